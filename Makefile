@@ -1,0 +1,105 @@
+# The commands of this house. `make` lists them. Each sets up what it needs: `.venv` from `requirements.lock`.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+# Any Python from 3.11 on. It is used once, to make the virtual environment.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+# Test processes at a time.
+WORKERS ?= auto
+# More arguments for pytest, such as ARGS="-k orders".
+ARGS ?=
+
+# On a terminal a server gets a process group of its own, so that Ctrl-C reaches it and not `make`, which would call
+# its orderly end an error. Without a terminal it takes the place of the shell and so gets the shell's signals.
+foreground = if [ -t 0 ]; then set -m; $(1); else exec $(1); fi
+
+##@ Use
+
+.PHONY: run
+run: $(INSTALLED) ## Serve Storekeep on this machine, with a sample catalogue on the first start; Ctrl-C stops it
+	@$(BIN)/storekeep-server migrate
+	@$(call foreground,$(BIN)/storekeep-server serve --sample)
+
+##@ Work
+
+.PHONY: setup test check check-style check-types check-layers check-generated check-contract format generate lock
+setup: $(INSTALLED) ## Make the virtual environment, or bring it up to date with the lock
+
+test: $(INSTALLED) ## Run all tests; ARGS="-k orders" chooses some, WORKERS=1 runs one at a time
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile $(ARGS)
+
+check: check-style check-types check-layers check-generated check-contract ## Check all that CI checks before the tests
+
+check-style: $(INSTALLED) ## ... the style of the Python code
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+check-types: $(INSTALLED) ## ... its types
+	$(BIN)/mypy
+
+check-layers: $(INSTALLED) ## ... who imports whom
+	$(BIN)/lint-imports --no-cache
+
+check-generated: $(INSTALLED) ## ... that generated/ and docs/reference/ are up to date
+	$(BIN)/python protos/generate.py --check
+	$(BIN)/python docs/generate.py --check
+
+check-contract: $(INSTALLED) ## ... the contract's style, and that it breaks nothing of the last release
+	$(BIN)/python protos/lint.py
+
+format: $(INSTALLED) ## Format the Python code and the contract
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format .
+	$(BIN)/buf format --write protos
+
+generate: $(INSTALLED) ## Write generated/ and docs/reference/ from the contract and the code
+	$(BIN)/python protos/generate.py
+	$(BIN)/python docs/generate.py
+
+lock: build/lock/bin/uv ## Write requirements.lock from pyproject.toml; UPGRADE=1 takes the newest versions
+	build/lock/bin/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "make lock" --quiet \
+	  $(if $(UPGRADE),--upgrade) --output-file requirements.lock
+
+##@ Prove
+
+.PHONY: bench prove
+bench: $(INSTALLED) ## Measure the hot paths beside their floors and a peer; prints ratios
+	$(BIN)/python -m benchmarks $(ARGS)
+
+prove: $(INSTALLED) ## Kill, fuzz and crowd the server for about 45 minutes, or PROVE_ROUNDS and PROVE_SECONDS
+	$(BIN)/pytest -n 0 -v -s -rs tests/prove tests/real $(ARGS)
+
+##@ House
+
+.PHONY: help clean
+help: ## List these commands
+	@awk 'BEGIN {FS = ":.*## "} \
+	  /^##@ / {printf "\n%s\n", substr($$0, 5)} \
+	  /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+clean: ## Remove what the commands made, but not the data in var/
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Debian's python3 brings venv, but not always the pip inside it: then the system's pip fills the environment.
+$(INSTALLED): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Storekeep needs Python 3.11 or later: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@echo "Installing into $(VENV) ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) 2>/dev/null || $(PYTHON) -m venv --clear --without-pip $(VENV)
+	@pip="$(BIN)/python -m pip"; test -x $(BIN)/pip || pip="$(PYTHON) -m pip --python $(BIN)/python"; \
+	  $$pip --version >/dev/null 2>&1 || { echo "There is no pip: apt-get install python3-venv" >&2; exit 1; }; \
+	  $$pip install -qq --disable-pip-version-check --require-hashes -r requirements.lock; \
+	  $$pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+build/lock/bin/uv:
+	$(PYTHON) -m venv build/lock
+	build/lock/bin/python -m pip install -qq --disable-pip-version-check uv

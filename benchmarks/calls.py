@@ -1,0 +1,77 @@
+"""The requests that are measured again and again, prepared once."""
+
+from __future__ import annotations
+
+import urllib.request
+from pathlib import Path
+
+import grpc
+from google.protobuf.message import Message
+
+from benchmarks import catalogue
+from benchmarks.loads.h2load import Request
+from benchmarks.subjects import CALL_TIMEOUT_S, Peer, Storekeep
+from storekeep.v1 import products_pb2
+
+GET_PRODUCT = "/storekeep.v1.ProductService/GetProduct"
+LIST_ORDERS = "/storekeep.v1.OrderService/ListOrders"
+PRODUCT_ID = next(catalogue.items()).product_id
+FRAME_HEAD_BYTES = 5
+
+
+def unary(shop: Storekeep, method: str, message: Message) -> bytes:
+    """Call a method of Storekeep once.
+
+    Returns: the serialised answer.
+
+    Raises: grpc.RpcError.
+    """
+    call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = shop.channel.unary_unary(method)
+    return call(message.SerializeToString(), timeout=CALL_TIMEOUT_S, metadata=shop.metadata())
+
+
+def get_product(shop: Storekeep) -> bytes:
+    """The product that is read again and again, serialised.
+
+    Raises: grpc.RpcError, ValueError when it is not that product.
+    """
+    answer = unary(shop, GET_PRODUCT, get_product_message())
+    product = products_pb2.Product.FromString(answer)
+    if product.name != f"products/{PRODUCT_ID}" or not product.description or not product.labels:
+        raise ValueError(f"this is not the product: {product}")
+    return answer
+
+
+def get_product_message() -> products_pb2.GetProductRequest:
+    """The request for it."""
+    return products_pb2.GetProductRequest(name=f"products/{PRODUCT_ID}")
+
+
+def grpc_request(
+    method: str, message: Message, *, answer: bytes, token: str, folder: Path, in_flight: tuple[int, int] = (8, 8)
+) -> Request:
+    """A gRPC call for h2load, with its body in a file in `folder`.
+
+    Args:
+        in_flight: connections, and calls under way on each.
+    """
+    payload = message.SerializeToString()
+    body = folder / f"{method.rpartition('/')[2]}-{abs(hash(payload)):x}.body"
+    body.write_bytes(b"\0" + len(payload).to_bytes(4, "big") + payload)
+    headers = {"content-type": "application/grpc", "te": "trailers", "authorization": f"Bearer {token}"}
+    connections, streams = in_flight
+    length = len(answer) + FRAME_HEAD_BYTES
+    return Request(method, headers, body, answer_bytes=length, connections=connections, streams=streams)
+
+
+def http_get_product(peer: Peer) -> Request:
+    """The peer's GetProduct for h2load: HTTP/1.1, keep-alive, as many in flight as on the gRPC connections.
+
+    Raises: OSError.
+    """
+    path = f"/v1/products/{PRODUCT_ID}"
+    headers = {"authorization": f"Bearer {peer.token}"}
+    url = urllib.request.Request(f"http://{peer.server.address}{path}", headers=headers)
+    with urllib.request.urlopen(url, timeout=CALL_TIMEOUT_S) as answer:
+        length = len(answer.read())
+    return Request(path, headers, None, answer_bytes=length, http1=True, connections=64, streams=1)

@@ -1,0 +1,165 @@
+"""The floor of PlaceOrder: a bare loop that writes the rows of one order, commits, and writes the next.
+
+It reads nothing, checks nothing and answers nobody. The rows are those of real orders with new ids and times, prepared
+outside of the measured time; the statements are prepared once, several rows of a table are one `executemany`. Same
+schema, indexes and constraints, same SQLite, same pragmas as the server: WAL, `synchronous=FULL`, foreign keys on.
+Prints one line of JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import uuid_utils
+from pysqlite3 import dbapi2 as sqlite
+
+from benchmarks.floors.order_rows import ORDERS, UUID, Row, Table, Written, read_orders, read_tables
+
+PRAGMAS = (
+    "PRAGMA journal_mode = WAL",
+    "PRAGMA synchronous = FULL",
+    "PRAGMA foreign_keys = ON",
+    "PRAGMA busy_timeout = 5000",
+    "PRAGMA cache_size = -8192",
+    "PRAGMA wal_autocheckpoint = 4000",
+    "PRAGMA temp_store = MEMORY",
+)
+PREPARED = 200
+"""Orders that are prepared, then written and measured, at a time."""
+TIME_SUFFIX = "_us"
+
+Job = list[tuple[str, list[Sequence[Any]]]]
+"""The statements of one order, each with the values of all its rows."""
+
+
+class Jobs:
+    """Makes new orders out of recorded ones.
+
+    Args:
+        tables: of the database.
+        recorded: what real orders wrote.
+    """
+
+    def __init__(self, tables: dict[str, Table], recorded: Sequence[Written]) -> None:
+        self._tables = tables
+        self._recorded = recorded
+        self._own = [_own_uuids(written, recorded) for written in recorded]
+        self._next = 0
+
+    def make(self) -> Job:
+        """The next order's statements: its row first, as the others refer to it."""
+        written, own = self._recorded[self._next], self._own[self._next]
+        self._next = (self._next + 1) % len(self._recorded)
+        fresh = {old: _like(old) for old in own}
+        now_us = time.time_ns() // 1000
+        names = sorted(written.added, key=lambda name: name != ORDERS)
+        job: Job = [(self._insert(name), self._rows(name, written.added[name], fresh, now_us)) for name in names]
+        for name, changes in written.changed.items():
+            job += self._updates(name, changes)
+        return job
+
+    def _insert(self, name: str) -> str:
+        places = ", ".join("?" * len(self._tables[name].columns))
+        return f"INSERT INTO {name} VALUES ({places})"
+
+    def _rows(self, name: str, rows: Sequence[Row], fresh: dict[bytes, bytes], now_us: int) -> list[Sequence[Any]]:
+        table = self._tables[name]
+        return [[_renewed(table, place, row[place], fresh, now_us) for place in range(len(row))] for row in rows]
+
+    def _updates(self, name: str, changes: Sequence[tuple[Row, Row]]) -> Job:
+        """As many units are taken as were; other numbers go up by one."""
+        table = self._tables[name]
+        places = [place for place in range(len(table.columns)) if changes[0][0][place] != changes[0][1][place]]
+        changed = ", ".join(f"{table.columns[place]} = {table.columns[place]} + 1" for place in places)
+        match = " AND ".join(f"{table.columns[place]} = ?" for place in table.key)
+        return [(f"UPDATE {name} SET {changed} WHERE {match}", [table.key_of(new) for _, new in changes])]
+
+
+def _own_uuids(written: Written, recorded: Sequence[Written]) -> frozenset[bytes]:
+    """The UUIDs that stand in this order's rows alone: its id and its `request_id`."""
+    others = recorded[0] if recorded[0] is not written else recorded[-1]
+    return frozenset(_uuids(written) - _uuids(others))
+
+
+def _uuids(written: Written) -> set[bytes]:
+    values = [value for rows in written.added.values() for row in rows for value in row]
+    texts = [value.encode() if isinstance(value, str) else value for value in values]
+    return {found for text in texts if isinstance(text, bytes) for found in UUID.findall(text)}
+
+
+def _like(old: bytes) -> bytes:
+    """A new UUID of the same version, as that decides where it goes in an index."""
+    if uuid.UUID(old.decode()).version == 7:
+        return str(uuid_utils.uuid7()).encode()
+    return str(uuid.uuid4()).encode()
+
+
+def _renewed(table: Table, place: int, value: Any, fresh: dict[bytes, bytes], now_us: int) -> Any:
+    if table.counts_itself and place in table.key:
+        return None
+    if isinstance(value, int) and table.columns[place].endswith(TIME_SUFFIX):
+        return now_us
+    if isinstance(value, str):
+        return UUID.sub(lambda found: fresh.get(found[0], found[0]), value.encode()).decode()
+    if isinstance(value, bytes):
+        return UUID.sub(lambda found: fresh.get(found[0], found[0]), value)
+    return value
+
+
+def write(connection: Any, jobs: Sequence[Job]) -> float:
+    """Write each order and commit it.
+
+    Returns: seconds.
+    """
+    began = time.perf_counter()
+    for job in jobs:
+        connection.execute("BEGIN IMMEDIATE")
+        for statement, rows in job:
+            if len(rows) == 1:
+                connection.execute(statement, rows[0])
+            else:
+                connection.executemany(statement, rows)
+        connection.execute("COMMIT")
+    return time.perf_counter() - began
+
+
+def chunks(jobs: Jobs) -> Iterator[list[Job]]:
+    """Orders without end, some at a time."""
+    while True:
+        yield [jobs.make() for _ in range(PREPARED)]
+
+
+def main() -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--before", type=Path, required=True, help="the database before some orders")
+    parser.add_argument("--after", type=Path, required=True, help="the database after them")
+    parser.add_argument("--database", type=Path, required=True, help="a copy of the one after, to write to")
+    parser.add_argument("--seconds", type=float, required=True)
+    options = parser.parse_args()
+    recorded = read_orders(options.before, options.after)
+    connection = sqlite.connect(options.database, isolation_level=None, cached_statements=512)
+    for pragma in PRAGMAS:
+        connection.execute(pragma)
+    jobs = Jobs(read_tables(connection), recorded)
+    answered, seconds, cpu_s = 0, 0.0, 0.0
+    for chunk in chunks(jobs):
+        cpu_before = time.process_time()
+        seconds += write(connection, chunk)
+        cpu_s += time.process_time() - cpu_before
+        answered += len(chunk)
+        if seconds >= options.seconds:
+            break
+    connection.close()
+    rows = dict(recorded[0].shape())
+    print(json.dumps({"answered": answered, "seconds": seconds, "cpu_s": cpu_s, "rows": rows}))
+
+
+if __name__ == "__main__":
+    main()

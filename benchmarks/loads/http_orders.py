@@ -1,0 +1,101 @@
+"""The same orders as `grpc_orders`, sent to the HTTP peer over keep-alive connections, one in flight on each.
+
+Requests are put together from encoded parts and answers are cut by their Content-Length, with nothing in between but
+asyncio, so that the load costs its core little. Prints one line of JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import time
+import uuid
+
+from benchmarks import catalogue
+from benchmarks.loads.load import LINES, SAMPLE_EVERY, Tally
+
+ANSWER_TIMEOUT_S = 30.0
+
+
+class Requests:
+    """Encoded requests."""
+
+    def __init__(self, address: str, token: str) -> None:
+        self._head = (
+            f"POST /v1/orders:place HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {token}\r\n"
+            "Content-Type: application/json\r\nContent-Length: "
+        ).encode()
+        self._lines = [json.dumps({"sku": sku, "quantity": 1}) for sku in catalogue.skus()]
+        self._customers = catalogue.customer_ids()
+
+    def make(self) -> bytes:
+        """The next request."""
+        lines = ",".join(random.sample(self._lines, LINES))
+        body = (
+            f'{{"customer_id":"{random.choice(self._customers)}","currency_code":"{catalogue.CURRENCY}",'
+            f'"lines":[{lines}],"request_id":"{uuid.UUID(bytes=os.urandom(16), version=4)}"}}'
+        ).encode()
+        return b"%s%d\r\n\r\n%s" % (self._head, len(body), body)
+
+
+def check(body: bytes) -> None:
+    """Refuse an answer that is not the order that was asked for.
+
+    Raises: ValueError.
+    """
+    order = json.loads(body)
+    total_minor = sum(line["subtotal_minor"] for line in order["lines"])
+    if order["state"] != "PLACED" or len(order["lines"]) != LINES or total_minor != order["total_minor"]:
+        raise ValueError(f"this is not the order: {order}")
+
+
+async def _answer(reader: asyncio.StreamReader) -> bytes:
+    head = await reader.readuntil(b"\r\n\r\n")
+    length = int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0])
+    body = await reader.readexactly(length)
+    if not head.startswith(b"HTTP/1.1 200"):
+        raise ValueError(f"{head!r} {body!r}")
+    return body
+
+
+async def keep_calling(address: str, token: str, *, seconds: float, in_flight: int) -> Tally:
+    """Call until the time is over, then wait for what is in flight.
+
+    Raises: OSError, ValueError.
+    """
+    requests, tally = Requests(address, token), Tally()
+    host, _, port = address.rpartition(":")
+    connections = [await asyncio.open_connection(host, int(port)) for _ in range(in_flight)]
+    end = time.monotonic() + seconds
+
+    async def one_after_another(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while time.monotonic() < end:
+            writer.write(requests.make())
+            body = await asyncio.wait_for(_answer(reader), ANSWER_TIMEOUT_S)
+            tally.answered += 1
+            if tally.answered % SAMPLE_EVERY == 0:
+                check(body)
+        writer.close()
+
+    with tally:
+        await asyncio.gather(*(one_after_another(*connection) for connection in connections))
+    return tally
+
+
+def main() -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--address", required=True)
+    parser.add_argument("--token", required=True)
+    parser.add_argument("--seconds", type=float, required=True)
+    parser.add_argument("--in-flight", type=int, required=True)
+    options = parser.parse_args()
+    calling = keep_calling(options.address, options.token, seconds=options.seconds, in_flight=options.in_flight)
+    print(asyncio.run(calling).to_json())
+
+
+if __name__ == "__main__":
+    main()

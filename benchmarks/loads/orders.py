@@ -1,0 +1,34 @@
+"""PlaceOrder under load, by a client process of its own on the load's core."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+from benchmarks.loads.load import Load, LoadFailed
+from benchmarks.machine import LOAD_CORE, Server, run_pinned
+
+GRPC = "benchmarks.loads.grpc_orders"
+HTTP = "benchmarks.loads.http_orders"
+IN_FLIGHT = 96
+END_TIMEOUT_S = 90.0
+
+
+def send(client: str, server: Server, *, token: str, seconds: float, in_flight: int = IN_FLIGHT) -> Load:
+    """Keep so many orders in flight for so long.
+
+    Args:
+        client: `GRPC` or `HTTP`.
+
+    Raises: LoadFailed when any answer is not a good one.
+    """
+    command = [sys.executable, "-m", client, "--address", server.address, "--token", token]
+    command += ["--seconds", str(seconds), "--in-flight", str(in_flight)]
+    before_s = server.cpu_s()
+    try:
+        output, _ = run_pinned(command, core=LOAD_CORE, timeout_s=seconds + END_TIMEOUT_S)
+    except RuntimeError as error:
+        raise LoadFailed(str(error)) from error
+    used_s = server.cpu_s() - before_s
+    tally = json.loads(output)
+    return Load(tally["answered"], tally["seconds"], server_cpu_s=used_s, client_cpu_s=tally["cpu_s"])

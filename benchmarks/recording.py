@@ -1,0 +1,64 @@
+"""Real orders, recorded: copies of Storekeep's database before and after some, for the floor that writes the same."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from pysqlite3 import dbapi2 as sqlite
+
+from benchmarks.loads import orders
+from benchmarks.subjects import Storekeep
+
+RECORDING_S = 1.0
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Three copies of a database.
+
+    Attributes:
+        before: without the recorded orders.
+        after: with them.
+        working: like `after`, for the floor to write to.
+    """
+
+    before: Path
+    after: Path
+    working: Path
+
+    def arguments(self) -> list[str]:
+        """For the floor's command line."""
+        return ["--before", str(self.before), "--after", str(self.after), "--database", str(self.working)]
+
+
+def record(shop: Storekeep, folder: Path) -> Recording:
+    """Place orders for a moment, and keep the database as it was before and after.
+
+    Raises: LoadFailed.
+    """
+    folder.mkdir(parents=True)
+    recording = Recording(folder / "before.db", folder / "after.db", folder / "working.db")
+    copy(shop.database, recording.before)
+    place_some(shop)
+    copy(shop.database, recording.after)
+    shutil.copyfile(recording.after, recording.working)
+    return recording
+
+
+def place_some(shop: Storekeep) -> None:
+    """Place orders for a moment.
+
+    Raises: LoadFailed.
+    """
+    orders.send(orders.GRPC, shop.server, token=shop.token(), seconds=RECORDING_S)
+
+
+def copy(database: Path, target: Path) -> None:
+    """Copy a database that is in use, as it is at one moment."""
+    source = sqlite.connect(database)
+    copied = sqlite.connect(target)
+    source.backup(copied)
+    copied.close()
+    source.close()

@@ -1,0 +1,92 @@
+"""Fill a running Storekeep with the benchmark's catalogue, through its own contract."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import grpc
+from google.protobuf.message import Message
+
+from benchmarks import catalogue
+from benchmarks.subjects import CALL_TIMEOUT_S, Storekeep
+from storekeep.v1 import (
+    customers_pb2,
+    customers_pb2_grpc,
+    inventory_pb2,
+    inventory_pb2_grpc,
+    products_pb2,
+    products_pb2_grpc,
+)
+
+IN_FLIGHT = 64
+LOCATION = "locations/main"
+
+Requests = Iterator[Message]
+
+
+def stock(shop: Storekeep) -> None:
+    """Make categories, products, variants, customers, and enough stock of everything.
+
+    Raises: grpc.RpcError.
+    """
+    products = products_pb2_grpc.ProductServiceStub(shop.channel)
+    customers = customers_pb2_grpc.CustomerServiceStub(shop.channel)
+    inventory = inventory_pb2_grpc.InventoryServiceStub(shop.channel)
+    for method, requests in (
+        (products.CreateCategory, _categories()),
+        (products.CreateProduct, _products()),
+        (products.CreateVariant, _variants()),
+        (inventory.SetStock, _stock_levels()),
+        (customers.CreateCustomer, _customers()),
+    ):
+        _call_all(method, requests, metadata=shop.metadata())
+
+
+def _call_all(method: Callable[..., Any], requests: Requests, *, metadata: tuple[tuple[str, str], ...]) -> None:
+    calls: deque[grpc.Future[Any]] = deque()
+    for request in requests:
+        calls.append(method.future(request, timeout=CALL_TIMEOUT_S, metadata=metadata))  # type: ignore[attr-defined]
+        if len(calls) >= IN_FLIGHT:
+            calls.popleft().result()
+    for call in calls:
+        call.result()
+
+
+def _categories() -> Requests:
+    for category_id in catalogue.category_ids():
+        yield products_pb2.CreateCategoryRequest(
+            category=products_pb2.Category(display_name=category_id), category_id=category_id
+        )
+
+
+def _products() -> Requests:
+    for item in catalogue.items():
+        product = products_pb2.Product(
+            display_name=item.display_name,
+            description=item.description,
+            category=f"categories/{item.category_id}",
+            labels=item.labels,
+        )
+        yield products_pb2.CreateProductRequest(product=product, product_id=item.product_id)
+
+
+def _variants() -> Requests:
+    for item in catalogue.items():
+        units, cents = divmod(item.price_minor, 100)
+        price = {"currency_code": catalogue.CURRENCY, "units": units, "nanos": cents * 10_000_000}
+        variant = products_pb2.Variant(sku=item.sku, prices=[price])
+        parent = f"products/{item.product_id}"
+        yield products_pb2.CreateVariantRequest(parent=parent, variant=variant, variant_id="standard")
+
+
+def _stock_levels() -> Requests:
+    for sku in catalogue.skus():
+        yield inventory_pb2.SetStockRequest(name=f"{LOCATION}/stockLevels/{sku}", quantity=catalogue.UNITS)
+
+
+def _customers() -> Requests:
+    for customer_id in catalogue.customer_ids():
+        customer = customers_pb2.Customer(display_name=customer_id)
+        yield customers_pb2.CreateCustomerRequest(customer=customer, customer_id=customer_id)

@@ -1,0 +1,112 @@
+"""What is measured: Storekeep, its floors and its peer, each started on the servers' core in a folder of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import sysconfig
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+
+from benchmarks.machine import SERVER_CORE, Server, free_address, serving
+from benchmarks.peers.fastapi_shop import setup
+from storekeep.v1 import auth_pb2, auth_pb2_grpc
+
+COMMAND = Path(sysconfig.get_path("scripts"), "storekeep-server")
+PEER = "benchmarks.peers.fastapi_shop"
+PEER_SETTINGS = ("--loop", "uvloop", "--http", "httptools", "--workers", "1", "--no-access-log")
+MIGRATION_TIMEOUT_S = 60.0
+CALL_TIMEOUT_S = 30.0
+TOKEN_LIFE_S = 240.0
+"""After so long a new token is taken, well within the 10 minutes that one lasts."""
+
+
+@dataclass
+class Storekeep:
+    """A running Storekeep.
+
+    Attributes:
+        server: its process.
+        database: its SQLite file.
+        channel: to it, for whatever is not measured.
+    """
+
+    server: Server
+    database: Path
+    channel: grpc.Channel
+    api_key: str
+    _token: str = ""
+    _renew_at: float = 0.0
+
+    def token(self) -> str:
+        """An access token that is good for at least a round."""
+        if time.monotonic() > self._renew_at:
+            request = auth_pb2.IssueTokenRequest(api_key=self.api_key)
+            issued = auth_pb2_grpc.AuthServiceStub(self.channel).IssueToken(
+                request, timeout=CALL_TIMEOUT_S, wait_for_ready=True
+            )
+            self._token, self._renew_at = issued.access_token, time.monotonic() + TOKEN_LIFE_S
+        return self._token
+
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """What a call needs to be let in."""
+        return (("authorization", f"Bearer {self.token()}"),)
+
+
+@contextlib.contextmanager
+def storekeep(folder: Path, *, name: str = "storekeep") -> Iterator[Storekeep]:
+    """Storekeep with its defaults, on a database in `folder` that is made when missing."""
+    folder.mkdir(parents=True, exist_ok=True)
+    address = free_address()
+    env = {
+        "STOREKEEP_DATA_DIR": str(folder),
+        "STOREKEEP_LISTEN": address,
+        "STOREKEEP_PIN_CPU": str(SERVER_CORE),
+    }
+    subprocess.run(
+        [COMMAND, "migrate"], env={**os.environ, **env}, check=True, capture_output=True, timeout=MIGRATION_TIMEOUT_S
+    )
+    with (
+        serving(name, [str(COMMAND), "serve"], address=address, log=folder / "server.log", env=env) as server,
+        grpc.insecure_channel(address) as channel,
+    ):
+        yield Storekeep(server, folder / "storekeep.db", channel, (folder / "admin.key").read_text().strip())
+
+
+@contextlib.contextmanager
+def echo(folder: Path, product: bytes) -> Iterator[Server]:
+    """The bare gRPC server that answers this product."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "product"
+    file.write_bytes(product)
+    address = free_address()
+    command = [sys.executable, "-m", "benchmarks.floors.echo", "--listen", address, "--product", str(file)]
+    with serving("grpcio echo", command, address=address, log=folder / "echo.log") as server:
+        yield server
+
+
+@dataclass
+class Peer:
+    """The running peer."""
+
+    server: Server
+    database: Path
+    token: str
+
+
+@contextlib.contextmanager
+def peer(folder: Path, *, tuning: str) -> Iterator[Peer]:
+    """The FastAPI service, on a database of its own with the same catalogue; `tuning` is `usual` or `tuned`."""
+    token = setup.set_up(folder)
+    address = free_address()
+    host, _, port = address.rpartition(":")
+    command = [sys.executable, "-m", "uvicorn", f"{PEER}.{tuning}:app", "--host", host, "--port", port, *PEER_SETTINGS]
+    env = setup.environment(folder)
+    with serving(f"FastAPI, {tuning}", command, address=address, log=folder / "peer.log", env=env) as server:
+        yield Peer(server, folder / "shop.db", token)

@@ -1,0 +1,113 @@
+"""The command line: puts the groups together, and turns whatever ends a run into one line and an exit code.
+
+Nothing below this prints a traceback: an error that nobody foresaw is one line too, unless STOREKEEP_DEBUG is set.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import metadata
+from typing import Annotated
+
+import typer
+
+from storekeep.cli.accounts import add_accounts
+from storekeep.cli.audit import add_audit
+from storekeep.cli.categories import add_categories
+from storekeep.cli.cells import printable
+from storekeep.cli.customers import add_customers
+from storekeep.cli.exits import MEANINGS, Exit, exit_of
+from storekeep.cli.health import add_health
+from storekeep.cli.imports.commands import add_imports
+from storekeep.cli.inventory import add_inventory
+from storekeep.cli.keys import add_keys
+from storekeep.cli.login import add_login
+from storekeep.cli.logins import LoginUnreadable
+from storekeep.cli.orders import add_orders
+from storekeep.cli.products import add_products
+from storekeep.cli.screens import OutputClosed
+from storekeep.cli.variants import add_variants
+from storekeep.client import StorekeepError
+
+GROUPS = (
+    add_login,
+    add_products,
+    add_variants,
+    add_categories,
+    add_inventory,
+    add_customers,
+    add_orders,
+    add_audit,
+    add_accounts,
+    add_keys,
+    add_health,
+    add_imports,
+)
+
+
+def new_app() -> typer.Typer:
+    """Return the command line with all its groups."""
+    codes = "  ".join(f"{code.value} {meaning}." for code, meaning in MEANINGS.items())
+    app = typer.Typer(
+        no_args_is_help=True, invoke_without_command=True, epilog=f"Exit codes: {codes}", pretty_exceptions_enable=False
+    )
+    app.callback()(show_version)
+    for add in GROUPS:
+        add(app)
+    return app
+
+
+def show_version(
+    version: Annotated[bool, typer.Option("--version", is_eager=True, help="Show the version and exit.")] = False,
+) -> None:
+    """Keep products, stock, customers and orders, from the command line.
+
+    Begin with `storekeep login`. Every command shows its options and an example with --help.
+    """
+    if version:
+        typer.echo(f"storekeep {metadata.version('storekeep')}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command line and exit: the entry point `storekeep`."""
+    try:
+        code = new_app()(prog_name="storekeep", standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else Exit.OK)
+    except typer.TyperException as error:
+        _end_usage(error)
+    except StorekeepError as error:
+        _end(str(error), exit_of(error))
+    except LoginUnreadable as error:
+        _end(str(error), Exit.USAGE)
+    except typer.Abort:
+        _end("aborted", Exit.INTERRUPTED)
+    except OutputClosed:
+        _end_quietly()
+    except Exception as error:
+        if os.environ.get("STOREKEEP_DEBUG"):
+            raise
+        _end(f"a defect, {type(error).__name__}: {error} (STOREKEEP_DEBUG=1 shows where)", Exit.REFUSED)
+
+
+def _end_usage(error: typer.TyperException) -> None:
+    """Say in one line what is wrong with the command line; a group without a command has shown its help already."""
+    context: typer.Context | None = getattr(error, "ctx", None)
+    hint = f" (see {context.command_path} --help)" if context is not None else ""
+    text = error.format_message()
+    if text.strip():
+        _end(f"{text.rstrip('.')}{hint}", Exit.USAGE)
+    sys.exit(Exit.USAGE)
+
+
+def _end(text: str, code: Exit) -> None:
+    line = " ".join(printable(text).split())
+    sys.stderr.write(f"storekeep: {line}\n")
+    sys.exit(code)
+
+
+def _end_quietly() -> None:
+    """Whoever read our output has had enough: say nothing, not even when the interpreter flushes."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(Exit.OK)

@@ -1,0 +1,50 @@
+"""`storekeep audit`: who changed what, when, before and after."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Annotated
+
+import typer
+
+from storekeep.cli.commands import LIMIT, Filter, Limit, OrderBy, command, new_group
+from storekeep.cli.exits import Exit
+from storekeep.cli.names import full_name
+from storekeep.cli.sessions import Session, page_size
+
+COLUMNS = ("sequence", "create_time", "actor", "method", "resource", "request_id")
+
+entry_name = partial(full_name, "auditEntries")
+
+
+def add_audit(app: typer.Typer) -> None:
+    """Add the group to the command line."""
+    group = new_group(app, "audit", help="Who changed what, when, before and after.")
+    listed = "storekeep audit list --filter 'resource = \"products/chai\"'"
+    command(group, "list", example=listed)(list_entries)
+    command(group, "show", example="storekeep audit show 42")(show_entry)
+    command(group, "verify", example="storekeep audit verify --timeout 300")(verify_chain)
+
+
+def list_entries(
+    session: Session,
+    filter: Filter = "",  # noqa: A002 - the contract's word
+    order_by: OrderBy = "",
+    limit: Limit = LIMIT,
+) -> None:
+    """List audit entries, newest first."""
+    listing = session.client.audit.list(filter=filter, order_by=order_by, page_size=page_size(limit))
+    session.show_listing(listing, columns=COLUMNS, limit=limit)
+
+
+def show_entry(session: Session, name: Annotated[str, typer.Argument(help="Its number or full name.")]) -> None:
+    """Show one audit entry with the resource before and after."""
+    session.screen.show_message(session.client.audit.get(entry_name(name)))
+
+
+def verify_chain(session: Session) -> None:
+    """Walk the chain of hashes over all entries; exit code 1 when one does not hold."""
+    verdict = session.client.audit.verify_chain()
+    session.screen.show_message(verdict)
+    if not verdict.valid:
+        raise typer.Exit(Exit.REFUSED)

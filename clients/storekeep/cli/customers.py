@@ -1,0 +1,94 @@
+"""`storekeep customers`: who orders."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Annotated
+
+import typer
+
+from storekeep.cli.changes import changes_of
+from storekeep.cli.commands import LIMIT, Deleted, Etag, Filter, Limit, OrderBy, command, new_group
+from storekeep.cli.names import full_name
+from storekeep.cli.pairs import labels
+from storekeep.cli.sessions import Session, page_size
+from storekeep.cli.steps import Step, add_steps
+from storekeep.client import Customer
+
+COLUMNS = ("name", "display_name", "email", "phone", "update_time")
+
+STEPS = (
+    Step("delete", "Delete customers; they can be undeleted.", lambda s: s.client.customers.delete),
+    Step("undelete", "Bring deleted customers back.", lambda s: s.client.customers.undelete),
+)
+
+customer_name = partial(full_name, "customers")
+
+Label = Annotated[list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="Repeat for several.")]
+
+
+def add_customers(app: typer.Typer) -> None:
+    """Add the group to the command line."""
+    group = new_group(app, "customers", help="Who orders. Addresses come in with `storekeep import customers`.")
+    command(group, "list", example="storekeep customers list --filter 'display_name : \"ernst\"'")(list_customers)
+    command(group, "show", example="storekeep customers show ernst")(show_customer)
+    create = 'storekeep customers create --id ernst --name "Ernst Handel" --email orders@ernst.example'
+    command(group, "create", example=create, writes=True)(create_customer)
+    update = "storekeep customers update ernst --phone 7675-3425"
+    command(group, "update", example=update, writes=True)(update_customer)
+    add_steps(group, STEPS, noun="customers", example_name="ernst", to_name=customer_name, columns=COLUMNS)
+
+
+def list_customers(
+    session: Session,
+    filter: Filter = "",  # noqa: A002 - the contract's word
+    order_by: OrderBy = "",
+    limit: Limit = LIMIT,
+    deleted: Deleted = False,
+) -> None:
+    """List customers."""
+    listing = session.client.customers.list(
+        filter=filter, order_by=order_by, page_size=page_size(limit), show_deleted=deleted
+    )
+    session.show_listing(listing, columns=COLUMNS, limit=limit)
+
+
+def show_customer(session: Session, name: Annotated[str, typer.Argument(help="Its id or full name.")]) -> None:
+    """Show one customer."""
+    session.screen.show_message(session.client.customers.get(customer_name(name)))
+
+
+def create_customer(
+    session: Session,
+    display_name: Annotated[str, typer.Option("--name", help="A person's or a company's name.")],
+    customer_id: Annotated[str, typer.Option("--id", help="Its id; the server chooses one without.")] = "",
+    email: Annotated[str, typer.Option("--email")] = "",
+    phone: Annotated[str, typer.Option("--phone")] = "",
+    label: Label = None,
+) -> None:
+    """Create a customer."""
+    customer = Customer(display_name=display_name, email=email, phone=phone, labels=labels(label or ()))
+    created = session.client.customers.create(customer, customer_id=customer_id, **session.write_options)
+    session.screen.show_message(created)
+
+
+def update_customer(
+    session: Session,
+    name: Annotated[str, typer.Argument(help="Its id or full name.")],
+    display_name: Annotated[str | None, typer.Option("--name", help="A person's or a company's name.")] = None,
+    email: Annotated[str | None, typer.Option("--email")] = None,
+    phone: Annotated[str | None, typer.Option("--phone")] = None,
+    label: Label = None,
+    etag: Etag = "",
+) -> None:
+    """Change the given fields of a customer. Labels, when given, replace all that it has."""
+    wanted, mask = changes_of(
+        Customer,
+        customer_name(name),
+        etag=etag,
+        display_name=display_name,
+        email=email,
+        phone=phone,
+        labels=labels(label) if label else None,
+    )
+    session.screen.show_message(session.client.customers.update(wanted, update_mask=mask, **session.write_options))

@@ -1,0 +1,1 @@
+"""`storekeep import`: products, customers and stock from CSV files."""

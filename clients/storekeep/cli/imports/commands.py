@@ -1,0 +1,185 @@
+"""`storekeep import`: the command line of imports: files, mappings, progress, the summary."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, BinaryIO
+
+import typer
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+from storekeep.cli.commands import command, new_group
+from storekeep.cli.exits import Exit
+from storekeep.cli.imports import customers, products, stock
+from storekeep.cli.imports.columns import MappingRefused, Target, read_columns
+from storekeep.cli.imports.rows import FileUnreadable, RowReader
+from storekeep.cli.imports.runs import Failure, Importer, Outcome, Run, Summary
+from storekeep.cli.pairs import labels
+from storekeep.cli.sessions import Session
+from storekeep.client import StorekeepError
+
+File = Annotated[str, typer.Argument(metavar="FILE.csv", help="UTF-8, with a header line; - for stdin.")]
+Column = Annotated[
+    list[str] | None,
+    typer.Option("--column", metavar="TARGET=HEADER", help="Fill a target from a column. Repeat."),
+]
+Constant = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="TARGET=VALUE", help="Fill a target where the row does not. Repeat."),
+]
+Delimiter = Annotated[str, typer.Option("--delimiter", help="What separates the cells.")]
+ReallyDoIt = Annotated[bool, typer.Option("--yes", help="Really import; without it, this is a dry run.")]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Something that can be imported."""
+
+    noun: str
+    targets: tuple[Target, ...]
+    importer: Callable[..., Importer[Any]]
+    labels: bool
+    example: str
+
+
+KINDS = (
+    Kind(
+        "products",
+        products.TARGETS,
+        products.ProductImporter,
+        labels=True,
+        example="storekeep import products tea.csv --column sku=code --column price=net --set currency=EUR --yes",
+    ),
+    Kind(
+        "customers",
+        customers.TARGETS,
+        customers.CustomerImporter,
+        labels=True,
+        example="storekeep import customers people.csv --column id=number --column city=town --yes",
+    ),
+    Kind(
+        "stock",
+        stock.TARGETS,
+        stock.StockImporter,
+        labels=False,
+        example="storekeep import stock count.csv --column sku=code --column quantity=units --yes",
+    ),
+)
+
+
+def add_imports(app: typer.Typer) -> None:
+    """Add the group to the command line."""
+    group = new_group(
+        app, "import", help="Products, customers and stock from CSV files. Run twice, it changes nothing."
+    )
+    for kind in KINDS:
+        _add_kind(group, kind)
+
+
+def _add_kind(group: typer.Typer, kind: Kind) -> None:
+    def run(
+        session: Session,
+        file: File,
+        column: Column = None,
+        constant: Constant = None,
+        delimiter: Delimiter = ",",
+        yes: ReallyDoIt = False,
+    ) -> None:
+        session.hold_back(what="An import", yes=yes)
+        with _opened(file) as binary:
+            summary = _import(session, kind, binary, mapped=column, constants=constant, delimiter=delimiter)
+        _show(session, summary)
+
+    targets = "\n\n".join(
+        f"{target.name}: {target.help}{' Required.' if target.required else ''}" for target in kind.targets
+    )
+    also = "\n\nlabel.KEY: The label KEY." if kind.labels else ""
+    intro = f"Import {kind.noun} from a CSV file; only differences are written. The targets are:"
+    run.__doc__ = f"{intro}\n\n{targets}{also}"
+    command(group, kind.noun, example=kind.example, writes=True)(run)
+
+
+def _import(
+    session: Session,
+    kind: Kind,
+    binary: BinaryIO,
+    *,
+    mapped: list[str] | None,
+    constants: list[str] | None,
+    delimiter: str,
+) -> Summary:
+    summary = Summary()
+    try:
+        reader = RowReader(binary, delimiter=_one_character(delimiter))
+        columns = read_columns(
+            kind.targets,
+            header=reader.header,
+            mapped=labels(mapped or ()),
+            constants=labels(constants or ()),
+            labels=kind.labels,
+        )
+        importer = kind.importer(session.client, write_options=session.write_options)
+        for result in _with_progress(session, Run(importer, columns=columns).results(reader), binary):
+            if isinstance(result, Failure):
+                session.screen.remark(f"line {result.line}: {result.reason}")
+            summary.add(result)
+    except StorekeepError:
+        session.screen.remark(f"Stopped after {summary.rows} rows; run it again to go on.")
+        raise
+    except (FileUnreadable, MappingRefused) as error:
+        raise typer.BadParameter(str(error)) from None
+    return summary
+
+
+def _show(session: Session, summary: Summary) -> None:
+    counts = {outcome.value: summary.counts[outcome] for outcome in Outcome}
+    if session.screen.as_json:
+        failures = [{"line": failure.line, "reason": failure.reason} for failure in summary.failures]
+        session.screen.show_document({**counts, "dryRun": session.dry_run, "failures": failures})
+    else:
+        session.screen.show_rows([[str(count) for count in counts.values()]], columns=list(counts))
+    if summary.failed:
+        raise typer.Exit(Exit.PARTLY)
+
+
+def _with_progress(
+    session: Session, results: Iterator[Outcome | Failure], binary: BinaryIO
+) -> Iterator[Outcome | Failure]:
+    """Show, on a terminal, how much of the file is done."""
+    parts = (BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[rows]} rows"), TimeElapsedColumn())
+    hidden = not sys.stderr.isatty()
+    with Progress(*parts, console=session.screen.err, disable=hidden, transient=True) as progress:
+        task = progress.add_task("importing", total=_size(binary), rows=0)
+        for number, result in enumerate(results, start=1):
+            progress.update(task, completed=binary.tell() if binary.seekable() else 0, rows=number)
+            yield result
+
+
+def _size(binary: BinaryIO) -> int | None:
+    """Return the bytes of a file; None for what has no size, such as a pipe."""
+    return os.fstat(binary.fileno()).st_size if binary.seekable() else None
+
+
+@contextmanager
+def _opened(file: str) -> Iterator[BinaryIO]:
+    if file == "-":
+        yield sys.stdin.buffer
+        return
+    with ExitStack() as stack:
+        try:
+            binary = stack.enter_context(Path(file).open("rb"))
+        except OSError as error:
+            raise typer.BadParameter(f"Cannot read {file}: {error.strerror}") from None
+        yield binary
+
+
+def _one_character(delimiter: str) -> str:
+    known = {"tab": "\t", "\\t": "\t"}.get(delimiter, delimiter)
+    if len(known) != 1:
+        raise typer.BadParameter(f"The delimiter is one character, or tab; not {delimiter!r}.")
+    return known

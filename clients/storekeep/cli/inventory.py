@@ -1,0 +1,212 @@
+"""`storekeep stock` and `storekeep locations`: where stock is, how much, and how it came to be."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from functools import partial
+from typing import Annotated
+
+import typer
+
+from storekeep.cli.changes import changes_of
+from storekeep.cli.commands import LIMIT, Deleted, Etag, Filter, Limit, OrderBy, command, new_group
+from storekeep.cli.names import full_name, quoted, stock_level_name
+from storekeep.cli.sessions import Session, page_size
+from storekeep.cli.steps import Step, add_steps
+from storekeep.client import Location, StockMovementCause
+
+LEVEL_COLUMNS = ("sku", "name", "on_hand", "allocated", "available", "update_time")
+MOVEMENT_COLUMNS = ("create_time", "stock_level", "quantity_delta", "on_hand", "cause", "reason", "actor")
+AVAILABILITY_COLUMNS = ("sku", "available", "for_sale")
+LOCATION_COLUMNS = ("name", "display_name", "address", "update_time")
+
+MAIN_LOCATION = "main"
+"""The location that every server has from the start."""
+
+LOCATION_STEPS = (
+    Step("delete", "Delete locations; they can be undeleted.", lambda s: s.client.inventory.delete_location),
+    Step("undelete", "Bring deleted locations back.", lambda s: s.client.inventory.undelete_location),
+)
+
+location_name = partial(full_name, "locations")
+
+Sku = Annotated[str, typer.Argument(metavar="SKU")]
+Where = Annotated[str, typer.Option("--location", help="The location's id or full name.")]
+Reason = Annotated[str, typer.Option("--reason", help="For whoever reads the ledger.")]
+
+
+class Cause(StrEnum):
+    """What kind of movement an adjustment is."""
+
+    RECEIVE = "receive"
+    ADJUST = "adjust"
+    COUNT = "count"
+    WRITE_OFF = "write-off"
+
+
+def add_inventory(app: typer.Typer) -> None:
+    """Add the groups to the command line."""
+    stock = new_group(app, "stock", help="How many units there are, and how that came to be.")
+    command(stock, "show", example="storekeep stock show CHAI-1")(show_stock)
+    command(stock, "list", example="storekeep stock list --filter 'available < 10' --order-by available")(list_stock)
+    command(stock, "check", example="storekeep stock check CHAI-1 CHAI-2")(check_stock)
+    set_example = "storekeep stock set CHAI-1 40 --expect 38 --reason 'annual count'"
+    command(stock, "set", example=set_example, writes=True)(set_stock)
+    adjust = "storekeep stock adjust CHAI-1 --by -2 --cause write-off --reason broken"
+    command(stock, "adjust", example=adjust, writes=True)(adjust_stock)
+    command(stock, "movements", example="storekeep stock movements CHAI-1 --limit 10")(list_movements)
+    add_locations(app)
+
+
+def add_locations(app: typer.Typer) -> None:
+    """Add the group of locations."""
+    group = new_group(app, "locations", help="The places that hold stock.")
+    command(group, "list", example="storekeep locations list")(list_locations)
+    command(group, "show", example="storekeep locations show main")(show_location)
+    create = 'storekeep locations create --id north --name "Warehouse North"'
+    command(group, "create", example=create, writes=True)(create_location)
+    update = 'storekeep locations update north --name "Warehouse Nord"'
+    command(group, "update", example=update, writes=True)(update_location)
+    add_steps(
+        group, LOCATION_STEPS, noun="locations", example_name="north", to_name=location_name, columns=LOCATION_COLUMNS
+    )
+
+
+def show_stock(
+    session: Session,
+    sku: Sku,
+    location: Annotated[str, typer.Option("--location", help="Only there; everywhere without.")] = "-",
+) -> None:
+    """Show the stock of a SKU, by location."""
+    listing = session.client.inventory.list_stock_levels(location_name(location), filter=f"sku = {quoted(sku)}")
+    levels = list(listing)
+    session.screen.show_messages(levels, columns=LEVEL_COLUMNS)
+    if not levels:
+        session.screen.remark(f"There has never been stock of {sku} there.")
+
+
+def list_stock(
+    session: Session,
+    location: Annotated[str, typer.Option("--location", help="Only there; everywhere without.")] = "-",
+    filter: Filter = "",  # noqa: A002 - the contract's word
+    order_by: OrderBy = "",
+    limit: Limit = LIMIT,
+) -> None:
+    """List stock levels."""
+    listing = session.client.inventory.list_stock_levels(
+        location_name(location), filter=filter, order_by=order_by, page_size=page_size(limit)
+    )
+    session.show_listing(listing, columns=LEVEL_COLUMNS, limit=limit)
+
+
+def check_stock(
+    session: Session,
+    skus: Annotated[list[str], typer.Argument(metavar="SKU...", help="Up to 500.")],
+    location: Annotated[str, typer.Option("--location", help="Only there; everywhere without.")] = "",
+) -> None:
+    """Say how many units of each SKU can be sold now."""
+    place = location_name(location) if location else ""
+    availabilities = session.client.inventory.check_availability(skus, location=place)
+    session.screen.show_messages(availabilities, columns=AVAILABILITY_COLUMNS)
+
+
+def set_stock(
+    session: Session,
+    sku: Sku,
+    quantity: Annotated[int, typer.Argument(min=0, help="Units on hand from now on.")],
+    location: Where = MAIN_LOCATION,
+    expect: Annotated[int | None, typer.Option("--expect", help="Only when so many are on hand now.")] = None,
+    reason: Reason = "",
+    etag: Etag = "",
+) -> None:
+    """Set what is on hand to what a count found."""
+    level = session.client.inventory.set_stock(
+        stock_level_name(sku, location=location),
+        quantity=quantity,
+        expected_quantity=expect,
+        reason=reason,
+        etag=etag,
+        **session.write_options,
+    )
+    session.screen.show_message(level)
+
+
+def adjust_stock(
+    session: Session,
+    sku: Sku,
+    by: Annotated[int, typer.Option("--by", help="Units to add; negative to take away.")],
+    location: Where = MAIN_LOCATION,
+    cause: Annotated[Cause, typer.Option("--cause", help="What kind of movement it is.")] = Cause.ADJUST,
+    reason: Reason = "",
+    etag: Etag = "",
+) -> None:
+    """Add units to what is on hand, or take some away."""
+    level = session.client.inventory.adjust_stock(
+        stock_level_name(sku, location=location),
+        quantity_delta=by,
+        cause=StockMovementCause.Value(f"STOCK_MOVEMENT_CAUSE_{cause.name}"),
+        reason=reason,
+        etag=etag,
+        **session.write_options,
+    )
+    session.screen.show_message(level)
+
+
+def list_movements(
+    session: Session,
+    sku: Annotated[str, typer.Argument(metavar="SKU", help="Only those of this SKU.")] = "",
+    filter: Filter = "",  # noqa: A002 - the contract's word
+    order_by: OrderBy = "create_time desc",
+    limit: Limit = LIMIT,
+) -> None:
+    """List the movements of the stock ledger, newest first."""
+    terms = [f"sku = {quoted(sku)}"] if sku else []
+    terms += [f"({filter})"] if filter else []
+    listing = session.client.inventory.list_stock_movements(
+        filter=" AND ".join(terms), order_by=order_by, page_size=page_size(limit)
+    )
+    session.show_listing(listing, columns=MOVEMENT_COLUMNS, limit=limit)
+
+
+def list_locations(
+    session: Session,
+    filter: Filter = "",  # noqa: A002 - the contract's word
+    order_by: OrderBy = "",
+    limit: Limit = LIMIT,
+    deleted: Deleted = False,
+) -> None:
+    """List locations."""
+    listing = session.client.inventory.list_locations(
+        filter=filter, order_by=order_by, page_size=page_size(limit), show_deleted=deleted
+    )
+    session.show_listing(listing, columns=LOCATION_COLUMNS, limit=limit)
+
+
+def show_location(session: Session, name: Annotated[str, typer.Argument(help="Its id or full name.")]) -> None:
+    """Show one location."""
+    session.screen.show_message(session.client.inventory.get_location(location_name(name)))
+
+
+def create_location(
+    session: Session,
+    display_name: Annotated[str, typer.Option("--name", help="What people read.")],
+    location_id: Annotated[str, typer.Option("--id", help="Its id; the server chooses one without.")] = "",
+) -> None:
+    """Create a location."""
+    created = session.client.inventory.create_location(
+        Location(display_name=display_name), location_id=location_id, **session.write_options
+    )
+    session.screen.show_message(created)
+
+
+def update_location(
+    session: Session,
+    name: Annotated[str, typer.Argument(help="Its id or full name.")],
+    display_name: Annotated[str | None, typer.Option("--name", help="What people read.")] = None,
+    etag: Etag = "",
+) -> None:
+    """Change the given fields of a location."""
+    wanted, mask = changes_of(Location, location_name(name), etag=etag, display_name=display_name)
+    session.screen.show_message(
+        session.client.inventory.update_location(wanted, update_mask=mask, **session.write_options)
+    )

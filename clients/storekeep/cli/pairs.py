@@ -1,0 +1,58 @@
+"""Pairs: options that are written as KEY=VALUE: labels, prices, order lines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import typer
+
+from storekeep.client import Money, to_money
+
+
+def pair(text: str) -> tuple[str, str]:
+    """Split KEY=VALUE at the first `=`.
+
+    Raises: typer.BadParameter.
+    """
+    key, separator, value = text.partition("=")
+    if not separator or not key.strip():
+        raise typer.BadParameter(f"{text!r} is not KEY=VALUE")
+    return key.strip(), value.strip()
+
+
+def labels(texts: Iterable[str]) -> dict[str, str]:
+    """Read labels or options, as `season=winter`."""
+    return dict(pair(text) for text in texts)
+
+
+def prices(texts: Iterable[str]) -> list[Money]:
+    """Read prices, as `EUR=19.90`.
+
+    Raises: typer.BadParameter.
+    """
+    return [_price(*pair(text)) for text in texts]
+
+
+def order_lines(texts: Iterable[str]) -> list[tuple[str, int]]:
+    """Read order lines, as `TEA-1=2`.
+
+    Raises: typer.BadParameter.
+    """
+    return [(sku, whole_number(quantity)) for sku, quantity in map(pair, texts)]
+
+
+def whole_number(text: str) -> int:
+    """Read an integer in ASCII digits.
+
+    Raises: typer.BadParameter.
+    """
+    if not text.isascii() or not text.removeprefix("-").isdigit():
+        raise typer.BadParameter(f"{text!r} is not a whole number")
+    return int(text)
+
+
+def _price(currency_code: str, amount: str) -> Money:
+    try:
+        return to_money(amount, currency_code=currency_code.upper())
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None

@@ -1,0 +1,114 @@
+"""`storekeep products`: what a company sells."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Annotated
+
+import typer
+
+from storekeep.cli.categories import category_name
+from storekeep.cli.changes import changes_of
+from storekeep.cli.commands import LIMIT, Deleted, Etag, Filter, Limit, OrderBy, command, new_group
+from storekeep.cli.names import full_name
+from storekeep.cli.pairs import labels
+from storekeep.cli.sessions import Session, page_size
+from storekeep.cli.steps import Step, add_steps
+from storekeep.client import Product
+
+COLUMNS = ("name", "display_name", "category", "state", "update_time")
+
+STEPS = (
+    Step("archive", "Take products off sale; they stay readable.", lambda s: s.client.products.archive),
+    Step("unarchive", "Put archived products back on sale.", lambda s: s.client.products.unarchive),
+    Step("delete", "Delete products; they can be undeleted.", lambda s: s.client.products.delete),
+    Step("undelete", "Bring deleted products back.", lambda s: s.client.products.undelete),
+)
+
+product_name = partial(full_name, "products")
+
+Label = Annotated[list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="Repeat for several.")]
+
+
+def add_products(app: typer.Typer) -> None:
+    """Add the group to the command line."""
+    group = new_group(app, "products", help="What a company sells. Prices and SKUs are on its variants.")
+    command(group, "list", example="storekeep products list --filter 'state = ACTIVE' --limit 20")(list_products)
+    command(group, "show", example="storekeep products show chai")(show_product)
+    command(group, "search", example='storekeep products search "green tea"')(search_products)
+    create = 'storekeep products create --id chai --name "Chai" --category drinks'
+    command(group, "create", example=create, writes=True)(create_product)
+    update = 'storekeep products update chai --description "Black tea with spices"'
+    command(group, "update", example=update, writes=True)(update_product)
+    add_steps(group, STEPS, noun="products", example_name="chai", to_name=product_name, columns=COLUMNS)
+
+
+def list_products(
+    session: Session,
+    filter: Filter = "",  # noqa: A002 - the contract's word
+    order_by: OrderBy = "",
+    limit: Limit = LIMIT,
+    deleted: Deleted = False,
+) -> None:
+    """List products."""
+    listing = session.client.products.list(
+        filter=filter, order_by=order_by, page_size=page_size(limit), show_deleted=deleted
+    )
+    session.show_listing(listing, columns=COLUMNS, limit=limit)
+
+
+def show_product(session: Session, name: Annotated[str, typer.Argument(help="Its id or full name.")]) -> None:
+    """Show one product."""
+    session.screen.show_message(session.client.products.get(product_name(name)))
+
+
+def search_products(
+    session: Session,
+    query: Annotated[str, typer.Argument(help="Words, all of which must occur; the last may be a beginning.")],
+    limit: Limit = LIMIT,
+    archived: Annotated[bool, typer.Option("--archived", help="Find archived ones too.")] = False,
+) -> None:
+    """Find products by words in their names, descriptions, SKUs and barcodes, best match first."""
+    listing = session.client.products.search(query, page_size=page_size(limit, most=100), show_archived=archived)
+    session.show_listing(listing, columns=COLUMNS, limit=limit)
+
+
+def create_product(
+    session: Session,
+    display_name: Annotated[str, typer.Option("--name", help="What people read.")],
+    product_id: Annotated[str, typer.Option("--id", help="Its id; the server chooses one without.")] = "",
+    description: Annotated[str, typer.Option("--description")] = "",
+    category: Annotated[str, typer.Option("--category", help="Its category's id or full name.")] = "",
+    label: Label = None,
+) -> None:
+    """Create a product. Give it something to sell with `storekeep variants create`."""
+    product = Product(
+        display_name=display_name,
+        description=description,
+        category=category_name(category) if category else "",
+        labels=labels(label or ()),
+    )
+    created = session.client.products.create(product, product_id=product_id, **session.write_options)
+    session.screen.show_message(created)
+
+
+def update_product(
+    session: Session,
+    name: Annotated[str, typer.Argument(help="Its id or full name.")],
+    display_name: Annotated[str | None, typer.Option("--name", help="What people read.")] = None,
+    description: Annotated[str | None, typer.Option("--description")] = None,
+    category: Annotated[str | None, typer.Option("--category", help="Its category; empty for none.")] = None,
+    label: Label = None,
+    etag: Etag = "",
+) -> None:
+    """Change the given fields of a product. Labels, when given, replace all that it has."""
+    wanted, mask = changes_of(
+        Product,
+        product_name(name),
+        etag=etag,
+        display_name=display_name,
+        description=description,
+        category=category_name(category) if category else category,
+        labels=labels(label) if label else None,
+    )
+    session.screen.show_message(session.client.products.update(wanted, update_mask=mask, **session.write_options))

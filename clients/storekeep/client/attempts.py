@@ -1,0 +1,86 @@
+"""Attempts: one call sent once, and sent again while the server gives a reason that passes by itself.
+
+The transport's own retries (`channels.py`) come below: they act while nobody answers, these act on answers.
+Nothing is sent after its deadline.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+import grpc
+
+from storekeep.client.deadlines import Deadline
+from storekeep.client.errors import ClientClosed, Refused, ServerUnreachable, StorekeepError, from_rpc_error
+
+ATTEMPTS_MAX = 5
+"""How often a call is sent, at most, when the server gives a reason that passes by itself."""
+
+BACKOFF_FIRST_S = 0.1
+BACKOFF_MAX_S = 2.0
+"""Between attempts, on top of what the server asks for: doubled each time, with full jitter."""
+
+Metadata = tuple[tuple[str, str], ...]
+
+RequestT = TypeVar("RequestT")
+ReplyT = TypeVar("ReplyT")
+
+
+def send(
+    method: grpc.UnaryUnaryMultiCallable[RequestT, ReplyT],
+    request: RequestT,
+    *,
+    deadline: Deadline,
+    metadata: Metadata = (),
+) -> ReplyT:
+    """Send a request once.
+
+    Raises: the typed exception of whatever it ends with.
+    """
+    try:
+        return method(request, timeout=deadline.left_s, metadata=metadata)
+    except grpc.RpcError as error:
+        raise from_rpc_error(error) from None
+    except ValueError as error:
+        raise _closed_or_same(error) from None
+
+
+def retried(attempt: Callable[[], ReplyT], *, deadline: Deadline, reconnects: bool = False) -> ReplyT:
+    """Make an attempt until it succeeds, fails for good, or the deadline leaves no time for another.
+
+    `reconnects`: whether to try on when nobody answers, as when the server restarts. It is for callers that have been
+    answered before: an address where nobody ever was is told at once.
+
+    Raises: the exception of the last attempt.
+    """
+    for number in range(1, ATTEMPTS_MAX):
+        try:
+            return attempt()
+        except StorekeepError as error:
+            pause_s = pause_before_retry_s(error, attempt=number)
+            if not _passes(error, reconnects=reconnects) or pause_s >= deadline.left_s:
+                raise
+        time.sleep(pause_s)
+    return attempt()
+
+
+def pause_before_retry_s(error: StorekeepError, *, attempt: int) -> float:
+    """Return how long to wait after the failure of the `attempt`th attempt, in seconds.
+
+    The server's own delay is the least; jitter on top keeps callers from coming back all at once.
+    """
+    asked_s = error.retry_delay_s if isinstance(error, Refused) else None
+    ceiling_s = min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2 ** (attempt - 1))
+    return (asked_s or 0.0) + random.uniform(0, ceiling_s)  # noqa: S311 - spreads load, guards nothing
+
+
+def _passes(error: StorekeepError, *, reconnects: bool) -> bool:
+    return error.retryable if isinstance(error, Refused) else reconnects and isinstance(error, ServerUnreachable)
+
+
+def _closed_or_same(error: ValueError) -> Exception:
+    """Grpc says by a ValueError, and only by its text, that the channel was closed meanwhile."""
+    return ClientClosed("The client is closed") if "closed channel" in str(error) else error

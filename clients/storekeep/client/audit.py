@@ -1,0 +1,50 @@
+"""Audit: who changed what, when, before and after."""
+
+from __future__ import annotations
+
+from typing import Unpack
+
+import grpc
+
+from storekeep.client.calls import Calls, ReadOptions
+from storekeep.client.pages import Listing, Query
+from storekeep.v1.audit_pb2 import (
+    AuditEntry,
+    GetAuditEntryRequest,
+    ListAuditEntriesRequest,
+    VerifyAuditChainRequest,
+    VerifyAuditChainResponse,
+)
+from storekeep.v1.audit_pb2_grpc import AuditServiceStub
+
+
+class Audit:
+    """Reads the audit log."""
+
+    def __init__(self, calls: Calls, *, channel: grpc.Channel) -> None:
+        self._calls = calls
+        self._stub = AuditServiceStub(channel)
+
+    def get(self, name: str, **options: Unpack[ReadOptions]) -> AuditEntry:
+        """Get one audit entry, deleted or not.
+
+        Raises: AuditEntryNotFound.
+        """
+        return self._calls.read(self._stub.GetAuditEntry, GetAuditEntryRequest(name=name), **options)
+
+    def list(self, *, timeout_s: float | None = None, **query: Unpack[Query]) -> Listing[AuditEntry]:
+        """List audit entries, newest first unless `order_by` says otherwise.
+
+        Raises: InvalidFilter, InvalidOrderBy, InvalidPageToken.
+        """
+        request = ListAuditEntriesRequest(**query)
+        return self._calls.listing(
+            self._stub.ListAuditEntries, request, items=lambda page: page.audit_entries, timeout_s=timeout_s
+        )
+
+    def verify_chain(self, **options: Unpack[ReadOptions]) -> VerifyAuditChainResponse:
+        """Walk the chain of hashes from its first entry and name the first that does not hold.
+
+        It reads all entries: give it a `timeout_s` that suits their number.
+        """
+        return self._calls.read(self._stub.VerifyAuditChain, VerifyAuditChainRequest(), **options)

@@ -1,0 +1,260 @@
+"""Auth: tokens, service accounts, their keys and their roles."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from typing import Unpack
+
+import grpc
+
+from storekeep.client.calls import Calls, ReadOptions, WriteOptions
+from storekeep.client.masks import field_mask
+from storekeep.client.pages import DeletableQuery, Listing, Query
+from storekeep.v1.auth_pb2 import (
+    ApiKey,
+    BatchGetServiceAccountsRequest,
+    CreateApiKeyRequest,
+    CreateApiKeyResponse,
+    CreateRoleRequest,
+    CreateServiceAccountRequest,
+    DeleteRoleRequest,
+    DeleteServiceAccountRequest,
+    GetApiKeyRequest,
+    GetJwksRequest,
+    GetRoleRequest,
+    GetServiceAccountRequest,
+    IssueTokenRequest,
+    JsonWebKey,
+    ListApiKeysRequest,
+    ListRolesRequest,
+    ListServiceAccountsRequest,
+    RefreshTokenRequest,
+    RevokeApiKeyRequest,
+    RevokeTokenRequest,
+    Role,
+    RotateApiKeyRequest,
+    RotateApiKeyResponse,
+    RotateSigningKeyRequest,
+    ServiceAccount,
+    TestPermissionsRequest,
+    TokenSet,
+    UndeleteServiceAccountRequest,
+    UpdateRoleRequest,
+    UpdateServiceAccountRequest,
+    WhoAmIRequest,
+    WhoAmIResponse,
+)
+from storekeep.v1.auth_pb2_grpc import AuthServiceStub
+
+
+class Auth:
+    """Says who calls, and keeps who may."""
+
+    def __init__(self, calls: Calls, *, channel: grpc.Channel) -> None:
+        self._calls = calls
+        self._stub = AuthServiceStub(channel)
+
+    def issue_token(self, api_key: str, **options: Unpack[ReadOptions]) -> TokenSet:
+        """Exchange an API key for an access token and a refresh token. The client does this by itself for its own.
+
+        Raises: ApiKeyInvalid.
+        """
+        return self._calls.read_public(self._stub.IssueToken, IssueTokenRequest(api_key=api_key), **options)
+
+    def refresh_token(self, refresh_token: str, **options: Unpack[ReadOptions]) -> TokenSet:
+        """Exchange a refresh token for a new pair. It is sent once: one that is used twice revokes what came from it.
+
+        Raises: Unauthenticated, TokenExpired, TokenRevoked.
+        """
+        request = RefreshTokenRequest(refresh_token=refresh_token)
+        return self._calls.send_once(self._stub.RefreshToken, request, **options)
+
+    def revoke_token(self, token: str, **options: Unpack[ReadOptions]) -> None:
+        """Revoke an access or refresh token. One that is unknown or over is no error (RFC 7009)."""
+        self._calls.read_public(self._stub.RevokeToken, RevokeTokenRequest(token=token), **options)
+
+    def who_am_i(self, **options: Unpack[ReadOptions]) -> WhoAmIResponse:
+        """Say who the caller is and what it may do."""
+        return self._calls.read(self._stub.WhoAmI, WhoAmIRequest(), **options)
+
+    def test_permissions(self, permissions: Iterable[str], **options: Unpack[ReadOptions]) -> Sequence[str]:
+        """Say which of up to 100 permissions, as `noun.verb`, the caller holds."""
+        request = TestPermissionsRequest(permissions=permissions)
+        return self._calls.read(self._stub.TestPermissions, request, **options).permissions
+
+    def rotate_signing_key(self, **options: Unpack[WriteOptions]) -> JsonWebKey:
+        """Make a new key for signing tokens. The one before verifies until the last token that it signed is over."""
+        return self._calls.write(self._stub.RotateSigningKey, RotateSigningKeyRequest(), **options).key
+
+    def get_jwks(self, **options: Unpack[ReadOptions]) -> Sequence[JsonWebKey]:
+        """List the public keys that verify tokens (RFC 7517), the current one first."""
+        return self._calls.read_public(self._stub.GetJwks, GetJwksRequest(), **options).keys
+
+    def get_service_account(self, name: str, **options: Unpack[ReadOptions]) -> ServiceAccount:
+        """Get one service account, deleted or not.
+
+        Raises: ServiceAccountNotFound.
+        """
+        return self._calls.read(self._stub.GetServiceAccount, GetServiceAccountRequest(name=name), **options)
+
+    def list_service_accounts(
+        self, *, timeout_s: float | None = None, **query: Unpack[DeletableQuery]
+    ) -> Listing[ServiceAccount]:
+        """List service accounts, fetching page after page as they are read.
+
+        Raises: InvalidFilter, InvalidOrderBy, InvalidPageToken.
+        """
+        request = ListServiceAccountsRequest(**query)
+        return self._calls.listing(
+            self._stub.ListServiceAccounts, request, items=lambda page: page.service_accounts, timeout_s=timeout_s
+        )
+
+    def batch_get_service_accounts(
+        self, names: Iterable[str], **options: Unpack[ReadOptions]
+    ) -> Sequence[ServiceAccount]:
+        """Get up to 1000 service accounts at one point in time, all or none, in the order of the names.
+
+        Raises: ServiceAccountNotFound.
+        """
+        request = BatchGetServiceAccountsRequest(names=names)
+        return self._calls.read(self._stub.BatchGetServiceAccounts, request, **options).service_accounts
+
+    def create_service_account(
+        self, service_account: ServiceAccount, *, service_account_id: str = "", **options: Unpack[WriteOptions]
+    ) -> ServiceAccount:
+        """Create a service account. Its output-only fields are ignored.
+
+        `service_account_id` is the last part of its name; the server chooses one when it is empty.
+
+        Raises: RoleNotFound, PrivilegeEscalation, AlreadyExists.
+        """
+        request = CreateServiceAccountRequest(service_account=service_account, service_account_id=service_account_id)
+        return self._calls.write(self._stub.CreateServiceAccount, request, **options)
+
+    def update_service_account(
+        self, service_account: ServiceAccount, *, update_mask: Iterable[str] = (), **options: Unpack[WriteOptions]
+    ) -> ServiceAccount:
+        """Change fields of a service account: those of `update_mask`, or all that the message sets.
+
+        With the `etag` in the message, a change by somebody else is not overwritten.
+
+        Raises: InvalidUpdateMask, ServiceAccountNotFound, ResourceDeleted, EtagMismatch, RoleNotFound,
+        PrivilegeEscalation.
+        """
+        request = UpdateServiceAccountRequest(service_account=service_account, update_mask=field_mask(update_mask))
+        return self._calls.write(self._stub.UpdateServiceAccount, request, **options)
+
+    def delete_service_account(self, name: str, *, etag: str = "", **options: Unpack[WriteOptions]) -> ServiceAccount:
+        """Delete a service account softly: it leaves the lists and can be undeleted.
+
+        Raises: ServiceAccountNotFound, ResourceDeleted, EtagMismatch.
+        """
+        return self._calls.write(
+            self._stub.DeleteServiceAccount, DeleteServiceAccountRequest(name=name, etag=etag), **options
+        )
+
+    def undelete_service_account(self, name: str, *, etag: str = "", **options: Unpack[WriteOptions]) -> ServiceAccount:
+        """Bring a deleted service account back.
+
+        Raises: ServiceAccountNotFound, ResourceNotDeleted, EtagMismatch.
+        """
+        return self._calls.write(
+            self._stub.UndeleteServiceAccount, UndeleteServiceAccountRequest(name=name, etag=etag), **options
+        )
+
+    def get_api_key(self, name: str, **options: Unpack[ReadOptions]) -> ApiKey:
+        """Get one API key, deleted or not.
+
+        Raises: ApiKeyNotFound.
+        """
+        return self._calls.read(self._stub.GetApiKey, GetApiKeyRequest(name=name), **options)
+
+    def list_api_keys(
+        self, parent: str = "serviceAccounts/-", *, timeout_s: float | None = None, **query: Unpack[Query]
+    ) -> Listing[ApiKey]:
+        """List API keys, fetching page after page as they are read.
+
+        `parent` limits them to one parent; `-` in place of its id means all.
+
+        Raises: InvalidFilter, InvalidOrderBy, InvalidPageToken.
+        """
+        request = ListApiKeysRequest(parent=parent, **query)
+        return self._calls.listing(
+            self._stub.ListApiKeys, request, items=lambda page: page.api_keys, timeout_s=timeout_s
+        )
+
+    def create_api_key(
+        self, parent: str, api_key: ApiKey, *, api_key_id: str = "", **options: Unpack[WriteOptions]
+    ) -> CreateApiKeyResponse:
+        """Create an API key; the response shows its secret this once. Its output-only fields are ignored.
+
+        `api_key_id` is the last part of its name; the server chooses one when it is empty.
+
+        Raises: ServiceAccountNotFound, ResourceDeleted, UnknownPermission, PrivilegeEscalation, AlreadyExists.
+        """
+        request = CreateApiKeyRequest(parent=parent, api_key=api_key, api_key_id=api_key_id)
+        return self._calls.write(self._stub.CreateApiKey, request, **options)
+
+    def rotate_api_key(
+        self, name: str, *, overlap: timedelta | None = None, etag: str = "", **options: Unpack[WriteOptions]
+    ) -> RotateApiKeyResponse:
+        """Make a key that replaces this one, with the same scopes; the response shows its secret this once.
+
+        The old key works on for `overlap`, 0 to 30 days; 24 hours when not given.
+
+        Raises: ApiKeyNotFound, EtagMismatch, IllegalState, PrivilegeEscalation.
+        """
+        request = RotateApiKeyRequest(name=name, etag=etag)
+        if overlap is not None:
+            request.overlap.FromTimedelta(overlap)
+        return self._calls.write(self._stub.RotateApiKey, request, **options)
+
+    def revoke_api_key(self, name: str, *, etag: str = "", **options: Unpack[WriteOptions]) -> ApiKey:
+        """Stop a key from working, at once and for good; tokens that it got stop within 5 seconds.
+
+        Raises: ApiKeyNotFound, EtagMismatch, IllegalState.
+        """
+        return self._calls.write(self._stub.RevokeApiKey, RevokeApiKeyRequest(name=name, etag=etag), **options)
+
+    def get_role(self, name: str, **options: Unpack[ReadOptions]) -> Role:
+        """Get one role, deleted or not.
+
+        Raises: RoleNotFound.
+        """
+        return self._calls.read(self._stub.GetRole, GetRoleRequest(name=name), **options)
+
+    def list_roles(self, *, timeout_s: float | None = None, **query: Unpack[Query]) -> Listing[Role]:
+        """List roles, fetching page after page as they are read.
+
+        Raises: InvalidFilter, InvalidOrderBy, InvalidPageToken.
+        """
+        request = ListRolesRequest(**query)
+        return self._calls.listing(self._stub.ListRoles, request, items=lambda page: page.roles, timeout_s=timeout_s)
+
+    def create_role(self, role: Role, *, role_id: str = "", **options: Unpack[WriteOptions]) -> Role:
+        """Create a role. Its output-only fields are ignored.
+
+        `role_id` is the last part of its name; the server chooses one when it is empty.
+
+        Raises: UnknownPermission, PrivilegeEscalation, AlreadyExists.
+        """
+        request = CreateRoleRequest(role=role, role_id=role_id)
+        return self._calls.write(self._stub.CreateRole, request, **options)
+
+    def update_role(self, role: Role, *, update_mask: Iterable[str] = (), **options: Unpack[WriteOptions]) -> Role:
+        """Change fields of a role: those of `update_mask`, or all that the message sets.
+
+        With the `etag` in the message, a change by somebody else is not overwritten.
+
+        Raises: InvalidUpdateMask, RoleNotFound, EtagMismatch, RoleBuiltIn, UnknownPermission, PrivilegeEscalation.
+        """
+        request = UpdateRoleRequest(role=role, update_mask=field_mask(update_mask))
+        return self._calls.write(self._stub.UpdateRole, request, **options)
+
+    def delete_role(self, name: str, *, etag: str = "", **options: Unpack[WriteOptions]) -> None:
+        """Delete a role that no service account has. It is gone at once.
+
+        Raises: RoleNotFound, EtagMismatch, RoleBuiltIn, ResourceInUse.
+        """
+        self._calls.write(self._stub.DeleteRole, DeleteRoleRequest(name=name, etag=etag), **options)

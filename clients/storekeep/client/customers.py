@@ -1,0 +1,92 @@
+"""Customers, with their addresses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Unpack
+
+import grpc
+
+from storekeep.client.calls import Calls, ReadOptions, WriteOptions
+from storekeep.client.masks import field_mask
+from storekeep.client.pages import DeletableQuery, Listing
+from storekeep.v1.customers_pb2 import (
+    BatchGetCustomersRequest,
+    CreateCustomerRequest,
+    Customer,
+    DeleteCustomerRequest,
+    GetCustomerRequest,
+    ListCustomersRequest,
+    UndeleteCustomerRequest,
+    UpdateCustomerRequest,
+)
+from storekeep.v1.customers_pb2_grpc import CustomerServiceStub
+
+
+class Customers:
+    """Gets, lists and changes customers."""
+
+    def __init__(self, calls: Calls, *, channel: grpc.Channel) -> None:
+        self._calls = calls
+        self._stub = CustomerServiceStub(channel)
+
+    def get(self, name: str, **options: Unpack[ReadOptions]) -> Customer:
+        """Get one customer, deleted or not.
+
+        Raises: CustomerNotFound.
+        """
+        return self._calls.read(self._stub.GetCustomer, GetCustomerRequest(name=name), **options)
+
+    def list(self, *, timeout_s: float | None = None, **query: Unpack[DeletableQuery]) -> Listing[Customer]:
+        """List customers, fetching page after page as they are read.
+
+        Raises: InvalidFilter, InvalidOrderBy, InvalidPageToken.
+        """
+        request = ListCustomersRequest(**query)
+        return self._calls.listing(
+            self._stub.ListCustomers, request, items=lambda page: page.customers, timeout_s=timeout_s
+        )
+
+    def batch_get(self, names: Iterable[str], **options: Unpack[ReadOptions]) -> Sequence[Customer]:
+        """Get up to 1000 customers at one point in time, all or none, in the order of the names.
+
+        Raises: CustomerNotFound.
+        """
+        request = BatchGetCustomersRequest(names=names)
+        return self._calls.read(self._stub.BatchGetCustomers, request, **options).customers
+
+    def create(self, customer: Customer, *, customer_id: str = "", **options: Unpack[WriteOptions]) -> Customer:
+        """Create a customer. Its output-only fields are ignored.
+
+        `customer_id` is the last part of its name; the server chooses one when it is empty.
+
+        Raises: AlreadyExists.
+        """
+        request = CreateCustomerRequest(customer=customer, customer_id=customer_id)
+        return self._calls.write(self._stub.CreateCustomer, request, **options)
+
+    def update(
+        self, customer: Customer, *, update_mask: Iterable[str] = (), **options: Unpack[WriteOptions]
+    ) -> Customer:
+        """Change fields of a customer: those of `update_mask`, or all that the message sets.
+
+        With the `etag` in the message, a change by somebody else is not overwritten.
+
+        Raises: InvalidUpdateMask, CustomerNotFound, ResourceDeleted, EtagMismatch.
+        """
+        request = UpdateCustomerRequest(customer=customer, update_mask=field_mask(update_mask))
+        return self._calls.write(self._stub.UpdateCustomer, request, **options)
+
+    def delete(self, name: str, *, etag: str = "", **options: Unpack[WriteOptions]) -> Customer:
+        """Delete a customer softly: it leaves the lists and can be undeleted.
+
+        Raises: CustomerNotFound, ResourceDeleted, EtagMismatch.
+        """
+        return self._calls.write(self._stub.DeleteCustomer, DeleteCustomerRequest(name=name, etag=etag), **options)
+
+    def undelete(self, name: str, *, etag: str = "", **options: Unpack[WriteOptions]) -> Customer:
+        """Bring a deleted customer back.
+
+        Raises: CustomerNotFound, ResourceNotDeleted, EtagMismatch.
+        """
+        return self._calls.write(self._stub.UndeleteCustomer, UndeleteCustomerRequest(name=name, etag=etag), **options)

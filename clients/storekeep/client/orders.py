@@ -1,0 +1,114 @@
+"""Orders: placed, confirmed, cancelled, and how each came to be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Unpack
+
+import grpc
+
+from storekeep.client.calls import Calls, ReadOptions, WriteOptions
+from storekeep.client.pages import Listing, Query
+from storekeep.v1.addresses_pb2 import Address
+from storekeep.v1.orders_pb2 import (
+    BatchGetOrdersRequest,
+    CancelOrderRequest,
+    ConfirmOrderRequest,
+    GetOrderRequest,
+    ListOrderHistoryRequest,
+    ListOrdersRequest,
+    Order,
+    OrderHistoryEntry,
+    PlaceOrderLine,
+    PlaceOrderRequest,
+)
+from storekeep.v1.orders_pb2_grpc import OrderServiceStub
+
+
+class Orders:
+    """Places, gets, lists and moves on orders."""
+
+    def __init__(self, calls: Calls, *, channel: grpc.Channel) -> None:
+        self._calls = calls
+        self._stub = OrderServiceStub(channel)
+
+    def place(
+        self,
+        *,
+        customer: str,
+        lines: Iterable[tuple[str, int]],
+        currency_code: str,
+        location: str = "",
+        shipping_address: Address | None = None,
+        external_reference: str = "",
+        note: str = "",
+        **options: Unpack[WriteOptions],
+    ) -> Order:
+        """Place an order: freeze its prices and take its stock, all lines or none.
+
+        `lines` are pairs of SKU and units; two may name the same SKU. `location` is where the stock is taken from,
+        `locations/main` when empty.
+
+        Raises: UnknownCurrency, CustomerNotFound, LocationNotFound, ResourceDeleted, SkuNotFound, NotForSale,
+        CurrencyMismatch, InvalidAmount, OutOfStock (names each short SKU).
+        """
+        request = PlaceOrderRequest(
+            customer=customer,
+            lines=[PlaceOrderLine(sku=sku, quantity=quantity) for sku, quantity in lines],
+            currency_code=currency_code,
+            location=location,
+            shipping_address=shipping_address,
+            external_reference=external_reference,
+            note=note,
+        )
+        return self._calls.write(self._stub.PlaceOrder, request, **options)
+
+    def get(self, name: str, **options: Unpack[ReadOptions]) -> Order:
+        """Get one order, deleted or not.
+
+        Raises: OrderNotFound.
+        """
+        return self._calls.read(self._stub.GetOrder, GetOrderRequest(name=name), **options)
+
+    def list(self, *, timeout_s: float | None = None, **query: Unpack[Query]) -> Listing[Order]:
+        """List orders, fetching page after page as they are read.
+
+        Raises: InvalidFilter, InvalidOrderBy, InvalidPageToken.
+        """
+        request = ListOrdersRequest(**query)
+        return self._calls.listing(self._stub.ListOrders, request, items=lambda page: page.orders, timeout_s=timeout_s)
+
+    def batch_get(self, names: Iterable[str], **options: Unpack[ReadOptions]) -> Sequence[Order]:
+        """Get up to 1000 orders at one point in time, all or none, in the order of the names.
+
+        Raises: OrderNotFound.
+        """
+        request = BatchGetOrdersRequest(names=names)
+        return self._calls.read(self._stub.BatchGetOrders, request, **options).orders
+
+    def confirm(self, name: str, *, etag: str = "", **options: Unpack[WriteOptions]) -> Order:
+        """Agree to deliver a placed order.
+
+        Raises: OrderNotFound, EtagMismatch, IllegalState.
+        """
+        return self._calls.write(self._stub.ConfirmOrder, ConfirmOrderRequest(name=name, etag=etag), **options)
+
+    def cancel(self, name: str, *, reason: str = "", etag: str = "", **options: Unpack[WriteOptions]) -> Order:
+        """Call an order off and give its stock back. `reason` is for whoever reads the history.
+
+        Raises: OrderNotFound, EtagMismatch, IllegalState.
+        """
+        request = CancelOrderRequest(name=name, reason=reason, etag=etag)
+        return self._calls.write(self._stub.CancelOrder, request, **options)
+
+    def list_history(
+        self, name: str, *, page_size: int = 0, timeout_s: float | None = None
+    ) -> Listing[OrderHistoryEntry]:
+        """List how an order came to be what it is, oldest change first.
+
+        Raises: OrderNotFound, InvalidPageToken.
+        """
+        request = ListOrderHistoryRequest(name=name, page_size=page_size)
+        return self._calls.listing(
+            self._stub.ListOrderHistory, request, items=lambda page: page.entries, timeout_s=timeout_s
+        )

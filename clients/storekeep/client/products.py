@@ -1,0 +1,127 @@
+"""Products: what a customer recognises as one thing; its variants are what is sold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Unpack
+
+import grpc
+
+from storekeep.client.calls import Calls, ReadOptions, WriteOptions
+from storekeep.client.masks import field_mask
+from storekeep.client.pages import DeletableQuery, Listing
+from storekeep.v1.products_pb2 import (
+    ArchiveProductRequest,
+    BatchGetProductsRequest,
+    CreateProductRequest,
+    DeleteProductRequest,
+    GetProductRequest,
+    ListProductsRequest,
+    Product,
+    SearchProductsRequest,
+    UnarchiveProductRequest,
+    UndeleteProductRequest,
+    UpdateProductRequest,
+)
+from storekeep.v1.products_pb2_grpc import ProductServiceStub
+
+
+class Products:
+    """Gets, finds, lists and changes products."""
+
+    def __init__(self, calls: Calls, *, channel: grpc.Channel) -> None:
+        self._calls = calls
+        self._stub = ProductServiceStub(channel)
+
+    def get(self, name: str, **options: Unpack[ReadOptions]) -> Product:
+        """Get one product, deleted or not.
+
+        Raises: ProductNotFound.
+        """
+        return self._calls.read(self._stub.GetProduct, GetProductRequest(name=name), **options)
+
+    def list(self, *, timeout_s: float | None = None, **query: Unpack[DeletableQuery]) -> Listing[Product]:
+        """List products, fetching page after page as they are read.
+
+        Raises: InvalidFilter, InvalidOrderBy, InvalidPageToken.
+        """
+        request = ListProductsRequest(**query)
+        return self._calls.listing(
+            self._stub.ListProducts, request, items=lambda page: page.products, timeout_s=timeout_s
+        )
+
+    def batch_get(self, names: Iterable[str], **options: Unpack[ReadOptions]) -> Sequence[Product]:
+        """Get up to 1000 products at one point in time, all or none, in the order of the names.
+
+        Raises: ProductNotFound.
+        """
+        request = BatchGetProductsRequest(names=names)
+        return self._calls.read(self._stub.BatchGetProducts, request, **options).products
+
+    def create(self, product: Product, *, product_id: str = "", **options: Unpack[WriteOptions]) -> Product:
+        """Create a product. Its output-only fields are ignored.
+
+        `product_id` is the last part of its name; the server chooses one when it is empty.
+
+        Raises: CategoryNotFound, AlreadyExists.
+        """
+        request = CreateProductRequest(product=product, product_id=product_id)
+        return self._calls.write(self._stub.CreateProduct, request, **options)
+
+    def update(self, product: Product, *, update_mask: Iterable[str] = (), **options: Unpack[WriteOptions]) -> Product:
+        """Change fields of a product: those of `update_mask`, or all that the message sets.
+
+        With the `etag` in the message, a change by somebody else is not overwritten.
+
+        Raises: InvalidUpdateMask, ProductNotFound, ResourceDeleted, EtagMismatch, CategoryNotFound.
+        """
+        request = UpdateProductRequest(product=product, update_mask=field_mask(update_mask))
+        return self._calls.write(self._stub.UpdateProduct, request, **options)
+
+    def archive(self, name: str, *, etag: str = "", **options: Unpack[WriteOptions]) -> Product:
+        """Take a product off sale.
+
+        Raises: ProductNotFound, ResourceDeleted, EtagMismatch, IllegalState.
+        """
+        return self._calls.write(self._stub.ArchiveProduct, ArchiveProductRequest(name=name, etag=etag), **options)
+
+    def unarchive(self, name: str, *, etag: str = "", **options: Unpack[WriteOptions]) -> Product:
+        """Put an archived product back on sale.
+
+        Raises: ProductNotFound, ResourceDeleted, EtagMismatch, IllegalState.
+        """
+        return self._calls.write(self._stub.UnarchiveProduct, UnarchiveProductRequest(name=name, etag=etag), **options)
+
+    def delete(self, name: str, *, etag: str = "", **options: Unpack[WriteOptions]) -> Product:
+        """Delete a product softly: it leaves the lists and can be undeleted.
+
+        Raises: ProductNotFound, ResourceDeleted, EtagMismatch.
+        """
+        return self._calls.write(self._stub.DeleteProduct, DeleteProductRequest(name=name, etag=etag), **options)
+
+    def undelete(self, name: str, *, etag: str = "", **options: Unpack[WriteOptions]) -> Product:
+        """Bring a deleted product back.
+
+        Raises: ProductNotFound, ResourceNotDeleted, EtagMismatch.
+        """
+        return self._calls.write(self._stub.UndeleteProduct, UndeleteProductRequest(name=name, etag=etag), **options)
+
+    def search(
+        self,
+        query: str,
+        *,
+        page_size: int = 0,
+        show_archived: bool = False,
+        timeout_s: float | None = None,
+    ) -> Listing[Product]:
+        """Find products by words in their names, descriptions, SKUs and barcodes, best match first.
+
+        All words must occur; the last may be the beginning of one. Deleted products are left out, archived ones too
+        unless `show_archived`. `page_size` is at most 100; 20 when 0.
+
+        Raises: InvalidPageToken.
+        """
+        request = SearchProductsRequest(query=query, page_size=page_size, show_archived=show_archived)
+        return self._calls.listing(
+            self._stub.SearchProducts, request, items=lambda page: page.products, timeout_s=timeout_s
+        )

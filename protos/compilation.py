@@ -1,0 +1,69 @@
+"""protoc over the contract: the stubs of `generated/`, and the descriptor image that `buf` and the docs read.
+
+protoc comes from grpcio-tools, protovalidate's schema from its own wheel: no compiler is installed by hand.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import sysconfig
+import tempfile
+from pathlib import Path
+
+from google import api as googleapis
+from google.protobuf import descriptor_pb2
+from grpc_tools import protoc
+from protovalidate._gen.buf.validate import validate_pb
+
+ROOT = Path(__file__).resolve().parent.parent
+PROTOS = ROOT / "protos"
+GENERATED = ROOT / "generated"
+VALIDATE_PROTO = "buf/validate/validate.proto"
+WELL_KNOWN = ("descriptor_pb2", "duration_pb2", "field_mask_pb2", "struct_pb2", "timestamp_pb2")
+
+
+def write_dependencies(path: Path) -> None:
+    """Write the well-known types and protovalidate's schema, whose wheel brings the descriptor and not the source."""
+    files = descriptor_pb2.FileDescriptorSet()
+    for module in WELL_KNOWN:
+        importlib.import_module(f"google.protobuf.{module}").DESCRIPTOR.CopyToProto(files.file.add())
+    files.file.add().ParseFromString(validate_pb.desc().proto.to_binary())
+    path.write_bytes(files.SerializeToString())
+
+
+def contract_files(protos: Path = PROTOS) -> list[str]:
+    """All files of the contract in `protos`, named as they import each other."""
+    return sorted(str(path.relative_to(protos)) for path in protos.glob("storekeep/**/*.proto"))
+
+
+def plugins() -> list[str]:
+    """Where protoc finds mypy-protobuf: beside this Python, whether or not that is on the PATH."""
+    scripts = Path(sysconfig.get_path("scripts"))
+    return [f"--plugin={name}={scripts / name}" for name in ("protoc-gen-mypy", "protoc-gen-mypy_grpc")]
+
+
+def run_protoc(*arguments: str, protos: Path = PROTOS) -> None:
+    """Run protoc over the contract in `protos` and what it imports; exit with protoc's code when it fails."""
+    with tempfile.TemporaryDirectory() as scratch:
+        dependencies = Path(scratch, "dependencies.binpb")
+        write_dependencies(dependencies)
+        site_packages = Path(next(iter(googleapis.__path__))).parent.parent
+        sources = [f"--descriptor_set_in={dependencies}", f"-I{protos}", f"-I{site_packages}"]
+        code = protoc.main(["protoc", *plugins(), *sources, *arguments])
+    if code:
+        sys.exit(code)
+
+
+def generate(target: Path) -> None:
+    """Write all of `generated/` below `target`."""
+    run_protoc(f"--python_out={target}", f"--mypy_out=quiet:{target}", VALIDATE_PROTO, *contract_files())
+    services = [f for f in contract_files() if "\nservice " in (PROTOS / f).read_text()]
+    run_protoc(f"--grpc_python_out={target}", f"--mypy_grpc_out=quiet:{target}", *services)
+    (target / "storekeep/v1/py.typed").touch()
+
+
+def write_image(path: Path, *, protos: Path = PROTOS) -> None:
+    """Write the contract in `protos`, with its comments and imports, as one descriptor set."""
+    whole = ["--include_imports", "--include_source_info"]
+    run_protoc(f"--descriptor_set_out={path}", *whole, *contract_files(protos), protos=protos)

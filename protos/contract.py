@@ -1,0 +1,239 @@
+"""The contract as data, with its comments: what the reference pages print and the tests of the house hold it to.
+
+Read from the descriptor image, because the stubs that programs import carry no comments.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from buf.validate import validate_pb2
+from compilation import write_image
+from google.api import annotations_pb2, field_behavior_pb2
+from google.protobuf import descriptor_pb2
+from google.protobuf.descriptor_pb2 import DescriptorProto, EnumDescriptorProto, FieldDescriptorProto
+
+from storekeep.v1 import errors_pb2, options_pb2
+
+PACKAGE = "storekeep.v1"
+FIELD_KINDS: dict[int, str] = {
+    FieldDescriptorProto.TYPE_BOOL: "bool",
+    FieldDescriptorProto.TYPE_BYTES: "bytes",
+    FieldDescriptorProto.TYPE_DOUBLE: "double",
+    FieldDescriptorProto.TYPE_INT32: "int32",
+    FieldDescriptorProto.TYPE_INT64: "int64",
+    FieldDescriptorProto.TYPE_STRING: "string",
+    FieldDescriptorProto.TYPE_UINT32: "uint32",
+    FieldDescriptorProto.TYPE_UINT64: "uint64",
+}
+
+
+@dataclass(frozen=True)
+class Field:
+    """One field of a message. `kind` is a scalar's name, or the full name of a message or enum."""
+
+    name: str
+    kind: str
+    comment: str
+    rules: validate_pb2.FieldRules
+    behaviors: frozenset[str]
+    is_message: bool
+    repeated: bool
+    optional: bool
+
+
+@dataclass(frozen=True)
+class Message:
+    """One message, or the entry type of a map."""
+
+    name: str
+    comment: str
+    fields: tuple[Field, ...]
+    is_map_entry: bool
+
+    def field(self, name: str) -> Field | None:
+        """The field of that name, or None."""
+        return next((field for field in self.fields if field.name == name), None)
+
+
+@dataclass(frozen=True)
+class Value:
+    """One value of an enum."""
+
+    name: str
+    number: int
+    comment: str
+
+
+@dataclass(frozen=True)
+class Enum:
+    """One enum."""
+
+    name: str
+    comment: str
+    values: tuple[Value, ...]
+
+
+@dataclass(frozen=True)
+class Method:
+    """One RPC and what its options say. `routes` are pairs of HTTP verb and path; `reasons` carry no prefix."""
+
+    name: str
+    service: str
+    comment: str
+    request: str
+    response: str
+    routes: tuple[tuple[str, str], ...]
+    permission: str
+    reasons: tuple[str, ...]
+    mutation: bool
+
+
+@dataclass(frozen=True)
+class Service:
+    """One service; `noun` names its file, here and in every room."""
+
+    name: str
+    noun: str
+    comment: str
+    methods: tuple[Method, ...]
+
+
+@dataclass(frozen=True)
+class Contract:
+    """All of `storekeep.v1`; messages and enums by full name."""
+
+    services: tuple[Service, ...]
+    messages: dict[str, Message]
+    enums: dict[str, Enum]
+
+    @property
+    def methods(self) -> Iterator[Method]:
+        """Every RPC of every service."""
+        return (method for service in self.services for method in service.methods)
+
+    @property
+    def reasons(self) -> tuple[Value, ...]:
+        """The error reasons, without their prefix and without UNSPECIFIED."""
+        values = self.enums[f"{PACKAGE}.ErrorReason"].values[1:]
+        return tuple(Value(reason_name(value.number), value.number, value.comment) for value in values)
+
+
+def reason_name(number: int) -> str:
+    """The reason as it goes over the wire: the enum's name without its prefix."""
+    return errors_pb2.ErrorReason.Name(errors_pb2.ErrorReason.ValueType(number)).removeprefix("ERROR_REASON_")
+
+
+Comments = dict[tuple[int, ...], str]
+
+
+def comments_of(file: descriptor_pb2.FileDescriptorProto) -> Comments:
+    """The leading comments of a file, by the path of what they stand before."""
+    return {
+        tuple(location.path): " ".join(location.leading_comments.split()) for location in file.source_code_info.location
+    }
+
+
+def read_field(proto: FieldDescriptorProto, *, comment: str) -> Field:
+    """One field, as the image has it."""
+    behaviors = proto.options.Extensions[field_behavior_pb2.field_behavior]
+    return Field(
+        name=proto.name,
+        kind=FIELD_KINDS.get(proto.type) or proto.type_name.lstrip("."),
+        comment=comment,
+        rules=proto.options.Extensions[validate_pb2.field],
+        behaviors=frozenset(field_behavior_pb2.FieldBehavior.Name(behavior) for behavior in behaviors),
+        is_message=proto.type == FieldDescriptorProto.TYPE_MESSAGE,
+        repeated=proto.label == FieldDescriptorProto.LABEL_REPEATED,
+        optional=proto.proto3_optional,
+    )
+
+
+def read_messages(
+    protos: Sequence[DescriptorProto], *, scope: str, comments: Comments, path: tuple[int, ...]
+) -> Iterator[tuple[str, Message]]:
+    """The messages of one scope and, below them, their nested ones; each with its full name."""
+    for index, proto in enumerate(protos):
+        name, here = f"{scope}.{proto.name}", (*path, index)
+        fields = tuple(
+            read_field(field, comment=comments.get((*here, DescriptorProto.FIELD_FIELD_NUMBER, number), ""))
+            for number, field in enumerate(proto.field)
+        )
+        yield name, Message(proto.name, comments.get(here, ""), fields, proto.options.map_entry)
+        below = (*here, DescriptorProto.NESTED_TYPE_FIELD_NUMBER)
+        yield from read_messages(proto.nested_type, scope=name, comments=comments, path=below)
+
+
+def read_routes(options: descriptor_pb2.MethodOptions) -> tuple[tuple[str, str], ...]:
+    """The HTTP verbs and paths of a method; empty when it has none."""
+    rule = options.Extensions[annotations_pb2.http]
+    pairs = ((one.WhichOneof("pattern"), one) for one in (rule, *rule.additional_bindings))
+    return tuple((str(verb).upper(), str(getattr(one, verb))) for verb, one in pairs if verb)
+
+
+def read_method(proto: descriptor_pb2.MethodDescriptorProto, *, service: str, comment: str) -> Method:
+    """One RPC, as the image has it."""
+    options = proto.options
+    return Method(
+        name=proto.name,
+        service=service,
+        comment=comment,
+        request=proto.input_type.lstrip("."),
+        response=proto.output_type.lstrip("."),
+        routes=read_routes(options),
+        permission=options.Extensions[options_pb2.permission],
+        reasons=tuple(reason_name(number) for number in options.Extensions[options_pb2.errors].reasons),
+        mutation=options.Extensions[options_pb2.mutation],
+    )
+
+
+def read_services(file: descriptor_pb2.FileDescriptorProto, *, comments: Comments) -> Iterator[Service]:
+    """The services of a file."""
+    root = descriptor_pb2.FileDescriptorProto.SERVICE_FIELD_NUMBER
+    for index, proto in enumerate(file.service):
+        below = (root, index, descriptor_pb2.ServiceDescriptorProto.METHOD_FIELD_NUMBER)
+        methods = tuple(
+            read_method(method, service=proto.name, comment=comments.get((*below, number), ""))
+            for number, method in enumerate(proto.method)
+        )
+        yield Service(proto.name, Path(file.name).stem, comments.get((root, index), ""), methods)
+
+
+def read_enums(file: descriptor_pb2.FileDescriptorProto, *, comments: Comments) -> Iterator[tuple[str, Enum]]:
+    """The enums of a file, each with its full name."""
+    root = descriptor_pb2.FileDescriptorProto.ENUM_TYPE_FIELD_NUMBER
+    for index, proto in enumerate(file.enum_type):
+        below = (root, index, EnumDescriptorProto.VALUE_FIELD_NUMBER)
+        values = tuple(
+            Value(value.name, value.number, comments.get((*below, number), ""))
+            for number, value in enumerate(proto.value)
+        )
+        yield f"{PACKAGE}.{proto.name}", Enum(proto.name, comments.get((root, index), ""), values)
+
+
+def read_files() -> tuple[descriptor_pb2.FileDescriptorProto, ...]:
+    """The contract's own files, compiled from the sources as they stand now."""
+    with tempfile.TemporaryDirectory() as scratch:
+        image = Path(scratch, "contract.binpb")
+        write_image(image)
+        files = descriptor_pb2.FileDescriptorSet.FromString(image.read_bytes()).file
+    return tuple(file for file in files if file.package == PACKAGE)
+
+
+@cache
+def read_contract() -> Contract:
+    """Read all of the contract."""
+    services: list[Service] = []
+    messages: dict[str, Message] = {}
+    enums: dict[str, Enum] = {}
+    for file in read_files():
+        comments = comments_of(file)
+        services += read_services(file, comments=comments)
+        path = (descriptor_pb2.FileDescriptorProto.MESSAGE_TYPE_FIELD_NUMBER,)
+        messages.update(read_messages(file.message_type, scope=PACKAGE, comments=comments, path=path))
+        enums.update(read_enums(file, comments=comments))
+    return Contract(tuple(services), messages, enums)

@@ -1,0 +1,1 @@
+"""The Storekeep server: configuration, composition root, interceptors, servicers, domain and store."""

@@ -1,0 +1,292 @@
+"""The composition root: makes one server of settings, database, domain and wire, and ends it in order.
+
+The only module that knows all others. Invariant: whatever was acknowledged is durable before the store closes.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health_pb2_grpc  # type: ignore[import-untyped, unused-ignore]
+
+from storekeep.server.config import Settings
+from storekeep.server.contract import Contract, read_contract
+from storekeep.server.domain.access import AccessVersion
+from storekeep.server.domain.api_keys import KeySecrets
+from storekeep.server.domain.bootstrap import bootstrap_admin, install_access
+from storekeep.server.domain.pages import PageTokens
+from storekeep.server.domain.signing_keys import SigningKeys
+from storekeep.server.domain.tokens import Tokens, purge_expired
+from storekeep.server.health import HealthServicer, Readiness
+from storekeep.server.interceptors.auth import Authenticator, authenticate_calls
+from storekeep.server.interceptors.chain import Chain
+from storekeep.server.interceptors.errors import map_errors
+from storekeep.server.interceptors.request_log import request_log
+from storekeep.server.interceptors.validation import validate_requests
+from storekeep.server.logs import Logs
+from storekeep.server.maintenance import Maintenance, purge_replies
+from storekeep.server.pools import CallPool
+from storekeep.server.reflection import add_reflection
+from storekeep.server.secrets import load_secret
+from storekeep.server.servicers.audit import AuditServicer
+from storekeep.server.servicers.auth import AuthServicer
+from storekeep.server.servicers.customers import CustomerServicer
+from storekeep.server.servicers.inventory import InventoryServicer
+from storekeep.server.servicers.orders import OrderServicer
+from storekeep.server.servicers.products import ProductServicer
+from storekeep.server.store.database import Transaction
+from storekeep.server.store.engine import Store
+from storekeep.server.store.errors import Overloaded
+from storekeep.server.tls import tls_credentials
+from storekeep.server.tokens import AccessTokens
+from storekeep.v1 import (
+    audit_pb2_grpc,
+    auth_pb2_grpc,
+    customers_pb2_grpc,
+    inventory_pb2_grpc,
+    orders_pb2_grpc,
+    products_pb2_grpc,
+)
+
+REFLECTION_THREADS = 2
+"""For tools that ask for the contract: seldom, and one at a time."""
+RAW_MESSAGE_FACTOR = 16
+"""gRPC refuses larger messages without an error reason; up to this many times the limit the validation layer refuses
+them with one, unparsed, at the price of holding their bytes for a moment."""
+SECONDS_PER_DAY = 86_400
+
+log = logging.getLogger("storekeep.server")
+
+
+class AddressTaken(Exception):
+    """The server cannot listen where it should."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(f"cannot listen on {address}; is another program, or another server, there already?")
+        self.address = address
+
+
+@dataclass(frozen=True)
+class Access:
+    """All that decides who may call, wired up.
+
+    Attributes:
+        known: all permissions that any RPC asks for.
+    """
+
+    known: frozenset[str]
+    version: AccessVersion
+    signing_keys: SigningKeys
+    key_secrets: KeySecrets
+    tokens: Tokens
+    authenticator: Authenticator[Any]
+
+
+def make_access(settings: Settings, store: Store, contract: Contract, *, secret: bytes) -> Access:
+    """Wire up who may call."""
+    version = AccessVersion(store, poll_interval_s=settings.revocation_poll_s)
+    signing_keys = SigningKeys(store, secret=secret, version=version, token_lifetime_s=settings.access_token_lifetime_s)
+    key_secrets = KeySecrets(secret)
+    jwts = AccessTokens(
+        issuer=settings.token_issuer,
+        audience=settings.token_audience,
+        signer=signing_keys.signer,
+        verifier=signing_keys.verifier,
+    )
+    tokens = Tokens(
+        store,
+        key_secrets=key_secrets,
+        sign=jwts.write,
+        verify=jwts.read,
+        access_lifetime_s=settings.access_token_lifetime_s,
+        refresh_lifetime_s=settings.refresh_token_lifetime_s,
+    )
+    authenticator = Authenticator(
+        verify=jwts.read,
+        find_caller=tokens.find_caller,
+        version=version.current,
+        verified_max=settings.token_cache_max,
+    )
+    return Access(contract.permissions, version, signing_keys, key_secrets, tokens, authenticator)
+
+
+class App:
+    """One server, from open database to closed.
+
+    Args:
+        settings: what is in force.
+        logs: where calls are logged.
+
+    Raises: SchemaError, UnusableCertificate, WeakSecret, UnsafeSqlite.
+    """
+
+    def __init__(self, settings: Settings, *, logs: Logs) -> None:
+        self._settings = settings
+        self._credentials = tls_credentials(settings)
+        secret = load_secret(settings)
+        self.contract = read_contract()
+        self.store = Store(settings.database_path, queue_max=settings.write_queue_max)
+        self.access = make_access(settings, self.store, self.contract, secret=secret)
+        self._page_tokens = PageTokens(secret)
+        self._pools = [
+            CallPool(settings.read_threads, name="read"),
+            CallPool(settings.write_threads, name="write"),
+            ThreadPoolExecutor(REFLECTION_THREADS, thread_name_prefix="reflection"),
+        ]
+        self._health = HealthServicer(self.contract.services)
+        self._readiness = Readiness(
+            self._probe,
+            self._health.set_ready,
+            interval_s=settings.health_interval_s,
+            timeout_s=settings.health_timeout_s,
+        )
+        self._maintenance = Maintenance(
+            self.store,
+            purges=[purge_replies(retention_s=settings.reply_retention_days * SECONDS_PER_DAY), purge_expired],
+            interval_s=settings.maintenance_interval_s,
+        )
+        self._server = self._make_server(logs)
+
+    def _make_server(self, logs: Logs) -> grpc.Server:
+        reads, writes, reflections = self._pools
+        chain = Chain(
+            outermost=request_log(logs.requests.write),
+            layers=[
+                map_errors,
+                authenticate_calls(self.access.authenticator),
+                validate_requests(message_size_max_bytes=self._settings.message_size_max_bytes),
+            ],
+            methods=self.contract.methods,
+            mutations=self.contract.writes,
+            write_pool=writes,
+        )
+        server = grpc.server(
+            reads,
+            interceptors=[chain],
+            options=channel_options(self._settings),
+            maximum_concurrent_rpcs=self._settings.calls_max,
+        )
+        self._add_servicers(server)
+        add_reflection(server, [*self.contract.services, "grpc.health.v1.Health"], pool=reflections)
+        return server
+
+    def _add_servicers(self, server: grpc.Server) -> None:
+        store, pages = self.store, self._page_tokens
+        products_pb2_grpc.add_ProductServiceServicer_to_server(ProductServicer(store, pages), server)
+        inventory_pb2_grpc.add_InventoryServiceServicer_to_server(InventoryServicer(store, pages), server)
+        customers_pb2_grpc.add_CustomerServiceServicer_to_server(CustomerServicer(store, pages), server)
+        orders_pb2_grpc.add_OrderServiceServicer_to_server(OrderServicer(store, pages), server)
+        auth_pb2_grpc.add_AuthServiceServicer_to_server(self._auth_servicer(), server)
+        audit_pb2_grpc.add_AuditServiceServicer_to_server(AuditServicer(store, pages), server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+
+    def _auth_servicer(self) -> AuthServicer:
+        access = self.access
+        return AuthServicer(
+            self.store,
+            self._page_tokens,
+            tokens=access.tokens,
+            signing_keys=access.signing_keys,
+            key_secrets=access.key_secrets,
+            access_version=access.version,
+            permissions=access.known,
+        )
+
+    def _probe(self) -> None:
+        """Read, and write nothing: both answer, or this raises. A writer that has much to do is not a dead one."""
+        self.store.read(_probe_read)
+        try:
+            self.store.write(_probe_write)
+        except Overloaded:
+            return
+
+    def install(self) -> str | None:
+        """Make what has to be there before anyone can call: roles, a signing key, the first administrator.
+
+        Returns: the administrator's API key where this is the first start.
+        """
+        access = self.access
+        install_access(self.store, known=access.known, signing_keys=access.signing_keys)
+        return bootstrap_admin(self.store, key_secrets=access.key_secrets, known=access.known)
+
+    def start(self) -> str:
+        """Listen and serve.
+
+        Returns: the address, with the port that it got.
+
+        Raises: AddressTaken.
+        """
+        address = self._bind(self._settings.listen)
+        self._server.start()
+        self._readiness.start()
+        self._maintenance.start()
+        log.info("listening", extra={"address": address, "tls": self._credentials is not None})
+        return address
+
+    def _bind(self, address: str) -> str:
+        try:
+            if self._credentials is None:
+                port = self._server.add_insecure_port(address)
+            else:
+                port = self._server.add_secure_port(address, self._credentials)
+        except RuntimeError:
+            raise AddressTaken(address) from None
+        host, colon, _ = address.rpartition(":")
+        return address if address.startswith("unix") else f"{host}{colon}{port}"
+
+    def stop(self) -> None:
+        """Drain and stop: health says so, calls under way finish, what they wrote is durable."""
+        log.info("draining", extra={"drain_s": self._settings.drain_s})
+        self._readiness.stop()
+        self._health.drain()
+        time.sleep(self._settings.drain_notice_s)
+        stopped = self._server.stop(self._settings.drain_s)
+        self._health.end_watches()
+        stopped.wait()
+        self.close()
+        log.info("stopped")
+
+    def close(self) -> None:
+        """Close what is open, without having served or after it."""
+        self._maintenance.stop()
+        for pool in self._pools:
+            pool.shutdown(wait=False, cancel_futures=True)
+        self.store.close()
+
+
+def make_admin_key(settings: Settings, store: Store, *, force: bool) -> str | None:
+    """Make a key for the administrator without serving; None where there are accounts and nobody insists.
+
+    Raises: WeakSecret, and the store's errors.
+    """
+    access = make_access(settings, store, read_contract(), secret=load_secret(settings))
+    install_access(store, known=access.known, signing_keys=access.signing_keys)
+    return bootstrap_admin(store, key_secrets=access.key_secrets, known=access.known, force=force)
+
+
+def channel_options(settings: Settings) -> Sequence[tuple[str, Any]]:
+    """What gRPC's core is told; it ignores names that it does not know, so a test tries each."""
+    return (
+        ("grpc.so_reuseport", 0),
+        ("grpc.max_receive_message_length", settings.message_size_max_bytes * RAW_MESSAGE_FACTOR),
+        ("grpc.max_send_message_length", -1),
+        ("grpc.max_metadata_size", settings.metadata_size_max_bytes),
+        ("grpc.absolute_max_metadata_size", settings.metadata_size_max_bytes),
+        ("grpc.max_concurrent_streams", settings.streams_per_connection_max),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_ping_interval_without_data_ms", round(settings.ping_interval_min_s * 1000)),
+    )
+
+
+def _probe_read(tx: Transaction) -> None:
+    tx.connection.execute("SELECT 1 FROM locations LIMIT 1").fetchone()
+
+
+def _probe_write(tx: Transaction) -> None:
+    tx.rollback_only = True

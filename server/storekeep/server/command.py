@@ -1,0 +1,250 @@
+"""The `storekeep-server` command: serve a database, migrate, back up, restore and verify it.
+
+Every refusal is one clear line on standard error. Exit codes: 0 done; 1 not done, or found to be wrong;
+2 wrong use, or settings that cannot be used.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from storekeep.server.app import AddressTaken, make_admin_key
+from storekeep.server.config import InvalidSettings, LoadedSettings, load_settings
+from storekeep.server.domain.verification import verify
+from storekeep.server.health import ask_health
+from storekeep.server.secrets import SECRET_FILE, WeakSecret
+from storekeep.server.serving import keep_admin_key, say, serve
+from storekeep.server.store.backups import BackupRefused, back_up, restore
+from storekeep.server.store.engine import Store
+from storekeep.server.store.errors import StoreError
+from storekeep.server.store.locks import DatabaseInUse
+from storekeep.server.store.schema import SchemaError, check_schema, migrate, pending_migrations
+from storekeep.server.tls import UnusableCertificate
+
+DONE = 0
+REFUSED = 1
+WRONG_USE = 2
+REFUSALS = (
+    AddressTaken,
+    BackupRefused,
+    DatabaseInUse,
+    OSError,
+    SchemaError,
+    StoreError,
+    UnusableCertificate,
+    WeakSecret,
+)
+"""What is told in one line; anything else is a defect and shows where it happened."""
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """One argument of a command, as argparse takes it."""
+
+    name: str
+    help: str
+    flag: bool = False
+    choices: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One command: what it does, an example that works, and the function that does it and gives the exit code."""
+
+    summary: str
+    example: str
+    run: Callable[[LoadedSettings, argparse.Namespace], int]
+    arguments: tuple[Argument, ...] = ()
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command and exit."""
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    sys.exit(run(arguments))
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        arguments: without the program's name; those of the process when not given.
+
+    Returns: the exit code.
+    """
+    given = make_parser().parse_args(arguments)
+    try:
+        return COMMANDS[given.command].run(load_settings(), given)
+    except InvalidSettings as error:
+        for problem in error.problems:
+            complain(problem)
+        return WRONG_USE
+    except REFUSALS as error:
+        complain(str(error))
+        return REFUSED
+
+
+def complain(line: str) -> None:
+    """Say on standard error why something is refused."""
+    print(f"storekeep-server: {line}", file=sys.stderr)  # noqa: T201 - what the command says
+
+
+def run_serve(loaded: LoadedSettings, given: argparse.Namespace) -> int:
+    """Serve until a signal says to stop."""
+    address_file = Path(given.address_file) if given.address_file else None
+    serve(loaded.settings, sample=given.sample, address_file=address_file)
+    return DONE
+
+
+def run_migrate(loaded: LoadedSettings, _given: argparse.Namespace) -> int:
+    """Bring the database to this release's schema."""
+    path = loaded.settings.database_path
+    applied = migrate(path)
+    say(f"{path}: applied {', '.join(applied)}." if applied else f"{path}: nothing to do.")
+    return DONE
+
+
+def run_backup(loaded: LoadedSettings, given: argparse.Namespace) -> int:
+    """Copy the database while it is served."""
+    size_bytes = back_up(loaded.settings.database_path, to=Path(given.file))
+    say(f"{given.file}: {size_bytes} bytes.")
+    if not loaded.settings.secret.get_secret_value():
+        say(f"Keep a copy of {loaded.settings.data_dir / SECRET_FILE} too, elsewhere: without it no API key works.")
+    return DONE
+
+
+def run_restore(loaded: LoadedSettings, given: argparse.Namespace) -> int:
+    """Put a backup in the database's place."""
+    path = loaded.settings.database_path
+    kept = restore(Path(given.file), database=path)
+    say(f"{path} is now what {given.file} is." + (f" The database that was there is {kept}." if kept else ""))
+    pending = pending_migrations(path)
+    if pending:
+        say(f"It lacks {', '.join(pending)}; run: storekeep-server migrate")
+    return DONE
+
+
+def run_verify(loaded: LoadedSettings, _given: argparse.Namespace) -> int:
+    """Check all that must always be true of the database, and name what is not."""
+    path = loaded.settings.database_path
+    check_schema(path)
+    with closing(Store(path)) as store:
+        findings = verify(store)
+    width = max(len(finding.name) for finding in findings)
+    for finding in findings:
+        say(f"{'ok    ' if finding.holds else 'BROKEN'}  {finding.name:<{width}}  {finding.promise}")
+        for breach in finding.breaches:
+            say(f"        {'':<{width}}  - {breach}")
+    broken = sum(not finding.holds for finding in findings)
+    say(f"{path}: {broken} of {len(findings)} checks failed." if broken else f"{path}: {len(findings)} checks hold.")
+    return REFUSED if broken else DONE
+
+
+def run_bootstrap_admin(loaded: LoadedSettings, given: argparse.Namespace) -> int:
+    """Make a key for the administrator."""
+    settings = loaded.settings
+    check_schema(settings.database_path)
+    with closing(Store(settings.database_path)) as store:
+        key = make_admin_key(settings, store, force=given.force)
+    if key is None:
+        complain("there are accounts already; --force makes another key for the administrator all the same")
+        return REFUSED
+    keep_admin_key(key, data_dir=settings.data_dir)
+    return DONE
+
+
+def run_healthcheck(loaded: LoadedSettings, given: argparse.Namespace) -> int:
+    """Ask a running server whether it takes calls."""
+    address = given.address or loaded.settings.listen
+    state = ask_health(address, service=given.service or "", settings=loaded.settings)
+    say(f"{address}: {state}")
+    return DONE if state == "SERVING" else REFUSED
+
+
+def run_config(loaded: LoadedSettings, given: argparse.Namespace) -> int:
+    """Print the settings in force; that they could be loaded is all there is to check."""
+    if given.action == "print":
+        for line in loaded.lines():
+            say(line)
+    else:
+        say("The settings can be used.")
+    return DONE
+
+
+COMMANDS: dict[str, Command] = {
+    "serve": Command(
+        "Serve gRPC until it is told to stop (SIGTERM, Ctrl-C; a second time: at once).",
+        "STOREKEEP_LISTEN=127.0.0.1:50051 storekeep-server serve",
+        run_serve,
+        (
+            Argument("--sample", "load a small catalogue into an empty database, and say what to type next", flag=True),
+            Argument("--address-file", "write the address to this file once it listens"),
+        ),
+    ),
+    "migrate": Command(
+        "Make the database, or bring it to this release's schema.", "storekeep-server migrate", run_migrate
+    ),
+    "backup": Command(
+        "Copy the database to a new file, consistent, while it is served.",
+        "storekeep-server backup monday.db",
+        run_backup,
+        (Argument("file", "where the copy goes; it must not exist"),),
+    ),
+    "restore": Command(
+        "Put a backup in the database's place; the database that was there is kept beside it.",
+        "storekeep-server restore monday.db",
+        run_restore,
+        (Argument("file", "a copy that `backup` made"),),
+    ),
+    "verify": Command(
+        "Check that the database is sound and that all that must always be true of it is.",
+        "storekeep-server verify",
+        run_verify,
+    ),
+    "bootstrap-admin": Command(
+        "Make a key for the administrator, where there is no account yet.",
+        "storekeep-server bootstrap-admin --force",
+        run_bootstrap_admin,
+        (Argument("--force", "make another key although there are accounts, for an owner locked out", flag=True),),
+    ),
+    "healthcheck": Command(
+        "Ask a running server whether it takes calls.",
+        "storekeep-server healthcheck --service liveness",
+        run_healthcheck,
+        (
+            Argument("--address", "whom to ask; STOREKEEP_LISTEN when not given"),
+            Argument("--service", "full name of one service, or `liveness`; all together when not given"),
+        ),
+    ),
+    "config": Command(
+        "Print the settings in force and where each comes from, or check them.",
+        "STOREKEEP_CONFIG_FILE=storekeep.toml storekeep-server config check",
+        run_config,
+        (Argument("action", "what to do with them", choices=("print", "check")),),
+    ),
+}
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of the command line; help ends in an example."""
+    top = argparse.ArgumentParser(
+        prog="storekeep-server",
+        description="The server of Storekeep. Its settings are STOREKEEP_* variables: see `config print`.",
+        epilog="Example: storekeep-server migrate && storekeep-server serve",
+    )
+    choices = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, command in COMMANDS.items():
+        one = choices.add_parser(
+            name, help=command.summary, description=command.summary, epilog=f"Example: {command.example}"
+        )
+        for argument in command.arguments:
+            if argument.flag:
+                one.add_argument(argument.name, help=argument.help, action="store_true")
+            else:
+                one.add_argument(argument.name, help=argument.help, choices=argument.choices)
+    return top

@@ -1,0 +1,316 @@
+"""The settings of one server: a single frozen object, from `STOREKEEP_*` variables and one file.
+
+Owns every limit and its default. Refuses a name that it does not know, since a misspelt setting would
+otherwise be a setting that is silently not made. The environment comes before the file.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+PREFIX = "STOREKEEP_"
+FILE_VARIABLE = "STOREKEEP_CONFIG_FILE"
+"""Names the settings file: TOML when it ends in `.toml`, otherwise lines of `STOREKEEP_NAME=value`."""
+VARIABLES_OF_OTHERS = frozenset(
+    {
+        FILE_VARIABLE,
+        "STOREKEEP_ADDRESS",
+        "STOREKEEP_API_KEY",
+        "STOREKEEP_CLI_CA_FILE",
+        "STOREKEEP_CLI_CERT_FILE",
+        "STOREKEEP_CLI_KEY_FILE",
+        "STOREKEEP_DEBUG",
+        "STOREKEEP_HTTP_LISTEN",
+        "STOREKEEP_LOGIN_FILE",
+        "STOREKEEP_REAL_DATA",
+    }
+)
+"""What the client, the command line, the gateway and the tests read from the same environment."""
+SECRET_BYTES_MIN = 32
+"""Of the server's secret: the length of the SHA-256 that it keys (RFC 2104)."""
+SQLITE_SCHEME = "sqlite:///"
+LOOPBACK_NAMES = frozenset({"localhost", "ip6-localhost"})
+
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
+Seconds = Annotated[float, Field(ge=0, le=86_400 * 365)]
+Interval = Annotated[float, Field(gt=0, le=86_400)]
+Bytes = Annotated[int, Field(ge=1024, le=64 * 1024 * 1024)]
+
+
+class InvalidSettings(Exception):
+    """The settings cannot be used.
+
+    Attributes:
+        problems: one line each.
+    """
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
+
+
+class Settings(BaseSettings):
+    """All settings; each is `STOREKEEP_` and its name in capitals in the environment, its name in a TOML file."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
+        env_ignore_empty=True,
+    )
+
+    # -- where things are
+
+    data_dir: Path = Path("var")
+    """Folder of the database, the server's secret and the first admin's key. Below the working directory, so that a
+    first try leaves nothing elsewhere."""
+    database_url: str = ""
+    """The database: `sqlite:///` and a path. Empty: `storekeep.db` in the data directory."""
+    secret: SecretStr = SecretStr("")
+    """The server's secret, at least 32 bytes: keys page tokens and the stored form of API keys. Empty: `secret.key` in
+    the data directory, made on the first start. Whoever changes it makes all API keys worthless."""
+
+    # -- where it listens
+
+    listen: str = "127.0.0.1:50051"
+    """Address of the gRPC port: `host:port` or `unix:/path`; port 0 takes a free one. Loopback, as it is plaintext
+    without TLS files; 50051 is gRPC's customary port."""
+    insecure_listen: Literal["", "yes-plaintext"] = ""
+    """`yes-plaintext` allows plaintext on an address that others can reach, as behind a proxy that ends TLS."""
+    tls_certificate_file: Path | None = None
+    """PEM certificate chain of the server; with it the port speaks TLS. Read again when it changes."""
+    tls_private_key_file: Path | None = None
+    """PEM private key of that certificate. Read again when it changes."""
+    tls_client_ca_file: Path | None = None
+    """PEM certificates of who may issue client certificates; with it a client must show one (mTLS)."""
+
+    # -- how much it does at once
+
+    read_threads: Count = 4
+    """Threads that answer reads. Measured: on one core 4 threads answer 8,200 calls/s, 32 only 6,000."""
+    write_threads: Count = 64
+    """Threads for mutations, which mostly wait for the commit; so many share one fsync."""
+    write_queue_max: Count = 1_000
+    """Writes that may wait for the writer; beyond it calls are shed with OVERLOADED."""
+    calls_max: Count = 2_000
+    """Calls under way at once, streams included; beyond it gRPC sheds them at once with RESOURCE_EXHAUSTED."""
+    streams_per_connection_max: Count = 1_000
+    """Calls under way at once on one connection; further ones wait in the client. Ten times HTTP/2's advice of 100."""
+    message_size_max_bytes: Bytes = 1024 * 1024
+    """Of one request. 4 MiB of empty sub-messages cost 240 MiB of memory, so it is 1 MiB."""
+    metadata_size_max_bytes: Bytes = 16 * 1024
+    """Of the metadata of one request: a token has about 1 KiB."""
+    ping_interval_min_s: Interval = 10.0
+    """A client that sends keepalive pings more often than this is disconnected; gRPC's own default is 300 s, too long
+    for the load balancers that drop idle connections after 60 s."""
+    pin_cpu: Annotated[int, Field(ge=0)] | None = None
+    """The core that the process stays on. Measured: a pinned process answers twice as many calls as one that roams two
+    cores. Empty: it roams."""
+
+    # -- how it ends
+
+    drain_notice_s: Seconds = 0.0
+    """How long health says NOT_SERVING before new calls are refused: two checks of the load balancer, where there is
+    one."""
+    drain_s: Seconds = 20.0
+    """How long calls under way may take to finish once it stops; within the 30 s that Kubernetes gives."""
+
+    # -- who may call
+
+    token_issuer: str = Field(default="storekeep", min_length=1)
+    """`iss` of the tokens that it issues and takes."""
+    token_audience: str = Field(default="storekeep", min_length=1)
+    """`aud` of the tokens that it issues and takes."""
+    access_token_lifetime_s: Annotated[int, Field(ge=10, le=86_400)] = 600
+    """Of an access token: ten minutes, as what a revocation misses by then ends by itself."""
+    refresh_token_lifetime_s: Annotated[int, Field(ge=60, le=86_400 * 400)] = 86_400
+    """Of a refresh token: a day without a call. A client with its API key begins a new session by itself."""
+    token_cache_max: Count = 10_000
+    """Verified tokens that are remembered; verifying one costs 96 µs, finding it 1 µs."""
+    revocation_poll_s: Interval = 2.0
+    """How often revocations by other processes are looked for; seen by all within 5 s."""
+
+    # -- what it keeps
+
+    reply_retention_days: Annotated[float, Field(ge=0, le=3650)] = 7.0
+    """How long a retry with the same `request_id` is answered as before."""
+    maintenance_interval_s: Interval = 60.0
+    """How often expired replies and tokens are removed."""
+
+    # -- what it tells
+
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    """The least level that is logged. INFO has one line per call."""
+    log_file: Path | None = None
+    """File that log lines are added to. Empty: standard error."""
+    log_queue_max: Count = 10_000
+    """Log lines that wait to be written; beyond it they are dropped and counted, as a call never waits for the log."""
+    health_interval_s: Interval = 2.0
+    """How often the database is asked whether it answers."""
+    health_timeout_s: Interval = 1.0
+    """How long it may take to answer before the server is NOT_SERVING."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only what `load_settings` gathered, so that it can say where each value came from."""
+        return (init_settings,)
+
+    @cached_property
+    def database_path(self) -> Path:
+        """The SQLite file."""
+        if self.database_url:
+            return Path(self.database_url.removeprefix(SQLITE_SCHEME))
+        return self.data_dir / "storekeep.db"
+
+    @property
+    def uses_tls(self) -> bool:
+        """Whether the port speaks TLS."""
+        return self.tls_certificate_file is not None
+
+
+class LoadedSettings:
+    """Settings and where each came from.
+
+    Attributes:
+        settings: what is in force.
+        origins: setting -> `environment`, the settings file's path, or `default`.
+    """
+
+    def __init__(self, settings: Settings, origins: dict[str, str]) -> None:
+        self.settings = settings
+        self.origins = origins
+
+    def lines(self) -> Iterator[str]:
+        """One line per setting, secrets masked, as an environment file would have it, with the origin behind."""
+        for name in Settings.model_fields:
+            value = getattr(self.settings, name)
+            yield f"{PREFIX}{name.upper()}={'' if value is None else value}  # {self.origins[name]}"
+
+
+def load_settings(environment: Mapping[str, str] | None = None) -> LoadedSettings:
+    """The settings in force.
+
+    Args:
+        environment: the variables; those of the process when not given.
+
+    Raises: InvalidSettings, with every problem there is.
+    """
+    variables = os.environ if environment is None else environment
+    file = variables.get(FILE_VARIABLE, "")
+    from_file = _read_file(Path(file)) if file else {}
+    from_environment = {
+        name.removeprefix(PREFIX).lower(): value
+        for name, value in variables.items()
+        if name.startswith(PREFIX) and name not in VARIABLES_OF_OTHERS and value
+    }
+    unknown = [
+        *(f"{PREFIX}{name.upper()}: no such setting" for name in from_environment if name not in Settings.model_fields),
+        *(f"{file}: no such setting: {name}" for name in from_file if name not in Settings.model_fields),
+    ]
+    if unknown:
+        raise InvalidSettings(unknown)
+    settings = _validated({**from_file, **from_environment})
+    origins = dict.fromkeys(Settings.model_fields, "default")
+    origins |= dict.fromkeys(from_file, file) | dict.fromkeys(from_environment, "environment")
+    return LoadedSettings(settings, origins)
+
+
+def _validated(values: dict[str, Any]) -> Settings:
+    try:
+        settings = Settings(**values)
+    except ValidationError as error:
+        raise InvalidSettings([_line(problem) for problem in error.errors(include_url=False)]) from None
+    problems = list(_contradictions(settings))
+    if problems:
+        raise InvalidSettings(problems)
+    return settings
+
+
+def _line(problem: Any) -> str:
+    name = f"{PREFIX}{str(problem['loc'][0]).upper()}"
+    given = "" if name == f"{PREFIX}SECRET" else f" (it is {problem['input']!r})"
+    return f"{name}: {problem['msg'][0].lower()}{problem['msg'][1:]}{given}"
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    """What a settings file says, by the names of the settings.
+
+    Raises: InvalidSettings.
+    """
+    if not path.is_file():
+        raise InvalidSettings([f"{FILE_VARIABLE}: there is no file {path}"])
+    try:
+        if path.suffix == ".toml":
+            return dict(TomlConfigSettingsSource(Settings, path).toml_data)
+        lines = DotEnvSettingsSource(Settings, env_file=path, case_sensitive=True).env_vars
+    except (OSError, ValueError) as error:
+        raise InvalidSettings([f"{path}: {error}"]) from None
+    foreign = [name for name in lines if not name.upper().startswith(PREFIX)]
+    if foreign:
+        raise InvalidSettings([f"{path}: {name} does not begin with {PREFIX}" for name in foreign])
+    return {name.upper().removeprefix(PREFIX).lower(): value for name, value in lines.items() if value}
+
+
+def _contradictions(settings: Settings) -> Iterator[str]:
+    """What is wrong with settings that are each right by themselves."""
+    url = settings.database_url
+    if url and not (url.startswith(SQLITE_SCHEME) and url != SQLITE_SCHEME):
+        scheme = url.partition(":")[0]
+        yield f"STOREKEEP_DATABASE_URL: {scheme}: is not served, only {SQLITE_SCHEME} and a path"
+    secret = settings.secret.get_secret_value().encode()
+    if secret and is_weak(secret):
+        yield f"STOREKEEP_SECRET: too weak; it takes {SECRET_BYTES_MIN} random bytes, as from: openssl rand -hex 32"
+    if (settings.tls_certificate_file is None) != (settings.tls_private_key_file is None):
+        yield "STOREKEEP_TLS_CERTIFICATE_FILE and STOREKEEP_TLS_PRIVATE_KEY_FILE go together; one is missing"
+    if settings.tls_client_ca_file and not settings.uses_tls:
+        yield "STOREKEEP_TLS_CLIENT_CA_FILE needs STOREKEEP_TLS_CERTIFICATE_FILE"
+    yield from _listen_problems(settings)
+
+
+def _listen_problems(settings: Settings) -> Iterator[str]:
+    if settings.listen.startswith(("unix:", "unix-abstract:")):
+        return
+    host, _, port = settings.listen.rpartition(":")
+    if not host or not port.isascii() or not port.isdigit() or int(port) > 65_535:
+        yield f"STOREKEEP_LISTEN: {settings.listen!r} is neither host:port nor unix:/path"
+    elif not (settings.uses_tls or settings.insecure_listen or _is_loopback(host)):
+        yield (
+            f"STOREKEEP_LISTEN: {settings.listen} can be reached from elsewhere, and keys would travel in plaintext; "
+            "give TLS files, or STOREKEEP_INSECURE_LISTEN=yes-plaintext behind a proxy that ends TLS"
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    if host in LOOPBACK_NAMES:
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def is_weak(secret: bytes) -> bool:
+    """Whether a secret is too short, or plainly not random."""
+    return len(secret) < SECRET_BYTES_MIN or len(set(secret)) < SECRET_BYTES_MIN // 4

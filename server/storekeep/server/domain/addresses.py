@@ -1,0 +1,18 @@
+"""Postal addresses, as customers and orders hold them."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Address(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Where something is sent or billed to; see `Address` in the contract."""
+
+    recipient: str = ""
+    organization: str = ""
+    address_lines: tuple[str, ...] = ()
+    locality: str = ""
+    administrative_area: str = ""
+    postal_code: str = ""
+    region_code: str = ""
+    phone: str = ""

@@ -1,0 +1,74 @@
+"""Bootstrap: what has to be there before anyone can call: built-in roles, a signing key, the first administrator.
+
+It runs as `system/bootstrap`, is audited like all else, and does nothing where it is done already.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from storekeep.server.domain.accounts import SERVICE_ACCOUNTS, ServiceAccount
+from storekeep.server.domain.api_keys import ApiKey, KeySecrets, add_key
+from storekeep.server.domain.calls import Call, Caller
+from storekeep.server.domain.mutations import Mutation, mutate
+from storekeep.server.domain.resources import new_id
+from storekeep.server.domain.roles import ADMIN, install_built_in_roles
+from storekeep.server.domain.signing_keys import SigningKeys
+from storekeep.server.store import auth as store
+from storekeep.server.store.engine import Store
+
+SUBJECT = "system/bootstrap"
+
+
+def _call(action: str, known: frozenset[str]) -> Call:
+    return Call(Caller(SUBJECT, display_name="Bootstrap", permissions=known), f"{SUBJECT}/{action}")
+
+
+def install_access(database: Store, *, known: frozenset[str], signing_keys: SigningKeys) -> None:
+    """Make the built-in roles and the first signing key, at every start of a server.
+
+    Args:
+        known: all permissions that any RPC asks for.
+
+    Raises: SealBroken, where the server's secret is not the one that the database was made with.
+    """
+
+    def effect(mutation: Mutation) -> None:
+        install_built_in_roles(mutation, known=known)
+        signing_keys.install(mutation)
+
+    mutate(database, _call("InstallAccess", known), effect, type(None))
+
+
+def bootstrap_admin(
+    database: Store, *, key_secrets: KeySecrets, known: frozenset[str], force: bool = False
+) -> str | None:
+    """Make `serviceAccounts/admin` and a key for it, where no account exists yet.
+
+    Args:
+        known: all permissions that any RPC asks for.
+        force: make another key in any case, and let the account in again, for an owner who is locked out.
+
+    Returns: the API key, which is shown here and never again; None where nothing was to be done.
+    """
+
+    def effect(mutation: Mutation) -> str:
+        if not force and store.ANY_ACCOUNT.one(mutation.tx) is not None:
+            return ""
+        install_built_in_roles(mutation, known=known)
+        account = _let_in(mutation)
+        draft = ApiKey(account.id, f"bootstrap-{new_id()}", "Made by bootstrap-admin")
+        return key_secrets.open(add_key(mutation, draft, key_secrets=key_secrets)).secret
+
+    return mutate(database, _call("BootstrapAdmin", known), effect, str) or None
+
+
+def _let_in(mutation: Mutation) -> ServiceAccount:
+    """The administrator's account: there, enabled, and an administrator."""
+    row = SERVICE_ACCOUNTS.rows.find(mutation.tx, (ADMIN,))
+    if row is None:
+        return SERVICE_ACCOUNTS.add(mutation, ServiceAccount(ADMIN, "Administrator", (ADMIN,)))
+    old = SERVICE_ACCOUNTS.read_rows(mutation.tx, [row])[0]
+    roles = old.roles if ADMIN in old.roles else (ADMIN, *old.roles)
+    new = msgspec.structs.replace(old, roles=roles, disabled=False, delete_time_us=None)
+    return old if new == old else SERVICE_ACCOUNTS.replace(mutation, old, new, happened="let_in")

@@ -1,0 +1,47 @@
+"""Who calls, and what a call is to the domain."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who calls, once that is verified.
+
+    Attributes:
+        subject: resource name, such as `serviceAccounts/shop`.
+        display_name: what people read.
+        roles: names of its roles, sorted.
+        permissions: all that it may do.
+        token_id: the token's `jti`; empty for a caller without a token, such as the command line on the server.
+        expire_us: when the token ends, microseconds since 1970; 0 without a token.
+    """
+
+    subject: str
+    display_name: str = ""
+    roles: tuple[str, ...] = ()
+    permissions: frozenset[str] = frozenset()
+    token_id: str = ""
+    expire_us: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One mutation that somebody asked for.
+
+    Attributes:
+        caller: who.
+        method: the RPC, such as `storekeep.v1.OrderService/PlaceOrder`.
+        request_id: makes a retry safe; empty when the caller gave none.
+        fingerprint: SHA-256 of the request, by which a retry is told from a reuse of its id.
+        validate_only: do all of it and keep nothing.
+        deadline: the `time.monotonic()` after which it must not begin; None without one.
+    """
+
+    caller: Caller
+    method: str
+    request_id: str = ""
+    fingerprint: bytes = b""
+    validate_only: bool = False
+    deadline: float | None = None

@@ -1,0 +1,63 @@
+"""Customers: who orders. Deleted softly, so that their orders stay whole; a deleted one cannot order."""
+
+from __future__ import annotations
+
+import msgspec
+
+from storekeep.server.domain.addresses import Address
+from storekeep.server.domain.collections import Collection
+from storekeep.server.domain.errors import CustomerNotFound
+from storekeep.server.domain.filters import FilterField, Kind
+from storekeep.server.domain.lists import Column, Listing
+from storekeep.server.store import customers as store
+
+
+class LabelledAddress(msgspec.Struct, frozen=True):
+    """An address and the customer's own word for it."""
+
+    label: str
+    address: Address
+
+
+class Customer(msgspec.Struct, frozen=True):
+    """A customer; see `Customer` in the contract."""
+
+    id: str
+    display_name: str
+    email: str = ""
+    phone: str = ""
+    addresses: tuple[LabelledAddress, ...] = ()
+    labels: dict[str, str] = {}
+    version: int = 0
+    create_time_us: int = 0
+    update_time_us: int = 0
+    delete_time_us: int | None = None
+
+    @property
+    def name(self) -> str:
+        """The resource name."""
+        return f"customers/{self.id}"
+
+
+CUSTOMERS = Collection(
+    Customer,
+    store.Customer,
+    key=("id",),
+    pattern="customers/{}",
+    event="customer",
+    not_found=CustomerNotFound,
+)
+LISTING = Listing(
+    method="ListCustomers",
+    query=lambda: store.Customer.select(*CUSTOMERS.rows.fields),
+    columns={
+        "display_name": Column(store.Customer.display_name, FilterField(Kind.TEXT), sortable=True),
+        "email": Column(store.Customer.email, FilterField(Kind.TEXT)),
+        "phone": Column(store.Customer.phone, FilterField(Kind.TEXT)),
+        "create_time": Column(store.Customer.create_time_us, FilterField(Kind.TIME), sortable=True),
+        "update_time": Column(store.Customer.update_time_us, FilterField(Kind.TIME)),
+    },
+    unique=(store.Customer.id,),
+    read_rows=CUSTOMERS.read_rows,
+    deleted=store.Customer.delete_time_us,
+)

@@ -1,0 +1,60 @@
+"""Locations: the places that hold stock. One with stock, or with open orders, cannot be deleted."""
+
+from __future__ import annotations
+
+import msgspec
+
+from storekeep.server.domain.addresses import Address
+from storekeep.server.domain.collections import Collection
+from storekeep.server.domain.errors import LocationNotFound, ResourceInUse
+from storekeep.server.domain.filters import FilterField, Kind
+from storekeep.server.domain.lists import Column, Listing
+from storekeep.server.store import inventory as store
+from storekeep.server.store.database import Transaction
+
+
+class Location(msgspec.Struct, frozen=True):
+    """A place that holds stock; see `Location` in the contract."""
+
+    id: str
+    display_name: str
+    address: Address | None = None
+    version: int = 0
+    create_time_us: int = 0
+    update_time_us: int = 0
+    delete_time_us: int | None = None
+
+    @property
+    def name(self) -> str:
+        """The resource name."""
+        return f"locations/{self.id}"
+
+
+def _check_unused(_tx: Transaction, location: Location) -> None:
+    level = store.StockLevel
+    held = level.get_or_none(level.location == location.id, (level.on_hand != 0) | (level.allocated != 0))
+    if held is not None:
+        raise ResourceInUse(location.name, user=f"{location.name}/stockLevels/{held.variant_id}")
+
+
+LOCATIONS = Collection(
+    Location,
+    store.Location,
+    key=("id",),
+    pattern="locations/{}",
+    event="location",
+    not_found=LocationNotFound,
+    check_unused=_check_unused,
+)
+LISTING = Listing(
+    method="ListLocations",
+    query=lambda: store.Location.select(*LOCATIONS.rows.fields),
+    columns={
+        "display_name": Column(store.Location.display_name, FilterField(Kind.TEXT), sortable=True),
+        "create_time": Column(store.Location.create_time_us, FilterField(Kind.TIME), sortable=True),
+        "update_time": Column(store.Location.update_time_us, FilterField(Kind.TIME)),
+    },
+    unique=(store.Location.id,),
+    read_rows=LOCATIONS.read_rows,
+    deleted=store.Location.delete_time_us,
+)

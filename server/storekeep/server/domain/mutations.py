@@ -1,0 +1,197 @@
+"""One use case is one transaction: its effect, its event, its audit entry and its stored reply.
+
+Invariant: an event and an audit entry exist if and only if their change committed, and one
+(caller, method, request_id) has at most one effect.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from typing import Generic, Protocol, TypeVar
+
+import msgspec
+
+from storekeep.server.domain.calls import Call
+from storekeep.server.domain.errors import DomainError, RequestIdReused
+from storekeep.server.store.database import Transaction
+from storekeep.server.store.engine import Store
+from storekeep.server.store.ledger import (
+    FIND_REPLY,
+    INSERT_AUDIT_ENTRY,
+    INSERT_REPLY,
+    LAST_AUDIT_HASH,
+)
+
+Reply = TypeVar("Reply")
+
+FIRST_HASH = bytes(32)
+"""What the first audit entry has for the hash before it."""
+AUDIT_HASH = "audit_hash"
+"""The note of the hash that was written last in the running commit."""
+encode = msgspec.json.Encoder().encode
+
+
+class Named(Protocol):
+    """Anything with a resource name."""
+
+    @property
+    def name(self) -> str:
+        """The resource name."""
+
+
+class Mutation:
+    """One mutation while it runs.
+
+    Attributes:
+        tx: its transaction.
+        call: who asked for it, and how.
+    """
+
+    __slots__ = ("_entry", "_recorded", "call", "tx")
+
+    def __init__(self, tx: Transaction, call: Call) -> None:
+        self.tx = tx
+        self.call = call
+        self._recorded: Named | None = None
+        self._entry = 0
+
+    def record(self, event: str, *, before: Named | None, after: Named | None) -> None:
+        """Write the entry of one changed resource: its event and its audit entry in one.
+
+        Args:
+            event: what happened, as `order.placed`.
+            before: the resource as it was; None when it is new.
+            after: the resource as it is; None when it is gone.
+        """
+        changed = after if after is not None else before
+        if changed is None:
+            raise TypeError("a change has a resource before, after, or both")
+        before_json = None if before is None else encode(before)
+        after_json = None if after is None else encode(after)
+        tx = self.tx
+        previous_hash = _last_hash(tx)
+        entry = AuditedChange(
+            tx.now_us, event, self.call.caller.subject, self.call.method, changed.name, self.call.request_id
+        )
+        entry_hash = tx.notes[AUDIT_HASH] = entry.chain(previous_hash, before_json, after_json)
+        cursor = INSERT_AUDIT_ENTRY.run(
+            tx,
+            now_us=entry.create_time_us,
+            type=entry.type,
+            actor=entry.actor,
+            method=entry.method,
+            resource=entry.resource,
+            request_id=entry.request_id,
+            before=before_json,
+            after=after_json,
+            previous_hash=previous_hash,
+            entry_hash=entry_hash,
+        )
+        self._recorded, self._entry = after, cursor.lastrowid
+
+    def store_reply(self, reply: object) -> bool:
+        """Keep the reply for retries; False where there is one already.
+
+        The reply is mostly the resource that was just recorded; then its entry is named, and not written again.
+        """
+        recorded = reply is self._recorded
+        cursor = INSERT_REPLY.run(
+            self.tx,
+            caller=self.call.caller.subject,
+            method=self.call.method,
+            request_id=self.call.request_id,
+            fingerprint=self.call.fingerprint,
+            entry=self._entry if recorded else None,
+            reply=None if recorded else encode(reply),
+            now_us=self.tx.now_us,
+        )
+        return bool(cursor.rowcount)
+
+
+def _last_hash(tx: Transaction) -> bytes:
+    """The hash at the end of the audit chain."""
+    noted: bytes | None = tx.notes.get(AUDIT_HASH)
+    if noted is not None:
+        return noted
+    last = LAST_AUDIT_HASH.one(tx)
+    return FIRST_HASH if last is None else bytes(last[0])
+
+
+class AuditedChange(msgspec.Struct, frozen=True):
+    """What an audit entry says beside before and after, and how its hash is made."""
+
+    create_time_us: int
+    type: str
+    actor: str
+    method: str
+    resource: str
+    request_id: str
+
+    def chain(self, previous_hash: bytes, before: bytes | None, after: bytes | None) -> bytes:
+        """SHA-256 over the hash before and the JSON array of all the entry says; each part's length is hashed too."""
+        digest = hashlib.sha256(previous_hash)
+        for part in (encode(self), before, after):
+            digest.update(b"-" if part is None else b"%d:" % len(part))
+            digest.update(part or b"")
+        return digest.digest()
+
+
+class _Replay(msgspec.Struct, Generic[Reply]):
+    """Either what was answered the first time, or what is answered now."""
+
+    now: Reply | None
+    stored: bytes | None
+
+
+def mutate(store: Store, call: Call, effect: Callable[[Mutation], Reply], reply_type: type[Reply]) -> Reply:
+    """Run one use case as one durable transaction, or answer its retry with what was answered before.
+
+    Retries are rare, so the effect is run without asking whether it was run before; that shows when the reply cannot be
+    stored or the effect fails, and then everything is undone.
+
+    Args:
+        effect: changes what is to be changed through its transaction, and nothing else, records each change, and gives
+            the reply.
+        reply_type: the type of the reply, by which a stored one is read back.
+
+    Raises: RequestIdReused, what `effect` raises, and the store's errors (see `Store.write`).
+    """
+
+    def work(tx: Transaction) -> _Replay[Reply]:
+        mutation = Mutation(tx, call)
+        try:
+            reply = effect(mutation)
+        except DomainError:
+            stored = find_reply(tx, call)
+            if stored is None:
+                raise
+            tx.rollback_only = True
+            return _Replay(None, stored)
+        if call.validate_only:
+            tx.rollback_only = True
+            return _Replay(reply, find_reply(tx, call))
+        if call.request_id and not mutation.store_reply(reply):
+            tx.rollback_only = True
+            return _Replay(None, find_reply(tx, call))
+        return _Replay(reply, None)
+
+    answer = store.write(work, deadline=call.deadline, trial=call.validate_only)
+    if answer.stored is not None:
+        return msgspec.json.decode(answer.stored, type=reply_type)
+    return answer.now  # type: ignore[return-value]  # there is one where nothing was stored
+
+
+def find_reply(tx: Transaction, call: Call) -> bytes | None:
+    """What this very request was answered before, if it was.
+
+    Raises: RequestIdReused.
+    """
+    if not call.request_id:
+        return None
+    row = FIND_REPLY.one(tx, caller=call.caller.subject, method=call.method, request_id=call.request_id)
+    if row is None:
+        return None
+    if bytes(row[0]) != call.fingerprint:
+        raise RequestIdReused(call.request_id)
+    return bytes(row[1])

@@ -1,0 +1,76 @@
+"""Pages: opaque tokens that continue one query at the place where its last page ended.
+
+Invariant: a token works only for the query that it came from, and only as this server wrote it.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+from collections.abc import Sequence
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from storekeep.server.domain.errors import InvalidPageToken
+
+T = TypeVar("T")
+
+MAC_BYTES = 12
+"""Of the HMAC-SHA256 over a token: enough that nobody guesses one."""
+
+
+class Page(msgspec.Struct, Generic[T], frozen=True):
+    """One page of a list.
+
+    Attributes:
+        items: what is on it.
+        next_page_token: for the page after it; empty on the last.
+    """
+
+    items: list[T]
+    next_page_token: str = ""
+
+
+class PageTokens:
+    """Writes and reads the tokens of one server.
+
+    Args:
+        secret: the server's own; all its workers share it.
+    """
+
+    def __init__(self, secret: bytes) -> None:
+        self._key = hashlib.sha256(b"page-token:" + secret).digest()
+
+    def write(self, query: Sequence[str], position: Sequence[Any]) -> str:
+        """The token that continues `query` after the row whose sort keys are `position`."""
+        body = msgspec.json.encode(list(position))
+        return _encoded(self._mac(query, body) + body)
+
+    def read(self, query: Sequence[str], token: str) -> list[Any] | None:
+        """The position in a token; None for the empty token, which begins at the beginning.
+
+        Raises: InvalidPageToken.
+        """
+        if not token:
+            return None
+        try:
+            raw = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
+        except (binascii.Error, ValueError):
+            raise InvalidPageToken from None
+        mac, body = raw[:MAC_BYTES], raw[MAC_BYTES:]
+        if _encoded(raw) != token or not hmac.compare_digest(mac, self._mac(query, body)):
+            raise InvalidPageToken
+        position: list[Any] = msgspec.json.decode(body)
+        return position
+
+    def _mac(self, query: Sequence[str], body: bytes) -> bytes:
+        message = msgspec.json.encode(list(query)) + body
+        return hmac.digest(self._key, message, "sha256")[:MAC_BYTES]
+
+
+def _encoded(raw: bytes) -> str:
+    """Base64 for URLs, unpadded. Reading it is lenient, so what was read is written again and compared."""
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()

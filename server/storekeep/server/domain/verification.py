@@ -1,0 +1,78 @@
+"""Verification: whether a database is sound, and all that must always be true of it is.
+
+It reads everything and changes nothing. All queries see the database at one point in time; the audit chain, which only
+ever grows, is walked after them.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import msgspec
+
+from storekeep.server.domain.audit import verify_chain
+from storekeep.server.domain.order_states import HOLDS_STOCK
+from storekeep.server.store.database import Transaction
+from storekeep.server.store.engine import Store
+from storekeep.server.store.invariants import FOREIGN_KEYS, INTEGRITY, INVARIANTS, Invariant
+
+BREACHES_MAX = 20
+"""Rows that are named of one check: enough to see what happened."""
+SOUND = "ok"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one check found.
+
+    Attributes:
+        name: of the check.
+        promise: what it checks.
+        breaches: the rows that break it and how, so many at most; empty when it holds.
+    """
+
+    name: str
+    promise: str
+    breaches: tuple[str, ...]
+
+    @property
+    def holds(self) -> bool:
+        """Whether nothing breaks it."""
+        return not self.breaches
+
+
+def verify(db: Store) -> list[Finding]:
+    """Run every check.
+
+    Raises: StorageUnavailable where the file is too damaged to be read.
+    """
+    findings = db.snapshot(_check_rows)
+    return [*findings, _check_audit_chain(db)]
+
+
+def _check_rows(tx: Transaction) -> list[Finding]:
+    integrity = (text for (text,) in INTEGRITY.all(tx) if text != SOUND)
+    dangling = (f"{table}, row {row}: no such {parent}" for table, row, parent, _ in FOREIGN_KEYS.run(tx))
+    return [
+        _finding("integrity", "the file is sound, and so is every index", integrity),
+        _finding("foreign-keys", "whatever a row refers to is there", dangling),
+        *(_check(tx, invariant) for invariant in INVARIANTS),
+    ]
+
+
+def _check(tx: Transaction, invariant: Invariant) -> Finding:
+    open_states = msgspec.json.encode(sorted(HOLDS_STOCK)).decode()
+    breaches = (text for (text,) in invariant.breaches.run(tx, open_states=open_states))
+    return _finding(invariant.name, invariant.promise, breaches)
+
+
+def _check_audit_chain(db: Store) -> Finding:
+    report = verify_chain(db)
+    broken = () if report.valid else (f"{report.first_broken_entry}: {report.problem}",)
+    return _finding("audit-chain", "the hash of each audit entry follows from its content and the one before", broken)
+
+
+def _finding(name: str, promise: str, breaches: Iterable[str]) -> Finding:
+    return Finding(name, promise, tuple(itertools.islice(breaches, BREACHES_MAX)))

@@ -1,0 +1,101 @@
+"""The chain that every call of Storekeep's own services passes: one ordered list, wrapped once per method.
+
+1. request log: outermost, so that it sees the final code of everything
+2. errors: turns what is raised into a status; the only one who aborts
+3. auth: inside errors, so that its refusals are mapped too; before any byte of the request is parsed
+4. validation: parses the request and holds it to the contract's constraints
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeAlias
+
+import grpc
+from google.protobuf import empty_pb2
+
+from storekeep.server.interceptors.rpc import Method, Rpc
+from storekeep.server.interceptors.transport_errors import UnknownMethod
+
+Step = Callable[[Any, grpc.ServicerContext, Rpc], Any]
+"""Serves a request: raw bytes outside of validation, the parsed message inside."""
+Layer = Callable[[Method, Step], Step]
+"""Wraps the step after it, for one method."""
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+Outermost = Callable[[Method, Step], Callable[[Any, grpc.ServicerContext], Any]]
+
+
+class Chain(grpc.ServerInterceptor):
+    """Wraps each handler of the contract's services, once; passes on all others as they are.
+
+    Args:
+        outermost: the layer that makes the `Rpc`.
+        layers: the others, outermost first; the first of them maps errors.
+        methods: what the contract says, by the path that gRPC uses: `/package.Service/Method`.
+        write_pool: where mutations run: they mostly wait for a commit, so they must not hold up reads.
+        mutations: paths of the RPCs that change something.
+    """
+
+    def __init__(
+        self,
+        *,
+        outermost: Outermost,
+        layers: Sequence[Layer],
+        methods: dict[str, Method],
+        mutations: frozenset[str],
+        write_pool: ThreadPoolExecutor,
+    ) -> None:
+        self._outermost = outermost
+        self._layers = tuple(layers)
+        self._methods = methods
+        self._mutations = mutations
+        self._write_pool = write_pool
+        self._wrapped: dict[str, Handler] = {}
+        self._unknown = self._refuse_unknown()
+
+    def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Handler | None],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler | None:
+        """Look the handler up; runs on gRPC's one polling thread, so it does nothing else."""
+        path = handler_call_details.method
+        wrapped = self._wrapped.get(path)
+        if wrapped is not None:
+            return wrapped
+        handler = continuation(handler_call_details)
+        if handler is None:
+            return self._unknown
+        method = self._methods.get(path)
+        if method is None:
+            return handler
+        wrapped = self._wrapped[path] = self._wrap(method, handler, writes=path in self._mutations)
+        return wrapped
+
+    def _refuse_unknown(self) -> Handler:
+        """One handler for all methods that do not exist: gRPC's own answer to them would have no reason."""
+        method = Method("unknown", "", empty_pb2.Empty)
+
+        def refuse(_request: Any, _context: grpc.ServicerContext, _rpc: Rpc) -> None:
+            raise UnknownMethod
+
+        return grpc.unary_unary_rpc_method_handler(self._outermost(method, self._layers[0](method, refuse)))
+
+    def _wrap(self, method: Method, handler: Handler, *, writes: bool) -> Handler:
+        servicer = handler.unary_unary
+        if servicer is None:
+            raise TypeError(f"{method.name} is not unary")
+
+        def innermost(request: Any, context: grpc.ServicerContext, _rpc: Rpc) -> Any:
+            return servicer(request, context)
+
+        step: Step = innermost
+        for layer in reversed(self._layers):
+            step = layer(method, step)
+        behavior = self._outermost(method, step)
+        if writes:
+            behavior.experimental_thread_pool = self._write_pool  # type: ignore[attr-defined]  # read by grpc
+        return grpc.unary_unary_rpc_method_handler(
+            behavior, request_deserializer=None, response_serializer=handler.response_serializer
+        )

@@ -1,0 +1,95 @@
+"""The one table of errors: what each class of error is on the wire and in the log.
+
+Invariant: every class of `domain.errors` and `store.errors` that is raised has a row (a test checks it).
+What has no row is a defect: INTERNAL, with a fixed text, and all of it in the log.
+"""
+
+from __future__ import annotations
+
+from logging import ERROR, INFO, WARNING
+from typing import NamedTuple
+
+import grpc
+
+from storekeep.server.domain import errors as domain
+from storekeep.server.interceptors import transport_errors as transport
+from storekeep.server.store import errors as store
+
+Code = grpc.StatusCode
+
+
+class Row(NamedTuple):
+    """What one class of error is outside.
+
+    Attributes:
+        code: the gRPC status.
+        reason: the `ErrorReason`, without its prefix.
+        retryable: whether the same call can succeed later without anybody's doing.
+        level: at which the log line of the call is written, as `logging` counts them.
+    """
+
+    code: grpc.StatusCode
+    reason: str
+    retryable: bool = False
+    level: int = INFO
+
+
+ERRORS: dict[type[Exception], Row] = {
+    domain.Unauthenticated: Row(Code.UNAUTHENTICATED, "UNAUTHENTICATED", level=WARNING),
+    domain.TokenExpired: Row(Code.UNAUTHENTICATED, "TOKEN_EXPIRED"),
+    domain.TokenRevoked: Row(Code.UNAUTHENTICATED, "TOKEN_REVOKED", level=WARNING),
+    domain.ApiKeyInvalid: Row(Code.UNAUTHENTICATED, "API_KEY_INVALID", level=WARNING),
+    domain.PermissionDenied: Row(Code.PERMISSION_DENIED, "PERMISSION_DENIED", level=WARNING),
+    domain.PrivilegeEscalation: Row(Code.PERMISSION_DENIED, "PRIVILEGE_ESCALATION", level=WARNING),
+    transport.InvalidFields: Row(Code.INVALID_ARGUMENT, "INVALID_FIELD"),
+    transport.MalformedMessage: Row(Code.INVALID_ARGUMENT, "MALFORMED_MESSAGE"),
+    transport.MessageTooLarge: Row(Code.RESOURCE_EXHAUSTED, "MESSAGE_TOO_LARGE"),
+    transport.UnknownMethod: Row(Code.UNIMPLEMENTED, "UNKNOWN_METHOD"),
+    domain.InvalidField: Row(Code.INVALID_ARGUMENT, "INVALID_FIELD"),
+    domain.InvalidFilter: Row(Code.INVALID_ARGUMENT, "INVALID_FILTER"),
+    domain.InvalidOrderBy: Row(Code.INVALID_ARGUMENT, "INVALID_ORDER_BY"),
+    domain.InvalidPageToken: Row(Code.INVALID_ARGUMENT, "INVALID_PAGE_TOKEN"),
+    domain.InvalidUpdateMask: Row(Code.INVALID_ARGUMENT, "INVALID_UPDATE_MASK"),
+    domain.InvalidAmount: Row(Code.INVALID_ARGUMENT, "INVALID_AMOUNT"),
+    domain.UnknownCurrency: Row(Code.INVALID_ARGUMENT, "UNKNOWN_CURRENCY"),
+    domain.CurrencyMismatch: Row(Code.INVALID_ARGUMENT, "CURRENCY_MISMATCH"),
+    domain.RequestIdReused: Row(Code.INVALID_ARGUMENT, "REQUEST_ID_REUSED"),
+    domain.CategoryCycle: Row(Code.INVALID_ARGUMENT, "CATEGORY_CYCLE"),
+    domain.UnknownPermission: Row(Code.INVALID_ARGUMENT, "UNKNOWN_PERMISSION"),
+    domain.CategoryNotFound: Row(Code.NOT_FOUND, "CATEGORY_NOT_FOUND"),
+    domain.ProductNotFound: Row(Code.NOT_FOUND, "PRODUCT_NOT_FOUND"),
+    domain.VariantNotFound: Row(Code.NOT_FOUND, "VARIANT_NOT_FOUND"),
+    domain.SkuNotFound: Row(Code.NOT_FOUND, "SKU_NOT_FOUND"),
+    domain.LocationNotFound: Row(Code.NOT_FOUND, "LOCATION_NOT_FOUND"),
+    domain.StockLevelNotFound: Row(Code.NOT_FOUND, "STOCK_LEVEL_NOT_FOUND"),
+    domain.StockMovementNotFound: Row(Code.NOT_FOUND, "STOCK_MOVEMENT_NOT_FOUND"),
+    domain.CustomerNotFound: Row(Code.NOT_FOUND, "CUSTOMER_NOT_FOUND"),
+    domain.OrderNotFound: Row(Code.NOT_FOUND, "ORDER_NOT_FOUND"),
+    domain.ServiceAccountNotFound: Row(Code.NOT_FOUND, "SERVICE_ACCOUNT_NOT_FOUND"),
+    domain.ApiKeyNotFound: Row(Code.NOT_FOUND, "API_KEY_NOT_FOUND"),
+    domain.RoleNotFound: Row(Code.NOT_FOUND, "ROLE_NOT_FOUND"),
+    domain.AuditEntryNotFound: Row(Code.NOT_FOUND, "AUDIT_ENTRY_NOT_FOUND"),
+    domain.AlreadyExists: Row(Code.ALREADY_EXISTS, "ALREADY_EXISTS"),
+    domain.SkuTaken: Row(Code.ALREADY_EXISTS, "SKU_TAKEN"),
+    domain.EtagMismatch: Row(Code.ABORTED, "ETAG_MISMATCH"),
+    domain.ResourceDeleted: Row(Code.FAILED_PRECONDITION, "RESOURCE_DELETED"),
+    domain.ResourceNotDeleted: Row(Code.FAILED_PRECONDITION, "RESOURCE_NOT_DELETED"),
+    domain.ResourceInUse: Row(Code.FAILED_PRECONDITION, "RESOURCE_IN_USE"),
+    domain.IllegalState: Row(Code.FAILED_PRECONDITION, "ILLEGAL_STATE"),
+    domain.NotForSale: Row(Code.FAILED_PRECONDITION, "NOT_FOR_SALE"),
+    domain.OutOfStock: Row(Code.FAILED_PRECONDITION, "OUT_OF_STOCK"),
+    domain.QuantityMismatch: Row(Code.FAILED_PRECONDITION, "QUANTITY_MISMATCH"),
+    domain.RoleBuiltIn: Row(Code.FAILED_PRECONDITION, "ROLE_BUILT_IN"),
+    store.Overloaded: Row(Code.RESOURCE_EXHAUSTED, "OVERLOADED", retryable=True, level=WARNING),
+    store.DeadlinePassed: Row(Code.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED", level=WARNING),
+    store.StorageFull: Row(Code.RESOURCE_EXHAUSTED, "STORAGE_FULL", level=ERROR),
+    store.StorageUnavailable: Row(Code.UNAVAILABLE, "STORAGE_UNAVAILABLE", retryable=True, level=ERROR),
+    store.ShuttingDown: Row(Code.UNAVAILABLE, "SHUTTING_DOWN", retryable=True),
+}
+UNKNOWN = Row(Code.INTERNAL, "INTERNAL", level=ERROR)
+UNKNOWN_TEXT = "a defect of the server; its log has the details under the request id"
+
+
+def row_of(error: BaseException) -> Row:
+    """The row of an error's class."""
+    return ERRORS.get(type(error), UNKNOWN)  # type: ignore[arg-type]  # others simply are not in it

@@ -1,0 +1,83 @@
+"""The outermost layer: makes the `Rpc`, and writes one log line when it is over, however it ends."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import grpc
+import uuid_utils
+
+from storekeep.server.interceptors.chain import Step
+from storekeep.server.interceptors.rpc import CURRENT, Method, Rpc
+
+REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+"""W3C Trace Context, level 1."""
+DEADLINE_MAX_S = 86_400.0
+"""A caller that waits longer waits for ever, as far as deadlines go."""
+
+
+class WriteLine(Protocol):
+    """Writes one line; must not block, nor raise."""
+
+    def __call__(self, fields: dict[str, Any], *, level: int) -> None:
+        """Write the fields as one line of this level."""
+
+
+def request_log(write_line: WriteLine) -> Callable[[Method, Step], Callable[[Any, grpc.ServicerContext], Any]]:
+    """The layer, given what writes a line."""
+
+    def layer(method: Method, serve: Step) -> Callable[[Any, grpc.ServicerContext], Any]:
+        def logged(request: Any, context: grpc.ServicerContext) -> Any:
+            started_ns = time.perf_counter_ns()
+            rpc = receive(method, context)
+            token = CURRENT.set(rpc)
+            try:
+                return serve(request, context, rpc)
+            finally:
+                CURRENT.reset(token)
+                write_line(line_of(rpc, duration_us=(time.perf_counter_ns() - started_ns) // 1000), level=rpc.level)
+
+        return logged
+
+    return layer
+
+
+def receive(method: Method, context: grpc.ServicerContext) -> Rpc:
+    """What the call's metadata and deadline say about it."""
+    rpc = Rpc(method.name, "")
+    for key, value in context.invocation_metadata():
+        if isinstance(value, bytes):
+            continue
+        if key == "authorization":
+            rpc.authorization = value
+        elif key == "x-request-id" and REQUEST_ID.fullmatch(value):
+            rpc.request_id = value
+        elif key == "traceparent" and (match := TRACEPARENT.fullmatch(value)):
+            rpc.trace_id = match[1]
+    if not rpc.request_id:
+        rpc.request_id = str(uuid_utils.uuid7())
+    remaining_s = context.time_remaining()
+    if remaining_s is not None and remaining_s < DEADLINE_MAX_S:
+        rpc.deadline_s = remaining_s
+        rpc.deadline = time.monotonic() + remaining_s
+    return rpc
+
+
+def line_of(rpc: Rpc, *, duration_us: int) -> dict[str, Any]:
+    """What the log says of a call that is over. Nothing of the request's content, and never a credential."""
+    left_ms = None if rpc.deadline is None else round((rpc.deadline - time.monotonic()) * 1000)
+    return {
+        "message": "rpc",
+        "method": rpc.method,
+        "code": rpc.code.name,
+        "reason": rpc.reason,
+        "duration_us": duration_us,
+        "caller": rpc.caller.subject,
+        "request_id": rpc.request_id,
+        "trace_id": rpc.trace_id,
+        "deadline_left_ms": left_ms,
+    }

@@ -1,0 +1,40 @@
+"""What can be wrong with a request before it reaches the domain."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class InvalidFields(Exception):
+    """Fields break constraints of the contract.
+
+    Attributes:
+        violations: (path of the field, what is wrong with it), all of them.
+    """
+
+    def __init__(self, violations: Sequence[tuple[str, str]]) -> None:
+        super().__init__("; ".join(f"{field}: {problem}" for field, problem in violations))
+        self.violations = tuple(violations)
+
+
+class MalformedMessage(Exception):
+    """The bytes do not parse as the method's request."""
+
+    def __init__(self) -> None:
+        super().__init__("the request does not parse as the method's message; is every string UTF-8?")
+
+
+class MessageTooLarge(Exception):
+    """The request has more bytes than the server accepts."""
+
+    def __init__(self, size_bytes: int, *, size_max_bytes: int) -> None:
+        super().__init__(f"the request has {size_bytes} bytes; at most {size_max_bytes} are accepted")
+        self.size_bytes = size_bytes
+        self.size_max_bytes = size_max_bytes
+
+
+class UnknownMethod(Exception):
+    """The server has no such method."""
+
+    def __init__(self) -> None:
+        super().__init__("this server has no such method")

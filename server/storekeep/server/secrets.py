@@ -1,0 +1,59 @@
+"""The server's secret: from the settings, or `secret.key` in the data directory, made on the first start.
+
+Refuses a weak one. Whoever loses it loses all API keys: a backup of the database is not one of this.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+
+from storekeep.server.config import SECRET_BYTES_MIN, Settings, is_weak
+
+SECRET_FILE = "secret.key"  # noqa: S105 - the file's name
+
+
+class WeakSecret(Exception):
+    """The file holds something else than a secret of the server's own making."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"{path}: holds no secret of at least {SECRET_BYTES_MIN} random bytes")
+
+
+def load_secret(settings: Settings) -> bytes:
+    """The server's secret; it is made where there is none yet.
+
+    Raises: WeakSecret; OSError when it can neither be read nor made.
+    """
+    given = settings.secret.get_secret_value().encode()
+    if given:
+        return given
+    path = settings.data_dir / SECRET_FILE
+    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not path.exists():
+        write_private(path, secrets.token_hex(SECRET_BYTES_MIN))
+    secret = path.read_bytes().strip()
+    if is_weak(secret):
+        raise WeakSecret(path)
+    return secret
+
+
+def write_private(path: Path, text: str) -> bool:
+    """Write a file that only its owner can read, whole or not at all.
+
+    Returns: False, and nothing is changed, where another process was first.
+    """
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with open(descriptor, "w") as file:
+            file.write(text + "\n")
+            file.flush()
+            os.fsync(descriptor)
+        os.link(draft, path)
+    except FileExistsError:
+        return False
+    finally:
+        draft.unlink()
+    return True

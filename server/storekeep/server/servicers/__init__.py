@@ -1,0 +1,1 @@
+"""The RPCs: each converts its request, calls the domain and converts back."""

@@ -1,0 +1,134 @@
+"""OrderService: placing, confirming and cancelling orders, and reading them."""
+
+from __future__ import annotations
+
+import grpc
+
+from storekeep.server.domain import orders
+from storekeep.server.domain.orders import NewOrder, Order, OrderChange
+from storekeep.server.domain.pages import PageTokens
+from storekeep.server.domain.resources import etag_of
+from storekeep.server.servicers.calls import call_of, list_request_of
+from storekeep.server.servicers.converters import (
+    address_from,
+    address_message,
+    id_of,
+    money_writer,
+    timestamp_of,
+)
+from storekeep.server.store.engine import Store
+from storekeep.v1 import orders_pb2 as pb
+from storekeep.v1 import orders_pb2_grpc
+
+STATES = {
+    "": pb.ORDER_STATE_UNSPECIFIED,
+    "PLACED": pb.ORDER_STATE_PLACED,
+    "CONFIRMED": pb.ORDER_STATE_CONFIRMED,
+    "CANCELLED": pb.ORDER_STATE_CANCELLED,
+}
+
+
+def order_message(order: Order) -> pb.Order:
+    """An order as the contract writes it."""
+    money = money_writer(order.currency_code)
+    return pb.Order(
+        name=order.name,
+        customer=f"customers/{order.customer_id}",
+        state=STATES[order.state],
+        lines=[
+            pb.OrderLine(
+                line_number=line.line_number,
+                sku=line.sku,
+                display_name=line.display_name,
+                quantity=line.quantity,
+                unit_price=money(line.unit_price_minor),
+                subtotal=money(line.subtotal_minor),
+            )
+            for line in order.lines
+        ],
+        total=money(order.total_minor),
+        location=f"locations/{order.location_id}",
+        shipping_address=None if order.shipping_address is None else address_message(order.shipping_address),
+        external_reference=order.external_reference,
+        note=order.note,
+        cancel_reason=order.cancel_reason,
+        create_time=timestamp_of(order.create_time_us),
+        update_time=timestamp_of(order.update_time_us),
+        etag=etag_of(order.version),
+    )
+
+
+def change_message(change: OrderChange) -> pb.OrderHistoryEntry:
+    """A step of an order's history as the contract writes it."""
+    return pb.OrderHistoryEntry(
+        sequence=change.sequence,
+        method=change.method,
+        from_state=STATES[change.from_state],
+        to_state=STATES[change.to_state],
+        reason=change.reason,
+        actor=change.actor,
+        create_time=timestamp_of(change.create_time_us),
+    )
+
+
+def new_order_from(request: pb.PlaceOrderRequest) -> NewOrder:
+    """What a request wants to order."""
+    return NewOrder(
+        customer_id=id_of(request.customer),
+        lines=tuple((line.sku, line.quantity) for line in request.lines),
+        currency_code=request.currency_code,
+        location_id=id_of(request.location),
+        shipping_address=address_from(request.shipping_address) if request.HasField("shipping_address") else None,
+        external_reference=request.external_reference,
+        note=request.note,
+    )
+
+
+class OrderServicer(orders_pb2_grpc.OrderServiceServicer):
+    """The RPCs of OrderService; what each does stands in the contract."""
+
+    def __init__(self, store: Store, tokens: PageTokens) -> None:
+        self._store = store
+        self._tokens = tokens
+
+    def PlaceOrder(self, request: pb.PlaceOrderRequest, context: grpc.ServicerContext) -> pb.Order:
+        return order_message(orders.place_order(self._store, call_of(request), new_order_from(request)))
+
+    def GetOrder(self, request: pb.GetOrderRequest, context: grpc.ServicerContext) -> pb.Order:
+        return order_message(orders.get_order(self._store, id_of(request.name)))
+
+    def ListOrders(self, request: pb.ListOrdersRequest, context: grpc.ServicerContext) -> pb.ListOrdersResponse:
+        page = orders.list_orders(self._store, list_request_of(request), tokens=self._tokens)
+        return pb.ListOrdersResponse(
+            orders=[order_message(order) for order in page.items], next_page_token=page.next_page_token
+        )
+
+    def BatchGetOrders(
+        self, request: pb.BatchGetOrdersRequest, context: grpc.ServicerContext
+    ) -> pb.BatchGetOrdersResponse:
+        found = orders.batch_get_orders(self._store, [id_of(name) for name in request.names])
+        return pb.BatchGetOrdersResponse(orders=[order_message(order) for order in found])
+
+    def ConfirmOrder(self, request: pb.ConfirmOrderRequest, context: grpc.ServicerContext) -> pb.Order:
+        order = orders.confirm_order(self._store, call_of(request), id_of(request.name), etag=request.etag)
+        return order_message(order)
+
+    def CancelOrder(self, request: pb.CancelOrderRequest, context: grpc.ServicerContext) -> pb.Order:
+        order = orders.cancel_order(
+            self._store, call_of(request), id_of(request.name), reason=request.reason, etag=request.etag
+        )
+        return order_message(order)
+
+    def ListOrderHistory(
+        self, request: pb.ListOrderHistoryRequest, context: grpc.ServicerContext
+    ) -> pb.ListOrderHistoryResponse:
+        page = orders.list_order_history(
+            self._store,
+            id_of(request.name),
+            page_size=request.page_size,
+            page_token=request.page_token,
+            tokens=self._tokens,
+        )
+        return pb.ListOrderHistoryResponse(
+            entries=[change_message(change) for change in page.items], next_page_token=page.next_page_token
+        )

@@ -1,0 +1,155 @@
+"""Backups: a consistent copy of the database while it is served, and putting one in its place.
+
+A copy is one file, checked and on the disk before it gets its name. Restoring refuses a damaged copy, and keeps the
+database that was there. The server's secret is not in the database: it needs a copy of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pysqlite3 import dbapi2 as sqlite
+
+from storekeep.server.store.locks import lock
+from storekeep.server.store.schema import SchemaError, pending_migrations
+
+SIDECARS = ("-wal", "-shm")
+"""What SQLite keeps beside a database; they belong to it alone."""
+
+
+class BackupRefused(Exception):
+    """The copy cannot be made, or cannot be used."""
+
+
+def back_up(database: Path, *, to: Path) -> int:
+    """Copy the database, as it was at one moment, while others read and write it.
+
+    Args:
+        to: the new file; never one that exists.
+
+    Returns: its size in bytes.
+
+    Raises: BackupRefused; OSError when the disk has no room.
+    """
+    if to.exists():
+        raise BackupRefused(f"{to} exists; a backup never overwrites")
+    if not database.is_file():
+        raise BackupRefused(f"there is no database {database}")
+    draft = to.with_name(f".{to.name}.{os.getpid()}")
+    try:
+        _copy(database, draft)
+        _check(draft)
+        _sync(draft)
+        os.link(draft, to)
+    except FileExistsError:
+        raise BackupRefused(f"{to} exists; a backup never overwrites") from None
+    except sqlite.Error as error:
+        raise BackupRefused(f"{database} cannot be copied: {error}") from None
+    finally:
+        draft.unlink(missing_ok=True)
+    _sync(to.parent)
+    return to.stat().st_size
+
+
+def restore(copy: Path, *, database: Path) -> Path | None:
+    """Put a backup in the database's place.
+
+    Returns: where the database that was there is kept; None where there was none.
+
+    Raises: BackupRefused (no sound backup), SchemaError (of a newer release), DatabaseInUse (a server runs).
+    """
+    if not copy.is_file():
+        raise BackupRefused(f"there is no file {copy}")
+    with lock(database, purpose="serve"), lock(database, purpose="migrate"):
+        draft = database.with_name(f".{database.name}.restored")
+        try:
+            shutil.copyfile(copy, draft)
+            _check(draft)
+            _check_schema(draft)
+            _sync(draft)
+            kept = _put_aside(database)
+            os.replace(draft, database)
+        finally:
+            for leftover in (draft, *_sidecars(draft)):
+                leftover.unlink(missing_ok=True)
+        _sync(database.parent)
+        return kept
+
+
+def _copy(database: Path, draft: Path) -> None:
+    """One file without a write-ahead log, through SQLite's backup API: one step, so that writers cannot restart it."""
+    with _opened(database) as source, _opened(draft) as target:
+        source.backup(target)
+        target.execute("PRAGMA journal_mode = DELETE")
+
+
+def _check(path: Path) -> None:
+    """Refuse what is not a sound database.
+
+    Raises: BackupRefused.
+    """
+    try:
+        with _opened(path) as connection:
+            problem = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
+    except sqlite.DatabaseError as error:
+        problem = str(error)
+    if problem != "ok":
+        raise BackupRefused(f"{path.name} is not a sound database: {problem}")
+
+
+def _check_schema(path: Path) -> None:
+    """Refuse a database of a newer release, or of something else; one of an older release can be migrated.
+
+    Raises: BackupRefused, SchemaError.
+    """
+    try:
+        with _opened(path) as connection:
+            tables = connection.execute("SELECT COUNT(*) FROM sqlite_master WHERE name = 'schema_migrations'")
+            ours = tables.fetchone()[0]
+        pending_migrations(path)
+    except sqlite.DatabaseError as error:
+        raise SchemaError(f"{path} cannot be read: {error}") from None
+    if not ours:
+        raise BackupRefused("the file is a database, but none of Storekeep")
+
+
+def _put_aside(database: Path) -> Path | None:
+    """Keep the database under another name beside its own, which stays taken until the new one replaces it."""
+    if not database.exists():
+        return None
+    kept = database.with_name(f"{database.name}.{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}.{os.getpid()}")
+    with contextlib.suppress(sqlite.DatabaseError), _opened(database) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    for sidecar, target in zip(_sidecars(database), _sidecars(kept), strict=True):
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(sidecar, target)
+    os.link(database, kept)
+    return kept
+
+
+def _sidecars(database: Path) -> list[Path]:
+    return [database.with_name(database.name + ending) for ending in SIDECARS]
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    connection = sqlite.connect(str(path), isolation_level=None, timeout=60)
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+def _sync(path: Path) -> None:
+    """Have a file, or the names in a folder, survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,173 @@
+"""What must always be true of the rows, as queries that find those of which it is not.
+
+Each gives one text per row that breaks it: the row's name, and what is wrong there. `:open_states` is JSON: the
+states in which an order's stock is promised to it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from storekeep.server.store.statements import Statement
+
+
+@dataclass(frozen=True, slots=True)
+class Invariant:
+    """One promise.
+
+    Attributes:
+        name: for people and programs.
+        promise: what is true of every row.
+        breaches: finds what breaks it, one text a row.
+    """
+
+    name: str
+    promise: str
+    breaches: Statement
+
+
+INTEGRITY = Statement("PRAGMA integrity_check(20)")
+"""One row, `ok`, for a sound file; otherwise what is wrong with it."""
+FOREIGN_KEYS = Statement("PRAGMA foreign_key_check")
+"""(table, rowid, referred table, key) of each row that refers to nothing."""
+
+INVARIANTS = (
+    Invariant(
+        "stock-on-hand",
+        "on_hand is the sum of the movements, and what the last of them says",
+        Statement(
+            """
+            WITH moved AS (
+                SELECT location_id, sku, SUM(quantity_delta) AS total, MAX(id) AS last_id
+                FROM stock_movements GROUP BY location_id, sku
+            ), places AS (
+                SELECT location_id, sku FROM moved UNION SELECT location_id, sku FROM stock_levels
+            )
+            SELECT 'locations/' || places.location_id || '/stockLevels/' || places.sku || ': on_hand is '
+                   || COALESCE(level.on_hand, 'missing') || ', its movements add up to ' || COALESCE(moved.total, 0)
+            FROM places
+            LEFT JOIN stock_levels AS level USING (location_id, sku)
+            LEFT JOIN moved USING (location_id, sku)
+            LEFT JOIN stock_movements AS newest ON newest.id = moved.last_id
+            WHERE level.on_hand IS NOT COALESCE(moved.total, 0) OR COALESCE(newest.on_hand, 0) <> level.on_hand
+            """
+        ),
+    ),
+    Invariant(
+        "stock-running",
+        "each movement's on_hand is the one before it and its own quantity",
+        Statement(
+            """
+            SELECT 'locations/' || location_id || '/stockLevels/' || sku || ': movement ' || id || ' makes '
+                   || previous || ' and ' || quantity_delta || ' be ' || on_hand
+            FROM (
+                SELECT *, COALESCE(LAG(on_hand) OVER (PARTITION BY location_id, sku ORDER BY id), 0) AS previous
+                FROM stock_movements
+            )
+            WHERE previous + quantity_delta <> on_hand
+            """
+        ),
+    ),
+    Invariant(
+        "stock-allocated",
+        "allocated is the sum of the lines of open orders",
+        Statement(
+            """
+            WITH promised AS (
+                SELECT location_id, sku, SUM(quantity) AS total FROM order_lines
+                JOIN orders ON orders.id = order_lines.order_id
+                WHERE orders.state IN (SELECT value FROM json_each(:open_states)) GROUP BY location_id, sku
+            ), places AS (
+                SELECT location_id, sku FROM promised UNION SELECT location_id, sku FROM stock_levels
+            )
+            SELECT 'locations/' || location_id || '/stockLevels/' || sku || ': allocated is '
+                   || COALESCE(level.allocated, 'missing') || ', open orders have ' || COALESCE(promised.total, 0)
+            FROM places
+            LEFT JOIN stock_levels AS level USING (location_id, sku)
+            LEFT JOIN promised USING (location_id, sku)
+            WHERE level.allocated IS NOT COALESCE(promised.total, 0)
+            """
+        ),
+    ),
+    Invariant(
+        "stock-reserved",
+        "reserved is 0, as there are no reservations",
+        Statement(
+            "SELECT 'locations/' || location_id || '/stockLevels/' || sku || ': reserved is ' || reserved "
+            "FROM stock_levels WHERE reserved <> 0"
+        ),
+    ),
+    Invariant(
+        "stock-oversold",
+        "0 <= reserved + allocated <= on_hand + backorder_limit",
+        Statement(
+            """
+            SELECT 'locations/' || location_id || '/stockLevels/' || sku || ': ' || (reserved + allocated)
+                   || ' promised of ' || (on_hand + backorder_limit)
+            FROM stock_levels
+            WHERE reserved < 0 OR allocated < 0 OR reserved + allocated > on_hand + backorder_limit
+            """
+        ),
+    ),
+    Invariant(
+        "order-lines",
+        "each line costs its quantity times its unit price, and is numbered without a gap",
+        Statement(
+            """
+            SELECT 'orders/' || order_id || ', line ' || line_number || ': ' || quantity || ' x ' || unit_price_minor
+                   || ' is not ' || subtotal_minor
+            FROM order_lines WHERE subtotal_minor <> quantity * unit_price_minor OR quantity <= 0
+            UNION ALL
+            SELECT 'orders/' || order_id || ': ' || COUNT(*) || ' lines, numbered up to ' || MAX(line_number)
+            FROM order_lines GROUP BY order_id HAVING MAX(line_number) <> COUNT(*) OR MIN(line_number) <> 1
+            """
+        ),
+    ),
+    Invariant(
+        "order-totals",
+        "each order costs what its lines cost, and has lines",
+        Statement(
+            """
+            SELECT 'orders/' || orders.id || ': the total is ' || total_minor || ', its lines cost '
+                   || COALESCE(SUM(subtotal_minor), 'nothing, as there are none')
+            FROM orders LEFT JOIN order_lines ON order_lines.order_id = orders.id
+            GROUP BY orders.id HAVING total_minor IS NOT SUM(subtotal_minor)
+            """
+        ),
+    ),
+    Invariant(
+        "order-history",
+        "the ledger has every version of each order",
+        Statement(
+            """
+            SELECT 'orders/' || orders.id || ': is at version ' || orders.version || ', the ledger has '
+                   || COUNT(entry.sequence) || ' changes of it'
+            FROM orders LEFT JOIN audit_entries AS entry ON entry.resource = 'orders/' || orders.id
+            GROUP BY orders.id HAVING COUNT(entry.sequence) <> orders.version
+            """
+        ),
+    ),
+    Invariant(
+        "event-sequence",
+        "the sequence of the events begins with 1 and has no gap",
+        Statement(
+            """
+            SELECT 'events: number ' || (previous + 1) || ' is missing, before ' || sequence
+            FROM (SELECT sequence, COALESCE(LAG(sequence) OVER (ORDER BY sequence), 0) AS previous FROM events)
+            WHERE sequence <> previous + 1
+            """
+        ),
+    ),
+    Invariant(
+        "product-search",
+        "every product can be found by its name",
+        Statement(
+            """
+            SELECT 'products/' || products.id || ': its search document is '
+                   || CASE WHEN document.id IS NULL THEN 'missing' ELSE 'of an older name' END
+            FROM products LEFT JOIN product_documents AS document ON document.product_id = products.id
+            WHERE document.id IS NULL OR INSTR(document.content, products.display_name) <> 1
+            """
+        ),
+    ),
+)

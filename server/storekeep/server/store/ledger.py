@@ -1,0 +1,98 @@
+"""What every mutation leaves behind: one entry of the ledger for each change, and its stored reply.
+
+An entry is the event and the audit entry of a change in one: what happened to which resource, what it was and is, who
+did it and how. So neither can be without the other, and the chain of hashes covers both.
+"""
+
+from __future__ import annotations
+
+import peewee
+
+from storekeep.server.store.database import Table
+from storekeep.server.store.statements import Statement, bound
+
+
+class AuditEntry(Table):
+    """One committed change, in the order of commits; `sequence` has no gap, as rowids are given max + 1.
+
+    The view `events` shows it as an event: `sequence`, `type`, `resource`, `payload`, `create_time_us`.
+    """
+
+    sequence = peewee.BigAutoField()
+    create_time_us = peewee.BigIntegerField()
+    type = peewee.TextField()
+    actor = peewee.TextField()
+    method = peewee.TextField()
+    resource = peewee.TextField()
+    request_id = peewee.TextField()
+    previous_hash = peewee.BlobField()
+    entry_hash = peewee.BlobField()
+    before = peewee.BlobField(null=True)
+    after = peewee.BlobField(null=True)
+
+    class Meta:
+        table_name = "audit_entries"
+        indexes = ((("resource", "sequence"), False),)
+
+
+class Reply(Table):
+    """What a mutation answered, kept so that its retry is answered the same.
+
+    Mostly that is the resource after the change, which its audit entry holds already: then `entry` names it and `reply`
+    is NULL.
+    """
+
+    id = peewee.BigAutoField()
+    caller = peewee.TextField()
+    method = peewee.TextField()
+    request_id = peewee.TextField()
+    fingerprint = peewee.BlobField()
+    entry = peewee.BigIntegerField(null=True)
+    reply = peewee.BlobField(null=True)
+    create_time_us = peewee.BigIntegerField()
+
+    class Meta:
+        table_name = "replies"
+        indexes = ((("caller", "method", "request_id"), True),)
+
+
+FIND_REPLY = Statement(
+    lambda: (
+        Reply.select(Reply.fingerprint, peewee.fn.COALESCE(Reply.reply, AuditEntry.after))
+        .left_outer_join(AuditEntry, on=(AuditEntry.sequence == Reply.entry))
+        .where(
+            (Reply.caller == bound("caller"))
+            & (Reply.method == bound("method"))
+            & (Reply.request_id == bound("request_id"))
+        )
+    )
+)
+INSERT_REPLY = Statement(
+    lambda: Reply.insert(
+        caller=bound("caller"),
+        method=bound("method"),
+        request_id=bound("request_id"),
+        fingerprint=bound("fingerprint"),
+        entry=bound("entry"),
+        reply=bound("reply"),
+        create_time_us=bound("now_us"),
+    ).on_conflict_ignore()
+)
+"""Keep a reply; rowcount is 0 where this call has one already."""
+LAST_AUDIT_HASH = Statement(
+    lambda: AuditEntry.select(AuditEntry.entry_hash).order_by(AuditEntry.sequence.desc()).limit(1)
+)
+INSERT_AUDIT_ENTRY = Statement(
+    lambda: AuditEntry.insert(
+        create_time_us=bound("now_us"),
+        type=bound("type"),
+        actor=bound("actor"),
+        method=bound("method"),
+        resource=bound("resource"),
+        request_id=bound("request_id"),
+        before=bound("before"),
+        after=bound("after"),
+        previous_hash=bound("previous_hash"),
+        entry_hash=bound("entry_hash"),
+    )
+)

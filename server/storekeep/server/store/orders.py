@@ -1,0 +1,94 @@
+"""The tables of orders, their lines and their history, and the statements of the hot paths."""
+
+from __future__ import annotations
+
+import peewee
+
+from storekeep.server.store.customers import Customer
+from storekeep.server.store.database import Table
+from storekeep.server.store.inventory import Location
+from storekeep.server.store.products import Variant
+from storekeep.server.store.statements import Statement, bound
+
+
+class Order(Table):
+    """One order; `shipping_address` is JSON, `null` where there is none."""
+
+    id = peewee.TextField(primary_key=True)
+    customer = peewee.ForeignKeyField(Customer, index=False)
+    state = peewee.TextField()
+    currency_code = peewee.TextField()
+    total_minor = peewee.BigIntegerField(constraints=[peewee.Check("total_minor >= 0")])
+    location = peewee.ForeignKeyField(Location, index=False)
+    shipping_address = peewee.TextField()
+    external_reference = peewee.TextField(index=True)
+    note = peewee.TextField()
+    cancel_reason = peewee.TextField()
+    version = peewee.BigIntegerField()
+    create_time_us = peewee.BigIntegerField()
+    update_time_us = peewee.BigIntegerField()
+
+    class Meta:
+        table_name = "orders"
+        indexes = (
+            (("create_time_us", "id"), False),
+            (("customer", "create_time_us", "id"), False),
+            (("state", "create_time_us", "id"), False),
+            (("total_minor", "id"), False),
+        )
+
+
+class OrderLine(Table):
+    """So many units of one SKU in an order, at the price of that moment."""
+
+    order = peewee.ForeignKeyField(Order, backref="line_rows", index=False)
+    line_number = peewee.IntegerField()
+    variant = peewee.ForeignKeyField(Variant, column_name="sku", index=False)
+    display_name = peewee.TextField()
+    quantity = peewee.BigIntegerField(constraints=[peewee.Check("quantity > 0")])
+    unit_price_minor = peewee.BigIntegerField()
+    subtotal_minor = peewee.BigIntegerField()
+
+    class Meta:
+        table_name = "order_lines"
+        primary_key = peewee.CompositeKey("order", "line_number")
+        without_rowid = True
+        constraints = (peewee.Check("subtotal_minor = quantity * unit_price_minor"),)
+
+
+PARTIES = Statement(
+    """
+    SELECT (SELECT COALESCE(delete_time_us, 0) FROM customers WHERE id = :customer_id),
+           (SELECT COALESCE(delete_time_us, 0) FROM locations WHERE id = :location_id)
+    """
+)
+"""Of a customer and a location: when each was deleted, 0 where it was not, NULL where there is none."""
+INSERT_LINES = Statement(
+    """
+    INSERT INTO order_lines (order_id, line_number, sku, display_name, quantity, unit_price_minor, subtotal_minor)
+    SELECT :order_id, value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5
+    FROM json_each(:lines)
+    """
+)
+"""All lines of an order in one statement; `lines` is a JSON array of arrays in the order of the columns."""
+LINES_OF = Statement(
+    """
+    SELECT order_id, line_number, sku, display_name, quantity, unit_price_minor, subtotal_minor
+    FROM order_lines WHERE order_id IN (SELECT value FROM json_each(:order_ids))
+    ORDER BY order_id, line_number
+    """
+)
+LINES_OF_ONE = Statement(
+    lambda: (
+        OrderLine.select(
+            OrderLine.line_number,
+            OrderLine.variant,
+            OrderLine.display_name,
+            OrderLine.quantity,
+            OrderLine.unit_price_minor,
+            OrderLine.subtotal_minor,
+        )
+        .where(OrderLine.order == bound("order_id"))
+        .order_by(OrderLine.line_number)
+    )
+)

@@ -1,0 +1,107 @@
+"""The tables of categories, products, variants and prices, and their hot statements."""
+
+from __future__ import annotations
+
+import peewee
+
+from storekeep.server.store.database import Table
+from storekeep.server.store.statements import Statement, bound
+
+
+class Category(Table):
+    """One category; `parent_id` is empty at the top of the tree."""
+
+    id = peewee.TextField(primary_key=True)
+    display_name = peewee.TextField()
+    description = peewee.TextField()
+    parent_id = peewee.TextField(index=True)
+    state = peewee.TextField()
+    version = peewee.BigIntegerField()
+    create_time_us = peewee.BigIntegerField()
+    update_time_us = peewee.BigIntegerField()
+    delete_time_us = peewee.BigIntegerField(null=True)
+
+    class Meta:
+        table_name = "categories"
+        indexes = ((("create_time_us", "id"), False), (("display_name", "id"), False))
+
+
+class Product(Table):
+    """One product; `category_id` is empty when it has none; `labels` is a JSON object."""
+
+    id = peewee.TextField(primary_key=True)
+    display_name = peewee.TextField()
+    description = peewee.TextField()
+    category_id = peewee.TextField(index=True)
+    state = peewee.TextField()
+    labels = peewee.TextField()
+    version = peewee.BigIntegerField()
+    create_time_us = peewee.BigIntegerField()
+    update_time_us = peewee.BigIntegerField()
+    delete_time_us = peewee.BigIntegerField(null=True)
+
+    class Meta:
+        table_name = "products"
+        indexes = (
+            (("create_time_us", "id"), False),
+            (("update_time_us", "id"), False),
+            (("display_name", "id"), False),
+        )
+
+
+class Variant(Table):
+    """One variant, keyed by its SKU, which never changes; `options` is a JSON object."""
+
+    sku = peewee.TextField(primary_key=True)
+    product = peewee.ForeignKeyField(Product, backref="variants")
+    product_id: str
+    id = peewee.TextField()
+    display_name = peewee.TextField()
+    options = peewee.TextField()
+    tax_class = peewee.TextField()
+    weight_g = peewee.IntegerField(null=True)
+    barcode = peewee.TextField(index=True)
+    state = peewee.TextField()
+    version = peewee.BigIntegerField()
+    create_time_us = peewee.BigIntegerField()
+    update_time_us = peewee.BigIntegerField()
+    delete_time_us = peewee.BigIntegerField(null=True)
+
+    class Meta:
+        table_name = "variants"
+        indexes = ((("product", "id"), True), (("create_time_us", "sku"), False))
+
+
+class Price(Table):
+    """What one unit of a variant costs in one currency."""
+
+    variant = peewee.ForeignKeyField(Variant, column_name="sku", backref="price_rows")
+    currency_code = peewee.TextField()
+    amount_minor = peewee.BigIntegerField(constraints=[peewee.Check("amount_minor >= 0")])
+
+    class Meta:
+        table_name = "prices"
+        primary_key = peewee.CompositeKey("variant", "currency_code")
+        without_rowid = True
+
+
+SELLABLE = Statement(
+    """
+    SELECT variants.sku, products.display_name, variants.display_name, prices.amount_minor,
+           variants.state = 'ACTIVE' AND variants.delete_time_us IS NULL
+           AND products.state = 'ACTIVE' AND products.delete_time_us IS NULL
+    FROM json_each(:skus) AS wanted
+    JOIN variants ON variants.sku = wanted.value
+    JOIN products ON products.id = variants.product_id
+    LEFT JOIN prices ON prices.sku = variants.sku AND prices.currency_code = :currency_code
+    """
+)
+"""For each SKU that exists: its names, its price in one currency (or NULL), and whether it is for sale."""
+PRICES_OF = Statement(
+    "SELECT sku, currency_code, amount_minor FROM prices WHERE sku IN (SELECT value FROM json_each(:skus)) "
+    "ORDER BY sku, currency_code"
+)
+DELETE_PRICES = Statement(lambda: Price.delete().where(Price.variant == bound("sku")))
+INSERT_PRICE = Statement(
+    lambda: Price.insert(variant=bound("sku"), currency_code=bound("currency_code"), amount_minor=bound("amount_minor"))
+)

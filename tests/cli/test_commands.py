@@ -1,0 +1,71 @@
+"""What holds for every command: shared options, help that ends in an example that the command line takes."""
+
+from __future__ import annotations
+
+import shlex
+from importlib import metadata
+
+import pytest
+import typer.main
+
+from storekeep.cli.app import new_app
+from tests.cli.running import CommandLine
+
+SHARED = {"--address", "--json", "--timeout", "--ca-file", "--cert-file", "--key-file", "--plaintext"}
+
+
+def walk(command: object, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], object]]:
+    children = getattr(command, "commands", None)
+    if children is None:
+        return [(path, command)]
+    return [found for name, child in children.items() for found in walk(child, (*path, name))]
+
+
+ROOT = typer.main.get_command(new_app())
+COMMANDS = walk(ROOT)
+each_command = pytest.mark.parametrize(("path", "command"), COMMANDS, ids=[" ".join(path) for path, _ in COMMANDS])
+
+
+def options(command: object) -> set[str]:
+    return {name for parameter in command.params for name in parameter.opts}  # type: ignore[attr-defined]
+
+
+@each_command
+def test_command_has_the_shared_options(path: tuple[str, ...], command: object) -> None:
+    assert options(command) >= SHARED
+
+
+@each_command
+def test_help_of_command_ends_in_an_example_of_it(path: tuple[str, ...], command: object) -> None:
+    example = command.epilog  # type: ignore[attr-defined]
+    assert example.startswith(f"Example: storekeep {' '.join(path)}")
+
+
+@each_command
+def test_example_of_command_is_a_command_line_that_it_takes(path: tuple[str, ...], command: object) -> None:
+    words = shlex.split(command.epilog.removeprefix("Example: storekeep "))[len(path) :]  # type: ignore[attr-defined]
+    command.make_context(path[-1], words)  # type: ignore[attr-defined]
+
+
+WRITING = {"create", "update", "set", "adjust", "place", "cancel", "confirm", "archive", "unarchive", "delete"}
+WRITING |= {"undelete", "enable", "disable", "rotate", "rotate-signing", "revoke"}
+
+
+@each_command
+def test_command_that_changes_something_has_a_dry_run(path: tuple[str, ...], command: object) -> None:
+    assert ("--dry-run" in options(command)) == (path[-1] in WRITING or path[0] == "import")
+
+
+@each_command
+def test_command_has_help_for_itself(path: tuple[str, ...], command: object, bare_cli: CommandLine) -> None:
+    run = bare_cli(*path, "--help")
+    assert run.code == 0
+    assert "Example:" in run.out
+
+
+def test_version_is_the_distributions(bare_cli: CommandLine) -> None:
+    assert bare_cli("--version").out == f"storekeep {metadata.version('storekeep')}\n"
+
+
+def test_shell_completion_is_offered(bare_cli: CommandLine) -> None:
+    assert "--install-completion" in bare_cli("--help").out

@@ -1,0 +1,91 @@
+"""A run that fails says why in one line on stderr, and in its exit code."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from storekeep.cli.exits import MEANINGS, Exit
+from tests.cli.running import CommandLine
+from tests.processes import ServerProcess
+
+
+def one_line(err: str) -> bool:
+    return err.startswith("storekeep: ") and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (["products", "show", "nope"], Exit.REFUSED, "[PRODUCT_NOT_FOUND, request id "),
+        (["products", "list", "--filter", "bogus ="], Exit.REFUSED, "INVALID_FILTER"),
+        (["products", "show", "no spaces"], Exit.REFUSED, "INVALID_FIELD"),
+        (["products", "show"], Exit.USAGE, "Missing argument"),
+        (["products", "list", "--bogus"], Exit.USAGE, "--bogus"),
+        (["products", "update", "a"], Exit.USAGE, "Say what to change"),
+        (["products", "update", "a", "--name", "A"], Exit.REFUSED, "PRODUCT_NOT_FOUND"),
+        (["orders", "place", "--customer", "a", "--line", "A", "--currency", "EUR"], Exit.USAGE, "KEY=VALUE"),
+        (["orders", "place", "--customer", "a", "--line", "A=x", "--currency", "EUR"], Exit.USAGE, "whole number"),
+        (["variants", "create", "a", "--sku", "A", "--price", "EUR=x"], Exit.USAGE, "not an amount"),
+        (["whoami", "--address", "127.0.0.1:1", "--timeout", "8"], Exit.UNREACHABLE, "cannot be reached"),
+        (["whoami", "--ca-file", "/nowhere.pem"], Exit.USAGE, "/nowhere.pem"),
+        (["import", "stock", "/nowhere.csv", "--yes"], Exit.USAGE, "/nowhere.csv"),
+    ],
+)
+def test_failed_run_tells_why_in_one_line(arguments: list[str], code: Exit, told: str, cli: CommandLine) -> None:
+    run = cli(*arguments)
+    assert run.code == code
+    assert told in run.err
+    assert one_line(run.err)
+    assert run.out == ""
+
+
+def test_run_without_a_login_is_not_authenticated(bare_cli: CommandLine, server: ServerProcess) -> None:
+    run = bare_cli("products", "list", "--address", server.address)
+    assert run.code == Exit.NOT_ALLOWED
+    assert "UNAUTHENTICATED" in run.err
+    assert one_line(run.err)
+
+
+def test_run_without_the_permission_is_not_allowed(cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    cli.json("accounts", "create", "--id", "watcher", "--name", "Watcher", "--role", "viewer")
+    secret = cli.json("keys", "create", "watcher")["secret"]
+    monkeypatch.setenv("STOREKEEP_API_KEY", secret)
+    run = cli("products", "create", "--name", "Tea")
+    assert run.code == Exit.NOT_ALLOWED
+    assert "PERMISSION_DENIED" in run.err
+
+
+def test_every_code_is_in_the_help(bare_cli: CommandLine) -> None:
+    text = " ".join(bare_cli("--help").out.split())
+    assert [code for code, meaning in MEANINGS.items() if f"{code.value} {meaning}" not in text] == []
+
+
+@pytest.mark.parametrize("form", ["--json", ""])
+def test_reader_that_stops_reading_is_no_failure(form: str, server: ServerProcess) -> None:
+    env = {**os.environ, "STOREKEEP_ADDRESS": server.address, "STOREKEEP_API_KEY": server.admin_key}
+    command = f"{Path(sys.executable).parent}/storekeep audit list {form}"
+    shell = f"{command} | true; exit ${{PIPESTATUS[0]}}"
+    run = subprocess.run(["bash", "-c", shell], env=env, capture_output=True, text=True, timeout=60, check=False)
+    assert (run.returncode, run.stderr) == (0, "")
+
+
+def test_interrupted_run_says_so_in_its_code(tmp_path: Path) -> None:
+    env = {**os.environ, "XDG_CONFIG_HOME": str(tmp_path), "STOREKEEP_API_KEY": ""}
+    command = [f"{Path(sys.executable).parent}/storekeep", "import", "stock", "-"]
+    process = subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    process.stderr.readline()
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=20) == Exit.INTERRUPTED
+    assert "Traceback" not in process.stderr.read()
+    process.stderr.close()
+    assert process.stdin is not None
+    process.stdin.close()

@@ -1,0 +1,206 @@
+"""The groups of commands, against a real server: what is created can be shown, listed, changed and audited."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from storekeep.client import Storekeep
+from tests.cli.running import CommandLine
+
+
+def make_tea(cli: CommandLine, product_id: str, *, stock: int = 10) -> str:
+    """Create a product with one variant and stock; return its SKU."""
+    sku = f"{product_id.upper()}-1"
+    cli.json("products", "create", "--id", product_id, "--name", f"Tea {product_id}", "--label", "season=winter")
+    cli.json("variants", "create", product_id, "--id", "box", "--sku", sku, "--price", "EUR=4.50", "--option", "size=L")
+    cli.json("stock", "set", sku, str(stock))
+    return sku
+
+
+def test_product_when_created_is_shown_listed_found_and_changed(cli: CommandLine) -> None:
+    cli.json("categories", "create", "--id", "tea", "--name", "Tea")
+    make_tea(cli, "assam")
+    cli.json("products", "update", "assam", "--category", "tea", "--description", "malty leaves")
+    shown = cli.json("products", "show", "products/assam")
+    assert (shown["category"], shown["labels"]) == ("categories/tea", {"season": "winter"})
+    assert [found["name"] for found in cli.json("products", "search", "malty")] == ["products/assam"]
+    listed = cli.json("products", "list", "--filter", 'category = "categories/tea"')
+    assert [product["name"] for product in listed] == ["products/assam"]
+
+
+def test_table_shows_resources_to_people(cli: CommandLine) -> None:
+    make_tea(cli, "keemun")
+    run = cli("variants", "list", "keemun")
+    assert run.out.split()[:4] == ["SKU", "NAME", "DISPLAY", "NAME"]
+    assert "4.50 EUR" in run.out
+    assert "size=L" in run.out
+    detail = cli("variants", "show", "keemun/box").out
+    assert "4.50 EUR" in detail
+    assert "ACTIVE" in detail
+
+
+def test_list_that_is_cut_says_so(cli: CommandLine) -> None:
+    for name in ("one", "two", "three"):
+        cli.json("categories", "create", "--id", f"cut-{name}", "--name", name)
+    run = cli("categories", "list", "--limit", "2", "--json")
+    assert len(run.document) == 2
+    assert "more than 2" in run.err
+    everything = cli("categories", "list", "--limit", "0", "--json")
+    assert len(everything.document) >= 3
+    assert everything.err == ""
+
+
+def test_list_of_nothing_is_an_empty_array(cli: CommandLine) -> None:
+    assert cli.json("products", "list", "--filter", 'display_name = "nothing"') == []
+
+
+def test_steps_move_a_product_there_and_back(cli: CommandLine) -> None:
+    make_tea(cli, "yunnan")
+    for step, state in (("archive", "ARCHIVED"), ("unarchive", "ACTIVE")):
+        assert cli.json("products", step, "yunnan")[0]["state"] == f"PRODUCT_STATE_{state}"
+    assert "deleteTime" in cli.json("products", "delete", "yunnan")[0]
+    assert cli.json("products", "list", "--filter", 'display_name = "Tea yunnan"') == []
+    assert "deleteTime" not in cli.json("products", "undelete", "yunnan")[0]
+
+
+def test_step_of_many_without_yes_is_a_dry_run(cli: CommandLine) -> None:
+    make_tea(cli, "sencha")
+    make_tea(cli, "bancha")
+    run = cli("products", "archive", "sencha", "bancha", "--json")
+    assert run.code == 0
+    assert "Add --yes" in run.err
+    assert cli.json("products", "show", "sencha")["state"] == "PRODUCT_STATE_ACTIVE"
+    cli.json("products", "archive", "sencha", "bancha", "--yes")
+    assert cli.json("products", "show", "bancha")["state"] == "PRODUCT_STATE_ARCHIVED"
+
+
+def test_step_of_many_that_fails_shows_what_was_done(cli: CommandLine) -> None:
+    make_tea(cli, "darjeeling")
+    run = cli("products", "archive", "darjeeling", "nope", "--yes", "--json")
+    assert run.code == 1
+    assert [product["name"] for product in run.document] == ["products/darjeeling"]
+    assert "PRODUCT_NOT_FOUND" in run.err
+
+
+def test_stale_etag_is_refused(cli: CommandLine) -> None:
+    make_tea(cli, "oolong")
+    etag = cli.json("products", "show", "oolong")["etag"]
+    cli.json("products", "update", "oolong", "--name", "Oolong", "--etag", etag)
+    run = cli("products", "update", "oolong", "--name", "Wulong", "--etag", etag)
+    assert run.code == 1
+    assert "ETAG_MISMATCH" in run.err
+
+
+def test_stock_is_set_adjusted_checked_and_told(cli: CommandLine) -> None:
+    sku = make_tea(cli, "matcha", stock=10)
+    assert cli.json("stock", "adjust", sku, "--by", "-3", "--cause", "write-off", "--reason", "wet")["onHand"] == "7"
+    assert cli.json("stock", "show", sku)[0]["onHand"] == "7"
+    assert cli.json("stock", "check", sku)[0]["available"] == "7"
+    newest = cli.json("stock", "movements", sku, "--limit", "0")[0]
+    assert (newest["cause"], newest["reason"]) == ("STOCK_MOVEMENT_CAUSE_WRITE_OFF", "wet")
+    run = cli("stock", "set", sku, "5", "--expect", "10")
+    assert "QUANTITY_MISMATCH" in run.err
+
+
+def test_stock_that_never_was_is_said_so(cli: CommandLine) -> None:
+    run = cli("stock", "show", "NEVER-1", "--json")
+    assert run.document == []
+    assert "never been stock of NEVER-1" in run.err
+
+
+def test_dry_run_changes_nothing(cli: CommandLine) -> None:
+    sku = make_tea(cli, "rooibos", stock=10)
+    run = cli("stock", "set", sku, "3", "--dry-run", "--json")
+    assert run.document["onHand"] == "3"
+    assert "nothing was changed" in run.err
+    assert cli.json("stock", "show", sku)[0]["onHand"] == "10"
+    assert cli("products", "create", "--id", "phantom", "--name", "P", "--dry-run").code == 0
+    assert cli("products", "show", "phantom").code == 1
+
+
+def test_order_is_placed_confirmed_cancelled_and_told(cli: CommandLine) -> None:
+    sku = make_tea(cli, "pouchong", stock=10)
+    cli.json("customers", "create", "--id", "ernst", "--name", "Ernst Handel", "--email", "e@ernst.example")
+    order = cli.json("orders", "place", "--customer", "ernst", "--line", f"{sku}=2", "--currency", "eur")
+    assert order["total"] == {"currencyCode": "EUR", "units": "9", "nanos": 0}
+    assert cli.json("stock", "show", sku)[0]["available"] == "8"
+    name = order["name"].removeprefix("orders/")
+    assert "9.00 EUR" in cli("orders", "show", name).out
+    assert cli.json("orders", "confirm", name)[0]["state"] == "ORDER_STATE_CONFIRMED"
+    assert cli.json("orders", "cancel", name, "--reason", "mistake")["cancelReason"] == "mistake"
+    history = cli.json("orders", "history", name)
+    assert [entry["method"] for entry in history] == ["PlaceOrder", "ConfirmOrder", "CancelOrder"]
+    assert [listed["name"] for listed in cli.json("orders", "list", "--customer", "ernst")] == [order["name"]]
+    assert cli.json("stock", "show", sku)[0]["available"] == "10"
+
+
+def test_order_repeated_under_its_request_id_is_placed_once(cli: CommandLine) -> None:
+    sku = make_tea(cli, "gyokuro", stock=10)
+    cli.json("customers", "create", "--id", "twice", "--name", "Twice")
+    place = ["orders", "place", "--customer", "twice", "--line", f"{sku}=1", "--currency", "EUR"]
+    again = ["--request-id", "01890a5d-ac96-774b-bcce-b302099a8057"]
+    assert cli.json(*place, *again)["name"] == cli.json(*place, *again)["name"]
+    assert cli.json("stock", "show", sku)[0]["available"] == "9"
+
+
+def test_customer_is_changed_deleted_and_brought_back(cli: CommandLine) -> None:
+    cli.json("customers", "create", "--id", "anna", "--name", "Anna")
+    assert cli.json("customers", "update", "anna", "--phone", "123")["phone"] == "123"
+    assert "deleteTime" in cli.json("customers", "delete", "anna")[0]
+    assert "deleteTime" not in cli.json("customers", "undelete", "anna")[0]
+
+
+def test_locations_are_kept(cli: CommandLine) -> None:
+    cli.json("locations", "create", "--id", "north", "--name", "North")
+    assert cli.json("locations", "update", "north", "--name", "Nord")["displayName"] == "Nord"
+    assert cli.json("locations", "show", "north")["displayName"] == "Nord"
+    names = {location["name"] for location in cli.json("locations", "list")}
+    assert names >= {"locations/main", "locations/north"}
+    assert "deleteTime" in cli.json("locations", "delete", "north")[0]
+
+
+def test_account_with_a_role_and_a_key_calls_until_revoked(cli: CommandLine, client: Storekeep) -> None:
+    cli.json("roles", "create", "--id", "picker", "--name", "Picker", "--permission", "stock.read")
+    cli.json("accounts", "create", "--id", "robot", "--name", "Robot", "--role", "picker")
+    made = cli.json("keys", "create", "robot", "--id", "k1", "--days", "1")
+    with Storekeep(client.address, api_key=made["secret"]) as robot:
+        assert list(robot.auth.who_am_i().permissions) == ["stock.read"]
+    rotated = cli.json("keys", "rotate", "robot/k1", "--overlap-hours", "0")
+    assert rotated["secret"] != made["secret"]
+    assert "revokeTime" in cli.json("keys", "revoke", rotated["apiKey"]["name"])[0]
+    assert cli.json("accounts", "disable", "robot")[0]["disabled"] is True
+    assert cli.json("accounts", "enable", "robot")[0]["disabled"] is False
+    assert cli.json("accounts", "update", "robot", "--role", "viewer")["roles"] == ["roles/viewer"]
+    assert cli("roles", "delete", "picker").code == 0
+    assert len(cli.json("keys", "list", "robot")) >= 1
+    assert cli.json("keys", "show", "robot/k1")["name"].endswith("/k1")
+
+
+def test_signing_key_is_rotated(cli: CommandLine) -> None:
+    before = cli.json("keys", "jwks")[0]["kid"]
+    assert cli.json("keys", "rotate-signing")["kid"] != before
+    assert cli.json("keys", "jwks")[0]["kid"] != before
+
+
+def test_audit_tells_who_did_what(cli: CommandLine) -> None:
+    cli.json("categories", "create", "--id", "audited", "--name", "Audited")
+    entries: list[Any] = cli.json("audit", "list", "--filter", 'resource = "categories/audited"')
+    assert [entry["method"] for entry in entries] == ["storekeep.v1.ProductService/CreateCategory"]
+    shown = cli.json("audit", "show", entries[0]["sequence"])
+    assert shown["after"]["display_name"] == "Audited"
+    assert "before" not in shown
+    assert cli.json("audit", "verify")["valid"] is True
+
+
+def test_health_needs_no_login(cli: CommandLine, monkeypatch: Any) -> None:
+    monkeypatch.delenv("STOREKEEP_API_KEY")
+    services = {row["service"]: row["status"] for row in cli.json("health")}
+    assert services["(server)"] == "SERVING"
+    assert services["storekeep.v1.OrderService"] == "SERVING"
+
+
+def test_text_from_the_server_cannot_steer_the_terminal(cli: CommandLine) -> None:
+    cli.json("categories", "create", "--id", "evil", "--name", "a\x1b[2J[bold]b")
+    run = cli("categories", "show", "evil")
+    assert "\x1b" not in run.out
+    assert "[bold]" in run.out

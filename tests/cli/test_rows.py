@@ -1,0 +1,75 @@
+"""Whatever the bytes of a file are, its rows come out with their line numbers, or the file is refused."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from storekeep.cli.imports.columns import CellRefused
+from storekeep.cli.imports.countries import region_code
+from storekeep.cli.imports.ids import slug_of
+from storekeep.cli.imports.rows import BadRow, FileUnreadable, Row, RowReader
+
+
+def read(content: bytes) -> list[Row | BadRow]:
+    return list(RowReader(io.BytesIO(content)))
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_are_rows_or_refused(content: bytes) -> None:
+    try:
+        rows = read(content)
+    except FileUnreadable:
+        return
+    lines = [row.line for row in rows]
+    assert lines == sorted(set(lines))
+
+
+@given(st.lists(st.lists(st.text(st.characters(exclude_categories=["Cs", "Cc"])), min_size=2, max_size=2), max_size=20))
+def test_quoted_text_comes_back(table: list[list[str]]) -> None:
+    quoted = "".join(",".join(f'"{cell.replace(chr(34), chr(34) * 2)}"' for cell in cells) + "\n" for cells in table)
+    rows = read(f"a,b\n{quoted}".encode())
+    wanted = [{name: cell.strip() for name, cell in zip("ab", cells, strict=True)} for cells in table]
+    present = [{name: cell for name, cell in cells.items() if cell not in ("", "NULL")} for cells in wanted]
+    assert [row.cells for row in rows if isinstance(row, Row)] == present
+
+
+def test_line_number_counts_the_lines_of_quoted_cells() -> None:
+    rows = read(b'a,b\n"1\n2",x\n3,y\n')
+    assert [row.line for row in rows] == [2, 4]
+
+
+def test_cells_cut_by_an_unquoted_comma_are_joined_only_when_that_fits() -> None:
+    good, ambiguous, wrong = read(b"a,b\n24, place,x\n1, 2,3, 4,5\n1,2,3\n")
+    assert isinstance(good, Row)
+    assert good.cells == {"a": "24, place", "b": "x"}
+    assert isinstance(ambiguous, BadRow)
+    assert isinstance(wrong, BadRow)
+
+
+@pytest.mark.parametrize(
+    ("country", "code"),
+    [("Germany", "DE"), ("UK", "GB"), ("USA", "US"), ("venezuela", "VE"), ("de", "DE"), ("EIRE", "IE"), ("Suisse", "")],
+)
+def test_country_is_resolved_or_refused(country: str, code: str) -> None:
+    if code:
+        assert region_code(country) == code
+    else:
+        with pytest.raises(CellRefused):
+            region_code(country)
+
+
+@pytest.mark.parametrize(
+    ("text", "slug"),
+    [("Dairy & Eggs", "dairy-eggs"), ("Gr\u00fcner Tee", "gruner-tee"), ("1", "1"), ("x" * 80, "x" * 63)],
+)
+def test_slug_is_an_id(text: str, slug: str) -> None:
+    assert slug_of(text, target="category") == slug
+
+
+def test_slug_of_nothing_is_refused() -> None:
+    with pytest.raises(CellRefused):
+        slug_of("\u8336", target="category")

@@ -1,0 +1,160 @@
+"""A gRPC server that answers as a test tells it, for what the real server cannot be made to answer on demand.
+
+Every RPC of the contract is there. What has no script is answered with an empty reply, IssueToken and RefreshToken
+with a new token.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+from google.protobuf import any_pb2, message_factory
+from google.protobuf.message import Message
+from google.rpc import code_pb2
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RequestInfo, RetryInfo
+from google.rpc.status_pb2 import Status
+from grpc_status import rpc_status
+
+from storekeep.v1 import audit_pb2, auth_pb2, customers_pb2, inventory_pb2, orders_pb2, products_pb2
+
+FILES = (products_pb2, inventory_pb2, customers_pb2, orders_pb2, auth_pb2, audit_pb2)
+METHODS = {
+    f"/{service.full_name}/{method.name}": method
+    for file in FILES
+    for service in file.DESCRIPTOR.services_by_name.values()
+    for method in service.methods
+}
+"""Every RPC of the contract, by its path."""
+
+Answer = Callable[[Message, grpc.ServicerContext], Message]
+
+
+@dataclass
+class SeenCall:
+    """A call that arrived."""
+
+    rpc: str
+    request: Any
+    metadata: dict[str, str]
+    left_s: float
+    at_s: float = field(default_factory=time.monotonic)
+
+
+class ScriptedServer(grpc.GenericRpcHandler):
+    """Answers calls from its scripts, first come first served, and keeps what it saw."""
+
+    def __init__(self) -> None:
+        self.address = ""
+        self.seen: list[SeenCall] = []
+        self.scripts: dict[str, list[Answer]] = defaultdict(list)
+        self.token_lifetime_s = 600.0
+        self._tokens = 0
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
+        method = METHODS.get(handler_call_details.method)
+        if method is None:
+            return None
+
+        def answer(request: Message, context: grpc.ServicerContext) -> Message:
+            metadata = dict(context.invocation_metadata())
+            self.seen.append(SeenCall(method.name, request, metadata, context.time_remaining()))
+            scripts = self.scripts[method.name]
+            return (scripts.pop(0) if scripts else self._default(method.name))(request, context)
+
+        return grpc.unary_unary_rpc_method_handler(
+            answer,
+            request_deserializer=message_factory.GetMessageClass(method.input_type).FromString,
+            response_serializer=lambda reply: reply.SerializeToString(),
+        )
+
+    def calls_of(self, rpc: str) -> list[SeenCall]:
+        return [call for call in self.seen if call.rpc == rpc]
+
+    def _default(self, rpc: str) -> Answer:
+        if rpc in {"IssueToken", "RefreshToken"}:
+            return self._new_token
+        method = next(method for method in METHODS.values() if method.name == rpc)
+        reply = message_factory.GetMessageClass(method.output_type)()
+        return lambda request, context: reply
+
+    def _new_token(self, request: Message, context: grpc.ServicerContext) -> Message:
+        self._tokens += 1
+        tokens = auth_pb2.TokenSet(access_token=f"access-{self._tokens}", refresh_token=f"refresh-{self._tokens}")
+        tokens.expire_time.FromNanoseconds(int((time.time() + self.token_lifetime_s) * 1e9))
+        return tokens
+
+
+def replies(reply: Message) -> Answer:
+    """Answer with a reply."""
+    return lambda request, context: reply
+
+
+def refuses(
+    reason: str,
+    *,
+    code: int = code_pb2.FAILED_PRECONDITION,
+    message: str = "no",
+    metadata: dict[str, str] | None = None,
+    field_problems: dict[str, str] | None = None,
+    retry_delay_s: float | None = None,
+    request_id: str = "server-side-id",
+    domain: str = "storekeep",
+) -> Answer:
+    """Answer with a failure, as the real server packs it."""
+    details: list[Message] = [ErrorInfo(reason=reason, domain=domain, metadata=metadata or {})]
+    if field_problems:
+        details.append(
+            BadRequest(
+                field_violations=[
+                    BadRequest.FieldViolation(field=name, description=text) for name, text in field_problems.items()
+                ]
+            )
+        )
+    if retry_delay_s is not None:
+        retry = RetryInfo()
+        retry.retry_delay.FromNanoseconds(int(retry_delay_s * 1e9))
+        details.append(retry)
+    details.append(RequestInfo(request_id=request_id))
+    status = Status(code=code, message=message, details=[_packed(detail) for detail in details])
+    return lambda request, context: context.abort_with_status(rpc_status.to_status(status))
+
+
+def fails(code: grpc.StatusCode, details: str = "as told") -> Answer:
+    """Answer with a bare status, as a proxy would."""
+    return lambda request, context: context.abort(code, details)
+
+
+def dawdles(seconds: float) -> Answer:
+    """Answer late."""
+
+    def answer(request: Message, context: grpc.ServicerContext) -> Message:
+        time.sleep(seconds)
+        return context.abort(grpc.StatusCode.CANCELLED, "too late anyway")
+
+    return answer
+
+
+@contextmanager
+def running_scripted_server() -> Iterator[ScriptedServer]:
+    """Serve on a free port of this machine."""
+    scripted = ScriptedServer()
+    server = grpc.server(ThreadPoolExecutor(16), handlers=(scripted,))
+    scripted.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    server.start()
+    try:
+        yield scripted
+    finally:
+        server.stop(0).wait()
+
+
+def _packed(detail: Message) -> any_pb2.Any:
+    packed = any_pb2.Any()
+    packed.Pack(detail)
+    return packed

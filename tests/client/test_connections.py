@@ -1,0 +1,121 @@
+"""The client and a real server: TLS both ways, a server that restarts under calls, a key that is revoked."""
+
+from __future__ import annotations
+
+import random
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from storekeep.client import (
+    ApiKey,
+    ApiKeyInvalid,
+    CallTimedOut,
+    Category,
+    HealthStatus,
+    Product,
+    ServerUnreachable,
+    ServiceAccount,
+    Storekeep,
+    Tls,
+    UnexpectedStatus,
+)
+from tests.client.certificates import Authority
+from tests.processes import ServerProcess
+
+MakeServer = Callable[..., ServerProcess]
+
+
+@pytest.fixture
+def client(server: ServerProcess) -> Iterator[Storekeep]:
+    with Storekeep(server.address, api_key=server.admin_key) as opened:
+        yield opened
+
+
+def test_server_with_tls_is_reached_by_its_authority_and_no_other(make_server: MakeServer, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    pair = authority.pair("server")
+    server = make_server(tls_certificate_file=str(pair.cert_file), tls_private_key_file=str(pair.key_file))
+    with Storekeep(server.address, api_key=server.admin_key, tls=Tls(ca_file=authority.ca_file)) as trusted:
+        assert trusted.auth.who_am_i().subject == "serviceAccounts/admin"
+    for distrusting in (True, False):
+        with (
+            Storekeep(server.address, api_key=server.admin_key, tls=distrusting, timeout_s=5) as other,
+            pytest.raises((ServerUnreachable, CallTimedOut)),
+        ):
+            other.auth.who_am_i()
+
+
+def test_server_with_mtls_takes_only_clients_of_its_authority(make_server: MakeServer, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    pair, own = authority.pair("server"), authority.pair("client")
+    server = make_server(
+        tls_certificate_file=str(pair.cert_file),
+        tls_private_key_file=str(pair.key_file),
+        tls_client_ca_file=str(authority.ca_file),
+    )
+    shown = Tls(ca_file=authority.ca_file, cert_file=own.cert_file, key_file=own.key_file)
+    with Storekeep(server.address, api_key=server.admin_key, tls=shown) as client:
+        assert client.health.check() is HealthStatus.SERVING
+    with (
+        Storekeep(server.address, api_key=server.admin_key, tls=Tls(ca_file=authority.ca_file), timeout_s=5) as nobody,
+        pytest.raises((ServerUnreachable, CallTimedOut)),
+    ):
+        nobody.auth.who_am_i()
+
+
+def port_below_the_ephemeral() -> int:
+    """Find a free port that no connection takes for its own end while the server is away."""
+    for port in random.sample(range(20_000, 30_000), 50):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)):
+                return port
+    raise AssertionError("no free port")
+
+
+def test_calls_while_the_server_restarts_come_through(make_server: MakeServer) -> None:
+    server = make_server(listen=f"127.0.0.1:{port_below_the_ephemeral()}")
+    with Storekeep(server.address, api_key=server.admin_key, timeout_s=30) as client:
+        client.categories.create(Category(display_name="before"))
+        restarting = threading.Thread(target=server.restart)
+        restarting.start()
+        for number in range(100):
+            client.categories.create(Category(display_name=f"during-{number}"), category_id=f"during-{number}")
+        restarting.join()
+        assert len(list(client.categories.list(page_size=1000))) == 101
+
+
+def test_update_under_a_mask_needs_no_other_field(client: Storekeep) -> None:
+    client.products.create(Product(display_name="Masked"), product_id="masked")
+    changed = client.products.update(Product(name="products/masked", description="new"), update_mask=["description"])
+    assert (changed.display_name, changed.description) == ("Masked", "new")
+
+
+def test_key_that_is_revoked_stops_a_client_that_runs(client: Storekeep) -> None:
+    account = client.auth.create_service_account(
+        ServiceAccount(display_name="Robot", roles=["roles/viewer"]), service_account_id="robot"
+    )
+    made = client.auth.create_api_key(account.name, ApiKey(display_name="one"))
+    with Storekeep(client.address, api_key=made.secret) as robot:
+        assert robot.auth.who_am_i().subject == account.name
+        client.auth.revoke_api_key(made.api_key.name)
+        with pytest.raises(ApiKeyInvalid):
+            call_for_a_while(robot)
+
+
+def call_for_a_while(client: Storekeep) -> None:
+    for _ in range(200):
+        client.auth.who_am_i()
+        time.sleep(0.05)
+
+
+def test_health_of_every_service_is_told(client: Storekeep) -> None:
+    statuses = client.health.list()
+    assert statuses["storekeep.v1.OrderService"] is HealthStatus.SERVING
+    assert next(client.health.watch("storekeep.v1.OrderService", timeout_s=5)) is HealthStatus.SERVING
+    with pytest.raises(UnexpectedStatus):
+        client.health.check("no.such.Service")

@@ -1,0 +1,36 @@
+"""docs/client.md says what the library does: its programs run, its figures are the library's own."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from storekeep.client import DEFAULT_TIMEOUT_S, Customer, Storekeep
+from storekeep.client.attempts import ATTEMPTS_MAX
+from storekeep.client.channels import RECEIVE_BYTES_MAX, TRANSPORT_ATTEMPTS_MAX
+from storekeep.client.tokens import RENEW_AT
+from tests.processes import ServerProcess
+
+PAGE = (Path(__file__).parents[2] / "docs" / "client.md").read_text()
+
+
+def test_programs_run_one_after_the_other(server: ServerProcess, capsys: pytest.CaptureFixture[str]) -> None:
+    programs = re.findall(r"^```python\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL)
+    with Storekeep(server.address, api_key=server.admin_key) as client:
+        client.customers.create(Customer(display_name="Ernst"), customer_id="ernst")
+        names: dict[str, object] = {}
+        for program in programs:
+            there = program.replace("127.0.0.1:50051", server.address).replace("sk_...", server.admin_key)
+            exec(compile(there, "docs/client.md", "exec"), names)
+            names["client"] = client
+    assert capsys.readouterr().out.splitlines()[:2] == ["products/chai", "CHAI-1 99 40"]
+
+
+def test_figures_are_the_librarys() -> None:
+    assert f"{DEFAULT_TIMEOUT_S:.0f} s for a call" in PAGE
+    assert f"{RENEW_AT:.0%}".replace("%", " %") in PAGE
+    assert f"Up to {TRANSPORT_ATTEMPTS_MAX} attempts" in PAGE
+    assert f"up to {ATTEMPTS_MAX} on" in PAGE
+    assert f"{RECEIVE_BYTES_MAX // 2**20} MiB" in PAGE

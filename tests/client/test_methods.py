@@ -1,0 +1,127 @@
+"""Every RPC of the contract has a client method, found by one rule, and a call of it is a call of that RPC."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import uuid
+from collections.abc import Callable
+from typing import Any, get_type_hints
+
+import pytest
+
+from storekeep.client import REASONS, Listing, Storekeep
+from storekeep.v1 import options_pb2
+from storekeep.v1.errors_pb2 import ErrorReason
+from tests.client.scripted_server import METHODS, ScriptedServer
+
+NOUNS = {
+    "Category": "categories",
+    "Categories": "categories",
+    "Product": "products",
+    "Products": "products",
+    "Variant": "variants",
+    "Variants": "variants",
+    "Customer": "customers",
+    "Customers": "customers",
+    "Order": "orders",
+    "Orders": "orders",
+    "OrderHistory": "orders",
+    "AuditEntry": "audit",
+    "AuditEntries": "audit",
+    "AuditChain": "audit",
+}
+"""What an RPC's name ends in, where a noun has an attribute of its own: its methods leave the noun out."""
+
+WHOLE = {"InventoryService": "inventory", "AuthService": "auth"}
+"""Services with one attribute for all their nouns: their methods are named as the RPCs."""
+
+SHORTENED = {"ListOrderHistory": "list_history", "VerifyAuditChain": "verify_chain"}
+
+each_rpc = pytest.mark.parametrize("path", METHODS, ids=lambda path: path.rpartition("/")[2])
+
+
+def snake(name: str) -> str:
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
+
+
+def client_method(client: Storekeep, path: str) -> Callable[..., Any]:
+    _, service, rpc = path.split("/")[0], path.split("/")[1].rpartition(".")[2], path.split("/")[2]
+    if service in WHOLE:
+        return getattr(getattr(client, WHOLE[service]), snake(rpc))
+    noun = max((noun for noun in NOUNS if rpc.endswith(noun)), key=len)
+    verb = SHORTENED.get(rpc, snake(rpc.removesuffix(noun)))
+    return getattr(getattr(client, NOUNS[noun]), verb)
+
+
+def arguments(method: Callable[..., Any]) -> dict[str, Any]:
+    """Fill every parameter that has no default."""
+    examples = {"names": ["products/a"], "skus": ["A"], "permissions": ["a.b"], "lines": [("A", 1)]}
+    hints = get_type_hints(method)
+    filled: dict[str, Any] = {}
+    for parameter in inspect.signature(method).parameters.values():
+        if parameter.default is parameter.empty and parameter.kind is not parameter.VAR_KEYWORD:
+            kind = hints[parameter.name]
+            filled[parameter.name] = examples[parameter.name] if parameter.name in examples else kind()
+    return filled
+
+
+def call(client: Storekeep, path: str, **options: Any) -> None:
+    method = client_method(client, path)
+    result = method(**arguments(method), **options)
+    if isinstance(result, Listing):
+        result.page()
+
+
+@each_rpc
+def test_method_when_called_calls_its_rpc(path: str, scripted: ScriptedServer, client: Storekeep) -> None:
+    call(client, path)
+    assert scripted.seen[-1].rpc == path.rpartition("/")[2]
+
+
+@each_rpc
+def test_method_when_called_has_a_deadline(path: str, scripted: ScriptedServer, client: Storekeep) -> None:
+    call(client, path)
+    assert 2.5 < scripted.seen[-1].left_s < 5.5
+    call(client, path, timeout_s=2)
+    assert 0 < scripted.seen[-1].left_s < 2.5
+
+
+@each_rpc
+def test_method_when_called_carries_a_token_unless_public(
+    path: str, scripted: ScriptedServer, client: Storekeep
+) -> None:
+    call(client, path)
+    public = METHODS[path].GetOptions().Extensions[options_pb2.permission] == "public"
+    assert ("authorization" in scripted.seen[-1].metadata) is not public
+
+
+MUTATIONS = [path for path in METHODS if METHODS[path].GetOptions().Extensions[options_pb2.mutation]]
+
+
+@pytest.mark.parametrize("path", MUTATIONS, ids=lambda path: path.rpartition("/")[2])
+def test_mutation_when_called_carries_a_fresh_request_id(
+    path: str, scripted: ScriptedServer, client: Storekeep
+) -> None:
+    call(client, path)
+    call(client, path)
+    first, second = (uuid.UUID(seen.request.request_id) for seen in scripted.seen[-2:])
+    assert first != second
+
+
+@pytest.mark.parametrize("path", MUTATIONS, ids=lambda path: path.rpartition("/")[2])
+def test_mutation_when_told_to_validate_only_says_so(path: str, scripted: ScriptedServer, client: Storekeep) -> None:
+    wanted = "01890a5d-ac96-774b-bcce-b302099a8057"
+    call(client, path, validate_only=True, request_id=wanted)
+    assert scripted.seen[-1].request.validate_only
+    assert scripted.seen[-1].request.request_id == wanted
+
+
+@each_rpc
+def test_docstring_of_method_names_the_reasons_of_its_rpc_in_their_order(path: str) -> None:
+    reasons = METHODS[path].GetOptions().Extensions[options_pb2.errors].reasons
+    wanted = [REASONS[ErrorReason.Name(reason).removeprefix("ERROR_REASON_")].__name__ for reason in reasons]
+    with Storekeep("127.0.0.1:1") as unused:
+        text = inspect.getdoc(client_method(unused, path)) or ""
+    named = re.findall(r"\b[A-Z][A-Za-z]+\b", re.sub(r"\(.*?\)", "", text.partition("Raises:")[2]))
+    assert named == list(dict.fromkeys(wanted))

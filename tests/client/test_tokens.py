@@ -1,0 +1,116 @@
+"""The client fetches its token, renews it ahead of time, and asks for another when the server takes it no more."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from google.rpc import code_pb2
+
+from storekeep.client import ApiKeyInvalid, Storekeep, TokenRevoked
+from storekeep.client import tokens as tokens_module
+from tests.client.scripted_server import ScriptedServer, refuses
+
+
+def bearers(scripted: ScriptedServer, rpc: str) -> list[str | None]:
+    return [call.metadata.get("authorization") for call in scripted.calls_of(rpc)]
+
+
+def test_first_call_fetches_a_token_with_the_api_key(scripted: ScriptedServer, client: Storekeep) -> None:
+    client.products.get("products/a")
+    client.products.get("products/a")
+    (issued,) = scripted.calls_of("IssueToken")
+    assert issued.request.api_key == "sk_test_0123456789"
+    assert bearers(scripted, "GetProduct") == ["Bearer access-1"] * 2
+
+
+def test_many_threads_at_once_fetch_one_token(scripted: ScriptedServer, client: Storekeep) -> None:
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(client.products.get, ["products/a"] * 64))
+    assert len(scripted.calls_of("IssueToken")) == 1
+
+
+def test_token_near_its_end_is_renewed_by_refresh(
+    scripted: ScriptedServer, client: Storekeep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokens_module, "RENEW_AT", 0.0)
+    client.products.get("products/a")
+    client.products.get("products/a")
+    (refreshed,) = scripted.calls_of("RefreshToken")
+    assert refreshed.request.refresh_token == "refresh-1"
+    assert bearers(scripted, "GetProduct") == ["Bearer access-1", "Bearer access-2"]
+
+
+def test_refresh_that_is_refused_falls_back_to_the_api_key(
+    scripted: ScriptedServer, client: Storekeep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokens_module, "RENEW_AT", 0.0)
+    client.products.get("products/a")
+    scripted.scripts["RefreshToken"] = [refuses("TOKEN_REVOKED", code=code_pb2.UNAUTHENTICATED)]
+    client.products.get("products/a")
+    assert len(scripted.calls_of("IssueToken")) == 2
+    assert bearers(scripted, "GetProduct")[-1] == "Bearer access-2"
+
+
+def test_renewal_that_fails_leaves_the_token_in_use(
+    scripted: ScriptedServer, client: Storekeep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokens_module, "RENEW_AT", 0.0)
+    client.products.get("products/a")
+    scripted.scripts["RefreshToken"] = [refuses("TOKEN_REVOKED", code=code_pb2.UNAUTHENTICATED)]
+    scripted.scripts["IssueToken"] = [refuses("API_KEY_INVALID", code=code_pb2.UNAUTHENTICATED)]
+    client.products.get("products/a")
+    client.products.get("products/a")
+    assert bearers(scripted, "GetProduct") == ["Bearer access-1"] * 3
+    assert len(scripted.calls_of("IssueToken")) == 2
+
+
+def test_token_that_is_over_is_replaced_before_the_call(
+    scripted: ScriptedServer, client: Storekeep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokens_module, "LIFETIME_MIN_S", 0.2)
+    scripted.token_lifetime_s = 0.2
+    client.products.get("products/a")
+    time.sleep(0.3)
+    client.products.get("products/a")
+    assert bearers(scripted, "GetProduct") == ["Bearer access-1", "Bearer access-2"]
+
+
+@pytest.mark.parametrize("reason", ["TOKEN_EXPIRED", "TOKEN_REVOKED", "UNAUTHENTICATED"])
+def test_token_that_the_server_takes_no_more_is_replaced_once(
+    reason: str, scripted: ScriptedServer, client: Storekeep
+) -> None:
+    scripted.scripts["GetProduct"] = [refuses(reason, code=code_pb2.UNAUTHENTICATED)]
+    client.products.get("products/a")
+    assert bearers(scripted, "GetProduct") == ["Bearer access-1", "Bearer access-2"]
+    assert scripted.calls_of("RefreshToken") == []
+
+
+def test_fresh_token_that_is_refused_too_is_the_callers_business(scripted: ScriptedServer, client: Storekeep) -> None:
+    scripted.scripts["GetProduct"] = [refuses("TOKEN_REVOKED", code=code_pb2.UNAUTHENTICATED)] * 3
+    with pytest.raises(TokenRevoked):
+        client.products.get("products/a")
+    assert len(scripted.calls_of("GetProduct")) == 2
+
+
+def test_api_key_that_is_refused_is_said_so(scripted: ScriptedServer, client: Storekeep) -> None:
+    scripted.scripts["IssueToken"] = [refuses("API_KEY_INVALID", code=code_pb2.UNAUTHENTICATED)]
+    with pytest.raises(ApiKeyInvalid):
+        client.products.get("products/a")
+    assert scripted.calls_of("GetProduct") == []
+
+
+def test_client_without_a_key_sends_no_token(scripted: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("STOREKEEP_API_KEY", raising=False)
+    with Storekeep(scripted.address) as client:
+        client.products.get("products/a")
+    assert bearers(scripted, "GetProduct") == [None]
+
+
+def test_settings_come_from_the_environment(scripted: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STOREKEEP_ADDRESS", scripted.address)
+    monkeypatch.setenv("STOREKEEP_API_KEY", "sk_env_key\n")
+    with Storekeep() as client:
+        client.products.get("products/a")
+    assert scripted.calls_of("IssueToken")[0].request.api_key == "sk_env_key"

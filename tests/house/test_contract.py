@@ -1,0 +1,179 @@
+"""The contract keeps its own conventions: what a caller may rely on for every RPC without looking."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+
+import pytest
+from buf.validate import validate_pb2
+from contract import PACKAGE, Field, Message, Method, Service, read_contract
+
+from tests.house.checkout import ROOT
+
+CONTRACT = read_contract()
+METHODS = list(CONTRACT.methods)
+REASONS = {reason.name for reason in CONTRACT.reasons}
+CLASSES_OF_CALLERS = {"public", "authenticated"}
+NO_REASONS_OF_ITS_OWN = "only those of every RPC"
+# What only reads and may take minutes: not for a GET, which proxies repeat and cache.
+LONG_READS = {"VerifyAuditChain"}
+# The domain and the command line have a file for each resource instead.
+ROOMS_OF_NOUNS = ("server/storekeep/server/servicers", "clients/storekeep/client")
+# Protobuf's own types, whose size the message limit bounds and whose paths the domain checks.
+FOREIGN = "google."
+
+each_service = pytest.mark.parametrize("service", CONTRACT.services, ids=lambda service: service.name)
+
+
+def request_of(method: Method) -> Message:
+    return CONTRACT.messages[method.request]
+
+
+def stated_reasons(comment: str) -> list[str]:
+    """The reasons that an RPC's comment lists after `Errors:`."""
+    listed = comment.partition("Errors: ")[2].rstrip(".")
+    return [] if listed == NO_REASONS_OF_ITS_OWN else listed.split(", ")
+
+
+def shared_reasons() -> set[str]:
+    """The reasons that the head of errors.proto gives to every RPC or every mutation."""
+    head = (ROOT / "protos/storekeep/v1/errors.proto").read_text().partition("syntax =")[0]
+    return set(re.findall(r"\b[A-Z]{4,}(?:_[A-Z]+)*\b", head)) - {"ERROR_REASON"}
+
+
+def incoming_fields() -> Iterator[tuple[str, Field]]:
+    """Every field that a caller can fill in, with its path: those of requests and of all that they hold."""
+    reached: set[str] = set()
+    waiting = [method.request for method in METHODS]
+    while waiting:
+        name = waiting.pop()
+        if name in reached or name.startswith(FOREIGN):
+            continue
+        reached.add(name)
+        for field in CONTRACT.messages[name].fields:
+            if "OUTPUT_ONLY" in field.behaviors:
+                continue
+            yield f"{name.removeprefix(f'{PACKAGE}.')}.{field.name}", field
+            if field.is_message and not is_map(field):
+                waiting.append(field.kind)
+
+
+def is_map(field: Field) -> bool:
+    return field.kind in CONTRACT.messages and CONTRACT.messages[field.kind].is_map_entry
+
+
+def is_bounded_string(rules: validate_pb2.StringRules) -> bool:
+    """Whether a string has a longest length: by a length, a pattern, or being a UUID."""
+    repetitions = re.search(r"[*+]|,\}", re.sub(r"\[[^]]*\]", "", rules.pattern))
+    return bool(rules.max_len or rules.uuid or (rules.pattern and not repetitions))
+
+
+def is_bounded(field: Field) -> bool:
+    """Whether a field has a largest value: in length, in number, in choice."""
+    rules = field.rules
+    if is_map(field):
+        parts = (rules.map.keys.string, rules.map.values.string)
+        return bool(rules.map.max_pairs) and all(is_bounded_string(part) for part in parts)
+    if field.repeated and not rules.repeated.max_items:
+        return False
+    one = rules.repeated.items if field.repeated else rules
+    if field.kind == "string":
+        return is_bounded_string(one.string)
+    if field.kind == "bytes":
+        return bool(one.bytes.max_len or one.bytes.len)
+    return one.enum.defined_only if field.kind in CONTRACT.enums else True
+
+
+def names_of(methods: Iterable[Method]) -> list[str]:
+    return [method.name for method in methods]
+
+
+def test_every_method_states_its_permission() -> None:
+    def states(method: Method) -> bool:
+        known = method.permission in CLASSES_OF_CALLERS
+        return known or re.fullmatch(r"[a-z]+\.(read|write)", method.permission) is not None
+
+    assert not names_of(method for method in METHODS if not states(method))
+
+
+def test_every_method_has_a_route_of_its_own() -> None:
+    routes = [route for method in METHODS for route in method.routes]
+    assert not names_of(method for method in METHODS if not method.routes)
+    assert all(path.startswith("/v1/") for _, path in routes)
+    assert len(routes) == len(set(routes))
+
+
+def test_reads_are_gets_and_changes_are_not() -> None:
+    def fits(method: Method) -> bool:
+        verbs = {verb for verb, _ in method.routes}
+        if method.mutation:
+            return "GET" not in verbs
+        reads = method.permission.endswith(".read") and method.name not in LONG_READS
+        return verbs == {"GET"} if reads else True
+
+    assert not names_of(method for method in METHODS if not fits(method))
+
+
+def test_comments_of_methods_list_the_errors_of_their_options() -> None:
+    differing = {
+        method.name: (stated_reasons(method.comment), method.reasons)
+        for method in METHODS
+        if "Errors: " not in method.comment or stated_reasons(method.comment) != list(method.reasons)
+    }
+    assert not differing
+
+
+def test_every_mutation_can_be_retried_and_tried_first_and_nothing_else_can() -> None:
+    def fits(method: Method) -> bool:
+        fields = {field.name for field in request_of(method).fields}
+        return method.mutation == ("request_id" in fields) == ("validate_only" in fields)
+
+    assert not names_of(method for method in METHODS if not fits(method))
+
+
+def test_no_mutation_is_open_to_everybody() -> None:
+    assert not names_of(method for method in METHODS if method.mutation and method.permission in CLASSES_OF_CALLERS)
+
+
+def test_every_list_has_pages() -> None:
+    def has_pages(method: Method) -> bool:
+        size, token = request_of(method).field("page_size"), request_of(method).field("page_token")
+        following = CONTRACT.messages[method.response].field("next_page_token")
+        return bool(size and size.rules.int32.lte and token and following)
+
+    lists = [method for method in METHODS if method.name.startswith(("List", "Search"))]
+    assert lists
+    assert not names_of(method for method in lists if not has_pages(method))
+
+
+def test_every_reason_is_used_or_shared() -> None:
+    used = {reason for method in METHODS for reason in method.reasons}
+    unused = REASONS - used - shared_reasons()
+    assert not unused, "used by no RPC and not named at the head of errors.proto"
+
+
+def test_shared_reasons_exist() -> None:
+    assert shared_reasons() <= REASONS
+
+
+def test_every_incoming_field_is_bounded() -> None:
+    fields = dict(incoming_fields())
+    assert len(fields) > 300
+    assert not [path for path, field in fields.items() if not is_bounded(field)]
+
+
+def test_everything_has_a_comment() -> None:
+    messages = {name: message for name, message in CONTRACT.messages.items() if not message.is_map_entry}
+    bare = [service.name for service in CONTRACT.services if not service.comment]
+    bare += names_of(method for method in METHODS if not method.comment)
+    bare += [name for name, message in messages.items() if not message.comment]
+    bare += [f"{name}.{part.name}" for name, message in messages.items() for part in message.fields if not part.comment]
+    bare += [value.name for enum in CONTRACT.enums.values() for value in enum.values if not value.comment]
+    assert not bare
+
+
+@each_service
+def test_noun_of_service_names_its_files(service: Service) -> None:
+    missing = [room for room in ROOMS_OF_NOUNS if not (ROOT / room / f"{service.noun}.py").exists()]
+    assert not missing

@@ -1,0 +1,43 @@
+"""The lock: every package that pyproject.toml asks for, by hash, from whichever index this machine uses."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from tests.house.checkout import ROOT
+
+INDEX_ADDRESS = re.compile(r"https?://|file:/|--(?:extra-)?index-url|--find-links|-i ")
+LOCK = (ROOT / "requirements.lock").read_text()
+ENTRY = re.compile(r"^([a-z0-9-]+)==([^ ]+)((?:.*\\\n)+.*)", re.MULTILINE)
+
+
+def requirements() -> list[Requirement]:
+    """What pyproject.toml asks for, with all extras."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    groups = [project["build-system"]["requires"], project["project"]["dependencies"]]
+    groups += project["project"]["optional-dependencies"].values()
+    return [Requirement(text) for group in groups for text in group]
+
+
+def test_lock_names_no_address() -> None:
+    assert not INDEX_ADDRESS.search(LOCK)
+
+
+def test_lock_has_hashes_for_every_package() -> None:
+    packages = re.findall(r"^[a-z0-9-]+==", LOCK, re.MULTILINE)
+    hashed = [found for found in ENTRY.finditer(LOCK) if "--hash=sha256:" in found[3]]
+    assert len(packages) == len(hashed) > 50
+
+
+def test_lock_has_what_the_project_asks_for() -> None:
+    locked = {found[1]: found[2] for found in ENTRY.finditer(LOCK)}
+    missing = [
+        str(requirement)
+        for requirement in requirements()
+        if not requirement.specifier.contains(locked.get(canonicalize_name(requirement.name), "0"))
+    ]
+    assert not missing, "run `make lock`"

@@ -1,0 +1,123 @@
+"""`make run` as a person meets it: on a terminal, ended by Ctrl-C, started again."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import select
+import subprocess
+import sys
+import tempfile
+import termios
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.house.checkout import ROOT
+
+START_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 30.0
+CTRL_C = b"\x03"
+READY = b"Ctrl-C stops it"
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder with a path short enough for a Unix socket."""
+    with tempfile.TemporaryDirectory(prefix="storekeep-") as path:
+        yield Path(path)
+
+
+class Terminal:
+    """A terminal of its own, with `make run` on it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.output = b""
+        self.keyboard, screen = os.openpty()
+        # The tests' own environment stands in for the one that `make run` would install.
+        command = ["make", f"VENV={sys.prefix}", "-o", f"{sys.prefix}/.installed", "run"]
+        settings = {"STOREKEEP_DATA_DIR": str(folder / "var"), "STOREKEEP_LISTEN": f"unix:{folder}/grpc.sock"}
+        self.process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env={**os.environ, **settings},
+            stdin=screen,
+            stdout=screen,
+            stderr=screen,
+            start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        )
+        os.close(screen)
+
+    def read(self) -> None:
+        """Take what is on the screen, waiting a moment for it."""
+        if select.select([self.keyboard], [], [], 0.1)[0]:
+            try:
+                self.output += os.read(self.keyboard, 65_536)
+            except OSError:  # the other end is closed
+                time.sleep(0.1)
+
+    def wait_until_serving(self) -> None:
+        end = time.monotonic() + START_TIMEOUT_S
+        while READY not in self.output or select.select([self.keyboard], [], [], 1.0)[0]:
+            assert time.monotonic() < end, self.output.decode()
+            assert self.process.poll() is None, self.output.decode()
+            self.read()
+
+    def interrupt(self) -> int:
+        """Press Ctrl-C and wait for the end; gives make's exit code."""
+        os.write(self.keyboard, CTRL_C)
+        end = time.monotonic() + STOP_TIMEOUT_S
+        while self.process.poll() is None:
+            assert time.monotonic() < end, self.output.decode()
+            self.read()
+        return self.process.returncode
+
+    def end(self) -> None:
+        """Leave nothing behind, however it went."""
+        self.process.kill()
+        self.process.wait()
+        os.close(self.keyboard)
+
+    def commands(self) -> list[str]:
+        """What it has said to type next."""
+        return re.findall(r"^  (\S*storekeep .*?)\r?$", self.output.decode(), re.MULTILINE)
+
+
+def serve_once(folder: Path) -> Terminal:
+    """`make run` from its start, with what it says to type next typed elsewhere, to Ctrl-C."""
+    terminal = Terminal(folder)
+    try:
+        terminal.wait_until_serving()
+        for command in terminal.commands():
+            type_elsewhere(command, folder=folder)
+        assert terminal.interrupt() == 0, terminal.output.decode()
+    finally:
+        terminal.end()
+    return terminal
+
+
+def type_elsewhere(command: str, *, folder: Path) -> None:
+    """Run a command in a shell, as from another terminal."""
+    environment = {**os.environ, "XDG_CONFIG_HOME": str(folder)}
+    done = subprocess.run(command, shell=True, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+
+
+def test_run_on_terminal_says_what_to_type_and_ends_in_order_at_ctrl_c(folder: Path) -> None:
+    terminal = serve_once(folder)
+    output = terminal.output.decode()
+    assert [command.split()[1] for command in terminal.commands()] == ["login", "products", "orders"]
+    assert "make: ***" not in output
+    assert "Traceback" not in output
+
+
+def test_run_again_keeps_the_data(folder: Path) -> None:
+    serve_once(folder)
+    key = (folder / "var/admin.key").read_text()
+    output = serve_once(folder).output.decode()
+    assert (folder / "var/admin.key").read_text() == key
+    assert "sample catalogue was loaded" not in output

@@ -1,0 +1,154 @@
+"""Every mutation of the catalogue, inventory, customers and orders, each with a request that succeeds once.
+
+What the contract promises of all mutations is tested over this table; a test holds it against the contract.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from google.protobuf.message import Message
+
+from storekeep.v1 import customers_pb2, inventory_pb2, options_pb2, orders_pb2, products_pb2
+from tests.resources import KINDS, Kind
+from tests.shops import MAIN, Shop, new_id
+
+FILES = (products_pb2, inventory_pb2, customers_pb2, orders_pb2)
+DESCRIPTORS = {
+    method.name: method
+    for file in FILES
+    for service in file.DESCRIPTOR.services_by_name.values()
+    for method in service.methods
+}
+"""The RPCs of the four services."""
+RPCS_THAT_CHANGE = frozenset(
+    name for name, method in DESCRIPTORS.items() if method.GetOptions().Extensions[options_pb2.mutation]
+)
+STALE = "v999"
+
+
+@dataclass(frozen=True)
+class Change:
+    """One mutation.
+
+    Attributes:
+        rpc: its bare name.
+        prepare: makes what has to be there, and the request.
+        event: the type of the event that it writes.
+    """
+
+    rpc: str
+    prepare: Callable[[Shop], Any]
+    event: str
+
+    def __str__(self) -> str:
+        """As tests are called."""
+        return self.rpc
+
+    def send(self, shop: Shop, request: Message, **options: Any) -> Any:
+        """Send the request."""
+        return shop.stub(self.rpc)(request, **options)
+
+    @property
+    def method(self) -> str:
+        """The full name, as the audit log has it."""
+        descriptor = DESCRIPTORS[self.rpc]
+        return f"{descriptor.containing_service.full_name}/{descriptor.name}"
+
+
+def _standard(kind: Kind) -> list[Change]:
+    """The mutations of a resource with the standard methods."""
+    event = kind.noun.lower()
+
+    def after(*verbs: str) -> Callable[[Shop], str]:
+        def prepare(shop: Shop) -> str:
+            name: str = kind.make(shop).name
+            for verb in verbs:
+                kind.do(shop, verb, name)
+            return name
+
+        return prepare
+
+    def named(verb: str, *before: str) -> Change:
+        prepare = after(*before)
+        return Change(f"{verb}{kind.noun}", lambda shop: kind.by_name(verb, prepare(shop)), f"{event}.{verb.lower()}d")
+
+    archiving = [named("Archive"), named("Unarchive", "Archive")] if kind.archives else []
+    return [
+        Change(f"Create{kind.noun}", lambda shop: kind.create_request(shop, new_id()), f"{event}.created"),
+        Change(
+            f"Update{kind.noun}",
+            lambda shop: kind.update_request(kind.changed(kind.make(shop)), *kind.changes),
+            f"{event}.updated",
+        ),
+        *archiving,
+        named("Delete"),
+        named("Undelete", "Delete"),
+    ]
+
+
+def _adjust(shop: Shop) -> inventory_pb2.AdjustStockRequest:
+    sku = shop.variant(stock=5).sku
+    return inventory_pb2.AdjustStockRequest(name=f"{MAIN}/stockLevels/{sku}", quantity_delta=3, reason="found")
+
+
+def _set(shop: Shop) -> inventory_pb2.SetStockRequest:
+    sku = shop.variant(stock=5).sku
+    return inventory_pb2.SetStockRequest(name=f"{MAIN}/stockLevels/{sku}", quantity=9, reason="counted")
+
+
+CHANGES = (
+    *(change for kind in KINDS for change in _standard(kind)),
+    Change("AdjustStock", _adjust, "stock_level.updated"),
+    Change("SetStock", _set, "stock_level.updated"),
+    Change("PlaceOrder", lambda shop: shop.order_request(), "order.placed"),
+    Change("ConfirmOrder", lambda shop: orders_pb2.ConfirmOrderRequest(name=shop.order().name), "order.confirmed"),
+    Change("CancelOrder", lambda shop: orders_pb2.CancelOrderRequest(name=shop.order().name), "order.cancelled"),
+)
+
+
+def copy_of(request: Any, **fields: Any) -> Any:
+    """The request with other values in some fields."""
+    copy = type(request)()
+    copy.CopyFrom(request)
+    for name, value in fields.items():
+        setattr(copy, name, value)
+    return copy
+
+
+def etag_holder(request: Any) -> Any | None:
+    """The message that takes the etag: the request itself, or the resource in it; None where a request takes none."""
+    if "etag" in request.DESCRIPTOR.fields_by_name:
+        return request
+    for descriptor, value in request.ListFields():
+        kind = descriptor.message_type
+        if kind is not None and "etag" in kind.fields_by_name and "name" in kind.fields_by_name:
+            return value
+    return None
+
+
+def with_etag(request: Any, etag: str) -> Any:
+    """A copy of the request with an etag."""
+    copy = copy_of(request)
+    holder = etag_holder(copy)
+    assert holder is not None
+    holder.etag = etag
+    return copy
+
+
+def with_other_payload(request: Any) -> Any:
+    """A copy of the request that asks for something else."""
+    return copy_of(request, note="another") if etag_holder(request) is None else with_etag(request, STALE)
+
+
+def comparable(reply: Any) -> Any:
+    """A reply without what every call has of its own: times, and ids that the server chose."""
+    copy = copy_of(reply)
+    for name in ("create_time", "update_time", "delete_time"):
+        if name in copy.DESCRIPTOR.fields_by_name and copy.HasField(name):
+            getattr(copy, name).Clear()
+    if isinstance(copy, orders_pb2.Order):
+        copy.name = ""
+    return copy

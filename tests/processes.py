@@ -1,0 +1,116 @@
+"""A real server in a process of its own, on a free port and a data directory of its own, for tests to call and kill."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sysconfig
+import time
+from pathlib import Path
+
+from storekeep.server.store.schema import migrate
+
+COMMAND = Path(sysconfig.get_path("scripts"), "storekeep-server")
+START_TIMEOUT_S = 30.0
+STOP_TIMEOUT_S = 30.0
+
+
+def server_environment(data_dir: Path, **settings: str) -> dict[str, str]:
+    """The environment of a `storekeep-server`, with nothing of this process's own settings."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("STOREKEEP_")}
+    made = {f"STOREKEEP_{name.upper()}": value for name, value in settings.items()}
+    return inherited | {"STOREKEEP_DATA_DIR": str(data_dir), "STOREKEEP_LISTEN": "127.0.0.1:0"} | made
+
+
+def run_command(*arguments: str, data_dir: Path, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Run one `storekeep-server` command to its end."""
+    return subprocess.run(
+        [COMMAND, *arguments],
+        env=server_environment(data_dir, **settings),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+class ServerProcess:
+    """One server.
+
+    Attributes:
+        address: where it listens; the same again after `restart`.
+        data_dir: where its database and its keys are.
+        process: the running process.
+    """
+
+    def __init__(self, data_dir: Path, *, arguments: tuple[str, ...] = (), **settings: str) -> None:
+        self.data_dir = data_dir
+        self.address = ""
+        self._arguments = arguments
+        self._settings = settings
+        self._address_file = data_dir / "address"
+        self.log_file = data_dir / "server.log"
+        self.output_file = data_dir / "server.out"
+        data_dir.mkdir(parents=True, exist_ok=True)
+        migrate(self.database)
+        self.start()
+
+    @property
+    def database(self) -> Path:
+        """Its SQLite file."""
+        return self.data_dir / "storekeep.db"
+
+    @property
+    def admin_key(self) -> str:
+        """The API key that the first start left."""
+        return (self.data_dir / "admin.key").read_text().strip()
+
+    def start(self) -> None:
+        """Start it and wait until it listens."""
+        self._address_file.unlink(missing_ok=True)
+        settings = self._settings | ({"listen": self.address} if self.address else {})
+        with self.log_file.open("ab") as log, self.output_file.open("ab") as output:
+            self.process = subprocess.Popen(
+                [COMMAND, "serve", "--address-file", str(self._address_file), *self._arguments],
+                env=server_environment(self.data_dir, **settings),
+                stdout=output,
+                stderr=log,
+            )
+        self._await_address()
+
+    def _await_address(self) -> None:
+        give_up = time.monotonic() + START_TIMEOUT_S
+        while not self._address_file.exists():
+            if self.process.poll() is not None or time.monotonic() > give_up:
+                self.process.kill()
+                raise AssertionError(f"the server did not start:\n{self.log()[-4000:]}")
+            time.sleep(0.01)
+        self.address = self._address_file.read_text().strip()
+
+    def log(self) -> str:
+        """What it has logged so far."""
+        return self.log_file.read_text(errors="replace")
+
+    def output(self) -> str:
+        """What it has said to who started it."""
+        return self.output_file.read_text()
+
+    def kill(self) -> None:
+        """End it as a power cut would, and reap it."""
+        self.process.kill()
+        self.process.wait(timeout=STOP_TIMEOUT_S)
+
+    def stop(self, *, timeout_s: float = STOP_TIMEOUT_S) -> int:
+        """Ask it to stop; gives its exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(timeout=timeout_s)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise
+
+    def restart(self) -> None:
+        """Start it again, on the same port and data, after ending it if it runs."""
+        if self.process.poll() is None:
+            self.stop()
+        self.start()

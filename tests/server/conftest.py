@@ -1,0 +1,49 @@
+"""What tests of the services share: a shop on the file's server, its records, and installations of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+
+from tests.processes import ServerProcess
+from tests.records import Records
+from tests.server.installations import Caller, Installation
+from tests.shops import Shop
+
+
+@pytest.fixture(scope="module")
+def shop(server: ServerProcess, channel: grpc.Channel) -> Shop:
+    """The administrator's stubs on the server of this file."""
+    return Shop(channel, api_key=server.admin_key)
+
+
+@pytest.fixture(scope="module")
+def records(server: ServerProcess) -> Records:
+    """The database of the server of this file."""
+    return Records(server.database)
+
+
+@pytest.fixture
+def installation(tmp_path: Path) -> Iterator[Installation]:
+    """A database of the test's own, served in this process, so that a test can reach behind the services."""
+    made = Installation(tmp_path)
+    server = made.serve()
+    yield made
+    server.stop(grace=0).wait(timeout=10)
+    made.store.close()
+
+
+@pytest.fixture
+def nobody(installation: Installation) -> Iterator[Caller]:
+    """A caller of the installation without a token."""
+    with grpc.insecure_channel(installation.address) as channel:
+        yield Caller(channel)
+
+
+@pytest.fixture
+def admin(installation: Installation, nobody: Caller) -> Caller:
+    """The installation's administrator."""
+    return nobody.with_key(installation.admin_key)

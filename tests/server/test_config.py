@@ -1,0 +1,122 @@
+"""Settings: where they come from, which are refused, and how each refusal reads."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from storekeep.server.config import InvalidSettings, Settings, load_settings
+
+STRONG = "3f1c0b7a9d2e4865f0a1b2c3d4e5f607"
+
+
+def problems(**variables: str) -> list[str]:
+    with pytest.raises(InvalidSettings) as refused:
+        load_settings({f"STOREKEEP_{name}": value for name, value in variables.items()})
+    return refused.value.problems
+
+
+def test_defaults_can_be_used():
+    settings = load_settings({}).settings
+    assert (settings.listen, settings.read_threads, settings.write_threads) == ("127.0.0.1:50051", 4, 64)
+    assert settings.database_path == Path("var/storekeep.db")
+
+
+def test_settings_are_frozen():
+    with pytest.raises((dataclasses.FrozenInstanceError, ValueError)):
+        load_settings({}).settings.read_threads = 5
+
+
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_each_setting_is_explained(name):
+    assert Settings.model_fields[name].description
+
+
+def test_environment_comes_before_file(tmp_path):
+    file = tmp_path / "storekeep.toml"
+    file.write_text('read_threads = 2\nwrite_threads = 8\nlog_level = "DEBUG"\n')
+    loaded = load_settings({"STOREKEEP_CONFIG_FILE": str(file), "STOREKEEP_READ_THREADS": "3"})
+    assert (loaded.settings.read_threads, loaded.settings.write_threads) == (3, 8)
+    assert loaded.origins["read_threads"] == "environment"
+    assert loaded.origins["write_threads"] == str(file)
+    assert loaded.origins["calls_max"] == "default"
+
+
+def test_file_of_variables_is_read(tmp_path):
+    file = tmp_path / "storekeep.env"
+    file.write_text("# limits\nSTOREKEEP_CALLS_MAX=7\nSTOREKEEP_TOKEN_ISSUER='shop'\n")
+    settings = load_settings({"STOREKEEP_CONFIG_FILE": str(file)}).settings
+    assert (settings.calls_max, settings.token_issuer) == (7, "shop")
+
+
+def test_variables_of_the_client_are_left_alone():
+    load_settings({"STOREKEEP_ADDRESS": "elsewhere:1", "STOREKEEP_API_KEY": "sk_1", "HOME": "/"})
+
+
+def test_empty_variable_is_the_default():
+    assert load_settings({"STOREKEEP_READ_THREADS": ""}).settings.read_threads == 4
+
+
+@pytest.mark.parametrize(
+    ("variables", "told"),
+    [
+        ({"LISTN": "127.0.0.1:1"}, "STOREKEEP_LISTN: no such setting"),
+        ({"READ_THREADS": "many"}, "STOREKEEP_READ_THREADS: input should be a valid integer"),
+        ({"READ_THREADS": "0"}, "STOREKEEP_READ_THREADS: input should be greater than or equal to 1"),
+        ({"LOG_LEVEL": "LOUD"}, "STOREKEEP_LOG_LEVEL: input should be"),
+        ({"DATABASE_URL": "postgresql://u:secret@host/db"}, "STOREKEEP_DATABASE_URL: postgresql: is not served"),
+        ({"DATABASE_URL": "sqlite:///"}, "STOREKEEP_DATABASE_URL"),
+        ({"LISTEN": "50051"}, "neither host:port nor unix:/path"),
+        ({"LISTEN": "127.0.0.1:70000"}, "neither host:port nor unix:/path"),
+        ({"LISTEN": "0.0.0.0:50051"}, "STOREKEEP_INSECURE_LISTEN=yes-plaintext"),
+        ({"LISTEN": "[::]:50051"}, "STOREKEEP_INSECURE_LISTEN=yes-plaintext"),
+        ({"INSECURE_LISTEN": "true"}, "STOREKEEP_INSECURE_LISTEN"),
+        ({"SECRET": "short"}, "STOREKEEP_SECRET: too weak"),
+        ({"SECRET": "a" * 64}, "STOREKEEP_SECRET: too weak"),
+        ({"TLS_CERTIFICATE_FILE": "a.pem"}, "go together"),
+        ({"TLS_CLIENT_CA_FILE": "a.pem"}, "needs STOREKEEP_TLS_CERTIFICATE_FILE"),
+        ({"CONFIG_FILE": "/nowhere/at/all.toml"}, "there is no file /nowhere/at/all.toml"),
+    ],
+)
+def test_wrong_setting_is_refused_in_a_line_that_names_it(variables, told):
+    (problem,) = problems(**variables)
+    assert told in problem
+    assert "\n" not in problem
+
+
+def test_no_problem_tells_a_secret():
+    told = " ".join(problems(SECRET="hunter2", DATABASE_URL="postgresql://u:pa55word@host/db"))
+    assert "hunter2" not in told
+    assert "pa55word" not in told
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"LISTEN": "0.0.0.0:50051", "INSECURE_LISTEN": "yes-plaintext"},
+        {"LISTEN": "0.0.0.0:50051", "TLS_CERTIFICATE_FILE": "a.pem", "TLS_PRIVATE_KEY_FILE": "a.key"},
+        {"LISTEN": "unix:/tmp/storekeep.sock"},
+        {"LISTEN": "[::1]:0"},
+        {"LISTEN": "localhost:50051"},
+        {"SECRET": STRONG},
+    ],
+)
+def test_safe_settings_are_taken(variables):
+    load_settings({f"STOREKEEP_{name}": value for name, value in variables.items()})
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        ("a.toml", "read_thread = 1", "no such setting: read_thread"),
+        ("a.toml", "read_threads = [", "a.toml"),
+        ("a.env", "READ_THREADS=1", "does not begin with STOREKEEP_"),
+        ("a.env", "STOREKEEP_READ_THREAD=1", "no such setting: read_thread"),
+    ],
+)
+def test_wrong_file_is_refused(tmp_path, name, text, told):
+    (tmp_path / name).write_text(text)
+    (problem,) = problems(CONFIG_FILE=str(tmp_path / name))
+    assert told in problem

@@ -1,0 +1,440 @@
+"""The store's engine on a real file: group commit, undoing, deadlines, the bounded queue, and an honest end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from pysqlite3 import dbapi2 as sqlite
+
+from storekeep.server.store import engine
+from storekeep.server.store.database import Transaction
+from storekeep.server.store.engine import BATCH_MAX, Store
+from storekeep.server.store.errors import DeadlinePassed, Overloaded, ShuttingDown, StorageFull, StorageUnavailable
+
+TIMEOUT_S = 20.0
+CALLERS = 40
+WAL_HEADER_BYTES = 32
+FRAME_HEADER_BYTES = 24
+HOLD_WRITE_LOCK = """
+import sys
+from pysqlite3 import dbapi2 as sqlite
+connection = sqlite.connect(sys.argv[1], isolation_level=None)
+connection.execute("BEGIN IMMEDIATE")
+print("held", flush=True)
+sys.stdin.readline()
+connection.execute("ROLLBACK")
+"""
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    made = new_store(tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def callers() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(BATCH_MAX + CALLERS) as pool:
+        yield pool
+
+
+def new_store(folder: Path, *, queue_max: int = 1_000) -> Store:
+    made = Store(folder / "notes.db", queue_max=queue_max)
+    made.write(make_tables)
+    return made
+
+
+def make_tables(tx: Transaction) -> None:
+    tx.connection.execute("CREATE TABLE notes (text TEXT NOT NULL UNIQUE)")
+    tx.connection.execute("CREATE TABLE answers (note TEXT REFERENCES notes (text) DEFERRABLE INITIALLY DEFERRED)")
+
+
+def note(text: str):
+    """A write of one row, which gives the text back."""
+
+    def work(tx: Transaction) -> str:
+        tx.connection.execute("INSERT INTO notes VALUES (?)", (text,))
+        return text
+
+    return work
+
+
+def read_notes(tx: Transaction) -> list[str]:
+    return [row[0] for row in tx.connection.execute("SELECT text FROM notes ORDER BY text")]
+
+
+@contextlib.contextmanager
+def busy_writer(store: Store) -> Iterator[None]:
+    """The writer is in the middle of a write, which changes nothing, as long as the context lasts."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def work(_tx: Transaction) -> None:
+        begun.set()
+        go_on.wait(TIMEOUT_S)
+
+    def call() -> None:
+        with contextlib.suppress(Exception):  # it may share the bad luck of its batch
+            store.write(work)
+
+    threading.Thread(target=call).start()
+    assert begun.wait(TIMEOUT_S)
+    try:
+        yield
+    finally:
+        go_on.set()
+
+
+def queue_up(store: Store, callers: ThreadPoolExecutor, works: list) -> list[Future]:
+    """Have each work written by a caller of its own, and wait until all have called."""
+    ready = threading.Barrier(len(works) + 1)
+
+    def call(work):
+        ready.wait(TIMEOUT_S)
+        return store.write(work)
+
+    futures = [callers.submit(call, work) for work in works]
+    ready.wait(TIMEOUT_S)
+    time.sleep(0.2)
+    return futures
+
+
+def await_room(store: Store, work):
+    """Write as soon as the queue takes it."""
+    give_up = time.monotonic() + TIMEOUT_S
+    while time.monotonic() < give_up:
+        try:
+            return store.write(work)
+        except Overloaded as shed:
+            time.sleep(shed.retry_after_ms / 1000)
+    raise TimeoutError
+
+
+def count_commits(wal: Path) -> int:
+    """The commits in a write-ahead log: the frames that say how large the database is after them ."""
+    content = wal.read_bytes()
+    page_bytes, salts = struct.unpack(">I", content[8:12])[0], content[16:24]
+    step = FRAME_HEADER_BYTES + page_bytes
+    headers = [content[at : at + FRAME_HEADER_BYTES] for at in range(WAL_HEADER_BYTES, len(content), step)]
+    return sum(1 for header in headers if header[8:16] == salts and header[4:8] != bytes(4))
+
+
+@contextlib.contextmanager
+def write_lock_held_elsewhere(path: Path) -> Iterator[None]:
+    """Another process is in the middle of a write transaction on the same file."""
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD_WRITE_LOCK, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdin is not None
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        try:
+            yield
+        finally:
+            holder.stdin.close()
+            holder.wait(TIMEOUT_S)
+
+
+# -- one write
+
+
+def test_write_gives_the_result_and_readers_see_it(store, callers):
+    assert store.write(note("one")) == "one"
+    assert store.read(read_notes) == ["one"]
+    assert callers.submit(store.snapshot, read_notes).result(TIMEOUT_S) == ["one"]
+
+
+def test_write_is_on_disk_when_it_returns(store):
+    store.write(note("one"))
+    with contextlib.closing(sqlite.connect(store.path)) as elsewhere:
+        assert elsewhere.execute("SELECT text FROM notes").fetchall() == [("one",)]
+
+
+def test_write_that_raises_leaves_nothing_and_raises_the_same(store):
+    def work(tx: Transaction) -> None:
+        note("half")(tx)
+        raise LookupError("half")
+
+    with pytest.raises(LookupError, match="half"):
+        store.write(work)
+    assert store.read(read_notes) == []
+
+
+def test_write_of_rollback_only_gives_the_result_and_leaves_nothing(store):
+    def work(tx: Transaction) -> list[str]:
+        note("tried")(tx)
+        tx.rollback_only = True
+        return read_notes(tx)
+
+    assert store.write(work) == ["tried"]
+    assert store.read(read_notes) == []
+
+
+def test_snapshot_stays_at_one_point_in_time(store):
+    def work(tx: Transaction) -> tuple[list[str], list[str]]:
+        before = read_notes(tx)
+        store.write(note("meanwhile"))
+        return before, read_notes(tx)
+
+    assert store.snapshot(work) == ([], [])
+    assert store.snapshot(read_notes) == ["meanwhile"]
+
+
+def test_snapshot_that_raises_leaves_the_connection_usable(store):
+    def work(_tx: Transaction) -> None:
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        store.snapshot(work)
+    assert store.snapshot(read_notes) == []
+
+
+def test_read_goes_on_while_the_writer_is_busy(store):
+    store.write(note("before"))
+    with busy_writer(store):
+        assert store.read(read_notes) == ["before"]
+
+
+# -- many writes in one commit
+
+
+def test_writes_that_wait_together_share_a_commit(store, callers):
+    wal = Path(f"{store.path}-wal")
+    before = count_commits(wal)
+    with busy_writer(store):
+        futures = queue_up(store, callers, [note(str(number)) for number in range(CALLERS)])
+    assert {future.result(TIMEOUT_S) for future in futures} == {str(number) for number in range(CALLERS)}
+    assert 1 <= count_commits(wal) - before <= 3
+    assert len(store.read(read_notes)) == CALLERS
+
+
+def test_write_alone_has_a_commit_of_its_own(store):
+    wal = Path(f"{store.path}-wal")
+    before = count_commits(wal)
+    for number in range(5):
+        store.write(note(str(number)))
+    assert count_commits(wal) - before == 5
+
+
+def test_more_writes_than_a_commit_takes_are_all_done(store, callers):
+    with busy_writer(store):
+        futures = queue_up(store, callers, [note(str(number)) for number in range(BATCH_MAX + CALLERS)])
+    assert len({future.result(TIMEOUT_S) for future in futures}) == BATCH_MAX + CALLERS
+    assert len(store.read(read_notes)) == BATCH_MAX + CALLERS
+
+
+def test_writes_of_one_commit_see_each_other_and_fail_alone(store, callers):
+    with busy_writer(store):
+        futures = queue_up(store, callers, [note("same")] * CALLERS)
+    outcomes = [future.exception(TIMEOUT_S) for future in futures]
+    assert outcomes.count(None) == 1
+    assert {type(outcome) for outcome in outcomes if outcome} == {sqlite.IntegrityError}
+    assert store.read(read_notes) == ["same"]
+
+
+def test_nobody_is_answered_before_the_commit(store, callers):
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(_tx: Transaction) -> None:
+        begun.set()
+        go_on.wait(TIMEOUT_S)
+
+    with busy_writer(store):
+        (early,) = queue_up(store, callers, [note("early")])
+        (late,) = queue_up(store, callers, [slow])
+    assert begun.wait(TIMEOUT_S)
+    assert not early.done()
+    assert store.read(read_notes) == []
+    go_on.set()
+    assert late.result(TIMEOUT_S) is None
+    assert early.result(TIMEOUT_S) == "early"
+
+
+def test_failed_commit_reaches_every_caller_of_the_batch(store, callers):
+    def answer_nothing(tx: Transaction) -> None:
+        tx.connection.execute("INSERT INTO answers VALUES ('a note that there is not')")
+
+    with busy_writer(store):
+        futures = queue_up(store, callers, [note("one"), answer_nothing, note("two")])
+    assert [type(future.exception(TIMEOUT_S)) for future in futures] == [sqlite.IntegrityError] * 3
+    assert store.read(read_notes) == []
+    assert store.write(note("three")) == "three"
+
+
+# -- deadlines and the queue
+
+
+def test_deadline_that_passes_in_the_queue_is_told_at_once_and_the_work_never_run(store):
+    with busy_writer(store):
+        begun_s = time.monotonic()
+        with pytest.raises(DeadlinePassed):
+            store.write(note("late"), deadline=time.monotonic() + 0.1)
+        assert time.monotonic() - begun_s < TIMEOUT_S / 4
+    store.write(note("next"))
+    assert store.read(read_notes) == ["next"]
+
+
+def test_deadline_in_the_past_is_never_run(store):
+    with pytest.raises(DeadlinePassed):
+        store.write(note("late"), deadline=time.monotonic() - 1)
+    store.write(note("next"))
+    assert store.read(read_notes) == ["next"]
+
+
+def test_deadline_that_passes_while_the_work_runs_does_not_undo_it(store):
+    def work(tx: Transaction) -> str:
+        time.sleep(0.3)
+        return note("slow")(tx)
+
+    assert store.write(work, deadline=time.monotonic() + 0.1) == "slow"
+    assert store.read(read_notes) == ["slow"]
+
+
+def test_full_queue_sheds_at_once_and_says_when_to_come_again(tmp_path):
+    store = new_store(tmp_path, queue_max=3)
+    with busy_writer(store):
+        for number in range(3):
+            with pytest.raises(DeadlinePassed):
+                store.write(note(str(number)), deadline=time.monotonic() + 0.05)
+        begun_s = time.monotonic()
+        with pytest.raises(Overloaded) as shed:
+            store.write(note("one too many"))
+        assert time.monotonic() - begun_s < 1
+        assert shed.value.retry_after_ms > 0
+    assert await_room(store, note("afterwards")) == "afterwards"
+    assert store.read(read_notes) == ["afterwards"]
+    store.close()
+
+
+# -- a database that does not answer
+
+
+def test_write_lock_held_elsewhere_is_unavailable_and_passes(store):
+    store.write(lambda tx: tx.connection.execute("PRAGMA busy_timeout = 200"))
+    with write_lock_held_elsewhere(store.path):
+        begun_s = time.monotonic()
+        with pytest.raises(StorageUnavailable):
+            store.write(note("refused"))
+        assert 0.2 <= time.monotonic() - begun_s < 5
+        assert store.read(read_notes) == []
+    assert store.write(note("again")) == "again"
+    assert store.read(read_notes) == ["again"]
+
+
+def test_write_lock_held_elsewhere_for_a_moment_is_waited_for(store, callers):
+    with write_lock_held_elsewhere(store.path):
+        (waiting,) = queue_up(store, callers, [note("patient")])
+        assert not waiting.done()
+    assert waiting.result(TIMEOUT_S) == "patient"
+
+
+def test_write_lock_held_elsewhere_refuses_all_that_wait_together(store, callers):
+    store.write(lambda tx: tx.connection.execute("PRAGMA busy_timeout = 400"))
+    with write_lock_held_elsewhere(store.path):
+        begun_s = time.monotonic()
+        futures = queue_up(store, callers, [note(str(number)) for number in range(CALLERS)])
+        assert {type(future.exception(TIMEOUT_S)) for future in futures} == {StorageUnavailable}
+        assert time.monotonic() - begun_s < 3
+    assert store.write(note("again")) == "again"
+    assert store.read(read_notes) == ["again"]
+
+
+def test_full_database_is_said_and_nothing_is_half_done(store, callers):
+    store.write(note("before"))
+    limit = "PRAGMA max_page_count = {}".format
+    pages = store.write(lambda tx: tx.connection.execute("PRAGMA page_count").fetchone()[0])
+    store.write(lambda tx: tx.connection.execute(limit(pages + 4)).fetchone())
+    with busy_writer(store):
+        futures = queue_up(store, callers, [note(str(number) + "x" * 2_000) for number in range(CALLERS)])
+    outcomes = [future.exception(TIMEOUT_S) for future in futures]
+    assert {type(outcome) for outcome in outcomes if outcome} == {StorageFull}
+    assert len(store.read(read_notes)) == 1 + outcomes.count(None)
+    store.write(lambda tx: tx.connection.execute(limit(1_000_000)).fetchone())
+    assert store.write(note("room again" + "x" * 2_000))
+    assert store.read(lambda tx: tx.connection.execute("PRAGMA integrity_check").fetchone()) == ("ok",)
+
+
+def test_broken_file_is_unavailable(tmp_path):
+    new_store(tmp_path).close()
+    path = tmp_path / "notes.db"
+    path.write_bytes(path.read_bytes()[:100] + bytes(path.stat().st_size - 100))
+    store = Store(path)
+    with pytest.raises(StorageUnavailable):
+        store.read(read_notes)
+    with pytest.raises(StorageUnavailable):
+        store.write(note("one"))
+    store.close()
+
+
+def test_statement_that_is_wrong_is_no_fault_of_the_database(store):
+    with pytest.raises(sqlite.OperationalError, match="no such table"):
+        store.read(lambda tx: tx.connection.execute("SELECT 1 FROM not_there"))
+
+
+# -- the end
+
+
+def test_close_finishes_what_is_queued(store, callers):
+    with busy_writer(store):
+        futures = queue_up(store, callers, [note(str(number)) for number in range(CALLERS)])
+        closing = callers.submit(store.close)
+    closing.result(TIMEOUT_S)
+    assert len({future.result(TIMEOUT_S) for future in futures}) == CALLERS
+    reopened = Store(store.path)
+    assert len(reopened.read(read_notes)) == CALLERS
+    reopened.close()
+
+
+def test_closed_store_refuses_everything(store):
+    store.read(read_notes)
+    store.close()
+    for call in (lambda: store.write(note("late")), lambda: store.read(read_notes), lambda: store.snapshot(read_notes)):
+        with pytest.raises(ShuttingDown):
+            call()
+    store.close()
+
+
+def test_callers_during_close_get_an_answer_and_no_acknowledged_write_is_lost(store, callers):
+    done: list[str] = []
+
+    def call(caller: int) -> None:
+        with contextlib.suppress(ShuttingDown):
+            for number in range(10_000):
+                done.append(store.write(note(f"{caller}-{number}")))
+
+    futures = [callers.submit(call, caller) for caller in range(CALLERS)]
+    time.sleep(0.2)
+    begun_s = time.monotonic()
+    store.close()
+    for future in futures:
+        future.result(TIMEOUT_S)
+    assert time.monotonic() - begun_s < TIMEOUT_S
+    reopened = Store(store.path)
+    assert set(done) == set(reopened.read(read_notes))
+    reopened.close()
+
+
+def test_threads_that_are_gone_leave_no_connection_open(store):
+    for _ in range(20):
+        reader = threading.Thread(target=store.read, args=[read_notes])
+        reader.start()
+        reader.join()
+    open_files = [os.path.realpath(f"/proc/self/fd/{number}") for number in os.listdir("/proc/self/fd")]
+    assert open_files.count(str(store.path)) < 5
+
+
+def test_unsafe_sqlite_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(engine, "SQLITE_VERSION_MIN", (99, 0, 0))
+    with pytest.raises(engine.UnsafeSqlite):
+        Store(tmp_path / "notes.db")
+    assert not (tmp_path / "notes.db").exists()

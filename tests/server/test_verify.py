@@ -1,0 +1,121 @@
+"""`verify`: each promise is broken on purpose, by SQL, and has to be found and named."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from pysqlite3 import dbapi2 as sqlite
+
+from storekeep.server.domain.calls import Call, Caller
+from storekeep.server.domain.inventory import adjust_stock
+from storekeep.server.domain.orders import NewOrder, cancel_order, confirm_order, place_order
+from storekeep.server.domain.samples import load_sample
+from storekeep.server.domain.verification import Finding, verify
+from storekeep.server.store.engine import Store
+from storekeep.server.store.schema import migrate
+from tests.processes import run_command
+
+CALL = Call(Caller("serviceAccounts/test"), "storekeep.v1.OrderService/PlaceOrder")
+MUG = "WHERE location_id = 'main' AND sku = 'MUG-BLUE'"
+ORDER = "(SELECT MIN(id) FROM orders)"
+BREACHES: dict[str, tuple[str, str]] = {
+    "foreign-keys": (f"UPDATE orders SET customer_id = 'nobody' WHERE id = {ORDER}", "orders, row "),
+    "stock-on-hand": (f"UPDATE stock_levels SET on_hand = on_hand + 1 {MUG}", "locations/main/stockLevels/MUG-BLUE:"),
+    "stock-running": (f"UPDATE stock_movements SET on_hand = 7 {MUG} AND id < 999", "stockLevels/MUG-BLUE: movement"),
+    "stock-allocated": (f"UPDATE stock_levels SET allocated = allocated - 1 {MUG}", "stockLevels/MUG-BLUE: allocated"),
+    "stock-reserved": (f"UPDATE stock_levels SET reserved = 1 {MUG}", "stockLevels/MUG-BLUE: reserved is 1"),
+    "stock-oversold": (f"UPDATE stock_levels SET backorder_limit = -99 {MUG}", "stockLevels/MUG-BLUE:"),
+    "order-lines": (f"UPDATE order_lines SET subtotal_minor = 1 WHERE order_id = {ORDER}", "orders/"),
+    "order-totals": (f"UPDATE orders SET total_minor = total_minor + 1 WHERE id = {ORDER}", "orders/"),
+    "order-history": (f"UPDATE orders SET version = version + 1 WHERE id = {ORDER}", "orders/"),
+    "event-sequence": ("DELETE FROM audit_entries WHERE sequence = 3", "events: number 3 is missing, before 4"),
+    "product-search": ("DELETE FROM product_documents WHERE product_id = 'mug'", "products/mug:"),
+    "audit-chain": ("UPDATE audit_entries SET actor = 'nobody' WHERE sequence = 4", "auditEntries/4:"),
+}
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database with the sample, and an order in each state."""
+    path = tmp_path_factory.mktemp("sound") / "storekeep.db"
+    migrate(path)
+    store = Store(path)
+    load_sample(store)
+    orders = [
+        place_order(store, CALL, NewOrder("ada-marsh", (("MUG-BLUE", 2), ("TIN-RED", 1)), "EUR")) for _ in range(3)
+    ]
+    confirm_order(store, CALL, orders[1].id)
+    cancel_order(store, CALL, orders[2].id, reason="test")
+    adjust_stock(store, CALL, ("main", "MUG-BLUE"), quantity_delta=-1, reason="broken")
+    store.close()
+    return path
+
+
+@pytest.fixture
+def path(sound: Path, tmp_path: Path) -> Iterator[Path]:
+    copy = tmp_path / "storekeep.db"
+    shutil.copy(sound, copy)
+    return copy
+
+
+def findings(path: Path) -> dict[str, Finding]:
+    store = Store(path)
+    try:
+        return {finding.name: finding for finding in verify(store)}
+    finally:
+        store.close()
+
+
+def break_it(path: Path, sql: str) -> None:
+    with closing(sqlite.connect(str(path), isolation_level=None)) as connection:
+        connection.execute("PRAGMA ignore_check_constraints = ON")
+        changed = connection.execute(sql).rowcount
+    assert changed > 0, "the test breaks nothing"
+
+
+def test_sound_database_holds(path):
+    assert [finding.name for finding in findings(path).values() if not finding.holds] == []
+
+
+def test_every_check_has_a_test_that_breaks_it(path):
+    assert set(BREACHES) | {"integrity"} == set(findings(path))
+
+
+@pytest.mark.parametrize("name", BREACHES)
+def test_broken_promise_is_found_and_its_row_named(path, name):
+    sql, told = BREACHES[name]
+    break_it(path, sql)
+    breaches = findings(path)[name].breaches
+    assert breaches
+    assert told in breaches[0]
+
+
+def test_damaged_index_is_found(path):
+    with closing(sqlite.connect(str(path), isolation_level=None)) as connection:
+        connection.execute("PRAGMA writable_schema = ON")
+        connection.execute(
+            """
+            UPDATE sqlite_master SET sql = 'CREATE INDEX orders_external_reference ON orders (currency_code)'
+            WHERE name = 'orders_external_reference'
+            """
+        )
+    assert not findings(path)["integrity"].holds
+
+
+def test_verify_command_names_the_row_and_fails(path):
+    sql, told = BREACHES["order-totals"]
+    break_it(path, sql)
+    verified = run_command("verify", data_dir=path.parent)
+    assert verified.returncode == 1
+    assert "BROKEN  order-totals" in verified.stdout
+    assert told in verified.stdout
+    assert f"1 of {len(BREACHES) + 1} checks failed" in verified.stdout
+
+
+def test_verify_of_a_missing_database_is_refused(tmp_path):
+    assert run_command("verify", data_dir=tmp_path).returncode == 1
+    assert list(tmp_path.glob("*.db")) == []

@@ -1,0 +1,196 @@
+"""A shop: an authorised caller of a running server, and what a test needs to be there before it begins.
+
+Whatever it makes has a name of its own, so that tests can share a server.
+"""
+
+from __future__ import annotations
+
+import itertools
+import uuid
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+import grpc
+from google.type.money_pb2 import Money
+
+from storekeep.v1 import (
+    audit_pb2_grpc,
+    auth_pb2,
+    auth_pb2_grpc,
+    customers_pb2,
+    customers_pb2_grpc,
+    inventory_pb2,
+    inventory_pb2_grpc,
+    orders_pb2,
+    orders_pb2_grpc,
+    products_pb2,
+    products_pb2_grpc,
+)
+
+TIMEOUT_S = 30.0
+MAIN = "locations/main"
+
+
+class _Details(NamedTuple):
+    """What an interceptor may change of a call."""
+
+    method: str
+    timeout: float | None
+    metadata: Sequence[tuple[str, str | bytes]] | None
+    credentials: Any
+    wait_for_ready: bool | None
+    compression: Any
+
+
+class _Authorization(grpc.UnaryUnaryClientInterceptor):
+    """Adds the token, and a timeout where there is none."""
+
+    def __init__(self, token: str) -> None:
+        self._header = ("authorization", f"Bearer {token}")
+
+    def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
+        """Pass the call on with both."""
+        metadata = (*(details.metadata or ()), self._header)
+        timeout = TIMEOUT_S if details.timeout is None else details.timeout
+        changed = _Details(
+            details.method, timeout, metadata, details.credentials, details.wait_for_ready, details.compression
+        )
+        return continuation(changed, request)
+
+
+def new_id(prefix: str = "t") -> str:
+    """An id that nothing else has."""
+    return f"{prefix}-{uuid.uuid4().hex[:12]}"
+
+
+def new_request_id() -> str:
+    """A UUID, as `request_id` wants it."""
+    return str(uuid.uuid4())
+
+
+def money(amount: str, currency_code: str = "EUR") -> Money:
+    """An amount in major units, such as `19.99`."""
+    units, fraction = divmod(Decimal(amount), 1)
+    return Money(currency_code=currency_code, units=int(units), nanos=int(fraction * 10**9))
+
+
+def amount_of(message: Money) -> Decimal:
+    """The amount in major units."""
+    return message.units + Decimal(message.nanos) / 10**9
+
+
+class Shop:
+    """An administrator's stubs, and makers of unique resources.
+
+    Args:
+        channel: to the server.
+        api_key: whose token is used.
+    """
+
+    def __init__(self, channel: grpc.Channel, *, api_key: str) -> None:
+        issue = auth_pb2_grpc.AuthServiceStub(channel).IssueToken
+        self.bare_channel = channel
+        self.token = issue(auth_pb2.IssueTokenRequest(api_key=api_key), timeout=TIMEOUT_S).access_token
+        self.channel = grpc.intercept_channel(channel, _Authorization(self.token))
+        self.products = products_pb2_grpc.ProductServiceStub(self.channel)
+        self.inventory = inventory_pb2_grpc.InventoryServiceStub(self.channel)
+        self.customers = customers_pb2_grpc.CustomerServiceStub(self.channel)
+        self.orders = orders_pb2_grpc.OrderServiceStub(self.channel)
+        self.auth = auth_pb2_grpc.AuthServiceStub(self.channel)
+        self.audit = audit_pb2_grpc.AuditServiceStub(self.channel)
+        self.subject = self.auth.WhoAmI(auth_pb2.WhoAmIRequest()).subject
+        self._numbers = itertools.count(1)
+
+    def stub(self, rpc: str) -> Any:
+        """The method of any of the services, by its bare name."""
+        services = (self.products, self.inventory, self.customers, self.orders, self.auth, self.audit)
+        return next(getattr(service, rpc) for service in services if hasattr(service, rpc))
+
+    def send(self, path: str, raw: bytes, **options: Any) -> bytes:
+        """Send bytes as they are to `/package.Service/Method`, with the token; gives the reply's bytes."""
+        return self.channel.unary_unary(path)(raw, **options)
+
+    # -- what is sold
+
+    def category(self, **fields: Any) -> products_pb2.Category:
+        """A category."""
+        category = products_pb2.Category(**{"display_name": f"Category {next(self._numbers)}"} | fields)
+        request = products_pb2.CreateCategoryRequest(category=category, category_id=new_id("c"))
+        return self.products.CreateCategory(request)
+
+    def product(self, **fields: Any) -> products_pb2.Product:
+        """A product without variants."""
+        product = products_pb2.Product(**{"display_name": f"Product {next(self._numbers)}"} | fields)
+        return self.products.CreateProduct(products_pb2.CreateProductRequest(product=product, product_id=new_id("p")))
+
+    def variant(
+        self,
+        *,
+        parent: str = "",
+        prices: Mapping[str, str] | None = None,
+        stock: int = 0,
+        location: str = MAIN,
+        **fields: Any,
+    ) -> products_pb2.Variant:
+        """A variant with a SKU of its own, for 10 EUR unless `prices` say else, with `stock` units on hand."""
+        priced = {"EUR": "10"} if prices is None else prices
+        sku = new_id("SKU").upper()
+        variant = products_pb2.Variant(**{"sku": sku} | fields)
+        variant.prices.extend(money(amount, code) for code, amount in priced.items())
+        made = self.products.CreateVariant(
+            products_pb2.CreateVariantRequest(
+                parent=parent or self.product().name, variant=variant, variant_id=new_id("v")
+            )
+        )
+        if stock:
+            self.adjust(made.sku, stock, location=location)
+        return made
+
+    # -- where it is
+
+    def location(self, **fields: Any) -> inventory_pb2.Location:
+        """A location."""
+        location = inventory_pb2.Location(**{"display_name": f"Location {next(self._numbers)}"} | fields)
+        request = inventory_pb2.CreateLocationRequest(location=location, location_id=new_id("l"))
+        return self.inventory.CreateLocation(request)
+
+    def adjust(self, sku: str, quantity_delta: int, *, location: str = MAIN, **fields: Any) -> inventory_pb2.StockLevel:
+        """Add units, or take some away."""
+        name = f"{location}/stockLevels/{sku}"
+        request = inventory_pb2.AdjustStockRequest(name=name, quantity_delta=quantity_delta, **fields)
+        return self.inventory.AdjustStock(request)
+
+    def level(self, sku: str, *, location: str = MAIN) -> inventory_pb2.StockLevel:
+        """The stock level of a SKU."""
+        return self.inventory.GetStockLevel(inventory_pb2.GetStockLevelRequest(name=f"{location}/stockLevels/{sku}"))
+
+    # -- who orders what
+
+    def customer(self, **fields: Any) -> customers_pb2.Customer:
+        """A customer."""
+        customer = customers_pb2.Customer(**{"display_name": f"Customer {next(self._numbers)}"} | fields)
+        request = customers_pb2.CreateCustomerRequest(customer=customer, customer_id=new_id("u"))
+        return self.customers.CreateCustomer(request)
+
+    def order_request(self, *lines: tuple[str, int], **fields: Any) -> orders_pb2.PlaceOrderRequest:
+        """A request for `lines` of (SKU, units), or for one unit of something new, by a new customer, in EUR."""
+        wanted = lines or ((self.variant(stock=10).sku, 1),)
+        chosen = {"currency_code": "EUR"} | fields
+        if "customer" not in chosen:
+            chosen["customer"] = self.customer().name
+        return orders_pb2.PlaceOrderRequest(
+            lines=[orders_pb2.PlaceOrderLine(sku=sku, quantity=quantity) for sku, quantity in wanted], **chosen
+        )
+
+    def order(self, *lines: tuple[str, int], **fields: Any) -> orders_pb2.Order:
+        """A placed order; see `order_request`."""
+        return self.orders.PlaceOrder(self.order_request(*lines, **fields))
+
+    def confirm(self, order: orders_pb2.Order, **fields: Any) -> orders_pb2.Order:
+        """Confirm an order."""
+        return self.orders.ConfirmOrder(orders_pb2.ConfirmOrderRequest(name=order.name, **fields))
+
+    def cancel(self, order: orders_pb2.Order, **fields: Any) -> orders_pb2.Order:
+        """Cancel an order."""
+        return self.orders.CancelOrder(orders_pb2.CancelOrderRequest(name=order.name, **fields))
