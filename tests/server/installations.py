@@ -24,7 +24,7 @@ from storekeep.server.interceptors.request_log import request_log
 from storekeep.server.interceptors.validation import validate_requests
 from storekeep.server.servicers.audit import AuditServicer
 from storekeep.server.servicers.auth import AuthServicer
-from storekeep.server.store.engine import Store
+from storekeep.server.store.opening import open_store
 from storekeep.server.store.schema import migrate
 from storekeep.v1 import audit_pb2_grpc, auth_pb2, auth_pb2_grpc
 
@@ -51,7 +51,7 @@ class Installation:
         migrate(self.path)
         self.contract = read_contract()
         self.known = self.contract.permissions
-        self.store = Store(self.path)
+        self.store = open_store(self.path)
         settings = Settings(
             token_issuer=ISSUER,
             token_audience=AUDIENCE,

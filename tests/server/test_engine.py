@@ -16,10 +16,11 @@ from pathlib import Path
 import pytest
 from pysqlite3 import dbapi2 as sqlite
 
-from storekeep.server.store import engine
+from storekeep.server.store import sqlite as sqlite_driver
 from storekeep.server.store.database import Transaction
 from storekeep.server.store.engine import BATCH_MAX, Store
 from storekeep.server.store.errors import DeadlinePassed, Overloaded, ShuttingDown, StorageFull, StorageUnavailable
+from storekeep.server.store.opening import open_store
 
 TIMEOUT_S = 20.0
 CALLERS = 40
@@ -50,7 +51,7 @@ def callers() -> Iterator[ThreadPoolExecutor]:
 
 
 def new_store(folder: Path, *, queue_max: int = 1_000) -> Store:
-    made = Store(folder / "notes.db", queue_max=queue_max)
+    made = open_store(folder / "notes.db", queue_max=queue_max)
     made.write(make_tables)
     return made
 
@@ -156,7 +157,7 @@ def test_write_gives_the_result_and_readers_see_it(store, callers):
 
 def test_write_is_on_disk_when_it_returns(store):
     store.write(note("one"))
-    with contextlib.closing(sqlite.connect(store.path)) as elsewhere:
+    with contextlib.closing(sqlite.connect(store.driver.path)) as elsewhere:
         assert elsewhere.execute("SELECT text FROM notes").fetchall() == [("one",)]
 
 
@@ -209,7 +210,7 @@ def test_read_goes_on_while_the_writer_is_busy(store):
 
 
 def test_writes_that_wait_together_share_a_commit(store, callers):
-    wal = Path(f"{store.path}-wal")
+    wal = Path(f"{store.driver.path}-wal")
     before = count_commits(wal)
     with busy_writer(store):
         futures = queue_up(store, callers, [note(str(number)) for number in range(CALLERS)])
@@ -219,7 +220,7 @@ def test_writes_that_wait_together_share_a_commit(store, callers):
 
 
 def test_write_alone_has_a_commit_of_its_own(store):
-    wal = Path(f"{store.path}-wal")
+    wal = Path(f"{store.driver.path}-wal")
     before = count_commits(wal)
     for number in range(5):
         store.write(note(str(number)))
@@ -321,7 +322,7 @@ def test_full_queue_sheds_at_once_and_says_when_to_come_again(tmp_path):
 
 def test_write_lock_held_elsewhere_is_unavailable_and_passes(store):
     store.write(lambda tx: tx.connection.execute("PRAGMA busy_timeout = 200"))
-    with write_lock_held_elsewhere(store.path):
+    with write_lock_held_elsewhere(store.driver.path):
         begun_s = time.monotonic()
         with pytest.raises(StorageUnavailable):
             store.write(note("refused"))
@@ -332,7 +333,7 @@ def test_write_lock_held_elsewhere_is_unavailable_and_passes(store):
 
 
 def test_write_lock_held_elsewhere_for_a_moment_is_waited_for(store, callers):
-    with write_lock_held_elsewhere(store.path):
+    with write_lock_held_elsewhere(store.driver.path):
         (waiting,) = queue_up(store, callers, [note("patient")])
         assert not waiting.done()
     assert waiting.result(TIMEOUT_S) == "patient"
@@ -340,7 +341,7 @@ def test_write_lock_held_elsewhere_for_a_moment_is_waited_for(store, callers):
 
 def test_write_lock_held_elsewhere_refuses_all_that_wait_together(store, callers):
     store.write(lambda tx: tx.connection.execute("PRAGMA busy_timeout = 400"))
-    with write_lock_held_elsewhere(store.path):
+    with write_lock_held_elsewhere(store.driver.path):
         begun_s = time.monotonic()
         futures = queue_up(store, callers, [note(str(number)) for number in range(CALLERS)])
         assert {type(future.exception(TIMEOUT_S)) for future in futures} == {StorageUnavailable}
@@ -368,7 +369,7 @@ def test_broken_file_is_unavailable(tmp_path):
     new_store(tmp_path).close()
     path = tmp_path / "notes.db"
     path.write_bytes(path.read_bytes()[:100] + bytes(path.stat().st_size - 100))
-    store = Store(path)
+    store = open_store(path)
     with pytest.raises(StorageUnavailable):
         store.read(read_notes)
     with pytest.raises(StorageUnavailable):
@@ -390,7 +391,7 @@ def test_close_finishes_what_is_queued(store, callers):
         closing = callers.submit(store.close)
     closing.result(TIMEOUT_S)
     assert len({future.result(TIMEOUT_S) for future in futures}) == CALLERS
-    reopened = Store(store.path)
+    reopened = open_store(store.driver.path)
     assert len(reopened.read(read_notes)) == CALLERS
     reopened.close()
 
@@ -419,7 +420,7 @@ def test_callers_during_close_get_an_answer_and_no_acknowledged_write_is_lost(st
     for future in futures:
         future.result(TIMEOUT_S)
     assert time.monotonic() - begun_s < TIMEOUT_S
-    reopened = Store(store.path)
+    reopened = open_store(store.driver.path)
     assert set(done) == set(reopened.read(read_notes))
     reopened.close()
 
@@ -430,11 +431,11 @@ def test_threads_that_are_gone_leave_no_connection_open(store):
         reader.start()
         reader.join()
     open_files = [os.path.realpath(f"/proc/self/fd/{number}") for number in os.listdir("/proc/self/fd")]
-    assert open_files.count(str(store.path)) < 5
+    assert open_files.count(str(store.driver.path)) < 5
 
 
 def test_unsafe_sqlite_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(engine, "SQLITE_VERSION_MIN", (99, 0, 0))
-    with pytest.raises(engine.UnsafeSqlite):
-        Store(tmp_path / "notes.db")
+    monkeypatch.setattr(sqlite_driver, "SQLITE_VERSION_MIN", (99, 0, 0))
+    with pytest.raises(sqlite_driver.UnsafeSqlite):
+        open_store(tmp_path / "notes.db")
     assert not (tmp_path / "notes.db").exists()

@@ -14,13 +14,14 @@ from storekeep.server.domain.errors import AlreadyExists
 from storekeep.server.maintenance import ROWS_PER_TRANSACTION_MAX, Maintenance, purge_replies
 from storekeep.server.store.engine import Store
 from storekeep.server.store.ledger import Reply
+from storekeep.server.store.opening import open_store
 from storekeep.server.store.schema import migrate
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
     migrate(tmp_path / "storekeep.db")
-    opened = Store(tmp_path / "storekeep.db")
+    opened = open_store(tmp_path / "storekeep.db")
     yield opened
     opened.close()
 

@@ -15,7 +15,7 @@ from storekeep.server.domain.inventory import adjust_stock
 from storekeep.server.domain.orders import NewOrder, cancel_order, confirm_order, place_order
 from storekeep.server.domain.samples import load_sample
 from storekeep.server.domain.verification import Finding, verify
-from storekeep.server.store.engine import Store
+from storekeep.server.store.opening import open_store
 from storekeep.server.store.schema import migrate
 from tests.processes import run_command
 
@@ -43,7 +43,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A database with the sample, and an order in each state."""
     path = tmp_path_factory.mktemp("sound") / "storekeep.db"
     migrate(path)
-    store = Store(path)
+    store = open_store(path)
     load_sample(store)
     orders = [
         place_order(store, CALL, NewOrder("ada-marsh", (("MUG-BLUE", 2), ("TIN-RED", 1)), "EUR")) for _ in range(3)
@@ -63,7 +63,7 @@ def path(sound: Path, tmp_path: Path) -> Iterator[Path]:
 
 
 def findings(path: Path) -> dict[str, Finding]:
-    store = Store(path)
+    store = open_store(path)
     try:
         return {finding.name: finding for finding in verify(store)}
     finally:

@@ -43,6 +43,7 @@ from storekeep.server.servicers.products import ProductServicer
 from storekeep.server.store.database import Transaction
 from storekeep.server.store.engine import Store
 from storekeep.server.store.errors import Overloaded
+from storekeep.server.store.opening import open_store
 from storekeep.server.tls import tls_credentials
 from storekeep.server.tokens import AccessTokens
 from storekeep.v1 import (
@@ -131,7 +132,7 @@ class App:
         self._credentials = tls_credentials(settings)
         secret = load_secret(settings)
         self.contract = read_contract()
-        self.store = Store(settings.database_path, queue_max=settings.write_queue_max)
+        self.store = open_store(settings.database_path, queue_max=settings.write_queue_max)
         self.access = make_access(settings, self.store, self.contract, secret=secret)
         self._page_tokens = PageTokens(secret)
         self._pools = [

@@ -21,9 +21,9 @@ from storekeep.server.health import ask_health
 from storekeep.server.secrets import SECRET_FILE, WeakSecret
 from storekeep.server.serving import keep_admin_key, say, serve
 from storekeep.server.store.backups import BackupRefused, back_up, restore
-from storekeep.server.store.engine import Store
 from storekeep.server.store.errors import StoreError
 from storekeep.server.store.locks import DatabaseInUse
+from storekeep.server.store.opening import open_store
 from storekeep.server.store.schema import SchemaError, check_schema, migrate, pending_migrations
 from storekeep.server.tls import UnusableCertificate
 
@@ -133,7 +133,7 @@ def run_verify(loaded: LoadedSettings, _given: argparse.Namespace) -> int:
     """Check all that must always be true of the database, and name what is not."""
     path = loaded.settings.database_path
     check_schema(path)
-    with closing(Store(path)) as store:
+    with closing(open_store(path)) as store:
         findings = verify(store)
     width = max(len(finding.name) for finding in findings)
     for finding in findings:
@@ -149,7 +149,7 @@ def run_bootstrap_admin(loaded: LoadedSettings, given: argparse.Namespace) -> in
     """Make a key for the administrator."""
     settings = loaded.settings
     check_schema(settings.database_path)
-    with closing(Store(settings.database_path)) as store:
+    with closing(open_store(settings.database_path)) as store:
         key = make_admin_key(settings, store, force=given.force)
     if key is None:
         complain("there are accounts already; --force makes another key for the administrator all the same")

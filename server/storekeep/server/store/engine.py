@@ -1,8 +1,8 @@
-"""The SQLite engine: readers with connections of their own, and one writer with group commit.
+"""The engine: readers side by side, and one writer with group commit, on whichever database the driver speaks to.
 
-Writes queue up. The writer runs them inside one BEGIN IMMEDIATE, each undone by itself when it fails, commits once
+Writes queue up. The writer runs them inside one transaction, each undone by itself when it fails, commits once
 for all of them (one fsync), and only then does anyone get an answer. What was not acknowledged may be lost;
-what was acknowledged survives a `kill -9` and a power cut (`synchronous=FULL`).
+what was acknowledged survives a `kill -9` and a power cut.
 """
 
 from __future__ import annotations
@@ -12,89 +12,64 @@ import logging
 import queue
 import threading
 import time
-import weakref
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable, Iterator
+from typing import Any, Generic, Protocol, TypeVar
 
 import peewee
-from pysqlite3 import dbapi2 as sqlite
 
 from storekeep.server.store.database import Transaction, database
-from storekeep.server.store.errors import (
-    DeadlinePassed,
-    Overloaded,
-    ShuttingDown,
-    StorageFull,
-    StorageUnavailable,
-    StoreError,
-)
+from storekeep.server.store.errors import DeadlinePassed, Overloaded, ShuttingDown, StorageUnavailable
 
 T = TypeVar("T")
 Work = Callable[[Transaction], T]
 
-SQLITE_VERSION_MIN = (3, 51, 3)
-"""The first release without the WAL-reset race, which can lose commits (sqlite.org, release log)."""
+QUEUE_MAX = 1_000
+"""Writes that may wait at once, where nobody says otherwise."""
 BATCH_MAX = 256
 """Writes in one commit at most: bounds how long the first of them waits for the last."""
-BUSY_TIMEOUT_MS = 5_000
-"""How long a statement waits for another process, such as a backup, to let go of the database."""
-CACHE_KIB = 2_048
-"""SQLite's page cache of a reader; behind it is the kernel's."""
-WRITER_PRAGMAS = ("PRAGMA cache_size = -8192", "PRAGMA wal_autocheckpoint = 4000")
-"""The writer comes back to the same pages of the indexes again and again, so it has 8 MiB of cache. Its log is copied
-to the database after 4,000 pages, four times SQLite's own number, as that holds it up with two fsyncs; the log stays
-at some 16 MiB."""
 OUTCOME_TIMEOUT_S = 60.0
 """How long a caller waits for a write that has begun; longer means that the disk hangs."""
 RETRY_AFTER_MS = 100
 """What a shed caller is told to wait: a full queue drains in about that time."""
 
-PRIMARY_CODE = 0xFF
-"""The part of SQLite's result codes that says what kind it is; the rest says where (sqlite.org/rescode.html)."""
-FACTS: dict[int, type[StorageFull | StorageUnavailable]] = {
-    sqlite.SQLITE_FULL: StorageFull,
-    sqlite.SQLITE_BUSY: StorageUnavailable,
-    sqlite.SQLITE_LOCKED: StorageUnavailable,
-    sqlite.SQLITE_PROTOCOL: StorageUnavailable,
-    sqlite.SQLITE_INTERRUPT: StorageUnavailable,
-    sqlite.SQLITE_IOERR: StorageUnavailable,
-    sqlite.SQLITE_PERM: StorageUnavailable,
-    sqlite.SQLITE_READONLY: StorageUnavailable,
-    sqlite.SQLITE_CANTOPEN: StorageUnavailable,
-    sqlite.SQLITE_CORRUPT: StorageUnavailable,
-    sqlite.SQLITE_NOTADB: StorageUnavailable,
-}
-"""What SQLite's primary result codes mean to a caller. Any other is a defect of a statement, and stays one."""
-
 log = logging.getLogger("storekeep.store")
 
 
-class UnsafeSqlite(StoreError):
-    """The SQLite that Python is linked with can lose commits."""
+class Driver(Protocol):
+    """One kind of database, as far as the engine needs to know it. A connection has DB-API's `execute`."""
 
-    def __init__(self, version: str) -> None:
-        super().__init__(f"SQLite {version} can lose commits in WAL mode; 3.51.3 is the first that cannot")
+    database: peewee.Database
+    errors: tuple[type[Exception], ...]
 
+    def reader(self) -> Any:
+        """A connection to read, for the calling thread."""
 
-def check_sqlite_version() -> None:
-    """Refuse a SQLite with the WAL-reset race.
+    def writer(self) -> Any:
+        """A connection to write, for the engine's writer."""
 
-    Raises: UnsafeSqlite.
-    """
-    if sqlite.sqlite_version_info < SQLITE_VERSION_MIN:
-        raise UnsafeSqlite(sqlite.sqlite_version)
+    def begin_snapshot(self, connection: Any) -> None:
+        """From here on all statements see the database at one point in time."""
 
+    def begin_write(self, connection: Any) -> None:
+        """From here on nobody else writes."""
 
-def translate(error: BaseException) -> BaseException:
-    """Say in the store's own terms what the driver reports about the database; pass on all else, such as wrong SQL."""
-    cause: BaseException | None = error
-    while cause is not None:
-        fact = FACTS.get(getattr(cause, "sqlite_errorcode", sqlite.SQLITE_OK) & PRIMARY_CODE)
-        if fact is not None:
-            return fact()
-        cause = cause.__context__
-    return error
+    def commit(self, connection: Any) -> None:
+        """Make the transaction durable."""
+
+    def rollback(self, connection: Any) -> None:
+        """Undo the transaction."""
+
+    def is_lost(self, connection: Any) -> bool:
+        """Whether an error has ended the transaction as a whole."""
+
+    def changes(self, connection: Any) -> int:
+        """A number that has risen where anything was changed."""
+
+    def translate(self, error: BaseException) -> BaseException:
+        """Say in the store's own terms what the driver reports of the database; pass on all else."""
+
+    def close(self) -> None:
+        """Close every connection."""
 
 
 class _Write(Generic[T]):
@@ -113,46 +88,19 @@ class _Write(Generic[T]):
         self.error: BaseException | None = None
 
 
-class _Connection:
-    """A thread's own connection. Only the thread holds it, so that it is closed when the thread ends."""
-
-    __slots__ = ("__weakref__", "raw")
-
-    def __init__(self, raw: Any) -> None:
-        self.raw = raw
-
-
 class Store:
     """The database of one process: models are bound to it until the next one is made.
 
     Args:
-        path: the SQLite file; it is made when missing.
+        driver: speaks to the database.
         queue_max: writes that may wait at once; beyond it callers are shed with `Overloaded`.
-
-    Raises: UnsafeSqlite.
     """
 
-    def __init__(self, path: Path, *, queue_max: int = 1_000) -> None:
-        check_sqlite_version()
-        self.path = path
-        self.database = peewee.SqliteDatabase(
-            str(path),
-            pragmas=[
-                ("journal_mode", "wal"),
-                ("synchronous", "full"),
-                ("foreign_keys", 1),
-                ("busy_timeout", BUSY_TIMEOUT_MS),
-                ("cache_size", -CACHE_KIB),
-                ("temp_store", "memory"),
-            ],
-            cached_statements=512,
-            check_same_thread=False,
-        )
-        database.initialize(self.database)
+    def __init__(self, driver: Driver, *, queue_max: int = QUEUE_MAX) -> None:
+        self.driver = driver
+        database.initialize(driver.database)
         self._queue: queue.SimpleQueue[_Write[Any] | None] = queue.SimpleQueue()
         self._queue_max = queue_max
-        self._connections: weakref.WeakSet[_Connection] = weakref.WeakSet()
-        self._local = threading.local()
         self._closed = False
         self._writer = threading.Thread(target=self._write_forever, name="store-writer", daemon=True)
         self._writer.start()
@@ -165,9 +113,9 @@ class Store:
         if self._closed:
             raise ShuttingDown
         try:
-            return work(Transaction(self._connection()))
-        except (sqlite.Error, peewee.PeeweeException) as error:
-            raise ShuttingDown() if self._closed else translate(error) from error
+            return work(Transaction(self.driver.reader()))
+        except self.driver.errors as error:
+            raise ShuttingDown() if self._closed else self.driver.translate(error) from error
 
     def snapshot(self, work: Work[T]) -> T:
         """Run `work`, whose statements all see the database at one point in time.
@@ -176,11 +124,11 @@ class Store:
         """
 
         def in_transaction(tx: Transaction) -> T:
-            tx.connection.execute("BEGIN")
+            self.driver.begin_snapshot(tx.connection)
             try:
                 return work(tx)
             finally:
-                tx.connection.execute("ROLLBACK")
+                self.driver.rollback(tx.connection)
 
         return self.read(in_transaction)
 
@@ -218,16 +166,6 @@ class Store:
         if not write.done.acquire(timeout=OUTCOME_TIMEOUT_S):
             raise StorageUnavailable
 
-    def _connection(self, pragmas: Sequence[str] = ()) -> Any:
-        """The thread's own connection; when it is new, the pragmas are run first."""
-        own = getattr(self._local, "own", None)
-        if own is None:
-            own = self._local.own = _Connection(self.database.connection())
-            self._connections.add(own)
-            for pragma in pragmas:
-                own.raw.execute(pragma)
-        return own.raw
-
     def _write_forever(self) -> None:
         while (first := self._queue.get()) is not None:
             self._commit_batch(first)
@@ -256,9 +194,9 @@ class Store:
         """Run `first` and what is queued behind it in one transaction, commit, and wake their callers."""
         batch: list[_Write[Any]] = []
         try:
-            connection = self._connection(WRITER_PRAGMAS)
+            connection = self.driver.writer()
             self._run_batch(connection, first, batch)
-            connection.execute("COMMIT")
+            self.driver.commit(connection)
         except Exception as error:  # noqa: BLE001 - whatever it is, every caller must hear of it
             batch = batch or list(self._claim(first))  # what could not even begin, nobody else can now
             self._fail_batch(batch, error)
@@ -273,29 +211,70 @@ class Store:
         """
         notes: dict[str, Any] = {}
         in_savepoints = False
-        connection.execute("BEGIN IMMEDIATE")
+        self.driver.begin_write(connection)
         for write in self._claim(first):
             batch.append(write)
             if in_savepoints or write.trial:
-                notes = _run_in_savepoint(connection, write, notes)
+                notes = self._run_in_savepoint(connection, write, notes)
                 continue
-            noted = _run(connection, write, notes)
+            noted = self._run(connection, write, notes)
             if noted is not None:
                 notes = noted
                 continue
             in_savepoints = True
             notes = {}
-            connection.execute("ROLLBACK")
-            connection.execute("BEGIN IMMEDIATE")
+            self.driver.rollback(connection)
+            self.driver.begin_write(connection)
             for again in batch:
-                notes = _run_in_savepoint(connection, again, notes)
+                notes = self._run_in_savepoint(connection, again, notes)
+
+    def _run(self, connection: Any, write: _Write[Any], notes: dict[str, Any]) -> dict[str, Any] | None:
+        """Run one write; gives the notes for the next one, or None where it has left changes that must be undone.
+
+        Raises: the driver's error where the whole transaction is lost.
+        """
+        changes_before = self.driver.changes(connection)
+        tx = self._attempt(connection, write, notes)
+        if not tx.rollback_only:
+            return tx.notes
+        return notes if self.driver.changes(connection) == changes_before else None
+
+    def _run_in_savepoint(self, connection: Any, write: _Write[Any], notes: dict[str, Any]) -> dict[str, Any]:
+        """Run one write so that its failure undoes it and nothing else; gives the notes for the next one.
+
+        Raises: the driver's error where the whole transaction is lost.
+        """
+        connection.execute("SAVEPOINT work")
+        tx = self._attempt(connection, write, notes)
+        if tx.rollback_only:
+            connection.execute("ROLLBACK TO SAVEPOINT work")
+        connection.execute("RELEASE SAVEPOINT work")
+        return notes if tx.rollback_only else tx.notes
+
+    def _attempt(self, connection: Any, write: _Write[Any], notes: dict[str, Any]) -> Transaction:
+        """Run one write and keep what it gives or raises; gives its transaction, which says whether to undo it.
+
+        Raises: the driver's error where the whole transaction is lost.
+        """
+        tx = Transaction(connection, notes.copy())
+        write.error = None
+        try:
+            if write.deadline is not None and time.monotonic() > write.deadline:
+                raise DeadlinePassed
+            write.result = write.work(tx)
+        except Exception as error:
+            if self.driver.is_lost(connection):
+                raise
+            write.error = self.driver.translate(error)
+            tx.rollback_only = True
+        return tx
 
     def _fail_batch(self, batch: list[_Write[Any]], error: Exception) -> None:
         log.error("the database refused a batch of writes", extra={"writes": len(batch)}, exc_info=error)
         with contextlib.suppress(Exception):
-            self._connection().execute("ROLLBACK")
+            self.driver.rollback(self.driver.writer())
         for write in batch:
-            write.error = translate(error)
+            write.error = self.driver.translate(error)
 
     def close(self) -> None:
         """Finish what is queued, then close every connection. Safe to call twice."""
@@ -304,50 +283,4 @@ class Store:
         self._closed = True
         self._queue.put(None)
         self._writer.join(timeout=OUTCOME_TIMEOUT_S)
-        for connection in list(self._connections):
-            with contextlib.suppress(sqlite.Error):
-                connection.raw.close()
-
-
-def _run(connection: Any, write: _Write[Any], notes: dict[str, Any]) -> dict[str, Any] | None:
-    """Run one write; gives the notes for the next one, or None where it has left changes that must be undone.
-
-    Raises: the driver's error where SQLite itself has rolled back the whole transaction.
-    """
-    changes_before = connection.total_changes
-    tx = _attempt(connection, write, notes)
-    if not tx.rollback_only:
-        return tx.notes
-    return notes if connection.total_changes == changes_before else None
-
-
-def _run_in_savepoint(connection: Any, write: _Write[Any], notes: dict[str, Any]) -> dict[str, Any]:
-    """Run one write so that its failure undoes it and nothing else; gives the notes for the next one.
-
-    Raises: the driver's error where SQLite itself has rolled back the whole transaction.
-    """
-    connection.execute("SAVEPOINT work")
-    tx = _attempt(connection, write, notes)
-    if tx.rollback_only:
-        connection.execute("ROLLBACK TO work")
-    connection.execute("RELEASE work")
-    return notes if tx.rollback_only else tx.notes
-
-
-def _attempt(connection: Any, write: _Write[Any], notes: dict[str, Any]) -> Transaction:
-    """Run one write and keep what it gives or raises; gives its transaction, which says whether to undo it.
-
-    Raises: the driver's error where SQLite itself has rolled back the whole transaction.
-    """
-    tx = Transaction(connection, notes.copy())
-    write.error = None
-    try:
-        if write.deadline is not None and time.monotonic() > write.deadline:
-            raise DeadlinePassed
-        write.result = write.work(tx)
-    except Exception as error:
-        if not connection.in_transaction:
-            raise
-        write.error = translate(error)
-        tx.rollback_only = True
-    return tx
+        self.driver.close()

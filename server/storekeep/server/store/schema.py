@@ -14,8 +14,8 @@ import peewee
 from playhouse.migrations import Runner
 from pysqlite3 import dbapi2 as sqlite
 
-from storekeep.server.store.engine import check_sqlite_version
 from storekeep.server.store.locks import lock
+from storekeep.server.store.sqlite import check_sqlite_version
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 LOCK_WAIT_S = 60.0

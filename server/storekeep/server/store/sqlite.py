@@ -1,0 +1,161 @@
+"""The SQLite driver: opens, begins, commits and undoes on an embedded database, and says what its errors mean.
+
+Refuses a SQLite that can lose commits. `synchronous=FULL` in WAL mode: a commit that was answered survives a power cut.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import weakref
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import peewee
+from pysqlite3 import dbapi2 as sqlite
+
+from storekeep.server.store.errors import StorageFull, StorageUnavailable, StoreError
+
+SQLITE_VERSION_MIN = (3, 51, 3)
+"""The first release without the WAL-reset race, which can lose commits (sqlite.org, release log)."""
+BUSY_TIMEOUT_MS = 5_000
+"""How long a statement waits for another process, such as a backup, to let go of the database."""
+CACHE_KIB = 2_048
+"""SQLite's page cache of a reader; behind it is the kernel's."""
+WRITER_PRAGMAS = ("PRAGMA cache_size = -8192", "PRAGMA wal_autocheckpoint = 4000")
+"""The writer comes back to the same pages of the indexes again and again, so it has 8 MiB of cache. Its log is copied
+to the database after 4,000 pages, four times SQLite's own number, as that holds it up with two fsyncs; the log stays
+at some 16 MiB."""
+
+PRIMARY_CODE = 0xFF
+"""The part of SQLite's result codes that says what kind it is; the rest says where (sqlite.org/rescode.html)."""
+FACTS: dict[int, type[StorageFull | StorageUnavailable]] = {
+    sqlite.SQLITE_FULL: StorageFull,
+    sqlite.SQLITE_BUSY: StorageUnavailable,
+    sqlite.SQLITE_LOCKED: StorageUnavailable,
+    sqlite.SQLITE_PROTOCOL: StorageUnavailable,
+    sqlite.SQLITE_INTERRUPT: StorageUnavailable,
+    sqlite.SQLITE_IOERR: StorageUnavailable,
+    sqlite.SQLITE_PERM: StorageUnavailable,
+    sqlite.SQLITE_READONLY: StorageUnavailable,
+    sqlite.SQLITE_CANTOPEN: StorageUnavailable,
+    sqlite.SQLITE_CORRUPT: StorageUnavailable,
+    sqlite.SQLITE_NOTADB: StorageUnavailable,
+}
+"""What SQLite's primary result codes mean to a caller. Any other is a defect of a statement, and stays one."""
+
+
+class UnsafeSqlite(StoreError):
+    """The SQLite that Python is linked with can lose commits."""
+
+    def __init__(self, version: str) -> None:
+        super().__init__(f"SQLite {version} can lose commits in WAL mode; 3.51.3 is the first that cannot")
+
+
+def check_sqlite_version() -> None:
+    """Refuse a SQLite with the WAL-reset race.
+
+    Raises: UnsafeSqlite.
+    """
+    if sqlite.sqlite_version_info < SQLITE_VERSION_MIN:
+        raise UnsafeSqlite(sqlite.sqlite_version)
+
+
+class _Connection:
+    """A thread's own connection. Only the thread holds it, so that it is closed when the thread ends."""
+
+    __slots__ = ("__weakref__", "raw")
+
+    def __init__(self, raw: Any) -> None:
+        self.raw = raw
+
+
+class SqliteDriver:
+    """One SQLite file. Each thread has a connection of its own.
+
+    Args:
+        path: the file; it is made when missing.
+
+    Raises: UnsafeSqlite.
+    """
+
+    errors: tuple[type[Exception], ...] = (sqlite.Error, peewee.PeeweeException)
+    """What the driver raises where the database is at fault, or a statement."""
+
+    def __init__(self, path: Path) -> None:
+        check_sqlite_version()
+        self.path = path
+        self.database: peewee.Database = peewee.SqliteDatabase(
+            str(path),
+            pragmas=[
+                ("journal_mode", "wal"),
+                ("synchronous", "full"),
+                ("foreign_keys", 1),
+                ("busy_timeout", BUSY_TIMEOUT_MS),
+                ("cache_size", -CACHE_KIB),
+                ("temp_store", "memory"),
+            ],
+            cached_statements=512,
+            check_same_thread=False,
+        )
+        self._connections: weakref.WeakSet[_Connection] = weakref.WeakSet()
+        self._local = threading.local()
+
+    def reader(self) -> Any:
+        """The thread's connection, to read."""
+        return self._connection(())
+
+    def writer(self) -> Any:
+        """The thread's connection, to write: the engine's writer is one thread."""
+        return self._connection(WRITER_PRAGMAS)
+
+    def _connection(self, pragmas: Sequence[str]) -> Any:
+        own = getattr(self._local, "own", None)
+        if own is None:
+            own = self._local.own = _Connection(self.database.connection())
+            self._connections.add(own)
+            for pragma in pragmas:
+                own.raw.execute(pragma)
+        return own.raw
+
+    def begin_snapshot(self, connection: Any) -> None:
+        """From here on all statements see the database at one point in time."""
+        connection.execute("BEGIN")
+
+    def begin_write(self, connection: Any) -> None:
+        """From here on nobody else writes. A deferred transaction would not wait for who does."""
+        connection.execute("BEGIN IMMEDIATE")
+
+    def commit(self, connection: Any) -> None:
+        """Make the transaction durable."""
+        connection.execute("COMMIT")
+
+    def rollback(self, connection: Any) -> None:
+        """Undo the transaction."""
+        connection.execute("ROLLBACK")
+
+    def is_lost(self, connection: Any) -> bool:
+        """Whether an error has ended the transaction: SQLite rolls back by itself where it cannot go on."""
+        return not connection.in_transaction
+
+    def changes(self, connection: Any) -> int:
+        """Rows changed so far on this connection, undone ones too."""
+        changed: int = connection.total_changes
+        return changed
+
+    def translate(self, error: BaseException) -> BaseException:
+        """Say in the store's own terms what the driver reports of the database; pass on all else, such as wrong SQL."""
+        cause: BaseException | None = error
+        while cause is not None:
+            fact = FACTS.get(getattr(cause, "sqlite_errorcode", sqlite.SQLITE_OK) & PRIMARY_CODE)
+            if fact is not None:
+                return fact()
+            cause = cause.__context__
+        return error
+
+    def close(self) -> None:
+        """Close every thread's connection."""
+        for connection in list(self._connections):
+            with contextlib.suppress(sqlite.Error):
+                connection.raw.close()
