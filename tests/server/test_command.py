@@ -101,11 +101,11 @@ def test_config_print_masks_the_secret_and_names_origins(tmp_path):
 
 
 def test_config_check_has_one_line_a_problem(tmp_path):
-    checked = run_command("config", "check", data_dir=tmp_path, read_threads="none", write_threads="0")
+    checked = run_command("config", "check", data_dir=tmp_path, read_threads="none", calls_max="0")
     assert checked.returncode == 2
     assert [line.split(": ")[1] for line in checked.stderr.splitlines()] == [
         "STOREKEEP_READ_THREADS",
-        "STOREKEEP_WRITE_THREADS",
+        "STOREKEEP_CALLS_MAX",
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import struct
 import subprocess
@@ -270,6 +271,105 @@ def test_failed_commit_reaches_every_caller_of_the_batch(store, callers):
     assert [type(future.exception(TIMEOUT_S)) for future in futures] == [sqlite.IntegrityError] * 3
     assert store.read(read_notes) == []
     assert store.write(note("three")) == "three"
+
+
+# -- tasks: calls that run in the writer's own thread
+
+
+def run_tasks(store: Store, calls: list, *, beside=lambda: None) -> list:
+    """Run each call as a task, all queued before the first runs, and `beside` before them; what each gave or raised."""
+    outcomes: list = [None] * len(calls)
+    done = threading.Semaphore(0)
+
+    def task(place: int, call) -> None:
+        try:
+            outcomes[place] = call()
+        except Exception as error:  # noqa: BLE001 - it is an outcome
+            outcomes[place] = error
+        done.release()
+
+    with busy_writer(store):
+        beside()
+        assert all(store.run_soon(functools.partial(task, place, call)) for place, call in enumerate(calls))
+    for _ in calls:
+        assert done.acquire(timeout=TIMEOUT_S)
+    return outcomes
+
+
+def test_tasks_share_a_commit_and_the_writers_thread(store):
+    wal = Path(f"{store.driver.path}-wal")
+    before = count_commits(wal)
+    threads = set()
+
+    def call(number: int) -> str:
+        threads.add(threading.current_thread().name)
+        return store.write(note(str(number)))
+
+    outcomes = run_tasks(store, [functools.partial(call, number) for number in range(CALLERS)])
+    assert outcomes == [str(number) for number in range(CALLERS)]
+    assert 1 <= count_commits(wal) - before <= 2
+    assert threads == {"store-writer"}
+
+
+def test_task_goes_on_only_when_its_write_is_on_disk(store):
+    def call(text: str) -> bool:
+        store.write(note(text))
+        with contextlib.closing(sqlite.connect(store.driver.path)) as elsewhere:
+            return (text,) in elsewhere.execute("SELECT text FROM notes").fetchall()
+
+    assert run_tasks(store, [functools.partial(call, str(number)) for number in range(CALLERS)]) == [True] * CALLERS
+
+
+def test_task_writes_and_reads_as_often_as_it_likes(store):
+    def call(name: str) -> list[str]:
+        first = store.write(note(f"{name} first"))
+        assert first in store.read(read_notes)
+        second = store.write(note(f"{name} second"))
+        return [text for text in store.snapshot(read_notes) if text.startswith(name)] + [second]
+
+    outcomes = run_tasks(store, [functools.partial(call, name) for name in ("a", "b", "c")])
+    assert outcomes == [[f"{name} first", f"{name} second", f"{name} second"] for name in ("a", "b", "c")]
+
+
+def test_tasks_fail_alone_beside_writes_of_threads(store, callers):
+    def late() -> None:
+        store.write(note("late"), deadline=time.monotonic() - 1)
+
+    waiting: list[Future] = []
+    outcomes = run_tasks(
+        store,
+        [lambda: store.write(note("same")), late, lambda: store.write(note("other"))],
+        beside=lambda: waiting.extend(queue_up(store, callers, [note("same")])),
+    )
+    assert waiting[0].result(TIMEOUT_S) == "same"
+    assert [type(outcome) for outcome in outcomes] == [sqlite.IntegrityError, DeadlinePassed, str]
+    assert store.read(read_notes) == ["other", "same"]
+
+
+def test_failed_commit_reaches_tasks_and_threads_alike(store, callers):
+    def answer_nothing(tx: Transaction) -> None:
+        tx.connection.execute("INSERT INTO answers VALUES ('a note that there is not')")
+
+    waiting: list[Future] = []
+    outcomes = run_tasks(
+        store,
+        [lambda: store.write(answer_nothing), lambda: store.write(note("two"))],
+        beside=lambda: waiting.extend(queue_up(store, callers, [note("one")])),
+    )
+    assert {type(outcome) for outcome in [waiting[0].exception(TIMEOUT_S), *outcomes]} == {sqlite.IntegrityError}
+    assert store.read(read_notes) == []
+
+
+def test_task_is_not_taken_when_the_queue_is_full_or_the_store_closed(tmp_path):
+    store = new_store(tmp_path, queue_max=2)
+    ran = []
+    with busy_writer(store):
+        assert store.run_soon(lambda: ran.append(1))
+        assert store.run_soon(lambda: ran.append(2))
+        assert not store.run_soon(lambda: ran.append(3))
+    store.close()
+    assert not store.run_soon(lambda: ran.append(4))
+    assert ran == [1, 2]
 
 
 # -- deadlines and the queue

@@ -102,9 +102,8 @@ class Settings(BaseSettings):
     # -- how much it does at once
 
     read_threads: Count = 4
-    """Threads that answer reads. Measured: on one core 4 threads answer 8,200 calls/s, 32 only 6,000."""
-    write_threads: Count = 64
-    """Threads for mutations, which mostly wait for the commit; so many share one fsync."""
+    """Threads that answer reads. Measured: on one core 4 threads answer 8,200 calls/s, 32 only 6,000. Mutations need
+    none: they run in the store's writer."""
     write_queue_max: Count = 1_000
     """Writes that may wait for the writer; beyond it calls are shed with OVERLOADED."""
     calls_max: Count = 2_000

@@ -12,16 +12,18 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Generic, Protocol, TypeVar
 
 import peewee
+from greenlet import getcurrent, greenlet
 
 from storekeep.server.store.database import Transaction, database
 from storekeep.server.store.errors import DeadlinePassed, Overloaded, ShuttingDown, StorageUnavailable
 
 T = TypeVar("T")
 Work = Callable[[Transaction], T]
+Task = Callable[[], None]
 
 QUEUE_MAX = 1_000
 """Writes that may wait at once, where nobody says otherwise."""
@@ -73,17 +75,25 @@ class Driver(Protocol):
 
 
 class _Write(Generic[T]):
-    """One queued write. `claim` decides between the writer and a caller who gave up."""
+    """One write on its way. Either a thread waits for it, or a task of the writer's own does.
 
-    __slots__ = ("claim", "deadline", "done", "error", "result", "trial", "work")
+    Attributes:
+        task: what is resumed when it is done; None where a thread waits.
+        claim: decides between the writer and a thread that gave up.
+        done: released when it is done.
+    """
 
-    def __init__(self, work: Work[T], *, deadline: float | None, trial: bool) -> None:
+    __slots__ = ("claim", "deadline", "done", "error", "result", "task", "trial", "work")
+
+    def __init__(self, work: Work[T], *, deadline: float | None, trial: bool, task: greenlet | None = None) -> None:
         self.work = work
         self.deadline = deadline
         self.trial = trial
-        self.claim = threading.Lock()
-        self.done = threading.Lock()
-        self.done.acquire()
+        self.task = task
+        if task is None:
+            self.claim = threading.Lock()
+            self.done = threading.Lock()
+            self.done.acquire()
         self.result: T | None = None
         self.error: BaseException | None = None
 
@@ -99,9 +109,12 @@ class Store:
     def __init__(self, driver: Driver, *, queue_max: int = QUEUE_MAX) -> None:
         self.driver = driver
         database.initialize(driver.database)
-        self._queue: queue.SimpleQueue[_Write[Any] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[_Write[Any] | Task | None] = queue.SimpleQueue()
         self._queue_max = queue_max
         self._closed = False
+        self._hub: greenlet | None = None
+        self._idle: list[greenlet] = []
+        self._collected: list[_Write[Any]] = []
         self._writer = threading.Thread(target=self._write_forever, name="store-writer", daemon=True)
         self._writer.start()
 
@@ -145,6 +158,37 @@ class Store:
         """
         if self._closed:
             raise ShuttingDown
+        task = getcurrent()
+        if task.parent is not None and task.parent is self._hub:
+            write = _Write(work, deadline=deadline, trial=trial, task=task)
+            self._collected.append(write)
+            task.parent.switch()
+        else:
+            write = self._queue_up(work, deadline=deadline, trial=trial)
+        if write.error is not None:
+            raise write.error
+        return write.result  # type: ignore[return-value]  # there is a result where there is no error
+
+    def run_soon(self, task: Task) -> bool:
+        """Have the writer's thread run a task, which may call `write`: then others run until the commit is done.
+
+        A thread that waits for its commit costs two switches; a task costs none.
+
+        Args:
+            task: must not raise, nor wait for anything but a write.
+
+        Returns: False, and nothing is run, where as much is queued as may be.
+        """
+        if self._closed or self._queue.qsize() >= self._queue_max:
+            return False
+        self._queue.put(task)
+        return True
+
+    def _queue_up(self, work: Work[T], *, deadline: float | None, trial: bool) -> _Write[T]:
+        """Queue a write for the writer and wait in this thread until it is done.
+
+        Raises: Overloaded, DeadlinePassed, StorageUnavailable, ShuttingDown.
+        """
         if self._queue.qsize() >= self._queue_max:
             raise Overloaded(retry_after_ms=RETRY_AFTER_MS)
         write = _Write(work, deadline=deadline, trial=trial)
@@ -152,9 +196,7 @@ class Store:
         if self._closed and write.claim.acquire(blocking=False):  # the writer may be gone already
             raise ShuttingDown
         self._await(write)
-        if write.error is not None:
-            raise write.error
-        return write.result  # type: ignore[return-value]  # there is a result where there is no error
+        return write
 
     def _await(self, write: _Write[Any]) -> None:
         """Wait until the write is done, or until its deadline if it has not begun by then."""
@@ -167,43 +209,56 @@ class Store:
             raise StorageUnavailable
 
     def _write_forever(self) -> None:
+        self._hub = getcurrent()
         while (first := self._queue.get()) is not None:
-            self._commit_batch(first)
+            self._collect(first)
+            while self._collected:
+                batch, self._collected = self._collected, []
+                self._commit_batch(batch)
 
-    def _next(self) -> _Write[Any] | None:
+    def _collect(self, first: _Write[Any] | Task) -> None:
+        """Gather writes: those that threads wait for, and what the tasks that are queued have to write."""
+        item: _Write[Any] | Task | None = first
+        while item is not None:
+            if not isinstance(item, _Write):
+                (self._idle.pop() if self._idle else greenlet(self._run_tasks)).switch(item)
+            elif item.claim.acquire(blocking=False):
+                self._collected.append(item)
+            item = self._next() if len(self._collected) < BATCH_MAX else None
+
+    def _run_tasks(self, task: Task) -> None:
+        """One of the greenlets that run tasks: each runs one at a time, and is kept for the next."""
+        me = getcurrent()
+        while True:
+            task()
+            self._idle.append(me)
+            task = me.parent.switch()  # type: ignore[union-attr]  # the hub made it
+
+    def _next(self) -> _Write[Any] | Task | None:
         """What is queued next, if anything; the mark of the end is put back for `_write_forever`."""
         try:
-            write = self._queue.get_nowait()
+            item = self._queue.get_nowait()
         except queue.Empty:
             return None
-        if write is None:
+        if item is None:
             self._queue.put(None)
-        return write
+        return item
 
-    def _claim(self, first: _Write[Any]) -> Iterator[_Write[Any]]:
-        """`first` and what is queued behind it, as far as their callers still wait for it to begin."""
-        write: _Write[Any] | None = first
-        claimed = 0
-        while write is not None:
-            if write.claim.acquire(blocking=False):
-                claimed += 1
-                yield write
-            write = self._next() if claimed < BATCH_MAX else None
-
-    def _commit_batch(self, first: _Write[Any]) -> None:
-        """Run `first` and what is queued behind it in one transaction, commit, and wake their callers."""
-        batch: list[_Write[Any]] = []
+    def _commit_batch(self, batch: list[_Write[Any]]) -> None:
+        """Run a batch in one transaction, commit, and wake who waits for it."""
         try:
             connection = self.driver.writer()
-            self._run_batch(connection, first, batch)
+            self._run_batch(connection, batch)
             self.driver.commit(connection)
         except Exception as error:  # noqa: BLE001 - whatever it is, every caller must hear of it
-            batch = batch or list(self._claim(first))  # what could not even begin, nobody else can now
             self._fail_batch(batch, error)
         for write in batch:
-            write.done.release()
+            if write.task is None:
+                write.done.release()
+            else:
+                write.task.switch()
 
-    def _run_batch(self, connection: Any, first: _Write[Any], batch: list[_Write[Any]]) -> None:
+    def _run_batch(self, connection: Any, batch: list[_Write[Any]]) -> None:
         """Begin a transaction and run the batch in it.
 
         Most work succeeds, so it runs without a savepoint, which would copy every page that it changes. When one fails
@@ -212,8 +267,7 @@ class Store:
         notes: dict[str, Any] = {}
         in_savepoints = False
         self.driver.begin_write(connection)
-        for write in self._claim(first):
-            batch.append(write)
+        for place, write in enumerate(batch):
             if in_savepoints or write.trial:
                 notes = self._run_in_savepoint(connection, write, notes)
                 continue
@@ -225,7 +279,7 @@ class Store:
             notes = {}
             self.driver.rollback(connection)
             self.driver.begin_write(connection)
-            for again in batch:
+            for again in batch[: place + 1]:
                 notes = self._run_in_savepoint(connection, again, notes)
 
     def _run(self, connection: Any, write: _Write[Any], notes: dict[str, Any]) -> dict[str, Any] | None:
