@@ -46,7 +46,19 @@ def test_serve_on_a_taken_port_is_refused(tmp_path):
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         refused = run_command("serve", data_dir=tmp_path, listen=address)
     assert refused.returncode == 1
-    assert f"cannot listen on {address}" in refused.stderr
+    assert (
+        one_line(refused.stderr) == f"cannot listen on {address}; is another program, or another server, there already?"
+    )
+
+
+@pytest.mark.parametrize(
+    ("data_dir", "problem"), [("/proc/nobody", "no such file or directory"), ("/dev/null", "file exists")]
+)
+@pytest.mark.parametrize("command", ["migrate", "serve"])
+def test_data_directory_that_cannot_be_made_is_named(command: str, data_dir: str, problem: str):
+    refused = run_command(command, data_dir=Path(data_dir))
+    assert refused.returncode == 1
+    assert one_line(refused.stderr) == f"cannot use {data_dir}: {problem}"
 
 
 def test_serve_beside_another_server_is_refused(server: ServerProcess):

@@ -7,7 +7,6 @@ Every refusal is one clear line on standard error. Exit codes: 0 done; 1 not don
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -65,7 +64,6 @@ class Command:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit."""
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     sys.exit(run(arguments))
 
 
@@ -85,8 +83,15 @@ def run(arguments: Sequence[str] | None = None) -> int:
             complain(problem)
         return WRONG_USE
     except REFUSALS as error:
-        complain(str(error))
+        complain(in_words(error))
         return REFUSED
+
+
+def in_words(error: Exception) -> str:
+    """What a refusal says; of the system's own errors, which file they are about and what is wrong with it."""
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"cannot use {error.filename}: {error.strerror[0].lower()}{error.strerror[1:]}"
+    return str(error)
 
 
 def complain(line: str) -> None:
