@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from pysqlite3 import dbapi2 as sqlite
 
+from storekeep.server.backlogs import Backlog
 from storekeep.server.store import sqlite as sqlite_driver
 from storekeep.server.store.database import Transaction
 from storekeep.server.store.engine import BATCH_MAX, Store
@@ -51,8 +52,8 @@ def callers() -> Iterator[ThreadPoolExecutor]:
         yield pool
 
 
-def new_store(folder: Path, *, queue_max: int = 1_000) -> Store:
-    made = open_store(folder / "notes.db", queue_max=queue_max)
+def new_store(folder: Path, *, queue_max: int = 1_000, wait_max_s: float = TIMEOUT_S) -> Store:
+    made = open_store(folder / "notes.db", backlog=Backlog(length_max=queue_max, wait_max_s=wait_max_s))
     made.write(make_tables)
     return made
 
@@ -414,6 +415,27 @@ def test_full_queue_sheds_at_once_and_says_when_to_come_again(tmp_path):
         assert shed.value.retry_after_ms > 0
     assert await_room(store, note("afterwards")) == "afterwards"
     assert store.read(read_notes) == ["afterwards"]
+    store.close()
+
+
+def test_queue_in_which_writes_wait_too_long_sheds_until_it_is_short_again(tmp_path):
+    store = new_store(tmp_path, wait_max_s=0.05)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def linger() -> None:
+        begun.set()
+        go_on.wait(TIMEOUT_S)
+
+    with busy_writer(store):
+        assert store.run_soon(linger)
+        time.sleep(0.2)
+    assert begun.wait(TIMEOUT_S)
+    assert store.run_soon(lambda: None)  # the queue is empty, however long the one before has waited
+    assert not store.run_soon(lambda: None)
+    with pytest.raises(Overloaded):
+        store.write(note("one too many"))
+    go_on.set()
+    assert await_room(store, note("afterwards")) == "afterwards"
     store.close()
 
 

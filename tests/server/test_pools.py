@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,6 +12,7 @@ import grpc
 import pytest
 
 from storekeep.server import pools
+from storekeep.server.backlogs import Backlog
 from storekeep.server.pools import CallExecutor, CallPool, write_executor
 
 TIMEOUT_S = 10.0
@@ -19,7 +21,7 @@ METHOD = "/tests.Echo/Echo"
 
 @pytest.fixture
 def pool() -> Iterator[CallPool]:
-    made = CallPool(2, name="test")
+    made = CallPool(2, name="test", backlog=Backlog(length_max=100, wait_max_s=TIMEOUT_S))
     yield made
     made.shutdown(wait=False)
 
@@ -89,7 +91,35 @@ def test_task_that_fails_is_logged_and_ends(pool, caplog):
 def test_calls_that_the_store_does_not_take_run_in_the_other_pool(pool):
     names: list[str] = []
     done = threading.Event()
-    executor = write_executor(lambda task: False, otherwise=pool)
+    executor = write_executor(lambda task: False, is_full=lambda: False, otherwise=pool)
     executor.submit(lambda: names.append(threading.current_thread().name)).add_done_callback(lambda _f: done.set())
     assert done.wait(TIMEOUT_S)
     assert names[0].startswith("test_")
+
+
+def test_calls_beyond_the_backlog_are_refused_at_once_where_the_handler_says_how():
+    pool = CallPool(1, name="test", backlog=Backlog(length_max=2, wait_max_s=TIMEOUT_S))
+    go_on = threading.Event()
+
+    def answer(request: bytes, _context: grpc.ServicerContext) -> bytes:
+        go_on.wait(TIMEOUT_S)
+        return request
+
+    def refuse(_request: bytes, context: grpc.ServicerContext) -> None:
+        context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "later")
+
+    answer.refuse_overloaded = refuse  # type: ignore[attr-defined]
+    with serving(pool, answer) as channel:
+        calls = [channel.unary_unary(METHOD).future(b"call", timeout=TIMEOUT_S)]
+        time.sleep(0.2)
+        calls += [channel.unary_unary(METHOD).future(b"call", timeout=TIMEOUT_S) for _ in range(2)]
+        time.sleep(0.2)
+        begun_s = time.monotonic()
+        with pytest.raises(grpc.RpcError) as refused:
+            channel.unary_unary(METHOD)(b"call", timeout=TIMEOUT_S)
+        assert time.monotonic() - begun_s < 1
+        assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        go_on.set()
+        assert [call.result() for call in calls] == [b"call"] * 3
+        assert channel.unary_unary(METHOD)(b"call", timeout=TIMEOUT_S) == b"call"
+    pool.shutdown(wait=False)

@@ -15,6 +15,7 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2_grpc  # type: ignore[import-untyped, unused-ignore]
 
+from storekeep.server.backlogs import Backlog
 from storekeep.server.config import Settings
 from storekeep.server.contract import Contract, read_contract
 from storekeep.server.domain.access import AccessVersion
@@ -132,10 +133,17 @@ class App:
         self._credentials = tls_credentials(settings)
         secret = load_secret(settings)
         self.contract = read_contract()
-        self.store = open_store(settings.database_path, queue_max=settings.write_queue_max)
+        self.store = open_store(
+            settings.database_path,
+            backlog=Backlog(length_max=settings.write_queue_max, wait_max_s=settings.queue_wait_max_s),
+        )
         self.access = make_access(settings, self.store, self.contract, secret=secret)
         self._page_tokens = PageTokens(secret)
-        self._reads = CallPool(settings.read_threads, name="read")
+        self._reads = CallPool(
+            settings.read_threads,
+            name="read",
+            backlog=Backlog(length_max=settings.read_queue_max, wait_max_s=settings.queue_wait_max_s),
+        )
         self._reflections = ThreadPoolExecutor(REFLECTION_THREADS, thread_name_prefix="reflection")
         self._health = HealthServicer(self.contract.services)
         self._readiness = Readiness(
@@ -161,7 +169,7 @@ class App:
             ],
             methods=self.contract.methods,
             mutations=self.contract.writes,
-            write_pool=write_executor(self.store.run_soon, otherwise=self._reads),
+            write_pool=write_executor(self.store.run_soon, is_full=self.store.is_full, otherwise=self._reads),
         )
         server = grpc.server(
             self._reads,

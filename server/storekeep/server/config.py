@@ -104,8 +104,13 @@ class Settings(BaseSettings):
     read_threads: Count = 4
     """Threads that answer reads. Measured: on one core 4 threads answer 8,200 calls/s, 32 only 6,000. Mutations need
     none: they run in the store's writer."""
+    read_queue_max: Count = 1_000
+    """Reads that may wait for a thread; beyond it calls are shed with OVERLOADED."""
     write_queue_max: Count = 1_000
     """Writes that may wait for the writer; beyond it calls are shed with OVERLOADED."""
+    queue_wait_max_s: Interval = 0.05
+    """How long calls may wait before their turn; while they wait longer, further ones are shed with OVERLOADED at once.
+    Ten commits' time: what comes in faster than it can be served is refused before everybody waits for it."""
     calls_max: Count = 2_000
     """Calls under way at once, streams included; beyond it gRPC sheds them at once with RESOURCE_EXHAUSTED."""
     streams_per_connection_max: Count = 1_000

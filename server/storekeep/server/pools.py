@@ -13,6 +13,7 @@ import inspect
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, ParamSpec, TypeVar
@@ -20,12 +21,15 @@ from typing import Any, ParamSpec, TypeVar
 from grpc import _server as grpc_server
 from grpc._cython import cygrpc  # type: ignore[attr-defined]
 
+from storekeep.server.backlogs import Backlog
+
 P = ParamSpec("P")
 T = TypeVar("T")
 Task = Callable[[], None]
 """Runs a call to its end; never raises."""
 
 NO_FLAGS = 0
+NO_REQUEST = b""
 
 log = logging.getLogger("storekeep.server")
 
@@ -76,20 +80,31 @@ class CallExecutor(ThreadPoolExecutor):
 
     Args:
         hand_over: has a task run soon; must not block.
+        is_full: whether further calls are refused instead.
     """
 
-    def __init__(self, hand_over: Callable[[Task], object]) -> None:
+    def __init__(self, hand_over: Callable[[Task], object], *, is_full: Callable[[], bool]) -> None:
         super().__init__(1)
         self._hand_over = hand_over
+        self._is_full = is_full
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Hand a task over, or when it is a unary call, hand it over once the request is there."""
         completion = Completion()
         if args and args[0] is UNARY_RESPOND:
-            self._receive_first(completion, fn, args)
+            self._serve(completion, fn, args)
         else:
             self._hand_over(functools.partial(_run, completion, fn, *args, **kwargs))
         return completion
+
+    def _serve(self, completion: Completion, run_in_context: Callable[..., Any], args: Sequence[Any]) -> None:
+        """Refuse the call here and now when there is too much to do and its handler says how; or else receive it."""
+        respond, event, state, behavior, _, *codecs = args
+        refuse = getattr(behavior, "refuse_overloaded", None)
+        if refuse is not None and self._is_full():
+            _run(completion, run_in_context, respond, event, state, refuse, lambda: NO_REQUEST, *codecs)
+        else:
+            self._receive_first(completion, run_in_context, args)
 
     def _receive_first(self, completion: Completion, run_in_context: Callable[..., Any], args: Sequence[Any]) -> None:
         """Ask for the request; what gRPC's polling thread calls when it is there hands the call over."""
@@ -125,11 +140,13 @@ class CallPool(CallExecutor):
     Args:
         threads: how many calls run at once; they are started here.
         name: what the threads are called.
+        backlog: how many calls may wait for a thread, and how long.
     """
 
-    def __init__(self, threads: int, *, name: str) -> None:
-        self._tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
-        super().__init__(self._tasks.put)
+    def __init__(self, threads: int, *, name: str, backlog: Backlog) -> None:
+        self._tasks: queue.SimpleQueue[tuple[float, Task] | None] = queue.SimpleQueue()
+        self._backlog = backlog
+        super().__init__(self.put, is_full=lambda: backlog.is_full(self._tasks.qsize()))
         self._workers = [
             threading.Thread(target=self._work, name=f"{name}_{number}", daemon=True) for number in range(threads)
         ]
@@ -138,12 +155,14 @@ class CallPool(CallExecutor):
 
     def put(self, task: Task) -> None:
         """Queue a task for the next idle thread."""
-        self._tasks.put(task)
+        self._tasks.put((time.monotonic(), task))
 
     def _work(self) -> None:
-        while (task := self._tasks.get()) is not None:
+        while (queued := self._tasks.get()) is not None:
+            queued_s, task = queued
+            self._backlog.note(queued_s)
             task()
-            del task  # an idle thread holds on to nothing
+            del queued, task  # an idle thread holds on to nothing
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """End the threads once they have done what is queued, or with `cancel_futures` what they are at."""
@@ -158,11 +177,14 @@ class CallPool(CallExecutor):
                 worker.join()
 
 
-def write_executor(run_soon: Callable[[Task], bool], *, otherwise: CallPool) -> CallExecutor:
-    """Where mutations run: in the store's own writer, and where that has too much queued, where they are shed.
+def write_executor(
+    run_soon: Callable[[Task], bool], *, is_full: Callable[[], bool], otherwise: CallPool
+) -> CallExecutor:
+    """Where mutations run: in the store's own writer.
 
     Args:
         run_soon: see `Store.run_soon`.
+        is_full: see `Store.is_full`.
         otherwise: runs what the store does not take; there its write is refused at once.
     """
 
@@ -170,4 +192,4 @@ def write_executor(run_soon: Callable[[Task], bool], *, otherwise: CallPool) -> 
         if not run_soon(task):
             otherwise.put(task)
 
-    return CallExecutor(hand_over)
+    return CallExecutor(hand_over, is_full=is_full)

@@ -18,21 +18,18 @@ from typing import Any, Generic, Protocol, TypeVar
 import peewee
 from greenlet import getcurrent, greenlet
 
+from storekeep.server.backlogs import Backlog
 from storekeep.server.store.database import Transaction, database
-from storekeep.server.store.errors import DeadlinePassed, Overloaded, ShuttingDown, StorageUnavailable
+from storekeep.server.store.errors import RETRY_AFTER_MS, DeadlinePassed, Overloaded, ShuttingDown, StorageUnavailable
 
 T = TypeVar("T")
 Work = Callable[[Transaction], T]
 Task = Callable[[], None]
 
-QUEUE_MAX = 1_000
-"""Writes that may wait at once, where nobody says otherwise."""
 BATCH_MAX = 256
 """Writes in one commit at most: bounds how long the first of them waits for the last."""
 OUTCOME_TIMEOUT_S = 60.0
 """How long a caller waits for a write that has begun; longer means that the disk hangs."""
-RETRY_AFTER_MS = 100
-"""What a shed caller is told to wait: a full queue drains in about that time."""
 
 log = logging.getLogger("storekeep.store")
 
@@ -103,14 +100,14 @@ class Store:
 
     Args:
         driver: speaks to the database.
-        queue_max: writes that may wait at once; beyond it callers are shed with `Overloaded`.
+        backlog: how many writes may wait at once, and how long; beyond it callers are shed with `Overloaded`.
     """
 
-    def __init__(self, driver: Driver, *, queue_max: int = QUEUE_MAX) -> None:
+    def __init__(self, driver: Driver, *, backlog: Backlog) -> None:
         self.driver = driver
         database.initialize(driver.database)
-        self._queue: queue.SimpleQueue[_Write[Any] | Task | None] = queue.SimpleQueue()
-        self._queue_max = queue_max
+        self._queue: queue.SimpleQueue[tuple[float, _Write[Any] | Task] | None] = queue.SimpleQueue()
+        self._backlog = backlog
         self._closed = False
         self._hub: greenlet | None = None
         self._idle: list[greenlet] = []
@@ -179,20 +176,24 @@ class Store:
 
         Returns: False, and nothing is run, where as much is queued as may be.
         """
-        if self._closed or self._queue.qsize() >= self._queue_max:
+        if self._closed or self.is_full():
             return False
-        self._queue.put(task)
+        self._queue.put((time.monotonic(), task))
         return True
+
+    def is_full(self) -> bool:
+        """Whether as much is queued as may be."""
+        return self._backlog.is_full(self._queue.qsize())
 
     def _queue_up(self, work: Work[T], *, deadline: float | None, trial: bool) -> _Write[T]:
         """Queue a write for the writer and wait in this thread until it is done.
 
         Raises: Overloaded, DeadlinePassed, StorageUnavailable, ShuttingDown.
         """
-        if self._queue.qsize() >= self._queue_max:
+        if self.is_full():
             raise Overloaded(retry_after_ms=RETRY_AFTER_MS)
         write = _Write(work, deadline=deadline, trial=trial)
-        self._queue.put(write)
+        self._queue.put((time.monotonic(), write))
         if self._closed and write.claim.acquire(blocking=False):  # the writer may be gone already
             raise ShuttingDown
         self._await(write)
@@ -216,15 +217,17 @@ class Store:
                 batch, self._collected = self._collected, []
                 self._commit_batch(batch)
 
-    def _collect(self, first: _Write[Any] | Task) -> None:
+    def _collect(self, first: tuple[float, _Write[Any] | Task]) -> None:
         """Gather writes: those that threads wait for, and what the tasks that are queued have to write."""
-        item: _Write[Any] | Task | None = first
-        while item is not None:
+        queued: tuple[float, _Write[Any] | Task] | None = first
+        while queued is not None:
+            queued_s, item = queued
+            self._backlog.note(queued_s)
             if not isinstance(item, _Write):
                 (self._idle.pop() if self._idle else greenlet(self._run_tasks)).switch(item)
             elif item.claim.acquire(blocking=False):
                 self._collected.append(item)
-            item = self._next() if len(self._collected) < BATCH_MAX else None
+            queued = self._next() if len(self._collected) < BATCH_MAX else None
 
     def _run_tasks(self, task: Task) -> None:
         """One of the greenlets that run tasks: each runs one at a time, and is kept for the next."""
@@ -234,15 +237,15 @@ class Store:
             self._idle.append(me)
             task = me.parent.switch()  # type: ignore[union-attr]  # the hub made it
 
-    def _next(self) -> _Write[Any] | Task | None:
+    def _next(self) -> tuple[float, _Write[Any] | Task] | None:
         """What is queued next, if anything; the mark of the end is put back for `_write_forever`."""
         try:
-            item = self._queue.get_nowait()
+            queued = self._queue.get_nowait()
         except queue.Empty:
             return None
-        if item is None:
+        if queued is None:
             self._queue.put(None)
-        return item
+        return queued
 
     def _commit_batch(self, batch: list[_Write[Any]]) -> None:
         """Run a batch in one transaction, commit, and wake who waits for it."""

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from storekeep.server.store.engine import QUEUE_MAX, Store
+from storekeep.server.backlogs import Backlog
+from storekeep.server.store.engine import Store
 from storekeep.server.store.sqlite import SqliteDriver
 
+QUEUE_MAX = 1_000
+QUEUE_WAIT_MAX_S = 60.0
 
-def open_store(database: Path, *, queue_max: int = QUEUE_MAX) -> Store:
+
+def open_store(database: Path, *, backlog: Backlog | None = None) -> Store:
     """Open a database; models are bound to it from here on.
 
     Args:
         database: the SQLite file; it is made when missing.
-        queue_max: see `Store`.
+        backlog: see `Store`; one for commands, which write a little, where none is given.
 
     Raises: UnsafeSqlite.
     """
-    return Store(SqliteDriver(database), queue_max=queue_max)
+    return Store(SqliteDriver(database), backlog=backlog or Backlog(length_max=QUEUE_MAX, wait_max_s=QUEUE_WAIT_MAX_S))
