@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from pysqlite3 import dbapi2 as sqlite
 
-from storekeep.server.backlogs import Backlog
+from storekeep.server.backlogs import OVERLOAD_AFTER_S, Backlog
 from storekeep.server.store import sqlite as sqlite_driver
 from storekeep.server.store.database import Transaction
 from storekeep.server.store.engine import BATCH_MAX, Store
@@ -420,21 +420,14 @@ def test_full_queue_sheds_at_once_and_says_when_to_come_again(tmp_path):
 
 def test_queue_in_which_writes_wait_too_long_sheds_until_it_is_short_again(tmp_path):
     store = new_store(tmp_path, wait_max_s=0.05)
-    begun, go_on = threading.Event(), threading.Event()
-
-    def linger() -> None:
-        begun.set()
-        go_on.wait(TIMEOUT_S)
-
+    linger = functools.partial(time.sleep, 0.02)
     with busy_writer(store):
-        assert store.run_soon(linger)
-        time.sleep(0.2)
-    assert begun.wait(TIMEOUT_S)
-    assert store.run_soon(lambda: None)  # the queue is empty, however long the one before has waited
-    assert not store.run_soon(lambda: None)
+        assert all(store.run_soon(linger) for _ in range(40))  # a burst is taken
+        time.sleep(0.1)
+    time.sleep(2 * OVERLOAD_AFTER_S)
+    assert not store.run_soon(linger)
     with pytest.raises(Overloaded):
         store.write(note("one too many"))
-    go_on.set()
     assert await_room(store, note("afterwards")) == "afterwards"
     store.close()
 
