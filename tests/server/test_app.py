@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 
 import grpc
@@ -30,6 +31,13 @@ def authorization(server: ServerProcess) -> tuple[tuple[str, str], ...]:
     return (("authorization", f"Bearer {token}"),)
 
 
+def await_shedding(stub: health_pb2_grpc.HealthStub) -> None:
+    """Call until the server has begun all the calls before, and so refuses this one."""
+    with contextlib.suppress(grpc.RpcError):
+        for _ in range(1_000):
+            stub.Check(health_pb2.HealthCheckRequest(), timeout=10)
+
+
 def test_call_beyond_the_limit_is_shed_at_once(make_server: MakeServer):
     server = make_server(calls_max="3", read_threads="1")
     with grpc.insecure_channel(server.address) as channel:
@@ -37,7 +45,7 @@ def test_call_beyond_the_limit_is_shed_at_once(make_server: MakeServer):
         reflect = channel.stream_stream("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo")
         release = iter(lambda: time.sleep(0.05) or b"", None)  # never ends: holds its thread
         holders = [reflect(release) for _ in range(3)]
-        time.sleep(0.5)
+        await_shedding(stub)
         started = time.monotonic()
         with pytest.raises(grpc.RpcError) as shed:
             stub.Check(health_pb2.HealthCheckRequest(), timeout=10)
