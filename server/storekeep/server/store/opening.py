@@ -9,7 +9,7 @@ from storekeep.server.store.sqlite import SqliteDriver
 
 
 def open_store(database: Path, *, queue_max: int = QUEUE_MAX) -> Store:
-    """Open a database; models are bound to it from here on.
+    """Open a database.
 
     Args:
         database: the SQLite file; it is made when missing.
