@@ -290,14 +290,26 @@ def test_write_whose_deadline_passes_in_the_queue_is_never_made(make_server: Mak
     assert '"reason":"DEADLINE_EXCEEDED"' in server.log().replace(" ", "")
 
 
-def test_deadline_that_has_passed_already_changes_nothing(shop: Shop, records: Records):
-    request = shop.order_request()
+def placed_after(records: Records, sequence: int) -> list[str]:
+    """The orders placed by later events than this one."""
+    return [name for event, name, _ in records.events_after(sequence) if event == "order.placed"]
+
+
+def test_deadline_that_has_passed_already_changes_nothing(shop: Shop, server: ServerProcess, records: Records):
+    request = shop.order_request(request_id=new_request_id())
     before = records.last_sequence()
-    for timeout in (0, 1e-9, 1e-6):
-        with pytest.raises(grpc.RpcError) as late:
-            shop.orders.PlaceOrder(request, timeout=timeout)
-        assert late.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-    assert records.last_sequence() == before
+    with writer_held_up(server.database):
+        for timeout in (0, 1e-9, 1e-6):
+            with pytest.raises(grpc.RpcError) as late:
+                shop.orders.PlaceOrder(request, timeout=timeout)
+            assert late.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        # What of these calls reached the wire has a deadline of about 1 ms, from when the server read it: at the latest
+        # before it answers a call that came after them. The writer is free again only when that has passed for certain.
+        assert shop.level(request.lines[0].sku).allocated == 0
+        time.sleep(0.1)
+    assert shop.adjust(shop.variant().sku, 1).on_hand == 1
+    assert placed_after(records, before) == []
+    assert [shop.orders.PlaceOrder(request).name for _ in range(2)] == placed_after(records, before) * 2
 
 
 def test_cancelled_calls_that_are_retried_have_one_effect_each(shop: Shop):
