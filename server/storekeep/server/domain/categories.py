@@ -62,21 +62,13 @@ def _check_parent(tx: Transaction, new: Category, old: Category | None) -> None:
         raise InvalidField("category.parent_category", f"more than {DEPTH_MAX} categories would be above this one")
 
 
-def _check_unused(_tx: Transaction, category: Category) -> None:
-    child = (
-        store.Category.select(store.Category.id)
-        .where(store.Category.parent_id == category.id, store.Category.delete_time_us.is_null())
-        .first()
-    )
+def _check_unused(tx: Transaction, category: Category) -> None:
+    child = store.CATEGORY_IN.one(tx, category_id=category.id)
     if child is not None:
-        raise ResourceInUse(category.name, user=f"categories/{child.id}")
-    product = (
-        store.Product.select(store.Product.id)
-        .where(store.Product.category_id == category.id, store.Product.delete_time_us.is_null())
-        .first()
-    )
+        raise ResourceInUse(category.name, user=f"categories/{child[0]}")
+    product = store.PRODUCT_IN.one(tx, category_id=category.id)
     if product is not None:
-        raise ResourceInUse(category.name, user=f"products/{product.id}")
+        raise ResourceInUse(category.name, user=f"products/{product[0]}")
 
 
 CATEGORIES = Collection(

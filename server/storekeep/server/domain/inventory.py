@@ -248,7 +248,7 @@ def _level_to_change(tx: Transaction, key: Key, *, etag: str) -> StockLevel | No
     require_location(tx, location_id)
     row = LEVELS.find(tx, key)
     if row is None:
-        if product_store.Variant.get_or_none(product_store.Variant.sku == sku) is None:
+        if product_store.FIND_BY_SKU.one(tx, sku=sku) is None:
             raise SkuNotFound(sku)
         check_etag(_no_level(key), etag)
         return None
@@ -283,16 +283,17 @@ def _move(
     write = LEVELS.insert if old is None else LEVELS.update
     write(tx, values)
     if quantity_delta:
-        store.StockMovement.insert(
-            location=new.location_id,
-            variant=new.sku,
+        store.INSERT_MOVEMENT.run(
+            tx,
+            location_id=new.location_id,
+            sku=new.sku,
             quantity_delta=quantity_delta,
             on_hand=on_hand,
             cause=cause,
             reason=reason,
             actor=mutation.call.caller.subject,
-            create_time_us=tx.now_us,
-        ).execute()
+            now_us=tx.now_us,
+        )
     mutation.record("stock_level.updated", before=old, after=new)
     return new
 

@@ -95,7 +95,7 @@ class Listing(Generic[T]):
         query = self.query().select_extend(*(key.column for key in keys))
         if conditions:
             query = query.where(*conditions)
-        rows = list(query.order_by(*(key.sql() for key in keys)).limit(size + 1).tuples())
+        rows = tx.run(query.order_by(*(key.sql() for key in keys)).limit(size + 1)).fetchall()
         shown = rows[:size]
         items = self.read_rows(tx, [row[: -len(keys)] for row in shown])
         token = tokens.write(identity, shown[-1][-len(keys) :]) if len(rows) > size else ""

@@ -30,11 +30,10 @@ class Location(msgspec.Struct, frozen=True):
         return f"locations/{self.id}"
 
 
-def _check_unused(_tx: Transaction, location: Location) -> None:
-    level = store.StockLevel
-    held = level.get_or_none(level.location == location.id, (level.on_hand != 0) | (level.allocated != 0))
+def _check_unused(tx: Transaction, location: Location) -> None:
+    held = store.LEVEL_IN_USE_AT.one(tx, location_id=location.id)
     if held is not None:
-        raise ResourceInUse(location.name, user=f"{location.name}/stockLevels/{held.variant_id}")
+        raise ResourceInUse(location.name, user=f"{location.name}/stockLevels/{held[0]}")
 
 
 LOCATIONS = Collection(

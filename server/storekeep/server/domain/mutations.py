@@ -20,15 +20,15 @@ from storekeep.server.store.ledger import (
     FIND_REPLY,
     INSERT_AUDIT_ENTRY,
     INSERT_REPLY,
-    LAST_AUDIT_HASH,
+    LAST_AUDIT_ENTRY,
 )
 
 Reply = TypeVar("Reply")
 
 FIRST_HASH = bytes(32)
 """What the first audit entry has for the hash before it."""
-AUDIT_HASH = "audit_hash"
-"""The note of the hash that was written last in the running commit."""
+AUDIT_END = "audit_end"
+"""The note of the entry that was written last in the running commit: its sequence and its hash."""
 encode = msgspec.json.Encoder().encode
 
 
@@ -70,13 +70,15 @@ class Mutation:
         before_json = None if before is None else encode(before)
         after_json = None if after is None else encode(after)
         tx = self.tx
-        previous_hash = _last_hash(tx)
+        last_sequence, previous_hash = _audit_end(tx)
+        sequence = last_sequence + 1
         entry = AuditedChange(
             tx.now_us, event, self.call.caller.subject, self.call.method, changed.name, self.call.request_id
         )
-        entry_hash = tx.notes[AUDIT_HASH] = entry.chain(previous_hash, before_json, after_json)
-        cursor = INSERT_AUDIT_ENTRY.run(
+        entry_hash = entry.chain(previous_hash, before_json, after_json)
+        INSERT_AUDIT_ENTRY.run(
             tx,
+            sequence=sequence,
             now_us=entry.create_time_us,
             type=entry.type,
             actor=entry.actor,
@@ -88,7 +90,8 @@ class Mutation:
             previous_hash=previous_hash,
             entry_hash=entry_hash,
         )
-        self._recorded, self._entry = after, cursor.lastrowid
+        tx.notes[AUDIT_END] = sequence, entry_hash
+        self._recorded, self._entry = after, sequence
 
     def store_reply(self, reply: object) -> bool:
         """Keep the reply for retries; False where there is one already.
@@ -109,13 +112,13 @@ class Mutation:
         return bool(cursor.rowcount)
 
 
-def _last_hash(tx: Transaction) -> bytes:
-    """The hash at the end of the audit chain."""
-    noted: bytes | None = tx.notes.get(AUDIT_HASH)
+def _audit_end(tx: Transaction) -> tuple[int, bytes]:
+    """The sequence and the hash at the end of the audit chain."""
+    noted: tuple[int, bytes] | None = tx.notes.get(AUDIT_END)
     if noted is not None:
         return noted
-    last = LAST_AUDIT_HASH.one(tx)
-    return FIRST_HASH if last is None else bytes(last[0])
+    last = LAST_AUDIT_ENTRY.one(tx)
+    return (0, FIRST_HASH) if last is None else (last[0], bytes(last[1]))
 
 
 class AuditedChange(msgspec.Struct, frozen=True):

@@ -150,7 +150,7 @@ def load_sample(db: Store) -> bool:
 
     Returns: whether it was loaded.
     """
-    if db.read(lambda tx: product_store.Product.get_or_none()) is not None:
+    if db.read(product_store.ANY_PRODUCT.one) is not None:
         return False
     mutate(db, _call("LoadSample"), _add_all, type(None))
     for _, units in PRODUCT_ROWS:

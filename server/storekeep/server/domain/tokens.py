@@ -285,7 +285,7 @@ class Tokens:
         revoked, key_expire_us, scopes, display_name, roles, permissions = row
         if revoked:
             raise TokenRevoked
-        held, limits = frozenset(read_names(permissions)), frozenset(read_names(scopes))
+        held, limits = frozenset((permissions or "").split()), frozenset(read_names(scopes))
         return Caller(
             subject=claims.subject,
             display_name=display_name,

@@ -62,9 +62,9 @@ def _check(tx: Transaction, new: Variant, old: Variant | None) -> None:
     check_not_deleted(PRODUCTS.find(tx, (new.product_id,)))
     if not new.sku:
         raise InvalidField("variant.sku", "a variant needs a SKU")
-    other = store.Variant.get_or_none(store.Variant.sku == new.sku)
+    other = store.FIND_BY_SKU.one(tx, sku=new.sku)
     if other is not None:
-        raise SkuTaken(new.sku, variant=f"products/{other.product_id}/variants/{other.id}")
+        raise SkuTaken(new.sku, variant="products/{}/variants/{}".format(*other))
 
 
 def _attach_prices(tx: Transaction, variants: list[Variant]) -> list[Variant]:
@@ -89,11 +89,10 @@ def _store_prices(tx: Transaction, new: Variant, old: Variant | None) -> None:
         store.INSERT_PRICE.run(tx, sku=new.sku, currency_code=price.currency_code, amount_minor=price.amount_minor)
 
 
-def _check_unused(_tx: Transaction, variant: Variant) -> None:
-    level = inventory_store.StockLevel
-    held = level.get_or_none(level.variant == variant.sku, (level.on_hand != 0) | (level.allocated != 0))
+def _check_unused(tx: Transaction, variant: Variant) -> None:
+    held = inventory_store.LEVEL_IN_USE_OF_SKU.one(tx, sku=variant.sku)
     if held is not None:
-        raise ResourceInUse(variant.name, user=f"locations/{held.location_id}/stockLevels/{variant.sku}")
+        raise ResourceInUse(variant.name, user=f"locations/{held[0]}/stockLevels/{variant.sku}")
 
 
 VARIANTS = Collection(

@@ -150,19 +150,20 @@ TABLES: tuple[type[Table], ...] = (
 
 FIND_ACCESS_VERSION = Statement(lambda: AccessVersion.select(AccessVersion.version))
 RAISE_ACCESS_VERSION = Statement(
-    "INSERT INTO access_versions (id, version) VALUES (1, 1) ON CONFLICT (id) DO UPDATE SET version = version + 1"
+    "INSERT INTO access_versions (id, version) VALUES (1, 1) ON CONFLICT (id) DO UPDATE "
+    "SET version = access_versions.version + 1"
 )
 ANY_ACCOUNT = Statement(lambda: ServiceAccount.select(ServiceAccount.id).limit(1))
 ACCOUNT_WITH_ROLE = Statement(
     """
-    SELECT service_accounts.id FROM service_accounts, json_each(service_accounts.roles) AS held
+    SELECT service_accounts.id FROM service_accounts, TEXTS(service_accounts.roles) AS held
     WHERE held.value = :role_id ORDER BY service_accounts.id LIMIT 1
     """
 )
 """One account that has a role, deleted ones too: undeleted, it would have the role again."""
 ROLES_OF = Statement(
     """
-    SELECT wanted.value, roles.permissions FROM json_each(:roles) AS wanted
+    SELECT wanted.value, roles.permissions FROM TEXTS(:roles) AS wanted
     LEFT JOIN roles ON roles.id = wanted.value ORDER BY wanted.key
     """
 )
@@ -226,17 +227,18 @@ FIND_GRANT = Statement(
            OR service_accounts.delete_time_us IS NOT NULL OR service_accounts.disabled
            OR EXISTS (SELECT 1 FROM revoked_tokens WHERE token_id = :token_id),
            api_keys.expire_time_us, api_keys.scopes, service_accounts.display_name, service_accounts.roles,
-           (SELECT json_group_array(permission.value)
-            FROM json_each(service_accounts.roles) AS held
+           (SELECT STRING_AGG(permission.value, ' ')
+            FROM TEXTS(service_accounts.roles) AS held
             JOIN roles ON roles.id = held.value
-            JOIN json_each(roles.permissions) AS permission)
+            CROSS JOIN TEXTS(roles.permissions) AS permission)
     FROM sessions
     JOIN api_keys ON api_keys.lookup_id = sessions.lookup_id
     JOIN service_accounts ON service_accounts.id = api_keys.account_id
     WHERE sessions.id = :session_id AND service_accounts.id = :account_id
     """
 )
-"""What an access token gives: whether it is revoked, when its key ends, and all that its permissions are made of."""
+"""What an access token gives: whether it is revoked, when its key ends, and all that its permissions are made of;
+those of its roles stand in one text with spaces between, NULL where there are none."""
 INSERT_REVOKED_TOKEN = Statement(
     "INSERT INTO revoked_tokens (token_id, expire_time_us) VALUES (:token_id, :expire_time_us) ON CONFLICT DO NOTHING"
 )

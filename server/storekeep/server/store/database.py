@@ -1,6 +1,7 @@
-"""The one database of this process: what the models are bound to, and what a transaction is.
+"""What all tables are, and what a transaction is.
 
-Invariant: a model is used only inside a `Transaction`, in the thread that the transaction runs in.
+Peewee only makes SQL here: its queries run through `Transaction.run` and `Statement`, never by themselves.
+Invariant: a transaction is used only in the thread that it runs in.
 """
 
 from __future__ import annotations
@@ -10,11 +11,14 @@ from typing import Any
 
 import peewee
 
+from storekeep.server.store.dialects import Dialect
+
 database = peewee.DatabaseProxy()
+"""What the models are bound to: nothing, but in tests that compare them with a database."""
 
 
 class Table(peewee.Model):
-    """What all tables share: the process's database, and names as they stand in the class."""
+    """What all tables share: names as they stand in the class."""
 
     class Meta:
         database = database
@@ -25,17 +29,23 @@ class Transaction:
     """One transaction, or one read outside of any.
 
     Attributes:
-        connection: the DB-API connection that it runs on.
+        connection: what it runs on: `execute(sql, values)` gives a DB-API cursor.
+        dialect: the SQL that the connection takes.
         now_us: microseconds since 1970, UTC: one instant for all that the transaction writes.
         rollback_only: set it to have everything undone at the end, as `validate_only` wants.
         notes: what work in the same commit wrote last, so that work after it need not read it back; forgotten with
             the commit, and undone with the work.
     """
 
-    __slots__ = ("connection", "notes", "now_us", "rollback_only")
+    __slots__ = ("connection", "dialect", "notes", "now_us", "rollback_only")
 
-    def __init__(self, connection: Any, notes: dict[str, Any] | None = None) -> None:
+    def __init__(self, connection: Any, dialect: Dialect, notes: dict[str, Any] | None = None) -> None:
         self.connection = connection
+        self.dialect = dialect
         self.notes = {} if notes is None else notes
         self.now_us = time.time_ns() // 1000
         self.rollback_only = False
+
+    def run(self, query: peewee.Query) -> Any:
+        """Run a Peewee query that is built anew each time and give its cursor; hot ones are `Statement`s."""
+        return self.connection.execute(*self.dialect.compile(query))

@@ -15,11 +15,11 @@ import time
 from collections.abc import Callable
 from typing import Any, Generic, Protocol, TypeVar
 
-import peewee
 from greenlet import getcurrent, greenlet
 
 from storekeep.server.backlogs import Backlog
-from storekeep.server.store.database import Transaction, database
+from storekeep.server.store.database import Transaction
+from storekeep.server.store.dialects import Dialect
 from storekeep.server.store.errors import RETRY_AFTER_MS, DeadlinePassed, Overloaded, ShuttingDown, StorageUnavailable
 
 T = TypeVar("T")
@@ -37,7 +37,7 @@ log = logging.getLogger("storekeep.store")
 class Driver(Protocol):
     """One kind of database, as far as the engine needs to know it. A connection has DB-API's `execute`."""
 
-    database: peewee.Database
+    dialect: Dialect
     errors: tuple[type[Exception], ...]
 
     def reader(self) -> Any:
@@ -96,7 +96,7 @@ class _Write(Generic[T]):
 
 
 class Store:
-    """The database of one process: models are bound to it until the next one is made.
+    """The database of one process.
 
     Args:
         driver: speaks to the database.
@@ -105,7 +105,6 @@ class Store:
 
     def __init__(self, driver: Driver, *, backlog: Backlog) -> None:
         self.driver = driver
-        database.initialize(driver.database)
         self._queue: queue.SimpleQueue[tuple[float, _Write[Any] | Task] | None] = queue.SimpleQueue()
         self._backlog = backlog
         self._closed = False
@@ -123,7 +122,7 @@ class Store:
         if self._closed:
             raise ShuttingDown
         try:
-            return work(Transaction(self.driver.reader()))
+            return work(Transaction(self.driver.reader(), self.driver.dialect))
         except self.driver.errors as error:
             raise ShuttingDown() if self._closed else self.driver.translate(error) from error
 
@@ -313,7 +312,7 @@ class Store:
 
         Raises: the driver's error where the whole transaction is lost.
         """
-        tx = Transaction(connection, notes.copy())
+        tx = Transaction(connection, self.driver.dialect, notes.copy())
         write.error = None
         try:
             if write.deadline is not None and time.monotonic() > write.deadline:

@@ -44,12 +44,14 @@ INVARIANTS = (
                 SELECT location_id, sku FROM moved UNION SELECT location_id, sku FROM stock_levels
             )
             SELECT 'locations/' || places.location_id || '/stockLevels/' || places.sku || ': on_hand is '
-                   || COALESCE(level.on_hand, 'missing') || ', its movements add up to ' || COALESCE(moved.total, 0)
+                   || COALESCE(CAST(level.on_hand AS TEXT), 'missing') || ', its movements add up to '
+                   || COALESCE(moved.total, 0)
             FROM places
             LEFT JOIN stock_levels AS level USING (location_id, sku)
             LEFT JOIN moved USING (location_id, sku)
             LEFT JOIN stock_movements AS newest ON newest.id = moved.last_id
-            WHERE level.on_hand IS NOT COALESCE(moved.total, 0) OR COALESCE(newest.on_hand, 0) <> level.on_hand
+            WHERE level.on_hand IS DISTINCT FROM COALESCE(moved.total, 0)
+               OR COALESCE(newest.on_hand, 0) <> level.on_hand
             """
         ),
     ),
@@ -63,7 +65,7 @@ INVARIANTS = (
             FROM (
                 SELECT *, COALESCE(LAG(on_hand) OVER (PARTITION BY location_id, sku ORDER BY id), 0) AS previous
                 FROM stock_movements
-            )
+            ) AS movements
             WHERE previous + quantity_delta <> on_hand
             """
         ),
@@ -76,16 +78,17 @@ INVARIANTS = (
             WITH promised AS (
                 SELECT location_id, sku, SUM(quantity) AS total FROM order_lines
                 JOIN orders ON orders.id = order_lines.order_id
-                WHERE orders.state IN (SELECT value FROM json_each(:open_states)) GROUP BY location_id, sku
+                WHERE orders.state IN (SELECT value FROM TEXTS(:open_states) AS wanted) GROUP BY location_id, sku
             ), places AS (
                 SELECT location_id, sku FROM promised UNION SELECT location_id, sku FROM stock_levels
             )
             SELECT 'locations/' || location_id || '/stockLevels/' || sku || ': allocated is '
-                   || COALESCE(level.allocated, 'missing') || ', open orders have ' || COALESCE(promised.total, 0)
+                   || COALESCE(CAST(level.allocated AS TEXT), 'missing') || ', open orders have '
+                   || COALESCE(promised.total, 0)
             FROM places
             LEFT JOIN stock_levels AS level USING (location_id, sku)
             LEFT JOIN promised USING (location_id, sku)
-            WHERE level.allocated IS NOT COALESCE(promised.total, 0)
+            WHERE level.allocated IS DISTINCT FROM COALESCE(promised.total, 0)
             """
         ),
     ),
@@ -129,9 +132,9 @@ INVARIANTS = (
         Statement(
             """
             SELECT 'orders/' || orders.id || ': the total is ' || total_minor || ', its lines cost '
-                   || COALESCE(SUM(subtotal_minor), 'nothing, as there are none')
+                   || COALESCE(CAST(SUM(subtotal_minor) AS TEXT), 'nothing, as there are none')
             FROM orders LEFT JOIN order_lines ON order_lines.order_id = orders.id
-            GROUP BY orders.id HAVING total_minor IS NOT SUM(subtotal_minor)
+            GROUP BY orders.id HAVING total_minor IS DISTINCT FROM SUM(subtotal_minor)
             """
         ),
     ),
@@ -153,7 +156,9 @@ INVARIANTS = (
         Statement(
             """
             SELECT 'events: number ' || (previous + 1) || ' is missing, before ' || sequence
-            FROM (SELECT sequence, COALESCE(LAG(sequence) OVER (ORDER BY sequence), 0) AS previous FROM events)
+            FROM (
+                SELECT sequence, COALESCE(LAG(sequence) OVER (ORDER BY sequence), 0) AS previous FROM events
+            ) AS numbered
             WHERE sequence <> previous + 1
             """
         ),
@@ -166,7 +171,8 @@ INVARIANTS = (
             SELECT 'products/' || products.id || ': its search document is '
                    || CASE WHEN document.id IS NULL THEN 'missing' ELSE 'of an older name' END
             FROM products LEFT JOIN product_documents AS document ON document.product_id = products.id
-            WHERE document.id IS NULL OR INSTR(document.content, products.display_name) <> 1
+            WHERE document.id IS NULL
+               OR SUBSTR(document.content, 1, LENGTH(products.display_name)) <> products.display_name
             """
         ),
     ),

@@ -70,7 +70,7 @@ class StockMovement(Table):
 ALLOCATE = Statement(
     """
     WITH wanted (location_id, sku, units) AS MATERIALIZED (
-        SELECT :location_id, key, value FROM json_each(:quantities)
+        SELECT CAST(:location_id AS TEXT), key, CAST(value AS BIGINT) FROM PAIRS(:quantities) AS asked
     )
     UPDATE stock_levels
     SET allocated = allocated + wanted.units, version = version + 1, update_time_us = :now_us
@@ -87,7 +87,7 @@ constant it scans all levels of the location instead (800 µs against 27 µs for
 DEALLOCATE = Statement(
     """
     WITH promised (location_id, sku, units) AS MATERIALIZED (
-        SELECT :location_id, key, value FROM json_each(:quantities)
+        SELECT CAST(:location_id AS TEXT), key, CAST(value AS BIGINT) FROM PAIRS(:quantities) AS asked
     )
     UPDATE stock_levels
     SET allocated = allocated - promised.units, version = version + 1, update_time_us = :now_us
@@ -99,7 +99,7 @@ DEALLOCATE = Statement(
 AVAILABLE_AT = Statement(
     """
     SELECT wanted.value, COALESCE(on_hand + backorder_limit - reserved - allocated, 0)
-    FROM json_each(:skus) AS wanted
+    FROM TEXTS(:skus) AS wanted
     LEFT JOIN stock_levels ON location_id = :location_id AND sku = wanted.value
     """
 )
@@ -107,16 +107,36 @@ AVAILABLE_AT = Statement(
 CHECK_AVAILABILITY = Statement(
     """
     SELECT wanted.value,
-           (SELECT COALESCE(SUM(on_hand + backorder_limit - reserved - allocated), 0) FROM stock_levels
+           (SELECT CAST(COALESCE(SUM(on_hand + backorder_limit - reserved - allocated), 0) AS BIGINT) FROM stock_levels
             WHERE stock_levels.sku = wanted.value AND (:location_id = '' OR location_id = :location_id)),
            variants.state = 'ACTIVE' AND variants.delete_time_us IS NULL
            AND products.state = 'ACTIVE' AND products.delete_time_us IS NULL
-    FROM json_each(:skus) AS wanted
+    FROM TEXTS(:skus) AS wanted
     LEFT JOIN variants ON variants.sku = wanted.value
     LEFT JOIN products ON products.id = variants.product_id
     ORDER BY wanted.key
     """
 )
 """For each SKU, in order: units for sale at one location or at all (''), and whether it is for sale (NULL: unknown)."""
+INSERT_MOVEMENT = Statement(
+    lambda: StockMovement.insert(
+        location=bound("location_id"),
+        variant=bound("sku"),
+        quantity_delta=bound("quantity_delta"),
+        on_hand=bound("on_hand"),
+        cause=bound("cause"),
+        reason=bound("reason"),
+        actor=bound("actor"),
+        create_time_us=bound("now_us"),
+    )
+)
+LEVEL_IN_USE_OF_SKU = Statement(
+    "SELECT location_id FROM stock_levels WHERE sku = :sku AND (on_hand <> 0 OR allocated <> 0) LIMIT 1"
+)
+"""A location that has units of a SKU, or has promised some."""
+LEVEL_IN_USE_AT = Statement(
+    "SELECT sku FROM stock_levels WHERE location_id = :location_id AND (on_hand <> 0 OR allocated <> 0) LIMIT 1"
+)
+"""A SKU of which a location has units, or has promised some."""
 LOCATION_DELETED_AT = Statement(lambda: Location.select(Location.delete_time_us).where(Location.id == bound("id")))
 """When a location was deleted, as a row of one; no row where there is no such location."""

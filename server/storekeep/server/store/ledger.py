@@ -13,7 +13,7 @@ from storekeep.server.store.statements import Statement, bound
 
 
 class AuditEntry(Table):
-    """One committed change, in the order of commits; `sequence` has no gap, as rowids are given max + 1.
+    """One committed change, in the order of commits; `sequence` has no gap: each counts on from the last.
 
     The view `events` shows it as an event: `sequence`, `type`, `resource`, `payload`, `create_time_us`.
     """
@@ -79,11 +79,13 @@ INSERT_REPLY = Statement(
     ).on_conflict_ignore()
 )
 """Keep a reply; rowcount is 0 where this call has one already."""
-LAST_AUDIT_HASH = Statement(
-    lambda: AuditEntry.select(AuditEntry.entry_hash).order_by(AuditEntry.sequence.desc()).limit(1)
+LAST_AUDIT_ENTRY = Statement(
+    lambda: AuditEntry.select(AuditEntry.sequence, AuditEntry.entry_hash).order_by(AuditEntry.sequence.desc()).limit(1)
 )
+"""(sequence, hash) at the end of the chain."""
 INSERT_AUDIT_ENTRY = Statement(
     lambda: AuditEntry.insert(
+        sequence=bound("sequence"),
         create_time_us=bound("now_us"),
         type=bound("type"),
         actor=bound("actor"),

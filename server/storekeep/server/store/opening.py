@@ -13,7 +13,7 @@ QUEUE_WAIT_MAX_S = 60.0
 
 
 def open_store(database: Path, *, backlog: Backlog | None = None) -> Store:
-    """Open a database; models are bound to it from here on.
+    """Open a database.
 
     Args:
         database: the SQLite file; it is made when missing.

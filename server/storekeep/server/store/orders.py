@@ -66,15 +66,16 @@ PARTIES = Statement(
 INSERT_LINES = Statement(
     """
     INSERT INTO order_lines (order_id, line_number, sku, display_name, quantity, unit_price_minor, subtotal_minor)
-    SELECT :order_id, value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5
-    FROM json_each(:lines)
+    SELECT :order_id, CAST(value ->> 0 AS BIGINT), value ->> 1, value ->> 2, CAST(value ->> 3 AS BIGINT),
+           CAST(value ->> 4 AS BIGINT), CAST(value ->> 5 AS BIGINT)
+    FROM ROWS(:lines) AS line
     """
 )
 """All lines of an order in one statement; `lines` is a JSON array of arrays in the order of the columns."""
 LINES_OF = Statement(
     """
     SELECT order_id, line_number, sku, display_name, quantity, unit_price_minor, subtotal_minor
-    FROM order_lines WHERE order_id IN (SELECT value FROM json_each(:order_ids))
+    FROM order_lines WHERE order_id IN (SELECT value FROM TEXTS(:order_ids) AS wanted)
     ORDER BY order_id, line_number
     """
 )

@@ -90,7 +90,7 @@ SELLABLE = Statement(
     SELECT variants.sku, products.display_name, variants.display_name, prices.amount_minor,
            variants.state = 'ACTIVE' AND variants.delete_time_us IS NULL
            AND products.state = 'ACTIVE' AND products.delete_time_us IS NULL
-    FROM json_each(:skus) AS wanted
+    FROM TEXTS(:skus) AS wanted
     JOIN variants ON variants.sku = wanted.value
     JOIN products ON products.id = variants.product_id
     LEFT JOIN prices ON prices.sku = variants.sku AND prices.currency_code = :currency_code
@@ -98,9 +98,28 @@ SELLABLE = Statement(
 )
 """For each SKU that exists: its names, its price in one currency (or NULL), and whether it is for sale."""
 PRICES_OF = Statement(
-    "SELECT sku, currency_code, amount_minor FROM prices WHERE sku IN (SELECT value FROM json_each(:skus)) "
+    "SELECT sku, currency_code, amount_minor FROM prices WHERE sku IN (SELECT value FROM TEXTS(:skus) AS wanted) "
     "ORDER BY sku, currency_code"
 )
+FIND_BY_SKU = Statement(lambda: Variant.select(Variant.product, Variant.id).where(Variant.sku == bound("sku")))
+"""The product and the id of the variant with a SKU."""
+CATEGORY_IN = Statement(
+    lambda: (
+        Category.select(Category.id)
+        .where((Category.parent_id == bound("category_id")) & Category.delete_time_us.is_null())
+        .limit(1)
+    )
+)
+"""A category that stands below another one."""
+PRODUCT_IN = Statement(
+    lambda: (
+        Product.select(Product.id)
+        .where((Product.category_id == bound("category_id")) & Product.delete_time_us.is_null())
+        .limit(1)
+    )
+)
+"""A product of a category."""
+ANY_PRODUCT = Statement(lambda: Product.select(Product.id).limit(1))
 DELETE_PRICES = Statement(lambda: Price.delete().where(Price.variant == bound("sku")))
 INSERT_PRICE = Statement(
     lambda: Price.insert(variant=bound("sku"), currency_code=bound("currency_code"), amount_minor=bound("amount_minor"))

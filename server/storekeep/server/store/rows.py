@@ -44,7 +44,7 @@ class Rows:
         match = " AND ".join(
             f"{name}.{self._names[column]} = wanted.value ->> {place}" for place, column in enumerate(self.key)
         )
-        return f"SELECT {columns} FROM json_each(:keys) AS wanted JOIN {name} ON {match} ORDER BY wanted.key"  # noqa: S608 - names from the model
+        return f"SELECT {columns} FROM ROWS(:keys) AS wanted JOIN {name} ON {match} ORDER BY wanted.key"  # noqa: S608 - names from the model
 
     def find(self, tx: Transaction, key: Sequence[Any]) -> Row | None:
         """The row with this key, or None."""

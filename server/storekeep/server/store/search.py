@@ -27,10 +27,11 @@ INDEX_PRODUCT = Statement(
     """
     INSERT INTO product_documents (product_id, content)
     SELECT id, display_name || ' ' || description || ' ' || COALESCE(
-               (SELECT GROUP_CONCAT(sku || ' ' || display_name || ' ' || barcode, ' ') FROM variants
+               (SELECT STRING_AGG(sku || ' ' || display_name || ' ' || barcode, ' ') FROM variants
                 WHERE variants.product_id = products.id AND variants.delete_time_us IS NULL), '')
     FROM products WHERE id = :product_id
-    ON CONFLICT (product_id) DO UPDATE SET content = excluded.content WHERE content <> excluded.content
+    ON CONFLICT (product_id) DO UPDATE SET content = excluded.content
+    WHERE product_documents.content <> excluded.content
     """
 )
 """Write the document of a product anew, from its row and those of its variants."""

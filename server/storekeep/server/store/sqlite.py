@@ -14,6 +14,7 @@ from typing import Any
 import peewee
 from pysqlite3 import dbapi2 as sqlite
 
+from storekeep.server.store.dialects import SQLITE
 from storekeep.server.store.errors import StorageFull, StorageUnavailable, StoreError
 
 SQLITE_VERSION_MIN = (3, 51, 3)
@@ -80,13 +81,14 @@ class SqliteDriver:
     Raises: UnsafeSqlite.
     """
 
+    dialect = SQLITE
     errors: tuple[type[Exception], ...] = (sqlite.Error, peewee.PeeweeException)
     """What the driver raises where the database is at fault, or a statement."""
 
     def __init__(self, path: Path) -> None:
         check_sqlite_version()
         self.path = path
-        self.database: peewee.Database = peewee.SqliteDatabase(
+        self._database = peewee.SqliteDatabase(
             str(path),
             pragmas=[
                 ("journal_mode", "wal"),
@@ -106,7 +108,7 @@ class SqliteDriver:
         """The thread's connection, to read."""
         own: _Connection | None = getattr(self._local, "own", None)
         if own is None:
-            own = self._local.own = _Connection(self.database.connection())
+            own = self._local.own = _Connection(self._database.connection())
             self._connections.add(own)
         return own.raw
 
