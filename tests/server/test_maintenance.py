@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from peewee import fn
 
 from storekeep.server.domain.calls import Call, Caller
 from storekeep.server.domain.customers import CUSTOMERS, Customer
@@ -31,7 +32,7 @@ def call(request_id: str) -> Call:
 
 
 def replies(store: Store) -> int:
-    return store.read(lambda tx: Reply.select().count())
+    return store.read(lambda tx: tx.run(Reply.select(fn.COUNT(Reply.id))).fetchone()[0])
 
 
 def test_reply_within_its_time_is_kept(store):
