@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 
 import grpc
@@ -31,27 +30,20 @@ def authorization(server: ServerProcess) -> tuple[tuple[str, str], ...]:
     return (("authorization", f"Bearer {token}"),)
 
 
-def await_shedding(stub: health_pb2_grpc.HealthStub) -> None:
-    """Call until the server has begun all the calls before, and so refuses this one."""
-    give_up = time.monotonic() + 20
-    with contextlib.suppress(grpc.RpcError):
-        while time.monotonic() < give_up:
-            stub.Check(health_pb2.HealthCheckRequest(), timeout=10)
-
-
 def test_call_beyond_the_limit_is_shed_at_once(make_server: MakeServer):
-    server = make_server(calls_max="3", read_threads="1")
+    server = make_server(calls_max="2", read_threads="1")
     with grpc.insecure_channel(server.address) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
         reflect = channel.stream_stream("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo")
-        release = iter(lambda: time.sleep(0.05) or b"", None)  # never ends: holds its thread
-        holders = [reflect(release) for _ in range(3)]
-        await_shedding(stub)
+        # They never end, and what each is answered shows that the server has begun it.
+        holders = [reflect(iter(lambda: time.sleep(0.05) or b"", None)) for _ in range(2)]
+        for holder in holders:
+            next(holder)
         started = time.monotonic()
         with pytest.raises(grpc.RpcError) as shed:
             stub.Check(health_pb2.HealthCheckRequest(), timeout=10)
         assert shed.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < 5
         for holder in holders:
             holder.cancel()
 
