@@ -29,6 +29,7 @@ from storekeep.server.interceptors.auth import Authenticator, authenticate_calls
 from storekeep.server.interceptors.chain import Chain
 from storekeep.server.interceptors.errors import map_errors
 from storekeep.server.interceptors.request_log import request_log
+from storekeep.server.interceptors.rpc import call_deadline
 from storekeep.server.interceptors.validation import validate_requests
 from storekeep.server.logs import Logs
 from storekeep.server.maintenance import Maintenance, purge_replies
@@ -44,7 +45,7 @@ from storekeep.server.servicers.products import ProductServicer
 from storekeep.server.store.database import Transaction
 from storekeep.server.store.engine import Store
 from storekeep.server.store.errors import Overloaded
-from storekeep.server.store.opening import open_store
+from storekeep.server.store.opening import limits_of, open_store
 from storekeep.server.tls import tls_credentials
 from storekeep.server.tokens import AccessTokens
 from storekeep.v1 import (
@@ -134,8 +135,10 @@ class App:
         secret = load_secret(settings)
         self.contract = read_contract()
         self.store = open_store(
-            settings.database_path,
+            settings.database,
             backlog=Backlog(length_max=settings.write_queue_max, wait_max_s=settings.queue_wait_max_s),
+            limits=limits_of(settings),
+            call_deadline=call_deadline,
         )
         self.access = make_access(settings, self.store, self.contract, secret=secret)
         self._page_tokens = PageTokens(secret)

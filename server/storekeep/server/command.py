@@ -7,6 +7,7 @@ Every refusal is one clear line on standard error. Exit codes: 0 done; 1 not don
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -14,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from storekeep.server.app import AddressTaken, make_admin_key
-from storekeep.server.config import InvalidSettings, LoadedSettings, load_settings
+from storekeep.server.config import InvalidSettings, LoadedSettings, Settings, load_settings
+from storekeep.server.database_urls import shown, sqlite_path
 from storekeep.server.domain.verification import verify
 from storekeep.server.health import ask_health
 from storekeep.server.secrets import SECRET_FILE, WeakSecret
@@ -22,10 +24,14 @@ from storekeep.server.serving import keep_admin_key, say, serve
 from storekeep.server.store.backups import BackupRefused, back_up, restore
 from storekeep.server.store.errors import StoreError
 from storekeep.server.store.locks import DatabaseInUse
-from storekeep.server.store.opening import open_store
+from storekeep.server.store.opening import limits_of, open_store
 from storekeep.server.store.schema import SchemaError, check_schema, migrate, pending_migrations
 from storekeep.server.tls import UnusableCertificate
 
+VERIFY_TIMEOUT_S = 3_600.0
+"""How long one check may take on PostgreSQL: it may read all there is."""
+DUMP = "copy PostgreSQL with its own pg_dump, or pg_basebackup"
+LOAD = "restore PostgreSQL with its own pg_restore"
 DONE = 0
 REFUSED = 1
 WRONG_USE = 2
@@ -108,15 +114,15 @@ def run_serve(loaded: LoadedSettings, given: argparse.Namespace) -> int:
 
 def run_migrate(loaded: LoadedSettings, _given: argparse.Namespace) -> int:
     """Bring the database to this release's schema."""
-    path = loaded.settings.database_path
-    applied = migrate(path)
-    say(f"{path}: applied {', '.join(applied)}." if applied else f"{path}: nothing to do.")
+    url = loaded.settings.database
+    applied = migrate(url)
+    say(f"{shown(url)}: applied {', '.join(applied)}." if applied else f"{shown(url)}: nothing to do.")
     return DONE
 
 
 def run_backup(loaded: LoadedSettings, given: argparse.Namespace) -> int:
     """Copy the database while it is served."""
-    size_bytes = back_up(loaded.settings.database_path, to=Path(given.file))
+    size_bytes = back_up(_file_of(loaded.settings, advice=DUMP), to=Path(given.file))
     say(f"{given.file}: {size_bytes} bytes.")
     if not loaded.settings.secret.get_secret_value():
         say(f"Keep a copy of {loaded.settings.data_dir / SECRET_FILE} too, elsewhere: without it no API key works.")
@@ -125,20 +131,32 @@ def run_backup(loaded: LoadedSettings, given: argparse.Namespace) -> int:
 
 def run_restore(loaded: LoadedSettings, given: argparse.Namespace) -> int:
     """Put a backup in the database's place."""
-    path = loaded.settings.database_path
+    path = _file_of(loaded.settings, advice=LOAD)
     kept = restore(Path(given.file), database=path)
     say(f"{path} is now what {given.file} is." + (f" The database that was there is {kept}." if kept else ""))
-    pending = pending_migrations(path)
+    pending = pending_migrations(loaded.settings.database)
     if pending:
         say(f"It lacks {', '.join(pending)}; run: storekeep-server migrate")
     return DONE
 
 
+def _file_of(settings: Settings, *, advice: str) -> Path:
+    """The file of a SQLite database.
+
+    Raises: BackupRefused, with advice, for another engine.
+    """
+    path = sqlite_path(settings.database)
+    if path is None:
+        raise BackupRefused(f"{shown(settings.database)} is not a file; {advice}")
+    return path
+
+
 def run_verify(loaded: LoadedSettings, _given: argparse.Namespace) -> int:
     """Check all that must always be true of the database, and name what is not."""
-    path = loaded.settings.database_path
-    check_schema(path)
-    with closing(open_store(path)) as store:
+    url = loaded.settings.database
+    check_schema(url)
+    patient = dataclasses.replace(limits_of(loaded.settings), pool_size=1, statement_timeout_s=VERIFY_TIMEOUT_S)
+    with closing(open_store(url, limits=patient)) as store:
         findings = verify(store)
     width = max(len(finding.name) for finding in findings)
     for finding in findings:
@@ -146,15 +164,16 @@ def run_verify(loaded: LoadedSettings, _given: argparse.Namespace) -> int:
         for breach in finding.breaches:
             say(f"        {'':<{width}}  - {breach}")
     broken = sum(not finding.holds for finding in findings)
-    say(f"{path}: {broken} of {len(findings)} checks failed." if broken else f"{path}: {len(findings)} checks hold.")
+    told = f"{broken} of {len(findings)} checks failed" if broken else f"{len(findings)} checks hold"
+    say(f"{shown(url)}: {told}.")
     return REFUSED if broken else DONE
 
 
 def run_bootstrap_admin(loaded: LoadedSettings, given: argparse.Namespace) -> int:
     """Make a key for the administrator."""
     settings = loaded.settings
-    check_schema(settings.database_path)
-    with closing(open_store(settings.database_path)) as store:
+    check_schema(settings.database)
+    with closing(open_store(settings.database, limits=limits_of(settings))) as store:
         key = make_admin_key(settings, store, force=given.force)
     if key is None:
         complain("there are accounts already; --force makes another key for the administrator all the same")

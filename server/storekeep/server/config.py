@@ -22,6 +22,8 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from storekeep.server.database_urls import problem_of, shown, sqlite_path, sqlite_url
+
 PREFIX = "STOREKEEP_"
 FILE_VARIABLE = "STOREKEEP_CONFIG_FILE"
 """Names the settings file: TOML when it ends in `.toml`, otherwise lines of `STOREKEEP_NAME=value`."""
@@ -40,9 +42,10 @@ VARIABLES_OF_OTHERS = frozenset(
     }
 )
 """What the client, the command line, the gateway and the tests read from the same environment."""
+SECRETS = frozenset({"STOREKEEP_SECRET", "STOREKEEP_DATABASE_URL"})
+"""What no message repeats: the URL may have a password."""
 SECRET_BYTES_MIN = 32
 """Of the server's secret: the length of the SHA-256 that it keys (RFC 2104)."""
-SQLITE_SCHEME = "sqlite:///"
 LOOPBACK_NAMES = frozenset({"localhost", "ip6-localhost"})
 
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
@@ -79,8 +82,9 @@ class Settings(BaseSettings):
     data_dir: Path = Path("var")
     """Folder of the database, the server's secret and the first admin's key. Below the working directory, so that a
     first try leaves nothing elsewhere."""
-    database_url: str = ""
-    """The database: `sqlite:///` and a path. Empty: `storekeep.db` in the data directory."""
+    database_url: str = Field(default="", repr=False)
+    """The database: `sqlite:///` and a path, or `postgresql://user:password@host/database` with libpq's parameters,
+    such as `?sslmode=verify-full&sslrootcert=ca.pem`. Empty: `storekeep.db`, of SQLite, in the data directory."""
     secret: SecretStr = SecretStr("")
     """The server's secret, at least 32 bytes: keys page tokens and the stored form of API keys. Empty: `secret.key` in
     the data directory, made on the first start. Whoever changes it makes all API keys worthless."""
@@ -126,6 +130,24 @@ class Settings(BaseSettings):
     pin_cpu: Annotated[int, Field(ge=0)] | None = None
     """The core that the process stays on. Measured: a pinned process answers twice as many calls as one that roams two
     cores. Empty: it roams."""
+
+    # -- how it talks to PostgreSQL; SQLite has nothing of this
+
+    database_pool_size: Count = 8
+    """Connections for reads, of each process, opened at the start; one more writes. As many as read at once: the read
+    threads, and calls that look up who calls."""
+    database_pool_timeout_s: Interval = 2.0
+    """How long a read waits for one of them when all are in use."""
+    database_connect_timeout_s: Interval = 5.0
+    """How long a new connection may take; a call waits no longer than its own deadline."""
+    database_statement_timeout_s: Interval = 15.0
+    """How long one statement may take, where the call's deadline is not sooner: three times what a page of the largest
+    lists takes, and within the 30 s that a client waits by default."""
+    database_lock_timeout_s: Interval = 5.0
+    """How long writes wait for those of other processes, which take turns of some milliseconds each."""
+    database_pooler: bool = False
+    """Whether a pooler in transaction mode, such as PgBouncer, stands before PostgreSQL. Then connections ask for no
+    startup options and prepare no statements by name, as both belong to a connection that others get next."""
 
     # -- how it ends
 
@@ -183,11 +205,9 @@ class Settings(BaseSettings):
         return (init_settings,)
 
     @cached_property
-    def database_path(self) -> Path:
-        """The SQLite file."""
-        if self.database_url:
-            return Path(self.database_url.removeprefix(SQLITE_SCHEME))
-        return self.data_dir / "storekeep.db"
+    def database(self) -> str:
+        """The database's URL."""
+        return self.database_url or sqlite_url(self.data_dir / "storekeep.db")
 
     @property
     def uses_tls(self) -> bool:
@@ -211,6 +231,8 @@ class LoadedSettings:
         """One line per setting, secrets masked, as an environment file would have it, with the origin behind."""
         for name in Settings.model_fields:
             value = getattr(self.settings, name)
+            if name == "database_url" and value:
+                value = value if sqlite_path(value) else shown(value)
             yield f"{PREFIX}{name.upper()}={'' if value is None else value}  # {self.origins[name]}"
 
 
@@ -255,7 +277,7 @@ def _validated(values: dict[str, Any]) -> Settings:
 
 def _line(problem: Any) -> str:
     name = f"{PREFIX}{str(problem['loc'][0]).upper()}"
-    given = "" if name == f"{PREFIX}SECRET" else f" (it is {problem['input']!r})"
+    given = "" if name in SECRETS else f" (it is {problem['input']!r})"
     return f"{name}: {problem['msg'][0].lower()}{problem['msg'][1:]}{given}"
 
 
@@ -280,10 +302,9 @@ def _read_file(path: Path) -> dict[str, Any]:
 
 def _contradictions(settings: Settings) -> Iterator[str]:
     """What is wrong with settings that are each right by themselves."""
-    url = settings.database_url
-    if url and not (url.startswith(SQLITE_SCHEME) and url != SQLITE_SCHEME):
-        scheme = url.partition(":")[0]
-        yield f"STOREKEEP_DATABASE_URL: {scheme}: is not served, only {SQLITE_SCHEME} and a path"
+    problem = problem_of(settings.database)
+    if problem:
+        yield f"STOREKEEP_DATABASE_URL: {problem}"
     secret = settings.secret.get_secret_value().encode()
     if secret and is_weak(secret):
         yield f"STOREKEEP_SECRET: too weak; it takes {SECRET_BYTES_MIN} random bytes, as from: openssl rand -hex 32"

@@ -1,6 +1,6 @@
 """Serving: one process from its start to its end, with its lock, its signals and what it tells who started it.
 
-Invariant: at most one server has a database, and a first signal loses nothing that was acknowledged.
+Invariant: at most one server has a SQLite file, and a first signal loses nothing that was acknowledged.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from storekeep.server.config import Settings
 from storekeep.server.domain.samples import CUSTOMER, ORDER_CURRENCY, ORDER_LINES, has_sample, load_sample
 from storekeep.server.logs import Logs
 from storekeep.server.secrets import write_private
-from storekeep.server.store.locks import lock
+from storekeep.server.store.opening import serve_lock
 from storekeep.server.store.schema import check_schema
 
 ADMIN_KEY_FILE = "admin.key"
@@ -41,8 +41,8 @@ def serve(settings: Settings, *, sample: bool = False, address_file: Path | None
     """
     if settings.pin_cpu is not None:
         _pin(settings.pin_cpu)
-    with lock(settings.database_path, purpose="serve"):
-        check_schema(settings.database_path)
+    with serve_lock(settings.database):
+        check_schema(settings.database)
         with _signals_held_back():
             logs = Logs(level=settings.log_level, file=settings.log_file, queue_max=settings.log_queue_max)
             stop = _stop_on_signals(logs)

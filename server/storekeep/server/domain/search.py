@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import re
-
 from storekeep.server.domain.pages import Page, PageTokens
 from storekeep.server.domain.products import PRODUCTS, Product
 from storekeep.server.store.database import Transaction
 from storekeep.server.store.engine import Store
-from storekeep.server.store.search import SEARCH
+from storekeep.server.store.search import SEARCH, match_expression
 
 PAGE_SIZE_DEFAULT = 20
-WORD = re.compile(r"\w+")
 
 
 def search_products(
@@ -23,10 +20,10 @@ def search_products(
     """
     identity = ("SearchProducts", query, str(show_archived))
     rank, last_id = tokens.read(identity, page_token) or (None, None)
-    words = match_expression(query)
     size = page_size or PAGE_SIZE_DEFAULT
 
     def work(tx: Transaction) -> Page[Product]:
+        words = match_expression(query, tx.dialect)
         if not words:
             return Page([])
         hits = SEARCH.all(tx, words=words, show_archived=show_archived, rank=rank, id=last_id, limit=size + 1)
@@ -35,9 +32,3 @@ def search_products(
         return Page(found, tokens.write(identity, shown[-1][1:]) if len(hits) > size else "")
 
     return db.snapshot(work)
-
-
-def match_expression(query: str) -> str:
-    """The query as FTS5 has it: every word quoted, so that none is an operator; empty when there is no word."""
-    words = [f'"{word}"' for word in WORD.findall(query)]
-    return " ".join(words) + "*" if words else ""

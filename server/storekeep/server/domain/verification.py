@@ -56,7 +56,7 @@ def _check_rows(tx: Transaction) -> list[Finding]:
     integrity = (text for (text,) in INTEGRITY.all(tx) if text != SOUND)
     dangling = (f"{table}, row {row}: no such {parent}" for table, row, parent, _ in FOREIGN_KEYS.run(tx))
     return [
-        _finding("integrity", "the file is sound, and so is every index", integrity),
+        _finding("integrity", "the database is sound, and so is every index", integrity),
         _finding("foreign-keys", "whatever a row refers to is there", dangling),
         *(_check(tx, invariant) for invariant in INVARIANTS),
     ]

@@ -47,6 +47,12 @@ CURRENT: ContextVar[Rpc] = ContextVar("rpc")
 """The RPC that this thread is serving."""
 
 
+def call_deadline() -> float | None:
+    """The deadline of the RPC that this thread is serving, as a `time.monotonic()`; None where there is none."""
+    rpc = CURRENT.get(None)
+    return None if rpc is None else rpc.deadline
+
+
 @dataclass(frozen=True, slots=True)
 class Method:
     """What the contract says about one RPC.

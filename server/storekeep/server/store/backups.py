@@ -16,6 +16,7 @@ from typing import Any
 
 from pysqlite3 import dbapi2 as sqlite
 
+from storekeep.server.database_urls import sqlite_url
 from storekeep.server.store.locks import lock
 from storekeep.server.store.schema import SchemaError, pending_migrations
 
@@ -112,7 +113,7 @@ def _check_schema(path: Path) -> None:
         with _opened(path) as connection:
             tables = connection.execute("SELECT COUNT(*) FROM sqlite_master WHERE name = 'schema_migrations'")
             ours = tables.fetchone()[0]
-        pending_migrations(path)
+        pending_migrations(sqlite_url(path))
     except sqlite.DatabaseError as error:
         raise SchemaError(f"{path} cannot be read: {error}") from None
     if not ours:

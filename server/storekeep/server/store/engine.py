@@ -8,8 +8,10 @@ what was acknowledged survives a `kill -9` and a power cut.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import queue
+import random
 import threading
 import time
 from collections.abc import Callable
@@ -25,9 +27,14 @@ from storekeep.server.store.errors import RETRY_AFTER_MS, DeadlinePassed, Overlo
 T = TypeVar("T")
 Work = Callable[[Transaction], T]
 Task = Callable[[], None]
+CallDeadline = Callable[[], float | None]
 
 BATCH_MAX = 256
 """Writes in one commit at most: bounds how long the first of them waits for the last."""
+ATTEMPTS_MAX = 5
+"""How often a batch is run when others are in its way."""
+AGAIN_AFTER_S = 0.02
+"""How long to wait for them, times the number of the attempt, at most."""
 OUTCOME_TIMEOUT_S = 60.0
 """How long a caller waits for a write that has begun; longer means that the disk hangs."""
 
@@ -35,13 +42,19 @@ log = logging.getLogger("storekeep.store")
 
 
 class Driver(Protocol):
-    """One kind of database, as far as the engine needs to know it. A connection has DB-API's `execute`."""
+    """One kind of database, as far as the engine needs to know it. A connection has DB-API's `execute`.
+
+    Deadlines are `time.monotonic()`s; None is none.
+    """
 
     dialect: Dialect
     errors: tuple[type[Exception], ...]
 
-    def reader(self) -> Any:
-        """A connection to read, for the calling thread."""
+    def reader(self, deadline: float | None) -> Any:
+        """A connection to read, until it is released; no statement lasts beyond the deadline."""
+
+    def release(self, connection: Any) -> None:
+        """Give a reader's connection back."""
 
     def writer(self) -> Any:
         """A connection to write, for the engine's writer."""
@@ -52,6 +65,9 @@ class Driver(Protocol):
     def begin_write(self, connection: Any) -> None:
         """From here on nobody else writes."""
 
+    def limit(self, connection: Any, deadline: float | None) -> None:
+        """No statement from here on may last beyond a deadline."""
+
     def commit(self, connection: Any) -> None:
         """Make the transaction durable."""
 
@@ -61,8 +77,11 @@ class Driver(Protocol):
     def is_lost(self, connection: Any) -> bool:
         """Whether an error has ended the transaction as a whole."""
 
+    def may_pass(self, error: BaseException) -> bool:
+        """Whether the same transaction may succeed when it is run again."""
+
     def changes(self, connection: Any) -> int:
-        """A number that has risen where anything was changed."""
+        """A number that has risen where anything was changed, or where the transaction can only be undone."""
 
     def translate(self, error: BaseException) -> BaseException:
         """Say in the store's own terms what the driver reports of the database; pass on all else."""
@@ -101,10 +120,12 @@ class Store:
     Args:
         driver: speaks to the database.
         backlog: how many writes may wait at once, and how long; beyond it callers are shed with `Overloaded`.
+        call_deadline: the deadline of the call that the thread is serving, which bounds its reads.
     """
 
-    def __init__(self, driver: Driver, *, backlog: Backlog) -> None:
+    def __init__(self, driver: Driver, *, backlog: Backlog, call_deadline: CallDeadline = lambda: None) -> None:
         self.driver = driver
+        self._call_deadline = call_deadline
         self._queue: queue.SimpleQueue[tuple[float, _Write[Any] | Task] | None] = queue.SimpleQueue()
         self._backlog = backlog
         self._closed = False
@@ -122,7 +143,11 @@ class Store:
         if self._closed:
             raise ShuttingDown
         try:
-            return work(Transaction(self.driver.reader(), self.driver.dialect))
+            connection = self.driver.reader(self._call_deadline())
+            try:
+                return work(Transaction(connection, self.driver.dialect))
+            finally:
+                self.driver.release(connection)
         except self.driver.errors as error:
             raise ShuttingDown() if self._closed else self.driver.translate(error) from error
 
@@ -249,9 +274,7 @@ class Store:
     def _commit_batch(self, batch: list[_Write[Any]]) -> None:
         """Run a batch in one transaction, commit, and wake who waits for it."""
         try:
-            connection = self.driver.writer()
-            self._run_batch(connection, batch)
-            self.driver.commit(connection)
+            self._run_until_committed(batch)
         except Exception as error:  # noqa: BLE001 - whatever it is, every caller must hear of it
             self._fail_batch(batch, error)
         for write in batch:
@@ -259,6 +282,32 @@ class Store:
                 write.done.release()
             else:
                 write.task.switch()
+
+    def _run_until_committed(self, batch: list[_Write[Any]]) -> None:
+        """Run the batch and commit it; again where others were in its way, as in a deadlock with an operator's SQL."""
+        connection = self.driver.writer()
+        for attempt in itertools.count(1):
+            try:
+                if attempt == 1:
+                    self._run_batch(connection, batch)
+                else:
+                    self._run_again(connection, batch)
+                self.driver.commit(connection)
+                return
+            except Exception as error:
+                if attempt == ATTEMPTS_MAX or not self.driver.may_pass(error):
+                    raise
+                log.warning("a batch of writes is run again", extra={"attempt": attempt, "problem": str(error)})
+            self.driver.rollback(connection)
+            time.sleep(random.uniform(0, attempt * AGAIN_AFTER_S))  # noqa: S311 - jitter is no secret
+
+    def _run_again(self, connection: Any, batch: list[_Write[Any]]) -> dict[str, Any]:
+        """Begin a transaction and run the batch in it, each write in a savepoint; gives the notes for the next one."""
+        notes: dict[str, Any] = {}
+        self.driver.begin_write(connection)
+        for write in batch:
+            notes = self._run_in_savepoint(connection, write, notes)
+        return notes
 
     def _run_batch(self, connection: Any, batch: list[_Write[Any]]) -> None:
         """Begin a transaction and run the batch in it.
@@ -278,11 +327,8 @@ class Store:
                 notes = noted
                 continue
             in_savepoints = True
-            notes = {}
             self.driver.rollback(connection)
-            self.driver.begin_write(connection)
-            for again in batch[: place + 1]:
-                notes = self._run_in_savepoint(connection, again, notes)
+            notes = self._run_again(connection, batch[: place + 1])
 
     def _run(self, connection: Any, write: _Write[Any], notes: dict[str, Any]) -> dict[str, Any] | None:
         """Run one write; gives the notes for the next one, or None where it has left changes that must be undone.
@@ -317,12 +363,15 @@ class Store:
         try:
             if write.deadline is not None and time.monotonic() > write.deadline:
                 raise DeadlinePassed
+            self.driver.limit(connection, write.deadline)
             write.result = write.work(tx)
         except Exception as error:
             if self.driver.is_lost(connection):
                 raise
             write.error = self.driver.translate(error)
             tx.rollback_only = True
+        finally:
+            self.driver.limit(connection, None)
         return tx
 
     def _fail_batch(self, batch: list[_Write[Any]], error: Exception) -> None:

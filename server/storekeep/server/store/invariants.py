@@ -7,7 +7,14 @@ states in which an order's stock is promised to it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+from storekeep.server.store.auth import TABLES
+from storekeep.server.store.database import Table
+from storekeep.server.store.inventory import StockLevel, StockMovement
+from storekeep.server.store.orders import Order, OrderLine
+from storekeep.server.store.products import Price, Variant
+from storekeep.server.store.search import ProductDocument
 from storekeep.server.store.statements import Statement
 
 
@@ -26,10 +33,40 @@ class Invariant:
     breaches: Statement
 
 
-INTEGRITY = Statement("PRAGMA integrity_check(20)")
-"""One row, `ok`, for a sound file; otherwise what is wrong with it."""
-FOREIGN_KEYS = Statement("PRAGMA foreign_key_check")
-"""(table, rowid, referred table, key) of each row that refers to nothing."""
+def _dangling_rows() -> str:
+    """SQL for what `PRAGMA foreign_key_check` tells, on PostgreSQL: its triggers can be turned off."""
+    parts = []
+    tables: list[type[Table]] = [*TABLES, StockLevel, StockMovement, Order, OrderLine, Variant, Price, ProductDocument]
+    for table in tables:
+        name = table._meta.table_name
+        key = " || '/' || ".join(f"{name}.{field.column_name}" for field in table._meta.get_primary_keys())
+        for field in table._meta.refs:
+            parent: Any = field.rel_model
+            there = f"{parent._meta.table_name}.{field.rel_field.column_name}"
+            parts.append(
+                f"SELECT '{name}', CAST({key} AS TEXT), '{parent._meta.table_name}', 0 FROM {name} "  # noqa: S608 - names from the models
+                f"WHERE {name}.{field.column_name} IS NOT NULL AND NOT EXISTS "
+                f"(SELECT 1 FROM {parent._meta.table_name} WHERE {there} = {name}.{field.column_name})"
+            )
+    return " UNION ALL ".join(parts)
+
+
+INTEGRITY = Statement(
+    "PRAGMA integrity_check(20)",
+    postgresql="""
+    SELECT 'the index ' || CAST(CAST(indexrelid AS regclass) AS TEXT) || ' is not valid'
+    FROM pg_index JOIN pg_class ON pg_class.oid = indrelid
+    WHERE NOT indisvalid AND CAST(relnamespace AS regnamespace) = CAST(current_schema() AS regnamespace)
+    UNION ALL
+    SELECT 'the constraint ' || conname || ' was never checked'
+    FROM pg_constraint
+    WHERE NOT convalidated AND CAST(connamespace AS regnamespace) = CAST(current_schema() AS regnamespace)
+    """,
+)
+"""What is wrong with the database as such, one text a row; SQLite gives one row, `ok`, for a sound file. PostgreSQL's
+files are checked by its own pg_amcheck."""
+FOREIGN_KEYS = Statement("PRAGMA foreign_key_check", postgresql=_dangling_rows())
+"""(table, row, referred table, key) of each row that refers to nothing."""
 
 INVARIANTS = (
     Invariant(

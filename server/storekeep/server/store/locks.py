@@ -22,7 +22,7 @@ class DatabaseInUse(Exception):
         holder: its process id, as it wrote it down; empty when unknown.
     """
 
-    def __init__(self, database: Path, *, holder: str) -> None:
+    def __init__(self, database: Path | str, *, holder: str) -> None:
         super().__init__(
             f"{database} is in use by another storekeep-server" + (f", process {holder}" if holder else "")
         )

@@ -1,24 +1,70 @@
-"""Opening a database: which driver speaks to it."""
+"""Opening a database: which driver speaks to it, and who else may serve it."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from contextlib import AbstractContextManager, nullcontext
 
 from storekeep.server.backlogs import Backlog
-from storekeep.server.store.engine import Store
+from storekeep.server.config import Settings
+from storekeep.server.database_urls import sqlite_path
+from storekeep.server.store.engine import CallDeadline, Driver, Store
+from storekeep.server.store.limits import Limits
+from storekeep.server.store.locks import lock
 from storekeep.server.store.sqlite import SqliteDriver
 
+DEFAULT_LIMITS = Limits()
 QUEUE_MAX = 1_000
 QUEUE_WAIT_MAX_S = 60.0
 
 
-def open_store(database: Path, *, backlog: Backlog | None = None) -> Store:
+def open_store(
+    url: str,
+    *,
+    backlog: Backlog | None = None,
+    limits: Limits = DEFAULT_LIMITS,
+    call_deadline: CallDeadline = lambda: None,
+) -> Store:
     """Open a database.
 
     Args:
-        database: the SQLite file; it is made when missing.
+        url: see `database_urls`; a SQLite file is made when missing.
         backlog: see `Store`; one for commands, which write a little, where none is given.
+        limits: of time and connections; SQLite, which has no network between, has none.
+        call_deadline: see `Store`.
 
-    Raises: UnsafeSqlite.
+    Raises: UnsafeSqlite, StorageUnavailable, UnusablePostgres.
     """
-    return Store(SqliteDriver(database), backlog=backlog or Backlog(length_max=QUEUE_MAX, wait_max_s=QUEUE_WAIT_MAX_S))
+    backlog = backlog or Backlog(length_max=QUEUE_MAX, wait_max_s=QUEUE_WAIT_MAX_S)
+    return Store(_driver(url, limits), backlog=backlog, call_deadline=call_deadline)
+
+
+def _driver(url: str, limits: Limits) -> Driver:
+    path = sqlite_path(url)
+    if path is not None:
+        return SqliteDriver(path)
+    from storekeep.server.store.postgresql import PostgresDriver  # what it needs is an extra of the package
+
+    driver = PostgresDriver(url, limits=limits)
+    driver.warm()
+    return driver
+
+
+def limits_of(settings: Settings) -> Limits:
+    """The limits that the settings set."""
+    return Limits(
+        pool_size=settings.database_pool_size,
+        pool_timeout_s=settings.database_pool_timeout_s,
+        connect_timeout_s=settings.database_connect_timeout_s,
+        statement_timeout_s=settings.database_statement_timeout_s,
+        lock_timeout_s=settings.database_lock_timeout_s,
+        pooler=settings.database_pooler,
+    )
+
+
+def serve_lock(url: str) -> AbstractContextManager[None]:
+    """Hold what only one server of a database may hold: the lock of a SQLite file. PostgreSQL takes many servers.
+
+    Raises: DatabaseInUse.
+    """
+    path = sqlite_path(url)
+    return nullcontext() if path is None else lock(path, purpose="serve")

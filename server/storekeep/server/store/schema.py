@@ -7,19 +7,25 @@ Invariant: a migration and its record, with the file's SHA-256, commit together.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import peewee
 from playhouse.migrations import Runner
-from pysqlite3 import dbapi2 as sqlite
 
-from storekeep.server.store.locks import lock
+from storekeep.server.database_urls import shown, sqlite_path
+from storekeep.server.store.locks import DatabaseInUse, lock
 from storekeep.server.store.sqlite import check_sqlite_version
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-LOCK_WAIT_S = 60.0
+LOCK_WAIT_S = 60
 """How long to wait for another process that migrates the same database."""
+CONNECT_TIMEOUT_S = 10
+"""How long to wait for a connection to PostgreSQL."""
+MIGRATION_LOCK = int.from_bytes(b"Migrates", "big")
+"""The advisory lock of whoever migrates on PostgreSQL."""
 HISTORY_TABLE = "schema_migrations"
 
 
@@ -34,8 +40,8 @@ class NotMigrated(SchemaError):
         pending: their names, in order.
     """
 
-    def __init__(self, path: Path, *, pending: list[str]) -> None:
-        super().__init__(f"{path} lacks {', '.join(pending)}; run: storekeep-server migrate")
+    def __init__(self, url: str, *, pending: list[str]) -> None:
+        super().__init__(f"{shown(url)} lacks {', '.join(pending)}; run: storekeep-server migrate")
         self.pending = pending
 
 
@@ -55,58 +61,51 @@ class UnknownMigration(SchemaError):
         self.name = name
 
 
-def migrate(path: Path, *, migrations: Path = MIGRATIONS) -> list[str]:
-    """Bring a database to the newest schema; it is made when missing. One process at a time does it.
+def migrate(url: str, *, migrations: Path = MIGRATIONS) -> list[str]:
+    """Bring a database to the newest schema; a SQLite file is made when missing. One process at a time does it.
 
     Args:
-        path: the SQLite file.
         migrations: the folder of the migrations.
 
     Returns: the names of the migrations that were applied.
 
-    Raises: MigrationEdited, UnknownMigration, DatabaseInUse when another one takes longer than a minute.
+    Raises: MigrationEdited, UnknownMigration, SchemaError where it cannot be opened, DatabaseInUse when another one
+        takes longer than a minute.
     """
-    check_sqlite_version()
-    with lock(path, purpose="migrate", wait_s=LOCK_WAIT_S):
-        database = _open(path)
-        try:
-            runner = _Runner(database, migrations)
-            runner.check()
-            return list(runner.up())
-        finally:
-            database.close()
+    with _migrating(url), _opened(url) as database:
+        runner = _Runner(database, migrations)
+        runner.check()
+        return list(runner.up())
 
 
-def check_schema(path: Path, *, migrations: Path = MIGRATIONS) -> None:
+def check_schema(url: str, *, migrations: Path = MIGRATIONS) -> None:
     """Refuse a database that this release cannot serve.
 
-    Raises: NotMigrated, MigrationEdited, UnknownMigration.
+    Raises: NotMigrated, MigrationEdited, UnknownMigration, SchemaError where it cannot be opened.
     """
-    pending = pending_migrations(path, migrations=migrations)
+    pending = pending_migrations(url, migrations=migrations)
     if pending:
-        raise NotMigrated(path, pending=pending)
+        raise NotMigrated(url, pending=pending)
 
 
-def pending_migrations(path: Path, *, migrations: Path = MIGRATIONS) -> list[str]:
+def pending_migrations(url: str, *, migrations: Path = MIGRATIONS) -> list[str]:
     """The migrations that a database lacks, in order. Does not make the database.
 
-    Raises: MigrationEdited, UnknownMigration.
+    Raises: MigrationEdited, UnknownMigration, SchemaError where it cannot be opened.
     """
-    if not path.exists():
-        return [migration.name for migration in _migrations(migrations)]
-    database = _open(path)
-    try:
+    path = sqlite_path(url)
+    if path is not None and not path.exists():
+        return [migration.name for migration in _Runner(peewee.SqliteDatabase(None), migrations).migrations()]
+    with _opened(url) as database:
         runner = _Runner(database, migrations)
         runner.check()
         return [migration.name for migration in runner.status() if not migration.applied]
-    finally:
-        database.close()
 
 
 class _Runner(Runner):  # type: ignore[misc]  # playhouse comes without types
     """Playhouse's runner, which also records what each file was."""
 
-    def __init__(self, database: peewee.SqliteDatabase, directory: Path) -> None:
+    def __init__(self, database: peewee.Database, directory: Path) -> None:
         super().__init__(database, str(directory), table_name=HISTORY_TABLE)
 
         class History(self.History):  # type: ignore[name-defined,misc]
@@ -134,19 +133,55 @@ class _Runner(Runner):  # type: ignore[misc]  # playhouse comes without types
             self.History.create(name=name, checksum=_checksum(module.__file__))
 
 
-def _migrations(directory: Path) -> list[Any]:
-    return list(_Runner(peewee.SqliteDatabase(None), directory).migrations())
+@contextmanager
+def _migrating(url: str) -> Iterator[None]:
+    """Be the only one who migrates the database.
+
+    Raises: DatabaseInUse.
+    """
+    path = sqlite_path(url)
+    if path is not None:
+        check_sqlite_version()
+        with lock(path, purpose="migrate", wait_s=LOCK_WAIT_S):
+            yield
+        return
+    with _opened(url) as database, database.atomic():
+        # The lock lasts as long as this transaction, so that it also holds through a pooler that works by transactions.
+        database.execute_sql(f"SET LOCAL lock_timeout = '{LOCK_WAIT_S}s'")
+        database.execute_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
+        try:
+            database.execute_sql(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")
+        except peewee.OperationalError:
+            raise DatabaseInUse(shown(url), holder="") from None
+        yield
 
 
-def _open(path: Path) -> peewee.SqliteDatabase:
-    database = peewee.SqliteDatabase(
-        str(path), pragmas=[("journal_mode", "wal"), ("synchronous", "full"), ("foreign_keys", 1)], timeout=LOCK_WAIT_S
-    )
+@contextmanager
+def _opened(url: str) -> Iterator[peewee.Database]:
+    path = sqlite_path(url)
+    database = _postgresql(url) if path is None else _sqlite(path)
     try:
         database.connect()
-    except (peewee.DatabaseError, sqlite.Error) as error:
-        raise SchemaError(f"{path} cannot be opened as a database: {error}") from None
-    return database
+    except peewee.PeeweeException as error:
+        reason = " ".join(str(error).split())
+        raise SchemaError(f"{shown(url)} cannot be opened as a database: {reason}") from None
+    try:
+        yield database
+    finally:
+        database.close()
+
+
+def _sqlite(path: Path) -> peewee.Database:
+    return peewee.SqliteDatabase(
+        str(path), pragmas=[("journal_mode", "wal"), ("synchronous", "full"), ("foreign_keys", 1)], timeout=LOCK_WAIT_S
+    )
+
+
+def _postgresql(url: str) -> peewee.Database:
+    # Nothing is prepared: through a pooler, the next statement may come to another connection.
+    return peewee.PostgresqlDatabase(
+        url, prefer_psycopg3=True, connect_timeout=CONNECT_TIMEOUT_S, prepare_threshold=None
+    )
 
 
 def _checksum(path: str) -> str:

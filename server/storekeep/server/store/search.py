@@ -1,15 +1,24 @@
 """What product search looks through: one document a product.
 
-On SQLite an FTS5 table `product_search`, which triggers keep in step with the documents, does the looking.
+On SQLite an FTS5 table `product_search`, which triggers keep in step with the documents, does the looking; on
+PostgreSQL a column `words` that it generates from each document. Both know words without accents and case, and no
+language; they differ in how they rank, and PostgreSQL looks through the first 200,000 characters of a document.
 """
 
 from __future__ import annotations
 
+import re
+import unicodedata
+
 import peewee
 
 from storekeep.server.store.database import Table
+from storekeep.server.store.dialects import Dialect
 from storekeep.server.store.products import Product
 from storekeep.server.store.statements import Statement
+
+WORD = re.compile(r"[^\W_]+")
+ACCENTS = re.compile("[\u0300-\u036f]+")
 
 
 class ProductDocument(Table):
@@ -45,6 +54,36 @@ SEARCH = Statement(
       AND (:show_archived OR products.state = 'ACTIVE')
       AND (:rank IS NULL OR (product_search.rank, product_documents.id) > (:rank, :id))
     ORDER BY product_search.rank, product_documents.id LIMIT :limit
-    """
+    """,
+    postgresql="""
+    SELECT product_id, rank, id
+    FROM (
+        SELECT product_documents.product_id, -CAST(ts_rank(words, wanted, 1) AS DOUBLE PRECISION) AS rank,
+               product_documents.id AS id
+        FROM to_tsquery('simple', :words) AS wanted
+        CROSS JOIN product_documents
+        JOIN products ON products.id = product_documents.product_id
+        WHERE words @@ wanted AND products.delete_time_us IS NULL
+          AND (:show_archived OR products.state = 'ACTIVE')
+    ) AS hits
+    WHERE CAST(:rank AS DOUBLE PRECISION) IS NULL
+       OR (rank, id) > (CAST(:rank AS DOUBLE PRECISION), CAST(:id AS BIGINT))
+    ORDER BY rank, id LIMIT :limit
+    """,
 )
-"""Products that hold all words, best match first (BM25), after the place (`rank`, `id`) where the last page ended."""
+"""Products that hold all words, best match first, after the place (`rank`, `id`) where the last page ended.
+
+SQLite ranks by BM25; PostgreSQL by how often the words occur, less for a long document."""
+
+
+def match_expression(query: str, dialect: Dialect) -> str:
+    """A query as the engine has it: every word must occur, the last may be the beginning of one.
+
+    Words are quoted, so that none is an operator. Empty when there is no word.
+    """
+    if dialect.name == "postgresql":
+        bare = ACCENTS.sub("", unicodedata.normalize("NFD", query))
+        words = [f"'{word}'" for word in WORD.findall(bare)]
+        return " & ".join(words) + ":*" if words else ""
+    words = [f'"{word}"' for word in WORD.findall(query)]
+    return " ".join(words) + "*" if words else ""

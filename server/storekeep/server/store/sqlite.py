@@ -104,13 +104,16 @@ class SqliteDriver:
         self._connections: weakref.WeakSet[_Connection] = weakref.WeakSet()
         self._local = threading.local()
 
-    def reader(self) -> Any:
+    def reader(self, _deadline: float | None = None) -> Any:
         """The thread's connection, to read."""
         own: _Connection | None = getattr(self._local, "own", None)
         if own is None:
             own = self._local.own = _Connection(self._database.connection())
             self._connections.add(own)
         return own.raw
+
+    def release(self, connection: Any) -> None:
+        """The connection stays the thread's."""
 
     def writer(self) -> Any:
         """The thread's connection, to write: the engine's writer is one thread."""
@@ -129,6 +132,9 @@ class SqliteDriver:
         """From here on nobody else writes. A deferred transaction would not wait for who does."""
         connection.execute("BEGIN IMMEDIATE")
 
+    def limit(self, connection: Any, deadline: float | None) -> None:
+        """Statements are not interrupted: on a local file they take as long as they do."""
+
     def commit(self, connection: Any) -> None:
         """Make the transaction durable."""
         connection.execute("COMMIT")
@@ -140,6 +146,10 @@ class SqliteDriver:
     def is_lost(self, connection: Any) -> bool:
         """Whether an error has ended the transaction: SQLite rolls back by itself where it cannot go on."""
         return not connection.in_transaction
+
+    def may_pass(self, _error: BaseException) -> bool:
+        """Whether the same transaction may succeed when it is run again: no, as nobody else writes meanwhile."""
+        return False
 
     def changes(self, connection: Any) -> int:
         """Rows changed so far on this connection, undone ones too."""

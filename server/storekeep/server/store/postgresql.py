@@ -1,0 +1,198 @@
+"""The PostgreSQL driver: begins, commits and undoes on a database that several processes share.
+
+Writes of all processes take turns, by an advisory lock that lasts as long as a transaction: the audit chain has one
+order, in which each entry is hashed over the one before it, so they could not be committed side by side anyway. With
+the order held from the start they cannot deadlock among themselves, and one flush of the log serves a whole batch.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import logging
+import math
+import threading
+import time
+
+from storekeep.server.store.dialects import POSTGRESQL
+from storekeep.server.store.errors import DeadlinePassed, StorageFull, StorageUnavailable
+from storekeep.server.store.limits import Limits
+from storekeep.server.store.postgres_connection import (
+    CANCEL_TIMEOUT_S,
+    TRANSIENT,
+    Connection,
+    Endpoint,
+    OutOfTime,
+    SqlError,
+)
+
+WRITE_LOCK = int.from_bytes(b"Storekee", "big")
+"""The advisory lock of whoever writes. Such locks are numbers, and each database has its own."""
+ROW_LOCK_TIMEOUT_MS = 1_000
+"""How long a write waits for a row that somebody else holds, such as an operator's SQL: all others wait behind it."""
+IDLE_TIMEOUT_MS = 10_000
+"""How long a process may say nothing amid its writes: then PostgreSQL ends them, so that others can go on."""
+SNAPSHOT = b"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+
+FACTS: dict[str, type[StorageFull | StorageUnavailable]] = {
+    "08": StorageUnavailable,  # connection exceptions
+    "40": StorageUnavailable,  # rolled back, as for a deadlock
+    "53": StorageUnavailable,  # out of memory, connections or the like
+    "53100": StorageFull,
+    "55P03": StorageUnavailable,  # a lock was not to be had
+    "57": StorageUnavailable,  # cancelled, shutting down, starting up
+    "58": StorageUnavailable,  # its disk
+    "25006": StorageUnavailable,  # a replica
+    "26000": StorageUnavailable,  # prepared statements that a pooler or a failover forgot
+    "42P05": StorageUnavailable,
+    "0A000": StorageUnavailable,  # a prepared statement from before a migration
+    "XX001": StorageUnavailable,  # damaged
+    "XX002": StorageUnavailable,
+}
+"""What SQLSTATEs, or the classes of them, mean to a caller. Any other is a defect of a statement, and stays one."""
+
+log = logging.getLogger("storekeep.store")
+
+
+class PostgresDriver:
+    """One PostgreSQL database: a pool of connections to read, and one to write.
+
+    Args:
+        url: `postgresql://…`, with libpq's parameters.
+        limits: of time and connections.
+    """
+
+    dialect = POSTGRESQL
+    errors: tuple[type[Exception], ...] = (SqlError,)
+    """What the driver raises where the database is at fault, or a statement."""
+
+    def __init__(self, url: str, *, limits: Limits) -> None:
+        self._limits = limits
+        self._endpoint = Endpoint(url, limits)
+        self._idle = collections.deque(Connection(self._endpoint) for _ in range(limits.pool_size))
+        self._given_back = threading.Condition()
+        self._waiting = 0
+        self._closed = False
+        self._writer = Connection(self._endpoint)
+        lock_ms = round(limits.lock_timeout_s * 1000)
+        self._begin_write = (
+            "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;"
+            f"SELECT set_config('lock_timeout', '{lock_ms}', true), "
+            f"set_config('statement_timeout', '{round(limits.statement_timeout_s * 1000)}', true), "
+            f"set_config('idle_in_transaction_session_timeout', '{IDLE_TIMEOUT_MS}', true);"
+            f"SELECT pg_advisory_xact_lock({WRITE_LOCK}), "
+            f"set_config('lock_timeout', '{min(lock_ms, ROW_LOCK_TIMEOUT_MS)}', true)"
+        ).encode()
+
+    def warm(self) -> None:
+        """Open every connection, so that no caller waits for one.
+
+        Raises: StorageUnavailable, UnusablePostgres.
+        """
+        try:
+            for connection in (self._writer, *self._idle):
+                connection.open()
+        except SqlError as error:
+            log.error("the database cannot be reached", extra={"problem": str(error)})
+            raise StorageUnavailable from error
+        durable = self._writer.execute(
+            "SELECT name FROM pg_settings WHERE name IN ('fsync', 'synchronous_commit') AND setting = 'off'"
+        )
+        for (name,) in durable:
+            log.warning("PostgreSQL may lose acknowledged writes", extra={"setting": name, "value": "off"})
+
+    # -- reading
+
+    def reader(self, deadline: float | None = None) -> Connection:
+        """A connection to read, until it is given back.
+
+        Raises: DeadlinePassed, StorageUnavailable where none is free in time.
+        """
+        try:
+            connection = self._idle.pop()
+        except IndexError:
+            connection = self._await_connection(deadline)
+        connection.take(math.inf if deadline is None else deadline)
+        return connection
+
+    def _await_connection(self, deadline: float | None) -> Connection:
+        give_up = time.monotonic() + self._limits.pool_timeout_s
+        if deadline is not None:
+            give_up = min(give_up, deadline)
+        with self._given_back:
+            self._waiting += 1
+            try:
+                while True:
+                    with contextlib.suppress(IndexError):
+                        return self._idle.pop()
+                    if not self._given_back.wait(max(0.0, give_up - time.monotonic())):
+                        raise DeadlinePassed if give_up == deadline else StorageUnavailable
+            finally:
+                self._waiting -= 1
+
+    def release(self, connection: Connection) -> None:
+        """Give a reader's connection back."""
+        if self._closed:
+            connection.close()
+        self._idle.append(connection)
+        if self._waiting:
+            with self._given_back:
+                self._given_back.notify()
+
+    def begin_snapshot(self, connection: Connection) -> None:
+        """From here on all statements see the database at one point in time, that of the first."""
+        connection.begin_with_next(SNAPSHOT)
+
+    # -- writing
+
+    def writer(self) -> Connection:
+        """The connection to write."""
+        return self._writer
+
+    def begin_write(self, connection: Connection) -> None:
+        """Wait for the turn to write, and begin: nobody else writes until the end."""
+        connection.take(math.inf)
+        connection.command(self._begin_write, timeout_s=self._limits.lock_timeout_s + CANCEL_TIMEOUT_S)
+
+    def limit(self, connection: Connection, deadline: float | None) -> None:
+        """No statement from here on may last longer than to a deadline; None lifts that."""
+        connection.deadline = math.inf if deadline is None else deadline
+
+    def commit(self, connection: Connection) -> None:
+        """Make the transaction durable. One that is not answered is not cancelled: what became of it is unknown."""
+        connection.command(b"COMMIT", timeout_s=self._limits.statement_timeout_s, cancels=False)
+
+    def rollback(self, connection: Connection) -> None:
+        """Undo the transaction; the end of the connection does it too."""
+        try:
+            connection.roll_back()
+        except SqlError:
+            connection.close()
+
+    def is_lost(self, connection: Connection) -> bool:
+        """Whether an error has ended the transaction as a whole, savepoints or not."""
+        return connection.transient or not connection.in_transaction
+
+    def may_pass(self, error: BaseException) -> bool:
+        """Whether the same transaction may succeed when it is run again."""
+        return isinstance(error, SqlError) and error.sqlstate in TRANSIENT
+
+    def changes(self, connection: Connection) -> int:
+        """A number that has risen where anything was changed, or where the transaction can only be undone."""
+        return connection.changes
+
+    def translate(self, error: BaseException) -> BaseException:
+        """Say in the store's own terms what the driver reports of the database; pass on all else, such as wrong SQL."""
+        if not isinstance(error, SqlError):
+            return error
+        if isinstance(error, OutOfTime) and error.of_caller:
+            return DeadlinePassed()
+        fact = FACTS.get(error.sqlstate) or FACTS.get(error.sqlstate[:2])
+        return error if fact is None else fact()
+
+    def close(self) -> None:
+        """Close every connection; those in use when they are given back."""
+        self._closed = True
+        self._writer.close()
+        for connection in list(self._idle):
+            connection.close()
