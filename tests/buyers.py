@@ -17,7 +17,7 @@ from typing import Any
 import grpc
 
 from storekeep.v1 import orders_pb2
-from tests.processes import ServerProcess, run_command
+from tests.processes import ServerProcess
 from tests.shops import Shop, new_request_id
 
 BUYERS = 6
@@ -204,7 +204,7 @@ def list_orders(shop: Shop, *, customer: str) -> list[orders_pb2.Order]:
 
 def verify(server: ServerProcess) -> None:
     """Have `storekeep-server verify` look at a server's database, while it is served or not."""
-    verified = run_command("verify", data_dir=server.data_dir)
+    verified = server.run("verify")
     assert verified.returncode == 0, verified.stdout + verified.stderr
 
 

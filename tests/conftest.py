@@ -1,4 +1,7 @@
-"""What tests of a running server share. A server costs about a second, so one serves a whole test file."""
+"""What tests of a running server share. A server costs about a second, so one serves a whole test file.
+
+Every test with a database runs on each engine; `@pytest.mark.engine("sqlite", reason=...)` says of which one it is.
+"""
 
 from __future__ import annotations
 
@@ -9,32 +12,80 @@ import grpc
 import pytest
 
 from storekeep.client import Storekeep
+from tests import postgres
+from tests.databases import ENGINES, Database, new_database
 from tests.processes import ServerProcess
 
 MakeServer = Callable[..., ServerProcess]
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Say what the marks mean, and where the run's PostgreSQL is going to be."""
+    config.addinivalue_line("markers", "engine(name, *, reason): the one engine that a test is about, and why")
+    if not hasattr(config, "workerinput"):
+        postgres.begin_run()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End the run's PostgreSQL."""
+    if not hasattr(config, "workerinput"):
+        postgres.end_run()
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run each test that has a database on every engine, or on the one that it is marked with."""
+    if "engine" in metafunc.fixturenames:
+        mark = metafunc.definition.get_closest_marker("engine")
+        assert mark is None or mark.kwargs["reason"], "a test that is for one engine says why"
+        metafunc.parametrize("engine", ENGINES if mark is None else mark.args, indirect=True, scope="module")
+
+
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """A server with an empty catalogue, shared by the tests of one file."""
-    process = ServerProcess(tmp_path_factory.mktemp("server"))
-    yield process
-    process.kill()
+def engine(request: pytest.FixtureRequest) -> str:
+    """The engine that the test runs on."""
+    return str(request.param)
 
 
 @pytest.fixture
-def make_server(tmp_path: Path) -> Iterator[MakeServer]:
-    """Makes servers with settings of their own: `make_server(drain_s="1")`. They end with the test."""
+def database(engine: str, tmp_path: Path) -> Iterator[Database]:
+    """A migrated database of the test's own."""
+    made = new_database(engine, tmp_path)
+    yield made
+    made.remove()
+
+
+@pytest.fixture(scope="module")
+def server(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A server with an empty catalogue, shared by the tests of one file."""
+    folder = tmp_path_factory.mktemp("server")
+    database = new_database(engine, folder)
+    process = ServerProcess(folder, database=database)
+    yield process
+    process.kill()
+    database.remove()
+
+
+@pytest.fixture
+def make_server(engine: str, tmp_path: Path) -> Iterator[MakeServer]:
+    """Makes servers with settings of their own: `make_server(drain_s="1")`. They end with the test.
+
+    Servers with the same `data_dir` have the same database.
+    """
     made: list[ServerProcess] = []
+    databases: dict[Path, Database] = {}
 
     def make(*arguments: str, data_dir: Path | None = None, **settings: str) -> ServerProcess:
         where = data_dir or tmp_path / f"server-{len(made)}"
-        made.append(ServerProcess(where, arguments=arguments, **settings))
+        if where not in databases:
+            databases[where] = new_database(engine, where)
+        made.append(ServerProcess(where, database=databases[where], arguments=arguments, **settings))
         return made[-1]
 
     yield make
     for process in made:
         process.kill()
+    for database in databases.values():
+        database.remove()
 
 
 @pytest.fixture(scope="module")

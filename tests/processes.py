@@ -9,7 +9,7 @@ import sysconfig
 import time
 from pathlib import Path
 
-from storekeep.server.store.schema import migrate
+from tests.databases import Database, new_database
 
 COMMAND = Path(sysconfig.get_path("scripts"), "storekeep-server")
 START_TIMEOUT_S = 30.0
@@ -40,26 +40,28 @@ class ServerProcess:
 
     Attributes:
         address: where it listens; the same again after `restart`.
-        data_dir: where its database and its keys are.
+        data_dir: where its keys are, and a database of SQLite.
+        database: what it serves.
         process: the running process.
     """
 
-    def __init__(self, data_dir: Path, *, arguments: tuple[str, ...] = (), **settings: str) -> None:
+    def __init__(
+        self, data_dir: Path, *, database: Database | None = None, arguments: tuple[str, ...] = (), **settings: str
+    ) -> None:
         self.data_dir = data_dir
+        self.database = database or new_database("sqlite", data_dir)
         self.address = ""
         self._arguments = arguments
-        self._settings = settings
+        self._settings = {"database_url": self.database.url} | settings
         self._address_file = data_dir / "address"
         self.log_file = data_dir / "server.log"
         self.output_file = data_dir / "server.out"
         data_dir.mkdir(parents=True, exist_ok=True)
-        migrate(self.database)
         self.start()
 
-    @property
-    def database(self) -> Path:
-        """Its SQLite file."""
-        return self.data_dir / "storekeep.db"
+    def run(self, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+        """Run another `storekeep-server` command with its settings, to its end."""
+        return run_command(*arguments, data_dir=self.data_dir, **self._settings | settings)
 
     @property
     def admin_key(self) -> str:

@@ -1,31 +1,24 @@
-"""What a server's database holds, read from its file by somebody who can change nothing."""
+"""What a server's database holds, read by somebody who can change nothing."""
 
 from __future__ import annotations
 
-from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import msgspec
-from pysqlite3 import dbapi2 as sqlite
 
-Row = tuple[Any, ...]
+from tests.databases import Database, Row
 
 
 class Records:
-    """The database of a running server.
+    """The database of a running server."""
 
-    Args:
-        path: its SQLite file.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._uri = f"file:{path}?mode=ro"
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     def rows(self, sql: str, *values: Any) -> list[Row]:
-        """The rows of one statement."""
-        with closing(sqlite.connect(self._uri, uri=True, timeout=10)) as connection:
-            return connection.execute(sql, values).fetchall()
+        """The rows of one statement, whose places are `?`."""
+        with self._database.opened() as session:
+            return session.rows(sql, *values)
 
     def value(self, sql: str, *values: Any) -> Any:
         """The first column of the first row."""
@@ -33,10 +26,7 @@ class Records:
 
     def everything(self) -> dict[str, list[Row]]:
         """All rows of all tables: equal before and after what must change nothing."""
-        with closing(sqlite.connect(self._uri, uri=True, timeout=10)) as connection:
-            connection.execute("BEGIN")
-            tables = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name").fetchall()
-            return {name: connection.execute(f'SELECT * FROM "{name}"').fetchall() for (name,) in tables}
+        return self._database.everything()
 
     def last_sequence(self) -> int:
         """Of the events, which have no gap."""

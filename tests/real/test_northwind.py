@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from storekeep.client import Order, ProductState, Storekeep, to_decimal
-from tests.processes import ServerProcess, run_command
+from tests.processes import ServerProcess
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = Path(os.environ.get("STOREKEEP_REAL_DATA") or ROOT.parent / "shared/data/northwind")
@@ -183,5 +183,5 @@ def test_script_run_again_orders_nothing_twice(northwind: Run, placed):
 
 
 def test_database_is_verified(northwind: Run, server: ServerProcess):
-    verified = run_command("verify", data_dir=server.data_dir)
+    verified = server.run("verify")
     assert verified.returncode == 0, verified.stdout + verified.stderr

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import grpc
 import pytest
 
+from tests.databases import Database
 from tests.processes import ServerProcess
 from tests.records import Records
 from tests.server.installations import Caller, Installation
@@ -27,9 +27,9 @@ def records(server: ServerProcess) -> Records:
 
 
 @pytest.fixture
-def installation(tmp_path: Path) -> Iterator[Installation]:
+def installation(database: Database) -> Iterator[Installation]:
     """A database of the test's own, served in this process, so that a test can reach behind the services."""
-    made = Installation(tmp_path)
+    made = Installation(database)
     server = made.serve()
     yield made
     server.stop(grace=0).wait(timeout=10)

@@ -6,7 +6,6 @@ import contextlib
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 import grpc
 from google.rpc import error_details_pb2
@@ -25,8 +24,8 @@ from storekeep.server.interceptors.validation import validate_requests
 from storekeep.server.servicers.audit import AuditServicer
 from storekeep.server.servicers.auth import AuthServicer
 from storekeep.server.store.opening import open_store
-from storekeep.server.store.schema import migrate
 from storekeep.v1 import audit_pb2_grpc, auth_pb2, auth_pb2_grpc
+from tests.databases import Database
 
 SECRET = b"a secret for tests, 32 bytes long, at least"
 ISSUER = "https://storekeep.test"
@@ -46,12 +45,11 @@ class Refusal:
 class Installation:
     """One database with everything that decides who may call."""
 
-    def __init__(self, folder: Path, *, poll_interval_s: float = 0.05, verified_max: int = 100) -> None:
-        self.path = folder / "storekeep.db"
-        migrate(self.path)
+    def __init__(self, database: Database, *, poll_interval_s: float = 0.05, verified_max: int = 100) -> None:
+        self.database = database
         self.contract = read_contract()
         self.known = self.contract.permissions
-        self.store = open_store(self.path)
+        self.store = open_store(database.url)
         settings = Settings(
             token_issuer=ISSUER,
             token_audience=AUDIENCE,

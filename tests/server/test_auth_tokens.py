@@ -13,7 +13,6 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from pysqlite3 import dbapi2 as sqlite
 
 from storekeep.server.domain.calls import Call
 from storekeep.server.domain.calls import Caller as DomainCaller
@@ -308,11 +307,9 @@ def test_changing_roles_changes_what_a_token_opens(admin):
 def test_change_by_another_process_is_noticed_within_the_poll_interval(admin, installation):
     shop = admin.make_account("shop", roles=["operator"])
     who_am_i(shop)
-    other = sqlite.connect(str(installation.path), timeout=5)
-    with other:
-        other.execute("UPDATE service_accounts SET disabled = 1 WHERE id = 'shop'")
-        other.execute("UPDATE access_versions SET version = version + 1")
-    other.close()
+    with installation.database.opened() as other:
+        other.run("UPDATE service_accounts SET disabled = TRUE WHERE id = 'shop'")
+        other.run("UPDATE access_versions SET version = version + 1")
     time.sleep(0.1)
     assert shop.refusal("WhoAmI", pb.WhoAmIRequest()).reason == "TOKEN_REVOKED"
 
@@ -423,8 +420,8 @@ def test_rotate_signing_key_for_trial_keeps_the_key(admin, nobody):
 # -- what is remembered
 
 
-def test_no_more_tokens_are_remembered_than_allowed(tmp_path):
-    installation = Installation(tmp_path, verified_max=3)
+def test_no_more_tokens_are_remembered_than_allowed(database):
+    installation = Installation(database, verified_max=3)
     call = Call(DomainCaller(""), "test/IssueToken")
     tokens = [installation.tokens.issue(call, installation.admin_key).access_token for _ in range(5)]
     for token in [*tokens, *tokens]:

@@ -13,17 +13,20 @@ import pytest
 from pysqlite3 import dbapi2 as sqlite
 
 from storekeep.client import Storekeep
+from storekeep.server.database_urls import sqlite_url
 from storekeep.server.store.backups import BackupRefused, back_up, restore
 from storekeep.server.store.locks import DatabaseInUse, lock
 from storekeep.server.store.schema import UnknownMigration, migrate
 from tests.conftest import MakeServer
 from tests.processes import ServerProcess, run_command
 
+pytestmark = pytest.mark.engine("sqlite", reason="PostgreSQL is copied by its own programs")
+
 
 @pytest.fixture
 def database(tmp_path: Path) -> Path:
     path = tmp_path / "storekeep.db"
-    migrate(path)
+    migrate(sqlite_url(path))
     return path
 
 
@@ -64,7 +67,7 @@ def test_backup_under_load_is_consistent_and_can_be_served(make_server: MakeServ
     for caller in callers:
         caller.start()
     try:
-        made = run_command("backup", str(copy), data_dir=server.data_dir)
+        made = server.run("backup", str(copy))
     finally:
         stop.set()
         for caller in callers:
@@ -169,3 +172,13 @@ def test_restore_of_a_missing_file_is_one_line(tmp_path):
     refused = run_command("restore", str(tmp_path / "none.db"), data_dir=tmp_path)
     assert refused.returncode == 1
     assert refused.stderr == f"storekeep-server: there is no file {tmp_path / 'none.db'}\n"
+
+
+def test_backup_of_postgresql_is_refused_in_a_line_that_says_what_does_it(tmp_path):
+    url = "postgresql://shop:pa55word@db/shop"
+    for command, told in (("backup", "pg_dump"), ("restore", "pg_restore")):
+        refused = run_command(command, str(tmp_path / "copy"), data_dir=tmp_path, database_url=url)
+        assert refused.returncode == 1
+        assert told in refused.stderr
+        assert "pa55word" not in refused.stderr
+        assert len(refused.stderr.splitlines()) == 1

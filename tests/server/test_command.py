@@ -13,8 +13,8 @@ import pytest
 
 from storekeep.client import Product, Storekeep
 from storekeep.server.command import COMMANDS, run
-from storekeep.server.store.schema import migrate
 from tests.conftest import MakeServer
+from tests.databases import Database, new_database
 from tests.processes import ServerProcess, run_command
 
 
@@ -34,17 +34,17 @@ def test_help_of_each_command_ends_in_an_example(command, capsys):
     assert re.search(rf"Example: .*storekeep-server {command}", capsys.readouterr().out)
 
 
-def test_serve_without_schema_is_refused(tmp_path):
-    refused = run_command("serve", data_dir=tmp_path)
+def test_serve_without_schema_is_refused(engine: str, tmp_path):
+    database = new_database(engine, tmp_path, migrated=False)
+    refused = run_command("serve", data_dir=tmp_path, database_url=database.url)
     assert refused.returncode == 1
     assert "storekeep-server migrate" in one_line(refused.stderr)
 
 
-def test_serve_on_a_taken_port_is_refused(tmp_path):
-    migrate(tmp_path / "storekeep.db")
+def test_serve_on_a_taken_port_is_refused(database: Database, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
-        refused = run_command("serve", data_dir=tmp_path, listen=address)
+        refused = run_command("serve", data_dir=tmp_path, listen=address, database_url=database.url)
     assert refused.returncode == 1
     assert (
         one_line(refused.stderr) == f"cannot listen on {address}; is another program, or another server, there already?"
@@ -61,8 +61,9 @@ def test_data_directory_that_cannot_be_made_is_named(command: str, data_dir: str
     assert one_line(refused.stderr) == f"cannot use {data_dir}: {problem}"
 
 
+@pytest.mark.engine("sqlite", reason="PostgreSQL takes many servers")
 def test_serve_beside_another_server_is_refused(server: ServerProcess):
-    refused = run_command("serve", data_dir=server.data_dir)
+    refused = server.run("serve")
     assert refused.returncode == 1
     assert f"in use by another storekeep-server, process {server.process.pid}" in one_line(refused.stderr)
 
@@ -78,11 +79,11 @@ def test_healthcheck_of_an_unknown_service_fails(server: ServerProcess, tmp_path
 
 
 def test_bootstrap_admin_with_accounts_is_refused_unless_forced(server: ServerProcess):
-    refused = run_command("bootstrap-admin", data_dir=server.data_dir)
+    refused = server.run("bootstrap-admin")
     assert refused.returncode == 1
     assert "--force" in one_line(refused.stderr)
     old_key = server.admin_key
-    assert run_command("bootstrap-admin", "--force", data_dir=server.data_dir).returncode == 0
+    assert server.run("bootstrap-admin", "--force").returncode == 0
     for key in (old_key, server.admin_key):
         with Storekeep(server.address, api_key=key) as client:
             assert client.auth.who_am_i().subject == "serviceAccounts/admin"
@@ -98,7 +99,7 @@ def test_migrate_makes_a_data_directory_that_others_cannot_enter(tmp_path):
 
 
 def test_verify_of_a_served_database_holds(server: ServerProcess):
-    verified = run_command("verify", data_dir=server.data_dir)
+    verified = server.run("verify")
     assert verified.returncode == 0, verified.stdout
     assert verified.stdout.endswith("checks hold.\n")
 
@@ -143,7 +144,7 @@ def test_sample_can_be_ordered_from_as_it_says_and_is_kept(make_server: MakeServ
         assert len(list(client.orders.list())) == 1
         assert len(list(client.products.list())) == 12
     server.stop()
-    assert run_command("verify", data_dir=server.data_dir).returncode == 0
+    assert server.run("verify").returncode == 0
 
 
 def test_sample_is_not_put_among_products_of_ones_own(make_server: MakeServer, tmp_path):
@@ -158,9 +159,8 @@ def test_sample_is_not_put_among_products_of_ones_own(make_server: MakeServer, t
     assert "type:" not in second.output()
 
 
-def test_damaged_secret_is_refused(tmp_path: Path):
-    migrate(tmp_path / "storekeep.db")
+def test_damaged_secret_is_refused(database: Database, tmp_path: Path):
     (tmp_path / "secret.key").write_text("secret")
-    refused = run_command("serve", data_dir=tmp_path)
+    refused = run_command("serve", data_dir=tmp_path, database_url=database.url)
     assert refused.returncode == 1
     assert "secret.key" in one_line(refused.stderr)

@@ -9,13 +9,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager
-from pathlib import Path
+from contextlib import ExitStack
 from typing import Any
 
 import grpc
 import pytest
-from pysqlite3 import dbapi2 as sqlite
 
 from storekeep.v1 import inventory_pb2, orders_pb2, products_pb2
 from tests.conftest import MakeServer
@@ -57,15 +55,6 @@ def at_once(shops: Sequence[Shop], call: Callable[[Shop], Any], *, clients: int 
 def reasons(outcomes: Sequence[Any]) -> Counter[str]:
     """How often each reason was given; replies count as none."""
     return Counter(outcome.reason if isinstance(outcome, Refusal) else "" for outcome in outcomes)
-
-
-@contextmanager
-def writer_held_up(database: Path) -> Iterator[None]:
-    """Hold the database's one write lock, so that the server's writer waits for it."""
-    with closing(sqlite.connect(str(database), isolation_level=None)) as connection:
-        connection.execute("BEGIN IMMEDIATE")
-        yield
-        connection.execute("ROLLBACK")
 
 
 # -- stock
@@ -247,7 +236,7 @@ def outcome_of(call: grpc.Future) -> Any:
 def test_full_queue_sheds_at_once_and_loses_nothing(busy: tuple[ServerProcess, Shop]):
     server, shop = busy
     sku = shop.variant().sku
-    with writer_held_up(server.database):
+    with server.database.write_lock():
         calls = [shop.inventory.AdjustStock.future(adjusting(sku)) for _ in range(30)]
         give_up = time.monotonic() + 3
         while sum(call.done() for call in calls) < 28 and time.monotonic() < give_up:
@@ -265,7 +254,7 @@ def test_full_queue_sheds_at_once_and_loses_nothing(busy: tuple[ServerProcess, S
 def test_reads_are_answered_while_no_write_is(busy: tuple[ServerProcess, Shop]):
     server, shop = busy
     name = shop.product().name
-    with writer_held_up(server.database):
+    with server.database.write_lock():
         waiting = shop.products.CreateProduct.future(PRODUCT.create_request(shop, new_id()))
         assert PRODUCT.get(shop, name).name == name
         assert not waiting.done()
@@ -278,7 +267,7 @@ def test_write_whose_deadline_passes_in_the_queue_is_never_made(make_server: Mak
     with grpc.insecure_channel(server.address) as channel:
         shop = Shop(channel, api_key=server.admin_key)
         sku, other = shop.variant().sku, shop.variant().sku
-        with writer_held_up(server.database):
+        with server.database.write_lock():
             ahead = [shop.inventory.AdjustStock.future(adjusting(other)) for _ in range(behind)]
             with pytest.raises(grpc.RpcError) as late:
                 shop.inventory.AdjustStock(adjusting(sku), timeout=1)
@@ -300,7 +289,7 @@ def placed_after(records: Records, sequence: int) -> list[str]:
 def test_deadline_that_has_passed_already_changes_nothing(shop: Shop, server: ServerProcess, records: Records):
     request = shop.order_request(request_id=new_request_id())
     before = records.last_sequence()
-    with writer_held_up(server.database):
+    with server.database.write_lock():
         for timeout in (0, 1e-9, 1e-6):
             with pytest.raises(grpc.RpcError) as late:
                 shop.orders.PlaceOrder(request, timeout=timeout)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 
 import pytest
 
@@ -21,7 +20,7 @@ def problems(**variables: str) -> list[str]:
 def test_defaults_can_be_used():
     settings = load_settings({}).settings
     assert (settings.listen, settings.read_threads) == ("127.0.0.1:50051", 4)
-    assert settings.database_path == Path("var/storekeep.db")
+    assert settings.database == "sqlite:///var/storekeep.db"
 
 
 def test_settings_are_frozen():
@@ -66,7 +65,11 @@ def test_empty_variable_is_the_default():
         ({"READ_THREADS": "many"}, "STOREKEEP_READ_THREADS: input should be a valid integer"),
         ({"READ_THREADS": "0"}, "STOREKEEP_READ_THREADS: input should be greater than or equal to 1"),
         ({"LOG_LEVEL": "LOUD"}, "STOREKEEP_LOG_LEVEL: input should be"),
-        ({"DATABASE_URL": "postgresql://u:secret@host/db"}, "STOREKEEP_DATABASE_URL: postgresql: is not served"),
+        ({"DATABASE_URL": "mysql://u:secret@host/db"}, "STOREKEEP_DATABASE_URL: mysql is not served"),
+        ({"DATABASE_URL": "/var/storekeep.db"}, "STOREKEEP_DATABASE_URL: a URL without :// is not served"),
+        ({"DATABASE_URL": "postgresql://u@host/db?ssl=on"}, "not a URL of PostgreSQL: invalid URI query parameter"),
+        ({"DATABASE_URL": "postgresql://u:sec%ret@host/db"}, "an unencoded character in the password"),
+        ({"DATABASE_POOL_SIZE": "0"}, "STOREKEEP_DATABASE_POOL_SIZE: input should be greater than or equal to 1"),
         ({"DATABASE_URL": "sqlite:///"}, "STOREKEEP_DATABASE_URL"),
         ({"LISTEN": "50051"}, "neither host:port nor unix:/path"),
         ({"LISTEN": "127.0.0.1:70000"}, "neither host:port nor unix:/path"),
@@ -87,9 +90,30 @@ def test_wrong_setting_is_refused_in_a_line_that_names_it(variables, told):
 
 
 def test_no_problem_tells_a_secret():
-    told = " ".join(problems(SECRET="hunter2", DATABASE_URL="postgresql://u:pa55word@host/db"))
-    assert "hunter2" not in told
-    assert "pa55word" not in told
+    for url in (
+        "mysql://u:pa55word@host/db",
+        "postgresql://u:pa55/pa55word@host/db",
+        "postgresql://h/?password=pa55word&a",
+    ):
+        told = " ".join(problems(SECRET="hunter2", DATABASE_URL=url))
+        assert "hunter2" not in told
+        assert "pa55" not in told
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("postgresql://shop:pa55word@db.example/shop", "postgresql://shop:***@db.example/shop"),
+        ("postgresql://shop:pa55@word@db.example/shop", "postgresql://shop:***@db.example/shop"),
+        ("postgresql:///shop?host=/run&password=pa55word&port=1", "postgresql:///shop?host=/run&password=***&port=1"),
+        ("postgresql://shop@db.example/shop", "postgresql://shop@db.example/shop"),
+        ("sqlite:////srv/shop.db", "sqlite:////srv/shop.db"),
+    ],
+)
+def test_database_url_is_printed_without_its_password(url, told):
+    (line,) = (line for line in load_settings({"STOREKEEP_DATABASE_URL": url}).lines() if "DATABASE_URL" in line)
+    assert line == f"STOREKEEP_DATABASE_URL={told}  # environment"
+    assert "pa55" not in repr(load_settings({"STOREKEEP_DATABASE_URL": url}).settings)
 
 
 @pytest.mark.parametrize(

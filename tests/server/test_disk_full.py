@@ -22,6 +22,7 @@ from tests.processes import ServerProcess
 from tests.refusals import refusal_of
 from tests.shops import Shop, new_request_id
 
+pytestmark = pytest.mark.engine("sqlite", reason="PostgreSQL has a disk of its own, and its own ways when it is full")
 DISK_MIB = 8
 ROOM_BYTES = 256 * 1024
 ORDERS_MAX = 2_000
@@ -139,7 +140,7 @@ def test_limit_on_file_sizes_refuses_writes_and_recovers_without_a_restart(make_
     server = make_server()
     with open_shop(server) as shop:
         request = new_request(shop)
-        wal = Path(f"{server.database}-wal")
+        wal = Path(f"{server.database.path}-wal")
         unlimited = resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE)
         limit = wal.stat().st_size + ROOM_BYTES
         resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (limit, unlimited[1]))

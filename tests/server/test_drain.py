@@ -12,7 +12,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from storekeep.client import Customer, Storekeep, StorekeepError
 from tests.conftest import MakeServer
-from tests.processes import ServerProcess, run_command
+from tests.processes import ServerProcess
 
 
 def create_customers(server: ServerProcess, created: list[str]) -> None:
@@ -89,4 +89,4 @@ def test_killed_server_starts_again_on_its_data(make_server: MakeServer):
     with Storekeep(server.address, api_key=server.admin_key) as client:
         assert client.customers.get(name).display_name == "Somebody"
     server.stop()
-    assert run_command("verify", data_dir=server.data_dir).returncode == 0
+    assert server.run("verify").returncode == 0

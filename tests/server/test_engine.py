@@ -6,8 +6,6 @@ import contextlib
 import functools
 import os
 import struct
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -18,30 +16,38 @@ import pytest
 from pysqlite3 import dbapi2 as sqlite
 
 from storekeep.server.backlogs import OVERLOAD_AFTER_S, Backlog
+from storekeep.server.database_urls import sqlite_url
 from storekeep.server.store import sqlite as sqlite_driver
 from storekeep.server.store.database import Transaction
 from storekeep.server.store.engine import BATCH_MAX, Store
 from storekeep.server.store.errors import DeadlinePassed, Overloaded, ShuttingDown, StorageFull, StorageUnavailable
+from storekeep.server.store.limits import Limits
 from storekeep.server.store.opening import open_store
+from storekeep.server.store.postgres_connection import SqlError
+from storekeep.server.store.statements import Statement
+from tests.databases import Database, new_database
 
 TIMEOUT_S = 20.0
 CALLERS = 40
 WAL_HEADER_BYTES = 32
 FRAME_HEADER_BYTES = 24
-HOLD_WRITE_LOCK = """
-import sys
-from pysqlite3 import dbapi2 as sqlite
-connection = sqlite.connect(sys.argv[1], isolation_level=None)
-connection.execute("BEGIN IMMEDIATE")
-print("held", flush=True)
-sys.stdin.readline()
-connection.execute("ROLLBACK")
-"""
+CONFLICT = {"sqlite": sqlite.IntegrityError, "postgresql": SqlError}
+"""What a broken constraint is to each driver: a defect of the caller, which it does not translate."""
+WRONG_SQL = {"sqlite": sqlite.OperationalError, "postgresql": SqlError}
+INSERT_NOTE = Statement("INSERT INTO notes VALUES (:text)")
+NOTES = Statement("SELECT text FROM notes ORDER BY text")
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    made = new_store(tmp_path)
+def database(engine: str, tmp_path: Path) -> Iterator[Database]:
+    made = new_database(engine, tmp_path, migrated=False)
+    yield made
+    made.remove()
+
+
+@pytest.fixture
+def store(database: Database) -> Iterator[Store]:
+    made = new_store(database)
     yield made
     made.close()
 
@@ -52,9 +58,18 @@ def callers() -> Iterator[ThreadPoolExecutor]:
         yield pool
 
 
-def new_store(folder: Path, *, queue_max: int = 1_000, wait_max_s: float = TIMEOUT_S) -> Store:
-    made = open_store(folder / "notes.db", backlog=Backlog(length_max=queue_max, wait_max_s=wait_max_s))
+def new_store(
+    database: Database, *, queue_max: int = 1_000, wait_max_s: float = TIMEOUT_S, patience_s: float = 5.0
+) -> Store:
+    """A store with two empty tables, whose writer waits so long for the turn to write."""
+    made = open_store(
+        database.url,
+        backlog=Backlog(length_max=queue_max, wait_max_s=wait_max_s),
+        limits=Limits(pool_size=3, lock_timeout_s=patience_s),
+    )
     made.write(make_tables)
+    if database.engine == "sqlite":
+        made.write(lambda tx: tx.connection.execute(f"PRAGMA busy_timeout = {round(patience_s * 1000)}"))
     return made
 
 
@@ -67,14 +82,14 @@ def note(text: str):
     """A write of one row, which gives the text back."""
 
     def work(tx: Transaction) -> str:
-        tx.connection.execute("INSERT INTO notes VALUES (?)", (text,))
+        INSERT_NOTE.run(tx, text=text)
         return text
 
     return work
 
 
 def read_notes(tx: Transaction) -> list[str]:
-    return [row[0] for row in tx.connection.execute("SELECT text FROM notes ORDER BY text")]
+    return [row[0] for row in NOTES.all(tx)]
 
 
 @contextlib.contextmanager
@@ -123,29 +138,21 @@ def await_room(store: Store, work):
     raise TimeoutError
 
 
-def count_commits(wal: Path) -> int:
-    """The commits in a write-ahead log: the frames that say how large the database is after them ."""
+def count_commits(database: Database) -> int:
+    """The commits that wrote the notes, as the database itself counts them."""
+    if database.engine == "sqlite":
+        return count_wal_commits(Path(f"{database.path}-wal"))
+    with database.opened() as session:
+        return session.rows("SELECT COUNT(DISTINCT CAST(xmin AS TEXT)) FROM notes")[0][0]
+
+
+def count_wal_commits(wal: Path) -> int:
+    """The commits in a write-ahead log: the frames that say how large the database is after them."""
     content = wal.read_bytes()
     page_bytes, salts = struct.unpack(">I", content[8:12])[0], content[16:24]
     step = FRAME_HEADER_BYTES + page_bytes
     headers = [content[at : at + FRAME_HEADER_BYTES] for at in range(WAL_HEADER_BYTES, len(content), step)]
     return sum(1 for header in headers if header[8:16] == salts and header[4:8] != bytes(4))
-
-
-@contextlib.contextmanager
-def write_lock_held_elsewhere(path: Path) -> Iterator[None]:
-    """Another process is in the middle of a write transaction on the same file."""
-    with subprocess.Popen(
-        [sys.executable, "-c", HOLD_WRITE_LOCK, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as holder:
-        assert holder.stdin is not None
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == "held\n"
-        try:
-            yield
-        finally:
-            holder.stdin.close()
-            holder.wait(TIMEOUT_S)
 
 
 # -- one write
@@ -157,10 +164,10 @@ def test_write_gives_the_result_and_readers_see_it(store, callers):
     assert callers.submit(store.snapshot, read_notes).result(TIMEOUT_S) == ["one"]
 
 
-def test_write_is_on_disk_when_it_returns(store):
+def test_write_is_seen_by_others_when_it_returns(store, database):
     store.write(note("one"))
-    with contextlib.closing(sqlite.connect(store.driver.path)) as elsewhere:
-        assert elsewhere.execute("SELECT text FROM notes").fetchall() == [("one",)]
+    with database.opened() as elsewhere:
+        assert elsewhere.rows("SELECT text FROM notes") == [("one",)]
 
 
 def test_write_that_raises_leaves_nothing_and_raises_the_same(store):
@@ -211,22 +218,20 @@ def test_read_goes_on_while_the_writer_is_busy(store):
 # -- many writes in one commit
 
 
-def test_writes_that_wait_together_share_a_commit(store, callers):
-    wal = Path(f"{store.driver.path}-wal")
-    before = count_commits(wal)
+def test_writes_that_wait_together_share_a_commit(store, database, callers):
+    before = count_commits(database)
     with busy_writer(store):
         futures = queue_up(store, callers, [note(str(number)) for number in range(CALLERS)])
     assert {future.result(TIMEOUT_S) for future in futures} == {str(number) for number in range(CALLERS)}
-    assert 1 <= count_commits(wal) - before <= 3
+    assert 1 <= count_commits(database) - before <= 3
     assert len(store.read(read_notes)) == CALLERS
 
 
-def test_write_alone_has_a_commit_of_its_own(store):
-    wal = Path(f"{store.driver.path}-wal")
-    before = count_commits(wal)
+def test_write_alone_has_a_commit_of_its_own(store, database):
+    before = count_commits(database)
     for number in range(5):
         store.write(note(str(number)))
-    assert count_commits(wal) - before == 5
+    assert count_commits(database) - before == 5
 
 
 def test_more_writes_than_a_commit_takes_are_all_done(store, callers):
@@ -236,12 +241,12 @@ def test_more_writes_than_a_commit_takes_are_all_done(store, callers):
     assert len(store.read(read_notes)) == BATCH_MAX + CALLERS
 
 
-def test_writes_of_one_commit_see_each_other_and_fail_alone(store, callers):
+def test_writes_of_one_commit_see_each_other_and_fail_alone(store, database, callers):
     with busy_writer(store):
         futures = queue_up(store, callers, [note("same")] * CALLERS)
     outcomes = [future.exception(TIMEOUT_S) for future in futures]
     assert outcomes.count(None) == 1
-    assert {type(outcome) for outcome in outcomes if outcome} == {sqlite.IntegrityError}
+    assert {type(outcome) for outcome in outcomes if outcome} == {CONFLICT[database.engine]}
     assert store.read(read_notes) == ["same"]
 
 
@@ -263,13 +268,13 @@ def test_nobody_is_answered_before_the_commit(store, callers):
     assert early.result(TIMEOUT_S) == "early"
 
 
-def test_failed_commit_reaches_every_caller_of_the_batch(store, callers):
+def test_failed_commit_reaches_every_caller_of_the_batch(store, database, callers):
     def answer_nothing(tx: Transaction) -> None:
         tx.connection.execute("INSERT INTO answers VALUES ('a note that there is not')")
 
     with busy_writer(store):
         futures = queue_up(store, callers, [note("one"), answer_nothing, note("two")])
-    assert [type(future.exception(TIMEOUT_S)) for future in futures] == [sqlite.IntegrityError] * 3
+    assert [type(future.exception(TIMEOUT_S)) for future in futures] == [CONFLICT[database.engine]] * 3
     assert store.read(read_notes) == []
     assert store.write(note("three")) == "three"
 
@@ -297,9 +302,8 @@ def run_tasks(store: Store, calls: list, *, beside=lambda: None) -> list:
     return outcomes
 
 
-def test_tasks_share_a_commit_and_the_writers_thread(store):
-    wal = Path(f"{store.driver.path}-wal")
-    before = count_commits(wal)
+def test_tasks_share_a_commit_and_the_writers_thread(store, database):
+    before = count_commits(database)
     threads = set()
 
     def call(number: int) -> str:
@@ -308,15 +312,15 @@ def test_tasks_share_a_commit_and_the_writers_thread(store):
 
     outcomes = run_tasks(store, [functools.partial(call, number) for number in range(CALLERS)])
     assert outcomes == [str(number) for number in range(CALLERS)]
-    assert 1 <= count_commits(wal) - before <= 2
+    assert 1 <= count_commits(database) - before <= 2
     assert threads == {"store-writer"}
 
 
-def test_task_goes_on_only_when_its_write_is_on_disk(store):
+def test_task_goes_on_only_when_others_can_see_its_write(store, database):
     def call(text: str) -> bool:
         store.write(note(text))
-        with contextlib.closing(sqlite.connect(store.driver.path)) as elsewhere:
-            return (text,) in elsewhere.execute("SELECT text FROM notes").fetchall()
+        with database.opened() as elsewhere:
+            return (text,) in elsewhere.rows("SELECT text FROM notes")
 
     assert run_tasks(store, [functools.partial(call, str(number)) for number in range(CALLERS)]) == [True] * CALLERS
 
@@ -332,7 +336,7 @@ def test_task_writes_and_reads_as_often_as_it_likes(store):
     assert outcomes == [[f"{name} first", f"{name} second", f"{name} second"] for name in ("a", "b", "c")]
 
 
-def test_tasks_fail_alone_beside_writes_of_threads(store, callers):
+def test_tasks_fail_alone_beside_writes_of_threads(store, database, callers):
     def late() -> None:
         store.write(note("late"), deadline=time.monotonic() - 1)
 
@@ -343,11 +347,11 @@ def test_tasks_fail_alone_beside_writes_of_threads(store, callers):
         beside=lambda: waiting.extend(queue_up(store, callers, [note("same")])),
     )
     assert waiting[0].result(TIMEOUT_S) == "same"
-    assert [type(outcome) for outcome in outcomes] == [sqlite.IntegrityError, DeadlinePassed, str]
+    assert [type(outcome) for outcome in outcomes] == [CONFLICT[database.engine], DeadlinePassed, str]
     assert store.read(read_notes) == ["other", "same"]
 
 
-def test_failed_commit_reaches_tasks_and_threads_alike(store, callers):
+def test_failed_commit_reaches_tasks_and_threads_alike(store, database, callers):
     def answer_nothing(tx: Transaction) -> None:
         tx.connection.execute("INSERT INTO answers VALUES ('a note that there is not')")
 
@@ -357,12 +361,12 @@ def test_failed_commit_reaches_tasks_and_threads_alike(store, callers):
         [lambda: store.write(answer_nothing), lambda: store.write(note("two"))],
         beside=lambda: waiting.extend(queue_up(store, callers, [note("one")])),
     )
-    assert {type(outcome) for outcome in [waiting[0].exception(TIMEOUT_S), *outcomes]} == {sqlite.IntegrityError}
+    assert {type(outcome) for outcome in [waiting[0].exception(TIMEOUT_S), *outcomes]} == {CONFLICT[database.engine]}
     assert store.read(read_notes) == []
 
 
-def test_task_is_not_taken_when_the_queue_is_full_or_the_store_closed(tmp_path):
-    store = new_store(tmp_path, queue_max=2)
+def test_task_is_not_taken_when_the_queue_is_full_or_the_store_closed(database):
+    store = new_store(database, queue_max=2)
     ran = []
     with busy_writer(store):
         assert store.run_soon(lambda: ran.append(1))
@@ -404,8 +408,8 @@ def test_deadline_that_passes_while_the_work_runs_does_not_undo_it(store):
     assert store.read(read_notes) == ["slow"]
 
 
-def test_full_queue_sheds_at_once_and_says_when_to_come_again(tmp_path):
-    store = new_store(tmp_path, queue_max=3)
+def test_full_queue_sheds_at_once_and_says_when_to_come_again(database):
+    store = new_store(database, queue_max=3)
     with busy_writer(store):
         for number in range(3):
             with pytest.raises(DeadlinePassed):
@@ -420,8 +424,8 @@ def test_full_queue_sheds_at_once_and_says_when_to_come_again(tmp_path):
     store.close()
 
 
-def test_queue_in_which_writes_wait_too_long_sheds_until_it_is_short_again(tmp_path):
-    store = new_store(tmp_path, wait_max_s=0.05)
+def test_queue_in_which_writes_wait_too_long_sheds_until_it_is_short_again(database):
+    store = new_store(database, wait_max_s=0.05)
     linger = functools.partial(time.sleep, 0.02)
     with busy_writer(store):
         assert all(store.run_soon(linger) for _ in range(40))  # a burst is taken
@@ -437,9 +441,9 @@ def test_queue_in_which_writes_wait_too_long_sheds_until_it_is_short_again(tmp_p
 # -- a database that does not answer
 
 
-def test_write_lock_held_elsewhere_is_unavailable_and_passes(store):
-    store.write(lambda tx: tx.connection.execute("PRAGMA busy_timeout = 200"))
-    with write_lock_held_elsewhere(store.driver.path):
+def test_write_lock_held_elsewhere_is_unavailable_and_passes(database):
+    store = new_store(database, patience_s=0.2)
+    with database.write_lock():
         begun_s = time.monotonic()
         with pytest.raises(StorageUnavailable):
             store.write(note("refused"))
@@ -447,26 +451,29 @@ def test_write_lock_held_elsewhere_is_unavailable_and_passes(store):
         assert store.read(read_notes) == []
     assert store.write(note("again")) == "again"
     assert store.read(read_notes) == ["again"]
+    store.close()
 
 
-def test_write_lock_held_elsewhere_for_a_moment_is_waited_for(store, callers):
-    with write_lock_held_elsewhere(store.driver.path):
+def test_write_lock_held_elsewhere_for_a_moment_is_waited_for(store, database, callers):
+    with database.write_lock():
         (waiting,) = queue_up(store, callers, [note("patient")])
         assert not waiting.done()
     assert waiting.result(TIMEOUT_S) == "patient"
 
 
-def test_write_lock_held_elsewhere_refuses_all_that_wait_together(store, callers):
-    store.write(lambda tx: tx.connection.execute("PRAGMA busy_timeout = 400"))
-    with write_lock_held_elsewhere(store.driver.path):
+def test_write_lock_held_elsewhere_refuses_all_that_wait_together(database, callers):
+    store = new_store(database, patience_s=0.4)
+    with database.write_lock():
         begun_s = time.monotonic()
         futures = queue_up(store, callers, [note(str(number)) for number in range(CALLERS)])
         assert {type(future.exception(TIMEOUT_S)) for future in futures} == {StorageUnavailable}
         assert time.monotonic() - begun_s < 3
     assert store.write(note("again")) == "again"
     assert store.read(read_notes) == ["again"]
+    store.close()
 
 
+@pytest.mark.engine("sqlite", reason="the limit is one of SQLite's pragmas")
 def test_full_database_is_said_and_nothing_is_half_done(store, callers):
     store.write(note("before"))
     limit = "PRAGMA max_page_count = {}".format
@@ -482,11 +489,12 @@ def test_full_database_is_said_and_nothing_is_half_done(store, callers):
     assert store.read(lambda tx: tx.connection.execute("PRAGMA integrity_check").fetchone()) == ("ok",)
 
 
-def test_broken_file_is_unavailable(tmp_path):
-    new_store(tmp_path).close()
-    path = tmp_path / "notes.db"
+@pytest.mark.engine("sqlite", reason="no file of PostgreSQL is ours")
+def test_broken_file_is_unavailable(database):
+    new_store(database).close()
+    path = database.path
     path.write_bytes(path.read_bytes()[:100] + bytes(path.stat().st_size - 100))
-    store = open_store(path)
+    store = open_store(database.url)
     with pytest.raises(StorageUnavailable):
         store.read(read_notes)
     with pytest.raises(StorageUnavailable):
@@ -494,21 +502,21 @@ def test_broken_file_is_unavailable(tmp_path):
     store.close()
 
 
-def test_statement_that_is_wrong_is_no_fault_of_the_database(store):
-    with pytest.raises(sqlite.OperationalError, match="no such table"):
+def test_statement_that_is_wrong_is_no_fault_of_the_database(store, database):
+    with pytest.raises(WRONG_SQL[database.engine], match="not_there"):
         store.read(lambda tx: tx.connection.execute("SELECT 1 FROM not_there"))
 
 
 # -- the end
 
 
-def test_close_finishes_what_is_queued(store, callers):
+def test_close_finishes_what_is_queued(store, database, callers):
     with busy_writer(store):
         futures = queue_up(store, callers, [note(str(number)) for number in range(CALLERS)])
         closing = callers.submit(store.close)
     closing.result(TIMEOUT_S)
     assert len({future.result(TIMEOUT_S) for future in futures}) == CALLERS
-    reopened = open_store(store.driver.path)
+    reopened = open_store(database.url)
     assert len(reopened.read(read_notes)) == CALLERS
     reopened.close()
 
@@ -522,7 +530,7 @@ def test_closed_store_refuses_everything(store):
     store.close()
 
 
-def test_callers_during_close_get_an_answer_and_no_acknowledged_write_is_lost(store, callers):
+def test_callers_during_close_get_an_answer_and_no_acknowledged_write_is_lost(store, database, callers):
     done: list[str] = []
 
     def call(caller: int) -> None:
@@ -537,22 +545,31 @@ def test_callers_during_close_get_an_answer_and_no_acknowledged_write_is_lost(st
     for future in futures:
         future.result(TIMEOUT_S)
     assert time.monotonic() - begun_s < TIMEOUT_S
-    reopened = open_store(store.driver.path)
+    reopened = open_store(database.url)
     assert set(done) == set(reopened.read(read_notes))
     reopened.close()
 
 
-def test_threads_that_are_gone_leave_no_connection_open(store):
+def connections_to(database: Database) -> int:
+    """How many connections to a database are open, beside the one that asks."""
+    if database.engine == "sqlite":
+        open_files = [os.path.realpath(f"/proc/self/fd/{number}") for number in os.listdir("/proc/self/fd")]
+        return open_files.count(str(database.path))
+    with database.opened() as session:
+        sql = "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        return session.rows(sql)[0][0]
+
+
+def test_threads_that_are_gone_leave_no_connection_open(store, database):
     for _ in range(20):
         reader = threading.Thread(target=store.read, args=[read_notes])
         reader.start()
         reader.join()
-    open_files = [os.path.realpath(f"/proc/self/fd/{number}") for number in os.listdir("/proc/self/fd")]
-    assert open_files.count(str(store.driver.path)) < 5
+    assert connections_to(database) < 5
 
 
 def test_unsafe_sqlite_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(sqlite_driver, "SQLITE_VERSION_MIN", (99, 0, 0))
     with pytest.raises(sqlite_driver.UnsafeSqlite):
-        open_store(tmp_path / "notes.db")
+        open_store(sqlite_url(tmp_path / "notes.db"))
     assert not (tmp_path / "notes.db").exists()

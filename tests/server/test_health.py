@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import time
-from contextlib import closing
 
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
-from pysqlite3 import dbapi2 as sqlite
 
 from storekeep.server.contract import read_contract
 from tests.conftest import MakeServer
@@ -98,10 +96,8 @@ def test_server_whose_database_does_not_answer_is_not_serving(make_server: MakeS
         stub = health_pb2_grpc.HealthStub(channel)
         watch = stub.Watch(health_pb2.HealthCheckRequest(), timeout=30)
         assert next(watch).status == SERVING
-        with closing(sqlite.connect(str(server.database), isolation_level=None)) as other:
-            other.execute("BEGIN IMMEDIATE")
+        with server.database.write_lock():
             assert next(watch).status == NOT_SERVING
             assert stub.Check(health_pb2.HealthCheckRequest(service="liveness"), timeout=5).status == SERVING
-            other.execute("ROLLBACK")
         assert next(watch).status == SERVING
     assert "the database does not answer" in server.log()

@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
+import msgspec
 import pytest
-from peewee import fn
 
 from storekeep.server.domain.calls import Call, Caller
 from storekeep.server.domain.customers import CUSTOMERS, Customer
 from storekeep.server.domain.errors import AlreadyExists
 from storekeep.server.maintenance import ROWS_PER_TRANSACTION_MAX, Maintenance, purge_replies
 from storekeep.server.store.engine import Store
-from storekeep.server.store.ledger import Reply
 from storekeep.server.store.opening import open_store
-from storekeep.server.store.schema import migrate
+from storekeep.server.store.statements import Statement
+from tests.databases import Database
+
+COUNT_REPLIES = Statement("SELECT COUNT(*) FROM replies")
+INSERT_REPLIES = Statement(
+    """
+    INSERT INTO replies (caller, method, request_id, fingerprint, reply, create_time_us)
+    SELECT 'a', 'm', value, :nothing, :nothing, 1 FROM TEXTS(:request_ids) AS wanted
+    """
+)
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    migrate(tmp_path / "storekeep.db")
-    opened = open_store(tmp_path / "storekeep.db")
+def store(database: Database) -> Iterator[Store]:
+    opened = open_store(database.url)
     yield opened
     opened.close()
 
@@ -32,7 +38,7 @@ def call(request_id: str) -> Call:
 
 
 def replies(store: Store) -> int:
-    return store.read(lambda tx: tx.run(Reply.select(fn.COUNT(Reply.id))).fetchone()[0])
+    return store.read(COUNT_REPLIES.one)[0]
 
 
 def test_reply_within_its_time_is_kept(store):
@@ -50,15 +56,10 @@ def test_reply_beyond_its_time_is_removed(store):
 
 
 def test_more_than_one_transaction_may_remove_are_all_removed(store):
-    rows = [(f"r{number}",) for number in range(ROWS_PER_TRANSACTION_MAX * 2 + 7)]
-    store.write(
-        lambda tx: (
-            tx.connection.executemany(
-                "INSERT INTO replies VALUES (NULL, 'a', 'm', ?, x'', NULL, x'', 1)", rows
-            ).rowcount
-        )
-    )
-    assert Maintenance(store, purges=[purge_replies(retention_s=1)], interval_s=60).run_once() == len(rows)
+    number = ROWS_PER_TRANSACTION_MAX * 2 + 7
+    rows = msgspec.json.encode([f"r{number}" for number in range(number)]).decode()
+    store.write(lambda tx: INSERT_REPLIES.run(tx, request_ids=rows, nothing=b""))
+    assert Maintenance(store, purges=[purge_replies(retention_s=1)], interval_s=60).run_once() == number
     assert replies(store) == 0
 
 

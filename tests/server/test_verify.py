@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
-from pysqlite3 import dbapi2 as sqlite
 
 from storekeep.server.domain.calls import Call, Caller
 from storekeep.server.domain.inventory import adjust_stock
@@ -16,7 +14,8 @@ from storekeep.server.domain.orders import NewOrder, cancel_order, confirm_order
 from storekeep.server.domain.samples import load_sample
 from storekeep.server.domain.verification import Finding, verify
 from storekeep.server.store.opening import open_store
-from storekeep.server.store.schema import migrate
+from tests import postgres
+from tests.databases import Database, new_database
 from tests.processes import run_command
 
 CALL = Call(Caller("serviceAccounts/test"), "storekeep.v1.OrderService/PlaceOrder")
@@ -39,11 +38,10 @@ BREACHES: dict[str, tuple[str, str]] = {
 
 
 @pytest.fixture(scope="module")
-def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def sound(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
     """A database with the sample, and an order in each state."""
-    path = tmp_path_factory.mktemp("sound") / "storekeep.db"
-    migrate(path)
-    store = open_store(path)
+    made = new_database(engine, tmp_path_factory.mktemp("sound"))
+    store = open_store(made.url)
     load_sample(store)
     orders = [
         place_order(store, CALL, NewOrder("ada-marsh", (("MUG-BLUE", 2), ("TIN-RED", 1)), "EUR")) for _ in range(3)
@@ -52,70 +50,77 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     cancel_order(store, CALL, orders[2].id, reason="test")
     adjust_stock(store, CALL, ("main", "MUG-BLUE"), quantity_delta=-1, reason="broken")
     store.close()
-    return path
+    yield made
+    made.remove()
 
 
 @pytest.fixture
-def path(sound: Path, tmp_path: Path) -> Iterator[Path]:
-    copy = tmp_path / "storekeep.db"
-    shutil.copy(sound, copy)
-    return copy
+def database(sound: Database, tmp_path: Path) -> Iterator[Database]:
+    """A copy of it, which a test may break."""
+    copy = sound.copy(tmp_path)
+    yield copy
+    copy.remove()
 
 
-def findings(path: Path) -> dict[str, Finding]:
-    store = open_store(path)
-    try:
+def findings(database: Database) -> dict[str, Finding]:
+    with closing(open_store(database.url)) as store:
         return {finding.name: finding for finding in verify(store)}
-    finally:
-        store.close()
 
 
-def break_it(path: Path, sql: str) -> None:
-    with closing(sqlite.connect(str(path), isolation_level=None)) as connection:
-        connection.execute("PRAGMA ignore_check_constraints = ON")
-        changed = connection.execute(sql).rowcount
-    assert changed > 0, "the test breaks nothing"
+def break_it(database: Database, sql: str) -> None:
+    with database.unguarded() as session:
+        assert session.run(sql) > 0, "the test breaks nothing"
 
 
-def test_sound_database_holds(path):
-    assert [finding.name for finding in findings(path).values() if not finding.holds] == []
+def test_sound_database_holds(database):
+    assert [finding.name for finding in findings(database).values() if not finding.holds] == []
 
 
-def test_every_check_has_a_test_that_breaks_it(path):
-    assert set(BREACHES) | {"integrity"} == set(findings(path))
+def test_every_check_has_a_test_that_breaks_it(database):
+    assert set(BREACHES) | {"integrity"} == set(findings(database))
 
 
 @pytest.mark.parametrize("name", BREACHES)
-def test_broken_promise_is_found_and_its_row_named(path, name):
+def test_broken_promise_is_found_and_its_row_named(database, name):
     sql, told = BREACHES[name]
-    break_it(path, sql)
-    breaches = findings(path)[name].breaches
+    break_it(database, sql)
+    breaches = findings(database)[name].breaches
     assert breaches
     assert told in breaches[0]
 
 
-def test_damaged_index_is_found(path):
-    with closing(sqlite.connect(str(path), isolation_level=None)) as connection:
-        connection.execute("PRAGMA writable_schema = ON")
-        connection.execute(
-            """
-            UPDATE sqlite_master SET sql = 'CREATE INDEX orders_external_reference ON orders (currency_code)'
-            WHERE name = 'orders_external_reference'
-            """
-        )
-    assert not findings(path)["integrity"].holds
+DAMAGE = {
+    "sqlite": (
+        "PRAGMA writable_schema = ON",
+        """
+        UPDATE sqlite_master SET sql = 'CREATE INDEX orders_external_reference ON orders (currency_code)'
+        WHERE name = 'orders_external_reference'
+        """,
+    ),
+    "postgresql": (
+        "UPDATE pg_index SET indisvalid = FALSE WHERE indexrelid = CAST('orders_external_reference' AS regclass)",
+    ),
+}
 
 
-def test_verify_command_names_the_row_and_fails(path):
+def test_damaged_index_is_found(database):
+    with database.opened() as session:
+        for statement in DAMAGE[database.engine]:
+            session.run(statement)
+    assert not findings(database)["integrity"].holds
+
+
+def test_verify_command_names_the_row_and_fails(database, tmp_path):
     sql, told = BREACHES["order-totals"]
-    break_it(path, sql)
-    verified = run_command("verify", data_dir=path.parent)
+    break_it(database, sql)
+    verified = run_command("verify", data_dir=tmp_path, database_url=database.url)
     assert verified.returncode == 1
     assert "BROKEN  order-totals" in verified.stdout
     assert told in verified.stdout
     assert f"1 of {len(BREACHES) + 1} checks failed" in verified.stdout
 
 
-def test_verify_of_a_missing_database_is_refused(tmp_path):
-    assert run_command("verify", data_dir=tmp_path).returncode == 1
+def test_verify_of_a_missing_database_is_refused(engine, tmp_path):
+    missing = {"sqlite": "", "postgresql": postgres.of_run().url("missing")}[engine]
+    assert run_command("verify", data_dir=tmp_path, database_url=missing).returncode == 1
     assert list(tmp_path.glob("*.db")) == []

