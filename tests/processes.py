@@ -14,6 +14,7 @@ from tests.databases import Database, new_database
 COMMAND = Path(sysconfig.get_path("scripts"), "storekeep-server")
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 30.0
+LOG_TIMEOUT_S = 10.0
 
 
 def server_environment(data_dir: Path, **settings: str) -> dict[str, str]:
@@ -92,6 +93,17 @@ class ServerProcess:
     def log(self) -> str:
         """What it has logged so far."""
         return self.log_file.read_text(errors="replace")
+
+    def await_log(self, text: str) -> None:
+        """Wait until it has logged this.
+
+        Raises: TimeoutError.
+        """
+        give_up = time.monotonic() + LOG_TIMEOUT_S
+        while text not in self.log():
+            if time.monotonic() > give_up:
+                raise TimeoutError(f"not logged: {text}")
+            time.sleep(0.02)
 
     def output(self) -> str:
         """What it has said to who started it."""

@@ -41,6 +41,17 @@ def test_help_of_command_ends_in_an_example_of_it(path: tuple[str, ...], command
     assert example.startswith(f"Example: storekeep {' '.join(path)}")
 
 
+def test_help_of_each_group_ends_in_an_example_of_it(bare_cli: CommandLine) -> None:
+    paths = {(): ROOT} | {(name,): child for name, child in ROOT.commands.items() if hasattr(child, "commands")}  # type: ignore[attr-defined]
+    for path, group in paths.items():
+        ending = group.epilog.rpartition("\n\n")[2]
+        assert ending.startswith(f"Example: storekeep {' '.join(path)}"), path
+        words = shlex.split(ending.removeprefix("Example: storekeep "))
+        (command,) = [command for own, command in COMMANDS if own == tuple(words[: len(own)])]
+        command.make_context(words[0], words[len(path) + 1 :])  # type: ignore[attr-defined]
+        assert " ".join(bare_cli(*path, "--help").out.split()).endswith(ending)
+
+
 @each_command
 def test_example_of_command_is_a_command_line_that_it_takes(path: tuple[str, ...], command: object) -> None:
     words = shlex.split(command.epilog.removeprefix("Example: storekeep "))[len(path) :]  # type: ignore[attr-defined]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -32,7 +33,20 @@ def one_line(err: str) -> bool:
         (["products", "update", "a", "--name", "A"], Exit.REFUSED, "PRODUCT_NOT_FOUND"),
         (["orders", "place", "--customer", "a", "--line", "A", "--currency", "EUR"], Exit.USAGE, "KEY=VALUE"),
         (["orders", "place", "--customer", "a", "--line", "A=x", "--currency", "EUR"], Exit.USAGE, "whole number"),
+        (["orders", "place", "--customer", "a", "--line", f"A={10**19}", "--currency", "EUR"], Exit.USAGE, "64 bits"),
+        (
+            ["orders", "place", "--customer", "a", "--line", f"A={10**17}", "--currency", "EUR"],
+            Exit.REFUSED,
+            "quantity",
+        ),
         (["variants", "create", "a", "--sku", "A", "--price", "EUR=x"], Exit.USAGE, "not an amount"),
+        (["variants", "create", "a", "--sku", "A", "--weight-g", "3000000000"], Exit.USAGE, "--weight-g"),
+        (["variants", "update", "a/b", "--weight-g", "-1"], Exit.USAGE, "--weight-g"),
+        (["stock", "set", "A", f"{10**19}"], Exit.USAGE, "quantity"),
+        (["stock", "set", "A", "1", "--expect", f"{10**19}"], Exit.USAGE, "--expect"),
+        (["stock", "adjust", "A", "--by", f"-{10**19}"], Exit.USAGE, "--by"),
+        (["keys", "create", "admin", "--days", f"{10**9}"], Exit.USAGE, "--days"),
+        (["products", "create", "--name", "Th\udce9"], Exit.USAGE, "is not UTF-8"),
         (["whoami", "--address", "127.0.0.1:1", "--timeout", "8"], Exit.UNREACHABLE, "cannot be reached"),
         (["whoami", "--ca-file", "/nowhere.pem"], Exit.USAGE, "/nowhere.pem"),
         (["import", "stock", "/nowhere.csv", "--yes"], Exit.USAGE, "/nowhere.csv"),
@@ -67,12 +81,36 @@ def test_every_code_is_in_the_help(bare_cli: CommandLine) -> None:
     assert [code for code, meaning in MEANINGS.items() if f"{code.value} {meaning}" not in text] == []
 
 
+def as_program(server: ServerProcess, **more: str) -> dict[str, str]:
+    """The environment of a program that runs the command line."""
+    return {**os.environ, "STOREKEEP_ADDRESS": server.address, "STOREKEEP_API_KEY": server.admin_key, **more}
+
+
+@pytest.mark.parametrize("form", ["--json", ""])
+def test_output_that_cannot_be_written_is_told_in_one_line(form: str, server: ServerProcess) -> None:
+    command = f"{Path(sys.executable).parent}/storekeep roles list {form} > /dev/full"
+    run = subprocess.run(command, shell=True, env=as_program(server), stderr=subprocess.PIPE, text=True, timeout=60)
+    assert run.returncode == Exit.REFUSED
+    assert run.stderr == "storekeep: cannot use what output goes to: No space left on device\n"
+
+
+def test_character_that_stdout_cannot_take_ends_no_run(cli: CommandLine, server: ServerProcess) -> None:
+    cli.json("products", "create", "--id", "gruener", "--name", "Grüner Tee")
+    command = [f"{Path(sys.executable).parent}/storekeep", "products", "show", "gruener"]
+    env = as_program(server, PYTHONIOENCODING="ascii")
+    shown = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=True).stdout
+    assert "Gr?ner Tee" in shown
+    document = subprocess.run([*command, "--json"], env=env, capture_output=True, text=True, timeout=60, check=True)
+    assert json.loads(document.stdout)["displayName"] == "Grüner Tee"
+
+
 @pytest.mark.parametrize("form", ["--json", ""])
 def test_reader_that_stops_reading_is_no_failure(form: str, server: ServerProcess) -> None:
-    env = {**os.environ, "STOREKEEP_ADDRESS": server.address, "STOREKEEP_API_KEY": server.admin_key}
     command = f"{Path(sys.executable).parent}/storekeep audit list {form}"
     shell = f"{command} | true; exit ${{PIPESTATUS[0]}}"
-    run = subprocess.run(["bash", "-c", shell], env=env, capture_output=True, text=True, timeout=60, check=False)
+    run = subprocess.run(
+        ["bash", "-c", shell], env=as_program(server), capture_output=True, text=True, timeout=60, check=False
+    )
     assert (run.returncode, run.stderr) == (0, "")
 
 

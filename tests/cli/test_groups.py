@@ -204,3 +204,17 @@ def test_text_from_the_server_cannot_steer_the_terminal(cli: CommandLine) -> Non
     run = cli("categories", "show", "evil")
     assert "\x1b" not in run.out
     assert "[bold]" in run.out
+
+
+def test_filter_beside_an_option_tells_positions_of_its_own(cli: CommandLine) -> None:
+    for command in (("orders", "list", "--customer", "ada"), ("stock", "movements", "SKU-1")):
+        assert "filter, position 1: cannot filter by bogus" in cli(*command, "--filter", "bogus = 1").err
+        assert "filter, position 1: cannot filter by bogus" in cli(*command, "--filter", "bogus = 1 OR a = 2").err
+
+
+def test_filter_with_or_beside_an_option_is_narrowed_as_a_whole(cli: CommandLine) -> None:
+    sku, other = make_tea(cli, "narrow"), make_tea(cli, "broad")
+    either = f'sku = "{sku}" OR sku = "{other}"'
+    assert [movement["name"] for movement in cli.json("stock", "movements", sku, "--filter", either)] == [
+        movement["name"] for movement in cli.json("stock", "movements", sku)
+    ]

@@ -129,6 +129,17 @@ def test_bad_rows_are_told_and_the_rest_goes_on(cli: CommandLine, tmp_path: Path
     assert [int(line.split()[1].rstrip(":")) for line in lines] == sorted(told)
 
 
+def test_number_that_no_message_holds_is_a_bad_row(cli: CommandLine, tmp_path: Path) -> None:
+    rows = f"sku,name,stock,weight_g\nNUM-1,A,{10**19},\nNUM-2,A,,{2**31}\nNUM-3,A,{'9' * 5000},\nNUM-4,A,{10**9},007\n"
+    document = run_import(cli, "products", write(tmp_path, rows))
+    assert counts(document) == (1, 0, 0, 3)
+    assert [(failure["line"], failure["reason"]) for failure in document["failures"]] == [
+        (2, "stock: more than 1000000000"),
+        (3, "weight_g: more than 1000000000"),
+        (4, "stock: more than 1000000000"),
+    ]
+
+
 def test_customers_become_customers_with_an_address(cli: CommandLine, tmp_path: Path) -> None:
     text = (
         "\ufeffid,name,phone,address,city,postal_code,country,email\r\n"

@@ -47,8 +47,8 @@ def test_retry_beyond_the_deadline_is_not_waited_for(scripted: ScriptedServer, c
     scripted.scripts["PlaceOrder"] = [refuses("OVERLOADED", code=code_pb2.RESOURCE_EXHAUSTED, retry_delay_s=30)] * 2
     began = time.monotonic()
     with pytest.raises(Overloaded) as caught:
-        place(client, timeout_s=2)
-    assert time.monotonic() - began < 1
+        place(client, timeout_s=20)
+    assert time.monotonic() - began < 5
     assert caught.value.retry_delay_s == 30
 
 

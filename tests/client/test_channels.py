@@ -9,6 +9,8 @@ import pytest
 
 from storekeep.client import InvalidSettings, Storekeep, Tls
 from storekeep.client.channels import SERVICES, is_local, service_config
+from tests.client.scripted_server import ScriptedServer
+from tests.client.slow_road import slow_road
 
 
 @pytest.mark.parametrize(
@@ -54,3 +56,9 @@ def test_api_key_that_no_server_gives_is_refused(key: str) -> None:
 def test_timeout_of_nothing_is_refused() -> None:
     with pytest.raises(InvalidSettings):
         Storekeep("127.0.0.1:1", timeout_s=0)
+
+
+def test_server_that_takes_a_while_to_say_hello_is_reached_at_the_first_attempt(scripted: ScriptedServer) -> None:
+    with slow_road(scripted.address, delay_s=1) as address, Storekeep(address, api_key="sk_x_y", timeout_s=8) as client:
+        client.auth.refresh_token("works once, so it is never sent again")
+    assert len(scripted.calls_of("RefreshToken")) == 1

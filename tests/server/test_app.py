@@ -31,18 +31,19 @@ def authorization(server: ServerProcess) -> tuple[tuple[str, str], ...]:
 
 
 def test_call_beyond_the_limit_is_shed_at_once(make_server: MakeServer):
-    server = make_server(calls_max="3", read_threads="1")
+    server = make_server(calls_max="2", read_threads="1")
     with grpc.insecure_channel(server.address) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
         reflect = channel.stream_stream("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo")
-        release = iter(lambda: time.sleep(0.05) or b"", None)  # never ends: holds its thread
-        holders = [reflect(release) for _ in range(3)]
-        time.sleep(0.5)
+        # They never end, and what each is answered shows that the server has begun it.
+        holders = [reflect(iter(lambda: time.sleep(0.05) or b"", None)) for _ in range(2)]
+        for holder in holders:
+            next(holder)
         started = time.monotonic()
         with pytest.raises(grpc.RpcError) as shed:
             stub.Check(health_pb2.HealthCheckRequest(), timeout=10)
         assert shed.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < 5
         for holder in holders:
             holder.cancel()
 

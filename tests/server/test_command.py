@@ -46,7 +46,19 @@ def test_serve_on_a_taken_port_is_refused(database: Database, tmp_path):
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         refused = run_command("serve", data_dir=tmp_path, listen=address, database_url=database.url)
     assert refused.returncode == 1
-    assert f"cannot listen on {address}" in refused.stderr
+    assert (
+        one_line(refused.stderr) == f"cannot listen on {address}; is another program, or another server, there already?"
+    )
+
+
+@pytest.mark.parametrize(
+    ("data_dir", "problem"), [("/proc/nobody", "no such file or directory"), ("/dev/null", "file exists")]
+)
+@pytest.mark.parametrize("command", ["migrate", "serve"])
+def test_data_directory_that_cannot_be_made_is_named(command: str, data_dir: str, problem: str):
+    refused = run_command(command, data_dir=Path(data_dir))
+    assert refused.returncode == 1
+    assert one_line(refused.stderr) == f"cannot use {data_dir}: {problem}"
 
 
 @pytest.mark.engine("sqlite", reason="PostgreSQL takes many servers")
@@ -102,11 +114,11 @@ def test_config_print_masks_the_secret_and_names_origins(tmp_path):
 
 
 def test_config_check_has_one_line_a_problem(tmp_path):
-    checked = run_command("config", "check", data_dir=tmp_path, read_threads="none", write_threads="0")
+    checked = run_command("config", "check", data_dir=tmp_path, read_threads="none", calls_max="0")
     assert checked.returncode == 2
     assert [line.split(": ")[1] for line in checked.stderr.splitlines()] == [
         "STOREKEEP_READ_THREADS",
-        "STOREKEEP_WRITE_THREADS",
+        "STOREKEEP_CALLS_MAX",
     ]
 
 

@@ -19,7 +19,7 @@ def problems(**variables: str) -> list[str]:
 
 def test_defaults_can_be_used():
     settings = load_settings({}).settings
-    assert (settings.listen, settings.read_threads, settings.write_threads) == ("127.0.0.1:50051", 4, 64)
+    assert (settings.listen, settings.read_threads) == ("127.0.0.1:50051", 4)
     assert settings.database == "sqlite:///var/storekeep.db"
 
 
@@ -35,12 +35,12 @@ def test_each_setting_is_explained(name):
 
 def test_environment_comes_before_file(tmp_path):
     file = tmp_path / "storekeep.toml"
-    file.write_text('read_threads = 2\nwrite_threads = 8\nlog_level = "DEBUG"\n')
+    file.write_text('read_threads = 2\ncalls_max = 8\nlog_level = "DEBUG"\n')
     loaded = load_settings({"STOREKEEP_CONFIG_FILE": str(file), "STOREKEEP_READ_THREADS": "3"})
-    assert (loaded.settings.read_threads, loaded.settings.write_threads) == (3, 8)
+    assert (loaded.settings.read_threads, loaded.settings.calls_max) == (3, 8)
     assert loaded.origins["read_threads"] == "environment"
-    assert loaded.origins["write_threads"] == str(file)
-    assert loaded.origins["calls_max"] == "default"
+    assert loaded.origins["calls_max"] == str(file)
+    assert loaded.origins["write_queue_max"] == "default"
 
 
 def test_file_of_variables_is_read(tmp_path):

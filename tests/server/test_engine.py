@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import struct
 import threading
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 from pysqlite3 import dbapi2 as sqlite
 
+from storekeep.server.backlogs import OVERLOAD_AFTER_S, Backlog
 from storekeep.server.database_urls import sqlite_url
 from storekeep.server.store import sqlite as sqlite_driver
 from storekeep.server.store.database import Transaction
@@ -56,9 +58,15 @@ def callers() -> Iterator[ThreadPoolExecutor]:
         yield pool
 
 
-def new_store(database: Database, *, queue_max: int = 1_000, patience_s: float = 5.0) -> Store:
+def new_store(
+    database: Database, *, queue_max: int = 1_000, wait_max_s: float = TIMEOUT_S, patience_s: float = 5.0
+) -> Store:
     """A store with two empty tables, whose writer waits so long for the turn to write."""
-    made = open_store(database.url, queue_max=queue_max, limits=Limits(pool_size=3, lock_timeout_s=patience_s))
+    made = open_store(
+        database.url,
+        backlog=Backlog(length_max=queue_max, wait_max_s=wait_max_s),
+        limits=Limits(pool_size=3, lock_timeout_s=patience_s),
+    )
     made.write(make_tables)
     if database.engine == "sqlite":
         made.write(lambda tx: tx.connection.execute(f"PRAGMA busy_timeout = {round(patience_s * 1000)}"))
@@ -271,6 +279,104 @@ def test_failed_commit_reaches_every_caller_of_the_batch(store, database, caller
     assert store.write(note("three")) == "three"
 
 
+# -- tasks: calls that run in the writer's own thread
+
+
+def run_tasks(store: Store, calls: list, *, beside=lambda: None) -> list:
+    """Run each call as a task, all queued before the first runs, and `beside` before them; what each gave or raised."""
+    outcomes: list = [None] * len(calls)
+    done = threading.Semaphore(0)
+
+    def task(place: int, call) -> None:
+        try:
+            outcomes[place] = call()
+        except Exception as error:  # noqa: BLE001 - it is an outcome
+            outcomes[place] = error
+        done.release()
+
+    with busy_writer(store):
+        beside()
+        assert all(store.run_soon(functools.partial(task, place, call)) for place, call in enumerate(calls))
+    for _ in calls:
+        assert done.acquire(timeout=TIMEOUT_S)
+    return outcomes
+
+
+def test_tasks_share_a_commit_and_the_writers_thread(store, database):
+    before = count_commits(database)
+    threads = set()
+
+    def call(number: int) -> str:
+        threads.add(threading.current_thread().name)
+        return store.write(note(str(number)))
+
+    outcomes = run_tasks(store, [functools.partial(call, number) for number in range(CALLERS)])
+    assert outcomes == [str(number) for number in range(CALLERS)]
+    assert 1 <= count_commits(database) - before <= 2
+    assert threads == {"store-writer"}
+
+
+def test_task_goes_on_only_when_others_can_see_its_write(store, database):
+    def call(text: str) -> bool:
+        store.write(note(text))
+        with database.opened() as elsewhere:
+            return (text,) in elsewhere.rows("SELECT text FROM notes")
+
+    assert run_tasks(store, [functools.partial(call, str(number)) for number in range(CALLERS)]) == [True] * CALLERS
+
+
+def test_task_writes_and_reads_as_often_as_it_likes(store):
+    def call(name: str) -> list[str]:
+        first = store.write(note(f"{name} first"))
+        assert first in store.read(read_notes)
+        second = store.write(note(f"{name} second"))
+        return [text for text in store.snapshot(read_notes) if text.startswith(name)] + [second]
+
+    outcomes = run_tasks(store, [functools.partial(call, name) for name in ("a", "b", "c")])
+    assert outcomes == [[f"{name} first", f"{name} second", f"{name} second"] for name in ("a", "b", "c")]
+
+
+def test_tasks_fail_alone_beside_writes_of_threads(store, database, callers):
+    def late() -> None:
+        store.write(note("late"), deadline=time.monotonic() - 1)
+
+    waiting: list[Future] = []
+    outcomes = run_tasks(
+        store,
+        [lambda: store.write(note("same")), late, lambda: store.write(note("other"))],
+        beside=lambda: waiting.extend(queue_up(store, callers, [note("same")])),
+    )
+    assert waiting[0].result(TIMEOUT_S) == "same"
+    assert [type(outcome) for outcome in outcomes] == [CONFLICT[database.engine], DeadlinePassed, str]
+    assert store.read(read_notes) == ["other", "same"]
+
+
+def test_failed_commit_reaches_tasks_and_threads_alike(store, database, callers):
+    def answer_nothing(tx: Transaction) -> None:
+        tx.connection.execute("INSERT INTO answers VALUES ('a note that there is not')")
+
+    waiting: list[Future] = []
+    outcomes = run_tasks(
+        store,
+        [lambda: store.write(answer_nothing), lambda: store.write(note("two"))],
+        beside=lambda: waiting.extend(queue_up(store, callers, [note("one")])),
+    )
+    assert {type(outcome) for outcome in [waiting[0].exception(TIMEOUT_S), *outcomes]} == {CONFLICT[database.engine]}
+    assert store.read(read_notes) == []
+
+
+def test_task_is_not_taken_when_the_queue_is_full_or_the_store_closed(database):
+    store = new_store(database, queue_max=2)
+    ran = []
+    with busy_writer(store):
+        assert store.run_soon(lambda: ran.append(1))
+        assert store.run_soon(lambda: ran.append(2))
+        assert not store.run_soon(lambda: ran.append(3))
+    store.close()
+    assert not store.run_soon(lambda: ran.append(4))
+    assert ran == [1, 2]
+
+
 # -- deadlines and the queue
 
 
@@ -292,11 +398,13 @@ def test_deadline_in_the_past_is_never_run(store):
 
 
 def test_deadline_that_passes_while_the_work_runs_does_not_undo_it(store):
+    deadline = time.monotonic() + 1
+
     def work(tx: Transaction) -> str:
-        time.sleep(0.3)
+        time.sleep(deadline + 0.1 - time.monotonic())
         return note("slow")(tx)
 
-    assert store.write(work, deadline=time.monotonic() + 0.1) == "slow"
+    assert store.write(work, deadline=deadline) == "slow"
     assert store.read(read_notes) == ["slow"]
 
 
@@ -313,6 +421,20 @@ def test_full_queue_sheds_at_once_and_says_when_to_come_again(database):
         assert shed.value.retry_after_ms > 0
     assert await_room(store, note("afterwards")) == "afterwards"
     assert store.read(read_notes) == ["afterwards"]
+    store.close()
+
+
+def test_queue_in_which_writes_wait_too_long_sheds_until_it_is_short_again(database):
+    store = new_store(database, wait_max_s=0.05)
+    linger = functools.partial(time.sleep, 0.02)
+    with busy_writer(store):
+        assert all(store.run_soon(linger) for _ in range(40))  # a burst is taken
+        time.sleep(0.1)
+    time.sleep(2 * OVERLOAD_AFTER_S)
+    assert not store.run_soon(linger)
+    with pytest.raises(Overloaded):
+        store.write(note("one too many"))
+    assert await_room(store, note("afterwards")) == "afterwards"
     store.close()
 
 

@@ -91,7 +91,7 @@ def test_reflection_left_open_holds_up_no_call(make_server: MakeServer):
 
 
 def test_server_whose_database_does_not_answer_is_not_serving(make_server: MakeServer):
-    server = make_server(health_interval_s="0.1", health_timeout_s="0.3")
+    server = make_server(health_interval_s="0.1", health_timeout_s="1")
     with grpc.insecure_channel(server.address) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
         watch = stub.Watch(health_pb2.HealthCheckRequest(), timeout=30)

@@ -55,7 +55,12 @@ Permissions = Annotated[list[str] | None, typer.Option("--permission", metavar="
 
 def add_accounts(app: typer.Typer) -> None:
     """Add the groups to the command line."""
-    group = new_group(app, "accounts", help="The programs and admins that call.")
+    group = new_group(
+        app,
+        "accounts",
+        help="The programs and admins that call.",
+        example='storekeep accounts create --id shop --name "Web shop" --role operator',
+    )
     command(group, "list", example="storekeep accounts list")(list_accounts)
     command(group, "show", example="storekeep accounts show shop")(show_account)
     create = 'storekeep accounts create --id shop --name "Web shop" --role operator'
@@ -68,7 +73,7 @@ def add_accounts(app: typer.Typer) -> None:
 
 def add_roles(app: typer.Typer) -> None:
     """Add the group of roles."""
-    group = new_group(app, "roles", help="Named sets of permissions.")
+    group = new_group(app, "roles", help="Named sets of permissions.", example="storekeep roles list")
     command(group, "list", example="storekeep roles list")(list_roles)
     command(group, "show", example="storekeep roles show operator")(show_role)
     create = 'storekeep roles create --id picker --name "Picker" --permission stock.read --permission orders.read'

@@ -45,12 +45,17 @@ GROUPS = (
     add_imports,
 )
 
+EXAMPLE = "storekeep login --address 127.0.0.1:50051 --api-key-file var/admin.key"
+
 
 def new_app() -> typer.Typer:
     """Return the command line with all its groups."""
     codes = "  ".join(f"{code.value} {meaning}." for code, meaning in MEANINGS.items())
     app = typer.Typer(
-        no_args_is_help=True, invoke_without_command=True, epilog=f"Exit codes: {codes}", pretty_exceptions_enable=False
+        no_args_is_help=True,
+        invoke_without_command=True,
+        epilog=f"Exit codes: {codes}\n\nExample: {EXAMPLE}",
+        pretty_exceptions_enable=False,
     )
     app.callback()(show_version)
     for add in GROUPS:
@@ -85,6 +90,10 @@ def main() -> None:
         _end("aborted", Exit.INTERRUPTED)
     except OutputClosed:
         _end_quietly()
+    except OSError as error:
+        _end(f"cannot use {error.filename or 'what output goes to'}: {error.strerror or error}", Exit.REFUSED)
+    except UnicodeEncodeError as error:
+        _end(f"{error.object!a} on the command line is not UTF-8", Exit.USAGE)
     except Exception as error:
         if os.environ.get("STOREKEEP_DEBUG"):
             raise

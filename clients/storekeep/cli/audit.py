@@ -19,7 +19,7 @@ entry_name = partial(full_name, "auditEntries")
 
 def add_audit(app: typer.Typer) -> None:
     """Add the group to the command line."""
-    group = new_group(app, "audit", help="Who changed what, when, before and after.")
+    group = new_group(app, "audit", help="Who changed what, when, before and after.", example="storekeep audit list")
     listed = "storekeep audit list --filter 'resource = \"products/chai\"'"
     command(group, "list", example=listed)(list_entries)
     command(group, "show", example="storekeep audit show 42")(show_entry)

@@ -28,7 +28,7 @@ category_name = partial(full_name, "categories")
 
 def add_categories(app: typer.Typer) -> None:
     """Add the group to the command line."""
-    group = new_group(app, "categories", help="The tree that groups products.")
+    group = new_group(app, "categories", help="The tree that groups products.", example="storekeep categories list")
     command(group, "list", example="storekeep categories list --order-by display_name")(list_categories)
     command(group, "show", example="storekeep categories show drinks")(show_category)
     create = 'storekeep categories create --id tea --name "Tea" --parent drinks'

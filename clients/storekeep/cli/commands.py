@@ -33,9 +33,24 @@ LIMIT = 100
 """Resources that a list shows unless told otherwise: a screen or two, not a million orders."""
 
 
-def new_group(parent: typer.Typer, name: str, *, help: str) -> typer.Typer:  # noqa: A002 - typer's own word
-    """Add a group of commands, such as `storekeep products`."""
-    group = typer.Typer(no_args_is_help=True, help=help)
+def joined(given: str, own: str) -> str:
+    """Return the filter that was typed and the command's own, as one.
+
+    What was typed comes first and without parentheses, which it needs none of as AND binds loosest (AIP-160): so the
+    positions that the server tells are its own.
+    """
+    return " AND ".join(term for term in (given.strip() and given, own) if term)
+
+
+def new_group(
+    parent: typer.Typer,
+    name: str,
+    *,
+    help: str,  # noqa: A002 - typer's own word
+    example: str,
+) -> typer.Typer:
+    """Add a group of commands, such as `storekeep products`. `example` is a full command line of one of them."""
+    group = typer.Typer(no_args_is_help=True, help=help, epilog=f"Example: {example}")
     parent.add_typer(group, name=name)
     return group
 

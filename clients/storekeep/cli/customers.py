@@ -29,7 +29,12 @@ Label = Annotated[list[str] | None, typer.Option("--label", metavar="KEY=VALUE",
 
 def add_customers(app: typer.Typer) -> None:
     """Add the group to the command line."""
-    group = new_group(app, "customers", help="Who orders. Addresses come in with `storekeep import customers`.")
+    group = new_group(
+        app,
+        "customers",
+        help="Who orders. Addresses come in with `storekeep import customers`.",
+        example="storekeep customers list",
+    )
     command(group, "list", example="storekeep customers list --filter 'display_name : \"ernst\"'")(list_customers)
     command(group, "show", example="storekeep customers show ernst")(show_customer)
     create = 'storekeep customers create --id ernst --name "Ernst Handel" --email orders@ernst.example'

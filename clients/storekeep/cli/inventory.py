@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from storekeep.cli.changes import changes_of
-from storekeep.cli.commands import LIMIT, Deleted, Etag, Filter, Limit, OrderBy, command, new_group
+from storekeep.cli.commands import LIMIT, Deleted, Etag, Filter, Limit, OrderBy, command, joined, new_group
 from storekeep.cli.names import full_name, quoted, stock_level_name
 from storekeep.cli.sessions import Session, page_size
 from storekeep.cli.steps import Step, add_steps
@@ -19,6 +19,9 @@ LEVEL_COLUMNS = ("sku", "name", "on_hand", "allocated", "available", "update_tim
 MOVEMENT_COLUMNS = ("create_time", "stock_level", "quantity_delta", "on_hand", "cause", "reason", "actor")
 AVAILABILITY_COLUMNS = ("sku", "available", "for_sale")
 LOCATION_COLUMNS = ("name", "display_name", "address", "update_time")
+
+UNITS_MAX = 10**9
+"""The most that the contract takes."""
 
 MAIN_LOCATION = "main"
 """The location that every server has from the start."""
@@ -46,7 +49,9 @@ class Cause(StrEnum):
 
 def add_inventory(app: typer.Typer) -> None:
     """Add the groups to the command line."""
-    stock = new_group(app, "stock", help="How many units there are, and how that came to be.")
+    stock = new_group(
+        app, "stock", help="How many units there are, and how that came to be.", example="storekeep stock show CHAI-1"
+    )
     command(stock, "show", example="storekeep stock show CHAI-1")(show_stock)
     command(stock, "list", example="storekeep stock list --filter 'available < 10' --order-by available")(list_stock)
     command(stock, "check", example="storekeep stock check CHAI-1 CHAI-2")(check_stock)
@@ -60,7 +65,7 @@ def add_inventory(app: typer.Typer) -> None:
 
 def add_locations(app: typer.Typer) -> None:
     """Add the group of locations."""
-    group = new_group(app, "locations", help="The places that hold stock.")
+    group = new_group(app, "locations", help="The places that hold stock.", example="storekeep locations list")
     command(group, "list", example="storekeep locations list")(list_locations)
     command(group, "show", example="storekeep locations show main")(show_location)
     create = 'storekeep locations create --id north --name "Warehouse North"'
@@ -113,9 +118,11 @@ def check_stock(
 def set_stock(
     session: Session,
     sku: Sku,
-    quantity: Annotated[int, typer.Argument(min=0, help="Units on hand from now on.")],
+    quantity: Annotated[int, typer.Argument(min=0, max=UNITS_MAX, help="Units on hand from now on.")],
     location: Where = MAIN_LOCATION,
-    expect: Annotated[int | None, typer.Option("--expect", help="Only when so many are on hand now.")] = None,
+    expect: Annotated[
+        int | None, typer.Option("--expect", min=0, max=UNITS_MAX, help="Only when so many are on hand now.")
+    ] = None,
     reason: Reason = "",
     etag: Etag = "",
 ) -> None:
@@ -134,7 +141,9 @@ def set_stock(
 def adjust_stock(
     session: Session,
     sku: Sku,
-    by: Annotated[int, typer.Option("--by", help="Units to add; negative to take away.")],
+    by: Annotated[
+        int, typer.Option("--by", min=-UNITS_MAX, max=UNITS_MAX, help="Units to add; negative to take away.")
+    ],
     location: Where = MAIN_LOCATION,
     cause: Annotated[Cause, typer.Option("--cause", help="What kind of movement it is.")] = Cause.ADJUST,
     reason: Reason = "",
@@ -160,10 +169,9 @@ def list_movements(
     limit: Limit = LIMIT,
 ) -> None:
     """List the movements of the stock ledger, newest first."""
-    terms = [f"sku = {quoted(sku)}"] if sku else []
-    terms += [f"({filter})"] if filter else []
+    own = f"sku = {quoted(sku)}" if sku else ""
     listing = session.client.inventory.list_stock_movements(
-        filter=" AND ".join(terms), order_by=order_by, page_size=page_size(limit)
+        filter=joined(filter, own), order_by=order_by, page_size=page_size(limit)
     )
     session.show_listing(listing, columns=MOVEMENT_COLUMNS, limit=limit)
 

@@ -21,10 +21,15 @@ STEPS = (Step("revoke", "Stop keys from working, at once and for good.", lambda 
 
 key_name = partial(child_name, "serviceAccounts", "apiKeys")
 
+DAYS_MAX = 36_500
+"""A hundred years: a date that every program can read."""
+
 
 def add_keys(app: typer.Typer) -> None:
     """Add the group to the command line."""
-    group = new_group(app, "keys", help="The secrets with which service accounts get tokens.")
+    group = new_group(
+        app, "keys", help="The secrets with which service accounts get tokens.", example="storekeep keys list shop"
+    )
     command(group, "list", example="storekeep keys list shop")(list_keys)
     command(group, "show", example="storekeep keys show shop/web-1")(show_key)
     create = 'storekeep keys create shop --id web-1 --name "Web server 1" --permission orders.write --days 90'
@@ -62,7 +67,9 @@ def create_key(
     key_id: Annotated[str, typer.Option("--id", help="Its id; the server chooses one without.")] = "",
     display_name: Annotated[str, typer.Option("--name", help="What people read.")] = "",
     permission: Permissions = None,
-    days: Annotated[int | None, typer.Option("--days", min=1, help="It stops working after; never without.")] = None,
+    days: Annotated[
+        int | None, typer.Option("--days", min=1, max=DAYS_MAX, help="It stops working after; never without.")
+    ] = None,
 ) -> None:
     """Create an API key and show its secret, this once. Permissions limit it; without, it has all of the account's."""
     key = ApiKey(display_name=display_name, scopes=permission or ())

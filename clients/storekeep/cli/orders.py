@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from storekeep.cli.commands import LIMIT, Etag, Filter, Limit, OrderBy, command, new_group
+from storekeep.cli.commands import LIMIT, Etag, Filter, Limit, OrderBy, command, joined, new_group
 from storekeep.cli.customers import customer_name
 from storekeep.cli.inventory import location_name
 from storekeep.cli.names import full_name, quoted
@@ -26,7 +26,7 @@ order_name = partial(full_name, "orders")
 
 def add_orders(app: typer.Typer) -> None:
     """Add the group to the command line."""
-    group = new_group(app, "orders", help="What customers have ordered.")
+    group = new_group(app, "orders", help="What customers have ordered.", example="storekeep orders list")
     place = "storekeep orders place --customer ernst --line CHAI-1=2 --line CHAI-2=1 --currency EUR"
     command(group, "place", example=place, writes=True)(place_order)
     command(group, "list", example="storekeep orders list --customer ernst --filter 'state = PLACED'")(list_orders)
@@ -77,9 +77,8 @@ def list_orders(
     limit: Limit = LIMIT,
 ) -> None:
     """List orders, newest first."""
-    terms = [f"customer = {quoted(customer_name(customer))}"] if customer else []
-    terms += [f"({filter})"] if filter else []
-    listing = session.client.orders.list(filter=" AND ".join(terms), order_by=order_by, page_size=page_size(limit))
+    own = f"customer = {quoted(customer_name(customer))}" if customer else ""
+    listing = session.client.orders.list(filter=joined(filter, own), order_by=order_by, page_size=page_size(limit))
     session.show_listing(listing, columns=COLUMNS, limit=limit)
 
 

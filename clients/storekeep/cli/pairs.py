@@ -8,6 +8,9 @@ import typer
 
 from storekeep.client import Money, to_money
 
+INTEGER_DIGITS_MAX = 18
+"""Of a number, its sign counted: as many always fit into 64 bits."""
+
 
 def pair(text: str) -> tuple[str, str]:
     """Split KEY=VALUE at the first `=`.
@@ -42,12 +45,14 @@ def order_lines(texts: Iterable[str]) -> list[tuple[str, int]]:
 
 
 def whole_number(text: str) -> int:
-    """Read an integer in ASCII digits.
+    """Read an integer in ASCII digits that a message can hold; whether it is one that makes sense, the server says.
 
     Raises: typer.BadParameter.
     """
     if not text.isascii() or not text.removeprefix("-").isdigit():
         raise typer.BadParameter(f"{text!r} is not a whole number")
+    if len(text) > INTEGER_DIGITS_MAX:
+        raise typer.BadParameter(f"{text} does not fit into 64 bits")
     return int(text)
 
 

@@ -32,7 +32,12 @@ Label = Annotated[list[str] | None, typer.Option("--label", metavar="KEY=VALUE",
 
 def add_products(app: typer.Typer) -> None:
     """Add the group to the command line."""
-    group = new_group(app, "products", help="What a company sells. Prices and SKUs are on its variants.")
+    group = new_group(
+        app,
+        "products",
+        help="What a company sells. Prices and SKUs are on its variants.",
+        example="storekeep products list",
+    )
     command(group, "list", example="storekeep products list --filter 'state = ACTIVE' --limit 20")(list_products)
     command(group, "show", example="storekeep products show chai")(show_product)
     command(group, "search", example='storekeep products search "green tea"')(search_products)

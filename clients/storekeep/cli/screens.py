@@ -7,6 +7,8 @@ items arrive.
 
 from __future__ import annotations
 
+import codecs
+import io
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -42,6 +44,8 @@ class Screen:
 
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="replace")  # a terminal that has no ü shows ?, and the run goes on
         self._out = _Output(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False)
         self.err = Console(stderr=True, highlight=False)
 
@@ -58,7 +62,7 @@ class Screen:
 
     def show_document(self, document: object) -> None:
         """Show one JSON document, as it is."""
-        sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=2) + "\n")
+        sys.stdout.write(_json(document, indent=2) + "\n")
 
     def show_text(self, text: str) -> None:
         """Show a line that is the result."""
@@ -88,10 +92,16 @@ def as_document(message: Message) -> dict[str, Any]:
     return document
 
 
+def _json(document: object, *, indent: int | None = None) -> str:
+    """Return the text of a document; where stdout cannot take every character, ASCII that says the same."""
+    ascii_only = codecs.lookup(sys.stdout.encoding or "utf-8").name != "utf-8"
+    return json.dumps(document, ensure_ascii=ascii_only, indent=indent)
+
+
 def _write_array(messages: Iterable[Message]) -> None:
     separator = "["
     for message in messages:
-        sys.stdout.write(f"{separator}\n{json.dumps(as_document(message), ensure_ascii=False)}")
+        sys.stdout.write(f"{separator}\n{_json(as_document(message))}")
         separator = ","
     sys.stdout.write("[]\n" if separator == "[" else "\n]\n")
 

@@ -33,10 +33,14 @@ Price = Annotated[
 ]
 Choice = Annotated[list[str] | None, typer.Option("--option", metavar="KEY=VALUE", help="As size=L; repeat.")]
 
+WeightG = Annotated[int | None, typer.Option("--weight-g", min=0, max=10**9, help="Grams per unit.")]
+
 
 def add_variants(app: typer.Typer) -> None:
     """Add the group to the command line."""
-    group = new_group(app, "variants", help="The sellable units of products: SKUs and prices.")
+    group = new_group(
+        app, "variants", help="The sellable units of products: SKUs and prices.", example="storekeep variants list chai"
+    )
     command(group, "list", example="storekeep variants list chai")(list_variants)
     command(group, "show", example="storekeep variants show chai/box")(show_variant)
     create = "storekeep variants create chai --id box --sku CHAI-1 --price EUR=4.50 --price USD=4.95"
@@ -75,7 +79,7 @@ def create_variant(
     price: Price = None,
     option: Choice = None,
     tax_class: Annotated[str, typer.Option("--tax-class")] = "",
-    weight_g: Annotated[int | None, typer.Option("--weight-g", help="Grams per unit.")] = None,
+    weight_g: WeightG = None,
     barcode: Annotated[str, typer.Option("--barcode")] = "",
 ) -> None:
     """Create a variant of a product."""
@@ -101,7 +105,7 @@ def update_variant(
     price: Price = None,
     option: Choice = None,
     tax_class: Annotated[str | None, typer.Option("--tax-class")] = None,
-    weight_g: Annotated[int | None, typer.Option("--weight-g", help="Grams per unit.")] = None,
+    weight_g: WeightG = None,
     barcode: Annotated[str | None, typer.Option("--barcode")] = None,
     etag: Etag = "",
 ) -> None:

@@ -30,6 +30,10 @@ KEEPALIVE_MS = 30_000
 KEEPALIVE_TIMEOUT_MS = 10_000
 """While calls are under way, a peer that has vanished is noticed after the sum. The server takes a ping every 10 s."""
 
+CONNECT_TIMEOUT_MS = 10_000
+"""How long a connection may take to come about, TLS included. gRPC calls it the least time between two attempts, but
+one that was refused is followed by the next after the backoff alone. A busy or distant server needs its time."""
+
 _RETRY_POLICY: Mapping[str, object] = {
     "maxAttempts": TRANSPORT_ATTEMPTS_MAX,
     "initialBackoff": "0.1s",
@@ -104,7 +108,7 @@ def _options(tls: Tls | None) -> list[tuple[str, str | int]]:
         ("grpc.service_config_disable_resolution", 1),
         ("grpc.max_receive_message_length", RECEIVE_BYTES_MAX),
         ("grpc.initial_reconnect_backoff_ms", 100),
-        ("grpc.min_reconnect_backoff_ms", 100),
+        ("grpc.min_reconnect_backoff_ms", CONNECT_TIMEOUT_MS),
         ("grpc.max_reconnect_backoff_ms", 2000),
         ("grpc.keepalive_time_ms", KEEPALIVE_MS),
         ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),

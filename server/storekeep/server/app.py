@@ -15,6 +15,7 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2_grpc  # type: ignore[import-untyped, unused-ignore]
 
+from storekeep.server.backlogs import Backlog
 from storekeep.server.config import Settings
 from storekeep.server.contract import Contract, read_contract
 from storekeep.server.domain.access import AccessVersion
@@ -32,7 +33,7 @@ from storekeep.server.interceptors.rpc import call_deadline
 from storekeep.server.interceptors.validation import validate_requests
 from storekeep.server.logs import Logs
 from storekeep.server.maintenance import Maintenance, purge_replies
-from storekeep.server.pools import CallPool
+from storekeep.server.pools import CallPool, write_executor
 from storekeep.server.reflection import add_reflection
 from storekeep.server.secrets import load_secret
 from storekeep.server.servicers.audit import AuditServicer
@@ -135,17 +136,18 @@ class App:
         self.contract = read_contract()
         self.store = open_store(
             settings.database,
-            queue_max=settings.write_queue_max,
+            backlog=Backlog(length_max=settings.write_queue_max, wait_max_s=settings.queue_wait_max_s),
             limits=limits_of(settings),
             call_deadline=call_deadline,
         )
         self.access = make_access(settings, self.store, self.contract, secret=secret)
         self._page_tokens = PageTokens(secret)
-        self._pools = [
-            CallPool(settings.read_threads, name="read"),
-            CallPool(settings.write_threads, name="write"),
-            ThreadPoolExecutor(REFLECTION_THREADS, thread_name_prefix="reflection"),
-        ]
+        self._reads = CallPool(
+            settings.read_threads,
+            name="read",
+            backlog=Backlog(length_max=settings.read_queue_max, wait_max_s=settings.queue_wait_max_s),
+        )
+        self._reflections = ThreadPoolExecutor(REFLECTION_THREADS, thread_name_prefix="reflection")
         self._health = HealthServicer(self.contract.services)
         self._readiness = Readiness(
             self._probe,
@@ -161,7 +163,6 @@ class App:
         self._server = self._make_server(logs)
 
     def _make_server(self, logs: Logs) -> grpc.Server:
-        reads, writes, reflections = self._pools
         chain = Chain(
             outermost=request_log(logs.requests.write),
             layers=[
@@ -171,16 +172,16 @@ class App:
             ],
             methods=self.contract.methods,
             mutations=self.contract.writes,
-            write_pool=writes,
+            write_pool=write_executor(self.store.run_soon, is_full=self.store.is_full, otherwise=self._reads),
         )
         server = grpc.server(
-            reads,
+            self._reads,
             interceptors=[chain],
             options=channel_options(self._settings),
             maximum_concurrent_rpcs=self._settings.calls_max,
         )
         self._add_servicers(server)
-        add_reflection(server, [*self.contract.services, "grpc.health.v1.Health"], pool=reflections)
+        add_reflection(server, [*self.contract.services, "grpc.health.v1.Health"], pool=self._reflections)
         return server
 
     def _add_servicers(self, server: grpc.Server) -> None:
@@ -262,7 +263,7 @@ class App:
     def close(self) -> None:
         """Close what is open, without having served or after it."""
         self._maintenance.stop()
-        for pool in self._pools:
+        for pool in (self._reads, self._reflections):
             pool.shutdown(wait=False, cancel_futures=True)
         self.store.close()
 

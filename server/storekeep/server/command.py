@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -71,7 +70,6 @@ class Command:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit."""
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     sys.exit(run(arguments))
 
 
@@ -91,8 +89,15 @@ def run(arguments: Sequence[str] | None = None) -> int:
             complain(problem)
         return WRONG_USE
     except REFUSALS as error:
-        complain(str(error))
+        complain(in_words(error))
         return REFUSED
+
+
+def in_words(error: Exception) -> str:
+    """What a refusal says; of the system's own errors, which file they are about and what is wrong with it."""
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"cannot use {error.filename}: {error.strerror[0].lower()}{error.strerror[1:]}"
+    return str(error)
 
 
 def complain(line: str) -> None:

@@ -106,11 +106,16 @@ class Settings(BaseSettings):
     # -- how much it does at once
 
     read_threads: Count = 4
-    """Threads that answer reads. Measured: on one core 4 threads answer 8,200 calls/s, 32 only 6,000."""
-    write_threads: Count = 64
-    """Threads for mutations, which mostly wait for the commit; so many share one fsync."""
+    """Threads that answer reads. Measured: on one core 4 threads answer 8,200 calls/s, 32 only 6,000. Mutations need
+    none: they run in the store's writer."""
+    read_queue_max: Count = 1_000
+    """Reads that may wait for a thread; beyond it calls are shed with OVERLOADED."""
     write_queue_max: Count = 1_000
     """Writes that may wait for the writer; beyond it calls are shed with OVERLOADED."""
+    queue_wait_max_s: Interval = 0.1
+    """How long calls may wait for their turn; when all have waited longer for 0.2 s, further ones are shed with
+    OVERLOADED until they do not. On one core 0.1 s is the turn of some 400 orders or 800 reads; less keeps answers
+    quicker under overload, and refuses bursts sooner."""
     calls_max: Count = 2_000
     """Calls under way at once, streams included; beyond it gRPC sheds them at once with RESOURCE_EXHAUSTED."""
     streams_per_connection_max: Count = 1_000

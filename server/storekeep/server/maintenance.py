@@ -54,9 +54,10 @@ class Maintenance:
         self._thread.start()
 
     def stop(self) -> None:
-        """End after the transaction that is running."""
+        """End after the transaction that is running; also where it has never begun."""
         self._stop.set()
-        self._thread.join(timeout=STOP_TIMEOUT_S)
+        if self._thread.ident is not None:
+            self._thread.join(timeout=STOP_TIMEOUT_S)
 
     def _run(self) -> None:
         while not self._stop.wait(self._interval_s):

@@ -1,23 +1,50 @@
-"""Thread pools for gRPC: all threads from the start, and a completion that costs less than a `Future`.
+"""Thread pools for gRPC that spare a call what the standard library's costs it: most of all, switches between threads.
 
-gRPC asks of a pool only that it runs what it is given and tells when that is over. The standard library's pool makes
-a `Future` with a condition for each call and counts its idle threads: 6 % of a GetProduct.
+gRPC has a pool's thread ask for the request and wait for it; here the request is asked for at once, and a thread is
+given the call when it is there. That took GetProduct from 0.20 to 0.12 ms (2026-11-24). It leans on how `grpc._server`
+hands over a unary call; any other task, and any other grpcio that hands over differently, is run as it comes.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
+import inspect
 import logging
 import queue
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, ParamSpec, TypeVar
 
+from grpc import _server as grpc_server
+from grpc._cython import cygrpc  # type: ignore[attr-defined]
+
+from storekeep.server.backlogs import Backlog
+
 P = ParamSpec("P")
 T = TypeVar("T")
+Task = Callable[[], None]
+"""Runs a call to its end; never raises."""
+
+NO_FLAGS = 0
+NO_REQUEST = b""
 
 log = logging.getLogger("storekeep.server")
+
+
+def _unary_respond() -> Callable[..., Any] | None:
+    """What gRPC has a pool run for a unary call; None where it is not as this module knows it."""
+    respond: Callable[..., Any] | None = getattr(grpc_server, "_unary_response_in_pool", None)
+    needed = ("_receive_message", "_RECEIVE_MESSAGE_TOKEN")
+    known = ["rpc_event", "state", "behavior", "argument_thunk", "request_deserializer", "response_serializer"]
+    if respond is None or any(not hasattr(grpc_server, name) for name in needed):
+        return None
+    return respond if list(inspect.signature(respond).parameters) == known else None
+
+
+UNARY_RESPOND = _unary_respond()
 
 
 class Completion(Future[Any]):
@@ -48,41 +75,94 @@ class Completion(Future[Any]):
             callback(self)
 
 
-Task = tuple[Completion, Callable[..., Any], tuple[Any, ...], dict[str, Any]]
+class CallExecutor(ThreadPoolExecutor):
+    """What gRPC gives its calls to; it asks for a `ThreadPoolExecutor`, of which only `submit` is used.
+
+    Args:
+        hand_over: has a task run soon; must not block.
+        is_full: whether further calls are refused instead.
+    """
+
+    def __init__(self, hand_over: Callable[[Task], object], *, is_full: Callable[[], bool]) -> None:
+        super().__init__(1)
+        self._hand_over = hand_over
+        self._is_full = is_full
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Hand a task over, or when it is a unary call, hand it over once the request is there."""
+        completion = Completion()
+        if args and args[0] is UNARY_RESPOND:
+            self._serve(completion, fn, args)
+        else:
+            self._hand_over(functools.partial(_run, completion, fn, *args, **kwargs))
+        return completion
+
+    def _serve(self, completion: Completion, run_in_context: Callable[..., Any], args: Sequence[Any]) -> None:
+        """Refuse the call here and now when there is too much to do and its handler says how; or else receive it."""
+        respond, event, state, behavior, _, *codecs = args
+        refuse = getattr(behavior, "refuse_overloaded", None)
+        if refuse is not None and self._is_full():
+            _run(completion, run_in_context, respond, event, state, refuse, lambda: NO_REQUEST, *codecs)
+        else:
+            self._receive_first(completion, run_in_context, args)
+
+    def _receive_first(self, completion: Completion, run_in_context: Callable[..., Any], args: Sequence[Any]) -> None:
+        """Ask for the request; what gRPC's polling thread calls when it is there hands the call over."""
+        respond, event, state, behavior, ask_and_wait, *codecs = args
+        take = grpc_server._receive_message(state, event.call, codecs[0])
+
+        def request() -> Any:
+            there, state.request = state.request, None
+            return ask_and_wait() if there is None else there  # gRPC's own way refuses what has no request
+
+        def received(message: Any) -> Any:
+            finished = take(message)
+            call = (respond, event, state, behavior, request, *codecs)
+            self._hand_over(functools.partial(_run, completion, run_in_context, *call))
+            return finished
+
+        with state.condition:
+            event.call.start_server_batch((cygrpc.ReceiveMessageOperation(NO_FLAGS),), received)
+            state.due.add(grpc_server._RECEIVE_MESSAGE_TOKEN)
 
 
-class CallPool(ThreadPoolExecutor):
-    """Runs gRPC's calls.
+def _run(completion: Completion, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+    try:
+        fn(*args, **kwargs)
+    except Exception:
+        log.exception("a task of the pool failed")
+    completion.finish()
+
+
+class CallPool(CallExecutor):
+    """Runs calls in threads of its own.
 
     Args:
         threads: how many calls run at once; they are started here.
         name: what the threads are called.
+        backlog: how many calls may wait for a thread, and how long.
     """
 
-    def __init__(self, threads: int, *, name: str) -> None:
-        super().__init__(threads, thread_name_prefix=name)
-        self._tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
+    def __init__(self, threads: int, *, name: str, backlog: Backlog) -> None:
+        self._tasks: queue.SimpleQueue[tuple[float, Task] | None] = queue.SimpleQueue()
+        self._backlog = backlog
+        super().__init__(self.put, is_full=lambda: backlog.is_full(self._tasks.qsize()))
         self._workers = [
             threading.Thread(target=self._work, name=f"{name}_{number}", daemon=True) for number in range(threads)
         ]
         for worker in self._workers:
             worker.start()
 
-    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+    def put(self, task: Task) -> None:
         """Queue a task for the next idle thread."""
-        completion = Completion()
-        self._tasks.put((completion, fn, args, kwargs))
-        return completion
+        self._tasks.put((time.monotonic(), task))
 
     def _work(self) -> None:
-        while (task := self._tasks.get()) is not None:
-            completion, fn, args, kwargs = task
-            try:
-                fn(*args, **kwargs)
-            except Exception:
-                log.exception("a task of the pool failed")
-            completion.finish()
-            del task, completion, fn, args, kwargs  # an idle thread holds on to nothing
+        while (queued := self._tasks.get()) is not None:
+            queued_s, task = queued
+            self._backlog.note(queued_s)
+            task()
+            del queued, task  # an idle thread holds on to nothing
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """End the threads once they have done what is queued, or with `cancel_futures` what they are at."""
@@ -95,3 +175,21 @@ class CallPool(ThreadPoolExecutor):
         if wait:
             for worker in self._workers:
                 worker.join()
+
+
+def write_executor(
+    run_soon: Callable[[Task], bool], *, is_full: Callable[[], bool], otherwise: CallPool
+) -> CallExecutor:
+    """Where mutations run: in the store's own writer.
+
+    Args:
+        run_soon: see `Store.run_soon`.
+        is_full: see `Store.is_full`.
+        otherwise: runs what the store does not take; there its write is refused at once.
+    """
+
+    def hand_over(task: Task) -> None:
+        if not run_soon(task):
+            otherwise.put(task)
+
+    return CallExecutor(hand_over, is_full=is_full)

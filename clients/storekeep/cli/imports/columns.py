@@ -14,6 +14,9 @@ from storekeep.cli.imports.rows import ABSENT, Row
 LABEL_PREFIX = "label."
 """`label.season` is the label `season`, where the kind has labels."""
 
+WHOLE_MAX = 10**9
+"""The most that the contract takes, of units as of grams."""
+
 TRUE_WORDS = frozenset({"1", "true", "t", "yes", "y"})
 FALSE_WORDS = frozenset({"0", "false", "f", "no", "n"})
 
@@ -66,6 +69,8 @@ class Values:
             return None
         if not value.isascii() or not value.isdigit():
             raise CellRefused(f"{target}: {value!r} is not a whole number, 0 or more")
+        if len(value.lstrip("0")) > len(str(WHOLE_MAX)) or int(value) > WHOLE_MAX:
+            raise CellRefused(f"{target}: more than {WHOLE_MAX}")
         return int(value)
 
     def decimal(self, target: str) -> Decimal | None:

@@ -75,7 +75,10 @@ KINDS = (
 def add_imports(app: typer.Typer) -> None:
     """Add the group to the command line."""
     group = new_group(
-        app, "import", help="Products, customers and stock from CSV files. Run twice, it changes nothing."
+        app,
+        "import",
+        help="Products, customers and stock from CSV files. Run twice, it changes nothing.",
+        example="storekeep import products tea.csv --dry-run",
     )
     for kind in KINDS:
         _add_kind(group, kind)
@@ -99,8 +102,8 @@ def _add_kind(group: typer.Typer, kind: Kind) -> None:
         f"{target.name}: {target.help}{' Required.' if target.required else ''}" for target in kind.targets
     )
     also = "\n\nlabel.KEY: The label KEY." if kind.labels else ""
-    intro = f"Import {kind.noun} from a CSV file; only differences are written. The targets are:"
-    run.__doc__ = f"{intro}\n\n{targets}{also}"
+    intro = f"Import {kind.noun} from a CSV file; only differences are written."
+    run.__doc__ = f"{intro}\n\nThe targets are:\n\n{targets}{also}"
     command(group, kind.noun, example=kind.example, writes=True)(run)
 
 

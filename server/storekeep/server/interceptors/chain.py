@@ -17,6 +17,7 @@ from google.protobuf import empty_pb2
 
 from storekeep.server.interceptors.rpc import Method, Rpc
 from storekeep.server.interceptors.transport_errors import UnknownMethod
+from storekeep.server.store.errors import RETRY_AFTER_MS, Overloaded
 
 Step = Callable[[Any, grpc.ServicerContext, Rpc], Any]
 """Serves a request: raw bytes outside of validation, the parsed message inside."""
@@ -24,6 +25,14 @@ Layer = Callable[[Method, Step], Step]
 """Wraps the step after it, for one method."""
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Outermost = Callable[[Method, Step], Callable[[Any, grpc.ServicerContext], Any]]
+
+
+def refuse_overloaded(_request: Any, _context: grpc.ServicerContext, _rpc: Rpc) -> None:
+    """What is served instead where too much waits already: it costs a fraction of the call.
+
+    Raises: Overloaded.
+    """
+    raise Overloaded(retry_after_ms=RETRY_AFTER_MS)
 
 
 class Chain(grpc.ServerInterceptor):
@@ -94,6 +103,7 @@ class Chain(grpc.ServerInterceptor):
         for layer in reversed(self._layers):
             step = layer(method, step)
         behavior = self._outermost(method, step)
+        behavior.refuse_overloaded = self._outermost(method, self._layers[0](method, refuse_overloaded))  # type: ignore[attr-defined]  # read by the pools
         if writes:
             behavior.experimental_thread_pool = self._write_pool  # type: ignore[attr-defined]  # read by grpc
         return grpc.unary_unary_rpc_method_handler(

@@ -14,19 +14,21 @@ import queue
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Generic, Protocol, TypeVar
 
+from greenlet import getcurrent, greenlet
+
+from storekeep.server.backlogs import Backlog
 from storekeep.server.store.database import Transaction
 from storekeep.server.store.dialects import Dialect
-from storekeep.server.store.errors import DeadlinePassed, Overloaded, ShuttingDown, StorageUnavailable
+from storekeep.server.store.errors import RETRY_AFTER_MS, DeadlinePassed, Overloaded, ShuttingDown, StorageUnavailable
 
 T = TypeVar("T")
 Work = Callable[[Transaction], T]
+Task = Callable[[], None]
 CallDeadline = Callable[[], float | None]
 
-QUEUE_MAX = 1_000
-"""Writes that may wait at once, where nobody says otherwise."""
 BATCH_MAX = 256
 """Writes in one commit at most: bounds how long the first of them waits for the last."""
 ATTEMPTS_MAX = 5
@@ -35,8 +37,6 @@ AGAIN_AFTER_S = 0.02
 """How long to wait for them, times the number of the attempt, at most."""
 OUTCOME_TIMEOUT_S = 60.0
 """How long a caller waits for a write that has begun; longer means that the disk hangs."""
-RETRY_AFTER_MS = 100
-"""What a shed caller is told to wait: a full queue drains in about that time."""
 
 log = logging.getLogger("storekeep.store")
 
@@ -91,17 +91,25 @@ class Driver(Protocol):
 
 
 class _Write(Generic[T]):
-    """One queued write. `claim` decides between the writer and a caller who gave up."""
+    """One write on its way. Either a thread waits for it, or a task of the writer's own does.
 
-    __slots__ = ("claim", "deadline", "done", "error", "result", "trial", "work")
+    Attributes:
+        task: what is resumed when it is done; None where a thread waits.
+        claim: decides between the writer and a thread that gave up.
+        done: released when it is done.
+    """
 
-    def __init__(self, work: Work[T], *, deadline: float | None, trial: bool) -> None:
+    __slots__ = ("claim", "deadline", "done", "error", "result", "task", "trial", "work")
+
+    def __init__(self, work: Work[T], *, deadline: float | None, trial: bool, task: greenlet | None = None) -> None:
         self.work = work
         self.deadline = deadline
         self.trial = trial
-        self.claim = threading.Lock()
-        self.done = threading.Lock()
-        self.done.acquire()
+        self.task = task
+        if task is None:
+            self.claim = threading.Lock()
+            self.done = threading.Lock()
+            self.done.acquire()
         self.result: T | None = None
         self.error: BaseException | None = None
 
@@ -111,18 +119,19 @@ class Store:
 
     Args:
         driver: speaks to the database.
-        queue_max: writes that may wait at once; beyond it callers are shed with `Overloaded`.
+        backlog: how many writes may wait at once, and how long; beyond it callers are shed with `Overloaded`.
         call_deadline: the deadline of the call that the thread is serving, which bounds its reads.
     """
 
-    def __init__(
-        self, driver: Driver, *, queue_max: int = QUEUE_MAX, call_deadline: CallDeadline = lambda: None
-    ) -> None:
+    def __init__(self, driver: Driver, *, backlog: Backlog, call_deadline: CallDeadline = lambda: None) -> None:
         self.driver = driver
         self._call_deadline = call_deadline
-        self._queue: queue.SimpleQueue[_Write[Any] | None] = queue.SimpleQueue()
-        self._queue_max = queue_max
+        self._queue: queue.SimpleQueue[tuple[float, _Write[Any] | Task] | None] = queue.SimpleQueue()
+        self._backlog = backlog
         self._closed = False
+        self._hub: greenlet | None = None
+        self._idle: list[greenlet] = []
+        self._collected: list[_Write[Any]] = []
         self._writer = threading.Thread(target=self._write_forever, name="store-writer", daemon=True)
         self._writer.start()
 
@@ -170,16 +179,49 @@ class Store:
         """
         if self._closed:
             raise ShuttingDown
-        if self._queue.qsize() >= self._queue_max:
-            raise Overloaded(retry_after_ms=RETRY_AFTER_MS)
-        write = _Write(work, deadline=deadline, trial=trial)
-        self._queue.put(write)
-        if self._closed and write.claim.acquire(blocking=False):  # the writer may be gone already
-            raise ShuttingDown
-        self._await(write)
+        task = getcurrent()
+        if task.parent is not None and task.parent is self._hub:
+            write = _Write(work, deadline=deadline, trial=trial, task=task)
+            self._collected.append(write)
+            task.parent.switch()
+        else:
+            write = self._queue_up(work, deadline=deadline, trial=trial)
         if write.error is not None:
             raise write.error
         return write.result  # type: ignore[return-value]  # there is a result where there is no error
+
+    def run_soon(self, task: Task) -> bool:
+        """Have the writer's thread run a task, which may call `write`: then others run until the commit is done.
+
+        A thread that waits for its commit costs two switches; a task costs none.
+
+        Args:
+            task: must not raise, nor wait for anything but a write.
+
+        Returns: False, and nothing is run, where as much is queued as may be.
+        """
+        if self._closed or self.is_full():
+            return False
+        self._queue.put((time.monotonic(), task))
+        return True
+
+    def is_full(self) -> bool:
+        """Whether as much is queued as may be."""
+        return self._backlog.is_full(self._queue.qsize())
+
+    def _queue_up(self, work: Work[T], *, deadline: float | None, trial: bool) -> _Write[T]:
+        """Queue a write for the writer and wait in this thread until it is done.
+
+        Raises: Overloaded, DeadlinePassed, StorageUnavailable, ShuttingDown.
+        """
+        if self.is_full():
+            raise Overloaded(retry_after_ms=RETRY_AFTER_MS)
+        write = _Write(work, deadline=deadline, trial=trial)
+        self._queue.put((time.monotonic(), write))
+        if self._closed and write.claim.acquire(blocking=False):  # the writer may be gone already
+            raise ShuttingDown
+        self._await(write)
+        return write
 
     def _await(self, write: _Write[Any]) -> None:
         """Wait until the write is done, or until its deadline if it has not begun by then."""
@@ -192,47 +234,62 @@ class Store:
             raise StorageUnavailable
 
     def _write_forever(self) -> None:
+        self._hub = getcurrent()
         while (first := self._queue.get()) is not None:
-            self._commit_batch(first)
+            self._collect(first)
+            while self._collected:
+                batch, self._collected = self._collected, []
+                self._commit_batch(batch)
 
-    def _next(self) -> _Write[Any] | None:
+    def _collect(self, first: tuple[float, _Write[Any] | Task]) -> None:
+        """Gather writes: those that threads wait for, and what the tasks that are queued have to write."""
+        queued: tuple[float, _Write[Any] | Task] | None = first
+        while queued is not None:
+            queued_s, item = queued
+            self._backlog.note(queued_s)
+            if not isinstance(item, _Write):
+                (self._idle.pop() if self._idle else greenlet(self._run_tasks)).switch(item)
+            elif item.claim.acquire(blocking=False):
+                self._collected.append(item)
+            queued = self._next() if len(self._collected) < BATCH_MAX else None
+
+    def _run_tasks(self, task: Task) -> None:
+        """One of the greenlets that run tasks: each runs one at a time, and is kept for the next."""
+        me = getcurrent()
+        while True:
+            task()
+            self._idle.append(me)
+            task = me.parent.switch()  # type: ignore[union-attr]  # the hub made it
+
+    def _next(self) -> tuple[float, _Write[Any] | Task] | None:
         """What is queued next, if anything; the mark of the end is put back for `_write_forever`."""
         try:
-            write = self._queue.get_nowait()
+            queued = self._queue.get_nowait()
         except queue.Empty:
             return None
-        if write is None:
+        if queued is None:
             self._queue.put(None)
-        return write
+        return queued
 
-    def _claim(self, first: _Write[Any]) -> Iterator[_Write[Any]]:
-        """`first` and what is queued behind it, as far as their callers still wait for it to begin."""
-        write: _Write[Any] | None = first
-        claimed = 0
-        while write is not None:
-            if write.claim.acquire(blocking=False):
-                claimed += 1
-                yield write
-            write = self._next() if claimed < BATCH_MAX else None
-
-    def _commit_batch(self, first: _Write[Any]) -> None:
-        """Run `first` and what is queued behind it in one transaction, commit, and wake their callers."""
-        batch: list[_Write[Any]] = []
+    def _commit_batch(self, batch: list[_Write[Any]]) -> None:
+        """Run a batch in one transaction, commit, and wake who waits for it."""
         try:
-            self._run_until_committed(first, batch)
+            self._run_until_committed(batch)
         except Exception as error:  # noqa: BLE001 - whatever it is, every caller must hear of it
-            batch = batch or list(self._claim(first))  # what could not even begin, nobody else can now
             self._fail_batch(batch, error)
         for write in batch:
-            write.done.release()
+            if write.task is None:
+                write.done.release()
+            else:
+                write.task.switch()
 
-    def _run_until_committed(self, first: _Write[Any], batch: list[_Write[Any]]) -> None:
+    def _run_until_committed(self, batch: list[_Write[Any]]) -> None:
         """Run the batch and commit it; again where others were in its way, as in a deadlock with an operator's SQL."""
         connection = self.driver.writer()
         for attempt in itertools.count(1):
             try:
                 if attempt == 1:
-                    self._run_batch(connection, first, batch)
+                    self._run_batch(connection, batch)
                 else:
                     self._run_again(connection, batch)
                 self.driver.commit(connection)
@@ -252,7 +309,7 @@ class Store:
             notes = self._run_in_savepoint(connection, write, notes)
         return notes
 
-    def _run_batch(self, connection: Any, first: _Write[Any], batch: list[_Write[Any]]) -> None:
+    def _run_batch(self, connection: Any, batch: list[_Write[Any]]) -> None:
         """Begin a transaction and run the batch in it.
 
         Most work succeeds, so it runs without a savepoint, which would copy every page that it changes. When one fails
@@ -261,8 +318,7 @@ class Store:
         notes: dict[str, Any] = {}
         in_savepoints = False
         self.driver.begin_write(connection)
-        for write in self._claim(first):
-            batch.append(write)
+        for place, write in enumerate(batch):
             if in_savepoints or write.trial:
                 notes = self._run_in_savepoint(connection, write, notes)
                 continue
@@ -272,7 +328,7 @@ class Store:
                 continue
             in_savepoints = True
             self.driver.rollback(connection)
-            notes = self._run_again(connection, batch)
+            notes = self._run_again(connection, batch[: place + 1])
 
     def _run(self, connection: Any, write: _Write[Any], notes: dict[str, Any]) -> dict[str, Any] | None:
         """Run one write; gives the notes for the next one, or None where it has left changes that must be undone.

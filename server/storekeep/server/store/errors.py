@@ -10,6 +10,9 @@ StoreError
 
 from __future__ import annotations
 
+RETRY_AFTER_MS = 100
+"""What a shed caller is told to wait: a full queue drains in about that time."""
+
 
 class StoreError(Exception):
     """The database could not do what was asked."""

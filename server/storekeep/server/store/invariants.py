@@ -36,8 +36,7 @@ class Invariant:
 def _dangling_rows() -> str:
     """SQL for what `PRAGMA foreign_key_check` tells, on PostgreSQL: its triggers can be turned off."""
     parts = []
-    own = (StockLevel, StockMovement, Order, OrderLine, Variant, Price, ProductDocument)
-    tables: tuple[type[Table], ...] = (*TABLES, *own)
+    tables: list[type[Table]] = [*TABLES, StockLevel, StockMovement, Order, OrderLine, Variant, Price, ProductDocument]
     for table in tables:
         name = table._meta.table_name
         key = " || '/' || ".join(f"{name}.{field.column_name}" for field in table._meta.get_primary_keys())

@@ -4,30 +4,38 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 
+from storekeep.server.backlogs import Backlog
 from storekeep.server.config import Settings
 from storekeep.server.database_urls import sqlite_path
-from storekeep.server.store.engine import QUEUE_MAX, CallDeadline, Driver, Store
+from storekeep.server.store.engine import CallDeadline, Driver, Store
 from storekeep.server.store.limits import Limits
 from storekeep.server.store.locks import lock
 from storekeep.server.store.sqlite import SqliteDriver
 
 DEFAULT_LIMITS = Limits()
+QUEUE_MAX = 1_000
+QUEUE_WAIT_MAX_S = 60.0
 
 
 def open_store(
-    url: str, *, queue_max: int = QUEUE_MAX, limits: Limits = DEFAULT_LIMITS, call_deadline: CallDeadline = lambda: None
+    url: str,
+    *,
+    backlog: Backlog | None = None,
+    limits: Limits = DEFAULT_LIMITS,
+    call_deadline: CallDeadline = lambda: None,
 ) -> Store:
     """Open a database.
 
     Args:
         url: see `database_urls`; a SQLite file is made when missing.
-        queue_max: see `Store`.
+        backlog: see `Store`; one for commands, which write a little, where none is given.
         limits: of time and connections; SQLite, which has no network between, has none.
         call_deadline: see `Store`.
 
     Raises: UnsafeSqlite, StorageUnavailable, UnusablePostgres.
     """
-    return Store(_driver(url, limits), queue_max=queue_max, call_deadline=call_deadline)
+    backlog = backlog or Backlog(length_max=QUEUE_MAX, wait_max_s=QUEUE_WAIT_MAX_S)
+    return Store(_driver(url, limits), backlog=backlog, call_deadline=call_deadline)
 
 
 def _driver(url: str, limits: Limits) -> Driver:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import threading
 import weakref
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,10 +65,11 @@ def check_sqlite_version() -> None:
 class _Connection:
     """A thread's own connection. Only the thread holds it, so that it is closed when the thread ends."""
 
-    __slots__ = ("__weakref__", "raw")
+    __slots__ = ("__weakref__", "raw", "writes")
 
     def __init__(self, raw: Any) -> None:
         self.raw = raw
+        self.writes = False
 
 
 class SqliteDriver:
@@ -106,23 +106,23 @@ class SqliteDriver:
 
     def reader(self, _deadline: float | None = None) -> Any:
         """The thread's connection, to read."""
-        return self._connection(())
+        own: _Connection | None = getattr(self._local, "own", None)
+        if own is None:
+            own = self._local.own = _Connection(self._database.connection())
+            self._connections.add(own)
+        return own.raw
 
     def release(self, connection: Any) -> None:
         """The connection stays the thread's."""
 
     def writer(self) -> Any:
         """The thread's connection, to write: the engine's writer is one thread."""
-        return self._connection(WRITER_PRAGMAS)
-
-    def _connection(self, pragmas: Sequence[str]) -> Any:
-        own = getattr(self._local, "own", None)
-        if own is None:
-            own = self._local.own = _Connection(self._database.connection())
-            self._connections.add(own)
-            for pragma in pragmas:
-                own.raw.execute(pragma)
-        return own.raw
+        connection = self.reader()
+        if not self._local.own.writes:
+            for pragma in WRITER_PRAGMAS:
+                connection.execute(pragma)
+            self._local.own.writes = True
+        return connection
 
     def begin_snapshot(self, connection: Any) -> None:
         """From here on all statements see the database at one point in time."""

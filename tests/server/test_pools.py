@@ -1,0 +1,125 @@
+"""The pools that gRPC gives its calls to: real servers on them, also where grpcio hands calls over in another way."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import grpc
+import pytest
+
+from storekeep.server import pools
+from storekeep.server.backlogs import Backlog
+from storekeep.server.pools import CallExecutor, CallPool, write_executor
+
+TIMEOUT_S = 10.0
+METHOD = "/tests.Echo/Echo"
+
+
+@pytest.fixture
+def pool() -> Iterator[CallPool]:
+    made = CallPool(2, name="test", backlog=Backlog(length_max=100, wait_max_s=TIMEOUT_S))
+    yield made
+    made.shutdown(wait=False)
+
+
+@contextmanager
+def serving(pool: CallExecutor, answer: Callable[[bytes, Any], bytes]) -> Iterator[grpc.Channel]:
+    """A server on a port of its own whose one method gives this answer, and a channel to it."""
+    server = grpc.server(pool)
+    handler = grpc.unary_unary_rpc_method_handler(answer)
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("tests.Echo", {"Echo": handler}),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        yield channel
+    server.stop(0).wait()
+
+
+def test_installed_grpcio_hands_calls_over_as_the_pool_knows_it():
+    assert pools.UNARY_RESPOND is not None
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["known grpcio", "other grpcio"])
+def test_calls_are_answered_refused_and_cancelled(pool, monkeypatch, known):
+    if not known:
+        monkeypatch.setattr(pools, "UNARY_RESPOND", None)
+    cancelled = threading.Event()
+
+    def answer(request: bytes, context: grpc.ServicerContext) -> bytes:
+        if request == b"refuse":
+            context.abort(grpc.StatusCode.NOT_FOUND, "no such thing")
+        if request == b"wait":
+            context.add_callback(cancelled.set)
+            cancelled.wait(TIMEOUT_S)
+        return request * 2
+
+    with serving(pool, answer) as channel:
+        call = channel.unary_unary(METHOD)
+        assert [call.future(bytes([number])).result(TIMEOUT_S) for number in range(200)] == [
+            bytes([number, number]) for number in range(200)
+        ]
+        with pytest.raises(grpc.RpcError) as refused:
+            call(b"refuse", timeout=TIMEOUT_S)
+        assert (refused.value.code(), refused.value.details()) == (grpc.StatusCode.NOT_FOUND, "no such thing")
+        with pytest.raises(grpc.RpcError) as late:
+            call(b"wait", timeout=0.2)
+        assert late.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        assert cancelled.wait(TIMEOUT_S)
+        assert call(b"after", timeout=TIMEOUT_S) == b"afterafter"
+
+
+def test_call_without_a_request_is_refused_by_grpc_itself(pool):
+    with serving(pool, lambda request, context: request) as channel:
+        nothing = channel.stream_unary(METHOD)
+        with pytest.raises(grpc.RpcError) as refused:
+            nothing(iter(()), timeout=TIMEOUT_S)
+        assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
+        assert channel.unary_unary(METHOD)(b"after", timeout=TIMEOUT_S) == b"after"
+
+
+def test_task_that_fails_is_logged_and_ends(pool, caplog):
+    done = threading.Event()
+    pool.submit(lambda: 1 / 0).add_done_callback(lambda _future: done.set())
+    assert done.wait(TIMEOUT_S)
+    assert "a task of the pool failed" in caplog.text
+
+
+def test_calls_that_the_store_does_not_take_run_in_the_other_pool(pool):
+    names: list[str] = []
+    done = threading.Event()
+    executor = write_executor(lambda task: False, is_full=lambda: False, otherwise=pool)
+    executor.submit(lambda: names.append(threading.current_thread().name)).add_done_callback(lambda _f: done.set())
+    assert done.wait(TIMEOUT_S)
+    assert names[0].startswith("test_")
+
+
+def test_calls_beyond_the_backlog_are_refused_at_once_where_the_handler_says_how():
+    pool = CallPool(1, name="test", backlog=Backlog(length_max=2, wait_max_s=TIMEOUT_S))
+    go_on = threading.Event()
+
+    def answer(request: bytes, _context: grpc.ServicerContext) -> bytes:
+        go_on.wait(TIMEOUT_S)
+        return request
+
+    def refuse(_request: bytes, context: grpc.ServicerContext) -> None:
+        context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "later")
+
+    answer.refuse_overloaded = refuse  # type: ignore[attr-defined]
+    with serving(pool, answer) as channel:
+        calls = [channel.unary_unary(METHOD).future(b"call", timeout=TIMEOUT_S)]
+        time.sleep(0.2)
+        calls += [channel.unary_unary(METHOD).future(b"call", timeout=TIMEOUT_S) for _ in range(2)]
+        time.sleep(0.2)
+        begun_s = time.monotonic()
+        with pytest.raises(grpc.RpcError) as refused:
+            channel.unary_unary(METHOD)(b"call", timeout=TIMEOUT_S)
+        assert time.monotonic() - begun_s < 1
+        assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        go_on.set()
+        assert [call.result() for call in calls] == [b"call"] * 3
+        assert channel.unary_unary(METHOD)(b"call", timeout=TIMEOUT_S) == b"call"
+    pool.shutdown(wait=False)
