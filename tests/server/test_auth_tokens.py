@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from storekeep.server.domain.calls import Call
 from storekeep.server.domain.calls import Caller as DomainCaller
 from storekeep.server.domain.tokens import KEEP_US, purge_expired
+from storekeep.server.store.statements import Statement
 from storekeep.v1 import auth_pb2 as pb
 from tests.server.installations import AUDIENCE, ISSUER, Installation
 
@@ -363,7 +364,7 @@ def test_purge_removes_what_is_long_over_and_nothing_else(nobody, installation):
 
     def age(tx):
         for table in ("refresh_tokens", "sessions", "revoked_tokens"):
-            tx.connection.execute(f"UPDATE {table} SET expire_time_us = ?", (long_ago_us,))
+            Statement(f"UPDATE {table} SET expire_time_us = :long_ago_us").run(tx, long_ago_us=long_ago_us)
 
     installation.store.write(age)
     assert installation.store.write(purge_expired) == 5
@@ -403,7 +404,7 @@ def test_replaced_signing_key_stops_verifying_after_the_overlap(admin, nobody, i
     before = nobody.with_token(forge(installation, claims=real, changes={"jti": "never seen"}))
     admin("RotateSigningKey", pb.RotateSigningKeyRequest())
     installation.store.write(
-        lambda tx: tx.connection.execute("UPDATE signing_keys SET expire_time_us = 1 WHERE kid = ?", (old.kid,))
+        lambda tx: Statement("UPDATE signing_keys SET expire_time_us = 1 WHERE kid = :kid").run(tx, kid=old.kid)
     )
     installation.store.write(lambda tx: tx.connection.execute("UPDATE access_versions SET version = version + 1"))
     installation.version.expire()

@@ -35,7 +35,6 @@ TEXTS = {
     "spaces": "\u00a0\u2003\ufeff\u200b",
     "lines": "a\r\nb\tc\u2028d",
     "controls": "\x01\x07\x1b[31m\x7f\x85",
-    "null": "before\x00after",
     "noncharacters": "\ufffe\uffff\ufffd",
 }
 each_kind = pytest.mark.parametrize("kind", KINDS, ids=str)
@@ -230,6 +229,29 @@ def test_text_of_an_order_comes_back_as_it_went(shop: Shop, text: str):
     assert shop.orders.GetOrder(orders_pb2.GetOrderRequest(name=placed.name)) == placed
     cancelled = shop.cancel(placed, reason=text)
     assert cancelled.cancel_reason == text
+
+
+@each_kind
+def test_text_with_a_null_is_refused(shop: Shop, kind: Kind):
+    with refused("INVALID_FIELD") as refusal:
+        kind.make(shop, display_name="before\x00after")
+    assert list(refusal.violations) == [f"{kind.field}.display_name"]
+
+
+def test_null_deep_inside_is_refused_and_named(shop: Shop):
+    for fields, named in (
+        ({"labels": {"kind": "a\x00"}}, 'customer.labels["kind"]'),
+        (
+            {"addresses": [{"label": "home", "address": {"region_code": "DE", "address_lines": ["a", "\x00"]}}]},
+            "customer.addresses[0].address.address_lines[1]",
+        ),
+    ):
+        with refused("INVALID_FIELD") as refusal:
+            shop.customer(**fields)
+        assert list(refusal.violations) == [named]
+    with refused("INVALID_FIELD") as refusal:
+        shop.order(note="\x00")
+    assert list(refusal.violations) == ["note"]
 
 
 @each_text

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import grpc
@@ -13,6 +13,10 @@ from google.protobuf.message import DecodeError, Message
 from storekeep.server.interceptors.chain import Layer, Step
 from storekeep.server.interceptors.rpc import Method, Rpc
 from storekeep.server.interceptors.transport_errors import InvalidFields, MalformedMessage, MessageTooLarge
+
+NULL = b"\0"
+ASKED = frozenset({"currency_code", "etag", "filter", "order_by", "page_token", "query", "update_mask"})
+"""Fields whose text is read and not kept: what they may be has errors of its own."""
 
 
 def validate_requests(*, message_size_max_bytes: int) -> Layer:
@@ -31,6 +35,8 @@ def validate_requests(*, message_size_max_bytes: int) -> Layer:
             except (DecodeError, UnicodeDecodeError):
                 raise MalformedMessage from None
             violations = [_describe(violation) for violation in validator.collect_violations(request)]
+            if NULL in raw:  # most have none; in others it may also be part of a number
+                violations = _with_nulls(request, violations)
             if updated:
                 violations = _of_update(request, updated, violations)
             if violations:
@@ -40,6 +46,32 @@ def validate_requests(*, message_size_max_bytes: int) -> Layer:
         return validated
 
     return layer
+
+
+def _with_nulls(request: Message, violations: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """The violations, and one for each text with U+0000 that has none: PostgreSQL cannot store it."""
+    told = {field for field, _ in violations}
+    found = [path for path in _texts_with_null(request, "") if path not in told]
+    return [*violations, *((path, "text must not have the character U+0000") for path in found)]
+
+
+def _texts_with_null(message: Message, path: str) -> Iterator[str]:
+    """The paths of the texts in a message that have U+0000, be it in the key of a map."""
+    for field, value in message.ListFields():
+        if field.name in ASKED:
+            continue
+        here = f"{path}.{field.name}" if path else field.name
+        if field.message_type is not None and field.message_type.GetOptions().map_entry:
+            parts = [(f'{here}["{key}"]', text) for key, one in value.items() for text in (key, one)]
+        elif field.is_repeated:
+            parts = [(f"{here}[{number}]", one) for number, one in enumerate(value)]
+        else:
+            parts = [(here, value)]
+        for at, one in parts:
+            if isinstance(one, Message):
+                yield from _texts_with_null(one, at)
+            elif isinstance(one, str) and "\0" in one:
+                yield at.replace("\0", "\\0")
 
 
 def updated_field(request_type: type[Message]) -> str:

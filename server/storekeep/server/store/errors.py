@@ -2,7 +2,7 @@
 
 StoreError
 ├── Overloaded          the write queue is full; nothing was done
-├── DeadlinePassed      the deadline passed in the queue; nothing was done
+├── DeadlinePassed      the deadline passed in the queue or while it was read; nothing was done
 ├── StorageFull         no room left; nothing was done
 ├── StorageUnavailable  no answer; whether it was done is unknown
 └── ShuttingDown        the store is closed
@@ -31,10 +31,10 @@ class Overloaded(StoreError):
 
 
 class DeadlinePassed(StoreError):
-    """The caller's deadline passed before the work was begun."""
+    """The caller's deadline passed before the work was begun, or while it could still be undone."""
 
     def __init__(self) -> None:
-        super().__init__("the deadline passed before the work was begun; nothing was changed")
+        super().__init__("the deadline passed before the work was done; nothing was changed")
 
 
 class StorageFull(StoreError):

@@ -73,8 +73,9 @@ def choose_by_currency(currency: Any, digits_of: Mapping[str, int], values: Mapp
         values: digits -> value.
     """
     usual = 2
-    # As they are: the column that they are compared with would cut off what is finer than its unit.
-    values = {digits: peewee.Value(value, converter=False) for digits, value in values.items()}
+    # As they are: the column that they are compared with would cut off what is finer than its unit. And said to be
+    # numbers, which PostgreSQL cannot tell from where they stand.
+    values = {digits: peewee.Cast(peewee.Value(value, converter=False), "NUMERIC") for digits, value in values.items()}
     cases = [
         (currency.in_([code for code, d in digits_of.items() if d == digits]), value)
         for digits, value in values.items()
