@@ -4,6 +4,7 @@
 2. errors: turns what is raised into a status; the only one who aborts
 3. auth: inside errors, so that its refusals are mapped too; before any byte of the request is parsed
 4. validation: parses the request and holds it to the contract's constraints
+5. freshness: inside validation, as it reads the parsed request; only where the database can have replicas
 """
 
 from __future__ import annotations

@@ -35,9 +35,11 @@ class Transaction:
         rollback_only: set it to have everything undone at the end, as `validate_only` wants.
         notes: what work in the same commit wrote last, so that work after it need not read it back; forgotten with
             the commit, and undone with the work.
+        position: how far the ledger has to go to show what the transaction did, or was answered from: the sequence of
+            an entry; 0 where it said nothing of that.
     """
 
-    __slots__ = ("connection", "dialect", "notes", "now_us", "rollback_only")
+    __slots__ = ("connection", "dialect", "notes", "now_us", "position", "rollback_only")
 
     def __init__(self, connection: Any, dialect: Dialect, notes: dict[str, Any] | None = None) -> None:
         self.connection = connection
@@ -45,6 +47,7 @@ class Transaction:
         self.notes = {} if notes is None else notes
         self.now_us = time.time_ns() // 1000
         self.rollback_only = False
+        self.position = 0
 
     def run(self, query: peewee.Query) -> Any:
         """Run a Peewee query that is built anew each time and give its cursor; hot ones are `Statement`s."""
