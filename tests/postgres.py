@@ -72,30 +72,39 @@ def privileges() -> dict[str, Any]:
 class Postgres:
     """One PostgreSQL with a folder of its own, which is also where its socket is.
 
+    Args:
+        settings: beside those of all servers of tests.
+
     Attributes:
         folder: as short as it can be, for the socket's sake.
         port: on 127.0.0.1, and in the socket's name.
         process: what runs it, where this process started it.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **settings: str) -> None:
         self.folder = folder
+        self.settings = SETTINGS | settings
         self.port = 0
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
-    def _data(self) -> Path:
+    def data(self) -> Path:
+        """Its files."""
         return self.folder / "data"
 
     def make(self) -> None:
         """Make its files."""
+        self.make_folder()
+        command = [binary("initdb"), "-D", self.data, "-U", "postgres", "--auth=trust", "--no-sync", "-E", "UTF8"]
+        command += ["--locale-provider=builtin", "--locale=C.UTF-8"]
+        subprocess.run(command, check=True, capture_output=True, cwd=self.folder, **privileges())
+
+    def make_folder(self) -> None:
+        """Make the folder for its files, and choose its port."""
         self.folder.mkdir(mode=0o755, exist_ok=True)
         if rights := privileges():
             os.chown(self.folder, rights["user"], rights["group"])
         self.port = free_port()
-        command = [binary("initdb"), "-D", self._data, "-U", "postgres", "--auth=trust", "--no-sync", "-E", "UTF8"]
-        command += ["--locale-provider=builtin", "--locale=C.UTF-8"]
-        subprocess.run(command, check=True, capture_output=True, cwd=self.folder, **privileges())
 
     def start(self, *, watched: int = 0) -> None:
         """Start it and wait until it takes connections.
@@ -103,8 +112,8 @@ class Postgres:
         Args:
             watched: a process with which it ends; this one when not given.
         """
-        options = [f"-c{name}={value}" for name, value in SETTINGS.items()]
-        command = [binary("postgres"), "-D", self._data, "-k", self.folder, "-p", str(self.port), *options]
+        options = [f"-c{name}={value}" for name, value in self.settings.items()]
+        command = [binary("postgres"), "-D", self.data, "-k", self.folder, "-p", str(self.port), *options]
         with (self.folder / "log").open("ab") as output:
             self.process = subprocess.Popen(
                 ["/bin/sh", "-c", WATCH.format(watched=watched or os.getpid()), "sh", *command],
@@ -128,7 +137,7 @@ class Postgres:
     @property
     def pid(self) -> int:
         """The process id of the server itself."""
-        return int((self._data / "postmaster.pid").read_text().split()[0])
+        return int((self.data / "postmaster.pid").read_text().split()[0])
 
     def stop(self) -> None:
         """End it, and wait for that."""

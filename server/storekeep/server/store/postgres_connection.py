@@ -120,19 +120,22 @@ class Endpoint:
     """Where a database is, and how a connection to it is made.
 
     Args:
-        url: `postgresql://…`, with libpq's parameters; several hosts are tried in order.
+        url: `postgresql://…`, with libpq's parameters; of several hosts it is the one that takes writes.
     """
 
     def __init__(self, url: str, limits: Limits) -> None:
         self.limits = limits
         given = {name: str(value) for name, value in conninfo_to_dict(url).items() if value is not None}
         self._parameters = {"application_name": "storekeep", **KEEPALIVES, **given, "client_encoding": "UTF8"}
+        if "," in given.get("host", ""):
+            self._parameters.setdefault("target_session_attrs", "read-write")
         if not limits.pooler:
             milliseconds = round(limits.statement_timeout_s * 1000)
             options = f"{given.get('options', '')} -c statement_timeout={milliseconds} -c TimeZone=UTC"
             self._parameters["options"] = options.strip()
         self._refused_until = -math.inf
         self._problem = ""
+        self._liked = ""
 
     def connect(self, deadline: float) -> pq.abc.PGconn:
         """A new connection.
@@ -155,12 +158,22 @@ class Endpoint:
         return connection
 
     def _connect_to_any(self, deadline: float) -> pq.abc.PGconn:
+        """Try one address after the other, that of the last success first; each gets its share of the time left.
+
+        A host that went down does not even refuse a connection, and must not use up the time of the next.
+        """
         problem = ConnectionLost("the host's name is not known")
-        for parameters in self._attempts():
+        attempts = [make_conninfo(**parameters) for parameters in self._attempts()]
+        attempts.sort(key=lambda conninfo: conninfo != self._liked)
+        for left, conninfo in zip(range(len(attempts), 0, -1), attempts, strict=True):
+            now = time.monotonic()
             try:
-                return _usable(_connect(make_conninfo(**parameters), deadline))
+                connection = _usable(_connect(conninfo, now + (deadline - now) / left))
             except ConnectionLost as error:
                 problem = error
+                continue
+            self._liked = conninfo
+            return connection
         raise problem
 
     def _attempts(self) -> Iterator[dict[str, Any]]:
@@ -226,6 +239,7 @@ class Connection:
         deadline: the caller's, as a `time.monotonic()`; infinite without one.
         changes: has risen where rows were changed, or where the transaction can only be undone.
         transient: whether the transaction failed in a way that running it again may cure.
+        warned: whether a warning came with the last command.
     """
 
     def __init__(self, endpoint: Endpoint) -> None:
@@ -241,6 +255,7 @@ class Connection:
         self.deadline = math.inf
         self.changes = 0
         self.transient = False
+        self.warned = False
 
     # -- its life
 
@@ -251,6 +266,7 @@ class Connection:
         """
         self.close()
         connection = self._pq = self._endpoint.connect(self.deadline)
+        connection.notice_handler = self._notice
         self._poll.register(connection.socket, select.POLLIN)
         return connection
 
@@ -298,6 +314,7 @@ class Connection:
         Raises: SqlError.
         """
         give_up = time.monotonic() + timeout_s
+        self.warned = False
         return self._attempt(lambda: self._connection().send_query(sql), give_up=give_up, cancels=cancels)
 
     def begin_with_next(self, sql: bytes) -> None:
@@ -358,6 +375,9 @@ class Connection:
         self._await_result(min(self.deadline, time.monotonic() + self._statement_timeout_s), cancels=True)
         self._names[sql] = name
         return name
+
+    def _notice(self, notice: pq.abc.PGresult) -> None:
+        self.warned |= notice.error_field(pq.DiagnosticField.SEVERITY_NONLOCALIZED) == b"WARNING"
 
     # -- results
 

@@ -21,6 +21,7 @@ from storekeep.server.store.postgres_connection import (
     CANCEL_TIMEOUT_S,
     TRANSIENT,
     Connection,
+    ConnectionLost,
     Endpoint,
     OutOfTime,
     SqlError,
@@ -32,6 +33,10 @@ ROW_LOCK_TIMEOUT_MS = 1_000
 """How long a write waits for a row that somebody else holds, such as an operator's SQL: all others wait behind it."""
 IDLE_TIMEOUT_MS = 10_000
 """How long a process may say nothing amid its writes: then PostgreSQL ends them, so that others can go on."""
+COMMIT = b"COMMIT"
+COMMIT_OF_NOTHING = b"SELECT pg_logical_emit_message(true, 'storekeep', '');COMMIT"
+"""Waits, as every commit does, until the standbys have all before it, though there is nothing to commit: an answer may
+rest on what another transaction has committed, as that to a retry does. Without it, it would return at once."""
 SNAPSHOT = b"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
 FACTS: dict[str, type[StorageFull | StorageUnavailable]] = {
@@ -74,6 +79,7 @@ class PostgresDriver:
         self._waiting = 0
         self._closed = False
         self._writer = Connection(self._endpoint)
+        self._changes_before = 0
         lock_ms = round(limits.lock_timeout_s * 1000)
         self._begin_write = (
             "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;"
@@ -153,14 +159,23 @@ class PostgresDriver:
         """Wait for the turn to write, and begin: nobody else writes until the end."""
         connection.take(math.inf)
         connection.command(self._begin_write, timeout_s=self._limits.lock_timeout_s + CANCEL_TIMEOUT_S)
+        self._changes_before = connection.changes
 
     def limit(self, connection: Connection, deadline: float | None) -> None:
         """No statement from here on may last longer than to a deadline; None lifts that."""
         connection.deadline = math.inf if deadline is None else deadline
 
     def commit(self, connection: Connection) -> None:
-        """Make the transaction durable. One that is not answered is not cancelled: what became of it is unknown."""
-        connection.command(b"COMMIT", timeout_s=self._limits.statement_timeout_s, cancels=False)
+        """Make the transaction durable. One that is not answered is not cancelled: what became of it is unknown.
+
+        A commit that no standby has confirmed in time succeeds too, with a mere warning, and is lost where the standby
+        takes over. It counts as unanswered.
+        """
+        sql = COMMIT_OF_NOTHING if connection.changes == self._changes_before else COMMIT
+        connection.command(sql, timeout_s=self._limits.statement_timeout_s, cancels=False)
+        if connection.warned:
+            connection.close()
+            raise ConnectionLost("the commit came with a warning: it may be on this server only")
 
     def rollback(self, connection: Connection) -> None:
         """Undo the transaction; the end of the connection does it too."""
