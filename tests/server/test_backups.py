@@ -103,6 +103,16 @@ def test_backup_never_overwrites(database, tmp_path):
     assert (tmp_path / "copy.db").read_text() == "precious"
 
 
+def test_backup_into_a_folder_that_there_is_not_names_the_folder(database, tmp_path):
+    with pytest.raises(BackupRefused, match=f"^there is no folder {tmp_path}/nowhere$"):
+        back_up(database, to=tmp_path / "nowhere" / "copy.db")
+
+
+def test_backup_can_be_read_by_its_owner_only(database, tmp_path):
+    back_up(database, to=tmp_path / "copy.db")
+    assert (tmp_path / "copy.db").stat().st_mode & 0o777 == 0o600
+
+
 def test_backup_of_nothing_is_refused(tmp_path):
     with pytest.raises(BackupRefused, match="no database"):
         back_up(tmp_path / "none.db", to=tmp_path / "copy.db")
@@ -146,7 +156,7 @@ def test_restore_of_a_damaged_copy_is_refused(database, tmp_path):
     damaged[4096 * 3 : 4096 * 9] = b"\xff" * 4096 * 6
     (tmp_path / "copy.db").write_bytes(damaged)
     add_event(database, "precious")
-    with pytest.raises(BackupRefused, match="not a sound database"):
+    with pytest.raises(BackupRefused, match=r"^copy\.db is not a sound database: .+$"):
         restore(tmp_path / "copy.db", database=database)
     assert events(database) == ["precious"]
 

@@ -13,6 +13,8 @@ import pytest
 
 from storekeep.client import Product, Storekeep
 from storekeep.server.command import COMMANDS, run
+from storekeep.server.config import SECRET_BYTES_MIN, Settings
+from storekeep.server.secrets import load_secret
 from tests.conftest import MakeServer
 from tests.databases import Database, new_database
 from tests.processes import ServerProcess, run_command
@@ -87,6 +89,12 @@ def test_bootstrap_admin_with_accounts_is_refused_unless_forced(server: ServerPr
     for key in (old_key, server.admin_key):
         with Storekeep(server.address, api_key=key) as client:
             assert client.auth.who_am_i().subject == "serviceAccounts/admin"
+
+
+def test_secret_is_made_though_a_killed_process_of_the_same_id_left_half_of_one(tmp_path: Path):
+    (tmp_path / f".secret.key.{os.getpid()}").write_text("half")
+    assert len(load_secret(Settings(data_dir=tmp_path))) == 2 * SECRET_BYTES_MIN
+    assert [path.name for path in tmp_path.iterdir()] == ["secret.key"]
 
 
 def test_secrets_can_be_read_by_their_owner_only(server: ServerProcess):

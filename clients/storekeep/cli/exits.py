@@ -30,7 +30,7 @@ class Exit(IntEnum):
 
 MEANINGS: Mapping[Exit, str] = {
     Exit.OK: "done",
-    Exit.REFUSED: "refused by the server, or a check found something wrong",
+    Exit.REFUSED: "refused by the server, a check found something wrong, or the output cannot be written",
     Exit.USAGE: "the command line, a file or a setting is wrong; nothing was sent",
     Exit.NOT_ALLOWED: "not authenticated, or not allowed",
     Exit.UNREACHABLE: "the server cannot be reached, or did not answer in time",

@@ -33,7 +33,7 @@ from storekeep.server.interceptors.rpc import call_deadline
 from storekeep.server.interceptors.validation import validate_requests
 from storekeep.server.logs import Logs
 from storekeep.server.maintenance import Maintenance, purge_replies
-from storekeep.server.pools import CallPool, write_executor
+from storekeep.server.pools import CallExecutor, CallLoop, CallPool
 from storekeep.server.reflection import add_reflection
 from storekeep.server.secrets import load_secret
 from storekeep.server.servicers.audit import AuditServicer
@@ -142,11 +142,7 @@ class App:
         )
         self.access = make_access(settings, self.store, self.contract, secret=secret)
         self._page_tokens = PageTokens(secret)
-        self._reads = CallPool(
-            settings.read_threads,
-            name="read",
-            backlog=Backlog(length_max=settings.read_queue_max, wait_max_s=settings.queue_wait_max_s),
-        )
+        self._reads = self._make_read_executor()
         self._reflections = ThreadPoolExecutor(REFLECTION_THREADS, thread_name_prefix="reflection")
         self._health = HealthServicer(self.contract.services)
         self._readiness = Readiness(
@@ -172,7 +168,7 @@ class App:
             ],
             methods=self.contract.methods,
             mutations=self.contract.writes,
-            write_pool=write_executor(self.store.run_soon, is_full=self.store.is_full, otherwise=self._reads),
+            write_pool=CallExecutor(self.store.run_soon, is_full=self.store.is_full),
         )
         server = grpc.server(
             self._reads,
@@ -183,6 +179,14 @@ class App:
         self._add_servicers(server)
         add_reflection(server, [*self.contract.services, "grpc.health.v1.Health"], pool=self._reflections)
         return server
+
+    def _make_read_executor(self) -> CallExecutor:
+        """Where reads run: in threads where the database is a file, by turns in one where it answers over a socket."""
+        settings = self._settings
+        backlog = Backlog(length_max=settings.read_queue_max, wait_max_s=settings.queue_wait_max_s)
+        if self.store.driver.over_sockets:
+            return CallLoop(settings.database_pool_size, name="read", backlog=backlog)
+        return CallPool(settings.read_threads, name="read", backlog=backlog)
 
     def _add_servicers(self, server: grpc.Server) -> None:
         store, pages = self.store, self._page_tokens

@@ -45,6 +45,7 @@ def write_private(path: Path, text: str) -> bool:
     Returns: False, and nothing is changed, where another process was first.
     """
     draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.unlink(missing_ok=True)  # of a process that was killed here and had the same id, as in a container
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with open(descriptor, "w") as file:
@@ -52,8 +53,18 @@ def write_private(path: Path, text: str) -> bool:
             file.flush()
             os.fsync(descriptor)
         os.link(draft, path)
+        _sync_folder(path.parent)
     except FileExistsError:
         return False
     finally:
         draft.unlink()
     return True
+
+
+def _sync_folder(folder: Path) -> None:
+    """Have a new name survive a power cut: what was written under the secret is lost without it."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

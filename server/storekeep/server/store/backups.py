@@ -1,7 +1,8 @@
 """Backups: a consistent copy of the database while it is served, and putting one in its place.
 
-A copy is one file, checked and on the disk before it gets its name. Restoring refuses a damaged copy, and keeps the
-database that was there. The server's secret is not in the database: it needs a copy of its own.
+A copy is one file that only its owner can read, checked and on the disk before it gets its name. Restoring refuses a
+damaged copy, and keeps the database that was there. The server's secret is not in the database: it needs a copy of its
+own.
 """
 
 from __future__ import annotations
@@ -36,16 +37,20 @@ def back_up(database: Path, *, to: Path) -> int:
 
     Returns: its size in bytes.
 
-    Raises: BackupRefused; OSError when the disk has no room.
+    Raises: BackupRefused; OSError when the folder takes no file or the disk has no room.
     """
     if to.exists():
         raise BackupRefused(f"{to} exists; a backup never overwrites")
     if not database.is_file():
         raise BackupRefused(f"there is no database {database}")
+    if not to.parent.is_dir():
+        raise BackupRefused(f"there is no folder {to.parent}")
     draft = to.with_name(f".{to.name}.{os.getpid()}")
+    draft.unlink(missing_ok=True)
+    draft.touch(mode=0o600)
     try:
         _copy(database, draft)
-        _check(draft)
+        _check(draft, name=to)
         _sync(draft)
         os.link(draft, to)
     except FileExistsError:
@@ -71,7 +76,7 @@ def restore(copy: Path, *, database: Path) -> Path | None:
         draft = database.with_name(f".{database.name}.restored")
         try:
             shutil.copyfile(copy, draft)
-            _check(draft)
+            _check(draft, name=copy)
             _check_schema(draft)
             _sync(draft)
             kept = _put_aside(database)
@@ -90,8 +95,11 @@ def _copy(database: Path, draft: Path) -> None:
         target.execute("PRAGMA journal_mode = DELETE")
 
 
-def _check(path: Path) -> None:
+def _check(path: Path, *, name: Path) -> None:
     """Refuse what is not a sound database.
+
+    Args:
+        name: what the caller calls it.
 
     Raises: BackupRefused.
     """
@@ -101,7 +109,7 @@ def _check(path: Path) -> None:
     except sqlite.DatabaseError as error:
         problem = str(error)
     if problem != "ok":
-        raise BackupRefused(f"{path.name} is not a sound database: {problem}")
+        raise BackupRefused(f"{name.name} is not a sound database: {' '.join(problem.split())}")
 
 
 def _check_schema(path: Path) -> None:

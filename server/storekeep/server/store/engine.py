@@ -48,6 +48,7 @@ class Driver(Protocol):
     """
 
     dialect: Dialect
+    over_sockets: bool
     errors: tuple[type[Exception], ...]
 
     def reader(self, deadline: float | None) -> Any:

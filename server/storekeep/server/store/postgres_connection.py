@@ -22,6 +22,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from storekeep.server.store.errors import StoreError
 from storekeep.server.store.limits import Limits
+from storekeep.server.waiting import await_socket
 
 SERVER_VERSION_MIN = 140_000
 """PostgreSQL 14, the oldest that its makers still look after as this is written."""
@@ -188,7 +189,7 @@ def _connect(conninfo: str, deadline: float) -> pq.abc.PGconn:
             if status == pq.PollingStatus.FAILED:
                 raise ConnectionLost(connection.get_error_message())
             event = select.POLLIN if status == pq.PollingStatus.READING else select.POLLOUT
-            if not _await_socket(connection.socket, event, deadline):
+            if not await_socket(connection.socket, event, deadline):
                 raise ConnectionLost("the database does not answer to a new connection in time")
             status = connection.connect_poll()
     except psycopg.OperationalError as error:
@@ -212,13 +213,6 @@ def _usable(connection: pq.abc.PGconn) -> pq.abc.PGconn:
     raise UnusablePostgres("the database is older than PostgreSQL 14")
 
 
-def _await_socket(number: int, event: int, deadline: float) -> bool:
-    """Wait until a socket can be read or written; False where the deadline passes first."""
-    poll = select.poll()
-    poll.register(number, event)
-    return bool(poll.poll(max(0.0, deadline - time.monotonic()) * 1000))
-
-
 class Connection:
     """A place for one connection, opened when it is first used.
 
@@ -233,7 +227,6 @@ class Connection:
         self._named = not endpoint.limits.pooler
         self._statement_timeout_s = endpoint.limits.statement_timeout_s
         self._pq: pq.abc.PGconn | None = None
-        self._poll = select.poll()
         self._names: dict[str, bytes] = {}
         self._transformer = Transformer()
         self._untouched = True
@@ -250,17 +243,14 @@ class Connection:
         Raises: ConnectionLost, UnusablePostgres.
         """
         self.close()
-        connection = self._pq = self._endpoint.connect(self.deadline)
-        self._poll.register(connection.socket, select.POLLIN)
-        return connection
+        self._pq = self._endpoint.connect(self.deadline)
+        return self._pq
 
     def close(self) -> None:
         """Give the connection up; using it opens another."""
         connection, self._pq = self._pq, None
         self._names = {}
         if connection is not None:
-            with contextlib.suppress(KeyError, ValueError, psycopg.OperationalError):
-                self._poll.unregister(connection.socket)
             connection.finish()
 
     def take(self, deadline: float) -> None:
@@ -379,15 +369,14 @@ class Connection:
         if connection is None:
             raise ConnectionLost("the connection is closed")
         while connection.flush():
-            if not _await_socket(connection.socket, select.POLLIN | select.POLLOUT, give_up):
+            if not await_socket(connection.socket, select.POLLIN | select.POLLOUT, give_up):
                 return None
             connection.consume_input()
         results: list[pq.abc.PGresult] = []
         piped = connection.pipeline_status != pq.PipelineStatus.OFF
         while True:
             while connection.is_busy():
-                wait_ms = (give_up - time.monotonic()) * 1000
-                if not self._poll.poll(max(0.0, wait_ms)):
+                if not await_socket(connection.socket, select.POLLIN, give_up):
                     return None
                 connection.consume_input()
             result = connection.get_result()
@@ -447,7 +436,7 @@ def _cancel(connection: pq.abc.PGconn) -> bool:
             if status in (pq.PollingStatus.OK, pq.PollingStatus.FAILED):
                 return status == pq.PollingStatus.OK
             event = select.POLLIN if status == pq.PollingStatus.READING else select.POLLOUT
-            if not _await_socket(cancelling.socket, event, deadline):
+            if not await_socket(cancelling.socket, event, deadline):
                 return False
     except psycopg.OperationalError:
         return False

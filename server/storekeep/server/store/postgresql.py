@@ -63,6 +63,7 @@ class PostgresDriver:
     """
 
     dialect = POSTGRESQL
+    over_sockets = True
     errors: tuple[type[Exception], ...] = (SqlError,)
     """What the driver raises where the database is at fault, or a statement."""
 
