@@ -6,6 +6,7 @@ they are copies of a migrated template.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import importlib.util
 import itertools
@@ -13,6 +14,7 @@ import json
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -129,6 +131,29 @@ class Postgres:
     def pid(self) -> int:
         """The process id of the server itself."""
         return int((self._data / "postmaster.pid").read_text().split()[0])
+
+    def pids(self) -> list[int]:
+        """All its processes, the first one first."""
+        first = self.pid
+        parents: dict[int, int] = {}
+        for status in Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(OSError):
+                pid, rest = int(status.parent.name), status.read_text().rpartition(")")[2].split()
+                parents[pid] = int(rest[1])
+        return [first, *(pid for pid, parent in parents.items() if parent == first)]
+
+    def signal(self, number: int) -> None:
+        """Send a signal to all its processes."""
+        for pid in self.pids():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+    def kill(self) -> None:
+        """End it as a power cut would, and reap it."""
+        self.signal(signal.SIGKILL)
+        assert self.process is not None
+        self.process.wait(timeout=30)
+        (self._data / "postmaster.pid").unlink(missing_ok=True)
 
     def stop(self) -> None:
         """End it, and wait for that."""

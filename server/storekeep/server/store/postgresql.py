@@ -28,8 +28,9 @@ from storekeep.server.store.postgres_connection import (
 
 WRITE_LOCK = int.from_bytes(b"Storekee", "big")
 """The advisory lock of whoever writes. Such locks are numbers, and each database has its own."""
-ROW_LOCK_TIMEOUT_MS = 1_000
-"""How long a write waits for a row that somebody else holds, such as an operator's SQL: all others wait behind it."""
+ROW_LOCK_TIMEOUT_MS = 2_000
+"""How long a write waits for a row that an operator's SQL holds, as all others wait behind it. Longer than the second
+after which PostgreSQL looks for deadlocks (`deadlock_timeout`)."""
 IDLE_TIMEOUT_MS = 10_000
 """How long a process may say nothing amid its writes: then PostgreSQL ends them, so that others can go on."""
 SNAPSHOT = b"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
