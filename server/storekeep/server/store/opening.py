@@ -32,7 +32,7 @@ def open_store(
         limits: of time and connections; SQLite, which has no network between, has none.
         call_deadline: see `Store`.
 
-    Raises: UnsafeSqlite, StorageUnavailable, UnusablePostgres.
+    Raises: UnsafeSqlite, UnusablePostgres.
     """
     backlog = backlog or Backlog(length_max=QUEUE_MAX, wait_max_s=QUEUE_WAIT_MAX_S)
     return Store(_driver(url, limits), backlog=backlog, call_deadline=call_deadline)

@@ -24,6 +24,7 @@ from storekeep.server.store.postgres_connection import (
     Endpoint,
     OutOfTime,
     SqlError,
+    UnusablePostgres,
 )
 
 WRITE_LOCK = int.from_bytes(b"Storekee", "big")
@@ -33,6 +34,7 @@ ROW_LOCK_TIMEOUT_MS = 2_000
 after which PostgreSQL looks for deadlocks (`deadlock_timeout`)."""
 IDLE_TIMEOUT_MS = 10_000
 """How long a process may say nothing amid its writes: then PostgreSQL ends them, so that others can go on."""
+POOLER_HINT = "; a pooler in between needs STOREKEEP_DATABASE_POOLER=true"
 SNAPSHOT = b"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
 FACTS: dict[str, type[StorageFull | StorageUnavailable]] = {
@@ -89,14 +91,14 @@ class PostgresDriver:
     def warm(self) -> None:
         """Open every connection, so that no caller waits for one.
 
-        Raises: StorageUnavailable, UnusablePostgres.
+        Raises: UnusablePostgres.
         """
         try:
             for connection in (self._writer, *self._idle):
                 connection.open()
         except SqlError as error:
-            log.error("the database cannot be reached", extra={"problem": str(error)})
-            raise StorageUnavailable from error
+            hint = POOLER_HINT if "startup parameter" in str(error) else ""
+            raise UnusablePostgres(f"the database refuses to be used: {error}{hint}") from None
         durable = self._writer.execute(
             "SELECT name FROM pg_settings WHERE name IN ('fsync', 'synchronous_commit') AND setting = 'off'"
         )
