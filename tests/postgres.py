@@ -26,7 +26,7 @@ import psycopg
 
 from storekeep.server.store.schema import migrate
 
-RUN_VARIABLE = "STOREKEEP_TEST_POSTGRES"
+RUN_VARIABLE = "TESTS_POSTGRES_FOLDER"
 """Names the folder of the run's PostgreSQL to all its processes."""
 START_TIMEOUT_S = 60.0
 TEMPLATE = "template_of_tests"
