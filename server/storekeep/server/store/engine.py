@@ -337,7 +337,7 @@ class Store:
         Raises: the driver's error where the whole transaction is lost.
         """
         changes_before = self.driver.changes(connection)
-        tx = self._attempt(connection, write, notes)
+        tx = self._attempt(connection, write, notes, puts_off=self.driver.over_sockets)
         if not tx.rollback_only:
             return tx.notes
         return notes if self.driver.changes(connection) == changes_before else None
@@ -354,12 +354,14 @@ class Store:
         connection.execute("RELEASE SAVEPOINT work")
         return notes if tx.rollback_only else tx.notes
 
-    def _attempt(self, connection: Any, write: _Write[Any], notes: dict[str, Any]) -> Transaction:
+    def _attempt(
+        self, connection: Any, write: _Write[Any], notes: dict[str, Any], *, puts_off: bool = False
+    ) -> Transaction:
         """Run one write and keep what it gives or raises; gives its transaction, which says whether to undo it.
 
         Raises: the driver's error where the whole transaction is lost.
         """
-        tx = Transaction(connection, self.driver.dialect, notes.copy())
+        tx = Transaction(connection, self.driver.dialect, notes.copy(), puts_off=puts_off)
         write.error = None
         try:
             if write.deadline is not None and time.monotonic() > write.deadline:

@@ -23,6 +23,7 @@ from storekeep.server.store.postgres_connection import (
     Connection,
     Endpoint,
     OutOfTime,
+    PutOffFailed,
     SqlError,
     UnusablePostgres,
 )
@@ -35,6 +36,9 @@ after which PostgreSQL looks for deadlocks (`deadlock_timeout`)."""
 IDLE_TIMEOUT_MS = 10_000
 """How long a process may say nothing amid its writes: then PostgreSQL ends them, so that others can go on."""
 POOLER_HINT = "; a pooler in between needs STOREKEEP_DATABASE_POOLER=true"
+PLANS_OFF = ("enable_hashjoin", "enable_mergejoin", "enable_seqscan")
+"""How the planner may not run what is written. All of it finds some rows by their keys; PostgreSQL takes a list of keys
+for a hundred of them, and would rather read a table of a thousand rows whole for each order."""
 SNAPSHOT = b"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
 FACTS: dict[str, type[StorageFull | StorageUnavailable]] = {
@@ -78,15 +82,7 @@ class PostgresDriver:
         self._waiting = 0
         self._closed = False
         self._writer = Connection(self._endpoint)
-        lock_ms = round(limits.lock_timeout_s * 1000)
-        self._begin_write = (
-            "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;"
-            f"SELECT set_config('lock_timeout', '{lock_ms}', true), "
-            f"set_config('statement_timeout', '{round(limits.statement_timeout_s * 1000)}', true), "
-            f"set_config('idle_in_transaction_session_timeout', '{IDLE_TIMEOUT_MS}', true);"
-            f"SELECT pg_advisory_xact_lock({WRITE_LOCK}), "
-            f"set_config('lock_timeout', '{min(lock_ms, ROW_LOCK_TIMEOUT_MS)}', true)"
-        ).encode()
+        self._begin_write = _begin_write(limits)
 
     def warm(self) -> None:
         """Open every connection, so that no caller waits for one.
@@ -164,7 +160,7 @@ class PostgresDriver:
 
     def commit(self, connection: Connection) -> None:
         """Make the transaction durable. One that is not answered is not cancelled: what became of it is unknown."""
-        connection.command(b"COMMIT", timeout_s=self._limits.statement_timeout_s, cancels=False)
+        connection.commit(timeout_s=self._limits.statement_timeout_s)
 
     def rollback(self, connection: Connection) -> None:
         """Undo the transaction; the end of the connection does it too."""
@@ -179,7 +175,7 @@ class PostgresDriver:
 
     def may_pass(self, error: BaseException) -> bool:
         """Whether the same transaction may succeed when it is run again."""
-        return isinstance(error, SqlError) and error.sqlstate in TRANSIENT
+        return isinstance(error, SqlError) and (error.sqlstate in TRANSIENT or isinstance(error, PutOffFailed))
 
     def changes(self, connection: Connection) -> int:
         """A number that has risen where anything was changed, or where the transaction can only be undone."""
@@ -200,3 +196,22 @@ class PostgresDriver:
         self._writer.close()
         for connection in list(self._idle):
             connection.close()
+
+
+def _begin_write(limits: Limits) -> bytes:
+    """What begins a transaction that writes, in one round trip: its settings, and then its turn."""
+    lock_ms = round(limits.lock_timeout_s * 1000)
+    settings = {
+        "lock_timeout": lock_ms,
+        "statement_timeout": round(limits.statement_timeout_s * 1000),
+        "idle_in_transaction_session_timeout": IDLE_TIMEOUT_MS,
+        **dict.fromkeys(PLANS_OFF, "off"),
+    }
+    made = ", ".join(f"set_config('{name}', '{value}', true)" for name, value in settings.items())
+    row_lock = f"set_config('lock_timeout', '{min(lock_ms, ROW_LOCK_TIMEOUT_MS)}', true)"
+    statements = (
+        "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE",
+        f"SELECT {made}",
+        f"SELECT pg_advisory_xact_lock({WRITE_LOCK}), {row_lock}",
+    )
+    return ";".join(statements).encode()
