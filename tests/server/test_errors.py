@@ -86,7 +86,7 @@ def test_row_is_of_the_class_itself_and_not_of_one_above_it():
 
 def test_layers_stand_in_the_order_log_errors_forwarding_auth_validation():
     source = inspect.getsource(App._make_server)
-    layers = ("request_log(", "map_errors", "forward_changes(", "authenticate_calls(", "validate_requests(")
+    layers = ("request_log(", "map_errors", "_forwarding.layer", "authenticate_calls(", "validate_requests(")
     places = [source.index(layer) for layer in layers]
     assert places == sorted(places)
 

@@ -12,12 +12,14 @@ from pathlib import Path
 import grpc
 import pytest
 
+from storekeep.server.backlogs import Backlog
 from storekeep.server.contract import READS_BY_POST, read_contract
 from storekeep.server.interceptors.chain import Chain
 from storekeep.server.interceptors.errors import map_errors
-from storekeep.server.interceptors.forwarding import forward_changes
+from storekeep.server.interceptors.forwarding import Forwarding
 from storekeep.server.interceptors.request_log import request_log
 from storekeep.server.monitoring.counts import CallCounts
+from storekeep.server.pools import CallPool
 from storekeep.v1 import orders_pb2, orders_pb2_grpc
 from tests.refusals import refusal_of
 
@@ -50,16 +52,18 @@ class Orders(orders_pb2_grpc.OrderServiceServicer):
 @contextmanager
 def reader(address: str, counts: CallCounts) -> Iterator[orders_pb2_grpc.OrderServiceStub]:
     """A worker that has to forward changes to an address."""
+    forwarding = Forwarding(Elsewhere(address), changes=CONTRACT.changes, backlog=Backlog(length_max=100, wait_max_s=1))
+    here = CallPool(1, name="here", backlog=Backlog(length_max=100, wait_max_s=1))
     chain = Chain(
         outermost=request_log(lambda line, **_: None, counts),
         layers=[
             map_errors,
-            forward_changes(Elsewhere(address), changes=CONTRACT.changes),
+            forwarding.layer,
             lambda method, serve: lambda raw, context, rpc: serve(method.request_type.FromString(raw), context, rpc),
         ],
         methods=CONTRACT.methods,
-        mutations=CONTRACT.writes,
-        write_pool=ThreadPoolExecutor(2),
+        mutations=CONTRACT.changes,
+        write_pool=forwarding.executor(here),
     )
     server = grpc.server(ThreadPoolExecutor(2), interceptors=[chain])
     orders_pb2_grpc.add_OrderServiceServicer_to_server(Orders(), server)
@@ -68,6 +72,8 @@ def reader(address: str, counts: CallCounts) -> Iterator[orders_pb2_grpc.OrderSe
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         yield orders_pb2_grpc.OrderServiceStub(channel)
     server.stop(0).wait()
+    here.shutdown()
+    forwarding.close()
 
 
 @pytest.fixture(params=["none", "gone", "dead"])

@@ -128,7 +128,7 @@ def test_wrong_number_of_workers_is_wrong_use(tmp_path: Path, workers: str):
 def test_signal_drains_all_workers_and_loses_nothing(make_server: MakeServer):
     cluster = make_cluster(make_server)
     processes = cluster.process_ids()
-    load = Load(cluster.server, timeout_s=2.0)
+    load = Load(cluster.server, timeout_s=1.0)
     with load.running():
         cluster.server.process.send_signal(signal.SIGTERM)
         assert cluster.server.process.wait(timeout=20) == 0

@@ -29,7 +29,7 @@ from storekeep.server.health import HealthServicer, Readiness
 from storekeep.server.interceptors.auth import Authenticator, authenticate_calls
 from storekeep.server.interceptors.chain import Chain
 from storekeep.server.interceptors.errors import map_errors
-from storekeep.server.interceptors.forwarding import forward_changes
+from storekeep.server.interceptors.forwarding import Forwarding
 from storekeep.server.interceptors.request_log import request_log
 from storekeep.server.interceptors.rpc import call_deadline
 from storekeep.server.interceptors.validation import validate_requests
@@ -147,6 +147,7 @@ class App:
         )
         self.access = make_access(settings, self.store, self.contract, secret=secret)
         self._page_tokens = PageTokens(secret)
+        self._forwarding = None if self._writership is None else self._make_forwarding(self._writership)
         self._reads = self._make_read_executor()
         self._reflections = ThreadPoolExecutor(REFLECTION_THREADS, thread_name_prefix="reflection")
         self._health = HealthServicer(self.contract.services)
@@ -168,13 +169,13 @@ class App:
             outermost=request_log(logs.requests.write, self._counts),
             layers=[
                 map_errors,
-                *([forward_changes(self._writership, changes=self.contract.changes)] if self._writership else []),
+                *([] if self._forwarding is None else [self._forwarding.layer]),
                 authenticate_calls(self.access.authenticator),
                 validate_requests(message_size_max_bytes=self._settings.message_size_max_bytes),
             ],
             methods=self.contract.methods,
-            mutations=self.contract.writes,
-            write_pool=CallExecutor(self.store.run_soon, is_full=self.store.is_full),
+            mutations=self.contract.changes,
+            write_pool=self._make_write_executor(),
         )
         server = grpc.server(
             self._reads,
@@ -193,6 +194,16 @@ class App:
         if self.store.driver.over_sockets:
             return CallLoop(settings.database_pool_size, name="read", backlog=backlog)
         return CallPool(settings.read_threads, name="read", backlog=backlog)
+
+    def _make_forwarding(self, writership: Writership) -> Forwarding:
+        settings = self._settings
+        backlog = Backlog(length_max=settings.write_queue_max, wait_max_s=settings.queue_wait_max_s)
+        return Forwarding(writership, changes=self.contract.changes, backlog=backlog)
+
+    def _make_write_executor(self) -> CallExecutor:
+        """Where changes run: in the store's writer, or else in threads that hand them on to the worker that writes."""
+        here = CallExecutor(self.store.run_soon, is_full=self.store.is_full)
+        return here if self._forwarding is None else self._forwarding.executor(here)
 
     def _add_servicers(self, server: grpc.Server) -> None:
         store, pages = self.store, self._page_tokens
@@ -314,6 +325,8 @@ class App:
         self._maintenance.stop()
         for pool in (self._reads, self._reflections):
             pool.shutdown(wait=False, cancel_futures=True)
+        if self._forwarding is not None:
+            self._forwarding.close()
         self.store.close()
 
 

@@ -1,7 +1,8 @@
 """Forwarding: where one of several workers writes, the others hand it their changes, and its answers back unchanged.
 
 Bytes, token, call id, trace and the remaining deadline travel over a Unix socket. Nothing waits for a writer: without
-one a change is refused at once, as retryable. Invariant: a change is handed on once, so it never goes in circles.
+one a change is refused at once, as retryable. Invariants: where a change is made is decided once, when its request is
+there; and it is handed on once, so it never goes in circles.
 """
 
 from __future__ import annotations
@@ -9,16 +10,21 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import grpc
 
-from storekeep.server.interceptors.chain import Layer, Step
+from storekeep.server.backlogs import Backlog
+from storekeep.server.interceptors.chain import Step
 from storekeep.server.interceptors.rpc import Method, Rpc
 from storekeep.server.interceptors.transport_errors import WriterUnavailable
+from storekeep.server.pools import CallExecutor, CallPool, Task
 
 HANDED_ON = "x-storekeep-handed-on"
 """Marks a call that a worker has handed on."""
+THREADS = 64
+"""Changes that one worker hands on at once: each thread waits for a commit of the writer, and so many share one."""
 PATIENCE_S = 120.0
 """How long the writer may take for a caller without a deadline: twice what a commit may take before it is given up."""
 NO_ANSWERS = frozenset(
@@ -63,30 +69,76 @@ class Writer(Protocol):
         """Where the worker listens that writes; empty where there is none."""
 
 
-def forward_changes(writer: Writer, *, changes: frozenset[str]) -> Layer:
-    """The layer.
+class _Thread(threading.local):
+    """What is known of this thread: whether it is here to hand a change on and to wait for the answer."""
+
+    hands_on = False
+
+
+THREAD = _Thread()
+
+
+class Forwarding:
+    """Makes changes here or hands them on, each as it stands when its request is there.
 
     Args:
+        writer: who writes.
         changes: the paths of the methods that change something; all others stay here.
+        backlog: how many changes may wait to be handed on, and how long.
     """
-    way = _Way(writer)
 
-    def layer(method: Method, serve: Step) -> Step:
+    def __init__(self, writer: Writer, *, changes: frozenset[str], backlog: Backlog) -> None:
+        self._writer = writer
+        self._changes = changes
+        self._way = _Way(writer)
+        self._threads = CallPool(THREADS, name="handing-on", backlog=backlog)
+
+    def executor(self, here: CallExecutor) -> CallExecutor:
+        """Where changes run.
+
+        Args:
+            here: makes them; it must not be held up by one that waits for another worker.
+        """
+
+        def hand_over(task: Task) -> bool:
+            if not self._writer.admit():
+                return self._threads.hand_over(partial(_hand_on, task))
+            taken = here.hand_over(partial(_make, self._writer, task))
+            if not taken:
+                self._writer.leave()
+            return taken
+
+        return CallExecutor(hand_over, is_full=lambda: here.is_full() or self._threads.is_full())
+
+    def layer(self, method: Method, serve: Step) -> Step:
+        """The layer: hands on what the executor gave to the threads that do."""
         path = f"/{method.name}"
-        if path not in changes:
+        if path not in self._changes:
             return serve
 
         def served_by_writer(raw: Any, context: grpc.ServicerContext, rpc: Rpc) -> Any:
-            if not writer.admit():
-                return way.forward(path, raw, context, rpc)
-            try:
-                return serve(raw, context, rpc)
-            finally:
-                writer.leave()
+            return self._way.forward(path, raw, context, rpc) if THREAD.hands_on else serve(raw, context, rpc)
 
         return served_by_writer
 
-    return layer
+    def close(self) -> None:
+        """End the threads; what they wait for is over, or nobody waits for it any more."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _make(writer: Writer, task: Task) -> None:
+    try:
+        task()
+    finally:
+        writer.leave()
+
+
+def _hand_on(task: Task) -> None:
+    THREAD.hands_on = True
+    try:
+        task()
+    finally:
+        THREAD.hands_on = False
 
 
 class _Way:
