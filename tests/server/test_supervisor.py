@@ -15,13 +15,18 @@ from pathlib import Path
 import pytest
 
 from storekeep.client import Customer, Storekeep, StorekeepError
-from storekeep.server.store.schema import migrate
+from storekeep.v1 import orders_pb2
 from tests.clusters import Cluster, Load, await_that, is_alive
 from tests.conftest import MakeServer
+from tests.databases import ENGINES, new_database
 from tests.processes import COMMAND, run_command, server_environment
 from tests.server.test_command import one_line
 
-ROLLS = 10
+ROLLS = {"sqlite": 10, "postgresql": 2}
+"""On PostgreSQL nobody hands the writing over, so there is less to go wrong."""
+
+pytestmark = pytest.mark.engine("sqlite", reason="the supervisor does the same whatever its workers serve")
+each_engine = pytest.mark.engine(*ENGINES, reason="how workers hand over to each other depends on who may write")
 
 
 def make_cluster(make_server: MakeServer, **settings: str) -> Cluster:
@@ -35,11 +40,12 @@ def messages(cluster: Cluster) -> list[str]:
 # -- deaths
 
 
+@each_engine
 def test_dead_workers_are_replaced_while_callers_go_on(make_server: MakeServer):
     cluster = make_cluster(make_server)
     load = Load(cluster.server)
     with load.running():
-        for number in (cluster.reader(), cluster.writer()):
+        for number in sorted((0, 1), key=lambda number: number == cluster.writer()):
             counted = sum(cluster.metrics()["storekeep_calls_total"].values())
             killed = cluster.kill_worker(number)
             cluster.await_workers(other_than={killed})
@@ -77,7 +83,7 @@ def test_killed_supervisor_leaves_no_worker_and_can_start_again(make_server: Mak
 
 
 def test_port_of_somebody_else_is_refused_in_a_line(tmp_path: Path):
-    migrate(tmp_path / "storekeep.db")
+    new_database("sqlite", tmp_path)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         refused = run_command("serve", "--workers", "2", data_dir=tmp_path, listen=address)
@@ -88,7 +94,7 @@ def test_port_of_somebody_else_is_refused_in_a_line(tmp_path: Path):
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_port_of_another_server_with_workers_is_refused(make_server: MakeServer, tmp_path: Path, workers: str):
     cluster = make_cluster(make_server)
-    migrate(tmp_path / "storekeep.db")
+    new_database("sqlite", tmp_path)
     listen = cluster.server.address
     refused = run_command("serve", "--workers", workers, data_dir=tmp_path, listen=listen)
     assert refused.returncode == 1
@@ -96,7 +102,7 @@ def test_port_of_another_server_with_workers_is_refused(make_server: MakeServer,
 
 
 def test_port_of_the_pages_that_is_taken_is_refused_in_a_line(tmp_path: Path):
-    migrate(tmp_path / "storekeep.db")
+    new_database("sqlite", tmp_path)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         for workers in ("1", "2"):
@@ -106,7 +112,7 @@ def test_port_of_the_pages_that_is_taken_is_refused_in_a_line(tmp_path: Path):
 
 
 def test_worker_that_cannot_start_ends_the_server_with_a_line(tmp_path: Path):
-    migrate(tmp_path / "storekeep.db")
+    new_database("sqlite", tmp_path)
     (tmp_path / "no.pem").write_text("no certificate")
     files = {"tls_certificate_file": str(tmp_path / "no.pem"), "tls_private_key_file": str(tmp_path / "no.pem")}
     log = tmp_path / "log"
@@ -153,7 +159,7 @@ def test_second_signal_ends_all_at_once(make_server: MakeServer):
 
 
 def test_signal_while_starting_ends_in_order(tmp_path: Path):
-    migrate(tmp_path / "storekeep.db")
+    new_database("sqlite", tmp_path)
     command = [COMMAND, "serve", "--workers", "2"]
     with subprocess.Popen(command, env=server_environment(tmp_path), stderr=subprocess.DEVNULL) as process:
         await_that((tmp_path / "workers" / "log.turns").exists, lambda: "it does not start")
@@ -164,11 +170,12 @@ def test_signal_while_starting_ends_in_order(tmp_path: Path):
 # -- new settings
 
 
-def test_rolls_under_load_fail_no_call_and_lose_no_order(make_server: MakeServer):
+@each_engine
+def test_rolls_under_load_fail_no_call_and_lose_no_order(make_server: MakeServer, engine: str):
     cluster = make_cluster(make_server)
     load = Load(cluster.server)
     with load.running():
-        for _ in range(ROLLS):
+        for _ in range(ROLLS[engine]):
             cluster.roll()
     load.check()
     counted = cluster.metrics()["storekeep_calls_total"]
@@ -212,6 +219,21 @@ def test_reload_of_unusable_settings_changes_nothing(make_server: MakeServer, tm
     cluster.await_workers(other_than={cluster.kill_worker(1)})  # its successor has the old settings
 
 
+# -- where several may write
+
+
+@pytest.mark.engine("postgresql", reason="on SQLite one worker writes")
+def test_every_worker_writes_for_itself(make_server: MakeServer):
+    cluster = make_cluster(make_server)
+    assert [worker["writes"] for worker in cluster.workers()] == [True, True]
+    for number in (0, 1):
+        with cluster.shop(number) as shop:
+            name = shop.order().name
+        with cluster.shop(1 - number) as shop:
+            assert shop.orders.GetOrder(orders_pb2.GetOrderRequest(name=name)).name == name
+    assert cluster.metrics()["storekeep_calls_passed_on_total"][()] == 0
+
+
 # -- one process
 
 
@@ -241,7 +263,7 @@ def test_single_process_has_the_same_pages(make_server: MakeServer):
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_closed_terminal_ends_in_order(tmp_path: Path, workers: str):
-    migrate(tmp_path / "storekeep.db")
+    new_database("sqlite", tmp_path)
     keyboard, screen = os.openpty()
     address_file = tmp_path / "address"
     process = subprocess.Popen(
