@@ -20,7 +20,7 @@ from storekeep.server.config import InvalidSettings, LoadedSettings, Settings, l
 from storekeep.server.database_urls import shown, sqlite_path
 from storekeep.server.domain.verification import verify
 from storekeep.server.health import ask_health, ask_worker
-from storekeep.server.processes import REFUSALS
+from storekeep.server.processes import REFUSALS, in_words
 from storekeep.server.secrets import SECRET_FILE
 from storekeep.server.serving import serve
 from storekeep.server.store.backups import BackupRefused, back_up, restore
@@ -86,13 +86,6 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return REFUSED
 
 
-def in_words(error: Exception) -> str:
-    """What a refusal says; of the system's own errors, which file they are about and what is wrong with it."""
-    if isinstance(error, OSError) and error.filename and error.strerror:
-        return f"cannot use {error.filename}: {error.strerror[0].lower()}{error.strerror[1:]}"
-    return str(error)
-
-
 def complain(line: str) -> None:
     """Say on standard error why something is refused."""
     print(f"storekeep-server: {line}", file=sys.stderr)  # noqa: T201 - what the command says
@@ -101,7 +94,7 @@ def complain(line: str) -> None:
 def run_serve(loaded: LoadedSettings, given: argparse.Namespace) -> int:
     """Serve until a signal says to stop."""
     address_file = Path(given.address_file) if given.address_file else None
-    serve_all = serve if loaded.settings.worker_count == 1 else supervise
+    serve_all = serve if loaded.settings.workers == 1 else supervise
     serve_all(loaded, sample=given.sample, address_file=address_file)
     return DONE
 

@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     DotEnvSettingsSource,
@@ -53,6 +53,10 @@ Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Seconds = Annotated[float, Field(ge=0, le=86_400 * 365)]
 Interval = Annotated[float, Field(gt=0, le=86_400)]
 Bytes = Annotated[int, Field(ge=1024, le=64 * 1024 * 1024)]
+
+
+def _cores_if_auto(given: Any) -> Any:
+    return len(os.sched_getaffinity(0)) if given == "auto" else given
 
 
 class InvalidSettings(Exception):
@@ -128,9 +132,10 @@ class Settings(BaseSettings):
     ping_interval_min_s: Interval = 10.0
     """A client that sends keepalive pings more often than this is disconnected; gRPC's own default is 300 s, too long
     for the load balancers that drop idle connections after 60 s."""
-    workers: Literal["auto"] | Annotated[int, Field(ge=1, le=WORKERS_MAX)] = 1
-    """Processes that answer calls, all on one port, each on a core of its own; `auto`: one for each core that the
-    server may use. With more than one, another process starts and replaces them. One, as on SQLite only one writes."""
+    workers: Annotated[int, Field(ge=1, le=WORKERS_MAX), BeforeValidator(_cores_if_auto)] = 1
+    """Processes that answer calls, all on one port, each on a core of its own; or `auto`: one for each core that
+    the server may use. With more than one, another process starts and replaces them. One, as on SQLite only one
+    writes."""
     pin_cpu: Annotated[int, Field(ge=0)] | None = None
     """The core that the process stays on. Measured: a pinned process answers twice as many calls as one that roams two
     cores. Empty: it roams. Only with one worker: several are each on their own core anyhow."""
@@ -215,11 +220,6 @@ class Settings(BaseSettings):
     def database(self) -> str:
         """The database's URL."""
         return self.database_url or sqlite_url(self.data_dir / "storekeep.db")
-
-    @property
-    def worker_count(self) -> int:
-        """How many workers there are."""
-        return len(os.sched_getaffinity(0)) if self.workers == "auto" else self.workers
 
     @property
     def workers_dir(self) -> Path:

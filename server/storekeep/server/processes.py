@@ -26,6 +26,13 @@ REFUSALS = (AddressTaken, DatabaseInUse, OSError, SchemaError, StoreError, Unusa
 """Why a server cannot begin: told in one line. Anything else is a defect and shows where it happened."""
 
 
+def in_words(error: Exception) -> str:
+    """What a refusal says; of the system's own errors, which file they are about and what is wrong with it."""
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"cannot use {error.filename}: {error.strerror[0].lower()}{error.strerror[1:]}"
+    return str(error)
+
+
 def pin(cpu: int) -> None:
     """Keep the process on one core, before it has other threads: they inherit it.
 

@@ -114,7 +114,7 @@ class Supervisor:
         self._logs = logs
         self._cpus = sorted(os.sched_getaffinity(0))
         self._slots = [
-            Slot(number, spawn=self._spawn, publish=self._publish) for number in range(loaded.settings.worker_count)
+            Slot(number, spawn=self._spawn, publish=self._publish) for number in range(loaded.settings.workers)
         ]
         self._to_replace: deque[Slot] = deque()
         self._state = threading.Lock()

@@ -14,7 +14,14 @@ import threading
 
 from storekeep.server.app import App
 from storekeep.server.logs import Logs
-from storekeep.server.processes import REFUSALS, hold_signals_back, pin, spare_garbage_collector, stop_on_signals
+from storekeep.server.processes import (
+    REFUSALS,
+    hold_signals_back,
+    in_words,
+    pin,
+    spare_garbage_collector,
+    stop_on_signals,
+)
 from storekeep.server.supervision.control import Control, Leave, Order, Question, Ready, Refusal, unpack_settings
 from storekeep.server.workers import LOG_TURNS_FILE, Worker, WorkerFolder
 
@@ -33,7 +40,7 @@ def main() -> None:
     try:
         serve_order(order, control)
     except REFUSALS as error:
-        control.send(Refusal(str(error)))
+        control.send(Refusal(in_words(error)))
         sys.exit(1)
 
 
