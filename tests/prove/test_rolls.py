@@ -28,7 +28,7 @@ def test_kills_of_workers_under_load(make_server: MakeServer):
     kills = ROLLS // 5
     with load.running():
         for number in range(kills):
-            killed = cluster.kill_worker(cluster.writer() if number % 2 else cluster.reader())
+            killed = cluster.kill_worker(number % 2)
             cluster.await_workers(other_than={killed})
     load.check()
     print(  # noqa: T201 - what a campaign found
