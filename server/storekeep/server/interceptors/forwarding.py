@@ -19,7 +19,8 @@ from storekeep.server.backlogs import Backlog
 from storekeep.server.interceptors.chain import Step
 from storekeep.server.interceptors.rpc import Method, Rpc
 from storekeep.server.interceptors.transport_errors import WriterUnavailable
-from storekeep.server.pools import CallExecutor, CallPool, Task
+from storekeep.server.pools import CallExecutor, CallPool
+from storekeep.server.waiting import Task
 
 HANDED_ON = "x-storekeep-handed-on"
 """Marks a call that a worker has handed on."""
