@@ -128,7 +128,7 @@ def run_loop(recorded: Recording, *, seconds: float) -> Load:
     """
     command = [sys.executable, "-m", "benchmarks.floors.sqlite_loop", *recorded.arguments(), "--seconds", str(seconds)]
     try:
-        output, _ = run_pinned(command, core=SERVER_CORE, timeout_s=seconds + FLOOR_END_TIMEOUT_S)
+        output, _ = run_pinned(command, cores=[SERVER_CORE], timeout_s=seconds + FLOOR_END_TIMEOUT_S)
     except RuntimeError as error:
         raise LoadFailed(str(error)) from error
     tally = json.loads(output)
