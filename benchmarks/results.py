@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pysqlite3 import dbapi2 as sqlite
 
+from benchmarks.plots import Plot
 from benchmarks.rounds import Spread
 
 PACKAGES = ("grpcio", "protobuf", "fastapi", "sqlalchemy", "uvicorn", "pydantic")
@@ -50,12 +51,18 @@ class Bar:
 
 @dataclass(frozen=True)
 class Section:
-    """One thing that was measured."""
+    """One thing that was measured.
+
+    Attributes:
+        name: of the benchmark; the suite sets it.
+    """
 
     title: str
     figures: Sequence[Figure]
     bars: Sequence[Bar]
     notes: Sequence[str] = ()
+    plots: Sequence[Plot] = ()
+    name: str = ""
 
 
 def span(spread: Spread, digits: int = 0) -> str:
