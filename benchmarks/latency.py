@@ -32,6 +32,10 @@ IN_FLIGHT = {PLACE_ORDER: 96}
 QUANTILES = {"p50": "50", "p90": "90", "p99": "99", "p999": "99.9", "max": "all"}
 
 
+Send = Callable[[float, float], TimedLoad]
+"""Calls for so many seconds at a rate; where that is 0, as many as can be answered."""
+
+
 @dataclass(frozen=True)
 class Round:
     """What was measured one after the other."""
@@ -68,27 +72,27 @@ def latency(folder: Path, pace: Pace, *, late_max_ms: float) -> Section:
 
 
 def _measure(shop: Storekeep, called: Calls, pace: Pace, late_max_ms: float) -> list[Round]:
-    def send(seconds: float, rate: float = 0.0) -> TimedLoad:
+    def send(seconds: float, rate: float) -> TimedLoad:
         return timed.send(called, shop.server, token=shop.token(), seconds=seconds, rate=rate)
 
     def measure_round() -> Round:
-        maximum = timed.all_good(checked(send, pace.seconds / 2))
+        maximum = timed.all_good(checked(pace.seconds / 2, 0.0))
         per_s = maximum.load.per_s
-        nominal = _in_time(lambda: timed.all_good(checked(send, pace.seconds, NOMINAL * per_s)), late_max_ms)
-        overloaded = _in_time(lambda: checked(send, pace.seconds, OVERLOAD * per_s), late_max_ms)
+        nominal = timed.all_good(_in_time(lambda: checked(pace.seconds, NOMINAL * per_s), late_max_ms))
+        overloaded = _in_time(lambda: checked(pace.seconds, OVERLOAD * per_s), late_max_ms)
         return Round(maximum, nominal, overloaded)
 
     checked = _counted(shop, send) if called.method == PLACE_ORDER else send
-    send(pace.warm_up_s)
+    send(pace.warm_up_s, 0.0)
     return [measure_round() for _ in range(pace.rounds)]
 
 
-def _counted(shop: Storekeep, send: Callable[..., TimedLoad]) -> Callable[..., TimedLoad]:
+def _counted(shop: Storekeep, send: Send) -> Send:
     """A load after which the orders that were accepted are in the database, and none that was refused."""
 
-    def send_and_count(*arguments: float) -> TimedLoad:
+    def send_and_count(seconds: float, rate: float) -> TimedLoad:
         before = shop.database.count_orders()
-        found = send(*arguments)
+        found = send(seconds, rate)
         written = shop.database.count_orders() - before
         if not found.accepted.count <= written <= found.accepted.count + sum(found.failed.values()):
             raise LoadFailed(f"{found.accepted.count} orders were accepted, {written} are in the database")
@@ -106,7 +110,9 @@ def _in_time(send: Callable[[], TimedLoad], late_max_ms: float) -> TimedLoad:
         found = send()
         if found.late.p99 <= late_max_ms and found.accepted.count:
             return found
-    raise LoadFailed(f"the load was late: {found.late.p99:.1f} ms at its 99th percentile; {found.accepted.count} accepted")
+    raise LoadFailed(
+        f"the load was late: {found.late.p99:.1f} ms at its 99th percentile; {found.accepted.count} accepted"
+    )
 
 
 def _spread(rounds: Sequence[Round], number: Callable[[Round], float]) -> Spread:
@@ -147,7 +153,9 @@ def _bars(name: str, rounds: Sequence[Round]) -> list[Bar]:
     failed = _spread(rounds, lambda each: 100 * sum(each.overloaded.failed.values()) / each.overloaded.sent)
     return [
         Bar(f"{name}, p99 / p50 at {NOMINAL:g} x", tail, NOMINAL_P99_TO_P50, at_most=True),
-        Bar(f"{name}, p99 of the accepted at {OVERLOAD:g} x / nominal", slowed, OVERLOADED_TO_NOMINAL_P99, at_most=True),
+        Bar(
+            f"{name}, p99 of the accepted at {OVERLOAD:g} x / nominal", slowed, OVERLOADED_TO_NOMINAL_P99, at_most=True
+        ),
         Bar(f"{name}, p99 of the refusals at {OVERLOAD:g} x, ms", refused_ms, REFUSED_P99_MS, at_most=True),
         Bar(f"{name}, neither accepted nor refused at {OVERLOAD:g} x, %", failed, 0.0, at_most=True),
     ]

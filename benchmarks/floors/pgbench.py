@@ -1,7 +1,8 @@
 """The floor of PlaceOrder on PostgreSQL: pgbench, which sends the statements of real orders, prepared, as 8 clients.
 
 It is PostgreSQL's own load, written in C. It computes nothing: prices, hashes and JSON are those of the recorded order.
-One transaction is one order, with the same advisory lock and the same rows; that they are as many is checked.
+One transaction is one order, with the same advisory lock and the same rows; that they are as many is checked. Beside it
+there is a floor that commits some orders together, as Storekeep does.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 import grpc
 
 from benchmarks.databases import PostgresDatabase
-from benchmarks.floors.order_script import PlacedOrder, Script, UnclearStatements, read_transaction
+from benchmarks.floors.order_script import PlacedOrder, Script, Statement, UnclearStatements, read_transaction
 from benchmarks.loads.load import LINES, Load, LoadFailed
 from benchmarks.loads.order_messages import PLACE_ORDER, Requests
 from benchmarks.machine import CORES, run_pinned
@@ -24,6 +25,8 @@ from benchmarks.subjects import CALL_TIMEOUT_S, Storekeep
 from storekeep.v1 import orders_pb2
 
 CLIENTS = 8
+TOGETHER = 16
+"""Orders of a transaction of the floor that commits some together."""
 LOG_TIMEOUT_S = 10.0
 END_TIMEOUT_S = 60.0
 PROCESSED = re.compile(r"number of transactions actually processed: (\d+)")
@@ -43,10 +46,12 @@ class Floor:
     Attributes:
         script: file of it.
         database: that it writes to.
+        orders: of each transaction.
     """
 
     script: Path
     database: PostgresDatabase
+    orders: int
 
     def run(self, seconds: float) -> Load:
         """One turn.
@@ -54,19 +59,24 @@ class Floor:
         Raises: LoadFailed when a transaction failed.
         """
         output, cpu_s = self._pgbench("-c", str(CLIENTS), "-T", str(max(1, round(seconds))), timeout_s=seconds)
-        answered, per_s = int(_found(PROCESSED, output)), float(_found(RATE, output))
-        return Load(answered, answered / per_s, server_cpu_s=0.0, client_cpu_s=cpu_s)
+        transactions, per_s = int(_found(PROCESSED, output)), float(_found(RATE, output))
+        return Load(transactions * self.orders, transactions / per_s, server_cpu_s=0.0, client_cpu_s=cpu_s)
 
     def check_rows(self, wanted: Counter[str]) -> None:
-        """Run it for one order, and refuse it when that adds other rows than a real order does.
+        """Run it once, and refuse it when that adds other rows than as many real orders do.
+
+        Args:
+            wanted: table -> rows that one real order adds.
 
         Raises: LoadFailed.
         """
         before = count_rows(self.database)
         self._pgbench("-c", "1", "-t", "1", timeout_s=0.0)
         added = count_rows(self.database) - before
-        if added != wanted:
-            raise LoadFailed(f"pgbench adds {dict(added)} rows with an order, Storekeep {dict(wanted)}")
+        if added != Counter({table: rows * self.orders for table, rows in wanted.items()}):
+            raise LoadFailed(
+                f"pgbench adds {dict(added)} rows, {self.orders} orders of Storekeep's {dict(wanted)} each"
+            )
 
     def _pgbench(self, *options: str, timeout_s: float) -> tuple[str, float]:
         command = [str(binary("pgbench")), "-n", "-M", "prepared", "-f", str(self.script), *options, self.database.url]
@@ -90,19 +100,25 @@ def count_rows(database: PostgresDatabase) -> Counter[str]:
     """Table -> how many rows it has."""
     with database.connect() as connection:
         names = [name for (name,) in connection.execute(TABLES)]
-        counts = {name: connection.execute(f"SELECT count(*) FROM {name}").fetchone() for name in names}  # type: ignore[arg-type]
+        counts = {name: connection.execute(f"SELECT count(*) FROM {name}").fetchone() for name in names}
     return Counter({name: row[0] for name, row in counts.items() if row})
 
 
-def record(postgres: Postgres, shop: Storekeep, database: PostgresDatabase, *, copy: PostgresDatabase, script: Path) -> Floor:
-    """Place an order with PostgreSQL's log on, and make pgbench's script of what it shows.
+def record(postgres: Postgres, shop: Storekeep, *, copy: PostgresDatabase, folder: Path) -> tuple[Floor, Floor]:
+    """Place an order with PostgreSQL's log on, and make pgbench's scripts of what it shows.
 
     Args:
-        database: the shop's.
-        copy: another with the same catalogue, for the floor to write to.
+        shop: on PostgreSQL.
+        copy: another database with the same catalogue, for the floors to write to.
+        folder: for the scripts.
+
+    Returns: the floor that commits each order, and the one that commits some together.
 
     Raises: UnclearStatements, LoadFailed.
     """
+    database = shop.database
+    if not isinstance(database, PostgresDatabase):
+        raise TypeError("the shop is not on PostgreSQL")
     _place(shop)  # the first one also prepares what all share
     _log_statements(postgres, "all")
     before = count_rows(database)
@@ -110,10 +126,16 @@ def record(postgres: Postgres, shop: Storekeep, database: PostgresDatabase, *, c
     statements = _await_transaction(postgres.statement_log(), order_id)
     _log_statements(postgres, "none")
     written = count_rows(database) - before
-    script.write_text(Script(_find(database, order_id)).make(statements))
-    floor = Floor(script, copy)
-    floor.check_rows(written)
-    return floor
+    script = Script(_find(database, order_id))
+
+    def floor(orders: int) -> Floor:
+        file = folder / f"orders-{orders}.sql"
+        file.write_text(script.make(statements, orders=orders))
+        made = Floor(file, copy, orders)
+        made.check_rows(written)
+        return made
+
+    return floor(1), floor(TOGETHER)
 
 
 def _place(shop: Storekeep) -> str:
@@ -128,7 +150,7 @@ def _log_statements(postgres: Postgres, which: str) -> None:
     time.sleep(1.0)  # each session reads it before its next statement, once its signal has come
 
 
-def _await_transaction(log: Path, order_id: str) -> list:
+def _await_transaction(log: Path, order_id: str) -> list[Statement]:
     """What the log has of an order; another process writes it, soon after the answer."""
     give_up = time.monotonic() + LOG_TIMEOUT_S
     while True:
@@ -148,5 +170,11 @@ def _find(database: PostgresDatabase, order_id: str) -> PlacedOrder:
         raise UnclearStatements(f"order {order_id} is not in the database")
     time_us, customer_id, request_id, sequence, previous_hash = row
     return PlacedOrder(
-        order_id, request_id, customer_id, tuple(sku for (sku,) in lines), time_us, sequence, f"\\x{previous_hash.hex()}"
+        order_id,
+        request_id,
+        customer_id,
+        tuple(sku for (sku,) in lines),
+        time_us,
+        sequence,
+        f"\\x{previous_hash.hex()}",
     )

@@ -81,7 +81,9 @@ class TimedLoad:
         return self.load.client_cpu_s / self.load.seconds
 
 
-def send(calls: Calls, server: Server, *, token: str, seconds: float, rate: float = 0.0, in_flight: int = 0) -> TimedLoad:
+def send(
+    calls: Calls, server: Server, *, token: str, seconds: float, rate: float = 0.0, in_flight: int = 0
+) -> TimedLoad:
     """Call on a schedule for so long, or without a rate keep so many calls in flight.
 
     Raises: LoadFailed when an answer is wrong, or does not come.

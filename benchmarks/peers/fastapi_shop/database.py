@@ -56,8 +56,10 @@ def _sqlite(begin: str | None, *, connections: int) -> Engine:
 
 
 def _engines() -> tuple[Engine, Engine]:
-    """For single statements, which on SQLite need no transaction, and for transactions that write, which there wait for
-    the lock at their start. PostgreSQL has one engine, with SQLAlchemy's own pool and transactions.
+    """For single statements, and for transactions that write.
+
+    On SQLite the first need no transaction, and the others wait for the lock at their start. PostgreSQL has one engine,
+    with SQLAlchemy's own pool and transactions.
     """
     if ON_SQLITE:
         return _sqlite(None, connections=NO_LIMIT), _sqlite("BEGIN IMMEDIATE", connections=1)
@@ -71,7 +73,7 @@ readers, writers = _engines()
 def lock_chain(session: Session) -> None:
     """Be the only one who adds to the audit chain until the commit. On SQLite one who writes is that already.
 
-    It is called as late as can be, so that on PostgreSQL orders wait for each other only while they write the last rows.
+    It is called as late as can be: on PostgreSQL orders wait for each other only while they write the last rows.
     """
     if not ON_SQLITE:
         session.execute(select(func.pg_advisory_xact_lock(CHAIN_LOCK)))
