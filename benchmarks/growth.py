@@ -36,7 +36,8 @@ CHOSEN_MAX = 20_000
 """Orders that are read, chosen by chance out of all."""
 PLACED_A_TURN = 1_500
 """Orders of a turn, so that the smallest database stays small."""
-ORDERS_IN_FLIGHT = 96
+ORDERS_IN_FLIGHT = 32
+"""So that none waits long enough to be shed, on PostgreSQL too."""
 
 
 @dataclass(frozen=True)

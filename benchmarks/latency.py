@@ -76,9 +76,9 @@ def _measure(shop: Storekeep, called: Calls, pace: Pace, late_max_ms: float) -> 
         return timed.send(called, shop.server, token=shop.token(), seconds=seconds, rate=rate)
 
     def measure_round() -> Round:
-        maximum = timed.all_good(checked(pace.seconds / 2, 0.0))
+        maximum = checked(pace.seconds / 2, 0.0)
         per_s = maximum.load.per_s
-        nominal = timed.all_good(_in_time(lambda: checked(pace.seconds, NOMINAL * per_s), late_max_ms))
+        nominal = _in_time(lambda: checked(pace.seconds, NOMINAL * per_s), late_max_ms)
         overloaded = _in_time(lambda: checked(pace.seconds, OVERLOAD * per_s), late_max_ms)
         return Round(maximum, nominal, overloaded)
 
@@ -150,8 +150,10 @@ def _bars(name: str, rounds: Sequence[Round]) -> list[Bar]:
     tail = _spread(rounds, lambda each: each.nominal.accepted.p99 / each.nominal.accepted.p50)
     slowed = _spread(rounds, lambda each: each.overloaded.accepted.p99 / each.nominal.accepted.p99)
     refused_ms = _spread(rounds, lambda each: each.overloaded.refused.p99)
+    not_accepted = _spread(rounds, lambda each: 100 * (1 - each.nominal.accepted.count / each.nominal.sent))
     failed = _spread(rounds, lambda each: 100 * sum(each.overloaded.failed.values()) / each.overloaded.sent)
     return [
+        Bar(f"{name}, not accepted at {NOMINAL:g} x, %", not_accepted, 0.0, at_most=True),
         Bar(f"{name}, p99 / p50 at {NOMINAL:g} x", tail, NOMINAL_P99_TO_P50, at_most=True),
         Bar(
             f"{name}, p99 of the accepted at {OVERLOAD:g} x / nominal", slowed, OVERLOADED_TO_NOMINAL_P99, at_most=True
