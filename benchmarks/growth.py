@@ -79,8 +79,8 @@ class Operation:
         def send(seconds: float) -> Load:
             server, token = shop.storekeep.server, shop.storekeep.token()
             if called.messages:
-                return timed.all_good(timed.send(called, server, token=token, seconds=seconds)).load
-            return timed.all_good(timed.send_some(called, server, token=token, number=PLACED_A_TURN)).load
+                return timed.until_good(lambda: timed.send(called, server, token=token, seconds=seconds)).load
+            return timed.until_good(lambda: timed.send_some(called, server, token=token, number=PLACED_A_TURN)).load
 
         return send
 

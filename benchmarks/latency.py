@@ -26,8 +26,6 @@ OVERLOAD = 3.0
 NOMINAL_P99_TO_P50 = 5.0
 OVERLOADED_TO_NOMINAL_P99 = 3.0
 REFUSED_P99_MS = 20.0
-ATTEMPTS_MAX = 4
-"""How often a turn is measured whose load was late, as when a hypervisor takes the core, until the run is given up."""
 IN_FLIGHT = {PLACE_ORDER: 96}
 QUANTILES = {"p50": "50", "p90": "90", "p99": "99", "p999": "99.9", "max": "all"}
 
@@ -102,11 +100,11 @@ def _counted(shop: Storekeep, send: Send) -> Send:
 
 
 def _in_time(send: Callable[[], TimedLoad], late_max_ms: float) -> TimedLoad:
-    """A turn in which the load kept to its schedule.
+    """A turn in which the load kept to its schedule, which it cannot when a hypervisor takes its core.
 
     Raises: LoadFailed.
     """
-    for _ in range(ATTEMPTS_MAX):
+    for _ in range(timed.ATTEMPTS_MAX):
         found = send()
         if found.late.p99 <= late_max_ms and found.accepted.count:
             return found

@@ -87,7 +87,7 @@ def main() -> None:
             sections.append(_run(name, options.folder, size))
         except (LoadFailed, OSError, RuntimeError, ValueError, grpc.RpcError, subprocess.SubprocessError) as error:
             failed.append(name)  # the others are measured all the same
-            print(f"\n{name} FAILED: {error}", flush=True)
+            print(f"\n{name} FAILED, its files are left in {options.folder}: {error}", flush=True)
         _write(results, as_json(sections, facts))
         if options.markdown:
             _write(options.markdown, as_markdown(sections, facts))
