@@ -84,9 +84,7 @@ def storekeep(
         "STOREKEEP_LISTEN": address,
         "STOREKEEP_PIN_CPU": str(SERVER_CORE) if workers == 1 else "",
     }
-    subprocess.run(
-        [COMMAND, "migrate"], env={**os.environ, **env}, check=True, capture_output=True, timeout=MIGRATION_TIMEOUT_S
-    )
+    _migrate(env)
     command = [str(COMMAND), "serve", *(["--workers", str(workers)] if workers > 1 else [])]
     log = folder / "server.log"
     with (
@@ -94,6 +92,16 @@ def storekeep(
         grpc.insecure_channel(address) as channel,
     ):
         yield Storekeep(server, database, channel, (folder / "admin.key").read_text().strip())
+
+
+def _migrate(env: dict[str, str]) -> None:
+    """Make the tables, or bring them up to date. Raises: RuntimeError."""
+    command = [str(COMMAND), "migrate"]
+    result = subprocess.run(
+        command, env={**os.environ, **env}, capture_output=True, text=True, timeout=MIGRATION_TIMEOUT_S
+    )
+    if result.returncode:
+        raise RuntimeError(f"{' '.join(command)}: {result.stderr[-2000:]}")
 
 
 @contextlib.contextmanager
