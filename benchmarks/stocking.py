@@ -20,7 +20,8 @@ from storekeep.v1 import (
     products_pb2_grpc,
 )
 
-IN_FLIGHT = 64
+IN_FLIGHT = 16
+"""Few, so that none waits long enough to be shed."""
 LOCATION = "locations/main"
 
 Requests = Iterator[Message]
