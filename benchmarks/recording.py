@@ -8,10 +8,12 @@ from pathlib import Path
 
 from pysqlite3 import dbapi2 as sqlite
 
+from benchmarks.databases import SqliteFile
 from benchmarks.loads import orders
 from benchmarks.subjects import Storekeep
 
 RECORDING_S = 1.0
+IN_FLIGHT = 16
 
 
 @dataclass(frozen=True)
@@ -40,9 +42,12 @@ def record(shop: Storekeep, folder: Path) -> Recording:
     """
     folder.mkdir(parents=True)
     recording = Recording(folder / "before.db", folder / "after.db", folder / "working.db")
-    copy(shop.database, recording.before)
+    database = shop.database
+    if not isinstance(database, SqliteFile):
+        raise TypeError("the shop is not on SQLite")
+    copy(database.path, recording.before)
     place_some(shop)
-    copy(shop.database, recording.after)
+    copy(database.path, recording.after)
     shutil.copyfile(recording.after, recording.working)
     return recording
 
@@ -52,7 +57,7 @@ def place_some(shop: Storekeep) -> None:
 
     Raises: LoadFailed.
     """
-    orders.send(orders.GRPC, shop.server, token=shop.token(), seconds=RECORDING_S)
+    orders.send(orders.GRPC, shop.server, token=shop.token(), seconds=RECORDING_S, in_flight=IN_FLIGHT)
 
 
 def copy(database: Path, target: Path) -> None:

@@ -6,6 +6,7 @@ they are copies of a migrated template.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import importlib.util
 import itertools
@@ -13,20 +14,20 @@ import json
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import psycopg
 
 from storekeep.server.store.schema import migrate
 
-RUN_VARIABLE = "STOREKEEP_TEST_POSTGRES"
+RUN_VARIABLE = "TESTS_POSTGRES_FOLDER"
 """Names the folder of the run's PostgreSQL to all its processes."""
 START_TIMEOUT_S = 60.0
 TEMPLATE = "template_of_tests"
@@ -61,12 +62,15 @@ def binary(name: str) -> Path:
     return Path(package.origin).parent / "pginstall18" / "bin" / name
 
 
-def privileges() -> dict[str, Any]:
-    """How a process is started that must not be root."""
+def unprivileged() -> list[str]:
+    """What begins a command that must not be run by root.
+
+    It is not left to `subprocess`, which would copy this process for it, while gRPC has threads here.
+    """
     if os.geteuid() != 0:
-        return {}
+        return []
     user = pwd.getpwnam(SERVER_USER)
-    return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+    return ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups", "--"]
 
 
 class Postgres:
@@ -95,15 +99,26 @@ class Postgres:
     def make(self) -> None:
         """Make its files."""
         self.make_folder()
-        command = [binary("initdb"), "-D", self.data, "-U", "postgres", "--auth=trust", "--no-sync", "-E", "UTF8"]
+        command = [
+            *unprivileged(),
+            binary("initdb"),
+            "-D",
+            self.data,
+            "-U",
+            "postgres",
+            "--auth=trust",
+            "--no-sync",
+            "-E",
+            "UTF8",
+        ]
         command += ["--locale-provider=builtin", "--locale=C.UTF-8"]
-        subprocess.run(command, check=True, capture_output=True, cwd=self.folder, **privileges())
+        subprocess.run(command, check=True, capture_output=True, cwd=self.folder)
 
     def make_folder(self) -> None:
         """Make the folder for its files, and choose its port."""
         self.folder.mkdir(mode=0o755, exist_ok=True)
-        if rights := privileges():
-            os.chown(self.folder, rights["user"], rights["group"])
+        if os.geteuid() == 0:
+            shutil.chown(self.folder, SERVER_USER)
         self.port = free_port()
 
     def start(self, *, watched: int = 0) -> None:
@@ -116,13 +131,12 @@ class Postgres:
         command = [binary("postgres"), "-D", self.data, "-k", self.folder, "-p", str(self.port), *options]
         with (self.folder / "log").open("ab") as output:
             self.process = subprocess.Popen(
-                ["/bin/sh", "-c", WATCH.format(watched=watched or os.getpid()), "sh", *command],
+                [*unprivileged(), "/bin/sh", "-c", WATCH.format(watched=watched or os.getpid()), "sh", *command],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
                 cwd=self.folder,
                 start_new_session=True,
-                **privileges(),
             )
         give_up = time.monotonic() + START_TIMEOUT_S
         while True:
@@ -138,6 +152,29 @@ class Postgres:
     def pid(self) -> int:
         """The process id of the server itself."""
         return int((self.data / "postmaster.pid").read_text().split()[0])
+
+    def pids(self) -> list[int]:
+        """All its processes, the first one first."""
+        first = self.pid
+        parents: dict[int, int] = {}
+        for status in Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(OSError):
+                pid, rest = int(status.parent.name), status.read_text().rpartition(")")[2].split()
+                parents[pid] = int(rest[1])
+        return [first, *(pid for pid, parent in parents.items() if parent == first)]
+
+    def signal(self, number: int) -> None:
+        """Send a signal to all its processes."""
+        for pid in self.pids():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+    def kill(self) -> None:
+        """End it as a power cut would, and reap it."""
+        self.signal(signal.SIGKILL)
+        assert self.process is not None
+        self.process.wait(timeout=30)
+        (self.data / "postmaster.pid").unlink(missing_ok=True)
 
     def stop(self) -> None:
         """End it, and wait for that."""

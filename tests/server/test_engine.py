@@ -250,6 +250,44 @@ def test_writes_of_one_commit_see_each_other_and_fail_alone(store, database, cal
     assert store.read(read_notes) == ["same"]
 
 
+def note_later(text: str):
+    """As `note`, without waiting for what becomes of it."""
+
+    def work(tx: Transaction) -> str:
+        INSERT_NOTE.run_later(tx, text=text)
+        return text
+
+    return work
+
+
+def test_statements_that_are_put_off_fail_alone_too(store, database, callers):
+    with busy_writer(store):
+        futures = queue_up(store, callers, [note_later("same"), note_later("same"), note_later("other")])
+    outcomes = [future.exception(TIMEOUT_S) for future in futures]
+    assert [type(outcome) for outcome in outcomes if outcome] == [CONFLICT[database.engine]]
+    assert store.read(read_notes) == ["other", "same"]
+
+
+def test_statement_that_is_put_off_is_undone_with_its_work(store, callers):
+    def half(tx: Transaction) -> None:
+        note_later("half")(tx)
+        raise LookupError("half")
+
+    with busy_writer(store):
+        futures = queue_up(store, callers, [note_later("before"), half, note_later("after")])
+    assert [type(future.exception(TIMEOUT_S)) for future in futures] == [type(None), LookupError, type(None)]
+    assert store.read(read_notes) == ["after", "before"]
+
+
+def test_statement_that_is_put_off_is_seen_by_the_next_one(store):
+    def work(tx: Transaction) -> list[str]:
+        note_later("one")(tx)
+        note_later("two")(tx)
+        return read_notes(tx)
+
+    assert store.write(work) == ["one", "two"]
+
+
 def test_nobody_is_answered_before_the_commit(store, callers):
     begun, go_on = threading.Event(), threading.Event()
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from storekeep.v1 import inventory_pb2, orders_pb2
+from storekeep.v1 import inventory_pb2, orders_pb2, products_pb2
 from tests.mutations import DESCRIPTORS
 from tests.refusals import refusal, refused
 from tests.resources import CATEGORY, CUSTOMER, KINDS, LOCATION, PRODUCT, VARIANT, Kind
@@ -432,3 +432,42 @@ def test_filter_that_mostly_parses_is_answered_or_refused(shop: Shop, rpc: str, 
 def test_text_as_filter_and_order_is_answered_or_refused(shop: Shop, rpc: str, wanted: str, order_by: str):
     outcome = refusal(listed, shop, rpc, wanted, order_by=order_by)
     assert outcome is None or outcome.reason in ("INVALID_FILTER", "INVALID_ORDER_BY")
+
+
+# -- the same on every engine: text is compared by its bytes, and contains by its ASCII letters without their case
+
+
+def test_contains_knows_the_case_of_letters_beyond_ascii_only(shop: Shop):
+    mark = new_id()
+    names = [f"{mark} Äpfel TEA", f"{mark} äpfel tea", f"{mark} apfel 50%_\\"]
+    for name in names:
+        shop.product(display_name=name)
+
+    def containing(text: str) -> list[str]:
+        wanted = f'display_name : "{mark}" AND display_name : "{text}"'
+        return sorted(product.display_name for product in listed(shop, "ListProducts", wanted).products)
+
+    assert containing("tea") == containing("TEA") == sorted(names[:2])
+    assert containing("äpfel") == [names[1]]
+    assert containing("Äpfel") == [names[0]]
+    assert containing("%") == containing("_") == containing("\\\\") == [names[2]]
+
+
+def test_text_is_ordered_by_its_bytes(shop: Shop):
+    mark = new_id()
+    names = [f"{mark}{end}" for end in ("", " z", "-", "A", "Z", "_", "a", "z", "~", "Ä", "ä", "\uff41", "🫖")]
+    for name in reversed(names):
+        shop.product(display_name=name)
+    wanted = f'display_name : "{mark}"'
+    for order_by, expected in (("display_name", names), ("display_name desc", names[::-1])):
+        found: list[str] = []
+        token = ""
+        while token or not found:
+            page = shop.products.ListProducts(
+                products_pb2.ListProductsRequest(filter=wanted, order_by=order_by, page_size=3, page_token=token)
+            )
+            found += [product.display_name for product in page.products]
+            token = page.next_page_token
+        assert found == expected
+    behind = [p.display_name for p in listed(shop, "ListProducts", f'{wanted} AND display_name > "{mark}a"').products]
+    assert sorted(behind) == sorted(names[7:])

@@ -13,17 +13,21 @@ import pytest
 
 from storekeep.server import pools
 from storekeep.server.backlogs import Backlog
-from storekeep.server.pools import CallExecutor, CallPool, write_executor
+from storekeep.server.pools import CallExecutor, CallLoop, CallPool
 
 TIMEOUT_S = 10.0
 METHOD = "/tests.Echo/Echo"
 
 
-@pytest.fixture
-def pool() -> Iterator[CallPool]:
-    made = CallPool(2, name="test", backlog=Backlog(length_max=100, wait_max_s=TIMEOUT_S))
+@pytest.fixture(params=[CallPool, CallLoop])
+def pool(request: pytest.FixtureRequest) -> Iterator[CallExecutor]:
+    made = request.param(2, name="test", backlog=Backlog(length_max=1_000, wait_max_s=TIMEOUT_S))
     yield made
     made.shutdown(wait=False)
+
+
+def refuse_later(_request: bytes, context: grpc.ServicerContext) -> None:
+    context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "later")
 
 
 @contextmanager
@@ -88,13 +92,15 @@ def test_task_that_fails_is_logged_and_ends(pool, caplog):
     assert "a task of the pool failed" in caplog.text
 
 
-def test_calls_that_the_store_does_not_take_run_in_the_other_pool(pool):
-    names: list[str] = []
-    done = threading.Event()
-    executor = write_executor(lambda task: False, is_full=lambda: False, otherwise=pool)
-    executor.submit(lambda: names.append(threading.current_thread().name)).add_done_callback(lambda _f: done.set())
-    assert done.wait(TIMEOUT_S)
-    assert names[0].startswith("test_")
+def test_call_that_is_not_taken_after_all_is_refused():
+    def answer(request: bytes, _context: grpc.ServicerContext) -> bytes:
+        return request
+
+    answer.refuse_overloaded = refuse_later  # type: ignore[attr-defined]
+    with serving(CallExecutor(lambda task: False, is_full=lambda: False), answer) as channel:
+        with pytest.raises(grpc.RpcError) as refused:
+            channel.unary_unary(METHOD)(b"call", timeout=TIMEOUT_S)
+        assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
 def test_calls_beyond_the_backlog_are_refused_at_once_where_the_handler_says_how():
@@ -105,10 +111,7 @@ def test_calls_beyond_the_backlog_are_refused_at_once_where_the_handler_says_how
         go_on.wait(TIMEOUT_S)
         return request
 
-    def refuse(_request: bytes, context: grpc.ServicerContext) -> None:
-        context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "later")
-
-    answer.refuse_overloaded = refuse  # type: ignore[attr-defined]
+    answer.refuse_overloaded = refuse_later  # type: ignore[attr-defined]
     with serving(pool, answer) as channel:
         calls = [channel.unary_unary(METHOD).future(b"call", timeout=TIMEOUT_S)]
         time.sleep(0.2)

@@ -22,12 +22,10 @@ from grpc import _server as grpc_server
 from grpc._cython import cygrpc  # type: ignore[attr-defined]
 
 from storekeep.server.backlogs import Backlog
+from storekeep.server.waiting import Loop, Task
 
 P = ParamSpec("P")
 T = TypeVar("T")
-Task = Callable[[], None]
-"""Runs a call to its end; never raises."""
-
 NO_FLAGS = 0
 NO_REQUEST = b""
 
@@ -79,14 +77,17 @@ class CallExecutor(ThreadPoolExecutor):
     """What gRPC gives its calls to; it asks for a `ThreadPoolExecutor`, of which only `submit` is used.
 
     Args:
-        hand_over: has a task run soon; must not block.
+        hand_over: has a task run soon, and says whether it will; must not block.
         is_full: whether further calls are refused instead.
+
+    Attributes:
+        hand_over, is_full: as given.
     """
 
-    def __init__(self, hand_over: Callable[[Task], object], *, is_full: Callable[[], bool]) -> None:
+    def __init__(self, hand_over: Callable[[Task], bool], *, is_full: Callable[[], bool]) -> None:
         super().__init__(1)
-        self._hand_over = hand_over
-        self._is_full = is_full
+        self.hand_over = hand_over
+        self.is_full = is_full
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Hand a task over, or when it is a unary call, hand it over once the request is there."""
@@ -94,15 +95,13 @@ class CallExecutor(ThreadPoolExecutor):
         if args and args[0] is UNARY_RESPOND:
             self._serve(completion, fn, args)
         else:
-            self._hand_over(functools.partial(_run, completion, fn, *args, **kwargs))
+            self.hand_over(functools.partial(_run, completion, fn, *args, **kwargs))
         return completion
 
     def _serve(self, completion: Completion, run_in_context: Callable[..., Any], args: Sequence[Any]) -> None:
         """Refuse the call here and now when there is too much to do and its handler says how; or else receive it."""
-        respond, event, state, behavior, _, *codecs = args
-        refuse = getattr(behavior, "refuse_overloaded", None)
-        if refuse is not None and self._is_full():
-            _run(completion, run_in_context, respond, event, state, refuse, lambda: NO_REQUEST, *codecs)
+        if self.is_full() and hasattr(args[3], "refuse_overloaded"):
+            _refuse(completion, run_in_context, args)
         else:
             self._receive_first(completion, run_in_context, args)
 
@@ -118,12 +117,19 @@ class CallExecutor(ThreadPoolExecutor):
         def received(message: Any) -> Any:
             finished = take(message)
             call = (respond, event, state, behavior, request, *codecs)
-            self._hand_over(functools.partial(_run, completion, run_in_context, *call))
+            if not self.hand_over(functools.partial(_run, completion, run_in_context, *call)):
+                _refuse(completion, run_in_context, call)
             return finished
 
         with state.condition:
             event.call.start_server_batch((cygrpc.ReceiveMessageOperation(NO_FLAGS),), received)
             state.due.add(grpc_server._RECEIVE_MESSAGE_TOKEN)
+
+
+def _refuse(completion: Completion, run_in_context: Callable[..., Any], args: Sequence[Any]) -> None:
+    """Serve in place of a call what its handler has for when there is too much to do."""
+    respond, event, state, behavior, _, *codecs = args
+    _run(completion, run_in_context, respond, event, state, behavior.refuse_overloaded, lambda: NO_REQUEST, *codecs)
 
 
 def _run(completion: Completion, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
@@ -153,9 +159,10 @@ class CallPool(CallExecutor):
         for worker in self._workers:
             worker.start()
 
-    def put(self, task: Task) -> None:
+    def put(self, task: Task) -> bool:
         """Queue a task for the next idle thread."""
         self._tasks.put((time.monotonic(), task))
+        return True
 
     def _work(self) -> None:
         while (queued := self._tasks.get()) is not None:
@@ -177,19 +184,23 @@ class CallPool(CallExecutor):
                 worker.join()
 
 
-def write_executor(
-    run_soon: Callable[[Task], bool], *, is_full: Callable[[], bool], otherwise: CallPool
-) -> CallExecutor:
-    """Where mutations run: in the store's own writer.
+class CallLoop(CallExecutor):
+    """Runs calls in a loop, where they take turns while the database answers.
 
     Args:
-        run_soon: see `Store.run_soon`.
-        is_full: see `Store.is_full`.
-        otherwise: runs what the store does not take; there its write is refused at once.
+        calls_max: how many have begun and not ended at a time.
+        name, backlog: as for `CallPool`.
     """
 
-    def hand_over(task: Task) -> None:
-        if not run_soon(task):
-            otherwise.put(task)
+    def __init__(self, calls_max: int, *, name: str, backlog: Backlog) -> None:
+        self._loop = Loop(name=name, tasks_max=calls_max, backlog=backlog)
+        super().__init__(self.put, is_full=self._loop.is_full)
 
-    return CallExecutor(hand_over, is_full=is_full)
+    def put(self, task: Task) -> bool:
+        """Queue a task."""
+        self._loop.put(task)
+        return True
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """End the loop once it has done what is queued, or with `cancel_futures` what it is at."""
+        self._loop.end(wait=wait, drop_queued=cancel_futures)

@@ -30,6 +30,7 @@ class AccessVersion:
         self._source = source
         self._poll_interval_s = poll_interval_s
         self._lock = threading.Lock()
+        self._expirations = 0
         self._version = 0
         self._fresh_until_s = 0.0
 
@@ -38,22 +39,25 @@ class AccessVersion:
 
         Raises: StorageUnavailable, ShuttingDown.
         """
-        if time.monotonic() >= self._fresh_until_s:
-            self._refresh()
-        return self._version
+        return self._version if time.monotonic() < self._fresh_until_s else self._refresh()
 
     def expire(self) -> None:
         """Have the next caller read it, as after a change that this process made itself."""
         with self._lock:
+            self._expirations += 1
             self._fresh_until_s = 0.0
 
-    def _refresh(self) -> None:
-        """Raises: as `current`."""
+    def _refresh(self) -> int:
+        """Read it, without holding others up meanwhile; what a change has overtaken is not kept.
+
+        Raises: as `current`.
+        """
+        asked_s, expirations = time.monotonic(), self._expirations
+        version: int = self._source.read(_read_version)
         with self._lock:
-            asked_s = time.monotonic()
-            if asked_s >= self._fresh_until_s:
-                self._version = self._source.read(_read_version)
-                self._fresh_until_s = asked_s + self._poll_interval_s
+            if expirations == self._expirations:
+                self._version, self._fresh_until_s = version, asked_s + self._poll_interval_s
+        return version
 
 
 def _read_version(tx: Transaction) -> int:

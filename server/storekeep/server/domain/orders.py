@@ -35,7 +35,6 @@ from storekeep.server.domain.order_states import CANCELLED, CONFIRMED, ORDER_STA
 from storekeep.server.domain.pages import Page, PageTokens
 from storekeep.server.domain.resources import check_etag, new_id
 from storekeep.server.store import orders as store
-from storekeep.server.store import products as product_store
 from storekeep.server.store.database import Transaction
 from storekeep.server.store.engine import Store
 from storekeep.server.store.ledger import AuditEntry
@@ -168,9 +167,8 @@ def place_order(db: Store, call: Call, new: NewOrder) -> Order:
     def effect(mutation: Mutation) -> Order:
         tx = mutation.tx
         location_id = new.location_id or DEFAULT_LOCATION
-        _check_parties(tx, new.customer_id, location_id)
         quantities = add_up(new.lines)
-        lines = _price_lines(tx, new, quantities)
+        lines = _price_lines(tx, new, location_id, quantities)
         order = _new_order(tx, new, location_id, lines)
         allocate_stock(tx, location_id, quantities)
         _insert(tx, order)
@@ -180,12 +178,37 @@ def place_order(db: Store, call: Call, new: NewOrder) -> Order:
     return mutate(db, call, effect, Order)
 
 
-def _check_parties(tx: Transaction, customer_id: str, location_id: str) -> None:
+def _price_lines(tx: Transaction, new: NewOrder, location_id: str, skus: Iterable[str]) -> tuple[OrderLine, ...]:
+    """The lines at the prices of this moment, for a customer and a location that are there.
+
+    Raises: CustomerNotFound, LocationNotFound, ResourceDeleted, SkuNotFound, NotForSale, CurrencyMismatch.
+    """
+    rows = store.OFFER.all(
+        tx,
+        customer_id=new.customer_id,
+        location_id=location_id,
+        skus=msgspec.json.encode(list(skus)).decode(),
+        currency_code=new.currency_code,
+    )
+    _check_parties(new.customer_id, location_id, deleted=rows[0][:2])
+    offered = {sku: offer for _, _, sku, *offer in rows}
+    for sku in skus:
+        if offered[sku][-1] is None:
+            raise SkuNotFound(sku)
+    for sku in skus:
+        if not offered[sku][-1]:
+            raise NotForSale(sku)
+    return tuple(
+        _price_line(number, sku, quantity, offered[sku], new.currency_code)
+        for number, (sku, quantity) in enumerate(new.lines, start=1)
+    )
+
+
+def _check_parties(customer_id: str, location_id: str, *, deleted: Sequence[int | None]) -> None:
     """Refuse a customer or a location that is not there, or deleted.
 
     Raises: CustomerNotFound, LocationNotFound, ResourceDeleted.
     """
-    deleted = store.PARTIES.one(tx, customer_id=customer_id, location_id=location_id) or (None, None)
     if deleted[0] is None:
         raise CustomerNotFound(f"customers/{customer_id}")
     if deleted[1] is None:
@@ -195,27 +218,8 @@ def _check_parties(tx: Transaction, customer_id: str, location_id: str) -> None:
             raise ResourceDeleted(name)
 
 
-def _price_lines(tx: Transaction, new: NewOrder, quantities: dict[str, int]) -> tuple[OrderLine, ...]:
-    """The lines at the prices of this moment.
-
-    Raises: SkuNotFound, NotForSale, CurrencyMismatch.
-    """
-    skus = msgspec.json.encode(list(quantities)).decode()
-    sellable = {row[0]: row[1:] for row in product_store.SELLABLE.all(tx, skus=skus, currency_code=new.currency_code)}
-    for sku in quantities:
-        if sku not in sellable:
-            raise SkuNotFound(sku)
-    for sku, (_, _, _, for_sale) in sellable.items():
-        if not for_sale:
-            raise NotForSale(sku)
-    return tuple(
-        _price_line(number, sku, quantity, sellable[sku], new.currency_code)
-        for number, (sku, quantity) in enumerate(new.lines, start=1)
-    )
-
-
-def _price_line(number: int, sku: str, quantity: int, sellable: Sequence[object], currency_code: str) -> OrderLine:
-    product_name, variant_name, price_minor, _ = sellable
+def _price_line(number: int, sku: str, quantity: int, offer: Sequence[object], currency_code: str) -> OrderLine:
+    product_name, variant_name, price_minor, _ = offer
     if not isinstance(price_minor, int):
         raise CurrencyMismatch(f"lines[{number - 1}].sku", f"{sku} has no price in {currency_code}")
     display_name = f"{product_name}, {variant_name}" if variant_name else str(product_name)
@@ -247,7 +251,7 @@ def _new_order(tx: Transaction, new: NewOrder, location_id: str, lines: tuple[Or
 def _insert(tx: Transaction, order: Order) -> None:
     ROWS.insert(tx, _row_values(order))
     lines = [msgspec.structs.astuple(line) for line in order.lines]
-    store.INSERT_LINES.run(tx, order_id=order.id, lines=msgspec.json.encode(lines).decode())
+    store.INSERT_LINES.run_later(tx, order_id=order.id, lines=msgspec.json.encode(lines).decode())
 
 
 def _row_values(order: Order) -> dict[str, object]:

@@ -33,6 +33,7 @@ class Rpc:
         max_staleness_s: how old its answer may be; None where it may not be old at all.
         position: how far the ledger goes with what the caller wrote; None where it does not say.
         committed: how far the ledger goes with what the call wrote; 0 where it wrote nothing.
+        passed_on: whether another worker has answered it, which logs and counts it.
     """
 
     method: str
@@ -48,6 +49,7 @@ class Rpc:
     max_staleness_s: float | None = None
     position: int | None = None
     committed: int = 0
+    passed_on: bool = False
 
 
 CURRENT: ContextVar[Rpc] = ContextVar("rpc")

@@ -33,21 +33,25 @@ class Transaction:
         dialect: the SQL that the connection takes.
         now_us: microseconds since 1970, UTC: one instant for all that the transaction writes.
         rollback_only: set it to have everything undone at the end, as `validate_only` wants.
+        puts_off: whether statements that nobody waits for go with the next one; see `Statement.run_later`.
         notes: what work in the same commit wrote last, so that work after it need not read it back; forgotten with
             the commit, and undone with the work.
         position: how far the ledger has to go to show what the transaction did, or was answered from: the sequence of
             an entry; 0 where it said nothing of that.
     """
 
-    __slots__ = ("connection", "dialect", "notes", "now_us", "position", "rollback_only")
+    __slots__ = ("connection", "dialect", "notes", "now_us", "position", "puts_off", "rollback_only")
 
-    def __init__(self, connection: Any, dialect: Dialect, notes: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, connection: Any, dialect: Dialect, notes: dict[str, Any] | None = None, *, puts_off: bool = False
+    ) -> None:
         self.connection = connection
         self.dialect = dialect
         self.notes = {} if notes is None else notes
         self.now_us = time.time_ns() // 1000
         self.rollback_only = False
         self.position = 0
+        self.puts_off = puts_off
 
     def run(self, query: peewee.Query) -> Any:
         """Run a Peewee query that is built anew each time and give its cursor; hot ones are `Statement`s."""

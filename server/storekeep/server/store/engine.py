@@ -58,6 +58,7 @@ class Driver(Protocol):
     """
 
     dialect: Dialect
+    over_sockets: bool
     errors: tuple[type[Exception], ...]
 
     def reader(self, deadline: float | None) -> Any:
@@ -135,6 +136,10 @@ class Store:
         replicas: what may answer reads whose terms allow it.
         call_terms: the terms of the call that the thread is serving, on which it reads.
         committed: is told, in the thread of a write that is durable, how far the ledger goes with it.
+
+    Attributes:
+        commits: transactions of the writer that were made durable, without those in which nothing was to be kept.
+        writes: what was kept in them.
     """
 
     def __init__(
@@ -156,8 +161,15 @@ class Store:
         self._hub: greenlet | None = None
         self._idle: list[greenlet] = []
         self._collected: list[_Write[Any]] = []
+        self.commits = 0
+        self.writes = 0
         self._writer = threading.Thread(target=self._write_forever, name="store-writer", daemon=True)
         self._writer.start()
+
+    @property
+    def queued(self) -> int:
+        """Writes, and tasks that write, that wait to be begun."""
+        return self._queue.qsize()
 
     def read(self, work: Work[T]) -> T:
         """Run `work`, which reads with a single statement, and give its result.
@@ -234,7 +246,7 @@ class Store:
 
     def is_full(self) -> bool:
         """Whether as much is queued as may be."""
-        return self._backlog.is_full(self._queue.qsize())
+        return self._backlog.is_full(self.queued)
 
     def _queue_up(self, work: Work[T], *, deadline: float | None, trial: bool) -> _Write[T]:
         """Queue a write for the writer and wait in this thread until it is done.
@@ -320,6 +332,7 @@ class Store:
                 else:
                     self._run_again(connection, batch)
                 self.driver.commit(connection)
+                self._count(batch)
                 return
             except Exception as error:
                 if attempt == ATTEMPTS_MAX or not self.driver.may_pass(error):
@@ -363,7 +376,7 @@ class Store:
         Raises: the driver's error where the whole transaction is lost.
         """
         changes_before = self.driver.changes(connection)
-        tx = self._attempt(connection, write, notes)
+        tx = self._attempt(connection, write, notes, puts_off=self.driver.over_sockets)
         if not tx.rollback_only:
             return tx.notes
         return notes if self.driver.changes(connection) == changes_before else None
@@ -380,12 +393,14 @@ class Store:
         connection.execute("RELEASE SAVEPOINT work")
         return notes if tx.rollback_only else tx.notes
 
-    def _attempt(self, connection: Any, write: _Write[Any], notes: dict[str, Any]) -> Transaction:
+    def _attempt(
+        self, connection: Any, write: _Write[Any], notes: dict[str, Any], *, puts_off: bool = False
+    ) -> Transaction:
         """Run one write and keep what it gives or raises; gives its transaction, which says whether to undo it.
 
         Raises: the driver's error where the whole transaction is lost.
         """
-        tx = Transaction(connection, self.driver.dialect, notes.copy())
+        tx = Transaction(connection, self.driver.dialect, notes.copy(), puts_off=puts_off)
         write.error = None
         try:
             if write.deadline is not None and time.monotonic() > write.deadline:
@@ -408,6 +423,11 @@ class Store:
             self.driver.rollback(self.driver.writer())
         for write in batch:
             write.error = self.driver.translate(error)
+
+    def _count(self, batch: list[_Write[Any]]) -> None:
+        kept = sum(not write.trial and write.error is None for write in batch)
+        self.writes += kept
+        self.commits += kept > 0
 
     def close(self) -> None:
         """Finish what is queued, then close every connection. Safe to call twice."""

@@ -67,8 +67,10 @@ FIND_REPLY = Statement(
         )
     )
 )
-INSERT_REPLY = Statement(
-    lambda: Reply.insert(
+
+
+def _insert_reply() -> peewee.Insert:
+    return Reply.insert(
         caller=bound("caller"),
         method=bound("method"),
         request_id=bound("request_id"),
@@ -76,8 +78,12 @@ INSERT_REPLY = Statement(
         entry=bound("entry"),
         reply=bound("reply"),
         create_time_us=bound("now_us"),
-    ).on_conflict_ignore()
-)
+    )
+
+
+INSERT_REPLY = Statement(_insert_reply)
+"""Keep a reply; fails where this call has one already."""
+INSERT_REPLY_IF_NEW = Statement(lambda: _insert_reply().on_conflict_ignore())
 """Keep a reply; rowcount is 0 where this call has one already."""
 LAST_AUDIT_ENTRY = Statement(
     lambda: AuditEntry.select(AuditEntry.sequence, AuditEntry.entry_hash).order_by(AuditEntry.sequence.desc()).limit(1)

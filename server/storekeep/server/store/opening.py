@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from pathlib import Path
 
 from storekeep.server.backlogs import Backlog
 from storekeep.server.config import Settings
@@ -39,7 +40,7 @@ def open_store(
         replicas: of PostgreSQL; they need not answer yet.
         call_terms, committed: see `Store`.
 
-    Raises: UnsafeSqlite, StorageUnavailable, UnusablePostgres.
+    Raises: UnsafeSqlite, UnusablePostgres.
     """
     backlog = backlog or Backlog(length_max=QUEUE_MAX, wait_max_s=QUEUE_WAIT_MAX_S)
     driver = _driver(url, limits)
@@ -91,6 +92,14 @@ def replicas_of(settings: Settings) -> ReplicaSet:
         pool_size=settings.database_replica_pool_size,
         interval_s=settings.database_replica_interval_s,
     )
+
+
+def one_writer_file(url: str) -> Path | None:
+    """What the one process locks that may write to a database; None where several may, as they do on PostgreSQL.
+
+    On SQLite they could too, but would wait for each other by polling, and each pay an fsync of its own.
+    """
+    return sqlite_path(url)
 
 
 def serve_lock(url: str) -> AbstractContextManager[None]:

@@ -56,13 +56,22 @@ class OrderLine(Table):
         constraints = (peewee.Check("subtotal_minor = quantity * unit_price_minor"),)
 
 
-PARTIES = Statement(
+OFFER = Statement(
     """
     SELECT (SELECT COALESCE(delete_time_us, 0) FROM customers WHERE id = :customer_id),
-           (SELECT COALESCE(delete_time_us, 0) FROM locations WHERE id = :location_id)
+           (SELECT COALESCE(delete_time_us, 0) FROM locations WHERE id = :location_id),
+           wanted.value, products.display_name, variants.display_name,
+           (SELECT amount_minor FROM prices WHERE prices.sku = wanted.value AND currency_code = :currency_code),
+           variants.state = 'ACTIVE' AND variants.delete_time_us IS NULL
+           AND products.state = 'ACTIVE' AND products.delete_time_us IS NULL
+    FROM TEXTS(:skus) AS wanted
+    LEFT JOIN variants ON variants.sku = wanted.value
+    LEFT JOIN products ON products.id = variants.product_id
     """
 )
-"""Of a customer and a location: when each was deleted, 0 where it was not, NULL where there is none."""
+"""All that an order is made of, in one question: for each SKU its names, its price in one currency (or NULL) and
+whether it is for sale (NULL: unknown); before them, the same in each row, when the customer and the location were
+deleted (0: they were not, NULL: there is none)."""
 INSERT_LINES = Statement(
     """
     INSERT INTO order_lines (order_id, line_number, sku, display_name, quantity, unit_price_minor, subtotal_minor)
@@ -75,7 +84,7 @@ INSERT_LINES = Statement(
 LINES_OF = Statement(
     """
     SELECT order_id, line_number, sku, display_name, quantity, unit_price_minor, subtotal_minor
-    FROM order_lines WHERE order_id IN (SELECT value FROM TEXTS(:order_ids) AS wanted)
+    FROM order_lines WHERE order_id IN TEXTS(:order_ids)
     ORDER BY order_id, line_number
     """
 )

@@ -12,7 +12,7 @@ import math
 import select
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from typing import Any
 
 import psycopg
@@ -22,6 +22,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from storekeep.server.store.errors import StoreError
 from storekeep.server.store.limits import Limits
+from storekeep.server.waiting import await_socket
 
 SERVER_VERSION_MIN = 140_000
 """PostgreSQL 14, the oldest that its makers still look after as this is written."""
@@ -51,6 +52,9 @@ QUIET = frozenset({b"SELECT", b"SHOW", b"BEGIN", b"COMMIT", b"ROLLBACK", b"SAVEP
 ROW_COUNTED = frozenset({b"INSERT", b"UPDATE", b"DELETE", b"MERGE"})
 
 Row = tuple[Any, ...]
+Bound = tuple[str, list[bytes | None], list[int]]
+"""A statement, what stands in its places, and whether each is text (0) or bytes (1)."""
+COMMIT: Bound = ("COMMIT", [], [])
 
 
 class SqlError(Exception):
@@ -89,6 +93,10 @@ class OutOfTime(SqlError):
     def __init__(self, *, of_caller: bool) -> None:
         super().__init__(SQLSTATE_CANCELLED, "the time for the statement is over")
         self.of_caller = of_caller
+
+
+class PutOffFailed(SqlError):
+    """A statement that was put off failed: the transaction can only be undone, and run again without putting off."""
 
 
 class UnusablePostgres(StoreError):
@@ -201,7 +209,7 @@ def _connect(conninfo: str, deadline: float) -> pq.abc.PGconn:
             if status == pq.PollingStatus.FAILED:
                 raise ConnectionLost(connection.get_error_message())
             event = select.POLLIN if status == pq.PollingStatus.READING else select.POLLOUT
-            if not _await_socket(connection.socket, event, deadline):
+            if not await_socket(connection.socket, event, deadline):
                 raise ConnectionLost("the database does not answer to a new connection in time")
             status = connection.connect_poll()
     except psycopg.OperationalError as error:
@@ -225,13 +233,6 @@ def _usable(connection: pq.abc.PGconn) -> pq.abc.PGconn:
     raise UnusablePostgres("the database is older than PostgreSQL 14")
 
 
-def _await_socket(number: int, event: int, deadline: float) -> bool:
-    """Wait until a socket can be read or written; False where the deadline passes first."""
-    poll = select.poll()
-    poll.register(number, event)
-    return bool(poll.poll(max(0.0, deadline - time.monotonic()) * 1000))
-
-
 class Connection:
     """A place for one connection, opened when it is first used.
 
@@ -239,7 +240,7 @@ class Connection:
         deadline: the caller's, as a `time.monotonic()`; infinite without one.
         changes: has risen where rows were changed, or where the transaction can only be undone.
         transient: whether the transaction failed in a way that running it again may cure.
-        warned: whether a warning came with the last command.
+        warned: whether a warning came with the last commit.
     """
 
     def __init__(self, endpoint: Endpoint) -> None:
@@ -247,11 +248,11 @@ class Connection:
         self._named = not endpoint.limits.pooler
         self._statement_timeout_s = endpoint.limits.statement_timeout_s
         self._pq: pq.abc.PGconn | None = None
-        self._poll = select.poll()
         self._names: dict[str, bytes] = {}
         self._transformer = Transformer()
         self._untouched = True
         self._begin = b""
+        self._put_off: list[Bound] = []
         self.deadline = math.inf
         self.changes = 0
         self.transient = False
@@ -267,16 +268,14 @@ class Connection:
         self.close()
         connection = self._pq = self._endpoint.connect(self.deadline)
         connection.notice_handler = self._notice
-        self._poll.register(connection.socket, select.POLLIN)
         return connection
 
     def close(self) -> None:
         """Give the connection up; using it opens another."""
         connection, self._pq = self._pq, None
         self._names = {}
+        self._put_off = []
         if connection is not None:
-            with contextlib.suppress(KeyError, ValueError, psycopg.OperationalError):
-                self._poll.unregister(connection.socket)
             connection.finish()
 
     def take(self, deadline: float) -> None:
@@ -300,9 +299,38 @@ class Connection:
 
         Raises: SqlError.
         """
-        parameters = [None if value is None else _TO_WIRE[type(value)](value) for value in values]
-        formats = [1 if type(value) is bytes else 0 for value in values]
-        return self._attempt(lambda: self._send(sql, parameters, formats))
+        statements = [*self._put_off, _bind(sql, values)]
+        return self._attempt(lambda: self._send(statements))
+
+    def put_off(self, sql: str, values: Sequence[Any] = ()) -> None:
+        """Run a statement in the same round trip as the next one that somebody waits for.
+
+        Where it fails, that next one raises.
+        """
+        self._put_off.append(_bind(sql, values))
+        self.changes += 1
+
+    def commit(self, *, timeout_s: float, witness: bytes = b"") -> None:
+        """Commit, with what was put off. A commit that is not answered is not cancelled: its outcome is unknown.
+
+        One that no standby has confirmed in time succeeds too, with a mere warning, and is lost where the standby takes
+        over; so that counts as no answer.
+
+        Args:
+            witness: a statement to run before it, where nothing was put off.
+
+        Raises: SqlError.
+        """
+        self.warned = False
+        if self._put_off:
+            statements = [*self._put_off, COMMIT]
+            give_up = time.monotonic() + timeout_s
+            self._attempt(lambda: self._send(statements), give_up=give_up, cancels=False)
+        else:
+            self.command(witness + b";COMMIT" if witness else b"COMMIT", timeout_s=timeout_s, cancels=False)
+        if self.warned:
+            self.close()
+            raise ConnectionLost("the commit came with a warning: it may be on this server only")
 
     def command(self, sql: bytes, *, timeout_s: float, cancels: bool = True) -> Result:
         """Run one or more statements without values in one round trip, such as a BEGIN and what goes with it.
@@ -314,7 +342,6 @@ class Connection:
         Raises: SqlError.
         """
         give_up = time.monotonic() + timeout_s
-        self.warned = False
         return self._attempt(lambda: self._connection().send_query(sql), give_up=give_up, cancels=cancels)
 
     def begin_with_next(self, sql: bytes) -> None:
@@ -322,8 +349,9 @@ class Connection:
         self._begin = sql
 
     def roll_back(self) -> None:
-        """End what `begin_with_next` began."""
+        """Undo the transaction, or end what `begin_with_next` was to begin."""
         self._begin = b""
+        self._put_off = []
         if self.in_transaction:
             self.command(b"ROLLBACK", timeout_s=CANCEL_TIMEOUT_S)
 
@@ -339,13 +367,16 @@ class Connection:
             return self._send_and_await(send, give_up, cancels)
         finally:
             self._begin = b""
+            self._put_off = []
 
     def _send_and_await(self, send: Callable[[], None], give_up: float | None, cancels: bool) -> Result:
         if give_up is None:
             give_up = min(self.deadline, time.monotonic() + self._statement_timeout_s)
         try:
             send()
-            return self._await_result(give_up, cancels=cancels)
+            first = 1 if self._begin else 0
+            put_off = range(first, first + len(self._put_off))
+            return self._await_result(give_up, cancels=cancels, put_off=put_off)
         except psycopg.OperationalError as error:
             self.close()
             raise ConnectionLost(str(error)) from None
@@ -353,17 +384,21 @@ class Connection:
     def _connection(self) -> pq.abc.PGconn:
         return self._pq or self.open()
 
-    def _send(self, sql: str, parameters: list[Any], formats: list[int]) -> None:
+    def _send(self, statements: Sequence[Bound]) -> None:
+        """Send statements, and what begins their transaction, for one round trip."""
         connection = self._connection()
-        name = self._names.get(sql) or self._prepare(connection, sql)
-        if self._begin:
+        names = [self._names.get(sql) or self._prepare(connection, sql) for sql, _, _ in statements]
+        piped = bool(self._begin) or len(statements) > 1
+        if piped:
             connection.enter_pipeline_mode()
-            connection.send_query_params(self._begin, None)
-        if name:
-            connection.send_query_prepared(name, parameters, formats)
-        else:
-            connection.send_query_params(sql.encode(), parameters, None, formats)
         if self._begin:
+            connection.send_query_params(self._begin, None)
+        for name, (sql, parameters, formats) in zip(names, statements, strict=True):
+            if name:
+                connection.send_query_prepared(name, parameters, formats)
+            else:
+                connection.send_query_params(sql.encode(), parameters, None, formats)
+        if piped:
             connection.pipeline_sync()
 
     def _prepare(self, connection: pq.abc.PGconn, sql: str) -> bytes:
@@ -381,7 +416,7 @@ class Connection:
 
     # -- results
 
-    def _await_result(self, give_up: float, *, cancels: bool) -> Result:
+    def _await_result(self, give_up: float, *, cancels: bool, put_off: Container[int] = ()) -> Result:
         results = self._collect(give_up)
         if results is None:
             of_caller = give_up >= self.deadline
@@ -390,8 +425,8 @@ class Connection:
             if results is None:
                 self.close()
                 raise NoAnswer
-            return self._read(results, out_of_time=OutOfTime(of_caller=of_caller))
-        return self._read(results)
+            return self._read(results, put_off=put_off, out_of_time=OutOfTime(of_caller=of_caller))
+        return self._read(results, put_off=put_off)
 
     def _collect(self, give_up: float) -> list[pq.abc.PGresult] | None:
         """All results of what was sent; None where they are not there in time."""
@@ -399,15 +434,14 @@ class Connection:
         if connection is None:
             raise ConnectionLost("the connection is closed")
         while connection.flush():
-            if not _await_socket(connection.socket, select.POLLIN | select.POLLOUT, give_up):
+            if not await_socket(connection.socket, select.POLLIN | select.POLLOUT, give_up):
                 return None
             connection.consume_input()
         results: list[pq.abc.PGresult] = []
         piped = connection.pipeline_status != pq.PipelineStatus.OFF
         while True:
             while connection.is_busy():
-                wait_ms = (give_up - time.monotonic()) * 1000
-                if not self._poll.poll(max(0.0, wait_ms)):
+                if not await_socket(connection.socket, select.POLLIN, give_up):
                     return None
                 connection.consume_input()
             result = connection.get_result()
@@ -420,12 +454,20 @@ class Connection:
                 return results
             results.append(result)
 
-    def _read(self, results: list[pq.abc.PGresult], *, out_of_time: OutOfTime | None = None) -> Result:
-        """What the last statement gave, or the error of the first that failed."""
-        for result in results:
+    def _read(
+        self, results: list[pq.abc.PGresult], *, put_off: Container[int], out_of_time: OutOfTime | None = None
+    ) -> Result:
+        """What the last statement gave, or the error of the first that failed.
+
+        Args:
+            put_off: the places of results that are of statements that were put off.
+        """
+        for place, result in enumerate(results):
+            is_put_off = place in put_off
             if result.status not in (pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK):
-                self._fail(result, out_of_time)
-            self._count(result)
+                self._fail(result, out_of_time, was_put_off=is_put_off)
+            if not is_put_off:  # those are counted already
+                self._count(result)
         last = results[-1]
         rows: list[Row] = []
         if last.ntuples:
@@ -440,7 +482,7 @@ class Connection:
         elif tag not in QUIET:
             self.changes += 1
 
-    def _fail(self, result: pq.abc.PGresult, out_of_time: OutOfTime | None) -> None:
+    def _fail(self, result: pq.abc.PGresult, out_of_time: OutOfTime | None, *, was_put_off: bool) -> None:
         """Raise what a result says went wrong."""
         self.changes += 1  # the transaction can only be undone now
         sqlstate = (result.error_field(pq.DiagnosticField.SQLSTATE) or b"").decode() or SQLSTATE_LOST
@@ -453,7 +495,8 @@ class Connection:
             self.close()
         if sqlstate == SQLSTATE_CANCELLED and out_of_time is not None:
             raise out_of_time
-        raise SqlError(sqlstate, text or result.get_error_message())
+        kind = PutOffFailed if was_put_off and not self.transient else SqlError
+        raise kind(sqlstate, text or result.get_error_message())
 
 
 def _cancel(connection: pq.abc.PGconn) -> bool:
@@ -467,12 +510,18 @@ def _cancel(connection: pq.abc.PGconn) -> bool:
             if status in (pq.PollingStatus.OK, pq.PollingStatus.FAILED):
                 return status == pq.PollingStatus.OK
             event = select.POLLIN if status == pq.PollingStatus.READING else select.POLLOUT
-            if not _await_socket(cancelling.socket, event, deadline):
+            if not await_socket(cancelling.socket, event, deadline):
                 return False
     except psycopg.OperationalError:
         return False
     finally:
         cancelling.finish()
+
+
+def _bind(sql: str, values: Sequence[Any]) -> Bound:
+    """A statement with its values as they travel."""
+    parameters = [None if value is None else _TO_WIRE[type(value)](value) for value in values]
+    return sql, parameters, [1 if type(value) is bytes else 0 for value in values]
 
 
 class UnstorableText(ValueError):

@@ -21,22 +21,27 @@ from storekeep.server.store.postgres_connection import (
     CANCEL_TIMEOUT_S,
     TRANSIENT,
     Connection,
-    ConnectionLost,
     Endpoint,
     OutOfTime,
+    PutOffFailed,
     SqlError,
+    UnusablePostgres,
 )
 
 WRITE_LOCK = int.from_bytes(b"Storekee", "big")
 """The advisory lock of whoever writes. Such locks are numbers, and each database has its own."""
-ROW_LOCK_TIMEOUT_MS = 1_000
-"""How long a write waits for a row that somebody else holds, such as an operator's SQL: all others wait behind it."""
+ROW_LOCK_TIMEOUT_MS = 2_000
+"""How long a write waits for a row that an operator's SQL holds, as all others wait behind it. Longer than the second
+after which PostgreSQL looks for deadlocks (`deadlock_timeout`)."""
 IDLE_TIMEOUT_MS = 10_000
 """How long a process may say nothing amid its writes: then PostgreSQL ends them, so that others can go on."""
-COMMIT = b"COMMIT"
-COMMIT_OF_NOTHING = b"SELECT pg_logical_emit_message(true, 'storekeep', '');COMMIT"
-"""Waits, as every commit does, until the standbys have all before it, though there is nothing to commit: an answer may
-rest on what another transaction has committed, as that to a retry does. Without it, it would return at once."""
+WITNESS = b"SELECT pg_logical_emit_message(true, 'storekeep', '')"
+"""Has a commit that changes nothing wait, as others do, until the standbys have all before it: an answer may rest on
+what another transaction has committed, as that to a retry does. Without it, it would return at once."""
+POOLER_HINT = "; a pooler in between needs STOREKEEP_DATABASE_POOLER=true"
+PLANS_OFF = ("enable_hashjoin", "enable_mergejoin", "enable_seqscan")
+"""How the planner may not run what is written. All of it finds some rows by their keys; PostgreSQL takes a list of keys
+for a hundred of them, and would rather read a table of a thousand rows whole for each order."""
 SNAPSHOT = b"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
 FACTS: dict[str, type[StorageFull | StorageUnavailable]] = {
@@ -68,6 +73,7 @@ class PostgresDriver:
     """
 
     dialect = POSTGRESQL
+    over_sockets = True
     errors: tuple[type[Exception], ...] = (SqlError,)
     """What the driver raises where the database is at fault, or a statement."""
 
@@ -80,27 +86,19 @@ class PostgresDriver:
         self._closed = False
         self._writer = Connection(self._endpoint)
         self._changes_before = 0
-        lock_ms = round(limits.lock_timeout_s * 1000)
-        self._begin_write = (
-            "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;"
-            f"SELECT set_config('lock_timeout', '{lock_ms}', true), "
-            f"set_config('statement_timeout', '{round(limits.statement_timeout_s * 1000)}', true), "
-            f"set_config('idle_in_transaction_session_timeout', '{IDLE_TIMEOUT_MS}', true);"
-            f"SELECT pg_advisory_xact_lock({WRITE_LOCK}), "
-            f"set_config('lock_timeout', '{min(lock_ms, ROW_LOCK_TIMEOUT_MS)}', true)"
-        ).encode()
+        self._begin_write = _begin_write(limits)
 
     def warm(self) -> None:
         """Open every connection, so that no caller waits for one.
 
-        Raises: StorageUnavailable, UnusablePostgres.
+        Raises: UnusablePostgres.
         """
         try:
             for connection in (self._writer, *self._idle):
                 connection.open()
         except SqlError as error:
-            log.error("the database cannot be reached", extra={"problem": str(error)})
-            raise StorageUnavailable from error
+            hint = POOLER_HINT if "startup parameter" in str(error) else ""
+            raise UnusablePostgres(f"the database refuses to be used: {error}{hint}") from None
         durable = self._writer.execute(
             "SELECT name FROM pg_settings WHERE name IN ('fsync', 'synchronous_commit') AND setting = 'off'"
         )
@@ -166,16 +164,9 @@ class PostgresDriver:
         connection.deadline = math.inf if deadline is None else deadline
 
     def commit(self, connection: Connection) -> None:
-        """Make the transaction durable. One that is not answered is not cancelled: what became of it is unknown.
-
-        A commit that no standby has confirmed in time succeeds too, with a mere warning, and is lost where the standby
-        takes over. It counts as unanswered.
-        """
-        sql = COMMIT_OF_NOTHING if connection.changes == self._changes_before else COMMIT
-        connection.command(sql, timeout_s=self._limits.statement_timeout_s, cancels=False)
-        if connection.warned:
-            connection.close()
-            raise ConnectionLost("the commit came with a warning: it may be on this server only")
+        """Make the transaction durable. One that is not answered is not cancelled: what became of it is unknown."""
+        witness = WITNESS if connection.changes == self._changes_before else b""
+        connection.commit(timeout_s=self._limits.statement_timeout_s, witness=witness)
 
     def rollback(self, connection: Connection) -> None:
         """Undo the transaction; the end of the connection does it too."""
@@ -190,7 +181,7 @@ class PostgresDriver:
 
     def may_pass(self, error: BaseException) -> bool:
         """Whether the same transaction may succeed when it is run again."""
-        return isinstance(error, SqlError) and error.sqlstate in TRANSIENT
+        return isinstance(error, SqlError) and (error.sqlstate in TRANSIENT or isinstance(error, PutOffFailed))
 
     def changes(self, connection: Connection) -> int:
         """A number that has risen where anything was changed, or where the transaction can only be undone."""
@@ -211,3 +202,23 @@ class PostgresDriver:
         self._writer.close()
         for connection in list(self._idle):
             connection.close()
+
+
+def _begin_write(limits: Limits) -> bytes:
+    """What begins a transaction that writes, in one round trip: its settings, and then its turn."""
+    lock_ms = round(limits.lock_timeout_s * 1000)
+    settings = {
+        "lock_timeout": lock_ms,
+        "statement_timeout": round(limits.statement_timeout_s * 1000),
+        "idle_in_transaction_session_timeout": IDLE_TIMEOUT_MS,
+        "plan_cache_mode": "force_generic_plan",
+        **dict.fromkeys(PLANS_OFF, "off"),
+    }
+    made = ", ".join(f"set_config('{name}', '{value}', true)" for name, value in settings.items())
+    row_lock = f"set_config('lock_timeout', '{min(lock_ms, ROW_LOCK_TIMEOUT_MS)}', true)"
+    statements = (
+        "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE",
+        f"SELECT {made}",
+        f"SELECT pg_advisory_xact_lock({WRITE_LOCK}), {row_lock}",
+    )
+    return ";".join(statements).encode()

@@ -53,7 +53,7 @@ class Variant(Table):
     """One variant, keyed by its SKU, which never changes; `options` is a JSON object."""
 
     sku = peewee.TextField(primary_key=True)
-    product = peewee.ForeignKeyField(Product, backref="variants")
+    product = peewee.ForeignKeyField(Product, backref="variants", index=False)
     product_id: str
     id = peewee.TextField()
     display_name = peewee.TextField()
@@ -75,7 +75,7 @@ class Variant(Table):
 class Price(Table):
     """What one unit of a variant costs in one currency."""
 
-    variant = peewee.ForeignKeyField(Variant, column_name="sku", backref="price_rows")
+    variant = peewee.ForeignKeyField(Variant, column_name="sku", backref="price_rows", index=False)
     currency_code = peewee.TextField()
     amount_minor = peewee.BigIntegerField(constraints=[peewee.Check("amount_minor >= 0")])
 
@@ -85,21 +85,8 @@ class Price(Table):
         without_rowid = True
 
 
-SELLABLE = Statement(
-    """
-    SELECT variants.sku, products.display_name, variants.display_name, prices.amount_minor,
-           variants.state = 'ACTIVE' AND variants.delete_time_us IS NULL
-           AND products.state = 'ACTIVE' AND products.delete_time_us IS NULL
-    FROM TEXTS(:skus) AS wanted
-    JOIN variants ON variants.sku = wanted.value
-    JOIN products ON products.id = variants.product_id
-    LEFT JOIN prices ON prices.sku = variants.sku AND prices.currency_code = :currency_code
-    """
-)
-"""For each SKU that exists: its names, its price in one currency (or NULL), and whether it is for sale."""
 PRICES_OF = Statement(
-    "SELECT sku, currency_code, amount_minor FROM prices WHERE sku IN (SELECT value FROM TEXTS(:skus) AS wanted) "
-    "ORDER BY sku, currency_code"
+    "SELECT sku, currency_code, amount_minor FROM prices WHERE sku IN TEXTS(:skus) ORDER BY sku, currency_code"
 )
 FIND_BY_SKU = Statement(lambda: Variant.select(Variant.product, Variant.id).where(Variant.sku == bound("sku")))
 """The product and the id of the variant with a SKU."""

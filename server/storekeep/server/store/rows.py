@@ -56,7 +56,7 @@ class Rows:
 
     def insert(self, tx: Transaction, values: dict[str, Any]) -> None:
         """Add a row."""
-        self._insert.run(tx, **values)
+        self._insert.run_later(tx, **values)
 
     def update(self, tx: Transaction, values: dict[str, Any]) -> None:
         """Replace the row with the key that is among the values."""

@@ -82,6 +82,7 @@ class SqliteDriver:
     """
 
     dialect = SQLITE
+    over_sockets = False
     errors: tuple[type[Exception], ...] = (sqlite.Error, peewee.PeeweeException)
     """What the driver raises where the database is at fault, or a statement."""
 

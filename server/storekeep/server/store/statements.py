@@ -52,6 +52,18 @@ class Statement:
         sql, bind = self._compiled.get(tx.dialect) or self._compile(tx.dialect)
         return tx.connection.execute(sql, bind(values))
 
+    def run_later(self, tx: Transaction, **values: Any) -> None:
+        """Run it without waiting for what becomes of it, where the transaction puts off.
+
+        It must fail where it cannot do what it is for: then all work of the transaction is undone, and run again with
+        each statement waited for.
+        """
+        if tx.puts_off:
+            sql, bind = self._compiled.get(tx.dialect) or self._compile(tx.dialect)
+            tx.connection.put_off(sql, bind(values))
+        else:
+            self.run(tx, **values)
+
     def one(self, tx: Transaction, **values: Any) -> Row | None:
         """Run it and give the first row, or None."""
         row: Row | None = self.run(tx, **values).fetchone()

@@ -179,7 +179,6 @@ TABLES = (
         FOREIGN KEY ("product_id") REFERENCES "products" ("id")
     )
     """,
-    'CREATE INDEX "variants_product_id" ON "variants" ("product_id")',
     'CREATE INDEX "variants_barcode" ON "variants" ("barcode")',
     'CREATE UNIQUE INDEX "variants_product_id_id" ON "variants" ("product_id", "id")',
     'CREATE INDEX "variants_create_time_us_sku" ON "variants" ("create_time_us", "sku")',
@@ -207,7 +206,6 @@ TABLES = (
         FOREIGN KEY ("sku") REFERENCES "variants" ("sku")
     ) WITHOUT ROWID
     """,
-    'CREATE INDEX "prices_sku" ON "prices" ("sku")',
     """
     CREATE TABLE "product_documents" (
         "id" INTEGER NOT NULL PRIMARY KEY,
@@ -294,7 +292,6 @@ TABLES = (
         CHECK (reserved + allocated <= on_hand + backorder_limit)
     ) WITHOUT ROWID
     """,
-    'CREATE INDEX "stock_levels_location_id" ON "stock_levels" ("location_id")',
     'CREATE INDEX "stock_levels_sku" ON "stock_levels" ("sku")',
     """
     CREATE TABLE "stock_movements" (
