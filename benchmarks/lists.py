@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import calls, crowd, recording, stocking, subjects
+from benchmarks.databases import SqliteFile
 from benchmarks.loads import h2load
 from benchmarks.loads.load import Load, LoadFailed
 from benchmarks.results import Bar, Figure, Section, span
@@ -19,6 +19,8 @@ from storekeep.v1 import orders_pb2
 PAGE = 50
 WALK = 1_000
 """Orders on a page of the walk to a deep one: as many as the contract allows."""
+PAGES_MIN = 20
+"""Pages of the whole walk at least."""
 BOUND = 1.5
 FEW = 1_000
 PACE_DIVISOR = 4
@@ -45,8 +47,9 @@ class Query:
         )
 
 
+NEWEST = Query("newest first")
 QUERIES = (
-    Query("newest first"),
+    NEWEST,
     Query("of one customer", filter=f'customer = "customers/{crowd.CUSTOMER}"'),
     Query("in one state", filter="state = CANCELLED"),
     Query("by total", order_by="total desc"),
@@ -62,11 +65,12 @@ def list_orders(folder: Path, pace: Pace, *, many: int) -> Section:
     figures, bars = [], []
     with ExitStack() as stack:
         shops = {
-            names[number]: stack.enter_context(subjects.storekeep(folder / str(number), name=names[number]))
+            number: stack.enter_context(subjects.storekeep(folder / str(number), name=names[number]))
             for number in names
         }
         for query in QUERIES:
-            turns = measure({name: _sender(shop, query, folder) for name, shop in shops.items()}, short)
+            senders = {names[number]: _sender(shop, query, folder, orders=number) for number, shop in shops.items()}
+            turns = measure(senders, short)
             few, lots = turns[names[FEW]], turns[names[many]]
             figures.append(Figure(query.name, {f"pages/s of {name}": span(turns[name].per_s) for name in turns}))
             bars.append(Bar(f"time of a page, {query.name}", few.ratio_to(lots), BOUND, at_most=True))
@@ -80,11 +84,11 @@ def _make_databases(folder: Path, many: int) -> None:
         recording.place_some(shop)
     shutil.copytree(folder / str(FEW), folder / str(many))
     for number in (FEW, many):
-        crowd.fill(folder / str(number) / "storekeep.db", orders=number)
+        crowd.fill(SqliteFile(folder / str(number) / "storekeep.db"), orders=number)
 
 
-def _sender(shop: Storekeep, query: Query, folder: Path) -> Send:
-    message = query.message(_deep_token(shop, query) if query.deep else "")
+def _sender(shop: Storekeep, query: Query, folder: Path, *, orders: int) -> Send:
+    message = query.message(deep_token(shop, query, orders=orders) if query.deep else "")
     answer = calls.unary(shop, calls.LIST_ORDERS, message)
     found = len(orders_pb2.ListOrdersResponse.FromString(answer).orders)
     if found != PAGE:
@@ -99,18 +103,11 @@ def _sender(shop: Storekeep, query: Query, folder: Path) -> Send:
     return send
 
 
-def _deep_token(shop: Storekeep, query: Query) -> str:
-    """The token of a page about half way through."""
-    tokens = list(_walk(shop, query))
-    return tokens[len(tokens) // 2]
-
-
-def _walk(shop: Storekeep, query: Query) -> Iterator[str]:
+def deep_token(shop: Storekeep, query: Query, *, orders: int) -> str:
+    """The token of a page about half way through so many orders."""
+    size = min(WALK, max(PAGE, orders // PAGES_MIN))
     token = ""
-    size = PAGE if shop.server.name.startswith(f"{FEW:,} ") else WALK
-    while True:
+    for _ in range(orders // 2 // size):
         answer = calls.unary(shop, calls.LIST_ORDERS, query.message(token, size))
         token = orders_pb2.ListOrdersResponse.FromString(answer).next_page_token
-        if not token:
-            return
-        yield token
+    return token

@@ -1,6 +1,7 @@
-"""Processes pinned to a core, and what they use of it.
+"""Processes placed on cores, and what they use of them.
 
-Servers have one core and the load has the other, so that neither takes from what is measured.
+Where a server can be measured by itself it has one core and the load has the other, so that neither takes from what is
+measured. Where that is not possible, both share two cores, and nothing else runs on more.
 """
 
 from __future__ import annotations
@@ -18,9 +19,27 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 SERVER_CORE = 0
 LOAD_CORE = 1
+CORES = (SERVER_CORE, LOAD_CORE)
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 30.0
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Which cores a server may use, and which its load."""
+
+    server: tuple[int, ...]
+    load: tuple[int, ...]
+
+
+APART = Placement(server=(SERVER_CORE,), load=(LOAD_CORE,))
+"""The server and its load have a core each."""
+TOGETHER = Placement(server=CORES, load=CORES)
+"""All share both cores: for a server of several processes."""
+ONE_OF_BOTH = Placement(server=(SERVER_CORE,), load=CORES)
+"""The server stays on one core, as a single process of Python does best; its database and its load may use that one
+too. Nobody has a core to itself."""
 
 
 def free_address() -> str:
@@ -38,11 +57,13 @@ class Server:
         name: what the results call it.
         address: HOST:PORT.
         pid: the process that was started; it may have children.
+        placement: the cores that it may use, and those of its load.
     """
 
     name: str
     address: str
     pid: int
+    placement: Placement = APART
 
     def pids(self) -> list[int]:
         """The process and all below it."""
@@ -56,8 +77,8 @@ class Server:
         return found
 
     def cpu_s(self) -> float:
-        """Seconds of processor time that it has used since it began."""
-        return sum(map(_cpu_s, self.pids()))
+        """Seconds of processor time that it has used since it began, with children that have ended."""
+        return sum(_cpu_s(pid, with_ended=True) for pid in self.pids())
 
     def worker(self) -> int:
         """The process that does the work: the one that has used the most processor time."""
@@ -70,14 +91,15 @@ class Server:
         return kib * 1024 / 1e6
 
     def check_pinned(self) -> None:
-        """Refuse to measure a server that can run on a core other than the servers'.
+        """Refuse to measure a server that can run on a core other than its own.
 
         Raises: RuntimeError.
         """
+        cores = set(self.placement.server)
         for pid in self.pids():
             for task in Path(f"/proc/{pid}/task").iterdir():
-                if os.sched_getaffinity(int(task.name)) != {SERVER_CORE}:
-                    raise RuntimeError(f"{self.name}: thread {task.name} is not pinned to core {SERVER_CORE}")
+                if not os.sched_getaffinity(int(task.name)) <= cores:
+                    raise RuntimeError(f"{self.name}: thread {task.name} may leave the cores {sorted(cores)}")
 
 
 def threads_cpu_s(pid: int) -> dict[int, float]:
@@ -85,36 +107,49 @@ def threads_cpu_s(pid: int) -> dict[int, float]:
     return {int(task.name): _cpu_s(f"{pid}/task/{task.name}") for task in Path(f"/proc/{pid}/task").iterdir()}
 
 
-def _cpu_s(process: int | str) -> float:
+def _cpu_s(process: int | str, *, with_ended: bool = False) -> float:
+    """Processor time of a process or thread (proc(5)), on demand with that of children it has waited for."""
     try:
         fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return 0.0
-    return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
+    return sum(map(int, fields[11 : 15 if with_ended else 13])) / TICKS_PER_S
+
+
+def on_cores(cores: Sequence[int], command: Sequence[str]) -> list[str]:
+    """A command that runs on these cores alone."""
+    return ["taskset", "--cpu-list", ",".join(map(str, cores)), *command]
 
 
 @contextlib.contextmanager
 def serving(
-    name: str, command: Sequence[str], *, address: str, log: Path, env: Mapping[str, str] | None = None
+    name: str,
+    command: Sequence[str],
+    *,
+    address: str,
+    log: Path,
+    env: Mapping[str, str] | None = None,
+    placement: Placement = APART,
 ) -> Iterator[Server]:
-    """Run a server on the servers' core until the block ends.
+    """Run a server on its cores until the block ends.
 
     Args:
         log: file that gets all its output.
         env: variables besides those of this process.
+        placement: its cores, and those of its load.
 
     Raises: RuntimeError when it does not listen within `START_TIMEOUT_S`, or does not end when told to.
     """
     with log.open("wb") as output:
         process = subprocess.Popen(
-            ["taskset", "--cpu-list", str(SERVER_CORE), *command],
+            on_cores(placement.server, command),
             stdout=output,
             stderr=subprocess.STDOUT,
             env=_environment(env or {}),
         )
     try:
         _await_listener(process, name, address, log)
-        server = Server(name, address, process.pid)
+        server = Server(name, address, process.pid, placement)
         server.check_pinned()
         yield server
     finally:
@@ -144,8 +179,8 @@ def _await_listener(process: subprocess.Popen[bytes], name: str, address: str, l
     raise RuntimeError(f"{name} does not listen on {address}: {log.read_text()[-2000:]}")
 
 
-def run_pinned(command: Sequence[str], *, core: int, timeout_s: float) -> tuple[str, float]:
-    """Run a program on one core to its end.
+def run_pinned(command: Sequence[str], *, cores: Sequence[int], timeout_s: float) -> tuple[str, float]:
+    """Run a program on some cores to its end.
 
     Returns: what it printed, and the seconds of processor time that it used.
 
@@ -153,7 +188,7 @@ def run_pinned(command: Sequence[str], *, core: int, timeout_s: float) -> tuple[
     """
     before = os.times()
     result = subprocess.run(
-        ["taskset", "--cpu-list", str(core), *command],
+        on_cores(cores, command),
         capture_output=True,
         text=True,
         timeout=timeout_s,

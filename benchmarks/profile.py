@@ -1,6 +1,6 @@
 """Where the server's time goes: py-spy samples it, pinned and under the benchmark's own load.
 
-    python -m benchmarks.profile reads|orders|peer [--seconds 10] [--inside TEXT]
+    python -m benchmarks.profile reads|orders|reads_postgresql|orders_postgresql|peer [--seconds 10] [--inside TEXT]
 
 Prints processor time by thread, which the kernel counted, then functions by their own time and by all time below them,
 which are samples of whoever held the GIL. The raw stacks are kept beside, for a flame graph.
@@ -20,10 +20,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
-from benchmarks import calls, stocking, subjects
+from benchmarks import calls, postgres, stocking, subjects
+from benchmarks.calling_postgres import ORDERS_IN_FLIGHT
 from benchmarks.loads import h2load, orders
 from benchmarks.loads.load import Load
-from benchmarks.machine import LOAD_CORE, ROOT, Server, threads_cpu_s
+from benchmarks.machine import LOAD_CORE, ONE_OF_BOTH, ROOT, Server, threads_cpu_s
+from benchmarks.subjects import Storekeep
 
 SAMPLES_PER_S = 100
 WARM_UP_S = 2.0
@@ -36,11 +38,25 @@ THREAD = re.compile(r"thread \((?P<id>\d+)\)(?:: (?P<name>.*?)[\d_]*$)?")
 
 Send = Callable[[float], Load]
 """Keeps the subject under load for so many seconds."""
+Serve = Callable[[ExitStack, Path], Storekeep]
+"""Serves Storekeep with its data in a folder."""
 
 
-def reads(stack: ExitStack, folder: Path) -> tuple[Server, Send]:
+def on_sqlite(stack: ExitStack, folder: Path) -> Storekeep:
+    """Storekeep with its defaults."""
+    return stack.enter_context(subjects.storekeep(folder / "storekeep"))
+
+
+def on_postgresql(stack: ExitStack, folder: Path) -> Storekeep:
+    """Storekeep on a PostgreSQL that shares two cores with it and the load."""
+    folder.chmod(0o755)
+    database = stack.enter_context(postgres.running(folder / "postgres")).create("storekeep")
+    return stack.enter_context(subjects.storekeep(folder / "storekeep", database=database, placement=ONE_OF_BOTH))
+
+
+def reads(stack: ExitStack, folder: Path, serve: Serve = on_sqlite) -> tuple[Server, Send]:
     """Storekeep under GetProduct."""
-    shop = stack.enter_context(subjects.storekeep(folder / "storekeep"))
+    shop = serve(stack, folder)
     stocking.stock(shop)
     answer = calls.get_product(shop)
     request = calls.grpc_request(
@@ -49,11 +65,14 @@ def reads(stack: ExitStack, folder: Path) -> tuple[Server, Send]:
     return shop.server, lambda seconds: h2load.send(request, shop.server, seconds=seconds)
 
 
-def place_orders(stack: ExitStack, folder: Path) -> tuple[Server, Send]:
+def place_orders(stack: ExitStack, folder: Path, serve: Serve = on_sqlite) -> tuple[Server, Send]:
     """Storekeep under PlaceOrder."""
-    shop = stack.enter_context(subjects.storekeep(folder / "storekeep"))
+    shop = serve(stack, folder)
     stocking.stock(shop)
-    return shop.server, lambda seconds: orders.send(orders.GRPC, shop.server, token=shop.token(), seconds=seconds)
+    in_flight = orders.IN_FLIGHT if serve is on_sqlite else ORDERS_IN_FLIGHT
+    return shop.server, lambda seconds: orders.send(
+        orders.GRPC, shop.server, token=shop.token(), seconds=seconds, in_flight=in_flight
+    )
 
 
 def peer_orders(stack: ExitStack, folder: Path) -> tuple[Server, Send]:
@@ -65,6 +84,8 @@ def peer_orders(stack: ExitStack, folder: Path) -> tuple[Server, Send]:
 SUBJECTS: dict[str, Callable[[ExitStack, Path], tuple[Server, Send]]] = {
     "reads": reads,
     "orders": place_orders,
+    "reads_postgresql": lambda stack, folder: reads(stack, folder, on_postgresql),
+    "orders_postgresql": lambda stack, folder: place_orders(stack, folder, on_postgresql),
     "peer": peer_orders,
 }
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pysqlite3 import dbapi2 as sqlite
 
+from benchmarks.databases import SqliteFile
 from benchmarks.loads import orders
 from benchmarks.subjects import Storekeep
 
@@ -40,9 +41,12 @@ def record(shop: Storekeep, folder: Path) -> Recording:
     """
     folder.mkdir(parents=True)
     recording = Recording(folder / "before.db", folder / "after.db", folder / "working.db")
-    copy(shop.database, recording.before)
+    database = shop.database
+    if not isinstance(database, SqliteFile):
+        raise TypeError("the shop is not on SQLite")
+    copy(database.path, recording.before)
     place_some(shop)
-    copy(shop.database, recording.after)
+    copy(database.path, recording.after)
     shutil.copyfile(recording.after, recording.working)
     return recording
 

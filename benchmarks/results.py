@@ -1,21 +1,26 @@
-"""What was found: a section for each thing measured, its bars, and both as text, Markdown and JSON."""
+"""What was found: a section for each thing measured, its bars, and both as text, Markdown and JSON, and back."""
 
 from __future__ import annotations
 
 import json
 import os
 import platform
+import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from pysqlite3 import dbapi2 as sqlite
 
+from benchmarks import postgres
+from benchmarks.plots import Plot
 from benchmarks.rounds import Spread
 
-PACKAGES = ("grpcio", "protobuf", "fastapi", "sqlalchemy", "uvicorn", "pydantic")
+PACKAGES = ("grpcio", "protobuf", "psycopg", "fastapi", "sqlalchemy", "uvicorn", "pydantic")
+VERSION_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -47,15 +52,36 @@ class Bar:
         """Whether the median is on the right side."""
         return self.found.median <= self.bound if self.at_most else self.found.median >= self.bound
 
+    @classmethod
+    def from_json(cls, found: Mapping[str, Any]) -> Bar:
+        """A bar as the results have it."""
+        return cls(found["what"], Spread(**found["found"]), found["bound"], found["at_most"])
+
 
 @dataclass(frozen=True)
 class Section:
-    """One thing that was measured."""
+    """One thing that was measured.
+
+    Attributes:
+        name: of the benchmark; the suite sets it.
+        took: how long it was measured, and what a hypervisor took meanwhile; the suite sets it.
+    """
 
     title: str
     figures: Sequence[Figure]
     bars: Sequence[Bar]
     notes: Sequence[str] = ()
+    plots: Sequence[Plot] = ()
+    name: str = ""
+    took: str = ""
+
+    @classmethod
+    def from_json(cls, found: Mapping[str, Any]) -> Section:
+        """A section as the results have it."""
+        figures = [Figure(**figure) for figure in found["figures"]]
+        bars = [Bar.from_json(bar) for bar in found["bars"]]
+        plots = [Plot.from_json(plot) for plot in found["plots"]]
+        return cls(found["title"], figures, bars, found["notes"], plots, found["name"], found["took"])
 
 
 def span(spread: Spread, digits: int = 0) -> str:
@@ -98,8 +124,17 @@ def machine() -> dict[str, str]:
         "processor": next(names, ": unknown").partition(": ")[2],
         "python": platform.python_version(),
         "sqlite": sqlite.sqlite_version,
+        "postgresql": _postgres_version(),
         **{package: version(package) for package in PACKAGES},
     }
+
+
+def _postgres_version() -> str:
+    program = postgres.binary("postgres")
+    if program is None:
+        return "none"
+    said = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=VERSION_TIMEOUT_S)
+    return said.stdout.split()[-1] if said.stdout else "unknown"
 
 
 def _bar_rows(section: Section) -> Iterator[tuple[str, str, str, str]]:
@@ -122,24 +157,44 @@ def as_text(section: Section) -> str:
         widths = [max(len(row[place]) for row in table) for place in range(len(table[0]))]
         lines += ["  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in table]
         lines.append("")
-    return "\n".join([*lines, *(f"  {note}" for note in section.notes)])
+    return "\n".join([*lines, *(f"  {note}" for note in (*section.notes, section.took) if note)])
 
 
-def as_markdown(sections: Sequence[Section], facts: dict[str, str]) -> str:
+def section_as_markdown(section: Section) -> str:
+    """Its tables and notes, for the documentation."""
+    lines: list[str] = []
+    for head, *rows in _tables(section):
+        lines += [*(f"| {' | '.join(row)} |" for row in (head, tuple("---" for _ in head), *rows)), ""]
+    return "\n".join([*lines, *_paragraphs(section)]).rstrip() + "\n"
+
+
+def _paragraphs(section: Section) -> Iterator[str]:
+    for note in (*section.notes, section.took):
+        if note:
+            yield f"{note}\n"
+
+
+def as_markdown(sections: Sequence[Section], facts: Mapping[str, str]) -> str:
     """For the documentation."""
-    lines = [", ".join(f"{name} {value}" for name, value in facts.items()) + "."]
-    for section in sections:
-        lines += ["", f"### {section.title}"]
-        for table in _tables(section):
-            head, *rows = table
-            lines += ["", *(f"| {' | '.join(row)} |" for row in (head, tuple("---" for _ in head), *rows))]
-        lines += ["", *section.notes] if section.notes else []
-    return "\n".join(lines) + "\n"
+    parts = [facts_as_text(facts) + "\n"]
+    parts += [f"### {section.title}\n\n{section_as_markdown(section)}" for section in sections]
+    return "\n".join(parts)
 
 
-def as_json(sections: Sequence[Section], facts: dict[str, str]) -> str:
+def facts_as_text(facts: Mapping[str, str]) -> str:
+    """What all of it ran on, in a line."""
+    return ", ".join(f"{name} {value}" for name, value in facts.items()) + "."
+
+
+def as_json(sections: Sequence[Section], facts: Mapping[str, str]) -> str:
     """For programs."""
     found = [
         {**asdict(section), "bars": [{**asdict(bar), "met": bar.met} for bar in section.bars]} for section in sections
     ]
     return json.dumps({"machine": facts, "sections": found}, indent=2) + "\n"
+
+
+def read_json(path: Path) -> tuple[list[Section], dict[str, str]]:
+    """What a file of results has."""
+    found = json.loads(path.read_text())
+    return [Section.from_json(section) for section in found["sections"]], found["machine"]

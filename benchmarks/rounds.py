@@ -67,6 +67,11 @@ class Turns:
         return Spread.of([1000 * load.client_cpu_s / load.answered for load in self.loads])
 
     @property
+    def database_ms(self) -> Spread:
+        """Milliseconds of a database server's processor time for one call; 0 where there is none."""
+        return Spread.of([1000 * load.database_cpu_s / load.answered for load in self.loads])
+
+    @property
     def client_busy(self) -> float:
         """How much of its core the load used, at most 1; near 1 it is the load that was measured."""
         return max(load.client_cpu_s / load.seconds for load in self.loads)

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import grpc
 
-from benchmarks.machine import SERVER_CORE, Server, free_address, serving
+from benchmarks.databases import Database, SqliteFile
+from benchmarks.machine import APART, SERVER_CORE, Placement, Server, free_address, serving
 from benchmarks.peers.fastapi_shop import setup
 from storekeep.v1 import auth_pb2, auth_pb2_grpc
 
@@ -33,12 +34,12 @@ class Storekeep:
 
     Attributes:
         server: its process.
-        database: its SQLite file.
+        database: where it keeps everything.
         channel: to it, for whatever is not measured.
     """
 
     server: Server
-    database: Path
+    database: Database
     channel: grpc.Channel
     api_key: str
     _token: str = ""
@@ -60,34 +61,59 @@ class Storekeep:
 
 
 @contextlib.contextmanager
-def storekeep(folder: Path, *, name: str = "storekeep") -> Iterator[Storekeep]:
-    """Storekeep with its defaults, on a database in `folder` that is made when missing."""
+def storekeep(
+    folder: Path,
+    *,
+    name: str = "storekeep",
+    database: Database | None = None,
+    placement: Placement = APART,
+    workers: int = 1,
+) -> Iterator[Storekeep]:
+    """Storekeep with its defaults, on a database that is made when missing.
+
+    Args:
+        folder: of its data.
+        database: a SQLite file in the folder when not given.
+        workers: its processes; a single one stays on the servers' core, several choose cores of their own.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    address = free_address()
+    address, database = free_address(), database or SqliteFile(folder / "storekeep.db")
     env = {
         "STOREKEEP_DATA_DIR": str(folder),
+        "STOREKEEP_DATABASE_URL": database.storekeep_url,
         "STOREKEEP_LISTEN": address,
-        "STOREKEEP_PIN_CPU": str(SERVER_CORE),
+        "STOREKEEP_PIN_CPU": str(SERVER_CORE) if workers == 1 else "",
     }
-    subprocess.run(
-        [COMMAND, "migrate"], env={**os.environ, **env}, check=True, capture_output=True, timeout=MIGRATION_TIMEOUT_S
-    )
+    _migrate(env)
+    command = [str(COMMAND), "serve", *(["--workers", str(workers)] if workers > 1 else [])]
+    log = folder / "server.log"
     with (
-        serving(name, [str(COMMAND), "serve"], address=address, log=folder / "server.log", env=env) as server,
+        serving(name, command, address=address, log=log, env=env, placement=placement) as server,
         grpc.insecure_channel(address) as channel,
     ):
-        yield Storekeep(server, folder / "storekeep.db", channel, (folder / "admin.key").read_text().strip())
+        yield Storekeep(server, database, channel, (folder / "admin.key").read_text().strip())
+
+
+def _migrate(env: dict[str, str]) -> None:
+    """Make the tables, or bring them up to date. Raises: RuntimeError."""
+    command = [str(COMMAND), "migrate"]
+    result = subprocess.run(
+        command, env={**os.environ, **env}, capture_output=True, text=True, timeout=MIGRATION_TIMEOUT_S
+    )
+    if result.returncode:
+        raise RuntimeError(f"{' '.join(command)}: {result.stderr[-2000:]}")
 
 
 @contextlib.contextmanager
-def echo(folder: Path, product: bytes) -> Iterator[Server]:
+def echo(folder: Path, product: bytes, *, placement: Placement = APART) -> Iterator[Server]:
     """The bare gRPC server that answers this product."""
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "product"
     file.write_bytes(product)
     address = free_address()
     command = [sys.executable, "-m", "benchmarks.floors.echo", "--listen", address, "--product", str(file)]
-    with serving("grpcio echo", command, address=address, log=folder / "echo.log") as server:
+    log = folder / "echo.log"
+    with serving("grpcio echo", command, address=address, log=log, placement=placement) as server:
         yield server
 
 
@@ -96,17 +122,25 @@ class Peer:
     """The running peer."""
 
     server: Server
-    database: Path
+    database: Database
     token: str
 
 
 @contextlib.contextmanager
-def peer(folder: Path, *, tuning: str) -> Iterator[Peer]:
-    """The FastAPI service, on a database of its own with the same catalogue; `tuning` is `usual` or `tuned`."""
-    token = setup.set_up(folder)
+def peer(
+    folder: Path, *, tuning: str, database: Database | None = None, placement: Placement = APART
+) -> Iterator[Peer]:
+    """The FastAPI service, on an empty database that gets the same catalogue.
+
+    Args:
+        folder: of its files; a SQLite file there is the database when none is given.
+        tuning: `usual` or `tuned`.
+    """
+    database = database or SqliteFile(folder / "shop.db")
+    token = setup.set_up(folder, database.sqlalchemy_url)
     address = free_address()
     host, _, port = address.rpartition(":")
     command = [sys.executable, "-m", "uvicorn", f"{PEER}.{tuning}:app", "--host", host, "--port", port, *PEER_SETTINGS]
-    env = setup.environment(folder)
-    with serving(f"FastAPI, {tuning}", command, address=address, log=folder / "peer.log", env=env) as server:
-        yield Peer(server, folder / "shop.db", token)
+    env, log = setup.environment(folder, database.sqlalchemy_url), folder / "peer.log"
+    with serving(f"FastAPI, {tuning}", command, address=address, log=log, env=env, placement=placement) as server:
+        yield Peer(server, database, token)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.loads.load import Load, LoadFailed
-from benchmarks.machine import LOAD_CORE, Server, run_pinned
+from benchmarks.machine import Server, run_pinned
 
 INSTALL = "h2load is missing: apt-get install nghttp2-client"
 END_TIMEOUT_S = 60.0
@@ -56,7 +56,7 @@ def send(request: Request, server: Server, *, seconds: float) -> Load:
     """
     before_s = server.cpu_s()
     output, client_cpu_s = run_pinned(
-        _command(request, server, seconds), core=LOAD_CORE, timeout_s=seconds + END_TIMEOUT_S
+        _command(request, server, seconds), cores=server.placement.load, timeout_s=seconds + END_TIMEOUT_S
     )
     used_s = server.cpu_s() - before_s
     answered = _number(r"(\d+) succeeded", output)

@@ -26,12 +26,14 @@ class Load:
         seconds: how long it went on.
         server_cpu_s: processor time that the server used for it.
         client_cpu_s: processor time that the load itself used.
+        database_cpu_s: processor time that a database server used besides.
     """
 
     answered: int
     seconds: float
     server_cpu_s: float
     client_cpu_s: float
+    database_cpu_s: float = 0.0
 
     @property
     def per_s(self) -> float:

@@ -1,4 +1,4 @@
-"""PlaceOrder under load, by a client process of its own on the load's core."""
+"""PlaceOrder under load, by a client process of its own on the load's cores."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import sys
 
 from benchmarks.loads.load import Load, LoadFailed
-from benchmarks.machine import LOAD_CORE, Server, run_pinned
+from benchmarks.machine import Server, run_pinned
 
 GRPC = "benchmarks.loads.grpc_orders"
 HTTP = "benchmarks.loads.http_orders"
@@ -26,7 +26,7 @@ def send(client: str, server: Server, *, token: str, seconds: float, in_flight: 
     command += ["--seconds", str(seconds), "--in-flight", str(in_flight)]
     before_s = server.cpu_s()
     try:
-        output, _ = run_pinned(command, core=LOAD_CORE, timeout_s=seconds + END_TIMEOUT_S)
+        output, _ = run_pinned(command, cores=server.placement.load, timeout_s=seconds + END_TIMEOUT_S)
     except RuntimeError as error:
         raise LoadFailed(str(error)) from error
     used_s = server.cpu_s() - before_s

@@ -40,10 +40,11 @@ class Terminal:
         # The tests' own environment stands in for the one that `make run` would install.
         command = ["make", f"VENV={sys.prefix}", "-o", f"{sys.prefix}/.installed", "run"]
         settings = {"STOREKEEP_DATA_DIR": str(folder / "var"), "STOREKEEP_LISTEN": f"unix:{folder}/grpc.sock"}
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("STOREKEEP_")}
         self.process = subprocess.Popen(
             command,
             cwd=ROOT,
-            env={**os.environ, **settings},
+            env={**inherited, **settings},
             stdin=screen,
             stdout=screen,
             stderr=screen,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 
 import pytest
 
@@ -21,6 +22,11 @@ def test_defaults_can_be_used():
     settings = load_settings({}).settings
     assert (settings.listen, settings.read_threads) == ("127.0.0.1:50051", 4)
     assert settings.database == "sqlite:///var/storekeep.db"
+
+
+def test_auto_is_a_worker_for_each_core_that_may_be_used():
+    settings = load_settings({"STOREKEEP_WORKERS": "8"}, arguments={"workers": "auto"}).settings
+    assert settings.workers == len(os.sched_getaffinity(0))
 
 
 def test_settings_are_frozen():
@@ -80,6 +86,11 @@ def test_empty_variable_is_the_default():
         ({"SECRET": "a" * 64}, "STOREKEEP_SECRET: too weak"),
         ({"TLS_CERTIFICATE_FILE": "a.pem"}, "go together"),
         ({"TLS_CLIENT_CA_FILE": "a.pem"}, "needs STOREKEEP_TLS_CERTIFICATE_FILE"),
+        ({"WORKERS": "0"}, "STOREKEEP_WORKERS"),
+        ({"WORKERS": "2", "LISTEN": "unix:/tmp/s"}, "several workers cannot share unix:/tmp/s"),
+        ({"WORKERS": "many"}, "STOREKEEP_WORKERS: input should be a valid integer"),
+        ({"WORKERS": "2", "PIN_CPU": "0"}, "STOREKEEP_PIN_CPU: only with one worker"),
+        ({"METRICS_LISTEN": "9464"}, "STOREKEEP_METRICS_LISTEN: '9464' is not host:port"),
         ({"CONFIG_FILE": "/nowhere/at/all.toml"}, "there is no file /nowhere/at/all.toml"),
     ],
 )

@@ -84,9 +84,9 @@ def test_row_is_of_the_class_itself_and_not_of_one_above_it():
 # -- the chain
 
 
-def test_layers_stand_in_the_order_log_errors_auth_validation():
+def test_layers_stand_in_the_order_log_errors_forwarding_auth_validation():
     source = inspect.getsource(App._make_server)
-    layers = ("request_log(", "map_errors", "authenticate_calls(", "validate_requests(")
+    layers = ("request_log(", "map_errors", "_forwarding.layer", "authenticate_calls(", "validate_requests(")
     places = [source.index(layer) for layer in layers]
     assert places == sorted(places)
 
@@ -125,7 +125,7 @@ def test_chain_wraps_its_first_layer_outermost():
 
 def test_documentation_of_the_chain_names_its_layers_in_order():
     listed = [line.partition(":")[0] for line in (chain.__doc__ or "").splitlines() if line[:1].isdigit()]
-    assert listed == ["1. request log", "2. errors", "3. auth", "4. validation"]
+    assert listed == ["1. request log", "2. errors", "3. forwarding", "4. auth", "5. validation"]
 
 
 # -- the status

@@ -1,8 +1,8 @@
-"""The peer's database: SQLite in WAL mode, `synchronous=FULL`, one engine to read and one to write.
+"""The peer's database: SQLite in WAL mode with `synchronous=FULL`, or PostgreSQL through psycopg 3.
 
-The driver is the same build of SQLite that Storekeep uses. SQLite lets one write at a time, so the pool of writers is
-one connection: threads wait in its queue instead of polling SQLite's lock, which was slower. A reading session keeps
-its connection until its answer is sent, so readers have no limit: with one, all threads can wait for each other.
+SQLite lets one write at a time, so its pool of writers is one connection: threads wait in its queue instead of polling
+SQLite's lock, which was slower. A session keeps its connection until its answer is sent, and sending takes a thread, so
+there is a connection for each thread: with fewer, all threads can come to wait for each other.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 from fastapi import Depends
 from pysqlite3 import dbapi2
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event, func, select
 from sqlalchemy.orm import Session
 
 PRAGMAS = (
@@ -25,11 +25,16 @@ PRAGMAS = (
     "PRAGMA temp_store = MEMORY",
 )
 NO_LIMIT = 0
+THREADS = 40
+"""Of the pool that FastAPI runs `def` endpoints in, by default."""
+CHAIN_LOCK = 1
+URL = os.environ["SHOP_DATABASE"]
+ON_SQLITE = URL.startswith("sqlite:")
 
 
-def _engine(begin: str | None, *, connections: int) -> Engine:
+def _sqlite(begin: str | None, *, connections: int) -> Engine:
     engine = create_engine(
-        f"sqlite:///{os.environ['SHOP_DATABASE']}",
+        URL,
         module=dbapi2,
         connect_args={"check_same_thread": False},
         pool_size=connections,
@@ -50,10 +55,28 @@ def _engine(begin: str | None, *, connections: int) -> Engine:
     return engine
 
 
-readers = _engine(None, connections=NO_LIMIT)
-"""For single statements, which need no transaction."""
-writers = _engine("BEGIN IMMEDIATE", connections=1)
-"""For transactions that write: they wait for the lock at their start."""
+def _engines() -> tuple[Engine, Engine]:
+    """For single statements, and for transactions that write.
+
+    On SQLite the first need no transaction, and the others wait for the lock at their start. PostgreSQL has one engine,
+    with SQLAlchemy's own pool and transactions.
+    """
+    if ON_SQLITE:
+        return _sqlite(None, connections=NO_LIMIT), _sqlite("BEGIN IMMEDIATE", connections=1)
+    engine = create_engine(URL, pool_size=THREADS, max_overflow=0)
+    return engine, engine
+
+
+readers, writers = _engines()
+
+
+def lock_chain(session: Session) -> None:
+    """Be the only one who adds to the audit chain until the commit. On SQLite one who writes is that already.
+
+    It is called as late as can be: on PostgreSQL orders wait for each other only while they write the last rows.
+    """
+    if not ON_SQLITE:
+        session.execute(select(func.pg_advisory_xact_lock(CHAIN_LOCK)))
 
 
 def _get_session() -> Iterator[Session]:

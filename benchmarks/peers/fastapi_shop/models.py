@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import JSON, CheckConstraint, ForeignKey, Index, LargeBinary
+from sqlalchemy import JSON, BigInteger, CheckConstraint, ForeignKey, Index, Integer, LargeBinary
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 
 class Table(DeclarativeBase):
-    """What all tables share: dictionaries are stored as JSON."""
+    """What all tables share: dictionaries are stored as JSON, numbers in 64 bits, which SQLite does by itself."""
 
-    type_annotation_map = {dict[str, Any]: JSON}  # noqa: RUF012 - SQLAlchemy's own way to say it
+    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy's own way to say it
+        dict[str, Any]: JSON,
+        int: BigInteger().with_variant(Integer(), "sqlite"),
+    }
 
 
 class Product(Table):

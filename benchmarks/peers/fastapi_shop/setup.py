@@ -17,13 +17,13 @@ AUDIENCE = "shop"
 TOKEN_LIFE_S = 86_400
 
 
-def set_up(folder: Path) -> str:
-    """Make the database and the keys.
+def set_up(folder: Path, database_url: str) -> str:
+    """Make the tables and the keys.
 
     Returns: a token that the service accepts.
     """
     folder.mkdir(parents=True)
-    engine = create_engine(f"sqlite:///{folder / 'shop.db'}")
+    engine = create_engine(database_url)
     Table.metadata.create_all(engine)
     with engine.begin() as connection:
         _fill(connection)
@@ -31,9 +31,9 @@ def set_up(folder: Path) -> str:
     return _token(folder)
 
 
-def environment(folder: Path) -> dict[str, str]:
+def environment(folder: Path, database_url: str) -> dict[str, str]:
     """What the service reads its settings from."""
-    return {"SHOP_DATABASE": str(folder / "shop.db"), "SHOP_PUBLIC_KEY": str(folder / "public.pem")}
+    return {"SHOP_DATABASE": database_url, "SHOP_PUBLIC_KEY": str(folder / "public.pem")}
 
 
 def _fill(connection: Connection) -> None:

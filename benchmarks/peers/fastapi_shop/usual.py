@@ -14,7 +14,7 @@ from fastapi import FastAPI, HTTPException
 from sqlalchemy import select, update
 
 from benchmarks.peers.fastapi_shop import request_log, rules
-from benchmarks.peers.fastapi_shop.database import ReadingSession, WritingSession
+from benchmarks.peers.fastapi_shop.database import ReadingSession, WritingSession, lock_chain
 from benchmarks.peers.fastapi_shop.models import (
     AuditEntry,
     Customer,
@@ -67,6 +67,7 @@ def place_order(wanted: OrderIn, caller: Caller, session: WritingSession) -> Ord
             )
             if taken.rowcount != 1:
                 raise HTTPException(409, f"{sku} is out of stock")
+        lock_chain(session)
         last_hash = session.scalar(select(AuditEntry.entry_hash).order_by(AuditEntry.sequence.desc()).limit(1))
         entry = AuditEntry(**rules.audit_entry(order, caller, request_id, previous_hash=last_hash))
         lines = [OrderLine(**line.model_dump()) for line in order.lines]

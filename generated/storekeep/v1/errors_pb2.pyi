@@ -130,7 +130,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_STORAGE_FULL: _ErrorReason.ValueType  # 102
     """The database has no room left; nothing was changed."""
     ERROR_REASON_STORAGE_UNAVAILABLE: _ErrorReason.ValueType  # 103
-    """The database does not answer. Retry with the same `request_id`."""
+    """The database, or the worker that writes to it, does not answer. Retry with the same `request_id`."""
     ERROR_REASON_SHUTTING_DOWN: _ErrorReason.ValueType  # 104
     """The server is stopping and takes no new calls."""
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 105
@@ -238,7 +238,7 @@ ERROR_REASON_DEADLINE_EXCEEDED: ErrorReason.ValueType  # 101
 ERROR_REASON_STORAGE_FULL: ErrorReason.ValueType  # 102
 """The database has no room left; nothing was changed."""
 ERROR_REASON_STORAGE_UNAVAILABLE: ErrorReason.ValueType  # 103
-"""The database does not answer. Retry with the same `request_id`."""
+"""The database, or the worker that writes to it, does not answer. Retry with the same `request_id`."""
 ERROR_REASON_SHUTTING_DOWN: ErrorReason.ValueType  # 104
 """The server is stopping and takes no new calls."""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 105

@@ -6,6 +6,7 @@ The only module that knows all others. Invariant: whatever was acknowledged is d
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,12 +29,16 @@ from storekeep.server.health import HealthServicer, Readiness
 from storekeep.server.interceptors.auth import Authenticator, authenticate_calls
 from storekeep.server.interceptors.chain import Chain
 from storekeep.server.interceptors.errors import map_errors
+from storekeep.server.interceptors.forwarding import Forwarding
 from storekeep.server.interceptors.request_log import request_log
 from storekeep.server.interceptors.rpc import call_deadline
 from storekeep.server.interceptors.validation import validate_requests
 from storekeep.server.logs import Logs
 from storekeep.server.maintenance import Maintenance, purge_replies
+from storekeep.server.monitoring.counts import CallCounts, Counts, add_counts
+from storekeep.server.monitoring.overviews import Report
 from storekeep.server.pools import CallExecutor, CallLoop, CallPool
+from storekeep.server.ports import AddressTaken
 from storekeep.server.reflection import add_reflection
 from storekeep.server.secrets import load_secret
 from storekeep.server.servicers.audit import AuditServicer
@@ -45,9 +50,10 @@ from storekeep.server.servicers.products import ProductServicer
 from storekeep.server.store.database import Transaction
 from storekeep.server.store.engine import Store
 from storekeep.server.store.errors import Overloaded
-from storekeep.server.store.opening import limits_of, open_store
+from storekeep.server.store.opening import limits_of, one_writer_file, open_store
 from storekeep.server.tls import tls_credentials
 from storekeep.server.tokens import AccessTokens
+from storekeep.server.workers import Worker, Writership
 from storekeep.v1 import (
     audit_pb2_grpc,
     auth_pb2_grpc,
@@ -65,16 +71,10 @@ them with one, unparsed, at the price of holding their bytes for a moment."""
 READERS_ELSEWHERE = 2
 """Connections left to those who do not read in the loop, which must not wait for one: the writer and the probe."""
 SECONDS_PER_DAY = 86_400
+OWNER_ONLY = 0o177
+"""What a socket of this user only must not allow to others (umask(2))."""
 
 log = logging.getLogger("storekeep.server")
-
-
-class AddressTaken(Exception):
-    """The server cannot listen where it should."""
-
-    def __init__(self, address: str) -> None:
-        super().__init__(f"cannot listen on {address}; is another program, or another server, there already?")
-        self.address = address
 
 
 @dataclass(frozen=True)
@@ -127,12 +127,17 @@ class App:
     Args:
         settings: what is in force.
         logs: where calls are logged.
+        worker: which of several this one is; None where it is alone.
 
     Raises: SchemaError, UnusableCertificate, WeakSecret, UnsafeSqlite.
     """
 
-    def __init__(self, settings: Settings, *, logs: Logs) -> None:
+    def __init__(self, settings: Settings, *, logs: Logs, worker: Worker | None = None) -> None:
         self._settings = settings
+        self._worker = worker
+        writer_file = one_writer_file(settings.database)
+        self._writership = Writership(writer_file, worker=worker) if worker and writer_file else None
+        self._counts = CallCounts()
         self._credentials = tls_credentials(settings)
         secret = load_secret(settings)
         self.contract = read_contract()
@@ -144,6 +149,7 @@ class App:
         )
         self.access = make_access(settings, self.store, self.contract, secret=secret)
         self._page_tokens = PageTokens(secret)
+        self._forwarding = None if self._writership is None else self._make_forwarding(self._writership)
         self._reads = self._make_read_executor()
         self._reflections = ThreadPoolExecutor(REFLECTION_THREADS, thread_name_prefix="reflection")
         self._health = HealthServicer(self.contract.services)
@@ -162,20 +168,21 @@ class App:
 
     def _make_server(self, logs: Logs) -> grpc.Server:
         chain = Chain(
-            outermost=request_log(logs.requests.write),
+            outermost=request_log(logs.requests.write, self._counts),
             layers=[
                 map_errors,
+                *([] if self._forwarding is None else [self._forwarding.layer]),
                 authenticate_calls(self.access.authenticator),
                 validate_requests(message_size_max_bytes=self._settings.message_size_max_bytes),
             ],
             methods=self.contract.methods,
-            mutations=self.contract.writes,
-            write_pool=CallExecutor(self.store.run_soon, is_full=self.store.is_full),
+            mutations=self.contract.changes,
+            write_pool=self._make_write_executor(),
         )
         server = grpc.server(
             self._reads,
             interceptors=[chain],
-            options=channel_options(self._settings),
+            options=channel_options(self._settings, shares_port=self._worker is not None),
             maximum_concurrent_rpcs=self._settings.calls_max,
         )
         self._add_servicers(server)
@@ -190,6 +197,16 @@ class App:
             calls_max = max(1, settings.database_pool_size - READERS_ELSEWHERE)
             return CallLoop(calls_max, name="read", backlog=backlog)
         return CallPool(settings.read_threads, name="read", backlog=backlog)
+
+    def _make_forwarding(self, writership: Writership) -> Forwarding:
+        settings = self._settings
+        backlog = Backlog(length_max=settings.write_queue_max, wait_max_s=settings.queue_wait_max_s)
+        return Forwarding(writership, changes=self.contract.changes, backlog=backlog)
+
+    def _make_write_executor(self) -> CallExecutor:
+        """Where changes run: in the store's writer, or else in threads that hand them on to the worker that writes."""
+        here = CallExecutor(self.store.run_soon, is_full=self.store.is_full)
+        return here if self._forwarding is None else self._forwarding.executor(here)
 
     def _add_servicers(self, server: grpc.Server) -> None:
         store, pages = self.store, self._page_tokens
@@ -214,10 +231,15 @@ class App:
         )
 
     def _probe(self) -> None:
-        """Read, and write nothing: both answer, or this raises. A writer that has much to do is not a dead one."""
+        """Read, and write nothing: both answer, or this raises. A writer that has much to do is not a dead one.
+
+        Where another worker writes, that one is asked about it.
+        """
         self.store.read(_probe_read)
+        if not self.writes:
+            return
         try:
-            self.store.write(_probe_write)
+            self.store.write(_probe_write, trial=True)
         except Overloaded:
             return
 
@@ -238,9 +260,14 @@ class App:
         Raises: AddressTaken.
         """
         address = self._bind(self._settings.listen)
+        if self._worker is not None:
+            self._bind_own(self._worker.address)
         self._server.start()
         self._readiness.start()
-        self._maintenance.start()
+        if self._writership is None:
+            self._maintenance.start()
+        else:
+            self._writership.start(self._maintenance.start)
         log.info("listening", extra={"address": address, "tls": self._credentials is not None})
         return address
 
@@ -255,12 +282,41 @@ class App:
         host, colon, _ = address.rpartition(":")
         return address if address.startswith("unix") else f"{host}{colon}{port}"
 
-    def stop(self) -> None:
-        """Drain and stop: health says so, calls under way finish, what they wrote is durable."""
+    def _bind_own(self, address: str) -> None:
+        """Listen where only this user's processes can call, and know which worker it is that they call."""
+        others = os.umask(OWNER_ONLY)
+        try:
+            self._server.add_insecure_port(address)
+        except RuntimeError:
+            raise AddressTaken(address) from None
+        finally:
+            os.umask(others)
+
+    @property
+    def writes(self) -> bool:
+        """Whether this process changes the database itself."""
+        return self._writership is None or self._writership.writes
+
+    def report(self) -> Report:
+        """How it is, and what it has counted."""
+        stored = Counts(commits=self.store.commits, writes=self.store.writes)
+        counts = add_counts([self._counts.counts(), stored])
+        return Report(state=self._health.state, writes=self.writes, queued=self.store.queued, counts=counts)
+
+    def stop(self, *, replaced: bool = False) -> None:
+        """Drain and stop: health says so, calls under way finish, what they wrote is durable.
+
+        Args:
+            replaced: another process serves in its place already, so there is nobody to be told.
+        """
         log.info("draining", extra={"drain_s": self._settings.drain_s})
         self._readiness.stop()
-        self._health.drain()
-        time.sleep(self._settings.drain_notice_s)
+        if not replaced:
+            self._health.drain()
+            time.sleep(self._settings.drain_notice_s)
+        if self._writership is not None:
+            self._maintenance.stop()
+            self._writership.release(timeout_s=self._settings.drain_s)
         stopped = self._server.stop(self._settings.drain_s)
         self._health.end_watches()
         stopped.wait()
@@ -272,6 +328,8 @@ class App:
         self._maintenance.stop()
         for pool in (self._reads, self._reflections):
             pool.shutdown(wait=False, cancel_futures=True)
+        if self._forwarding is not None:
+            self._forwarding.close()
         self.store.close()
 
 
@@ -285,10 +343,14 @@ def make_admin_key(settings: Settings, store: Store, *, force: bool) -> str | No
     return bootstrap_admin(store, key_secrets=access.key_secrets, known=access.known, force=force)
 
 
-def channel_options(settings: Settings) -> Sequence[tuple[str, Any]]:
-    """What gRPC's core is told; it ignores names that it does not know, so a test tries each."""
+def channel_options(settings: Settings, *, shares_port: bool = False) -> Sequence[tuple[str, Any]]:
+    """What gRPC's core is told; it ignores names that it does not know, so a test tries each.
+
+    Args:
+        shares_port: whether other workers listen on the same port, which somebody holds for all of them.
+    """
     return (
-        ("grpc.so_reuseport", 0),
+        ("grpc.so_reuseport", int(shares_port)),
         ("grpc.max_receive_message_length", settings.message_size_max_bytes * RAW_MESSAGE_FACTOR),
         ("grpc.max_send_message_length", -1),
         ("grpc.max_metadata_size", settings.metadata_size_max_bytes),

@@ -14,19 +14,20 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from storekeep.server.app import AddressTaken, make_admin_key
+from storekeep.server.announcements import keep_admin_key, say
+from storekeep.server.app import make_admin_key
 from storekeep.server.config import InvalidSettings, LoadedSettings, Settings, load_settings
 from storekeep.server.database_urls import shown, sqlite_path
 from storekeep.server.domain.verification import verify
-from storekeep.server.health import ask_health
-from storekeep.server.secrets import SECRET_FILE, WeakSecret
-from storekeep.server.serving import keep_admin_key, say, serve
+from storekeep.server.health import ask_health, ask_worker
+from storekeep.server.processes import REFUSALS, in_words
+from storekeep.server.secrets import SECRET_FILE
+from storekeep.server.serving import serve
 from storekeep.server.store.backups import BackupRefused, back_up, restore
-from storekeep.server.store.errors import StoreError
-from storekeep.server.store.locks import DatabaseInUse
 from storekeep.server.store.opening import limits_of, open_store
-from storekeep.server.store.schema import SchemaError, check_schema, migrate, pending_migrations
-from storekeep.server.tls import UnusableCertificate
+from storekeep.server.store.schema import check_schema, migrate, pending_migrations
+from storekeep.server.supervision.supervisor import WorkerFailed, supervise
+from storekeep.server.workers import WorkerFolder
 
 VERIFY_TIMEOUT_S = 3_600.0
 """How long one check may take on PostgreSQL: it may read all there is."""
@@ -35,17 +36,8 @@ LOAD = "restore PostgreSQL with its own pg_restore"
 DONE = 0
 REFUSED = 1
 WRONG_USE = 2
-REFUSALS = (
-    AddressTaken,
-    BackupRefused,
-    DatabaseInUse,
-    OSError,
-    SchemaError,
-    StoreError,
-    UnusableCertificate,
-    WeakSecret,
-)
-"""What is told in one line; anything else is a defect and shows where it happened."""
+SETTING_ARGUMENTS = ("workers",)
+"""Arguments of commands that are settings, by their names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,22 +74,16 @@ def run(arguments: Sequence[str] | None = None) -> int:
     Returns: the exit code.
     """
     given = make_parser().parse_args(arguments)
+    settings = {name: value for name in SETTING_ARGUMENTS if (value := getattr(given, name, None))}
     try:
-        return COMMANDS[given.command].run(load_settings(), given)
+        return COMMANDS[given.command].run(load_settings(arguments=settings), given)
     except InvalidSettings as error:
         for problem in error.problems:
             complain(problem)
         return WRONG_USE
-    except REFUSALS as error:
+    except (*REFUSALS, BackupRefused, WorkerFailed) as error:
         complain(in_words(error))
         return REFUSED
-
-
-def in_words(error: Exception) -> str:
-    """What a refusal says; of the system's own errors, which file they are about and what is wrong with it."""
-    if isinstance(error, OSError) and error.filename and error.strerror:
-        return f"cannot use {error.filename}: {error.strerror[0].lower()}{error.strerror[1:]}"
-    return str(error)
 
 
 def complain(line: str) -> None:
@@ -108,7 +94,8 @@ def complain(line: str) -> None:
 def run_serve(loaded: LoadedSettings, given: argparse.Namespace) -> int:
     """Serve until a signal says to stop."""
     address_file = Path(given.address_file) if given.address_file else None
-    serve(loaded.settings, sample=given.sample, address_file=address_file)
+    serve_all = serve if loaded.settings.workers == 1 else supervise
+    serve_all(loaded, sample=given.sample, address_file=address_file)
     return DONE
 
 
@@ -184,10 +171,14 @@ def run_bootstrap_admin(loaded: LoadedSettings, given: argparse.Namespace) -> in
 
 def run_healthcheck(loaded: LoadedSettings, given: argparse.Namespace) -> int:
     """Ask a running server whether it takes calls."""
-    address = given.address or loaded.settings.listen
-    state = ask_health(address, service=given.service or "", settings=loaded.settings)
-    say(f"{address}: {state}")
-    return DONE if state == "SERVING" else REFUSED
+    address, service = given.address or loaded.settings.listen, given.service or ""
+    states = {address: ask_health(address, service=service, settings=loaded.settings)}
+    if given.each_worker:
+        folder = WorkerFolder(loaded.settings.workers_dir)
+        states |= {f"worker {name}": ask_worker(folder.address(name), service=service) for name in folder.workers()}
+    for asked, state in states.items():
+        say(f"{asked}: {state}")
+    return DONE if set(states.values()) == {"SERVING"} else REFUSED
 
 
 def run_config(loaded: LoadedSettings, given: argparse.Namespace) -> int:
@@ -202,11 +193,14 @@ def run_config(loaded: LoadedSettings, given: argparse.Namespace) -> int:
 
 COMMANDS: dict[str, Command] = {
     "serve": Command(
-        "Serve gRPC until it is told to stop (SIGTERM, Ctrl-C; a second time: at once).",
+        "Serve gRPC until it is told to stop (SIGTERM, Ctrl-C; a second time: at once). SIGHUP reloads.",
         "STOREKEEP_LISTEN=127.0.0.1:50051 storekeep-server serve",
         run_serve,
         (
             Argument("--sample", "load a small catalogue into an empty database, and say what to type next", flag=True),
+            Argument(
+                "--workers", "processes that answer calls, or `auto`: one a core; STOREKEEP_WORKERS when not given"
+            ),
             Argument("--address-file", "write the address to this file once it listens"),
         ),
     ),
@@ -243,6 +237,7 @@ COMMANDS: dict[str, Command] = {
         (
             Argument("--address", "whom to ask; STOREKEEP_LISTEN when not given"),
             Argument("--service", "full name of one service, or `liveness`; all together when not given"),
+            Argument("--each-worker", "ask each of several workers too, on this machine", flag=True),
         ),
     ),
     "config": Command(

@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     DotEnvSettingsSource,
@@ -46,12 +46,17 @@ SECRETS = frozenset({"STOREKEEP_SECRET", "STOREKEEP_DATABASE_URL"})
 """What no message repeats: the URL may have a password."""
 SECRET_BYTES_MIN = 32
 """Of the server's secret: the length of the SHA-256 that it keys (RFC 2104)."""
+WORKERS_MAX = 256
 LOOPBACK_NAMES = frozenset({"localhost", "ip6-localhost"})
 
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Seconds = Annotated[float, Field(ge=0, le=86_400 * 365)]
 Interval = Annotated[float, Field(gt=0, le=86_400)]
 Bytes = Annotated[int, Field(ge=1024, le=64 * 1024 * 1024)]
+
+
+def _cores_if_auto(given: Any) -> Any:
+    return len(os.sched_getaffinity(0)) if given == "auto" else given
 
 
 class InvalidSettings(Exception):
@@ -127,9 +132,13 @@ class Settings(BaseSettings):
     ping_interval_min_s: Interval = 10.0
     """A client that sends keepalive pings more often than this is disconnected; gRPC's own default is 300 s, too long
     for the load balancers that drop idle connections after 60 s."""
+    workers: Annotated[int, Field(ge=1, le=WORKERS_MAX), BeforeValidator(_cores_if_auto)] = 1
+    """Processes that answer calls, all on one port, each on a core of its own; or `auto`: one for each core that
+    the server may use. With more than one, another process starts and replaces them. One, as on SQLite only one
+    writes."""
     pin_cpu: Annotated[int, Field(ge=0)] | None = None
     """The core that the process stays on. Measured: a pinned process answers twice as many calls as one that roams two
-    cores. Empty: it roams."""
+    cores. Empty: it roams. Only with one worker: several are each on their own core anyhow."""
 
     # -- how it talks to PostgreSQL; SQLite has nothing of this
 
@@ -187,6 +196,9 @@ class Settings(BaseSettings):
     """File that log lines are added to. Empty: standard error."""
     log_queue_max: Count = 10_000
     """Log lines that wait to be written; beyond it they are dropped and counted, as a call never waits for the log."""
+    metrics_listen: str = ""
+    """Address of the pages `/metrics` (Prometheus), `/healthz` and `/readyz`: `host:port`; port 0 takes a free one.
+    Empty: there are none, as they ask nobody who he is and show how much is sold."""
     health_interval_s: Interval = 2.0
     """How often the database is asked whether it answers."""
     health_timeout_s: Interval = 1.0
@@ -210,6 +222,11 @@ class Settings(BaseSettings):
         return self.database_url or sqlite_url(self.data_dir / "storekeep.db")
 
     @property
+    def workers_dir(self) -> Path:
+        """Folder of the workers' own sockets, where there are several."""
+        return self.data_dir / "workers"
+
+    @property
     def uses_tls(self) -> bool:
         """Whether the port speaks TLS."""
         return self.tls_certificate_file is not None
@@ -220,12 +237,18 @@ class LoadedSettings:
 
     Attributes:
         settings: what is in force.
-        origins: setting -> `environment`, the settings file's path, or `default`.
+        origins: setting -> `command line`, `environment`, the settings file's path, or `default`.
+        arguments: those that the command line gave.
     """
 
-    def __init__(self, settings: Settings, origins: dict[str, str]) -> None:
+    def __init__(self, settings: Settings, origins: dict[str, str], arguments: Mapping[str, str]) -> None:
         self.settings = settings
         self.origins = origins
+        self.arguments = arguments
+
+    def with_settings(self, values: Mapping[str, Any]) -> LoadedSettings:
+        """The same but for some settings, by their names."""
+        return LoadedSettings(self.settings.model_copy(update=values), self.origins, self.arguments)
 
     def lines(self) -> Iterator[str]:
         """One line per setting, secrets masked, as an environment file would have it, with the origin behind."""
@@ -236,11 +259,14 @@ class LoadedSettings:
             yield f"{PREFIX}{name.upper()}={'' if value is None else value}  # {self.origins[name]}"
 
 
-def load_settings(environment: Mapping[str, str] | None = None) -> LoadedSettings:
+def load_settings(
+    environment: Mapping[str, str] | None = None, *, arguments: Mapping[str, str] | None = None
+) -> LoadedSettings:
     """The settings in force.
 
     Args:
         environment: the variables; those of the process when not given.
+        arguments: what the command line says, by the settings' names; it comes before all else.
 
     Raises: InvalidSettings, with every problem there is.
     """
@@ -258,10 +284,16 @@ def load_settings(environment: Mapping[str, str] | None = None) -> LoadedSetting
     ]
     if unknown:
         raise InvalidSettings(unknown)
-    settings = _validated({**from_file, **from_environment})
+    given = dict(arguments or {})
+    settings = _validated({**from_file, **from_environment, **given})
     origins = dict.fromkeys(Settings.model_fields, "default")
     origins |= dict.fromkeys(from_file, file) | dict.fromkeys(from_environment, "environment")
-    return LoadedSettings(settings, origins)
+    return LoadedSettings(settings, origins | dict.fromkeys(given, "command line"), given)
+
+
+def changed_settings(old: Settings, new: Settings) -> list[str]:
+    """The names of the settings that differ, as variables."""
+    return [f"{PREFIX}{name.upper()}" for name in Settings.model_fields if getattr(old, name) != getattr(new, name)]
 
 
 def _validated(values: dict[str, Any]) -> Settings:
@@ -313,19 +345,33 @@ def _contradictions(settings: Settings) -> Iterator[str]:
     if settings.tls_client_ca_file and not settings.uses_tls:
         yield "STOREKEEP_TLS_CLIENT_CA_FILE needs STOREKEEP_TLS_CERTIFICATE_FILE"
     yield from _listen_problems(settings)
+    yield from _worker_problems(settings)
+
+
+def _worker_problems(settings: Settings) -> Iterator[str]:
+    if settings.workers != 1 and settings.pin_cpu is not None:
+        yield "STOREKEEP_PIN_CPU: only with one worker; several are each on a core of their own anyhow"
+    if settings.workers != 1 and settings.listen.startswith("unix"):
+        yield f"STOREKEEP_LISTEN: several workers cannot share {settings.listen}; give host:port, or one worker"
+    if settings.metrics_listen and not _is_host_and_port(settings.metrics_listen):
+        yield f"STOREKEEP_METRICS_LISTEN: {settings.metrics_listen!r} is not host:port"
 
 
 def _listen_problems(settings: Settings) -> Iterator[str]:
     if settings.listen.startswith(("unix:", "unix-abstract:")):
         return
-    host, _, port = settings.listen.rpartition(":")
-    if not host or not port.isascii() or not port.isdigit() or int(port) > 65_535:
+    if not _is_host_and_port(settings.listen):
         yield f"STOREKEEP_LISTEN: {settings.listen!r} is neither host:port nor unix:/path"
-    elif not (settings.uses_tls or settings.insecure_listen or _is_loopback(host)):
+    elif not (settings.uses_tls or settings.insecure_listen or _is_loopback(settings.listen.rpartition(":")[0])):
         yield (
             f"STOREKEEP_LISTEN: {settings.listen} can be reached from elsewhere, and keys would travel in plaintext; "
             "give TLS files, or STOREKEEP_INSECURE_LISTEN=yes-plaintext behind a proxy that ends TLS"
         )
+
+
+def _is_host_and_port(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    return bool(host) and port.isascii() and port.isdigit() and int(port) <= 65_535
 
 
 def _is_loopback(host: str) -> bool:

@@ -15,6 +15,10 @@ from storekeep.v1 import audit_pb2, auth_pb2, customers_pb2, inventory_pb2, opti
 FILES = (products_pb2, inventory_pb2, customers_pb2, orders_pb2, auth_pb2, audit_pb2)
 
 
+READS_BY_POST = frozenset({"/storekeep.v1.AuditService/VerifyAuditChain", "/storekeep.v1.AuthService/TestPermissions"})
+"""Reads that are no GET over HTTP: one takes long, the other a list of names."""
+
+
 @dataclass(frozen=True, slots=True)
 class Contract:
     """The services of `storekeep.v1`.
@@ -28,6 +32,11 @@ class Contract:
     services: tuple[str, ...]
     methods: dict[str, Method]
     writes: frozenset[str]
+
+    @property
+    def changes(self) -> frozenset[str]:
+        """The paths of what changes something: where one worker writes, it is the one to answer."""
+        return self.writes - READS_BY_POST
 
     @property
     def permissions(self) -> frozenset[str]:

@@ -23,7 +23,7 @@ from grpc_health.v1.health_pb2 import (  # type: ignore[import-untyped, unused-i
 from storekeep.server.config import Settings
 
 ASK_TIMEOUT_S = 5.0
-"""How long `ask_health` waits for a server that is just starting."""
+"""How long a server has to answer; `ask_health` also waits as long for one that is just starting."""
 LIVENESS = "liveness"
 SERVING = HealthCheckResponse.SERVING
 NOT_SERVING = HealthCheckResponse.NOT_SERVING
@@ -49,6 +49,12 @@ class HealthServicer(health.HealthServicer):  # type: ignore[misc]  # grpc_healt
         with self._lock:
             statuses = {name: HealthCheckResponse(status=status) for name, status in self._server_status.items()}
         return HealthListResponse(statuses=statuses)
+
+    @property
+    def state(self) -> str:
+        """Of the server as a whole, by its name."""
+        with self._lock:
+            return str(HealthCheckResponse.ServingStatus.Name(self._server_status[""]))
 
     def set_ready(self, ready: bool) -> None:
         """Say whether the database answers."""
@@ -130,17 +136,27 @@ class Readiness:
 
 
 def ask_health(address: str, *, service: str, settings: Settings) -> str:
-    """What the server at an address says of itself: `SERVING`, or why not.
+    """What the server at an address says of itself: `SERVING`, or why not. It may be just starting.
 
     Args:
         settings: of the server, for its TLS files; with mTLS the server's own certificate is shown.
     """
     with _channel(address, settings) as channel:
-        ask = health_pb2_grpc.HealthStub(channel).Check
-        try:
-            answer = ask(HealthCheckRequest(service=service), timeout=ASK_TIMEOUT_S, wait_for_ready=True)
-        except grpc.RpcError as error:
-            return f"no answer: {error.code().name}"
+        return _ask(channel, service, wait_for_ready=True)
+
+
+def ask_worker(address: str, *, service: str) -> str:
+    """What one of several workers says of itself on its own socket, which speaks plaintext; as `ask_health`."""
+    with grpc.insecure_channel(address) as channel:
+        return _ask(channel, service, wait_for_ready=False)
+
+
+def _ask(channel: grpc.Channel, service: str, *, wait_for_ready: bool) -> str:
+    ask = health_pb2_grpc.HealthStub(channel).Check
+    try:
+        answer = ask(HealthCheckRequest(service=service), timeout=ASK_TIMEOUT_S, wait_for_ready=wait_for_ready)
+    except grpc.RpcError as error:
+        return f"no answer: {error.code().name}"
     return str(HealthCheckResponse.ServingStatus.Name(answer.status))
 
 

@@ -10,10 +10,12 @@ import atexit
 import collections
 import contextlib
 import faulthandler
+import fcntl
 import logging
 import os
 import sys
 import threading
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -27,6 +29,9 @@ BATCH_DELAY_S = 0.02
 FLUSH_TIMEOUT_S = 5.0
 """How long an exit waits for the disk or the pipe that lines go to."""
 
+Stamp = dict[str, int]
+"""What every line of one process says of it."""
+
 encode = msgspec.json.Encoder().encode
 
 
@@ -36,10 +41,17 @@ class LogWriter:
     Args:
         descriptor: where lines go.
         queue_max: lines that may wait; further ones are dropped and counted.
+        turns: a file that all who write to the same place lock while they do, so that lines stay whole: a pipe would
+            mix what is longer than its 4 KiB. None where nobody else writes there.
+        stamp: what each line says of this process.
     """
 
-    def __init__(self, descriptor: int, *, queue_max: int) -> None:
+    def __init__(
+        self, descriptor: int, *, queue_max: int, turns: Path | None = None, stamp: Stamp | None = None
+    ) -> None:
+        self.stamp = stamp or {}
         self._descriptor = descriptor
+        self._turns = None if turns is None else os.open(turns, os.O_RDWR | os.O_CREAT, 0o600)
         self._queue_max = queue_max
         self._lines: collections.deque[bytes] = collections.deque()
         self._dropped = 0
@@ -71,11 +83,23 @@ class LogWriter:
             return
         try:
             batch = self._take()
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError), self._turn():
                 while batch:
                     batch = batch[os.write(self._descriptor, batch) :]
         finally:
             self._writing.release()
+
+    @contextlib.contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Write alone; who is killed meanwhile holds nobody up."""
+        if self._turns is None:
+            yield
+            return
+        fcntl.flock(self._turns, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.flock(self._turns, fcntl.LOCK_UN)
 
     def _take(self) -> bytes:
         lines: list[bytes] = []
@@ -84,7 +108,8 @@ class LogWriter:
                 lines.append(self._lines.popleft())
         if self._dropped:
             dropped, self._dropped = self._dropped, 0
-            lines.append(encode(_stamped({"logger": "storekeep.logs", "message": "lines dropped", "lines": dropped})))
+            told = {"logger": "storekeep.logs", "message": "lines dropped", "lines": dropped}
+            lines.append(encode({"time": datetime.now(UTC), "level": "WARNING", **self.stamp, **told}))
         return b"\n".join([*lines, b""]) if lines else b""
 
     def close(self) -> None:
@@ -105,6 +130,7 @@ class RequestLog:
 
     def __init__(self, writer: LogWriter, *, level: int) -> None:
         self._put = writer.put
+        self._stamp = writer.stamp
         self._level = level
 
     def write(self, fields: dict[str, Any], *, level: int = logging.INFO) -> None:
@@ -115,11 +141,8 @@ class RequestLog:
             level: how grave its end was.
         """
         if level >= self._level:
-            self._put(encode({"time": datetime.now(UTC), "level": logging.getLevelName(level), **fields}))
-
-
-def _stamped(fields: dict[str, Any]) -> dict[str, Any]:
-    return {"time": datetime.now(UTC), "level": "WARNING", **fields}
+            stamped = {"time": datetime.now(UTC), "level": logging.getLevelName(level), **self._stamp, **fields}
+            self._put(encode(stamped))
 
 
 class _LineFormatter(MsgspecFormatter):
@@ -140,6 +163,7 @@ class _LineHandler(logging.Handler):
             _LineFormatter(
                 ["asctime", "levelname", "name", "message"],
                 rename_fields={"asctime": "time", "levelname": "level", "name": "logger", "exc_info": "exception"},
+                static_fields=writer.stamp,
             )
         )
 
@@ -157,14 +181,19 @@ class Logs:
         level: the least level that is logged, by its name.
         file: what lines are added to; standard error when None.
         queue_max: see `LogWriter`.
+        turns: see `LogWriter`.
+        worker: the number of this process, where there are several; each of its lines says it.
 
     Raises: OSError when the file cannot be opened.
     """
 
-    def __init__(self, *, level: str, file: Path | None, queue_max: int) -> None:
+    def __init__(
+        self, *, level: str, file: Path | None, queue_max: int, turns: Path | None = None, worker: int | None = None
+    ) -> None:
         descriptor = sys.stderr.fileno() if file is None else _open(file)
         faulthandler.enable(descriptor)
-        self.writer = LogWriter(descriptor, queue_max=queue_max)
+        stamp: Stamp = {} if worker is None else {"worker": worker}
+        self.writer = LogWriter(descriptor, queue_max=queue_max, turns=turns, stamp=stamp)
         self.requests = RequestLog(self.writer, level=logging.getLevelNamesMapping()[level])
         root = logging.getLogger()
         root.handlers[:] = [_LineHandler(self.writer)]

@@ -1,1 +1,1 @@
-"""What happens around every call: the log line, error mapping, authorisation, validation, in that order."""
+"""What happens around every call: the log line, error mapping, forwarding, authorisation, validation, in that order."""

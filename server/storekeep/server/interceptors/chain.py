@@ -2,8 +2,9 @@
 
 1. request log: outermost, so that it sees the final code of everything
 2. errors: turns what is raised into a status; the only one who aborts
-3. auth: inside errors, so that its refusals are mapped too; before any byte of the request is parsed
-4. validation: parses the request and holds it to the contract's constraints
+3. forwarding: of changes, where another worker writes; before auth, as who writes knows first who may do what
+4. auth: inside errors, so that its refusals are mapped too; before any byte of the request is parsed
+5. validation: parses the request and holds it to the contract's constraints
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ Step = Callable[[Any, grpc.ServicerContext, Rpc], Any]
 Layer = Callable[[Method, Step], Step]
 """Wraps the step after it, for one method."""
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+Serializer: TypeAlias = "Callable[[Any], bytes] | None"
 Outermost = Callable[[Method, Step], Callable[[Any, grpc.ServicerContext], Any]]
 
 
@@ -104,8 +106,17 @@ class Chain(grpc.ServerInterceptor):
             step = layer(method, step)
         behavior = self._outermost(method, step)
         behavior.refuse_overloaded = self._outermost(method, self._layers[0](method, refuse_overloaded))  # type: ignore[attr-defined]  # read by the pools
+        serializer = handler.response_serializer
         if writes:
             behavior.experimental_thread_pool = self._write_pool  # type: ignore[attr-defined]  # read by grpc
-        return grpc.unary_unary_rpc_method_handler(
-            behavior, request_deserializer=None, response_serializer=handler.response_serializer
-        )
+            serializer = _unless_serialized(serializer)
+        return grpc.unary_unary_rpc_method_handler(behavior, request_deserializer=None, response_serializer=serializer)
+
+
+def _unless_serialized(serialize: Serializer) -> Serializer:
+    """The serializer of a reply that may come from another worker, as bytes."""
+
+    def serialized(reply: Any) -> bytes:
+        return reply if serialize is None or isinstance(reply, bytes) else serialize(reply)
+
+    return serialized

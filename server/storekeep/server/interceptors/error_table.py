@@ -84,6 +84,7 @@ ERRORS: dict[type[Exception], Row] = {
     store.DeadlinePassed: Row(Code.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED", level=WARNING),
     store.StorageFull: Row(Code.RESOURCE_EXHAUSTED, "STORAGE_FULL", level=ERROR),
     store.StorageUnavailable: Row(Code.UNAVAILABLE, "STORAGE_UNAVAILABLE", retryable=True, level=ERROR),
+    transport.WriterUnavailable: Row(Code.UNAVAILABLE, "STORAGE_UNAVAILABLE", retryable=True, level=ERROR),
     store.ShuttingDown: Row(Code.UNAVAILABLE, "SHUTTING_DOWN", retryable=True),
 }
 UNKNOWN = Row(Code.INTERNAL, "INTERNAL", level=ERROR)

@@ -16,6 +16,7 @@ from google.rpc import error_details_pb2, status_pb2
 from storekeep.server.domain.errors import FieldViolation
 from storekeep.server.interceptors.chain import Step
 from storekeep.server.interceptors.error_table import UNKNOWN, UNKNOWN_TEXT, Row, row_of
+from storekeep.server.interceptors.forwarding import AnsweredElsewhere
 from storekeep.server.interceptors.rpc import Method, Rpc
 from storekeep.server.interceptors.transport_errors import InvalidFields
 
@@ -38,10 +39,18 @@ def map_errors(_method: Method, serve: Step) -> Step:
     def mapped(request: Any, context: grpc.ServicerContext, rpc: Rpc) -> Any:
         try:
             return serve(request, context, rpc)
+        except AnsweredElsewhere as answer:
+            return relay(answer, context)
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets a status
             return refuse(error, context, rpc)
 
     return mapped
+
+
+def relay(answer: AnsweredElsewhere, context: grpc.ServicerContext) -> None:
+    """End the call with the status that another worker gave it, as it is; raises, as `abort` does."""
+    context.set_trailing_metadata(answer.trailing_metadata)
+    context.abort(answer.code, answer.text)
 
 
 def refuse(error: Exception, context: grpc.ServicerContext, rpc: Rpc) -> None:

@@ -1,4 +1,4 @@
-"""The outermost layer: makes the `Rpc`, and writes one log line when it is over, however it ends."""
+"""The outermost layer: makes the `Rpc`; counts it and writes one log line when it is over, however it ends."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import uuid_utils
 
 from storekeep.server.interceptors.chain import Step
 from storekeep.server.interceptors.rpc import CURRENT, Method, Rpc
+from storekeep.server.monitoring.counts import CallCounts
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
@@ -27,19 +28,28 @@ class WriteLine(Protocol):
         """Write the fields as one line of this level."""
 
 
-def request_log(write_line: WriteLine) -> Callable[[Method, Step], Callable[[Any, grpc.ServicerContext], Any]]:
-    """The layer, given what writes a line."""
+def request_log(
+    write_line: WriteLine, counts: CallCounts | None = None
+) -> Callable[[Method, Step], Callable[[Any, grpc.ServicerContext], Any]]:
+    """The layer, given what writes a line, and where calls are counted."""
+    counts = counts or CallCounts()
 
     def layer(method: Method, serve: Step) -> Callable[[Any, grpc.ServicerContext], Any]:
         def logged(request: Any, context: grpc.ServicerContext) -> Any:
             started_ns = time.perf_counter_ns()
+            counts.begin()
             rpc = receive(method, context)
             token = CURRENT.set(rpc)
             try:
                 return serve(request, context, rpc)
             finally:
                 CURRENT.reset(token)
-                write_line(line_of(rpc, duration_us=(time.perf_counter_ns() - started_ns) // 1000), level=rpc.level)
+                if rpc.passed_on:
+                    counts.pass_on()
+                else:
+                    duration_us = (time.perf_counter_ns() - started_ns) // 1000
+                    counts.end(rpc.method, rpc.code.name, rpc.reason, duration_us)
+                    write_line(line_of(rpc, duration_us=duration_us), level=rpc.level)
 
         return logged
 

@@ -29,6 +29,7 @@ class Rpc:
         reason: the error reason that it ends with; empty when it succeeds.
         level: at which its log line is written.
         authorization: the metadata of that name, which no log may show.
+        passed_on: whether another worker has answered it, which logs and counts it.
     """
 
     method: str
@@ -41,6 +42,7 @@ class Rpc:
     code: grpc.StatusCode = grpc.StatusCode.OK
     reason: str = ""
     level: int = logging.INFO
+    passed_on: bool = False
 
 
 CURRENT: ContextVar[Rpc] = ContextVar("rpc")

@@ -38,3 +38,13 @@ class UnknownMethod(Exception):
 
     def __init__(self) -> None:
         super().__init__("this server has no such method")
+
+
+class WriterUnavailable(Exception):
+    """The worker that writes cannot be reached, or went away before it answered."""
+
+    retry_after_ms = 100
+    """Another worker writes as soon as it has the lock: some milliseconds, unless the whole server is starting."""
+
+    def __init__(self) -> None:
+        super().__init__("the worker that writes is being replaced; retry with the same request_id")

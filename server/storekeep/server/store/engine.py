@@ -122,6 +122,10 @@ class Store:
         driver: speaks to the database.
         backlog: how many writes may wait at once, and how long; beyond it callers are shed with `Overloaded`.
         call_deadline: the deadline of the call that the thread is serving, which bounds its reads.
+
+    Attributes:
+        commits: transactions of the writer that were made durable, without those in which nothing was to be kept.
+        writes: what was kept in them.
     """
 
     def __init__(self, driver: Driver, *, backlog: Backlog, call_deadline: CallDeadline = lambda: None) -> None:
@@ -133,8 +137,15 @@ class Store:
         self._hub: greenlet | None = None
         self._idle: list[greenlet] = []
         self._collected: list[_Write[Any]] = []
+        self.commits = 0
+        self.writes = 0
         self._writer = threading.Thread(target=self._write_forever, name="store-writer", daemon=True)
         self._writer.start()
+
+    @property
+    def queued(self) -> int:
+        """Writes, and tasks that write, that wait to be begun."""
+        return self._queue.qsize()
 
     def read(self, work: Work[T]) -> T:
         """Run `work`, which reads with a single statement, and give its result.
@@ -208,7 +219,7 @@ class Store:
 
     def is_full(self) -> bool:
         """Whether as much is queued as may be."""
-        return self._backlog.is_full(self._queue.qsize())
+        return self._backlog.is_full(self.queued)
 
     def _queue_up(self, work: Work[T], *, deadline: float | None, trial: bool) -> _Write[T]:
         """Queue a write for the writer and wait in this thread until it is done.
@@ -294,6 +305,7 @@ class Store:
                 else:
                     self._run_again(connection, batch)
                 self.driver.commit(connection)
+                self._count(batch)
                 return
             except Exception as error:
                 if attempt == ATTEMPTS_MAX or not self.driver.may_pass(error):
@@ -383,6 +395,11 @@ class Store:
             self.driver.rollback(self.driver.writer())
         for write in batch:
             write.error = self.driver.translate(error)
+
+    def _count(self, batch: list[_Write[Any]]) -> None:
+        kept = sum(not write.trial and write.error is None for write in batch)
+        self.writes += kept
+        self.commits += kept > 0
 
     def close(self) -> None:
         """Finish what is queued, then close every connection. Safe to call twice."""

@@ -1,4 +1,4 @@
-"""Locks on a database file between processes: one serves it, one migrates it at a time.
+"""Locks on a database file between processes: one serves it, one of its workers writes, one migrates it at a time.
 
 The kernel keeps them (`flock`), so that a killed process leaves none behind. They hold on one machine only.
 """
@@ -30,12 +30,12 @@ class DatabaseInUse(Exception):
 
 
 @contextmanager
-def lock(database: Path, *, purpose: str, wait_s: float = 0.0) -> Iterator[None]:
+def lock(database: Path, *, purpose: str, wait_s: float | None = 0.0) -> Iterator[None]:
     """Hold one of a database's locks.
 
     Args:
-        purpose: names the lock: `serve` or `migrate`.
-        wait_s: how long to wait for who holds it.
+        purpose: names the lock: `serve`, `write` or `migrate`.
+        wait_s: how long to wait for who holds it; None: until it is free, without polling.
 
     Raises: DatabaseInUse.
     """
@@ -43,7 +43,10 @@ def lock(database: Path, *, purpose: str, wait_s: float = 0.0) -> Iterator[None]
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        _acquire(descriptor, database, give_up=time.monotonic() + wait_s)
+        if wait_s is None:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        else:
+            _acquire(descriptor, database, give_up=time.monotonic() + wait_s)
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, str(os.getpid()).encode(), 0)
         yield

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 
 from storekeep.server.backlogs import Backlog
 from storekeep.server.config import Settings
@@ -59,6 +60,14 @@ def limits_of(settings: Settings) -> Limits:
         lock_timeout_s=settings.database_lock_timeout_s,
         pooler=settings.database_pooler,
     )
+
+
+def one_writer_file(url: str) -> Path | None:
+    """What the one process locks that may write to a database; None where several may, as they do on PostgreSQL.
+
+    On SQLite they could too, but would wait for each other by polling, and each pay an fsync of its own.
+    """
+    return sqlite_path(url)
 
 
 def serve_lock(url: str) -> AbstractContextManager[None]:

@@ -1,0 +1,57 @@
+"""PlaceOrder's messages: requests put together from serialised parts, and the check of an answer."""
+
+from __future__ import annotations
+
+import os
+import random
+import uuid
+
+from benchmarks import catalogue
+from storekeep.v1 import orders_pb2
+
+PLACE_ORDER = "/storekeep.v1.OrderService/PlaceOrder"
+
+
+class Requests:
+    """Serialised requests, each with its own `request_id` and random SKUs: fields may follow each other in any order.
+
+    Args:
+        lines: of each order, each of another SKU.
+    """
+
+    def __init__(self, lines: int) -> None:
+        self._count = lines
+        self._lines = [
+            orders_pb2.PlaceOrderRequest(lines=[orders_pb2.PlaceOrderLine(sku=sku, quantity=1)]).SerializeToString()
+            for sku in catalogue.skus()
+        ]
+        self._heads = [
+            orders_pb2.PlaceOrderRequest(
+                customer=f"customers/{customer}", currency_code=catalogue.CURRENCY
+            ).SerializeToString()
+            for customer in catalogue.customer_ids()
+        ]
+
+    def make(self) -> bytes:
+        """The next request."""
+        request_id = str(uuid.UUID(bytes=os.urandom(16), version=4))
+        tail = orders_pb2.PlaceOrderRequest(request_id=request_id).SerializeToString()
+        return b"".join((random.choice(self._heads), *random.sample(self._lines, self._count), tail))
+
+
+def check(answer: bytes, *, lines: int) -> None:
+    """Refuse an answer that is not the order of so many lines that was asked for.
+
+    Raises: ValueError.
+    """
+    order = orders_pb2.Order.FromString(answer)
+    total_minor = sum(line.subtotal.units * 100 + line.subtotal.nanos // 10_000_000 for line in order.lines)
+    good = (
+        order.name.startswith("orders/")
+        and order.state == orders_pb2.ORDER_STATE_PLACED
+        and len(order.lines) == lines
+        and total_minor == order.total.units * 100 + order.total.nanos // 10_000_000
+        and total_minor > 0
+    )
+    if not good:
+        raise ValueError(f"this is not the order: {order}")

@@ -1,0 +1,207 @@
+"""Forwarding: where one of several workers writes, the others hand it their changes, and its answers back unchanged.
+
+Bytes, token, call id, trace and the remaining deadline travel over a Unix socket. Nothing waits for a writer: without
+one a change is refused at once, as retryable. Invariants: where a change is made is decided once, when its request is
+there; and it is handed on once, so it never goes in circles.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, Protocol
+
+import grpc
+
+from storekeep.server.backlogs import Backlog
+from storekeep.server.interceptors.chain import Step
+from storekeep.server.interceptors.rpc import Method, Rpc
+from storekeep.server.interceptors.transport_errors import WriterUnavailable
+from storekeep.server.pools import CallExecutor, CallPool
+from storekeep.server.waiting import Task
+
+HANDED_ON = "x-storekeep-handed-on"
+"""Marks a call that a worker has handed on."""
+THREADS = 64
+"""Changes that one worker hands on at once: each thread waits for a commit of the writer, and so many share one."""
+PATIENCE_S = 120.0
+"""How long the writer may take for a caller without a deadline: twice what a commit may take before it is given up."""
+NO_ANSWERS = frozenset(
+    {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL}
+)
+"""What gRPC itself says, without an error's details, where the writer is not there or has died. Any other status is an
+answer, such as a deadline that is over."""
+DETAILS_KEY = "grpc-status-details-bin"
+CHANNEL_OPTIONS: Sequence[tuple[str, Any]] = (
+    ("grpc.enable_retries", 0),
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_metadata_size", 64 * 1024),
+    ("grpc.absolute_max_metadata_size", 64 * 1024),
+)
+"""The writer's limits hold, and the caller's; there are none on the way."""
+
+Metadata = tuple[tuple[str, str | bytes], ...]
+
+
+class AnsweredElsewhere(Exception):
+    """Another worker has refused the call; its status is the call's."""
+
+    def __init__(self, code: grpc.StatusCode, text: str, trailing_metadata: Metadata) -> None:
+        super().__init__(text)
+        self.code = code
+        self.text = text
+        self.trailing_metadata = trailing_metadata
+
+
+class Writer(Protocol):
+    """Who writes, as this worker knows it."""
+
+    def admit(self) -> bool:
+        """Whether this worker writes; then `leave` has to follow, and until then no other begins to."""
+
+    def leave(self) -> None:
+        """A change that was admitted is over."""
+
+    def address(self) -> str:
+        """Where the worker listens that writes; empty where there is none."""
+
+
+class _Thread(threading.local):
+    """What is known of this thread: whether it is here to hand a change on and to wait for the answer."""
+
+    hands_on = False
+
+
+THREAD = _Thread()
+
+
+class Forwarding:
+    """Makes changes here or hands them on, each as it stands when its request is there.
+
+    Args:
+        writer: who writes.
+        changes: the paths of the methods that change something; all others stay here.
+        backlog: how many changes may wait to be handed on, and how long.
+    """
+
+    def __init__(self, writer: Writer, *, changes: frozenset[str], backlog: Backlog) -> None:
+        self._writer = writer
+        self._changes = changes
+        self._way = _Way(writer)
+        self._threads = CallPool(THREADS, name="handing-on", backlog=backlog)
+
+    def executor(self, here: CallExecutor) -> CallExecutor:
+        """Where changes run.
+
+        Args:
+            here: makes them; it must not be held up by one that waits for another worker.
+        """
+
+        def hand_over(task: Task) -> bool:
+            if not self._writer.admit():
+                return self._threads.hand_over(partial(_hand_on, task))
+            taken = here.hand_over(partial(_make, self._writer, task))
+            if not taken:
+                self._writer.leave()
+            return taken
+
+        return CallExecutor(hand_over, is_full=lambda: here.is_full() or self._threads.is_full())
+
+    def layer(self, method: Method, serve: Step) -> Step:
+        """The layer: hands on what the executor gave to the threads that do."""
+        path = f"/{method.name}"
+        if path not in self._changes:
+            return serve
+
+        def served_by_writer(raw: Any, context: grpc.ServicerContext, rpc: Rpc) -> Any:
+            return self._way.forward(path, raw, context, rpc) if THREAD.hands_on else serve(raw, context, rpc)
+
+        return served_by_writer
+
+    def close(self) -> None:
+        """End the threads; what they wait for is over, or nobody waits for it any more."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _make(writer: Writer, task: Task) -> None:
+    try:
+        task()
+    finally:
+        writer.leave()
+
+
+def _hand_on(task: Task) -> None:
+    THREAD.hands_on = True
+    try:
+        task()
+    finally:
+        THREAD.hands_on = False
+
+
+class _Way:
+    """The way to the writer, whoever that is at the moment."""
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+        self._lock = threading.Lock()
+        self._address = ""
+        self._channel: grpc.Channel | None = None
+
+    def forward(self, path: str, raw: bytes, context: grpc.ServicerContext, rpc: Rpc) -> bytes:
+        """Hand a call on; gives the reply's bytes.
+
+        Raises: WriterUnavailable, AnsweredElsewhere.
+        """
+        metadata = _metadata_of(context, rpc)
+        call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = self._connected().unary_unary(path)
+        patience_s = PATIENCE_S if rpc.deadline is None else max(0.0, rpc.deadline - time.monotonic())
+        try:
+            reply = call(raw, timeout=patience_s, metadata=metadata)
+        except grpc.RpcError as error:
+            raise _outcome(error, rpc) from None
+        rpc.passed_on = True
+        return reply
+
+    def _connected(self) -> grpc.Channel:
+        """A channel to who writes now. That of the one before ends with its last call.
+
+        Raises: WriterUnavailable.
+        """
+        address = self._writer.address()
+        if not address:
+            raise WriterUnavailable
+        with self._lock:
+            if self._channel is None or address != self._address:
+                self._channel = grpc.insecure_channel(address, options=CHANNEL_OPTIONS)
+                self._address = address
+            return self._channel
+
+
+def _metadata_of(context: grpc.ServicerContext, rpc: Rpc) -> Metadata:
+    """What the writer has to know of a call.
+
+    Raises: WriterUnavailable where another worker took this one for the writer.
+    """
+    metadata: list[tuple[str, str | bytes]] = [(HANDED_ON, "1"), ("x-request-id", rpc.request_id)]
+    for key, value in context.invocation_metadata():
+        if key == HANDED_ON:
+            raise WriterUnavailable
+        if key in ("authorization", "traceparent") and isinstance(value, str):
+            metadata.append((key, value))
+    return tuple(metadata)
+
+
+def _outcome(error: Any, rpc: Rpc) -> Exception:
+    """What a call ends with that the writer did not answer with a reply."""
+    code: grpc.StatusCode = error.code()
+    trailing = tuple((key, value) for key, value in error.trailing_metadata() or ())
+    answered = any(key == DETAILS_KEY for key, _ in trailing)
+    timed_out = code is grpc.StatusCode.DEADLINE_EXCEEDED and rpc.deadline is None
+    if not answered and (code in NO_ANSWERS or timed_out):
+        return WriterUnavailable()
+    rpc.passed_on = True
+    return AnsweredElsewhere(code, error.details() or "", trailing)

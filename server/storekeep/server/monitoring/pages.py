@@ -1,0 +1,150 @@
+"""Pages: metrics and health over plain HTTP, for Prometheus, Kubernetes and people with curl.
+
+They tell nothing of customers or callers, but how much is sold can be guessed from them; so they are off until an
+address is named. Nobody waits for them: one that asks slowly is cut off, and further ones than a few are refused.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Callable
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from storekeep.server.monitoring.exposition import CONTENT_TYPE, expose
+from storekeep.server.monitoring.overviews import Overview, WorkerView
+from storekeep.server.ports import AddressTaken, split_address
+
+REQUEST_TIMEOUT_S = 5.0
+"""How long a caller may take to ask, and to read the answer."""
+CALLERS_MAX = 16
+"""Who may be answered at once: some scrapers and probes, each with a thread."""
+
+Look = Callable[[], Overview]
+"""Looks at the server; answers within about a second, whatever the workers do."""
+Answer = tuple[HTTPStatus, str, bytes]
+
+
+class Pages:
+    """Serves the pages from the start to `close`.
+
+    Args:
+        address: `host:port`; empty: nowhere.
+
+    Attributes:
+        address: with the port that it got.
+
+    Raises: AddressTaken.
+    """
+
+    def __init__(self, address: str, look: Look) -> None:
+        self.address = ""
+        self._server: _PageServer | None = None
+        if not address:
+            return
+        try:
+            self._server = _PageServer(split_address(address), look)
+        except OSError:
+            raise AddressTaken(address) from None
+        self.address = f"{address.rpartition(':')[0]}:{self._server.server_port}"
+        threading.Thread(target=self._server.serve_forever, name="pages", daemon=True).start()
+
+    def close(self) -> None:
+        """Serve them no more."""
+        if self._server is not None:
+            self._server.shutdown()
+            self._server.server_close()
+
+
+class _PageServer(ThreadingHTTPServer):
+    """Answers each caller in a thread, up to a limit."""
+
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(self, place: tuple[str, int], look: Look) -> None:
+        self.look = look
+        self.address_family = socket.AF_INET6 if ":" in place[0] else socket.AF_INET
+        self._free = threading.Semaphore(CALLERS_MAX)
+        super().__init__(place, _PageHandler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Take a caller, or hang up where there are too many."""
+        if self._free.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Answer one caller."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._free.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A caller that has gone before it was answered is nobody's business."""
+
+
+class _PageHandler(BaseHTTPRequestHandler):
+    """Answers one request."""
+
+    server: _PageServer
+    timeout = REQUEST_TIMEOUT_S
+
+    def do_GET(self) -> None:
+        """Give a page, or say that there is none."""
+        status, kind, body = answer(self.path.partition("?")[0], self.server.look)
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - http.server's name
+        """Scrapes are not logged."""
+
+
+def answer(path: str, look: Look) -> Answer:
+    """The page at a path.
+
+    `/metrics`: all workers together. `/healthz`: the server is alive. `/readyz`: it takes every kind of call.
+    `/healthz/1`, `/readyz/1`: of the worker with that number.
+    """
+    page, _, number = path.removeprefix("/").partition("/")
+    if path == "/metrics":
+        return HTTPStatus.OK, CONTENT_TYPE, expose(look())
+    if page not in JUDGEMENTS:
+        return _as_json(HTTPStatus.NOT_FOUND, {"pages": ["/metrics", *(f"/{name}" for name in JUDGEMENTS)]})
+    overview = look()
+    of_server, of_worker = JUDGEMENTS[page]
+    workers = [worker for worker in overview.workers if number in ("", str(worker.number))]
+    if not workers:
+        return _as_json(HTTPStatus.NOT_FOUND, {"workers": len(overview.workers)})
+    good = of_worker(workers[0]) if number else of_server(overview)
+    status = HTTPStatus.OK if good else HTTPStatus.SERVICE_UNAVAILABLE
+    return _as_json(status, {"ok": good, "workers": [_told(worker) for worker in workers]})
+
+
+JUDGEMENTS: dict[str, tuple[Callable[[Overview], bool], Callable[[WorkerView], bool]]] = {
+    "healthz": (lambda _overview: True, lambda worker: worker.is_alive),
+    "readyz": (lambda overview: overview.is_ready, lambda worker: worker.is_serving),
+}
+"""What is good news of the whole server, and of one worker."""
+
+
+def _told(worker: WorkerView) -> dict[str, Any]:
+    return {
+        "number": worker.number,
+        "process_id": worker.process_id,
+        "state": worker.state,
+        "writes": worker.writes,
+        "restarts": worker.restarts,
+    }
+
+
+def _as_json(status: HTTPStatus, content: dict[str, Any]) -> Answer:
+    return status, "application/json", json.dumps(content).encode() + b"\n"

@@ -1,0 +1,37 @@
+"""All workers are replaced again and again under load: no caller of the client library sees a call fail."""
+
+from __future__ import annotations
+
+from tests.clusters import Cluster, Load
+from tests.conftest import MakeServer
+from tests.prove.budgets import ROUNDS
+
+ROLLS = max(10, ROUNDS // 3)
+
+
+def test_rolls_under_load(make_server: MakeServer):
+    cluster = Cluster(make_server("--workers", "2", metrics_listen="127.0.0.1:0", log_level="WARNING"))
+    load = Load(cluster.server)
+    with load.running():
+        for _ in range(ROLLS):
+            cluster.roll()
+    load.check()
+    print(  # noqa: T201 - what a campaign found
+        f"\n{ROLLS} rolls, {len(load.acknowledged)} orders acknowledged and there once, "
+        f"no call failed, the slowest took {load.slowest_s:.1f} s"
+    )
+
+
+def test_kills_of_workers_under_load(make_server: MakeServer):
+    cluster = Cluster(make_server("--workers", "2", metrics_listen="127.0.0.1:0", log_level="WARNING"))
+    load = Load(cluster.server)
+    kills = ROLLS // 5
+    with load.running():
+        for number in range(kills):
+            killed = cluster.kill_worker(number % 2)
+            cluster.await_workers(other_than={killed})
+    load.check()
+    print(  # noqa: T201 - what a campaign found
+        f"\n{kills} workers killed, {len(load.acknowledged)} orders acknowledged and there once, "
+        f"no call failed, the slowest took {load.slowest_s:.1f} s"
+    )
