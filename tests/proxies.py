@@ -21,7 +21,8 @@ class Proxy:
 
     Attributes:
         port: its own.
-        break_at: once a client sends this, the answer is swallowed and the connection closed; for one time.
+        break_at: once the database answers this, the answer is swallowed and the connection closed; for one time.
+        broken: set when that was done.
     """
 
     def __init__(self, port: int, *, tls: ssl.SSLContext | None = None) -> None:
@@ -53,13 +54,9 @@ class Proxy:
                 client = self._wrapped(client, self._tls)
             server = socket.create_connection(("127.0.0.1", self._target))
             self._sockets += [client, server]
-            swallow = threading.Event()
-            threading.Thread(target=self._pump, args=[server, client, swallow], daemon=True).start()
+            threading.Thread(target=self._pump, args=[server, client], daemon=True).start()
             with contextlib.suppress(OSError):
                 while data := client.recv(CHUNK_BYTES):
-                    if self.break_at is not None and self.break_at in data:
-                        self.break_at = None
-                        swallow.set()
                     server.sendall(data)
             server.close()
 
@@ -71,10 +68,11 @@ class Proxy:
         client.sendall(b"S")
         return tls.wrap_socket(client, server_side=True)
 
-    def _pump(self, server: socket.socket, client: socket.socket, swallow: threading.Event) -> None:
+    def _pump(self, server: socket.socket, client: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while data := server.recv(CHUNK_BYTES):
-                if swallow.is_set():
+                if self.break_at is not None and self.break_at in data:
+                    self.break_at = None
                     self.broken.set()
                     break
                 client.sendall(data)

@@ -70,6 +70,8 @@ REFLECTION_THREADS = 2
 RAW_MESSAGE_FACTOR = 16
 """gRPC refuses larger messages without an error reason; up to this many times the limit the validation layer refuses
 them with one, unparsed, at the price of holding their bytes for a moment."""
+READERS_ELSEWHERE = 2
+"""Connections left to those who do not read in the loop, which must not wait for one: the writer and the probe."""
 SECONDS_PER_DAY = 86_400
 OWNER_ONLY = 0o177
 """What a socket of this user only must not allow to others (umask(2))."""
@@ -197,7 +199,8 @@ class App:
         settings = self._settings
         backlog = Backlog(length_max=settings.read_queue_max, wait_max_s=settings.queue_wait_max_s)
         if self.store.driver.over_sockets:
-            return CallLoop(settings.database_pool_size, name="read", backlog=backlog)
+            calls_max = max(1, settings.database_pool_size - READERS_ELSEWHERE)
+            return CallLoop(calls_max, name="read", backlog=backlog)
         return CallPool(settings.read_threads, name="read", backlog=backlog)
 
     def _make_forwarding(self, writership: Writership) -> Forwarding:
