@@ -27,9 +27,11 @@ from storekeep.server.store.ledger import AuditEntry
 from storekeep.server.store.reads import ReadTerms
 from storekeep.server.store.statements import Statement, bound
 
-SAMPLES_MAX = 512
-"""Ends of the ledger that are remembered. When there are more, the older half is thinned out, so that what is long
-ago is known less exactly: always as older than it is."""
+COARSENESS = 0.1
+"""How far apart what is remembered of the primary may be, as a part of how long ago it was. So a replica that is behind
+is taken for at most so much older than it is, and what is remembered of days is some hundred numbers."""
+REMEMBERED_S = 100_000.0
+"""How long it is remembered: somewhat longer than the oldest answer that a call may ask for, which is a day."""
 ANSWER_TIMEOUT_S = 2.0
 """How long the primary or a replica may take to say where it is, a new connection included."""
 LOGGED_AFTER_S = 5.0
@@ -89,14 +91,28 @@ class History:
             ends = self._ends if continues else []
             if ends and ends[-1].position == end.position:
                 ends = ends[:-1]
-            if len(ends) >= SAMPLES_MAX:
-                middle = len(ends) // 2
-                ends = [*ends[:middle:2], *ends[middle:]]
-            self._ends = [*ends, end]
+            self._ends = _thinned_out([*ends, end])
 
     def last(self, *, until: float = math.inf) -> End:
         """The newest end at or before a position; `NOTHING` where none is remembered."""
         return next((end for end in reversed(self._ends) if end.position <= until), NOTHING)
+
+
+def _thinned_out(ends: list[End]) -> list[End]:
+    """The ends without those that are closer to the ones around them than need be."""
+    now = ends[-1].asked_s
+    kept: list[End] = []
+    for end, following in zip(ends, [*ends[1:], None], strict=True):
+        if following is not None and now - end.asked_s > REMEMBERED_S:
+            continue
+        apart = (
+            following is None
+            or not kept
+            or (following.asked_s - kept[-1].asked_s > COARSENESS * (now - following.asked_s))
+        )
+        if apart:
+            kept.append(end)
+    return kept
 
 
 def _ask(driver: Driver, position: int) -> tuple[int, bytes, bytes]:
