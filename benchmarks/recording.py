@@ -13,6 +13,7 @@ from benchmarks.loads import orders
 from benchmarks.subjects import Storekeep
 
 RECORDING_S = 1.0
+IN_FLIGHT = 16
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def place_some(shop: Storekeep) -> None:
 
     Raises: LoadFailed.
     """
-    orders.send(orders.GRPC, shop.server, token=shop.token(), seconds=RECORDING_S)
+    orders.send(orders.GRPC, shop.server, token=shop.token(), seconds=RECORDING_S, in_flight=IN_FLIGHT)
 
 
 def copy(database: Path, target: Path) -> None:

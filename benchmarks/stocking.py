@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -20,7 +21,11 @@ from storekeep.v1 import (
     products_pb2_grpc,
 )
 
-IN_FLIGHT = 64
+IN_FLIGHT = 16
+"""Few, so that hardly any waits long enough to be shed."""
+ATTEMPTS_MAX = 20
+RETRY_AFTER_S = 0.2
+"""What was shed, as when the disk is slow for a moment, is sent again."""
 LOCATION = "locations/main"
 
 Requests = Iterator[Message]
@@ -45,13 +50,25 @@ def stock(shop: Storekeep) -> None:
 
 
 def _call_all(method: Callable[..., Any], requests: Requests, *, metadata: tuple[tuple[str, str], ...]) -> None:
-    calls: deque[grpc.Future[Any]] = deque()
-    for request in requests:
-        calls.append(method.future(request, timeout=CALL_TIMEOUT_S, metadata=metadata))  # type: ignore[attr-defined]
-        if len(calls) >= IN_FLIGHT:
-            calls.popleft().result()
-    for call in calls:
+    calls: deque[tuple[Message, grpc.Future[Any]]] = deque()
+
+    def await_first() -> None:
+        request, call = calls.popleft()
+        for _ in range(ATTEMPTS_MAX):
+            error: Any = call.exception()
+            if error is None or error.code() != grpc.StatusCode.RESOURCE_EXHAUSTED:
+                break
+            time.sleep(RETRY_AFTER_S)
+            call = method.future(request, timeout=CALL_TIMEOUT_S, metadata=metadata)  # type: ignore[attr-defined]
         call.result()
+
+    for request in requests:
+        call = method.future(request, timeout=CALL_TIMEOUT_S, metadata=metadata)  # type: ignore[attr-defined]
+        calls.append((request, call))
+        if len(calls) >= IN_FLIGHT:
+            await_first()
+    while calls:
+        await_first()
 
 
 def _categories() -> Requests:

@@ -1,16 +1,17 @@
 """The statements of one real order as a script for pgbench, out of PostgreSQL's own log of them.
 
 No statement is written down here: pgbench sends what Storekeep sends, in the same order, with new ids, times and SKUs
-in the places of the recorded ones. Only what is sent in one message there is sent in a pipeline here, as pgbench has no
-other way, and the statement that takes the lock also makes the ids, for which pgbench has no functions.
+in the places of the recorded ones. What comes before the lock, and what is inserted one after the other, is sent in a
+pipeline. The statement that takes the lock also makes the ids, for which pgbench has no functions.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 from benchmarks import catalogue
@@ -145,7 +146,7 @@ class Script:
             raise UnclearStatements("no statement takes the lock")
         if sum(each.values.count(str(self._order.sequence)) for each in statements) > 2:
             raise UnclearStatements("the number of the audit entry stands for something else too")
-        lines = ["\\startpipeline", *(f"{self._filled(each)};" for each in statements[:locking]), "\\endpipeline"]
+        lines = self._pipeline(statements[:locking])
         lines.append(f"{self._filled(statements[locking])}, {IDS} \\gset")
         *body, commit = statements[locking + 1 :]
         lines += self._order_lines(body)
@@ -156,8 +157,16 @@ class Script:
 
     def _order_lines(self, statements: Sequence[Statement]) -> Iterator[str]:
         yield from self._variables()
-        for each in statements:
-            yield self._filled(each) + (" \\gset" if reads_chain(each) else ";")
+        for are_inserts, run in groupby(statements, lambda each: each.sql.startswith("INSERT")):
+            if are_inserts:
+                yield from self._pipeline(run)
+                continue
+            for each in run:
+                yield self._filled(each) + (" \\gset" if reads_chain(each) else ";")
+
+    def _pipeline(self, statements: Iterable[Statement]) -> list[str]:
+        """Statements that are sent together, as nobody waits for what each of them gives."""
+        return ["\\startpipeline", *(f"{self._filled(each)};" for each in statements), "\\endpipeline"]
 
     def _variables(self) -> Iterator[str]:
         """The customer, and a SKU out of each part of all, so that none is chosen twice."""

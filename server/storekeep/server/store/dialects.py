@@ -16,6 +16,9 @@ import peewee
 TABLE = re.compile(r"\b(TEXTS|ROWS|PAIRS)\(([\w.:]+)\) AS (\w+)")
 """A table that JSON is read as. `TEXTS` is an array of texts and `ROWS` one of arrays: `key` counts them and `value` is
 each. `PAIRS` is an object: `key` and `value` of each member."""
+ONE_OF = re.compile(r"\bIN TEXTS\(([\w.:]+)\)")
+"""Whether a value is one of a JSON array of texts. A join with `TEXTS` would mean the same; but PostgreSQL takes the
+array for a hundred texts then, and rather reads a table of some thousand rows whole."""
 NAMED_PLACE = re.compile(r"(?<![:\w]):([a-z]\w*)")
 QUERY_PLACE = re.compile(r"%s|%%")
 
@@ -41,12 +44,14 @@ class Dialect:
         name: of the engine, as it begins a URL.
         database: makes SQL of Peewee's queries; it is never connected.
         tables: what stands for each table of our own; `{0}` is the JSON, `{1}` the table's name.
+        one_of: what stands for `IN TEXTS`; `{0}` is the JSON.
         number_places: makes the places of SQL what the engine takes.
     """
 
     name: str
     database: peewee.Database
     tables: Mapping[str, str]
+    one_of: str
     number_places: Callable[[str], Compiled]
 
     def compile(self, query: peewee.Query) -> tuple[str, Sequence[Any]]:
@@ -60,6 +65,7 @@ class Dialect:
 
     def spell_out(self, text: str) -> Compiled:
         """SQL text with tables of our own and `:name` places as SQL that can be run."""
+        text = ONE_OF.sub(lambda found: self.one_of.format(found[1]), text)
         return self.number_places(TABLE.sub(lambda found: self.tables[found[1]].format(found[2], found[3]), text))
 
 
@@ -88,6 +94,7 @@ SQLITE = Dialect(
     "sqlite",
     peewee.SqliteDatabase(None),
     dict.fromkeys(("TEXTS", "ROWS", "PAIRS"), "json_each({0}) AS {1}"),
+    "IN (SELECT value FROM json_each({0}))",
     lambda sql: (sql, None),
 )
 POSTGRESQL = Dialect(
@@ -98,5 +105,6 @@ POSTGRESQL = Dialect(
         "ROWS": "json_array_elements(CAST({0} AS json)) WITH ORDINALITY AS {1} (value, key)",
         "PAIRS": "json_each_text(CAST({0} AS json)) AS {1} (key, value)",
     },
+    "= ANY(ARRAY(SELECT json_array_elements_text(CAST({0} AS json))))",
     _numbered,
 )

@@ -115,7 +115,7 @@ INVARIANTS = (
             WITH promised AS (
                 SELECT location_id, sku, SUM(quantity) AS total FROM order_lines
                 JOIN orders ON orders.id = order_lines.order_id
-                WHERE orders.state IN (SELECT value FROM TEXTS(:open_states) AS wanted) GROUP BY location_id, sku
+                WHERE orders.state IN TEXTS(:open_states) GROUP BY location_id, sku
             ), places AS (
                 SELECT location_id, sku FROM promised UNION SELECT location_id, sku FROM stock_levels
             )

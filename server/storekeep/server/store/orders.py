@@ -84,7 +84,7 @@ INSERT_LINES = Statement(
 LINES_OF = Statement(
     """
     SELECT order_id, line_number, sku, display_name, quantity, unit_price_minor, subtotal_minor
-    FROM order_lines WHERE order_id IN (SELECT value FROM TEXTS(:order_ids) AS wanted)
+    FROM order_lines WHERE order_id IN TEXTS(:order_ids)
     ORDER BY order_id, line_number
     """
 )

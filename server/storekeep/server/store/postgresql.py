@@ -205,6 +205,7 @@ def _begin_write(limits: Limits) -> bytes:
         "lock_timeout": lock_ms,
         "statement_timeout": round(limits.statement_timeout_s * 1000),
         "idle_in_transaction_session_timeout": IDLE_TIMEOUT_MS,
+        "plan_cache_mode": "force_generic_plan",
         **dict.fromkeys(PLANS_OFF, "off"),
     }
     made = ", ".join(f"set_config('{name}', '{value}', true)" for name, value in settings.items())

@@ -86,8 +86,7 @@ class Price(Table):
 
 
 PRICES_OF = Statement(
-    "SELECT sku, currency_code, amount_minor FROM prices WHERE sku IN (SELECT value FROM TEXTS(:skus) AS wanted) "
-    "ORDER BY sku, currency_code"
+    "SELECT sku, currency_code, amount_minor FROM prices WHERE sku IN TEXTS(:skus) ORDER BY sku, currency_code"
 )
 FIND_BY_SKU = Statement(lambda: Variant.select(Variant.product, Variant.id).where(Variant.sku == bound("sku")))
 """The product and the id of the variant with a SKU."""
