@@ -453,6 +453,17 @@ def test_write_that_outlasts_its_deadline_is_undone_and_the_others_of_its_batch_
     assert notes(database) == ["one", "quick"]
 
 
+def test_write_whose_deadline_passes_between_its_statements_is_undone(store, database):
+    def slow(tx: Transaction) -> None:
+        set_note(tx, 1, "slow")
+        time.sleep(0.3)
+        set_note(tx, 2, "slow")
+
+    with pytest.raises(DeadlinePassed):
+        store.write(slow, deadline=time.monotonic() + 0.1)
+    assert notes(database) == ["one", "two"]
+
+
 def test_reader_waits_for_a_connection_no_longer_than_allowed(store, database):
     busy, done = threading.Barrier(3), threading.Event()
 
