@@ -21,7 +21,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import psycopg
@@ -63,16 +62,22 @@ def binary(name: str) -> Path:
     return Path(package.origin).parent / "pginstall18" / "bin" / name
 
 
-def privileges() -> dict[str, Any]:
-    """How a process is started that must not be root."""
+def unprivileged() -> list[str]:
+    """What begins a command that must not be run by root.
+
+    It is not left to `subprocess`, which would copy this process for it, while gRPC has threads here.
+    """
     if os.geteuid() != 0:
-        return {}
+        return []
     user = pwd.getpwnam(SERVER_USER)
-    return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+    return ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups", "--"]
 
 
 class Postgres:
     """One PostgreSQL with a folder of its own, which is also where its socket is.
+
+    Args:
+        settings: beside those of all servers of tests.
 
     Attributes:
         folder: as short as it can be, for the socket's sake.
@@ -80,24 +85,41 @@ class Postgres:
         process: what runs it, where this process started it.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **settings: str) -> None:
         self.folder = folder
+        self.settings = SETTINGS | settings
         self.port = 0
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
-    def _data(self) -> Path:
+    def data(self) -> Path:
+        """Its files."""
         return self.folder / "data"
 
     def make(self) -> None:
         """Make its files."""
-        self.folder.mkdir(mode=0o755, exist_ok=True)
-        if rights := privileges():
-            os.chown(self.folder, rights["user"], rights["group"])
-        self.port = free_port()
-        command = [binary("initdb"), "-D", self._data, "-U", "postgres", "--auth=trust", "--no-sync", "-E", "UTF8"]
+        self.make_folder()
+        command = [
+            *unprivileged(),
+            binary("initdb"),
+            "-D",
+            self.data,
+            "-U",
+            "postgres",
+            "--auth=trust",
+            "--no-sync",
+            "-E",
+            "UTF8",
+        ]
         command += ["--locale-provider=builtin", "--locale=C.UTF-8"]
-        subprocess.run(command, check=True, capture_output=True, cwd=self.folder, **privileges())
+        subprocess.run(command, check=True, capture_output=True, cwd=self.folder)
+
+    def make_folder(self) -> None:
+        """Make the folder for its files, and choose its port."""
+        self.folder.mkdir(mode=0o755, exist_ok=True)
+        if os.geteuid() == 0:
+            shutil.chown(self.folder, SERVER_USER)
+        self.port = free_port()
 
     def start(self, *, watched: int = 0) -> None:
         """Start it and wait until it takes connections.
@@ -105,17 +127,16 @@ class Postgres:
         Args:
             watched: a process with which it ends; this one when not given.
         """
-        options = [f"-c{name}={value}" for name, value in SETTINGS.items()]
-        command = [binary("postgres"), "-D", self._data, "-k", self.folder, "-p", str(self.port), *options]
+        options = [f"-c{name}={value}" for name, value in self.settings.items()]
+        command = [binary("postgres"), "-D", self.data, "-k", self.folder, "-p", str(self.port), *options]
         with (self.folder / "log").open("ab") as output:
             self.process = subprocess.Popen(
-                ["/bin/sh", "-c", WATCH.format(watched=watched or os.getpid()), "sh", *command],
+                [*unprivileged(), "/bin/sh", "-c", WATCH.format(watched=watched or os.getpid()), "sh", *command],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
                 cwd=self.folder,
                 start_new_session=True,
-                **privileges(),
             )
         give_up = time.monotonic() + START_TIMEOUT_S
         while True:
@@ -130,7 +151,7 @@ class Postgres:
     @property
     def pid(self) -> int:
         """The process id of the server itself."""
-        return int((self._data / "postmaster.pid").read_text().split()[0])
+        return int((self.data / "postmaster.pid").read_text().split()[0])
 
     def pids(self) -> list[int]:
         """All its processes, the first one first."""
@@ -153,7 +174,7 @@ class Postgres:
         self.signal(signal.SIGKILL)
         assert self.process is not None
         self.process.wait(timeout=30)
-        (self._data / "postmaster.pid").unlink(missing_ok=True)
+        (self.data / "postmaster.pid").unlink(missing_ok=True)
 
     def stop(self) -> None:
         """End it, and wait for that."""

@@ -82,7 +82,7 @@ def default_words(field: FieldInfo) -> str:
     value = field.default
     if isinstance(value, SecretStr):
         value = value.get_secret_value()
-    return "" if value is None else code(str(value))
+    return "" if value in (None, ()) else code(str(value))
 
 
 def setting_row(name: str, field: FieldInfo) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ PUBLIC = [
     "AuditEntry",
     "AuditEntryNotFound",
     "Availability",
+    "CallOptions",
     "CallTimedOut",
     "Category",
     "CategoryCycle",

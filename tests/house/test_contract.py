@@ -132,6 +132,16 @@ def test_every_mutation_can_be_retried_and_tried_first_and_nothing_else_can() ->
     assert not names_of(method for method in METHODS if not fits(method))
 
 
+def test_every_read_may_be_old_and_nothing_else_may() -> None:
+    def fits(method: Method) -> bool:
+        field = request_of(method).field("max_staleness")
+        reads = method.permission.endswith(".read") and not method.mutation
+        bounded = field is not None and field.rules.duration.HasField("lte") and field.rules.duration.HasField("gte")
+        return bounded if reads else field is None
+
+    assert not names_of(method for method in METHODS if not fits(method))
+
+
 def test_no_mutation_is_open_to_everybody() -> None:
     assert not names_of(method for method in METHODS if method.mutation and method.permission in CLASSES_OF_CALLERS)
 

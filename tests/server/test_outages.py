@@ -22,6 +22,7 @@ from storekeep.server.store.engine import ATTEMPTS_MAX
 from storekeep.server.store.errors import DeadlinePassed, StorageUnavailable
 from storekeep.server.store.limits import Limits
 from storekeep.server.store.opening import open_store
+from storekeep.server.store.reads import ReadTerms
 from storekeep.v1 import orders_pb2, products_pb2
 from tests.buyers import Buyers, list_orders, open_shop, verify
 from tests.databases import PostgresDatabase
@@ -417,7 +418,7 @@ def sleep(tx: Transaction) -> None:
 
 def test_read_ends_with_the_deadline_of_the_call_and_so_does_its_statement(database):
     deadlines: list[float | None] = [None]
-    with closing(open_store(database.url, limits=LIMITS, call_deadline=lambda: deadlines[0])) as store:
+    with closing(open_store(database.url, limits=LIMITS, call_terms=lambda: ReadTerms(deadlines[0]))) as store:
         for read in (store.read, store.snapshot):
             deadlines[0] = time.monotonic() + 0.3
             begun = time.monotonic()

@@ -9,6 +9,7 @@ from google.type.money_pb2 import (
 )
 
 from storekeep.client.calls import (
+    CallOptions,
     ReadOptions,
     WriteOptions,
 )
@@ -156,6 +157,7 @@ __all__ = [
     "AuditEntry",
     "AuditEntryNotFound",
     "Availability",
+    "CallOptions",
     "CallTimedOut",
     "Category",
     "CategoryCycle",

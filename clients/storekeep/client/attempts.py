@@ -15,6 +15,7 @@ import grpc
 
 from storekeep.client.deadlines import Deadline
 from storekeep.client.errors import ClientClosed, Refused, ServerUnreachable, StorekeepError, from_rpc_error
+from storekeep.client.positions import Position
 
 ATTEMPTS_MAX = 5
 """How often a call is sent, at most, when the server gives a reason that passes by itself."""
@@ -35,13 +36,18 @@ def send(
     *,
     deadline: Deadline,
     metadata: Metadata = (),
+    position: Position | None = None,
 ) -> ReplyT:
-    """Send a request once.
+    """Send a request once. `position` learns what the answer says of it.
 
     Raises: the typed exception of whatever it ends with.
     """
     try:
-        return method(request, timeout=deadline.left_s, metadata=metadata)
+        if position is None:
+            return method(request, timeout=deadline.left_s, metadata=metadata)
+        reply, call = method.with_call(request, timeout=deadline.left_s, metadata=metadata)
+        position.learn(call.trailing_metadata() or ())
+        return reply
     except grpc.RpcError as error:
         raise from_rpc_error(error) from None
     except ValueError as error:

@@ -32,14 +32,20 @@ class Audit:
         """
         return self._calls.read(self._stub.GetAuditEntry, GetAuditEntryRequest(name=name), **options)
 
-    def list(self, *, timeout_s: float | None = None, **query: Unpack[Query]) -> Listing[AuditEntry]:
+    def list(
+        self, *, timeout_s: float | None = None, max_staleness_s: float | None = None, **query: Unpack[Query]
+    ) -> Listing[AuditEntry]:
         """List audit entries, newest first unless `order_by` says otherwise.
 
         Raises: InvalidFilter, InvalidOrderBy, InvalidPageToken.
         """
         request = ListAuditEntriesRequest(**query)
         return self._calls.listing(
-            self._stub.ListAuditEntries, request, items=lambda page: page.audit_entries, timeout_s=timeout_s
+            self._stub.ListAuditEntries,
+            request,
+            items=lambda page: page.audit_entries,
+            timeout_s=timeout_s,
+            max_staleness_s=max_staleness_s,
         )
 
     def verify_chain(self, **options: Unpack[ReadOptions]) -> VerifyAuditChainResponse:

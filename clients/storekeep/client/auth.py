@@ -8,7 +8,7 @@ from typing import Unpack
 
 import grpc
 
-from storekeep.client.calls import Calls, ReadOptions, WriteOptions
+from storekeep.client.calls import CallOptions, Calls, ReadOptions, WriteOptions
 from storekeep.client.masks import field_mask
 from storekeep.client.pages import DeletableQuery, Listing, Query
 from storekeep.v1.auth_pb2 import (
@@ -55,14 +55,14 @@ class Auth:
         self._calls = calls
         self._stub = AuthServiceStub(channel)
 
-    def issue_token(self, api_key: str, **options: Unpack[ReadOptions]) -> TokenSet:
+    def issue_token(self, api_key: str, **options: Unpack[CallOptions]) -> TokenSet:
         """Exchange an API key for an access token and a refresh token. The client does this by itself for its own.
 
         Raises: ApiKeyInvalid.
         """
         return self._calls.read_public(self._stub.IssueToken, IssueTokenRequest(api_key=api_key), **options)
 
-    def refresh_token(self, refresh_token: str, **options: Unpack[ReadOptions]) -> TokenSet:
+    def refresh_token(self, refresh_token: str, **options: Unpack[CallOptions]) -> TokenSet:
         """Exchange a refresh token for a new pair. It is sent once: one that is used twice revokes what came from it.
 
         Raises: Unauthenticated, TokenExpired, TokenRevoked.
@@ -70,24 +70,24 @@ class Auth:
         request = RefreshTokenRequest(refresh_token=refresh_token)
         return self._calls.send_once(self._stub.RefreshToken, request, **options)
 
-    def revoke_token(self, token: str, **options: Unpack[ReadOptions]) -> None:
+    def revoke_token(self, token: str, **options: Unpack[CallOptions]) -> None:
         """Revoke an access or refresh token. One that is unknown or over is no error (RFC 7009)."""
         self._calls.read_public(self._stub.RevokeToken, RevokeTokenRequest(token=token), **options)
 
-    def who_am_i(self, **options: Unpack[ReadOptions]) -> WhoAmIResponse:
+    def who_am_i(self, **options: Unpack[CallOptions]) -> WhoAmIResponse:
         """Say who the caller is and what it may do."""
-        return self._calls.read(self._stub.WhoAmI, WhoAmIRequest(), **options)
+        return self._calls.ask(self._stub.WhoAmI, WhoAmIRequest(), **options)
 
-    def test_permissions(self, permissions: Iterable[str], **options: Unpack[ReadOptions]) -> Sequence[str]:
+    def test_permissions(self, permissions: Iterable[str], **options: Unpack[CallOptions]) -> Sequence[str]:
         """Say which of up to 100 permissions, as `noun.verb`, the caller holds."""
         request = TestPermissionsRequest(permissions=permissions)
-        return self._calls.read(self._stub.TestPermissions, request, **options).permissions
+        return self._calls.ask(self._stub.TestPermissions, request, **options).permissions
 
     def rotate_signing_key(self, **options: Unpack[WriteOptions]) -> JsonWebKey:
         """Make a new key for signing tokens. The one before verifies until the last token that it signed is over."""
         return self._calls.write(self._stub.RotateSigningKey, RotateSigningKeyRequest(), **options).key
 
-    def get_jwks(self, **options: Unpack[ReadOptions]) -> Sequence[JsonWebKey]:
+    def get_jwks(self, **options: Unpack[CallOptions]) -> Sequence[JsonWebKey]:
         """List the public keys that verify tokens (RFC 7517), the current one first."""
         return self._calls.read_public(self._stub.GetJwks, GetJwksRequest(), **options).keys
 
@@ -99,7 +99,7 @@ class Auth:
         return self._calls.read(self._stub.GetServiceAccount, GetServiceAccountRequest(name=name), **options)
 
     def list_service_accounts(
-        self, *, timeout_s: float | None = None, **query: Unpack[DeletableQuery]
+        self, *, timeout_s: float | None = None, max_staleness_s: float | None = None, **query: Unpack[DeletableQuery]
     ) -> Listing[ServiceAccount]:
         """List service accounts, fetching page after page as they are read.
 
@@ -107,7 +107,11 @@ class Auth:
         """
         request = ListServiceAccountsRequest(**query)
         return self._calls.listing(
-            self._stub.ListServiceAccounts, request, items=lambda page: page.service_accounts, timeout_s=timeout_s
+            self._stub.ListServiceAccounts,
+            request,
+            items=lambda page: page.service_accounts,
+            timeout_s=timeout_s,
+            max_staleness_s=max_staleness_s,
         )
 
     def batch_get_service_accounts(
@@ -171,7 +175,12 @@ class Auth:
         return self._calls.read(self._stub.GetApiKey, GetApiKeyRequest(name=name), **options)
 
     def list_api_keys(
-        self, parent: str = "serviceAccounts/-", *, timeout_s: float | None = None, **query: Unpack[Query]
+        self,
+        parent: str = "serviceAccounts/-",
+        *,
+        timeout_s: float | None = None,
+        max_staleness_s: float | None = None,
+        **query: Unpack[Query],
     ) -> Listing[ApiKey]:
         """List API keys, fetching page after page as they are read.
 
@@ -181,7 +190,11 @@ class Auth:
         """
         request = ListApiKeysRequest(parent=parent, **query)
         return self._calls.listing(
-            self._stub.ListApiKeys, request, items=lambda page: page.api_keys, timeout_s=timeout_s
+            self._stub.ListApiKeys,
+            request,
+            items=lambda page: page.api_keys,
+            timeout_s=timeout_s,
+            max_staleness_s=max_staleness_s,
         )
 
     def create_api_key(
@@ -224,13 +237,21 @@ class Auth:
         """
         return self._calls.read(self._stub.GetRole, GetRoleRequest(name=name), **options)
 
-    def list_roles(self, *, timeout_s: float | None = None, **query: Unpack[Query]) -> Listing[Role]:
+    def list_roles(
+        self, *, timeout_s: float | None = None, max_staleness_s: float | None = None, **query: Unpack[Query]
+    ) -> Listing[Role]:
         """List roles, fetching page after page as they are read.
 
         Raises: InvalidFilter, InvalidOrderBy, InvalidPageToken.
         """
         request = ListRolesRequest(**query)
-        return self._calls.listing(self._stub.ListRoles, request, items=lambda page: page.roles, timeout_s=timeout_s)
+        return self._calls.listing(
+            self._stub.ListRoles,
+            request,
+            items=lambda page: page.roles,
+            timeout_s=timeout_s,
+            max_staleness_s=max_staleness_s,
+        )
 
     def create_role(self, role: Role, *, role_id: str = "", **options: Unpack[WriteOptions]) -> Role:
         """Create a role. Its output-only fields are ignored.

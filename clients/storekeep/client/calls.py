@@ -13,22 +13,32 @@ from typing import Protocol, TypedDict, TypeVar
 
 import grpc
 import uuid_utils
+from google.protobuf.duration_pb2 import Duration
 
 from storekeep.client.attempts import Metadata, ReplyT, RequestT, retried, send
 from storekeep.client.deadlines import Deadline
 from storekeep.client.errors import ClientClosed, TokenExpired, TokenRevoked, Unauthenticated, from_rpc_error
 from storekeep.client.pages import ItemT, Listing, Page
+from storekeep.client.positions import POSITION_KEY, Position
 from storekeep.client.tokens import Tokens
 
 
-class ReadOptions(TypedDict, total=False):
-    """What every reading method takes."""
+class CallOptions(TypedDict, total=False):
+    """What every method takes."""
 
     timeout_s: float
     """Seconds until the call must be over, retries included; the client's when not given."""
 
 
-class WriteOptions(ReadOptions, total=False):
+class ReadOptions(CallOptions, total=False):
+    """What every reading method takes."""
+
+    max_staleness_s: float | None
+    """How old the answer may be, in seconds, at most a day; never older than what this client wrote. As fresh as can be
+    when not given."""
+
+
+class WriteOptions(CallOptions, total=False):
     """What every changing method takes."""
 
     request_id: str
@@ -44,7 +54,15 @@ class Mutation(Protocol):
     validate_only: bool
 
 
-class PageRequest(Protocol):
+class ReadRequest(Protocol):
+    """A request that may be answered with what is a little old."""
+
+    @property
+    def max_staleness(self) -> Duration:
+        """How old."""
+
+
+class PageRequest(ReadRequest, Protocol):
     """A request for a page of a list."""
 
     page_token: str
@@ -56,19 +74,25 @@ class PageReply(Protocol):
     next_page_token: str
 
 
+ReadT = TypeVar("ReadT", bound=ReadRequest)
 MutationT = TypeVar("MutationT", bound=Mutation)
 PageRequestT = TypeVar("PageRequestT", bound=PageRequest)
 PageReplyT = TypeVar("PageReplyT", bound=PageReply)
 
 
 class Calls:
-    """Sends the requests of all nouns over one channel."""
+    """Sends the requests of all nouns over one channel.
+
+    Attributes:
+        position: how far the server's ledger goes with what was written here.
+    """
 
     def __init__(self, *, tokens: Tokens | None, timeout_s: float) -> None:
         self._tokens = tokens
         self._timeout_s = timeout_s
         self._closed = False
         self._answered = False
+        self.position = Position()
 
     def close(self) -> None:
         """Refuse every further call."""
@@ -76,12 +100,27 @@ class Calls:
 
     def read(
         self,
+        method: grpc.UnaryUnaryMultiCallable[ReadT, ReplyT],
+        request: ReadT,
+        *,
+        timeout_s: float | None = None,
+        max_staleness_s: float | None = None,
+    ) -> ReplyT:
+        """Send a request for what is stored."""
+        metadata: Metadata = ()
+        if max_staleness_s is not None:
+            request.max_staleness.FromNanoseconds(round(max_staleness_s * 1_000_000_000))
+            metadata = ((POSITION_KEY, str(self.position.value)),)
+        return self._with_token(method, request, self._deadline(timeout_s), metadata)
+
+    def ask(
+        self,
         method: grpc.UnaryUnaryMultiCallable[RequestT, ReplyT],
         request: RequestT,
         *,
         timeout_s: float | None = None,
     ) -> ReplyT:
-        """Send a request that changes nothing."""
+        """Send a request about the caller, which is always answered with what is so now."""
         return self._with_token(method, request, self._deadline(timeout_s))
 
     def write(
@@ -96,7 +135,7 @@ class Calls:
         """Send a request that changes something, under a `request_id`."""
         request.request_id = request_id or str(uuid_utils.uuid7())
         request.validate_only = validate_only
-        return self._with_token(method, request, self._deadline(timeout_s))
+        return self._with_token(method, request, self._deadline(timeout_s), position=self.position)
 
     def read_public(
         self,
@@ -125,13 +164,14 @@ class Calls:
         *,
         items: Callable[[PageReplyT], Iterable[ItemT]],
         timeout_s: float | None = None,
+        max_staleness_s: float | None = None,
     ) -> Listing[ItemT]:
         """Return the list that `request` asks for; `items` takes the resources out of a page."""
 
         def fetch(page_token: str) -> Page[ItemT]:
             asked = copy.deepcopy(request)
             asked.page_token = page_token
-            reply = self.read(method, asked, timeout_s=timeout_s)
+            reply = self.read(method, asked, timeout_s=timeout_s, max_staleness_s=max_staleness_s)
             return Page(tuple(items(reply)), reply.next_page_token)
 
         return Listing(fetch)
@@ -154,17 +194,23 @@ class Calls:
             replies.cancel()
 
     def _with_token(
-        self, method: grpc.UnaryUnaryMultiCallable[RequestT, ReplyT], request: RequestT, deadline: Deadline
+        self,
+        method: grpc.UnaryUnaryMultiCallable[RequestT, ReplyT],
+        request: RequestT,
+        deadline: Deadline,
+        metadata: Metadata = (),
+        position: Position | None = None,
     ) -> ReplyT:
+        send_with = partial(self._retried, method, request, deadline=deadline, position=position)
         if self._tokens is None:
-            return self._retried(method, request, deadline=deadline)
+            return send_with(metadata=metadata)
         token = self._tokens.current(deadline=deadline)
         try:
-            return self._retried(method, request, deadline=deadline, metadata=_bearer(token))
+            return send_with(metadata=(_bearer(token), *metadata))
         except (TokenExpired, TokenRevoked, Unauthenticated):
             self._tokens.discard(token)
         fresh = self._tokens.current(deadline=deadline)
-        return self._retried(method, request, deadline=deadline, metadata=_bearer(fresh))
+        return send_with(metadata=(_bearer(fresh), *metadata))
 
     def _retried(
         self,
@@ -173,8 +219,9 @@ class Calls:
         *,
         deadline: Deadline,
         metadata: Metadata = (),
+        position: Position | None = None,
     ) -> ReplyT:
-        attempt = partial(send, method, request, deadline=deadline, metadata=metadata)
+        attempt = partial(send, method, request, deadline=deadline, metadata=metadata, position=position)
         reply = retried(attempt, deadline=deadline, reconnects=self._answered)
         self._answered = True
         return reply
@@ -185,5 +232,5 @@ class Calls:
         return Deadline.after(self._timeout_s if timeout_s is None else timeout_s)
 
 
-def _bearer(token: str) -> Metadata:
-    return (("authorization", f"Bearer {token}"),)
+def _bearer(token: str) -> tuple[str, str]:
+    return "authorization", f"Bearer {token}"

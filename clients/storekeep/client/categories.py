@@ -39,14 +39,20 @@ class Categories:
         """
         return self._calls.read(self._stub.GetCategory, GetCategoryRequest(name=name), **options)
 
-    def list(self, *, timeout_s: float | None = None, **query: Unpack[DeletableQuery]) -> Listing[Category]:
+    def list(
+        self, *, timeout_s: float | None = None, max_staleness_s: float | None = None, **query: Unpack[DeletableQuery]
+    ) -> Listing[Category]:
         """List categories, fetching page after page as they are read.
 
         Raises: InvalidFilter, InvalidOrderBy, InvalidPageToken.
         """
         request = ListCategoriesRequest(**query)
         return self._calls.listing(
-            self._stub.ListCategories, request, items=lambda page: page.categories, timeout_s=timeout_s
+            self._stub.ListCategories,
+            request,
+            items=lambda page: page.categories,
+            timeout_s=timeout_s,
+            max_staleness_s=max_staleness_s,
         )
 
     def batch_get(self, names: Iterable[str], **options: Unpack[ReadOptions]) -> Sequence[Category]:

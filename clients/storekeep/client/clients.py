@@ -69,6 +69,15 @@ class Storekeep:
         self.audit = Audit(calls, channel=channel)
         self.health = Health(calls, channel=channel)
 
+    @property
+    def position(self) -> int:
+        """How far the server's ledger goes with what this client wrote. Another client that is told sees all of it."""
+        return self._calls.position.value
+
+    def remember_position(self, position: int) -> None:
+        """Have reads with `max_staleness_s` show at least what was written up to a position, as of another client."""
+        self._calls.position.advance(position)
+
     def close(self) -> None:
         """Close the channel. Calls under way end with ClientClosed or CANCELLED. Closing twice is no error."""
         self._calls.close()

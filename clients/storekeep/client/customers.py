@@ -37,14 +37,20 @@ class Customers:
         """
         return self._calls.read(self._stub.GetCustomer, GetCustomerRequest(name=name), **options)
 
-    def list(self, *, timeout_s: float | None = None, **query: Unpack[DeletableQuery]) -> Listing[Customer]:
+    def list(
+        self, *, timeout_s: float | None = None, max_staleness_s: float | None = None, **query: Unpack[DeletableQuery]
+    ) -> Listing[Customer]:
         """List customers, fetching page after page as they are read.
 
         Raises: InvalidFilter, InvalidOrderBy, InvalidPageToken.
         """
         request = ListCustomersRequest(**query)
         return self._calls.listing(
-            self._stub.ListCustomers, request, items=lambda page: page.customers, timeout_s=timeout_s
+            self._stub.ListCustomers,
+            request,
+            items=lambda page: page.customers,
+            timeout_s=timeout_s,
+            max_staleness_s=max_staleness_s,
         )
 
     def batch_get(self, names: Iterable[str], **options: Unpack[ReadOptions]) -> Sequence[Customer]:

@@ -9,7 +9,7 @@ from typing import Unpack
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped, unused-ignore]
 
-from storekeep.client.calls import Calls, ReadOptions
+from storekeep.client.calls import CallOptions, Calls
 
 
 class HealthStatus(Enum):
@@ -29,7 +29,7 @@ class Health:
         self._calls = calls
         self._stub = health_pb2_grpc.HealthStub(channel)
 
-    def check(self, service: str = "", **options: Unpack[ReadOptions]) -> HealthStatus:
+    def check(self, service: str = "", **options: Unpack[CallOptions]) -> HealthStatus:
         """Ask for the status of a service, by its full name; of the server as a whole when empty.
 
         Raises: UnexpectedStatus with NOT_FOUND when there is no such service.
@@ -37,7 +37,7 @@ class Health:
         request = health_pb2.HealthCheckRequest(service=service)
         return HealthStatus(self._calls.read_public(self._stub.Check, request, **options).status)
 
-    def list(self, **options: Unpack[ReadOptions]) -> Mapping[str, HealthStatus]:
+    def list(self, **options: Unpack[CallOptions]) -> Mapping[str, HealthStatus]:
         """Ask for the status of every service, by name; the empty name is the server as a whole."""
         reply = self._calls.read_public(self._stub.List, health_pb2.HealthListRequest(), **options)
         return {name: HealthStatus(answer.status) for name, answer in reply.statuses.items()}

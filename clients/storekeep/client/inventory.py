@@ -49,14 +49,20 @@ class Inventory:
         """
         return self._calls.read(self._stub.GetLocation, GetLocationRequest(name=name), **options)
 
-    def list_locations(self, *, timeout_s: float | None = None, **query: Unpack[DeletableQuery]) -> Listing[Location]:
+    def list_locations(
+        self, *, timeout_s: float | None = None, max_staleness_s: float | None = None, **query: Unpack[DeletableQuery]
+    ) -> Listing[Location]:
         """List locations, fetching page after page as they are read.
 
         Raises: InvalidFilter, InvalidOrderBy, InvalidPageToken.
         """
         request = ListLocationsRequest(**query)
         return self._calls.listing(
-            self._stub.ListLocations, request, items=lambda page: page.locations, timeout_s=timeout_s
+            self._stub.ListLocations,
+            request,
+            items=lambda page: page.locations,
+            timeout_s=timeout_s,
+            max_staleness_s=max_staleness_s,
         )
 
     def batch_get_locations(self, names: Iterable[str], **options: Unpack[ReadOptions]) -> Sequence[Location]:
@@ -113,7 +119,12 @@ class Inventory:
         return self._calls.read(self._stub.GetStockLevel, GetStockLevelRequest(name=name), **options)
 
     def list_stock_levels(
-        self, parent: str = "locations/-", *, timeout_s: float | None = None, **query: Unpack[Query]
+        self,
+        parent: str = "locations/-",
+        *,
+        timeout_s: float | None = None,
+        max_staleness_s: float | None = None,
+        **query: Unpack[Query],
     ) -> Listing[StockLevel]:
         """List stock levels, fetching page after page as they are read.
 
@@ -123,7 +134,11 @@ class Inventory:
         """
         request = ListStockLevelsRequest(parent=parent, **query)
         return self._calls.listing(
-            self._stub.ListStockLevels, request, items=lambda page: page.stock_levels, timeout_s=timeout_s
+            self._stub.ListStockLevels,
+            request,
+            items=lambda page: page.stock_levels,
+            timeout_s=timeout_s,
+            max_staleness_s=max_staleness_s,
         )
 
     def batch_get_stock_levels(
@@ -197,12 +212,18 @@ class Inventory:
         """
         return self._calls.read(self._stub.GetStockMovement, GetStockMovementRequest(name=name), **options)
 
-    def list_stock_movements(self, *, timeout_s: float | None = None, **query: Unpack[Query]) -> Listing[StockMovement]:
+    def list_stock_movements(
+        self, *, timeout_s: float | None = None, max_staleness_s: float | None = None, **query: Unpack[Query]
+    ) -> Listing[StockMovement]:
         """List stock movements, fetching page after page as they are read.
 
         Raises: InvalidFilter, InvalidOrderBy, InvalidPageToken.
         """
         request = ListStockMovementsRequest(**query)
         return self._calls.listing(
-            self._stub.ListStockMovements, request, items=lambda page: page.stock_movements, timeout_s=timeout_s
+            self._stub.ListStockMovements,
+            request,
+            items=lambda page: page.stock_movements,
+            timeout_s=timeout_s,
+            max_staleness_s=max_staleness_s,
         )

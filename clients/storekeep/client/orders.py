@@ -70,13 +70,21 @@ class Orders:
         """
         return self._calls.read(self._stub.GetOrder, GetOrderRequest(name=name), **options)
 
-    def list(self, *, timeout_s: float | None = None, **query: Unpack[Query]) -> Listing[Order]:
+    def list(
+        self, *, timeout_s: float | None = None, max_staleness_s: float | None = None, **query: Unpack[Query]
+    ) -> Listing[Order]:
         """List orders, fetching page after page as they are read.
 
         Raises: InvalidFilter, InvalidOrderBy, InvalidPageToken.
         """
         request = ListOrdersRequest(**query)
-        return self._calls.listing(self._stub.ListOrders, request, items=lambda page: page.orders, timeout_s=timeout_s)
+        return self._calls.listing(
+            self._stub.ListOrders,
+            request,
+            items=lambda page: page.orders,
+            timeout_s=timeout_s,
+            max_staleness_s=max_staleness_s,
+        )
 
     def batch_get(self, names: Iterable[str], **options: Unpack[ReadOptions]) -> Sequence[Order]:
         """Get up to 1000 orders at one point in time, all or none, in the order of the names.
@@ -102,7 +110,7 @@ class Orders:
         return self._calls.write(self._stub.CancelOrder, request, **options)
 
     def list_history(
-        self, name: str, *, page_size: int = 0, timeout_s: float | None = None
+        self, name: str, *, page_size: int = 0, timeout_s: float | None = None, max_staleness_s: float | None = None
     ) -> Listing[OrderHistoryEntry]:
         """List how an order came to be what it is, oldest change first.
 
@@ -110,5 +118,9 @@ class Orders:
         """
         request = ListOrderHistoryRequest(name=name, page_size=page_size)
         return self._calls.listing(
-            self._stub.ListOrderHistory, request, items=lambda page: page.entries, timeout_s=timeout_s
+            self._stub.ListOrderHistory,
+            request,
+            items=lambda page: page.entries,
+            timeout_s=timeout_s,
+            max_staleness_s=max_staleness_s,
         )

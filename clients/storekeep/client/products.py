@@ -40,14 +40,20 @@ class Products:
         """
         return self._calls.read(self._stub.GetProduct, GetProductRequest(name=name), **options)
 
-    def list(self, *, timeout_s: float | None = None, **query: Unpack[DeletableQuery]) -> Listing[Product]:
+    def list(
+        self, *, timeout_s: float | None = None, max_staleness_s: float | None = None, **query: Unpack[DeletableQuery]
+    ) -> Listing[Product]:
         """List products, fetching page after page as they are read.
 
         Raises: InvalidFilter, InvalidOrderBy, InvalidPageToken.
         """
         request = ListProductsRequest(**query)
         return self._calls.listing(
-            self._stub.ListProducts, request, items=lambda page: page.products, timeout_s=timeout_s
+            self._stub.ListProducts,
+            request,
+            items=lambda page: page.products,
+            timeout_s=timeout_s,
+            max_staleness_s=max_staleness_s,
         )
 
     def batch_get(self, names: Iterable[str], **options: Unpack[ReadOptions]) -> Sequence[Product]:
@@ -113,6 +119,7 @@ class Products:
         page_size: int = 0,
         show_archived: bool = False,
         timeout_s: float | None = None,
+        max_staleness_s: float | None = None,
     ) -> Listing[Product]:
         """Find products by words in their names, descriptions, SKUs and barcodes, best match first.
 
@@ -123,5 +130,9 @@ class Products:
         """
         request = SearchProductsRequest(query=query, page_size=page_size, show_archived=show_archived)
         return self._calls.listing(
-            self._stub.SearchProducts, request, items=lambda page: page.products, timeout_s=timeout_s
+            self._stub.SearchProducts,
+            request,
+            items=lambda page: page.products,
+            timeout_s=timeout_s,
+            max_staleness_s=max_staleness_s,
         )

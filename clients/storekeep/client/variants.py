@@ -40,7 +40,12 @@ class Variants:
         return self._calls.read(self._stub.GetVariant, GetVariantRequest(name=name), **options)
 
     def list(
-        self, parent: str = "products/-", *, timeout_s: float | None = None, **query: Unpack[DeletableQuery]
+        self,
+        parent: str = "products/-",
+        *,
+        timeout_s: float | None = None,
+        max_staleness_s: float | None = None,
+        **query: Unpack[DeletableQuery],
     ) -> Listing[Variant]:
         """List variants, fetching page after page as they are read.
 
@@ -50,7 +55,11 @@ class Variants:
         """
         request = ListVariantsRequest(parent=parent, **query)
         return self._calls.listing(
-            self._stub.ListVariants, request, items=lambda page: page.variants, timeout_s=timeout_s
+            self._stub.ListVariants,
+            request,
+            items=lambda page: page.variants,
+            timeout_s=timeout_s,
+            max_staleness_s=max_staleness_s,
         )
 
     def batch_get(

@@ -19,6 +19,7 @@ from grpc_health.v1 import health_pb2_grpc  # type: ignore[import-untyped, unuse
 from storekeep.server.backlogs import Backlog
 from storekeep.server.config import Settings
 from storekeep.server.contract import Contract, read_contract
+from storekeep.server.database_urls import sqlite_path
 from storekeep.server.domain.access import AccessVersion
 from storekeep.server.domain.api_keys import KeySecrets
 from storekeep.server.domain.bootstrap import bootstrap_admin, install_access
@@ -30,8 +31,9 @@ from storekeep.server.interceptors.auth import Authenticator, authenticate_calls
 from storekeep.server.interceptors.chain import Chain
 from storekeep.server.interceptors.errors import map_errors
 from storekeep.server.interceptors.forwarding import Forwarding
+from storekeep.server.interceptors.freshness import keep_fresh
 from storekeep.server.interceptors.request_log import request_log
-from storekeep.server.interceptors.rpc import call_deadline
+from storekeep.server.interceptors.rpc import call_terms, note_committed
 from storekeep.server.interceptors.validation import validate_requests
 from storekeep.server.logs import Logs
 from storekeep.server.maintenance import Maintenance, purge_replies
@@ -50,7 +52,7 @@ from storekeep.server.servicers.products import ProductServicer
 from storekeep.server.store.database import Transaction
 from storekeep.server.store.engine import Store
 from storekeep.server.store.errors import Overloaded
-from storekeep.server.store.opening import limits_of, one_writer_file, open_store
+from storekeep.server.store.opening import limits_of, one_writer_file, open_store, replicas_of
 from storekeep.server.tls import tls_credentials
 from storekeep.server.tokens import AccessTokens
 from storekeep.server.workers import Worker, Writership
@@ -145,7 +147,9 @@ class App:
             settings.database,
             backlog=Backlog(length_max=settings.write_queue_max, wait_max_s=settings.queue_wait_max_s),
             limits=limits_of(settings),
-            call_deadline=call_deadline,
+            replicas=replicas_of(settings),
+            call_terms=call_terms,
+            committed=note_committed,
         )
         self.access = make_access(settings, self.store, self.contract, secret=secret)
         self._page_tokens = PageTokens(secret)
@@ -174,6 +178,7 @@ class App:
                 *([] if self._forwarding is None else [self._forwarding.layer]),
                 authenticate_calls(self.access.authenticator),
                 validate_requests(message_size_max_bytes=self._settings.message_size_max_bytes),
+                *([] if sqlite_path(self._settings.database) else [keep_fresh]),
             ],
             methods=self.contract.methods,
             mutations=self.contract.changes,

@@ -22,7 +22,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from storekeep.server.database_urls import problem_of, shown, sqlite_path, sqlite_url
+from storekeep.server.database_urls import problem_of, problem_of_replica, shown, sqlite_path, sqlite_url
 
 PREFIX = "STOREKEEP_"
 FILE_VARIABLE = "STOREKEEP_CONFIG_FILE"
@@ -42,8 +42,8 @@ VARIABLES_OF_OTHERS = frozenset(
     }
 )
 """What the client, the command line, the gateway and the tests read from the same environment."""
-SECRETS = frozenset({"STOREKEEP_SECRET", "STOREKEEP_DATABASE_URL"})
-"""What no message repeats: the URL may have a password."""
+SECRETS = frozenset({"STOREKEEP_SECRET", "STOREKEEP_DATABASE_URL", "STOREKEEP_DATABASE_REPLICA_URLS"})
+"""What no message repeats: a URL may have a password."""
 SECRET_BYTES_MIN = 32
 """Of the server's secret: the length of the SHA-256 that it keys (RFC 2104)."""
 WORKERS_MAX = 256
@@ -57,6 +57,14 @@ Bytes = Annotated[int, Field(ge=1024, le=64 * 1024 * 1024)]
 
 def _cores_if_auto(given: Any) -> Any:
     return len(os.sched_getaffinity(0)) if given == "auto" else given
+
+
+def _words(value: Any) -> Any:
+    """A list as one variable of the environment has it: its parts with spaces between."""
+    return tuple(value.split()) if isinstance(value, str) else value
+
+
+Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
 
 
 class InvalidSettings(Exception):
@@ -157,6 +165,15 @@ class Settings(BaseSettings):
     database_pooler: bool = False
     """Whether a pooler in transaction mode, such as PgBouncer, stands before PostgreSQL. Then connections ask for no
     startup options and prepare no statements by name, as both belong to a connection that others get next."""
+    database_replica_urls: Words = Field(default=(), repr=False)
+    """Replicas of the database that may answer reads which allow an old answer (`max_staleness`): URLs of PostgreSQL
+    with spaces between, in TOML a list; each names one server. Empty: the primary answers all."""
+    database_replica_pool_size: Count = 4
+    """Connections for reads to each replica, of each process, opened when needed; one more watches it. As many as there
+    are read threads."""
+    database_replica_interval_s: Interval = 0.25
+    """How often primary and replicas are asked how much of the ledger they have. A replica is taken for as old as the
+    answers about it are, so reads that allow less than twice this mostly go to the primary."""
 
     # -- how it ends
 
@@ -256,6 +273,8 @@ class LoadedSettings:
             value = getattr(self.settings, name)
             if name == "database_url" and value:
                 value = value if sqlite_path(value) else shown(value)
+            if name == "database_replica_urls":
+                value = " ".join(shown(url) for url in value)
             yield f"{PREFIX}{name.upper()}={'' if value is None else value}  # {self.origins[name]}"
 
 
@@ -337,6 +356,7 @@ def _contradictions(settings: Settings) -> Iterator[str]:
     problem = problem_of(settings.database)
     if problem:
         yield f"STOREKEEP_DATABASE_URL: {problem}"
+    yield from _replica_problems(settings)
     secret = settings.secret.get_secret_value().encode()
     if secret and is_weak(secret):
         yield f"STOREKEEP_SECRET: too weak; it takes {SECRET_BYTES_MIN} random bytes, as from: openssl rand -hex 32"
@@ -355,6 +375,16 @@ def _worker_problems(settings: Settings) -> Iterator[str]:
         yield f"STOREKEEP_LISTEN: several workers cannot share {settings.listen}; give host:port, or one worker"
     if settings.metrics_listen and not _is_host_and_port(settings.metrics_listen):
         yield f"STOREKEEP_METRICS_LISTEN: {settings.metrics_listen!r} is not host:port"
+
+
+def _replica_problems(settings: Settings) -> Iterator[str]:
+    name = "STOREKEEP_DATABASE_REPLICA_URLS"
+    if settings.database_replica_urls and sqlite_path(settings.database):
+        yield f"{name}: SQLite has no replicas; STOREKEEP_DATABASE_URL names no PostgreSQL"
+    for number, url in enumerate(settings.database_replica_urls, start=1):
+        problem = problem_of_replica(url)
+        if problem:
+            yield f"{name}: the {number}. one: {problem}"
 
 
 def _listen_problems(settings: Settings) -> Iterator[str]:

@@ -48,3 +48,18 @@ def problem_of(url: str) -> str:
         why = str(error).strip() if shown(url) == url else "is there an unencoded character in the password?"
         return f"not a URL of PostgreSQL: {why}"
     return ""
+
+
+def problem_of_replica(url: str) -> str:
+    """Why a URL names no replica that can be used; empty where it does. Tells nothing of its password."""
+    if sqlite_path(url):
+        return "a replica is a PostgreSQL"
+    problem = problem_of(url)
+    if problem:
+        return problem
+    from psycopg.conninfo import conninfo_to_dict
+
+    given = conninfo_to_dict(url)
+    if "," in f"{given.get('host', '')}{given.get('hostaddr', '')}{given.get('port', '')}":
+        return "several hosts in one URL; how old a replica is can only be known of one, so give each its own URL"
+    return ""

@@ -49,13 +49,14 @@ class Mutation:
         call: who asked for it, and how.
     """
 
-    __slots__ = ("_entry", "_recorded", "call", "tx")
+    __slots__ = ("_entries", "_entry", "_recorded", "call", "tx")
 
     def __init__(self, tx: Transaction, call: Call) -> None:
         self.tx = tx
         self.call = call
         self._recorded: Named | None = None
         self._entry = 0
+        self._entries = 0
 
     def record(self, event: str, *, before: Named | None, after: Named | None) -> None:
         """Write the entry of one changed resource: its event and its audit entry in one.
@@ -93,6 +94,13 @@ class Mutation:
         )
         tx.notes[AUDIT_END] = sequence, entry_hash
         self._recorded, self._entry = after, sequence
+        self._entries += 1
+        tx.position = sequence
+
+    def undo(self) -> None:
+        """Have all that it did undone, as something before it did it already."""
+        self.tx.rollback_only = True
+        self.tx.position = _audit_end(self.tx)[0] - self._entries
 
     def store_reply(self, reply: object) -> bool:
         """Keep the reply for retries; False where there is one already.
@@ -172,13 +180,13 @@ def mutate(store: Store, call: Call, effect: Callable[[Mutation], Reply], reply_
             stored = find_reply(tx, call)
             if stored is None:
                 raise
-            tx.rollback_only = True
+            mutation.undo()
             return _Replay(None, stored)
         if call.validate_only:
-            tx.rollback_only = True
+            mutation.undo()
             return _Replay(reply, find_reply(tx, call))
         if call.request_id and not mutation.store_reply(reply):
-            tx.rollback_only = True
+            mutation.undo()
             return _Replay(None, find_reply(tx, call))
         return _Replay(reply, None)
 

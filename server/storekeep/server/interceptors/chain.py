@@ -5,6 +5,7 @@
 3. forwarding: of changes, where another worker writes; before auth, as who writes knows first who may do what
 4. auth: inside errors, so that its refusals are mapped too; before any byte of the request is parsed
 5. validation: parses the request and holds it to the contract's constraints
+   and inside it freshness, which reads how old the answer may be: only where the database can have replicas
 """
 
 from __future__ import annotations

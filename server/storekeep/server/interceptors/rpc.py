@@ -10,6 +10,7 @@ import grpc
 from google.protobuf.message import Message
 
 from storekeep.server.domain.calls import Caller
+from storekeep.server.store.reads import PLAIN, ReadTerms
 
 NOBODY = Caller(subject="")
 
@@ -29,6 +30,9 @@ class Rpc:
         reason: the error reason that it ends with; empty when it succeeds.
         level: at which its log line is written.
         authorization: the metadata of that name, which no log may show.
+        max_staleness_s: how old its answer may be; None where it may not be old at all.
+        position: how far the ledger goes with what the caller wrote; None where it does not say.
+        committed: how far the ledger goes with what the call wrote; 0 where it wrote nothing.
         passed_on: whether another worker has answered it, which logs and counts it.
     """
 
@@ -42,6 +46,9 @@ class Rpc:
     code: grpc.StatusCode = grpc.StatusCode.OK
     reason: str = ""
     level: int = logging.INFO
+    max_staleness_s: float | None = None
+    position: int | None = None
+    committed: int = 0
     passed_on: bool = False
 
 
@@ -49,10 +56,17 @@ CURRENT: ContextVar[Rpc] = ContextVar("rpc")
 """The RPC that this thread is serving."""
 
 
-def call_deadline() -> float | None:
-    """The deadline of the RPC that this thread is serving, as a `time.monotonic()`; None where there is none."""
+def call_terms() -> ReadTerms:
+    """The terms on which the RPC reads that this thread is serving."""
     rpc = CURRENT.get(None)
-    return None if rpc is None else rpc.deadline
+    return PLAIN if rpc is None else ReadTerms(rpc.deadline, rpc.max_staleness_s, rpc.position)
+
+
+def note_committed(position: int) -> None:
+    """Note how far the ledger goes with what the RPC wrote that this thread is serving."""
+    rpc = CURRENT.get(None)
+    if rpc is not None:
+        rpc.committed = max(rpc.committed, position)
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,9 +36,11 @@ class Transaction:
         puts_off: whether statements that nobody waits for go with the next one; see `Statement.run_later`.
         notes: what work in the same commit wrote last, so that work after it need not read it back; forgotten with
             the commit, and undone with the work.
+        position: how far the ledger has to go to show what the transaction did, or was answered from: the sequence of
+            an entry; 0 where it said nothing of that.
     """
 
-    __slots__ = ("connection", "dialect", "notes", "now_us", "puts_off", "rollback_only")
+    __slots__ = ("connection", "dialect", "notes", "now_us", "position", "puts_off", "rollback_only")
 
     def __init__(
         self, connection: Any, dialect: Dialect, notes: dict[str, Any] | None = None, *, puts_off: bool = False
@@ -48,6 +50,7 @@ class Transaction:
         self.notes = {} if notes is None else notes
         self.now_us = time.time_ns() // 1000
         self.rollback_only = False
+        self.position = 0
         self.puts_off = puts_off
 
     def run(self, query: peewee.Query) -> Any:

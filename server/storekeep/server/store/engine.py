@@ -15,19 +15,29 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from greenlet import getcurrent, greenlet
 
 from storekeep.server.backlogs import Backlog
 from storekeep.server.store.database import Transaction
 from storekeep.server.store.dialects import Dialect
-from storekeep.server.store.errors import RETRY_AFTER_MS, DeadlinePassed, Overloaded, ShuttingDown, StorageUnavailable
+from storekeep.server.store.errors import (
+    RETRY_AFTER_MS,
+    DeadlinePassed,
+    Overloaded,
+    ShuttingDown,
+    StorageUnavailable,
+)
+from storekeep.server.store.reads import CallTerms, plain_terms
+
+if TYPE_CHECKING:
+    from storekeep.server.store.replicas import Replicas
 
 T = TypeVar("T")
 Work = Callable[[Transaction], T]
 Task = Callable[[], None]
-CallDeadline = Callable[[], float | None]
+Committed = Callable[[int], None]
 
 BATCH_MAX = 256
 """Writes in one commit at most: bounds how long the first of them waits for the last."""
@@ -98,9 +108,10 @@ class _Write(Generic[T]):
         task: what is resumed when it is done; None where a thread waits.
         claim: decides between the writer and a thread that gave up.
         done: released when it is done.
+        position: see `Transaction`.
     """
 
-    __slots__ = ("claim", "deadline", "done", "error", "result", "task", "trial", "work")
+    __slots__ = ("claim", "deadline", "done", "error", "position", "result", "task", "trial", "work")
 
     def __init__(self, work: Work[T], *, deadline: float | None, trial: bool, task: greenlet | None = None) -> None:
         self.work = work
@@ -113,6 +124,7 @@ class _Write(Generic[T]):
             self.done.acquire()
         self.result: T | None = None
         self.error: BaseException | None = None
+        self.position = 0
 
 
 class Store:
@@ -121,16 +133,28 @@ class Store:
     Args:
         driver: speaks to the database.
         backlog: how many writes may wait at once, and how long; beyond it callers are shed with `Overloaded`.
-        call_deadline: the deadline of the call that the thread is serving, which bounds its reads.
+        replicas: what may answer reads whose terms allow it.
+        call_terms: the terms of the call that the thread is serving, on which it reads.
+        committed: is told, in the thread of a write that is durable, how far the ledger goes with it.
 
     Attributes:
         commits: transactions of the writer that were made durable, without those in which nothing was to be kept.
         writes: what was kept in them.
     """
 
-    def __init__(self, driver: Driver, *, backlog: Backlog, call_deadline: CallDeadline = lambda: None) -> None:
+    def __init__(
+        self,
+        driver: Driver,
+        *,
+        backlog: Backlog,
+        replicas: Replicas | None = None,
+        call_terms: CallTerms = plain_terms,
+        committed: Committed = lambda position: None,
+    ) -> None:
         self.driver = driver
-        self._call_deadline = call_deadline
+        self._replicas = replicas
+        self._call_terms = call_terms
+        self._committed = committed
         self._queue: queue.SimpleQueue[tuple[float, _Write[Any] | Task] | None] = queue.SimpleQueue()
         self._backlog = backlog
         self._closed = False
@@ -150,33 +174,34 @@ class Store:
     def read(self, work: Work[T]) -> T:
         """Run `work`, which reads with a single statement, and give its result.
 
+        Args:
+            work: may be run twice, the second time on the primary, where a replica fails.
+
         Raises: StorageUnavailable, ShuttingDown, and what `work` raises.
         """
-        if self._closed:
-            raise ShuttingDown
-        try:
-            connection = self.driver.reader(self._call_deadline())
-            try:
-                return work(Transaction(connection, self.driver.dialect))
-            finally:
-                self.driver.release(connection)
-        except self.driver.errors as error:
-            raise ShuttingDown() if self._closed else self.driver.translate(error) from error
+        return self._read(_read_by, work)
 
     def snapshot(self, work: Work[T]) -> T:
         """Run `work`, whose statements all see the database at one point in time.
 
         Raises: as `read`.
         """
+        return self._read(_read_at_one_point, work)
 
-        def in_transaction(tx: Transaction) -> T:
-            self.driver.begin_snapshot(tx.connection)
+    def _read(self, read_by: Callable[[Driver, float | None, Work[T]], T], work: Work[T]) -> T:
+        if self._closed:
+            raise ShuttingDown
+        terms = self._call_terms()
+        replica = None if self._replicas is None else self._replicas.choose(terms)
+        if replica is not None:
             try:
-                return work(tx)
-            finally:
-                self.driver.rollback(tx.connection)
-
-        return self.read(in_transaction)
+                return read_by(replica.driver, replica.time_for(terms), work)
+            except replica.failures as error:
+                replica.put_aside(error)
+        try:
+            return read_by(self.driver, terms.deadline, work)
+        except self.driver.errors as error:
+            raise ShuttingDown() if self._closed else self.driver.translate(error) from error
 
     def write(self, work: Work[T], *, deadline: float | None = None, trial: bool = False) -> T:
         """Run `work` as one transaction and return when it is durable.
@@ -200,6 +225,8 @@ class Store:
             write = self._queue_up(work, deadline=deadline, trial=trial)
         if write.error is not None:
             raise write.error
+        if write.position:
+            self._committed(write.position)
         return write.result  # type: ignore[return-value]  # there is a result where there is no error
 
     def run_soon(self, task: Task) -> bool:
@@ -380,6 +407,7 @@ class Store:
                 raise DeadlinePassed
             self.driver.limit(connection, write.deadline)
             write.result = write.work(tx)
+            write.position = tx.position
         except Exception as error:
             if self.driver.is_lost(connection):
                 raise
@@ -408,4 +436,25 @@ class Store:
         self._closed = True
         self._queue.put(None)
         self._writer.join(timeout=OUTCOME_TIMEOUT_S)
+        if self._replicas is not None:
+            self._replicas.close()
         self.driver.close()
+
+
+def _read_by(driver: Driver, deadline: float | None, work: Work[T]) -> T:
+    connection = driver.reader(deadline)
+    try:
+        return work(Transaction(connection, driver.dialect))
+    finally:
+        driver.release(connection)
+
+
+def _read_at_one_point(driver: Driver, deadline: float | None, work: Work[T]) -> T:
+    def in_transaction(tx: Transaction) -> T:
+        driver.begin_snapshot(tx.connection)
+        try:
+            return work(tx)
+        finally:
+            driver.rollback(tx.connection)
+
+    return _read_by(driver, deadline, in_transaction)

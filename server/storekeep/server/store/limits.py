@@ -1,4 +1,4 @@
-"""The limits of a database that is reached over a network."""
+"""The limits of a database that is reached over a network, and where its replicas are."""
 
 from __future__ import annotations
 
@@ -24,3 +24,18 @@ class Limits:
     statement_timeout_s: float = 15.0
     lock_timeout_s: float = 5.0
     pooler: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaSet:
+    """The replicas of a database; the settings `database_replica_*` say more of each.
+
+    Attributes:
+        urls: one for each.
+        pool_size: connections to each; one more watches it.
+        interval_s: how often each is asked how old it is.
+    """
+
+    urls: tuple[str, ...] = ()
+    pool_size: int = 4
+    interval_s: float = 0.25

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 from storekeep.server.backlogs import Backlog
 from storekeep.server.config import Settings
-from storekeep.server.database_urls import sqlite_path
-from storekeep.server.store.engine import CallDeadline, Driver, Store
-from storekeep.server.store.limits import Limits
+from storekeep.server.database_urls import shown, sqlite_path
+from storekeep.server.store.engine import Committed, Driver, Store
+from storekeep.server.store.limits import Limits, ReplicaSet
 from storekeep.server.store.locks import lock
+from storekeep.server.store.reads import CallTerms, plain_terms
+from storekeep.server.store.replicas import Replica, Replicas
 from storekeep.server.store.sqlite import SqliteDriver
 
 DEFAULT_LIMITS = Limits()
+NO_REPLICAS = ReplicaSet()
 QUEUE_MAX = 1_000
 QUEUE_WAIT_MAX_S = 60.0
 
@@ -23,7 +27,9 @@ def open_store(
     *,
     backlog: Backlog | None = None,
     limits: Limits = DEFAULT_LIMITS,
-    call_deadline: CallDeadline = lambda: None,
+    replicas: ReplicaSet = NO_REPLICAS,
+    call_terms: CallTerms = plain_terms,
+    committed: Committed = lambda position: None,
 ) -> Store:
     """Open a database.
 
@@ -31,12 +37,15 @@ def open_store(
         url: see `database_urls`; a SQLite file is made when missing.
         backlog: see `Store`; one for commands, which write a little, where none is given.
         limits: of time and connections; SQLite, which has no network between, has none.
-        call_deadline: see `Store`.
+        replicas: of PostgreSQL; they need not answer yet.
+        call_terms, committed: see `Store`.
 
     Raises: UnsafeSqlite, UnusablePostgres.
     """
     backlog = backlog or Backlog(length_max=QUEUE_MAX, wait_max_s=QUEUE_WAIT_MAX_S)
-    return Store(_driver(url, limits), backlog=backlog, call_deadline=call_deadline)
+    driver = _driver(url, limits)
+    watched = _replicas(url, replicas, limits) if replicas.urls else None
+    return Store(driver, backlog=backlog, replicas=watched, call_terms=call_terms, committed=committed)
 
 
 def _driver(url: str, limits: Limits) -> Driver:
@@ -50,6 +59,20 @@ def _driver(url: str, limits: Limits) -> Driver:
     return driver
 
 
+def _replicas(url: str, replicas: ReplicaSet, limits: Limits) -> Replicas:
+    from storekeep.server.store.postgresql import PostgresDriver
+
+    many, one = replace(limits, pool_size=replicas.pool_size), replace(limits, pool_size=1)
+    return Replicas(
+        PostgresDriver(url, limits=one),
+        [
+            Replica(shown(replica), PostgresDriver(replica, limits=many), PostgresDriver(replica, limits=one))
+            for replica in replicas.urls
+        ],
+        interval_s=replicas.interval_s,
+    )
+
+
 def limits_of(settings: Settings) -> Limits:
     """The limits that the settings set."""
     return Limits(
@@ -59,6 +82,15 @@ def limits_of(settings: Settings) -> Limits:
         statement_timeout_s=settings.database_statement_timeout_s,
         lock_timeout_s=settings.database_lock_timeout_s,
         pooler=settings.database_pooler,
+    )
+
+
+def replicas_of(settings: Settings) -> ReplicaSet:
+    """The replicas that the settings name."""
+    return ReplicaSet(
+        urls=settings.database_replica_urls,
+        pool_size=settings.database_replica_pool_size,
+        interval_s=settings.database_replica_interval_s,
     )
 
 

@@ -128,19 +128,22 @@ class Endpoint:
     """Where a database is, and how a connection to it is made.
 
     Args:
-        url: `postgresql://…`, with libpq's parameters; several hosts are tried in order.
+        url: `postgresql://…`, with libpq's parameters; of several hosts it is the one that takes writes.
     """
 
     def __init__(self, url: str, limits: Limits) -> None:
         self.limits = limits
         given = {name: str(value) for name, value in conninfo_to_dict(url).items() if value is not None}
         self._parameters = {"application_name": "storekeep", **KEEPALIVES, **given, "client_encoding": "UTF8"}
+        if "," in given.get("host", ""):
+            self._parameters.setdefault("target_session_attrs", "read-write")
         if not limits.pooler:
             milliseconds = round(limits.statement_timeout_s * 1000)
             options = f"{given.get('options', '')} -c statement_timeout={milliseconds} -c TimeZone=UTC"
             self._parameters["options"] = options.strip()
         self._refused_until = -math.inf
         self._problem = ""
+        self._liked = ""
 
     def connect(self, deadline: float) -> pq.abc.PGconn:
         """A new connection.
@@ -163,12 +166,22 @@ class Endpoint:
         return connection
 
     def _connect_to_any(self, deadline: float) -> pq.abc.PGconn:
+        """Try one address after the other, that of the last success first; each gets its share of the time left.
+
+        A host that went down does not even refuse a connection, and must not use up the time of the next.
+        """
         problem = ConnectionLost("the host's name is not known")
-        for parameters in self._attempts():
+        attempts = [make_conninfo(**parameters) for parameters in self._attempts()]
+        attempts.sort(key=lambda conninfo: conninfo != self._liked)
+        for left, conninfo in zip(range(len(attempts), 0, -1), attempts, strict=True):
+            now = time.monotonic()
             try:
-                return _usable(_connect(make_conninfo(**parameters), deadline))
+                connection = _usable(_connect(conninfo, now + (deadline - now) / left))
             except ConnectionLost as error:
                 problem = error
+                continue
+            self._liked = conninfo
+            return connection
         raise problem
 
     def _attempts(self) -> Iterator[dict[str, Any]]:
@@ -227,6 +240,7 @@ class Connection:
         deadline: the caller's, as a `time.monotonic()`; infinite without one.
         changes: has risen where rows were changed, or where the transaction can only be undone.
         transient: whether the transaction failed in a way that running it again may cure.
+        warned: whether a warning came with the last commit.
     """
 
     def __init__(self, endpoint: Endpoint) -> None:
@@ -242,6 +256,7 @@ class Connection:
         self.deadline = math.inf
         self.changes = 0
         self.transient = False
+        self.warned = False
 
     # -- its life
 
@@ -251,8 +266,9 @@ class Connection:
         Raises: ConnectionLost, UnusablePostgres.
         """
         self.close()
-        self._pq = self._endpoint.connect(self.deadline)
-        return self._pq
+        connection = self._pq = self._endpoint.connect(self.deadline)
+        connection.notice_handler = self._notice
+        return connection
 
     def close(self) -> None:
         """Give the connection up; using it opens another."""
@@ -296,17 +312,27 @@ class Connection:
         self._put_off.append(_bind(sql, values))
         self.changes += 1
 
-    def commit(self, *, timeout_s: float) -> None:
+    def commit(self, *, timeout_s: float, witness: bytes = b"") -> None:
         """Commit, with what was put off. A commit that is not answered is not cancelled: its outcome is unknown.
+
+        One that no standby has confirmed in time succeeds too, with a mere warning, and is lost where the standby takes
+        over; so that counts as no answer.
+
+        Args:
+            witness: a statement to run before it, where nothing was put off.
 
         Raises: SqlError.
         """
-        if not self._put_off:
-            self.command(b"COMMIT", timeout_s=timeout_s, cancels=False)
-            return
-        statements = [*self._put_off, COMMIT]
-        give_up = time.monotonic() + timeout_s
-        self._attempt(lambda: self._send(statements), give_up=give_up, cancels=False)
+        self.warned = False
+        if self._put_off:
+            statements = [*self._put_off, COMMIT]
+            give_up = time.monotonic() + timeout_s
+            self._attempt(lambda: self._send(statements), give_up=give_up, cancels=False)
+        else:
+            self.command(witness + b";COMMIT" if witness else b"COMMIT", timeout_s=timeout_s, cancels=False)
+        if self.warned:
+            self.close()
+            raise ConnectionLost("the commit came with a warning: it may be on this server only")
 
     def command(self, sql: bytes, *, timeout_s: float, cancels: bool = True) -> Result:
         """Run one or more statements without values in one round trip, such as a BEGIN and what goes with it.
@@ -386,6 +412,9 @@ class Connection:
         self._await_result(min(self.deadline, time.monotonic() + self._statement_timeout_s), cancels=True)
         self._names[sql] = name
         return name
+
+    def _notice(self, notice: pq.abc.PGresult) -> None:
+        self.warned |= notice.error_field(pq.DiagnosticField.SEVERITY_NONLOCALIZED) == b"WARNING"
 
     # -- results
 

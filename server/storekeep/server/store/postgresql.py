@@ -35,6 +35,9 @@ ROW_LOCK_TIMEOUT_MS = 2_000
 after which PostgreSQL looks for deadlocks (`deadlock_timeout`)."""
 IDLE_TIMEOUT_MS = 10_000
 """How long a process may say nothing amid its writes: then PostgreSQL ends them, so that others can go on."""
+WITNESS = b"SELECT pg_logical_emit_message(true, 'storekeep', '')"
+"""Has a commit that changes nothing wait, as others do, until the standbys have all before it: an answer may rest on
+what another transaction has committed, as that to a retry does. Without it, it would return at once."""
 POOLER_HINT = "; a pooler in between needs STOREKEEP_DATABASE_POOLER=true"
 PLANS_OFF = ("enable_hashjoin", "enable_mergejoin", "enable_seqscan")
 """How the planner may not run what is written. All of it finds some rows by their keys; PostgreSQL takes a list of keys
@@ -82,6 +85,7 @@ class PostgresDriver:
         self._waiting = 0
         self._closed = False
         self._writer = Connection(self._endpoint)
+        self._changes_before = 0
         self._begin_write = _begin_write(limits)
 
     def warm(self) -> None:
@@ -153,6 +157,7 @@ class PostgresDriver:
         """Wait for the turn to write, and begin: nobody else writes until the end."""
         connection.take(math.inf)
         connection.command(self._begin_write, timeout_s=self._limits.lock_timeout_s + CANCEL_TIMEOUT_S)
+        self._changes_before = connection.changes
 
     def limit(self, connection: Connection, deadline: float | None) -> None:
         """No statement from here on may last longer than to a deadline; None lifts that."""
@@ -160,7 +165,8 @@ class PostgresDriver:
 
     def commit(self, connection: Connection) -> None:
         """Make the transaction durable. One that is not answered is not cancelled: what became of it is unknown."""
-        connection.commit(timeout_s=self._limits.statement_timeout_s)
+        witness = WITNESS if connection.changes == self._changes_before else b""
+        connection.commit(timeout_s=self._limits.statement_timeout_s, witness=witness)
 
     def rollback(self, connection: Connection) -> None:
         """Undo the transaction; the end of the connection does it too."""
