@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from storekeep.client import CallTimedOut, Order, ServerTrouble, ServerUnreachable, Storekeep
 from tests.buyers import STOCK, open_shop, verify
 from tests.processes import ServerProcess
-from tests.replication import Replication, await_true, promote
+from tests.replication import Replication, await_true
 from tests.shops import new_request_id
 
 CALLERS = 4
@@ -35,14 +35,6 @@ def serve(replication: Replication, server_folder: object, **settings: str) -> S
     """A server that looks for whichever of primary and replica takes writes."""
     url = replication.url(replication.primary, *replication.replicas)
     return ServerProcess(server_folder, database=replication.database, **SETTINGS | {"database_url": url} | settings)  # type: ignore[arg-type]
-
-
-def fail_over(replication: Replication) -> None:
-    """Kill the primary as a power cut would, and make its replica the primary."""
-    replication.primary.kill()
-    (replica,) = replication.replicas
-    promote(replica)
-    replication.primary, replication.replicas = replica, [replication.primary]
 
 
 class Orderers:

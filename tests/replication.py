@@ -37,11 +37,31 @@ class Replication:
         self.primary.run(f"CREATE DATABASE {DATABASE}")
         migrate(self.primary.url(DATABASE))
         self.replicas = [make_replica(self.primary, folder / f"r{number}") for number in range(replicas)]
-        for name, value in settings.items():
+        self._settings = settings
+        self._set()
+
+    def _set(self) -> None:
+        """Make the settings of the primary, now that it has its replicas."""
+        for name, value in self._settings.items():
             self.primary.run(f"ALTER SYSTEM SET {name} = '{value}'")
         self.primary.run("SELECT pg_reload_conf()")
         for replica in self.replicas:
             self.await_replay(replica)
+
+    def fail_over(self) -> None:
+        """Kill the primary as a power cut would, and make its replica the primary; the dead one is the replica then."""
+        self.primary.kill()
+        (replica,) = self.replicas
+        promote(replica)
+        self.primary, self.replicas = replica, [self.primary]
+
+    def rebuild(self) -> None:
+        """Make the dead replica anew from the primary, as whoever is in charge does with one that was primary."""
+        (dead,) = self.replicas
+        port = dead.port
+        dead.remove()
+        self.replicas = [make_replica(self.primary, dead.folder, port=port)]
+        self._set()
 
     @property
     def database(self) -> PostgresDatabase:
@@ -78,10 +98,11 @@ def running_replication(*, replicas: int = 1, **settings: str) -> Iterator[Repli
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def make_replica(primary: Postgres, folder: Path) -> Postgres:
+def make_replica(primary: Postgres, folder: Path, *, port: int = 0) -> Postgres:
     """Copy a running server and start the copy, which streams from it from then on."""
     replica = Postgres(folder)
     replica.make_folder()
+    replica.port = port or replica.port
     source = f"host={primary.folder} port={primary.port} user=postgres application_name={folder.name}"
     command = [*unprivileged(), binary("pg_basebackup"), "-D", replica.data, "-d", source, "-R", "-X", "stream"]
     subprocess.run([*command, "-c", "fast", "--no-sync"], check=True, capture_output=True, cwd=folder)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -20,10 +21,10 @@ from storekeep.server.store.postgres_connection import ConnectionLost, Endpoint
 from storekeep.v1 import orders_pb2
 from tests.buyers import list_orders, open_shop, verify
 from tests.databases import PostgresDatabase
-from tests.failovers import Orderers, fail_over, serve
+from tests.failovers import Orderers, serve
 from tests.refusals import refusal_of
 from tests.replication import Replication, ask, await_true, promote, running_replication
-from tests.shops import Shop, new_request_id
+from tests.shops import new_request_id
 
 CONNECT_TIMEOUT_S = 2.0
 LIMITS = Limits(pool_size=1, connect_timeout_s=CONNECT_TIMEOUT_S)
@@ -41,7 +42,7 @@ def test_failover_loses_no_acknowledged_order_and_doubles_none(replication: Repl
     orderers = Orderers(server)
     with orderers.ordering():
         orderers.await_orders()
-        fail_over(replication)
+        replication.fail_over()
         orderers.await_orders()
     assert "the database refused a batch of writes" in server.log(), "nobody noticed"
     orderers.check()
@@ -51,30 +52,38 @@ def test_failover_loses_no_acknowledged_order_and_doubles_none(replication: Repl
 WAITING = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
 
 
-def test_order_that_the_replica_has_not_confirmed_is_not_acknowledged(replication: Replication, tmp_path: Path):
+@pytest.mark.parametrize("rpc", ["PlaceOrder", "ConfirmOrder"])
+def test_change_that_the_replica_has_not_confirmed_is_not_acknowledged(
+    rpc: str, replication: Replication, tmp_path: Path
+):
     server = serve(replication, tmp_path, database_statement_timeout_s="2", database_lock_timeout_s="1")
     (replica,) = replication.replicas
     with open_shop(server) as shop, ThreadPoolExecutor(1) as pool:
-        request = shop.order_request(request_id=new_request_id())
+        wanted = shop.order_request(request_id=new_request_id())
+        request: Any = wanted
+        if rpc == "ConfirmOrder":
+            name = shop.orders.PlaceOrder(wanted).name
+            request = orders_pb2.ConfirmOrderRequest(name=name, request_id=new_request_id())
+        before = list_orders(shop, customer=wanted.customer)
         replica.stop()
-        asked = pool.submit(refused, shop, request)
+        asked = pool.submit(is_refused, shop.stub(rpc), request)
         await_true(lambda: ask(replication.primary, WAITING))
         # Whoever ends the wait makes the commit succeed, with a warning, where it is: on one server.
         ask(replication.primary, f"SELECT pg_cancel_backend(pid) FROM ({WAITING})")
         assert asked.result()
-        assert list_orders(shop, customer=request.customer)
-        assert refused(shop, request), "its retry was acknowledged, and no replica has it"
+        assert list_orders(shop, customer=wanted.customer) != before
+        assert is_refused(shop.stub(rpc), request), "its retry was acknowledged, and no replica has it"
         replica.start()
-        await_true(lambda: not refused(shop, request))
-        assert len(list_orders(shop, customer=request.customer)) == 1
+        await_true(lambda: not is_refused(shop.stub(rpc), request))
+        assert len(list_orders(shop, customer=wanted.customer)) == 1
     verify(server)
     server.kill()
 
 
-def refused(shop: Shop, request: orders_pb2.PlaceOrderRequest) -> bool:
-    """Whether an order is not acknowledged, because the database does not do its part."""
+def is_refused(call: Callable[[Any], Any], request: Any) -> bool:
+    """Whether a change is not acknowledged, because the database does not do its part."""
     try:
-        shop.orders.PlaceOrder(request)
+        call(request)
     except grpc.RpcError as error:
         return refusal_of(error).reason == "STORAGE_UNAVAILABLE"
     return False
