@@ -63,8 +63,9 @@ class Installation:
         self.tokens = self.access.tokens
         self.authenticator = self.access.authenticator
         install_access(self.store, known=self.known, signing_keys=self.signing_keys)
-        self.admin_key = bootstrap_admin(self.store, key_secrets=self.key_secrets, known=self.known)
-        assert self.admin_key
+        kept: list[str] = []
+        bootstrap_admin(self.store, key_secrets=self.key_secrets, known=self.known, keep=kept.append)
+        (self.admin_key,) = kept
 
     def serve(self) -> grpc.Server:
         """Start serving AuthService and AuditService; the address is in `address`."""

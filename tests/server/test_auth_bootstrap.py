@@ -11,10 +11,17 @@ from storekeep.server.domain.signing_keys import SigningKeys
 from storekeep.v1 import auth_pb2 as pb
 
 
-def bootstrap(installation, **options):
-    return bootstrap_admin(
-        installation.store, key_secrets=installation.key_secrets, known=installation.known, **options
+def bootstrap(installation, **options) -> str | None:
+    """The key that was made; None where none was."""
+    kept: list[str] = []
+    made = bootstrap_admin(
+        installation.store,
+        key_secrets=installation.key_secrets,
+        known=installation.known,
+        keep=kept.append,
+        **options,
     )
+    return kept[-1] if made else None
 
 
 def test_bootstrap_admin_does_nothing_where_an_account_exists(installation):
@@ -24,6 +31,25 @@ def test_bootstrap_admin_does_nothing_where_an_account_exists(installation):
 def test_bootstrap_admin_by_force_gives_another_key(installation, nobody):
     for key in (bootstrap(installation, force=True), installation.admin_key):
         assert nobody.with_key(key)("WhoAmI", pb.WhoAmIRequest()).subject == "serviceAccounts/admin"
+
+
+def test_bootstrap_admin_makes_no_key_that_could_not_be_kept(installation):
+    def keys() -> int:
+        return installation.store.read(lambda tx: tx.connection.execute("SELECT COUNT(*) FROM api_keys").fetchone()[0])
+
+    def fail(_key: str) -> None:
+        raise OSError(28, "No space left on device")
+
+    before = keys()
+    with pytest.raises(OSError, match="No space"):
+        bootstrap_admin(
+            installation.store,
+            key_secrets=installation.key_secrets,
+            known=installation.known,
+            keep=fail,
+            force=True,
+        )
+    assert keys() == before
 
 
 def test_bootstrap_admin_by_force_lets_a_locked_out_owner_in(admin, nobody, installation):

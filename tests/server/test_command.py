@@ -101,6 +101,13 @@ def test_secrets_can_be_read_by_their_owner_only(server: ServerProcess):
     assert {(server.data_dir / name).stat().st_mode & 0o777 for name in ("admin.key", "secret.key")} == {0o600}
 
 
+@pytest.mark.engine("sqlite", reason="PostgreSQL keeps its own files")
+def test_database_can_be_read_by_its_owner_only_wherever_it_is(tmp_path):
+    tmp_path.chmod(0o755)
+    assert run_command("migrate", data_dir=tmp_path).returncode == 0
+    assert (tmp_path / "storekeep.db").stat().st_mode & 0o777 == 0o600
+
+
 def test_migrate_makes_a_data_directory_that_others_cannot_enter(tmp_path):
     assert run_command("migrate", data_dir=tmp_path / "var").returncode == 0
     assert (tmp_path / "var").stat().st_mode & 0o077 == 0

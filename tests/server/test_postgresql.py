@@ -31,7 +31,7 @@ from tests.buyers import Buyers, open_shop, verify
 from tests.client.certificates import Authority
 from tests.conftest import MakeServer
 from tests.databases import PostgresDatabase
-from tests.postgres import free_port, privileges
+from tests.postgres import SERVER_USER, free_port, unprivileged
 from tests.processes import ServerProcess, run_command
 from tests.proxies import Proxy
 from tests.refusals import refused
@@ -246,10 +246,9 @@ def pooler(database: PostgresDatabase) -> Iterator[str]:
     settings = POOLER_SETTINGS.format(host=host, port=database.server.port, listen_port=port, folder=folder)
     (folder / "pgbouncer.ini").write_text(settings)
     (folder / "users").write_text('"postgres" ""\n')
-    rights = privileges()
-    if rights:
-        shutil.chown(folder, rights["user"], rights["group"])
-    process = subprocess.Popen([PGBOUNCER, "-q", folder / "pgbouncer.ini"], stdout=-3, stderr=-3, **rights)
+    if unprivileged():
+        shutil.chown(folder, SERVER_USER)
+    process = subprocess.Popen([*unprivileged(), PGBOUNCER, "-q", folder / "pgbouncer.ini"], stdout=-3, stderr=-3)
     url = f"postgresql://postgres@127.0.0.1:{port}/{database.name}"
     give_up = time.monotonic() + 20
     while True:

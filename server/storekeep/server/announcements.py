@@ -21,13 +21,16 @@ def say(line: str) -> None:
     print(line, flush=True)  # noqa: T201 - what the command says
 
 
-def keep_admin_key(key: str | None, *, data_dir: Path) -> None:
-    """Leave the administrator's key where only the owner of the server can read it, and say where; None is no key."""
-    if key is None:
-        return
+def keep_admin_key(key: str, *, data_dir: Path) -> None:
+    """Leave the administrator's key where only the owner of the server can read it."""
     path = data_dir / ADMIN_KEY_FILE
     path.unlink(missing_ok=True)
     write_private(path, key)
+
+
+def say_where_admin_key_is(data_dir: Path) -> None:
+    """Say where a key that was just made is."""
+    path = data_dir / ADMIN_KEY_FILE
     say(f"The administrator's API key is in {path}; keep it, or make others with it and delete it.")
 
 

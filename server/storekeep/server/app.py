@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -248,14 +248,15 @@ class App:
         except Overloaded:
             return
 
-    def install(self) -> str | None:
+    def install(self, *, keep: Callable[[str], None]) -> bool:
         """Make what has to be there before anyone can call: roles, a signing key, the first administrator.
 
-        Returns: the administrator's API key where this is the first start.
+        Args:
+            keep: see `bootstrap_admin`.
+
+        Returns: whether a key was made for the administrator, as at the first start.
         """
-        access = self.access
-        install_access(self.store, known=access.known, signing_keys=access.signing_keys)
-        return bootstrap_admin(self.store, key_secrets=access.key_secrets, known=access.known)
+        return _install(self.access, self.store, keep=keep)
 
     def start(self) -> str:
         """Listen and serve.
@@ -338,14 +339,18 @@ class App:
         self.store.close()
 
 
-def make_admin_key(settings: Settings, store: Store, *, force: bool) -> str | None:
-    """Make a key for the administrator without serving; None where there are accounts and nobody insists.
+def _install(access: Access, store: Store, *, keep: Callable[[str], None], force: bool = False) -> bool:
+    install_access(store, known=access.known, signing_keys=access.signing_keys)
+    return bootstrap_admin(store, key_secrets=access.key_secrets, known=access.known, keep=keep, force=force)
+
+
+def make_admin_key(settings: Settings, store: Store, *, keep: Callable[[str], None], force: bool) -> bool:
+    """Make a key for the administrator without serving; False where there are accounts and nobody insists.
 
     Raises: WeakSecret, and the store's errors.
     """
     access = make_access(settings, store, read_contract(), secret=load_secret(settings))
-    install_access(store, known=access.known, signing_keys=access.signing_keys)
-    return bootstrap_admin(store, key_secrets=access.key_secrets, known=access.known, force=force)
+    return _install(access, store, keep=keep, force=force)
 
 
 def channel_options(settings: Settings, *, shares_port: bool = False) -> Sequence[tuple[str, Any]]:

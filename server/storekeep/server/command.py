@@ -12,9 +12,10 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from storekeep.server.announcements import keep_admin_key, say
+from storekeep.server.announcements import keep_admin_key, say, say_where_admin_key_is
 from storekeep.server.app import make_admin_key
 from storekeep.server.config import InvalidSettings, LoadedSettings, Settings, load_settings
 from storekeep.server.database_urls import shown, sqlite_path
@@ -161,11 +162,13 @@ def run_bootstrap_admin(loaded: LoadedSettings, given: argparse.Namespace) -> in
     settings = loaded.settings
     check_schema(settings.database)
     with closing(open_store(settings.database, limits=limits_of(settings))) as store:
-        key = make_admin_key(settings, store, force=given.force)
-    if key is None:
+        made = make_admin_key(
+            settings, store, keep=partial(keep_admin_key, data_dir=settings.data_dir), force=given.force
+        )
+    if not made:
         complain("there are accounts already; --force makes another key for the administrator all the same")
         return REFUSED
-    keep_admin_key(key, data_dir=settings.data_dir)
+    say_where_admin_key_is(settings.data_dir)
     return DONE
 
 

@@ -9,9 +9,10 @@ import logging
 import os
 import signal
 import threading
+from functools import partial
 from pathlib import Path
 
-from storekeep.server.announcements import announced, keep_admin_key, offer_sample
+from storekeep.server.announcements import announced, keep_admin_key, offer_sample, say_where_admin_key_is
 from storekeep.server.app import App
 from storekeep.server.config import LoadedSettings, changed_settings
 from storekeep.server.logs import Logs
@@ -46,7 +47,8 @@ def serve(loaded: LoadedSettings, *, sample: bool = False, address_file: Path | 
             app = App(settings, logs=logs)
             spare_garbage_collector()
             try:
-                keep_admin_key(app.install(), data_dir=settings.data_dir)
+                if app.install(keep=partial(keep_admin_key, data_dir=settings.data_dir)):
+                    say_where_admin_key_is(settings.data_dir)
                 has_sample = offer_sample(app.store, wanted=sample)
                 pages = Pages(settings.metrics_listen, lambda: _overview_of(app))
                 address = app.start()

@@ -5,6 +5,8 @@ It runs as `system/bootstrap`, is audited like all else, and does nothing where 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 
 from storekeep.server.domain.accounts import SERVICE_ACCOUNTS, ServiceAccount
@@ -41,26 +43,29 @@ def install_access(database: Store, *, known: frozenset[str], signing_keys: Sign
 
 
 def bootstrap_admin(
-    database: Store, *, key_secrets: KeySecrets, known: frozenset[str], force: bool = False
-) -> str | None:
+    database: Store, *, key_secrets: KeySecrets, known: frozenset[str], keep: Callable[[str], None], force: bool = False
+) -> bool:
     """Make `serviceAccounts/admin` and a key for it, where no account exists yet.
 
     Args:
         known: all permissions that any RPC asks for.
+        keep: puts the key, which is shown here and never again, where its owner finds it; done before the key is good
+            for anything, so that a crash between the two loses none. It may be called again with another key.
         force: make another key in any case, and let the account in again, for an owner who is locked out.
 
-    Returns: the API key, which is shown here and never again; None where nothing was to be done.
+    Returns: whether a key was made.
     """
 
-    def effect(mutation: Mutation) -> str:
+    def effect(mutation: Mutation) -> bool:
         if not force and store.ANY_ACCOUNT.one(mutation.tx) is not None:
-            return ""
+            return False
         install_built_in_roles(mutation, known=known)
         account = _let_in(mutation)
         draft = ApiKey(account.id, f"bootstrap-{new_id()}", "Made by bootstrap-admin")
-        return key_secrets.open(add_key(mutation, draft, key_secrets=key_secrets)).secret
+        keep(key_secrets.open(add_key(mutation, draft, key_secrets=key_secrets)).secret)
+        return True
 
-    return mutate(database, _call("BootstrapAdmin", known), effect, str) or None
+    return mutate(database, _call("BootstrapAdmin", known), effect, bool)
 
 
 def _let_in(mutation: Mutation) -> ServiceAccount:

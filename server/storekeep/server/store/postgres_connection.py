@@ -299,6 +299,8 @@ class Connection:
 
         Raises: SqlError.
         """
+        if time.monotonic() >= self.deadline:
+            raise OutOfTime(of_caller=True)
         statements = [*self._put_off, _bind(sql, values)]
         return self._attempt(lambda: self._send(statements))
 
@@ -417,41 +419,39 @@ class Connection:
     # -- results
 
     def _await_result(self, give_up: float, *, cancels: bool, put_off: Container[int] = ()) -> Result:
-        results = self._collect(give_up)
-        if results is None:
+        results: list[pq.abc.PGresult] = []
+        if not self._collect(results, give_up):
             of_caller = give_up >= self.deadline
-            if cancels and self._pq is not None and _cancel(self._pq):
-                results = self._collect(time.monotonic() + CANCEL_TIMEOUT_S)
-            if results is None:
+            asked = cancels and self._pq is not None and _cancel(self._pq)
+            if not asked or not self._collect(results, time.monotonic() + CANCEL_TIMEOUT_S):
                 self.close()
                 raise NoAnswer
             return self._read(results, put_off=put_off, out_of_time=OutOfTime(of_caller=of_caller))
         return self._read(results, put_off=put_off)
 
-    def _collect(self, give_up: float) -> list[pq.abc.PGresult] | None:
-        """All results of what was sent; None where they are not there in time."""
+    def _collect(self, results: list[pq.abc.PGresult], give_up: float) -> bool:
+        """Add the results of what was sent; False where not all are there in time."""
         connection = self._pq
         if connection is None:
             raise ConnectionLost("the connection is closed")
         while connection.flush():
             if not await_socket(connection.socket, select.POLLIN | select.POLLOUT, give_up):
-                return None
+                return False
             connection.consume_input()
-        results: list[pq.abc.PGresult] = []
         piped = connection.pipeline_status != pq.PipelineStatus.OFF
         while True:
             while connection.is_busy():
                 if not await_socket(connection.socket, select.POLLIN, give_up):
-                    return None
+                    return False
                 connection.consume_input()
             result = connection.get_result()
             if result is None:
                 if not piped:
-                    return results
+                    return True
                 continue
             if result.status == pq.ExecStatus.PIPELINE_SYNC:
                 connection.exit_pipeline_mode()
-                return results
+                return True
             results.append(result)
 
     def _read(

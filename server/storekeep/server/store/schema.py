@@ -17,7 +17,7 @@ from playhouse.migrations import Runner
 
 from storekeep.server.database_urls import shown, sqlite_path
 from storekeep.server.store.locks import DatabaseInUse, lock
-from storekeep.server.store.sqlite import check_sqlite_version
+from storekeep.server.store.sqlite import check_sqlite_version, make_private
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 LOCK_WAIT_S = 60
@@ -172,6 +172,7 @@ def _opened(url: str) -> Iterator[peewee.Database]:
 
 
 def _sqlite(path: Path) -> peewee.Database:
+    make_private(path)
     return peewee.SqliteDatabase(
         str(path), pragmas=[("journal_mode", "wal"), ("synchronous", "full"), ("foreign_keys", 1)], timeout=LOCK_WAIT_S
     )

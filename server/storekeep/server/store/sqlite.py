@@ -6,6 +6,7 @@ Refuses a SQLite that can lose commits. `synchronous=FULL` in WAL mode: a commit
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import weakref
 from pathlib import Path
@@ -62,6 +63,12 @@ def check_sqlite_version() -> None:
         raise UnsafeSqlite(sqlite.sqlite_version)
 
 
+def make_private(path: Path) -> None:
+    """Make a database's file, where there is none, so that only its owner can read it; SQLite would let all others."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+
+
 class _Connection:
     """A thread's own connection. Only the thread holds it, so that it is closed when the thread ends."""
 
@@ -88,6 +95,7 @@ class SqliteDriver:
 
     def __init__(self, path: Path) -> None:
         check_sqlite_version()
+        make_private(path)
         self.path = path
         self._database = peewee.SqliteDatabase(
             str(path),

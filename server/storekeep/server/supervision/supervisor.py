@@ -13,10 +13,11 @@ import threading
 import time
 from collections import deque
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from storekeep.server.announcements import announced, keep_admin_key, offer_sample
+from storekeep.server.announcements import announced, keep_admin_key, offer_sample, say_where_admin_key_is
 from storekeep.server.app import make_admin_key
 from storekeep.server.config import PREFIX, LoadedSettings, Settings, changed_settings
 from storekeep.server.logs import Logs
@@ -76,7 +77,8 @@ def supervise(loaded: LoadedSettings, *, sample: bool = False, address_file: Pat
             turns=folder.path / LOG_TURNS_FILE,
         )
         with closing(open_store(settings.database, limits=limits_of(settings))) as store:
-            keep_admin_key(make_admin_key(settings, store, force=False), data_dir=settings.data_dir)
+            if make_admin_key(settings, store, keep=partial(keep_admin_key, data_dir=settings.data_dir), force=False):
+                say_where_admin_key_is(settings.data_dir)
             has_sample = offer_sample(store, wanted=sample)
         supervisor = Supervisor(loaded, address=address, folder=folder, logs=logs)
         pages = Pages(settings.metrics_listen, supervisor.overview)
