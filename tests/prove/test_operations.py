@@ -31,7 +31,7 @@ from tests.failovers import Orderers
 from tests.postgres import SERVER_USER, Postgres, binary, free_port, unprivileged
 from tests.processes import ServerProcess
 
-PROGRAMS = ("patroni", "patronictl", "etcd", "haproxy", "pgbouncer")
+PROGRAMS = ("patroni", "etcd", "haproxy", "pgbouncer")
 MISSING = [program for program in PROGRAMS if shutil.which(program) is None]
 TIMEOUT_S = 60.0
 """Patroni gives a primary 30 s before another takes over."""

@@ -127,6 +127,34 @@ def test_database_url_is_printed_without_its_password(url, told):
     assert "pa55" not in repr(load_settings({"STOREKEEP_DATABASE_URL": url}).settings)
 
 
+PRIMARY = "postgresql://shop:pa55word@a/shop"
+
+
+def test_replicas_are_several_urls_and_printed_without_their_passwords(tmp_path):
+    urls = ["postgresql://shop:pa55word@b/shop", "postgresql://shop:pa55word@c/shop"]
+    loaded = load_settings({"STOREKEEP_DATABASE_URL": PRIMARY, "STOREKEEP_DATABASE_REPLICA_URLS": " ".join(urls)})
+    assert loaded.settings.database_replica_urls == tuple(urls)
+    assert "pa55" not in "\n".join(loaded.lines()) + repr(loaded.settings)
+    file = tmp_path / "a.toml"
+    file.write_text(f'database_url = "{PRIMARY}"\ndatabase_replica_urls = {urls}\n')
+    assert load_settings({"STOREKEEP_CONFIG_FILE": str(file)}).settings.database_replica_urls == tuple(urls)
+
+
+@pytest.mark.parametrize(
+    ("primary", "replicas", "told"),
+    [
+        ("", "postgresql://u:pa55word@b/shop", "SQLite has no replicas"),
+        (PRIMARY, "postgresql://u:pa55word@b,c/shop", "the 1. one: several hosts in one URL"),
+        (PRIMARY, f"{PRIMARY} sqlite:////srv/shop.db", "the 2. one: a replica is a PostgreSQL"),
+        (PRIMARY, "postgresql://u:pa55 word@b/shop", "the 2. one: a URL without :// is not served"),
+    ],
+)
+def test_replicas_that_cannot_be_used_are_refused(primary, replicas, told):
+    found = " ".join(problems(DATABASE_URL=primary, DATABASE_REPLICA_URLS=replicas))
+    assert told in found
+    assert "pa55" not in found
+
+
 @pytest.mark.parametrize(
     "variables",
     [
