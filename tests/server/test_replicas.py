@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from tests.shops import Shop, new_id, new_request_id
 OLD_S = 3_600.0
 """An age that everything in a test is younger than."""
 FRESH_S = 1.0
+SECRET = "0123456789abcdef0123456789abcdef-of-tests"
 pytestmark = pytest.mark.engine("postgresql", reason="SQLite has no replicas")
 
 
@@ -57,7 +59,7 @@ def shop(server: ServerProcess, channel: grpc.Channel) -> Shop:
 
 def serve(replication: Replication, folder: Path, **settings: str) -> ServerProcess:
     urls = " ".join(replication.url(replica) for replica in replication.replicas)
-    settings = {"database_replica_urls": urls, "database_replica_interval_s": "0.1"} | settings
+    settings = {"secret": SECRET, "database_replica_urls": urls, "database_replica_interval_s": "0.1"} | settings
     return ServerProcess(folder, database=replication.database, **settings)
 
 
@@ -226,6 +228,23 @@ def test_replica_that_dies_in_the_middle_of_reads_is_not_noticed(engine: str, tm
                 thread.join()
         assert not failures
         server.kill()
+
+
+def test_read_for_which_the_replica_has_no_connection_free_is_answered_by_the_primary_at_once(
+    replication: Replication, server: ServerProcess, client: Storekeep, tmp_path: Path
+):
+    name = client.customers.create(Customer(display_name="There")).name
+    narrow = serve(replication, tmp_path, database_replica_pool_size="1")
+    with Storekeep(narrow.address, api_key=server.admin_key) as many, ThreadPoolExecutor(16) as pool:
+
+        def read(_number: int) -> float:
+            begun = time.monotonic()
+            assert shown(many, name, max_staleness_s=OLD_S) == "There"
+            return time.monotonic() - begun
+
+        await_true(lambda: shown(many, name, max_staleness_s=OLD_S) and connections(replication.replicas[0]) > 2)
+        assert max(pool.map(read, range(1_000))) < FRESH_S
+    narrow.kill()
 
 
 def connections(replica: Any) -> int:

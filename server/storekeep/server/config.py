@@ -168,9 +168,9 @@ class Settings(BaseSettings):
     database_replica_urls: Words = Field(default=(), repr=False)
     """Replicas of the database that may answer reads which allow an old answer (`max_staleness`): URLs of PostgreSQL
     with spaces between, in TOML a list; each names one server. Empty: the primary answers all."""
-    database_replica_pool_size: Count = 4
-    """Connections for reads to each replica, of each process, opened when needed; one more watches it. As many as there
-    are read threads."""
+    database_replica_pool_size: Count = 8
+    """Connections for reads to each replica, of each process, opened when needed; one more watches it. A read for which
+    none is free goes to the primary. As many as to the primary."""
     database_replica_interval_s: Interval = 0.25
     """How often primary and replicas are asked how much of the ledger they have. A replica is taken for as old as the
     answers about it are, so reads that allow less than twice this mostly go to the primary."""

@@ -37,5 +37,5 @@ class ReplicaSet:
     """
 
     urls: tuple[str, ...] = ()
-    pool_size: int = 4
+    pool_size: int = 8
     interval_s: float = 0.25

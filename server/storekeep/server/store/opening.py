@@ -62,7 +62,8 @@ def _driver(url: str, limits: Limits) -> Driver:
 def _replicas(url: str, replicas: ReplicaSet, limits: Limits) -> Replicas:
     from storekeep.server.store.postgresql import PostgresDriver
 
-    many, one = replace(limits, pool_size=replicas.pool_size), replace(limits, pool_size=1)
+    many = replace(limits, pool_size=replicas.pool_size, pool_timeout_s=0.0)  # the primary has no less time than it
+    one = replace(limits, pool_size=1)
     return Replicas(
         PostgresDriver(url, limits=one),
         [

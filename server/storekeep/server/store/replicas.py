@@ -22,7 +22,7 @@ import peewee
 
 from storekeep.server.store.database import Transaction
 from storekeep.server.store.engine import Driver
-from storekeep.server.store.errors import StoreError
+from storekeep.server.store.errors import StorageUnavailable, StoreError
 from storekeep.server.store.ledger import AuditEntry
 from storekeep.server.store.reads import ReadTerms
 from storekeep.server.store.statements import Statement, bound
@@ -204,7 +204,9 @@ class Replica:
         return now + min(READ_TIMEOUT_S, left_s * SHARE_OF_TIME)
 
     def put_aside(self, error: BaseException) -> None:
-        """Leave it out until it has been asked again, as it failed to answer a read."""
+        """Leave it out until it has been asked again, as it failed to answer a read; not where it is only busy."""
+        if isinstance(error, StorageUnavailable):  # no connection was free
+            return
         self._shown = NOTHING
         log.info("a read of a replica goes to the primary", extra={"replica": self.name, "problem": str(error)})
 
