@@ -51,12 +51,13 @@ check-generated: $(INSTALLED) ## ... that generated/ and docs/reference/ are up 
 	$(BIN)/python docs/generate.py --check
 
 check-contract: $(INSTALLED) ## ... the contract's style, and that it breaks nothing of the last release
+	$(BIN)/buf format --diff --exit-code --path protos/storekeep
 	$(BIN)/python protos/lint.py
 
 format: $(INSTALLED) ## Format the Python code and the contract
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
-	$(BIN)/buf format --write protos
+	$(BIN)/buf format --write --path protos/storekeep
 
 generate: $(INSTALLED) ## Write generated/ and docs/reference/ from the contract and the code
 	$(BIN)/python protos/generate.py
