@@ -33,6 +33,7 @@ from storekeep.server.domain.money import MINOR_DIGITS, TOTAL_MINOR_MAX, minor_d
 from storekeep.server.domain.mutations import Mutation, mutate
 from storekeep.server.domain.order_states import CANCELLED, CONFIRMED, ORDER_STATES, PLACED, check_step
 from storekeep.server.domain.pages import Page, PageTokens
+from storekeep.server.domain.reservations import commit_to_order
 from storekeep.server.domain.resources import check_etag, new_id
 from storekeep.server.store import orders as store
 from storekeep.server.store.database import Transaction
@@ -87,6 +88,7 @@ class NewOrder:
     Attributes:
         lines: (SKU, units), in the customer's order; a SKU may stand on several.
         location_id: where the stock is taken from; empty to choose, see `allocations`.
+        reservation_id: whose stock is taken first; empty without one.
     """
 
     customer_id: str
@@ -96,6 +98,7 @@ class NewOrder:
     shipping_address: Address | None = None
     external_reference: str = ""
     note: str = ""
+    reservation_id: str = ""
 
 
 class OrderChange(msgspec.Struct, frozen=True):
@@ -147,7 +150,7 @@ def place_order(db: Store, call: Call, new: NewOrder) -> Order:
     """Place an order: freeze its prices, promise its stock, all lines or none.
 
     Raises: UnknownCurrency, CustomerNotFound, LocationNotFound, ResourceDeleted, SkuNotFound, NotForSale,
-        CurrencyMismatch, InvalidAmount, OutOfStock, and those of `mutate`.
+        CurrencyMismatch, InvalidAmount, ReservationNotFound, IllegalState, OutOfStock, and those of `mutate`.
     """
     minor_digits(new.currency_code, field="currency_code")
 
@@ -158,7 +161,10 @@ def place_order(db: Store, call: Call, new: NewOrder) -> Order:
         lines = _price_lines(tx, new, location_id, quantities)
         order = _new_order(tx, new, location_id, lines)
         wanted = [Wanted(line.line_number, line.sku, line.quantity) for line in lines]
-        allocate_stock(mutation, order.name, wanted, location_id=new.location_id)
+        if new.reservation_id:
+            commit_to_order(mutation, new.reservation_id, order.id, wanted, location_id=new.location_id)
+        else:
+            allocate_stock(mutation, order.name, wanted, location_id=new.location_id)
         _insert(tx, order)
         mutation.record("order.placed", before=None, after=order)
         return order
