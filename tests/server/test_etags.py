@@ -12,7 +12,7 @@ from tests.refusals import refused
 from tests.resources import KINDS, Kind
 from tests.shops import Shop
 
-CREATES = ("Create", "PlaceOrder")
+CREATES = ("Create", "PlaceOrder", "ReserveStock")
 WITH_ETAG = [change for change in CHANGES if not change.rpc.startswith(CREATES)]
 each_change = pytest.mark.parametrize("change", WITH_ETAG, ids=str)
 each_kind = pytest.mark.parametrize("kind", KINDS, ids=str)
@@ -23,6 +23,8 @@ def current(shop: Shop, request) -> str:
     name = getattr(request, "name", None) or etag_holder(request).name
     if "/stockLevels/" in name:
         return shop.level(name.rpartition("/")[2]).etag
+    if name.startswith("reservations/"):
+        return shop.inventory.GetReservation(inventory_pb2.GetReservationRequest(name=name)).etag
     if name.startswith("orders/"):
         return shop.orders.GetOrder(orders_pb2.GetOrderRequest(name=name)).etag
     return next(kind for kind in KINDS if _fits(kind, name)).get(shop, name).etag

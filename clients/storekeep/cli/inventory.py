@@ -18,17 +18,7 @@ from storekeep.cli.sessions import Session, page_size
 from storekeep.cli.steps import Step, add_steps
 from storekeep.client import Location, StockDifference, StockLevel, StockMovementCause
 
-LEVEL_COLUMNS = (
-    "sku",
-    "name",
-    "on_hand",
-    "reserved",
-    "allocated",
-    "available",
-    "backorder_limit",
-    "safety_threshold",
-    "update_time",
-)
+LEVEL_COLUMNS = ("sku", "name", "on_hand", "reserved", "allocated", "available", "update_time")
 MOVEMENT_COLUMNS = (
     "create_time",
     "stock_level",
@@ -41,6 +31,7 @@ MOVEMENT_COLUMNS = (
     "reason",
     "actor",
 )
+LAST_COLUMNS = ("create_time", "cause", "quantity_delta", "reserved_delta", "allocated_delta", "source", "reason")
 DIFFERENCE_COLUMNS = ("stock_level", "kind", "source", "line_number", "recorded", "expected", "repairable")
 AVAILABILITY_COLUMNS = ("sku", "available", "for_sale")
 LOCATION_COLUMNS = ("name", "display_name", "priority", "address", "update_time")
@@ -126,7 +117,7 @@ def show_stock(
         listing = session.client.inventory.list_stock_movements(
             filter=joined(own, f"sku = {quoted(sku)}"), order_by="create_time desc", page_size=page_size(movements)
         )
-        session.screen.show_messages(islice(listing, movements), columns=MOVEMENT_COLUMNS)
+        session.screen.show_messages(islice(listing, movements), columns=LAST_COLUMNS)
 
 
 def list_stock(

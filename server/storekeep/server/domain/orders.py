@@ -23,6 +23,7 @@ from storekeep.server.domain.errors import (
     InvalidAmount,
     LocationNotFound,
     NotForSale,
+    NotFound,
     OrderNotFound,
     ResourceDeleted,
     SkuNotFound,
@@ -203,12 +204,15 @@ def _check_parties(new: NewOrder, *, deleted: Sequence[int | None]) -> None:
 
     Raises: CustomerNotFound, LocationNotFound, ResourceDeleted.
     """
-    for name, time_us, not_found in (
-        (f"customers/{new.customer_id}", deleted[0], CustomerNotFound),
-        (f"locations/{new.location_id}", deleted[1] if new.location_id else 0, LocationNotFound),
-    ):
+    parties: list[tuple[str, int | None, type[NotFound]]] = [
+        (f"customers/{new.customer_id}", deleted[0], CustomerNotFound)
+    ]
+    if new.location_id:
+        parties.append((f"locations/{new.location_id}", deleted[1], LocationNotFound))
+    for name, time_us, not_found in parties:
         if time_us is None:
             raise not_found(name)
+    for name, time_us, _ in parties:
         if time_us:
             raise ResourceDeleted(name)
 
