@@ -1,8 +1,8 @@
 """How much may wait: a bound on the number, for when nothing moves, and one on the time, for when too much comes in.
 
 A queue that is long for a moment empties by itself. One in which everybody waits too long, and goes on to, never does
-while the load lasts: then it is better for most to refuse what comes, at once, than to answer everything late. It is the
-idea of CoDel (RFC 8289), with refusals in place of dropped packets.
+while the load lasts: then it is better to refuse most of what comes, at once, than to answer everything late. It is
+the idea of CoDel (RFC 8289), with refusals in place of dropped packets.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import time
 from collections.abc import Callable
 
 OVERLOAD_AFTER_S = 0.2
-"""How long all have to wait too long before it is overload, and how long no more must come in than can be done before it
-is over: more than a hiccup of the disk or of the machine lasts."""
+"""How long all have to wait too long before it is overload, and how long no more must come in than can be done before
+it is over: more than a hiccup of the disk or of the machine lasts."""
 OVER_AT = 1.1
-"""Overload is over when no more than this times what could be done comes in; what could be done was measured as it began,
-and is rather more."""
+"""Overload is over when no more than this times what could be done comes in: measured when it began, with much
+time went into what was refused, so it is rather more."""
 RATE_OVER_S = 0.05
 """Over how long it is measured how fast a queue moves."""
 REFUSED_IN_A_ROW_MAX = 256

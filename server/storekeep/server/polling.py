@@ -103,8 +103,9 @@ class Polling:
         threading.Thread(target=self._serve, args=(state,), name="grpc-polling", daemon=True).start()
 
     def _serve(self, state: Any) -> None:
-        """gRPC's own loop, which also looks now and then whether there is nothing more to hear."""
+        """GRPC's own loop, which also looks now and then whether there is nothing more to hear."""
         goes_on = True
+        self._looked_s = time.monotonic()
         while goes_on:
             event = self._next(state)
             if state.server_deallocated:
@@ -125,7 +126,11 @@ class Polling:
 
     def _process(self, state: Any, event: Any) -> bool:
         """Refuse a call, or have gRPC do what there is to do; False when that was the last."""
-        if isinstance(event, cygrpc.RequestCallEvent) and event.success and state.stage is grpc_server._ServerStage.STARTED:
+        if (
+            isinstance(event, cygrpc.RequestCallEvent)
+            and event.success
+            and state.stage is grpc_server._ServerStage.STARTED
+        ):
             registered = event.tag if event.tag in state.registered_method_handlers else ""
             path = registered or event.call_details.method.decode(errors="replace")
             refusal = self._admit(path, event.invocation_metadata)

@@ -79,7 +79,8 @@ def _status_without_request_id() -> bytes:
     status = status_of(OVERLOADED, ROW, str(OVERLOADED), Rpc("", ""))
     request_info = error_details_pb2.RequestInfo.DESCRIPTOR
     kept = [detail for detail in status.details if not detail.Is(request_info)]
-    return status_pb2.Status(code=status.code, message=status.message, details=kept).SerializeToString()
+    kept_status = status_pb2.Status(code=status.code, message=status.message, details=kept)
+    return bytes(kept_status.SerializeToString())
 
 
 @cache
@@ -87,4 +88,4 @@ def _request_info_head(length: int) -> bytes:
     """All of the details with an id of so many bytes but the id, with which they end."""
     packed = any_pb2.Any()
     packed.Pack(error_details_pb2.RequestInfo(request_id="-" * length))
-    return status_pb2.Status(details=[packed]).SerializeToString()[:-length]
+    return bytes(status_pb2.Status(details=[packed]).SerializeToString()[:-length])

@@ -1,6 +1,6 @@
 """Checkpoints of SQLite's write-ahead log: its pages are copied to the database beside the writer, not in its way.
 
-SQLite's own way is that the commit which makes the log long copies all of it: 20 to 40 ms in which nobody gets an answer.
+SQLite's own way is that the commit which makes the log long copies all of it: 20 to 40 ms in which nobody is answered.
 Here a thread copies most of it, and the writer the few pages that came in meanwhile, as only then the log begins anew.
 """
 
@@ -17,7 +17,7 @@ PAGES = 2_000
 """The log's length, in pages of 4 KiB, from which on it is copied. A short one costs more writes of the same pages, a
 long one more time at once: 1,000, 2,000 and 4,000 pages took 18, 25 and 40 ms (2026-11-24)."""
 PAGES_MAX = 16_000
-"""Where a commit copies the log by itself after all, as SQLite does by default from 1,000 on: should the thread fail."""
+"""Where a commit copies the log by itself after all, as SQLite does by default from 1,000 on: the thread may fail."""
 PASSES_MAX = 3
 FEW_PAGES = 200
 """As many as the writer may copy without anybody noticing: some 2 ms."""
