@@ -15,8 +15,8 @@ StorekeepError
     │                               UnknownPermission
     ├── NotFound                    CategoryNotFound, ProductNotFound, VariantNotFound, SkuNotFound,
     │                               LocationNotFound, StockLevelNotFound, StockMovementNotFound,
-    │                               CustomerNotFound, OrderNotFound, ServiceAccountNotFound, ApiKeyNotFound,
-    │                               RoleNotFound, AuditEntryNotFound
+    │                               ReservationNotFound, CustomerNotFound, OrderNotFound,
+    │                               ServiceAccountNotFound, ApiKeyNotFound, RoleNotFound, AuditEntryNotFound
     ├── Conflict                    EtagMismatch, AlreadyExists, SkuTaken, ResourceDeleted, ResourceNotDeleted,
     │                               ResourceInUse, IllegalState, CategoryCycle, NotForSale, OutOfStock,
     │                               QuantityMismatch, RoleBuiltIn
@@ -415,6 +415,12 @@ class StockMovementNotFound(NotFound):
     """No such stock movement."""
 
     reason = "STOCK_MOVEMENT_NOT_FOUND"
+
+
+class ReservationNotFound(NotFound):
+    """No such reservation."""
+
+    reason = "RESERVATION_NOT_FOUND"
 
 
 @dataclass(frozen=True)

@@ -42,15 +42,16 @@ class Orders:
         shipping_address: Address | None = None,
         external_reference: str = "",
         note: str = "",
+        reservation: str = "",
         **options: Unpack[WriteOptions],
     ) -> Order:
         """Place an order: freeze its prices and take its stock, all lines or none.
 
-        `lines` are pairs of SKU and units; two may name the same SKU. `location` is where the stock is taken from,
-        `locations/main` when empty.
+        `lines` are pairs of SKU and units; two may name the same SKU. `location` is where the stock is taken from; the
+        server chooses when it is empty. `reservation` is one whose stock the order takes first.
 
         Raises: UnknownCurrency, CustomerNotFound, LocationNotFound, ResourceDeleted, SkuNotFound, NotForSale,
-        CurrencyMismatch, InvalidAmount, OutOfStock (names each short SKU).
+        CurrencyMismatch, InvalidAmount, ReservationNotFound, IllegalState, OutOfStock (names each short SKU).
         """
         request = PlaceOrderRequest(
             customer=customer,
@@ -60,6 +61,7 @@ class Orders:
             shipping_address=shipping_address,
             external_reference=external_reference,
             note=note,
+            reservation=reservation,
         )
         return self._calls.write(self._stub.PlaceOrder, request, **options)
 

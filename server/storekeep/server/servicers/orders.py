@@ -81,6 +81,7 @@ def new_order_from(request: pb.PlaceOrderRequest) -> NewOrder:
         shipping_address=address_from(request.shipping_address) if request.HasField("shipping_address") else None,
         external_reference=request.external_reference,
         note=request.note,
+        reservation_id=id_of(request.reservation),
     )
 
 

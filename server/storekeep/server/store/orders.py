@@ -56,6 +56,8 @@ class OrderLine(Table):
         constraints = (peewee.Check("subtotal_minor = quantity * unit_price_minor"),)
 
 
+OPEN_UNITS = "order_lines.quantity"
+"""Units of a line that are promised to it while its order is open, as SQL."""
 OFFER = Statement(
     """
     SELECT (SELECT COALESCE(delete_time_us, 0) FROM customers WHERE id = :customer_id),
