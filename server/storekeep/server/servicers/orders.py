@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import grpc
 
-from storekeep.server.domain import orders
-from storekeep.server.domain.orders import NewOrder, Order, OrderChange
+from storekeep.server.domain import order_changes, order_history, order_placing, orders
+from storekeep.server.domain.order_history import OrderChange
+from storekeep.server.domain.order_placing import NewOrder, PlacingRules
+from storekeep.server.domain.orders import Order
 from storekeep.server.domain.pages import PageTokens
 from storekeep.server.domain.resources import etag_of
 from storekeep.server.servicers.calls import call_of, list_request_of
@@ -13,7 +15,9 @@ from storekeep.server.servicers.converters import (
     address_from,
     address_message,
     id_of,
+    money_from,
     money_writer,
+    optional_timestamp,
     timestamp_of,
 )
 from storekeep.server.store.engine import Store
@@ -43,6 +47,12 @@ def order_message(order: Order) -> pb.Order:
                 quantity=line.quantity,
                 unit_price=money(line.unit_price_minor),
                 subtotal=money(line.subtotal_minor),
+                discount=money(line.discount_minor) if line.discount_minor else None,
+                total=money(line.total_minor),
+                open_quantity=line.open,
+                fulfilled_quantity=line.fulfilled,
+                cancelled_quantity=line.cancelled,
+                returned_quantity=line.returned,
             )
             for line in order.lines
         ],
@@ -55,6 +65,11 @@ def order_message(order: Order) -> pb.Order:
         create_time=timestamp_of(order.create_time_us),
         update_time=timestamp_of(order.update_time_us),
         etag=etag_of(order.version),
+        number=order.number,
+        shipping=money(order.shipping_minor) if order.shipping_minor else None,
+        expire_time=optional_timestamp(order.expire_time_us),
+        held=order.held,
+        hold_reason=order.hold_reason,
     )
 
 
@@ -81,18 +96,21 @@ def new_order_from(request: pb.PlaceOrderRequest) -> NewOrder:
         shipping_address=address_from(request.shipping_address) if request.HasField("shipping_address") else None,
         external_reference=request.external_reference,
         note=request.note,
+        shipping=money_from(request.shipping, field="shipping") if request.HasField("shipping") else None,
     )
 
 
 class OrderServicer(orders_pb2_grpc.OrderServiceServicer):
     """The RPCs of OrderService; what each does stands in the contract."""
 
-    def __init__(self, store: Store, tokens: PageTokens) -> None:
+    def __init__(self, store: Store, tokens: PageTokens, *, rules: PlacingRules) -> None:
         self._store = store
         self._tokens = tokens
+        self._rules = rules
 
     def PlaceOrder(self, request: pb.PlaceOrderRequest, context: grpc.ServicerContext) -> pb.Order:
-        return order_message(orders.place_order(self._store, call_of(request), new_order_from(request)))
+        new = new_order_from(request)
+        return order_message(order_placing.place_order(self._store, call_of(request), new, rules=self._rules))
 
     def GetOrder(self, request: pb.GetOrderRequest, context: grpc.ServicerContext) -> pb.Order:
         return order_message(orders.get_order(self._store, id_of(request.name)))
@@ -110,11 +128,11 @@ class OrderServicer(orders_pb2_grpc.OrderServiceServicer):
         return pb.BatchGetOrdersResponse(orders=[order_message(order) for order in found])
 
     def ConfirmOrder(self, request: pb.ConfirmOrderRequest, context: grpc.ServicerContext) -> pb.Order:
-        order = orders.confirm_order(self._store, call_of(request), id_of(request.name), etag=request.etag)
+        order = order_changes.confirm_order(self._store, call_of(request), id_of(request.name), etag=request.etag)
         return order_message(order)
 
     def CancelOrder(self, request: pb.CancelOrderRequest, context: grpc.ServicerContext) -> pb.Order:
-        order = orders.cancel_order(
+        order = order_changes.cancel_order(
             self._store, call_of(request), id_of(request.name), reason=request.reason, etag=request.etag
         )
         return order_message(order)
@@ -122,7 +140,7 @@ class OrderServicer(orders_pb2_grpc.OrderServiceServicer):
     def ListOrderHistory(
         self, request: pb.ListOrderHistoryRequest, context: grpc.ServicerContext
     ) -> pb.ListOrderHistoryResponse:
-        page = orders.list_order_history(
+        page = order_history.list_order_history(
             self._store,
             id_of(request.name),
             page_size=request.page_size,
