@@ -8,20 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from storekeep.server.domain.calls import Call, Caller
 from storekeep.server.domain.inventory import adjust_stock
 from storekeep.server.domain.order_changes import cancel_order, confirm_order
-from storekeep.server.domain.order_numbers import OrderNumbers
-from storekeep.server.domain.order_placing import NewOrder, PlacingRules, place_order
 from storekeep.server.domain.samples import load_sample
 from storekeep.server.domain.verification import Finding, verify
 from storekeep.server.store.opening import open_store
 from tests import postgres
 from tests.databases import Database, new_database
+from tests.placing import CALL, place
 from tests.processes import run_command
 
-CALL = Call(Caller("serviceAccounts/test"), "storekeep.v1.OrderService/PlaceOrder")
-RULES = PlacingRules(OrderNumbers("T-{sequence}"), unpaid_ttl_s=60)
 MUG = "WHERE location_id = 'main' AND sku = 'MUG-BLUE'"
 ORDER = "(SELECT MIN(id) FROM orders)"
 CALLED_OFF = "(SELECT MIN(id) FROM orders WHERE state = 'CANCELLED')"
@@ -31,6 +27,13 @@ BREACHES: dict[str, tuple[str, str]] = {
     "stock-running": (f"UPDATE stock_movements SET on_hand = 7 {MUG} AND id < 999", "stockLevels/MUG-BLUE: movement"),
     "stock-allocated": (f"UPDATE stock_levels SET allocated = allocated - 1 {MUG}", "stockLevels/MUG-BLUE: allocated"),
     "stock-reserved": (f"UPDATE stock_levels SET reserved = 1 {MUG}", "stockLevels/MUG-BLUE: reserved is 1"),
+    "order-stock": (f"UPDATE order_lines SET quantity = 3 WHERE order_id = {ORDER} AND line_number = 1", "orders/"),
+    "reservation-stock": (
+        "UPDATE stock_movements SET source = 'reservations/none', reserved_delta = allocated_delta WHERE id ="
+        " (SELECT MAX(id) FROM stock_movements WHERE allocated_delta > 0)",
+        "reservations/none, line 2: keeps 0 units of TIN-RED",
+    ),
+    "stock-promised": ("UPDATE stock_movements SET source = '' WHERE allocated_delta > 0", "ALLOCATE for nobody"),
     "stock-oversold": (f"UPDATE stock_levels SET backorder_limit = -99 {MUG}", "stockLevels/MUG-BLUE:"),
     "order-lines": (f"UPDATE order_lines SET subtotal_minor = 1 WHERE order_id = {ORDER}", "orders/"),
     "order-quantities": (f"UPDATE order_lines SET cancelled = 0 WHERE order_id = {CALLED_OFF}", "orders/"),
@@ -48,10 +51,7 @@ def sound(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dat
     made = new_database(engine, tmp_path_factory.mktemp("sound"))
     store = open_store(made.url)
     load_sample(store)
-    orders = [
-        place_order(store, CALL, NewOrder("ada-marsh", (("MUG-BLUE", 2), ("TIN-RED", 1)), "EUR"), rules=RULES)
-        for _ in range(3)
-    ]
+    orders = [place(store, "ada-marsh", ("MUG-BLUE", 2), ("TIN-RED", 1)) for _ in range(3)]
     confirm_order(store, CALL, orders[1].id)
     cancel_order(store, CALL, orders[2].id, reason="test")
     adjust_stock(store, CALL, ("main", "MUG-BLUE"), quantity_delta=-1, reason="broken")

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
+from storekeep.server.domain.allocations import allocations_of, deallocate
 from storekeep.server.domain.calls import Call
-from storekeep.server.domain.inventory import release_stock
 from storekeep.server.domain.mutations import Mutation, mutate
 from storekeep.server.domain.order_states import CANCELLED, CONFIRMED, check_step
 from storekeep.server.domain.orders import ROWS, Order, find_order, line_rows, row_values
@@ -44,7 +44,7 @@ def cancel_order(db: Store, call: Call, order_id: str, *, reason: str = "", etag
         old = find_order(tx, order_id)
         check_etag(old, etag)
         check_step(old.name, state=old.state, wanted=CANCELLED)
-        release_stock(tx, old.location_id, old.open_quantities)
+        deallocate(mutation, old.name, allocations_of(tx, [old.name])[old.name])
         return save(mutation, old, called_off(old, state=CANCELLED, reason=reason), happened="cancelled")
 
     return mutate(db, call, effect, Order)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import msgspec
 
 from storekeep.server.domain.addresses import Address
+from storekeep.server.domain.allocations import Wanted, add_up, allocate_stock
 from storekeep.server.domain.calls import Call
 from storekeep.server.domain.errors import (
     CurrencyMismatch,
@@ -21,12 +22,11 @@ from storekeep.server.domain.errors import (
     ResourceDeleted,
     SkuNotFound,
 )
-from storekeep.server.domain.inventory import allocate_stock
 from storekeep.server.domain.money import TOTAL_MINOR_MAX, Money, minor_digits
 from storekeep.server.domain.mutations import Mutation, mutate
 from storekeep.server.domain.order_numbers import OrderNumbers
 from storekeep.server.domain.order_states import PLACED
-from storekeep.server.domain.orders import ROWS, Order, OrderLine, add_up, line_rows, row_values
+from storekeep.server.domain.orders import ROWS, Order, OrderLine, line_rows, row_values
 from storekeep.server.domain.resources import new_id
 from storekeep.server.store import orders as store
 from storekeep.server.store.database import Transaction
@@ -43,7 +43,7 @@ class NewOrder:
 
     Attributes:
         lines: (SKU, units), in the customer's order; a SKU may stand on several.
-        location_id: where the stock is taken from; empty for the default one.
+        location_id: where the stock is taken from; empty to choose, see `allocations`.
         shipping: what sending it costs, in the order's currency; None for nothing.
     """
 
@@ -85,11 +85,13 @@ def place_order(db: Store, call: Call, new: NewOrder, *, rules: PlacingRules) ->
         quantities = add_up(new.lines)
         lines = _price_lines(tx, new, location_id, quantities)
         total_minor = total_of(lines, shipping_minor=shipping_minor)
-        allocate_stock(tx, location_id, quantities)
+        order_id = new_id()
+        wanted = [Wanted(line.line_number, line.sku, line.quantity) for line in lines]
+        allocate_stock(mutation, f"orders/{order_id}", wanted, location_id=new.location_id)
         number = rules.numbers.make(mutation.next_sequence)
         expire_time_us = tx.now_us + rules.unpaid_ttl_s * MICROS if rules.unpaid_ttl_s else None
         order = Order(
-            id=new_id(),
+            id=order_id,
             customer_id=new.customer_id,
             state=PLACED,
             currency_code=new.currency_code,
@@ -138,7 +140,7 @@ def _price_lines(tx: Transaction, new: NewOrder, location_id: str, skus: Iterabl
         skus=msgspec.json.encode(list(skus)).decode(),
         currency_code=new.currency_code,
     )
-    _check_parties(new.customer_id, location_id, deleted=rows[0][:2])
+    _check_parties(new, deleted=rows[0][:2])
     offered = {sku: offer for _, _, sku, *offer in rows}
     for sku in skus:
         if offered[sku][-1] is None:
@@ -152,16 +154,17 @@ def _price_lines(tx: Transaction, new: NewOrder, location_id: str, skus: Iterabl
     )
 
 
-def _check_parties(customer_id: str, location_id: str, *, deleted: Sequence[int | None]) -> None:
-    """Refuse a customer or a location that is not there, or deleted.
+def _check_parties(new: NewOrder, *, deleted: Sequence[int | None]) -> None:
+    """Refuse a customer or a location that is not there, or deleted; one that nobody named is not asked about.
 
     Raises: CustomerNotFound, LocationNotFound, ResourceDeleted.
     """
-    if deleted[0] is None:
-        raise CustomerNotFound(f"customers/{customer_id}")
-    if deleted[1] is None:
-        raise LocationNotFound(f"locations/{location_id}")
-    for name, time_us in zip((f"customers/{customer_id}", f"locations/{location_id}"), deleted, strict=True):
+    for name, time_us, not_found in (
+        (f"customers/{new.customer_id}", deleted[0], CustomerNotFound),
+        (f"locations/{new.location_id}", deleted[1] if new.location_id else 0, LocationNotFound),
+    ):
+        if time_us is None:
+            raise not_found(name)
         if time_us:
             raise ResourceDeleted(name)
 

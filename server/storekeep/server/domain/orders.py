@@ -7,7 +7,7 @@ exactly its open units are allocated to it; its total is what its lines cost and
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from decimal import Decimal
 
 import msgspec
@@ -82,11 +82,6 @@ class Order(msgspec.Struct, frozen=True):
         """The resource name."""
         return f"orders/{self.id}"
 
-    @property
-    def open_quantities(self) -> dict[str, int]:
-        """SKU -> units that are still to be delivered, sorted by SKU; see `add_up`."""
-        return add_up((line.sku, line.open) for line in self.lines if line.open)
-
 
 ROWS = Rows(
     store.Order,
@@ -118,14 +113,6 @@ HELD_COLUMN = ROWS.columns.index("held")
 NO_ADDRESS = "null"
 decode_address = msgspec.json.Decoder(Address | None).decode
 decode_order = msgspec.json.Decoder(Order).decode
-
-
-def add_up(lines: Iterable[tuple[str, int]]) -> dict[str, int]:
-    """SKU -> units over all lines, sorted by SKU, so that all orders take stock in the same order."""
-    quantities: dict[str, int] = defaultdict(int)
-    for sku, quantity in lines:
-        quantities[sku] += quantity
-    return dict(sorted(quantities.items()))
 
 
 def row_values(order: Order) -> dict[str, object]:
