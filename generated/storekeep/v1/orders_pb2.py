@@ -33,7 +33,7 @@ from storekeep.v1 import addresses_pb2 as storekeep_dot_v1_dot_addresses__pb2
 from storekeep.v1 import options_pb2 as storekeep_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19storekeep/v1/orders.proto\x12\x0cstorekeep.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/type/money.proto\x1a\x1cstorekeep/v1/addresses.proto\x1a\x1astorekeep/v1/options.proto\"\xe8\x05\n\x05Order\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12-\n\x08\x63ustomer\x18\x02 \x01(\tB\x1b\xe2\x41\x01\x03\xfa\x41\x14\n\x12storekeep/Customer\x12-\n\x05state\x18\x03 \x01(\x0e\x32\x18.storekeep.v1.OrderStateB\x04\xe2\x41\x01\x03\x12,\n\x05lines\x18\x04 \x03(\x0b\x32\x17.storekeep.v1.OrderLineB\x04\xe2\x41\x01\x03\x12\'\n\x05total\x18\x05 \x01(\x0b\x32\x12.google.type.MoneyB\x04\xe2\x41\x01\x03\x12-\n\x08location\x18\x06 \x01(\tB\x1b\xe2\x41\x01\x03\xfa\x41\x14\n\x12storekeep/Location\x12\x35\n\x10shipping_address\x18\x07 \x01(\x0b\x32\x15.storekeep.v1.AddressB\x04\xe2\x41\x01\x03\x12 \n\x12\x65xternal_reference\x18\x08 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04note\x18\t \x01(\tB\x04\xe2\x41\x01\x03\x12\x1b\n\rcancel_reason\x18\n \x01(\tB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x12\n\x04\x65tag\x18\r \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06number\x18\x0e \x01(\tB\x04\xe2\x41\x01\x03\x12*\n\x08shipping\x18\x0f \x01(\x0b\x32\x12.google.type.MoneyB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x65xpire_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x12\n\x04held\x18\x11 \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x19\n\x0bhold_reason\x18\x12 \x01(\tB\x04\xe2\x41\x01\x03:3\xea\x41\x30\n\x0fstorekeep/Order\x12\x0eorders/{order}*\x06orders2\x05order\"\x9e\x03\n\tOrderLine\x12\x19\n\x0bline_number\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x11\n\x03sku\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1a\n\x0c\x64isplay_name\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x16\n\x08quantity\x18\x04 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12,\n\nunit_price\x18\x05 \x01(\x0b\x32\x12.google.type.MoneyB\x04\xe2\x41\x01\x03\x12*\n\x08subtotal\x18\x06 \x01(\x0b\x32\x12.google.type.MoneyB\x04\xe2\x41\x01\x03\x12*\n\x08\x64iscount\x18\x07 \x01(\x0b\x32\x12.google.type.MoneyB\x04\xe2\x41\x01\x03\x12\'\n\x05total\x18\x08 \x01(\x0b\x32\x12.google.type.MoneyB\x04\xe2\x41\x01\x03\x12\x1b\n\ropen_quantity\x18\t \x01(\x03\x42\x04\xe2\x41\x01\x03\x12 \n\x12\x66ulfilled_quantity\x18\n \x01(\x03\x42\x04\xe2\x41\x01\x03\x12 \n\x12\x63\x61ncelled_quantity\x18\x0b \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x1f\n\x11returned_quantity\x18\x0c \x01(\x03\x42\x04\xe2\x41\x01\x03\"\xdf\x01\n\x11OrderHistoryEntry\x12\x10\n\x08sequence\x18\x01 \x01(\x05\x12\x0e\n\x06method\x18\x02 \x01(\t\x12,\n\nfrom_state\x18\x03 \x01(\x0e\x32\x18.storekeep.v1.OrderState\x12*\n\x08to_state\x18\x04 \x01(\x0e\x32\x18.storekeep.v1.OrderState\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x06 \x01(\t\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x8c\x04\n\x11PlaceOrderRequest\x12_\n\x08\x63ustomer\x18\x01 \x01(\tBM\xe2\x41\x01\x02\xfa\x41\x14\n\x12storekeep/Customer\xbaH/r-2+^customers/[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$\x12<\n\x05lines\x18\x02 \x03(\x0b\x32\x1c.storekeep.v1.PlaceOrderLineB\x0f\xe2\x41\x01\x02\xbaH\x08\x92\x01\x05\x08\x01\x10\xf4\x03\x12,\n\rcurrency_code\x18\x03 \x01(\tB\x15\xe2\x41\x01\x02\xbaH\x0er\x0c\x32\n^[A-Z]{3}$\x12^\n\x08location\x18\x04 \x01(\tBL\xfa\x41\x14\n\x12storekeep/Location\xbaH2r02.^(locations/[A-Za-z0-9][A-Za-z0-9_.-]{0,62})?$\x12/\n\x10shipping_address\x18\x05 \x01(\x0b\x32\x15.storekeep.v1.Address\x12#\n\x12\x65xternal_reference\x18\x06 \x01(\tB\x07\xbaH\x04r\x02\x18\x64\x12\x16\n\x04note\x18\x07 \x01(\tB\x08\xbaH\x05r\x03\x18\xd0\x0f\x12\x1f\n\nrequest_id\x18\x08 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x15\n\rvalidate_only\x18\t \x01(\x08\x12$\n\x08shipping\x18\x0b \x01(\x0b\x32\x12.google.type.Money\"o\n\x0ePlaceOrderLine\x12:\n\x03sku\x18\x01 \x01(\tB-\xe2\x41\x01\x02\xbaH&r$2\"^[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}$\x12!\n\x08quantity\x18\x02 \x01(\x03\x42\x0f\xe2\x41\x01\x02\xbaH\x08\"\x06\x18\xc0\x84=(\x01\"\xaa\x01\n\x0fGetOrderRequest\x12U\n\x04name\x18\x01 \x01(\tBG\xe2\x41\x01\x02\xfa\x41\x11\n\x0fstorekeep/Order\xbaH,r*2(^orders/[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$\x12@\n\rmax_staleness\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationB\x0e\xbaH\x0b\xaa\x01\x08\"\x04\x08\x80\xa3\x05\x32\x00\"\xc8\x01\n\x11ListOrdersRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x10\x12\x18\n\x06\x66ilter\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xd0\x0f\x12\x1a\n\x08order_by\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12@\n\rmax_staleness\x18\x05 \x01(\x0b\x32\x19.google.protobuf.DurationB\x0e\xbaH\x0b\xaa\x01\x08\"\x04\x08\x80\xa3\x05\x32\x00\"R\n\x12ListOrdersResponse\x12#\n\x06orders\x18\x01 \x03(\x0b\x32\x13.storekeep.v1.Order\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xbb\x01\n\x15\x42\x61tchGetOrdersRequest\x12`\n\x05names\x18\x01 \x03(\tBQ\xe2\x41\x01\x02\xfa\x41\x11\n\x0fstorekeep/Order\xbaH6\x92\x01\x33\x08\x01\x10\xf4\x03\",r*2(^orders/[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$\x12@\n\rmax_staleness\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationB\x0e\xbaH\x0b\xaa\x01\x08\"\x04\x08\x80\xa3\x05\x32\x00\"=\n\x16\x42\x61tchGetOrdersResponse\x12#\n\x06orders\x18\x01 \x03(\x0b\x32\x13.storekeep.v1.Order\"\xbb\x01\n\x13\x43onfirmOrderRequest\x12U\n\x04name\x18\x01 \x01(\tBG\xe2\x41\x01\x02\xfa\x41\x11\n\x0fstorekeep/Order\xbaH,r*2(^orders/[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$\x12\x15\n\x04\x65tag\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x1f\n\nrequest_id\x18\x03 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\"\xd4\x01\n\x12\x43\x61ncelOrderRequest\x12U\n\x04name\x18\x01 \x01(\tBG\xe2\x41\x01\x02\xfa\x41\x11\n\x0fstorekeep/Order\xbaH,r*2(^orders/[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$\x12\x18\n\x06reason\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xf4\x03\x12\x15\n\x04\x65tag\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x1f\n\nrequest_id\x18\x04 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x15\n\rvalidate_only\x18\x05 \x01(\x08\"\xef\x01\n\x17ListOrderHistoryRequest\x12U\n\x04name\x18\x01 \x01(\tBG\xe2\x41\x01\x02\xfa\x41\x11\n\x0fstorekeep/Order\xbaH,r*2(^orders/[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x10\x12@\n\rmax_staleness\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationB\x0e\xbaH\x0b\xaa\x01\x08\"\x04\x08\x80\xa3\x05\x32\x00\"e\n\x18ListOrderHistoryResponse\x12\x30\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x1f.storekeep.v1.OrderHistoryEntry\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*w\n\nOrderState\x12\x1b\n\x17ORDER_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12ORDER_STATE_PLACED\x10\x01\x12\x19\n\x15ORDER_STATE_CONFIRMED\x10\x02\x12\x19\n\x15ORDER_STATE_CANCELLED\x10\x03\x32\xcd\x07\n\x0cOrderService\x12\x82\x01\n\nPlaceOrder\x12\x1f.storekeep.v1.PlaceOrderRequest\x1a\x13.storekeep.v1.Order\">\x8a\xb5\x18\x0corders.write\x92\xb5\x18\x0b\n\t\x10<2!,-\x11\x0f\x35\x98\xb5\x18\x01\x82\xd3\xe4\x93\x02\x15\"\x10/v1/orders:place:\x01*\x12q\n\x08GetOrder\x12\x1d.storekeep.v1.GetOrderRequest\x1a\x13.storekeep.v1.Order\"1\x8a\xb5\x18\x0borders.read\x92\xb5\x18\x03\n\x01\x46\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/{name=orders/*}\x12{\n\nListOrders\x12\x1f.storekeep.v1.ListOrdersRequest\x1a .storekeep.v1.ListOrdersResponse\"*\x8a\xb5\x18\x0borders.read\x92\xb5\x18\x05\n\x03\x0b\x0c\r\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/orders\x12\x8e\x01\n\x0e\x42\x61tchGetOrders\x12#.storekeep.v1.BatchGetOrdersRequest\x1a$.storekeep.v1.BatchGetOrdersResponse\"1\x8a\xb5\x18\x0borders.read\x92\xb5\x18\x03\n\x01\x46\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/orders:batchGet\x12\x8b\x01\n\x0c\x43onfirmOrder\x12!.storekeep.v1.ConfirmOrderRequest\x1a\x13.storekeep.v1.Order\"C\x8a\xb5\x18\x0corders.write\x92\xb5\x18\x05\n\x03\x46\x1e$\x98\xb5\x18\x01\x82\xd3\xe4\x93\x02 \"\x1b/v1/{name=orders/*}:confirm:\x01*\x12\x88\x01\n\x0b\x43\x61ncelOrder\x12 .storekeep.v1.CancelOrderRequest\x1a\x13.storekeep.v1.Order\"B\x8a\xb5\x18\x0corders.write\x92\xb5\x18\x05\n\x03\x46\x1e$\x98\xb5\x18\x01\x82\xd3\xe4\x93\x02\x1f\"\x1a/v1/{name=orders/*}:cancel:\x01*\x12\x9d\x01\n\x10ListOrderHistory\x12%.storekeep.v1.ListOrderHistoryRequest\x1a&.storekeep.v1.ListOrderHistoryResponse\":\x8a\xb5\x18\x0borders.read\x92\xb5\x18\x04\n\x02\x46\r\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/{name=orders/*}:historyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19storekeep/v1/orders.proto\x12\x0cstorekeep.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/type/money.proto\x1a\x1cstorekeep/v1/addresses.proto\x1a\x1astorekeep/v1/options.proto\"\xe8\x05\n\x05Order\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12-\n\x08\x63ustomer\x18\x02 \x01(\tB\x1b\xe2\x41\x01\x03\xfa\x41\x14\n\x12storekeep/Customer\x12-\n\x05state\x18\x03 \x01(\x0e\x32\x18.storekeep.v1.OrderStateB\x04\xe2\x41\x01\x03\x12,\n\x05lines\x18\x04 \x03(\x0b\x32\x17.storekeep.v1.OrderLineB\x04\xe2\x41\x01\x03\x12\'\n\x05total\x18\x05 \x01(\x0b\x32\x12.google.type.MoneyB\x04\xe2\x41\x01\x03\x12-\n\x08location\x18\x06 \x01(\tB\x1b\xe2\x41\x01\x03\xfa\x41\x14\n\x12storekeep/Location\x12\x35\n\x10shipping_address\x18\x07 \x01(\x0b\x32\x15.storekeep.v1.AddressB\x04\xe2\x41\x01\x03\x12 \n\x12\x65xternal_reference\x18\x08 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04note\x18\t \x01(\tB\x04\xe2\x41\x01\x03\x12\x1b\n\rcancel_reason\x18\n \x01(\tB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x12\n\x04\x65tag\x18\r \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06number\x18\x0e \x01(\tB\x04\xe2\x41\x01\x03\x12*\n\x08shipping\x18\x0f \x01(\x0b\x32\x12.google.type.MoneyB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x65xpire_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x12\n\x04held\x18\x11 \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x19\n\x0bhold_reason\x18\x12 \x01(\tB\x04\xe2\x41\x01\x03:3\xea\x41\x30\n\x0fstorekeep/Order\x12\x0eorders/{order}*\x06orders2\x05order\"\x9e\x03\n\tOrderLine\x12\x19\n\x0bline_number\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x11\n\x03sku\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1a\n\x0c\x64isplay_name\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x16\n\x08quantity\x18\x04 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12,\n\nunit_price\x18\x05 \x01(\x0b\x32\x12.google.type.MoneyB\x04\xe2\x41\x01\x03\x12*\n\x08subtotal\x18\x06 \x01(\x0b\x32\x12.google.type.MoneyB\x04\xe2\x41\x01\x03\x12*\n\x08\x64iscount\x18\x07 \x01(\x0b\x32\x12.google.type.MoneyB\x04\xe2\x41\x01\x03\x12\'\n\x05total\x18\x08 \x01(\x0b\x32\x12.google.type.MoneyB\x04\xe2\x41\x01\x03\x12\x1b\n\ropen_quantity\x18\t \x01(\x03\x42\x04\xe2\x41\x01\x03\x12 \n\x12\x66ulfilled_quantity\x18\n \x01(\x03\x42\x04\xe2\x41\x01\x03\x12 \n\x12\x63\x61ncelled_quantity\x18\x0b \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x1f\n\x11returned_quantity\x18\x0c \x01(\x03\x42\x04\xe2\x41\x01\x03\"\x90\x02\n\x11OrderHistoryEntry\x12\x10\n\x08sequence\x18\x01 \x01(\x05\x12\x0e\n\x06method\x18\x02 \x01(\t\x12,\n\nfrom_state\x18\x03 \x01(\x0e\x32\x18.storekeep.v1.OrderState\x12*\n\x08to_state\x18\x04 \x01(\x0e\x32\x18.storekeep.v1.OrderState\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x06 \x01(\t\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x07\x63hanges\x18\x08 \x03(\x0b\x32\x1e.storekeep.v1.OrderFieldChange\"G\n\x10OrderFieldChange\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x11\n\told_value\x18\x02 \x01(\t\x12\x11\n\tnew_value\x18\x03 \x01(\t\"\xd0\x01\n\tOrderNote\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x15\n\x07\x63ontent\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x13\n\x05\x61\x63tor\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03:L\xea\x41I\n\x13storekeep/OrderNote\x12\x1borders/{order}/notes/{note}*\norderNotes2\torderNote\"\xc0\x04\n\x0b\x46ulfillment\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x33\n\x05state\x18\x02 \x01(\x0e\x32\x1e.storekeep.v1.FulfillmentStateB\x04\xe2\x41\x01\x03\x12-\n\x08location\x18\x03 \x01(\tB\x1b\xe2\x41\x01\x03\xfa\x41\x14\n\x12storekeep/Location\x12\x32\n\x05lines\x18\x04 \x03(\x0b\x32\x1d.storekeep.v1.FulfillmentLineB\x04\xe2\x41\x01\x03\x12\x15\n\x07\x63\x61rrier\x18\x05 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1d\n\x0ftracking_number\x18\x06 \x01(\tB\x04\xe2\x41\x01\x03\x12\x33\n\tship_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x36\n\x0c\x64\x65liver_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x12\n\x04\x65tag\x18\x0b \x01(\tB\x04\xe2\x41\x01\x03:`\xea\x41]\n\x15storekeep/Fulfillment\x12)orders/{order}/fulfillments/{fulfillment}*\x0c\x66ulfillments2\x0b\x66ulfillment\"E\n\x0f\x46ulfillmentLine\x12\x13\n\x0bline_number\x18\x01 \x01(\x05\x12\x0b\n\x03sku\x18\x02 \x01(\t\x12\x10\n\x08quantity\x18\x03 \x01(\x03\"\x8c\x04\n\x11PlaceOrderRequest\x12_\n\x08\x63ustomer\x18\x01 \x01(\tBM\xe2\x41\x01\x02\xfa\x41\x14\n\x12storekeep/Customer\xbaH/r-2+^customers/[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$\x12<\n\x05lines\x18\x02 \x03(\x0b\x32\x1c.storekeep.v1.PlaceOrderLineB\x0f\xe2\x41\x01\x02\xbaH\x08\x92\x01\x05\x08\x01\x10\xf4\x03\x12,\n\rcurrency_code\x18\x03 \x01(\tB\x15\xe2\x41\x01\x02\xbaH\x0er\x0c\x32\n^[A-Z]{3}$\x12^\n\x08location\x18\x04 \x01(\tBL\xfa\x41\x14\n\x12storekeep/Location\xbaH2r02.^(locations/[A-Za-z0-9][A-Za-z0-9_.-]{0,62})?$\x12/\n\x10shipping_address\x18\x05 \x01(\x0b\x32\x15.storekeep.v1.Address\x12#\n\x12\x65xternal_reference\x18\x06 \x01(\tB\x07\xbaH\x04r\x02\x18\x64\x12\x16\n\x04note\x18\x07 \x01(\tB\x08\xbaH\x05r\x03\x18\xd0\x0f\x12\x1f\n\nrequest_id\x18\x08 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x15\n\rvalidate_only\x18\t \x01(\x08\x12$\n\x08shipping\x18\x0b \x01(\x0b\x32\x12.google.type.Money\"o\n\x0ePlaceOrderLine\x12:\n\x03sku\x18\x01 \x01(\tB-\xe2\x41\x01\x02\xbaH&r$2\"^[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}$\x12!\n\x08quantity\x18\x02 \x01(\x03\x42\x0f\xe2\x41\x01\x02\xbaH\x08\"\x06\x18\xc0\x84=(\x01\"\xaa\x01\n\x0fGetOrderRequest\x12U\n\x04name\x18\x01 \x01(\tBG\xe2\x41\x01\x02\xfa\x41\x11\n\x0fstorekeep/Order\xbaH,r*2(^orders/[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$\x12@\n\rmax_staleness\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationB\x0e\xbaH\x0b\xaa\x01\x08\"\x04\x08\x80\xa3\x05\x32\x00\"\xc8\x01\n\x11ListOrdersRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x10\x12\x18\n\x06\x66ilter\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xd0\x0f\x12\x1a\n\x08order_by\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12@\n\rmax_staleness\x18\x05 \x01(\x0b\x32\x19.google.protobuf.DurationB\x0e\xbaH\x0b\xaa\x01\x08\"\x04\x08\x80\xa3\x05\x32\x00\"R\n\x12ListOrdersResponse\x12#\n\x06orders\x18\x01 \x03(\x0b\x32\x13.storekeep.v1.Order\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xbb\x01\n\x15\x42\x61tchGetOrdersRequest\x12`\n\x05names\x18\x01 \x03(\tBQ\xe2\x41\x01\x02\xfa\x41\x11\n\x0fstorekeep/Order\xbaH6\x92\x01\x33\x08\x01\x10\xf4\x03\",r*2(^orders/[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$\x12@\n\rmax_staleness\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationB\x0e\xbaH\x0b\xaa\x01\x08\"\x04\x08\x80\xa3\x05\x32\x00\"=\n\x16\x42\x61tchGetOrdersResponse\x12#\n\x06orders\x18\x01 \x03(\x0b\x32\x13.storekeep.v1.Order\"\xbb\x01\n\x13\x43onfirmOrderRequest\x12U\n\x04name\x18\x01 \x01(\tBG\xe2\x41\x01\x02\xfa\x41\x11\n\x0fstorekeep/Order\xbaH,r*2(^orders/[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$\x12\x15\n\x04\x65tag\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x1f\n\nrequest_id\x18\x03 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\"\xd4\x01\n\x12\x43\x61ncelOrderRequest\x12U\n\x04name\x18\x01 \x01(\tBG\xe2\x41\x01\x02\xfa\x41\x11\n\x0fstorekeep/Order\xbaH,r*2(^orders/[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$\x12\x18\n\x06reason\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xf4\x03\x12\x15\n\x04\x65tag\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x1f\n\nrequest_id\x18\x04 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x15\n\rvalidate_only\x18\x05 \x01(\x08\"\xef\x01\n\x17ListOrderHistoryRequest\x12U\n\x04name\x18\x01 \x01(\tBG\xe2\x41\x01\x02\xfa\x41\x11\n\x0fstorekeep/Order\xbaH,r*2(^orders/[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x10\x12@\n\rmax_staleness\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationB\x0e\xbaH\x0b\xaa\x01\x08\"\x04\x08\x80\xa3\x05\x32\x00\"e\n\x18ListOrderHistoryResponse\x12\x30\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x1f.storekeep.v1.OrderHistoryEntry\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x97\x02\n\x17\x43\x61ncelOrderLinesRequest\x12U\n\x04name\x18\x01 \x01(\tBG\xe2\x41\x01\x02\xfa\x41\x11\n\x0fstorekeep/Order\xbaH,r*2(^orders/[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$\x12<\n\x05lines\x18\x02 \x03(\x0b\x32\x1c.storekeep.v1.OrderLineUnitsB\x0f\xe2\x41\x01\x02\xbaH\x08\x92\x01\x05\x08\x01\x10\xf4\x03\x12\x18\n\x06reason\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xf4\x03\x12\x15\n\x04\x65tag\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x1f\n\nrequest_id\x18\x05 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x15\n\rvalidate_only\x18\x06 \x01(\x08\"T\n\x0eOrderLineUnits\x12#\n\x0bline_number\x18\x01 \x01(\x05\x42\x0e\xe2\x41\x01\x02\xbaH\x07\x1a\x05\x18\xe8\x07(\x01\x12\x1d\n\x08quantity\x18\x02 \x01(\x03\x42\x0b\xbaH\x08\"\x06\x18\xc0\x84=(\x00\"\xd2\x01\n\x10HoldOrderRequest\x12U\n\x04name\x18\x01 \x01(\tBG\xe2\x41\x01\x02\xfa\x41\x11\n\x0fstorekeep/Order\xbaH,r*2(^orders/[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$\x12\x18\n\x06reason\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xf4\x03\x12\x15\n\x04\x65tag\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x1f\n\nrequest_id\x18\x04 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x15\n\rvalidate_only\x18\x05 \x01(\x08\"\xba\x01\n\x12ResumeOrderRequest\x12U\n\x04name\x18\x01 \x01(\tBG\xe2\x41\x01\x02\xfa\x41\x11\n\x0fstorekeep/Order\xbaH,r*2(^orders/[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$\x12\x15\n\x04\x65tag\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x1f\n\nrequest_id\x18\x03 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\"\xbc\x01\n\x14\x43ompleteOrderRequest\x12U\n\x04name\x18\x01 \x01(\tBG\xe2\x41\x01\x02\xfa\x41\x11\n\x0fstorekeep/Order\xbaH,r*2(^orders/[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$\x12\x15\n\x04\x65tag\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x1f\n\nrequest_id\x18\x03 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\"\xb9\x01\n\tOrderEdit\x12<\n\x0b\x61\x64\x64\x65\x64_lines\x18\x01 \x03(\x0b\x32\x1c.storekeep.v1.PlaceOrderLineB\t\xbaH\x06\x92\x01\x03\x10\xf4\x03\x12\x41\n\rchanged_lines\x18\x02 \x03(\x0b\x32\x1f.storekeep.v1.OrderLineQuantityB\t\xbaH\x06\x92\x01\x03\x10\xf4\x03\x12+\n\rremoved_lines\x18\x03 \x03(\x05\x42\x14\xbaH\x11\x92\x01\x0e\x10\xf4\x03\x18\x01\"\x07\x1a\x05\x18\xe8\x07(\x01\"[\n\x11OrderLineQuantity\x12#\n\x0bline_number\x18\x01 \x01(\x05\x42\x0e\xe2\x41\x01\x02\xbaH\x07\x1a\x05\x18\xe8\x07(\x01\x12!\n\x08quantity\x18\x02 \x01(\x03\x42\x0f\xe2\x41\x01\x02\xbaH\x08\"\x06\x18\xc0\x84=(\x01\"\xba\x01\n\x17PreviewOrderEditRequest\x12U\n\x04name\x18\x01 \x01(\tBG\xe2\x41\x01\x02\xfa\x41\x11\n\x0fstorekeep/Order\xbaH,r*2(^orders/[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$\x12\x31\n\x04\x65\x64it\x18\x02 \x01(\x0b\x32\x17.storekeep.v1.OrderEditB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12\x15\n\x04\x65tag\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@\"\x8a\x02\n\x15\x41pplyOrderEditRequest\x12U\n\x04name\x18\x01 \x01(\tBG\xe2\x41\x01\x02\xfa\x41\x11\n\x0fstorekeep/Order\xbaH,r*2(^orders/[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$\x12\x31\n\x04\x65\x64it\x18\x02 \x01(\x0b\x32\x17.storekeep.v1.OrderEditB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12\x18\n\x06reason\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xf4\x03\x12\x15\n\x04\x65tag\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x1f\n\nrequest_id\x18\x05 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x15\n\rvalidate_only\x18\x06 \x01(\x08\"\xde\x01\n\x13\x41\x64\x64OrderNoteRequest\x12W\n\x06parent\x18\x01 \x01(\tBG\xe2\x41\x01\x02\xfa\x41\x11\n\x0fstorekeep/Order\xbaH,r*2(^orders/[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$\x12\x1f\n\x07\x63ontent\x18\x02 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\x10\x01\x18\xd0\x0f\x12\x15\n\x04\x65tag\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x1f\n\nrequest_id\x18\x04 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x15\n\rvalidate_only\x18\x05 \x01(\x08\"\xef\x01\n\x15ListOrderNotesRequest\x12W\n\x06parent\x18\x01 \x01(\tBG\xe2\x41\x01\x02\xfa\x41\x11\n\x0fstorekeep/Order\xbaH,r*2(^orders/[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x10\x12@\n\rmax_staleness\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationB\x0e\xbaH\x0b\xaa\x01\x08\"\x04\x08\x80\xa3\x05\x32\x00\"Y\n\x16ListOrderNotesResponse\x12&\n\x05notes\x18\x01 \x03(\x0b\x32\x17.storekeep.v1.OrderNote\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xda\x02\n\x18\x43reateFulfillmentRequest\x12W\n\x06parent\x18\x01 \x01(\tBG\xe2\x41\x01\x02\xfa\x41\x11\n\x0fstorekeep/Order\xbaH,r*2(^orders/[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$\x12^\n\x08location\x18\x02 \x01(\tBL\xfa\x41\x14\n\x12storekeep/Location\xbaH2r02.^(locations/[A-Za-z0-9][A-Za-z0-9_.-]{0,62})?$\x12\x36\n\x05lines\x18\x03 \x03(\x0b\x32\x1c.storekeep.v1.OrderLineUnitsB\t\xbaH\x06\x92\x01\x03\x10\xf4\x03\x12\x15\n\x04\x65tag\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x1f\n\nrequest_id\x18\x05 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x15\n\rvalidate_only\x18\x06 \x01(\x08\"\xe4\x01\n\x15GetFulfillmentRequest\x12\x88\x01\n\x04name\x18\x01 \x01(\tBz\xe2\x41\x01\x02\xfa\x41\x17\n\x15storekeep/Fulfillment\xbaHYrW2U^orders/[A-Za-z0-9][A-Za-z0-9_.-]{0,62}/fulfillments/[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$\x12@\n\rmax_staleness\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationB\x0e\xbaH\x0b\xaa\x01\x08\"\x04\x08\x80\xa3\x05\x32\x00\"\xab\x02\n\x17ListFulfillmentsRequest\x12[\n\x06parent\x18\x01 \x01(\tBK\xe2\x41\x01\x02\xfa\x41\x11\n\x0fstorekeep/Order\xbaH0r.2,^orders/([A-Za-z0-9][A-Za-z0-9_.-]{0,62}|-)$\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x10\x12\x18\n\x06\x66ilter\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xd0\x0f\x12\x1a\n\x08order_by\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12@\n\rmax_staleness\x18\x06 \x01(\x0b\x32\x19.google.protobuf.DurationB\x0e\xbaH\x0b\xaa\x01\x08\"\x04\x08\x80\xa3\x05\x32\x00\"d\n\x18ListFulfillmentsResponse\x12/\n\x0c\x66ulfillments\x18\x01 \x03(\x0b\x32\x19.storekeep.v1.Fulfillment\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xae\x02\n\x16ShipFulfillmentRequest\x12\x88\x01\n\x04name\x18\x01 \x01(\tBz\xe2\x41\x01\x02\xfa\x41\x17\n\x15storekeep/Fulfillment\xbaHYrW2U^orders/[A-Za-z0-9][A-Za-z0-9_.-]{0,62}/fulfillments/[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$\x12\x18\n\x07\x63\x61rrier\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18\x64\x12 \n\x0ftracking_number\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18\x64\x12\x15\n\x04\x65tag\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x1f\n\nrequest_id\x18\x05 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x15\n\rvalidate_only\x18\x06 \x01(\x08\"\xf5\x01\n\x19\x44\x65liverFulfillmentRequest\x12\x88\x01\n\x04name\x18\x01 \x01(\tBz\xe2\x41\x01\x02\xfa\x41\x17\n\x15storekeep/Fulfillment\xbaHYrW2U^orders/[A-Za-z0-9][A-Za-z0-9_.-]{0,62}/fulfillments/[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$\x12\x15\n\x04\x65tag\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x1f\n\nrequest_id\x18\x03 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\"\xf4\x01\n\x18\x43\x61ncelFulfillmentRequest\x12\x88\x01\n\x04name\x18\x01 \x01(\tBz\xe2\x41\x01\x02\xfa\x41\x17\n\x15storekeep/Fulfillment\xbaHYrW2U^orders/[A-Za-z0-9][A-Za-z0-9_.-]{0,62}/fulfillments/[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$\x12\x15\n\x04\x65tag\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x1f\n\nrequest_id\x18\x03 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08*\xeb\x01\n\nOrderState\x12\x1b\n\x17ORDER_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12ORDER_STATE_PLACED\x10\x01\x12\x19\n\x15ORDER_STATE_CONFIRMED\x10\x02\x12\x19\n\x15ORDER_STATE_CANCELLED\x10\x03\x12#\n\x1fORDER_STATE_PARTIALLY_FULFILLED\x10\x04\x12\x19\n\x15ORDER_STATE_FULFILLED\x10\x05\x12\x19\n\x15ORDER_STATE_COMPLETED\x10\x06\x12\x17\n\x13ORDER_STATE_EXPIRED\x10\x07*\xb5\x01\n\x10\x46ulfillmentState\x12!\n\x1d\x46ULFILLMENT_STATE_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x46ULFILLMENT_STATE_PENDING\x10\x01\x12\x1d\n\x19\x46ULFILLMENT_STATE_SHIPPED\x10\x02\x12\x1f\n\x1b\x46ULFILLMENT_STATE_DELIVERED\x10\x03\x12\x1f\n\x1b\x46ULFILLMENT_STATE_CANCELLED\x10\x04\x32\xd3\x18\n\x0cOrderService\x12\x82\x01\n\nPlaceOrder\x12\x1f.storekeep.v1.PlaceOrderRequest\x1a\x13.storekeep.v1.Order\">\x8a\xb5\x18\x0corders.write\x92\xb5\x18\x0b\n\t\x10<2!,-\x11\x0f\x35\x98\xb5\x18\x01\x82\xd3\xe4\x93\x02\x15\"\x10/v1/orders:place:\x01*\x12q\n\x08GetOrder\x12\x1d.storekeep.v1.GetOrderRequest\x1a\x13.storekeep.v1.Order\"1\x8a\xb5\x18\x0borders.read\x92\xb5\x18\x03\n\x01\x46\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/{name=orders/*}\x12{\n\nListOrders\x12\x1f.storekeep.v1.ListOrdersRequest\x1a .storekeep.v1.ListOrdersResponse\"*\x8a\xb5\x18\x0borders.read\x92\xb5\x18\x05\n\x03\x0b\x0c\r\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/orders\x12\x8e\x01\n\x0e\x42\x61tchGetOrders\x12#.storekeep.v1.BatchGetOrdersRequest\x1a$.storekeep.v1.BatchGetOrdersResponse\"1\x8a\xb5\x18\x0borders.read\x92\xb5\x18\x03\n\x01\x46\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/orders:batchGet\x12\x8c\x01\n\x0c\x43onfirmOrder\x12!.storekeep.v1.ConfirmOrderRequest\x1a\x13.storekeep.v1.Order\"D\x8a\xb5\x18\x0corders.write\x92\xb5\x18\x06\n\x04\x46\x1e$G\x98\xb5\x18\x01\x82\xd3\xe4\x93\x02 \"\x1b/v1/{name=orders/*}:confirm:\x01*\x12\x88\x01\n\x0b\x43\x61ncelOrder\x12 .storekeep.v1.CancelOrderRequest\x1a\x13.storekeep.v1.Order\"B\x8a\xb5\x18\x0corders.write\x92\xb5\x18\x05\n\x03\x46\x1e$\x98\xb5\x18\x01\x82\xd3\xe4\x93\x02\x1f\"\x1a/v1/{name=orders/*}:cancel:\x01*\x12\x99\x01\n\x10\x43\x61ncelOrderLines\x12%.storekeep.v1.CancelOrderLinesRequest\x1a\x13.storekeep.v1.Order\"I\x8a\xb5\x18\x0corders.write\x92\xb5\x18\x07\n\x05\x46\x1e$IJ\x98\xb5\x18\x01\x82\xd3\xe4\x93\x02$\"\x1f/v1/{name=orders/*}:cancelLines:\x01*\x12\x83\x01\n\tHoldOrder\x12\x1e.storekeep.v1.HoldOrderRequest\x1a\x13.storekeep.v1.Order\"A\x8a\xb5\x18\x0corders.write\x92\xb5\x18\x06\n\x04\x46\x1e$G\x98\xb5\x18\x01\x82\xd3\xe4\x93\x02\x1d\"\x18/v1/{name=orders/*}:hold:\x01*\x12\x88\x01\n\x0bResumeOrder\x12 .storekeep.v1.ResumeOrderRequest\x1a\x13.storekeep.v1.Order\"B\x8a\xb5\x18\x0corders.write\x92\xb5\x18\x05\n\x03\x46\x1eH\x98\xb5\x18\x01\x82\xd3\xe4\x93\x02\x1f\"\x1a/v1/{name=orders/*}:resume:\x01*\x12\x8f\x01\n\rCompleteOrder\x12\".storekeep.v1.CompleteOrderRequest\x1a\x13.storekeep.v1.Order\"E\x8a\xb5\x18\x0corders.write\x92\xb5\x18\x06\n\x04\x46\x1e$G\x98\xb5\x18\x01\x82\xd3\xe4\x93\x02!\"\x1c/v1/{name=orders/*}:complete:\x01*\x12\x9a\x01\n\x10PreviewOrderEdit\x12%.storekeep.v1.PreviewOrderEditRequest\x1a\x13.storekeep.v1.Order\"J\x8a\xb5\x18\x0corders.write\x92\xb5\x18\x0c\n\nF\x1e$I,-\x11\x0fJ5\x82\xd3\xe4\x93\x02$\"\x1f/v1/{name=orders/*}:previewEdit:\x01*\x12\x93\x01\n\x0e\x41pplyOrderEdit\x12#.storekeep.v1.ApplyOrderEditRequest\x1a\x13.storekeep.v1.Order\"G\x8a\xb5\x18\x0corders.write\x92\xb5\x18\x0c\n\nF\x1e$I,-\x11\x0fJ5\x98\xb5\x18\x01\x82\xd3\xe4\x93\x02\x1d\"\x18/v1/{name=orders/*}:edit:\x01*\x12\x8e\x01\n\x0c\x41\x64\x64OrderNote\x12!.storekeep.v1.AddOrderNoteRequest\x1a\x17.storekeep.v1.OrderNote\"B\x8a\xb5\x18\x0corders.write\x92\xb5\x18\x04\n\x02\x46\x1e\x98\xb5\x18\x01\x82\xd3\xe4\x93\x02 \"\x1b/v1/{parent=orders/*}/notes:\x01*\x12\x97\x01\n\x0eListOrderNotes\x12#.storekeep.v1.ListOrderNotesRequest\x1a$.storekeep.v1.ListOrderNotesResponse\":\x8a\xb5\x18\x0borders.read\x92\xb5\x18\x04\n\x02\x46\r\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/{parent=orders/*}/notes\x12\xa5\x01\n\x11\x43reateFulfillment\x12&.storekeep.v1.CreateFulfillmentRequest\x1a\x19.storekeep.v1.Fulfillment\"M\x8a\xb5\x18\x0corders.write\x92\xb5\x18\x08\n\x06\x46\x1e$GIJ\x98\xb5\x18\x01\x82\xd3\xe4\x93\x02\'\"\"/v1/{parent=orders/*}/fulfillments:\x01*\x12\x92\x01\n\x0eGetFulfillment\x12#.storekeep.v1.GetFulfillmentRequest\x1a\x19.storekeep.v1.Fulfillment\"@\x8a\xb5\x18\x0borders.read\x92\xb5\x18\x03\n\x01K\x82\xd3\xe4\x93\x02$\x12\"/v1/{name=orders/*/fulfillments/*}\x12\xa5\x01\n\x10ListFulfillments\x12%.storekeep.v1.ListFulfillmentsRequest\x1a&.storekeep.v1.ListFulfillmentsResponse\"B\x8a\xb5\x18\x0borders.read\x92\xb5\x18\x05\n\x03\x0b\x0c\r\x82\xd3\xe4\x93\x02$\x12\"/v1/{parent=orders/*}/fulfillments\x12\xa5\x01\n\x0fShipFulfillment\x12$.storekeep.v1.ShipFulfillmentRequest\x1a\x19.storekeep.v1.Fulfillment\"Q\x8a\xb5\x18\x0corders.write\x92\xb5\x18\x07\n\x05K\x1e$G5\x98\xb5\x18\x01\x82\xd3\xe4\x93\x02,\"\'/v1/{name=orders/*/fulfillments/*}:ship:\x01*\x12\xac\x01\n\x12\x44\x65liverFulfillment\x12\'.storekeep.v1.DeliverFulfillmentRequest\x1a\x19.storekeep.v1.Fulfillment\"R\x8a\xb5\x18\x0corders.write\x92\xb5\x18\x05\n\x03K\x1e$\x98\xb5\x18\x01\x82\xd3\xe4\x93\x02/\"*/v1/{name=orders/*/fulfillments/*}:deliver:\x01*\x12\xa9\x01\n\x11\x43\x61ncelFulfillment\x12&.storekeep.v1.CancelFulfillmentRequest\x1a\x19.storekeep.v1.Fulfillment\"Q\x8a\xb5\x18\x0corders.write\x92\xb5\x18\x05\n\x03K\x1e$\x98\xb5\x18\x01\x82\xd3\xe4\x93\x02.\")/v1/{name=orders/*/fulfillments/*}:cancel:\x01*\x12\x9d\x01\n\x10ListOrderHistory\x12%.storekeep.v1.ListOrderHistoryRequest\x1a&.storekeep.v1.ListOrderHistoryResponse\":\x8a\xb5\x18\x0borders.read\x92\xb5\x18\x04\n\x02\x46\r\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/{name=orders/*}:historyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -102,6 +102,40 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ORDERLINE'].fields_by_name['cancelled_quantity']._serialized_options = b'\342A\001\003'
   _globals['_ORDERLINE'].fields_by_name['returned_quantity']._loaded_options = None
   _globals['_ORDERLINE'].fields_by_name['returned_quantity']._serialized_options = b'\342A\001\003'
+  _globals['_ORDERNOTE'].fields_by_name['name']._loaded_options = None
+  _globals['_ORDERNOTE'].fields_by_name['name']._serialized_options = b'\342A\001\010'
+  _globals['_ORDERNOTE'].fields_by_name['content']._loaded_options = None
+  _globals['_ORDERNOTE'].fields_by_name['content']._serialized_options = b'\342A\001\003'
+  _globals['_ORDERNOTE'].fields_by_name['actor']._loaded_options = None
+  _globals['_ORDERNOTE'].fields_by_name['actor']._serialized_options = b'\342A\001\003'
+  _globals['_ORDERNOTE'].fields_by_name['create_time']._loaded_options = None
+  _globals['_ORDERNOTE'].fields_by_name['create_time']._serialized_options = b'\342A\001\003'
+  _globals['_ORDERNOTE']._loaded_options = None
+  _globals['_ORDERNOTE']._serialized_options = b'\352AI\n\023storekeep/OrderNote\022\033orders/{order}/notes/{note}*\norderNotes2\torderNote'
+  _globals['_FULFILLMENT'].fields_by_name['name']._loaded_options = None
+  _globals['_FULFILLMENT'].fields_by_name['name']._serialized_options = b'\342A\001\010'
+  _globals['_FULFILLMENT'].fields_by_name['state']._loaded_options = None
+  _globals['_FULFILLMENT'].fields_by_name['state']._serialized_options = b'\342A\001\003'
+  _globals['_FULFILLMENT'].fields_by_name['location']._loaded_options = None
+  _globals['_FULFILLMENT'].fields_by_name['location']._serialized_options = b'\342A\001\003\372A\024\n\022storekeep/Location'
+  _globals['_FULFILLMENT'].fields_by_name['lines']._loaded_options = None
+  _globals['_FULFILLMENT'].fields_by_name['lines']._serialized_options = b'\342A\001\003'
+  _globals['_FULFILLMENT'].fields_by_name['carrier']._loaded_options = None
+  _globals['_FULFILLMENT'].fields_by_name['carrier']._serialized_options = b'\342A\001\003'
+  _globals['_FULFILLMENT'].fields_by_name['tracking_number']._loaded_options = None
+  _globals['_FULFILLMENT'].fields_by_name['tracking_number']._serialized_options = b'\342A\001\003'
+  _globals['_FULFILLMENT'].fields_by_name['ship_time']._loaded_options = None
+  _globals['_FULFILLMENT'].fields_by_name['ship_time']._serialized_options = b'\342A\001\003'
+  _globals['_FULFILLMENT'].fields_by_name['deliver_time']._loaded_options = None
+  _globals['_FULFILLMENT'].fields_by_name['deliver_time']._serialized_options = b'\342A\001\003'
+  _globals['_FULFILLMENT'].fields_by_name['create_time']._loaded_options = None
+  _globals['_FULFILLMENT'].fields_by_name['create_time']._serialized_options = b'\342A\001\003'
+  _globals['_FULFILLMENT'].fields_by_name['update_time']._loaded_options = None
+  _globals['_FULFILLMENT'].fields_by_name['update_time']._serialized_options = b'\342A\001\003'
+  _globals['_FULFILLMENT'].fields_by_name['etag']._loaded_options = None
+  _globals['_FULFILLMENT'].fields_by_name['etag']._serialized_options = b'\342A\001\003'
+  _globals['_FULFILLMENT']._loaded_options = None
+  _globals['_FULFILLMENT']._serialized_options = b'\352A]\n\025storekeep/Fulfillment\022)orders/{order}/fulfillments/{fulfillment}*\014fulfillments2\013fulfillment'
   _globals['_PLACEORDERREQUEST'].fields_by_name['customer']._loaded_options = None
   _globals['_PLACEORDERREQUEST'].fields_by_name['customer']._serialized_options = b'\342A\001\002\372A\024\n\022storekeep/Customer\272H/r-2+^customers/[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$'
   _globals['_PLACEORDERREQUEST'].fields_by_name['lines']._loaded_options = None
@@ -160,6 +194,130 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTORDERHISTORYREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200\020'
   _globals['_LISTORDERHISTORYREQUEST'].fields_by_name['max_staleness']._loaded_options = None
   _globals['_LISTORDERHISTORYREQUEST'].fields_by_name['max_staleness']._serialized_options = b'\272H\013\252\001\010\"\004\010\200\243\0052\000'
+  _globals['_CANCELORDERLINESREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_CANCELORDERLINESREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\372A\021\n\017storekeep/Order\272H,r*2(^orders/[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$'
+  _globals['_CANCELORDERLINESREQUEST'].fields_by_name['lines']._loaded_options = None
+  _globals['_CANCELORDERLINESREQUEST'].fields_by_name['lines']._serialized_options = b'\342A\001\002\272H\010\222\001\005\010\001\020\364\003'
+  _globals['_CANCELORDERLINESREQUEST'].fields_by_name['reason']._loaded_options = None
+  _globals['_CANCELORDERLINESREQUEST'].fields_by_name['reason']._serialized_options = b'\272H\005r\003\030\364\003'
+  _globals['_CANCELORDERLINESREQUEST'].fields_by_name['etag']._loaded_options = None
+  _globals['_CANCELORDERLINESREQUEST'].fields_by_name['etag']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_CANCELORDERLINESREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_CANCELORDERLINESREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\010r\003\260\001\001\330\001\001'
+  _globals['_ORDERLINEUNITS'].fields_by_name['line_number']._loaded_options = None
+  _globals['_ORDERLINEUNITS'].fields_by_name['line_number']._serialized_options = b'\342A\001\002\272H\007\032\005\030\350\007(\001'
+  _globals['_ORDERLINEUNITS'].fields_by_name['quantity']._loaded_options = None
+  _globals['_ORDERLINEUNITS'].fields_by_name['quantity']._serialized_options = b'\272H\010\"\006\030\300\204=(\000'
+  _globals['_HOLDORDERREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_HOLDORDERREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\372A\021\n\017storekeep/Order\272H,r*2(^orders/[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$'
+  _globals['_HOLDORDERREQUEST'].fields_by_name['reason']._loaded_options = None
+  _globals['_HOLDORDERREQUEST'].fields_by_name['reason']._serialized_options = b'\272H\005r\003\030\364\003'
+  _globals['_HOLDORDERREQUEST'].fields_by_name['etag']._loaded_options = None
+  _globals['_HOLDORDERREQUEST'].fields_by_name['etag']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_HOLDORDERREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_HOLDORDERREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\010r\003\260\001\001\330\001\001'
+  _globals['_RESUMEORDERREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_RESUMEORDERREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\372A\021\n\017storekeep/Order\272H,r*2(^orders/[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$'
+  _globals['_RESUMEORDERREQUEST'].fields_by_name['etag']._loaded_options = None
+  _globals['_RESUMEORDERREQUEST'].fields_by_name['etag']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_RESUMEORDERREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_RESUMEORDERREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\010r\003\260\001\001\330\001\001'
+  _globals['_COMPLETEORDERREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_COMPLETEORDERREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\372A\021\n\017storekeep/Order\272H,r*2(^orders/[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$'
+  _globals['_COMPLETEORDERREQUEST'].fields_by_name['etag']._loaded_options = None
+  _globals['_COMPLETEORDERREQUEST'].fields_by_name['etag']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_COMPLETEORDERREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_COMPLETEORDERREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\010r\003\260\001\001\330\001\001'
+  _globals['_ORDEREDIT'].fields_by_name['added_lines']._loaded_options = None
+  _globals['_ORDEREDIT'].fields_by_name['added_lines']._serialized_options = b'\272H\006\222\001\003\020\364\003'
+  _globals['_ORDEREDIT'].fields_by_name['changed_lines']._loaded_options = None
+  _globals['_ORDEREDIT'].fields_by_name['changed_lines']._serialized_options = b'\272H\006\222\001\003\020\364\003'
+  _globals['_ORDEREDIT'].fields_by_name['removed_lines']._loaded_options = None
+  _globals['_ORDEREDIT'].fields_by_name['removed_lines']._serialized_options = b'\272H\021\222\001\016\020\364\003\030\001\"\007\032\005\030\350\007(\001'
+  _globals['_ORDERLINEQUANTITY'].fields_by_name['line_number']._loaded_options = None
+  _globals['_ORDERLINEQUANTITY'].fields_by_name['line_number']._serialized_options = b'\342A\001\002\272H\007\032\005\030\350\007(\001'
+  _globals['_ORDERLINEQUANTITY'].fields_by_name['quantity']._loaded_options = None
+  _globals['_ORDERLINEQUANTITY'].fields_by_name['quantity']._serialized_options = b'\342A\001\002\272H\010\"\006\030\300\204=(\001'
+  _globals['_PREVIEWORDEREDITREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_PREVIEWORDEREDITREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\372A\021\n\017storekeep/Order\272H,r*2(^orders/[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$'
+  _globals['_PREVIEWORDEREDITREQUEST'].fields_by_name['edit']._loaded_options = None
+  _globals['_PREVIEWORDEREDITREQUEST'].fields_by_name['edit']._serialized_options = b'\342A\001\002\272H\003\310\001\001'
+  _globals['_PREVIEWORDEREDITREQUEST'].fields_by_name['etag']._loaded_options = None
+  _globals['_PREVIEWORDEREDITREQUEST'].fields_by_name['etag']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_APPLYORDEREDITREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_APPLYORDEREDITREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\372A\021\n\017storekeep/Order\272H,r*2(^orders/[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$'
+  _globals['_APPLYORDEREDITREQUEST'].fields_by_name['edit']._loaded_options = None
+  _globals['_APPLYORDEREDITREQUEST'].fields_by_name['edit']._serialized_options = b'\342A\001\002\272H\003\310\001\001'
+  _globals['_APPLYORDEREDITREQUEST'].fields_by_name['reason']._loaded_options = None
+  _globals['_APPLYORDEREDITREQUEST'].fields_by_name['reason']._serialized_options = b'\272H\005r\003\030\364\003'
+  _globals['_APPLYORDEREDITREQUEST'].fields_by_name['etag']._loaded_options = None
+  _globals['_APPLYORDEREDITREQUEST'].fields_by_name['etag']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_APPLYORDEREDITREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_APPLYORDEREDITREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\010r\003\260\001\001\330\001\001'
+  _globals['_ADDORDERNOTEREQUEST'].fields_by_name['parent']._loaded_options = None
+  _globals['_ADDORDERNOTEREQUEST'].fields_by_name['parent']._serialized_options = b'\342A\001\002\372A\021\n\017storekeep/Order\272H,r*2(^orders/[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$'
+  _globals['_ADDORDERNOTEREQUEST'].fields_by_name['content']._loaded_options = None
+  _globals['_ADDORDERNOTEREQUEST'].fields_by_name['content']._serialized_options = b'\342A\001\002\272H\007r\005\020\001\030\320\017'
+  _globals['_ADDORDERNOTEREQUEST'].fields_by_name['etag']._loaded_options = None
+  _globals['_ADDORDERNOTEREQUEST'].fields_by_name['etag']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_ADDORDERNOTEREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_ADDORDERNOTEREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\010r\003\260\001\001\330\001\001'
+  _globals['_LISTORDERNOTESREQUEST'].fields_by_name['parent']._loaded_options = None
+  _globals['_LISTORDERNOTESREQUEST'].fields_by_name['parent']._serialized_options = b'\342A\001\002\372A\021\n\017storekeep/Order\272H,r*2(^orders/[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$'
+  _globals['_LISTORDERNOTESREQUEST'].fields_by_name['page_size']._loaded_options = None
+  _globals['_LISTORDERNOTESREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\007\032\005\030\350\007(\000'
+  _globals['_LISTORDERNOTESREQUEST'].fields_by_name['page_token']._loaded_options = None
+  _globals['_LISTORDERNOTESREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200\020'
+  _globals['_LISTORDERNOTESREQUEST'].fields_by_name['max_staleness']._loaded_options = None
+  _globals['_LISTORDERNOTESREQUEST'].fields_by_name['max_staleness']._serialized_options = b'\272H\013\252\001\010\"\004\010\200\243\0052\000'
+  _globals['_CREATEFULFILLMENTREQUEST'].fields_by_name['parent']._loaded_options = None
+  _globals['_CREATEFULFILLMENTREQUEST'].fields_by_name['parent']._serialized_options = b'\342A\001\002\372A\021\n\017storekeep/Order\272H,r*2(^orders/[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$'
+  _globals['_CREATEFULFILLMENTREQUEST'].fields_by_name['location']._loaded_options = None
+  _globals['_CREATEFULFILLMENTREQUEST'].fields_by_name['location']._serialized_options = b'\372A\024\n\022storekeep/Location\272H2r02.^(locations/[A-Za-z0-9][A-Za-z0-9_.-]{0,62})?$'
+  _globals['_CREATEFULFILLMENTREQUEST'].fields_by_name['lines']._loaded_options = None
+  _globals['_CREATEFULFILLMENTREQUEST'].fields_by_name['lines']._serialized_options = b'\272H\006\222\001\003\020\364\003'
+  _globals['_CREATEFULFILLMENTREQUEST'].fields_by_name['etag']._loaded_options = None
+  _globals['_CREATEFULFILLMENTREQUEST'].fields_by_name['etag']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_CREATEFULFILLMENTREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_CREATEFULFILLMENTREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\010r\003\260\001\001\330\001\001'
+  _globals['_GETFULFILLMENTREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_GETFULFILLMENTREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\372A\027\n\025storekeep/Fulfillment\272HYrW2U^orders/[A-Za-z0-9][A-Za-z0-9_.-]{0,62}/fulfillments/[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$'
+  _globals['_GETFULFILLMENTREQUEST'].fields_by_name['max_staleness']._loaded_options = None
+  _globals['_GETFULFILLMENTREQUEST'].fields_by_name['max_staleness']._serialized_options = b'\272H\013\252\001\010\"\004\010\200\243\0052\000'
+  _globals['_LISTFULFILLMENTSREQUEST'].fields_by_name['parent']._loaded_options = None
+  _globals['_LISTFULFILLMENTSREQUEST'].fields_by_name['parent']._serialized_options = b'\342A\001\002\372A\021\n\017storekeep/Order\272H0r.2,^orders/([A-Za-z0-9][A-Za-z0-9_.-]{0,62}|-)$'
+  _globals['_LISTFULFILLMENTSREQUEST'].fields_by_name['page_size']._loaded_options = None
+  _globals['_LISTFULFILLMENTSREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\007\032\005\030\350\007(\000'
+  _globals['_LISTFULFILLMENTSREQUEST'].fields_by_name['page_token']._loaded_options = None
+  _globals['_LISTFULFILLMENTSREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200\020'
+  _globals['_LISTFULFILLMENTSREQUEST'].fields_by_name['filter']._loaded_options = None
+  _globals['_LISTFULFILLMENTSREQUEST'].fields_by_name['filter']._serialized_options = b'\272H\005r\003\030\320\017'
+  _globals['_LISTFULFILLMENTSREQUEST'].fields_by_name['order_by']._loaded_options = None
+  _globals['_LISTFULFILLMENTSREQUEST'].fields_by_name['order_by']._serialized_options = b'\272H\005r\003\030\310\001'
+  _globals['_LISTFULFILLMENTSREQUEST'].fields_by_name['max_staleness']._loaded_options = None
+  _globals['_LISTFULFILLMENTSREQUEST'].fields_by_name['max_staleness']._serialized_options = b'\272H\013\252\001\010\"\004\010\200\243\0052\000'
+  _globals['_SHIPFULFILLMENTREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_SHIPFULFILLMENTREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\372A\027\n\025storekeep/Fulfillment\272HYrW2U^orders/[A-Za-z0-9][A-Za-z0-9_.-]{0,62}/fulfillments/[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$'
+  _globals['_SHIPFULFILLMENTREQUEST'].fields_by_name['carrier']._loaded_options = None
+  _globals['_SHIPFULFILLMENTREQUEST'].fields_by_name['carrier']._serialized_options = b'\272H\004r\002\030d'
+  _globals['_SHIPFULFILLMENTREQUEST'].fields_by_name['tracking_number']._loaded_options = None
+  _globals['_SHIPFULFILLMENTREQUEST'].fields_by_name['tracking_number']._serialized_options = b'\272H\004r\002\030d'
+  _globals['_SHIPFULFILLMENTREQUEST'].fields_by_name['etag']._loaded_options = None
+  _globals['_SHIPFULFILLMENTREQUEST'].fields_by_name['etag']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_SHIPFULFILLMENTREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_SHIPFULFILLMENTREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\010r\003\260\001\001\330\001\001'
+  _globals['_DELIVERFULFILLMENTREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_DELIVERFULFILLMENTREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\372A\027\n\025storekeep/Fulfillment\272HYrW2U^orders/[A-Za-z0-9][A-Za-z0-9_.-]{0,62}/fulfillments/[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$'
+  _globals['_DELIVERFULFILLMENTREQUEST'].fields_by_name['etag']._loaded_options = None
+  _globals['_DELIVERFULFILLMENTREQUEST'].fields_by_name['etag']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_DELIVERFULFILLMENTREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_DELIVERFULFILLMENTREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\010r\003\260\001\001\330\001\001'
+  _globals['_CANCELFULFILLMENTREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_CANCELFULFILLMENTREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\372A\027\n\025storekeep/Fulfillment\272HYrW2U^orders/[A-Za-z0-9][A-Za-z0-9_.-]{0,62}/fulfillments/[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$'
+  _globals['_CANCELFULFILLMENTREQUEST'].fields_by_name['etag']._loaded_options = None
+  _globals['_CANCELFULFILLMENTREQUEST'].fields_by_name['etag']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_CANCELFULFILLMENTREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_CANCELFULFILLMENTREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\010r\003\260\001\001\330\001\001'
   _globals['_ORDERSERVICE'].methods_by_name['PlaceOrder']._loaded_options = None
   _globals['_ORDERSERVICE'].methods_by_name['PlaceOrder']._serialized_options = b'\212\265\030\014orders.write\222\265\030\013\n\t\020<2!,-\021\0175\230\265\030\001\202\323\344\223\002\025\"\020/v1/orders:place:\001*'
   _globals['_ORDERSERVICE'].methods_by_name['GetOrder']._loaded_options = None
@@ -169,41 +327,117 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ORDERSERVICE'].methods_by_name['BatchGetOrders']._loaded_options = None
   _globals['_ORDERSERVICE'].methods_by_name['BatchGetOrders']._serialized_options = b'\212\265\030\013orders.read\222\265\030\003\n\001F\202\323\344\223\002\025\022\023/v1/orders:batchGet'
   _globals['_ORDERSERVICE'].methods_by_name['ConfirmOrder']._loaded_options = None
-  _globals['_ORDERSERVICE'].methods_by_name['ConfirmOrder']._serialized_options = b'\212\265\030\014orders.write\222\265\030\005\n\003F\036$\230\265\030\001\202\323\344\223\002 \"\033/v1/{name=orders/*}:confirm:\001*'
+  _globals['_ORDERSERVICE'].methods_by_name['ConfirmOrder']._serialized_options = b'\212\265\030\014orders.write\222\265\030\006\n\004F\036$G\230\265\030\001\202\323\344\223\002 \"\033/v1/{name=orders/*}:confirm:\001*'
   _globals['_ORDERSERVICE'].methods_by_name['CancelOrder']._loaded_options = None
   _globals['_ORDERSERVICE'].methods_by_name['CancelOrder']._serialized_options = b'\212\265\030\014orders.write\222\265\030\005\n\003F\036$\230\265\030\001\202\323\344\223\002\037\"\032/v1/{name=orders/*}:cancel:\001*'
+  _globals['_ORDERSERVICE'].methods_by_name['CancelOrderLines']._loaded_options = None
+  _globals['_ORDERSERVICE'].methods_by_name['CancelOrderLines']._serialized_options = b'\212\265\030\014orders.write\222\265\030\007\n\005F\036$IJ\230\265\030\001\202\323\344\223\002$\"\037/v1/{name=orders/*}:cancelLines:\001*'
+  _globals['_ORDERSERVICE'].methods_by_name['HoldOrder']._loaded_options = None
+  _globals['_ORDERSERVICE'].methods_by_name['HoldOrder']._serialized_options = b'\212\265\030\014orders.write\222\265\030\006\n\004F\036$G\230\265\030\001\202\323\344\223\002\035\"\030/v1/{name=orders/*}:hold:\001*'
+  _globals['_ORDERSERVICE'].methods_by_name['ResumeOrder']._loaded_options = None
+  _globals['_ORDERSERVICE'].methods_by_name['ResumeOrder']._serialized_options = b'\212\265\030\014orders.write\222\265\030\005\n\003F\036H\230\265\030\001\202\323\344\223\002\037\"\032/v1/{name=orders/*}:resume:\001*'
+  _globals['_ORDERSERVICE'].methods_by_name['CompleteOrder']._loaded_options = None
+  _globals['_ORDERSERVICE'].methods_by_name['CompleteOrder']._serialized_options = b'\212\265\030\014orders.write\222\265\030\006\n\004F\036$G\230\265\030\001\202\323\344\223\002!\"\034/v1/{name=orders/*}:complete:\001*'
+  _globals['_ORDERSERVICE'].methods_by_name['PreviewOrderEdit']._loaded_options = None
+  _globals['_ORDERSERVICE'].methods_by_name['PreviewOrderEdit']._serialized_options = b'\212\265\030\014orders.write\222\265\030\014\n\nF\036$I,-\021\017J5\202\323\344\223\002$\"\037/v1/{name=orders/*}:previewEdit:\001*'
+  _globals['_ORDERSERVICE'].methods_by_name['ApplyOrderEdit']._loaded_options = None
+  _globals['_ORDERSERVICE'].methods_by_name['ApplyOrderEdit']._serialized_options = b'\212\265\030\014orders.write\222\265\030\014\n\nF\036$I,-\021\017J5\230\265\030\001\202\323\344\223\002\035\"\030/v1/{name=orders/*}:edit:\001*'
+  _globals['_ORDERSERVICE'].methods_by_name['AddOrderNote']._loaded_options = None
+  _globals['_ORDERSERVICE'].methods_by_name['AddOrderNote']._serialized_options = b'\212\265\030\014orders.write\222\265\030\004\n\002F\036\230\265\030\001\202\323\344\223\002 \"\033/v1/{parent=orders/*}/notes:\001*'
+  _globals['_ORDERSERVICE'].methods_by_name['ListOrderNotes']._loaded_options = None
+  _globals['_ORDERSERVICE'].methods_by_name['ListOrderNotes']._serialized_options = b'\212\265\030\013orders.read\222\265\030\004\n\002F\r\202\323\344\223\002\035\022\033/v1/{parent=orders/*}/notes'
+  _globals['_ORDERSERVICE'].methods_by_name['CreateFulfillment']._loaded_options = None
+  _globals['_ORDERSERVICE'].methods_by_name['CreateFulfillment']._serialized_options = b'\212\265\030\014orders.write\222\265\030\010\n\006F\036$GIJ\230\265\030\001\202\323\344\223\002\'\"\"/v1/{parent=orders/*}/fulfillments:\001*'
+  _globals['_ORDERSERVICE'].methods_by_name['GetFulfillment']._loaded_options = None
+  _globals['_ORDERSERVICE'].methods_by_name['GetFulfillment']._serialized_options = b'\212\265\030\013orders.read\222\265\030\003\n\001K\202\323\344\223\002$\022\"/v1/{name=orders/*/fulfillments/*}'
+  _globals['_ORDERSERVICE'].methods_by_name['ListFulfillments']._loaded_options = None
+  _globals['_ORDERSERVICE'].methods_by_name['ListFulfillments']._serialized_options = b'\212\265\030\013orders.read\222\265\030\005\n\003\013\014\r\202\323\344\223\002$\022\"/v1/{parent=orders/*}/fulfillments'
+  _globals['_ORDERSERVICE'].methods_by_name['ShipFulfillment']._loaded_options = None
+  _globals['_ORDERSERVICE'].methods_by_name['ShipFulfillment']._serialized_options = b'\212\265\030\014orders.write\222\265\030\007\n\005K\036$G5\230\265\030\001\202\323\344\223\002,\"\'/v1/{name=orders/*/fulfillments/*}:ship:\001*'
+  _globals['_ORDERSERVICE'].methods_by_name['DeliverFulfillment']._loaded_options = None
+  _globals['_ORDERSERVICE'].methods_by_name['DeliverFulfillment']._serialized_options = b'\212\265\030\014orders.write\222\265\030\005\n\003K\036$\230\265\030\001\202\323\344\223\002/\"*/v1/{name=orders/*/fulfillments/*}:deliver:\001*'
+  _globals['_ORDERSERVICE'].methods_by_name['CancelFulfillment']._loaded_options = None
+  _globals['_ORDERSERVICE'].methods_by_name['CancelFulfillment']._serialized_options = b'\212\265\030\014orders.write\222\265\030\005\n\003K\036$\230\265\030\001\202\323\344\223\002.\")/v1/{name=orders/*/fulfillments/*}:cancel:\001*'
   _globals['_ORDERSERVICE'].methods_by_name['ListOrderHistory']._loaded_options = None
   _globals['_ORDERSERVICE'].methods_by_name['ListOrderHistory']._serialized_options = b'\212\265\030\013orders.read\222\265\030\004\n\002F\r\202\323\344\223\002\035\022\033/v1/{name=orders/*}:history'
-  _globals['_ORDERSTATE']._serialized_start=3803
-  _globals['_ORDERSTATE']._serialized_end=3922
+  _globals['_ORDERSTATE']._serialized_start=8829
+  _globals['_ORDERSTATE']._serialized_end=9064
+  _globals['_FULFILLMENTSTATE']._serialized_start=9067
+  _globals['_FULFILLMENTSTATE']._serialized_end=9248
   _globals['_ORDER']._serialized_start=311
   _globals['_ORDER']._serialized_end=1055
   _globals['_ORDERLINE']._serialized_start=1058
   _globals['_ORDERLINE']._serialized_end=1472
   _globals['_ORDERHISTORYENTRY']._serialized_start=1475
-  _globals['_ORDERHISTORYENTRY']._serialized_end=1698
-  _globals['_PLACEORDERREQUEST']._serialized_start=1701
-  _globals['_PLACEORDERREQUEST']._serialized_end=2225
-  _globals['_PLACEORDERLINE']._serialized_start=2227
-  _globals['_PLACEORDERLINE']._serialized_end=2338
-  _globals['_GETORDERREQUEST']._serialized_start=2341
-  _globals['_GETORDERREQUEST']._serialized_end=2511
-  _globals['_LISTORDERSREQUEST']._serialized_start=2514
-  _globals['_LISTORDERSREQUEST']._serialized_end=2714
-  _globals['_LISTORDERSRESPONSE']._serialized_start=2716
-  _globals['_LISTORDERSRESPONSE']._serialized_end=2798
-  _globals['_BATCHGETORDERSREQUEST']._serialized_start=2801
-  _globals['_BATCHGETORDERSREQUEST']._serialized_end=2988
-  _globals['_BATCHGETORDERSRESPONSE']._serialized_start=2990
-  _globals['_BATCHGETORDERSRESPONSE']._serialized_end=3051
-  _globals['_CONFIRMORDERREQUEST']._serialized_start=3054
-  _globals['_CONFIRMORDERREQUEST']._serialized_end=3241
-  _globals['_CANCELORDERREQUEST']._serialized_start=3244
-  _globals['_CANCELORDERREQUEST']._serialized_end=3456
-  _globals['_LISTORDERHISTORYREQUEST']._serialized_start=3459
-  _globals['_LISTORDERHISTORYREQUEST']._serialized_end=3698
-  _globals['_LISTORDERHISTORYRESPONSE']._serialized_start=3700
-  _globals['_LISTORDERHISTORYRESPONSE']._serialized_end=3801
-  _globals['_ORDERSERVICE']._serialized_start=3925
-  _globals['_ORDERSERVICE']._serialized_end=4898
+  _globals['_ORDERHISTORYENTRY']._serialized_end=1747
+  _globals['_ORDERFIELDCHANGE']._serialized_start=1749
+  _globals['_ORDERFIELDCHANGE']._serialized_end=1820
+  _globals['_ORDERNOTE']._serialized_start=1823
+  _globals['_ORDERNOTE']._serialized_end=2031
+  _globals['_FULFILLMENT']._serialized_start=2034
+  _globals['_FULFILLMENT']._serialized_end=2610
+  _globals['_FULFILLMENTLINE']._serialized_start=2612
+  _globals['_FULFILLMENTLINE']._serialized_end=2681
+  _globals['_PLACEORDERREQUEST']._serialized_start=2684
+  _globals['_PLACEORDERREQUEST']._serialized_end=3208
+  _globals['_PLACEORDERLINE']._serialized_start=3210
+  _globals['_PLACEORDERLINE']._serialized_end=3321
+  _globals['_GETORDERREQUEST']._serialized_start=3324
+  _globals['_GETORDERREQUEST']._serialized_end=3494
+  _globals['_LISTORDERSREQUEST']._serialized_start=3497
+  _globals['_LISTORDERSREQUEST']._serialized_end=3697
+  _globals['_LISTORDERSRESPONSE']._serialized_start=3699
+  _globals['_LISTORDERSRESPONSE']._serialized_end=3781
+  _globals['_BATCHGETORDERSREQUEST']._serialized_start=3784
+  _globals['_BATCHGETORDERSREQUEST']._serialized_end=3971
+  _globals['_BATCHGETORDERSRESPONSE']._serialized_start=3973
+  _globals['_BATCHGETORDERSRESPONSE']._serialized_end=4034
+  _globals['_CONFIRMORDERREQUEST']._serialized_start=4037
+  _globals['_CONFIRMORDERREQUEST']._serialized_end=4224
+  _globals['_CANCELORDERREQUEST']._serialized_start=4227
+  _globals['_CANCELORDERREQUEST']._serialized_end=4439
+  _globals['_LISTORDERHISTORYREQUEST']._serialized_start=4442
+  _globals['_LISTORDERHISTORYREQUEST']._serialized_end=4681
+  _globals['_LISTORDERHISTORYRESPONSE']._serialized_start=4683
+  _globals['_LISTORDERHISTORYRESPONSE']._serialized_end=4784
+  _globals['_CANCELORDERLINESREQUEST']._serialized_start=4787
+  _globals['_CANCELORDERLINESREQUEST']._serialized_end=5066
+  _globals['_ORDERLINEUNITS']._serialized_start=5068
+  _globals['_ORDERLINEUNITS']._serialized_end=5152
+  _globals['_HOLDORDERREQUEST']._serialized_start=5155
+  _globals['_HOLDORDERREQUEST']._serialized_end=5365
+  _globals['_RESUMEORDERREQUEST']._serialized_start=5368
+  _globals['_RESUMEORDERREQUEST']._serialized_end=5554
+  _globals['_COMPLETEORDERREQUEST']._serialized_start=5557
+  _globals['_COMPLETEORDERREQUEST']._serialized_end=5745
+  _globals['_ORDEREDIT']._serialized_start=5748
+  _globals['_ORDEREDIT']._serialized_end=5933
+  _globals['_ORDERLINEQUANTITY']._serialized_start=5935
+  _globals['_ORDERLINEQUANTITY']._serialized_end=6026
+  _globals['_PREVIEWORDEREDITREQUEST']._serialized_start=6029
+  _globals['_PREVIEWORDEREDITREQUEST']._serialized_end=6215
+  _globals['_APPLYORDEREDITREQUEST']._serialized_start=6218
+  _globals['_APPLYORDEREDITREQUEST']._serialized_end=6484
+  _globals['_ADDORDERNOTEREQUEST']._serialized_start=6487
+  _globals['_ADDORDERNOTEREQUEST']._serialized_end=6709
+  _globals['_LISTORDERNOTESREQUEST']._serialized_start=6712
+  _globals['_LISTORDERNOTESREQUEST']._serialized_end=6951
+  _globals['_LISTORDERNOTESRESPONSE']._serialized_start=6953
+  _globals['_LISTORDERNOTESRESPONSE']._serialized_end=7042
+  _globals['_CREATEFULFILLMENTREQUEST']._serialized_start=7045
+  _globals['_CREATEFULFILLMENTREQUEST']._serialized_end=7391
+  _globals['_GETFULFILLMENTREQUEST']._serialized_start=7394
+  _globals['_GETFULFILLMENTREQUEST']._serialized_end=7622
+  _globals['_LISTFULFILLMENTSREQUEST']._serialized_start=7625
+  _globals['_LISTFULFILLMENTSREQUEST']._serialized_end=7924
+  _globals['_LISTFULFILLMENTSRESPONSE']._serialized_start=7926
+  _globals['_LISTFULFILLMENTSRESPONSE']._serialized_end=8026
+  _globals['_SHIPFULFILLMENTREQUEST']._serialized_start=8029
+  _globals['_SHIPFULFILLMENTREQUEST']._serialized_end=8331
+  _globals['_DELIVERFULFILLMENTREQUEST']._serialized_start=8334
+  _globals['_DELIVERFULFILLMENTREQUEST']._serialized_end=8579
+  _globals['_CANCELFULFILLMENTREQUEST']._serialized_start=8582
+  _globals['_CANCELFULFILLMENTREQUEST']._serialized_end=8826
+  _globals['_ORDERSERVICE']._serialized_start=9251
+  _globals['_ORDERSERVICE']._serialized_end=12406
 # @@protoc_insertion_point(module_scope)
