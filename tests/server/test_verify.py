@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from storekeep.server.domain.fulfillments import LineUnits, create_fulfillment, ship_fulfillment
 from storekeep.server.domain.inventory import adjust_stock
 from storekeep.server.domain.order_cancellations import cancel_order
 from storekeep.server.domain.order_changes import confirm_order
@@ -39,6 +40,16 @@ BREACHES: dict[str, tuple[str, str]] = {
     "order-lines": (f"UPDATE order_lines SET subtotal_minor = 1 WHERE order_id = {ORDER}", "orders/"),
     "order-quantities": (f"UPDATE order_lines SET cancelled = 0 WHERE order_id = {CALLED_OFF}", "orders/"),
     "order-totals": (f"UPDATE orders SET total_minor = total_minor + 1 WHERE id = {ORDER}", "orders/"),
+    "fulfillment-shipped": (
+        "UPDATE fulfillment_lines SET quantity = 2 WHERE fulfillment_id ="
+        " (SELECT id FROM fulfillments WHERE state = 'SHIPPED')",
+        "line 1: 1 units are fulfilled, 2 were shipped",
+    ),
+    "fulfillment-pending": (
+        "UPDATE fulfillments SET location_id = 'elsewhere' WHERE state = 'PENDING'",
+        "line 1: 1 units are bound at locations/elsewhere, 0 allocated",
+    ),
+    "fulfillment-lines": ("UPDATE fulfillment_lines SET line_number = 9", "the order has no line 9"),
     "order-history": (f"UPDATE orders SET version = version + 1 WHERE id = {ORDER}", "orders/"),
     "event-sequence": ("DELETE FROM audit_entries WHERE sequence = 3", "events: number 3 is missing, before 4"),
     "product-search": ("DELETE FROM product_documents WHERE product_id = 'mug'", "products/mug:"),
@@ -54,6 +65,8 @@ def sound(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dat
     load_sample(store)
     orders = [place(store, "ada-marsh", ("MUG-BLUE", 2), ("TIN-RED", 1)) for _ in range(3)]
     confirm_order(store, CALL, orders[1].id)
+    shipped, _ = (create_fulfillment(store, CALL, orders[1].id, lines=(LineUnits(1, 1),)) for _ in range(2))
+    ship_fulfillment(store, CALL, (orders[1].id, shipped.id))
     cancel_order(store, CALL, orders[2].id, reason="test")
     adjust_stock(store, CALL, ("main", "MUG-BLUE"), quantity_delta=-1, reason="broken")
     store.close()
