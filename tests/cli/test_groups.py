@@ -6,6 +6,7 @@ from typing import Any
 
 from storekeep.client import Storekeep
 from tests.cli.running import CommandLine
+from tests.processes import ServerProcess
 
 
 def make_tea(cli: CommandLine, product_id: str, *, stock: int = 10) -> str:
@@ -100,6 +101,64 @@ def test_stock_is_set_adjusted_checked_and_told(cli: CommandLine) -> None:
     assert (newest["cause"], newest["reason"]) == ("STOCK_MOVEMENT_CAUSE_WRITE_OFF", "wet")
     run = cli("stock", "set", sku, "5", "--expect", "10")
     assert "QUANTITY_MISMATCH" in run.err
+
+
+def test_stock_is_shown_by_location_with_its_last_movements(cli: CommandLine) -> None:
+    sku = make_tea(cli, "hojicha", stock=10)
+    cli.json("locations", "create", "--id", "hojicha-north", "--name", "North", "--priority", "3")
+    moved = cli.json("stock", "transfer", f"{sku}=4", "--from", "main", "--to", "hojicha-north", "--reason", "opening")
+    assert [level["onHand"] for level in moved] == ["6", "4"]
+    shown = cli("stock", "show", sku).out
+    assert "locations/hojicha-north/stockLevels/" in shown
+    assert [line.split()[2] for line in shown.splitlines() if " opening" in line] == ["TRANSFER", "TRANSFER"]
+    assert "TRANSFER" not in cli("stock", "show", sku, "--movements", "0").out
+    assert [level["onHand"] for level in cli.json("stock", "show", sku)] == ["4", "6"]
+    assert cli.json("locations", "update", "hojicha-north", "--priority", "-3")["priority"] == -3
+
+
+def test_stock_that_runs_out_is_listed(cli: CommandLine) -> None:
+    sku = make_tea(cli, "pu-erh", stock=3)
+    assert cli.json("stock", "update", sku, "--safety-threshold", "3")["available"] == "0"
+    assert sku in [level["sku"] for level in cli.json("stock", "low", "--limit", "0")]
+    cli.json("stock", "update", sku, "--safety-threshold", "0")
+    assert sku not in [level["sku"] for level in cli.json("stock", "low", "--limit", "0")]
+    assert sku in [level["sku"] for level in cli.json("stock", "low", "--at-most", "3", "--limit", "0")]
+
+
+def test_stock_is_reconciled(cli: CommandLine, server: ServerProcess) -> None:
+    sku = make_tea(cli, "lapsang", stock=3)
+    assert cli.json("stock", "reconcile") == []
+    with server.database.opened() as session:
+        session.run("UPDATE stock_levels SET on_hand = 5 WHERE sku = ?", sku)
+    told = cli("stock", "reconcile", sku, "--json")
+    assert told.code == 1
+    assert (told.document[0]["recorded"], told.document[0]["expected"]) == ("5", "3")
+    assert "1 SKUs compared, 1 differences." in told.err
+    assert cli("stock", "reconcile", sku, "--repair").code == 0
+    assert cli.json("stock", "show", sku)[0]["onHand"] == "3"
+
+
+def test_stock_is_reserved_extended_and_released(cli: CommandLine) -> None:
+    sku = make_tea(cli, "gunpowder", stock=5)
+    made = cli.json("reservations", "reserve", "--line", f"{sku}=3", "--ttl", "60", "--reference", "cart-7")
+    assert (made["state"], made["reference"]) == ("RESERVATION_STATE_ACTIVE", "cart-7")
+    name = made["name"].rpartition("/")[2]
+    assert cli.json("stock", "show", sku)[0]["reserved"] == "3"
+    assert cli.json("reservations", "extend", name, "--ttl", "600")["expireTime"] > made["expireTime"]
+    assert cli.json("reservations", "list", "--filter", "reference = cart-7")[0]["name"] == made["name"]
+    assert cli.json("reservations", "release", name)[0]["state"] == "RESERVATION_STATE_RELEASED"
+    assert cli.json("reservations", "show", name)["state"] == "RESERVATION_STATE_RELEASED"
+    assert "ILLEGAL_STATE" in cli("reservations", "commit", name).err
+
+
+def test_reservation_is_taken_by_an_order(cli: CommandLine) -> None:
+    sku = make_tea(cli, "jasmine", stock=5)
+    cli.json("customers", "create", "--id", "jasmine", "--name", "Jasmine")
+    made = cli.json("reservations", "reserve", "--line", f"{sku}=5")
+    line = ("--customer", "jasmine", "--line", f"{sku}=5", "--currency", "EUR")
+    assert "OUT_OF_STOCK" in cli("orders", "place", *line).err
+    order = cli.json("orders", "place", *line, "--reservation", made["name"])
+    assert cli.json("reservations", "show", made["name"])["order"] == order["name"]
 
 
 def test_stock_that_never_was_is_said_so(cli: CommandLine) -> None:

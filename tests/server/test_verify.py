@@ -12,6 +12,7 @@ from storekeep.server.domain.fulfillments import LineUnits, create_fulfillment, 
 from storekeep.server.domain.inventory import adjust_stock
 from storekeep.server.domain.order_cancellations import cancel_order
 from storekeep.server.domain.order_changes import confirm_order
+from storekeep.server.domain.reservations import NewReservation, release_reservation, reserve
 from storekeep.server.domain.samples import load_sample
 from storekeep.server.domain.verification import Finding, verify
 from storekeep.server.store.opening import open_store
@@ -28,13 +29,13 @@ BREACHES: dict[str, tuple[str, str]] = {
     "stock-on-hand": (f"UPDATE stock_levels SET on_hand = on_hand + 1 {MUG}", "locations/main/stockLevels/MUG-BLUE:"),
     "stock-running": (f"UPDATE stock_movements SET on_hand = 7 {MUG} AND id < 999", "stockLevels/MUG-BLUE: movement"),
     "stock-allocated": (f"UPDATE stock_levels SET allocated = allocated - 1 {MUG}", "stockLevels/MUG-BLUE: allocated"),
-    "stock-reserved": (f"UPDATE stock_levels SET reserved = 1 {MUG}", "stockLevels/MUG-BLUE: reserved is 1"),
+    "stock-reserved": (f"UPDATE stock_levels SET reserved = 1 {MUG}", "stockLevels/MUG-BLUE: reserved is 1,"),
     "order-stock": (f"UPDATE order_lines SET quantity = 3 WHERE order_id = {ORDER} AND line_number = 1", "orders/"),
     "reservation-stock": (
-        "UPDATE stock_movements SET source = 'reservations/none', reserved_delta = allocated_delta WHERE id ="
-        " (SELECT MAX(id) FROM stock_movements WHERE allocated_delta > 0)",
-        "reservations/none, line 2: keeps 0 units of TIN-RED",
+        "UPDATE reservation_lines SET quantity = 5 WHERE quantity = 4",
+        ", line 1: keeps 5 units of MUG-BLUE at locations/main, the ledger has reserved 4",
     ),
+    "reservation-history": ("UPDATE reservations SET version = 9 WHERE state = 'ACTIVE'", "is at version 9"),
     "stock-promised": ("UPDATE stock_movements SET source = '' WHERE allocated_delta > 0", "ALLOCATE for nobody"),
     "stock-oversold": (f"UPDATE stock_levels SET backorder_limit = -99 {MUG}", "stockLevels/MUG-BLUE:"),
     "order-lines": (f"UPDATE order_lines SET subtotal_minor = 1 WHERE order_id = {ORDER}", "orders/"),
@@ -59,7 +60,7 @@ BREACHES: dict[str, tuple[str, str]] = {
 
 @pytest.fixture(scope="module")
 def sound(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
-    """A database with the sample, and an order in each state."""
+    """A database with the sample, an order in each state, and a reservation in most."""
     made = new_database(engine, tmp_path_factory.mktemp("sound"))
     store = open_store(made.url)
     load_sample(store)
@@ -68,6 +69,11 @@ def sound(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dat
     shipped, _ = (create_fulfillment(store, CALL, orders[1].id, lines=(LineUnits(1, 1),)) for _ in range(2))
     ship_fulfillment(store, CALL, (orders[1].id, shipped.id))
     cancel_order(store, CALL, orders[2].id, reason="test")
+    _, given_back, sold = (
+        reserve(store, CALL, NewReservation((("MUG-BLUE", units), ("TIN-RED", 1)))) for units in (4, 2, 1)
+    )
+    release_reservation(store, CALL, given_back.id)
+    place_order(store, CALL, NewOrder("ada-marsh", (("MUG-BLUE", 1),), "EUR", reservation_id=sold.id))
     adjust_stock(store, CALL, ("main", "MUG-BLUE"), quantity_delta=-1, reason="broken")
     store.close()
     yield made

@@ -27,6 +27,7 @@ from storekeep.cli.login import add_login
 from storekeep.cli.logins import LoginUnreadable
 from storekeep.cli.orders import add_orders
 from storekeep.cli.products import add_products
+from storekeep.cli.reservations import add_reservations
 from storekeep.cli.screens import OutputClosed
 from storekeep.cli.variants import add_variants
 from storekeep.client import StorekeepError
@@ -37,6 +38,7 @@ GROUPS = (
     add_variants,
     add_categories,
     add_inventory,
+    add_reservations,
     add_customers,
     add_orders,
     add_fulfillments,

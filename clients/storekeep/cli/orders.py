@@ -14,6 +14,7 @@ from storekeep.cli.customers import customer_name
 from storekeep.cli.inventory import location_name
 from storekeep.cli.names import full_name, quoted
 from storekeep.cli.pairs import amount, line_units, order_lines
+from storekeep.cli.reservations import reservation_name
 from storekeep.cli.sessions import Session, page_size
 from storekeep.cli.steps import Step, add_steps
 from storekeep.client import Order, WriteOptions
@@ -83,7 +84,8 @@ def place_order(
     customer: Annotated[str, typer.Option("--customer", help="The customer's id or full name.")],
     line: Annotated[list[str], typer.Option("--line", metavar="SKU=UNITS", help="Repeat for several.")],
     currency_code: Annotated[str, typer.Option("--currency", help="ISO 4217: every line is priced in it.")],
-    location: Annotated[str, typer.Option("--location", help="Where the stock is taken from; main without.")] = "",
+    location: Annotated[str, typer.Option("--location", help="Where all stock is taken from; anywhere without.")] = "",
+    reservation: Annotated[str, typer.Option("--reservation", help="Take its stock first: an id or full name.")] = "",
     reference: Annotated[str, typer.Option("--reference", help="Your own number for the order.")] = "",
     note: Annotated[str, typer.Option("--note")] = "",
     shipping: Annotated[str, typer.Option("--shipping", metavar="AMOUNT", help="What sending it costs.")] = "",
@@ -99,6 +101,7 @@ def place_order(
         external_reference=reference,
         note=note,
         shipping=amount(shipping, currency_code=currency_code) if shipping else None,
+        reservation=reservation_name(reservation) if reservation else "",
         **options,
     )
     delivery_notes.show_order(session.screen, order)

@@ -289,6 +289,19 @@ INVARIANTS = (
         ),
     ),
     Invariant(
+        "reservation-history",
+        "the ledger has every version of each reservation",
+        Statement(
+            """
+            SELECT 'reservations/' || reservations.id || ': is at version ' || reservations.version
+                   || ', the ledger has ' || COUNT(entry.sequence) || ' changes of it'
+            FROM reservations
+            LEFT JOIN audit_entries AS entry ON entry.resource = 'reservations/' || reservations.id
+            GROUP BY reservations.id HAVING COUNT(entry.sequence) <> reservations.version
+            """
+        ),
+    ),
+    Invariant(
         "event-sequence",
         "the sequence of the events begins with 1 and has no gap",
         Statement(
