@@ -12,6 +12,7 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 
 import grpc
+from google.protobuf.field_mask_pb2 import FieldMask
 from google.type.money_pb2 import Money
 
 from storekeep.v1 import (
@@ -165,6 +166,15 @@ class Shop:
         """The stock level of a SKU."""
         return self.inventory.GetStockLevel(inventory_pb2.GetStockLevelRequest(name=f"{location}/stockLevels/{sku}"))
 
+    def backordered(self, *, units: int) -> str:
+        """A SKU of which nothing is there, and so many units can be promised."""
+        sku = str(self.variant().sku)
+        level = inventory_pb2.StockLevel(name=f"{MAIN}/stockLevels/{sku}", backorder_limit=units)
+        self.inventory.UpdateStockLevel(
+            inventory_pb2.UpdateStockLevelRequest(stock_level=level, update_mask=FieldMask(paths=["backorder_limit"]))
+        )
+        return sku
+
     # -- who orders what
 
     def customer(self, **fields: Any) -> customers_pb2.Customer:
@@ -194,3 +204,19 @@ class Shop:
     def cancel(self, order: orders_pb2.Order, **fields: Any) -> orders_pb2.Order:
         """Cancel an order."""
         return self.orders.CancelOrder(orders_pb2.CancelOrderRequest(name=order.name, **fields))
+
+    def fulfill(
+        self, order: orders_pb2.Order, *lines: tuple[int, int], location: str = "", **fields: Any
+    ) -> orders_pb2.Fulfillment:
+        """A pending fulfilment of `lines` of (line number, units), or of all that is at one location."""
+        units = [orders_pb2.OrderLineUnits(line_number=number, quantity=quantity) for number, quantity in lines]
+        request = orders_pb2.CreateFulfillmentRequest(parent=order.name, lines=units, location=location, **fields)
+        return self.orders.CreateFulfillment(request)
+
+    def ship(self, fulfillment: orders_pb2.Fulfillment, **fields: Any) -> orders_pb2.Fulfillment:
+        """Ship a fulfilment."""
+        return self.orders.ShipFulfillment(orders_pb2.ShipFulfillmentRequest(name=fulfillment.name, **fields))
+
+    def get_order(self, order: orders_pb2.Order) -> orders_pb2.Order:
+        """An order as it is now."""
+        return self.orders.GetOrder(orders_pb2.GetOrderRequest(name=order.name))

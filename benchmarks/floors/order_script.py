@@ -23,10 +23,10 @@ BYTES = re.compile(r"\\x(?:[0-9a-f]{2})*")
 TAKES_LOCK = "pg_advisory_xact_lock"
 READS_CHAIN = re.compile(r"SELECT\b.*\baudit_entries\b", re.DOTALL)
 IDS = (
-    "uuidv7() AS order_id, gen_random_uuid() AS request_id, "
+    "uuidv7() AS order_id, uuidv7() AS request_id, "
     "CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT) AS now_us"
 )
-"""Ids as Storekeep makes them, which decides where their rows go in an index."""
+"""Ids as Storekeep and its client make them, which decides where their rows go in an index."""
 
 
 class UnclearStatements(Exception):
@@ -52,6 +52,7 @@ class PlacedOrder:
 
     Attributes:
         sequence: of its audit entry.
+        number: what people call it by: `SK-` and the sequence.
         previous_hash: in that entry, as PostgreSQL writes bytes.
     """
 
@@ -61,6 +62,7 @@ class PlacedOrder:
     skus: tuple[str, ...]
     time_us: int
     sequence: int
+    number: str
     previous_hash: str
 
 
@@ -121,6 +123,7 @@ class Script:
             order.request_id: "CAST(:request_id AS TEXT)",
             order.customer_id: f"('customer-' || lpad(CAST(:customer AS TEXT), {len(order.customer_id) - 9}, '0'))",
             str(order.time_us): "CAST(:now_us AS TEXT)",
+            order.number: "('SK-' || lpad(CAST(CAST(:sequence AS BIGINT) + 1 AS TEXT), 8, '0'))",
         }
         for place, sku in enumerate(self._skus):
             texts[sku] = f"('SKU-' || lpad(CAST(:sku{place} AS TEXT), 4, '0'))"

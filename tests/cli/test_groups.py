@@ -277,3 +277,69 @@ def test_filter_with_or_beside_an_option_is_narrowed_as_a_whole(cli: CommandLine
     assert [movement["name"] for movement in cli.json("stock", "movements", sku, "--filter", either)] == [
         movement["name"] for movement in cli.json("stock", "movements", sku)
     ]
+
+
+def test_order_reads_as_a_delivery_note_on_all_its_way(cli: CommandLine) -> None:
+    sku = make_tea(cli, "oolong")
+    cli.json("customers", "create", "--id", "nora", "--name", "Nora")
+    placed = cli.json(
+        "orders",
+        "place",
+        "--customer",
+        "nora",
+        "--line",
+        f"{sku}=3",
+        "--line",
+        f"{sku}=2",
+        "--currency",
+        "EUR",
+        "--shipping",
+        "4.90",
+    )
+    number = placed["number"]
+    assert cli.json("orders", "show", number) == placed
+    cli.json("orders", "hold", number, "--reason", "doubtful")
+    assert "CONFIRMED" not in cli("orders", "show", number).out
+    cli.json("orders", "resume", number)
+    cli.json("orders", "confirm", number)
+    preview = cli.json("orders", "edit", number, "--change", "1=4", "--preview")
+    assert preview["lines"][0]["quantity"] == "4"
+    edited = cli.json("orders", "edit", number, "--add", f"{sku}=1", "--change", "1=4", "--reason", "by phone")
+    assert [line["quantity"] for line in edited["lines"]] == ["4", "2", "1"]
+    cli.json("orders", "cancel-lines", number, "--line", "3", "--line", "2=1")
+    bound = cli.json("orders", "fulfill", number, "--line", "1=2", "--location", "main")
+    fulfillment = bound["name"].removeprefix("orders/").replace("/fulfillments", "")
+    shipped = cli.json("fulfillments", "ship", fulfillment, "--carrier", "Post", "--tracking", "P-77")
+    assert shipped["state"] == "FULFILLMENT_STATE_SHIPPED"
+    cli.json("fulfillments", "deliver", fulfillment)
+    cli.json("orders", "note", number, "Wants it on Friday.")
+    shown = cli("orders", "show", number).out
+    for text in (number, "PARTIALLY_FULFILLED", "4.90 EUR", "Post", "P-77", "Wants it on Friday.", "ShipFulfillment"):
+        assert text in shown
+    line = next(line.split() for line in shown.splitlines() if line.split()[1:2] == [sku])
+    assert line[:7] == ["1", sku, "Tea", "oolong", "4", "2", "2"]
+    assert "lines[1].fulfilled_quantity" in cli("orders", "history", number).out
+
+
+def test_order_is_completed_and_its_pending_fulfillments_listed(cli: CommandLine) -> None:
+    sku = make_tea(cli, "matcha")
+    cli.json("customers", "create", "--id", "olga", "--name", "Olga")
+    order = cli.json("orders", "place", "--customer", "olga", "--line", f"{sku}=2", "--currency", "EUR")
+    cli.json("orders", "confirm", order["name"])
+    one = cli.json("orders", "fulfill", order["number"], "--line", "1=1")
+    rest = cli.json("orders", "fulfill", order["number"])
+    listed = cli.json("fulfillments", "list", "--order", order["number"])
+    assert [item["name"] for item in listed] == [one["name"], rest["name"]]
+    assert cli.json("fulfillments", "cancel", one["name"])[0]["state"] == "FULFILLMENT_STATE_CANCELLED"
+    again = cli.json("orders", "fulfill", order["number"])
+    for name in (rest["name"], again["name"]):
+        cli.json("fulfillments", "ship", name)
+    assert cli.json("fulfillments", "show", rest["name"])["state"] == "FULFILLMENT_STATE_SHIPPED"
+    assert cli.json("orders", "complete", order["number"])[0]["state"] == "ORDER_STATE_COMPLETED"
+    assert [note["content"] for note in cli.json("orders", "notes", order["number"])] == []
+
+
+def test_order_that_no_number_belongs_to_is_not_found(cli: CommandLine) -> None:
+    run = cli("orders", "show", "SK-99999999")
+    assert run.code == 1
+    assert "ORDER_NOT_FOUND" in run.err

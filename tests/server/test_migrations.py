@@ -31,7 +31,7 @@ from storekeep.server.store.schema import (
 from tests import postgres
 from tests.databases import Database, new_database
 
-ALL = ["0001_initial", "0002_inventory"]
+ALL = sorted(path.stem for path in MIGRATIONS.glob("0*.py"))
 SECOND = "def up(migrator, database):\n    database.execute_sql('CREATE TABLE seconds (id INTEGER PRIMARY KEY)')\n"
 
 

@@ -17,7 +17,7 @@ from storekeep.server.domain.expiry import end_due
 from storekeep.server.domain.inventory import adjust_stock, check_availability, get_level, transfer_stock
 from storekeep.server.domain.lists import ListRequest
 from storekeep.server.domain.locations import LOCATIONS, Location
-from storekeep.server.domain.orders import NewOrder, place_order
+from storekeep.server.domain.order_placing import NewOrder
 from storekeep.server.domain.pages import PageTokens
 from storekeep.server.domain.reservations import NewReservation, Reservation
 from storekeep.server.domain.samples import load_sample
@@ -27,6 +27,7 @@ from storekeep.server.store.engine import Store
 from storekeep.server.store.opening import open_store
 from storekeep.v1 import inventory_pb2
 from tests.databases import Database
+from tests.placing import place_order
 from tests.records import Records
 from tests.refusals import refusal_of, refused
 from tests.shops import MAIN, Shop, new_id, new_request_id

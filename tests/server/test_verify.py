@@ -8,20 +8,22 @@ from pathlib import Path
 
 import pytest
 
-from storekeep.server.domain.calls import Call, Caller
+from storekeep.server.domain.fulfillments import LineUnits, create_fulfillment, ship_fulfillment
 from storekeep.server.domain.inventory import adjust_stock
-from storekeep.server.domain.orders import NewOrder, cancel_order, confirm_order, place_order
+from storekeep.server.domain.order_cancellations import cancel_order
+from storekeep.server.domain.order_changes import confirm_order
 from storekeep.server.domain.reservations import NewReservation, release_reservation, reserve
 from storekeep.server.domain.samples import load_sample
 from storekeep.server.domain.verification import Finding, verify
 from storekeep.server.store.opening import open_store
 from tests import postgres
 from tests.databases import Database, new_database
+from tests.placing import CALL, place
 from tests.processes import run_command
 
-CALL = Call(Caller("serviceAccounts/test"), "storekeep.v1.OrderService/PlaceOrder")
 MUG = "WHERE location_id = 'main' AND sku = 'MUG-BLUE'"
 ORDER = "(SELECT MIN(id) FROM orders)"
+CALLED_OFF = "(SELECT MIN(id) FROM orders WHERE state = 'CANCELLED')"
 BREACHES: dict[str, tuple[str, str]] = {
     "foreign-keys": (f"UPDATE orders SET customer_id = 'nobody' WHERE id = {ORDER}", "orders, row "),
     "stock-on-hand": (f"UPDATE stock_levels SET on_hand = on_hand + 1 {MUG}", "locations/main/stockLevels/MUG-BLUE:"),
@@ -37,7 +39,18 @@ BREACHES: dict[str, tuple[str, str]] = {
     "stock-promised": ("UPDATE stock_movements SET source = '' WHERE allocated_delta > 0", "ALLOCATE for nobody"),
     "stock-oversold": (f"UPDATE stock_levels SET backorder_limit = -99 {MUG}", "stockLevels/MUG-BLUE:"),
     "order-lines": (f"UPDATE order_lines SET subtotal_minor = 1 WHERE order_id = {ORDER}", "orders/"),
+    "order-quantities": (f"UPDATE order_lines SET cancelled = 0 WHERE order_id = {CALLED_OFF}", "orders/"),
     "order-totals": (f"UPDATE orders SET total_minor = total_minor + 1 WHERE id = {ORDER}", "orders/"),
+    "fulfillment-shipped": (
+        "UPDATE fulfillment_lines SET quantity = 2 WHERE fulfillment_id ="
+        " (SELECT id FROM fulfillments WHERE state = 'SHIPPED')",
+        "line 1: 1 units are fulfilled, 2 were shipped",
+    ),
+    "fulfillment-pending": (
+        "UPDATE fulfillments SET location_id = 'elsewhere' WHERE state = 'PENDING'",
+        "line 1: 1 units are bound at locations/elsewhere, 0 allocated",
+    ),
+    "fulfillment-lines": ("UPDATE fulfillment_lines SET line_number = 9", "the order has no line 9"),
     "order-history": (f"UPDATE orders SET version = version + 1 WHERE id = {ORDER}", "orders/"),
     "event-sequence": ("DELETE FROM audit_entries WHERE sequence = 3", "events: number 3 is missing, before 4"),
     "product-search": ("DELETE FROM product_documents WHERE product_id = 'mug'", "products/mug:"),
@@ -51,16 +64,16 @@ def sound(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dat
     made = new_database(engine, tmp_path_factory.mktemp("sound"))
     store = open_store(made.url)
     load_sample(store)
-    orders = [
-        place_order(store, CALL, NewOrder("ada-marsh", (("MUG-BLUE", 2), ("TIN-RED", 1)), "EUR")) for _ in range(3)
-    ]
+    orders = [place(store, "ada-marsh", ("MUG-BLUE", 2), ("TIN-RED", 1)) for _ in range(3)]
     confirm_order(store, CALL, orders[1].id)
+    shipped, _ = (create_fulfillment(store, CALL, orders[1].id, lines=(LineUnits(1, 1),)) for _ in range(2))
+    ship_fulfillment(store, CALL, (orders[1].id, shipped.id))
     cancel_order(store, CALL, orders[2].id, reason="test")
     _, given_back, sold = (
         reserve(store, CALL, NewReservation((("MUG-BLUE", units), ("TIN-RED", 1)))) for units in (4, 2, 1)
     )
     release_reservation(store, CALL, given_back.id)
-    place_order(store, CALL, NewOrder("ada-marsh", (("MUG-BLUE", 1),), "EUR", reservation_id=sold.id))
+    place(store, "ada-marsh", ("MUG-BLUE", 1), reservation_id=sold.id)
     adjust_stock(store, CALL, ("main", "MUG-BLUE"), quantity_delta=-1, reason="broken")
     store.close()
     yield made

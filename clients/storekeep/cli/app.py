@@ -18,6 +18,7 @@ from storekeep.cli.categories import add_categories
 from storekeep.cli.cells import printable
 from storekeep.cli.customers import add_customers
 from storekeep.cli.exits import MEANINGS, Exit, exit_of
+from storekeep.cli.fulfillments import add_fulfillments
 from storekeep.cli.health import add_health
 from storekeep.cli.imports.commands import add_imports
 from storekeep.cli.inventory import add_inventory
@@ -40,6 +41,7 @@ GROUPS = (
     add_reservations,
     add_customers,
     add_orders,
+    add_fulfillments,
     add_audit,
     add_accounts,
     add_keys,

@@ -33,7 +33,26 @@ def prices(texts: Iterable[str]) -> list[Money]:
 
     Raises: typer.BadParameter.
     """
-    return [_price(*pair(text)) for text in texts]
+    return [amount(price, currency_code=currency_code) for currency_code, price in map(pair, texts)]
+
+
+def line_units(texts: Iterable[str]) -> dict[int, int]:
+    """Read units of lines, as `2=3` for 3 units of line 2, or `2` for all of it, which is 0.
+
+    Raises: typer.BadParameter.
+    """
+    return dict(_line_units(text) for text in texts)
+
+
+def amount(text: str, *, currency_code: str) -> Money:
+    """Read an amount, as `19.90`.
+
+    Raises: typer.BadParameter.
+    """
+    try:
+        return to_money(text, currency_code=currency_code.upper())
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
 
 
 def order_lines(texts: Iterable[str]) -> list[tuple[str, int]]:
@@ -56,8 +75,8 @@ def whole_number(text: str) -> int:
     return int(text)
 
 
-def _price(currency_code: str, amount: str) -> Money:
-    try:
-        return to_money(amount, currency_code=currency_code.upper())
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
+def _line_units(text: str) -> tuple[int, int]:
+    if "=" not in text:
+        return whole_number(text.strip()), 0
+    line, units = pair(text)
+    return whole_number(line), whole_number(units)

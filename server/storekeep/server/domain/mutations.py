@@ -102,6 +102,11 @@ class Mutation:
         (self._whole or self)._entries += 1
         tx.position = sequence
 
+    @property
+    def next_sequence(self) -> int:
+        """The place in the ledger of what is recorded next."""
+        return _audit_end(self.tx)[0] + 1
+
     def undo(self) -> None:
         """Have all that it did undone, as something before it did it already."""
         self.tx.rollback_only = True
@@ -129,12 +134,14 @@ class Mutation:
 
 
 def _audit_end(tx: Transaction) -> tuple[int, bytes]:
-    """The sequence and the hash at the end of the audit chain."""
+    """The sequence and the hash at the end of the audit chain, read once in a commit."""
     noted: tuple[int, bytes] | None = tx.notes.get(AUDIT_END)
     if noted is not None:
         return noted
     last = LAST_AUDIT_ENTRY.one(tx)
-    return (0, FIRST_HASH) if last is None else (last[0], bytes(last[1]))
+    end = (0, FIRST_HASH) if last is None else (last[0], bytes(last[1]))
+    tx.notes[AUDIT_END] = end
+    return end
 
 
 class AuditedChange(msgspec.Struct, frozen=True):

@@ -1,99 +1,48 @@
-"""OrderService: placing, confirming and cancelling orders, and reading them."""
+"""OrderService: placing, changing and delivering orders, and reading them."""
 
 from __future__ import annotations
 
 import grpc
 
-from storekeep.server.domain import orders
-from storekeep.server.domain.orders import NewOrder, Order, OrderChange
+from storekeep.server.domain import (
+    fulfillments,
+    order_cancellations,
+    order_changes,
+    order_edits,
+    order_history,
+    order_notes,
+    order_placing,
+    orders,
+)
+from storekeep.server.domain.order_placing import PlacingRules
 from storekeep.server.domain.pages import PageTokens
-from storekeep.server.domain.resources import etag_of
-from storekeep.server.servicers.calls import call_of, list_request_of
-from storekeep.server.servicers.converters import (
-    address_from,
-    address_message,
-    id_of,
-    money_writer,
-    timestamp_of,
+from storekeep.server.servicers.calls import call_of, list_request_of, trial_call
+from storekeep.server.servicers.converters import id_of, key_of
+from storekeep.server.servicers.order_messages import (
+    change_message,
+    edit_from,
+    fulfillment_message,
+    line_units,
+    new_order_from,
+    note_message,
+    order_message,
 )
 from storekeep.server.store.engine import Store
 from storekeep.v1 import orders_pb2 as pb
 from storekeep.v1 import orders_pb2_grpc
 
-STATES = {
-    "": pb.ORDER_STATE_UNSPECIFIED,
-    "PLACED": pb.ORDER_STATE_PLACED,
-    "CONFIRMED": pb.ORDER_STATE_CONFIRMED,
-    "CANCELLED": pb.ORDER_STATE_CANCELLED,
-}
-
-
-def order_message(order: Order) -> pb.Order:
-    """An order as the contract writes it."""
-    money = money_writer(order.currency_code)
-    return pb.Order(
-        name=order.name,
-        customer=f"customers/{order.customer_id}",
-        state=STATES[order.state],
-        lines=[
-            pb.OrderLine(
-                line_number=line.line_number,
-                sku=line.sku,
-                display_name=line.display_name,
-                quantity=line.quantity,
-                unit_price=money(line.unit_price_minor),
-                subtotal=money(line.subtotal_minor),
-            )
-            for line in order.lines
-        ],
-        total=money(order.total_minor),
-        location=f"locations/{order.location_id}",
-        shipping_address=None if order.shipping_address is None else address_message(order.shipping_address),
-        external_reference=order.external_reference,
-        note=order.note,
-        cancel_reason=order.cancel_reason,
-        create_time=timestamp_of(order.create_time_us),
-        update_time=timestamp_of(order.update_time_us),
-        etag=etag_of(order.version),
-    )
-
-
-def change_message(change: OrderChange) -> pb.OrderHistoryEntry:
-    """A step of an order's history as the contract writes it."""
-    return pb.OrderHistoryEntry(
-        sequence=change.sequence,
-        method=change.method,
-        from_state=STATES[change.from_state],
-        to_state=STATES[change.to_state],
-        reason=change.reason,
-        actor=change.actor,
-        create_time=timestamp_of(change.create_time_us),
-    )
-
-
-def new_order_from(request: pb.PlaceOrderRequest) -> NewOrder:
-    """What a request wants to order."""
-    return NewOrder(
-        customer_id=id_of(request.customer),
-        lines=tuple((line.sku, line.quantity) for line in request.lines),
-        currency_code=request.currency_code,
-        location_id=id_of(request.location),
-        shipping_address=address_from(request.shipping_address) if request.HasField("shipping_address") else None,
-        external_reference=request.external_reference,
-        note=request.note,
-        reservation_id=id_of(request.reservation),
-    )
-
 
 class OrderServicer(orders_pb2_grpc.OrderServiceServicer):
     """The RPCs of OrderService; what each does stands in the contract."""
 
-    def __init__(self, store: Store, tokens: PageTokens) -> None:
+    def __init__(self, store: Store, tokens: PageTokens, *, rules: PlacingRules) -> None:
         self._store = store
         self._tokens = tokens
+        self._rules = rules
 
     def PlaceOrder(self, request: pb.PlaceOrderRequest, context: grpc.ServicerContext) -> pb.Order:
-        return order_message(orders.place_order(self._store, call_of(request), new_order_from(request)))
+        new = new_order_from(request)
+        return order_message(order_placing.place_order(self._store, call_of(request), new, rules=self._rules))
 
     def GetOrder(self, request: pb.GetOrderRequest, context: grpc.ServicerContext) -> pb.Order:
         return order_message(orders.get_order(self._store, id_of(request.name)))
@@ -111,19 +60,121 @@ class OrderServicer(orders_pb2_grpc.OrderServiceServicer):
         return pb.BatchGetOrdersResponse(orders=[order_message(order) for order in found])
 
     def ConfirmOrder(self, request: pb.ConfirmOrderRequest, context: grpc.ServicerContext) -> pb.Order:
-        order = orders.confirm_order(self._store, call_of(request), id_of(request.name), etag=request.etag)
+        order = order_changes.confirm_order(self._store, call_of(request), id_of(request.name), etag=request.etag)
         return order_message(order)
 
     def CancelOrder(self, request: pb.CancelOrderRequest, context: grpc.ServicerContext) -> pb.Order:
-        order = orders.cancel_order(
+        order = order_cancellations.cancel_order(
             self._store, call_of(request), id_of(request.name), reason=request.reason, etag=request.etag
         )
         return order_message(order)
 
+    def CancelOrderLines(self, request: pb.CancelOrderLinesRequest, context: grpc.ServicerContext) -> pb.Order:
+        order = order_cancellations.cancel_order_lines(
+            self._store,
+            call_of(request),
+            id_of(request.name),
+            line_units(request.lines),
+            reason=request.reason,
+            etag=request.etag,
+        )
+        return order_message(order)
+
+    def HoldOrder(self, request: pb.HoldOrderRequest, context: grpc.ServicerContext) -> pb.Order:
+        order = order_changes.hold_order(
+            self._store, call_of(request), id_of(request.name), reason=request.reason, etag=request.etag
+        )
+        return order_message(order)
+
+    def ResumeOrder(self, request: pb.ResumeOrderRequest, context: grpc.ServicerContext) -> pb.Order:
+        order = order_changes.resume_order(self._store, call_of(request), id_of(request.name), etag=request.etag)
+        return order_message(order)
+
+    def CompleteOrder(self, request: pb.CompleteOrderRequest, context: grpc.ServicerContext) -> pb.Order:
+        order = order_changes.complete_order(self._store, call_of(request), id_of(request.name), etag=request.etag)
+        return order_message(order)
+
+    def PreviewOrderEdit(self, request: pb.PreviewOrderEditRequest, context: grpc.ServicerContext) -> pb.Order:
+        edit = edit_from(request.edit)
+        order = order_edits.apply_order_edit(self._store, trial_call(), id_of(request.name), edit, etag=request.etag)
+        return order_message(order)
+
+    def ApplyOrderEdit(self, request: pb.ApplyOrderEditRequest, context: grpc.ServicerContext) -> pb.Order:
+        edit = edit_from(request.edit)
+        order = order_edits.apply_order_edit(
+            self._store, call_of(request), id_of(request.name), edit, reason=request.reason, etag=request.etag
+        )
+        return order_message(order)
+
+    def AddOrderNote(self, request: pb.AddOrderNoteRequest, context: grpc.ServicerContext) -> pb.OrderNote:
+        note = order_notes.add_order_note(
+            self._store, call_of(request), id_of(request.parent), request.content, etag=request.etag
+        )
+        return note_message(note)
+
+    def ListOrderNotes(
+        self, request: pb.ListOrderNotesRequest, context: grpc.ServicerContext
+    ) -> pb.ListOrderNotesResponse:
+        page = order_notes.list_order_notes(
+            self._store,
+            id_of(request.parent),
+            page_size=request.page_size,
+            page_token=request.page_token,
+            tokens=self._tokens,
+        )
+        return pb.ListOrderNotesResponse(
+            notes=[note_message(note) for note in page.items], next_page_token=page.next_page_token
+        )
+
+    def CreateFulfillment(self, request: pb.CreateFulfillmentRequest, context: grpc.ServicerContext) -> pb.Fulfillment:
+        fulfillment = fulfillments.create_fulfillment(
+            self._store,
+            call_of(request),
+            id_of(request.parent),
+            location_id=id_of(request.location),
+            lines=line_units(request.lines),
+            etag=request.etag,
+        )
+        return fulfillment_message(fulfillment)
+
+    def GetFulfillment(self, request: pb.GetFulfillmentRequest, context: grpc.ServicerContext) -> pb.Fulfillment:
+        return fulfillment_message(fulfillments.get_fulfillment(self._store, key_of(request.name)))
+
+    def ListFulfillments(
+        self, request: pb.ListFulfillmentsRequest, context: grpc.ServicerContext
+    ) -> pb.ListFulfillmentsResponse:
+        wanted = list_request_of(request, parent=id_of(request.parent))
+        page = fulfillments.list_fulfillments(self._store, wanted, tokens=self._tokens)
+        return pb.ListFulfillmentsResponse(
+            fulfillments=[fulfillment_message(fulfillment) for fulfillment in page.items],
+            next_page_token=page.next_page_token,
+        )
+
+    def ShipFulfillment(self, request: pb.ShipFulfillmentRequest, context: grpc.ServicerContext) -> pb.Fulfillment:
+        fulfillment = fulfillments.ship_fulfillment(
+            self._store,
+            call_of(request),
+            key_of(request.name),
+            carrier=request.carrier,
+            tracking_number=request.tracking_number,
+            etag=request.etag,
+        )
+        return fulfillment_message(fulfillment)
+
+    def DeliverFulfillment(
+        self, request: pb.DeliverFulfillmentRequest, context: grpc.ServicerContext
+    ) -> pb.Fulfillment:
+        call, key = call_of(request), key_of(request.name)
+        return fulfillment_message(fulfillments.deliver_fulfillment(self._store, call, key, etag=request.etag))
+
+    def CancelFulfillment(self, request: pb.CancelFulfillmentRequest, context: grpc.ServicerContext) -> pb.Fulfillment:
+        call, key = call_of(request), key_of(request.name)
+        return fulfillment_message(fulfillments.cancel_fulfillment(self._store, call, key, etag=request.etag))
+
     def ListOrderHistory(
         self, request: pb.ListOrderHistoryRequest, context: grpc.ServicerContext
     ) -> pb.ListOrderHistoryResponse:
-        page = orders.list_order_history(
+        page = order_history.list_order_history(
             self._store,
             id_of(request.name),
             page_size=request.page_size,
