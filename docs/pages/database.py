@@ -66,6 +66,7 @@ def describe(model: type[Table]) -> str:
         parts.append(table(INDEXES, rows))
     checks = [constraint.sql for constraint in meta.constraints or ()]
     checks += [constraint.sql for field in meta.sorted_fields for constraint in field.constraints or ()]
+    checks = [check for check in checks if check.startswith("CHECK")]
     if checks:
         parts.append("Held by the database: " + "; ".join(code(check) for check in checks) + ".\n")
     return "\n".join(parts)
