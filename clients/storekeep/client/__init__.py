@@ -131,8 +131,13 @@ from storekeep.v1.inventory_pb2 import (
     StockMovementCause,
 )
 from storekeep.v1.orders_pb2 import (
+    HistoricOrder,
+    HistoricOrderLine,
     Order,
     OrderHistoryEntry,
+    OrderImportOutcome,
+    OrderImportProblem,
+    OrderImportResult,
     OrderLine,
     OrderState,
 )
@@ -175,6 +180,8 @@ __all__ = [
     "EtagMismatch",
     "FieldProblem",
     "HealthStatus",
+    "HistoricOrder",
+    "HistoricOrderLine",
     "IllegalState",
     "InternalError",
     "InvalidAmount",
@@ -198,6 +205,9 @@ __all__ = [
     "NotFound",
     "Order",
     "OrderHistoryEntry",
+    "OrderImportOutcome",
+    "OrderImportProblem",
+    "OrderImportResult",
     "OrderLine",
     "OrderNotFound",
     "OrderState",

@@ -15,10 +15,13 @@ from storekeep.v1.orders_pb2 import (
     CancelOrderRequest,
     ConfirmOrderRequest,
     GetOrderRequest,
+    HistoricOrder,
+    ImportOrdersRequest,
     ListOrderHistoryRequest,
     ListOrdersRequest,
     Order,
     OrderHistoryEntry,
+    OrderImportResult,
     PlaceOrderLine,
     PlaceOrderRequest,
 )
@@ -124,3 +127,12 @@ class Orders:
             timeout_s=timeout_s,
             max_staleness_s=max_staleness_s,
         )
+
+    def import_orders(
+        self, orders: Iterable[HistoricOrder], **options: Unpack[WriteOptions]
+    ) -> Sequence[OrderImportResult]:
+        """Import up to 100 historic orders of up to 1,000 lines together; one that is refused stops no other.
+
+        Returns: what became of each, in the order of `orders`.
+        """
+        return self._calls.write(self._stub.ImportOrders, ImportOrdersRequest(orders=orders), **options).results
