@@ -106,6 +106,8 @@ class SqliteDatabase:
     def unguarded(self) -> Iterator[SqliteSession]:
         with self.opened() as session:
             session.run("PRAGMA ignore_check_constraints = ON")
+            for (trigger,) in session.rows("SELECT name FROM sqlite_schema WHERE sql LIKE '%RAISE(ABORT%'"):
+                session.run(f"DROP TRIGGER {trigger}")
             yield session
 
     @contextmanager
@@ -165,7 +167,7 @@ class PostgresDatabase:
 
     @contextmanager
     def unguarded(self) -> Iterator[PostgresSession]:
-        """Without the triggers of foreign keys, and without CHECKs."""
+        """Without triggers, those of foreign keys too, and without CHECKs."""
         with self.opened() as session:
             checks = session.rows(
                 "SELECT CAST(CAST(conrelid AS regclass) AS TEXT), conname FROM pg_constraint WHERE contype = 'c'"

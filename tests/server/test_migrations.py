@@ -31,6 +31,7 @@ from storekeep.server.store.schema import (
 from tests import postgres
 from tests.databases import Database, new_database
 
+ALL = ["0001_initial", "0002_inventory"]
 SECOND = "def up(migrator, database):\n    database.execute_sql('CREATE TABLE seconds (id INTEGER PRIMARY KEY)')\n"
 
 
@@ -42,11 +43,14 @@ def models() -> list[type[Table]]:
 
 
 def definitions(database: Database) -> dict[str, str]:
-    """Name -> SQL of every table and index, without the whitespace; of PostgreSQL, the columns of each."""
+    """Name -> SQL of every table and index, without the whitespace; of PostgreSQL, the columns of each.
+
+    What a table of SQLite has comes in any order: columns that were added to it stand behind its constraints.
+    """
     with database.opened() as session:
         if database.engine == "sqlite":
             rows = session.rows("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL")
-            return {name: "".join(sql.split()) for name, sql in rows}
+            return {name: in_order("".join(sql.split())) for name, sql in rows}
         columns = session.rows(
             """
             SELECT table_name,
@@ -58,12 +62,28 @@ def definitions(database: Database) -> dict[str, str]:
         indexes = session.rows("SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'")
         checks = session.rows(
             """
-            SELECT CAST(CAST(conrelid AS regclass) AS TEXT), STRING_AGG(pg_get_constraintdef(oid), ', ' ORDER BY 1)
-            FROM (SELECT * FROM pg_constraint ORDER BY pg_get_constraintdef(oid)) AS constraints
+            SELECT CAST(CAST(conrelid AS regclass) AS TEXT),
+                   STRING_AGG(pg_get_constraintdef(oid), ', ' ORDER BY pg_get_constraintdef(oid))
+            FROM pg_constraint
             WHERE contype IN ('c', 'f') AND connamespace = CAST('public' AS regnamespace) GROUP BY conrelid
             """
         )
     return dict(columns) | dict(indexes) | {f"{table}: held": rules for table, rules in checks}
+
+
+def in_order(sql: str) -> str:
+    """The SQL that makes a table, with its columns and constraints in the order of the alphabet."""
+    if not sql.startswith("CREATETABLE"):
+        return sql
+    head, _, rest = sql.partition("(")
+    body, _, tail = rest.rpartition(")")
+    parts = [""]
+    for char in body:
+        if char == "," and parts[-1].count("(") == parts[-1].count(")"):
+            parts.append("")
+        else:
+            parts[-1] += char
+    return f"{head}({','.join(sorted(parts))}){tail}"
 
 
 @pytest.fixture
@@ -147,15 +167,15 @@ def test_main_location_is_there_from_the_start(database):
 
 @pytest.mark.engine("sqlite", reason="only a file can be made by looking at it")
 def test_pending_of_a_missing_database_does_not_make_it(empty):
-    assert pending_migrations(empty.url) == ["0001_initial"]
+    assert pending_migrations(empty.url) == ALL
     assert not empty.path.exists()
 
 
 def test_database_behind_is_refused(database, folder):
-    (folder / "0002_second.py").write_text(SECOND)
-    with pytest.raises(NotMigrated, match=r"0002_second.*storekeep-server migrate"):
+    (folder / "9999_second.py").write_text(SECOND)
+    with pytest.raises(NotMigrated, match=r"9999_second.*storekeep-server migrate"):
         check_schema(database.url, migrations=folder)
-    assert migrate(database.url, migrations=folder) == ["0002_second"]
+    assert migrate(database.url, migrations=folder) == ["9999_second"]
     check_schema(database.url, migrations=folder)
 
 
@@ -169,19 +189,19 @@ def test_edited_migration_is_refused(database, folder):
 
 
 def test_database_of_a_newer_release_is_refused(database, folder):
-    (folder / "0002_second.py").write_text(SECOND)
+    (folder / "9999_second.py").write_text(SECOND)
     migrate(database.url, migrations=folder)
-    with pytest.raises(UnknownMigration, match="0002_second"):
+    with pytest.raises(UnknownMigration, match="9999_second"):
         check_schema(database.url)
 
 
 def test_failing_migration_leaves_nothing(database, folder):
-    (folder / "0002_second.py").write_text(SECOND + "    raise RuntimeError('half way')\n")
+    (folder / "9999_second.py").write_text(SECOND + "    raise RuntimeError('half way')\n")
     with pytest.raises(RuntimeError):
         migrate(database.url, migrations=folder)
     assert "seconds" not in definitions(database)
-    (folder / "0002_second.py").write_text(SECOND)
-    assert migrate(database.url, migrations=folder) == ["0002_second"]
+    (folder / "9999_second.py").write_text(SECOND)
+    assert migrate(database.url, migrations=folder) == ["9999_second"]
 
 
 @pytest.mark.engine("sqlite", reason="no file of PostgreSQL is ours")
@@ -212,7 +232,7 @@ def test_two_processes_at_once_migrate_once(empty):
     processes = [context.Process(target=_migrate_at_once, args=arguments) for _ in range(2)]
     for process in processes:
         process.start()
-    assert sorted(answers.get(timeout=60) for _ in processes) == [[], ["0001_initial"]]
+    assert sorted(answers.get(timeout=60) for _ in processes) == [[], ALL]
     for process in processes:
         process.join(timeout=30)
 

@@ -27,6 +27,13 @@ BREACHES: dict[str, tuple[str, str]] = {
     "stock-running": (f"UPDATE stock_movements SET on_hand = 7 {MUG} AND id < 999", "stockLevels/MUG-BLUE: movement"),
     "stock-allocated": (f"UPDATE stock_levels SET allocated = allocated - 1 {MUG}", "stockLevels/MUG-BLUE: allocated"),
     "stock-reserved": (f"UPDATE stock_levels SET reserved = 1 {MUG}", "stockLevels/MUG-BLUE: reserved is 1"),
+    "order-stock": (f"UPDATE order_lines SET quantity = 3 WHERE order_id = {ORDER} AND line_number = 1", "orders/"),
+    "reservation-stock": (
+        "UPDATE stock_movements SET source = 'reservations/none', reserved_delta = allocated_delta WHERE id ="
+        " (SELECT MAX(id) FROM stock_movements WHERE allocated_delta > 0)",
+        "reservations/none, line 2: keeps 0 units of TIN-RED",
+    ),
+    "stock-promised": ("UPDATE stock_movements SET source = '' WHERE allocated_delta > 0", "ALLOCATE for nobody"),
     "stock-oversold": (f"UPDATE stock_levels SET backorder_limit = -99 {MUG}", "stockLevels/MUG-BLUE:"),
     "order-lines": (f"UPDATE order_lines SET subtotal_minor = 1 WHERE order_id = {ORDER}", "orders/"),
     "order-totals": (f"UPDATE orders SET total_minor = total_minor + 1 WHERE id = {ORDER}", "orders/"),

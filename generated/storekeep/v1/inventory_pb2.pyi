@@ -39,6 +39,20 @@ class _StockMovementCauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_St
     """The record was corrected to what a count found."""
     STOCK_MOVEMENT_CAUSE_WRITE_OFF: _StockMovementCause.ValueType  # 4
     """Units were lost, broken or thrown away."""
+    STOCK_MOVEMENT_CAUSE_TRANSFER: _StockMovementCause.ValueType  # 5
+    """Units went from one location to another: one movement at each."""
+    STOCK_MOVEMENT_CAUSE_RETURN: _StockMovementCause.ValueType  # 6
+    """Units came back from a customer."""
+    STOCK_MOVEMENT_CAUSE_RESERVE: _StockMovementCause.ValueType  # 7
+    """Units were kept for a reservation."""
+    STOCK_MOVEMENT_CAUSE_RELEASE: _StockMovementCause.ValueType  # 8
+    """A reservation gave its units back, or on to an order."""
+    STOCK_MOVEMENT_CAUSE_ALLOCATE: _StockMovementCause.ValueType  # 9
+    """Units were promised to a line of an order."""
+    STOCK_MOVEMENT_CAUSE_DEALLOCATE: _StockMovementCause.ValueType  # 10
+    """A line of an order gave its units back."""
+    STOCK_MOVEMENT_CAUSE_SHIP: _StockMovementCause.ValueType  # 11
+    """Units that had been promised left."""
 
 class StockMovementCause(_StockMovementCause, metaclass=_StockMovementCauseEnumTypeWrapper):
     """StockMovementCause is what kind of movement it was."""
@@ -53,6 +67,20 @@ STOCK_MOVEMENT_CAUSE_COUNT: StockMovementCause.ValueType  # 3
 """The record was corrected to what a count found."""
 STOCK_MOVEMENT_CAUSE_WRITE_OFF: StockMovementCause.ValueType  # 4
 """Units were lost, broken or thrown away."""
+STOCK_MOVEMENT_CAUSE_TRANSFER: StockMovementCause.ValueType  # 5
+"""Units went from one location to another: one movement at each."""
+STOCK_MOVEMENT_CAUSE_RETURN: StockMovementCause.ValueType  # 6
+"""Units came back from a customer."""
+STOCK_MOVEMENT_CAUSE_RESERVE: StockMovementCause.ValueType  # 7
+"""Units were kept for a reservation."""
+STOCK_MOVEMENT_CAUSE_RELEASE: StockMovementCause.ValueType  # 8
+"""A reservation gave its units back, or on to an order."""
+STOCK_MOVEMENT_CAUSE_ALLOCATE: StockMovementCause.ValueType  # 9
+"""Units were promised to a line of an order."""
+STOCK_MOVEMENT_CAUSE_DEALLOCATE: StockMovementCause.ValueType  # 10
+"""A line of an order gave its units back."""
+STOCK_MOVEMENT_CAUSE_SHIP: StockMovementCause.ValueType  # 11
+"""Units that had been promised left."""
 Global___StockMovementCause: _TypeAlias = StockMovementCause  # noqa: Y015
 
 @_typing.final
@@ -68,12 +96,15 @@ class Location(_message.Message):
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     DELETE_TIME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The resource name, as `locations/{location}`. Chosen at creation, never changed."""
     display_name: _builtins.str
     """What people read. 1 to 200 characters."""
     etag: _builtins.str
     """Changes with every change of the resource. Send it back to change only what you have seen."""
+    priority: _builtins.int
+    """Stock is taken from the location of the lowest priority first, where nobody names one. -1,000 to 1,000."""
     @_builtins.property
     def address(self) -> _addresses_pb2.Address:
         """Where it is; may be absent."""
@@ -100,10 +131,11 @@ class Location(_message.Message):
         update_time: _timestamp_pb2.Timestamp | None = ...,
         delete_time: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
+        priority: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "create_time", b"create_time", "delete_time", b"delete_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "create_time", b"create_time", "delete_time", b"delete_time", "display_name", b"display_name", "etag", b"etag", "name", b"name", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "create_time", b"create_time", "delete_time", b"delete_time", "display_name", b"display_name", "etag", b"etag", "name", b"name", "priority", b"priority", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -111,7 +143,9 @@ Global___Location: _TypeAlias = Location  # noqa: Y015
 
 @_typing.final
 class StockLevel(_message.Message):
-    """StockLevel is how many units of a SKU are at a location. It changes by movements and orders only."""
+    """StockLevel is how many units of a SKU are at a location. Its units change by movements only. A promise that is due,
+    such as a reservation past its time, does not count in it, whether or not the server has written so yet.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -122,6 +156,9 @@ class StockLevel(_message.Message):
     AVAILABLE_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    RESERVED_FIELD_NUMBER: _builtins.int
+    BACKORDER_LIMIT_FIELD_NUMBER: _builtins.int
+    SAFETY_THRESHOLD_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The resource name, as `locations/{location}/stockLevels/{sku}`. Chosen at creation, never changed."""
     sku: _builtins.str
@@ -131,9 +168,17 @@ class StockLevel(_message.Message):
     allocated: _builtins.int
     """Units that are promised to open orders."""
     available: _builtins.int
-    """Units that can still be sold: `on_hand` less what is promised. Never negative."""
+    """Units that can still be sold: `on_hand` and `backorder_limit`, less `safety_threshold` and what is promised. Never
+    negative.
+    """
     etag: _builtins.str
     """Changes with every change of the level."""
+    reserved: _builtins.int
+    """Units that are kept by active reservations."""
+    backorder_limit: _builtins.int
+    """Units that may be sold beyond what is on hand: 0 to 10^9."""
+    safety_threshold: _builtins.int
+    """Units that are kept back from sale: 0 to 10^9."""
     @_builtins.property
     def update_time(self) -> _timestamp_pb2.Timestamp:
         """When it last changed."""
@@ -148,10 +193,13 @@ class StockLevel(_message.Message):
         available: _builtins.int = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
+        reserved: _builtins.int = ...,
+        backorder_limit: _builtins.int = ...,
+        safety_threshold: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocated", b"allocated", "available", b"available", "etag", b"etag", "name", b"name", "on_hand", b"on_hand", "sku", b"sku", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocated", b"allocated", "available", b"available", "backorder_limit", b"backorder_limit", "etag", b"etag", "name", b"name", "on_hand", b"on_hand", "reserved", b"reserved", "safety_threshold", b"safety_threshold", "sku", b"sku", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -172,6 +220,10 @@ class StockMovement(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     ACTOR_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    RESERVED_DELTA_FIELD_NUMBER: _builtins.int
+    ALLOCATED_DELTA_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    LINE_NUMBER_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The resource name, as `stockMovements/{stock_movement}`; the numbers rise by one."""
     stock_level: _builtins.str
@@ -188,6 +240,16 @@ class StockMovement(_message.Message):
     """Why, in the words of whoever moved it."""
     actor: _builtins.str
     """Who moved it: the resource name of the caller."""
+    reserved_delta: _builtins.int
+    """Units that were reserved; negative where a reservation ended."""
+    allocated_delta: _builtins.int
+    """Units that were promised to an order; negative where they left or were given back."""
+    source: _builtins.str
+    """What it was done for, such as `orders/{order}` or `reservations/{reservation}`; empty where somebody moved stock as
+    such. Both movements of a transfer have the same, `transfers/{transfer}`, which is no resource.
+    """
+    line_number: _builtins.int
+    """Which line of the source; 0 where it has none."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When."""
@@ -204,10 +266,14 @@ class StockMovement(_message.Message):
         reason: _builtins.str = ...,
         actor: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        reserved_delta: _builtins.int = ...,
+        allocated_delta: _builtins.int = ...,
+        source: _builtins.str = ...,
+        line_number: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "cause", b"cause", "create_time", b"create_time", "name", b"name", "on_hand", b"on_hand", "quantity_delta", b"quantity_delta", "reason", b"reason", "sku", b"sku", "stock_level", b"stock_level"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "allocated_delta", b"allocated_delta", "cause", b"cause", "create_time", b"create_time", "line_number", b"line_number", "name", b"name", "on_hand", b"on_hand", "quantity_delta", b"quantity_delta", "reason", b"reason", "reserved_delta", b"reserved_delta", "sku", b"sku", "source", b"source", "stock_level", b"stock_level"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -727,7 +793,7 @@ class AdjustStockRequest(_message.Message):
     quantity_delta: _builtins.int
     """Units to add; negative to take away. Not 0; at most 10^9 either way."""
     cause: Global___StockMovementCause.ValueType
-    """What kind of movement it is; ADJUST when not given."""
+    """What kind of movement it is: RECEIVE, ADJUST, COUNT, WRITE_OFF or RETURN; ADJUST when not given."""
     reason: _builtins.str
     """Why, for whoever reads the ledger. At most 500 characters."""
     etag: _builtins.str

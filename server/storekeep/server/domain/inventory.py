@@ -10,6 +10,15 @@ from collections.abc import Sequence
 
 import msgspec
 
+from storekeep.server.domain.allocations import (
+    ALLOCATE,
+    DEALLOCATE,
+    RELEASE,
+    RESERVE,
+    SHIP,
+    Move,
+    write_movements,
+)
 from storekeep.server.domain.calls import Call
 from storekeep.server.domain.errors import (
     InvalidAmount,
@@ -33,7 +42,20 @@ from storekeep.server.store.engine import Store
 from storekeep.server.store.rows import Rows
 
 RECEIVE, ADJUST, COUNT, WRITE_OFF = "RECEIVE", "ADJUST", "COUNT", "WRITE_OFF"
-CAUSES = (RECEIVE, ADJUST, COUNT, WRITE_OFF)
+TRANSFER, RETURN = "TRANSFER", "RETURN"
+CAUSES = (
+    RECEIVE,
+    ADJUST,
+    COUNT,
+    WRITE_OFF,
+    TRANSFER,
+    RETURN,
+    RESERVE,
+    RELEASE,
+    ALLOCATE,
+    DEALLOCATE,
+    SHIP,
+)
 ON_HAND_MAX = 10**12
 """Units of one SKU at one location at most."""
 Key = tuple[str, ...]
@@ -50,6 +72,7 @@ class StockLevel(msgspec.Struct, frozen=True):
     backorder_limit: int
     version: int
     update_time_us: int
+    safety_threshold: int = 0
 
     @property
     def name(self) -> str:
@@ -58,7 +81,12 @@ class StockLevel(msgspec.Struct, frozen=True):
 
     @property
     def available(self) -> int:
-        """Units that can still be promised."""
+        """Units that can still be promised; below 0 where some that are kept back are promised."""
+        return self.unpromised - self.safety_threshold
+
+    @property
+    def unpromised(self) -> int:
+        """Units that nobody was promised, those that are kept back too."""
         return self.on_hand + self.backorder_limit - self.reserved - self.allocated
 
 
@@ -74,6 +102,10 @@ class StockMovement(msgspec.Struct, frozen=True):
     reason: str
     actor: str
     create_time_us: int
+    reserved_delta: int = 0
+    allocated_delta: int = 0
+    source: str = ""
+    line_number: int = 0
 
     @property
     def name(self) -> str:
@@ -100,6 +132,7 @@ LEVELS = Rows(
         "backorder_limit",
         "version",
         "update_time_us",
+        "safety_threshold",
     ),
     key=("location", "variant"),
 )
@@ -115,6 +148,10 @@ MOVEMENTS = Rows(
         "reason",
         "actor",
         "create_time_us",
+        "reserved_delta",
+        "allocated_delta",
+        "source",
+        "line_number",
     ),
     key=("id",),
 )
@@ -273,8 +310,8 @@ def _move(
     """
     tx = mutation.tx
     before = old or _no_level(key)
-    if before.available + quantity_delta < 0:
-        raise OutOfStock({before.sku: (-quantity_delta, before.available)})
+    if before.unpromised + quantity_delta < 0:
+        raise OutOfStock({before.sku: (-quantity_delta, before.unpromised)})
     on_hand = before.on_hand + quantity_delta
     if on_hand > ON_HAND_MAX:
         raise InvalidAmount("quantity_delta", f"at most {ON_HAND_MAX} units of a SKU can be at a location")
@@ -283,17 +320,8 @@ def _move(
     write = LEVELS.insert if old is None else LEVELS.update
     write(tx, values)
     if quantity_delta:
-        store.INSERT_MOVEMENT.run(
-            tx,
-            location_id=new.location_id,
-            sku=new.sku,
-            quantity_delta=quantity_delta,
-            on_hand=on_hand,
-            cause=cause,
-            reason=reason,
-            actor=mutation.call.caller.subject,
-            now_us=tx.now_us,
-        )
+        move = Move(new.location_id, new.sku, 0, quantity_delta, 0, 0)
+        write_movements(mutation, cause, "", [move], {key: on_hand}, reason=reason)
     mutation.record("stock_level.updated", before=old, after=new)
     return new
 
@@ -313,30 +341,6 @@ def require_location(tx: Transaction, location_id: str) -> None:
         raise ResourceDeleted(f"locations/{location_id}")
 
 
-def allocate_stock(tx: Transaction, location_id: str, quantities: dict[str, int]) -> None:
-    """Promise units at a location to an order: all of them or none.
-
-    Args:
-        quantities: SKU -> units, each SKU once.
-
-    Raises: OutOfStock, naming each short SKU.
-    """
-    wanted = msgspec.json.encode(quantities).decode()
-    promised = store.ALLOCATE.all(tx, quantities=wanted, location_id=location_id, now_us=tx.now_us)
-    if len(promised) == len(quantities):
-        return
-    short = sorted(quantities.keys() - {sku for (sku,) in promised})
-    skus = msgspec.json.encode(short).decode()
-    there: dict[str, int] = dict(store.AVAILABLE_AT.all(tx, skus=skus, location_id=location_id))
-    raise OutOfStock({sku: (quantities[sku], there[sku]) for sku in short})
-
-
-def release_stock(tx: Transaction, location_id: str, quantities: dict[str, int]) -> None:
-    """Take back what an order was promised."""
-    promised = msgspec.json.encode(quantities).decode()
-    store.DEALLOCATE.run(tx, quantities=promised, location_id=location_id, now_us=tx.now_us)
-
-
 LEVEL_LISTING = Listing(
     method="ListStockLevels",
     query=lambda: store.StockLevel.select(*LEVELS.fields),
@@ -347,6 +351,7 @@ LEVEL_LISTING = Listing(
         "available": Column(
             store.StockLevel.on_hand
             + store.StockLevel.backorder_limit
+            - store.StockLevel.safety_threshold
             - store.StockLevel.reserved
             - store.StockLevel.allocated,
             FilterField(Kind.INTEGER),

@@ -23,6 +23,7 @@ class Location(msgspec.Struct, frozen=True):
     create_time_us: int = 0
     update_time_us: int = 0
     delete_time_us: int | None = None
+    priority: int = 0
 
     @property
     def name(self) -> str:

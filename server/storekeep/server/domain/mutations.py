@@ -49,14 +49,19 @@ class Mutation:
         call: who asked for it, and how.
     """
 
-    __slots__ = ("_entries", "_entry", "_recorded", "call", "tx")
+    __slots__ = ("_entries", "_entry", "_recorded", "_whole", "call", "tx")
 
-    def __init__(self, tx: Transaction, call: Call) -> None:
+    def __init__(self, tx: Transaction, call: Call, *, whole: Mutation | None = None) -> None:
         self.tx = tx
         self.call = call
+        self._whole = whole
         self._recorded: Named | None = None
         self._entry = 0
         self._entries = 0
+
+    def by(self, call: Call) -> Mutation:
+        """This mutation, for what is done with it that its caller did not ask for."""
+        return Mutation(self.tx, call, whole=self)
 
     def record(self, event: str, *, before: Named | None, after: Named | None) -> None:
         """Write the entry of one changed resource: its event and its audit entry in one.
@@ -94,7 +99,7 @@ class Mutation:
         )
         tx.notes[AUDIT_END] = sequence, entry_hash
         self._recorded, self._entry = after, sequence
-        self._entries += 1
+        (self._whole or self)._entries += 1
         tx.position = sequence
 
     def undo(self) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from storekeep.server.domain.addresses import Address
+from storekeep.server.domain.allocations import Wanted, add_up, allocate_stock, allocations_of, deallocate
 from storekeep.server.domain.calls import Call
 from storekeep.server.domain.errors import (
     CurrencyMismatch,
@@ -27,7 +28,6 @@ from storekeep.server.domain.errors import (
     SkuNotFound,
 )
 from storekeep.server.domain.filters import FilterField, Kind
-from storekeep.server.domain.inventory import allocate_stock, release_stock
 from storekeep.server.domain.lists import Column, Listing, ListRequest
 from storekeep.server.domain.money import MINOR_DIGITS, TOTAL_MINOR_MAX, minor_digits
 from storekeep.server.domain.mutations import Mutation, mutate
@@ -79,11 +79,6 @@ class Order(msgspec.Struct, frozen=True):
         """The resource name."""
         return f"orders/{self.id}"
 
-    @property
-    def quantities(self) -> dict[str, int]:
-        """SKU -> units, the same SKU on several lines added up, in the order of the SKUs."""
-        return add_up((line.sku, line.quantity) for line in self.lines)
-
 
 @dataclass(frozen=True, slots=True)
 class NewOrder:
@@ -91,7 +86,7 @@ class NewOrder:
 
     Attributes:
         lines: (SKU, units), in the customer's order; a SKU may stand on several.
-        location_id: where the stock is taken from; empty for the default one.
+        location_id: where the stock is taken from; empty to choose, see `allocations`.
     """
 
     customer_id: str
@@ -145,14 +140,6 @@ decode_address = msgspec.json.Decoder(Address | None).decode
 decode_order = msgspec.json.Decoder(Order).decode
 
 
-def add_up(lines: Iterable[tuple[str, int]]) -> dict[str, int]:
-    """SKU -> units over all lines, sorted by SKU, so that all orders take stock in the same order."""
-    quantities: dict[str, int] = defaultdict(int)
-    for sku, quantity in lines:
-        quantities[sku] += quantity
-    return dict(sorted(quantities.items()))
-
-
 # -- placing
 
 
@@ -170,7 +157,8 @@ def place_order(db: Store, call: Call, new: NewOrder) -> Order:
         quantities = add_up(new.lines)
         lines = _price_lines(tx, new, location_id, quantities)
         order = _new_order(tx, new, location_id, lines)
-        allocate_stock(tx, location_id, quantities)
+        wanted = [Wanted(line.line_number, line.sku, line.quantity) for line in lines]
+        allocate_stock(mutation, order.name, wanted, location_id=new.location_id)
         _insert(tx, order)
         mutation.record("order.placed", before=None, after=order)
         return order
@@ -190,7 +178,7 @@ def _price_lines(tx: Transaction, new: NewOrder, location_id: str, skus: Iterabl
         skus=msgspec.json.encode(list(skus)).decode(),
         currency_code=new.currency_code,
     )
-    _check_parties(new.customer_id, location_id, deleted=rows[0][:2])
+    _check_parties(new, deleted=rows[0][:2])
     offered = {sku: offer for _, _, sku, *offer in rows}
     for sku in skus:
         if offered[sku][-1] is None:
@@ -204,16 +192,17 @@ def _price_lines(tx: Transaction, new: NewOrder, location_id: str, skus: Iterabl
     )
 
 
-def _check_parties(customer_id: str, location_id: str, *, deleted: Sequence[int | None]) -> None:
-    """Refuse a customer or a location that is not there, or deleted.
+def _check_parties(new: NewOrder, *, deleted: Sequence[int | None]) -> None:
+    """Refuse a customer or a location that is not there, or deleted; one that nobody named is not asked about.
 
     Raises: CustomerNotFound, LocationNotFound, ResourceDeleted.
     """
-    if deleted[0] is None:
-        raise CustomerNotFound(f"customers/{customer_id}")
-    if deleted[1] is None:
-        raise LocationNotFound(f"locations/{location_id}")
-    for name, time_us in zip((f"customers/{customer_id}", f"locations/{location_id}"), deleted, strict=True):
+    for name, time_us, not_found in (
+        (f"customers/{new.customer_id}", deleted[0], CustomerNotFound),
+        (f"locations/{new.location_id}", deleted[1] if new.location_id else 0, LocationNotFound),
+    ):
+        if time_us is None:
+            raise not_found(name)
         if time_us:
             raise ResourceDeleted(name)
 
@@ -280,7 +269,7 @@ def cancel_order(db: Store, call: Call, order_id: str, *, reason: str = "", etag
 
     def effect(mutation: Mutation) -> Order:
         order = _step(mutation, order_id, to=CANCELLED, etag=etag, reason=reason)
-        release_stock(mutation.tx, order.location_id, order.quantities)
+        deallocate(mutation, order.name, allocations_of(mutation.tx, [order.name])[order.name])
         return order
 
     return mutate(db, call, effect, Order)

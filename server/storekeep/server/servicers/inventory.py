@@ -24,12 +24,9 @@ from storekeep.server.store.engine import Store
 from storekeep.v1 import inventory_pb2 as pb
 from storekeep.v1 import inventory_pb2_grpc
 
-LOCATION_FIELDS = {"display_name": "display_name", "address": "address"}
+LOCATION_FIELDS = {"display_name": "display_name", "address": "address", "priority": "priority"}
 CAUSES = {
-    "RECEIVE": pb.STOCK_MOVEMENT_CAUSE_RECEIVE,
-    "ADJUST": pb.STOCK_MOVEMENT_CAUSE_ADJUST,
-    "COUNT": pb.STOCK_MOVEMENT_CAUSE_COUNT,
-    "WRITE_OFF": pb.STOCK_MOVEMENT_CAUSE_WRITE_OFF,
+    name.removeprefix("STOCK_MOVEMENT_CAUSE_"): number for name, number in pb.StockMovementCause.items() if number
 }
 CAUSE_NAMES = {number: name for name, number in CAUSES.items()}
 
@@ -44,13 +41,14 @@ def location_message(location: Location) -> pb.Location:
         update_time=timestamp_of(location.update_time_us),
         delete_time=optional_timestamp(location.delete_time_us),
         etag=etag_of(location.version),
+        priority=location.priority,
     )
 
 
 def location_from(message: pb.Location, location_id: str) -> Location:
     """What a request says of a location."""
     address = address_from(message.address) if message.HasField("address") else None
-    return Location(location_id, display_name=message.display_name, address=address)
+    return Location(location_id, display_name=message.display_name, address=address, priority=message.priority)
 
 
 def level_message(level: StockLevel) -> pb.StockLevel:
@@ -60,9 +58,12 @@ def level_message(level: StockLevel) -> pb.StockLevel:
         sku=level.sku,
         on_hand=level.on_hand,
         allocated=level.allocated,
-        available=level.available,
+        available=max(0, level.available),
         update_time=timestamp_of(level.update_time_us),
         etag=etag_of(level.version),
+        reserved=level.reserved,
+        backorder_limit=level.backorder_limit,
+        safety_threshold=level.safety_threshold,
     )
 
 
@@ -78,6 +79,10 @@ def movement_message(movement: StockMovement) -> pb.StockMovement:
         reason=movement.reason,
         actor=movement.actor,
         create_time=timestamp_of(movement.create_time_us),
+        reserved_delta=movement.reserved_delta,
+        allocated_delta=movement.allocated_delta,
+        source=movement.source,
+        line_number=movement.line_number,
     )
 
 

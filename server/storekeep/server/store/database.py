@@ -7,6 +7,7 @@ Invariant: a transaction is used only in the thread that it runs in.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import peewee
@@ -25,13 +26,22 @@ class Table(peewee.Model):
         legacy_table_names = False
 
 
+Clock = Callable[[], int]
+"""Tells the time: microseconds since 1970, UTC."""
+
+
+def wall_clock() -> int:
+    """What time it is."""
+    return time.time_ns() // 1000
+
+
 class Transaction:
     """One transaction, or one read outside of any.
 
     Attributes:
         connection: what it runs on: `execute(sql, values)` gives a DB-API cursor.
         dialect: the SQL that the connection takes.
-        now_us: microseconds since 1970, UTC: one instant for all that the transaction writes.
+        now_us: microseconds since 1970, UTC: one instant for all that the transaction reads and writes.
         rollback_only: set it to have everything undone at the end, as `validate_only` wants.
         puts_off: whether statements that nobody waits for go with the next one; see `Statement.run_later`.
         notes: what work in the same commit wrote last, so that work after it need not read it back; forgotten with
@@ -43,12 +53,18 @@ class Transaction:
     __slots__ = ("connection", "dialect", "notes", "now_us", "position", "puts_off", "rollback_only")
 
     def __init__(
-        self, connection: Any, dialect: Dialect, notes: dict[str, Any] | None = None, *, puts_off: bool = False
+        self,
+        connection: Any,
+        dialect: Dialect,
+        notes: dict[str, Any] | None = None,
+        *,
+        now_us: int,
+        puts_off: bool = False,
     ) -> None:
         self.connection = connection
         self.dialect = dialect
         self.notes = {} if notes is None else notes
-        self.now_us = time.time_ns() // 1000
+        self.now_us = now_us
         self.rollback_only = False
         self.position = 0
         self.puts_off = puts_off

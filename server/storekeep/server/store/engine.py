@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 from greenlet import getcurrent, greenlet
 
 from storekeep.server.backlogs import Backlog
-from storekeep.server.store.database import Transaction
+from storekeep.server.store.database import Clock, Transaction, wall_clock
 from storekeep.server.store.dialects import Dialect
 from storekeep.server.store.errors import (
     RETRY_AFTER_MS,
@@ -136,6 +136,7 @@ class Store:
         replicas: what may answer reads whose terms allow it.
         call_terms: the terms of the call that the thread is serving, on which it reads.
         committed: is told, in the thread of a write that is durable, how far the ledger goes with it.
+        clock: by which transactions know what is due.
 
     Attributes:
         commits: transactions of the writer that were made durable, without those in which nothing was to be kept.
@@ -150,8 +151,10 @@ class Store:
         replicas: Replicas | None = None,
         call_terms: CallTerms = plain_terms,
         committed: Committed = lambda position: None,
+        clock: Clock = wall_clock,
     ) -> None:
         self.driver = driver
+        self._clock = clock
         self._replicas = replicas
         self._call_terms = call_terms
         self._committed = committed
@@ -188,18 +191,18 @@ class Store:
         """
         return self._read(_read_at_one_point, work)
 
-    def _read(self, read_by: Callable[[Driver, float | None, Work[T]], T], work: Work[T]) -> T:
+    def _read(self, read_by: Callable[[Driver, Clock, float | None, Work[T]], T], work: Work[T]) -> T:
         if self._closed:
             raise ShuttingDown
         terms = self._call_terms()
         replica = None if self._replicas is None else self._replicas.choose(terms)
         if replica is not None:
             try:
-                return read_by(replica.driver, replica.time_for(terms), work)
+                return read_by(replica.driver, self._clock, replica.time_for(terms), work)
             except replica.failures as error:
                 replica.put_aside(error)
         try:
-            return read_by(self.driver, terms.deadline, work)
+            return read_by(self.driver, self._clock, terms.deadline, work)
         except self.driver.errors as error:
             raise ShuttingDown() if self._closed else self.driver.translate(error) from error
 
@@ -400,7 +403,7 @@ class Store:
 
         Raises: the driver's error where the whole transaction is lost.
         """
-        tx = Transaction(connection, self.driver.dialect, notes.copy(), puts_off=puts_off)
+        tx = Transaction(connection, self.driver.dialect, notes.copy(), now_us=self._clock(), puts_off=puts_off)
         write.error = None
         try:
             if write.deadline is not None and time.monotonic() > write.deadline:
@@ -441,15 +444,15 @@ class Store:
         self.driver.close()
 
 
-def _read_by(driver: Driver, deadline: float | None, work: Work[T]) -> T:
+def _read_by(driver: Driver, clock: Clock, deadline: float | None, work: Work[T]) -> T:
     connection = driver.reader(deadline)
     try:
-        return work(Transaction(connection, driver.dialect))
+        return work(Transaction(connection, driver.dialect, now_us=clock()))
     finally:
         driver.release(connection)
 
 
-def _read_at_one_point(driver: Driver, deadline: float | None, work: Work[T]) -> T:
+def _read_at_one_point(driver: Driver, clock: Clock, deadline: float | None, work: Work[T]) -> T:
     def in_transaction(tx: Transaction) -> T:
         driver.begin_snapshot(tx.connection)
         try:
@@ -457,4 +460,4 @@ def _read_at_one_point(driver: Driver, deadline: float | None, work: Work[T]) ->
         finally:
             driver.rollback(tx.connection)
 
-    return _read_by(driver, deadline, in_transaction)
+    return _read_by(driver, clock, deadline, in_transaction)

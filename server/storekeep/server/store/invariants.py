@@ -14,6 +14,7 @@ from storekeep.server.store.database import Table
 from storekeep.server.store.inventory import StockLevel, StockMovement
 from storekeep.server.store.orders import Order, OrderLine
 from storekeep.server.store.products import Price, Variant
+from storekeep.server.store.reservations import Reservation, ReservationLine
 from storekeep.server.store.search import ProductDocument
 from storekeep.server.store.statements import Statement
 
@@ -36,7 +37,18 @@ class Invariant:
 def _dangling_rows() -> str:
     """SQL for what `PRAGMA foreign_key_check` tells, on PostgreSQL: its triggers can be turned off."""
     parts = []
-    tables: list[type[Table]] = [*TABLES, StockLevel, StockMovement, Order, OrderLine, Variant, Price, ProductDocument]
+    tables: list[type[Table]] = [
+        *TABLES,
+        StockLevel,
+        StockMovement,
+        Reservation,
+        ReservationLine,
+        Order,
+        OrderLine,
+        Variant,
+        Price,
+        ProductDocument,
+    ]
     for table in tables:
         name = table._meta.table_name
         key = " || '/' || ".join(f"{name}.{field.column_name}" for field in table._meta.get_primary_keys())
@@ -49,6 +61,26 @@ def _dangling_rows() -> str:
                 f"(SELECT 1 FROM {parent._meta.table_name} WHERE {there} = {name}.{field.column_name})"
             )
     return " UNION ALL ".join(parts)
+
+
+def _level_moved(column: str) -> Statement:
+    """Finds the levels of which a column is not the sum of the movements."""
+    return Statement(
+        f"""
+        WITH moved AS (
+            SELECT location_id, sku, SUM({column}_delta) AS total FROM stock_movements GROUP BY location_id, sku
+        ), places AS (
+            SELECT location_id, sku FROM moved UNION SELECT location_id, sku FROM stock_levels
+        )
+        SELECT 'locations/' || places.location_id || '/stockLevels/' || places.sku || ': {column} is '
+               || COALESCE(CAST(level.{column} AS TEXT), 'missing') || ', its movements add up to '
+               || COALESCE(moved.total, 0)
+        FROM places
+        LEFT JOIN stock_levels AS level USING (location_id, sku)
+        LEFT JOIN moved USING (location_id, sku)
+        WHERE level.{column} IS DISTINCT FROM COALESCE(moved.total, 0)
+        """  # noqa: S608 - the names of columns
+    )
 
 
 INTEGRITY = Statement(
@@ -109,32 +141,73 @@ INVARIANTS = (
     ),
     Invariant(
         "stock-allocated",
-        "allocated is the sum of the lines of open orders",
+        "allocated is the sum of the movements",
+        _level_moved("allocated"),
+    ),
+    Invariant(
+        "stock-reserved",
+        "reserved is the sum of the movements",
+        _level_moved("reserved"),
+    ),
+    Invariant(
+        "order-stock",
+        "each line of an order has allocated what is open of it",
         Statement(
             """
-            WITH promised AS (
-                SELECT location_id, sku, SUM(quantity) AS total FROM order_lines
-                JOIN orders ON orders.id = order_lines.order_id
-                WHERE orders.state IN TEXTS(:open_states) GROUP BY location_id, sku
+            WITH moved AS (
+                SELECT source, line_number, sku, SUM(allocated_delta) AS total FROM stock_movements
+                WHERE source LIKE 'orders/%' GROUP BY source, line_number, sku
+            ), open_lines AS (
+                SELECT 'orders/' || order_id AS source, line_number, sku,
+                       CASE WHEN orders.state IN TEXTS(:open_states) THEN quantity ELSE 0 END AS open_units
+                FROM order_lines JOIN orders ON orders.id = order_lines.order_id
             ), places AS (
-                SELECT location_id, sku FROM promised UNION SELECT location_id, sku FROM stock_levels
+                SELECT source, line_number, sku FROM moved UNION SELECT source, line_number, sku FROM open_lines
             )
-            SELECT 'locations/' || location_id || '/stockLevels/' || sku || ': allocated is '
-                   || COALESCE(CAST(level.allocated AS TEXT), 'missing') || ', open orders have '
-                   || COALESCE(promised.total, 0)
+            SELECT source || ', line ' || line_number || ': ' || COALESCE(open_units, 0) || ' units of ' || sku
+                   || ' are open, the ledger has allocated ' || COALESCE(moved.total, 0)
             FROM places
-            LEFT JOIN stock_levels AS level USING (location_id, sku)
-            LEFT JOIN promised USING (location_id, sku)
-            WHERE level.allocated IS DISTINCT FROM COALESCE(promised.total, 0)
+            LEFT JOIN open_lines USING (source, line_number, sku)
+            LEFT JOIN moved USING (source, line_number, sku)
+            WHERE COALESCE(open_units, 0) <> COALESCE(moved.total, 0)
             """
         ),
     ),
     Invariant(
-        "stock-reserved",
-        "reserved is 0, as there are no reservations",
+        "reservation-stock",
+        "each line of an active reservation has reserved its units, and of no other one any",
         Statement(
-            "SELECT 'locations/' || location_id || '/stockLevels/' || sku || ': reserved is ' || reserved "
-            "FROM stock_levels WHERE reserved <> 0"
+            """
+            WITH moved AS (
+                SELECT source, line_number, location_id, sku, SUM(reserved_delta) AS total FROM stock_movements
+                WHERE source LIKE 'reservations/%' GROUP BY source, line_number, location_id, sku
+            ), kept AS (
+                SELECT 'reservations/' || reservation_id AS source, line_number, location_id, sku,
+                       CASE WHEN reservations.state = 'ACTIVE' THEN quantity ELSE 0 END AS units
+                FROM reservation_lines JOIN reservations ON reservations.id = reservation_id
+            ), places AS (
+                SELECT source, line_number, location_id, sku FROM moved
+                UNION SELECT source, line_number, location_id, sku FROM kept
+            )
+            SELECT source || ', line ' || line_number || ': keeps ' || COALESCE(units, 0) || ' units of ' || sku
+                   || ' at locations/' || location_id || ', the ledger has reserved ' || COALESCE(moved.total, 0)
+            FROM places
+            LEFT JOIN kept USING (source, line_number, location_id, sku)
+            LEFT JOIN moved USING (source, line_number, location_id, sku)
+            WHERE COALESCE(units, 0) <> COALESCE(moved.total, 0)
+            """
+        ),
+    ),
+    Invariant(
+        "stock-promised",
+        "what is reserved or allocated is so for a reservation or an order",
+        Statement(
+            """
+            SELECT 'stockMovements/' || id || ': ' || cause || ' for ' || COALESCE(NULLIF(source, ''), 'nobody')
+            FROM stock_movements
+            WHERE (reserved_delta <> 0 AND source NOT LIKE 'reservations/%')
+               OR (allocated_delta <> 0 AND source NOT LIKE 'orders/%')
+            """
         ),
     ),
     Invariant(

@@ -8,9 +8,12 @@ from storekeep.server.store.database import Table
 from storekeep.server.store.products import Variant
 from storekeep.server.store.statements import Statement, bound
 
+DEFAULT_0 = peewee.SQL("DEFAULT 0")
+"""What rows have in a column that they were there before."""
+
 
 class Location(Table):
-    """One place that holds stock; `address` is JSON."""
+    """One place that holds stock; `address` is JSON. Stock is taken from the one of the lowest `priority` first."""
 
     id = peewee.TextField(primary_key=True)
     display_name = peewee.TextField()
@@ -19,6 +22,7 @@ class Location(Table):
     create_time_us = peewee.BigIntegerField()
     update_time_us = peewee.BigIntegerField()
     delete_time_us = peewee.BigIntegerField(null=True)
+    priority = peewee.BigIntegerField(constraints=[DEFAULT_0])
 
     class Meta:
         table_name = "locations"
@@ -26,7 +30,10 @@ class Location(Table):
 
 
 class StockLevel(Table):
-    """How many units of a SKU are at a location. The CHECK refuses an oversell whatever the code does."""
+    """How many units of a SKU are at a location. The CHECK refuses an oversell whatever the code does.
+
+    So many as `safety_threshold` says are kept back from sale.
+    """
 
     location = peewee.ForeignKeyField(Location, index=False)
     location_id: str
@@ -38,6 +45,7 @@ class StockLevel(Table):
     backorder_limit = peewee.BigIntegerField(default=0)
     version = peewee.BigIntegerField(default=1)
     update_time_us = peewee.BigIntegerField()
+    safety_threshold = peewee.BigIntegerField(constraints=[DEFAULT_0, peewee.Check("safety_threshold >= 0")])
 
     class Meta:
         table_name = "stock_levels"
@@ -50,7 +58,11 @@ class StockLevel(Table):
 
 
 class StockMovement(Table):
-    """One entry of the stock ledger; entries are only ever added."""
+    """One entry of the stock ledger; triggers refuse to change or delete one.
+
+    `source` is the resource that it was done for, such as `orders/ID`, and `line_number` its line; empty and 0 where
+    somebody moved stock as such.
+    """
 
     id = peewee.BigAutoField()
     location = peewee.ForeignKeyField(Location, index=False)
@@ -61,81 +73,149 @@ class StockMovement(Table):
     reason = peewee.TextField()
     actor = peewee.TextField()
     create_time_us = peewee.BigIntegerField()
+    reserved_delta = peewee.BigIntegerField(constraints=[DEFAULT_0])
+    allocated_delta = peewee.BigIntegerField(constraints=[DEFAULT_0])
+    source = peewee.TextField(constraints=[peewee.SQL("DEFAULT ''")])
+    line_number = peewee.IntegerField(constraints=[DEFAULT_0])
 
     class Meta:
         table_name = "stock_movements"
-        indexes = ((("variant", "id"), False), (("create_time_us", "id"), False), (("location", "id"), False))
+        indexes = ((("variant", "id"), False), (("create_time_us", "id"), False))
 
 
-ALLOCATE = Statement(
-    """
-    WITH wanted (location_id, sku, units) AS MATERIALIZED (
-        SELECT CAST(:location_id AS TEXT), key, CAST(value AS BIGINT) FROM PAIRS(:quantities) AS asked
-    )
-    UPDATE stock_levels
-    SET allocated = allocated + wanted.units, version = version + 1, update_time_us = :now_us
-    FROM wanted
-    WHERE stock_levels.location_id = wanted.location_id AND stock_levels.sku = wanted.sku
-      AND on_hand + backorder_limit - reserved - allocated >= wanted.units
-    RETURNING stock_levels.sku
-    """
+StockMovement.add_index(
+    StockMovement.index(StockMovement.source, where=peewee.SQL("source <> ''"), name="stock_movements_source")
 )
-"""Promise units to an order where there are enough; gives those SKUs. `quantities` is JSON: SKU -> units.
+
+FOR_SALE = "{0}on_hand + {0}backorder_limit - {0}safety_threshold - {0}reserved - {0}allocated"
+"""Units at a level that can still be promised; `{0}` stands for what the table is called, with a point."""
+
+
+def _promise_at(column: str) -> Statement:
+    return Statement(
+        f"""
+        WITH wanted (location_id, sku, units) AS MATERIALIZED (
+            SELECT CAST(:location_id AS TEXT), key, CAST(value AS BIGINT) FROM PAIRS(:quantities) AS asked
+        )
+        UPDATE stock_levels
+        SET {column} = {column} + wanted.units, version = version + 1, update_time_us = :now_us
+        FROM wanted
+        WHERE stock_levels.location_id = wanted.location_id AND stock_levels.sku = wanted.sku
+          AND {FOR_SALE.format("")} >= wanted.units
+        RETURNING stock_levels.sku, stock_levels.location_id, on_hand
+        """  # noqa: S608 - the names of columns
+    )
+
+
+def _promise_anywhere(column: str) -> Statement:
+    return Statement(
+        f"""
+        WITH wanted (sku, units) AS MATERIALIZED (
+            SELECT key, CAST(value AS BIGINT) FROM PAIRS(:quantities) AS asked
+        ), chosen (location_id, sku, units) AS MATERIALIZED (
+            SELECT (SELECT level.location_id
+                    FROM stock_levels AS level JOIN locations ON locations.id = level.location_id
+                    WHERE level.sku = wanted.sku AND locations.delete_time_us IS NULL
+                      AND {FOR_SALE.format("level.")} >= wanted.units
+                    ORDER BY locations.priority, {FOR_SALE.format("level.")} DESC, level.location_id LIMIT 1),
+                   sku, units
+            FROM wanted
+        )
+        UPDATE stock_levels
+        SET {column} = {column} + chosen.units, version = version + 1, update_time_us = :now_us
+        FROM chosen
+        WHERE stock_levels.location_id = chosen.location_id AND stock_levels.sku = chosen.sku
+        RETURNING stock_levels.sku, stock_levels.location_id, on_hand
+        """  # noqa: S608 - the names of columns
+    )
+
+
+ALLOCATE_AT, RESERVE_AT = _promise_at("allocated"), _promise_at("reserved")
+"""Promise units at one location, of those SKUs of which it has enough: gives (SKU, location, on hand) of each.
+`quantities` is JSON: SKU -> units.
 
 The location stands in `wanted` so that each level is looked up by its whole key: with the location as a constant
 SQLite scans all levels of the location instead (800 µs against 27 µs for three of 1,000)."""
-DEALLOCATE = Statement(
+ALLOCATE_ANYWHERE, RESERVE_ANYWHERE = _promise_anywhere("allocated"), _promise_anywhere("reserved")
+"""The same, all units of a SKU at the location that comes first among those that have them all: by its priority, then
+where most can be promised, then by its id."""
+LEVELS_TO_TAKE_FROM = Statement(
+    f"""
+    SELECT level.sku, level.location_id, {FOR_SALE.format("level.")} AS units
+    FROM TEXTS(:skus) AS wanted
+    JOIN stock_levels AS level ON level.sku = wanted.value
+    JOIN locations ON locations.id = level.location_id
+    WHERE locations.delete_time_us IS NULL AND (:location_id = '' OR level.location_id = :location_id)
+      AND {FOR_SALE.format("level.")} > 0
+    ORDER BY level.sku, locations.priority, units DESC, level.location_id
+    """  # noqa: S608 - the names of columns
+)
+"""(SKU, location, units that can be promised) in the order in which stock is taken; at one location, or at all ('')."""
+MOVE_LEVELS = Statement(
     """
-    WITH promised (location_id, sku, units) AS MATERIALIZED (
-        SELECT CAST(:location_id AS TEXT), key, CAST(value AS BIGINT) FROM PAIRS(:quantities) AS asked
+    WITH moved (location_id, sku, on_hand_delta, reserved_delta, allocated_delta) AS MATERIALIZED (
+        SELECT value ->> 0, value ->> 1, CAST(value ->> 2 AS BIGINT), CAST(value ->> 3 AS BIGINT),
+               CAST(value ->> 4 AS BIGINT)
+        FROM ROWS(:moves) AS asked
     )
     UPDATE stock_levels
-    SET allocated = allocated - promised.units, version = version + 1, update_time_us = :now_us
-    FROM promised
-    WHERE stock_levels.location_id = promised.location_id AND stock_levels.sku = promised.sku
+    SET on_hand = on_hand + moved.on_hand_delta, reserved = reserved + moved.reserved_delta,
+        allocated = allocated + moved.allocated_delta, version = version + 1, update_time_us = :now_us
+    FROM moved
+    WHERE stock_levels.location_id = moved.location_id AND stock_levels.sku = moved.sku
+    RETURNING stock_levels.location_id, stock_levels.sku, on_hand
     """
 )
-"""Take back what `ALLOCATE` promised."""
-AVAILABLE_AT = Statement(
+"""Change levels, each once, by what is known to be right; the CHECK has the last word. Gives what is on hand after."""
+INSERT_MOVEMENTS = Statement(
     """
-    SELECT wanted.value, COALESCE(on_hand + backorder_limit - reserved - allocated, 0)
-    FROM TEXTS(:skus) AS wanted
-    LEFT JOIN stock_levels ON location_id = :location_id AND sku = wanted.value
+    INSERT INTO stock_movements (
+        location_id, sku, line_number, quantity_delta, reserved_delta, allocated_delta, on_hand, cause, reason, actor,
+        source, create_time_us
+    )
+    SELECT value ->> 0, value ->> 1, CAST(value ->> 2 AS INTEGER), CAST(value ->> 3 AS BIGINT),
+           CAST(value ->> 4 AS BIGINT), CAST(value ->> 5 AS BIGINT), CAST(value ->> 6 AS BIGINT),
+           :cause, :reason, :actor, :source, CAST(:now_us AS BIGINT)
+    FROM ROWS(:movements) AS movement ORDER BY movement.key
     """
 )
-"""Units of each SKU that can still be promised at one location."""
+"""Entries of the ledger that have one cause; `movements` is a JSON array of arrays in the order of the columns."""
+ALLOCATIONS_OF = Statement(
+    """
+    SELECT source, line_number, sku, location_id, CAST(SUM(allocated_delta) AS BIGINT)
+    FROM stock_movements WHERE source IN TEXTS(:sources) AND source <> ''
+    GROUP BY source, line_number, sku, location_id HAVING SUM(allocated_delta) <> 0
+    ORDER BY source, line_number, location_id
+    """
+)
+"""What is allocated to each line of some sources, and where; that the source is not empty lets SQLite use the index."""
 CHECK_AVAILABILITY = Statement(
-    """
+    f"""
     SELECT wanted.value,
-           (SELECT CAST(COALESCE(SUM(on_hand + backorder_limit - reserved - allocated), 0) AS BIGINT) FROM stock_levels
-            WHERE stock_levels.sku = wanted.value AND (:location_id = '' OR location_id = :location_id)),
+           (SELECT CAST(COALESCE(SUM({FOR_SALE.format("")}), 0) AS BIGINT)
+            FROM stock_levels JOIN locations ON locations.id = location_id
+            WHERE stock_levels.sku = wanted.value AND (:location_id = '' OR location_id = :location_id)
+              AND locations.delete_time_us IS NULL AND {FOR_SALE.format("")} > 0),
            variants.state = 'ACTIVE' AND variants.delete_time_us IS NULL
            AND products.state = 'ACTIVE' AND products.delete_time_us IS NULL
     FROM TEXTS(:skus) AS wanted
     LEFT JOIN variants ON variants.sku = wanted.value
     LEFT JOIN products ON products.id = variants.product_id
     ORDER BY wanted.key
-    """
+    """  # noqa: S608 - the names of columns
 )
 """For each SKU, in order: units for sale at one location or at all (''), and whether it is for sale (NULL: unknown)."""
-INSERT_MOVEMENT = Statement(
-    lambda: StockMovement.insert(
-        location=bound("location_id"),
-        variant=bound("sku"),
-        quantity_delta=bound("quantity_delta"),
-        on_hand=bound("on_hand"),
-        cause=bound("cause"),
-        reason=bound("reason"),
-        actor=bound("actor"),
-        create_time_us=bound("now_us"),
-    )
-)
 LEVEL_IN_USE_OF_SKU = Statement(
-    "SELECT location_id FROM stock_levels WHERE sku = :sku AND (on_hand <> 0 OR allocated <> 0) LIMIT 1"
+    """
+    SELECT location_id FROM stock_levels WHERE sku = :sku AND (on_hand <> 0 OR reserved <> 0 OR allocated <> 0) LIMIT 1
+    """
 )
 """A location that has units of a SKU, or has promised some."""
 LEVEL_IN_USE_AT = Statement(
-    "SELECT sku FROM stock_levels WHERE location_id = :location_id AND (on_hand <> 0 OR allocated <> 0) LIMIT 1"
+    """
+    SELECT sku FROM stock_levels
+    WHERE location_id = :location_id AND (on_hand <> 0 OR reserved <> 0 OR allocated <> 0) LIMIT 1
+    """
 )
 """A SKU of which a location has units, or has promised some."""
 LOCATION_DELETED_AT = Statement(lambda: Location.select(Location.delete_time_us).where(Location.id == bound("id")))

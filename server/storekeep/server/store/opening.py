@@ -9,6 +9,7 @@ from pathlib import Path
 from storekeep.server.backlogs import Backlog
 from storekeep.server.config import Settings
 from storekeep.server.database_urls import shown, sqlite_path
+from storekeep.server.store.database import Clock, wall_clock
 from storekeep.server.store.engine import Committed, Driver, Store
 from storekeep.server.store.limits import Limits, ReplicaSet
 from storekeep.server.store.locks import lock
@@ -30,6 +31,7 @@ def open_store(
     replicas: ReplicaSet = NO_REPLICAS,
     call_terms: CallTerms = plain_terms,
     committed: Committed = lambda position: None,
+    clock: Clock = wall_clock,
 ) -> Store:
     """Open a database.
 
@@ -38,14 +40,14 @@ def open_store(
         backlog: see `Store`; one for commands, which write a little, where none is given.
         limits: of time and connections; SQLite, which has no network between, has none.
         replicas: of PostgreSQL; they need not answer yet.
-        call_terms, committed: see `Store`.
+        call_terms, committed, clock: see `Store`.
 
     Raises: UnsafeSqlite, UnusablePostgres.
     """
     backlog = backlog or Backlog(length_max=QUEUE_MAX, wait_max_s=QUEUE_WAIT_MAX_S)
     driver = _driver(url, limits)
     watched = _replicas(url, replicas, limits) if replicas.urls else None
-    return Store(driver, backlog=backlog, replicas=watched, call_terms=call_terms, committed=committed)
+    return Store(driver, backlog=backlog, replicas=watched, call_terms=call_terms, committed=committed, clock=clock)
 
 
 def _driver(url: str, limits: Limits) -> Driver:

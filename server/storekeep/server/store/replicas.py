@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import peewee
 
-from storekeep.server.store.database import Transaction
+from storekeep.server.store.database import Transaction, wall_clock
 from storekeep.server.store.engine import Driver
 from storekeep.server.store.errors import StorageUnavailable, StoreError
 from storekeep.server.store.ledger import AuditEntry
@@ -122,7 +122,7 @@ def _ask(driver: Driver, position: int) -> tuple[int, bytes, bytes]:
     """
     connection = driver.reader(time.monotonic() + ANSWER_TIMEOUT_S)
     try:
-        rows = ENDS.all(Transaction(connection, driver.dialect), sequence=position)
+        rows = ENDS.all(Transaction(connection, driver.dialect, now_us=wall_clock()), sequence=position)
     finally:
         driver.release(connection)
     hashes: dict[int, bytes] = {sequence: bytes(entry_hash) for sequence, entry_hash in rows}

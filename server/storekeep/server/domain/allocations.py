@@ -1,0 +1,267 @@
+"""What is promised, to orders and by reservations: which units at which location, as the ledger of stock tells it.
+
+Refuses to promise a unit that is not there, or that is kept back. Invariant: each promise, each end of one and each
+shipment is written to the ledger with the level that it changes; what a line has is the sum of its movements.
+
+Where stock is taken from when nobody says: all units of a SKU from the first location that has them all, or else each
+line whole from one, or else split; locations in the order of their priority, then where most is there, then by id.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import msgspec
+
+from storekeep.server.domain.errors import OutOfStock
+from storekeep.server.domain.expiry import end_due_of
+from storekeep.server.domain.mutations import Mutation
+from storekeep.server.store import inventory as store
+from storekeep.server.store.database import Transaction
+from storekeep.server.store.statements import Statement
+
+RESERVE, RELEASE, ALLOCATE, DEALLOCATE, SHIP = "RESERVE", "RELEASE", "ALLOCATE", "DEALLOCATE", "SHIP"
+Level = tuple[str, ...]
+"""Location and SKU."""
+encode = msgspec.json.encode
+
+
+class Wanted(NamedTuple):
+    """So many units of a SKU, for one line."""
+
+    line_number: int
+    sku: str
+    quantity: int
+
+
+class Share(msgspec.Struct, frozen=True):
+    """What one line has at one location."""
+
+    line_number: int
+    sku: str
+    location_id: str
+    quantity: int
+
+
+class Move(NamedTuple):
+    """What changes at one level, for one line."""
+
+    location_id: str
+    sku: str
+    line_number: int
+    on_hand: int
+    reserved: int
+    allocated: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """One of the two kinds of promises.
+
+    Attributes:
+        at: promises at one location.
+        anywhere: promises at the location that comes first.
+        reserved, allocated: 1 in the one that counts there.
+    """
+
+    cause: str
+    at: Statement
+    anywhere: Statement
+    reserved: int
+    allocated: int
+
+
+_RESERVED = _Kind(RESERVE, store.RESERVE_AT, store.RESERVE_ANYWHERE, 1, 0)
+_ALLOCATED = _Kind(ALLOCATE, store.ALLOCATE_AT, store.ALLOCATE_ANYWHERE, 0, 1)
+
+
+# -- promising
+
+
+def allocate_stock(
+    mutation: Mutation, source: str, wanted: Sequence[Wanted], *, location_id: str = ""
+) -> tuple[Share, ...]:
+    """Promise units to the lines of an order: all of them or none.
+
+    Args:
+        source: the order's name.
+        location_id: where all of them are taken from; empty to choose.
+
+    Raises: OutOfStock, naming each short SKU.
+    """
+    return _promise(mutation, _ALLOCATED, source, wanted, location_id)
+
+
+def reserve_stock(
+    mutation: Mutation, source: str, wanted: Sequence[Wanted], *, location_id: str = ""
+) -> tuple[Share, ...]:
+    """Promise units to the lines of a reservation: as `allocate_stock`.
+
+    Raises: OutOfStock, naming each short SKU.
+    """
+    return _promise(mutation, _RESERVED, source, wanted, location_id)
+
+
+def _promise(
+    mutation: Mutation, kind: _Kind, source: str, wanted: Sequence[Wanted], location_id: str
+) -> tuple[Share, ...]:
+    """Promise each SKU whole at one location where that can be done, and spread the others.
+
+    Raises: OutOfStock.
+    """
+    quantities = add_up((line.sku, line.quantity) for line in wanted)
+    on_hand = _take_whole(mutation.tx, kind, quantities, location_id)
+    place = {sku: location for location, sku in on_hand}
+    shares = [Share(line.line_number, line.sku, place[line.sku], line.quantity) for line in wanted if line.sku in place]
+    short = [line for line in wanted if line.sku not in place]
+    if short:
+        spread = _spread(mutation, short, location_id)
+        on_hand |= _move_levels(mutation.tx, [_move(kind, share) for share in spread])
+        shares = sorted([*shares, *spread], key=lambda share: share.line_number)
+    write_movements(mutation, kind.cause, source, [_move(kind, share) for share in shares], on_hand)
+    return tuple(shares)
+
+
+def _take_whole(tx: Transaction, kind: _Kind, quantities: dict[str, int], location_id: str) -> dict[Level, int]:
+    """Promise the SKUs of which one location has all units; gives what is on hand there."""
+    asked = encode(quantities).decode()
+    if location_id:
+        rows = kind.at.all(tx, quantities=asked, location_id=location_id, now_us=tx.now_us)
+    else:
+        rows = kind.anywhere.all(tx, quantities=asked, now_us=tx.now_us)
+    return {(location, sku): on_hand for sku, location, on_hand in rows}
+
+
+def _spread(mutation: Mutation, wanted: Sequence[Wanted], location_id: str) -> list[Share]:
+    """Find the units of lines of which no location has them all, once what is due has ended.
+
+    Raises: OutOfStock.
+    """
+    quantities = add_up((line.sku, line.quantity) for line in wanted)
+    end_due_of(mutation, list(quantities))
+    skus = encode(list(quantities)).decode()
+    there: dict[str, dict[str, int]] = {sku: {} for sku in quantities}
+    for sku, location, units in store.LEVELS_TO_TAKE_FROM.all(mutation.tx, skus=skus, location_id=location_id):
+        there[sku][location] = units
+    found = {sku: sum(units.values()) for sku, units in there.items()}
+    short = {sku: (units, found[sku]) for sku, units in quantities.items() if units > found[sku]}
+    if short:
+        raise OutOfStock(short)
+    return [
+        share for sku in quantities for share in _spread_sku([line for line in wanted if line.sku == sku], there[sku])
+    ]
+
+
+def _spread_sku(wanted: Sequence[Wanted], there: dict[str, int]) -> Iterable[Share]:
+    """Take the lines of one SKU from locations that have enough for all of them: each whole where that can be done.
+
+    Args:
+        there: location -> units, in the order in which they are taken; what is taken is taken off.
+    """
+    total = sum(line.quantity for line in wanted)
+    together = next((location for location, units in there.items() if units >= total), None)
+    for line in wanted:
+        whole = together or next((location for location, units in there.items() if units >= line.quantity), None)
+        missing = line.quantity
+        for location in [whole] if whole else list(there):
+            units = min(missing, there[location])
+            if units:
+                there[location] -= units
+                missing -= units
+                yield Share(line.line_number, line.sku, location, units)
+
+
+def add_up(lines: Iterable[tuple[str, int]]) -> dict[str, int]:
+    """SKU -> units over all lines, sorted by SKU, so that all take stock in the same order."""
+    quantities: dict[str, int] = defaultdict(int)
+    for sku, quantity in lines:
+        quantities[sku] += quantity
+    return dict(sorted(quantities.items()))
+
+
+def _move(kind: _Kind, share: Share, *, sign: int = 1, on_hand: int = 0) -> Move:
+    units = sign * share.quantity
+    return Move(share.location_id, share.sku, share.line_number, on_hand, kind.reserved * units, kind.allocated * units)
+
+
+# -- ending promises
+
+
+def allocations_of(tx: Transaction, sources: Sequence[str]) -> dict[str, tuple[Share, ...]]:
+    """What is allocated to the lines of orders, and where: order's name -> shares, in the order of the lines."""
+    found: dict[str, list[Share]] = {source: [] for source in sources}
+    for source, *share in store.ALLOCATIONS_OF.all(tx, sources=encode(list(sources)).decode()):
+        found[source].append(Share(*share))
+    return {source: tuple(shares) for source, shares in found.items()}
+
+
+def deallocate(mutation: Mutation, source: str, shares: Sequence[Share], *, reason: str = "") -> None:
+    """Take back what was promised to lines of an order, which have at least as much."""
+    move_stock(mutation, DEALLOCATE, source, [_move(_ALLOCATED, share, sign=-1) for share in shares], reason=reason)
+
+
+def release(mutation: Mutation, source: str, shares: Sequence[Share], *, reason: str = "") -> None:
+    """Take back what a reservation kept."""
+    move_stock(mutation, RELEASE, source, [_move(_RESERVED, share, sign=-1) for share in shares], reason=reason)
+
+
+def ship(mutation: Mutation, source: str, shares: Sequence[Share], *, reason: str = "") -> None:
+    """Have units that were promised to lines of an order leave: they are neither there nor promised any more."""
+    moves = [_move(_ALLOCATED, share, sign=-1, on_hand=-share.quantity) for share in shares]
+    move_stock(mutation, SHIP, source, moves, reason=reason)
+
+
+def move_stock(mutation: Mutation, cause: str, source: str, moves: Sequence[Move], *, reason: str = "") -> None:
+    """Change levels that are there by what is known to be right, and write each change to the ledger.
+
+    The database's CHECK has the last word: what would break it is a defect, and nothing is done.
+    """
+    if moves:
+        on_hand = _move_levels(mutation.tx, moves)
+        write_movements(mutation, cause, source, moves, on_hand, reason=reason)
+
+
+def _move_levels(tx: Transaction, moves: Sequence[Move]) -> dict[Level, int]:
+    """Change each level once, by all its moves; gives what is on hand after."""
+    changes: dict[tuple[str, str], list[int]] = {}
+    for move in moves:
+        change = changes.setdefault((move.location_id, move.sku), [0, 0, 0])
+        for place, delta in enumerate(move[3:]):
+            change[place] += delta
+    asked = encode([(*level, *change) for level, change in sorted(changes.items())]).decode()
+    rows = store.MOVE_LEVELS.all(tx, moves=asked, now_us=tx.now_us)
+    return {(location, sku): on_hand for location, sku, on_hand in rows}
+
+
+def write_movements(
+    mutation: Mutation,
+    cause: str,
+    source: str,
+    moves: Sequence[Move],
+    on_hand: Mapping[Level, int],
+    *,
+    reason: str = "",
+) -> None:
+    """Write movements that were made already.
+
+    Args:
+        on_hand: what is on hand after all of them, by level.
+    """
+    entries = []
+    after = dict(on_hand)
+    for move in reversed(moves):
+        level = move[:2]
+        entries.append((*move, after[level]))
+        after[level] -= move.on_hand
+    store.INSERT_MOVEMENTS.run_later(
+        mutation.tx,
+        movements=encode(entries[::-1]).decode(),
+        cause=cause,
+        reason=reason,
+        actor=mutation.call.caller.subject,
+        source=source,
+        now_us=mutation.tx.now_us,
+    )

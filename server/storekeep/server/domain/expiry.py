@@ -1,0 +1,73 @@
+"""Promises that end by themselves: reservations at their instant, and unpaid orders.
+
+What is promised and due counts no more, whether or not anybody has written so yet. It is written by whoever needs its
+stock, in the same transaction, or else by the sweeper, a second later; as `system/expiry` either way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from storekeep.server.domain.calls import Call, Caller
+from storekeep.server.domain.mutations import Mutation, mutate
+from storekeep.server.store.database import Transaction
+from storekeep.server.store.engine import Store
+
+SUBJECT = "system/expiry"
+"""Who ends what is due, in the ledgers."""
+PIECE_MAX = 100
+"""Promises that one transaction ends at most: so it never holds up the writes of callers for long."""
+CALL = Call(Caller(SUBJECT), "system/ExpirePromises")
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """One kind of promise that ends by itself.
+
+    Attributes:
+        noun: what it is, in the plural.
+        due: the ids of those that are due and not ended yet, some of the longest due, so many at most.
+        due_of: the ids of all that are due and have units of any of these SKUs.
+        end: ends those with these ids: their units, their state, and an entry in the ledger for each.
+    """
+
+    noun: str
+    due: Callable[[Transaction, int], Sequence[str]]
+    due_of: Callable[[Transaction, Sequence[str]], Sequence[str]]
+    end: Callable[[Mutation, Sequence[str]], None]
+
+
+ENDINGS: list[Ending] = []
+"""All kinds, each added by the module that makes the promises, which are above this one."""
+
+
+def end_due_of(mutation: Mutation, skus: Sequence[str]) -> None:
+    """End, within a running mutation, whatever is due and has units of these SKUs: so they can be promised anew."""
+    expiring = mutation.by(CALL)
+    for ending in ENDINGS:
+        due = ending.due_of(mutation.tx, skus)
+        if due:
+            ending.end(expiring, due)
+
+
+def end_due(db: Store) -> int:
+    """End a piece of what is due.
+
+    Returns: how many promises; when it is not 0, there may be more.
+
+    Raises: the store's errors (see `Store.write`).
+    """
+    if not db.read(lambda tx: any(ending.due(tx, 1) for ending in ENDINGS)):
+        return 0
+    return mutate(db, CALL, _end_piece, int)
+
+
+def _end_piece(mutation: Mutation) -> int:
+    ended = 0
+    for ending in ENDINGS:
+        due = ending.due(mutation.tx, PIECE_MAX - ended)
+        if due:
+            ending.end(mutation, due)
+        ended += len(due)
+    return ended

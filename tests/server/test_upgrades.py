@@ -1,0 +1,113 @@
+"""Upgrades: a database that an older release wrote is brought to the newest schema with all that it holds."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from storekeep.server.domain.calls import Call, Caller
+from storekeep.server.domain.customers import CUSTOMERS, Customer
+from storekeep.server.domain.mutations import Mutation, mutate
+from storekeep.server.domain.orders import cancel_order
+from storekeep.server.domain.products import PRODUCTS, Product
+from storekeep.server.domain.variants import VARIANTS, Variant
+from storekeep.server.domain.verification import verify
+from storekeep.server.store.opening import open_store
+from storekeep.server.store.schema import MIGRATIONS, migrate
+from tests.databases import Database, Session, new_database
+
+CALL = Call(Caller("serviceAccounts/test"), "storekeep.v1.OrderService/PlaceOrder")
+STATES = {"first": "PLACED", "second": "CONFIRMED", "third": "CANCELLED"}
+
+
+class OldOrder(msgspec.Struct):
+    """As much of an order as its entry in the ledger needs."""
+
+    name: str
+
+
+@pytest.fixture
+def old(engine: str, tmp_path: Path) -> Iterator[Database]:
+    """A database of the first schema, with an order in each of its states: 2 cups on one line, 1 on another."""
+    (tmp_path / "old").mkdir()
+    migrations = tmp_path / "migrations"
+    migrations.mkdir()
+    shutil.copy(MIGRATIONS / "0001_initial.py", migrations)
+    made = new_database(engine, tmp_path / "old", migrated=False)
+    migrate(made.url, migrations=migrations)
+    with closing(open_store(made.url)) as store:
+        PRODUCTS.create(store, CALL, Product("cup", "Cup"))
+        VARIANTS.create(store, CALL, Variant("cup", "one", "CUP-1"))
+        CUSTOMERS.create(store, CALL, Customer("ada", "Ada"))
+        for order_id in STATES:
+            mutate(store, CALL, lambda mutation, order_id=order_id: note(mutation, order_id), type(None))
+    with made.opened() as session:
+        fill(session)
+    yield made
+    made.remove()
+
+
+def note(mutation: Mutation, order_id: str) -> None:
+    mutation.record("order.placed", before=None, after=OldOrder(f"orders/{order_id}"))
+
+
+def fill(session: Session) -> None:
+    """Stock and orders, as the first schema has them."""
+    session.run("INSERT INTO stock_levels VALUES ('main', 'CUP-1', 10, 0, 6, 0, 3, 1)")
+    session.run(
+        "INSERT INTO stock_movements (location_id, sku, quantity_delta, on_hand, cause, reason, actor, create_time_us)"
+        " VALUES ('main', 'CUP-1', 10, 10, 'RECEIVE', '', 'serviceAccounts/test', 1)"
+    )
+    for time_us, (order_id, state) in enumerate(STATES.items()):
+        session.run(
+            "INSERT INTO orders VALUES (?, 'ada', ?, 'EUR', 300, 'main', 'null', '', '', '', 1, ?, ?)",
+            order_id,
+            state,
+            time_us,
+            time_us,
+        )
+        for line_number, quantity in ((1, 2), (2, 1)):
+            session.run(
+                "INSERT INTO order_lines VALUES (?, ?, 'CUP-1', 'Cup', ?, 100, ?)",
+                order_id,
+                line_number,
+                quantity,
+                quantity * 100,
+            )
+
+
+def test_old_database_is_sound_after_the_upgrade(old: Database):
+    migrate(old.url)
+    with closing(open_store(old.url)) as store:
+        assert [finding for finding in verify(store) if not finding.holds] == []
+
+
+def test_open_orders_get_their_place_in_the_ledger(old: Database):
+    migrate(old.url)
+    with old.opened() as session:
+        rows = session.rows(
+            "SELECT source, line_number, allocated_delta, quantity_delta, on_hand, cause, actor"
+            " FROM stock_movements WHERE id > 1 ORDER BY id"
+        )
+    rest = (0, 10, "ALLOCATE", "system/migration")
+    assert rows == [
+        ("orders/first", 1, 2, *rest),
+        ("orders/first", 2, 1, *rest),
+        ("orders/second", 1, 2, *rest),
+        ("orders/second", 2, 1, *rest),
+    ]
+
+
+def test_order_of_an_older_release_gives_its_stock_back(old: Database):
+    migrate(old.url)
+    with closing(open_store(old.url)) as store:
+        cancel_order(store, CALL, "first")
+        broken = {finding.name for finding in verify(store) if not finding.holds}
+    with old.opened() as session:
+        assert session.rows("SELECT on_hand, allocated FROM stock_levels") == [(10, 3)]
+    assert broken == set()
