@@ -126,6 +126,7 @@ def _expressions(sql: Dialect, template: Template, customers: int) -> Mapping[st
             "state": "CASE n % 10 WHEN 0 THEN 'CANCELLED' WHEN 1 THEN 'CONFIRMED' WHEN 2 THEN 'CONFIRMED' "
             "ELSE 'PLACED' END",
             "total_minor": "1000 + n * 7919 % 100000",
+            "number": f"'SK-' || {sql.padded.format(number='n', width=8)}",
             "create_time_us": time_us,
             "update_time_us": time_us,
         },

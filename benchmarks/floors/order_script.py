@@ -52,6 +52,7 @@ class PlacedOrder:
 
     Attributes:
         sequence: of its audit entry.
+        number: what people call it by: `SK-` and the sequence.
         previous_hash: in that entry, as PostgreSQL writes bytes.
     """
 
@@ -61,6 +62,7 @@ class PlacedOrder:
     skus: tuple[str, ...]
     time_us: int
     sequence: int
+    number: str
     previous_hash: str
 
 
@@ -121,6 +123,7 @@ class Script:
             order.request_id: "CAST(:request_id AS TEXT)",
             order.customer_id: f"('customer-' || lpad(CAST(:customer AS TEXT), {len(order.customer_id) - 9}, '0'))",
             str(order.time_us): "CAST(:now_us AS TEXT)",
+            order.number: "('SK-' || lpad(CAST(CAST(:sequence AS BIGINT) + 1 AS TEXT), 8, '0'))",
         }
         for place, sku in enumerate(self._skus):
             texts[sku] = f"('SKU-' || lpad(CAST(:sku{place} AS TEXT), 4, '0'))"

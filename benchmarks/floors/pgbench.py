@@ -36,7 +36,7 @@ PROCESSED = re.compile(r"number of transactions actually processed: (\d+)")
 FAILED = re.compile(r"number of failed transactions: (\d+)")
 RATE = re.compile(r"tps = ([\d.]+) \(without initial connection time\)")
 ORDER = """
-    SELECT o.create_time_us, o.customer_id, a.request_id, a.sequence, a.previous_hash
+    SELECT o.create_time_us, o.customer_id, a.request_id, a.sequence, o.number, a.previous_hash
     FROM orders o JOIN audit_entries a ON a.resource = 'orders/' || o.id WHERE o.id = %s
     """
 TABLES = "SELECT quote_ident(tablename) FROM pg_tables WHERE schemaname = 'public' ORDER BY 1"
@@ -172,7 +172,7 @@ def _find(database: PostgresDatabase, order_id: str) -> PlacedOrder:
         lines = connection.execute("SELECT sku FROM order_lines WHERE order_id = %s", [order_id]).fetchall()
     if row is None:
         raise UnclearStatements(f"order {order_id} is not in the database")
-    time_us, customer_id, request_id, sequence, previous_hash = row
+    time_us, customer_id, request_id, sequence, number, previous_hash = row
     return PlacedOrder(
         order_id,
         request_id,
@@ -180,5 +180,6 @@ def _find(database: PostgresDatabase, order_id: str) -> PlacedOrder:
         tuple(sku for (sku,) in lines),
         time_us,
         sequence,
+        number,
         f"\\x{previous_hash.hex()}",
     )

@@ -9,6 +9,7 @@ Prints one line of JSON.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import time
 import uuid
@@ -33,6 +34,9 @@ PRAGMAS = (
 PREPARED = 200
 """Orders that are prepared, then written and measured, at a time."""
 TIME_SUFFIX = "_us"
+NUMBER_COLUMN = "number"
+"""What people call an order by: unique, and rising."""
+NUMBERS = itertools.count(10_000_000)
 
 Job = list[tuple[str, list[Sequence[Any]]]]
 """The statements of one order, each with the values of all its rows."""
@@ -105,6 +109,8 @@ def _renewed(table: Table, place: int, value: Any, fresh: dict[bytes, bytes], no
         return None
     if isinstance(value, int) and table.columns[place].endswith(TIME_SUFFIX):
         return now_us
+    if table.columns[place] == NUMBER_COLUMN:
+        return f"SK-{next(NUMBERS)}"
     if isinstance(value, str):
         return UUID.sub(lambda found: fresh.get(found[0], found[0]), value.encode()).decode()
     if isinstance(value, bytes):

@@ -13,7 +13,9 @@ from benchmarks.floors.order_script import PlacedOrder, Script, Statement, Uncle
 
 ORDER_ID = "019a0000-0000-7000-8000-000000000001"
 REQUEST_ID = "11111111-1111-4111-8111-111111111111"
-ORDER = PlacedOrder(ORDER_ID, REQUEST_ID, "customer-007", ("SKU-0900", "SKU-0002"), 1_700_000_000_000_000, 41, "\\xaa")
+ORDER = PlacedOrder(
+    ORDER_ID, REQUEST_ID, "customer-007", ("SKU-0900", "SKU-0002"), 1_700_000_000_000_000, 41, "SK-00000041", "\\xaa"
+)
 BODY = json.dumps({"id": ORDER_ID, "note": None}, separators=(",", ":")).encode().hex()
 LOCK = Statement("SELECT pg_advisory_xact_lock(7)")
 READ = Statement('SELECT "t1"."sequence" FROM "audit_entries" AS "t1"')

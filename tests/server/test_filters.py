@@ -35,6 +35,8 @@ FILTER_FIELDS = {
         "currency_code",
         "total",
         "external_reference",
+        "number",
+        "held",
         "create_time",
         "update_time",
     ),
@@ -153,6 +155,7 @@ def test_time_may_have_any_zone(shop: Shop):
         ),
         ("ListCustomers", lambda shop: (lambda c: (f"phone = {c.phone}", c))(shop.customer(phone=new_id()))),
         ("ListOrders", lambda shop: (lambda o: (f"customer = {o.customer}", o))(shop.order())),
+        ("ListOrders", lambda shop: (lambda o: (f"number = {o.number}", o))(shop.order())),
         (
             "ListOrders",
             lambda shop: (lambda o: (f"external_reference = {o.external_reference}", o))(
@@ -164,6 +167,22 @@ def test_time_may_have_any_zone(shop: Shop):
 def test_reference_finds_its_one_row(shop: Shop, rpc: str, make):
     wanted, row = make(shop)
     assert names(shop, rpc, wanted) == {row.name}
+
+
+def test_orders_without_a_reference_are_found_by_its_absence(shop: Shop):
+    customer = shop.customer().name
+    plain = shop.order(customer=customer).name
+    referred = shop.order(customer=customer, external_reference="web-7").name
+    for wanted, found in (
+        ('external_reference = ""', {plain}),
+        ('external_reference != ""', {referred}),
+        ("external_reference != web-8", {plain, referred}),
+        ("NOT external_reference = web-7", {plain}),
+        ("external_reference : eb", {referred}),
+        ("held = false", {plain, referred}),
+        ("held = true", set()),
+    ):
+        assert names(shop, "ListOrders", f"customer = {customer} AND {wanted}") == found
 
 
 # -- stock

@@ -10,7 +10,9 @@ import pytest
 
 from storekeep.server.domain.calls import Call, Caller
 from storekeep.server.domain.inventory import adjust_stock
-from storekeep.server.domain.orders import NewOrder, cancel_order, confirm_order, place_order
+from storekeep.server.domain.order_changes import cancel_order, confirm_order
+from storekeep.server.domain.order_numbers import OrderNumbers
+from storekeep.server.domain.order_placing import NewOrder, PlacingRules, place_order
 from storekeep.server.domain.samples import load_sample
 from storekeep.server.domain.verification import Finding, verify
 from storekeep.server.store.opening import open_store
@@ -19,8 +21,10 @@ from tests.databases import Database, new_database
 from tests.processes import run_command
 
 CALL = Call(Caller("serviceAccounts/test"), "storekeep.v1.OrderService/PlaceOrder")
+RULES = PlacingRules(OrderNumbers("T-{sequence}"), unpaid_ttl_s=60)
 MUG = "WHERE location_id = 'main' AND sku = 'MUG-BLUE'"
 ORDER = "(SELECT MIN(id) FROM orders)"
+CALLED_OFF = "(SELECT MIN(id) FROM orders WHERE state = 'CANCELLED')"
 BREACHES: dict[str, tuple[str, str]] = {
     "foreign-keys": (f"UPDATE orders SET customer_id = 'nobody' WHERE id = {ORDER}", "orders, row "),
     "stock-on-hand": (f"UPDATE stock_levels SET on_hand = on_hand + 1 {MUG}", "locations/main/stockLevels/MUG-BLUE:"),
@@ -36,6 +40,7 @@ BREACHES: dict[str, tuple[str, str]] = {
     "stock-promised": ("UPDATE stock_movements SET source = '' WHERE allocated_delta > 0", "ALLOCATE for nobody"),
     "stock-oversold": (f"UPDATE stock_levels SET backorder_limit = -99 {MUG}", "stockLevels/MUG-BLUE:"),
     "order-lines": (f"UPDATE order_lines SET subtotal_minor = 1 WHERE order_id = {ORDER}", "orders/"),
+    "order-quantities": (f"UPDATE order_lines SET cancelled = 0 WHERE order_id = {CALLED_OFF}", "orders/"),
     "order-totals": (f"UPDATE orders SET total_minor = total_minor + 1 WHERE id = {ORDER}", "orders/"),
     "order-history": (f"UPDATE orders SET version = version + 1 WHERE id = {ORDER}", "orders/"),
     "event-sequence": ("DELETE FROM audit_entries WHERE sequence = 3", "events: number 3 is missing, before 4"),
@@ -51,7 +56,8 @@ def sound(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dat
     store = open_store(made.url)
     load_sample(store)
     orders = [
-        place_order(store, CALL, NewOrder("ada-marsh", (("MUG-BLUE", 2), ("TIN-RED", 1)), "EUR")) for _ in range(3)
+        place_order(store, CALL, NewOrder("ada-marsh", (("MUG-BLUE", 2), ("TIN-RED", 1)), "EUR"), rules=RULES)
+        for _ in range(3)
     ]
     confirm_order(store, CALL, orders[1].id)
     cancel_order(store, CALL, orders[2].id, reason="test")

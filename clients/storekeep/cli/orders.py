@@ -11,12 +11,12 @@ from storekeep.cli.commands import LIMIT, Etag, Filter, Limit, OrderBy, command,
 from storekeep.cli.customers import customer_name
 from storekeep.cli.inventory import location_name
 from storekeep.cli.names import full_name, quoted
-from storekeep.cli.pairs import order_lines
+from storekeep.cli.pairs import amount, order_lines
 from storekeep.cli.sessions import Session, page_size
 from storekeep.cli.steps import Step, add_steps
 from storekeep.client import WriteOptions
 
-COLUMNS = ("name", "customer", "state", "total", "create_time", "external_reference")
+COLUMNS = ("number", "name", "customer", "state", "total", "create_time", "external_reference")
 HISTORY_COLUMNS = ("sequence", "create_time", "method", "from_state", "to_state", "reason", "actor")
 
 STEPS = (Step("confirm", "Agree to deliver placed orders.", lambda s: s.client.orders.confirm),)
@@ -53,6 +53,7 @@ def place_order(
     location: Annotated[str, typer.Option("--location", help="Where the stock is taken from; main without.")] = "",
     reference: Annotated[str, typer.Option("--reference", help="Your own number for the order.")] = "",
     note: Annotated[str, typer.Option("--note")] = "",
+    shipping: Annotated[str, typer.Option("--shipping", metavar="AMOUNT", help="What sending it costs.")] = "",
     request_id: Annotated[str, typer.Option("--request-id", help="A UUID: repeated, it orders once.")] = "",
 ) -> None:
     """Place an order: freeze its prices and take its stock, all lines or none."""
@@ -64,6 +65,7 @@ def place_order(
         location=location_name(location) if location else "",
         external_reference=reference,
         note=note,
+        shipping=amount(shipping, currency_code=currency_code) if shipping else None,
         **options,
     )
     session.screen.show_message(order)

@@ -33,7 +33,18 @@ def prices(texts: Iterable[str]) -> list[Money]:
 
     Raises: typer.BadParameter.
     """
-    return [_price(*pair(text)) for text in texts]
+    return [amount(price, currency_code=currency_code) for currency_code, price in map(pair, texts)]
+
+
+def amount(text: str, *, currency_code: str) -> Money:
+    """Read an amount, as `19.90`.
+
+    Raises: typer.BadParameter.
+    """
+    try:
+        return to_money(text, currency_code=currency_code.upper())
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
 
 
 def order_lines(texts: Iterable[str]) -> list[tuple[str, int]]:
@@ -54,10 +65,3 @@ def whole_number(text: str) -> int:
     if len(text) > INTEGER_DIGITS_MAX:
         raise typer.BadParameter(f"{text} does not fit into 64 bits")
     return int(text)
-
-
-def _price(currency_code: str, amount: str) -> Money:
-    try:
-        return to_money(amount, currency_code=currency_code.upper())
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from None

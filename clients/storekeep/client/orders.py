@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Unpack
 
 import grpc
+from google.type.money_pb2 import Money
 
 from storekeep.client.calls import Calls, ReadOptions, WriteOptions
 from storekeep.client.pages import Listing, Query
@@ -45,12 +46,13 @@ class Orders:
         shipping_address: Address | None = None,
         external_reference: str = "",
         note: str = "",
+        shipping: Money | None = None,
         **options: Unpack[WriteOptions],
     ) -> Order:
         """Place an order: freeze its prices and take its stock, all lines or none.
 
         `lines` are pairs of SKU and units; two may name the same SKU. `location` is where the stock is taken from,
-        `locations/main` when empty.
+        `locations/main` when empty; `shipping` what sending it costs.
 
         Raises: UnknownCurrency, CustomerNotFound, LocationNotFound, ResourceDeleted, SkuNotFound, NotForSale,
         CurrencyMismatch, InvalidAmount, OutOfStock (names each short SKU).
@@ -63,6 +65,7 @@ class Orders:
             shipping_address=shipping_address,
             external_reference=external_reference,
             note=note,
+            shipping=shipping,
         )
         return self._calls.write(self._stub.PlaceOrder, request, **options)
 

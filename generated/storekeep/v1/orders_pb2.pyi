@@ -37,6 +37,8 @@ class _OrderStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OrderState
     """The company has agreed to deliver."""
     ORDER_STATE_CANCELLED: _OrderState.ValueType  # 3
     """Called off: its stock was given back. Final."""
+    ORDER_STATE_FULFILLED: _OrderState.ValueType  # 5
+    """Shipped."""
 
 class OrderState(_OrderState, metaclass=_OrderStateEnumTypeWrapper):
     """OrderState is how far an order has come."""
@@ -49,6 +51,8 @@ ORDER_STATE_CONFIRMED: OrderState.ValueType  # 2
 """The company has agreed to deliver."""
 ORDER_STATE_CANCELLED: OrderState.ValueType  # 3
 """Called off: its stock was given back. Final."""
+ORDER_STATE_FULFILLED: OrderState.ValueType  # 5
+"""Shipped."""
 Global___OrderState: _TypeAlias = OrderState  # noqa: Y015
 
 class _OrderImportOutcome:
@@ -87,12 +91,12 @@ class _OrderImportProblemEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Or
     DESCRIPTOR: _descriptor.EnumDescriptor
     ORDER_IMPORT_PROBLEM_UNSPECIFIED: _OrderImportProblem.ValueType  # 0
     """Not a problem."""
-    ORDER_IMPORT_PROBLEM_NUMBER_RESERVED: _OrderImportProblem.ValueType  # 1
-    """The number has the form of those that this server gives."""
-    ORDER_IMPORT_PROBLEM_CURRENCY: _OrderImportProblem.ValueType  # 2
+    ORDER_IMPORT_PROBLEM_CURRENCY: _OrderImportProblem.ValueType  # 1
     """There is no such currency, or an amount is in another than the order."""
-    ORDER_IMPORT_PROBLEM_AMOUNT: _OrderImportProblem.ValueType  # 3
+    ORDER_IMPORT_PROBLEM_AMOUNT: _OrderImportProblem.ValueType  # 2
     """An amount is negative, too large or finer than the currency's minor unit, or more is cancelled than was ordered."""
+    ORDER_IMPORT_PROBLEM_NUMBER_RESERVED: _OrderImportProblem.ValueType  # 3
+    """The number has the form of those that this server gives."""
     ORDER_IMPORT_PROBLEM_DOES_NOT_ADD_UP: _OrderImportProblem.ValueType  # 4
     """A line does not cost its stated total, or the lines and the shipping do not add up to the order's."""
     ORDER_IMPORT_PROBLEM_TIME: _OrderImportProblem.ValueType  # 5
@@ -113,12 +117,12 @@ class OrderImportProblem(_OrderImportProblem, metaclass=_OrderImportProblemEnumT
 
 ORDER_IMPORT_PROBLEM_UNSPECIFIED: OrderImportProblem.ValueType  # 0
 """Not a problem."""
-ORDER_IMPORT_PROBLEM_NUMBER_RESERVED: OrderImportProblem.ValueType  # 1
-"""The number has the form of those that this server gives."""
-ORDER_IMPORT_PROBLEM_CURRENCY: OrderImportProblem.ValueType  # 2
+ORDER_IMPORT_PROBLEM_CURRENCY: OrderImportProblem.ValueType  # 1
 """There is no such currency, or an amount is in another than the order."""
-ORDER_IMPORT_PROBLEM_AMOUNT: OrderImportProblem.ValueType  # 3
+ORDER_IMPORT_PROBLEM_AMOUNT: OrderImportProblem.ValueType  # 2
 """An amount is negative, too large or finer than the currency's minor unit, or more is cancelled than was ordered."""
+ORDER_IMPORT_PROBLEM_NUMBER_RESERVED: OrderImportProblem.ValueType  # 3
+"""The number has the form of those that this server gives."""
 ORDER_IMPORT_PROBLEM_DOES_NOT_ADD_UP: OrderImportProblem.ValueType  # 4
 """A line does not cost its stated total, or the lines and the shipping do not add up to the order's."""
 ORDER_IMPORT_PROBLEM_TIME: OrderImportProblem.ValueType  # 5
@@ -154,6 +158,11 @@ class Order(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
+    SHIPPING_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    HELD_FIELD_NUMBER: _builtins.int
+    HOLD_REASON_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The resource name, as `orders/{order}`."""
     customer: _builtins.str
@@ -170,13 +179,19 @@ class Order(_message.Message):
     """Why it was cancelled; empty when it was not."""
     etag: _builtins.str
     """Changes with every change of the order."""
+    number: _builtins.str
+    """What people call it by, such as `SK-00001234`: no other order has it. The setting `order_number_format` makes it."""
+    held: _builtins.bool
+    """Whether it is held: then it goes no further until it is resumed."""
+    hold_reason: _builtins.str
+    """Why it is held; empty when it is not."""
     @_builtins.property
     def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___OrderLine]:
         """What was ordered, in the order of the request."""
 
     @_builtins.property
     def total(self) -> _money_pb2.Money:
-        """What all lines cost together, in the order's one currency."""
+        """What all lines cost together, and sending them, in the order's one currency."""
 
     @_builtins.property
     def shipping_address(self) -> _addresses_pb2.Address:
@@ -189,6 +204,14 @@ class Order(_message.Message):
     @_builtins.property
     def update_time(self) -> _timestamp_pb2.Timestamp:
         """When it was last changed."""
+
+    @_builtins.property
+    def shipping(self) -> _money_pb2.Money:
+        """What sending it costs; absent where that is nothing."""
+
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """When it expires, unless it is confirmed before; absent when it does not."""
 
     def __init__(
         self,
@@ -206,10 +229,15 @@ class Order(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
+        number: _builtins.str = ...,
+        shipping: _money_pb2.Money | None = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
+        held: _builtins.bool = ...,
+        hold_reason: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "shipping_address", b"shipping_address", "total", b"total", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expire_time", b"expire_time", "shipping", b"shipping", "shipping_address", b"shipping_address", "total", b"total", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_reason", b"cancel_reason", "create_time", b"create_time", "customer", b"customer", "etag", b"etag", "external_reference", b"external_reference", "lines", b"lines", "location", b"location", "name", b"name", "note", b"note", "shipping_address", b"shipping_address", "state", b"state", "total", b"total", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_reason", b"cancel_reason", "create_time", b"create_time", "customer", b"customer", "etag", b"etag", "expire_time", b"expire_time", "external_reference", b"external_reference", "held", b"held", "hold_reason", b"hold_reason", "lines", b"lines", "location", b"location", "name", b"name", "note", b"note", "number", b"number", "shipping", b"shipping", "shipping_address", b"shipping_address", "state", b"state", "total", b"total", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -217,7 +245,9 @@ Global___Order: _TypeAlias = Order  # noqa: Y015
 
 @_typing.final
 class OrderLine(_message.Message):
-    """OrderLine is so many units of one SKU."""
+    """OrderLine is so many units of one SKU. Each is open until it is fulfilled or cancelled: quantity = open_quantity +
+    fulfilled_quantity + cancelled_quantity.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -227,6 +257,12 @@ class OrderLine(_message.Message):
     QUANTITY_FIELD_NUMBER: _builtins.int
     UNIT_PRICE_FIELD_NUMBER: _builtins.int
     SUBTOTAL_FIELD_NUMBER: _builtins.int
+    DISCOUNT_FIELD_NUMBER: _builtins.int
+    TOTAL_FIELD_NUMBER: _builtins.int
+    OPEN_QUANTITY_FIELD_NUMBER: _builtins.int
+    FULFILLED_QUANTITY_FIELD_NUMBER: _builtins.int
+    CANCELLED_QUANTITY_FIELD_NUMBER: _builtins.int
+    RETURNED_QUANTITY_FIELD_NUMBER: _builtins.int
     line_number: _builtins.int
     """1 for the first line, rising by one."""
     sku: _builtins.str
@@ -235,13 +271,29 @@ class OrderLine(_message.Message):
     """The product's name when it was ordered."""
     quantity: _builtins.int
     """Units ordered."""
+    open_quantity: _builtins.int
+    """Units that are still to be delivered."""
+    fulfilled_quantity: _builtins.int
+    """Units that have been shipped."""
+    cancelled_quantity: _builtins.int
+    """Units that were called off."""
+    returned_quantity: _builtins.int
+    """Of the shipped units, those that came back."""
     @_builtins.property
     def unit_price(self) -> _money_pb2.Money:
         """What one unit cost when it was ordered."""
 
     @_builtins.property
     def subtotal(self) -> _money_pb2.Money:
-        """Quantity times unit price."""
+        """Quantity times unit price: what all units cost, the cancelled ones too."""
+
+    @_builtins.property
+    def discount(self) -> _money_pb2.Money:
+        """What is taken off; absent where that is nothing. Of the discount, cancelled units take their part with them."""
+
+    @_builtins.property
+    def total(self) -> _money_pb2.Money:
+        """What the line costs: the units that are not cancelled times unit price, less the discount."""
 
     def __init__(
         self,
@@ -252,10 +304,16 @@ class OrderLine(_message.Message):
         quantity: _builtins.int = ...,
         unit_price: _money_pb2.Money | None = ...,
         subtotal: _money_pb2.Money | None = ...,
+        discount: _money_pb2.Money | None = ...,
+        total: _money_pb2.Money | None = ...,
+        open_quantity: _builtins.int = ...,
+        fulfilled_quantity: _builtins.int = ...,
+        cancelled_quantity: _builtins.int = ...,
+        returned_quantity: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["subtotal", b"subtotal", "unit_price", b"unit_price"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["discount", b"discount", "subtotal", b"subtotal", "total", b"total", "unit_price", b"unit_price"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["display_name", b"display_name", "line_number", b"line_number", "quantity", b"quantity", "sku", b"sku", "subtotal", b"subtotal", "unit_price", b"unit_price"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancelled_quantity", b"cancelled_quantity", "discount", b"discount", "display_name", b"display_name", "fulfilled_quantity", b"fulfilled_quantity", "line_number", b"line_number", "open_quantity", b"open_quantity", "quantity", b"quantity", "returned_quantity", b"returned_quantity", "sku", b"sku", "subtotal", b"subtotal", "total", b"total", "unit_price", b"unit_price"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -324,6 +382,7 @@ class PlaceOrderRequest(_message.Message):
     NOTE_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    SHIPPING_FIELD_NUMBER: _builtins.int
     customer: _builtins.str
     """Who orders, as `customers/{customer}`."""
     currency_code: _builtins.str
@@ -346,6 +405,10 @@ class PlaceOrderRequest(_message.Message):
     def shipping_address(self) -> _addresses_pb2.Address:
         """Where it is sent; may be absent."""
 
+    @_builtins.property
+    def shipping(self) -> _money_pb2.Money:
+        """What sending it costs, in the order's currency; nothing when absent."""
+
     def __init__(
         self,
         *,
@@ -358,10 +421,11 @@ class PlaceOrderRequest(_message.Message):
         note: _builtins.str = ...,
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
+        shipping: _money_pb2.Money | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["shipping_address", b"shipping_address"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["shipping", b"shipping", "shipping_address", b"shipping_address"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["currency_code", b"currency_code", "customer", b"customer", "external_reference", b"external_reference", "lines", b"lines", "location", b"location", "note", b"note", "request_id", b"request_id", "shipping_address", b"shipping_address", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["currency_code", b"currency_code", "customer", b"customer", "external_reference", b"external_reference", "lines", b"lines", "location", b"location", "note", b"note", "request_id", b"request_id", "shipping", b"shipping", "shipping_address", b"shipping_address", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -439,7 +503,7 @@ class ListOrdersRequest(_message.Message):
     page_token: _builtins.str
     """The `next_page_token` of the page before, of the same query. At most 2,048 characters."""
     filter: _builtins.str
-    """AIP-160 subset, over `customer`, `state`, `currency_code`, `total` (in major units, such as `19.99`), `external_reference`, `create_time`, `update_time`. At most 2,000 characters."""
+    """AIP-160 subset, over `customer`, `state`, `currency_code`, `total` (in major units, such as `19.99`), `external_reference`, `number`, `held`, `create_time`, `update_time`. At most 2,000 characters."""
     order_by: _builtins.str
     """AIP-132: `create_time`, `total` (by its minor units); each may be followed by ` desc`. By default `create_time desc`."""
     @_builtins.property
@@ -758,7 +822,7 @@ class HistoricOrder(_message.Message):
     """
     @_builtins.property
     def order_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was placed: not in the future."""
+        """When it was placed: not in the future, nor before 1900."""
 
     @_builtins.property
     def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___HistoricOrderLine]:

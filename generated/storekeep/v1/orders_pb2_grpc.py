@@ -83,6 +83,7 @@ class OrderServiceServicer:
 
     def PlaceOrder(self, request, context):
         """Place an order: freeze its prices and take its stock, all lines or none.
+        Unless it is confirmed it expires after a time, which the setting `unpaid_order_ttl_s` gives.
         Errors: UNKNOWN_CURRENCY, CUSTOMER_NOT_FOUND, LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND,
         NOT_FOR_SALE, CURRENCY_MISMATCH, INVALID_AMOUNT, OUT_OF_STOCK.
         """

@@ -35,6 +35,7 @@ class OrderServiceStub:
     def __new__(cls, channel: _aio.Channel) -> OrderServiceAsyncStub: ...
     PlaceOrder: _grpc.UnaryUnaryMultiCallable[_orders_pb2.PlaceOrderRequest, _orders_pb2.Order]
     """Place an order: freeze its prices and take its stock, all lines or none.
+    Unless it is confirmed it expires after a time, which the setting `unpaid_order_ttl_s` gives.
     Errors: UNKNOWN_CURRENCY, CUSTOMER_NOT_FOUND, LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND,
     NOT_FOR_SALE, CURRENCY_MISMATCH, INVALID_AMOUNT, OUT_OF_STOCK.
     """
@@ -77,6 +78,7 @@ class OrderServiceAsyncStub(OrderServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     PlaceOrder: _aio.UnaryUnaryMultiCallable[_orders_pb2.PlaceOrderRequest, _orders_pb2.Order]  # type: ignore[assignment]
     """Place an order: freeze its prices and take its stock, all lines or none.
+    Unless it is confirmed it expires after a time, which the setting `unpaid_order_ttl_s` gives.
     Errors: UNKNOWN_CURRENCY, CUSTOMER_NOT_FOUND, LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND,
     NOT_FOR_SALE, CURRENCY_MISMATCH, INVALID_AMOUNT, OUT_OF_STOCK.
     """
@@ -122,6 +124,7 @@ class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_orders_pb2.Order, _abc.Awaitable[_orders_pb2.Order]]:
         """Place an order: freeze its prices and take its stock, all lines or none.
+        Unless it is confirmed it expires after a time, which the setting `unpaid_order_ttl_s` gives.
         Errors: UNKNOWN_CURRENCY, CUSTOMER_NOT_FOUND, LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND,
         NOT_FOR_SALE, CURRENCY_MISMATCH, INVALID_AMOUNT, OUT_OF_STOCK.
         """

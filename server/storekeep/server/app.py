@@ -23,6 +23,8 @@ from storekeep.server.database_urls import sqlite_path
 from storekeep.server.domain.access import AccessVersion
 from storekeep.server.domain.api_keys import KeySecrets
 from storekeep.server.domain.bootstrap import bootstrap_admin, install_access
+from storekeep.server.domain.order_numbers import OrderNumbers
+from storekeep.server.domain.order_placing import PlacingRules
 from storekeep.server.domain.pages import PageTokens
 from storekeep.server.domain.signing_keys import SigningKeys
 from storekeep.server.domain.tokens import Tokens, purge_expired
@@ -123,6 +125,11 @@ def make_access(settings: Settings, store: Store, contract: Contract, *, secret:
     return Access(contract.permissions, version, signing_keys, key_secrets, tokens, authenticator)
 
 
+def placing_rules_of(settings: Settings) -> PlacingRules:
+    """What each new order gets."""
+    return PlacingRules(OrderNumbers(settings.order_number_format), settings.unpaid_order_ttl_s)
+
+
 class App:
     """One server, from open database to closed.
 
@@ -218,7 +225,9 @@ class App:
         products_pb2_grpc.add_ProductServiceServicer_to_server(ProductServicer(store, pages), server)
         inventory_pb2_grpc.add_InventoryServiceServicer_to_server(InventoryServicer(store, pages), server)
         customers_pb2_grpc.add_CustomerServiceServicer_to_server(CustomerServicer(store, pages), server)
-        orders_pb2_grpc.add_OrderServiceServicer_to_server(OrderServicer(store, pages), server)
+        orders_pb2_grpc.add_OrderServiceServicer_to_server(
+            OrderServicer(store, pages, rules=placing_rules_of(self._settings)), server
+        )
         auth_pb2_grpc.add_AuthServiceServicer_to_server(self._auth_servicer(), server)
         audit_pb2_grpc.add_AuditServiceServicer_to_server(AuditServicer(store, pages), server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)

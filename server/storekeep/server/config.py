@@ -198,6 +198,18 @@ class Settings(BaseSettings):
     revocation_poll_s: Interval = 2.0
     """How often revocations by other processes are looked for; seen by all within 5 s."""
 
+    # -- orders
+
+    order_number_format: str = Field(
+        default="SK-{sequence:08d}",
+        pattern=r"^[A-Za-z0-9_./-]{0,20}\{sequence(:0[1-9][0-9]?d)?\}[A-Za-z0-9_./-]{0,20}$",
+    )
+    """The number of a new order, in which `{sequence}` is its place in the ledger, and `{sequence:08d}` that with
+    zeros before it, so that eight digits are as long. Change it only to what cannot give a number again."""
+    unpaid_order_ttl_s: Annotated[int, Field(ge=0, le=86_400 * 365)] = 86_400
+    """How long an order may stay PLACED before it expires and its stock can be sold again. A day, as a customer who
+    pays by bank transfer needs it. 0: orders never expire."""
+
     # -- what it keeps
 
     reply_retention_days: Annotated[float, Field(ge=0, le=3650)] = 7.0

@@ -151,11 +151,11 @@ def _spread(mutation: Mutation, wanted: Sequence[Wanted], location_id: str) -> l
     if short:
         raise OutOfStock(short)
     return [
-        share for sku in quantities for share in _spread_sku([line for line in wanted if line.sku == sku], there[sku])
+        share for sku in quantities for share in spread_sku([line for line in wanted if line.sku == sku], there[sku])
     ]
 
 
-def _spread_sku(wanted: Sequence[Wanted], there: dict[str, int]) -> Iterable[Share]:
+def spread_sku(wanted: Sequence[Wanted], there: dict[str, int]) -> Iterable[Share]:
     """Take the lines of one SKU from locations that have enough for all of them: each whole where that can be done.
 
     Args:

@@ -47,12 +47,21 @@ class Column:
         kind: how a filter reads its values; None where it cannot be filtered by.
         sortable: whether `order_by` may name it; such a column is never NULL.
         store: turns a filter's value into the column's.
+        matches: what a comparison means, as SQL, by its operation, the value, and the time in microseconds; None where
+            it is one with the column itself.
     """
 
     column: Any
     field: FilterField | None = None
     sortable: bool = False
     store: Callable[[Any], Any] = lambda value: value
+    matches: Callable[[str, Any, int], Any] | None = None
+
+    def compare(self, operation: str, value: Any, *, now_us: int) -> Any:
+        """A comparison of a filter, as SQL."""
+        if self.matches is not None:
+            return self.matches(operation, value, now_us)
+        return compare(self.column, operation, self.store(value))
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +94,7 @@ class Listing(Generic[T]):
 
         Raises: InvalidFilter, InvalidOrderBy, InvalidPageToken.
         """
-        conditions = self._conditions(request)
+        conditions = self._conditions(request, now_us=tx.now_us)
         keys = self._keys(request.order_by or self.default_order)
         identity = (self.method, request.parent, request.filter, request.order_by, str(request.show_deleted))
         position = tokens.read(identity, request.page_token)
@@ -101,7 +110,7 @@ class Listing(Generic[T]):
         token = tokens.write(identity, shown[-1][-len(keys) :]) if len(rows) > size else ""
         return Page(items, token)
 
-    def _conditions(self, request: ListRequest) -> list[Any]:
+    def _conditions(self, request: ListRequest, *, now_us: int) -> list[Any]:
         conditions = []
         if self.parent is not None and request.parent not in ("", "-"):
             conditions.append(self.parent == request.parent)
@@ -110,20 +119,19 @@ class Listing(Generic[T]):
         fields = {name: column.field for name, column in self.columns.items() if column.field}
         wanted = parse_filter(request.filter, fields)
         if wanted is not None:
-            conditions.append(self._sql(wanted))
+            conditions.append(self._sql(wanted, now_us=now_us))
         return conditions
 
-    def _sql(self, wanted: Filter) -> Any:
+    def _sql(self, wanted: Filter, *, now_us: int) -> Any:
         match wanted:
             case Term(field, operation, value):
-                column = self.columns[field]
-                return compare(column.column, operation, column.store(value))
+                return self.columns[field].compare(operation, value, now_us=now_us)
             case Not(operand):
-                return ~self._sql(operand)
+                return ~self._sql(operand, now_us=now_us)
             case And(operands):
-                return functools.reduce(operator.and_, [self._sql(o) for o in operands])
+                return functools.reduce(operator.and_, [self._sql(o, now_us=now_us) for o in operands])
             case Or(operands):
-                return functools.reduce(operator.or_, [self._sql(o) for o in operands])
+                return functools.reduce(operator.or_, [self._sql(o, now_us=now_us) for o in operands])
 
     def _keys(self, order_by: str) -> Sequence[SortKey]:
         """The sort keys, ending in the unique ones, in the direction of the last that was asked for.

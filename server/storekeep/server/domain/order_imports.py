@@ -7,6 +7,7 @@ fixed number of statements, and an order that was imported before changes nothin
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -24,7 +25,7 @@ from storekeep.server.domain.mutations import Mutation, mutate
 from storekeep.server.domain.order_numbers import OrderNumbers
 from storekeep.server.domain.order_placing import DEFAULT_LOCATION
 from storekeep.server.domain.order_states import CANCELLED, CONFIRMED, FULFILLED
-from storekeep.server.domain.orders import Order, OrderLine, decode_order, row_values
+from storekeep.server.domain.orders import NO_ADDRESS, Order, OrderLine, decode_order
 from storekeep.server.domain.resources import new_id
 from storekeep.server.store import inventory as inventory_store
 from storekeep.server.store import order_imports as store
@@ -35,16 +36,28 @@ LINES_MAX = 1000
 """Lines of all orders of a batch together."""
 MILLION = 1_000_000
 IMPORTED, ALREADY_THERE, REFUSED = "IMPORTED", "ALREADY_THERE", "REFUSED"
-CURRENCY = "CURRENCY"
-AMOUNT = "AMOUNT"
-NUMBER_RESERVED = "NUMBER_RESERVED"
-DOES_NOT_ADD_UP = "DOES_NOT_ADD_UP"
-TIME = "TIME"
-CUSTOMER_NOT_FOUND = "CUSTOMER_NOT_FOUND"
-LOCATION_NOT_FOUND = "LOCATION_NOT_FOUND"
-SKU_NOT_FOUND = "SKU_NOT_FOUND"
-NUMBER_TAKEN = "NUMBER_TAKEN"
-OUT_OF_STOCK = "OUT_OF_STOCK"
+CURRENCY, AMOUNT, NUMBER_RESERVED, DOES_NOT_ADD_UP, TIME = (
+    "CURRENCY",
+    "AMOUNT",
+    "NUMBER_RESERVED",
+    "DOES_NOT_ADD_UP",
+    "TIME",
+)
+NUMBER_TAKEN, OUT_OF_STOCK = "NUMBER_TAKEN", "OUT_OF_STOCK"
+CUSTOMER_NOT_FOUND, LOCATION_NOT_FOUND, SKU_NOT_FOUND = "CUSTOMER_NOT_FOUND", "LOCATION_NOT_FOUND", "SKU_NOT_FOUND"
+PROBLEMS = (
+    CURRENCY,
+    AMOUNT,
+    NUMBER_RESERVED,
+    DOES_NOT_ADD_UP,
+    TIME,
+    NUMBER_TAKEN,
+    CUSTOMER_NOT_FOUND,
+    LOCATION_NOT_FOUND,
+    SKU_NOT_FOUND,
+    OUT_OF_STOCK,
+)
+"""Why an order is refused, in the order in which it is looked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +120,11 @@ class Result(msgspec.Struct, frozen=True):
     order: str = ""
     problem: str = ""
     detail: str = ""
+
+
+def refused(number: str, problem: str, detail: str) -> Result:
+    """The result of an order that was left out."""
+    return Result(number, REFUSED, problem=problem, detail=detail)
 
 
 class Refused(Exception):
@@ -179,7 +197,7 @@ def import_orders(db: Store, call: Call, items: Sequence[Item], *, numbers: Orde
 
     def effect(mutation: Mutation) -> tuple[Result, ...]:
         there = _look_up(mutation.tx, orders)
-        stock = _Stock(mutation)
+        stock = _Stock(mutation, orders)
         batch = _Batch()
         results = tuple(_result(mutation.tx, item, numbers, there, stock, batch) for item in items)
         _write(mutation, batch)
@@ -188,9 +206,7 @@ def import_orders(db: Store, call: Call, items: Sequence[Item], *, numbers: Orde
     return mutate(db, call, effect, tuple[Result, ...])
 
 
-def _result(
-    tx: Transaction, item: Item, numbers: OrderNumbers, there: _There, stock: _Stock, batch: _Batch
-) -> Result:
+def _result(tx: Transaction, item: Item, numbers: OrderNumbers, there: _There, stock: _Stock, batch: _Batch) -> Result:
     """Take one order into the batch, unless it is there already or has to be refused."""
     if isinstance(item, Result):
         return item
@@ -206,7 +222,7 @@ def _result(
         order = _named(draft, there.names)
         batch.shares += [(order.name, share) for share in stock.take(order, location_id=item.location_id)]
     except Refused as refusal:
-        return Result(item.number, REFUSED, problem=refusal.problem, detail=str(refusal))
+        return refused(item.number, refusal.problem, str(refusal))
     there.contents[item.number] = (order.id, draft.content)
     batch.orders.append(order)
     if draft.shipping is not None:
@@ -271,7 +287,9 @@ def _line(number: int, line: HistoricLine, item: HistoricOrder) -> OrderLine:
         raise Refused(AMOUNT, f"line {number}: {line.cancelled} units are cancelled of {line.quantity}")
     kept = line.quantity - line.cancelled
     price_minor = line.unit_price.amount_minor
-    discount_minor = _part_of(kept * price_minor, line.discount_ppm) if line.discount is None else line.discount.amount_minor
+    discount_minor = (
+        _part_of(kept * price_minor, line.discount_ppm) if line.discount is None else line.discount.amount_minor
+    )
     built = OrderLine(
         line_number=number,
         sku=line.sku,
@@ -286,7 +304,9 @@ def _line(number: int, line: HistoricLine, item: HistoricOrder) -> OrderLine:
     if built.total_minor < 0:
         raise Refused(AMOUNT, f"line {number}: the discount is more than the line costs")
     if line.total is not None and line.total.amount_minor != built.total_minor:
-        raise Refused(DOES_NOT_ADD_UP, f"line {number} costs {built.total_minor} minor units, not {line.total.amount_minor}")
+        raise Refused(
+            DOES_NOT_ADD_UP, f"line {number} costs {built.total_minor} minor units, not {line.total.amount_minor}"
+        )
     return built
 
 
@@ -342,11 +362,16 @@ def _look_up(tx: Transaction, orders: Sequence[HistoricOrder]) -> _There:
     names = store.VARIANT_NAMES.all(tx, skus=_texts(skus))
     found = store.FIND_IMPORTED.all(tx, numbers=_texts({order.number for order in orders}))
     return _There(
-        contents={number: (order_id, _stored_content(first, *shipping)) for number, order_id, first, *shipping in found},
+        contents={
+            number: (order_id, _stored_content(first, *shipping)) for number, order_id, first, *shipping in found
+        },
         customers=frozenset(
-            customer for (customer,) in store.CUSTOMERS_THERE.all(tx, ids=_texts({order.customer_id for order in orders}))
+            customer
+            for (customer,) in store.CUSTOMERS_THERE.all(tx, ids=_texts({order.customer_id for order in orders}))
         ),
-        locations={location: bool(deleted) for location, deleted in store.LOCATIONS_THERE.all(tx, ids=_texts(locations))},
+        locations={
+            location: bool(deleted) for location, deleted in store.LOCATIONS_THERE.all(tx, ids=_texts(locations))
+        },
         names={sku: f"{product}, {variant}" if variant else product for sku, product, variant in names},
     )
 
@@ -392,3 +417,130 @@ def _fulfillment(order: Order, shipping: _Shipping, *, now_us: int) -> Fulfillme
         update_time_us=now_us,
         lines=tuple(FulfillmentLine(line.line_number, line.fulfilled) for line in order.lines if line.fulfilled),
     )
+
+
+# -- what open ones take
+
+
+class _Stock:
+    """The stock that the open orders of a batch can take: read once, taken order by order, written together.
+
+    Where it cannot do for all of them, promises whose time is up are ended first; see `expiry`.
+    """
+
+    def __init__(self, mutation: Mutation, orders: Iterable[HistoricOrder]) -> None:
+        lines = [line for order in orders if order.ship_time_us is None for line in order.lines]
+        wanted = add_up((line.sku, line.quantity) for line in lines)
+        self._levels: dict[str, dict[str, int]] = _levels_of(mutation.tx, wanted)
+        if any(units > sum(self._levels[sku].values()) for sku, units in wanted.items()):
+            end_due_of(mutation, list(wanted))
+            self._levels = _levels_of(mutation.tx, wanted)
+
+    def take(self, order: Order, *, location_id: str) -> list[Share]:
+        """Take what is open of an order, all or nothing.
+
+        Args:
+            location_id: where all of it is taken from; empty for wherever it is.
+
+        Raises: Refused.
+        """
+        wanted = [Wanted(line.line_number, line.sku, line.open) for line in order.lines if line.open]
+        quantities = add_up((line.sku, line.quantity) for line in wanted)
+        there = {sku: self._levels_at(sku, location_id) for sku in quantities}
+        short = [
+            f"{units} of {sku} are open, {sum(there[sku].values())} are available"
+            for sku, units in quantities.items()
+            if units > sum(there[sku].values())
+        ]
+        if short:
+            raise Refused(OUT_OF_STOCK, "; ".join(short))
+        shares: list[Share] = []
+        for sku in quantities:
+            shares += spread_sku([line for line in wanted if line.sku == sku], there[sku])
+            self._levels[sku].update(there[sku])
+        return shares
+
+    def _levels_at(self, sku: str, location_id: str) -> dict[str, int]:
+        """Location -> units, of one location or of all."""
+        return {place: units for place, units in self._levels[sku].items() if location_id in ("", place)}
+
+
+def _levels_of(tx: Transaction, skus: Iterable[str]) -> dict[str, dict[str, int]]:
+    """SKU -> location -> units that can be promised, in the order in which they are taken."""
+    levels: dict[str, dict[str, int]] = {sku: {} for sku in skus}
+    if levels:
+        for sku, location, units in inventory_store.LEVELS_TO_TAKE_FROM.all(
+            tx, skus=_json(list(levels)), location_id=""
+        ):
+            levels[sku][location] = units
+    return levels
+
+
+# -- writing
+
+
+def _write(mutation: Mutation, batch: _Batch) -> None:
+    """Write all that was taken into a batch, each table once."""
+    if not batch.orders:
+        return
+    tx = mutation.tx
+    store.INSERT_ORDERS.run_later(tx, orders=_json([_order_row(order) for order in batch.orders]), now_us=tx.now_us)
+    store.INSERT_LINES_OF.run_later(tx, lines=_json([row for order in batch.orders for row in _line_rows(order)]))
+    if batch.fulfillments:
+        store.INSERT_SHIPMENTS.run_later(tx, fulfillments=_json([_fulfillment_row(one) for one in batch.fulfillments]))
+        lines = [(one.id, *msgspec.structs.astuple(line)) for one in batch.fulfillments for line in one.lines]
+        store.INSERT_SHIPMENT_LINES.run_later(tx, lines=_json(lines))
+    if batch.shares:
+        _allocate(mutation, batch.shares)
+    mutation.record_new("order.imported", batch.orders)
+    mutation.record_new("fulfillment.imported", batch.fulfillments)
+
+
+def _allocate(mutation: Mutation, shares: Sequence[tuple[str, Share]]) -> None:
+    """Promise what was found for the lines of open orders; the database's CHECK has the last word."""
+    tx = mutation.tx
+    moved: dict[tuple[str, str], int] = defaultdict(int)
+    for _, share in shares:
+        moved[share.location_id, share.sku] += share.quantity
+    moves = [(*level, 0, 0, units) for level, units in sorted(moved.items())]
+    rows = inventory_store.MOVE_LEVELS.all(tx, moves=_json(moves), now_us=tx.now_us)
+    on_hand = {(location, sku): units for location, sku, units in rows}
+    movements = [
+        (share.location_id, share.sku, share.line_number, share.quantity, on_hand[share.location_id, share.sku], source)
+        for source, share in shares
+    ]
+    actor = mutation.call.caller.subject
+    store.INSERT_ALLOCATIONS.run_later(tx, movements=_json(movements), actor=actor, now_us=tx.now_us)
+
+
+def _order_row(order: Order) -> tuple[object, ...]:
+    address = order.shipping_address
+    return (
+        order.id,
+        order.customer_id,
+        order.state,
+        order.currency_code,
+        order.total_minor,
+        order.location_id,
+        NO_ADDRESS if address is None else _json(address),
+        order.note,
+        order.create_time_us,
+        order.number,
+        order.shipping_minor,
+    )
+
+
+def _line_rows(order: Order) -> Iterable[tuple[object, ...]]:
+    return ((order.id, *msgspec.structs.astuple(line), line.total_minor) for line in order.lines)
+
+
+def _fulfillment_row(fulfillment: Fulfillment) -> tuple[object, ...]:
+    return msgspec.structs.astuple(fulfillment)[:-1]
+
+
+def _texts(texts: Iterable[str]) -> str:
+    return _json(sorted(texts))
+
+
+def _json(value: object) -> str:
+    return msgspec.json.encode(value).decode()

@@ -5,10 +5,12 @@ from __future__ import annotations
 from storekeep.server.domain.errors import IllegalState
 
 PLACED, CONFIRMED, CANCELLED = "PLACED", "CONFIRMED", "CANCELLED"
-ORDER_STATES = (PLACED, CONFIRMED, CANCELLED)
+FULFILLED = "FULFILLED"
+ORDER_STATES = (PLACED, CONFIRMED, FULFILLED, CANCELLED)
 ORDER_STEPS: dict[str, frozenset[str]] = {
     PLACED: frozenset({CONFIRMED, CANCELLED}),
     CONFIRMED: frozenset({CANCELLED}),
+    FULFILLED: frozenset(),
     CANCELLED: frozenset(),
 }
 HOLDS_STOCK = frozenset({PLACED, CONFIRMED})

@@ -14,7 +14,7 @@ from storekeep.server.domain.customers import CUSTOMERS, Customer, LabelledAddre
 from storekeep.server.domain.inventory import RECEIVE, adjust_stock
 from storekeep.server.domain.money import Money
 from storekeep.server.domain.mutations import Mutation, mutate
-from storekeep.server.domain.orders import DEFAULT_LOCATION
+from storekeep.server.domain.order_placing import DEFAULT_LOCATION
 from storekeep.server.domain.products import PRODUCTS, Product
 from storekeep.server.domain.variants import VARIANTS, Variant
 from storekeep.server.store import products as product_store

@@ -159,7 +159,7 @@ INVARIANTS = (
                 WHERE source LIKE 'orders/%' GROUP BY source, line_number, sku
             ), open_lines AS (
                 SELECT 'orders/' || order_id AS source, line_number, sku,
-                       CASE WHEN orders.state IN TEXTS(:open_states) THEN quantity ELSE 0 END AS open_units
+                       CASE WHEN orders.state IN TEXTS(:open_states) THEN quantity - fulfilled - cancelled ELSE 0 END AS open_units
                 FROM order_lines JOIN orders ON orders.id = order_lines.order_id
             ), places AS (
                 SELECT source, line_number, sku FROM moved UNION SELECT source, line_number, sku FROM open_lines
@@ -224,12 +224,16 @@ INVARIANTS = (
     ),
     Invariant(
         "order-lines",
-        "each line costs its quantity times its unit price, and is numbered without a gap",
+        "each line costs what its units cost less the discount, and is numbered without a gap",
         Statement(
             """
             SELECT 'orders/' || order_id || ', line ' || line_number || ': ' || quantity || ' x ' || unit_price_minor
                    || ' is not ' || subtotal_minor
             FROM order_lines WHERE subtotal_minor <> quantity * unit_price_minor OR quantity <= 0
+            UNION ALL
+            SELECT 'orders/' || order_id || ', line ' || line_number || ': ' || (quantity - cancelled) || ' x '
+                   || unit_price_minor || ' less ' || discount_minor || ' is not ' || total_minor
+            FROM order_lines WHERE total_minor <> (quantity - cancelled) * unit_price_minor - discount_minor
             UNION ALL
             SELECT 'orders/' || order_id || ': ' || COUNT(*) || ' lines, numbered up to ' || MAX(line_number)
             FROM order_lines GROUP BY order_id HAVING MAX(line_number) <> COUNT(*) OR MIN(line_number) <> 1
@@ -237,14 +241,34 @@ INVARIANTS = (
         ),
     ),
     Invariant(
-        "order-totals",
-        "each order costs what its lines cost, and has lines",
+        "order-quantities",
+        "ordered = open + fulfilled + cancelled on each line, and no more is returned than was fulfilled",
         Statement(
             """
-            SELECT 'orders/' || orders.id || ': the total is ' || total_minor || ', its lines cost '
-                   || COALESCE(CAST(SUM(subtotal_minor) AS TEXT), 'nothing, as there are none')
-            FROM orders LEFT JOIN order_lines ON order_lines.order_id = orders.id
-            GROUP BY orders.id HAVING total_minor IS DISTINCT FROM SUM(subtotal_minor)
+            SELECT 'orders/' || order_id || ', line ' || line_number || ': of ' || quantity || ' units '
+                   || fulfilled || ' are fulfilled, ' || cancelled || ' cancelled, ' || returned || ' returned'
+            FROM order_lines
+            WHERE fulfilled < 0 OR cancelled < 0 OR fulfilled + cancelled > quantity
+               OR returned < 0 OR returned > fulfilled
+            UNION ALL
+            SELECT 'orders/' || order_id || ', line ' || line_number || ': the order is ' || state || ', and '
+                   || (quantity - fulfilled - cancelled) || ' units are open'
+            FROM order_lines JOIN orders ON orders.id = order_lines.order_id
+            WHERE state NOT IN (SELECT value FROM TEXTS(:open_states) AS open_state)
+              AND quantity - fulfilled - cancelled <> 0
+            """
+        ),
+    ),
+    Invariant(
+        "order-totals",
+        "each order costs what its lines and sending them cost, and has lines",
+        Statement(
+            """
+            SELECT 'orders/' || orders.id || ': the total is ' || orders.total_minor || ', its lines cost '
+                   || COALESCE(CAST(SUM(line.total_minor) AS TEXT), 'nothing, as there are none')
+                   || ', sending them ' || shipping_minor
+            FROM orders LEFT JOIN order_lines AS line ON line.order_id = orders.id
+            GROUP BY orders.id HAVING orders.total_minor - shipping_minor IS DISTINCT FROM SUM(line.total_minor)
             """
         ),
     ),

@@ -48,6 +48,14 @@ def compare(column: Any, operation: str, value: Any) -> peewee.Expression:
     return OPERATIONS[operation](column, value)
 
 
+def compare_absent(column: Any, operation: str, value: str) -> peewee.Expression:
+    """One comparison with a text that is NULL where it is empty, as SQL that is true or false and never NULL."""
+    if operation == "=":
+        equal: peewee.Expression = column.is_null(False) & (column == value) if value else column.is_null()
+        return equal
+    return compare(peewee.fn.COALESCE(column, ""), operation, value)
+
+
 def after(keys: Sequence[SortKey], position: Sequence[Any]) -> peewee.Expression:
     """True of rows that come after `position`, which has a value for each key.
 

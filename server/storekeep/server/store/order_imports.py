@@ -37,7 +37,8 @@ INSERT_ORDERS = Statement(
     """
     INSERT INTO orders (
         id, customer_id, state, currency_code, total_minor, location_id, shipping_address, external_reference, note,
-        cancel_reason, version, create_time_us, update_time_us, number, shipping_minor, expire_time_us, held, hold_reason
+        cancel_reason, version, create_time_us, update_time_us, number, shipping_minor, expire_time_us, held,
+        hold_reason
     )
     SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, CAST(value ->> 4 AS BIGINT), value ->> 5, value ->> 6,
            NULL, value ->> 7, '', 1, CAST(value ->> 8 AS BIGINT), CAST(:now_us AS BIGINT), value ->> 9,

@@ -11,8 +11,17 @@ from storekeep.server.store.products import Variant
 from storekeep.server.store.statements import Statement, bound
 
 
+def _number(*checks: str) -> peewee.BigIntegerField:
+    """A number that was added to the table later: 0 in the rows of before."""
+    return peewee.BigIntegerField(constraints=[peewee.SQL("DEFAULT 0"), *map(peewee.Check, checks)])
+
+
 class Order(Table):
-    """One order; `shipping_address` is JSON, `null` where there is none."""
+    """One order; `shipping_address` is JSON, `null` where there is none.
+
+    `expire_time_us` is when it expires unless it is confirmed before; NULL where it never does. `held` orders go no
+    further. `external_reference` is NULL where there is none, as in most orders, so that they cost its index nothing.
+    """
 
     id = peewee.TextField(primary_key=True)
     customer = peewee.ForeignKeyField(Customer, index=False)
@@ -21,12 +30,17 @@ class Order(Table):
     total_minor = peewee.BigIntegerField(constraints=[peewee.Check("total_minor >= 0")])
     location = peewee.ForeignKeyField(Location, index=False)
     shipping_address = peewee.TextField()
-    external_reference = peewee.TextField(index=True)
     note = peewee.TextField()
     cancel_reason = peewee.TextField()
     version = peewee.BigIntegerField()
     create_time_us = peewee.BigIntegerField()
     update_time_us = peewee.BigIntegerField()
+    number = peewee.TextField(unique=True, constraints=[peewee.SQL("DEFAULT ''")])
+    shipping_minor = _number("shipping_minor >= 0")
+    expire_time_us = peewee.BigIntegerField(null=True)
+    held = peewee.BooleanField(constraints=[peewee.SQL("DEFAULT FALSE")])
+    hold_reason = peewee.TextField(constraints=[peewee.SQL("DEFAULT ''")])
+    external_reference = peewee.TextField(null=True)
 
     class Meta:
         table_name = "orders"
@@ -38,8 +52,16 @@ class Order(Table):
         )
 
 
+Order.add_index(Order.index(Order.external_reference, where=peewee.SQL("external_reference IS NOT NULL")))
+Order.add_index(Order.index(Order.expire_time_us, where=peewee.SQL("state = 'PLACED'")))
+
+
 class OrderLine(Table):
-    """So many units of one SKU in an order, at the price of that moment."""
+    """So many units of one SKU in an order, at the price of that moment.
+
+    `subtotal_minor` is what all its units cost, `total_minor` what the line costs: without the cancelled units, less
+    the discount. Units that are neither fulfilled nor cancelled are open.
+    """
 
     order = peewee.ForeignKeyField(Order, backref="line_rows", index=False)
     line_number = peewee.IntegerField()
@@ -48,6 +70,11 @@ class OrderLine(Table):
     quantity = peewee.BigIntegerField(constraints=[peewee.Check("quantity > 0")])
     unit_price_minor = peewee.BigIntegerField()
     subtotal_minor = peewee.BigIntegerField()
+    discount_minor = _number("discount_minor >= 0")
+    total_minor = _number("total_minor >= 0")
+    fulfilled = _number("fulfilled >= 0")
+    cancelled = _number("cancelled >= 0", "fulfilled + cancelled <= quantity")
+    returned = _number("returned >= 0", "returned <= fulfilled")
 
     class Meta:
         table_name = "order_lines"
@@ -74,31 +101,106 @@ whether it is for sale (NULL: unknown); before them, the same in each row, when 
 deleted (0: they were not, NULL: there is none)."""
 INSERT_LINES = Statement(
     """
-    INSERT INTO order_lines (order_id, line_number, sku, display_name, quantity, unit_price_minor, subtotal_minor)
+    INSERT INTO order_lines (
+        order_id, line_number, sku, display_name, quantity, unit_price_minor, subtotal_minor, discount_minor, fulfilled,
+        cancelled, returned, total_minor
+    )
     SELECT :order_id, CAST(value ->> 0 AS BIGINT), value ->> 1, value ->> 2, CAST(value ->> 3 AS BIGINT),
-           CAST(value ->> 4 AS BIGINT), CAST(value ->> 5 AS BIGINT)
+           CAST(value ->> 4 AS BIGINT), CAST(value ->> 5 AS BIGINT), CAST(value ->> 6 AS BIGINT),
+           CAST(value ->> 7 AS BIGINT), CAST(value ->> 8 AS BIGINT), CAST(value ->> 9 AS BIGINT),
+           CAST(value ->> 10 AS BIGINT)
     FROM ROWS(:lines) AS line
     """
 )
 """All lines of an order in one statement; `lines` is a JSON array of arrays in the order of the columns."""
+UPDATE_LINES = Statement(
+    """
+    UPDATE order_lines
+    SET quantity = CAST(value ->> 3 AS BIGINT), subtotal_minor = CAST(value ->> 5 AS BIGINT),
+        discount_minor = CAST(value ->> 6 AS BIGINT), fulfilled = CAST(value ->> 7 AS BIGINT),
+        cancelled = CAST(value ->> 8 AS BIGINT), returned = CAST(value ->> 9 AS BIGINT),
+        total_minor = CAST(value ->> 10 AS BIGINT)
+    FROM ROWS(:lines) AS line
+    WHERE order_id = :order_id AND line_number = CAST(value ->> 0 AS BIGINT)
+    """
+)
+"""Change lines of an order in one statement; `lines` as in `INSERT_LINES`."""
+LINE_COLUMNS = (
+    "line_number",
+    "variant",
+    "display_name",
+    "quantity",
+    "unit_price_minor",
+    "subtotal_minor",
+    "discount_minor",
+    "fulfilled",
+    "cancelled",
+    "returned",
+)
+"""What makes a line, in order; `total_minor` follows from it."""
 LINES_OF = Statement(
     """
-    SELECT order_id, line_number, sku, display_name, quantity, unit_price_minor, subtotal_minor
+    SELECT order_id, line_number, sku, display_name, quantity, unit_price_minor, subtotal_minor, discount_minor,
+           fulfilled, cancelled, returned
     FROM order_lines WHERE order_id IN TEXTS(:order_ids)
     ORDER BY order_id, line_number
     """
 )
 LINES_OF_ONE = Statement(
     lambda: (
-        OrderLine.select(
-            OrderLine.line_number,
-            OrderLine.variant,
-            OrderLine.display_name,
-            OrderLine.quantity,
-            OrderLine.unit_price_minor,
-            OrderLine.subtotal_minor,
-        )
+        OrderLine.select(*(getattr(OrderLine, column) for column in LINE_COLUMNS))
         .where(OrderLine.order == bound("order_id"))
         .order_by(OrderLine.line_number)
     )
 )
+
+
+class Fulfillment(Table):
+    """Units of an order that leave one location together."""
+
+    id = peewee.TextField(primary_key=True)
+    order = peewee.ForeignKeyField(Order, index=False)
+    location = peewee.ForeignKeyField(Location, index=False)
+    state = peewee.TextField()
+    carrier = peewee.TextField()
+    tracking_number = peewee.TextField()
+    ship_time_us = peewee.BigIntegerField(null=True)
+    deliver_time_us = peewee.BigIntegerField(null=True)
+    version = peewee.BigIntegerField()
+    create_time_us = peewee.BigIntegerField()
+    update_time_us = peewee.BigIntegerField()
+
+    class Meta:
+        table_name = "fulfillments"
+        indexes = (
+            (("order", "create_time_us", "id"), False),
+            (("state", "create_time_us", "id"), False),
+            (("create_time_us", "id"), False),
+        )
+
+
+class FulfillmentLine(Table):
+    """So many units of one line of the order in a fulfilment."""
+
+    fulfillment = peewee.ForeignKeyField(Fulfillment, index=False)
+    line_number = peewee.IntegerField()
+    quantity = peewee.BigIntegerField(constraints=[peewee.Check("quantity > 0")])
+
+    class Meta:
+        table_name = "fulfillment_lines"
+        primary_key = peewee.CompositeKey("fulfillment", "line_number")
+        without_rowid = True
+
+
+class OrderNote(Table):
+    """What somebody wrote about an order; notes are only ever added."""
+
+    id = peewee.TextField(primary_key=True)
+    order = peewee.ForeignKeyField(Order, index=False)
+    content = peewee.TextField()
+    actor = peewee.TextField()
+    create_time_us = peewee.BigIntegerField()
+
+    class Meta:
+        table_name = "order_notes"
+        indexes = ((("order", "create_time_us", "id"), False),)

@@ -1,0 +1,192 @@
+"""Placing orders: with frozen prices and promised stock, all lines or none.
+
+Refuses what is not for sale or not there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from storekeep.server.domain.addresses import Address
+from storekeep.server.domain.allocations import Wanted, add_up, allocate_stock
+from storekeep.server.domain.calls import Call
+from storekeep.server.domain.errors import (
+    CurrencyMismatch,
+    CustomerNotFound,
+    InvalidAmount,
+    LocationNotFound,
+    NotForSale,
+    ResourceDeleted,
+    SkuNotFound,
+)
+from storekeep.server.domain.money import TOTAL_MINOR_MAX, Money, minor_digits
+from storekeep.server.domain.mutations import Mutation, mutate
+from storekeep.server.domain.order_numbers import OrderNumbers
+from storekeep.server.domain.order_states import PLACED
+from storekeep.server.domain.orders import ROWS, Order, OrderLine, line_rows, row_values
+from storekeep.server.domain.resources import new_id
+from storekeep.server.store import orders as store
+from storekeep.server.store.database import Transaction
+from storekeep.server.store.engine import Store
+
+DEFAULT_LOCATION = "main"
+"""Where stock is taken from when an order does not say; made with the database."""
+MICROS = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class NewOrder:
+    """What somebody wants to order.
+
+    Attributes:
+        lines: (SKU, units), in the customer's order; a SKU may stand on several.
+        location_id: where the stock is taken from; empty for the default one.
+        shipping: what sending it costs, in the order's currency; None for nothing.
+    """
+
+    customer_id: str
+    lines: tuple[tuple[str, int], ...]
+    currency_code: str
+    location_id: str = ""
+    shipping_address: Address | None = None
+    external_reference: str = ""
+    note: str = ""
+    shipping: Money | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PlacingRules:
+    """What one installation gives to each new order.
+
+    Attributes:
+        numbers: how its number looks.
+        unpaid_ttl_s: seconds until it expires unless it is confirmed; 0 for never.
+    """
+
+    numbers: OrderNumbers
+    unpaid_ttl_s: int
+
+
+def place_order(db: Store, call: Call, new: NewOrder, *, rules: PlacingRules) -> Order:
+    """Place an order: freeze its prices, promise its stock, all lines or none.
+
+    Raises: UnknownCurrency, CustomerNotFound, LocationNotFound, ResourceDeleted, SkuNotFound, NotForSale,
+        CurrencyMismatch, InvalidAmount, OutOfStock, and those of `mutate`.
+    """
+    minor_digits(new.currency_code, field="currency_code")
+    shipping_minor = _shipping_minor(new)
+
+    def effect(mutation: Mutation) -> Order:
+        tx = mutation.tx
+        location_id = new.location_id or DEFAULT_LOCATION
+        quantities = add_up(new.lines)
+        lines = _price_lines(tx, new, location_id, quantities)
+        total_minor = total_of(lines, shipping_minor=shipping_minor)
+        number = rules.numbers.make(mutation.next_sequence)
+        expire_time_us = tx.now_us + rules.unpaid_ttl_s * MICROS if rules.unpaid_ttl_s else None
+        order = Order(
+            id=new_id(),
+            customer_id=new.customer_id,
+            state=PLACED,
+            currency_code=new.currency_code,
+            total_minor=total_minor,
+            location_id=location_id,
+            shipping_address=new.shipping_address,
+            external_reference=new.external_reference,
+            note=new.note,
+            cancel_reason="",
+            version=1,
+            create_time_us=tx.now_us,
+            update_time_us=tx.now_us,
+            number=number,
+            shipping_minor=shipping_minor,
+            expire_time_us=expire_time_us,
+            lines=lines,
+        )
+        wanted = [Wanted(line.line_number, line.sku, line.quantity) for line in lines]
+        allocate_stock(mutation, order.name, wanted, location_id=new.location_id)
+        _insert(tx, order)
+        mutation.record("order.placed", before=None, after=order)
+        return order
+
+    return mutate(db, call, effect, Order)
+
+
+def _shipping_minor(new: NewOrder) -> int:
+    """What sending it costs, in minor units.
+
+    Raises: CurrencyMismatch.
+    """
+    if new.shipping is None:
+        return 0
+    if new.shipping.currency_code != new.currency_code:
+        raise CurrencyMismatch("shipping", f"the order is priced in {new.currency_code}")
+    return new.shipping.amount_minor
+
+
+def _price_lines(tx: Transaction, new: NewOrder, location_id: str, skus: Iterable[str]) -> tuple[OrderLine, ...]:
+    """The lines at the prices of this moment, for a customer and a location that are there.
+
+    Raises: CustomerNotFound, LocationNotFound, ResourceDeleted, SkuNotFound, NotForSale, CurrencyMismatch.
+    """
+    rows = store.OFFER.all(
+        tx,
+        customer_id=new.customer_id,
+        location_id=location_id,
+        skus=msgspec.json.encode(list(skus)).decode(),
+        currency_code=new.currency_code,
+    )
+    _check_parties(new, deleted=rows[0][:2])
+    offered = {sku: offer for _, _, sku, *offer in rows}
+    for sku in skus:
+        if offered[sku][-1] is None:
+            raise SkuNotFound(sku)
+    for sku in skus:
+        if not offered[sku][-1]:
+            raise NotForSale(sku)
+    return tuple(
+        _price_line(number, sku, quantity, offered[sku], new.currency_code)
+        for number, (sku, quantity) in enumerate(new.lines, start=1)
+    )
+
+
+def _check_parties(new: NewOrder, *, deleted: Sequence[int | None]) -> None:
+    """Refuse a customer or a location that is not there, or deleted; one that nobody named is not asked about.
+
+    Raises: CustomerNotFound, LocationNotFound, ResourceDeleted.
+    """
+    for name, time_us, not_found in (
+        (f"customers/{new.customer_id}", deleted[0], CustomerNotFound),
+        (f"locations/{new.location_id}", deleted[1] if new.location_id else 0, LocationNotFound),
+    ):
+        if time_us is None:
+            raise not_found(name)
+        if time_us:
+            raise ResourceDeleted(name)
+
+
+def _price_line(number: int, sku: str, quantity: int, offer: Sequence[object], currency_code: str) -> OrderLine:
+    product_name, variant_name, price_minor, _ = offer
+    if not isinstance(price_minor, int):
+        raise CurrencyMismatch(f"lines[{number - 1}].sku", f"{sku} has no price in {currency_code}")
+    display_name = f"{product_name}, {variant_name}" if variant_name else str(product_name)
+    return OrderLine(number, sku, display_name, quantity, price_minor, quantity * price_minor)
+
+
+def total_of(lines: Iterable[OrderLine], *, shipping_minor: int) -> int:
+    """What an order costs.
+
+    Raises: InvalidAmount.
+    """
+    total_minor = shipping_minor + sum(line.total_minor for line in lines)
+    if total_minor > TOTAL_MINOR_MAX:
+        raise InvalidAmount("lines", "the total is more than an order can cost")
+    return total_minor
+
+
+def _insert(tx: Transaction, order: Order) -> None:
+    ROWS.insert(tx, row_values(order))
+    store.INSERT_LINES.run_later(tx, order_id=order.id, lines=line_rows(order.lines))
