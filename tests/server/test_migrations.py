@@ -43,11 +43,14 @@ def models() -> list[type[Table]]:
 
 
 def definitions(database: Database) -> dict[str, str]:
-    """Name -> SQL of every table and index, without the whitespace; of PostgreSQL, the columns of each."""
+    """Name -> SQL of every table and index, without the whitespace; of PostgreSQL, the columns of each.
+
+    What a table of SQLite has comes in any order: columns that were added to it stand behind its constraints.
+    """
     with database.opened() as session:
         if database.engine == "sqlite":
             rows = session.rows("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL")
-            return {name: "".join(sql.split()) for name, sql in rows}
+            return {name: in_order("".join(sql.split())) for name, sql in rows}
         columns = session.rows(
             """
             SELECT table_name,
@@ -66,6 +69,21 @@ def definitions(database: Database) -> dict[str, str]:
             """
         )
     return dict(columns) | dict(indexes) | {f"{table}: held": rules for table, rules in checks}
+
+
+def in_order(sql: str) -> str:
+    """The SQL that makes a table, with its columns and constraints in the order of the alphabet."""
+    if not sql.startswith("CREATETABLE"):
+        return sql
+    head, _, rest = sql.partition("(")
+    body, _, tail = rest.rpartition(")")
+    parts = [""]
+    for char in body:
+        if char == "," and parts[-1].count("(") == parts[-1].count(")"):
+            parts.append("")
+        else:
+            parts[-1] += char
+    return f"{head}({','.join(sorted(parts))}){tail}"
 
 
 @pytest.fixture
@@ -154,10 +172,10 @@ def test_pending_of_a_missing_database_does_not_make_it(empty):
 
 
 def test_database_behind_is_refused(database, folder):
-    (folder / "0002_second.py").write_text(SECOND)
-    with pytest.raises(NotMigrated, match=r"0002_second.*storekeep-server migrate"):
+    (folder / "9999_second.py").write_text(SECOND)
+    with pytest.raises(NotMigrated, match=r"9999_second.*storekeep-server migrate"):
         check_schema(database.url, migrations=folder)
-    assert migrate(database.url, migrations=folder) == ["0002_second"]
+    assert migrate(database.url, migrations=folder) == ["9999_second"]
     check_schema(database.url, migrations=folder)
 
 
@@ -171,19 +189,19 @@ def test_edited_migration_is_refused(database, folder):
 
 
 def test_database_of_a_newer_release_is_refused(database, folder):
-    (folder / "0002_second.py").write_text(SECOND)
+    (folder / "9999_second.py").write_text(SECOND)
     migrate(database.url, migrations=folder)
-    with pytest.raises(UnknownMigration, match="0002_second"):
+    with pytest.raises(UnknownMigration, match="9999_second"):
         check_schema(database.url)
 
 
 def test_failing_migration_leaves_nothing(database, folder):
-    (folder / "0002_second.py").write_text(SECOND + "    raise RuntimeError('half way')\n")
+    (folder / "9999_second.py").write_text(SECOND + "    raise RuntimeError('half way')\n")
     with pytest.raises(RuntimeError):
         migrate(database.url, migrations=folder)
     assert "seconds" not in definitions(database)
-    (folder / "0002_second.py").write_text(SECOND)
-    assert migrate(database.url, migrations=folder) == ["0002_second"]
+    (folder / "9999_second.py").write_text(SECOND)
+    assert migrate(database.url, migrations=folder) == ["9999_second"]
 
 
 @pytest.mark.engine("sqlite", reason="no file of PostgreSQL is ours")

@@ -8,20 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from storekeep.server.domain.calls import Call, Caller
 from storekeep.server.domain.inventory import adjust_stock
 from storekeep.server.domain.order_changes import cancel_order, confirm_order
-from storekeep.server.domain.order_numbers import OrderNumbers
-from storekeep.server.domain.order_placing import NewOrder, PlacingRules, place_order
 from storekeep.server.domain.samples import load_sample
 from storekeep.server.domain.verification import Finding, verify
 from storekeep.server.store.opening import open_store
 from tests import postgres
 from tests.databases import Database, new_database
+from tests.placing import CALL, place
 from tests.processes import run_command
 
-CALL = Call(Caller("serviceAccounts/test"), "storekeep.v1.OrderService/PlaceOrder")
-RULES = PlacingRules(OrderNumbers("T-{sequence}"), unpaid_ttl_s=60)
 MUG = "WHERE location_id = 'main' AND sku = 'MUG-BLUE'"
 ORDER = "(SELECT MIN(id) FROM orders)"
 CALLED_OFF = "(SELECT MIN(id) FROM orders WHERE state = 'CANCELLED')"
@@ -55,10 +51,7 @@ def sound(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dat
     made = new_database(engine, tmp_path_factory.mktemp("sound"))
     store = open_store(made.url)
     load_sample(store)
-    orders = [
-        place_order(store, CALL, NewOrder("ada-marsh", (("MUG-BLUE", 2), ("TIN-RED", 1)), "EUR"), rules=RULES)
-        for _ in range(3)
-    ]
+    orders = [place(store, "ada-marsh", ("MUG-BLUE", 2), ("TIN-RED", 1)) for _ in range(3)]
     confirm_order(store, CALL, orders[1].id)
     cancel_order(store, CALL, orders[2].id, reason="test")
     adjust_stock(store, CALL, ("main", "MUG-BLUE"), quantity_delta=-1, reason="broken")

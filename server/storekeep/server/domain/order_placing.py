@@ -43,7 +43,7 @@ class NewOrder:
 
     Attributes:
         lines: (SKU, units), in the customer's order; a SKU may stand on several.
-        location_id: where the stock is taken from; empty for the default one.
+        location_id: where the stock is taken from; empty to choose, see `allocations`.
         shipping: what sending it costs, in the order's currency; None for nothing.
     """
 
@@ -85,10 +85,13 @@ def place_order(db: Store, call: Call, new: NewOrder, *, rules: PlacingRules) ->
         quantities = add_up(new.lines)
         lines = _price_lines(tx, new, location_id, quantities)
         total_minor = total_of(lines, shipping_minor=shipping_minor)
+        order_id = new_id()
+        wanted = [Wanted(line.line_number, line.sku, line.quantity) for line in lines]
+        allocate_stock(mutation, f"orders/{order_id}", wanted, location_id=new.location_id)
         number = rules.numbers.make(mutation.next_sequence)
         expire_time_us = tx.now_us + rules.unpaid_ttl_s * MICROS if rules.unpaid_ttl_s else None
         order = Order(
-            id=new_id(),
+            id=order_id,
             customer_id=new.customer_id,
             state=PLACED,
             currency_code=new.currency_code,
@@ -106,8 +109,6 @@ def place_order(db: Store, call: Call, new: NewOrder, *, rules: PlacingRules) ->
             expire_time_us=expire_time_us,
             lines=lines,
         )
-        wanted = [Wanted(line.line_number, line.sku, line.quantity) for line in lines]
-        allocate_stock(mutation, order.name, wanted, location_id=new.location_id)
         _insert(tx, order)
         mutation.record("order.placed", before=None, after=order)
         return order

@@ -13,7 +13,6 @@ from decimal import Decimal
 import msgspec
 
 from storekeep.server.domain.addresses import Address
-from storekeep.server.domain.allocations import add_up
 from storekeep.server.domain.errors import OrderNotFound
 from storekeep.server.domain.filters import FilterField, Kind
 from storekeep.server.domain.lists import Column, Listing, ListRequest
@@ -82,11 +81,6 @@ class Order(msgspec.Struct, frozen=True):
     def name(self) -> str:
         """The resource name."""
         return f"orders/{self.id}"
-
-    @property
-    def open_quantities(self) -> dict[str, int]:
-        """SKU -> units that are still to be delivered, sorted by SKU; see `add_up`."""
-        return add_up((line.sku, line.open) for line in self.lines if line.open)
 
 
 ROWS = Rows(

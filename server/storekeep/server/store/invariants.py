@@ -159,8 +159,8 @@ INVARIANTS = (
                 WHERE source LIKE 'orders/%' GROUP BY source, line_number, sku
             ), open_lines AS (
                 SELECT 'orders/' || order_id AS source, line_number, sku,
-                       CASE WHEN orders.state IN TEXTS(:open_states) THEN quantity - fulfilled - cancelled ELSE 0 END AS open_units
-                FROM order_lines JOIN orders ON orders.id = order_lines.order_id
+                       quantity - fulfilled - cancelled AS open_units
+                FROM order_lines
             ), places AS (
                 SELECT source, line_number, sku FROM moved UNION SELECT source, line_number, sku FROM open_lines
             )
