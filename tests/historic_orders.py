@@ -18,6 +18,14 @@ def seconds(since_1970: int) -> Timestamp:
     return Timestamp(seconds=since_1970)
 
 
+SHIPPED: dict[str, Any] = {
+    "ship_time": seconds(PLACED_S + 86_400),
+    "carrier": "Speedy Express",
+    "tracking_number": "1Z999",
+}
+"""What an order has that was shipped."""
+
+
 def line(sku: str, *, quantity: int = 3, unit_price: str = "7.00", **fields: Any) -> pb.HistoricOrderLine:
     """A line."""
     return pb.HistoricOrderLine(sku=sku, quantity=quantity, unit_price=money(unit_price), **fields)
