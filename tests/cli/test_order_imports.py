@@ -281,6 +281,23 @@ def test_import_that_was_killed_goes_on_where_it_was(
     assert server.run("verify").returncode == 0
 
 
+def test_long_notes_go_in_several_calls(catalogue: None, cli: CommandLine, client: Storekeep, tmp_path: Path) -> None:
+    mark, note = new_id("L"), "é" * 2000
+    rows = [f"{mark}-{number},TEA-2,1,1,ann,2001-05-01,2001-05-02,{note}" for number in range(299)]
+    rows.append(f"{mark}-299,TEA-2,1,1,ann,2001-05-01,2001-05-02,{note}é")
+    run = import_orders(cli, write(tmp_path, "\n".join([f"{HEADER},note", *rows, ""])))
+    assert (run.code, counts(run)[0]) == (5, (299, 0, 1))
+    assert reasons(run) == {301: "note: more than 2000 characters"}
+    assert order_called(client, f"{mark}-298").note == note
+
+
+def test_server_that_is_gone_ends_the_import(cli: CommandLine, tmp_path: Path) -> None:
+    file = write(tmp_path, f"{HEADER}\nX-1,TEA-2,1,2,ann,2001-05-01,2001-05-02\n")
+    run = cli("import", "orders", file, "--set", "currency=EUR", "--yes", "--address", "127.0.0.1:1")
+    assert run.code == 4
+    assert "Stopped after 0 orders; run it again to go on." in run.err
+
+
 # -- Northwind
 
 NORTHWIND = Path(__file__).parents[2].parent / "shared" / "data" / "northwind"

@@ -29,6 +29,8 @@ from storekeep.client import (
 BATCH_ORDERS_MAX = 100
 BATCH_LINES_MAX = LINES_MAX
 """What the contract takes in one call."""
+BATCH_BYTES_MAX = 512 * 1024
+"""Half of what a server takes in one message by default: so many long notes and addresses do not fill it."""
 CALLS_AHEAD = 2
 """Batches that wait for the one call under way: enough that the server never waits for the next."""
 IMPORTED = OrderImportOutcome.ORDER_IMPORT_OUTCOME_IMPORTED
@@ -165,14 +167,14 @@ class OrderRun:
 def batched(orders: Iterable[Wanted]) -> Iterator[list[Wanted]]:
     """Cut orders into batches that one call takes."""
     batch: list[Wanted] = []
-    lines = 0
+    lines = size = 0
     for wanted in orders:
-        count = len(wanted.order.lines)
-        if batch and (len(batch) == BATCH_ORDERS_MAX or lines + count > BATCH_LINES_MAX):
+        lines += len(wanted.order.lines)
+        size += wanted.order.ByteSize()
+        if batch and (len(batch) == BATCH_ORDERS_MAX or lines > BATCH_LINES_MAX or size > BATCH_BYTES_MAX):
             yield batch
-            batch, lines = [], 0
+            batch, lines, size = [], len(wanted.order.lines), wanted.order.ByteSize()
         batch.append(wanted)
-        lines += count
     if batch:
         yield batch
 
