@@ -12,6 +12,7 @@ from typing import Any
 from google.protobuf.message import Message
 
 from storekeep.v1 import customers_pb2, inventory_pb2, options_pb2, orders_pb2, products_pb2
+from tests import order_cases
 from tests.resources import KINDS, Kind
 from tests.shops import MAIN, Shop, new_id
 
@@ -31,6 +32,8 @@ RPCS_THAT_CHANGE = frozenset(
     if method.GetOptions().Extensions[options_pb2.mutation] and name not in BATCHES
 )
 STALE = "v999"
+CREATES = frozenset(f"Create{kind.noun}" for kind in KINDS)
+"""The mutations that make a resource of a name that the caller chooses."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +44,13 @@ class Change:
         rpc: its bare name.
         prepare: makes what has to be there, and the request.
         event: the type of the event that it writes.
+        also: those of the events of other resources, which come before it.
     """
 
     rpc: str
     prepare: Callable[[Shop], Any]
     event: str
+    also: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         """As tests are called."""
@@ -109,6 +114,7 @@ CHANGES = (
     Change("SetStock", _set, "stock_level.updated"),
     Change("PlaceOrder", lambda shop: shop.order_request(), "order.placed"),
     Change("ConfirmOrder", lambda shop: orders_pb2.ConfirmOrderRequest(name=shop.order().name), "order.confirmed"),
+    *(Change(rpc, prepare, event, also) for rpc, prepare, event, also in order_cases.CHANGES),
     Change("CancelOrder", lambda shop: orders_pb2.CancelOrderRequest(name=shop.order().name), "order.cancelled"),
 )
 
@@ -150,9 +156,16 @@ def with_other_payload(request: Any) -> Any:
 def comparable(reply: Any) -> Any:
     """A reply without what every call has of its own: times, and ids that the server chose."""
     copy = copy_of(reply)
-    for name in ("create_time", "update_time", "delete_time"):
+    for name in ("create_time", "update_time", "delete_time", "expire_time", "ship_time", "deliver_time"):
         if name in copy.DESCRIPTOR.fields_by_name and copy.HasField(name):
             getattr(copy, name).Clear()
     if isinstance(copy, orders_pb2.Order):
+        copy.number = ""
+    if isinstance(copy, orders_pb2.Order | orders_pb2.Fulfillment | orders_pb2.OrderNote):
         copy.name = ""
     return copy
+
+
+def tells_version(reply: Any, version: int | None) -> bool:
+    """Whether a reply has the etag of a version; what never changes has neither."""
+    return getattr(reply, "etag", None) == (None if version is None else f"v{version}")

@@ -12,6 +12,7 @@ from google.type.money_pb2 import Money
 
 from storekeep.v1 import errors_pb2, inventory_pb2, options_pb2, orders_pb2, products_pb2
 from tests.mutations import DESCRIPTORS, STALE, copy_of
+from tests.order_cases import NO_ORDER, ORDER_CASES
 from tests.resources import CATEGORY, CUSTOMER, KINDS, LOCATION, PRODUCT, VARIANT, Kind
 from tests.shops import MAIN, Shop, new_id
 
@@ -261,13 +262,6 @@ STOCK: dict[Case, Prepare] = {
 
 # -- orders
 
-NO_ORDER = "orders/none"
-
-
-def cancelled(shop: Shop) -> str:
-    """The name of a cancelled order."""
-    return str(shop.cancel(shop.order()).name)
-
 
 def beyond_all_totals(shop: Shop) -> Any:
     """An order whose lines each cost as much as a line can: ten of them are more than a total holds."""
@@ -280,12 +274,6 @@ def off_sale(shop: Shop) -> str:
     variant = shop.variant(stock=5)
     VARIANT.do(shop, "Archive", variant.name)
     return str(variant.sku)
-
-
-def _order_steps(rpc: str, request: Callable[..., Any]) -> Iterator[tuple[Case, Prepare]]:
-    yield (rpc, "ORDER_NOT_FOUND"), lambda shop: request(name=NO_ORDER)
-    yield (rpc, "ETAG_MISMATCH"), lambda shop: request(name=shop.order().name, etag=STALE)
-    yield (rpc, "ILLEGAL_STATE"), lambda shop: request(name=cancelled(shop))
 
 
 ORDERS: dict[Case, Prepare] = {
@@ -306,8 +294,6 @@ ORDERS: dict[Case, Prepare] = {
     ("ListOrderHistory", "INVALID_PAGE_TOKEN"): lambda shop: orders_pb2.ListOrderHistoryRequest(
         name=shop.order().name, page_token="AAAA"
     ),
-    **dict(_order_steps("ConfirmOrder", orders_pb2.ConfirmOrderRequest)),
-    **dict(_order_steps("CancelOrder", orders_pb2.CancelOrderRequest)),
     **{("ListOrders", reason): prepare for reason, prepare in _lists(orders_pb2.ListOrdersRequest)},
 }
 CASES: dict[Case, Prepare] = {
@@ -315,4 +301,5 @@ CASES: dict[Case, Prepare] = {
     **CATALOGUE,
     **STOCK,
     **ORDERS,
+    **ORDER_CASES,
 }

@@ -194,3 +194,19 @@ class Shop:
     def cancel(self, order: orders_pb2.Order, **fields: Any) -> orders_pb2.Order:
         """Cancel an order."""
         return self.orders.CancelOrder(orders_pb2.CancelOrderRequest(name=order.name, **fields))
+
+    def fulfill(
+        self, order: orders_pb2.Order, *lines: tuple[int, int], location: str = "", **fields: Any
+    ) -> orders_pb2.Fulfillment:
+        """A pending fulfilment of `lines` of (line number, units), or of all that is at one location."""
+        units = [orders_pb2.OrderLineUnits(line_number=number, quantity=quantity) for number, quantity in lines]
+        request = orders_pb2.CreateFulfillmentRequest(parent=order.name, lines=units, location=location, **fields)
+        return self.orders.CreateFulfillment(request)
+
+    def ship(self, fulfillment: orders_pb2.Fulfillment, **fields: Any) -> orders_pb2.Fulfillment:
+        """Ship a fulfilment."""
+        return self.orders.ShipFulfillment(orders_pb2.ShipFulfillmentRequest(name=fulfillment.name, **fields))
+
+    def get_order(self, order: orders_pb2.Order) -> orders_pb2.Order:
+        """An order as it is now."""
+        return self.orders.GetOrder(orders_pb2.GetOrderRequest(name=order.name))

@@ -1,18 +1,41 @@
-"""The states of an order as the technical design shows them: the domain's own table, as a diagram."""
+"""The states of orders and fulfilments as the technical design shows them: the domain's own tables, as diagrams."""
 
 from __future__ import annotations
 
-from storekeep.server.domain.order_states import HOLDS_STOCK, ORDER_STATES, ORDER_STEPS, PLACED
+from collections.abc import Iterable, Mapping
+
+from storekeep.server.domain.fulfillments import FULFILLMENT_STEPS, PENDING
+from storekeep.server.domain.order_states import EDITABLE, FULFILLABLE, HOLDS_STOCK, ORDER_STEPS, PLACED
 
 
 def section() -> str:
-    """The diagram, and which states hold stock."""
-    lines = ["```mermaid", "stateDiagram-v2", f"  [*] --> {PLACED}"]
-    lines += [
-        f"  {state} --> {after}" for state in ORDER_STATES for after in ORDER_STATES if after in ORDER_STEPS[state]
+    """The diagrams, and what can be done in which states."""
+    facts = [
+        f"While an order is {_listed(HOLDS_STOCK)}, the stock of its open units is allocated to it.",
+        f"Its lines can be edited while it is {_listed(EDITABLE)}.",
+        f"Units are bound to fulfilments and shipped while it is {_listed(FULFILLABLE)}.",
+        "A hold leaves the state as it is, and keeps an order from being confirmed, fulfilled, shipped and completed.",
     ]
-    lines += [f"  {state} --> [*]" for state in ORDER_STATES if not ORDER_STEPS[state]]
-    holds = ", ".join(state for state in ORDER_STATES if state in HOLDS_STOCK)
     return "\n".join(
-        [*lines, "```", "", f"While an order is {holds.replace(', ', ' or ')}, its stock is allocated to it.", ""]
+        [
+            *_diagram(ORDER_STEPS, first=PLACED),
+            "",
+            *(f"{fact}\n" for fact in facts),
+            "A fulfilment of an order:\n",
+            *_diagram(FULFILLMENT_STEPS, first=PENDING),
+            "",
+        ]
     )
+
+
+def _diagram(steps: Mapping[str, frozenset[str]], *, first: str) -> Iterable[str]:
+    yield from ("```mermaid", "stateDiagram-v2", f"  [*] --> {first}")
+    for state, following in steps.items():
+        yield from (f"  {state} --> {after}" for after in steps if after in following)
+    yield from (f"  {state} --> [*]" for state, following in steps.items() if not following)
+    yield "```"
+
+
+def _listed(states: frozenset[str]) -> str:
+    *most, last = [state for state in ORDER_STEPS if state in states]
+    return f"{', '.join(most)} or {last}"

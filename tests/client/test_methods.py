@@ -27,6 +27,12 @@ NOUNS = {
     "Order": "orders",
     "Orders": "orders",
     "OrderHistory": "orders",
+    "OrderLines": "orders",
+    "OrderEdit": "orders",
+    "OrderNote": "orders",
+    "OrderNotes": "orders",
+    "Fulfillment": "fulfillments",
+    "Fulfillments": "fulfillments",
     "AuditEntry": "audit",
     "AuditEntries": "audit",
     "AuditChain": "audit",
@@ -36,7 +42,15 @@ NOUNS = {
 WHOLE = {"InventoryService": "inventory", "AuthService": "auth"}
 """Services with one attribute for all their nouns: their methods are named as the RPCs."""
 
-SHORTENED = {"ListOrderHistory": "list_history", "VerifyAuditChain": "verify_chain"}
+SHORTENED = {
+    "ListOrderHistory": "list_history",
+    "CancelOrderLines": "cancel_lines",
+    "PreviewOrderEdit": "preview_edit",
+    "ApplyOrderEdit": "apply_edit",
+    "AddOrderNote": "add_note",
+    "ListOrderNotes": "list_notes",
+    "VerifyAuditChain": "verify_chain",
+}
 
 each_rpc = pytest.mark.parametrize("path", METHODS, ids=lambda path: path.rpartition("/")[2])
 
@@ -56,7 +70,7 @@ def client_method(client: Storekeep, path: str) -> Callable[..., Any]:
 
 def arguments(method: Callable[..., Any]) -> dict[str, Any]:
     """Fill every parameter that has no default."""
-    examples = {"names": ["products/a"], "skus": ["A"], "permissions": ["a.b"], "lines": [("A", 1)]}
+    examples = {"names": ["products/a"], "skus": ["A"], "permissions": ["a.b"], "lines": [("A", 1)], "units": {1: 1}}
     hints = get_type_hints(method)
     filled: dict[str, Any] = {}
     for parameter in inspect.signature(method).parameters.values():

@@ -6,7 +6,7 @@ import pytest
 
 from storekeep.server.domain.calls import Call, Caller
 from storekeep.server.domain.inventory import adjust_stock
-from storekeep.server.domain.order_changes import cancel_order
+from storekeep.server.domain.order_cancellations import cancel_order
 from storekeep.server.domain.samples import load_sample
 from storekeep.server.store.engine import Store
 from storekeep.server.store.opening import open_store

@@ -10,10 +10,10 @@ import pytest
 from storekeep.server.interceptors.error_table import ERRORS
 from storekeep.v1 import inventory_pb2, orders_pb2, products_pb2
 from tests.mutations import STALE, copy_of, with_etag
+from tests.order_cases import NO_ORDER, ORDER_PRECEDENCE
 from tests.records import Records
 from tests.refusal_cases import (
     CASES,
-    NO_ORDER,
     NO_SKU,
     TOO_FINE,
     TWICE,
@@ -22,7 +22,6 @@ from tests.refusal_cases import (
     Prepare,
     adjusting,
     beyond_all_totals,
-    cancelled,
     category_below_itself,
     declared_cases,
     declared_reasons,
@@ -172,12 +171,7 @@ PRECEDENCE: dict[tuple[str, str, str], Prepare] = {
         (shop.variant().sku, 1), currency_code="USD"
     ),
     ("PlaceOrder", "INVALID_AMOUNT", "OUT_OF_STOCK"): beyond_all_totals,
-    ("ConfirmOrder", "ETAG_MISMATCH", "ILLEGAL_STATE"): lambda shop: orders_pb2.ConfirmOrderRequest(
-        name=cancelled(shop), etag=STALE
-    ),
-    ("CancelOrder", "ETAG_MISMATCH", "ILLEGAL_STATE"): lambda shop: orders_pb2.CancelOrderRequest(
-        name=cancelled(shop), etag=STALE
-    ),
+    **ORDER_PRECEDENCE,
     ("ListOrderHistory", "ORDER_NOT_FOUND", "INVALID_PAGE_TOKEN"): lambda shop: orders_pb2.ListOrderHistoryRequest(
         name=NO_ORDER, page_token="x"
     ),

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import pytest
 
-from storekeep.server.domain.order_states import ORDER_STATES, ORDER_STEPS
+from storekeep.server.domain.order_states import ORDER_STEPS
 from storekeep.v1 import orders_pb2
+from tests.order_cases import IN_STATE
 from tests.records import Records
 from tests.refusals import refused
 from tests.resources import ADDRESS, PRODUCT, VARIANT
 from tests.shops import MAIN, Shop, amount_of, money, new_id, new_request_id
 
-STEPS = {"CONFIRMED": Shop.confirm, "CANCELLED": Shop.cancel}
+STEPS = {
+    "CONFIRMED": Shop.confirm,
+    "CANCELLED": Shop.cancel,
+    "COMPLETED": lambda shop, order: shop.orders.CompleteOrder(orders_pb2.CompleteOrderRequest(name=order.name)),
+}
 
 
 def get(shop: Shop, name: str) -> orders_pb2.Order:
@@ -130,10 +135,10 @@ def test_trial_promises_nothing(shop: Shop):
 # -- states
 
 
-@pytest.mark.parametrize("state", ORDER_STATES)
+@pytest.mark.parametrize("state", IN_STATE)
 @pytest.mark.parametrize("wanted", STEPS)
 def test_step_is_taken_exactly_where_the_table_has_it(shop: Shop, state: str, wanted: str):
-    order = in_state(shop, state)
+    order = IN_STATE[state](shop)
     if wanted in ORDER_STEPS[state]:
         assert orders_pb2.OrderState.Name(STEPS[wanted](shop, order).state) == f"ORDER_STATE_{wanted}"
         return

@@ -6,7 +6,7 @@ import grpc
 import pytest
 
 from storekeep.v1 import auth_pb2, inventory_pb2
-from tests.mutations import CHANGES, STALE, Change, copy_of, etag_holder, with_etag, with_other_payload
+from tests.mutations import CHANGES, CREATES, STALE, Change, copy_of, etag_holder, with_etag, with_other_payload
 from tests.records import Records
 from tests.refusals import refused
 from tests.resources import LOCATION
@@ -40,7 +40,7 @@ def test_reused_request_id_is_refused_without_effect(shop: Shop, records: Record
 @each_change
 def test_failed_request_is_not_remembered(shop: Shop, change: Change):
     request = copy_of(change.prepare(shop), request_id=new_request_id())
-    if change.rpc.startswith("Create"):
+    if change.rpc in CREATES:
         taken = copy_of(request, request_id="")
         change.send(shop, taken)
         with refused("SKU_TAKEN" if change.rpc == "CreateVariant" else "ALREADY_EXISTS"):

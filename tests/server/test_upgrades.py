@@ -13,7 +13,7 @@ import pytest
 from storekeep.server.domain.calls import Call, Caller
 from storekeep.server.domain.customers import CUSTOMERS, Customer
 from storekeep.server.domain.mutations import Mutation, mutate
-from storekeep.server.domain.order_changes import cancel_order
+from storekeep.server.domain.order_cancellations import cancel_order
 from storekeep.server.domain.products import PRODUCTS, Product
 from storekeep.server.domain.variants import VARIANTS, Variant
 from storekeep.server.domain.verification import verify

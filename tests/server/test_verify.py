@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from storekeep.server.domain.inventory import adjust_stock
-from storekeep.server.domain.order_changes import cancel_order, confirm_order
+from storekeep.server.domain.order_cancellations import cancel_order
+from storekeep.server.domain.order_changes import confirm_order
 from storekeep.server.domain.samples import load_sample
 from storekeep.server.domain.verification import Finding, verify
 from storekeep.server.store.opening import open_store

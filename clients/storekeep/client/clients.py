@@ -17,6 +17,7 @@ from storekeep.client.categories import Categories
 from storekeep.client.channels import DEFAULT_ADDRESS, Tls, open_channel
 from storekeep.client.customers import Customers
 from storekeep.client.errors import InvalidSettings
+from storekeep.client.fulfillments import Fulfillments
 from storekeep.client.health import Health
 from storekeep.client.inventory import Inventory
 from storekeep.client.orders import Orders
@@ -65,6 +66,7 @@ class Storekeep:
         self.inventory = Inventory(calls, channel=channel)
         self.customers = Customers(calls, channel=channel)
         self.orders = Orders(calls, channel=channel)
+        self.fulfillments = Fulfillments(calls, channel=channel)
         self.auth = Auth(calls, channel=channel)
         self.audit = Audit(calls, channel=channel)
         self.health = Health(calls, channel=channel)

@@ -15,11 +15,11 @@ StorekeepError
     │                               UnknownPermission
     ├── NotFound                    CategoryNotFound, ProductNotFound, VariantNotFound, SkuNotFound,
     │                               LocationNotFound, StockLevelNotFound, StockMovementNotFound,
-    │                               CustomerNotFound, OrderNotFound, ServiceAccountNotFound, ApiKeyNotFound,
-    │                               RoleNotFound, AuditEntryNotFound
+    │                               CustomerNotFound, OrderNotFound, OrderLineNotFound, FulfillmentNotFound,
+    │                               ServiceAccountNotFound, ApiKeyNotFound, RoleNotFound, AuditEntryNotFound
     ├── Conflict                    EtagMismatch, AlreadyExists, SkuTaken, ResourceDeleted, ResourceNotDeleted,
-    │                               ResourceInUse, IllegalState, CategoryCycle, NotForSale, OutOfStock,
-    │                               QuantityMismatch, RoleBuiltIn
+    │                               ResourceInUse, IllegalState, OrderHeld, OrderNotHeld, UnitsNotOpen,
+    │                               CategoryCycle, NotForSale, OutOfStock, QuantityMismatch, RoleBuiltIn
     └── ServerTrouble               Overloaded, DeadlineExceeded, StorageFull, StorageUnavailable, ShuttingDown,
                                     InternalError
 """
@@ -353,6 +353,44 @@ class IllegalState(Conflict):
         return self.metadata.get("wanted", "")
 
 
+class OrderHeld(Conflict):
+    """The order is held; resume it first."""
+
+    reason = "ORDER_HELD"
+
+    @property
+    def hold_reason(self) -> str:
+        """Why it is held."""
+        return self.metadata.get("hold_reason", "")
+
+
+class OrderNotHeld(Conflict):
+    """The order is not held, so there is nothing to resume."""
+
+    reason = "ORDER_NOT_HELD"
+
+
+class UnitsNotOpen(Conflict):
+    """Fewer units of a line are open, and bound to no fulfilment, than the call needs."""
+
+    reason = "UNITS_NOT_OPEN"
+
+    @property
+    def line_number(self) -> int:
+        """The line that has too few."""
+        return int(self.metadata.get("line_number", "0"))
+
+    @property
+    def wanted(self) -> int:
+        """Units that are needed."""
+        return int(self.metadata.get("wanted", "0"))
+
+    @property
+    def open(self) -> int:
+        """Units that are there."""
+        return int(self.metadata.get("open", "0"))
+
+
 class CategoryCycle(Conflict):
     """A category cannot be below itself."""
 
@@ -463,6 +501,18 @@ class OrderNotFound(NotFound):
     """No such order."""
 
     reason = "ORDER_NOT_FOUND"
+
+
+class OrderLineNotFound(NotFound):
+    """The order has no line of this number."""
+
+    reason = "ORDER_LINE_NOT_FOUND"
+
+
+class FulfillmentNotFound(NotFound):
+    """No such fulfilment."""
+
+    reason = "FULFILLMENT_NOT_FOUND"
 
 
 class ServiceAccountNotFound(NotFound):

@@ -109,6 +109,16 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """No such customer."""
     ERROR_REASON_ORDER_NOT_FOUND: _ErrorReason.ValueType  # 70
     """No such order."""
+    ERROR_REASON_ORDER_HELD: _ErrorReason.ValueType  # 71
+    """The order is held; resume it first. The metadata says why it is held."""
+    ERROR_REASON_ORDER_NOT_HELD: _ErrorReason.ValueType  # 72
+    """The order is not held, so there is nothing to resume."""
+    ERROR_REASON_ORDER_LINE_NOT_FOUND: _ErrorReason.ValueType  # 73
+    """The order has no line of this number."""
+    ERROR_REASON_UNITS_NOT_OPEN: _ErrorReason.ValueType  # 74
+    """Fewer units of a line are open, and bound to no fulfilment, than the call needs; the metadata has both figures."""
+    ERROR_REASON_FULFILLMENT_NOT_FOUND: _ErrorReason.ValueType  # 75
+    """No such fulfilment."""
     ERROR_REASON_SERVICE_ACCOUNT_NOT_FOUND: _ErrorReason.ValueType  # 80
     """No such service account."""
     ERROR_REASON_API_KEY_NOT_FOUND: _ErrorReason.ValueType  # 81
@@ -217,6 +227,16 @@ ERROR_REASON_CUSTOMER_NOT_FOUND: ErrorReason.ValueType  # 60
 """No such customer."""
 ERROR_REASON_ORDER_NOT_FOUND: ErrorReason.ValueType  # 70
 """No such order."""
+ERROR_REASON_ORDER_HELD: ErrorReason.ValueType  # 71
+"""The order is held; resume it first. The metadata says why it is held."""
+ERROR_REASON_ORDER_NOT_HELD: ErrorReason.ValueType  # 72
+"""The order is not held, so there is nothing to resume."""
+ERROR_REASON_ORDER_LINE_NOT_FOUND: ErrorReason.ValueType  # 73
+"""The order has no line of this number."""
+ERROR_REASON_UNITS_NOT_OPEN: ErrorReason.ValueType  # 74
+"""Fewer units of a line are open, and bound to no fulfilment, than the call needs; the metadata has both figures."""
+ERROR_REASON_FULFILLMENT_NOT_FOUND: ErrorReason.ValueType  # 75
+"""No such fulfilment."""
 ERROR_REASON_SERVICE_ACCOUNT_NOT_FOUND: ErrorReason.ValueType  # 80
 """No such service account."""
 ERROR_REASON_API_KEY_NOT_FOUND: ErrorReason.ValueType  # 81

@@ -37,8 +37,14 @@ class _OrderStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OrderState
     """The company has agreed to deliver."""
     ORDER_STATE_CANCELLED: _OrderState.ValueType  # 3
     """Called off: its stock was given back. Final."""
+    ORDER_STATE_PARTIALLY_FULFILLED: _OrderState.ValueType  # 4
+    """Some units have been shipped, others are open."""
     ORDER_STATE_FULFILLED: _OrderState.ValueType  # 5
-    """Shipped."""
+    """All units that were not called off have been shipped."""
+    ORDER_STATE_COMPLETED: _OrderState.ValueType  # 6
+    """Closed. Final."""
+    ORDER_STATE_EXPIRED: _OrderState.ValueType  # 7
+    """Nobody confirmed it in time: its stock was given back. Final."""
 
 class OrderState(_OrderState, metaclass=_OrderStateEnumTypeWrapper):
     """OrderState is how far an order has come."""
@@ -51,9 +57,47 @@ ORDER_STATE_CONFIRMED: OrderState.ValueType  # 2
 """The company has agreed to deliver."""
 ORDER_STATE_CANCELLED: OrderState.ValueType  # 3
 """Called off: its stock was given back. Final."""
+ORDER_STATE_PARTIALLY_FULFILLED: OrderState.ValueType  # 4
+"""Some units have been shipped, others are open."""
 ORDER_STATE_FULFILLED: OrderState.ValueType  # 5
-"""Shipped."""
+"""All units that were not called off have been shipped."""
+ORDER_STATE_COMPLETED: OrderState.ValueType  # 6
+"""Closed. Final."""
+ORDER_STATE_EXPIRED: OrderState.ValueType  # 7
+"""Nobody confirmed it in time: its stock was given back. Final."""
 Global___OrderState: _TypeAlias = OrderState  # noqa: Y015
+
+class _FulfillmentState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _FulfillmentStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FulfillmentState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    FULFILLMENT_STATE_UNSPECIFIED: _FulfillmentState.ValueType  # 0
+    """Never sent by a server."""
+    FULFILLMENT_STATE_PENDING: _FulfillmentState.ValueType  # 1
+    """To be picked and packed: its units are bound to it."""
+    FULFILLMENT_STATE_SHIPPED: _FulfillmentState.ValueType  # 2
+    """It has left."""
+    FULFILLMENT_STATE_DELIVERED: _FulfillmentState.ValueType  # 3
+    """It has arrived. Final."""
+    FULFILLMENT_STATE_CANCELLED: _FulfillmentState.ValueType  # 4
+    """Called off before it left. Final."""
+
+class FulfillmentState(_FulfillmentState, metaclass=_FulfillmentStateEnumTypeWrapper):
+    """FulfillmentState is how far a fulfilment has come."""
+
+FULFILLMENT_STATE_UNSPECIFIED: FulfillmentState.ValueType  # 0
+"""Never sent by a server."""
+FULFILLMENT_STATE_PENDING: FulfillmentState.ValueType  # 1
+"""To be picked and packed: its units are bound to it."""
+FULFILLMENT_STATE_SHIPPED: FulfillmentState.ValueType  # 2
+"""It has left."""
+FULFILLMENT_STATE_DELIVERED: FulfillmentState.ValueType  # 3
+"""It has arrived. Final."""
+FULFILLMENT_STATE_CANCELLED: FulfillmentState.ValueType  # 4
+"""Called off before it left. Final."""
+Global___FulfillmentState: _TypeAlias = FulfillmentState  # noqa: Y015
 
 class _OrderImportOutcome:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -332,6 +376,7 @@ class OrderHistoryEntry(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     ACTOR_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    CHANGES_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     """1 for the first change, rising by one."""
     method: _builtins.str
@@ -348,6 +393,10 @@ class OrderHistoryEntry(_message.Message):
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When."""
 
+    @_builtins.property
+    def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___OrderFieldChange]:
+        """What it changed, field by field; of the first, nothing, as all was new. At most 200 are told."""
+
     def __init__(
         self,
         *,
@@ -358,14 +407,183 @@ class OrderHistoryEntry(_message.Message):
         reason: _builtins.str = ...,
         actor: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        changes: _abc.Iterable[Global___OrderFieldChange] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "create_time", b"create_time", "from_state", b"from_state", "method", b"method", "reason", b"reason", "sequence", b"sequence", "to_state", b"to_state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "changes", b"changes", "create_time", b"create_time", "from_state", b"from_state", "method", b"method", "reason", b"reason", "sequence", b"sequence", "to_state", b"to_state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___OrderHistoryEntry: _TypeAlias = OrderHistoryEntry  # noqa: Y015
+
+@_typing.final
+class OrderFieldChange(_message.Message):
+    """OrderFieldChange is what a change made of one field."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIELD_FIELD_NUMBER: _builtins.int
+    OLD_VALUE_FIELD_NUMBER: _builtins.int
+    NEW_VALUE_FIELD_NUMBER: _builtins.int
+    field: _builtins.str
+    """The field of Order, such as `held`, or of one of its lines by number, such as `lines[2].quantity`."""
+    old_value: _builtins.str
+    """What it was, as text: amounts in major units; empty where there was nothing."""
+    new_value: _builtins.str
+    """What it is now."""
+    def __init__(
+        self,
+        *,
+        field: _builtins.str = ...,
+        old_value: _builtins.str = ...,
+        new_value: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["field", b"field", "new_value", b"new_value", "old_value", b"old_value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OrderFieldChange: _TypeAlias = OrderFieldChange  # noqa: Y015
+
+@_typing.final
+class OrderNote(_message.Message):
+    """OrderNote is what somebody wrote about an order. Notes are only ever added."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    CONTENT_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The resource name, as `orders/{order}/notes/{note}`."""
+    content: _builtins.str
+    """What was written."""
+    actor: _builtins.str
+    """Who wrote it: the resource name of the caller."""
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        content: _builtins.str = ...,
+        actor: _builtins.str = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "content", b"content", "create_time", b"create_time", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OrderNote: _TypeAlias = OrderNote  # noqa: Y015
+
+@_typing.final
+class Fulfillment(_message.Message):
+    """Fulfillment is units of an order that leave one location together."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    LOCATION_FIELD_NUMBER: _builtins.int
+    LINES_FIELD_NUMBER: _builtins.int
+    CARRIER_FIELD_NUMBER: _builtins.int
+    TRACKING_NUMBER_FIELD_NUMBER: _builtins.int
+    SHIP_TIME_FIELD_NUMBER: _builtins.int
+    DELIVER_TIME_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The resource name, as `orders/{order}/fulfillments/{fulfillment}`."""
+    state: Global___FulfillmentState.ValueType
+    """How far it has come."""
+    location: _builtins.str
+    """Where it leaves from, as `locations/{location}`."""
+    carrier: _builtins.str
+    """Who carries it; empty when that was not said."""
+    tracking_number: _builtins.str
+    """The carrier's number, by which it can be followed."""
+    etag: _builtins.str
+    """Changes with every change of the fulfilment."""
+    @_builtins.property
+    def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___FulfillmentLine]:
+        """What is in it, by the numbers of the order's lines."""
+
+    @_builtins.property
+    def ship_time(self) -> _timestamp_pb2.Timestamp:
+        """When it left; absent before."""
+
+    @_builtins.property
+    def deliver_time(self) -> _timestamp_pb2.Timestamp:
+        """When it arrived; absent before."""
+
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was made."""
+
+    @_builtins.property
+    def update_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was last changed."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        state: Global___FulfillmentState.ValueType = ...,
+        location: _builtins.str = ...,
+        lines: _abc.Iterable[Global___FulfillmentLine] | None = ...,
+        carrier: _builtins.str = ...,
+        tracking_number: _builtins.str = ...,
+        ship_time: _timestamp_pb2.Timestamp | None = ...,
+        deliver_time: _timestamp_pb2.Timestamp | None = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        update_time: _timestamp_pb2.Timestamp | None = ...,
+        etag: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "deliver_time", b"deliver_time", "ship_time", b"ship_time", "update_time", b"update_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["carrier", b"carrier", "create_time", b"create_time", "deliver_time", b"deliver_time", "etag", b"etag", "lines", b"lines", "location", b"location", "name", b"name", "ship_time", b"ship_time", "state", b"state", "tracking_number", b"tracking_number", "update_time", b"update_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Fulfillment: _TypeAlias = Fulfillment  # noqa: Y015
+
+@_typing.final
+class FulfillmentLine(_message.Message):
+    """FulfillmentLine is so many units of one line of the order."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LINE_NUMBER_FIELD_NUMBER: _builtins.int
+    SKU_FIELD_NUMBER: _builtins.int
+    QUANTITY_FIELD_NUMBER: _builtins.int
+    line_number: _builtins.int
+    """The line's number in the order."""
+    sku: _builtins.str
+    """What it is."""
+    quantity: _builtins.int
+    """Units."""
+    def __init__(
+        self,
+        *,
+        line_number: _builtins.int = ...,
+        sku: _builtins.str = ...,
+        quantity: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["line_number", b"line_number", "quantity", b"quantity", "sku", b"sku"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FulfillmentLine: _TypeAlias = FulfillmentLine  # noqa: Y015
 
 @_typing.final
 class PlaceOrderRequest(_message.Message):
@@ -750,6 +968,684 @@ class ListOrderHistoryResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListOrderHistoryResponse: _TypeAlias = ListOrderHistoryResponse  # noqa: Y015
+
+@_typing.final
+class CancelOrderLinesRequest(_message.Message):
+    """The request of CancelOrderLines."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    LINES_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The order, as `orders/{order}`."""
+    reason: _builtins.str
+    """Why, for whoever reads the history. At most 500 characters."""
+    etag: _builtins.str
+    """When given, the call changes nothing unless this is the current etag. At most 64 characters."""
+    request_id: _builtins.str
+    """A UUID that makes a retry safe: the same id with the same payload has one effect and one reply."""
+    validate_only: _builtins.bool
+    """Run all of it, answer as if it had happened, and keep nothing."""
+    @_builtins.property
+    def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___OrderLineUnits]:
+        """What is called off: 1 to 500 lines, each once."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        lines: _abc.Iterable[Global___OrderLineUnits] | None = ...,
+        reason: _builtins.str = ...,
+        etag: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "lines", b"lines", "name", b"name", "reason", b"reason", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelOrderLinesRequest: _TypeAlias = CancelOrderLinesRequest  # noqa: Y015
+
+@_typing.final
+class OrderLineUnits(_message.Message):
+    """OrderLineUnits is so many units of one line of an order."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LINE_NUMBER_FIELD_NUMBER: _builtins.int
+    QUANTITY_FIELD_NUMBER: _builtins.int
+    line_number: _builtins.int
+    """The line's number."""
+    quantity: _builtins.int
+    """Units: 1 to 1,000,000; 0 for all that are open and bound to no fulfilment."""
+    def __init__(
+        self,
+        *,
+        line_number: _builtins.int = ...,
+        quantity: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["line_number", b"line_number", "quantity", b"quantity"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OrderLineUnits: _TypeAlias = OrderLineUnits  # noqa: Y015
+
+@_typing.final
+class HoldOrderRequest(_message.Message):
+    """The request of HoldOrder."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The order, as `orders/{order}`."""
+    reason: _builtins.str
+    """Why, for colleagues. At most 500 characters."""
+    etag: _builtins.str
+    """When given, the call changes nothing unless this is the current etag. At most 64 characters."""
+    request_id: _builtins.str
+    """A UUID that makes a retry safe: the same id with the same payload has one effect and one reply."""
+    validate_only: _builtins.bool
+    """Run all of it, answer as if it had happened, and keep nothing."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        etag: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "name", b"name", "reason", b"reason", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HoldOrderRequest: _TypeAlias = HoldOrderRequest  # noqa: Y015
+
+@_typing.final
+class ResumeOrderRequest(_message.Message):
+    """The request of ResumeOrder."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The order, as `orders/{order}`."""
+    etag: _builtins.str
+    """When given, the call changes nothing unless this is the current etag. At most 64 characters."""
+    request_id: _builtins.str
+    """A UUID that makes a retry safe: the same id with the same payload has one effect and one reply."""
+    validate_only: _builtins.bool
+    """Run all of it, answer as if it had happened, and keep nothing."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        etag: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "name", b"name", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResumeOrderRequest: _TypeAlias = ResumeOrderRequest  # noqa: Y015
+
+@_typing.final
+class CompleteOrderRequest(_message.Message):
+    """The request of CompleteOrder."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The order, as `orders/{order}`."""
+    etag: _builtins.str
+    """When given, the call changes nothing unless this is the current etag. At most 64 characters."""
+    request_id: _builtins.str
+    """A UUID that makes a retry safe: the same id with the same payload has one effect and one reply."""
+    validate_only: _builtins.bool
+    """Run all of it, answer as if it had happened, and keep nothing."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        etag: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "name", b"name", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CompleteOrderRequest: _TypeAlias = CompleteOrderRequest  # noqa: Y015
+
+@_typing.final
+class OrderEdit(_message.Message):
+    """OrderEdit is what is to be changed in an order's lines. An order can have 1,000 lines."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ADDED_LINES_FIELD_NUMBER: _builtins.int
+    CHANGED_LINES_FIELD_NUMBER: _builtins.int
+    REMOVED_LINES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def added_lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___PlaceOrderLine]:
+        """New lines, behind those that are there, in this order: at most 500."""
+
+    @_builtins.property
+    def changed_lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___OrderLineQuantity]:
+        """Lines that shall have another quantity, each once: at most 500."""
+
+    @_builtins.property
+    def removed_lines(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Numbers of lines of which all units are called off: at most 500. They stay as cancelled ones."""
+
+    def __init__(
+        self,
+        *,
+        added_lines: _abc.Iterable[Global___PlaceOrderLine] | None = ...,
+        changed_lines: _abc.Iterable[Global___OrderLineQuantity] | None = ...,
+        removed_lines: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["added_lines", b"added_lines", "changed_lines", b"changed_lines", "removed_lines", b"removed_lines"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OrderEdit: _TypeAlias = OrderEdit  # noqa: Y015
+
+@_typing.final
+class OrderLineQuantity(_message.Message):
+    """OrderLineQuantity is another quantity for a line."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LINE_NUMBER_FIELD_NUMBER: _builtins.int
+    QUANTITY_FIELD_NUMBER: _builtins.int
+    line_number: _builtins.int
+    """The line's number."""
+    quantity: _builtins.int
+    """Units that shall be ordered, without those that are cancelled already: 1 to 1,000,000."""
+    def __init__(
+        self,
+        *,
+        line_number: _builtins.int = ...,
+        quantity: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["line_number", b"line_number", "quantity", b"quantity"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OrderLineQuantity: _TypeAlias = OrderLineQuantity  # noqa: Y015
+
+@_typing.final
+class PreviewOrderEditRequest(_message.Message):
+    """The request of PreviewOrderEdit."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    EDIT_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The order, as `orders/{order}`."""
+    etag: _builtins.str
+    """When given, the call is refused unless this is the current etag. At most 64 characters."""
+    @_builtins.property
+    def edit(self) -> Global___OrderEdit:
+        """What is to be changed."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        edit: Global___OrderEdit | None = ...,
+        etag: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["edit", b"edit"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["edit", b"edit", "etag", b"etag", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PreviewOrderEditRequest: _TypeAlias = PreviewOrderEditRequest  # noqa: Y015
+
+@_typing.final
+class ApplyOrderEditRequest(_message.Message):
+    """The request of ApplyOrderEdit."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    EDIT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The order, as `orders/{order}`."""
+    reason: _builtins.str
+    """Why, for whoever reads the history. At most 500 characters."""
+    etag: _builtins.str
+    """When given, the call changes nothing unless this is the current etag. At most 64 characters."""
+    request_id: _builtins.str
+    """A UUID that makes a retry safe: the same id with the same payload has one effect and one reply."""
+    validate_only: _builtins.bool
+    """Run all of it, answer as if it had happened, and keep nothing."""
+    @_builtins.property
+    def edit(self) -> Global___OrderEdit:
+        """What is to be changed."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        edit: Global___OrderEdit | None = ...,
+        reason: _builtins.str = ...,
+        etag: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["edit", b"edit"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["edit", b"edit", "etag", b"etag", "name", b"name", "reason", b"reason", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ApplyOrderEditRequest: _TypeAlias = ApplyOrderEditRequest  # noqa: Y015
+
+@_typing.final
+class AddOrderNoteRequest(_message.Message):
+    """The request of AddOrderNote."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARENT_FIELD_NUMBER: _builtins.int
+    CONTENT_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    parent: _builtins.str
+    """The order, as `orders/{order}`."""
+    content: _builtins.str
+    """What is noted: 1 to 2,000 characters."""
+    etag: _builtins.str
+    """When given, the call changes nothing unless this, of the order, is the current etag. At most 64 characters."""
+    request_id: _builtins.str
+    """A UUID that makes a retry safe: the same id with the same payload has one effect and one reply."""
+    validate_only: _builtins.bool
+    """Run all of it, answer as if it had happened, and keep nothing."""
+    def __init__(
+        self,
+        *,
+        parent: _builtins.str = ...,
+        content: _builtins.str = ...,
+        etag: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "etag", b"etag", "parent", b"parent", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AddOrderNoteRequest: _TypeAlias = AddOrderNoteRequest  # noqa: Y015
+
+@_typing.final
+class ListOrderNotesRequest(_message.Message):
+    """The request of ListOrderNotes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARENT_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    MAX_STALENESS_FIELD_NUMBER: _builtins.int
+    parent: _builtins.str
+    """The order, as `orders/{order}`."""
+    page_size: _builtins.int
+    """At most so many on a page: 1000 at the most, 50 when 0."""
+    page_token: _builtins.str
+    """The `next_page_token` of the page before, of the same query. At most 2,048 characters."""
+    @_builtins.property
+    def max_staleness(self) -> _duration_pb2.Duration:
+        """How old the answer may be, 0 to 1 day, so that a replica may give it; never older than the writes that the metadata
+        `storekeep-position` tells of. When absent, it is as fresh as the primary.
+        """
+
+    def __init__(
+        self,
+        *,
+        parent: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        max_staleness: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness", "page_size", b"page_size", "page_token", b"page_token", "parent", b"parent"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListOrderNotesRequest: _TypeAlias = ListOrderNotesRequest  # noqa: Y015
+
+@_typing.final
+class ListOrderNotesResponse(_message.Message):
+    """The response of ListOrderNotes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NOTES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """For the next page; empty on the last."""
+    @_builtins.property
+    def notes(self) -> _containers.RepeatedCompositeFieldContainer[Global___OrderNote]:
+        """One page, oldest first."""
+
+    def __init__(
+        self,
+        *,
+        notes: _abc.Iterable[Global___OrderNote] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "notes", b"notes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListOrderNotesResponse: _TypeAlias = ListOrderNotesResponse  # noqa: Y015
+
+@_typing.final
+class CreateFulfillmentRequest(_message.Message):
+    """The request of CreateFulfillment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARENT_FIELD_NUMBER: _builtins.int
+    LOCATION_FIELD_NUMBER: _builtins.int
+    LINES_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    parent: _builtins.str
+    """The order, as `orders/{order}`."""
+    location: _builtins.str
+    """Where it leaves from, as `locations/{location}`; when empty, the first location where the order has all of these units."""
+    etag: _builtins.str
+    """When given, the call changes nothing unless this, of the order, is the current etag. At most 64 characters."""
+    request_id: _builtins.str
+    """A UUID that makes a retry safe: the same id with the same payload has one effect and one reply."""
+    validate_only: _builtins.bool
+    """Run all of it, answer as if it had happened, and keep nothing."""
+    @_builtins.property
+    def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___OrderLineUnits]:
+        """What is in it: at most 500 lines, each once. When empty, all that the order has at one location and that is bound to no
+        other fulfilment.
+        """
+
+    def __init__(
+        self,
+        *,
+        parent: _builtins.str = ...,
+        location: _builtins.str = ...,
+        lines: _abc.Iterable[Global___OrderLineUnits] | None = ...,
+        etag: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "lines", b"lines", "location", b"location", "parent", b"parent", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreateFulfillmentRequest: _TypeAlias = CreateFulfillmentRequest  # noqa: Y015
+
+@_typing.final
+class GetFulfillmentRequest(_message.Message):
+    """The request of GetFulfillment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    MAX_STALENESS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The fulfilment, as `orders/{order}/fulfillments/{fulfillment}`."""
+    @_builtins.property
+    def max_staleness(self) -> _duration_pb2.Duration:
+        """How old the answer may be, 0 to 1 day, so that a replica may give it; never older than the writes that the metadata
+        `storekeep-position` tells of. When absent, it is as fresh as the primary.
+        """
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        max_staleness: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetFulfillmentRequest: _TypeAlias = GetFulfillmentRequest  # noqa: Y015
+
+@_typing.final
+class ListFulfillmentsRequest(_message.Message):
+    """The request of ListFulfillments."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARENT_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    ORDER_BY_FIELD_NUMBER: _builtins.int
+    MAX_STALENESS_FIELD_NUMBER: _builtins.int
+    parent: _builtins.str
+    """The order, as `orders/{order}`; `orders/-` for all."""
+    page_size: _builtins.int
+    """At most so many on a page: 1000 at the most, 50 when 0."""
+    page_token: _builtins.str
+    """The `next_page_token` of the page before, of the same query. At most 2,048 characters."""
+    filter: _builtins.str
+    """AIP-160 subset, over `state`, `location`, `carrier`, `tracking_number`, `create_time`, `update_time`. At most 2,000 characters."""
+    order_by: _builtins.str
+    """AIP-132: `create_time`; it may be followed by ` desc`. By default `create_time`."""
+    @_builtins.property
+    def max_staleness(self) -> _duration_pb2.Duration:
+        """How old the answer may be, 0 to 1 day, so that a replica may give it; never older than the writes that the metadata
+        `storekeep-position` tells of. When absent, it is as fresh as the primary.
+        """
+
+    def __init__(
+        self,
+        *,
+        parent: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        filter: _builtins.str = ...,
+        order_by: _builtins.str = ...,
+        max_staleness: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "max_staleness", b"max_staleness", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token", "parent", b"parent"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListFulfillmentsRequest: _TypeAlias = ListFulfillmentsRequest  # noqa: Y015
+
+@_typing.final
+class ListFulfillmentsResponse(_message.Message):
+    """The response of ListFulfillments."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FULFILLMENTS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """For the next page; empty on the last."""
+    @_builtins.property
+    def fulfillments(self) -> _containers.RepeatedCompositeFieldContainer[Global___Fulfillment]:
+        """One page."""
+
+    def __init__(
+        self,
+        *,
+        fulfillments: _abc.Iterable[Global___Fulfillment] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fulfillments", b"fulfillments", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListFulfillmentsResponse: _TypeAlias = ListFulfillmentsResponse  # noqa: Y015
+
+@_typing.final
+class ShipFulfillmentRequest(_message.Message):
+    """The request of ShipFulfillment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    CARRIER_FIELD_NUMBER: _builtins.int
+    TRACKING_NUMBER_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The fulfilment, as `orders/{order}/fulfillments/{fulfillment}`."""
+    carrier: _builtins.str
+    """Who carries it. At most 100 characters."""
+    tracking_number: _builtins.str
+    """The carrier's number, by which it can be followed. At most 100 characters."""
+    etag: _builtins.str
+    """When given, the call changes nothing unless this is the current etag. At most 64 characters."""
+    request_id: _builtins.str
+    """A UUID that makes a retry safe: the same id with the same payload has one effect and one reply."""
+    validate_only: _builtins.bool
+    """Run all of it, answer as if it had happened, and keep nothing."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        carrier: _builtins.str = ...,
+        tracking_number: _builtins.str = ...,
+        etag: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["carrier", b"carrier", "etag", b"etag", "name", b"name", "request_id", b"request_id", "tracking_number", b"tracking_number", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ShipFulfillmentRequest: _TypeAlias = ShipFulfillmentRequest  # noqa: Y015
+
+@_typing.final
+class DeliverFulfillmentRequest(_message.Message):
+    """The request of DeliverFulfillment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The fulfilment, as `orders/{order}/fulfillments/{fulfillment}`."""
+    etag: _builtins.str
+    """When given, the call changes nothing unless this is the current etag. At most 64 characters."""
+    request_id: _builtins.str
+    """A UUID that makes a retry safe: the same id with the same payload has one effect and one reply."""
+    validate_only: _builtins.bool
+    """Run all of it, answer as if it had happened, and keep nothing."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        etag: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "name", b"name", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeliverFulfillmentRequest: _TypeAlias = DeliverFulfillmentRequest  # noqa: Y015
+
+@_typing.final
+class CancelFulfillmentRequest(_message.Message):
+    """The request of CancelFulfillment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The fulfilment, as `orders/{order}/fulfillments/{fulfillment}`."""
+    etag: _builtins.str
+    """When given, the call changes nothing unless this is the current etag. At most 64 characters."""
+    request_id: _builtins.str
+    """A UUID that makes a retry safe: the same id with the same payload has one effect and one reply."""
+    validate_only: _builtins.bool
+    """Run all of it, answer as if it had happened, and keep nothing."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        etag: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "name", b"name", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelFulfillmentRequest: _TypeAlias = CancelFulfillmentRequest  # noqa: Y015
 
 @_typing.final
 class ImportOrdersRequest(_message.Message):

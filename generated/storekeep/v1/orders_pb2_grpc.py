@@ -65,6 +65,76 @@ class OrderServiceStub:
                 request_serializer=storekeep_dot_v1_dot_orders__pb2.CancelOrderRequest.SerializeToString,
                 response_deserializer=storekeep_dot_v1_dot_orders__pb2.Order.FromString,
                 _registered_method=True)
+        self.CancelOrderLines = channel.unary_unary(
+                '/storekeep.v1.OrderService/CancelOrderLines',
+                request_serializer=storekeep_dot_v1_dot_orders__pb2.CancelOrderLinesRequest.SerializeToString,
+                response_deserializer=storekeep_dot_v1_dot_orders__pb2.Order.FromString,
+                _registered_method=True)
+        self.HoldOrder = channel.unary_unary(
+                '/storekeep.v1.OrderService/HoldOrder',
+                request_serializer=storekeep_dot_v1_dot_orders__pb2.HoldOrderRequest.SerializeToString,
+                response_deserializer=storekeep_dot_v1_dot_orders__pb2.Order.FromString,
+                _registered_method=True)
+        self.ResumeOrder = channel.unary_unary(
+                '/storekeep.v1.OrderService/ResumeOrder',
+                request_serializer=storekeep_dot_v1_dot_orders__pb2.ResumeOrderRequest.SerializeToString,
+                response_deserializer=storekeep_dot_v1_dot_orders__pb2.Order.FromString,
+                _registered_method=True)
+        self.CompleteOrder = channel.unary_unary(
+                '/storekeep.v1.OrderService/CompleteOrder',
+                request_serializer=storekeep_dot_v1_dot_orders__pb2.CompleteOrderRequest.SerializeToString,
+                response_deserializer=storekeep_dot_v1_dot_orders__pb2.Order.FromString,
+                _registered_method=True)
+        self.PreviewOrderEdit = channel.unary_unary(
+                '/storekeep.v1.OrderService/PreviewOrderEdit',
+                request_serializer=storekeep_dot_v1_dot_orders__pb2.PreviewOrderEditRequest.SerializeToString,
+                response_deserializer=storekeep_dot_v1_dot_orders__pb2.Order.FromString,
+                _registered_method=True)
+        self.ApplyOrderEdit = channel.unary_unary(
+                '/storekeep.v1.OrderService/ApplyOrderEdit',
+                request_serializer=storekeep_dot_v1_dot_orders__pb2.ApplyOrderEditRequest.SerializeToString,
+                response_deserializer=storekeep_dot_v1_dot_orders__pb2.Order.FromString,
+                _registered_method=True)
+        self.AddOrderNote = channel.unary_unary(
+                '/storekeep.v1.OrderService/AddOrderNote',
+                request_serializer=storekeep_dot_v1_dot_orders__pb2.AddOrderNoteRequest.SerializeToString,
+                response_deserializer=storekeep_dot_v1_dot_orders__pb2.OrderNote.FromString,
+                _registered_method=True)
+        self.ListOrderNotes = channel.unary_unary(
+                '/storekeep.v1.OrderService/ListOrderNotes',
+                request_serializer=storekeep_dot_v1_dot_orders__pb2.ListOrderNotesRequest.SerializeToString,
+                response_deserializer=storekeep_dot_v1_dot_orders__pb2.ListOrderNotesResponse.FromString,
+                _registered_method=True)
+        self.CreateFulfillment = channel.unary_unary(
+                '/storekeep.v1.OrderService/CreateFulfillment',
+                request_serializer=storekeep_dot_v1_dot_orders__pb2.CreateFulfillmentRequest.SerializeToString,
+                response_deserializer=storekeep_dot_v1_dot_orders__pb2.Fulfillment.FromString,
+                _registered_method=True)
+        self.GetFulfillment = channel.unary_unary(
+                '/storekeep.v1.OrderService/GetFulfillment',
+                request_serializer=storekeep_dot_v1_dot_orders__pb2.GetFulfillmentRequest.SerializeToString,
+                response_deserializer=storekeep_dot_v1_dot_orders__pb2.Fulfillment.FromString,
+                _registered_method=True)
+        self.ListFulfillments = channel.unary_unary(
+                '/storekeep.v1.OrderService/ListFulfillments',
+                request_serializer=storekeep_dot_v1_dot_orders__pb2.ListFulfillmentsRequest.SerializeToString,
+                response_deserializer=storekeep_dot_v1_dot_orders__pb2.ListFulfillmentsResponse.FromString,
+                _registered_method=True)
+        self.ShipFulfillment = channel.unary_unary(
+                '/storekeep.v1.OrderService/ShipFulfillment',
+                request_serializer=storekeep_dot_v1_dot_orders__pb2.ShipFulfillmentRequest.SerializeToString,
+                response_deserializer=storekeep_dot_v1_dot_orders__pb2.Fulfillment.FromString,
+                _registered_method=True)
+        self.DeliverFulfillment = channel.unary_unary(
+                '/storekeep.v1.OrderService/DeliverFulfillment',
+                request_serializer=storekeep_dot_v1_dot_orders__pb2.DeliverFulfillmentRequest.SerializeToString,
+                response_deserializer=storekeep_dot_v1_dot_orders__pb2.Fulfillment.FromString,
+                _registered_method=True)
+        self.CancelFulfillment = channel.unary_unary(
+                '/storekeep.v1.OrderService/CancelFulfillment',
+                request_serializer=storekeep_dot_v1_dot_orders__pb2.CancelFulfillmentRequest.SerializeToString,
+                response_deserializer=storekeep_dot_v1_dot_orders__pb2.Fulfillment.FromString,
+                _registered_method=True)
         self.ListOrderHistory = channel.unary_unary(
                 '/storekeep.v1.OrderService/ListOrderHistory',
                 request_serializer=storekeep_dot_v1_dot_orders__pb2.ListOrderHistoryRequest.SerializeToString,
@@ -116,16 +186,133 @@ class OrderServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ConfirmOrder(self, request, context):
-        """Agree to deliver a placed order.
-        Errors: ORDER_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE.
+        """Agree to deliver a placed order. From then on it does not expire.
+        Errors: ORDER_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE, ORDER_HELD.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CancelOrder(self, request, context):
-        """Call an order off and give its stock back.
+        """Call an order off of which nothing was shipped, and give its stock back. Pending fulfilments are cancelled with it.
         Errors: ORDER_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelOrderLines(self, request, context):
+        """Call off units of some lines and give their stock back. When no unit is left, the order is cancelled, or
+        fulfilled where some were shipped.
+        Errors: ORDER_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE, ORDER_LINE_NOT_FOUND, UNITS_NOT_OPEN.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def HoldOrder(self, request, context):
+        """Hold an order: it cannot be confirmed, fulfilled, shipped or completed until it is resumed. It can be edited and
+        called off, and it expires as any other.
+        Errors: ORDER_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE, ORDER_HELD.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResumeOrder(self, request, context):
+        """Let a held order go on.
+        Errors: ORDER_NOT_FOUND, ETAG_MISMATCH, ORDER_NOT_HELD.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CompleteOrder(self, request, context):
+        """Close an order of which nothing is to be delivered any more.
+        Errors: ORDER_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE, ORDER_HELD.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PreviewOrderEdit(self, request, context):
+        """Say what an order would be after an edit: the very answer of ApplyOrderEdit, of which nothing is kept.
+        Errors: ORDER_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE, ORDER_LINE_NOT_FOUND, SKU_NOT_FOUND, NOT_FOR_SALE,
+        CURRENCY_MISMATCH, INVALID_AMOUNT, UNITS_NOT_OPEN, OUT_OF_STOCK.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ApplyOrderEdit(self, request, context):
+        """Edit the lines of an order that is PLACED or CONFIRMED, all changes or none. New lines cost what they cost now;
+        lines that are there keep their prices and numbers.
+        Errors: ORDER_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE, ORDER_LINE_NOT_FOUND, SKU_NOT_FOUND, NOT_FOR_SALE,
+        CURRENCY_MISMATCH, INVALID_AMOUNT, UNITS_NOT_OPEN, OUT_OF_STOCK.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AddOrderNote(self, request, context):
+        """Write a note about an order, for colleagues. The order itself is not changed.
+        Errors: ORDER_NOT_FOUND, ETAG_MISMATCH.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListOrderNotes(self, request, context):
+        """List what was noted about an order, oldest first.
+        Errors: ORDER_NOT_FOUND, INVALID_PAGE_TOKEN.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateFulfillment(self, request, context):
+        """Bind open units of an order to one delivery from one location. They stay open until they are shipped.
+        Errors: ORDER_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE, ORDER_HELD, ORDER_LINE_NOT_FOUND, UNITS_NOT_OPEN.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetFulfillment(self, request, context):
+        """Get one fulfilment.
+        Errors: FULFILLMENT_NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListFulfillments(self, request, context):
+        """List the fulfilments of one order, or of all, page by page.
+        Errors: INVALID_FILTER, INVALID_ORDER_BY, INVALID_PAGE_TOKEN.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ShipFulfillment(self, request, context):
+        """Say that a fulfilment has left: its units leave the stock, and are fulfilled.
+        Errors: FULFILLMENT_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE, ORDER_HELD, OUT_OF_STOCK.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeliverFulfillment(self, request, context):
+        """Say that a shipped fulfilment has arrived.
+        Errors: FULFILLMENT_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelFulfillment(self, request, context):
+        """Call off a fulfilment that has not left: its units are free for another one.
+        Errors: FULFILLMENT_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -182,6 +369,76 @@ def add_OrderServiceServicer_to_server(servicer, server):
                     servicer.CancelOrder,
                     request_deserializer=storekeep_dot_v1_dot_orders__pb2.CancelOrderRequest.FromString,
                     response_serializer=storekeep_dot_v1_dot_orders__pb2.Order.SerializeToString,
+            ),
+            'CancelOrderLines': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelOrderLines,
+                    request_deserializer=storekeep_dot_v1_dot_orders__pb2.CancelOrderLinesRequest.FromString,
+                    response_serializer=storekeep_dot_v1_dot_orders__pb2.Order.SerializeToString,
+            ),
+            'HoldOrder': grpc.unary_unary_rpc_method_handler(
+                    servicer.HoldOrder,
+                    request_deserializer=storekeep_dot_v1_dot_orders__pb2.HoldOrderRequest.FromString,
+                    response_serializer=storekeep_dot_v1_dot_orders__pb2.Order.SerializeToString,
+            ),
+            'ResumeOrder': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResumeOrder,
+                    request_deserializer=storekeep_dot_v1_dot_orders__pb2.ResumeOrderRequest.FromString,
+                    response_serializer=storekeep_dot_v1_dot_orders__pb2.Order.SerializeToString,
+            ),
+            'CompleteOrder': grpc.unary_unary_rpc_method_handler(
+                    servicer.CompleteOrder,
+                    request_deserializer=storekeep_dot_v1_dot_orders__pb2.CompleteOrderRequest.FromString,
+                    response_serializer=storekeep_dot_v1_dot_orders__pb2.Order.SerializeToString,
+            ),
+            'PreviewOrderEdit': grpc.unary_unary_rpc_method_handler(
+                    servicer.PreviewOrderEdit,
+                    request_deserializer=storekeep_dot_v1_dot_orders__pb2.PreviewOrderEditRequest.FromString,
+                    response_serializer=storekeep_dot_v1_dot_orders__pb2.Order.SerializeToString,
+            ),
+            'ApplyOrderEdit': grpc.unary_unary_rpc_method_handler(
+                    servicer.ApplyOrderEdit,
+                    request_deserializer=storekeep_dot_v1_dot_orders__pb2.ApplyOrderEditRequest.FromString,
+                    response_serializer=storekeep_dot_v1_dot_orders__pb2.Order.SerializeToString,
+            ),
+            'AddOrderNote': grpc.unary_unary_rpc_method_handler(
+                    servicer.AddOrderNote,
+                    request_deserializer=storekeep_dot_v1_dot_orders__pb2.AddOrderNoteRequest.FromString,
+                    response_serializer=storekeep_dot_v1_dot_orders__pb2.OrderNote.SerializeToString,
+            ),
+            'ListOrderNotes': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListOrderNotes,
+                    request_deserializer=storekeep_dot_v1_dot_orders__pb2.ListOrderNotesRequest.FromString,
+                    response_serializer=storekeep_dot_v1_dot_orders__pb2.ListOrderNotesResponse.SerializeToString,
+            ),
+            'CreateFulfillment': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateFulfillment,
+                    request_deserializer=storekeep_dot_v1_dot_orders__pb2.CreateFulfillmentRequest.FromString,
+                    response_serializer=storekeep_dot_v1_dot_orders__pb2.Fulfillment.SerializeToString,
+            ),
+            'GetFulfillment': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetFulfillment,
+                    request_deserializer=storekeep_dot_v1_dot_orders__pb2.GetFulfillmentRequest.FromString,
+                    response_serializer=storekeep_dot_v1_dot_orders__pb2.Fulfillment.SerializeToString,
+            ),
+            'ListFulfillments': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListFulfillments,
+                    request_deserializer=storekeep_dot_v1_dot_orders__pb2.ListFulfillmentsRequest.FromString,
+                    response_serializer=storekeep_dot_v1_dot_orders__pb2.ListFulfillmentsResponse.SerializeToString,
+            ),
+            'ShipFulfillment': grpc.unary_unary_rpc_method_handler(
+                    servicer.ShipFulfillment,
+                    request_deserializer=storekeep_dot_v1_dot_orders__pb2.ShipFulfillmentRequest.FromString,
+                    response_serializer=storekeep_dot_v1_dot_orders__pb2.Fulfillment.SerializeToString,
+            ),
+            'DeliverFulfillment': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeliverFulfillment,
+                    request_deserializer=storekeep_dot_v1_dot_orders__pb2.DeliverFulfillmentRequest.FromString,
+                    response_serializer=storekeep_dot_v1_dot_orders__pb2.Fulfillment.SerializeToString,
+            ),
+            'CancelFulfillment': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelFulfillment,
+                    request_deserializer=storekeep_dot_v1_dot_orders__pb2.CancelFulfillmentRequest.FromString,
+                    response_serializer=storekeep_dot_v1_dot_orders__pb2.Fulfillment.SerializeToString,
             ),
             'ListOrderHistory': grpc.unary_unary_rpc_method_handler(
                     servicer.ListOrderHistory,
@@ -357,6 +614,384 @@ class OrderService:
             '/storekeep.v1.OrderService/CancelOrder',
             storekeep_dot_v1_dot_orders__pb2.CancelOrderRequest.SerializeToString,
             storekeep_dot_v1_dot_orders__pb2.Order.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelOrderLines(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/storekeep.v1.OrderService/CancelOrderLines',
+            storekeep_dot_v1_dot_orders__pb2.CancelOrderLinesRequest.SerializeToString,
+            storekeep_dot_v1_dot_orders__pb2.Order.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def HoldOrder(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/storekeep.v1.OrderService/HoldOrder',
+            storekeep_dot_v1_dot_orders__pb2.HoldOrderRequest.SerializeToString,
+            storekeep_dot_v1_dot_orders__pb2.Order.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResumeOrder(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/storekeep.v1.OrderService/ResumeOrder',
+            storekeep_dot_v1_dot_orders__pb2.ResumeOrderRequest.SerializeToString,
+            storekeep_dot_v1_dot_orders__pb2.Order.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CompleteOrder(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/storekeep.v1.OrderService/CompleteOrder',
+            storekeep_dot_v1_dot_orders__pb2.CompleteOrderRequest.SerializeToString,
+            storekeep_dot_v1_dot_orders__pb2.Order.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PreviewOrderEdit(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/storekeep.v1.OrderService/PreviewOrderEdit',
+            storekeep_dot_v1_dot_orders__pb2.PreviewOrderEditRequest.SerializeToString,
+            storekeep_dot_v1_dot_orders__pb2.Order.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ApplyOrderEdit(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/storekeep.v1.OrderService/ApplyOrderEdit',
+            storekeep_dot_v1_dot_orders__pb2.ApplyOrderEditRequest.SerializeToString,
+            storekeep_dot_v1_dot_orders__pb2.Order.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AddOrderNote(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/storekeep.v1.OrderService/AddOrderNote',
+            storekeep_dot_v1_dot_orders__pb2.AddOrderNoteRequest.SerializeToString,
+            storekeep_dot_v1_dot_orders__pb2.OrderNote.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListOrderNotes(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/storekeep.v1.OrderService/ListOrderNotes',
+            storekeep_dot_v1_dot_orders__pb2.ListOrderNotesRequest.SerializeToString,
+            storekeep_dot_v1_dot_orders__pb2.ListOrderNotesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateFulfillment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/storekeep.v1.OrderService/CreateFulfillment',
+            storekeep_dot_v1_dot_orders__pb2.CreateFulfillmentRequest.SerializeToString,
+            storekeep_dot_v1_dot_orders__pb2.Fulfillment.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetFulfillment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/storekeep.v1.OrderService/GetFulfillment',
+            storekeep_dot_v1_dot_orders__pb2.GetFulfillmentRequest.SerializeToString,
+            storekeep_dot_v1_dot_orders__pb2.Fulfillment.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListFulfillments(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/storekeep.v1.OrderService/ListFulfillments',
+            storekeep_dot_v1_dot_orders__pb2.ListFulfillmentsRequest.SerializeToString,
+            storekeep_dot_v1_dot_orders__pb2.ListFulfillmentsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ShipFulfillment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/storekeep.v1.OrderService/ShipFulfillment',
+            storekeep_dot_v1_dot_orders__pb2.ShipFulfillmentRequest.SerializeToString,
+            storekeep_dot_v1_dot_orders__pb2.Fulfillment.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeliverFulfillment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/storekeep.v1.OrderService/DeliverFulfillment',
+            storekeep_dot_v1_dot_orders__pb2.DeliverFulfillmentRequest.SerializeToString,
+            storekeep_dot_v1_dot_orders__pb2.Fulfillment.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelFulfillment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/storekeep.v1.OrderService/CancelFulfillment',
+            storekeep_dot_v1_dot_orders__pb2.CancelFulfillmentRequest.SerializeToString,
+            storekeep_dot_v1_dot_orders__pb2.Fulfillment.FromString,
             options,
             channel_credentials,
             insecure,

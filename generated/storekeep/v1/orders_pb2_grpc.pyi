@@ -52,12 +52,73 @@ class OrderServiceStub:
     Errors: ORDER_NOT_FOUND.
     """
     ConfirmOrder: _grpc.UnaryUnaryMultiCallable[_orders_pb2.ConfirmOrderRequest, _orders_pb2.Order]
-    """Agree to deliver a placed order.
-    Errors: ORDER_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE.
+    """Agree to deliver a placed order. From then on it does not expire.
+    Errors: ORDER_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE, ORDER_HELD.
     """
     CancelOrder: _grpc.UnaryUnaryMultiCallable[_orders_pb2.CancelOrderRequest, _orders_pb2.Order]
-    """Call an order off and give its stock back.
+    """Call an order off of which nothing was shipped, and give its stock back. Pending fulfilments are cancelled with it.
     Errors: ORDER_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE.
+    """
+    CancelOrderLines: _grpc.UnaryUnaryMultiCallable[_orders_pb2.CancelOrderLinesRequest, _orders_pb2.Order]
+    """Call off units of some lines and give their stock back. When no unit is left, the order is cancelled, or
+    fulfilled where some were shipped.
+    Errors: ORDER_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE, ORDER_LINE_NOT_FOUND, UNITS_NOT_OPEN.
+    """
+    HoldOrder: _grpc.UnaryUnaryMultiCallable[_orders_pb2.HoldOrderRequest, _orders_pb2.Order]
+    """Hold an order: it cannot be confirmed, fulfilled, shipped or completed until it is resumed. It can be edited and
+    called off, and it expires as any other.
+    Errors: ORDER_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE, ORDER_HELD.
+    """
+    ResumeOrder: _grpc.UnaryUnaryMultiCallable[_orders_pb2.ResumeOrderRequest, _orders_pb2.Order]
+    """Let a held order go on.
+    Errors: ORDER_NOT_FOUND, ETAG_MISMATCH, ORDER_NOT_HELD.
+    """
+    CompleteOrder: _grpc.UnaryUnaryMultiCallable[_orders_pb2.CompleteOrderRequest, _orders_pb2.Order]
+    """Close an order of which nothing is to be delivered any more.
+    Errors: ORDER_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE, ORDER_HELD.
+    """
+    PreviewOrderEdit: _grpc.UnaryUnaryMultiCallable[_orders_pb2.PreviewOrderEditRequest, _orders_pb2.Order]
+    """Say what an order would be after an edit: the very answer of ApplyOrderEdit, of which nothing is kept.
+    Errors: ORDER_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE, ORDER_LINE_NOT_FOUND, SKU_NOT_FOUND, NOT_FOR_SALE,
+    CURRENCY_MISMATCH, INVALID_AMOUNT, UNITS_NOT_OPEN, OUT_OF_STOCK.
+    """
+    ApplyOrderEdit: _grpc.UnaryUnaryMultiCallable[_orders_pb2.ApplyOrderEditRequest, _orders_pb2.Order]
+    """Edit the lines of an order that is PLACED or CONFIRMED, all changes or none. New lines cost what they cost now;
+    lines that are there keep their prices and numbers.
+    Errors: ORDER_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE, ORDER_LINE_NOT_FOUND, SKU_NOT_FOUND, NOT_FOR_SALE,
+    CURRENCY_MISMATCH, INVALID_AMOUNT, UNITS_NOT_OPEN, OUT_OF_STOCK.
+    """
+    AddOrderNote: _grpc.UnaryUnaryMultiCallable[_orders_pb2.AddOrderNoteRequest, _orders_pb2.OrderNote]
+    """Write a note about an order, for colleagues. The order itself is not changed.
+    Errors: ORDER_NOT_FOUND, ETAG_MISMATCH.
+    """
+    ListOrderNotes: _grpc.UnaryUnaryMultiCallable[_orders_pb2.ListOrderNotesRequest, _orders_pb2.ListOrderNotesResponse]
+    """List what was noted about an order, oldest first.
+    Errors: ORDER_NOT_FOUND, INVALID_PAGE_TOKEN.
+    """
+    CreateFulfillment: _grpc.UnaryUnaryMultiCallable[_orders_pb2.CreateFulfillmentRequest, _orders_pb2.Fulfillment]
+    """Bind open units of an order to one delivery from one location. They stay open until they are shipped.
+    Errors: ORDER_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE, ORDER_HELD, ORDER_LINE_NOT_FOUND, UNITS_NOT_OPEN.
+    """
+    GetFulfillment: _grpc.UnaryUnaryMultiCallable[_orders_pb2.GetFulfillmentRequest, _orders_pb2.Fulfillment]
+    """Get one fulfilment.
+    Errors: FULFILLMENT_NOT_FOUND.
+    """
+    ListFulfillments: _grpc.UnaryUnaryMultiCallable[_orders_pb2.ListFulfillmentsRequest, _orders_pb2.ListFulfillmentsResponse]
+    """List the fulfilments of one order, or of all, page by page.
+    Errors: INVALID_FILTER, INVALID_ORDER_BY, INVALID_PAGE_TOKEN.
+    """
+    ShipFulfillment: _grpc.UnaryUnaryMultiCallable[_orders_pb2.ShipFulfillmentRequest, _orders_pb2.Fulfillment]
+    """Say that a fulfilment has left: its units leave the stock, and are fulfilled.
+    Errors: FULFILLMENT_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE, ORDER_HELD, OUT_OF_STOCK.
+    """
+    DeliverFulfillment: _grpc.UnaryUnaryMultiCallable[_orders_pb2.DeliverFulfillmentRequest, _orders_pb2.Fulfillment]
+    """Say that a shipped fulfilment has arrived.
+    Errors: FULFILLMENT_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE.
+    """
+    CancelFulfillment: _grpc.UnaryUnaryMultiCallable[_orders_pb2.CancelFulfillmentRequest, _orders_pb2.Fulfillment]
+    """Call off a fulfilment that has not left: its units are free for another one.
+    Errors: FULFILLMENT_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE.
     """
     ListOrderHistory: _grpc.UnaryUnaryMultiCallable[_orders_pb2.ListOrderHistoryRequest, _orders_pb2.ListOrderHistoryResponse]
     """List how an order came to be what it is, oldest change first.
@@ -95,12 +156,73 @@ class OrderServiceAsyncStub(OrderServiceStub):
     Errors: ORDER_NOT_FOUND.
     """
     ConfirmOrder: _aio.UnaryUnaryMultiCallable[_orders_pb2.ConfirmOrderRequest, _orders_pb2.Order]  # type: ignore[assignment]
-    """Agree to deliver a placed order.
-    Errors: ORDER_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE.
+    """Agree to deliver a placed order. From then on it does not expire.
+    Errors: ORDER_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE, ORDER_HELD.
     """
     CancelOrder: _aio.UnaryUnaryMultiCallable[_orders_pb2.CancelOrderRequest, _orders_pb2.Order]  # type: ignore[assignment]
-    """Call an order off and give its stock back.
+    """Call an order off of which nothing was shipped, and give its stock back. Pending fulfilments are cancelled with it.
     Errors: ORDER_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE.
+    """
+    CancelOrderLines: _aio.UnaryUnaryMultiCallable[_orders_pb2.CancelOrderLinesRequest, _orders_pb2.Order]  # type: ignore[assignment]
+    """Call off units of some lines and give their stock back. When no unit is left, the order is cancelled, or
+    fulfilled where some were shipped.
+    Errors: ORDER_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE, ORDER_LINE_NOT_FOUND, UNITS_NOT_OPEN.
+    """
+    HoldOrder: _aio.UnaryUnaryMultiCallable[_orders_pb2.HoldOrderRequest, _orders_pb2.Order]  # type: ignore[assignment]
+    """Hold an order: it cannot be confirmed, fulfilled, shipped or completed until it is resumed. It can be edited and
+    called off, and it expires as any other.
+    Errors: ORDER_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE, ORDER_HELD.
+    """
+    ResumeOrder: _aio.UnaryUnaryMultiCallable[_orders_pb2.ResumeOrderRequest, _orders_pb2.Order]  # type: ignore[assignment]
+    """Let a held order go on.
+    Errors: ORDER_NOT_FOUND, ETAG_MISMATCH, ORDER_NOT_HELD.
+    """
+    CompleteOrder: _aio.UnaryUnaryMultiCallable[_orders_pb2.CompleteOrderRequest, _orders_pb2.Order]  # type: ignore[assignment]
+    """Close an order of which nothing is to be delivered any more.
+    Errors: ORDER_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE, ORDER_HELD.
+    """
+    PreviewOrderEdit: _aio.UnaryUnaryMultiCallable[_orders_pb2.PreviewOrderEditRequest, _orders_pb2.Order]  # type: ignore[assignment]
+    """Say what an order would be after an edit: the very answer of ApplyOrderEdit, of which nothing is kept.
+    Errors: ORDER_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE, ORDER_LINE_NOT_FOUND, SKU_NOT_FOUND, NOT_FOR_SALE,
+    CURRENCY_MISMATCH, INVALID_AMOUNT, UNITS_NOT_OPEN, OUT_OF_STOCK.
+    """
+    ApplyOrderEdit: _aio.UnaryUnaryMultiCallable[_orders_pb2.ApplyOrderEditRequest, _orders_pb2.Order]  # type: ignore[assignment]
+    """Edit the lines of an order that is PLACED or CONFIRMED, all changes or none. New lines cost what they cost now;
+    lines that are there keep their prices and numbers.
+    Errors: ORDER_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE, ORDER_LINE_NOT_FOUND, SKU_NOT_FOUND, NOT_FOR_SALE,
+    CURRENCY_MISMATCH, INVALID_AMOUNT, UNITS_NOT_OPEN, OUT_OF_STOCK.
+    """
+    AddOrderNote: _aio.UnaryUnaryMultiCallable[_orders_pb2.AddOrderNoteRequest, _orders_pb2.OrderNote]  # type: ignore[assignment]
+    """Write a note about an order, for colleagues. The order itself is not changed.
+    Errors: ORDER_NOT_FOUND, ETAG_MISMATCH.
+    """
+    ListOrderNotes: _aio.UnaryUnaryMultiCallable[_orders_pb2.ListOrderNotesRequest, _orders_pb2.ListOrderNotesResponse]  # type: ignore[assignment]
+    """List what was noted about an order, oldest first.
+    Errors: ORDER_NOT_FOUND, INVALID_PAGE_TOKEN.
+    """
+    CreateFulfillment: _aio.UnaryUnaryMultiCallable[_orders_pb2.CreateFulfillmentRequest, _orders_pb2.Fulfillment]  # type: ignore[assignment]
+    """Bind open units of an order to one delivery from one location. They stay open until they are shipped.
+    Errors: ORDER_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE, ORDER_HELD, ORDER_LINE_NOT_FOUND, UNITS_NOT_OPEN.
+    """
+    GetFulfillment: _aio.UnaryUnaryMultiCallable[_orders_pb2.GetFulfillmentRequest, _orders_pb2.Fulfillment]  # type: ignore[assignment]
+    """Get one fulfilment.
+    Errors: FULFILLMENT_NOT_FOUND.
+    """
+    ListFulfillments: _aio.UnaryUnaryMultiCallable[_orders_pb2.ListFulfillmentsRequest, _orders_pb2.ListFulfillmentsResponse]  # type: ignore[assignment]
+    """List the fulfilments of one order, or of all, page by page.
+    Errors: INVALID_FILTER, INVALID_ORDER_BY, INVALID_PAGE_TOKEN.
+    """
+    ShipFulfillment: _aio.UnaryUnaryMultiCallable[_orders_pb2.ShipFulfillmentRequest, _orders_pb2.Fulfillment]  # type: ignore[assignment]
+    """Say that a fulfilment has left: its units leave the stock, and are fulfilled.
+    Errors: FULFILLMENT_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE, ORDER_HELD, OUT_OF_STOCK.
+    """
+    DeliverFulfillment: _aio.UnaryUnaryMultiCallable[_orders_pb2.DeliverFulfillmentRequest, _orders_pb2.Fulfillment]  # type: ignore[assignment]
+    """Say that a shipped fulfilment has arrived.
+    Errors: FULFILLMENT_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE.
+    """
+    CancelFulfillment: _aio.UnaryUnaryMultiCallable[_orders_pb2.CancelFulfillmentRequest, _orders_pb2.Fulfillment]  # type: ignore[assignment]
+    """Call off a fulfilment that has not left: its units are free for another one.
+    Errors: FULFILLMENT_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE.
     """
     ListOrderHistory: _aio.UnaryUnaryMultiCallable[_orders_pb2.ListOrderHistoryRequest, _orders_pb2.ListOrderHistoryResponse]  # type: ignore[assignment]
     """List how an order came to be what it is, oldest change first.
@@ -165,8 +287,8 @@ class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _orders_pb2.ConfirmOrderRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_orders_pb2.Order, _abc.Awaitable[_orders_pb2.Order]]:
-        """Agree to deliver a placed order.
-        Errors: ORDER_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE.
+        """Agree to deliver a placed order. From then on it does not expire.
+        Errors: ORDER_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE, ORDER_HELD.
         """
 
     @_abc_1.abstractmethod
@@ -175,8 +297,153 @@ class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _orders_pb2.CancelOrderRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_orders_pb2.Order, _abc.Awaitable[_orders_pb2.Order]]:
-        """Call an order off and give its stock back.
+        """Call an order off of which nothing was shipped, and give its stock back. Pending fulfilments are cancelled with it.
         Errors: ORDER_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE.
+        """
+
+    @_abc_1.abstractmethod
+    def CancelOrderLines(
+        self,
+        request: _orders_pb2.CancelOrderLinesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_orders_pb2.Order, _abc.Awaitable[_orders_pb2.Order]]:
+        """Call off units of some lines and give their stock back. When no unit is left, the order is cancelled, or
+        fulfilled where some were shipped.
+        Errors: ORDER_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE, ORDER_LINE_NOT_FOUND, UNITS_NOT_OPEN.
+        """
+
+    @_abc_1.abstractmethod
+    def HoldOrder(
+        self,
+        request: _orders_pb2.HoldOrderRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_orders_pb2.Order, _abc.Awaitable[_orders_pb2.Order]]:
+        """Hold an order: it cannot be confirmed, fulfilled, shipped or completed until it is resumed. It can be edited and
+        called off, and it expires as any other.
+        Errors: ORDER_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE, ORDER_HELD.
+        """
+
+    @_abc_1.abstractmethod
+    def ResumeOrder(
+        self,
+        request: _orders_pb2.ResumeOrderRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_orders_pb2.Order, _abc.Awaitable[_orders_pb2.Order]]:
+        """Let a held order go on.
+        Errors: ORDER_NOT_FOUND, ETAG_MISMATCH, ORDER_NOT_HELD.
+        """
+
+    @_abc_1.abstractmethod
+    def CompleteOrder(
+        self,
+        request: _orders_pb2.CompleteOrderRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_orders_pb2.Order, _abc.Awaitable[_orders_pb2.Order]]:
+        """Close an order of which nothing is to be delivered any more.
+        Errors: ORDER_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE, ORDER_HELD.
+        """
+
+    @_abc_1.abstractmethod
+    def PreviewOrderEdit(
+        self,
+        request: _orders_pb2.PreviewOrderEditRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_orders_pb2.Order, _abc.Awaitable[_orders_pb2.Order]]:
+        """Say what an order would be after an edit: the very answer of ApplyOrderEdit, of which nothing is kept.
+        Errors: ORDER_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE, ORDER_LINE_NOT_FOUND, SKU_NOT_FOUND, NOT_FOR_SALE,
+        CURRENCY_MISMATCH, INVALID_AMOUNT, UNITS_NOT_OPEN, OUT_OF_STOCK.
+        """
+
+    @_abc_1.abstractmethod
+    def ApplyOrderEdit(
+        self,
+        request: _orders_pb2.ApplyOrderEditRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_orders_pb2.Order, _abc.Awaitable[_orders_pb2.Order]]:
+        """Edit the lines of an order that is PLACED or CONFIRMED, all changes or none. New lines cost what they cost now;
+        lines that are there keep their prices and numbers.
+        Errors: ORDER_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE, ORDER_LINE_NOT_FOUND, SKU_NOT_FOUND, NOT_FOR_SALE,
+        CURRENCY_MISMATCH, INVALID_AMOUNT, UNITS_NOT_OPEN, OUT_OF_STOCK.
+        """
+
+    @_abc_1.abstractmethod
+    def AddOrderNote(
+        self,
+        request: _orders_pb2.AddOrderNoteRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_orders_pb2.OrderNote, _abc.Awaitable[_orders_pb2.OrderNote]]:
+        """Write a note about an order, for colleagues. The order itself is not changed.
+        Errors: ORDER_NOT_FOUND, ETAG_MISMATCH.
+        """
+
+    @_abc_1.abstractmethod
+    def ListOrderNotes(
+        self,
+        request: _orders_pb2.ListOrderNotesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_orders_pb2.ListOrderNotesResponse, _abc.Awaitable[_orders_pb2.ListOrderNotesResponse]]:
+        """List what was noted about an order, oldest first.
+        Errors: ORDER_NOT_FOUND, INVALID_PAGE_TOKEN.
+        """
+
+    @_abc_1.abstractmethod
+    def CreateFulfillment(
+        self,
+        request: _orders_pb2.CreateFulfillmentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_orders_pb2.Fulfillment, _abc.Awaitable[_orders_pb2.Fulfillment]]:
+        """Bind open units of an order to one delivery from one location. They stay open until they are shipped.
+        Errors: ORDER_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE, ORDER_HELD, ORDER_LINE_NOT_FOUND, UNITS_NOT_OPEN.
+        """
+
+    @_abc_1.abstractmethod
+    def GetFulfillment(
+        self,
+        request: _orders_pb2.GetFulfillmentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_orders_pb2.Fulfillment, _abc.Awaitable[_orders_pb2.Fulfillment]]:
+        """Get one fulfilment.
+        Errors: FULFILLMENT_NOT_FOUND.
+        """
+
+    @_abc_1.abstractmethod
+    def ListFulfillments(
+        self,
+        request: _orders_pb2.ListFulfillmentsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_orders_pb2.ListFulfillmentsResponse, _abc.Awaitable[_orders_pb2.ListFulfillmentsResponse]]:
+        """List the fulfilments of one order, or of all, page by page.
+        Errors: INVALID_FILTER, INVALID_ORDER_BY, INVALID_PAGE_TOKEN.
+        """
+
+    @_abc_1.abstractmethod
+    def ShipFulfillment(
+        self,
+        request: _orders_pb2.ShipFulfillmentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_orders_pb2.Fulfillment, _abc.Awaitable[_orders_pb2.Fulfillment]]:
+        """Say that a fulfilment has left: its units leave the stock, and are fulfilled.
+        Errors: FULFILLMENT_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE, ORDER_HELD, OUT_OF_STOCK.
+        """
+
+    @_abc_1.abstractmethod
+    def DeliverFulfillment(
+        self,
+        request: _orders_pb2.DeliverFulfillmentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_orders_pb2.Fulfillment, _abc.Awaitable[_orders_pb2.Fulfillment]]:
+        """Say that a shipped fulfilment has arrived.
+        Errors: FULFILLMENT_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE.
+        """
+
+    @_abc_1.abstractmethod
+    def CancelFulfillment(
+        self,
+        request: _orders_pb2.CancelFulfillmentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_orders_pb2.Fulfillment, _abc.Awaitable[_orders_pb2.Fulfillment]]:
+        """Call off a fulfilment that has not left: its units are free for another one.
+        Errors: FULFILLMENT_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE.
         """
 
     @_abc_1.abstractmethod

@@ -198,6 +198,26 @@ class OrderNotFound(NotFound):
     kind = "order"
 
 
+class OrderLineNotFound(DomainError):
+    """The order has no line of this number.
+
+    Attributes:
+        resource: the order's name.
+        line_number: that it does not have.
+    """
+
+    def __init__(self, order: str, *, line_number: int) -> None:
+        super().__init__(f"{order} has no line {line_number}")
+        self.resource = order
+        self.line_number = line_number
+
+
+class FulfillmentNotFound(NotFound):
+    """No such fulfilment."""
+
+    kind = "fulfilment"
+
+
 class ServiceAccountNotFound(NotFound):
     """No such service account."""
 
@@ -311,6 +331,46 @@ class IllegalState(FailedPrecondition):
         self.resource = resource
         self.state = state
         self.wanted = wanted
+
+
+class OrderHeld(FailedPrecondition):
+    """The order is held; resume it first.
+
+    Attributes:
+        resource: its name.
+        hold_reason: why it is held.
+    """
+
+    def __init__(self, order: str, *, hold_reason: str) -> None:
+        super().__init__(f"{order} is held{': ' if hold_reason else ''}{hold_reason}")
+        self.resource = order
+        self.hold_reason = hold_reason
+
+
+class OrderNotHeld(FailedPrecondition):
+    """The order is not held, so there is nothing to resume."""
+
+    def __init__(self, order: str) -> None:
+        super().__init__(f"{order} is not held")
+        self.resource = order
+
+
+class UnitsNotOpen(FailedPrecondition):
+    """Fewer units of a line are open, and bound to no fulfilment, than are needed.
+
+    Attributes:
+        resource: the order's name.
+        line_number: which line.
+        wanted: units that are needed.
+        open: units that are there.
+    """
+
+    def __init__(self, order: str, *, line_number: int, wanted: int, there: int) -> None:
+        super().__init__(f"line {line_number} of {order} has {there} units open and unbound, not {wanted}")
+        self.resource = order
+        self.line_number = line_number
+        self.wanted = wanted
+        self.open = there
 
 
 class NotForSale(FailedPrecondition):

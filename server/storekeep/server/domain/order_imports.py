@@ -415,7 +415,9 @@ def _fulfillment(order: Order, shipping: _Shipping, *, now_us: int) -> Fulfillme
         version=1,
         create_time_us=shipping.time_us,
         update_time_us=now_us,
-        lines=tuple(FulfillmentLine(line.line_number, line.fulfilled) for line in order.lines if line.fulfilled),
+        lines=tuple(
+            FulfillmentLine(line.line_number, line.fulfilled, line.sku) for line in order.lines if line.fulfilled
+        ),
     )
 
 
@@ -488,7 +490,7 @@ def _write(mutation: Mutation, batch: _Batch) -> None:
     store.INSERT_LINES_OF.run_later(tx, lines=_json([row for order in batch.orders for row in _line_rows(order)]))
     if batch.fulfillments:
         store.INSERT_SHIPMENTS.run_later(tx, fulfillments=_json([_fulfillment_row(one) for one in batch.fulfillments]))
-        lines = [(one.id, *msgspec.structs.astuple(line)) for one in batch.fulfillments for line in one.lines]
+        lines = [(one.id, line.line_number, line.quantity) for one in batch.fulfillments for line in one.lines]
         store.INSERT_SHIPMENT_LINES.run_later(tx, lines=_json(lines))
     if batch.shares:
         _allocate(mutation, batch.shares)

@@ -35,6 +35,8 @@ from storekeep.server.store.engine import Store
 DEFAULT_LOCATION = "main"
 """Where stock is taken from when an order does not say; made with the database."""
 MICROS = 1_000_000
+Offers = dict[str, list[object]]
+"""SKU -> what `OFFER` says of it: the names of its product and its own, its price, whether it is for sale."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +79,13 @@ def place_order(db: Store, call: Call, new: NewOrder, *, rules: PlacingRules) ->
         CurrencyMismatch, InvalidAmount, OutOfStock, and those of `mutate`.
     """
     minor_digits(new.currency_code, field="currency_code")
-    shipping_minor = _shipping_minor(new)
 
     def effect(mutation: Mutation) -> Order:
         tx = mutation.tx
         location_id = new.location_id or DEFAULT_LOCATION
-        quantities = add_up(new.lines)
-        lines = _price_lines(tx, new, location_id, quantities)
+        offered = _offers(tx, new, location_id, add_up(new.lines))
+        lines = price_lines(new.lines, offered, currency_code=new.currency_code)
+        shipping_minor = _shipping_minor(new)
         total_minor = total_of(lines, shipping_minor=shipping_minor)
         order_id = new_id()
         wanted = [Wanted(line.line_number, line.sku, line.quantity) for line in lines]
@@ -128,10 +130,10 @@ def _shipping_minor(new: NewOrder) -> int:
     return new.shipping.amount_minor
 
 
-def _price_lines(tx: Transaction, new: NewOrder, location_id: str, skus: Iterable[str]) -> tuple[OrderLine, ...]:
-    """The lines at the prices of this moment, for a customer and a location that are there.
+def _offers(tx: Transaction, new: NewOrder, location_id: str, skus: Iterable[str]) -> Offers:
+    """What is offered of some SKUs, to a customer and from a location that are there.
 
-    Raises: CustomerNotFound, LocationNotFound, ResourceDeleted, SkuNotFound, NotForSale, CurrencyMismatch.
+    Raises: CustomerNotFound, LocationNotFound, ResourceDeleted.
     """
     rows = store.OFFER.all(
         tx,
@@ -141,16 +143,31 @@ def _price_lines(tx: Transaction, new: NewOrder, location_id: str, skus: Iterabl
         currency_code=new.currency_code,
     )
     _check_parties(new, deleted=rows[0][:2])
-    offered = {sku: offer for _, _, sku, *offer in rows}
-    for sku in skus:
+    return {sku: offer for _, _, sku, *offer in rows}
+
+
+def price_lines(
+    lines: Sequence[tuple[str, int]], offered: Offers, *, currency_code: str, first: int = 1, field: str = "lines"
+) -> tuple[OrderLine, ...]:
+    """Lines at the prices of this moment.
+
+    Args:
+        lines: (SKU, units) of each.
+        offered: what `OFFER` says of each SKU.
+        first: the number of the first line.
+        field: of the request that has the lines, for the error.
+
+    Raises: SkuNotFound, NotForSale, CurrencyMismatch.
+    """
+    for sku in sorted(offered):
         if offered[sku][-1] is None:
             raise SkuNotFound(sku)
-    for sku in skus:
+    for sku in sorted(offered):
         if not offered[sku][-1]:
             raise NotForSale(sku)
     return tuple(
-        _price_line(number, sku, quantity, offered[sku], new.currency_code)
-        for number, (sku, quantity) in enumerate(new.lines, start=1)
+        _price_line(first + place, sku, quantity, offered[sku], currency_code, field=f"{field}[{place}].sku")
+        for place, (sku, quantity) in enumerate(lines)
     )
 
 
@@ -159,20 +176,25 @@ def _check_parties(new: NewOrder, *, deleted: Sequence[int | None]) -> None:
 
     Raises: CustomerNotFound, LocationNotFound, ResourceDeleted.
     """
-    for name, time_us, not_found in (
-        (f"customers/{new.customer_id}", deleted[0], CustomerNotFound),
-        (f"locations/{new.location_id}", deleted[1] if new.location_id else 0, LocationNotFound),
-    ):
+    customer, location = f"customers/{new.customer_id}", f"locations/{new.location_id}"
+    asked = (
+        (customer, deleted[0], CustomerNotFound),
+        (location, deleted[1] if new.location_id else 0, LocationNotFound),
+    )
+    for name, time_us, not_found in asked:
         if time_us is None:
             raise not_found(name)
+    for name, time_us, _ in asked:
         if time_us:
             raise ResourceDeleted(name)
 
 
-def _price_line(number: int, sku: str, quantity: int, offer: Sequence[object], currency_code: str) -> OrderLine:
+def _price_line(
+    number: int, sku: str, quantity: int, offer: Sequence[object], currency_code: str, *, field: str
+) -> OrderLine:
     product_name, variant_name, price_minor, _ = offer
     if not isinstance(price_minor, int):
-        raise CurrencyMismatch(f"lines[{number - 1}].sku", f"{sku} has no price in {currency_code}")
+        raise CurrencyMismatch(field, f"{sku} has no price in {currency_code}")
     display_name = f"{product_name}, {variant_name}" if variant_name else str(product_name)
     return OrderLine(number, sku, display_name, quantity, price_minor, quantity * price_minor)
 

@@ -11,13 +11,14 @@ from collections.abc import Sequence
 from decimal import Decimal
 
 import msgspec
+from msgspec.structs import replace
 
 from storekeep.server.domain.addresses import Address
 from storekeep.server.domain.errors import OrderNotFound
 from storekeep.server.domain.filters import FilterField, Kind
 from storekeep.server.domain.lists import Column, Listing, ListRequest
 from storekeep.server.domain.money import MINOR_DIGITS
-from storekeep.server.domain.order_states import ORDER_STATES
+from storekeep.server.domain.order_states import EXPIRED, ORDER_STATES, PLACED
 from storekeep.server.domain.pages import Page, PageTokens
 from storekeep.server.store import orders as store
 from storekeep.server.store.database import Transaction
@@ -54,7 +55,8 @@ class OrderLine(msgspec.Struct, frozen=True):
 class Order(msgspec.Struct, frozen=True):
     """An order; see `Order` in the contract. All amounts are in `currency_code`.
 
-    What has a default came later than the first entries of ledgers, which have nothing of it.
+    What has a default came later than the first entries of ledgers, which have nothing of it. `change_reason` is why
+    its last change was made: only the ledger keeps it.
     """
 
     id: str
@@ -76,6 +78,7 @@ class Order(msgspec.Struct, frozen=True):
     held: bool = False
     hold_reason: str = ""
     lines: tuple[OrderLine, ...] = ()
+    change_reason: str = ""
 
     @property
     def name(self) -> str:
@@ -117,7 +120,7 @@ decode_order = msgspec.json.Decoder(Order).decode
 
 def row_values(order: Order) -> dict[str, object]:
     """An order as its row has it."""
-    values = dict(zip(ROWS.columns, msgspec.structs.astuple(order)[:-1], strict=True))
+    values = dict(zip(ROWS.columns, msgspec.structs.astuple(order)[: len(ROWS.columns)], strict=True))
     address = order.shipping_address
     values["shipping_address"] = NO_ADDRESS if address is None else msgspec.json.encode(address).decode()
     values["external_reference"] = order.external_reference or None
@@ -129,8 +132,29 @@ def line_rows(lines: Sequence[OrderLine]) -> str:
     return msgspec.json.encode([(*msgspec.structs.astuple(line), line.total_minor) for line in lines]).decode()
 
 
+def called_off(old: Order, *, state: str, reason: str = "") -> Order:
+    """An order of which nothing was shipped, as it is once all of it is called off: it costs nothing."""
+    lines = tuple(replace(line, cancelled=line.quantity, discount_minor=0) for line in old.lines)
+    return replace(
+        old,
+        state=state,
+        cancel_reason=reason,
+        lines=lines,
+        shipping_minor=0,
+        total_minor=0,
+        held=False,
+        hold_reason="",
+    )
+
+
+def as_of(order: Order, now_us: int) -> Order:
+    """An order as it is at a time: from its instant on it has expired, whether anybody has written so or not."""
+    due = order.state == PLACED and order.expire_time_us is not None and order.expire_time_us <= now_us
+    return called_off(order, state=EXPIRED) if due else order
+
+
 def find_order(tx: Transaction, order_id: str) -> Order:
-    """One order with its lines.
+    """One order with its lines, as it is now.
 
     Raises: OrderNotFound.
     """
@@ -138,7 +162,7 @@ def find_order(tx: Transaction, order_id: str) -> Order:
     if row is None:
         raise OrderNotFound(f"orders/{order_id}")
     lines = tuple(OrderLine(*line) for line in store.LINES_OF_ONE.all(tx, order_id=order_id))
-    return _order_of(row, lines)
+    return as_of(_order_of(row, lines), tx.now_us)
 
 
 def _order_of(row: Sequence[object], lines: tuple[OrderLine, ...]) -> Order:
@@ -151,7 +175,12 @@ def _order_of(row: Sequence[object], lines: tuple[OrderLine, ...]) -> Order:
 
 
 def read_orders(tx: Transaction, rows: Sequence[Sequence[object]]) -> list[Order]:
-    """Rows of orders as orders with their lines, which one more statement reads."""
+    """Rows of orders as orders with their lines, as they are now."""
+    return [as_of(order, tx.now_us) for order in read_written(tx, rows)]
+
+
+def read_written(tx: Transaction, rows: Sequence[Sequence[object]]) -> list[Order]:
+    """Rows of orders as orders with their lines, which one more statement reads, as they were written last."""
     order_ids = msgspec.json.encode([row[0] for row in rows]).decode()
     lines: dict[str, list[OrderLine]] = defaultdict(list)
     for order_id, *line in store.LINES_OF.all(tx, order_ids=order_ids):
@@ -204,7 +233,7 @@ LISTING = Listing(
     query=lambda: store.Order.select(*ROWS.fields),
     columns={
         "customer": Column(store.Order.customer, FilterField(Kind.TEXT, prefix="customers/")),
-        "state": Column(store.Order.state, FilterField(Kind.STATE, choices=ORDER_STATES)),
+        "state": Column(store.Order.state, FilterField(Kind.STATE, choices=ORDER_STATES), matches=store.state_is),
         "currency_code": Column(store.Order.currency_code, FilterField(Kind.TEXT)),
         "total": Column(store.Order.total_minor, FilterField(Kind.DECIMAL), sortable=True, store=_total_minor),
         "external_reference": Column(

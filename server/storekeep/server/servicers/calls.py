@@ -39,6 +39,12 @@ def call_of(request: Message) -> Call:
     )
 
 
+def trial_call() -> Call:
+    """The call that this thread serves, where it only asks what a change would be."""
+    rpc = CURRENT.get()
+    return Call(caller=rpc.caller, method=rpc.method, validate_only=True, deadline=rpc.deadline)
+
+
 def fingerprint_of(request: M, *, validate_only: bool) -> bytes:
     """SHA-256 of what is asked for; a trial has the fingerprint of the real thing."""
     if validate_only:

@@ -1,169 +1,37 @@
-"""OrderService: placing, confirming and cancelling orders, and reading them."""
+"""OrderService: placing, changing and delivering orders, and reading them."""
 
 from __future__ import annotations
 
 import grpc
 
-from storekeep.server.domain import order_changes, order_history, order_imports, order_placing, orders
-from storekeep.server.domain.errors import InvalidAmount, UnknownCurrency
-from storekeep.server.domain.money import Money
-from storekeep.server.domain.order_history import OrderChange
-from storekeep.server.domain.order_imports import HistoricLine, HistoricOrder
-from storekeep.server.domain.order_placing import NewOrder, PlacingRules
-from storekeep.server.domain.orders import Order
+from storekeep.server.domain import (
+    fulfillments,
+    order_cancellations,
+    order_changes,
+    order_edits,
+    order_history,
+    order_imports,
+    order_notes,
+    order_placing,
+    orders,
+)
+from storekeep.server.domain.order_placing import PlacingRules
 from storekeep.server.domain.pages import PageTokens
-from storekeep.server.domain.resources import etag_of
-from storekeep.server.servicers.calls import call_of, list_request_of
-from storekeep.server.servicers.converters import (
-    address_from,
-    address_message,
-    id_of,
-    money_from,
-    money_writer,
-    optional_timestamp,
-    time_us_of,
-    timestamp_of,
+from storekeep.server.servicers.calls import call_of, list_request_of, trial_call
+from storekeep.server.servicers.converters import id_of, key_of
+from storekeep.server.servicers.order_import_messages import historic_order_from, import_result_message
+from storekeep.server.servicers.order_messages import (
+    change_message,
+    edit_from,
+    fulfillment_message,
+    line_units,
+    new_order_from,
+    note_message,
+    order_message,
 )
 from storekeep.server.store.engine import Store
 from storekeep.v1 import orders_pb2 as pb
 from storekeep.v1 import orders_pb2_grpc
-
-STATES = {
-    "": pb.ORDER_STATE_UNSPECIFIED,
-    "PLACED": pb.ORDER_STATE_PLACED,
-    "CONFIRMED": pb.ORDER_STATE_CONFIRMED,
-    "CANCELLED": pb.ORDER_STATE_CANCELLED,
-    "FULFILLED": pb.ORDER_STATE_FULFILLED,
-}
-OUTCOMES = {
-    order_imports.IMPORTED: pb.ORDER_IMPORT_OUTCOME_IMPORTED,
-    order_imports.ALREADY_THERE: pb.ORDER_IMPORT_OUTCOME_ALREADY_THERE,
-    order_imports.REFUSED: pb.ORDER_IMPORT_OUTCOME_REFUSED,
-}
-PROBLEMS = {
-    "": pb.ORDER_IMPORT_PROBLEM_UNSPECIFIED,
-    **{problem: pb.OrderImportProblem.Value(f"ORDER_IMPORT_PROBLEM_{problem}") for problem in order_imports.PROBLEMS},
-}
-
-
-def order_message(order: Order) -> pb.Order:
-    """An order as the contract writes it."""
-    money = money_writer(order.currency_code)
-    return pb.Order(
-        name=order.name,
-        customer=f"customers/{order.customer_id}",
-        state=STATES[order.state],
-        lines=[
-            pb.OrderLine(
-                line_number=line.line_number,
-                sku=line.sku,
-                display_name=line.display_name,
-                quantity=line.quantity,
-                unit_price=money(line.unit_price_minor),
-                subtotal=money(line.subtotal_minor),
-                discount=money(line.discount_minor) if line.discount_minor else None,
-                total=money(line.total_minor),
-                open_quantity=line.open,
-                fulfilled_quantity=line.fulfilled,
-                cancelled_quantity=line.cancelled,
-                returned_quantity=line.returned,
-            )
-            for line in order.lines
-        ],
-        total=money(order.total_minor),
-        location=f"locations/{order.location_id}",
-        shipping_address=None if order.shipping_address is None else address_message(order.shipping_address),
-        external_reference=order.external_reference,
-        note=order.note,
-        cancel_reason=order.cancel_reason,
-        create_time=timestamp_of(order.create_time_us),
-        update_time=timestamp_of(order.update_time_us),
-        etag=etag_of(order.version),
-        number=order.number,
-        shipping=money(order.shipping_minor) if order.shipping_minor else None,
-        expire_time=optional_timestamp(order.expire_time_us),
-        held=order.held,
-        hold_reason=order.hold_reason,
-    )
-
-
-def change_message(change: OrderChange) -> pb.OrderHistoryEntry:
-    """A step of an order's history as the contract writes it."""
-    return pb.OrderHistoryEntry(
-        sequence=change.sequence,
-        method=change.method,
-        from_state=STATES[change.from_state],
-        to_state=STATES[change.to_state],
-        reason=change.reason,
-        actor=change.actor,
-        create_time=timestamp_of(change.create_time_us),
-    )
-
-
-def new_order_from(request: pb.PlaceOrderRequest) -> NewOrder:
-    """What a request wants to order."""
-    return NewOrder(
-        customer_id=id_of(request.customer),
-        lines=tuple((line.sku, line.quantity) for line in request.lines),
-        currency_code=request.currency_code,
-        location_id=id_of(request.location),
-        shipping_address=address_from(request.shipping_address) if request.HasField("shipping_address") else None,
-        external_reference=request.external_reference,
-        note=request.note,
-        shipping=money_from(request.shipping, field="shipping") if request.HasField("shipping") else None,
-    )
-
-
-def historic_order_from(message: pb.HistoricOrder) -> order_imports.Item:
-    """A historic order; its result where an amount in it is none."""
-    try:
-        return HistoricOrder(
-            number=message.number,
-            customer_id=id_of(message.customer),
-            currency_code=message.currency_code,
-            order_time_us=time_us_of(message.order_time),
-            lines=tuple(_historic_line_from(line) for line in message.lines),
-            shipping=_amount_in(message, "shipping"),
-            ship_time_us=time_us_of(message.ship_time) if message.HasField("ship_time") else None,
-            carrier=message.carrier,
-            tracking_number=message.tracking_number,
-            shipping_address=address_from(message.shipping_address) if message.HasField("shipping_address") else None,
-            note=message.note,
-            location_id=id_of(message.location),
-            total=_amount_in(message, "total"),
-        )
-    except UnknownCurrency as error:
-        return order_imports.refused(message.number, order_imports.CURRENCY, str(error))
-    except InvalidAmount as error:
-        return order_imports.refused(message.number, order_imports.AMOUNT, str(error))
-
-
-def _historic_line_from(message: pb.HistoricOrderLine) -> HistoricLine:
-    return HistoricLine(
-        sku=message.sku,
-        quantity=message.quantity,
-        unit_price=money_from(message.unit_price, field="unit_price"),
-        discount=_amount_in(message, "discount_amount"),
-        discount_ppm=message.discount_ppm,
-        cancelled=message.cancelled_quantity,
-        total=_amount_in(message, "total"),
-    )
-
-
-def _amount_in(message: pb.HistoricOrder | pb.HistoricOrderLine, field: str) -> Money | None:
-    """The amount in a field that may be absent."""
-    return money_from(getattr(message, field), field=field) if message.HasField(field) else None  # type: ignore[arg-type]  # both have the fields
-
-
-def import_result_message(result: order_imports.Result) -> pb.OrderImportResult:
-    """What became of a historic order as the contract writes it."""
-    return pb.OrderImportResult(
-        number=result.number,
-        outcome=OUTCOMES[result.outcome],
-        order=result.order,
-        problem=PROBLEMS[result.problem],
-        detail=result.detail,
-    )
 
 
 class OrderServicer(orders_pb2_grpc.OrderServiceServicer):
@@ -198,10 +66,112 @@ class OrderServicer(orders_pb2_grpc.OrderServiceServicer):
         return order_message(order)
 
     def CancelOrder(self, request: pb.CancelOrderRequest, context: grpc.ServicerContext) -> pb.Order:
-        order = order_changes.cancel_order(
+        order = order_cancellations.cancel_order(
             self._store, call_of(request), id_of(request.name), reason=request.reason, etag=request.etag
         )
         return order_message(order)
+
+    def CancelOrderLines(self, request: pb.CancelOrderLinesRequest, context: grpc.ServicerContext) -> pb.Order:
+        order = order_cancellations.cancel_order_lines(
+            self._store,
+            call_of(request),
+            id_of(request.name),
+            line_units(request.lines),
+            reason=request.reason,
+            etag=request.etag,
+        )
+        return order_message(order)
+
+    def HoldOrder(self, request: pb.HoldOrderRequest, context: grpc.ServicerContext) -> pb.Order:
+        order = order_changes.hold_order(
+            self._store, call_of(request), id_of(request.name), reason=request.reason, etag=request.etag
+        )
+        return order_message(order)
+
+    def ResumeOrder(self, request: pb.ResumeOrderRequest, context: grpc.ServicerContext) -> pb.Order:
+        order = order_changes.resume_order(self._store, call_of(request), id_of(request.name), etag=request.etag)
+        return order_message(order)
+
+    def CompleteOrder(self, request: pb.CompleteOrderRequest, context: grpc.ServicerContext) -> pb.Order:
+        order = order_changes.complete_order(self._store, call_of(request), id_of(request.name), etag=request.etag)
+        return order_message(order)
+
+    def PreviewOrderEdit(self, request: pb.PreviewOrderEditRequest, context: grpc.ServicerContext) -> pb.Order:
+        edit = edit_from(request.edit)
+        order = order_edits.apply_order_edit(self._store, trial_call(), id_of(request.name), edit, etag=request.etag)
+        return order_message(order)
+
+    def ApplyOrderEdit(self, request: pb.ApplyOrderEditRequest, context: grpc.ServicerContext) -> pb.Order:
+        edit = edit_from(request.edit)
+        order = order_edits.apply_order_edit(
+            self._store, call_of(request), id_of(request.name), edit, reason=request.reason, etag=request.etag
+        )
+        return order_message(order)
+
+    def AddOrderNote(self, request: pb.AddOrderNoteRequest, context: grpc.ServicerContext) -> pb.OrderNote:
+        note = order_notes.add_order_note(
+            self._store, call_of(request), id_of(request.parent), request.content, etag=request.etag
+        )
+        return note_message(note)
+
+    def ListOrderNotes(
+        self, request: pb.ListOrderNotesRequest, context: grpc.ServicerContext
+    ) -> pb.ListOrderNotesResponse:
+        page = order_notes.list_order_notes(
+            self._store,
+            id_of(request.parent),
+            page_size=request.page_size,
+            page_token=request.page_token,
+            tokens=self._tokens,
+        )
+        return pb.ListOrderNotesResponse(
+            notes=[note_message(note) for note in page.items], next_page_token=page.next_page_token
+        )
+
+    def CreateFulfillment(self, request: pb.CreateFulfillmentRequest, context: grpc.ServicerContext) -> pb.Fulfillment:
+        fulfillment = fulfillments.create_fulfillment(
+            self._store,
+            call_of(request),
+            id_of(request.parent),
+            location_id=id_of(request.location),
+            lines=line_units(request.lines),
+            etag=request.etag,
+        )
+        return fulfillment_message(fulfillment)
+
+    def GetFulfillment(self, request: pb.GetFulfillmentRequest, context: grpc.ServicerContext) -> pb.Fulfillment:
+        return fulfillment_message(fulfillments.get_fulfillment(self._store, key_of(request.name)))
+
+    def ListFulfillments(
+        self, request: pb.ListFulfillmentsRequest, context: grpc.ServicerContext
+    ) -> pb.ListFulfillmentsResponse:
+        wanted = list_request_of(request, parent=id_of(request.parent))
+        page = fulfillments.list_fulfillments(self._store, wanted, tokens=self._tokens)
+        return pb.ListFulfillmentsResponse(
+            fulfillments=[fulfillment_message(fulfillment) for fulfillment in page.items],
+            next_page_token=page.next_page_token,
+        )
+
+    def ShipFulfillment(self, request: pb.ShipFulfillmentRequest, context: grpc.ServicerContext) -> pb.Fulfillment:
+        fulfillment = fulfillments.ship_fulfillment(
+            self._store,
+            call_of(request),
+            key_of(request.name),
+            carrier=request.carrier,
+            tracking_number=request.tracking_number,
+            etag=request.etag,
+        )
+        return fulfillment_message(fulfillment)
+
+    def DeliverFulfillment(
+        self, request: pb.DeliverFulfillmentRequest, context: grpc.ServicerContext
+    ) -> pb.Fulfillment:
+        call, key = call_of(request), key_of(request.name)
+        return fulfillment_message(fulfillments.deliver_fulfillment(self._store, call, key, etag=request.etag))
+
+    def CancelFulfillment(self, request: pb.CancelFulfillmentRequest, context: grpc.ServicerContext) -> pb.Fulfillment:
+        call, key = call_of(request), key_of(request.name)
+        return fulfillment_message(fulfillments.cancel_fulfillment(self._store, call, key, etag=request.etag))
 
     def ListOrderHistory(
         self, request: pb.ListOrderHistoryRequest, context: grpc.ServicerContext

@@ -155,43 +155,6 @@ LINES_OF_ONE = Statement(
 )
 
 
-class Fulfillment(Table):
-    """Units of an order that leave one location together."""
-
-    id = peewee.TextField(primary_key=True)
-    order = peewee.ForeignKeyField(Order, index=False)
-    location = peewee.ForeignKeyField(Location, index=False)
-    state = peewee.TextField()
-    carrier = peewee.TextField()
-    tracking_number = peewee.TextField()
-    ship_time_us = peewee.BigIntegerField(null=True)
-    deliver_time_us = peewee.BigIntegerField(null=True)
-    version = peewee.BigIntegerField()
-    create_time_us = peewee.BigIntegerField()
-    update_time_us = peewee.BigIntegerField()
-
-    class Meta:
-        table_name = "fulfillments"
-        indexes = (
-            (("order", "create_time_us", "id"), False),
-            (("state", "create_time_us", "id"), False),
-            (("create_time_us", "id"), False),
-        )
-
-
-class FulfillmentLine(Table):
-    """So many units of one line of the order in a fulfilment."""
-
-    fulfillment = peewee.ForeignKeyField(Fulfillment, index=False)
-    line_number = peewee.IntegerField()
-    quantity = peewee.BigIntegerField(constraints=[peewee.Check("quantity > 0")])
-
-    class Meta:
-        table_name = "fulfillment_lines"
-        primary_key = peewee.CompositeKey("fulfillment", "line_number")
-        without_rowid = True
-
-
 class OrderNote(Table):
     """What somebody wrote about an order; notes are only ever added."""
 
@@ -204,3 +167,34 @@ class OrderNote(Table):
     class Meta:
         table_name = "order_notes"
         indexes = ((("order", "create_time_us", "id"), False),)
+
+
+DUE = Statement(
+    """
+    SELECT id FROM orders WHERE state = 'PLACED' AND expire_time_us <= :now_us ORDER BY expire_time_us LIMIT :most
+    """
+)
+"""Orders that have expired, and of which nobody has written so yet: the longest due first."""
+DUE_OF = Statement(
+    """
+    SELECT id FROM orders
+    WHERE state = 'PLACED' AND expire_time_us <= :now_us
+      AND EXISTS (SELECT 1 FROM order_lines WHERE order_id = orders.id AND sku IN TEXTS(:skus))
+    ORDER BY expire_time_us
+    """
+)
+"""Those of them that have units of some SKUs."""
+
+
+def state_is(operation: str, state: str, now_us: int) -> peewee.Expression:
+    """A comparison with the state that an order is in at a time, as SQL: one that is due has expired.
+
+    Only where it can matter is the time asked about, so that the index over states still serves.
+    """
+    due = (Order.state == "PLACED") & (peewee.fn.COALESCE(Order.expire_time_us, 2**63 - 1) <= now_us)
+    equal: peewee.Expression = Order.state == state
+    if state == "PLACED":
+        equal = equal & ~due
+    if state == "EXPIRED":
+        equal = equal | due
+    return equal if operation == "=" else ~equal

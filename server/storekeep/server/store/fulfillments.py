@@ -1,0 +1,79 @@
+"""The tables of fulfilments, and what of an order is bound to them."""
+
+from __future__ import annotations
+
+import peewee
+
+from storekeep.server.store.database import Table
+from storekeep.server.store.inventory import Location
+from storekeep.server.store.orders import Order
+from storekeep.server.store.statements import Statement
+
+
+class Fulfillment(Table):
+    """Units of an order that leave one location together."""
+
+    id = peewee.TextField(primary_key=True)
+    order = peewee.ForeignKeyField(Order, index=False)
+    location = peewee.ForeignKeyField(Location, index=False)
+    state = peewee.TextField()
+    carrier = peewee.TextField()
+    tracking_number = peewee.TextField()
+    ship_time_us = peewee.BigIntegerField(null=True)
+    deliver_time_us = peewee.BigIntegerField(null=True)
+    version = peewee.BigIntegerField()
+    create_time_us = peewee.BigIntegerField()
+    update_time_us = peewee.BigIntegerField()
+
+    class Meta:
+        table_name = "fulfillments"
+        indexes = (
+            (("order", "create_time_us", "id"), False),
+            (("state", "create_time_us", "id"), False),
+            (("create_time_us", "id"), False),
+        )
+
+
+class FulfillmentLine(Table):
+    """So many units of one line of the order in a fulfilment."""
+
+    fulfillment = peewee.ForeignKeyField(Fulfillment, index=False)
+    line_number = peewee.IntegerField()
+    quantity = peewee.BigIntegerField(constraints=[peewee.Check("quantity > 0")])
+
+    class Meta:
+        table_name = "fulfillment_lines"
+        primary_key = peewee.CompositeKey("fulfillment", "line_number")
+        without_rowid = True
+
+
+INSERT_LINES = Statement(
+    """
+    INSERT INTO fulfillment_lines (fulfillment_id, line_number, quantity)
+    SELECT :fulfillment_id, CAST(value ->> 0 AS INTEGER), CAST(value ->> 1 AS BIGINT) FROM ROWS(:lines) AS line
+    """
+)
+"""All lines of a fulfilment in one statement; `lines` is a JSON array of (number, units)."""
+LINES_OF = Statement(
+    """
+    SELECT fulfillment_id, fulfillment_lines.line_number, fulfillment_lines.quantity, sku
+    FROM fulfillment_lines
+    JOIN fulfillments ON fulfillments.id = fulfillment_id
+    JOIN order_lines ON order_lines.order_id = fulfillments.order_id
+                    AND order_lines.line_number = fulfillment_lines.line_number
+    WHERE fulfillment_id IN TEXTS(:fulfillment_ids)
+    ORDER BY fulfillment_id, fulfillment_lines.line_number
+    """
+)
+PENDING_OF = Statement(
+    """
+    SELECT line_number, location_id, CAST(SUM(quantity) AS BIGINT)
+    FROM fulfillments JOIN fulfillment_lines ON fulfillment_id = fulfillments.id
+    WHERE order_id = :order_id AND state = 'PENDING'
+    GROUP BY line_number, location_id
+    """
+)
+"""(line, location, units) of an order that are bound to fulfilments which have not left."""
+PENDING_IDS_OF = Statement("SELECT id FROM fulfillments WHERE order_id = :order_id AND state = 'PENDING' ORDER BY id")
+ON_HAND_AT = Statement("SELECT sku, on_hand FROM stock_levels WHERE location_id = :location_id AND sku IN TEXTS(:skus)")
+"""(SKU, units on hand) at one location."""
