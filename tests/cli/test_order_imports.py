@@ -9,20 +9,20 @@ import subprocess
 import sysconfig
 import time
 from collections import Counter
-from decimal import ROUND_HALF_UP, Decimal
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from storekeep.client import Order, OrderState, Storekeep, to_decimal
+from tests import northwind
 from tests.cli.running import CommandLine, Run
 from tests.processes import ServerProcess
 from tests.shops import new_id
 
 COMMAND = Path(sysconfig.get_path("scripts"), "storekeep")
 HEADER = "number,sku,quantity,unit_price,customer,order_date,ship_date"
-CENT = Decimal("0.01")
 GUESTS = ("--cancel-negative", "--column", "customer=customer", "--set", "customer=guest")
 
 
@@ -300,73 +300,30 @@ def test_server_that_is_gone_ends_the_import(cli: CommandLine, tmp_path: Path) -
 
 # -- Northwind
 
-NORTHWIND = Path(__file__).parents[2].parent / "shared" / "data" / "northwind"
-NORTHWIND_ORDERS = (
-    *(str(NORTHWIND / "order-details.csv"), "--orders", str(NORTHWIND / "orders.csv")),
-    *("--column", "number=orderID", "--column", "sku=productID", "--column", "unit_price=unitPrice"),
-    *("--column", "discount_rate=discount", "--column", "customer=customerID", "--column", "order_date=orderDate"),
-    *("--column", "ship_date=shippedDate", "--column", "carrier=shipVia", "--column", "shipping=freight"),
-    *("--column", "organization=shipName", "--column", "address=shipAddress", "--column", "city=shipCity"),
-    *("--column", "region=shipRegion", "--column", "postal_code=shipPostalCode", "--column", "country=shipCountry"),
-    *("--set", "currency=USD", "--yes", "--json"),
-)
 
-
-def northwind_rows(name: str) -> list[dict[str, str]]:
-    """The rows of a file, of whose columns those behind unquoted commas are wrong."""
-    with (NORTHWIND / name).open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def northwind_totals() -> dict[str, Decimal]:
-    """What each order costs: its freight, and its lines rounded half up."""
-    totals = {row["orderID"]: Decimal(row["freight"]) for row in northwind_rows("orders.csv")}
-    for row in northwind_rows("order-details.csv"):
-        exact = Decimal(row["unitPrice"]) * int(row["quantity"]) * (1 - Decimal(row["discount"]))
-        totals[row["orderID"]] += exact.quantize(CENT, ROUND_HALF_UP)
-    return totals
-
-
-@pytest.mark.skipif(not NORTHWIND.is_dir(), reason="the Northwind data is not beside this checkout")
-def test_northwind_is_taken_over_whole(
+@pytest.mark.skipif(not northwind.DATA.is_dir(), reason="the Northwind data is not beside this checkout")
+def test_northwind_is_taken_over_whole_once_there_is_stock(
     make_server: Any, monkeypatch: pytest.MonkeyPatch, bare_cli: CommandLine
 ) -> None:
     server = make_server()
     monkeypatch.setenv("STOREKEEP_ADDRESS", server.address)
     monkeypatch.setenv("STOREKEEP_API_KEY", server.admin_key)
-    open_numbers = {row["orderID"] for row in northwind_rows("orders.csv") if row["shippedDate"] == "NULL"}
-    needed: Counter[str] = Counter()
-    for row in northwind_rows("order-details.csv"):
-        if row["orderID"] in open_numbers:
-            needed[row["productID"]] += int(row["quantity"])
-    import_northwind_catalogue(bare_cli)
+    for kind, columns in (("products", northwind.PRODUCTS), ("customers", northwind.CUSTOMERS)):
+        assert bare_cli("import", kind, str(northwind.DATA / f"{kind}.csv"), *columns, "--yes").code == 0
+    command = ("import", "orders", *northwind.ORDERS, "--yes", "--json")
     with Storekeep(server.address, api_key=server.admin_key) as client:
-        run = bare_cli("import", "orders", *NORTHWIND_ORDERS)
-        assert run.code == 5
-        short, _ = counts(run)
-        assert short[0] + short[2] == 830
-        assert 0 < short[2] <= 21
+        run = bare_cli(*command)
+        (imported, _, left_out), _ = counts(run)
+        assert (run.code, imported + left_out) == (5, 830)
+        assert 0 < left_out <= len(northwind.unshipped()) == 21
         assert all(failure["reason"].startswith("OUT_OF_STOCK") for failure in run.document["failures"])
-        for sku, units in needed.items():
+        for sku, units in northwind.needed().items():
             client.inventory.adjust_stock(f"locations/main/stockLevels/{sku}", quantity_delta=units)
-        run = bare_cli("import", "orders", *NORTHWIND_ORDERS)
-        assert (run.code, counts(run)[0]) == (0, (short[2], short[0], 0))
+        run = bare_cli(*command)
+        assert (run.code, counts(run)[0]) == (0, (left_out, imported, 0))
         orders = {order.number: order for order in client.orders.list(page_size=1000)}
-        allocated = {level.sku: level.allocated for level in client.inventory.list_stock_levels(page_size=1000)}
-    assert {number: to_decimal(order.total) for number, order in orders.items()} == northwind_totals()
-    assert sum(len(order.lines) for order in orders.values()) == 2155
+    assert {number: to_decimal(order.total) for number, order in orders.items()} == northwind.totals()
     still_open = {number for number, order in orders.items() if order.state == OrderState.ORDER_STATE_CONFIRMED}
-    assert (still_open, len(open_numbers)) == (open_numbers, 21)
-    assert {sku: units for sku, units in allocated.items() if units} == dict(needed)
-    assert orders["10250"].shipping_address.address_lines == ["Rua do Paço, 67"]
-    assert orders["10250"].create_time.ToDatetime().isoformat() == "1996-07-08T00:00:00"
+    assert still_open == northwind.unshipped()
     verified = server.run("verify")
     assert verified.returncode == 0, verified.stdout
-
-
-def import_northwind_catalogue(cli: CommandLine) -> None:
-    """Import the products, their stock and the customers."""
-    products = ("--column", "sku=productID", "--column", "name=productName", "--column", "stock=unitsInStock")
-    customers = ("--column", "id=customerID", "--column", "name=companyName")
-    for kind, columns in (("products", products), ("customers", customers)):
-        assert cli("import", kind, str(NORTHWIND / f"{kind}.csv"), *columns, "--yes").code == 0
