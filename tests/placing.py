@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from storekeep.server.domain import order_placing
 from storekeep.server.domain.calls import Call, Caller
 from storekeep.server.domain.order_numbers import OrderNumbers
-from storekeep.server.domain.order_placing import NewOrder, PlacingRules, place_order
+from storekeep.server.domain.order_placing import NewOrder, PlacingRules
 from storekeep.server.domain.orders import Order
 from storekeep.server.store.engine import Store
 
 CALL = Call(Caller("serviceAccounts/test"), "storekeep.v1.OrderService/PlaceOrder")
-RULES = PlacingRules(OrderNumbers("T-{sequence}"), unpaid_ttl_s=60)
+NUMBERS = OrderNumbers("T-{sequence}")
+RULES = PlacingRules(NUMBERS, unpaid_ttl_s=60)
+ENDLESS = PlacingRules(NUMBERS, unpaid_ttl_s=0)
 
 
-def place(store: Store, customer_id: str, *lines: tuple[str, int], **fields: str) -> Order:
-    """Place an order in EUR."""
-    return place_order(store, CALL, NewOrder(customer_id, lines, "EUR", **fields), rules=RULES)
+def place(store: Store, customer_id: str, *lines: tuple[str, int], **fields: Any) -> Order:
+    """Place an order in EUR, which expires after a minute."""
+    return order_placing.place_order(store, CALL, NewOrder(customer_id, lines, "EUR", **fields), rules=RULES)
+
+
+def place_order(store: Store, call: Call, new: NewOrder) -> Order:
+    """Place an order that never expires."""
+    return order_placing.place_order(store, call, new, rules=ENDLESS)

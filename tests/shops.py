@@ -12,6 +12,7 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 
 import grpc
+from google.protobuf.field_mask_pb2 import FieldMask
 from google.type.money_pb2 import Money
 
 from storekeep.v1 import (
@@ -164,6 +165,15 @@ class Shop:
     def level(self, sku: str, *, location: str = MAIN) -> inventory_pb2.StockLevel:
         """The stock level of a SKU."""
         return self.inventory.GetStockLevel(inventory_pb2.GetStockLevelRequest(name=f"{location}/stockLevels/{sku}"))
+
+    def backordered(self, *, units: int) -> str:
+        """A SKU of which nothing is there, and so many units can be promised."""
+        sku = str(self.variant().sku)
+        level = inventory_pb2.StockLevel(name=f"{MAIN}/stockLevels/{sku}", backorder_limit=units)
+        self.inventory.UpdateStockLevel(
+            inventory_pb2.UpdateStockLevelRequest(stock_level=level, update_mask=FieldMask(paths=["backorder_limit"]))
+        )
+        return sku
 
     # -- who orders what
 

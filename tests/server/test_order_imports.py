@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -11,7 +13,9 @@ from storekeep.server.domain.money import Money
 from storekeep.server.domain.order_imports import IMPORTED as IMPORTED_TEXT
 from storekeep.server.domain.order_imports import HistoricLine, HistoricOrder, import_orders
 from storekeep.server.domain.order_numbers import OrderNumbers
+from storekeep.server.domain.reservations import NewReservation, reserve
 from storekeep.server.domain.samples import load_sample
+from storekeep.server.domain.verification import verify
 from storekeep.server.store.engine import Store
 from storekeep.server.store.opening import open_store
 from storekeep.v1 import addresses_pb2, audit_pb2, auth_pb2, inventory_pb2, products_pb2
@@ -29,6 +33,8 @@ IMPORTED, ALREADY_THERE, REFUSED = (
     pb.ORDER_IMPORT_OUTCOME_ALREADY_THERE,
     pb.ORDER_IMPORT_OUTCOME_REFUSED,
 )
+CALL = Call(Caller("serviceAccounts/test"), "storekeep.v1.OrderService/ImportOrders")
+NUMBERS = OrderNumbers("T-{sequence}")
 ADDRESS = addresses_pb2.Address(recipient="Ann Devon", locality="London", region_code="GB")
 
 
@@ -369,19 +375,42 @@ def test_database_is_sound_after_it(shop: Shop, server: ServerProcess):
     assert verified.returncode == 0, verified.stdout
 
 
-# -- what it costs
+# -- without a server
 
 
 @pytest.fixture
-def store(database: Database):
-    opened = open_store(database.url)
-    load_sample(opened)
-    yield opened
-    opened.close()
+def now_us() -> list[int]:
+    """What time it is, for a test to change."""
+    return [1_700_000_000 * 1_000_000]
+
+
+@pytest.fixture
+def store(database: Database, now_us: list[int]) -> Iterator[Store]:
+    """The sample, by the test's own clock; sound at the end."""
+    with closing(open_store(database.url, clock=lambda: now_us[0])) as opened:
+        load_sample(opened)
+        yield opened
+        assert [finding for finding in verify(opened) if not finding.holds] == []
+
+
+def import_open(store: Store, units: int, *, location_id: str) -> str:
+    """What becomes of an order of open shortbread."""
+    lines = (HistoricLine("SHORTBREAD-12", units, Money("EUR", 500)),)
+    item = HistoricOrder(new_id("N"), "ada-marsh", "EUR", PLACED_S * 1_000_000, lines=lines, location_id=location_id)
+    (result,) = import_orders(store, CALL, [item], numbers=NUMBERS)
+    return result.outcome
+
+
+@pytest.mark.parametrize("location_id", ["", "main"])
+def test_open_order_takes_what_an_expired_promise_gives_back(location_id: str, store: Store, now_us: list[int]):
+    reserve(store, CALL, NewReservation((("SHORTBREAD-12", 30),), ttl_us=60_000_000))
+    assert import_open(store, 20, location_id=location_id) == "REFUSED"
+    now_us[0] += 60_000_000
+    assert import_open(store, 20, location_id=location_id) == "IMPORTED"
+    assert import_open(store, 20, location_id=location_id) == "REFUSED"
 
 
 def test_batch_costs_fourteen_statements_however_many_orders_and_lines(store: Store):
-    call = Call(Caller("serviceAccounts/test"), "storekeep.v1.OrderService/ImportOrders")
     lines = tuple(HistoricLine(sku, 1, Money("EUR", 500)) for sku in ("MUG-BLUE", "TIN-RED", "STRAINER"))
 
     def batch(orders: int, lines_each: int) -> list[str]:
@@ -396,7 +425,7 @@ def test_batch_costs_fourteen_statements_however_many_orders_and_lines(store: St
             )
             for number in range(orders)
         ]
-        results = import_orders(store, call, items, numbers=OrderNumbers("T-{sequence}"))
+        results = import_orders(store, CALL, items, numbers=NUMBERS)
         return [result.outcome for result in results]
 
     for orders, lines_each in ((2, 1), (100, 1), (2, 10)):

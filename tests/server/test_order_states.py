@@ -292,6 +292,7 @@ def test_stock_of_a_due_order_is_sold_at_once_and_its_expiry_written_with_it(des
     with pytest.raises(OutOfStock):
         desk.order(("MUG-BLUE", 1))
     desk.pass_time(TTL_US)
+    assert desk.available("MUG-BLUE") == all_there
     second = desk.order(("MUG-BLUE", all_there))
     assert desk.get(first).version == 2
     assert end_due(desk.store) == 0

@@ -105,6 +105,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_QUANTITY_MISMATCH: _ErrorReason.ValueType  # 54
     """`expected_quantity` is not the quantity on hand; the metadata holds the actual one."""
+    ERROR_REASON_RESERVATION_NOT_FOUND: _ErrorReason.ValueType  # 55
+    """No such reservation."""
     ERROR_REASON_CUSTOMER_NOT_FOUND: _ErrorReason.ValueType  # 60
     """No such customer."""
     ERROR_REASON_ORDER_NOT_FOUND: _ErrorReason.ValueType  # 70
@@ -223,6 +225,8 @@ the first.
 """
 ERROR_REASON_QUANTITY_MISMATCH: ErrorReason.ValueType  # 54
 """`expected_quantity` is not the quantity on hand; the metadata holds the actual one."""
+ERROR_REASON_RESERVATION_NOT_FOUND: ErrorReason.ValueType  # 55
+"""No such reservation."""
 ERROR_REASON_CUSTOMER_NOT_FOUND: ErrorReason.ValueType  # 60
 """No such customer."""
 ERROR_REASON_ORDER_NOT_FOUND: ErrorReason.ValueType  # 70

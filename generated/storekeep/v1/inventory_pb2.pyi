@@ -83,6 +83,74 @@ STOCK_MOVEMENT_CAUSE_SHIP: StockMovementCause.ValueType  # 11
 """Units that had been promised left."""
 Global___StockMovementCause: _TypeAlias = StockMovementCause  # noqa: Y015
 
+class _ReservationState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ReservationStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ReservationState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    RESERVATION_STATE_UNSPECIFIED: _ReservationState.ValueType  # 0
+    """Never sent by a server."""
+    RESERVATION_STATE_ACTIVE: _ReservationState.ValueType  # 1
+    """Its stock is kept, until it expires."""
+    RESERVATION_STATE_COMMITTED: _ReservationState.ValueType  # 2
+    """Its stock went to an order, or has left. Final."""
+    RESERVATION_STATE_RELEASED: _ReservationState.ValueType  # 3
+    """Its stock was given back when somebody said so. Final."""
+    RESERVATION_STATE_EXPIRED: _ReservationState.ValueType  # 4
+    """Its stock counts as given back since its time was over. Final."""
+
+class ReservationState(_ReservationState, metaclass=_ReservationStateEnumTypeWrapper):
+    """ReservationState is whether a reservation still keeps stock."""
+
+RESERVATION_STATE_UNSPECIFIED: ReservationState.ValueType  # 0
+"""Never sent by a server."""
+RESERVATION_STATE_ACTIVE: ReservationState.ValueType  # 1
+"""Its stock is kept, until it expires."""
+RESERVATION_STATE_COMMITTED: ReservationState.ValueType  # 2
+"""Its stock went to an order, or has left. Final."""
+RESERVATION_STATE_RELEASED: ReservationState.ValueType  # 3
+"""Its stock was given back when somebody said so. Final."""
+RESERVATION_STATE_EXPIRED: ReservationState.ValueType  # 4
+"""Its stock counts as given back since its time was over. Final."""
+Global___ReservationState: _TypeAlias = ReservationState  # noqa: Y015
+
+class _StockDifferenceKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _StockDifferenceKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_StockDifferenceKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    STOCK_DIFFERENCE_KIND_UNSPECIFIED: _StockDifferenceKind.ValueType  # 0
+    """Never sent by a server."""
+    STOCK_DIFFERENCE_KIND_ON_HAND: _StockDifferenceKind.ValueType  # 1
+    """A level's units on hand, from the ledger."""
+    STOCK_DIFFERENCE_KIND_RESERVED: _StockDifferenceKind.ValueType  # 2
+    """A level's reserved units, from the ledger."""
+    STOCK_DIFFERENCE_KIND_ALLOCATED: _StockDifferenceKind.ValueType  # 3
+    """A level's allocated units, from the ledger."""
+    STOCK_DIFFERENCE_KIND_RESERVATION: _StockDifferenceKind.ValueType  # 4
+    """What the ledger has reserved for a line of a reservation, from what an active one keeps."""
+    STOCK_DIFFERENCE_KIND_ORDER: _StockDifferenceKind.ValueType  # 5
+    """What the ledger has allocated to a line of an order, from what is open of it."""
+
+class StockDifferenceKind(_StockDifferenceKind, metaclass=_StockDifferenceKindEnumTypeWrapper):
+    """StockDifferenceKind is what differs."""
+
+STOCK_DIFFERENCE_KIND_UNSPECIFIED: StockDifferenceKind.ValueType  # 0
+"""Never sent by a server."""
+STOCK_DIFFERENCE_KIND_ON_HAND: StockDifferenceKind.ValueType  # 1
+"""A level's units on hand, from the ledger."""
+STOCK_DIFFERENCE_KIND_RESERVED: StockDifferenceKind.ValueType  # 2
+"""A level's reserved units, from the ledger."""
+STOCK_DIFFERENCE_KIND_ALLOCATED: StockDifferenceKind.ValueType  # 3
+"""A level's allocated units, from the ledger."""
+STOCK_DIFFERENCE_KIND_RESERVATION: StockDifferenceKind.ValueType  # 4
+"""What the ledger has reserved for a line of a reservation, from what an active one keeps."""
+STOCK_DIFFERENCE_KIND_ORDER: StockDifferenceKind.ValueType  # 5
+"""What the ledger has allocated to a line of an order, from what is open of it."""
+Global___StockDifferenceKind: _TypeAlias = StockDifferenceKind  # noqa: Y015
+
 @_typing.final
 class Location(_message.Message):
     """Location is a place that holds stock: a warehouse, a shop."""
@@ -288,26 +356,202 @@ class Availability(_message.Message):
     SKU_FIELD_NUMBER: _builtins.int
     AVAILABLE_FIELD_NUMBER: _builtins.int
     FOR_SALE_FIELD_NUMBER: _builtins.int
+    LOCATIONS_FIELD_NUMBER: _builtins.int
     sku: _builtins.str
     """The SKU."""
     available: _builtins.int
     """Units that can be sold, over the locations that were asked about. 0 for a SKU without stock."""
     for_sale: _builtins.bool
     """False when the variant or its product is archived or deleted."""
+    @_builtins.property
+    def locations(self) -> _containers.RepeatedCompositeFieldContainer[Global___LocationAvailability]:
+        """Where they are, in the order in which they are taken; a location with none is left out."""
+
     def __init__(
         self,
         *,
         sku: _builtins.str = ...,
         available: _builtins.int = ...,
         for_sale: _builtins.bool = ...,
+        locations: _abc.Iterable[Global___LocationAvailability] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["available", b"available", "for_sale", b"for_sale", "sku", b"sku"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["available", b"available", "for_sale", b"for_sale", "locations", b"locations", "sku", b"sku"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Availability: _TypeAlias = Availability  # noqa: Y015
+
+@_typing.final
+class LocationAvailability(_message.Message):
+    """LocationAvailability is how many units of one SKU can be sold at one location now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LOCATION_FIELD_NUMBER: _builtins.int
+    AVAILABLE_FIELD_NUMBER: _builtins.int
+    location: _builtins.str
+    """The location, as `locations/{location}`."""
+    available: _builtins.int
+    """Units that can be sold there."""
+    def __init__(
+        self,
+        *,
+        location: _builtins.str = ...,
+        available: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["available", b"available", "location", b"location"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LocationAvailability: _TypeAlias = LocationAvailability  # noqa: Y015
+
+@_typing.final
+class Reservation(_message.Message):
+    """Reservation is stock that is kept for somebody until an instant. At that instant it is EXPIRED, and its stock counts
+    as available, whether or not the server has written so yet.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    LINES_FIELD_NUMBER: _builtins.int
+    REFERENCE_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    ORDER_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The resource name, as `reservations/{reservation}`."""
+    state: Global___ReservationState.ValueType
+    """Whether it still keeps stock."""
+    reference: _builtins.str
+    """The caller's own word for it, such as a cart's number."""
+    order: _builtins.str
+    """The order that it was committed to, as `orders/{order}`; empty when it was not."""
+    etag: _builtins.str
+    """Changes with every change of the reservation."""
+    @_builtins.property
+    def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReservationLine]:
+        """What it keeps, or has kept, and where."""
+
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """When it ends by itself."""
+
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was made."""
+
+    @_builtins.property
+    def update_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was last changed."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        state: Global___ReservationState.ValueType = ...,
+        lines: _abc.Iterable[Global___ReservationLine] | None = ...,
+        reference: _builtins.str = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
+        order: _builtins.str = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        update_time: _timestamp_pb2.Timestamp | None = ...,
+        etag: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expire_time", b"expire_time", "update_time", b"update_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "etag", b"etag", "expire_time", b"expire_time", "lines", b"lines", "name", b"name", "order", b"order", "reference", b"reference", "state", b"state", "update_time", b"update_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Reservation: _TypeAlias = Reservation  # noqa: Y015
+
+@_typing.final
+class ReservationLine(_message.Message):
+    """ReservationLine is so many units of one SKU at one location."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LINE_NUMBER_FIELD_NUMBER: _builtins.int
+    SKU_FIELD_NUMBER: _builtins.int
+    QUANTITY_FIELD_NUMBER: _builtins.int
+    LOCATION_FIELD_NUMBER: _builtins.int
+    line_number: _builtins.int
+    """The line of the request that it is for, from 1; one that no location has whole is there for each that has a part."""
+    sku: _builtins.str
+    """The SKU."""
+    quantity: _builtins.int
+    """Units."""
+    location: _builtins.str
+    """Where they are, as `locations/{location}`."""
+    def __init__(
+        self,
+        *,
+        line_number: _builtins.int = ...,
+        sku: _builtins.str = ...,
+        quantity: _builtins.int = ...,
+        location: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["line_number", b"line_number", "location", b"location", "quantity", b"quantity", "sku", b"sku"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReservationLine: _TypeAlias = ReservationLine  # noqa: Y015
+
+@_typing.final
+class StockDifference(_message.Message):
+    """StockDifference is one thing that should be what another adds up to, and is not."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STOCK_LEVEL_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    LINE_NUMBER_FIELD_NUMBER: _builtins.int
+    RECORDED_FIELD_NUMBER: _builtins.int
+    EXPECTED_FIELD_NUMBER: _builtins.int
+    REPAIRABLE_FIELD_NUMBER: _builtins.int
+    stock_level: _builtins.str
+    """The stock level, as `locations/{location}/stockLevels/{sku}`."""
+    kind: Global___StockDifferenceKind.ValueType
+    """What differs."""
+    source: _builtins.str
+    """The reservation or the order that a promise is for; empty where a level differs from the ledger."""
+    line_number: _builtins.int
+    """Its line; 0 where a level differs from the ledger."""
+    recorded: _builtins.int
+    """What is written: in the level, or in the ledger for a promise."""
+    expected: _builtins.int
+    """What it should be: what the ledger adds up to, or what the reservation or the order says of a promise."""
+    repairable: _builtins.bool
+    """Whether it was repaired, or would be; false where more would be promised then than is there."""
+    def __init__(
+        self,
+        *,
+        stock_level: _builtins.str = ...,
+        kind: Global___StockDifferenceKind.ValueType = ...,
+        source: _builtins.str = ...,
+        line_number: _builtins.int = ...,
+        recorded: _builtins.int = ...,
+        expected: _builtins.int = ...,
+        repairable: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expected", b"expected", "kind", b"kind", "line_number", b"line_number", "recorded", b"recorded", "repairable", b"repairable", "source", b"source", "stock_level", b"stock_level"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StockDifference: _TypeAlias = StockDifference  # noqa: Y015
 
 @_typing.final
 class GetLocationRequest(_message.Message):
@@ -1028,3 +1272,573 @@ class ListStockMovementsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListStockMovementsResponse: _TypeAlias = ListStockMovementsResponse  # noqa: Y015
+
+@_typing.final
+class UpdateStockLevelRequest(_message.Message):
+    """The request of UpdateStockLevel."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STOCK_LEVEL_FIELD_NUMBER: _builtins.int
+    UPDATE_MASK_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """A UUID that makes a retry safe: the same id with the same payload has one effect and one reply."""
+    validate_only: _builtins.bool
+    """Run all of it, answer as if it had happened, and keep nothing."""
+    @_builtins.property
+    def stock_level(self) -> Global___StockLevel:
+        """The new values, with the name, and the etag when the change must not overwrite another's. `backorder_limit` and
+        `safety_threshold` can be changed.
+        """
+
+    @_builtins.property
+    def update_mask(self) -> _field_mask_pb2.FieldMask:
+        """Which fields to change; `*` is all. Without it, all fields that the message sets."""
+
+    def __init__(
+        self,
+        *,
+        stock_level: Global___StockLevel | None = ...,
+        update_mask: _field_mask_pb2.FieldMask | None = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["stock_level", b"stock_level", "update_mask", b"update_mask"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "stock_level", b"stock_level", "update_mask", b"update_mask", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateStockLevelRequest: _TypeAlias = UpdateStockLevelRequest  # noqa: Y015
+
+@_typing.final
+class TransferStockRequest(_message.Message):
+    """The request of TransferStock."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCE_FIELD_NUMBER: _builtins.int
+    DESTINATION_FIELD_NUMBER: _builtins.int
+    LINES_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    source: _builtins.str
+    """Where the units are, as `locations/{location}`."""
+    destination: _builtins.str
+    """Where they go, as `locations/{location}`; another one."""
+    reason: _builtins.str
+    """Why, for whoever reads the ledger. At most 500 characters."""
+    request_id: _builtins.str
+    """A UUID that makes a retry safe: the same id with the same payload has one effect and one reply."""
+    validate_only: _builtins.bool
+    """Run all of it, answer as if it had happened, and keep nothing."""
+    @_builtins.property
+    def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___TransferLine]:
+        """What is moved: 1 to 500 lines. Two lines may name the same SKU."""
+
+    def __init__(
+        self,
+        *,
+        source: _builtins.str = ...,
+        destination: _builtins.str = ...,
+        lines: _abc.Iterable[Global___TransferLine] | None = ...,
+        reason: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["destination", b"destination", "lines", b"lines", "reason", b"reason", "request_id", b"request_id", "source", b"source", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TransferStockRequest: _TypeAlias = TransferStockRequest  # noqa: Y015
+
+@_typing.final
+class TransferLine(_message.Message):
+    """TransferLine is so many units of one SKU that go to another location."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SKU_FIELD_NUMBER: _builtins.int
+    QUANTITY_FIELD_NUMBER: _builtins.int
+    sku: _builtins.str
+    """The SKU."""
+    quantity: _builtins.int
+    """Units: 1 to 1,000,000,000."""
+    def __init__(
+        self,
+        *,
+        sku: _builtins.str = ...,
+        quantity: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["quantity", b"quantity", "sku", b"sku"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TransferLine: _TypeAlias = TransferLine  # noqa: Y015
+
+@_typing.final
+class TransferStockResponse(_message.Message):
+    """The response of TransferStock."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCE_FIELD_NUMBER: _builtins.int
+    STOCK_LEVELS_FIELD_NUMBER: _builtins.int
+    source: _builtins.str
+    """What the movements have for a source, as `transfers/{transfer}`; no resource."""
+    @_builtins.property
+    def stock_levels(self) -> _containers.RepeatedCompositeFieldContainer[Global___StockLevel]:
+        """The levels at the source, in the order of the SKUs, and then those at the destination."""
+
+    def __init__(
+        self,
+        *,
+        source: _builtins.str = ...,
+        stock_levels: _abc.Iterable[Global___StockLevel] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["source", b"source", "stock_levels", b"stock_levels"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TransferStockResponse: _TypeAlias = TransferStockResponse  # noqa: Y015
+
+@_typing.final
+class ListLowStockRequest(_message.Message):
+    """The request of ListLowStock."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    LOCATION_FIELD_NUMBER: _builtins.int
+    AVAILABLE_MAX_FIELD_NUMBER: _builtins.int
+    MAX_STALENESS_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """At most so many on a page: 1000 at the most, 50 when 0."""
+    page_token: _builtins.str
+    """The `next_page_token` of the page before, of the same query. At most 2,048 characters."""
+    location: _builtins.str
+    """Only levels at this location, as `locations/{location}`; all locations when empty."""
+    available_max: _builtins.int
+    """Levels of which at most so many units can be sold from what is on hand: 0 to 10^9."""
+    @_builtins.property
+    def max_staleness(self) -> _duration_pb2.Duration:
+        """How old the answer may be, 0 to 1 day, so that a replica may give it; never older than the writes that the metadata
+        `storekeep-position` tells of. When absent, it is as fresh as the primary.
+        """
+
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        location: _builtins.str = ...,
+        available_max: _builtins.int = ...,
+        max_staleness: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["available_max", b"available_max", "location", b"location", "max_staleness", b"max_staleness", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListLowStockRequest: _TypeAlias = ListLowStockRequest  # noqa: Y015
+
+@_typing.final
+class ListLowStockResponse(_message.Message):
+    """The response of ListLowStock."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STOCK_LEVELS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """For the next page; empty on the last."""
+    @_builtins.property
+    def stock_levels(self) -> _containers.RepeatedCompositeFieldContainer[Global___StockLevel]:
+        """One page, the shortest first."""
+
+    def __init__(
+        self,
+        *,
+        stock_levels: _abc.Iterable[Global___StockLevel] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "stock_levels", b"stock_levels"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListLowStockResponse: _TypeAlias = ListLowStockResponse  # noqa: Y015
+
+@_typing.final
+class ReconcileStockRequest(_message.Message):
+    """The request of ReconcileStock."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SKUS_FIELD_NUMBER: _builtins.int
+    REPAIR_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    repair: _builtins.bool
+    """Repair what differs; without it, nothing is changed."""
+    page_size: _builtins.int
+    """So many SKUs at most in one call: 1000 at the most, 200 when 0."""
+    page_token: _builtins.str
+    """The `next_page_token` of the call before. At most 2,048 characters."""
+    request_id: _builtins.str
+    """A UUID that makes a retry safe: the same id with the same payload has one effect and one reply."""
+    validate_only: _builtins.bool
+    """Run all of it, answer as if it had happened, and keep nothing."""
+    @_builtins.property
+    def skus(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only the stock of these SKUs; of all, page by page, when empty. At most 500."""
+
+    def __init__(
+        self,
+        *,
+        skus: _abc.Iterable[_builtins.str] | None = ...,
+        repair: _builtins.bool = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "repair", b"repair", "request_id", b"request_id", "skus", b"skus", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReconcileStockRequest: _TypeAlias = ReconcileStockRequest  # noqa: Y015
+
+@_typing.final
+class ReconcileStockResponse(_message.Message):
+    """The response of ReconcileStock."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DIFFERENCES_FIELD_NUMBER: _builtins.int
+    SKUS_CHECKED_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    skus_checked: _builtins.int
+    """SKUs that were compared."""
+    next_page_token: _builtins.str
+    """For the next call; empty where all SKUs have been compared."""
+    @_builtins.property
+    def differences(self) -> _containers.RepeatedCompositeFieldContainer[Global___StockDifference]:
+        """All that differs, in the order of the SKUs; those that were repaired too."""
+
+    def __init__(
+        self,
+        *,
+        differences: _abc.Iterable[Global___StockDifference] | None = ...,
+        skus_checked: _builtins.int = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["differences", b"differences", "next_page_token", b"next_page_token", "skus_checked", b"skus_checked"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReconcileStockResponse: _TypeAlias = ReconcileStockResponse  # noqa: Y015
+
+@_typing.final
+class ReserveStockRequest(_message.Message):
+    """The request of ReserveStock."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LINES_FIELD_NUMBER: _builtins.int
+    LOCATION_FIELD_NUMBER: _builtins.int
+    TTL_FIELD_NUMBER: _builtins.int
+    REFERENCE_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    location: _builtins.str
+    """Where all of it is kept, as `locations/{location}`; when empty, each SKU is taken from the locations of the lowest
+    priority that have it, then from where most is.
+    """
+    reference: _builtins.str
+    """The caller's own word for it, such as a cart's number. At most 100 characters; need not be unique."""
+    request_id: _builtins.str
+    """A UUID that makes a retry safe: the same id with the same payload has one effect and one reply."""
+    validate_only: _builtins.bool
+    """Run all of it, answer as if it had happened, and keep nothing."""
+    @_builtins.property
+    def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReserveStockLine]:
+        """What is kept: 1 to 500 lines. Two lines may name the same SKU."""
+
+    @_builtins.property
+    def ttl(self) -> _duration_pb2.Duration:
+        """How long from now: 1 second to 30 days, 15 minutes when absent."""
+
+    def __init__(
+        self,
+        *,
+        lines: _abc.Iterable[Global___ReserveStockLine] | None = ...,
+        location: _builtins.str = ...,
+        ttl: _duration_pb2.Duration | None = ...,
+        reference: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ttl", b"ttl"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lines", b"lines", "location", b"location", "reference", b"reference", "request_id", b"request_id", "ttl", b"ttl", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReserveStockRequest: _TypeAlias = ReserveStockRequest  # noqa: Y015
+
+@_typing.final
+class ReserveStockLine(_message.Message):
+    """ReserveStockLine is so many units of one SKU that are to be kept."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SKU_FIELD_NUMBER: _builtins.int
+    QUANTITY_FIELD_NUMBER: _builtins.int
+    sku: _builtins.str
+    """The SKU."""
+    quantity: _builtins.int
+    """Units: 1 to 1,000,000."""
+    def __init__(
+        self,
+        *,
+        sku: _builtins.str = ...,
+        quantity: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["quantity", b"quantity", "sku", b"sku"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReserveStockLine: _TypeAlias = ReserveStockLine  # noqa: Y015
+
+@_typing.final
+class GetReservationRequest(_message.Message):
+    """The request of GetReservation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    MAX_STALENESS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The reservation to get, as `reservations/{reservation}`."""
+    @_builtins.property
+    def max_staleness(self) -> _duration_pb2.Duration:
+        """How old the answer may be, 0 to 1 day, so that a replica may give it; never older than the writes that the metadata
+        `storekeep-position` tells of. When absent, it is as fresh as the primary.
+        """
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        max_staleness: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetReservationRequest: _TypeAlias = GetReservationRequest  # noqa: Y015
+
+@_typing.final
+class ListReservationsRequest(_message.Message):
+    """The request of ListReservations."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    ORDER_BY_FIELD_NUMBER: _builtins.int
+    MAX_STALENESS_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """At most so many on a page: 1000 at the most, 50 when 0."""
+    page_token: _builtins.str
+    """The `next_page_token` of the page before, of the same query. At most 2,048 characters."""
+    filter: _builtins.str
+    """AIP-160 subset, over `state`, `reference`, `order`, `expire_time`, `create_time`, `update_time`. At most 2,000 characters."""
+    order_by: _builtins.str
+    """AIP-132: `create_time`, `expire_time`; each may be followed by ` desc`. By default `create_time desc`."""
+    @_builtins.property
+    def max_staleness(self) -> _duration_pb2.Duration:
+        """How old the answer may be, 0 to 1 day, so that a replica may give it; never older than the writes that the metadata
+        `storekeep-position` tells of. When absent, it is as fresh as the primary.
+        """
+
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        filter: _builtins.str = ...,
+        order_by: _builtins.str = ...,
+        max_staleness: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "max_staleness", b"max_staleness", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListReservationsRequest: _TypeAlias = ListReservationsRequest  # noqa: Y015
+
+@_typing.final
+class ListReservationsResponse(_message.Message):
+    """The response of ListReservations."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESERVATIONS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """For the next page; empty on the last."""
+    @_builtins.property
+    def reservations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Reservation]:
+        """One page, in the order that was asked for."""
+
+    def __init__(
+        self,
+        *,
+        reservations: _abc.Iterable[Global___Reservation] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "reservations", b"reservations"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListReservationsResponse: _TypeAlias = ListReservationsResponse  # noqa: Y015
+
+@_typing.final
+class ExtendReservationRequest(_message.Message):
+    """The request of ExtendReservation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    TTL_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The reservation, as `reservations/{reservation}`."""
+    etag: _builtins.str
+    """When given, the call changes nothing unless this is the current etag. At most 64 characters."""
+    request_id: _builtins.str
+    """A UUID that makes a retry safe: the same id with the same payload has one effect and one reply."""
+    validate_only: _builtins.bool
+    """Run all of it, answer as if it had happened, and keep nothing."""
+    @_builtins.property
+    def ttl(self) -> _duration_pb2.Duration:
+        """How long from now: 1 second to 30 days, 15 minutes when absent. It never ends earlier than it would have."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        ttl: _duration_pb2.Duration | None = ...,
+        etag: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ttl", b"ttl"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "name", b"name", "request_id", b"request_id", "ttl", b"ttl", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExtendReservationRequest: _TypeAlias = ExtendReservationRequest  # noqa: Y015
+
+@_typing.final
+class ReleaseReservationRequest(_message.Message):
+    """The request of ReleaseReservation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The reservation, as `reservations/{reservation}`."""
+    etag: _builtins.str
+    """When given, the call changes nothing unless this is the current etag. At most 64 characters."""
+    request_id: _builtins.str
+    """A UUID that makes a retry safe: the same id with the same payload has one effect and one reply."""
+    validate_only: _builtins.bool
+    """Run all of it, answer as if it had happened, and keep nothing."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        etag: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "name", b"name", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReleaseReservationRequest: _TypeAlias = ReleaseReservationRequest  # noqa: Y015
+
+@_typing.final
+class CommitReservationRequest(_message.Message):
+    """The request of CommitReservation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The reservation, as `reservations/{reservation}`."""
+    reason: _builtins.str
+    """Why, for whoever reads the ledger. At most 500 characters."""
+    etag: _builtins.str
+    """When given, the call changes nothing unless this is the current etag. At most 64 characters."""
+    request_id: _builtins.str
+    """A UUID that makes a retry safe: the same id with the same payload has one effect and one reply."""
+    validate_only: _builtins.bool
+    """Run all of it, answer as if it had happened, and keep nothing."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        etag: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "name", b"name", "reason", b"reason", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CommitReservationRequest: _TypeAlias = CommitReservationRequest  # noqa: Y015

@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class InventoryServiceStub:
-    """InventoryService keeps the stock. No unit is promised twice: the database itself refuses it.
+    """InventoryService keeps the stock, and keeps it for whoever reserves it. No unit is promised twice: the database itself
+    refuses it.
     """
 
     def __init__(self, channel):
@@ -95,6 +96,26 @@ class InventoryServiceStub:
                 request_serializer=storekeep_dot_v1_dot_inventory__pb2.SetStockRequest.SerializeToString,
                 response_deserializer=storekeep_dot_v1_dot_inventory__pb2.StockLevel.FromString,
                 _registered_method=True)
+        self.UpdateStockLevel = channel.unary_unary(
+                '/storekeep.v1.InventoryService/UpdateStockLevel',
+                request_serializer=storekeep_dot_v1_dot_inventory__pb2.UpdateStockLevelRequest.SerializeToString,
+                response_deserializer=storekeep_dot_v1_dot_inventory__pb2.StockLevel.FromString,
+                _registered_method=True)
+        self.TransferStock = channel.unary_unary(
+                '/storekeep.v1.InventoryService/TransferStock',
+                request_serializer=storekeep_dot_v1_dot_inventory__pb2.TransferStockRequest.SerializeToString,
+                response_deserializer=storekeep_dot_v1_dot_inventory__pb2.TransferStockResponse.FromString,
+                _registered_method=True)
+        self.ListLowStock = channel.unary_unary(
+                '/storekeep.v1.InventoryService/ListLowStock',
+                request_serializer=storekeep_dot_v1_dot_inventory__pb2.ListLowStockRequest.SerializeToString,
+                response_deserializer=storekeep_dot_v1_dot_inventory__pb2.ListLowStockResponse.FromString,
+                _registered_method=True)
+        self.ReconcileStock = channel.unary_unary(
+                '/storekeep.v1.InventoryService/ReconcileStock',
+                request_serializer=storekeep_dot_v1_dot_inventory__pb2.ReconcileStockRequest.SerializeToString,
+                response_deserializer=storekeep_dot_v1_dot_inventory__pb2.ReconcileStockResponse.FromString,
+                _registered_method=True)
         self.CheckAvailability = channel.unary_unary(
                 '/storekeep.v1.InventoryService/CheckAvailability',
                 request_serializer=storekeep_dot_v1_dot_inventory__pb2.CheckAvailabilityRequest.SerializeToString,
@@ -110,10 +131,41 @@ class InventoryServiceStub:
                 request_serializer=storekeep_dot_v1_dot_inventory__pb2.ListStockMovementsRequest.SerializeToString,
                 response_deserializer=storekeep_dot_v1_dot_inventory__pb2.ListStockMovementsResponse.FromString,
                 _registered_method=True)
+        self.ReserveStock = channel.unary_unary(
+                '/storekeep.v1.InventoryService/ReserveStock',
+                request_serializer=storekeep_dot_v1_dot_inventory__pb2.ReserveStockRequest.SerializeToString,
+                response_deserializer=storekeep_dot_v1_dot_inventory__pb2.Reservation.FromString,
+                _registered_method=True)
+        self.GetReservation = channel.unary_unary(
+                '/storekeep.v1.InventoryService/GetReservation',
+                request_serializer=storekeep_dot_v1_dot_inventory__pb2.GetReservationRequest.SerializeToString,
+                response_deserializer=storekeep_dot_v1_dot_inventory__pb2.Reservation.FromString,
+                _registered_method=True)
+        self.ListReservations = channel.unary_unary(
+                '/storekeep.v1.InventoryService/ListReservations',
+                request_serializer=storekeep_dot_v1_dot_inventory__pb2.ListReservationsRequest.SerializeToString,
+                response_deserializer=storekeep_dot_v1_dot_inventory__pb2.ListReservationsResponse.FromString,
+                _registered_method=True)
+        self.ExtendReservation = channel.unary_unary(
+                '/storekeep.v1.InventoryService/ExtendReservation',
+                request_serializer=storekeep_dot_v1_dot_inventory__pb2.ExtendReservationRequest.SerializeToString,
+                response_deserializer=storekeep_dot_v1_dot_inventory__pb2.Reservation.FromString,
+                _registered_method=True)
+        self.ReleaseReservation = channel.unary_unary(
+                '/storekeep.v1.InventoryService/ReleaseReservation',
+                request_serializer=storekeep_dot_v1_dot_inventory__pb2.ReleaseReservationRequest.SerializeToString,
+                response_deserializer=storekeep_dot_v1_dot_inventory__pb2.Reservation.FromString,
+                _registered_method=True)
+        self.CommitReservation = channel.unary_unary(
+                '/storekeep.v1.InventoryService/CommitReservation',
+                request_serializer=storekeep_dot_v1_dot_inventory__pb2.CommitReservationRequest.SerializeToString,
+                response_deserializer=storekeep_dot_v1_dot_inventory__pb2.Reservation.FromString,
+                _registered_method=True)
 
 
 class InventoryServiceServicer:
-    """InventoryService keeps the stock. No unit is promised twice: the database itself refuses it.
+    """InventoryService keeps the stock, and keeps it for whoever reserves it. No unit is promised twice: the database itself
+    refuses it.
     """
 
     def GetLocation(self, request, context):
@@ -212,6 +264,42 @@ class InventoryServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def UpdateStockLevel(self, request, context):
+        """Change the named fields of a stock level, which need not exist yet. Units move by movements alone.
+        Errors: INVALID_UPDATE_MASK, LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND, ETAG_MISMATCH, OUT_OF_STOCK.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def TransferStock(self, request, context):
+        """Move units from one location to another, all lines or none: a movement at each, in one transaction. What is
+        promised, or not there, stays.
+        Errors: LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND, OUT_OF_STOCK, INVALID_AMOUNT.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListLowStock(self, request, context):
+        """List the stock levels of which few units can still be sold without a backorder, the shortest first. Those of
+        locations that are deleted, and of variants that are not for sale, are left out.
+        Errors: LOCATION_NOT_FOUND, INVALID_PAGE_TOKEN.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReconcileStock(self, request, context):
+        """Compare stock levels with the ledger, and the ledger with active reservations and open orders, SKU by SKU; and,
+        when told so, repair what differs: the ledger gets what is missing of promises, and levels become what it adds
+        up to.
+        Errors: SKU_NOT_FOUND, INVALID_PAGE_TOKEN.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CheckAvailability(self, request, context):
         """Say how many units of each SKU can be sold now. It sees every reply that was sent before it was called.
         Errors: LOCATION_NOT_FOUND, SKU_NOT_FOUND.
@@ -231,6 +319,57 @@ class InventoryServiceServicer:
     def ListStockMovements(self, request, context):
         """List stock movements, page by page.
         Errors: INVALID_FILTER, INVALID_ORDER_BY, INVALID_PAGE_TOKEN.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReserveStock(self, request, context):
+        """Keep stock for somebody until an instant, all lines or none: for a cart, or for another service. It stops
+        counting at that instant, by itself.
+        Errors: LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND, NOT_FOR_SALE, OUT_OF_STOCK.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetReservation(self, request, context):
+        """Get one reservation.
+        Errors: RESERVATION_NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListReservations(self, request, context):
+        """List reservations, page by page.
+        Errors: INVALID_FILTER, INVALID_ORDER_BY, INVALID_PAGE_TOKEN.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExtendReservation(self, request, context):
+        """Keep the stock of an active reservation for longer.
+        Errors: RESERVATION_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReleaseReservation(self, request, context):
+        """Give the stock of an active reservation back.
+        Errors: RESERVATION_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CommitReservation(self, request, context):
+        """Have the units of an active reservation leave for good, as for a sale that another service has made. For an
+        order
+        of this server, name the reservation in PlaceOrder instead.
+        Errors: RESERVATION_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE, OUT_OF_STOCK.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -299,6 +438,26 @@ def add_InventoryServiceServicer_to_server(servicer, server):
                     request_deserializer=storekeep_dot_v1_dot_inventory__pb2.SetStockRequest.FromString,
                     response_serializer=storekeep_dot_v1_dot_inventory__pb2.StockLevel.SerializeToString,
             ),
+            'UpdateStockLevel': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateStockLevel,
+                    request_deserializer=storekeep_dot_v1_dot_inventory__pb2.UpdateStockLevelRequest.FromString,
+                    response_serializer=storekeep_dot_v1_dot_inventory__pb2.StockLevel.SerializeToString,
+            ),
+            'TransferStock': grpc.unary_unary_rpc_method_handler(
+                    servicer.TransferStock,
+                    request_deserializer=storekeep_dot_v1_dot_inventory__pb2.TransferStockRequest.FromString,
+                    response_serializer=storekeep_dot_v1_dot_inventory__pb2.TransferStockResponse.SerializeToString,
+            ),
+            'ListLowStock': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListLowStock,
+                    request_deserializer=storekeep_dot_v1_dot_inventory__pb2.ListLowStockRequest.FromString,
+                    response_serializer=storekeep_dot_v1_dot_inventory__pb2.ListLowStockResponse.SerializeToString,
+            ),
+            'ReconcileStock': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReconcileStock,
+                    request_deserializer=storekeep_dot_v1_dot_inventory__pb2.ReconcileStockRequest.FromString,
+                    response_serializer=storekeep_dot_v1_dot_inventory__pb2.ReconcileStockResponse.SerializeToString,
+            ),
             'CheckAvailability': grpc.unary_unary_rpc_method_handler(
                     servicer.CheckAvailability,
                     request_deserializer=storekeep_dot_v1_dot_inventory__pb2.CheckAvailabilityRequest.FromString,
@@ -314,6 +473,36 @@ def add_InventoryServiceServicer_to_server(servicer, server):
                     request_deserializer=storekeep_dot_v1_dot_inventory__pb2.ListStockMovementsRequest.FromString,
                     response_serializer=storekeep_dot_v1_dot_inventory__pb2.ListStockMovementsResponse.SerializeToString,
             ),
+            'ReserveStock': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReserveStock,
+                    request_deserializer=storekeep_dot_v1_dot_inventory__pb2.ReserveStockRequest.FromString,
+                    response_serializer=storekeep_dot_v1_dot_inventory__pb2.Reservation.SerializeToString,
+            ),
+            'GetReservation': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetReservation,
+                    request_deserializer=storekeep_dot_v1_dot_inventory__pb2.GetReservationRequest.FromString,
+                    response_serializer=storekeep_dot_v1_dot_inventory__pb2.Reservation.SerializeToString,
+            ),
+            'ListReservations': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListReservations,
+                    request_deserializer=storekeep_dot_v1_dot_inventory__pb2.ListReservationsRequest.FromString,
+                    response_serializer=storekeep_dot_v1_dot_inventory__pb2.ListReservationsResponse.SerializeToString,
+            ),
+            'ExtendReservation': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExtendReservation,
+                    request_deserializer=storekeep_dot_v1_dot_inventory__pb2.ExtendReservationRequest.FromString,
+                    response_serializer=storekeep_dot_v1_dot_inventory__pb2.Reservation.SerializeToString,
+            ),
+            'ReleaseReservation': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReleaseReservation,
+                    request_deserializer=storekeep_dot_v1_dot_inventory__pb2.ReleaseReservationRequest.FromString,
+                    response_serializer=storekeep_dot_v1_dot_inventory__pb2.Reservation.SerializeToString,
+            ),
+            'CommitReservation': grpc.unary_unary_rpc_method_handler(
+                    servicer.CommitReservation,
+                    request_deserializer=storekeep_dot_v1_dot_inventory__pb2.CommitReservationRequest.FromString,
+                    response_serializer=storekeep_dot_v1_dot_inventory__pb2.Reservation.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'storekeep.v1.InventoryService', rpc_method_handlers)
@@ -323,7 +512,8 @@ def add_InventoryServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class InventoryService:
-    """InventoryService keeps the stock. No unit is promised twice: the database itself refuses it.
+    """InventoryService keeps the stock, and keeps it for whoever reserves it. No unit is promised twice: the database itself
+    refuses it.
     """
 
     @staticmethod
@@ -651,6 +841,114 @@ class InventoryService:
             _registered_method=True)
 
     @staticmethod
+    def UpdateStockLevel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/storekeep.v1.InventoryService/UpdateStockLevel',
+            storekeep_dot_v1_dot_inventory__pb2.UpdateStockLevelRequest.SerializeToString,
+            storekeep_dot_v1_dot_inventory__pb2.StockLevel.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TransferStock(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/storekeep.v1.InventoryService/TransferStock',
+            storekeep_dot_v1_dot_inventory__pb2.TransferStockRequest.SerializeToString,
+            storekeep_dot_v1_dot_inventory__pb2.TransferStockResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListLowStock(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/storekeep.v1.InventoryService/ListLowStock',
+            storekeep_dot_v1_dot_inventory__pb2.ListLowStockRequest.SerializeToString,
+            storekeep_dot_v1_dot_inventory__pb2.ListLowStockResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReconcileStock(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/storekeep.v1.InventoryService/ReconcileStock',
+            storekeep_dot_v1_dot_inventory__pb2.ReconcileStockRequest.SerializeToString,
+            storekeep_dot_v1_dot_inventory__pb2.ReconcileStockResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def CheckAvailability(request,
             target,
             options=(),
@@ -721,6 +1019,168 @@ class InventoryService:
             '/storekeep.v1.InventoryService/ListStockMovements',
             storekeep_dot_v1_dot_inventory__pb2.ListStockMovementsRequest.SerializeToString,
             storekeep_dot_v1_dot_inventory__pb2.ListStockMovementsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReserveStock(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/storekeep.v1.InventoryService/ReserveStock',
+            storekeep_dot_v1_dot_inventory__pb2.ReserveStockRequest.SerializeToString,
+            storekeep_dot_v1_dot_inventory__pb2.Reservation.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetReservation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/storekeep.v1.InventoryService/GetReservation',
+            storekeep_dot_v1_dot_inventory__pb2.GetReservationRequest.SerializeToString,
+            storekeep_dot_v1_dot_inventory__pb2.Reservation.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListReservations(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/storekeep.v1.InventoryService/ListReservations',
+            storekeep_dot_v1_dot_inventory__pb2.ListReservationsRequest.SerializeToString,
+            storekeep_dot_v1_dot_inventory__pb2.ListReservationsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExtendReservation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/storekeep.v1.InventoryService/ExtendReservation',
+            storekeep_dot_v1_dot_inventory__pb2.ExtendReservationRequest.SerializeToString,
+            storekeep_dot_v1_dot_inventory__pb2.Reservation.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReleaseReservation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/storekeep.v1.InventoryService/ReleaseReservation',
+            storekeep_dot_v1_dot_inventory__pb2.ReleaseReservationRequest.SerializeToString,
+            storekeep_dot_v1_dot_inventory__pb2.Reservation.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CommitReservation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/storekeep.v1.InventoryService/CommitReservation',
+            storekeep_dot_v1_dot_inventory__pb2.CommitReservationRequest.SerializeToString,
+            storekeep_dot_v1_dot_inventory__pb2.Reservation.FromString,
             options,
             channel_credentials,
             insecure,

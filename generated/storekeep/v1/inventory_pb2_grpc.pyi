@@ -27,7 +27,9 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class InventoryServiceStub:
-    """InventoryService keeps the stock. No unit is promised twice: the database itself refuses it."""
+    """InventoryService keeps the stock, and keeps it for whoever reserves it. No unit is promised twice: the database itself
+    refuses it.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -81,6 +83,26 @@ class InventoryServiceStub:
     """Set what is on hand to what a count found. The ledger gets the difference; without one, nothing is written.
     Errors: LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND, ETAG_MISMATCH, QUANTITY_MISMATCH, OUT_OF_STOCK.
     """
+    UpdateStockLevel: _grpc.UnaryUnaryMultiCallable[_inventory_pb2.UpdateStockLevelRequest, _inventory_pb2.StockLevel]
+    """Change the named fields of a stock level, which need not exist yet. Units move by movements alone.
+    Errors: INVALID_UPDATE_MASK, LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND, ETAG_MISMATCH, OUT_OF_STOCK.
+    """
+    TransferStock: _grpc.UnaryUnaryMultiCallable[_inventory_pb2.TransferStockRequest, _inventory_pb2.TransferStockResponse]
+    """Move units from one location to another, all lines or none: a movement at each, in one transaction. What is
+    promised, or not there, stays.
+    Errors: LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND, OUT_OF_STOCK, INVALID_AMOUNT.
+    """
+    ListLowStock: _grpc.UnaryUnaryMultiCallable[_inventory_pb2.ListLowStockRequest, _inventory_pb2.ListLowStockResponse]
+    """List the stock levels of which few units can still be sold without a backorder, the shortest first. Those of
+    locations that are deleted, and of variants that are not for sale, are left out.
+    Errors: LOCATION_NOT_FOUND, INVALID_PAGE_TOKEN.
+    """
+    ReconcileStock: _grpc.UnaryUnaryMultiCallable[_inventory_pb2.ReconcileStockRequest, _inventory_pb2.ReconcileStockResponse]
+    """Compare stock levels with the ledger, and the ledger with active reservations and open orders, SKU by SKU; and,
+    when told so, repair what differs: the ledger gets what is missing of promises, and levels become what it adds
+    up to.
+    Errors: SKU_NOT_FOUND, INVALID_PAGE_TOKEN.
+    """
     CheckAvailability: _grpc.UnaryUnaryMultiCallable[_inventory_pb2.CheckAvailabilityRequest, _inventory_pb2.CheckAvailabilityResponse]
     """Say how many units of each SKU can be sold now. It sees every reply that was sent before it was called.
     Errors: LOCATION_NOT_FOUND, SKU_NOT_FOUND.
@@ -93,10 +115,39 @@ class InventoryServiceStub:
     """List stock movements, page by page.
     Errors: INVALID_FILTER, INVALID_ORDER_BY, INVALID_PAGE_TOKEN.
     """
+    ReserveStock: _grpc.UnaryUnaryMultiCallable[_inventory_pb2.ReserveStockRequest, _inventory_pb2.Reservation]
+    """Keep stock for somebody until an instant, all lines or none: for a cart, or for another service. It stops
+    counting at that instant, by itself.
+    Errors: LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND, NOT_FOR_SALE, OUT_OF_STOCK.
+    """
+    GetReservation: _grpc.UnaryUnaryMultiCallable[_inventory_pb2.GetReservationRequest, _inventory_pb2.Reservation]
+    """Get one reservation.
+    Errors: RESERVATION_NOT_FOUND.
+    """
+    ListReservations: _grpc.UnaryUnaryMultiCallable[_inventory_pb2.ListReservationsRequest, _inventory_pb2.ListReservationsResponse]
+    """List reservations, page by page.
+    Errors: INVALID_FILTER, INVALID_ORDER_BY, INVALID_PAGE_TOKEN.
+    """
+    ExtendReservation: _grpc.UnaryUnaryMultiCallable[_inventory_pb2.ExtendReservationRequest, _inventory_pb2.Reservation]
+    """Keep the stock of an active reservation for longer.
+    Errors: RESERVATION_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE.
+    """
+    ReleaseReservation: _grpc.UnaryUnaryMultiCallable[_inventory_pb2.ReleaseReservationRequest, _inventory_pb2.Reservation]
+    """Give the stock of an active reservation back.
+    Errors: RESERVATION_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE.
+    """
+    CommitReservation: _grpc.UnaryUnaryMultiCallable[_inventory_pb2.CommitReservationRequest, _inventory_pb2.Reservation]
+    """Have the units of an active reservation leave for good, as for a sale that another service has made. For an
+    order
+    of this server, name the reservation in PlaceOrder instead.
+    Errors: RESERVATION_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE, OUT_OF_STOCK.
+    """
 
 @_typing.type_check_only
 class InventoryServiceAsyncStub(InventoryServiceStub):
-    """InventoryService keeps the stock. No unit is promised twice: the database itself refuses it."""
+    """InventoryService keeps the stock, and keeps it for whoever reserves it. No unit is promised twice: the database itself
+    refuses it.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetLocation: _aio.UnaryUnaryMultiCallable[_inventory_pb2.GetLocationRequest, _inventory_pb2.Location]  # type: ignore[assignment]
@@ -147,6 +198,26 @@ class InventoryServiceAsyncStub(InventoryServiceStub):
     """Set what is on hand to what a count found. The ledger gets the difference; without one, nothing is written.
     Errors: LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND, ETAG_MISMATCH, QUANTITY_MISMATCH, OUT_OF_STOCK.
     """
+    UpdateStockLevel: _aio.UnaryUnaryMultiCallable[_inventory_pb2.UpdateStockLevelRequest, _inventory_pb2.StockLevel]  # type: ignore[assignment]
+    """Change the named fields of a stock level, which need not exist yet. Units move by movements alone.
+    Errors: INVALID_UPDATE_MASK, LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND, ETAG_MISMATCH, OUT_OF_STOCK.
+    """
+    TransferStock: _aio.UnaryUnaryMultiCallable[_inventory_pb2.TransferStockRequest, _inventory_pb2.TransferStockResponse]  # type: ignore[assignment]
+    """Move units from one location to another, all lines or none: a movement at each, in one transaction. What is
+    promised, or not there, stays.
+    Errors: LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND, OUT_OF_STOCK, INVALID_AMOUNT.
+    """
+    ListLowStock: _aio.UnaryUnaryMultiCallable[_inventory_pb2.ListLowStockRequest, _inventory_pb2.ListLowStockResponse]  # type: ignore[assignment]
+    """List the stock levels of which few units can still be sold without a backorder, the shortest first. Those of
+    locations that are deleted, and of variants that are not for sale, are left out.
+    Errors: LOCATION_NOT_FOUND, INVALID_PAGE_TOKEN.
+    """
+    ReconcileStock: _aio.UnaryUnaryMultiCallable[_inventory_pb2.ReconcileStockRequest, _inventory_pb2.ReconcileStockResponse]  # type: ignore[assignment]
+    """Compare stock levels with the ledger, and the ledger with active reservations and open orders, SKU by SKU; and,
+    when told so, repair what differs: the ledger gets what is missing of promises, and levels become what it adds
+    up to.
+    Errors: SKU_NOT_FOUND, INVALID_PAGE_TOKEN.
+    """
     CheckAvailability: _aio.UnaryUnaryMultiCallable[_inventory_pb2.CheckAvailabilityRequest, _inventory_pb2.CheckAvailabilityResponse]  # type: ignore[assignment]
     """Say how many units of each SKU can be sold now. It sees every reply that was sent before it was called.
     Errors: LOCATION_NOT_FOUND, SKU_NOT_FOUND.
@@ -159,9 +230,38 @@ class InventoryServiceAsyncStub(InventoryServiceStub):
     """List stock movements, page by page.
     Errors: INVALID_FILTER, INVALID_ORDER_BY, INVALID_PAGE_TOKEN.
     """
+    ReserveStock: _aio.UnaryUnaryMultiCallable[_inventory_pb2.ReserveStockRequest, _inventory_pb2.Reservation]  # type: ignore[assignment]
+    """Keep stock for somebody until an instant, all lines or none: for a cart, or for another service. It stops
+    counting at that instant, by itself.
+    Errors: LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND, NOT_FOR_SALE, OUT_OF_STOCK.
+    """
+    GetReservation: _aio.UnaryUnaryMultiCallable[_inventory_pb2.GetReservationRequest, _inventory_pb2.Reservation]  # type: ignore[assignment]
+    """Get one reservation.
+    Errors: RESERVATION_NOT_FOUND.
+    """
+    ListReservations: _aio.UnaryUnaryMultiCallable[_inventory_pb2.ListReservationsRequest, _inventory_pb2.ListReservationsResponse]  # type: ignore[assignment]
+    """List reservations, page by page.
+    Errors: INVALID_FILTER, INVALID_ORDER_BY, INVALID_PAGE_TOKEN.
+    """
+    ExtendReservation: _aio.UnaryUnaryMultiCallable[_inventory_pb2.ExtendReservationRequest, _inventory_pb2.Reservation]  # type: ignore[assignment]
+    """Keep the stock of an active reservation for longer.
+    Errors: RESERVATION_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE.
+    """
+    ReleaseReservation: _aio.UnaryUnaryMultiCallable[_inventory_pb2.ReleaseReservationRequest, _inventory_pb2.Reservation]  # type: ignore[assignment]
+    """Give the stock of an active reservation back.
+    Errors: RESERVATION_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE.
+    """
+    CommitReservation: _aio.UnaryUnaryMultiCallable[_inventory_pb2.CommitReservationRequest, _inventory_pb2.Reservation]  # type: ignore[assignment]
+    """Have the units of an active reservation leave for good, as for a sale that another service has made. For an
+    order
+    of this server, name the reservation in PlaceOrder instead.
+    Errors: RESERVATION_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE, OUT_OF_STOCK.
+    """
 
 class InventoryServiceServicer(metaclass=_abc_1.ABCMeta):
-    """InventoryService keeps the stock. No unit is promised twice: the database itself refuses it."""
+    """InventoryService keeps the stock, and keeps it for whoever reserves it. No unit is promised twice: the database itself
+    refuses it.
+    """
 
     @_abc_1.abstractmethod
     def GetLocation(
@@ -284,6 +384,50 @@ class InventoryServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def UpdateStockLevel(
+        self,
+        request: _inventory_pb2.UpdateStockLevelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_inventory_pb2.StockLevel, _abc.Awaitable[_inventory_pb2.StockLevel]]:
+        """Change the named fields of a stock level, which need not exist yet. Units move by movements alone.
+        Errors: INVALID_UPDATE_MASK, LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND, ETAG_MISMATCH, OUT_OF_STOCK.
+        """
+
+    @_abc_1.abstractmethod
+    def TransferStock(
+        self,
+        request: _inventory_pb2.TransferStockRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_inventory_pb2.TransferStockResponse, _abc.Awaitable[_inventory_pb2.TransferStockResponse]]:
+        """Move units from one location to another, all lines or none: a movement at each, in one transaction. What is
+        promised, or not there, stays.
+        Errors: LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND, OUT_OF_STOCK, INVALID_AMOUNT.
+        """
+
+    @_abc_1.abstractmethod
+    def ListLowStock(
+        self,
+        request: _inventory_pb2.ListLowStockRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_inventory_pb2.ListLowStockResponse, _abc.Awaitable[_inventory_pb2.ListLowStockResponse]]:
+        """List the stock levels of which few units can still be sold without a backorder, the shortest first. Those of
+        locations that are deleted, and of variants that are not for sale, are left out.
+        Errors: LOCATION_NOT_FOUND, INVALID_PAGE_TOKEN.
+        """
+
+    @_abc_1.abstractmethod
+    def ReconcileStock(
+        self,
+        request: _inventory_pb2.ReconcileStockRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_inventory_pb2.ReconcileStockResponse, _abc.Awaitable[_inventory_pb2.ReconcileStockResponse]]:
+        """Compare stock levels with the ledger, and the ledger with active reservations and open orders, SKU by SKU; and,
+        when told so, repair what differs: the ledger gets what is missing of promises, and levels become what it adds
+        up to.
+        Errors: SKU_NOT_FOUND, INVALID_PAGE_TOKEN.
+        """
+
+    @_abc_1.abstractmethod
     def CheckAvailability(
         self,
         request: _inventory_pb2.CheckAvailabilityRequest,
@@ -311,6 +455,69 @@ class InventoryServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_inventory_pb2.ListStockMovementsResponse, _abc.Awaitable[_inventory_pb2.ListStockMovementsResponse]]:
         """List stock movements, page by page.
         Errors: INVALID_FILTER, INVALID_ORDER_BY, INVALID_PAGE_TOKEN.
+        """
+
+    @_abc_1.abstractmethod
+    def ReserveStock(
+        self,
+        request: _inventory_pb2.ReserveStockRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_inventory_pb2.Reservation, _abc.Awaitable[_inventory_pb2.Reservation]]:
+        """Keep stock for somebody until an instant, all lines or none: for a cart, or for another service. It stops
+        counting at that instant, by itself.
+        Errors: LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND, NOT_FOR_SALE, OUT_OF_STOCK.
+        """
+
+    @_abc_1.abstractmethod
+    def GetReservation(
+        self,
+        request: _inventory_pb2.GetReservationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_inventory_pb2.Reservation, _abc.Awaitable[_inventory_pb2.Reservation]]:
+        """Get one reservation.
+        Errors: RESERVATION_NOT_FOUND.
+        """
+
+    @_abc_1.abstractmethod
+    def ListReservations(
+        self,
+        request: _inventory_pb2.ListReservationsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_inventory_pb2.ListReservationsResponse, _abc.Awaitable[_inventory_pb2.ListReservationsResponse]]:
+        """List reservations, page by page.
+        Errors: INVALID_FILTER, INVALID_ORDER_BY, INVALID_PAGE_TOKEN.
+        """
+
+    @_abc_1.abstractmethod
+    def ExtendReservation(
+        self,
+        request: _inventory_pb2.ExtendReservationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_inventory_pb2.Reservation, _abc.Awaitable[_inventory_pb2.Reservation]]:
+        """Keep the stock of an active reservation for longer.
+        Errors: RESERVATION_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE.
+        """
+
+    @_abc_1.abstractmethod
+    def ReleaseReservation(
+        self,
+        request: _inventory_pb2.ReleaseReservationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_inventory_pb2.Reservation, _abc.Awaitable[_inventory_pb2.Reservation]]:
+        """Give the stock of an active reservation back.
+        Errors: RESERVATION_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE.
+        """
+
+    @_abc_1.abstractmethod
+    def CommitReservation(
+        self,
+        request: _inventory_pb2.CommitReservationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_inventory_pb2.Reservation, _abc.Awaitable[_inventory_pb2.Reservation]]:
+        """Have the units of an active reservation leave for good, as for a sale that another service has made. For an
+        order
+        of this server, name the reservation in PlaceOrder instead.
+        Errors: RESERVATION_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE, OUT_OF_STOCK.
         """
 
 def add_InventoryServiceServicer_to_server(servicer: InventoryServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -214,7 +214,9 @@ class Order(_message.Message):
     state: Global___OrderState.ValueType
     """How far it has come."""
     location: _builtins.str
-    """Where the stock is taken from, as `locations/{location}`."""
+    """Where the stock is taken from, as `locations/{location}`: the one that was named, or `locations/main`; then the
+    movements of the ledger tell where the units are.
+    """
     external_reference: _builtins.str
     """The caller's own number for the order, such as a shop's."""
     note: _builtins.str
@@ -600,13 +602,16 @@ class PlaceOrderRequest(_message.Message):
     NOTE_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    RESERVATION_FIELD_NUMBER: _builtins.int
     SHIPPING_FIELD_NUMBER: _builtins.int
     customer: _builtins.str
     """Who orders, as `customers/{customer}`."""
     currency_code: _builtins.str
     """ISO 4217, such as `EUR`: every line is priced in it."""
     location: _builtins.str
-    """Where the stock is taken from, as `locations/{location}`; `locations/main` when empty."""
+    """Where the stock is taken from, as `locations/{location}`. When empty, each SKU is taken whole from the first location
+    that has all of it, or else in parts: by the priority of the locations, then from where most is, then by name.
+    """
     external_reference: _builtins.str
     """The caller's own number for the order. At most 100 characters; need not be unique."""
     note: _builtins.str
@@ -615,6 +620,10 @@ class PlaceOrderRequest(_message.Message):
     """A UUID that makes a retry safe: the same id with the same payload has one effect and one reply."""
     validate_only: _builtins.bool
     """Run all of it, answer as if it had happened, and keep nothing."""
+    reservation: _builtins.str
+    """The reservation whose stock the order takes, as `reservations/{reservation}`: it is committed to the order. What the
+    lines need beyond it is taken as usual, and what they do not need is given back.
+    """
     @_builtins.property
     def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___PlaceOrderLine]:
         """What is ordered: 1 to 500 lines. Two lines may name the same SKU."""
@@ -639,11 +648,12 @@ class PlaceOrderRequest(_message.Message):
         note: _builtins.str = ...,
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
+        reservation: _builtins.str = ...,
         shipping: _money_pb2.Money | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["shipping", b"shipping", "shipping_address", b"shipping_address"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["currency_code", b"currency_code", "customer", b"customer", "external_reference", b"external_reference", "lines", b"lines", "location", b"location", "note", b"note", "request_id", b"request_id", "shipping", b"shipping", "shipping_address", b"shipping_address", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["currency_code", b"currency_code", "customer", b"customer", "external_reference", b"external_reference", "lines", b"lines", "location", b"location", "note", b"note", "request_id", b"request_id", "reservation", b"reservation", "shipping", b"shipping", "shipping_address", b"shipping_address", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -155,7 +155,7 @@ class OrderServiceServicer:
         """Place an order: freeze its prices and take its stock, all lines or none.
         Unless it is confirmed it expires after a time, which the setting `unpaid_order_ttl_s` gives.
         Errors: UNKNOWN_CURRENCY, CUSTOMER_NOT_FOUND, LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND,
-        NOT_FOR_SALE, CURRENCY_MISMATCH, INVALID_AMOUNT, OUT_OF_STOCK.
+        NOT_FOR_SALE, CURRENCY_MISMATCH, INVALID_AMOUNT, RESERVATION_NOT_FOUND, ILLEGAL_STATE, OUT_OF_STOCK.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

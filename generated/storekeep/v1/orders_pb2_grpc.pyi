@@ -37,7 +37,7 @@ class OrderServiceStub:
     """Place an order: freeze its prices and take its stock, all lines or none.
     Unless it is confirmed it expires after a time, which the setting `unpaid_order_ttl_s` gives.
     Errors: UNKNOWN_CURRENCY, CUSTOMER_NOT_FOUND, LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND,
-    NOT_FOR_SALE, CURRENCY_MISMATCH, INVALID_AMOUNT, OUT_OF_STOCK.
+    NOT_FOR_SALE, CURRENCY_MISMATCH, INVALID_AMOUNT, RESERVATION_NOT_FOUND, ILLEGAL_STATE, OUT_OF_STOCK.
     """
     GetOrder: _grpc.UnaryUnaryMultiCallable[_orders_pb2.GetOrderRequest, _orders_pb2.Order]
     """Get one order, deleted or not.
@@ -141,7 +141,7 @@ class OrderServiceAsyncStub(OrderServiceStub):
     """Place an order: freeze its prices and take its stock, all lines or none.
     Unless it is confirmed it expires after a time, which the setting `unpaid_order_ttl_s` gives.
     Errors: UNKNOWN_CURRENCY, CUSTOMER_NOT_FOUND, LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND,
-    NOT_FOR_SALE, CURRENCY_MISMATCH, INVALID_AMOUNT, OUT_OF_STOCK.
+    NOT_FOR_SALE, CURRENCY_MISMATCH, INVALID_AMOUNT, RESERVATION_NOT_FOUND, ILLEGAL_STATE, OUT_OF_STOCK.
     """
     GetOrder: _aio.UnaryUnaryMultiCallable[_orders_pb2.GetOrderRequest, _orders_pb2.Order]  # type: ignore[assignment]
     """Get one order, deleted or not.
@@ -248,7 +248,7 @@ class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
         """Place an order: freeze its prices and take its stock, all lines or none.
         Unless it is confirmed it expires after a time, which the setting `unpaid_order_ttl_s` gives.
         Errors: UNKNOWN_CURRENCY, CUSTOMER_NOT_FOUND, LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND,
-        NOT_FOR_SALE, CURRENCY_MISMATCH, INVALID_AMOUNT, OUT_OF_STOCK.
+        NOT_FOR_SALE, CURRENCY_MISMATCH, INVALID_AMOUNT, RESERVATION_NOT_FOUND, ILLEGAL_STATE, OUT_OF_STOCK.
         """
 
     @_abc_1.abstractmethod

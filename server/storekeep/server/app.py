@@ -38,7 +38,7 @@ from storekeep.server.interceptors.request_log import request_log
 from storekeep.server.interceptors.rpc import call_terms, note_committed
 from storekeep.server.interceptors.validation import validate_requests
 from storekeep.server.logs import Logs
-from storekeep.server.maintenance import Maintenance, purge_replies
+from storekeep.server.maintenance import Maintenance, Sweeper, purge_replies
 from storekeep.server.monitoring.counts import CallCounts, Counts, add_counts
 from storekeep.server.monitoring.overviews import Report
 from storekeep.server.pools import CallExecutor, CallLoop, CallPool
@@ -175,6 +175,7 @@ class App:
             purges=[purge_replies(retention_s=settings.reply_retention_days * SECONDS_PER_DAY), purge_expired],
             interval_s=settings.maintenance_interval_s,
         )
+        self._sweeper = Sweeper(self.store, interval_s=settings.expiry_interval_s)
         self._server = self._make_server(logs)
 
     def _make_server(self, logs: Logs) -> grpc.Server:
@@ -280,11 +281,20 @@ class App:
         self._server.start()
         self._readiness.start()
         if self._writership is None:
-            self._maintenance.start()
+            self._start_rounds()
         else:
-            self._writership.start(self._maintenance.start)
+            self._writership.start(self._start_rounds)
         log.info("listening", extra={"address": address, "tls": self._credentials is not None})
         return address
+
+    def _start_rounds(self) -> None:
+        """Begin what runs by itself, in the process that writes."""
+        self._maintenance.start()
+        self._sweeper.start()
+
+    def _stop_rounds(self) -> None:
+        self._sweeper.stop()
+        self._maintenance.stop()
 
     def _bind(self, address: str) -> str:
         try:
@@ -330,7 +340,7 @@ class App:
             self._health.drain()
             time.sleep(self._settings.drain_notice_s)
         if self._writership is not None:
-            self._maintenance.stop()
+            self._stop_rounds()
             self._writership.release(timeout_s=self._settings.drain_s)
         stopped = self._server.stop(self._settings.drain_s)
         self._health.end_watches()
@@ -340,7 +350,7 @@ class App:
 
     def close(self) -> None:
         """Close what is open, without having served or after it."""
-        self._maintenance.stop()
+        self._stop_rounds()
         for pool in (self._reads, self._reflections):
             pool.shutdown(wait=False, cancel_futures=True)
         if self._forwarding is not None:

@@ -216,6 +216,8 @@ class Settings(BaseSettings):
     """How long a retry with the same `request_id` is answered as before."""
     maintenance_interval_s: Interval = 60.0
     """How often expired replies and tokens are removed."""
+    expiry_interval_s: Interval = 1.0
+    """How often reservations past their time are written down as expired; their stock counts as available before."""
 
     # -- what it tells
 

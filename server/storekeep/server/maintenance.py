@@ -1,14 +1,16 @@
-"""Maintenance: one thread that removes what is over, such as replies that nobody will ask for again.
+"""Maintenance: threads that remove what is over, such as replies that nobody will ask for again, and end promises.
 
 In small transactions, so that it never holds up the writes of callers.
 """
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 from collections.abc import Callable, Sequence
 
+from storekeep.server.domain.expiry import end_due
 from storekeep.server.store.database import Transaction
 from storekeep.server.store.engine import Store
 from storekeep.server.store.errors import StoreError
@@ -35,19 +37,21 @@ def purge_replies(*, retention_s: float) -> Purge:
     return purge
 
 
-class Maintenance:
-    """Runs all purges now and then.
+class Rounds:
+    """A thread that does one thing again and again, until it is stopped.
 
     Args:
+        name: the thread's.
         interval_s: from the end of one round to the start of the next.
+        done: what is logged of rounds that did something, failed: of rounds that could not.
     """
 
-    def __init__(self, store: Store, *, purges: Sequence[Purge], interval_s: float) -> None:
-        self._store = store
-        self._purges = tuple(purges)
+    def __init__(self, name: str, *, interval_s: float, done: str, failed: str) -> None:
         self._interval_s = interval_s
+        self._done = done
+        self._failed = failed
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="maintenance", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
         """Begin."""
@@ -60,14 +64,43 @@ class Maintenance:
             self._thread.join(timeout=STOP_TIMEOUT_S)
 
     def _run(self) -> None:
+        problem = ""
         while not self._stop.wait(self._interval_s):
             try:
-                removed = self.run_once()
+                count = self.run_once()
             except StoreError as error:
-                log.warning("nothing was purged", extra={"problem": str(error)})
+                if str(error) != problem:  # once, and not as often as it is tried
+                    log.warning(self._failed, extra={"problem": str(error)})
+                problem = str(error)
                 continue
-            if removed:
-                log.info("purged", extra={"rows": removed})
+            problem = ""
+            if count:
+                log.info(self._done, extra={"rows": count})
+
+    def run_once(self) -> int:
+        """Do all that there is to do.
+
+        Returns: how much that was.
+
+        Raises: StoreError.
+        """
+        raise NotImplementedError
+
+    def _repeat(self, piece: Callable[[], int]) -> int:
+        """Do pieces until there is nothing left, or it is time to stop."""
+        total = 0
+        while not self._stop.is_set() and (count := piece()):
+            total += count
+        return total
+
+
+class Maintenance(Rounds):
+    """Runs all purges now and then."""
+
+    def __init__(self, store: Store, *, purges: Sequence[Purge], interval_s: float) -> None:
+        super().__init__("maintenance", interval_s=interval_s, done="purged", failed="nothing was purged")
+        self._store = store
+        self._purges = tuple(purges)
 
     def run_once(self) -> int:
         """Remove all that is over.
@@ -76,10 +109,21 @@ class Maintenance:
 
         Raises: StoreError.
         """
-        return sum(self._purge(purge) for purge in self._purges)
+        return sum(self._repeat(functools.partial(self._store.write, purge)) for purge in self._purges)
 
-    def _purge(self, purge: Purge) -> int:
-        total = 0
-        while not self._stop.is_set() and (removed := self._store.write(purge)):
-            total += removed
-        return total
+
+class Sweeper(Rounds):
+    """Writes down, soon after, what has ended by itself; see `domain.expiry`."""
+
+    def __init__(self, store: Store, *, interval_s: float) -> None:
+        super().__init__("sweeper", interval_s=interval_s, done="expired", failed="nothing was expired")
+        self._store = store
+
+    def run_once(self) -> int:
+        """End all that is due.
+
+        Returns: the number of promises.
+
+        Raises: StoreError.
+        """
+        return self._repeat(lambda: end_due(self._store))

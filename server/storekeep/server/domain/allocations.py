@@ -136,23 +136,32 @@ def _take_whole(tx: Transaction, kind: _Kind, quantities: dict[str, int], locati
 
 
 def _spread(mutation: Mutation, wanted: Sequence[Wanted], location_id: str) -> list[Share]:
-    """Find the units of lines of which no location has them all, once what is due has ended.
+    """Find the units of lines of which no location has them all; where they are too few, once what is due has ended.
 
     Raises: OutOfStock.
     """
     quantities = add_up((line.sku, line.quantity) for line in wanted)
-    end_due_of(mutation, list(quantities))
-    skus = encode(list(quantities)).decode()
-    there: dict[str, dict[str, int]] = {sku: {} for sku in quantities}
-    for sku, location, units in store.LEVELS_TO_TAKE_FROM.all(mutation.tx, skus=skus, location_id=location_id):
-        there[sku][location] = units
-    found = {sku: sum(units.values()) for sku, units in there.items()}
-    short = {sku: (units, found[sku]) for sku, units in quantities.items() if units > found[sku]}
-    if short:
-        raise OutOfStock(short)
+    while True:
+        there = levels_to_take_from(mutation.tx, list(quantities), location_id=location_id)
+        found = {sku: sum(there[sku].values()) for sku in quantities}
+        short = {sku: (units, found[sku]) for sku, units in quantities.items() if units > found[sku]}
+        if not short:
+            break
+        if not end_due_of(mutation, list(short)):
+            raise OutOfStock(short)
     return [
         share for sku in quantities for share in spread_sku([line for line in wanted if line.sku == sku], there[sku])
     ]
+
+
+def levels_to_take_from(tx: Transaction, skus: Sequence[str], *, location_id: str = "") -> dict[str, dict[str, int]]:
+    """SKU -> location -> units that can be promised there, in the order in which they are taken; none of 0."""
+    there: dict[str, dict[str, int]] = {sku: {} for sku in skus}
+    rows = store.LEVELS_TO_TAKE_FROM.all(tx, skus=encode(list(there)).decode(), location_id=location_id)
+    for sku, location, units, _ in rows:
+        if units > 0:
+            there[sku][location] = units
+    return there
 
 
 def spread_sku(wanted: Sequence[Wanted], there: dict[str, int]) -> Iterable[Share]:
@@ -209,19 +218,86 @@ def release(mutation: Mutation, source: str, shares: Sequence[Share], *, reason:
 
 
 def ship(mutation: Mutation, source: str, shares: Sequence[Share], *, reason: str = "") -> None:
-    """Have units that were promised to lines of an order leave: they are neither there nor promised any more."""
+    """Have units that were promised to lines of an order leave: they are neither there nor promised any more.
+
+    Raises: OutOfStock where some are not on hand, as they were promised beyond it.
+    """
     moves = [_move(_ALLOCATED, share, sign=-1, on_hand=-share.quantity) for share in shares]
-    move_stock(mutation, SHIP, source, moves, reason=reason)
+    _check_there(move_stock(mutation, SHIP, source, moves, reason=reason), moves)
 
 
-def move_stock(mutation: Mutation, cause: str, source: str, moves: Sequence[Move], *, reason: str = "") -> None:
+def ship_reserved(mutation: Mutation, source: str, shares: Sequence[Share], *, reason: str = "") -> None:
+    """Have units that a reservation kept leave.
+
+    Raises: OutOfStock where some are not on hand.
+    """
+    moves = [_move(_RESERVED, share, sign=-1, on_hand=-share.quantity) for share in shares]
+    _check_there(move_stock(mutation, SHIP, source, moves, reason=reason), moves)
+
+
+def _check_there(on_hand: dict[Level, int], moves: Sequence[Move]) -> None:
+    """Refuse to have left what was promised beyond what is on hand.
+
+    Raises: OutOfStock.
+    """
+    left: dict[Level, int] = defaultdict(int)
+    for move in moves:
+        left[move[:2]] -= move.on_hand
+    short = {level[1]: (left[level], left[level] + units) for level, units in on_hand.items() if units < 0}
+    if short:
+        raise OutOfStock(short)
+
+
+def hand_over(
+    mutation: Mutation, reservation: str, kept: Sequence[Share], order: str, wanted: Sequence[Wanted]
+) -> list[Wanted]:
+    """Have the units that a reservation keeps be promised to the lines of an order instead; what is over is given back.
+
+    Returns: what the lines still want.
+    """
+    shares, missing = _share_out(kept, wanted)
+    released = [_move(_RESERVED, share, sign=-1) for share in kept]
+    allocated = [_move(_ALLOCATED, share) for share in shares]
+    on_hand = _move_levels(mutation.tx, [*released, *allocated])
+    write_movements(mutation, RELEASE, reservation, released, on_hand)
+    write_movements(mutation, ALLOCATE, order, allocated, on_hand)
+    return missing
+
+
+def _share_out(kept: Sequence[Share], wanted: Sequence[Wanted]) -> tuple[list[Share], list[Wanted]]:
+    """What lines get of the units that are kept, and what they still want."""
+    left = {(share.sku, share.location_id): 0 for share in kept}
+    for share in kept:
+        left[share.sku, share.location_id] += share.quantity
+    shares: list[Share] = []
+    missing: list[Wanted] = []
+    for line in wanted:
+        units = line.quantity
+        for level in [level for level in left if level[0] == line.sku and left[level]]:
+            taken = min(units, left[level])
+            if taken:
+                left[level] -= taken
+                units -= taken
+                shares.append(Share(line.line_number, line.sku, level[1], taken))
+        if units:
+            missing.append(line._replace(quantity=units))
+    return shares, missing
+
+
+def move_stock(
+    mutation: Mutation, cause: str, source: str, moves: Sequence[Move], *, reason: str = ""
+) -> dict[Level, int]:
     """Change levels that are there by what is known to be right, and write each change to the ledger.
 
     The database's CHECK has the last word: what would break it is a defect, and nothing is done.
+
+    Returns: what is on hand after, by level.
     """
-    if moves:
-        on_hand = _move_levels(mutation.tx, moves)
-        write_movements(mutation, cause, source, moves, on_hand, reason=reason)
+    if not moves:
+        return {}
+    on_hand = _move_levels(mutation.tx, moves)
+    write_movements(mutation, cause, source, moves, on_hand, reason=reason)
+    return on_hand
 
 
 def _move_levels(tx: Transaction, moves: Sequence[Move]) -> dict[Level, int]:
@@ -250,6 +326,8 @@ def write_movements(
     Args:
         on_hand: what is on hand after all of them, by level.
     """
+    if not moves:
+        return
     entries = []
     after = dict(on_hand)
     for move in reversed(moves):

@@ -186,6 +186,12 @@ class StockMovementNotFound(NotFound):
     kind = "stock movement"
 
 
+class ReservationNotFound(NotFound):
+    """No such reservation."""
+
+    kind = "reservation"
+
+
 class CustomerNotFound(NotFound):
     """No such customer."""
 

@@ -26,29 +26,26 @@ class Ending:
     """One kind of promise that ends by itself.
 
     Attributes:
-        noun: what it is, in the plural.
-        due: the ids of those that are due and not ended yet, some of the longest due, so many at most.
-        due_of: the ids of all that are due and have units of any of these SKUs.
+        due: the ids of those that are due and not ended yet, the longest due first, so many at most.
+        due_of: the same, of those that have units of any of these SKUs.
         end: ends those with these ids: their units, their state, and an entry in the ledger for each.
     """
 
-    noun: str
     due: Callable[[Transaction, int], Sequence[str]]
-    due_of: Callable[[Transaction, Sequence[str]], Sequence[str]]
+    due_of: Callable[[Transaction, Sequence[str], int], Sequence[str]]
     end: Callable[[Mutation, Sequence[str]], None]
 
 
 ENDINGS: list[Ending] = []
-"""All kinds, each added by the module that makes the promises, which are above this one."""
+"""All kinds, each added by the module that makes the promises, which is above this one."""
 
 
-def end_due_of(mutation: Mutation, skus: Sequence[str]) -> None:
-    """End, within a running mutation, whatever is due and has units of these SKUs: so they can be promised anew."""
-    expiring = mutation.by(CALL)
-    for ending in ENDINGS:
-        due = ending.due_of(mutation.tx, skus)
-        if due:
-            ending.end(expiring, due)
+def end_due_of(mutation: Mutation, skus: Sequence[str]) -> int:
+    """End, within a running mutation, a piece of what is due and has units of these SKUs: they can be promised anew.
+
+    Returns: how many promises; when it is not 0, there may be more.
+    """
+    return _end_piece(mutation.by(CALL), lambda ending, most: ending.due_of(mutation.tx, skus, most))
 
 
 def end_due(db: Store) -> int:
@@ -58,15 +55,19 @@ def end_due(db: Store) -> int:
 
     Raises: the store's errors (see `Store.write`).
     """
-    if not db.read(lambda tx: any(ending.due(tx, 1) for ending in ENDINGS)):
+    if not db.snapshot(lambda tx: any(ending.due(tx, 1) for ending in ENDINGS)):
         return 0
-    return mutate(db, CALL, _end_piece, int)
+    return mutate(db, CALL, _end_due_piece, int)
 
 
-def _end_piece(mutation: Mutation) -> int:
+def _end_due_piece(mutation: Mutation) -> int:
+    return _end_piece(mutation, lambda ending, most: ending.due(mutation.tx, most))
+
+
+def _end_piece(mutation: Mutation, find: Callable[[Ending, int], Sequence[str]]) -> int:
     ended = 0
     for ending in ENDINGS:
-        due = ending.due(mutation.tx, PIECE_MAX - ended)
+        due = find(ending, PIECE_MAX - ended) if ended < PIECE_MAX else ()
         if due:
             ending.end(mutation, due)
         ended += len(due)

@@ -20,7 +20,6 @@ from storekeep.server.domain.errors import (
     IllegalState,
     InvalidField,
     OrderLineNotFound,
-    OutOfStock,
     UnitsNotOpen,
 )
 from storekeep.server.domain.filters import FilterField, Kind
@@ -228,7 +227,6 @@ def ship_fulfillment(
         old = _to_step(tx, key, to=SHIPPED, etag=etag)
         order = find_order(tx, old.order_id)
         check_not_held(order)
-        _require_on_hand(tx, old)
         shares = [Share(line.line_number, line.sku, old.location_id, line.quantity) for line in old.lines]
         ship(mutation, order.name, shares)
         shipped = with_fulfilled(order, {line.line_number: line.quantity for line in old.lines})
@@ -280,21 +278,6 @@ def with_fulfilled(order: Order, units: dict[int, int]) -> Order:
     lines = tuple(replace(line, fulfilled=line.fulfilled + units.get(line.line_number, 0)) for line in order.lines)
     state = PARTIALLY_FULFILLED if any(line.open for line in lines) else FULFILLED
     return replace(order, lines=lines, state=state)
-
-
-def _require_on_hand(tx: Transaction, fulfillment: Fulfillment) -> None:
-    """Refuse to ship what was promised and has not come in yet, as with a backorder.
-
-    Raises: OutOfStock.
-    """
-    wanted: dict[str, int] = defaultdict(int)
-    for line in fulfillment.lines:
-        wanted[line.sku] += line.quantity
-    skus = msgspec.json.encode(sorted(wanted)).decode()
-    there: dict[str, int] = dict(store.ON_HAND_AT.all(tx, location_id=fulfillment.location_id, skus=skus))
-    short = {sku: (units, there[sku]) for sku, units in sorted(wanted.items()) if there[sku] < units}
-    if short:
-        raise OutOfStock(short)
 
 
 def _to_step(tx: Transaction, key: Sequence[str], *, to: str, etag: str) -> Fulfillment:

@@ -6,7 +6,10 @@ ledger; what is promised never exceeds it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import msgspec
 
@@ -17,12 +20,16 @@ from storekeep.server.domain.allocations import (
     RESERVE,
     SHIP,
     Move,
+    add_up,
+    move_stock,
     write_movements,
 )
 from storekeep.server.domain.calls import Call
 from storekeep.server.domain.errors import (
     InvalidAmount,
+    InvalidField,
     LocationNotFound,
+    NotForSale,
     OutOfStock,
     QuantityMismatch,
     ResourceDeleted,
@@ -30,15 +37,17 @@ from storekeep.server.domain.errors import (
     StockLevelNotFound,
     StockMovementNotFound,
 )
+from storekeep.server.domain.expiry import end_due_of
 from storekeep.server.domain.filters import FilterField, Kind
 from storekeep.server.domain.lists import Column, Listing, ListRequest
 from storekeep.server.domain.mutations import Mutation, mutate
 from storekeep.server.domain.pages import Page, PageTokens
-from storekeep.server.domain.resources import check_etag
+from storekeep.server.domain.resources import check_etag, new_id
 from storekeep.server.store import inventory as store
 from storekeep.server.store import products as product_store
 from storekeep.server.store.database import Transaction
 from storekeep.server.store.engine import Store
+from storekeep.server.store.expiry import DUE_UNITS
 from storekeep.server.store.rows import Rows
 
 RECEIVE, ADJUST, COUNT, WRITE_OFF = "RECEIVE", "ADJUST", "COUNT", "WRITE_OFF"
@@ -59,6 +68,7 @@ CAUSES = (
 ON_HAND_MAX = 10**12
 """Units of one SKU at one location at most."""
 Key = tuple[str, ...]
+encode = msgspec.json.encode
 
 
 class StockLevel(msgspec.Struct, frozen=True):
@@ -89,6 +99,11 @@ class StockLevel(msgspec.Struct, frozen=True):
         """Units that nobody was promised, those that are kept back too."""
         return self.on_hand + self.backorder_limit - self.reserved - self.allocated
 
+    @property
+    def movable(self) -> int:
+        """Units that can go elsewhere: those that are on hand and that nobody was promised."""
+        return max(0, min(self.on_hand, self.unpromised))
+
 
 class StockMovement(msgspec.Struct, frozen=True):
     """One entry of the ledger; see `StockMovement` in the contract."""
@@ -114,11 +129,32 @@ class StockMovement(msgspec.Struct, frozen=True):
 
 
 class Availability(msgspec.Struct, frozen=True):
-    """How many units of one SKU can be sold, and whether it is for sale at all."""
+    """How many units of one SKU can be sold, and whether it is for sale at all.
+
+    Attributes:
+        locations: location -> units that can be sold there, in the order in which they are taken; none of 0.
+    """
 
     sku: str
-    available: int
     for_sale: bool
+    locations: dict[str, int]
+
+    @property
+    def available(self) -> int:
+        """Units that can be sold."""
+        return sum(self.locations.values())
+
+
+class Transfer(msgspec.Struct, frozen=True):
+    """Units that went to another location.
+
+    Attributes:
+        source: what both movements of each SKU have for a source.
+        levels: those at the source, in the order of the SKUs, and then those at the destination.
+    """
+
+    source: str
+    levels: tuple[StockLevel, ...]
 
 
 LEVELS = Rows(
@@ -165,10 +201,7 @@ def get_level(db: Store, key: Key) -> StockLevel:
 
     Raises: StockLevelNotFound.
     """
-    row = db.read(lambda tx: LEVELS.find(tx, key))
-    if row is None:
-        raise StockLevelNotFound("locations/{}/stockLevels/{}".format(*key))
-    return StockLevel(*row)
+    return batch_get_levels(db, [key])[0]
 
 
 def batch_get_levels(db: Store, keys: Sequence[Key]) -> list[StockLevel]:
@@ -176,7 +209,7 @@ def batch_get_levels(db: Store, keys: Sequence[Key]) -> list[StockLevel]:
 
     Raises: StockLevelNotFound, for the first that is missing.
     """
-    found = [StockLevel(*row) for row in db.read(lambda tx: LEVELS.find_many(tx, keys))]
+    found = db.snapshot(lambda tx: _read_levels(tx, LEVELS.find_many(tx, keys)))
     there = {(level.location_id, level.sku) for level in found}
     for key in keys:
         if key not in there:
@@ -189,7 +222,45 @@ def list_levels(db: Store, request: ListRequest, *, tokens: PageTokens) -> Page[
 
     Raises: InvalidFilter, InvalidOrderBy, InvalidPageToken.
     """
-    return db.read(lambda tx: LEVEL_LISTING.page(tx, request, tokens=tokens))
+    return db.snapshot(lambda tx: LEVEL_LISTING.page(tx, request, tokens=tokens))
+
+
+def list_low_stock(
+    db: Store, request: ListRequest, *, location_id: str, available_max: int, tokens: PageTokens
+) -> Page[StockLevel]:
+    """One page of the levels of which at most so many units can be sold from what is on hand, the shortest first.
+
+    Args:
+        location_id: only there; everywhere when empty.
+
+    Raises: LocationNotFound, InvalidPageToken.
+    """
+
+    def work(tx: Transaction) -> Page[StockLevel]:
+        if location_id and store.LOCATION_DELETED_AT.one(tx, id=location_id) is None:
+            raise LocationNotFound(f"locations/{location_id}")
+        listing = replace(
+            LOW_LISTING,
+            method=f"{LOW_LISTING.method}/{available_max}",
+            query=lambda: LOW_LISTING.query().where(available_max >= store.WITHOUT_BACKORDER),
+        )
+        return listing.page(tx, replace(request, parent=location_id), tokens=tokens)
+
+    return db.snapshot(work)
+
+
+def _read_levels(tx: Transaction, rows: Sequence[Sequence[Any]]) -> list[StockLevel]:
+    """Rows as levels, without the promises that are due, whether or not they have been ended yet."""
+    levels = [StockLevel(*row) for row in rows]
+    skus = encode(sorted({level.sku for level in levels})).decode()
+    due = {row[:2]: row[2:] for row in DUE_UNITS.all(tx, skus=skus, now_us=tx.now_us)}
+    if not due:
+        return levels
+    return [_without(level, *due.get((level.location_id, level.sku), (0, 0))) for level in levels]
+
+
+def _without(level: StockLevel, reserved: int, allocated: int) -> StockLevel:
+    return msgspec.structs.replace(level, reserved=level.reserved - reserved, allocated=level.allocated - allocated)
 
 
 def check_availability(db: Store, skus: Sequence[str], *, location_id: str = "") -> list[Availability]:
@@ -201,14 +272,51 @@ def check_availability(db: Store, skus: Sequence[str], *, location_id: str = "")
     def work(tx: Transaction) -> list[Availability]:
         if location_id:
             require_location(tx, location_id)
-        wanted = msgspec.json.encode(list(skus)).decode()
-        rows = store.CHECK_AVAILABILITY.all(tx, skus=wanted, location_id=location_id)
-        for sku, _, for_sale in rows:
-            if for_sale is None:
-                raise SkuNotFound(sku)
-        return [Availability(sku, available, bool(for_sale)) for sku, available, for_sale in rows]
+        for_sale = _offered(tx, skus)
+        there = _available_by_location(tx, for_sale, location_id=location_id)
+        return [Availability(sku, for_sale[sku], there[sku]) for sku in skus]
 
     return db.snapshot(work)
+
+
+def _offered(tx: Transaction, skus: Iterable[str]) -> dict[str, bool]:
+    """SKU -> whether it is for sale.
+
+    Raises: SkuNotFound.
+    """
+    rows = store.OFFERED.all(tx, skus=encode(list(skus)).decode())
+    for sku, for_sale in rows:
+        if for_sale is None:
+            raise SkuNotFound(sku)
+    return {sku: bool(for_sale) for sku, for_sale in rows}
+
+
+def require_for_sale(tx: Transaction, skus: Iterable[str]) -> None:
+    """Refuse what cannot be sold.
+
+    Raises: SkuNotFound, NotForSale.
+    """
+    for sku, for_sale in _offered(tx, skus).items():
+        if not for_sale:
+            raise NotForSale(sku)
+
+
+def _available_by_location(tx: Transaction, skus: Iterable[str], *, location_id: str) -> dict[str, dict[str, int]]:
+    """SKU -> location -> units that can be sold there, in the order in which they are taken; none of 0."""
+    asked = encode(sorted(skus)).decode()
+    due = {
+        (location, sku): reserved + allocated
+        for location, sku, reserved, allocated in DUE_UNITS.all(tx, skus=asked, now_us=tx.now_us)
+    }
+    levels = [
+        (priority, -(units + due.get((location, sku), 0)), location, sku)
+        for sku, location, units, priority in store.LEVELS_TO_TAKE_FROM.all(tx, skus=asked, location_id=location_id)
+    ]
+    there: dict[str, dict[str, int]] = defaultdict(dict)
+    for _, units, location, sku in sorted(levels):
+        if units < 0:
+            there[sku][location] = -units
+    return there
 
 
 def get_movement(db: Store, movement_id: int) -> StockMovement:
@@ -242,7 +350,7 @@ def adjust_stock(
     """
 
     def effect(mutation: Mutation) -> StockLevel:
-        old = _level_to_change(mutation.tx, key, etag=etag)
+        old = _level_to_change(mutation, key, etag=etag)
         return _move(mutation, old, key, quantity_delta=quantity_delta, cause=cause, reason=reason)
 
     return mutate(db, call, effect, StockLevel)
@@ -264,7 +372,7 @@ def set_stock(
     """
 
     def effect(mutation: Mutation) -> StockLevel:
-        old = _level_to_change(mutation.tx, key, etag=etag)
+        old = _level_to_change(mutation, key, etag=etag)
         on_hand = 0 if old is None else old.on_hand
         if expected_quantity not in (None, on_hand):
             name = "locations/{}/stockLevels/{}".format(*key)
@@ -276,13 +384,15 @@ def set_stock(
     return mutate(db, call, effect, StockLevel)
 
 
-def _level_to_change(tx: Transaction, key: Key, *, etag: str) -> StockLevel | None:
-    """The level as it is, or None where there has been no stock yet.
+def _level_to_change(mutation: Mutation, key: Key, *, etag: str) -> StockLevel | None:
+    """The level as it is once what is due has ended, or None where there has been no stock yet.
 
     Raises: LocationNotFound, ResourceDeleted, SkuNotFound, EtagMismatch.
     """
+    tx = mutation.tx
     location_id, sku = key
     require_location(tx, location_id)
+    _end_all_due_of(mutation, [sku])
     row = LEVELS.find(tx, key)
     if row is None:
         if product_store.FIND_BY_SKU.one(tx, sku=sku) is None:
@@ -292,6 +402,11 @@ def _level_to_change(tx: Transaction, key: Key, *, etag: str) -> StockLevel | No
     level = StockLevel(*row)
     check_etag(level, etag)
     return level
+
+
+def _end_all_due_of(mutation: Mutation, skus: Sequence[str]) -> None:
+    while end_due_of(mutation, skus):
+        pass
 
 
 def _no_level(key: Key) -> StockLevel:
@@ -308,22 +423,124 @@ def _move(
 
     Raises: OutOfStock, InvalidAmount.
     """
-    tx = mutation.tx
     before = old or _no_level(key)
-    if before.unpromised + quantity_delta < 0:
-        raise OutOfStock({before.sku: (-quantity_delta, before.unpromised)})
+    if before.movable + quantity_delta < 0:
+        raise OutOfStock({before.sku: (-quantity_delta, before.movable)})
     on_hand = before.on_hand + quantity_delta
     if on_hand > ON_HAND_MAX:
         raise InvalidAmount("quantity_delta", f"at most {ON_HAND_MAX} units of a SKU can be at a location")
-    new = msgspec.structs.replace(before, on_hand=on_hand, version=before.version + 1, update_time_us=tx.now_us)
-    values = dict(zip(LEVELS.columns, msgspec.structs.astuple(new), strict=True))
-    write = LEVELS.insert if old is None else LEVELS.update
-    write(tx, values)
+    new = _put(mutation, old, msgspec.structs.replace(before, on_hand=on_hand))
     if quantity_delta:
         move = Move(new.location_id, new.sku, 0, quantity_delta, 0, 0)
         write_movements(mutation, cause, "", [move], {key: on_hand}, reason=reason)
     mutation.record("stock_level.updated", before=old, after=new)
     return new
+
+
+def _put(mutation: Mutation, old: StockLevel | None, new: StockLevel) -> StockLevel:
+    """Write the next version of a level, which may be its first."""
+    new = msgspec.structs.replace(new, version=new.version + 1, update_time_us=mutation.tx.now_us)
+    values = dict(zip(LEVELS.columns, msgspec.structs.astuple(new), strict=True))
+    write = LEVELS.insert if old is None else LEVELS.update
+    write(mutation.tx, values)
+    return new
+
+
+def update_level(db: Store, call: Call, key: Key, *, changes: Mapping[str, int], etag: str = "") -> StockLevel:
+    """Change how many units may be sold beyond what is on hand, and how many are kept back from sale.
+
+    Args:
+        changes: `backorder_limit`, `safety_threshold`, both or none; without any difference nothing is written.
+
+    Raises: LocationNotFound, ResourceDeleted, SkuNotFound, EtagMismatch, OutOfStock where more is promised already.
+    """
+
+    def effect(mutation: Mutation) -> StockLevel:
+        old = _level_to_change(mutation, key, etag=etag)
+        new = msgspec.structs.replace(old or _no_level(key), **changes)
+        if new == old:
+            return new
+        if new.unpromised < 0:
+            promised = new.reserved + new.allocated
+            raise OutOfStock({new.sku: (promised, promised + new.unpromised)})
+        new = _put(mutation, old, new)
+        mutation.record("stock_level.updated", before=old, after=new)
+        return new
+
+    return mutate(db, call, effect, StockLevel)
+
+
+# -- from one location to another
+
+
+def transfer_stock(
+    db: Store,
+    call: Call,
+    lines: Sequence[tuple[str, int]],
+    *,
+    source_id: str,
+    destination_id: str,
+    reason: str = "",
+) -> Transfer:
+    """Move units from one location to another, all lines or none: what is there, and nobody was promised.
+
+    Args:
+        lines: (SKU, units); a SKU may stand on several.
+
+    Raises: InvalidField, LocationNotFound, ResourceDeleted, SkuNotFound, OutOfStock, InvalidAmount.
+    """
+    if source_id == destination_id:
+        raise InvalidField("destination", "it is the source")
+    quantities = add_up(lines)
+
+    def effect(mutation: Mutation) -> Transfer:
+        for location_id in (source_id, destination_id):
+            require_location(mutation.tx, location_id)
+        _offered(mutation.tx, quantities)
+        _end_all_due_of(mutation, list(quantities))
+        old = _levels_to_transfer(mutation.tx, quantities, source_id, destination_id)
+        source = f"transfers/{new_id()}"
+        changes = {key: (-1 if key[0] == source_id else 1) * quantities[key[1]] for key in old}
+        moves = [Move(key[0], key[1], 0, delta, 0, 0) for key, delta in changes.items()]
+        move_stock(mutation, TRANSFER, source, moves, reason=reason)
+        return Transfer(source, tuple(_record_move(mutation, old[key], delta) for key, delta in changes.items()))
+
+    return mutate(db, call, effect, Transfer)
+
+
+def _record_move(mutation: Mutation, old: StockLevel, delta: int) -> StockLevel:
+    """Write the event and the audit entry of a level that has been moved to or from."""
+    new = msgspec.structs.replace(
+        old, on_hand=old.on_hand + delta, version=old.version + 1, update_time_us=mutation.tx.now_us
+    )
+    mutation.record("stock_level.updated", before=old if old.version else None, after=new)
+    return new
+
+
+def _levels_to_transfer(
+    tx: Transaction, quantities: dict[str, int], source_id: str, destination_id: str
+) -> dict[Key, StockLevel]:
+    """The levels that a transfer changes, as they are; those at the destination are made where there are none.
+
+    Raises: OutOfStock, InvalidAmount.
+    """
+    keys = [(location_id, sku) for location_id in (source_id, destination_id) for sku in quantities]
+    found = {(level.location_id, level.sku): level for level in map(_level_of, LEVELS.find_many(tx, keys))}
+    levels: dict[Key, StockLevel] = {key: found.get(key) or _no_level(key) for key in keys}
+    there = {sku: levels[source_id, sku].movable for sku in quantities}
+    short = {sku: (units, there[sku]) for sku, units in quantities.items() if units > there[sku]}
+    if short:
+        raise OutOfStock(short)
+    if any(levels[destination_id, sku].on_hand + units > ON_HAND_MAX for sku, units in quantities.items()):
+        raise InvalidAmount("lines", f"at most {ON_HAND_MAX} units of a SKU can be at a location")
+    new = [sku for sku in quantities if (destination_id, sku) not in found]
+    if new:
+        store.INSERT_LEVELS.run(tx, location_id=destination_id, skus=encode(new).decode(), now_us=tx.now_us)
+    return levels
+
+
+def _level_of(row: Sequence[Any]) -> StockLevel:
+    return StockLevel(*row)
 
 
 # -- what is promised
@@ -360,8 +577,17 @@ LEVEL_LISTING = Listing(
         "update_time": Column(store.StockLevel.update_time_us, FilterField(Kind.TIME)),
     },
     unique=(store.StockLevel.variant, store.StockLevel.location),
-    read_rows=lambda tx, rows: [StockLevel(*row) for row in rows],
+    read_rows=_read_levels,
     default_order="sku",
+    parent=store.StockLevel.location,
+)
+LOW_LISTING = Listing(
+    method="ListLowStock",
+    query=lambda: store.levels_for_sale(*LEVELS.fields),
+    columns={"left": Column(store.WITHOUT_BACKORDER, sortable=True)},
+    unique=(store.StockLevel.variant, store.StockLevel.location),
+    read_rows=_read_levels,
+    default_order="left",
     parent=store.StockLevel.location,
 )
 MOVEMENT_LISTING = Listing(
@@ -373,6 +599,7 @@ MOVEMENT_LISTING = Listing(
         "cause": Column(store.StockMovement.cause, FilterField(Kind.STATE, choices=CAUSES)),
         "create_time": Column(store.StockMovement.create_time_us, FilterField(Kind.TIME), sortable=True),
         "actor": Column(store.StockMovement.actor, FilterField(Kind.TEXT)),
+        "source": Column(store.StockMovement.source, FilterField(Kind.TEXT)),
     },
     unique=(store.StockMovement.id,),
     read_rows=lambda tx, rows: [StockMovement(*row) for row in rows],

@@ -140,9 +140,9 @@ def _due(tx: Transaction, most: int) -> list[str]:
     return [order_id for (order_id,) in store.DUE.all(tx, now_us=tx.now_us, most=most)]
 
 
-def _due_of(tx: Transaction, skus: Sequence[str]) -> list[str]:
+def _due_of(tx: Transaction, skus: Sequence[str], most: int) -> list[str]:
     asked = msgspec.json.encode(list(skus)).decode()
-    return [order_id for (order_id,) in store.DUE_OF.all(tx, now_us=tx.now_us, skus=asked)]
+    return [order_id for (order_id,) in store.DUE_OF.all(tx, now_us=tx.now_us, skus=asked, most=most)]
 
 
 def _expire(mutation: Mutation, order_ids: Sequence[str]) -> None:
@@ -155,4 +155,4 @@ def _expire(mutation: Mutation, order_ids: Sequence[str]) -> None:
         save(mutation, old, called_off(old, state=EXPIRED), happened="expired")
 
 
-ENDINGS.append(Ending("orders", due=_due, due_of=_due_of, end=_expire))
+ENDINGS.append(Ending(due=_due, due_of=_due_of, end=_expire))

@@ -8,14 +8,14 @@ fixed number of statements, and an order that was imported before changes nothin
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 
 import msgspec
 
 from storekeep.server.domain.addresses import Address
-from storekeep.server.domain.allocations import Share, Wanted, add_up, spread_sku
+from storekeep.server.domain.allocations import Share, Wanted, add_up, levels_to_take_from, spread_sku
 from storekeep.server.domain.calls import Call
 from storekeep.server.domain.errors import InvalidField
 from storekeep.server.domain.expiry import end_due_of
@@ -431,12 +431,20 @@ class _Stock:
     """
 
     def __init__(self, mutation: Mutation, orders: Iterable[HistoricOrder]) -> None:
-        lines = [line for order in orders if order.ship_time_us is None for line in order.lines]
-        wanted = add_up((line.sku, line.quantity) for line in lines)
-        self._levels: dict[str, dict[str, int]] = _levels_of(mutation.tx, wanted)
-        if any(units > sum(self._levels[sku].values()) for sku, units in wanted.items()):
-            end_due_of(mutation, list(wanted))
-            self._levels = _levels_of(mutation.tx, wanted)
+        wanted: dict[tuple[str, str], int] = defaultdict(int)
+        for order in orders:
+            for line in order.lines if order.ship_time_us is None else ():
+                wanted[line.sku, order.location_id] += line.quantity
+                wanted[line.sku, ""] += line.quantity if order.location_id else 0
+        skus = sorted({sku for sku, _ in wanted})
+        self._levels = levels_to_take_from(mutation.tx, skus) if skus else {}
+        while (short := self._short(wanted)) and end_due_of(mutation, short):
+            self._levels = levels_to_take_from(mutation.tx, skus)
+
+    def _short(self, wanted: Mapping[tuple[str, str], int]) -> list[str]:
+        """SKUs of which there is too little at a location, or at all of them ('')."""
+        short = {sku for (sku, place), units in wanted.items() if units > sum(self._levels_at(sku, place).values())}
+        return sorted(short)
 
     def take(self, order: Order, *, location_id: str) -> list[Share]:
         """Take what is open of an order, all or nothing.
@@ -465,17 +473,6 @@ class _Stock:
     def _levels_at(self, sku: str, location_id: str) -> dict[str, int]:
         """Location -> units, of one location or of all."""
         return {place: units for place, units in self._levels[sku].items() if location_id in ("", place)}
-
-
-def _levels_of(tx: Transaction, skus: Iterable[str]) -> dict[str, dict[str, int]]:
-    """SKU -> location -> units that can be promised, in the order in which they are taken."""
-    levels: dict[str, dict[str, int]] = {sku: {} for sku in skus}
-    if levels:
-        for sku, location, units in inventory_store.LEVELS_TO_TAKE_FROM.all(
-            tx, skus=_json(list(levels)), location_id=""
-        ):
-            levels[sku][location] = units
-    return levels
 
 
 # -- writing

@@ -27,6 +27,7 @@ from storekeep.server.domain.mutations import Mutation, mutate
 from storekeep.server.domain.order_numbers import OrderNumbers
 from storekeep.server.domain.order_states import PLACED
 from storekeep.server.domain.orders import ROWS, Order, OrderLine, line_rows, row_values
+from storekeep.server.domain.reservations import commit_to_order
 from storekeep.server.domain.resources import new_id
 from storekeep.server.store import orders as store
 from storekeep.server.store.database import Transaction
@@ -46,6 +47,7 @@ class NewOrder:
     Attributes:
         lines: (SKU, units), in the customer's order; a SKU may stand on several.
         location_id: where the stock is taken from; empty to choose, see `allocations`.
+        reservation_id: whose stock is taken first; empty without one.
         shipping: what sending it costs, in the order's currency; None for nothing.
     """
 
@@ -57,6 +59,7 @@ class NewOrder:
     external_reference: str = ""
     note: str = ""
     shipping: Money | None = None
+    reservation_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +79,7 @@ def place_order(db: Store, call: Call, new: NewOrder, *, rules: PlacingRules) ->
     """Place an order: freeze its prices, promise its stock, all lines or none.
 
     Raises: UnknownCurrency, CustomerNotFound, LocationNotFound, ResourceDeleted, SkuNotFound, NotForSale,
-        CurrencyMismatch, InvalidAmount, OutOfStock, and those of `mutate`.
+        CurrencyMismatch, InvalidAmount, ReservationNotFound, IllegalState, OutOfStock, and those of `mutate`.
     """
     minor_digits(new.currency_code, field="currency_code")
 
@@ -89,7 +92,10 @@ def place_order(db: Store, call: Call, new: NewOrder, *, rules: PlacingRules) ->
         total_minor = total_of(lines, shipping_minor=shipping_minor)
         order_id = new_id()
         wanted = [Wanted(line.line_number, line.sku, line.quantity) for line in lines]
-        allocate_stock(mutation, f"orders/{order_id}", wanted, location_id=new.location_id)
+        if new.reservation_id:
+            commit_to_order(mutation, new.reservation_id, order_id, wanted, location_id=new.location_id)
+        else:
+            allocate_stock(mutation, f"orders/{order_id}", wanted, location_id=new.location_id)
         number = rules.numbers.make(mutation.next_sequence)
         expire_time_us = tx.now_us + rules.unpaid_ttl_s * MICROS if rules.unpaid_ttl_s else None
         order = Order(

@@ -63,6 +63,7 @@ ERRORS: dict[type[Exception], Row] = {
     domain.LocationNotFound: Row(Code.NOT_FOUND, "LOCATION_NOT_FOUND"),
     domain.StockLevelNotFound: Row(Code.NOT_FOUND, "STOCK_LEVEL_NOT_FOUND"),
     domain.StockMovementNotFound: Row(Code.NOT_FOUND, "STOCK_MOVEMENT_NOT_FOUND"),
+    domain.ReservationNotFound: Row(Code.NOT_FOUND, "RESERVATION_NOT_FOUND"),
     domain.CustomerNotFound: Row(Code.NOT_FOUND, "CUSTOMER_NOT_FOUND"),
     domain.OrderNotFound: Row(Code.NOT_FOUND, "ORDER_NOT_FOUND"),
     domain.OrderLineNotFound: Row(Code.NOT_FOUND, "ORDER_LINE_NOT_FOUND"),

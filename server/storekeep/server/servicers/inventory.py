@@ -1,22 +1,27 @@
-"""InventoryService: locations, stock levels and the stock ledger."""
+"""InventoryService: locations, stock levels, the stock ledger and reservations."""
 
 from __future__ import annotations
 
 import grpc
 
-from storekeep.server.domain import inventory, locations
-from storekeep.server.domain.inventory import StockLevel, StockMovement
+from storekeep.server.domain import inventory, locations, reservations
+from storekeep.server.domain.inventory import Availability, StockLevel, StockMovement
+from storekeep.server.domain.lists import ListRequest
 from storekeep.server.domain.locations import LOCATIONS, Location
 from storekeep.server.domain.pages import PageTokens
+from storekeep.server.domain.reconciliation import Difference, reconcile
+from storekeep.server.domain.reservations import TTL_DEFAULT_S, NewReservation, Reservation
 from storekeep.server.domain.resources import etag_of, new_id
 from storekeep.server.servicers.calls import call_of, list_request_of
 from storekeep.server.servicers.converters import (
+    MICROS,
     address_from,
     address_message,
     batch_keys,
     id_of,
     key_of,
     masked_fields,
+    name_of,
     optional_timestamp,
     timestamp_of,
 )
@@ -28,6 +33,11 @@ LOCATION_FIELDS = {"display_name": "display_name", "address": "address", "priori
 CAUSES = {
     name.removeprefix("STOCK_MOVEMENT_CAUSE_"): number for name, number in pb.StockMovementCause.items() if number
 }
+RESERVATION_STATES = {name.removeprefix("RESERVATION_STATE_"): number for name, number in pb.ReservationState.items()}
+DIFFERENCE_KINDS = {
+    name.removeprefix("STOCK_DIFFERENCE_KIND_"): number for name, number in pb.StockDifferenceKind.items()
+}
+LEVEL_FIELDS = {"backorder_limit": "backorder_limit", "safety_threshold": "safety_threshold"}
 CAUSE_NAMES = {number: name for name, number in CAUSES.items()}
 
 
@@ -84,6 +94,62 @@ def movement_message(movement: StockMovement) -> pb.StockMovement:
         source=movement.source,
         line_number=movement.line_number,
     )
+
+
+def availability_message(availability: Availability) -> pb.Availability:
+    """What can be sold of a SKU as the contract writes it."""
+    return pb.Availability(
+        sku=availability.sku,
+        available=availability.available,
+        for_sale=availability.for_sale,
+        locations=[
+            pb.LocationAvailability(location=f"locations/{location_id}", available=units)
+            for location_id, units in availability.locations.items()
+        ],
+    )
+
+
+def reservation_message(reservation: Reservation) -> pb.Reservation:
+    """A reservation as the contract writes it."""
+    return pb.Reservation(
+        name=reservation.name,
+        state=RESERVATION_STATES[reservation.state],
+        lines=[
+            pb.ReservationLine(
+                line_number=line.line_number,
+                sku=line.sku,
+                quantity=line.quantity,
+                location=f"locations/{line.location_id}",
+            )
+            for line in reservation.lines
+        ],
+        reference=reservation.reference,
+        expire_time=timestamp_of(reservation.expire_time_us),
+        order=name_of("orders", reservation.order_id),
+        create_time=timestamp_of(reservation.create_time_us),
+        update_time=timestamp_of(reservation.update_time_us),
+        etag=etag_of(reservation.version),
+    )
+
+
+def difference_message(difference: Difference) -> pb.StockDifference:
+    """A difference as the contract writes it."""
+    return pb.StockDifference(
+        stock_level=f"locations/{difference.location_id}/stockLevels/{difference.sku}",
+        kind=DIFFERENCE_KINDS[difference.kind],
+        source=difference.source,
+        line_number=difference.line_number,
+        recorded=difference.recorded,
+        expected=difference.expected,
+        repairable=difference.repairable,
+    )
+
+
+def ttl_us_of(request: pb.ReserveStockRequest | pb.ExtendReservationRequest) -> int:
+    """How long a reservation is to last, in microseconds."""
+    if not request.HasField("ttl"):
+        return TTL_DEFAULT_S * MICROS
+    return request.ttl.seconds * MICROS + request.ttl.nanos // 1000
 
 
 class InventoryServicer(inventory_pb2_grpc.InventoryServiceServicer):
@@ -175,11 +241,7 @@ class InventoryServicer(inventory_pb2_grpc.InventoryServiceServicer):
         self, request: pb.CheckAvailabilityRequest, context: grpc.ServicerContext
     ) -> pb.CheckAvailabilityResponse:
         found = inventory.check_availability(self._store, list(request.skus), location_id=id_of(request.location))
-        return pb.CheckAvailabilityResponse(
-            availabilities=[
-                pb.Availability(sku=item.sku, available=item.available, for_sale=item.for_sale) for item in found
-            ]
-        )
+        return pb.CheckAvailabilityResponse(availabilities=[availability_message(item) for item in found])
 
     def GetStockMovement(self, request: pb.GetStockMovementRequest, context: grpc.ServicerContext) -> pb.StockMovement:
         return movement_message(inventory.get_movement(self._store, int(id_of(request.name))))
@@ -191,3 +253,100 @@ class InventoryServicer(inventory_pb2_grpc.InventoryServiceServicer):
         return pb.ListStockMovementsResponse(
             stock_movements=[movement_message(item) for item in page.items], next_page_token=page.next_page_token
         )
+
+    def UpdateStockLevel(self, request: pb.UpdateStockLevelRequest, context: grpc.ServicerContext) -> pb.StockLevel:
+        message = request.stock_level
+        fields = masked_fields(request.update_mask, message, LEVEL_FIELDS)
+        location_id, _, sku = message.name.removeprefix("locations/").partition("/stockLevels/")
+        level = inventory.update_level(
+            self._store,
+            call_of(request),
+            (location_id, sku),
+            changes={field: getattr(message, field) for field in fields},
+            etag=message.etag,
+        )
+        return level_message(level)
+
+    def TransferStock(
+        self, request: pb.TransferStockRequest, context: grpc.ServicerContext
+    ) -> pb.TransferStockResponse:
+        transfer = inventory.transfer_stock(
+            self._store,
+            call_of(request),
+            [(line.sku, line.quantity) for line in request.lines],
+            source_id=id_of(request.source),
+            destination_id=id_of(request.destination),
+            reason=request.reason,
+        )
+        levels = [level_message(level) for level in transfer.levels]
+        return pb.TransferStockResponse(source=transfer.source, stock_levels=levels)
+
+    def ListLowStock(self, request: pb.ListLowStockRequest, context: grpc.ServicerContext) -> pb.ListLowStockResponse:
+        page = inventory.list_low_stock(
+            self._store,
+            ListRequest(page_size=request.page_size, page_token=request.page_token),
+            location_id=id_of(request.location),
+            available_max=request.available_max,
+            tokens=self._tokens,
+        )
+        return pb.ListLowStockResponse(
+            stock_levels=[level_message(item) for item in page.items], next_page_token=page.next_page_token
+        )
+
+    def ReconcileStock(
+        self, request: pb.ReconcileStockRequest, context: grpc.ServicerContext
+    ) -> pb.ReconcileStockResponse:
+        report = reconcile(
+            self._store,
+            call_of(request),
+            request.skus,
+            repair=request.repair,
+            page_size=request.page_size,
+            page_token=request.page_token,
+            tokens=self._tokens,
+        )
+        return pb.ReconcileStockResponse(
+            differences=[difference_message(difference) for difference in report.differences],
+            skus_checked=report.skus_checked,
+            next_page_token=report.next_page_token,
+        )
+
+    def ReserveStock(self, request: pb.ReserveStockRequest, context: grpc.ServicerContext) -> pb.Reservation:
+        new = NewReservation(
+            lines=tuple((line.sku, line.quantity) for line in request.lines),
+            location_id=id_of(request.location),
+            ttl_us=ttl_us_of(request),
+            reference=request.reference,
+        )
+        return reservation_message(reservations.reserve(self._store, call_of(request), new))
+
+    def GetReservation(self, request: pb.GetReservationRequest, context: grpc.ServicerContext) -> pb.Reservation:
+        return reservation_message(reservations.get_reservation(self._store, id_of(request.name)))
+
+    def ListReservations(
+        self, request: pb.ListReservationsRequest, context: grpc.ServicerContext
+    ) -> pb.ListReservationsResponse:
+        page = reservations.list_reservations(self._store, list_request_of(request), tokens=self._tokens)
+        return pb.ListReservationsResponse(
+            reservations=[reservation_message(item) for item in page.items], next_page_token=page.next_page_token
+        )
+
+    def ExtendReservation(self, request: pb.ExtendReservationRequest, context: grpc.ServicerContext) -> pb.Reservation:
+        extended = reservations.extend(
+            self._store, call_of(request), id_of(request.name), ttl_us=ttl_us_of(request), etag=request.etag
+        )
+        return reservation_message(extended)
+
+    def ReleaseReservation(
+        self, request: pb.ReleaseReservationRequest, context: grpc.ServicerContext
+    ) -> pb.Reservation:
+        released = reservations.release_reservation(
+            self._store, call_of(request), id_of(request.name), etag=request.etag
+        )
+        return reservation_message(released)
+
+    def CommitReservation(self, request: pb.CommitReservationRequest, context: grpc.ServicerContext) -> pb.Reservation:
+        committed = reservations.commit(
+            self._store, call_of(request), id_of(request.name), reason=request.reason, etag=request.etag
+        )
+        return reservation_message(committed)

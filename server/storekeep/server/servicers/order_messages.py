@@ -146,5 +146,6 @@ def new_order_from(request: pb.PlaceOrderRequest) -> NewOrder:
         shipping_address=address_from(request.shipping_address) if request.HasField("shipping_address") else None,
         external_reference=request.external_reference,
         note=request.note,
+        reservation_id=id_of(request.reservation),
         shipping=money_from(request.shipping, field="shipping") if request.HasField("shipping") else None,
     )

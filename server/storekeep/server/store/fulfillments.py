@@ -75,5 +75,3 @@ PENDING_OF = Statement(
 )
 """(line, location, units) of an order that are bound to fulfilments which have not left."""
 PENDING_IDS_OF = Statement("SELECT id FROM fulfillments WHERE order_id = :order_id AND state = 'PENDING' ORDER BY id")
-ON_HAND_AT = Statement("SELECT sku, on_hand FROM stock_levels WHERE location_id = :location_id AND sku IN TEXTS(:skus)")
-"""(SKU, units on hand) at one location."""

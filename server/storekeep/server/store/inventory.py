@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import peewee
 
 from storekeep.server.store.database import Table
-from storekeep.server.store.products import Variant
+from storekeep.server.store.products import Product, Variant
 from storekeep.server.store.statements import Statement, bound
 
 DEFAULT_0 = peewee.SQL("DEFAULT 0")
@@ -87,6 +89,24 @@ StockMovement.add_index(
     StockMovement.index(StockMovement.source, where=peewee.SQL("source <> ''"), name="stock_movements_source")
 )
 
+WITHOUT_BACKORDER = StockLevel.on_hand - StockLevel.safety_threshold - StockLevel.reserved - StockLevel.allocated
+"""Units at a level that can still be promised from what is on hand."""
+
+
+def levels_for_sale(*fields: Any) -> Any:
+    """The query of levels at locations that are there, of variants that are for sale."""
+    return (
+        StockLevel.select(*fields)
+        .join(Location)
+        .where(Location.delete_time_us.is_null())
+        .switch(StockLevel)
+        .join(Variant)
+        .where((Variant.state == "ACTIVE") & Variant.delete_time_us.is_null())
+        .join(Product)
+        .where((Product.state == "ACTIVE") & Product.delete_time_us.is_null())
+    )
+
+
 FOR_SALE = "{0}on_hand + {0}backorder_limit - {0}safety_threshold - {0}reserved - {0}allocated"
 """Units at a level that can still be promised; `{0}` stands for what the table is called, with a point."""
 
@@ -141,16 +161,16 @@ ALLOCATE_ANYWHERE, RESERVE_ANYWHERE = _promise_anywhere("allocated"), _promise_a
 where most can be promised, then by its id."""
 LEVELS_TO_TAKE_FROM = Statement(
     f"""
-    SELECT level.sku, level.location_id, {FOR_SALE.format("level.")} AS units
+    SELECT level.sku, level.location_id, {FOR_SALE.format("level.")} AS units, locations.priority
     FROM TEXTS(:skus) AS wanted
     JOIN stock_levels AS level ON level.sku = wanted.value
     JOIN locations ON locations.id = level.location_id
     WHERE locations.delete_time_us IS NULL AND (:location_id = '' OR level.location_id = :location_id)
-      AND {FOR_SALE.format("level.")} > 0
     ORDER BY level.sku, locations.priority, units DESC, level.location_id
     """  # noqa: S608 - the names of columns
 )
-"""(SKU, location, units that can be promised) in the order in which stock is taken; at one location, or at all ('')."""
+"""(SKU, location, units that can be promised, priority) in the order in which stock is taken; at one location, or at
+all ('')."""
 MOVE_LEVELS = Statement(
     """
     WITH moved (location_id, sku, on_hand_delta, reserved_delta, allocated_delta) AS MATERIALIZED (
@@ -189,22 +209,27 @@ ALLOCATIONS_OF = Statement(
     """
 )
 """What is allocated to each line of some sources, and where; that the source is not empty lets SQLite use the index."""
-CHECK_AVAILABILITY = Statement(
-    f"""
+OFFERED = Statement(
+    """
     SELECT wanted.value,
-           (SELECT CAST(COALESCE(SUM({FOR_SALE.format("")}), 0) AS BIGINT)
-            FROM stock_levels JOIN locations ON locations.id = location_id
-            WHERE stock_levels.sku = wanted.value AND (:location_id = '' OR location_id = :location_id)
-              AND locations.delete_time_us IS NULL AND {FOR_SALE.format("")} > 0),
            variants.state = 'ACTIVE' AND variants.delete_time_us IS NULL
            AND products.state = 'ACTIVE' AND products.delete_time_us IS NULL
     FROM TEXTS(:skus) AS wanted
     LEFT JOIN variants ON variants.sku = wanted.value
     LEFT JOIN products ON products.id = variants.product_id
     ORDER BY wanted.key
-    """  # noqa: S608 - the names of columns
+    """
 )
-"""For each SKU, in order: units for sale at one location or at all (''), and whether it is for sale (NULL: unknown)."""
+"""For each SKU, in order: whether it is for sale (NULL: unknown)."""
+INSERT_LEVELS = Statement(
+    """
+    INSERT INTO stock_levels (
+        location_id, sku, on_hand, reserved, allocated, backorder_limit, version, update_time_us, safety_threshold
+    )
+    SELECT :location_id, wanted.value, 0, 0, 0, 0, 0, CAST(:now_us AS BIGINT), 0 FROM TEXTS(:skus) AS wanted
+    """
+)
+"""Levels at one location that nothing has moved yet."""
 LEVEL_IN_USE_OF_SKU = Statement(
     """
     SELECT location_id FROM stock_levels WHERE sku = :sku AND (on_hand <> 0 OR reserved <> 0 OR allocated <> 0) LIMIT 1

@@ -83,6 +83,8 @@ class OrderLine(Table):
         constraints = (peewee.Check("subtotal_minor = quantity * unit_price_minor"),)
 
 
+OPEN_UNITS = "(order_lines.quantity - order_lines.fulfilled - order_lines.cancelled)"
+"""Units of a line that are promised to it while its order is open, as SQL."""
 OFFER = Statement(
     """
     SELECT (SELECT COALESCE(delete_time_us, 0) FROM customers WHERE id = :customer_id),
@@ -180,7 +182,7 @@ DUE_OF = Statement(
     SELECT id FROM orders
     WHERE state = 'PLACED' AND expire_time_us <= :now_us
       AND EXISTS (SELECT 1 FROM order_lines WHERE order_id = orders.id AND sku IN TEXTS(:skus))
-    ORDER BY expire_time_us
+    ORDER BY expire_time_us LIMIT :most
     """
 )
 """Those of them that have units of some SKUs."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import peewee
 
 from storekeep.server.store.database import Table
 from storekeep.server.store.inventory import Location
 from storekeep.server.store.products import Variant
+from storekeep.server.store.statements import Statement
 
 
 class Reservation(Table):
@@ -35,8 +38,14 @@ Reservation.add_index(
 )
 
 
+def state_at(now_us: int) -> Any:
+    """The state that a reservation has at an instant, whether or not it was written that it has expired."""
+    over = (Reservation.state == "ACTIVE") & (Reservation.expire_time_us <= now_us)
+    return peewee.Case(None, [(over, "EXPIRED")], Reservation.state)
+
+
 class ReservationLine(Table):
-    """So many units of one SKU at one location, kept by a reservation."""
+    """So many units of one SKU at one location, kept for one line of a reservation."""
 
     reservation = peewee.ForeignKeyField(Reservation, backref="line_rows", index=False)
     line_number = peewee.IntegerField()
@@ -46,5 +55,39 @@ class ReservationLine(Table):
 
     class Meta:
         table_name = "reservation_lines"
-        primary_key = peewee.CompositeKey("reservation", "line_number")
+        primary_key = peewee.CompositeKey("reservation", "line_number", "location")
         without_rowid = True
+
+
+INSERT_LINES = Statement(
+    """
+    INSERT INTO reservation_lines (reservation_id, line_number, sku, location_id, quantity)
+    SELECT :reservation_id, CAST(value ->> 0 AS INTEGER), value ->> 1, value ->> 2, CAST(value ->> 3 AS BIGINT)
+    FROM ROWS(:lines) AS line
+    """
+)
+"""All lines of a reservation in one statement; `lines` is a JSON array of arrays in the order of the columns."""
+LINES_OF = Statement(
+    """
+    SELECT reservation_id, line_number, sku, location_id, quantity
+    FROM reservation_lines WHERE reservation_id IN TEXTS(:reservation_ids)
+    ORDER BY reservation_id, line_number, location_id
+    """
+)
+DUE = Statement(
+    """
+    SELECT id FROM reservations WHERE state = 'ACTIVE' AND expire_time_us <= :now_us
+    ORDER BY expire_time_us LIMIT :rows_max
+    """
+)
+"""The ids of active reservations whose time is over, the longest due first."""
+DUE_OF = Statement(
+    """
+    SELECT id FROM reservations
+    WHERE state = 'ACTIVE' AND expire_time_us <= :now_us AND EXISTS (
+        SELECT 1 FROM reservation_lines WHERE reservation_id = reservations.id AND sku IN TEXTS(:skus)
+    )
+    ORDER BY expire_time_us LIMIT :rows_max
+    """
+)
+"""Those of them that keep any of some SKUs."""

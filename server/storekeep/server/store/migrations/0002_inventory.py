@@ -43,7 +43,7 @@ TABLES = (
         "sku" TEXT NOT NULL,
         "location_id" TEXT NOT NULL,
         "quantity" INTEGER NOT NULL CHECK (quantity > 0),
-        PRIMARY KEY ("reservation_id", "line_number"),
+        PRIMARY KEY ("reservation_id", "line_number", "location_id"),
         FOREIGN KEY ("reservation_id") REFERENCES "reservations" ("id"),
         FOREIGN KEY ("sku") REFERENCES "variants" ("sku"),
         FOREIGN KEY ("location_id") REFERENCES "locations" ("id")
