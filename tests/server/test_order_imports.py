@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from storekeep.server.domain.calls import Call, Caller
+from storekeep.server.domain.historic_orders import HistoricLine, HistoricOrder
 from storekeep.server.domain.money import Money
 from storekeep.server.domain.order_imports import IMPORTED as IMPORTED_TEXT
-from storekeep.server.domain.order_imports import HistoricLine, HistoricOrder, import_orders
+from storekeep.server.domain.order_imports import import_orders
 from storekeep.server.domain.order_numbers import OrderNumbers
 from storekeep.server.domain.reservations import NewReservation, reserve
 from storekeep.server.domain.samples import load_sample

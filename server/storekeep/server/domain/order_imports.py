@@ -1,8 +1,8 @@
-"""Historic orders: taken over from elsewhere with their own numbers, dates and prices.
+"""Imports of historic orders: each is taken over whole, or refused for itself.
 
-Refuses, each for itself, orders that do not add up, whose number is taken or looks like one of ours, or that name what
-is not there. What was shipped takes no stock; what is open is allocated as any order's is. Invariant: a batch costs a
-fixed number of statements, and an order that was imported before changes nothing.
+Refuses a number that another order has, and what names something that is not there. What was shipped takes no stock;
+what is open is allocated as any order's is. Invariant: a batch costs a fixed number of statements, and an order that
+was imported before changes nothing.
 """
 
 from __future__ import annotations
@@ -10,22 +10,30 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 
 import msgspec
 
-from storekeep.server.domain.addresses import Address
 from storekeep.server.domain.allocations import Share, Wanted, add_up, levels_to_take_from, spread_sku
 from storekeep.server.domain.calls import Call
 from storekeep.server.domain.errors import InvalidField
 from storekeep.server.domain.expiry import end_due_of
 from storekeep.server.domain.fulfillments import SHIPPED, Fulfillment, FulfillmentLine
-from storekeep.server.domain.money import TOTAL_MINOR_MAX, Money
+from storekeep.server.domain.historic_orders import (
+    CUSTOMER_NOT_FOUND,
+    LOCATION_NOT_FOUND,
+    NUMBER_TAKEN,
+    OUT_OF_STOCK,
+    SKU_NOT_FOUND,
+    Draft,
+    HistoricOrder,
+    Refused,
+    Shipping,
+    draft_of,
+    stored_content,
+)
 from storekeep.server.domain.mutations import Mutation, mutate
 from storekeep.server.domain.order_numbers import OrderNumbers
-from storekeep.server.domain.order_placing import DEFAULT_LOCATION
-from storekeep.server.domain.order_states import CANCELLED, CONFIRMED, FULFILLED
-from storekeep.server.domain.orders import NO_ADDRESS, Order, OrderLine, decode_order
+from storekeep.server.domain.orders import NO_ADDRESS, Order
 from storekeep.server.domain.resources import new_id
 from storekeep.server.store import inventory as inventory_store
 from storekeep.server.store import order_imports as store
@@ -34,77 +42,7 @@ from storekeep.server.store.engine import Store
 
 LINES_MAX = 1000
 """Lines of all orders of a batch together."""
-MILLION = 1_000_000
 IMPORTED, ALREADY_THERE, REFUSED = "IMPORTED", "ALREADY_THERE", "REFUSED"
-CURRENCY, AMOUNT, NUMBER_RESERVED, DOES_NOT_ADD_UP, TIME = (
-    "CURRENCY",
-    "AMOUNT",
-    "NUMBER_RESERVED",
-    "DOES_NOT_ADD_UP",
-    "TIME",
-)
-NUMBER_TAKEN, OUT_OF_STOCK = "NUMBER_TAKEN", "OUT_OF_STOCK"
-CUSTOMER_NOT_FOUND, LOCATION_NOT_FOUND, SKU_NOT_FOUND = "CUSTOMER_NOT_FOUND", "LOCATION_NOT_FOUND", "SKU_NOT_FOUND"
-PROBLEMS = (
-    CURRENCY,
-    AMOUNT,
-    NUMBER_RESERVED,
-    DOES_NOT_ADD_UP,
-    TIME,
-    NUMBER_TAKEN,
-    CUSTOMER_NOT_FOUND,
-    LOCATION_NOT_FOUND,
-    SKU_NOT_FOUND,
-    OUT_OF_STOCK,
-)
-"""Why an order is refused, in the order in which it is looked for."""
-
-
-@dataclass(frozen=True, slots=True)
-class HistoricLine:
-    """So many units of one SKU at the price of their time; see `HistoricOrderLine` in the contract.
-
-    Attributes:
-        discount_ppm: millionths of the line that were taken off, where `discount` does not say how much.
-        total: what it should come to; None where that is not said.
-    """
-
-    sku: str
-    quantity: int
-    unit_price: Money
-    discount: Money | None = None
-    discount_ppm: int = 0
-    cancelled: int = 0
-    total: Money | None = None
-
-    @property
-    def amounts(self) -> Iterable[Money | None]:
-        """All amounts that it names."""
-        return self.unit_price, self.discount, self.total
-
-
-@dataclass(frozen=True, slots=True)
-class HistoricOrder:
-    """An order that was placed elsewhere; see `HistoricOrder` in the contract.
-
-    Attributes:
-        ship_time_us: when all of it was shipped; None where nothing was.
-        location_id: empty for the default one, or where open units are to be taken from wherever they are.
-    """
-
-    number: str
-    customer_id: str
-    currency_code: str
-    order_time_us: int
-    lines: tuple[HistoricLine, ...]
-    shipping: Money | None = None
-    ship_time_us: int | None = None
-    carrier: str = ""
-    tracking_number: str = ""
-    shipping_address: Address | None = None
-    note: str = ""
-    location_id: str = ""
-    total: Money | None = None
 
 
 class Result(msgspec.Struct, frozen=True):
@@ -127,38 +65,8 @@ def refused(number: str, problem: str, detail: str) -> Result:
     return Result(number, REFUSED, problem=problem, detail=detail)
 
 
-class Refused(Exception):
-    """One order is left out. Never leaves this module: its result says so."""
-
-    def __init__(self, problem: str, detail: str) -> None:
-        super().__init__(detail)
-        self.problem = problem
-
-
 Item = HistoricOrder | Result
 """An order of a batch, or the result that it has already, as its amounts cannot be read."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Shipping:
-    """How an order was shipped."""
-
-    time_us: int
-    carrier: str
-    tracking_number: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Draft:
-    """An order as it is going to be, before it has an id; `content` is what must be the same the next time."""
-
-    order: Order
-    shipping: _Shipping | None
-
-    @property
-    def content(self) -> tuple[object, ...]:
-        """What makes two imports of a number the same."""
-        return _content_of(self.order, self.shipping)
 
 
 @dataclass(slots=True)
@@ -211,7 +119,7 @@ def _result(tx: Transaction, item: Item, numbers: OrderNumbers, there: _There, s
     if isinstance(item, Result):
         return item
     try:
-        draft = _draft(item, numbers, now_us=tx.now_us)
+        draft = draft_of(item, numbers, now_us=tx.now_us)
         known = there.contents.get(item.number)
         if known is not None:
             order_id, content = known
@@ -230,141 +138,16 @@ def _result(tx: Transaction, item: Item, numbers: OrderNumbers, there: _There, s
     return Result(item.number, IMPORTED, order=order.name)
 
 
-# -- what an order is
-
-
-def _draft(item: HistoricOrder, numbers: OrderNumbers, *, now_us: int) -> _Draft:
-    """An order by itself, without what it names.
-
-    Raises: Refused.
-    """
-    _check_amounts(item)
-    if numbers.could_make(item.number):
-        raise Refused(NUMBER_RESERVED, f"{item.number} looks like a number that this server gives")
-    lines = tuple(_line(number, line, item) for number, line in enumerate(item.lines, start=1))
-    shipping_minor = item.shipping.amount_minor if item.shipping else 0
-    total_minor = _total(item, lines, shipping_minor)
-    if max(item.order_time_us, item.ship_time_us or 0) > now_us:
-        raise Refused(TIME, "it was placed or shipped in the future")
-    if item.ship_time_us is not None and item.ship_time_us < item.order_time_us:
-        raise Refused(TIME, "it was shipped before it was placed")
-    order = Order(
-        id="",
-        customer_id=item.customer_id,
-        state=_state(lines),
-        currency_code=item.currency_code,
-        total_minor=total_minor,
-        location_id=item.location_id or DEFAULT_LOCATION,
-        shipping_address=item.shipping_address,
-        external_reference="",
-        note=item.note,
-        cancel_reason="",
-        version=1,
-        create_time_us=item.order_time_us,
-        update_time_us=now_us,
-        number=item.number,
-        shipping_minor=shipping_minor,
-        lines=lines,
-    )
-    if order.state != FULFILLED or item.ship_time_us is None:
-        return _Draft(order, None)
-    return _Draft(order, _Shipping(item.ship_time_us, item.carrier, item.tracking_number))
-
-
-def _check_amounts(item: HistoricOrder) -> None:
-    """Raises: Refused."""
-    for amount in chain((item.shipping, item.total), chain.from_iterable(line.amounts for line in item.lines)):
-        if amount is not None and amount.currency_code != item.currency_code:
-            raise Refused(CURRENCY, f"an amount is in {amount.currency_code}, the order in {item.currency_code}")
-
-
-def _line(number: int, line: HistoricLine, item: HistoricOrder) -> OrderLine:
-    """A line with what it costs.
-
-    Raises: Refused.
-    """
-    if line.cancelled > line.quantity:
-        raise Refused(AMOUNT, f"line {number}: {line.cancelled} units are cancelled of {line.quantity}")
-    kept = line.quantity - line.cancelled
-    price_minor = line.unit_price.amount_minor
-    discount_minor = (
-        _part_of(kept * price_minor, line.discount_ppm) if line.discount is None else line.discount.amount_minor
-    )
-    built = OrderLine(
-        line_number=number,
-        sku=line.sku,
-        display_name="",
-        quantity=line.quantity,
-        unit_price_minor=price_minor,
-        subtotal_minor=line.quantity * price_minor,
-        discount_minor=discount_minor,
-        fulfilled=0 if item.ship_time_us is None else kept,
-        cancelled=line.cancelled,
-    )
-    if built.total_minor < 0:
-        raise Refused(AMOUNT, f"line {number}: the discount is more than the line costs")
-    if line.total is not None and line.total.amount_minor != built.total_minor:
-        raise Refused(
-            DOES_NOT_ADD_UP, f"line {number} costs {built.total_minor} minor units, not {line.total.amount_minor}"
-        )
-    return built
-
-
-def _part_of(gross_minor: int, discount_ppm: int) -> int:
-    """What a rate takes off, such that what is left is rounded half up."""
-    return gross_minor - (2 * gross_minor * (MILLION - discount_ppm) + MILLION) // (2 * MILLION)
-
-
-def _total(item: HistoricOrder, lines: Iterable[OrderLine], shipping_minor: int) -> int:
-    """What all of it costs.
-
-    Raises: Refused.
-    """
-    total_minor = shipping_minor + sum(line.total_minor for line in lines)
-    if total_minor > TOTAL_MINOR_MAX:
-        raise Refused(AMOUNT, "the total is more than an order can cost")
-    if item.total is not None and item.total.amount_minor != total_minor:
-        raise Refused(DOES_NOT_ADD_UP, f"it adds up to {total_minor} minor units, not {item.total.amount_minor}")
-    return total_minor
-
-
-def _state(lines: Sequence[OrderLine]) -> str:
-    if any(line.open for line in lines):
-        return CONFIRMED
-    return FULFILLED if any(line.fulfilled for line in lines) else CANCELLED
-
-
-def _content_of(order: Order, shipping: _Shipping | None) -> tuple[object, ...]:
-    """What of an order an import says, with nothing of this server's own."""
-    lines = tuple(
-        (line.sku, line.quantity, line.unit_price_minor, line.discount_minor, line.fulfilled, line.cancelled)
-        for line in order.lines
-    )
-    return (
-        order.customer_id,
-        order.currency_code,
-        order.location_id,
-        order.shipping_address,
-        order.note,
-        order.create_time_us,
-        order.shipping_minor,
-        lines,
-        shipping,
-    )
-
-
 # -- what it names
 
 
 def _look_up(tx: Transaction, orders: Sequence[HistoricOrder]) -> _There:
-    locations = {order.location_id or DEFAULT_LOCATION for order in orders}
+    locations = {order.location_id for order in orders if order.location_id}
     skus = {line.sku for order in orders for line in order.lines}
     names = store.VARIANT_NAMES.all(tx, skus=_texts(skus))
     found = store.FIND_IMPORTED.all(tx, numbers=_texts({order.number for order in orders}))
     return _There(
-        contents={
-            number: (order_id, _stored_content(first, *shipping)) for number, order_id, first, *shipping in found
-        },
+        contents={number: (order_id, stored_content(first, *shipping)) for number, order_id, first, *shipping in found},
         customers=frozenset(
             customer
             for (customer,) in store.CUSTOMERS_THERE.all(tx, ids=_texts({order.customer_id for order in orders}))
@@ -376,32 +159,25 @@ def _look_up(tx: Transaction, orders: Sequence[HistoricOrder]) -> _There:
     )
 
 
-def _stored_content(first: bytes, ship_time_us: int | None, carrier: str, tracking_number: str) -> tuple[object, ...]:
-    """The content of an order as it was at first, whatever has become of it since."""
-    order = decode_order(first)
-    shipped = any(line.fulfilled for line in order.lines) and ship_time_us is not None
-    return _content_of(order, _Shipping(ship_time_us, carrier, tracking_number) if shipped and ship_time_us else None)
-
-
 def _require_parties(item: HistoricOrder, there: _There) -> None:
     """Raises: Refused."""
     if item.customer_id not in there.customers:
         raise Refused(CUSTOMER_NOT_FOUND, f"no such customer: customers/{item.customer_id}")
-    deleted = there.locations.get(item.location_id or DEFAULT_LOCATION)
+    deleted = there.locations.get(item.location_id) if item.location_id else False
     if deleted is None or (deleted and item.ship_time_us is None):
-        raise Refused(LOCATION_NOT_FOUND, f"no such location: locations/{item.location_id or DEFAULT_LOCATION}")
+        raise Refused(LOCATION_NOT_FOUND, f"no such location: locations/{item.location_id}")
     missing = sorted({line.sku for line in item.lines} - there.names.keys())
     if missing:
         raise Refused(SKU_NOT_FOUND, f"no such SKU: {', '.join(missing)}")
 
 
-def _named(draft: _Draft, names: dict[str, str]) -> Order:
+def _named(draft: Draft, names: dict[str, str]) -> Order:
     """The order with an id, and with what its lines are called today."""
     lines = tuple(msgspec.structs.replace(line, display_name=names[line.sku]) for line in draft.order.lines)
     return msgspec.structs.replace(draft.order, id=new_id(), lines=lines)
 
 
-def _fulfillment(order: Order, shipping: _Shipping, *, now_us: int) -> Fulfillment:
+def _fulfillment(order: Order, shipping: Shipping, *, now_us: int) -> Fulfillment:
     """All that was shipped of an order, as one fulfilment."""
     return Fulfillment(
         id=new_id(),

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from storekeep.server.domain import order_imports
+from storekeep.server.domain import historic_orders, order_imports
 from storekeep.server.domain.errors import InvalidAmount, UnknownCurrency
+from storekeep.server.domain.historic_orders import HistoricLine, HistoricOrder
 from storekeep.server.domain.money import Money
-from storekeep.server.domain.order_imports import HistoricLine, HistoricOrder
 from storekeep.server.servicers.converters import address_from, id_of, money_from, time_us_of
 from storekeep.v1 import orders_pb2 as pb
 
@@ -16,7 +16,7 @@ OUTCOMES = {
 }
 PROBLEMS = {
     "": pb.ORDER_IMPORT_PROBLEM_UNSPECIFIED,
-    **{problem: pb.OrderImportProblem.Value(f"ORDER_IMPORT_PROBLEM_{problem}") for problem in order_imports.PROBLEMS},
+    **{problem: pb.OrderImportProblem.Value(f"ORDER_IMPORT_PROBLEM_{problem}") for problem in historic_orders.PROBLEMS},
 }
 
 
@@ -39,9 +39,9 @@ def historic_order_from(message: pb.HistoricOrder) -> order_imports.Item:
             total=_amount_in(message, "total"),
         )
     except UnknownCurrency as error:
-        return order_imports.refused(message.number, order_imports.CURRENCY, str(error))
+        return order_imports.refused(message.number, historic_orders.CURRENCY, str(error))
     except InvalidAmount as error:
-        return order_imports.refused(message.number, order_imports.AMOUNT, str(error))
+        return order_imports.refused(message.number, historic_orders.AMOUNT, str(error))
 
 
 def _historic_line_from(message: pb.HistoricOrderLine) -> HistoricLine:
