@@ -23,6 +23,7 @@ NAMES = (
     "customers/nobody",
     "orders/none",
     "stockMovements/1",
+    "reservations/none",
     "auditEntries/1",
     "serviceAccounts/nobody",
     "serviceAccounts/nobody/apiKeys/none",

@@ -31,7 +31,10 @@ RPCS_THAT_CHANGE = frozenset(
     for name, method in DESCRIPTORS.items()
     if method.GetOptions().Extensions[options_pb2.mutation] and name not in BATCHES
 )
+MANY = frozenset({"TransferStock", "ReconcileStock"})
+"""Those that change any number of resources, and answer with more than one: they have tests of their own."""
 STALE = "v999"
+NAMED_BY_THE_SERVER = (orders_pb2.Order, orders_pb2.Fulfillment, orders_pb2.OrderNote, inventory_pb2.Reservation)
 CREATES = frozenset(f"Create{kind.noun}" for kind in KINDS)
 """The mutations that make a resource of a name that the caller chooses."""
 
@@ -108,10 +111,29 @@ def _set(shop: Shop) -> inventory_pb2.SetStockRequest:
     return inventory_pb2.SetStockRequest(name=f"{MAIN}/stockLevels/{sku}", quantity=9, reason="counted")
 
 
+def _update_level(shop: Shop) -> inventory_pb2.UpdateStockLevelRequest:
+    name = f"{MAIN}/stockLevels/{shop.variant(stock=5).sku}"
+    return inventory_pb2.UpdateStockLevelRequest(stock_level=inventory_pb2.StockLevel(name=name, safety_threshold=2))
+
+
+def _reserve(shop: Shop) -> inventory_pb2.ReserveStockRequest:
+    line = inventory_pb2.ReserveStockLine(sku=shop.variant(stock=5).sku, quantity=2)
+    return inventory_pb2.ReserveStockRequest(lines=[line])
+
+
+def _reserved(request: Callable[..., Any]) -> Callable[[Shop], Any]:
+    return lambda shop: request(name=shop.inventory.ReserveStock(_reserve(shop)).name)
+
+
 CHANGES = (
     *(change for kind in KINDS for change in _standard(kind)),
     Change("AdjustStock", _adjust, "stock_level.updated"),
     Change("SetStock", _set, "stock_level.updated"),
+    Change("UpdateStockLevel", _update_level, "stock_level.updated"),
+    Change("ReserveStock", _reserve, "reservation.created"),
+    Change("ExtendReservation", _reserved(inventory_pb2.ExtendReservationRequest), "reservation.extended"),
+    Change("ReleaseReservation", _reserved(inventory_pb2.ReleaseReservationRequest), "reservation.released"),
+    Change("CommitReservation", _reserved(inventory_pb2.CommitReservationRequest), "reservation.committed"),
     Change("PlaceOrder", lambda shop: shop.order_request(), "order.placed"),
     Change("ConfirmOrder", lambda shop: orders_pb2.ConfirmOrderRequest(name=shop.order().name), "order.confirmed"),
     *(Change(rpc, prepare, event, also) for rpc, prepare, event, also in order_cases.CHANGES),
@@ -150,7 +172,10 @@ def with_etag(request: Any, etag: str) -> Any:
 
 def with_other_payload(request: Any) -> Any:
     """A copy of the request that asks for something else."""
-    return copy_of(request, note="another") if etag_holder(request) is None else with_etag(request, STALE)
+    if etag_holder(request) is not None:
+        return with_etag(request, STALE)
+    free = next(name for name in ("note", "reference") if name in request.DESCRIPTOR.fields_by_name)
+    return copy_of(request, **{free: "another"})
 
 
 def comparable(reply: Any) -> Any:
@@ -161,7 +186,7 @@ def comparable(reply: Any) -> Any:
             getattr(copy, name).Clear()
     if isinstance(copy, orders_pb2.Order):
         copy.number = ""
-    if isinstance(copy, orders_pb2.Order | orders_pb2.Fulfillment | orders_pb2.OrderNote):
+    if isinstance(copy, NAMED_BY_THE_SERVER):
         copy.name = ""
     return copy
 

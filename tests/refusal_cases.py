@@ -260,6 +260,105 @@ STOCK: dict[Case, Prepare] = {
 }
 
 
+def transferring(shop: Shop, sku: str = "", quantity: int = 1, **fields: Any) -> Any:
+    """A request to move units of a SKU, or of a new one of which there are 5, to a new location."""
+    places = {"source": MAIN, "destination": fields.get("destination") or shop.location().name} | fields
+    line = inventory_pb2.TransferLine(sku=sku or shop.variant(stock=5).sku, quantity=quantity)
+    return inventory_pb2.TransferStockRequest(lines=[line], **places)
+
+
+def overfull_transfer(shop: Shop) -> Any:
+    """A transfer of one unit to where as many are as a level holds."""
+    request = overfull(shop)
+    sku = request.name.rpartition("/")[2]
+    location = shop.location().name
+    shop.adjust(sku, 1, location=location)
+    return transferring(shop, sku, source=location, destination=MAIN)
+
+
+def reserving(sku: str, quantity: int = 1, **fields: Any) -> Any:
+    """A request to reserve units of a SKU."""
+    line = inventory_pb2.ReserveStockLine(sku=sku, quantity=quantity)
+    return inventory_pb2.ReserveStockRequest(lines=[line], **fields)
+
+
+def reserved(shop: Shop, **fields: Any) -> str:
+    """The name of an active reservation of 2 units."""
+    return str(shop.inventory.ReserveStock(reserving(shop.variant(stock=5).sku, 2, **fields)).name)
+
+
+def released(shop: Shop) -> str:
+    """The name of a reservation that was released."""
+    name = reserved(shop)
+    shop.inventory.ReleaseReservation(inventory_pb2.ReleaseReservationRequest(name=name))
+    return name
+
+
+def reserved_beyond_hand(shop: Shop) -> str:
+    """The name of a reservation of units that are not on hand."""
+    sku = shop.variant().sku
+    update_level(shop, sku, backorder_limit=2)
+    return str(shop.inventory.ReserveStock(reserving(sku, 2)).name)
+
+
+def updating(sku: str, *paths: str, location: str = MAIN, etag: str = "", **fields: Any) -> Any:
+    """A request to change a level."""
+    name = f"{location}/stockLevels/{sku}"
+    level = inventory_pb2.StockLevel(name=name, etag=etag, **fields or {"safety_threshold": 1})
+    return inventory_pb2.UpdateStockLevelRequest(stock_level=level, update_mask=FieldMask(paths=paths))
+
+
+def update_level(shop: Shop, sku: str, **fields: Any) -> Any:
+    """Change a level."""
+    return shop.inventory.UpdateStockLevel(updating(sku, *fields, **fields))
+
+
+def overcommitted(shop: Shop) -> Any:
+    """A request that lowers a backorder limit below what was sold by it."""
+    sku = shop.variant().sku
+    update_level(shop, sku, backorder_limit=2)
+    shop.order((sku, 2))
+    return updating(sku, "backorder_limit", backorder_limit=1)
+
+
+NO_RESERVATION = "reservations/none"
+
+
+def _reservation_steps(rpc: str, request: Callable[..., Any]) -> Iterator[tuple[Case, Prepare]]:
+    yield (rpc, "RESERVATION_NOT_FOUND"), lambda shop: request(name=NO_RESERVATION)
+    yield (rpc, "ETAG_MISMATCH"), lambda shop: request(name=reserved(shop), etag=STALE)
+    yield (rpc, "ILLEGAL_STATE"), lambda shop: request(name=released(shop))
+
+
+STOCK |= {
+    **{("UpdateStockLevel", reason): prepare for reason, prepare in _levels(updating).items()},
+    ("UpdateStockLevel", "INVALID_UPDATE_MASK"): lambda shop: updating(shop.variant().sku, "on_hand"),
+    ("UpdateStockLevel", "OUT_OF_STOCK"): overcommitted,
+    ("TransferStock", "LOCATION_NOT_FOUND"): lambda shop: transferring(shop, destination=LOCATION.missing),
+    ("TransferStock", "RESOURCE_DELETED"): lambda shop: transferring(shop, destination=deleted(LOCATION, shop)),
+    ("TransferStock", "SKU_NOT_FOUND"): lambda shop: transferring(shop, NO_SKU),
+    ("TransferStock", "OUT_OF_STOCK"): lambda shop: transferring(shop, promised(shop)),
+    ("TransferStock", "INVALID_AMOUNT"): overfull_transfer,
+    ("ListLowStock", "LOCATION_NOT_FOUND"): lambda shop: inventory_pb2.ListLowStockRequest(location=LOCATION.missing),
+    ("ListLowStock", "INVALID_PAGE_TOKEN"): lambda shop: inventory_pb2.ListLowStockRequest(page_token="AAAA"),
+    ("ReconcileStock", "INVALID_PAGE_TOKEN"): lambda shop: inventory_pb2.ReconcileStockRequest(page_token="AAAA"),
+    ("ReconcileStock", "SKU_NOT_FOUND"): lambda shop: inventory_pb2.ReconcileStockRequest(skus=[NO_SKU]),
+    ("ReserveStock", "LOCATION_NOT_FOUND"): lambda shop: reserving(shop.variant().sku, location=LOCATION.missing),
+    ("ReserveStock", "RESOURCE_DELETED"): lambda shop: reserving(shop.variant().sku, location=deleted(LOCATION, shop)),
+    ("ReserveStock", "SKU_NOT_FOUND"): lambda shop: reserving(NO_SKU),
+    ("ReserveStock", "NOT_FOR_SALE"): lambda shop: reserving(off_sale(shop)),
+    ("ReserveStock", "OUT_OF_STOCK"): lambda shop: reserving(promised(shop)),
+    ("GetReservation", "RESERVATION_NOT_FOUND"): lambda shop: inventory_pb2.GetReservationRequest(name=NO_RESERVATION),
+    ("CommitReservation", "OUT_OF_STOCK"): lambda shop: inventory_pb2.CommitReservationRequest(
+        name=reserved_beyond_hand(shop)
+    ),
+    **dict(_reservation_steps("ExtendReservation", inventory_pb2.ExtendReservationRequest)),
+    **dict(_reservation_steps("ReleaseReservation", inventory_pb2.ReleaseReservationRequest)),
+    **dict(_reservation_steps("CommitReservation", inventory_pb2.CommitReservationRequest)),
+    **{("ListReservations", reason): prepare for reason, prepare in _lists(inventory_pb2.ListReservationsRequest)},
+}
+
+
 # -- orders
 
 
@@ -285,6 +384,8 @@ ORDERS: dict[Case, Prepare] = {
     ("PlaceOrder", "NOT_FOR_SALE"): lambda shop: shop.order_request((off_sale(shop), 1)),
     ("PlaceOrder", "CURRENCY_MISMATCH"): lambda shop: shop.order_request(currency_code="USD"),
     ("PlaceOrder", "INVALID_AMOUNT"): beyond_all_totals,
+    ("PlaceOrder", "RESERVATION_NOT_FOUND"): lambda shop: shop.order_request(reservation=NO_RESERVATION),
+    ("PlaceOrder", "ILLEGAL_STATE"): lambda shop: shop.order_request(reservation=released(shop)),
     ("PlaceOrder", "OUT_OF_STOCK"): lambda shop: shop.order_request((shop.variant(stock=1).sku, 2)),
     ("GetOrder", "ORDER_NOT_FOUND"): lambda shop: orders_pb2.GetOrderRequest(name=NO_ORDER),
     ("BatchGetOrders", "ORDER_NOT_FOUND"): lambda shop: orders_pb2.BatchGetOrdersRequest(

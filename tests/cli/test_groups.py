@@ -6,6 +6,7 @@ from typing import Any
 
 from storekeep.client import Storekeep
 from tests.cli.running import CommandLine
+from tests.processes import ServerProcess
 
 
 def make_tea(cli: CommandLine, product_id: str, *, stock: int = 10) -> str:
@@ -100,6 +101,64 @@ def test_stock_is_set_adjusted_checked_and_told(cli: CommandLine) -> None:
     assert (newest["cause"], newest["reason"]) == ("STOCK_MOVEMENT_CAUSE_WRITE_OFF", "wet")
     run = cli("stock", "set", sku, "5", "--expect", "10")
     assert "QUANTITY_MISMATCH" in run.err
+
+
+def test_stock_is_shown_by_location_with_its_last_movements(cli: CommandLine) -> None:
+    sku = make_tea(cli, "hojicha", stock=10)
+    cli.json("locations", "create", "--id", "hojicha-north", "--name", "North", "--priority", "3")
+    moved = cli.json("stock", "transfer", f"{sku}=4", "--from", "main", "--to", "hojicha-north", "--reason", "opening")
+    assert [level["onHand"] for level in moved] == ["6", "4"]
+    shown = cli("stock", "show", sku).out
+    assert "locations/hojicha-north/stockLevels/" in shown
+    assert [line.split()[2] for line in shown.splitlines() if " opening" in line] == ["TRANSFER", "TRANSFER"]
+    assert "TRANSFER" not in cli("stock", "show", sku, "--movements", "0").out
+    assert [level["onHand"] for level in cli.json("stock", "show", sku)] == ["4", "6"]
+    assert cli.json("locations", "update", "hojicha-north", "--priority", "-3")["priority"] == -3
+
+
+def test_stock_that_runs_out_is_listed(cli: CommandLine) -> None:
+    sku = make_tea(cli, "pu-erh", stock=3)
+    assert cli.json("stock", "update", sku, "--safety-threshold", "3")["available"] == "0"
+    assert sku in [level["sku"] for level in cli.json("stock", "low", "--limit", "0")]
+    cli.json("stock", "update", sku, "--safety-threshold", "0")
+    assert sku not in [level["sku"] for level in cli.json("stock", "low", "--limit", "0")]
+    assert sku in [level["sku"] for level in cli.json("stock", "low", "--at-most", "3", "--limit", "0")]
+
+
+def test_stock_is_reconciled(cli: CommandLine, server: ServerProcess) -> None:
+    sku = make_tea(cli, "lapsang", stock=3)
+    assert cli.json("stock", "reconcile") == []
+    with server.database.opened() as session:
+        session.run("UPDATE stock_levels SET on_hand = 5 WHERE sku = ?", sku)
+    told = cli("stock", "reconcile", sku, "--json")
+    assert told.code == 1
+    assert (told.document[0]["recorded"], told.document[0]["expected"]) == ("5", "3")
+    assert "1 SKUs compared, 1 differences." in told.err
+    assert cli("stock", "reconcile", sku, "--repair").code == 0
+    assert cli.json("stock", "show", sku)[0]["onHand"] == "3"
+
+
+def test_stock_is_reserved_extended_and_released(cli: CommandLine) -> None:
+    sku = make_tea(cli, "gunpowder", stock=5)
+    made = cli.json("reservations", "reserve", "--line", f"{sku}=3", "--ttl", "60", "--reference", "cart-7")
+    assert (made["state"], made["reference"]) == ("RESERVATION_STATE_ACTIVE", "cart-7")
+    name = made["name"].rpartition("/")[2]
+    assert cli.json("stock", "show", sku)[0]["reserved"] == "3"
+    assert cli.json("reservations", "extend", name, "--ttl", "600")["expireTime"] > made["expireTime"]
+    assert cli.json("reservations", "list", "--filter", "reference = cart-7")[0]["name"] == made["name"]
+    assert cli.json("reservations", "release", name)[0]["state"] == "RESERVATION_STATE_RELEASED"
+    assert cli.json("reservations", "show", name)["state"] == "RESERVATION_STATE_RELEASED"
+    assert "ILLEGAL_STATE" in cli("reservations", "commit", name).err
+
+
+def test_reservation_is_taken_by_an_order(cli: CommandLine) -> None:
+    sku = make_tea(cli, "jasmine", stock=5)
+    cli.json("customers", "create", "--id", "jasmine", "--name", "Jasmine")
+    made = cli.json("reservations", "reserve", "--line", f"{sku}=5")
+    line = ("--customer", "jasmine", "--line", f"{sku}=5", "--currency", "EUR")
+    assert "OUT_OF_STOCK" in cli("orders", "place", *line).err
+    order = cli.json("orders", "place", *line, "--reservation", made["name"])
+    assert cli.json("reservations", "show", made["name"])["order"] == order["name"]
 
 
 def test_stock_that_never_was_is_said_so(cli: CommandLine) -> None:
@@ -218,3 +277,69 @@ def test_filter_with_or_beside_an_option_is_narrowed_as_a_whole(cli: CommandLine
     assert [movement["name"] for movement in cli.json("stock", "movements", sku, "--filter", either)] == [
         movement["name"] for movement in cli.json("stock", "movements", sku)
     ]
+
+
+def test_order_reads_as_a_delivery_note_on_all_its_way(cli: CommandLine) -> None:
+    sku = make_tea(cli, "oolong")
+    cli.json("customers", "create", "--id", "nora", "--name", "Nora")
+    placed = cli.json(
+        "orders",
+        "place",
+        "--customer",
+        "nora",
+        "--line",
+        f"{sku}=3",
+        "--line",
+        f"{sku}=2",
+        "--currency",
+        "EUR",
+        "--shipping",
+        "4.90",
+    )
+    number = placed["number"]
+    assert cli.json("orders", "show", number) == placed
+    cli.json("orders", "hold", number, "--reason", "doubtful")
+    assert "CONFIRMED" not in cli("orders", "show", number).out
+    cli.json("orders", "resume", number)
+    cli.json("orders", "confirm", number)
+    preview = cli.json("orders", "edit", number, "--change", "1=4", "--preview")
+    assert preview["lines"][0]["quantity"] == "4"
+    edited = cli.json("orders", "edit", number, "--add", f"{sku}=1", "--change", "1=4", "--reason", "by phone")
+    assert [line["quantity"] for line in edited["lines"]] == ["4", "2", "1"]
+    cli.json("orders", "cancel-lines", number, "--line", "3", "--line", "2=1")
+    bound = cli.json("orders", "fulfill", number, "--line", "1=2", "--location", "main")
+    fulfillment = bound["name"].removeprefix("orders/").replace("/fulfillments", "")
+    shipped = cli.json("fulfillments", "ship", fulfillment, "--carrier", "Post", "--tracking", "P-77")
+    assert shipped["state"] == "FULFILLMENT_STATE_SHIPPED"
+    cli.json("fulfillments", "deliver", fulfillment)
+    cli.json("orders", "note", number, "Wants it on Friday.")
+    shown = cli("orders", "show", number).out
+    for text in (number, "PARTIALLY_FULFILLED", "4.90 EUR", "Post", "P-77", "Wants it on Friday.", "ShipFulfillment"):
+        assert text in shown
+    line = next(line.split() for line in shown.splitlines() if line.split()[1:2] == [sku])
+    assert line[:7] == ["1", sku, "Tea", "oolong", "4", "2", "2"]
+    assert "lines[1].fulfilled_quantity" in cli("orders", "history", number).out
+
+
+def test_order_is_completed_and_its_pending_fulfillments_listed(cli: CommandLine) -> None:
+    sku = make_tea(cli, "matcha")
+    cli.json("customers", "create", "--id", "olga", "--name", "Olga")
+    order = cli.json("orders", "place", "--customer", "olga", "--line", f"{sku}=2", "--currency", "EUR")
+    cli.json("orders", "confirm", order["name"])
+    one = cli.json("orders", "fulfill", order["number"], "--line", "1=1")
+    rest = cli.json("orders", "fulfill", order["number"])
+    listed = cli.json("fulfillments", "list", "--order", order["number"])
+    assert [item["name"] for item in listed] == [one["name"], rest["name"]]
+    assert cli.json("fulfillments", "cancel", one["name"])[0]["state"] == "FULFILLMENT_STATE_CANCELLED"
+    again = cli.json("orders", "fulfill", order["number"])
+    for name in (rest["name"], again["name"]):
+        cli.json("fulfillments", "ship", name)
+    assert cli.json("fulfillments", "show", rest["name"])["state"] == "FULFILLMENT_STATE_SHIPPED"
+    assert cli.json("orders", "complete", order["number"])[0]["state"] == "ORDER_STATE_COMPLETED"
+    assert [note["content"] for note in cli.json("orders", "notes", order["number"])] == []
+
+
+def test_order_that_no_number_belongs_to_is_not_found(cli: CommandLine) -> None:
+    run = cli("orders", "show", "SK-99999999")
+    assert run.code == 1
+    assert "ORDER_NOT_FOUND" in run.err

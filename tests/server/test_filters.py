@@ -28,7 +28,8 @@ FILTER_FIELDS = {
     "ListLocations": ("display_name", "create_time", "update_time"),
     "ListCustomers": ("display_name", "email", "phone", "create_time", "update_time"),
     "ListStockLevels": ("sku", "on_hand", "allocated", "available", "update_time"),
-    "ListStockMovements": ("sku", "location", "cause", "create_time", "actor"),
+    "ListStockMovements": ("sku", "location", "cause", "create_time", "actor", "source"),
+    "ListReservations": ("state", "reference", "order", "expire_time", "create_time", "update_time"),
     "ListOrders": (
         "customer",
         "state",

@@ -5,7 +5,17 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from tests.mutations import CHANGES, CREATES, RPCS_THAT_CHANGE, Change, comparable, copy_of, etag_holder, tells_version
+from tests.mutations import (
+    CHANGES,
+    CREATES,
+    MANY,
+    RPCS_THAT_CHANGE,
+    Change,
+    comparable,
+    copy_of,
+    etag_holder,
+    tells_version,
+)
 from tests.records import Records
 from tests.resources import KINDS, Kind
 from tests.shops import Shop, new_request_id
@@ -15,7 +25,7 @@ each_kind = pytest.mark.parametrize("kind", KINDS, ids=str)
 
 
 def test_table_of_changes_has_every_mutation_of_the_contract():
-    assert {change.rpc for change in CHANGES} == RPCS_THAT_CHANGE
+    assert {change.rpc for change in CHANGES} == RPCS_THAT_CHANGE - MANY
 
 
 @each_change
@@ -85,7 +95,7 @@ def test_trial_with_request_id_leaves_the_id_free(shop: Shop, change: Change):
 def test_trial_of_what_fails_leaves_nothing(shop: Shop, records: Records, change: Change):
     request = copy_of(change.prepare(shop), validate_only=True)
     if etag_holder(request) is None:
-        request.customer = "customers/nobody"
+        request.location = "locations/nowhere"
     elif change.rpc in CREATES:
         change.send(shop, copy_of(request, validate_only=False))
     else:

@@ -10,6 +10,7 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.duration_pb2 import Duration
 
 from storekeep.v1 import inventory_pb2, orders_pb2, products_pb2
 from tests.refusals import refused
@@ -100,6 +101,19 @@ def _movements(shop: Shop) -> str:
     return f"sku = {sku}"
 
 
+def _reservations(shop: Shop) -> str:
+    sku, reference = shop.variant(stock=ROWS).sku, new_id()
+    for number in range(ROWS):
+        shop.inventory.ReserveStock(
+            inventory_pb2.ReserveStockRequest(
+                lines=[inventory_pb2.ReserveStockLine(sku=sku, quantity=1)],
+                reference=reference,
+                ttl=Duration(seconds=60 + number % 2),
+            )
+        )
+    return f'reference = "{reference}"'
+
+
 def _request(kind: Kind) -> Callable[..., Any]:
     parent = {"parent": "products/-"} if kind.parent else {}
     return lambda **fields: kind.request(f"List{kind.plural}", **parent, **fields)
@@ -137,6 +151,13 @@ LISTS = (
         _movements,
         {"create_time": time_of("create_time")},
         unique=lambda row: int(row.name.rpartition("/")[2]),
+    ),
+    List(
+        "ListReservations",
+        inventory_pb2.ListReservationsRequest,
+        "reservations",
+        _reservations,
+        {"create_time": time_of("create_time"), "expire_time": time_of("expire_time")},
     ),
     List(
         "ListOrders",

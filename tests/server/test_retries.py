@@ -47,8 +47,8 @@ def test_failed_request_is_not_remembered(shop: Shop, change: Change):
             change.send(shop, request)
         request = copy_of(change.prepare(shop), request_id=request.request_id)
     elif etag_holder(request) is None:
-        with refused("CUSTOMER_NOT_FOUND"):
-            change.send(shop, copy_of(request, customer="customers/nobody"))
+        with refused("LOCATION_NOT_FOUND"):
+            change.send(shop, copy_of(request, location=LOCATION.missing))
     else:
         with refused("ETAG_MISMATCH"):
             change.send(shop, with_etag(request, STALE))

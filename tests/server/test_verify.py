@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from storekeep.server.domain.fulfillments import LineUnits, create_fulfillment, ship_fulfillment
 from storekeep.server.domain.inventory import adjust_stock
 from storekeep.server.domain.order_cancellations import cancel_order
 from storekeep.server.domain.order_changes import confirm_order
+from storekeep.server.domain.reservations import NewReservation, release_reservation, reserve
 from storekeep.server.domain.samples import load_sample
 from storekeep.server.domain.verification import Finding, verify
 from storekeep.server.store.opening import open_store
@@ -27,18 +29,28 @@ BREACHES: dict[str, tuple[str, str]] = {
     "stock-on-hand": (f"UPDATE stock_levels SET on_hand = on_hand + 1 {MUG}", "locations/main/stockLevels/MUG-BLUE:"),
     "stock-running": (f"UPDATE stock_movements SET on_hand = 7 {MUG} AND id < 999", "stockLevels/MUG-BLUE: movement"),
     "stock-allocated": (f"UPDATE stock_levels SET allocated = allocated - 1 {MUG}", "stockLevels/MUG-BLUE: allocated"),
-    "stock-reserved": (f"UPDATE stock_levels SET reserved = 1 {MUG}", "stockLevels/MUG-BLUE: reserved is 1"),
+    "stock-reserved": (f"UPDATE stock_levels SET reserved = 1 {MUG}", "stockLevels/MUG-BLUE: reserved is 1,"),
     "order-stock": (f"UPDATE order_lines SET quantity = 3 WHERE order_id = {ORDER} AND line_number = 1", "orders/"),
     "reservation-stock": (
-        "UPDATE stock_movements SET source = 'reservations/none', reserved_delta = allocated_delta WHERE id ="
-        " (SELECT MAX(id) FROM stock_movements WHERE allocated_delta > 0)",
-        "reservations/none, line 2: keeps 0 units of TIN-RED",
+        "UPDATE reservation_lines SET quantity = 5 WHERE quantity = 4",
+        ", line 1: keeps 5 units of MUG-BLUE at locations/main, the ledger has reserved 4",
     ),
+    "reservation-history": ("UPDATE reservations SET version = 9 WHERE state = 'ACTIVE'", "is at version 9"),
     "stock-promised": ("UPDATE stock_movements SET source = '' WHERE allocated_delta > 0", "ALLOCATE for nobody"),
     "stock-oversold": (f"UPDATE stock_levels SET backorder_limit = -99 {MUG}", "stockLevels/MUG-BLUE:"),
     "order-lines": (f"UPDATE order_lines SET subtotal_minor = 1 WHERE order_id = {ORDER}", "orders/"),
     "order-quantities": (f"UPDATE order_lines SET cancelled = 0 WHERE order_id = {CALLED_OFF}", "orders/"),
     "order-totals": (f"UPDATE orders SET total_minor = total_minor + 1 WHERE id = {ORDER}", "orders/"),
+    "fulfillment-shipped": (
+        "UPDATE fulfillment_lines SET quantity = 2 WHERE fulfillment_id ="
+        " (SELECT id FROM fulfillments WHERE state = 'SHIPPED')",
+        "line 1: 1 units are fulfilled, 2 were shipped",
+    ),
+    "fulfillment-pending": (
+        "UPDATE fulfillments SET location_id = 'elsewhere' WHERE state = 'PENDING'",
+        "line 1: 1 units are bound at locations/elsewhere, 0 allocated",
+    ),
+    "fulfillment-lines": ("UPDATE fulfillment_lines SET line_number = 9", "the order has no line 9"),
     "order-history": (f"UPDATE orders SET version = version + 1 WHERE id = {ORDER}", "orders/"),
     "event-sequence": ("DELETE FROM audit_entries WHERE sequence = 3", "events: number 3 is missing, before 4"),
     "product-search": ("DELETE FROM product_documents WHERE product_id = 'mug'", "products/mug:"),
@@ -48,13 +60,20 @@ BREACHES: dict[str, tuple[str, str]] = {
 
 @pytest.fixture(scope="module")
 def sound(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
-    """A database with the sample, and an order in each state."""
+    """A database with the sample, an order in each state, and a reservation in most."""
     made = new_database(engine, tmp_path_factory.mktemp("sound"))
     store = open_store(made.url)
     load_sample(store)
     orders = [place(store, "ada-marsh", ("MUG-BLUE", 2), ("TIN-RED", 1)) for _ in range(3)]
     confirm_order(store, CALL, orders[1].id)
+    shipped, _ = (create_fulfillment(store, CALL, orders[1].id, lines=(LineUnits(1, 1),)) for _ in range(2))
+    ship_fulfillment(store, CALL, (orders[1].id, shipped.id))
     cancel_order(store, CALL, orders[2].id, reason="test")
+    _, given_back, sold = (
+        reserve(store, CALL, NewReservation((("MUG-BLUE", units), ("TIN-RED", 1)))) for units in (4, 2, 1)
+    )
+    release_reservation(store, CALL, given_back.id)
+    place_order(store, CALL, NewOrder("ada-marsh", (("MUG-BLUE", 1),), "EUR", reservation_id=sold.id))
     adjust_stock(store, CALL, ("main", "MUG-BLUE"), quantity_delta=-1, reason="broken")
     store.close()
     yield made

@@ -18,6 +18,7 @@ from storekeep.cli.categories import add_categories
 from storekeep.cli.cells import printable
 from storekeep.cli.customers import add_customers
 from storekeep.cli.exits import MEANINGS, Exit, exit_of
+from storekeep.cli.fulfillments import add_fulfillments
 from storekeep.cli.health import add_health
 from storekeep.cli.imports.commands import add_imports
 from storekeep.cli.inventory import add_inventory
@@ -26,6 +27,7 @@ from storekeep.cli.login import add_login
 from storekeep.cli.logins import LoginUnreadable
 from storekeep.cli.orders import add_orders
 from storekeep.cli.products import add_products
+from storekeep.cli.reservations import add_reservations
 from storekeep.cli.screens import OutputClosed
 from storekeep.cli.variants import add_variants
 from storekeep.client import StorekeepError
@@ -36,8 +38,10 @@ GROUPS = (
     add_variants,
     add_categories,
     add_inventory,
+    add_reservations,
     add_customers,
     add_orders,
+    add_fulfillments,
     add_audit,
     add_accounts,
     add_keys,

@@ -4,25 +4,42 @@ from __future__ import annotations
 
 from enum import StrEnum
 from functools import partial
+from itertools import islice
 from typing import Annotated
 
 import typer
 
 from storekeep.cli.changes import changes_of
 from storekeep.cli.commands import LIMIT, Deleted, Etag, Filter, Limit, OrderBy, command, joined, new_group
+from storekeep.cli.exits import Exit
 from storekeep.cli.names import full_name, quoted, stock_level_name
+from storekeep.cli.pairs import order_lines
 from storekeep.cli.sessions import Session, page_size
 from storekeep.cli.steps import Step, add_steps
-from storekeep.client import Location, StockMovementCause
+from storekeep.client import Location, StockDifference, StockLevel, StockMovementCause
 
-LEVEL_COLUMNS = ("sku", "name", "on_hand", "allocated", "available", "update_time")
-MOVEMENT_COLUMNS = ("create_time", "stock_level", "quantity_delta", "on_hand", "cause", "reason", "actor")
+LEVEL_COLUMNS = ("sku", "name", "on_hand", "reserved", "allocated", "available", "update_time")
+MOVEMENT_COLUMNS = (
+    "create_time",
+    "stock_level",
+    "cause",
+    "quantity_delta",
+    "reserved_delta",
+    "allocated_delta",
+    "on_hand",
+    "source",
+    "reason",
+    "actor",
+)
+LAST_COLUMNS = ("create_time", "cause", "quantity_delta", "reserved_delta", "allocated_delta", "source", "reason")
+DIFFERENCE_COLUMNS = ("stock_level", "kind", "source", "line_number", "recorded", "expected", "repairable")
 AVAILABILITY_COLUMNS = ("sku", "available", "for_sale")
-LOCATION_COLUMNS = ("name", "display_name", "address", "update_time")
+LOCATION_COLUMNS = ("name", "display_name", "priority", "address", "update_time")
 
 UNITS_MAX = 10**9
 """The most that the contract takes."""
 
+PRIORITY = "Stock is taken from the lowest first."
 MAIN_LOCATION = "main"
 """The location that every server has from the start."""
 
@@ -45,6 +62,7 @@ class Cause(StrEnum):
     ADJUST = "adjust"
     COUNT = "count"
     WRITE_OFF = "write-off"
+    RETURN = "return"
 
 
 def add_inventory(app: typer.Typer) -> None:
@@ -59,6 +77,12 @@ def add_inventory(app: typer.Typer) -> None:
     command(stock, "set", example=set_example, writes=True)(set_stock)
     adjust = "storekeep stock adjust CHAI-1 --by -2 --cause write-off --reason broken"
     command(stock, "adjust", example=adjust, writes=True)(adjust_stock)
+    update = "storekeep stock update CHAI-1 --safety-threshold 5 --backorder-limit 0"
+    command(stock, "update", example=update, writes=True)(update_stock)
+    transfer = "storekeep stock transfer CHAI-1=10 CHAI-2=4 --from main --to north --reason 'opening'"
+    command(stock, "transfer", example=transfer, writes=True)(transfer_stock)
+    command(stock, "low", example="storekeep stock low --at-most 5 --location main")(list_low_stock)
+    command(stock, "reconcile", example="storekeep stock reconcile --repair", writes=True)(reconcile_stock)
     command(stock, "movements", example="storekeep stock movements CHAI-1 --limit 10")(list_movements)
     add_locations(app)
 
@@ -81,13 +105,19 @@ def show_stock(
     session: Session,
     sku: Sku,
     location: Annotated[str, typer.Option("--location", help="Only there; everywhere without.")] = "-",
+    movements: Annotated[int, typer.Option("--movements", min=0, help="The last so many, but not in JSON.")] = 10,
 ) -> None:
-    """Show the stock of a SKU, by location."""
-    listing = session.client.inventory.list_stock_levels(location_name(location), filter=f"sku = {quoted(sku)}")
-    levels = list(listing)
+    """Show the stock of a SKU, by location, and the last movements of it."""
+    levels = list(session.client.inventory.list_stock_levels(location_name(location), filter=f"sku = {quoted(sku)}"))
     session.screen.show_messages(levels, columns=LEVEL_COLUMNS)
     if not levels:
         session.screen.remark(f"There has never been stock of {sku} there.")
+    elif movements and not session.screen.as_json:
+        own = "" if location == "-" else f"location = {quoted(location_name(location))}"
+        listing = session.client.inventory.list_stock_movements(
+            filter=joined(own, f"sku = {quoted(sku)}"), order_by="create_time desc", page_size=page_size(movements)
+        )
+        session.screen.show_messages(islice(listing, movements), columns=LAST_COLUMNS)
 
 
 def list_stock(
@@ -161,6 +191,85 @@ def adjust_stock(
     session.screen.show_message(level)
 
 
+def update_stock(
+    session: Session,
+    sku: Sku,
+    location: Where = MAIN_LOCATION,
+    backorder_limit: Annotated[
+        int | None,
+        typer.Option("--backorder-limit", min=0, max=UNITS_MAX, help="Units that may be sold beyond what is on hand."),
+    ] = None,
+    safety_threshold: Annotated[
+        int | None, typer.Option("--safety-threshold", min=0, max=UNITS_MAX, help="Units that are kept back from sale.")
+    ] = None,
+    etag: Etag = "",
+) -> None:
+    """Change how much of a SKU may be sold at a location."""
+    wanted, mask = changes_of(
+        StockLevel,
+        stock_level_name(sku, location=location),
+        etag=etag,
+        backorder_limit=backorder_limit,
+        safety_threshold=safety_threshold,
+    )
+    level = session.client.inventory.update_stock_level(wanted, update_mask=mask, **session.write_options)
+    session.screen.show_message(level)
+
+
+def transfer_stock(
+    session: Session,
+    line: Annotated[list[str], typer.Argument(metavar="SKU=UNITS...", help="What goes there: up to 500.")],
+    source: Annotated[str, typer.Option("--from", help="Where it is: a location's id or full name.")],
+    destination: Annotated[str, typer.Option("--to", help="Where it goes: a location's id or full name.")],
+    reason: Reason = "",
+) -> None:
+    """Move units from one location to another, all of them or none."""
+    transfer = session.client.inventory.transfer_stock(
+        source=location_name(source),
+        destination=location_name(destination),
+        lines=order_lines(line),
+        reason=reason,
+        **session.write_options,
+    )
+    session.screen.show_messages(transfer.stock_levels, columns=LEVEL_COLUMNS)
+
+
+def list_low_stock(
+    session: Session,
+    at_most: Annotated[
+        int, typer.Option("--at-most", min=0, max=UNITS_MAX, help="Of which so many units can be sold.")
+    ] = 0,
+    location: Annotated[str, typer.Option("--location", help="Only there; everywhere without.")] = "",
+    limit: Limit = LIMIT,
+) -> None:
+    """List what is running out, the shortest first."""
+    place = location_name(location) if location else ""
+    listing = session.client.inventory.list_low_stock(location=place, available_max=at_most, page_size=page_size(limit))
+    session.show_listing(listing, columns=LEVEL_COLUMNS, limit=limit)
+
+
+def reconcile_stock(
+    session: Session,
+    skus: Annotated[list[str] | None, typer.Argument(metavar="SKU...", help="Up to 500; all without.")] = None,
+    repair: Annotated[bool, typer.Option("--repair", help="Repair it; without, it is only shown.")] = False,
+) -> None:
+    """Compare stock levels with the ledger, and the ledger with reservations and orders."""
+    token, checked, differences = "", 0, list[StockDifference]()
+    while True:
+        report = session.client.inventory.reconcile_stock(
+            skus or (), repair=repair, page_token=token, **session.write_options
+        )
+        checked += report.skus_checked
+        differences += report.differences
+        token = report.next_page_token
+        if not token:
+            break
+    session.screen.show_messages(differences, columns=DIFFERENCE_COLUMNS)
+    session.screen.remark(f"{checked} SKUs compared, {len(differences)} differences.")
+    if any(not (repair and difference.repairable) for difference in differences):
+        raise typer.Exit(Exit.REFUSED)
+
+
 def list_movements(
     session: Session,
     sku: Annotated[str, typer.Argument(metavar="SKU", help="Only those of this SKU.")] = "",
@@ -199,10 +308,11 @@ def create_location(
     session: Session,
     display_name: Annotated[str, typer.Option("--name", help="What people read.")],
     location_id: Annotated[str, typer.Option("--id", help="Its id; the server chooses one without.")] = "",
+    priority: Annotated[int, typer.Option("--priority", min=-1000, max=1000, help=PRIORITY)] = 0,
 ) -> None:
     """Create a location."""
     created = session.client.inventory.create_location(
-        Location(display_name=display_name), location_id=location_id, **session.write_options
+        Location(display_name=display_name, priority=priority), location_id=location_id, **session.write_options
     )
     session.screen.show_message(created)
 
@@ -211,10 +321,11 @@ def update_location(
     session: Session,
     name: Annotated[str, typer.Argument(help="Its id or full name.")],
     display_name: Annotated[str | None, typer.Option("--name", help="What people read.")] = None,
+    priority: Annotated[int | None, typer.Option("--priority", min=-1000, max=1000, help=PRIORITY)] = None,
     etag: Etag = "",
 ) -> None:
     """Change the given fields of a location."""
-    wanted, mask = changes_of(Location, location_name(name), etag=etag, display_name=display_name)
+    wanted, mask = changes_of(Location, location_name(name), etag=etag, display_name=display_name, priority=priority)
     session.screen.show_message(
         session.client.inventory.update_location(wanted, update_mask=mask, **session.write_options)
     )

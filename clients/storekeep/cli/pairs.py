@@ -36,6 +36,14 @@ def prices(texts: Iterable[str]) -> list[Money]:
     return [amount(price, currency_code=currency_code) for currency_code, price in map(pair, texts)]
 
 
+def line_units(texts: Iterable[str]) -> dict[int, int]:
+    """Read units of lines, as `2=3` for 3 units of line 2, or `2` for all of it, which is 0.
+
+    Raises: typer.BadParameter.
+    """
+    return dict(_line_units(text) for text in texts)
+
+
 def amount(text: str, *, currency_code: str) -> Money:
     """Read an amount, as `19.90`.
 
@@ -65,3 +73,10 @@ def whole_number(text: str) -> int:
     if len(text) > INTEGER_DIGITS_MAX:
         raise typer.BadParameter(f"{text} does not fit into 64 bits")
     return int(text)
+
+
+def _line_units(text: str) -> tuple[int, int]:
+    if "=" not in text:
+        return whole_number(text.strip()), 0
+    line, units = pair(text)
+    return whole_number(line), whole_number(units)

@@ -64,6 +64,16 @@ class Screen:
         """Show one JSON document, as it is."""
         sys.stdout.write(_json(document, indent=2) + "\n")
 
+    def show_facts(self, facts: Iterable[tuple[str, str]], *, right: bool = False) -> None:
+        """Show what there is of labels and values, one a line; those without a value are left out."""
+        table = Table(box=None, show_header=False, pad_edge=False)
+        table.add_column(style="bold", no_wrap=True)
+        table.add_column(overflow="fold", justify="right" if right else "left")
+        for label, value in facts:
+            if value:
+                table.add_row(Text(label), Text(printable(value)))
+        self._out.print(table)
+
     def show_text(self, text: str) -> None:
         """Show a line that is the result."""
         self._out.print(Text(printable(text)), soft_wrap=True)

@@ -15,7 +15,8 @@ StorekeepError
     │                               UnknownPermission
     ├── NotFound                    CategoryNotFound, ProductNotFound, VariantNotFound, SkuNotFound,
     │                               LocationNotFound, StockLevelNotFound, StockMovementNotFound,
-    │                               CustomerNotFound, OrderNotFound, OrderLineNotFound, FulfillmentNotFound,
+    │                               ReservationNotFound, CustomerNotFound, OrderNotFound, OrderLineNotFound,
+    │                               FulfillmentNotFound,
     │                               ServiceAccountNotFound, ApiKeyNotFound, RoleNotFound, AuditEntryNotFound
     ├── Conflict                    EtagMismatch, AlreadyExists, SkuTaken, ResourceDeleted, ResourceNotDeleted,
     │                               ResourceInUse, IllegalState, OrderHeld, OrderNotHeld, UnitsNotOpen,
@@ -453,6 +454,12 @@ class StockMovementNotFound(NotFound):
     """No such stock movement."""
 
     reason = "STOCK_MOVEMENT_NOT_FOUND"
+
+
+class ReservationNotFound(NotFound):
+    """No such reservation."""
+
+    reason = "RESERVATION_NOT_FOUND"
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,13 @@
-"""Inventory: where stock is, how much, and the ledger of how it came to be."""
+"""Inventory: where stock is, how much, for whom it is kept, and the ledger of how it came to be."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import timedelta
 from typing import Unpack
 
 import grpc
+from google.protobuf.duration_pb2 import Duration
 
 from storekeep.client.calls import Calls, ReadOptions, WriteOptions
 from storekeep.client.masks import field_mask
@@ -16,27 +18,50 @@ from storekeep.v1.inventory_pb2 import (
     BatchGetLocationsRequest,
     BatchGetStockLevelsRequest,
     CheckAvailabilityRequest,
+    CommitReservationRequest,
     CreateLocationRequest,
     DeleteLocationRequest,
+    ExtendReservationRequest,
     GetLocationRequest,
+    GetReservationRequest,
     GetStockLevelRequest,
     GetStockMovementRequest,
     ListLocationsRequest,
+    ListLowStockRequest,
+    ListReservationsRequest,
     ListStockLevelsRequest,
     ListStockMovementsRequest,
     Location,
+    ReconcileStockRequest,
+    ReconcileStockResponse,
+    ReleaseReservationRequest,
+    Reservation,
+    ReserveStockLine,
+    ReserveStockRequest,
     SetStockRequest,
     StockLevel,
     StockMovement,
     StockMovementCause,
+    TransferLine,
+    TransferStockRequest,
+    TransferStockResponse,
     UndeleteLocationRequest,
     UpdateLocationRequest,
+    UpdateStockLevelRequest,
 )
 from storekeep.v1.inventory_pb2_grpc import InventoryServiceStub
 
 
+def _ttl(seconds: float | None) -> Duration | None:
+    if seconds is None:
+        return None
+    ttl = Duration()
+    ttl.FromTimedelta(timedelta(seconds=seconds))
+    return ttl
+
+
 class Inventory:
-    """Keeps locations and stock."""
+    """Keeps locations, stock and reservations."""
 
     def __init__(self, calls: Calls, *, channel: grpc.Channel) -> None:
         self._calls = calls
@@ -193,10 +218,88 @@ class Inventory:
         )
         return self._calls.write(self._stub.SetStock, request, **options)
 
+    def update_stock_level(
+        self, level: StockLevel, *, update_mask: Iterable[str] = (), **options: Unpack[WriteOptions]
+    ) -> StockLevel:
+        """Change `backorder_limit` and `safety_threshold` of a stock level.
+
+        Which of them, `update_mask` says; without it, those that the message sets. The level need not exist yet.
+        With the `etag` in the message, a change by somebody else is not overwritten.
+
+        Raises: InvalidUpdateMask, LocationNotFound, ResourceDeleted, SkuNotFound, EtagMismatch, OutOfStock.
+        """
+        request = UpdateStockLevelRequest(stock_level=level, update_mask=field_mask(update_mask))
+        return self._calls.write(self._stub.UpdateStockLevel, request, **options)
+
+    def transfer_stock(
+        self,
+        *,
+        source: str,
+        destination: str,
+        lines: Iterable[tuple[str, int]],
+        reason: str = "",
+        **options: Unpack[WriteOptions],
+    ) -> TransferStockResponse:
+        """Move units from one location to another, all lines or none.
+
+        `lines` are pairs of SKU and units, up to 500. What is promised, or not there, stays.
+
+        Raises: LocationNotFound, ResourceDeleted, SkuNotFound, OutOfStock (names each short SKU), InvalidAmount.
+        """
+        request = TransferStockRequest(
+            source=source,
+            destination=destination,
+            lines=[TransferLine(sku=sku, quantity=quantity) for sku, quantity in lines],
+            reason=reason,
+        )
+        return self._calls.write(self._stub.TransferStock, request, **options)
+
+    def list_low_stock(
+        self,
+        *,
+        location: str = "",
+        available_max: int = 0,
+        page_size: int = 0,
+        timeout_s: float | None = None,
+        max_staleness_s: float | None = None,
+    ) -> Listing[StockLevel]:
+        """List the stock levels of which at most so many units can be sold without a backorder, the shortest first.
+
+        `location` limits it to one; all locations when empty.
+
+        Raises: LocationNotFound, InvalidPageToken.
+        """
+        request = ListLowStockRequest(location=location, available_max=available_max, page_size=page_size)
+        return self._calls.listing(
+            self._stub.ListLowStock,
+            request,
+            items=lambda page: page.stock_levels,
+            timeout_s=timeout_s,
+            max_staleness_s=max_staleness_s,
+        )
+
+    def reconcile_stock(
+        self,
+        skus: Iterable[str] = (),
+        *,
+        repair: bool = False,
+        page_size: int = 0,
+        page_token: str = "",
+        **options: Unpack[WriteOptions],
+    ) -> ReconcileStockResponse:
+        """Compare stock levels with the ledger, and the ledger with reservations and orders; repair with `repair`.
+
+        Without `skus` it is one page of all of them: go on with the answer's `next_page_token` until that is empty.
+
+        Raises: InvalidPageToken, SkuNotFound.
+        """
+        request = ReconcileStockRequest(skus=skus, repair=repair, page_size=page_size, page_token=page_token)
+        return self._calls.write(self._stub.ReconcileStock, request, **options)
+
     def check_availability(
         self, skus: Iterable[str], *, location: str = "", **options: Unpack[ReadOptions]
     ) -> Sequence[Availability]:
-        """Say how many units of each of up to 500 SKUs can be sold now, in their order.
+        """Say how many units of each of up to 500 SKUs can be sold now, in their order, and at which locations.
 
         `location` limits it to one; all locations when empty.
 
@@ -227,3 +330,80 @@ class Inventory:
             timeout_s=timeout_s,
             max_staleness_s=max_staleness_s,
         )
+
+    def reserve_stock(
+        self,
+        lines: Iterable[tuple[str, int]],
+        *,
+        location: str = "",
+        ttl_s: float | None = None,
+        reference: str = "",
+        **options: Unpack[WriteOptions],
+    ) -> Reservation:
+        """Keep stock for somebody until an instant, all lines or none.
+
+        `lines` are pairs of SKU and units. `ttl_s` is how long: 1 second to 30 days, 15 minutes when not given.
+        `reference` is your own word for it, such as a cart's number.
+
+        Raises: LocationNotFound, ResourceDeleted, SkuNotFound, NotForSale, OutOfStock (names each short SKU).
+        """
+        request = ReserveStockRequest(
+            lines=[ReserveStockLine(sku=sku, quantity=quantity) for sku, quantity in lines],
+            location=location,
+            ttl=_ttl(ttl_s),
+            reference=reference,
+        )
+        return self._calls.write(self._stub.ReserveStock, request, **options)
+
+    def get_reservation(self, name: str, **options: Unpack[ReadOptions]) -> Reservation:
+        """Get one reservation.
+
+        Raises: ReservationNotFound.
+        """
+        return self._calls.read(self._stub.GetReservation, GetReservationRequest(name=name), **options)
+
+    def list_reservations(
+        self, *, timeout_s: float | None = None, max_staleness_s: float | None = None, **query: Unpack[Query]
+    ) -> Listing[Reservation]:
+        """List reservations, fetching page after page as they are read.
+
+        Raises: InvalidFilter, InvalidOrderBy, InvalidPageToken.
+        """
+        request = ListReservationsRequest(**query)
+        return self._calls.listing(
+            self._stub.ListReservations,
+            request,
+            items=lambda page: page.reservations,
+            timeout_s=timeout_s,
+            max_staleness_s=max_staleness_s,
+        )
+
+    def extend_reservation(
+        self, name: str, *, ttl_s: float | None = None, etag: str = "", **options: Unpack[WriteOptions]
+    ) -> Reservation:
+        """Keep the stock of an active reservation for `ttl_s` from now, or 15 minutes; never shorter than before.
+
+        Raises: ReservationNotFound, EtagMismatch, IllegalState.
+        """
+        request = ExtendReservationRequest(name=name, ttl=_ttl(ttl_s), etag=etag)
+        return self._calls.write(self._stub.ExtendReservation, request, **options)
+
+    def release_reservation(self, name: str, *, etag: str = "", **options: Unpack[WriteOptions]) -> Reservation:
+        """Give the stock of an active reservation back.
+
+        Raises: ReservationNotFound, EtagMismatch, IllegalState.
+        """
+        request = ReleaseReservationRequest(name=name, etag=etag)
+        return self._calls.write(self._stub.ReleaseReservation, request, **options)
+
+    def commit_reservation(
+        self, name: str, *, reason: str = "", etag: str = "", **options: Unpack[WriteOptions]
+    ) -> Reservation:
+        """Have the units of an active reservation leave for good, as for a sale that was made elsewhere.
+
+        For an order of this server, give the reservation to `orders.place` instead.
+
+        Raises: ReservationNotFound, EtagMismatch, IllegalState, OutOfStock.
+        """
+        request = CommitReservationRequest(name=name, reason=reason, etag=etag)
+        return self._calls.write(self._stub.CommitReservation, request, **options)

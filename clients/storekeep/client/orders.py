@@ -59,15 +59,17 @@ class Orders:
         external_reference: str = "",
         note: str = "",
         shipping: Money | None = None,
+        reservation: str = "",
         **options: Unpack[WriteOptions],
     ) -> Order:
         """Place an order: freeze its prices and take its stock, all lines or none.
 
-        `lines` are pairs of SKU and units; two may name the same SKU. `location` is where the stock is taken from,
-        `locations/main` when empty; `shipping` what sending it costs.
+        `lines` are pairs of SKU and units; two may name the same SKU. `location` is where the stock is taken from; the
+        server chooses when it is empty. `reservation` is one whose stock the order takes first, `shipping` what
+        sending it costs.
 
         Raises: UnknownCurrency, CustomerNotFound, LocationNotFound, ResourceDeleted, SkuNotFound, NotForSale,
-        CurrencyMismatch, InvalidAmount, OutOfStock (names each short SKU).
+        CurrencyMismatch, InvalidAmount, ReservationNotFound, IllegalState, OutOfStock (names each short SKU).
         """
         request = PlaceOrderRequest(
             customer=customer,
@@ -78,6 +80,7 @@ class Orders:
             external_reference=external_reference,
             note=note,
             shipping=shipping,
+            reservation=reservation,
         )
         return self._calls.write(self._stub.PlaceOrder, request, **options)
 

@@ -1219,7 +1219,7 @@ class ListStockMovementsRequest(_message.Message):
     page_token: _builtins.str
     """The `next_page_token` of the page before, of the same query. At most 2,048 characters."""
     filter: _builtins.str
-    """AIP-160 subset, over `sku`, `location`, `cause`, `create_time`, `actor`. At most 2,000 characters."""
+    """AIP-160 subset, over `sku`, `location`, `cause`, `create_time`, `actor`, `source`. At most 2,000 characters."""
     order_by: _builtins.str
     """AIP-132: `create_time`; each may be followed by ` desc`. By default `create_time`."""
     @_builtins.property

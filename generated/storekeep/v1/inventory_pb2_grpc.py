@@ -294,7 +294,7 @@ class InventoryServiceServicer:
         """Compare stock levels with the ledger, and the ledger with active reservations and open orders, SKU by SKU; and,
         when told so, repair what differs: the ledger gets what is missing of promises, and levels become what it adds
         up to.
-        Errors: SKU_NOT_FOUND, INVALID_PAGE_TOKEN.
+        Errors: INVALID_PAGE_TOKEN, SKU_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -101,7 +101,7 @@ class InventoryServiceStub:
     """Compare stock levels with the ledger, and the ledger with active reservations and open orders, SKU by SKU; and,
     when told so, repair what differs: the ledger gets what is missing of promises, and levels become what it adds
     up to.
-    Errors: SKU_NOT_FOUND, INVALID_PAGE_TOKEN.
+    Errors: INVALID_PAGE_TOKEN, SKU_NOT_FOUND.
     """
     CheckAvailability: _grpc.UnaryUnaryMultiCallable[_inventory_pb2.CheckAvailabilityRequest, _inventory_pb2.CheckAvailabilityResponse]
     """Say how many units of each SKU can be sold now. It sees every reply that was sent before it was called.
@@ -216,7 +216,7 @@ class InventoryServiceAsyncStub(InventoryServiceStub):
     """Compare stock levels with the ledger, and the ledger with active reservations and open orders, SKU by SKU; and,
     when told so, repair what differs: the ledger gets what is missing of promises, and levels become what it adds
     up to.
-    Errors: SKU_NOT_FOUND, INVALID_PAGE_TOKEN.
+    Errors: INVALID_PAGE_TOKEN, SKU_NOT_FOUND.
     """
     CheckAvailability: _aio.UnaryUnaryMultiCallable[_inventory_pb2.CheckAvailabilityRequest, _inventory_pb2.CheckAvailabilityResponse]  # type: ignore[assignment]
     """Say how many units of each SKU can be sold now. It sees every reply that was sent before it was called.
@@ -424,7 +424,7 @@ class InventoryServiceServicer(metaclass=_abc_1.ABCMeta):
         """Compare stock levels with the ledger, and the ledger with active reservations and open orders, SKU by SKU; and,
         when told so, repair what differs: the ledger gets what is missing of promises, and levels become what it adds
         up to.
-        Errors: SKU_NOT_FOUND, INVALID_PAGE_TOKEN.
+        Errors: INVALID_PAGE_TOKEN, SKU_NOT_FOUND.
         """
 
     @_abc_1.abstractmethod

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec.structs import replace
 
-from storekeep.server.domain.allocations import Share, allocations_of, ship
+from storekeep.server.domain.allocations import Share, ship
 from storekeep.server.domain.calls import Call
 from storekeep.server.domain.errors import (
     FulfillmentNotFound,
@@ -101,7 +101,7 @@ ROWS = Rows(
     key=("id",),
 )
 Unbound = dict[tuple[int, str], int]
-"""(line, location) -> units that are allocated there and bound to no fulfilment, in the order of both."""
+"""(line, location) -> units that are allocated there and bound to no fulfilment, the first locations first."""
 
 
 # -- binding
@@ -176,12 +176,7 @@ def check_lines_there(order: Order, lines: Sequence[LineUnits]) -> None:
 
 def unbound_units(tx: Transaction, order: Order) -> Unbound:
     """What is open of each line and where, without what is bound to pending fulfilments."""
-    units = {
-        (share.line_number, share.location_id): share.quantity for share in allocations_of(tx, [order.name])[order.name]
-    }
-    for line_number, location_id, pending in store.PENDING_OF.all(tx, order_id=order.id):
-        units[line_number, location_id] -= pending
-    return units
+    return {(line, location): units for line, location, units in store.UNBOUND_OF.all(tx, order_id=order.id)}
 
 
 def _choose(
@@ -191,12 +186,10 @@ def _choose(
 
     Raises: UnitsNotOpen.
     """
-    places = sorted({place for _, place in unbound}, key=lambda place: (place != order.location_id, place))
-    if location_id:
-        places = [location_id]
+    places = [location_id] if location_id else list(dict.fromkeys(place for _, place in unbound))
     short: UnitsNotOpen | None = None
     for place in places:
-        here = {number: units for (number, where), units in unbound.items() if where == place and units}
+        here = {number: units for (number, where), units in unbound.items() if where == place}
         wanted = lines or [LineUnits(number, 0) for number in here]
         missing = [line for line in wanted if here.get(line.line_number, 0) < max(1, line.quantity)]
         if wanted and not missing:

@@ -137,7 +137,7 @@ def _read(tx: Transaction, rows: Sequence[Sequence[Any]]) -> list[Reservation]:
     lines: dict[str, list[Share]] = defaultdict(list)
     for reservation_id, *line in store.LINES_OF.all(tx, reservation_ids=encode([row[0] for row in rows]).decode()):
         lines[reservation_id].append(Share(*line))
-    return [Reservation(*row, tuple(lines[row[0]])) for row in rows]  # type: ignore[call-arg]  # a row has its fields  # type: ignore[call-arg]  # a row has no lines
+    return [Reservation(*row, tuple(lines[row[0]])) for row in rows]  # type: ignore[call-arg]  # a row has no lines
 
 
 # -- keeping

@@ -17,6 +17,7 @@ from storekeep.server.domain.order_states import HOLDS_STOCK
 from storekeep.server.store.database import Transaction
 from storekeep.server.store.engine import Store
 from storekeep.server.store.invariants import FOREIGN_KEYS, INTEGRITY, INVARIANTS, Invariant
+from storekeep.server.store.order_invariants import ORDER_INVARIANTS
 
 BREACHES_MAX = 20
 """Rows that are named of one check: enough to see what happened."""
@@ -58,7 +59,7 @@ def _check_rows(tx: Transaction) -> list[Finding]:
     return [
         _finding("integrity", "the database is sound, and so is every index", integrity),
         _finding("foreign-keys", "whatever a row refers to is there", dangling),
-        *(_check(tx, invariant) for invariant in INVARIANTS),
+        *(_check(tx, invariant) for invariant in (*INVARIANTS, *ORDER_INVARIANTS)),
     ]
 
 

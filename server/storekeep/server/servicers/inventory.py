@@ -257,11 +257,10 @@ class InventoryServicer(inventory_pb2_grpc.InventoryServiceServicer):
     def UpdateStockLevel(self, request: pb.UpdateStockLevelRequest, context: grpc.ServicerContext) -> pb.StockLevel:
         message = request.stock_level
         fields = masked_fields(request.update_mask, message, LEVEL_FIELDS)
-        location_id, _, sku = message.name.removeprefix("locations/").partition("/stockLevels/")
         level = inventory.update_level(
             self._store,
             call_of(request),
-            (location_id, sku),
+            key_of(message.name),
             changes={field: getattr(message, field) for field in fields},
             etag=message.etag,
         )

@@ -65,13 +65,26 @@ LINES_OF = Statement(
     ORDER BY fulfillment_id, fulfillment_lines.line_number
     """
 )
-PENDING_OF = Statement(
+UNBOUND_OF = Statement(
     """
-    SELECT line_number, location_id, CAST(SUM(quantity) AS BIGINT)
-    FROM fulfillments JOIN fulfillment_lines ON fulfillment_id = fulfillments.id
-    WHERE order_id = :order_id AND state = 'PENDING'
-    GROUP BY line_number, location_id
+    WITH allocated AS (
+        SELECT line_number, location_id, CAST(SUM(allocated_delta) AS BIGINT) AS units
+        FROM stock_movements WHERE source = 'orders/' || CAST(:order_id AS TEXT) AND source <> ''
+        GROUP BY line_number, location_id
+    ), bound AS (
+        SELECT line_number, location_id, CAST(SUM(quantity) AS BIGINT) AS units
+        FROM fulfillments JOIN fulfillment_lines ON fulfillment_id = fulfillments.id
+        WHERE order_id = :order_id AND state = 'PENDING'
+        GROUP BY line_number, location_id
+    )
+    SELECT allocated.line_number, allocated.location_id, allocated.units - COALESCE(bound.units, 0)
+    FROM allocated
+    JOIN locations ON locations.id = allocated.location_id
+    LEFT JOIN bound ON bound.line_number = allocated.line_number AND bound.location_id = allocated.location_id
+    WHERE allocated.units > COALESCE(bound.units, 0)
+    ORDER BY locations.priority, allocated.location_id, allocated.line_number
     """
 )
-"""(line, location, units) of an order that are bound to fulfilments which have not left."""
+"""(line, location, units) of an order that are allocated there and bound to no fulfilment; first those of the locations
+from which stock is taken first."""
 PENDING_IDS_OF = Statement("SELECT id FROM fulfillments WHERE order_id = :order_id AND state = 'PENDING' ORDER BY id")

@@ -11,8 +11,9 @@ from typing import Any
 
 from storekeep.server.store.auth import TABLES
 from storekeep.server.store.database import Table
+from storekeep.server.store.fulfillments import Fulfillment, FulfillmentLine
 from storekeep.server.store.inventory import StockLevel, StockMovement
-from storekeep.server.store.orders import OPEN_UNITS, Order, OrderLine
+from storekeep.server.store.orders import OPEN_UNITS, Order, OrderLine, OrderNote
 from storekeep.server.store.products import Price, Variant
 from storekeep.server.store.reservations import Reservation, ReservationLine
 from storekeep.server.store.search import ProductDocument
@@ -45,6 +46,9 @@ def _dangling_rows() -> str:
         ReservationLine,
         Order,
         OrderLine,
+        OrderNote,
+        Fulfillment,
+        FulfillmentLine,
         Variant,
         Price,
         ProductDocument,
@@ -281,6 +285,19 @@ INVARIANTS = (
                    || COUNT(entry.sequence) || ' changes of it'
             FROM orders LEFT JOIN audit_entries AS entry ON entry.resource = 'orders/' || orders.id
             GROUP BY orders.id HAVING COUNT(entry.sequence) <> orders.version
+            """
+        ),
+    ),
+    Invariant(
+        "reservation-history",
+        "the ledger has every version of each reservation",
+        Statement(
+            """
+            SELECT 'reservations/' || reservations.id || ': is at version ' || reservations.version
+                   || ', the ledger has ' || COUNT(entry.sequence) || ' changes of it'
+            FROM reservations
+            LEFT JOIN audit_entries AS entry ON entry.resource = 'reservations/' || reservations.id
+            GROUP BY reservations.id HAVING COUNT(entry.sequence) <> reservations.version
             """
         ),
     ),
