@@ -64,6 +64,7 @@ class TimedLoad:
         refused: calls that were told that the server is overloaded.
         failed: gRPC's code -> calls that ended with it, of all others.
         late: how long after their time the calls were sent.
+        accepted_before: calls with a good answer from the time that was not timed, in which the server settled.
     """
 
     load: Load
@@ -71,6 +72,7 @@ class TimedLoad:
     refused: Latencies
     failed: Mapping[str, int]
     late: Latencies
+    accepted_before: int = 0
 
     @property
     def sent(self) -> int:
@@ -84,14 +86,19 @@ class TimedLoad:
 
 
 def send(
-    calls: Calls, server: Server, *, token: str, seconds: float, rate: float = 0.0, in_flight: int = 0
+    calls: Calls, server: Server, *, token: str, seconds: float, rate: float = 0.0, settle_s: float = 0.0
 ) -> TimedLoad:
-    """Call on a schedule for so long, or without a rate keep so many calls in flight.
+    """Call on a schedule for so long, or without a rate keep the server busy.
+
+    Args:
+        settle_s: how long the same load goes on before it is timed.
 
     Raises: LoadFailed when an answer is wrong, or does not come.
     """
-    plan = ["--rate", str(rate)] if rate else ["--in-flight", str(in_flight or calls.in_flight)]
-    return _run(calls, server, token, ["--seconds", str(seconds), *plan], timeout_s=seconds + END_TIMEOUT_S)
+    whole_s = settle_s + seconds
+    plan = ["--rate", str(rate)] if rate else ["--in-flight", str(calls.in_flight)]
+    plan += ["--seconds", str(whole_s), "--settle-s", str(settle_s)]
+    return _run(calls, server, token, plan, timeout_s=whole_s + END_TIMEOUT_S)
 
 
 def send_some(calls: Calls, server: Server, *, token: str, number: int, in_flight: int = 0) -> TimedLoad:
@@ -115,8 +122,10 @@ def _run(calls: Calls, server: Server, token: str, plan: list[str], *, timeout_s
 
 def _read(found: Mapping[str, Any], *, server_cpu_s: float) -> TimedLoad:
     accepted, refused, late = (Latencies(**found[name]) for name in ("accepted", "refused", "late"))
-    load = Load(accepted.count, found["seconds"], server_cpu_s=server_cpu_s, client_cpu_s=found["cpu_s"])
-    return TimedLoad(load, accepted, refused, found["failed"], late)
+    timed_share = found["seconds"] / (found["seconds"] + found["settle_s"])
+    server_cpu_s, client_cpu_s = server_cpu_s * timed_share, found["cpu_s"] * timed_share
+    load = Load(accepted.count, found["seconds"], server_cpu_s=server_cpu_s, client_cpu_s=client_cpu_s)
+    return TimedLoad(load, accepted, refused, found["failed"], late, found["accepted_before"])
 
 
 def until_good(send: Callable[[], TimedLoad]) -> TimedLoad:

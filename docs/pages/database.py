@@ -64,8 +64,8 @@ def describe(model: type[Table]) -> str:
     parts.append(table(COLUMNS, [row_of(field) for field in meta.sorted_fields]))
     if rows := index_rows(model):
         parts.append(table(INDEXES, rows))
-    checks = [constraint.sql for constraint in meta.constraints or ()]
-    checks += [constraint.sql for field in meta.sorted_fields for constraint in field.constraints or ()]
+    constraints = [*(meta.constraints or ()), *(own for f in meta.sorted_fields for own in f.constraints or ())]
+    checks = [constraint.sql for constraint in constraints if not constraint.sql.startswith("DEFAULT")]
     if checks:
         parts.append("Held by the database: " + "; ".join(code(check) for check in checks) + ".\n")
     return "\n".join(parts)

@@ -42,11 +42,16 @@ def address() -> Iterator[str]:
     server.stop(grace=0).wait()
 
 
-def call(address: str, method: str, number: int) -> tuple[Caller, list[bytes]]:
+def call(address: str, method: str, number: int, *, settle_s: float = 0.0) -> tuple[Caller, list[bytes]]:
     answers: list[bytes] = []
     message = products_pb2.GetProductRequest(name="products/mug").SerializeToString()
     caller = Caller(
-        address, f"/{SERVICE}/{method}", token="x" * 600, messages=iter(lambda: message, b""), check=answers.append
+        address,
+        f"/{SERVICE}/{method}",
+        token="x" * 600,
+        messages=iter(lambda: message, b""),
+        check=answers.append,
+        settle_s=settle_s,
     )
     caller.run(InFlight(20, seconds=0.0, calls=number), seconds=0.0)
     caller.close()
@@ -57,6 +62,11 @@ def test_call_many_times_gets_every_answer(address: str) -> None:
     caller, answers = call(address, "GetProduct", 500)
     assert len(caller.accepted_s) == caller.answered == 500
     assert {products_pb2.Product.FromString(answer).display_name for answer in answers} == {"Mug"}
+
+
+def test_call_due_while_the_server_settles_is_made_and_not_timed(address: str) -> None:
+    caller, _ = call(address, "GetProduct", 50, settle_s=60.0)
+    assert (caller.answered, caller.accepted_before, len(caller.accepted_s), len(caller.late_s)) == (50, 50, 0, 0)
 
 
 def test_call_refused_counts_apart(address: str) -> None:

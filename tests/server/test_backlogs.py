@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 
 from storekeep.server import backlogs
-from storekeep.server.backlogs import OVERLOAD_AFTER_S, Backlog
+from storekeep.server.backlogs import OVERLOAD_AFTER_S, REFUSED_IN_A_ROW_MAX, Backlog
 
 LONG_S, SHORT_S = 0.3, 0.01
+PER_S = 100
+"""How many things are taken out of the queue in a second."""
 
 
 class Queue:
@@ -15,14 +17,27 @@ class Queue:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now_s = 1_000.0
-        self.backlog = Backlog(length_max=100, wait_max_s=0.1)
+        self.lag_s = 0.0
+        self.backlog = Backlog(length_max=100, wait_max_s=0.1, overloaded_wait_s=0.02, lag_s=lambda: self.lag_s)
         monkeypatch.setattr(backlogs.time, "monotonic", lambda: self.now_s)
 
     def move(self, *, waits_s: float, for_s: float) -> None:
         """For so long, something is taken out each hundredth of a second that has waited so long."""
-        for _ in range(round(for_s * 100)):
-            self.now_s += 0.01
+        for _ in range(round(for_s * PER_S)):
+            self.now_s += 1 / PER_S
             self.backlog.note(self.now_s - waits_s)
+
+    def overload(self) -> None:
+        """All wait too long for long enough."""
+        self.move(waits_s=LONG_S, for_s=OVERLOAD_AFTER_S * 1.5)
+
+    def ask(self, *, per_s: int, for_s: float, length: int) -> int:
+        """So much comes in for so long; gives how much of it was refused."""
+        refused = 0
+        for _ in range(round(for_s * per_s)):
+            self.now_s += 1 / per_s
+            refused += self.backlog.is_full(length)
+        return refused
 
 
 @pytest.fixture
@@ -40,18 +55,46 @@ def test_hiccup_in_which_all_wait_too_long_refuses_nobody(queue):
     assert not queue.backlog.is_full(99)
 
 
-def test_overload_refuses_while_the_waits_are_long_and_only_then(queue):
-    queue.move(waits_s=LONG_S, for_s=OVERLOAD_AFTER_S * 1.5)
-    assert queue.backlog.is_full(1)
-    assert not queue.backlog.is_full(0)
-    queue.move(waits_s=SHORT_S, for_s=0.01)
-    assert not queue.backlog.is_full(1)
-    queue.move(waits_s=LONG_S, for_s=0.01)
-    assert queue.backlog.is_full(1)
+def test_hiccups_that_are_far_apart_are_no_overload(queue):
+    for _ in range(3):
+        queue.move(waits_s=LONG_S, for_s=0.05)
+        queue.now_s += 10
+    assert not queue.backlog.is_full(99)
 
 
-def test_overload_is_over_when_the_waits_stay_short(queue):
-    queue.move(waits_s=LONG_S, for_s=OVERLOAD_AFTER_S * 1.5)
+def test_overload_takes_only_as_much_as_keeps_busy(queue):
+    queue.overload()
+    assert not queue.backlog.is_full(2)  # 100 a second are done, so the third has 0.02 s to wait
+    assert queue.backlog.is_full(3)
+
+
+def test_overload_is_noticed_where_calls_wait_before_they_get_to_the_queue(queue):
+    queue.lag_s = LONG_S
     queue.move(waits_s=SHORT_S, for_s=OVERLOAD_AFTER_S * 1.5)
-    queue.move(waits_s=LONG_S, for_s=OVERLOAD_AFTER_S * 0.9)
+    assert queue.backlog.is_full(0)
+    queue.lag_s = 0.0
+    assert not queue.backlog.is_full(0)
+
+
+def test_overload_lets_one_in_after_many_however_long_the_waits_are(queue):
+    queue.overload()
+    queue.lag_s = LONG_S
+    asked = 3 * (REFUSED_IN_A_ROW_MAX + 1)
+    assert queue.ask(per_s=10_000, for_s=asked / 10_000, length=50) == asked - 3
+
+
+def test_overload_lasts_while_more_comes_in_than_can_be_done(queue):
+    queue.overload()
+    assert queue.ask(per_s=3 * PER_S, for_s=5, length=50) > 5 * 3 * PER_S * 0.9
+
+
+def test_overload_is_over_when_no_more_comes_in_than_can_be_done(queue):
+    queue.overload()
+    queue.ask(per_s=PER_S, for_s=OVERLOAD_AFTER_S * 1.5, length=50)
+    assert queue.ask(per_s=PER_S, for_s=1, length=50) == 0
+
+
+def test_overload_is_over_when_nothing_comes_in_for_a_while(queue):
+    queue.overload()
+    queue.now_s += 1
     assert not queue.backlog.is_full(99)

@@ -64,7 +64,7 @@ def new_store(
     """A store with two empty tables, whose writer waits so long for the turn to write."""
     made = open_store(
         database.url,
-        backlog=Backlog(length_max=queue_max, wait_max_s=wait_max_s),
+        backlog=Backlog(length_max=queue_max, wait_max_s=wait_max_s, overloaded_wait_s=wait_max_s),
         limits=Limits(pool_size=3, lock_timeout_s=patience_s),
     )
     made.write(make_tables)
@@ -470,7 +470,7 @@ def test_queue_in_which_writes_wait_too_long_sheds_until_it_is_short_again(datab
         assert all(store.run_soon(linger) for _ in range(40))  # a burst is taken
         time.sleep(0.1)
     time.sleep(2 * OVERLOAD_AFTER_S)
-    assert not store.run_soon(linger)
+    assert store.is_full()
     with pytest.raises(Overloaded):
         store.write(note("one too many"))
     assert await_room(store, note("afterwards")) == "afterwards"

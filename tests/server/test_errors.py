@@ -113,7 +113,9 @@ def test_chain_wraps_its_first_layer_outermost():
         layers=[layer("first"), layer("second")],
         methods={"/x.Y/Z": method},
         mutations=frozenset(),
+        read_pool=None,
         write_pool=None,
+        refuse=lambda method, metadata: None,
     )
     handler = grpc.unary_unary_rpc_method_handler(lambda request, context: request)
     details = type("Details", (), {"method": "/x.Y/Z", "invocation_metadata": ()})()

@@ -17,6 +17,7 @@ from storekeep.server.contract import READS_BY_POST, read_contract
 from storekeep.server.interceptors.chain import Chain
 from storekeep.server.interceptors.errors import map_errors
 from storekeep.server.interceptors.forwarding import Forwarding
+from storekeep.server.interceptors.overload import OverloadRefusals
 from storekeep.server.interceptors.request_log import request_log
 from storekeep.server.monitoring.counts import CallCounts
 from storekeep.server.pools import CallPool
@@ -52,8 +53,9 @@ class Orders(orders_pb2_grpc.OrderServiceServicer):
 @contextmanager
 def reader(address: str, counts: CallCounts) -> Iterator[orders_pb2_grpc.OrderServiceStub]:
     """A worker that has to forward changes to an address."""
-    forwarding = Forwarding(Elsewhere(address), changes=CONTRACT.changes, backlog=Backlog(length_max=100, wait_max_s=1))
-    here = CallPool(1, name="here", backlog=Backlog(length_max=100, wait_max_s=1))
+    backlog = Backlog(length_max=100, wait_max_s=1, overloaded_wait_s=1)
+    forwarding = Forwarding(Elsewhere(address), changes=CONTRACT.changes, backlog=backlog)
+    here = CallPool(1, name="here", backlog=backlog)
     chain = Chain(
         outermost=request_log(lambda line, **_: None, counts),
         layers=[
@@ -63,7 +65,9 @@ def reader(address: str, counts: CallCounts) -> Iterator[orders_pb2_grpc.OrderSe
         ],
         methods=CONTRACT.methods,
         mutations=CONTRACT.changes,
+        read_pool=here,
         write_pool=forwarding.executor(here),
+        refuse=OverloadRefusals(lambda line, **_: None, counts).refuse,
     )
     server = grpc.server(ThreadPoolExecutor(2), interceptors=[chain])
     orders_pb2_grpc.add_OrderServiceServicer_to_server(Orders(), server)

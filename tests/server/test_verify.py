@@ -73,7 +73,7 @@ def sound(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dat
         reserve(store, CALL, NewReservation((("MUG-BLUE", units), ("TIN-RED", 1)))) for units in (4, 2, 1)
     )
     release_reservation(store, CALL, given_back.id)
-    place_order(store, CALL, NewOrder("ada-marsh", (("MUG-BLUE", 1),), "EUR", reservation_id=sold.id))
+    place(store, "ada-marsh", ("MUG-BLUE", 1), reservation_id=sold.id)
     adjust_stock(store, CALL, ("main", "MUG-BLUE"), quantity_delta=-1, reason="broken")
     store.close()
     yield made

@@ -19,7 +19,9 @@ TIMEOUT_S = 10.0
 
 @pytest.fixture
 def loop() -> Iterator[Loop]:
-    made = Loop(name="test-loop", tasks_max=4, backlog=Backlog(length_max=3, wait_max_s=TIMEOUT_S))
+    made = Loop(
+        name="test-loop", tasks_max=4, backlog=Backlog(length_max=3, wait_max_s=TIMEOUT_S, overloaded_wait_s=TIMEOUT_S)
+    )
     yield made
     made.end(wait=True, drop_queued=True)
 
@@ -110,7 +112,9 @@ def test_queue_says_when_it_is_full(loop):
 
 
 def test_end_waits_for_what_has_begun_and_what_is_queued():
-    loop = Loop(name="test-loop", tasks_max=1, backlog=Backlog(length_max=10, wait_max_s=TIMEOUT_S))
+    loop = Loop(
+        name="test-loop", tasks_max=1, backlog=Backlog(length_max=10, wait_max_s=TIMEOUT_S, overloaded_wait_s=TIMEOUT_S)
+    )
     asked, after = Asked(loop), threading.Event()
     loop.put(after.set)
     assert asked.begun.wait(TIMEOUT_S)

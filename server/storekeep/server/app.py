@@ -34,6 +34,7 @@ from storekeep.server.interceptors.chain import Chain
 from storekeep.server.interceptors.errors import map_errors
 from storekeep.server.interceptors.forwarding import Forwarding
 from storekeep.server.interceptors.freshness import keep_fresh
+from storekeep.server.interceptors.overload import OverloadRefusals
 from storekeep.server.interceptors.request_log import request_log
 from storekeep.server.interceptors.rpc import call_terms, note_committed
 from storekeep.server.interceptors.validation import validate_requests
@@ -41,6 +42,7 @@ from storekeep.server.logs import Logs
 from storekeep.server.maintenance import Maintenance, Sweeper, purge_replies
 from storekeep.server.monitoring.counts import CallCounts, Counts, add_counts
 from storekeep.server.monitoring.overviews import Report
+from storekeep.server.polling import Polling
 from storekeep.server.pools import CallExecutor, CallLoop, CallPool
 from storekeep.server.ports import AddressTaken
 from storekeep.server.reflection import add_reflection
@@ -72,6 +74,10 @@ REFLECTION_THREADS = 2
 RAW_MESSAGE_FACTOR = 16
 """gRPC refuses larger messages without an error reason; up to this many times the limit the validation layer refuses
 them with one, unparsed, at the price of holding their bytes for a moment."""
+OVERLOADED_READ_WAIT_S = 0.001
+"""How long reads may wait under overload: the turn of some seven, so that those who are let in hardly notice it."""
+OVERLOADED_WRITE_WAIT_S = 0.01
+"""How long changes may: the turn of some forty, which share a commit."""
 READERS_ELSEWHERE = 2
 """Connections left to those who do not read in the loop, which must not wait for one: the writer and the probe."""
 SECONDS_PER_DAY = 86_400
@@ -147,12 +153,13 @@ class App:
         writer_file = one_writer_file(settings.database)
         self._writership = Writership(writer_file, worker=worker) if worker and writer_file else None
         self._counts = CallCounts()
+        self._polling = Polling()
         self._credentials = tls_credentials(settings)
         secret = load_secret(settings)
         self.contract = read_contract()
         self.store = open_store(
             settings.database,
-            backlog=Backlog(length_max=settings.write_queue_max, wait_max_s=settings.queue_wait_max_s),
+            backlog=self._backlog(settings.write_queue_max, overloaded_wait_s=OVERLOADED_WRITE_WAIT_S),
             limits=limits_of(settings),
             replicas=replicas_of(settings),
             call_terms=call_terms,
@@ -178,8 +185,16 @@ class App:
         self._sweeper = Sweeper(self.store, interval_s=settings.expiry_interval_s)
         self._server = self._make_server(logs)
 
+    def _backlog(self, length_max: int, *, overloaded_wait_s: float) -> Backlog:
+        return Backlog(
+            length_max=length_max,
+            wait_max_s=self._settings.queue_wait_max_s,
+            overloaded_wait_s=overloaded_wait_s,
+            lag_s=self._polling.lag_s,
+        )
+
     def _make_server(self, logs: Logs) -> grpc.Server:
-        chain = Chain(
+        self._chain = Chain(
             outermost=request_log(logs.requests.write, self._counts),
             layers=[
                 map_errors,
@@ -190,11 +205,13 @@ class App:
             ],
             methods=self.contract.methods,
             mutations=self.contract.changes,
+            read_pool=self._reads,
             write_pool=self._make_write_executor(),
+            refuse=OverloadRefusals(logs.requests.write, self._counts).refuse,
         )
         server = grpc.server(
             self._reads,
-            interceptors=[chain],
+            interceptors=[self._chain],
             options=channel_options(self._settings, shares_port=self._worker is not None),
             maximum_concurrent_rpcs=self._settings.calls_max,
         )
@@ -205,7 +222,7 @@ class App:
     def _make_read_executor(self) -> CallExecutor:
         """Where reads run: in threads where the database is a file, by turns in one where it answers over a socket."""
         settings = self._settings
-        backlog = Backlog(length_max=settings.read_queue_max, wait_max_s=settings.queue_wait_max_s)
+        backlog = self._backlog(settings.read_queue_max, overloaded_wait_s=OVERLOADED_READ_WAIT_S)
         if self.store.driver.over_sockets:
             calls_max = max(1, settings.database_pool_size - READERS_ELSEWHERE)
             return CallLoop(calls_max, name="read", backlog=backlog)
@@ -213,7 +230,7 @@ class App:
 
     def _make_forwarding(self, writership: Writership) -> Forwarding:
         settings = self._settings
-        backlog = Backlog(length_max=settings.write_queue_max, wait_max_s=settings.queue_wait_max_s)
+        backlog = self._backlog(settings.write_queue_max, overloaded_wait_s=OVERLOADED_WRITE_WAIT_S)
         return Forwarding(writership, changes=self.contract.changes, backlog=backlog)
 
     def _make_write_executor(self) -> CallExecutor:
@@ -278,7 +295,7 @@ class App:
         address = self._bind(self._settings.listen)
         if self._worker is not None:
             self._bind_own(self._worker.address)
-        self._server.start()
+        self._polling.start(self._server, admit=self._chain.admit)
         self._readiness.start()
         if self._writership is None:
             self._start_rounds()

@@ -1,17 +1,25 @@
 """How much may wait: a bound on the number, for when nothing moves, and one on the time, for when too much comes in.
 
 A queue that is long for a moment empties by itself. One in which everybody waits too long, and goes on to, never does
-while the load lasts: then it is better for all to refuse what comes, at once, than to answer everything late. It is the
-idea of CoDel (RFC 8289), with refusals in place of dropped packets.
+while the load lasts: then it is better to refuse most of what comes, at once, than to answer everything late. It is
+the idea of CoDel (RFC 8289), with refusals in place of dropped packets.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 OVERLOAD_AFTER_S = 0.2
-"""How long all have to wait too long before it is overload, and none before it is over: more than a hiccup of the disk
-or of the machine lasts."""
+"""How long all have to wait too long before it is overload, and how long no more must come in than can be done before
+it is over: more than a hiccup of the disk or of the machine lasts."""
+OVER_AT = 1.1
+"""Overload is over when no more than this times what could be done comes in. That was measured as it
+began, when time went into much that is refused since, so it is rather more."""
+RATE_OVER_S = 0.05
+"""Over how long it is measured how fast a queue moves."""
+REFUSED_IN_A_ROW_MAX = 256
+"""After so many one is let in though the waits are long, so that whatever comes in, something is done."""
 
 
 class Backlog:
@@ -20,27 +28,97 @@ class Backlog:
     Args:
         length_max: beyond it nothing is taken, however fast the queue moves.
         wait_max_s: what is too long to wait, in seconds.
+        overloaded_wait_s: the same under overload, when there is always something to do; it keeps the server busy, and
+            no more.
+        lag_s: how long calls wait before they get to the queue, in seconds.
+
+    Attributes:
+        length_max: as given.
     """
 
-    __slots__ = ("_length_max", "_overloaded", "_since_s", "_wait_max_s", "_waits_long")
+    __slots__ = (
+        "_asked",
+        "_asked_since_s",
+        "_capacity_per_s",
+        "_in_a_row",
+        "_lag_s",
+        "_long_since_s",
+        "_noted_s",
+        "_overloaded",
+        "_overloaded_wait_s",
+        "_per_s",
+        "_taken",
+        "_taken_since_s",
+        "_wait_max_s",
+        "length_max",
+    )
 
-    def __init__(self, *, length_max: int, wait_max_s: float) -> None:
-        self._length_max = length_max
+    def __init__(
+        self,
+        *,
+        length_max: int,
+        wait_max_s: float,
+        overloaded_wait_s: float,
+        lag_s: Callable[[], float] = lambda: 0.0,
+    ) -> None:
+        self.length_max = length_max
         self._wait_max_s = wait_max_s
-        self._waits_long = False
-        self._since_s = 0.0
+        self._overloaded_wait_s = overloaded_wait_s
+        self._lag_s = lag_s
         self._overloaded = False
+        self._long_since_s: float | None = None
+        self._noted_s = 0.0
+        self._in_a_row = 0
+        self._capacity_per_s = 0.0
+        self._asked = 0
+        self._asked_since_s = 0.0
+        self._taken = 0
+        self._taken_since_s = 0.0
+        self._per_s = 0.0
 
     def note(self, queued_s: float) -> None:
         """Something is taken out that was put in at this `time.monotonic()`."""
         now_s = time.monotonic()
-        waits_long = now_s - queued_s > self._wait_max_s
-        if waits_long != self._waits_long:
-            self._waits_long = waits_long
-            self._since_s = now_s
-        if waits_long != self._overloaded and now_s - self._since_s > OVERLOAD_AFTER_S:
-            self._overloaded = waits_long
+        self._taken += 1
+        if now_s - self._noted_s > OVERLOAD_AFTER_S:  # what was long before is no sign of anything now
+            self._long_since_s = None
+        self._noted_s = now_s
+        if now_s - self._taken_since_s > RATE_OVER_S:
+            self._per_s = self._taken / (now_s - self._taken_since_s)
+            self._taken, self._taken_since_s = 0, now_s
+        if now_s - queued_s + self._lag_s() <= self._wait_max_s:
+            self._long_since_s = None
+        elif self._long_since_s is None:
+            self._long_since_s = now_s
+        elif not self._overloaded and now_s - self._long_since_s > OVERLOAD_AFTER_S:
+            self._overloaded = True
+            self._capacity_per_s = self._per_s  # as it has never been idle for a while
+            self._asked, self._asked_since_s = 0, now_s
 
     def is_full(self, length: int) -> bool:
-        """Whether a queue of this length takes no more. An empty one always does."""
-        return length >= self._length_max or (self._overloaded and self._waits_long and length > 0)
+        """Whether a queue of this length takes no more."""
+        if length >= self.length_max:
+            return True
+        return self._overloaded and self._refuses(length)
+
+    def _refuses(self, length: int) -> bool:
+        if self._is_over():
+            self._overloaded = False
+            self._long_since_s = None
+            return False
+        waits_long = self._lag_s() > self._overloaded_wait_s or length > self._overloaded_wait_s * self._per_s
+        if waits_long and self._in_a_row < REFUSED_IN_A_ROW_MAX:
+            self._in_a_row += 1
+            return True
+        self._in_a_row = 0
+        return False
+
+    def _is_over(self) -> bool:
+        """Whether no more comes in than could be done; counts what does."""
+        self._asked += 1
+        for_s = time.monotonic() - self._asked_since_s
+        if for_s <= OVERLOAD_AFTER_S:
+            return False
+        asked_per_s = self._asked / for_s
+        self._asked, self._asked_since_s = 0, self._asked_since_s + for_s
+        return asked_per_s < OVER_AT * self._capacity_per_s

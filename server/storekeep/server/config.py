@@ -126,8 +126,9 @@ class Settings(BaseSettings):
     write_queue_max: Count = 1_000
     """Writes that may wait for the writer; beyond it calls are shed with OVERLOADED."""
     queue_wait_max_s: Interval = 0.1
-    """How long calls may wait for their turn; when all have waited longer for 0.2 s, further ones are shed with
-    OVERLOADED until they do not. On one core 0.1 s is the turn of some 400 orders or 800 reads; less keeps answers
+    """How long calls may wait for their turn; when all have waited longer for 0.2 s, it is overload, and only as many
+    are let in as keep the server busy: a read waits 1 ms then, a change 10 ms, and the others are shed with OVERLOADED.
+    On one core 0.1 s is the turn of some 400 orders or 800 reads; less keeps answers
     quicker under overload, and refuses bursts sooner."""
     calls_max: Count = 2_000
     """Calls under way at once, streams included; beyond it gRPC sheds them at once with RESOURCE_EXHAUSTED."""

@@ -78,7 +78,7 @@ class CallExecutor(ThreadPoolExecutor):
 
     Args:
         hand_over: has a task run soon, and says whether it will; must not block.
-        is_full: whether further calls are refused instead.
+        is_full: whether further calls are to be refused before they get here; see `Chain.admit`.
 
     Attributes:
         hand_over, is_full: as given.
@@ -93,17 +93,10 @@ class CallExecutor(ThreadPoolExecutor):
         """Hand a task over, or when it is a unary call, hand it over once the request is there."""
         completion = Completion()
         if args and args[0] is UNARY_RESPOND:
-            self._serve(completion, fn, args)
+            self._receive_first(completion, fn, args)
         else:
             self.hand_over(functools.partial(_run, completion, fn, *args, **kwargs))
         return completion
-
-    def _serve(self, completion: Completion, run_in_context: Callable[..., Any], args: Sequence[Any]) -> None:
-        """Refuse the call here and now when there is too much to do and its handler says how; or else receive it."""
-        if self.is_full() and hasattr(args[3], "refuse_overloaded"):
-            _refuse(completion, run_in_context, args)
-        else:
-            self._receive_first(completion, run_in_context, args)
 
     def _receive_first(self, completion: Completion, run_in_context: Callable[..., Any], args: Sequence[Any]) -> None:
         """Ask for the request; what gRPC's polling thread calls when it is there hands the call over."""

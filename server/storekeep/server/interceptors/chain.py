@@ -11,7 +11,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeAlias
 
 import grpc
@@ -19,6 +18,8 @@ from google.protobuf import empty_pb2
 
 from storekeep.server.interceptors.rpc import Method, Rpc
 from storekeep.server.interceptors.transport_errors import UnknownMethod
+from storekeep.server.polling import Admit, Metadata, Refusal
+from storekeep.server.pools import CallExecutor
 from storekeep.server.store.errors import RETRY_AFTER_MS, Overloaded
 
 Step = Callable[[Any, grpc.ServicerContext, Rpc], Any]
@@ -31,7 +32,7 @@ Outermost = Callable[[Method, Step], Callable[[Any, grpc.ServicerContext], Any]]
 
 
 def refuse_overloaded(_request: Any, _context: grpc.ServicerContext, _rpc: Rpc) -> None:
-    """What is served instead where too much waits already: it costs a fraction of the call.
+    """What is served instead of a change that the store's writer does not take after all.
 
     Raises: Overloaded.
     """
@@ -45,8 +46,10 @@ class Chain(grpc.ServerInterceptor):
         outermost: the layer that makes the `Rpc`.
         layers: the others, outermost first; the first of them maps errors.
         methods: what the contract says, by the path that gRPC uses: `/package.Service/Method`.
+        read_pool: where reads run.
         write_pool: where mutations run: they mostly wait for a commit, so they must not hold up reads.
         mutations: paths of the RPCs that change something.
+        refuse: given a method's name and a call's metadata, what is answered where too much waits already.
     """
 
     def __init__(
@@ -56,13 +59,17 @@ class Chain(grpc.ServerInterceptor):
         layers: Sequence[Layer],
         methods: dict[str, Method],
         mutations: frozenset[str],
-        write_pool: ThreadPoolExecutor,
+        read_pool: CallExecutor,
+        write_pool: CallExecutor,
+        refuse: Admit,
     ) -> None:
         self._outermost = outermost
         self._layers = tuple(layers)
         self._methods = methods
         self._mutations = mutations
+        self._read_pool = read_pool
         self._write_pool = write_pool
+        self._refuse = refuse
         self._wrapped: dict[str, Handler] = {}
         self._unknown = self._refuse_unknown()
 
@@ -84,6 +91,13 @@ class Chain(grpc.ServerInterceptor):
             return handler
         wrapped = self._wrapped[path] = self._wrap(method, handler, writes=path in self._mutations)
         return wrapped
+
+    def admit(self, path: str, metadata: Metadata) -> Refusal | None:
+        """Refuse a call for which too much waits already; runs on gRPC's one polling thread."""
+        if path not in self._wrapped:
+            return None
+        pool = self._write_pool if path in self._mutations else self._read_pool
+        return self._refuse(path.removeprefix("/"), metadata) if pool.is_full() else None
 
     def _refuse_unknown(self) -> Handler:
         """One handler for all methods that do not exist: gRPC's own answer to them would have no reason."""

@@ -242,13 +242,13 @@ class Store:
 
         Returns: False, and nothing is run, where as much is queued as may be.
         """
-        if self._closed or self.is_full():
+        if self._closed or self.queued >= self._backlog.length_max:
             return False
         self._queue.put((time.monotonic(), task))
         return True
 
     def is_full(self) -> bool:
-        """Whether as much is queued as may be."""
+        """Whether no more is to be begun: as much is queued as may be, or all wait too long."""
         return self._backlog.is_full(self.queued)
 
     def _queue_up(self, work: Work[T], *, deadline: float | None, trial: bool) -> _Write[T]:

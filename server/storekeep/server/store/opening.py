@@ -44,7 +44,7 @@ def open_store(
 
     Raises: UnsafeSqlite, UnusablePostgres.
     """
-    backlog = backlog or Backlog(length_max=QUEUE_MAX, wait_max_s=QUEUE_WAIT_MAX_S)
+    backlog = backlog or Backlog(length_max=QUEUE_MAX, wait_max_s=QUEUE_WAIT_MAX_S, overloaded_wait_s=QUEUE_WAIT_MAX_S)
     driver = _driver(url, limits)
     watched = _replicas(url, replicas, limits) if replicas.urls else None
     return Store(driver, backlog=backlog, replicas=watched, call_terms=call_terms, committed=committed, clock=clock)

@@ -15,6 +15,7 @@ from typing import Any
 import peewee
 from pysqlite3 import dbapi2 as sqlite
 
+from storekeep.server.store.checkpoints import PAGES_MAX, Checkpoints
 from storekeep.server.store.dialects import SQLITE
 from storekeep.server.store.errors import StorageFull, StorageUnavailable, StoreError
 
@@ -24,10 +25,8 @@ BUSY_TIMEOUT_MS = 5_000
 """How long a statement waits for another process, such as a backup, to let go of the database."""
 CACHE_KIB = 2_048
 """SQLite's page cache of a reader; behind it is the kernel's."""
-WRITER_PRAGMAS = ("PRAGMA cache_size = -8192", "PRAGMA wal_autocheckpoint = 4000")
-"""The writer comes back to the same pages of the indexes again and again, so it has 8 MiB of cache. Its log is copied
-to the database after 4,000 pages, four times SQLite's own number, as that holds it up with two fsyncs; the log stays
-at some 16 MiB."""
+WRITER_PRAGMAS = ("PRAGMA cache_size = -8192", f"PRAGMA wal_autocheckpoint = {PAGES_MAX}")
+"""The writer comes back to the same pages of the indexes again and again, so it has 8 MiB of cache."""
 
 PRIMARY_CODE = 0xFF
 """The part of SQLite's result codes that says what kind it is; the rest says where (sqlite.org/rescode.html)."""
@@ -112,6 +111,7 @@ class SqliteDriver:
         )
         self._connections: weakref.WeakSet[_Connection] = weakref.WeakSet()
         self._local = threading.local()
+        self._checkpoints = Checkpoints(self._database.connection)
 
     def reader(self, _deadline: float | None = None) -> Any:
         """The thread's connection, to read."""
@@ -147,6 +147,7 @@ class SqliteDriver:
     def commit(self, connection: Any) -> None:
         """Make the transaction durable."""
         connection.execute("COMMIT")
+        self._checkpoints.after_commit(connection)
 
     def rollback(self, connection: Any) -> None:
         """Undo the transaction."""
@@ -177,6 +178,7 @@ class SqliteDriver:
 
     def close(self) -> None:
         """Close every thread's connection."""
+        self._checkpoints.close()
         for connection in list(self._connections):
             with contextlib.suppress(sqlite.Error):
                 connection.raw.close()

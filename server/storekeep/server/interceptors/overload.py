@@ -1,0 +1,91 @@
+"""Refusals of calls for which too much waits already: made at little cost, as there may be very many.
+
+They have all that any refusal has for the caller. They are counted one by one, and logged once a second in one line for
+all of a method: a line for each would take the time of calls that can be served.
+"""
+
+from __future__ import annotations
+
+import time
+from functools import cache
+
+import uuid_utils
+from google.protobuf import any_pb2
+from google.rpc import error_details_pb2, status_pb2
+
+from storekeep.server.interceptors.error_table import row_of
+from storekeep.server.interceptors.errors import DETAILS_KEY, status_of
+from storekeep.server.interceptors.request_log import REQUEST_ID, WriteLine
+from storekeep.server.interceptors.rpc import Rpc
+from storekeep.server.monitoring.counts import CallCounts
+from storekeep.server.polling import Metadata, Refusal
+from storekeep.server.store.errors import RETRY_AFTER_MS, Overloaded
+
+LINE_EVERY_S = 1.0
+OVERLOADED = Overloaded(retry_after_ms=RETRY_AFTER_MS)
+ROW = row_of(OVERLOADED)
+TEXT = str(OVERLOADED).encode()
+
+
+class OverloadRefusals:
+    """Refuses calls. Used by one thread.
+
+    Args:
+        write_line: writes a line of the log.
+        counts: where the calls are counted.
+    """
+
+    def __init__(self, write_line: WriteLine, counts: CallCounts) -> None:
+        self._write_line = write_line
+        self._counts = counts
+        self._status = _status_without_request_id()
+        self._refused: dict[str, int] = {}
+        self._told_s = 0.0
+
+    def refuse(self, method: str, metadata: Metadata) -> Refusal:
+        """What a call is answered.
+
+        Args:
+            method: its full name, such as `storekeep.v1.OrderService/PlaceOrder`.
+            metadata: what came with it.
+        """
+        self._counts.begin()
+        self._counts.end(method, ROW.code.name, ROW.reason, 0)
+        self._refused[method] = self._refused.get(method, 0) + 1
+        now_s = time.monotonic()
+        if now_s - self._told_s > LINE_EVERY_S:
+            self._told_s = now_s
+            self._tell()
+        request_id = _request_id_of(metadata)
+        details = self._status + _request_info_head(len(request_id)) + request_id.encode()
+        return Refusal(ROW.code, TEXT, (("x-request-id", request_id), (DETAILS_KEY, details)))
+
+    def _tell(self) -> None:
+        refused, self._refused = self._refused, {}
+        for method, calls in refused.items():
+            fields = {"message": "calls refused", "method": method, "reason": ROW.reason, "calls": calls}
+            self._write_line(fields, level=ROW.level)
+
+
+def _request_id_of(metadata: Metadata) -> str:
+    for key, value in metadata:
+        if key == "x-request-id" and isinstance(value, str) and REQUEST_ID.fullmatch(value):
+            return value
+    return str(uuid_utils.uuid7())
+
+
+def _status_without_request_id() -> bytes:
+    """The status, to whose bytes those of a call's own details are appended: protobuf reads both as one message."""
+    status = status_of(OVERLOADED, ROW, str(OVERLOADED), Rpc("", ""))
+    request_info = error_details_pb2.RequestInfo.DESCRIPTOR
+    kept = [detail for detail in status.details if not detail.Is(request_info)]
+    kept_status = status_pb2.Status(code=status.code, message=status.message, details=kept)
+    return bytes(kept_status.SerializeToString())
+
+
+@cache
+def _request_info_head(length: int) -> bytes:
+    """All of the details with an id of so many bytes but the id, with which they end."""
+    packed = any_pb2.Any()
+    packed.Pack(error_details_pb2.RequestInfo(request_id="-" * length))
+    return bytes(status_pb2.Status(details=[packed]).SerializeToString()[:-length])
