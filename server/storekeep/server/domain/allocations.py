@@ -328,18 +328,11 @@ def write_movements(
     """
     if not moves:
         return
+    why = (cause, reason, mutation.call.caller.subject, source, mutation.tx.now_us)
     entries = []
     after = dict(on_hand)
     for move in reversed(moves):
         level = move[:2]
-        entries.append((*move, after[level]))
+        entries.append((*move, after[level], *why))
         after[level] -= move.on_hand
-    store.INSERT_MOVEMENTS.run_later(
-        mutation.tx,
-        movements=encode(entries[::-1]).decode(),
-        cause=cause,
-        reason=reason,
-        actor=mutation.call.caller.subject,
-        source=source,
-        now_us=mutation.tx.now_us,
-    )
+    store.INSERT_MOVEMENTS.run_later(mutation.tx, entries[::-1])

@@ -127,9 +127,20 @@ def row_values(order: Order) -> dict[str, object]:
     return values
 
 
-def line_rows(lines: Sequence[OrderLine]) -> str:
-    """Lines as JSON rows in the order of their columns, and then what each costs."""
-    return msgspec.json.encode([(*msgspec.structs.astuple(line), line.total_minor) for line in lines]).decode()
+def insert_lines(tx: Transaction, order_id: str, lines: Sequence[OrderLine]) -> None:
+    """Add lines to an order."""
+    store.INSERT_LINES.run_later(tx, [(order_id, *_line_values(line)) for line in lines])
+
+
+def update_lines(tx: Transaction, order_id: str, lines: Sequence[OrderLine]) -> None:
+    """Change lines of an order."""
+    changed = msgspec.json.encode([_line_values(line) for line in lines]).decode()
+    store.UPDATE_LINES.run(tx, order_id=order_id, lines=changed)
+
+
+def _line_values(line: OrderLine) -> tuple[object, ...]:
+    """A line in the order of its columns, and then what it costs."""
+    return (*msgspec.structs.astuple(line), line.total_minor)
 
 
 def called_off(old: Order, *, state: str, reason: str = "") -> Order:
