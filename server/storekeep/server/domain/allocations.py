@@ -150,7 +150,7 @@ def _spread(mutation: Mutation, wanted: Sequence[Wanted], location_id: str) -> l
         if not end_due_of(mutation, list(short)):
             raise OutOfStock(short)
     return [
-        share for sku in quantities for share in _spread_sku([line for line in wanted if line.sku == sku], there[sku])
+        share for sku in quantities for share in spread_sku([line for line in wanted if line.sku == sku], there[sku])
     ]
 
 
@@ -164,7 +164,7 @@ def levels_to_take_from(tx: Transaction, skus: Sequence[str], *, location_id: st
     return there
 
 
-def _spread_sku(wanted: Sequence[Wanted], there: dict[str, int]) -> Iterable[Share]:
+def spread_sku(wanted: Sequence[Wanted], there: dict[str, int]) -> Iterable[Share]:
     """Take the lines of one SKU from locations that have enough for all of them: each whole where that can be done.
 
     Args:
