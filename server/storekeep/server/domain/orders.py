@@ -27,7 +27,7 @@ from storekeep.server.store.listings import choose_by_currency, compare_absent
 from storekeep.server.store.rows import Rows
 
 
-class OrderLine(msgspec.Struct, frozen=True):
+class OrderLine(msgspec.Struct, frozen=True, omit_defaults=True):
     """So many units of one SKU; see `OrderLine` in the contract."""
 
     line_number: int
@@ -52,11 +52,11 @@ class OrderLine(msgspec.Struct, frozen=True):
         return (self.quantity - self.cancelled) * self.unit_price_minor - self.discount_minor
 
 
-class Order(msgspec.Struct, frozen=True):
+class Order(msgspec.Struct, frozen=True, omit_defaults=True):
     """An order; see `Order` in the contract. All amounts are in `currency_code`.
 
-    What has a default came later than the first entries of ledgers, which have nothing of it. `change_reason` is why
-    its last change was made: only the ledger keeps it.
+    What has a default came later than the first entries of ledgers, which have nothing of it; entries leave it out
+    where it is the default. `change_reason` is why its last change was made: only the ledger keeps it.
     """
 
     id: str
