@@ -15,7 +15,7 @@ from pathlib import Path
 
 import grpc
 
-from benchmarks import calling, calling_postgres, growth, latency, lists, memory, postgres, workers
+from benchmarks import calling, calling_postgres, growth, imports, latency, lists, memory, postgres, workers
 from benchmarks.loads import h2load
 from benchmarks.loads.load import LoadFailed
 from benchmarks.machine import CORES, ROOT
@@ -69,6 +69,7 @@ BENCHMARKS: dict[str, Callable[[Path, Size], Section]] = {
     "growth": lambda folder, size: growth.on_sqlite(folder, size.pace, sizes=size.shops),
     "growth_postgresql": lambda folder, size: growth.on_postgresql(folder, size.pace, sizes=size.shops),
     "list_orders": lambda folder, size: lists.list_orders(folder, size.pace, many=size.orders),
+    "imports": lambda folder, size: imports.imports(folder, size.pace),
     "memory": lambda folder, size: memory.memory(folder, early=size.calls[0], late=size.calls[1]),
 }
 

@@ -19,6 +19,10 @@ class _Counted:
         self._statements.append(sql)
         return self._connection.execute(sql, *values)
 
+    def executemany(self, sql: str, rows: Any) -> Any:
+        self._statements.append(sql)
+        return self._connection.executemany(sql, rows)
+
     def put_off(self, sql: str, values: Any) -> None:
         self._statements.append(sql)
         self._connection.put_off(sql, values)

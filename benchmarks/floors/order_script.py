@@ -23,10 +23,10 @@ BYTES = re.compile(r"\\x(?:[0-9a-f]{2})*")
 TAKES_LOCK = "pg_advisory_xact_lock"
 READS_CHAIN = re.compile(r"SELECT\b.*\baudit_entries\b", re.DOTALL)
 IDS = (
-    "uuidv7() AS order_id, gen_random_uuid() AS request_id, "
+    "uuidv7() AS order_id, uuidv7() AS request_id, "
     "CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT) AS now_us"
 )
-"""Ids as Storekeep makes them, which decides where their rows go in an index."""
+"""Ids as Storekeep and its client make them, which decides where their rows go in an index."""
 
 
 class UnclearStatements(Exception):

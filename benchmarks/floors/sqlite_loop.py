@@ -36,7 +36,7 @@ PREPARED = 200
 TIME_SUFFIX = "_us"
 NUMBER_COLUMN = "number"
 """What people call an order by: unique, and rising."""
-NUMBERS = itertools.count(10_000_000)
+FIRST_NUMBER = 10_000_000
 
 Job = list[tuple[str, list[Sequence[Any]]]]
 """The statements of one order, each with the values of all its rows."""
@@ -48,9 +48,11 @@ class Jobs:
     Args:
         tables: of the database.
         recorded: what real orders wrote.
+        there: how many orders the database has already.
     """
 
-    def __init__(self, tables: dict[str, Table], recorded: Sequence[Written]) -> None:
+    def __init__(self, tables: dict[str, Table], recorded: Sequence[Written], *, there: int = 0) -> None:
+        self._numbers = itertools.count(FIRST_NUMBER + there)
         self._tables = tables
         self._recorded = recorded
         self._own = [_own_uuids(written, recorded) for written in recorded]
@@ -63,7 +65,10 @@ class Jobs:
         fresh = {old: _like(old) for old in own}
         now_us = time.time_ns() // 1000
         names = sorted(written.added, key=lambda name: name != ORDERS)
-        job: Job = [(self._insert(name), self._rows(name, written.added[name], fresh, now_us)) for name in names]
+        number = f"SK-{next(self._numbers)}"
+        job: Job = [
+            (self._insert(name), self._rows(name, written.added[name], fresh, now_us, number)) for name in names
+        ]
         for name, changes in written.changed.items():
             job += self._updates(name, changes)
         return job
@@ -72,9 +77,13 @@ class Jobs:
         places = ", ".join("?" * len(self._tables[name].columns))
         return f"INSERT INTO {name} VALUES ({places})"
 
-    def _rows(self, name: str, rows: Sequence[Row], fresh: dict[bytes, bytes], now_us: int) -> list[Sequence[Any]]:
+    def _rows(
+        self, name: str, rows: Sequence[Row], fresh: dict[bytes, bytes], now_us: int, number: str
+    ) -> list[Sequence[Any]]:
         table = self._tables[name]
-        return [[_renewed(table, place, row[place], fresh, now_us) for place in range(len(row))] for row in rows]
+        return [
+            [_renewed(table, place, row[place], fresh, now_us, number) for place in range(len(row))] for row in rows
+        ]
 
     def _updates(self, name: str, changes: Sequence[tuple[Row, Row]]) -> Job:
         """As many units are taken as were; other numbers go up by one."""
@@ -104,13 +113,13 @@ def _like(old: bytes) -> bytes:
     return str(uuid.uuid4()).encode()
 
 
-def _renewed(table: Table, place: int, value: Any, fresh: dict[bytes, bytes], now_us: int) -> Any:
+def _renewed(table: Table, place: int, value: Any, fresh: dict[bytes, bytes], now_us: int, number: str) -> Any:
     if table.counts_itself and place in table.key:
         return None
     if isinstance(value, int) and table.columns[place].endswith(TIME_SUFFIX):
         return now_us
     if table.columns[place] == NUMBER_COLUMN:
-        return f"SK-{next(NUMBERS)}"
+        return number
     if isinstance(value, str):
         return UUID.sub(lambda found: fresh.get(found[0], found[0]), value.encode()).decode()
     if isinstance(value, bytes):
@@ -153,7 +162,8 @@ def main() -> None:
     connection = sqlite.connect(options.database, isolation_level=None, cached_statements=512)
     for pragma in PRAGMAS:
         connection.execute(pragma)
-    jobs = Jobs(read_tables(connection), recorded)
+    there = connection.execute(f"SELECT COUNT(*) FROM {ORDERS}").fetchone()[0]
+    jobs = Jobs(read_tables(connection), recorded, there=there)
     answered, seconds, cpu_s = 0, 0.0, 0.0
     for chunk in chunks(jobs):
         cpu_before = time.process_time()

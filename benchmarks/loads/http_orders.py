@@ -9,10 +9,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import random
 import time
-import uuid
+
+import uuid_utils
 
 from benchmarks import catalogue
 from benchmarks.loads.load import LINES, SAMPLE_EVERY, Tally
@@ -36,7 +36,7 @@ class Requests:
         lines = ",".join(random.sample(self._lines, LINES))
         body = (
             f'{{"customer_id":"{random.choice(self._customers)}","currency_code":"{catalogue.CURRENCY}",'
-            f'"lines":[{lines}],"request_id":"{uuid.UUID(bytes=os.urandom(16), version=4)}"}}'
+            f'"lines":[{lines}],"request_id":"{uuid_utils.uuid7()}"}}'
         ).encode()
         return b"%s%d\r\n\r\n%s" % (self._head, len(body), body)
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import random
-import uuid
+
+import uuid_utils
 
 from benchmarks import catalogue
 from storekeep.v1 import orders_pb2
@@ -34,7 +34,7 @@ class Requests:
 
     def make(self) -> bytes:
         """The next request."""
-        request_id = str(uuid.UUID(bytes=os.urandom(16), version=4))
+        request_id = str(uuid_utils.uuid7())
         tail = orders_pb2.PlaceOrderRequest(request_id=request_id).SerializeToString()
         return b"".join((random.choice(self._heads), *random.sample(self._lines, self._count), tail))
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import date, timedelta
+
 from buf.validate import validate_pb2
 from contract import Field
 from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
+
+EPOCH = date(1970, 1, 1)
 
 # Per kind of rule, in the order in which they read well. `{}` is the rule's own value.
 WORDS: dict[str, dict[str, str]] = {
@@ -32,6 +37,7 @@ WORDS: dict[str, dict[str, str]] = {
     },
     "enum": {"defined_only": "a defined value", "not_in": "not {}"},
     "duration": {"gte": "at least {}", "lte": "at most {}"},
+    "timestamp": {"gte": "not before {}", "lt": "before {}"},
     "repeated": {"min_items": "at least {} of them", "max_items": "at most {} of them", "unique": "no item twice"},
     "map": {"min_pairs": "at least {} pairs", "max_pairs": "at most {} pairs"},
 }
@@ -43,7 +49,9 @@ INNER: dict[str, dict[str, str]] = {
 
 
 def value_words(value: object) -> str:
-    """One rule's value: lists joined, durations in seconds, large numbers with separators."""
+    """One rule's value: lists joined, durations in seconds, instants as dates, large numbers with separators."""
+    if isinstance(value, Timestamp):
+        return (EPOCH + timedelta(seconds=value.seconds)).isoformat()
     if isinstance(value, Message):
         return f"{getattr(value, 'seconds', value)} s"
     if isinstance(value, int):

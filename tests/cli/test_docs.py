@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from storekeep.cli.exits import MEANINGS
-from storekeep.cli.imports.commands import KINDS, Kind
+from storekeep.cli.imports import orders
+from storekeep.cli.imports.columns import Target
+from storekeep.cli.imports.commands import KINDS
 from tests.cli.running import CommandLine
 from tests.cli.test_commands import COMMANDS
 from tests.processes import ServerProcess
@@ -41,11 +43,13 @@ def test_exit_codes_are_the_programs() -> None:
     assert rows(section) == {("code", "meaning"), *((str(code.value), text) for code, text in MEANINGS.items())}
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.noun)
-def test_targets_are_the_programs(kind: Kind) -> None:
-    section = PAGE.partition(f"### `storekeep import {kind.noun}`")[2].partition("\n##")[0]
-    targets = {(target.name, "yes" if target.required else "", target.help) for target in kind.targets}
-    assert rows(section) == {("target", "required", "what it is"), *targets}
+@pytest.mark.parametrize(
+    ("noun", "targets"), [*((kind.noun, kind.targets) for kind in KINDS), ("orders", orders.TARGETS)]
+)
+def test_targets_are_the_programs(noun: str, targets: tuple[Target, ...]) -> None:
+    section = PAGE.partition(f"### `storekeep import {noun}`")[2].partition("\n##")[0]
+    told = {(target.name, "yes" if target.required else "", target.help) for target in targets}
+    assert rows(section) == {("target", "required", "what it is"), *told}
 
 
 def test_every_group_is_named() -> None:

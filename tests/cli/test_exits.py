@@ -89,7 +89,8 @@ def as_program(server: ServerProcess, **more: str) -> dict[str, str]:
 @pytest.mark.parametrize("form", ["--json", ""])
 def test_output_that_cannot_be_written_is_told_in_one_line(form: str, server: ServerProcess) -> None:
     command = f"{Path(sys.executable).parent}/storekeep roles list {form} > /dev/full"
-    run = subprocess.run(command, shell=True, env=as_program(server), stderr=subprocess.PIPE, text=True, timeout=60)
+    env = as_program(server, PYTHONUNBUFFERED="")  # then what cannot be written is still there at the end
+    run = subprocess.run(command, shell=True, env=env, stderr=subprocess.PIPE, text=True, timeout=60)
     assert run.returncode == Exit.REFUSED
     assert run.stderr == "storekeep: cannot use what output goes to: No space left on device\n"
 

@@ -280,7 +280,7 @@ def test_filter_with_or_beside_an_option_is_narrowed_as_a_whole(cli: CommandLine
 
 
 def test_order_reads_as_a_delivery_note_on_all_its_way(cli: CommandLine) -> None:
-    sku = make_tea(cli, "oolong")
+    sku = make_tea(cli, "kukicha")
     cli.json("customers", "create", "--id", "nora", "--name", "Nora")
     placed = cli.json(
         "orders",
@@ -317,12 +317,12 @@ def test_order_reads_as_a_delivery_note_on_all_its_way(cli: CommandLine) -> None
     for text in (number, "PARTIALLY_FULFILLED", "4.90 EUR", "Post", "P-77", "Wants it on Friday.", "ShipFulfillment"):
         assert text in shown
     line = next(line.split() for line in shown.splitlines() if line.split()[1:2] == [sku])
-    assert line[:7] == ["1", sku, "Tea", "oolong", "4", "2", "2"]
+    assert line[:7] == ["1", sku, "Tea", "kukicha", "4", "2", "2"]
     assert "lines[1].fulfilled_quantity" in cli("orders", "history", number).out
 
 
 def test_order_is_completed_and_its_pending_fulfillments_listed(cli: CommandLine) -> None:
-    sku = make_tea(cli, "matcha")
+    sku = make_tea(cli, "genmaicha")
     cli.json("customers", "create", "--id", "olga", "--name", "Olga")
     order = cli.json("orders", "place", "--customer", "olga", "--line", f"{sku}=2", "--currency", "EUR")
     cli.json("orders", "confirm", order["name"])

@@ -10,7 +10,7 @@ from typing import Any, get_type_hints
 
 import pytest
 
-from storekeep.client import REASONS, Listing, Storekeep
+from storekeep.client import REASONS, HistoricOrder, Listing, Storekeep
 from storekeep.v1 import options_pb2
 from storekeep.v1.errors_pb2 import ErrorReason
 from tests.client.scripted_server import METHODS, ScriptedServer
@@ -49,6 +49,7 @@ SHORTENED = {
     "ApplyOrderEdit": "apply_edit",
     "AddOrderNote": "add_note",
     "ListOrderNotes": "list_notes",
+    "ImportOrders": "import_orders",  # `import` is a word of Python's own
     "VerifyAuditChain": "verify_chain",
 }
 
@@ -70,7 +71,14 @@ def client_method(client: Storekeep, path: str) -> Callable[..., Any]:
 
 def arguments(method: Callable[..., Any]) -> dict[str, Any]:
     """Fill every parameter that has no default."""
-    examples = {"names": ["products/a"], "skus": ["A"], "permissions": ["a.b"], "lines": [("A", 1)], "units": {1: 1}}
+    examples = {
+        "names": ["products/a"],
+        "skus": ["A"],
+        "permissions": ["a.b"],
+        "lines": [("A", 1)],
+        "units": {1: 1},
+        "orders": [HistoricOrder(number="A")],
+    }
     hints = get_type_hints(method)
     filled: dict[str, Any] = {}
     for parameter in inspect.signature(method).parameters.values():

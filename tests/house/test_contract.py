@@ -92,7 +92,7 @@ def names_of(methods: Iterable[Method]) -> list[str]:
 def test_every_method_states_its_permission() -> None:
     def states(method: Method) -> bool:
         known = method.permission in CLASSES_OF_CALLERS
-        return known or re.fullmatch(r"[a-z]+\.(read|write)", method.permission) is not None
+        return known or re.fullmatch(r"[a-z]+\.(read|write|import)", method.permission) is not None
 
     assert not names_of(method for method in METHODS if not states(method))
 

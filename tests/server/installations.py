@@ -69,7 +69,7 @@ class Installation:
 
     def serve(self) -> grpc.Server:
         """Start serving AuthService and AuditService; the address is in `address`."""
-        writes = ThreadPoolExecutor(4)
+        reads, writes = ThreadPoolExecutor(4), ThreadPoolExecutor(4)
         chain = Chain(
             outermost=request_log(lambda line, **_: None),
             layers=[
@@ -79,9 +79,11 @@ class Installation:
             ],
             methods=self.contract.methods,
             mutations=self.contract.writes,
+            read_pool=reads,
             write_pool=writes,
+            refuse=lambda path, metadata: None,
         )
-        server = grpc.server(ThreadPoolExecutor(4), interceptors=[chain], options=[("grpc.max_metadata_size", 32_768)])
+        server = grpc.server(reads, interceptors=[chain], options=[("grpc.max_metadata_size", 32_768)])
         pages = PageTokens(SECRET)
         auth = AuthServicer(
             self.store,

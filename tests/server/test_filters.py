@@ -17,7 +17,7 @@ from tests.resources import CATEGORY, CUSTOMER, KINDS, LOCATION, PRODUCT, VARIAN
 from tests.shops import Shop, new_id
 
 COMPARISONS = ("=", "!=", "<", "<=", ">", ">=")
-PARENTS = {"ListVariants": "products/-", "ListStockLevels": "locations/-"}
+PARENTS = {"ListVariants": "products/-", "ListStockLevels": "locations/-", "ListFulfillments": "orders/-"}
 LISTS = tuple(
     rpc for rpc in DESCRIPTORS if rpc.startswith("List") and "filter" in DESCRIPTORS[rpc].input_type.fields_by_name
 )
@@ -30,6 +30,7 @@ FILTER_FIELDS = {
     "ListStockLevels": ("sku", "on_hand", "allocated", "available", "update_time"),
     "ListStockMovements": ("sku", "location", "cause", "create_time", "actor", "source"),
     "ListReservations": ("state", "reference", "order", "expire_time", "create_time", "update_time"),
+    "ListFulfillments": ("state", "location", "carrier", "tracking_number", "create_time", "update_time"),
     "ListOrders": (
         "customer",
         "state",

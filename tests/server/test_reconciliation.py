@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from storekeep.server.domain.calls import Call, Caller
-from storekeep.server.domain.orders import NewOrder, place_order
+from storekeep.server.domain.order_placing import NewOrder
 from storekeep.server.domain.pages import PageTokens
 from storekeep.server.domain.reconciliation import Report, reconcile
 from storekeep.server.domain.reservations import NewReservation, reserve
@@ -19,6 +19,7 @@ from storekeep.server.store.engine import Store
 from storekeep.server.store.opening import open_store
 from storekeep.v1 import inventory_pb2
 from tests.databases import Database, new_database
+from tests.placing import place_order
 from tests.processes import ServerProcess
 from tests.shops import Shop
 

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing
 
+import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
@@ -27,8 +28,9 @@ from storekeep.server.store.opening import open_store
 from storekeep.v1 import inventory_pb2
 from tests.databases import Database
 from tests.placing import place_order
-from tests.refusals import refused
-from tests.shops import MAIN, Shop, new_id
+from tests.records import Records
+from tests.refusals import refusal_of, refused
+from tests.shops import MAIN, Shop, new_id, new_request_id
 from tests.statements import statements_of
 
 CALL = Call(Caller("serviceAccounts/cart"), "storekeep.v1.InventoryService/ReserveStock")
@@ -354,6 +356,55 @@ def test_reservation_ends_by_itself(shop: Shop):
     swept = get(shop, made.name)
     assert (swept.state, swept.etag) == (inventory_pb2.RESERVATION_STATE_EXPIRED, "v2")
     assert shop.level(sku).available == 2
+
+
+# -- many clients at once
+
+
+def outcomes(calls: list[grpc.Future]) -> list[str]:
+    """What each call was answered: a reason, or nothing where it succeeded."""
+    return ["" if (error := call.exception()) is None else refusal_of(error).reason for call in calls]
+
+
+def test_reservations_and_orders_at_once_take_each_unit_once(shop: Shop, records: Records):
+    reference = new_id("cart")
+    sku, customer = shop.variant(stock=7).sku, shop.customer().name
+    wanted = [inventory_pb2.ReserveStockLine(sku=sku, quantity=1)]
+    calls = []
+    for _ in range(40):
+        request = inventory_pb2.ReserveStockRequest(lines=wanted, reference=reference)
+        calls.append(shop.inventory.ReserveStock.future(request))
+        calls.append(shop.orders.PlaceOrder.future(shop.order_request((sku, 1), customer=customer)))
+    told = outcomes(calls)
+    assert sorted(told) == [""] * 7 + ["OUT_OF_STOCK"] * 73
+    level = shop.level(sku)
+    assert (level.reserved, level.allocated, level.available) == (told[::2].count(""), told[1::2].count(""), 0)
+    assert records.value("SELECT COUNT(*) FROM reservations WHERE reference = ?", reference) == level.reserved
+    assert records.value("SELECT COUNT(*) FROM stock_movements WHERE sku = ? AND source <> ''", sku) == 7
+
+
+def test_reservation_goes_to_one_of_many_who_end_it(shop: Shop):
+    sku = shop.variant(stock=5).sku
+    name = reserve(shop, (sku, 5)).name
+    customer = shop.customer().name
+    calls = []
+    for _ in range(10):
+        calls.append(shop.inventory.ReleaseReservation.future(inventory_pb2.ReleaseReservationRequest(name=name)))
+        calls.append(shop.inventory.CommitReservation.future(inventory_pb2.CommitReservationRequest(name=name)))
+        request = shop.order_request((sku, 5), customer=customer, reservation=name)
+        calls.append(shop.orders.PlaceOrder.future(request))
+    assert sorted(outcomes(calls)) == [""] + ["ILLEGAL_STATE"] * 29
+    assert shop.level(sku).reserved == 0
+
+
+def test_one_request_id_of_many_reserves_once(shop: Shop):
+    sku = shop.variant(stock=50).sku
+    request = inventory_pb2.ReserveStockRequest(
+        lines=[inventory_pb2.ReserveStockLine(sku=sku, quantity=1)], request_id=new_request_id()
+    )
+    calls = [shop.inventory.ReserveStock.future(request) for _ in range(50)]
+    assert len({call.result().SerializeToString(deterministic=True) for call in calls}) == 1
+    assert shop.level(sku).reserved == 1
 
 
 @pytest.mark.parametrize("ttl_s", [-1, 30 * 86_400 + 1])

@@ -12,8 +12,11 @@ import pytest
 
 from storekeep.server.domain.calls import Call, Caller
 from storekeep.server.domain.customers import CUSTOMERS, Customer
+from storekeep.server.domain.fulfillments import LineUnits, create_fulfillment, ship_fulfillment
 from storekeep.server.domain.mutations import Mutation, mutate
-from storekeep.server.domain.order_cancellations import cancel_order
+from storekeep.server.domain.order_cancellations import cancel_order, cancel_order_lines
+from storekeep.server.domain.order_changes import complete_order
+from storekeep.server.domain.orders import get_order
 from storekeep.server.domain.products import PRODUCTS, Product
 from storekeep.server.domain.variants import VARIANTS, Variant
 from storekeep.server.domain.verification import verify
@@ -111,3 +114,53 @@ def test_order_of_an_older_release_gives_its_stock_back(old: Database):
     with old.opened() as session:
         assert session.rows("SELECT on_hand, allocated FROM stock_levels") == [(10, 3)]
     assert broken == set()
+
+
+def test_orders_get_their_numbers_from_their_place_in_the_ledger(old: Database):
+    migrate(old.url)
+    with old.opened() as session:
+        rows = session.rows(
+            "SELECT id, number, held, hold_reason, shipping_minor, expire_time_us FROM orders ORDER BY id"
+        )
+        sequences = dict(session.rows("SELECT resource, sequence FROM audit_entries WHERE type = 'order.placed'"))
+    assert [(order_id, number) for order_id, number, *_ in rows] == [
+        (order_id, f"SK-{sequences[f'orders/{order_id}']:08d}") for order_id in sorted(STATES)
+    ]
+    assert {(bool(held), *rest) for _, _, held, *rest in rows} == {(False, "", 0, None)}
+
+
+def test_cancelled_orders_of_before_cost_nothing_and_open_ones_what_they_did(old: Database):
+    migrate(old.url)
+    with closing(open_store(old.url)) as store:
+        orders = {order_id: get_order(store, order_id) for order_id in STATES}
+    assert {order_id: order.total_minor for order_id, order in orders.items()} == {
+        "first": 300,
+        "second": 300,
+        "third": 0,
+    }
+    assert [(line.open, line.cancelled) for line in orders["third"].lines] == [(0, 2), (0, 1)]
+    assert [(line.open, line.cancelled, line.total_minor) for line in orders["first"].lines] == [
+        (2, 0, 200),
+        (1, 0, 100),
+    ]
+
+
+def test_empty_references_become_absent_and_others_stay(old: Database):
+    with old.opened() as session:
+        session.run("UPDATE orders SET external_reference = 'web-7' WHERE id = 'second'")
+    migrate(old.url)
+    with closing(open_store(old.url)) as store:
+        references = {order_id: get_order(store, order_id).external_reference for order_id in STATES}
+    assert references == {"first": "", "second": "web-7", "third": ""}
+    with old.opened() as session:
+        assert session.rows("SELECT COUNT(*) FROM orders WHERE external_reference IS NULL") == [(2,)]
+
+
+def test_order_of_an_older_release_goes_all_its_way(old: Database):
+    migrate(old.url)
+    with closing(open_store(old.url)) as store:
+        made = create_fulfillment(store, CALL, "second", lines=(LineUnits(1, 2),))
+        ship_fulfillment(store, CALL, ("second", made.id))
+        cancel_order_lines(store, CALL, "second", (LineUnits(2, 0),))
+        assert complete_order(store, CALL, "second").state == "COMPLETED"
+        assert [finding.name for finding in verify(store) if not finding.holds] == []

@@ -13,14 +13,13 @@ from storekeep.server.domain.fulfillments import LineUnits, create_fulfillment, 
 from storekeep.server.domain.inventory import adjust_stock
 from storekeep.server.domain.order_cancellations import cancel_order
 from storekeep.server.domain.order_changes import confirm_order
-from storekeep.server.domain.order_placing import NewOrder
 from storekeep.server.domain.reservations import NewReservation, release_reservation, reserve
 from storekeep.server.domain.samples import load_sample
 from storekeep.server.domain.verification import Finding, verify
 from storekeep.server.store.opening import open_store
 from tests import postgres
 from tests.databases import Database, new_database
-from tests.placing import CALL, place, place_order
+from tests.placing import CALL, place
 from tests.processes import run_command
 
 MUG = "WHERE location_id = 'main' AND sku = 'MUG-BLUE'"
@@ -135,7 +134,7 @@ def sound(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dat
         reserve(store, CALL, NewReservation((("MUG-BLUE", units), ("TIN-RED", 1)))) for units in (4, 2, 1)
     )
     release_reservation(store, CALL, given_back.id)
-    place_order(store, CALL, NewOrder("ada-marsh", (("MUG-BLUE", 1),), "EUR", reservation_id=sold.id))
+    place(store, "ada-marsh", ("MUG-BLUE", 1), reservation_id=sold.id)
     once = replace(CALL, request_id="7f3c", fingerprint=b"x")
     adjust_stock(store, once, ("main", "MUG-BLUE"), quantity_delta=-1, reason="broken")
     store.close()

@@ -93,8 +93,10 @@ def main() -> None:
     except typer.Abort:
         _end("aborted", Exit.INTERRUPTED)
     except OutputClosed:
-        _end_quietly()
+        _drop_output()
+        sys.exit(Exit.OK)
     except OSError as error:
+        _drop_output()
         _end(f"cannot use {error.filename or 'what output goes to'}: {error.strerror or error}", Exit.REFUSED)
     except UnicodeEncodeError as error:
         _end(f"{error.object!a} on the command line is not UTF-8", Exit.USAGE)
@@ -120,7 +122,6 @@ def _end(text: str, code: Exit) -> None:
     sys.exit(code)
 
 
-def _end_quietly() -> None:
-    """Whoever read our output has had enough: say nothing, not even when the interpreter flushes."""
+def _drop_output() -> None:
+    """Nobody can read what is left of our output: have the interpreter say nothing of it when it flushes."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    sys.exit(Exit.OK)

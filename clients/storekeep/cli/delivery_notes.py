@@ -1,4 +1,4 @@
-"""Delivery notes: how an order reads on a terminal: where it goes, what was ordered, shipped and is open, what it costs."""
+"""Delivery notes: how an order reads on a terminal: where it goes, what was shipped and is open, what it costs."""
 
 from __future__ import annotations
 

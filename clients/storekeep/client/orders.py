@@ -20,13 +20,16 @@ from storekeep.v1.orders_pb2 import (
     CompleteOrderRequest,
     ConfirmOrderRequest,
     GetOrderRequest,
+    HistoricOrder,
     HoldOrderRequest,
+    ImportOrdersRequest,
     ListOrderHistoryRequest,
     ListOrderNotesRequest,
     ListOrdersRequest,
     Order,
     OrderEdit,
     OrderHistoryEntry,
+    OrderImportResult,
     OrderLineQuantity,
     OrderLineUnits,
     OrderNote,
@@ -242,6 +245,15 @@ class Orders:
             timeout_s=timeout_s,
             max_staleness_s=max_staleness_s,
         )
+
+    def import_orders(
+        self, orders: Iterable[HistoricOrder], **options: Unpack[WriteOptions]
+    ) -> Sequence[OrderImportResult]:
+        """Import up to 100 historic orders of up to 1,000 lines together; one that is refused stops no other.
+
+        Returns: what became of each, in the order of `orders`.
+        """
+        return self._calls.write(self._stub.ImportOrders, ImportOrdersRequest(orders=orders), **options).results
 
 
 def _edit(add: Iterable[tuple[str, int]], change: Mapping[int, int] | None, remove: Iterable[int]) -> OrderEdit:

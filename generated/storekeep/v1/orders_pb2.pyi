@@ -99,6 +99,90 @@ FULFILLMENT_STATE_CANCELLED: FulfillmentState.ValueType  # 4
 """Called off before it left. Final."""
 Global___FulfillmentState: _TypeAlias = FulfillmentState  # noqa: Y015
 
+class _OrderImportOutcome:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _OrderImportOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OrderImportOutcome.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ORDER_IMPORT_OUTCOME_UNSPECIFIED: _OrderImportOutcome.ValueType  # 0
+    """Never sent by a server."""
+    ORDER_IMPORT_OUTCOME_IMPORTED: _OrderImportOutcome.ValueType  # 1
+    """It was not there, and is now."""
+    ORDER_IMPORT_OUTCOME_ALREADY_THERE: _OrderImportOutcome.ValueType  # 2
+    """It was imported before with the same content; nothing was changed."""
+    ORDER_IMPORT_OUTCOME_REFUSED: _OrderImportOutcome.ValueType  # 3
+    """It was left out."""
+
+class OrderImportOutcome(_OrderImportOutcome, metaclass=_OrderImportOutcomeEnumTypeWrapper):
+    """OrderImportOutcome is what became of a historic order."""
+
+ORDER_IMPORT_OUTCOME_UNSPECIFIED: OrderImportOutcome.ValueType  # 0
+"""Never sent by a server."""
+ORDER_IMPORT_OUTCOME_IMPORTED: OrderImportOutcome.ValueType  # 1
+"""It was not there, and is now."""
+ORDER_IMPORT_OUTCOME_ALREADY_THERE: OrderImportOutcome.ValueType  # 2
+"""It was imported before with the same content; nothing was changed."""
+ORDER_IMPORT_OUTCOME_REFUSED: OrderImportOutcome.ValueType  # 3
+"""It was left out."""
+Global___OrderImportOutcome: _TypeAlias = OrderImportOutcome  # noqa: Y015
+
+class _OrderImportProblem:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _OrderImportProblemEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OrderImportProblem.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ORDER_IMPORT_PROBLEM_UNSPECIFIED: _OrderImportProblem.ValueType  # 0
+    """Not a problem."""
+    ORDER_IMPORT_PROBLEM_CURRENCY: _OrderImportProblem.ValueType  # 1
+    """There is no such currency, or an amount is in another than the order."""
+    ORDER_IMPORT_PROBLEM_AMOUNT: _OrderImportProblem.ValueType  # 2
+    """An amount is negative, too large or finer than the currency's minor unit, or more is cancelled than was ordered."""
+    ORDER_IMPORT_PROBLEM_NUMBER_RESERVED: _OrderImportProblem.ValueType  # 3
+    """The number has the form of those that this server gives."""
+    ORDER_IMPORT_PROBLEM_DOES_NOT_ADD_UP: _OrderImportProblem.ValueType  # 4
+    """A line does not cost its stated total, or the lines and the shipping do not add up to the order's."""
+    ORDER_IMPORT_PROBLEM_TIME: _OrderImportProblem.ValueType  # 5
+    """It was placed or shipped in the future, or shipped before it was placed."""
+    ORDER_IMPORT_PROBLEM_NUMBER_TAKEN: _OrderImportProblem.ValueType  # 6
+    """There is an order of this number with another content."""
+    ORDER_IMPORT_PROBLEM_CUSTOMER_NOT_FOUND: _OrderImportProblem.ValueType  # 7
+    """There is no such customer."""
+    ORDER_IMPORT_PROBLEM_LOCATION_NOT_FOUND: _OrderImportProblem.ValueType  # 8
+    """There is no such location, or it is deleted and stock would have to be taken from it."""
+    ORDER_IMPORT_PROBLEM_SKU_NOT_FOUND: _OrderImportProblem.ValueType  # 9
+    """There is no such SKU."""
+    ORDER_IMPORT_PROBLEM_OUT_OF_STOCK: _OrderImportProblem.ValueType  # 10
+    """It is still to be shipped, and there is not enough to allocate to it."""
+
+class OrderImportProblem(_OrderImportProblem, metaclass=_OrderImportProblemEnumTypeWrapper):
+    """OrderImportProblem is why a historic order was refused. They are looked for in this order."""
+
+ORDER_IMPORT_PROBLEM_UNSPECIFIED: OrderImportProblem.ValueType  # 0
+"""Not a problem."""
+ORDER_IMPORT_PROBLEM_CURRENCY: OrderImportProblem.ValueType  # 1
+"""There is no such currency, or an amount is in another than the order."""
+ORDER_IMPORT_PROBLEM_AMOUNT: OrderImportProblem.ValueType  # 2
+"""An amount is negative, too large or finer than the currency's minor unit, or more is cancelled than was ordered."""
+ORDER_IMPORT_PROBLEM_NUMBER_RESERVED: OrderImportProblem.ValueType  # 3
+"""The number has the form of those that this server gives."""
+ORDER_IMPORT_PROBLEM_DOES_NOT_ADD_UP: OrderImportProblem.ValueType  # 4
+"""A line does not cost its stated total, or the lines and the shipping do not add up to the order's."""
+ORDER_IMPORT_PROBLEM_TIME: OrderImportProblem.ValueType  # 5
+"""It was placed or shipped in the future, or shipped before it was placed."""
+ORDER_IMPORT_PROBLEM_NUMBER_TAKEN: OrderImportProblem.ValueType  # 6
+"""There is an order of this number with another content."""
+ORDER_IMPORT_PROBLEM_CUSTOMER_NOT_FOUND: OrderImportProblem.ValueType  # 7
+"""There is no such customer."""
+ORDER_IMPORT_PROBLEM_LOCATION_NOT_FOUND: OrderImportProblem.ValueType  # 8
+"""There is no such location, or it is deleted and stock would have to be taken from it."""
+ORDER_IMPORT_PROBLEM_SKU_NOT_FOUND: OrderImportProblem.ValueType  # 9
+"""There is no such SKU."""
+ORDER_IMPORT_PROBLEM_OUT_OF_STOCK: OrderImportProblem.ValueType  # 10
+"""It is still to be shipped, and there is not enough to allocate to it."""
+Global___OrderImportProblem: _TypeAlias = OrderImportProblem  # noqa: Y015
+
 @_typing.final
 class Order(_message.Message):
     """Order is what a customer has ordered, at the prices of that moment."""
@@ -1572,3 +1656,239 @@ class CancelFulfillmentRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CancelFulfillmentRequest: _TypeAlias = CancelFulfillmentRequest  # noqa: Y015
+
+@_typing.final
+class ImportOrdersRequest(_message.Message):
+    """The request of ImportOrders."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDERS_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """A UUID that makes a retry safe: the same id with the same payload has one effect and one reply."""
+    validate_only: _builtins.bool
+    """Run all of it, answer as if it had happened, and keep nothing."""
+    @_builtins.property
+    def orders(self) -> _containers.RepeatedCompositeFieldContainer[Global___HistoricOrder]:
+        """What to import, in the order in which open ones take stock: 1 to 100 orders, of 1,000 lines at most together."""
+
+    def __init__(
+        self,
+        *,
+        orders: _abc.Iterable[Global___HistoricOrder] | None = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["orders", b"orders", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImportOrdersRequest: _TypeAlias = ImportOrdersRequest  # noqa: Y015
+
+@_typing.final
+class HistoricOrder(_message.Message):
+    """HistoricOrder is an order that was placed elsewhere. It becomes FULFILLED where it has a `ship_time`, else CONFIRMED;
+    CANCELLED where all of its units were called off.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    CUSTOMER_FIELD_NUMBER: _builtins.int
+    CURRENCY_CODE_FIELD_NUMBER: _builtins.int
+    ORDER_TIME_FIELD_NUMBER: _builtins.int
+    LINES_FIELD_NUMBER: _builtins.int
+    SHIPPING_FIELD_NUMBER: _builtins.int
+    SHIP_TIME_FIELD_NUMBER: _builtins.int
+    CARRIER_FIELD_NUMBER: _builtins.int
+    TRACKING_NUMBER_FIELD_NUMBER: _builtins.int
+    SHIPPING_ADDRESS_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
+    LOCATION_FIELD_NUMBER: _builtins.int
+    TOTAL_FIELD_NUMBER: _builtins.int
+    number: _builtins.str
+    """Its own number: 1 to 64 printable ASCII characters without spaces, not of the form that this server gives."""
+    customer: _builtins.str
+    """Who ordered, as `customers/{customer}`; may be deleted."""
+    currency_code: _builtins.str
+    """ISO 4217, such as `EUR`: every amount is in it."""
+    carrier: _builtins.str
+    """Who carried it. At most 100 characters."""
+    tracking_number: _builtins.str
+    """The carrier's number. At most 100 characters."""
+    note: _builtins.str
+    """At most 2,000 characters."""
+    location: _builtins.str
+    """Where it was shipped from, or is to be, as `locations/{location}`. When empty it was shipped from `locations/main`,
+    and what is still to be shipped is taken from wherever it is.
+    """
+    @_builtins.property
+    def order_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was placed: not in the future, nor before 1900."""
+
+    @_builtins.property
+    def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___HistoricOrderLine]:
+        """What was ordered: 1 to 1,000 lines."""
+
+    @_builtins.property
+    def shipping(self) -> _money_pb2.Money:
+        """What its shipping costs; nothing when absent."""
+
+    @_builtins.property
+    def ship_time(self) -> _timestamp_pb2.Timestamp:
+        """When all that was not cancelled was shipped: not before it was placed. When absent nothing was, and it is allocated."""
+
+    @_builtins.property
+    def shipping_address(self) -> _addresses_pb2.Address:
+        """Where it was sent; may be absent."""
+
+    @_builtins.property
+    def total(self) -> _money_pb2.Money:
+        """What all of it costs; when given, the lines and the shipping must add up to it."""
+
+    def __init__(
+        self,
+        *,
+        number: _builtins.str = ...,
+        customer: _builtins.str = ...,
+        currency_code: _builtins.str = ...,
+        order_time: _timestamp_pb2.Timestamp | None = ...,
+        lines: _abc.Iterable[Global___HistoricOrderLine] | None = ...,
+        shipping: _money_pb2.Money | None = ...,
+        ship_time: _timestamp_pb2.Timestamp | None = ...,
+        carrier: _builtins.str = ...,
+        tracking_number: _builtins.str = ...,
+        shipping_address: _addresses_pb2.Address | None = ...,
+        note: _builtins.str = ...,
+        location: _builtins.str = ...,
+        total: _money_pb2.Money | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["order_time", b"order_time", "ship_time", b"ship_time", "shipping", b"shipping", "shipping_address", b"shipping_address", "total", b"total"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["carrier", b"carrier", "currency_code", b"currency_code", "customer", b"customer", "lines", b"lines", "location", b"location", "note", b"note", "number", b"number", "order_time", b"order_time", "ship_time", b"ship_time", "shipping", b"shipping", "shipping_address", b"shipping_address", "total", b"total", "tracking_number", b"tracking_number"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HistoricOrder: _TypeAlias = HistoricOrder  # noqa: Y015
+
+@_typing.final
+class HistoricOrderLine(_message.Message):
+    """HistoricOrderLine is so many units of one SKU at the price of its time. It costs the units that were not cancelled
+    times the unit price, less the discount, rounded half up to the minor unit.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SKU_FIELD_NUMBER: _builtins.int
+    QUANTITY_FIELD_NUMBER: _builtins.int
+    UNIT_PRICE_FIELD_NUMBER: _builtins.int
+    DISCOUNT_AMOUNT_FIELD_NUMBER: _builtins.int
+    DISCOUNT_PPM_FIELD_NUMBER: _builtins.int
+    CANCELLED_QUANTITY_FIELD_NUMBER: _builtins.int
+    TOTAL_FIELD_NUMBER: _builtins.int
+    sku: _builtins.str
+    """The SKU of a variant, which need not be for sale."""
+    quantity: _builtins.int
+    """Units ordered: 1 to 1,000,000."""
+    discount_ppm: _builtins.int
+    """So many millionths of the line: 0 to 1,000,000, such as 150,000 for 15 %."""
+    cancelled_quantity: _builtins.int
+    """Units of these that were called off: 0 to `quantity`. They were neither shipped nor paid."""
+    @_builtins.property
+    def unit_price(self) -> _money_pb2.Money:
+        """What one unit cost."""
+
+    @_builtins.property
+    def discount_amount(self) -> _money_pb2.Money:
+        """So much off the line."""
+
+    @_builtins.property
+    def total(self) -> _money_pb2.Money:
+        """What the line costs; when given, it must come to the same."""
+
+    def __init__(
+        self,
+        *,
+        sku: _builtins.str = ...,
+        quantity: _builtins.int = ...,
+        unit_price: _money_pb2.Money | None = ...,
+        discount_amount: _money_pb2.Money | None = ...,
+        discount_ppm: _builtins.int = ...,
+        cancelled_quantity: _builtins.int = ...,
+        total: _money_pb2.Money | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["discount", b"discount", "discount_amount", b"discount_amount", "discount_ppm", b"discount_ppm", "total", b"total", "unit_price", b"unit_price"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancelled_quantity", b"cancelled_quantity", "discount", b"discount", "discount_amount", b"discount_amount", "discount_ppm", b"discount_ppm", "quantity", b"quantity", "sku", b"sku", "total", b"total", "unit_price", b"unit_price"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_discount: _TypeAlias = _typing.Literal["discount_amount", "discount_ppm"]  # noqa: Y015
+    _WhichOneofArgType_discount: _TypeAlias = _typing.Literal["discount", b"discount"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_discount) -> _WhichOneofReturnType_discount | None: ...
+
+Global___HistoricOrderLine: _TypeAlias = HistoricOrderLine  # noqa: Y015
+
+@_typing.final
+class ImportOrdersResponse(_message.Message):
+    """The response of ImportOrders."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESULTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___OrderImportResult]:
+        """What became of each order, in the order of the request."""
+
+    def __init__(
+        self,
+        *,
+        results: _abc.Iterable[Global___OrderImportResult] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["results", b"results"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImportOrdersResponse: _TypeAlias = ImportOrdersResponse  # noqa: Y015
+
+@_typing.final
+class OrderImportResult(_message.Message):
+    """OrderImportResult is what became of one historic order."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    ORDER_FIELD_NUMBER: _builtins.int
+    PROBLEM_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
+    number: _builtins.str
+    """The order's number."""
+    outcome: Global___OrderImportOutcome.ValueType
+    """What became of it."""
+    order: _builtins.str
+    """The order that is there now, as `orders/{order}`; empty when it was refused."""
+    problem: Global___OrderImportProblem.ValueType
+    """Why it was refused; UNSPECIFIED when it was not."""
+    detail: _builtins.str
+    """The same for people, with the particulars; empty when it was not refused."""
+    def __init__(
+        self,
+        *,
+        number: _builtins.str = ...,
+        outcome: Global___OrderImportOutcome.ValueType = ...,
+        order: _builtins.str = ...,
+        problem: Global___OrderImportProblem.ValueType = ...,
+        detail: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "number", b"number", "order", b"order", "outcome", b"outcome", "problem", b"problem"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OrderImportResult: _TypeAlias = OrderImportResult  # noqa: Y015

@@ -140,6 +140,11 @@ class OrderServiceStub:
                 request_serializer=storekeep_dot_v1_dot_orders__pb2.ListOrderHistoryRequest.SerializeToString,
                 response_deserializer=storekeep_dot_v1_dot_orders__pb2.ListOrderHistoryResponse.FromString,
                 _registered_method=True)
+        self.ImportOrders = channel.unary_unary(
+                '/storekeep.v1.OrderService/ImportOrders',
+                request_serializer=storekeep_dot_v1_dot_orders__pb2.ImportOrdersRequest.SerializeToString,
+                response_deserializer=storekeep_dot_v1_dot_orders__pb2.ImportOrdersResponse.FromString,
+                _registered_method=True)
 
 
 class OrderServiceServicer:
@@ -321,6 +326,17 @@ class OrderServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ImportOrders(self, request, context):
+        """Import up to 100 historic orders of up to 1,000 lines together, with their own numbers, prices and dates. Each is
+        taken whole or refused for itself, and has a result: one that is bad does not stop the others. A number that is
+        there already with the same content changes nothing, so that an import can be run again. What was shipped takes no
+        stock, as the stock of today is without it; what is still to be shipped is allocated, or the order is refused.
+        Errors: only those of every RPC.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_OrderServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -428,6 +444,11 @@ def add_OrderServiceServicer_to_server(servicer, server):
                     servicer.ListOrderHistory,
                     request_deserializer=storekeep_dot_v1_dot_orders__pb2.ListOrderHistoryRequest.FromString,
                     response_serializer=storekeep_dot_v1_dot_orders__pb2.ListOrderHistoryResponse.SerializeToString,
+            ),
+            'ImportOrders': grpc.unary_unary_rpc_method_handler(
+                    servicer.ImportOrders,
+                    request_deserializer=storekeep_dot_v1_dot_orders__pb2.ImportOrdersRequest.FromString,
+                    response_serializer=storekeep_dot_v1_dot_orders__pb2.ImportOrdersResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -998,6 +1019,33 @@ class OrderService:
             '/storekeep.v1.OrderService/ListOrderHistory',
             storekeep_dot_v1_dot_orders__pb2.ListOrderHistoryRequest.SerializeToString,
             storekeep_dot_v1_dot_orders__pb2.ListOrderHistoryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ImportOrders(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/storekeep.v1.OrderService/ImportOrders',
+            storekeep_dot_v1_dot_orders__pb2.ImportOrdersRequest.SerializeToString,
+            storekeep_dot_v1_dot_orders__pb2.ImportOrdersResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -124,6 +124,13 @@ class OrderServiceStub:
     """List how an order came to be what it is, oldest change first.
     Errors: ORDER_NOT_FOUND, INVALID_PAGE_TOKEN.
     """
+    ImportOrders: _grpc.UnaryUnaryMultiCallable[_orders_pb2.ImportOrdersRequest, _orders_pb2.ImportOrdersResponse]
+    """Import up to 100 historic orders of up to 1,000 lines together, with their own numbers, prices and dates. Each is
+    taken whole or refused for itself, and has a result: one that is bad does not stop the others. A number that is
+    there already with the same content changes nothing, so that an import can be run again. What was shipped takes no
+    stock, as the stock of today is without it; what is still to be shipped is allocated, or the order is refused.
+    Errors: only those of every RPC.
+    """
 
 @_typing.type_check_only
 class OrderServiceAsyncStub(OrderServiceStub):
@@ -220,6 +227,13 @@ class OrderServiceAsyncStub(OrderServiceStub):
     ListOrderHistory: _aio.UnaryUnaryMultiCallable[_orders_pb2.ListOrderHistoryRequest, _orders_pb2.ListOrderHistoryResponse]  # type: ignore[assignment]
     """List how an order came to be what it is, oldest change first.
     Errors: ORDER_NOT_FOUND, INVALID_PAGE_TOKEN.
+    """
+    ImportOrders: _aio.UnaryUnaryMultiCallable[_orders_pb2.ImportOrdersRequest, _orders_pb2.ImportOrdersResponse]  # type: ignore[assignment]
+    """Import up to 100 historic orders of up to 1,000 lines together, with their own numbers, prices and dates. Each is
+    taken whole or refused for itself, and has a result: one that is bad does not stop the others. A number that is
+    there already with the same content changes nothing, so that an import can be run again. What was shipped takes no
+    stock, as the stock of today is without it; what is still to be shipped is allocated, or the order is refused.
+    Errors: only those of every RPC.
     """
 
 class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -440,6 +454,19 @@ class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_orders_pb2.ListOrderHistoryResponse, _abc.Awaitable[_orders_pb2.ListOrderHistoryResponse]]:
         """List how an order came to be what it is, oldest change first.
         Errors: ORDER_NOT_FOUND, INVALID_PAGE_TOKEN.
+        """
+
+    @_abc_1.abstractmethod
+    def ImportOrders(
+        self,
+        request: _orders_pb2.ImportOrdersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_orders_pb2.ImportOrdersResponse, _abc.Awaitable[_orders_pb2.ImportOrdersResponse]]:
+        """Import up to 100 historic orders of up to 1,000 lines together, with their own numbers, prices and dates. Each is
+        taken whole or refused for itself, and has a result: one that is bad does not stop the others. A number that is
+        there already with the same content changes nothing, so that an import can be run again. What was shipped takes no
+        stock, as the stock of today is without it; what is still to be shipped is allocated, or the order is refused.
+        Errors: only those of every RPC.
         """
 
 def add_OrderServiceServicer_to_server(servicer: OrderServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

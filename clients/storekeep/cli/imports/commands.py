@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, BinaryIO
 
 import typer
@@ -15,25 +12,28 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from storekeep.cli.commands import command, new_group
 from storekeep.cli.exits import Exit
-from storekeep.cli.imports import customers, products, stock
+from storekeep.cli.imports import customers, order_commands, products, stock
 from storekeep.cli.imports.columns import MappingRefused, Target, read_columns
+from storekeep.cli.imports.files import (
+    Column,
+    Constant,
+    Delimiter,
+    File,
+    ReallyDoIt,
+    one_character,
+    opened,
+    place_in,
+    size_of,
+)
 from storekeep.cli.imports.rows import FileUnreadable, RowReader
 from storekeep.cli.imports.runs import Failure, Importer, Outcome, Run, Summary
 from storekeep.cli.pairs import labels
 from storekeep.cli.sessions import Session
 from storekeep.client import StorekeepError
 
-File = Annotated[str, typer.Argument(metavar="FILE.csv", help="UTF-8, with a header line; - for stdin.")]
-Column = Annotated[
-    list[str] | None,
-    typer.Option("--column", metavar="TARGET=HEADER", help="Fill a target from a column. Repeat."),
+Distinct = Annotated[
+    bool, typer.Option("--distinct", help="Take the first row of each, and pass over those that repeat it.")
 ]
-Constant = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="TARGET=VALUE", help="Fill a target where the row does not. Repeat."),
-]
-Delimiter = Annotated[str, typer.Option("--delimiter", help="What separates the cells.")]
-ReallyDoIt = Annotated[bool, typer.Option("--yes", help="Really import; without it, this is a dry run.")]
 
 
 @dataclass(frozen=True)
@@ -77,11 +77,12 @@ def add_imports(app: typer.Typer) -> None:
     group = new_group(
         app,
         "import",
-        help="Products, customers and stock from CSV files. Run twice, it changes nothing.",
+        help="Products, customers, stock and historic orders from CSV files. Run twice, it changes nothing.",
         example="storekeep import products tea.csv --dry-run",
     )
     for kind in KINDS:
         _add_kind(group, kind)
+    order_commands.add_orders(group)
 
 
 def _add_kind(group: typer.Typer, kind: Kind) -> None:
@@ -91,11 +92,14 @@ def _add_kind(group: typer.Typer, kind: Kind) -> None:
         column: Column = None,
         constant: Constant = None,
         delimiter: Delimiter = ",",
+        distinct: Distinct = False,
         yes: ReallyDoIt = False,
     ) -> None:
         session.hold_back(what="An import", yes=yes)
-        with _opened(file) as binary:
-            summary = _import(session, kind, binary, mapped=column, constants=constant, delimiter=delimiter)
+        with opened(file) as binary:
+            summary = _import(
+                session, kind, binary, mapped=column, constants=constant, delimiter=delimiter, distinct=distinct
+            )
         _show(session, summary)
 
     targets = "\n\n".join(
@@ -115,10 +119,11 @@ def _import(
     mapped: list[str] | None,
     constants: list[str] | None,
     delimiter: str,
+    distinct: bool,
 ) -> Summary:
     summary = Summary()
     try:
-        reader = RowReader(binary, delimiter=_one_character(delimiter))
+        reader = RowReader(binary, delimiter=one_character(delimiter))
         columns = read_columns(
             kind.targets,
             header=reader.header,
@@ -127,7 +132,8 @@ def _import(
             labels=kind.labels,
         )
         importer = kind.importer(session.client, write_options=session.write_options)
-        for result in _with_progress(session, Run(importer, columns=columns).results(reader), binary):
+        run = Run(importer, columns=columns, distinct=distinct)
+        for result in _with_progress(session, run.results(reader), binary):
             if isinstance(result, Failure):
                 session.screen.remark(f"line {result.line}: {result.reason}")
             summary.add(result)
@@ -157,32 +163,7 @@ def _with_progress(
     parts = (BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[rows]} rows"), TimeElapsedColumn())
     hidden = not sys.stderr.isatty()
     with Progress(*parts, console=session.screen.err, disable=hidden, transient=True) as progress:
-        task = progress.add_task("importing", total=_size(binary), rows=0)
+        task = progress.add_task("importing", total=size_of(binary), rows=0)
         for number, result in enumerate(results, start=1):
-            progress.update(task, completed=binary.tell() if binary.seekable() else 0, rows=number)
+            progress.update(task, completed=place_in(binary), rows=number)
             yield result
-
-
-def _size(binary: BinaryIO) -> int | None:
-    """Return the bytes of a file; None for what has no size, such as a pipe."""
-    return os.fstat(binary.fileno()).st_size if binary.seekable() else None
-
-
-@contextmanager
-def _opened(file: str) -> Iterator[BinaryIO]:
-    if file == "-":
-        yield sys.stdin.buffer
-        return
-    with ExitStack() as stack:
-        try:
-            binary = stack.enter_context(Path(file).open("rb"))
-        except OSError as error:
-            raise typer.BadParameter(f"Cannot read {file}: {error.strerror}") from None
-        yield binary
-
-
-def _one_character(delimiter: str) -> str:
-    known = {"tab": "\t", "\\t": "\t"}.get(delimiter, delimiter)
-    if len(known) != 1:
-        raise typer.BadParameter(f"The delimiter is one character, or tab; not {delimiter!r}.")
-    return known

@@ -9,12 +9,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from storekeep.cli.customers import customer_name
-from storekeep.cli.imports.columns import CellRefused, Target, Values
-from storekeep.cli.imports.countries import region_code
+from storekeep.cli.imports.addresses import TARGETS as ADDRESS_TARGETS
+from storekeep.cli.imports.addresses import read_address
+from storekeep.cli.imports.columns import Target, Values
 from storekeep.cli.imports.ids import id_of
 from storekeep.cli.imports.lookups import find_known
 from storekeep.cli.imports.runs import Outcome
-from storekeep.client import Address, AlreadyExists, Customer, CustomerAddress, Storekeep, WriteOptions
+from storekeep.client import AlreadyExists, Customer, CustomerAddress, Storekeep, WriteOptions
 
 ADDRESS_LABEL = "main"
 """The label of the imported address, unless `address_label` says otherwise."""
@@ -24,19 +25,9 @@ TARGETS = (
     Target("name", "A person's or a company's name.", required=True),
     Target("email", "Where they are written to."),
     Target("phone", "As they write it."),
-    Target("recipient", "The person at the address."),
-    Target("organization", "The company at the address."),
-    Target("address", "Street and house number; more lines after line feeds."),
-    Target("address2", "One more line of the address."),
-    Target("city", "City or town."),
-    Target("region", "State, province or region."),
-    Target("postal_code", "As the country writes it."),
-    Target("country", "A name, an ISO 3166 code, or a common alias such as UK. Needed where there is an address."),
+    *ADDRESS_TARGETS,
     Target("address_label", f"What the customer calls the address; {ADDRESS_LABEL} without."),
 )
-
-ADDRESS_TARGETS = frozenset({"recipient", "organization", "address", "address2", "city", "region", "postal_code"})
-"""Any of these makes an address, which then needs a country."""
 
 
 @dataclass(frozen=True)
@@ -120,19 +111,7 @@ def _put_address(customer: Customer, address: CustomerAddress) -> None:
 
 
 def _read_address(values: Values) -> CustomerAddress | None:
-    country = values.text("country")
-    if not ADDRESS_TARGETS.intersection(values.by_target):
+    address = read_address(values)
+    if address is None:
         return None
-    if country is None:
-        raise CellRefused("country is missing, so the address cannot be written")
-    lines = [line.strip() for part in ("address", "address2") for line in (values.text(part) or "").splitlines()]
-    address = Address(
-        recipient=values.text("recipient") or "",
-        organization=values.text("organization") or "",
-        address_lines=filter(None, lines),
-        locality=values.text("city") or "",
-        administrative_area=values.text("region") or "",
-        postal_code=values.text("postal_code") or "",
-        region_code=region_code(country),
-    )
     return CustomerAddress(label=values.text("address_label") or ADDRESS_LABEL, address=address)

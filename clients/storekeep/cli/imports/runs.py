@@ -36,6 +36,7 @@ class Outcome(StrEnum):
     CREATED = "created"
     UPDATED = "updated"
     UNCHANGED = "unchanged"
+    REPEATED = "repeated"
     FAILED = "failed"
 
 
@@ -92,11 +93,16 @@ class Summary:
 
 
 class Run(Generic[DraftT]):
-    """One import."""
+    """One import.
 
-    def __init__(self, importer: Importer[DraftT], *, columns: Columns) -> None:
+    Args:
+        distinct: whether a row whose key came before is passed over, rather than a failure.
+    """
+
+    def __init__(self, importer: Importer[DraftT], *, columns: Columns, distinct: bool = False) -> None:
         self._importer = importer
         self._columns = columns
+        self._distinct = distinct
         self._lines_by_key: dict[bytes, int] = {}
 
     def results(self, rows: Iterable[Row | BadRow]) -> Iterator[Outcome | Failure]:
@@ -111,17 +117,17 @@ class Run(Generic[DraftT]):
 
     def _import_chunk(self, chunk: Sequence[Row | BadRow], pool: ThreadPoolExecutor) -> list[Outcome | Failure]:
         drafts = [self._draft(row) for row in chunk]
-        good = [draft for draft in drafts if not isinstance(draft, Failure)]
+        good = [draft for draft in drafts if not isinstance(draft, (Failure, Outcome))]
         write = self._importer.look_up(good) if good else None
 
-        def apply(row: Row | BadRow, draft: DraftT | Failure) -> Outcome | Failure:
-            if isinstance(draft, Failure) or write is None:
-                return draft if isinstance(draft, Failure) else Failure(row.line, "not looked up")
-            return _written(write, draft, line=row.line)
+        def apply(row: Row | BadRow, draft: DraftT | Failure | Outcome) -> Outcome | Failure:
+            if isinstance(draft, (Failure, Outcome)):
+                return draft
+            return Failure(row.line, "not looked up") if write is None else _written(write, draft, line=row.line)
 
         return list(pool.map(apply, chunk, drafts))
 
-    def _draft(self, row: Row | BadRow) -> DraftT | Failure:
+    def _draft(self, row: Row | BadRow) -> DraftT | Failure | Outcome:
         if isinstance(row, BadRow):
             return Failure(row.line, row.reason)
         try:
@@ -130,11 +136,13 @@ class Run(Generic[DraftT]):
             return Failure(row.line, str(error))
         return self._unless_repeated(draft, line=row.line)
 
-    def _unless_repeated(self, draft: DraftT, *, line: int) -> DraftT | Failure:
+    def _unless_repeated(self, draft: DraftT, *, line: int) -> DraftT | Failure | Outcome:
         key = self._importer.key(draft)
         digest = hashlib.blake2b(key.encode(), digest_size=12).digest()
         first = self._lines_by_key.setdefault(digest, line)
-        return draft if first == line else Failure(line, f"{key} was on line {first} already")
+        if first == line:
+            return draft
+        return Outcome.REPEATED if self._distinct else Failure(line, f"{key} was on line {first} already")
 
 
 def _written(write: Callable[[DraftT], Outcome], draft: DraftT, *, line: int) -> Outcome | Failure:

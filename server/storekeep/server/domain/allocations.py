@@ -150,7 +150,7 @@ def _spread(mutation: Mutation, wanted: Sequence[Wanted], location_id: str) -> l
         if not end_due_of(mutation, list(short)):
             raise OutOfStock(short)
     return [
-        share for sku in quantities for share in _spread_sku([line for line in wanted if line.sku == sku], there[sku])
+        share for sku in quantities for share in spread_sku([line for line in wanted if line.sku == sku], there[sku])
     ]
 
 
@@ -164,7 +164,7 @@ def levels_to_take_from(tx: Transaction, skus: Sequence[str], *, location_id: st
     return there
 
 
-def _spread_sku(wanted: Sequence[Wanted], there: dict[str, int]) -> Iterable[Share]:
+def spread_sku(wanted: Sequence[Wanted], there: dict[str, int]) -> Iterable[Share]:
     """Take the lines of one SKU from locations that have enough for all of them: each whole where that can be done.
 
     Args:
@@ -328,18 +328,11 @@ def write_movements(
     """
     if not moves:
         return
+    why = (cause, reason, mutation.call.caller.subject, source, mutation.tx.now_us)
     entries = []
     after = dict(on_hand)
     for move in reversed(moves):
         level = move[:2]
-        entries.append((*move, after[level]))
+        entries.append((*move, after[level], *why))
         after[level] -= move.on_hand
-    store.INSERT_MOVEMENTS.run_later(
-        mutation.tx,
-        movements=encode(entries[::-1]).decode(),
-        cause=cause,
-        reason=reason,
-        actor=mutation.call.caller.subject,
-        source=source,
-        now_us=mutation.tx.now_us,
-    )
+    store.INSERT_MOVEMENTS.run_later(mutation.tx, entries[::-1])

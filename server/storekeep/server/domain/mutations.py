@@ -7,8 +7,8 @@ Invariant: an event and an audit entry exist if and only if their change committ
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from typing import Generic, Protocol, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
@@ -19,6 +19,7 @@ from storekeep.server.store.engine import Store
 from storekeep.server.store.ledger import (
     FIND_REPLY,
     INSERT_AUDIT_ENTRY,
+    INSERT_NEW_ENTRIES,
     INSERT_REPLY,
     INSERT_REPLY_IF_NEW,
     LAST_AUDIT_ENTRY,
@@ -76,31 +77,60 @@ class Mutation:
             raise TypeError("a change has a resource before, after, or both")
         before_json = None if before is None else encode(before)
         after_json = None if after is None else encode(after)
+        entry = self._chain(event, changed.name, before_json, after_json)
+        INSERT_AUDIT_ENTRY.run_later(
+            self.tx,
+            sequence=entry.sequence,
+            type=event,
+            resource=changed.name,
+            before=before_json,
+            after=after_json,
+            previous_hash=entry.previous_hash,
+            entry_hash=entry.entry_hash,
+            **self._shared_values,
+        )
+        self._recorded, self._entry = after, entry.sequence
+
+    def record_new(self, event: str, resources: Sequence[Named]) -> None:
+        """Write the entries of resources that are new, all of them in one statement.
+
+        Args:
+            event: what happened to each, as `order.imported`.
+        """
+        if not resources:
+            return
+        rows = []
+        for resource in resources:
+            after_json = encode(resource)
+            entry = self._chain(event, resource.name, None, after_json)
+            hashes = entry.previous_hash.hex(), entry.entry_hash.hex()
+            rows.append((entry.sequence, resource.name, *hashes, after_json.decode()))
+        INSERT_NEW_ENTRIES.run_later(self.tx, entries=encode(rows).decode(), type=event, **self._shared_values)
+
+    def _chain(self, event: str, resource: str, before: bytes | None, after: bytes | None) -> _Link:
+        """Count the next entry, and link it to the one before."""
         tx = self.tx
         last_sequence, previous_hash = _audit_end(tx)
         sequence = last_sequence + 1
-        entry = AuditedChange(
-            tx.now_us, event, self.call.caller.subject, self.call.method, changed.name, self.call.request_id
+        change = AuditedChange(
+            tx.now_us, event, self.call.caller.subject, self.call.method, resource, self.call.request_id
         )
-        entry_hash = entry.chain(previous_hash, before_json, after_json)
-        INSERT_AUDIT_ENTRY.run_later(
-            tx,
-            sequence=sequence,
-            now_us=entry.create_time_us,
-            type=entry.type,
-            actor=entry.actor,
-            method=entry.method,
-            resource=entry.resource,
-            request_id=entry.request_id,
-            before=before_json,
-            after=after_json,
-            previous_hash=previous_hash,
-            entry_hash=entry_hash,
-        )
+        entry_hash = change.chain(previous_hash, before, after)
         tx.notes[AUDIT_END] = sequence, entry_hash
-        self._recorded, self._entry = after, sequence
         (self._whole or self)._entries += 1
         tx.position = sequence
+        return _Link(sequence, previous_hash, entry_hash)
+
+    @property
+    def _shared_values(self) -> dict[str, object]:
+        """What all entries of this mutation say."""
+        call = self.call
+        return {
+            "now_us": self.tx.now_us,
+            "actor": call.caller.subject,
+            "method": call.method,
+            "request_id": call.request_id,
+        }
 
     @property
     def next_sequence(self) -> int:
@@ -131,6 +161,14 @@ class Mutation:
             INSERT_REPLY.run_later(self.tx, **values)  # a retry makes it fail, and is seen when all is run again
             return True
         return bool(INSERT_REPLY_IF_NEW.run(self.tx, **values).rowcount)
+
+
+class _Link(NamedTuple):
+    """Where an entry stands in the chain."""
+
+    sequence: int
+    previous_hash: bytes
+    entry_hash: bytes
 
 
 def _audit_end(tx: Transaction) -> tuple[int, bytes]:

@@ -6,6 +6,7 @@ that is CANCELLED or EXPIRED has no open unit and costs nothing.
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 
 import msgspec
@@ -72,7 +73,8 @@ def cancel_order_lines(
         require_state(old.name, state=old.state, among=HOLDS_STOCK, wanted=CANCELLED)
         check_lines_there(old, lines)
         unbound = unbound_units(mutation.tx, old)
-        units = {number: wanted or unbound_of(unbound, number) for number, wanted in lines}
+        there = unbound_of(unbound)
+        units = {number: wanted or there[number] for number, wanted in lines}
         give_back(mutation, old, unbound, units)
         new = settled(replace(old, lines=tuple(without(line, units.get(line.line_number, 0)) for line in old.lines)))
         if new.state == CANCELLED:
@@ -83,9 +85,12 @@ def cancel_order_lines(
     return mutate(db, call, effect, Order)
 
 
-def unbound_of(unbound: Unbound, line_number: int) -> int:
-    """Units of a line, wherever they are, that are open and bound to no fulfilment."""
-    return sum(units for (number, _), units in unbound.items() if number == line_number)
+def unbound_of(unbound: Unbound) -> Counter[int]:
+    """Line -> units, wherever they are, that are open and bound to no fulfilment."""
+    there: Counter[int] = Counter()
+    for (line_number, _), units in unbound.items():
+        there[line_number] += units
+    return there
 
 
 def give_back(mutation: Mutation, order: Order, unbound: Unbound, units: Mapping[int, int]) -> None:
@@ -97,14 +102,17 @@ def give_back(mutation: Mutation, order: Order, unbound: Unbound, units: Mapping
     Raises: UnitsNotOpen.
     """
     skus = {line.line_number: line.sku for line in order.lines}
+    places: dict[int, list[tuple[str, int]]] = defaultdict(list)
+    for (line_number, location_id), free in reversed(unbound.items()):
+        places[line_number].append((location_id, free))
     shares: list[Share] = []
     for line_number, wanted in units.items():
-        there = unbound_of(unbound, line_number)
+        there = sum(free for _, free in places[line_number])
         if there < max(1, wanted):
             raise UnitsNotOpen(order.name, line_number=line_number, wanted=max(1, wanted), there=there)
         missing = wanted
-        for (number, location_id), free in reversed(unbound.items()):
-            taken = min(missing, free) if number == line_number else 0
+        for location_id, free in places[line_number]:
+            taken = min(missing, free)
             if taken:
                 missing -= taken
                 shares.append(Share(line_number, skus[line_number], location_id, taken))

@@ -12,9 +12,8 @@ from storekeep.server.domain.calls import Call
 from storekeep.server.domain.errors import OrderHeld, OrderNotHeld
 from storekeep.server.domain.mutations import Mutation, mutate
 from storekeep.server.domain.order_states import COMPLETED, CONFIRMED, ENDED, ORDER_STATES, check_step, require_state
-from storekeep.server.domain.orders import ROWS, Order, find_order, line_rows, row_values
+from storekeep.server.domain.orders import ROWS, Order, find_order, insert_lines, row_values, update_lines
 from storekeep.server.domain.resources import check_etag
-from storekeep.server.store import orders as store
 from storekeep.server.store.database import Transaction
 from storekeep.server.store.engine import Store
 
@@ -116,8 +115,8 @@ def save(mutation: Mutation, old: Order, new: Order, *, happened: str, reason: s
     changed = [line for line in new.lines if before.get(line.line_number, line) != line]
     added = [line for line in new.lines if line.line_number not in before]
     if changed:
-        store.UPDATE_LINES.run(tx, order_id=old.id, lines=line_rows(changed))
+        update_lines(tx, old.id, changed)
     if added:
-        store.INSERT_LINES.run_later(tx, order_id=old.id, lines=line_rows(added))
+        insert_lines(tx, old.id, added)
     mutation.record(f"order.{happened}", before=old, after=new)
     return new

@@ -6,6 +6,7 @@ fulfilment. A preview is the edit itself, as a trial.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 import msgspec
@@ -85,9 +86,9 @@ def _check(edit: Edit) -> None:
     numbers = [number for number, _ in edit.named]
     if not numbers and not edit.added:
         raise InvalidField("edit", "it changes nothing: add, change or remove lines")
-    twice = next((number for place, number in enumerate(numbers) if number in numbers[:place]), None)
-    if twice is not None:
-        raise InvalidField("edit", f"line {twice} is named twice")
+    number, times = max(Counter(numbers).items(), key=lambda counted: counted[1], default=(0, 0))
+    if times > 1:
+        raise InvalidField("edit", f"line {number} is named twice")
 
 
 def _edited_lines(order: Order, edit: Edit) -> tuple[OrderLine, ...]:

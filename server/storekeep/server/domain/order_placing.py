@@ -26,7 +26,7 @@ from storekeep.server.domain.money import TOTAL_MINOR_MAX, Money, minor_digits
 from storekeep.server.domain.mutations import Mutation, mutate
 from storekeep.server.domain.order_numbers import OrderNumbers
 from storekeep.server.domain.order_states import PLACED
-from storekeep.server.domain.orders import ROWS, Order, OrderLine, line_rows, row_values
+from storekeep.server.domain.orders import ROWS, Order, OrderLine, insert_lines, row_values
 from storekeep.server.domain.reservations import commit_to_order
 from storekeep.server.domain.resources import new_id
 from storekeep.server.store import orders as store
@@ -218,4 +218,4 @@ def total_of(lines: Iterable[OrderLine], *, shipping_minor: int) -> int:
 
 def _insert(tx: Transaction, order: Order) -> None:
     ROWS.insert(tx, row_values(order))
-    store.INSERT_LINES.run_later(tx, order_id=order.id, lines=line_rows(order.lines))
+    insert_lines(tx, order.id, order.lines)

@@ -27,7 +27,7 @@ from storekeep.server.store.listings import choose_by_currency, compare_absent
 from storekeep.server.store.rows import Rows
 
 
-class OrderLine(msgspec.Struct, frozen=True):
+class OrderLine(msgspec.Struct, frozen=True, omit_defaults=True):
     """So many units of one SKU; see `OrderLine` in the contract."""
 
     line_number: int
@@ -52,11 +52,11 @@ class OrderLine(msgspec.Struct, frozen=True):
         return (self.quantity - self.cancelled) * self.unit_price_minor - self.discount_minor
 
 
-class Order(msgspec.Struct, frozen=True):
+class Order(msgspec.Struct, frozen=True, omit_defaults=True):
     """An order; see `Order` in the contract. All amounts are in `currency_code`.
 
-    What has a default came later than the first entries of ledgers, which have nothing of it. `change_reason` is why
-    its last change was made: only the ledger keeps it.
+    What has a default came later than the first entries of ledgers, which have nothing of it; entries leave it out
+    where it is the default. `change_reason` is why its last change was made: only the ledger keeps it.
     """
 
     id: str
@@ -127,9 +127,20 @@ def row_values(order: Order) -> dict[str, object]:
     return values
 
 
-def line_rows(lines: Sequence[OrderLine]) -> str:
-    """Lines as JSON rows in the order of their columns, and then what each costs."""
-    return msgspec.json.encode([(*msgspec.structs.astuple(line), line.total_minor) for line in lines]).decode()
+def insert_lines(tx: Transaction, order_id: str, lines: Sequence[OrderLine]) -> None:
+    """Add lines to an order."""
+    store.INSERT_LINES.run_later(tx, [(order_id, *_line_values(line)) for line in lines])
+
+
+def update_lines(tx: Transaction, order_id: str, lines: Sequence[OrderLine]) -> None:
+    """Change lines of an order."""
+    changed = msgspec.json.encode([_line_values(line) for line in lines]).decode()
+    store.UPDATE_LINES.run(tx, order_id=order_id, lines=changed)
+
+
+def _line_values(line: OrderLine) -> tuple[object, ...]:
+    """A line in the order of its columns, and then what it costs."""
+    return (*msgspec.structs.astuple(line), line.total_minor)
 
 
 def called_off(old: Order, *, state: str, reason: str = "") -> Order:

@@ -51,6 +51,11 @@ def timestamp_of(time_us: int) -> Timestamp:
     return Timestamp(seconds=time_us // MICROS, nanos=time_us % MICROS * 1000)
 
 
+def time_us_of(message: Timestamp) -> int:
+    """A timestamp as microseconds since 1970; what is finer is cut off."""
+    return message.seconds * MICROS + message.nanos // 1000
+
+
 def optional_timestamp(time_us: int | None) -> Timestamp | None:
     """As `timestamp_of`; None stays absent."""
     return None if time_us is None else timestamp_of(time_us)

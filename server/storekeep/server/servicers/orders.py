@@ -10,6 +10,7 @@ from storekeep.server.domain import (
     order_changes,
     order_edits,
     order_history,
+    order_imports,
     order_notes,
     order_placing,
     orders,
@@ -18,6 +19,7 @@ from storekeep.server.domain.order_placing import PlacingRules
 from storekeep.server.domain.pages import PageTokens
 from storekeep.server.servicers.calls import call_of, list_request_of, trial_call
 from storekeep.server.servicers.converters import id_of, key_of
+from storekeep.server.servicers.order_import_messages import historic_order_from, import_result_message
 from storekeep.server.servicers.order_messages import (
     change_message,
     edit_from,
@@ -184,3 +186,8 @@ class OrderServicer(orders_pb2_grpc.OrderServiceServicer):
         return pb.ListOrderHistoryResponse(
             entries=[change_message(change) for change in page.items], next_page_token=page.next_page_token
         )
+
+    def ImportOrders(self, request: pb.ImportOrdersRequest, context: grpc.ServicerContext) -> pb.ImportOrdersResponse:
+        items = [historic_order_from(order) for order in request.orders]
+        results = order_imports.import_orders(self._store, call_of(request), items, numbers=self._rules.numbers)
+        return pb.ImportOrdersResponse(results=[import_result_message(result) for result in results])

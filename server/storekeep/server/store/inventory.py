@@ -7,6 +7,7 @@ from typing import Any
 import peewee
 
 from storekeep.server.store.database import Table
+from storekeep.server.store.inserts import RowsInsert
 from storekeep.server.store.products import Product, Variant
 from storekeep.server.store.statements import Statement, bound
 
@@ -187,19 +188,24 @@ MOVE_LEVELS = Statement(
     """
 )
 """Change levels, each once, by what is known to be right; the CHECK has the last word. Gives what is on hand after."""
-INSERT_MOVEMENTS = Statement(
-    """
-    INSERT INTO stock_movements (
-        location_id, sku, line_number, quantity_delta, reserved_delta, allocated_delta, on_hand, cause, reason, actor,
-        source, create_time_us
-    )
-    SELECT value ->> 0, value ->> 1, CAST(value ->> 2 AS INTEGER), CAST(value ->> 3 AS BIGINT),
-           CAST(value ->> 4 AS BIGINT), CAST(value ->> 5 AS BIGINT), CAST(value ->> 6 AS BIGINT),
-           :cause, :reason, :actor, :source, CAST(:now_us AS BIGINT)
-    FROM ROWS(:movements) AS movement ORDER BY movement.key
-    """
+INSERT_MOVEMENTS = RowsInsert(
+    StockMovement,
+    (
+        "location_id",
+        "sku",
+        "line_number",
+        "quantity_delta",
+        "reserved_delta",
+        "allocated_delta",
+        "on_hand",
+        "cause",
+        "reason",
+        "actor",
+        "source",
+        "create_time_us",
+    ),
 )
-"""Entries of the ledger that have one cause; `movements` is a JSON array of arrays in the order of the columns."""
+"""Entries of the ledger."""
 ALLOCATIONS_OF = Statement(
     """
     SELECT source, line_number, sku, location_id, CAST(SUM(allocated_delta) AS BIGINT)

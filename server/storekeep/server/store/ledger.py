@@ -104,3 +104,23 @@ INSERT_AUDIT_ENTRY = Statement(
         entry_hash=bound("entry_hash"),
     )
 )
+_NEW_ENTRIES = """
+INSERT INTO audit_entries (
+    sequence, create_time_us, type, actor, method, resource, request_id, previous_hash, entry_hash, before, after
+)
+SELECT CAST(value ->> 0 AS BIGINT), CAST(:now_us AS BIGINT), CAST(:type AS TEXT), CAST(:actor AS TEXT),
+       CAST(:method AS TEXT), value ->> 1, CAST(:request_id AS TEXT), {previous_hash}, {entry_hash}, NULL, {after}
+FROM ROWS(:entries) AS entry ORDER BY entry.key
+"""
+INSERT_NEW_ENTRIES = Statement(
+    _NEW_ENTRIES.format(
+        previous_hash="unhex(value ->> 2)", entry_hash="unhex(value ->> 3)", after="CAST(value ->> 4 AS BLOB)"
+    ),
+    postgresql=_NEW_ENTRIES.format(
+        previous_hash="decode(value ->> 2, 'hex')",
+        entry_hash="decode(value ->> 3, 'hex')",
+        after="convert_to(value ->> 4, 'UTF8')",
+    ),
+)
+"""Entries of new resources that have one cause; `entries` is a JSON array of arrays: sequence, resource, both hashes in
+hexadecimal digits, and the resource in JSON, as a text."""

@@ -6,6 +6,7 @@ import peewee
 
 from storekeep.server.store.customers import Customer
 from storekeep.server.store.database import Table
+from storekeep.server.store.inserts import RowsInsert
 from storekeep.server.store.inventory import Location
 from storekeep.server.store.products import Variant
 from storekeep.server.store.statements import Statement, bound
@@ -101,20 +102,23 @@ OFFER = Statement(
 """All that an order is made of, in one question: for each SKU its names, its price in one currency (or NULL) and
 whether it is for sale (NULL: unknown); before them, the same in each row, when the customer and the location were
 deleted (0: they were not, NULL: there is none)."""
-INSERT_LINES = Statement(
-    """
-    INSERT INTO order_lines (
-        order_id, line_number, sku, display_name, quantity, unit_price_minor, subtotal_minor, discount_minor, fulfilled,
-        cancelled, returned, total_minor
-    )
-    SELECT :order_id, CAST(value ->> 0 AS BIGINT), value ->> 1, value ->> 2, CAST(value ->> 3 AS BIGINT),
-           CAST(value ->> 4 AS BIGINT), CAST(value ->> 5 AS BIGINT), CAST(value ->> 6 AS BIGINT),
-           CAST(value ->> 7 AS BIGINT), CAST(value ->> 8 AS BIGINT), CAST(value ->> 9 AS BIGINT),
-           CAST(value ->> 10 AS BIGINT)
-    FROM ROWS(:lines) AS line
-    """
+INSERT_LINES = RowsInsert(
+    OrderLine,
+    (
+        "order_id",
+        "line_number",
+        "sku",
+        "display_name",
+        "quantity",
+        "unit_price_minor",
+        "subtotal_minor",
+        "discount_minor",
+        "fulfilled",
+        "cancelled",
+        "returned",
+        "total_minor",
+    ),
 )
-"""All lines of an order in one statement; `lines` is a JSON array of arrays in the order of the columns."""
 UPDATE_LINES = Statement(
     """
     UPDATE order_lines
@@ -126,7 +130,8 @@ UPDATE_LINES = Statement(
     WHERE order_id = :order_id AND line_number = CAST(value ->> 0 AS BIGINT)
     """
 )
-"""Change lines of an order in one statement; `lines` as in `INSERT_LINES`."""
+"""Change lines of an order in one statement; `lines` is a JSON array of arrays, in the order of `INSERT_LINES` without
+the order itself."""
 LINE_COLUMNS = (
     "line_number",
     "variant",

@@ -1,0 +1,48 @@
+"""Inserts of however many rows at once: one call of the database, whatever their number.
+
+PostgreSQL takes them as JSON in one statement, as each answer costs a round trip. SQLite is asked row by row within one
+call: it has them as rows sooner than it has read them from JSON, 16 µs instead of 26 for three rows (2026-11-24).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from storekeep.server.store.database import Table, Transaction
+from storekeep.server.store.statements import Statement
+
+
+class RowsInsert:
+    """Adds rows to one table.
+
+    Args:
+        table: the Peewee model.
+        columns: the names of the columns, in the order of each row's values; the others have their defaults.
+    """
+
+    __slots__ = ("_sql", "_together")
+
+    def __init__(self, table: type[Table], columns: Sequence[str]) -> None:
+        into = f"INSERT INTO {table._meta.table_name} ({', '.join(columns)})"
+        self._sql = f"{into} VALUES ({', '.join('?' * len(columns))})"
+        fields = [table._meta.columns[column] for column in columns]
+        values = ", ".join(_value(place, field) for place, field in enumerate(fields))
+        self._together = Statement(f"{into} SELECT {values} FROM ROWS(:rows) AS given ORDER BY given.key")  # noqa: S608 - names from the model
+
+    def run_later(self, tx: Transaction, rows: Sequence[Sequence[Any]]) -> None:
+        """Add the rows, in their order; see `Statement.run_later`."""
+        if tx.dialect.rows_by_one:
+            tx.connection.executemany(self._sql, rows)
+        else:
+            self._together.run_later(tx, rows=msgspec.json.encode(rows).decode())
+
+
+def _value(place: int, field: Any) -> str:
+    """A value of a JSON array as the type of its column."""
+    while getattr(field, "rel_field", None) is not None:
+        field = field.rel_field
+    text = f"value ->> {place}"
+    return text if field.field_type == "TEXT" else f"CAST({text} AS {field.field_type})"
