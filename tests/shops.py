@@ -175,6 +175,11 @@ class Shop:
         )
         return sku
 
+    def reserve(self, *lines: tuple[str, int], **fields: Any) -> inventory_pb2.Reservation:
+        """A reservation of `lines` of (SKU, units)."""
+        wanted = [inventory_pb2.ReserveStockLine(sku=sku, quantity=quantity) for sku, quantity in lines]
+        return self.inventory.ReserveStock(inventory_pb2.ReserveStockRequest(lines=wanted, **fields))
+
     # -- who orders what
 
     def customer(self, **fields: Any) -> customers_pb2.Customer:

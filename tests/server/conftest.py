@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import grpc
 import pytest
 
+from tests.crowds import open_shops
 from tests.databases import Database
 from tests.processes import ServerProcess
 from tests.records import Records
@@ -18,6 +19,13 @@ from tests.shops import Shop
 def shop(server: ServerProcess, channel: grpc.Channel) -> Shop:
     """The administrator's stubs on the server of this file."""
     return Shop(channel, api_key=server.admin_key)
+
+
+@pytest.fixture(scope="module")
+def shops(server: ServerProcess) -> Iterator[list[Shop]]:
+    """More of them, on connections of their own."""
+    with open_shops(server) as opened:
+        yield opened
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,7 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from collections.abc import Iterator
 from typing import Any
 
 import grpc
@@ -17,44 +15,14 @@ import pytest
 
 from storekeep.v1 import inventory_pb2, orders_pb2, products_pb2
 from tests.conftest import MakeServer
+from tests.crowds import CLIENTS, at_once, reasons
 from tests.processes import ServerProcess
 from tests.records import Records
 from tests.refusals import Refusal, refusal, refusal_of, refused
 from tests.resources import KINDS, PRODUCT, Kind
 from tests.shops import MAIN, Shop, new_id, new_request_id
 
-CLIENTS = 50
-CHANNELS = 10
 each_kind = pytest.mark.parametrize("kind", KINDS, ids=str)
-
-
-@pytest.fixture(scope="module")
-def shops(server: ServerProcess) -> Iterator[list[Shop]]:
-    """Callers on connections of their own."""
-    with ExitStack() as stack:
-        options = [("grpc.use_local_subchannel_pool", 1)]
-        channels = [grpc.insecure_channel(server.address, options) for _ in range(CHANNELS)]
-        yield [Shop(stack.enter_context(channel), api_key=server.admin_key) for channel in channels]
-
-
-def at_once(shops: Sequence[Shop], call: Callable[[Shop], Any], *, clients: int = CLIENTS) -> list[Any]:
-    """What each of many clients gets from a call that all make at the same moment: a reply, or a refusal."""
-    ready = threading.Barrier(clients)
-
-    def run(number: int) -> Any:
-        ready.wait(timeout=30)
-        try:
-            return call(shops[number % len(shops)])
-        except grpc.RpcError as error:
-            return refusal_of(error)
-
-    with ThreadPoolExecutor(clients) as pool:
-        return list(pool.map(run, range(clients)))
-
-
-def reasons(outcomes: Sequence[Any]) -> Counter[str]:
-    """How often each reason was given; replies count as none."""
-    return Counter(outcome.reason if isinstance(outcome, Refusal) else "" for outcome in outcomes)
 
 
 # -- stock

@@ -302,6 +302,33 @@ INVARIANTS = (
         ),
     ),
     Invariant(
+        "reservation-orders",
+        "an order that a reservation went to is there, and only a committed one went to any",
+        Statement(
+            """
+            SELECT 'reservations/' || id || ': is ' || state || ', for orders/' || order_id
+            FROM reservations
+            WHERE order_id <> ''
+              AND (state <> 'COMMITTED' OR NOT EXISTS (SELECT 1 FROM orders WHERE orders.id = reservations.order_id))
+            """
+        ),
+    ),
+    Invariant(
+        "replies",
+        "each call has at most one reply, which is there in full",
+        Statement(
+            """
+            SELECT 'replies, row ' || MIN(id) || ': ' || caller || ' has ' || COUNT(*) || ' replies to ' || method
+                   || ' with the request_id ' || request_id
+            FROM replies GROUP BY caller, method, request_id HAVING COUNT(*) > 1
+            UNION ALL
+            SELECT 'replies, row ' || id || ': its entry ' || COALESCE(CAST(entry AS TEXT), '') || ' is missing'
+            FROM replies
+            WHERE reply IS NULL AND NOT EXISTS (SELECT 1 FROM audit_entries WHERE sequence = entry)
+            """
+        ),
+    ),
+    Invariant(
         "event-sequence",
         "the sequence of the events begins with 1 and has no gap",
         Statement(

@@ -1,4 +1,4 @@
-"""What must always be true of fulfilments: what they bind is open, and what they shipped is fulfilled."""
+"""What must always be true of how far orders have come, and of their fulfilments."""
 
 from __future__ import annotations
 
@@ -7,6 +7,20 @@ from storekeep.server.store.orders import OPEN_UNITS
 from storekeep.server.store.statements import Statement
 
 ORDER_INVARIANTS = (
+    Invariant(
+        "order-states",
+        "the state of each order says whether units of it are fulfilled, and whether some are open",
+        Statement(
+            f"""
+            SELECT 'orders/' || orders.id || ': is ' || state || ', and ' || SUM(fulfilled) || ' units are fulfilled, '
+                   || SUM({OPEN_UNITS}) || ' open'
+            FROM orders JOIN order_lines ON order_id = orders.id
+            GROUP BY orders.id
+            HAVING (SUM(fulfilled) > 0) <> (state IN ('PARTIALLY_FULFILLED', 'FULFILLED', 'COMPLETED'))
+                OR (SUM({OPEN_UNITS}) > 0) <> (state IN ('PLACED', 'CONFIRMED', 'PARTIALLY_FULFILLED'))
+            """  # noqa: S608 - the name of a column
+        ),
+    ),
     Invariant(
         "fulfillment-shipped",
         "what is fulfilled of each line of an order is what its fulfilments have shipped of it",
@@ -75,6 +89,20 @@ ORDER_INVARIANTS = (
             WHERE NOT EXISTS (SELECT 1 FROM order_lines
                               WHERE order_lines.order_id = fulfillments.order_id
                                 AND order_lines.line_number = line.line_number)
+            """
+        ),
+    ),
+    Invariant(
+        "fulfillment-history",
+        "the ledger has every version of each fulfilment",
+        Statement(
+            """
+            SELECT 'orders/' || order_id || '/fulfillments/' || fulfillments.id || ': is at version '
+                   || fulfillments.version || ', the ledger has ' || COUNT(entry.sequence) || ' changes of it'
+            FROM fulfillments
+            LEFT JOIN audit_entries AS entry
+                   ON entry.resource = 'orders/' || order_id || '/fulfillments/' || fulfillments.id
+            GROUP BY fulfillments.id HAVING COUNT(entry.sequence) <> fulfillments.version
             """
         ),
     ),

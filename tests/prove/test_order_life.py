@@ -1,0 +1,53 @@
+"""Stock and orders at length: plays against the model that nobody has seen before, and a crowd of 200 clients."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter
+
+import pytest
+from hypothesis import seed
+
+from tests.buyers import open_shop, verify
+from tests.conftest import MakeServer
+from tests.crowds import check_levels, crowd, open_shops
+from tests.databases import Database
+from tests.order_machine import OrderLife, play, prepare
+from tests.prove.budgets import SECONDS, SEED
+
+PLAYS = 50
+"""Plays of one seed."""
+CLIENTS = 200
+SKUS = 100
+STOCK = 400
+RESERVATIONS = 50_000
+
+
+@pytest.fixture
+def prepared(database: Database) -> Database:
+    prepare(database)
+    return database
+
+
+def test_server_agrees_with_the_model_in_random_plays(prepared: Database):
+    played: Counter[str] = Counter()
+    chance = random.Random(SEED)
+    give_up = time.monotonic() + SECONDS
+    while time.monotonic() < give_up:
+        number = chance.getrandbits(32)
+        print(f"seed {number}", flush=True)  # noqa: T201 - what plays them again
+        play(seed(number)(lambda: OrderLife(prepared, played)), plays=PLAYS, steps=80)
+    print(f"\n{played.total()} steps: {dict(played.most_common())}")  # noqa: T201 - what a campaign did
+
+
+def test_crowd_of_two_hundred_loses_no_unit(make_server: MakeServer):
+    server = make_server(log_level="WARNING", access_token_lifetime_s="86400")
+    with open_shop(server) as shop, open_shops(server) as shops:
+        stock = {shop.variant(stock=STOCK).sku: STOCK for _ in range(SKUS)}
+        began = time.monotonic()
+        account = crowd(shops, list(stock), customer=shop.customer().name, clients=CLIENTS, reservations=RESERVATIONS)
+        check_levels(shop, account, stock=stock)
+    assert (account.asked, account.refused.keys()) == (RESERVATIONS, {"OUT_OF_STOCK"})
+    verify(server)
+    print(f"\n{account.asked} reservations, {account.refused.total()} refused, in {time.monotonic() - began:.0f} s")  # noqa: T201
