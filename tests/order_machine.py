@@ -139,6 +139,8 @@ class OrderLife(RuleBasedStateMachine):
         self.reserve([("MUG-MOSS", 2)], "", 30)
         self.place([("MUG-MOSS", 2), ("TIN-RED", 1), ("MUG-MOSS", 1)], "", 490, 60, None)
         self.place([("MUG-MOSS", 4), ("STRAINER", 2)], "north", 0, 0, None)
+        self.give_discount(0, 77)
+        self.give_discount(1, 35)
         self.go_on(0, 2)
 
     # -- stock
@@ -186,7 +188,7 @@ class OrderLife(RuleBasedStateMachine):
 
     # -- time
 
-    @rule(seconds=st.sampled_from([1, 30, 29]), sweep=st.sampled_from([True, False]))
+    @rule(seconds=st.sampled_from([1, 30, 29]), sweep=st.sampled_from([False, True]))
     def pass_time(self, seconds: int, sweep: bool) -> None:
         self.model.now_us += seconds * SECOND
         self.played["pass time"] += 1
@@ -268,7 +270,7 @@ class OrderLife(RuleBasedStateMachine):
     def go_one_step(self, key: str, units: dict[int, int]) -> None:
         pending = [name for name, one in self.model.fulfillments.items() if (one.order, one.state) == (key, "PENDING")]
         state = self.model.orders[key].state
-        if self.model.orders[key].held:
+        if self.model.orders[key].held and not units:
             self.step_order(key, "resume")
         elif pending:
             self.step_bound(pending[0], "ship")
