@@ -103,3 +103,25 @@ def test_log_that_cannot_be_copied_is_reported_and_tried_again(driver, monkeypat
         write(driver, pages=2 * PAGES)
         write_until(driver, lambda pages, copied: pages < PAGES)
     assert "could not be copied" in caplog.text
+
+
+class OnFullDisk:
+    """A connection whose log cannot be copied, though a commit still finds room."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+
+    def execute(self, sql: str) -> Any:
+        if "wal_checkpoint" in sql:
+            raise sqlite.OperationalError("database or disk is full")
+        return self._connection.execute(sql)
+
+
+def test_commit_is_one_though_the_log_cannot_be_copied_after_it(driver, caplog):
+    connection = driver.writer()
+    driver.begin_write(connection)
+    connection.execute("INSERT INTO rows (content) VALUES ('kept')")
+    with caplog.at_level(logging.WARNING):
+        driver.commit(OnFullDisk(connection))
+    assert count(driver.path) == 1
+    assert "could not be copied" in caplog.text

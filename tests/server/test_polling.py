@@ -103,6 +103,23 @@ def test_lag_is_how_long_calls_wait_for_the_thread():
     assert served.lag_s() < 0.1
 
 
+def test_call_that_is_refused_as_the_server_begins_to_end_does_not_keep_it():
+    stopping = []
+
+    def admit(_path: str, _metadata: Metadata) -> Refusal:
+        stopping.append(server.stop(TIMEOUT_S))
+        return REFUSAL
+
+    server = grpc.server(ThreadPoolExecutor(1))
+    server.add_registered_method_handlers("tests.Echo", {"Echo": grpc.unary_unary_rpc_method_handler(bytes)})
+    port = server.add_insecure_port("127.0.0.1:0")
+    assert Polling().start(server, admit=admit)
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        with pytest.raises(grpc.RpcError):
+            channel.unary_unary(METHOD)(b"call", timeout=TIMEOUT_S)
+        assert stopping[0].wait(TIMEOUT_S)
+
+
 def test_server_ends_though_calls_are_being_refused():
     refused = []
     threads = [threading.Thread(target=lambda: refused.append(_refusals_until_the_end(channel))) for _ in range(4)]

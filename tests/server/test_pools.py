@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -102,3 +103,28 @@ def test_call_that_is_not_taken_after_all_is_refused():
         with pytest.raises(grpc.RpcError) as refused:
             channel.unary_unary(METHOD)(b"call", timeout=TIMEOUT_S)
         assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+def test_calls_beyond_the_backlog_are_refused_at_once_where_the_handler_says_how():
+    pool = CallPool(1, name="test", backlog=Backlog(length_max=2, wait_max_s=TIMEOUT_S, overloaded_wait_s=TIMEOUT_S))
+    go_on = threading.Event()
+
+    def answer(request: bytes, _context: grpc.ServicerContext) -> bytes:
+        go_on.wait(TIMEOUT_S)
+        return request
+
+    answer.refuse_overloaded = refuse_later  # type: ignore[attr-defined]
+    with serving(pool, answer) as channel:
+        calls = [channel.unary_unary(METHOD).future(b"call", timeout=TIMEOUT_S)]
+        time.sleep(0.2)
+        calls += [channel.unary_unary(METHOD).future(b"call", timeout=TIMEOUT_S) for _ in range(2)]
+        time.sleep(0.2)
+        begun_s = time.monotonic()
+        with pytest.raises(grpc.RpcError) as refused:
+            channel.unary_unary(METHOD)(b"call", timeout=TIMEOUT_S)
+        assert time.monotonic() - begun_s < 1
+        assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        go_on.set()
+        assert [call.result() for call in calls] == [b"call"] * 3
+        assert channel.unary_unary(METHOD)(b"call", timeout=TIMEOUT_S) == b"call"
+    pool.shutdown(wait=False)

@@ -2,7 +2,7 @@
 
 gRPC's own loop makes a state, a context and two batches of operations for a call that is then refused: too much for
 what comes in beyond what can be served. It leans on names in `grpc._server`; with a grpcio that lacks them gRPC's own
-loop runs, which is never late as far as it knows, and the pools refuse what is beyond their bounds.
+loop runs, which is never late as far as it knows, and the pools refuse what is too much when it is handed to them.
 """
 
 from __future__ import annotations
@@ -31,7 +31,6 @@ NEEDED = (
     "_process_event_and_continue",
     "_request_call",
     "_request_registered_call",
-    "_stop_serving",
 )
 STATE_NEEDED = ("completion_queue", "due", "lock", "registered_method_handlers", "rpc_states", "server", "stage")
 NO_FLAGS = 0
@@ -82,16 +81,18 @@ class Polling:
         """How long ago there was nothing more to hear: no call waits longer for this thread. In seconds."""
         return max(0.0, time.monotonic() - self._looked_s)
 
-    def start(self, server: grpc.Server, *, admit: Admit) -> None:
+    def start(self, server: grpc.Server, *, admit: Admit) -> bool:
         """Start a server, in place of its own `start`.
 
         Args:
             admit: see `Admit`.
+
+        Returns: whether `admit` is asked; with an unknown grpcio nobody asks.
         """
         if not knows(server):
             log.warning("this grpcio is not known: overload is noticed later, and refusals cost more")
             server.start()
-            return
+            return False
         self._admit = admit
         state = server._state  # type: ignore[attr-defined]
         with state.lock:
@@ -101,9 +102,10 @@ class Polling:
                 grpc_server._request_registered_call(state, method)
             grpc_server._request_call(state)
         threading.Thread(target=self._serve, args=(state,), name="grpc-polling", daemon=True).start()
+        return True
 
     def _serve(self, state: Any) -> None:
-        """GRPC's own loop, which also looks now and then whether there is nothing more to hear."""
+        """The loop that gRPC has, which also looks now and then whether there is nothing more to hear."""
         goes_on = True
         self._looked_s = time.monotonic()
         while goes_on:
@@ -126,11 +128,7 @@ class Polling:
 
     def _process(self, state: Any, event: Any) -> bool:
         """Refuse a call, or have gRPC do what there is to do; False when that was the last."""
-        if (
-            isinstance(event, cygrpc.RequestCallEvent)
-            and event.success
-            and state.stage is grpc_server._ServerStage.STARTED
-        ):
+        if isinstance(event, cygrpc.RequestCallEvent) and event.success:
             registered = event.tag if event.tag in state.registered_method_handlers else ""
             path = registered or event.call_details.method.decode(errors="replace")
             refusal = self._admit(path, event.invocation_metadata)
@@ -142,7 +140,7 @@ class Polling:
 
 
 def _refuse(state: Any, event: Any, refusal: Refusal, *, registered: str) -> None:
-    """End a call before anything is made of it, and ask for the next one."""
+    """End a call before anything is made of it, and ask for the next one while the server goes on."""
     call = object()
     code = _common.STATUS_CODE_TO_CYGRPC_STATUS_CODE[refusal.code]
     operations = (
@@ -154,6 +152,8 @@ def _refuse(state: Any, event: Any, refusal: Refusal, *, registered: str) -> Non
         state.due.remove(event.tag)
         event.call.start_server_batch(operations, lambda _event: (call, ()))
         state.rpc_states.add(call)  # the server is not at its end before that is done
+        if state.stage is not grpc_server._ServerStage.STARTED:
+            return  # whoever ends it waits for the call
         if registered:
             grpc_server._request_registered_call(state, registered)
         else:

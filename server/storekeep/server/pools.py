@@ -78,25 +78,34 @@ class CallExecutor(ThreadPoolExecutor):
 
     Args:
         hand_over: has a task run soon, and says whether it will; must not block.
-        is_full: whether further calls are to be refused before they get here; see `Chain.admit`.
+        is_full: whether further calls are to be refused.
 
     Attributes:
         hand_over, is_full: as given.
+        guards: whether it refuses them itself, as it must unless that is done before calls get here (`Chain.admit`).
     """
 
     def __init__(self, hand_over: Callable[[Task], bool], *, is_full: Callable[[], bool]) -> None:
         super().__init__(1)
         self.hand_over = hand_over
         self.is_full = is_full
+        self.guards = True
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Hand a task over, or when it is a unary call, hand it over once the request is there."""
         completion = Completion()
         if args and args[0] is UNARY_RESPOND:
-            self._receive_first(completion, fn, args)
+            self._serve(completion, fn, args)
         else:
             self.hand_over(functools.partial(_run, completion, fn, *args, **kwargs))
         return completion
+
+    def _serve(self, completion: Completion, run_in_context: Callable[..., Any], args: Sequence[Any]) -> None:
+        """Receive the call, or refuse it here and now when there is too much to do and its handler says how."""
+        if self.guards and self.is_full() and hasattr(args[3], "refuse_overloaded"):
+            _refuse(completion, run_in_context, args)
+        else:
+            self._receive_first(completion, run_in_context, args)
 
     def _receive_first(self, completion: Completion, run_in_context: Callable[..., Any], args: Sequence[Any]) -> None:
         """Ask for the request; what gRPC's polling thread calls when it is there hands the call over."""

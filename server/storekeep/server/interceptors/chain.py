@@ -32,7 +32,7 @@ Outermost = Callable[[Method, Step], Callable[[Any, grpc.ServicerContext], Any]]
 
 
 def refuse_overloaded(_request: Any, _context: grpc.ServicerContext, _rpc: Rpc) -> None:
-    """What is served instead of a change that the store's writer does not take after all.
+    """What is served instead where too much waits already, or where a pool does not take the call after all.
 
     Raises: Overloaded.
     """
@@ -98,6 +98,10 @@ class Chain(grpc.ServerInterceptor):
             return None
         pool = self._write_pool if path in self._mutations else self._read_pool
         return self._refuse(path.removeprefix("/"), metadata) if pool.is_full() else None
+
+    def trust_admission(self) -> None:
+        """`admit` is asked about every call, so the pools need not ask again."""
+        self._read_pool.guards = self._write_pool.guards = False
 
     def _refuse_unknown(self) -> Handler:
         """One handler for all methods that do not exist: gRPC's own answer to them would have no reason."""

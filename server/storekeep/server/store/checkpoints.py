@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+import peewee
 from pysqlite3 import dbapi2 as sqlite
 
 PAGES = 2_000
@@ -21,6 +22,9 @@ PAGES_MAX = 16_000
 PASSES_MAX = 3
 FEW_PAGES = 200
 """As many as the writer may copy without anybody noticing: some 2 ms."""
+
+ERRORS = (sqlite.Error, peewee.PeeweeException)
+"""What SQLite reports, and what Peewee makes of it where it connects."""
 
 log = logging.getLogger("storekeep.store")
 
@@ -43,7 +47,16 @@ class Checkpoints:
         self._thread.start()
 
     def after_commit(self, connection: Any) -> None:
-        """Have the log copied when it has become long; to be called by the writer, with its connection."""
+        """Have the log copied when it has become long; to be called by the writer, with its connection.
+
+        It never raises: what was committed is durable, whatever becomes of the log.
+        """
+        try:
+            self._go_on(connection)
+        except ERRORS as error:
+            _tell(error)
+
+    def _go_on(self, connection: Any) -> None:
         if self._almost_done:
             self._almost_done = self._under_way = False
             connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
@@ -62,8 +75,8 @@ class Checkpoints:
             try:
                 connection = connection or self._connect()
                 _copy(connection)
-            except sqlite.Error as error:
-                log.warning("the log could not be copied to the database", extra={"problem": str(error)})
+            except ERRORS as error:
+                _tell(error)
             self._almost_done = True
         if connection is not None:
             connection.close()
@@ -73,6 +86,10 @@ class Checkpoints:
         self._closed = True
         self._wanted.release()
         self._thread.join()
+
+
+def _tell(error: Exception) -> None:
+    log.warning("the log could not be copied to the database", extra={"problem": str(error)})
 
 
 def _copy(connection: Any) -> None:
