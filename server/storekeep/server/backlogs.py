@@ -14,8 +14,8 @@ OVERLOAD_AFTER_S = 0.2
 """How long all have to wait too long before it is overload, and how long no more must come in than can be done before
 it is over: more than a hiccup of the disk or of the machine lasts."""
 OVER_AT = 1.1
-"""Overload is over when no more than this times what could be done comes in. That was measured as it
-began, when time went into much that is refused since, so it is rather more."""
+"""Overload is over when no more than this times what could be done comes in. That was measured as it began, when time
+went into much that is refused since, so it is rather more."""
 RATE_OVER_S = 0.05
 """Over how long it is measured how fast a queue moves."""
 REFUSED_IN_A_ROW_MAX = 256

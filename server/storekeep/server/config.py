@@ -128,8 +128,7 @@ class Settings(BaseSettings):
     queue_wait_max_s: Interval = 0.1
     """How long calls may wait for their turn; when all have waited longer for 0.2 s, it is overload, and only as many
     are let in as keep the server busy: a read waits 1 ms then, a change 10 ms, and the others are shed with OVERLOADED.
-    On one core 0.1 s is the turn of some 400 orders or 800 reads; less keeps answers
-    quicker under overload, and refuses bursts sooner."""
+    On one core 0.1 s is the turn of some 250 orders or 700 reads; less refuses bursts sooner."""
     calls_max: Count = 2_000
     """Calls under way at once, streams included; beyond it gRPC sheds them at once with RESOURCE_EXHAUSTED."""
     streams_per_connection_max: Count = 1_000

@@ -143,8 +143,7 @@ def create_fulfillment(
             update_time_us=tx.now_us,
             lines=tuple(FulfillmentLine(number, units, skus[number]) for number, units in chosen),
         )
-        ROWS.insert(tx, _row_values(new))
-        store.INSERT_LINES.run_later(tx, fulfillment_id=new.id, lines=msgspec.json.encode(chosen).decode())
+        insert_fulfillments(tx, [new])
         mutation.record("fulfillment.created", before=None, after=new)
         return new
 
@@ -290,6 +289,13 @@ def _save(mutation: Mutation, old: Fulfillment, new: Fulfillment) -> Fulfillment
     ROWS.update(mutation.tx, _row_values(new))
     mutation.record(f"fulfillment.{new.state.lower()}", before=old, after=new)
     return new
+
+
+def insert_fulfillments(tx: Transaction, fulfillments: Sequence[Fulfillment]) -> None:
+    """Add fulfilments with their lines, all of them at once."""
+    ROWS.insert_many(tx, [_row_values(one) for one in fulfillments])
+    lines = [(one.id, line.line_number, line.quantity) for one in fulfillments for line in one.lines]
+    store.INSERT_LINES.run_later(tx, lines)
 
 
 def _row_values(fulfillment: Fulfillment) -> dict[str, object]:

@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from storekeep.server.domain.allocations import Share, Wanted, add_up, levels_to_take_from, spread_sku
+from storekeep.server.domain.allocations import ALLOCATE, Share, Wanted, add_up, levels_to_take_from, spread_sku
 from storekeep.server.domain.calls import Call
 from storekeep.server.domain.errors import InvalidField
 from storekeep.server.domain.expiry import end_due_of
-from storekeep.server.domain.fulfillments import SHIPPED, Fulfillment, FulfillmentLine
+from storekeep.server.domain.fulfillments import SHIPPED, Fulfillment, FulfillmentLine, insert_fulfillments
 from storekeep.server.domain.historic_orders import (
     CUSTOMER_NOT_FOUND,
     LOCATION_NOT_FOUND,
@@ -33,7 +33,7 @@ from storekeep.server.domain.historic_orders import (
 )
 from storekeep.server.domain.mutations import Mutation, mutate
 from storekeep.server.domain.order_numbers import OrderNumbers
-from storekeep.server.domain.orders import NO_ADDRESS, Order
+from storekeep.server.domain.orders import Order, insert_orders
 from storekeep.server.domain.resources import new_id
 from storekeep.server.store import inventory as inventory_store
 from storekeep.server.store import order_imports as store
@@ -258,13 +258,9 @@ def _write(mutation: Mutation, batch: _Batch) -> None:
     """Write all that was taken into a batch, each table once."""
     if not batch.orders:
         return
-    tx = mutation.tx
-    store.INSERT_ORDERS.run_later(tx, orders=_json([_order_row(order) for order in batch.orders]), now_us=tx.now_us)
-    store.INSERT_LINES_OF.run_later(tx, lines=_json([row for order in batch.orders for row in _line_rows(order)]))
+    insert_orders(mutation.tx, batch.orders)
     if batch.fulfillments:
-        store.INSERT_SHIPMENTS.run_later(tx, fulfillments=_json([_fulfillment_row(one) for one in batch.fulfillments]))
-        lines = [(one.id, line.line_number, line.quantity) for one in batch.fulfillments for line in one.lines]
-        store.INSERT_SHIPMENT_LINES.run_later(tx, lines=_json(lines))
+        insert_fulfillments(mutation.tx, batch.fulfillments)
     if batch.shares:
         _allocate(mutation, batch.shares)
     mutation.record_new("order.imported", batch.orders)
@@ -280,37 +276,13 @@ def _allocate(mutation: Mutation, shares: Sequence[tuple[str, Share]]) -> None:
     moves = [(*level, 0, 0, units) for level, units in sorted(moved.items())]
     rows = inventory_store.MOVE_LEVELS.all(tx, moves=_json(moves), now_us=tx.now_us)
     on_hand = {(location, sku): units for location, sku, units in rows}
-    movements = [
-        (share.location_id, share.sku, share.line_number, share.quantity, on_hand[share.location_id, share.sku], source)
-        for source, share in shares
-    ]
-    actor = mutation.call.caller.subject
-    store.INSERT_ALLOCATIONS.run_later(tx, movements=_json(movements), actor=actor, now_us=tx.now_us)
-
-
-def _order_row(order: Order) -> tuple[object, ...]:
-    address = order.shipping_address
-    return (
-        order.id,
-        order.customer_id,
-        order.state,
-        order.currency_code,
-        order.total_minor,
-        order.location_id,
-        NO_ADDRESS if address is None else _json(address),
-        order.note,
-        order.create_time_us,
-        order.number,
-        order.shipping_minor,
-    )
-
-
-def _line_rows(order: Order) -> Iterable[tuple[object, ...]]:
-    return ((order.id, *msgspec.structs.astuple(line), line.total_minor) for line in order.lines)
-
-
-def _fulfillment_row(fulfillment: Fulfillment) -> tuple[object, ...]:
-    return msgspec.structs.astuple(fulfillment)[:-1]
+    why = (ALLOCATE, "", mutation.call.caller.subject)
+    movements = []
+    for source, share in shares:
+        level = share.location_id, share.sku
+        deltas = (0, 0, share.quantity, on_hand[level])
+        movements.append((*level, share.line_number, *deltas, *why, source, tx.now_us))
+    inventory_store.INSERT_MOVEMENTS.run_later(tx, movements)
 
 
 def _texts(texts: Iterable[str]) -> str:

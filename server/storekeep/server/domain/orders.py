@@ -127,6 +127,13 @@ def row_values(order: Order) -> dict[str, object]:
     return values
 
 
+def insert_orders(tx: Transaction, orders: Sequence[Order]) -> None:
+    """Add orders with their lines, all of them at once."""
+    ROWS.insert_many(tx, [row_values(order) for order in orders])
+    lines = [(order.id, *_line_values(line)) for order in orders for line in order.lines]
+    store.INSERT_LINES.run_later(tx, lines)
+
+
 def insert_lines(tx: Transaction, order_id: str, lines: Sequence[OrderLine]) -> None:
     """Add lines to an order."""
     store.INSERT_LINES.run_later(tx, [(order_id, *_line_values(line)) for line in lines])

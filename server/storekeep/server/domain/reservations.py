@@ -173,8 +173,8 @@ def reserve(db: Store, call: Call, new: NewReservation) -> Reservation:
 
 def _insert(mutation: Mutation, reservation: Reservation) -> Reservation:
     ROWS.insert(mutation.tx, _values(reservation))
-    lines = encode([msgspec.structs.astuple(line) for line in reservation.lines]).decode()
-    store.INSERT_LINES.run_later(mutation.tx, reservation_id=reservation.id, lines=lines)
+    lines = [(reservation.id, *msgspec.structs.astuple(line)) for line in reservation.lines]
+    store.INSERT_LINES.run_later(mutation.tx, lines)
     mutation.record("reservation.created", before=None, after=reservation)
     return reservation
 

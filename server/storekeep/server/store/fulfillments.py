@@ -5,6 +5,7 @@ from __future__ import annotations
 import peewee
 
 from storekeep.server.store.database import Table
+from storekeep.server.store.inserts import RowsInsert
 from storekeep.server.store.inventory import Location
 from storekeep.server.store.orders import Order
 from storekeep.server.store.statements import Statement
@@ -47,13 +48,7 @@ class FulfillmentLine(Table):
         without_rowid = True
 
 
-INSERT_LINES = Statement(
-    """
-    INSERT INTO fulfillment_lines (fulfillment_id, line_number, quantity)
-    SELECT :fulfillment_id, CAST(value ->> 0 AS INTEGER), CAST(value ->> 1 AS BIGINT) FROM ROWS(:lines) AS line
-    """
-)
-"""All lines of a fulfilment in one statement; `lines` is a JSON array of (number, units)."""
+INSERT_LINES = RowsInsert(FulfillmentLine, ("fulfillment", "line_number", "quantity"))
 LINES_OF = Statement(
     """
     SELECT fulfillment_id, fulfillment_lines.line_number, fulfillment_lines.quantity, sku

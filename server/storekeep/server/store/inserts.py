@@ -20,15 +20,15 @@ class RowsInsert:
 
     Args:
         table: the Peewee model.
-        columns: the names of the columns, in the order of each row's values; the others have their defaults.
+        columns: the attributes of the model, in the order of each row's values; the others have their defaults.
     """
 
     __slots__ = ("_sql", "_together")
 
     def __init__(self, table: type[Table], columns: Sequence[str]) -> None:
-        into = f"INSERT INTO {table._meta.table_name} ({', '.join(columns)})"
+        fields = [getattr(table, name) for name in columns]
+        into = f"INSERT INTO {table._meta.table_name} ({', '.join(field.column_name for field in fields)})"
         self._sql = f"{into} VALUES ({', '.join('?' * len(columns))})"
-        fields = [table._meta.columns[column] for column in columns]
         values = ", ".join(_value(place, field) for place, field in enumerate(fields))
         self._together = Statement(f"{into} SELECT {values} FROM ROWS(:rows) AS given ORDER BY given.key")  # noqa: S608 - names from the model
 

@@ -191,8 +191,8 @@ MOVE_LEVELS = Statement(
 INSERT_MOVEMENTS = RowsInsert(
     StockMovement,
     (
-        "location_id",
-        "sku",
+        "location",
+        "variant",
         "line_number",
         "quantity_delta",
         "reserved_delta",

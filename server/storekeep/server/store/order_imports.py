@@ -1,4 +1,4 @@
-"""The statements that import historic orders: each reads or writes a whole batch, whatever is in it."""
+"""The statements that import historic orders: each reads for a whole batch, whatever is in it."""
 
 from __future__ import annotations
 
@@ -33,60 +33,3 @@ VARIANT_NAMES = Statement(
     """
 )
 """(SKU, product's name, variant's name) of those of these SKUs that there are, deleted ones too."""
-INSERT_ORDERS = Statement(
-    """
-    INSERT INTO orders (
-        id, customer_id, state, currency_code, total_minor, location_id, shipping_address, external_reference, note,
-        cancel_reason, version, create_time_us, update_time_us, number, shipping_minor, expire_time_us, held,
-        hold_reason
-    )
-    SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, CAST(value ->> 4 AS BIGINT), value ->> 5, value ->> 6,
-           NULL, value ->> 7, '', 1, CAST(value ->> 8 AS BIGINT), CAST(:now_us AS BIGINT), value ->> 9,
-           CAST(value ->> 10 AS BIGINT), NULL, FALSE, ''
-    FROM ROWS(:orders) AS historic ORDER BY historic.key
-    """
-)
-INSERT_LINES_OF = Statement(
-    """
-    INSERT INTO order_lines (
-        order_id, line_number, sku, display_name, quantity, unit_price_minor, subtotal_minor, discount_minor, fulfilled,
-        cancelled, returned, total_minor
-    )
-    SELECT value ->> 0, CAST(value ->> 1 AS BIGINT), value ->> 2, value ->> 3, CAST(value ->> 4 AS BIGINT),
-           CAST(value ->> 5 AS BIGINT), CAST(value ->> 6 AS BIGINT), CAST(value ->> 7 AS BIGINT),
-           CAST(value ->> 8 AS BIGINT), CAST(value ->> 9 AS BIGINT), CAST(value ->> 10 AS BIGINT),
-           CAST(value ->> 11 AS BIGINT)
-    FROM ROWS(:lines) AS line
-    """
-)
-"""The lines of many orders; `lines` is a JSON array of arrays in the order of the columns."""
-INSERT_SHIPMENTS = Statement(
-    """
-    INSERT INTO fulfillments (
-        id, order_id, location_id, state, carrier, tracking_number, ship_time_us, deliver_time_us, version,
-        create_time_us, update_time_us
-    )
-    SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, CAST(value ->> 6 AS BIGINT),
-           CAST(value ->> 7 AS BIGINT), CAST(value ->> 8 AS BIGINT), CAST(value ->> 9 AS BIGINT),
-           CAST(value ->> 10 AS BIGINT)
-    FROM ROWS(:fulfillments) AS shipped
-    """
-)
-INSERT_SHIPMENT_LINES = Statement(
-    """
-    INSERT INTO fulfillment_lines (fulfillment_id, line_number, quantity)
-    SELECT value ->> 0, CAST(value ->> 1 AS INTEGER), CAST(value ->> 2 AS BIGINT) FROM ROWS(:lines) AS line
-    """
-)
-INSERT_ALLOCATIONS = Statement(
-    """
-    INSERT INTO stock_movements (
-        location_id, sku, line_number, quantity_delta, reserved_delta, allocated_delta, on_hand, cause, reason, actor,
-        source, create_time_us
-    )
-    SELECT value ->> 0, value ->> 1, CAST(value ->> 2 AS INTEGER), 0, 0, CAST(value ->> 3 AS BIGINT),
-           CAST(value ->> 4 AS BIGINT), 'ALLOCATE', '', :actor, value ->> 5, CAST(:now_us AS BIGINT)
-    FROM ROWS(:movements) AS movement ORDER BY movement.key
-    """
-)
-"""What is promised to the lines of many orders, each the source of its own movements."""

@@ -102,36 +102,6 @@ OFFER = Statement(
 """All that an order is made of, in one question: for each SKU its names, its price in one currency (or NULL) and
 whether it is for sale (NULL: unknown); before them, the same in each row, when the customer and the location were
 deleted (0: they were not, NULL: there is none)."""
-INSERT_LINES = RowsInsert(
-    OrderLine,
-    (
-        "order_id",
-        "line_number",
-        "sku",
-        "display_name",
-        "quantity",
-        "unit_price_minor",
-        "subtotal_minor",
-        "discount_minor",
-        "fulfilled",
-        "cancelled",
-        "returned",
-        "total_minor",
-    ),
-)
-UPDATE_LINES = Statement(
-    """
-    UPDATE order_lines
-    SET quantity = CAST(value ->> 3 AS BIGINT), subtotal_minor = CAST(value ->> 5 AS BIGINT),
-        discount_minor = CAST(value ->> 6 AS BIGINT), fulfilled = CAST(value ->> 7 AS BIGINT),
-        cancelled = CAST(value ->> 8 AS BIGINT), returned = CAST(value ->> 9 AS BIGINT),
-        total_minor = CAST(value ->> 10 AS BIGINT)
-    FROM ROWS(:lines) AS line
-    WHERE order_id = :order_id AND line_number = CAST(value ->> 0 AS BIGINT)
-    """
-)
-"""Change lines of an order in one statement; `lines` is a JSON array of arrays, in the order of `INSERT_LINES` without
-the order itself."""
 LINE_COLUMNS = (
     "line_number",
     "variant",
@@ -145,6 +115,20 @@ LINE_COLUMNS = (
     "returned",
 )
 """What makes a line, in order; `total_minor` follows from it."""
+INSERT_LINES = RowsInsert(OrderLine, ("order", *LINE_COLUMNS, "total_minor"))
+UPDATE_LINES = Statement(
+    """
+    UPDATE order_lines
+    SET quantity = CAST(value ->> 3 AS BIGINT), subtotal_minor = CAST(value ->> 5 AS BIGINT),
+        discount_minor = CAST(value ->> 6 AS BIGINT), fulfilled = CAST(value ->> 7 AS BIGINT),
+        cancelled = CAST(value ->> 8 AS BIGINT), returned = CAST(value ->> 9 AS BIGINT),
+        total_minor = CAST(value ->> 10 AS BIGINT)
+    FROM ROWS(:lines) AS line
+    WHERE order_id = :order_id AND line_number = CAST(value ->> 0 AS BIGINT)
+    """
+)
+"""Change lines of an order in one statement; `lines` is a JSON array of arrays, in the order of `INSERT_LINES` without
+the order itself."""
 LINES_OF = Statement(
     """
     SELECT order_id, line_number, sku, display_name, quantity, unit_price_minor, subtotal_minor, discount_minor,

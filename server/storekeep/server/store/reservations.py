@@ -7,6 +7,7 @@ from typing import Any
 import peewee
 
 from storekeep.server.store.database import Table
+from storekeep.server.store.inserts import RowsInsert
 from storekeep.server.store.inventory import Location
 from storekeep.server.store.products import Variant
 from storekeep.server.store.statements import Statement
@@ -59,14 +60,7 @@ class ReservationLine(Table):
         without_rowid = True
 
 
-INSERT_LINES = Statement(
-    """
-    INSERT INTO reservation_lines (reservation_id, line_number, sku, location_id, quantity)
-    SELECT :reservation_id, CAST(value ->> 0 AS INTEGER), value ->> 1, value ->> 2, CAST(value ->> 3 AS BIGINT)
-    FROM ROWS(:lines) AS line
-    """
-)
-"""All lines of a reservation in one statement; `lines` is a JSON array of arrays in the order of the columns."""
+INSERT_LINES = RowsInsert(ReservationLine, ("reservation", "line_number", "variant", "location", "quantity"))
 LINES_OF = Statement(
     """
     SELECT reservation_id, line_number, sku, location_id, quantity

@@ -1,4 +1,4 @@
-"""The rows of one table as statements that are built once: find, find many, insert, replace, remove."""
+"""The rows of one table as statements that are built once: find, insert, one or many of them, replace, remove."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from storekeep.server.store.database import Table, Transaction
+from storekeep.server.store.inserts import RowsInsert
 from storekeep.server.store.statements import Row, Statement, bound
 
 
@@ -31,6 +32,7 @@ class Rows:
         self._names = {name: getattr(fields[name], "column_name", name) for name in columns}
         match = functools.partial(functools.reduce, operator.and_, [fields[name] == bound(name) for name in self.key])
         self._find = Statement(lambda: table.select(*self.fields).where(match()))
+        self._insert_many = RowsInsert(table, columns)
         self._insert = Statement(lambda: table.insert({fields[name]: bound(name) for name in columns}))
         changed = [name for name in columns if name not in self.key]
         self._update = Statement(lambda: table.update({fields[name]: bound(name) for name in changed}).where(match()))
@@ -57,6 +59,10 @@ class Rows:
     def insert(self, tx: Transaction, values: dict[str, Any]) -> None:
         """Add a row."""
         self._insert.run_later(tx, **values)
+
+    def insert_many(self, tx: Transaction, rows: Sequence[dict[str, Any]]) -> None:
+        """Add rows, all of them at once."""
+        self._insert_many.run_later(tx, [[row[column] for column in self.columns] for row in rows])
 
     def update(self, tx: Transaction, values: dict[str, Any]) -> None:
         """Replace the row with the key that is among the values."""
