@@ -295,8 +295,7 @@ class App:
         address = self._bind(self._settings.listen)
         if self._worker is not None:
             self._bind_own(self._worker.address)
-        if self._polling.start(self._server, admit=self._chain.admit):
-            self._chain.trust_admission()
+        self._polling.start(self._server, admit=self._chain.admit, routes=self._chain.routes)
         self._readiness.start()
         if self._writership is None:
             self._start_rounds()

@@ -1,8 +1,8 @@
 """The thread that hears of gRPC's events. It knows how late it is, and refuses calls before anything is made of them.
 
-gRPC's own loop makes a state, a context and two batches of operations for a call that is then refused: too much for
-what comes in beyond what can be served. It leans on names in `grpc._server`; with a grpcio that lacks them gRPC's own
-loop runs, which is never late as far as it knows, and the pools refuse what is too much when it is handed to them.
+Calls of the methods that it has routes for are served as `unary` has it; all others, such as streams, as gRPC does. It
+leans on names in `grpc._server`; with a grpcio that lacks them gRPC's own loop serves everything, more slowly, and what
+is too much is refused once there are as many calls as there may be.
 """
 
 from __future__ import annotations
@@ -12,14 +12,15 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import grpc
-from grpc import _common
 from grpc import _server as grpc_server
 from grpc._cython import cygrpc  # type: ignore[attr-defined]
+
+from storekeep.server.unary import Metadata, Refusal, Route, UnaryCall
 
 LOOK_EVERY_S = 0.001
 """How often it looks whether there is nothing more to hear, before it waits for more."""
@@ -32,32 +33,26 @@ NEEDED = (
     "_request_call",
     "_request_registered_call",
 )
-STATE_NEEDED = ("completion_queue", "due", "lock", "registered_method_handlers", "rpc_states", "server", "stage")
-NO_FLAGS = 0
+STATE_NEEDED = (
+    "active_rpc_count",
+    "completion_queue",
+    "due",
+    "lock",
+    "maximum_concurrent_rpcs",
+    "registered_method_handlers",
+    "rpc_states",
+    "server",
+    "stage",
+)
 TIMED_OUT = cygrpc.CompletionType.queue_timeout
 
-Metadata = tuple[tuple[str, str | bytes], ...]
+Admit = Callable[[str, Metadata, bool], Refusal | None]
+"""Given a call's path, its metadata and whether there are as many calls as there may be, refuses it, or lets it in with
+None. Runs in the polling thread."""
+Routes = Callable[[Mapping[str, Any]], Mapping[str, Route]]
+"""Given gRPC's handlers by the paths of their methods, how calls are served of those that are not left to gRPC."""
 
 log = logging.getLogger("storekeep.server")
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """What a call is answered that is not served.
-
-    Attributes:
-        code: the gRPC status.
-        text: its text.
-        trailing_metadata: with its details.
-    """
-
-    code: grpc.StatusCode
-    text: bytes
-    trailing_metadata: Metadata
-
-
-Admit = Callable[[str, Metadata], Refusal | None]
-"""Given a call's path and its metadata, refuses it, or lets it in with None. Runs in the polling thread."""
 
 
 def knows(server: grpc.Server) -> bool:
@@ -75,50 +70,49 @@ class Polling:
 
     def __init__(self) -> None:
         self._looked_s = math.inf
-        self._admit: Admit = lambda path, metadata: None
+        self._admit: Admit = lambda path, metadata, crowded: None
+        self._routes: Mapping[str, Route] = {}
+        self._state: Any = None
 
     def lag_s(self) -> float:
         """How long ago there was nothing more to hear: no call waits longer for this thread. In seconds."""
         return max(0.0, time.monotonic() - self._looked_s)
 
-    def start(self, server: grpc.Server, *, admit: Admit) -> bool:
+    def start(self, server: grpc.Server, *, admit: Admit, routes: Routes) -> None:
         """Start a server, in place of its own `start`.
 
         Args:
-            admit: see `Admit`.
-
-        Returns: whether `admit` is asked; with an unknown grpcio nobody asks.
+            admit: see `Admit`; nobody asks it with an unknown grpcio.
+            routes: see `Routes`; an unknown grpcio serves all calls itself.
         """
         if not knows(server):
-            log.warning("this grpcio is not known: overload is noticed later, and refusals cost more")
+            log.warning("this grpcio is not known: calls cost more, and overload is noticed late")
             server.start()
-            return False
-        self._admit = admit
-        state = server._state  # type: ignore[attr-defined]
+            return
+        self._state = state = server._state  # type: ignore[attr-defined]
+        self._admit, self._routes = admit, routes(state.registered_method_handlers)
         with state.lock:
             state.server.start()
             state.stage = grpc_server._ServerStage.STARTED
             for method in state.registered_method_handlers:
                 grpc_server._request_registered_call(state, method)
             grpc_server._request_call(state)
-        threading.Thread(target=self._serve, args=(state,), name="grpc-polling", daemon=True).start()
-        return True
+        threading.Thread(target=self._serve, name="grpc-polling", daemon=True).start()
 
-    def _serve(self, state: Any) -> None:
+    def _serve(self) -> None:
         """The loop that gRPC has, which also looks now and then whether there is nothing more to hear."""
-        goes_on = True
+        state, goes_on = self._state, True
         self._looked_s = time.monotonic()
         while goes_on:
-            event = self._next(state)
+            event = self._next(state.completion_queue.poll)
             if state.server_deallocated:
                 grpc_server._begin_shutdown_once(state)
             if event.completion_type != TIMED_OUT:
-                goes_on = self._process(state, event)
+                goes_on = self._process(event)
             event = None  # it may hold a call that is over, which has to go before the next is waited for
 
-    def _next(self, state: Any) -> Any:
+    def _next(self, poll: Callable[[float], Any]) -> Any:
         """The next event, or that there is none."""
-        poll = state.completion_queue.poll
         event = poll(0 if self.lag_s() > LOOK_EVERY_S else time.time() + LOOK_EVERY_S)
         if event.completion_type == TIMED_OUT:
             self._looked_s = math.inf  # nobody waits for a thread that waits itself
@@ -126,35 +120,41 @@ class Polling:
             self._looked_s = time.monotonic()
         return event
 
-    def _process(self, state: Any, event: Any) -> bool:
-        """Refuse a call, or have gRPC do what there is to do; False when that was the last."""
+    def _process(self, event: Any) -> bool:
+        """Take or refuse a call, or have gRPC do what there is to do; False when that was the last."""
         if isinstance(event, cygrpc.RequestCallEvent) and event.success:
+            state = self._state
             registered = event.tag if event.tag in state.registered_method_handlers else ""
             path = registered or event.call_details.method.decode(errors="replace")
-            refusal = self._admit(path, event.invocation_metadata)
+            most = state.maximum_concurrent_rpcs
+            crowded = most is not None and state.active_rpc_count >= most
+            refusal = self._admit(path, event.invocation_metadata, crowded)
+            route = self._routes.get(path)
             if refusal is not None:
-                _refuse(state, event, refusal, registered=registered)
+                self._take(event, registered, partial(UnaryCall.refuse, refusal=refusal))
                 return True
-        goes_on: bool = grpc_server._process_event_and_continue(state, event)
+            if route is not None:
+                self._take(event, registered, partial(UnaryCall.receive, route=route))
+                return True
+        goes_on: bool = grpc_server._process_event_and_continue(self._state, event)
         return goes_on
 
+    def _take(self, event: Any, registered: str, begin: Callable[[UnaryCall], None]) -> None:
+        """Begin a call, and ask for the next one while the server goes on."""
+        state = self._state
+        call = UnaryCall(event, ended=self._count_down)
+        with state.lock:
+            state.due.remove(event.tag)
+            begin(call)
+            state.rpc_states.add(call)  # the server is not at its end before that is over
+            state.active_rpc_count += 1
+            if state.stage is not grpc_server._ServerStage.STARTED:
+                return  # whoever ends it waits for the call
+            if registered:
+                grpc_server._request_registered_call(state, registered)
+            else:
+                grpc_server._request_call(state)
 
-def _refuse(state: Any, event: Any, refusal: Refusal, *, registered: str) -> None:
-    """End a call before anything is made of it, and ask for the next one while the server goes on."""
-    call = object()
-    code = _common.STATUS_CODE_TO_CYGRPC_STATUS_CODE[refusal.code]
-    operations = (
-        cygrpc.SendInitialMetadataOperation(None, NO_FLAGS),
-        cygrpc.ReceiveCloseOnServerOperation(NO_FLAGS),
-        cygrpc.SendStatusFromServerOperation(refusal.trailing_metadata, code, refusal.text, NO_FLAGS),
-    )
-    with state.lock:
-        state.due.remove(event.tag)
-        event.call.start_server_batch(operations, lambda _event: (call, ()))
-        state.rpc_states.add(call)  # the server is not at its end before that is done
-        if state.stage is not grpc_server._ServerStage.STARTED:
-            return  # whoever ends it waits for the call
-        if registered:
-            grpc_server._request_registered_call(state, registered)
-        else:
-            grpc_server._request_call(state)
+    def _count_down(self) -> None:
+        with self._state.lock:
+            self._state.active_rpc_count -= 1

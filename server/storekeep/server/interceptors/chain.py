@@ -10,7 +10,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeAlias
 
 import grpc
@@ -18,29 +19,21 @@ from google.protobuf import empty_pb2
 
 from storekeep.server.interceptors.rpc import Method, Rpc
 from storekeep.server.interceptors.transport_errors import UnknownMethod
-from storekeep.server.polling import Admit, Metadata, Refusal
 from storekeep.server.pools import CallExecutor
-from storekeep.server.store.errors import RETRY_AFTER_MS, Overloaded
+from storekeep.server.unary import Metadata, Refusal, Route
 
 Step = Callable[[Any, grpc.ServicerContext, Rpc], Any]
 """Serves a request: raw bytes outside of validation, the parsed message inside."""
 Layer = Callable[[Method, Step], Step]
 """Wraps the step after it, for one method."""
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
-Serializer: TypeAlias = "Callable[[Any], bytes] | None"
-Outermost = Callable[[Method, Step], Callable[[Any, grpc.ServicerContext], Any]]
-
-
-def refuse_overloaded(_request: Any, _context: grpc.ServicerContext, _rpc: Rpc) -> None:
-    """What is served instead where too much waits already, or where a pool does not take the call after all.
-
-    Raises: Overloaded.
-    """
-    raise Overloaded(retry_after_ms=RETRY_AFTER_MS)
+Serializer: TypeAlias = Callable[[Any], bytes]
+Serve: TypeAlias = Callable[[Any, grpc.ServicerContext], Any]
+Outermost = Callable[[Method, Step], Serve]
 
 
 class Chain(grpc.ServerInterceptor):
-    """Wraps each handler of the contract's services, once; passes on all others as they are.
+    """Wraps each handler of the contract's services, once; leaves all others to gRPC as they are.
 
     Args:
         outermost: the layer that makes the `Rpc`.
@@ -61,7 +54,7 @@ class Chain(grpc.ServerInterceptor):
         mutations: frozenset[str],
         read_pool: CallExecutor,
         write_pool: CallExecutor,
-        refuse: Admit,
+        refuse: Callable[[str, Metadata], Refusal],
     ) -> None:
         self._outermost = outermost
         self._layers = tuple(layers)
@@ -78,7 +71,7 @@ class Chain(grpc.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Handler | None],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler | None:
-        """Look the handler up; runs on gRPC's one polling thread, so it does nothing else."""
+        """The handler of a call that gRPC serves in its own way, as a grpcio does that `polling` does not know."""
         path = handler_call_details.method
         wrapped = self._wrapped.get(path)
         if wrapped is not None:
@@ -89,19 +82,28 @@ class Chain(grpc.ServerInterceptor):
         method = self._methods.get(path)
         if method is None:
             return handler
-        wrapped = self._wrapped[path] = self._wrap(method, handler, writes=path in self._mutations)
+        wrapped = self._wrapped[path] = self._wrap(path, method, handler)
         return wrapped
 
-    def admit(self, path: str, metadata: Metadata) -> Refusal | None:
-        """Refuse a call for which too much waits already; runs on gRPC's one polling thread."""
-        if path not in self._wrapped:
-            return None
-        pool = self._write_pool if path in self._mutations else self._read_pool
-        return self._refuse(path.removeprefix("/"), metadata) if pool.is_full() else None
+    def routes(self, handlers: Mapping[str, Handler]) -> dict[str, Route]:
+        """How calls of the contract's services are served, given gRPC's handlers by their paths."""
+        routes = {}
+        for path, handler in handlers.items():
+            method = self._methods.get(path)
+            if method is not None:
+                hand_over, refuse = self._pool_of(path).hand_over, partial(self._refuse, method.name)
+                serve, serialize = self._served(method, handler, writes=path in self._mutations)
+                routes[path] = Route(hand_over, serve, serialize, refuse)
+        return routes
 
-    def trust_admission(self) -> None:
-        """`admit` is asked about every call, so the pools need not ask again."""
-        self._read_pool.guards = self._write_pool.guards = False
+    def admit(self, path: str, metadata: Metadata, crowded: bool) -> Refusal | None:
+        """Refuse a call of the contract's services for which too much is there already; see `polling.Admit`."""
+        if path not in self._methods or not (crowded or self._pool_of(path).is_full()):
+            return None
+        return self._refuse(self._methods[path].name, metadata)
+
+    def _pool_of(self, path: str) -> CallExecutor:
+        return self._write_pool if path in self._mutations else self._read_pool
 
     def _refuse_unknown(self) -> Handler:
         """One handler for all methods that do not exist: gRPC's own answer to them would have no reason."""
@@ -112,10 +114,16 @@ class Chain(grpc.ServerInterceptor):
 
         return grpc.unary_unary_rpc_method_handler(self._outermost(method, self._layers[0](method, refuse)))
 
-    def _wrap(self, method: Method, handler: Handler, *, writes: bool) -> Handler:
-        servicer = handler.unary_unary
-        if servicer is None:
-            raise TypeError(f"{method.name} is not unary")
+    def _wrap(self, path: str, method: Method, handler: Handler) -> Handler:
+        behavior, serializer = self._served(method, handler, writes=path in self._mutations)
+        behavior.experimental_thread_pool = self._pool_of(path)  # type: ignore[attr-defined]  # read by grpc
+        return grpc.unary_unary_rpc_method_handler(behavior, request_deserializer=None, response_serializer=serializer)
+
+    def _served(self, method: Method, handler: Handler, *, writes: bool) -> tuple[Serve, Serializer]:
+        """What serves a method's requests, given their bytes, and what makes bytes of its replies."""
+        servicer, serializer = handler.unary_unary, handler.response_serializer
+        if servicer is None or serializer is None:
+            raise TypeError(f"{method.name} is not a unary method of messages")
 
         def innermost(request: Any, context: grpc.ServicerContext, _rpc: Rpc) -> Any:
             return servicer(request, context)
@@ -123,19 +131,13 @@ class Chain(grpc.ServerInterceptor):
         step: Step = innermost
         for layer in reversed(self._layers):
             step = layer(method, step)
-        behavior = self._outermost(method, step)
-        behavior.refuse_overloaded = self._outermost(method, self._layers[0](method, refuse_overloaded))  # type: ignore[attr-defined]  # read by the pools
-        serializer = handler.response_serializer
-        if writes:
-            behavior.experimental_thread_pool = self._write_pool  # type: ignore[attr-defined]  # read by grpc
-            serializer = _unless_serialized(serializer)
-        return grpc.unary_unary_rpc_method_handler(behavior, request_deserializer=None, response_serializer=serializer)
+        return self._outermost(method, step), _unless_serialized(serializer) if writes else serializer
 
 
 def _unless_serialized(serialize: Serializer) -> Serializer:
     """The serializer of a reply that may come from another worker, as bytes."""
 
     def serialized(reply: Any) -> bytes:
-        return reply if serialize is None or isinstance(reply, bytes) else serialize(reply)
+        return reply if isinstance(reply, bytes) else serialize(reply)
 
     return serialized

@@ -18,8 +18,8 @@ from storekeep.server.interceptors.errors import DETAILS_KEY, status_of
 from storekeep.server.interceptors.request_log import REQUEST_ID, WriteLine
 from storekeep.server.interceptors.rpc import Rpc
 from storekeep.server.monitoring.counts import CallCounts
-from storekeep.server.polling import Metadata, Refusal
 from storekeep.server.store.errors import RETRY_AFTER_MS, Overloaded
+from storekeep.server.unary import Metadata, Refusal
 
 LINE_EVERY_S = 1.0
 OVERLOADED = Overloaded(retry_after_ms=RETRY_AFTER_MS)
