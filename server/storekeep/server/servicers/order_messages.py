@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from storekeep.server.domain.fulfillments import Fulfillment, LineUnits
 from storekeep.server.domain.order_edits import Edit
 from storekeep.server.domain.order_history import OrderChange
 from storekeep.server.domain.order_notes import OrderNote
 from storekeep.server.domain.order_placing import NewOrder
-from storekeep.server.domain.orders import Order
+from storekeep.server.domain.orders import Order, OrderLine
 from storekeep.server.domain.resources import etag_of
 from storekeep.server.servicers.converters import (
+    Fields,
     address_from,
     address_message,
     id_of,
@@ -48,23 +49,7 @@ def order_message(order: Order) -> pb.Order:
         name=order.name,
         customer=f"customers/{order.customer_id}",
         state=STATES[order.state],
-        lines=[
-            pb.OrderLine(
-                line_number=line.line_number,
-                sku=line.sku,
-                display_name=line.display_name,
-                quantity=line.quantity,
-                unit_price=money(line.unit_price_minor),
-                subtotal=money(line.subtotal_minor),
-                discount=money(line.discount_minor) if line.discount_minor else None,
-                total=money(line.total_minor),
-                open_quantity=line.open,
-                fulfilled_quantity=line.fulfilled,
-                cancelled_quantity=line.cancelled,
-                returned_quantity=line.returned,
-            )
-            for line in order.lines
-        ],
+        lines=[_line_fields(line, money) for line in order.lines],
         total=money(order.total_minor),
         location=f"locations/{order.location_id}",
         shipping_address=None if order.shipping_address is None else address_message(order.shipping_address),
@@ -80,6 +65,27 @@ def order_message(order: Order) -> pb.Order:
         held=order.held,
         hold_reason=order.hold_reason,
     )
+
+
+def _line_fields(line: OrderLine, money: Callable[[int], Fields]) -> Fields:
+    """A line of an order; what is 0 in most is left out where it is."""
+    fields: Fields = {
+        "line_number": line.line_number,
+        "sku": line.sku,
+        "display_name": line.display_name,
+        "quantity": line.quantity,
+        "unit_price": money(line.unit_price_minor),
+        "subtotal": money(line.subtotal_minor),
+        "total": money(line.total_minor),
+        "open_quantity": line.open,
+    }
+    if line.discount_minor:
+        fields["discount"] = money(line.discount_minor)
+    if line.fulfilled or line.cancelled or line.returned:
+        fields["fulfilled_quantity"] = line.fulfilled
+        fields["cancelled_quantity"] = line.cancelled
+        fields["returned_quantity"] = line.returned
+    return fields
 
 
 def change_message(change: OrderChange) -> pb.OrderHistoryEntry:
