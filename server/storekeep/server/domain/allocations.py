@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
@@ -21,9 +21,9 @@ from storekeep.server.domain.expiry import end_due_of
 from storekeep.server.domain.mutations import Mutation
 from storekeep.server.store import inventory as store
 from storekeep.server.store.database import Transaction
-from storekeep.server.store.statements import Statement
 
 RESERVE, RELEASE, ALLOCATE, DEALLOCATE, SHIP = "RESERVE", "RELEASE", "ALLOCATE", "DEALLOCATE", "SHIP"
+K = TypeVar("K", str, tuple[str, str])
 Level = tuple[str, ...]
 """Location and SKU."""
 encode = msgspec.json.encode
@@ -62,37 +62,36 @@ class _Kind:
     """One of the two kinds of promises.
 
     Attributes:
-        at: promises at one location.
-        anywhere: promises at the location that comes first.
         reserved, allocated: 1 in the one that counts there.
     """
 
     cause: str
-    at: Statement
-    anywhere: Statement
     reserved: int
     allocated: int
 
 
-_RESERVED = _Kind(RESERVE, store.RESERVE_AT, store.RESERVE_ANYWHERE, 1, 0)
-_ALLOCATED = _Kind(ALLOCATE, store.ALLOCATE_AT, store.ALLOCATE_ANYWHERE, 0, 1)
+_RESERVED = _Kind(RESERVE, 1, 0)
+_ALLOCATED = _Kind(ALLOCATE, 0, 1)
+Places = Mapping[str, tuple[str, int]]
+"""SKU -> the location that all its units are taken from, and what is on hand there; nothing of those that none has."""
 
 
 # -- promising
 
 
 def allocate_stock(
-    mutation: Mutation, source: str, wanted: Sequence[Wanted], *, location_id: str = ""
+    mutation: Mutation, source: str, wanted: Sequence[Wanted], *, location_id: str = "", places: Places | None = None
 ) -> tuple[Share, ...]:
     """Promise units to the lines of an order: all of them or none.
 
     Args:
         source: the order's name.
         location_id: where all of them are taken from; empty to choose.
+        places: where that is, when it was read already in this transaction.
 
     Raises: OutOfStock, naming each short SKU.
     """
-    return _promise(mutation, _ALLOCATED, source, wanted, location_id)
+    return _promise(mutation, _ALLOCATED, source, wanted, location_id, places)
 
 
 def reserve_stock(
@@ -106,33 +105,45 @@ def reserve_stock(
 
 
 def _promise(
-    mutation: Mutation, kind: _Kind, source: str, wanted: Sequence[Wanted], location_id: str
+    mutation: Mutation,
+    kind: _Kind,
+    source: str,
+    wanted: Sequence[Wanted],
+    location_id: str,
+    places: Places | None = None,
 ) -> tuple[Share, ...]:
     """Promise each SKU whole at one location where that can be done, and spread the others.
 
+    Nobody else writes meanwhile, so what was read is promised without asking for it again.
+
     Raises: OutOfStock.
     """
-    quantities = add_up((line.sku, line.quantity) for line in wanted)
-    on_hand = _take_whole(mutation.tx, kind, quantities, location_id)
-    place = {sku: location for location, sku in on_hand}
-    shares = [Share(line.line_number, line.sku, place[line.sku], line.quantity) for line in wanted if line.sku in place]
-    short = [line for line in wanted if line.sku not in place]
-    if short:
-        spread = _spread(mutation, short, location_id)
-        on_hand |= _move_levels(mutation.tx, [_move(kind, share) for share in spread])
-        shares = sorted([*shares, *spread], key=lambda share: share.line_number)
-    write_movements(mutation, kind.cause, source, [_move(kind, share) for share in shares], on_hand)
-    return tuple(shares)
+    tx = mutation.tx
+    if places is None:
+        places = _places(tx, add_up((line.sku, line.quantity) for line in wanted), location_id)
+    short = [line for line in wanted if line.sku not in places]
+    spread = _spread(mutation, short, location_id) if short else []
+    whole = [
+        Share(line.line_number, line.sku, places[line.sku][0], line.quantity) for line in wanted if line.sku in places
+    ]
+    on_hand: dict[Level, int] = {(location, sku): units for sku, (location, units) in places.items()}
+    if whole:
+        units_at = add_up(((share.location_id, share.sku), share.quantity) for share in whole)
+        promised = [
+            (*level, kind.reserved * units, kind.allocated * units, tx.now_us) for level, units in units_at.items()
+        ]
+        store.PROMISE.run_later(tx, promised)
+    if spread:
+        on_hand |= _move_levels(tx, [_move(kind, share) for share in spread])
+        whole = sorted([*whole, *spread], key=lambda share: share.line_number)
+    write_movements(mutation, kind.cause, source, [_move(kind, share) for share in whole], on_hand)
+    return tuple(whole)
 
 
-def _take_whole(tx: Transaction, kind: _Kind, quantities: dict[str, int], location_id: str) -> dict[Level, int]:
-    """Promise the SKUs of which one location has all units; gives what is on hand there."""
+def _places(tx: Transaction, quantities: dict[str, int], location_id: str) -> Places:
     asked = encode(quantities).decode()
-    if location_id:
-        rows = kind.at.all(tx, quantities=asked, location_id=location_id, now_us=tx.now_us)
-    else:
-        rows = kind.anywhere.all(tx, quantities=asked, now_us=tx.now_us)
-    return {(location, sku): on_hand for sku, location, on_hand in rows}
+    rows = store.LEVELS_WITH_ALL.all(tx, quantities=asked, taken_at=location_id)
+    return {sku: (location, on_hand) for sku, location, on_hand in rows}
 
 
 def _spread(mutation: Mutation, wanted: Sequence[Wanted], location_id: str) -> list[Share]:
@@ -183,11 +194,11 @@ def spread_sku(wanted: Sequence[Wanted], there: dict[str, int]) -> Iterable[Shar
                 yield Share(line.line_number, line.sku, location, units)
 
 
-def add_up(lines: Iterable[tuple[str, int]]) -> dict[str, int]:
-    """SKU -> units over all lines, sorted by SKU, so that all take stock in the same order."""
-    quantities: dict[str, int] = defaultdict(int)
-    for sku, quantity in lines:
-        quantities[sku] += quantity
+def add_up(lines: Iterable[tuple[K, int]]) -> dict[K, int]:
+    """SKU, or level -> units over all lines, sorted, so that all take stock in the same order."""
+    quantities: dict[K, int] = {}
+    for key, quantity in lines:
+        quantities[key] = quantities.get(key, 0) + quantity
     return dict(sorted(quantities.items()))
 
 

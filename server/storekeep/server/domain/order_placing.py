@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import msgspec
 
 from storekeep.server.domain.addresses import Address
-from storekeep.server.domain.allocations import Wanted, add_up, allocate_stock
+from storekeep.server.domain.allocations import Places, Wanted, add_up, allocate_stock
 from storekeep.server.domain.calls import Call
 from storekeep.server.domain.errors import (
     CurrencyMismatch,
@@ -36,6 +36,7 @@ from storekeep.server.store.engine import Store
 DEFAULT_LOCATION = "main"
 """Where stock is taken from when an order does not say; made with the database."""
 MICROS = 1_000_000
+encode = msgspec.json.encode
 Offers = dict[str, list[object]]
 """SKU -> what `OFFER` says of it: the names of its product and its own, its price, whether it is for sale."""
 
@@ -86,7 +87,7 @@ def place_order(db: Store, call: Call, new: NewOrder, *, rules: PlacingRules) ->
     def effect(mutation: Mutation) -> Order:
         tx = mutation.tx
         location_id = new.location_id or DEFAULT_LOCATION
-        offered = _offers(tx, new, location_id, add_up(new.lines))
+        offered, places = _offers(tx, new, location_id)
         lines = price_lines(new.lines, offered, currency_code=new.currency_code)
         shipping_minor = _shipping_minor(new)
         total_minor = total_of(lines, shipping_minor=shipping_minor)
@@ -95,7 +96,7 @@ def place_order(db: Store, call: Call, new: NewOrder, *, rules: PlacingRules) ->
         if new.reservation_id:
             commit_to_order(mutation, new.reservation_id, order_id, wanted, location_id=new.location_id)
         else:
-            allocate_stock(mutation, f"orders/{order_id}", wanted, location_id=new.location_id)
+            allocate_stock(mutation, f"orders/{order_id}", wanted, location_id=new.location_id, places=places)
         number = rules.numbers.make(mutation.next_sequence)
         expire_time_us = tx.now_us + rules.unpaid_ttl_s * MICROS if rules.unpaid_ttl_s else None
         order = Order(
@@ -136,8 +137,8 @@ def _shipping_minor(new: NewOrder) -> int:
     return new.shipping.amount_minor
 
 
-def _offers(tx: Transaction, new: NewOrder, location_id: str, skus: Iterable[str]) -> Offers:
-    """What is offered of some SKUs, to a customer and from a location that are there.
+def _offers(tx: Transaction, new: NewOrder, location_id: str) -> tuple[Offers, Places]:
+    """What is offered of the SKUs of an order, to a customer and from a location that are there; and where it is.
 
     Raises: CustomerNotFound, LocationNotFound, ResourceDeleted.
     """
@@ -145,11 +146,17 @@ def _offers(tx: Transaction, new: NewOrder, location_id: str, skus: Iterable[str
         tx,
         customer_id=new.customer_id,
         location_id=location_id,
-        skus=msgspec.json.encode(list(skus)).decode(),
+        taken_at=new.location_id,
+        quantities=encode(add_up(new.lines)).decode(),
         currency_code=new.currency_code,
     )
     _check_parties(new, deleted=rows[0][:2])
-    return {sku: offer for _, _, sku, *offer in rows}
+    offers, places = {}, {}
+    for _, _, sku, place, on_hand, *offer in rows:
+        offers[sku] = offer
+        if place is not None:
+            places[sku] = (place, on_hand)
+    return offers, places
 
 
 def price_lines(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import peewee
 
 from storekeep.server.store.database import Table
-from storekeep.server.store.inserts import RowsInsert
 from storekeep.server.store.inventory import Location
+from storekeep.server.store.many_rows import RowsInsert
 from storekeep.server.store.orders import Order
 from storekeep.server.store.statements import Statement
 

@@ -6,8 +6,8 @@ import peewee
 
 from storekeep.server.store.customers import Customer
 from storekeep.server.store.database import Table
-from storekeep.server.store.inserts import RowsInsert
-from storekeep.server.store.inventory import Location
+from storekeep.server.store.inventory import FIRST_LEVEL, Location
+from storekeep.server.store.many_rows import RowsInsert
 from storekeep.server.store.products import Variant
 from storekeep.server.store.statements import Statement, bound
 
@@ -87,21 +87,23 @@ class OrderLine(Table):
 OPEN_UNITS = "(order_lines.quantity - order_lines.fulfilled - order_lines.cancelled)"
 """Units of a line that are promised to it while its order is open, as SQL."""
 OFFER = Statement(
-    """
+    f"""
     SELECT (SELECT COALESCE(delete_time_us, 0) FROM customers WHERE id = :customer_id),
            (SELECT COALESCE(delete_time_us, 0) FROM locations WHERE id = :location_id),
-           wanted.value, products.display_name, variants.display_name,
-           (SELECT amount_minor FROM prices WHERE prices.sku = wanted.value AND currency_code = :currency_code),
+           wanted.key, taken.location_id, taken.on_hand, products.display_name, variants.display_name,
+           (SELECT amount_minor FROM prices WHERE prices.sku = wanted.key AND currency_code = :currency_code),
            variants.state = 'ACTIVE' AND variants.delete_time_us IS NULL
            AND products.state = 'ACTIVE' AND products.delete_time_us IS NULL
-    FROM TEXTS(:skus) AS wanted
-    LEFT JOIN variants ON variants.sku = wanted.value
+    FROM PAIRS(:quantities) AS wanted
+    LEFT JOIN variants ON variants.sku = wanted.key
     LEFT JOIN products ON products.id = variants.product_id
-    """
+    LEFT JOIN {FIRST_LEVEL}
+    """  # noqa: S608 - the names of columns
 )
-"""All that an order is made of, in one question: for each SKU its names, its price in one currency (or NULL) and
+"""All that an order is made of, in one question: for each SKU where all its units are taken from, and what is on hand
+there (NULL where no location has them all, see `FIRST_LEVEL`), its names, its price in one currency (or NULL) and
 whether it is for sale (NULL: unknown); before them, the same in each row, when the customer and the location were
-deleted (0: they were not, NULL: there is none)."""
+deleted (0: they were not, NULL: there is none). `quantities` is JSON: SKU -> units."""
 LINE_COLUMNS = (
     "line_number",
     "variant",

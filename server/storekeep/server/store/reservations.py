@@ -7,8 +7,8 @@ from typing import Any
 import peewee
 
 from storekeep.server.store.database import Table
-from storekeep.server.store.inserts import RowsInsert
 from storekeep.server.store.inventory import Location
+from storekeep.server.store.many_rows import RowsInsert
 from storekeep.server.store.products import Variant
 from storekeep.server.store.statements import Statement
 

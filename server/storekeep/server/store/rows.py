@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from storekeep.server.store.database import Table, Transaction
-from storekeep.server.store.inserts import RowsInsert
+from storekeep.server.store.many_rows import RowsInsert
 from storekeep.server.store.statements import Row, Statement, bound
 
 
