@@ -340,10 +340,11 @@ def write_movements(
     if not moves:
         return
     why = (cause, reason, mutation.call.caller.subject, source, mutation.tx.now_us)
-    entries = []
     after = dict(on_hand)
+    entries = []
     for move in reversed(moves):
         level = move[:2]
         entries.append((*move, after[level], *why))
         after[level] -= move.on_hand
-    store.INSERT_MOVEMENTS.run_later(mutation.tx, entries[::-1])
+    entries.reverse()
+    store.INSERT_MOVEMENTS.run_later(mutation.tx, entries)

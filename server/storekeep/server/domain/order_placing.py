@@ -41,8 +41,7 @@ Offers = dict[str, list[object]]
 """SKU -> what `OFFER` says of it: the names of its product and its own, its price, whether it is for sale."""
 
 
-@dataclass(frozen=True, slots=True)
-class NewOrder:
+class NewOrder(msgspec.Struct, frozen=True):
     """What somebody wants to order.
 
     Attributes:
@@ -172,16 +171,26 @@ def price_lines(
 
     Raises: SkuNotFound, NotForSale, CurrencyMismatch.
     """
+    if not all(offer[-1] for offer in offered.values()):
+        _refuse_what_is_not_for_sale(offered)
+    priced = []
+    for place, (sku, quantity) in enumerate(lines):
+        product_name, variant_name, price_minor, _ = offered[sku]
+        if not isinstance(price_minor, int):
+            raise CurrencyMismatch(f"{field}[{place}].sku", f"{sku} has no price in {currency_code}")
+        display_name = f"{product_name}, {variant_name}" if variant_name else str(product_name)
+        priced.append(OrderLine(first + place, sku, display_name, quantity, price_minor, quantity * price_minor))
+    return tuple(priced)
+
+
+def _refuse_what_is_not_for_sale(offered: Offers) -> None:
+    """Raises: SkuNotFound, NotForSale."""
     for sku in sorted(offered):
         if offered[sku][-1] is None:
             raise SkuNotFound(sku)
     for sku in sorted(offered):
         if not offered[sku][-1]:
             raise NotForSale(sku)
-    return tuple(
-        _price_line(first + place, sku, quantity, offered[sku], currency_code, field=f"{field}[{place}].sku")
-        for place, (sku, quantity) in enumerate(lines)
-    )
 
 
 def _check_parties(new: NewOrder, *, deleted: Sequence[int | None]) -> None:
@@ -202,22 +211,12 @@ def _check_parties(new: NewOrder, *, deleted: Sequence[int | None]) -> None:
             raise ResourceDeleted(name)
 
 
-def _price_line(
-    number: int, sku: str, quantity: int, offer: Sequence[object], currency_code: str, *, field: str
-) -> OrderLine:
-    product_name, variant_name, price_minor, _ = offer
-    if not isinstance(price_minor, int):
-        raise CurrencyMismatch(field, f"{sku} has no price in {currency_code}")
-    display_name = f"{product_name}, {variant_name}" if variant_name else str(product_name)
-    return OrderLine(number, sku, display_name, quantity, price_minor, quantity * price_minor)
-
-
 def total_of(lines: Iterable[OrderLine], *, shipping_minor: int) -> int:
     """What an order costs.
 
     Raises: InvalidAmount.
     """
-    total_minor = shipping_minor + sum(line.total_minor for line in lines)
+    total_minor = shipping_minor + sum([line.total_minor for line in lines])
     if total_minor > TOTAL_MINOR_MAX:
         raise InvalidAmount("lines", "the total is more than an order can cost")
     return total_minor

@@ -319,7 +319,7 @@ def _find_presented(tx: Transaction, token: str) -> _Presented | None:
 
 def _mutation(tx: Transaction, call: Call, account_id: str) -> Mutation:
     """What records under the account's name: whoever holds a key or a token of it acts for it."""
-    return Mutation(tx, dataclasses.replace(call, caller=Caller(f"serviceAccounts/{account_id}")))
+    return Mutation(tx, msgspec.structs.replace(call, caller=Caller(f"serviceAccounts/{account_id}")))
 
 
 def _revoke_session(mutation: Mutation, session: Session) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import grpc
+import msgspec
 from google.protobuf.message import Message
 
 from storekeep.server.domain.calls import Caller
@@ -15,8 +16,7 @@ from storekeep.server.store.reads import PLAIN, ReadTerms
 NOBODY = Caller(subject="")
 
 
-@dataclass(slots=True)
-class Rpc:
+class Rpc(msgspec.Struct):
     """One RPC while it runs.
 
     Attributes:
@@ -42,7 +42,7 @@ class Rpc:
     authorization: str | None = None
     deadline_s: float | None = None
     deadline: float | None = None
-    caller: Caller = field(default=NOBODY)
+    caller: Caller = NOBODY
     code: grpc.StatusCode = grpc.StatusCode.OK
     reason: str = ""
     level: int = logging.INFO

@@ -58,11 +58,9 @@ class Statement:
         It must fail where it cannot do what it is for: then all work of the transaction is undone, and run again with
         each statement waited for.
         """
-        if tx.puts_off:
-            sql, bind = self._compiled.get(tx.dialect) or self._compile(tx.dialect)
-            tx.connection.put_off(sql, bind(values))
-        else:
-            self.run(tx, **values)
+        sql, bind = self._compiled.get(tx.dialect) or self._compile(tx.dialect)
+        run = tx.connection.put_off if tx.puts_off else tx.connection.execute
+        run(sql, bind(values))
 
     def one(self, tx: Transaction, **values: Any) -> Row | None:
         """Run it and give the first row, or None."""
@@ -71,7 +69,8 @@ class Statement:
 
     def all(self, tx: Transaction, **values: Any) -> list[Row]:
         """Run it and give all rows."""
-        rows: list[Row] = self.run(tx, **values).fetchall()
+        sql, bind = self._compiled.get(tx.dialect) or self._compile(tx.dialect)
+        rows: list[Row] = tx.connection.execute(sql, bind(values)).fetchall()
         return rows
 
 
