@@ -295,7 +295,7 @@ class App:
         address = self._bind(self._settings.listen)
         if self._worker is not None:
             self._bind_own(self._worker.address)
-        self._polling.start(self._server, admit=self._chain.admit, routes=self._chain.routes)
+        self._polling.start(self._server, routes=self._chain.routes)
         self._readiness.start()
         if self._writership is None:
             self._start_rounds()

@@ -13,14 +13,13 @@ import math
 import threading
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any
 
 import grpc
 from grpc import _server as grpc_server
 from grpc._cython import cygrpc  # type: ignore[attr-defined]
 
-from storekeep.server.unary import Metadata, Refusal, Route, UnaryCall
+from storekeep.server.unary import Route, UnaryCall
 
 LOOK_EVERY_S = 0.001
 """How often it looks whether there is nothing more to hear, before it waits for more."""
@@ -32,6 +31,7 @@ NEEDED = (
     "_process_event_and_continue",
     "_request_call",
     "_request_registered_call",
+    "_stop_serving",
 )
 STATE_NEEDED = (
     "active_rpc_count",
@@ -44,11 +44,9 @@ STATE_NEEDED = (
     "server",
     "stage",
 )
+STARTED = grpc_server._ServerStage.STARTED if hasattr(grpc_server, "_ServerStage") else None
 TIMED_OUT = cygrpc.CompletionType.queue_timeout
 
-Admit = Callable[[str, Metadata, bool], Refusal | None]
-"""Given a call's path, its metadata and whether there are as many calls as there may be, refuses it, or lets it in with
-None. Runs in the polling thread."""
 Routes = Callable[[Mapping[str, Any]], Mapping[str, Route]]
 """Given gRPC's handlers by the paths of their methods, how calls are served of those that are not left to gRPC."""
 
@@ -70,7 +68,6 @@ class Polling:
 
     def __init__(self) -> None:
         self._looked_s = math.inf
-        self._admit: Admit = lambda path, metadata, crowded: None
         self._routes: Mapping[str, Route] = {}
         self._state: Any = None
 
@@ -78,11 +75,10 @@ class Polling:
         """How long ago there was nothing more to hear: no call waits longer for this thread. In seconds."""
         return max(0.0, time.monotonic() - self._looked_s)
 
-    def start(self, server: grpc.Server, *, admit: Admit, routes: Routes) -> None:
+    def start(self, server: grpc.Server, *, routes: Routes) -> None:
         """Start a server, in place of its own `start`.
 
         Args:
-            admit: see `Admit`; nobody asks it with an unknown grpcio.
             routes: see `Routes`; an unknown grpcio serves all calls itself.
         """
         if not knows(server):
@@ -90,10 +86,10 @@ class Polling:
             server.start()
             return
         self._state = state = server._state  # type: ignore[attr-defined]
-        self._admit, self._routes = admit, routes(state.registered_method_handlers)
+        self._routes = routes(state.registered_method_handlers)
         with state.lock:
             state.server.start()
-            state.stage = grpc_server._ServerStage.STARTED
+            state.stage = STARTED
             for method in state.registered_method_handlers:
                 grpc_server._request_registered_call(state, method)
             grpc_server._request_call(state)
@@ -113,7 +109,7 @@ class Polling:
 
     def _next(self, poll: Callable[[float], Any]) -> Any:
         """The next event, or that there is none."""
-        event = poll(0 if self.lag_s() > LOOK_EVERY_S else time.time() + LOOK_EVERY_S)
+        event = poll(0 if time.monotonic() - self._looked_s > LOOK_EVERY_S else time.time() + LOOK_EVERY_S)
         if event.completion_type == TIMED_OUT:
             self._looked_s = math.inf  # nobody waits for a thread that waits itself
             event = poll(time.time() + CHECK_EVERY_S)
@@ -121,40 +117,38 @@ class Polling:
         return event
 
     def _process(self, event: Any) -> bool:
-        """Take or refuse a call, or have gRPC do what there is to do; False when that was the last."""
+        """Take or refuse a call, end one, or have gRPC do what there is to do; False when that was the last."""
+        tag = event.tag
+        if type(tag) is UnaryCall:
+            return not tag.on_event(event) or self._end(tag)
         if isinstance(event, cygrpc.RequestCallEvent) and event.success:
-            state = self._state
-            registered = event.tag if event.tag in state.registered_method_handlers else ""
-            path = registered or event.call_details.method.decode(errors="replace")
-            most = state.maximum_concurrent_rpcs
-            crowded = most is not None and state.active_rpc_count >= most
-            refusal = self._admit(path, event.invocation_metadata, crowded)
-            route = self._routes.get(path)
-            if refusal is not None:
-                self._take(event, registered, partial(UnaryCall.refuse, refusal=refusal))
-                return True
+            route = self._routes.get(tag)
             if route is not None:
-                self._take(event, registered, partial(UnaryCall.receive, route=route))
+                self._begin(event, route)
                 return True
         goes_on: bool = grpc_server._process_event_and_continue(self._state, event)
         return goes_on
 
-    def _take(self, event: Any, registered: str, begin: Callable[[UnaryCall], None]) -> None:
-        """Begin a call, and ask for the next one while the server goes on."""
+    def _begin(self, event: Any, route: Route) -> None:
+        """Take or refuse a call, and ask for the next one while the server goes on."""
         state = self._state
-        call = UnaryCall(event, ended=self._count_down)
+        call = UnaryCall(event, route)
+        most = state.maximum_concurrent_rpcs
         with state.lock:
             state.due.remove(event.tag)
-            begin(call)
+            if route.is_full() or (most is not None and state.active_rpc_count >= most):
+                call.refuse()
+            else:
+                call.receive()
             state.rpc_states.add(call)  # the server is not at its end before that is over
             state.active_rpc_count += 1
-            if state.stage is not grpc_server._ServerStage.STARTED:
-                return  # whoever ends it waits for the call
-            if registered:
-                grpc_server._request_registered_call(state, registered)
-            else:
-                grpc_server._request_call(state)
+            if state.stage is STARTED:  # otherwise whoever ends it waits for the call
+                grpc_server._request_registered_call(state, event.tag)
 
-    def _count_down(self) -> None:
-        with self._state.lock:
-            self._state.active_rpc_count -= 1
+    def _end(self, call: UnaryCall) -> bool:
+        """A call is over; False when it was the last of a server that ends."""
+        state = self._state
+        with state.lock:
+            state.rpc_states.remove(call)
+            state.active_rpc_count -= 1
+            return state.stage is STARTED or not grpc_server._stop_serving(state)

@@ -11,11 +11,9 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import grpc
-from grpc import _common
 from grpc._cython import cygrpc  # type: ignore[attr-defined]
 
 from storekeep.server.waiting import Task
@@ -29,39 +27,47 @@ Metadata = tuple[tuple[str, str | bytes], ...]
 log = logging.getLogger("storekeep.server")
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(NamedTuple):
     """What a call is answered that is not served.
 
     Attributes:
-        code: the gRPC status.
+        code: the number of the gRPC status.
         text: its text.
         trailing_metadata: with its details.
     """
 
-    code: grpc.StatusCode
+    code: int
     text: bytes
     trailing_metadata: Metadata
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(NamedTuple):
     """How the calls of one method are served.
 
     Attributes:
         hand_over: has a task run soon, and says whether it will; must not block.
+        is_full: whether no further calls are to be served now.
         serve: given the request's bytes and the call, gives the reply; raises what `UnaryCall.abort` raises.
         serialize: gives the bytes of a reply.
-        refuse: given a call's metadata, what it is answered that was not taken.
+        refuse: given a call's metadata, what it is answered that is not served. Runs in the polling thread.
     """
 
     hand_over: Callable[[Task], bool]
+    is_full: Callable[[], bool]
     serve: Callable[[Any, Any], Any]
     serialize: Callable[[Any], bytes]
     refuse: Callable[[Metadata], Refusal]
 
 
-NO_REQUEST = Refusal(grpc.StatusCode.UNIMPLEMENTED, b"the call has no request", ())
+def number_of(code: grpc.StatusCode) -> int:
+    """The number by which a status travels."""
+    number: int = code.value[0]
+    return number
+
+
+OK = number_of(grpc.StatusCode.OK)
+UNKNOWN = number_of(grpc.StatusCode.UNKNOWN)
+NO_REQUEST = Refusal(number_of(grpc.StatusCode.UNIMPLEMENTED), b"the call has no request", ())
 
 
 class Aborted(Exception):
@@ -69,44 +75,46 @@ class Aborted(Exception):
 
 
 class UnaryCall:
-    """One call. It is the task that serves it, and all that a handler gets to know of it.
+    """One call. It is the task that serves it, the tag of its events, and all that a handler gets to know of it.
 
     Args:
         event: announces it.
-        ended: told once it is over, in the polling thread.
+        route: how it is served.
     """
 
-    __slots__ = ("_code", "_ended", "_event", "_request", "_route", "_text", "_trailing_metadata")
-    _route: Route
+    __slots__ = ("_code", "_event", "_is_ending", "_request", "_route", "_text", "_trailing_metadata")
 
-    def __init__(self, event: Any, *, ended: Callable[[], None]) -> None:
+    def __init__(self, event: Any, route: Route) -> None:
         self._event = event
-        self._ended = ended
+        self._route = route
         self._request: bytes | None = None
-        self._code = cygrpc.StatusCode.ok
+        self._is_ending = False
+        self._code = OK
         self._text = NO_TEXT
         self._trailing_metadata: Metadata | None = None
 
-    def receive(self, route: Route) -> None:
+    def receive(self) -> None:
         """Ask for the request; with it the call is handed over to be served."""
-        self._route = route
-        self._event.call.start_server_batch((cygrpc.ReceiveMessageOperation(NO_FLAGS),), self._on_request)
+        self._event.call.start_server_batch((cygrpc.ReceiveMessageOperation(NO_FLAGS),), self)
 
-    def _on_request(self, event: Any) -> tuple[None, tuple[()]]:
-        """Hand the call over. Runs in the polling thread, to which what it returns says that the call goes on."""
+    def refuse(self) -> None:
+        """End it without serving it."""
+        self._end_with(self._route.refuse(self._event.invocation_metadata))
+
+    def on_event(self, event: Any) -> bool:
+        """What it asked gRPC for has happened. Runs in the polling thread.
+
+        Returns: whether it is over.
+        """
+        if self._is_ending:
+            self._event = None  # gRPC's own call has to go before the next event is waited for
+            return True
         self._request = event.batch_operations[0].message()
         if self._request is None:  # it was cancelled, or ended without one
-            self.refuse(NO_REQUEST)
+            self._end_with(NO_REQUEST)
         elif not self._route.hand_over(self):
-            self.refuse(self._route.refuse(self.invocation_metadata()))
-        return None, ()
-
-    def refuse(self, refusal: Refusal) -> None:
-        """End it without serving it."""
-        self._request = None
-        self._trailing_metadata = refusal.trailing_metadata
-        self._end_as(refusal.code, refusal.text)
-        self._send(None)
+            self.refuse()
+        return False
 
     def __call__(self) -> None:
         """Serve it. Never raises."""
@@ -117,16 +125,18 @@ class UnaryCall:
             pass
         except Exception:
             log.exception("a handler failed")
-            self._end_as(grpc.StatusCode.UNKNOWN, FAILED)
+            self._code, self._text = UNKNOWN, FAILED
         self._request = None
         self._send(reply)
 
-    def _end_as(self, code: grpc.StatusCode, text: bytes) -> None:
-        self._code = _common.STATUS_CODE_TO_CYGRPC_STATUS_CODE[code]
-        self._text = text
+    def _end_with(self, refusal: Refusal) -> None:
+        self._request = None
+        self._code, self._text, self._trailing_metadata = refusal
+        self._send(None)
 
     def _send(self, reply: bytes | None) -> None:
-        """End it with its status, and with a reply unless it was aborted."""
+        """End it with its status, and with a reply unless it was refused or aborted."""
+        self._is_ending = True
         operations = [
             cygrpc.SendInitialMetadataOperation(None, NO_FLAGS),
             cygrpc.ReceiveCloseOnServerOperation(NO_FLAGS),
@@ -134,13 +144,7 @@ class UnaryCall:
         ]
         if reply is not None:
             operations.append(cygrpc.SendMessageOperation(reply, NO_FLAGS))
-        self._event.call.start_server_batch(operations, self._on_end)
-
-    def _on_end(self, _event: Any) -> tuple[UnaryCall, tuple[()]]:
-        """Runs in the polling thread, to which what it returns says that the call is over."""
-        self._event = None  # gRPC's own call has to go before the next event is waited for
-        self._ended()
-        return self, ()
+        self._event.call.start_server_batch(operations, self)
 
     # -- for its handler, named as in `grpc.ServicerContext`
 
@@ -163,5 +167,5 @@ class UnaryCall:
 
         Raises: Aborted, always.
         """
-        self._end_as(code, details.encode())
+        self._code, self._text = number_of(code), details.encode()
         raise Aborted

@@ -91,16 +91,10 @@ class Chain(grpc.ServerInterceptor):
         for path, handler in handlers.items():
             method = self._methods.get(path)
             if method is not None:
-                hand_over, refuse = self._pool_of(path).hand_over, partial(self._refuse, method.name)
+                pool, refuse = self._pool_of(path), partial(self._refuse, method.name)
                 serve, serialize = self._served(method, handler, writes=path in self._mutations)
-                routes[path] = Route(hand_over, serve, serialize, refuse)
+                routes[path] = Route(pool.hand_over, pool.is_full, serve, serialize, refuse)
         return routes
-
-    def admit(self, path: str, metadata: Metadata, crowded: bool) -> Refusal | None:
-        """Refuse a call of the contract's services for which too much is there already; see `polling.Admit`."""
-        if path not in self._methods or not (crowded or self._pool_of(path).is_full()):
-            return None
-        return self._refuse(self._methods[path].name, metadata)
 
     def _pool_of(self, path: str) -> CallExecutor:
         return self._write_pool if path in self._mutations else self._read_pool

@@ -19,11 +19,12 @@ from storekeep.server.interceptors.request_log import REQUEST_ID, WriteLine
 from storekeep.server.interceptors.rpc import Rpc
 from storekeep.server.monitoring.counts import CallCounts
 from storekeep.server.store.errors import RETRY_AFTER_MS, Overloaded
-from storekeep.server.unary import Metadata, Refusal
+from storekeep.server.unary import Metadata, Refusal, number_of
 
 LINE_EVERY_S = 1.0
 OVERLOADED = Overloaded(retry_after_ms=RETRY_AFTER_MS)
 ROW = row_of(OVERLOADED)
+CODE, CODE_NAME = number_of(ROW.code), ROW.code.name
 TEXT = str(OVERLOADED).encode()
 
 
@@ -49,8 +50,7 @@ class OverloadRefusals:
             method: its full name, such as `storekeep.v1.OrderService/PlaceOrder`.
             metadata: what came with it.
         """
-        self._counts.begin()
-        self._counts.end(method, ROW.code.name, ROW.reason, 0)
+        self._counts.refuse(method, CODE_NAME, ROW.reason)
         self._refused[method] = self._refused.get(method, 0) + 1
         now_s = time.monotonic()
         if now_s - self._told_s > LINE_EVERY_S:
@@ -58,7 +58,7 @@ class OverloadRefusals:
             self._tell()
         request_id = _request_id_of(metadata)
         details = self._status + _request_info_head(len(request_id)) + request_id.encode()
-        return Refusal(ROW.code, TEXT, (("x-request-id", request_id), (DETAILS_KEY, details)))
+        return Refusal(CODE, TEXT, (("x-request-id", request_id), (DETAILS_KEY, details)))
 
     def _tell(self) -> None:
         refused, self._refused = self._refused, {}

@@ -125,6 +125,11 @@ class CallCounts:
         row[bisect_left(BOUNDS_US, duration_us)] += 1
         row[-1] += duration_us
 
+    def refuse(self, method: str, code: str, reason: str) -> None:
+        """A call has come in, and is over at once."""
+        self.begin()
+        self.end(method, code, reason, 0)
+
     def pass_on(self) -> None:
         """A call is over that another worker has answered."""
         self._own.tally.passed_on += 1
