@@ -18,6 +18,8 @@ OVER_AT = 1.1
 went into much that is refused since, so it is rather more."""
 RATE_OVER_S = 0.05
 """Over how long it is measured how fast a queue moves."""
+HEADROOM = 0.9
+"""Under overload, as much of the time is used as this, so that who is let in is answered about as fast as ever."""
 REFUSED_IN_A_ROW_MAX = 256
 """After so many one is let in though the waits are long, so that whatever comes in, something is done."""
 
@@ -31,6 +33,7 @@ class Backlog:
         overloaded_wait_s: the same under overload, when there is always something to do; it keeps the server busy, and
             no more.
         lag_s: how long calls wait before they get to the queue, in seconds.
+        refusal_cost: what it costs to refuse something, as a share of what it costs to do it.
 
     Attributes:
         length_max: as given.
@@ -40,6 +43,7 @@ class Backlog:
         "_asked",
         "_asked_since_s",
         "_capacity_per_s",
+        "_credit",
         "_in_a_row",
         "_lag_s",
         "_long_since_s",
@@ -47,6 +51,8 @@ class Backlog:
         "_overloaded",
         "_overloaded_wait_s",
         "_per_s",
+        "_refusal_cost",
+        "_share",
         "_taken",
         "_taken_since_s",
         "_wait_max_s",
@@ -60,11 +66,15 @@ class Backlog:
         wait_max_s: float,
         overloaded_wait_s: float,
         lag_s: Callable[[], float] = lambda: 0.0,
+        refusal_cost: float = 0.0,
     ) -> None:
         self.length_max = length_max
         self._wait_max_s = wait_max_s
         self._overloaded_wait_s = overloaded_wait_s
         self._lag_s = lag_s
+        self._refusal_cost = refusal_cost
+        self._share = 0.0
+        self._credit = 0.0
         self._overloaded = False
         self._long_since_s: float | None = None
         self._noted_s = 0.0
@@ -93,6 +103,7 @@ class Backlog:
         elif not self._overloaded and now_s - self._long_since_s > OVERLOAD_AFTER_S:
             self._overloaded = True
             self._capacity_per_s = self._per_s  # as it has never been idle for a while
+            self._share = self._credit = 0.0  # until it is known how much comes in
             self._asked, self._asked_since_s = 0, now_s
 
     def is_full(self, length: int) -> bool:
@@ -106,19 +117,23 @@ class Backlog:
             self._overloaded = False
             self._long_since_s = None
             return False
+        self._credit = min(1.0, self._credit + self._share)
         waits_long = self._lag_s() > self._overloaded_wait_s or length > self._overloaded_wait_s * self._per_s
-        if waits_long and self._in_a_row < REFUSED_IN_A_ROW_MAX:
+        if (self._credit < 1.0 or waits_long) and self._in_a_row < REFUSED_IN_A_ROW_MAX:
             self._in_a_row += 1
             return True
         self._in_a_row = 0
+        self._credit -= 1.0
         return False
 
     def _is_over(self) -> bool:
-        """Whether no more comes in than could be done; counts what does."""
+        """Whether no more comes in than could be done; counts what does, and finds which share of it may be let in."""
         self._asked += 1
         for_s = time.monotonic() - self._asked_since_s
         if for_s <= OVERLOAD_AFTER_S:
             return False
-        asked_per_s = self._asked / for_s
+        times = self._asked / for_s / self._capacity_per_s
         self._asked, self._asked_since_s = 0, self._asked_since_s + for_s
-        return asked_per_s < OVER_AT * self._capacity_per_s
+        left = HEADROOM - self._refusal_cost * times  # of the time, once all are refused
+        self._share = max(0.0, left / (1.0 - self._refusal_cost) / times)
+        return times < OVER_AT

@@ -19,10 +19,14 @@ import grpc
 from grpc import _server as grpc_server
 from grpc._cython import cygrpc  # type: ignore[attr-defined]
 
-from storekeep.server.unary import Route, UnaryCall
+from storekeep.server.unary import Route, UnaryCall, shed
 
 LOOK_EVERY_S = 0.001
 """How often it looks whether there is nothing more to hear, before it waits for more."""
+AHEAD = 8
+"""How many calls of a method gRPC may announce before it is asked for more; it keeps the others waiting at a cost."""
+TERSE_AFTER_S = 0.0002
+"""How late it may be and still say all that there is to say to those that it refuses."""
 CHECK_EVERY_S = 1.0
 """How long it waits at most; then it looks whether the server object is still there, as gRPC's own loop does."""
 NEEDED = (
@@ -69,6 +73,7 @@ class Polling:
     def __init__(self) -> None:
         self._looked_s = math.inf
         self._routes: Mapping[str, Route] = {}
+        self._asked: dict[str, int] = {}
         self._state: Any = None
 
     def lag_s(self) -> float:
@@ -90,8 +95,10 @@ class Polling:
         with state.lock:
             state.server.start()
             state.stage = STARTED
-            for method in state.registered_method_handlers:
-                grpc_server._request_registered_call(state, method)
+            for path in state.registered_method_handlers:
+                self._asked[path] = AHEAD if path in self._routes else 1
+                for _ in range(self._asked[path]):
+                    grpc_server._request_registered_call(state, path)
             grpc_server._request_call(state)
         threading.Thread(target=self._serve, name="grpc-polling", daemon=True).start()
 
@@ -121,29 +128,39 @@ class Polling:
         tag = event.tag
         if type(tag) is UnaryCall:
             return not tag.on_event(event) or self._end(tag)
-        if isinstance(event, cygrpc.RequestCallEvent) and event.success:
+        if isinstance(event, cygrpc.RequestCallEvent):
             route = self._routes.get(tag)
             if route is not None:
-                self._begin(event, route)
-                return True
+                return self._begin(event, route)
         goes_on: bool = grpc_server._process_event_and_continue(self._state, event)
         return goes_on
 
-    def _begin(self, event: Any, route: Route) -> None:
-        """Take or refuse a call, and ask for the next one while the server goes on."""
-        state = self._state
-        call = UnaryCall(event, route)
+    def _begin(self, event: Any, route: Route) -> bool:
+        """Take or refuse a call, and ask for the next one; False when it is none, and the server ends with that."""
+        state, path = self._state, event.tag
         most = state.maximum_concurrent_rpcs
         with state.lock:
-            state.due.remove(event.tag)
-            if route.is_full() or (most is not None and state.active_rpc_count >= most):
-                call.refuse()
+            if not event.success:
+                pass
+            elif not route.is_full() and (most is None or state.active_rpc_count < most):
+                self._count_up(UnaryCall(event, route)).receive()
+            elif time.monotonic() - self._looked_s > TERSE_AFTER_S:
+                shed(event, route)
             else:
-                call.receive()
-            state.rpc_states.add(call)  # the server is not at its end before that is over
-            state.active_rpc_count += 1
-            if state.stage is STARTED:  # otherwise whoever ends it waits for the call
-                grpc_server._request_registered_call(state, event.tag)
+                self._count_up(UnaryCall(event, route)).refuse()
+            if state.stage is STARTED:
+                grpc_server._request_registered_call(state, path)
+                return True
+            self._asked[path] -= 1
+            if not self._asked[path]:
+                state.due.remove(path)
+            return not grpc_server._stop_serving(state)
+
+    def _count_up(self, call: UnaryCall) -> UnaryCall:
+        """Have the server not be at its end before a call is over."""
+        self._state.rpc_states.add(call)
+        self._state.active_rpc_count += 1
+        return call
 
     def _end(self, call: UnaryCall) -> bool:
         """A call is over; False when it was the last of a server that ends."""

@@ -49,14 +49,15 @@ class Route(NamedTuple):
         is_full: whether no further calls are to be served now.
         serve: given the request's bytes and the call, gives the reply; raises what `UnaryCall.abort` raises.
         serialize: gives the bytes of a reply.
-        refuse: given a call's metadata, what it is answered that is not served. Runs in the polling thread.
+        refuse: given a call's metadata, what it is answered that is not served; given None, without any of its own. Runs
+            in the polling thread.
     """
 
     hand_over: Callable[[Task], bool]
     is_full: Callable[[], bool]
     serve: Callable[[Any, Any], Any]
     serialize: Callable[[Any], bytes]
-    refuse: Callable[[Metadata], Refusal]
+    refuse: Callable[[Metadata | None], Refusal]
 
 
 def number_of(code: grpc.StatusCode) -> int:
@@ -72,6 +73,13 @@ NO_REQUEST = Refusal(number_of(grpc.StatusCode.UNIMPLEMENTED), b"the call has no
 
 class Aborted(Exception):
     """The call ends with the status that it was given."""
+
+
+def shed(event: Any, route: Route) -> None:
+    """End a call by a status and a text alone, which is all that goes along when a call is given up: at three quarters of
+    what `UnaryCall.refuse` costs, as gRPC makes no operation of it, nor an event."""
+    refusal = route.refuse(None)
+    event.call.cancel(refusal.code, refusal.text)
 
 
 class UnaryCall:

@@ -26,6 +26,8 @@ OVERLOADED = Overloaded(retry_after_ms=RETRY_AFTER_MS)
 ROW = row_of(OVERLOADED)
 CODE, CODE_NAME = number_of(ROW.code), ROW.code.name
 TEXT = str(OVERLOADED).encode()
+TERSE = Refusal(CODE, f"{OVERLOADED} [{ROW.reason}]".encode(), ())
+"""A refusal without details names its reason in its text."""
 
 
 class OverloadRefusals:
@@ -43,12 +45,12 @@ class OverloadRefusals:
         self._refused: dict[str, int] = {}
         self._told_s = 0.0
 
-    def refuse(self, method: str, metadata: Metadata) -> Refusal:
+    def refuse(self, method: str, metadata: Metadata | None) -> Refusal:
         """What a call is answered.
 
         Args:
             method: its full name, such as `storekeep.v1.OrderService/PlaceOrder`.
-            metadata: what came with it.
+            metadata: what came with it; None where it is to be answered by a status and a text alone.
         """
         self._counts.refuse(method, CODE_NAME, ROW.reason)
         self._refused[method] = self._refused.get(method, 0) + 1
@@ -56,6 +58,8 @@ class OverloadRefusals:
         if now_s - self._told_s > LINE_EVERY_S:
             self._told_s = now_s
             self._tell()
+        if metadata is None:
+            return TERSE
         request_id = _request_id_of(metadata)
         details = self._status + _request_info_head(len(request_id)) + request_id.encode()
         return Refusal(CODE, TEXT, (("x-request-id", request_id), (DETAILS_KEY, details)))
