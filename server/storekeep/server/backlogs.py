@@ -14,11 +14,12 @@ OVERLOAD_AFTER_S = 0.2
 """How long all have to wait too long before it is overload, and how long no more must come in than can be done before
 it is over: more than a hiccup of the disk or of the machine lasts."""
 OVER_AT = 1.1
-"""Overload is over when no more than this times what could be done comes in. That was measured as it began, when time
-went into much that is refused since, so it is rather more."""
+"""Overload is over when no more than this times what can be done comes in."""
 RATE_OVER_S = 0.05
 """Over how long it is measured how fast a queue moves."""
-HEADROOM = 0.9
+BEST_FADES = 0.995
+"""How much of the fastest that a queue has moved counts after that time: half of it after seven seconds."""
+HEADROOM = 0.85
 """Under overload, as much of the time is used as this, so that who is let in is answered about as fast as ever."""
 REFUSED_IN_A_ROW_MAX = 256
 """After so many one is let in though the waits are long, so that whatever comes in, something is done."""
@@ -42,6 +43,7 @@ class Backlog:
     __slots__ = (
         "_asked",
         "_asked_since_s",
+        "_best_per_s",
         "_capacity_per_s",
         "_credit",
         "_in_a_row",
@@ -84,10 +86,14 @@ class Backlog:
         self._asked_since_s = 0.0
         self._taken = 0
         self._taken_since_s = 0.0
-        self._per_s = 0.0
+        self._per_s = self._best_per_s = 0.0
 
-    def note(self, queued_s: float) -> None:
-        """Something is taken out that was put in at this `time.monotonic()`."""
+    def note(self, queued_s: float) -> bool:
+        """Something is taken out that was put in at this `time.monotonic()`.
+
+        Returns: whether it came too late: under overload what has waited too long is better refused than done, as those
+            behind it would wait for it too.
+        """
         now_s = time.monotonic()
         self._taken += 1
         if now_s - self._noted_s > OVERLOAD_AFTER_S:  # what was long before is no sign of anything now
@@ -95,16 +101,19 @@ class Backlog:
         self._noted_s = now_s
         if now_s - self._taken_since_s > RATE_OVER_S:
             self._per_s = self._taken / (now_s - self._taken_since_s)
+            self._best_per_s = max(self._per_s, BEST_FADES * self._best_per_s)
             self._taken, self._taken_since_s = 0, now_s
-        if now_s - queued_s + self._lag_s() <= self._wait_max_s:
+        waits_long = now_s - queued_s + self._lag_s() > self._wait_max_s
+        if not waits_long:
             self._long_since_s = None
         elif self._long_since_s is None:
             self._long_since_s = now_s
         elif not self._overloaded and now_s - self._long_since_s > OVERLOAD_AFTER_S:
             self._overloaded = True
-            self._capacity_per_s = self._per_s  # as it has never been idle for a while
+            self._capacity_per_s = self._best_per_s
             self._share = self._credit = 0.0  # until it is known how much comes in
             self._asked, self._asked_since_s = 0, now_s
+        return waits_long and self._overloaded
 
     def is_full(self, length: int) -> bool:
         """Whether a queue of this length takes no more."""

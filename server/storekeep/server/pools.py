@@ -15,7 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
 from storekeep.server.backlogs import Backlog
-from storekeep.server.waiting import Loop, Task
+from storekeep.server.waiting import Loop, Task, give_up
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -82,8 +82,8 @@ class CallPool(CallExecutor):
     def _work(self) -> None:
         while (queued := self._tasks.get()) is not None:
             queued_s, task = queued
-            self._backlog.note(queued_s)
-            task()
+            if not (self._backlog.note(queued_s) and give_up(task)):
+                task()
             del queued, task  # an idle thread holds on to nothing
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:

@@ -49,8 +49,7 @@ class Route(NamedTuple):
         is_full: whether no further calls are to be served now.
         serve: given the request's bytes and the call, gives the reply; raises what `UnaryCall.abort` raises.
         serialize: gives the bytes of a reply.
-        refuse: given a call's metadata, what it is answered that is not served; given None, without any of its own. Runs
-            in the polling thread.
+        refuse: given a call's metadata, what it is answered that is not served; given None, without any of its own.
     """
 
     hand_over: Callable[[Task], bool]
@@ -136,6 +135,10 @@ class UnaryCall:
             self._code, self._text = UNKNOWN, FAILED
         self._request = None
         self._send(reply)
+
+    def give_up(self) -> None:
+        """Refuse it though it was taken, as it has waited too long. Never raises."""
+        self.refuse()
 
     def _end_with(self, refusal: Refusal) -> None:
         self._request = None

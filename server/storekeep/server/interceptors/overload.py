@@ -31,7 +31,7 @@ TERSE = Refusal(CODE, f"{OVERLOADED} [{ROW.reason}]".encode(), ())
 
 
 class OverloadRefusals:
-    """Refuses calls. Used by one thread.
+    """Refuses calls, in any thread; what the log says of how many there are may miss a few.
 
     Args:
         write_line: writes a line of the log.

@@ -14,9 +14,12 @@ from typing import Any
 import peewee
 from pysqlite3 import dbapi2 as sqlite
 
-PAGES = 2_000
+PAGES = 1_000
 """The log's length, in pages of 4 KiB, from which on it is copied. A short one costs more writes of the same pages, a
 long one more time at once: 1,000, 2,000 and 4,000 pages took 18, 25 and 40 ms (2026-11-24)."""
+COMMITS = 12
+"""How many commits as long as the last it has to have besides. Commits are long where much is to be done, and then it
+counts how much is done; where they are short it counts how long each takes."""
 PAGES_MAX = 16_000
 """Where a commit copies the log by itself after all, as SQLite does by default from 1,000 on: the thread may fail."""
 PASSES_MAX = 3
@@ -43,6 +46,7 @@ class Checkpoints:
         self._almost_done = False
         self._closed = False
         self._from_page = 0
+        self._pages = 0
         self._thread = threading.Thread(target=self._run, name="store-checkpoints", daemon=True)
         self._thread.start()
 
@@ -62,9 +66,10 @@ class Checkpoints:
             connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
         elif not self._under_way:
             pages = _pages(connection)
+            committed, self._pages = pages - self._pages, pages
             if pages < self._from_page:  # it has begun anew
                 self._from_page = 0
-            if pages - self._from_page > PAGES:
+            if pages - self._from_page > max(PAGES, COMMITS * committed):
                 self._from_page = pages
                 self._under_way = True
                 self._wanted.release()
