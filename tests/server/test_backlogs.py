@@ -5,11 +5,13 @@ from __future__ import annotations
 import pytest
 
 from storekeep.server import backlogs
-from storekeep.server.backlogs import OVERLOAD_AFTER_S, REFUSED_IN_A_ROW_MAX, Backlog
+from storekeep.server.backlogs import HEADROOM, OVERLOAD_AFTER_S, REFUSED_IN_A_ROW_MAX, Backlog
 
 LONG_S, SHORT_S = 0.3, 0.01
 PER_S = 100
 """How many things are taken out of the queue in a second."""
+COST = 0.1
+"""What a refusal costs, as a share of what is refused."""
 
 
 class Queue:
@@ -18,14 +20,17 @@ class Queue:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now_s = 1_000.0
         self.lag_s = 0.0
-        self.backlog = Backlog(length_max=100, wait_max_s=0.1, overloaded_wait_s=0.02, lag_s=lambda: self.lag_s)
+        self.late = 0
+        self.backlog = Backlog(
+            length_max=100, wait_max_s=0.1, overloaded_wait_s=0.02, lag_s=lambda: self.lag_s, refusal_cost=COST
+        )
         monkeypatch.setattr(backlogs.time, "monotonic", lambda: self.now_s)
 
     def move(self, *, waits_s: float, for_s: float) -> None:
         """For so long, something is taken out each hundredth of a second that has waited so long."""
         for _ in range(round(for_s * PER_S)):
             self.now_s += 1 / PER_S
-            self.backlog.note(self.now_s - waits_s)
+            self.late += self.backlog.note(self.now_s - waits_s)
 
     def overload(self) -> None:
         """All wait too long for long enough."""
@@ -62,18 +67,54 @@ def test_hiccups_that_are_far_apart_are_no_overload(queue):
     assert not queue.backlog.is_full(99)
 
 
-def test_overload_takes_only_as_much_as_keeps_busy(queue):
+def test_overload_takes_nothing_that_would_have_to_wait(queue):
     queue.overload()
-    assert not queue.backlog.is_full(2)  # 100 a second are done, so the third has 0.02 s to wait
-    assert queue.backlog.is_full(3)
+    assert queue.ask(per_s=2 * PER_S, for_s=1, length=3) == 2 * PER_S  # 100 a second are done: the third waits 0.02 s
+    assert queue.ask(per_s=2 * PER_S, for_s=1, length=2) < 2 * PER_S
+
+
+@pytest.mark.parametrize("times", [2, 4, 8])
+def test_overload_takes_what_can_be_done_beside_the_refusals(queue, times):
+    queue.overload()
+    queue.ask(per_s=times * PER_S, for_s=1, length=0)
+    taken = 10 * times * PER_S - queue.ask(per_s=times * PER_S, for_s=10, length=0)
+    busy = (taken + COST * (10 * times * PER_S - taken)) / (10 * PER_S)
+    assert busy == pytest.approx(HEADROOM, abs=0.02)
+
+
+def test_more_than_can_even_be_refused_leaves_time_for_next_to_nothing(queue):
+    queue.overload()
+    times = round(2 / COST)
+    taken = times * PER_S - queue.ask(per_s=times * PER_S, for_s=1, length=0)
+    assert taken == pytest.approx(times * PER_S / REFUSED_IN_A_ROW_MAX, abs=2)
+
+
+def test_what_can_be_done_is_known_from_before_the_overload(queue):
+    queue.move(waits_s=SHORT_S, for_s=1)
+    for _ in range(4):  # half as fast, as most time goes into what is refused later
+        queue.now_s += 0.05
+        queue.backlog.note(queue.now_s - LONG_S)
+    queue.overload()
+    queue.ask(per_s=PER_S, for_s=OVERLOAD_AFTER_S * 1.5, length=50)
+    assert queue.ask(per_s=PER_S, for_s=1, length=50) == 0
+
+
+def test_what_has_waited_too_long_is_given_up_under_overload_only(queue):
+    queue.move(waits_s=LONG_S, for_s=OVERLOAD_AFTER_S * 0.9)
+    assert queue.late == 0
+    queue.move(waits_s=LONG_S, for_s=OVERLOAD_AFTER_S)
+    given_up = queue.late
+    assert given_up > 0
+    queue.move(waits_s=SHORT_S, for_s=1)
+    assert queue.late == given_up
 
 
 def test_overload_is_noticed_where_calls_wait_before_they_get_to_the_queue(queue):
     queue.lag_s = LONG_S
     queue.move(waits_s=SHORT_S, for_s=OVERLOAD_AFTER_S * 1.5)
-    assert queue.backlog.is_full(0)
+    assert queue.ask(per_s=2 * PER_S, for_s=1, length=0) == 2 * PER_S
     queue.lag_s = 0.0
-    assert not queue.backlog.is_full(0)
+    assert queue.ask(per_s=2 * PER_S, for_s=1, length=0) < 2 * PER_S
 
 
 def test_overload_lets_one_in_after_many_however_long_the_waits_are(queue):

@@ -55,6 +55,14 @@ def test_refusal_has_all_that_an_error_has(refused, given):
     assert found[error_details_pb2.RetryInfo].retry_delay.ToMilliseconds() > 0
 
 
+def test_refusal_without_details_names_its_reason(refused):
+    refusal = refused.refuse(GET, None)
+    assert refusal.code == grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
+    assert refusal.text.endswith(b"[OVERLOADED]")
+    assert not refusal.trailing_metadata
+    assert [ended.calls for ended in refused.counts.counts().ended] == [1]
+
+
 def test_each_refusal_is_counted_and_each_method_logged_once_a_second(refused):
     for _ in range(3):
         refused.refuse(GET, ())

@@ -14,67 +14,85 @@ import grpc
 import pytest
 
 from storekeep.server import polling
-from storekeep.server.polling import Metadata, Polling, Refusal
+from storekeep.server.polling import Polling
+from storekeep.server.pools import CallPool
+from storekeep.server.backlogs import Backlog
+from storekeep.server.unary import Metadata, Refusal, Route
+from tests.routes import METHOD, PATH, REFUSAL, TERSE, TIMEOUT_S, handlers
 
-TIMEOUT_S = 10.0
-METHOD = "/tests.Echo/Echo"
-REFUSAL = Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, b"later", (("x-request-id", "7"),))
 
-
-def let_in(_path: str, _metadata: Metadata) -> None:
-    return None
+def never() -> bool:
+    return False
 
 
 @contextmanager
 def serving(
     served: Polling,
     *,
-    admit: polling.Admit = let_in,
-    answer: Callable[[bytes, Any], bytes] = lambda request, context: request,
+    is_full: Callable[[], bool] = never,
+    refuse: Callable[[Metadata | None], Refusal] = lambda metadata: TERSE if metadata is None else REFUSAL,
+    answer: Callable[[Any, Any], Any] = lambda request, context: request,
     registered: bool = True,
 ) -> Iterator[grpc.Channel]:
-    """A server with one method, and a channel to it."""
+    """A server with one method on a route, and a channel to it."""
     server = grpc.server(ThreadPoolExecutor(4))
-    handlers = {"Echo": grpc.unary_unary_rpc_method_handler(answer)}
     if registered:
-        server.add_registered_method_handlers("tests.Echo", handlers)
+        server.add_registered_method_handlers("tests.Echo", handlers(answer))
     else:
-        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("tests.Echo", handlers),))
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("tests.Echo", handlers(answer)),))
     port = server.add_insecure_port("127.0.0.1:0")
-    served.start(server, admit=admit)
+    pool = CallPool(2, name="test", backlog=Backlog(length_max=100, wait_max_s=TIMEOUT_S, overloaded_wait_s=TIMEOUT_S))
+    route = Route(pool.hand_over, is_full, answer, bytes, refuse)
+    served.start(server, routes=lambda found: dict.fromkeys(found, route))
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         yield channel
         assert server.stop(TIMEOUT_S).wait(TIMEOUT_S)
+    pool.shutdown(wait=False)
 
 
 def test_installed_grpcio_is_known():
     assert polling.knows(grpc.server(ThreadPoolExecutor(1)))
 
 
-@pytest.mark.parametrize("registered", [True, False], ids=["registered", "generic"])
-def test_calls_are_served_or_refused_as_told_and_the_server_ends(registered):
-    asked = []
-
-    def admit(path: str, metadata: Metadata) -> Refusal | None:
-        asked.append(path)
-        return REFUSAL if ("refuse", "1") in metadata else None
-
-    with serving(Polling(), admit=admit, registered=registered) as channel:
+def test_calls_are_served_or_refused_and_the_server_ends():
+    full = itertools.cycle([False, True])
+    with serving(Polling(), is_full=lambda: next(full)) as channel:
         call = channel.unary_unary(METHOD)
         for _ in range(50):
             assert call(b"call", timeout=TIMEOUT_S) == b"call"
             with pytest.raises(grpc.RpcError) as refused:
-                call(b"call", timeout=TIMEOUT_S, metadata=(("refuse", "1"),))
+                call(b"call", timeout=TIMEOUT_S)
             error: Any = refused.value
             assert (error.code(), error.details()) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "later")
             assert ("x-request-id", "7") in [tuple(pair) for pair in error.trailing_metadata()]
-    assert asked == [METHOD] * 100
+
+
+def test_who_is_late_refuses_by_a_status_and_a_text_alone():
+    served = Polling()
+
+    def is_full() -> bool:
+        time.sleep(0.01)
+        return True
+
+    with serving(served, is_full=is_full) as channel:
+        calls = [channel.unary_unary(METHOD).future(b"call", timeout=TIMEOUT_S) for _ in range(20)]
+        errors: list[Any] = [call.exception() for call in calls]
+        assert {error.code() for error in errors} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
+        assert "later [OVERLOADED]" in {error.details() for error in errors}
+
+
+def test_methods_without_a_route_are_served_by_grpc_itself():
+    with serving(Polling(), registered=False) as channel:
+        assert channel.unary_unary(METHOD)(b"call", timeout=TIMEOUT_S) == b"call"
+        with pytest.raises(grpc.RpcError) as unknown:
+            channel.unary_unary("/tests.Echo/Nothing")(b"call", timeout=TIMEOUT_S)
+        assert unknown.value.code() is grpc.StatusCode.UNIMPLEMENTED  # type: ignore[attr-defined]  # a call's error
 
 
 def test_unknown_grpcio_serves_all_calls_by_its_own_loop(monkeypatch, caplog):
     monkeypatch.setattr(polling, "NEEDED", ("nothing_of_this_name",))
     served = Polling()
-    with serving(served, admit=lambda path, metadata: REFUSAL) as channel:
+    with serving(served, is_full=lambda: True) as channel:
         assert channel.unary_unary(METHOD)(b"call", timeout=TIMEOUT_S) == b"call"
     assert "this grpcio is not known" in caplog.text
     assert served.lag_s() == 0
@@ -92,11 +110,12 @@ def test_lag_is_how_long_calls_wait_for_the_thread():
     served = Polling()
     lags = []
 
-    def admit_slowly(_path: str, _metadata: Metadata) -> None:
+    def look_slowly() -> bool:
         time.sleep(0.02)
         lags.append(served.lag_s())
+        return False
 
-    with serving(served, admit=admit_slowly) as channel:
+    with serving(served, is_full=look_slowly) as channel:
         calls = [channel.unary_unary(METHOD).future(b"call", timeout=TIMEOUT_S) for _ in range(20)]
         assert [call.result() for call in calls] == [b"call"] * 20
     assert max(lags) > 0.1
@@ -106,24 +125,26 @@ def test_lag_is_how_long_calls_wait_for_the_thread():
 def test_call_that_is_refused_as_the_server_begins_to_end_does_not_keep_it():
     stopping = []
 
-    def admit(_path: str, _metadata: Metadata) -> Refusal:
+    def is_full() -> bool:
         stopping.append(server.stop(TIMEOUT_S))
-        return REFUSAL
+        return True
 
     server = grpc.server(ThreadPoolExecutor(1))
-    server.add_registered_method_handlers("tests.Echo", {"Echo": grpc.unary_unary_rpc_method_handler(bytes)})
+    server.add_registered_method_handlers("tests.Echo", handlers(lambda request, context: request))
     port = server.add_insecure_port("127.0.0.1:0")
-    assert Polling().start(server, admit=admit)
+    route = Route(lambda task: False, is_full, bytes, bytes, lambda metadata: REFUSAL)
+    Polling().start(server, routes=lambda found: {PATH: route})
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         with pytest.raises(grpc.RpcError):
             channel.unary_unary(METHOD)(b"call", timeout=TIMEOUT_S)
         assert stopping[0].wait(TIMEOUT_S)
 
 
-def test_server_ends_though_calls_are_being_refused():
+@pytest.mark.parametrize("late_s", [0.0, 0.001], ids=["in time", "late"])
+def test_server_ends_though_calls_are_being_refused(late_s):
     refused = []
     threads = [threading.Thread(target=lambda: refused.append(_refusals_until_the_end(channel))) for _ in range(4)]
-    with serving(Polling(), admit=lambda path, metadata: REFUSAL) as channel:
+    with serving(Polling(), is_full=lambda: time.sleep(late_s) or True) as channel:
         for thread in threads:
             thread.start()
         time.sleep(0.2)

@@ -1,9 +1,8 @@
-"""The pools that gRPC gives its calls to: real servers on them, also where grpcio hands calls over in another way."""
+"""The pools that gRPC gives its calls to, where it serves them in its own way: real servers on them."""
 
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,12 +10,9 @@ from typing import Any
 import grpc
 import pytest
 
-from storekeep.server import pools
 from storekeep.server.backlogs import Backlog
 from storekeep.server.pools import CallExecutor, CallLoop, CallPool
-
-TIMEOUT_S = 10.0
-METHOD = "/tests.Echo/Echo"
+from tests.routes import METHOD, TIMEOUT_S, handlers
 
 
 @pytest.fixture(params=[CallPool, CallLoop])
@@ -28,16 +24,11 @@ def pool(request: pytest.FixtureRequest) -> Iterator[CallExecutor]:
     made.shutdown(wait=False)
 
 
-def refuse_later(_request: bytes, context: grpc.ServicerContext) -> None:
-    context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "later")
-
-
 @contextmanager
 def serving(pool: CallExecutor, answer: Callable[[bytes, Any], bytes]) -> Iterator[grpc.Channel]:
     """A server on a port of its own whose one method gives this answer, and a channel to it."""
     server = grpc.server(pool)
-    handler = grpc.unary_unary_rpc_method_handler(answer)
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("tests.Echo", {"Echo": handler}),))
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("tests.Echo", handlers(answer)),))
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
@@ -45,14 +36,7 @@ def serving(pool: CallExecutor, answer: Callable[[bytes, Any], bytes]) -> Iterat
     server.stop(0).wait()
 
 
-def test_installed_grpcio_hands_calls_over_as_the_pool_knows_it():
-    assert pools.UNARY_RESPOND is not None
-
-
-@pytest.mark.parametrize("known", [True, False], ids=["known grpcio", "other grpcio"])
-def test_calls_are_answered_refused_and_cancelled(pool, monkeypatch, known):
-    if not known:
-        monkeypatch.setattr(pools, "UNARY_RESPOND", None)
+def test_calls_are_answered_refused_and_cancelled(pool):
     cancelled = threading.Event()
 
     def answer(request: bytes, context: grpc.ServicerContext) -> bytes:
@@ -94,37 +78,6 @@ def test_task_that_fails_is_logged_and_ends(pool, caplog):
     assert "a task of the pool failed" in caplog.text
 
 
-def test_call_that_is_not_taken_after_all_is_refused():
-    def answer(request: bytes, _context: grpc.ServicerContext) -> bytes:
-        return request
-
-    answer.refuse_overloaded = refuse_later  # type: ignore[attr-defined]
-    with serving(CallExecutor(lambda task: False, is_full=lambda: False), answer) as channel:
-        with pytest.raises(grpc.RpcError) as refused:
-            channel.unary_unary(METHOD)(b"call", timeout=TIMEOUT_S)
-        assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-
-
-def test_calls_beyond_the_backlog_are_refused_at_once_where_the_handler_says_how():
-    pool = CallPool(1, name="test", backlog=Backlog(length_max=2, wait_max_s=TIMEOUT_S, overloaded_wait_s=TIMEOUT_S))
-    go_on = threading.Event()
-
-    def answer(request: bytes, _context: grpc.ServicerContext) -> bytes:
-        go_on.wait(TIMEOUT_S)
-        return request
-
-    answer.refuse_overloaded = refuse_later  # type: ignore[attr-defined]
-    with serving(pool, answer) as channel:
-        calls = [channel.unary_unary(METHOD).future(b"call", timeout=TIMEOUT_S)]
-        time.sleep(0.2)
-        calls += [channel.unary_unary(METHOD).future(b"call", timeout=TIMEOUT_S) for _ in range(2)]
-        time.sleep(0.2)
-        begun_s = time.monotonic()
-        with pytest.raises(grpc.RpcError) as refused:
-            channel.unary_unary(METHOD)(b"call", timeout=TIMEOUT_S)
-        assert time.monotonic() - begun_s < 1
-        assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-        go_on.set()
-        assert [call.result() for call in calls] == [b"call"] * 3
+def test_call_that_is_not_taken_gets_a_thread_of_its_own():
+    with serving(CallExecutor(lambda task: False, is_full=lambda: True), lambda request, context: request) as channel:
         assert channel.unary_unary(METHOD)(b"call", timeout=TIMEOUT_S) == b"call"
-    pool.shutdown(wait=False)
