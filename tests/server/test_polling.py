@@ -14,9 +14,9 @@ import grpc
 import pytest
 
 from storekeep.server import polling
+from storekeep.server.backlogs import Backlog
 from storekeep.server.polling import Polling
 from storekeep.server.pools import CallPool
-from storekeep.server.backlogs import Backlog
 from storekeep.server.unary import Metadata, Refusal, Route
 from tests.routes import METHOD, PATH, REFUSAL, TERSE, TIMEOUT_S, handlers
 
@@ -54,7 +54,8 @@ def test_installed_grpcio_is_known():
     assert polling.knows(grpc.server(ThreadPoolExecutor(1)))
 
 
-def test_calls_are_served_or_refused_and_the_server_ends():
+def test_calls_are_served_or_refused_and_the_server_ends(monkeypatch):
+    monkeypatch.setattr(polling, "TERSE_AFTER_S", TIMEOUT_S)
     full = itertools.cycle([False, True])
     with serving(Polling(), is_full=lambda: next(full)) as channel:
         call = channel.unary_unary(METHOD)

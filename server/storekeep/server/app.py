@@ -242,9 +242,7 @@ class App:
         return CallPool(settings.read_threads, name="read", backlog=backlog)
 
     def _make_forwarding(self, writership: Writership) -> Forwarding:
-        settings = self._settings
-        backlog = self._write_backlog()
-        return Forwarding(writership, changes=self.contract.changes, backlog=backlog)
+        return Forwarding(writership, changes=self.contract.changes, backlog=self._write_backlog())
 
     def _make_write_executor(self) -> CallExecutor:
         """Where changes run: in the store's writer, or else in threads that hand them on to the worker that writes."""

@@ -126,7 +126,7 @@ class Backlog:
             self._overloaded = False
             self._long_since_s = None
             return False
-        self._credit = min(1.0, self._credit + self._share)
+        self._credit = min(2.0, self._credit + self._share)
         waits_long = self._lag_s() > self._overloaded_wait_s or length > self._overloaded_wait_s * self._per_s
         if (self._credit < 1.0 or waits_long) and self._in_a_row < REFUSED_IN_A_ROW_MAX:
             self._in_a_row += 1

@@ -75,8 +75,11 @@ class Aborted(Exception):
 
 
 def shed(event: Any, route: Route) -> None:
-    """End a call by a status and a text alone, which is all that goes along when a call is given up: at three quarters of
-    what `UnaryCall.refuse` costs, as gRPC makes no operation of it, nor an event."""
+    """End a call by a status and a text alone.
+
+    That is all that goes along where a call is cancelled; gRPC makes no operation of it, nor an event, so it costs three
+    quarters of what `UnaryCall.refuse` does.
+    """
     refusal = route.refuse(None)
     event.call.cancel(refusal.code, refusal.text)
 
