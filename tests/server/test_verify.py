@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from storekeep.server.domain.fulfillments import LineUnits, create_fulfillment, ship_fulfillment
 from storekeep.server.domain.inventory import adjust_stock

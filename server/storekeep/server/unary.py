@@ -77,8 +77,8 @@ class Aborted(Exception):
 def shed(event: Any, route: Route) -> None:
     """End a call by a status and a text alone.
 
-    That is all that goes along where a call is cancelled; gRPC makes no operation of it, nor an event, so it costs three
-    quarters of what `UnaryCall.refuse` does.
+    That is all that goes along where a call is cancelled. gRPC makes no operation of it, nor an event, so it costs
+    three quarters of what `UnaryCall.refuse` does.
     """
     refusal = route.refuse(None)
     event.call.cancel(refusal.code, refusal.text)

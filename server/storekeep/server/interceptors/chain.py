@@ -115,9 +115,9 @@ class Chain(grpc.ServerInterceptor):
 
     def _served(self, method: Method, handler: Handler, *, writes: bool) -> tuple[Serve, Serializer]:
         """What serves a method's requests, given their bytes, and what makes bytes of its replies."""
-        servicer, serializer = handler.unary_unary, handler.response_serializer
-        if servicer is None or serializer is None:
-            raise TypeError(f"{method.name} is not a unary method of messages")
+        servicer, serializer = handler.unary_unary, handler.response_serializer or bytes
+        if servicer is None:
+            raise TypeError(f"{method.name} is not unary")
 
         def innermost(request: Any, context: grpc.ServicerContext, _rpc: Rpc) -> Any:
             return servicer(request, context)
