@@ -16,6 +16,7 @@ from storekeep.client import (
     InvalidFilter,
     NotFound,
     OutOfStock,
+    Overloaded,
     PermissionDenied,
     ProductNotFound,
     QuantityMismatch,
@@ -130,6 +131,16 @@ def test_bare_status_is_unexpected_and_keeps_its_code(scripted: ScriptedServer, 
     with pytest.raises(UnexpectedStatus) as caught:
         client.products.get("products/a")
     assert caught.value.code is grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_overload_that_is_told_in_a_text_alone_is_overload(scripted: ScriptedServer, client: Storekeep) -> None:
+    scripted.scripts["GetProduct"] = [fails(grpc.StatusCode.RESOURCE_EXHAUSTED, "too much [OVERLOADED]")] * 10
+    with pytest.raises(Overloaded, match=r"^too much$") as caught:
+        client.products.get("products/a", timeout_s=0.5)
+    assert caught.value.retry_delay_s == 1.0
+    scripted.scripts["GetProduct"] = [fails(grpc.StatusCode.RESOURCE_EXHAUSTED, "a message is too large")]
+    with pytest.raises(UnexpectedStatus):
+        client.products.get("products/a")
 
 
 def test_call_without_an_answer_in_time_is_timed_out(scripted: ScriptedServer, client: Storekeep) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from storekeep.server import backlogs
-from storekeep.server.backlogs import HEADROOM, OVERLOAD_AFTER_S, REFUSED_IN_A_ROW_MAX, Backlog
+from storekeep.server.backlogs import HEADROOM, OVERLOAD_AFTER_S, REFUSED_IN_A_ROW, REFUSED_IN_A_ROW_MAX, Backlog
 
 LONG_S, SHORT_S = 0.3, 0.01
 PER_S = 100
@@ -86,7 +86,7 @@ def test_more_than_can_even_be_refused_leaves_time_for_next_to_nothing(queue):
     queue.overload()
     times = round(2 / COST)
     taken = times * PER_S - queue.ask(per_s=times * PER_S, for_s=1, length=0)
-    assert taken == pytest.approx(times * PER_S / REFUSED_IN_A_ROW_MAX, abs=2)
+    assert taken == pytest.approx(times * PER_S / REFUSED_IN_A_ROW, abs=2)
 
 
 def test_what_can_be_done_is_known_from_before_the_overload(queue):

@@ -30,7 +30,7 @@ def serving(
     served: Polling,
     *,
     is_full: Callable[[], bool] = never,
-    refuse: Callable[[Metadata | None], Refusal] = lambda metadata: TERSE if metadata is None else REFUSAL,
+    refuse: Callable[[Metadata, bool], Refusal] = lambda metadata, late: TERSE if late else REFUSAL,
     answer: Callable[[Any, Any], Any] = lambda request, context: request,
     registered: bool = True,
 ) -> Iterator[grpc.Channel]:
@@ -55,7 +55,7 @@ def test_installed_grpcio_is_known():
 
 
 def test_calls_are_served_or_refused_and_the_server_ends(monkeypatch):
-    monkeypatch.setattr(polling, "TERSE_AFTER_S", TIMEOUT_S)
+    monkeypatch.setattr(polling, "LATE_S", TIMEOUT_S)
     full = itertools.cycle([False, True])
     with serving(Polling(), is_full=lambda: next(full)) as channel:
         call = channel.unary_unary(METHOD)
@@ -133,7 +133,7 @@ def test_call_that_is_refused_as_the_server_begins_to_end_does_not_keep_it():
     server = grpc.server(ThreadPoolExecutor(1))
     server.add_registered_method_handlers("tests.Echo", handlers(lambda request, context: request))
     port = server.add_insecure_port("127.0.0.1:0")
-    route = Route(lambda task: False, is_full, bytes, bytes, lambda metadata: REFUSAL)
+    route = Route(lambda task: False, is_full, bytes, bytes, lambda metadata, late: REFUSAL)
     Polling().start(server, routes=lambda found: {PATH: route})
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         with pytest.raises(grpc.RpcError):

@@ -15,8 +15,8 @@ import pytest
 from storekeep.server.backlogs import Backlog
 from storekeep.server.polling import Polling
 from storekeep.server.pools import CallExecutor, CallLoop, CallPool
-from storekeep.server.unary import Metadata, Refusal, Route
-from tests.routes import METHOD, PATH, REFUSAL, TERSE, TIMEOUT_S, handlers
+from storekeep.server.unary import Metadata, Route
+from tests.routes import METHOD, PATH, REFUSAL, TIMEOUT_S, handlers
 
 
 @pytest.fixture(params=[CallPool, CallLoop])
@@ -34,7 +34,7 @@ def serving(pool: CallExecutor, answer: Callable[[Any, Any], Any], **more: Any) 
     server = grpc.server(ThreadPoolExecutor(2), **more)
     server.add_registered_method_handlers("tests.Echo", handlers(answer))
     port = server.add_insecure_port("127.0.0.1:0")
-    route = Route(pool.hand_over, pool.is_full, answer, bytes, lambda metadata: TERSE if metadata is None else REFUSAL)
+    route = Route(pool.hand_over, pool.is_full, answer, bytes, lambda metadata, late: REFUSAL)
     Polling().start(server, routes=lambda found: {PATH: route} if PATH in found else {})
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         yield channel
@@ -188,7 +188,7 @@ def test_server_that_ends_waits_for_calls_under_way(pool):
     server = grpc.server(ThreadPoolExecutor(2))
     server.add_registered_method_handlers("tests.Echo", handlers(answer))
     port = server.add_insecure_port("127.0.0.1:0")
-    route = Route(pool.hand_over, pool.is_full, answer, bytes, lambda metadata: Refusal(8, b"", ()))
+    route = Route(pool.hand_over, pool.is_full, answer, bytes, lambda metadata, late: REFUSAL)
     Polling().start(server, routes=lambda found: {PATH: route})
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         call = channel.unary_unary(METHOD).future(b"call", timeout=TIMEOUT_S)

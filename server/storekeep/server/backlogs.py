@@ -19,9 +19,11 @@ RATE_OVER_S = 0.05
 """Over how long it is measured how fast a queue moves."""
 BEST_FADES = 0.995
 """How much of the fastest that a queue has moved counts after that time: half of it after seven seconds."""
-HEADROOM = 0.85
+HEADROOM = 0.8
 """Under overload, as much of the time is used as this, so that who is let in is answered about as fast as ever."""
-REFUSED_IN_A_ROW_MAX = 256
+REFUSED_IN_A_ROW = 256
+"""After so many one is let in that need not wait, however little time the refusals leave."""
+REFUSED_IN_A_ROW_MAX = 4_096
 """After so many one is let in though the waits are long, so that whatever comes in, something is done."""
 
 
@@ -128,11 +130,12 @@ class Backlog:
             return False
         self._credit = min(2.0, self._credit + self._share)
         waits_long = self._lag_s() > self._overloaded_wait_s or length > self._overloaded_wait_s * self._per_s
-        if (self._credit < 1.0 or waits_long) and self._in_a_row < REFUSED_IN_A_ROW_MAX:
+        its_turn = self._credit >= 1.0 or self._in_a_row >= REFUSED_IN_A_ROW
+        if (waits_long or not its_turn) and self._in_a_row < REFUSED_IN_A_ROW_MAX:
             self._in_a_row += 1
             return True
         self._in_a_row = 0
-        self._credit -= 1.0
+        self._credit = max(0.0, self._credit - 1.0)
         return False
 
     def _is_over(self) -> bool:

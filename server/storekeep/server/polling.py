@@ -25,8 +25,8 @@ LOOK_EVERY_S = 0.001
 """How often it looks whether there is nothing more to hear, before it waits for more."""
 AHEAD = 8
 """How many calls of a method gRPC may announce before it is asked for more; it keeps the others waiting at a cost."""
-TERSE_AFTER_S = 0.0002
-"""How late it may be and still say all that there is to say to those that it refuses."""
+LATE_S = 0.0002
+"""How long ago there was nothing more to hear where it is late."""
 CHECK_EVERY_S = 1.0
 """How long it waits at most; then it looks whether the server object is still there, as gRPC's own loop does."""
 NEEDED = (
@@ -144,10 +144,8 @@ class Polling:
                 pass
             elif not route.is_full() and (most is None or state.active_rpc_count < most):
                 self._count_up(UnaryCall(event, route)).receive()
-            elif time.monotonic() - self._looked_s > TERSE_AFTER_S:
-                shed(event, route)
             else:
-                self._count_up(UnaryCall(event, route)).refuse()
+                self._refuse(event, route)
             if state.stage is STARTED:
                 grpc_server._request_registered_call(state, path)
                 return True
@@ -155,6 +153,14 @@ class Polling:
             if not self._asked[path]:
                 state.due.remove(path)
             return not grpc_server._stop_serving(state)
+
+    def _refuse(self, event: Any, route: Route) -> None:
+        """Refuse a call, at the least cost where nothing goes along with the status."""
+        refusal = route.refuse(event.invocation_metadata, time.monotonic() - self._looked_s > LATE_S)
+        if refusal.trailing_metadata:
+            self._count_up(UnaryCall(event, route)).refuse(refusal)
+        else:
+            shed(event, refusal)
 
     def _count_up(self, call: UnaryCall) -> UnaryCall:
         """Have the server not be at its end before a call is over."""

@@ -49,14 +49,15 @@ class Route(NamedTuple):
         is_full: whether no further calls are to be served now.
         serve: given the request's bytes and the call, gives the reply; raises what `UnaryCall.abort` raises.
         serialize: gives the bytes of a reply.
-        refuse: given a call's metadata, what it is answered that is not served; given None, without any of its own.
+        refuse: given a call's metadata, and whether the server is late with everything, what a call is answered that is
+            not served.
     """
 
     hand_over: Callable[[Task], bool]
     is_full: Callable[[], bool]
     serve: Callable[[Any, Any], Any]
     serialize: Callable[[Any], bytes]
-    refuse: Callable[[Metadata | None], Refusal]
+    refuse: Callable[[Metadata, bool], Refusal]
 
 
 def number_of(code: grpc.StatusCode) -> int:
@@ -74,13 +75,12 @@ class Aborted(Exception):
     """The call ends with the status that it was given."""
 
 
-def shed(event: Any, route: Route) -> None:
+def shed(event: Any, refusal: Refusal) -> None:
     """End a call by a status and a text alone.
 
     That is all that goes along where a call is cancelled. gRPC makes no operation of it, nor an event, so it costs
     three quarters of what `UnaryCall.refuse` does.
     """
-    refusal = route.refuse(None)
     event.call.cancel(refusal.code, refusal.text)
 
 
@@ -107,9 +107,11 @@ class UnaryCall:
         """Ask for the request; with it the call is handed over to be served."""
         self._event.call.start_server_batch((cygrpc.ReceiveMessageOperation(NO_FLAGS),), self)
 
-    def refuse(self) -> None:
+    def refuse(self, refusal: Refusal) -> None:
         """End it without serving it."""
-        self._end_with(self._route.refuse(self._event.invocation_metadata))
+        self._request = None
+        self._code, self._text, self._trailing_metadata = refusal
+        self._send(None)
 
     def on_event(self, event: Any) -> bool:
         """What it asked gRPC for has happened. Runs in the polling thread.
@@ -121,9 +123,9 @@ class UnaryCall:
             return True
         self._request = event.batch_operations[0].message()
         if self._request is None:  # it was cancelled, or ended without one
-            self._end_with(NO_REQUEST)
+            self.refuse(NO_REQUEST)
         elif not self._route.hand_over(self):
-            self.refuse()
+            self.give_up()
         return False
 
     def __call__(self) -> None:
@@ -140,13 +142,8 @@ class UnaryCall:
         self._send(reply)
 
     def give_up(self) -> None:
-        """Refuse it though it was taken, as it has waited too long. Never raises."""
-        self.refuse()
-
-    def _end_with(self, refusal: Refusal) -> None:
-        self._request = None
-        self._code, self._text, self._trailing_metadata = refusal
-        self._send(None)
+        """Refuse it though it was let in: nobody takes it, or it has waited too long. Never raises."""
+        self.refuse(self._route.refuse(self.invocation_metadata(), False))
 
     def _send(self, reply: bytes | None) -> None:
         """End it with its status, and with a reply unless it was refused or aborted."""

@@ -22,6 +22,8 @@ from storekeep.server.store.errors import RETRY_AFTER_MS, Overloaded
 from storekeep.server.unary import Metadata, Refusal, number_of
 
 LINE_EVERY_S = 1.0
+DETAILED_MAX = 1_000
+"""How many refusals of a method in that time have all details, also where the server is late: bursts have no more."""
 OVERLOADED = Overloaded(retry_after_ms=RETRY_AFTER_MS)
 ROW = row_of(OVERLOADED)
 CODE, CODE_NAME = number_of(ROW.code), ROW.code.name
@@ -45,20 +47,21 @@ class OverloadRefusals:
         self._refused: dict[str, int] = {}
         self._told_s = 0.0
 
-    def refuse(self, method: str, metadata: Metadata | None) -> Refusal:
+    def refuse(self, method: str, metadata: Metadata, late: bool) -> Refusal:
         """What a call is answered.
 
         Args:
             method: its full name, such as `storekeep.v1.OrderService/PlaceOrder`.
-            metadata: what came with it; None where it is to be answered by a status and a text alone.
+            metadata: what came with it.
+            late: whether the server is late with everything; then those beyond many hear their reason in a text alone.
         """
         self._counts.refuse(method, CODE_NAME, ROW.reason)
-        self._refused[method] = self._refused.get(method, 0) + 1
+        self._refused[method] = refused = self._refused.get(method, 0) + 1
         now_s = time.monotonic()
         if now_s - self._told_s > LINE_EVERY_S:
             self._told_s = now_s
             self._tell()
-        if metadata is None:
+        if late and refused > DETAILED_MAX:
             return TERSE
         request_id = _request_id_of(metadata)
         details = self._status + _request_info_head(len(request_id)) + request_id.encode()
