@@ -135,9 +135,9 @@ def test_bare_status_is_unexpected_and_keeps_its_code(scripted: ScriptedServer, 
 
 def test_overload_that_is_told_in_a_text_alone_is_overload(scripted: ScriptedServer, client: Storekeep) -> None:
     scripted.scripts["GetProduct"] = [fails(grpc.StatusCode.RESOURCE_EXHAUSTED, "too much [OVERLOADED]")] * 10
-    with pytest.raises(Overloaded, match=r"^too much$") as caught:
+    with pytest.raises(Overloaded) as caught:
         client.products.get("products/a", timeout_s=0.5)
-    assert caught.value.retry_delay_s == 1.0
+    assert (caught.value.message, caught.value.retry_delay_s) == ("too much", 1.0)
     scripted.scripts["GetProduct"] = [fails(grpc.StatusCode.RESOURCE_EXHAUSTED, "a message is too large")]
     with pytest.raises(UnexpectedStatus):
         client.products.get("products/a")
