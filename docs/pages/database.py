@@ -101,16 +101,22 @@ def index_rows(model: type[Table]) -> list[tuple[str, str]]:
     rows = []
     for index in model._meta.fields_to_index():
         fields = list(index._expressions)
-        if [field for field in fields if not is_key(field)] or len(fields) > 1:
-            rows.append(
-                (", ".join(code(field.column_name) for field in fields), reason_of(fields, unique=index._unique))
-            )
+        if len(fields) > 1 or not is_key(fields[0]):
+            rows.append((", ".join(code(told(field)) for field in fields), reason_of(fields, unique=index._unique)))
     return rows
 
 
-def reason_of(fields: list[peewee.Field], *, unique: bool) -> str:
+def told(field: peewee.Field | peewee.SQL) -> str:
+    """A column of an index, or what it has in place of one."""
+    name: str = field.sql if isinstance(field, peewee.SQL) else field.column_name
+    return name
+
+
+def reason_of(fields: list[peewee.Field | peewee.SQL], *, unique: bool) -> str:
     """What an index over these columns serves: the last column of one for pages breaks ties."""
-    names = [field.column_name for field in fields]
+    names = [told(field) for field in fields]
+    if isinstance(fields[0], peewee.SQL):
+        return f"look-up by {' and '.join(names[1:])}, in each {names[0]}"
     if unique:
         return f"at most one row for each; look-up by {' and '.join(names)}"
     if len(names) == 1:

@@ -130,6 +130,7 @@ def models_bound_to(database: Database) -> Iterator[peewee.Database]:
 def test_models_and_migrations_agree(database):
     with models_bound_to(database) as opened:
         changes = [change for kind in diff_models(opened, models()) for change in kind]
+    changes = [change for change in changes if "block_sku" not in str(change)]  # it cannot compare expressions
     if database.engine == "postgresql":
         changes = [change for change in changes if "words" not in str(change)]  # generated, so that no model has it
     assert not changes, str(changes)

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from storekeep.server.domain.calls import Call, Caller
+from storekeep.server.domain.inventory import list_movements
+from storekeep.server.domain.lists import ListRequest
 from storekeep.server.domain.order_placing import NewOrder
 from storekeep.server.domain.pages import PageTokens
 from storekeep.server.domain.reconciliation import Report, reconcile
@@ -173,3 +175,31 @@ def test_trial_of_a_repair_repairs_nothing(shop: Shop, server: ServerProcess):
     request.validate_only = False
     shop.inventory.ReconcileStock(request)
     assert shop.level(sku).on_hand == 5
+
+
+BLOCK = 4_096
+COPY_OF_THE_LAST = """
+INSERT INTO stock_movements (
+    id, location_id, sku, quantity_delta, on_hand, cause, reason, actor, create_time_us, reserved_delta,
+    allocated_delta, source, line_number
+)
+SELECT {id}, location_id, sku, 0, on_hand, 'ADJUST', '', actor, create_time_us + 1, 0, 0, '', 0
+FROM stock_movements WHERE sku = 'MUG-BLUE' ORDER BY id DESC LIMIT 1
+"""
+
+
+def test_movements_of_a_sku_are_found_in_all_blocks_of_the_ledger(database):
+    """Ids far apart are in blocks of their own, of which most are empty."""
+    before, far = movements_of(database, "MUG-BLUE"), [3 * BLOCK - 1, 3 * BLOCK, 7 * BLOCK + 5]
+    assert before
+    for number in far:
+        break_it(database, COPY_OF_THE_LAST.format(id=number))
+    assert movements_of(database, "MUG-BLUE") == [*reversed(far), *before]
+    assert movements_of(database, "NO-SUCH-SKU") == []
+
+
+def movements_of(database: Database, sku: str) -> list[int]:
+    """The ids of a SKU's movements, the latest first."""
+    with closing(open_store(database.url)) as store:
+        request = ListRequest(page_size=100, filter=f"sku = {sku}", order_by="create_time desc")
+        return [movement.id for movement in list_movements(store, request, tokens=TOKENS).items]

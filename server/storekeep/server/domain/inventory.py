@@ -594,7 +594,7 @@ MOVEMENT_LISTING = Listing(
     method="ListStockMovements",
     query=lambda: store.StockMovement.select(*MOVEMENTS.fields),
     columns={
-        "sku": Column(store.StockMovement.variant, FilterField(Kind.TEXT)),
+        "sku": Column(store.StockMovement.variant, FilterField(Kind.TEXT), matches=store.movements_of_sku),
         "location": Column(store.StockMovement.location, FilterField(Kind.TEXT, prefix="locations/")),
         "cause": Column(store.StockMovement.cause, FilterField(Kind.STATE, choices=CAUSES)),
         "create_time": Column(store.StockMovement.create_time_us, FilterField(Kind.TIME), sortable=True),

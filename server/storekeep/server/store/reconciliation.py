@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from storekeep.server.store.inventory import BLOCKS
 from storekeep.server.store.orders import OPEN_UNITS
 from storekeep.server.store.statements import Statement
 
 NEXT_SKUS = Statement("SELECT sku FROM variants WHERE sku > :after ORDER BY sku LIMIT :rows_max")
 """The SKUs after one, in order."""
+OF_SKUS = """
+blocks CROSS JOIN TEXTS(:skus) AS wanted
+JOIN stock_movements ON stock_movements.id >> 12 = blocks.block AND stock_movements.sku = wanted.value
+"""
+"""The movements of some SKUs, after `BLOCKS`."""
 LEVELS_AND_MOVED = Statement(
-    """
-    WITH moved AS (
+    f"""
+    {BLOCKS}, moved AS (
         SELECT location_id, sku, CAST(SUM(quantity_delta) AS BIGINT) AS on_hand,
                CAST(SUM(reserved_delta) AS BIGINT) AS reserved, CAST(SUM(allocated_delta) AS BIGINT) AS allocated
-        FROM stock_movements WHERE sku IN TEXTS(:skus) GROUP BY location_id, sku
+        FROM {OF_SKUS} GROUP BY location_id, sku
     ), places AS (
         SELECT location_id, sku FROM moved
         UNION SELECT location_id, sku FROM stock_levels WHERE sku IN TEXTS(:skus)
@@ -24,18 +30,19 @@ LEVELS_AND_MOVED = Statement(
     LEFT JOIN stock_levels AS level ON level.location_id = places.location_id AND level.sku = places.sku
     LEFT JOIN moved ON moved.location_id = places.location_id AND moved.sku = places.sku
     ORDER BY places.sku, places.location_id
-    """
+    """  # noqa: S608 - the names of columns
 )
 """Each place of some SKUs: its key, what its movements add up to, and its level (NULLs where there is none)."""
 PROMISES_MOVED = Statement(
-    """
+    f"""
+    {BLOCKS}
     SELECT source, line_number, sku, location_id, CAST(SUM(reserved_delta) AS BIGINT),
            CAST(SUM(allocated_delta) AS BIGINT)
-    FROM stock_movements WHERE sku IN TEXTS(:skus) AND source <> ''
+    FROM {OF_SKUS} WHERE source <> ''
     GROUP BY source, line_number, sku, location_id
     HAVING SUM(reserved_delta) <> 0 OR SUM(allocated_delta) <> 0
     ORDER BY source, line_number, sku, location_id
-    """
+    """  # noqa: S608 - the names of columns
 )
 """What the ledger has reserved for, and allocated to, each line of each source, at each location."""
 KEPT = Statement(
