@@ -74,11 +74,14 @@ REFLECTION_THREADS = 2
 RAW_MESSAGE_FACTOR = 16
 """gRPC refuses larger messages without an error reason; up to this many times the limit the validation layer refuses
 them with one, unparsed, at the price of holding their bytes for a moment."""
-OVERLOADED_READ_WAIT_S = 0.001
-"""How long reads may wait under overload: the turn of some seven, so that those who are let in hardly notice it."""
-OVERLOADED_WRITE_WAIT_S = 0.01
-"""How long changes may: the turn of some forty, which share a commit."""
-READ_REFUSAL_COST = 0.28
+OVERLOADED_READ_WAIT_S = 0.0003
+"""How long reads may wait under overload: the turn of some three, so that those who are let in hardly notice it."""
+OVERLOADED_WRITE_WAIT_S = 0.006
+"""How long changes may: the turn of some twenty, which share a commit."""
+PENDING_MAX = 10_000
+"""How many calls gRPC's core may keep waiting to be announced before it begins to end them with CANCELLED, which costs
+more than to refuse them."""
+READ_REFUSAL_COST = 0.3
 CHANGE_REFUSAL_COST = 0.1
 """What it costs to refuse a call, as a share of what it costs to serve it: 0.025 ms of 0.09, and of 0.25."""
 READERS_ELSEWHERE = 2
@@ -413,6 +416,8 @@ def channel_options(settings: Settings, *, shares_port: bool = False) -> Sequenc
         ("grpc.max_metadata_size", settings.metadata_size_max_bytes),
         ("grpc.absolute_max_metadata_size", settings.metadata_size_max_bytes),
         ("grpc.max_concurrent_streams", settings.streams_per_connection_max),
+        ("grpc.server.max_pending_requests", PENDING_MAX),
+        ("grpc.server.max_pending_requests_hard_limit", 2 * PENDING_MAX),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.min_ping_interval_without_data_ms", round(settings.ping_interval_min_s * 1000)),
     )

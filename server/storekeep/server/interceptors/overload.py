@@ -22,7 +22,7 @@ from storekeep.server.store.errors import RETRY_AFTER_MS, Overloaded
 from storekeep.server.unary import Metadata, Refusal, number_of
 
 LINE_EVERY_S = 1.0
-DETAILED_MAX = 1_000
+DETAILED_MAX = 500
 """How many refusals of a method in that time have all details, also where the server is late: bursts have no more."""
 OVERLOADED = Overloaded(retry_after_ms=RETRY_AFTER_MS)
 ROW = row_of(OVERLOADED)
