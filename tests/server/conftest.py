@@ -7,10 +7,13 @@ from collections.abc import Iterator
 import grpc
 import pytest
 
+from storekeep.server.backlogs import Backlog
+from storekeep.server.pools import CallExecutor, CallLoop, CallPool
 from tests.crowds import open_shops
 from tests.databases import Database
 from tests.processes import ServerProcess
 from tests.records import Records
+from tests.routes import TIMEOUT_S
 from tests.server.installations import Caller, Installation
 from tests.shops import Shop
 
@@ -32,6 +35,16 @@ def shops(server: ServerProcess) -> Iterator[list[Shop]]:
 def records(server: ServerProcess) -> Records:
     """The database of the server of this file."""
     return Records(server.database)
+
+
+@pytest.fixture(params=[CallPool, CallLoop])
+def pool(request: pytest.FixtureRequest) -> Iterator[CallExecutor]:
+    """Where calls run that a test serves by itself, of each kind."""
+    made = request.param(
+        2, name="test", backlog=Backlog(length_max=1_000, wait_max_s=TIMEOUT_S, overloaded_wait_s=TIMEOUT_S)
+    )
+    yield made
+    made.shutdown(wait=False)
 
 
 @pytest.fixture

@@ -14,18 +14,9 @@ import pytest
 
 from storekeep.server.backlogs import Backlog
 from storekeep.server.polling import Polling
-from storekeep.server.pools import CallExecutor, CallLoop, CallPool
+from storekeep.server.pools import CallExecutor
 from storekeep.server.unary import Metadata, Route
 from tests.routes import METHOD, PATH, REFUSAL, TIMEOUT_S, handlers
-
-
-@pytest.fixture(params=[CallPool, CallLoop])
-def pool(request: pytest.FixtureRequest) -> Iterator[CallExecutor]:
-    made = request.param(
-        2, name="test", backlog=Backlog(length_max=1_000, wait_max_s=TIMEOUT_S, overloaded_wait_s=TIMEOUT_S)
-    )
-    yield made
-    made.shutdown(wait=False)
 
 
 @contextmanager
