@@ -5,7 +5,15 @@ from __future__ import annotations
 import pytest
 
 from storekeep.server import backlogs
-from storekeep.server.backlogs import HEADROOM, OVERLOAD_AFTER_S, REFUSED_IN_A_ROW, REFUSED_IN_A_ROW_MAX, Backlog
+from storekeep.server.backlogs import (
+    COUNT_OVER_S,
+    HEADROOM,
+    HICCUP_S,
+    PAUSE_S,
+    REFUSED_IN_A_ROW,
+    REFUSED_IN_A_ROW_MAX,
+    Backlog,
+)
 
 LONG_S, SHORT_S = 0.3, 0.01
 PER_S = 100
@@ -34,7 +42,7 @@ class Queue:
 
     def overload(self) -> None:
         """All wait too long for long enough."""
-        self.move(waits_s=LONG_S, for_s=OVERLOAD_AFTER_S * 1.5)
+        self.move(waits_s=LONG_S, for_s=HICCUP_S * 1.5)
 
     def ask(self, *, per_s: int, for_s: float, length: int) -> int:
         """So much comes in for so long; gives how much of it was refused."""
@@ -42,6 +50,16 @@ class Queue:
         for _ in range(round(for_s * per_s)):
             self.now_s += 1 / per_s
             refused += self.backlog.is_full(length)
+        return refused
+
+    def serve(self, *, per_s: int, for_s: float, waits_s: float) -> int:
+        """The same; what is let in is taken out after so long."""
+        refused = 0
+        for _ in range(round(for_s * per_s)):
+            is_refused = bool(self.ask(per_s=per_s, for_s=1 / per_s, length=0))
+            refused += is_refused
+            if not is_refused:
+                self.backlog.note(self.now_s - waits_s)
         return refused
 
 
@@ -56,7 +74,7 @@ def test_queue_that_is_too_long_takes_no_more_though_nobody_has_waited(queue):
 
 
 def test_hiccup_in_which_all_wait_too_long_refuses_nobody(queue):
-    queue.move(waits_s=LONG_S, for_s=OVERLOAD_AFTER_S * 0.9)
+    queue.move(waits_s=LONG_S, for_s=HICCUP_S * 0.9)
     assert not queue.backlog.is_full(99)
 
 
@@ -91,18 +109,18 @@ def test_more_than_can_even_be_refused_leaves_time_for_next_to_nothing(queue):
 
 def test_what_can_be_done_is_known_from_before_the_overload(queue):
     queue.move(waits_s=SHORT_S, for_s=1)
-    for _ in range(4):  # half as fast, as most time goes into what is refused later
-        queue.now_s += 0.05
+    for _ in range(2):  # a tenth as fast, as most time goes into what is refused later
+        queue.now_s += 0.1
         queue.backlog.note(queue.now_s - LONG_S)
     queue.overload()
-    queue.ask(per_s=PER_S, for_s=OVERLOAD_AFTER_S * 1.5, length=50)
+    queue.ask(per_s=PER_S, for_s=COUNT_OVER_S * 2.5, length=50)
     assert queue.ask(per_s=PER_S, for_s=1, length=50) == 0
 
 
 def test_what_has_waited_too_long_is_given_up_under_overload_only(queue):
-    queue.move(waits_s=LONG_S, for_s=OVERLOAD_AFTER_S * 0.9)
+    queue.move(waits_s=LONG_S, for_s=HICCUP_S * 0.9)
     assert queue.late == 0
-    queue.move(waits_s=LONG_S, for_s=OVERLOAD_AFTER_S)
+    queue.move(waits_s=LONG_S, for_s=HICCUP_S)
     given_up = queue.late
     assert given_up > 0
     queue.move(waits_s=SHORT_S, for_s=1)
@@ -111,7 +129,7 @@ def test_what_has_waited_too_long_is_given_up_under_overload_only(queue):
 
 def test_overload_is_noticed_where_calls_wait_before_they_get_to_the_queue(queue):
     queue.lag_s = LONG_S
-    queue.move(waits_s=SHORT_S, for_s=OVERLOAD_AFTER_S * 1.5)
+    queue.move(waits_s=SHORT_S, for_s=HICCUP_S * 1.5)
     assert queue.ask(per_s=2 * PER_S, for_s=1, length=0) == 2 * PER_S
     queue.lag_s = 0.0
     assert queue.ask(per_s=2 * PER_S, for_s=1, length=0) < 2 * PER_S
@@ -131,11 +149,36 @@ def test_overload_lasts_while_more_comes_in_than_can_be_done(queue):
 
 def test_overload_is_over_when_no_more_comes_in_than_can_be_done(queue):
     queue.overload()
-    queue.ask(per_s=PER_S, for_s=OVERLOAD_AFTER_S * 1.5, length=50)
+    queue.ask(per_s=PER_S, for_s=COUNT_OVER_S * 2.5, length=50)
     assert queue.ask(per_s=PER_S, for_s=1, length=50) == 0
 
 
 def test_overload_is_over_when_nothing_comes_in_for_a_while(queue):
     queue.overload()
-    queue.now_s += 1
+    queue.now_s += PAUSE_S * 1.1
     assert not queue.backlog.is_full(99)
+
+
+def test_overload_is_not_over_because_the_machine_stood_still_for_a_moment(queue):
+    queue.overload()
+    for _ in range(5):
+        queue.ask(per_s=3 * PER_S, for_s=COUNT_OVER_S * 1.1, length=50)
+        queue.now_s += PAUSE_S * 0.9
+    assert queue.ask(per_s=3 * PER_S, for_s=1, length=50) > 3 * PER_S * 0.9
+
+
+def test_overload_by_what_takes_long_lets_what_takes_less_in_before_long(queue):
+    queue.overload()
+    refused = []
+    for _ in range(20):
+        refused.append(queue.serve(per_s=5 * PER_S, for_s=1.0, waits_s=0.0001) / (5 * PER_S))
+    assert refused[0] > 0.9
+    assert refused[-1] == 0
+    assert sorted(refused, reverse=True) == refused
+
+
+def test_overload_goes_on_where_those_who_are_let_in_have_to_wait(queue):
+    queue.overload()
+    for _ in range(20):
+        refused = queue.serve(per_s=5 * PER_S, for_s=1.0, waits_s=0.01)
+    assert refused > 5 * PER_S * 0.8

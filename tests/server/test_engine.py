@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from pysqlite3 import dbapi2 as sqlite
 
-from storekeep.server.backlogs import OVERLOAD_AFTER_S, Backlog
+from storekeep.server.backlogs import HICCUP_S, Backlog
 from storekeep.server.database_urls import sqlite_url
 from storekeep.server.store import sqlite as sqlite_driver
 from storekeep.server.store.database import Transaction
@@ -469,7 +469,7 @@ def test_queue_in_which_writes_wait_too_long_sheds_until_it_is_short_again(datab
     with busy_writer(store):
         assert all(store.run_soon(linger) for _ in range(40))  # a burst is taken
         time.sleep(0.1)
-    time.sleep(2 * OVERLOAD_AFTER_S)
+    time.sleep(2 * HICCUP_S)
     assert store.is_full()
     with pytest.raises(Overloaded):
         store.write(note("one too many"))

@@ -38,7 +38,7 @@ def refused(monkeypatch: pytest.MonkeyPatch) -> Refused:
 @pytest.mark.parametrize("given", ["r-1", "a-longer-id-of-the-caller", "not an id", ""])
 def test_refusal_has_all_that_an_error_has(refused, given):
     metadata = (("user-agent", "test"), ("some-bin", b"\0"), *((("x-request-id", given),) if given else ()))
-    refusal = refused.refuse(GET, metadata, False)
+    refusal = refused.refuse(GET, metadata)
     trailing = dict(refusal.trailing_metadata)
     request_id = trailing["x-request-id"]
     assert (request_id == given) is (given in ("r-1", "a-longer-id-of-the-caller"))
@@ -55,24 +55,26 @@ def test_refusal_has_all_that_an_error_has(refused, given):
     assert found[error_details_pb2.RetryInfo].retry_delay.ToMilliseconds() > 0
 
 
-def test_beyond_many_refusals_who_is_late_names_the_reason_in_a_text_alone(refused):
-    refused.refuse(GET, (), True)  # from which on they are counted
-    assert all(refused.refuse(GET, (), True).trailing_metadata for _ in range(DETAILED_MAX))
-    refusal = refused.refuse(GET, (), True)
+def test_beyond_many_refusals_of_a_method_the_reason_is_named_in_a_text_alone(refused):
+    refused.refuse(GET, ())  # from which on they are counted
+    assert all(refused.refuse(GET, ()).trailing_metadata for _ in range(DETAILED_MAX))
+    refusal = refused.refuse(GET, ())
     assert refusal.code == grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
     assert refusal.text.endswith(b"[OVERLOADED]")
     assert not refusal.trailing_metadata
-    assert refused.refuse(GET, (), False).trailing_metadata
-    assert refused.refuse(PLACE, (), True).trailing_metadata
-    assert sum(ended.calls for ended in refused.counts.counts().ended) == DETAILED_MAX + 4
+    assert refused.refuse(PLACE, ()).trailing_metadata
+    assert sum(ended.calls for ended in refused.counts.counts().ended) == DETAILED_MAX + 3
+    refused.now_s += LINE_EVERY_S + 0.1
+    refused.refuse(PLACE, ())
+    assert refused.refuse(GET, ()).trailing_metadata
 
 
 def test_each_refusal_is_counted_and_each_method_logged_once_a_second(refused):
     for _ in range(3):
-        refused.refuse(GET, (), False)
-    refused.refuse(PLACE, (), False)
+        refused.refuse(GET, ())
+    refused.refuse(PLACE, ())
     refused.now_s += LINE_EVERY_S + 0.1
-    refused.refuse(GET, (), False)
+    refused.refuse(GET, ())
     assert {(ended.method, ended.code, ended.reason, ended.calls) for ended in refused.counts.counts().ended} == {
         (GET, "RESOURCE_EXHAUSTED", "OVERLOADED", 4),
         (PLACE, "RESOURCE_EXHAUSTED", "OVERLOADED", 1),

@@ -30,7 +30,7 @@ def serving(
     served: Polling,
     *,
     is_full: Callable[[], bool] = never,
-    refuse: Callable[[Metadata, bool], Refusal] = lambda metadata, late: TERSE if late else REFUSAL,
+    refuse: Callable[[Metadata], Refusal] = lambda metadata: REFUSAL,
     answer: Callable[[Any, Any], Any] = lambda request, context: request,
     registered: bool = True,
 ) -> Iterator[grpc.Channel]:
@@ -54,8 +54,7 @@ def test_installed_grpcio_is_known():
     assert polling.knows(grpc.server(ThreadPoolExecutor(1)))
 
 
-def test_calls_are_served_or_refused_and_the_server_ends(monkeypatch):
-    monkeypatch.setattr(polling, "LATE_S", TIMEOUT_S)
+def test_calls_are_served_or_refused_and_the_server_ends():
     full = itertools.cycle([False, True])
     with serving(Polling(), is_full=lambda: next(full)) as channel:
         call = channel.unary_unary(METHOD)
@@ -68,18 +67,14 @@ def test_calls_are_served_or_refused_and_the_server_ends(monkeypatch):
             assert ("x-request-id", "7") in [tuple(pair) for pair in error.trailing_metadata()]
 
 
-def test_who_is_late_refuses_by_a_status_and_a_text_alone():
-    served = Polling()
-
-    def is_full() -> bool:
-        time.sleep(0.01)
-        return True
-
-    with serving(served, is_full=is_full) as channel:
+def test_refusal_without_metadata_is_a_status_and_a_text_alone():
+    with serving(Polling(), is_full=lambda: True, refuse=lambda metadata: TERSE) as channel:
         calls = [channel.unary_unary(METHOD).future(b"call", timeout=TIMEOUT_S) for _ in range(20)]
         errors: list[Any] = [call.exception() for call in calls]
-        assert {error.code() for error in errors} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
-        assert "later [OVERLOADED]" in {error.details() for error in errors}
+    assert {(error.code(), error.details()) for error in errors} == {
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, "later [OVERLOADED]")
+    }
+    assert all("x-request-id" not in dict(error.trailing_metadata()) for error in errors)
 
 
 def test_methods_without_a_route_are_served_by_grpc_itself():
@@ -133,7 +128,7 @@ def test_call_that_is_refused_as_the_server_begins_to_end_does_not_keep_it():
     server = grpc.server(ThreadPoolExecutor(1))
     server.add_registered_method_handlers("tests.Echo", handlers(lambda request, context: request))
     port = server.add_insecure_port("127.0.0.1:0")
-    route = Route(lambda task: False, is_full, bytes, bytes, lambda metadata, late: REFUSAL)
+    route = Route(lambda task: False, is_full, bytes, bytes, lambda metadata: REFUSAL)
     Polling().start(server, routes=lambda found: {PATH: route})
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         with pytest.raises(grpc.RpcError):
@@ -141,11 +136,11 @@ def test_call_that_is_refused_as_the_server_begins_to_end_does_not_keep_it():
         assert stopping[0].wait(TIMEOUT_S)
 
 
-@pytest.mark.parametrize("late_s", [0.0, 0.001], ids=["in time", "late"])
-def test_server_ends_though_calls_are_being_refused(late_s):
+@pytest.mark.parametrize("refusal", [REFUSAL, TERSE], ids=["with details", "terse"])
+def test_server_ends_though_calls_are_being_refused(refusal):
     refused = []
     threads = [threading.Thread(target=lambda: refused.append(_refusals_until_the_end(channel))) for _ in range(4)]
-    with serving(Polling(), is_full=lambda: time.sleep(late_s) or True) as channel:
+    with serving(Polling(), is_full=lambda: True, refuse=lambda metadata: refusal) as channel:
         for thread in threads:
             thread.start()
         time.sleep(0.2)

@@ -25,7 +25,7 @@ def serving(pool: CallExecutor, answer: Callable[[Any, Any], Any], **more: Any) 
     server = grpc.server(ThreadPoolExecutor(2), **more)
     server.add_registered_method_handlers("tests.Echo", handlers(answer))
     port = server.add_insecure_port("127.0.0.1:0")
-    route = Route(pool.hand_over, pool.is_full, answer, bytes, lambda metadata, late: REFUSAL)
+    route = Route(pool.hand_over, pool.is_full, answer, bytes, lambda metadata: REFUSAL)
     Polling().start(server, routes=lambda found: {PATH: route} if PATH in found else {})
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         yield channel
@@ -179,7 +179,7 @@ def test_server_that_ends_waits_for_calls_under_way(pool):
     server = grpc.server(ThreadPoolExecutor(2))
     server.add_registered_method_handlers("tests.Echo", handlers(answer))
     port = server.add_insecure_port("127.0.0.1:0")
-    route = Route(pool.hand_over, pool.is_full, answer, bytes, lambda metadata, late: REFUSAL)
+    route = Route(pool.hand_over, pool.is_full, answer, bytes, lambda metadata: REFUSAL)
     Polling().start(server, routes=lambda found: {PATH: route})
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         call = channel.unary_unary(METHOD).future(b"call", timeout=TIMEOUT_S)

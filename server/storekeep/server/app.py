@@ -16,7 +16,7 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2_grpc  # type: ignore[import-untyped, unused-ignore]
 
-from storekeep.server.backlogs import Backlog
+from storekeep.server.backlogs import HICCUP_S, Backlog
 from storekeep.server.config import Settings
 from storekeep.server.contract import Contract, read_contract
 from storekeep.server.database_urls import sqlite_path
@@ -74,6 +74,9 @@ REFLECTION_THREADS = 2
 RAW_MESSAGE_FACTOR = 16
 """gRPC refuses larger messages without an error reason; up to this many times the limit the validation layer refuses
 them with one, unparsed, at the price of holding their bytes for a moment."""
+READ_HICCUP_S = 0.1
+"""How long all reads may wait too long until it is overload; they wait for no disk. At three times what can be done, as
+much comes in meanwhile as is refused in a third of a second."""
 OVERLOADED_READ_WAIT_S = 0.0003
 """How long reads may wait under overload: the turn of some three, so that those who are let in hardly notice it."""
 OVERLOADED_WRITE_WAIT_S = 0.006
@@ -199,6 +202,7 @@ class App:
             wait_max_s=settings.queue_wait_max_s,
             overloaded_wait_s=OVERLOADED_WRITE_WAIT_S if writes else OVERLOADED_READ_WAIT_S,
             lag_s=self._polling.lag_s,
+            hiccup_s=HICCUP_S if writes else READ_HICCUP_S,
             refusal_cost=WRITE_REFUSAL_COST if writes else READ_REFUSAL_COST,
         )
 

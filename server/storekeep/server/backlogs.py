@@ -10,15 +10,20 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-OVERLOAD_AFTER_S = 0.2
-"""How long all have to wait too long before it is overload, and how long no more must come in than can be done before
-it is over: more than a hiccup of the disk or of the machine lasts."""
-OVER_AT = 1.1
-"""Overload is over when no more than this times what can be done comes in."""
-RATE_OVER_S = 0.05
+HICCUP_S = 0.2
+"""How long all have to wait too long before it is overload: more than a hiccup of the disk lasts, or of the machine."""
+COUNT_OVER_S = 0.2
+"""Over how long it is counted what comes in. Overload is over when twice in a row it is no more than can be done: once
+it may be that the machine stood still."""
+PAUSE_S = 0.5
+"""Overload is over as well where nothing comes in for so long: the machine hardly stands still for that."""
+RATE_OVER_S = 0.1
 """Over how long it is measured how fast a queue moves."""
-BEST_FADES = 0.995
+BEST_FADES = 0.99
 """How much of the fastest that a queue has moved counts after that time: half of it after seven seconds."""
+ROOM, MORE = 0.1, 1.05
+"""Where those who are let in wait no longer than this share of what they may, more can be done than was thought: it is
+known from what came in then, which may take longer than what comes in now. It is raised by this factor at a time."""
 HEADROOM = 0.8
 """Under overload, as much of the time is used as this, so that who is let in is answered about as fast as ever."""
 REFUSED_IN_A_ROW = 256
@@ -36,6 +41,7 @@ class Backlog:
         overloaded_wait_s: the same under overload, when there is always something to do; it keeps the server busy, and
             no more.
         lag_s: how long calls wait before they get to the queue, in seconds.
+        hiccup_s: how long all may wait too long until it is overload, in seconds.
         refusal_cost: what it costs to refuse something, as a share of what it costs to do it.
 
     Attributes:
@@ -44,18 +50,22 @@ class Backlog:
 
     __slots__ = (
         "_asked",
+        "_asked_at_s",
         "_asked_since_s",
         "_best_per_s",
         "_capacity_per_s",
         "_credit",
+        "_hiccup_s",
         "_in_a_row",
+        "_is_calm",
         "_lag_s",
         "_long_since_s",
         "_noted_s",
         "_overloaded",
         "_overloaded_wait_s",
-        "_per_s",
         "_refusal_cost",
+        "_served",
+        "_served_wait_s",
         "_share",
         "_taken",
         "_taken_since_s",
@@ -70,12 +80,14 @@ class Backlog:
         wait_max_s: float,
         overloaded_wait_s: float,
         lag_s: Callable[[], float] = lambda: 0.0,
+        hiccup_s: float = HICCUP_S,
         refusal_cost: float = 0.0,
     ) -> None:
         self.length_max = length_max
         self._wait_max_s = wait_max_s
         self._overloaded_wait_s = overloaded_wait_s
         self._lag_s = lag_s
+        self._hiccup_s = hiccup_s
         self._refusal_cost = refusal_cost
         self._share = 0.0
         self._credit = 0.0
@@ -83,12 +95,14 @@ class Backlog:
         self._long_since_s: float | None = None
         self._noted_s = 0.0
         self._in_a_row = 0
+        self._is_calm = False
         self._capacity_per_s = 0.0
-        self._asked = 0
-        self._asked_since_s = 0.0
+        self._asked = self._served = 0
+        self._served_wait_s = 0.0
+        self._asked_at_s = self._asked_since_s = 0.0
         self._taken = 0
         self._taken_since_s = 0.0
-        self._per_s = self._best_per_s = 0.0
+        self._best_per_s = 0.0
 
     def note(self, queued_s: float) -> bool:
         """Something is taken out that was put in at this `time.monotonic()`.
@@ -97,25 +111,47 @@ class Backlog:
             behind it would wait for it too.
         """
         now_s = time.monotonic()
-        self._taken += 1
-        if now_s - self._noted_s > OVERLOAD_AFTER_S:  # what was long before is no sign of anything now
+        waits_s = now_s - queued_s
+        waits_long = waits_s + self._lag_s() > self._wait_max_s
+        if self._overloaded:
+            if waits_long:
+                return True
+            self._served += 1
+            self._served_wait_s += waits_s
+        self._measure(now_s)
+        if now_s - self._noted_s > self._hiccup_s:  # what was long before is no sign of anything now
             self._long_since_s = None
         self._noted_s = now_s
-        if now_s - self._taken_since_s > RATE_OVER_S:
-            self._per_s = self._taken / (now_s - self._taken_since_s)
-            self._best_per_s = max(self._per_s, BEST_FADES * self._best_per_s)
-            self._taken, self._taken_since_s = 0, now_s
-        waits_long = now_s - queued_s + self._lag_s() > self._wait_max_s
         if not waits_long:
             self._long_since_s = None
         elif self._long_since_s is None:
             self._long_since_s = now_s
-        elif not self._overloaded and now_s - self._long_since_s > OVERLOAD_AFTER_S:
-            self._overloaded = True
-            self._capacity_per_s = self._best_per_s
-            self._share = self._credit = 0.0  # until it is known how much comes in
-            self._asked, self._asked_since_s = 0, now_s
-        return waits_long and self._overloaded
+        elif now_s - self._long_since_s > self._hiccup_s:
+            self._begin_overload(now_s)
+            return True
+        return False
+
+    def _measure(self, now_s: float) -> None:
+        """How fast the queue moves."""
+        self._taken += 1
+        for_s = now_s - self._taken_since_s
+        if for_s > RATE_OVER_S:
+            self._best_per_s = max(self._taken / for_s, BEST_FADES * self._best_per_s)
+            self._taken, self._taken_since_s = 0, now_s
+
+    def _begin_overload(self, now_s: float) -> None:
+        self._capacity_per_s = self._best_per_s
+        self._share = self._credit = 0.0  # until it is known how much comes in
+        self._is_calm = False
+        self._asked_at_s = now_s
+        self._count_anew(now_s)
+        self._overloaded = True  # last, as another thread asks meanwhile
+
+    def _count_anew(self, now_s: float) -> None:
+        """Begin to count what comes in, and how long those wait who are let in."""
+        self._asked = self._served = 0
+        self._served_wait_s = 0.0
+        self._asked_since_s = now_s
 
     def is_full(self, length: int) -> bool:
         """Whether a queue of this length takes no more."""
@@ -129,7 +165,7 @@ class Backlog:
             self._long_since_s = None
             return False
         self._credit = min(2.0, self._credit + self._share)
-        waits_long = self._lag_s() > self._overloaded_wait_s or length > self._overloaded_wait_s * self._per_s
+        waits_long = self._lag_s() > self._overloaded_wait_s or length > self._overloaded_wait_s * self._capacity_per_s
         its_turn = self._credit >= 1.0 or self._in_a_row >= REFUSED_IN_A_ROW
         if (waits_long or not its_turn) and self._in_a_row < REFUSED_IN_A_ROW_MAX:
             self._in_a_row += 1
@@ -139,13 +175,20 @@ class Backlog:
         return False
 
     def _is_over(self) -> bool:
-        """Whether no more comes in than could be done; counts what does, and finds which share of it may be let in."""
+        """Whether no more comes in than can be done; counts what does, and finds which share of it may be let in."""
+        now_s = time.monotonic()
+        pause_s, self._asked_at_s = now_s - self._asked_at_s, now_s
+        if pause_s > PAUSE_S:
+            return True
         self._asked += 1
-        for_s = time.monotonic() - self._asked_since_s
-        if for_s <= OVERLOAD_AFTER_S:
+        for_s = now_s - self._asked_since_s
+        if for_s <= COUNT_OVER_S:
             return False
+        if self._served and self._served_wait_s < ROOM * self._overloaded_wait_s * self._served:
+            self._capacity_per_s *= MORE
         times = self._asked / for_s / self._capacity_per_s
-        self._asked, self._asked_since_s = 0, self._asked_since_s + for_s
+        self._count_anew(now_s)
         left = HEADROOM - self._refusal_cost * times  # of the time, once all are refused
         self._share = max(0.0, left / (1.0 - self._refusal_cost) / times)
-        return times < OVER_AT
+        was_calm, self._is_calm = self._is_calm, times <= 1.0
+        return was_calm and self._is_calm

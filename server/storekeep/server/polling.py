@@ -23,10 +23,10 @@ from storekeep.server.unary import Route, UnaryCall, shed
 
 LOOK_EVERY_S = 0.001
 """How often it looks whether there is nothing more to hear, before it waits for more."""
+LOOK_OFTEN_S = 0.00025
+"""The same while calls are refused: who is let in depends on how late it is."""
 AHEAD = 8
 """How many calls of a method gRPC may announce before it is asked for more; it keeps the others waiting at a cost."""
-LATE_S = 0.0002
-"""How long ago there was nothing more to hear where it is late."""
 CHECK_EVERY_S = 1.0
 """How long it waits at most; then it looks whether the server object is still there, as gRPC's own loop does."""
 NEEDED = (
@@ -72,6 +72,7 @@ class Polling:
 
     def __init__(self) -> None:
         self._looked_s = math.inf
+        self._look_every_s = LOOK_EVERY_S
         self._routes: Mapping[str, Route] = {}
         self._asked: dict[str, int] = {}
         self._state: Any = None
@@ -116,11 +117,12 @@ class Polling:
 
     def _next(self, poll: Callable[[float], Any]) -> Any:
         """The next event, or that there is none."""
-        event = poll(0 if time.monotonic() - self._looked_s > LOOK_EVERY_S else time.time() + LOOK_EVERY_S)
+        event = poll(0 if time.monotonic() - self._looked_s > self._look_every_s else time.time() + LOOK_EVERY_S)
         if event.completion_type == TIMED_OUT:
             self._looked_s = math.inf  # nobody waits for a thread that waits itself
             event = poll(time.time() + CHECK_EVERY_S)
             self._looked_s = time.monotonic()
+            self._look_every_s = LOOK_EVERY_S
         return event
 
     def _process(self, event: Any) -> bool:
@@ -156,7 +158,8 @@ class Polling:
 
     def _refuse(self, event: Any, route: Route) -> None:
         """Refuse a call, at the least cost where nothing goes along with the status."""
-        refusal = route.refuse(event.invocation_metadata, time.monotonic() - self._looked_s > LATE_S)
+        self._look_every_s = LOOK_OFTEN_S
+        refusal = route.refuse(event.invocation_metadata)
         if refusal.trailing_metadata:
             self._count_up(UnaryCall(event, route)).refuse(refusal)
         else:

@@ -49,15 +49,14 @@ class Route(NamedTuple):
         is_full: whether no further calls are to be served now.
         serve: given the request's bytes and the call, gives the reply; raises what `UnaryCall.abort` raises.
         serialize: gives the bytes of a reply.
-        refuse: given a call's metadata, and whether the server is late with everything, what a call is answered that is
-            not served.
+        refuse: given a call's metadata, what it is answered where it is not served.
     """
 
     hand_over: Callable[[Task], bool]
     is_full: Callable[[], bool]
     serve: Callable[[Any, Any], Any]
     serialize: Callable[[Any], bytes]
-    refuse: Callable[[Metadata, bool], Refusal]
+    refuse: Callable[[Metadata], Refusal]
 
 
 def number_of(code: grpc.StatusCode) -> int:
@@ -143,7 +142,7 @@ class UnaryCall:
 
     def give_up(self) -> None:
         """Refuse it though it was let in: nobody takes it, or it has waited too long. Never raises."""
-        self.refuse(self._route.refuse(self.invocation_metadata(), False))
+        self.refuse(self._route.refuse(self.invocation_metadata()))
 
     def _send(self, reply: bytes | None) -> None:
         """End it with its status, and with a reply unless it was refused or aborted."""

@@ -42,8 +42,7 @@ class Chain(grpc.ServerInterceptor):
         read_pool: where reads run.
         write_pool: where mutations run: they mostly wait for a commit, so they must not hold up reads.
         mutations: paths of the RPCs that change something.
-        refuse: given a method's name, a call's metadata and whether the server is late, what is answered where too much
-            waits already.
+        refuse: given a method's name and a call's metadata, what is answered where too much waits already.
     """
 
     def __init__(
@@ -55,7 +54,7 @@ class Chain(grpc.ServerInterceptor):
         mutations: frozenset[str],
         read_pool: CallExecutor,
         write_pool: CallExecutor,
-        refuse: Callable[[str, Metadata, bool], Refusal],
+        refuse: Callable[[str, Metadata], Refusal],
     ) -> None:
         self._outermost = outermost
         self._layers = tuple(layers)

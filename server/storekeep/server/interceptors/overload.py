@@ -1,7 +1,7 @@
 """Refusals of calls for which too much waits already: made at little cost, as there may be very many.
 
-They have all that any refusal has for the caller. They are counted one by one, and logged once a second in one line for
-all of a method: a line for each would take the time of calls that can be served.
+While there are few, they have all that any refusal has for the caller. They are counted one by one, and logged once a
+second in one line for all of a method: a line for each would take the time of calls that can be served.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from storekeep.server.unary import Metadata, Refusal, number_of
 
 LINE_EVERY_S = 1.0
 DETAILED_MAX = 500
-"""How many refusals of a method in that time have all details, also where the server is late: bursts have no more."""
+"""How many refusals of a method in that time have all details: most bursts have no more. Others hear their reason in a
+text alone, which leaves more time for calls that are served."""
 OVERLOADED = Overloaded(retry_after_ms=RETRY_AFTER_MS)
 ROW = row_of(OVERLOADED)
 CODE, CODE_NAME = number_of(ROW.code), ROW.code.name
@@ -47,13 +48,12 @@ class OverloadRefusals:
         self._refused: dict[str, int] = {}
         self._told_s = 0.0
 
-    def refuse(self, method: str, metadata: Metadata, late: bool) -> Refusal:
+    def refuse(self, method: str, metadata: Metadata) -> Refusal:
         """What a call is answered.
 
         Args:
             method: its full name, such as `storekeep.v1.OrderService/PlaceOrder`.
             metadata: what came with it.
-            late: whether the server is late with everything; then those beyond many hear their reason in a text alone.
         """
         self._counts.refuse(method, CODE_NAME, ROW.reason)
         self._refused[method] = refused = self._refused.get(method, 0) + 1
@@ -61,7 +61,7 @@ class OverloadRefusals:
         if now_s - self._told_s > LINE_EVERY_S:
             self._told_s = now_s
             self._tell()
-        if late and refused > DETAILED_MAX:
+        if refused > DETAILED_MAX:
             return TERSE
         request_id = _request_id_of(metadata)
         details = self._status + _request_info_head(len(request_id)) + request_id.encode()
