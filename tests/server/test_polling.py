@@ -77,6 +77,31 @@ def test_refusal_without_metadata_is_a_status_and_a_text_alone():
     assert all("x-request-id" not in dict(error.trailing_metadata()) for error in errors)
 
 
+def test_refusals_are_held_for_a_moment():
+    with serving(Polling(), is_full=lambda: True) as channel:
+        call = channel.unary_unary(METHOD)
+        for _ in range(20):
+            begun_s = time.monotonic()
+            with pytest.raises(grpc.RpcError):
+                call(b"call", timeout=TIMEOUT_S)
+            assert time.monotonic() - begun_s >= 0.001
+
+
+def test_server_that_ends_refuses_at_once_what_it_holds(monkeypatch):
+    monkeypatch.setattr(polling, "HOLD_S", 10 * TIMEOUT_S)
+    begun = threading.Semaphore(0)
+
+    def is_full() -> bool:
+        begun.release()
+        return True
+
+    with serving(Polling(), is_full=is_full) as channel:
+        calls = [channel.unary_unary(METHOD).future(b"call", timeout=10 * TIMEOUT_S) for _ in range(20)]
+        assert all(begun.acquire(timeout=TIMEOUT_S) for _ in calls)
+    ends: list[Any] = [call.exception(timeout=TIMEOUT_S) for call in calls]
+    assert {end.code() for end in ends} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
+
+
 def test_methods_without_a_route_are_served_by_grpc_itself():
     with serving(Polling(), registered=False) as channel:
         assert channel.unary_unary(METHOD)(b"call", timeout=TIMEOUT_S) == b"call"

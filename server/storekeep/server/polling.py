@@ -1,5 +1,8 @@
 """The thread that hears of gRPC's events. It knows how late it is, and refuses calls before anything is made of them.
 
+Refusals are held for a moment: many in a row cost less than each by itself, and who tries again at once comes back less
+often.
+
 Calls of the methods that it has routes for are served as `unary` has it; all others, such as streams, as gRPC does. It
 leans on names in `grpc._server`; with a grpcio that lacks them gRPC's own loop serves everything, more slowly, and what
 is too much is refused once there are as many calls as there may be.
@@ -12,6 +15,7 @@ import logging
 import math
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -27,6 +31,8 @@ LOOK_OFTEN_S = 0.00025
 """The same while calls are refused: who is let in depends on how late it is."""
 AHEAD = 8
 """How many calls of a method gRPC may announce before it is asked for more; it keeps the others waiting at a cost."""
+HOLD_S = 0.003
+"""How long a refusal is held at most, where it is not late itself."""
 CHECK_EVERY_S = 1.0
 """How long it waits at most; then it looks whether the server object is still there, as gRPC's own loop does."""
 NEEDED = (
@@ -68,11 +74,12 @@ def knows(server: grpc.Server) -> bool:
 
 
 class Polling:
-    """Hears of the events of one server."""
+    """Hears of the events of one server, all of them in one thread."""
 
     def __init__(self) -> None:
         self._looked_s = math.inf
         self._look_every_s = LOOK_EVERY_S
+        self._held: deque[tuple[float, Any, Route]] = deque()
         self._routes: Mapping[str, Route] = {}
         self._asked: dict[str, int] = {}
         self._state: Any = None
@@ -117,10 +124,13 @@ class Polling:
 
     def _next(self, poll: Callable[[float], Any]) -> Any:
         """The next event, or that there is none."""
-        event = poll(0 if time.monotonic() - self._looked_s > self._look_every_s else time.time() + LOOK_EVERY_S)
+        now_s = time.monotonic()
+        if self._held and self._held[0][0] <= now_s:
+            self._refuse_held(until_s=now_s + HOLD_S / 2)
+        event = poll(0 if now_s - self._looked_s > self._look_every_s else time.time() + LOOK_EVERY_S)
         if event.completion_type == TIMED_OUT:
             self._looked_s = math.inf  # nobody waits for a thread that waits itself
-            event = poll(time.time() + CHECK_EVERY_S)
+            event = poll(time.time() + (HOLD_S if self._held else CHECK_EVERY_S))
             self._looked_s = time.monotonic()
             self._look_every_s = LOOK_EVERY_S
         return event
@@ -138,7 +148,7 @@ class Polling:
         return goes_on
 
     def _begin(self, event: Any, route: Route) -> bool:
-        """Take or refuse a call, and ask for the next one; False when it is none, and the server ends with that."""
+        """Take a call or hold it, and ask for the next one; False when it is none, and the server ends with that."""
         state, path = self._state, event.tag
         most = state.maximum_concurrent_rpcs
         with state.lock:
@@ -147,18 +157,26 @@ class Polling:
             elif not route.is_full() and (most is None or state.active_rpc_count < most):
                 self._count_up(UnaryCall(event, route)).receive()
             else:
-                self._refuse(event, route)
+                self._look_every_s = LOOK_OFTEN_S
+                self._held.append((time.monotonic() + HOLD_S, event, route))
             if state.stage is STARTED:
                 grpc_server._request_registered_call(state, path)
                 return True
+            self._refuse_held(until_s=math.inf)
             self._asked[path] -= 1
             if not self._asked[path]:
                 state.due.remove(path)
             return not grpc_server._stop_serving(state)
 
+    def _refuse_held(self, *, until_s: float) -> None:
+        """Refuse the calls that are held no longer than until then."""
+        with self._state.lock:
+            while self._held and self._held[0][0] <= until_s:
+                _, event, route = self._held.popleft()
+                self._refuse(event, route)
+
     def _refuse(self, event: Any, route: Route) -> None:
         """Refuse a call, at the least cost where nothing goes along with the status."""
-        self._look_every_s = LOOK_OFTEN_S
         refusal = route.refuse(event.invocation_metadata)
         if refusal.trailing_metadata:
             self._count_up(UnaryCall(event, route)).refuse(refusal)
