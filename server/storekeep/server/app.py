@@ -74,9 +74,9 @@ REFLECTION_THREADS = 2
 RAW_MESSAGE_FACTOR = 16
 """gRPC refuses larger messages without an error reason; up to this many times the limit the validation layer refuses
 them with one, unparsed, at the price of holding their bytes for a moment."""
-READ_HICCUP_S = 0.1
+READ_HICCUP_S = 0.06
 """How long all reads may wait too long until it is overload; they wait for no disk. At three times what can be done, as
-much comes in meanwhile as is refused in a third of a second."""
+much comes in meanwhile as it takes a fifth of a second to refuse."""
 OVERLOADED_READ_WAIT_S = 0.0003
 """How long reads may wait under overload: the turn of some three, so that those who are let in hardly notice it."""
 OVERLOADED_WRITE_WAIT_S = 0.006
