@@ -75,8 +75,8 @@ RAW_MESSAGE_FACTOR = 16
 """gRPC refuses larger messages without an error reason; up to this many times the limit the validation layer refuses
 them with one, unparsed, at the price of holding their bytes for a moment."""
 READ_HICCUP_S = 0.06
-"""How long all reads may wait too long until it is overload; they wait for no disk. At three times what can be done, as
-much comes in meanwhile as it takes a fifth of a second to refuse."""
+"""How long all reads may wait too long until it is overload; they wait for no disk. At three times what can be done it
+takes several times as long to refuse what comes in meanwhile."""
 OVERLOADED_READ_WAIT_S = 0.0003
 """How long reads may wait under overload: the turn of some three, so that those who are let in hardly notice it."""
 OVERLOADED_WRITE_WAIT_S = 0.006
