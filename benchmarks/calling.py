@@ -20,6 +20,7 @@ from benchmarks.rounds import Pace, Send, Spread, Turns, measure
 STOREKEEP = "Storekeep"
 ECHO = "floor: bare grpcio echo"
 LOOP = "floor: bare sqlite3 loop"
+APSW_LOOP = "the same loop through apsw"
 PEER = "peer: FastAPI + SQLAlchemy"
 TUNED_PEER = "the peer, tuned by hand"
 CLIENT_BUSY_MAX = 0.9
@@ -82,13 +83,15 @@ def place_order(folder: Path, pace: Pace) -> Section:
                 shop.database,
                 lambda seconds: orders.send(orders.GRPC, shop.server, token=shop.token(), seconds=seconds),
             ),
-            LOOP: counted(SqliteFile(recorded.working), lambda seconds: run_loop(recorded, seconds=seconds)),
+            LOOP: counted_loop(recorded, driver="sqlite3"),
+            APSW_LOOP: counted_loop(recorded, driver="apsw"),
             PEER: counted(usual.database, send_http(usual)),
             TUNED_PEER: counted(tuned.database, send_http(tuned)),
         }
         turns = measure(contenders, pace)
     bars = [
         Bar("PlaceOrder / bare sqlite3 loop", turns[STOREKEEP].ratio_to(turns[LOOP]), PLACE_ORDER_FLOOR),
+        Bar("PlaceOrder / the loop through apsw", turns[STOREKEEP].ratio_to(turns[APSW_LOOP]), PLACE_ORDER_FLOOR),
         Bar("PlaceOrder / FastAPI", turns[STOREKEEP].ratio_to(turns[PEER]), PLACE_ORDER_PEER),
     ]
     return Section("PlaceOrder", figures(turns.values()), bars, (beyond_the_bar(turns), *warnings(turns.values())))
@@ -115,12 +118,18 @@ def counted(database: Database, send: Send) -> Send:
     return send_and_count
 
 
-def run_loop(recorded: Recording, *, seconds: float) -> Load:
+def counted_loop(recorded: Recording, *, driver: str) -> Send:
+    """The floor, with one of its drivers."""
+    return counted(SqliteFile(recorded.working), lambda seconds: run_loop(recorded, driver=driver, seconds=seconds))
+
+
+def run_loop(recorded: Recording, *, driver: str, seconds: float) -> Load:
     """One turn of the floor; it is client and server in one.
 
     Raises: LoadFailed.
     """
-    command = [sys.executable, "-m", "benchmarks.floors.sqlite_loop", *recorded.arguments(), "--seconds", str(seconds)]
+    command = [sys.executable, "-m", "benchmarks.floors.sqlite_loop", *recorded.arguments()]
+    command += ["--driver", driver, "--seconds", str(seconds)]
     try:
         output, _ = run_pinned(command, cores=[SERVER_CORE], timeout_s=seconds + FLOOR_END_TIMEOUT_S)
     except RuntimeError as error:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from pysqlite3 import dbapi2 as sqlite
+import apsw
 
 from benchmarks import catalogue
 from benchmarks.databases import Database, PostgresDatabase, SqliteFile
@@ -224,7 +224,7 @@ def _filling(database: Database) -> Iterator[tuple[Cursor, Dialect]]:
 
 @contextlib.contextmanager
 def _filling_sqlite(database: SqliteFile) -> Iterator[Cursor]:
-    connection = sqlite.connect(database.path, isolation_level=None)
+    connection = apsw.Connection(str(database.path))
     connection.execute("PRAGMA synchronous = OFF")
     connection.execute("PRAGMA cache_size = -262144")
     connection.execute("BEGIN")

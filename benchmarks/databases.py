@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import apsw
 import psycopg
-from pysqlite3 import dbapi2 as sqlite
 
 COUNT_ORDERS = "SELECT count(*) FROM orders"
 
@@ -45,10 +46,8 @@ class SqliteFile:
 
     def count_orders(self) -> int:
         """How many orders are committed."""
-        connection = sqlite.connect(self.path)
-        (number,) = connection.execute(COUNT_ORDERS).fetchone()
-        connection.close()
-        return int(number)
+        with closing(apsw.Connection(str(self.path))) as connection:
+            return int(connection.execute(COUNT_ORDERS).get)
 
 
 @dataclass(frozen=True)

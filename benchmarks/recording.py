@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from pysqlite3 import dbapi2 as sqlite
+import apsw
 
 from benchmarks.databases import SqliteFile
 from benchmarks.loads import orders
@@ -62,8 +63,9 @@ def place_some(shop: Storekeep) -> None:
 
 def copy(database: Path, target: Path) -> None:
     """Copy a database that is in use, as it is at one moment."""
-    source = sqlite.connect(database)
-    copied = sqlite.connect(target)
-    source.backup(copied)
-    copied.close()
-    source.close()
+    with (
+        closing(apsw.Connection(str(database))) as source,
+        closing(apsw.Connection(str(target))) as copied,
+        copied.backup("main", source, "main") as copying,
+    ):
+        copying.step()

@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from pysqlite3 import dbapi2 as sqlite
+import apsw
 
 from benchmarks import postgres
 from benchmarks.plots import Plot
@@ -123,7 +123,7 @@ def machine() -> dict[str, str]:
         "cores": str(os.cpu_count()),
         "processor": next(names, ": unknown").partition(": ")[2],
         "python": platform.python_version(),
-        "sqlite": sqlite.sqlite_version,
+        "sqlite": apsw.sqlite_lib_version(),
         "postgresql": _postgres_version(),
         **{package: version(package) for package in PACKAGES},
     }

@@ -8,8 +8,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
+import apsw
 import psycopg
-from pysqlite3 import dbapi2 as sqlite
 
 from storekeep.server.database_urls import sqlite_url
 from storekeep.server.store.postgresql import WRITE_LOCK
@@ -78,14 +78,15 @@ def new_database(engine: str, folder: Path, *, migrated: bool = True) -> Databas
 class SqliteSession:
     """A `Session` with SQLite."""
 
-    def __init__(self, connection: Any) -> None:
+    def __init__(self, connection: apsw.Connection) -> None:
         self._connection = connection
 
     def rows(self, sql: str, *values: Any) -> list[Row]:
         return self._connection.execute(sql, values).fetchall()
 
     def run(self, sql: str, *values: Any) -> int:
-        return self._connection.execute(sql, values).rowcount
+        self._connection.execute(sql, values)
+        return self._connection.changes()
 
 
 class SqliteDatabase:
@@ -99,7 +100,8 @@ class SqliteDatabase:
 
     @contextmanager
     def opened(self) -> Iterator[SqliteSession]:
-        with closing(sqlite.connect(str(self.path), isolation_level=None, timeout=10)) as connection:
+        with closing(apsw.Connection(str(self.path))) as connection:
+            connection.set_busy_timeout(10_000)
             yield SqliteSession(connection)
 
     @contextmanager

@@ -13,12 +13,13 @@ import itertools
 import json
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import apsw
 import uuid_utils
-from pysqlite3 import dbapi2 as sqlite
+from pysqlite3 import dbapi2 as sqlite3
 
 from benchmarks.floors.order_rows import ORDERS, UUID, Row, Table, Written, read_orders, read_tables
 
@@ -31,12 +32,19 @@ PRAGMAS = (
     "PRAGMA wal_autocheckpoint = 4000",
     "PRAGMA temp_store = MEMORY",
 )
+STATEMENTS_MAX = 512
 PREPARED = 200
 """Orders that are prepared, then written and measured, at a time."""
 TIME_SUFFIX = "_us"
 NUMBER_COLUMN = "number"
 """What people call an order by: unique, and rising."""
 FIRST_NUMBER = 10_000_000
+
+DRIVERS: dict[str, Callable[[Path], Any]] = {
+    "sqlite3": lambda path: sqlite3.connect(path, isolation_level=None, cached_statements=STATEMENTS_MAX),
+    "apsw": lambda path: apsw.Connection(str(path), statementcachesize=STATEMENTS_MAX),
+}
+"""The module of Python's library, with a SQLite as new as the server's; and the server's own driver."""
 
 Job = list[tuple[str, list[Sequence[Any]]]]
 """The statements of one order, each with the values of all its rows."""
@@ -156,10 +164,11 @@ def main() -> None:
     parser.add_argument("--before", type=Path, required=True, help="the database before some orders")
     parser.add_argument("--after", type=Path, required=True, help="the database after them")
     parser.add_argument("--database", type=Path, required=True, help="a copy of the one after, to write to")
+    parser.add_argument("--driver", choices=DRIVERS, required=True, help="of SQLite")
     parser.add_argument("--seconds", type=float, required=True)
     options = parser.parse_args()
     recorded = read_orders(options.before, options.after)
-    connection = sqlite.connect(options.database, isolation_level=None, cached_statements=512)
+    connection = DRIVERS[options.driver](options.database)
     for pragma in PRAGMAS:
         connection.execute(pragma)
     there = connection.execute(f"SELECT COUNT(*) FROM {ORDERS}").fetchone()[0]

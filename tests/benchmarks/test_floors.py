@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import apsw
 import pytest
-from pysqlite3 import dbapi2 as sqlite
 
 from benchmarks import crowd
 from benchmarks.floors.order_script import PlacedOrder, Script, Statement, UnclearStatements, read_transaction
@@ -75,7 +75,7 @@ def test_script_without_lock_is_refused() -> None:
 
 
 def test_order_id_of_a_number_is_what_the_crowd_writes() -> None:
-    connection = sqlite.connect(":memory:")
+    connection = apsw.Connection(":memory:")
     for number in (0, 1, 65_537, 999_999):
         (written,) = connection.execute(
             f"SELECT {crowd._order_id(crowd.SQLITE)} FROM (SELECT {number} AS n)"

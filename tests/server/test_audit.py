@@ -37,7 +37,7 @@ def verify(caller):
 def tamper(installation, *statements, value=b"{}"):
     def work(tx):
         for statement in statements:
-            assert Statement(statement).run(tx, value=value).rowcount > 0
+            assert Statement(statement).change(tx, value=value) > 0
 
     installation.store.write(work)
 

@@ -7,10 +7,9 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
 
+import apsw
 import pytest
-from pysqlite3 import dbapi2 as sqlite
 
 from storekeep.client import Storekeep
 from storekeep.server.database_urls import sqlite_url
@@ -31,8 +30,8 @@ def database(tmp_path: Path) -> Path:
 
 
 @contextmanager
-def opened(database: Path) -> Iterator[Any]:
-    with closing(sqlite.connect(str(database), isolation_level=None)) as connection:
+def opened(database: Path) -> Iterator[apsw.Connection]:
+    with closing(apsw.Connection(str(database))) as connection:
         yield connection
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
-from pysqlite3 import dbapi2 as sqlite
 
 from storekeep.server.store import checkpoints
 from storekeep.server.store.checkpoints import PAGES
@@ -53,8 +54,8 @@ def write_until(driver: SqliteDriver, is_so: Callable[[int, int], bool]) -> None
 
 
 def count(path: Path) -> int:
-    with sqlite.connect(path) as connection:
-        found: int = connection.execute("SELECT COUNT(*) FROM rows").fetchone()[0]
+    with closing(apsw.Connection(str(path))) as connection:
+        found: int = connection.execute("SELECT COUNT(*) FROM rows").get
     return found
 
 
@@ -69,7 +70,7 @@ def test_log_stays_short_however_much_is_written(driver):
 
 
 def test_reader_of_an_old_snapshot_keeps_the_log_and_holds_nobody_up(driver):
-    reader: Any = sqlite.connect(driver.path, isolation_level=None)
+    reader = apsw.Connection(str(driver.path))
     reader.execute("BEGIN")
     reader.execute("SELECT COUNT(*) FROM rows").fetchone()
     write(driver, pages=3 * PAGES)
@@ -95,7 +96,7 @@ def test_log_that_cannot_be_copied_is_reported_and_tried_again(driver, monkeypat
     def fail_once(connection: Any) -> None:
         attempts.append(connection)
         if len(attempts) == 1:
-            raise sqlite.OperationalError("disk I/O error")
+            raise apsw.IOError("disk I/O error")
         copy(connection)
 
     monkeypatch.setattr(checkpoints, "_copy", fail_once)
@@ -113,7 +114,7 @@ class OnFullDisk:
 
     def execute(self, sql: str) -> Any:
         if "wal_checkpoint" in sql:
-            raise sqlite.OperationalError("database or disk is full")
+            raise apsw.FullError("database or disk is full")
         return self._connection.execute(sql)
 
 

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
+import apsw
 import pytest
-from pysqlite3 import dbapi2 as sqlite
 
 from storekeep.server.backlogs import HICCUP_S, Backlog
 from storekeep.server.database_urls import sqlite_url
@@ -31,9 +31,9 @@ TIMEOUT_S = 20.0
 CALLERS = 40
 WAL_HEADER_BYTES = 32
 FRAME_HEADER_BYTES = 24
-CONFLICT = {"sqlite": sqlite.IntegrityError, "postgresql": SqlError}
+CONFLICT = {"sqlite": apsw.ConstraintError, "postgresql": SqlError}
 """What a broken constraint is to each driver: a defect of the caller, which it does not translate."""
-WRONG_SQL = {"sqlite": sqlite.OperationalError, "postgresql": SqlError}
+WRONG_SQL = {"sqlite": apsw.SQLError, "postgresql": SqlError}
 INSERT_NOTE = Statement("INSERT INTO notes VALUES (:text)")
 NOTES = Statement("SELECT text FROM notes ORDER BY text")
 

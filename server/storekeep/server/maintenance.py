@@ -31,8 +31,7 @@ def purge_replies(*, retention_s: float) -> Purge:
 
     def purge(tx: Transaction) -> int:
         before_us = tx.now_us - round(retention_s * 1_000_000)
-        removed: int = PURGE_REPLIES.run(tx, before_us=before_us, rows_max=ROWS_PER_TRANSACTION_MAX).rowcount
-        return removed
+        return PURGE_REPLIES.change(tx, before_us=before_us, rows_max=ROWS_PER_TRANSACTION_MAX)
 
     return purge
 

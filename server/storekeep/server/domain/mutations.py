@@ -160,7 +160,7 @@ class Mutation:
         if self.tx.puts_off:
             INSERT_REPLY.run_later(self.tx, **values)  # a retry makes it fail, and is seen when all is run again
             return True
-        return bool(INSERT_REPLY_IF_NEW.run(self.tx, **values).rowcount)
+        return INSERT_REPLY_IF_NEW.change(self.tx, **values) > 0
 
 
 class _Link(NamedTuple):

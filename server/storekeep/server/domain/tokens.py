@@ -261,8 +261,8 @@ class Tokens:
         account_id = claims.subject.removeprefix("serviceAccounts/")
 
         def work(tx: Transaction) -> None:
-            noted = store.INSERT_REVOKED_TOKEN.run(tx, token_id=claims.token_id, expire_time_us=claims.expire_us)
-            if noted.rowcount:
+            noted = store.INSERT_REVOKED_TOKEN.change(tx, token_id=claims.token_id, expire_time_us=claims.expire_us)
+            if noted:
                 raise_version(tx)
                 revoked = RevokedToken(account_id, claims.session_id, claims.token_id, tx.now_us)
                 _mutation(tx, call, account_id).record("token.revoked", before=None, after=revoked)
@@ -303,7 +303,7 @@ def purge_expired(tx: Transaction) -> int:
     """
     purged = 0
     for statement in store.PURGES:
-        purged += statement.run(tx, before_us=tx.now_us - KEEP_US, rows_max=PURGE_ROWS_MAX).rowcount
+        purged += statement.change(tx, before_us=tx.now_us - KEEP_US, rows_max=PURGE_ROWS_MAX)
     return purged
 
 
@@ -325,7 +325,7 @@ def _mutation(tx: Transaction, call: Call, account_id: str) -> Mutation:
 def _revoke_session(mutation: Mutation, session: Session) -> None:
     """End a session and all its tokens; ended already, nothing is written."""
     tx = mutation.tx
-    if store.REVOKE_SESSION.run(tx, id=session.id, now_us=tx.now_us).rowcount:
+    if store.REVOKE_SESSION.change(tx, id=session.id, now_us=tx.now_us):
         raise_version(tx)
         revoked = msgspec.structs.replace(session, revoke_time_us=tx.now_us)
         mutation.record("session.revoked", before=session, after=revoked)

@@ -197,7 +197,7 @@ REVOKE_SESSION = Statement(
         (Session.id == bound("id")) & Session.revoke_time_us.is_null()
     )
 )
-"""Revoke a session; rowcount is 0 where it was revoked before, or is not there."""
+"""Revoke a session; changes no row where it was revoked before, or is not there."""
 INSERT_REFRESH_TOKEN = Statement(
     lambda: RefreshToken.insert(
         token_hash=bound("token_hash"), session=bound("session_id"), expire_time_us=bound("expire_time_us")
@@ -242,7 +242,7 @@ those of its roles stand in one text with spaces between, NULL where there are n
 INSERT_REVOKED_TOKEN = Statement(
     "INSERT INTO revoked_tokens (token_id, expire_time_us) VALUES (:token_id, :expire_time_us) ON CONFLICT DO NOTHING"
 )
-"""Note an access token as revoked; rowcount is 0 where it is noted already."""
+"""Note an access token as revoked; changes no row where it is noted already."""
 INSERT_SIGNING_KEY = Statement(
     lambda: SigningKey.insert(
         kid=bound("kid"),

@@ -13,14 +13,14 @@ import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from pysqlite3 import dbapi2 as sqlite
+import apsw
 
 from storekeep.server.database_urls import sqlite_url
 from storekeep.server.store.locks import lock
 from storekeep.server.store.schema import SchemaError, pending_migrations
 
+BUSY_TIMEOUT_MS = 60_000
 SIDECARS = ("-wal", "-shm")
 """What SQLite keeps beside a database; they belong to it alone."""
 
@@ -55,7 +55,7 @@ def back_up(database: Path, *, to: Path) -> int:
         os.link(draft, to)
     except FileExistsError:
         raise BackupRefused(f"{to} exists; a backup never overwrites") from None
-    except sqlite.Error as error:
+    except apsw.Error as error:
         raise BackupRefused(f"{database} cannot be copied: {error}") from None
     finally:
         draft.unlink(missing_ok=True)
@@ -91,7 +91,8 @@ def restore(copy: Path, *, database: Path) -> Path | None:
 def _copy(database: Path, draft: Path) -> None:
     """One file without a write-ahead log, through SQLite's backup API: one step, so that writers cannot restart it."""
     with _opened(database) as source, _opened(draft) as target:
-        source.backup(target)
+        with target.backup("main", source, "main") as copying:
+            copying.step()
         target.execute("PRAGMA journal_mode = DELETE")
 
 
@@ -105,8 +106,8 @@ def _check(path: Path, *, name: Path) -> None:
     """
     try:
         with _opened(path) as connection:
-            problem = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
-    except sqlite.DatabaseError as error:
+            problem = connection.execute("PRAGMA integrity_check(1)").get
+    except apsw.Error as error:
         problem = str(error)
     if problem != "ok":
         raise BackupRefused(f"{name.name} is not a sound database: {' '.join(problem.split())}")
@@ -120,9 +121,9 @@ def _check_schema(path: Path) -> None:
     try:
         with _opened(path) as connection:
             tables = connection.execute("SELECT COUNT(*) FROM sqlite_master WHERE name = 'schema_migrations'")
-            ours = tables.fetchone()[0]
+            ours = tables.get
         pending_migrations(sqlite_url(path))
-    except sqlite.DatabaseError as error:
+    except apsw.Error as error:
         raise SchemaError(f"{path} cannot be read: {error}") from None
     if not ours:
         raise BackupRefused("the file is a database, but none of Storekeep")
@@ -133,7 +134,7 @@ def _put_aside(database: Path) -> Path | None:
     if not database.exists():
         return None
     kept = database.with_name(f"{database.name}.{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}.{os.getpid()}")
-    with contextlib.suppress(sqlite.DatabaseError), _opened(database) as connection:
+    with contextlib.suppress(apsw.Error), _opened(database) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     for sidecar, target in zip(_sidecars(database), _sidecars(kept), strict=True):
         with contextlib.suppress(FileNotFoundError):
@@ -147,8 +148,9 @@ def _sidecars(database: Path) -> list[Path]:
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    connection = sqlite.connect(str(path), isolation_level=None, timeout=60)
+def _opened(path: Path) -> Iterator[apsw.Connection]:
+    connection = apsw.Connection(str(path))
+    connection.set_busy_timeout(BUSY_TIMEOUT_MS)
     try:
         yield connection
     finally:

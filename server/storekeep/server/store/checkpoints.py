@@ -11,8 +11,8 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+import apsw
 import peewee
-from pysqlite3 import dbapi2 as sqlite
 
 PAGES = 1_000
 """The log's length, in pages of 4 KiB, from which on it is copied. A short one costs more writes of the same pages, a
@@ -26,7 +26,7 @@ PASSES_MAX = 3
 FEW_PAGES = 200
 """As many as the writer may copy without anybody noticing: some 2 ms."""
 
-ERRORS = (sqlite.Error, peewee.PeeweeException)
+ERRORS = (apsw.Error, peewee.PeeweeException)
 """What SQLite reports, and what Peewee makes of it where it connects."""
 
 log = logging.getLogger("storekeep.store")

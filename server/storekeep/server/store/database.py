@@ -39,7 +39,7 @@ class Transaction:
     """One transaction, or one read outside of any.
 
     Attributes:
-        connection: what it runs on: `execute(sql, values)` gives a DB-API cursor.
+        connection: what it runs on: `execute(sql, values)` gives a cursor with `fetchone` and `fetchall`.
         dialect: the SQL that the connection takes.
         now_us: microseconds since 1970, UTC: one instant for all that the transaction reads and writes.
         rollback_only: set it to have everything undone at the end, as `validate_only` wants.

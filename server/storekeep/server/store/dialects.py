@@ -47,6 +47,7 @@ class Dialect:
         one_of: what stands for `IN TEXTS`; `{0}` is the JSON.
         number_places: makes the places of SQL what the engine takes.
         rows_by_one: whether many rows are best inserted one by one, in one call.
+        rows_changed: how many rows a statement changed, given the connection and what the statement gave.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Dialect:
     one_of: str
     number_places: Callable[[str], Compiled]
     rows_by_one: bool
+    rows_changed: Callable[[Any, Any], int]
 
     def compile(self, query: peewee.Query) -> tuple[str, Sequence[Any]]:
         """A Peewee query as SQL that can be run, and what stands in its places."""
@@ -99,6 +101,7 @@ SQLITE = Dialect(
     "IN (SELECT value FROM json_each({0}))",
     lambda sql: (sql, None),
     rows_by_one=True,
+    rows_changed=lambda connection, _: connection.changes(),
 )
 POSTGRESQL = Dialect(
     "postgresql",
@@ -111,4 +114,5 @@ POSTGRESQL = Dialect(
     "= ANY(ARRAY(SELECT json_array_elements_text(CAST({0} AS json))))",
     _numbered,
     rows_by_one=False,
+    rows_changed=lambda _, result: result.rowcount,
 )

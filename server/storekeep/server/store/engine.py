@@ -52,7 +52,7 @@ log = logging.getLogger("storekeep.store")
 
 
 class Driver(Protocol):
-    """One kind of database, as far as the engine needs to know it. A connection has DB-API's `execute`.
+    """One kind of database, as far as the engine needs to know it. A connection has an `execute` that gives a cursor.
 
     Deadlines are `time.monotonic()`s; None is none.
     """

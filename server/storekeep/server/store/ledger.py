@@ -84,7 +84,7 @@ def _insert_reply() -> peewee.Insert:
 INSERT_REPLY = Statement(_insert_reply)
 """Keep a reply; fails where this call has one already."""
 INSERT_REPLY_IF_NEW = Statement(lambda: _insert_reply().on_conflict_ignore())
-"""Keep a reply; rowcount is 0 where this call has one already."""
+"""Keep a reply; changes no row where this call has one already."""
 LAST_AUDIT_ENTRY = Statement(
     lambda: AuditEntry.select(AuditEntry.sequence, AuditEntry.entry_hash).order_by(AuditEntry.sequence.desc()).limit(1)
 )

@@ -6,6 +6,7 @@ Invariant: a migration and its record, with the file's SHA-256, commit together.
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import peewee
+from playhouse.apsw_ext import APSWDatabase, DateTimeField
 from playhouse.migrations import Runner
 
 from storekeep.server.database_urls import shown, sqlite_path
@@ -95,7 +97,7 @@ def pending_migrations(url: str, *, migrations: Path = MIGRATIONS) -> list[str]:
     """
     path = sqlite_path(url)
     if path is not None and not path.exists():
-        return [migration.name for migration in _Runner(peewee.SqliteDatabase(None), migrations).migrations()]
+        return [migration.name for migration in _Runner(APSWDatabase(None), migrations).migrations()]
     with _opened(url) as database:
         runner = _Runner(database, migrations)
         runner.check()
@@ -109,6 +111,7 @@ class _Runner(Runner):  # type: ignore[misc]  # playhouse comes without types
         super().__init__(database, str(directory), table_name=HISTORY_TABLE)
 
         class History(self.History):  # type: ignore[name-defined,misc]
+            applied = DateTimeField(default=datetime.datetime.now)  # as text: apsw binds no times
             checksum = peewee.CharField(max_length=64)
 
             class Meta:
@@ -173,9 +176,9 @@ def _opened(url: str) -> Iterator[peewee.Database]:
 
 def _sqlite(path: Path) -> peewee.Database:
     make_private(path)
-    return peewee.SqliteDatabase(
-        str(path), pragmas=[("journal_mode", "wal"), ("synchronous", "full"), ("foreign_keys", 1)], timeout=LOCK_WAIT_S
-    )
+    pragmas = [("journal_mode", "wal"), ("synchronous", "full"), ("foreign_keys", 1)]
+    database: peewee.Database = APSWDatabase(str(path), pragmas=pragmas, timeout=LOCK_WAIT_S)
+    return database
 
 
 def _postgresql(url: str) -> peewee.Database:

@@ -12,8 +12,9 @@ import weakref
 from pathlib import Path
 from typing import Any
 
+import apsw
 import peewee
-from pysqlite3 import dbapi2 as sqlite
+from playhouse.apsw_ext import APSWDatabase
 
 from storekeep.server.store.checkpoints import PAGES_MAX, Checkpoints
 from storekeep.server.store.dialects import SQLITE
@@ -21,33 +22,34 @@ from storekeep.server.store.errors import StorageFull, StorageUnavailable, Store
 
 SQLITE_VERSION_MIN = (3, 51, 3)
 """The first release without the WAL-reset race, which can lose commits (sqlite.org, release log)."""
-BUSY_TIMEOUT_MS = 5_000
+BUSY_TIMEOUT_S = 5.0
 """How long a statement waits for another process, such as a backup, to let go of the database."""
+STATEMENTS_MAX = 512
+"""Statements that a connection keeps prepared; more than there are."""
 CACHE_KIB = 2_048
 """SQLite's page cache of a reader; behind it is the kernel's."""
 WRITER_PRAGMAS = ("PRAGMA cache_size = -8192", f"PRAGMA wal_autocheckpoint = {PAGES_MAX}")
 """The writer comes back to the same pages of the indexes again and again, so it has 8 MiB of cache."""
 
-PRIMARY_CODE = 0xFF
-"""The part of SQLite's result codes that says what kind it is; the rest says where (sqlite.org/rescode.html)."""
 FACTS: dict[int, type[StorageFull | StorageUnavailable]] = {
-    sqlite.SQLITE_FULL: StorageFull,
-    sqlite.SQLITE_BUSY: StorageUnavailable,
-    sqlite.SQLITE_LOCKED: StorageUnavailable,
-    sqlite.SQLITE_PROTOCOL: StorageUnavailable,
-    sqlite.SQLITE_INTERRUPT: StorageUnavailable,
-    sqlite.SQLITE_IOERR: StorageUnavailable,
-    sqlite.SQLITE_PERM: StorageUnavailable,
-    sqlite.SQLITE_READONLY: StorageUnavailable,
-    sqlite.SQLITE_CANTOPEN: StorageUnavailable,
-    sqlite.SQLITE_CORRUPT: StorageUnavailable,
-    sqlite.SQLITE_NOTADB: StorageUnavailable,
+    apsw.SQLITE_FULL: StorageFull,
+    apsw.SQLITE_BUSY: StorageUnavailable,
+    apsw.SQLITE_LOCKED: StorageUnavailable,
+    apsw.SQLITE_PROTOCOL: StorageUnavailable,
+    apsw.SQLITE_INTERRUPT: StorageUnavailable,
+    apsw.SQLITE_IOERR: StorageUnavailable,
+    apsw.SQLITE_PERM: StorageUnavailable,
+    apsw.SQLITE_READONLY: StorageUnavailable,
+    apsw.SQLITE_CANTOPEN: StorageUnavailable,
+    apsw.SQLITE_CORRUPT: StorageUnavailable,
+    apsw.SQLITE_NOTADB: StorageUnavailable,
 }
-"""What SQLite's primary result codes mean to a caller. Any other is a defect of a statement, and stays one."""
+"""What SQLite's primary result codes mean to a caller (sqlite.org/rescode.html). Any other is a defect of a statement,
+and stays one."""
 
 
 class UnsafeSqlite(StoreError):
-    """The SQLite that Python is linked with can lose commits."""
+    """The SQLite that is installed can lose commits."""
 
     def __init__(self, version: str) -> None:
         super().__init__(f"SQLite {version} can lose commits in WAL mode; 3.51.3 is the first that cannot")
@@ -58,8 +60,9 @@ def check_sqlite_version() -> None:
 
     Raises: UnsafeSqlite.
     """
-    if sqlite.sqlite_version_info < SQLITE_VERSION_MIN:
-        raise UnsafeSqlite(sqlite.sqlite_version)
+    version = apsw.sqlite_lib_version()
+    if tuple(map(int, version.split("."))) < SQLITE_VERSION_MIN:
+        raise UnsafeSqlite(version)
 
 
 def make_private(path: Path) -> None:
@@ -73,7 +76,7 @@ class _Connection:
 
     __slots__ = ("__weakref__", "raw", "writes")
 
-    def __init__(self, raw: Any) -> None:
+    def __init__(self, raw: apsw.Connection) -> None:
         self.raw = raw
         self.writes = False
 
@@ -89,25 +92,24 @@ class SqliteDriver:
 
     dialect = SQLITE
     over_sockets = False
-    errors: tuple[type[Exception], ...] = (sqlite.Error, peewee.PeeweeException)
+    errors: tuple[type[Exception], ...] = (apsw.Error, peewee.PeeweeException)
     """What the driver raises where the database is at fault, or a statement."""
 
     def __init__(self, path: Path) -> None:
         check_sqlite_version()
         make_private(path)
         self.path = path
-        self._database = peewee.SqliteDatabase(
+        self._database = APSWDatabase(
             str(path),
             pragmas=[
                 ("journal_mode", "wal"),
                 ("synchronous", "full"),
                 ("foreign_keys", 1),
-                ("busy_timeout", BUSY_TIMEOUT_MS),
                 ("cache_size", -CACHE_KIB),
                 ("temp_store", "memory"),
             ],
-            cached_statements=512,
-            check_same_thread=False,
+            timeout=BUSY_TIMEOUT_S,
+            statementcachesize=STATEMENTS_MAX,
         )
         self._connections: weakref.WeakSet[_Connection] = weakref.WeakSet()
         self._local = threading.local()
@@ -163,14 +165,14 @@ class SqliteDriver:
 
     def changes(self, connection: Any) -> int:
         """Rows changed so far on this connection, undone ones too."""
-        changed: int = connection.total_changes
+        changed: int = connection.total_changes()
         return changed
 
     def translate(self, error: BaseException) -> BaseException:
         """Say in the store's own terms what the driver reports of the database; pass on all else, such as wrong SQL."""
         cause: BaseException | None = error
         while cause is not None:
-            fact = FACTS.get(getattr(cause, "sqlite_errorcode", sqlite.SQLITE_OK) & PRIMARY_CODE)
+            fact = FACTS.get(getattr(cause, "result", apsw.SQLITE_OK)) if isinstance(cause, apsw.Error) else None
             if fact is not None:
                 return fact()
             cause = cause.__context__
@@ -180,5 +182,5 @@ class SqliteDriver:
         """Close every thread's connection."""
         self._checkpoints.close()
         for connection in list(self._connections):
-            with contextlib.suppress(sqlite.Error):
+            with contextlib.suppress(apsw.Error):
                 connection.raw.close()

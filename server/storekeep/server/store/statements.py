@@ -48,9 +48,13 @@ class Statement:
         return compiled
 
     def run(self, tx: Transaction, **values: Any) -> Any:
-        """Run it and give the DB-API cursor back."""
+        """Run it and give its cursor back."""
         sql, bind = self._compiled.get(tx.dialect) or self._compile(tx.dialect)
         return tx.connection.execute(sql, bind(values))
+
+    def change(self, tx: Transaction, **values: Any) -> int:
+        """Run it and give the number of rows that it changed."""
+        return tx.dialect.rows_changed(tx.connection, self.run(tx, **values))
 
     def run_later(self, tx: Transaction, **values: Any) -> None:
         """Run it without waiting for what becomes of it, where the transaction puts off.
