@@ -12,6 +12,8 @@ from storekeep.server.backlogs import (
     PAUSE_S,
     REFUSED_IN_A_ROW,
     REFUSED_IN_A_ROW_MAX,
+    TRIAL_AFTER_S,
+    TRIAL_S,
     Backlog,
 )
 
@@ -95,8 +97,8 @@ def test_overload_takes_nothing_that_would_have_to_wait(queue):
 def test_overload_takes_what_can_be_done_beside_the_refusals(queue, times):
     queue.overload()
     queue.ask(per_s=times * PER_S, for_s=1, length=0)
-    taken = 10 * times * PER_S - queue.ask(per_s=times * PER_S, for_s=10, length=0)
-    busy = (taken + COST * (10 * times * PER_S - taken)) / (10 * PER_S)
+    taken = 8 * times * PER_S - queue.ask(per_s=times * PER_S, for_s=8, length=0)
+    busy = (taken + COST * (8 * times * PER_S - taken)) / (8 * PER_S)
     assert busy == pytest.approx(HEADROOM, abs=0.02)
 
 
@@ -179,6 +181,32 @@ def test_overload_by_what_takes_long_lets_what_takes_less_in_before_long(queue):
 
 def test_overload_goes_on_where_those_who_are_let_in_have_to_wait(queue):
     queue.overload()
-    for _ in range(20):
+    for _ in range(8):
         refused = queue.serve(per_s=5 * PER_S, for_s=1.0, waits_s=0.01)
     assert refused > 5 * PER_S * 0.8
+
+
+def test_trial_in_which_nobody_waits_long_ends_the_overload(queue):
+    queue.overload()
+    assert queue.ask(per_s=3 * PER_S, for_s=TRIAL_AFTER_S, length=5) > 3 * PER_S * TRIAL_AFTER_S * 0.9
+    queue.ask(per_s=3 * PER_S, for_s=COUNT_OVER_S * 2, length=5)
+    assert queue.ask(per_s=3 * PER_S, for_s=TRIAL_S, length=5) == 0
+    assert queue.ask(per_s=3 * PER_S, for_s=1, length=50) == 0  # which a trial would not bear
+
+
+def test_trial_that_lets_too_many_in_is_overload_again_and_the_next_comes_later(queue):
+    queue.overload()
+    for after_s in (TRIAL_AFTER_S, 2 * TRIAL_AFTER_S, 4 * TRIAL_AFTER_S):
+        refused = queue.ask(per_s=3 * PER_S, for_s=after_s, length=9)
+        assert refused > 3 * PER_S * after_s * 0.9
+        queue.ask(per_s=3 * PER_S, for_s=COUNT_OVER_S * 2, length=9)
+        assert not queue.backlog.is_full(9)
+        assert queue.backlog.is_full(15)  # of which 100 a second are done: the last would wait longer than 0.1 s
+
+
+def test_trial_in_which_calls_are_heard_of_late_is_overload_again(queue):
+    queue.overload()
+    queue.ask(per_s=3 * PER_S, for_s=TRIAL_AFTER_S + COUNT_OVER_S * 2, length=5)
+    assert not queue.backlog.is_full(0)
+    queue.lag_s = LONG_S
+    assert queue.backlog.is_full(0)

@@ -24,6 +24,11 @@ BEST_FADES = 0.99
 ROOM, MORE = 0.1, 1.05
 """Where those who are let in wait no longer than this share of what they may, more can be done than was thought: it is
 known from what came in then, which may take longer than what comes in now. It is raised by this factor at a time."""
+TRIAL_AFTER_S, TRIAL_AFTER_MAX_S = 10.0, 80.0
+"""After so long under overload all are let in, to see whether it is still too much: callers that try again at once ask
+the more often the more of them are refused. After a trial that fails it takes twice as long until the next."""
+TRIAL_S = 1.0
+"""How long nobody may have to wait too long in a trial until overload is over."""
 HEADROOM = 0.8
 """Under overload, as much of the time is used as this, so that who is let in is answered about as fast as ever."""
 REFUSED_IN_A_ROW = 256
@@ -69,6 +74,9 @@ class Backlog:
         "_share",
         "_taken",
         "_taken_since_s",
+        "_trial_after_s",
+        "_trial_at_s",
+        "_trial_until_s",
         "_wait_max_s",
         "length_max",
     )
@@ -103,6 +111,9 @@ class Backlog:
         self._taken = 0
         self._taken_since_s = 0.0
         self._best_per_s = 0.0
+        self._trial_after_s = TRIAL_AFTER_S
+        self._trial_at_s = 0.0
+        self._trial_until_s = 0.0  # while there is none
 
     def note(self, queued_s: float) -> bool:
         """Something is taken out that was put in at this `time.monotonic()`.
@@ -118,7 +129,8 @@ class Backlog:
                 return True
             self._served += 1
             self._served_wait_s += waits_s
-        self._measure(now_s)
+        else:
+            self._measure(now_s)
         if now_s - self._noted_s > self._hiccup_s:  # what was long before is no sign of anything now
             self._long_since_s = None
         self._noted_s = now_s
@@ -140,7 +152,13 @@ class Backlog:
             self._taken, self._taken_since_s = 0, now_s
 
     def _begin_overload(self, now_s: float) -> None:
-        self._capacity_per_s = self._best_per_s
+        if self._trial_until_s:
+            self._trial_until_s = 0.0
+            self._trial_after_s = min(2 * self._trial_after_s, TRIAL_AFTER_MAX_S)
+        else:
+            self._capacity_per_s = self._best_per_s
+            self._trial_after_s = TRIAL_AFTER_S
+        self._trial_at_s = now_s + self._trial_after_s
         self._share = self._credit = 0.0  # until it is known how much comes in
         self._is_calm = False
         self._asked_at_s = now_s
@@ -157,7 +175,19 @@ class Backlog:
         """Whether a queue of this length takes no more."""
         if length >= self.length_max:
             return True
-        return self._overloaded and self._refuses(length)
+        if self._overloaded:
+            return self._refuses(length)
+        return self._trial_until_s > 0.0 and self._fails(length)
+
+    def _fails(self, length: int) -> bool:
+        """Whether a trial has let in more than can be done in time: then it is overload again, at once."""
+        now_s = time.monotonic()
+        if max(self._lag_s(), length / self._capacity_per_s) > self._wait_max_s:
+            self._begin_overload(now_s)
+            return True
+        if now_s > self._trial_until_s:
+            self._trial_until_s = 0.0
+        return False
 
     def _refuses(self, length: int) -> bool:
         if self._is_over():
@@ -191,4 +221,7 @@ class Backlog:
         left = HEADROOM - self._refusal_cost * times  # of the time, once all are refused
         self._share = max(0.0, left / (1.0 - self._refusal_cost) / times)
         was_calm, self._is_calm = self._is_calm, times <= 1.0
+        if now_s > self._trial_at_s:
+            self._trial_until_s = now_s + TRIAL_S
+            return True
         return was_calm and self._is_calm
