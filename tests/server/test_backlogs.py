@@ -186,27 +186,34 @@ def test_overload_goes_on_where_those_who_are_let_in_have_to_wait(queue):
     assert refused > 5 * PER_S * 0.8
 
 
+MORE_PER_S = PER_S * 3 // 2
+
+
 def test_trial_in_which_nobody_waits_long_ends_the_overload(queue):
     queue.overload()
-    assert queue.ask(per_s=3 * PER_S, for_s=TRIAL_AFTER_S, length=5) > 3 * PER_S * TRIAL_AFTER_S * 0.9
-    queue.ask(per_s=3 * PER_S, for_s=COUNT_OVER_S * 2, length=5)
-    assert queue.ask(per_s=3 * PER_S, for_s=TRIAL_S, length=5) == 0
-    assert queue.ask(per_s=3 * PER_S, for_s=1, length=50) == 0  # which a trial would not bear
+    assert queue.ask(per_s=MORE_PER_S, for_s=TRIAL_AFTER_S, length=5) > MORE_PER_S * TRIAL_AFTER_S * 0.9
+    queue.ask(per_s=MORE_PER_S, for_s=COUNT_OVER_S * 2, length=1)
+    assert queue.ask(per_s=MORE_PER_S, for_s=TRIAL_S, length=1) == 0
+    assert queue.ask(per_s=MORE_PER_S, for_s=1, length=50) == 0  # which a trial would not bear
 
 
 def test_trial_that_lets_too_many_in_is_overload_again_and_the_next_comes_later(queue):
     queue.overload()
     for after_s in (TRIAL_AFTER_S, 2 * TRIAL_AFTER_S, 4 * TRIAL_AFTER_S):
-        refused = queue.ask(per_s=3 * PER_S, for_s=after_s, length=9)
-        assert refused > 3 * PER_S * after_s * 0.9
-        queue.ask(per_s=3 * PER_S, for_s=COUNT_OVER_S * 2, length=9)
-        assert not queue.backlog.is_full(9)
-        assert queue.backlog.is_full(15)  # of which 100 a second are done: the last would wait longer than 0.1 s
+        assert queue.ask(per_s=MORE_PER_S, for_s=after_s, length=3) > MORE_PER_S * after_s * 0.9
+        queue.ask(per_s=MORE_PER_S, for_s=COUNT_OVER_S * 2, length=1)
+        assert not queue.backlog.is_full(1)
+        assert queue.backlog.is_full(3)  # of which 100 a second are done: the last would wait longer than 0.02 s
 
 
 def test_trial_in_which_calls_are_heard_of_late_is_overload_again(queue):
     queue.overload()
-    queue.ask(per_s=3 * PER_S, for_s=TRIAL_AFTER_S + COUNT_OVER_S * 2, length=5)
+    queue.ask(per_s=MORE_PER_S, for_s=TRIAL_AFTER_S + COUNT_OVER_S * 2, length=1)
     assert not queue.backlog.is_full(0)
     queue.lag_s = LONG_S
     assert queue.backlog.is_full(0)
+
+
+def test_no_trial_is_made_where_refusing_leaves_no_time_for_one(queue):
+    queue.overload()
+    assert queue.ask(per_s=3 * PER_S, for_s=3 * TRIAL_AFTER_S, length=5) > 3 * PER_S * 3 * TRIAL_AFTER_S * 0.999

@@ -35,6 +35,7 @@ CONFLICT = {"sqlite": apsw.ConstraintError, "postgresql": SqlError}
 """What a broken constraint is to each driver: a defect of the caller, which it does not translate."""
 WRONG_SQL = {"sqlite": apsw.SQLError, "postgresql": SqlError}
 INSERT_NOTE = Statement("INSERT INTO notes VALUES (:text)")
+DELETE_NOTE = Statement("DELETE FROM notes WHERE text = :text")
 NOTES = Statement("SELECT text FROM notes ORDER BY text")
 
 
@@ -260,7 +261,18 @@ def note_later(text: str):
     return work
 
 
-def test_statements_that_are_put_off_fail_alone_too(store, database, callers):
+@pytest.fixture
+def prepared(store):
+    """What PostgreSQL has planned already it does as soon as it is put off, not when somebody waits."""
+    for _ in range(2):
+        store.write(note_later("prepared"))
+        store.write(lambda tx: DELETE_NOTE.run(tx, text="prepared"))
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_statements_that_are_put_off_fail_alone_too(store, database, callers, known, request):
+    if known:
+        request.getfixturevalue("prepared")
     with busy_writer(store):
         futures = queue_up(store, callers, [note_later("same"), note_later("same"), note_later("other")])
     outcomes = [future.exception(TIMEOUT_S) for future in futures]
@@ -268,7 +280,7 @@ def test_statements_that_are_put_off_fail_alone_too(store, database, callers):
     assert store.read(read_notes) == ["other", "same"]
 
 
-def test_statement_that_is_put_off_is_undone_with_its_work(store, callers):
+def test_statement_that_is_put_off_is_undone_with_its_work(store, callers, prepared):
     def half(tx: Transaction) -> None:
         note_later("half")(tx)
         raise LookupError("half")
@@ -279,13 +291,49 @@ def test_statement_that_is_put_off_is_undone_with_its_work(store, callers):
     assert store.read(read_notes) == ["after", "before"]
 
 
-def test_statement_that_is_put_off_is_seen_by_the_next_one(store):
+def test_work_that_gives_up_after_what_others_put_off_undoes_only_itself(store, callers, prepared):
+    def give_up(tx: Transaction) -> None:
+        raise LookupError("given up")
+
+    with busy_writer(store):
+        futures = queue_up(store, callers, [note_later("before"), give_up, note_later("after")])
+    assert [type(future.exception(TIMEOUT_S)) for future in futures] == [type(None), LookupError, type(None)]
+    assert store.read(read_notes) == ["after", "before"]
+
+
+def test_statement_that_is_put_off_is_seen_by_the_next_one(store, prepared):
     def work(tx: Transaction) -> list[str]:
         note_later("one")(tx)
         note_later("two")(tx)
         return read_notes(tx)
 
     assert store.write(work) == ["one", "two"]
+
+
+def test_statement_that_is_new_follows_those_that_are_put_off(store, database, prepared):
+    new = Statement("INSERT INTO notes VALUES (:text || '!')")
+
+    def work(tx: Transaction) -> int:
+        note_later("one")(tx)
+        new.run_later(tx, text="two")
+        note_later("three")(tx)
+        return new.change(tx, text="four")
+
+    assert store.write(work) == 1
+    assert store.read(read_notes) == ["four!", "one", "three", "two!"]
+
+
+def test_trial_after_what_is_put_off_leaves_it_alone(store, callers, prepared):
+    def trial(tx: Transaction) -> None:
+        note_later("trial")(tx)
+        tx.rollback_only = True
+
+    with busy_writer(store):
+        futures = [*queue_up(store, callers, [note_later("before")])]
+        futures.append(callers.submit(functools.partial(store.write, trial, trial=True)))
+        futures += queue_up(store, callers, [note_later("after")])
+    assert [future.exception(TIMEOUT_S) for future in futures] == [None, None, None]
+    assert store.read(read_notes) == ["after", "before"]
 
 
 def test_nobody_is_answered_before_the_commit(store, callers):

@@ -27,8 +27,10 @@ known from what came in then, which may take longer than what comes in now. It i
 TRIAL_AFTER_S, TRIAL_AFTER_MAX_S = 10.0, 80.0
 """After so long under overload all are let in, to see whether it is still too much: callers that try again at once ask
 the more often the more of them are refused. After a trial that fails it takes twice as long until the next."""
-TRIAL_S = 1.0
-"""How long nobody may have to wait too long in a trial until overload is over."""
+TRIAL_S, TRIAL_WAIT, TRIAL_TIMES_MAX = 1.0, 0.2, 2.0
+"""How long a trial takes; which share of what they may wait those have to wait at most who are let in by it, so that
+one that fails lets in no more than is soon done; and beyond how many times what can be done there is none, as then
+refusing leaves no time to make up for it. Those who ask at once are hardly more, as refusals are held for a moment."""
 HEADROOM = 0.8
 """Under overload, as much of the time is used as this, so that who is let in is answered about as fast as ever."""
 REFUSED_IN_A_ROW = 256
@@ -182,7 +184,7 @@ class Backlog:
     def _fails(self, length: int) -> bool:
         """Whether a trial has let in more than can be done in time: then it is overload again, at once."""
         now_s = time.monotonic()
-        if max(self._lag_s(), length / self._capacity_per_s) > self._wait_max_s:
+        if max(self._lag_s(), length / self._capacity_per_s) > TRIAL_WAIT * self._wait_max_s:
             self._begin_overload(now_s)
             return True
         if now_s > self._trial_until_s:
@@ -205,7 +207,7 @@ class Backlog:
         return False
 
     def _is_over(self) -> bool:
-        """Whether no more comes in than can be done; counts what does, and finds which share of it may be let in."""
+        """Whether no more comes in than can be done, or a trial is due; finds which share of it may be let in if not."""
         now_s = time.monotonic()
         pause_s, self._asked_at_s = now_s - self._asked_at_s, now_s
         if pause_s > PAUSE_S:
@@ -221,7 +223,7 @@ class Backlog:
         left = HEADROOM - self._refusal_cost * times  # of the time, once all are refused
         self._share = max(0.0, left / (1.0 - self._refusal_cost) / times)
         was_calm, self._is_calm = self._is_calm, times <= 1.0
-        if now_s > self._trial_at_s:
+        if now_s > self._trial_at_s and times < TRIAL_TIMES_MAX:
             self._trial_until_s = now_s + TRIAL_S
             return True
         return was_calm and self._is_calm
