@@ -136,6 +136,7 @@ def test_kill_during_migrate(tmp_path: Path, chance: random.Random):
     assert outcomes[True], "no migration was killed"
 
 
+@pytest.mark.engine("sqlite", reason="PostgreSQL is copied by its own programs")
 def test_kill_during_backup_leaves_no_half_copy(make_server: MakeServer, tmp_path: Path):
     buyers = Buyers(make_server(), seed=SEED)
     data_dir = buyers.server.data_dir
@@ -162,6 +163,7 @@ def check_copy(copy: Path, *, data_dir: Path) -> None:
     assert verified.returncode == 0, verified.stdout + verified.stderr
 
 
+@pytest.mark.engine("sqlite", reason="PostgreSQL is copied by its own programs")
 def test_kill_during_restore_leaves_the_old_database_or_the_new(make_server: MakeServer, tmp_path: Path):
     buyers = Buyers(make_server(), seed=SEED)
     data_dir, copy = buyers.server.data_dir, tmp_path / "copy.db"
