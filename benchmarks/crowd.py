@@ -45,12 +45,14 @@ class Dialect:
         padded: a number in so many decimal digits.
         replaced: in bytes, one text for another.
         numbers: a table `numbers (n)`.
+        columns: asks for the names of a table's columns.
     """
 
     hexed: str
     padded: str
     replaced: str
     numbers: str
+    columns: str
 
 
 SQLITE = Dialect(
@@ -61,12 +63,14 @@ SQLITE = Dialect(
         "(WITH RECURSIVE counted (n) AS (SELECT {first} UNION ALL SELECT n + 1 FROM counted WHERE n < {last}) "
         "SELECT n FROM counted) AS numbers"
     ),
+    columns="SELECT name FROM pragma_table_info('{table}') ORDER BY cid",
 )
 POSTGRESQL = Dialect(
     hexed="lpad(to_hex({number}), {width}, '0')",
     padded="lpad(CAST({number} AS TEXT), {width}, '0')",
     replaced="convert_to(replace(convert_from({bytes}, 'UTF8'), {old}, {new}), 'UTF8')",
     numbers="generate_series(CAST({first} AS BIGINT), {last}) AS numbers (n)",
+    columns="SELECT attname FROM pg_attribute WHERE attrelid = CAST('{table}' AS regclass) AND attnum > 0",
 )
 
 
@@ -179,7 +183,7 @@ def fill(database: Database, *, orders: int, ledger: bool = False) -> None:
         for first in range(0, orders, CHUNK):
             numbers = sql.numbers.format(first=first, last=min(orders, first + CHUNK) - 1)
             for table in KEYS if ledger else LISTED:
-                columns = _columns(connection, table)
+                columns = _columns(connection, sql, table)
                 chosen = ", ".join(expressions[table].get(column, f'"{column}"') for column in columns)
                 listed = ", ".join(f'"{column}"' for column in columns)
                 connection.execute(
@@ -204,8 +208,8 @@ def _remove(connection: Cursor, match: str, template: Template) -> None:
         connection.execute(f"DELETE FROM {table} WHERE {KEYS[table]} {match} {template.key(table)}")
 
 
-def _columns(connection: Cursor, table: str) -> Sequence[str]:
-    columns = [column[0] for column in connection.execute(f"SELECT * FROM {table} LIMIT 0").description]
+def _columns(connection: Cursor, sql: Dialect, table: str) -> Sequence[str]:
+    columns = [column for (column,) in connection.execute(sql.columns.format(table=table)).fetchall()]
     return [column for column in columns if (table, column) != ("stock_movements", "id")]  # the database counts them
 
 

@@ -207,7 +207,7 @@ class Backlog:
         return False
 
     def _is_over(self) -> bool:
-        """Whether no more comes in than can be done, or a trial is due; finds which share of it may be let in if not."""
+        """Whether no more comes in than can be done, or a trial is due; if not, finds which share may be let in."""
         now_s = time.monotonic()
         pause_s, self._asked_at_s = now_s - self._asked_at_s, now_s
         if pause_s > PAUSE_S:

@@ -15,7 +15,8 @@ import peewee
 
 TABLE = re.compile(r"\b(TEXTS|ROWS|PAIRS)\(([\w.:]+)\) AS (\w+)")
 """A table that JSON is read as. `TEXTS` is an array of texts and `ROWS` one of arrays: `key` counts them and `value` is
-each. `PAIRS` is an object: `key` and `value` of each member."""
+each. `PAIRS` is an object: `key` and `value` of each member. PostgreSQL parses `jsonb` once, and `json` for each value
+that is taken out of it."""
 ONE_OF = re.compile(r"\bIN TEXTS\(([\w.:]+)\)")
 """Whether a value is one of a JSON array of texts. A join with `TEXTS` would mean the same; but PostgreSQL takes the
 array for a hundred texts then, and rather reads a table of some thousand rows whole."""
@@ -108,7 +109,7 @@ POSTGRESQL = Dialect(
     peewee.PostgresqlDatabase(None, prefer_psycopg3=True),
     {
         "TEXTS": "json_array_elements_text(CAST({0} AS json)) WITH ORDINALITY AS {1} (value, key)",
-        "ROWS": "json_array_elements(CAST({0} AS json)) WITH ORDINALITY AS {1} (value, key)",
+        "ROWS": "jsonb_array_elements(CAST({0} AS jsonb)) WITH ORDINALITY AS {1} (value, key)",
         "PAIRS": "json_each_text(CAST({0} AS json)) AS {1} (key, value)",
     },
     "= ANY(ARRAY(SELECT json_array_elements_text(CAST({0} AS json))))",
