@@ -125,9 +125,20 @@ def await_that(holds: Callable[[], bool], told: Callable[[], str]) -> None:
 def is_alive(process_id: int) -> bool:
     """Whether there is such a process, and it is not only waiting to be reaped."""
     try:
-        return Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        return _state_of(Path(f"/proc/{process_id}")) != "Z"
     except OSError:
         return False
+
+
+def suspend(process_id: int) -> None:
+    """Have a process hang. A thread goes on until another has been told, which takes a while on a busy machine."""
+    os.kill(process_id, signal.SIGSTOP)
+    threads = Path(f"/proc/{process_id}/task")
+    await_that(lambda: {_state_of(thread) for thread in threads.iterdir()} == {"T"}, lambda: f"{process_id} goes on")
+
+
+def _state_of(process: Path) -> str:
+    return (process / "stat").read_text().rpartition(")")[2].split()[0]
 
 
 @dataclass

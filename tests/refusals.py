@@ -86,12 +86,17 @@ def _detail(details: Any, kind: Any) -> Any:
     return message
 
 
+def _bytes_of(argument: Any) -> bytes:
+    """What of an argument may be said back."""
+    return argument if isinstance(argument, bytes) else str(argument).encode(errors="surrogatepass")
+
+
 def refusal(call: Callable[..., Any], *arguments: Any, **options: Any) -> Refusal | None:
     """What a call is refused with; None where it succeeds."""
     try:
         call(*arguments, **options)
     except grpc.RpcError as error:
-        return refusal_of(error, said=b"".join(each for each in arguments if isinstance(each, bytes)))
+        return refusal_of(error, said=b"\n".join(map(_bytes_of, (*arguments, *options.values()))))
     return None
 
 

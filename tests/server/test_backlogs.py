@@ -32,7 +32,12 @@ class Queue:
         self.lag_s = 0.0
         self.late = 0
         self.backlog = Backlog(
-            length_max=100, wait_max_s=0.1, overloaded_wait_s=0.02, lag_s=lambda: self.lag_s, refusal_cost=COST
+            length_max=100,
+            wait_max_s=0.1,
+            overloaded_wait_s=0.02,
+            lag_s=lambda: self.lag_s,
+            refusal_cost=COST,
+            trial_wait_s=0.02,
         )
         monkeypatch.setattr(backlogs.time, "monotonic", lambda: self.now_s)
 

@@ -263,7 +263,7 @@ def note_later(text: str):
 
 @pytest.fixture
 def prepared(store):
-    """What PostgreSQL has planned already it does as soon as it is put off, not when somebody waits."""
+    """PostgreSQL has planned what is put off, and need not do so when somebody waits."""
     for _ in range(2):
         store.write(note_later("prepared"))
         store.write(lambda tx: DELETE_NOTE.run(tx, text="prepared"))

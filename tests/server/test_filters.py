@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from storekeep.v1 import inventory_pb2, orders_pb2, products_pb2
@@ -450,6 +450,8 @@ def test_filter_that_mostly_parses_is_answered_or_refused(shop: Shop, rpc: str, 
 @pytest.mark.parametrize("rpc", LISTS)
 @quick
 @given(wanted=st.text(max_size=200), order_by=st.text(max_size=60))
+@example(wanted="", order_by="EXCEPTION")
+@example(wanted="sqlite = 1", order_by="")
 def test_text_as_filter_and_order_is_answered_or_refused(shop: Shop, rpc: str, wanted: str, order_by: str):
     outcome = refusal(listed, shop, rpc, wanted, order_by=order_by)
     assert outcome is None or outcome.reason in ("INVALID_FILTER", "INVALID_ORDER_BY")

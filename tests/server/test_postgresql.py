@@ -19,7 +19,10 @@ import pytest
 
 from storekeep.server.domain.calls import Call, Caller
 from storekeep.server.domain.customers import CUSTOMERS, Customer
+from storekeep.server.store import postgresql
 from storekeep.server.store.database import Transaction
+from storekeep.server.store.engine import Store
+from storekeep.server.store.errors import StorageUnavailable
 from storekeep.server.store.limits import Limits
 from storekeep.server.store.opening import open_store
 from storekeep.server.store.postgres_connection import STATEMENTS_MAX, UnusablePostgres
@@ -152,6 +155,57 @@ def test_server_that_became_read_only_is_unavailable_and_its_connection_replaced
         with pytest.raises(FACTS["25006"]):
             store.write(read_only)
         assert CUSTOMERS.create(store, call, Customer("ada", "Ada")).name == "customers/ada"
+
+
+INSERT_LOCATION = Statement(
+    "INSERT INTO locations (id, display_name, address, version, create_time_us, update_time_us, priority) "
+    "VALUES (CAST(:id AS TEXT), '', '', 1, 0, 0, 0)"
+)
+
+FIND_LOCATION = Statement("SELECT id FROM locations WHERE id = :id")
+
+
+@pytest.fixture
+def store_at_work(database: PostgresDatabase, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+    """A store that has prepared what the tests put off, and whose turn to write ends soon where it falls silent."""
+    monkeypatch.setattr(postgresql, "IDLE_TIMEOUT_MS", 500)
+    with closing(open_store(database.url)) as store:
+        for number in range(2):
+            store.write(lambda tx, number=number: INSERT_LOCATION.run_later(tx, id=f"first-{number}"))
+        yield store
+
+
+def test_writer_that_falls_silent_after_what_it_put_off_loses_its_turn(
+    store_at_work: Store, database: PostgresDatabase
+):
+    def work(tx: Transaction) -> bool:
+        INSERT_LOCATION.run_later(tx, id="lost")
+        time.sleep(1.5)
+        with database.opened() as session:
+            return session.rows("SELECT pg_try_advisory_xact_lock(?)", postgresql.WRITE_LOCK)[0][0]
+
+    taken: list[bool] = []
+    with pytest.raises(StorageUnavailable):
+        store_at_work.write(lambda tx: taken.append(work(tx)))
+    assert taken[0]
+    assert store_at_work.read(lambda tx: FIND_LOCATION.all(tx, id="lost")) == []
+    store_at_work.write(lambda tx: INSERT_LOCATION.run_later(tx, id="found"))
+
+
+def test_connection_that_is_lost_with_what_was_put_off_is_unavailable(store_at_work: Store, database: PostgresDatabase):
+    def work(tx: Transaction) -> None:
+        INSERT_LOCATION.run_later(tx, id="lost")
+        with database.opened() as session:
+            session.rows(
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+        raise LookupError
+
+    with pytest.raises((LookupError, StorageUnavailable)):
+        store_at_work.write(work)
+    store_at_work.write(lambda tx: INSERT_LOCATION.run_later(tx, id="found"))
+    assert store_at_work.read(lambda tx: FIND_LOCATION.all(tx, id="lost")) == []
 
 
 def read_only(tx: Transaction) -> None:

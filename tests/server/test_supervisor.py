@@ -16,7 +16,7 @@ import pytest
 
 from storekeep.client import Customer, Storekeep, StorekeepError
 from storekeep.v1 import orders_pb2
-from tests.clusters import Cluster, Load, await_that, is_alive
+from tests.clusters import Cluster, Load, await_that, is_alive, suspend
 from tests.conftest import MakeServer
 from tests.databases import ENGINES, new_database
 from tests.processes import COMMAND, run_command, server_environment
@@ -58,7 +58,7 @@ def test_worker_that_hangs_holds_up_neither_page_nor_others(make_server: MakeSer
     cluster = make_cluster(make_server)
     workers = cluster.workers()
     hanging = next(worker for worker in workers if not worker["writes"])
-    os.kill(hanging["process_id"], signal.SIGSTOP)
+    suspend(hanging["process_id"])
     began = time.monotonic()
     metrics = cluster.metrics()
     assert time.monotonic() - began < 3

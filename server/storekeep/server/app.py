@@ -16,7 +16,7 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2_grpc  # type: ignore[import-untyped, unused-ignore]
 
-from storekeep.server.backlogs import HICCUP_S, Backlog
+from storekeep.server.backlogs import HICCUP_S, TRIAL_WAIT_S, Backlog
 from storekeep.server.config import Settings
 from storekeep.server.contract import Contract, read_contract
 from storekeep.server.database_urls import sqlite_path
@@ -77,6 +77,8 @@ them with one, unparsed, at the price of holding their bytes for a moment."""
 READ_HICCUP_S = 0.06
 """How long all reads may wait too long until it is overload; they wait for no disk. At three times what can be done it
 takes several times as long to refuse what comes in meanwhile."""
+READ_TRIAL_WAIT_S = 0.02
+"""How much work may wait where all reads are let in for a trial; changes wait for commits besides."""
 OVERLOADED_READ_WAIT_S = 0.0003
 """How long reads may wait under overload: the turn of some three, so that those who are let in hardly notice it."""
 OVERLOADED_WRITE_WAIT_S = 0.006
@@ -203,6 +205,7 @@ class App:
             overloaded_wait_s=OVERLOADED_WRITE_WAIT_S if writes else OVERLOADED_READ_WAIT_S,
             lag_s=self._polling.lag_s,
             hiccup_s=HICCUP_S if writes else READ_HICCUP_S,
+            trial_wait_s=TRIAL_WAIT_S if writes else READ_TRIAL_WAIT_S,
             refusal_cost=WRITE_REFUSAL_COST if writes else READ_REFUSAL_COST,
         )
 

@@ -27,10 +27,10 @@ known from what came in then, which may take longer than what comes in now. It i
 TRIAL_AFTER_S, TRIAL_AFTER_MAX_S = 10.0, 80.0
 """After so long under overload all are let in, to see whether it is still too much: callers that try again at once ask
 the more often the more of them are refused. After a trial that fails it takes twice as long until the next."""
-TRIAL_S, TRIAL_WAIT, TRIAL_TIMES_MAX = 1.0, 0.2, 2.0
-"""How long a trial takes; which share of what they may wait those have to wait at most who are let in by it, so that
-one that fails lets in no more than is soon done; and beyond how many times what can be done there is none, as then
-refusing leaves no time to make up for it. Those who ask at once are hardly more, as refusals are held for a moment."""
+TRIAL_S, TRIAL_WAIT_S, TRIAL_TIMES_MAX = 1.0, 0.05, 2.0
+"""How long a trial takes; how long those may have to wait who are let in by it, so that one that fails lets in no more
+than is soon done; and beyond how many times what can be done there is none, as then refusing leaves no time to make up
+for it. Those who ask at once are hardly more, as refusals are held for a moment."""
 HEADROOM = 0.8
 """Under overload, as much of the time is used as this, so that who is let in is answered about as fast as ever."""
 REFUSED_IN_A_ROW = 256
@@ -49,6 +49,7 @@ class Backlog:
             no more.
         lag_s: how long calls wait before they get to the queue, in seconds.
         hiccup_s: how long all may wait too long until it is overload, in seconds.
+        trial_wait_s: how much work, in seconds, may wait in a trial.
         refusal_cost: what it costs to refuse something, as a share of what it costs to do it.
 
     Attributes:
@@ -79,6 +80,7 @@ class Backlog:
         "_trial_after_s",
         "_trial_at_s",
         "_trial_until_s",
+        "_trial_wait_s",
         "_wait_max_s",
         "length_max",
     )
@@ -91,6 +93,7 @@ class Backlog:
         overloaded_wait_s: float,
         lag_s: Callable[[], float] = lambda: 0.0,
         hiccup_s: float = HICCUP_S,
+        trial_wait_s: float = TRIAL_WAIT_S,
         refusal_cost: float = 0.0,
     ) -> None:
         self.length_max = length_max
@@ -98,6 +101,7 @@ class Backlog:
         self._overloaded_wait_s = overloaded_wait_s
         self._lag_s = lag_s
         self._hiccup_s = hiccup_s
+        self._trial_wait_s = trial_wait_s
         self._refusal_cost = refusal_cost
         self._share = 0.0
         self._credit = 0.0
@@ -154,6 +158,8 @@ class Backlog:
             self._taken, self._taken_since_s = 0, now_s
 
     def _begin_overload(self, now_s: float) -> None:
+        if self._overloaded:  # another thread has noticed it too
+            return
         if self._trial_until_s:
             self._trial_until_s = 0.0
             self._trial_after_s = min(2 * self._trial_after_s, TRIAL_AFTER_MAX_S)
@@ -184,7 +190,7 @@ class Backlog:
     def _fails(self, length: int) -> bool:
         """Whether a trial has let in more than can be done in time: then it is overload again, at once."""
         now_s = time.monotonic()
-        if max(self._lag_s(), length / self._capacity_per_s) > TRIAL_WAIT * self._wait_max_s:
+        if max(self._lag_s(), length / self._capacity_per_s) > self._trial_wait_s:
             self._begin_overload(now_s)
             return True
         if now_s > self._trial_until_s:

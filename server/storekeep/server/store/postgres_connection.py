@@ -47,7 +47,6 @@ TRANSIENT = frozenset({"40001", "40P01"})
 STALE = frozenset({"26000", "42P05", "0A000", "25006"})
 """SQLSTATEs that tell of a connection with another past than we think: statements that it lost or that changed their
 meaning, or a primary that has become a replica."""
-OPEN = (pq.TransactionStatus.INTRANS, pq.TransactionStatus.INERROR)
 QUIET = frozenset({b"SELECT", b"SHOW", b"BEGIN", b"COMMIT", b"ROLLBACK", b"SAVEPOINT", b"RELEASE", b"SET"})
 """Command tags of what changes no row."""
 ROW_COUNTED = frozenset({b"INSERT", b"UPDATE", b"DELETE", b"MERGE"})
@@ -254,7 +253,6 @@ class Connection:
         self._untouched = True
         self._begin = b""
         self._put_off: list[Bound] = []
-        self._ahead = 0  # how many of them are sent already
         self.deadline = math.inf
         self.changes = 0
         self.transient = False
@@ -276,7 +274,7 @@ class Connection:
         """Give the connection up; using it opens another."""
         connection, self._pq = self._pq, None
         self._names = {}
-        self._put_off, self._ahead = [], 0
+        self._put_off = []
         if connection is not None:
             connection.finish()
 
@@ -289,7 +287,10 @@ class Connection:
     @property
     def in_transaction(self) -> bool:
         """Whether a transaction is open, be it one that can only be undone."""
-        return self._pq is not None and (self._ahead > 0 or self._pq.transaction_status in OPEN)
+        return self._pq is not None and self._pq.transaction_status in (
+            pq.TransactionStatus.INTRANS,
+            pq.TransactionStatus.INERROR,
+        )
 
     # -- statements
 
@@ -300,23 +301,16 @@ class Connection:
         """
         if time.monotonic() >= self.deadline:
             raise OutOfTime(of_caller=True)
-        statement = _bind(sql, values)
-        return self._attempt(lambda: self._send(statement))
+        statements = [*self._put_off, _bind(sql, values)]
+        return self._attempt(lambda: self._send(statements))
 
     def put_off(self, sql: str, values: Sequence[Any] = ()) -> None:
-        """Run a statement that nobody waits for: it is answered with the next one that somebody does.
+        """Run a statement in the same round trip as the next one that somebody waits for.
 
-        Where it fails, that next one raises. The database may do it meanwhile.
-
-        Raises: ConnectionLost.
+        Where it fails, that next one raises.
         """
         self._put_off.append(_bind(sql, values))
         self.changes += 1
-        try:
-            self._send_ahead()
-        except psycopg.OperationalError as error:
-            self.close()
-            raise ConnectionLost(str(error)) from None
 
     def commit(self, *, timeout_s: float, witness: bytes = b"") -> None:
         """Commit, with what was put off. A commit that is not answered is not cancelled: its outcome is unknown.
@@ -331,7 +325,9 @@ class Connection:
         """
         self.warned = False
         if self._put_off:
-            self._attempt(lambda: self._send(COMMIT), give_up=time.monotonic() + timeout_s, cancels=False)
+            statements = [*self._put_off, COMMIT]
+            give_up = time.monotonic() + timeout_s
+            self._attempt(lambda: self._send(statements), give_up=give_up, cancels=False)
         else:
             self.command(witness + b";COMMIT" if witness else b"COMMIT", timeout_s=timeout_s, cancels=False)
         if self.warned:
@@ -357,8 +353,6 @@ class Connection:
     def roll_back(self) -> None:
         """Undo the transaction, or end what `begin_with_next` was to begin."""
         self._begin = b""
-        with contextlib.suppress(SqlError):
-            self._settle()
         self._put_off = []
         if self.in_transaction:
             self.command(b"ROLLBACK", timeout_s=CANCEL_TIMEOUT_S)
@@ -375,7 +369,7 @@ class Connection:
             return self._send_and_await(send, give_up, cancels)
         finally:
             self._begin = b""
-            self._put_off, self._ahead = [], 0
+            self._put_off = []
 
     def _send_and_await(self, send: Callable[[], None], give_up: float | None, cancels: bool) -> Result:
         if give_up is None:
@@ -392,15 +386,12 @@ class Connection:
     def _connection(self) -> pq.abc.PGconn:
         return self._pq or self.open()
 
-    def _send(self, last: Bound) -> None:
-        """Send a statement for one round trip, after what begins its transaction and what was put off."""
+    def _send(self, statements: Sequence[Bound]) -> None:
+        """Send statements, and what begins their transaction, for one round trip."""
         connection = self._connection()
-        if any(sql not in self._names for sql, _, _ in (*self._put_off, last)):
-            self._settle()  # as a statement is prepared by itself
-        statements = [*self._put_off[self._ahead :], last]
         names = [self._names.get(sql) or self._prepare(connection, sql) for sql, _, _ in statements]
-        piped = bool(self._begin) or len(statements) > 1 or self._ahead > 0
-        if piped and not self._ahead:
+        piped = bool(self._begin) or len(statements) > 1
+        if piped:
             connection.enter_pipeline_mode()
         if self._begin:
             connection.send_query_params(self._begin, None)
@@ -411,34 +402,6 @@ class Connection:
                 connection.send_query_params(sql.encode(), parameters, None, formats)
         if piped:
             connection.pipeline_sync()
-
-    def _send_ahead(self) -> None:
-        """Send what was put off, so that the database does it while what comes next is prepared."""
-        connection = self._pq
-        if connection is None:
-            return
-        for sql, parameters, formats in self._put_off[self._ahead :]:
-            name = self._names.get(sql)
-            if not name:
-                break  # it is prepared when somebody waits
-            if not self._ahead:
-                connection.enter_pipeline_mode()
-            connection.send_query_prepared(name, parameters, formats)
-            self._ahead += 1
-        connection.flush()
-
-    def _settle(self) -> None:
-        """Await what was sent ahead.
-
-        Raises: SqlError.
-        """
-        if not self._ahead or self._pq is None:
-            return
-        self._pq.pipeline_sync()
-        sent, self._ahead = range(self._ahead), 0
-        del self._put_off[: len(sent)]
-        give_up = min(self.deadline, time.monotonic() + self._statement_timeout_s)
-        self._await_result(give_up, cancels=True, put_off=sent)
 
     def _prepare(self, connection: pq.abc.PGconn, sql: str) -> bytes:
         """Have a statement planned once; gives its name, empty where it has none."""
