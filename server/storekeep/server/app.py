@@ -74,7 +74,7 @@ REFLECTION_THREADS = 2
 RAW_MESSAGE_FACTOR = 16
 """gRPC refuses larger messages without an error reason; up to this many times the limit the validation layer refuses
 them with one, unparsed, at the price of holding their bytes for a moment."""
-READ_HICCUP_S = 0.06
+READ_HICCUP_S = 0.045
 """How long all reads may wait too long until it is overload; they wait for no disk. At three times what can be done it
 takes several times as long to refuse what comes in meanwhile."""
 READ_TRIAL_WAIT_S = 0.02
