@@ -2,7 +2,7 @@
 
 It reads nothing, checks nothing and answers nobody. The rows are those of real orders with new ids and times, prepared
 outside of the measured time; the statements are prepared once, several rows of a table are one `executemany`. Same
-schema, indexes and constraints, same SQLite, same pragmas as the server: WAL, `synchronous=FULL`, foreign keys on.
+schema, indexes and constraints, same pragmas as the server: WAL, `synchronous=FULL`, foreign keys on.
 Prints one line of JSON.
 """
 

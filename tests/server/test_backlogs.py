@@ -211,6 +211,13 @@ def test_trial_that_lets_too_many_in_is_overload_again_and_the_next_comes_later(
         assert queue.backlog.is_full(3)  # of which 100 a second are done: the last would wait longer than 0.02 s
 
 
+def test_trial_that_is_over_fails_no_more_though_nobody_came_meanwhile(queue):
+    queue.overload()
+    queue.ask(per_s=MORE_PER_S, for_s=TRIAL_AFTER_S + COUNT_OVER_S * 2, length=1)
+    queue.now_s += 2 * TRIAL_S
+    assert not queue.backlog.is_full(50)
+
+
 def test_trial_in_which_calls_are_heard_of_late_is_overload_again(queue):
     queue.overload()
     queue.ask(per_s=MORE_PER_S, for_s=TRIAL_AFTER_S + COUNT_OVER_S * 2, length=1)

@@ -190,11 +190,11 @@ class Backlog:
     def _fails(self, length: int) -> bool:
         """Whether a trial has let in more than can be done in time: then it is overload again, at once."""
         now_s = time.monotonic()
-        if max(self._lag_s(), length / self._capacity_per_s) > self._trial_wait_s:
-            self._begin_overload(now_s)
-            return True
         if now_s > self._trial_until_s:
             self._trial_until_s = 0.0
+        elif max(self._lag_s(), length / self._capacity_per_s) > self._trial_wait_s:
+            self._begin_overload(now_s)
+            return True
         return False
 
     def _refuses(self, length: int) -> bool:
