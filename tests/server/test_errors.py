@@ -11,6 +11,7 @@ import grpc
 import grpc_testing
 import pytest
 from google.rpc import error_details_pb2
+from grpc_testing._server import _servicer_context
 
 from storekeep.server.app import App
 from storekeep.server.domain import errors as domain_errors
@@ -24,6 +25,12 @@ from tests.refusals import REASONS
 
 MODULES = (domain_errors, store_errors, transport_errors)
 RETRYABLE_CODES = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED}
+
+
+@pytest.fixture(autouse=True)
+def _peer_of_a_call_without_a_wire(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Say where calls come from: grpcio-testing leaves that out."""
+    monkeypatch.setattr(_servicer_context.ServicerContext, "peer", lambda _context: "ipv4:127.0.0.1:1")
 
 
 def exceptions_of(module: Any) -> Iterator[type[Exception]]:

@@ -69,6 +69,15 @@ def test_rpc_is_one_line_with_what_is_known_of_it(server: ServerProcess):
     assert line["time"].endswith("Z")
 
 
+def test_line_names_the_address_and_the_key_of_the_caller(server: ServerProcess):
+    with Storekeep(server.address, api_key=server.admin_key) as client:
+        client.auth.who_am_i()
+    line = rpc_lines(server, method="storekeep.v1.AuthService/WhoAmI")[-1]
+    assert line["peer"].startswith("ipv4:127.0.0.1:")
+    assert line["api_key"].startswith("serviceAccounts/admin/apiKeys/")
+    assert line["caller"] == "serviceAccounts/admin"
+
+
 def test_no_log_holds_a_key_or_a_token(server: ServerProcess):
     with Storekeep(server.address, api_key=server.admin_key) as client:
         with pytest.raises(NotFound):

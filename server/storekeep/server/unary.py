@@ -163,6 +163,11 @@ class UnaryCall:
         metadata: Metadata = self._event.invocation_metadata
         return metadata
 
+    def peer(self) -> str:
+        """Return the caller's address, such as `ipv4:127.0.0.1:40404`."""
+        peer: bytes = self._event.call.peer()
+        return peer.decode(errors="replace")
+
     def time_remaining(self) -> float:
         """Seconds until its deadline; very many where it has none."""
         deadline: float = self._event.call_details.deadline

@@ -15,6 +15,8 @@ class Caller(msgspec.Struct, frozen=True):
         permissions: all that it may do.
         token_id: the token's `jti`; empty for a caller without a token, such as the command line on the server.
         expire_us: when the token ends, microseconds since 1970; 0 without a token.
+        api_key: resource name of the API key that the token came from; empty without one.
+        session_id: the session that the token belongs to; empty without one.
     """
 
     subject: str
@@ -23,6 +25,8 @@ class Caller(msgspec.Struct, frozen=True):
     permissions: frozenset[str] = frozenset()
     token_id: str = ""
     expire_us: int = 0
+    api_key: str = ""
+    session_id: str = ""
 
 
 class Call(msgspec.Struct, frozen=True):

@@ -293,6 +293,8 @@ class Tokens:
             permissions=held & limits if limits else held,
             token_id=claims.token_id,
             expire_us=claims.expire_us if key_expire_us is None else min(claims.expire_us, key_expire_us),
+            api_key=claims.client,
+            session_id=claims.session_id,
         )
 
 

@@ -17,6 +17,7 @@ import grpc
 
 from storekeep.server.backlogs import Backlog
 from storekeep.server.interceptors.chain import Step
+from storekeep.server.interceptors.request_log import PEER
 from storekeep.server.interceptors.rpc import Method, Rpc
 from storekeep.server.interceptors.transport_errors import WriterUnavailable
 from storekeep.server.pools import CallExecutor, CallPool
@@ -186,7 +187,7 @@ def _metadata_of(context: grpc.ServicerContext, rpc: Rpc) -> Metadata:
 
     Raises: WriterUnavailable where another worker took this one for the writer.
     """
-    metadata: list[tuple[str, str | bytes]] = [(HANDED_ON, "1"), ("x-request-id", rpc.request_id)]
+    metadata: list[tuple[str, str | bytes]] = [(HANDED_ON, "1"), ("x-request-id", rpc.request_id), (PEER, rpc.peer)]
     for key, value in context.invocation_metadata():
         if key == HANDED_ON:
             raise WriterUnavailable

@@ -17,6 +17,8 @@ from storekeep.server.monitoring.counts import CallCounts
 REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 """W3C Trace Context, level 1."""
+PEER = "x-storekeep-peer"
+"""The metadata by which a worker says whose call it forwards."""
 DEADLINE_MAX_S = 86_400.0
 """A caller that waits longer waits for ever, as far as deadlines go."""
 
@@ -58,7 +60,7 @@ def request_log(
 
 def receive(method: Method, context: grpc.ServicerContext) -> Rpc:
     """What the call's metadata and deadline say about it."""
-    rpc = Rpc(method.name, "")
+    rpc = Rpc(method.name, "", peer=context.peer())
     for key, value in context.invocation_metadata():
         if isinstance(value, bytes):
             continue
@@ -66,6 +68,8 @@ def receive(method: Method, context: grpc.ServicerContext) -> Rpc:
             rpc.authorization = value
         elif key == "x-request-id" and REQUEST_ID.fullmatch(value):
             rpc.request_id = value
+        elif key == PEER and rpc.peer.startswith("unix:"):  # another worker's: nobody else reaches its socket
+            rpc.peer = value
         elif key == "traceparent" and (match := TRACEPARENT.fullmatch(value)):
             rpc.trace_id = match[1]
     if not rpc.request_id:
@@ -87,6 +91,8 @@ def line_of(rpc: Rpc, *, duration_us: int) -> dict[str, Any]:
         "reason": rpc.reason,
         "duration_us": duration_us,
         "caller": rpc.caller.subject,
+        "api_key": rpc.caller.api_key,
+        "peer": rpc.peer,
         "request_id": rpc.request_id,
         "trace_id": rpc.trace_id,
         "deadline_left_ms": left_ms,

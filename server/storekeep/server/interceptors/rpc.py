@@ -22,6 +22,7 @@ class Rpc(msgspec.Struct):
     Attributes:
         method: full name, such as `storekeep.v1.OrderService/PlaceOrder`.
         request_id: the server's id of this call (not the idempotency key): in the log and in every error.
+        peer: the caller's address, such as `ipv4:127.0.0.1:40404`.
         trace_id: from the caller's W3C `traceparent`; empty without one.
         deadline_s: seconds that the caller still waited when the call came in; None when it waits for ever.
         deadline: the same, as a `time.monotonic()`.
@@ -38,6 +39,7 @@ class Rpc(msgspec.Struct):
 
     method: str
     request_id: str
+    peer: str = ""
     trace_id: str = ""
     authorization: str | None = None
     deadline_s: float | None = None
