@@ -15,11 +15,14 @@ from pathlib import Path
 import grpc
 
 from benchmarks.databases import Database, SqliteFile
-from benchmarks.machine import APART, SERVER_CORE, Placement, Server, free_address, serving
+from benchmarks.machine import APART, ROOT, SERVER_CORE, Placement, Server, free_address, serving
 from benchmarks.peers.fastapi_shop import setup
 from storekeep.v1 import auth_pb2, auth_pb2_grpc
 
 COMMAND = Path(sysconfig.get_path("scripts"), "storekeep-server")
+ROOTS = ("generated", "server", "clients")
+"""The folders of a checkout in which the program is."""
+RUN_SOURCE = "from storekeep.server.command import main; main()"
 PEER = "benchmarks.peers.fastapi_shop"
 PEER_SETTINGS = ("--loop", "uvloop", "--http", "httptools", "--workers", "1", "--no-access-log")
 MIGRATION_TIMEOUT_S = 60.0
@@ -68,6 +71,7 @@ def storekeep(
     database: Database | None = None,
     placement: Placement = APART,
     workers: int = 1,
+    source: Path | None = None,
 ) -> Iterator[Storekeep]:
     """Storekeep with its defaults, on a database that is made when missing.
 
@@ -75,6 +79,7 @@ def storekeep(
         folder: of its data.
         database: a SQLite file in the folder when not given.
         workers: its processes; a single one stays on the servers' core, several choose cores of their own.
+        source: a checkout of another commit, to serve that program; this one when not given.
     """
     folder.mkdir(parents=True, exist_ok=True)
     address, database = free_address(), database or SqliteFile(folder / "storekeep.db")
@@ -84,8 +89,12 @@ def storekeep(
         "STOREKEEP_LISTEN": address,
         "STOREKEEP_PIN_CPU": str(SERVER_CORE) if workers == 1 else "",
     }
-    _migrate(env)
-    command = [str(COMMAND), "serve", *(["--workers", str(workers)] if workers > 1 else [])]
+    program = [str(COMMAND)]
+    if source is not None:
+        program = [sys.executable, "-c", RUN_SOURCE]
+        env["PYTHONPATH"] = os.pathsep.join([*(str(source / root) for root in ROOTS), str(ROOT)])
+    _migrate(program, env)
+    command = [*program, "serve", *(["--workers", str(workers)] if workers > 1 else [])]
     log = folder / "server.log"
     with (
         serving(name, command, address=address, log=log, env=env, placement=placement) as server,
@@ -94,9 +103,9 @@ def storekeep(
         yield Storekeep(server, database, channel, (folder / "admin.key").read_text().strip())
 
 
-def _migrate(env: dict[str, str]) -> None:
+def _migrate(program: list[str], env: dict[str, str]) -> None:
     """Make the tables, or bring them up to date. Raises: RuntimeError."""
-    command = [str(COMMAND), "migrate"]
+    command = [*program, "migrate"]
     result = subprocess.run(
         command, env={**os.environ, **env}, capture_output=True, text=True, timeout=MIGRATION_TIMEOUT_S
     )

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import grpc
 
-from benchmarks import calling, calling_postgres, growth, imports, latency, lists, memory, postgres, workers
+from benchmarks import before, calling, calling_postgres, growth, imports, latency, lists, memory, postgres, workers
 from benchmarks.loads import h2load
 from benchmarks.loads.load import LoadFailed
 from benchmarks.machine import CORES, ROOT
@@ -23,6 +23,8 @@ from benchmarks.results import Section, Ticks, as_json, as_markdown, as_text, ma
 from benchmarks.rounds import Pace
 
 ON_POSTGRESQL = "_postgresql"
+BEFORE = "before"
+"""The benchmark that needs to be told a commit, and is left out without one."""
 LATEST = ROOT / "benchmarks/results/latest.json"
 
 
@@ -35,6 +37,7 @@ class Size:
         calls: before memory is looked at, early and late.
         shops: orders in the databases of which it is measured how cost grows.
         late_max_ms: the most that a load on a schedule may be late, at its 99th percentile.
+        revision: the commit that the program is compared with.
     """
 
     pace: Pace
@@ -42,6 +45,7 @@ class Size:
     calls: tuple[int, int]
     shops: tuple[int, ...]
     late_max_ms: float
+    revision: str = ""
 
 
 FULL = Size(
@@ -70,6 +74,7 @@ BENCHMARKS: dict[str, Callable[[Path, Size], Section]] = {
     "growth_postgresql": lambda folder, size: growth.on_postgresql(folder, size.pace, sizes=size.shops),
     "list_orders": lambda folder, size: lists.list_orders(folder, size.pace, many=size.orders),
     "imports": lambda folder, size: imports.imports(folder, size.pace),
+    BEFORE: lambda folder, size: before.before(folder, size.pace, revision=size.revision),
     "memory": lambda folder, size: memory.memory(folder, early=size.calls[0], late=size.calls[1]),
 }
 
@@ -83,7 +88,7 @@ def main() -> None:
     results = options.json or (options.folder / "quick.json" if options.quick else LATEST)
     sections: list[Section] = []
     failed = []
-    for name in options.benchmarks or BENCHMARKS:
+    for name in options.benchmarks:
         try:
             sections.append(_run(name, options.folder, size))
         except (LoadFailed, OSError, RuntimeError, ValueError, grpc.RpcError, subprocess.SubprocessError) as error:
@@ -114,7 +119,7 @@ def _run(name: str, parent: Path, size: Size) -> Section:
 def _size(options: argparse.Namespace) -> Size:
     size = QUICK if options.quick else FULL
     pace = replace(size.pace, rounds=options.rounds or size.pace.rounds, seconds=options.seconds or size.pace.seconds)
-    return replace(size, pace=pace)
+    return replace(size, pace=pace, revision=options.before)
 
 
 def _options() -> argparse.Namespace:
@@ -122,9 +127,12 @@ def _options() -> argparse.Namespace:
     parser = _parser()
     options = parser.parse_args()
     options.folder = options.folder.resolve()
-    chosen = options.benchmarks or list(BENCHMARKS)
+    options.benchmarks = options.benchmarks or [name for name in BENCHMARKS if name != BEFORE or options.before]
+    chosen = options.benchmarks
     if unknown := set(chosen) - set(BENCHMARKS):
         parser.error(f"there is no {', '.join(sorted(unknown))}, only {', '.join(BENCHMARKS)}")
+    if BEFORE in chosen and not options.before:
+        parser.error(f"{BEFORE} needs a commit to compare with: --before COMMIT")
     if not h2load.is_installed():
         sys.exit(h2load.INSTALL)
     if any(name.endswith(ON_POSTGRESQL) for name in chosen) and (hint := postgres.missing()):
@@ -142,6 +150,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("benchmarks", nargs="*", metavar="BENCHMARK", help=f"which of {', '.join(BENCHMARKS)}; all")
     parser.add_argument("--quick", action="store_true", help="some minutes, to see that all of it works")
     parser.add_argument("--rounds", type=int, help="turns of each contender")
+    parser.add_argument("--before", metavar="COMMIT", default="", help="also compare with the program at this commit")
     parser.add_argument("--seconds", type=float, help="of one turn")
     parser.add_argument(
         "--json",
