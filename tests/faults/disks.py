@@ -69,9 +69,7 @@ class FaultyDisk:
         self._orders.write_bytes(bytes(ORDER.size))
         self.environment = {"LD_PRELOAD": str(library), "FAULTY_FILES": str(self._orders)}
 
-    def order(
-        self, kind: Kind, call: Call, file: str, *, skip: int = 0, times: int = 1, delay_ms: int = 0
-    ) -> None:
+    def order(self, kind: Kind, call: Call, file: str, *, skip: int = 0, times: int = 1, delay_ms: int = 0) -> None:
         """Have calls on a file be hit from now on.
 
         Args:

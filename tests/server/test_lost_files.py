@@ -1,11 +1,11 @@
-"""Files of SQLite that are deleted, moved or replaced under a running server: nothing is acknowledged that is not there."""
+"""Files of SQLite that are deleted, moved or replaced under a running server: nothing is acknowledged into them."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import grpc
@@ -14,7 +14,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from storekeep.v1 import orders_pb2
 from tests.buyers import open_shop, verify
-from tests.clusters import await_that
+from tests.clusters import Cluster, await_that
 from tests.conftest import MakeServer
 from tests.processes import ServerProcess, run_command
 from tests.refusals import refusal_of
@@ -53,79 +53,76 @@ def files_of(server: ServerProcess) -> list[Path]:
     return sorted(server.database.path.parent.glob(f"{server.database.path.name}*"))
 
 
-def delete(server: ServerProcess) -> None:
-    server.database.path.unlink()
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A server that asks its database often whether it answers, shared by the tests that put back what they take."""
+    server = ServerProcess(tmp_path_factory.mktemp("lost") / "data", health_interval_s="0.1")
+    yield server
+    server.kill()
 
 
-def delete_log(server: ServerProcess) -> None:
-    Path(f"{server.database.path}-wal").unlink()
+@pytest.fixture(scope="module")
+def own_shop(served: ServerProcess) -> Iterator[Shop]:
+    with open_shop(served) as opened:
+        yield opened
 
 
-def delete_index(server: ServerProcess) -> None:
-    Path(f"{server.database.path}-shm").unlink()
+def delete(file: Path) -> None:
+    file.unlink()
 
 
-def move_away(server: ServerProcess) -> None:
-    server.database.path.rename(server.database.path.with_name("away"))
+def move_folder(file: Path) -> None:
+    file.parent.rename(file.parent.with_name("away"))
 
 
-def move_folder(server: ServerProcess) -> None:
-    server.data_dir.rename(server.data_dir.with_name("away"))
+def replace(file: Path) -> None:
+    shutil.copy(file, file.with_name("other"))
+    os.replace(file.with_name("other"), file)
 
 
-def replace(server: ServerProcess) -> None:
-    path = server.database.path
-    shutil.copy(path, path.with_name("other"))
-    os.replace(path.with_name("other"), path)
+def truncate_another(file: Path) -> None:
+    file.unlink()
+    file.touch()
 
 
-def replace_log(server: ServerProcess) -> None:
-    log = Path(f"{server.database.path}-wal")
-    shutil.copy(log, log.with_name("other"))
-    os.replace(log.with_name("other"), log)
-
-
-LOSSES = (delete, delete_log, delete_index, move_away, move_folder, replace, replace_log)
-
-
-@pytest.mark.parametrize("lose", LOSSES, ids=lambda lose: lose.__name__)
-def test_lost_files_acknowledge_nothing_and_turn_health(make_server: MakeServer, lose: Callable[[ServerProcess], None]):
-    server = make_server(health_interval_s="0.1")
-    with open_shop(server) as shop:
-        request = shop.order_request((shop.variant(stock=1_000).sku, 1))
-        shop.orders.PlaceOrder(request)
-        logged = server.log_file.open()
-        lose(server)
-        assert {refused_reason(shop, fresh(request)) for _ in range(ORDERS)} == {"STORAGE_UNAVAILABLE"}
-        await_health(shop, NOT_SERVING)
+@pytest.mark.parametrize("ending", ["", "-wal", "-shm"])
+@pytest.mark.parametrize("lose", [delete, replace, move_folder, truncate_another], ids=lambda lose: lose.__name__)
+def test_lost_file_acknowledges_nothing_until_it_is_put_back(
+    served: ServerProcess, own_shop: Shop, lose: Callable[[Path], None], ending: str
+):
+    file = Path(f"{served.database.path}{ending}")
+    folder, away = file.parent, file.parent.with_name("away")
+    kept = folder.with_name("kept")
+    request = own_shop.order_request((own_shop.variant(stock=1_000).sku, 1))
+    with served.log_file.open() as log:
+        log.seek(0, os.SEEK_END)
+        os.link(file, kept)
+        lose(file)
+        refused = [fresh(request) for _ in range(ORDERS)]
+        assert {refused_reason(own_shop, one) for one in refused} == {"STORAGE_UNAVAILABLE"}
+        await_health(own_shop, NOT_SERVING)
         with pytest.raises(grpc.RpcError):
-            shop.level(request.lines[0].sku)
-        lines = [line for line in logged if "are not where they were opened" in line]
-    logged.close()
+            own_shop.level(request.lines[0].sku)
+        assert not (lose is delete and file.exists()), "nobody has made another one"
+        if away.exists():
+            away.rename(folder)
+        os.replace(kept, file)
+        kept.unlink(missing_ok=True)  # a name of the same file still
+        await_health(own_shop, SERVING)
+        placed = own_shop.orders.PlaceOrder(refused[0])
+        lines = [line for line in log if "are not where they were opened" in line]
+    assert own_shop.orders.PlaceOrder(refused[0]) == placed == own_shop.get_order(placed)
     assert len(lines) == 1
     assert '"level":"ERROR"' in lines[0]
-    assert str(server.database.path) in lines[0]
+    assert str(served.database.path) in lines[0]
 
 
-def test_files_that_are_put_back_are_served_again_without_a_restart(make_server: MakeServer):
-    server = make_server(health_interval_s="0.1")
-    path = server.database.path
-    with open_shop(server) as shop:
-        request = shop.order_request((shop.variant(stock=1_000).sku, 1))
-        path.rename(path.with_name("away"))
-        await_health(shop, NOT_SERVING)
-        refused = fresh(request)
-        assert refused_reason(shop, refused) == "STORAGE_UNAVAILABLE"
-        assert not path.exists(), "nobody has made another one"
-        path.with_name("away").rename(path)
-        await_health(shop, SERVING)
-        placed = shop.orders.PlaceOrder(refused)
-        assert shop.orders.PlaceOrder(refused) == placed
-    server.kill()
-    server.start()
-    with open_shop(server) as shop:
-        assert shop.get_order(placed) == placed
-    verify(server)
+def test_second_server_is_refused_though_the_locks_are_deleted(served: ServerProcess):
+    for file in served.data_dir.glob("*.lock"):
+        file.unlink()
+    second = run_command("serve", data_dir=served.data_dir, database_url=served.database.url)
+    assert second.returncode == 1
+    assert "is in use by another storekeep-server" in second.stderr
 
 
 def test_deleted_database_can_be_saved_as_long_as_the_process_lives(make_server: MakeServer):
@@ -157,7 +154,7 @@ def test_deleted_log_loses_nothing_even_when_the_server_is_killed(make_server: M
     with open_shop(server) as shop:
         request = shop.order_request((shop.variant(stock=1_000).sku, 1))
         placed = [shop.orders.PlaceOrder(fresh(request)) for _ in range(ORDERS)]
-        delete_log(server)
+        Path(f"{server.database.path}-wal").unlink()
         await_health(shop, NOT_SERVING)
     server.kill()
     server.start()
@@ -182,41 +179,22 @@ def test_stopped_server_leaves_the_log_of_the_database_that_has_replaced_its_own
 
 
 def test_workers_all_refuse_a_lost_file(make_server: MakeServer):
-    server = make_server("--workers", "2", health_interval_s="0.1")
+    server = make_server("--workers", "2", health_interval_s="0.1", metrics_listen="127.0.0.1:0")
+    cluster = Cluster(server)
+    away = server.database.path.with_name("away")
+
+    def are_all(state: str) -> bool:
+        return [worker["state"] for worker in cluster.workers()] == [state] * 2
+
     with open_shop(server) as shop:
         request = shop.order_request((shop.variant(stock=1_000).sku, 1))
-    move_away(server)
-    away = server.database.path.with_name("away")
-    asked = {"--each-worker"}
-    await_that(lambda: states_of(server, *asked) == ["NOT_SERVING"] * 3, lambda: f"{states_of(server, *asked)}")
-    for _ in range(ORDERS):
-        with open_channel(server) as channel, pytest.raises(grpc.RpcError):
-            Shop(channel, api_key=server.admin_key).orders.PlaceOrder(fresh(request))
-    away.rename(server.database.path)
-    await_that(lambda: states_of(server, *asked) == ["SERVING"] * 3, lambda: f"{states_of(server, *asked)}")
-    with open_shop(server) as shop:
+        server.database.path.rename(away)
+        await_that(lambda: are_all("NOT_SERVING"), lambda: f"{cluster.workers()}")
+        assert refused_reason(shop, fresh(request)) == "STORAGE_UNAVAILABLE"
+        away.rename(server.database.path)
+        await_that(lambda: are_all("SERVING"), lambda: f"{cluster.workers()}")
         assert shop.orders.PlaceOrder(request)
     verify(server)
-
-
-def open_channel(server: ServerProcess) -> grpc.Channel:
-    return grpc.insecure_channel(server.address, options=(("grpc.use_local_subchannel_pool", 1),))
-
-
-def states_of(server: ServerProcess, *arguments: str) -> list[str]:
-    told = server.run("healthcheck", "--address", server.address, *arguments)
-    return [line.rpartition(": ")[2] for line in told.stdout.splitlines()]
-
-
-def test_second_server_is_refused_though_the_locks_are_deleted(make_server: MakeServer):
-    server = make_server()
-    for file in server.data_dir.glob("*.lock"):
-        file.unlink()
-    second = run_command("serve", data_dir=server.data_dir, database_url=server.database.url)
-    assert second.returncode == 1
-    assert "is in use by another storekeep-server" in second.stderr
-    with open_shop(server) as shop:
-        assert shop.order()
 
 
 def test_all_files_can_be_read_by_their_owner_only(make_server: MakeServer, tmp_path: Path):

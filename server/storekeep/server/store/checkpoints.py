@@ -27,7 +27,7 @@ counts how much is done; where they are short it counts how long each takes."""
 PAGES_MAX = 16_000
 """Where the writer copies the log by itself after all, as SQLite does by default from 1,000 on: the thread may fail."""
 PASSES_MAX = 3
-PASS = "PRAGMA wal_checkpoint(PASSIVE)"
+COPY = "PRAGMA wal_checkpoint(PASSIVE)"
 """Copies what it can without waiting for anybody, nor anybody for it."""
 FEW_PAGES = 200
 """As many as the writer may copy without anybody noticing: some 2 ms."""
@@ -93,7 +93,7 @@ class Checkpoints:
         """Copy what the log has, unless another thread does: a slow disk must not hold the writer up."""
         if self._turn.acquire(blocking=False):
             try:
-                self._connection.execute(PASS)
+                self._connection.execute(COPY)
             finally:
                 self._turn.release()
 
@@ -101,7 +101,7 @@ class Checkpoints:
         """Copy all that the log has, as far as readers let it; never raises."""
         try:
             with self._turn:
-                self._connection.execute(PASS)
+                self._connection.execute(COPY)
         except ERRORS as error:
             _tell(error)
 
@@ -151,7 +151,7 @@ def _tell(error: Exception) -> None:
 def _copy(connection: Any) -> None:
     """Copy what the log has, until what comes in meanwhile is little."""
     for _ in range(PASSES_MAX):
-        _, _, copied = connection.execute(PASS).fetchone()
+        _, _, copied = connection.execute(COPY).fetchone()
         if _pages(connection) - copied < FEW_PAGES:
             return
 

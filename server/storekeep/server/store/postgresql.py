@@ -197,7 +197,7 @@ class PostgresDriver:
         return error if fact is None else fact()
 
     def check(self) -> None:
-        """Nothing to check: a connection to another database than the one that was meant cannot come about by itself."""
+        """Nothing to check: a connection always leads to the database that its URL names."""
 
     def close(self) -> None:
         """Close every connection; those in use when they are given back."""

@@ -136,7 +136,7 @@ class SqliteDriver:
         try:
             self._checkpoints = Checkpoints(self._open_first)
             self._files = OpenFiles(path)
-        except (*self.errors, OSError) as error:
+        except self.errors as error:
             raise self.translate(error) from error
 
     def _open_first(self) -> Any:
