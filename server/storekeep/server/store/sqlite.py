@@ -191,7 +191,12 @@ class SqliteDriver:
         """
         self.check()
         connection = _Connection(self._database.connection())
-        self.check()
+        try:
+            self.check()
+        except StorageUnavailable:
+            leave_files(connection.raw)
+            self._database.close()
+            raise
         self._connections.add(connection)
         return connection
 
