@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from storekeep.server.store.locks import DatabaseInUse, lock
 from storekeep.v1 import orders_pb2
 from tests.buyers import open_shop, verify
 from tests.clusters import Cluster, await_that
@@ -80,13 +82,8 @@ def replace(file: Path) -> None:
     os.replace(file.with_name("other"), file)
 
 
-def truncate_another(file: Path) -> None:
-    file.unlink()
-    file.touch()
-
-
 @pytest.mark.parametrize("ending", ["", "-wal", "-shm"])
-@pytest.mark.parametrize("lose", [delete, replace, move_folder, truncate_another], ids=lambda lose: lose.__name__)
+@pytest.mark.parametrize("lose", [delete, replace, move_folder], ids=lambda lose: lose.__name__)
 def test_lost_file_acknowledges_nothing_until_it_is_put_back(
     served: ServerProcess, own_shop: Shop, lose: Callable[[Path], None], ending: str
 ):
@@ -125,57 +122,65 @@ def test_second_server_is_refused_though_the_locks_are_deleted(served: ServerPro
     assert "is in use by another storekeep-server" in second.stderr
 
 
-def test_deleted_database_can_be_saved_as_long_as_the_process_lives(make_server: MakeServer):
+def test_deleted_database_can_be_saved_as_long_as_the_process_lives(served: ServerProcess, own_shop: Shop):
     """What was acknowledged before is copied to the open database at once, so that this file alone has all of it."""
-    server = make_server(health_interval_s="0.1")
-    with open_shop(server) as shop:
-        request = shop.order_request((shop.variant(stock=1_000).sku, 1))
-        placed = [shop.orders.PlaceOrder(fresh(request)) for _ in range(ORDERS)]
-        for file in files_of(server):
+    request = own_shop.order_request((own_shop.variant(stock=1_000).sku, 1))
+    placed = [own_shop.orders.PlaceOrder(fresh(request)) for _ in range(ORDERS)]
+    with served.log_file.open() as log:
+        log.seek(0, os.SEEK_END)
+        for file in files_of(served):
             file.unlink()
-        await_health(shop, NOT_SERVING)
-        server.await_log("are not where they were opened")
-        descriptors = Path(f"/proc/{server.process.pid}/fd")
-        deleted = f"{server.database.path} (deleted)"
-        saved = server.data_dir / "saved"
-        shutil.copy(next(one for one in descriptors.iterdir() if os.readlink(one) == deleted), saved)
-    assert server.stop() == 0
-    assert not server.database.path.exists()
-    restored = server.run("restore", str(saved))
+        await_that(lambda: "the open database file has all" in log.read(), lambda: served.log()[-4000:])
+    await_health(own_shop, NOT_SERVING)
+    deleted = f"{served.database.path} (deleted)"
+    descriptors = Path(f"/proc/{served.process.pid}/fd")
+    saved = served.data_dir / "saved"
+    shutil.copy(descriptor_of(descriptors, deleted), saved)
+    assert served.stop() == 0
+    assert not served.database.path.exists()
+    restored = served.run("restore", str(saved))
     assert restored.returncode == 0, restored.stderr
-    server.start()
-    with open_shop(server) as shop:
+    served.start()
+    with open_shop(served) as shop:
         assert [shop.get_order(order) for order in placed] == placed
-    verify(server)
+    verify(served)
 
 
-def test_deleted_log_loses_nothing_even_when_the_server_is_killed(make_server: MakeServer):
-    server = make_server(health_interval_s="0.1")
-    with open_shop(server) as shop:
+def descriptor_of(descriptors: Path, target: str) -> Path:
+    return next(one for one in descriptors.iterdir() if os.readlink(one) == target)
+
+
+def test_deleted_log_loses_nothing_even_when_the_server_is_killed(served: ServerProcess):
+    with open_shop(served) as shop:
         request = shop.order_request((shop.variant(stock=1_000).sku, 1))
         placed = [shop.orders.PlaceOrder(fresh(request)) for _ in range(ORDERS)]
-        Path(f"{server.database.path}-wal").unlink()
+        Path(f"{served.database.path}-wal").unlink()
         await_health(shop, NOT_SERVING)
-    server.kill()
-    server.start()
-    with open_shop(server) as shop:
+    served.kill()
+    served.start()
+    with open_shop(served) as shop:
         assert [shop.get_order(order) for order in placed] == placed
-    verify(server)
+    verify(served)
 
 
-def test_stopped_server_leaves_the_log_of_the_database_that_has_replaced_its_own(make_server: MakeServer):
-    server = make_server(health_interval_s="0.1")
-    path, log = server.database.path, Path(f"{server.database.path}-wal")
-    with open_shop(server) as shop:
-        shop.order()
-        for file in files_of(server):
-            file.rename(file.with_name(f"away-{file.name}"))
+def test_stopped_server_leaves_the_log_of_the_database_that_has_replaced_its_own(served: ServerProcess):
+    path, log = served.database.path, Path(f"{served.database.path}-wal")
+    with open_shop(served) as shop:
+        placed = shop.order()
+        away = {file: file.with_name(f"away-{file.name}") for file in (path, log, Path(f"{path}-shm"))}
+        for file, elsewhere in away.items():
+            file.rename(elsewhere)
         path.write_bytes(b"another database")
         log.write_bytes(b"its log")
         await_health(shop, NOT_SERVING)
-    assert server.stop() == 0
+    assert served.stop() == 0
     assert path.read_bytes() == b"another database"
     assert log.read_bytes() == b"its log"
+    for file, elsewhere in away.items():
+        elsewhere.rename(file)
+    served.start()
+    with open_shop(served) as shop:
+        assert shop.get_order(placed) == placed
 
 
 def test_workers_all_refuse_a_lost_file(make_server: MakeServer):
@@ -195,6 +200,26 @@ def test_workers_all_refuse_a_lost_file(make_server: MakeServer):
         await_that(lambda: are_all("SERVING"), lambda: f"{cluster.workers()}")
         assert shop.orders.PlaceOrder(request)
     verify(server)
+
+
+def test_lock_whose_file_is_deleted_while_somebody_waits_is_held_by_one(tmp_path: Path):
+    database = tmp_path / "some.db"
+    holds, done = threading.Event(), threading.Event()
+
+    def wait_for_it() -> None:
+        with lock(database, purpose="write", wait_s=None):
+            holds.set()
+            done.wait(60)
+
+    with lock(database, purpose="write"):
+        waiting = threading.Thread(target=wait_for_it)
+        waiting.start()
+        Path(f"{database}.write.lock").unlink()
+    assert holds.wait(60)
+    with pytest.raises(DatabaseInUse), lock(database, purpose="write"):
+        pass
+    done.set()
+    waiting.join(60)
 
 
 def test_all_files_can_be_read_by_their_owner_only(make_server: MakeServer, tmp_path: Path):

@@ -89,21 +89,23 @@ class Checkpoints:
                 self._under_way = True
                 self._wanted.release()
 
-    def _pass_unless_busy(self) -> None:
-        """Copy what the log has, unless another thread does: a slow disk must not hold the writer up."""
-        if self._turn.acquire(blocking=False):
-            try:
-                self._connection.execute(COPY)
-            finally:
-                self._turn.release()
-
-    def copy_all(self) -> None:
-        """Copy all that the log has, as far as readers let it; never raises."""
+    def _pass_unless_busy(self) -> bool:
+        """Copy what the log has; return whether that was all. Not while another thread does: the disk may be slow."""
+        if not self._turn.acquire(blocking=False):
+            return False
         try:
-            with self._turn:
-                self._connection.execute(COPY)
+            _, pages, copied = self._connection.execute(COPY).fetchone()
+        finally:
+            self._turn.release()
+        return bool(pages == copied)
+
+    def copy_all(self) -> bool:
+        """Copy what the log has, as far as readers let it; return whether that was all. It never raises."""
+        try:
+            return self._pass_unless_busy()
         except ERRORS as error:
             _tell(error)
+            return False
 
     def _run(self, connect: Callable[[], Any], opened: Future[Any]) -> None:
         try:

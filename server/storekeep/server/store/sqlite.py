@@ -132,6 +132,7 @@ class SqliteDriver:
         self._local = threading.local()
         self._is_closed = False
         self._is_lost = False
+        self._is_whole = False
         self._losing = threading.Lock()
         try:
             self._checkpoints = Checkpoints(self._open_first)
@@ -146,7 +147,7 @@ class SqliteDriver:
         return connection
 
     def check(self) -> None:
-        """Refuse where the path does not name the open files; the first time, have the database be whole by itself.
+        """Refuse where the path does not name the open files, and have the open database be whole by itself then.
 
         Raises: StorageUnavailable.
         """
@@ -154,22 +155,22 @@ class SqliteDriver:
             if self._is_lost:
                 self._note_found()
             return
-        if not self._is_lost:
-            self._note_lost()
+        self._note_lost()
         raise StorageUnavailable
 
     def _note_lost(self) -> None:
         with self._losing:
-            if self._is_lost:
-                return
-            self._is_lost = True
-            log.error(LOST, extra={"problem": self._files.problem()})
-        self._checkpoints.copy_all()
+            if not self._is_lost:
+                self._is_lost = True
+                log.error(LOST, extra={"problem": self._files.problem(), "process_id": os.getpid()})
+        if not self._is_whole and self._checkpoints.copy_all():
+            self._is_whole = True
+            log.info("the open database file has all that was acknowledged, without its log")
 
     def _note_found(self) -> None:
         with self._losing:
             if self._is_lost:
-                self._is_lost = False
+                self._is_lost = self._is_whole = False
                 log.warning("the database's files are back where they were opened; calls are answered again")
 
     def reader(self, _deadline: float | None = None) -> Any:
