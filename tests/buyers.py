@@ -69,10 +69,14 @@ class Buyers:
     Args:
         server: it runs.
         seed: of all that is random.
+        no_answer: the codes that do not say whether an order was placed.
     """
 
-    def __init__(self, server: ServerProcess, *, seed: int = 1) -> None:
+    def __init__(
+        self, server: ServerProcess, *, seed: int = 1, no_answer: frozenset[grpc.StatusCode] = NO_ANSWER
+    ) -> None:
         self.server = server
+        self._no_answer = no_answer
         self.account = Account()
         self.random = random.Random(seed)
         with open_shop(server) as shop:
@@ -139,7 +143,7 @@ class Buyers:
 
     def _note_no_answer(self, error: Any) -> None:
         self.account.broken_off += 1
-        assert error.code() in NO_ANSWER, f"{error.code()}: {error.details()}"
+        assert error.code() in self._no_answer, f"{error.code()}: {error.details()}"
 
     def _new_request(self, chance: random.Random) -> orders_pb2.PlaceOrderRequest:
         request_id = new_request_id()

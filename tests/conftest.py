@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -74,7 +75,7 @@ def make_server(engine: str, tmp_path: Path) -> Iterator[MakeServer]:
     made: list[ServerProcess] = []
     databases: dict[Path, Database] = {}
 
-    def make(*arguments: str, data_dir: Path | None = None, **settings: str) -> ServerProcess:
+    def make(*arguments: str, data_dir: Path | None = None, **settings: Any) -> ServerProcess:
         where = data_dir or tmp_path / f"server-{len(made)}"
         if where not in databases:
             databases[where] = new_database(engine, where)

@@ -7,7 +7,9 @@ import signal
 import subprocess
 import sysconfig
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from tests.databases import Database, new_database
 
@@ -38,6 +40,9 @@ def run_command(*arguments: str, data_dir: Path, **settings: str) -> subprocess.
 class ServerProcess:
     """One server.
 
+    Args:
+        environment: of the process, beside its settings.
+
     Attributes:
         address: where it listens; the same again after `restart`.
         data_dir: where its keys are, and a database of SQLite.
@@ -46,12 +51,19 @@ class ServerProcess:
     """
 
     def __init__(
-        self, data_dir: Path, *, database: Database | None = None, arguments: tuple[str, ...] = (), **settings: str
+        self,
+        data_dir: Path,
+        *,
+        database: Database | None = None,
+        arguments: tuple[str, ...] = (),
+        environment: Mapping[str, str] = MappingProxyType({}),
+        **settings: str,
     ) -> None:
         self.data_dir = data_dir
         self.database = database or new_database("sqlite", data_dir)
         self.address = ""
         self._arguments = arguments
+        self._environment = environment
         self._settings = {"database_url": self.database.url} | settings
         self._address_file = data_dir / "address"
         self.log_file = data_dir / "server.log"
@@ -75,7 +87,7 @@ class ServerProcess:
         with self.log_file.open("ab") as log, self.output_file.open("ab") as output:
             self.process = subprocess.Popen(
                 [COMMAND, "serve", "--address-file", str(self._address_file), *self._arguments],
-                env=server_environment(self.data_dir, **settings),
+                env=server_environment(self.data_dir, **settings) | self._environment,
                 stdout=output,
                 stderr=log,
             )

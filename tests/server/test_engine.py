@@ -580,13 +580,22 @@ def test_full_database_is_said_and_nothing_is_half_done(store, callers):
 def test_broken_file_is_unavailable(database):
     new_store(database).close()
     path = database.path
-    path.write_bytes(path.read_bytes()[:100] + bytes(path.stat().st_size - 100))
+    path.write_bytes(path.read_bytes()[:4096] + bytes(path.stat().st_size - 4096))
     store = open_store(database.url)
     with pytest.raises(StorageUnavailable):
         store.read(read_notes)
     with pytest.raises(StorageUnavailable):
         store.write(note("one"))
     store.close()
+
+
+@pytest.mark.engine("sqlite", reason="no file of PostgreSQL is ours")
+def test_file_without_a_schema_is_refused_when_it_is_opened(database):
+    new_store(database).close()
+    path = database.path
+    path.write_bytes(path.read_bytes()[:100] + bytes(path.stat().st_size - 100))
+    with pytest.raises(StorageUnavailable):
+        open_store(database.url)
 
 
 def test_statement_that_is_wrong_is_no_fault_of_the_database(store, database):

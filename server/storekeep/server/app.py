@@ -281,6 +281,7 @@ class App:
 
         Where another worker writes, that one is asked about it.
         """
+        self.store.check()
         self.store.read(_probe_read)
         if not self.writes:
             return

@@ -159,6 +159,7 @@ class _LineHandler(logging.Handler):
     def __init__(self, writer: LogWriter) -> None:
         super().__init__()
         self._put = writer.put
+        self.flush = writer.flush  # type: ignore[method-assign]  # for who ends the process at once
         self.setFormatter(
             _LineFormatter(
                 ["asctime", "levelname", "name", "message"],

@@ -17,7 +17,7 @@ from pathlib import Path
 import apsw
 
 from storekeep.server.database_urls import sqlite_url
-from storekeep.server.store.locks import lock
+from storekeep.server.store.locks import lock, lock_to_serve
 from storekeep.server.store.schema import SchemaError, pending_migrations
 
 BUSY_TIMEOUT_MS = 60_000
@@ -46,9 +46,8 @@ def back_up(database: Path, *, to: Path) -> int:
     if not to.parent.is_dir():
         raise BackupRefused(f"there is no folder {to.parent}")
     draft = to.with_name(f".{to.name}.{os.getpid()}")
-    draft.unlink(missing_ok=True)
-    draft.touch(mode=0o600)
     try:
+        _make_private(draft)
         _copy(database, draft)
         _check(draft, name=to)
         _sync(draft)
@@ -72,9 +71,10 @@ def restore(copy: Path, *, database: Path) -> Path | None:
     """
     if not copy.is_file():
         raise BackupRefused(f"there is no file {copy}")
-    with lock(database, purpose="serve"), lock(database, purpose="migrate"):
+    with lock_to_serve(database), lock(database, purpose="migrate"):
         draft = database.with_name(f".{database.name}.restored")
         try:
+            _make_private(draft)
             shutil.copyfile(copy, draft)
             _check(draft, name=copy)
             _check_schema(draft)
@@ -86,6 +86,12 @@ def restore(copy: Path, *, database: Path) -> Path | None:
                 leftover.unlink(missing_ok=True)
         _sync(database.parent)
         return kept
+
+
+def _make_private(draft: Path) -> None:
+    """Make an empty file that only its owner can read, whatever the umask and whoever was killed here."""
+    draft.unlink(missing_ok=True)
+    os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
 
 
 def _copy(database: Path, draft: Path) -> None:
@@ -130,9 +136,15 @@ def _check_schema(path: Path) -> None:
 
 
 def _put_aside(database: Path) -> Path | None:
-    """Keep the database under another name beside its own, which stays taken until the new one replaces it."""
+    """Keep the database under another name beside its own, which stays taken until the new one replaces it.
+
+    It is made private too: a release before this one may have restored it with whatever mode the umask gave.
+    """
     if not database.exists():
         return None
+    for file in (database, *_sidecars(database)):
+        with contextlib.suppress(FileNotFoundError):
+            file.chmod(0o600)
     kept = database.with_name(f"{database.name}.{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}.{os.getpid()}")
     with contextlib.suppress(apsw.Error), _opened(database) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")

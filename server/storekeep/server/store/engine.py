@@ -28,6 +28,7 @@ from storekeep.server.store.errors import (
     Overloaded,
     ShuttingDown,
     StorageUnavailable,
+    StoreError,
 )
 from storekeep.server.store.reads import CallTerms, plain_terms
 
@@ -96,6 +97,9 @@ class Driver(Protocol):
 
     def translate(self, error: BaseException) -> BaseException:
         """Say in the store's own terms what the driver reports of the database; pass on all else."""
+
+    def check(self) -> None:
+        """Raise where what is open is not the database that was meant any more."""
 
     def close(self) -> None:
         """Close every connection."""
@@ -231,6 +235,13 @@ class Store:
         if write.position:
             self._committed(write.position)
         return write.result  # type: ignore[return-value]  # there is a result where there is no error
+
+    def check(self) -> None:
+        """Refuse a database that is not the one that was opened any more.
+
+        Raises: StorageUnavailable.
+        """
+        self.driver.check()
 
     def run_soon(self, task: Task) -> bool:
         """Have the writer's thread run a task, which may call `write`: then others run until the commit is done.
@@ -421,11 +432,13 @@ class Store:
         return tx
 
     def _fail_batch(self, batch: list[_Write[Any]], error: Exception) -> None:
-        log.error("the database refused a batch of writes", extra={"writes": len(batch)}, exc_info=error)
+        reported = self.driver.translate(error)
+        if not isinstance(error, StoreError):  # of those the driver has logged what there is to say
+            log.error("the database refused a batch of writes", extra={"writes": len(batch)}, exc_info=error)
         with contextlib.suppress(Exception):
             self.driver.rollback(self.driver.writer())
         for write in batch:
-            write.error = self.driver.translate(error)
+            write.error = reported
 
     def _count(self, batch: list[_Write[Any]]) -> None:
         kept = sum(not write.trial and write.error is None for write in batch)

@@ -12,7 +12,7 @@ from storekeep.server.database_urls import shown, sqlite_path
 from storekeep.server.store.database import Clock, wall_clock
 from storekeep.server.store.engine import Committed, Driver, Store
 from storekeep.server.store.limits import Limits, ReplicaSet
-from storekeep.server.store.locks import lock
+from storekeep.server.store.locks import lock_to_serve
 from storekeep.server.store.reads import CallTerms, plain_terms
 from storekeep.server.store.replicas import Replica, Replicas
 from storekeep.server.store.sqlite import SqliteDriver
@@ -106,9 +106,9 @@ def one_writer_file(url: str) -> Path | None:
 
 
 def serve_lock(url: str) -> AbstractContextManager[None]:
-    """Hold what only one server of a database may hold: the lock of a SQLite file. PostgreSQL takes many servers.
+    """Hold what only one server of a database may hold: the locks of a SQLite file. PostgreSQL takes many servers.
 
     Raises: DatabaseInUse.
     """
     path = sqlite_path(url)
-    return nullcontext() if path is None else lock(path, purpose="serve")
+    return nullcontext() if path is None else lock_to_serve(path)

@@ -196,6 +196,9 @@ class PostgresDriver:
         fact = FACTS.get(error.sqlstate) or FACTS.get(error.sqlstate[:2])
         return error if fact is None else fact()
 
+    def check(self) -> None:
+        """Nothing to check: a connection always leads to the database that its URL names."""
+
     def close(self) -> None:
         """Close every connection; those in use when they are given back."""
         self._closed = True

@@ -176,7 +176,8 @@ def _opened(url: str) -> Iterator[peewee.Database]:
 
 def _sqlite(path: Path) -> peewee.Database:
     make_private(path)
-    pragmas = [("journal_mode", "wal"), ("synchronous", "full"), ("foreign_keys", 1)]
+    # Who closes the database last copies the log; see `Checkpoints` for why nobody else does without a sync.
+    pragmas = [("journal_mode", "wal"), ("synchronous", "full"), ("foreign_keys", 1), ("wal_autocheckpoint", 0)]
     database: peewee.Database = APSWDatabase(str(path), pragmas=pragmas, timeout=LOCK_WAIT_S)
     return database
 

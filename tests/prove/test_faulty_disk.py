@@ -1,0 +1,48 @@
+"""A disk whose syncs and writes fail, are delayed, cut short or pretended, and a kill besides: 200 cycles.
+
+See `tests/faults/disks.py` for what is simulated. After each cycle what the callers were told is compared with the
+database, and `storekeep-server verify` looks at all of it.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.buyers import Buyers
+from tests.conftest import MakeServer
+from tests.faults.cycles import FAULTS, MAY_FAIL, run_cycle
+from tests.faults.disks import FaultyDisk
+from tests.prove.budgets import ROUNDS, SEED
+
+CYCLES = max(len(FAULTS), ROUNDS * 2 // 3)
+CYCLES_PER_DATABASE = 10
+"""Then a new one is begun: all orders are compared after each cycle."""
+GOES_ON_MAX_S = 1.5
+"""How long callers go on after a fault: until the log has begun anew, and more."""
+
+
+@pytest.mark.engine("sqlite", reason="PostgreSQL has files of its own")
+def test_faulty_disk_loses_nothing_acknowledged(make_server: MakeServer, tmp_path: Path):
+    disk = FaultyDisk(tmp_path / "disk")
+    outcomes: Counter[str] = Counter()
+    acknowledged = 0
+    for first in range(0, CYCLES, CYCLES_PER_DATABASE):
+        server = make_server(environment=disk.environment)
+        buyers = Buyers(server, seed=SEED + first, no_answer=MAY_FAIL)
+        for number in range(first, min(CYCLES, first + CYCLES_PER_DATABASE)):
+            fault = FAULTS[number % len(FAULTS)]
+            cycle = run_cycle(buyers, disk, fault, goes_on_max_s=GOES_ON_MAX_S)
+            buyers.check()
+            name = f"{fault.kind.name} {fault.call.name} {fault.file}"
+            outcomes[f"{name}: {'hit' if cycle.is_hit else 'not reached'}, exit code {cycle.exit_code}"] += 1
+        acknowledged += len(buyers.account.acknowledged)
+        server.kill()
+    print(f"\n{CYCLES} cycles, {acknowledged} orders acknowledged and all there")  # noqa: T201 - what was found
+    for outcome, count in sorted(outcomes.items()):
+        print(f"{count:4} {outcome}")  # noqa: T201 - what was found
+    fatal = [fault for fault, _ in zip(itertools.cycle(FAULTS), range(CYCLES), strict=False) if fault.is_fatal]
+    assert len(fatal) <= sum(count for outcome, count in outcomes.items() if outcome.endswith(", exit code 74"))
