@@ -167,7 +167,8 @@ answered.wait(20)
 def test_answer_that_came_while_the_process_was_stopped_counts_though_the_time_is_over(where: str):
     command = [sys.executable, "-c", STOPPED, where]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdin is not None and process.stdout is not None
+        assert process.stdin is not None
+        assert process.stdout is not None
         assert process.stdout.readline() == "waits\n"
         time.sleep(0.2)  # it has to be asleep in its wait: one that is not there yet only passes the more easily
         suspend(process.pid)
