@@ -93,7 +93,11 @@ class Chain(grpc.ServerInterceptor):
             if method is not None:
                 pool, refuse = self._pool_of(path), partial(self._refuse, method.name)
                 serve, serialize = self._served(method, handler, writes=path in self._mutations)
-                routes[path] = Route(pool.hand_over, pool.is_full, serve, serialize, refuse)
+                lane = pool.lane()
+                if lane is None:
+                    routes[path] = Route(pool.hand_over, pool.is_full, serve, serialize, refuse)
+                else:
+                    routes[path] = Route(lane.hand_over, lane.is_full, serve, lane.weigh(serialize), refuse, lane)
         return routes
 
     def _pool_of(self, path: str) -> CallExecutor:

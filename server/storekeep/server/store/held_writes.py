@@ -68,7 +68,7 @@ class HeldWrites(Generic[W]):
         return max(0.0, self._due_s - time.monotonic()) if self._waiting else None
 
     def take_expired(self) -> list[W]:
-        """Take out those that nobody waits for any more, or whose patience is over, where some are to be tried again."""
+        """Take out those whose patience or deadline is over, where some are due."""
         now_s = time.monotonic()
         if now_s < self._due_s:
             return []
