@@ -23,8 +23,7 @@ from storekeep.server.store.postgresql import ROW_PATIENCE_S
 from storekeep.v1 import customers_pb2, orders_pb2
 from tests.buyers import list_orders, open_shop, verify
 from tests.clusters import await_that
-from tests.conftest import MakeServer
-from tests.databases import PostgresDatabase
+from tests.databases import PostgresDatabase, new_database
 from tests.processes import ServerProcess
 from tests.refusals import refusal_of
 from tests.server.test_outages import Health
@@ -32,9 +31,9 @@ from tests.shops import Shop, new_request_id
 
 pytestmark = pytest.mark.engine("postgresql", reason="SQLite has no locks of rows")
 
-HELD_S = float(os.environ.get("PROVE_HELD_S", "3"))
+HELD_S = float(os.environ.get("PROVE_HELD_S", "2.5"))
 """Longer than a write waits for a row."""
-UNDISTURBED_S = 2.0
+UNDISTURBED_S = 1.5
 OTHERS, WANTING = 4, 8
 GOES_ON_SHARE = 1 / 3
 """How much of what is done undisturbed has to be done while a row is held."""
@@ -42,9 +41,14 @@ PATIENCE_S = 60.0
 STOCK = 10**6
 
 
-@pytest.fixture
-def served(make_server: MakeServer) -> ServerProcess:
-    return make_server(health_interval_s="0.1", health_timeout_s="1.5")
+@pytest.fixture(scope="module")
+def served(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    folder = tmp_path_factory.mktemp("server")
+    database = new_database(engine, folder)
+    process = ServerProcess(folder, database=database, health_interval_s="0.1", health_timeout_s="1.5")
+    yield process
+    process.kill()
+    database.remove()
 
 
 @contextmanager

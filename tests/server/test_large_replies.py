@@ -6,7 +6,9 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import grpc
 import pytest
@@ -18,18 +20,40 @@ from tests.processes import ServerProcess
 from tests.refusals import refusal_of
 from tests.shops import Shop
 
-ORDERS, LINES = 25, 500
+ORDERS, LINES = 25, 200
+PRODUCTS = 100
+CLIENT_BYTES_MAX = 4 * 1024 * 1024
+"""What a client of gRPC takes by default."""
 CALLERS = 60
 SMALL_READS = 6
 DEADLINE_S = 5.0
 LIST = "/storekeep.v1.OrderService/ListOrders"
+DESCRIPTION = "lorem " + "\U0001f375" * 9_900  # of four bytes each
+LONG = products_pb2.ListProductsRequest(filter='display_name = "Long"', page_size=1)
+PAGED: dict[str, tuple[str, Any, Any]] = {
+    "orders": (LIST, orders_pb2.ListOrdersRequest(page_size=1000), orders_pb2.ListOrdersResponse),
+    "products": (
+        "/storekeep.v1.ProductService/ListProducts",
+        products_pb2.ListProductsRequest(page_size=1000),
+        products_pb2.ListProductsResponse,
+    ),
+    "hits": (
+        "/storekeep.v1.ProductService/SearchProducts",
+        products_pb2.SearchProductsRequest(query="lorem", page_size=100),
+        products_pb2.SearchProductsResponse,
+    ),
+}
 
 
 @pytest.fixture(scope="module")
 def product(server: ServerProcess) -> str:
     """A product of a shop whose pages of orders are large."""
-    with open_shop(server) as shop:
-        skus = [shop.variant(stock=10**6).sku for _ in range(LINES)]
+    with open_shop(server) as shop, ThreadPoolExecutor(16) as pool:
+
+        def sku(_number: int) -> str:
+            return str(shop.variant(parent=shop.product(display_name="\u8336" * 200).name, stock=10**6).sku)
+
+        skus = list(pool.map(sku, range(LINES)))
         customer = shop.customer().name
         for _ in range(ORDERS):
             shop.order(*((sku, 1) for sku in skus), customer=customer)
@@ -72,6 +96,31 @@ class Callers:
 def _reason_of(error: grpc.RpcError) -> str:
     text = str(error.details())
     return "OVERLOADED" if text.endswith("[OVERLOADED]") else refusal_of(error).reason
+
+
+@pytest.mark.parametrize("name", PAGED)
+def test_page_ends_before_it_is_larger_than_clients_take_and_the_next_goes_on(
+    server: ServerProcess, product: str, name: str
+):
+    path, asked, reply_type = PAGED[name]
+    request = type(asked).FromString(asked.SerializeToString())
+    names: list[str] = []
+    with open_shop(server) as shop:
+        shows_long = name != "orders"
+        if shows_long and not shop.products.ListProducts(LONG).products:
+            for _ in range(PRODUCTS):
+                shop.product(display_name="Long", description=DESCRIPTION)
+        while True:
+            raw = shop.send(path, request.SerializeToString())
+            reply = reply_type.FromString(raw)
+            items = reply.products if shows_long else reply.orders
+            assert 0 < len(raw) < CLIENT_BYTES_MAX
+            names += [item.name for item in items]
+            if not reply.next_page_token:
+                break
+            assert len(raw) > CLIENT_BYTES_MAX / 8  # it was as full as may be
+            request.page_token = reply.next_page_token
+    assert len(names) == len(set(names)) >= (PRODUCTS if shows_long else ORDERS)
 
 
 def test_small_reads_are_answered_beside_callers_of_large_pages(server: ServerProcess, product: str):

@@ -90,7 +90,7 @@ READ_REFUSAL_COST = 0.3
 WRITE_REFUSAL_COST = 0.1
 """What it costs to refuse a call, as a share of what it costs to serve it: some 0.03 ms of 0.10, and of 0.28."""
 HEAVY_READ_THREADS = 2
-"""For reads whose replies are large: one works while the other waits for the database; more only hold up small reads."""
+"""For reads whose replies are large: one works while the other waits for the database; more only hold up all others."""
 HEAVY_WAIT_MAX_S = 1.0
 """How long they may wait for their turn: each takes some 0.1 s, as long as all small reads together may wait."""
 HEAVY_TRUST = 2.0
