@@ -133,7 +133,10 @@ class CallLoop(CallExecutor):
 
 
 class MethodLane:
-    """Has the calls of one method run among all others, or apart where their replies are large.
+    """Where the calls of one method run: among all others, or apart where their replies are large.
+
+    They are all handed to the others' executor, and diverted when it is their turn: by then it may be known that they
+    are heavy.
 
     Args:
         quick: where they run unless their replies are large.
@@ -150,10 +153,6 @@ class MethodLane:
         self._heavy = heavy
         self._reply_bytes = 0.0
         self.is_heavy = False
-
-    def hand_over(self, task: Task) -> bool:
-        """Have a task run soon."""
-        return self._quick.hand_over(task)  # who takes it diverts it where it has to be
 
     def is_full(self) -> bool:
         """Whether further calls are to be refused."""

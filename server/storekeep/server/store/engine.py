@@ -31,6 +31,7 @@ from storekeep.server.store.errors import (
 )
 from storekeep.server.store.held_writes import HeldWrites
 from storekeep.server.store.reads import CallTerms, plain_terms
+from storekeep.server.waiting import give_up
 
 if TYPE_CHECKING:
     from storekeep.server.store.replicas import Replicas
@@ -336,12 +337,18 @@ class Store:
         self._collected.extend(self._held.take_due())
 
     def _collect(self, first: tuple[float, _Write[Any] | Task]) -> None:
-        """Gather writes: those that threads wait for, and what the tasks that are queued have to write."""
+        """Gather writes: those that threads wait for, and what the tasks that are queued have to write.
+
+        Under overload, tasks that have waited too long are refused: those behind them would wait for them too.
+        """
         queued: tuple[float, _Write[Any] | Task] | None = first
         while queued is not None:
             queued_s, item = queued
-            self._backlog.note(queued_s)
+            is_late = self._backlog.note(queued_s)
             if not isinstance(item, _Write):
+                if is_late and give_up(item):
+                    queued = self._next()
+                    continue
                 (self._idle.pop() if self._idle else greenlet(self._run_tasks)).switch(item)
             elif item.claim.acquire(blocking=False):
                 self._collected.append(item)
