@@ -51,6 +51,12 @@ class Queue:
         """All wait too long for long enough."""
         self.move(waits_s=LONG_S, for_s=HICCUP_S * 1.5)
 
+    def do_slowly(self, *, per_s: int, length: int) -> int:
+        """So much comes in for a second, in which one is done that has waited for five; gives how much was refused."""
+        refused = self.ask(per_s=per_s, for_s=1.0, length=length)
+        self.late += self.backlog.note(self.now_s - 5.0)
+        return refused
+
     def ask(self, *, per_s: int, for_s: float, length: int) -> int:
         """So much comes in for so long; gives how much of it was refused."""
         refused = 0
@@ -90,6 +96,36 @@ def test_hiccups_that_are_far_apart_are_no_overload(queue):
         queue.move(waits_s=LONG_S, for_s=0.05)
         queue.now_s += 10
     assert not queue.backlog.is_full(99)
+
+
+def test_calls_that_each_take_long_are_overload_too(queue):
+    refused = [queue.do_slowly(per_s=20, length=5) for _ in range(12)]
+    assert refused[:4] == [0] * 4
+    assert refused[6:] == [20] * 6
+
+
+def test_calls_that_take_long_and_find_the_queue_empty_in_between_are_no_overload(queue):
+    for _ in range(10):
+        queue.now_s += 1.0
+        queue.late += queue.backlog.note(queue.now_s - LONG_S)
+    assert queue.late == 0
+    assert not queue.backlog.is_full(99)
+
+
+def test_stops_of_the_process_one_after_the_other_refuse_nobody(queue):
+    for _ in range(5):
+        queue.now_s += 0.15
+        for number in range(9):  # what came in meanwhile is taken out soon
+            queue.now_s += 0.001
+            queue.late += queue.backlog.note(queue.now_s - 0.15 + 0.015 * number)
+    assert queue.late == 0
+    assert not queue.backlog.is_full(99)
+
+
+def test_what_can_be_done_is_no_more_than_many_times_what_is_done_at_last(queue):
+    queue.move(waits_s=SHORT_S, for_s=1)
+    refused = [queue.do_slowly(per_s=PER_S * 6 // 10, length=1) for _ in range(12)]
+    assert min(refused[6:]) > PER_S * 6 // 10 * 0.9
 
 
 def test_overload_takes_nothing_that_would_have_to_wait(queue):

@@ -11,15 +11,18 @@ import subprocess
 import termios
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from storekeep.client import Customer, Storekeep, StorekeepError
+from storekeep.server.supervision import supervisor
+from storekeep.server.supervision.supervisor import IDLE_TICK_S, STOPPED_S, Supervisor
 from storekeep.v1 import orders_pb2
 from tests.clusters import Cluster, Load, await_that, is_alive, suspend
 from tests.conftest import MakeServer
 from tests.databases import ENGINES, new_database
-from tests.processes import COMMAND, run_command, server_environment
+from tests.processes import COMMAND, ServerProcess, run_command, server_environment
 from tests.server.test_command import one_line
 
 ROLLS = {"sqlite": 10, "postgresql": 2}
@@ -166,6 +169,90 @@ def test_signal_while_starting_ends_in_order(tmp_path: Path):
         await_that((tmp_path / "workers" / "log.turns").exists, lambda: "it does not start")
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=20) == 0
+
+
+# -- stops of the process, and signals that mean nothing to it
+
+STOPS = 120
+STOP_S = 0.02
+"""Most of the time the process is stopped, so most of its waits end while it is."""
+MEANINGLESS = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGPIPE, signal.SIGWINCH, signal.SIGCONT, signal.SIGURG)
+
+
+def stop_for(process_id: int, *, seconds: float, by: signal.Signals = signal.SIGSTOP) -> None:
+    os.kill(process_id, by)
+    time.sleep(seconds)
+    os.kill(process_id, signal.SIGCONT)
+
+
+def check_serves(server: ServerProcess) -> None:
+    assert server.process.poll() is None
+    with Storekeep(server.address, api_key=server.admin_key) as client:
+        assert client.auth.who_am_i()
+
+
+def test_supervisor_that_is_stopped_and_continued_serves_on(make_server: MakeServer):
+    cluster = make_cluster(make_server)
+    before, process_id = cluster.process_ids(), cluster.server.process.pid
+    for number in range(STOPS):
+        stop_for(process_id, seconds=STOP_S, by=(signal.SIGSTOP, signal.SIGTSTP)[number % 2])
+        time.sleep(0.002)
+    stop_for(process_id, seconds=IDLE_TICK_S * 1.2)  # the wait that it was at is over by then
+    assert cluster.process_ids() == before
+    check_serves(cluster.server)
+    cluster.roll()
+    assert cluster.server.stop() == 0
+
+
+def test_supervisor_that_was_stopped_gives_its_workers_more_time(monkeypatch: pytest.MonkeyPatch):
+    now_s = [1_000.0]
+    monkeypatch.setattr(supervisor.time, "monotonic", lambda: now_s[0])
+    process = SimpleNamespace(exit_code=None, is_ready=False, allowed_s=0.0)
+    process.allow = lambda seconds: setattr(process, "allowed_s", process.allowed_s + seconds)
+    keeper = object.__new__(Supervisor)
+    keeper._ticked_s = now_s[0]
+    keeper._slots = [SimpleNamespace(processes=lambda: iter([process]))]
+    for away_s in (IDLE_TICK_S, STOPPED_S, 60.0, IDLE_TICK_S):
+        now_s[0] += away_s
+        keeper._allow_for_a_stop()
+    assert process.allowed_s == 60.0
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_signals_that_mean_nothing_change_nothing(make_server: MakeServer, workers: str):
+    cluster = Cluster(make_server("--workers", workers, metrics_listen="127.0.0.1:0"))
+    before = cluster.process_ids()
+    for process_id in before | {cluster.server.process.pid}:
+        for number in MEANINGLESS:
+            os.kill(process_id, number)
+        stop_for(process_id, seconds=STOP_S)
+    cluster.await_workers(other_than=set())
+    check_serves(cluster.server)
+    assert cluster.process_ids() == before
+    assert cluster.server.stop() == 0
+
+
+def test_worker_that_is_stopped_is_not_taken_for_dead(make_server: MakeServer):
+    cluster = make_cluster(make_server)
+    before = cluster.process_ids()
+    for process_id in before:
+        for _ in range(STOPS // 10):
+            stop_for(process_id, seconds=STOP_S)
+        stop_for(process_id, seconds=IDLE_TICK_S * 1.2)
+    cluster.await_workers(other_than=set())
+    assert cluster.process_ids() == before
+    check_serves(cluster.server)
+
+
+def test_signal_during_a_drain_that_is_stopped_and_continued_counts_once(make_server: MakeServer):
+    cluster = make_cluster(make_server, drain_notice_s="2")
+    process = cluster.server.process
+    process.send_signal(signal.SIGTERM)
+    await_that(lambda: "stopping" in messages(cluster), cluster.server.log)
+    for _ in range(STOPS // 3):
+        stop_for(process.pid, seconds=STOP_S)
+    assert process.wait(timeout=30) == 0
+    assert messages(cluster).count("stopped") == 2
 
 
 # -- new settings

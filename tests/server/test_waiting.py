@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 import select
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -13,6 +16,7 @@ import pytest
 
 from storekeep.server.backlogs import Backlog
 from storekeep.server.waiting import Loop, await_socket
+from tests.clusters import suspend
 
 TIMEOUT_S = 10.0
 
@@ -136,3 +140,40 @@ def test_thread_without_a_loop_waits_by_itself():
     assert not await_socket(waiting.fileno(), select.POLLIN, time.monotonic() + 0.05)
     answering.send(b"answer")
     assert await_socket(waiting.fileno(), select.POLLIN, math.inf)
+
+
+STOPPED = """
+import os, select, socket, sys, threading, time
+from storekeep.server.backlogs import Backlog
+from storekeep.server.waiting import Loop, await_socket
+
+answered = threading.Event()
+
+def wait():
+    print("waits", flush=True)
+    came = await_socket(0, select.POLLIN, time.monotonic() + 1.0)
+    print(came, flush=True)
+    answered.set()
+
+if sys.argv[1] == "loop":
+    Loop(name="test", tasks_max=1, backlog=Backlog(length_max=1, wait_max_s=9, overloaded_wait_s=9)).put(wait)
+else:
+    wait()
+answered.wait(20)
+"""
+
+
+@pytest.mark.parametrize("where", ["thread", "loop"])
+def test_answer_that_came_while_the_process_was_stopped_counts_though_the_time_is_over(where: str):
+    command = [sys.executable, "-c", STOPPED, where]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == "waits\n"
+        time.sleep(0.2)  # it has to be asleep in its wait: one that is not there yet only passes the more easily
+        suspend(process.pid)
+        process.stdin.write("answer")
+        process.stdin.flush()
+        time.sleep(1.2)  # beyond the time that it waits for
+        process.send_signal(signal.SIGCONT)
+        assert process.stdout.readline() == "True\n"

@@ -43,7 +43,7 @@ from storekeep.server.maintenance import Maintenance, Sweeper, purge_replies
 from storekeep.server.monitoring.counts import CallCounts, Counts, add_counts
 from storekeep.server.monitoring.overviews import Report
 from storekeep.server.polling import Polling
-from storekeep.server.pools import CallExecutor, CallLoop, CallPool
+from storekeep.server.pools import CallExecutor, CallLoop, CallPool, ReadLanes
 from storekeep.server.ports import AddressTaken
 from storekeep.server.reflection import add_reflection
 from storekeep.server.secrets import load_secret
@@ -89,8 +89,15 @@ more than to refuse them."""
 READ_REFUSAL_COST = 0.3
 WRITE_REFUSAL_COST = 0.1
 """What it costs to refuse a call, as a share of what it costs to serve it: some 0.03 ms of 0.10, and of 0.28."""
-READERS_ELSEWHERE = 2
-"""Connections left to those who do not read in the loop, which must not wait for one: the writer and the probe."""
+HEAVY_READ_THREADS = 2
+"""For reads whose replies are large: one works while the other waits for the database; more only hold up all others."""
+HEAVY_WAIT_MAX_S = 1.0
+"""How long they may wait for their turn: each takes some 0.1 s, as long as all small reads together may wait."""
+HEAVY_TRUST = 2.0
+"""How many times as fast they may get; they are few, so that refusing takes no time from them."""
+READERS_ELSEWHERE = 2 + HEAVY_READ_THREADS
+"""Connections left to those who do not read in the loop, which must not wait for one: the writer, the probe and reads
+whose replies are large."""
 SECONDS_PER_DAY = 86_400
 OWNER_ONLY = 0o177
 """What a socket of this user only must not allow to others (umask(2))."""
@@ -239,10 +246,22 @@ class App:
         """Where reads run: in threads where the database is a file, by turns in one where it answers over a socket."""
         settings = self._settings
         backlog = self._backlog(writes=False)
+        heavy = CallPool(HEAVY_READ_THREADS, name="heavy-read", backlog=self._heavy_backlog())
         if self.store.driver.over_sockets:
             calls_max = max(1, settings.database_pool_size - READERS_ELSEWHERE)
-            return CallLoop(calls_max, name="read", backlog=backlog)
-        return CallPool(settings.read_threads, name="read", backlog=backlog)
+            return ReadLanes(CallLoop(calls_max, name="read", backlog=backlog), heavy)
+        return ReadLanes(CallPool(settings.read_threads, name="read", backlog=backlog), heavy)
+
+    def _heavy_backlog(self) -> Backlog:
+        """What bounds the reads that wait whose replies are large."""
+        return Backlog(
+            length_max=self._settings.read_queue_max,
+            wait_max_s=HEAVY_WAIT_MAX_S,
+            overloaded_wait_s=HEAVY_WAIT_MAX_S / 2,
+            hiccup_s=HEAVY_WAIT_MAX_S / 2,
+            trial_wait_s=HEAVY_WAIT_MAX_S / 2,
+            trust=HEAVY_TRUST,
+        )
 
     def _make_forwarding(self, writership: Writership) -> Forwarding:
         return Forwarding(writership, changes=self.contract.changes, backlog=self._backlog(writes=True))
@@ -429,4 +448,6 @@ def _probe_read(tx: Transaction) -> None:
 
 
 def _probe_write(tx: Transaction) -> None:
+    """Write nothing into the table that every change writes to: that needs the same lock of it."""
+    tx.connection.execute("INSERT INTO audit_entries SELECT * FROM audit_entries WHERE FALSE")
     tx.rollback_only = True

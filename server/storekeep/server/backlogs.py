@@ -12,6 +12,12 @@ from collections.abc import Callable
 
 HICCUP_S = 0.2
 """How long all have to wait too long before it is overload: more than a hiccup of the disk lasts, or of the machine."""
+GAP_SHARE = 0.25
+"""How much of that one gap counts for, in which nothing is taken: the process may have stood still, and a queue that a
+stop has filled is emptied soon. Where each call takes long, it is overload after some five of them."""
+TRUST = 20.0
+"""How many times as fast a queue may move, once most is refused, as it did while all waited too long. What is refused
+later takes most of the time by then; but what comes in now may take a thousand times as long as what came before."""
 COUNT_OVER_S = 0.2
 """Over how long it is counted what comes in. Overload is over when twice in a row it is no more than can be done: once
 it may be that the machine stood still."""
@@ -50,6 +56,7 @@ class Backlog:
         lag_s: how long calls wait before they get to the queue, in seconds.
         hiccup_s: how long all may wait too long until it is overload, in seconds.
         trial_wait_s: how much work, in seconds, may wait in a trial.
+        trust: how many times as fast the queue may move as it did last, when all waited too long; see `TRUST`.
         refusal_cost: what it costs to refuse something, as a share of what it costs to do it.
 
     Attributes:
@@ -67,6 +74,8 @@ class Backlog:
         "_in_a_row",
         "_is_calm",
         "_lag_s",
+        "_late",
+        "_late_since_s",
         "_long_since_s",
         "_noted_s",
         "_overloaded",
@@ -81,6 +90,7 @@ class Backlog:
         "_trial_at_s",
         "_trial_until_s",
         "_trial_wait_s",
+        "_trust",
         "_wait_max_s",
         "length_max",
     )
@@ -94,6 +104,7 @@ class Backlog:
         lag_s: Callable[[], float] = lambda: 0.0,
         hiccup_s: float = HICCUP_S,
         trial_wait_s: float = TRIAL_WAIT_S,
+        trust: float = TRUST,
         refusal_cost: float = 0.0,
     ) -> None:
         self.length_max = length_max
@@ -102,12 +113,15 @@ class Backlog:
         self._lag_s = lag_s
         self._hiccup_s = hiccup_s
         self._trial_wait_s = trial_wait_s
+        self._trust = trust
         self._refusal_cost = refusal_cost
         self._share = 0.0
         self._credit = 0.0
         self._overloaded = False
         self._long_since_s: float | None = None
         self._noted_s = 0.0
+        self._late = 0
+        self._late_since_s = 0.0
         self._in_a_row = 0
         self._is_calm = False
         self._capacity_per_s = 0.0
@@ -129,7 +143,8 @@ class Backlog:
         """
         now_s = time.monotonic()
         waits_s = now_s - queued_s
-        waits_long = waits_s + self._lag_s() > self._wait_max_s
+        begun_s = queued_s - self._lag_s()
+        waits_long = now_s - begun_s > self._wait_max_s
         if self._overloaded:
             if waits_long:
                 return True
@@ -137,14 +152,20 @@ class Backlog:
             self._served_wait_s += waits_s
         else:
             self._measure(now_s)
-        if now_s - self._noted_s > self._hiccup_s:  # what was long before is no sign of anything now
-            self._long_since_s = None
+        gap_s, was_empty = now_s - self._noted_s, begun_s > self._noted_s
         self._noted_s = now_s
         if not waits_long:
             self._long_since_s = None
-        elif self._long_since_s is None:
-            self._long_since_s = now_s
-        elif now_s - self._long_since_s > self._hiccup_s:
+            return False
+        long_since_s = self._long_since_s
+        if long_since_s is None or was_empty:  # what was long before that is no sign of anything now
+            self._long_since_s = self._late_since_s = now_s
+            self._late = 0
+            return False
+        self._late += 1
+        long_since_s += max(0.0, gap_s - GAP_SHARE * self._hiccup_s)
+        self._long_since_s = long_since_s
+        if now_s - long_since_s > self._hiccup_s:
             self._begin_overload(now_s)
             return True
         return False
@@ -164,7 +185,7 @@ class Backlog:
             self._trial_until_s = 0.0
             self._trial_after_s = min(2 * self._trial_after_s, TRIAL_AFTER_MAX_S)
         else:
-            self._capacity_per_s = self._best_per_s
+            self._capacity_per_s = min(self._best_per_s, self._trust * self._late_per_s(now_s))
             self._trial_after_s = TRIAL_AFTER_S
         self._trial_at_s = now_s + self._trial_after_s
         self._share = self._credit = 0.0  # until it is known how much comes in
@@ -172,6 +193,10 @@ class Backlog:
         self._asked_at_s = now_s
         self._count_anew(now_s)
         self._overloaded = True  # last, as another thread asks meanwhile
+
+    def _late_per_s(self, now_s: float) -> float:
+        """How fast the queue has moved since all wait too long."""
+        return self._late / max(now_s - self._late_since_s, 1e-6)
 
     def _count_anew(self, now_s: float) -> None:
         """Begin to count what comes in, and how long those wait who are let in."""

@@ -150,9 +150,10 @@ class Settings(BaseSettings):
 
     # -- how it talks to PostgreSQL; SQLite has nothing of this
 
-    database_pool_size: Count = 10
-    """Connections for reads, of each process, opened at the start; one more writes. All but two are for calls that read
-    at the same time: eight keep a core busy where an answer of the database takes eight times what it costs us."""
+    database_pool_size: Count = 12
+    """Connections for reads, of each process, opened at the start; one more writes. All but four, of which two are for
+    large replies, are for calls that read at the same time: eight keep a core busy where an answer of the database
+    takes eight times what it costs us."""
     database_pool_timeout_s: Interval = 2.0
     """How long a read waits for one of them when all are in use."""
     database_connect_timeout_s: Interval = 5.0

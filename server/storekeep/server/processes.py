@@ -22,6 +22,8 @@ GC_THRESHOLD = 20_000
 """Objects made, less those that are gone, before Python looks for cycles among them."""
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 SIGNALS = (*STOP_SIGNALS, signal.SIGHUP)
+MEANINGLESS = (signal.SIGUSR1, signal.SIGUSR2)
+"""Signals that end a process by default, and that tools send to servers for which they mean something."""
 REFUSALS = (AddressTaken, DatabaseInUse, OSError, SchemaError, StoreError, UnusableCertificate, WeakSecret)
 """Why a server cannot begin: told in one line. Anything else is a defect and shows where it happened."""
 
@@ -51,6 +53,12 @@ def spare_garbage_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(GC_THRESHOLD)
+
+
+def ignore_meaningless_signals() -> None:
+    """Let nobody end the server by a signal that says nothing of an end; processes that it starts inherit this."""
+    for number in MEANINGLESS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 @contextmanager

@@ -18,7 +18,13 @@ from storekeep.server.config import LoadedSettings, changed_settings
 from storekeep.server.logs import Logs
 from storekeep.server.monitoring.overviews import Overview, WorkerView
 from storekeep.server.monitoring.pages import Pages
-from storekeep.server.processes import hold_signals_back, pin, spare_garbage_collector, stop_on_signals
+from storekeep.server.processes import (
+    hold_signals_back,
+    ignore_meaningless_signals,
+    pin,
+    spare_garbage_collector,
+    stop_on_signals,
+)
 from storekeep.server.reloads import is_abandoned, reload_settings
 from storekeep.server.store.opening import serve_lock
 from storekeep.server.store.schema import check_schema
@@ -40,6 +46,7 @@ def serve(loaded: LoadedSettings, *, sample: bool = False, address_file: Path | 
         pin(settings.pin_cpu)
     with serve_lock(settings.database):
         check_schema(settings.database)
+        ignore_meaningless_signals()
         with hold_signals_back():
             logs = Logs(level=settings.log_level, file=settings.log_file, queue_max=settings.log_queue_max)
             stop = stop_on_signals(logs)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn, Protocol
 
 import grpc
 from grpc._cython import cygrpc  # type: ignore[attr-defined]
@@ -41,6 +41,19 @@ class Refusal(NamedTuple):
     trailing_metadata: Metadata
 
 
+class Lane(Protocol):
+    """Where the calls of one method run.
+
+    Attributes:
+        is_heavy: whether they run apart from those of other methods.
+    """
+
+    is_heavy: bool
+
+    def divert(self, call: UnaryCall, /) -> None:
+        """Have a call run there that was handed over before it was known."""
+
+
 class Route(NamedTuple):
     """How the calls of one method are served.
 
@@ -50,6 +63,7 @@ class Route(NamedTuple):
         serve: given the request's bytes and the call, gives the reply; raises what `UnaryCall.abort` raises.
         serialize: gives the bytes of a reply.
         refuse: given a call's metadata, what it is answered where it is not served.
+        lane: where its calls run; None where all run alike.
     """
 
     hand_over: Callable[[Task], bool]
@@ -57,6 +71,7 @@ class Route(NamedTuple):
     serve: Callable[[Any, Any], Any]
     serialize: Callable[[Any], bytes]
     refuse: Callable[[Metadata], Refusal]
+    lane: Lane | None = None
 
 
 def number_of(code: grpc.StatusCode) -> int:
@@ -128,7 +143,15 @@ class UnaryCall:
         return False
 
     def __call__(self) -> None:
-        """Serve it. Never raises."""
+        """Serve it, or have it served where calls of its method run by now. Never raises."""
+        lane = self._route.lane
+        if lane is not None and lane.is_heavy:
+            lane.divert(self)
+        else:
+            self.serve()
+
+    def serve(self) -> None:
+        """Serve it here and now. Never raises."""
         route, reply = self._route, None
         try:
             reply = route.serialize(route.serve(self._request, self))

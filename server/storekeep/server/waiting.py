@@ -157,6 +157,8 @@ class Loop:
         else:
             wait_s = 0.0 if self._ends else None
         found = self._epoll.poll(wait_s)
+        if not found and wait_s:  # where the process was stopped meanwhile, Python has not looked again
+            found = self._epoll.poll(0)
         self._sleeps = False
         return found
 

@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 
 from storekeep.server.domain.errors import InvalidOrderBy
 from storekeep.server.domain.filters import And, Filter, FilterField, Not, Or, Term, parse_filter
-from storekeep.server.domain.pages import Page, PageTokens
+from storekeep.server.domain.pages import Page, PageTokens, count_fitting
 from storekeep.server.store.database import Transaction
 from storekeep.server.store.listings import SortKey, after, compare
 
@@ -107,8 +107,9 @@ class Listing(Generic[T]):
         rows = tx.run(query.order_by(*(key.sql() for key in keys)).limit(size + 1)).fetchall()
         shown = rows[:size]
         items = self.read_rows(tx, [row[: -len(keys)] for row in shown])
-        token = tokens.write(identity, shown[-1][-len(keys) :]) if len(rows) > size else ""
-        return Page(items, token)
+        fitting = count_fitting(items)
+        token = tokens.write(identity, shown[fitting - 1][-len(keys) :]) if len(rows) > fitting else ""
+        return Page(items[:fitting], token)
 
     def _conditions(self, request: ListRequest, *, now_us: int) -> list[Any]:
         conditions = []

@@ -22,6 +22,12 @@ MAC_BYTES = 12
 """Of the HMAC-SHA256 over a token: enough that nobody guesses one."""
 
 
+PAGE_BYTES_MAX = 3 * 1024 * 1024
+"""How large the items of a page may be all together, as JSON: half of that is sent of orders, about all of it of long
+texts. Clients of gRPC take 4 MiB by default; AIP-158 allows fewer items on a page than were asked for."""
+_encode = msgspec.json.Encoder(enc_hook=str).encode
+
+
 class Page(msgspec.Struct, Generic[T], frozen=True):
     """One page of a list.
 
@@ -32,6 +38,18 @@ class Page(msgspec.Struct, Generic[T], frozen=True):
 
     items: list[T]
     next_page_token: str = ""
+
+
+def count_fitting(items: Sequence[Any]) -> int:
+    """Return how many of the items fit on one page, at least one where there are any."""
+    if len(items) <= 1 or len(_encode(items)) <= PAGE_BYTES_MAX:
+        return len(items)
+    left = PAGE_BYTES_MAX
+    for number, item in enumerate(items):
+        left -= len(_encode(item))
+        if left < 0:
+            return max(1, number)
+    return len(items)
 
 
 class PageTokens:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from storekeep.server.domain.pages import Page, PageTokens
+from storekeep.server.domain.pages import Page, PageTokens, count_fitting
 from storekeep.server.domain.products import PRODUCTS, Product
 from storekeep.server.store.database import Transaction
 from storekeep.server.store.engine import Store
@@ -29,6 +29,7 @@ def search_products(
         hits = SEARCH.all(tx, words=words, show_archived=show_archived, rank=rank, id=last_id, limit=size + 1)
         shown = hits[:size]
         found = PRODUCTS.read_rows(tx, PRODUCTS.rows.find_many(tx, [(hit[0],) for hit in shown]))
-        return Page(found, tokens.write(identity, shown[-1][1:]) if len(hits) > size else "")
+        fitting = count_fitting(found)
+        return Page(found[:fitting], tokens.write(identity, shown[fitting - 1][1:]) if len(hits) > fitting else "")
 
     return db.snapshot(work)

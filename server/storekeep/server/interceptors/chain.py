@@ -93,7 +93,10 @@ class Chain(grpc.ServerInterceptor):
             if method is not None:
                 pool, refuse = self._pool_of(path), partial(self._refuse, method.name)
                 serve, serialize = self._served(method, handler, writes=path in self._mutations)
-                routes[path] = Route(pool.hand_over, pool.is_full, serve, serialize, refuse)
+                lane = pool.lane()
+                is_full = pool.is_full if lane is None else lane.is_full
+                weighed = serialize if lane is None else lane.weigh(serialize)
+                routes[path] = Route(pool.hand_over, is_full, serve, weighed, refuse, lane)
         return routes
 
     def _pool_of(self, path: str) -> CallExecutor:

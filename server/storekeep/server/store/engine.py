@@ -30,7 +30,9 @@ from storekeep.server.store.errors import (
     StorageUnavailable,
     StoreError,
 )
+from storekeep.server.store.held_writes import HeldWrites
 from storekeep.server.store.reads import CallTerms, plain_terms
+from storekeep.server.waiting import give_up
 
 if TYPE_CHECKING:
     from storekeep.server.store.replicas import Replicas
@@ -61,6 +63,8 @@ class Driver(Protocol):
     dialect: Dialect
     over_sockets: bool
     errors: tuple[type[Exception], ...]
+    row_patience_s: float
+    """How long a write is tried again that wants a row which somebody else holds, in seconds."""
 
     def reader(self, deadline: float | None) -> Any:
         """A connection to read, until it is released; no statement lasts beyond the deadline."""
@@ -92,6 +96,9 @@ class Driver(Protocol):
     def may_pass(self, error: BaseException) -> bool:
         """Whether the same transaction may succeed when it is run again."""
 
+    def is_held(self, error: BaseException) -> bool:
+        """Whether somebody else holds a row or a table that was wanted."""
+
     def changes(self, connection: Any) -> int:
         """A number that has risen where anything was changed, or where the transaction can only be undone."""
 
@@ -112,10 +119,24 @@ class _Write(Generic[T]):
         task: what is resumed when it is done; None where a thread waits.
         claim: decides between the writer and a thread that gave up.
         done: released when it is done.
+        is_held: whether it has met a row that somebody else holds, when it was run last.
+        held_until_s: see `Holdable`.
         position: see `Transaction`.
     """
 
-    __slots__ = ("claim", "deadline", "done", "error", "position", "result", "task", "trial", "work")
+    __slots__ = (
+        "claim",
+        "deadline",
+        "done",
+        "error",
+        "held_until_s",
+        "is_held",
+        "position",
+        "result",
+        "task",
+        "trial",
+        "work",
+    )
 
     def __init__(self, work: Work[T], *, deadline: float | None, trial: bool, task: greenlet | None = None) -> None:
         self.work = work
@@ -129,6 +150,15 @@ class _Write(Generic[T]):
         self.result: T | None = None
         self.error: BaseException | None = None
         self.position = 0
+        self.is_held = False
+        self.held_until_s = 0.0
+
+    def wake(self) -> None:
+        """Have whoever waits for it go on."""
+        if self.task is None:
+            self.done.release()
+        else:
+            self.task.switch()
 
 
 class Store:
@@ -168,6 +198,7 @@ class Store:
         self._hub: greenlet | None = None
         self._idle: list[greenlet] = []
         self._collected: list[_Write[Any]] = []
+        self._held: HeldWrites[_Write[Any]] = HeldWrites(patience_s=driver.row_patience_s)
         self.commits = 0
         self.writes = 0
         self._writer = threading.Thread(target=self._write_forever, name="store-writer", daemon=True)
@@ -288,19 +319,47 @@ class Store:
 
     def _write_forever(self) -> None:
         self._hub = getcurrent()
-        while (first := self._queue.get()) is not None:
-            self._collect(first)
-            while self._collected:
-                batch, self._collected = self._collected, []
-                self._commit_batch(batch)
+        while True:
+            try:
+                first = self._queue.get(timeout=self._held.due_in_s())
+                if first is None:
+                    break
+                self._collect(first)
+            except queue.Empty:  # some that are held are due
+                pass
+            self._commit_collected()
+        while self._held:  # they end within their patience
+            time.sleep(self._held.due_in_s() or 0.0)
+            self._commit_collected()
+
+    def _commit_collected(self) -> None:
+        """Commit what was collected, and what the tasks write that go on then; at its end, some that were held."""
+        if self._held:
+            self._collect_held()
+        while self._collected:
+            batch, self._collected = self._collected, []
+            self._commit_batch(batch)
+
+    def _collect_held(self) -> None:
+        for write in self._held.take_expired():
+            if write.deadline is not None and time.monotonic() > write.deadline:
+                write.error = DeadlinePassed()
+            write.wake()
+        self._collected.extend(self._held.take_due())
 
     def _collect(self, first: tuple[float, _Write[Any] | Task]) -> None:
-        """Gather writes: those that threads wait for, and what the tasks that are queued have to write."""
+        """Gather writes: those that threads wait for, and what the tasks that are queued have to write.
+
+        Under overload, tasks that have waited too long are refused: those behind them would wait for them too.
+        """
         queued: tuple[float, _Write[Any] | Task] | None = first
         while queued is not None:
             queued_s, item = queued
-            self._backlog.note(queued_s)
+            is_late = self._backlog.note(queued_s)
             if not isinstance(item, _Write):
+                if is_late and give_up(item):
+                    queued = self._next()
+                    continue
                 (self._idle.pop() if self._idle else greenlet(self._run_tasks)).switch(item)
             elif item.claim.acquire(blocking=False):
                 self._collected.append(item)
@@ -331,10 +390,8 @@ class Store:
         except Exception as error:  # noqa: BLE001 - whatever it is, every caller must hear of it
             self._fail_batch(batch, error)
         for write in batch:
-            if write.task is None:
-                write.done.release()
-            else:
-                write.task.switch()
+            if not (write.is_held and self._held.set_aside(write)):
+                write.wake()
 
     def _run_until_committed(self, batch: list[_Write[Any]]) -> None:
         """Run the batch and commit it; again where others were in its way, as in a deadlock with an operator's SQL."""
@@ -351,9 +408,12 @@ class Store:
             except Exception as error:
                 if attempt == ATTEMPTS_MAX or not self.driver.may_pass(error):
                     raise
-                log.warning("a batch of writes is run again", extra={"attempt": attempt, "problem": str(error)})
+                is_held = self.driver.is_held(error)
+                if not is_held:
+                    log.warning("a batch of writes is run again", extra={"attempt": attempt, "problem": str(error)})
             self.driver.rollback(connection)
-            time.sleep(random.uniform(0, attempt * AGAIN_AFTER_S))  # noqa: S311 - jitter is no secret
+            if not is_held:  # which holds up the one that wants it only, once it is known which one that is
+                time.sleep(random.uniform(0, attempt * AGAIN_AFTER_S))  # noqa: S311 - jitter is no secret
 
     def _run_again(self, connection: Any, batch: list[_Write[Any]]) -> dict[str, Any]:
         """Begin a transaction and run the batch in it, each write in a savepoint; gives the notes for the next one."""
@@ -373,7 +433,7 @@ class Store:
         in_savepoints = False
         self.driver.begin_write(connection)
         for place, write in enumerate(batch):
-            if in_savepoints or write.trial:
+            if in_savepoints or write.trial or write.held_until_s:
                 notes = self._run_in_savepoint(connection, write, notes)
                 continue
             noted = self._run(connection, write, notes)
@@ -416,6 +476,7 @@ class Store:
         """
         tx = Transaction(connection, self.driver.dialect, notes.copy(), now_us=self._clock(), puts_off=puts_off)
         write.error = None
+        write.is_held = False
         try:
             if write.deadline is not None and time.monotonic() > write.deadline:
                 raise DeadlinePassed
@@ -426,6 +487,7 @@ class Store:
             if self.driver.is_lost(connection):
                 raise
             write.error = self.driver.translate(error)
+            write.is_held = not puts_off and self.driver.is_held(error)  # else it may be another's that was put off
             tx.rollback_only = True
         finally:
             self.driver.limit(connection, None)
@@ -439,6 +501,7 @@ class Store:
             self.driver.rollback(self.driver.writer())
         for write in batch:
             write.error = reported
+            write.is_held = False
 
     def _count(self, batch: list[_Write[Any]]) -> None:
         kept = sum(not write.trial and write.error is None for write in batch)

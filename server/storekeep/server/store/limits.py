@@ -18,7 +18,7 @@ class Limits:
         pooler: whether a pooler in transaction mode stands between.
     """
 
-    pool_size: int = 10
+    pool_size: int = 12
     pool_timeout_s: float = 2.0
     connect_timeout_s: float = 5.0
     statement_timeout_s: float = 15.0

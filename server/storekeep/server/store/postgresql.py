@@ -30,9 +30,12 @@ from storekeep.server.store.postgres_connection import (
 
 WRITE_LOCK = int.from_bytes(b"Storekee", "big")
 """The advisory lock of whoever writes. Such locks are numbers, and each database has its own."""
-ROW_LOCK_TIMEOUT_MS = 2_000
-"""How long a write waits for a row that an operator's SQL holds, as all others wait behind it. Longer than the second
-after which PostgreSQL looks for deadlocks (`deadlock_timeout`)."""
+ROW_PATIENCE_S = 2.0
+"""How long a write is tried again that wants a row which an operator's SQL holds."""
+ROW_LOCK_WAIT_MS = 2
+"""How long it waits for the row each time, as all others wait behind it. Writes of ours never wait for each other's
+rows. PostgreSQL does not get to look for deadlocks (`deadlock_timeout`); there are none, as nobody waits for long."""
+LOCK_NOT_AVAILABLE = "55P03"
 IDLE_TIMEOUT_MS = 10_000
 """How long a process may say nothing amid its writes: then PostgreSQL ends them, so that others can go on."""
 WITNESS = b"SELECT pg_logical_emit_message(true, 'storekeep', '')"
@@ -49,7 +52,7 @@ FACTS: dict[str, type[StorageFull | StorageUnavailable]] = {
     "40": StorageUnavailable,  # rolled back, as for a deadlock
     "53": StorageUnavailable,  # out of memory, connections or the like
     "53100": StorageFull,
-    "55P03": StorageUnavailable,  # a lock was not to be had
+    LOCK_NOT_AVAILABLE: StorageUnavailable,
     "57": StorageUnavailable,  # cancelled, shutting down, starting up
     "58": StorageUnavailable,  # its disk
     "25006": StorageUnavailable,  # a replica
@@ -78,6 +81,7 @@ class PostgresDriver:
     """What the driver raises where the database is at fault, or a statement."""
 
     def __init__(self, url: str, *, limits: Limits) -> None:
+        self.row_patience_s = min(limits.lock_timeout_s, ROW_PATIENCE_S)
         self._limits = limits
         self._endpoint = Endpoint(url, limits)
         self._idle = collections.deque(Connection(self._endpoint) for _ in range(limits.pool_size))
@@ -183,6 +187,10 @@ class PostgresDriver:
         """Whether the same transaction may succeed when it is run again."""
         return isinstance(error, SqlError) and (error.sqlstate in TRANSIENT or isinstance(error, PutOffFailed))
 
+    def is_held(self, error: BaseException) -> bool:
+        """Whether somebody else holds a row or a table that was wanted."""
+        return isinstance(error, SqlError) and error.sqlstate == LOCK_NOT_AVAILABLE
+
     def changes(self, connection: Connection) -> int:
         """A number that has risen where anything was changed, or where the transaction can only be undone."""
         return connection.changes
@@ -218,7 +226,7 @@ def _begin_write(limits: Limits) -> bytes:
         **dict.fromkeys(PLANS_OFF, "off"),
     }
     made = ", ".join(f"set_config('{name}', '{value}', true)" for name, value in settings.items())
-    row_lock = f"set_config('lock_timeout', '{min(lock_ms, ROW_LOCK_TIMEOUT_MS)}', true)"
+    row_lock = f"set_config('lock_timeout', '{min(lock_ms, ROW_LOCK_WAIT_MS)}', true)"
     statements = (
         "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE",
         f"SELECT {made}",

@@ -109,6 +109,7 @@ class SqliteDriver:
     over_sockets = False
     errors: tuple[type[Exception], ...] = (apsw.Error, peewee.PeeweeException)
     """What the driver raises where the database is at fault, or a statement."""
+    row_patience_s = 0.0
 
     def __init__(self, path: Path) -> None:
         check_sqlite_version()
@@ -247,6 +248,10 @@ class SqliteDriver:
 
     def may_pass(self, _error: BaseException) -> bool:
         """Whether the same transaction may succeed when it is run again: no, as nobody else writes meanwhile."""
+        return False
+
+    def is_held(self, _error: BaseException) -> bool:
+        """Whether somebody else holds a row that was wanted: no, as nobody else writes meanwhile."""
         return False
 
     def changes(self, connection: Any) -> int:

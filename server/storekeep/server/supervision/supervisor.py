@@ -25,12 +25,13 @@ from storekeep.server.monitoring.counts import add_counts
 from storekeep.server.monitoring.overviews import Overview
 from storekeep.server.monitoring.pages import Pages
 from storekeep.server.ports import reserve_port
-from storekeep.server.processes import SIGNALS
+from storekeep.server.processes import SIGNALS, STOP_SIGNALS, ignore_meaningless_signals
 from storekeep.server.reloads import is_abandoned, reload_settings
 from storekeep.server.store.locks import lock
 from storekeep.server.store.opening import limits_of, open_store, serve_lock
 from storekeep.server.store.schema import check_schema
 from storekeep.server.supervision.control import Order, pack_settings
+from storekeep.server.supervision.signals import SignalQueue
 from storekeep.server.supervision.slots import Slot
 from storekeep.server.supervision.spawning import WorkerProcess
 from storekeep.server.workers import LOG_TURNS_FILE, WorkerFolder
@@ -41,6 +42,9 @@ BUSY_TICK_S = 0.05
 IDLE_TICK_S = 1.0
 ANSWER_TIMEOUT_S = 1.0
 """How long the workers have to answer all together; a page that waits longer is worse than one that says DOWN."""
+STOPPED_S = 5.0
+"""The supervisor looks at the workers at least each second; where it has not for so long, it was stopped itself, by
+Ctrl-Z, a debugger or a frozen container."""
 AT_ONCE_S = 1.0
 """How long a worker that is told to end at once has to write its log."""
 END_MARGIN_S = 10.0
@@ -69,6 +73,7 @@ def supervise(loaded: LoadedSettings, *, sample: bool = False, address_file: Pat
     ):
         check_schema(settings.database)
         signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
+        ignore_meaningless_signals()
         folder.make()
         logs = Logs(
             level=settings.log_level,
@@ -121,6 +126,8 @@ class Supervisor:
         self._to_replace: deque[Slot] = deque()
         self._state = threading.Lock()
         self._stopping = False
+        self._signals = SignalQueue(WATCHED)
+        self._ticked_s = time.monotonic()
 
     @property
     def _settings(self) -> Settings:
@@ -177,6 +184,7 @@ class Supervisor:
 
     def _tick(self) -> list[str]:
         """Look at every worker and do what is due; gives why workers failed that were just starting."""
+        self._allow_for_a_stop()
         with self._state:
             if self._stopping:
                 for slot in self._slots:
@@ -192,16 +200,22 @@ class Supervisor:
                 self._to_replace.popleft().replace()
         return problems
 
+    def _allow_for_a_stop(self) -> None:
+        """Give the workers more time where this process was stopped, as they may have been with it."""
+        now_s = time.monotonic()
+        away_s, self._ticked_s = now_s - self._ticked_s, now_s
+        if away_s > STOPPED_S:
+            for process in self._processes():
+                process.allow(away_s)
+
     # -- signals
 
     def _hear(self, timeout_s: float) -> None:
         """Wait for a signal, or for the next look at the workers, and do what it says."""
-        heard = signal.sigtimedwait(WATCHED, timeout_s)
-        if heard is None or heard.si_signo == signal.SIGCHLD:
-            return
-        if heard.si_signo != signal.SIGHUP or is_abandoned():
-            self._stop(heard.si_signo)
-        elif not self._stopping:
+        number = self._signals.next(timeout_s=timeout_s)
+        if number in STOP_SIGNALS or (number == signal.SIGHUP and is_abandoned()):
+            self._stop(number)
+        elif number == signal.SIGHUP and not self._stopping:
             self._reload()
 
     @property
