@@ -218,9 +218,7 @@ class Collection(Generic[R]):
 
         return mutate(store, call, effect, self.resource)
 
-    def delete(
-        self, store: Store, call: Call, key: Key, *, etag: str, check_access: CheckAccess[R] | None = None
-    ) -> R:
+    def delete(self, store: Store, call: Call, key: Key, *, etag: str, check_access: CheckAccess[R] | None = None) -> R:
         """Delete a resource softly.
 
         Raises: the collection's `not_found`, ResourceDeleted, EtagMismatch, ResourceInUse.

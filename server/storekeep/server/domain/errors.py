@@ -444,7 +444,9 @@ class ReplyExpired(FailedPrecondition):
     """
 
     def __init__(self, api_key: str) -> None:
-        super().__init__(f"this call made {api_key} already; its secret is not kept any more: rotate the key for another")
+        super().__init__(
+            f"this call made {api_key} already; its secret is not kept any more: rotate the key for another"
+        )
         self.resource = api_key
 
 

@@ -243,42 +243,58 @@ def mutate(
 
     Raises: RequestIdReused, what `check_access` and `effect` raise, and the store's errors (see `Store.write`).
     """
-    if check_access is None and call.method.startswith(ACCESS_METHODS):
-        raise TypeError(f"{call.method} has no check of access")
+    check = _check_of(call, check_access)
     shown = msgspec.structs.replace(call, request_id="") if hides_request_id else call
-
-    def find_stored(mutation: Mutation) -> bytes | None:
-        stored = find_reply(mutation.tx, call)
-        if stored is not None and check_access is not None:
-            check_access(mutation, msgspec.json.decode(stored, type=reply_type))
-        return stored
 
     def work(tx: Transaction) -> _Replay[Reply]:
         mutation = Mutation(tx, shown)
-        if check_access is not None:
-            check_access(mutation, None)
+        check(mutation, None)
         try:
             reply = effect(mutation)
         except AccessRefused:
             raise
         except DomainError:
-            stored = find_stored(mutation)
+            stored = _find_checked(mutation, call, check, reply_type)
             if stored is None:
                 raise
             mutation.undo()
             return _Replay(None, stored)
         if call.validate_only:
             mutation.undo()
-            return _Replay(reply, find_stored(mutation))
+            return _Replay(reply, _find_checked(mutation, call, check, reply_type))
         if call.request_id and not mutation.store_reply(reply, call=call):
             mutation.undo()
-            return _Replay(None, find_stored(mutation))
+            return _Replay(None, _find_checked(mutation, call, check, reply_type))
         return _Replay(reply, None)
 
     answer = store.write(work, deadline=call.deadline, trial=call.validate_only)
     if answer.stored is not None:
         return msgspec.json.decode(answer.stored, type=reply_type)
     return answer.now  # type: ignore[return-value]  # there is one where nothing was stored
+
+
+def _check_of(call: Call, check_access: CheckAccess[Reply] | None) -> CheckAccess[Reply]:
+    """Return the check of access of a call: none beside the method's permission, unless it changes who may call."""
+    if check_access is not None:
+        return check_access
+    if call.method.startswith(ACCESS_METHODS):
+        raise TypeError(f"{call.method} has no check of access")
+    return _no_check
+
+
+def _no_check(_mutation: Mutation, _stored: object) -> None:
+    """The permission of the method is all that it takes."""
+
+
+def _find_checked(mutation: Mutation, call: Call, check: CheckAccess[Reply], reply_type: type[Reply]) -> bytes | None:
+    """Find the stored reply of this very call, and check once more whether its caller may have it.
+
+    Raises: RequestIdReused, and what `check` raises.
+    """
+    stored = find_reply(mutation.tx, call)
+    if stored is not None and check is not _no_check:
+        check(mutation, msgspec.json.decode(stored, type=reply_type))
+    return stored
 
 
 def find_reply(tx: Transaction, call: Call) -> bytes | None:

@@ -1,4 +1,4 @@
-"""Roles: named sets of permissions. Refuses to change a built-in one, and to give or take what the caller does not hold.
+"""Roles: named sets of permissions. Refuses to change a built-in one; nobody gives or takes what he does not hold.
 
 The built-in roles are a table here; their rows follow it at every start, so that lists and lookups have one source.
 """

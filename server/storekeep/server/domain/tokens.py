@@ -248,13 +248,14 @@ class Tokens:
         return dataclasses.replace(presented, session=session)
 
     def _token_set(self, session: Session, now_us: int, key_expire_us: int | None, refresh_token: str) -> TokenSet:
+        expire_us = _end(now_us, self._access_lifetime_us, key_expire_us)
         claims = TokenClaims(
             token_id=new_id(),
             subject=f"serviceAccounts/{session.account_id}",
             session_id=session.id,
             client=session.api_key,
             issue_us=_whole_second(now_us),
-            expire_us=_whole_second(min(_end(now_us, self._access_lifetime_us, key_expire_us), self._last_us(session.create_time_us))),
+            expire_us=_whole_second(min(expire_us, self._last_us(session.create_time_us))),
         )
         return TokenSet(self._sign(claims), claims.expire_us, refresh_token, session.expire_time_us)
 
