@@ -12,6 +12,8 @@ import grpc
 import pytest
 
 from storekeep.server.contract import read_contract
+from storekeep.server.domain.calls import Call, Caller
+from storekeep.server.domain.mutations import mutate
 from storekeep.v1 import auth_pb2 as pb
 from tests.hostile.accounts import ALL, MANAGER, key_request, make_account, make_key, make_role, sign_in
 from tests.processes import ServerProcess
@@ -307,6 +309,12 @@ def test_own_account_is_an_account_like_others(admin: Shop, channel: grpc.Channe
     whole.auth.UpdateServiceAccount(strip(own))
     with refused("PERMISSION_DENIED"):
         whole.auth.UpdateServiceAccount(strip(own, "roles/viewer"))
+
+
+@pytest.mark.parametrize("path", [path for path, m in CONTRACT.methods.items() if m.permission == "accounts.write"])
+def test_no_change_of_who_may_call_runs_without_a_check_of_access(path: str):
+    with pytest.raises(TypeError, match="no check of access"):
+        mutate(None, Call(Caller("serviceAccounts/x"), path.removeprefix("/")), lambda mutation: None, type(None))
 
 
 # -- metadata
