@@ -47,6 +47,16 @@ def test_create_service_account_twice_is_refused(admin):
     assert (refusal.code, refusal.reason) == (grpc.StatusCode.ALREADY_EXISTS, "ALREADY_EXISTS")
 
 
+@pytest.mark.parametrize("lookalike", ["Admin", "ADMIN", "aDmin"])
+def test_create_service_account_that_differs_from_another_in_case_only_is_refused(admin, lookalike):
+    request = pb.CreateServiceAccountRequest(service_account={"display_name": "x"}, service_account_id=lookalike)
+    refusal = admin.refusal("CreateServiceAccount", request)
+    assert (refusal.reason, refusal.metadata["resource"]) == ("ALREADY_EXISTS", "serviceAccounts/admin")
+    role = pb.CreateRoleRequest(role=pb.Role(display_name="x"), role_id=lookalike)
+    refusal = admin.refusal("CreateRole", role)
+    assert (refusal.reason, refusal.metadata["resource"]) == ("ALREADY_EXISTS", "roles/admin")
+
+
 def test_create_service_account_with_an_unknown_role_is_refused(admin):
     account = pb.ServiceAccount(display_name="x", roles=["roles/none"])
     refusal = admin.refusal("CreateServiceAccount", pb.CreateServiceAccountRequest(service_account=account))
@@ -186,7 +196,7 @@ def test_caller_cannot_make_or_rotate_a_key_of_a_stronger_account(admin, clerk):
     rotate = pb.RotateApiKeyRequest(name="serviceAccounts/strong/apiKeys/main")
     assert clerk.refusal("RotateApiKey", rotate).reason == "PRIVILEGE_ESCALATION"
     request.api_key.scopes.append("products.read")
-    clerk("CreateApiKey", request)
+    assert clerk.refusal("CreateApiKey", request).reason == "PRIVILEGE_ESCALATION"
 
 
 def test_caller_limited_by_scopes_cannot_give_what_its_account_holds(admin):

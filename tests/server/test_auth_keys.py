@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import time
 
+import grpc
 import pytest
 
 from storekeep.server.domain.api_keys import KEY_FORMAT
+from storekeep.server.maintenance import purge_new_secrets
+from storekeep.server.store.statements import Statement
 from storekeep.v1 import auth_pb2 as pb
 from tests.databases import Database
 from tests.server.installations import new_request_id
@@ -52,6 +55,59 @@ def test_create_api_key_again_with_its_request_id_shows_the_same_secret(admin, n
     first, second = (create(admin, request_id=request_id) for _ in range(2))
     assert first == second
     nobody.with_key(second.secret)
+
+
+def test_secret_of_a_new_key_is_purged_after_its_window_and_the_retry_makes_no_second_key(admin, key, installation):
+    def secrets():
+        return installation.store.read(Statement("SELECT COUNT(*) FROM new_api_key_secrets").one)[0]
+
+    request = pb.CreateApiKeyRequest(parent=PARENT, api_key=pb.ApiKey(), request_id=new_request_id())
+    admin("CreateApiKey", request)
+    assert installation.store.write(purge_new_secrets(retention_s=60)) == 0
+    assert secrets() == 1
+    assert installation.store.write(purge_new_secrets(retention_s=0)) == 1
+    assert secrets() == 0
+    refusal = admin.refusal("CreateApiKey", request)
+    assert (refusal.code, refusal.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "REPLY_EXPIRED")
+    assert len(admin("ListApiKeys", pb.ListApiKeysRequest(parent=PARENT)).api_keys) == 2
+
+
+def test_key_without_scopes_gets_what_its_account_may_do_now_and_nothing_later(admin, nobody):
+    admin.make_key("new")
+    made = admin("CreateApiKey", pb.CreateApiKeyRequest(parent="serviceAccounts/new", api_key=pb.ApiKey()))
+    assert list(made.api_key.scopes) == ["authenticated"]
+    caller = nobody.with_key(made.secret)
+    account = pb.ServiceAccount(name="serviceAccounts/new", display_name="New", roles=["roles/viewer"])
+    admin("UpdateServiceAccount", pb.UpdateServiceAccountRequest(service_account=account))
+    assert list(caller("WhoAmI", pb.WhoAmIRequest()).permissions) == []
+    later = admin("CreateApiKey", pb.CreateApiKeyRequest(parent="serviceAccounts/new", api_key=pb.ApiKey()))
+    viewer = nobody.with_key(later.secret)("WhoAmI", pb.WhoAmIRequest())
+    assert list(later.api_key.scopes) == list(viewer.permissions) != []
+
+
+def test_key_with_the_wildcard_follows_its_account_and_is_given_by_who_holds_all(admin, nobody):
+    admin.make_key("shop", roles=["operator"])
+    operator = admin.make_account("boss", roles=["operator"])
+    request = pb.CreateApiKeyRequest(parent=PARENT, api_key=pb.ApiKey(scopes=["*"]), api_key_id="all")
+    assert operator.refusal("CreateApiKey", request).reason == "PERMISSION_DENIED"
+    caller = nobody.with_key(admin("CreateApiKey", request).secret)
+    account = pb.ServiceAccount(name=PARENT, display_name="Shop", roles=["roles/viewer"])
+    before = set(caller("WhoAmI", pb.WhoAmIRequest()).permissions)
+    admin("UpdateServiceAccount", pb.UpdateServiceAccountRequest(service_account=account))
+    after = set(caller("WhoAmI", pb.WhoAmIRequest()).permissions)
+    assert after
+    assert after < before
+
+
+def test_key_of_before_without_scopes_may_do_what_its_account_may(admin, nobody, key, installation):
+    installation.store.write(lambda tx: Statement("UPDATE api_keys SET scopes = '[]' WHERE id = 'main'").run(tx))
+    assert "orders.write" in nobody.with_key(key)("WhoAmI", pb.WhoAmIRequest()).permissions
+
+
+def test_create_api_key_that_differs_from_another_in_case_only_is_refused(admin, key):
+    request = pb.CreateApiKeyRequest(parent=PARENT, api_key=pb.ApiKey(), api_key_id="MAIN")
+    refusal = admin.refusal("CreateApiKey", request)
+    assert (refusal.reason, refusal.metadata["resource"]) == ("ALREADY_EXISTS", NAME)
 
 
 def test_create_api_key_for_trial_gives_one_that_does_not_work(admin, nobody, key):

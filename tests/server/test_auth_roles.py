@@ -77,7 +77,7 @@ def test_delete_role_that_an_account_has_is_refused_even_when_it_is_deleted(admi
 
 def test_update_role_changes_what_its_holders_may(admin):
     create(admin, "picker")
-    robot = admin.make_account("robot", roles=["picker"])
+    robot = admin.make_account("robot", roles=["picker"], scopes=["*"])
     assert list(robot("WhoAmI", pb.WhoAmIRequest()).permissions) == ["orders.read"]
     wanted = pb.Role(name="roles/picker", display_name="Picker", permissions=["stock.read", "stock.write"])
     admin("UpdateRole", pb.UpdateRoleRequest(role=wanted))

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from storekeep.server.domain.calls import Call
 from storekeep.server.domain.calls import Caller as DomainCaller
-from storekeep.server.domain.tokens import KEEP_US, purge_expired
+from storekeep.server.domain.tokens import KEEP_US, SESSION_LIFETIME_MAX_S, purge_expired
 from storekeep.server.store.statements import Statement
 from storekeep.v1 import auth_pb2 as pb
 from tests.server.installations import AUDIENCE, ISSUER, Installation
@@ -159,6 +159,26 @@ def test_token_of_another_subject_with_a_real_session_is_refused(admin, nobody, 
     real = claims_of(admin.make_account("small").access_token)
     token = forge(installation, claims=real, changes={"sub": "serviceAccounts/admin"})
     assert nobody.with_token(token).refusal("WhoAmI", pb.WhoAmIRequest()).reason == "UNAUTHENTICATED"
+
+
+ALIEN_CLAIMS = {
+    "typ": {"headers": {"typ": "JWT"}},
+    "no typ": {"headers": {"typ": None}},
+    "iss": {"changes": {"iss": "https://elsewhere.test"}},
+    "aud": {"changes": {"aud": "another"}},
+    "aud among others": {"changes": {"aud": ["another", "one more"]}},
+    "iat to come": {"changes": {"iat": int(time.time()) + 86_400, "exp": int(time.time()) + 90_000}},
+    "sid": {"changes": {"sid": "00000000-0000-0000-0000-000000000000"}},
+    "sub": {"changes": {"sub": "serviceAccounts/nobody"}},
+}
+
+
+@pytest.mark.parametrize("alien", ALIEN_CLAIMS.values(), ids=ALIEN_CLAIMS)
+def test_token_that_is_right_but_for_one_claim_is_refused(admin, nobody, installation, alien):
+    real = claims_of(admin.access_token)
+    assert who_am_i(nobody.with_token(forge(installation, claims=real))).subject == real["sub"]
+    refusal = nobody.with_token(forge(installation, claims=real, **alien)).refusal("WhoAmI", pb.WhoAmIRequest())
+    assert (refusal.code, refusal.reason) == (UNAUTHENTICATED, "UNAUTHENTICATED")
 
 
 def test_token_with_alg_none_is_refused(admin, nobody):
@@ -352,6 +372,57 @@ def test_refresh_token_that_is_unknown_is_refused(nobody):
 def test_refresh_token_that_is_over_says_so(nobody, installation):
     tokens = nobody.issue(installation.admin_key)
     installation.store.write(lambda tx: tx.connection.execute("UPDATE refresh_tokens SET expire_time_us = 1"))
+    refusal = nobody.refusal("RefreshToken", pb.RefreshTokenRequest(refresh_token=tokens.refresh_token))
+    assert refusal.reason == "TOKEN_EXPIRED"
+
+
+def test_refresh_token_that_was_refused_is_refused_again(admin, nobody, installation):
+    tokens = nobody.issue(installation.admin_key)
+    refresh(nobody, tokens.refresh_token)
+    before = entries(installation)
+    used = pb.RefreshTokenRequest(refresh_token=tokens.refresh_token)
+    assert [nobody.refusal("RefreshToken", used).reason for _ in range(3)] == ["TOKEN_REVOKED"] * 3
+    assert entries(installation) == before + 1
+    over = pb.RefreshTokenRequest(refresh_token=nobody.issue(installation.admin_key).refresh_token)
+    installation.store.write(lambda tx: tx.connection.execute("UPDATE refresh_tokens SET expire_time_us = 1"))
+    assert [nobody.refusal("RefreshToken", over).reason for _ in range(3)] == ["TOKEN_EXPIRED"] * 3
+
+
+def test_refresh_token_used_twice_ends_its_session_though_its_key_was_revoked(admin, nobody, installation):
+    key = admin.make_key("shop", roles=["operator"])
+    tokens = nobody.issue(key)
+    refresh(nobody, tokens.refresh_token)
+    disable(admin, "shop")
+    used = pb.RefreshTokenRequest(refresh_token=tokens.refresh_token)
+    assert nobody.refusal("RefreshToken", used).reason == "TOKEN_REVOKED"
+    disable(admin, "shop", disabled=False)
+    assert nobody.with_token(tokens.access_token).refusal("WhoAmI", pb.WhoAmIRequest()).reason == "TOKEN_REVOKED"
+
+
+def test_refresh_and_revoke_token_that_change_nothing_never_reach_the_writer(nobody, installation):
+    tokens = nobody.issue(installation.admin_key)
+    nobody("RevokeToken", pb.RevokeTokenRequest(token=tokens.refresh_token))
+    before = installation.store.writes
+    for token in ("rt_nonsense", tokens.refresh_token):
+        for _ in range(5):
+            nobody.refusal("RefreshToken", pb.RefreshTokenRequest(refresh_token=token))
+            nobody("RevokeToken", pb.RevokeTokenRequest(token=token))
+    nobody("RevokeToken", pb.RevokeTokenRequest(token="a.b.c"))
+    assert installation.store.writes == before
+
+
+def test_session_ends_at_its_greatest_age_however_often_it_is_refreshed(nobody, installation):
+    def make_older(by_us):
+        statement = Statement("UPDATE sessions SET create_time_us = create_time_us - :by_us")
+        installation.store.write(lambda tx: statement.run(tx, by_us=by_us))
+
+    tokens = nobody.issue(installation.admin_key)
+    left_s = 300
+    make_older((SESSION_LIFETIME_MAX_S - left_s) * 1_000_000)
+    tokens = refresh(nobody, tokens.refresh_token)
+    for end in (tokens.expire_time, tokens.refresh_expire_time):
+        assert end.seconds - time.time() <= left_s
+    make_older(left_s * 1_000_000)
     refusal = nobody.refusal("RefreshToken", pb.RefreshTokenRequest(refresh_token=tokens.refresh_token))
     assert refusal.reason == "TOKEN_EXPIRED"
 

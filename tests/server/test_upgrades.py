@@ -12,6 +12,7 @@ import pytest
 
 from storekeep.server.domain.calls import Call, Caller
 from storekeep.server.domain.customers import CUSTOMERS, Customer
+from storekeep.server.domain.errors import RequestIdReused
 from storekeep.server.domain.fulfillments import LineUnits, create_fulfillment, ship_fulfillment
 from storekeep.server.domain.mutations import Mutation, mutate
 from storekeep.server.domain.order_cancellations import cancel_order, cancel_order_lines
@@ -154,6 +155,27 @@ def test_empty_references_become_absent_and_others_stay(old: Database):
     assert references == {"first": "", "second": "web-7", "third": ""}
     with old.opened() as session:
         assert session.rows("SELECT COUNT(*) FROM orders WHERE external_reference IS NULL") == [(2,)]
+
+
+@pytest.mark.parametrize("method", ["CreateApiKey", "RotateApiKey", "CreateRole"])
+def test_replies_of_before_belong_to_nobody_and_hold_no_secret(old: Database, method: str):
+    call = Call(Caller("serviceAccounts/admin"), f"storekeep.v1.AuthService/{method}", "id", b"print")
+    with old.opened() as session:
+        session.run(
+            "INSERT INTO replies (caller, method, request_id, fingerprint, reply, create_time_us)"
+            " VALUES (?, ?, 'id', ?, ?, 1)",
+            call.caller.subject,
+            call.method,
+            b"print",
+            b"a secret",
+        )
+    migrate(old.url)
+    with old.opened() as session:
+        ((reply,),) = session.rows("SELECT reply FROM replies")
+    assert bytes(reply) == (b"a secret" if method == "CreateRole" else b"")
+    keyed = msgspec.structs.replace(call, caller=Caller(call.caller.subject, api_key="serviceAccounts/admin/apiKeys/x"))
+    with closing(open_store(old.url)) as store, pytest.raises(RequestIdReused):
+        mutate(store, keyed, lambda mutation: None, type(None), check_access=lambda mutation, stored: None)
 
 
 def test_order_of_an_older_release_goes_all_its_way(old: Database):

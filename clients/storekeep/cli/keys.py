@@ -71,7 +71,10 @@ def create_key(
         int | None, typer.Option("--days", min=1, max=DAYS_MAX, help="It stops working after; never without.")
     ] = None,
 ) -> None:
-    """Create an API key and show its secret, this once. Permissions limit it; without, it has all of the account's."""
+    """Create an API key and show its secret, this once.
+
+    Permissions limit it; without, it has those that the account has now. `--permission '*'` follows the account.
+    """
     key = ApiKey(display_name=display_name, scopes=permission or ())
     if days is not None:
         key.expire_time.FromDatetime(datetime.now(UTC) + timedelta(days=days))

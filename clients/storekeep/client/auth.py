@@ -84,7 +84,10 @@ class Auth:
         return self._calls.ask(self._stub.TestPermissions, request, **options).permissions
 
     def rotate_signing_key(self, **options: Unpack[WriteOptions]) -> JsonWebKey:
-        """Make a new key for signing tokens. The one before verifies until the last token that it signed is over."""
+        """Make a new key for signing tokens. The one before verifies until the last token that it signed is over.
+
+        Raises: PrivilegeEscalation, unless the caller holds every permission.
+        """
         return self._calls.write(self._stub.RotateSigningKey, RotateSigningKeyRequest(), **options).key
 
     def get_jwks(self, **options: Unpack[CallOptions]) -> Sequence[JsonWebKey]:
@@ -143,8 +146,8 @@ class Auth:
 
         With the `etag` in the message, a change by somebody else is not overwritten.
 
-        Raises: InvalidUpdateMask, ServiceAccountNotFound, ResourceDeleted, EtagMismatch, RoleNotFound,
-        PrivilegeEscalation.
+        Raises: InvalidUpdateMask, ServiceAccountNotFound, RoleNotFound, PrivilegeEscalation, ResourceDeleted,
+        EtagMismatch.
         """
         request = UpdateServiceAccountRequest(service_account=service_account, update_mask=field_mask(update_mask))
         return self._calls.write(self._stub.UpdateServiceAccount, request, **options)
@@ -152,7 +155,7 @@ class Auth:
     def delete_service_account(self, name: str, *, etag: str = "", **options: Unpack[WriteOptions]) -> ServiceAccount:
         """Delete a service account softly: it leaves the lists and can be undeleted.
 
-        Raises: ServiceAccountNotFound, ResourceDeleted, EtagMismatch.
+        Raises: ServiceAccountNotFound, PrivilegeEscalation, ResourceDeleted, EtagMismatch.
         """
         return self._calls.write(
             self._stub.DeleteServiceAccount, DeleteServiceAccountRequest(name=name, etag=etag), **options
@@ -161,7 +164,7 @@ class Auth:
     def undelete_service_account(self, name: str, *, etag: str = "", **options: Unpack[WriteOptions]) -> ServiceAccount:
         """Bring a deleted service account back.
 
-        Raises: ServiceAccountNotFound, ResourceNotDeleted, EtagMismatch.
+        Raises: ServiceAccountNotFound, PrivilegeEscalation, ResourceNotDeleted, EtagMismatch.
         """
         return self._calls.write(
             self._stub.UndeleteServiceAccount, UndeleteServiceAccountRequest(name=name, etag=etag), **options
@@ -202,9 +205,11 @@ class Auth:
     ) -> CreateApiKeyResponse:
         """Create an API key; the response shows its secret this once. Its output-only fields are ignored.
 
-        `api_key_id` is the last part of its name; the server chooses one when it is empty.
+        Without scopes it gets what its account may do now, and nothing that the account is given later; with the scope
+        `*` it follows its account. `api_key_id` is the last part of its name; the server chooses one when it is empty.
 
-        Raises: ServiceAccountNotFound, ResourceDeleted, UnknownPermission, PrivilegeEscalation, AlreadyExists.
+        Raises: ServiceAccountNotFound, UnknownPermission, PrivilegeEscalation, ResourceDeleted, AlreadyExists,
+        ReplyExpired.
         """
         request = CreateApiKeyRequest(parent=parent, api_key=api_key, api_key_id=api_key_id)
         return self._calls.write(self._stub.CreateApiKey, request, **options)
@@ -216,7 +221,7 @@ class Auth:
 
         The old key works on for `overlap`, 0 to 30 days; 24 hours when not given.
 
-        Raises: ApiKeyNotFound, EtagMismatch, IllegalState, PrivilegeEscalation.
+        Raises: ApiKeyNotFound, PrivilegeEscalation, EtagMismatch, IllegalState, ReplyExpired.
         """
         request = RotateApiKeyRequest(name=name, etag=etag)
         if overlap is not None:
@@ -226,7 +231,7 @@ class Auth:
     def revoke_api_key(self, name: str, *, etag: str = "", **options: Unpack[WriteOptions]) -> ApiKey:
         """Stop a key from working, at once and for good; tokens that it got stop within 5 seconds.
 
-        Raises: ApiKeyNotFound, EtagMismatch, IllegalState.
+        Raises: ApiKeyNotFound, PrivilegeEscalation, EtagMismatch, IllegalState.
         """
         return self._calls.write(self._stub.RevokeApiKey, RevokeApiKeyRequest(name=name, etag=etag), **options)
 
@@ -268,7 +273,7 @@ class Auth:
 
         With the `etag` in the message, a change by somebody else is not overwritten.
 
-        Raises: InvalidUpdateMask, RoleNotFound, EtagMismatch, RoleBuiltIn, UnknownPermission, PrivilegeEscalation.
+        Raises: InvalidUpdateMask, RoleNotFound, UnknownPermission, PrivilegeEscalation, EtagMismatch, RoleBuiltIn.
         """
         request = UpdateRoleRequest(role=role, update_mask=field_mask(update_mask))
         return self._calls.write(self._stub.UpdateRole, request, **options)
@@ -276,6 +281,6 @@ class Auth:
     def delete_role(self, name: str, *, etag: str = "", **options: Unpack[WriteOptions]) -> None:
         """Delete a role that no service account has. It is gone at once.
 
-        Raises: RoleNotFound, EtagMismatch, RoleBuiltIn, ResourceInUse.
+        Raises: RoleNotFound, PrivilegeEscalation, EtagMismatch, RoleBuiltIn, ResourceInUse.
         """
         self._calls.write(self._stub.DeleteRole, DeleteRoleRequest(name=name, etag=etag), **options)

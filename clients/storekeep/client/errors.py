@@ -20,7 +20,8 @@ StorekeepError
     │                               ServiceAccountNotFound, ApiKeyNotFound, RoleNotFound, AuditEntryNotFound
     ├── Conflict                    EtagMismatch, AlreadyExists, SkuTaken, ResourceDeleted, ResourceNotDeleted,
     │                               ResourceInUse, IllegalState, OrderHeld, OrderNotHeld, UnitsNotOpen,
-    │                               CategoryCycle, NotForSale, OutOfStock, QuantityMismatch, RoleBuiltIn
+    │                               CategoryCycle, NotForSale, OutOfStock, QuantityMismatch, RoleBuiltIn,
+    │                               ReplyExpired
     └── ServerTrouble               Overloaded, DeadlineExceeded, StorageFull, StorageUnavailable, ShuttingDown,
                                     InternalError
 """
@@ -197,7 +198,7 @@ class PermissionDenied(NotAllowed):
 
 
 class PrivilegeEscalation(NotAllowed):
-    """The caller would grant a permission that it does not hold itself."""
+    """The caller would grant, or change something that holds, a permission that it does not hold itself."""
 
     reason = "PRIVILEGE_ESCALATION"
 
@@ -261,7 +262,7 @@ class CurrencyMismatch(InvalidRequest):
 
 
 class RequestIdReused(InvalidRequest):
-    """The `request_id` was used before by this caller and method, with another payload."""
+    """The `request_id` was used before by this caller and method, with another payload or API key."""
 
     reason = "REQUEST_ID_REUSED"
 
@@ -547,6 +548,12 @@ class RoleBuiltIn(Conflict):
     """A built-in role cannot be changed."""
 
     reason = "ROLE_BUILT_IN"
+
+
+class ReplyExpired(Conflict):
+    """The call was made before, and the secret in its reply is not kept any more. Nothing was done."""
+
+    reason = "REPLY_EXPIRED"
 
 
 class AuditEntryNotFound(NotFound):

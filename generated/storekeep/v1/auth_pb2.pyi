@@ -102,7 +102,10 @@ class ApiKey(_message.Message):
     """Changes with every change of the key."""
     @_builtins.property
     def scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The permissions that tokens of this key are limited to, as `noun.verb`; when empty, all of the account's."""
+        """The permissions that tokens of this key are limited to, as `noun.verb`; `*` is whatever the account may do, also what
+        it is given later, and only who holds every permission can give it; `authenticated` alone is none. When empty at
+        creation, they become what the account may do at that time.
+        """
 
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:

@@ -204,8 +204,9 @@ class AuthServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RotateSigningKey(self, request, context):
-        """Make a new key for signing tokens. The one before verifies until the last token that it signed is over.
-        Errors: only those of every RPC.
+        """Make a new key for signing tokens. The one before verifies until the last token that it signed is over. It concerns
+        everybody's tokens: the caller must hold every permission.
+        Errors: PRIVILEGE_ESCALATION.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -244,7 +245,8 @@ class AuthServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CreateServiceAccount(self, request, context):
-        """Create a service account.
+        """Create a service account. The caller must hold all that its roles do. An id that differs from another only in the case of
+        its letters exists already.
         Errors: ROLE_NOT_FOUND, PRIVILEGE_ESCALATION, ALREADY_EXISTS.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -252,25 +254,26 @@ class AuthServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateServiceAccount(self, request, context):
-        """Change the named fields of a service account.
-        Errors: INVALID_UPDATE_MASK, SERVICE_ACCOUNT_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH, ROLE_NOT_FOUND,
-        PRIVILEGE_ESCALATION.
+        """Change the named fields of a service account. The caller must hold all that its roles do, before and after, whatever the
+        change is.
+        Errors: INVALID_UPDATE_MASK, SERVICE_ACCOUNT_NOT_FOUND, ROLE_NOT_FOUND, PRIVILEGE_ESCALATION, RESOURCE_DELETED,
+        ETAG_MISMATCH.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteServiceAccount(self, request, context):
-        """Delete a service account softly: it leaves the lists and can be undeleted.
-        Errors: SERVICE_ACCOUNT_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH.
+        """Delete a service account softly: it leaves the lists and can be undeleted. The caller must hold all that its roles do.
+        Errors: SERVICE_ACCOUNT_NOT_FOUND, PRIVILEGE_ESCALATION, RESOURCE_DELETED, ETAG_MISMATCH.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UndeleteServiceAccount(self, request, context):
-        """Bring a deleted service account back.
-        Errors: SERVICE_ACCOUNT_NOT_FOUND, RESOURCE_NOT_DELETED, ETAG_MISMATCH.
+        """Bring a deleted service account back, with its roles and keys. The caller must hold all that its roles do.
+        Errors: SERVICE_ACCOUNT_NOT_FOUND, PRIVILEGE_ESCALATION, RESOURCE_NOT_DELETED, ETAG_MISMATCH.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -293,24 +296,28 @@ class AuthServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CreateApiKey(self, request, context):
-        """Create an API key; the response shows its secret this once.
-        Errors: SERVICE_ACCOUNT_NOT_FOUND, RESOURCE_DELETED, UNKNOWN_PERMISSION, PRIVILEGE_ESCALATION, ALREADY_EXISTS.
+        """Create an API key; the response shows its secret this once, and to retries for some minutes. The caller must hold all
+        that the account's roles do, and all scopes.
+        Errors: SERVICE_ACCOUNT_NOT_FOUND, UNKNOWN_PERMISSION, PRIVILEGE_ESCALATION, RESOURCE_DELETED, ALREADY_EXISTS,
+        REPLY_EXPIRED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RotateApiKey(self, request, context):
-        """Make a key that replaces this one, with the same scopes. The old one works on for the overlap.
-        Errors: API_KEY_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE, PRIVILEGE_ESCALATION.
+        """Make a key that replaces this one, with the same scopes. The old one works on for the overlap. The caller must hold all
+        that the account's roles do, and all scopes.
+        Errors: API_KEY_NOT_FOUND, PRIVILEGE_ESCALATION, ETAG_MISMATCH, ILLEGAL_STATE, REPLY_EXPIRED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RevokeApiKey(self, request, context):
-        """Stop a key from working, at once and for good; tokens that it got stop within 5 seconds.
-        Errors: API_KEY_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE.
+        """Stop a key from working, at once and for good; tokens that it got stop within 5 seconds. The caller must hold all that
+        the account's roles do.
+        Errors: API_KEY_NOT_FOUND, PRIVILEGE_ESCALATION, ETAG_MISMATCH, ILLEGAL_STATE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -333,7 +340,8 @@ class AuthServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CreateRole(self, request, context):
-        """Create a role.
+        """Create a role. The caller must hold all that it does. An id that differs from another only in the case of its letters
+        exists already.
         Errors: UNKNOWN_PERMISSION, PRIVILEGE_ESCALATION, ALREADY_EXISTS.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -341,17 +349,18 @@ class AuthServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateRole(self, request, context):
-        """Change the named fields of a role.
-        Errors: INVALID_UPDATE_MASK, ROLE_NOT_FOUND, ETAG_MISMATCH, ROLE_BUILT_IN, UNKNOWN_PERMISSION,
-        PRIVILEGE_ESCALATION.
+        """Change the named fields of a role. The caller must hold all that the role does, before and after, and all that the
+        accounts do which have it.
+        Errors: INVALID_UPDATE_MASK, ROLE_NOT_FOUND, UNKNOWN_PERMISSION, PRIVILEGE_ESCALATION, ETAG_MISMATCH,
+        ROLE_BUILT_IN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteRole(self, request, context):
-        """Delete a role that no service account has. It is gone at once.
-        Errors: ROLE_NOT_FOUND, ETAG_MISMATCH, ROLE_BUILT_IN, RESOURCE_IN_USE.
+        """Delete a role that no service account has. It is gone at once. The caller must hold all that it does.
+        Errors: ROLE_NOT_FOUND, PRIVILEGE_ESCALATION, ETAG_MISMATCH, ROLE_BUILT_IN, RESOURCE_IN_USE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

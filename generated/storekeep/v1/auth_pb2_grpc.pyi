@@ -56,8 +56,9 @@ class AuthServiceStub:
     Errors: only those of every RPC.
     """
     RotateSigningKey: _grpc.UnaryUnaryMultiCallable[_auth_pb2.RotateSigningKeyRequest, _auth_pb2.RotateSigningKeyResponse]
-    """Make a new key for signing tokens. The one before verifies until the last token that it signed is over.
-    Errors: only those of every RPC.
+    """Make a new key for signing tokens. The one before verifies until the last token that it signed is over. It concerns
+    everybody's tokens: the caller must hold every permission.
+    Errors: PRIVILEGE_ESCALATION.
     """
     GetJwks: _grpc.UnaryUnaryMultiCallable[_auth_pb2.GetJwksRequest, _auth_pb2.GetJwksResponse]
     """List the public keys that verify tokens (RFC 7517).
@@ -76,21 +77,23 @@ class AuthServiceStub:
     Errors: SERVICE_ACCOUNT_NOT_FOUND.
     """
     CreateServiceAccount: _grpc.UnaryUnaryMultiCallable[_auth_pb2.CreateServiceAccountRequest, _auth_pb2.ServiceAccount]
-    """Create a service account.
+    """Create a service account. The caller must hold all that its roles do. An id that differs from another only in the case of
+    its letters exists already.
     Errors: ROLE_NOT_FOUND, PRIVILEGE_ESCALATION, ALREADY_EXISTS.
     """
     UpdateServiceAccount: _grpc.UnaryUnaryMultiCallable[_auth_pb2.UpdateServiceAccountRequest, _auth_pb2.ServiceAccount]
-    """Change the named fields of a service account.
-    Errors: INVALID_UPDATE_MASK, SERVICE_ACCOUNT_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH, ROLE_NOT_FOUND,
-    PRIVILEGE_ESCALATION.
+    """Change the named fields of a service account. The caller must hold all that its roles do, before and after, whatever the
+    change is.
+    Errors: INVALID_UPDATE_MASK, SERVICE_ACCOUNT_NOT_FOUND, ROLE_NOT_FOUND, PRIVILEGE_ESCALATION, RESOURCE_DELETED,
+    ETAG_MISMATCH.
     """
     DeleteServiceAccount: _grpc.UnaryUnaryMultiCallable[_auth_pb2.DeleteServiceAccountRequest, _auth_pb2.ServiceAccount]
-    """Delete a service account softly: it leaves the lists and can be undeleted.
-    Errors: SERVICE_ACCOUNT_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH.
+    """Delete a service account softly: it leaves the lists and can be undeleted. The caller must hold all that its roles do.
+    Errors: SERVICE_ACCOUNT_NOT_FOUND, PRIVILEGE_ESCALATION, RESOURCE_DELETED, ETAG_MISMATCH.
     """
     UndeleteServiceAccount: _grpc.UnaryUnaryMultiCallable[_auth_pb2.UndeleteServiceAccountRequest, _auth_pb2.ServiceAccount]
-    """Bring a deleted service account back.
-    Errors: SERVICE_ACCOUNT_NOT_FOUND, RESOURCE_NOT_DELETED, ETAG_MISMATCH.
+    """Bring a deleted service account back, with its roles and keys. The caller must hold all that its roles do.
+    Errors: SERVICE_ACCOUNT_NOT_FOUND, PRIVILEGE_ESCALATION, RESOURCE_NOT_DELETED, ETAG_MISMATCH.
     """
     GetApiKey: _grpc.UnaryUnaryMultiCallable[_auth_pb2.GetApiKeyRequest, _auth_pb2.ApiKey]
     """Get one API key, deleted or not.
@@ -101,16 +104,20 @@ class AuthServiceStub:
     Errors: INVALID_FILTER, INVALID_ORDER_BY, INVALID_PAGE_TOKEN.
     """
     CreateApiKey: _grpc.UnaryUnaryMultiCallable[_auth_pb2.CreateApiKeyRequest, _auth_pb2.CreateApiKeyResponse]
-    """Create an API key; the response shows its secret this once.
-    Errors: SERVICE_ACCOUNT_NOT_FOUND, RESOURCE_DELETED, UNKNOWN_PERMISSION, PRIVILEGE_ESCALATION, ALREADY_EXISTS.
+    """Create an API key; the response shows its secret this once, and to retries for some minutes. The caller must hold all
+    that the account's roles do, and all scopes.
+    Errors: SERVICE_ACCOUNT_NOT_FOUND, UNKNOWN_PERMISSION, PRIVILEGE_ESCALATION, RESOURCE_DELETED, ALREADY_EXISTS,
+    REPLY_EXPIRED.
     """
     RotateApiKey: _grpc.UnaryUnaryMultiCallable[_auth_pb2.RotateApiKeyRequest, _auth_pb2.RotateApiKeyResponse]
-    """Make a key that replaces this one, with the same scopes. The old one works on for the overlap.
-    Errors: API_KEY_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE, PRIVILEGE_ESCALATION.
+    """Make a key that replaces this one, with the same scopes. The old one works on for the overlap. The caller must hold all
+    that the account's roles do, and all scopes.
+    Errors: API_KEY_NOT_FOUND, PRIVILEGE_ESCALATION, ETAG_MISMATCH, ILLEGAL_STATE, REPLY_EXPIRED.
     """
     RevokeApiKey: _grpc.UnaryUnaryMultiCallable[_auth_pb2.RevokeApiKeyRequest, _auth_pb2.ApiKey]
-    """Stop a key from working, at once and for good; tokens that it got stop within 5 seconds.
-    Errors: API_KEY_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE.
+    """Stop a key from working, at once and for good; tokens that it got stop within 5 seconds. The caller must hold all that
+    the account's roles do.
+    Errors: API_KEY_NOT_FOUND, PRIVILEGE_ESCALATION, ETAG_MISMATCH, ILLEGAL_STATE.
     """
     GetRole: _grpc.UnaryUnaryMultiCallable[_auth_pb2.GetRoleRequest, _auth_pb2.Role]
     """Get one role, deleted or not.
@@ -121,17 +128,19 @@ class AuthServiceStub:
     Errors: INVALID_FILTER, INVALID_ORDER_BY, INVALID_PAGE_TOKEN.
     """
     CreateRole: _grpc.UnaryUnaryMultiCallable[_auth_pb2.CreateRoleRequest, _auth_pb2.Role]
-    """Create a role.
+    """Create a role. The caller must hold all that it does. An id that differs from another only in the case of its letters
+    exists already.
     Errors: UNKNOWN_PERMISSION, PRIVILEGE_ESCALATION, ALREADY_EXISTS.
     """
     UpdateRole: _grpc.UnaryUnaryMultiCallable[_auth_pb2.UpdateRoleRequest, _auth_pb2.Role]
-    """Change the named fields of a role.
-    Errors: INVALID_UPDATE_MASK, ROLE_NOT_FOUND, ETAG_MISMATCH, ROLE_BUILT_IN, UNKNOWN_PERMISSION,
-    PRIVILEGE_ESCALATION.
+    """Change the named fields of a role. The caller must hold all that the role does, before and after, and all that the
+    accounts do which have it.
+    Errors: INVALID_UPDATE_MASK, ROLE_NOT_FOUND, UNKNOWN_PERMISSION, PRIVILEGE_ESCALATION, ETAG_MISMATCH,
+    ROLE_BUILT_IN.
     """
     DeleteRole: _grpc.UnaryUnaryMultiCallable[_auth_pb2.DeleteRoleRequest, _auth_pb2.DeleteRoleResponse]
-    """Delete a role that no service account has. It is gone at once.
-    Errors: ROLE_NOT_FOUND, ETAG_MISMATCH, ROLE_BUILT_IN, RESOURCE_IN_USE.
+    """Delete a role that no service account has. It is gone at once. The caller must hold all that it does.
+    Errors: ROLE_NOT_FOUND, PRIVILEGE_ESCALATION, ETAG_MISMATCH, ROLE_BUILT_IN, RESOURCE_IN_USE.
     """
 
 @_typing.type_check_only
@@ -162,8 +171,9 @@ class AuthServiceAsyncStub(AuthServiceStub):
     Errors: only those of every RPC.
     """
     RotateSigningKey: _aio.UnaryUnaryMultiCallable[_auth_pb2.RotateSigningKeyRequest, _auth_pb2.RotateSigningKeyResponse]  # type: ignore[assignment]
-    """Make a new key for signing tokens. The one before verifies until the last token that it signed is over.
-    Errors: only those of every RPC.
+    """Make a new key for signing tokens. The one before verifies until the last token that it signed is over. It concerns
+    everybody's tokens: the caller must hold every permission.
+    Errors: PRIVILEGE_ESCALATION.
     """
     GetJwks: _aio.UnaryUnaryMultiCallable[_auth_pb2.GetJwksRequest, _auth_pb2.GetJwksResponse]  # type: ignore[assignment]
     """List the public keys that verify tokens (RFC 7517).
@@ -182,21 +192,23 @@ class AuthServiceAsyncStub(AuthServiceStub):
     Errors: SERVICE_ACCOUNT_NOT_FOUND.
     """
     CreateServiceAccount: _aio.UnaryUnaryMultiCallable[_auth_pb2.CreateServiceAccountRequest, _auth_pb2.ServiceAccount]  # type: ignore[assignment]
-    """Create a service account.
+    """Create a service account. The caller must hold all that its roles do. An id that differs from another only in the case of
+    its letters exists already.
     Errors: ROLE_NOT_FOUND, PRIVILEGE_ESCALATION, ALREADY_EXISTS.
     """
     UpdateServiceAccount: _aio.UnaryUnaryMultiCallable[_auth_pb2.UpdateServiceAccountRequest, _auth_pb2.ServiceAccount]  # type: ignore[assignment]
-    """Change the named fields of a service account.
-    Errors: INVALID_UPDATE_MASK, SERVICE_ACCOUNT_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH, ROLE_NOT_FOUND,
-    PRIVILEGE_ESCALATION.
+    """Change the named fields of a service account. The caller must hold all that its roles do, before and after, whatever the
+    change is.
+    Errors: INVALID_UPDATE_MASK, SERVICE_ACCOUNT_NOT_FOUND, ROLE_NOT_FOUND, PRIVILEGE_ESCALATION, RESOURCE_DELETED,
+    ETAG_MISMATCH.
     """
     DeleteServiceAccount: _aio.UnaryUnaryMultiCallable[_auth_pb2.DeleteServiceAccountRequest, _auth_pb2.ServiceAccount]  # type: ignore[assignment]
-    """Delete a service account softly: it leaves the lists and can be undeleted.
-    Errors: SERVICE_ACCOUNT_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH.
+    """Delete a service account softly: it leaves the lists and can be undeleted. The caller must hold all that its roles do.
+    Errors: SERVICE_ACCOUNT_NOT_FOUND, PRIVILEGE_ESCALATION, RESOURCE_DELETED, ETAG_MISMATCH.
     """
     UndeleteServiceAccount: _aio.UnaryUnaryMultiCallable[_auth_pb2.UndeleteServiceAccountRequest, _auth_pb2.ServiceAccount]  # type: ignore[assignment]
-    """Bring a deleted service account back.
-    Errors: SERVICE_ACCOUNT_NOT_FOUND, RESOURCE_NOT_DELETED, ETAG_MISMATCH.
+    """Bring a deleted service account back, with its roles and keys. The caller must hold all that its roles do.
+    Errors: SERVICE_ACCOUNT_NOT_FOUND, PRIVILEGE_ESCALATION, RESOURCE_NOT_DELETED, ETAG_MISMATCH.
     """
     GetApiKey: _aio.UnaryUnaryMultiCallable[_auth_pb2.GetApiKeyRequest, _auth_pb2.ApiKey]  # type: ignore[assignment]
     """Get one API key, deleted or not.
@@ -207,16 +219,20 @@ class AuthServiceAsyncStub(AuthServiceStub):
     Errors: INVALID_FILTER, INVALID_ORDER_BY, INVALID_PAGE_TOKEN.
     """
     CreateApiKey: _aio.UnaryUnaryMultiCallable[_auth_pb2.CreateApiKeyRequest, _auth_pb2.CreateApiKeyResponse]  # type: ignore[assignment]
-    """Create an API key; the response shows its secret this once.
-    Errors: SERVICE_ACCOUNT_NOT_FOUND, RESOURCE_DELETED, UNKNOWN_PERMISSION, PRIVILEGE_ESCALATION, ALREADY_EXISTS.
+    """Create an API key; the response shows its secret this once, and to retries for some minutes. The caller must hold all
+    that the account's roles do, and all scopes.
+    Errors: SERVICE_ACCOUNT_NOT_FOUND, UNKNOWN_PERMISSION, PRIVILEGE_ESCALATION, RESOURCE_DELETED, ALREADY_EXISTS,
+    REPLY_EXPIRED.
     """
     RotateApiKey: _aio.UnaryUnaryMultiCallable[_auth_pb2.RotateApiKeyRequest, _auth_pb2.RotateApiKeyResponse]  # type: ignore[assignment]
-    """Make a key that replaces this one, with the same scopes. The old one works on for the overlap.
-    Errors: API_KEY_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE, PRIVILEGE_ESCALATION.
+    """Make a key that replaces this one, with the same scopes. The old one works on for the overlap. The caller must hold all
+    that the account's roles do, and all scopes.
+    Errors: API_KEY_NOT_FOUND, PRIVILEGE_ESCALATION, ETAG_MISMATCH, ILLEGAL_STATE, REPLY_EXPIRED.
     """
     RevokeApiKey: _aio.UnaryUnaryMultiCallable[_auth_pb2.RevokeApiKeyRequest, _auth_pb2.ApiKey]  # type: ignore[assignment]
-    """Stop a key from working, at once and for good; tokens that it got stop within 5 seconds.
-    Errors: API_KEY_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE.
+    """Stop a key from working, at once and for good; tokens that it got stop within 5 seconds. The caller must hold all that
+    the account's roles do.
+    Errors: API_KEY_NOT_FOUND, PRIVILEGE_ESCALATION, ETAG_MISMATCH, ILLEGAL_STATE.
     """
     GetRole: _aio.UnaryUnaryMultiCallable[_auth_pb2.GetRoleRequest, _auth_pb2.Role]  # type: ignore[assignment]
     """Get one role, deleted or not.
@@ -227,17 +243,19 @@ class AuthServiceAsyncStub(AuthServiceStub):
     Errors: INVALID_FILTER, INVALID_ORDER_BY, INVALID_PAGE_TOKEN.
     """
     CreateRole: _aio.UnaryUnaryMultiCallable[_auth_pb2.CreateRoleRequest, _auth_pb2.Role]  # type: ignore[assignment]
-    """Create a role.
+    """Create a role. The caller must hold all that it does. An id that differs from another only in the case of its letters
+    exists already.
     Errors: UNKNOWN_PERMISSION, PRIVILEGE_ESCALATION, ALREADY_EXISTS.
     """
     UpdateRole: _aio.UnaryUnaryMultiCallable[_auth_pb2.UpdateRoleRequest, _auth_pb2.Role]  # type: ignore[assignment]
-    """Change the named fields of a role.
-    Errors: INVALID_UPDATE_MASK, ROLE_NOT_FOUND, ETAG_MISMATCH, ROLE_BUILT_IN, UNKNOWN_PERMISSION,
-    PRIVILEGE_ESCALATION.
+    """Change the named fields of a role. The caller must hold all that the role does, before and after, and all that the
+    accounts do which have it.
+    Errors: INVALID_UPDATE_MASK, ROLE_NOT_FOUND, UNKNOWN_PERMISSION, PRIVILEGE_ESCALATION, ETAG_MISMATCH,
+    ROLE_BUILT_IN.
     """
     DeleteRole: _aio.UnaryUnaryMultiCallable[_auth_pb2.DeleteRoleRequest, _auth_pb2.DeleteRoleResponse]  # type: ignore[assignment]
-    """Delete a role that no service account has. It is gone at once.
-    Errors: ROLE_NOT_FOUND, ETAG_MISMATCH, ROLE_BUILT_IN, RESOURCE_IN_USE.
+    """Delete a role that no service account has. It is gone at once. The caller must hold all that it does.
+    Errors: ROLE_NOT_FOUND, PRIVILEGE_ESCALATION, ETAG_MISMATCH, ROLE_BUILT_IN, RESOURCE_IN_USE.
     """
 
 class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -301,8 +319,9 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _auth_pb2.RotateSigningKeyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_auth_pb2.RotateSigningKeyResponse, _abc.Awaitable[_auth_pb2.RotateSigningKeyResponse]]:
-        """Make a new key for signing tokens. The one before verifies until the last token that it signed is over.
-        Errors: only those of every RPC.
+        """Make a new key for signing tokens. The one before verifies until the last token that it signed is over. It concerns
+        everybody's tokens: the caller must hold every permission.
+        Errors: PRIVILEGE_ESCALATION.
         """
 
     @_abc_1.abstractmethod
@@ -351,7 +370,8 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _auth_pb2.CreateServiceAccountRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_auth_pb2.ServiceAccount, _abc.Awaitable[_auth_pb2.ServiceAccount]]:
-        """Create a service account.
+        """Create a service account. The caller must hold all that its roles do. An id that differs from another only in the case of
+        its letters exists already.
         Errors: ROLE_NOT_FOUND, PRIVILEGE_ESCALATION, ALREADY_EXISTS.
         """
 
@@ -361,9 +381,10 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _auth_pb2.UpdateServiceAccountRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_auth_pb2.ServiceAccount, _abc.Awaitable[_auth_pb2.ServiceAccount]]:
-        """Change the named fields of a service account.
-        Errors: INVALID_UPDATE_MASK, SERVICE_ACCOUNT_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH, ROLE_NOT_FOUND,
-        PRIVILEGE_ESCALATION.
+        """Change the named fields of a service account. The caller must hold all that its roles do, before and after, whatever the
+        change is.
+        Errors: INVALID_UPDATE_MASK, SERVICE_ACCOUNT_NOT_FOUND, ROLE_NOT_FOUND, PRIVILEGE_ESCALATION, RESOURCE_DELETED,
+        ETAG_MISMATCH.
         """
 
     @_abc_1.abstractmethod
@@ -372,8 +393,8 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _auth_pb2.DeleteServiceAccountRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_auth_pb2.ServiceAccount, _abc.Awaitable[_auth_pb2.ServiceAccount]]:
-        """Delete a service account softly: it leaves the lists and can be undeleted.
-        Errors: SERVICE_ACCOUNT_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH.
+        """Delete a service account softly: it leaves the lists and can be undeleted. The caller must hold all that its roles do.
+        Errors: SERVICE_ACCOUNT_NOT_FOUND, PRIVILEGE_ESCALATION, RESOURCE_DELETED, ETAG_MISMATCH.
         """
 
     @_abc_1.abstractmethod
@@ -382,8 +403,8 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _auth_pb2.UndeleteServiceAccountRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_auth_pb2.ServiceAccount, _abc.Awaitable[_auth_pb2.ServiceAccount]]:
-        """Bring a deleted service account back.
-        Errors: SERVICE_ACCOUNT_NOT_FOUND, RESOURCE_NOT_DELETED, ETAG_MISMATCH.
+        """Bring a deleted service account back, with its roles and keys. The caller must hold all that its roles do.
+        Errors: SERVICE_ACCOUNT_NOT_FOUND, PRIVILEGE_ESCALATION, RESOURCE_NOT_DELETED, ETAG_MISMATCH.
         """
 
     @_abc_1.abstractmethod
@@ -412,8 +433,10 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _auth_pb2.CreateApiKeyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_auth_pb2.CreateApiKeyResponse, _abc.Awaitable[_auth_pb2.CreateApiKeyResponse]]:
-        """Create an API key; the response shows its secret this once.
-        Errors: SERVICE_ACCOUNT_NOT_FOUND, RESOURCE_DELETED, UNKNOWN_PERMISSION, PRIVILEGE_ESCALATION, ALREADY_EXISTS.
+        """Create an API key; the response shows its secret this once, and to retries for some minutes. The caller must hold all
+        that the account's roles do, and all scopes.
+        Errors: SERVICE_ACCOUNT_NOT_FOUND, UNKNOWN_PERMISSION, PRIVILEGE_ESCALATION, RESOURCE_DELETED, ALREADY_EXISTS,
+        REPLY_EXPIRED.
         """
 
     @_abc_1.abstractmethod
@@ -422,8 +445,9 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _auth_pb2.RotateApiKeyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_auth_pb2.RotateApiKeyResponse, _abc.Awaitable[_auth_pb2.RotateApiKeyResponse]]:
-        """Make a key that replaces this one, with the same scopes. The old one works on for the overlap.
-        Errors: API_KEY_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE, PRIVILEGE_ESCALATION.
+        """Make a key that replaces this one, with the same scopes. The old one works on for the overlap. The caller must hold all
+        that the account's roles do, and all scopes.
+        Errors: API_KEY_NOT_FOUND, PRIVILEGE_ESCALATION, ETAG_MISMATCH, ILLEGAL_STATE, REPLY_EXPIRED.
         """
 
     @_abc_1.abstractmethod
@@ -432,8 +456,9 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _auth_pb2.RevokeApiKeyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_auth_pb2.ApiKey, _abc.Awaitable[_auth_pb2.ApiKey]]:
-        """Stop a key from working, at once and for good; tokens that it got stop within 5 seconds.
-        Errors: API_KEY_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE.
+        """Stop a key from working, at once and for good; tokens that it got stop within 5 seconds. The caller must hold all that
+        the account's roles do.
+        Errors: API_KEY_NOT_FOUND, PRIVILEGE_ESCALATION, ETAG_MISMATCH, ILLEGAL_STATE.
         """
 
     @_abc_1.abstractmethod
@@ -462,7 +487,8 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _auth_pb2.CreateRoleRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_auth_pb2.Role, _abc.Awaitable[_auth_pb2.Role]]:
-        """Create a role.
+        """Create a role. The caller must hold all that it does. An id that differs from another only in the case of its letters
+        exists already.
         Errors: UNKNOWN_PERMISSION, PRIVILEGE_ESCALATION, ALREADY_EXISTS.
         """
 
@@ -472,9 +498,10 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _auth_pb2.UpdateRoleRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_auth_pb2.Role, _abc.Awaitable[_auth_pb2.Role]]:
-        """Change the named fields of a role.
-        Errors: INVALID_UPDATE_MASK, ROLE_NOT_FOUND, ETAG_MISMATCH, ROLE_BUILT_IN, UNKNOWN_PERMISSION,
-        PRIVILEGE_ESCALATION.
+        """Change the named fields of a role. The caller must hold all that the role does, before and after, and all that the
+        accounts do which have it.
+        Errors: INVALID_UPDATE_MASK, ROLE_NOT_FOUND, UNKNOWN_PERMISSION, PRIVILEGE_ESCALATION, ETAG_MISMATCH,
+        ROLE_BUILT_IN.
         """
 
     @_abc_1.abstractmethod
@@ -483,8 +510,8 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _auth_pb2.DeleteRoleRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_auth_pb2.DeleteRoleResponse, _abc.Awaitable[_auth_pb2.DeleteRoleResponse]]:
-        """Delete a role that no service account has. It is gone at once.
-        Errors: ROLE_NOT_FOUND, ETAG_MISMATCH, ROLE_BUILT_IN, RESOURCE_IN_USE.
+        """Delete a role that no service account has. It is gone at once. The caller must hold all that it does.
+        Errors: ROLE_NOT_FOUND, PRIVILEGE_ESCALATION, ETAG_MISMATCH, ROLE_BUILT_IN, RESOURCE_IN_USE.
         """
 
 def add_AuthServiceServicer_to_server(servicer: AuthServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -60,7 +60,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_CURRENCY_MISMATCH: _ErrorReason.ValueType  # 17
     """Amounts of different currencies where one is needed, or no price in the order's currency."""
     ERROR_REASON_REQUEST_ID_REUSED: _ErrorReason.ValueType  # 18
-    """The `request_id` was used before by this caller and method, with another payload."""
+    """The `request_id` was used before by this caller and method, with another payload or another API key."""
     ERROR_REASON_MESSAGE_TOO_LARGE: _ErrorReason.ValueType  # 19
     """The message is larger than the server accepts."""
     ERROR_REASON_MALFORMED_MESSAGE: _ErrorReason.ValueType  # 20
@@ -132,7 +132,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_ROLE_BUILT_IN: _ErrorReason.ValueType  # 84
     """A built-in role cannot be changed."""
     ERROR_REASON_PRIVILEGE_ESCALATION: _ErrorReason.ValueType  # 85
-    """The caller would grant a permission that it does not hold itself."""
+    """The caller would grant, or change an account, key or role that holds, a permission that it does not hold itself."""
     ERROR_REASON_AUDIT_ENTRY_NOT_FOUND: _ErrorReason.ValueType  # 90
     """No such audit entry."""
     ERROR_REASON_OVERLOADED: _ErrorReason.ValueType  # 100
@@ -149,6 +149,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The server is stopping and takes no new calls."""
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 105
     """A defect of the server; its log has the details under the request id."""
+    ERROR_REASON_REPLY_EXPIRED: _ErrorReason.ValueType  # 120
+    """This very call was made before; the secret in its reply is not kept any more, and nothing was done. Rotate the key."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason says, for programs, why a call failed. Its values are never renamed or renumbered."""
@@ -182,7 +184,7 @@ ERROR_REASON_UNKNOWN_CURRENCY: ErrorReason.ValueType  # 16
 ERROR_REASON_CURRENCY_MISMATCH: ErrorReason.ValueType  # 17
 """Amounts of different currencies where one is needed, or no price in the order's currency."""
 ERROR_REASON_REQUEST_ID_REUSED: ErrorReason.ValueType  # 18
-"""The `request_id` was used before by this caller and method, with another payload."""
+"""The `request_id` was used before by this caller and method, with another payload or another API key."""
 ERROR_REASON_MESSAGE_TOO_LARGE: ErrorReason.ValueType  # 19
 """The message is larger than the server accepts."""
 ERROR_REASON_MALFORMED_MESSAGE: ErrorReason.ValueType  # 20
@@ -254,7 +256,7 @@ ERROR_REASON_UNKNOWN_PERMISSION: ErrorReason.ValueType  # 83
 ERROR_REASON_ROLE_BUILT_IN: ErrorReason.ValueType  # 84
 """A built-in role cannot be changed."""
 ERROR_REASON_PRIVILEGE_ESCALATION: ErrorReason.ValueType  # 85
-"""The caller would grant a permission that it does not hold itself."""
+"""The caller would grant, or change an account, key or role that holds, a permission that it does not hold itself."""
 ERROR_REASON_AUDIT_ENTRY_NOT_FOUND: ErrorReason.ValueType  # 90
 """No such audit entry."""
 ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 100
@@ -271,4 +273,6 @@ ERROR_REASON_SHUTTING_DOWN: ErrorReason.ValueType  # 104
 """The server is stopping and takes no new calls."""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 105
 """A defect of the server; its log has the details under the request id."""
+ERROR_REASON_REPLY_EXPIRED: ErrorReason.ValueType  # 120
+"""This very call was made before; the secret in its reply is not kept any more, and nothing was done. Rotate the key."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

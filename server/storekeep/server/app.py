@@ -39,7 +39,7 @@ from storekeep.server.interceptors.request_log import request_log
 from storekeep.server.interceptors.rpc import call_terms, note_committed
 from storekeep.server.interceptors.validation import validate_requests
 from storekeep.server.logs import Logs
-from storekeep.server.maintenance import Maintenance, Sweeper, purge_replies
+from storekeep.server.maintenance import Maintenance, Sweeper, purge_new_secrets, purge_replies
 from storekeep.server.monitoring.counts import CallCounts, Counts, add_counts
 from storekeep.server.monitoring.overviews import Report
 from storekeep.server.polling import Polling
@@ -125,7 +125,7 @@ def make_access(settings: Settings, store: Store, contract: Contract, *, secret:
     """Wire up who may call."""
     version = AccessVersion(store, poll_interval_s=settings.revocation_poll_s)
     signing_keys = SigningKeys(store, secret=secret, version=version, token_lifetime_s=settings.access_token_lifetime_s)
-    key_secrets = KeySecrets(secret)
+    key_secrets = KeySecrets(secret, retention_s=settings.secret_reply_retention_s)
     jwts = AccessTokens(
         issuer=settings.token_issuer,
         audience=settings.token_audience,
@@ -139,6 +139,7 @@ def make_access(settings: Settings, store: Store, contract: Contract, *, secret:
         verify=jwts.read,
         access_lifetime_s=settings.access_token_lifetime_s,
         refresh_lifetime_s=settings.refresh_token_lifetime_s,
+        session_lifetime_max_s=settings.session_lifetime_max_s,
     )
     authenticator = Authenticator(
         verify=jwts.read,
@@ -197,7 +198,11 @@ class App:
         )
         self._maintenance = Maintenance(
             self.store,
-            purges=[purge_replies(retention_s=settings.reply_retention_days * SECONDS_PER_DAY), purge_expired],
+            purges=[
+                purge_new_secrets(retention_s=settings.secret_reply_retention_s),
+                purge_replies(retention_s=settings.reply_retention_days * SECONDS_PER_DAY),
+                purge_expired,
+            ],
             interval_s=settings.maintenance_interval_s,
         )
         self._sweeper = Sweeper(self.store, interval_s=settings.expiry_interval_s)

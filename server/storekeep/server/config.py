@@ -194,6 +194,9 @@ class Settings(BaseSettings):
     """Of an access token: ten minutes, as what a revocation misses by then ends by itself."""
     refresh_token_lifetime_s: Annotated[int, Field(ge=60, le=86_400 * 400)] = 86_400
     """Of a refresh token: a day without a call. A client with its API key begins a new session by itself."""
+    session_lifetime_max_s: Annotated[int, Field(ge=60, le=86_400 * 400)] = 86_400 * 30
+    """Of a session, however often its tokens are refreshed: a month, so that a stolen refresh token ends by itself. A
+    client with its API key begins a new session by itself."""
     token_cache_max: Count = 10_000
     """Verified tokens that are remembered; verifying one costs 96 µs, finding it 1 µs."""
     revocation_poll_s: Interval = 2.0
@@ -215,6 +218,9 @@ class Settings(BaseSettings):
 
     reply_retention_days: Annotated[float, Field(ge=0, le=3650)] = 7.0
     """How long a retry with the same `request_id` is answered as before."""
+    secret_reply_retention_s: Annotated[float, Field(ge=0, le=86_400)] = 600.0
+    """How long a retry that made an API key is answered with its secret: ten minutes, many times as long as a client
+    tries again by itself. Until then the secret is kept, encrypted; a later retry is refused with REPLY_EXPIRED."""
     maintenance_interval_s: Interval = 60.0
     """How often expired replies and tokens are removed."""
     expiry_interval_s: Interval = 1.0

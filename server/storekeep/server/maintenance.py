@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Sequence
 
 from storekeep.server.domain.expiry import end_due
+from storekeep.server.store.auth import PURGE_NEW_SECRETS
 from storekeep.server.store.database import Transaction
 from storekeep.server.store.engine import Store
 from storekeep.server.store.errors import StoreError
@@ -32,6 +33,16 @@ def purge_replies(*, retention_s: float) -> Purge:
     def purge(tx: Transaction) -> int:
         before_us = tx.now_us - round(retention_s * 1_000_000)
         return PURGE_REPLIES.change(tx, before_us=before_us, rows_max=ROWS_PER_TRANSACTION_MAX)
+
+    return purge
+
+
+def purge_new_secrets(*, retention_s: float) -> Purge:
+    """What removes the secrets of new API keys that no retry is shown any more."""
+
+    def purge(tx: Transaction) -> int:
+        since_us = tx.now_us - round(retention_s * 1_000_000)
+        return PURGE_NEW_SECRETS.change(tx, since_us=since_us, rows_max=ROWS_PER_TRANSACTION_MAX)
 
     return purge
 

@@ -20,6 +20,11 @@ from storekeep.server.store.engine import Store
 POLL_INTERVAL_S = 2.0
 """How old the known version may be: the contract promises 5 s, which leaves time for a slow read."""
 
+WILDCARD = "*"
+"""As a scope of an API key: whatever its account may do, also what it is given later."""
+NOTHING_MORE = "authenticated"
+"""As the only scope of an API key: nothing but what any valid token opens."""
+
 read_names = msgspec.json.Decoder(tuple[str, ...]).decode
 
 
@@ -80,8 +85,16 @@ def require_known(permissions: Iterable[str], *, known: frozenset[str]) -> None:
             raise UnknownPermission(permission)
 
 
+def limit_to_scopes(held: frozenset[str], scopes: frozenset[str]) -> frozenset[str]:
+    """Return what a key with these scopes may do whose account holds so much.
+
+    A key without scopes is one of before keys had them by default: it may do all.
+    """
+    return held if not scopes or WILDCARD in scopes else held & scopes
+
+
 def require_held(permissions: Iterable[str], *, caller: Caller) -> None:
-    """Refuse to give what the caller does not hold itself.
+    """Refuse to give, or to change what holds, what the caller does not hold itself.
 
     Raises: PrivilegeEscalation, for the first.
     """

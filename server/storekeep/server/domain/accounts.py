@@ -1,4 +1,6 @@
-"""Service accounts: who may call. Refuses to give an account a role that holds more than the caller does.
+"""Service accounts: who may call. Nobody gives an account more than he holds, or touches one that holds more.
+
+Whether an account is disabled or deleted makes no difference to that: its roles are its roles.
 
 Even the last administrator can be locked out; `storekeep-server bootstrap-admin` lets the machine's owner in again.
 """
@@ -12,14 +14,15 @@ import msgspec
 from storekeep.server.domain.access import permissions_of, raise_version, require_held
 from storekeep.server.domain.calls import Call
 from storekeep.server.domain.collections import Collection
-from storekeep.server.domain.errors import ServiceAccountNotFound
+from storekeep.server.domain.errors import AlreadyExists, ServiceAccountNotFound
 from storekeep.server.domain.filters import FilterField, Kind
 from storekeep.server.domain.lists import Column, Listing
-from storekeep.server.domain.mutations import Mutation, mutate
+from storekeep.server.domain.mutations import CheckAccess, Mutation, mutate
 from storekeep.server.domain.resources import check_etag, check_not_deleted
 from storekeep.server.store import auth as store
 from storekeep.server.store.database import Transaction
 from storekeep.server.store.engine import Store
+from storekeep.server.store.statements import Statement
 
 
 class ServiceAccount(msgspec.Struct, frozen=True):
@@ -74,36 +77,83 @@ LISTING = Listing(
 )
 
 
+def check_account(mutation: Mutation, account_id: str) -> ServiceAccount:
+    """Find an account, and refuse it to a caller that does not itself hold all that its roles do.
+
+    Raises: ServiceAccountNotFound, PrivilegeEscalation.
+    """
+    account = SERVICE_ACCOUNTS.find(mutation.tx, (account_id,))
+    require_held(permissions_of(mutation.tx, account.roles), caller=mutation.call.caller)
+    return account
+
+
+def check_no_lookalike(mutation: Mutation, like: Statement, *, pattern: str, **key: str) -> None:
+    """Refuse an id that differs from another one's only in the case of its letters: it would be taken for it.
+
+    Raises: AlreadyExists, which names the other.
+    """
+    row = like.one(mutation.tx, **key)
+    if row is not None:
+        raise AlreadyExists(pattern.format(row[0]))
+
+
 def create_account(database: Store, call: Call, draft: ServiceAccount) -> ServiceAccount:
     """Add a service account.
 
-    Raises: RoleNotFound, PrivilegeEscalation, AlreadyExists.
+    Raises: RoleNotFound, PrivilegeEscalation, AlreadyExists (also where only the case of letters differs).
     """
 
-    def effect(mutation: Mutation) -> ServiceAccount:
+    def check(mutation: Mutation, _stored: ServiceAccount | None) -> None:
         require_held(permissions_of(mutation.tx, draft.roles), caller=call.caller)
+
+    def effect(mutation: Mutation) -> ServiceAccount:
+        check_no_lookalike(mutation, store.ACCOUNT_LIKE, pattern="serviceAccounts/{}", id=draft.id)
         return SERVICE_ACCOUNTS.add(mutation, draft)
 
-    return mutate(database, call, effect, ServiceAccount)
+    return mutate(database, call, effect, ServiceAccount, check_access=check)
 
 
 def update_account(
     database: Store, call: Call, draft: ServiceAccount, *, fields: Sequence[str], etag: str
 ) -> ServiceAccount:
-    """Change the named fields to the draft's; the roles that are added must hold no more than the caller does.
+    """Change the named fields to the draft's; the caller must hold all that its roles hold, before and after.
 
-    Raises: ServiceAccountNotFound, ResourceDeleted, EtagMismatch, RoleNotFound, PrivilegeEscalation.
+    Raises: ServiceAccountNotFound, RoleNotFound, PrivilegeEscalation, ResourceDeleted, EtagMismatch.
     """
+
+    def check(mutation: Mutation, _stored: ServiceAccount | None) -> None:
+        check_account(mutation, draft.id)
+        if "roles" in fields:
+            require_held(permissions_of(mutation.tx, draft.roles), caller=call.caller)
 
     def effect(mutation: Mutation) -> ServiceAccount:
         old = SERVICE_ACCOUNTS.find(mutation.tx, (draft.id,))
         check_not_deleted(old)
         check_etag(old, etag)
         new: ServiceAccount = msgspec.structs.replace(old, **{field: getattr(draft, field) for field in fields})
-        if new == old:
-            return old
-        added = [role for role in new.roles if role not in old.roles]
-        require_held(permissions_of(mutation.tx, added), caller=call.caller)
-        return SERVICE_ACCOUNTS.replace(mutation, old, new, happened="updated")
+        return old if new == old else SERVICE_ACCOUNTS.replace(mutation, old, new, happened="updated")
 
-    return mutate(database, call, effect, ServiceAccount)
+    return mutate(database, call, effect, ServiceAccount, check_access=check)
+
+
+def delete_account(database: Store, call: Call, account_id: str, *, etag: str) -> ServiceAccount:
+    """Delete a service account softly; the caller must hold all that its roles hold.
+
+    Raises: ServiceAccountNotFound, PrivilegeEscalation, ResourceDeleted, EtagMismatch.
+    """
+    return SERVICE_ACCOUNTS.delete(database, call, (account_id,), etag=etag, check_access=_check(account_id))
+
+
+def undelete_account(database: Store, call: Call, account_id: str, *, etag: str) -> ServiceAccount:
+    """Bring a deleted service account back, with its roles and its keys; the caller must hold all that its roles hold.
+
+    Raises: ServiceAccountNotFound, PrivilegeEscalation, ResourceNotDeleted, EtagMismatch.
+    """
+    return SERVICE_ACCOUNTS.undelete(database, call, (account_id,), etag=etag, check_access=_check(account_id))
+
+
+def _check(account_id: str) -> CheckAccess[ServiceAccount]:
+    def check(mutation: Mutation, _stored: ServiceAccount | None) -> None:
+        check_account(mutation, account_id)
+
+    return check

@@ -1,7 +1,7 @@
 """API keys: the secrets with which service accounts get tokens, as `sk_LOOKUP_SECRET`.
 
-Invariant: a secret stands nowhere but in the one reply that shows it, and there, where it is stored, sealed.
-Refuses to make a key that gives more than the caller holds: whoever makes it can read it.
+Invariant: a secret stands nowhere but in the one reply that shows it, and sealed, for minutes, where a retry finds it.
+Refuses to make or change a key of an account that holds more than the caller does.
 """
 
 from __future__ import annotations
@@ -10,14 +10,22 @@ import hmac
 import re
 import secrets
 import string
+from collections.abc import Callable
 
 import msgspec
 
-from storekeep.server.domain.access import permissions_of, raise_version, require_held, require_known
-from storekeep.server.domain.accounts import SERVICE_ACCOUNTS, ServiceAccount
+from storekeep.server.domain.access import (
+    NOTHING_MORE,
+    WILDCARD,
+    permissions_of,
+    raise_version,
+    require_held,
+    require_known,
+)
+from storekeep.server.domain.accounts import SERVICE_ACCOUNTS, check_account, check_no_lookalike
 from storekeep.server.domain.calls import Call
 from storekeep.server.domain.collections import Collection
-from storekeep.server.domain.errors import ApiKeyNotFound, IllegalState, InvalidField
+from storekeep.server.domain.errors import ApiKeyNotFound, IllegalState, InvalidField, ReplyExpired
 from storekeep.server.domain.filters import FilterField, Kind
 from storekeep.server.domain.lists import Column, Listing
 from storekeep.server.domain.mutations import Mutation, mutate
@@ -33,6 +41,8 @@ LOOKUP_LENGTH = 16
 """95 bits: two keys never get the same."""
 SECRET_LENGTH = 43
 """The shortest that holds 256 bits."""
+SECRET_RETENTION_S = 600.0
+"""How long a retry shows a secret again: ten minutes, many times as long as a caller tries again by itself."""
 KEY_FORMAT = re.compile(rf"sk_([A-Za-z0-9]{{{LOOKUP_LENGTH}}})_([A-Za-z0-9]{{{SECRET_LENGTH}}})", re.ASCII)
 
 
@@ -65,13 +75,6 @@ class ApiKey(msgspec.Struct, frozen=True):
         return None
 
 
-class SealedKey(msgspec.Struct, frozen=True):
-    """What making a key answers, as it is stored: the key, and its secret sealed."""
-
-    api_key: ApiKey
-    sealed_secret: bytes
-
-
 class IssuedKey(msgspec.Struct, frozen=True):
     """A new key and its secret, to be shown once."""
 
@@ -88,9 +91,11 @@ class KeySecrets:
 
     Args:
         secret: the server's own; all its workers share it.
+        retention_s: how long a retry shows the secret of a new key again.
     """
 
-    def __init__(self, secret: bytes) -> None:
+    def __init__(self, secret: bytes, *, retention_s: float = SECRET_RETENTION_S) -> None:
+        self.retention_us = round(retention_s * 1_000_000)
         self._hash_key = derive_key(secret, "api-key")
         self._seal = Seal(secret, purpose="reply")
 
@@ -103,17 +108,16 @@ class KeySecrets:
         """HMAC-SHA256 under the server's secret: a stolen database alone verifies no guess."""
         return hmac.digest(self._hash_key, key.encode(), "sha256")
 
-    def seal(self, api_key: ApiKey, secret: str) -> SealedKey:
-        """A new key as its reply is stored."""
-        return SealedKey(api_key, self._seal.seal(secret.encode(), owner=api_key.lookup_id))
+    def seal(self, issued: IssuedKey) -> bytes:
+        """Encrypt the secret of a new key, so that a retry can show it again."""
+        return self._seal.seal(issued.secret.encode(), owner=issued.api_key.lookup_id)
 
-    def open(self, sealed: SealedKey) -> IssuedKey:
-        """A new key as its maker sees it.
+    def open(self, api_key: ApiKey, sealed_secret: bytes) -> IssuedKey:
+        """Return a new key as its maker sees it.
 
         Raises: SealBroken, where the server's secret is another one by now.
         """
-        secret = self._seal.open(sealed.sealed_secret, owner=sealed.api_key.lookup_id)
-        return IssuedKey(sealed.api_key, secret.decode())
+        return IssuedKey(api_key, self._seal.open(sealed_secret, owner=api_key.lookup_id).decode())
 
 
 def _random_text(length: int) -> str:
@@ -156,28 +160,45 @@ LISTING = Listing(
 def create_key(
     database: Store, call: Call, draft: ApiKey, *, key_secrets: KeySecrets, known: frozenset[str]
 ) -> IssuedKey:
-    """Make an API key; a retry with the same `request_id` shows the same secret again.
+    """Make an API key; a retry with the same `request_id` shows the same secret again, for some minutes.
+
+    Without scopes it gets what its account may do now: what the account is given later is not given to the key.
 
     Args:
         known: all permissions that any RPC asks for.
 
-    Raises: InvalidField, ServiceAccountNotFound, ResourceDeleted, UnknownPermission, PrivilegeEscalation,
-        AlreadyExists.
+    Raises: ServiceAccountNotFound, UnknownPermission, PrivilegeEscalation, InvalidField, ResourceDeleted,
+        AlreadyExists (also where only the case of letters differs), ReplyExpired.
     """
 
-    def effect(mutation: Mutation) -> SealedKey:
+    def check(mutation: Mutation) -> None:
+        check_account(mutation, draft.account_id)
+        _check_scopes(mutation, draft.scopes, known=known)
+
+    def effect(mutation: Mutation) -> IssuedKey:
         if draft.expire_time_us is not None and draft.expire_time_us <= mutation.tx.now_us:
             raise InvalidField("api_key.expire_time", "it is in the past")
         account = SERVICE_ACCOUNTS.find(mutation.tx, (draft.account_id,))
         check_not_deleted(account)
-        require_known(draft.scopes, known=known)
-        _require_held(mutation, account, draft.scopes)
-        return add_key(mutation, draft, key_secrets=key_secrets)
+        like = {"account_id": draft.account_id, "id": draft.id}
+        check_no_lookalike(mutation, store.KEY_LIKE, pattern=f"{account.name}/apiKeys/{{}}", **like)
+        scopes = draft.scopes or tuple(permissions_of(mutation.tx, account.roles)) or (NOTHING_MORE,)
+        return add_key(mutation, msgspec.structs.replace(draft, scopes=scopes), key_secrets=key_secrets)
 
-    return key_secrets.open(mutate(database, call, effect, SealedKey))
+    return _issue_key(database, call, effect, check=check, key_secrets=key_secrets)
 
 
-def add_key(mutation: Mutation, draft: ApiKey, *, key_secrets: KeySecrets) -> SealedKey:
+def _check_scopes(mutation: Mutation, scopes: tuple[str, ...], *, known: frozenset[str]) -> None:
+    """Refuse scopes that the caller does not hold; all but the wildcard must be permissions.
+
+    Raises: UnknownPermission, PrivilegeEscalation.
+    """
+    require_known((scope for scope in scopes if scope not in (WILDCARD, NOTHING_MORE)), known=known)
+    given = sorted(known) if WILDCARD in scopes else [scope for scope in scopes if scope != NOTHING_MORE]
+    require_held(given, caller=mutation.call.caller)
+
+
+def add_key(mutation: Mutation, draft: ApiKey, *, key_secrets: KeySecrets) -> IssuedKey:
     """Make an API key within a running mutation, whatever it gives.
 
     Raises: AlreadyExists.
@@ -185,13 +206,51 @@ def add_key(mutation: Mutation, draft: ApiKey, *, key_secrets: KeySecrets) -> Se
     lookup_id, secret = key_secrets.new()
     api_key = API_KEYS.add(mutation, msgspec.structs.replace(draft, lookup_id=lookup_id))
     store.INSERT_API_KEY_SECRET.run(mutation.tx, lookup_id=lookup_id, key_hash=key_secrets.hash(secret))
-    return key_secrets.seal(api_key, secret)
+    return IssuedKey(api_key, secret)
 
 
-def _require_held(mutation: Mutation, account: ServiceAccount, scopes: tuple[str, ...]) -> None:
-    """Raises: RoleNotFound, PrivilegeEscalation."""
-    given = scopes or permissions_of(mutation.tx, account.roles)
-    require_held(given, caller=mutation.call.caller)
+def _issue_key(
+    database: Store,
+    call: Call,
+    effect: Callable[[Mutation], IssuedKey],
+    *,
+    check: Callable[[Mutation], None],
+    key_secrets: KeySecrets,
+) -> IssuedKey:
+    """Run a mutation that makes a key. Its stored reply is the key without its secret, which stands by itself, sealed.
+
+    Raises: ReplyExpired, and what `check` and `effect` raise.
+    """
+    issued: dict[str, IssuedKey] = {}
+
+    def make(mutation: Mutation) -> ApiKey:
+        made = effect(mutation)
+        issued[made.api_key.lookup_id] = made
+        if call.request_id:
+            store.INSERT_NEW_SECRET.run(
+                mutation.tx,
+                lookup_id=made.api_key.lookup_id,
+                sealed_secret=key_secrets.seal(made),
+                now_us=mutation.tx.now_us,
+            )
+        return made.api_key
+
+    def check_access(mutation: Mutation, stored: ApiKey | None) -> None:
+        check(mutation)
+        if stored is not None:
+            issued[stored.lookup_id] = _find_new_secret(mutation.tx, stored, key_secrets=key_secrets)
+
+    api_key = mutate(database, call, make, ApiKey, check_access=check_access, hides_request_id=True)
+    return issued[api_key.lookup_id]
+
+
+def _find_new_secret(tx: Transaction, api_key: ApiKey, *, key_secrets: KeySecrets) -> IssuedKey:
+    """Raises: ReplyExpired, whether or not what is over has been removed yet."""
+    since_us = tx.now_us - key_secrets.retention_us
+    row = store.FIND_NEW_SECRET.one(tx, lookup_id=api_key.lookup_id, since_us=since_us)
+    if row is None:
+        raise ReplyExpired(api_key.name)
+    return key_secrets.open(api_key, bytes(row[0]))
 
 
 def rotate_key(
@@ -202,22 +261,26 @@ def rotate_key(
     overlap_us: int,
     etag: str,
     key_secrets: KeySecrets,
+    known: frozenset[str],
 ) -> IssuedKey:
     """Make a key with the same scopes and as long a life, and let the old one end after the overlap.
 
     Args:
         key: ids of the account and of the key to replace.
         overlap_us: how long the old key works on, unless it ends sooner by itself.
+        known: all permissions that any RPC asks for.
 
-    Raises: ApiKeyNotFound, EtagMismatch, IllegalState, PrivilegeEscalation.
+    Raises: ApiKeyNotFound, PrivilegeEscalation, EtagMismatch, IllegalState, ReplyExpired.
     """
 
-    def effect(mutation: Mutation) -> SealedKey:
+    def check(mutation: Mutation) -> None:
+        _check_key(mutation, key, known=known)
+
+    def effect(mutation: Mutation) -> IssuedKey:
         old = _find_working(mutation, key, etag=etag, wanted="ROTATED")
         account = SERVICE_ACCOUNTS.find(mutation.tx, (old.account_id,))
         if account.delete_time_us is not None:
             raise IllegalState(account.name, state="DELETED", wanted="ROTATED")
-        _require_held(mutation, account, old.scopes)
         now_us = mutation.tx.now_us
         expire_time_us = None if old.expire_time_us is None else now_us + old.expire_time_us - old.create_time_us
         ending_us = now_us + overlap_us if old.expire_time_us is None else min(old.expire_time_us, now_us + overlap_us)
@@ -225,14 +288,31 @@ def rotate_key(
         draft = ApiKey(old.account_id, new_id(), old.display_name, old.scopes, expire_time_us)
         return add_key(mutation, draft, key_secrets=key_secrets)
 
-    return key_secrets.open(mutate(database, call, effect, SealedKey))
+    return _issue_key(database, call, effect, check=check, key_secrets=key_secrets)
+
+
+def _check_key(mutation: Mutation, key: tuple[str, str], *, known: frozenset[str]) -> None:
+    """Refuse a key to a caller that does not itself hold all that its account and its scopes do.
+
+    A scope that the account does not hold counts too: it may get it later. So does a key without scopes, for all.
+
+    Raises: ApiKeyNotFound, PrivilegeEscalation.
+    """
+    api_key = API_KEYS.find(mutation.tx, key)
+    check_account(mutation, api_key.account_id)
+    scopes = api_key.scopes or (WILDCARD,)
+    given = known if WILDCARD in scopes else known.intersection(scopes)
+    require_held(sorted(given), caller=mutation.call.caller)
 
 
 def revoke_key(database: Store, call: Call, key: tuple[str, str], *, etag: str) -> ApiKey:
-    """Stop a key from working, and with it all tokens that it got.
+    """Stop a key from working, and with it all tokens that it got. The caller must hold all that its account does.
 
-    Raises: ApiKeyNotFound, EtagMismatch, IllegalState.
+    Raises: ApiKeyNotFound, PrivilegeEscalation, EtagMismatch, IllegalState.
     """
+
+    def check(mutation: Mutation, _stored: ApiKey | None) -> None:
+        check_account(mutation, API_KEYS.find(mutation.tx, key).account_id)
 
     def effect(mutation: Mutation) -> ApiKey:
         old = API_KEYS.find(mutation.tx, key)
@@ -242,7 +322,7 @@ def revoke_key(database: Store, call: Call, key: tuple[str, str], *, etag: str) 
         new = msgspec.structs.replace(old, revoke_time_us=mutation.tx.now_us)
         return API_KEYS.replace(mutation, old, new, happened="revoked")
 
-    return mutate(database, call, effect, ApiKey)
+    return mutate(database, call, effect, ApiKey, check_access=check)
 
 
 def _find_working(mutation: Mutation, key: tuple[str, str], *, etag: str, wanted: str) -> ApiKey:

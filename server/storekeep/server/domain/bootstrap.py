@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from storekeep.server.domain.access import WILDCARD
 from storekeep.server.domain.accounts import SERVICE_ACCOUNTS, ServiceAccount
 from storekeep.server.domain.api_keys import ApiKey, KeySecrets, add_key
 from storekeep.server.domain.calls import Call, Caller
@@ -61,8 +62,8 @@ def bootstrap_admin(
             return False
         install_built_in_roles(mutation, known=known)
         account = _let_in(mutation)
-        draft = ApiKey(account.id, f"bootstrap-{new_id()}", "Made by bootstrap-admin")
-        keep(key_secrets.open(add_key(mutation, draft, key_secrets=key_secrets)).secret)
+        draft = ApiKey(account.id, f"bootstrap-{new_id()}", "Made by bootstrap-admin", scopes=(WILDCARD,))
+        keep(add_key(mutation, draft, key_secrets=key_secrets).secret)
         return True
 
     return mutate(database, _call("BootstrapAdmin", known), effect, bool)

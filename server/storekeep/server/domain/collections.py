@@ -14,7 +14,7 @@ import msgspec
 from storekeep.server.domain.calls import Call
 from storekeep.server.domain.errors import AlreadyExists, IllegalState, NotFound
 from storekeep.server.domain.lists import Listing, ListRequest
-from storekeep.server.domain.mutations import Mutation, mutate
+from storekeep.server.domain.mutations import CheckAccess, Mutation, mutate
 from storekeep.server.domain.pages import Page, PageTokens
 from storekeep.server.domain.resources import Deletable, check_deleted, check_etag, check_not_deleted
 from storekeep.server.store.database import Table, Transaction
@@ -218,7 +218,7 @@ class Collection(Generic[R]):
 
         return mutate(store, call, effect, self.resource)
 
-    def delete(self, store: Store, call: Call, key: Key, *, etag: str) -> R:
+    def delete(self, store: Store, call: Call, key: Key, *, etag: str, check_access: CheckAccess[R] | None = None) -> R:
         """Delete a resource softly.
 
         Raises: the collection's `not_found`, ResourceDeleted, EtagMismatch, ResourceInUse.
@@ -232,9 +232,11 @@ class Collection(Generic[R]):
             new = changed(old, delete_time_us=mutation.tx.now_us)
             return self.replace(mutation, old, new, happened="deleted")
 
-        return mutate(store, call, effect, self.resource)
+        return mutate(store, call, effect, self.resource, check_access=check_access)
 
-    def undelete(self, store: Store, call: Call, key: Key, *, etag: str) -> R:
+    def undelete(
+        self, store: Store, call: Call, key: Key, *, etag: str, check_access: CheckAccess[R] | None = None
+    ) -> R:
         """Bring a deleted resource back.
 
         Raises: the collection's `not_found`, ResourceNotDeleted, EtagMismatch.
@@ -247,7 +249,7 @@ class Collection(Generic[R]):
             new = changed(old, delete_time_us=None)
             return self.replace(mutation, old, new, happened="undeleted")
 
-        return mutate(store, call, effect, self.resource)
+        return mutate(store, call, effect, self.resource, check_access=check_access)
 
     def _key_of(self, resource: R) -> Key:
         return tuple(getattr(resource, field) for field in self.key)

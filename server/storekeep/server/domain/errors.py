@@ -101,10 +101,12 @@ class CurrencyMismatch(FieldViolation):
 
 
 class RequestIdReused(InvalidArgument):
-    """The same caller used this request id before, with another payload."""
+    """The same caller used this request id before, with another payload or another API key."""
 
     def __init__(self, request_id: str) -> None:
-        super().__init__(f"request_id {request_id} was used before with another payload; nothing was done")
+        super().__init__(
+            f"request_id {request_id} was used before with another payload or by another API key; nothing was done"
+        )
         self.request_id = request_id
 
 
@@ -434,6 +436,20 @@ class RoleBuiltIn(FailedPrecondition):
         self.resource = role
 
 
+class ReplyExpired(FailedPrecondition):
+    """The call was made before, and the secret in its reply is not kept any more.
+
+    Attributes:
+        resource: the key that it made.
+    """
+
+    def __init__(self, api_key: str) -> None:
+        super().__init__(
+            f"this call made {api_key} already; its secret is not kept any more: rotate the key for another"
+        )
+        self.resource = api_key
+
+
 # -- who may
 
 
@@ -478,8 +494,8 @@ class PermissionDenied(AccessRefused):
 
 
 class PrivilegeEscalation(AccessRefused):
-    """The caller would grant what it does not hold."""
+    """The caller would grant, or change something that holds, what it does not hold itself."""
 
     def __init__(self, permission: str) -> None:
-        super().__init__(f"you cannot grant {permission}, which you do not hold")
+        super().__init__(f"you cannot do this to what holds {permission}, or grant it: you do not hold it yourself")
         self.permission = permission

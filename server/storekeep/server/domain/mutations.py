@@ -1,7 +1,8 @@
 """One use case is one transaction: its effect, its event, its audit entry and its stored reply.
 
 Invariant: an event and an audit entry exist if and only if their change committed, and one
-(caller, method, request_id) has at most one effect.
+(caller, method, request_id) has at most one effect. A stored reply is given to the API key that made the call only,
+once all checks of access have passed again, and never in answer to a refusal of access.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 import msgspec
 
 from storekeep.server.domain.calls import Call
-from storekeep.server.domain.errors import DomainError, RequestIdReused
+from storekeep.server.domain.errors import AccessRefused, DomainError, RequestIdReused
 from storekeep.server.store.database import Transaction
 from storekeep.server.store.engine import Store
 from storekeep.server.store.ledger import (
@@ -31,6 +32,8 @@ FIRST_HASH = bytes(32)
 """What the first audit entry has for the hash before it."""
 AUDIT_END = "audit_end"
 """The note of the entry that was written last in the running commit: its sequence and its hash."""
+ACCESS_METHODS = "storekeep.v1.AuthService/"
+"""What the methods begin with that change who may call: none of them runs without a check of access."""
 encode = msgspec.json.Encoder().encode
 
 
@@ -142,17 +145,21 @@ class Mutation:
         self.tx.rollback_only = True
         self.tx.position = _audit_end(self.tx)[0] - self._entries
 
-    def store_reply(self, reply: object) -> bool:
+    def store_reply(self, reply: object, *, call: Call) -> bool:
         """Keep the reply for retries; False where there is one already.
 
         The reply is mostly the resource that was just recorded; then its entry is named, and not written again.
+
+        Args:
+            call: as it came in, where the entries do not show all of it.
         """
         recorded = reply is self._recorded
         values = {
-            "caller": self.call.caller.subject,
-            "method": self.call.method,
-            "request_id": self.call.request_id,
-            "fingerprint": self.call.fingerprint,
+            "caller": call.caller.subject,
+            "method": call.method,
+            "request_id": call.request_id,
+            "api_key": _key_id(call),
+            "fingerprint": call.fingerprint,
             "entry": self._entry if recorded else None,
             "reply": None if recorded else encode(reply),
             "now_us": self.tx.now_us,
@@ -208,7 +215,20 @@ class _Replay(msgspec.Struct, Generic[Reply]):
     stored: bytes | None
 
 
-def mutate(store: Store, call: Call, effect: Callable[[Mutation], Reply], reply_type: type[Reply]) -> Reply:
+CheckAccess = Callable[[Mutation, Reply | None], None]
+"""Refuses a caller whose own permissions do not allow the mutation, whatever else is wrong with it. It runs before the
+effect, and again over a stored reply before that is given. Raises AccessRefused, and NotFound for what it looks up."""
+
+
+def mutate(
+    store: Store,
+    call: Call,
+    effect: Callable[[Mutation], Reply],
+    reply_type: type[Reply],
+    *,
+    check_access: CheckAccess[Reply] | None = None,
+    hides_request_id: bool = False,
+) -> Reply:
     """Run one use case as one durable transaction, or answer its retry with what was answered before.
 
     Retries are rare, so the effect is run without asking whether it was run before; that shows when the reply cannot be
@@ -218,26 +238,33 @@ def mutate(store: Store, call: Call, effect: Callable[[Mutation], Reply], reply_
         effect: changes what is to be changed through its transaction, and nothing else, records each change, and gives
             the reply.
         reply_type: the type of the reply, by which a stored one is read back.
+        check_access: what the caller has to hold beside the method's permission; mutations of who may call have one.
+        hides_request_id: whether the audit log shows no request id, as a retry shows a secret once more.
 
-    Raises: RequestIdReused, what `effect` raises, and the store's errors (see `Store.write`).
+    Raises: RequestIdReused, what `check_access` and `effect` raise, and the store's errors (see `Store.write`).
     """
+    check = _check_of(call, check_access)
+    shown = msgspec.structs.replace(call, request_id="") if hides_request_id else call
 
     def work(tx: Transaction) -> _Replay[Reply]:
-        mutation = Mutation(tx, call)
+        mutation = Mutation(tx, shown)
+        check(mutation, None)
         try:
             reply = effect(mutation)
+        except AccessRefused:
+            raise
         except DomainError:
-            stored = find_reply(tx, call)
+            stored = _find_checked(mutation, call, check, reply_type)
             if stored is None:
                 raise
             mutation.undo()
             return _Replay(None, stored)
         if call.validate_only:
             mutation.undo()
-            return _Replay(reply, find_reply(tx, call))
-        if call.request_id and not mutation.store_reply(reply):
+            return _Replay(reply, _find_checked(mutation, call, check, reply_type))
+        if call.request_id and not mutation.store_reply(reply, call=call):
             mutation.undo()
-            return _Replay(None, find_reply(tx, call))
+            return _Replay(None, _find_checked(mutation, call, check, reply_type))
         return _Replay(reply, None)
 
     answer = store.write(work, deadline=call.deadline, trial=call.validate_only)
@@ -246,8 +273,32 @@ def mutate(store: Store, call: Call, effect: Callable[[Mutation], Reply], reply_
     return answer.now  # type: ignore[return-value]  # there is one where nothing was stored
 
 
+def _check_of(call: Call, check_access: CheckAccess[Reply] | None) -> CheckAccess[Reply]:
+    """Return the check of access of a call: none beside the method's permission, unless it changes who may call."""
+    if check_access is not None:
+        return check_access
+    if call.method.startswith(ACCESS_METHODS):
+        raise TypeError(f"{call.method} has no check of access")
+    return _no_check
+
+
+def _no_check(_mutation: Mutation, _stored: object) -> None:
+    """The permission of the method is all that it takes."""
+
+
+def _find_checked(mutation: Mutation, call: Call, check: CheckAccess[Reply], reply_type: type[Reply]) -> bytes | None:
+    """Find the stored reply of this very call, and check once more whether its caller may have it.
+
+    Raises: RequestIdReused, and what `check` raises.
+    """
+    stored = find_reply(mutation.tx, call)
+    if stored is not None and check is not _no_check:
+        check(mutation, msgspec.json.decode(stored, type=reply_type))
+    return stored
+
+
 def find_reply(tx: Transaction, call: Call) -> bytes | None:
-    """What this very request was answered before, if it was.
+    """What this very request was answered before, if it was, to the same API key.
 
     Raises: RequestIdReused.
     """
@@ -256,6 +307,12 @@ def find_reply(tx: Transaction, call: Call) -> bytes | None:
     row = FIND_REPLY.one(tx, caller=call.caller.subject, method=call.method, request_id=call.request_id)
     if row is None:
         return None
-    if bytes(row[0]) != call.fingerprint:
+    fingerprint, reply, api_key = row
+    if api_key != _key_id(call) or bytes(fingerprint) != call.fingerprint:
         raise RequestIdReused(call.request_id)
-    return bytes(row[1])
+    return bytes(reply)
+
+
+def _key_id(call: Call) -> str | None:
+    """The id of the caller's API key, which no other key of its account ever gets; None without one."""
+    return call.caller.api_key.rpartition("/")[2] or None

@@ -1,4 +1,4 @@
-"""Roles: named sets of permissions. Refuses to change a built-in one, and to give what the caller does not hold.
+"""Roles: named sets of permissions. Refuses to change a built-in one; nobody gives or takes what he does not hold.
 
 The built-in roles are a table here; their rows follow it at every start, so that lists and lookups have one source.
 """
@@ -10,7 +10,8 @@ from typing import Any
 
 import msgspec
 
-from storekeep.server.domain.access import raise_version, require_held, require_known
+from storekeep.server.domain.access import raise_version, read_names, require_held, require_known
+from storekeep.server.domain.accounts import check_no_lookalike
 from storekeep.server.domain.calls import Call
 from storekeep.server.domain.collections import Collection
 from storekeep.server.domain.errors import ResourceInUse, RoleBuiltIn, RoleNotFound
@@ -95,43 +96,53 @@ def create_role(database: Store, call: Call, draft: Role, *, known: frozenset[st
     Args:
         known: all permissions that any RPC asks for.
 
-    Raises: UnknownPermission, PrivilegeEscalation, AlreadyExists.
+    Raises: UnknownPermission, PrivilegeEscalation, AlreadyExists (also where only the case of letters differs).
     """
 
-    def effect(mutation: Mutation) -> Role:
+    def check(_mutation: Mutation, _stored: Role | None) -> None:
         require_known(draft.permissions, known=known)
         require_held(draft.permissions, caller=call.caller)
+
+    def effect(mutation: Mutation) -> Role:
+        check_no_lookalike(mutation, store.ROLE_LIKE, pattern="roles/{}", id=draft.id)
         return ROLES.add(mutation, draft)
 
-    return mutate(database, call, effect, Role)
+    return mutate(database, call, effect, Role, check_access=check)
 
 
 def update_role(
     database: Store, call: Call, draft: Role, *, fields: Sequence[str], etag: str, known: frozenset[str]
 ) -> Role:
-    """Change the named fields to the draft's; what is added to the permissions must be held by the caller.
+    """Change the named fields to the draft's.
 
-    Raises: RoleNotFound, EtagMismatch, RoleBuiltIn, UnknownPermission, PrivilegeEscalation.
+    The caller must hold all that the role holds, before and after, and all that each account does which has it: the
+    change takes from them, or gives to them.
+
+    Raises: RoleNotFound, UnknownPermission, PrivilegeEscalation, EtagMismatch, RoleBuiltIn.
     """
+
+    def check(mutation: Mutation, stored: Role | None) -> None:
+        _check_role(mutation, draft.id, stored)
+        if "permissions" in fields:
+            require_known(draft.permissions, known=known)
+            require_held(draft.permissions, caller=call.caller)
 
     def effect(mutation: Mutation) -> Role:
         old = _find_changeable(mutation, draft.id, etag=etag)
         new: Role = msgspec.structs.replace(old, **_changes(draft, fields))
-        if new == old:
-            return old
-        added = [permission for permission in new.permissions if permission not in old.permissions]
-        require_known(added, known=known)
-        require_held(added, caller=call.caller)
-        return ROLES.replace(mutation, old, new, happened="updated")
+        return old if new == old else ROLES.replace(mutation, old, new, happened="updated")
 
-    return mutate(database, call, effect, Role)
+    return mutate(database, call, effect, Role, check_access=check)
 
 
 def delete_role(database: Store, call: Call, role_id: str, *, etag: str) -> Role:
-    """Remove a role that no service account has, and give it as it was.
+    """Remove a role that no service account has, and give it as it was. The caller must hold all that it holds.
 
-    Raises: RoleNotFound, EtagMismatch, RoleBuiltIn, ResourceInUse.
+    Raises: RoleNotFound, PrivilegeEscalation, EtagMismatch, RoleBuiltIn, ResourceInUse.
     """
+
+    def check(mutation: Mutation, stored: Role | None) -> None:
+        _check_role(mutation, role_id, stored)
 
     def effect(mutation: Mutation) -> Role:
         old = _find_changeable(mutation, role_id, etag=etag)
@@ -143,7 +154,24 @@ def delete_role(database: Store, call: Call, role_id: str, *, etag: str) -> Role
         mutation.record("role.deleted", before=old, after=None)
         return old
 
-    return mutate(database, call, effect, Role)
+    return mutate(database, call, effect, Role, check_access=check)
+
+
+def _check_role(mutation: Mutation, role_id: str, stored: Role | None) -> None:
+    """Refuse a role to a caller that does not itself hold all that it holds, and all that those who have it do.
+
+    Args:
+        stored: the role as the call left it the first time; it may be gone since.
+
+    Raises: PrivilegeEscalation.
+    """
+    tx, caller = mutation.tx, mutation.call.caller
+    row = ROLES.rows.find(tx, (role_id,))
+    roles = [*([] if stored is None else [stored]), *([] if row is None else ROLES.read_rows(tx, [row]))]
+    for role in roles:
+        require_held(role.permissions, caller=caller)
+    for (permissions,) in store.PERMISSIONS_OF_HOLDERS.all(tx, role_id=role_id):
+        require_held(read_names(permissions), caller=caller)
 
 
 def _find_changeable(mutation: Mutation, role_id: str, *, etag: str) -> Role:

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_der_private_key,
 )
 
-from storekeep.server.domain.access import AccessVersion, raise_version
+from storekeep.server.domain.access import AccessVersion, raise_version, require_held
 from storekeep.server.domain.calls import Call
 from storekeep.server.domain.mutations import Mutation, mutate
 from storekeep.server.domain.resources import new_id
@@ -101,8 +101,19 @@ class SigningKeys:
         else:
             self._add(mutation)
 
-    def rotate(self, call: Call) -> SigningKey:
-        """Make a new current key; the one before verifies until the last token that it signed is over."""
+    def rotate(self, call: Call, *, known: frozenset[str]) -> SigningKey:
+        """Make a new current key; the one before verifies until the last token that it signed is over.
+
+        It concerns everybody's tokens, so the caller must hold every permission.
+
+        Args:
+            known: all permissions that any RPC asks for.
+
+        Raises: PrivilegeEscalation.
+        """
+
+        def check(_mutation: Mutation, _stored: SigningKey | None) -> None:
+            require_held(sorted(known), caller=call.caller)
 
         def effect(mutation: Mutation) -> SigningKey:
             tx = mutation.tx
@@ -114,7 +125,7 @@ class SigningKeys:
                     mutation.record("signing_key.retired", before=old, after=retired)
             return self._add(mutation)
 
-        return mutate(self._database, call, effect, SigningKey)
+        return mutate(self._database, call, effect, SigningKey, check_access=check)
 
     def _add(self, mutation: Mutation) -> SigningKey:
         private_key = ec.generate_private_key(ec.SECP256R1())

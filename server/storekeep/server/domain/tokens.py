@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from storekeep.server.domain.access import raise_version, read_names
+from storekeep.server.domain.access import limit_to_scopes, raise_version, read_names
 from storekeep.server.domain.api_keys import KeySecrets, lookup_id_of
 from storekeep.server.domain.calls import Call, Caller
 from storekeep.server.domain.errors import (
@@ -36,6 +36,8 @@ from storekeep.server.store.statements import Row
 SECOND_US = 1_000_000
 REFRESH_LIFETIME_S = 86_400
 """A day without a call; then the API key begins a new session."""
+SESSION_LIFETIME_MAX_S = 30 * 86_400
+"""A month, however often it is refreshed; then the API key begins a new session."""
 KEEP_US = 86_400 * SECOND_US
 """How long rows stay that are over, so that a late token is told that it expired, not that it is unknown."""
 PURGE_ROWS_MAX = 500
@@ -74,8 +76,8 @@ class TokenSet:
     refresh_expire_us: int
 
 
-class Session(msgspec.Struct, frozen=True):
-    """A session, as audit and events show it."""
+class Session(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A session, as audit and events show it. One begins with each use of a key, so what says nothing is left out."""
 
     account_id: str
     id: str
@@ -112,6 +114,7 @@ class _Presented:
         session: what it continues; it expires when the token does.
         used: whether it was presented before.
         holds: whether its session, key and account still do.
+        revoked: whether its session was revoked.
     """
 
     session: Session
@@ -119,6 +122,7 @@ class _Presented:
     key_expire_us: int | None
     used: bool
     holds: bool
+    revoked: bool
 
 
 class Tokens:
@@ -130,6 +134,7 @@ class Tokens:
         sign: writes claims as a signed token.
         verify: reads a signed token; raises AccessRefused where it is not one of ours, or over.
         access_lifetime_s, refresh_lifetime_s: how long the two kinds of token work, unless their key ends sooner.
+        session_lifetime_max_s: how long a session can be refreshed.
     """
 
     def __init__(
@@ -141,6 +146,7 @@ class Tokens:
         verify: Callable[[str], TokenClaims],
         access_lifetime_s: int = ACCESS_LIFETIME_S,
         refresh_lifetime_s: int = REFRESH_LIFETIME_S,
+        session_lifetime_max_s: int = SESSION_LIFETIME_MAX_S,
     ) -> None:
         self._database = database
         self._key_secrets = key_secrets
@@ -148,6 +154,7 @@ class Tokens:
         self._verify = verify
         self._access_lifetime_us = access_lifetime_s * SECOND_US
         self._refresh_lifetime_us = refresh_lifetime_s * SECOND_US
+        self._session_lifetime_max_us = session_lifetime_max_s * SECOND_US
 
     def issue(self, call: Call, api_key: str) -> TokenSet:
         """Begin a session with an API key.
@@ -162,7 +169,7 @@ class Tokens:
 
         def work(tx: Transaction) -> Session:
             name = f"serviceAccounts/{account_id}/apiKeys/{key_id}"
-            expire_us = _end(tx.now_us, self._refresh_lifetime_us, key_expire_us)
+            expire_us = self._session_end(tx.now_us, tx.now_us, key_expire_us)
             session = Session(account_id, new_id(), name, tx.now_us, expire_us)
             store.INSERT_SESSION.run(
                 tx, id=session.id, lookup_id=lookup_id_of(api_key), now_us=tx.now_us, expire_time_us=expire_us
@@ -194,20 +201,23 @@ class Tokens:
     def refresh(self, call: Call, refresh_token: str) -> TokenSet:
         """Go on with a session. Ends it, for good, where the refresh token was used before.
 
+        A token is looked up by a read first: one that is unknown, or over already, never waits for the writer.
+
         Raises: Unauthenticated (an unknown token), TokenExpired, TokenRevoked.
         """
+        refused = self._database.read(lambda tx: self._refuse(tx, _find_presented(tx, refresh_token)))
+        if refused is not None:
+            raise refused
         new_token = _new_refresh_token()
 
         def work(tx: Transaction) -> _Presented | AccessRefused:
             presented = _find_presented(tx, refresh_token)
-            if presented is None:
-                return Unauthenticated("the refresh token is unknown")
+            refused = self._refuse(tx, presented)
+            if presented is None or refused is not None:
+                return refused or Unauthenticated("the refresh token is unknown")
             if presented.used:
                 _revoke_session(_mutation(tx, call, presented.session.account_id), presented.session)
-            if presented.used or not presented.holds:
                 return TokenRevoked()
-            if presented.session.expire_time_us <= tx.now_us:
-                return TokenExpired()
             return self._extend(tx, presented, used=refresh_token, new=new_token)
 
         outcome = self._database.write(work, deadline=call.deadline)
@@ -215,9 +225,22 @@ class Tokens:
             raise outcome
         return self._token_set(outcome.session, outcome.now_us, outcome.key_expire_us, new_token)
 
+    def _refuse(self, tx: Transaction, presented: _Presented | None) -> AccessRefused | None:
+        """Return why a refresh token does not work; None where it does, or where its use has to end its session."""
+        if presented is None:
+            return Unauthenticated("the refresh token is unknown")
+        if presented.used and not presented.revoked:
+            return None
+        if not presented.holds:
+            return TokenRevoked()
+        age_us = tx.now_us - presented.session.create_time_us
+        if presented.session.expire_time_us <= tx.now_us or age_us >= self._session_lifetime_max_us:
+            return TokenExpired()
+        return None
+
     def _extend(self, tx: Transaction, presented: _Presented, *, used: str, new: str) -> _Presented:
         """Exchange the refresh token of a session for a new one, from which its time counts anew."""
-        expire_us = _end(tx.now_us, self._refresh_lifetime_us, presented.key_expire_us)
+        expire_us = self._session_end(presented.session.create_time_us, tx.now_us, presented.key_expire_us)
         session = msgspec.structs.replace(presented.session, expire_time_us=expire_us)
         store.USE_REFRESH_TOKEN.run(tx, token_hash=_hash(used), now_us=tx.now_us)
         store.EXTEND_SESSION.run(tx, id=session.id, expire_time_us=expire_us)
@@ -225,15 +248,24 @@ class Tokens:
         return dataclasses.replace(presented, session=session)
 
     def _token_set(self, session: Session, now_us: int, key_expire_us: int | None, refresh_token: str) -> TokenSet:
+        expire_us = _end(now_us, self._access_lifetime_us, key_expire_us)
         claims = TokenClaims(
             token_id=new_id(),
             subject=f"serviceAccounts/{session.account_id}",
             session_id=session.id,
             client=session.api_key,
             issue_us=_whole_second(now_us),
-            expire_us=_whole_second(_end(now_us, self._access_lifetime_us, key_expire_us)),
+            expire_us=_whole_second(min(expire_us, self._last_us(session.create_time_us))),
         )
         return TokenSet(self._sign(claims), claims.expire_us, refresh_token, session.expire_time_us)
+
+    def _session_end(self, create_us: int, now_us: int, key_expire_us: int | None) -> int:
+        """Return when a session of this age ends that nobody refreshes."""
+        return min(_end(now_us, self._refresh_lifetime_us, key_expire_us), self._last_us(create_us))
+
+    def _last_us(self, create_us: int) -> int:
+        """Return when a session that began then ends, however often it is refreshed."""
+        return create_us + self._session_lifetime_max_us
 
     def revoke(self, call: Call, token: str) -> None:
         """Stop an access token, or a refresh token and with it its whole session, from working (RFC 7009).
@@ -250,6 +282,10 @@ class Tokens:
         self._revoke_access_token(call, claims)
 
     def _revoke_refresh_token(self, call: Call, token: str) -> None:
+        known = self._database.read(lambda tx: _find_presented(tx, token))
+        if known is None or known.revoked:  # by a read: what changes nothing never waits for the writer
+            return
+
         def work(tx: Transaction) -> None:
             presented = _find_presented(tx, token)
             if presented is not None:
@@ -285,12 +321,12 @@ class Tokens:
         revoked, key_expire_us, scopes, display_name, roles, permissions = row
         if revoked:
             raise TokenRevoked
-        held, limits = frozenset((permissions or "").split()), frozenset(read_names(scopes))
+        held = frozenset((permissions or "").split())
         return Caller(
             subject=claims.subject,
             display_name=display_name,
             roles=tuple(sorted(f"roles/{role}" for role in read_names(roles))),
-            permissions=held & limits if limits else held,
+            permissions=limit_to_scopes(held, frozenset(read_names(scopes))),
             token_id=claims.token_id,
             expire_us=claims.expire_us if key_expire_us is None else min(claims.expire_us, key_expire_us),
             api_key=claims.client,
@@ -313,10 +349,10 @@ def _find_presented(tx: Transaction, token: str) -> _Presented | None:
     row = store.FIND_REFRESH_TOKEN.one(tx, token_hash=_hash(token))
     if row is None:
         return None
-    expire_us, use_us, session_id, create_us, account_id, key_id, key_expire_us, holds = row
+    expire_us, use_us, session_id, create_us, account_id, key_id, key_expire_us, holds, revoked = row
     expire_us = expire_us if key_expire_us is None else min(expire_us, key_expire_us)
     session = Session(account_id, session_id, f"serviceAccounts/{account_id}/apiKeys/{key_id}", create_us, expire_us)
-    return _Presented(session, tx.now_us, key_expire_us, use_us is not None, bool(holds))
+    return _Presented(session, tx.now_us, key_expire_us, use_us is not None, bool(holds), bool(revoked))
 
 
 def _mutation(tx: Transaction, call: Call, account_id: str) -> Mutation:

@@ -101,6 +101,8 @@ def _bearer_token(authorization: str | None) -> str:
         raise Unauthenticated("the call has no authorization metadata")
     if len(authorization) > HEADER_LENGTH_MAX:
         raise Unauthenticated(f"the authorization metadata is longer than {HEADER_LENGTH_MAX} characters")
+    if "," in authorization:
+        raise Unauthenticated("the call has more than one authorization")
     if authorization[: len(SCHEME)].title() != SCHEME:
         raise Unauthenticated("the authorization metadata is not `Bearer TOKEN`")
     return authorization[len(SCHEME) :]

@@ -86,6 +86,7 @@ ERRORS: dict[type[Exception], Row] = {
     domain.OutOfStock: Row(Code.FAILED_PRECONDITION, "OUT_OF_STOCK"),
     domain.QuantityMismatch: Row(Code.FAILED_PRECONDITION, "QUANTITY_MISMATCH"),
     domain.RoleBuiltIn: Row(Code.FAILED_PRECONDITION, "ROLE_BUILT_IN"),
+    domain.ReplyExpired: Row(Code.FAILED_PRECONDITION, "REPLY_EXPIRED"),
     store.Overloaded: Row(Code.RESOURCE_EXHAUSTED, "OVERLOADED", retryable=True, level=WARNING),
     store.DeadlinePassed: Row(Code.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED", level=WARNING),
     store.StorageFull: Row(Code.RESOURCE_EXHAUSTED, "STORAGE_FULL", level=ERROR),

@@ -64,8 +64,8 @@ def receive(method: Method, context: grpc.ServicerContext) -> Rpc:
     for key, value in context.invocation_metadata():
         if isinstance(value, bytes):
             continue
-        if key == "authorization":
-            rpc.authorization = value
+        if key == "authorization":  # two of them become one list, as RFC 9110, 5.3 has it, and no token has a comma
+            rpc.authorization = value if rpc.authorization is None else f"{rpc.authorization}, {value}"
         elif key == "x-request-id" and REQUEST_ID.fullmatch(value):
             rpc.request_id = value
         elif key == PEER and rpc.peer.startswith("unix:"):  # another worker's: nobody else reaches its socket

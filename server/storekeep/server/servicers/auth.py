@@ -113,7 +113,7 @@ class AuthServicer(auth_pb2_grpc.AuthServiceServicer):
     def RotateSigningKey(
         self, request: pb.RotateSigningKeyRequest, context: grpc.ServicerContext
     ) -> pb.RotateSigningKeyResponse:
-        key = self._signing_keys.rotate(call_of(request))
+        key = self._signing_keys.rotate(call_of(request), known=self._permissions)
         self._access_version.expire()
         return pb.RotateSigningKeyResponse(key=jwk_message(key))
 
@@ -162,14 +162,14 @@ class AuthServicer(auth_pb2_grpc.AuthServiceServicer):
     def DeleteServiceAccount(
         self, request: pb.DeleteServiceAccountRequest, context: grpc.ServicerContext
     ) -> pb.ServiceAccount:
-        changed = SERVICE_ACCOUNTS.delete(self._store, call_of(request), key_of(request.name), etag=request.etag)
+        changed = accounts.delete_account(self._store, call_of(request), id_of(request.name), etag=request.etag)
         self._access_version.expire()
         return account_message(changed)
 
     def UndeleteServiceAccount(
         self, request: pb.UndeleteServiceAccountRequest, context: grpc.ServicerContext
     ) -> pb.ServiceAccount:
-        changed = SERVICE_ACCOUNTS.undelete(self._store, call_of(request), key_of(request.name), etag=request.etag)
+        changed = accounts.undelete_account(self._store, call_of(request), id_of(request.name), etag=request.etag)
         self._access_version.expire()
         return account_message(changed)
 
@@ -205,6 +205,7 @@ class AuthServicer(auth_pb2_grpc.AuthServiceServicer):
             overlap_us=overlap_us,
             etag=request.etag,
             key_secrets=self._key_secrets,
+            known=self._permissions,
         )
         self._access_version.expire()
         return pb.RotateApiKeyResponse(api_key=key_message(issued.api_key), secret=issued.secret)

@@ -61,6 +61,17 @@ class ApiKeySecret(Table):
         table_name = "api_key_secrets"
 
 
+class NewApiKeySecret(Table):
+    """The secret of a new API key, sealed, so that a retry can show it again: for minutes only."""
+
+    api_key = peewee.ForeignKeyField(ApiKey, column_name="lookup_id", primary_key=True)
+    sealed_secret = peewee.BlobField()
+    create_time_us = peewee.BigIntegerField()
+
+    class Meta:
+        table_name = "new_api_key_secrets"
+
+
 class Role(Table):
     """One named set of permissions; `permissions` is JSON."""
 
@@ -139,6 +150,7 @@ TABLES: tuple[type[Table], ...] = (
     ServiceAccount,
     ApiKey,
     ApiKeySecret,
+    NewApiKeySecret,
     Role,
     Session,
     RefreshToken,
@@ -168,6 +180,35 @@ ROLES_OF = Statement(
     """
 )
 """Each of the given roles with its permissions as JSON; NULL where there is no such role."""
+PERMISSIONS_OF_HOLDERS = Statement(
+    """
+    SELECT DISTINCT roles.permissions
+    FROM service_accounts
+    CROSS JOIN TEXTS(service_accounts.roles) AS held
+    CROSS JOIN TEXTS(service_accounts.roles) AS other
+    JOIN roles ON roles.id = other.value
+    WHERE held.value = :role_id
+    """
+)
+"""What all roles hold, as JSON, of the accounts that have a role: of deleted and disabled ones too."""
+ACCOUNT_LIKE = Statement("SELECT id FROM service_accounts WHERE LOWER(id) = LOWER(:id) LIMIT 1")
+KEY_LIKE = Statement("SELECT id FROM api_keys WHERE account_id = :account_id AND LOWER(id) = LOWER(:id) LIMIT 1")
+ROLE_LIKE = Statement("SELECT id FROM roles WHERE LOWER(id) = LOWER(:id) LIMIT 1")
+INSERT_NEW_SECRET = Statement(
+    lambda: NewApiKeySecret.insert(
+        api_key=bound("lookup_id"), sealed_secret=bound("sealed_secret"), create_time_us=bound("now_us")
+    )
+)
+FIND_NEW_SECRET = Statement(
+    "SELECT sealed_secret FROM new_api_key_secrets WHERE lookup_id = :lookup_id AND create_time_us > :since_us"
+)
+"""The secret of a key that was made since then, sealed."""
+PURGE_NEW_SECRETS = Statement(
+    """
+    DELETE FROM new_api_key_secrets WHERE lookup_id IN
+    (SELECT lookup_id FROM new_api_key_secrets WHERE create_time_us <= :since_us LIMIT :rows_max)
+    """
+)
 INSERT_API_KEY_SECRET = Statement(lambda: ApiKeySecret.insert(api_key=bound("lookup_id"), key_hash=bound("key_hash")))
 FIND_CREDENTIAL = Statement(
     """
@@ -212,7 +253,8 @@ FIND_REFRESH_TOKEN = Statement(
            sessions.id, sessions.create_time_us, api_keys.account_id, api_keys.id,
            api_keys.expire_time_us,
            sessions.revoke_time_us IS NULL AND api_keys.revoke_time_us IS NULL
-           AND service_accounts.delete_time_us IS NULL AND NOT service_accounts.disabled
+           AND service_accounts.delete_time_us IS NULL AND NOT service_accounts.disabled,
+           sessions.revoke_time_us IS NOT NULL
     FROM refresh_tokens
     JOIN sessions ON sessions.id = refresh_tokens.session_id
     JOIN api_keys ON api_keys.lookup_id = sessions.lookup_id
@@ -220,7 +262,8 @@ FIND_REFRESH_TOKEN = Statement(
     WHERE refresh_tokens.token_hash = :token_hash
     """
 )
-"""One refresh token, the session and the key that it came from, and whether these still hold."""
+"""One refresh token, the session and the key that it came from, whether all of it still holds, and whether the session
+was revoked."""
 FIND_GRANT = Statement(
     """
     SELECT sessions.revoke_time_us IS NOT NULL OR api_keys.revoke_time_us IS NOT NULL

@@ -39,13 +39,14 @@ class Reply(Table):
     """What a mutation answered, kept so that its retry is answered the same.
 
     Mostly that is the resource after the change, which its audit entry holds already: then `entry` names it and `reply`
-    is NULL.
+    is NULL. It belongs to the API key whose id `api_key` is; where that is NULL, to no key.
     """
 
     id = peewee.BigAutoField()
     caller = peewee.TextField()
     method = peewee.TextField()
     request_id = peewee.TextField()
+    api_key = peewee.TextField(null=True)
     fingerprint = peewee.BlobField()
     entry = peewee.BigIntegerField(null=True)
     reply = peewee.BlobField(null=True)
@@ -58,7 +59,7 @@ class Reply(Table):
 
 FIND_REPLY = Statement(
     lambda: (
-        Reply.select(Reply.fingerprint, peewee.fn.COALESCE(Reply.reply, AuditEntry.after))
+        Reply.select(Reply.fingerprint, peewee.fn.COALESCE(Reply.reply, AuditEntry.after), Reply.api_key)
         .left_outer_join(AuditEntry, on=(AuditEntry.sequence == Reply.entry))
         .where(
             (Reply.caller == bound("caller"))
@@ -74,6 +75,7 @@ def _insert_reply() -> peewee.Insert:
         caller=bound("caller"),
         method=bound("method"),
         request_id=bound("request_id"),
+        api_key=bound("api_key"),
         fingerprint=bound("fingerprint"),
         entry=bound("entry"),
         reply=bound("reply"),

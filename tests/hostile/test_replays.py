@@ -1,0 +1,257 @@
+"""Stored replies: they belong to the key that made the call, and nobody who may not make it now gets one."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import grpc
+import pytest
+from google.protobuf.message import Message
+
+from storekeep.server.contract import read_contract
+from storekeep.v1 import audit_pb2, auth_pb2, options_pb2
+from storekeep.v1 import auth_pb2 as pb
+from tests.conftest import MakeServer
+from tests.hostile.accounts import ALL, MANAGER, key_request, make_account, make_key, make_role, sign_in
+from tests.hostile.calls import ACCESS, MAKES_SECRETS, PATHS, PREPARED, with_request_id
+from tests.mutations import DESCRIPTORS
+from tests.processes import ServerProcess
+from tests.records import Records
+from tests.refusals import refusal, refused
+from tests.shops import Shop, new_id, new_request_id
+
+ADMIN = "serviceAccounts/admin"
+GIVE_UP_S = 60.0
+EVERYTHING = sorted(read_contract().permissions)
+
+
+class Recorded(NamedTuple):
+    """A mutation that succeeded."""
+
+    rpc: str
+    request: Any
+    reply: Message
+
+
+@pytest.fixture(scope="module")
+def admin(server: ServerProcess, channel: grpc.Channel) -> Shop:
+    """The administrator."""
+    return Shop(channel, api_key=server.admin_key)
+
+
+@pytest.fixture(scope="module")
+def manager(admin: Shop, channel: grpc.Channel) -> Shop:
+    """Somebody who looks after accounts, and holds nothing else."""
+    return sign_in(channel, admin, make_account(admin, permissions=MANAGER))
+
+
+@pytest.fixture(scope="module")
+def account(admin: Shop) -> str:
+    """An account that may do everything, by a role that the tests may change."""
+    return make_account(admin, permissions=EVERYTHING)
+
+
+@pytest.fixture(scope="module")
+def owner(admin: Shop, channel: grpc.Channel, account: str) -> Shop:
+    """Who makes the calls that are replayed."""
+    return sign_in(channel, admin, account, scopes=ALL)
+
+
+@pytest.fixture(scope="module")
+def recorded(owner: Shop) -> list[Recorded]:
+    """Each mutation of the contract, made once."""
+    calls = [(rpc, with_request_id(prepare(owner))) for rpc, prepare in PREPARED.items()]
+    return [Recorded(rpc, request, owner.stub(rpc)(request)) for rpc, request in calls]
+
+
+@pytest.fixture(scope="module")
+def records(server: ServerProcess) -> Records:
+    """What the database holds."""
+    return Records(server.database)
+
+
+def effects(records: Records) -> tuple[int, int]:
+    """How many changes there were, and how many replies are stored."""
+    return records.last_sequence(), int(records.value("SELECT COUNT(*) FROM replies"))
+
+
+# -- the attack: a limited key becomes administrator by replaying a stored reply
+
+
+def test_replaying_the_administrators_key_request_through_a_limited_key_gives_no_secret(
+    admin: Shop, manager: Shop, channel: grpc.Channel
+):
+    made = key_request(ADMIN)
+    admin.auth.CreateApiKey(made)
+    limited = key_request(ADMIN, scopes=MANAGER)
+    assert refusal(manager.auth.CreateApiKey, limited).reason == "PRIVILEGE_ESCALATION"
+    inside = sign_in(channel, admin, ADMIN, scopes=MANAGER)  # as if it had come by one in another way
+    with refused("PRIVILEGE_ESCALATION"):
+        inside.auth.CreateApiKey(made)
+
+
+def test_request_ids_of_calls_that_make_secrets_are_shown_to_nobody(admin: Shop):
+    request = key_request(ADMIN)
+    made = admin.auth.CreateApiKey(request).api_key
+    rotation = pb.RotateApiKeyRequest(name=made.name, request_id=new_request_id())
+    admin.auth.RotateApiKey(rotation)
+    entries = admin.audit.ListAuditEntries(
+        audit_pb2.ListAuditEntriesRequest(filter=f'resource = "{made.name}"')
+    ).audit_entries
+    assert len(entries) == 2
+    assert {entry.request_id for entry in entries} == {""}
+    for sent in (request, rotation):
+        asked = audit_pb2.ListAuditEntriesRequest(filter=f'request_id = "{sent.request_id}"')
+        assert not admin.audit.ListAuditEntries(asked).audit_entries
+
+
+# -- the proof: each recorded call, sent again by each other credential
+
+
+def test_every_mutation_of_the_contract_is_recorded():
+    services = [*DESCRIPTORS.values(), *auth_pb2.DESCRIPTOR.services_by_name["AuthService"].methods]
+    mutations = {method.name for method in services if method.GetOptions().Extensions[options_pb2.mutation]}
+    assert set(PREPARED) == mutations
+    assert {f"/storekeep.v1.AuthService/{rpc}" for rpc in ACCESS} == {
+        path for path, method in read_contract().methods.items() if method.permission == "accounts.write"
+    }
+
+
+def test_replay_by_the_key_that_made_the_call_gives_its_reply_and_does_nothing(
+    owner: Shop, recorded: list[Recorded], records: Records
+):
+    before = effects(records)
+    for call in recorded:
+        assert owner.stub(call.rpc)(call.request) == call.reply, call.rpc
+    assert effects(records) == before
+
+
+OTHERS = ("nobody", "another key", "a scoped key", "a viewer", "a manager", "a revoked key")
+
+
+@pytest.fixture(scope="module")
+def tokens(admin: Shop, channel: grpc.Channel, account: str, manager: Shop) -> dict[str, str]:
+    """Other credentials, by what they are."""
+    revoked = make_key(admin, account, scopes=ALL)
+    tokens = {
+        "nobody": "",
+        "another key": sign_in(channel, admin, account, scopes=ALL).token,
+        "a scoped key": sign_in(
+            channel, admin, account, scopes=["accounts.write", "orders.write", "stock.write"]
+        ).token,
+        "a viewer": sign_in(channel, admin, make_account(admin, roles=["roles/viewer"])).token,
+        "a manager": manager.token,
+        "a revoked key": Shop(channel, api_key=revoked.secret).token,
+    }
+    admin.auth.RevokeApiKey(pb.RevokeApiKeyRequest(name=revoked.api_key.name))
+    return tokens
+
+
+REASONS = {
+    "nobody": {"UNAUTHENTICATED"},
+    "another key": {"REQUEST_ID_REUSED"},
+    "a scoped key": {"REQUEST_ID_REUSED", "PERMISSION_DENIED", "PRIVILEGE_ESCALATION"},
+    "a viewer": {"PERMISSION_DENIED"},
+    "a manager": {"PERMISSION_DENIED", "PRIVILEGE_ESCALATION", "ROLE_NOT_FOUND"},
+    "a revoked key": {"TOKEN_REVOKED"},
+}
+"""How each is refused; what a manager replays of who may call concerns more than it holds, or a role that is gone."""
+
+
+def replay(channel: grpc.Channel, call: Recorded, token: str) -> str:
+    """What a call is refused with for whoever has this token; empty where it is answered."""
+    metadata = [("authorization", f"Bearer {token}")] if token else []
+    send = channel.unary_unary(PATHS[call.rpc])
+    outcome = refusal(send, call.request.SerializeToString(), timeout=GIVE_UP_S, metadata=metadata)
+    return "" if outcome is None else outcome.reason
+
+
+@pytest.mark.parametrize("other", OTHERS)
+def test_replay_by_any_other_credential_has_no_effect_and_no_reply(
+    channel: grpc.Channel, recorded: list[Recorded], records: Records, tokens: dict[str, str], other: str
+):
+    before = effects(records)
+    outcomes = {call.rpc: replay(channel, call, tokens[other]) for call in recorded}
+    assert {rpc: reason for rpc, reason in outcomes.items() if reason not in REASONS[other]} == {}
+    assert effects(records) == before
+
+
+def test_another_account_that_may_do_as_much_is_given_no_secret_of_a_stored_reply(
+    channel: grpc.Channel, admin: Shop, recorded: list[Recorded]
+):
+    peer = sign_in(channel, admin, make_account(admin, permissions=EVERYTHING), scopes=ALL)
+    for call in recorded:
+        if call.rpc in MAKES_SECRETS:
+            refusal(peer.stub(call.rpc), call.request)
+            own = with_request_id(call.request)
+            own.request_id = call.request.request_id
+            if (
+                call.rpc == "RotateApiKey"
+            ):  # a key that works can be rotated again: by a call of its own, to another key
+                assert peer.stub(call.rpc)(own).secret != call.reply.secret
+
+
+@pytest.mark.parametrize("rpc", ["PlaceOrder", "AdjustStock", "CreateApiKey"])
+def test_same_request_id_of_another_method_or_account_is_another_call(
+    admin: Shop, channel: grpc.Channel, records: Records, rpc: str
+):
+    request_id = new_request_id()
+    peer = sign_in(channel, admin, make_account(admin, permissions=EVERYTHING), scopes=ALL)
+    request = PREPARED[rpc](admin)
+    request.request_id = request_id
+    mine = admin.stub(rpc)(request)
+    if rpc == "CreateApiKey":
+        request.api_key_id = new_id("k")
+    before = records.last_sequence()
+    theirs = peer.stub(rpc)(request)
+    assert mine != theirs
+    other = with_request_id(PREPARED["CreateProduct"](admin))
+    other.request_id = request_id
+    assert admin.products.CreateProduct(other).name.startswith("products/")
+    assert records.last_sequence() > before + 1
+
+
+def test_trial_of_another_key_tells_nothing_of_the_stored_reply(
+    admin: Shop, channel: grpc.Channel, account: str, recorded: list[Recorded]
+):
+    other = sign_in(channel, admin, account, scopes=ALL)
+    for call in recorded:
+        trial = type(call.request)()
+        trial.CopyFrom(call.request)
+        trial.validate_only = True
+        assert refusal(other.stub(call.rpc), trial).reason == "REQUEST_ID_REUSED", call.rpc
+
+
+# -- secrets are kept for minutes
+
+
+def test_secret_of_a_key_is_shown_again_within_its_window_only(make_server: MakeServer):
+    server = make_server(secret_reply_retention_s="0")
+    with grpc.insecure_channel(server.address) as channel:
+        admin = Shop(channel, api_key=server.admin_key)
+        request = key_request(ADMIN)
+        made = admin.auth.CreateApiKey(request).api_key
+        rotation = pb.RotateApiKeyRequest(name=made.name, request_id=new_request_id())
+        admin.auth.RotateApiKey(rotation)
+        before = Records(server.database).last_sequence()
+        for rpc, sent in (("CreateApiKey", request), ("RotateApiKey", rotation)):
+            with refused("REPLY_EXPIRED") as refusal:
+                admin.stub(rpc)(sent)
+            assert refusal.metadata["resource"].startswith(f"{ADMIN}/apiKeys/")
+        assert Records(server.database).last_sequence() == before
+
+
+# -- who lost what the call takes: last, as they change the account that made the calls
+
+
+def test_replay_by_the_same_key_without_the_permissions_any_more_has_no_effect_and_no_reply(
+    admin: Shop, owner: Shop, channel: grpc.Channel, account: str, recorded: list[Recorded], records: Records
+):
+    poor = make_role(admin, MANAGER)
+    change = pb.ServiceAccount(name=account, display_name="Poor", roles=[poor])
+    admin.auth.UpdateServiceAccount(pb.UpdateServiceAccountRequest(service_account=change))
+    before = effects(records)
+    outcomes = {call.rpc: replay(channel, call, owner.token) for call in recorded}
+    allowed = {"PERMISSION_DENIED", "PRIVILEGE_ESCALATION"}
+    assert {rpc: reason for rpc, reason in outcomes.items() if reason not in allowed} == {}
+    assert effects(records) == before

@@ -1,0 +1,331 @@
+"""The matrix of rights: every RPC by every kind of credential, and what each may do to whom. No cell is a hole.
+
+What each RPC asks for stands here once more, so that a change of the contract cannot open a door unseen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import grpc
+import pytest
+
+from storekeep.server.contract import read_contract
+from storekeep.server.domain.calls import Call, Caller
+from storekeep.server.domain.mutations import mutate
+from storekeep.v1 import auth_pb2 as pb
+from tests.hostile.accounts import ALL, MANAGER, key_request, make_account, make_key, make_role, sign_in
+from tests.processes import ServerProcess
+from tests.records import Records
+from tests.refusals import refusal, refused
+from tests.shops import Shop, new_id
+
+CONTRACT = read_contract()
+TIMEOUT_S = 60.0
+PUBLIC = {"IssueToken", "RefreshToken", "RevokeToken", "GetJwks"}
+AUTHENTICATED = {"WhoAmI", "TestPermissions"}
+NOUNS = {
+    "products": "Category Categories Product Products Variant Variants",
+    "stock": "Location Locations Stock StockLevel StockLevels LowStock Availability StockMovement StockMovements",
+    "reservations": "Reservation Reservations",
+    "customers": "Customer Customers",
+    "orders": "Order Orders OrderLines OrderEdit OrderNote OrderNotes OrderHistory Fulfillment Fulfillments",
+    "accounts": "ServiceAccount ServiceAccounts ApiKey ApiKeys SigningKey Role Roles",
+    "audit": "AuditEntry AuditEntries AuditChain",
+}
+"""The first part of a permission -> the nouns that end the names of its RPCs."""
+READS = ("Get", "List", "BatchGet", "Search", "Check", "Verify")
+PARTICULAR = {"ImportOrders": "orders.import", "ReserveStock": "reservations.write"}
+
+
+def permission_of(rpc: str) -> str:
+    """What an RPC has to ask for, by its name."""
+    if rpc in PARTICULAR:
+        return PARTICULAR[rpc]
+    verb = next((verb for verb in READS if rpc.startswith(verb)), "")
+    for noun, names in NOUNS.items():
+        for name in names.split():
+            if rpc.endswith(name) and rpc.removesuffix(name).isalpha() and _is_verb(rpc.removesuffix(name)):
+                return f"{noun}.{'read' if verb else 'write'}"
+    raise AssertionError(f"{rpc}: say what it asks for")
+
+
+def _is_verb(text: str) -> bool:
+    """Whether it is one word, as `Undelete`."""
+    return text in READS or (text[:1].isupper() and text[1:].islower())
+
+
+RPCS = {path: method.name.rpartition("/")[2] for path, method in CONTRACT.methods.items()}
+PERMISSIONS = sorted(CONTRACT.permissions)
+
+
+@pytest.fixture(scope="module")
+def admin(server: ServerProcess, channel: grpc.Channel) -> Shop:
+    """The administrator."""
+    return Shop(channel, api_key=server.admin_key)
+
+
+@pytest.fixture(scope="module")
+def records(server: ServerProcess) -> Records:
+    """What the database holds."""
+    return Records(server.database)
+
+
+def send(channel: grpc.Channel, path: str, token: str) -> str:
+    """What an empty request is refused with for whoever has this token; empty where it is answered."""
+    metadata = [("authorization", f"Bearer {token}")] if token else []
+    outcome = refusal(channel.unary_unary(path), b"", timeout=TIMEOUT_S, metadata=metadata)
+    return "" if outcome is None else outcome.reason
+
+
+def holes(channel: grpc.Channel, token: str, *, held: Iterable[str]) -> dict[str, str]:
+    """RPC -> how it was answered, where that is not what somebody who holds this has to get."""
+    found = {}
+    for path, rpc in RPCS.items():
+        reason = send(channel, path, token)
+        if rpc in PUBLIC:
+            right = reason not in ("UNAUTHENTICATED", "PERMISSION_DENIED")
+        elif not token:
+            right = reason == "UNAUTHENTICATED"
+        elif rpc in AUTHENTICATED or permission_of(rpc) in held:
+            right = reason not in ("UNAUTHENTICATED", "PERMISSION_DENIED")
+        else:
+            right = reason == "PERMISSION_DENIED"
+        if not right:
+            found[rpc] = reason
+    return found
+
+
+def test_every_rpc_asks_for_its_own_permission():
+    told = {rpc: CONTRACT.methods[path].permission for path, rpc in RPCS.items()}
+    wanted = {
+        rpc: "public" if rpc in PUBLIC else "authenticated" if rpc in AUTHENTICATED else permission_of(rpc)
+        for rpc in told
+    }
+    assert told == wanted
+
+
+def test_nobody_reaches_what_is_public_and_nothing_else(channel: grpc.Channel, records: Records):
+    before = records.last_sequence()
+    assert holes(channel, "", held=()) == {}
+    assert records.last_sequence() == before
+
+
+@pytest.mark.parametrize("permission", PERMISSIONS)
+def test_key_of_an_administrator_with_one_scope_reaches_that_and_nothing_else(
+    admin: Shop, channel: grpc.Channel, permission: str
+):
+    limited = sign_in(channel, admin, "serviceAccounts/admin", scopes=[permission])
+    assert holes(channel, limited.token, held=[permission]) == {}
+
+
+@pytest.mark.parametrize(
+    "held",
+    [(), MANAGER, tuple(p for p in PERMISSIONS if p.endswith(".read")), tuple(PERMISSIONS)],
+    ids=["no role", "lesser manager", "all reads", "administrator"],
+)
+def test_account_reaches_what_its_roles_hold_and_nothing_else(
+    admin: Shop, channel: grpc.Channel, held: tuple[str, ...]
+):
+    caller = sign_in(channel, admin, make_account(admin, permissions=held))
+    assert holes(channel, caller.token, held=held) == {}
+
+
+# -- who may do what to whom: role of the actor by role of the subject by method
+
+HIGHER = tuple(sorted({*MANAGER, "orders.read"}))
+"""A manager who may read orders too."""
+LEVELS: dict[str, tuple[str, ...]] = {
+    "nothing": (),
+    "reader": ("orders.read",),
+    "manager": MANAGER,
+    "higher": HIGHER,
+    "administrator": tuple(PERMISSIONS),
+}
+ACTORS = ("manager", "higher", "administrator")
+STATES = ("active", "disabled", "deleted")
+
+
+STATE_REASONS = {"RESOURCE_DELETED", "RESOURCE_NOT_DELETED", "RESOURCE_IN_USE", "ILLEGAL_STATE"}
+"""Why what is allowed may still not be possible."""
+
+
+class Subject:
+    """An account that somebody wants to change, with a key and a role of its own."""
+
+    def __init__(self, admin: Shop, level: str, state: str) -> None:
+        self.level = level
+        self.role = make_role(admin, LEVELS[level])
+        self.account = make_account(admin, roles=[self.role])
+        self.key = make_key(admin, self.account).api_key.name
+        if state == "disabled":
+            admin.auth.UpdateServiceAccount(switch(self.account, disabled=True))
+        if state == "deleted":
+            admin.auth.DeleteServiceAccount(pb.DeleteServiceAccountRequest(name=self.account))
+
+
+def switch(account: str, *, disabled: bool) -> pb.UpdateServiceAccountRequest:
+    """A request to lock an account out, or to let it in."""
+    changed = pb.ServiceAccount(name=account, display_name="x", disabled=disabled)
+    return pb.UpdateServiceAccountRequest(service_account=changed, update_mask={"paths": ["disabled"]})
+
+
+def strip(account: str, *roles: str) -> pb.UpdateServiceAccountRequest:
+    """A request to give an account these roles, and none besides."""
+    changed = pb.ServiceAccount(name=account, display_name="x", roles=roles)
+    return pb.UpdateServiceAccountRequest(service_account=changed, update_mask={"paths": ["roles"]})
+
+
+def rename(account: str) -> pb.UpdateServiceAccountRequest:
+    """A request that touches no right at all."""
+    changed = pb.ServiceAccount(name=account, display_name=new_id("n"))
+    return pb.UpdateServiceAccountRequest(service_account=changed, update_mask={"paths": ["display_name"]})
+
+
+ACTS: dict[str, tuple[str, Callable[[Subject], Any]]] = {
+    "enable": ("UpdateServiceAccount", lambda s: switch(s.account, disabled=False)),
+    "disable": ("UpdateServiceAccount", lambda s: switch(s.account, disabled=True)),
+    "strip": ("UpdateServiceAccount", lambda s: strip(s.account)),
+    "rename": ("UpdateServiceAccount", lambda s: rename(s.account)),
+    "delete": ("DeleteServiceAccount", lambda s: pb.DeleteServiceAccountRequest(name=s.account)),
+    "undelete": ("UndeleteServiceAccount", lambda s: pb.UndeleteServiceAccountRequest(name=s.account)),
+    "make a key": ("CreateApiKey", lambda s: key_request(s.account)),
+    "make a limited key": ("CreateApiKey", lambda s: key_request(s.account, scopes=["accounts.read"])),
+    "rotate a key": ("RotateApiKey", lambda s: pb.RotateApiKeyRequest(name=s.key)),
+    "revoke a key": ("RevokeApiKey", lambda s: pb.RevokeApiKeyRequest(name=s.key)),
+    "lower its role": (
+        "UpdateRole",
+        lambda s: pb.UpdateRoleRequest(role=pb.Role(name=s.role, display_name="x"), update_mask={"paths": ["*"]}),
+    ),
+    "rename its role": (
+        "UpdateRole",
+        lambda s: pb.UpdateRoleRequest(
+            role=pb.Role(name=s.role, display_name="y"), update_mask={"paths": ["display_name"]}
+        ),
+    ),
+    "delete its role": ("DeleteRole", lambda s: pb.DeleteRoleRequest(name=s.role)),
+    "make its like": (
+        "CreateServiceAccount",
+        lambda s: pb.CreateServiceAccountRequest(service_account={"display_name": "x", "roles": [s.role]}),
+    ),
+    "copy its role": (
+        "CreateRole",
+        lambda s: pb.CreateRoleRequest(role=pb.Role(display_name="x", permissions=LEVELS[s.level])),
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def actors(admin: Shop, channel: grpc.Channel) -> dict[str, Shop]:
+    """Who tries, by level."""
+    return {level: sign_in(channel, admin, make_account(admin, permissions=LEVELS[level])) for level in ACTORS}
+
+
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("level", LEVELS)
+def test_accounts_are_touched_only_by_who_holds_all_that_they_hold(
+    admin: Shop, actors: dict[str, Shop], records: Records, level: str, state: str
+):
+    subject = Subject(admin, level, state)
+    before = records.last_sequence()
+    found = {}
+    for actor, shop in actors.items():
+        above = not set(LEVELS[level]) <= set(LEVELS[actor])
+        for act, (rpc, request_for) in ACTS.items():
+            request = request_for(subject)
+            request.validate_only = not above
+            outcome = refusal(shop.stub(rpc), request)
+            reason = "" if outcome is None else outcome.reason
+            if reason not in ({"PRIVILEGE_ESCALATION"} if above else {"", *STATE_REASONS}):
+                found[actor, act] = reason
+    assert found == {}
+    assert records.last_sequence() == before
+
+
+def test_giving_a_role_above_oneself_is_refused_on_every_way(admin: Shop, actors: dict[str, Shop]):
+    target = make_account(admin)
+    for roles in (["roles/admin"], ["roles/operator"], ["roles/viewer"], ["roles/viewer", "roles/admin"]):
+        with refused("PRIVILEGE_ESCALATION"):
+            actors["manager"].auth.UpdateServiceAccount(strip(target, *roles))
+    with refused("PRIVILEGE_ESCALATION"):
+        actors["manager"].auth.CreateApiKey(key_request(target, scopes=["orders.write"]))
+    with refused("PRIVILEGE_ESCALATION"):
+        actors["manager"].auth.CreateApiKey(key_request(target, scopes=ALL))
+
+
+def test_signing_key_is_rotated_only_by_who_holds_everything(actors: dict[str, Shop]):
+    for level in ("manager", "higher"):
+        with refused("PRIVILEGE_ESCALATION"):
+            actors[level].auth.RotateSigningKey(pb.RotateSigningKeyRequest())
+    actors["administrator"].auth.RotateSigningKey(pb.RotateSigningKeyRequest())
+
+
+def test_role_that_an_account_above_has_too_is_not_changed(admin: Shop, actors: dict[str, Shop]):
+    shared = make_role(admin, ["audit.read"])
+    make_account(admin, roles=[shared, "roles/operator"])
+    for change in (pb.Role(name=shared, display_name="x"), pb.Role(name=shared, display_name="x", permissions=MANAGER)):
+        with refused("PRIVILEGE_ESCALATION"):
+            actors["manager"].auth.UpdateRole(pb.UpdateRoleRequest(role=change, update_mask={"paths": ["*"]}))
+
+
+def test_key_planted_on_an_account_does_not_grow_with_it(admin: Shop, actors: dict[str, Shop], channel: grpc.Channel):
+    target = make_account(admin)
+    planted = sign_in(channel, actors["manager"], target)
+    admin.auth.UpdateServiceAccount(strip(target, "roles/admin"))
+    assert list(planted.auth.WhoAmI(pb.WhoAmIRequest()).permissions) == []
+
+
+def test_key_with_scopes_that_its_account_may_get_later_is_not_rotated_from_below(
+    admin: Shop, actors: dict[str, Shop], channel: grpc.Channel
+):
+    target = make_account(admin)
+    for scopes in (["orders.write"], ALL):
+        key = make_key(admin, target, scopes=scopes).api_key.name
+        with refused("PRIVILEGE_ESCALATION"):
+            actors["manager"].auth.RotateApiKey(pb.RotateApiKeyRequest(name=key))
+        actors["manager"].auth.RevokeApiKey(pb.RevokeApiKeyRequest(name=key))
+
+
+def test_limited_key_counts_for_what_it_may_do_not_for_what_its_account_may(admin: Shop, channel: grpc.Channel):
+    limited = sign_in(channel, admin, "serviceAccounts/admin", scopes=MANAGER)
+    target = make_account(admin, permissions=["orders.read"])
+    for rpc, request in (
+        ("UpdateServiceAccount", switch(target, disabled=True)),
+        ("UpdateServiceAccount", switch("serviceAccounts/admin", disabled=True)),
+        ("CreateApiKey", key_request("serviceAccounts/admin", scopes=MANAGER)),
+        ("RotateSigningKey", pb.RotateSigningKeyRequest()),
+    ):
+        with refused("PRIVILEGE_ESCALATION"):
+            limited.stub(rpc)(request)
+
+
+def test_own_account_is_an_account_like_others(admin: Shop, channel: grpc.Channel):
+    own = make_account(admin, permissions=HIGHER)
+    limited = sign_in(channel, admin, own, scopes=MANAGER)
+    with refused("PRIVILEGE_ESCALATION"):
+        limited.auth.UpdateServiceAccount(strip(own))
+    whole = sign_in(channel, admin, own)
+    whole.auth.UpdateServiceAccount(strip(own))
+    with refused("PERMISSION_DENIED"):
+        whole.auth.UpdateServiceAccount(strip(own, "roles/viewer"))
+
+
+@pytest.mark.parametrize("path", [path for path, m in CONTRACT.methods.items() if m.permission == "accounts.write"])
+def test_no_change_of_who_may_call_runs_without_a_check_of_access(path: str):
+    with pytest.raises(TypeError, match="no check of access"):
+        mutate(None, Call(Caller("serviceAccounts/x"), path.removeprefix("/")), lambda mutation: None, type(None))
+
+
+# -- metadata
+
+
+def test_two_authorizations_are_refused_whichever_comes_last(admin: Shop, channel: grpc.Channel):
+    path = "/storekeep.v1.AuthService/WhoAmI"
+    good, bad = f"Bearer {admin.token}", "Bearer x"
+    for pair in ((good, bad), (bad, good), (good, good), ("", good), (good, "")):
+        metadata = [("authorization", value) for value in pair]
+        outcome = refusal(channel.unary_unary(path), b"", timeout=TIMEOUT_S, metadata=metadata)
+        assert outcome is not None
+        assert outcome.reason == "UNAUTHENTICATED"
+        assert "more than one" in outcome.text
