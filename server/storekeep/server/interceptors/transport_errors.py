@@ -9,11 +9,11 @@ class InvalidFields(Exception):
     """Fields break constraints of the contract.
 
     Attributes:
-        violations: (path of the field, what is wrong with it), all of them.
+        violations: (path of the field, what is wrong with it), the first of them; an empty path is the request itself.
     """
 
     def __init__(self, violations: Sequence[tuple[str, str]]) -> None:
-        super().__init__("; ".join(f"{field}: {problem}" for field, problem in violations))
+        super().__init__("; ".join(f"{field}: {problem}" if field else problem for field, problem in violations))
         self.violations = tuple(violations)
 
 
