@@ -43,7 +43,7 @@ from storekeep.server.maintenance import Maintenance, Sweeper, purge_replies
 from storekeep.server.monitoring.counts import CallCounts, Counts, add_counts
 from storekeep.server.monitoring.overviews import Report
 from storekeep.server.polling import Polling
-from storekeep.server.pools import CallExecutor, CallLoop, CallPool
+from storekeep.server.pools import CallExecutor, CallLoop, CallPool, CheckPool
 from storekeep.server.ports import AddressTaken
 from storekeep.server.reflection import add_reflection
 from storekeep.server.secrets import load_secret
@@ -89,8 +89,11 @@ more than to refuse them."""
 READ_REFUSAL_COST = 0.3
 WRITE_REFUSAL_COST = 0.1
 """What it costs to refuse a call, as a share of what it costs to serve it: some 0.03 ms of 0.10, and of 0.28."""
-READERS_ELSEWHERE = 2
-"""Connections left to those who do not read in the loop, which must not wait for one: the writer and the probe."""
+READERS_ELSEWHERE = 4
+"""Connections left to those who do not read in the loop, which must not wait for one: the checks of changes, the two
+threads of public methods, and the writer or the probe, which seldom read."""
+PUBLIC_FORWARDING_THREADS = 4
+"""Calls of public methods that one worker hands on at once; they have threads apart from those of other changes."""
 SECONDS_PER_DAY = 86_400
 OWNER_ONLY = 0o177
 """What a socket of this user only must not allow to others (umask(2))."""
@@ -165,12 +168,13 @@ class App:
         self._writership = Writership(writer_file, worker=worker) if worker and writer_file else None
         self._counts = CallCounts()
         self._polling = Polling()
+        self._write_backlog = self._backlog(writes=True)
         self._credentials = tls_credentials(settings)
         secret = load_secret(settings)
         self.contract = read_contract()
         self.store = open_store(
             settings.database,
-            backlog=self._backlog(writes=True),
+            backlog=self._write_backlog,
             limits=limits_of(settings),
             replicas=replicas_of(settings),
             call_terms=call_terms,
@@ -180,6 +184,10 @@ class App:
         self._page_tokens = PageTokens(secret)
         self._forwarding = None if self._writership is None else self._make_forwarding(self._writership)
         self._reads = self._make_read_executor()
+        self._checks = CheckPool(
+            self.store.run_soon, queued=lambda: self.store.queued, name="check", backlog=self._write_backlog
+        )
+        self._public = CallPool(settings.public_threads, name="public", backlog=self._public_backlog())
         self._reflections = ThreadPoolExecutor(REFLECTION_THREADS, thread_name_prefix="reflection")
         self._health = HealthServicer(self.contract.services)
         self._readiness = Readiness(
@@ -209,20 +217,31 @@ class App:
             refusal_cost=WRITE_REFUSAL_COST if writes else READ_REFUSAL_COST,
         )
 
+    def _public_backlog(self) -> Backlog:
+        """What bounds the calls of public methods that wait."""
+        settings = self._settings
+        return Backlog(
+            length_max=settings.public_queue_max,
+            wait_max_s=settings.queue_wait_max_s,
+            overloaded_wait_s=OVERLOADED_WRITE_WAIT_S,
+            lag_s=self._polling.lag_s,
+        )
+
     def _make_server(self, logs: Logs) -> grpc.Server:
         self._chain = Chain(
-            outermost=request_log(logs.requests.write, self._counts),
+            outermost=request_log(logs.requests.write, self._counts, trusts_sockets=self._worker is not None),
             layers=[
                 map_errors,
                 *([] if self._forwarding is None else [self._forwarding.layer]),
                 authenticate_calls(self.access.authenticator),
                 validate_requests(message_size_max_bytes=self._settings.message_size_max_bytes),
-                *([] if sqlite_path(self._settings.database) else [keep_fresh]),
             ],
+            inner=[] if sqlite_path(self._settings.database) else [keep_fresh],
             methods=self.contract.methods,
             mutations=self.contract.changes,
             read_pool=self._reads,
             write_pool=self._make_write_executor(),
+            public_pool=self._make_public_executor(),
             refuse=OverloadRefusals(logs.requests.write, self._counts).refuse,
         )
         server = grpc.server(
@@ -245,12 +264,17 @@ class App:
         return CallPool(settings.read_threads, name="read", backlog=backlog)
 
     def _make_forwarding(self, writership: Writership) -> Forwarding:
-        return Forwarding(writership, changes=self.contract.changes, backlog=self._backlog(writes=True))
+        return Forwarding(writership, changes=self.contract.changes, make_backlog=lambda: self._backlog(writes=True))
 
     def _make_write_executor(self) -> CallExecutor:
-        """Where changes run: in the store's writer, or else in threads that hand them on to the worker that writes."""
-        here = CallExecutor(self.store.run_soon, is_full=self.store.is_full)
-        return here if self._forwarding is None else self._forwarding.executor(here)
+        """Where changes run: checked apart, then in the store's writer; or handed on to the worker that writes."""
+        return self._checks if self._forwarding is None else self._forwarding.executor(self._checks)
+
+    def _make_public_executor(self) -> CallExecutor:
+        """Where public methods run: apart, so that who has no token holds up neither reads nor changes of others."""
+        if self._forwarding is None:
+            return self._public
+        return self._forwarding.executor(self._public, threads=PUBLIC_FORWARDING_THREADS)
 
     def _add_servicers(self, server: grpc.Server) -> None:
         store, pages = self.store, self._page_tokens
@@ -382,7 +406,7 @@ class App:
     def close(self) -> None:
         """Close what is open, without having served or after it."""
         self._stop_rounds()
-        for pool in (self._reads, self._reflections):
+        for pool in (self._reads, self._checks, self._public, self._reflections):
             pool.shutdown(wait=False, cancel_futures=True)
         if self._forwarding is not None:
             self._forwarding.close()

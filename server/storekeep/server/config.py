@@ -125,6 +125,12 @@ class Settings(BaseSettings):
     """Reads that may wait for a thread; beyond it calls are shed with OVERLOADED."""
     write_queue_max: Count = 1_000
     """Writes that may wait for the writer; beyond it calls are shed with OVERLOADED."""
+    public_threads: Count = 2
+    """Threads that answer the methods which need no token, such as IssueToken; each waits for its commit. Two answer
+    some 400 a second."""
+    public_queue_max: Count = 100
+    """Calls of these methods that may wait for such a thread; beyond it they are shed with OVERLOADED. Few, so that who
+    has no token cannot make the server work for others' calls late."""
     queue_wait_max_s: Interval = 0.1
     """How long calls may wait for their turn; when all have waited longer for 0.2 s, it is overload, and only as many
     are let in as keep the server busy: a read waits 1 ms then, a change 10 ms, and the others are shed with OVERLOADED.
@@ -150,9 +156,9 @@ class Settings(BaseSettings):
 
     # -- how it talks to PostgreSQL; SQLite has nothing of this
 
-    database_pool_size: Count = 10
-    """Connections for reads, of each process, opened at the start; one more writes. All but two are for calls that read
-    at the same time: eight keep a core busy where an answer of the database takes eight times what it costs us."""
+    database_pool_size: Count = 12
+    """Connections for reads, of each process, opened at the start; one more writes. All but four are for calls that
+    read at the same time: eight keep a core busy where an answer of the database takes eight times what it costs us."""
     database_pool_timeout_s: Interval = 2.0
     """How long a read waits for one of them when all are in use."""
     database_connect_timeout_s: Interval = 5.0

@@ -50,6 +50,9 @@ class Route(NamedTuple):
         serve: given the request's bytes and the call, gives the reply; raises what `UnaryCall.abort` raises.
         serialize: gives the bytes of a reply.
         refuse: given a call's metadata, what it is answered where it is not served.
+        check: given the request's bytes and the call, gives what `finish` serves; raises as `serve`. None where calls
+            are not checked apart.
+        finish: serves what has been checked, as `serve` does both.
     """
 
     hand_over: Callable[[Task], bool]
@@ -57,6 +60,8 @@ class Route(NamedTuple):
     serve: Callable[[Any, Any], Any]
     serialize: Callable[[Any], bytes]
     refuse: Callable[[Metadata], Refusal]
+    check: Callable[[Any, Any], Any] | None = None
+    finish: Callable[[Any, Any], Any] | None = None
 
 
 def number_of(code: grpc.StatusCode) -> int:
@@ -91,12 +96,13 @@ class UnaryCall:
         route: how it is served.
     """
 
-    __slots__ = ("_code", "_event", "_is_ending", "_request", "_route", "_text", "_trailing_metadata")
+    __slots__ = ("_code", "_event", "_is_ending", "_request", "_route", "_serve", "_text", "_trailing_metadata")
 
     def __init__(self, event: Any, route: Route) -> None:
         self._event = event
         self._route = route
-        self._request: bytes | None = None
+        self._request: Any = None
+        self._serve = route.serve
         self._is_ending = False
         self._code = OK
         self._text = NO_TEXT
@@ -127,18 +133,41 @@ class UnaryCall:
             self.give_up()
         return False
 
-    def __call__(self) -> None:
-        """Serve it. Never raises."""
-        route, reply = self._route, None
+    def check(self) -> bool:
+        """Check it, where that is done apart, so that it has only to be finished; False where that ended it.
+
+        Never raises.
+        """
+        check, finish = self._route.check, self._route.finish
+        if check is None or finish is None:
+            return True
         try:
-            reply = route.serialize(route.serve(self._request, self))
+            self._request, self._serve = check(self._request, self), finish
+            return True
         except Aborted:
             pass
-        except Exception:
-            log.exception("a handler failed")
-            self._code, self._text = UNKNOWN, FAILED
+        except Exception:  # noqa: BLE001 - it is logged
+            self._fail()
+        self._request = None
+        self._send(None)
+        return False
+
+    def __call__(self) -> None:
+        """Serve it. Never raises."""
+        reply = None
+        try:
+            reply = self._route.serialize(self._serve(self._request, self))
+        except Aborted:
+            pass
+        except Exception:  # noqa: BLE001 - it is logged
+            self._fail()
         self._request = None
         self._send(reply)
+
+    def _fail(self) -> None:
+        """Note that it ends by a defect of its handler; only while that is handled."""
+        log.exception("a handler failed")
+        self._code, self._text = UNKNOWN, FAILED
 
     def give_up(self) -> None:
         """Refuse it though it was let in: nobody takes it, or it has waited too long. Never raises."""

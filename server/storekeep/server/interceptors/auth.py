@@ -16,13 +16,11 @@ import grpc
 
 from storekeep.server.domain.calls import Caller
 from storekeep.server.domain.errors import PermissionDenied, TokenExpired, Unauthenticated
-from storekeep.server.interceptors.chain import Layer, Step
+from storekeep.server.interceptors.chain import PUBLIC, Layer, Step
 from storekeep.server.interceptors.rpc import NOBODY, Method, Rpc
 
 Claims = TypeVar("Claims")
 
-PUBLIC = "public"
-"""The class of methods that need no token."""
 AUTHENTICATED = "authenticated"
 """The class of methods that any valid token opens."""
 SCHEME = "Bearer "

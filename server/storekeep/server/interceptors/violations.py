@@ -153,9 +153,9 @@ def _odd_times(message: Message, path: str) -> Iterator[Violation]:
 
 def _is_time(value: Any, name: str) -> bool:
     if name == "google.protobuf.Timestamp":
-        return 0 <= value.nanos <= NANOS_MAX and TIMESTAMP_SECONDS_MIN <= value.seconds <= TIMESTAMP_SECONDS_MAX
+        return bool(0 <= value.nanos <= NANOS_MAX and TIMESTAMP_SECONDS_MIN <= value.seconds <= TIMESTAMP_SECONDS_MAX)
     within = abs(value.seconds) <= DURATION_SECONDS_MAX and abs(value.nanos) <= NANOS_MAX
-    return within and value.seconds * value.nanos >= 0
+    return bool(within and value.seconds * value.nanos >= 0)
 
 
 def _texts_with_null(message: Message, path: str) -> Iterator[str]:
