@@ -21,8 +21,8 @@ StorekeepError
     ├── Conflict                    EtagMismatch, AlreadyExists, SkuTaken, ResourceDeleted, ResourceNotDeleted,
     │                               ResourceInUse, IllegalState, OrderHeld, OrderNotHeld, UnitsNotOpen,
     │                               CategoryCycle, NotForSale, OutOfStock, QuantityMismatch, RoleBuiltIn
-    └── ServerTrouble               Overloaded, DeadlineExceeded, StorageFull, StorageUnavailable, ShuttingDown,
-                                    InternalError
+    └── ServerTrouble               Overloaded, RateLimited, DeadlineExceeded, StorageFull, StorageUnavailable,
+                                    ShuttingDown, InternalError
 """
 
 from __future__ import annotations
@@ -560,6 +560,18 @@ class Overloaded(ServerTrouble):
 
     reason = "OVERLOADED"
     retryable = True
+
+
+class RateLimited(ServerTrouble):
+    """The address, API key or account calls more often than it may; the client calls again after the server's delay."""
+
+    reason = "RATE_LIMITED"
+    retryable = True
+
+    @property
+    def limit(self) -> str:
+        """Which limit it is, such as `public calls per address`."""
+        return self.metadata.get("limit", "")
 
 
 class DeadlineExceeded(ServerTrouble):

@@ -149,6 +149,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The server is stopping and takes no new calls."""
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 105
     """A defect of the server; its log has the details under the request id."""
+    ERROR_REASON_RATE_LIMITED: _ErrorReason.ValueType  # 106
+    """The address, API key or account calls more often than it may, or has failed to authenticate too often; retry after the
+    given delay. The metadata names the `limit`.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """ErrorReason says, for programs, why a call failed. Its values are never renamed or renumbered."""
@@ -271,4 +275,8 @@ ERROR_REASON_SHUTTING_DOWN: ErrorReason.ValueType  # 104
 """The server is stopping and takes no new calls."""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 105
 """A defect of the server; its log has the details under the request id."""
+ERROR_REASON_RATE_LIMITED: ErrorReason.ValueType  # 106
+"""The address, API key or account calls more often than it may, or has failed to authenticate too often; retry after the
+given delay. The metadata names the `limit`.
+"""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -21,7 +21,7 @@ from storekeep.server.config import Settings
 from storekeep.server.contract import Contract, read_contract
 from storekeep.server.database_urls import sqlite_path
 from storekeep.server.domain.access import AccessVersion
-from storekeep.server.domain.api_keys import KeySecrets
+from storekeep.server.domain.api_keys import KeySecrets, lookup_id_of
 from storekeep.server.domain.bootstrap import bootstrap_admin, install_access
 from storekeep.server.domain.order_numbers import OrderNumbers
 from storekeep.server.domain.order_placing import PlacingRules
@@ -35,6 +35,13 @@ from storekeep.server.interceptors.errors import map_errors
 from storekeep.server.interceptors.forwarding import Forwarding
 from storekeep.server.interceptors.freshness import keep_fresh
 from storekeep.server.interceptors.overload import OverloadRefusals
+from storekeep.server.interceptors.rate_limits import (
+    FailedCredentials,
+    Rate,
+    RateLimits,
+    rates_of,
+    slow_down_failures,
+)
 from storekeep.server.interceptors.request_log import request_log
 from storekeep.server.interceptors.rpc import call_terms, note_committed
 from storekeep.server.interceptors.validation import validate_requests
@@ -117,7 +124,14 @@ class Access:
     authenticator: Authenticator[Any]
 
 
-def make_access(settings: Settings, store: Store, contract: Contract, *, secret: bytes) -> Access:
+def make_access(
+    settings: Settings,
+    store: Store,
+    contract: Contract,
+    *,
+    secret: bytes,
+    failures: FailedCredentials | None = None,
+) -> Access:
     """Wire up who may call."""
     version = AccessVersion(store, poll_interval_s=settings.revocation_poll_s)
     signing_keys = SigningKeys(store, secret=secret, version=version, token_lifetime_s=settings.access_token_lifetime_s)
@@ -141,6 +155,7 @@ def make_access(settings: Settings, store: Store, contract: Contract, *, secret:
         find_caller=tokens.find_caller,
         version=version.current,
         verified_max=settings.token_cache_max,
+        failures=failures,
     )
     return Access(contract.permissions, version, signing_keys, key_secrets, tokens, authenticator)
 
@@ -180,7 +195,12 @@ class App:
             call_terms=call_terms,
             committed=note_committed,
         )
-        self.access = make_access(settings, self.store, self.contract, secret=secret)
+        self._failures = FailedCredentials(
+            Rate(settings.failed_credentials_per_s, settings.failed_credentials_burst),
+            buckets_max=settings.rate_limit_buckets_max,
+            counts=self._counts,
+        )
+        self.access = make_access(settings, self.store, self.contract, secret=secret, failures=self._failures)
         self._page_tokens = PageTokens(secret)
         self._forwarding = None if self._writership is None else self._make_forwarding(self._writership)
         self._reads = self._make_read_executor()
@@ -227,16 +247,33 @@ class App:
             lag_s=self._polling.lag_s,
         )
 
+    def _make_limits(self) -> RateLimits:
+        settings, burst_s = self._settings, self._settings.rate_limit_burst_s
+        return RateLimits(
+            per_address=rates_of(settings.rate_limits_per_address, burst_s=burst_s),
+            per_key=rates_of(settings.rate_limits_per_key, burst_s=burst_s),
+            per_account=rates_of(settings.rate_limits_per_account, burst_s=burst_s),
+            changes=self.contract.changes,
+            buckets_max=settings.rate_limit_buckets_max,
+            counts=self._counts,
+        )
+
     def _make_server(self, logs: Logs) -> grpc.Server:
+        limits = self._make_limits()
         self._chain = Chain(
             outermost=request_log(logs.requests.write, self._counts, trusts_sockets=self._worker is not None),
             layers=[
                 map_errors,
+                limits.limit_addresses,
                 *([] if self._forwarding is None else [self._forwarding.layer]),
                 authenticate_calls(self.access.authenticator),
+                limits.limit_callers,
                 validate_requests(message_size_max_bytes=self._settings.message_size_max_bytes),
             ],
-            inner=[] if sqlite_path(self._settings.database) else [keep_fresh],
+            inner=[
+                slow_down_failures(self._failures, key_id_of=lookup_id_of),
+                *([] if sqlite_path(self._settings.database) else [keep_fresh]),
+            ],
             methods=self.contract.methods,
             mutations=self.contract.changes,
             read_pool=self._reads,
