@@ -68,7 +68,7 @@ def test_rows_of_one_reason_agree(reason: str):
 
 def test_only_what_waiting_helps_is_retryable():
     retryable = {row.reason for row in ERRORS.values() if row.retryable}
-    assert retryable == {"OVERLOADED", "STORAGE_UNAVAILABLE", "SHUTTING_DOWN"}
+    assert retryable == {"OVERLOADED", "RATE_LIMITED", "STORAGE_UNAVAILABLE", "SHUTTING_DOWN"}
     assert {row.code for row in ERRORS.values() if row.retryable} <= RETRYABLE_CODES
 
 
