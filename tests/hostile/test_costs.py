@@ -5,6 +5,7 @@ Costs are the kernel's own figures of a real server's process, so they hold on a
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -53,8 +54,11 @@ def own_shop(target: ServerProcess) -> Iterator[Shop]:
 
 def cpu_ms(process_id: int) -> float:
     """Processor time of all threads that a process has, to the microsecond."""
-    tasks = Path(f"/proc/{process_id}/task").iterdir()
-    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e6
+    used_ns = 0
+    for task in Path(f"/proc/{process_id}/task").iterdir():
+        with contextlib.suppress(OSError):  # the thread has ended meanwhile
+            used_ns += int((task / "schedstat").read_text().split()[0])
+    return used_ns / 1e6
 
 
 def memory_kib(process_id: int, *, peak: bool) -> int:

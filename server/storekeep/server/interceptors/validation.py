@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import grpc
+import protovalidate
 from google.protobuf.message import DecodeError, Message
 
 from storekeep.server.interceptors.chain import Layer, Step
@@ -21,9 +22,10 @@ Find = Callable[..., list[Violation]]
 
 def validate_requests(*, message_size_max_bytes: int) -> Layer:
     """The layer. gRPC hands it the raw bytes, so that a refusal to parse them gets a reason like any other."""
-    find = Violations().find
+    validator = protovalidate.Validator()
 
     def layer(method: Method, serve: Step) -> Step:
+        find = Violations(method.request_type.DESCRIPTOR, validator).find
         check_bounds = WireBounds(method.request_type.DESCRIPTOR).check
         parse: Callable[[bytes], Message] = method.request_type.FromString
         updated = updated_field(method.request_type)

@@ -34,10 +34,16 @@ def _any(_field: str) -> bool:
 
 
 class Violations:
-    """Finds the first violations of a message; safe in any thread."""
+    """Finds the first violations of messages of one type; safe in any thread.
 
-    def __init__(self) -> None:
-        self._validator = protovalidate.Validator()
+    Args:
+        descriptor: of the type.
+        validator: may be shared.
+    """
+
+    def __init__(self, descriptor: Any, validator: protovalidate.Validator) -> None:
+        self._validator = validator
+        self._times = _times_of(descriptor)
 
     def find(self, message: Message, *, has_null: bool, matters: Callable[[str], bool] = _any) -> list[Violation]:
         """At most `VIOLATIONS_MAX` of them, those of elements after those of the messages that hold them.
@@ -48,6 +54,9 @@ class Violations:
         """
         found: list[Violation] = []
         first = self._validator.collect_violations(message, fail_fast=True)
+        are_times = self._times is None or _are_times(message, self._times)
+        if not (first or has_null) and are_times:
+            return found
         if first:
             self._add(found, self._of(message, ""), matters)
         if not found:  # none can be missed, however the parts are looked at
@@ -55,7 +64,7 @@ class Violations:
         if has_null:
             nulls = ((path, "text must not have the character U+0000") for path in _texts_with_null(message, ""))
             self._add(found, nulls, matters)
-        if _shape(message.DESCRIPTOR).times:
+        if not are_times:
             self._add(found, _odd_times(message, ""), matters)
         return found
 
@@ -68,7 +77,7 @@ class Violations:
 
     def _of(self, message: Any, path: str) -> Iterator[Violation]:
         """The violations of a message, of which each list is looked at element by element."""
-        lists = _shape(message.DESCRIPTOR).lists
+        lists = _lists_of(message.DESCRIPTOR)
         whole = message if not lists else _cut(message, lists)
         for field, problem in map(_described, self._validator.collect_violations(whole)):
             if not any(field.startswith(f"{'.'.join(names)}[") for names in lists):
@@ -81,34 +90,24 @@ class Violations:
                     yield from self._of(element, f"{_joined(path, '.'.join(names))}[{number}]")
 
 
-class _Shape(NamedTuple):
-    """What a type of message has in it.
-
-    Attributes:
-        lists: the paths of its lists of messages, through messages that are there once, and how many each may have; 0
-            where the contract does not say.
-        times: whether there is a Duration or a Timestamp anywhere in it.
-    """
-
-    lists: dict[tuple[str, ...], int]
-    times: bool
+Lists = dict[tuple[str, ...], int]
+"""The paths of a message's lists of messages, through messages that are there once, and how many elements each may have;
+0 where the contract does not say."""
 
 
 @cache
-def _shape(descriptor: Descriptor) -> _Shape:
+def _lists_of(descriptor: Descriptor) -> Lists:
     """No message of the contract is within itself."""
-    lists: dict[tuple[str, ...], int] = {}
-    times = descriptor.full_name in TIMES
+    lists: Lists = {}
     for field in descriptor.fields:
         if field.message_type is None:
             continue
-        inner = _shape(field.message_type)
-        times = times or inner.times
+        inner = _lists_of(field.message_type)
         if field.is_repeated and not _is_map(field):
             lists[(field.name,)] = field.GetOptions().Extensions[validate_pb2.field].repeated.max_items
         elif not field.is_repeated:
-            lists |= {(field.name, *names): items_max for names, items_max in inner.lists.items()}
-    return _Shape(lists, times)
+            lists |= {(field.name, *names): items_max for names, items_max in inner.items()}
+    return lists
 
 
 def _is_map(field: FieldDescriptor) -> bool:
@@ -133,6 +132,45 @@ def _cut(message: Any, lists: Iterable[tuple[str, ...]]) -> Any:
     return whole
 
 
+class _Times(NamedTuple):
+    """Where a type of message has durations and timestamps.
+
+    Attributes:
+        own: the names of its fields that are one, and of which type.
+        inner: its fields of messages that have some: name, whether it is a list, and where.
+    """
+
+    own: tuple[tuple[str, str], ...]
+    inner: tuple[tuple[str, bool, _Times], ...]
+
+
+def _times_of(descriptor: Descriptor) -> _Times | None:
+    """Where they are; None where there are none."""
+    own, inner = [], []
+    for field in descriptor.fields:
+        if field.message_type is None or _is_map(field):
+            continue
+        if field.message_type.full_name in TIMES and not field.is_repeated:
+            own.append((field.name, field.message_type.full_name))
+        elif (times := _times_of(field.message_type)) is not None:
+            inner.append((field.name, field.is_repeated, times))
+    return _Times(tuple(own), tuple(inner)) if own or inner else None
+
+
+def _are_times(message: Any, times: _Times) -> bool:
+    """Whether all of them are valid; asked of every request."""
+    for name, kind in times.own:
+        if message.HasField(name) and not _is_time(getattr(message, name), kind):
+            return False
+    for name, is_list, inner in times.inner:
+        if is_list:
+            if not all(_are_times(element, inner) for element in getattr(message, name)):
+                return False
+        elif message.HasField(name) and not _are_times(getattr(message, name), inner):
+            return False
+    return True
+
+
 def _odd_times(message: Message, path: str) -> Iterator[Violation]:
     """The paths of durations and timestamps that are none, as protobuf's own documentation of both has it."""
     name = message.DESCRIPTOR.full_name
@@ -141,7 +179,7 @@ def _odd_times(message: Message, path: str) -> Iterator[Violation]:
             yield path, f"must be a valid {name.rpartition('.')[2]}: nanos 0 to 999,999,999, seconds within its range"
         return
     for field, value in message.ListFields():
-        if field.message_type is None or _is_map(field) or not _shape(field.message_type).times:
+        if field.message_type is None or _is_map(field):
             continue
         here = _joined(path, field.name)
         if not field.is_repeated:
