@@ -16,7 +16,8 @@ class Proxy:
     """Passes bytes on between its port on 127.0.0.1 and another one.
 
     Args:
-        port: of the database.
+        port: of the database, or of another server.
+        source: the address that it calls from, in 127.0.0.0/8.
         tls: with it, clients get TLS from the proxy, as from a PostgreSQL that speaks it.
 
     Attributes:
@@ -25,8 +26,9 @@ class Proxy:
         broken: set when that was done.
     """
 
-    def __init__(self, port: int, *, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, port: int, *, tls: ssl.SSLContext | None = None, source: str = "127.0.0.1") -> None:
         self._target = port
+        self._source = source
         self._tls = tls
         self.break_at: bytes | None = None
         self.broken = threading.Event()
@@ -52,7 +54,7 @@ class Proxy:
         with contextlib.suppress(OSError):
             if self._tls is not None:
                 client = self._wrapped(client, self._tls)
-            server = socket.create_connection(("127.0.0.1", self._target))
+            server = socket.create_connection(("127.0.0.1", self._target), source_address=(self._source, 0))
             self._sockets += [client, server]
             threading.Thread(target=self._pump, args=[server, client], daemon=True).start()
             with contextlib.suppress(OSError):

@@ -84,6 +84,7 @@ PUBLIC = [
     "ProductNotFound",
     "ProductState",
     "QuantityMismatch",
+    "RateLimited",
     "Query",
     "ReadOptions",
     "ReconcileStockResponse",

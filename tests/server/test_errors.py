@@ -68,7 +68,7 @@ def test_rows_of_one_reason_agree(reason: str):
 
 def test_only_what_waiting_helps_is_retryable():
     retryable = {row.reason for row in ERRORS.values() if row.retryable}
-    assert retryable == {"OVERLOADED", "STORAGE_UNAVAILABLE", "SHUTTING_DOWN"}
+    assert retryable == {"OVERLOADED", "RATE_LIMITED", "STORAGE_UNAVAILABLE", "SHUTTING_DOWN"}
     assert {row.code for row in ERRORS.values() if row.retryable} <= RETRYABLE_CODES
 
 
@@ -91,9 +91,19 @@ def test_row_is_of_the_class_itself_and_not_of_one_above_it():
 # -- the chain
 
 
-def test_layers_stand_in_the_order_log_errors_forwarding_auth_validation():
+def test_layers_stand_in_the_order_of_the_documentation():
     source = inspect.getsource(App._make_server)
-    layers = ("request_log(", "map_errors", "_forwarding.layer", "authenticate_calls(", "validate_requests(")
+    layers = (
+        "request_log(",
+        "map_errors",
+        "limits.limit_addresses",
+        "_forwarding.layer",
+        "authenticate_calls(",
+        "limits.limit_callers",
+        "validate_requests(",
+        "slow_down_failures(",
+        "keep_fresh",
+    )
     places = [source.index(layer) for layer in layers]
     assert places == sorted(places)
 
@@ -134,7 +144,15 @@ def test_chain_wraps_its_first_layer_outermost():
 
 def test_documentation_of_the_chain_names_its_layers_in_order():
     listed = [line.partition(":")[0] for line in (chain.__doc__ or "").splitlines() if line[:1].isdigit()]
-    assert listed == ["1. request log", "2. errors", "3. forwarding", "4. auth", "5. validation"]
+    assert listed == [
+        "1. request log",
+        "2. errors",
+        "3. address limits",
+        "4. forwarding",
+        "5. auth",
+        "6. caller limits",
+        "7. validation",
+    ]
 
 
 # -- the status

@@ -54,7 +54,7 @@ class Orders(orders_pb2_grpc.OrderServiceServicer):
 def reader(address: str, counts: CallCounts) -> Iterator[orders_pb2_grpc.OrderServiceStub]:
     """A worker that has to forward changes to an address."""
     backlog = Backlog(length_max=100, wait_max_s=1, overloaded_wait_s=1)
-    forwarding = Forwarding(Elsewhere(address), changes=CONTRACT.changes, backlog=backlog)
+    forwarding = Forwarding(Elsewhere(address), changes=CONTRACT.changes, make_backlog=lambda: backlog)
     here = CallPool(1, name="here", backlog=backlog)
     chain = Chain(
         outermost=request_log(lambda line, **_: None, counts),

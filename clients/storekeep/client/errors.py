@@ -22,8 +22,8 @@ StorekeepError
     │                               ResourceInUse, IllegalState, OrderHeld, OrderNotHeld, UnitsNotOpen,
     │                               CategoryCycle, NotForSale, OutOfStock, QuantityMismatch, RoleBuiltIn,
     │                               ReplyExpired
-    └── ServerTrouble               Overloaded, DeadlineExceeded, StorageFull, StorageUnavailable, ShuttingDown,
-                                    InternalError
+    └── ServerTrouble               Overloaded, RateLimited, DeadlineExceeded, StorageFull, StorageUnavailable,
+                                    ShuttingDown, InternalError
 """
 
 from __future__ import annotations
@@ -567,6 +567,18 @@ class Overloaded(ServerTrouble):
 
     reason = "OVERLOADED"
     retryable = True
+
+
+class RateLimited(ServerTrouble):
+    """The address, API key or account calls more often than it may; the client calls again after the server's delay."""
+
+    reason = "RATE_LIMITED"
+    retryable = True
+
+    @property
+    def limit(self) -> str:
+        """Which limit it is, such as `public calls per address`."""
+        return self.metadata.get("limit", "")
 
 
 class DeadlineExceeded(ServerTrouble):

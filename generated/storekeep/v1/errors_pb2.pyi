@@ -149,6 +149,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The server is stopping and takes no new calls."""
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 105
     """A defect of the server; its log has the details under the request id."""
+    ERROR_REASON_RATE_LIMITED: _ErrorReason.ValueType  # 106
+    """The address, API key or account calls more often than it may, or has failed to authenticate too often; retry after the
+    given delay. The metadata names the `limit`.
+    """
     ERROR_REASON_REPLY_EXPIRED: _ErrorReason.ValueType  # 120
     """This very call was made before; the secret in its reply is not kept any more, and nothing was done. Rotate the key."""
 
@@ -273,6 +277,10 @@ ERROR_REASON_SHUTTING_DOWN: ErrorReason.ValueType  # 104
 """The server is stopping and takes no new calls."""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 105
 """A defect of the server; its log has the details under the request id."""
+ERROR_REASON_RATE_LIMITED: ErrorReason.ValueType  # 106
+"""The address, API key or account calls more often than it may, or has failed to authenticate too often; retry after the
+given delay. The metadata names the `limit`.
+"""
 ERROR_REASON_REPLY_EXPIRED: ErrorReason.ValueType  # 120
 """This very call was made before; the secret in its reply is not kept any more, and nothing was done. Rotate the key."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -21,7 +21,7 @@ from storekeep.server.config import Settings
 from storekeep.server.contract import Contract, read_contract
 from storekeep.server.database_urls import sqlite_path
 from storekeep.server.domain.access import AccessVersion
-from storekeep.server.domain.api_keys import KeySecrets
+from storekeep.server.domain.api_keys import KeySecrets, lookup_id_of
 from storekeep.server.domain.bootstrap import bootstrap_admin, install_access
 from storekeep.server.domain.order_numbers import OrderNumbers
 from storekeep.server.domain.order_placing import PlacingRules
@@ -35,6 +35,13 @@ from storekeep.server.interceptors.errors import map_errors
 from storekeep.server.interceptors.forwarding import Forwarding
 from storekeep.server.interceptors.freshness import keep_fresh
 from storekeep.server.interceptors.overload import OverloadRefusals
+from storekeep.server.interceptors.rate_limits import (
+    FailedCredentials,
+    Rate,
+    RateLimits,
+    rates_of,
+    slow_down_failures,
+)
 from storekeep.server.interceptors.request_log import request_log
 from storekeep.server.interceptors.rpc import call_terms, note_committed
 from storekeep.server.interceptors.validation import validate_requests
@@ -43,7 +50,7 @@ from storekeep.server.maintenance import Maintenance, Sweeper, purge_new_secrets
 from storekeep.server.monitoring.counts import CallCounts, Counts, add_counts
 from storekeep.server.monitoring.overviews import Report
 from storekeep.server.polling import Polling
-from storekeep.server.pools import CallExecutor, CallLoop, CallPool, ReadLanes
+from storekeep.server.pools import CallExecutor, CallLoop, CallPool, CheckPool, ReadLanes
 from storekeep.server.ports import AddressTaken
 from storekeep.server.reflection import add_reflection
 from storekeep.server.secrets import load_secret
@@ -95,9 +102,11 @@ HEAVY_WAIT_MAX_S = 1.0
 """How long they may wait for their turn: each takes some 0.1 s, as long as all small reads together may wait."""
 HEAVY_TRUST = 2.0
 """How many times as fast they may get; they are few, so that refusing takes no time from them."""
-READERS_ELSEWHERE = 2 + HEAVY_READ_THREADS
-"""Connections left to those who do not read in the loop, which must not wait for one: the writer, the probe and reads
-whose replies are large."""
+READERS_ELSEWHERE = 4 + HEAVY_READ_THREADS
+"""Connections left to those who do not read in the loop, which must not wait for one: the checks of changes, the two
+threads of public methods, the writer or the probe, which seldom read, and reads whose replies are large."""
+PUBLIC_FORWARDING_THREADS = 4
+"""Calls of public methods that one worker hands on at once; they have threads apart from those of other changes."""
 SECONDS_PER_DAY = 86_400
 OWNER_ONLY = 0o177
 """What a socket of this user only must not allow to others (umask(2))."""
@@ -121,7 +130,14 @@ class Access:
     authenticator: Authenticator[Any]
 
 
-def make_access(settings: Settings, store: Store, contract: Contract, *, secret: bytes) -> Access:
+def make_access(
+    settings: Settings,
+    store: Store,
+    contract: Contract,
+    *,
+    secret: bytes,
+    failures: FailedCredentials | None = None,
+) -> Access:
     """Wire up who may call."""
     version = AccessVersion(store, poll_interval_s=settings.revocation_poll_s)
     signing_keys = SigningKeys(store, secret=secret, version=version, token_lifetime_s=settings.access_token_lifetime_s)
@@ -146,6 +162,7 @@ def make_access(settings: Settings, store: Store, contract: Contract, *, secret:
         find_caller=tokens.find_caller,
         version=version.current,
         verified_max=settings.token_cache_max,
+        failures=failures,
     )
     return Access(contract.permissions, version, signing_keys, key_secrets, tokens, authenticator)
 
@@ -173,21 +190,31 @@ class App:
         self._writership = Writership(writer_file, worker=worker) if worker and writer_file else None
         self._counts = CallCounts()
         self._polling = Polling()
+        self._write_backlog = self._backlog(writes=True)
         self._credentials = tls_credentials(settings)
         secret = load_secret(settings)
         self.contract = read_contract()
         self.store = open_store(
             settings.database,
-            backlog=self._backlog(writes=True),
+            backlog=self._write_backlog,
             limits=limits_of(settings),
             replicas=replicas_of(settings),
             call_terms=call_terms,
             committed=note_committed,
         )
-        self.access = make_access(settings, self.store, self.contract, secret=secret)
+        self._failures = FailedCredentials(
+            Rate(settings.failed_credentials_per_s, settings.failed_credentials_burst),
+            buckets_max=settings.rate_limit_buckets_max,
+            counts=self._counts,
+        )
+        self.access = make_access(settings, self.store, self.contract, secret=secret, failures=self._failures)
         self._page_tokens = PageTokens(secret)
         self._forwarding = None if self._writership is None else self._make_forwarding(self._writership)
         self._reads = self._make_read_executor()
+        self._checks = CheckPool(
+            self.store.run_soon, queued=lambda: self.store.queued, name="check", backlog=self._write_backlog
+        )
+        self._public = CallPool(settings.public_threads, name="public", backlog=self._public_backlog())
         self._reflections = ThreadPoolExecutor(REFLECTION_THREADS, thread_name_prefix="reflection")
         self._health = HealthServicer(self.contract.services)
         self._readiness = Readiness(
@@ -221,20 +248,48 @@ class App:
             refusal_cost=WRITE_REFUSAL_COST if writes else READ_REFUSAL_COST,
         )
 
+    def _public_backlog(self) -> Backlog:
+        """What bounds the calls of public methods that wait."""
+        settings = self._settings
+        return Backlog(
+            length_max=settings.public_queue_max,
+            wait_max_s=settings.queue_wait_max_s,
+            overloaded_wait_s=OVERLOADED_WRITE_WAIT_S,
+            lag_s=self._polling.lag_s,
+        )
+
+    def _make_limits(self) -> RateLimits:
+        settings, burst_s = self._settings, self._settings.rate_limit_burst_s
+        return RateLimits(
+            per_address=rates_of(settings.rate_limits_per_address, burst_s=burst_s),
+            per_key=rates_of(settings.rate_limits_per_key, burst_s=burst_s),
+            per_account=rates_of(settings.rate_limits_per_account, burst_s=burst_s),
+            changes=self.contract.changes,
+            buckets_max=settings.rate_limit_buckets_max,
+            counts=self._counts,
+        )
+
     def _make_server(self, logs: Logs) -> grpc.Server:
+        limits = self._make_limits()
         self._chain = Chain(
-            outermost=request_log(logs.requests.write, self._counts),
+            outermost=request_log(logs.requests.write, self._counts, trusts_sockets=self._worker is not None),
             layers=[
                 map_errors,
+                limits.limit_addresses,
                 *([] if self._forwarding is None else [self._forwarding.layer]),
                 authenticate_calls(self.access.authenticator),
+                limits.limit_callers,
                 validate_requests(message_size_max_bytes=self._settings.message_size_max_bytes),
+            ],
+            inner=[
+                slow_down_failures(self._failures, key_id_of=lookup_id_of),
                 *([] if sqlite_path(self._settings.database) else [keep_fresh]),
             ],
             methods=self.contract.methods,
             mutations=self.contract.changes,
             read_pool=self._reads,
             write_pool=self._make_write_executor(),
+            public_pool=self._make_public_executor(),
             refuse=OverloadRefusals(logs.requests.write, self._counts).refuse,
         )
         server = grpc.server(
@@ -269,12 +324,17 @@ class App:
         )
 
     def _make_forwarding(self, writership: Writership) -> Forwarding:
-        return Forwarding(writership, changes=self.contract.changes, backlog=self._backlog(writes=True))
+        return Forwarding(writership, changes=self.contract.changes, make_backlog=lambda: self._backlog(writes=True))
 
     def _make_write_executor(self) -> CallExecutor:
-        """Where changes run: in the store's writer, or else in threads that hand them on to the worker that writes."""
-        here = CallExecutor(self.store.run_soon, is_full=self.store.is_full)
-        return here if self._forwarding is None else self._forwarding.executor(here)
+        """Where changes run: checked apart, then in the store's writer; or handed on to the worker that writes."""
+        return self._checks if self._forwarding is None else self._forwarding.executor(self._checks)
+
+    def _make_public_executor(self) -> CallExecutor:
+        """Where public methods run: apart, so that who has no token holds up neither reads nor changes of others."""
+        if self._forwarding is None:
+            return self._public
+        return self._forwarding.executor(self._public, threads=PUBLIC_FORWARDING_THREADS)
 
     def _add_servicers(self, server: grpc.Server) -> None:
         store, pages = self.store, self._page_tokens
@@ -407,7 +467,7 @@ class App:
     def close(self) -> None:
         """Close what is open, without having served or after it."""
         self._stop_rounds()
-        for pool in (self._reads, self._reflections):
+        for pool in (self._reads, self._checks, self._public, self._reflections):
             pool.shutdown(wait=False, cancel_futures=True)
         if self._forwarding is not None:
             self._forwarding.close()

@@ -64,6 +64,9 @@ def _words(value: Any) -> Any:
     return tuple(value.split()) if isinstance(value, str) else value
 
 
+RATES = r"^( *(public|read|write|bulk|admin)=[0-9]{1,7}(\.[0-9]{1,3})?)*$"
+Rates = Annotated[str, Field(pattern=RATES)]
+"""Calls a second by class of methods, such as `public=100 write=50`."""
 Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
 
 
@@ -125,6 +128,12 @@ class Settings(BaseSettings):
     """Reads that may wait for a thread; beyond it calls are shed with OVERLOADED."""
     write_queue_max: Count = 1_000
     """Writes that may wait for the writer; beyond it calls are shed with OVERLOADED."""
+    public_threads: Count = 2
+    """Threads that answer the methods which need no token, such as IssueToken; each waits for its commit. Two answer
+    some 400 a second."""
+    public_queue_max: Count = 100
+    """Calls of these methods that may wait for such a thread; beyond it they are shed with OVERLOADED. Few, so that who
+    has no token cannot make the server work for others' calls late."""
     queue_wait_max_s: Interval = 0.1
     """How long calls may wait for their turn; when all have waited longer for 0.2 s, it is overload, and only as many
     are let in as keep the server busy: a read waits 1 ms then, a change 10 ms, and the others are shed with OVERLOADED.
@@ -150,10 +159,10 @@ class Settings(BaseSettings):
 
     # -- how it talks to PostgreSQL; SQLite has nothing of this
 
-    database_pool_size: Count = 12
-    """Connections for reads, of each process, opened at the start; one more writes. All but four, of which two are for
-    large replies, are for calls that read at the same time: eight keep a core busy where an answer of the database
-    takes eight times what it costs us."""
+    database_pool_size: Count = 14
+    """Connections for reads, of each process, opened at the start; one more writes. All but six, of which two are for
+    large replies and two for logins, are for calls that read at the same time: eight keep a core busy where an answer
+    of the database takes eight times what it costs us."""
     database_pool_timeout_s: Interval = 2.0
     """How long a read waits for one of them when all are in use."""
     database_connect_timeout_s: Interval = 5.0
@@ -213,6 +222,29 @@ class Settings(BaseSettings):
     unpaid_order_ttl_s: Annotated[int, Field(ge=0, le=86_400 * 365)] = 86_400
     """How long an order may stay PLACED before it expires and its stock can be sold again. A day, as a customer who
     pays by bank transfer needs it. 0: orders never expire."""
+
+    # -- rate limits
+
+    rate_limits_per_address: Rates = "public=100"
+    """Calls a second from one IPv4 address or IPv6 /64 network, by class of methods, such as `public=100 write=50`:
+    `public` (no token needed), `read`, `write`, `bulk` (imports, batches, reconciliation, verification) and `admin`
+    (accounts, keys, roles, audit). A class that is not named, or has 0, has no limit. Only public ones have: a hundred
+    logins a second are more than a fleet behind one address needs. Behind a proxy all callers share its address: limit
+    there instead."""
+    rate_limits_per_key: Rates = ""
+    """The same for all sessions of one API key together. None: keys belong to services that may use all there is."""
+    rate_limits_per_account: Rates = ""
+    """The same for all keys of one service account together."""
+    rate_limit_burst_s: Interval = 2.0
+    """How many seconds' worth of calls may come at once after a pause, as when a whole fleet logs in."""
+    rate_limit_buckets_max: Count = 100_000
+    """Addresses, keys or accounts that each limit knows at a time; one takes some 200 bytes. Beyond it the one that
+    called least recently begins anew."""
+    failed_credentials_burst: Count = 50
+    """Wrong API keys and tokens that one address may try at once: more than a mistake in a roll-out makes."""
+    failed_credentials_per_s: Annotated[float, Field(gt=0, le=1_000_000)] = 1.0
+    """How many of them a second from then on; further ones are refused unread. Tokens in use and other addresses are
+    not affected."""
 
     # -- what it keeps
 

@@ -16,7 +16,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from storekeep.server.backlogs import Backlog
 from storekeep.server.unary import UnaryCall
-from storekeep.server.waiting import Loop, Task, give_up
+from storekeep.server.waiting import Loop, Task, check, give_up
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -108,6 +108,59 @@ class CallPool(CallExecutor):
         if wait:
             for worker in self._workers:
                 worker.join()
+
+
+class CheckPool(CallExecutor):
+    """Checks calls in a thread of its own, and has those that pass served elsewhere.
+
+    One thread, as more would only take turns. The time that a call waits for it counts as waiting to be served.
+
+    Args:
+        serve: given a checked task and when it was queued, has it run soon, and says whether it will.
+        queued: how many wait to be served.
+        name: what the thread is called.
+        backlog: how many calls may wait in all, and how long; it is also told by whoever takes those that are served.
+    """
+
+    def __init__(
+        self, serve: Callable[[Task, float], bool], *, queued: Callable[[], int], name: str, backlog: Backlog
+    ) -> None:
+        self._tasks: queue.SimpleQueue[tuple[float, Task] | None] = queue.SimpleQueue()
+        self._serve = serve
+        self._queued = queued
+        self._backlog = backlog
+        super().__init__(self.put, is_full=lambda: backlog.is_full(self._waiting()))
+        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+        self._thread.start()
+
+    def _waiting(self) -> int:
+        return self._tasks.qsize() + self._queued()
+
+    def put(self, task: Task) -> bool:
+        """Queue a task; False, and nothing is done, where as many wait as may."""
+        if self._waiting() >= self._backlog.length_max:
+            return False
+        self._tasks.put((time.monotonic(), task))
+        return True
+
+    def _work(self) -> None:
+        while (queued := self._tasks.get()) is not None:
+            queued_s, task = queued
+            if not check(task):
+                self._backlog.note(queued_s)
+            elif not self._serve(task, queued_s):
+                task()  # it is refused in its own words, by what it would write to
+            del queued, task  # an idle thread holds on to nothing
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """End the thread once it has checked what is queued, or with `cancel_futures` what it is at."""
+        if cancel_futures:
+            with contextlib.suppress(queue.Empty):
+                while True:
+                    self._tasks.get_nowait()
+        self._tasks.put(None)
+        if wait:
+            self._thread.join()
 
 
 class CallLoop(CallExecutor):

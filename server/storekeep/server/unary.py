@@ -64,6 +64,9 @@ class Route(NamedTuple):
         serialize: gives the bytes of a reply.
         refuse: given a call's metadata, what it is answered where it is not served.
         lane: where its calls run; None where all run alike.
+        check: given the request's bytes and the call, gives what `finish` serves; raises as `serve`. None where calls
+            are not checked apart.
+        finish: serves what has been checked, as `serve` does both.
     """
 
     hand_over: Callable[[Task], bool]
@@ -72,6 +75,8 @@ class Route(NamedTuple):
     serialize: Callable[[Any], bytes]
     refuse: Callable[[Metadata], Refusal]
     lane: Lane | None = None
+    check: Callable[[Any, Any], Any] | None = None
+    finish: Callable[[Any, Any], Any] | None = None
 
 
 def number_of(code: grpc.StatusCode) -> int:
@@ -106,12 +111,13 @@ class UnaryCall:
         route: how it is served.
     """
 
-    __slots__ = ("_code", "_event", "_is_ending", "_request", "_route", "_text", "_trailing_metadata")
+    __slots__ = ("_code", "_event", "_is_ending", "_request", "_route", "_serve", "_text", "_trailing_metadata")
 
     def __init__(self, event: Any, route: Route) -> None:
         self._event = event
         self._route = route
-        self._request: bytes | None = None
+        self._request: Any = None
+        self._serve = route.serve
         self._is_ending = False
         self._code = OK
         self._text = NO_TEXT
@@ -142,6 +148,25 @@ class UnaryCall:
             self.give_up()
         return False
 
+    def check(self) -> bool:
+        """Check it, where that is done apart, so that it has only to be finished; False where that ended it.
+
+        Never raises.
+        """
+        check, finish = self._route.check, self._route.finish
+        if check is None or finish is None:
+            return True
+        try:
+            self._request, self._serve = check(self._request, self), finish
+            return True
+        except Aborted:
+            pass
+        except Exception:  # noqa: BLE001 - it is logged
+            self._fail()
+        self._request = None
+        self._send(None)
+        return False
+
     def __call__(self) -> None:
         """Serve it, or have it served where calls of its method run by now. Never raises."""
         lane = self._route.lane
@@ -152,16 +177,20 @@ class UnaryCall:
 
     def serve(self) -> None:
         """Serve it here and now. Never raises."""
-        route, reply = self._route, None
+        reply = None
         try:
-            reply = route.serialize(route.serve(self._request, self))
+            reply = self._route.serialize(self._serve(self._request, self))
         except Aborted:
             pass
-        except Exception:
-            log.exception("a handler failed")
-            self._code, self._text = UNKNOWN, FAILED
+        except Exception:  # noqa: BLE001 - it is logged
+            self._fail()
         self._request = None
         self._send(reply)
+
+    def _fail(self) -> None:
+        """Note that it ends by a defect of its handler; only while that is handled."""
+        log.exception("a handler failed")
+        self._code, self._text = UNKNOWN, FAILED
 
     def give_up(self) -> None:
         """Refuse it though it was let in: nobody takes it, or it has waited too long. Never raises."""

@@ -21,7 +21,8 @@ from greenlet import getcurrent, greenlet
 from storekeep.server.backlogs import Backlog
 
 Task = Callable[[], None]
-"""Runs to its end; never raises. One that has a method `give_up` can also be refused, at less cost."""
+"""Runs to its end; never raises. One that has a method `give_up` can also be refused, at less cost; one with a method
+`check` can be checked before it is run, elsewhere than it is run."""
 
 _local = threading.local()
 
@@ -49,6 +50,12 @@ def give_up(task: Task) -> bool:
     if refuse is not None:
         refuse()
     return refuse is not None
+
+
+def check(task: Task) -> bool:
+    """Check a task where it can be; False where that has ended it."""
+    passes: Callable[[], bool] | None = getattr(task, "check", None)
+    return passes is None or passes()
 
 
 def _left(deadline: float) -> float | None:

@@ -16,13 +16,12 @@ import grpc
 
 from storekeep.server.domain.calls import Caller
 from storekeep.server.domain.errors import PermissionDenied, TokenExpired, Unauthenticated
-from storekeep.server.interceptors.chain import Layer, Step
+from storekeep.server.interceptors.chain import PUBLIC, Layer, Step
+from storekeep.server.interceptors.rate_limits import FailedCredentials
 from storekeep.server.interceptors.rpc import NOBODY, Method, Rpc
 
 Claims = TypeVar("Claims")
 
-PUBLIC = "public"
-"""The class of methods that need no token."""
 AUTHENTICATED = "authenticated"
 """The class of methods that any valid token opens."""
 SCHEME = "Bearer "
@@ -45,6 +44,7 @@ class Authenticator(Generic[Claims]):
         find_caller: who holds the token and what it may do now; raises TokenRevoked or Unauthenticated.
         version: a number that changes when an answer of `find_caller` may have; asked on every call.
         verified_max: how many tokens are remembered.
+        failures: slows down who tries tokens that are wrong; nobody where it is None.
     """
 
     def __init__(
@@ -54,22 +54,25 @@ class Authenticator(Generic[Claims]):
         find_caller: Callable[[Claims], Caller],
         version: Callable[[], int],
         verified_max: int = VERIFIED_MAX,
+        failures: FailedCredentials | None = None,
     ) -> None:
         self._verify = verify
         self._find_caller = find_caller
         self._version = version
         self._verified_max = verified_max
+        self._failures = failures
         self._verified: dict[bytes, _Verified[Claims]] = {}
         self._lock = threading.Lock()
 
-    def authenticate(self, authorization: str | None, permission: str) -> Caller:
+    def authenticate(self, authorization: str | None, permission: str, *, peer: str = "") -> Caller:
         """The caller of a method that asks for `permission`; nobody where it is public, whatever comes along.
 
         Args:
             authorization: the metadata's value, None without one.
             permission: of the contract's option; an empty one is refused to everybody.
+            peer: the address of who calls.
 
-        Raises: Unauthenticated, TokenExpired, TokenRevoked, PermissionDenied.
+        Raises: Unauthenticated, TokenExpired, TokenRevoked, PermissionDenied, RateLimited.
         """
         if permission == PUBLIC:
             return NOBODY
@@ -77,16 +80,30 @@ class Authenticator(Generic[Claims]):
         key = hashlib.sha256(token.encode()).digest()
         known = self._verified.get(key)
         version = self._version()
-        caller = known.caller if known and known.version == version else self._look_up(key, token, known, version)
+        if known is not None and known.version == version:
+            caller = known.caller
+        else:
+            claims = known.claims if known else self._verify_slowly(token, peer)
+            caller = self._look_up(key, claims, version)
         if time.time_ns() >= caller.expire_us * 1_000:
             raise TokenExpired
         if permission not in caller.permissions and permission != AUTHENTICATED:
             raise PermissionDenied(permission)
         return caller
 
-    def _look_up(self, key: bytes, token: str, known: _Verified[Claims] | None, version: int) -> Caller:
+    def _verify_slowly(self, token: str, peer: str) -> Claims:
+        """Raises: Unauthenticated, TokenExpired, RateLimited."""
+        if self._failures is None:
+            return self._verify(token)
+        self._failures.admit(peer)
+        try:
+            return self._verify(token)
+        except Unauthenticated:
+            self._failures.record(peer)
+            raise
+
+    def _look_up(self, key: bytes, claims: Claims, version: int) -> Caller:
         """Raises: Unauthenticated, TokenExpired, TokenRevoked."""
-        claims = known.claims if known else self._verify(token)
         caller = self._find_caller(claims)
         with self._lock:
             if len(self._verified) >= self._verified_max and key not in self._verified:
@@ -113,7 +130,7 @@ def authenticate_calls(authenticator: Authenticator[Any]) -> Layer:
 
     def layer(method: Method, serve: Step) -> Step:
         def authenticated(request: Any, context: grpc.ServicerContext, rpc: Rpc) -> Any:
-            rpc.caller = authenticator.authenticate(rpc.authorization, method.permission)
+            rpc.caller = authenticator.authenticate(rpc.authorization, method.permission, peer=rpc.peer)
             return serve(request, context, rpc)
 
         return authenticated

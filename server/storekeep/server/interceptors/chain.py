@@ -2,22 +2,28 @@
 
 1. request log: outermost, so that it sees the final code of everything
 2. errors: turns what is raised into a status; the only one who aborts
-3. forwarding: of changes, where another worker writes; before auth, as who writes knows first who may do what
-4. auth: inside errors, so that its refusals are mapped too; before any byte of the request is parsed
-5. validation: parses the request and holds it to the contract's constraints
-   and inside it freshness, which reads how old the answer may be: only where the database can have replicas
+3. address limits: before a token is looked at, in the worker that the caller has reached
+4. forwarding: of changes, where another worker writes; before auth, as who writes knows first who may do what
+5. auth: inside errors, so that its refusals are mapped too; before any byte of the request is parsed
+6. caller limits: of the key and the account, as soon as they are known
+7. validation: parses the request and holds it to the contract's constraints
+   and inside it failed credentials, which slows down who guesses API keys and refresh tokens
+   and freshness, which reads how old the answer may be: only where the database can have replicas
+
+The numbered ones but the log and errors are checks. A change passes them in a thread of its own, and what they refuse
+never reaches the writer, which runs what is inside of them. Both parts are one call to the log and to errors.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import grpc
 from google.protobuf import empty_pb2
 
-from storekeep.server.interceptors.rpc import Method, Rpc
+from storekeep.server.interceptors.rpc import Checked, Method, Rpc
 from storekeep.server.interceptors.transport_errors import UnknownMethod
 from storekeep.server.pools import CallExecutor
 from storekeep.server.unary import Metadata, Refusal, Route
@@ -29,7 +35,19 @@ Layer = Callable[[Method, Step], Step]
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Serializer: TypeAlias = Callable[[Any], bytes]
 Serve: TypeAlias = Callable[[Any, grpc.ServicerContext], Any]
-Outermost = Callable[[Method, Step], Serve]
+
+PUBLIC = "public"
+"""The permission of methods that need no token."""
+
+
+class Outermost(Protocol):
+    """The layer that makes the `Rpc`."""
+
+    def __call__(self, method: Method, serve: Step, /) -> Serve:
+        """Wrap the whole of a call, or its checks alone."""
+
+    def resume(self, serve: Step, /) -> Callable[[Checked, Any], Any]:
+        """Wrap what is done with a call after its checks."""
 
 
 class Chain(grpc.ServerInterceptor):
@@ -37,10 +55,12 @@ class Chain(grpc.ServerInterceptor):
 
     Args:
         outermost: the layer that makes the `Rpc`.
-        layers: the others, outermost first; the first of them maps errors.
+        layers: the others, outermost first, all of them checks but the first, which maps errors.
+        inner: the layers inside of the checks.
         methods: what the contract says, by the path that gRPC uses: `/package.Service/Method`.
         read_pool: where reads run.
         write_pool: where mutations run: they mostly wait for a commit, so they must not hold up reads.
+        public_pool: where all methods run that need no token, as many may call them; the others where it is None.
         mutations: paths of the RPCs that change something.
         refuse: given a method's name and a call's metadata, what is answered where too much waits already.
     """
@@ -50,18 +70,22 @@ class Chain(grpc.ServerInterceptor):
         *,
         outermost: Outermost,
         layers: Sequence[Layer],
+        inner: Sequence[Layer] = (),
         methods: dict[str, Method],
         mutations: frozenset[str],
         read_pool: CallExecutor,
         write_pool: CallExecutor,
+        public_pool: CallExecutor | None = None,
         refuse: Callable[[str, Metadata], Refusal],
     ) -> None:
         self._outermost = outermost
         self._layers = tuple(layers)
+        self._inner = tuple(inner)
         self._methods = methods
         self._mutations = mutations
         self._read_pool = read_pool
         self._write_pool = write_pool
+        self._public_pool = public_pool
         self._refuse = refuse
         self._wrapped: dict[str, Handler] = {}
         self._unknown = self._refuse_unknown()
@@ -91,15 +115,19 @@ class Chain(grpc.ServerInterceptor):
         for path, handler in handlers.items():
             method = self._methods.get(path)
             if method is not None:
-                pool, refuse = self._pool_of(path), partial(self._refuse, method.name)
-                serve, serialize = self._served(method, handler, writes=path in self._mutations)
+                pool, refuse = self._pool_of(path, method), partial(self._refuse, method.name)
+                writes = path in self._mutations
+                serve, serialize = self._served(method, handler, writes=writes)
                 lane = pool.lane()
                 is_full = pool.is_full if lane is None else lane.is_full
                 weighed = serialize if lane is None else lane.weigh(serialize)
-                routes[path] = Route(pool.hand_over, is_full, serve, weighed, refuse, lane)
+                route = Route(pool.hand_over, is_full, serve, weighed, refuse, lane)
+                routes[path] = self._in_two_parts(route, method, handler) if writes else route
         return routes
 
-    def _pool_of(self, path: str) -> CallExecutor:
+    def _pool_of(self, path: str, method: Method) -> CallExecutor:
+        if self._public_pool is not None and method.permission == PUBLIC:
+            return self._public_pool
         return self._write_pool if path in self._mutations else self._read_pool
 
     def _refuse_unknown(self) -> Handler:
@@ -113,22 +141,42 @@ class Chain(grpc.ServerInterceptor):
 
     def _wrap(self, path: str, method: Method, handler: Handler) -> Handler:
         behavior, serializer = self._served(method, handler, writes=path in self._mutations)
-        behavior.experimental_thread_pool = self._pool_of(path)  # type: ignore[attr-defined]  # read by grpc
+        behavior.experimental_thread_pool = self._pool_of(path, method)  # type: ignore[attr-defined]  # read by grpc
         return grpc.unary_unary_rpc_method_handler(behavior, request_deserializer=None, response_serializer=serializer)
 
     def _served(self, method: Method, handler: Handler, *, writes: bool) -> tuple[Serve, Serializer]:
         """What serves a method's requests, given their bytes, and what makes bytes of its replies."""
-        servicer, serializer = handler.unary_unary, handler.response_serializer or bytes
+        serializer = handler.response_serializer or bytes
+        step = _wrapped(method, self._layers, self._innermost(method, handler))
+        return self._outermost(method, step), _unless_serialized(serializer) if writes else serializer
+
+    def _in_two_parts(self, route: Route, method: Method, handler: Handler) -> Route:
+        """The route of a method whose calls can be checked in one thread and finished in another."""
+        check = self._outermost(method, _wrapped(method, self._layers, _stop))
+        finish = self._outermost.resume(self._layers[0](method, self._innermost(method, handler)))
+        return route._replace(check=check, finish=finish)
+
+    def _innermost(self, method: Method, handler: Handler) -> Step:
+        """The servicer, and what is around it inside of the checks."""
+        servicer = handler.unary_unary
         if servicer is None:
             raise TypeError(f"{method.name} is not unary")
 
         def innermost(request: Any, context: grpc.ServicerContext, _rpc: Rpc) -> Any:
             return servicer(request, context)
 
-        step: Step = innermost
-        for layer in reversed(self._layers):
-            step = layer(method, step)
-        return self._outermost(method, step), _unless_serialized(serializer) if writes else serializer
+        return _wrapped(method, self._inner, innermost)
+
+
+def _wrapped(method: Method, layers: Sequence[Layer], step: Step) -> Step:
+    for layer in reversed(layers):
+        step = layer(method, step)
+    return step
+
+
+def _stop(request: Any, _context: grpc.ServicerContext, rpc: Rpc) -> Checked:
+    """What stands inside of the checks where they are apart."""
+    return Checked(request, rpc)
 
 
 def _unless_serialized(serialize: Serializer) -> Serializer:

@@ -61,9 +61,9 @@ def refuse(error: Exception, context: grpc.ServicerContext, rpc: Rpc) -> None:
     if row is UNKNOWN:
         text = UNKNOWN_TEXT
         log.error("unexpected error", extra={"request_id": rpc.request_id, "method": rpc.method}, exc_info=error)
-    context.set_trailing_metadata(
-        (("x-request-id", rpc.request_id), (DETAILS_KEY, status_of(error, row, text, rpc).SerializeToString()))
-    )
+    details = status_of(error, row, text, rpc).SerializeToString()
+    more: tuple[tuple[str, str | bytes], ...] = getattr(error, "trailing_metadata", ())
+    context.set_trailing_metadata((("x-request-id", rpc.request_id), (DETAILS_KEY, details), *more))
     context.abort(row.code, text)
 
 

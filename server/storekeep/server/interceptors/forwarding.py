@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Protocol
 
@@ -21,7 +21,7 @@ from storekeep.server.interceptors.request_log import PEER
 from storekeep.server.interceptors.rpc import Method, Rpc
 from storekeep.server.interceptors.transport_errors import WriterUnavailable
 from storekeep.server.pools import CallExecutor, CallPool
-from storekeep.server.waiting import Task
+from storekeep.server.waiting import Task, check
 
 HANDED_ON = "x-storekeep-handed-on"
 """Marks a call that a worker has handed on."""
@@ -86,31 +86,35 @@ class Forwarding:
     Args:
         writer: who writes.
         changes: the paths of the methods that change something; all others stay here.
-        backlog: how many changes may wait to be handed on, and how long.
+        make_backlog: says how many changes may wait to be handed on, and how long, for each executor anew.
     """
 
-    def __init__(self, writer: Writer, *, changes: frozenset[str], backlog: Backlog) -> None:
+    def __init__(self, writer: Writer, *, changes: frozenset[str], make_backlog: Callable[[], Backlog]) -> None:
         self._writer = writer
         self._changes = changes
         self._way = _Way(writer)
-        self._threads = CallPool(THREADS, name="handing-on", backlog=backlog)
+        self._make_backlog = make_backlog
+        self._pools: list[CallPool] = []
 
-    def executor(self, here: CallExecutor) -> CallExecutor:
+    def executor(self, here: CallExecutor, *, threads: int = THREADS) -> CallExecutor:
         """Where changes run.
 
         Args:
             here: makes them; it must not be held up by one that waits for another worker.
+            threads: how many are handed on at once; they hold up no others.
         """
+        pool = CallPool(threads, name="handing-on", backlog=self._make_backlog())
+        self._pools.append(pool)
 
         def hand_over(task: Task) -> bool:
             if not self._writer.admit():
-                return self._threads.hand_over(partial(_hand_on, task))
-            taken = here.hand_over(partial(_make, self._writer, task))
+                return pool.hand_over(partial(_hand_on, task))
+            taken = here.hand_over(_Admitted(self._writer, task))
             if not taken:
                 self._writer.leave()
             return taken
 
-        return CallExecutor(hand_over, is_full=lambda: here.is_full() or self._threads.is_full())
+        return CallExecutor(hand_over, is_full=lambda: here.is_full() or pool.is_full())
 
     def layer(self, method: Method, serve: Step) -> Step:
         """The layer: hands on what the executor gave to the threads that do."""
@@ -125,14 +129,37 @@ class Forwarding:
 
     def close(self) -> None:
         """End the threads; what they wait for is over, or nobody waits for it any more."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        for pool in self._pools:
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _make(writer: Writer, task: Task) -> None:
-    try:
-        task()
-    finally:
-        writer.leave()
+class _Admitted:
+    """A change that is made here; it is over when its checks end it, or when it has been served.
+
+    Args:
+        writer: has admitted it.
+        task: serves it.
+    """
+
+    __slots__ = ("_task", "_writer")
+
+    def __init__(self, writer: Writer, task: Task) -> None:
+        self._writer = writer
+        self._task = task
+
+    def check(self) -> bool:
+        """Check it, where its task can be checked apart."""
+        passed = check(self._task)
+        if not passed:
+            self._writer.leave()
+        return passed
+
+    def __call__(self) -> None:
+        """Serve it."""
+        try:
+            self._task()
+        finally:
+            self._writer.leave()
 
 
 def _hand_on(task: Task) -> None:

@@ -1,4 +1,7 @@
-"""The outermost layer: makes the `Rpc`; counts it and writes one log line when it is over, however it ends."""
+"""The outermost layer: makes the `Rpc`; counts it and writes one log line when it is over, however it ends.
+
+A call that is checked in one thread and served in another is one call: it is over when either has ended it.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ import grpc
 import uuid_utils
 
 from storekeep.server.interceptors.chain import Step
-from storekeep.server.interceptors.rpc import CURRENT, Method, Rpc
+from storekeep.server.interceptors.rpc import CURRENT, Checked, Method, Rpc
 from storekeep.server.monitoring.counts import CallCounts
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
@@ -30,37 +33,74 @@ class WriteLine(Protocol):
         """Write the fields as one line of this level."""
 
 
-def request_log(
-    write_line: WriteLine, counts: CallCounts | None = None
-) -> Callable[[Method, Step], Callable[[Any, grpc.ServicerContext], Any]]:
-    """The layer, given what writes a line, and where calls are counted."""
-    counts = counts or CallCounts()
+class RequestLog:
+    """The layer.
 
-    def layer(method: Method, serve: Step) -> Callable[[Any, grpc.ServicerContext], Any]:
+    Args:
+        write_line: writes a line.
+        counts: where calls are counted.
+        trusts_sockets: whether whoever calls over a Unix socket may say whose call it is, as workers of one server do.
+    """
+
+    def __init__(self, write_line: WriteLine, counts: CallCounts, *, trusts_sockets: bool) -> None:
+        self._write_line = write_line
+        self._counts = counts
+        self._trusts_sockets = trusts_sockets
+
+    def __call__(self, method: Method, serve: Step) -> Callable[[Any, grpc.ServicerContext], Any]:
+        """Wrap the whole of a call, or its checks: what they give for a call that goes on is a `Checked`."""
+        counts, trusts_sockets = self._counts, self._trusts_sockets
+
         def logged(request: Any, context: grpc.ServicerContext) -> Any:
             started_ns = time.perf_counter_ns()
             counts.begin()
-            rpc = receive(method, context)
+            rpc = receive(method, context, trusts_sockets=trusts_sockets)
+            rpc.started_ns = started_ns
+            token = CURRENT.set(rpc)
+            goes_on = False
+            try:
+                reply = serve(request, context, rpc)
+                goes_on = type(reply) is Checked
+                return reply
+            finally:
+                CURRENT.reset(token)
+                if not goes_on:
+                    self._end(rpc)
+
+        return logged
+
+    def resume(self, serve: Step) -> Callable[[Checked, grpc.ServicerContext], Any]:
+        """Wrap what is done with a call after its checks."""
+
+        def logged(checked: Checked, context: grpc.ServicerContext) -> Any:
+            request, rpc = checked
             token = CURRENT.set(rpc)
             try:
                 return serve(request, context, rpc)
             finally:
                 CURRENT.reset(token)
-                if rpc.passed_on:
-                    counts.pass_on()
-                else:
-                    duration_us = (time.perf_counter_ns() - started_ns) // 1000
-                    counts.end(rpc.method, rpc.code.name, rpc.reason, duration_us)
-                    write_line(line_of(rpc, duration_us=duration_us), level=rpc.level)
+                self._end(rpc)
 
         return logged
 
-    return layer
+    def _end(self, rpc: Rpc) -> None:
+        if rpc.passed_on:
+            self._counts.pass_on()
+            return
+        duration_us = (time.perf_counter_ns() - rpc.started_ns) // 1000
+        self._counts.end(rpc.method, rpc.code.name, rpc.reason, duration_us)
+        self._write_line(line_of(rpc, duration_us=duration_us), level=rpc.level)
 
 
-def receive(method: Method, context: grpc.ServicerContext) -> Rpc:
+def request_log(write_line: WriteLine, counts: CallCounts | None = None, *, trusts_sockets: bool = False) -> RequestLog:
+    """The layer, given what writes a line, and where calls are counted; see `RequestLog`."""
+    return RequestLog(write_line, counts or CallCounts(), trusts_sockets=trusts_sockets)
+
+
+def receive(method: Method, context: grpc.ServicerContext, *, trusts_sockets: bool = False) -> Rpc:
     """What the call's metadata and deadline say about it."""
     rpc = Rpc(method.name, "", peer=context.peer())
+    from_worker = trusts_sockets and rpc.peer.startswith("unix:")  # nobody but other workers reaches its socket
     for key, value in context.invocation_metadata():
         if isinstance(value, bytes):
             continue
@@ -68,8 +108,8 @@ def receive(method: Method, context: grpc.ServicerContext) -> Rpc:
             rpc.authorization = value if rpc.authorization is None else f"{rpc.authorization}, {value}"
         elif key == "x-request-id" and REQUEST_ID.fullmatch(value):
             rpc.request_id = value
-        elif key == PEER and rpc.peer.startswith("unix:"):  # another worker's: nobody else reaches its socket
-            rpc.peer = value
+        elif key == PEER and from_worker:
+            rpc.peer, rpc.forwarded = value, True
         elif key == "traceparent" and (match := TRACEPARENT.fullmatch(value)):
             rpc.trace_id = match[1]
     if not rpc.request_id:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import grpc
 import msgspec
@@ -35,6 +36,8 @@ class Rpc(msgspec.Struct):
         position: how far the ledger goes with what the caller wrote; None where it does not say.
         committed: how far the ledger goes with what the call wrote; 0 where it wrote nothing.
         passed_on: whether another worker has answered it, which logs and counts it.
+        forwarded: whether another worker has forwarded it, which took it from its caller.
+        started_ns: when it came in, as a `time.perf_counter_ns()`.
     """
 
     method: str
@@ -52,6 +55,20 @@ class Rpc(msgspec.Struct):
     position: int | None = None
     committed: int = 0
     passed_on: bool = False
+    forwarded: bool = False
+    started_ns: int = 0
+
+
+class Checked(NamedTuple):
+    """A call that has passed all checks and is served later, in another thread.
+
+    Attributes:
+        request: the parsed request.
+        rpc: what the checks learned about the call.
+    """
+
+    request: Any
+    rpc: Rpc
 
 
 CURRENT: ContextVar[Rpc] = ContextVar("rpc")

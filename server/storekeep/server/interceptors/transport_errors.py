@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 
@@ -9,11 +10,11 @@ class InvalidFields(Exception):
     """Fields break constraints of the contract.
 
     Attributes:
-        violations: (path of the field, what is wrong with it), all of them.
+        violations: (path of the field, what is wrong with it), the first of them; an empty path is the request itself.
     """
 
     def __init__(self, violations: Sequence[tuple[str, str]]) -> None:
-        super().__init__("; ".join(f"{field}: {problem}" for field, problem in violations))
+        super().__init__("; ".join(f"{field}: {problem}" if field else problem for field, problem in violations))
         self.violations = tuple(violations)
 
 
@@ -31,6 +32,33 @@ class MessageTooLarge(Exception):
         super().__init__(f"the request has {size_bytes} bytes; at most {size_max_bytes} are accepted")
         self.size_bytes = size_bytes
         self.size_max_bytes = size_max_bytes
+
+
+class RateLimited(Exception):
+    """Somebody calls more often than it may.
+
+    Attributes:
+        limit: which limit it is, such as `public calls per address`.
+        retry_after_ms: when the next call is taken.
+        trailing_metadata: the same for clients that know the usual headers (draft-ietf-httpapi-ratelimit-headers).
+    """
+
+    def __init__(self, limit: str, *, per_s: float, wait_s: float) -> None:
+        super().__init__(f"more {limit} than {per_s:g} a second")
+        self.limit = limit
+        self.retry_after_ms = max(1, math.ceil(wait_s * 1000))
+        seconds = str(math.ceil(wait_s))
+        self.trailing_metadata = (
+            ("ratelimit-limit", f"{per_s:g}"),
+            ("ratelimit-remaining", "0"),
+            ("ratelimit-reset", seconds),
+            ("retry-after", seconds),
+        )
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """What the caller is told beside the text."""
+        return {"limit": self.limit}
 
 
 class UnknownMethod(Exception):

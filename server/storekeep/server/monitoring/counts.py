@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterable
 
 import msgspec
@@ -48,6 +49,7 @@ class Counts(msgspec.Struct, frozen=True):
         ended: all others that are over.
         commits: transactions that the store has made durable.
         writes: of callers, in those transactions.
+        limited: refusals by rate limits: which limit, and how many.
     """
 
     begun: int = 0
@@ -55,6 +57,7 @@ class Counts(msgspec.Struct, frozen=True):
     ended: tuple[Ended, ...] = ()
     commits: int = 0
     writes: int = 0
+    limited: tuple[tuple[str, int], ...] = ()
 
     @property
     def in_flight(self) -> int:
@@ -66,14 +69,16 @@ def add_counts(parts: Iterable[Counts]) -> Counts:
     """What several processes counted together."""
     begun = passed_on = commits = writes = 0
     rows: dict[How, list[int]] = {}
+    limited: Counter[str] = Counter()
     for part in parts:
         begun += part.begun
         passed_on += part.passed_on
         commits += part.commits
         writes += part.writes
+        limited.update(dict(part.limited))
         for ended in part.ended:
             _add_row(rows, (ended.method, ended.code, ended.reason), (*ended.buckets, ended.duration_us))
-    return Counts(begun, passed_on, _ended(rows), commits, writes)
+    return Counts(begun, passed_on, _ended(rows), commits, writes, tuple(sorted(limited.items())))
 
 
 def _add_row(rows: dict[How, list[int]], how: How, numbers: Iterable[int]) -> None:
@@ -89,11 +94,12 @@ def _ended(rows: dict[How, list[int]]) -> tuple[Ended, ...]:
 class _Tally:
     """What one thread has counted. Its rows have a number for each bucket, and the sum of the durations."""
 
-    __slots__ = ("begun", "passed_on", "rows")
+    __slots__ = ("begun", "limited", "passed_on", "rows")
 
     def __init__(self) -> None:
         self.begun = 0
         self.passed_on = 0
+        self.limited: Counter[str] = Counter()
         self.rows: dict[How, list[int]] = {}
 
 
@@ -130,6 +136,10 @@ class CallCounts:
         self.begin()
         self.end(method, code, reason, 0)
 
+    def limit(self, limit: str) -> None:
+        """A rate limit has refused something."""
+        self._own.tally.limited[limit] += 1
+
     def pass_on(self) -> None:
         """A call is over that another worker has answered."""
         self._own.tally.passed_on += 1
@@ -137,10 +147,17 @@ class CallCounts:
     def counts(self) -> Counts:
         """What was counted so far."""
         rows: dict[How, list[int]] = {}
+        limited: Counter[str] = Counter()
         tallies = list(self._tallies)
         for tally in tallies:
+            limited.update(tally.limited.copy())
             for how, row in list(tally.rows.items()):
                 _add_row(rows, how, row)
         ended = _ended(rows)
         passed_on = sum(tally.passed_on for tally in tallies)
-        return Counts(begun=sum(tally.begun for tally in tallies), passed_on=passed_on, ended=ended)
+        return Counts(
+            begun=sum(tally.begun for tally in tallies),
+            passed_on=passed_on,
+            ended=ended,
+            limited=tuple(sorted(limited.items())),
+        )

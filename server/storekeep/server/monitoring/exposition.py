@@ -50,6 +50,7 @@ class _Families:
         total = add_counts([self._overview.ended, *reports])
         yield _calls(total)
         yield _durations(total)
+        yield _limited(total)
         yield _counter("storekeep_calls_passed_on", "Calls that another worker answered, and counts.", total.passed_on)
         yield _counter("storekeep_store_commits", "Transactions that were made durable.", total.commits)
         yield _counter("storekeep_store_writes", "Writes in those transactions; several share one.", total.writes)
@@ -66,6 +67,13 @@ def _calls(total: Counts) -> Metric:
     family = CounterMetricFamily("storekeep_calls", "Calls that are over.", labels=("method", "code", "reason"))
     for ended in total.ended:
         family.add_metric((ended.method, ended.code, ended.reason), ended.calls)
+    return family
+
+
+def _limited(total: Counts) -> Metric:
+    family = CounterMetricFamily("storekeep_calls_rate_limited", "Calls that a rate limit refused.", labels=("limit",))
+    for limit, calls in total.limited:
+        family.add_metric((limit,), calls)
     return family
 
 

@@ -274,19 +274,20 @@ class Store:
         """
         self.driver.check()
 
-    def run_soon(self, task: Task) -> bool:
+    def run_soon(self, task: Task, queued_s: float | None = None) -> bool:
         """Have the writer's thread run a task, which may call `write`: then others run until the commit is done.
 
         A thread that waits for its commit costs two switches; a task costs none.
 
         Args:
             task: must not raise, nor wait for anything but a write.
+            queued_s: since when it has waited, as a `time.monotonic()`; since now where it is None.
 
         Returns: False, and nothing is run, where as much is queued as may be.
         """
         if self._closed or self.queued >= self._backlog.length_max:
             return False
-        self._queue.put((time.monotonic(), task))
+        self._queue.put((time.monotonic() if queued_s is None else queued_s, task))
         return True
 
     def is_full(self) -> bool:

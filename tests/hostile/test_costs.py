@@ -1,0 +1,240 @@
+"""What a request costs before it is refused is bounded by what was sent: for every RPC, the worst of each shape.
+
+Costs are the kernel's own figures of a real server's process, so they hold on a machine that is busy with other things.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import grpc
+import pytest
+
+from storekeep.server.contract import read_contract
+from storekeep.v1 import auth_pb2, orders_pb2, products_pb2
+from tests.databases import new_database
+from tests.processes import ServerProcess
+from tests.refusals import refusal_of, refused
+from tests.shops import Shop
+from tests.wire_shapes import Shape, filled, shapes_of, tag
+
+METHODS = read_contract().methods
+CPU_MAX_MS = 50.0
+MEMORY_MAX_KIB = 32 * 1024
+TRIES = 5
+"""What seems to cost too much is sent again, as the first call of a kind pays for what later ones find."""
+RATE_FREE = {"rate_limits_per_address": "public=0", "failed_credentials_burst": "1000000"}
+ATTACK_S = 2.0
+FLOOD = 8
+
+pytestmark = pytest.mark.engine("sqlite", reason="what is refused before the database is the same on each")
+
+
+@pytest.fixture(scope="module")
+def target(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A server that limits no rate, so that each request is looked at."""
+    folder = tmp_path_factory.mktemp("target")
+    database = new_database(engine, folder)
+    process = ServerProcess(folder, database=database, log_level="ERROR", **RATE_FREE)
+    yield process
+    process.kill()
+    database.remove()
+
+
+@pytest.fixture(scope="module")
+def own_shop(target: ServerProcess) -> Iterator[Shop]:
+    """The administrator of that server."""
+    with grpc.insecure_channel(target.address, options=[("grpc.max_receive_message_length", -1)]) as channel:
+        yield Shop(channel, api_key=target.admin_key)
+
+
+def cpu_ms(process_id: int) -> float:
+    """Processor time of all threads that a process has, to the microsecond."""
+    used_ns = 0
+    for task in Path(f"/proc/{process_id}/task").iterdir():
+        with contextlib.suppress(OSError):  # the thread has ended meanwhile
+            used_ns += int((task / "schedstat").read_text().split()[0])
+    return used_ns / 1e6
+
+
+def memory_kib(process_id: int, *, peak: bool) -> int:
+    """What a process holds, or has held at most since `forget_peak`."""
+    name = "VmHWM" if peak else "VmRSS"
+    lines = Path(f"/proc/{process_id}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(name))
+
+
+def forget_peak(process_id: int) -> None:
+    """Have the peak be what the process holds now (proc(5))."""
+    Path(f"/proc/{process_id}/clear_refs").write_text("5")
+
+
+def send(shop: Shop, path: str, raw: bytes) -> str:
+    """Send bytes; gives the reason of the refusal, or OK."""
+    try:
+        shop.send(path, raw, timeout=60)
+    except grpc.RpcError as error:
+        return refusal_of(error).reason
+    return "OK"
+
+
+def costs(server: ServerProcess, shop: Shop, path: str, raw: bytes) -> tuple[float, int, str]:
+    """CPU in ms and memory in KiB of one call, and how it ended."""
+    process_id = server.process.pid
+    forget_peak(process_id)
+    memory, cpu = memory_kib(process_id, peak=False), cpu_ms(process_id)
+    reason = send(shop, path, raw)
+    return cpu_ms(process_id) - cpu, memory_kib(process_id, peak=True) - memory, reason
+
+
+def least_costs(server: ServerProcess, shop: Shop, path: str, shape: Shape) -> tuple[float, int, str]:
+    """The least of a few tries, of which mostly one is enough."""
+    cpu, memory, reason = costs(server, shop, path, shape.raw)
+    for _ in range(TRIES):
+        if cpu <= CPU_MAX_MS and memory <= MEMORY_MAX_KIB:
+            break
+        again = costs(server, shop, path, shape.raw)
+        cpu, memory = min(cpu, again[0]), min(memory, again[1])
+    return cpu, memory, reason
+
+
+def one_of_each() -> Iterator[tuple[str, Shape]]:
+    """Each shape of each RPC, but only once for a field that many requests share at the same place."""
+    seen: set[bytes | tuple[str, str]] = set()
+    for path, method in sorted(METHODS.items()):
+        for number, shape in enumerate(shapes_of(method)):
+            key = (path, shape.name) if number < 1 or shape.name.startswith("empty ") else shape.raw
+            if key not in seen:
+                seen.add(key)
+                yield path, shape
+
+
+def test_every_rpc_refuses_every_shape_at_a_bounded_cost(target: ServerProcess, own_shop: Shop):
+    over = {}
+    for path, shape in one_of_each():
+        cpu, memory, reason = least_costs(target, own_shop, path, shape)
+        if cpu > CPU_MAX_MS or memory > MEMORY_MAX_KIB or reason in ("INTERNAL", "UNKNOWN"):
+            over[path, shape.name] = f"{cpu:.0f} ms, {memory} KiB, {reason}"
+    assert not over
+
+
+def test_write_goes_on_while_bombs_come_in(target: ServerProcess, own_shop: Shop):
+    bombs = [
+        ("/storekeep.v1.AuthService/TestPermissions", filled(tag(1, 2) + b"\0")),
+        ("/storekeep.v1.OrderService/PlaceOrder", filled(tag(2, 2) + b"\0")),
+    ]
+    memory = memory_kib(target.process.pid, peak=False)
+    forget_peak(target.process.pid)
+    give_up = time.monotonic() + ATTACK_S
+
+    def attack(number: int) -> set[str]:
+        reasons = set()
+        while time.monotonic() < give_up:
+            reasons.add(send(own_shop, *bombs[number % 2]))
+        return reasons
+
+    with ThreadPoolExecutor(FLOOD) as pool:
+        attacks = [pool.submit(attack, number) for number in range(FLOOD)]
+        written = 0
+        while time.monotonic() < give_up:
+            own_shop.category()
+            written += 1
+        reasons = set().union(*(attack.result() for attack in attacks))
+    assert written > 1
+    assert "INVALID_FIELD" in reasons
+    assert reasons <= {"INVALID_FIELD", "OVERLOADED"}
+    assert memory_kib(target.process.pid, peak=True) - memory < FLOOD * MEMORY_MAX_KIB
+
+
+# -- what is refused, and what is not
+
+
+def lines_of(count: int) -> bytes:
+    lines = [orders_pb2.PlaceOrderLine(sku="TEA", quantity=1)] * count
+    return orders_pb2.PlaceOrderRequest(customer="customers/x", currency_code="EUR", lines=lines).SerializeToString()
+
+
+PLACE = "/storekeep.v1.OrderService/PlaceOrder"
+EDIT = "/storekeep.v1.OrderService/ApplyOrderEdit"
+
+
+def test_as_many_elements_as_the_contract_allows_are_taken(own_shop: Shop):
+    assert send(own_shop, PLACE, lines_of(500)) == "CUSTOMER_NOT_FOUND"
+
+
+@pytest.mark.parametrize("count", [501, 60_000])
+def test_more_elements_are_refused_and_their_field_is_named(own_shop: Shop, count: int):
+    with refused("INVALID_FIELD") as refusal:
+        own_shop.send(PLACE, lines_of(count), timeout=60)
+    assert dict(refusal.violations) == {"lines": "must contain no more than 500 item(s)"}
+
+
+def test_elements_count_together_over_messages_that_are_merged(own_shop: Shop):
+    line = orders_pb2.PlaceOrderLine(sku="TEA", quantity=1)
+    half = orders_pb2.ApplyOrderEditRequest(edit=orders_pb2.OrderEdit(added_lines=[line] * 300)).SerializeToString()
+    name = orders_pb2.ApplyOrderEditRequest(name="orders/1").SerializeToString()
+    with refused("INVALID_FIELD") as refusal:
+        own_shop.send(EDIT, name + half + half, timeout=60)
+    assert dict(refusal.violations) == {"edit.added_lines": "must contain no more than 500 item(s)"}
+
+
+def test_few_elements_too_many_are_refused_in_a_small_request_too(own_shop: Shop):
+    request = products_pb2.CreateVariantRequest(parent="products/p")
+    request.variant.sku = "TEA"
+    for _ in range(51):
+        request.variant.prices.add(currency_code="EUR", units=1)
+    with refused("INVALID_FIELD") as refusal:
+        own_shop.products.CreateVariant(request)
+    assert dict(refusal.violations) == {"variant.prices": "must contain no more than 50 item(s)"}
+
+
+def test_at_most_twenty_violations_are_told(own_shop: Shop):
+    lines = [orders_pb2.HistoricOrderLine() for _ in range(10)]
+    request = orders_pb2.ImportOrdersRequest(orders=[orders_pb2.HistoricOrder(lines=lines) for _ in range(100)])
+    with refused("INVALID_FIELD") as refusal:
+        own_shop.orders.ImportOrders(request)
+    assert 1 < len(refusal.violations) <= 20
+    assert "orders[0].number" in refusal.violations
+
+
+def test_violation_behind_many_good_elements_is_found(own_shop: Shop):
+    lines = [orders_pb2.PlaceOrderLine(sku="TEA", quantity=1)] * 499
+    request = orders_pb2.PlaceOrderRequest(customer="customers/x", currency_code="EUR", lines=lines)
+    request.lines.add(sku="TEA")
+    with refused("INVALID_FIELD") as refusal:
+        own_shop.orders.PlaceOrder(request)
+    assert list(refusal.violations) == ["lines[499].quantity"]
+
+
+def test_update_hears_of_what_it_changes_behind_much_that_it_does_not(own_shop: Shop):
+    product = own_shop.product()
+    changed = products_pb2.Product(name=product.name, display_name="", category="nonsense")
+    for number in range(64):
+        changed.labels[f"Not A Label {number}"] = "x"
+    request = products_pb2.UpdateProductRequest(product=changed)
+    request.update_mask.paths.append("display_name")
+    with refused("INVALID_FIELD") as refusal:
+        own_shop.products.UpdateProduct(request)
+    assert list(refusal.violations) == ["product.display_name"]
+
+
+@pytest.mark.parametrize(("seconds", "nanos"), [(0, 10**9), (0, -1), (1, -1), (-1, 1), (2**62, 0)])
+def test_duration_that_is_none_is_refused(own_shop: Shop, seconds: int, nanos: int):
+    request = orders_pb2.GetOrderRequest(name="orders/1")
+    request.max_staleness.seconds, request.max_staleness.nanos = seconds, nanos
+    with refused("INVALID_FIELD") as refusal:
+        own_shop.orders.GetOrder(request)
+    assert list(refusal.violations) == ["max_staleness"]
+
+
+@pytest.mark.parametrize(("seconds", "nanos"), [(1_900_000_000, 10**9), (1_900_000_000, -1)])
+def test_timestamp_that_is_none_is_refused(own_shop: Shop, seconds: int, nanos: int):
+    request = auth_pb2.CreateApiKeyRequest(parent=own_shop.subject)
+    request.api_key.expire_time.seconds, request.api_key.expire_time.nanos = seconds, nanos
+    with refused("INVALID_FIELD") as refusal:
+        own_shop.auth.CreateApiKey(request)
+    assert list(refusal.violations) == ["api_key.expire_time"]
