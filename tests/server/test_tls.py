@@ -71,6 +71,7 @@ def issue(folder: Path, name: str, *, by: Authority) -> Identity:
     certificate = builder.sign(by.key, hashes.SHA256())
     identity = Identity(folder / f"{name}.pem", folder / f"{name}.key")
     identity.certificate.write_bytes(certificate.public_bytes(Encoding.PEM))
+    identity.private_key.touch(mode=0o600)
     identity.private_key.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     return identity
 

@@ -2,6 +2,7 @@
 
 1. request log: outermost, so that it sees the final code of everything
 2. errors: turns what is raised into a status; the only one who aborts
+   and inside it certificates, where lists of revoked ones are given; before forwarding, which the client's TLS ends at
 3. forwarding: of changes, where another worker writes; before auth, as who writes knows first who may do what
 4. auth: inside errors, so that its refusals are mapped too; before any byte of the request is parsed
 5. validation: parses the request and holds it to the contract's constraints
