@@ -1,7 +1,7 @@
 """Health checks: how `storekeep-server healthcheck` asks a server how it is.
 
-A server on this machine is asked on its own socket, which needs no certificate and no proxy, so that neither can make it
-look dead. Its port is only looked at: whether it answers, and with a certificate that is still valid.
+A server on this machine is asked on its own socket, which needs no certificate and no proxy, so that neither can make
+it look dead. Its port is only looked at: whether it answers, and with a certificate that is still valid.
 """
 
 from __future__ import annotations
@@ -68,14 +68,18 @@ def ask_address(address: str, *, service: str, settings: Settings) -> str:
     """Return what the server at an address says of itself, as `ask_server`.
 
     Args:
-        settings: of that server, for its TLS files. With mTLS its own certificate is shown, where it is for clients too.
+        settings: of that server, for its TLS files. With mTLS its own certificate is shown, where it is a client's too.
     """
-    if settings.tls_certificate_file is None:
+    if settings.tls_certificate_file is None or settings.tls_private_key_file is None:
         with grpc.insecure_channel(address, options=[NO_PROXY]) as channel:
             return _ask(channel, service, wait_for_ready=True)
-    with _open_tls_channel(address, settings) as channel:
+    chain, key = settings.tls_certificate_file.read_bytes(), settings.tls_private_key_file.read_bytes()
+    with _open_tls_channel(address, chain=chain, key=key) as channel:
         state = _ask(channel, service, wait_for_ready=True)
-    return f"{NO_ANSWER}{_explain(address, settings)}" if state.startswith(NO_ANSWER) else state
+    if not state.startswith(NO_ANSWER):
+        return state
+    why = _explain(address, chain=chain, asks_for_client=settings.tls_client_ca_file is not None)
+    return f"{NO_ANSWER}{why or state.removeprefix(NO_ANSWER)}"
 
 
 def _ask(channel: grpc.Channel, service: str, *, wait_for_ready: bool) -> str:
@@ -90,34 +94,29 @@ def _ask(channel: grpc.Channel, service: str, *, wait_for_ready: bool) -> str:
 # -- certificates
 
 
-def _open_tls_channel(address: str, settings: Settings) -> grpc.Channel:
-    assert settings.tls_certificate_file is not None
-    assert settings.tls_private_key_file is not None
-    chain = settings.tls_certificate_file.read_bytes()
+def _open_tls_channel(address: str, *, chain: bytes, key: bytes) -> grpc.Channel:
     leaf = x509.load_pem_x509_certificates(chain)[0]
-    shown = (settings.tls_private_key_file.read_bytes(), chain) if _is_for_clients(leaf) else (None, None)
+    shown = (key, chain) if _is_for_clients(leaf) else (None, None)
     credentials = grpc.ssl_channel_credentials(chain, *shown)
     options = [NO_PROXY, ("grpc.ssl_target_name_override", _name_in(leaf))]
     return grpc.secure_channel(address, credentials, options=options)
 
 
-def _explain(address: str, settings: Settings) -> str:
-    """Return why a server with TLS does not answer, as far as its certificate says."""
+def _explain(address: str, *, chain: bytes, asks_for_client: bool) -> str:
+    """Return why a server with TLS does not answer, as far as its certificate says; empty where it does not."""
     served = _get_served(address)
     if served is None:
         return "nothing speaks TLS there"
     if _has_expired(served):
         return _describe_expiry(served)
-    assert settings.tls_certificate_file is not None
-    leaf = x509.load_pem_x509_certificates(settings.tls_certificate_file.read_bytes())[0]
-    if served != leaf:
+    if served != x509.load_pem_x509_certificates(chain)[0]:
         return "the server shows another certificate than that of STOREKEEP_TLS_CERTIFICATE_FILE"
-    if settings.tls_client_ca_file is not None:
+    if asks_for_client:
         return (
             "the server asks for a certificate of a client, and takes its own for none; "
             "without --address its own socket is asked, on its machine"
         )
-    return "UNAVAILABLE"
+    return ""
 
 
 def _find_port_problem(settings: Settings) -> str:

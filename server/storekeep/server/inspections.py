@@ -25,7 +25,7 @@ from storekeep.server.store.opening import limits_of, open_store
 from storekeep.server.store.schema import check_schema
 
 EXPIRY_NOTICE = timedelta(days=30)
-"""How long before its end a certificate is told of: a third of the lifetime that Let's Encrypt gives, its own advice."""
+"""How long before its end a certificate is told of: when those of Let's Encrypt, of 90 days, are due for renewal."""
 FILES_MAX = 1_000
 """Files of the data directory that are looked at."""
 
@@ -65,8 +65,7 @@ def _inspect_files(loaded: LoadedSettings) -> Iterator[str]:
 
 
 def _find_private_files(loaded: LoadedSettings) -> list[Path]:
-    """Return what nobody but the server should read: the data directory and all in it, backups too, keys, the file of
-    settings where it holds a secret."""
+    """Return what only the server should read: its data directory and all in it, keys, a settings file with secrets."""
     settings = loaded.settings
     found = [settings.data_dir, *sorted(settings.data_dir.glob("*"))[:FILES_MAX]] if settings.data_dir.is_dir() else []
     database = sqlite_path(settings.database)

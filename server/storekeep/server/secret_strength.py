@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import string
 import zlib
+from itertools import pairwise
 
 BYTES_MIN = 32
 """Of the server's secret: the length of the SHA-256 that it keys (RFC 2104)."""
@@ -24,10 +25,130 @@ COMMON_SHARE_MAX = 0.65
 """Of those pairs of letters the ones that are common in English: of random letters 0.18 are, of words some 0.75."""
 
 COMMON_PAIRS = frozenset(
-    "th he in er an re on at en nd ti es or te of ed is it al ar st to nt ng se ha as ou io le ve co me de hi ri ro ic ne "
-    "ea ra ce li ch ll be ma si om ur ca el ta la ns di fo ho pe ec pr no ct us ac ot il tr ly nc et ut ss so rs un lo wa "
-    "ge ie wh ee wi em ad ol rt po we na ul ni ts mo ow pa im mi ai sh ir su id os iv ia am fi ci vi pl ig tu ev ld ry sw "
-    "wo rd ke ey ck".split()
+    [
+        "th",
+        "he",
+        "in",
+        "er",
+        "an",
+        "re",
+        "on",
+        "at",
+        "en",
+        "nd",
+        "ti",
+        "es",
+        "or",
+        "te",
+        "of",
+        "ed",
+        "is",
+        "it",
+        "al",
+        "ar",
+        "st",
+        "to",
+        "nt",
+        "ng",
+        "se",
+        "ha",
+        "as",
+        "ou",
+        "io",
+        "le",
+        "ve",
+        "co",
+        "me",
+        "de",
+        "hi",
+        "ri",
+        "ro",
+        "ic",
+        "ne",
+        "ea",
+        "ra",
+        "ce",
+        "li",
+        "ch",
+        "ll",
+        "be",
+        "ma",
+        "si",
+        "om",
+        "ur",
+        "ca",
+        "el",
+        "ta",
+        "la",
+        "ns",
+        "di",
+        "fo",
+        "ho",
+        "pe",
+        "ec",
+        "pr",
+        "no",
+        "ct",
+        "us",
+        "ac",
+        "ot",
+        "il",
+        "tr",
+        "ly",
+        "nc",
+        "et",
+        "ut",
+        "ss",
+        "so",
+        "rs",
+        "un",
+        "lo",
+        "wa",
+        "ge",
+        "ie",
+        "wh",
+        "ee",
+        "wi",
+        "em",
+        "ad",
+        "ol",
+        "rt",
+        "po",
+        "we",
+        "na",
+        "ul",
+        "ni",
+        "ts",
+        "mo",
+        "ow",
+        "pa",
+        "im",
+        "mi",
+        "ai",
+        "sh",
+        "ir",
+        "su",
+        "id",
+        "os",
+        "iv",
+        "ia",
+        "am",
+        "fi",
+        "ci",
+        "vi",
+        "pl",
+        "ig",
+        "tu",
+        "ev",
+        "ld",
+        "ry",
+        "sw",
+        "wo",
+        "rd",
+        "ke",
+        "ey",
+        "ck",
+    ]
 )
 TYPED = " ".join(
     [
@@ -64,7 +185,7 @@ def _deflated_bytes(text: bytes) -> int:
 
 def _steps(text: bytes) -> bytes:
     """Return how far each byte is from the one before: a sequence repeats itself there."""
-    return bytes((after - before) % 256 for before, after in zip(text, text[1:], strict=False))
+    return bytes((after - before) % 256 for before, after in pairwise(text))
 
 
 def _is_made_of_words(text: bytes) -> bool:

@@ -205,9 +205,9 @@ class Tokens:
             if presented.used:
                 _revoke_session(_mutation(tx, call, presented.session.account_id), presented.session)
             if presented.used or not presented.holds:
-                return TokenRevoked()
+                return TokenRevoked().of_session(presented.session.id)
             if presented.session.expire_time_us <= tx.now_us:
-                return TokenExpired()
+                return TokenExpired().of_session(presented.session.id)
             return self._extend(tx, presented, used=refresh_token, new=new_token)
 
         outcome = self._database.write(work, deadline=call.deadline)
