@@ -138,6 +138,7 @@ PUBLIC = [
     "WriteOptions",
     "to_decimal",
     "to_money",
+    "with_port",
 ]
 
 

@@ -313,7 +313,7 @@ class App:
         Raises: AddressTaken.
         """
         address = self._bind(self._settings.listen)
-        self._bind_own(own_address(self._settings) if self._worker is None else self._worker.address)
+        self._bind_own(own_address(self._settings, listen=address) if self._worker is None else self._worker.address)
         self._polling.start(self._server, routes=self._chain.routes)
         self._readiness.start()
         if self._writership is None:

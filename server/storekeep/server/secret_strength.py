@@ -14,8 +14,8 @@ BYTES_MIN = 32
 """Of the server's secret: the length of the SHA-256 that it keys (RFC 2104)."""
 DISTINCT_MIN = 9
 """Different bytes. 16 random bytes in hexadecimal have fewer once in 300,000 times, longer secrets never."""
-DEFLATED_BYTES_MIN = 24
-"""16 random bytes in hexadecimal take 33 bytes in deflate's fixed code, which cannot make them shorter than this."""
+DEFLATED_BYTES_MIN = 27
+"""16 random bytes in hexadecimal take 33 bytes in deflate's fixed code, which makes them seldom shorter than 31."""
 MEASURED_BYTES = 256
 """As much of a secret is measured: more than 128 bits are in it, or it is not random."""
 LETTERS_SHARE_MIN = 0.5

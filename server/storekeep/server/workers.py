@@ -78,21 +78,26 @@ class WorkerFolder:
         return sorted((path.name for path in self.path.iterdir() if path.name.isdigit()), key=int)
 
 
-def own_address(settings: Settings) -> str:
-    """Return where a server that is one process listens for this user's processes alone, beside its port."""
-    return WorkerFolder(settings.data_dir).address(_own_socket(settings))
+def own_address(settings: Settings, *, listen: str) -> str:
+    """Return where a server that is one process listens for this user's processes alone, beside its port.
+
+    Args:
+        listen: the address with the port that it got.
+    """
+    return WorkerFolder(settings.data_dir).address(_own_socket(listen))
 
 
 def own_addresses(settings: Settings) -> list[str]:
     """Return where a server on this machine can be asked: the socket of its one process, and those of its workers."""
-    alone = [own_address(settings)] if (settings.data_dir / _own_socket(settings)).exists() else []
+    has_own = (settings.data_dir / _own_socket(settings.listen)).exists()
+    alone = [own_address(settings, listen=settings.listen)] if has_own else []
     folder = WorkerFolder(settings.workers_dir)
     return alone + [folder.address(name) for name in folder.workers()]
 
 
-def _own_socket(settings: Settings) -> str:
+def _own_socket(listen: str) -> str:
     """The port is in the name: on PostgreSQL several servers can share a data directory."""
-    port = settings.listen.rpartition(":")[2]
+    port = listen.rpartition(":")[2]
     return f"server-{port if port.isdigit() else 'unix'}.sock"
 
 
