@@ -41,7 +41,7 @@ def lock(database: Path, *, purpose: str, wait_s: float | None = 0.0) -> Iterato
     """
     path = database.with_name(f"{database.name}.{purpose}.lock")
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         if wait_s is None:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
