@@ -169,6 +169,25 @@ def test_level_leaves_lesser_lines_out(make_server: MakeServer):
     assert server.log() == ""
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_log_file_that_was_moved_away_is_begun_anew(tmp_path: Path, workers: str):
+    file = tmp_path / "logs" / "storekeep.log"
+    server = ServerProcess(tmp_path / "data", log_file=str(file), workers=workers)
+    try:
+        with Storekeep(server.address, api_key=server.admin_key) as client:
+            client.auth.who_am_i()
+            moved = file.rename(file.with_name("storekeep.log.1"))
+            give_up = time.monotonic() + 60
+            while not (file.exists() and "WhoAmI" in file.read_text()):
+                assert time.monotonic() < give_up
+                client.auth.who_am_i()
+                time.sleep(0.05)
+        assert "IssueToken" in moved.read_text()
+        assert all(lines(file.read_text()))
+    finally:
+        server.kill()
+
+
 def test_log_file_is_added_to(make_server: MakeServer, tmp_path):
     server = make_server(log_file=str(tmp_path / "logs" / "storekeep.log"))
     server.restart()

@@ -23,7 +23,12 @@ log = logging.getLogger("storekeep.server")
 
 def say(line: str) -> None:
     """Tell whoever started the server."""
-    print(line, flush=True)  # noqa: T201 - what the command says
+    print(printable(line), flush=True)  # noqa: T201 - what the command says
+
+
+def printable(text: str) -> str:
+    """Return `text` without what a terminal would act on: names of files and resources are what others chose."""
+    return "".join(char if char.isprintable() or char == "\n" else "\N{REPLACEMENT CHARACTER}" for char in text)
 
 
 def warn_of_open_data_dir(settings: Settings) -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from storekeep.server.announcements import keep_admin_key, say, say_where_admin_key_is
+from storekeep.server.announcements import keep_admin_key, printable, say, say_where_admin_key_is
 from storekeep.server.app import make_admin_key
 from storekeep.server.config import InvalidSettings, LoadedSettings, Settings, load_settings
 from storekeep.server.database_urls import shown, sqlite_path
@@ -89,7 +89,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 def complain(line: str) -> None:
     """Say on standard error why something is refused."""
-    print(f"storekeep-server: {line}", file=sys.stderr)  # noqa: T201 - what the command says
+    print(f"storekeep-server: {printable(line)}", file=sys.stderr)  # noqa: T201 - what the command says
 
 
 def run_serve(loaded: LoadedSettings, given: argparse.Namespace) -> int:
