@@ -169,6 +169,20 @@ def test_level_leaves_lesser_lines_out(make_server: MakeServer):
     assert server.log() == ""
 
 
+def test_pipe_that_nobody_reads_is_waited_for_once(monkeypatch: pytest.MonkeyPatch):
+    wait_s = 2.0
+    monkeypatch.setattr("storekeep.server.logs.FLUSH_TIMEOUT_S", wait_s)
+    reader, descriptor = os.pipe()
+    writer = LogWriter(descriptor, queue_max=1_000)
+    for _ in range(100):
+        writer.put(b"x" * 10_000)
+    begun_s = time.monotonic()
+    writer.close()
+    writer.close()  # as at the interpreter's exit
+    assert time.monotonic() - begun_s < 3 * wait_s
+    os.close(reader)
+
+
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_log_file_that_was_moved_away_is_begun_anew(tmp_path: Path, workers: str):
     file = tmp_path / "logs" / "storekeep.log"

@@ -138,11 +138,14 @@ class LogWriter:
         return b"\n".join([*lines, b""]) if lines else b""
 
     def close(self) -> None:
-        """Write what is queued and end the thread."""
+        """Write what is queued and end the thread, once. A pipe that nobody reads is waited for once, too."""
+        if self._closed:
+            return
         self._closed = True
         self._wake.set()
         self._thread.join(timeout=FLUSH_TIMEOUT_S)
-        self.flush()
+        if not self._thread.is_alive():
+            self.flush()
 
 
 class RequestLog:
