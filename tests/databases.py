@@ -67,7 +67,7 @@ def new_database(engine: str, folder: Path, *, migrated: bool = True) -> Databas
         return PostgresDatabase(server, server.create(migrated=migrated))
     database = SqliteDatabase(folder / "storekeep.db")
     if migrated:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         migrate(database.url)
     return database
 

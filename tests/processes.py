@@ -68,7 +68,7 @@ class ServerProcess:
         self._address_file = data_dir / "address"
         self.log_file = data_dir / "server.log"
         self.output_file = data_dir / "server.out"
-        data_dir.mkdir(parents=True, exist_ok=True)
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.start()
 
     def run(self, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
+import json
 
-from storekeep.cli.cells import amount, cell, printable, whole_numbers
+import pytest
+from hypothesis import given, strategies
+
+from storekeep.cli.cells import amount, cell, escaped, printable, whole_numbers
+from storekeep.cli.imports.reports import safe_cell
 from storekeep.client import Money, Order, OrderState, Product, ProductState, ServiceAccount, Variant, to_money
 
 
@@ -43,3 +47,68 @@ def test_control_characters_are_replaced() -> None:
 
 def test_whole_doubles_are_shown_as_integers() -> None:
     assert whole_numbers({"a": [1.0, 1.5], "b": "1.0", "c": True}) == {"a": [1, 1.5], "b": "1.0", "c": True}
+
+
+TERMINAL = [
+    "\x07",
+    "\x1b",
+    "\x7f",
+    "\x9b",
+    "\x9d",
+    *(chr(code) for code in range(0x202A, 0x202F)),
+    *(chr(code) for code in range(0x2066, 0x206A)),
+    "\u200e",
+    "\u200f",
+    "\u061c",
+    "\u2028",
+    "\u2029",
+    "\ufeff",
+    "\U000e0041",
+]
+
+
+@pytest.mark.parametrize("char", TERMINAL)
+def test_what_a_terminal_acts_on_reaches_none(char: str) -> None:
+    product = Product(display_name=f"a{char}b", labels={f"k{char}": f"v{char}"})
+    for text in (printable(f"a{char}b"), cell(product, "display_name"), cell(product, "labels")):
+        assert char not in text
+        assert "\N{REPLACEMENT CHARACTER}" in text
+    for indent in (None, 2):
+        document = {"name": f"a{char}b", f"k{char}": [f"{char}"]}
+        text = escaped(json.dumps(document, ensure_ascii=False, indent=indent))
+        assert char not in text
+        assert json.loads(text) == document
+
+
+def test_text_of_all_scripts_is_shown_as_it_is() -> None:
+    for text in ("Łódź 緑茶 मसाला चाय ชาเขียว", "می\u200cشود", "👩\u200d🌾", "שלום"):
+        assert printable(text) == text
+        assert escaped(f'["{text}"]') == f'["{text}"]'
+
+
+@given(strategies.text())
+def test_escaped_document_says_the_same(text: str) -> None:
+    shown = escaped(json.dumps({text: [text]}, ensure_ascii=False))
+    assert json.loads(shown) == {text: [text]}
+    assert shown.replace("\u200c", "").replace("\u200d", "").isprintable()
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("=2+2", "'=2+2"),
+        ("+49 40", "'+49 40"),
+        ("-1", "'-1"),
+        ("@SUM(A1)", "'@SUM(A1)"),
+        ("  =2+2", "'  =2+2"),
+        ("\t=2+2", "'\t=2+2"),
+        ("\r=2+2", "'\r=2+2"),
+        ("\uff1d2+2", "'\uff1d2+2"),
+        ("A-1", "A-1"),
+        ("", ""),
+        (-5, "-5"),
+        (12, "12"),
+    ],
+)
+def test_cell_of_a_report_is_no_formula(value: object, shown: str) -> None:
+    assert safe_cell(value) == shown

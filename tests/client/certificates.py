@@ -41,6 +41,7 @@ class Authority:
         certificate = self._builder(subject, key.public_key()).add_extension(address, critical=False)
         pair = Pair(self._folder / f"{name}.pem", self._folder / f"{name}.key")
         pair.cert_file.write_bytes(_pem(certificate.sign(self._key, hashes.SHA256())))
+        pair.key_file.touch(mode=0o600)
         pair.key_file.write_bytes(
             key.private_bytes(
                 serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()

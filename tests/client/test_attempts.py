@@ -8,9 +8,27 @@ import grpc
 import pytest
 from google.rpc import code_pb2
 
-from storekeep.client import OutOfStock, Overloaded, ServerUnreachable, Storekeep
-from storekeep.client.attempts import ATTEMPTS_MAX, BACKOFF_FIRST_S, BACKOFF_MAX_S, pause_before_retry_s
+from storekeep.client import (
+    OutOfStock,
+    Overloaded,
+    ServerUnreachable,
+    ShuttingDown,
+    StorageUnavailable,
+    Storekeep,
+    StorekeepError,
+)
+from storekeep.client.attempts import (
+    ATTEMPTS_MAX,
+    BACKOFF_FIRST_S,
+    BACKOFF_MAX_S,
+    BUDGET_EARNED,
+    BUDGET_RETRIES_MAX,
+    RetryBudget,
+    pause_before_retry_s,
+    retried,
+)
 from storekeep.client.channels import TRANSPORT_ATTEMPTS_MAX
+from storekeep.client.deadlines import Deadline
 from storekeep.v1.orders_pb2 import Order
 from tests.client.scripted_server import ScriptedServer, fails, refuses, replies
 
@@ -57,6 +75,46 @@ def test_retries_are_bounded(scripted: ScriptedServer, client: Storekeep) -> Non
     with pytest.raises(Overloaded):
         place(client)
     assert len(scripted.calls_of("PlaceOrder")) == ATTEMPTS_MAX
+
+
+def test_retries_of_one_client_under_overload_have_a_budget() -> None:
+    budget, sent = RetryBudget(), []
+
+    def attempt() -> None:
+        sent.append(1)
+        raise Overloaded("busy")
+
+    def call() -> None:
+        with pytest.raises(Overloaded):
+            retried(attempt, deadline=Deadline.after(60), budget=budget)
+
+    while budget.spend():
+        pass
+    call()
+    assert len(sent) == 1
+    for _ in range(round(1 / BUDGET_EARNED)):
+        budget.earn()
+    call()
+    assert len(sent) == 3
+    for _ in range(10 * BUDGET_RETRIES_MAX):
+        budget.earn()
+    assert sum(budget.spend() for _ in range(2 * BUDGET_RETRIES_MAX)) == BUDGET_RETRIES_MAX
+
+
+@pytest.mark.parametrize("error", [ShuttingDown("going"), StorageUnavailable("away"), ServerUnreachable("gone")])
+def test_absence_is_waited_for_without_a_budget(error: StorekeepError, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("storekeep.client.attempts.BACKOFF_MAX_S", 0.001)
+    budget, failures = RetryBudget(), iter([error] * 3 * ATTEMPTS_MAX)
+    while budget.spend():
+        pass
+
+    def attempt() -> str:
+        failure = next(failures, None)
+        if failure is not None:
+            raise failure
+        return "done"
+
+    assert retried(attempt, deadline=Deadline.after(60), budget=budget, reconnects=True) == "done"
 
 
 def test_call_when_the_reason_stays_is_not_retried(scripted: ScriptedServer, client: Storekeep) -> None:

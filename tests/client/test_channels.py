@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from storekeep.client import InvalidSettings, Storekeep, Tls
-from storekeep.client.channels import SERVICES, is_local, service_config
+from storekeep.client import InvalidSettings, ServerUnreachable, Storekeep, Tls, with_port
+from storekeep.client.channels import SERVICES, find_proxy, is_local, service_config
 from tests.client.scripted_server import ScriptedServer
 from tests.client.slow_road import slow_road
 
@@ -23,6 +23,79 @@ def test_address_on_this_machine_is_local(address: str) -> None:
 @pytest.mark.parametrize("address", ["10.0.0.1:50051", "storekeep.example:443", "127.0.0.1.example:1", "[2001::1]:1"])
 def test_address_elsewhere_is_not_local(address: str) -> None:
     assert not is_local(address)
+
+
+@pytest.mark.parametrize(
+    ("address", "called"),
+    [
+        ("shop.example", "shop.example:50051"),
+        ("shop.example:", "shop.example:50051"),
+        ("shop.example:443", "shop.example:443"),
+        ("10.0.0.1", "10.0.0.1:50051"),
+        ("localhost", "localhost:50051"),
+        ("::1", "[::1]:50051"),
+        ("[::1]", "[::1]:50051"),
+        ("[::1]:1", "[::1]:1"),
+        ("dns:///shop.example", "dns:///shop.example:50051"),
+        ("dns:shop.example:1", "dns:shop.example:1"),
+        ("unix:/run/s", "unix:/run/s"),
+        ("ipv4:10.0.0.1:5", "ipv4:10.0.0.1:5"),
+        ("xds:///shop", "xds:///shop"),
+    ],
+)
+def test_address_without_a_port_has_the_port_of_a_server(address: str, called: str) -> None:
+    assert with_port(address) == called
+    with Storekeep(address) as client:
+        assert client.address == called
+
+
+@pytest.mark.parametrize("address", ["shop.example:grpc", "shop.example:70000", "[::1]:x", "10.0.0.1:-1"])
+def test_address_with_what_is_no_port_is_refused(address: str) -> None:
+    with pytest.raises(InvalidSettings, match="is not a port"):
+        Storekeep(address)
+
+
+PROXIES = ("http_proxy", "https_proxy", "grpc_proxy")
+
+
+@pytest.mark.parametrize("variable", PROXIES)
+def test_proxy_of_the_environment_is_not_asked_for_this_machine(
+    variable: str, scripted: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, "http://127.0.0.1:9")
+    with Storekeep(scripted.address, api_key="sk_x_y") as client:
+        client.auth.who_am_i()
+
+
+@pytest.mark.parametrize("variable", PROXIES)
+def test_proxy_of_the_environment_is_named_where_it_is_asked(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (*PROXIES, "no_proxy", "no_grpc_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(variable, "http://me:pa55@127.0.0.1:9")
+    with Storekeep("shop.invalid:1", api_key="sk_x_y", tls=False) as client:
+        for call in (client.auth.who_am_i, client.health.check, lambda: client.auth.refresh_token("rt")):
+            with pytest.raises(ServerUnreachable) as caught:
+                call()
+            assert f"(through {variable}=http://127.0.0.1:9)" in str(caught.value)
+            assert "pa55" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("address", "exempt", "proxied"),
+    [
+        ("shop.example:1", "", True),
+        ("shop.example:1", "other.example", True),
+        ("shop.example:1", "other.example, .example", False),
+        ("127.0.0.1:1", "", False),
+        ("unix:/run/s", "", False),
+    ],
+)
+def test_proxy_is_found_as_grpc_finds_it(
+    address: str, exempt: str, proxied: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://proxy.example:3128")
+    monkeypatch.setenv("no_proxy", exempt)
+    assert bool(find_proxy(address)) == proxied
 
 
 def test_service_config_retries_every_service_but_not_refresh_token() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from storekeep.client import DEFAULT_TIMEOUT_S, Customer, Storekeep
-from storekeep.client.attempts import ATTEMPTS_MAX
+from storekeep.client.attempts import ATTEMPTS_MAX, BACKOFF_MAX_S, BUDGET_EARNED, BUDGET_RETRIES_MAX
 from storekeep.client.channels import RECEIVE_BYTES_MAX, TRANSPORT_ATTEMPTS_MAX
 from storekeep.client.tokens import RENEW_AT
 from tests.processes import ServerProcess
@@ -31,6 +31,8 @@ def test_programs_run_one_after_the_other(server: ServerProcess, capsys: pytest.
 def test_figures_are_the_librarys() -> None:
     assert f"{DEFAULT_TIMEOUT_S:.0f} s for a call" in PAGE
     assert f"{RENEW_AT:.0%}".replace("%", " %") in PAGE
-    assert f"Up to {TRANSPORT_ATTEMPTS_MAX} attempts" in PAGE
-    assert f"up to {ATTEMPTS_MAX} on" in PAGE
+    assert f"answered this client, {TRANSPORT_ATTEMPTS_MAX} attempts" in PAGE
+    assert f"up to {ATTEMPTS_MAX} attempts" in PAGE
+    assert f"grows to {BACKOFF_MAX_S:.0f} s" in PAGE
+    assert f"{BUDGET_RETRIES_MAX} such retries, and one more for each {1 / BUDGET_EARNED:.0f} calls" in PAGE
     assert f"{RECEIVE_BYTES_MAX // 2**20} MiB" in PAGE

@@ -139,6 +139,7 @@ PUBLIC = [
     "WriteOptions",
     "to_decimal",
     "to_money",
+    "with_port",
 ]
 
 

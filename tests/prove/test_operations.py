@@ -36,7 +36,7 @@ MISSING = [program for program in PROGRAMS if shutil.which(program) is None]
 TIMEOUT_S = 60.0
 """Patroni gives a primary 30 s before another takes over."""
 EXAMPLES = Path(__file__).parents[2] / "docs" / "operations"
-SECRET = "0123456789abcdef0123456789abcdef-of-tests"
+SECRET = "9b1c40f7d2e35a86e07f4c1d93b2a658-of-tests"
 PASSWORDS = {name: f"{name.lower()}-of-tests" for name in ("SUPERUSER", "REPLICATION", "REWIND")}
 NAMES = ("a", "b")
 pytestmark = [

@@ -13,7 +13,8 @@ import pytest
 
 from storekeep.client import Product, Storekeep
 from storekeep.server.command import COMMANDS, run
-from storekeep.server.config import SECRET_BYTES_MIN, Settings
+from storekeep.server.config import Settings
+from storekeep.server.secret_strength import BYTES_MIN
 from storekeep.server.secrets import load_secret
 from tests.conftest import MakeServer
 from tests.databases import Database, new_database
@@ -93,7 +94,7 @@ def test_bootstrap_admin_with_accounts_is_refused_unless_forced(server: ServerPr
 
 def test_secret_is_made_though_a_killed_process_of_the_same_id_left_half_of_one(tmp_path: Path):
     (tmp_path / f".secret.key.{os.getpid()}").write_text("half")
-    assert len(load_secret(Settings(data_dir=tmp_path))) == 2 * SECRET_BYTES_MIN
+    assert len(load_secret(Settings(data_dir=tmp_path))) == 2 * BYTES_MIN
     assert [path.name for path in tmp_path.iterdir()] == ["secret.key"]
 
 
@@ -120,7 +121,7 @@ def test_verify_of_a_served_database_holds(server: ServerProcess):
 
 
 def test_config_print_masks_the_secret_and_names_origins(tmp_path):
-    secret = "0123456789abcdef0123456789abcdef"
+    secret = "9b1c40f7d2e35a86e07f4c1d93b2a658"
     printed = run_command("config", "print", data_dir=tmp_path, secret=secret)
     assert printed.returncode == 0
     assert secret not in printed.stdout

@@ -9,7 +9,7 @@ import pytest
 
 from storekeep.server.config import InvalidSettings, Settings, load_settings
 
-STRONG = "3f1c0b7a9d2e4865f0a1b2c3d4e5f607"
+STRONG = "9b1c40f7d2e35a86e07f4c1d93b2a658"
 
 
 def problems(**variables: str) -> list[str]:
@@ -91,6 +91,11 @@ def test_empty_variable_is_the_default():
         ({"WORKERS": "many"}, "STOREKEEP_WORKERS: input should be a valid integer"),
         ({"WORKERS": "2", "PIN_CPU": "0"}, "STOREKEEP_PIN_CPU: only with one worker"),
         ({"METRICS_LISTEN": "9464"}, "STOREKEEP_METRICS_LISTEN: '9464' is not host:port"),
+        ({"METRICS_LISTEN": "0.0.0.0:9464"}, "STOREKEEP_METRICS_INSECURE_LISTEN=yes-public"),
+        ({"METRICS_LISTEN": "[::]:9464"}, "STOREKEEP_METRICS_INSECURE_LISTEN=yes-public"),
+        ({"METRICS_LISTEN": "shop.example:9464"}, "STOREKEEP_METRICS_INSECURE_LISTEN=yes-public"),
+        ({"METRICS_INSECURE_LISTEN": "yes"}, "STOREKEEP_METRICS_INSECURE_LISTEN"),
+        ({"SECRET": "0123456789abcdef" * 4}, "STOREKEEP_SECRET: too weak"),
         ({"CONFIG_FILE": "/nowhere/at/all.toml"}, "there is no file /nowhere/at/all.toml"),
     ],
 )
@@ -164,6 +169,8 @@ def test_replicas_that_cannot_be_used_are_refused(primary, replicas, told):
         {"LISTEN": "[::1]:0"},
         {"LISTEN": "localhost:50051"},
         {"SECRET": STRONG},
+        {"METRICS_LISTEN": "0.0.0.0:9464", "METRICS_INSECURE_LISTEN": "yes-public"},
+        {"METRICS_LISTEN": "[::1]:9464"},
     ],
 )
 def test_safe_settings_are_taken(variables):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -14,11 +15,13 @@ from pathlib import Path
 import grpc
 import pytest
 
-from storekeep.client import ApiKey, NotFound, ServiceAccount, Storekeep
+from storekeep.client import ApiKey, ApiKeyInvalid, NotFound, ServiceAccount, Storekeep, TokenRevoked
 from storekeep.server.logs import LogWriter, RequestLog
 from storekeep.v1 import products_pb2, products_pb2_grpc
 from tests.conftest import MakeServer
 from tests.processes import ServerProcess
+
+NUMBERS = itertools.count()
 
 LOGGING = """
 import logging, sys, threading, time
@@ -78,6 +81,62 @@ def test_line_names_the_address_and_the_key_of_the_caller(server: ServerProcess)
     assert line["caller"] == "serviceAccounts/admin"
 
 
+@pytest.mark.parametrize(
+    ("given", "seen"),
+    [
+        (f"00-{'1' * 32}-{'2' * 16}-01", "1" * 32),
+        (f"cc-{'1' * 32}-{'2' * 16}-01", "1" * 32),
+        (f"01-{'1' * 32}-{'2' * 16}-01-what-comes", "1" * 32),
+        (f"00-{'1' * 32}-{'2' * 16}-01-what-comes", ""),
+        (f"01-{'1' * 32}-{'2' * 16}-01what", ""),
+        (f"ff-{'1' * 32}-{'2' * 16}-01", ""),
+        (f"00-{'0' * 32}-{'2' * 16}-01", ""),
+        (f"00-{'1' * 32}-{'0' * 16}-01", ""),
+        (f"00-{'A' * 32}-{'2' * 16}-01", ""),
+    ],
+)
+def test_trace_id_is_that_of_a_valid_traceparent(server: ServerProcess, given: str, seen: str):
+    call_id = f"trace-{next(NUMBERS)}"
+    with grpc.insecure_channel(server.address) as channel, pytest.raises(grpc.RpcError):
+        products_pb2_grpc.ProductServiceStub(channel).GetProduct(
+            products_pb2.GetProductRequest(name="products/a"),
+            timeout=30,
+            metadata=(("x-request-id", call_id), ("traceparent", given)),
+        )
+    server.await_log(call_id)
+    (line,) = [line for line in lines(server.log()) if line.get("request_id") == call_id]
+    assert line["trace_id"] == seen
+
+
+def test_refused_key_and_refresh_token_are_named_without_their_secrets(server: ServerProcess):
+    known = server.admin_key
+    lookup_id = known.split("_")[1]
+    wrong = known[:-6] + ("aaaaaa" if not known.endswith("aaaaaa") else "bbbbbb")
+    misplaced = [known.split("_")[2], f"{known}x", f"sk_{known.split('_')[2]}_{lookup_id}", f"sk_{'é' * 16}_{'a' * 43}"]
+    with Storekeep(server.address) as client:
+        tokens = client.auth.issue_token(known)
+        client.auth.refresh_token(tokens.refresh_token)
+        with pytest.raises(TokenRevoked):
+            client.auth.refresh_token(tokens.refresh_token)
+        for key in (wrong, *misplaced):
+            with pytest.raises(ApiKeyInvalid):
+                client.auth.issue_token(key)
+    give_up = time.monotonic() + 60
+    while True:
+        issued = [line for line in lines(server.log()) if line.get("method") == "storekeep.v1.AuthService/IssueToken"]
+        refused = [line for line in issued if line["reason"] == "API_KEY_INVALID"]
+        if len(refused) == 1 + len(misplaced):
+            break
+        assert time.monotonic() < give_up
+        time.sleep(0.02)
+    assert [line.get("lookup_id") for line in refused] == [lookup_id] + [None] * len(misplaced)
+    assert {line["lookup_id"] for line in issued if line["code"] == "OK"} == {lookup_id}
+    (line,) = [line for line in rpc_lines(server, method="storekeep.v1.AuthService/RefreshToken") if line["reason"]]
+    assert len(line["session_id"]) == 36
+    for secret in (known.split("_")[2], wrong.split("_")[2], tokens.refresh_token, tokens.access_token, *misplaced):
+        assert secret not in server.log()
+
+
 def test_no_log_holds_a_key_or_a_token(server: ServerProcess):
     with Storekeep(server.address, api_key=server.admin_key) as client:
         with pytest.raises(NotFound):
@@ -108,6 +167,39 @@ def test_level_leaves_lesser_lines_out(make_server: MakeServer):
         list(client.products.list())
     server.stop()
     assert server.log() == ""
+
+
+def test_pipe_that_nobody_reads_is_waited_for_once(monkeypatch: pytest.MonkeyPatch):
+    wait_s = 2.0
+    monkeypatch.setattr("storekeep.server.logs.FLUSH_TIMEOUT_S", wait_s)
+    reader, descriptor = os.pipe()
+    writer = LogWriter(descriptor, queue_max=1_000)
+    for _ in range(100):
+        writer.put(b"x" * 10_000)
+    begun_s = time.monotonic()
+    writer.close()
+    writer.close()  # as at the interpreter's exit
+    assert time.monotonic() - begun_s < 3 * wait_s
+    os.close(reader)
+
+
+def test_log_file_that_was_moved_away_is_begun_anew_by_all_who_write(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setattr("storekeep.server.logs.LOOK_INTERVAL_S", 0.0)
+    file, moved = tmp_path / "storekeep.log", tmp_path / "storekeep.log.1"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    writers = [LogWriter(os.open(file, flags), queue_max=10, file=file) for _ in range(2)]
+    for written in (file, moved):
+        if written is moved:
+            file.rename(moved)
+        for writer in writers:
+            writer.put(b"a line")
+            writer.flush()
+    file.unlink()
+    for writer in writers:
+        writer.put(b"the last line")
+        writer.close()
+    assert moved.read_text() == "a line\na line\n"
+    assert file.read_text() == "the last line\nthe last line\n"
 
 
 def test_log_file_is_added_to(make_server: MakeServer, tmp_path):

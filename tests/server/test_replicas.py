@@ -27,7 +27,7 @@ from tests.shops import Shop, new_id, new_request_id
 OLD_S = 3_600.0
 """An age that everything in a test is younger than."""
 FRESH_S = 1.0
-SECRET = "0123456789abcdef0123456789abcdef-of-tests"
+SECRET = "9b1c40f7d2e35a86e07f4c1d93b2a658-of-tests"
 pytestmark = pytest.mark.engine("postgresql", reason="SQLite has no replicas")
 
 

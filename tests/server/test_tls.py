@@ -1,78 +1,29 @@
-"""TLS with real certificates: served, demanded of clients, and read again while it serves."""
+"""TLS with real certificates: served, demanded of clients, revoked, and read again while it serves."""
 
 from __future__ import annotations
 
-import datetime
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from ipaddress import IPv4Address
 from pathlib import Path
 
 import grpc
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import NameOID
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from storekeep.client import Storekeep, Tls
+from storekeep.client import Storekeep, Tls, Unauthenticated
 from tests.conftest import MakeServer
 from tests.processes import ServerProcess, run_command
-
-NOW = datetime.datetime.now(datetime.UTC)
-
-
-@dataclass(frozen=True)
-class Identity:
-    """A certificate and its key, as PEM files."""
-
-    certificate: Path
-    private_key: Path
-
-
-@dataclass(frozen=True)
-class Authority:
-    """Somebody who issues certificates."""
-
-    certificate: x509.Certificate
-    key: ec.EllipticCurvePrivateKey
-    file: Path
-
-
-def _builder(name: str, key: ec.EllipticCurvePrivateKey, issuer: x509.Name) -> x509.CertificateBuilder:
-    return (
-        x509.CertificateBuilder()
-        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
-        .issuer_name(issuer)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(NOW - datetime.timedelta(hours=1))
-        .not_valid_after(NOW + datetime.timedelta(days=1))
-    )
-
-
-def make_authority(folder: Path, name: str) -> Authority:
-    key = ec.generate_private_key(ec.SECP256R1())
-    issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    builder = _builder(name, key, issuer).add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-    certificate = builder.sign(key, hashes.SHA256())
-    file = folder / f"{name}.pem"
-    file.write_bytes(certificate.public_bytes(Encoding.PEM))
-    return Authority(certificate, key, file)
-
-
-def issue(folder: Path, name: str, *, by: Authority) -> Identity:
-    key = ec.generate_private_key(ec.SECP256R1())
-    names = x509.SubjectAlternativeName([x509.DNSName(name), x509.IPAddress(IPv4Address("127.0.0.1"))])
-    builder = _builder(name, key, by.certificate.subject).add_extension(names, critical=False)
-    certificate = builder.sign(by.key, hashes.SHA256())
-    identity = Identity(folder / f"{name}.pem", folder / f"{name}.key")
-    identity.certificate.write_bytes(certificate.public_bytes(Encoding.PEM))
-    identity.private_key.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    return identity
+from tests.server.authorities import (
+    CLIENTS,
+    SERVERS,
+    Authority,
+    Identity,
+    issue,
+    make_authority,
+    revoke,
+    tls_settings,
+    write_revoked,
+)
 
 
 @pytest.fixture
@@ -83,13 +34,6 @@ def authority(tmp_path: Path) -> Authority:
 @pytest.fixture
 def identity(tmp_path: Path, authority: Authority) -> Identity:
     return issue(tmp_path, "localhost", by=authority)
-
-
-def tls_settings(identity: Identity) -> dict[str, str]:
-    return {
-        "tls_certificate_file": str(identity.certificate),
-        "tls_private_key_file": str(identity.private_key),
-    }
 
 
 def is_trusted(server: ServerProcess, authority: Authority) -> bool:
@@ -104,7 +48,7 @@ def is_trusted(server: ServerProcess, authority: Authority) -> bool:
 
 
 def await_true(condition: Callable[[], bool]) -> None:
-    give_up = time.monotonic() + 10
+    give_up = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < give_up
         time.sleep(0.05)
@@ -176,3 +120,70 @@ def test_server_refuses_missing_files(tmp_path):
     refused = run_command("serve", data_dir=tmp_path, **tls_settings(none))
     assert refused.returncode == 1
     assert "none.pem: No such file or directory" in refused.stderr
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_revoked_client_certificate_is_refused_on_an_open_connection_too(
+    make_server: MakeServer, authority, tmp_path, workers
+):
+    server_side = issue(tmp_path, "localhost", by=authority, usages=[SERVERS])
+    ours = make_authority(tmp_path, "clients")
+    shop, till = (issue(tmp_path, name, by=ours, usages=[CLIENTS]) for name in ("shop", "till"))
+    lists = write_revoked(tmp_path, [], by=ours)
+    server = make_server(
+        **tls_settings(server_side),
+        tls_client_ca_file=str(ours.file),
+        tls_client_crl_file=str(lists),
+        workers=workers,
+    )
+
+    def client_of(identity: Identity) -> Storekeep:
+        tls = Tls(ca_file=authority.file, cert_file=identity.certificate, key_file=identity.private_key)
+        return Storekeep(server.address, api_key=server.admin_key, tls=tls, timeout_s=30)
+
+    def is_refused(client: Storekeep) -> bool:
+        try:
+            client.auth.who_am_i()
+        except Unauthenticated as error:
+            return "revoked" in error.message
+        return False
+
+    with client_of(shop) as opened, client_of(till) as other:
+        assert not is_refused(opened)
+        revoke(tmp_path, shop, by=ours)
+        await_true(lambda: is_refused(opened))
+        with client_of(shop) as anew:
+            await_true(lambda: is_refused(anew))
+        assert not is_refused(other)
+        lists.write_text("nonsense")
+        await_true(lambda: is_refused(opened) and "the new list of revoked certificates cannot be used" in server.log())
+        assert not is_refused(other)
+
+
+def test_list_of_revoked_certificates_that_is_none_is_refused(tmp_path, authority, identity):
+    assert run_command("migrate", data_dir=tmp_path).returncode == 0
+    settings = tls_settings(identity) | {"tls_client_ca_file": str(authority.file)}
+    refused = run_command("serve", data_dir=tmp_path, **settings, tls_client_crl_file=str(authority.file))
+    assert refused.returncode == 1
+    assert "no PEM list of revoked certificates" in refused.stderr
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o604, 0o660, 0o777])
+def test_private_key_that_others_can_use_is_refused(tmp_path, identity, mode):
+    assert run_command("migrate", data_dir=tmp_path).returncode == 0
+    identity.private_key.chmod(mode)
+    refused = run_command("serve", data_dir=tmp_path, **tls_settings(identity))
+    assert refused.returncode == 1
+    assert refused.stderr.count("\n") == 1
+    assert f"chmod 600 {identity.private_key}" in refused.stderr
+
+
+def test_new_private_key_that_others_can_read_leaves_the_old_one(
+    make_server: MakeServer, authority, identity, tmp_path
+):
+    server = make_server(**tls_settings(identity))
+    identity.private_key.chmod(0o644)
+    assert is_trusted(server, authority)
+    await_true(lambda: "the new TLS files cannot be used; the old ones stay" in server.log())
+    identity.private_key.chmod(0o600)
+    assert is_trusted(server, authority)

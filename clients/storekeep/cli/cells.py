@@ -17,6 +17,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from storekeep.client import Money, to_decimal
 
+JOINERS = frozenset("\u200c\u200d")
+"""Without a form of their own, but Persian, Hindi and emoji are written with them."""
 WHOLE_CURRENCIES = frozenset(
     {"BIF", "CLP", "DJF", "GNF", "ISK", "JPY", "KMF", "KRW", "PYG", "RWF", "UGX", "VND", "VUV", "XAF", "XOF", "XPF"}
 )
@@ -35,8 +37,20 @@ def cell(message: Message, field: str) -> str:
 
 
 def printable(text: str) -> str:
-    """Return `text` with every control character but the line feed replaced."""
-    return "".join(char if char.isprintable() or char == "\n" else "\N{REPLACEMENT CHARACTER}" for char in text)
+    """Return `text` with what a terminal would act on, or show as nothing, replaced; line feeds stay."""
+    return "".join(char if is_harmless(char) or char == "\n" else "\N{REPLACEMENT CHARACTER}" for char in text)
+
+
+def escaped(document: str) -> str:
+    """Return a JSON document with escapes for what a terminal would act on: it says the same."""
+    if document.isprintable():
+        return document
+    return "".join(char if is_harmless(char) or char == "\n" else json.dumps(char)[1:-1] for char in document)
+
+
+def is_harmless(char: str) -> bool:
+    """Say whether a terminal shows a character as itself: no control, none that turns the direction of writing."""
+    return char.isprintable() or char in JOINERS
 
 
 def amount(money: Money) -> str:

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from storekeep.cli.cells import cell, printable, whole_numbers
+from storekeep.cli.cells import cell, escaped, printable, whole_numbers
 from storekeep.client import Money
 
 PIPE_WIDTH = 10_000
@@ -105,7 +105,7 @@ def as_document(message: Message) -> dict[str, Any]:
 def _json(document: object, *, indent: int | None = None) -> str:
     """Return the text of a document; where stdout cannot take every character, ASCII that says the same."""
     ascii_only = codecs.lookup(sys.stdout.encoding or "utf-8").name != "utf-8"
-    return json.dumps(document, ensure_ascii=ascii_only, indent=indent)
+    return escaped(json.dumps(document, ensure_ascii=ascii_only, indent=indent))
 
 
 def _write_array(messages: Iterable[Message]) -> None:

@@ -17,7 +17,7 @@ from google.protobuf.message import Message
 
 from storekeep.cli.logins import Login, read_login
 from storekeep.cli.screens import Screen
-from storekeep.client import DEFAULT_ADDRESS, DEFAULT_TIMEOUT_S, Listing, Storekeep, Tls, WriteOptions
+from storekeep.client import DEFAULT_ADDRESS, DEFAULT_TIMEOUT_S, Listing, Storekeep, Tls, WriteOptions, with_port
 
 MessageT = TypeVar("MessageT", bound=Message)
 
@@ -103,7 +103,12 @@ def page_size(limit: int, *, most: int = 1000) -> int:
 
 def _effective_login(settings: Settings, *, stored: Login | None) -> Login:
     asked = settings.address or os.environ.get("STOREKEEP_ADDRESS", "")
-    base = stored if stored is not None and asked in ("", stored.address) else Login(asked or DEFAULT_ADDRESS, "")
+    asked = with_port(asked) if asked else ""
+    base = (
+        stored
+        if stored is not None and asked in ("", with_port(stored.address))
+        else Login(asked or DEFAULT_ADDRESS, "")
+    )
     return Login(
         address=base.address,
         api_key=os.environ.get("STOREKEEP_API_KEY") or base.api_key,

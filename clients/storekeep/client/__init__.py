@@ -16,6 +16,7 @@ from storekeep.client.calls import (
 from storekeep.client.channels import (
     DEFAULT_ADDRESS,
     Tls,
+    with_port,
 )
 from storekeep.client.clients import (
     DEFAULT_TIMEOUT_S,
@@ -307,4 +308,5 @@ __all__ = [
     "WriteOptions",
     "to_decimal",
     "to_money",
+    "with_port",
 ]

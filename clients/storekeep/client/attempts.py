@@ -1,12 +1,16 @@
 """Attempts: one call sent once, and sent again while the server gives a reason that passes by itself.
 
-The transport's own retries (`channels.py`) come below: they act while nobody answers, these act on answers.
-Nothing is sent after its deadline.
+The transport's own retries (`channels.py`) come below: they act while nobody answers, these act on answers, and go on
+where those give up. Nothing is sent after its deadline.
+
+Who is not there, or is going, is asked again until the deadline: that costs nobody anything. Who has too much to do is
+asked again a few times, within a budget that all calls of a client share.
 """
 
 from __future__ import annotations
 
 import random
+import threading
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -14,20 +18,54 @@ from typing import TypeVar
 import grpc
 
 from storekeep.client.deadlines import Deadline
-from storekeep.client.errors import ClientClosed, Refused, ServerUnreachable, StorekeepError, from_rpc_error
+from storekeep.client.errors import (
+    ClientClosed,
+    Overloaded,
+    Refused,
+    ServerUnreachable,
+    StorekeepError,
+    from_rpc_error,
+)
 from storekeep.client.positions import Position
 
 ATTEMPTS_MAX = 5
-"""How often a call is sent, at most, when the server gives a reason that passes by itself."""
+"""How often a call is sent, at most, when the server answers that it has too much to do."""
+
+BUDGET_RETRIES_MAX = 100
+"""How many calls that were refused for overload a client may send again before any succeeds."""
+BUDGET_EARNED = 0.2
+"""Of such a retry by each call that succeeds: under lasting overload a client sends a fifth more than it gets done."""
 
 BACKOFF_FIRST_S = 0.1
 BACKOFF_MAX_S = 2.0
+DOUBLINGS_MAX = 10
 """Between attempts, on top of what the server asks for: doubled each time, with full jitter."""
 
 Metadata = tuple[tuple[str, str], ...]
 
 RequestT = TypeVar("RequestT")
 ReplyT = TypeVar("ReplyT")
+
+
+class RetryBudget:
+    """How many refused calls a client may still send to a server that has too much to do. Safe between threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._left = float(BUDGET_RETRIES_MAX)
+
+    def earn(self) -> None:
+        """Note that a call has succeeded."""
+        if self._left < BUDGET_RETRIES_MAX:
+            with self._lock:
+                self._left = min(BUDGET_RETRIES_MAX, self._left + BUDGET_EARNED)
+
+    def spend(self) -> bool:
+        """Take one retry; say whether there was one."""
+        with self._lock:
+            has_any = self._left >= 1
+            self._left -= has_any
+        return has_any
 
 
 def send(
@@ -54,7 +92,9 @@ def send(
         raise _closed_or_same(error) from None
 
 
-def retried(attempt: Callable[[], ReplyT], *, deadline: Deadline, reconnects: bool = False) -> ReplyT:
+def retried(
+    attempt: Callable[[], ReplyT], *, deadline: Deadline, budget: RetryBudget, reconnects: bool = False
+) -> ReplyT:
     """Make an attempt until it succeeds, fails for good, or the deadline leaves no time for another.
 
     `reconnects`: whether to try on when nobody answers, as when the server restarts. It is for callers that have been
@@ -62,15 +102,21 @@ def retried(attempt: Callable[[], ReplyT], *, deadline: Deadline, reconnects: bo
 
     Raises: the exception of the last attempt.
     """
-    for number in range(1, ATTEMPTS_MAX):
+    number = 0
+    while True:
+        number += 1
         try:
-            return attempt()
+            reply = attempt()
         except StorekeepError as error:
             pause_s = pause_before_retry_s(error, attempt=number)
             if not _passes(error, reconnects=reconnects) or pause_s >= deadline.left_s:
                 raise
+            if isinstance(error, Overloaded) and (number >= ATTEMPTS_MAX or not budget.spend()):
+                raise
+        else:
+            budget.earn()
+            return reply
         time.sleep(pause_s)
-    return attempt()
 
 
 def pause_before_retry_s(error: StorekeepError, *, attempt: int) -> float:
@@ -79,7 +125,7 @@ def pause_before_retry_s(error: StorekeepError, *, attempt: int) -> float:
     The server's own delay is the least; jitter on top keeps callers from coming back all at once.
     """
     asked_s = error.retry_delay_s if isinstance(error, Refused) else None
-    ceiling_s = min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2 ** (attempt - 1))
+    ceiling_s = min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2 ** min(attempt - 1, DOUBLINGS_MAX))
     return (asked_s or 0.0) + random.uniform(0, ceiling_s)  # noqa: S311 - spreads load, guards nothing
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Protocol, TypedDict, TypeVar
 
@@ -15,9 +16,16 @@ import grpc
 import uuid_utils
 from google.protobuf.duration_pb2 import Duration
 
-from storekeep.client.attempts import Metadata, ReplyT, RequestT, retried, send
+from storekeep.client.attempts import Metadata, ReplyT, RequestT, RetryBudget, retried, send
 from storekeep.client.deadlines import Deadline
-from storekeep.client.errors import ClientClosed, TokenExpired, TokenRevoked, Unauthenticated, from_rpc_error
+from storekeep.client.errors import (
+    ClientClosed,
+    ServerUnreachable,
+    TokenExpired,
+    TokenRevoked,
+    Unauthenticated,
+    from_rpc_error,
+)
 from storekeep.client.pages import ItemT, Listing, Page
 from storekeep.client.positions import POSITION_KEY, Position
 from storekeep.client.tokens import Tokens
@@ -87,9 +95,11 @@ class Calls:
         position: how far the server's ledger goes with what was written here.
     """
 
-    def __init__(self, *, tokens: Tokens | None, timeout_s: float) -> None:
+    def __init__(self, *, tokens: Tokens | None, timeout_s: float, budget: RetryBudget, proxy: str = "") -> None:
         self._tokens = tokens
         self._timeout_s = timeout_s
+        self._budget = budget
+        self._proxy = proxy
         self._closed = False
         self._answered = False
         self.position = Position()
@@ -155,7 +165,8 @@ class Calls:
         timeout_s: float | None = None,
     ) -> ReplyT:
         """Send a request that needs no token and must not be repeated."""
-        return send(method, request, deadline=self._deadline(timeout_s))
+        with self._proxy_named():
+            return send(method, request, deadline=self._deadline(timeout_s))
 
     def listing(
         self,
@@ -189,7 +200,8 @@ class Calls:
         try:
             yield from replies
         except grpc.RpcError as error:
-            raise from_rpc_error(error) from None
+            with self._proxy_named():
+                raise from_rpc_error(error) from None
         finally:
             replies.cancel()
 
@@ -204,7 +216,8 @@ class Calls:
         send_with = partial(self._retried, method, request, deadline=deadline, position=position)
         if self._tokens is None:
             return send_with(metadata=metadata)
-        token = self._tokens.current(deadline=deadline)
+        with self._proxy_named():
+            token = self._tokens.current(deadline=deadline)
         try:
             return send_with(metadata=(_bearer(token), *metadata))
         except (TokenExpired, TokenRevoked, Unauthenticated):
@@ -222,9 +235,20 @@ class Calls:
         position: Position | None = None,
     ) -> ReplyT:
         attempt = partial(send, method, request, deadline=deadline, metadata=metadata, position=position)
-        reply = retried(attempt, deadline=deadline, reconnects=self._answered)
+        with self._proxy_named():
+            reply = retried(attempt, deadline=deadline, budget=self._budget, reconnects=self._answered)
         self._answered = True
         return reply
+
+    @contextmanager
+    def _proxy_named(self) -> Iterator[None]:
+        """Name the proxy that the environment has put between, where the server cannot be reached."""
+        try:
+            yield
+        except ServerUnreachable as error:
+            if not self._proxy or self._proxy in error.message:
+                raise
+            raise ServerUnreachable(f"{error.message} (through {self._proxy})", request_id=error.request_id) from None
 
     def _deadline(self, timeout_s: float | None) -> Deadline:
         if self._closed:

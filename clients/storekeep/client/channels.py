@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +19,13 @@ import grpc
 from storekeep.client.errors import InvalidSettings
 from storekeep.v1 import audit_pb2, auth_pb2, customers_pb2, inventory_pb2, orders_pb2, products_pb2
 
-DEFAULT_ADDRESS = "127.0.0.1:50051"
+DEFAULT_PORT = 50051
+DEFAULT_ADDRESS = f"127.0.0.1:{DEFAULT_PORT}"
 """Where a server listens when it is not told otherwise."""
+PORT_MAX = 65_535
+PROXY_VARIABLES = ("grpc_proxy", "https_proxy", "http_proxy")
+"""What gRPC reads of the environment, the first that is set; in capitals they mean nothing to it."""
+NO_PROXY_VARIABLES = ("no_grpc_proxy", "no_proxy")
 
 RECEIVE_BYTES_MAX = 64 * 1024 * 1024
 """A page of 1,000 orders of 500 lines fits; a server that sends more is refused."""
@@ -49,6 +56,9 @@ SERVICES = tuple(
 )
 """The full names of the contract's services."""
 
+_DNS_SCHEMES = ("dns:///", "dns:")
+_SCHEME = re.compile(r"(?:unix|unix-abstract|ipv4|ipv6|vsock|xds):|[a-z][a-z0-9+.-]*://")
+"""Other names of gRPC's, which it takes as they are."""
 _LOOPBACK_NAMES = frozenset({"localhost", "ip6-localhost"})
 
 
@@ -67,11 +77,14 @@ class Tls:
 
 
 def service_config() -> str:
-    """Return the gRPC service config of the channel, as JSON: UNAVAILABLE is retried, but for RefreshToken."""
+    """Return the gRPC service config of the channel, as JSON: UNAVAILABLE is retried, but for RefreshToken.
+
+    It has no `retryThrottling`: that ends all retries after some fifty failures, which a restart makes within a second.
+    `attempts.py` has a budget for overload in its place.
+    """
     retried = {"name": [{"service": service} for service in SERVICES], "retryPolicy": _RETRY_POLICY}
     once = {"name": [{"service": "storekeep.v1.AuthService", "method": "RefreshToken"}]}
-    throttling = {"maxTokens": 100, "tokenRatio": 0.5}
-    return json.dumps({"methodConfig": [retried, once], "retryThrottling": throttling})
+    return json.dumps({"methodConfig": [retried, once]})
 
 
 def is_local(address: str) -> bool:
@@ -87,6 +100,47 @@ def is_local(address: str) -> bool:
         return False
 
 
+def with_port(address: str) -> str:
+    """Return `address` with the port that servers have by default, where it names none. gRPC would take 443.
+
+    Raises: InvalidSettings when what stands in the port's place is not one.
+    """
+    scheme = next((scheme for scheme in _DNS_SCHEMES if address.startswith(scheme)), "")
+    host = address.removeprefix(scheme)
+    if not scheme and _SCHEME.match(address):
+        return address
+    if host.startswith("["):
+        host, _, port = host.partition("]")
+        host, port = f"{host}]", port.removeprefix(":")
+    elif host.count(":") > 1:
+        host, port = f"[{host}]", ""
+    else:
+        host, _, port = host.partition(":")
+    if port and not (port.isascii() and port.isdigit() and int(port) <= PORT_MAX):
+        raise InvalidSettings(f"{address}: {port} is not a port")
+    return f"{scheme}{host}:{port or DEFAULT_PORT}"
+
+
+def find_proxy(address: str) -> str:
+    """Return the proxy that gRPC calls `address` through, as the environment says: `http_proxy=http://proxy:3128`.
+
+    Empty where it calls directly. A password is left out.
+    """
+    if is_local(address) or _is_exempt(address):
+        return ""
+    for name in PROXY_VARIABLES:
+        if value := os.environ.get(name, ""):
+            return f"{name}={re.sub('//[^/@]*@', '//', value)}"
+    return ""
+
+
+def _is_exempt(address: str) -> bool:
+    """Say whether `no_proxy` has the host; networks, which gRPC takes too, are not looked at."""
+    exempt = next((value for name in NO_PROXY_VARIABLES if (value := os.environ.get(name, ""))), "")
+    host = address.rpartition("/")[2].rpartition(":")[0].strip("[]").lower()
+    return any(host.endswith(entry.strip().lower()) for entry in exempt.split(",") if entry.strip())
+
+
 def open_channel(address: str, *, tls: Tls | bool | None) -> grpc.Channel:
     """Open a channel. It connects when it is first used.
 
@@ -96,6 +150,8 @@ def open_channel(address: str, *, tls: Tls | bool | None) -> grpc.Channel:
     Raises: InvalidSettings when a file cannot be read or only one of certificate and key is given.
     """
     options = _options(tls if isinstance(tls, Tls) else None)
+    if is_local(address):
+        options.append(("grpc.enable_http_proxy", 0))
     if tls is False or (tls is None and is_local(address)):
         return grpc.insecure_channel(address, options=options)
     return grpc.secure_channel(address, _credentials(tls if isinstance(tls, Tls) else Tls()), options=options)

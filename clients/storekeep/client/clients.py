@@ -10,11 +10,12 @@ import os
 from types import TracebackType
 from typing import Self
 
+from storekeep.client.attempts import RetryBudget
 from storekeep.client.audit import Audit
 from storekeep.client.auth import Auth
 from storekeep.client.calls import Calls
 from storekeep.client.categories import Categories
-from storekeep.client.channels import DEFAULT_ADDRESS, Tls, open_channel
+from storekeep.client.channels import DEFAULT_ADDRESS, Tls, find_proxy, open_channel, with_port
 from storekeep.client.customers import Customers
 from storekeep.client.errors import InvalidSettings
 from storekeep.client.fulfillments import Fulfillments
@@ -47,7 +48,8 @@ class Storekeep:
     ) -> None:
         """Make a client; it connects when it is first used.
 
-        `address` is `host:port` or `unix:/path`. Without an API key only what needs no token can be called.
+        `address` is `host:port`, `host` for port 50051, or `unix:/path`. Without an API key only what needs no token
+        can be called.
         `tls`: a `Tls`, True for TLS with gRPC's own certificates, False for plaintext; when not given, plaintext on
         this machine and TLS elsewhere. `timeout_s` bounds every call that does not bring its own, retries included.
 
@@ -55,10 +57,12 @@ class Storekeep:
         """
         if timeout_s <= 0:
             raise InvalidSettings("timeout_s must be more than 0")
-        self.address = address or os.environ.get("STOREKEEP_ADDRESS") or DEFAULT_ADDRESS
+        self.address = with_port(address or os.environ.get("STOREKEEP_ADDRESS") or DEFAULT_ADDRESS)
         key = _usable_key(os.environ.get("STOREKEEP_API_KEY", "") if api_key is None else api_key)
         channel = open_channel(self.address, tls=tls)
-        calls = Calls(tokens=Tokens(AuthServiceStub(channel), api_key=key) if key else None, timeout_s=timeout_s)
+        budget = RetryBudget()
+        tokens = Tokens(AuthServiceStub(channel), api_key=key, budget=budget) if key else None
+        calls = Calls(tokens=tokens, timeout_s=timeout_s, budget=budget, proxy=find_proxy(self.address))
         self._channel, self._calls = channel, calls
         self.products = Products(calls, channel=channel)
         self.categories = Categories(calls, channel=channel)

@@ -11,9 +11,9 @@ import time
 from dataclasses import dataclass, replace
 from functools import partial
 
-from storekeep.client.attempts import retried, send
+from storekeep.client.attempts import RetryBudget, retried, send
 from storekeep.client.deadlines import Deadline
-from storekeep.client.errors import StorekeepError
+from storekeep.client.errors import CallTimedOut, StorekeepError
 from storekeep.v1.auth_pb2 import IssueTokenRequest, RefreshTokenRequest, TokenSet
 from storekeep.v1.auth_pb2_grpc import AuthServiceStub
 
@@ -38,9 +38,10 @@ class _Held:
 class Tokens:
     """The access token, for as many threads as use the client."""
 
-    def __init__(self, stub: AuthServiceStub, *, api_key: str) -> None:
+    def __init__(self, stub: AuthServiceStub, *, api_key: str, budget: RetryBudget) -> None:
         self._stub = stub
         self._api_key = api_key
+        self._budget = budget
         self._lock = threading.Lock()
         self._held: _Held | None = None
 
@@ -63,10 +64,14 @@ class Tokens:
                 self._held = None
 
     def _fetch(self, deadline: Deadline) -> _Held:
-        with self._lock:
+        if not self._lock.acquire(timeout=deadline.left_s):
+            raise CallTimedOut("No access token could be fetched before the deadline")
+        try:
             if self._held is None or time.monotonic() >= self._held.over_at_s:
                 self._held = self._refresh(deadline) or self._issue(deadline)
             return self._held
+        finally:
+            self._lock.release()
 
     def _renew_in_passing(self, seen: _Held, deadline: Deadline) -> None:
         """Renew ahead of time. Where another thread does so already, or it fails, the held token stays in use."""
@@ -95,7 +100,7 @@ class Tokens:
         request = IssueTokenRequest(api_key=self._api_key)
         known = self._held is not None
         issue = partial(send, self._stub.IssueToken, request, deadline=deadline)
-        return _hold(retried(issue, deadline=deadline, reconnects=known))
+        return _hold(retried(issue, deadline=deadline, budget=self._budget, reconnects=known))
 
 
 def _hold(tokens: TokenSet) -> _Held:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import sysconfig
@@ -9,16 +10,36 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from storekeep.server.config import Settings
 from storekeep.server.domain.samples import CUSTOMER, ORDER_CURRENCY, ORDER_LINES, has_sample, load_sample
+from storekeep.server.file_modes import check_data_dir
 from storekeep.server.secrets import write_private
 from storekeep.server.store.engine import Store
 
 ADMIN_KEY_FILE = "admin.key"
 
+log = logging.getLogger("storekeep.server")
+
 
 def say(line: str) -> None:
     """Tell whoever started the server."""
-    print(line, flush=True)  # noqa: T201 - what the command says
+    print(printable(line), flush=True)  # noqa: T201 - what the command says
+
+
+def printable(text: str) -> str:
+    """Return `text` without what a terminal would act on: names of files and resources are what others chose."""
+    return "".join(char if char.isprintable() or char == "\n" else "\N{REPLACEMENT CHARACTER}" for char in text)
+
+
+def warn_of_open_data_dir(settings: Settings) -> None:
+    """Tell whoever started the server, and the log, where others can look into the data directory.
+
+    Raises: ExposedFile where anybody can write in it.
+    """
+    warning = check_data_dir(settings.data_dir)
+    if warning:
+        say(f"Warning: {warning}")
+        log.warning("the data directory is open to others", extra={"problem": warning})
 
 
 def keep_admin_key(key: str, *, data_dir: Path) -> None:

@@ -30,7 +30,8 @@ from storekeep.server.domain.signing_keys import SigningKeys
 from storekeep.server.domain.tokens import Tokens, purge_expired
 from storekeep.server.health import HealthServicer, Readiness
 from storekeep.server.interceptors.auth import Authenticator, authenticate_calls
-from storekeep.server.interceptors.chain import Chain
+from storekeep.server.interceptors.certificates import refuse_revoked
+from storekeep.server.interceptors.chain import Chain, Layer
 from storekeep.server.interceptors.errors import map_errors
 from storekeep.server.interceptors.forwarding import Forwarding
 from storekeep.server.interceptors.freshness import keep_fresh
@@ -51,7 +52,7 @@ from storekeep.server.monitoring.counts import CallCounts, Counts, add_counts
 from storekeep.server.monitoring.overviews import Report
 from storekeep.server.polling import Polling
 from storekeep.server.pools import CallExecutor, CallLoop, CallPool, CheckPool, ReadLanes
-from storekeep.server.ports import AddressTaken
+from storekeep.server.ports import AddressTaken, free_addresses
 from storekeep.server.reflection import add_reflection
 from storekeep.server.secrets import load_secret
 from storekeep.server.servicers.audit import AuditServicer
@@ -64,9 +65,9 @@ from storekeep.server.store.database import Transaction
 from storekeep.server.store.engine import Store
 from storekeep.server.store.errors import Overloaded
 from storekeep.server.store.opening import limits_of, one_writer_file, open_store, replicas_of
-from storekeep.server.tls import tls_credentials
+from storekeep.server.tls import RevokedCertificates, tls_credentials
 from storekeep.server.tokens import AccessTokens
-from storekeep.server.workers import Worker, Writership
+from storekeep.server.workers import Worker, Writership, own_address
 from storekeep.v1 import (
     audit_pb2_grpc,
     auth_pb2_grpc,
@@ -276,6 +277,7 @@ class App:
             layers=[
                 map_errors,
                 limits.limit_addresses,
+                *self._certificate_checks(),
                 *([] if self._forwarding is None else [self._forwarding.layer]),
                 authenticate_calls(self.access.authenticator),
                 limits.limit_callers,
@@ -301,6 +303,10 @@ class App:
         self._add_servicers(server)
         add_reflection(server, [*self.contract.services, "grpc.health.v1.Health"], pool=self._reflections)
         return server
+
+    def _certificate_checks(self) -> list[Layer]:
+        file = self._settings.tls_client_crl_file
+        return [] if file is None else [refuse_revoked(RevokedCertificates(file))]
 
     def _make_read_executor(self) -> CallExecutor:
         """Where reads run: in threads where the database is a file, by turns in one where it answers over a socket."""
@@ -392,8 +398,7 @@ class App:
         Raises: AddressTaken.
         """
         address = self._bind(self._settings.listen)
-        if self._worker is not None:
-            self._bind_own(self._worker.address)
+        self._bind_own(own_address(self._settings, listen=address) if self._worker is None else self._worker.address)
         self._polling.start(self._server, routes=self._chain.routes)
         self._readiness.start()
         if self._writership is None:
@@ -413,18 +418,24 @@ class App:
         self._maintenance.stop()
 
     def _bind(self, address: str) -> str:
+        """Listen on every address that a name stands for; one that several workers share is reserved already."""
+        if address.startswith("unix") or self._worker is not None:
+            self._bind_one(address)
+            return address
+        for one in free_addresses(address):
+            port = self._bind_one(one)
+        return f"{address.rpartition(':')[0]}:{port}"
+
+    def _bind_one(self, address: str) -> int:
         try:
             if self._credentials is None:
-                port = self._server.add_insecure_port(address)
-            else:
-                port = self._server.add_secure_port(address, self._credentials)
+                return self._server.add_insecure_port(address)
+            return self._server.add_secure_port(address, self._credentials)
         except RuntimeError:
             raise AddressTaken(address) from None
-        host, colon, _ = address.rpartition(":")
-        return address if address.startswith("unix") else f"{host}{colon}{port}"
 
     def _bind_own(self, address: str) -> None:
-        """Listen where only this user's processes can call, and know which worker it is that they call."""
+        """Listen where only this user's processes can call: other workers, and the health check."""
         others = os.umask(OWNER_ONLY)
         try:
             self._server.add_insecure_port(address)

@@ -15,12 +15,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from storekeep.server.announcements import keep_admin_key, say, say_where_admin_key_is
+from storekeep.server.announcements import keep_admin_key, printable, say, say_where_admin_key_is
 from storekeep.server.app import make_admin_key
 from storekeep.server.config import InvalidSettings, LoadedSettings, Settings, load_settings
 from storekeep.server.database_urls import shown, sqlite_path
 from storekeep.server.domain.verification import verify
-from storekeep.server.health import ask_health, ask_worker
+from storekeep.server.health_checks import SERVING, ask_address, ask_server, ask_workers
+from storekeep.server.inspections import inspect
 from storekeep.server.processes import REFUSALS, in_words
 from storekeep.server.secrets import SECRET_FILE
 from storekeep.server.serving import serve
@@ -28,7 +29,6 @@ from storekeep.server.store.backups import BackupRefused, back_up, restore
 from storekeep.server.store.opening import limits_of, open_store
 from storekeep.server.store.schema import check_schema, migrate, pending_migrations
 from storekeep.server.supervision.supervisor import WorkerFailed, supervise
-from storekeep.server.workers import WorkerFolder
 
 VERIFY_TIMEOUT_S = 3_600.0
 """How long one check may take on PostgreSQL: it may read all there is."""
@@ -89,7 +89,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 def complain(line: str) -> None:
     """Say on standard error why something is refused."""
-    print(f"storekeep-server: {line}", file=sys.stderr)  # noqa: T201 - what the command says
+    print(f"storekeep-server: {printable(line)}", file=sys.stderr)  # noqa: T201 - what the command says
 
 
 def run_serve(loaded: LoadedSettings, given: argparse.Namespace) -> int:
@@ -174,24 +174,29 @@ def run_bootstrap_admin(loaded: LoadedSettings, given: argparse.Namespace) -> in
 
 def run_healthcheck(loaded: LoadedSettings, given: argparse.Namespace) -> int:
     """Ask a running server whether it takes calls."""
-    address, service = given.address or loaded.settings.listen, given.service or ""
-    states = {address: ask_health(address, service=service, settings=loaded.settings)}
+    settings, service = loaded.settings, given.service or ""
+    if given.address:
+        states = {given.address: ask_address(given.address, service=service, settings=settings)}
+    else:
+        states = {settings.listen: ask_server(settings, service=service)}
     if given.each_worker:
-        folder = WorkerFolder(loaded.settings.workers_dir)
-        states |= {f"worker {name}": ask_worker(folder.address(name), service=service) for name in folder.workers()}
+        states |= {f"worker {name}": state for name, state in ask_workers(settings, service=service).items()}
     for asked, state in states.items():
         say(f"{asked}: {state}")
-    return DONE if set(states.values()) == {"SERVING"} else REFUSED
+    return DONE if set(states.values()) == {SERVING} else REFUSED
 
 
 def run_config(loaded: LoadedSettings, given: argparse.Namespace) -> int:
-    """Print the settings in force; that they could be loaded is all there is to check."""
+    """Print the settings in force, or say what an operator should know of them, once they could be loaded."""
     if given.action == "print":
         for line in loaded.lines():
             say(line)
-    else:
-        say("The settings can be used.")
-    return DONE
+        return DONE
+    findings = inspect(loaded)
+    say("The settings can be used.")
+    for finding in findings:
+        complain(f"warning: {finding}")
+    return REFUSED if findings and given.strict else DONE
 
 
 COMMANDS: dict[str, Command] = {
@@ -238,16 +243,21 @@ COMMANDS: dict[str, Command] = {
         "storekeep-server healthcheck --service liveness",
         run_healthcheck,
         (
-            Argument("--address", "whom to ask; STOREKEEP_LISTEN when not given"),
+            Argument(
+                "--address", "ask over the network; when not given, the server of STOREKEEP_DATA_DIR, on its own socket"
+            ),
             Argument("--service", "full name of one service, or `liveness`; all together when not given"),
             Argument("--each-worker", "ask each of several workers too, on this machine", flag=True),
         ),
     ),
     "config": Command(
-        "Print the settings in force and where each comes from, or check them.",
+        "Print the settings in force and where each comes from, or check them, and what they name, for weaknesses.",
         "STOREKEEP_CONFIG_FILE=storekeep.toml storekeep-server config check",
         run_config,
-        (Argument("action", "what to do with them", choices=("print", "check")),),
+        (
+            Argument("action", "what to do with them", choices=("print", "check")),
+            Argument("--strict", "with `check`: exit with 1 where there is a warning", flag=True),
+        ),
     ),
 }
 

@@ -14,15 +14,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError
-from pydantic_settings import (
-    BaseSettings,
-    DotEnvSettingsSource,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-    TomlConfigSettingsSource,
-)
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from storekeep.server.database_urls import problem_of, problem_of_replica, shown, sqlite_path, sqlite_url
+from storekeep.server.secret_strength import BYTES_MIN, is_weak
+from storekeep.server.settings_files import SettingsFile, UnreadableSettings, read_settings_file
 
 PREFIX = "STOREKEEP_"
 FILE_VARIABLE = "STOREKEEP_CONFIG_FILE"
@@ -44,8 +40,8 @@ VARIABLES_OF_OTHERS = frozenset(
 """What the client, the command line, the gateway and the tests read from the same environment."""
 SECRETS = frozenset({"STOREKEEP_SECRET", "STOREKEEP_DATABASE_URL", "STOREKEEP_DATABASE_REPLICA_URLS"})
 """What no message repeats: a URL may have a password."""
-SECRET_BYTES_MIN = 32
-"""Of the server's secret: the length of the SHA-256 that it keys (RFC 2104)."""
+ELSEWHERE = frozenset({"command line", "environment", "default"})
+"""Where a setting can come from but a settings file."""
 WORKERS_MAX = 256
 LOOPBACK_NAMES = frozenset({"localhost", "ip6-localhost"})
 
@@ -118,6 +114,9 @@ class Settings(BaseSettings):
     """PEM private key of that certificate. Read again when it changes."""
     tls_client_ca_file: Path | None = None
     """PEM certificates of who may issue client certificates; with it a client must show one (mTLS)."""
+    tls_client_crl_file: Path | None = None
+    """PEM lists of revoked client certificates (CRL, RFC 5280) by those who issue them; calls with one of those are
+    refused. Read again when it changes. Empty: none are looked for."""
 
     # -- how much it does at once
 
@@ -269,6 +268,8 @@ class Settings(BaseSettings):
     metrics_listen: str = ""
     """Address of the pages `/metrics` (Prometheus), `/healthz` and `/readyz`: `host:port`; port 0 takes a free one.
     Empty: there are none, as they ask nobody who he is and show how much is sold."""
+    metrics_insecure_listen: Literal["", "yes-public"] = ""
+    """`yes-public` allows those pages on an address that others can reach: they are plain HTTP and unauthenticated."""
     health_interval_s: Interval = 2.0
     """How often the database is asked whether it answers."""
     health_timeout_s: Interval = 1.0
@@ -344,7 +345,8 @@ def load_settings(
     """
     variables = os.environ if environment is None else environment
     file = variables.get(FILE_VARIABLE, "")
-    from_file = _read_file(Path(file)) if file else {}
+    read = _read_file(Path(file)) if file else SettingsFile({}, {})
+    from_file = read.values
     from_environment = {
         name.removeprefix(PREFIX).lower(): value
         for name, value in variables.items()
@@ -352,7 +354,11 @@ def load_settings(
     }
     unknown = [
         *(f"{PREFIX}{name.upper()}: no such setting" for name in from_environment if name not in Settings.model_fields),
-        *(f"{file}: no such setting: {name}" for name in from_file if name not in Settings.model_fields),
+        *(
+            f"{place}: no such setting: {name}"
+            for name, place in read.places.items()
+            if name not in Settings.model_fields
+        ),
     ]
     if unknown:
         raise InvalidSettings(unknown)
@@ -385,23 +391,17 @@ def _line(problem: Any) -> str:
     return f"{name}: {problem['msg'][0].lower()}{problem['msg'][1:]}{given}"
 
 
-def _read_file(path: Path) -> dict[str, Any]:
-    """What a settings file says, by the names of the settings.
+def _read_file(path: Path) -> SettingsFile:
+    """What a settings file says.
 
     Raises: InvalidSettings.
     """
     if not path.is_file():
         raise InvalidSettings([f"{FILE_VARIABLE}: there is no file {path}"])
     try:
-        if path.suffix == ".toml":
-            return dict(TomlConfigSettingsSource(Settings, path).toml_data)
-        lines = DotEnvSettingsSource(Settings, env_file=path, case_sensitive=True).env_vars
-    except (OSError, ValueError) as error:
-        raise InvalidSettings([f"{path}: {error}"]) from None
-    foreign = [name for name in lines if not name.upper().startswith(PREFIX)]
-    if foreign:
-        raise InvalidSettings([f"{path}: {name} does not begin with {PREFIX}" for name in foreign])
-    return {name.upper().removeprefix(PREFIX).lower(): value for name, value in lines.items() if value}
+        return read_settings_file(path, prefix=PREFIX)
+    except UnreadableSettings as error:
+        raise InvalidSettings(error.problems) from None
 
 
 def _contradictions(settings: Settings) -> Iterator[str]:
@@ -412,13 +412,16 @@ def _contradictions(settings: Settings) -> Iterator[str]:
     yield from _replica_problems(settings)
     secret = settings.secret.get_secret_value().encode()
     if secret and is_weak(secret):
-        yield f"STOREKEEP_SECRET: too weak; it takes {SECRET_BYTES_MIN} random bytes, as from: openssl rand -hex 32"
+        yield f"STOREKEEP_SECRET: too weak; it takes {BYTES_MIN} random bytes, as from: openssl rand -hex 32"
     if (settings.tls_certificate_file is None) != (settings.tls_private_key_file is None):
         yield "STOREKEEP_TLS_CERTIFICATE_FILE and STOREKEEP_TLS_PRIVATE_KEY_FILE go together; one is missing"
     if settings.tls_client_ca_file and not settings.uses_tls:
         yield "STOREKEEP_TLS_CLIENT_CA_FILE needs STOREKEEP_TLS_CERTIFICATE_FILE"
+    if settings.tls_client_crl_file and not settings.tls_client_ca_file:
+        yield "STOREKEEP_TLS_CLIENT_CRL_FILE needs STOREKEEP_TLS_CLIENT_CA_FILE"
     yield from _listen_problems(settings)
     yield from _worker_problems(settings)
+    yield from _metrics_problems(settings)
 
 
 def _worker_problems(settings: Settings) -> Iterator[str]:
@@ -426,8 +429,19 @@ def _worker_problems(settings: Settings) -> Iterator[str]:
         yield "STOREKEEP_PIN_CPU: only with one worker; several are each on a core of their own anyhow"
     if settings.workers != 1 and settings.listen.startswith("unix"):
         yield f"STOREKEEP_LISTEN: several workers cannot share {settings.listen}; give host:port, or one worker"
-    if settings.metrics_listen and not _is_host_and_port(settings.metrics_listen):
-        yield f"STOREKEEP_METRICS_LISTEN: {settings.metrics_listen!r} is not host:port"
+
+
+def _metrics_problems(settings: Settings) -> Iterator[str]:
+    address = settings.metrics_listen
+    if not address:
+        return
+    if not _is_host_and_port(address):
+        yield f"STOREKEEP_METRICS_LISTEN: {address!r} is not host:port"
+    elif not (settings.metrics_insecure_listen or is_loopback(address)):
+        yield (
+            f"STOREKEEP_METRICS_LISTEN: {address} can be reached from elsewhere, and the pages ask nobody who he is; "
+            "STOREKEEP_METRICS_INSECURE_LISTEN=yes-public allows it"
+        )
 
 
 def _replica_problems(settings: Settings) -> Iterator[str]:
@@ -445,7 +459,7 @@ def _listen_problems(settings: Settings) -> Iterator[str]:
         return
     if not _is_host_and_port(settings.listen):
         yield f"STOREKEEP_LISTEN: {settings.listen!r} is neither host:port nor unix:/path"
-    elif not (settings.uses_tls or settings.insecure_listen or _is_loopback(settings.listen.rpartition(":")[0])):
+    elif not (settings.uses_tls or settings.insecure_listen or is_loopback(settings.listen)):
         yield (
             f"STOREKEEP_LISTEN: {settings.listen} can be reached from elsewhere, and keys would travel in plaintext; "
             "give TLS files, or STOREKEEP_INSECURE_LISTEN=yes-plaintext behind a proxy that ends TLS"
@@ -457,15 +471,12 @@ def _is_host_and_port(address: str) -> bool:
     return bool(host) and port.isascii() and port.isdigit() and int(port) <= 65_535
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(address: str) -> bool:
+    """Whether only this machine reaches a `host:port`."""
+    host = address.rpartition(":")[0]
     if host in LOOPBACK_NAMES:
         return True
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False
-
-
-def is_weak(secret: bytes) -> bool:
-    """Whether a secret is too short, or plainly not random."""
-    return len(secret) < SECRET_BYTES_MIN or len(set(secret)) < SECRET_BYTES_MIN // 4

@@ -11,19 +11,13 @@ import threading
 from collections.abc import Callable, Iterable
 
 import grpc
-from cryptography import x509
-from grpc_health.v1 import health, health_pb2_grpc  # type: ignore[import-untyped, unused-ignore]
+from grpc_health.v1 import health  # type: ignore[import-untyped, unused-ignore]
 from grpc_health.v1.health_pb2 import (  # type: ignore[import-untyped, unused-ignore]
-    HealthCheckRequest,
     HealthCheckResponse,
     HealthListRequest,
     HealthListResponse,
 )
 
-from storekeep.server.config import Settings
-
-ASK_TIMEOUT_S = 5.0
-"""How long a server has to answer; `ask_health` also waits as long for one that is just starting."""
 LIVENESS = "liveness"
 SERVING = HealthCheckResponse.SERVING
 NOT_SERVING = HealthCheckResponse.NOT_SERVING
@@ -133,46 +127,3 @@ class Readiness:
         except Exception as error:  # noqa: BLE001 - whatever it is, it is no answer
             self._error = error
         self._answered.set()
-
-
-def ask_health(address: str, *, service: str, settings: Settings) -> str:
-    """What the server at an address says of itself: `SERVING`, or why not. It may be just starting.
-
-    Args:
-        settings: of the server, for its TLS files; with mTLS the server's own certificate is shown.
-    """
-    with _channel(address, settings) as channel:
-        return _ask(channel, service, wait_for_ready=True)
-
-
-def ask_worker(address: str, *, service: str) -> str:
-    """What one of several workers says of itself on its own socket, which speaks plaintext; as `ask_health`."""
-    with grpc.insecure_channel(address) as channel:
-        return _ask(channel, service, wait_for_ready=False)
-
-
-def _ask(channel: grpc.Channel, service: str, *, wait_for_ready: bool) -> str:
-    ask = health_pb2_grpc.HealthStub(channel).Check
-    try:
-        answer = ask(HealthCheckRequest(service=service), timeout=ASK_TIMEOUT_S, wait_for_ready=wait_for_ready)
-    except grpc.RpcError as error:
-        return f"no answer: {error.code().name}"
-    return str(HealthCheckResponse.ServingStatus.Name(answer.status))
-
-
-def _channel(address: str, settings: Settings) -> grpc.Channel:
-    if settings.tls_certificate_file is None or settings.tls_private_key_file is None:
-        return grpc.insecure_channel(address)
-    certificate = settings.tls_certificate_file.read_bytes()
-    credentials = grpc.ssl_channel_credentials(certificate, settings.tls_private_key_file.read_bytes(), certificate)
-    return grpc.secure_channel(address, credentials, options=[("grpc.ssl_target_name_override", _name_in(certificate))])
-
-
-def _name_in(certificate: bytes) -> str:
-    """A name that the certificate is for: the one asked is this very server, whatever its address is called."""
-    leaf = x509.load_pem_x509_certificates(certificate)[0]
-    try:
-        names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        return str(next(iter(names)).value).replace("*", "any", 1)
-    except (x509.ExtensionNotFound, StopIteration):
-        return leaf.subject.rfc4514_string().removeprefix("CN=")

@@ -15,6 +15,7 @@ import logging
 import os
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +27,8 @@ from pythonjsonlogger.msgspec import MsgspecFormatter
 
 BATCH_DELAY_S = 0.02
 """How long the writer lets lines gather: one write for all of them, and a GIL handed over only fifty times a second."""
+LOOK_INTERVAL_S = 1.0
+"""How often is looked whether a log file is still where it was."""
 FLUSH_TIMEOUT_S = 5.0
 """How long an exit waits for the disk or the pipe that lines go to."""
 
@@ -44,12 +47,21 @@ class LogWriter:
         turns: a file that all who write to the same place lock while they do, so that lines stay whole: a pipe would
             mix what is longer than its 4 KiB. None where nobody else writes there.
         stamp: what each line says of this process.
+        file: what the descriptor is of; it is opened anew where another has been put in its place (logrotate).
     """
 
     def __init__(
-        self, descriptor: int, *, queue_max: int, turns: Path | None = None, stamp: Stamp | None = None
+        self,
+        descriptor: int,
+        *,
+        queue_max: int,
+        turns: Path | None = None,
+        stamp: Stamp | None = None,
+        file: Path | None = None,
     ) -> None:
         self.stamp = stamp or {}
+        self._file = file
+        self._looked_s = time.monotonic()
         self._descriptor = descriptor
         self._turns = None if turns is None else os.open(turns, os.O_RDWR | os.O_CREAT, 0o600)
         self._queue_max = queue_max
@@ -82,12 +94,25 @@ class LogWriter:
         if not self._writing.acquire(timeout=FLUSH_TIMEOUT_S):
             return
         try:
+            self._follow_file()
             batch = self._take()
             with contextlib.suppress(OSError), self._turn():
                 while batch:
                     batch = batch[os.write(self._descriptor, batch) :]
         finally:
             self._writing.release()
+
+    def _follow_file(self) -> None:
+        """Open the file anew, under the same descriptor, where it was moved away. One that cannot be had is left."""
+        if self._file is None or time.monotonic() - self._looked_s < LOOK_INTERVAL_S:
+            return
+        self._looked_s = time.monotonic()
+        with contextlib.suppress(OSError):
+            if _is_open(self._file, self._descriptor):
+                return
+            opened = _open(self._file)
+            os.dup2(opened, self._descriptor)
+            os.close(opened)
 
     @contextlib.contextmanager
     def _turn(self) -> Iterator[None]:
@@ -113,11 +138,14 @@ class LogWriter:
         return b"\n".join([*lines, b""]) if lines else b""
 
     def close(self) -> None:
-        """Write what is queued and end the thread."""
+        """Write what is queued and end the thread, once. A pipe that nobody reads is waited for once, too."""
+        if self._closed:
+            return
         self._closed = True
         self._wake.set()
         self._thread.join(timeout=FLUSH_TIMEOUT_S)
-        self.flush()
+        if not self._thread.is_alive():
+            self.flush()
 
 
 class RequestLog:
@@ -194,7 +222,7 @@ class Logs:
         descriptor = sys.stderr.fileno() if file is None else _open(file)
         faulthandler.enable(descriptor)
         stamp: Stamp = {} if worker is None else {"worker": worker}
-        self.writer = LogWriter(descriptor, queue_max=queue_max, turns=turns, stamp=stamp)
+        self.writer = LogWriter(descriptor, queue_max=queue_max, turns=turns, stamp=stamp, file=file)
         self.requests = RequestLog(self.writer, level=logging.getLevelNamesMapping()[level])
         root = logging.getLogger()
         root.handlers[:] = [_LineHandler(self.writer)]
@@ -220,6 +248,14 @@ class Logs:
         if args.exc_value is not None:
             name = args.thread.name if args.thread else ""
             self._log_uncaught(args.exc_type, args.exc_value, args.exc_traceback, thread=name)
+
+
+def _is_open(path: Path, descriptor: int) -> bool:
+    """Return whether a descriptor is of the file that is there."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
 
 
 def _open(path: Path) -> int:

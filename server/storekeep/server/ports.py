@@ -13,15 +13,24 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+FREE_PORT_ATTEMPTS_MAX = 10
+"""Free ports that are tried where a name stands for several addresses."""
+
 Place = tuple[Any, ...]
 """Where a socket is bound, as its family has it."""
 
 
 class AddressTaken(Exception):
-    """The server cannot listen where it should."""
+    """The server cannot listen where it should.
 
-    def __init__(self, address: str) -> None:
-        super().__init__(f"cannot listen on {address}; is another program, or another server, there already?")
+    Args:
+        address: as it was asked for.
+        taken: the one of the addresses that a name stands for which cannot be had.
+    """
+
+    def __init__(self, address: str, *, taken: str = "") -> None:
+        also = f" ({taken})" if taken not in ("", address) else ""
+        super().__init__(f"cannot listen on {address}{also}; is another program, or another server, there already?")
         self.address = address
 
 
@@ -47,12 +56,48 @@ def reserve_port(address: str) -> Iterator[str]:
         reached = False
         for family, place in _places(address):
             with contextlib.suppress(_NotHere):
-                reserved = _reserve(family, (place[0], port, *place[2:]), address=address)
+                reserved = _reserve(family, _with_port(place, port), address=address)
                 port = held.enter_context(reserved).getsockname()[1]
                 reached = True
         if not reached:
             raise AddressTaken(address)
         yield f"{address.rpartition(':')[0]}:{port}"
+
+
+def free_addresses(address: str) -> list[str]:
+    """Return all addresses that `host:port` stands for on this machine, each free, with one and the same port.
+
+    A name can stand for several, and gRPC is content with any of them.
+
+    Raises: AddressTaken, which names the one that is not free.
+    """
+    _, asked = split_address(address)
+    for attempt in range(1, FREE_PORT_ATTEMPTS_MAX + 1):
+        port, addresses = asked, []
+        try:
+            for family, place in _places(address):
+                with (
+                    contextlib.suppress(_NotHere),
+                    _listening(family, _with_port(place, port), address=address) as alone,
+                ):
+                    port = alone.getsockname()[1]
+                    addresses.append(_written(place[0], port))
+        except AddressTaken:
+            if asked or attempt == FREE_PORT_ATTEMPTS_MAX:  # a port that is free on one may be taken on another
+                raise
+            continue
+        if addresses:
+            return addresses
+        break
+    raise AddressTaken(address)
+
+
+def _with_port(place: Place, port: int) -> Place:
+    return (place[0], port, *place[2:])
+
+
+def _written(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 class _NotHere(Exception):
@@ -75,17 +120,24 @@ def _reserve(family: int, place: Place, *, address: str) -> socket.socket:
 
     Raises: AddressTaken, _NotHere.
     """
-    with _bound(family, place, address=address) as alone:
-        try:
-            alone.listen()
-        except OSError:
-            raise AddressTaken(address) from None
+    with _listening(family, place, address=address) as alone:
         place = alone.getsockname()
     reserved = _bound(family, place, address=address, shared=True)
     # Bound with SO_REUSEADDR, so that connections that have just ended do not matter. Without it from here on, so that
     # another server that tries the port sees that it is taken, even before anyone listens.
     reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
     return reserved
+
+
+def _listening(family: int, place: Place, *, address: str) -> socket.socket:
+    """A socket that listens at a place alone. Raises: AddressTaken, _NotHere."""
+    made = _bound(family, place, address=address)
+    try:
+        made.listen()
+    except OSError:
+        made.close()
+        raise AddressTaken(address, taken=_written(place[0], place[1])) from None
+    return made
 
 
 def _bound(family: int, place: Place, *, address: str, shared: bool = False) -> socket.socket:
@@ -100,5 +152,5 @@ def _bound(family: int, place: Place, *, address: str, shared: bool = False) -> 
         made.close()
         if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
             raise _NotHere from None
-        raise AddressTaken(address) from None
+        raise AddressTaken(address, taken=_written(place[0], place[1])) from None
     return made

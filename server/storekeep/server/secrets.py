@@ -1,6 +1,7 @@
 """The server's secret: from the settings, or `secret.key` in the data directory, made on the first start.
 
-Refuses a weak one. Whoever loses it loses all API keys: a backup of the database is not one of this.
+Refuses a weak one, and a file that others can read. Losing it invalidates all API keys: a backup of the database does
+not hold it.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ import os
 import secrets
 from pathlib import Path
 
-from storekeep.server.config import SECRET_BYTES_MIN, Settings, is_weak
+from storekeep.server.config import Settings
+from storekeep.server.file_modes import require_private
+from storekeep.server.secret_strength import BYTES_MIN, is_weak
 
 SECRET_FILE = "secret.key"  # noqa: S105 - the file's name
 
@@ -18,13 +21,13 @@ class WeakSecret(Exception):
     """The file holds something else than a secret of the server's own making."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(f"{path}: holds no secret of at least {SECRET_BYTES_MIN} random bytes")
+        super().__init__(f"{path}: holds no secret of at least {BYTES_MIN} random bytes")
 
 
 def load_secret(settings: Settings) -> bytes:
     """The server's secret; it is made where there is none yet.
 
-    Raises: WeakSecret; OSError when it can neither be read nor made.
+    Raises: WeakSecret, ExposedFile; OSError when it can neither be read nor made.
     """
     given = settings.secret.get_secret_value().encode()
     if given:
@@ -32,7 +35,8 @@ def load_secret(settings: Settings) -> bytes:
     path = settings.data_dir / SECRET_FILE
     settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not path.exists():
-        write_private(path, secrets.token_hex(SECRET_BYTES_MIN))
+        write_private(path, secrets.token_hex(BYTES_MIN))
+    require_private(path)
     secret = path.read_bytes().strip()
     if is_weak(secret):
         raise WeakSecret(path)

@@ -12,7 +12,13 @@ import threading
 from functools import partial
 from pathlib import Path
 
-from storekeep.server.announcements import announced, keep_admin_key, offer_sample, say_where_admin_key_is
+from storekeep.server.announcements import (
+    announced,
+    keep_admin_key,
+    offer_sample,
+    say_where_admin_key_is,
+    warn_of_open_data_dir,
+)
 from storekeep.server.app import App
 from storekeep.server.config import LoadedSettings, changed_settings
 from storekeep.server.logs import Logs
@@ -50,6 +56,8 @@ def serve(loaded: LoadedSettings, *, sample: bool = False, address_file: Path | 
         with hold_signals_back():
             logs = Logs(level=settings.log_level, file=settings.log_file, queue_max=settings.log_queue_max)
             stop = stop_on_signals(logs)
+            settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            warn_of_open_data_dir(settings)
             _reload_on_signal(loaded, stop)
             app = App(settings, logs=logs)
             spare_garbage_collector()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, NoReturn, Protocol
 
 import grpc
@@ -219,6 +219,11 @@ class UnaryCall:
         """Return the caller's address, such as `ipv4:127.0.0.1:40404`."""
         peer: bytes = self._event.call.peer()
         return peer.decode(errors="replace")
+
+    def auth_context(self) -> Mapping[str, Any]:
+        """Return what TLS says of the caller; empty without TLS."""
+        context: Mapping[Any, Any] = cygrpc.auth_context(self._event.call)
+        return {key.decode() if isinstance(key, bytes) else key: value for key, value in context.items()}
 
     def time_remaining(self) -> float:
         """Seconds until its deadline; very many where it has none."""

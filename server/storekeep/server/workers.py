@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from storekeep.server.config import Settings
 from storekeep.server.store.locks import lock
 
 FOLDER_BYTES_MAX = 80
@@ -75,6 +76,29 @@ class WorkerFolder:
         if not self.path.is_dir():
             return []
         return sorted((path.name for path in self.path.iterdir() if path.name.isdigit()), key=int)
+
+
+def own_address(settings: Settings, *, listen: str) -> str:
+    """Return where a server that is one process listens for this user's processes alone, beside its port.
+
+    Args:
+        listen: the address with the port that it got.
+    """
+    return WorkerFolder(settings.data_dir).address(_own_socket(listen))
+
+
+def own_addresses(settings: Settings) -> list[str]:
+    """Return where a server on this machine can be asked: the socket of its one process, and those of its workers."""
+    has_own = (settings.data_dir / _own_socket(settings.listen)).exists()
+    alone = [own_address(settings, listen=settings.listen)] if has_own else []
+    folder = WorkerFolder(settings.workers_dir)
+    return alone + [folder.address(name) for name in folder.workers()]
+
+
+def _own_socket(listen: str) -> str:
+    """The port is in the name: on PostgreSQL several servers can share a data directory."""
+    port = listen.rpartition(":")[2]
+    return f"server-{port if port.isdigit() else 'unix'}.sock"
 
 
 @dataclass(frozen=True, slots=True)

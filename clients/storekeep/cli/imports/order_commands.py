@@ -29,6 +29,7 @@ from storekeep.cli.imports.files import (
 )
 from storekeep.cli.imports.order_runs import ALREADY_THERE, IMPORTED, OrderRun, Sent
 from storekeep.cli.imports.orders import LINE_TARGETS, NUMBER, ORDER_TARGETS, TARGETS, Rules
+from storekeep.cli.imports.reports import safe_cell
 from storekeep.cli.imports.rows import BadRow, FileUnreadable, Row, RowReader
 from storekeep.cli.imports.runs import FAILURES_KEPT_MAX
 from storekeep.cli.imports.spools import LeftOut, Spool
@@ -238,7 +239,7 @@ class _Output:
             with path.open("w", encoding="utf-8", newline="") as file:
                 writer = csv.writer(file)
                 writer.writerow(REPORT_COLUMNS)
-                writer.writerows((row.file, row.line, row.number, row.reason) for row in left_out)
+                writer.writerows(map(safe_cell, (row.file, row.line, row.number, row.reason)) for row in left_out)
         except OSError as error:
             raise typer.BadParameter(f"Cannot write {path}: {error.strerror}") from None
 

@@ -12,7 +12,7 @@ DomainError
 from __future__ import annotations
 
 import itertools
-from typing import ClassVar
+from typing import ClassVar, Self
 
 
 class DomainError(Exception):
@@ -455,6 +455,18 @@ class ReplyExpired(FailedPrecondition):
 
 class AccessRefused(DomainError):
     """Who the caller is does not allow it."""
+
+    _session_id = ""
+
+    @property
+    def session_id(self) -> str:
+        """The session of the token that was refused, for the log alone; empty where it is not known."""
+        return self._session_id
+
+    def of_session(self, session_id: str) -> Self:
+        """Note the session of the token that is refused."""
+        self._session_id = session_id
+        return self
 
 
 class Unauthenticated(AccessRefused):

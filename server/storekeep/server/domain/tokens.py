@@ -217,7 +217,7 @@ class Tokens:
                 return refused or Unauthenticated("the refresh token is unknown")
             if presented.used:
                 _revoke_session(_mutation(tx, call, presented.session.account_id), presented.session)
-                return TokenRevoked()
+                return TokenRevoked().of_session(presented.session.id)
             return self._extend(tx, presented, used=refresh_token, new=new_token)
 
         outcome = self._database.write(work, deadline=call.deadline)
@@ -232,10 +232,10 @@ class Tokens:
         if presented.used and not presented.revoked:
             return None
         if not presented.holds:
-            return TokenRevoked()
+            return TokenRevoked().of_session(presented.session.id)
         age_us = tx.now_us - presented.session.create_time_us
         if presented.session.expire_time_us <= tx.now_us or age_us >= self._session_lifetime_max_us:
-            return TokenExpired()
+            return TokenExpired().of_session(presented.session.id)
         return None
 
     def _extend(self, tx: Transaction, presented: _Presented, *, used: str, new: str) -> _Presented:

@@ -18,8 +18,10 @@ from storekeep.server.interceptors.rpc import CURRENT, Checked, Method, Rpc
 from storekeep.server.monitoring.counts import CallCounts
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
-TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
-"""W3C Trace Context, level 1."""
+TRACEPARENT = re.compile(
+    r"(?!ff|00.{53}-)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?"
+)
+"""W3C Trace Context: version 00 has four fields, a later one begins with them; `ff` and ids of zeros are none."""
 PEER = "x-storekeep-peer"
 """The metadata by which a worker says whose call it forwards."""
 DEADLINE_MAX_S = 86_400.0
@@ -123,6 +125,9 @@ def receive(method: Method, context: grpc.ServicerContext, *, trusts_sockets: bo
 
 def line_of(rpc: Rpc, *, duration_us: int) -> dict[str, Any]:
     """What the log says of a call that is over. Nothing of the request's content, and never a credential."""
+    known = {"lookup_id": rpc.lookup_id} if rpc.lookup_id else {}
+    if rpc.session_id:
+        known["session_id"] = rpc.session_id
     left_ms = None if rpc.deadline is None else round((rpc.deadline - time.monotonic()) * 1000)
     return {
         "message": "rpc",
@@ -132,6 +137,7 @@ def line_of(rpc: Rpc, *, duration_us: int) -> dict[str, Any]:
         "duration_us": duration_us,
         "caller": rpc.caller.subject,
         "api_key": rpc.caller.api_key,
+        **known,
         "peer": rpc.peer,
         "request_id": rpc.request_id,
         "trace_id": rpc.trace_id,

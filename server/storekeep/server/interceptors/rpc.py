@@ -28,6 +28,8 @@ class Rpc(msgspec.Struct):
         deadline_s: seconds that the caller still waited when the call came in; None when it waits for ever.
         deadline: the same, as a `time.monotonic()`.
         caller: who calls; nobody until that is verified.
+        lookup_id: the part of a presented API key that is no secret, such as of one that was refused.
+        session_id: of a refresh token that was refused, where it is known.
         code: the gRPC status that the call ends with.
         reason: the error reason that it ends with; empty when it succeeds.
         level: at which its log line is written.
@@ -48,6 +50,8 @@ class Rpc(msgspec.Struct):
     deadline_s: float | None = None
     deadline: float | None = None
     caller: Caller = NOBODY
+    lookup_id: str = ""
+    session_id: str = ""
     code: grpc.StatusCode = grpc.StatusCode.OK
     reason: str = ""
     level: int = logging.INFO

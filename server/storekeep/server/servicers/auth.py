@@ -7,8 +7,9 @@ import grpc
 from storekeep.server.domain import accounts, api_keys, roles
 from storekeep.server.domain.access import AccessVersion
 from storekeep.server.domain.accounts import SERVICE_ACCOUNTS
-from storekeep.server.domain.api_keys import API_KEYS, KeySecrets
+from storekeep.server.domain.api_keys import API_KEYS, KeySecrets, lookup_id_of
 from storekeep.server.domain.calls import Call
+from storekeep.server.domain.errors import AccessRefused
 from storekeep.server.domain.pages import PageTokens
 from storekeep.server.domain.resources import new_id
 from storekeep.server.domain.roles import ROLES
@@ -79,11 +80,15 @@ class AuthServicer(auth_pb2_grpc.AuthServiceServicer):
     # -- tokens
 
     def IssueToken(self, request: pb.IssueTokenRequest, context: grpc.ServicerContext) -> pb.TokenSet:
+        CURRENT.get().lookup_id = lookup_id_of(request.api_key)
         return tokens_message(self._tokens.issue(_own_call(), request.api_key))
 
     def RefreshToken(self, request: pb.RefreshTokenRequest, context: grpc.ServicerContext) -> pb.TokenSet:
         try:
             return tokens_message(self._tokens.refresh(_own_call(), request.refresh_token))
+        except AccessRefused as refusal:
+            CURRENT.get().session_id = refusal.session_id
+            raise
         finally:  # a refusal may have ended a session
             self._access_version.expire()
 

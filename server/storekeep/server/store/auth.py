@@ -222,6 +222,16 @@ FIND_CREDENTIAL = Statement(
     """
 )
 """What a presented API key is held against."""
+COUNT_OTHER_KEYS = Statement(
+    """
+    SELECT COUNT(*) FROM api_keys JOIN service_accounts ON service_accounts.id = api_keys.account_id
+    WHERE api_keys.lookup_id <> :lookup_id AND api_keys.revoke_time_us IS NULL
+          AND (api_keys.expire_time_us IS NULL OR api_keys.expire_time_us > :now_us)
+          AND service_accounts.delete_time_us IS NULL AND NOT service_accounts.disabled
+          AND EXISTS (SELECT 1 FROM TEXTS(service_accounts.roles) AS held WHERE held.value = :role_id)
+    """
+)
+"""How many keys but one work now for accounts with a role."""
 INSERT_SESSION = Statement(
     lambda: Session.insert(
         id=bound("id"),

@@ -17,7 +17,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from storekeep.server.announcements import announced, keep_admin_key, offer_sample, say_where_admin_key_is
+from storekeep.server.announcements import (
+    announced,
+    keep_admin_key,
+    offer_sample,
+    say_where_admin_key_is,
+    warn_of_open_data_dir,
+)
 from storekeep.server.app import make_admin_key
 from storekeep.server.config import PREFIX, LoadedSettings, Settings, changed_settings
 from storekeep.server.logs import Logs
@@ -81,6 +87,7 @@ def supervise(loaded: LoadedSettings, *, sample: bool = False, address_file: Pat
             queue_max=settings.log_queue_max,
             turns=folder.path / LOG_TURNS_FILE,
         )
+        warn_of_open_data_dir(settings)
         with closing(open_store(settings.database, limits=limits_of(settings))) as store:
             if make_admin_key(settings, store, keep=partial(keep_admin_key, data_dir=settings.data_dir), force=False):
                 say_where_admin_key_is(settings.data_dir)
