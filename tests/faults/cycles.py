@@ -10,7 +10,7 @@ import grpc
 from tests.buyers import NO_ANSWER, Buyers
 from tests.faults.disks import DATABASE, LOG, Call, FaultyDisk, Kind
 
-HIT_TIMEOUT_S = 20.0
+HIT_TIMEOUT_S = 60.0
 """How long to wait for a call to be hit; a file that is not used meanwhile is not."""
 MAY_FAIL = NO_ANSWER | {grpc.StatusCode.RESOURCE_EXHAUSTED}
 """What callers may see: a full disk is refused with a reason."""

@@ -619,15 +619,6 @@ def test_broken_file_is_unavailable(database):
     store.close()
 
 
-@pytest.mark.engine("sqlite", reason="no file of PostgreSQL is ours")
-def test_file_without_a_schema_is_refused_when_it_is_opened(database):
-    new_store(database).close()
-    path = database.path
-    path.write_bytes(path.read_bytes()[:100] + bytes(path.stat().st_size - 100))
-    with pytest.raises(StorageUnavailable):
-        open_store(database.url)
-
-
 def test_statement_that_is_wrong_is_no_fault_of_the_database(store, database):
     with pytest.raises(WRONG_SQL[database.engine], match="not_there"):
         store.read(lambda tx: tx.connection.execute("SELECT 1 FROM not_there"))

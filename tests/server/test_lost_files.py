@@ -13,11 +13,15 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from storekeep.server.database_urls import sqlite_url
+from storekeep.server.store.errors import StorageUnavailable
 from storekeep.server.store.locks import DatabaseInUse, lock
+from storekeep.server.store.opening import open_store
 from storekeep.v1 import orders_pb2
 from tests.buyers import open_shop, verify
 from tests.clusters import Cluster, await_that
 from tests.conftest import MakeServer
+from tests.databases import new_database
 from tests.processes import ServerProcess, run_command
 from tests.refusals import refusal_of
 from tests.shops import Shop, new_request_id
@@ -220,6 +224,13 @@ def test_lock_whose_file_is_deleted_while_somebody_waits_is_held_by_one(tmp_path
         pass
     done.set()
     waiting.join(60)
+
+
+def test_file_without_a_schema_is_refused_when_it_is_opened(tmp_path: Path):
+    path = new_database("sqlite", tmp_path).path
+    path.write_bytes(path.read_bytes()[:100] + bytes(path.stat().st_size - 100))
+    with pytest.raises(StorageUnavailable):
+        open_store(sqlite_url(path))
 
 
 def test_all_files_can_be_read_by_their_owner_only(make_server: MakeServer, tmp_path: Path):

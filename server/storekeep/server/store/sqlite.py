@@ -181,10 +181,13 @@ class SqliteDriver:
         """
         if self._is_lost:
             self.check()
+        return self._own().raw
+
+    def _own(self) -> _Connection:
         own: _Connection | None = getattr(self._local, "own", None)
         if own is None:
             own = self._local.own = self._connect()
-        return own.raw
+        return own
 
     def _connect(self) -> _Connection:
         """Open a connection to the files that the others have open.
@@ -210,19 +213,24 @@ class SqliteDriver:
 
         Raises: StorageUnavailable.
         """
-        connection = self.reader()
-        if not self._local.own.writes:
+        own = self._own()
+        if not own.writes:
             for pragma in WRITER_PRAGMAS:
-                connection.execute(pragma)
-            self._local.own.writes = True
-        return connection
+                own.raw.execute(pragma)
+            own.writes = True
+        return own.raw
 
     def begin_snapshot(self, connection: Any) -> None:
         """From here on all statements see the database at one point in time."""
         connection.execute("BEGIN")
 
     def begin_write(self, connection: Any) -> None:
-        """From here on nobody else writes. A deferred transaction would not wait for who does."""
+        """From here on nobody else writes. A deferred transaction would not wait for who does.
+
+        Raises: StorageUnavailable.
+        """
+        if self._is_lost:
+            self.check()
         connection.execute("BEGIN IMMEDIATE")
 
     def limit(self, connection: Any, deadline: float | None) -> None:
