@@ -126,6 +126,21 @@ def test_replay_by_the_key_that_made_the_call_gives_its_reply_and_does_nothing(
     assert effects(records) == before
 
 
+def test_replay_in_another_session_of_the_same_key_gives_the_reply_and_by_its_successor_nothing(
+    admin: Shop, channel: grpc.Channel, account: str, records: Records
+):
+    key = make_key(admin, account, scopes=ALL)
+    order = with_request_id(admin.order_request())
+    placed = Shop(channel, api_key=key.secret).orders.PlaceOrder(order)
+    successor = admin.auth.RotateApiKey(pb.RotateApiKeyRequest(name=key.api_key.name)).secret
+    before = effects(records)
+    assert Shop(channel, api_key=key.secret).orders.PlaceOrder(order) == placed  # as after a restart
+    with refused("REQUEST_ID_REUSED"):
+        Shop(channel, api_key=successor).orders.PlaceOrder(order)
+    signed_in = 2
+    assert effects(records) == (before[0] + signed_in, before[1])
+
+
 OTHERS = ("nobody", "another key", "a scoped key", "a viewer", "a manager", "a revoked key")
 
 
