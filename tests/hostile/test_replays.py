@@ -9,7 +9,7 @@ import pytest
 from google.protobuf.message import Message
 
 from storekeep.server.contract import read_contract
-from storekeep.v1 import audit_pb2, auth_pb2, options_pb2
+from storekeep.v1 import audit_pb2, auth_pb2, options_pb2, products_pb2
 from storekeep.v1 import auth_pb2 as pb
 from tests.conftest import MakeServer
 from tests.hostile.accounts import ALL, MANAGER, key_request, make_account, make_key, make_role, sign_in
@@ -18,7 +18,7 @@ from tests.mutations import DESCRIPTORS
 from tests.processes import ServerProcess
 from tests.records import Records
 from tests.refusals import refusal, refused
-from tests.shops import Shop, new_id, new_request_id
+from tests.shops import Shop, new_request_id
 
 ADMIN = "serviceAccounts/admin"
 GIVE_UP_S = 60.0
@@ -126,6 +126,21 @@ def test_replay_by_the_key_that_made_the_call_gives_its_reply_and_does_nothing(
     assert effects(records) == before
 
 
+def test_replay_in_another_session_of_the_same_key_gives_the_reply_and_by_its_successor_nothing(
+    admin: Shop, channel: grpc.Channel, account: str, records: Records
+):
+    key = make_key(admin, account, scopes=ALL)
+    order = with_request_id(admin.order_request())
+    placed = Shop(channel, api_key=key.secret).orders.PlaceOrder(order)
+    successor = admin.auth.RotateApiKey(pb.RotateApiKeyRequest(name=key.api_key.name)).secret
+    before = effects(records)
+    assert Shop(channel, api_key=key.secret).orders.PlaceOrder(order) == placed  # as after a restart
+    with refused("REQUEST_ID_REUSED"):
+        Shop(channel, api_key=successor).orders.PlaceOrder(order)
+    signed_in = 2
+    assert effects(records) == (before[0] + signed_in, before[1])
+
+
 OTHERS = ("nobody", "another key", "a scoped key", "a viewer", "a manager", "a revoked key")
 
 
@@ -180,35 +195,35 @@ def test_another_account_that_may_do_as_much_is_given_no_secret_of_a_stored_repl
     channel: grpc.Channel, admin: Shop, recorded: list[Recorded]
 ):
     peer = sign_in(channel, admin, make_account(admin, permissions=EVERYTHING), scopes=ALL)
-    for call in recorded:
-        if call.rpc in MAKES_SECRETS:
-            refusal(peer.stub(call.rpc), call.request)
-            own = with_request_id(call.request)
-            own.request_id = call.request.request_id
-            if (
-                call.rpc == "RotateApiKey"
-            ):  # a key that works can be rotated again: by a call of its own, to another key
-                assert peer.stub(call.rpc)(own).secret != call.reply.secret
+    calls = {call.rpc: call for call in recorded if call.rpc in MAKES_SECRETS}
+    with refused("ALREADY_EXISTS"):
+        peer.auth.CreateApiKey(calls["CreateApiKey"].request)
+    rotated = peer.auth.RotateApiKey(calls["RotateApiKey"].request)  # the old key still works, and is rotated once more
+    assert rotated.secret != calls["RotateApiKey"].reply.secret
 
 
-@pytest.mark.parametrize("rpc", ["PlaceOrder", "AdjustStock", "CreateApiKey"])
-def test_same_request_id_of_another_method_or_account_is_another_call(
-    admin: Shop, channel: grpc.Channel, records: Records, rpc: str
-):
-    request_id = new_request_id()
+def test_same_request_of_another_account_is_a_call_of_its_own(admin: Shop, channel: grpc.Channel):
     peer = sign_in(channel, admin, make_account(admin, permissions=EVERYTHING), scopes=ALL)
-    request = PREPARED[rpc](admin)
-    request.request_id = request_id
-    mine = admin.stub(rpc)(request)
-    if rpc == "CreateApiKey":
-        request.api_key_id = new_id("k")
-    before = records.last_sequence()
-    theirs = peer.stub(rpc)(request)
-    assert mine != theirs
-    other = with_request_id(PREPARED["CreateProduct"](admin))
-    other.request_id = request_id
-    assert admin.products.CreateProduct(other).name.startswith("products/")
-    assert records.last_sequence() > before + 1
+    order = with_request_id(admin.order_request())
+    assert admin.orders.PlaceOrder(order).name != peer.orders.PlaceOrder(order).name
+    for rpc in ("CreateProduct", "CreateServiceAccount", "CreateApiKey"):
+        request = with_request_id(PREPARED[rpc](admin))
+        admin.stub(rpc)(request)
+        with refused("ALREADY_EXISTS"):  # not the reply of the first, and no word that there is one
+            peer.stub(rpc)(request)
+
+
+def test_same_request_of_another_method_is_a_call_of_its_own(admin: Shop):
+    request_id = new_request_id()
+    name = admin.product().name
+    archive = products_pb2.ArchiveProductRequest(name=name, request_id=request_id)
+    undelete = products_pb2.UndeleteProductRequest(name=name, request_id=request_id)
+    assert archive.SerializeToString() == undelete.SerializeToString()
+    archived = admin.products.ArchiveProduct(archive)
+    with refused("RESOURCE_NOT_DELETED"):
+        admin.products.UndeleteProduct(undelete)
+    admin.products.UnarchiveProduct(products_pb2.UnarchiveProductRequest(name=name, request_id=request_id))
+    assert admin.products.ArchiveProduct(archive) == archived
 
 
 def test_trial_of_another_key_tells_nothing_of_the_stored_reply(

@@ -329,3 +329,25 @@ def test_two_authorizations_are_refused_whichever_comes_last(admin: Shop, channe
         assert outcome is not None
         assert outcome.reason == "UNAUTHENTICATED"
         assert "more than one" in outcome.text
+
+
+# -- tokens that nobody issued
+
+
+def test_unknown_tokens_change_nothing_and_real_ones_work_beside_them(
+    server: ServerProcess, admin: Shop, channel: grpc.Channel, records: Records
+):
+    tokens = admin.auth.IssueToken(pb.IssueTokenRequest(api_key=server.admin_key))
+    before = records.last_sequence()
+    for number in range(20):
+        with refused("UNAUTHENTICATED"):
+            admin.auth.RefreshToken(pb.RefreshTokenRequest(refresh_token=f"rt_{number}"))
+        admin.auth.RevokeToken(pb.RevokeTokenRequest(token=f"rt_{number}"))
+    assert records.last_sequence() == before
+    second = admin.auth.RefreshToken(pb.RefreshTokenRequest(refresh_token=tokens.refresh_token))
+    with refused("TOKEN_REVOKED"):
+        admin.auth.RefreshToken(pb.RefreshTokenRequest(refresh_token=tokens.refresh_token))
+    with refused("TOKEN_REVOKED"):
+        admin.auth.RefreshToken(pb.RefreshTokenRequest(refresh_token=second.refresh_token))
+    assert send(channel, "/storekeep.v1.AuthService/WhoAmI", second.access_token) == "TOKEN_REVOKED"
+    assert records.last_sequence() == before + 1

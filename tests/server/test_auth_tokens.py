@@ -401,13 +401,17 @@ def test_refresh_token_used_twice_ends_its_session_though_its_key_was_revoked(ad
 
 def test_refresh_and_revoke_token_that_change_nothing_never_reach_the_writer(nobody, installation):
     tokens = nobody.issue(installation.admin_key)
-    nobody("RevokeToken", pb.RevokeTokenRequest(token=tokens.refresh_token))
+    for token in (tokens.access_token, tokens.refresh_token):
+        before = installation.store.writes
+        nobody("RevokeToken", pb.RevokeTokenRequest(token=token))
+        assert installation.store.writes > before
     before = installation.store.writes
     for token in ("rt_nonsense", tokens.refresh_token):
         for _ in range(5):
             nobody.refusal("RefreshToken", pb.RefreshTokenRequest(refresh_token=token))
             nobody("RevokeToken", pb.RevokeTokenRequest(token=token))
-    nobody("RevokeToken", pb.RevokeTokenRequest(token="a.b.c"))
+    for token in ("a.b.c", tokens.access_token, tokens.access_token):
+        nobody("RevokeToken", pb.RevokeTokenRequest(token=token))
     assert installation.store.writes == before
 
 

@@ -141,7 +141,7 @@ def test_large_reply_comes_back_whole(reader: Shop):
 def test_revocation_and_role_change_reach_a_reader_within_the_poll(cluster: Cluster):
     with Storekeep(cluster.server.address, api_key=cluster.server.admin_key) as admin:
         account = admin.auth.create_service_account(ServiceAccount(display_name="Shop"))
-        key = admin.auth.create_api_key(account.name, ApiKey(display_name="Key"))
+        key = admin.auth.create_api_key(account.name, ApiKey(display_name="Key", scopes=["*"]))
         with Storekeep(cluster.address(cluster.reader()), api_key=key.secret) as caller:
             with pytest.raises(PermissionDenied):
                 list(caller.products.list())

@@ -285,7 +285,8 @@ def rotate_key(
         expire_time_us = None if old.expire_time_us is None else now_us + old.expire_time_us - old.create_time_us
         ending_us = now_us + overlap_us if old.expire_time_us is None else min(old.expire_time_us, now_us + overlap_us)
         API_KEYS.replace(mutation, old, msgspec.structs.replace(old, expire_time_us=ending_us), happened="rotated")
-        draft = ApiKey(old.account_id, new_id(), old.display_name, old.scopes, expire_time_us)
+        scopes = old.scopes or (WILDCARD,)
+        draft = ApiKey(old.account_id, new_id(), old.display_name, scopes, expire_time_us)
         return add_key(mutation, draft, key_secrets=key_secrets)
 
     return _issue_key(database, call, effect, check=check, key_secrets=key_secrets)

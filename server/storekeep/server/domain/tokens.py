@@ -294,6 +294,8 @@ class Tokens:
         self._database.write(work, deadline=call.deadline)
 
     def _revoke_access_token(self, call: Call, claims: TokenClaims) -> None:
+        if self._database.read(lambda tx: store.FIND_REVOKED_TOKEN.one(tx, token_id=claims.token_id)) is not None:
+            return
         account_id = claims.subject.removeprefix("serviceAccounts/")
 
         def work(tx: Transaction) -> None:

@@ -292,6 +292,9 @@ FIND_GRANT = Statement(
 )
 """What an access token gives: whether it is revoked, when its key ends, and all that its permissions are made of;
 those of its roles stand in one text with spaces between, NULL where there are none."""
+FIND_REVOKED_TOKEN = Statement(
+    lambda: RevokedToken.select(RevokedToken.token_id).where(RevokedToken.token_id == bound("token_id"))
+)
 INSERT_REVOKED_TOKEN = Statement(
     "INSERT INTO revoked_tokens (token_id, expire_time_us) VALUES (:token_id, :expire_time_us) ON CONFLICT DO NOTHING"
 )

@@ -1,0 +1,50 @@
+"""Who may call is changed in few places, and in none of them without a check of what the caller itself holds."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.house.checkout import python_files, text
+
+CHANGE_ACCESS = {"accounts.py", "api_keys.py", "roles.py", "signing_keys.py"}
+"""The modules of the domain whose mutations callers ask for, and that write the tables of access."""
+WRITE_BY_THEMSELVES = {"access.py", "bootstrap.py", "tokens.py"}
+"""Those that write them as the server itself does, or for whoever holds a key or a token."""
+COLLECTIONS = ("SERVICE_ACCOUNTS", "API_KEYS", "ROLES")
+STEPS = ("create", "update", "archive", "unarchive", "delete", "undelete")
+"""The methods of a `Collection` that are a mutation of their own."""
+
+
+def domain() -> list[Path]:
+    return [path for path in python_files("server") if path.parent.name == "domain"]
+
+
+def calls(path: Path) -> Iterator[ast.Call]:
+    return (node for node in ast.walk(ast.parse(text(path))) if isinstance(node, ast.Call))
+
+
+def is_mutation(call: ast.Call, *, everywhere: bool) -> bool:
+    """Whether a call runs a mutation of who may call; `mutate` only does in the modules that change that."""
+    name = ast.unparse(call.func)
+    return (everywhere and name == "mutate") or name in {f"{one}.{step}" for one in COLLECTIONS for step in STEPS}
+
+
+def test_tables_of_access_are_written_by_few_modules() -> None:
+    using = {path.name for path in domain() if re.search(r"from storekeep\.server\.store import auth\b", text(path))}
+    assert using == CHANGE_ACCESS | WRITE_BY_THEMSELVES
+
+
+def test_every_mutation_of_who_may_call_has_a_check_of_access() -> None:
+    found, unchecked = 0, []
+    for path in python_files("server"):
+        changes_access = path.parent.name == "domain" and path.name in CHANGE_ACCESS
+        for call in calls(path):
+            if is_mutation(call, everywhere=changes_access):
+                found += 1
+                if not any(keyword.arg == "check_access" for keyword in call.keywords):
+                    unchecked.append(f"{path}:{call.lineno}: {ast.unparse(call.func)}")
+    assert unchecked == []
+    assert found >= 10
