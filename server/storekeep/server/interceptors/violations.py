@@ -91,8 +91,8 @@ class Violations:
 
 
 Lists = dict[tuple[str, ...], int]
-"""The paths of a message's lists of messages, through messages that are there once, and how many elements each may have;
-0 where the contract does not say."""
+"""The paths of a message's lists of messages, through messages that are there once, and how many elements each may
+have; 0 where the contract does not say."""
 
 
 @cache
