@@ -30,13 +30,14 @@ from storekeep.server.interceptors import request_log, validation, violations, w
 from storekeep.server.interceptors.errors import DETAILS_KEY
 from storekeep.server.logs import Logs
 from storekeep.server.unary import Aborted, Route
-from storekeep.v1 import auth_pb2
+from storekeep.v1 import auth_pb2, products_pb2
 from tests.databases import new_database
 from tests.messages import NAMES
 from tests.wire_shapes import LENGTH, fields_of, tag, varint
 
 PARSERS = (filters, pages, request_log, tokens, validation, violations, wire_bounds)
 METHODS = read_contract().methods
+CREATE = "/storekeep.v1.ProductService/CreateCategory"
 ISSUE = "/storekeep.v1.AuthService/IssueToken"
 CPU_MAX_S = 0.05
 TRIES = 4
@@ -118,6 +119,7 @@ class Call:
         self._metadata = metadata
         self._trailing: Any = ()
         self.outcome = Outcome(grpc.StatusCode.OK, "", "")
+        self.page_token = ""
 
     def invocation_metadata(self) -> tuple[tuple[str, str | bytes], ...]:
         """As given."""
@@ -149,6 +151,7 @@ class Target:
 
     Attributes:
         token: the administrator's.
+        page_token: of the page that was answered last, if there is another.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -165,6 +168,16 @@ class Target:
         self.routes: dict[str, Route] = self._app._chain.routes(self._app._server._state.registered_method_handlers)
         reply: Any = self.routes[ISSUE].serve(auth_pb2.IssueTokenRequest(api_key=kept[0]).SerializeToString(), Call(()))
         self.token: str = reply.access_token
+        self.page_token = ""
+        self._fill()
+
+    def _fill(self) -> None:
+        """Have lists with more than one page."""
+        for number in range(3):
+            category = products_pb2.Category(display_name=f"Category {number}")
+            request = products_pb2.CreateCategoryRequest(category=category)
+            call = Call((("authorization", f"Bearer {self.token}"),))
+            self.routes[CREATE].serve(request.SerializeToString(), call)
 
     def send(self, one: Input) -> Outcome:
         """Send an input as far as it goes without a change of the database; whatever is no status is raised."""
@@ -173,9 +186,12 @@ class Target:
             if route.check is not None:
                 route.check(one.raw, call)
             else:
-                route.serialize(route.serve(one.raw, call))
+                reply: Any = route.serve(one.raw, call)
+                route.serialize(reply)
+                call.page_token = getattr(reply, "next_page_token", "")
         except Aborted:
             pass
+        self.page_token = call.page_token
         return call.outcome
 
     def close(self) -> None:
@@ -204,6 +220,9 @@ class Fuzzer:
         ]
         self._fields = {path: list(fields_of(method.request_type.DESCRIPTOR)) for path, method in METHODS.items()}
         self.corpus: list[Input] = [Input(path, b"", self._right) for path in self._paths]
+        self._columns: dict[str, tuple[str, ...]] = {}
+        self._operands: set[str] = set()
+        self._page_tokens: dict[str, str] = {}
         self._seen: set[tuple[str, ...]] = set()
         self.outcomes: Counter[str] = Counter()
         self.slowest_s = 0.0
@@ -221,9 +240,21 @@ class Fuzzer:
             assert spent_s <= self._cpu_max_s, (one, spent_s)
             self.slowest_s = max(self.slowest_s, spent_s)
             self.outcomes[outcome.reason or "OK"] += 1
+            self._learn(one, outcome)
             if self._is_new(one, outcome):
                 self._keep(one)
                 also(one)
+
+    def _learn(self, one: Input, outcome: Outcome) -> None:
+        """Remember what a server says that its filters and pages take."""
+        _, found, columns = outcome.text.partition("; can by: ")
+        if found and outcome.reason == "INVALID_FILTER":
+            self._columns[one.path] = tuple(columns.split(", "))
+        _, found, choices = outcome.text.partition(" takes one of: ")
+        if found:
+            self._operands.update(choices.partition(", not ")[0].split(", "))
+        if self.target.page_token:
+            self._page_tokens[one.path] = self.target.page_token
 
     def _timed(self, one: Input) -> tuple[float, Outcome]:
         spent_s, outcome = 0.0, None
@@ -278,12 +309,16 @@ class Fuzzer:
         request: Any = METHODS[path].request_type()
         if hasattr(request, "parent"):
             request.parent = self.chance.choice(PARENTS)
-        if hasattr(request, "filter"):
-            terms = ["".join(map(self.chance.choice, (NOTS, COLUMNS, OPERATORS, OPERANDS))) for _ in range(3)]
+        if hasattr(request, "filter") and self.chance.random() < 0.7:
+            columns = self._columns.get(path, COLUMNS)
+            operands = (*OPERANDS, *sorted(self._operands))
+            terms = ["".join(map(self.chance.choice, (NOTS, columns, OPERATORS, operands))) for _ in range(3)]
             request.filter = self.chance.choice((" AND ", " OR ", " ")).join(terms[: self.chance.randint(0, 3)])
-        if hasattr(request, "order_by"):
+        if hasattr(request, "order_by") and self.chance.random() < 0.3:
             request.order_by = self.chance.choice(("", *COLUMNS)) + self.chance.choice(("", " desc", ", name", " x"))
-        request.page_token = self.chance.choice(("", "", "", "AAAA", self._token_like()))
+        request.page_size = self.chance.choice((0, 1, 1, 2))
+        known = self._page_tokens.get(path, "AAAA")
+        request.page_token = self.chance.choice(("", "", "", known, known[:-1], known + "A", self._token_like()))
         return Input(path, request.SerializeToString(), self._right)
 
     def _token_like(self) -> str:
