@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +21,7 @@ from storekeep.server.interceptors.forwarding import Forwarding
 from storekeep.server.interceptors.overload import OverloadRefusals
 from storekeep.server.interceptors.request_log import request_log
 from storekeep.server.monitoring.counts import CallCounts
-from storekeep.server.pools import CallPool
+from storekeep.server.pools import CallPool, CheckPool
 from storekeep.v1 import orders_pb2, orders_pb2_grpc
 from tests.refusals import refusal_of
 
@@ -102,6 +103,59 @@ def test_change_without_a_writer_is_refused_at_once_and_read_is_answered(address
         assert refusal.retry_after_s == 0.1
         assert orders.GetOrder(orders_pb2.GetOrderRequest(), timeout=10).name == "orders/1"
     assert {(ended.code, ended.calls) for ended in counts.counts().ended} == {("UNAVAILABLE", 1), ("OK", 1)}
+
+
+class Leader:
+    """This worker writes; counts the changes that are under way."""
+
+    def __init__(self) -> None:
+        self.under_way = 0
+        self.admitted = 0
+
+    def admit(self) -> bool:
+        self.under_way += 1
+        self.admitted += 1
+        return True
+
+    def leave(self) -> None:
+        self.under_way -= 1
+
+    def address(self) -> str:
+        raise AssertionError("nothing is forwarded")
+
+
+class Change:
+    """A task that passes its checks or not."""
+
+    def __init__(self, *, passes: bool) -> None:
+        self._passes = passes
+        self.threads: list[str] = []
+
+    def check(self) -> bool:
+        self.threads.append(threading.current_thread().name)
+        return self._passes
+
+    def __call__(self) -> None:
+        self.threads.append(threading.current_thread().name)
+
+
+def test_change_is_under_way_until_its_checks_or_its_service_end_it():
+    leader, backlog = Leader(), Backlog(length_max=100, wait_max_s=1, overloaded_wait_s=1)
+    there = CallPool(1, name="there", backlog=backlog)
+    pool = CheckPool(lambda task, _since: there.put(task), queued=lambda: 0, name="check", backlog=backlog)
+    refusing = CheckPool(lambda task, _since: False, queued=lambda: 0, name="refusing", backlog=backlog)
+    forwarding = Forwarding(leader, changes=CONTRACT.changes, make_backlog=lambda: backlog)
+    changes = [Change(passes=number % 2 == 0) for number in range(20)]
+    full = Change(passes=True)
+    executor = forwarding.executor(pool)
+    assert all(executor.hand_over(change) for change in changes)
+    assert forwarding.executor(refusing).hand_over(full)
+    for one in (pool, refusing, there):
+        one.shutdown()
+    forwarding.close()
+    assert (leader.admitted, leader.under_way) == (21, 0)
+    assert [change.threads for change in changes] == [["check", "there_0"], ["check"]] * 10
+    assert full.threads == ["refusing", "refusing"]  # what serves it says itself that it does not
 
 
 def test_reads_by_post_stay_where_they_are():

@@ -26,6 +26,9 @@ HEAVY_BYTES = 128 * 1024
 reads take."""
 NEWEST_SHARE = 0.125
 """How much the newest reply counts in the average: one of 1 MB is enough, and ten small ones after it."""
+TOGETHER_MAX = 32
+"""Calls that are checked before any of them is handed on: one by one they would wake the thread that serves them each
+time, and share fewer commits. It takes about 1 ms."""
 
 log = logging.getLogger("storekeep.server")
 
@@ -145,12 +148,25 @@ class CheckPool(CallExecutor):
 
     def _work(self) -> None:
         while (queued := self._tasks.get()) is not None:
-            queued_s, task = queued
-            if not check(task):
-                self._backlog.note(queued_s)
-            elif not self._serve(task, queued_s):
-                task()  # it is refused in its own words, by what it would write to
-            del queued, task  # an idle thread holds on to nothing
+            passed = [queued] if self._passes(*queued) else []
+            for _ in range(min(self._tasks.qsize(), TOGETHER_MAX)):
+                queued = self._tasks.get()
+                if queued is None:
+                    self._tasks.put(None)
+                    break
+                if self._passes(*queued):
+                    passed.append(queued)
+            for queued_s, task in passed:
+                if not self._serve(task, queued_s):
+                    task()  # it is refused in its own words, by what it would write to
+            queued = task = None  # type: ignore[assignment]  # an idle thread holds on to nothing
+            passed.clear()
+
+    def _passes(self, queued_s: float, task: Task) -> bool:
+        passes = check(task)
+        if not passes:
+            self._backlog.note(queued_s)
+        return passes
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """End the thread once it has checked what is queued, or with `cancel_futures` what it is at."""
