@@ -3,7 +3,7 @@
 1. request log: outermost, so that it sees the final code of everything
 2. errors: turns what is raised into a status; the only one who aborts
 3. address limits: before a token is looked at, in the worker that the caller has reached
-   and inside them certificates, where lists of revoked ones are given; a client's TLS ends in the worker that it reached
+   and inside them certificates, where lists of revoked ones are given; the client's TLS ends in that worker too
 4. forwarding: of changes, where another worker writes; before auth, as who writes knows first who may do what
 5. auth: inside errors, so that its refusals are mapped too; before any byte of the request is parsed
 6. caller limits: of the key and the account, as soon as they are known
