@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from storekeep.server.domain.seals import SealBroken
 from storekeep.server.logs import Logs
 from storekeep.server.ports import AddressTaken
 from storekeep.server.secrets import WeakSecret
@@ -22,7 +23,16 @@ GC_THRESHOLD = 20_000
 """Objects made, less those that are gone, before Python looks for cycles among them."""
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 SIGNALS = (*STOP_SIGNALS, signal.SIGHUP)
-REFUSALS = (AddressTaken, DatabaseInUse, OSError, SchemaError, StoreError, UnusableCertificate, WeakSecret)
+REFUSALS = (
+    AddressTaken,
+    DatabaseInUse,
+    OSError,
+    SchemaError,
+    SealBroken,
+    StoreError,
+    UnusableCertificate,
+    WeakSecret,
+)
 """Why a server cannot begin: told in one line. Anything else is a defect and shows where it happened."""
 
 

@@ -6,6 +6,7 @@ Refuses to make a key that gives more than the caller holds: whoever makes it ca
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import re
 import secrets
@@ -19,10 +20,11 @@ from storekeep.server.domain.calls import Call
 from storekeep.server.domain.collections import Collection
 from storekeep.server.domain.errors import ApiKeyNotFound, IllegalState, InvalidField
 from storekeep.server.domain.filters import FilterField, Kind
+from storekeep.server.domain.keyrings import CurrentSecret, Keyring
 from storekeep.server.domain.lists import Column, Listing
 from storekeep.server.domain.mutations import Mutation, mutate
 from storekeep.server.domain.resources import check_etag, check_not_deleted, new_id
-from storekeep.server.domain.seals import Seal, derive_key
+from storekeep.server.domain.seals import SealBroken, derive_key
 from storekeep.server.store import auth as store
 from storekeep.server.store.database import Transaction
 from storekeep.server.store.engine import Store
@@ -33,6 +35,8 @@ LOOKUP_LENGTH = 16
 """95 bits: two keys never get the same."""
 SECRET_LENGTH = 43
 """The shortest that holds 256 bits."""
+REPLY = "reply"
+"""What the secrets in stored replies are encrypted for."""
 KEY_FORMAT = re.compile(rf"sk_([A-Za-z0-9]{{{LOOKUP_LENGTH}}})_([A-Za-z0-9]{{{SECRET_LENGTH}}})", re.ASCII)
 
 
@@ -41,6 +45,7 @@ class ApiKey(msgspec.Struct, frozen=True):
 
     Attributes:
         lookup_id: the part of the key that is no secret; by it a key found somewhere is told.
+        key_digest: of the stored hash, so that the audit log shows when that was changed.
     """
 
     account_id: str
@@ -53,6 +58,7 @@ class ApiKey(msgspec.Struct, frozen=True):
     version: int = 0
     create_time_us: int = 0
     update_time_us: int = 0
+    key_digest: str = ""
 
     @property
     def name(self) -> str:
@@ -87,33 +93,56 @@ class KeySecrets:
     """Makes the secrets of API keys, and what is stored in their place.
 
     Args:
-        secret: the server's own; all its workers share it.
+        keyring: the server's secrets.
     """
 
-    def __init__(self, secret: bytes) -> None:
-        self._hash_key = derive_key(secret, "api-key")
-        self._seal = Seal(secret, purpose="reply")
+    def __init__(self, keyring: Keyring) -> None:
+        self.keyring = keyring
 
     def new(self) -> tuple[str, str]:
         """The lookup id of a new key, and the key itself."""
         lookup_id, secret = _random_text(LOOKUP_LENGTH), _random_text(SECRET_LENGTH)
         return lookup_id, f"sk_{lookup_id}_{secret}"
 
-    def hash(self, key: str) -> bytes:
-        """HMAC-SHA256 under the server's secret: a stolen database alone verifies no guess."""
-        return hmac.digest(self._hash_key, key.encode(), "sha256")
+    def secret_of(self, key: str, stored: bytes) -> bytes | None:
+        """The secret under which a presented key was stored; None where it is another key. Always tries all secrets."""
+        found = None
+        for secret in self.keyring.known():
+            if hmac.compare_digest(hash_key(key, secret), stored):
+                found = secret
+        return found
 
-    def seal(self, api_key: ApiKey, secret: str) -> SealedKey:
+    def seal(self, tx: Transaction, api_key: ApiKey, secret: str) -> SealedKey:
         """A new key as its reply is stored."""
-        return SealedKey(api_key, self._seal.seal(secret.encode(), owner=api_key.lookup_id))
+        sealed = self.keyring.seal(tx, secret.encode(), purpose=REPLY, owner=api_key.lookup_id)
+        return SealedKey(api_key, sealed)
+
+    def reseal(self, tx: Transaction, reply: bytes) -> bytes | None:
+        """A stored reply with its secret encrypted under the current one; None where it does not open any more."""
+        try:
+            sealed = msgspec.json.decode(reply, type=SealedKey)
+            secret = self.open(sealed).secret
+        except (msgspec.DecodeError, SealBroken):
+            return None
+        return msgspec.json.encode(self.seal(tx, sealed.api_key, secret))
 
     def open(self, sealed: SealedKey) -> IssuedKey:
         """A new key as its maker sees it.
 
         Raises: SealBroken, where the server's secret is another one by now.
         """
-        secret = self._seal.open(sealed.sealed_secret, owner=sealed.api_key.lookup_id)
+        secret = self.keyring.open(sealed.sealed_secret, purpose=REPLY, owner=sealed.api_key.lookup_id)
         return IssuedKey(sealed.api_key, secret.decode())
+
+
+def hash_key(key: str, secret: bytes) -> bytes:
+    """HMAC-SHA256 under a server's secret: a stolen database alone verifies no guess."""
+    return hmac.digest(derive_key(secret, "api-key"), key.encode(), "sha256")
+
+
+def digest_of(key_hash: bytes) -> str:
+    """What the audit log has of a stored hash."""
+    return hashlib.sha256(b"key-hash:" + key_hash).hexdigest()
 
 
 def _random_text(length: int) -> str:
@@ -182,10 +211,44 @@ def add_key(mutation: Mutation, draft: ApiKey, *, key_secrets: KeySecrets) -> Se
 
     Raises: AlreadyExists.
     """
+    tx = mutation.tx
     lookup_id, secret = key_secrets.new()
-    api_key = API_KEYS.add(mutation, msgspec.structs.replace(draft, lookup_id=lookup_id))
-    store.INSERT_API_KEY_SECRET.run(mutation.tx, lookup_id=lookup_id, key_hash=key_secrets.hash(secret))
-    return key_secrets.seal(api_key, secret)
+    current = key_secrets.keyring.current(tx)
+    key_hash = hash_key(secret, current.secret)
+    new = msgspec.structs.replace(draft, lookup_id=lookup_id, key_digest=digest_of(key_hash))
+    api_key = API_KEYS.add(mutation, new)
+    store.INSERT_API_KEY_SECRET.run(tx, lookup_id=lookup_id, key_hash=key_hash, secret_number=current.number)
+    return key_secrets.seal(tx, api_key, secret)
+
+
+def rehash_key(
+    mutation: Mutation, key: tuple[str, str], presented: str, *, stored: bytes, current: CurrentSecret
+) -> None:
+    """Keep a key that was just used under the current secret; its version stays, as nothing changes for anybody."""
+    tx = mutation.tx
+    key_hash = hash_key(presented, current.secret)
+    lookup_id = lookup_id_of(presented)
+    kept = store.REPLACE_API_KEY_SECRET.change(
+        tx, lookup_id=lookup_id, key_hash=key_hash, old_hash=stored, secret_number=current.number
+    )
+    if kept:
+        note_digest(mutation, key, key_hash)
+
+
+def note_digest(mutation: Mutation, key: tuple[str, str], key_hash: bytes) -> None:
+    """Have the audit log say what hash a key has."""
+    old = API_KEYS.find(mutation.tx, key)
+    new = msgspec.structs.replace(old, key_digest=digest_of(key_hash))
+    store.NOTE_KEY_DIGEST.run(mutation.tx, lookup_id=new.lookup_id, key_digest=new.key_digest)
+    mutation.record("api_key.rehashed", before=old, after=new)
+
+
+def revoke_all(mutation: Mutation) -> None:
+    """Stop every API key from working, as where the secret is lost that they were stored under."""
+    for key in store.WORKING_KEYS.all(mutation.tx):
+        old = API_KEYS.find(mutation.tx, key)
+        new = msgspec.structs.replace(old, revoke_time_us=mutation.tx.now_us)
+        API_KEYS.replace(mutation, old, new, happened="revoked")
 
 
 def _require_held(mutation: Mutation, account: ServiceAccount, scopes: tuple[str, ...]) -> None:

@@ -141,6 +141,7 @@ class Store:
     Attributes:
         commits: transactions of the writer that were made durable, without those in which nothing was to be kept.
         writes: what was kept in them.
+        chain: what transactions that write carry; see `Transaction`.
     """
 
     def __init__(
@@ -166,6 +167,7 @@ class Store:
         self._collected: list[_Write[Any]] = []
         self.commits = 0
         self.writes = 0
+        self.chain: Any = None
         self._writer = threading.Thread(target=self._write_forever, name="store-writer", daemon=True)
         self._writer.start()
 
@@ -403,7 +405,14 @@ class Store:
 
         Raises: the driver's error where the whole transaction is lost.
         """
-        tx = Transaction(connection, self.driver.dialect, notes.copy(), now_us=self._clock(), puts_off=puts_off)
+        tx = Transaction(
+            connection,
+            self.driver.dialect,
+            notes.copy(),
+            now_us=self._clock(),
+            puts_off=puts_off,
+            chain=self.chain,
+        )
         write.error = None
         try:
             if write.deadline is not None and time.monotonic() > write.deadline:
