@@ -333,7 +333,7 @@ COMMANDS: dict[str, Command] = {
             Argument("--force", "make another key although there are accounts, for an owner locked out", flag=True),
             Argument(
                 "--new-secret",
-                "where the server's secret is lost: go on with another, and end all API keys, sessions and signing keys",
+                "where the server's secret is lost: go on with another; ends all API keys, sessions and signing keys",
                 flag=True,
             ),
         ),
