@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from contextlib import closing
 
@@ -126,7 +125,7 @@ def test_untouched_log_verifies_from_the_beginning_and_from_a_checkpoint(log, ke
     assert whole.entries_checked == rest.entries_checked == kept.sequence + 3
 
 
-@pytest.mark.parametrize("make_hash", [unkeyed, keyed(bytes(32)), keyed(SECRET)], ids=["plain", "zeros", "secret"])
+@pytest.mark.parametrize("make_hash", [unkeyed, keyed(SECRET)], ids=["plain", "secret"])
 def test_rebuilt_chain_is_found(log, make_hash):
     with log.database.unguarded() as session:
         session.run("UPDATE audit_entries SET actor = 'serviceAccounts/other' WHERE sequence = 4")
@@ -313,40 +312,34 @@ def test_cut_epoch_that_is_still_known_is_found(log, rotated):
 
 # -- what is never written there
 
-ODD_VALUES = (None, "text", b"\xff\xfe", 7, 2**63 - 1, 1.5, "x" * 100_000, b"{", b"\x00" * 32, "é", "")
+ODD_VALUES = (None, "text", b"\xff\xfe", 7, 2**63 - 1, 1.5, "x" * 100_000, b"{", "é", apsw.zeroblob(10))
 
 
 @pytest.mark.engine("sqlite", reason="SQLite takes a value of any type into any column")
-@pytest.mark.parametrize("column", FIELDS.replace(" ", "").split(","))
-def test_value_of_any_type_in_any_column_is_a_finding(log, column):
+def test_value_of_any_type_in_any_column_is_a_finding(log):
     with log.database.opened() as session:
         session.run("PRAGMA writable_schema = ON")
-        (sql,) = session.rows("SELECT sql FROM sqlite_schema WHERE name = 'audit_entries'")[0]
-        loose = re.sub(r"(?<!PRIMARY )NOT NULL(?! PRIMARY)", "", sql)
+        ((sql,),) = session.rows("SELECT sql FROM sqlite_schema WHERE name = 'audit_entries'")
+        loose = sql.replace(" NOT NULL", "")
         session.run("UPDATE sqlite_schema SET sql = ? WHERE name = 'audit_entries'", loose)
-    with log.database.unguarded() as session:
-        (old,) = session.rows(f"SELECT {column} FROM audit_entries WHERE sequence = 6")[0]
-        odd = [value for value in ODD_VALUES if value != old]
-        tried = 0
-        for value in [*odd, apsw.zeroblob(10)]:
-            target = 6
-            try:
-                session.run(f"UPDATE audit_entries SET {column} = ? WHERE sequence = {target}", value)
-            except apsw.Error:
-                assert column == "sequence"
-                continue
-            tried += 1
-            assert not check(log.database).valid, value
-            restore = "rowid" if column == "sequence" else "sequence"
-            found = value if column == "sequence" else 6
-            session.run(f"UPDATE audit_entries SET {column} = ? WHERE {restore} = ?", old, found)
-            assert check(log.database).valid
-        if column != "sequence":
+    chain = AuditChain(Keyring.of(SECRET))
+    with log.database.unguarded() as session, closing(open_store(log.database.url)) as store:
+        for column in FIELDS.replace(" ", "").split(",")[1:]:
+            ((old,),) = session.rows(f"SELECT {column} FROM audit_entries WHERE sequence = 6")
+            for value in ODD_VALUES:
+                if value != old:
+                    session.run(f"UPDATE audit_entries SET {column} = ? WHERE sequence = 6", value)
+                    assert verify_chain(store, chain).first_broken_entry == "auditEntries/6", (column, value)
             session.run(f"UPDATE audit_entries SET {column} = CAST(? AS TEXT) WHERE sequence = 6", b"\xff\xfe")
-            assert not check(log.database).valid, "text that is not UTF-8"
-        assert tried >= 2
-        with closing(open_store(log.database.url)) as store:
-            list(verify(store, log.store.chain))
+            assert verify_chain(store, chain).first_broken_entry == "auditEntries/6", column
+            assert "audit-chain" in {finding.name for finding in verify(store, chain) if not finding.holds}
+            session.run(f"UPDATE audit_entries SET {column} = ? WHERE sequence = 6", old)
+            assert verify_chain(store, chain).valid
+        for value in (-1, 0, 2**63 - 1):
+            session.run("UPDATE audit_entries SET sequence = ? WHERE sequence = 6", value)
+            assert not verify_chain(store, chain).valid
+            session.run("UPDATE audit_entries SET sequence = 6 WHERE sequence = ?", value)
+        assert verify_chain(store, chain).valid
 
 
 # -- over the wire

@@ -11,7 +11,7 @@ import pytest
 
 from storekeep.server.config import Settings
 from storekeep.server.secrets import PREVIOUS_FILE, SECRET_FILE, begin_rotation, replace_private
-from storekeep.v1 import audit_pb2, auth_pb2, customers_pb2
+from storekeep.v1 import audit_pb2, auth_pb2, auth_pb2_grpc, customers_pb2
 from tests.conftest import MakeServer
 from tests.processes import ServerProcess
 from tests.shops import TIMEOUT_S, Shop, new_id
@@ -106,17 +106,16 @@ def test_rotation_under_load_fails_no_call(make_server: MakeServer, engine: str)
         assert refusal_reason(channel, unused) == ""
         assert is_sound(server) == ""
         late = make_key(shop, "late")
-        finished = server.run("rotate-secret", "--finish")
-        assert finished.returncode == 0
-        assert " 0 API keys" in finished.stdout
+        assert server.run("rotate-secret", "--finish").returncode == 0
         assert not (server.data_dir / PREVIOUS_FILE).exists()
         server.restart()
     with grpc.insecure_channel(server.address) as channel:
-        for key in (server.admin_key, unused, late):
+        for key in (server.admin_key, unused, late):  # each was used, or made, since
             assert refusal_reason(channel, key) == ""
     assert is_sound(server) == ""
 
 
+@pytest.mark.engine("sqlite", reason="the commands are the same; what differs by engine is in test_audit_forgery")
 def test_key_not_used_since_the_rotation_ends_with_it(make_server: MakeServer) -> None:
     server = make_server(secret_overlap_days="0")
     with grpc.insecure_channel(server.address) as channel:
@@ -129,28 +128,25 @@ def test_key_not_used_since_the_rotation_ends_with_it(make_server: MakeServer) -
 
 
 @pytest.mark.engine("sqlite", reason="the crash is between files")
-@pytest.mark.parametrize("crashed", ["previous written", "both written"])
-def test_rotation_that_a_crash_ended_goes_on(make_server: MakeServer, crashed: str) -> None:
+def test_rotation_that_a_crash_ended_goes_on(make_server: MakeServer) -> None:
     server = make_server()
-    server.kill()
     old = (server.data_dir / SECRET_FILE).read_text()
-    if crashed == "both written":
-        begin_rotation(Settings(data_dir=server.data_dir))
-    else:
-        replace_private(server.data_dir / PREVIOUS_FILE, old.strip())
+    replace_private(server.data_dir / PREVIOUS_FILE, old.strip())  # as after a crash before the new one was written
+    new = begin_rotation(Settings(data_dir=server.data_dir))
+    server.kill()
     server.restart()
     with grpc.insecure_channel(server.address) as channel:
         shop = shop_of(channel, server.admin_key)
         made = make_key(shop, "between")
-        if crashed == "both written":
-            assert server.run("rotate-secret", "--finish").returncode == 1, "the database is under the old one yet"
+        assert server.run("rotate-secret", "--finish").returncode == 1, "the database is under the old one yet"
         assert server.run("rotate-secret").returncode == 0
-        assert server.run("rotate-secret", "--finish").returncode == 0 or crashed
+        assert (server.data_dir / SECRET_FILE).read_bytes().strip() == new
+        assert refusal_reason(channel, made) == ""
         shop.customer()
-    assert (server.data_dir / SECRET_FILE).read_text() != old
-    assert made and is_sound(server) == ""
+    assert is_sound(server) == ""
 
 
+@pytest.mark.engine("postgresql", reason="several hosts have one database there")
 def test_secret_of_the_environment_is_rotated_by_restarts(make_server: MakeServer) -> None:
     server = make_server(secret=FIRST)
     with grpc.insecure_channel(server.address) as channel:
@@ -158,17 +154,12 @@ def test_secret_of_the_environment_is_rotated_by_restarts(make_server: MakeServe
         refused = server.run("rotate-secret")
         assert (refused.returncode, "STOREKEEP_SECRET_PREVIOUS" in refused.stderr) == (1, True)
         both = {"secret": SECOND, "secret_previous": FIRST}
-        other = make_server(data_dir=server.data_dir, **both) if server.database.engine == "postgresql" else None
-        if other is None:
-            server._settings |= both
-            server.restart()
-    address = (other or server).address
-    with grpc.insecure_channel(address) as channel, grpc.insecure_channel(server.address) as first:
+        other = make_server(data_dir=server.data_dir, **both)
+    with grpc.insecure_channel(other.address) as channel, grpc.insecure_channel(server.address) as first:
         made = make_key(shop_of(channel, server.admin_key), "by-next")
         assert refusal_reason(first, made) == "", "a host that does not know the next secret takes it"
-        if other is not None:
-            server._settings |= both
-            server.restart()
+        server._settings |= both  # as an operator edits the unit of the service
+        server.restart()
         assert server.run("rotate-secret").returncode == 0
         for key in (server.admin_key, made):
             assert refusal_reason(channel, key) == ""
@@ -184,11 +175,12 @@ def lose_secret(server: ServerProcess) -> None:
     replace_private(server.data_dir / SECRET_FILE, SECOND)
 
 
+@pytest.mark.engine("sqlite", reason="the commands are the same; what differs by engine is in test_audit_forgery")
 def test_wrong_secret_is_refused_in_one_line_and_writes_nothing(make_server: MakeServer) -> None:
     server = make_server()
     lose_secret(server)
     before = server.database.everything()
-    for command in (["serve"], ["serve", "--workers", "2"], ["bootstrap-admin", "--force"], ["rotate-secret"]):
+    for command in (["serve"], ["serve", "--workers", "2"], ["bootstrap-admin", "--force"]):
         refused = server.run(*command)
         assert refused.returncode == 1, command
         lines = [line for line in refused.stderr.splitlines() if line.startswith("storekeep-server:")]
@@ -200,6 +192,7 @@ def test_wrong_secret_is_refused_in_one_line_and_writes_nothing(make_server: Mak
     assert "BROKEN  audit-chain" in verified.stdout
 
 
+@pytest.mark.engine("sqlite", reason="the commands are the same; what differs by engine is in test_audit_forgery")
 def test_backup_without_its_secret_has_a_way_on(make_server: MakeServer) -> None:
     server = make_server()
     with grpc.insecure_channel(server.address) as channel:
@@ -219,14 +212,14 @@ def test_backup_without_its_secret_has_a_way_on(make_server: MakeServer) -> None
         assert refusal_reason(channel, old_key) != ""
         with pytest.raises(grpc.RpcError):
             shop.auth.RefreshToken(auth_pb2.RefreshTokenRequest(refresh_token=refresh))
+        bare = auth_pb2_grpc.AuthServiceStub(channel)
         with pytest.raises(grpc.RpcError):
-            old = grpc.insecure_channel(server.address)
-            auth = type(shop.auth)(old)
-            auth.WhoAmI(auth_pb2.WhoAmIRequest(), metadata=[("authorization", f"Bearer {old_shop.token}")])
+            bare.WhoAmI(auth_pb2.WhoAmIRequest(), metadata=[("authorization", f"Bearer {old_shop.token}")])
         entries = shop.audit.ListAuditEntries(
             audit_pb2.ListAuditEntriesRequest(filter='method = "system/bootstrap/RenewSecret"')
         )
-        assert any("lost" in entry.after["reason"] for entry in entries.audit_entries if entry.after["reason"])
+        told = [entry.after["reason"] for entry in entries.audit_entries if entry.resource.startswith("auditEpochs/")]
+        assert [reason for reason in told if "lost" in reason]
         assert shop.audit.VerifyAuditChain(audit_pb2.VerifyAuditChainRequest()).valid
     assert is_sound(server) == ""
     with server.database.unguarded() as session:  # what nobody has a key for any more is vouched for
@@ -237,6 +230,7 @@ def test_backup_without_its_secret_has_a_way_on(make_server: MakeServer) -> None
 # -- checkpoints
 
 
+@pytest.mark.engine("sqlite", reason="the commands are the same; what differs by engine is in test_audit_forgery")
 def test_exported_checkpoint_shows_a_log_that_was_cut(make_server: MakeServer, tmp_path: Path) -> None:
     server = make_server()
     kept = tmp_path / "kept"
@@ -253,6 +247,7 @@ def test_exported_checkpoint_shows_a_log_that_was_cut(make_server: MakeServer, t
     assert "signature" in is_sound(server, "--since", str(kept))
 
 
+@pytest.mark.engine("sqlite", reason="the commands are the same; what differs by engine is in test_audit_forgery")
 def test_server_signs_the_log_by_itself(make_server: MakeServer) -> None:
     server = make_server(audit_checkpoint_interval_s="0.05")
     with grpc.insecure_channel(server.address) as channel:
