@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Callable, Iterator
 from contextlib import closing
 
@@ -10,7 +11,7 @@ import msgspec
 import pytest
 
 from storekeep.server.domain.audit import AuditEntry, ChainReport, verify_chain
-from storekeep.server.domain.audit_chain import AuditChain, AuditedChange, LegacyChange, owner
+from storekeep.server.domain.audit_chain import AuditChain, AuditedChange, LegacyChange, owner, prepare_key
 from storekeep.server.domain.audit_checkpoints import (
     Checkpoint,
     InvalidCheckpoint,
@@ -100,7 +101,9 @@ def unkeyed(entry: AuditEntry, previous: bytes) -> bytes:
     return change.chain(previous, entry.before, entry.after)
 
 
-def keyed(key: bytes) -> Callable[[AuditEntry, bytes], bytes]:
+def keyed(key: bytes | hmac.HMAC) -> Callable[[AuditEntry, bytes], bytes]:
+    prepared = prepare_key(key) if isinstance(key, bytes) else key
+
     def make(entry: AuditEntry, previous: bytes) -> bytes:
         change = AuditedChange(
             entry.sequence,
@@ -113,7 +116,7 @@ def keyed(key: bytes) -> Callable[[AuditEntry, bytes], bytes]:
             entry.api_key,
             entry.session_id,
         )
-        return change.chain(key, previous, entry.before, entry.after)
+        return change.chain(prepared, previous, entry.before, entry.after)
 
     return make
 

@@ -176,7 +176,7 @@ class _Epoch(msgspec.Struct, frozen=True):
 
     number: int
     first_sequence: int
-    key: bytes | None
+    key: hmac.HMAC | None
 
 
 class _Marks(msgspec.Struct, frozen=True):

@@ -7,6 +7,7 @@ Invariant: an event and an audit entry exist if and only if their change committ
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from hmac import HMAC
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import msgspec
@@ -20,6 +21,7 @@ from storekeep.server.domain.audit_chain import (
     LegacyChange,
     new_key,
     owner,
+    prepare_key,
 )
 from storekeep.server.domain.audit_chain import PURPOSE as CHAIN_PURPOSE
 from storekeep.server.domain.calls import Call
@@ -164,7 +166,7 @@ class Mutation:
         INSERT_EPOCH.run(
             tx, number=epoch.number, first_sequence=epoch.first_sequence, sealed_key=sealed, now_us=tx.now_us
         )
-        tx.notes[AUDIT_END] = sequence, last_hash, key
+        tx.notes[AUDIT_END] = sequence, last_hash, prepare_key(key)
         self.record("audit_epoch.started", before=None, after=epoch)
 
     @property
@@ -219,24 +221,24 @@ class _Link(NamedTuple):
     entry_hash: bytes
 
 
-def _audit_end(tx: Transaction) -> tuple[int, bytes, bytes | None]:
+def _audit_end(tx: Transaction) -> tuple[int, bytes, HMAC | None]:
     """The sequence and the hash at the end of the audit chain, and the key of the next entry; read once in a commit.
 
     Raises: ChainKeyMissing, SealBroken.
     """
-    noted: tuple[int, bytes, bytes | None] | None = tx.notes.get(AUDIT_END)
+    noted: tuple[int, bytes, HMAC | None] | None = tx.notes.get(AUDIT_END)
     if noted is not None:
         return noted
     last = LAST_AUDIT_ENTRY.one(tx)
     if last is None:
-        end: tuple[int, bytes, bytes | None] = 0, FIRST_HASH, None
+        end: tuple[int, bytes, HMAC | None] = 0, FIRST_HASH, None
     else:
         end = last[0], bytes(last[1]), None if last[2] is None else _chain_key(tx, last[2])
     tx.notes[AUDIT_END] = end
     return end
 
 
-def _chain_key(tx: Transaction, epoch: int) -> bytes:
+def _chain_key(tx: Transaction, epoch: int) -> HMAC:
     chain: AuditChain | None = tx.chain
     if chain is None:
         raise ChainKeyMissing
