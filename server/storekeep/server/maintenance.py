@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from storekeep.server.domain.audit_chain import AuditChain
 from storekeep.server.domain.audit_checkpoints import sign_head
 from storekeep.server.domain.expiry import end_due
+from storekeep.server.domain.seals import SealBroken
 from storekeep.server.store.database import Transaction
 from storekeep.server.store.engine import Store
 from storekeep.server.store.errors import StoreError
@@ -154,4 +155,8 @@ class CheckpointJob(Rounds):
 
         Raises: StoreError.
         """
-        return sign_head(self._store, self._chain, entries=self._entries, interval_s=self._age_s)
+        try:
+            return sign_head(self._store, self._chain, entries=self._entries, interval_s=self._age_s)
+        except SealBroken as error:
+            log.error("the audit log was not signed", extra={"problem": str(error)})
+            return 0

@@ -84,6 +84,8 @@ class Keyring:
                     raise
                 return False  # what is known goes on working, whatever becomes of the files
             changed, self._known = known != self._known, known
+            if changed:
+                self._writing = self._find(self._fingerprint) or known[0]
         return changed
 
     def known(self) -> tuple[bytes, ...]:
@@ -94,8 +96,8 @@ class Keyring:
 
     def writing(self) -> bytes:
         """The secret for what is made without a transaction: the one that the database was last seen under."""
-        known = self.known()
-        return next((one for one in known if fingerprint(one) == self._fingerprint), known[0])
+        self.known()
+        return self._writing
 
     def current(self, tx: Transaction) -> CurrentSecret:
         """The secret that the database is under.
@@ -111,7 +113,7 @@ class Keyring:
             found = self._find(bytes(wanted))
         if found is None:
             raise SecretUnknown
-        self._fingerprint = bytes(wanted)
+        self._fingerprint, self._writing = bytes(wanted), found
         return CurrentSecret(number, found, since_us)
 
     def _find(self, wanted: bytes) -> bytes | None:

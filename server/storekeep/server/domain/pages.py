@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 import hashlib
 import hmac
 from collections.abc import Sequence
@@ -71,9 +72,13 @@ class PageTokens:
         return any(hmac.compare_digest(mac, _mac(secret, query, body)) for secret in self._keyring.known())
 
 
+@functools.lru_cache(maxsize=4)
+def _key(secret: bytes) -> bytes:
+    return hashlib.sha256(b"page-token:" + secret).digest()
+
+
 def _mac(secret: bytes, query: Sequence[str], body: bytes) -> bytes:
-    key = hashlib.sha256(b"page-token:" + secret).digest()
-    return hmac.digest(key, msgspec.json.encode(list(query)) + body, "sha256")[:MAC_BYTES]
+    return hmac.digest(_key(secret), msgspec.json.encode(list(query)) + body, "sha256")[:MAC_BYTES]
 
 
 def _encoded(raw: bytes) -> str:
