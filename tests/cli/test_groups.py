@@ -249,7 +249,7 @@ def test_audit_tells_who_did_what(cli: CommandLine) -> None:
     shown = cli.json("audit", "show", entries[0]["sequence"])
     assert shown["after"]["display_name"] == "Audited"
     assert "before" not in shown
-    assert entries[0]["api_key"].startswith("serviceAccounts/admin/apiKeys/")
+    assert entries[0]["apiKey"].startswith("serviceAccounts/admin/apiKeys/")
     assert cli.json("audit", "verify")["valid"] is True
 
 
