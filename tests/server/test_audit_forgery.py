@@ -20,6 +20,7 @@ from storekeep.server.domain.audit_checkpoints import (
     sign_head,
     write_text,
 )
+from storekeep.server.domain.audit_rows import check_rows
 from storekeep.server.domain.bootstrap import rotate_secret
 from storekeep.server.domain.keyrings import Keyring
 from storekeep.server.domain.mutations import Mutation, mutate
@@ -416,3 +417,35 @@ def test_tables_of_the_log_refuse_changes(log, table, statement):
 def test_tables_of_the_log_refuse_truncate(log, table):
     with log.database.opened() as session, pytest.raises(Exception, match="append-only"):
         session.run(f"TRUNCATE {table}")
+
+
+# -- rows that were changed by SQL
+
+ROW_CHANGES = {
+    "permissions of a role": (
+        "UPDATE roles SET permissions = '[\"audit.read\"]' WHERE id = 'viewer'",
+        "roles/viewer: permi",
+    ),
+    "roles of an account": ("UPDATE service_accounts SET roles = '[]'", "serviceAccounts/admin: roles not as in"),
+    "a disabled account": (
+        "UPDATE service_accounts SET disabled = NOT disabled",
+        "serviceAccounts/admin: disabled not",
+    ),
+    "scopes of a key": ("UPDATE api_keys SET scopes = '[\"orders.read\"]'", ": scopes not as in auditEntries/"),
+    "the end of a key": ("UPDATE api_keys SET revoke_time_us = 1", ": revoke_time_us not as in auditEntries/"),
+    "the hash of a key": ("UPDATE api_key_secrets SET key_hash = ?", ": the hash of the key is not the one"),
+    "a role of one's own": (
+        "INSERT INTO roles SELECT 'own', display_name, permissions, built_in, version, create_time_us, update_time_us"
+        " FROM roles WHERE id = 'admin'",
+        "roles/own: the audit log has no entry of it",
+    ),
+    "a role that is gone": ("DELETE FROM roles WHERE id = 'viewer'", "roles/viewer: it is gone, and auditEntries/"),
+}
+
+
+@pytest.mark.parametrize(("sql", "told"), ROW_CHANGES.values(), ids=ROW_CHANGES)
+def test_row_changed_by_sql_is_found_and_named(log, sql, told):
+    assert list(check_rows(log.store)) == []
+    with log.database.unguarded() as session:
+        assert session.run(sql, *[bytes(32)] * sql.count("?")) > 0
+    assert [text for text in check_rows(log.store) if told in text]
