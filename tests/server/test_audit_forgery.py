@@ -10,8 +10,16 @@ import apsw
 import msgspec
 import pytest
 
+from storekeep.server.domain.access import AccessVersion
 from storekeep.server.domain.audit import AuditEntry, ChainReport, verify_chain
-from storekeep.server.domain.audit_chain import AuditChain, AuditedChange, LegacyChange, owner, prepare_key
+from storekeep.server.domain.audit_chain import (
+    AuditChain,
+    AuditedChange,
+    ChainKeysRemoved,
+    LegacyChange,
+    owner,
+    prepare_key,
+)
 from storekeep.server.domain.audit_checkpoints import (
     Checkpoint,
     InvalidCheckpoint,
@@ -21,10 +29,11 @@ from storekeep.server.domain.audit_checkpoints import (
     write_text,
 )
 from storekeep.server.domain.audit_rows import check_rows
-from storekeep.server.domain.bootstrap import rotate_secret
+from storekeep.server.domain.bootstrap import renew_secret, rotate_secret
 from storekeep.server.domain.keyrings import Keyring
 from storekeep.server.domain.mutations import Mutation, mutate
 from storekeep.server.domain.seals import Seal
+from storekeep.server.domain.signing_keys import SigningKeys
 from storekeep.server.domain.verification import verify
 from storekeep.server.store.engine import Store
 from storekeep.server.store.opening import open_store
@@ -158,6 +167,27 @@ def test_keyless_log_in_place_of_the_keyed_one_is_found(log):
         session.run("UPDATE audit_entries SET api_key = '', session_id = ''")
         rebuild(session, 1, unkeyed)
     assert "no key any more" in check(log.database).problem
+
+
+def test_server_writes_nothing_to_a_log_whose_keys_were_removed(log):
+    before = log.store.read(lambda tx: tx.connection.execute("SELECT COUNT(*) FROM audit_entries").fetchone()[0])
+    with log.database.unguarded() as session:
+        session.run("DELETE FROM audit_epochs")
+    with pytest.raises(ChainKeysRemoved):
+        write_entries(log.store, 1)
+    log.store.close()
+    with pytest.raises(ChainKeysRemoved):
+        Installation(log.database)
+    with log.database.opened() as session:
+        assert session.rows("SELECT COUNT(*) FROM audit_entries") == [(before,)]
+    with closing(open_store(log.database.url)) as store:
+        store.chain = AuditChain(log.keyring)
+        keys = SigningKeys(store, keyring=log.keyring, version=AccessVersion(store))
+        renew_secret(store, keyring=log.keyring, signing_keys=keys)
+    assert check(log.database).valid
+    with log.database.unguarded() as session:
+        session.run("UPDATE audit_entries SET actor = 'x' WHERE sequence = 3")
+    assert "vouches for" in check(log.database).problem
 
 
 @pytest.mark.parametrize("change", ["first_sequence = 6", "number = 2"])

@@ -359,10 +359,11 @@ class _Walk:
                 entry.create_time_us, entry.type, entry.actor, entry.method, entry.resource, entry.request_id
             )
             holds = old.chain(entry.previous_hash, entry.before, entry.after) == entry.entry_hash
-            return "" if holds and not entry.api_key and not entry.session_id else CHANGED
+            if holds and not entry.api_key and not entry.session_id:
+                return ""
+            return self._lose(entry) if entry.sequence < self._marks.digest_until else CHANGED
         if self._epoch.key is None:
-            self._lost = self._lost or f"auditEntries/{entry.sequence}"
-            return ""
+            return self._lose(entry)
         change = AuditedChange(
             entry.sequence,
             entry.create_time_us,
@@ -376,6 +377,11 @@ class _Walk:
         )
         made = change.chain(self._epoch.key, entry.previous_hash, entry.before, entry.after)
         return "" if hmac.compare_digest(made, entry.entry_hash) else CHANGED
+
+    def _lose(self, entry: AuditEntry) -> str:
+        """Leave an entry without a key to the next epoch that vouches for it; `end` tells where none does."""
+        self._lost = self._lost or f"auditEntries/{entry.sequence}"
+        return ""
 
     def _check_marks(self, entry: AuditEntry) -> str:
         """What of an entry is not as the checkpoints have it."""

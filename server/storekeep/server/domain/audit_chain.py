@@ -52,6 +52,18 @@ class ChainKeyMissing(Exception):
         super().__init__("the audit chain has a key, and this process was not given the server's secret")
 
 
+class ChainKeysRemoved(SealBroken):
+    """Keys of the chain that were in the database are gone: nothing is written to a log that anybody can forge."""
+
+    def __init__(self) -> None:
+        Exception.__init__(
+            self,
+            "the keys of the audit log were removed from the database: compare it with a checkpoint (storekeep-server "
+            "verify --since FILE) and restore a backup; to go on with this one all the same: storekeep-server "
+            "bootstrap-admin --force --new-secret",
+        )
+
+
 class AuditChain:
     """The keys of the chain as this process knows them.
 
@@ -62,6 +74,20 @@ class AuditChain:
     def __init__(self, keyring: Keyring) -> None:
         self.keyring = keyring
         self._keys: dict[int, hmac.HMAC] = {}
+        self._newest = 0
+
+    def newest_key(self, tx: Transaction, number: int | None) -> hmac.HMAC | None:
+        """The key of the epoch that the database names as its newest; None where it has not had any.
+
+        Raises: ChainKeysRemoved, where it had a newer one before; SealBroken.
+        """
+        if (number or 0) < self._newest:
+            raise ChainKeysRemoved
+        if number is None:
+            return None
+        key = self.key(tx, number)
+        self._newest = number
+        return key
 
     def key(self, tx: Transaction, number: int) -> hmac.HMAC:
         """The key of an epoch.

@@ -233,16 +233,18 @@ def _audit_end(tx: Transaction) -> tuple[int, bytes, HMAC | None]:
     if last is None:
         end: tuple[int, bytes, HMAC | None] = 0, FIRST_HASH, None
     else:
-        end = last[0], bytes(last[1]), None if last[2] is None else _chain_key(tx, last[2])
+        end = last[0], bytes(last[1]), _chain_key(tx, last[2])
     tx.notes[AUDIT_END] = end
     return end
 
 
-def _chain_key(tx: Transaction, epoch: int) -> HMAC:
+def _chain_key(tx: Transaction, epoch: int | None) -> HMAC | None:
     chain: AuditChain | None = tx.chain
-    if chain is None:
+    if chain is not None:
+        return chain.newest_key(tx, epoch)
+    if epoch is not None:
         raise ChainKeyMissing
-    return chain.key(tx, epoch)
+    return None
 
 
 class _Replay(msgspec.Struct, Generic[Reply]):

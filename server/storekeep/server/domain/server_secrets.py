@@ -11,7 +11,7 @@ from storekeep.server.domain.access import raise_version
 from storekeep.server.domain.api_keys import KeySecrets, note_digest, revoke_all
 from storekeep.server.domain.audit import digest_history
 from storekeep.server.domain.audit_chain import PURPOSE as CHAIN_PURPOSE
-from storekeep.server.domain.audit_chain import owner
+from storekeep.server.domain.audit_chain import ChainKeysRemoved, owner
 from storekeep.server.domain.keyrings import Keyring, SecretUnknown, fingerprint
 from storekeep.server.domain.mutations import Mutation
 from storekeep.server.domain.seals import SealBroken
@@ -35,15 +35,17 @@ class SecretInUse(Exception):
 def install_secret(mutation: Mutation, *, keyring: Keyring, signing_keys: SigningKeys) -> None:
     """Put a new database, or one of an older release, under the server's secret, and begin the audit log's first epoch.
 
-    Raises: SecretUnknown, where it is under another one; then nothing was written.
+    Raises: SecretUnknown, where it is under another one, ChainKeysRemoved; then nothing was written.
     """
     tx = mutation.tx
-    if audit_store.LATEST_SECRET.one(tx) is None:
+    is_new = audit_store.LATEST_SECRET.one(tx) is None
+    if is_new:
         secret = _oldest_fit(tx, keyring)
         audit_store.INSERT_SECRET.run(tx, number=1, fingerprint=fingerprint(secret), now_us=tx.now_us)
     keyring.current(tx)
-    _check_opens(tx, keyring)
-    if audit_store.EPOCHS.one(tx) is None:
+    if not is_new:
+        _check_opens(tx, keyring)
+    elif audit_store.EPOCHS.one(tx) is None:
         mutation.start_epoch(reason="the first start with a keyed log", history_digest="")
         for account_id, key_id, key_hash in store.KEYS_WITHOUT_DIGEST.all(tx):
             note_digest(mutation, (account_id, key_id), bytes(key_hash))
@@ -62,9 +64,11 @@ def _oldest_fit(tx: Transaction, keyring: Keyring) -> bytes:
 
 
 def _check_opens(tx: Transaction, keyring: Keyring) -> None:
-    """Raises: SecretUnknown, where the newest key of the audit log does not open."""
-    newest = audit_store.EPOCHS.all(tx)[-1:]
-    for number, first_sequence, sealed in newest:
+    """Raises: SecretUnknown, where the newest key of the audit log does not open; ChainKeysRemoved."""
+    epochs = audit_store.EPOCHS.all(tx)
+    if not epochs and audit_store.LATEST_SECRET.one(tx) is not None:
+        raise ChainKeysRemoved
+    for number, first_sequence, sealed in epochs[-1:]:
         if keyring.try_open(sealed, purpose=CHAIN_PURPOSE, owner=owner(number, first_sequence)) is None:
             raise SecretUnknown
 
