@@ -469,6 +469,18 @@ ROW_CHANGES = {
         " FROM roles WHERE id = 'admin'",
         "roles/own: the audit log has no entry of it",
     ),
+    "a signing key of one's own": (
+        "INSERT INTO signing_keys SELECT 'own', public_key, sealed_private_key, 1, NULL FROM signing_keys",
+        "signingKeys/own: the audit log has no entry of it",
+    ),
+    "another public key": (
+        "UPDATE signing_keys SET public_key = ?",
+        ": x, y not as in auditEntries/",
+    ),
+    "a session of one's own": (
+        "INSERT INTO sessions SELECT 'own', lookup_id, 1, 9999999999999999, NULL FROM api_keys",
+        "serviceAccounts/admin/sessions/own: the audit log has no entry of it",
+    ),
     "a role that is gone": ("DELETE FROM roles WHERE id = 'viewer'", "roles/viewer: it is gone, and auditEntries/"),
 }
 

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import peewee
 
-from storekeep.server.domain import fulfillments, inventory, order_notes, orders, reservations
+from storekeep.server.domain import fulfillments, inventory, order_notes, orders, reservations, signing_keys
 from storekeep.server.domain.accounts import SERVICE_ACCOUNTS
 from storekeep.server.domain.api_keys import API_KEYS, digest_of
 from storekeep.server.domain.categories import CATEGORIES
@@ -24,6 +24,7 @@ from storekeep.server.domain.customers import CUSTOMERS
 from storekeep.server.domain.locations import LOCATIONS
 from storekeep.server.domain.products import PRODUCTS
 from storekeep.server.domain.roles import ROLES
+from storekeep.server.domain.tokens import Session
 from storekeep.server.domain.variants import VARIANTS
 from storekeep.server.store import audit as store
 from storekeep.server.store import auth as auth_store
@@ -50,7 +51,7 @@ class Kind:
     Attributes:
         rows: its table.
         read: rows as resources, as they are written.
-        pattern: finds the key in a resource name; empty where rows are removed in time, so that entries stay alone.
+        pattern: finds the key in a resource name; empty where rows are removed once they are over.
         only: the fields that are compared; empty for all that both have.
         ignored: fields that are in entries and not in rows.
         logged: whether each row has an entry.
@@ -81,6 +82,7 @@ COLLECTIONS: tuple[Collection[Any], ...] = (
 )
 KINDS: tuple[Kind, ...] = (
     *(_kind(collection) for collection in COLLECTIONS),
+    Kind(signing_keys.ROWS, signing_keys.read_public_keys, ""),
     Kind(orders.ROWS, orders.read_written, "orders/([^/]+)", ignored=frozenset({"change_reason"})),
     Kind(fulfillments.ROWS, fulfillments.read_fulfillments, "orders/[^/]+/fulfillments/([^/]+)"),
     Kind(
@@ -104,6 +106,7 @@ def check_rows(db: Store) -> Iterator[str]:
     for kind in KINDS:
         yield from _check_kind(db, kind)
     yield from _check_key_hashes(db)
+    yield from _check_sessions(db)
     yield from _check_gone(db)
 
 
@@ -211,6 +214,42 @@ def _check_key_hashes(db: Store) -> Iterator[str]:
             elif digest and digest != digest_of(bytes(key_hash)):
                 yield f"{name}: the hash of the key is not the one that the audit log knows"
         after = rows[-1][0]
+
+
+def _check_sessions(db: Store) -> Iterator[str]:
+    """Sessions that nobody began, and those that were revoked and go on; they are extended without an entry."""
+    after = ""
+    while True:
+        try:
+            after, found = db.snapshot(lambda tx: _sessions_page(tx, after))  # noqa: B023 - read at once
+        except UNREADABLE as error:
+            yield f"sessions: they hold what is never written there ({error})"
+            return
+        yield from found
+        if not after:
+            return
+
+
+def _sessions_page(tx: Transaction, after: str) -> tuple[str, list[str]]:
+    """The last session of a page, and what is wrong with those on it; empty behind the last page."""
+    rows = auth_store.SESSIONS_AFTER.all(tx, after=after, rows_max=PAGE_ROWS)
+    sessions = [
+        Session(account, session_id, f"serviceAccounts/{account}/apiKeys/{key}", create_us, 0, revoke_us)
+        for session_id, account, key, create_us, revoke_us in rows
+    ]
+    names = msgspec.json.encode([session.name for session in sessions]).decode()
+    last = {name: said for name, said, _ in store.LAST_AFTER.all(tx, resources=names)}
+    found = []
+    for session in sessions:
+        said = last[session.name]
+        was = msgspec.json.decode(said, type=Session) if said else None
+        if was is None:
+            found.append(f"{session.name}: the audit log has no entry of it")
+        elif (was.api_key, was.create_time_us) != (session.api_key, session.create_time_us):
+            found.append(f"{session.name}: it is not the session that the audit log knows")
+        elif was.revoke_time_us is not None and session.revoke_time_us is None:
+            found.append(f"{session.name}: it was revoked, and goes on")
+    return (rows[-1][0] if rows else ""), found
 
 
 def _check_gone(db: Store) -> Iterator[str]:

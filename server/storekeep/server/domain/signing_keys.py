@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -27,8 +28,14 @@ from storekeep.server.domain.resources import new_id
 from storekeep.server.store import auth as store
 from storekeep.server.store.database import Transaction
 from storekeep.server.store.engine import Store
+from storekeep.server.store.rows import Rows
 from storekeep.server.store.statements import Row
 
+ROWS = Rows(
+    store.SigningKey,
+    columns=("kid", "public_key", "sealed_private_key", "create_time_us", "expire_time_us"),
+    key=("kid",),
+)
 ALGORITHM = "ES256"
 """Fixed for every key here (RFC 8725, 3.1): what a token's header says about it decides nothing."""
 COORDINATE_BYTES = 32
@@ -192,6 +199,11 @@ class SigningKeys:
             rows = self._database.read(self._read_all)
             known = self._known = _Known(version, {row[0]: row for row in rows})
         return known
+
+
+def read_public_keys(_tx: Transaction, rows: Sequence[Row]) -> list[SigningKey]:
+    """Rows as the public keys that they hold."""
+    return [_public_key_of(row) for row in rows]
 
 
 def _read_keys(tx: Transaction) -> list[Row]:

@@ -211,6 +211,13 @@ KEY_HASHES_AFTER = Statement(
     WHERE api_keys.lookup_id > :after ORDER BY api_keys.lookup_id LIMIT :rows_max
     """
 )
+SESSIONS_AFTER = Statement(
+    """
+    SELECT sessions.id, account_id, api_keys.id, sessions.create_time_us, sessions.revoke_time_us FROM sessions
+    JOIN api_keys ON api_keys.lookup_id = sessions.lookup_id
+    WHERE sessions.id > :after ORDER BY sessions.id LIMIT :rows_max
+    """
+)
 RESEAL_SIGNING_KEY = Statement("UPDATE signing_keys SET sealed_private_key = :sealed_private_key WHERE kid = :kid")
 FIND_CREDENTIAL = Statement(
     """
