@@ -108,9 +108,12 @@ class SqliteDatabase:
     def unguarded(self) -> Iterator[SqliteSession]:
         with self.opened() as session:
             session.run("PRAGMA ignore_check_constraints = ON")
-            for (trigger,) in session.rows("SELECT name FROM sqlite_schema WHERE sql LIKE '%RAISE(ABORT%'"):
+            guards = session.rows("SELECT name, sql FROM sqlite_schema WHERE sql LIKE '%RAISE(ABORT%'")
+            for trigger, _ in guards:
                 session.run(f"DROP TRIGGER {trigger}")
             yield session
+            for _, sql in guards:
+                session.run(sql)
 
     @contextmanager
     def write_lock(self) -> Iterator[None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from storekeep.client import Storekeep
@@ -248,7 +249,22 @@ def test_audit_tells_who_did_what(cli: CommandLine) -> None:
     shown = cli.json("audit", "show", entries[0]["sequence"])
     assert shown["after"]["display_name"] == "Audited"
     assert "before" not in shown
+    assert entries[0]["apiKey"].startswith("serviceAccounts/admin/apiKeys/")
     assert cli.json("audit", "verify")["valid"] is True
+
+
+def test_audit_checkpoint_is_kept_in_a_file_and_verified_against(
+    cli: CommandLine, server: ServerProcess, tmp_path: Path
+) -> None:
+    exported, written = tmp_path / "exported", tmp_path / "written"
+    assert server.run("export-checkpoint", str(exported)).returncode == 0
+    cli.json("audit", "checkpoint", str(written))
+    assert written.read_text() == exported.read_text()
+    assert cli.json("audit", "verify", "--since", str(written))["valid"] is True
+    written.write_text(written.read_text().replace('"sequence": ', '"sequence": 1'))
+    assert cli("audit", "verify", "--since", str(written)).code == 1
+    written.write_text("{}")
+    assert cli("audit", "verify", "--since", str(written)).code == 2
 
 
 def test_health_needs_no_login(cli: CommandLine, monkeypatch: Any) -> None:

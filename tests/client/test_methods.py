@@ -36,6 +36,7 @@ NOUNS = {
     "AuditEntry": "audit",
     "AuditEntries": "audit",
     "AuditChain": "audit",
+    "AuditCheckpoints": "audit",
 }
 """What an RPC's name ends in, where a noun has an attribute of its own: its methods leave the noun out."""
 
@@ -51,6 +52,7 @@ SHORTENED = {
     "ListOrderNotes": "list_notes",
     "ImportOrders": "import_orders",  # `import` is a word of Python's own
     "VerifyAuditChain": "verify_chain",
+    "ListAuditCheckpoints": "list_checkpoints",
 }
 
 each_rpc = pytest.mark.parametrize("path", METHODS, ids=lambda path: path.rpartition("/")[2])

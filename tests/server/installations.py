@@ -15,6 +15,7 @@ from storekeep.server.app import make_access
 from storekeep.server.config import Settings
 from storekeep.server.contract import read_contract
 from storekeep.server.domain.bootstrap import bootstrap_admin, install_access
+from storekeep.server.domain.keyrings import Keyring
 from storekeep.server.domain.pages import PageTokens
 from storekeep.server.interceptors.auth import authenticate_calls
 from storekeep.server.interceptors.chain import Chain
@@ -56,13 +57,14 @@ class Installation:
             revocation_poll_s=poll_interval_s,
             token_cache_max=verified_max,
         )
-        self.access = make_access(settings, self.store, self.contract, secret=SECRET)
+        self.keyring = Keyring.of(SECRET)
+        self.access = make_access(settings, self.store, self.contract, keyring=self.keyring)
         self.version = self.access.version
         self.signing_keys = self.access.signing_keys
         self.key_secrets = self.access.key_secrets
         self.tokens = self.access.tokens
         self.authenticator = self.access.authenticator
-        install_access(self.store, known=self.known, signing_keys=self.signing_keys)
+        install_access(self.store, keyring=self.keyring, known=self.known, signing_keys=self.signing_keys)
         kept: list[str] = []
         bootstrap_admin(self.store, key_secrets=self.key_secrets, known=self.known, keep=kept.append)
         (self.admin_key,) = kept
@@ -84,7 +86,7 @@ class Installation:
             refuse=lambda path, metadata: None,
         )
         server = grpc.server(reads, interceptors=[chain], options=[("grpc.max_metadata_size", 32_768)])
-        pages = PageTokens(SECRET)
+        pages = PageTokens(self.keyring)
         auth = AuthServicer(
             self.store,
             pages,

@@ -6,7 +6,6 @@ import grpc
 import pytest
 
 from storekeep.server.domain import audit
-from storekeep.server.store.statements import Statement
 from storekeep.v1 import audit_pb2 as pb
 from storekeep.v1 import auth_pb2
 from tests.server.installations import new_request_id
@@ -35,11 +34,11 @@ def verify(caller):
 
 
 def tamper(installation, *statements, value=b"{}"):
-    def work(tx):
+    """Change the log as somebody does who holds the database and nothing else: without its triggers."""
+    with installation.database.unguarded() as session:
         for statement in statements:
-            assert Statement(statement).change(tx, value=value) > 0
-
-    installation.store.write(work)
+            values = [value] * statement.count("?")
+            assert session.run(statement, *values) > 0
 
 
 def test_list_audit_entries_says_who_what_when_before_and_after(admin, shop):
@@ -117,11 +116,19 @@ def test_verify_audit_chain_of_an_untouched_log_is_valid(admin, shop):
 
 
 CHANGES = {
-    "actor": "UPDATE audit_entries SET actor = 'serviceAccounts/somebody' WHERE sequence = 5",
-    "after": "UPDATE audit_entries SET after = :value WHERE sequence = 5",
-    "before": "UPDATE audit_entries SET before = :value WHERE sequence = 5",
-    "time": "UPDATE audit_entries SET create_time_us = create_time_us + 1 WHERE sequence = 5",
-    "hash": "UPDATE audit_entries SET entry_hash = :value WHERE sequence = 5",
+    "time": "UPDATE audit_entries SET create_time_us = create_time_us + 1 WHERE sequence = 6",
+    "type": "UPDATE audit_entries SET type = 'role.deleted' WHERE sequence = 6",
+    "actor": "UPDATE audit_entries SET actor = 'serviceAccounts/somebody' WHERE sequence = 6",
+    "method": "UPDATE audit_entries SET method = 'system/Other' WHERE sequence = 6",
+    "resource": "UPDATE audit_entries SET resource = 'roles/other' WHERE sequence = 6",
+    "request_id": "UPDATE audit_entries SET request_id = '00000000-0000-4000-8000-000000000000' WHERE sequence = 6",
+    "api_key": "UPDATE audit_entries SET api_key = 'serviceAccounts/admin/apiKeys/x' WHERE sequence = 6",
+    "session_id": "UPDATE audit_entries SET session_id = 'x' WHERE sequence = 6",
+    "before": "UPDATE audit_entries SET before = ? WHERE sequence = 6",
+    "after": "UPDATE audit_entries SET after = ? WHERE sequence = 6",
+    "no after": "UPDATE audit_entries SET after = NULL WHERE sequence = 6",
+    "before for after": "UPDATE audit_entries SET before = after, after = before WHERE sequence = 6",
+    "hash": "UPDATE audit_entries SET entry_hash = ? WHERE sequence = 6",
 }
 
 
@@ -129,18 +136,8 @@ CHANGES = {
 def test_verify_audit_chain_finds_a_changed_entry(admin, installation, shop, change):
     tamper(installation, change)
     report = verify(admin)
-    assert (report.valid, report.first_broken_entry) == (False, "auditEntries/5")
-    assert report.problem == "it was changed after it was written"
-
-
-def test_verify_audit_chain_finds_an_entry_rewritten_with_its_hash(admin, installation, shop):
-    entry = audit.get_entry(installation.store, 5)
-    change = audit.AuditedChange(entry.create_time_us, entry.type, "me", entry.method, entry.resource, entry.request_id)
-    forged = change.chain(entry.previous_hash, entry.before, entry.after)
-    tamper(installation, "UPDATE audit_entries SET actor = 'me', entry_hash = :value WHERE sequence = 5", value=forged)
-    report = verify(admin)
     assert (report.valid, report.first_broken_entry) == (False, "auditEntries/6")
-    assert report.problem == "it does not follow the entry before it"
+    assert report.problem == "it was changed after it was written"
 
 
 def test_verify_audit_chain_finds_a_missing_entry(admin, installation, shop):

@@ -6,6 +6,7 @@ import pytest
 
 from storekeep.server.domain.access import AccessVersion
 from storekeep.server.domain.bootstrap import bootstrap_admin, install_access
+from storekeep.server.domain.keyrings import Keyring
 from storekeep.server.domain.seals import Seal, SealBroken
 from storekeep.server.domain.signing_keys import SigningKeys
 from storekeep.v1 import auth_pb2 as pb
@@ -67,14 +68,20 @@ def test_install_access_again_writes_nothing(installation):
         return installation.store.read(lambda tx: tx.connection.execute("SELECT COUNT(*) FROM events").fetchone())
 
     before = entries()
-    install_access(installation.store, known=installation.known, signing_keys=installation.signing_keys)
+    install_access(
+        installation.store,
+        keyring=installation.keyring,
+        known=installation.known,
+        signing_keys=installation.signing_keys,
+    )
     assert entries() == before
 
 
 def test_install_access_with_another_secret_is_refused(installation):
-    other = SigningKeys(installation.store, secret=b"x" * 32, version=AccessVersion(installation.store))
+    keyring = Keyring.of(b"x" * 32)
+    other = SigningKeys(installation.store, keyring=keyring, version=AccessVersion(installation.store))
     with pytest.raises(SealBroken, match="secret"):
-        install_access(installation.store, known=installation.known, signing_keys=other)
+        install_access(installation.store, keyring=keyring, known=installation.known, signing_keys=other)
 
 
 def test_seal_opens_for_its_owner_and_purpose_alone():

@@ -7,12 +7,12 @@ import time
 import grpc
 import pytest
 
-from storekeep.server.domain.api_keys import KEY_FORMAT
+from storekeep.server.domain.api_keys import KEY_FORMAT, hash_key
 from storekeep.server.maintenance import purge_new_secrets
 from storekeep.server.store.statements import Statement
 from storekeep.v1 import auth_pb2 as pb
 from tests.databases import Database
-from tests.server.installations import new_request_id
+from tests.server.installations import SECRET, new_request_id
 
 PARENT = "serviceAccounts/shop"
 NAME = f"{PARENT}/apiKeys/main"
@@ -228,7 +228,7 @@ def test_secrets_stand_nowhere_in_the_database(admin, nobody, key, installation)
     admin("RotateSigningKey", pb.RotateSigningKeyRequest(request_id=new_request_id()))
     installation.store.write(lambda tx: None)
     secrets = [installation.admin_key, key, made.secret, rotated.secret]
-    hashes = [installation.key_secrets.hash(secret) for secret in secrets]
+    hashes = [hash_key(secret, SECRET) for secret in secrets]
     files = everything_in(installation.database)
     for secret in [*(secret.rpartition("_")[2] for secret in secrets), tokens.refresh_token, tokens.access_token]:
         assert secret.encode() not in files

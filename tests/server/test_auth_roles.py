@@ -28,7 +28,7 @@ def test_built_in_roles_hold_what_they_should(admin, installation):
 
 def test_built_in_roles_follow_the_contract_at_the_next_start(admin, installation):
     more = installation.known | {"returns.read", "returns.write"}
-    install_access(installation.store, known=more, signing_keys=installation.signing_keys)
+    install_access(installation.store, keyring=installation.keyring, known=more, signing_keys=installation.signing_keys)
     assert "returns.read" in get(admin, "viewer").permissions
     assert set(get(admin, "admin").permissions) == more
 

@@ -21,6 +21,7 @@ from storekeep.server.domain.fulfillments import (
     ship_fulfillment,
 )
 from storekeep.server.domain.inventory import adjust_stock, get_level
+from storekeep.server.domain.keyrings import Keyring
 from storekeep.server.domain.lists import ListRequest
 from storekeep.server.domain.order_cancellations import cancel_order, cancel_order_lines
 from storekeep.server.domain.order_changes import complete_order, confirm_order, hold_order, resume_order
@@ -40,7 +41,7 @@ from tests.statements import statements_of
 
 MICROS = 1_000_000
 TTL_US = RULES.unpaid_ttl_s * MICROS
-TOKENS = PageTokens(b"secret")
+TOKENS = PageTokens(Keyring.of(b"secret"))
 SKUS = ("MUG-BLUE", "TIN-RED", "STRAINER")
 ONE = (LineUnits(1, 1),)
 

@@ -10,6 +10,7 @@ import pytest
 
 from storekeep.server.domain.calls import Call, Caller
 from storekeep.server.domain.inventory import list_movements
+from storekeep.server.domain.keyrings import Keyring
 from storekeep.server.domain.lists import ListRequest
 from storekeep.server.domain.order_placing import NewOrder
 from storekeep.server.domain.pages import PageTokens
@@ -26,7 +27,7 @@ from tests.processes import ServerProcess
 from tests.shops import Shop
 
 CALL = Call(Caller("serviceAccounts/test"), "storekeep.v1.InventoryService/ReconcileStock")
-TOKENS = PageTokens(b"test")
+TOKENS = PageTokens(Keyring.of(b"test"))
 MUG = "WHERE location_id = 'main' AND sku = 'MUG-BLUE'"
 ORDER = "(SELECT MIN(id) FROM orders)"
 LAST = "(SELECT MAX(id) FROM stock_movements)"

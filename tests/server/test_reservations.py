@@ -15,6 +15,7 @@ from storekeep.server.domain.calls import Call, Caller
 from storekeep.server.domain.errors import DomainError, IllegalState, OutOfStock
 from storekeep.server.domain.expiry import end_due
 from storekeep.server.domain.inventory import adjust_stock, check_availability, get_level, transfer_stock
+from storekeep.server.domain.keyrings import Keyring
 from storekeep.server.domain.lists import ListRequest
 from storekeep.server.domain.locations import LOCATIONS, Location
 from storekeep.server.domain.order_placing import NewOrder
@@ -157,7 +158,7 @@ def test_listing_tells_the_states_of_the_instant(store: Store, clock: Clock):
     keep(store, 1, ttl_s=60, reference="cart-1")
     keep(store, 1, ttl_s=120, reference="cart-2")
     clock.pass_s(60)
-    tokens = PageTokens(b"test")
+    tokens = PageTokens(Keyring.of(b"test"))
     listed = {
         state: [
             (one.reference, one.state)

@@ -26,6 +26,17 @@ from storekeep.server.store.schema import MIGRATIONS, migrate
 from tests.databases import Database, Session, new_database
 
 CALL = Call(Caller("serviceAccounts/test"), "storekeep.v1.OrderService/PlaceOrder")
+WRITTEN_NOW = (
+    "ALTER TABLE audit_entries ADD COLUMN api_key TEXT DEFAULT ''",
+    "ALTER TABLE audit_entries ADD COLUMN session_id TEXT DEFAULT ''",
+    "CREATE TABLE audit_epochs (number INTEGER)",
+)
+"""What writing an entry needs today; there as long as this release's code writes what the older one would have."""
+NOT_WRITTEN_THEN = (
+    "ALTER TABLE audit_entries DROP COLUMN api_key",
+    "ALTER TABLE audit_entries DROP COLUMN session_id",
+    "DROP TABLE audit_epochs",
+)
 STATES = {"first": "PLACED", "second": "CONFIRMED", "third": "CANCELLED"}
 
 
@@ -44,6 +55,9 @@ def old(engine: str, tmp_path: Path) -> Iterator[Database]:
     shutil.copy(MIGRATIONS / "0001_initial.py", migrations)
     made = new_database(engine, tmp_path / "old", migrated=False)
     migrate(made.url, migrations=migrations)
+    with made.opened() as session:
+        for statement in WRITTEN_NOW:
+            session.run(statement)
     with closing(open_store(made.url)) as store:
         PRODUCTS.create(store, CALL, Product("cup", "Cup"))
         VARIANTS.create(store, CALL, Variant("cup", "one", "CUP-1"))
@@ -51,6 +65,8 @@ def old(engine: str, tmp_path: Path) -> Iterator[Database]:
         for order_id in STATES:
             mutate(store, CALL, lambda mutation, order_id=order_id: note(mutation, order_id), type(None))
     with made.opened() as session:
+        for statement in NOT_WRITTEN_THEN:
+            session.run(statement)
         fill(session)
     yield made
     made.remove()

@@ -114,6 +114,19 @@ BREACHES = (
     ),
     ("product-search", "UPDATE products SET display_name = 'Jug' WHERE id = 'mug'", "document is of an older name"),
     ("audit-chain", "UPDATE audit_entries SET actor = 'nobody' WHERE sequence = 4", "auditEntries/4:"),
+    ("audit-guards", "DROP TRIGGER {guard}", "the trigger audit_entries_kept is missing"),
+    ("audit-rows", "UPDATE prices SET amount_minor = 1 WHERE sku = 'MUG-BLUE'", "prices not as in auditEntries/"),
+    ("audit-rows", "UPDATE variants SET state = 'ARCHIVED' WHERE sku = 'MUG-BLUE'", ": state not as in"),
+    ("audit-rows", "UPDATE products SET id = 'jug' WHERE id = 'mug'", "products/jug: the audit log has no entry"),
+    ("audit-rows", "UPDATE products SET id = 'jug' WHERE id = 'mug'", "products/mug: it is gone, and auditEntries/"),
+    ("audit-rows", "UPDATE customers SET email = 'x@y.z' WHERE id = 'ada-marsh'", "customers/ada-marsh: email not as"),
+    ("audit-rows", "UPDATE customers SET addresses = '{'", "row ada-marsh: it holds what is never written there"),
+    ("audit-rows", "UPDATE locations SET display_name = 'x'", "locations/main: "),
+    ("audit-rows", "UPDATE order_lines SET display_name = 'x'", ": lines not as in"),
+    ("audit-rows", "UPDATE reservations SET expire_time_us = 1 WHERE state = 'ACTIVE'", ": expire_time_us not as in"),
+    ("audit-rows", "DELETE FROM fulfillments", ": it is gone, and auditEntries/"),
+    ("audit-rows", f"UPDATE stock_levels SET backorder_limit = 9 {MUG}", "MUG-BLUE: backorder_limit not as in"),
+    ("audit-rows", "UPDATE audit_entries SET after = NULL WHERE resource = 'products/mug'", "says that it is gone"),
 )
 """(check, SQL that breaks what it promises, what it then says): one for each way in which a promise can be broken."""
 CHECKS = {name for name, _, _ in BREACHES}
@@ -155,7 +168,14 @@ def findings(database: Database) -> dict[str, Finding]:
         return {finding.name: finding for finding in verify(store)}
 
 
+GUARD = {"sqlite": "audit_entries_kept", "postgresql": "audit_entries_kept ON audit_entries"}
+
+
 def break_it(database: Database, sql: str) -> None:
+    if "{guard}" in sql:
+        with database.opened() as session:
+            session.run(sql.format(guard=GUARD[database.engine]))
+        return
     with database.unguarded() as session:
         changed = [session.run(statement) for statement in sql.split(";")]
     assert changed[-1] > 0, "the test breaks nothing"
@@ -203,7 +223,8 @@ def test_verify_command_names_the_row_and_fails(database, tmp_path):
     assert verified.returncode == 1
     assert "BROKEN  order-totals" in verified.stdout
     assert told in verified.stdout
-    assert f"1 of {len(CHECKS) + 1} checks failed" in verified.stdout
+    assert "BROKEN  audit-rows" in verified.stdout
+    assert f"2 of {len(CHECKS) + 1} checks failed" in verified.stdout
 
 
 def test_verify_of_a_missing_database_is_refused(engine, tmp_path):

@@ -9,8 +9,10 @@ import grpc
 from storekeep.client.calls import Calls, ReadOptions
 from storekeep.client.pages import Listing, Query
 from storekeep.v1.audit_pb2 import (
+    AuditCheckpoint,
     AuditEntry,
     GetAuditEntryRequest,
+    ListAuditCheckpointsRequest,
     ListAuditEntriesRequest,
     VerifyAuditChainRequest,
     VerifyAuditChainResponse,
@@ -48,9 +50,29 @@ class Audit:
             max_staleness_s=max_staleness_s,
         )
 
-    def verify_chain(self, **options: Unpack[ReadOptions]) -> VerifyAuditChainResponse:
-        """Walk the chain of hashes from its first entry and name the first that does not hold.
+    def list_checkpoints(
+        self, *, timeout_s: float | None = None, max_staleness_s: float | None = None, **query: Unpack[Query]
+    ) -> Listing[AuditCheckpoint]:
+        """List checkpoints, the newest first unless `order_by` says otherwise. Keep one elsewhere.
 
-        It reads all entries: give it a `timeout_s` that suits their number.
+        Raises: InvalidFilter, InvalidOrderBy, InvalidPageToken.
         """
-        return self._calls.read(self._stub.VerifyAuditChain, VerifyAuditChainRequest(), **options)
+        return self._calls.listing(
+            self._stub.ListAuditCheckpoints,
+            ListAuditCheckpointsRequest(**query),
+            items=lambda page: page.audit_checkpoints,
+            timeout_s=timeout_s,
+            max_staleness_s=max_staleness_s,
+        )
+
+    def verify_chain(
+        self, *, since: AuditCheckpoint | None = None, **options: Unpack[ReadOptions]
+    ) -> VerifyAuditChainResponse:
+        """Walk the chain of hashes and name the first entry that does not hold.
+
+        It reads all entries, or all behind a checkpoint: give it a `timeout_s` that suits their number.
+
+        Args:
+            since: a checkpoint that was kept elsewhere; the log has to have it.
+        """
+        return self._calls.read(self._stub.VerifyAuditChain, VerifyAuditChainRequest(since=since), **options)

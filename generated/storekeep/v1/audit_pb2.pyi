@@ -38,6 +38,8 @@ class AuditEntry(_message.Message):
     AFTER_FIELD_NUMBER: _builtins.int
     ENTRY_HASH_FIELD_NUMBER: _builtins.int
     PREVIOUS_HASH_FIELD_NUMBER: _builtins.int
+    API_KEY_FIELD_NUMBER: _builtins.int
+    SESSION_ID_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The resource name, as `auditEntries/{audit_entry}`."""
     sequence: _builtins.int
@@ -51,9 +53,15 @@ class AuditEntry(_message.Message):
     request_id: _builtins.str
     """The call's `request_id`; empty when it had none."""
     entry_hash: _builtins.bytes
-    """SHA-256 over this entry and the hash before it, 32 bytes."""
+    """HMAC-SHA256 over this entry and the hash before it, 32 bytes, under a key that only the server has; SHA-256 in entries
+    of older releases.
+    """
     previous_hash: _builtins.bytes
     """The `entry_hash` of the entry before, 32 bytes; zeros for the first."""
+    api_key: _builtins.str
+    """By which API key its actor called, as `serviceAccounts/{service_account}/apiKeys/{api_key}`; empty for the system."""
+    session_id: _builtins.str
+    """In which session its actor called: all tokens that come from one use of an API key. Empty for the system."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When the change was made."""
@@ -80,14 +88,70 @@ class AuditEntry(_message.Message):
         after: _struct_pb2.Struct | None = ...,
         entry_hash: _builtins.bytes = ...,
         previous_hash: _builtins.bytes = ...,
+        api_key: _builtins.str = ...,
+        session_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before", "create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "after", b"after", "before", b"before", "create_time", b"create_time", "entry_hash", b"entry_hash", "method", b"method", "name", b"name", "previous_hash", b"previous_hash", "request_id", b"request_id", "resource", b"resource", "sequence", b"sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "after", b"after", "api_key", b"api_key", "before", b"before", "create_time", b"create_time", "entry_hash", b"entry_hash", "method", b"method", "name", b"name", "previous_hash", b"previous_hash", "request_id", b"request_id", "resource", b"resource", "sequence", b"sequence", "session_id", b"session_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AuditEntry: _TypeAlias = AuditEntry  # noqa: Y015
+
+@_typing.final
+class AuditCheckpoint(_message.Message):
+    """AuditCheckpoint is the head of the audit log at one time, signed with Ed25519. Checkpoints are only ever added."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    HEAD_HASH_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    CHAIN_FIELD_NUMBER: _builtins.int
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    PUBLIC_KEY_FIELD_NUMBER: _builtins.int
+    SIGNATURE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The resource name, as `auditCheckpoints/{audit_checkpoint}`."""
+    sequence: _builtins.int
+    """The last entry that there was."""
+    head_hash: _builtins.bytes
+    """The `entry_hash` of that entry, 32 bytes."""
+    chain: _builtins.str
+    """Which log it is of: the hash, in hexadecimal digits, of the first entry that a key covers."""
+    key_id: _builtins.str
+    """The key that signed it."""
+    public_key: _builtins.bytes
+    """The public half of that key: Ed25519, 32 bytes."""
+    signature: _builtins.bytes
+    """Ed25519 over the JSON array, without spaces, of `storekeep-audit-checkpoint-1`, `chain`, `sequence`, `head_hash` in
+    hexadecimal digits, `create_time` in microseconds since 1970, and `key_id`; 64 bytes.
+    """
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was signed."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        sequence: _builtins.int = ...,
+        head_hash: _builtins.bytes = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        chain: _builtins.str = ...,
+        key_id: _builtins.str = ...,
+        public_key: _builtins.bytes = ...,
+        signature: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chain", b"chain", "create_time", b"create_time", "head_hash", b"head_hash", "key_id", b"key_id", "name", b"name", "public_key", b"public_key", "sequence", b"sequence", "signature", b"signature"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AuditCheckpoint: _TypeAlias = AuditCheckpoint  # noqa: Y015
 
 @_typing.final
 class GetAuditEntryRequest(_message.Message):
@@ -135,7 +199,7 @@ class ListAuditEntriesRequest(_message.Message):
     page_token: _builtins.str
     """The `next_page_token` of the page before, of the same query. At most 2,048 characters."""
     filter: _builtins.str
-    """AIP-160 subset, over `actor`, `method`, `resource`, `request_id`, `create_time`, `sequence`. At most 2,000 characters."""
+    """AIP-160 subset, over `actor`, `method`, `resource`, `request_id`, `api_key`, `session_id`, `create_time`, `sequence`. At most 2,000 characters."""
     order_by: _builtins.str
     """AIP-132: `sequence`; each may be followed by ` desc`. By default `sequence desc`."""
     @_builtins.property
@@ -190,12 +254,24 @@ class ListAuditEntriesResponse(_message.Message):
 Global___ListAuditEntriesResponse: _TypeAlias = ListAuditEntriesResponse  # noqa: Y015
 
 @_typing.final
-class VerifyAuditChainRequest(_message.Message):
-    """The request of VerifyAuditChain."""
+class ListAuditCheckpointsRequest(_message.Message):
+    """The request of ListAuditCheckpoints."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    ORDER_BY_FIELD_NUMBER: _builtins.int
     MAX_STALENESS_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """At most so many on a page: 1000 at the most, 50 when 0."""
+    page_token: _builtins.str
+    """The `next_page_token` of the page before, of the same query. At most 2,048 characters."""
+    filter: _builtins.str
+    """AIP-160 subset, over `create_time`, `sequence`. At most 2,000 characters."""
+    order_by: _builtins.str
+    """AIP-132: `sequence`; each may be followed by ` desc`. By default `sequence desc`."""
     @_builtins.property
     def max_staleness(self) -> _duration_pb2.Duration:
         """How old the answer may be, 0 to 1 day, so that a replica may give it; never older than the writes that the metadata
@@ -205,11 +281,75 @@ class VerifyAuditChainRequest(_message.Message):
     def __init__(
         self,
         *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        filter: _builtins.str = ...,
+        order_by: _builtins.str = ...,
         max_staleness: _duration_pb2.Duration | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "max_staleness", b"max_staleness", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListAuditCheckpointsRequest: _TypeAlias = ListAuditCheckpointsRequest  # noqa: Y015
+
+@_typing.final
+class ListAuditCheckpointsResponse(_message.Message):
+    """The response of ListAuditCheckpoints."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AUDIT_CHECKPOINTS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """For the next page; empty on the last."""
+    @_builtins.property
+    def audit_checkpoints(self) -> _containers.RepeatedCompositeFieldContainer[Global___AuditCheckpoint]:
+        """One page, in the order that was asked for."""
+
+    def __init__(
+        self,
+        *,
+        audit_checkpoints: _abc.Iterable[Global___AuditCheckpoint] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit_checkpoints", b"audit_checkpoints", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListAuditCheckpointsResponse: _TypeAlias = ListAuditCheckpointsResponse  # noqa: Y015
+
+@_typing.final
+class VerifyAuditChainRequest(_message.Message):
+    """The request of VerifyAuditChain."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MAX_STALENESS_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def max_staleness(self) -> _duration_pb2.Duration:
+        """How old the answer may be, 0 to 1 day, so that a replica may give it; never older than the writes that the metadata
+        `storekeep-position` tells of. When absent, it is as fresh as the primary.
+        """
+
+    @_builtins.property
+    def since(self) -> Global___AuditCheckpoint:
+        """A checkpoint that was kept elsewhere. The log has to have it, and only what is behind it is read. When absent, all is."""
+
+    def __init__(
+        self,
+        *,
+        max_staleness: _duration_pb2.Duration | None = ...,
+        since: Global___AuditCheckpoint | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness", "since", b"since"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness", "since", b"since"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -45,6 +45,11 @@ class AuditServiceStub:
                 request_serializer=storekeep_dot_v1_dot_audit__pb2.ListAuditEntriesRequest.SerializeToString,
                 response_deserializer=storekeep_dot_v1_dot_audit__pb2.ListAuditEntriesResponse.FromString,
                 _registered_method=True)
+        self.ListAuditCheckpoints = channel.unary_unary(
+                '/storekeep.v1.AuditService/ListAuditCheckpoints',
+                request_serializer=storekeep_dot_v1_dot_audit__pb2.ListAuditCheckpointsRequest.SerializeToString,
+                response_deserializer=storekeep_dot_v1_dot_audit__pb2.ListAuditCheckpointsResponse.FromString,
+                _registered_method=True)
         self.VerifyAuditChain = channel.unary_unary(
                 '/storekeep.v1.AuditService/VerifyAuditChain',
                 request_serializer=storekeep_dot_v1_dot_audit__pb2.VerifyAuditChainRequest.SerializeToString,
@@ -72,8 +77,18 @@ class AuditServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListAuditCheckpoints(self, request, context):
+        """List checkpoints, page by page: the head of the log at some times, signed. One that is kept elsewhere shows later
+        whether the log was cut or built anew.
+        Errors: INVALID_FILTER, INVALID_ORDER_BY, INVALID_PAGE_TOKEN.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def VerifyAuditChain(self, request, context):
-        """Walk the chain of hashes from its first entry and name the first that does not hold. It reads all entries.
+        """Walk the chain of hashes from its first entry, or from a checkpoint, and name the first entry that does not hold. It
+        reads all entries behind that.
         Errors: only those of every RPC.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -92,6 +107,11 @@ def add_AuditServiceServicer_to_server(servicer, server):
                     servicer.ListAuditEntries,
                     request_deserializer=storekeep_dot_v1_dot_audit__pb2.ListAuditEntriesRequest.FromString,
                     response_serializer=storekeep_dot_v1_dot_audit__pb2.ListAuditEntriesResponse.SerializeToString,
+            ),
+            'ListAuditCheckpoints': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAuditCheckpoints,
+                    request_deserializer=storekeep_dot_v1_dot_audit__pb2.ListAuditCheckpointsRequest.FromString,
+                    response_serializer=storekeep_dot_v1_dot_audit__pb2.ListAuditCheckpointsResponse.SerializeToString,
             ),
             'VerifyAuditChain': grpc.unary_unary_rpc_method_handler(
                     servicer.VerifyAuditChain,
@@ -154,6 +174,33 @@ class AuditService:
             '/storekeep.v1.AuditService/ListAuditEntries',
             storekeep_dot_v1_dot_audit__pb2.ListAuditEntriesRequest.SerializeToString,
             storekeep_dot_v1_dot_audit__pb2.ListAuditEntriesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAuditCheckpoints(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/storekeep.v1.AuditService/ListAuditCheckpoints',
+            storekeep_dot_v1_dot_audit__pb2.ListAuditCheckpointsRequest.SerializeToString,
+            storekeep_dot_v1_dot_audit__pb2.ListAuditCheckpointsResponse.FromString,
             options,
             channel_credentials,
             insecure,

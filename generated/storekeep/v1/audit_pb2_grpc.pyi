@@ -41,8 +41,14 @@ class AuditServiceStub:
     """List audit entries, page by page.
     Errors: INVALID_FILTER, INVALID_ORDER_BY, INVALID_PAGE_TOKEN.
     """
+    ListAuditCheckpoints: _grpc.UnaryUnaryMultiCallable[_audit_pb2.ListAuditCheckpointsRequest, _audit_pb2.ListAuditCheckpointsResponse]
+    """List checkpoints, page by page: the head of the log at some times, signed. One that is kept elsewhere shows later
+    whether the log was cut or built anew.
+    Errors: INVALID_FILTER, INVALID_ORDER_BY, INVALID_PAGE_TOKEN.
+    """
     VerifyAuditChain: _grpc.UnaryUnaryMultiCallable[_audit_pb2.VerifyAuditChainRequest, _audit_pb2.VerifyAuditChainResponse]
-    """Walk the chain of hashes from its first entry and name the first that does not hold. It reads all entries.
+    """Walk the chain of hashes from its first entry, or from a checkpoint, and name the first entry that does not hold. It
+    reads all entries behind that.
     Errors: only those of every RPC.
     """
 
@@ -59,8 +65,14 @@ class AuditServiceAsyncStub(AuditServiceStub):
     """List audit entries, page by page.
     Errors: INVALID_FILTER, INVALID_ORDER_BY, INVALID_PAGE_TOKEN.
     """
+    ListAuditCheckpoints: _aio.UnaryUnaryMultiCallable[_audit_pb2.ListAuditCheckpointsRequest, _audit_pb2.ListAuditCheckpointsResponse]  # type: ignore[assignment]
+    """List checkpoints, page by page: the head of the log at some times, signed. One that is kept elsewhere shows later
+    whether the log was cut or built anew.
+    Errors: INVALID_FILTER, INVALID_ORDER_BY, INVALID_PAGE_TOKEN.
+    """
     VerifyAuditChain: _aio.UnaryUnaryMultiCallable[_audit_pb2.VerifyAuditChainRequest, _audit_pb2.VerifyAuditChainResponse]  # type: ignore[assignment]
-    """Walk the chain of hashes from its first entry and name the first that does not hold. It reads all entries.
+    """Walk the chain of hashes from its first entry, or from a checkpoint, and name the first entry that does not hold. It
+    reads all entries behind that.
     Errors: only those of every RPC.
     """
 
@@ -88,12 +100,24 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def ListAuditCheckpoints(
+        self,
+        request: _audit_pb2.ListAuditCheckpointsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_audit_pb2.ListAuditCheckpointsResponse, _abc.Awaitable[_audit_pb2.ListAuditCheckpointsResponse]]:
+        """List checkpoints, page by page: the head of the log at some times, signed. One that is kept elsewhere shows later
+        whether the log was cut or built anew.
+        Errors: INVALID_FILTER, INVALID_ORDER_BY, INVALID_PAGE_TOKEN.
+        """
+
+    @_abc_1.abstractmethod
     def VerifyAuditChain(
         self,
         request: _audit_pb2.VerifyAuditChainRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_audit_pb2.VerifyAuditChainResponse, _abc.Awaitable[_audit_pb2.VerifyAuditChainResponse]]:
-        """Walk the chain of hashes from its first entry and name the first that does not hold. It reads all entries.
+        """Walk the chain of hashes from its first entry, or from a checkpoint, and name the first entry that does not hold. It
+        reads all entries behind that.
         Errors: only those of every RPC.
         """
 

@@ -22,7 +22,11 @@ from storekeep.server.contract import Contract, read_contract
 from storekeep.server.database_urls import sqlite_path
 from storekeep.server.domain.access import AccessVersion
 from storekeep.server.domain.api_keys import KeySecrets, lookup_id_of
-from storekeep.server.domain.bootstrap import bootstrap_admin, install_access
+from storekeep.server.domain.audit_chain import AuditChain
+from storekeep.server.domain.audit_checkpoints import sign_head
+from storekeep.server.domain.bootstrap import bootstrap_admin, install_access, renew_secret
+from storekeep.server.domain.bootstrap import rotate_secret as rotate_in_database
+from storekeep.server.domain.keyrings import Keyring
 from storekeep.server.domain.order_numbers import OrderNumbers
 from storekeep.server.domain.order_placing import PlacingRules
 from storekeep.server.domain.pages import PageTokens
@@ -47,14 +51,14 @@ from storekeep.server.interceptors.request_log import request_log
 from storekeep.server.interceptors.rpc import call_terms, note_committed
 from storekeep.server.interceptors.validation import validate_requests
 from storekeep.server.logs import Logs
-from storekeep.server.maintenance import Maintenance, Sweeper, purge_new_secrets, purge_replies
+from storekeep.server.maintenance import CheckpointJob, Maintenance, Sweeper, purge_new_secrets, purge_replies
 from storekeep.server.monitoring.counts import CallCounts, Counts, add_counts
 from storekeep.server.monitoring.overviews import Report
 from storekeep.server.polling import Polling
 from storekeep.server.pools import CallExecutor, CallLoop, CallPool, CheckPool, ReadLanes
 from storekeep.server.ports import AddressTaken, free_addresses
 from storekeep.server.reflection import add_reflection
-from storekeep.server.secrets import load_secret
+from storekeep.server.secrets import load_secret, load_secrets
 from storekeep.server.servicers.audit import AuditServicer
 from storekeep.server.servicers.auth import AuthServicer
 from storekeep.server.servicers.customers import CustomerServicer
@@ -124,6 +128,7 @@ class Access:
     """
 
     known: frozenset[str]
+    keyring: Keyring
     version: AccessVersion
     signing_keys: SigningKeys
     key_secrets: KeySecrets
@@ -136,13 +141,16 @@ def make_access(
     store: Store,
     contract: Contract,
     *,
-    secret: bytes,
+    keyring: Keyring,
     failures: FailedCredentials | None = None,
 ) -> Access:
-    """Wire up who may call."""
+    """Wire up who may call, and have the store write entries of the audit log."""
+    store.chain = AuditChain(keyring)
     version = AccessVersion(store, poll_interval_s=settings.revocation_poll_s)
-    signing_keys = SigningKeys(store, secret=secret, version=version, token_lifetime_s=settings.access_token_lifetime_s)
-    key_secrets = KeySecrets(secret, retention_s=settings.secret_reply_retention_s)
+    signing_keys = SigningKeys(
+        store, keyring=keyring, version=version, token_lifetime_s=settings.access_token_lifetime_s
+    )
+    key_secrets = KeySecrets(keyring, retention_s=settings.secret_reply_retention_s)
     jwts = AccessTokens(
         issuer=settings.token_issuer,
         audience=settings.token_audience,
@@ -165,7 +173,7 @@ def make_access(
         verified_max=settings.token_cache_max,
         failures=failures,
     )
-    return Access(contract.permissions, version, signing_keys, key_secrets, tokens, authenticator)
+    return Access(contract.permissions, keyring, version, signing_keys, key_secrets, tokens, authenticator)
 
 
 def placing_rules_of(settings: Settings) -> PlacingRules:
@@ -193,7 +201,7 @@ class App:
         self._polling = Polling()
         self._write_backlog = self._backlog(writes=True)
         self._credentials = tls_credentials(settings)
-        secret = load_secret(settings)
+        keyring = make_keyring(settings)
         self.contract = read_contract()
         self.store = open_store(
             settings.database,
@@ -208,8 +216,8 @@ class App:
             buckets_max=settings.rate_limit_buckets_max,
             counts=self._counts,
         )
-        self.access = make_access(settings, self.store, self.contract, secret=secret, failures=self._failures)
-        self._page_tokens = PageTokens(secret)
+        self.access = make_access(settings, self.store, self.contract, keyring=keyring, failures=self._failures)
+        self._page_tokens = PageTokens(keyring)
         self._forwarding = None if self._writership is None else self._make_forwarding(self._writership)
         self._reads = self._make_read_executor()
         self._checks = CheckPool(
@@ -234,6 +242,12 @@ class App:
             interval_s=settings.maintenance_interval_s,
         )
         self._sweeper = Sweeper(self.store, interval_s=settings.expiry_interval_s)
+        self._checkpoints = CheckpointJob(
+            self.store,
+            self.store.chain,
+            entries=settings.audit_checkpoint_entries,
+            interval_s=settings.audit_checkpoint_interval_s,
+        )
         self._server = self._make_server(logs)
 
     def _backlog(self, *, writes: bool) -> Backlog:
@@ -412,8 +426,10 @@ class App:
         """Begin what runs by itself, in the process that writes."""
         self._maintenance.start()
         self._sweeper.start()
+        self._checkpoints.start()
 
     def _stop_rounds(self) -> None:
+        self._checkpoints.stop()
         self._sweeper.stop()
         self._maintenance.stop()
 
@@ -486,17 +502,46 @@ class App:
 
 
 def _install(access: Access, store: Store, *, keep: Callable[[str], None], force: bool = False) -> bool:
-    install_access(store, known=access.known, signing_keys=access.signing_keys)
+    install_access(store, keyring=access.keyring, known=access.known, signing_keys=access.signing_keys)
     return bootstrap_admin(store, key_secrets=access.key_secrets, known=access.known, keep=keep, force=force)
 
 
-def make_admin_key(settings: Settings, store: Store, *, keep: Callable[[str], None], force: bool) -> bool:
+def make_keyring(settings: Settings) -> Keyring:
+    """The server's secrets, read again as they change.
+
+    Raises: WeakSecret; OSError.
+    """
+    load_secret(settings)
+    return Keyring(lambda: load_secrets(settings), overlap_days=settings.secret_overlap_days)
+
+
+def make_admin_key(
+    settings: Settings, store: Store, *, keep: Callable[[str], None], force: bool, new_secret: bool = False
+) -> bool:
     """Make a key for the administrator without serving; False where there are accounts and nobody insists.
 
-    Raises: WeakSecret, and the store's errors.
+    Args:
+        new_secret: give up what is under a secret that is lost.
+
+    Raises: WeakSecret, SecretUnknown, SecretInUse, and the store's errors.
     """
-    access = make_access(settings, store, read_contract(), secret=load_secret(settings))
+    access = make_access(settings, store, read_contract(), keyring=make_keyring(settings))
+    if new_secret:
+        renew_secret(store, keyring=access.keyring, signing_keys=access.signing_keys)
     return _install(access, store, keep=keep, force=force)
+
+
+def rotate_secret(settings: Settings, store: Store, new: bytes) -> bool:
+    """Put the database under a new secret, which is known already; False where it is.
+
+    Raises: WeakSecret, SecretUnknown, and the store's errors.
+    """
+    access = make_access(settings, store, read_contract(), keyring=make_keyring(settings))
+    done = rotate_in_database(
+        store, new, keyring=access.keyring, signing_keys=access.signing_keys, key_secrets=access.key_secrets
+    )
+    sign_head(store, store.chain)
+    return done
 
 
 def channel_options(settings: Settings, *, shares_port: bool = False) -> Sequence[tuple[str, Any]]:

@@ -16,16 +16,32 @@ from functools import partial
 from pathlib import Path
 
 from storekeep.server.announcements import keep_admin_key, printable, say, say_where_admin_key_is
-from storekeep.server.app import make_admin_key
+from storekeep.server.app import make_access, make_admin_key, make_keyring, rotate_secret
 from storekeep.server.config import InvalidSettings, LoadedSettings, Settings, load_settings
+from storekeep.server.contract import read_contract
 from storekeep.server.database_urls import shown, sqlite_path
+from storekeep.server.domain.audit_chain import AuditChain
+from storekeep.server.domain.audit_checkpoints import InvalidCheckpoint, sign_head
+from storekeep.server.domain.audit_checkpoints import latest as latest_checkpoint
+from storekeep.server.domain.audit_checkpoints import read_text as read_checkpoint
+from storekeep.server.domain.audit_checkpoints import write_text as write_checkpoint
+from storekeep.server.domain.keyrings import Keyring
+from storekeep.server.domain.server_secrets import SecretInUse, count_keys_to_lose
 from storekeep.server.domain.verification import verify
 from storekeep.server.health_checks import SERVING, ask_address, ask_server, ask_workers
 from storekeep.server.inspections import inspect
 from storekeep.server.processes import REFUSALS, in_words
-from storekeep.server.secrets import SECRET_FILE
+from storekeep.server.secrets import (
+    PREVIOUS_FILE,
+    SECRET_FILE,
+    RotationRefused,
+    begin_rotation,
+    end_rotation,
+    load_secrets,
+)
 from storekeep.server.serving import serve
 from storekeep.server.store.backups import BackupRefused, back_up, restore
+from storekeep.server.store.engine import Store
 from storekeep.server.store.opening import limits_of, open_store
 from storekeep.server.store.schema import check_schema, migrate, pending_migrations
 from storekeep.server.supervision.supervisor import WorkerFailed, supervise
@@ -82,7 +98,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         for problem in error.problems:
             complain(problem)
         return WRONG_USE
-    except (*REFUSALS, BackupRefused, WorkerFailed) as error:
+    except (*REFUSALS, BackupRefused, InvalidCheckpoint, RotationRefused, SecretInUse, WorkerFailed) as error:
         complain(in_words(error))
         return REFUSED
 
@@ -139,13 +155,14 @@ def _file_of(settings: Settings, *, advice: str) -> Path:
     return path
 
 
-def run_verify(loaded: LoadedSettings, _given: argparse.Namespace) -> int:
+def run_verify(loaded: LoadedSettings, given: argparse.Namespace) -> int:
     """Check all that must always be true of the database, and name what is not."""
     url = loaded.settings.database
+    since = read_checkpoint(Path(given.since).read_bytes()) if given.since else None
     check_schema(url)
     patient = dataclasses.replace(limits_of(loaded.settings), pool_size=1, statement_timeout_s=VERIFY_TIMEOUT_S)
     with closing(open_store(url, limits=patient)) as store:
-        findings = verify(store)
+        findings = verify(store, _chain(loaded.settings), since=since)
     width = max(len(finding.name) for finding in findings)
     for finding in findings:
         say(f"{'ok    ' if finding.holds else 'BROKEN'}  {finding.name:<{width}}  {finding.promise}")
@@ -157,18 +174,86 @@ def run_verify(loaded: LoadedSettings, _given: argparse.Namespace) -> int:
     return REFUSED if broken else DONE
 
 
+def _chain(settings: Settings) -> AuditChain | None:
+    """What opens the keys of the audit log; None where there is no secret, which `verify` must not make."""
+    try:
+        return AuditChain(Keyring(lambda: load_secrets(settings)))
+    except FileNotFoundError:
+        return None
+
+
 def run_bootstrap_admin(loaded: LoadedSettings, given: argparse.Namespace) -> int:
     """Make a key for the administrator."""
     settings = loaded.settings
     check_schema(settings.database)
     with closing(open_store(settings.database, limits=limits_of(settings))) as store:
         made = make_admin_key(
-            settings, store, keep=partial(keep_admin_key, data_dir=settings.data_dir), force=given.force
+            settings,
+            store,
+            keep=partial(keep_admin_key, data_dir=settings.data_dir),
+            force=given.force or given.new_secret,
+            new_secret=given.new_secret,
         )
     if not made:
         complain("there are accounts already; --force makes another key for the administrator all the same")
         return REFUSED
     say_where_admin_key_is(settings.data_dir)
+    return DONE
+
+
+def run_export_checkpoint(loaded: LoadedSettings, given: argparse.Namespace) -> int:
+    """Sign the head of the audit log and write it down."""
+    settings = loaded.settings
+    check_schema(settings.database)
+    with closing(open_store(settings.database, limits=limits_of(settings))) as store:
+        make_access(settings, store, read_contract(), keyring=Keyring(lambda: load_secrets(settings)))
+        sign_head(store, store.chain)
+        checkpoint = latest_checkpoint(store)
+    if checkpoint is None:
+        complain("there is no audit log yet: a server makes it at its first start")
+        return REFUSED
+    Path(given.file).write_text(write_checkpoint(checkpoint))
+    say(f"{given.file}: {checkpoint.sequence} entries, head {checkpoint.head_hash.hex()}. Keep it elsewhere.")
+    return DONE
+
+
+def run_rotate_secret(loaded: LoadedSettings, given: argparse.Namespace) -> int:
+    """Put the database under a new secret, or forget the one before."""
+    settings = loaded.settings
+    check_schema(settings.database)
+    with closing(open_store(settings.database, limits=limits_of(settings))) as store:
+        return _finish_rotation(settings, store) if given.finish else _rotate(settings, store)
+
+
+def _rotate(settings: Settings, store: Store) -> int:
+    keyring = make_keyring(settings)
+    newest = keyring.known()[0]
+    under_way = store.read(lambda tx: keyring.current(tx)).secret != newest
+    if not under_way and settings.secret.get_secret_value():
+        raise RotationRefused(
+            "the secret is in the environment: restart all servers with the new one as STOREKEEP_SECRET and the "
+            "present one as STOREKEEP_SECRET_PREVIOUS, then run this with both"
+        )
+    rotate_secret(settings, store, newest if under_way else begin_rotation(settings))
+    days = f"{settings.secret_overlap_days:g}"
+    say(f"The database is under the new secret. API keys move to it as they are used, within {days} days.")
+    if not settings.secret.get_secret_value():
+        say(f"Back up {settings.data_dir / SECRET_FILE}. Then, or when all keys were used: rotate-secret --finish")
+    return DONE
+
+
+def _finish_rotation(settings: Settings, store: Store) -> int:
+    keyring = make_keyring(settings)
+    if store.read(lambda tx: keyring.current(tx)).secret != keyring.known()[0]:
+        raise RotationRefused("the database is still under the secret before; run rotate-secret first")
+    lost = count_keys_to_lose(store)
+    if settings.secret.get_secret_value():
+        say(f"Remove STOREKEEP_SECRET_PREVIOUS and restart all servers; {lost} API keys stop working then.")
+        return DONE
+    if not end_rotation(settings):
+        complain(f"there is no {settings.data_dir / PREVIOUS_FILE}: no rotation is under way")
+        return REFUSED
+    say(f"The secret before is forgotten; {lost} API keys that were not used since stop working.")
     return DONE
 
 
@@ -229,14 +314,34 @@ COMMANDS: dict[str, Command] = {
     ),
     "verify": Command(
         "Check that the database is sound and that all that must always be true of it is.",
-        "storekeep-server verify",
+        "storekeep-server verify --since monday.checkpoint",
         run_verify,
+        (Argument("--since", "a checkpoint of the audit log that was kept elsewhere: the log has to have it"),),
+    ),
+    "export-checkpoint": Command(
+        "Sign the head of the audit log and write it to a file, to be kept elsewhere.",
+        "storekeep-server export-checkpoint monday.checkpoint",
+        run_export_checkpoint,
+        (Argument("file", "where the checkpoint goes"),),
+    ),
+    "rotate-secret": Command(
+        "Put the database under a new secret, while it is served; API keys keep working.",
+        "storekeep-server rotate-secret",
+        run_rotate_secret,
+        (Argument("--finish", "forget the secret before: keys that were not used since stop working", flag=True),),
     ),
     "bootstrap-admin": Command(
         "Make a key for the administrator, where there is no account yet.",
         "storekeep-server bootstrap-admin --force",
         run_bootstrap_admin,
-        (Argument("--force", "make another key although there are accounts, for an owner locked out", flag=True),),
+        (
+            Argument("--force", "make another key although there are accounts, for an owner locked out", flag=True),
+            Argument(
+                "--new-secret",
+                "where the server's secret is lost: go on with another; ends all API keys, sessions and signing keys",
+                flag=True,
+            ),
+        ),
     ),
     "healthcheck": Command(
         "Ask a running server whether it takes calls.",

@@ -38,7 +38,9 @@ VARIABLES_OF_OTHERS = frozenset(
     }
 )
 """What the client, the command line, the gateway and the tests read from the same environment."""
-SECRETS = frozenset({"STOREKEEP_SECRET", "STOREKEEP_DATABASE_URL", "STOREKEEP_DATABASE_REPLICA_URLS"})
+SECRETS = frozenset(
+    {"STOREKEEP_SECRET", "STOREKEEP_SECRET_PREVIOUS", "STOREKEEP_DATABASE_URL", "STOREKEEP_DATABASE_REPLICA_URLS"}
+)
 """What no message repeats: a URL may have a password."""
 ELSEWHERE = frozenset({"command line", "environment", "default"})
 """Where a setting can come from but a settings file."""
@@ -99,7 +101,8 @@ class Settings(BaseSettings):
     such as `?sslmode=verify-full&sslrootcert=ca.pem`. Empty: `storekeep.db`, of SQLite, in the data directory."""
     secret: SecretStr = SecretStr("")
     """The server's secret, at least 32 bytes: keys page tokens and the stored form of API keys. Empty: `secret.key` in
-    the data directory, made on the first start. Whoever changes it makes all API keys worthless."""
+    the data directory, made on the first start. To change it, see `storekeep-server
+    rotate-secret`: without that, no server starts with another one."""
 
     # -- where it listens
 
@@ -257,6 +260,21 @@ class Settings(BaseSettings):
     expiry_interval_s: Interval = 1.0
     """How often reservations past their time are written down as expired; their stock counts as available before."""
 
+    # -- the audit log, and the server's secret
+
+    secret_previous: SecretStr = SecretStr("")
+    """The secret before `STOREKEEP_SECRET`, while one replaces the other. Empty: `secret.previous.key` in the data
+    directory, where that is there."""
+    secret_overlap_days: Annotated[float, Field(ge=0, le=3650)] = 30.0
+    """How long API keys work that were not used since the server's secret was rotated; used ones move to the new
+    secret. A month, as some jobs run monthly."""
+    audit_checkpoint_entries: Count = 1_000
+    """New audit entries after which the head of the log is signed, looked at every 10 s. A thousand take an attacker's
+    forgery back no further than a busy minute."""
+    audit_checkpoint_interval_s: Interval = 3_600.0
+    """How often the head of the audit log is signed at least, where there are new entries. An hour bounds what can be
+    cut off unseen by who compares with a checkpoint kept elsewhere."""
+
     # -- what it tells
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
@@ -411,6 +429,11 @@ def _contradictions(settings: Settings) -> Iterator[str]:
         yield f"STOREKEEP_DATABASE_URL: {problem}"
     yield from _replica_problems(settings)
     secret = settings.secret.get_secret_value().encode()
+    previous = settings.secret_previous.get_secret_value().encode()
+    if previous and is_weak(previous):
+        yield "STOREKEEP_SECRET_PREVIOUS: too weak; it is no secret that a server has taken"
+    if previous and not secret:
+        yield "STOREKEEP_SECRET_PREVIOUS needs STOREKEEP_SECRET, the secret that replaces it"
     if secret and is_weak(secret):
         yield f"STOREKEEP_SECRET: too weak; it takes {BYTES_MIN} random bytes, as from: openssl rand -hex 32"
     if (settings.tls_certificate_file is None) != (settings.tls_private_key_file is None):

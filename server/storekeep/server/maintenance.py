@@ -10,7 +10,10 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 
+from storekeep.server.domain.audit_chain import AuditChain
+from storekeep.server.domain.audit_checkpoints import sign_head
 from storekeep.server.domain.expiry import end_due
+from storekeep.server.domain.seals import SealBroken
 from storekeep.server.store.auth import PURGE_NEW_SECRETS
 from storekeep.server.store.database import Transaction
 from storekeep.server.store.engine import Store
@@ -19,6 +22,8 @@ from storekeep.server.store.retention import PURGE_REPLIES
 
 ROWS_PER_TRANSACTION_MAX = 500
 """Deleting as many rows takes a few milliseconds."""
+CHECKPOINT_LOOK_S = 10.0
+"""How often it is looked whether the audit log is to be signed."""
 STOP_TIMEOUT_S = 5.0
 
 Purge = Callable[[Transaction], int]
@@ -137,3 +142,32 @@ class Sweeper(Rounds):
         Raises: StoreError.
         """
         return self._repeat(lambda: end_due(self._store))
+
+
+class CheckpointJob(Rounds):
+    """Signs the head of the audit log now and then; see `domain.audit_checkpoints`."""
+
+    def __init__(self, store: Store, chain: AuditChain, *, entries: int, interval_s: float) -> None:
+        super().__init__(
+            "checkpoints",
+            interval_s=min(CHECKPOINT_LOOK_S, interval_s),
+            done="audit log signed",
+            failed="the audit log was not signed",
+        )
+        self._store = store
+        self._chain = chain
+        self._entries = entries
+        self._age_s = interval_s
+
+    def run_once(self) -> int:
+        """Sign the head where it is time.
+
+        Returns: the number of checkpoints.
+
+        Raises: StoreError.
+        """
+        try:
+            return sign_head(self._store, self._chain, entries=self._entries, interval_s=self._age_s)
+        except SealBroken as error:
+            log.error("the audit log was not signed", extra={"problem": str(error)})
+            return 0

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from storekeep.server.domain.seals import SealBroken
 from storekeep.server.file_modes import ExposedFile
 from storekeep.server.logs import Logs
 from storekeep.server.ports import AddressTaken
@@ -25,7 +26,17 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 SIGNALS = (*STOP_SIGNALS, signal.SIGHUP)
 MEANINGLESS = (signal.SIGUSR1, signal.SIGUSR2)
 """Signals that end a process by default, and that tools send to servers for which they mean something."""
-REFUSALS = (AddressTaken, DatabaseInUse, ExposedFile, OSError, SchemaError, StoreError, UnusableCertificate, WeakSecret)
+REFUSALS = (
+    AddressTaken,
+    DatabaseInUse,
+    ExposedFile,
+    OSError,
+    SchemaError,
+    SealBroken,
+    StoreError,
+    UnusableCertificate,
+    WeakSecret,
+)
 """Why a server cannot begin: told in one line. Anything else is a defect and shows where it happened."""
 
 

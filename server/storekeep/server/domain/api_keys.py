@@ -6,6 +6,7 @@ Refuses to make or change a key of an account that holds more than the caller do
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import re
 import secrets
@@ -27,10 +28,11 @@ from storekeep.server.domain.calls import Call
 from storekeep.server.domain.collections import Collection
 from storekeep.server.domain.errors import ApiKeyNotFound, IllegalState, InvalidField, ReplyExpired
 from storekeep.server.domain.filters import FilterField, Kind
+from storekeep.server.domain.keyrings import CurrentSecret, Keyring
 from storekeep.server.domain.lists import Column, Listing
 from storekeep.server.domain.mutations import Mutation, mutate
 from storekeep.server.domain.resources import check_etag, check_not_deleted, new_id
-from storekeep.server.domain.seals import Seal, derive_key
+from storekeep.server.domain.seals import derive_key
 from storekeep.server.store import auth as store
 from storekeep.server.store.database import Transaction
 from storekeep.server.store.engine import Store
@@ -43,6 +45,8 @@ SECRET_LENGTH = 43
 """The shortest that holds 256 bits."""
 SECRET_RETENTION_S = 600.0
 """How long a retry shows a secret again: ten minutes, many times as long as a caller tries again by itself."""
+NEW_SECRET = "reply"  # noqa: S105 - a name
+"""What the secrets of new keys are encrypted for."""
 KEY_FORMAT = re.compile(rf"sk_([A-Za-z0-9]{{{LOOKUP_LENGTH}}})_([A-Za-z0-9]{{{SECRET_LENGTH}}})", re.ASCII)
 
 
@@ -51,6 +55,7 @@ class ApiKey(msgspec.Struct, frozen=True):
 
     Attributes:
         lookup_id: the part of the key that is no secret; by it a key found somewhere is told.
+        key_digest: of the stored hash, so that the audit log shows when that was changed.
     """
 
     account_id: str
@@ -63,6 +68,7 @@ class ApiKey(msgspec.Struct, frozen=True):
     version: int = 0
     create_time_us: int = 0
     update_time_us: int = 0
+    key_digest: str = ""
 
     @property
     def name(self) -> str:
@@ -90,34 +96,56 @@ class KeySecrets:
     """Makes the secrets of API keys, and what is stored in their place.
 
     Args:
-        secret: the server's own; all its workers share it.
+        keyring: the server's secrets.
         retention_s: how long a retry shows the secret of a new key again.
     """
 
-    def __init__(self, secret: bytes, *, retention_s: float = SECRET_RETENTION_S) -> None:
+    def __init__(self, keyring: Keyring, *, retention_s: float = SECRET_RETENTION_S) -> None:
+        self.keyring = keyring
         self.retention_us = round(retention_s * 1_000_000)
-        self._hash_key = derive_key(secret, "api-key")
-        self._seal = Seal(secret, purpose="reply")
 
     def new(self) -> tuple[str, str]:
         """The lookup id of a new key, and the key itself."""
         lookup_id, secret = _random_text(LOOKUP_LENGTH), _random_text(SECRET_LENGTH)
         return lookup_id, f"sk_{lookup_id}_{secret}"
 
-    def hash(self, key: str) -> bytes:
-        """HMAC-SHA256 under the server's secret: a stolen database alone verifies no guess."""
-        return hmac.digest(self._hash_key, key.encode(), "sha256")
+    def secret_of(self, key: str, stored: bytes) -> bytes | None:
+        """The secret under which a presented key was stored; None where it is another key. Always tries all secrets."""
+        found = None
+        for secret in self.keyring.known():
+            if hmac.compare_digest(hash_key(key, secret), stored):
+                found = secret
+        return found
 
-    def seal(self, issued: IssuedKey) -> bytes:
+    def seal(self, tx: Transaction, issued: IssuedKey) -> bytes:
         """Encrypt the secret of a new key, so that a retry can show it again."""
-        return self._seal.seal(issued.secret.encode(), owner=issued.api_key.lookup_id)
+        return self.keyring.seal(tx, issued.secret.encode(), purpose=NEW_SECRET, owner=issued.api_key.lookup_id)
+
+    def reseal(self, tx: Transaction) -> None:
+        """Encrypt the secrets of new keys under the current secret; those that do not open stay as they are."""
+        for lookup_id, sealed in store.NEW_SECRETS.all(tx):
+            secret = self.keyring.try_open(sealed, purpose=NEW_SECRET, owner=lookup_id)
+            if secret is not None:
+                again = self.keyring.seal(tx, secret, purpose=NEW_SECRET, owner=lookup_id)
+                store.RESEAL_NEW_SECRET.run(tx, lookup_id=lookup_id, sealed_secret=again)
 
     def open(self, api_key: ApiKey, sealed_secret: bytes) -> IssuedKey:
         """Return a new key as its maker sees it.
 
         Raises: SealBroken, where the server's secret is another one by now.
         """
-        return IssuedKey(api_key, self._seal.open(sealed_secret, owner=api_key.lookup_id).decode())
+        secret = self.keyring.open(sealed_secret, purpose=NEW_SECRET, owner=api_key.lookup_id)
+        return IssuedKey(api_key, secret.decode())
+
+
+def hash_key(key: str, secret: bytes) -> bytes:
+    """HMAC-SHA256 under a server's secret: a stolen database alone verifies no guess."""
+    return hmac.digest(derive_key(secret, "api-key"), key.encode(), "sha256")
+
+
+def digest_of(key_hash: bytes) -> str:
+    """What the audit log has of a stored hash."""
+    return hashlib.sha256(b"key-hash:" + key_hash).hexdigest()
 
 
 def _random_text(length: int) -> str:
@@ -203,10 +231,44 @@ def add_key(mutation: Mutation, draft: ApiKey, *, key_secrets: KeySecrets) -> Is
 
     Raises: AlreadyExists.
     """
+    tx = mutation.tx
     lookup_id, secret = key_secrets.new()
-    api_key = API_KEYS.add(mutation, msgspec.structs.replace(draft, lookup_id=lookup_id))
-    store.INSERT_API_KEY_SECRET.run(mutation.tx, lookup_id=lookup_id, key_hash=key_secrets.hash(secret))
+    current = key_secrets.keyring.current(tx)
+    key_hash = hash_key(secret, current.secret)
+    new = msgspec.structs.replace(draft, lookup_id=lookup_id, key_digest=digest_of(key_hash))
+    api_key = API_KEYS.add(mutation, new)
+    store.INSERT_API_KEY_SECRET.run(tx, lookup_id=lookup_id, key_hash=key_hash, secret_number=current.number)
     return IssuedKey(api_key, secret)
+
+
+def rehash_key(
+    mutation: Mutation, key: tuple[str, str], presented: str, *, stored: bytes, current: CurrentSecret
+) -> None:
+    """Keep a key that was just used under the current secret; its version stays, as nothing changes for anybody."""
+    tx = mutation.tx
+    key_hash = hash_key(presented, current.secret)
+    lookup_id = lookup_id_of(presented)
+    kept = store.REPLACE_API_KEY_SECRET.change(
+        tx, lookup_id=lookup_id, key_hash=key_hash, old_hash=stored, secret_number=current.number
+    )
+    if kept:
+        note_digest(mutation, key, key_hash)
+
+
+def note_digest(mutation: Mutation, key: tuple[str, str], key_hash: bytes) -> None:
+    """Have the audit log say what hash a key has."""
+    old = API_KEYS.find(mutation.tx, key)
+    new = msgspec.structs.replace(old, key_digest=digest_of(key_hash))
+    store.NOTE_KEY_DIGEST.run(mutation.tx, lookup_id=new.lookup_id, key_digest=new.key_digest)
+    mutation.record("api_key.rehashed", before=old, after=new)
+
+
+def revoke_all(mutation: Mutation) -> None:
+    """Stop every API key from working, as where the secret is lost that they were stored under."""
+    for key in store.WORKING_KEYS.all(mutation.tx):
+        old = API_KEYS.find(mutation.tx, key)
+        new = msgspec.structs.replace(old, revoke_time_us=mutation.tx.now_us)
+        API_KEYS.replace(mutation, old, new, happened="revoked")
 
 
 def _issue_key(
@@ -230,7 +292,7 @@ def _issue_key(
             store.INSERT_NEW_SECRET.run(
                 mutation.tx,
                 lookup_id=made.api_key.lookup_id,
-                sealed_secret=key_secrets.seal(made),
+                sealed_secret=key_secrets.seal(mutation.tx, made),
                 now_us=mutation.tx.now_us,
             )
         return made.api_key

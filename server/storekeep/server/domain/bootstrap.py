@@ -13,9 +13,11 @@ from storekeep.server.domain.access import WILDCARD
 from storekeep.server.domain.accounts import SERVICE_ACCOUNTS, ServiceAccount
 from storekeep.server.domain.api_keys import ApiKey, KeySecrets, add_key
 from storekeep.server.domain.calls import Call, Caller
+from storekeep.server.domain.keyrings import Keyring
 from storekeep.server.domain.mutations import Mutation, mutate
 from storekeep.server.domain.resources import new_id
 from storekeep.server.domain.roles import ADMIN, install_built_in_roles
+from storekeep.server.domain.server_secrets import give_up_secret, install_secret, move_to_secret
 from storekeep.server.domain.signing_keys import SigningKeys
 from storekeep.server.store import auth as store
 from storekeep.server.store.engine import Store
@@ -27,20 +29,46 @@ def _call(action: str, known: frozenset[str]) -> Call:
     return Call(Caller(SUBJECT, display_name="Bootstrap", permissions=known), f"{SUBJECT}/{action}")
 
 
-def install_access(database: Store, *, known: frozenset[str], signing_keys: SigningKeys) -> None:
-    """Make the built-in roles and the first signing key, at every start of a server.
+def install_access(database: Store, *, keyring: Keyring, known: frozenset[str], signing_keys: SigningKeys) -> None:
+    """Put the database under the server's secret and make the built-in roles and the first keys, at every start.
 
     Args:
         known: all permissions that any RPC asks for.
 
-    Raises: SealBroken, where the server's secret is not the one that the database was made with.
+    Raises: SecretUnknown, where the server's secret is not the one that the database was made with.
     """
 
     def effect(mutation: Mutation) -> None:
+        install_secret(mutation, keyring=keyring, signing_keys=signing_keys)
         install_built_in_roles(mutation, known=known)
-        signing_keys.install(mutation)
 
     mutate(database, _call("InstallAccess", known), effect, type(None))
+
+
+def rotate_secret(
+    database: Store, new: bytes, *, keyring: Keyring, signing_keys: SigningKeys, key_secrets: KeySecrets
+) -> bool:
+    """Put the database under a new secret; False where it is already.
+
+    Raises: SecretUnknown.
+    """
+
+    def effect(mutation: Mutation) -> bool:
+        return move_to_secret(mutation, new, keyring=keyring, signing_keys=signing_keys, key_secrets=key_secrets)
+
+    return mutate(database, _call("RotateSecret", frozenset()), effect, bool)
+
+
+def renew_secret(database: Store, *, keyring: Keyring, signing_keys: SigningKeys) -> None:
+    """Put the database under another secret, as its own is lost; ends all API keys, sessions and signing keys.
+
+    Raises: SecretInUse.
+    """
+
+    def effect(mutation: Mutation) -> None:
+        give_up_secret(mutation, keyring=keyring, signing_keys=signing_keys)
+
+    mutate(database, _call("RenewSecret", frozenset()), effect, type(None))
 
 
 def bootstrap_admin(

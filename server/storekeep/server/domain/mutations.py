@@ -7,14 +7,27 @@ once all checks of access have passed again, and never in answer to a refusal of
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
+from hmac import HMAC
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
+from storekeep.server.domain.audit_chain import (
+    FIRST_HASH,
+    AuditChain,
+    AuditedChange,
+    AuditEpoch,
+    ChainKeyMissing,
+    LegacyChange,
+    new_key,
+    owner,
+    prepare_key,
+)
+from storekeep.server.domain.audit_chain import PURPOSE as CHAIN_PURPOSE
 from storekeep.server.domain.calls import Call
 from storekeep.server.domain.errors import AccessRefused, DomainError, RequestIdReused
+from storekeep.server.store.audit import INSERT_EPOCH
 from storekeep.server.store.database import Transaction
 from storekeep.server.store.engine import Store
 from storekeep.server.store.ledger import (
@@ -28,10 +41,9 @@ from storekeep.server.store.ledger import (
 
 Reply = TypeVar("Reply")
 
-FIRST_HASH = bytes(32)
-"""What the first audit entry has for the hash before it."""
 AUDIT_END = "audit_end"
-"""The note of the entry that was written last in the running commit: its sequence and its hash."""
+"""The note of the entry that was written last in the running commit: its sequence, its hash, and the key of the next
+one's; None where the chain has none yet."""
 ACCESS_METHODS = "storekeep.v1.AuthService/"
 """What the methods begin with that change who may call: none of them runs without a check of access."""
 encode = msgspec.json.Encoder().encode
@@ -113,16 +125,52 @@ class Mutation:
     def _chain(self, event: str, resource: str, before: bytes | None, after: bytes | None) -> _Link:
         """Count the next entry, and link it to the one before."""
         tx = self.tx
-        last_sequence, previous_hash = _audit_end(tx)
+        last_sequence, previous_hash, key = _audit_end(tx)
         sequence = last_sequence + 1
-        change = AuditedChange(
-            tx.now_us, event, self.call.caller.subject, self.call.method, resource, self.call.request_id
-        )
-        entry_hash = change.chain(previous_hash, before, after)
-        tx.notes[AUDIT_END] = sequence, entry_hash
+        call = self.call
+        caller = call.caller
+        if key is None:
+            old = LegacyChange(tx.now_us, event, caller.subject, call.method, resource, call.request_id)
+            entry_hash = old.chain(previous_hash, before, after)
+        else:
+            change = AuditedChange(
+                sequence,
+                tx.now_us,
+                event,
+                caller.subject,
+                call.method,
+                resource,
+                call.request_id,
+                caller.api_key,
+                caller.session_id,
+            )
+            entry_hash = change.chain(key, previous_hash, before, after)
+        tx.notes[AUDIT_END] = sequence, entry_hash, key
         (self._whole or self)._entries += 1
         tx.position = sequence
         return _Link(sequence, previous_hash, entry_hash)
+
+    def start_epoch(self, *, reason: str, history_digest: str) -> None:
+        """Have this entry and all after it hashed with a new key.
+
+        Raises: ChainKeyMissing, SecretUnknown.
+        """
+        tx = self.tx
+        if tx.chain is None:
+            raise ChainKeyMissing
+        last = LAST_AUDIT_ENTRY.one(tx)
+        noted = tx.notes.get(AUDIT_END)
+        sequence, last_hash, number = (0, FIRST_HASH, None) if last is None else (last[0], bytes(last[1]), last[2])
+        if noted is not None:
+            sequence, last_hash = noted[:2]
+        key = new_key()
+        epoch = AuditEpoch((number or 0) + 1, sequence + 1, reason, history_digest, tx.now_us)
+        sealed = tx.chain.keyring.seal(tx, key, purpose=CHAIN_PURPOSE, owner=owner(epoch.number, epoch.first_sequence))
+        INSERT_EPOCH.run(
+            tx, number=epoch.number, first_sequence=epoch.first_sequence, sealed_key=sealed, now_us=tx.now_us
+        )
+        tx.notes[AUDIT_END] = sequence, last_hash, prepare_key(key)
+        self.record("audit_epoch.started", before=None, after=epoch)
 
     @property
     def _shared_values(self) -> dict[str, object]:
@@ -133,6 +181,8 @@ class Mutation:
             "actor": call.caller.subject,
             "method": call.method,
             "request_id": call.request_id,
+            "api_key": call.caller.api_key,
+            "session_id": call.caller.session_id,
         }
 
     @property
@@ -178,34 +228,30 @@ class _Link(NamedTuple):
     entry_hash: bytes
 
 
-def _audit_end(tx: Transaction) -> tuple[int, bytes]:
-    """The sequence and the hash at the end of the audit chain, read once in a commit."""
-    noted: tuple[int, bytes] | None = tx.notes.get(AUDIT_END)
+def _audit_end(tx: Transaction) -> tuple[int, bytes, HMAC | None]:
+    """The sequence and the hash at the end of the audit chain, and the key of the next entry; read once in a commit.
+
+    Raises: ChainKeyMissing, SealBroken.
+    """
+    noted: tuple[int, bytes, HMAC | None] | None = tx.notes.get(AUDIT_END)
     if noted is not None:
         return noted
     last = LAST_AUDIT_ENTRY.one(tx)
-    end = (0, FIRST_HASH) if last is None else (last[0], bytes(last[1]))
+    if last is None:
+        end: tuple[int, bytes, HMAC | None] = 0, FIRST_HASH, None
+    else:
+        end = last[0], bytes(last[1]), _chain_key(tx, last[2])
     tx.notes[AUDIT_END] = end
     return end
 
 
-class AuditedChange(msgspec.Struct, frozen=True):
-    """What an audit entry says beside before and after, and how its hash is made."""
-
-    create_time_us: int
-    type: str
-    actor: str
-    method: str
-    resource: str
-    request_id: str
-
-    def chain(self, previous_hash: bytes, before: bytes | None, after: bytes | None) -> bytes:
-        """SHA-256 over the hash before and the JSON array of all the entry says; each part's length is hashed too."""
-        digest = hashlib.sha256(previous_hash)
-        for part in (encode(self), before, after):
-            digest.update(b"-" if part is None else b"%d:" % len(part))
-            digest.update(part or b"")
-        return digest.digest()
+def _chain_key(tx: Transaction, epoch: int | None) -> HMAC | None:
+    chain: AuditChain | None = tx.chain
+    if chain is not None:
+        return chain.newest_key(tx, epoch)
+    if epoch is not None:
+        raise ChainKeyMissing
+    return None
 
 
 class _Replay(msgspec.Struct, Generic[Reply]):

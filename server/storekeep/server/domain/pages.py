@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 import hashlib
 import hmac
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from storekeep.server.domain.errors import InvalidPageToken
+from storekeep.server.domain.keyrings import Keyring
 
 T = TypeVar("T")
 
@@ -56,16 +58,16 @@ class PageTokens:
     """Writes and reads the tokens of one server.
 
     Args:
-        secret: the server's own; all its workers share it.
+        keyring: the server's secrets; a token is good under any of them.
     """
 
-    def __init__(self, secret: bytes) -> None:
-        self._key = hashlib.sha256(b"page-token:" + secret).digest()
+    def __init__(self, keyring: Keyring) -> None:
+        self._keyring = keyring
 
     def write(self, query: Sequence[str], position: Sequence[Any]) -> str:
         """The token that continues `query` after the row whose sort keys are `position`."""
         body = msgspec.json.encode(list(position))
-        return _encoded(self._mac(query, body) + body)
+        return _encoded(_mac(self._keyring.writing(), query, body) + body)
 
     def read(self, query: Sequence[str], token: str) -> list[Any] | None:
         """The position in a token; None for the empty token, which begins at the beginning.
@@ -79,14 +81,22 @@ class PageTokens:
         except (binascii.Error, ValueError):
             raise InvalidPageToken from None
         mac, body = raw[:MAC_BYTES], raw[MAC_BYTES:]
-        if _encoded(raw) != token or not hmac.compare_digest(mac, self._mac(query, body)):
+        if _encoded(raw) != token or not self._is_ours(mac, query, body):
             raise InvalidPageToken
         position: list[Any] = msgspec.json.decode(body)
         return position
 
-    def _mac(self, query: Sequence[str], body: bytes) -> bytes:
-        message = msgspec.json.encode(list(query)) + body
-        return hmac.digest(self._key, message, "sha256")[:MAC_BYTES]
+    def _is_ours(self, mac: bytes, query: Sequence[str], body: bytes) -> bool:
+        return any(hmac.compare_digest(mac, _mac(secret, query, body)) for secret in self._keyring.known())
+
+
+@functools.lru_cache(maxsize=4)
+def _key(secret: bytes) -> bytes:
+    return hashlib.sha256(b"page-token:" + secret).digest()
+
+
+def _mac(secret: bytes, query: Sequence[str], body: bytes) -> bytes:
+    return hmac.digest(_key(secret), msgspec.json.encode(list(query)) + body, "sha256")[:MAC_BYTES]
 
 
 def _encoded(raw: bytes) -> str:

@@ -129,10 +129,10 @@ def _find(tx: Transaction, reservation_id: str) -> Reservation:
     row = ROWS.find(tx, (reservation_id,))
     if row is None:
         raise ReservationNotFound(f"reservations/{reservation_id}")
-    return _read(tx, [row])[0]
+    return read_written(tx, [row])[0]
 
 
-def _read(tx: Transaction, rows: Sequence[Sequence[Any]]) -> list[Reservation]:
+def read_written(tx: Transaction, rows: Sequence[Sequence[Any]]) -> list[Reservation]:
     """Rows with their lines, which one more statement reads."""
     lines: dict[str, list[Share]] = defaultdict(list)
     for reservation_id, *line in store.LINES_OF.all(tx, reservation_ids=encode([row[0] for row in rows]).decode()):
@@ -280,7 +280,7 @@ def _due_of(tx: Transaction, skus: Sequence[str], most: int) -> list[str]:
 def _expire(mutation: Mutation, reservation_ids: Sequence[str]) -> None:
     """End reservations that are due."""
     rows = ROWS.find_many(mutation.tx, [(reservation_id,) for reservation_id in reservation_ids])
-    for old in _read(mutation.tx, rows):
+    for old in read_written(mutation.tx, rows):
         release(mutation, old.name, old.lines, reason="expired")
         _replace(mutation, old, "expired", state=EXPIRED)
 
@@ -294,7 +294,7 @@ def _listing_at(now_us: int) -> Listing[Reservation]:
     return replace(
         LISTING,
         columns=LISTING.columns | {"state": state},
-        read_rows=lambda tx, rows: [reservation.at(now_us) for reservation in _read(tx, rows)],
+        read_rows=lambda tx, rows: [reservation.at(now_us) for reservation in read_written(tx, rows)],
     )
 
 
@@ -310,6 +310,6 @@ LISTING = Listing(
         "update_time": Column(store.Reservation.update_time_us, FilterField(Kind.TIME)),
     },
     unique=(store.Reservation.id,),
-    read_rows=_read,
+    read_rows=read_written,
     default_order="create_time desc",
 )

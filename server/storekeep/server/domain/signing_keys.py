@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -21,19 +22,27 @@ from cryptography.hazmat.primitives.serialization import (
 
 from storekeep.server.domain.access import AccessVersion, raise_version, require_held
 from storekeep.server.domain.calls import Call
+from storekeep.server.domain.keyrings import Keyring
 from storekeep.server.domain.mutations import Mutation, mutate
 from storekeep.server.domain.resources import new_id
-from storekeep.server.domain.seals import Seal
 from storekeep.server.store import auth as store
 from storekeep.server.store.database import Transaction
 from storekeep.server.store.engine import Store
+from storekeep.server.store.rows import Rows
 from storekeep.server.store.statements import Row
 
+ROWS = Rows(
+    store.SigningKey,
+    columns=("kid", "public_key", "sealed_private_key", "create_time_us", "expire_time_us"),
+    key=("kid",),
+)
 ALGORITHM = "ES256"
 """Fixed for every key here (RFC 8725, 3.1): what a token's header says about it decides nothing."""
 COORDINATE_BYTES = 32
 ACCESS_LIFETIME_S = 600
 """Of the tokens that they sign: ten minutes, as what a revocation should miss ends by itself."""
+PURPOSE = "signing-key"
+"""What private keys are encrypted for."""
 OVERLAP_MARGIN_S = 300
 """Added to a token's lifetime: the time in which other workers hear that their key was replaced, with room."""
 
@@ -76,16 +85,16 @@ class SigningKeys:
 
     Args:
         database: where they are kept.
-        secret: the server's own, under which private keys are sealed.
+        keyring: the server's secrets, under one of which private keys are sealed.
         version: tells when another process has changed them.
         token_lifetime_s: how long what they sign works; a replaced key verifies for as long, and a little longer.
     """
 
     def __init__(
-        self, database: Store, *, secret: bytes, version: AccessVersion, token_lifetime_s: int = ACCESS_LIFETIME_S
+        self, database: Store, *, keyring: Keyring, version: AccessVersion, token_lifetime_s: int = ACCESS_LIFETIME_S
     ) -> None:
         self._database = database
-        self._seal = Seal(secret, purpose="signing-key")
+        self._keyring = keyring
         self._version = version
         self._overlap_us = (token_lifetime_s + OVERLAP_MARGIN_S) * 1_000_000
         self._known: _Known | None = None
@@ -100,6 +109,27 @@ class SigningKeys:
             self._open(keys[0])
         else:
             self._add(mutation)
+
+    def reseal(self, tx: Transaction) -> None:
+        """Encrypt all of them under the current secret.
+
+        Raises: SealBroken.
+        """
+        for kid, _, sealed, *_ in store.SIGNING_KEYS.all(tx, now_us=0):
+            secret = self._keyring.open(bytes(sealed), purpose=PURPOSE, owner=kid)
+            again = self._keyring.seal(tx, secret, purpose=PURPOSE, owner=kid)
+            store.RESEAL_SIGNING_KEY.run(tx, kid=kid, sealed_private_key=again)
+
+    def replace_all(self, mutation: Mutation) -> None:
+        """Make a new key and have no older one verify any more, as where their secret is lost."""
+        for row in store.SIGNING_KEYS.all(mutation.tx, now_us=mutation.tx.now_us):
+            self._retire(mutation, _public_key_of(row), at_us=mutation.tx.now_us)
+        self._add(mutation)
+
+    def _retire(self, mutation: Mutation, old: SigningKey, *, at_us: int) -> None:
+        retired = msgspec.structs.replace(old, expire_time_us=at_us)
+        store.RETIRE_SIGNING_KEY.run(mutation.tx, kid=old.kid, expire_time_us=at_us)
+        mutation.record("signing_key.retired", before=old, after=retired)
 
     def rotate(self, call: Call, *, known: frozenset[str]) -> SigningKey:
         """Make a new current key; the one before verifies until the last token that it signed is over.
@@ -120,9 +150,7 @@ class SigningKeys:
             for row in store.SIGNING_KEYS.all(tx, now_us=tx.now_us):
                 old = _public_key_of(row)
                 if old.expire_time_us is None:
-                    retired = msgspec.structs.replace(old, expire_time_us=tx.now_us + self._overlap_us)
-                    store.RETIRE_SIGNING_KEY.run(tx, kid=old.kid, expire_time_us=retired.expire_time_us)
-                    mutation.record("signing_key.retired", before=old, after=retired)
+                    self._retire(mutation, old, at_us=tx.now_us + self._overlap_us)
             return self._add(mutation)
 
         return mutate(self._database, call, effect, SigningKey, check_access=check)
@@ -132,7 +160,7 @@ class SigningKeys:
         kid, now_us = new_id(), mutation.tx.now_us
         public = private_key.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
         secret = private_key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
-        sealed = self._seal.seal(secret, owner=kid)
+        sealed = self._keyring.seal(mutation.tx, secret, purpose=PURPOSE, owner=kid)
         store.INSERT_SIGNING_KEY.run(mutation.tx, kid=kid, public_key=public, sealed_private_key=sealed, now_us=now_us)
         raise_version(mutation.tx)
         key = _public_key_of((kid, public, sealed, now_us, None))
@@ -155,7 +183,7 @@ class SigningKeys:
 
     def _open(self, row: Row) -> Signer:
         kid, _, sealed, *_ = row
-        private_key = load_der_private_key(self._seal.open(bytes(sealed), owner=kid), password=None)
+        private_key = load_der_private_key(self._keyring.open(bytes(sealed), purpose=PURPOSE, owner=kid), password=None)
         if not isinstance(private_key, ec.EllipticCurvePrivateKey):
             raise TypeError(f"signing key {kid} is not on an elliptic curve")
         return Signer(kid, private_key)
@@ -169,14 +197,24 @@ class SigningKeys:
             return None
         return ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), bytes(row[1]))
 
+    def _read_all(self, tx: Transaction) -> list[Row]:
+        """The keys; and which secret the database is under by now."""
+        self._keyring.current(tx)
+        return _read_keys(tx)
+
     def _current(self) -> _Known:
         """The keys, read again where the version says that something changed."""
         version = self._version.current()
         known = self._known
         if known is None or known.version != version:
-            rows = self._database.read(_read_keys)
+            rows = self._database.read(self._read_all)
             known = self._known = _Known(version, {row[0]: row for row in rows})
         return known
+
+
+def read_public_keys(_tx: Transaction, rows: Sequence[Row]) -> list[SigningKey]:
+    """Rows as the public keys that they hold."""
+    return [_public_key_of(row) for row in rows]
 
 
 def _read_keys(tx: Transaction) -> list[Row]:

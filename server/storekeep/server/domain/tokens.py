@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import hmac
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from dataclasses import dataclass
 import msgspec
 
 from storekeep.server.domain.access import limit_to_scopes, raise_version, read_names
-from storekeep.server.domain.api_keys import KeySecrets, lookup_id_of
+from storekeep.server.domain.api_keys import KeySecrets, lookup_id_of, rehash_key
 from storekeep.server.domain.calls import Call, Caller
 from storekeep.server.domain.errors import (
     AccessRefused,
@@ -25,6 +24,7 @@ from storekeep.server.domain.errors import (
     TokenRevoked,
     Unauthenticated,
 )
+from storekeep.server.domain.keyrings import CurrentSecret
 from storekeep.server.domain.mutations import Mutation
 from storekeep.server.domain.resources import new_id
 from storekeep.server.domain.signing_keys import ACCESS_LIFETIME_S
@@ -164,7 +164,7 @@ class Tokens:
 
         Raises: ApiKeyInvalid, in the same words and by the same steps whatever is wrong with the key.
         """
-        account_id, key_id, key_expire_us = self._check_key(api_key)
+        account_id, key_id, key_expire_us, stored = self._check_key(api_key)
         refresh_token = _new_refresh_token()
 
         def work(tx: Transaction) -> Session:
@@ -175,28 +175,42 @@ class Tokens:
                 tx, id=session.id, lookup_id=lookup_id_of(api_key), now_us=tx.now_us, expire_time_us=expire_us
             )
             _insert_refresh_token(tx, refresh_token, session)
-            _mutation(tx, call, account_id).record("session.created", before=None, after=session)
+            mutation = _mutation(tx, call, session)
+            mutation.record("session.created", before=None, after=session)
+            current = self._key_secrets.keyring.current(tx)
+            if self._key_secrets.secret_of(api_key, stored) != current.secret:
+                rehash_key(mutation, (account_id, key_id), api_key, stored=stored, current=current)
             return session
 
         session = self._database.write(work, deadline=call.deadline)
         return self._token_set(session, session.create_time_us, key_expire_us, refresh_token)
 
-    def _check_key(self, api_key: str) -> tuple[str, str, int | None]:
-        """The ids of the account and of the key, and when the key ends.
+    def _check_key(self, api_key: str) -> tuple[str, str, int | None, bytes]:
+        """The ids of the account and of the key, when the key ends, and the hash that is stored of it.
 
         Raises: ApiKeyInvalid.
         """
-        presented = self._key_secrets.hash(api_key)
+        row, now_us, current = self._find_credential(api_key)
+        secret = self._key_secrets.secret_of(api_key, bytes(row[0]))
+        if secret is None and self._key_secrets.keyring.reload():  # the secret was rotated a moment ago
+            row, now_us, current = self._find_credential(api_key)
+            secret = self._key_secrets.secret_of(api_key, bytes(row[0]))
+        key_hash, account_id, key_id, expire_us, holds = row
+        if secret is None or not self._key_secrets.keyring.accepts(secret, current=current, now_us=now_us):
+            raise ApiKeyInvalid
+        if not holds or (expire_us is not None and expire_us <= now_us):
+            raise ApiKeyInvalid
+        return account_id, key_id, expire_us, bytes(key_hash)
+
+    def _find_credential(self, api_key: str) -> tuple[Row, int, CurrentSecret]:
+        """What a presented key is held against, the time, and the secret that the database is under."""
         lookup_id = lookup_id_of(api_key)
 
-        def work(tx: Transaction) -> tuple[Row, int]:
-            return store.FIND_CREDENTIAL.one(tx, lookup_id=lookup_id) or (NO_HASH, "", "", None, False), tx.now_us
+        def work(tx: Transaction) -> tuple[Row, int, CurrentSecret]:
+            row = store.FIND_CREDENTIAL.one(tx, lookup_id=lookup_id) or (NO_HASH, "", "", None, False)
+            return row, tx.now_us, self._key_secrets.keyring.current(tx)
 
-        (key_hash, account_id, key_id, expire_us, holds), now_us = self._database.read(work)
-        matches = hmac.compare_digest(presented, bytes(key_hash))
-        if not matches or not holds or (expire_us is not None and expire_us <= now_us):
-            raise ApiKeyInvalid
-        return account_id, key_id, expire_us
+        return self._database.snapshot(work)
 
     def refresh(self, call: Call, refresh_token: str) -> TokenSet:
         """Go on with a session. Ends it, for good, where the refresh token was used before.
@@ -216,7 +230,7 @@ class Tokens:
             if presented is None or refused is not None:
                 return refused or Unauthenticated("the refresh token is unknown")
             if presented.used:
-                _revoke_session(_mutation(tx, call, presented.session.account_id), presented.session)
+                _revoke_session(_mutation(tx, call, presented.session), presented.session)
                 return TokenRevoked().of_session(presented.session.id)
             return self._extend(tx, presented, used=refresh_token, new=new_token)
 
@@ -289,7 +303,7 @@ class Tokens:
         def work(tx: Transaction) -> None:
             presented = _find_presented(tx, token)
             if presented is not None:
-                _revoke_session(_mutation(tx, call, presented.session.account_id), presented.session)
+                _revoke_session(_mutation(tx, call, presented.session), presented.session)
 
         self._database.write(work, deadline=call.deadline)
 
@@ -303,7 +317,8 @@ class Tokens:
             if noted:
                 raise_version(tx)
                 revoked = RevokedToken(account_id, claims.session_id, claims.token_id, tx.now_us)
-                _mutation(tx, call, account_id).record("token.revoked", before=None, after=revoked)
+                session = Session(account_id, claims.session_id, claims.client)
+                _mutation(tx, call, session).record("token.revoked", before=None, after=revoked)
 
         self._database.write(work, deadline=call.deadline)
 
@@ -357,9 +372,10 @@ def _find_presented(tx: Transaction, token: str) -> _Presented | None:
     return _Presented(session, tx.now_us, key_expire_us, use_us is not None, bool(holds), bool(revoked))
 
 
-def _mutation(tx: Transaction, call: Call, account_id: str) -> Mutation:
+def _mutation(tx: Transaction, call: Call, session: Session) -> Mutation:
     """What records under the account's name: whoever holds a key or a token of it acts for it."""
-    return Mutation(tx, msgspec.structs.replace(call, caller=Caller(f"serviceAccounts/{account_id}")))
+    caller = Caller(f"serviceAccounts/{session.account_id}", api_key=session.api_key, session_id=session.id)
+    return Mutation(tx, msgspec.structs.replace(call, caller=caller))
 
 
 def _revoke_session(mutation: Mutation, session: Session) -> None:

@@ -13,7 +13,11 @@ from dataclasses import dataclass
 import msgspec
 
 from storekeep.server.domain.audit import verify_chain
+from storekeep.server.domain.audit_chain import AuditChain
+from storekeep.server.domain.audit_checkpoints import Checkpoint
+from storekeep.server.domain.audit_rows import check_rows
 from storekeep.server.domain.order_states import HOLDS_STOCK
+from storekeep.server.store.audit import EXPECTED_GUARDS, GUARDS
 from storekeep.server.store.database import Transaction
 from storekeep.server.store.engine import Store
 from storekeep.server.store.invariants import FOREIGN_KEYS, INTEGRITY, INVARIANTS, Invariant
@@ -44,13 +48,27 @@ class Finding:
         return not self.breaches
 
 
-def verify(db: Store) -> list[Finding]:
+def verify(db: Store, chain: AuditChain | None = None, *, since: Checkpoint | None = None) -> list[Finding]:
     """Run every check.
+
+    Args:
+        chain: opens the keys of the audit log; None without the server's secret.
+        since: a checkpoint of the audit log that was kept elsewhere.
 
     Raises: StorageUnavailable where the file is too damaged to be read.
     """
     findings = db.snapshot(_check_rows)
-    return [*findings, _check_audit_chain(db)]
+    return [
+        *findings,
+        _finding("audit-guards", "the ledgers refuse to be changed", _missing_guards(db)),
+        _finding("audit-rows", "each row is what the last audit entry of its resource says", check_rows(db)),
+        _check_audit_chain(db, chain, since),
+    ]
+
+
+def _missing_guards(db: Store) -> list[str]:
+    there = {name for (name,) in db.read(GUARDS.all)}
+    return [f"the trigger {name} is missing" for name in EXPECTED_GUARDS[db.driver.dialect.name] if name not in there]
 
 
 def _check_rows(tx: Transaction) -> list[Finding]:
@@ -69,8 +87,8 @@ def _check(tx: Transaction, invariant: Invariant) -> Finding:
     return _finding(invariant.name, invariant.promise, breaches)
 
 
-def _check_audit_chain(db: Store) -> Finding:
-    report = verify_chain(db)
+def _check_audit_chain(db: Store, chain: AuditChain | None, since: Checkpoint | None) -> Finding:
+    report = verify_chain(db, chain, since=since)
     broken = () if report.valid else (f"{report.first_broken_entry}: {report.problem}",)
     return _finding("audit-chain", "the hash of each audit entry follows from its content and the one before", broken)
 

@@ -9,6 +9,7 @@ from google.protobuf.struct_pb2 import Struct
 
 from storekeep.server.domain import audit
 from storekeep.server.domain.audit import AuditEntry
+from storekeep.server.domain.audit_checkpoints import Checkpoint, list_checkpoints
 from storekeep.server.domain.pages import PageTokens
 from storekeep.server.servicers.calls import list_request_of
 from storekeep.server.servicers.converters import id_of, timestamp_of
@@ -31,6 +32,38 @@ def entry_message(entry: AuditEntry) -> pb.AuditEntry:
         after=_struct_of(entry.after),
         entry_hash=entry.entry_hash,
         previous_hash=entry.previous_hash,
+        api_key=entry.api_key,
+        session_id=entry.session_id,
+    )
+
+
+def checkpoint_message(checkpoint: Checkpoint) -> pb.AuditCheckpoint:
+    """A checkpoint as the contract writes it."""
+    return pb.AuditCheckpoint(
+        name=checkpoint.name,
+        sequence=checkpoint.sequence,
+        head_hash=checkpoint.head_hash,
+        create_time=timestamp_of(checkpoint.create_time_us),
+        chain=checkpoint.chain,
+        key_id=checkpoint.key_id,
+        public_key=checkpoint.public_key,
+        signature=checkpoint.signature,
+    )
+
+
+def _checkpoint_of(request: pb.VerifyAuditChainRequest) -> Checkpoint | None:
+    """The checkpoint that a request gives, if it gives one."""
+    if not request.HasField("since"):
+        return None
+    given = request.since
+    return Checkpoint(
+        given.chain,
+        given.sequence,
+        given.head_hash,
+        given.create_time.ToMicroseconds(),
+        given.key_id,
+        given.public_key,
+        given.signature,
     )
 
 
@@ -61,10 +94,18 @@ class AuditServicer(audit_pb2_grpc.AuditServiceServicer):
             audit_entries=[entry_message(item) for item in page.items], next_page_token=page.next_page_token
         )
 
+    def ListAuditCheckpoints(
+        self, request: pb.ListAuditCheckpointsRequest, context: grpc.ServicerContext
+    ) -> pb.ListAuditCheckpointsResponse:
+        page = list_checkpoints(self._store, list_request_of(request), tokens=self._page_tokens)
+        return pb.ListAuditCheckpointsResponse(
+            audit_checkpoints=[checkpoint_message(item) for item in page.items], next_page_token=page.next_page_token
+        )
+
     def VerifyAuditChain(
         self, request: pb.VerifyAuditChainRequest, context: grpc.ServicerContext
     ) -> pb.VerifyAuditChainResponse:
-        report = audit.verify_chain(self._store)
+        report = audit.verify_chain(self._store, self._store.chain, since=_checkpoint_of(request))
         return pb.VerifyAuditChainResponse(
             valid=report.valid,
             entries_checked=report.entries_checked,

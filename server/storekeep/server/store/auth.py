@@ -29,7 +29,10 @@ class ServiceAccount(Table):
 
 
 class ApiKey(Table):
-    """One API key without its secret; `scopes` is JSON. `lookup_id` is the part of the key that is no secret."""
+    """One API key without its secret; `scopes` is JSON. `lookup_id` is the part of the key that is no secret.
+
+    `key_digest` is the SHA-256 of the stored hash: with it the key's audit entry shows when that hash was changed.
+    """
 
     lookup_id = peewee.TextField(primary_key=True)
     account = peewee.ForeignKeyField(ServiceAccount, index=False)
@@ -41,6 +44,7 @@ class ApiKey(Table):
     version = peewee.BigIntegerField()
     create_time_us = peewee.BigIntegerField()
     update_time_us = peewee.BigIntegerField()
+    key_digest = peewee.TextField(constraints=[peewee.SQL("DEFAULT ''")])
 
     class Meta:
         table_name = "api_keys"
@@ -52,10 +56,14 @@ class ApiKey(Table):
 
 
 class ApiKeySecret(Table):
-    """The HMAC of one API key: apart from the key, so that no listing, event or audit entry can show it."""
+    """The HMAC of one API key: apart from the key, so that no listing, event or audit entry can show it.
+
+    `secret_number` says under which of `server_secrets` it was made.
+    """
 
     api_key = peewee.ForeignKeyField(ApiKey, column_name="lookup_id", primary_key=True)
     key_hash = peewee.BlobField()
+    secret_number = peewee.BigIntegerField(constraints=[peewee.SQL("DEFAULT 1")])
 
     class Meta:
         table_name = "api_key_secrets"
@@ -209,7 +217,53 @@ PURGE_NEW_SECRETS = Statement(
     (SELECT lookup_id FROM new_api_key_secrets WHERE create_time_us <= :since_us LIMIT :rows_max)
     """
 )
-INSERT_API_KEY_SECRET = Statement(lambda: ApiKeySecret.insert(api_key=bound("lookup_id"), key_hash=bound("key_hash")))
+NEW_SECRETS = Statement("SELECT lookup_id, sealed_secret FROM new_api_key_secrets ORDER BY lookup_id")
+RESEAL_NEW_SECRET = Statement(
+    "UPDATE new_api_key_secrets SET sealed_secret = :sealed_secret WHERE lookup_id = :lookup_id"
+)
+INSERT_API_KEY_SECRET = Statement(
+    lambda: ApiKeySecret.insert(
+        api_key=bound("lookup_id"), key_hash=bound("key_hash"), secret_number=bound("secret_number")
+    )
+)
+REPLACE_API_KEY_SECRET = Statement(
+    """
+    UPDATE api_key_secrets SET key_hash = :key_hash, secret_number = :secret_number
+    WHERE lookup_id = :lookup_id AND key_hash = :old_hash
+    """
+)
+"""Keep another hash of a key; changes no row where somebody has done so already."""
+NOTE_KEY_DIGEST = Statement("UPDATE api_keys SET key_digest = :key_digest WHERE lookup_id = :lookup_id")
+KEYS_UNDER_OLDER_SECRETS = Statement(
+    """
+    SELECT COUNT(*) FROM api_key_secrets JOIN api_keys ON api_keys.lookup_id = api_key_secrets.lookup_id
+    WHERE revoke_time_us IS NULL AND (expire_time_us IS NULL OR expire_time_us > :now_us)
+      AND secret_number < (SELECT MAX(number) FROM server_secrets)
+    """
+)
+"""How many keys work that are still kept under a secret before the current one."""
+KEYS_WITHOUT_DIGEST = Statement(
+    """
+    SELECT api_keys.account_id, api_keys.id, key_hash FROM api_keys
+    JOIN api_key_secrets ON api_key_secrets.lookup_id = api_keys.lookup_id WHERE key_digest = ''
+    """
+)
+WORKING_KEYS = Statement("SELECT account_id, id FROM api_keys WHERE revoke_time_us IS NULL ORDER BY lookup_id")
+KEY_HASHES_AFTER = Statement(
+    """
+    SELECT api_keys.lookup_id, account_id, id, key_digest, key_hash FROM api_keys
+    LEFT JOIN api_key_secrets ON api_key_secrets.lookup_id = api_keys.lookup_id
+    WHERE api_keys.lookup_id > :after ORDER BY api_keys.lookup_id LIMIT :rows_max
+    """
+)
+SESSIONS_AFTER = Statement(
+    """
+    SELECT sessions.id, account_id, api_keys.id, sessions.create_time_us, sessions.revoke_time_us FROM sessions
+    JOIN api_keys ON api_keys.lookup_id = sessions.lookup_id
+    WHERE sessions.id > :after ORDER BY sessions.id LIMIT :rows_max
+    """
+)
+RESEAL_SIGNING_KEY = Statement("UPDATE signing_keys SET sealed_private_key = :sealed_private_key WHERE kid = :kid")
 FIND_CREDENTIAL = Statement(
     """
     SELECT api_key_secrets.key_hash, api_keys.account_id, api_keys.id, api_keys.expire_time_us,
@@ -249,6 +303,7 @@ REVOKE_SESSION = Statement(
     )
 )
 """Revoke a session; changes no row where it was revoked before, or is not there."""
+REVOKE_ALL_SESSIONS = Statement("UPDATE sessions SET revoke_time_us = :now_us WHERE revoke_time_us IS NULL")
 INSERT_REFRESH_TOKEN = Statement(
     lambda: RefreshToken.insert(
         token_hash=bound("token_hash"), session=bound("session_id"), expire_time_us=bound("expire_time_us")

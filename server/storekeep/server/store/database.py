@@ -48,9 +48,10 @@ class Transaction:
             the commit, and undone with the work.
         position: how far the ledger has to go to show what the transaction did, or was answered from: the sequence of
             an entry; 0 where it said nothing of that.
+        chain: keys the hashes of the ledger; the domain's own, the store only carries it. None without the secret.
     """
 
-    __slots__ = ("connection", "dialect", "notes", "now_us", "position", "puts_off", "rollback_only")
+    __slots__ = ("chain", "connection", "dialect", "notes", "now_us", "position", "puts_off", "rollback_only")
 
     def __init__(
         self,
@@ -60,7 +61,9 @@ class Transaction:
         *,
         now_us: int,
         puts_off: bool = False,
+        chain: Any = None,
     ) -> None:
+        self.chain = chain
         self.connection = connection
         self.dialect = dialect
         self.notes = {} if notes is None else notes

@@ -175,6 +175,7 @@ class Store:
     Attributes:
         commits: transactions of the writer that were made durable, without those in which nothing was to be kept.
         writes: what was kept in them.
+        chain: what transactions that write carry; see `Transaction`.
     """
 
     def __init__(
@@ -201,6 +202,7 @@ class Store:
         self._held: HeldWrites[_Write[Any]] = HeldWrites(patience_s=driver.row_patience_s)
         self.commits = 0
         self.writes = 0
+        self.chain: Any = None
         self._writer = threading.Thread(target=self._write_forever, name="store-writer", daemon=True)
         self._writer.start()
 
@@ -475,7 +477,14 @@ class Store:
 
         Raises: the driver's error where the whole transaction is lost.
         """
-        tx = Transaction(connection, self.driver.dialect, notes.copy(), now_us=self._clock(), puts_off=puts_off)
+        tx = Transaction(
+            connection,
+            self.driver.dialect,
+            notes.copy(),
+            now_us=self._clock(),
+            puts_off=puts_off,
+            chain=self.chain,
+        )
         write.error = None
         write.is_held = False
         try:

@@ -13,7 +13,9 @@ from storekeep.server.store.statements import Statement, bound
 
 
 class AuditEntry(Table):
-    """One committed change, in the order of commits; `sequence` has no gap: each counts on from the last.
+    """One committed change, in the order of commits; `sequence` has no gap: each counts on from the last. Append-only.
+
+    `api_key` and `session_id` say by which key and in which session its actor called; empty for the system itself.
 
     The view `events` shows it as an event: `sequence`, `type`, `resource`, `payload`, `create_time_us`.
     """
@@ -29,6 +31,8 @@ class AuditEntry(Table):
     entry_hash = peewee.BlobField()
     before = peewee.BlobField(null=True)
     after = peewee.BlobField(null=True)
+    api_key = peewee.TextField(constraints=[peewee.SQL("DEFAULT ''")])
+    session_id = peewee.TextField(constraints=[peewee.SQL("DEFAULT ''")])
 
     class Meta:
         table_name = "audit_entries"
@@ -88,9 +92,12 @@ INSERT_REPLY = Statement(_insert_reply)
 INSERT_REPLY_IF_NEW = Statement(lambda: _insert_reply().on_conflict_ignore())
 """Keep a reply; changes no row where this call has one already."""
 LAST_AUDIT_ENTRY = Statement(
-    lambda: AuditEntry.select(AuditEntry.sequence, AuditEntry.entry_hash).order_by(AuditEntry.sequence.desc()).limit(1)
+    """
+    SELECT sequence, entry_hash, (SELECT MAX(number) FROM audit_epochs) FROM audit_entries
+    ORDER BY sequence DESC LIMIT 1
+    """
 )
-"""(sequence, hash) at the end of the chain."""
+"""(sequence, hash) at the end of the chain, and the number of the epoch whose key is used now; NULL without one."""
 INSERT_AUDIT_ENTRY = Statement(
     lambda: AuditEntry.insert(
         sequence=bound("sequence"),
@@ -100,6 +107,8 @@ INSERT_AUDIT_ENTRY = Statement(
         method=bound("method"),
         resource=bound("resource"),
         request_id=bound("request_id"),
+        api_key=bound("api_key"),
+        session_id=bound("session_id"),
         before=bound("before"),
         after=bound("after"),
         previous_hash=bound("previous_hash"),
@@ -108,10 +117,12 @@ INSERT_AUDIT_ENTRY = Statement(
 )
 _NEW_ENTRIES = """
 INSERT INTO audit_entries (
-    sequence, create_time_us, type, actor, method, resource, request_id, previous_hash, entry_hash, before, after
+    sequence, create_time_us, type, actor, method, resource, request_id, api_key, session_id, previous_hash,
+    entry_hash, before, after
 )
 SELECT CAST(value ->> 0 AS BIGINT), CAST(:now_us AS BIGINT), CAST(:type AS TEXT), CAST(:actor AS TEXT),
-       CAST(:method AS TEXT), value ->> 1, CAST(:request_id AS TEXT), {previous_hash}, {entry_hash}, NULL, {after}
+       CAST(:method AS TEXT), value ->> 1, CAST(:request_id AS TEXT), CAST(:api_key AS TEXT),
+       CAST(:session_id AS TEXT), {previous_hash}, {entry_hash}, NULL, {after}
 FROM ROWS(:entries) AS entry ORDER BY entry.key
 """
 INSERT_NEW_ENTRIES = Statement(

@@ -87,8 +87,9 @@ class Control:
 def pack_settings(settings: Settings, **changes: Any) -> dict[str, Any]:
     """Settings as an `Order` has them, secrets open: they travel between two processes of one user only."""
     packed = settings.model_copy(update=changes).model_dump(mode="json", exclude_defaults=True)
-    if "secret" in packed:
-        packed["secret"] = settings.secret.get_secret_value()
+    for name in ("secret", "secret_previous"):
+        if name in packed:
+            packed[name] = getattr(settings, name).get_secret_value()
     return packed
 
 

@@ -55,7 +55,7 @@ AT_ONCE_S = 1.0
 """How long a worker that is told to end at once has to write its log."""
 END_MARGIN_S = 10.0
 """What a worker may take longer to end than its settings say, before it is killed."""
-FIXED = frozenset({"data_dir", "database_url", "listen", "metrics_listen", "secret", "workers"})
+FIXED = frozenset({"data_dir", "database_url", "listen", "metrics_listen", "secret", "secret_previous", "workers"})
 """Settings that the supervisor itself has built upon: they change with its next start only."""
 
 log = logging.getLogger("storekeep.supervisor")
