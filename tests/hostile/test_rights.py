@@ -32,7 +32,7 @@ NOUNS = {
     "customers": "Customer Customers",
     "orders": "Order Orders OrderLines OrderEdit OrderNote OrderNotes OrderHistory Fulfillment Fulfillments",
     "accounts": "ServiceAccount ServiceAccounts ApiKey ApiKeys SigningKey Role Roles",
-    "audit": "AuditEntry AuditEntries AuditChain",
+    "audit": "AuditEntry AuditEntries AuditChain AuditCheckpoints",
 }
 """The first part of a permission -> the nouns that end the names of its RPCs."""
 READS = ("Get", "List", "BatchGet", "Search", "Check", "Verify")
