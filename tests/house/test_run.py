@@ -38,7 +38,7 @@ class Terminal:
         self.output = b""
         self.keyboard, screen = os.openpty()
         # The tests' own environment stands in for the one that `make run` would install.
-        command = ["make", f"VENV={sys.prefix}", "-o", f"{sys.prefix}/.installed", "run"]
+        command = ["make", f"VENV={sys.prefix}", "-o", f"{sys.prefix}/.runtime", "run"]
         settings = {"STOREKEEP_DATA_DIR": str(folder / "var"), "STOREKEEP_LISTEN": f"unix:{folder}/grpc.sock"}
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("STOREKEEP_")}
         self.process = subprocess.Popen(
