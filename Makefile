@@ -31,13 +31,13 @@ run: $(RUNTIME) ## Serve Storekeep on this machine, with a sample catalogue on t
 
 ##@ Work
 
-.PHONY: setup test check check-style check-types check-layers check-generated check-contract format generate lock
+.PHONY: setup test check check-style check-types check-layers check-generated check-contract check-packages format generate lock sbom
 setup: $(INSTALLED) ## Make the virtual environment, or bring it up to date with the lock
 
 test: $(INSTALLED) ## Run all tests; ARGS="-k orders" chooses some, WORKERS=1 runs one at a time
 	$(BIN)/pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
-check: check-style check-types check-layers check-generated check-contract ## Check all that CI checks before the tests
+check: check-style check-types check-layers check-generated check-contract check-packages ## Check all that CI checks before the tests
 
 check-style: $(INSTALLED) ## ... the style of the Python code
 	$(BIN)/ruff check .
@@ -57,6 +57,11 @@ check-contract: $(INSTALLED) ## ... the contract's style, and that it breaks not
 	$(BIN)/buf format --diff --exit-code --path protos/storekeep
 	$(BIN)/python protos/lint.py
 
+check-packages: $(INSTALLED) ## ... that no package is unused, missing, or known to be vulnerable
+	$(BIN)/deptry server clients generated
+	$(BIN)/deptry --ignore DEP002,DEP004 benchmarks docs protos supply tests
+	$(BIN)/python -m supply.audit
+
 format: $(INSTALLED) ## Format the Python code and the contract
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
@@ -74,6 +79,9 @@ lock: $(INSTALLED) ## Write the locks from pyproject.toml; UPGRADE=1 takes the n
 	$(LOCK) $(if $(UPGRADE),--upgrade) --all-extras --output-file requirements.lock
 	$(LOCK) --constraint requirements.lock --extra server --extra postgres --extra cli --extra build \
 	  --output-file requirements-run.lock
+
+sbom: $(INSTALLED) ## Write build/sbom.cdx.json, the bill of materials (CycloneDX) of what is shipped
+	$(BIN)/python -m supply.sbom
 
 ##@ Prove
 
