@@ -12,6 +12,8 @@ import sysconfig
 from pathlib import Path
 from typing import Any
 
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
 from packaging.utils import canonicalize_name
 
 from supply.packages import ROOT, list_shipped, read_license
@@ -24,8 +26,9 @@ ROOT_COMPONENT = "root-component"
 
 def read_environment() -> dict[str, Any]:
     """Return the bill of materials of all that is installed."""
-    command = [COMMAND, "environment", "--output-reproducible", "--pyproject", ROOT / "pyproject.toml", sys.executable]
-    done = subprocess.run(command, stdout=subprocess.PIPE, timeout=TIMEOUT_S, check=True)  # noqa: S603
+    command = [COMMAND, "environment", "--output-reproducible", "--no-validate", "--pyproject", ROOT / "pyproject.toml"]
+    command.append(sys.executable)
+    done = subprocess.run(command, capture_output=True, timeout=TIMEOUT_S, check=True)  # noqa: S603
     bill: dict[str, Any] = json.loads(done.stdout)
     return bill
 
@@ -48,12 +51,19 @@ def keep_shipped(bill: dict[str, Any]) -> dict[str, Any]:
     return bill | {"components": components, "dependencies": dependencies}
 
 
+def write_bill() -> str:
+    """Return the bill of materials of what is shipped, as the text of a file."""
+    return json.dumps(keep_shipped(read_environment()), indent=2, sort_keys=True) + "\n"
+
+
 def main() -> None:
-    """Run the command line."""
-    bill = keep_shipped(read_environment())
+    """Run the command line. What is written has been held against CycloneDX's schema."""
+    text = write_bill()
+    if error := JsonStrictValidator(SchemaVersion.V1_6).validate_str(text):
+        sys.exit(f"not a valid bill of materials: {error}")
     TARGET.parent.mkdir(exist_ok=True)
-    TARGET.write_text(json.dumps(bill, indent=2, sort_keys=True) + "\n")
-    print(f"{TARGET.relative_to(ROOT)}: {len(bill['components'])} packages")  # noqa: T201
+    TARGET.write_text(text)
+    print(f"{TARGET.relative_to(ROOT)}: {len(list_shipped())} packages")  # noqa: T201
 
 
 if __name__ == "__main__":

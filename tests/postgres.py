@@ -15,6 +15,7 @@ import os
 import pwd
 import shutil
 import signal
+import stat
 import subprocess
 import tempfile
 import time
@@ -33,6 +34,8 @@ START_TIMEOUT_S = 60.0
 TEMPLATE = "template_of_tests"
 SERVER_USER = "nobody"
 """Who runs it where the tests run as root, which PostgreSQL refuses."""
+READ_ALL = ("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search")
+"""Lets it come to its own programs where only root may."""
 SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "max_connections": "400",
@@ -70,7 +73,13 @@ def unprivileged() -> list[str]:
     if os.geteuid() != 0:
         return []
     user = pwd.getpwnam(SERVER_USER)
-    return ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups", "--"]
+    command = ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
+    return [*command, *([] if is_reachable(binary("postgres")) else READ_ALL), "--"]
+
+
+def is_reachable(path: Path) -> bool:
+    """Whether everybody can come to a file; not so below root's home, where a newcomer may have put the checkout."""
+    return all(folder.stat().st_mode & stat.S_IXOTH for folder in path.parents)
 
 
 class Postgres:
