@@ -30,7 +30,7 @@ from storekeep.server.store.schema import migrate
 
 RUN_VARIABLE = "TESTS_POSTGRES_FOLDER"
 """Names the folder of the run's PostgreSQL to all its processes."""
-START_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 120.0
 TEMPLATE = "template_of_tests"
 PROGRAMS = "programs"
 """Where in that folder PostgreSQL is copied to, if it is."""
@@ -190,14 +190,14 @@ class Postgres:
         """End it as a power cut would, and reap it."""
         self.signal(signal.SIGKILL)
         assert self.process is not None
-        self.process.wait(timeout=30)
+        self.process.wait(timeout=60)
         (self.data / "postmaster.pid").unlink(missing_ok=True)
 
     def stop(self) -> None:
         """End it, and wait for that."""
         if self.process is not None:
             self.process.terminate()
-            self.process.wait(timeout=30)
+            self.process.wait(timeout=60)
 
     def remove(self) -> None:
         """Remove all that it left."""
@@ -256,7 +256,7 @@ def end_run() -> None:
     if notes.exists():
         watcher = json.loads(notes.read_text())["watcher"]
         os.kill(watcher, 15)
-        give_up = time.monotonic() + 30
+        give_up = time.monotonic() + 60
         while Path(f"/proc/{watcher}/exe").exists() and time.monotonic() < give_up and not _reaped(watcher):
             time.sleep(0.02)
     shutil.rmtree(folder, ignore_errors=True)

@@ -14,7 +14,7 @@ import pytest
 from storekeep.server.backlogs import Backlog
 from storekeep.server.waiting import Loop, await_socket
 
-TIMEOUT_S = 10.0
+TIMEOUT_S = 60.0
 
 
 @pytest.fixture
