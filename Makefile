@@ -113,9 +113,9 @@ ifneq ($(wildcard $(INSTALLED) $(RUNTIME)),)
 endif
 
 $(RUNTIME): requirements-run.lock pyproject.toml
-	@supply/install.sh $(PYTHON) $(VENV) requirements-run.lock "what Storekeep needs to run (150 MB)"
+	@supply/install.sh $(PYTHON) $(VENV) requirements-run.lock "what Storekeep needs to run (165 MB)"
 	@touch $@
 
 $(INSTALLED): requirements.lock pyproject.toml
-	@supply/install.sh $(PYTHON) $(VENV) requirements.lock "all tools and a PostgreSQL for the tests (600 MB)"
+	@supply/install.sh $(PYTHON) $(VENV) requirements.lock "all tools and a PostgreSQL for the tests (560 MB)"
 	@touch $(RUNTIME) $@

@@ -35,8 +35,8 @@ def read_ignored() -> dict[str, str]:
 
 
 def ask() -> dict[str, Any] | None:
-    """Return what pip-audit reports of the lock, without resolving or installing anything; None where it had no answer."""
-    command = [COMMAND, "--requirement", LOCK, "--require-hashes", "--disable-pip", "--format", "json"]
+    """Return what pip-audit reports of the lock; None where it had no answer. It resolves and installs nothing."""
+    command = [str(COMMAND), "--requirement", str(LOCK), "--require-hashes", "--disable-pip", "--format", "json"]
     command += ["--progress-spinner", "off", "--timeout", str(REQUEST_TIMEOUT_S)]
     try:
         done = subprocess.run(command, capture_output=True, timeout=TIMEOUT_S, check=False)  # noqa: S603
@@ -49,7 +49,7 @@ def ask() -> dict[str, Any] | None:
 def list_findings(report: Mapping[str, Any], *, ignored: Mapping[str, str]) -> list[str]:
     """Return a line for each known vulnerability that is not ignored under any of its names."""
     return [
-        f"{package['name']} {package['version']}: {finding['id']}, mended in {', '.join(finding['fix_versions']) or '-'}"
+        f"{package['name']} {package['version']}: {finding['id']}, fixed in {', '.join(finding['fix_versions']) or '-'}"
         for package in report["dependencies"]
         for finding in package.get("vulns", [])
         if not {finding["id"], *finding.get("aliases", [])} & set(ignored)

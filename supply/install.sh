@@ -59,7 +59,7 @@ show_progress() {
 
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
   || fail "Storekeep needs Python 3.11 or later: on Debian apt-get install python3-venv, or make PYTHON=python3.12 ..."
-packages=$(grep -c '^[a-z0-9]' "$lock")
+packages=$(grep -c '^[a-z0-9]' "$lock" || true)
 echo "Installing $what_for into $environment; the first time takes some minutes."
 if is_finished; then
   # shellcheck disable=SC2086 # two paths

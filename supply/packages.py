@@ -30,9 +30,9 @@ LESSER = {
     "psycopg-binary": "LGPL-3.0-only",
     "pycountry": "LGPL-2.1-only",
 }
-"""The packages under the LGPL that are shipped. Each is installed from its own unchanged wheel and imported from there, so
-that anybody can put another version in its place; that is all the LGPL asks of a program that uses a library. What is
-not named here is refused, so that the next one is a decision again."""
+"""The packages under the LGPL that are shipped. Each is installed from its own unchanged wheel and imported from there,
+so that anybody can put another version in its place, as the LGPL asks of a program that uses a library. Others are
+refused, so that the next one is a decision again."""
 
 READ_BY_PEOPLE = {
     "apsw": "Zlib",  # "any-OSI": its licence file is zlib's, and allows any other that the OSI has approved
@@ -123,10 +123,10 @@ def read_license(name: str) -> str:
     Raises: ValueError where its metadata do not tell it.
     """
     metadata = distribution(name).metadata
-    text = metadata.get("License", "").strip()
+    text = metadata["License"].strip() if "License" in metadata else ""
     declared = {CLASSIFIERS[value] for value in metadata.get_all("Classifier", []) if value in CLASSIFIERS}
-    if expression := metadata.get("License-Expression"):
-        return str(expression)
+    if "License-Expression" in metadata:
+        return metadata["License-Expression"]
     if name in READ_BY_PEOPLE:
         return READ_BY_PEOPLE[name]
     if text in PERMISSIVE or text in SPELLINGS:

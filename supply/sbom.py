@@ -26,8 +26,8 @@ ROOT_COMPONENT = "root-component"
 
 def read_environment() -> dict[str, Any]:
     """Return the bill of materials of all that is installed."""
-    command = [COMMAND, "environment", "--output-reproducible", "--no-validate", "--pyproject", ROOT / "pyproject.toml"]
-    command.append(sys.executable)
+    command = [str(COMMAND), "environment", "--output-reproducible", "--no-validate"]
+    command += ["--pyproject", str(ROOT / "pyproject.toml"), sys.executable]
     done = subprocess.run(command, capture_output=True, timeout=TIMEOUT_S, check=True)  # noqa: S603
     bill: dict[str, Any] = json.loads(done.stdout)
     return bill

@@ -17,9 +17,9 @@ What the server, its PostgreSQL driver and the command line need on Linux. Nothi
 `make check` fails when that changes.
 
 `psycopg`, `psycopg-binary` and `pycountry` are under the LGPL. Storekeep does not change them or copy from them: each is
-installed as its authors' own wheel and imported at run time, so that whoever runs Storekeep can put another version in its
-place. Whoever passes Storekeep on together with them (in a container image, say) passes on their licence texts, which are in
-the wheels, and leaves that possible.
+installed as its authors' own wheel and imported at run time, so that whoever runs Storekeep can put another version in
+its place. Whoever passes Storekeep on together with them (in a container image, say) passes on their licence texts,
+which are in the wheels, and leaves that possible.
 """
 FOR_WORK = """
 ## For work on Storekeep
@@ -41,4 +41,6 @@ def page() -> str:
     if refused := find_refused({name: read_license(name) for name in list_shipped()}):
         raise ValueError(f"not to be shipped: {', '.join(refused)}")
     shipped, for_work = list_packages(list_shipped()), list_packages(list_for_work())
-    return f"{head('Licences', source='the packages of requirements.lock')}{INTRODUCTION}\n{shipped}{FOR_WORK}\n{for_work}"
+    return (
+        f"{head('Licences', source='the packages of requirements.lock')}{INTRODUCTION}\n{shipped}{FOR_WORK}\n{for_work}"
+    )

@@ -83,7 +83,9 @@ def test_every_root_of_python_is_known() -> None:
     assert roots <= set(PYTHON_ROOTS)
 
 
-@pytest.mark.parametrize("target", ["run", "test", "check", "format", "generate", "lock", "sbom", "bench", "prove", "clean"])
+@pytest.mark.parametrize(
+    "target", ["run", "test", "check", "format", "generate", "lock", "sbom", "bench", "prove", "clean"]
+)
 def test_makefile_helps_with_each_command(target: str) -> None:
     assert re.search(rf"^{target}:.*## \w", text(Path("Makefile")), re.MULTILINE)
 
