@@ -16,9 +16,9 @@ Storekeep itself is under the Apache License 2.0 ([LICENSE](../../LICENSE)). Lic
 What the server, its PostgreSQL driver and the command line need on Linux. Nothing here is under the GPL or the AGPL;
 `make check` fails when that changes.
 
-`psycopg`, `psycopg-binary` and `pycountry` are under the LGPL. Storekeep does not change them or copy from them: each is
-installed as its authors' own wheel and imported at run time, so that whoever runs Storekeep can put another version in
-its place. Whoever passes Storekeep on together with them (in a container image, say) passes on their licence texts,
+`psycopg`, `psycopg-binary` and `pycountry` are under the LGPL. Storekeep does not change them or copy from them: each
+is installed as its authors' own wheel and imported at run time, so that whoever runs Storekeep can put another version
+in its place. Whoever passes Storekeep on together with them (in a container image, say) passes on their licence texts,
 which are in the wheels, and leaves that possible.
 """
 FOR_WORK = """
