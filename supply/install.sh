@@ -69,8 +69,11 @@ else
   make_environment
 fi
 [ -t 1 ] || echo "  fetching $packages packages"
-failed="$environment/.failed"
+failed="$environment/.failed" said="$environment/pip.log"
 rm -f "$failed"
-{ pip install --no-color --progress-bar off --require-hashes -r "$lock" || touch "$failed"; } | show_progress
-[ ! -e "$failed" ] || fail "Not all packages could be installed; pip says why above. The same command tries again."
+{ pip install --no-color --progress-bar off --require-hashes -r "$lock" 2>"$said" || touch "$failed"; } | show_progress
+if [ -e "$failed" ]; then
+  cat "$said" >&2
+  fail "Not all packages could be installed; pip says above why. The same command tries again."
+fi
 pip install --quiet --no-deps --no-build-isolation --editable .

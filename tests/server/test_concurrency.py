@@ -241,7 +241,7 @@ def test_write_whose_deadline_passes_in_the_queue_is_never_made(make_server: Mak
             ahead = [shop.inventory.AdjustStock.future(adjusting(other)) for _ in range(behind)]
             with pytest.raises(grpc.RpcError) as late:
                 shop.inventory.AdjustStock(adjusting(sku), timeout=1)
-            give_up = time.monotonic() + 60
+            give_up = time.monotonic() + 3
             while '"reason":"DEADLINE_EXCEEDED"' not in server.log() and time.monotonic() < give_up:
                 time.sleep(0.01)
         assert late.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED

@@ -57,20 +57,22 @@ def send(
 def retried(attempt: Callable[[], ReplyT], *, deadline: Deadline, reconnects: bool = False) -> ReplyT:
     """Make an attempt until it succeeds, fails for good, or the deadline leaves no time for another.
 
-    `reconnects`: whether to try on when nobody answers, as when the server restarts. It is for callers that have been
-    answered before: an address where nobody ever was is told at once.
+    `reconnects`: whether to try on until the deadline when nobody answers, as when the server restarts, however long
+    that takes. It is for callers that have been answered before: an address where nobody ever was is told at once.
 
     Raises: the exception of the last attempt.
     """
-    for number in range(1, ATTEMPTS_MAX):
+    number = 0
+    while True:
+        number += 1
         try:
             return attempt()
         except StorekeepError as error:
             pause_s = pause_before_retry_s(error, attempt=number)
-            if not _passes(error, reconnects=reconnects) or pause_s >= deadline.left_s:
+            is_last = number >= ATTEMPTS_MAX and isinstance(error, Refused)
+            if is_last or not _passes(error, reconnects=reconnects) or pause_s >= deadline.left_s:
                 raise
         time.sleep(pause_s)
-    return attempt()
 
 
 def pause_before_retry_s(error: StorekeepError, *, attempt: int) -> float:
