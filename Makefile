@@ -1,4 +1,5 @@
-# The commands of this house. `make` lists them. Each sets up what it needs: `.venv` from `requirements.lock`.
+# The commands of this house. `make` lists them. Each sets up what it needs in `.venv`: `make run` the packages of
+# `requirements-run.lock`, all others those of `requirements.lock`.
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
@@ -9,7 +10,9 @@ MAKEFLAGS += --no-print-directory
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# Stamps of finished installations: of all packages, and of those that the server and the command line need.
 INSTALLED := $(VENV)/.installed
+RUNTIME := $(VENV)/.runtime
 # Test processes at a time.
 WORKERS ?= auto
 # More arguments for pytest, such as ARGS="-k orders".
@@ -22,19 +25,19 @@ foreground = if [ -t 0 ]; then set -m; $(1); else exec $(1); fi
 ##@ Use
 
 .PHONY: run
-run: $(INSTALLED) ## Serve Storekeep on this machine, with a sample catalogue on the first start; Ctrl-C stops it
+run: $(RUNTIME) ## Serve Storekeep on this machine, with a sample catalogue on the first start; Ctrl-C stops it
 	@$(BIN)/storekeep-server migrate
 	@$(call foreground,$(BIN)/storekeep-server serve --sample)
 
 ##@ Work
 
-.PHONY: setup test check check-style check-types check-layers check-generated check-contract format generate lock
+.PHONY: setup test check check-style check-types check-layers check-generated check-contract check-packages format generate lock sbom
 setup: $(INSTALLED) ## Make the virtual environment, or bring it up to date with the lock
 
 test: $(INSTALLED) ## Run all tests; ARGS="-k orders" chooses some, WORKERS=1 runs one at a time
 	$(BIN)/pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
-check: check-style check-types check-layers check-generated check-contract ## Check all that CI checks before the tests
+check: check-style check-types check-layers check-generated check-contract check-packages ## Check all that CI checks before the tests
 
 check-style: $(INSTALLED) ## ... the style of the Python code
 	$(BIN)/ruff check .
@@ -54,6 +57,11 @@ check-contract: $(INSTALLED) ## ... the contract's style, and that it breaks not
 	$(BIN)/buf format --diff --exit-code --path protos/storekeep
 	$(BIN)/python protos/lint.py
 
+check-packages: $(INSTALLED) ## ... that no package is unused, missing, or known to be vulnerable
+	$(BIN)/deptry server clients generated
+	$(BIN)/deptry --ignore DEP002,DEP004 benchmarks docs protos supply tests
+	$(BIN)/python -m supply.audit
+
 format: $(INSTALLED) ## Format the Python code and the contract
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
@@ -63,10 +71,17 @@ generate: $(INSTALLED) ## Write generated/ and docs/reference/ from the contract
 	$(BIN)/python protos/generate.py
 	$(BIN)/python docs/generate.py
 
-lock: build/lock/bin/uv ## Write requirements.lock from pyproject.toml; UPGRADE=1 takes the newest versions
-	build/lock/bin/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes \
-	  --no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "make lock" --quiet \
-	  $(if $(UPGRADE),--upgrade) --output-file requirements.lock
+# Neither lock names an index. The second is part of the first: the same versions of what is needed to run.
+LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+  --no-emit-find-links --no-annotate --custom-compile-command "make lock" --quiet
+
+lock: $(INSTALLED) ## Write the locks from pyproject.toml; UPGRADE=1 takes the newest versions
+	$(LOCK) $(if $(UPGRADE),--upgrade) --all-extras --output-file requirements.lock
+	$(LOCK) --constraint requirements.lock --extra server --extra postgres --extra cli --extra build \
+	  --output-file requirements-run.lock
+
+sbom: $(INSTALLED) ## Write build/sbom.cdx.json, the bill of materials (CycloneDX) of what is shipped
+	$(BIN)/python -m supply.sbom
 
 ##@ Prove
 
@@ -90,18 +105,17 @@ clean: ## Remove what the commands made, but not the data in var/
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# Debian's python3 brings venv, but not always the pip inside it: then the system's pip fills the environment.
-$(INSTALLED): requirements.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
-	  || { echo "Storekeep needs Python 3.11 or later: make PYTHON=python3.12 ..." >&2; exit 1; }
-	@echo "Installing into $(VENV) ..."
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) 2>/dev/null || $(PYTHON) -m venv --clear --without-pip $(VENV)
-	@pip="$(BIN)/python -m pip"; test -x $(BIN)/pip || pip="$(PYTHON) -m pip --python $(BIN)/python"; \
-	  $$pip --version >/dev/null 2>&1 || { echo "There is no pip: apt-get install python3-venv" >&2; exit 1; }; \
-	  $$pip install -qq --disable-pip-version-check --require-hashes -r requirements.lock; \
-	  $$pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .
+# An environment that has lost its Python or its packages, as after an upgrade of the system, is made anew.
+ifneq ($(wildcard $(INSTALLED) $(RUNTIME)),)
+  ifneq ($(shell $(BIN)/python -c 'import importlib.util as u; print(bool(u.find_spec("grpc")))' 2>/dev/null),True)
+    $(shell rm -f $(INSTALLED) $(RUNTIME))
+  endif
+endif
+
+$(RUNTIME): requirements-run.lock pyproject.toml
+	@supply/install.sh $(PYTHON) $(VENV) requirements-run.lock "what Storekeep needs to run (165 MB)"
 	@touch $@
 
-build/lock/bin/uv:
-	$(PYTHON) -m venv build/lock
-	build/lock/bin/python -m pip install -qq --disable-pip-version-check uv
+$(INSTALLED): requirements.lock pyproject.toml
+	@supply/install.sh $(PYTHON) $(VENV) requirements.lock "all tools and a PostgreSQL for the tests (560 MB)"
+	@touch $(RUNTIME) $@

@@ -13,7 +13,7 @@ import sys
 import sysconfig
 import tarfile
 import tempfile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from compilation import ROOT, write_image
 
@@ -44,13 +44,27 @@ def last_release() -> str | None:
     return next(iter(release_tags()), None)
 
 
+def extract(tar: tarfile.TarFile, *, into: Path) -> None:
+    """Write the files of an archive that git made of `protos`.
+
+    Not by `extractall(filter="data")`: Python has it only since 3.11.4, and Debian 12 has 3.11.2.
+    """
+    for entry in filter(tarfile.TarInfo.isfile, tar):
+        path, content = PurePosixPath(entry.name), tar.extractfile(entry)
+        if content is None or path.parts[0] != "protos" or ".." in path.parts:
+            sys.exit(f"not a file of the contract: {entry.name}")
+        target = into / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content.read())
+
+
 def write_image_of(tag: str, path: Path) -> None:
     """Write the descriptor image of the contract as it was at `tag`."""
     archive = run_git("archive", "--format=tar", tag, "protos")
     if archive.returncode:
         sys.exit(f"cannot read the contract of {tag}: {archive.stderr.decode().strip()}")
     with tempfile.TemporaryDirectory() as scratch, tarfile.open(fileobj=io.BytesIO(archive.stdout)) as tar:
-        tar.extractall(scratch, filter="data")
+        extract(tar, into=Path(scratch))
         write_image(path, protos=Path(scratch, "protos"))
 
 

@@ -24,8 +24,8 @@ BUYERS = 6
 SKUS = 8
 STOCK = 1_000_000
 """Of each SKU: more than any campaign orders."""
-CALL_TIMEOUT_S = 10.0
-FIRST_REPLY_TIMEOUT_S = 30.0
+CALL_TIMEOUT_S = 60.0
+FIRST_REPLY_TIMEOUT_S = 60.0
 CANCELLED_SHARE = 0.2
 RETRIED_SHARE = 0.5
 """Of the calls without an answer: so many are made again after the restart, the others never."""

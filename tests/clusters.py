@@ -26,8 +26,8 @@ from tests.buyers import STOCK, open_shop
 from tests.processes import ServerProcess
 from tests.shops import Shop, new_request_id
 
-PAGE_TIMEOUT_S = 10.0
-CHANGE_TIMEOUT_S = 30.0
+PAGE_TIMEOUT_S = 60.0
+CHANGE_TIMEOUT_S = 120.0
 CALLERS = 4
 
 

@@ -44,7 +44,7 @@ def all_at_once(calls: Sequence[Callable[[], Any]]) -> list[Any]:
     ready = threading.Barrier(len(calls))
 
     def run(call: Callable[[], Any]) -> Any:
-        ready.wait(timeout=30)
+        ready.wait(timeout=60)
         try:
             return call()
         except grpc.RpcError as error:

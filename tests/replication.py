@@ -17,7 +17,7 @@ from storekeep.server.store.schema import migrate
 from tests.databases import PostgresDatabase, Row
 from tests.postgres import Postgres, binary, unprivileged
 
-TIMEOUT_S = 30.0
+TIMEOUT_S = 120.0
 DATABASE = "storekeep"
 
 
@@ -118,7 +118,7 @@ def promote(replica: Postgres) -> None:
 
 def ask(server: Postgres, sql: str, *, database: str = DATABASE) -> list[Row]:
     """The rows of one statement."""
-    with psycopg.connect(server.url(database), autocommit=True, connect_timeout=10) as connection:
+    with psycopg.connect(server.url(database), autocommit=True, connect_timeout=60) as connection:
         return connection.execute(sql).fetchall()
 
 

@@ -9,7 +9,7 @@ import grpc
 
 from storekeep.server.unary import Refusal, number_of
 
-TIMEOUT_S = 10.0
+TIMEOUT_S = 60.0
 METHOD = PATH = "/tests.Echo/Echo"
 CODE = number_of(grpc.StatusCode.RESOURCE_EXHAUSTED)
 REFUSAL = Refusal(CODE, b"later", (("x-request-id", "7"),))

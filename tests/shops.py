@@ -29,7 +29,7 @@ from storekeep.v1 import (
     products_pb2_grpc,
 )
 
-TIMEOUT_S = 30.0
+TIMEOUT_S = 60.0
 MAIN = "locations/main"
 
 

@@ -123,7 +123,7 @@ def test_interrupted_run_says_so_in_its_code(tmp_path: Path) -> None:
     process.stderr.readline()
     time.sleep(0.3)
     process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=20) == Exit.INTERRUPTED
+    assert process.wait(timeout=60) == Exit.INTERRUPTED
     assert "Traceback" not in process.stderr.read()
     process.stderr.close()
     assert process.stdin is not None

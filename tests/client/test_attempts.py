@@ -66,7 +66,7 @@ def test_retry_beyond_the_deadline_is_not_waited_for(scripted: ScriptedServer, c
     began = time.monotonic()
     with pytest.raises(Overloaded) as caught:
         place(client, timeout_s=20)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 15
     assert caught.value.retry_delay_s == 30
 
 

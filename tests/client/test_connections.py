@@ -116,6 +116,6 @@ def call_for_a_while(client: Storekeep) -> None:
 def test_health_of_every_service_is_told(client: Storekeep) -> None:
     statuses = client.health.list()
     assert statuses["storekeep.v1.OrderService"] is HealthStatus.SERVING
-    assert next(client.health.watch("storekeep.v1.OrderService", timeout_s=5)) is HealthStatus.SERVING
+    assert next(client.health.watch("storekeep.v1.OrderService", timeout_s=60)) is HealthStatus.SERVING
     with pytest.raises(UnexpectedStatus):
         client.health.check("no.such.Service")

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-PYTHON_ROOTS = ("benchmarks", "clients", "docs", "protos", "server", "tests")
+PYTHON_ROOTS = ("benchmarks", "clients", "docs", "protos", "server", "supply", "tests")
 
 
 @cache

@@ -18,8 +18,8 @@ import pytest
 
 from tests.house.checkout import ROOT
 
-START_TIMEOUT_S = 60.0
-STOP_TIMEOUT_S = 30.0
+START_TIMEOUT_S = 180.0
+STOP_TIMEOUT_S = 60.0
 CTRL_C = b"\x03"
 READY = b"Ctrl-C stops it"
 
@@ -38,7 +38,7 @@ class Terminal:
         self.output = b""
         self.keyboard, screen = os.openpty()
         # The tests' own environment stands in for the one that `make run` would install.
-        command = ["make", f"VENV={sys.prefix}", "-o", f"{sys.prefix}/.installed", "run"]
+        command = ["make", f"VENV={sys.prefix}", "-o", f"{sys.prefix}/.runtime", "run"]
         settings = {"STOREKEEP_DATA_DIR": str(folder / "var"), "STOREKEEP_LISTEN": f"unix:{folder}/grpc.sock"}
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("STOREKEEP_")}
         self.process = subprocess.Popen(
@@ -104,7 +104,7 @@ def serve_once(folder: Path) -> Terminal:
 def type_elsewhere(command: str, *, folder: Path) -> None:
     """Run a command in a shell, as from another terminal."""
     environment = {**os.environ, "XDG_CONFIG_HOME": str(folder)}
-    done = subprocess.run(command, shell=True, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, shell=True, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
 
 

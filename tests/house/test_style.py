@@ -83,7 +83,9 @@ def test_every_root_of_python_is_known() -> None:
     assert roots <= set(PYTHON_ROOTS)
 
 
-@pytest.mark.parametrize("target", ["run", "test", "check", "format", "generate", "lock", "bench", "prove", "clean"])
+@pytest.mark.parametrize(
+    "target", ["run", "test", "check", "format", "generate", "lock", "sbom", "bench", "prove", "clean"]
+)
 def test_makefile_helps_with_each_command(target: str) -> None:
     assert re.search(rf"^{target}:.*## \w", text(Path("Makefile")), re.MULTILINE)
 
@@ -91,3 +93,4 @@ def test_makefile_helps_with_each_command(target: str) -> None:
 def test_ci_runs_what_people_run() -> None:
     commands = [line for line in text(Path(".ci/run")).splitlines() if line.startswith("make ")]
     assert commands == ["make check", "make test"]
+    assert text(Path(".ci/run")).endswith("\nmake test\n"), "CI reads the last line of pytest"

@@ -53,7 +53,7 @@ def installation(database: Database) -> Iterator[Installation]:
     made = Installation(database)
     server = made.serve()
     yield made
-    server.stop(grace=0).wait(timeout=10)
+    server.stop(grace=0).wait(timeout=60)
     made.store.close()
 
 

@@ -120,7 +120,7 @@ class Caller:
     def __call__(self, method: str, request):
         """Call a method of AuthService or AuditService by its name."""
         stub = self.auth if hasattr(self.auth, method) else self.audit
-        return getattr(stub, method)(request, metadata=self.metadata, timeout=10)
+        return getattr(stub, method)(request, metadata=self.metadata, timeout=60)
 
     def refusal(self, method: str, request) -> Refusal:
         """How a call is refused; fails where it is not."""
@@ -136,7 +136,7 @@ class Caller:
 
     def issue(self, api_key: str) -> auth_pb2.TokenSet:
         """New tokens for an API key."""
-        return self.auth.IssueToken(auth_pb2.IssueTokenRequest(api_key=api_key), timeout=10)
+        return self.auth.IssueToken(auth_pb2.IssueTokenRequest(api_key=api_key), timeout=60)
 
     def with_key(self, api_key: str) -> Caller:
         """The same connection, as whoever has this API key."""

@@ -219,7 +219,7 @@ def test_garbage_instead_of_a_token_is_refused(nobody, token):
 def test_authorization_that_is_not_bearer_token_is_refused(admin, value):
     metadata = [("authorization", value.format(token=admin.access_token))]
     with pytest.raises(grpc.RpcError) as caught:
-        admin.auth.WhoAmI(pb.WhoAmIRequest(), metadata=metadata, timeout=10)
+        admin.auth.WhoAmI(pb.WhoAmIRequest(), metadata=metadata, timeout=60)
     assert caught.value.code() == UNAUTHENTICATED
 
 

@@ -70,7 +70,7 @@ def test_backup_under_load_is_consistent_and_can_be_served(make_server: MakeServ
     finally:
         stop.set()
         for caller in callers:
-            caller.join(timeout=30)
+            caller.join(timeout=60)
     assert made.returncode == 0, made.stderr
     assert "secret.key" in made.stdout
     server.kill()

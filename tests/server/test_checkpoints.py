@@ -16,7 +16,7 @@ from storekeep.server.store import checkpoints
 from storekeep.server.store.checkpoints import PAGES
 from storekeep.server.store.sqlite import SqliteDriver
 
-TIMEOUT_S = 20.0
+TIMEOUT_S = 60.0
 ROW = b"x" * 3_000
 """One row fills a page, more or less."""
 

@@ -270,5 +270,5 @@ def test_defect_is_logged_whole_under_the_id_of_the_call(caplog: pytest.LogCaptu
 def test_log_line_has_the_code_and_the_reason_that_the_caller_gets(error: Exception, code: str, reason: str):
     servicer = Servicer(error)
     assert ended(servicer)[0].name == code
-    line = servicer.lines.get(timeout=5)
+    line = servicer.lines.get(timeout=60)
     assert (line["code"], line["reason"], line["request_id"]) == (code, reason, "call-1")

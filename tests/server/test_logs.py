@@ -44,7 +44,7 @@ def run_logging(path: Path, *, then: str) -> list[dict]:
 
 def rpc_lines(server: ServerProcess, *, method: str) -> list[dict]:
     """The lines of one method's calls, once they are written."""
-    give_up = time.monotonic() + 5
+    give_up = time.monotonic() + 60
     while time.monotonic() < give_up:
         found = [line for line in lines(server.log()) if line.get("method") == method]
         if found:
@@ -60,7 +60,7 @@ def test_rpc_is_one_line_with_what_is_known_of_it(server: ServerProcess):
         with pytest.raises(grpc.RpcError):
             stub.SearchProducts(
                 products_pb2.SearchProductsRequest(query="tea"),
-                timeout=5,
+                timeout=60,
                 metadata=(("x-request-id", "mine-1"), ("traceparent", f"00-{trace}-00f067aa0ba902b7-01")),
             )
     (line,) = rpc_lines(server, method="storekeep.v1.ProductService/SearchProducts")
@@ -246,13 +246,13 @@ def test_full_queue_drops_and_counts_and_never_waits():
     started = time.monotonic()
     for number in range(20_000):
         requests.write({"message": "x" * 100, "number": number})
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 30
     read: list[bytes] = []
     drain = threading.Thread(target=lambda: read.extend(iter(lambda: os.read(reader, 65536), b"")), daemon=True)
     drain.start()
     log.close()
     os.close(writer)
-    drain.join(timeout=10)
+    drain.join(timeout=60)
     os.close(reader)
     written = lines(b"".join(read).decode())
     dropped = sum(line["lines"] for line in written if line["message"] == "lines dropped")

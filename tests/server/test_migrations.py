@@ -235,7 +235,7 @@ def test_two_processes_at_once_migrate_once(empty):
         process.start()
     assert sorted(answers.get(timeout=60) for _ in processes) == [[], ALL]
     for process in processes:
-        process.join(timeout=30)
+        process.join(timeout=120)
 
 
 def test_lock_of_another_is_waited_for_no_longer_than_asked(tmp_path):

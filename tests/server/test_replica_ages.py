@@ -19,7 +19,7 @@ from storekeep.server.store.replicas import COARSENESS, NOTHING, REMEMBERED_S, E
 from tests.databases import PostgresDatabase, new_database
 
 LIMITS = Limits(pool_size=1, connect_timeout_s=1.0)
-TIMEOUT_S = 20.0
+TIMEOUT_S = 60.0
 INTERVAL_S = 0.05
 ANY = ReadTerms(max_staleness_s=3_600.0, position=0)
 pytestmark = pytest.mark.engine("postgresql", reason="SQLite has no replicas")

@@ -280,7 +280,7 @@ def test_last_unit_goes_to_one(store: Store):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=30)
+        thread.join(timeout=60)
     assert sorted(outcomes) == ["OutOfStock"] * 19 + ["kept"]
 
 

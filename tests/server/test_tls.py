@@ -41,7 +41,7 @@ def is_trusted(server: ServerProcess, authority: Authority) -> bool:
     credentials = grpc.ssl_channel_credentials(authority.file.read_bytes())
     with grpc.secure_channel(server.address, credentials) as channel:
         try:
-            health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=5)
+            health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=60)
         except grpc.RpcError:
             return False
     return True
@@ -59,7 +59,7 @@ def test_server_with_certificate_speaks_tls_and_nothing_else(make_server: MakeSe
     with Storekeep(server.address, api_key=server.admin_key, tls=Tls(ca_file=authority.file)) as client:
         assert client.auth.who_am_i().subject == "serviceAccounts/admin"
     with grpc.insecure_channel(server.address) as channel, pytest.raises(grpc.RpcError):
-        health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=5)
+        health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=60)
 
 
 def test_mtls_refuses_a_client_without_certificate(make_server: MakeServer, authority, identity, tmp_path):

@@ -18,7 +18,7 @@ from storekeep.server.backlogs import Backlog
 from storekeep.server.waiting import Loop, await_socket
 from tests.clusters import suspend
 
-TIMEOUT_S = 10.0
+TIMEOUT_S = 60.0
 
 
 @pytest.fixture

@@ -37,7 +37,7 @@ def test_one_of_several_writes_and_the_next_when_it_lets_go(folder: WorkerFolder
     assert not second.writes, "a change is still under way"
     first.leave()
     await_that(lambda: second.writes, lambda: "it does not pass on")
-    letting_go.join(timeout=5)
+    letting_go.join(timeout=60)
     assert first.address() == folder.address("1.1")
     second.release(timeout_s=1)
 

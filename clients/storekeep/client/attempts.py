@@ -97,8 +97,8 @@ def retried(
 ) -> ReplyT:
     """Make an attempt until it succeeds, fails for good, or the deadline leaves no time for another.
 
-    `reconnects`: whether to try on when nobody answers, as when the server restarts. It is for callers that have been
-    answered before: an address where nobody ever was is told at once.
+    `reconnects`: whether to try on until the deadline when nobody answers, as when the server restarts, however long
+    that takes. It is for callers that have been answered before: an address where nobody ever was is told at once.
 
     Raises: the exception of the last attempt.
     """
@@ -109,7 +109,8 @@ def retried(
             reply = attempt()
         except StorekeepError as error:
             pause_s = pause_before_retry_s(error, attempt=number)
-            if not _passes(error, reconnects=reconnects) or pause_s >= deadline.left_s:
+            is_last = number >= ATTEMPTS_MAX and isinstance(error, Refused)
+            if is_last or not _passes(error, reconnects=reconnects) or pause_s >= deadline.left_s:
                 raise
             if isinstance(error, Overloaded) and (number >= ATTEMPTS_MAX or not budget.spend()):
                 raise
