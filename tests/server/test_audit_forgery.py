@@ -50,6 +50,9 @@ FIELDS = (
 )
 
 
+one_engine = pytest.mark.engine("sqlite", reason="the rows that are walked are the same on both engines")
+
+
 class Thing(msgspec.Struct, frozen=True):
     """Something that entries can be about."""
 
@@ -147,6 +150,7 @@ def test_rebuilt_chain_is_found(log, make_hash):
     assert (report.valid, report.first_broken_entry) == (False, "auditEntries/4")
 
 
+@one_engine
 def test_entry_added_behind_the_end_is_found(log):
     head = check(log.database).entries_checked
     with log.database.unguarded() as session:
@@ -160,6 +164,7 @@ def test_entry_added_behind_the_end_is_found(log):
     assert check(log.database).first_broken_entry == f"auditEntries/{head + 1}"
 
 
+@one_engine
 def test_keyless_log_in_place_of_the_keyed_one_is_found(log):
     with log.database.unguarded() as session:
         session.run("DELETE FROM audit_epochs")
@@ -169,6 +174,7 @@ def test_keyless_log_in_place_of_the_keyed_one_is_found(log):
     assert "no key any more" in check(log.database).problem
 
 
+@one_engine
 def test_server_writes_nothing_to_a_log_whose_keys_were_removed(log):
     before = log.store.read(lambda tx: tx.connection.execute("SELECT COUNT(*) FROM audit_entries").fetchone()[0])
     with log.database.unguarded() as session:
@@ -190,6 +196,7 @@ def test_server_writes_nothing_to_a_log_whose_keys_were_removed(log):
     assert "vouches for" in check(log.database).problem
 
 
+@one_engine
 @pytest.mark.parametrize("change", ["first_sequence = 6", "number = 2"])
 def test_moved_boundary_of_an_epoch_is_found(log, change):
     with log.database.unguarded() as session:
@@ -197,6 +204,7 @@ def test_moved_boundary_of_an_epoch_is_found(log, change):
     assert not check(log.database).valid
 
 
+@one_engine
 def test_key_of_an_attackers_own_is_found(log):
     with log.database.unguarded() as session:
         sealed = Seal(NEW_SECRET, purpose="audit-chain").seal(bytes(32), owner=owner(1, 1))
@@ -206,6 +214,7 @@ def test_key_of_an_attackers_own_is_found(log):
     assert "does not open" in check(log.database).problem
 
 
+@one_engine
 def test_cut_end_is_found_by_the_checkpoint_in_the_database(log, kept):
     with log.database.unguarded() as session:
         session.run("DELETE FROM audit_entries WHERE sequence >= ?", kept.sequence)
@@ -214,6 +223,7 @@ def test_cut_end_is_found_by_the_checkpoint_in_the_database(log, kept):
     assert "cut off" in report.problem
 
 
+@one_engine
 def test_cut_end_and_checkpoints_are_found_by_a_kept_checkpoint(log, kept):
     with log.database.unguarded() as session:
         session.run("DELETE FROM audit_checkpoints")
@@ -222,6 +232,7 @@ def test_cut_end_and_checkpoints_are_found_by_a_kept_checkpoint(log, kept):
     assert not check(log.database, since=kept).valid
 
 
+@one_engine
 def test_history_built_anew_with_the_servers_own_key_is_found_by_a_kept_checkpoint(log, kept):
     """Even who holds the secret cannot change what somebody keeps elsewhere."""
     with log.database.unguarded() as session:
@@ -236,12 +247,14 @@ def test_history_built_anew_with_the_servers_own_key_is_found_by_a_kept_checkpoi
     assert "built anew" in report.problem
 
 
+@one_engine
 def test_change_behind_a_kept_checkpoint_is_found(log, kept):
     with log.database.unguarded() as session:
         session.run("UPDATE audit_entries SET actor = 'x' WHERE sequence = ?", kept.sequence + 2)
     assert check(log.database, since=kept).first_broken_entry == f"auditEntries/{kept.sequence + 2}"
 
 
+@one_engine
 @pytest.mark.parametrize(
     "change", ["head_hash = ?", "signature = ?", "create_time_us = 1", "chain = 'x'"], ids=lambda text: text[:5]
 )
@@ -251,6 +264,7 @@ def test_changed_checkpoint_is_found(log, kept, change):
     assert check(log.database).first_broken_entry == f"auditEntries/{kept.sequence}"
 
 
+@one_engine
 def test_checkpoint_file_that_was_edited_is_refused(kept):
     text = write_text(kept)
     for old, new in (('"sequence": ', '"sequence": 1'), (kept.head_hash.hex(), bytes(32).hex()), ("{", "[")):
@@ -258,6 +272,7 @@ def test_checkpoint_file_that_was_edited_is_refused(kept):
             read_text(text.replace(old, new, 1).encode())
 
 
+@one_engine
 def test_database_that_never_had_a_key_is_held_to_the_old_rule(database):
     with closing(open_store(database.url)) as store:
         write_entries(store, 4)
@@ -267,6 +282,7 @@ def test_database_that_never_had_a_key_is_held_to_the_old_rule(database):
         assert verify_chain(store, None).first_broken_entry == "auditEntries/2"
 
 
+@one_engine
 def test_log_of_an_older_release_is_anchored_by_the_first_key(database):
     with closing(open_store(database.url)) as store:
         write_entries(store, 4)
@@ -304,6 +320,7 @@ def rotated(log: Installation) -> Keyring:
     return keyring
 
 
+@one_engine
 def test_old_entries_verify_under_the_new_secret_alone(log, kept, rotated):
     for since in (None, kept):
         assert check(log.database, Keyring.of(NEW_SECRET), since=since).valid
@@ -318,6 +335,7 @@ def test_old_secret_opens_nothing_any_more(log, rotated):
         assert old.keyring.try_open(sealed, purpose="audit-chain", owner=owner(number, first)) is None
 
 
+@one_engine
 def test_entry_forged_with_the_key_of_an_older_epoch_is_found(log, rotated):
     with log.database.unguarded() as session:
         ((first,),) = session.rows("SELECT first_sequence FROM audit_epochs WHERE number = 2")
@@ -328,6 +346,7 @@ def test_entry_forged_with_the_key_of_an_older_epoch_is_found(log, rotated):
     assert check(log.database, rotated).first_broken_entry == f"auditEntries/{first + 2}"
 
 
+@one_engine
 def test_newest_epoch_taken_away_is_found_by_its_checkpoint(log, rotated):
     sign_head(log.store, log.store.chain)
     with log.database.unguarded() as session:
@@ -337,6 +356,7 @@ def test_newest_epoch_taken_away_is_found_by_its_checkpoint(log, rotated):
     assert "cut off" in check(log.database, rotated).problem
 
 
+@one_engine
 def test_cut_epoch_that_is_still_known_is_found(log, rotated):
     with log.database.unguarded() as session:
         ((first,),) = session.rows("SELECT first_sequence FROM audit_epochs WHERE number = 2")
@@ -392,6 +412,7 @@ def test_entry_names_the_key_and_the_session_that_made_it(admin: Caller, nobody:
     assert len(one) == 2
 
 
+@one_engine
 def test_entries_of_revoked_tokens_and_sessions_name_the_key(admin: Caller, nobody: Caller, installation):
     key = admin.make_key("shop", roles=["viewer"])
     tokens = [nobody.issue(key), nobody.issue(key)]
@@ -404,6 +425,7 @@ def test_entries_of_revoked_tokens_and_sessions_name_the_key(admin: Caller, nobo
     assert all(entry.session_id for entry in entries)
 
 
+@one_engine
 def test_system_itself_names_no_key(admin: Caller, installation):
     query = pb.ListAuditEntriesRequest(filter='actor = "system/bootstrap"')
     assert {(e.api_key, e.session_id) for e in admin("ListAuditEntries", query).audit_entries} == {("", "")}
@@ -424,6 +446,7 @@ def test_checkpoints_are_listed_and_verify_takes_one(admin: Caller, log):
     assert (verdict.valid, "signature" in verdict.problem) == (False, True)
 
 
+@one_engine
 def test_checkpoints_need_the_permission_of_the_log(admin: Caller):
     viewer = admin.make_account("viewer", roles=["viewer"])
     assert viewer.refusal("ListAuditCheckpoints", pb.ListAuditCheckpointsRequest()).reason == "PERMISSION_DENIED"
