@@ -14,8 +14,9 @@ import grpc
 import pytest
 
 from storekeep.client import ApiKeyInvalid, Storekeep
+from storekeep.server.budgets import address_of
 from storekeep.server.contract import read_contract
-from storekeep.server.interceptors.rate_limits import CLASSES, Rate, TokenBuckets, address_of, class_of, rates_of
+from storekeep.server.interceptors.rate_limits import CLASSES, Rate, TokenBuckets, class_of, rates_of
 from storekeep.v1 import auth_pb2, auth_pb2_grpc, orders_pb2
 from tests.conftest import MakeServer
 from tests.processes import ServerProcess

@@ -10,6 +10,7 @@ from google.type.money_pb2 import Money
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from storekeep.client.errors import MessageTooLarge, from_rpc_error
 from storekeep.server.contract import read_contract
 from storekeep.v1 import customers_pb2, inventory_pb2, orders_pb2, products_pb2
 from tests.messages import LONG, messages
@@ -275,9 +276,9 @@ def test_limits_count_characters_and_not_bytes(shop: Shop):
 # -- bytes
 
 
-def test_message_of_10_mb_is_too_large(shop: Shop):
+def test_message_of_2_mb_is_too_large(shop: Shop):
     with refused("MESSAGE_TOO_LARGE") as refusal:
-        shop.send(PLACE, orders_pb2.PlaceOrderRequest(note="x" * 10_000_000).SerializeToString())
+        shop.send(PLACE, orders_pb2.PlaceOrderRequest(note="x" * 2_000_000).SerializeToString())
     assert refusal.code is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert "at most 1048576 are accepted" in refusal.text
     assert shop.order().name
@@ -285,8 +286,10 @@ def test_message_of_10_mb_is_too_large(shop: Shop):
 
 def test_message_far_beyond_the_limit_is_refused_by_grpc_itself(shop: Shop):
     with pytest.raises(grpc.RpcError) as refused_by_grpc:
-        shop.send(PLACE, bytes(20_000_000))
+        shop.send(PLACE, bytes(10_000_000))
     assert refused_by_grpc.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert "larger than max" in refused_by_grpc.value.details()
+    assert isinstance(from_rpc_error(refused_by_grpc.value), MessageTooLarge)
     assert shop.order().name
 
 

@@ -40,6 +40,9 @@ from google.rpc.status_pb2 import Status
 DOMAIN = "storekeep"
 OVERLOADED_IN_TEXT = " [OVERLOADED]"
 """How a server that can hardly keep up names its reason: it has no time for details."""
+TOO_LARGE_IN_TEXT = " [MESSAGE_TOO_LARGE]"
+TOO_LARGE = "message larger than max"
+"""What gRPC's core itself says of a message of more than twice the size that the server accepts."""
 OVERLOADED_RETRY_DELAY_S = 1.0
 STATUS_DETAILS_KEY = "grpc-status-details-bin"
 REQUEST_ID_KEY = "x-request-id"
@@ -649,6 +652,8 @@ def _without_reason(error: grpc.RpcError, request_id: str) -> StorekeepError:
         return Overloaded(
             details.removesuffix(OVERLOADED_IN_TEXT), request_id=request_id, retry_delay_s=OVERLOADED_RETRY_DELAY_S
         )
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and (details.endswith(TOO_LARGE_IN_TEXT) or TOO_LARGE in details):
+        return MessageTooLarge(details.removesuffix(TOO_LARGE_IN_TEXT), request_id=request_id)
     if code is grpc.StatusCode.UNAVAILABLE:
         return ServerUnreachable(f"The server cannot be reached: {details}", request_id=request_id)
     if code is grpc.StatusCode.CANCELLED:  # by the server: a caller cannot cancel these calls

@@ -8,8 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +17,7 @@ from grpc_health.v1 import health_pb2_grpc  # type: ignore[import-untyped, unuse
 
 from storekeep.server.backlogs import HICCUP_S, TRIAL_WAIT_S, Backlog
 from storekeep.server.config import Settings
+from storekeep.server.connections import ConnectionGuard, ConnectionLimits
 from storekeep.server.contract import Contract, read_contract
 from storekeep.server.database_urls import sqlite_path
 from storekeep.server.domain.access import AccessVersion
@@ -32,10 +32,12 @@ from storekeep.server.domain.order_placing import PlacingRules
 from storekeep.server.domain.pages import PageTokens
 from storekeep.server.domain.signing_keys import SigningKeys
 from storekeep.server.domain.tokens import Tokens, purge_expired
-from storekeep.server.health import HealthServicer, Readiness
+from storekeep.server.health import SERVICE as HEALTH_SERVICE
+from storekeep.server.health import WATCH, HealthServicer, Readiness, Watches, health_routes
 from storekeep.server.interceptors.auth import Authenticator, authenticate_calls
 from storekeep.server.interceptors.certificates import refuse_revoked
 from storekeep.server.interceptors.chain import Chain, Layer
+from storekeep.server.interceptors.early_refusals import EarlyRefusals
 from storekeep.server.interceptors.errors import map_errors
 from storekeep.server.interceptors.forwarding import Forwarding
 from storekeep.server.interceptors.freshness import keep_fresh
@@ -54,10 +56,11 @@ from storekeep.server.logs import Logs
 from storekeep.server.maintenance import CheckpointJob, Maintenance, Sweeper, purge_new_secrets, purge_replies
 from storekeep.server.monitoring.counts import CallCounts, Counts, add_counts
 from storekeep.server.monitoring.overviews import Report
-from storekeep.server.polling import Polling
+from storekeep.server.polling import Limits, Polling
 from storekeep.server.pools import CallExecutor, CallLoop, CallPool, CheckPool, ReadLanes
 from storekeep.server.ports import AddressTaken, free_addresses
-from storekeep.server.reflection import add_reflection
+from storekeep.server.reflection import PATHS as REFLECTION_PATHS
+from storekeep.server.reflection import Reflection, add_reflection
 from storekeep.server.secrets import load_secret, load_secrets
 from storekeep.server.servicers.audit import AuditServicer
 from storekeep.server.servicers.auth import AuthServicer
@@ -69,8 +72,10 @@ from storekeep.server.store.database import Transaction
 from storekeep.server.store.engine import Store
 from storekeep.server.store.errors import Overloaded
 from storekeep.server.store.opening import limits_of, one_writer_file, open_store, replicas_of
+from storekeep.server.streams import StreamRoute
 from storekeep.server.tls import RevokedCertificates, tls_credentials
 from storekeep.server.tokens import AccessTokens
+from storekeep.server.unary import Route
 from storekeep.server.workers import Worker, Writership, own_address
 from storekeep.v1 import (
     audit_pb2_grpc,
@@ -81,11 +86,15 @@ from storekeep.v1 import (
     products_pb2_grpc,
 )
 
-REFLECTION_THREADS = 2
-"""For tools that ask for the contract: seldom, and one at a time."""
-RAW_MESSAGE_FACTOR = 16
+RAW_MESSAGE_FACTOR = 2
 """gRPC refuses larger messages without an error reason; up to this many times the limit the validation layer refuses
-them with one, unparsed, at the price of holding their bytes for a moment."""
+them with one, unparsed, at the price of holding their bytes while they arrive, from whoever sends them."""
+IDENTITY_ONLY = 1
+"""No compression (a bit for each algorithm): 16 KB of gzip can be 16 MB, inflated before anybody is asked for a token.
+gRPC's core refuses compressed calls with UNIMPLEMENTED and the name of the algorithm, and inflates nothing."""
+HEALTH_PATHS = frozenset({f"/{HEALTH_SERVICE}/Check", f"/{HEALTH_SERVICE}/List"})
+WATCHES_PER_ADDRESS = 4
+"""One address may have one in so many of all Watch streams."""
 READ_HICCUP_S = 0.045
 """How long all reads may wait too long until it is overload; they wait for no disk. At three times what can be done it
 takes several times as long to refuse what comes in meanwhile."""
@@ -113,6 +122,7 @@ threads of public methods, the writer or the probe, which seldom read, and reads
 PUBLIC_FORWARDING_THREADS = 4
 """Calls of public methods that one worker hands on at once; they have threads apart from those of other changes."""
 SECONDS_PER_DAY = 86_400
+NEVER_MS = 2**31 - 1
 OWNER_ONLY = 0o177
 """What a socket of this user only must not allow to others (umask(2))."""
 
@@ -198,7 +208,7 @@ class App:
         writer_file = one_writer_file(settings.database)
         self._writership = Writership(writer_file, worker=worker) if worker and writer_file else None
         self._counts = CallCounts()
-        self._polling = Polling()
+        self._polling = Polling(_receive_limits(settings))
         self._write_backlog = self._backlog(writes=True)
         self._credentials = tls_credentials(settings)
         keyring = make_keyring(settings)
@@ -224,8 +234,14 @@ class App:
             self.store.run_soon, queued=lambda: self.store.queued, name="check", backlog=self._write_backlog
         )
         self._public = CallPool(settings.public_threads, name="public", backlog=self._public_backlog())
-        self._reflections = ThreadPoolExecutor(REFLECTION_THREADS, thread_name_prefix="reflection")
         self._health = HealthServicer(self.contract.services)
+        self._reflection = Reflection([*self.contract.services, HEALTH_SERVICE])
+        self._early_refusals = EarlyRefusals(logs.requests.write, self._counts)
+        self._guard = ConnectionGuard(
+            ConnectionLimits(
+                connections_max=settings.connections_max, per_address_max=settings.connections_per_address_max
+            )
+        )
         self._readiness = Readiness(
             self._probe,
             self._health.set_ready,
@@ -315,12 +331,32 @@ class App:
             maximum_concurrent_rpcs=self._settings.calls_max,
         )
         self._add_servicers(server)
-        add_reflection(server, [*self.contract.services, "grpc.health.v1.Health"], pool=self._reflections)
+        add_reflection(server, self._reflection)
         return server
 
     def _certificate_checks(self) -> list[Layer]:
         file = self._settings.tls_client_crl_file
         return [] if file is None else [refuse_revoked(RevokedCertificates(file))]
+
+    def _routes(self, handlers: Mapping[str, Any]) -> dict[str, Route]:
+        """How calls of unary methods are served."""
+        return self._chain.routes(handlers) | health_routes(self._health)
+
+    def _stream_routes(self) -> dict[str, StreamRoute]:
+        """How streams are served, by the paths of their methods."""
+        settings = self._settings
+        watches_max = settings.watch_streams_max
+        watch = StreamRoute(WATCH, Watches(self._health), watches_max, max(1, watches_max // WATCHES_PER_ADDRESS), 0)
+        routes = {f"/{WATCH}": watch}
+        for path in REFLECTION_PATHS:
+            routes[path] = StreamRoute(
+                path.removeprefix("/"),
+                self._reflection,
+                settings.reflection_streams_max,
+                0,
+                settings.reflection_idle_max_s,
+            )
+        return routes
 
     def _make_read_executor(self) -> CallExecutor:
         """Where reads run: in threads where the database is a file, by turns in one where it answers over a socket."""
@@ -413,7 +449,14 @@ class App:
         """
         address = self._bind(self._settings.listen)
         self._bind_own(own_address(self._settings, listen=address) if self._worker is None else self._worker.address)
-        self._polling.start(self._server, routes=self._chain.routes)
+        self._polling.start(
+            self._server,
+            routes=self._routes,
+            streams=self._stream_routes(),
+            always=HEALTH_PATHS,
+            refusals=self._early_refusals,
+        )
+        self._guard.start(address)
         self._readiness.start()
         if self._writership is None:
             self._start_rounds()
@@ -487,6 +530,7 @@ class App:
             self._writership.release(timeout_s=self._settings.drain_s)
         stopped = self._server.stop(self._settings.drain_s)
         self._health.end_watches()
+        self._polling.drain()
         stopped.wait()
         self.close()
         log.info("stopped")
@@ -494,7 +538,8 @@ class App:
     def close(self) -> None:
         """Close what is open, without having served or after it."""
         self._stop_rounds()
-        for pool in (self._reads, self._checks, self._public, self._reflections):
+        self._guard.stop()
+        for pool in (self._reads, self._checks, self._public):
             pool.shutdown(wait=False, cancel_futures=True)
         if self._forwarding is not None:
             self._forwarding.close()
@@ -559,8 +604,40 @@ def channel_options(settings: Settings, *, shares_port: bool = False) -> Sequenc
         ("grpc.max_concurrent_streams", settings.streams_per_connection_max),
         ("grpc.server.max_pending_requests", PENDING_MAX),
         ("grpc.server.max_pending_requests_hard_limit", 2 * PENDING_MAX),
+        *_budget_options(settings),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.min_ping_interval_without_data_ms", round(settings.ping_interval_min_s * 1000)),
+    )
+
+
+def _budget_options(settings: Settings) -> Sequence[tuple[str, Any]]:
+    """What gRPC's core can bound by itself of callers that have shown no token."""
+    return (
+        ("grpc.compression_enabled_algorithms_bitset", IDENTITY_ONLY),
+        # Else streams are refused that a client opens before it knows how many it may: of 500 calls made at once on a
+        # new connection a third failed as UNAVAILABLE. Who does not acknowledge that number is held to it all the same.
+        ("grpc.http.overload_protection", 0),
+        ("grpc.server_handshake_timeout_ms", _ms(settings.handshake_timeout_s)),
+        ("grpc.http2.settings_timeout", _ms(settings.handshake_timeout_s)),
+        ("grpc.max_connection_idle_ms", _ms(settings.connection_idle_max_s)),
+        ("grpc.max_connection_age_ms", _ms(settings.connection_age_max_s)),
+        ("grpc.max_connection_age_grace_ms", _ms(settings.connection_age_grace_s)),
+        ("grpc.max_allowed_incoming_connections", settings.connections_max),
+    )
+
+
+def _ms(seconds: float) -> int:
+    """Milliseconds as gRPC's core takes them; its largest number, for never, where it is 0."""
+    return round(seconds * 1000) or NEVER_MS
+
+
+def _receive_limits(settings: Settings) -> Limits:
+    """How many requests may be incomplete, so that all of them together keep to their bytes."""
+    message_bytes = settings.message_size_max_bytes * RAW_MESSAGE_FACTOR
+    return Limits(
+        request_timeout_s=settings.request_timeout_s,
+        unfinished_max=max(1, settings.unfinished_requests_max_bytes // message_bytes),
+        metadata_max_bytes=settings.metadata_size_max_bytes,
     )
 
 

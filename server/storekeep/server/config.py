@@ -142,8 +142,9 @@ class Settings(BaseSettings):
     On one core 0.1 s is the turn of some 250 orders or 700 reads; less refuses bursts sooner."""
     calls_max: Count = 2_000
     """Calls under way at once, streams included; beyond it gRPC sheds them at once with RESOURCE_EXHAUSTED."""
-    streams_per_connection_max: Count = 1_000
-    """Calls under way at once on one connection; further ones wait in the client. Ten times HTTP/2's advice of 100."""
+    streams_per_connection_max: Count = 100
+    """Calls under way at once on one connection; further ones wait in the client. 100 is the least that HTTP/2 advises,
+    and keeps a core busy; more let one connection take the turns of many."""
     message_size_max_bytes: Bytes = 1024 * 1024
     """Of one request. 4 MiB of empty sub-messages cost 240 MiB of memory, so it is 1 MiB."""
     metadata_size_max_bytes: Bytes = 16 * 1024
@@ -158,6 +159,42 @@ class Settings(BaseSettings):
     pin_cpu: Annotated[int, Field(ge=0)] | None = None
     """The core that the process stays on. Measured: a pinned process answers twice as many calls as one that roams two
     cores. Empty: it roams. Only with one worker: several are each on their own core anyhow."""
+
+    # -- how much it takes from whoever has not shown a token; each worker has limits of its own
+
+    request_timeout_s: Interval = 10.0
+    """How long the request of a call may take to arrive; later the call ends with DEADLINE_EXCEEDED. 10 s carry 1 MiB
+    at 1 Mbit/s."""
+    unfinished_requests_max_bytes: Annotated[int, Field(ge=1024 * 1024, le=2**40)] = 256 * 1024 * 1024
+    """Of all requests that have begun to arrive and are incomplete. Each counts as twice `message_size_max_bytes`, so
+    there may be 128; beyond it those of the address that has most end with OVERLOADED, the oldest first. A request that
+    came with its call is complete at once and never meets this limit."""
+    connections_max: Count = 2_000
+    """Connections at once; further ones are closed as they come. Each costs some 40 KiB, and a file descriptor, of
+    which a process commonly has 1,024 to 1,048,576 (`ulimit -n`)."""
+    connections_per_address_max: Annotated[int, Field(ge=0, le=1_000_000)] = 500
+    """Connections at once from one IPv4 address or IPv6 /64; the newest beyond it are closed within a second. A quarter
+    of all, as behind a proxy or NAT many callers have one address. 0: no limit, as behind a proxy that has its own."""
+    handshake_timeout_s: Interval = 10.0
+    """How long a new connection may take for TLS and for HTTP/2's preface, and to acknowledge the server's settings.
+    Until it has, gRPC holds it to no limit of metadata but 16 MiB; calls with more than `metadata_size_max_bytes` are
+    refused all the same."""
+    connection_idle_max_s: Seconds = 900.0
+    """How long a connection may have no call; then it is closed in good order (GOAWAY). A quarter of an hour, more than
+    the balancers keep one that is idle. 0: for ever."""
+    connection_age_max_s: Seconds = 1_800.0
+    """How long a connection may last; then it is closed in good order (GOAWAY) and clients make another, which may
+    reach another worker or server: otherwise they would never move. Half an hour, give or take a tenth, costs nothing.
+    0: for ever."""
+    connection_age_grace_s: Interval = 60.0
+    """How long calls under way on such a connection may take to finish: twice what a client waits by default."""
+    watch_streams_max: Count = 1_000
+    """Streams of `grpc.health.v1.Health/Watch`, some 13 KiB each; beyond it those of the address with most end with
+    OVERLOADED. One address may have a quarter of them: a balancer has one for each of its processes."""
+    reflection_streams_max: Count = 32
+    """Streams of reflection, of each version; beyond it those idle longest end. Tools need one for a moment."""
+    reflection_idle_max_s: Interval = 30.0
+    """How long such a stream may ask nothing."""
 
     # -- how it talks to PostgreSQL; SQLite has nothing of this
 

@@ -32,6 +32,9 @@ LOOK_INTERVAL_S = 1.0
 FLUSH_TIMEOUT_S = 5.0
 """How long an exit waits for the disk or the pipe that lines go to."""
 
+GRPC_LOGGER = "grpc._cython.cygrpc"
+"""Where gRPC logs metadata and paths that are not UTF-8, whole: a token with a wrong byte is still a token."""
+
 Stamp = dict[str, int]
 """What every line of one process says of it."""
 
@@ -203,6 +206,11 @@ class _LineHandler(logging.Handler):
             self.handleError(record)
 
 
+def _has_no_bytes_of_callers(record: logging.LogRecord) -> bool:
+    """Whether a record of gRPC's has nothing filled in; the call that it is about has a line of its own."""
+    return not record.args
+
+
 class Logs:
     """The logs of one process, from its start to its end.
 
@@ -227,6 +235,7 @@ class Logs:
         root = logging.getLogger()
         root.handlers[:] = [_LineHandler(self.writer)]
         root.setLevel(level)
+        logging.getLogger(GRPC_LOGGER).addFilter(_has_no_bytes_of_callers)
         logging.getLogger("grpc").setLevel(logging.ERROR)
         sys.excepthook = self._log_uncaught
         threading.excepthook = self._log_uncaught_in_thread

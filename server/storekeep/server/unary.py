@@ -109,9 +109,22 @@ class UnaryCall:
     Args:
         event: announces it.
         route: how it is served.
+
+    Attributes:
+        is_under_way: whether its request has arrived, so that it counts among the calls under way.
     """
 
-    __slots__ = ("_code", "_event", "_is_ending", "_request", "_route", "_serve", "_text", "_trailing_metadata")
+    __slots__ = (
+        "_code",
+        "_event",
+        "_is_ending",
+        "_request",
+        "_route",
+        "_serve",
+        "_text",
+        "_trailing_metadata",
+        "is_under_way",
+    )
 
     def __init__(self, event: Any, route: Route) -> None:
         self._event = event
@@ -119,6 +132,7 @@ class UnaryCall:
         self._request: Any = None
         self._serve = route.serve
         self._is_ending = False
+        self.is_under_way = False
         self._code = OK
         self._text = NO_TEXT
         self._trailing_metadata: Metadata | None = None
@@ -133,6 +147,16 @@ class UnaryCall:
         self._code, self._text, self._trailing_metadata = refusal
         self._send(None)
 
+    def drop(self, refusal: Refusal) -> None:
+        """End it at once, while its request has not arrived, with the code and the text alone."""
+        shed(self._event, refusal)
+
+    @property
+    def path(self) -> str:
+        """The path of its method."""
+        path: str = self._event.tag
+        return path
+
     def on_event(self, event: Any) -> bool:
         """What it asked gRPC for has happened. Runs in the polling thread.
 
@@ -142,7 +166,7 @@ class UnaryCall:
             self._event = None  # gRPC's own call has to go before the next event is waited for
             return True
         self._request = event.batch_operations[0].message()
-        if self._request is None:  # it was cancelled, or ended without one
+        if self._request is None or not self.is_under_way:  # it was cancelled, ended without one, or was dropped
             self.refuse(NO_REQUEST)
         elif not self._route.hand_over(self):
             self.give_up()

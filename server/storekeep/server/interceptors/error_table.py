@@ -44,6 +44,8 @@ ERRORS: dict[type[Exception], Row] = {
     transport.InvalidFields: Row(Code.INVALID_ARGUMENT, "INVALID_FIELD"),
     transport.MalformedMessage: Row(Code.INVALID_ARGUMENT, "MALFORMED_MESSAGE"),
     transport.MessageTooLarge: Row(Code.RESOURCE_EXHAUSTED, "MESSAGE_TOO_LARGE"),
+    transport.MetadataTooLarge: Row(Code.RESOURCE_EXHAUSTED, "MESSAGE_TOO_LARGE"),
+    transport.RequestIncomplete: Row(Code.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED", level=WARNING),
     transport.RateLimited: Row(Code.RESOURCE_EXHAUSTED, "RATE_LIMITED", retryable=True),
     transport.UnknownMethod: Row(Code.UNIMPLEMENTED, "UNKNOWN_METHOD"),
     domain.InvalidField: Row(Code.INVALID_ARGUMENT, "INVALID_FIELD"),

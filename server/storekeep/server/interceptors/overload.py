@@ -44,7 +44,7 @@ class OverloadRefusals:
     def __init__(self, write_line: WriteLine, counts: CallCounts) -> None:
         self._write_line = write_line
         self._counts = counts
-        self._status = _status_without_request_id()
+        self._status = status_without_request_id(OVERLOADED)
         self._refused: dict[str, int] = {}
         self._told_s = 0.0
 
@@ -63,8 +63,8 @@ class OverloadRefusals:
             self._tell()
         if refused > DETAILED_MAX:
             return TERSE
-        request_id = _request_id_of(metadata)
-        details = self._status + _request_info_head(len(request_id)) + request_id.encode()
+        request_id = request_id_of(metadata)
+        details = self._status + request_info_head(len(request_id)) + request_id.encode()
         return Refusal(CODE, TEXT, (("x-request-id", request_id), (DETAILS_KEY, details)))
 
     def _tell(self) -> None:
@@ -74,16 +74,17 @@ class OverloadRefusals:
             self._write_line(fields, level=ROW.level)
 
 
-def _request_id_of(metadata: Metadata) -> str:
+def request_id_of(metadata: Metadata) -> str:
+    """Return the id that the caller gave its call, or a new one."""
     for key, value in metadata:
         if key == "x-request-id" and isinstance(value, str) and REQUEST_ID.fullmatch(value):
             return value
     return str(uuid_utils.uuid7())
 
 
-def _status_without_request_id() -> bytes:
-    """The status, to whose bytes those of a call's own details are appended: protobuf reads both as one message."""
-    status = status_of(OVERLOADED, ROW, str(OVERLOADED), Rpc("", ""))
+def status_without_request_id(error: Exception) -> bytes:
+    """Return an error's status; those of a call's own details are appended: protobuf reads both as one message."""
+    status = status_of(error, row_of(error), str(error), Rpc("", ""))
     request_info = error_details_pb2.RequestInfo.DESCRIPTOR
     kept = [detail for detail in status.details if not detail.Is(request_info)]
     kept_status = status_pb2.Status(code=status.code, message=status.message, details=kept)
@@ -91,7 +92,7 @@ def _status_without_request_id() -> bytes:
 
 
 @cache
-def _request_info_head(length: int) -> bytes:
+def request_info_head(length: int) -> bytes:
     """All of the details with an id of so many bytes but the id, with which they end."""
     packed = any_pb2.Any()
     packed.Pack(error_details_pb2.RequestInfo(request_id="-" * length))

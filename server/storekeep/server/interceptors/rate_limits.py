@@ -6,17 +6,15 @@ a dictionary, a full bucket need not be kept, and memory has a limit. Each proce
 
 from __future__ import annotations
 
-import ipaddress
 import re
 import threading
 import time
 from collections.abc import Callable, Mapping
-from functools import lru_cache
 from typing import Any, NamedTuple
-from urllib.parse import unquote
 
 import grpc
 
+from storekeep.server.budgets import address_of
 from storekeep.server.domain.errors import ApiKeyInvalid, Unauthenticated
 from storekeep.server.interceptors.chain import PUBLIC, Layer, Step
 from storekeep.server.interceptors.rpc import Method, Rpc
@@ -28,10 +26,6 @@ CLASSES = (PUBLIC, READ, WRITE, BULK, ADMIN)
 BULK_METHOD = re.compile(r".*/(Batch\w+|ImportOrders|ReconcileStock|VerifyAuditChain)")
 """One call of these does the work of many."""
 ADMIN_METHOD = re.compile(r"storekeep\.v1\.(AuthService|AuditService)/.*")
-IPV6_NETWORK_BITS = 64
-"""Whoever has one IPv6 address mostly has as many as this network has (RFC 6177)."""
-HOSTS_MAX = 10_000
-"""Hosts whose network is remembered, as it takes some microseconds to find."""
 
 
 class Rate(NamedTuple):
@@ -223,24 +217,6 @@ def class_of(method: Method, *, changes: frozenset[str]) -> str:
     if ADMIN_METHOD.fullmatch(method.name) and "." in method.permission:
         return ADMIN
     return WRITE if f"/{method.name}" in changes else READ
-
-
-def address_of(peer: str) -> str:
-    """Return what counts as one address: an IPv4 address, a network of IPv6, or `unix` for all local sockets."""
-    kind, _, rest = peer.partition(":")
-    host = rest.rpartition(":")[0]
-    return host if kind == "ipv4" else _network_of(host) if kind == "ipv6" else kind
-
-
-@lru_cache(maxsize=HOSTS_MAX)
-def _network_of(host: str) -> str:
-    try:
-        address = ipaddress.IPv6Address(unquote(host).strip("[]").partition("%")[0])
-    except ValueError:
-        return host
-    if address.ipv4_mapped is not None:
-        return str(address.ipv4_mapped)
-    return str(ipaddress.IPv6Network((address, IPV6_NETWORK_BITS), strict=False))
 
 
 def rates_of(text: str, *, burst_s: float) -> dict[str, Rate]:

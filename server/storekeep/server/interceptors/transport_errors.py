@@ -61,6 +61,20 @@ class RateLimited(Exception):
         return {"limit": self.limit}
 
 
+class MetadataTooLarge(Exception):
+    """The metadata of the call have more bytes than the server accepts."""
+
+    def __init__(self) -> None:
+        super().__init__("the metadata of the call have more bytes than the server accepts")
+
+
+class RequestIncomplete(Exception):
+    """The request did not arrive in time."""
+
+    def __init__(self) -> None:
+        super().__init__("the request did not arrive in time; nothing was done")
+
+
 class UnknownMethod(Exception):
     """The server has no such method."""
 

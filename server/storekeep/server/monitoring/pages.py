@@ -1,15 +1,19 @@
 """Pages: metrics and health over plain HTTP, for Prometheus, Kubernetes and people with curl.
 
 They tell nothing of customers or callers, but how much is sold can be guessed from them; so they are off until an
-address is named. Nobody waits for them: one that asks slowly is cut off, and further ones than a few are refused.
+address is named. Nobody waits for them: one that asks slowly is cut off, and where there are too many it is the oldest
+that has to go, as a probe is answered within milliseconds.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import threading
-from collections.abc import Callable
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -19,9 +23,14 @@ from storekeep.server.monitoring.overviews import Overview, WorkerView
 from storekeep.server.ports import AddressTaken, split_address
 
 REQUEST_TIMEOUT_S = 5.0
-"""How long a caller may take to ask, and to read the answer."""
+"""How long a caller may take to ask and to read the answer, all in all."""
 CALLERS_MAX = 16
 """Who may be answered at once: some scrapers and probes, each with a thread."""
+REQUEST_BYTES_MAX = 16 * 1024
+"""Of the request line and all headers together."""
+READS = ("GET", "HEAD")
+OTHER_METHODS = ("POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT")
+"""Methods of HTTP that the pages do not take (RFC 9110, 9.1; RFC 5789). Of others nobody knows what they mean: 501."""
 
 Look = Callable[[], Overview]
 """Looks at the server; answers within about a second, whatever the workers do."""
@@ -68,22 +77,38 @@ class _PageServer(ThreadingHTTPServer):
     def __init__(self, place: tuple[str, int], look: Look) -> None:
         self.look = look
         self.address_family = socket.AF_INET6 if ":" in place[0] else socket.AF_INET
-        self._free = threading.Semaphore(CALLERS_MAX)
+        self._lock = threading.Lock()
+        self._since_s: dict[Any, float] = {}
         super().__init__(place, _PageHandler)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Take a caller, or hang up where there are too many."""
-        if self._free.acquire(blocking=False):
-            super().process_request(request, client_address)
-        else:
-            self.shutdown_request(request)
+        """Take a caller; where there are too many, the oldest of the address with most has to go."""
+        with self._lock:
+            self._since_s[request] = time.monotonic()
+            if len(self._since_s) > CALLERS_MAX:
+                self._hang_up(_worst(self._since_s))
+        super().process_request(request, client_address)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         """Answer one caller."""
         try:
             super().process_request_thread(request, client_address)
         finally:
-            self._free.release()
+            with self._lock:
+                self._since_s.pop(request, None)
+
+    def service_actions(self) -> None:
+        """Hang up on those whose time is over; called twice a second, and for each new caller."""
+        before_s = time.monotonic() - REQUEST_TIMEOUT_S
+        with self._lock:
+            for request in [request for request, since_s in self._since_s.items() if since_s < before_s]:
+                self._hang_up(request)
+
+    def _hang_up(self, request: Any) -> None:
+        """End a connection, at which its thread ends."""
+        self._since_s.pop(request, None)
+        with contextlib.suppress(OSError):
+            request.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A caller that has gone before it was answered is nobody's business."""
@@ -95,17 +120,75 @@ class _PageHandler(BaseHTTPRequestHandler):
     server: _PageServer
     timeout = REQUEST_TIMEOUT_S
 
-    def do_GET(self) -> None:
-        """Give a page, or say that there is none."""
+    def setup(self) -> None:
+        """Read no more than a request may have."""
+        super().setup()
+        self.rfile = _Bounded(self.rfile, REQUEST_BYTES_MAX)  # type: ignore[assignment]  # all that is used of a file
+
+    def _read(self) -> None:
+        """Give a page, or say that there is none; to HEAD without the page itself."""
         status, kind, body = answer(self.path.partition("?")[0], self.server.look)
         self.send_response(status)
         self.send_header("Content-Type", kind)
+        self._finish(body)
+
+    def _refuse(self) -> None:
+        """Say which methods there are."""
+        self.send_response(HTTPStatus.METHOD_NOT_ALLOWED)
+        self.send_header("Allow", ", ".join(READS))
+        self._finish(b"")
+
+    def _finish(self, body: bytes) -> None:
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body)
+        if self.command != "HEAD":
+            self.wfile.write(body)
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - http.server's name
         """Scrapes are not logged."""
+
+
+for _method in READS:
+    setattr(_PageHandler, f"do_{_method}", _PageHandler._read)
+for _method in OTHER_METHODS:
+    setattr(_PageHandler, f"do_{_method}", _PageHandler._refuse)
+
+
+class _Bounded:
+    """A file that is at its end after so many bytes."""
+
+    def __init__(self, file: Any, bytes_max: int) -> None:
+        self._file = file
+        self._left = bytes_max
+
+    def readline(self, size: int = -1) -> bytes:
+        """Read a line, as far as it may be read."""
+        line: bytes = self._file.readline(self._left if size < 0 else min(size, self._left))
+        self._left -= len(line)
+        return line
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    @property
+    def closed(self) -> bool:
+        """Whether it is closed."""
+        return bool(self._file.closed)
+
+
+def _worst(requests: Iterable[Any]) -> Any:
+    """The oldest request of the address that has most of them."""
+    hosts = {request: _host_of(request) for request in requests}
+    counts = Counter(hosts.values())
+    return max(hosts, key=lambda request: counts[hosts[request]])
+
+
+def _host_of(request: Any) -> str:
+    try:
+        return str(request.getpeername()[0])
+    except OSError:  # it is gone
+        return ""
 
 
 def answer(path: str, look: Look) -> Answer:

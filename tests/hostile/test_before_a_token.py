@@ -1,0 +1,286 @@
+"""What is refused before anybody is asked for a token: compressed bytes, huge metadata, connections, streams."""
+
+from __future__ import annotations
+
+import gzip
+import signal
+import time
+import zlib
+from collections.abc import Iterator
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from storekeep.server.budgets import address_of, block_of
+from tests.conftest import MakeServer
+from tests.hostile.callers import unharmed
+from tests.hostile.conftest import Attack
+from tests.hostile.usage import cpu_s, memory_mib
+from tests.hostile.wire import CHECK, GET, LIST, REFLECT, UNKNOWN, WATCH, Attacker, framed, wait_until
+from tests.processes import ServerProcess
+
+INVALID_ARGUMENT, NOT_FOUND, RESOURCE_EXHAUSTED, UNIMPLEMENTED = 3, 5, 8, 12
+BOMB_BYTES = 16_000_000
+PATHS = (CHECK, LIST, GET, UNKNOWN, REFLECT, WATCH)
+
+pytestmark = pytest.mark.engine("sqlite", reason="no database is asked")
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+def test_bombs_are_not_inflated(server: ServerProcess, attack: Attack, encoding: str):
+    """Attack 5: 16 KB cost 0.17 s."""
+    compress = gzip.compress if encoding == "gzip" else zlib.compress
+    bomb = framed(compress(bytes(BOMB_BYTES)), compressed=True)
+    attacker = attack()
+    for path in PATHS:
+        before_s = cpu_s(server)
+        for _ in range(20):
+            heard = attacker.await_end(attacker.open(path, bomb, ends=True, extra=[("grpc-encoding", encoding)]))
+            assert heard.status == UNIMPLEMENTED
+        assert cpu_s(server) - before_s < 20 * 0.02, path
+
+
+@pytest.mark.parametrize("encoding", [[], [("grpc-encoding", "identity")], [("grpc-encoding", "snappy")]])
+def test_compressed_flag_without_an_encoding_is_refused(attack: Attack, encoding: list[tuple[str, str]]):
+    attacker = attack()
+    bomb = framed(gzip.compress(bytes(BOMB_BYTES)), compressed=True)
+    heard = attacker.await_end(attacker.open(GET, bomb, ends=True, extra=encoding))
+    assert heard.status != 0 or heard.reset is not None
+
+
+def test_client_that_compresses_is_told_so(server: ServerProcess):
+    request = health_pb2.HealthCheckRequest(service="x" * 2_000)
+    with (
+        grpc.insecure_channel(server.address, compression=grpc.Compression.Gzip) as channel,
+        pytest.raises(grpc.RpcError) as refused,
+    ):
+        health_pb2_grpc.HealthStub(channel).Check(request, timeout=30)
+    assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
+    assert "'gzip' is disabled" in refused.value.details()
+
+
+@pytest.mark.parametrize("acknowledges", [True, False])
+def test_metadata_by_reference_cost_no_memory(server: ServerProcess, attack: Attack, acknowledges: bool):
+    """Attack 4: an entry of 4 KB in HPACK's table, named a thousand times in a kilobyte."""
+    before = memory_mib(server)
+    for path in (GET, UNKNOWN, CHECK, WATCH):
+        attacker = attack(acknowledges=acknowledges)
+        for _ in range(40):
+            attacker.send(*attacker.headers_of(path, block=referenced(attacker, path, times=1_000)))
+        time.sleep(0.2)
+    assert attack().call(CHECK).status == 0
+    assert memory_mib(server) - before < 128
+
+
+def referenced(attacker: Attacker, path: str, *, times: int) -> bytes:
+    """A block that names a large entry of HPACK's table again and again; the first puts it there."""
+    head = b"".join(
+        b"\x10" + bytes([len(name)]) + name + bytes([len(value)]) + value  # never indexed (RFC 7541, 6.2.3)
+        for name, value in (
+            (b":method", b"POST"),
+            (b":scheme", b"http"),
+            (b":path", path.encode()),
+            (b":authority", b"localhost"),
+            (b"te", b"trailers"),
+            (b"content-type", b"application/grpc"),
+        )
+    )
+    length = 4_000
+    entry = b"\x40\x01x\x7f" + varint(length - 127) + b"y" * length if len(attacker.streams) == 0 else b""
+    return head + entry + b"\xbe" * times
+
+
+def varint(value: int) -> bytes:
+    """The rest of an integer that exceeds its prefix (RFC 7541, 5.1)."""
+    out = b""
+    while value >= 128:
+        out += bytes([value % 128 + 128])
+        value //= 128
+    return out + bytes([value])
+
+
+def test_metadata_beyond_the_limit_are_refused_before_settings_are_acknowledged(attack: Attack):
+    attacker = attack(acknowledges=False)
+    for path in (GET, UNKNOWN, WATCH):
+        heard = attacker.await_end(attacker.open(path, framed(b""), ends=True, extra=[("x", "y" * 40_000)]))
+        assert heard.status == RESOURCE_EXHAUSTED
+
+
+def test_token_that_is_not_utf8_is_not_logged(server: ServerProcess, attack: Attack):
+    """Attack 12."""
+    attacker = attack()
+    token = b"Bearer sk-secret-token\xff"
+    attacker.await_end(attacker.open(GET, framed(b""), ends=True, extra=[("authorization", token)]))  # type: ignore[list-item]
+    attacker.await_end(attacker.open(GET, framed(b""), ends=True, extra=[(b"sk-secret-token\xff", "x")]))  # type: ignore[list-item]
+    attacker = attack()
+    attacker.await_end(attacker.open(b"/sk-secret-token\xff", framed(b""), ends=True))  # type: ignore[arg-type]
+    attack().call(UNKNOWN)
+    time.sleep(1.1)
+    attack().call(UNKNOWN)
+    server.await_log("UNKNOWN_METHOD")
+    assert "sk-secret-token" not in server.log()
+    assert "Traceback" not in server.log()
+
+
+# -- health and reflection are answered without a thread
+
+
+def test_health_answers_what_cannot_be_asked(attack: Attack):
+    attacker = attack()
+    assert attacker.call(CHECK, b"\x0a\x06nobody").status == NOT_FOUND
+    assert attacker.call(CHECK, b"\xff").status == INVALID_ARGUMENT
+    assert attacker.call(WATCH, b"\xff").status == INVALID_ARGUMENT
+    assert attacker.call(LIST, b"\xff").status == INVALID_ARGUMENT
+    assert attacker.call(REFLECT, b"\xff").status == INVALID_ARGUMENT
+    assert attacker.call(REFLECT, b"\x22\xff\x7f" + b"x" * 16_383).status == RESOURCE_EXHAUSTED
+    assert attacker.await_end(attacker.open(CHECK, b"", ends=True)).status == UNIMPLEMENTED
+
+
+def test_watch_of_an_unknown_service_is_answered_and_not_remembered(server: ServerProcess, attack: Attack):
+    """Each name that is not known would be kept for ever."""
+    attacker = attack()
+    before = memory_mib(server)
+    for number in range(600):
+        name = f"{number:08d}" + "x" * 60_000
+        stream = attacker.open(WATCH, framed(health_pb2.HealthCheckRequest(service=name).SerializeToString()))
+        wait_until(lambda heard=attacker.streams[stream]: heard.data != b"", what="the answer")
+        assert attacker.streams[stream].data[5:] == b"\x08\x03"
+        attacker.reset(stream)
+    wait_until(lambda: memory_mib(server) - before < 24, what="memory is given back")
+
+
+@pytest.fixture(scope="module")
+def narrow(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A server that grants little."""
+    process = ServerProcess(
+        tmp_path_factory.mktemp("narrow"),
+        watch_streams_max="16",
+        reflection_streams_max="4",
+        connections_per_address_max="8",
+        handshake_timeout_s="1",
+    )
+    yield process
+    process.kill()
+
+
+def test_watch_streams_of_one_address_are_bounded(narrow: ServerProcess):
+    with Attacker(narrow.address) as attacker, Attacker(narrow.address, source="127.0.0.2") as other:
+        streams = [attacker.open(WATCH, framed(b"")) for _ in range(20)]
+        wait_until(lambda: sum(attacker.streams[s].is_over for s in streams) >= 16, what="streams are refused")
+        refused = [heard for s in streams if (heard := attacker.streams[s]).is_over]
+        assert {heard.status for heard in refused} == {RESOURCE_EXHAUSTED}
+        watched = other.open(WATCH, framed(b""))
+        wait_until(lambda: other.streams[watched].data != b"", what="another address watches")
+        assert sum(attacker.streams[s].is_over for s in streams) == 16
+
+
+def test_idle_reflection_gives_way(narrow: ServerProcess):
+    with Attacker(narrow.address) as attacker:
+        idle = [attacker.open(REFLECT, framed(b"\x3a\x00")) for _ in range(4)]
+        wait_until(lambda: all(attacker.streams[s].data for s in idle), what="answers")
+        attacker.data(idle[0], framed(b"\x3a\x00"))
+        newcomer = attacker.open(REFLECT, framed(b"\x3a\x00"))
+        wait_until(lambda: attacker.streams[newcomer].data != b"", what="the newcomer is answered")
+        assert attacker.await_end(idle[1]).status == RESOURCE_EXHAUSTED
+        assert not attacker.streams[newcomer].is_over
+
+
+def test_connections_of_one_address_are_bounded(narrow: ServerProcess):
+    attackers = [Attacker(narrow.address) for _ in range(30)]
+    wait_until(lambda: sum(attacker.is_closed for attacker in attackers) >= 22, what="connections are closed")
+    assert [attacker.is_closed for attacker in attackers[:8]] == [False] * 8
+    assert attackers[0].call(CHECK).status == 0
+    with Attacker(narrow.address, source="127.0.0.2") as other:
+        assert other.call(CHECK).status == 0
+    for attacker in attackers:
+        attacker.close()
+
+
+@pytest.mark.parametrize("begun", [b"", b"PRI * HT", b"GET / HTTP/1.1\r\n\r\n"])
+def test_connection_that_does_not_begin_is_closed(narrow: ServerProcess, begun: bytes):
+    with Attacker(narrow.address, preface=False) as attacker:
+        attacker.send_raw(begun)
+        attacker.await_closed()
+
+
+def test_connection_that_does_not_acknowledge_settings_is_closed(narrow: ServerProcess):
+    with Attacker(narrow.address, acknowledges=False) as attacker:
+        attacker.await_closed()
+
+
+def test_burst_of_calls_on_a_new_connection_loses_none(server: ServerProcess):
+    """A client opens streams before it knows how many it may."""
+    for _ in range(5):
+        with grpc.insecure_channel(server.address, [("grpc.use_local_subchannel_pool", 1)]) as channel:
+            check = health_pb2_grpc.HealthStub(channel).Check
+            calls = [check.future(health_pb2.HealthCheckRequest(), timeout=60) for _ in range(500)]
+            assert {call.code() for call in calls} == {grpc.StatusCode.OK}
+
+
+def test_streams_are_bounded_before_settings_are_acknowledged(attack: Attack):
+    attacker = attack(acknowledges=False)
+    streams = [attacker.open(GET) for _ in range(500)]
+    wait_until(lambda: sum(attacker.streams[s].is_over for s in streams) >= 400, what="streams are refused")
+
+
+def test_idle_and_old_connections_are_closed_in_good_order(make_server: MakeServer):
+    server = make_server(connection_idle_max_s="1", connection_age_max_s="2", connection_age_grace_s="1")
+    with Attacker(server.address) as idle, Attacker(server.address) as busy:
+        busy.open(WATCH, framed(b""))
+        idle.await_closed()
+        busy.await_closed()
+        assert idle.goaway is not None
+        assert busy.goaway == 0
+    with unharmed(server):
+        time.sleep(3)
+
+
+def test_open_streams_hold_no_end_up(make_server: MakeServer):
+    """Attack 10: an open reflection stream held SIGTERM for the whole drain time, also if its client never reads."""
+    server = make_server(drain_s="60")
+    attacker = Attacker(server.address, window=0)
+    asked = framed(b"\x22\x19storekeep.v1.OrderService")
+    attacker.open(REFLECT, asked)
+    attacker.open(WATCH, framed(b""))
+    attacker.open(REFLECT)
+    unfinished = attacker.open(GET)
+    reader = Attacker(server.address)
+    watch = reader.open(WATCH, framed(b""))
+    wait_until(lambda: reader.streams[watch].data != b"", what="the watch is answered")
+    begun_s = time.monotonic()
+    server.process.send_signal(signal.SIGTERM)
+    assert server.process.wait(timeout=60) == 0
+    assert time.monotonic() - begun_s < 30
+    assert "[SHUTTING_DOWN]" in attacker.streams[unfinished].headers["grpc-message"]
+    assert reader.streams[watch].data[-2:] == b"\x08\x02"
+    attacker.close()
+    reader.close()
+
+
+def test_reflection_finds_the_symbol_of_a_method(attack: Attack):
+    attacker = attack()
+    for symbol in ("storekeep.v1.OrderService.PlaceOrder", "storekeep.v1.OrderService", "storekeep.v1.Order.name"):
+        heard = attacker.call(REFLECT, b"\x22" + bytes([len(symbol)]) + symbol.encode())
+        assert heard.status == 0
+        assert b"storekeep/v1/orders.proto" in heard.data
+    symbol = "storekeep.v1.OrderService.Nothing"
+    assert b"orders.proto" not in attacker.call(REFLECT, b"\x22" + bytes([len(symbol)]) + symbol.encode()).data
+
+
+@pytest.mark.parametrize(
+    ("peer", "address"),
+    [
+        ("ipv4:127.0.0.1:40404", "127.0.0.1"),
+        ("ipv6:%5B2001:db8:1:2:3::4%5D:40404", "2001:db8:1:2::/64"),
+        ("ipv6:[2001:db8:1:2::9]:1", "2001:db8:1:2::/64"),
+        ("ipv6:%5B::ffff:192.0.2.1%5D:40404", "192.0.2.1"),
+        ("unix:", "unix"),
+    ],
+)
+def test_address_of_a_peer(peer: str, address: str):
+    assert address_of(peer) == address
+
+
+def test_block_of_an_address():
+    assert block_of("fe80::1%eth0") == "fe80::/64"

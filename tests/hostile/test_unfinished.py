@@ -1,0 +1,135 @@
+"""Calls whose request does not come: HEADERS without a message, messages without their end. Others notice nothing."""
+
+from __future__ import annotations
+
+import struct
+import threading
+
+import pytest
+
+from tests.conftest import MakeServer
+from tests.hostile.callers import unharmed
+from tests.hostile.conftest import Attack
+from tests.hostile.usage import memory_mib, threads
+from tests.hostile.wire import CHECK, GET, ISSUE, LIST, PLACE, REFLECT, UNKNOWN, WATCH, Attacker, framed, wait_until
+from tests.processes import ServerProcess
+
+RESOURCE_EXHAUSTED, DEADLINE_EXCEEDED, UNIMPLEMENTED = 8, 4, 12
+MIB = 1024 * 1024
+
+
+def test_headers_without_a_message_hold_up_nobody(server: ServerProcess, attack: Attack):
+    """Attack 2: two connections with 1,000 streams each; the server lets each have 100, so twenty have as many."""
+    before = threads(server)
+    with unharmed(server):
+        for path in (GET, PLACE, ISSUE, CHECK, LIST, WATCH, REFLECT, UNKNOWN):
+            attackers = [attack() for _ in range(3)]
+            for attacker in attackers:
+                for _ in range(100):
+                    attacker.open(path)
+        assert threads(server) <= before + 2
+
+
+def test_holder_is_evicted_and_told_why(attack: Attack):
+    attackers = [attack() for _ in range(3)]
+    streams = [(attacker, attacker.open(GET)) for attacker in attackers for _ in range(100)]
+    wait_until(
+        lambda: any(attacker.streams[stream].status == RESOURCE_EXHAUSTED for attacker, stream in streams),
+        what="a holder is evicted",
+    )
+    told = next(heard for a, s in streams if (heard := a.streams[s]).status is not None)
+    assert told.headers["grpc-message"].endswith("[OVERLOADED]")
+    held = sum(attacker.streams[stream].status is None for attacker, stream in streams)
+    assert held >= 64  # whoever holds less than the budget is left in peace
+
+
+@pytest.mark.parametrize("path", [GET, CHECK, WATCH, REFLECT])
+@pytest.mark.parametrize("begun", [None, b"", b"\0", struct.pack(">BI", 0, 100) + b"half"])
+@pytest.mark.engine("sqlite", reason="the request does not arrive, so no database is asked")
+def test_request_that_does_not_arrive_in_time_ends_its_call(impatient: ServerProcess, path: str, begun: bytes | None):
+    with Attacker(impatient.address) as attacker:
+        heard = attacker.await_end(attacker.open(path, begun))
+        assert heard.status == DEADLINE_EXCEEDED
+        assert heard.headers["grpc-message"].endswith("[DEADLINE_EXCEEDED]")
+
+
+@pytest.fixture(scope="module")
+def impatient(engine: str, tmp_path_factory: pytest.TempPathFactory):
+    """A server that waits a second for requests."""
+    process = ServerProcess(tmp_path_factory.mktemp("impatient"), request_timeout_s="1", reflection_idle_max_s="1")
+    yield process
+    process.kill()
+
+
+@pytest.mark.engine("sqlite", reason="the request does not arrive, so no database is asked")
+def test_trickled_request_ends_with_the_time_for_all_of_it(impatient: ServerProcess):
+    """A byte now and then does not prolong it."""
+    with Attacker(impatient.address) as attacker:
+        stream = attacker.open(GET, struct.pack(">BI", 0, 1000))
+        heard = attacker.streams[stream]
+        sends = threading.Thread(
+            target=lambda: [attacker.data(stream, b"x") or threading.Event().wait(0.05) for _ in range(600)],
+            daemon=True,
+        )
+        sends.start()
+        wait_until(lambda: heard.is_over, what="the trickled call ends")
+        assert heard.status == DEADLINE_EXCEEDED
+
+
+@pytest.mark.engine("sqlite", reason="the request is not served, so no database is asked")
+def test_idle_reflection_ends(impatient: ServerProcess):
+    with Attacker(impatient.address) as attacker:
+        stream = attacker.open(REFLECT, framed(b"\x3a\x00"))
+        wait_until(lambda: attacker.streams[stream].data != b"", what="the answer")
+        assert attacker.await_end(stream).status == DEADLINE_EXCEEDED
+
+
+def test_unknown_method_is_refused_before_its_request(attack: Attack):
+    attacker = attack()
+    for path in (UNKNOWN, "/", "/x", "/grpc.health.v1.Health/Nothing", "/grpc.reflection.v1.ServerReflection/Nothing"):
+        heard = attacker.await_end(attacker.open(path))
+        assert heard.status == UNIMPLEMENTED
+        assert "grpc-status-details-bin" in heard.headers
+
+
+def test_bytes_of_unfinished_requests_are_bounded(server: ServerProcess, attack: Attack):
+    """Attack 4: messages of 16 MiB less one byte, then of just what is taken less one byte."""
+    before = memory_mib(server)
+    with unharmed(server):
+        for size in (16 * MIB, 2 * MIB):
+            attackers = [attack() for _ in range(4)]
+            for attacker in attackers:
+                attacker.socket.settimeout(2)
+                for _ in range(50):
+                    attacker.open(GET, struct.pack(">BI", 0, size) + bytes(60_000))
+                raw = bytes(16_384)
+                for _ in range(40):
+                    for stream in list(attacker.streams):
+                        if not attacker.is_closed:
+                            attacker.data(stream, raw)
+    assert memory_mib(server) - before < 512
+
+
+def test_deadline_of_one_address_costs_no_other_address(server: ServerProcess, attack: Attack):
+    """The address with the most goes first: a single call of another address may take its time."""
+    patient = attack(source="127.0.0.2")
+    stream = patient.open(GET, framed(b"")[:3])
+    attackers = [attack() for _ in range(4)]
+    streams = [(attacker, attacker.open(GET)) for attacker in attackers for _ in range(100)]
+    wait_until(lambda: sum(a.streams[s].is_over for a, s in streams) > 100, what="the hog is evicted")
+    assert patient.streams[stream].status is None
+    patient.data(stream, framed(b"")[3:], ends=True)
+    assert patient.await_end(stream).status == 16
+
+
+@pytest.mark.engine("sqlite", reason="several workers hold the same budget each, whatever the engine")
+def test_several_workers_hold_up_nobody_either(make_server: MakeServer):
+    server = make_server("--workers", "2")
+    with unharmed(server):
+        attackers = [Attacker(server.address) for _ in range(20)]
+        for attacker in attackers:
+            for path in (GET, PLACE, CHECK, UNKNOWN, REFLECT):
+                for _ in range(20):
+                    attacker.open(path)
+    for attacker in attackers:
+        attacker.close()

@@ -1,0 +1,265 @@
+"""Raw HTTP/2 on a socket: frames that no client library would send, or would not leave half sent.
+
+An `Attacker` is one connection. It never waits for the server unless it is told to, and has no state but HPACK's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from hpack import Decoder, Encoder
+from hyperframe.frame import (
+    ContinuationFrame,
+    DataFrame,
+    Frame,
+    GoAwayFrame,
+    HeadersFrame,
+    PingFrame,
+    RstStreamFrame,
+    SettingsFrame,
+    WindowUpdateFrame,
+)
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+WAIT_S = 60.0
+FRAME_BYTES_MAX = 16_384
+WINDOW_MAX = 2**31 - 1
+
+CHECK = "/grpc.health.v1.Health/Check"
+WATCH = "/grpc.health.v1.Health/Watch"
+LIST = "/grpc.health.v1.Health/List"
+REFLECT = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
+GET = "/storekeep.v1.ProductService/GetProduct"
+PLACE = "/storekeep.v1.OrderService/PlaceOrder"
+ISSUE = "/storekeep.v1.AuthService/IssueToken"
+UNKNOWN = "/storekeep.v1.OrderService/Nothing"
+
+
+def framed(message: bytes, *, compressed: bool = False) -> bytes:
+    """A message as gRPC sends it: a flag, the length, the bytes."""
+    return struct.pack(">BI", compressed, len(message)) + message
+
+
+def wait_until(condition: Callable[[], bool], *, what: str, timeout_s: float = WAIT_S) -> None:
+    """Wait for a condition.
+
+    Raises: TimeoutError.
+    """
+    give_up = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > give_up:
+            raise TimeoutError(what)
+        time.sleep(0.01)
+
+
+@dataclass
+class Heard:
+    """What a connection has received of one stream.
+
+    Attributes:
+        headers: of all HEADERS frames, trailers included.
+        data: its message bytes, framed.
+        is_over: whether the server has ended it.
+        reset: the error code of a RST_STREAM; None without one.
+    """
+
+    headers: dict[str, str] = field(default_factory=dict)
+    data: bytes = b""
+    is_over: bool = False
+    reset: int | None = None
+
+    @property
+    def status(self) -> int | None:
+        """The gRPC status; None where there is none yet."""
+        value = self.headers.get("grpc-status")
+        return None if value is None else int(value)
+
+
+class Attacker:
+    """One plaintext connection.
+
+    Args:
+        address: `host:port`, or `unix:/path`.
+        preface: whether it begins as HTTP/2 asks.
+        reads: whether a thread reads what the server sends.
+        acknowledges: whether it acknowledges SETTINGS and answers pings.
+        source: the local address to connect from, such as `127.0.0.2`.
+        window: the stream window that it offers.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        preface: bool = True,
+        reads: bool = True,
+        acknowledges: bool = True,
+        source: str = "",
+        window: int = 65_535,
+    ) -> None:
+        host, _, port = address.rpartition(":")
+        self.socket = socket.create_connection(
+            (host, int(port)), timeout=WAIT_S, source_address=(source, 0) if source else None
+        )
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.encoder = Encoder()
+        self.streams: dict[int, Heard] = {}
+        self.goaway: int | None = None
+        self.is_closed = False
+        self._acknowledges = acknowledges
+        self._next_stream = 1
+        self._decoder = Decoder()
+        self._lock = threading.Lock()
+        if preface:
+            settings = SettingsFrame(0)
+            settings.settings = {SettingsFrame.INITIAL_WINDOW_SIZE: window}
+            self.send_raw(PREFACE + settings.serialize())
+        if reads:
+            threading.Thread(target=self._read, name="attacker", daemon=True).start()
+
+    def __enter__(self) -> Attacker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Hang up."""
+        with contextlib.suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RDWR)
+        self.socket.close()
+
+    # -- sending
+
+    def send_raw(self, raw: bytes) -> bool:
+        """Send bytes as they are; False where the connection is gone."""
+        try:
+            with self._lock:
+                self.socket.sendall(raw)
+        except OSError:
+            self.is_closed = True
+            return False
+        return True
+
+    def send(self, *frames: Frame) -> bool:
+        """Send frames."""
+        return self.send_raw(b"".join(frame.serialize() for frame in frames))
+
+    def block(self, path: str, extra: list[tuple[str, str]] | None = None) -> bytes:
+        """The header block of a call."""
+        headers = [
+            (":method", "POST"),
+            (":scheme", "http"),
+            (":path", path),
+            (":authority", "localhost"),
+            ("te", "trailers"),
+            ("content-type", "application/grpc"),
+            *(extra or []),
+        ]
+        return self.encoder.encode(headers)
+
+    def open(
+        self, path: str, message: bytes | None = None, *, extra: list[tuple[str, str]] | None = None, ends: bool = False
+    ) -> int:
+        """Open a stream with HEADERS, and with DATA where bytes are given; gives its number."""
+        frames = self.headers_of(path, extra=extra, block=None)
+        stream = frames[0].stream_id
+        if message is not None:
+            frames += list(data_frames(stream, message, ends=ends))
+        self.send(*frames)
+        return stream
+
+    def headers_of(
+        self, path: str, *, extra: list[tuple[str, str]] | None = None, block: bytes | None = None
+    ) -> list[Frame]:
+        """The frames of a call's header block, or of one that is given."""
+        stream, self._next_stream = self._next_stream, self._next_stream + 2
+        self.streams[stream] = Heard()
+        block = block if block is not None else self.block(path, extra)
+        parts = [block[start : start + FRAME_BYTES_MAX] for start in range(0, len(block), FRAME_BYTES_MAX)]
+        frames: list[Frame] = [HeadersFrame(stream, parts[0])]
+        frames += [ContinuationFrame(stream, part) for part in parts[1:]]
+        frames[-1].flags.add("END_HEADERS")
+        return frames
+
+    def data(self, stream: int, raw: bytes, *, ends: bool = False) -> bool:
+        """Send bytes of a stream."""
+        return self.send(*data_frames(stream, raw, ends=ends))
+
+    def reset(self, stream: int) -> bool:
+        """Cancel a stream."""
+        return self.send(RstStreamFrame(stream, error_code=8))
+
+    def call(self, path: str, message: bytes = b"", **more: object) -> Heard:
+        """Make one whole call and wait for its end."""
+        stream = self.open(path, framed(message), ends=True, **more)  # type: ignore[arg-type]
+        return self.await_end(stream)
+
+    def await_end(self, stream: int, *, timeout_s: float = WAIT_S) -> Heard:
+        """Wait until the server has ended a stream, or the connection."""
+        heard = self.streams[stream]
+        wait_until(lambda: heard.is_over or self.is_closed, what=f"end of stream {stream}", timeout_s=timeout_s)
+        return heard
+
+    def await_closed(self, *, timeout_s: float = WAIT_S) -> None:
+        """Wait until the server has closed the connection."""
+        wait_until(lambda: self.is_closed, what="the server closes the connection", timeout_s=timeout_s)
+
+    # -- receiving
+
+    def _read(self) -> None:
+        buffer = b""
+        while True:
+            try:
+                received = self.socket.recv(65_536)
+            except OSError:
+                received = b""
+            if not received:
+                self.is_closed = True
+                return
+            buffer += received
+            while len(buffer) >= 9:
+                frame, length = Frame.parse_frame_header(memoryview(buffer[:9]))
+                if len(buffer) < 9 + length:
+                    break
+                frame.parse_body(memoryview(buffer[9 : 9 + length]))
+                buffer = buffer[9 + length :]
+                self._take(frame)
+
+    def _take(self, frame: Frame) -> None:
+        if isinstance(frame, GoAwayFrame):
+            self.goaway = frame.error_code
+        if self._acknowledges:
+            self._acknowledge(frame)
+        heard = self.streams.get(frame.stream_id)
+        if heard is None:
+            return
+        if isinstance(frame, HeadersFrame):
+            for name, value in self._decoder.decode(frame.data, raw=True):
+                heard.headers[bytes(name).decode()] = bytes(value).decode(errors="replace")
+        elif isinstance(frame, DataFrame):
+            heard.data += frame.data
+        elif isinstance(frame, RstStreamFrame):
+            heard.reset = frame.error_code
+        heard.is_over = heard.is_over or heard.reset is not None or "END_STREAM" in frame.flags
+
+    def _acknowledge(self, frame: Frame) -> None:
+        if isinstance(frame, SettingsFrame) and "ACK" not in frame.flags:
+            self.send(SettingsFrame(0, flags=["ACK"]))
+        elif isinstance(frame, PingFrame) and "ACK" not in frame.flags:
+            self.send(PingFrame(0, opaque_data=frame.opaque_data, flags=["ACK"]))
+        elif isinstance(frame, DataFrame) and frame.data:
+            self.send(*(WindowUpdateFrame(stream, window_increment=len(frame.data)) for stream in (0, frame.stream_id)))
+
+
+def data_frames(stream: int, raw: bytes, *, ends: bool = False) -> Iterator[DataFrame]:
+    """The DATA frames of bytes."""
+    parts = [raw[start : start + FRAME_BYTES_MAX] for start in range(0, len(raw), FRAME_BYTES_MAX)] or [b""]
+    for number, part in enumerate(parts, start=1):
+        yield DataFrame(stream, part, flags=["END_STREAM"] if ends and number == len(parts) else [])
