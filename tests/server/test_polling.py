@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
@@ -33,8 +33,9 @@ def serving(
     refuse: Callable[[Metadata], Refusal] = lambda metadata: REFUSAL,
     answer: Callable[[Any, Any], Any] = lambda request, context: request,
     registered: bool = True,
+    calls: Sequence[grpc.Future] = (),
 ) -> Iterator[grpc.Channel]:
-    """A server with one method on a route, and a channel to it."""
+    """A server with one method on a route, and a channel to it that is open until all these calls have ended."""
     server = grpc.server(ThreadPoolExecutor(4))
     if registered:
         server.add_registered_method_handlers("tests.Echo", handlers(answer))
@@ -47,6 +48,8 @@ def serving(
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         yield channel
         assert server.stop(TIMEOUT_S).wait(TIMEOUT_S)
+        for call in calls:
+            call.exception(timeout=TIMEOUT_S)
     pool.shutdown(wait=False)
 
 
@@ -95,11 +98,11 @@ def test_server_that_ends_refuses_at_once_what_it_holds(monkeypatch):
         begun.release()
         return True
 
-    with serving(Polling(), is_full=is_full) as channel:
-        calls = [channel.unary_unary(METHOD).future(b"call", timeout=10 * TIMEOUT_S) for _ in range(20)]
+    calls: list[Any] = []
+    with serving(Polling(), is_full=is_full, calls=calls) as channel:
+        calls += [channel.unary_unary(METHOD).future(b"call", timeout=10 * TIMEOUT_S) for _ in range(20)]
         assert all(begun.acquire(timeout=TIMEOUT_S) for _ in calls)
-    ends: list[Any] = [call.exception(timeout=TIMEOUT_S) for call in calls]
-    assert {end.code() for end in ends} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
+    assert {call.code() for call in calls} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
 
 
 def test_methods_without_a_route_are_served_by_grpc_itself():
