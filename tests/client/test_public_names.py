@@ -89,6 +89,7 @@ PUBLIC = [
     "ReadOptions",
     "ReconcileStockResponse",
     "Refused",
+    "ReplyExpired",
     "RequestIdReused",
     "Reservation",
     "ReservationLine",

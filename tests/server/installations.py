@@ -11,7 +11,7 @@ import grpc
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
-from storekeep.server.app import make_access
+from storekeep.server.access import make_access
 from storekeep.server.config import Settings
 from storekeep.server.contract import read_contract
 from storekeep.server.domain.bootstrap import bootstrap_admin, install_access

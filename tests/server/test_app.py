@@ -8,7 +8,7 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from storekeep.client import Storekeep
-from storekeep.server.app import channel_options
+from storekeep.server.channels import channel_options
 from storekeep.server.config import Settings
 from storekeep.v1 import products_pb2, products_pb2_grpc
 from tests.conftest import MakeServer

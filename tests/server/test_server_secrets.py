@@ -17,7 +17,8 @@ from tests.processes import ServerProcess
 from tests.shops import TIMEOUT_S, Shop, new_id
 
 CALLERS = 10
-FIRST, SECOND = "11" * 8 + "0123456789abcdef" * 2, "22" * 8 + "fedcba9876543210" * 2
+FIRST = "f59eb3d5c6ccdc6eb3c53ca2aea180186d4e55b70f538d3718e8f5ea3fcdba38"
+SECOND = "2fd5a18436b1fa777b7222002aee2ef3f4d61f6cb2c8fcc4ddf06ba6dd4aa5ce"
 
 
 def shop_of(channel: grpc.Channel, key: str) -> Shop:

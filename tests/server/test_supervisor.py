@@ -118,6 +118,7 @@ def test_port_of_the_pages_that_is_taken_is_refused_in_a_line(tmp_path: Path):
 def test_worker_that_cannot_start_ends_the_server_with_a_line(tmp_path: Path):
     new_database("sqlite", tmp_path)
     (tmp_path / "no.pem").write_text("no certificate")
+    (tmp_path / "no.pem").chmod(0o600)
     files = {"tls_certificate_file": str(tmp_path / "no.pem"), "tls_private_key_file": str(tmp_path / "no.pem")}
     log = tmp_path / "log"
     refused = run_command("serve", "--workers", "2", data_dir=tmp_path, log_file=str(log), **files)

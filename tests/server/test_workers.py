@@ -75,7 +75,7 @@ def test_change_on_a_reader_is_logged_once_by_the_writer_with_id_trace_and_deadl
     (line,) = lines_of_call(cluster, "call-17")
     assert line["worker"] == cluster.writer()
     assert (line["code"], line["caller"], line["trace_id"]) == ("OK", "serviceAccounts/admin", TRACE_ID)
-    assert 15_000 < line["deadline_left_ms"] < 20_500  # gRPC rounds timeouts up on each way
+    assert 30_000 < line["deadline_left_ms"] < 61_000  # gRPC rounds timeouts up on each way
 
 
 def refused_order(shop: Shop, request: orders_pb2.PlaceOrderRequest) -> tuple:

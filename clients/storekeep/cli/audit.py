@@ -26,7 +26,7 @@ def add_audit(app: typer.Typer) -> None:
     command(group, "list", example=listed)(list_entries)
     command(group, "show", example="storekeep audit show 42")(show_entry)
     command(group, "checkpoint", example="storekeep audit checkpoint monday.checkpoint")(write_checkpoint)
-    command(group, "verify", example="storekeep audit verify --since monday.checkpoint --timeout 300")(verify_chain)
+    command(group, "verify", example="storekeep audit verify --timeout 300")(verify_chain)
 
 
 def list_entries(

@@ -109,8 +109,7 @@ def retried(
             reply = attempt()
         except StorekeepError as error:
             pause_s = pause_before_retry_s(error, attempt=number)
-            is_last = number >= ATTEMPTS_MAX and isinstance(error, Refused)
-            if is_last or not _passes(error, reconnects=reconnects) or pause_s >= deadline.left_s:
+            if not _passes(error, reconnects=reconnects) or pause_s >= deadline.left_s:
                 raise
             if isinstance(error, Overloaded) and (number >= ATTEMPTS_MAX or not budget.spend()):
                 raise

@@ -8,33 +8,27 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import grpc
 from grpc_health.v1 import health_pb2_grpc  # type: ignore[import-untyped, unused-ignore]
 
+from storekeep.server.access import install, make_access, make_keyring
 from storekeep.server.backlogs import HICCUP_S, TRIAL_WAIT_S, Backlog
+from storekeep.server.channels import channel_options, receive_limits
 from storekeep.server.config import Settings
 from storekeep.server.connections import ConnectionGuard, ConnectionLimits
-from storekeep.server.contract import Contract, read_contract
+from storekeep.server.contract import read_contract
 from storekeep.server.database_urls import sqlite_path
-from storekeep.server.domain.access import AccessVersion
-from storekeep.server.domain.api_keys import KeySecrets, lookup_id_of
-from storekeep.server.domain.audit_chain import AuditChain
-from storekeep.server.domain.audit_checkpoints import sign_head
-from storekeep.server.domain.bootstrap import bootstrap_admin, install_access, renew_secret
-from storekeep.server.domain.bootstrap import rotate_secret as rotate_in_database
-from storekeep.server.domain.keyrings import Keyring
+from storekeep.server.domain.api_keys import lookup_id_of
 from storekeep.server.domain.order_numbers import OrderNumbers
 from storekeep.server.domain.order_placing import PlacingRules
 from storekeep.server.domain.pages import PageTokens
-from storekeep.server.domain.signing_keys import SigningKeys
-from storekeep.server.domain.tokens import Tokens, purge_expired
+from storekeep.server.domain.tokens import purge_expired
 from storekeep.server.health import SERVICE as HEALTH_SERVICE
 from storekeep.server.health import WATCH, HealthServicer, Readiness, Watches, health_routes
-from storekeep.server.interceptors.auth import Authenticator, authenticate_calls
+from storekeep.server.interceptors.auth import authenticate_calls
 from storekeep.server.interceptors.certificates import refuse_revoked
 from storekeep.server.interceptors.chain import Chain, Layer
 from storekeep.server.interceptors.early_refusals import EarlyRefusals
@@ -53,15 +47,14 @@ from storekeep.server.interceptors.request_log import request_log
 from storekeep.server.interceptors.rpc import call_terms, note_committed
 from storekeep.server.interceptors.validation import validate_requests
 from storekeep.server.logs import Logs
-from storekeep.server.maintenance import CheckpointJob, Maintenance, Sweeper, purge_new_secrets, purge_replies
+from storekeep.server.maintenance import CheckpointJob, Maintenance, Rounds, Sweeper, purge_new_secrets, purge_replies
 from storekeep.server.monitoring.counts import CallCounts, Counts, add_counts
 from storekeep.server.monitoring.overviews import Report
-from storekeep.server.polling import Limits, Polling
+from storekeep.server.polling import Polling
 from storekeep.server.pools import CallExecutor, CallLoop, CallPool, CheckPool, ReadLanes
 from storekeep.server.ports import AddressTaken, free_addresses
 from storekeep.server.reflection import PATHS as REFLECTION_PATHS
 from storekeep.server.reflection import Reflection, add_reflection
-from storekeep.server.secrets import load_secret, load_secrets
 from storekeep.server.servicers.audit import AuditServicer
 from storekeep.server.servicers.auth import AuthServicer
 from storekeep.server.servicers.customers import CustomerServicer
@@ -69,12 +62,10 @@ from storekeep.server.servicers.inventory import InventoryServicer
 from storekeep.server.servicers.orders import OrderServicer
 from storekeep.server.servicers.products import ProductServicer
 from storekeep.server.store.database import Transaction
-from storekeep.server.store.engine import Store
 from storekeep.server.store.errors import Overloaded
 from storekeep.server.store.opening import limits_of, one_writer_file, open_store, replicas_of
 from storekeep.server.streams import StreamRoute
 from storekeep.server.tls import RevokedCertificates, tls_credentials
-from storekeep.server.tokens import AccessTokens
 from storekeep.server.unary import Route
 from storekeep.server.workers import Worker, Writership, own_address
 from storekeep.v1 import (
@@ -86,12 +77,6 @@ from storekeep.v1 import (
     products_pb2_grpc,
 )
 
-RAW_MESSAGE_FACTOR = 2
-"""gRPC refuses larger messages without an error reason; up to this many times the limit the validation layer refuses
-them with one, unparsed, at the price of holding their bytes while they arrive, from whoever sends them."""
-IDENTITY_ONLY = 1
-"""No compression (a bit for each algorithm): 16 KB of gzip can be 16 MB, inflated before anybody is asked for a token.
-gRPC's core refuses compressed calls with UNIMPLEMENTED and the name of the algorithm, and inflates nothing."""
 HEALTH_PATHS = frozenset({f"/{HEALTH_SERVICE}/Check", f"/{HEALTH_SERVICE}/List"})
 WATCHES_PER_ADDRESS = 4
 """One address may have one in so many of all Watch streams."""
@@ -104,9 +89,6 @@ OVERLOADED_READ_WAIT_S = 0.0003
 """How long reads may wait under overload: the turn of some three, so that those who are let in hardly notice it."""
 OVERLOADED_WRITE_WAIT_S = 0.006
 """How long changes may: the turn of some twenty, which share a commit."""
-PENDING_MAX = 10_000
-"""How many calls gRPC's core may keep waiting to be announced before it begins to end them with CANCELLED, which costs
-more than to refuse them."""
 READ_REFUSAL_COST = 0.3
 WRITE_REFUSAL_COST = 0.1
 """What it costs to refuse a call, as a share of what it costs to serve it: some 0.03 ms of 0.10, and of 0.28."""
@@ -122,68 +104,10 @@ threads of public methods, the writer or the probe, which seldom read, and reads
 PUBLIC_FORWARDING_THREADS = 4
 """Calls of public methods that one worker hands on at once; they have threads apart from those of other changes."""
 SECONDS_PER_DAY = 86_400
-NEVER_MS = 2**31 - 1
 OWNER_ONLY = 0o177
 """What a socket of this user only must not allow to others (umask(2))."""
 
 log = logging.getLogger("storekeep.server")
-
-
-@dataclass(frozen=True)
-class Access:
-    """All that decides who may call, wired up.
-
-    Attributes:
-        known: all permissions that any RPC asks for.
-    """
-
-    known: frozenset[str]
-    keyring: Keyring
-    version: AccessVersion
-    signing_keys: SigningKeys
-    key_secrets: KeySecrets
-    tokens: Tokens
-    authenticator: Authenticator[Any]
-
-
-def make_access(
-    settings: Settings,
-    store: Store,
-    contract: Contract,
-    *,
-    keyring: Keyring,
-    failures: FailedCredentials | None = None,
-) -> Access:
-    """Wire up who may call, and have the store write entries of the audit log."""
-    store.chain = AuditChain(keyring)
-    version = AccessVersion(store, poll_interval_s=settings.revocation_poll_s)
-    signing_keys = SigningKeys(
-        store, keyring=keyring, version=version, token_lifetime_s=settings.access_token_lifetime_s
-    )
-    key_secrets = KeySecrets(keyring, retention_s=settings.secret_reply_retention_s)
-    jwts = AccessTokens(
-        issuer=settings.token_issuer,
-        audience=settings.token_audience,
-        signer=signing_keys.signer,
-        verifier=signing_keys.verifier,
-    )
-    tokens = Tokens(
-        store,
-        key_secrets=key_secrets,
-        sign=jwts.write,
-        verify=jwts.read,
-        access_lifetime_s=settings.access_token_lifetime_s,
-        refresh_lifetime_s=settings.refresh_token_lifetime_s,
-        session_lifetime_max_s=settings.session_lifetime_max_s,
-    )
-    authenticator = Authenticator(
-        verify=jwts.read,
-        find_caller=tokens.find_caller,
-        version=version.current,
-        verified_max=settings.token_cache_max,
-        failures=failures,
-    )
-    return Access(contract.permissions, keyring, version, signing_keys, key_secrets, tokens, authenticator)
 
 
 def placing_rules_of(settings: Settings) -> PlacingRules:
@@ -208,7 +132,7 @@ class App:
         writer_file = one_writer_file(settings.database)
         self._writership = Writership(writer_file, worker=worker) if worker and writer_file else None
         self._counts = CallCounts()
-        self._polling = Polling(_receive_limits(settings))
+        self._polling = Polling(receive_limits(settings))
         self._write_backlog = self._backlog(writes=True)
         self._credentials = tls_credentials(settings)
         keyring = make_keyring(settings)
@@ -248,23 +172,27 @@ class App:
             interval_s=settings.health_interval_s,
             timeout_s=settings.health_timeout_s,
         )
-        self._maintenance = Maintenance(
-            self.store,
-            purges=[
-                purge_new_secrets(retention_s=settings.secret_reply_retention_s),
-                purge_replies(retention_s=settings.reply_retention_days * SECONDS_PER_DAY),
-                purge_expired,
-            ],
-            interval_s=settings.maintenance_interval_s,
-        )
-        self._sweeper = Sweeper(self.store, interval_s=settings.expiry_interval_s)
-        self._checkpoints = CheckpointJob(
-            self.store,
-            self.store.chain,
-            entries=settings.audit_checkpoint_entries,
-            interval_s=settings.audit_checkpoint_interval_s,
-        )
+        self._jobs = self._make_jobs()
         self._server = self._make_server(logs)
+
+    def _make_jobs(self) -> tuple[Rounds, ...]:
+        """What runs by itself in the process that writes, in the order in which it is started."""
+        settings = self._settings
+        purges = [
+            purge_new_secrets(retention_s=settings.secret_reply_retention_s),
+            purge_replies(retention_s=settings.reply_retention_days * SECONDS_PER_DAY),
+            purge_expired,
+        ]
+        return (
+            Maintenance(self.store, purges=purges, interval_s=settings.maintenance_interval_s),
+            Sweeper(self.store, interval_s=settings.expiry_interval_s),
+            CheckpointJob(
+                self.store,
+                self.store.chain,
+                entries=settings.audit_checkpoint_entries,
+                interval_s=settings.audit_checkpoint_interval_s,
+            ),
+        )
 
     def _backlog(self, *, writes: bool) -> Backlog:
         """What bounds the reads that wait, or the changes."""
@@ -438,7 +366,7 @@ class App:
 
         Returns: whether a key was made for the administrator, as at the first start.
         """
-        return _install(self.access, self.store, keep=keep)
+        return install(self.access, self.store, keep=keep)
 
     def start(self) -> str:
         """Listen and serve.
@@ -467,14 +395,12 @@ class App:
 
     def _start_rounds(self) -> None:
         """Begin what runs by itself, in the process that writes."""
-        self._maintenance.start()
-        self._sweeper.start()
-        self._checkpoints.start()
+        for job in self._jobs:
+            job.start()
 
     def _stop_rounds(self) -> None:
-        self._checkpoints.stop()
-        self._sweeper.stop()
-        self._maintenance.stop()
+        for job in reversed(self._jobs):
+            job.stop()
 
     def _bind(self, address: str) -> str:
         """Listen on every address that a name stands for; one that several workers share is reserved already."""
@@ -544,101 +470,6 @@ class App:
         if self._forwarding is not None:
             self._forwarding.close()
         self.store.close()
-
-
-def _install(access: Access, store: Store, *, keep: Callable[[str], None], force: bool = False) -> bool:
-    install_access(store, keyring=access.keyring, known=access.known, signing_keys=access.signing_keys)
-    return bootstrap_admin(store, key_secrets=access.key_secrets, known=access.known, keep=keep, force=force)
-
-
-def make_keyring(settings: Settings) -> Keyring:
-    """The server's secrets, read again as they change.
-
-    Raises: WeakSecret; OSError.
-    """
-    load_secret(settings)
-    return Keyring(lambda: load_secrets(settings), overlap_days=settings.secret_overlap_days)
-
-
-def make_admin_key(
-    settings: Settings, store: Store, *, keep: Callable[[str], None], force: bool, new_secret: bool = False
-) -> bool:
-    """Make a key for the administrator without serving; False where there are accounts and nobody insists.
-
-    Args:
-        new_secret: give up what is under a secret that is lost.
-
-    Raises: WeakSecret, SecretUnknown, SecretInUse, and the store's errors.
-    """
-    access = make_access(settings, store, read_contract(), keyring=make_keyring(settings))
-    if new_secret:
-        renew_secret(store, keyring=access.keyring, signing_keys=access.signing_keys)
-    return _install(access, store, keep=keep, force=force)
-
-
-def rotate_secret(settings: Settings, store: Store, new: bytes) -> bool:
-    """Put the database under a new secret, which is known already; False where it is.
-
-    Raises: WeakSecret, SecretUnknown, and the store's errors.
-    """
-    access = make_access(settings, store, read_contract(), keyring=make_keyring(settings))
-    done = rotate_in_database(
-        store, new, keyring=access.keyring, signing_keys=access.signing_keys, key_secrets=access.key_secrets
-    )
-    sign_head(store, store.chain)
-    return done
-
-
-def channel_options(settings: Settings, *, shares_port: bool = False) -> Sequence[tuple[str, Any]]:
-    """What gRPC's core is told; it ignores names that it does not know, so a test tries each.
-
-    Args:
-        shares_port: whether other workers listen on the same port, which somebody holds for all of them.
-    """
-    return (
-        ("grpc.so_reuseport", int(shares_port)),
-        ("grpc.max_receive_message_length", settings.message_size_max_bytes * RAW_MESSAGE_FACTOR),
-        ("grpc.max_send_message_length", -1),
-        ("grpc.max_metadata_size", settings.metadata_size_max_bytes),
-        ("grpc.absolute_max_metadata_size", settings.metadata_size_max_bytes),
-        ("grpc.max_concurrent_streams", settings.streams_per_connection_max),
-        ("grpc.server.max_pending_requests", PENDING_MAX),
-        ("grpc.server.max_pending_requests_hard_limit", 2 * PENDING_MAX),
-        *_budget_options(settings),
-        ("grpc.keepalive_permit_without_calls", 1),
-        ("grpc.http2.min_ping_interval_without_data_ms", round(settings.ping_interval_min_s * 1000)),
-    )
-
-
-def _budget_options(settings: Settings) -> Sequence[tuple[str, Any]]:
-    """What gRPC's core can bound by itself of callers that have shown no token."""
-    return (
-        ("grpc.compression_enabled_algorithms_bitset", IDENTITY_ONLY),
-        # Else streams are refused that a client opens before it knows how many it may: of 500 calls made at once on a
-        # new connection a third failed as UNAVAILABLE. Who does not acknowledge that number is held to it all the same.
-        ("grpc.http.overload_protection", 0),
-        ("grpc.server_handshake_timeout_ms", _ms(settings.handshake_timeout_s)),
-        ("grpc.http2.settings_timeout", _ms(settings.handshake_timeout_s)),
-        ("grpc.max_connection_idle_ms", _ms(settings.connection_idle_max_s)),
-        ("grpc.max_connection_age_ms", _ms(settings.connection_age_max_s)),
-        ("grpc.max_connection_age_grace_ms", _ms(settings.connection_age_grace_s)),
-        ("grpc.max_allowed_incoming_connections", settings.connections_max),
-    )
-
-
-def _ms(seconds: float) -> int:
-    """Milliseconds as gRPC's core takes them; its largest number, for never, where it is 0."""
-    return round(seconds * 1000) or NEVER_MS
-
-
-def _receive_limits(settings: Settings) -> Limits:
-    """How many requests may be incomplete, so that all of them together keep to their bytes."""
-    message_bytes = settings.message_size_max_bytes * RAW_MESSAGE_FACTOR
-    return Limits(
-        request_timeout_s=settings.request_timeout_s,
-        unfinished_max=max(1, settings.unfinished_requests_max_bytes // message_bytes),
-        metadata_max_bytes=settings.metadata_size_max_bytes,
-    )
 
 
 def _probe_read(tx: Transaction) -> None:

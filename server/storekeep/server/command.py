@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from storekeep.server.access import make_access, make_admin_key, make_keyring, rotate_secret
 from storekeep.server.announcements import keep_admin_key, printable, say, say_where_admin_key_is
-from storekeep.server.app import make_access, make_admin_key, make_keyring, rotate_secret
 from storekeep.server.config import InvalidSettings, LoadedSettings, Settings, load_settings
 from storekeep.server.contract import read_contract
 from storekeep.server.database_urls import shown, sqlite_path

@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from storekeep.server.access import make_admin_key
 from storekeep.server.announcements import (
     announced,
     keep_admin_key,
@@ -24,7 +25,6 @@ from storekeep.server.announcements import (
     say_where_admin_key_is,
     warn_of_open_data_dir,
 )
-from storekeep.server.app import make_admin_key
 from storekeep.server.config import PREFIX, LoadedSettings, Settings, changed_settings
 from storekeep.server.logs import Logs
 from storekeep.server.monitoring.counts import add_counts
