@@ -143,7 +143,8 @@ def test_chain_wraps_its_first_layer_outermost():
 
 
 def test_documentation_of_the_chain_names_its_layers_in_order():
-    listed = [line.partition(":")[0] for line in (chain.__doc__ or "").splitlines() if line[:1].isdigit()]
+    lines = [line.strip() for line in (chain.__doc__ or "").splitlines()]
+    listed = [line.partition(":")[0] for line in lines if line[:1].isdigit()]
     assert listed == [
         "1. request log",
         "2. errors",

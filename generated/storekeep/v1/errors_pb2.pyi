@@ -5,7 +5,7 @@ The reasons for which a call can fail. On the wire a reason is the `reason` of a
 `google.rpc.ErrorInfo` with the domain `storekeep`, without the prefix `ERROR_REASON_`.
 
 Any RPC can return, before its own reasons and in this order: UNAUTHENTICATED, TOKEN_EXPIRED,
-TOKEN_REVOKED, PERMISSION_DENIED, INVALID_FIELD; and at any time OVERLOADED, DEADLINE_EXCEEDED,
+TOKEN_REVOKED, PERMISSION_DENIED, INVALID_FIELD; and at any time OVERLOADED, RATE_LIMITED, DEADLINE_EXCEEDED,
 MESSAGE_TOO_LARGE, STORAGE_FULL, STORAGE_UNAVAILABLE, SHUTTING_DOWN, INTERNAL.
 Any mutation can return REQUEST_ID_REUSED, right after the reasons that the request gives by itself, whatever
 the server holds: its fields, its mask, its amounts. A call that reaches no RPC returns UNKNOWN_METHOD or

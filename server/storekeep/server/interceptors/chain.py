@@ -1,18 +1,18 @@
 """The chain that every call of Storekeep's own services passes: one ordered list, wrapped once per method.
 
-1. request log: outermost, so that it sees the final code of everything
-2. errors: turns what is raised into a status; the only one who aborts
-3. address limits: before a token is looked at, in the worker that the caller has reached
-   and inside them certificates, where lists of revoked ones are given; the client's TLS ends in that worker too
-4. forwarding: of changes, where another worker writes; before auth, as who writes knows first who may do what
-5. auth: inside errors, so that its refusals are mapped too; before any byte of the request is parsed
-6. caller limits: of the key and the account, as soon as they are known
-7. validation: parses the request and holds it to the contract's constraints
-   and inside it failed credentials, which slows down who guesses API keys and refresh tokens
-   and freshness, which reads how old the answer may be: only where the database can have replicas
+  1. request log: outermost, so that it sees the final code of everything
+  2. errors: turns what is raised into a status; the only one who aborts
+  3. address limits: before a token is looked at, in the worker that the caller has reached
+     and inside them certificates, where lists of revoked ones are given; the client's TLS ends in that worker too
+  4. forwarding: of changes, where another worker writes; before auth, as who writes knows first who may do what
+  5. auth: inside errors, so that its refusals are mapped too; before any byte of the request is parsed
+  6. caller limits: of the key and the account, as soon as they are known
+  7. validation: parses the request and holds it to the contract's constraints
+     and inside it failed credentials, which slows down who guesses API keys and refresh tokens
+     and freshness, which reads how old the answer may be: only where the database can have replicas
 
-The numbered ones but the log and errors are checks. A change passes them in a thread of its own, and what they refuse
-never reaches the writer, which runs what is inside of them. Both parts are one call to the log and to errors.
+The layers after errors are checks. A change passes them in a thread of its own, and what they refuse never reaches the
+writer, which runs what is inside of them. Both parts are one call to the log and to errors.
 """
 
 from __future__ import annotations
