@@ -132,6 +132,7 @@ class Polling:
         self._routes: Mapping[str, Route] = {}
         self._streams: Mapping[str, StreamRoute] = {}
         self._stream_budgets: dict[str, Budget[StreamCall]] = {}
+        self._takers: dict[str, Callable[[Any], None]] = {}
         self._always: frozenset[str] = frozenset()
         self._refusals: Refusals | None = None
         self._asked: dict[str, int] = {}
@@ -171,6 +172,9 @@ class Polling:
         for path, route in self._streams.items():
             self._stream_budgets[path] = Budget(route.streams_max, peer_of=StreamCall.peer, counts_addresses=True)
         self._always, self._refusals = always, refusals
+        self._takers = dict.fromkeys(self._routes, self._begin) | dict.fromkeys(self._streams, self._begin_stream)
+        if refusals is not None:  # calls of unknown methods are gRPC's otherwise
+            self._takers[UNKNOWN_TAG] = self._refuse_unknown
         with state.lock:
             state.server.start()
             state.stage = STARTED
@@ -240,19 +244,11 @@ class Polling:
         if type(tag) is StreamTag:
             return self._go_on_with_stream(tag, event)
         if isinstance(event, cygrpc.RequestCallEvent):
-            take = self._taker_of(tag)
+            take = self._takers.get(tag)
             if take is not None:
                 return self._take_up(event, take)
         goes_on: bool = grpc_server._process_event_and_continue(self._state, event)
         return goes_on
-
-    def _taker_of(self, tag: str) -> Callable[[Any], None] | None:
-        """What takes up a call of this path; None for what is left to gRPC."""
-        if tag in self._routes:
-            return self._begin
-        if tag in self._streams:
-            return self._begin_stream
-        return self._refuse_unknown if tag is UNKNOWN_TAG and self._refusals is not None else None
 
     def _take_up(self, event: Any, take: Callable[[Any], None]) -> bool:
         """Take up a call, and ask for the next one; False when it is none, and the server ends with that."""

@@ -24,6 +24,8 @@ T = TypeVar("T")
 HEAVY_BYTES = 128 * 1024
 """How large the replies of a method are, on average, whose calls run apart: some 15 ms of work, as long as 150 small
 reads take."""
+SMALL_BYTES = 4 * 1024
+"""A reply is not weighed that is no larger, where the average is no larger either: most calls' are not."""
 NEWEST_SHARE = 0.125
 """How much the newest reply counts in the average: one of 1 MB is enough, and ten small ones after it."""
 TOGETHER_MAX = 32
@@ -239,8 +241,9 @@ class MethodLane:
 
         def serialized(reply: Any) -> bytes:
             raw = serialize(reply)
-            self._reply_bytes += (len(raw) - self._reply_bytes) * NEWEST_SHARE
-            self.is_heavy = self._reply_bytes > HEAVY_BYTES
+            if len(raw) > SMALL_BYTES or self._reply_bytes > SMALL_BYTES:
+                self._reply_bytes += (len(raw) - self._reply_bytes) * NEWEST_SHARE
+                self.is_heavy = self._reply_bytes > HEAVY_BYTES
             return raw
 
         return serialized
