@@ -7,6 +7,7 @@ import signal
 import time
 import zlib
 from collections.abc import Iterator
+from pathlib import Path
 
 import grpc
 import pytest
@@ -162,6 +163,25 @@ def narrow(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
     )
     yield process
     process.kill()
+
+
+@pytest.mark.engine("sqlite", reason="the locks are those of SQLite's file")
+def test_connections_that_are_closed_leave_the_locks_of_the_database(narrow: ServerProcess):
+    """To close any descriptor of a file drops all locks that the process has on it; the guard looks at all of them."""
+    before = locks_of(narrow)
+    attackers = [Attacker(narrow.address, source="127.0.0.3") for _ in range(24)]
+    wait_until(lambda: sum(attacker.is_closed for attacker in attackers) >= 16, what="the newest are closed")
+    assert locks_of(narrow) == before != []
+    for attacker in attackers:
+        attacker.close()
+
+
+def locks_of(server: ServerProcess) -> list[str]:
+    """The inodes of the files of the database on which the server has a POSIX lock."""
+    inodes = {path.stat().st_ino for path in server.data_dir.glob("storekeep.db*")}
+    locks = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+    found = [lock for lock in locks if lock[1] == "POSIX" and lock[4] == str(server.process.pid)]
+    return sorted(lock[5] for lock in found if int(lock[5].rpartition(":")[2]) in inodes)
 
 
 def test_watch_streams_of_one_address_are_bounded(narrow: ServerProcess):

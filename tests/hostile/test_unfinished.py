@@ -19,7 +19,7 @@ MIB = 1024 * 1024
 
 
 def test_headers_without_a_message_hold_up_nobody(server: ServerProcess, attack: Attack):
-    """Attack 2: two connections with 1,000 streams each; the server lets each have 100, so twenty have as many."""
+    """Attack 2: two connections with 1,000 streams each; here each of three opens 100 of every kind of method."""
     before = threads(server)
     with unharmed(server):
         for path in (GET, PLACE, ISSUE, CHECK, LIST, WATCH, REFLECT, UNKNOWN):
@@ -28,6 +28,27 @@ def test_headers_without_a_message_hold_up_nobody(server: ServerProcess, attack:
                 for _ in range(100):
                     attacker.open(path)
         assert threads(server) <= before + 2
+
+
+def test_replies_that_nobody_reads_hold_up_nobody(server: ServerProcess, attack: Attack):
+    """A sibling: complete requests, whose replies wait for a window that the caller never opens."""
+    with unharmed(server):
+        for path in (CHECK, LIST):
+            attackers = [attack(window=0) for _ in range(22)]
+            for attacker in attackers:
+                for _ in range(100):
+                    attacker.open(path, framed(b""), ends=True)
+
+
+@pytest.mark.engine("sqlite", reason="nothing is read or written")
+def test_unread_replies_do_not_hold_the_end_up(make_server: MakeServer):
+    server = make_server(drain_s="300")
+    with Attacker(server.address, window=0) as attacker:
+        streams = [attacker.open(CHECK, framed(b""), ends=True) for _ in range(50)]
+        wait_until(
+            lambda: all(attacker.streams[s].headers for s in streams), what="all are answered, as far as it goes"
+        )
+        assert server.stop(timeout_s=120) == 0
 
 
 def test_holder_is_evicted_and_told_why(attack: Attack):

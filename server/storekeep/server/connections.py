@@ -1,12 +1,13 @@
 """Connections: which of them are closed as one address has too many, which gRPC's core has no option for.
 
 Once a second the guard looks through the process's own sockets and closes the newest of an address first: those before
-were there when all was well. It shuts a duplicate down, so that a file descriptor that gRPC closes and the system gives
-out again meanwhile is never mistaken for it. It also has the memory of closed ones given back to the system.
+were there when all was well. It closes no descriptor itself: it may be another's by then. It also has the memory of
+closed ones given back to the system.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import logging
 import os
@@ -14,11 +15,16 @@ import socket
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from storekeep.server.budgets import block_of
 
 LOOK_EVERY_S = 1.0
+LOOK_OFTEN_S = 0.1
+"""The same while there are so many that an address could soon have all that there may be."""
+CROWDED_SHARE = 0.5
+"""From which share of them on it looks often."""
 TRIM_EVERY_S = 15.0
 """How often freed memory is given back: glibc keeps it, after a flood some 50 MiB. It takes a few milliseconds."""
 DESCRIPTORS = "/proc/self/fd"
@@ -46,6 +52,7 @@ class ConnectionGuard:
         self._limits = limits
         self._stop = threading.Event()
         self._port = 0
+        self._is_crowded = False
         self._known: dict[int, _Connection] = {}
 
     def start(self, address: str) -> None:
@@ -65,7 +72,7 @@ class ConnectionGuard:
 
     def _run(self) -> None:
         trimmed_s = time.monotonic()
-        while not self._stop.wait(LOOK_EVERY_S):
+        while not self._stop.wait(LOOK_OFTEN_S if self._is_crowded else LOOK_EVERY_S):
             if time.monotonic() - trimmed_s > TRIM_EVERY_S:
                 trim_memory()
                 trimmed_s = time.monotonic()
@@ -78,6 +85,7 @@ class ConnectionGuard:
     def look(self) -> int:
         """Close the connections that are too many; gives how many."""
         descriptors = [int(name) for name in os.listdir(DESCRIPTORS)]
+        self._is_crowded = len(descriptors) > CROWDED_SHARE * self._limits.connections_max
         if len(descriptors) <= self._limits.per_address_max:
             return 0
         self._known = {number: known for number in descriptors if (known := self._connection(number)) is not None}
@@ -105,31 +113,19 @@ class ConnectionGuard:
         return self._find(number, inode)
 
     def _find(self, number: int, inode: int) -> _Connection | None:
-        duplicate = _duplicate(number)
-        if duplicate is None:
-            return None
-        with duplicate:
-            try:
-                if duplicate.family not in FAMILIES or duplicate.getsockname()[1] != self._port:
-                    return None
-                host = str(duplicate.getpeername()[0])
-            except OSError:  # it listens, or is gone
+        with _borrowed(number) as found:
+            if found is None or found.family not in FAMILIES or found.getsockname()[1] != self._port:
                 return None
-            return _Connection(inode, block_of(host))
+            return _Connection(inode, block_of(str(found.getpeername()[0])))
+        return None  # it listens, or is gone
 
     def _close(self, number: int, connection: _Connection) -> bool:
         """Close a connection, if it is still the same behind this descriptor."""
-        duplicate = _duplicate(number)
-        if duplicate is None:
-            return False
-        with duplicate:
-            if os.fstat(duplicate.fileno()).st_ino != connection.inode:
-                return False
-            try:
-                duplicate.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                return False
-        return True
+        with _borrowed(number) as found:
+            if found is not None and os.stat(number).st_ino == connection.inode:
+                found.shutdown(socket.SHUT_RDWR)
+                return True
+        return False
 
 
 def trim_memory() -> None:
@@ -151,14 +147,20 @@ class _Connection(NamedTuple):
     address: str
 
 
-def _duplicate(number: int) -> socket.socket | None:
-    """A duplicate of a socket's descriptor; None where there is no such socket."""
-    try:
-        copy = os.dup(number)
-    except OSError:
-        return None
-    try:
-        return socket.socket(fileno=copy)
-    except OSError:
-        os.close(copy)
-        return None
+@contextlib.contextmanager
+def _borrowed(number: int) -> Iterator[socket.socket | None]:
+    """A socket of gRPC's by its descriptor; None where it is none. An error of the system ends the block silently.
+
+    The descriptor is neither duplicated nor closed: it may be the database's, and to close any descriptor of a file
+    drops all locks that the process has on it (POSIX, fcntl).
+    """
+    with contextlib.suppress(OSError):
+        try:
+            found = socket.socket(fileno=number)
+        except OSError:
+            yield None
+            return
+        try:
+            yield found
+        finally:
+            found.detach()

@@ -38,6 +38,14 @@ CHECK_EVERY_S = 1.0
 """How long it waits at most; then it looks whether the server object is still there, as gRPC's own loop does."""
 SWEEP_EVERY_S = 0.25
 """How often it looks for calls and streams whose time is up; it costs as much as there are."""
+UNREAD_MAX = 1_000
+"""Replies that callers have not read, of all of them; beyond it the address with the most loses its oldest."""
+UNREAD_MAX_S = 60.0
+"""How long a reply may wait to be read: 3 MiB, the largest page, take that long at 50 KB a second."""
+UNREAD_DRAIN_S = 5.0
+"""The same where the server stops: nobody holds up its end for long by reading nothing."""
+SET_ASIDE_EVERY_S = 0.01
+"""How often it looks which calls only wait to be read, where there seem to be too many calls."""
 FAREWELL = Refusal(number_of(grpc.StatusCode.OK), NO_TEXT, ())
 """How streams end where the server stops: they are told nothing else, as with `grpc_health`."""
 NEEDED = (
@@ -137,7 +145,9 @@ class Polling:
         self._refusals: Refusals | None = None
         self._asked: dict[str, int] = {}
         self._unfinished: Budget[Received] = Budget(limits.unfinished_max, peer_of=lambda call: call.peer())
-        self._under_way = 0
+        self._under_way: dict[UnaryCall, None] = {}
+        self._unread: Budget[UnaryCall] = Budget(UNREAD_MAX, peer_of=lambda call: call.peer())
+        self._set_aside_s = 0.0
         self._drains = False
         self._state: Any = None
 
@@ -233,8 +243,8 @@ class Polling:
         """How long it may wait for an event: until a refusal is due, or it is time to sweep where there is cause."""
         if self._held:
             return HOLD_S
-        has_cause = self._unfinished or self._drains or any(self._stream_budgets.values())
-        return SWEEP_EVERY_S if has_cause else CHECK_EVERY_S
+        calls = (self._unfinished, self._unread, self._under_way, *self._stream_budgets.values())
+        return SWEEP_EVERY_S if self._drains or any(calls) else CHECK_EVERY_S
 
     def _process(self, event: Any) -> bool:
         """Take or refuse a call, end one, or have gRPC do what there is to do; False when that was the last."""
@@ -283,7 +293,22 @@ class Polling:
     def _has_too_many(self) -> bool:
         state = self._state
         most = state.maximum_concurrent_rpcs
-        return most is not None and self._under_way + state.active_rpc_count >= most
+        if most is None or len(self._under_way) + state.active_rpc_count < most:
+            return False
+        self._set_unread_aside(time.monotonic())
+        has_too_many: bool = len(self._under_way) + state.active_rpc_count >= most
+        return has_too_many
+
+    def _set_unread_aside(self, now_s: float) -> None:
+        """Take calls for no longer under way that have been answered and only wait for their callers to read."""
+        if now_s - self._set_aside_s < SET_ASIDE_EVERY_S:
+            return
+        self._set_aside_s = now_s
+        for call in [call for call in self._under_way if call.is_ending]:
+            del self._under_way[call]
+            self._unread.add(call, now_s=now_s)
+        for call in self._unread.overflow(now_s=now_s):
+            call.drop(self._told(call.path, "crowded_out"))
 
     def _is_too_large(self, metadata: Metadata) -> bool:
         """Whether metadata have too many bytes, as gRPC counts them: those of names and values."""
@@ -307,11 +332,12 @@ class Polling:
     def _go_on(self, call: UnaryCall, event: Any) -> bool:
         """Go on with a call of a unary method; False when it was the last of a server that ends."""
         if self._unfinished.remove(call):
-            self._under_way += 1
+            self._under_way[call] = None
             call.is_under_way = True
         if not call.on_event(event):
             return True
-        self._under_way -= call.is_under_way
+        if self._under_way.pop(call, UNKNOWN_TAG) is UNKNOWN_TAG:
+            self._unread.remove(call)
         return self._end(call)
 
     def _refuse_held(self, *, until_s: float) -> None:
@@ -387,6 +413,9 @@ class Polling:
                 call.drop(self._told(call.path, "stopping"))
         while self._unfinished.is_over and self._evict(now_s):
             pass
+        self._set_unread_aside(now_s)
+        for call in self._unread.expired(before_s=now_s - (UNREAD_DRAIN_S if self._drains else UNREAD_MAX_S)):
+            call.drop(self._told(call.path, "late"))
         for path, budget in self._stream_budgets.items():
             idle_max_s = self._streams[path].idle_max_s
             if idle_max_s:

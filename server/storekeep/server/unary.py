@@ -152,6 +152,11 @@ class UnaryCall:
         shed(self._event, refusal)
 
     @property
+    def is_ending(self) -> bool:
+        """Whether it has been answered: all that is left is that its caller reads."""
+        return self._is_ending
+
+    @property
     def path(self) -> str:
         """The path of its method."""
         path: str = self._event.tag
