@@ -207,7 +207,7 @@ def test_idle_reflection_gives_way(narrow: ServerProcess):
 
 
 def test_connections_of_one_address_are_bounded(narrow: ServerProcess):
-    attackers = [Attacker(narrow.address) for _ in range(30)]
+    attackers = [Attacker(narrow.address, source="127.0.0.4") for _ in range(30)]
     wait_until(lambda: sum(attacker.is_closed for attacker in attackers) >= 22, what="connections are closed")
     assert [attacker.is_closed for attacker in attackers[:8]] == [False] * 8
     assert attackers[0].call(CHECK).status == 0

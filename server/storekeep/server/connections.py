@@ -53,6 +53,7 @@ class ConnectionGuard:
         self._stop = threading.Event()
         self._port = 0
         self._is_crowded = False
+        self._looks = 0
         self._known: dict[int, _Connection] = {}
 
     def start(self, address: str) -> None:
@@ -84,6 +85,7 @@ class ConnectionGuard:
 
     def look(self) -> int:
         """Close the connections that are too many; gives how many."""
+        self._looks += 1
         descriptors = [int(name) for name in os.listdir(DESCRIPTORS)]
         self._is_crowded = len(descriptors) > CROWDED_SHARE * self._limits.connections_max
         if len(descriptors) <= self._limits.per_address_max:
@@ -91,7 +93,7 @@ class ConnectionGuard:
         self._known = {number: known for number in descriptors if (known := self._connection(number)) is not None}
         counts = Counter(connection.address for connection in self._known.values())
         closed = 0
-        for number, connection in sorted(self._known.items(), key=lambda item: item[1].inode, reverse=True):
+        for number, connection in sorted(self._known.items(), key=lambda item: (item[1].look, item[0]), reverse=True):
             if counts[connection.address] <= self._limits.per_address_max:
                 continue
             if self._close(number, connection):
@@ -116,7 +118,7 @@ class ConnectionGuard:
         with _borrowed(number) as found:
             if found is None or found.family not in FAMILIES or found.getsockname()[1] != self._port:
                 return None
-            return _Connection(inode, block_of(str(found.getpeername()[0])))
+            return _Connection(inode, block_of(str(found.getpeername()[0])), self._looks)
         return None  # it listens, or is gone
 
     def _close(self, number: int, connection: _Connection) -> bool:
@@ -139,12 +141,15 @@ class _Connection(NamedTuple):
     """One connection.
 
     Attributes:
-        inode: of its socket; the system counts them up, so the newest has the highest.
+        inode: of its socket, by which it is known again.
         address: see `block_of`.
+        look: the number of the look that found it. Of those found at once the one with the highest descriptor counts as
+            the newest, as the system gives out the lowest that is free.
     """
 
     inode: int
     address: str
+    look: int
 
 
 @contextlib.contextmanager
