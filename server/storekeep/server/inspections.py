@@ -73,7 +73,7 @@ def _find_private_files(loaded: LoadedSettings) -> list[Path]:
         found += [path for path in (database, database.with_name(f"{database.name}-wal")) if path.exists()]
     if settings.tls_private_key_file is not None:
         found.append(settings.tls_private_key_file)
-    for name in ("secret", "database_url", "database_replica_urls"):
+    for name in ("secret", "secret_previous", "database_url", "database_replica_urls"):
         if loaded.origins[name] not in ELSEWHERE:
             found.append(Path(loaded.origins[name]))
     private = [path for path in found if path.is_file() or path == settings.data_dir]

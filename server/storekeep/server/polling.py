@@ -46,6 +46,10 @@ UNREAD_DRAIN_S = 5.0
 """The same where the server stops: nobody holds up its end for long by reading nothing."""
 SET_ASIDE_EVERY_S = 0.01
 """How often it looks which calls only wait to be read, where there seem to be too many calls."""
+UNREAD = Refusal(
+    number_of(grpc.StatusCode.DEADLINE_EXCEEDED), b"the reply was not read in time; what was asked for may be done", ()
+)
+"""What ends a call whose reply nobody reads. It has been counted and logged as it was answered."""
 FAREWELL = Refusal(number_of(grpc.StatusCode.OK), NO_TEXT, ())
 """How streams end where the server stops: they are told nothing else, as with `grpc_health`."""
 NEEDED = (
@@ -308,7 +312,7 @@ class Polling:
             del self._under_way[call]
             self._unread.add(call, now_s=now_s)
         for call in self._unread.overflow(now_s=now_s):
-            call.drop(self._told(call.path, "crowded_out"))
+            call.drop(UNREAD)
 
     def _is_too_large(self, metadata: Metadata) -> bool:
         """Whether metadata have too many bytes, as gRPC counts them: those of names and values."""
@@ -415,7 +419,7 @@ class Polling:
             pass
         self._set_unread_aside(now_s)
         for call in self._unread.expired(before_s=now_s - (UNREAD_DRAIN_S if self._drains else UNREAD_MAX_S)):
-            call.drop(self._told(call.path, "late"))
+            call.drop(UNREAD)
         for path, budget in self._stream_budgets.items():
             idle_max_s = self._streams[path].idle_max_s
             if idle_max_s:

@@ -148,7 +148,7 @@ class UnaryCall:
         self._send(None)
 
     def drop(self, refusal: Refusal) -> None:
-        """End it at once, while its request has not arrived, with the code and the text alone."""
+        """End it at once, with the code and the text alone: its request has not arrived, or its reply is not read."""
         shed(self._event, refusal)
 
     @property

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from storekeep.server.domain.seals import Seal, SealBroken, derive_key
+from storekeep.server.file_modes import ExposedFile
 from storekeep.server.secrets import WeakSecret
 from storekeep.server.store import audit as store
 from storekeep.server.store.database import Transaction
@@ -79,7 +80,7 @@ class Keyring:
             self._read_s = time.monotonic()
             try:
                 known = tuple(dict.fromkeys(self._read()))
-            except (OSError, WeakSecret):
+            except (ExposedFile, OSError, WeakSecret):
                 if not self._known:
                     raise
                 return False  # what is known goes on working, whatever becomes of the files
