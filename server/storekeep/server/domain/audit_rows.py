@@ -204,7 +204,11 @@ def _is_subset(was: Any, now: Any) -> bool:
 def _check_key_hashes(db: Store) -> Iterator[str]:
     after = ""
     while True:
-        rows = db.read(lambda tx: auth_store.KEY_HASHES_AFTER.all(tx, after=after, rows_max=PAGE_ROWS))  # noqa: B023
+        try:
+            rows = db.read(lambda tx: auth_store.KEY_HASHES_AFTER.all(tx, after=after, rows_max=PAGE_ROWS))  # noqa: B023
+        except UNREADABLE as error:
+            yield f"api_keys: they hold what is never written there ({error})"
+            return
         if not rows:
             return
         for _, account_id, key_id, digest, key_hash in rows:

@@ -144,9 +144,7 @@ def _scan(raw: bytes, fields: _Fields | None) -> None:  # noqa: C901 - one loop:
             if at > end:
                 raise MalformedMessage
         elif kind == VARINT:
-            while raw[at] >= CONTINUES:
-                at += 1
-            at += 1
+            at = _behind_varint(raw, at)
         elif kind in (FIXED32, FIXED64):
             at += 4 if kind == FIXED32 else 8
         elif kind == GROUP_START and len(frames) < GROUPS_MAX:
@@ -206,3 +204,16 @@ def _path(frames: list[_Frame]) -> str:
             count = frame.counts.get(number)
             names.append(f"{frame.field.name}[{count - 1}]" if isinstance(count, int) else frame.field.name)
     return ".".join(names)
+
+
+def _behind_varint(raw: bytes, at: int) -> int:
+    """Return the place behind a varint.
+
+    Raises: MalformedMessage, IndexError.
+    """
+    longest = at + VARINT_BYTES_MAX
+    while raw[at] >= CONTINUES:
+        at += 1
+        if at >= longest:
+            raise MalformedMessage
+    return at + 1
