@@ -91,7 +91,7 @@ bench: $(INSTALLED) ## Measure the hot paths beside their floors and a peer; pri
 
 prove: $(INSTALLED) ## Kill, fuzz and crowd the server for an hour and a half, or PROVE_ROUNDS and PROVE_SECONDS
 	$(BIN)/pytest -n 0 -v -s -rs -o faulthandler_timeout=3600 tests/prove tests/real $(ARGS)
-	PROVE_OUTAGE_S=30 $(BIN)/pytest -n 0 -v tests/server/test_outages.py -k under_load
+	PROVE_OUTAGE_S=30 $(BIN)/pytest -n 0 -v tests/store/test_outages.py -k under_load
 
 ##@ House
 

@@ -13,9 +13,11 @@ import grpc
 import pytest
 
 from storekeep.client import Storekeep
-from tests import postgres
-from tests.databases import ENGINES, Database, new_database
-from tests.processes import ServerProcess
+from tests.support import postgres
+from tests.support.databases import ENGINES, Database, new_database
+from tests.support.processes import ServerProcess
+
+pytest_plugins = ["tests.support.services"]
 
 MakeServer = Callable[..., ServerProcess]
 

@@ -12,7 +12,7 @@ import peewee
 
 from docs.pages.markdown import code, table
 from storekeep.server import store
-from storekeep.server.store.database import Table
+from storekeep.server.store.sql.transactions import Table
 
 TYPES = {
     "BIGAUTO": "INTEGER",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from storekeep.server.domain.fulfillments import FULFILLMENT_STEPS, PENDING
-from storekeep.server.domain.order_states import EDITABLE, FULFILLABLE, HOLDS_STOCK, ORDER_STEPS, PLACED
+from storekeep.server.domain.orders.fulfillments import FULFILLMENT_STEPS, PENDING
+from storekeep.server.domain.orders.states import EDITABLE, FULFILLABLE, HOLDS_STOCK, ORDER_STEPS, PLACED
 
 
 def section() -> str:

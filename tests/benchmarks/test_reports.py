@@ -15,7 +15,7 @@ from benchmarks.results import Bar, Figure, Section, as_json, read_json
 from benchmarks.rounds import Spread
 from benchmarks.suite import BENCHMARKS
 from benchmarks.workers import scaling
-from tests.house.checkout import text
+from tests.support.checkout import text
 
 PLOT = Plot(
     "growth-getorder",

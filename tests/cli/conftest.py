@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.running import CommandLine
-from tests.processes import ServerProcess
+from tests.support.command_line import CommandLine
+from tests.support.processes import ServerProcess
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 import typer.main
 
 from storekeep.cli.app import new_app
-from tests.cli.running import CommandLine
+from tests.support.command_line import CommandLine
 
 SHARED = {"--address", "--json", "--timeout", "--ca-file", "--cert-file", "--key-file", "--plaintext"}
 

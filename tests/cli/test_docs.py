@@ -12,9 +12,9 @@ from storekeep.cli.exits import MEANINGS
 from storekeep.cli.imports import orders
 from storekeep.cli.imports.columns import Target
 from storekeep.cli.imports.commands import KINDS
-from tests.cli.running import CommandLine
 from tests.cli.test_commands import COMMANDS
-from tests.processes import ServerProcess
+from tests.support.command_line import CommandLine
+from tests.support.processes import ServerProcess
 
 PAGE = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
 

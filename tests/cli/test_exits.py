@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from storekeep.cli.exits import MEANINGS, Exit
-from tests.cli.running import CommandLine
-from tests.processes import ServerProcess
+from tests.support.command_line import CommandLine
+from tests.support.processes import ServerProcess
 
 
 def one_line(err: str) -> bool:

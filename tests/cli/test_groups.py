@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from storekeep.client import Storekeep
-from tests.cli.running import CommandLine
-from tests.processes import ServerProcess
+from tests.support.command_line import CommandLine
+from tests.support.processes import ServerProcess
 
 
 def make_tea(cli: CommandLine, product_id: str, *, stock: int = 10) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from storekeep.client import Storekeep
-from tests.cli.running import CommandLine
+from tests.support.command_line import CommandLine
 
 PRODUCTS = """code,title,group,net,on shelf,gone,size
 IMP-1,Assam,Black Tea,4.50,10,no,S

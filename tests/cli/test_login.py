@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.running import CommandLine
-from tests.processes import ServerProcess
+from tests.support.command_line import CommandLine
+from tests.support.processes import ServerProcess
 
 
 def login_file(tmp_path: Path) -> Path:

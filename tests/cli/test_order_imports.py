@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 
 from storekeep.client import Order, OrderState, Storekeep, to_decimal
-from tests import northwind
-from tests.cli.running import CommandLine, Run
-from tests.processes import ServerProcess
-from tests.shops import new_id
+from tests.support import northwind
+from tests.support.command_line import CommandLine, Run
+from tests.support.processes import ServerProcess
+from tests.support.shops import new_id
 
 COMMAND = Path(sysconfig.get_path("scripts"), "storekeep")
 HEADER = "number,sku,quantity,unit_price,customer,order_date,ship_date"

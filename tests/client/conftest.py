@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from storekeep.client import Storekeep
-from tests.client.scripted_server import ScriptedServer, running_scripted_server
+from tests.support.scripted_server import ScriptedServer, running_scripted_server
 
 API_KEY = "sk_test_0123456789"
 

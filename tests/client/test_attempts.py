@@ -30,7 +30,7 @@ from storekeep.client.attempts import (
 from storekeep.client.channels import TRANSPORT_ATTEMPTS_MAX
 from storekeep.client.deadlines import Deadline
 from storekeep.v1.orders_pb2 import Order
-from tests.client.scripted_server import ScriptedServer, fails, refuses, replies
+from tests.support.scripted_server import ScriptedServer, fails, refuses, replies
 
 PASSING = [
     ("OVERLOADED", code_pb2.RESOURCE_EXHAUSTED),

@@ -9,8 +9,8 @@ import pytest
 
 from storekeep.client import InvalidSettings, ServerUnreachable, Storekeep, Tls, with_port
 from storekeep.client.channels import SERVICES, find_proxy, is_local, service_config
-from tests.client.scripted_server import ScriptedServer
-from tests.client.slow_road import slow_road
+from tests.support.scripted_server import ScriptedServer
+from tests.support.slow_road import slow_road
 
 
 @pytest.mark.parametrize(

@@ -24,8 +24,8 @@ from storekeep.client import (
     Tls,
     UnexpectedStatus,
 )
-from tests.client.certificates import Authority
-from tests.processes import ServerProcess
+from tests.support.certificates import Authority
+from tests.support.processes import ServerProcess
 
 MakeServer = Callable[..., ServerProcess]
 

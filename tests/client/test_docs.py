@@ -11,7 +11,7 @@ from storekeep.client import DEFAULT_TIMEOUT_S, Customer, Storekeep
 from storekeep.client.attempts import ATTEMPTS_MAX, BACKOFF_MAX_S, BUDGET_EARNED, BUDGET_RETRIES_MAX
 from storekeep.client.channels import RECEIVE_BYTES_MAX, TRANSPORT_ATTEMPTS_MAX
 from storekeep.client.tokens import RENEW_AT
-from tests.processes import ServerProcess
+from tests.support.processes import ServerProcess
 
 PAGE = (Path(__file__).parents[2] / "docs" / "client.md").read_text()
 

@@ -31,7 +31,7 @@ from storekeep.client import (
     errors,
 )
 from storekeep.v1.errors_pb2 import ErrorReason
-from tests.client.scripted_server import ScriptedServer, dawdles, fails, refuses
+from tests.support.scripted_server import ScriptedServer, dawdles, fails, refuses
 
 CONTRACT = [
     name.removeprefix("ERROR_REASON_")

@@ -13,7 +13,7 @@ import pytest
 from storekeep.client import REASONS, HistoricOrder, Listing, Storekeep
 from storekeep.v1 import options_pb2
 from storekeep.v1.errors_pb2 import ErrorReason
-from tests.client.scripted_server import METHODS, ScriptedServer
+from tests.support.scripted_server import METHODS, ScriptedServer
 
 NOUNS = {
     "Category": "categories",

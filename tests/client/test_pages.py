@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from storekeep.client import Product, Storekeep
 from storekeep.v1.products_pb2 import ListProductsResponse
-from tests.client.scripted_server import ScriptedServer, replies
+from tests.support.scripted_server import ScriptedServer, replies
 
 
 def script_two_pages(scripted: ScriptedServer) -> None:

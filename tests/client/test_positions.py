@@ -11,8 +11,8 @@ from google.protobuf.message import Message
 from storekeep.client import Listing, Storekeep
 from storekeep.client.positions import POSITION_KEY, Position
 from storekeep.v1.orders_pb2 import Order
-from tests.client.scripted_server import METHODS, Answer, ScriptedServer
 from tests.client.test_methods import arguments, client_method
+from tests.support.scripted_server import METHODS, Answer, ScriptedServer
 
 READS = [path for path, method in METHODS.items() if "max_staleness" in method.input_type.fields_by_name]
 

@@ -6,7 +6,7 @@ import threading
 from pathlib import Path
 
 from storekeep.client import Storekeep, StorekeepError
-from tests.processes import ServerProcess
+from tests.support.processes import ServerProcess
 
 CALLERS = 16
 CALLS_AT_LEAST = 4

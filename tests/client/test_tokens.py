@@ -10,7 +10,7 @@ from google.rpc import code_pb2
 
 from storekeep.client import ApiKeyInvalid, Storekeep, TokenRevoked
 from storekeep.client import tokens as tokens_module
-from tests.client.scripted_server import ScriptedServer, refuses
+from tests.support.scripted_server import ScriptedServer, refuses
 
 
 def bearers(scripted: ScriptedServer, rpc: str) -> list[str | None]:

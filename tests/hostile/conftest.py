@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.databases import new_database
-from tests.hostile.wire import Attacker
-from tests.processes import ServerProcess
+from tests.support.databases import new_database
+from tests.support.hostile.wire import Attacker
+from tests.support.processes import ServerProcess
 
 Attack = Callable[..., Attacker]
 

@@ -13,13 +13,13 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from storekeep.server.budgets import address_of, block_of
+from storekeep.server.transport.budgets import address_of, block_of
 from tests.conftest import MakeServer
-from tests.hostile.callers import unharmed
 from tests.hostile.conftest import Attack
-from tests.hostile.usage import cpu_s, memory_mib
-from tests.hostile.wire import CHECK, GET, LIST, REFLECT, UNKNOWN, WATCH, Attacker, framed, wait_until
-from tests.processes import ServerProcess
+from tests.support.hostile.callers import unharmed
+from tests.support.hostile.usage import cpu_s, memory_mib
+from tests.support.hostile.wire import CHECK, GET, LIST, REFLECT, UNKNOWN, WATCH, Attacker, framed, wait_until
+from tests.support.processes import ServerProcess
 
 INVALID_ARGUMENT, NOT_FOUND, RESOURCE_EXHAUSTED, UNIMPLEMENTED = 3, 5, 8, 12
 BOMB_BYTES = 16_000_000

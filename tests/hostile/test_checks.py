@@ -12,13 +12,13 @@ import pytest
 
 from storekeep.server.app import App
 from storekeep.server.config import Settings
-from storekeep.server.logs import Logs
-from storekeep.server.store.database import Transaction
+from storekeep.server.store.sql.transactions import Transaction
+from storekeep.server.telemetry.logs import Logs
 from storekeep.v1 import auth_pb2, auth_pb2_grpc, orders_pb2
 from tests.conftest import MakeServer
-from tests.databases import Database
-from tests.refusals import refused
-from tests.shops import Shop, new_id
+from tests.support.databases import Database
+from tests.support.refusals import refused
+from tests.support.shops import Shop, new_id
 
 TIMEOUT_S = 60.0
 

@@ -14,15 +14,15 @@ from pathlib import Path
 import grpc
 import pytest
 
-from storekeep.server.contract import read_contract
-from storekeep.server.interceptors.transport_errors import MalformedMessage
 from storekeep.server.interceptors.wire_bounds import WireBounds
+from storekeep.server.transport.contract import read_contract
+from storekeep.server.transport.errors import MalformedMessage
 from storekeep.v1 import auth_pb2, orders_pb2, products_pb2
-from tests.databases import new_database
-from tests.processes import ServerProcess
-from tests.refusals import refusal_of, refused
-from tests.shops import Shop
-from tests.wire_shapes import Shape, filled, shapes_of, tag
+from tests.support.databases import new_database
+from tests.support.processes import ServerProcess
+from tests.support.refusals import refusal_of, refused
+from tests.support.shops import Shop
+from tests.support.wire_shapes import Shape, filled, shapes_of, tag
 
 METHODS = read_contract().methods
 CPU_MAX_MS = 50.0

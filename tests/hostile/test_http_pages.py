@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.clusters import Cluster
-from tests.hostile.wire import wait_until
-from tests.processes import ServerProcess
+from tests.support.clusters import Cluster
+from tests.support.hostile.wire import wait_until
+from tests.support.processes import ServerProcess
 
 pytestmark = pytest.mark.engine("sqlite", reason="no database is asked")
 PATHS = ("/healthz", "/readyz", "/metrics")

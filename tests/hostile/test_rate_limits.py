@@ -14,15 +14,15 @@ import grpc
 import pytest
 
 from storekeep.client import ApiKeyInvalid, Storekeep
-from storekeep.server.budgets import address_of
-from storekeep.server.contract import read_contract
 from storekeep.server.interceptors.rate_limits import CLASSES, Rate, TokenBuckets, class_of, rates_of
+from storekeep.server.transport.budgets import address_of
+from storekeep.server.transport.contract import read_contract
 from storekeep.v1 import auth_pb2, auth_pb2_grpc, orders_pb2
 from tests.conftest import MakeServer
-from tests.processes import ServerProcess
-from tests.proxies import Proxy
-from tests.refusals import Refusal, refusal_of, refused
-from tests.shops import Shop, new_id
+from tests.support.processes import ServerProcess
+from tests.support.proxies import Proxy
+from tests.support.refusals import Refusal, refusal_of, refused
+from tests.support.shops import Shop, new_id
 
 CONTRACT = read_contract()
 FLOOD_PER_S = 300

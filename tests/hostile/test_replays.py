@@ -8,17 +8,17 @@ import grpc
 import pytest
 from google.protobuf.message import Message
 
-from storekeep.server.contract import read_contract
+from storekeep.server.transport.contract import read_contract
 from storekeep.v1 import audit_pb2, auth_pb2, options_pb2, products_pb2
 from storekeep.v1 import auth_pb2 as pb
 from tests.conftest import MakeServer
-from tests.hostile.accounts import ALL, MANAGER, key_request, make_account, make_key, make_role, sign_in
-from tests.hostile.calls import ACCESS, MAKES_SECRETS, PATHS, PREPARED, with_request_id
-from tests.mutations import DESCRIPTORS
-from tests.processes import ServerProcess
-from tests.records import Records
-from tests.refusals import refusal, refused
-from tests.shops import Shop, new_request_id
+from tests.support.hostile.accounts import ALL, MANAGER, key_request, make_account, make_key, make_role, sign_in
+from tests.support.hostile.calls import ACCESS, MAKES_SECRETS, PATHS, PREPARED, with_request_id
+from tests.support.mutations import DESCRIPTORS
+from tests.support.processes import ServerProcess
+from tests.support.records import Records
+from tests.support.refusals import refusal, refused
+from tests.support.shops import Shop, new_request_id
 
 ADMIN = "serviceAccounts/admin"
 GIVE_UP_S = 60.0

@@ -11,15 +11,15 @@ from typing import Any
 import grpc
 import pytest
 
-from storekeep.server.contract import read_contract
 from storekeep.server.domain.calls import Call, Caller
 from storekeep.server.domain.mutations import mutate
+from storekeep.server.transport.contract import read_contract
 from storekeep.v1 import auth_pb2 as pb
-from tests.hostile.accounts import ALL, MANAGER, key_request, make_account, make_key, make_role, sign_in
-from tests.processes import ServerProcess
-from tests.records import Records
-from tests.refusals import refusal, refused
-from tests.shops import Shop, new_id
+from tests.support.hostile.accounts import ALL, MANAGER, key_request, make_account, make_key, make_role, sign_in
+from tests.support.processes import ServerProcess
+from tests.support.records import Records
+from tests.support.refusals import refusal, refused
+from tests.support.shops import Shop, new_id
 
 CONTRACT = read_contract()
 TIMEOUT_S = 60.0

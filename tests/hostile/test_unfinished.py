@@ -8,11 +8,23 @@ import threading
 import pytest
 
 from tests.conftest import MakeServer
-from tests.hostile.callers import unharmed
 from tests.hostile.conftest import Attack
-from tests.hostile.usage import memory_mib, threads
-from tests.hostile.wire import CHECK, GET, ISSUE, LIST, PLACE, REFLECT, UNKNOWN, WATCH, Attacker, framed, wait_until
-from tests.processes import ServerProcess
+from tests.support.hostile.callers import unharmed
+from tests.support.hostile.usage import memory_mib, threads
+from tests.support.hostile.wire import (
+    CHECK,
+    GET,
+    ISSUE,
+    LIST,
+    PLACE,
+    REFLECT,
+    UNKNOWN,
+    WATCH,
+    Attacker,
+    framed,
+    wait_until,
+)
+from tests.support.processes import ServerProcess
 
 RESOURCE_EXHAUSTED, DEADLINE_EXCEEDED, UNIMPLEMENTED = 8, 4, 12
 MIB = 1024 * 1024

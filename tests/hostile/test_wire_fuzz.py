@@ -1,4 +1,4 @@
-"""A short round of the fuzzing that `make prove` does at length: see `tests/wire_fuzz.py`."""
+"""A short round of the fuzzing that `make prove` does at length: see `tests/support/wire_fuzz.py`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.wire_fuzz import Fuzzer, Target
+from tests.support.wire_fuzz import Fuzzer, Target
 
 INPUTS = 2_000
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.house.checkout import python_files, text
+from tests.support.checkout import python_files, text
 
 CHANGE_ACCESS = {"accounts.py", "api_keys.py", "roles.py", "signing_keys.py"}
 """The modules of the domain whose mutations callers ask for, and that write the tables of access."""

@@ -9,7 +9,7 @@ import pytest
 from buf.validate import validate_pb2
 from contract import PACKAGE, Field, Message, Method, Service, read_contract
 
-from tests.house.checkout import ROOT
+from tests.support.checkout import ROOT
 
 CONTRACT = read_contract()
 METHODS = list(CONTRACT.methods)

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from contract import Service, read_contract
 
-from tests.house.checkout import ROOT, python_files, text
-from tests.resources import KINDS
+from tests.support.checkout import ROOT, python_files, text
+from tests.support.resources import KINDS
 
 CONTRACT = read_contract()
 each_service = pytest.mark.parametrize("service", CONTRACT.services, ids=lambda service: service.name)

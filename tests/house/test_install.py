@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.house.checkout import ROOT
+from tests.support.checkout import ROOT
 
 SCRIPT = ROOT / "supply" / "install.sh"
 PROJECT = """

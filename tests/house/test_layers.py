@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.house.checkout import ROOT
+from tests.support.checkout import ROOT
 
 RULES = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
 

@@ -9,7 +9,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tests.house.checkout import ROOT
+from tests.support.checkout import ROOT
 
 INDEX_ADDRESS = re.compile(r"https?://|file:/|--(?:extra-)?index-url|--find-links|-i ")
 LOCK = (ROOT / "requirements.lock").read_text()

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.house.checkout import ROOT
-from tests.processes import ServerProcess
+from tests.support.checkout import ROOT
+from tests.support.processes import ServerProcess
 
 BLOCK = re.compile(r"<!-- run by the tests -->\n```console\n(.*?)```", re.DOTALL)
 CHANGING = [

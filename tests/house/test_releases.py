@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.house.checkout import ROOT
+from tests.support.checkout import ROOT
 
 SOURCES = ("protos", "buf.yaml")
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.house.checkout import ROOT
+from tests.support.checkout import ROOT
 
 START_TIMEOUT_S = 180.0
 STOP_TIMEOUT_S = 60.0

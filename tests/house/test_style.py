@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.house.checkout import PYTHON_ROOTS, ROOT, files, python_files, text
+from tests.support.checkout import PYTHON_ROOTS, ROOT, files, python_files, text
 
 FILE_LINES_MAX = 500
 FUNCTION_LINES_MAX = 60

@@ -18,7 +18,7 @@ from packaging.utils import canonicalize_name
 from supply import audit
 from supply.packages import SHIPPED_EXTRAS, find_refused, list_shipped, read_license, read_project
 from supply.sbom import write_bill
-from tests.house.checkout import ROOT, files, text
+from tests.support.checkout import ROOT, files, text
 
 RUN_LOCK = dict(re.findall(r"^([a-z0-9-]+)==([^ ]+)", text(Path("requirements-run.lock")), re.MULTILINE))
 FOR_OTHER_SYSTEMS = {"colorama", "tzdata"}

@@ -12,11 +12,11 @@ import grpc
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from storekeep.v1 import customers_pb2, inventory_pb2, orders_pb2
-from tests.buyers import list_orders, open_shop, verify
 from tests.conftest import MakeServer
-from tests.prove.budgets import SECONDS, SEED
-from tests.refusals import refusal_of
-from tests.shops import MAIN, Shop
+from tests.support.budgets import SECONDS, SEED
+from tests.support.buyers import list_orders, open_shop, verify
+from tests.support.refusals import refusal_of
+from tests.support.shops import MAIN, Shop
 
 CALLERS = 8
 SKUS = 4

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.failovers import Orderers, serve
-from tests.prove.budgets import ROUNDS, SEED
-from tests.replication import Replication, running_replication
+from tests.support.budgets import ROUNDS, SEED
+from tests.support.failovers import Orderers, serve
+from tests.support.replication import Replication, running_replication
 
 FAILOVERS = max(3, ROUNDS // 10)
 """Each takes some seconds: the old primary has to be made anew."""

@@ -1,7 +1,7 @@
 """A disk whose syncs and writes fail, are delayed, cut short or pretended, and a kill besides: 200 cycles.
 
-See `tests/faults/disks.py` for what is simulated. After each cycle what the callers were told is compared with the
-database, and `storekeep-server verify` looks at all of it.
+See `tests/support/faults/disks.py` for what is simulated. After each cycle what the callers were told is compared with
+the database, and `storekeep-server verify` looks at all of it.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.buyers import Buyers
 from tests.conftest import MakeServer
-from tests.faults.cycles import FAULTS, MAY_FAIL, run_cycle
-from tests.faults.disks import FaultyDisk
-from tests.prove.budgets import ROUNDS, SEED
+from tests.support.budgets import ROUNDS, SEED
+from tests.support.buyers import Buyers
+from tests.support.faults.cycles import FAULTS, MAY_FAIL, run_cycle
+from tests.support.faults.disks import FaultyDisk
 
 CYCLES = max(len(FAULTS), ROUNDS * 2 // 3)
 CYCLES_PER_DATABASE = 10

@@ -15,14 +15,14 @@ import grpc
 import pytest
 from google.protobuf.descriptor import FieldDescriptor
 
-from storekeep.server.contract import read_contract
-from storekeep.server.interceptors.rpc import Method
-from tests.buyers import open_shop, verify
+from storekeep.server.transport.contract import read_contract
+from storekeep.server.transport.rpc import Method
 from tests.conftest import MakeServer
-from tests.mutations import CHANGES, copy_of
-from tests.prove.budgets import SECONDS, SEED
-from tests.refusals import refusal_of
-from tests.shops import Shop
+from tests.support.budgets import SECONDS, SEED
+from tests.support.buyers import open_shop, verify
+from tests.support.mutations import CHANGES, copy_of
+from tests.support.refusals import refusal_of
+from tests.support.shops import Shop
 
 METHODS = read_contract().methods
 CALL_TIMEOUT_S = 30.0

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.buyers import Buyers, kill_while_buying, open_shop, verify
 from tests.conftest import MakeServer
-from tests.processes import COMMAND, ServerProcess, run_command, server_environment
-from tests.prove.budgets import ROUNDS, SEED
+from tests.support.budgets import ROUNDS, SEED
+from tests.support.buyers import Buyers, kill_while_buying, open_shop, verify
+from tests.support.processes import COMMAND, ServerProcess, run_command, server_environment
 
 CHECK_EVERY = 50
 LOAD_MAX_S = 0.5

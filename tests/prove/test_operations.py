@@ -25,11 +25,11 @@ import psycopg
 import pytest
 
 from storekeep.server.store.schema import migrate
-from tests.buyers import open_shop
-from tests.databases import PostgresDatabase
-from tests.failovers import Orderers
-from tests.postgres import SERVER_USER, Postgres, binary, free_port, unprivileged
-from tests.processes import ServerProcess
+from tests.support.buyers import open_shop
+from tests.support.databases import PostgresDatabase
+from tests.support.failovers import Orderers
+from tests.support.postgres import SERVER_USER, Postgres, binary, free_port, unprivileged
+from tests.support.processes import ServerProcess
 
 PROGRAMS = ("patroni", "etcd", "haproxy", "pgbouncer")
 MISSING = [program for program in PROGRAMS if shutil.which(program) is None]

@@ -9,12 +9,12 @@ from collections import Counter
 import pytest
 from hypothesis import seed
 
-from tests.buyers import open_shop, verify
 from tests.conftest import MakeServer
-from tests.crowds import check_levels, crowd, open_shops
-from tests.databases import Database
-from tests.order_machine import OrderLife, play, prepare
-from tests.prove.budgets import SECONDS, SEED
+from tests.support.budgets import SECONDS, SEED
+from tests.support.buyers import open_shop, verify
+from tests.support.crowds import check_levels, crowd, open_shops
+from tests.support.databases import Database
+from tests.support.order_machine import OrderLife, play, prepare
 
 PLAYS = 50
 """Plays of one seed."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from tests.clusters import Cluster, Load
 from tests.conftest import MakeServer
-from tests.prove.budgets import ROUNDS
+from tests.support.budgets import ROUNDS
+from tests.support.clusters import Cluster, Load
 
 ROLLS = max(10, ROUNDS // 3)
 

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from tests.conftest import MakeServer
-from tests.hostile.callers import HonestCallers
-from tests.hostile.usage import descriptors, memory_mib, threads
-from tests.hostile.wire import CHECK, GET, ISSUE, PLACE, REFLECT, UNKNOWN, WATCH, Attacker, framed, wait_until
+from tests.support.hostile.callers import HonestCallers
+from tests.support.hostile.usage import descriptors, memory_mib, threads
+from tests.support.hostile.wire import CHECK, GET, ISSUE, PLACE, REFLECT, UNKNOWN, WATCH, Attacker, framed, wait_until
 
 SECONDS = float(os.environ.get("PROVE_SECONDS", "600"))
 MEMORY_MIB = 32

@@ -14,10 +14,10 @@ import grpc
 import pytest
 
 from tests.conftest import MakeServer
-from tests.prove.budgets import INPUTS, SEED
-from tests.refusals import refusal_of
-from tests.shops import Shop
-from tests.wire_fuzz import PARSERS, Fuzzer, Input, Target, lines_of, lines_run
+from tests.support.budgets import INPUTS, SEED
+from tests.support.refusals import refusal_of
+from tests.support.shops import Shop
+from tests.support.wire_fuzz import PARSERS, Fuzzer, Input, Target, lines_of, lines_run
 
 COVERED_MIN = 0.75
 """Of the lines of the parsers; the others belong to settings, and to servers with replicas or workers."""

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from storekeep.client import Order, ProductState, Storekeep, to_decimal
-from tests.processes import ServerProcess
+from tests.support.processes import ServerProcess
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = Path(os.environ.get("STOREKEEP_REAL_DATA") or ROOT.parent / "shared/data/northwind")

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from storekeep.client import Fulfillment, FulfillmentState, Order, OrderState, Storekeep, to_decimal
-from tests import northwind
-from tests.processes import ServerProcess
+from tests.support import northwind
+from tests.support.processes import ServerProcess
 
 COMMAND = Path(sysconfig.get_path("scripts"), "storekeep")
 

@@ -23,7 +23,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from storekeep.client import Order, OrderState, Storekeep, to_decimal
-from tests.processes import ServerProcess
+from tests.support.processes import ServerProcess
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT.parent / "shared/data/online-retail-sample.csv.gz"

@@ -14,20 +14,12 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2_grpc  # type: ignore[import-untyped, unused-ignore]
 
-from storekeep.server.access import install, make_access, make_keyring
-from storekeep.server.backlogs import HICCUP_S, TRIAL_WAIT_S, Backlog
-from storekeep.server.channels import channel_options, receive_limits
 from storekeep.server.config import Settings
-from storekeep.server.connections import ConnectionGuard, ConnectionLimits
-from storekeep.server.contract import read_contract
-from storekeep.server.database_urls import sqlite_path
-from storekeep.server.domain.api_keys import lookup_id_of
-from storekeep.server.domain.order_numbers import OrderNumbers
-from storekeep.server.domain.order_placing import PlacingRules
-from storekeep.server.domain.pages import PageTokens
-from storekeep.server.domain.tokens import purge_expired
-from storekeep.server.health import SERVICE as HEALTH_SERVICE
-from storekeep.server.health import WATCH, HealthServicer, Readiness, Watches, health_routes
+from storekeep.server.domain.access.api_keys import lookup_id_of
+from storekeep.server.domain.access.tokens import purge_expired
+from storekeep.server.domain.orders.numbers import OrderNumbers
+from storekeep.server.domain.orders.placing import PlacingRules
+from storekeep.server.domain.standard.pages import PageTokens
 from storekeep.server.interceptors.auth import authenticate_calls
 from storekeep.server.interceptors.certificates import refuse_revoked
 from storekeep.server.interceptors.chain import Chain, Layer
@@ -44,30 +36,38 @@ from storekeep.server.interceptors.rate_limits import (
     slow_down_failures,
 )
 from storekeep.server.interceptors.request_log import request_log
-from storekeep.server.interceptors.rpc import call_terms, note_committed
 from storekeep.server.interceptors.validation import validate_requests
-from storekeep.server.logs import Logs
-from storekeep.server.maintenance import CheckpointJob, Maintenance, Rounds, Sweeper, purge_new_secrets, purge_replies
-from storekeep.server.monitoring.counts import CallCounts, Counts, add_counts
-from storekeep.server.monitoring.overviews import Report
-from storekeep.server.polling import Polling
-from storekeep.server.pools import CallExecutor, CallLoop, CallPool, CheckPool, ReadLanes
-from storekeep.server.ports import AddressTaken, free_addresses
-from storekeep.server.reflection import PATHS as REFLECTION_PATHS
-from storekeep.server.reflection import Reflection, add_reflection
+from storekeep.server.jobs.periodic import CheckpointJob, Maintenance, Rounds, Sweeper, purge_new_secrets, purge_replies
+from storekeep.server.runtime.admission import HICCUP_S, TRIAL_WAIT_S, Backlog
+from storekeep.server.runtime.ports import AddressTaken, free_addresses
 from storekeep.server.servicers.audit import AuditServicer
 from storekeep.server.servicers.auth import AuthServicer
 from storekeep.server.servicers.customers import CustomerServicer
 from storekeep.server.servicers.inventory import InventoryServicer
 from storekeep.server.servicers.orders import OrderServicer
 from storekeep.server.servicers.products import ProductServicer
-from storekeep.server.store.database import Transaction
 from storekeep.server.store.errors import Overloaded
 from storekeep.server.store.opening import limits_of, one_writer_file, open_store, replicas_of
-from storekeep.server.streams import StreamRoute
-from storekeep.server.tls import RevokedCertificates, tls_credentials
-from storekeep.server.unary import Route
-from storekeep.server.workers import Worker, Writership, own_address
+from storekeep.server.store.sql.transactions import Transaction
+from storekeep.server.store.urls import sqlite_path
+from storekeep.server.telemetry.counts import CallCounts, Counts, add_counts
+from storekeep.server.telemetry.logs import Logs
+from storekeep.server.telemetry.status import Report
+from storekeep.server.transport.channels import channel_options, receive_limits
+from storekeep.server.transport.connections import ConnectionGuard, ConnectionLimits
+from storekeep.server.transport.contract import read_contract
+from storekeep.server.transport.executors import CallExecutor, CallLoop, CallPool, CheckPool, ReadLanes
+from storekeep.server.transport.health import SERVICE as HEALTH_SERVICE
+from storekeep.server.transport.health import WATCH, HealthServicer, Readiness, Watches, health_routes
+from storekeep.server.transport.leadership import Worker, Writership, own_address
+from storekeep.server.transport.polling import Polling
+from storekeep.server.transport.reflection import PATHS as REFLECTION_PATHS
+from storekeep.server.transport.reflection import Reflection, add_reflection
+from storekeep.server.transport.rpc import call_terms, note_committed
+from storekeep.server.transport.streams import StreamRoute
+from storekeep.server.transport.tls import RevokedCertificates, tls_credentials
+from storekeep.server.transport.unary import Route
+from storekeep.server.wiring.access import install, make_access, make_keyring
 from storekeep.v1 import (
     audit_pb2_grpc,
     auth_pb2_grpc,

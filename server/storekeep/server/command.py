@@ -15,23 +15,21 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from storekeep.server.access import make_access, make_admin_key, make_keyring, rotate_secret
-from storekeep.server.announcements import keep_admin_key, printable, say, say_where_admin_key_is
 from storekeep.server.config import InvalidSettings, LoadedSettings, Settings, load_settings
-from storekeep.server.contract import read_contract
-from storekeep.server.database_urls import shown, sqlite_path
-from storekeep.server.domain.audit_chain import AuditChain
-from storekeep.server.domain.audit_checkpoints import InvalidCheckpoint, sign_head
-from storekeep.server.domain.audit_checkpoints import latest as latest_checkpoint
-from storekeep.server.domain.audit_checkpoints import read_text as read_checkpoint
-from storekeep.server.domain.audit_checkpoints import write_text as write_checkpoint
-from storekeep.server.domain.keyrings import Keyring
-from storekeep.server.domain.server_secrets import SecretInUse, count_keys_to_lose
-from storekeep.server.domain.verification import verify
-from storekeep.server.health_checks import SERVING, ask_address, ask_server, ask_workers
-from storekeep.server.inspections import inspect
-from storekeep.server.processes import REFUSALS, in_words
-from storekeep.server.secrets import (
+from storekeep.server.domain.access.server_secrets import SecretInUse, count_keys_to_lose
+from storekeep.server.domain.audit.checkpoints import InvalidCheckpoint, sign_head
+from storekeep.server.domain.audit.checkpoints import latest as latest_checkpoint
+from storekeep.server.domain.audit.checkpoints import read_text as read_checkpoint
+from storekeep.server.domain.audit.checkpoints import write_text as write_checkpoint
+from storekeep.server.domain.integrity.verification import verify
+from storekeep.server.domain.keys.audit_chain import AuditChain
+from storekeep.server.domain.keys.keyrings import Keyring
+from storekeep.server.process.console import keep_admin_key, printable, say, say_where_admin_key_is
+from storekeep.server.process.healthcheck import SERVING, ask_address, ask_server, ask_workers
+from storekeep.server.process.inspections import inspect
+from storekeep.server.process.serving import serve
+from storekeep.server.process.signals import REFUSALS, in_words
+from storekeep.server.runtime.secrets import (
     PREVIOUS_FILE,
     SECRET_FILE,
     RotationRefused,
@@ -39,12 +37,14 @@ from storekeep.server.secrets import (
     end_rotation,
     load_secrets,
 )
-from storekeep.server.serving import serve
 from storekeep.server.store.backups import BackupRefused, back_up, restore
 from storekeep.server.store.engine import Store
 from storekeep.server.store.opening import limits_of, open_store
 from storekeep.server.store.schema import check_schema, migrate, pending_migrations
+from storekeep.server.store.urls import shown, sqlite_path
 from storekeep.server.supervision.supervisor import WorkerFailed, supervise
+from storekeep.server.transport.contract import read_contract
+from storekeep.server.wiring.access import make_access, make_admin_key, make_keyring, rotate_secret
 
 VERIFY_TIMEOUT_S = 3_600.0
 """How long one check may take on PostgreSQL: it may read all there is."""

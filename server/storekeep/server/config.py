@@ -16,9 +16,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from storekeep.server.database_urls import problem_of, problem_of_replica, shown, sqlite_path, sqlite_url
-from storekeep.server.secret_strength import BYTES_MIN, is_weak
-from storekeep.server.settings_files import SettingsFile, UnreadableSettings, read_settings_file
+from storekeep.server.runtime.secret_strength import BYTES_MIN, is_weak
+from storekeep.server.runtime.settings_files import SettingsFile, UnreadableSettings, read_settings_file
+from storekeep.server.store.urls import problem_of, problem_of_replica, shown, sqlite_path, sqlite_url
 
 PREFIX = "STOREKEEP_"
 FILE_VARIABLE = "STOREKEEP_CONFIG_FILE"

@@ -5,11 +5,11 @@ from __future__ import annotations
 import msgspec
 
 from storekeep.server.domain.addresses import Address
-from storekeep.server.domain.collections import Collection
 from storekeep.server.domain.errors import CustomerNotFound
-from storekeep.server.domain.filters import FilterField, Kind
-from storekeep.server.domain.lists import Column, Listing
-from storekeep.server.store import customers as store
+from storekeep.server.domain.standard.collections import Collection
+from storekeep.server.domain.standard.filters import FilterField, Kind
+from storekeep.server.domain.standard.lists import Column, Listing
+from storekeep.server.store.tables import customers as store
 
 
 class LabelledAddress(msgspec.Struct, frozen=True):

@@ -13,7 +13,9 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
-from storekeep.server.domain.audit_chain import (
+from storekeep.server.domain.calls import Call
+from storekeep.server.domain.errors import AccessRefused, DomainError, RequestIdReused
+from storekeep.server.domain.keys.audit_chain import (
     FIRST_HASH,
     AuditChain,
     AuditedChange,
@@ -24,13 +26,11 @@ from storekeep.server.domain.audit_chain import (
     owner,
     prepare_key,
 )
-from storekeep.server.domain.audit_chain import PURPOSE as CHAIN_PURPOSE
-from storekeep.server.domain.calls import Call
-from storekeep.server.domain.errors import AccessRefused, DomainError, RequestIdReused
-from storekeep.server.store.audit import INSERT_EPOCH
-from storekeep.server.store.database import Transaction
+from storekeep.server.domain.keys.audit_chain import PURPOSE as CHAIN_PURPOSE
 from storekeep.server.store.engine import Store
-from storekeep.server.store.ledger import (
+from storekeep.server.store.sql.transactions import Transaction
+from storekeep.server.store.tables.audit import INSERT_EPOCH
+from storekeep.server.store.tables.ledger import (
     FIND_REPLY,
     INSERT_AUDIT_ENTRY,
     INSERT_NEW_ENTRIES,

@@ -9,16 +9,16 @@ from dataclasses import dataclass
 
 from storekeep.server.domain.addresses import Address
 from storekeep.server.domain.calls import Call, Caller
-from storekeep.server.domain.categories import CATEGORIES, Category
+from storekeep.server.domain.catalog.categories import CATEGORIES, Category
+from storekeep.server.domain.catalog.products import PRODUCTS, Product
+from storekeep.server.domain.catalog.variants import VARIANTS, Variant
 from storekeep.server.domain.customers import CUSTOMERS, Customer, LabelledAddress
-from storekeep.server.domain.inventory import RECEIVE, adjust_stock
 from storekeep.server.domain.money import Money
 from storekeep.server.domain.mutations import Mutation, mutate
-from storekeep.server.domain.order_placing import DEFAULT_LOCATION
-from storekeep.server.domain.products import PRODUCTS, Product
-from storekeep.server.domain.variants import VARIANTS, Variant
-from storekeep.server.store import products as product_store
+from storekeep.server.domain.orders.placing import DEFAULT_LOCATION
+from storekeep.server.domain.stock.levels import RECEIVE, adjust_stock
 from storekeep.server.store.engine import Store
+from storekeep.server.store.tables import catalog as product_store
 
 SUBJECT = "system/sample"
 CUSTOMER = "customers/ada-marsh"

@@ -18,7 +18,7 @@ from storekeep.server.domain.calls import Caller
 from storekeep.server.domain.errors import PermissionDenied, TokenExpired, Unauthenticated
 from storekeep.server.interceptors.chain import PUBLIC, Layer, Step
 from storekeep.server.interceptors.rate_limits import FailedCredentials
-from storekeep.server.interceptors.rpc import NOBODY, Method, Rpc
+from storekeep.server.transport.rpc import NOBODY, Method, Rpc
 
 Claims = TypeVar("Claims")
 

@@ -13,7 +13,7 @@ import grpc
 
 from storekeep.server.domain.errors import Unauthenticated
 from storekeep.server.interceptors.chain import Layer, Step
-from storekeep.server.interceptors.rpc import Method, Rpc
+from storekeep.server.transport.rpc import Method, Rpc
 
 CERTIFICATE = "x509_pem_cert"
 """The property of gRPC's auth context that holds what the client has shown."""

@@ -24,10 +24,10 @@ from typing import Any, Protocol, TypeAlias
 import grpc
 from google.protobuf import empty_pb2
 
-from storekeep.server.interceptors.rpc import Checked, Method, Rpc
-from storekeep.server.interceptors.transport_errors import UnknownMethod
-from storekeep.server.pools import CallExecutor
-from storekeep.server.unary import Metadata, Refusal, Route
+from storekeep.server.transport.errors import UnknownMethod
+from storekeep.server.transport.executors import CallExecutor
+from storekeep.server.transport.rpc import Checked, Method, Rpc
+from storekeep.server.transport.unary import Metadata, Refusal, Route
 
 Step = Callable[[Any, grpc.ServicerContext, Rpc], Any]
 """Serves a request: raw bytes outside of validation, the parsed message inside."""

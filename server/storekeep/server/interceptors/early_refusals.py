@@ -19,10 +19,10 @@ from storekeep.server.interceptors.overload import (
     status_without_request_id,
 )
 from storekeep.server.interceptors.request_log import WriteLine
-from storekeep.server.interceptors.transport_errors import MetadataTooLarge, RequestIncomplete, UnknownMethod
-from storekeep.server.monitoring.counts import CallCounts
 from storekeep.server.store.errors import ShuttingDown
-from storekeep.server.unary import Metadata, Refusal, number_of
+from storekeep.server.telemetry.counts import CallCounts
+from storekeep.server.transport.errors import MetadataTooLarge, RequestIncomplete, UnknownMethod
+from storekeep.server.transport.unary import Metadata, Refusal, number_of
 
 UNKNOWN_METHOD = "unknown"
 """What all methods that do not exist are called in the log and in the counts: their names are the caller's."""

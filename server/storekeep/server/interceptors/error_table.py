@@ -12,8 +12,8 @@ from typing import NamedTuple
 import grpc
 
 from storekeep.server.domain import errors as domain
-from storekeep.server.interceptors import transport_errors as transport
 from storekeep.server.store import errors as store
+from storekeep.server.transport import errors as transport
 
 Code = grpc.StatusCode
 

@@ -17,8 +17,8 @@ from storekeep.server.domain.errors import FieldViolation
 from storekeep.server.interceptors.chain import Step
 from storekeep.server.interceptors.error_table import UNKNOWN, UNKNOWN_TEXT, Row, row_of
 from storekeep.server.interceptors.forwarding import AnsweredElsewhere
-from storekeep.server.interceptors.rpc import Method, Rpc
-from storekeep.server.interceptors.transport_errors import InvalidFields
+from storekeep.server.transport.errors import InvalidFields
+from storekeep.server.transport.rpc import Method, Rpc
 
 ERROR_DOMAIN = "storekeep"
 RETRY_AFTER_MS = 1_000

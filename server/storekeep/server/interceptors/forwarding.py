@@ -15,13 +15,13 @@ from typing import Any, Protocol
 
 import grpc
 
-from storekeep.server.backlogs import Backlog
 from storekeep.server.interceptors.chain import Step
 from storekeep.server.interceptors.request_log import PEER
-from storekeep.server.interceptors.rpc import Method, Rpc
-from storekeep.server.interceptors.transport_errors import WriterUnavailable
-from storekeep.server.pools import CallExecutor, CallPool
-from storekeep.server.waiting import Task, check
+from storekeep.server.runtime.admission import Backlog
+from storekeep.server.runtime.tasks import Task, check
+from storekeep.server.transport.errors import WriterUnavailable
+from storekeep.server.transport.executors import CallExecutor, CallPool
+from storekeep.server.transport.rpc import Method, Rpc
 
 HANDED_ON = "x-storekeep-handed-on"
 """Marks a call that a worker has handed on."""

@@ -12,7 +12,7 @@ from typing import Any
 import grpc
 
 from storekeep.server.interceptors.chain import Step
-from storekeep.server.interceptors.rpc import Method, Rpc
+from storekeep.server.transport.rpc import Method, Rpc
 
 POSITION_KEY = "storekeep-position"
 """The metadata of both: trailing, with the reply to a change; leading, with a read."""

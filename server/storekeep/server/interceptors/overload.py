@@ -16,10 +16,10 @@ from google.rpc import error_details_pb2, status_pb2
 from storekeep.server.interceptors.error_table import row_of
 from storekeep.server.interceptors.errors import DETAILS_KEY, status_of
 from storekeep.server.interceptors.request_log import REQUEST_ID, WriteLine
-from storekeep.server.interceptors.rpc import Rpc
-from storekeep.server.monitoring.counts import CallCounts
 from storekeep.server.store.errors import RETRY_AFTER_MS, Overloaded
-from storekeep.server.unary import Metadata, Refusal, number_of
+from storekeep.server.telemetry.counts import CallCounts
+from storekeep.server.transport.rpc import Rpc
+from storekeep.server.transport.unary import Metadata, Refusal, number_of
 
 LINE_EVERY_S = 1.0
 DETAILED_MAX = 500

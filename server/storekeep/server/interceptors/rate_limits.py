@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 
 import grpc
 
-from storekeep.server.budgets import address_of
 from storekeep.server.domain.errors import ApiKeyInvalid, Unauthenticated
 from storekeep.server.interceptors.chain import PUBLIC, Layer, Step
-from storekeep.server.interceptors.rpc import Method, Rpc
-from storekeep.server.interceptors.transport_errors import RateLimited
-from storekeep.server.monitoring.counts import CallCounts
+from storekeep.server.telemetry.counts import CallCounts
+from storekeep.server.transport.budgets import address_of
+from storekeep.server.transport.errors import RateLimited
+from storekeep.server.transport.rpc import Method, Rpc
 
 READ, WRITE, BULK, ADMIN = "read", "write", "bulk", "admin"
 CLASSES = (PUBLIC, READ, WRITE, BULK, ADMIN)

@@ -14,8 +14,8 @@ import grpc
 import uuid_utils
 
 from storekeep.server.interceptors.chain import Step
-from storekeep.server.interceptors.rpc import CURRENT, Checked, Method, Rpc
-from storekeep.server.monitoring.counts import CallCounts
+from storekeep.server.telemetry.counts import CallCounts
+from storekeep.server.transport.rpc import CURRENT, Checked, Method, Rpc
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 TRACEPARENT = re.compile(

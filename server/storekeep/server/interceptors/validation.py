@@ -11,10 +11,10 @@ import protovalidate
 from google.protobuf.message import DecodeError, Message
 
 from storekeep.server.interceptors.chain import Layer, Step
-from storekeep.server.interceptors.rpc import Method, Rpc
-from storekeep.server.interceptors.transport_errors import InvalidFields, MalformedMessage, MessageTooLarge
 from storekeep.server.interceptors.violations import Violation, Violations
 from storekeep.server.interceptors.wire_bounds import WireBounds
+from storekeep.server.transport.errors import InvalidFields, MalformedMessage, MessageTooLarge
+from storekeep.server.transport.rpc import Method, Rpc
 
 NULL = b"\0"
 Find = Callable[..., list[Violation]]

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, NoReturn
 from buf.validate import validate_pb2
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
-from storekeep.server.interceptors.transport_errors import InvalidFields, MalformedMessage
+from storekeep.server.transport.errors import InvalidFields, MalformedMessage
 
 SCAN_FROM_BYTES = 1_024
 """Smaller requests are not scanned: their at most 512 elements cost less than 5 ms, whatever is wrong with each."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from storekeep.server.domain.accounts import ServiceAccount
-from storekeep.server.domain.api_keys import ApiKey
+from storekeep.server.domain.access.accounts import ServiceAccount
+from storekeep.server.domain.access.api_keys import ApiKey
+from storekeep.server.domain.access.roles import Role
+from storekeep.server.domain.access.signing_keys import SigningKey
+from storekeep.server.domain.access.tokens import TokenSet
 from storekeep.server.domain.errors import InvalidField
-from storekeep.server.domain.resources import etag_of
-from storekeep.server.domain.roles import Role
-from storekeep.server.domain.signing_keys import SigningKey
-from storekeep.server.domain.tokens import TokenSet
+from storekeep.server.domain.standard.resources import etag_of
 from storekeep.server.servicers.converters import MICROS, id_of, key_of, optional_timestamp, timestamp_of
 from storekeep.v1 import auth_pb2 as pb
 

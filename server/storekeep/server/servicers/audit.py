@@ -7,10 +7,10 @@ import json
 import grpc
 from google.protobuf.struct_pb2 import Struct
 
-from storekeep.server.domain import audit
-from storekeep.server.domain.audit import AuditEntry
-from storekeep.server.domain.audit_checkpoints import Checkpoint, list_checkpoints
-from storekeep.server.domain.pages import PageTokens
+from storekeep.server.domain.audit import log as audit
+from storekeep.server.domain.audit.checkpoints import Checkpoint, list_checkpoints
+from storekeep.server.domain.audit.log import AuditEntry
+from storekeep.server.domain.standard.pages import PageTokens
 from storekeep.server.servicers.calls import list_request_of
 from storekeep.server.servicers.converters import id_of, timestamp_of
 from storekeep.server.store.engine import Store

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import grpc
 
-from storekeep.server.domain import accounts, api_keys, roles
-from storekeep.server.domain.access import AccessVersion
-from storekeep.server.domain.accounts import SERVICE_ACCOUNTS
-from storekeep.server.domain.api_keys import API_KEYS, KeySecrets, lookup_id_of
+from storekeep.server.domain.access import accounts, api_keys, roles
+from storekeep.server.domain.access.accounts import SERVICE_ACCOUNTS
+from storekeep.server.domain.access.api_keys import API_KEYS, KeySecrets, lookup_id_of
+from storekeep.server.domain.access.permissions import AccessVersion
+from storekeep.server.domain.access.roles import ROLES
+from storekeep.server.domain.access.signing_keys import SigningKeys
+from storekeep.server.domain.access.tokens import Tokens
 from storekeep.server.domain.calls import Call
 from storekeep.server.domain.errors import AccessRefused
-from storekeep.server.domain.pages import PageTokens
-from storekeep.server.domain.resources import new_id
-from storekeep.server.domain.roles import ROLES
-from storekeep.server.domain.signing_keys import SigningKeys
-from storekeep.server.domain.tokens import Tokens
-from storekeep.server.interceptors.rpc import CURRENT
+from storekeep.server.domain.standard.pages import PageTokens
+from storekeep.server.domain.standard.resources import new_id
 from storekeep.server.servicers.accounts import (
     ACCOUNT_FIELDS,
     ROLE_FIELDS,
@@ -32,6 +31,7 @@ from storekeep.server.servicers.accounts import (
 from storekeep.server.servicers.calls import call_of, list_request_of
 from storekeep.server.servicers.converters import MICROS, id_of, key_of, masked_fields, timestamp_of
 from storekeep.server.store.engine import Store
+from storekeep.server.transport.rpc import CURRENT
 from storekeep.v1 import auth_pb2 as pb
 from storekeep.v1 import auth_pb2_grpc
 

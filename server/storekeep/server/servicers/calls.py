@@ -8,8 +8,8 @@ from typing import Protocol, TypeVar
 from google.protobuf.message import Message
 
 from storekeep.server.domain.calls import Call
-from storekeep.server.domain.lists import ListRequest
-from storekeep.server.interceptors.rpc import CURRENT
+from storekeep.server.domain.standard.lists import ListRequest
+from storekeep.server.transport.rpc import CURRENT
 
 
 class Listing(Protocol):

@@ -6,8 +6,8 @@ import grpc
 
 from storekeep.server.domain import customers
 from storekeep.server.domain.customers import CUSTOMERS, Customer, LabelledAddress
-from storekeep.server.domain.pages import PageTokens
-from storekeep.server.domain.resources import etag_of, new_id
+from storekeep.server.domain.standard.pages import PageTokens
+from storekeep.server.domain.standard.resources import etag_of, new_id
 from storekeep.server.servicers.calls import call_of, list_request_of
 from storekeep.server.servicers.converters import (
     address_from,

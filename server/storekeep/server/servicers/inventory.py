@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import grpc
 
-from storekeep.server.domain import inventory, locations, reservations
-from storekeep.server.domain.inventory import Availability, StockLevel, StockMovement
-from storekeep.server.domain.lists import ListRequest
-from storekeep.server.domain.locations import LOCATIONS, Location
-from storekeep.server.domain.pages import PageTokens
-from storekeep.server.domain.reconciliation import Difference, reconcile
-from storekeep.server.domain.reservations import TTL_DEFAULT_S, NewReservation, Reservation
-from storekeep.server.domain.resources import etag_of, new_id
+from storekeep.server.domain.integrity.reconciliation import Difference, reconcile
+from storekeep.server.domain.standard.lists import ListRequest
+from storekeep.server.domain.standard.pages import PageTokens
+from storekeep.server.domain.standard.resources import etag_of, new_id
+from storekeep.server.domain.stock import levels as inventory
+from storekeep.server.domain.stock import locations, reservations
+from storekeep.server.domain.stock.levels import Availability, StockLevel, StockMovement
+from storekeep.server.domain.stock.locations import LOCATIONS, Location
+from storekeep.server.domain.stock.reservations import TTL_DEFAULT_S, NewReservation, Reservation
 from storekeep.server.servicers.calls import call_of, list_request_of
 from storekeep.server.servicers.converters import (
     MICROS,

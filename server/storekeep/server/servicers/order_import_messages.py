@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from storekeep.server.domain import historic_orders, order_imports
 from storekeep.server.domain.errors import InvalidAmount, UnknownCurrency
-from storekeep.server.domain.historic_orders import HistoricLine, HistoricOrder
 from storekeep.server.domain.money import Money
+from storekeep.server.domain.orders import historic, imports
+from storekeep.server.domain.orders.historic import HistoricLine, HistoricOrder
 from storekeep.server.servicers.converters import address_from, id_of, money_from, time_us_of
 from storekeep.v1 import orders_pb2 as pb
 
 OUTCOMES = {
-    order_imports.IMPORTED: pb.ORDER_IMPORT_OUTCOME_IMPORTED,
-    order_imports.ALREADY_THERE: pb.ORDER_IMPORT_OUTCOME_ALREADY_THERE,
-    order_imports.REFUSED: pb.ORDER_IMPORT_OUTCOME_REFUSED,
+    imports.IMPORTED: pb.ORDER_IMPORT_OUTCOME_IMPORTED,
+    imports.ALREADY_THERE: pb.ORDER_IMPORT_OUTCOME_ALREADY_THERE,
+    imports.REFUSED: pb.ORDER_IMPORT_OUTCOME_REFUSED,
 }
 PROBLEMS = {
     "": pb.ORDER_IMPORT_PROBLEM_UNSPECIFIED,
-    **{problem: pb.OrderImportProblem.Value(f"ORDER_IMPORT_PROBLEM_{problem}") for problem in historic_orders.PROBLEMS},
+    **{problem: pb.OrderImportProblem.Value(f"ORDER_IMPORT_PROBLEM_{problem}") for problem in historic.PROBLEMS},
 }
 
 
-def historic_order_from(message: pb.HistoricOrder) -> order_imports.Item:
+def historic_order_from(message: pb.HistoricOrder) -> imports.Item:
     """A historic order; its result where an amount in it is none."""
     try:
         return HistoricOrder(
@@ -39,9 +39,9 @@ def historic_order_from(message: pb.HistoricOrder) -> order_imports.Item:
             total=_amount_in(message, "total"),
         )
     except UnknownCurrency as error:
-        return order_imports.refused(message.number, historic_orders.CURRENCY, str(error))
+        return imports.refused(message.number, historic.CURRENCY, str(error))
     except InvalidAmount as error:
-        return order_imports.refused(message.number, historic_orders.AMOUNT, str(error))
+        return imports.refused(message.number, historic.AMOUNT, str(error))
 
 
 def _historic_line_from(message: pb.HistoricOrderLine) -> HistoricLine:
@@ -61,7 +61,7 @@ def _amount_in(message: pb.HistoricOrder | pb.HistoricOrderLine, field: str) -> 
     return money_from(getattr(message, field), field=field) if message.HasField(field) else None  # type: ignore[arg-type]  # both have the fields
 
 
-def import_result_message(result: order_imports.Result) -> pb.OrderImportResult:
+def import_result_message(result: imports.Result) -> pb.OrderImportResult:
     """What became of a historic order as the contract writes it."""
     return pb.OrderImportResult(
         number=result.number,

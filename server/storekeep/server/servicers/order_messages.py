@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from storekeep.server.domain.fulfillments import Fulfillment, LineUnits
-from storekeep.server.domain.order_edits import Edit
-from storekeep.server.domain.order_history import OrderChange
-from storekeep.server.domain.order_notes import OrderNote
-from storekeep.server.domain.order_placing import NewOrder
-from storekeep.server.domain.orders import Order, OrderLine
-from storekeep.server.domain.resources import etag_of
+from storekeep.server.domain.orders.edits import Edit
+from storekeep.server.domain.orders.fulfillments import Fulfillment, LineUnits
+from storekeep.server.domain.orders.history import OrderChange
+from storekeep.server.domain.orders.notes import OrderNote
+from storekeep.server.domain.orders.orders import Order, OrderLine
+from storekeep.server.domain.orders.placing import NewOrder
+from storekeep.server.domain.standard.resources import etag_of
 from storekeep.server.servicers.converters import (
     Fields,
     address_from,

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import grpc
 
-from storekeep.server.domain import (
+from storekeep.server.domain.orders import (
+    cancellations,
+    changes,
+    edits,
     fulfillments,
-    order_cancellations,
-    order_changes,
-    order_edits,
-    order_history,
-    order_imports,
-    order_notes,
-    order_placing,
+    history,
+    imports,
+    notes,
     orders,
+    placing,
 )
-from storekeep.server.domain.order_placing import PlacingRules
-from storekeep.server.domain.pages import PageTokens
+from storekeep.server.domain.orders.placing import PlacingRules
+from storekeep.server.domain.standard.pages import PageTokens
 from storekeep.server.servicers.calls import call_of, list_request_of, trial_call
 from storekeep.server.servicers.converters import id_of, key_of
 from storekeep.server.servicers.order_import_messages import historic_order_from, import_result_message
@@ -44,7 +44,7 @@ class OrderServicer(orders_pb2_grpc.OrderServiceServicer):
 
     def PlaceOrder(self, request: pb.PlaceOrderRequest, context: grpc.ServicerContext) -> pb.Order:
         new = new_order_from(request)
-        return order_message(order_placing.place_order(self._store, call_of(request), new, rules=self._rules))
+        return order_message(placing.place_order(self._store, call_of(request), new, rules=self._rules))
 
     def GetOrder(self, request: pb.GetOrderRequest, context: grpc.ServicerContext) -> pb.Order:
         return order_message(orders.get_order(self._store, id_of(request.name)))
@@ -62,17 +62,17 @@ class OrderServicer(orders_pb2_grpc.OrderServiceServicer):
         return pb.BatchGetOrdersResponse(orders=[order_message(order) for order in found])
 
     def ConfirmOrder(self, request: pb.ConfirmOrderRequest, context: grpc.ServicerContext) -> pb.Order:
-        order = order_changes.confirm_order(self._store, call_of(request), id_of(request.name), etag=request.etag)
+        order = changes.confirm_order(self._store, call_of(request), id_of(request.name), etag=request.etag)
         return order_message(order)
 
     def CancelOrder(self, request: pb.CancelOrderRequest, context: grpc.ServicerContext) -> pb.Order:
-        order = order_cancellations.cancel_order(
+        order = cancellations.cancel_order(
             self._store, call_of(request), id_of(request.name), reason=request.reason, etag=request.etag
         )
         return order_message(order)
 
     def CancelOrderLines(self, request: pb.CancelOrderLinesRequest, context: grpc.ServicerContext) -> pb.Order:
-        order = order_cancellations.cancel_order_lines(
+        order = cancellations.cancel_order_lines(
             self._store,
             call_of(request),
             id_of(request.name),
@@ -83,33 +83,33 @@ class OrderServicer(orders_pb2_grpc.OrderServiceServicer):
         return order_message(order)
 
     def HoldOrder(self, request: pb.HoldOrderRequest, context: grpc.ServicerContext) -> pb.Order:
-        order = order_changes.hold_order(
+        order = changes.hold_order(
             self._store, call_of(request), id_of(request.name), reason=request.reason, etag=request.etag
         )
         return order_message(order)
 
     def ResumeOrder(self, request: pb.ResumeOrderRequest, context: grpc.ServicerContext) -> pb.Order:
-        order = order_changes.resume_order(self._store, call_of(request), id_of(request.name), etag=request.etag)
+        order = changes.resume_order(self._store, call_of(request), id_of(request.name), etag=request.etag)
         return order_message(order)
 
     def CompleteOrder(self, request: pb.CompleteOrderRequest, context: grpc.ServicerContext) -> pb.Order:
-        order = order_changes.complete_order(self._store, call_of(request), id_of(request.name), etag=request.etag)
+        order = changes.complete_order(self._store, call_of(request), id_of(request.name), etag=request.etag)
         return order_message(order)
 
     def PreviewOrderEdit(self, request: pb.PreviewOrderEditRequest, context: grpc.ServicerContext) -> pb.Order:
         edit = edit_from(request.edit)
-        order = order_edits.apply_order_edit(self._store, trial_call(), id_of(request.name), edit, etag=request.etag)
+        order = edits.apply_order_edit(self._store, trial_call(), id_of(request.name), edit, etag=request.etag)
         return order_message(order)
 
     def ApplyOrderEdit(self, request: pb.ApplyOrderEditRequest, context: grpc.ServicerContext) -> pb.Order:
         edit = edit_from(request.edit)
-        order = order_edits.apply_order_edit(
+        order = edits.apply_order_edit(
             self._store, call_of(request), id_of(request.name), edit, reason=request.reason, etag=request.etag
         )
         return order_message(order)
 
     def AddOrderNote(self, request: pb.AddOrderNoteRequest, context: grpc.ServicerContext) -> pb.OrderNote:
-        note = order_notes.add_order_note(
+        note = notes.add_order_note(
             self._store, call_of(request), id_of(request.parent), request.content, etag=request.etag
         )
         return note_message(note)
@@ -117,7 +117,7 @@ class OrderServicer(orders_pb2_grpc.OrderServiceServicer):
     def ListOrderNotes(
         self, request: pb.ListOrderNotesRequest, context: grpc.ServicerContext
     ) -> pb.ListOrderNotesResponse:
-        page = order_notes.list_order_notes(
+        page = notes.list_order_notes(
             self._store,
             id_of(request.parent),
             page_size=request.page_size,
@@ -176,7 +176,7 @@ class OrderServicer(orders_pb2_grpc.OrderServiceServicer):
     def ListOrderHistory(
         self, request: pb.ListOrderHistoryRequest, context: grpc.ServicerContext
     ) -> pb.ListOrderHistoryResponse:
-        page = order_history.list_order_history(
+        page = history.list_order_history(
             self._store,
             id_of(request.name),
             page_size=request.page_size,
@@ -189,5 +189,5 @@ class OrderServicer(orders_pb2_grpc.OrderServiceServicer):
 
     def ImportOrders(self, request: pb.ImportOrdersRequest, context: grpc.ServicerContext) -> pb.ImportOrdersResponse:
         items = [historic_order_from(order) for order in request.orders]
-        results = order_imports.import_orders(self._store, call_of(request), items, numbers=self._rules.numbers)
+        results = imports.import_orders(self._store, call_of(request), items, numbers=self._rules.numbers)
         return pb.ImportOrdersResponse(results=[import_result_message(result) for result in results])

@@ -6,13 +6,13 @@ import grpc
 from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
 from google.type import money_pb2
 
-from storekeep.server.domain import categories, products, search, variants
-from storekeep.server.domain.categories import CATEGORIES, Category
+from storekeep.server.domain.catalog import categories, products, search, variants
+from storekeep.server.domain.catalog.categories import CATEGORIES, Category
+from storekeep.server.domain.catalog.products import PRODUCTS, Product
+from storekeep.server.domain.catalog.variants import VARIANTS, Variant
 from storekeep.server.domain.money import Money
-from storekeep.server.domain.pages import PageTokens
-from storekeep.server.domain.products import PRODUCTS, Product
-from storekeep.server.domain.resources import etag_of, new_id
-from storekeep.server.domain.variants import VARIANTS, Variant
+from storekeep.server.domain.standard.pages import PageTokens
+from storekeep.server.domain.standard.resources import etag_of, new_id
 from storekeep.server.servicers.calls import call_of, list_request_of
 from storekeep.server.servicers.converters import (
     batch_keys,

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import apsw
 
-from storekeep.server.database_urls import sqlite_url
 from storekeep.server.store.locks import lock, lock_to_serve
 from storekeep.server.store.schema import SchemaError, pending_migrations
+from storekeep.server.store.urls import sqlite_url
 
 BUSY_TIMEOUT_MS = 60_000
 SIDECARS = ("-wal", "-shm")

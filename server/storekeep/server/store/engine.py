@@ -19,9 +19,8 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from greenlet import getcurrent, greenlet
 
-from storekeep.server.backlogs import Backlog
-from storekeep.server.store.database import Clock, Transaction, wall_clock
-from storekeep.server.store.dialects import Dialect
+from storekeep.server.runtime.admission import Backlog
+from storekeep.server.runtime.tasks import give_up
 from storekeep.server.store.errors import (
     RETRY_AFTER_MS,
     DeadlinePassed,
@@ -32,7 +31,8 @@ from storekeep.server.store.errors import (
 )
 from storekeep.server.store.held_writes import HeldWrites
 from storekeep.server.store.reads import CallTerms, plain_terms
-from storekeep.server.waiting import give_up
+from storekeep.server.store.sql.dialects import Dialect
+from storekeep.server.store.sql.transactions import Clock, Transaction, wall_clock
 
 if TYPE_CHECKING:
     from storekeep.server.store.replicas import Replicas

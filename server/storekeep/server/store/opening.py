@@ -6,16 +6,16 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
-from storekeep.server.backlogs import Backlog
 from storekeep.server.config import Settings
-from storekeep.server.database_urls import shown, sqlite_path
-from storekeep.server.store.database import Clock, wall_clock
+from storekeep.server.runtime.admission import Backlog
 from storekeep.server.store.engine import Committed, Driver, Store
 from storekeep.server.store.limits import Limits, ReplicaSet
 from storekeep.server.store.locks import lock_to_serve
 from storekeep.server.store.reads import CallTerms, plain_terms
 from storekeep.server.store.replicas import Replica, Replicas
-from storekeep.server.store.sqlite import SqliteDriver
+from storekeep.server.store.sql.transactions import Clock, wall_clock
+from storekeep.server.store.sqlite.driver import SqliteDriver
+from storekeep.server.store.urls import shown, sqlite_path
 
 DEFAULT_LIMITS = Limits()
 NO_REPLICAS = ReplicaSet()
@@ -54,7 +54,7 @@ def _driver(url: str, limits: Limits) -> Driver:
     path = sqlite_path(url)
     if path is not None:
         return SqliteDriver(path)
-    from storekeep.server.store.postgresql import PostgresDriver  # what it needs is an extra of the package
+    from storekeep.server.store.postgresql.driver import PostgresDriver  # what it needs is an extra of the package
 
     driver = PostgresDriver(url, limits=limits)
     driver.warm()
@@ -62,7 +62,7 @@ def _driver(url: str, limits: Limits) -> Driver:
 
 
 def _replicas(url: str, replicas: ReplicaSet, limits: Limits) -> Replicas:
-    from storekeep.server.store.postgresql import PostgresDriver
+    from storekeep.server.store.postgresql.driver import PostgresDriver
 
     many = replace(limits, pool_size=replicas.pool_size, pool_timeout_s=0.0)  # the primary has no less time than it
     one = replace(limits, pool_size=1)

@@ -20,12 +20,12 @@ from typing import NamedTuple
 
 import peewee
 
-from storekeep.server.store.database import Transaction, wall_clock
 from storekeep.server.store.engine import Driver
 from storekeep.server.store.errors import StorageUnavailable, StoreError
-from storekeep.server.store.ledger import AuditEntry
 from storekeep.server.store.reads import ReadTerms
-from storekeep.server.store.statements import Statement, bound
+from storekeep.server.store.sql.statements import Statement, bound
+from storekeep.server.store.sql.transactions import Transaction, wall_clock
+from storekeep.server.store.tables.ledger import AuditEntry
 
 COARSENESS = 0.1
 """How far apart what is remembered of the primary may be, as a part of how long ago it was. So a replica that is behind

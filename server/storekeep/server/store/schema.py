@@ -17,9 +17,9 @@ import peewee
 from playhouse.apsw_ext import APSWDatabase, DateTimeField
 from playhouse.migrations import Runner
 
-from storekeep.server.database_urls import shown, sqlite_path
 from storekeep.server.store.locks import DatabaseInUse, lock
-from storekeep.server.store.sqlite import check_sqlite_version, make_private
+from storekeep.server.store.sqlite.driver import check_sqlite_version, make_private
+from storekeep.server.store.urls import shown, sqlite_path
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 LOCK_WAIT_S = 60

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from storekeep.server.config import Settings
-from storekeep.server.monitoring.overviews import Report
+from storekeep.server.telemetry.status import Report
 
 LINE_BYTES_MAX = 16 * 1024 * 1024
 """A report has some 200 bytes for each method and way to end; this is far beyond all of them."""

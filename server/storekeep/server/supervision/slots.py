@@ -9,9 +9,9 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 
-from storekeep.server.monitoring.counts import Counts, add_counts
-from storekeep.server.monitoring.overviews import DOWN, STARTING, WorkerView
 from storekeep.server.supervision.spawning import WorkerProcess
+from storekeep.server.telemetry.counts import Counts, add_counts
+from storekeep.server.telemetry.status import DOWN, STARTING, WorkerView
 
 START_TIMEOUT_S = 60.0
 """How long a process may take until it serves: some seconds on a busy machine."""

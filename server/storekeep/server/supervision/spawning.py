@@ -13,8 +13,8 @@ import sys
 import threading
 import time
 
-from storekeep.server.monitoring.overviews import Report
 from storekeep.server.supervision.control import Control, Leave, Order, Question, Ready, Refusal
+from storekeep.server.telemetry.status import Report
 
 MODULE = "storekeep.server.supervision.worker"
 REAP_TIMEOUT_S = 5.0

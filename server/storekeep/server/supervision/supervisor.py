@@ -17,22 +17,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from storekeep.server.access import make_admin_key
-from storekeep.server.announcements import (
+from storekeep.server.config import PREFIX, LoadedSettings, Settings, changed_settings
+from storekeep.server.process.console import (
     announced,
     keep_admin_key,
     offer_sample,
     say_where_admin_key_is,
     warn_of_open_data_dir,
 )
-from storekeep.server.config import PREFIX, LoadedSettings, Settings, changed_settings
-from storekeep.server.logs import Logs
-from storekeep.server.monitoring.counts import add_counts
-from storekeep.server.monitoring.overviews import Overview
-from storekeep.server.monitoring.pages import Pages
-from storekeep.server.ports import reserve_port
-from storekeep.server.processes import SIGNALS, STOP_SIGNALS, ignore_meaningless_signals
-from storekeep.server.reloads import is_abandoned, reload_settings
+from storekeep.server.process.reloads import is_abandoned, reload_settings
+from storekeep.server.process.signals import SIGNALS, STOP_SIGNALS, ignore_meaningless_signals
+from storekeep.server.runtime.ports import reserve_port
 from storekeep.server.store.locks import lock
 from storekeep.server.store.opening import limits_of, open_store, serve_lock
 from storekeep.server.store.schema import check_schema
@@ -40,7 +35,12 @@ from storekeep.server.supervision.control import Order, pack_settings
 from storekeep.server.supervision.signals import SignalQueue
 from storekeep.server.supervision.slots import Slot
 from storekeep.server.supervision.spawning import WorkerProcess
-from storekeep.server.workers import LOG_TURNS_FILE, WorkerFolder
+from storekeep.server.telemetry.counts import add_counts
+from storekeep.server.telemetry.http import Pages
+from storekeep.server.telemetry.logs import Logs
+from storekeep.server.telemetry.status import Overview
+from storekeep.server.transport.leadership import LOG_TURNS_FILE, WorkerFolder
+from storekeep.server.wiring.access import make_admin_key
 
 WATCHED = {*SIGNALS, signal.SIGCHLD}
 BUSY_TICK_S = 0.05

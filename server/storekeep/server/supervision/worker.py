@@ -13,8 +13,7 @@ import sys
 import threading
 
 from storekeep.server.app import App
-from storekeep.server.logs import Logs
-from storekeep.server.processes import (
+from storekeep.server.process.signals import (
     REFUSALS,
     hold_signals_back,
     in_words,
@@ -23,7 +22,8 @@ from storekeep.server.processes import (
     stop_on_signals,
 )
 from storekeep.server.supervision.control import Control, Leave, Order, Question, Ready, Refusal, unpack_settings
-from storekeep.server.workers import LOG_TURNS_FILE, Worker, WorkerFolder
+from storekeep.server.telemetry.logs import Logs
+from storekeep.server.transport.leadership import LOG_TURNS_FILE, Worker, WorkerFolder
 
 ORPHANED = 3
 """The exit code of a worker whose supervisor is gone."""

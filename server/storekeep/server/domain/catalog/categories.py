@@ -1,0 +1,97 @@
+"""Categories: they group products and form a tree. Refuses a cycle, and the deletion of one that is in use."""
+
+from __future__ import annotations
+
+import msgspec
+
+from storekeep.server.domain.errors import CategoryCycle, CategoryNotFound, InvalidField, ResourceInUse
+from storekeep.server.domain.standard.collections import ACTIVE, LIFECYCLE_STATES, Collection
+from storekeep.server.domain.standard.filters import FilterField, Kind
+from storekeep.server.domain.standard.lists import Column, Listing
+from storekeep.server.store.sql.transactions import Transaction
+from storekeep.server.store.tables import catalog as store
+
+DEPTH_MAX = 20
+"""Levels of the tree above a category at most, when it is put there: bounds the walk up."""
+
+
+class Category(msgspec.Struct, frozen=True):
+    """A group of products; see `Category` in the contract."""
+
+    id: str
+    display_name: str
+    description: str = ""
+    parent_id: str = ""
+    state: str = ACTIVE
+    version: int = 0
+    create_time_us: int = 0
+    update_time_us: int = 0
+    delete_time_us: int | None = None
+
+    @property
+    def name(self) -> str:
+        """The resource name."""
+        return f"categories/{self.id}"
+
+
+def require_category(tx: Transaction, category_id: str) -> None:
+    """Refuse a reference to a category that is not there or deleted; an empty one refers to none.
+
+    Raises: CategoryNotFound.
+    """
+    if category_id and CATEGORIES.find(tx, (category_id,)).delete_time_us is not None:
+        raise CategoryNotFound(f"categories/{category_id}")
+
+
+def _check_parent(tx: Transaction, new: Category, old: Category | None) -> None:
+    """Walk up from the new parent; meeting the category itself is a cycle.
+
+    Raises: CategoryNotFound, CategoryCycle, InvalidField where the tree would be too deep.
+    """
+    if old is not None and old.parent_id == new.parent_id:
+        return
+    require_category(tx, new.parent_id)
+    above = new.parent_id
+    for _ in range(DEPTH_MAX):
+        if not above:
+            return
+        if above == new.id:
+            raise CategoryCycle(new.name, parent=f"categories/{new.parent_id}")
+        above = CATEGORIES.find(tx, (above,)).parent_id
+    if above:
+        raise InvalidField("category.parent_category", f"more than {DEPTH_MAX} categories would be above this one")
+
+
+def _check_unused(tx: Transaction, category: Category) -> None:
+    child = store.CATEGORY_IN.one(tx, category_id=category.id)
+    if child is not None:
+        raise ResourceInUse(category.name, user=f"categories/{child[0]}")
+    product = store.PRODUCT_IN.one(tx, category_id=category.id)
+    if product is not None:
+        raise ResourceInUse(category.name, user=f"products/{product[0]}")
+
+
+CATEGORIES = Collection(
+    Category,
+    store.Category,
+    key=("id",),
+    pattern="categories/{}",
+    event="category",
+    not_found=CategoryNotFound,
+    check=_check_parent,
+    check_unused=_check_unused,
+)
+LISTING = Listing(
+    method="ListCategories",
+    query=lambda: store.Category.select(*CATEGORIES.rows.fields),
+    columns={
+        "display_name": Column(store.Category.display_name, FilterField(Kind.TEXT), sortable=True),
+        "parent_category": Column(store.Category.parent_id, FilterField(Kind.TEXT, prefix="categories/")),
+        "state": Column(store.Category.state, FilterField(Kind.STATE, choices=LIFECYCLE_STATES)),
+        "create_time": Column(store.Category.create_time_us, FilterField(Kind.TIME), sortable=True),
+        "update_time": Column(store.Category.update_time_us, FilterField(Kind.TIME)),
+    },
+    unique=(store.Category.id,),
+    read_rows=CATEGORIES.read_rows,
+    deleted=store.Category.delete_time_us,
+)

@@ -1,0 +1,125 @@
+"""Variants: the sellable units, each with one SKU and at most one price per currency.
+
+Refuses a SKU that another variant has, two prices in one currency, and the deletion of what has stock.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import msgspec
+
+from storekeep.server.domain.catalog.products import PRODUCTS
+from storekeep.server.domain.errors import (
+    CurrencyMismatch,
+    InvalidField,
+    ResourceInUse,
+    SkuTaken,
+    VariantNotFound,
+)
+from storekeep.server.domain.money import Money
+from storekeep.server.domain.standard.collections import ACTIVE, LIFECYCLE_STATES, Collection
+from storekeep.server.domain.standard.filters import FilterField, Kind
+from storekeep.server.domain.standard.lists import Column, Listing
+from storekeep.server.domain.standard.resources import check_not_deleted
+from storekeep.server.store.sql.transactions import Transaction
+from storekeep.server.store.tables import catalog as store
+from storekeep.server.store.tables import stock as inventory_store
+from storekeep.server.store.tables.search import INDEX_PRODUCT
+
+
+class Variant(msgspec.Struct, frozen=True):
+    """A sellable unit; see `Variant` in the contract. Its prices are sorted by currency."""
+
+    product_id: str
+    id: str
+    sku: str
+    display_name: str = ""
+    options: dict[str, str] = {}
+    tax_class: str = ""
+    weight_g: int | None = None
+    barcode: str = ""
+    state: str = ACTIVE
+    version: int = 0
+    create_time_us: int = 0
+    update_time_us: int = 0
+    delete_time_us: int | None = None
+    prices: tuple[Money, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The resource name."""
+        return f"products/{self.product_id}/variants/{self.id}"
+
+
+def _check(tx: Transaction, new: Variant, old: Variant | None) -> None:
+    currencies = [price.currency_code for price in new.prices]
+    for place, code in enumerate(currencies):
+        if code in currencies[:place]:
+            raise CurrencyMismatch(f"variant.prices[{place}]", f"a second price in {code}")
+    if old is not None:
+        return
+    check_not_deleted(PRODUCTS.find(tx, (new.product_id,)))
+    if not new.sku:
+        raise InvalidField("variant.sku", "a variant needs a SKU")
+    other = store.FIND_BY_SKU.one(tx, sku=new.sku)
+    if other is not None:
+        raise SkuTaken(new.sku, variant="products/{}/variants/{}".format(*other))
+
+
+def _attach_prices(tx: Transaction, variants: list[Variant]) -> list[Variant]:
+    prices: dict[str, list[Money]] = defaultdict(list)
+    skus = msgspec.json.encode([variant.sku for variant in variants]).decode()
+    for sku, currency_code, amount_minor in store.PRICES_OF.all(tx, skus=skus):
+        prices[sku].append(Money(currency_code, amount_minor))
+    return [msgspec.structs.replace(variant, prices=tuple(prices[variant.sku])) for variant in variants]
+
+
+def _store_parts(tx: Transaction, new: Variant, old: Variant | None) -> None:
+    INDEX_PRODUCT.run(tx, product_id=new.product_id)
+    _store_prices(tx, new, old)
+
+
+def _store_prices(tx: Transaction, new: Variant, old: Variant | None) -> None:
+    if old is not None:
+        if old.prices == new.prices:
+            return
+        store.DELETE_PRICES.run(tx, sku=new.sku)
+    for price in new.prices:
+        store.INSERT_PRICE.run(tx, sku=new.sku, currency_code=price.currency_code, amount_minor=price.amount_minor)
+
+
+def _check_unused(tx: Transaction, variant: Variant) -> None:
+    held = inventory_store.LEVEL_IN_USE_OF_SKU.one(tx, sku=variant.sku)
+    if held is not None:
+        raise ResourceInUse(variant.name, user=f"locations/{held[0]}/stockLevels/{variant.sku}")
+
+
+VARIANTS = Collection(
+    Variant,
+    store.Variant,
+    key=("product_id", "id"),
+    pattern="products/{}/variants/{}",
+    event="variant",
+    not_found=VariantNotFound,
+    check=_check,
+    attach=_attach_prices,
+    store_parts=_store_parts,
+    check_unused=_check_unused,
+)
+LISTING = Listing(
+    method="ListVariants",
+    query=lambda: store.Variant.select(*VARIANTS.rows.fields),
+    columns={
+        "sku": Column(store.Variant.sku, FilterField(Kind.TEXT), sortable=True),
+        "barcode": Column(store.Variant.barcode, FilterField(Kind.TEXT)),
+        "tax_class": Column(store.Variant.tax_class, FilterField(Kind.TEXT)),
+        "state": Column(store.Variant.state, FilterField(Kind.STATE, choices=LIFECYCLE_STATES)),
+        "create_time": Column(store.Variant.create_time_us, FilterField(Kind.TIME), sortable=True),
+        "update_time": Column(store.Variant.update_time_us, FilterField(Kind.TIME)),
+    },
+    unique=(store.Variant.sku,),
+    read_rows=VARIANTS.read_rows,
+    deleted=store.Variant.delete_time_us,
+    parent=store.Variant.product,
+)

@@ -1,0 +1,1 @@
+"""Orders from placing to fulfilment, their changes, history and imports."""

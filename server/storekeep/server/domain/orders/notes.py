@@ -1,0 +1,81 @@
+"""Notes: what colleagues write about an order. They are only ever added, and change nothing of the order."""
+
+from __future__ import annotations
+
+import msgspec
+
+from storekeep.server.domain.calls import Call
+from storekeep.server.domain.mutations import Mutation, mutate
+from storekeep.server.domain.orders.changes import order_to_change
+from storekeep.server.domain.orders.orders import find_order
+from storekeep.server.domain.standard.lists import Column, Listing, ListRequest
+from storekeep.server.domain.standard.pages import Page, PageTokens
+from storekeep.server.domain.standard.resources import new_id
+from storekeep.server.store.engine import Store
+from storekeep.server.store.sql.rows import Rows
+from storekeep.server.store.sql.transactions import Transaction
+from storekeep.server.store.tables import orders as store
+
+
+class OrderNote(msgspec.Struct, frozen=True):
+    """A note; see `OrderNote` in the contract."""
+
+    id: str
+    order_id: str
+    content: str
+    actor: str
+    create_time_us: int
+
+    @property
+    def name(self) -> str:
+        """The resource name."""
+        return f"orders/{self.order_id}/notes/{self.id}"
+
+
+ROWS = Rows(store.OrderNote, columns=("id", "order", "content", "actor", "create_time_us"), key=("id",))
+
+
+def add_order_note(db: Store, call: Call, order_id: str, content: str, *, etag: str = "") -> OrderNote:
+    """Write a note about an order.
+
+    Args:
+        etag: of the order.
+
+    Raises: OrderNotFound, EtagMismatch.
+    """
+
+    def effect(mutation: Mutation) -> OrderNote:
+        tx = mutation.tx
+        order_to_change(tx, order_id, etag=etag)
+        note = OrderNote(new_id(), order_id, content, call.caller.subject, tx.now_us)
+        ROWS.insert(tx, dict(zip(ROWS.columns, msgspec.structs.astuple(note), strict=True)))
+        mutation.record("order_note.added", before=None, after=note)
+        return note
+
+    return mutate(db, call, effect, OrderNote)
+
+
+def list_order_notes(
+    db: Store, order_id: str, *, page_size: int, page_token: str, tokens: PageTokens
+) -> Page[OrderNote]:
+    """One page of an order's notes, oldest first.
+
+    Raises: OrderNotFound, InvalidPageToken.
+    """
+
+    def work(tx: Transaction) -> Page[OrderNote]:
+        find_order(tx, order_id)
+        request = ListRequest(page_size=page_size, page_token=page_token, parent=order_id)
+        return LISTING.page(tx, request, tokens=tokens)
+
+    return db.snapshot(work)
+
+
+LISTING = Listing(
+    method="ListOrderNotes",
+    query=lambda: store.OrderNote.select(*ROWS.fields),
+    columns={"create_time": Column(store.OrderNote.create_time_us, sortable=True)},
+    unique=(store.OrderNote.id,),
+    read_rows=lambda tx, rows: [OrderNote(*row) for row in rows],
+    parent=store.OrderNote.order,
+)

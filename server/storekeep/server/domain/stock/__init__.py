@@ -1,0 +1,1 @@
+"""Stock levels, locations, allocations, reservations and their expiry."""

@@ -1,0 +1,132 @@
+"""Inspections: what an operator should know of settings that can be used: open files, old certificates, open doors.
+
+Each finding is one line with what to do. Nothing is changed, and nothing here keeps a server from starting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from storekeep.server.config import ELSEWHERE, LoadedSettings, Settings, is_loopback
+from storekeep.server.domain.access.api_keys import lookup_id_of
+from storekeep.server.domain.access.roles import ADMIN
+from storekeep.server.process.console import ADMIN_KEY_FILE
+from storekeep.server.process.signals import REFUSALS
+from storekeep.server.runtime.file_modes import ROOT, find_exposure
+from storekeep.server.store.opening import limits_of, open_store
+from storekeep.server.store.schema import check_schema
+from storekeep.server.store.tables.access import COUNT_OTHER_KEYS
+from storekeep.server.store.urls import sqlite_path
+
+EXPIRY_NOTICE = timedelta(days=30)
+"""How long before its end a certificate is told of: when those of Let's Encrypt, of 90 days, are due for renewal."""
+FILES_MAX = 1_000
+"""Files of the data directory that are looked at."""
+
+
+def inspect(loaded: LoadedSettings) -> list[str]:
+    """Return every finding, in the order of how grave it is."""
+    settings = loaded.settings
+    return [
+        *_inspect_listeners(settings),
+        *_inspect_files(loaded),
+        *_inspect_certificates(settings),
+        *_inspect_admin_key(settings),
+    ]
+
+
+def _inspect_listeners(settings: Settings) -> Iterator[str]:
+    unix = settings.listen.startswith("unix")
+    if not (settings.uses_tls or unix or is_loopback(settings.listen)):
+        yield f"STOREKEEP_LISTEN: {settings.listen} is plaintext; only a proxy that ends TLS should reach it"
+    if settings.metrics_listen and not is_loopback(settings.metrics_listen):
+        yield f"STOREKEEP_METRICS_LISTEN: {settings.metrics_listen} answers anybody who reaches it, in plaintext"
+
+
+def _inspect_files(loaded: LoadedSettings) -> Iterator[str]:
+    for path in _find_private_files(loaded):
+        try:
+            exposure = find_exposure(path)
+            owner = path.stat().st_uid
+            server = loaded.settings.data_dir.stat().st_uid if loaded.settings.data_dir.is_dir() else owner
+        except OSError as error:
+            yield f"{path}: {error.strerror}"
+            continue
+        if exposure:
+            yield exposure
+        if owner not in (ROOT, server):
+            yield f"{path} belongs to user {owner}, not to the owner of {loaded.settings.data_dir}"
+
+
+def _find_private_files(loaded: LoadedSettings) -> list[Path]:
+    """Return what only the server should read: its data directory and all in it, keys, a settings file with secrets."""
+    settings = loaded.settings
+    found = [settings.data_dir, *sorted(settings.data_dir.glob("*"))[:FILES_MAX]] if settings.data_dir.is_dir() else []
+    database = sqlite_path(settings.database)
+    if database is not None:
+        found += [path for path in (database, database.with_name(f"{database.name}-wal")) if path.exists()]
+    if settings.tls_private_key_file is not None:
+        found.append(settings.tls_private_key_file)
+    for name in ("secret", "secret_previous", "database_url", "database_replica_urls"):
+        if loaded.origins[name] not in ELSEWHERE:
+            found.append(Path(loaded.origins[name]))
+    private = [path for path in found if path.is_file() or path == settings.data_dir]
+    return list(dict.fromkeys(private))
+
+
+def _inspect_certificates(settings: Settings) -> Iterator[str]:
+    for name in ("tls_certificate_file", "tls_client_ca_file"):
+        path: Path | None = getattr(settings, name)
+        if path is None:
+            continue
+        try:
+            certificates = x509.load_pem_x509_certificates(path.read_bytes())
+        except (OSError, ValueError) as error:
+            yield f"{path}: no certificates can be read: {getattr(error, 'strerror', None) or 'not PEM'}"
+            continue
+        for certificate in certificates:
+            yield from _inspect_lifetime(path, certificate)
+        if name == "tls_certificate_file" and not _is_for_servers(certificates[0]):
+            yield f"{path}: is not for servers (extended key usage), so callers refuse it"
+
+
+def _inspect_lifetime(path: Path, certificate: x509.Certificate) -> Iterator[str]:
+    now, end = datetime.now(UTC), certificate.not_valid_after_utc
+    subject = certificate.subject.rfc4514_string()
+    if end < now:
+        yield f"{path}: {subject} expired at {end:%Y-%m-%d %H:%M:%SZ}"
+    elif end < now + EXPIRY_NOTICE:
+        yield f"{path}: {subject} expires at {end:%Y-%m-%d %H:%M:%SZ}"
+    if certificate.not_valid_before_utc > now:
+        yield f"{path}: {subject} is not valid before {certificate.not_valid_before_utc:%Y-%m-%d %H:%M:%SZ}"
+
+
+def _is_for_servers(certificate: x509.Certificate) -> bool:
+    try:
+        usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    except x509.ExtensionNotFound:
+        return True
+    return ExtendedKeyUsageOID.SERVER_AUTH in usage or ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE in usage
+
+
+def _inspect_admin_key(settings: Settings) -> Iterator[str]:
+    """Tell of the first administrator's key where others have been made: it was for the start."""
+    path = settings.data_dir / ADMIN_KEY_FILE
+    if not path.is_file():
+        return
+    try:
+        known = lookup_id_of(path.read_text().strip())
+        check_schema(settings.database)
+        with closing(open_store(settings.database, limits=limits_of(settings))) as store:
+            others = store.read(lambda tx: COUNT_OTHER_KEYS.one(tx, lookup_id=known, role_id=ADMIN, now_us=tx.now_us))
+    except REFUSALS as error:
+        yield f"{path}: is there still; whether it is needed cannot be told ({type(error).__name__})"
+        return
+    if others is not None and others[0]:
+        yield f"{path}: is there still, though there are other administrators' keys; move it where secrets are kept"

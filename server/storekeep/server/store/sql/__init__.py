@@ -1,0 +1,1 @@
+"""SQL: dialects, statements, rows, listings and transactions."""

@@ -1,0 +1,1 @@
+"""The SQLite driver, its checkpoints, and the files of an open database."""

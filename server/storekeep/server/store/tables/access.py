@@ -1,0 +1,398 @@
+"""The tables of service accounts, API keys, roles, sessions, tokens and signing keys.
+
+No secret stands in them in the clear: keys and refresh tokens as hashes, signing keys sealed.
+"""
+
+from __future__ import annotations
+
+import peewee
+
+from storekeep.server.store.sql.statements import Statement, bound
+from storekeep.server.store.sql.transactions import Table
+
+
+class ServiceAccount(Table):
+    """One program or person that may call; `roles` is JSON: the ids of its roles."""
+
+    id = peewee.TextField(primary_key=True)
+    display_name = peewee.TextField()
+    roles = peewee.TextField()
+    disabled = peewee.BooleanField()
+    version = peewee.BigIntegerField()
+    create_time_us = peewee.BigIntegerField()
+    update_time_us = peewee.BigIntegerField()
+    delete_time_us = peewee.BigIntegerField(null=True)
+
+    class Meta:
+        table_name = "service_accounts"
+        indexes = ((("create_time_us", "id"), False), (("display_name", "id"), False))
+
+
+class ApiKey(Table):
+    """One API key without its secret; `scopes` is JSON. `lookup_id` is the part of the key that is no secret.
+
+    `key_digest` is the SHA-256 of the stored hash: with it the key's audit entry shows when that hash was changed.
+    """
+
+    lookup_id = peewee.TextField(primary_key=True)
+    account = peewee.ForeignKeyField(ServiceAccount, index=False)
+    id = peewee.TextField()
+    display_name = peewee.TextField()
+    scopes = peewee.TextField()
+    expire_time_us = peewee.BigIntegerField(null=True)
+    revoke_time_us = peewee.BigIntegerField(null=True)
+    version = peewee.BigIntegerField()
+    create_time_us = peewee.BigIntegerField()
+    update_time_us = peewee.BigIntegerField()
+    key_digest = peewee.TextField(constraints=[peewee.SQL("DEFAULT ''")])
+
+    class Meta:
+        table_name = "api_keys"
+        indexes = (
+            (("account", "id"), True),
+            (("account", "create_time_us", "lookup_id"), False),
+            (("create_time_us", "lookup_id"), False),
+        )
+
+
+class ApiKeySecret(Table):
+    """The HMAC of one API key: apart from the key, so that no listing, event or audit entry can show it.
+
+    `secret_number` says under which of `server_secrets` it was made.
+    """
+
+    api_key = peewee.ForeignKeyField(ApiKey, column_name="lookup_id", primary_key=True)
+    key_hash = peewee.BlobField()
+    secret_number = peewee.BigIntegerField(constraints=[peewee.SQL("DEFAULT 1")])
+
+    class Meta:
+        table_name = "api_key_secrets"
+
+
+class NewApiKeySecret(Table):
+    """The secret of a new API key, sealed, so that a retry can show it again: for minutes only."""
+
+    api_key = peewee.ForeignKeyField(ApiKey, column_name="lookup_id", primary_key=True)
+    sealed_secret = peewee.BlobField()
+    create_time_us = peewee.BigIntegerField()
+
+    class Meta:
+        table_name = "new_api_key_secrets"
+
+
+class Role(Table):
+    """One named set of permissions; `permissions` is JSON."""
+
+    id = peewee.TextField(primary_key=True)
+    display_name = peewee.TextField()
+    permissions = peewee.TextField()
+    built_in = peewee.BooleanField()
+    version = peewee.BigIntegerField()
+    create_time_us = peewee.BigIntegerField()
+    update_time_us = peewee.BigIntegerField()
+
+    class Meta:
+        table_name = "roles"
+        indexes = ((("create_time_us", "id"), False), (("display_name", "id"), False))
+
+
+class Session(Table):
+    """All tokens that come from one use of an API key; revoking it revokes them."""
+
+    id = peewee.TextField(primary_key=True)
+    api_key = peewee.ForeignKeyField(ApiKey, column_name="lookup_id")
+    create_time_us = peewee.BigIntegerField()
+    expire_time_us = peewee.BigIntegerField(index=True)
+    revoke_time_us = peewee.BigIntegerField(null=True)
+
+    class Meta:
+        table_name = "sessions"
+
+
+class RefreshToken(Table):
+    """One refresh token, as its SHA-256; used ones are kept, so that a second use is seen."""
+
+    token_hash = peewee.BlobField(primary_key=True)
+    session = peewee.ForeignKeyField(Session)
+    expire_time_us = peewee.BigIntegerField(index=True)
+    use_time_us = peewee.BigIntegerField(null=True)
+
+    class Meta:
+        table_name = "refresh_tokens"
+
+
+class RevokedToken(Table):
+    """The `jti` of one access token that was revoked before it was over."""
+
+    token_id = peewee.TextField(primary_key=True)
+    expire_time_us = peewee.BigIntegerField(index=True)
+
+    class Meta:
+        table_name = "revoked_tokens"
+
+
+class SigningKey(Table):
+    """One key that signs tokens, its private half sealed; `expire_time_us` is NULL while it is the current one."""
+
+    kid = peewee.TextField(primary_key=True)
+    public_key = peewee.BlobField()
+    sealed_private_key = peewee.BlobField()
+    create_time_us = peewee.BigIntegerField()
+    expire_time_us = peewee.BigIntegerField(null=True)
+
+    class Meta:
+        table_name = "signing_keys"
+
+
+class AccessVersion(Table):
+    """One row, whose version rises with every change of who may do what: workers poll it."""
+
+    id = peewee.IntegerField(primary_key=True)
+    version = peewee.BigIntegerField()
+
+    class Meta:
+        table_name = "access_versions"
+
+
+TABLES: tuple[type[Table], ...] = (
+    ServiceAccount,
+    ApiKey,
+    ApiKeySecret,
+    NewApiKeySecret,
+    Role,
+    Session,
+    RefreshToken,
+    RevokedToken,
+    SigningKey,
+    AccessVersion,
+)
+"""All tables of this module, those that others refer to first."""
+
+FIND_ACCESS_VERSION = Statement(lambda: AccessVersion.select(AccessVersion.version))
+RAISE_ACCESS_VERSION = Statement(
+    "INSERT INTO access_versions (id, version) VALUES (1, 1) ON CONFLICT (id) DO UPDATE "
+    "SET version = access_versions.version + 1"
+)
+ANY_ACCOUNT = Statement(lambda: ServiceAccount.select(ServiceAccount.id).limit(1))
+ACCOUNT_WITH_ROLE = Statement(
+    """
+    SELECT service_accounts.id FROM service_accounts, TEXTS(service_accounts.roles) AS held
+    WHERE held.value = :role_id ORDER BY service_accounts.id LIMIT 1
+    """
+)
+"""One account that has a role, deleted ones too: undeleted, it would have the role again."""
+ROLES_OF = Statement(
+    """
+    SELECT wanted.value, roles.permissions FROM TEXTS(:roles) AS wanted
+    LEFT JOIN roles ON roles.id = wanted.value ORDER BY wanted.key
+    """
+)
+"""Each of the given roles with its permissions as JSON; NULL where there is no such role."""
+PERMISSIONS_OF_HOLDERS = Statement(
+    """
+    SELECT DISTINCT roles.permissions
+    FROM service_accounts
+    CROSS JOIN TEXTS(service_accounts.roles) AS held
+    CROSS JOIN TEXTS(service_accounts.roles) AS other
+    JOIN roles ON roles.id = other.value
+    WHERE held.value = :role_id
+    """
+)
+"""What all roles hold, as JSON, of the accounts that have a role: of deleted and disabled ones too."""
+ACCOUNT_LIKE = Statement("SELECT id FROM service_accounts WHERE LOWER(id) = LOWER(:id) LIMIT 1")
+KEY_LIKE = Statement("SELECT id FROM api_keys WHERE account_id = :account_id AND LOWER(id) = LOWER(:id) LIMIT 1")
+ROLE_LIKE = Statement("SELECT id FROM roles WHERE LOWER(id) = LOWER(:id) LIMIT 1")
+INSERT_NEW_SECRET = Statement(
+    lambda: NewApiKeySecret.insert(
+        api_key=bound("lookup_id"), sealed_secret=bound("sealed_secret"), create_time_us=bound("now_us")
+    )
+)
+FIND_NEW_SECRET = Statement(
+    "SELECT sealed_secret FROM new_api_key_secrets WHERE lookup_id = :lookup_id AND create_time_us > :since_us"
+)
+"""The secret of a key that was made since then, sealed."""
+PURGE_NEW_SECRETS = Statement(
+    """
+    DELETE FROM new_api_key_secrets WHERE lookup_id IN
+    (SELECT lookup_id FROM new_api_key_secrets WHERE create_time_us <= :since_us LIMIT :rows_max)
+    """
+)
+NEW_SECRETS = Statement("SELECT lookup_id, sealed_secret FROM new_api_key_secrets ORDER BY lookup_id")
+RESEAL_NEW_SECRET = Statement(
+    "UPDATE new_api_key_secrets SET sealed_secret = :sealed_secret WHERE lookup_id = :lookup_id"
+)
+INSERT_API_KEY_SECRET = Statement(
+    lambda: ApiKeySecret.insert(
+        api_key=bound("lookup_id"), key_hash=bound("key_hash"), secret_number=bound("secret_number")
+    )
+)
+REPLACE_API_KEY_SECRET = Statement(
+    """
+    UPDATE api_key_secrets SET key_hash = :key_hash, secret_number = :secret_number
+    WHERE lookup_id = :lookup_id AND key_hash = :old_hash
+    """
+)
+"""Keep another hash of a key; changes no row where somebody has done so already."""
+NOTE_KEY_DIGEST = Statement("UPDATE api_keys SET key_digest = :key_digest WHERE lookup_id = :lookup_id")
+KEYS_UNDER_OLDER_SECRETS = Statement(
+    """
+    SELECT COUNT(*) FROM api_key_secrets JOIN api_keys ON api_keys.lookup_id = api_key_secrets.lookup_id
+    WHERE revoke_time_us IS NULL AND (expire_time_us IS NULL OR expire_time_us > :now_us)
+      AND secret_number < (SELECT MAX(number) FROM server_secrets)
+    """
+)
+"""How many keys work that are still kept under a secret before the current one."""
+KEYS_WITHOUT_DIGEST = Statement(
+    """
+    SELECT api_keys.account_id, api_keys.id, key_hash FROM api_keys
+    JOIN api_key_secrets ON api_key_secrets.lookup_id = api_keys.lookup_id WHERE key_digest = ''
+    """
+)
+WORKING_KEYS = Statement("SELECT account_id, id FROM api_keys WHERE revoke_time_us IS NULL ORDER BY lookup_id")
+KEY_HASHES_AFTER = Statement(
+    """
+    SELECT api_keys.lookup_id, account_id, id, key_digest, key_hash FROM api_keys
+    LEFT JOIN api_key_secrets ON api_key_secrets.lookup_id = api_keys.lookup_id
+    WHERE api_keys.lookup_id > :after ORDER BY api_keys.lookup_id LIMIT :rows_max
+    """
+)
+SESSIONS_AFTER = Statement(
+    """
+    SELECT sessions.id, account_id, api_keys.id, sessions.create_time_us, sessions.revoke_time_us FROM sessions
+    JOIN api_keys ON api_keys.lookup_id = sessions.lookup_id
+    WHERE sessions.id > :after ORDER BY sessions.id LIMIT :rows_max
+    """
+)
+RESEAL_SIGNING_KEY = Statement("UPDATE signing_keys SET sealed_private_key = :sealed_private_key WHERE kid = :kid")
+FIND_CREDENTIAL = Statement(
+    """
+    SELECT api_key_secrets.key_hash, api_keys.account_id, api_keys.id, api_keys.expire_time_us,
+           api_keys.revoke_time_us IS NULL AND service_accounts.delete_time_us IS NULL
+           AND NOT service_accounts.disabled
+    FROM api_key_secrets
+    JOIN api_keys ON api_keys.lookup_id = api_key_secrets.lookup_id
+    JOIN service_accounts ON service_accounts.id = api_keys.account_id
+    WHERE api_key_secrets.lookup_id = :lookup_id
+    """
+)
+"""What a presented API key is held against."""
+COUNT_OTHER_KEYS = Statement(
+    """
+    SELECT COUNT(*) FROM api_keys JOIN service_accounts ON service_accounts.id = api_keys.account_id
+    WHERE api_keys.lookup_id <> :lookup_id AND api_keys.revoke_time_us IS NULL
+          AND (api_keys.expire_time_us IS NULL OR api_keys.expire_time_us > :now_us)
+          AND service_accounts.delete_time_us IS NULL AND NOT service_accounts.disabled
+          AND EXISTS (SELECT 1 FROM TEXTS(service_accounts.roles) AS held WHERE held.value = :role_id)
+    """
+)
+"""How many keys but one work now for accounts with a role."""
+INSERT_SESSION = Statement(
+    lambda: Session.insert(
+        id=bound("id"),
+        api_key=bound("lookup_id"),
+        create_time_us=bound("now_us"),
+        expire_time_us=bound("expire_time_us"),
+    )
+)
+EXTEND_SESSION = Statement(
+    lambda: Session.update(expire_time_us=bound("expire_time_us")).where(Session.id == bound("id"))
+)
+REVOKE_SESSION = Statement(
+    lambda: Session.update(revoke_time_us=bound("now_us")).where(
+        (Session.id == bound("id")) & Session.revoke_time_us.is_null()
+    )
+)
+"""Revoke a session; changes no row where it was revoked before, or is not there."""
+REVOKE_ALL_SESSIONS = Statement("UPDATE sessions SET revoke_time_us = :now_us WHERE revoke_time_us IS NULL")
+INSERT_REFRESH_TOKEN = Statement(
+    lambda: RefreshToken.insert(
+        token_hash=bound("token_hash"), session=bound("session_id"), expire_time_us=bound("expire_time_us")
+    )
+)
+USE_REFRESH_TOKEN = Statement(
+    lambda: RefreshToken.update(use_time_us=bound("now_us")).where(RefreshToken.token_hash == bound("token_hash"))
+)
+FIND_REFRESH_TOKEN = Statement(
+    """
+    SELECT refresh_tokens.expire_time_us, refresh_tokens.use_time_us,
+           sessions.id, sessions.create_time_us, api_keys.account_id, api_keys.id,
+           api_keys.expire_time_us,
+           sessions.revoke_time_us IS NULL AND api_keys.revoke_time_us IS NULL
+           AND service_accounts.delete_time_us IS NULL AND NOT service_accounts.disabled,
+           sessions.revoke_time_us IS NOT NULL
+    FROM refresh_tokens
+    JOIN sessions ON sessions.id = refresh_tokens.session_id
+    JOIN api_keys ON api_keys.lookup_id = sessions.lookup_id
+    JOIN service_accounts ON service_accounts.id = api_keys.account_id
+    WHERE refresh_tokens.token_hash = :token_hash
+    """
+)
+"""One refresh token, the session and the key that it came from, whether all of it still holds, and whether the session
+was revoked."""
+FIND_GRANT = Statement(
+    """
+    SELECT sessions.revoke_time_us IS NOT NULL OR api_keys.revoke_time_us IS NOT NULL
+           OR service_accounts.delete_time_us IS NOT NULL OR service_accounts.disabled
+           OR EXISTS (SELECT 1 FROM revoked_tokens WHERE token_id = :token_id),
+           api_keys.expire_time_us, api_keys.scopes, service_accounts.display_name, service_accounts.roles,
+           (SELECT STRING_AGG(permission.value, ' ')
+            FROM TEXTS(service_accounts.roles) AS held
+            JOIN roles ON roles.id = held.value
+            CROSS JOIN TEXTS(roles.permissions) AS permission)
+    FROM sessions
+    JOIN api_keys ON api_keys.lookup_id = sessions.lookup_id
+    JOIN service_accounts ON service_accounts.id = api_keys.account_id
+    WHERE sessions.id = :session_id AND service_accounts.id = :account_id
+    """
+)
+"""What an access token gives: whether it is revoked, when its key ends, and all that its permissions are made of;
+those of its roles stand in one text with spaces between, NULL where there are none."""
+FIND_REVOKED_TOKEN = Statement(
+    lambda: RevokedToken.select(RevokedToken.token_id).where(RevokedToken.token_id == bound("token_id"))
+)
+INSERT_REVOKED_TOKEN = Statement(
+    "INSERT INTO revoked_tokens (token_id, expire_time_us) VALUES (:token_id, :expire_time_us) ON CONFLICT DO NOTHING"
+)
+"""Note an access token as revoked; changes no row where it is noted already."""
+INSERT_SIGNING_KEY = Statement(
+    lambda: SigningKey.insert(
+        kid=bound("kid"),
+        public_key=bound("public_key"),
+        sealed_private_key=bound("sealed_private_key"),
+        create_time_us=bound("now_us"),
+    )
+)
+RETIRE_SIGNING_KEY = Statement(
+    lambda: SigningKey.update(expire_time_us=bound("expire_time_us")).where(SigningKey.kid == bound("kid"))
+)
+SIGNING_KEYS = Statement(
+    """
+    SELECT kid, public_key, sealed_private_key, create_time_us, expire_time_us FROM signing_keys
+    WHERE expire_time_us IS NULL OR expire_time_us > :now_us
+    ORDER BY expire_time_us IS NOT NULL, create_time_us DESC, kid
+    """
+)
+"""The signing keys that verify now, the current one first."""
+PURGES: tuple[Statement, ...] = (
+    Statement(
+        """
+        DELETE FROM refresh_tokens WHERE token_hash IN
+        (SELECT token_hash FROM refresh_tokens WHERE expire_time_us < :before_us LIMIT :rows_max)
+        """
+    ),
+    Statement(
+        """
+        DELETE FROM sessions WHERE id IN
+        (SELECT id FROM sessions WHERE expire_time_us < :before_us
+         AND NOT EXISTS (SELECT 1 FROM refresh_tokens WHERE session_id = sessions.id) LIMIT :rows_max)
+        """
+    ),
+    Statement(
+        """
+        DELETE FROM revoked_tokens WHERE token_id IN
+        (SELECT token_id FROM revoked_tokens WHERE expire_time_us < :before_us LIMIT :rows_max)
+        """
+    ),
+    Statement("DELETE FROM signing_keys WHERE expire_time_us < :before_us AND :rows_max > 0"),
+)
+"""What removes rows that are long over, a bounded number at a time."""

@@ -1,0 +1,113 @@
+"""The tables of categories, products, variants and prices, and their hot statements."""
+
+from __future__ import annotations
+
+import peewee
+
+from storekeep.server.store.sql.statements import Statement, bound
+from storekeep.server.store.sql.transactions import Table
+
+
+class Category(Table):
+    """One category; `parent_id` is empty at the top of the tree."""
+
+    id = peewee.TextField(primary_key=True)
+    display_name = peewee.TextField()
+    description = peewee.TextField()
+    parent_id = peewee.TextField(index=True)
+    state = peewee.TextField()
+    version = peewee.BigIntegerField()
+    create_time_us = peewee.BigIntegerField()
+    update_time_us = peewee.BigIntegerField()
+    delete_time_us = peewee.BigIntegerField(null=True)
+
+    class Meta:
+        table_name = "categories"
+        indexes = ((("create_time_us", "id"), False), (("display_name", "id"), False))
+
+
+class Product(Table):
+    """One product; `category_id` is empty when it has none; `labels` is a JSON object."""
+
+    id = peewee.TextField(primary_key=True)
+    display_name = peewee.TextField()
+    description = peewee.TextField()
+    category_id = peewee.TextField(index=True)
+    state = peewee.TextField()
+    labels = peewee.TextField()
+    version = peewee.BigIntegerField()
+    create_time_us = peewee.BigIntegerField()
+    update_time_us = peewee.BigIntegerField()
+    delete_time_us = peewee.BigIntegerField(null=True)
+
+    class Meta:
+        table_name = "products"
+        indexes = (
+            (("create_time_us", "id"), False),
+            (("update_time_us", "id"), False),
+            (("display_name", "id"), False),
+        )
+
+
+class Variant(Table):
+    """One variant, keyed by its SKU, which never changes; `options` is a JSON object."""
+
+    sku = peewee.TextField(primary_key=True)
+    product = peewee.ForeignKeyField(Product, backref="variants", index=False)
+    product_id: str
+    id = peewee.TextField()
+    display_name = peewee.TextField()
+    options = peewee.TextField()
+    tax_class = peewee.TextField()
+    weight_g = peewee.IntegerField(null=True)
+    barcode = peewee.TextField(index=True)
+    state = peewee.TextField()
+    version = peewee.BigIntegerField()
+    create_time_us = peewee.BigIntegerField()
+    update_time_us = peewee.BigIntegerField()
+    delete_time_us = peewee.BigIntegerField(null=True)
+
+    class Meta:
+        table_name = "variants"
+        indexes = ((("product", "id"), True), (("create_time_us", "sku"), False))
+
+
+class Price(Table):
+    """What one unit of a variant costs in one currency."""
+
+    variant = peewee.ForeignKeyField(Variant, column_name="sku", backref="price_rows", index=False)
+    currency_code = peewee.TextField()
+    amount_minor = peewee.BigIntegerField(constraints=[peewee.Check("amount_minor >= 0")])
+
+    class Meta:
+        table_name = "prices"
+        primary_key = peewee.CompositeKey("variant", "currency_code")
+        without_rowid = True
+
+
+PRICES_OF = Statement(
+    "SELECT sku, currency_code, amount_minor FROM prices WHERE sku IN TEXTS(:skus) ORDER BY sku, currency_code"
+)
+FIND_BY_SKU = Statement(lambda: Variant.select(Variant.product, Variant.id).where(Variant.sku == bound("sku")))
+"""The product and the id of the variant with a SKU."""
+CATEGORY_IN = Statement(
+    lambda: (
+        Category.select(Category.id)
+        .where((Category.parent_id == bound("category_id")) & Category.delete_time_us.is_null())
+        .limit(1)
+    )
+)
+"""A category that stands below another one."""
+PRODUCT_IN = Statement(
+    lambda: (
+        Product.select(Product.id)
+        .where((Product.category_id == bound("category_id")) & Product.delete_time_us.is_null())
+        .limit(1)
+    )
+)
+"""A product of a category."""
+ANY_PRODUCT = Statement(lambda: Product.select(Product.id).limit(1))
+DELETE_PRICES = Statement(lambda: Price.delete().where(Price.variant == bound("sku")))
+INSERT_PRICE = Statement(
+    lambda: Price.insert(variant=bound("sku"), currency_code=bound("currency_code"), amount_minor=bound("amount_minor"))
+)

@@ -1,0 +1,357 @@
+"""What must always be true of the rows, as queries that find those of which it is not.
+
+Each gives one text per row that breaks it: the row's name, and what is wrong there. `:open_states` is JSON: the
+states in which an order's stock is promised to it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from storekeep.server.store.sql.statements import Statement
+from storekeep.server.store.sql.transactions import Table
+from storekeep.server.store.tables.access import TABLES
+from storekeep.server.store.tables.catalog import Price, Variant
+from storekeep.server.store.tables.fulfillments import Fulfillment, FulfillmentLine
+from storekeep.server.store.tables.orders import OPEN_UNITS, Order, OrderLine, OrderNote
+from storekeep.server.store.tables.reservations import Reservation, ReservationLine
+from storekeep.server.store.tables.search import ProductDocument
+from storekeep.server.store.tables.stock import StockLevel, StockMovement
+
+
+@dataclass(frozen=True, slots=True)
+class Invariant:
+    """One promise.
+
+    Attributes:
+        name: for people and programs.
+        promise: what is true of every row.
+        breaches: finds what breaks it, one text a row.
+    """
+
+    name: str
+    promise: str
+    breaches: Statement
+
+
+def _dangling_rows() -> str:
+    """SQL for what `PRAGMA foreign_key_check` tells, on PostgreSQL: its triggers can be turned off."""
+    parts = []
+    tables: list[type[Table]] = [
+        *TABLES,
+        StockLevel,
+        StockMovement,
+        Reservation,
+        ReservationLine,
+        Order,
+        OrderLine,
+        OrderNote,
+        Fulfillment,
+        FulfillmentLine,
+        Variant,
+        Price,
+        ProductDocument,
+    ]
+    for table in tables:
+        name = table._meta.table_name
+        key = " || '/' || ".join(f"{name}.{field.column_name}" for field in table._meta.get_primary_keys())
+        for field in table._meta.refs:
+            parent: Any = field.rel_model
+            there = f"{parent._meta.table_name}.{field.rel_field.column_name}"
+            parts.append(
+                f"SELECT '{name}', CAST({key} AS TEXT), '{parent._meta.table_name}', 0 FROM {name} "  # noqa: S608 - names from the models
+                f"WHERE {name}.{field.column_name} IS NOT NULL AND NOT EXISTS "
+                f"(SELECT 1 FROM {parent._meta.table_name} WHERE {there} = {name}.{field.column_name})"
+            )
+    return " UNION ALL ".join(parts)
+
+
+def _level_moved(column: str) -> Statement:
+    """Finds the levels of which a column is not the sum of the movements."""
+    return Statement(
+        f"""
+        WITH moved AS (
+            SELECT location_id, sku, SUM({column}_delta) AS total FROM stock_movements GROUP BY location_id, sku
+        ), places AS (
+            SELECT location_id, sku FROM moved UNION SELECT location_id, sku FROM stock_levels
+        )
+        SELECT 'locations/' || places.location_id || '/stockLevels/' || places.sku || ': {column} is '
+               || COALESCE(CAST(level.{column} AS TEXT), 'missing') || ', its movements add up to '
+               || COALESCE(moved.total, 0)
+        FROM places
+        LEFT JOIN stock_levels AS level USING (location_id, sku)
+        LEFT JOIN moved USING (location_id, sku)
+        WHERE level.{column} IS DISTINCT FROM COALESCE(moved.total, 0)
+        """  # noqa: S608 - the names of columns
+    )
+
+
+INTEGRITY = Statement(
+    "PRAGMA integrity_check(20)",
+    postgresql="""
+    SELECT 'the index ' || CAST(CAST(indexrelid AS regclass) AS TEXT) || ' is not valid'
+    FROM pg_index JOIN pg_class ON pg_class.oid = indrelid
+    WHERE NOT indisvalid AND CAST(relnamespace AS regnamespace) = CAST(current_schema() AS regnamespace)
+    UNION ALL
+    SELECT 'the constraint ' || conname || ' was never checked'
+    FROM pg_constraint
+    WHERE NOT convalidated AND CAST(connamespace AS regnamespace) = CAST(current_schema() AS regnamespace)
+    """,
+)
+"""What is wrong with the database as such, one text a row; SQLite gives one row, `ok`, for a sound file. PostgreSQL's
+files are checked by its own pg_amcheck."""
+FOREIGN_KEYS = Statement("PRAGMA foreign_key_check", postgresql=_dangling_rows())
+"""(table, row, referred table, key) of each row that refers to nothing."""
+
+INVARIANTS = (
+    Invariant(
+        "stock-on-hand",
+        "on_hand is the sum of the movements, and what the last of them says",
+        Statement(
+            """
+            WITH moved AS (
+                SELECT location_id, sku, SUM(quantity_delta) AS total, MAX(id) AS last_id
+                FROM stock_movements GROUP BY location_id, sku
+            ), places AS (
+                SELECT location_id, sku FROM moved UNION SELECT location_id, sku FROM stock_levels
+            )
+            SELECT 'locations/' || places.location_id || '/stockLevels/' || places.sku || ': on_hand is '
+                   || COALESCE(CAST(level.on_hand AS TEXT), 'missing') || ', its movements add up to '
+                   || COALESCE(moved.total, 0)
+            FROM places
+            LEFT JOIN stock_levels AS level USING (location_id, sku)
+            LEFT JOIN moved USING (location_id, sku)
+            LEFT JOIN stock_movements AS newest ON newest.id = moved.last_id
+            WHERE level.on_hand IS DISTINCT FROM COALESCE(moved.total, 0)
+               OR COALESCE(newest.on_hand, 0) <> level.on_hand
+            """
+        ),
+    ),
+    Invariant(
+        "stock-running",
+        "each movement's on_hand is the one before it and its own quantity",
+        Statement(
+            """
+            SELECT 'locations/' || location_id || '/stockLevels/' || sku || ': movement ' || id || ' makes '
+                   || previous || ' and ' || quantity_delta || ' be ' || on_hand
+            FROM (
+                SELECT *, COALESCE(LAG(on_hand) OVER (PARTITION BY location_id, sku ORDER BY id), 0) AS previous
+                FROM stock_movements
+            ) AS movements
+            WHERE previous + quantity_delta <> on_hand
+            """
+        ),
+    ),
+    Invariant(
+        "stock-allocated",
+        "allocated is the sum of the movements",
+        _level_moved("allocated"),
+    ),
+    Invariant(
+        "stock-reserved",
+        "reserved is the sum of the movements",
+        _level_moved("reserved"),
+    ),
+    Invariant(
+        "order-stock",
+        "each line of an order has allocated what is open of it",
+        Statement(
+            f"""
+            WITH moved AS (
+                SELECT source, line_number, sku, SUM(allocated_delta) AS total FROM stock_movements
+                WHERE source LIKE 'orders/%' GROUP BY source, line_number, sku
+            ), open_lines AS (
+                SELECT 'orders/' || order_id AS source, line_number, sku,
+                       CASE WHEN orders.state IN TEXTS(:open_states) THEN {OPEN_UNITS} ELSE 0 END AS open_units
+                FROM order_lines JOIN orders ON orders.id = order_lines.order_id
+            ), places AS (
+                SELECT source, line_number, sku FROM moved UNION SELECT source, line_number, sku FROM open_lines
+            )
+            SELECT source || ', line ' || line_number || ': ' || COALESCE(open_units, 0) || ' units of ' || sku
+                   || ' are open, the ledger has allocated ' || COALESCE(moved.total, 0)
+            FROM places
+            LEFT JOIN open_lines USING (source, line_number, sku)
+            LEFT JOIN moved USING (source, line_number, sku)
+            WHERE COALESCE(open_units, 0) <> COALESCE(moved.total, 0)
+            """  # noqa: S608 - the name of a column
+        ),
+    ),
+    Invariant(
+        "reservation-stock",
+        "each line of an active reservation has reserved its units, and of no other one any",
+        Statement(
+            """
+            WITH moved AS (
+                SELECT source, line_number, location_id, sku, SUM(reserved_delta) AS total FROM stock_movements
+                WHERE source LIKE 'reservations/%' GROUP BY source, line_number, location_id, sku
+            ), kept AS (
+                SELECT 'reservations/' || reservation_id AS source, line_number, location_id, sku,
+                       CASE WHEN reservations.state = 'ACTIVE' THEN quantity ELSE 0 END AS units
+                FROM reservation_lines JOIN reservations ON reservations.id = reservation_id
+            ), places AS (
+                SELECT source, line_number, location_id, sku FROM moved
+                UNION SELECT source, line_number, location_id, sku FROM kept
+            )
+            SELECT source || ', line ' || line_number || ': keeps ' || COALESCE(units, 0) || ' units of ' || sku
+                   || ' at locations/' || location_id || ', the ledger has reserved ' || COALESCE(moved.total, 0)
+            FROM places
+            LEFT JOIN kept USING (source, line_number, location_id, sku)
+            LEFT JOIN moved USING (source, line_number, location_id, sku)
+            WHERE COALESCE(units, 0) <> COALESCE(moved.total, 0)
+            """
+        ),
+    ),
+    Invariant(
+        "stock-promised",
+        "what is reserved or allocated is so for a reservation or an order",
+        Statement(
+            """
+            SELECT 'stockMovements/' || id || ': ' || cause || ' for ' || COALESCE(NULLIF(source, ''), 'nobody')
+            FROM stock_movements
+            WHERE (reserved_delta <> 0 AND source NOT LIKE 'reservations/%')
+               OR (allocated_delta <> 0 AND source NOT LIKE 'orders/%')
+            """
+        ),
+    ),
+    Invariant(
+        "stock-oversold",
+        "0 <= reserved + allocated <= on_hand + backorder_limit",
+        Statement(
+            """
+            SELECT 'locations/' || location_id || '/stockLevels/' || sku || ': ' || (reserved + allocated)
+                   || ' promised of ' || (on_hand + backorder_limit)
+            FROM stock_levels
+            WHERE reserved < 0 OR allocated < 0 OR reserved + allocated > on_hand + backorder_limit
+            """
+        ),
+    ),
+    Invariant(
+        "order-lines",
+        "each line costs what its units cost less the discount, and is numbered without a gap",
+        Statement(
+            """
+            SELECT 'orders/' || order_id || ', line ' || line_number || ': ' || quantity || ' x ' || unit_price_minor
+                   || ' is not ' || subtotal_minor
+            FROM order_lines WHERE subtotal_minor <> quantity * unit_price_minor OR quantity <= 0
+            UNION ALL
+            SELECT 'orders/' || order_id || ', line ' || line_number || ': ' || (quantity - cancelled) || ' x '
+                   || unit_price_minor || ' less ' || discount_minor || ' is not ' || total_minor
+            FROM order_lines WHERE total_minor <> (quantity - cancelled) * unit_price_minor - discount_minor
+            UNION ALL
+            SELECT 'orders/' || order_id || ': ' || COUNT(*) || ' lines, numbered up to ' || MAX(line_number)
+            FROM order_lines GROUP BY order_id HAVING MAX(line_number) <> COUNT(*) OR MIN(line_number) <> 1
+            """
+        ),
+    ),
+    Invariant(
+        "order-quantities",
+        "ordered = open + fulfilled + cancelled on each line, and no more is returned than was fulfilled",
+        Statement(
+            """
+            SELECT 'orders/' || order_id || ', line ' || line_number || ': of ' || quantity || ' units '
+                   || fulfilled || ' are fulfilled, ' || cancelled || ' cancelled, ' || returned || ' returned'
+            FROM order_lines
+            WHERE fulfilled < 0 OR cancelled < 0 OR fulfilled + cancelled > quantity
+               OR returned < 0 OR returned > fulfilled
+            UNION ALL
+            SELECT 'orders/' || order_id || ', line ' || line_number || ': the order is ' || state || ', and '
+                   || (quantity - fulfilled - cancelled) || ' units are open'
+            FROM order_lines JOIN orders ON orders.id = order_lines.order_id
+            WHERE state NOT IN (SELECT value FROM TEXTS(:open_states) AS open_state)
+              AND quantity - fulfilled - cancelled <> 0
+            """
+        ),
+    ),
+    Invariant(
+        "order-totals",
+        "each order costs what its lines and sending them cost, and has lines",
+        Statement(
+            """
+            SELECT 'orders/' || orders.id || ': the total is ' || orders.total_minor || ', its lines cost '
+                   || COALESCE(CAST(SUM(line.total_minor) AS TEXT), 'nothing, as there are none')
+                   || ', sending them ' || shipping_minor
+            FROM orders LEFT JOIN order_lines AS line ON line.order_id = orders.id
+            GROUP BY orders.id HAVING orders.total_minor - shipping_minor IS DISTINCT FROM SUM(line.total_minor)
+            """
+        ),
+    ),
+    Invariant(
+        "order-history",
+        "the ledger has every version of each order",
+        Statement(
+            """
+            SELECT 'orders/' || orders.id || ': is at version ' || orders.version || ', the ledger has '
+                   || COUNT(entry.sequence) || ' changes of it'
+            FROM orders LEFT JOIN audit_entries AS entry ON entry.resource = 'orders/' || orders.id
+            GROUP BY orders.id HAVING COUNT(entry.sequence) <> orders.version
+            """
+        ),
+    ),
+    Invariant(
+        "reservation-history",
+        "the ledger has every version of each reservation",
+        Statement(
+            """
+            SELECT 'reservations/' || reservations.id || ': is at version ' || reservations.version
+                   || ', the ledger has ' || COUNT(entry.sequence) || ' changes of it'
+            FROM reservations
+            LEFT JOIN audit_entries AS entry ON entry.resource = 'reservations/' || reservations.id
+            GROUP BY reservations.id HAVING COUNT(entry.sequence) <> reservations.version
+            """
+        ),
+    ),
+    Invariant(
+        "reservation-orders",
+        "an order that a reservation went to is there, and only a committed one went to any",
+        Statement(
+            """
+            SELECT 'reservations/' || id || ': is ' || state || ', for orders/' || order_id
+            FROM reservations
+            WHERE order_id <> ''
+              AND (state <> 'COMMITTED' OR NOT EXISTS (SELECT 1 FROM orders WHERE orders.id = reservations.order_id))
+            """
+        ),
+    ),
+    Invariant(
+        "replies",
+        "each call has at most one reply, which is there in full",
+        Statement(
+            """
+            SELECT 'replies, row ' || MIN(id) || ': ' || caller || ' has ' || COUNT(*) || ' replies to ' || method
+                   || ' with the request_id ' || request_id
+            FROM replies GROUP BY caller, method, request_id HAVING COUNT(*) > 1
+            UNION ALL
+            SELECT 'replies, row ' || id || ': its entry ' || COALESCE(CAST(entry AS TEXT), '') || ' is missing'
+            FROM replies
+            WHERE reply IS NULL AND NOT EXISTS (SELECT 1 FROM audit_entries WHERE sequence = entry)
+            """
+        ),
+    ),
+    Invariant(
+        "event-sequence",
+        "the sequence of the events begins with 1 and has no gap",
+        Statement(
+            """
+            SELECT 'events: number ' || (previous + 1) || ' is missing, before ' || sequence
+            FROM (
+                SELECT sequence, COALESCE(LAG(sequence) OVER (ORDER BY sequence), 0) AS previous FROM events
+            ) AS numbered
+            WHERE sequence <> previous + 1
+            """
+        ),
+    ),
+    Invariant(
+        "product-search",
+        "every product can be found by its name",
+        Statement(
+            """
+            SELECT 'products/' || products.id || ': its search document is '
+                   || CASE WHEN document.id IS NULL THEN 'missing' ELSE 'of an older name' END
+            FROM products LEFT JOIN product_documents AS document ON document.product_id = products.id
+            WHERE document.id IS NULL
+               OR SUBSTR(document.content, 1, LENGTH(products.display_name)) <> products.display_name
+            """
+        ),
+    ),
+)

@@ -1,0 +1,87 @@
+"""The tables of reservations: stock that is kept for somebody until an instant."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import peewee
+
+from storekeep.server.store.sql.many_rows import RowsInsert
+from storekeep.server.store.sql.statements import Statement
+from storekeep.server.store.sql.transactions import Table
+from storekeep.server.store.tables.catalog import Variant
+from storekeep.server.store.tables.stock import Location
+
+
+class Reservation(Table):
+    """One reservation; `order_id` is empty unless it was committed to an order."""
+
+    id = peewee.TextField(primary_key=True)
+    state = peewee.TextField()
+    reference = peewee.TextField()
+    order_id = peewee.TextField()
+    expire_time_us = peewee.BigIntegerField()
+    version = peewee.BigIntegerField()
+    create_time_us = peewee.BigIntegerField()
+    update_time_us = peewee.BigIntegerField()
+
+    class Meta:
+        table_name = "reservations"
+        indexes = (
+            (("create_time_us", "id"), False),
+            (("expire_time_us", "id"), False),
+            (("reference", "id"), False),
+        )
+
+
+Reservation.add_index(
+    Reservation.index(Reservation.expire_time_us, where=peewee.SQL("state = 'ACTIVE'"), name="reservations_active")
+)
+
+
+def state_at(now_us: int) -> Any:
+    """The state that a reservation has at an instant, whether or not it was written that it has expired."""
+    over = (Reservation.state == "ACTIVE") & (Reservation.expire_time_us <= now_us)
+    return peewee.Case(None, [(over, "EXPIRED")], Reservation.state)
+
+
+class ReservationLine(Table):
+    """So many units of one SKU at one location, kept for one line of a reservation."""
+
+    reservation = peewee.ForeignKeyField(Reservation, backref="line_rows", index=False)
+    line_number = peewee.IntegerField()
+    variant = peewee.ForeignKeyField(Variant, column_name="sku", index=False)
+    location = peewee.ForeignKeyField(Location, index=False)
+    quantity = peewee.BigIntegerField(constraints=[peewee.Check("quantity > 0")])
+
+    class Meta:
+        table_name = "reservation_lines"
+        primary_key = peewee.CompositeKey("reservation", "line_number", "location")
+        without_rowid = True
+
+
+INSERT_LINES = RowsInsert(ReservationLine, ("reservation", "line_number", "variant", "location", "quantity"))
+LINES_OF = Statement(
+    """
+    SELECT reservation_id, line_number, sku, location_id, quantity
+    FROM reservation_lines WHERE reservation_id IN TEXTS(:reservation_ids)
+    ORDER BY reservation_id, line_number, location_id
+    """
+)
+DUE = Statement(
+    """
+    SELECT id FROM reservations WHERE state = 'ACTIVE' AND expire_time_us <= :now_us
+    ORDER BY expire_time_us LIMIT :rows_max
+    """
+)
+"""The ids of active reservations whose time is over, the longest due first."""
+DUE_OF = Statement(
+    """
+    SELECT id FROM reservations
+    WHERE state = 'ACTIVE' AND expire_time_us <= :now_us AND EXISTS (
+        SELECT 1 FROM reservation_lines WHERE reservation_id = reservations.id AND sku IN TEXTS(:skus)
+    )
+    ORDER BY expire_time_us LIMIT :rows_max
+    """
+)
+"""Those of them that keep any of some SKUs."""

@@ -1,0 +1,14 @@
+"""What is not kept for good, beside what access control keeps for itself (see `store.auth.PURGES`)."""
+
+from __future__ import annotations
+
+from storekeep.server.store.sql.statements import Statement
+
+PURGE_REPLIES = Statement(
+    """
+    DELETE FROM replies WHERE id IN
+    (SELECT id FROM (SELECT id, create_time_us FROM replies ORDER BY id LIMIT :rows_max)
+     WHERE create_time_us < :before_us)
+    """
+)
+"""Remove replies older than `before_us`, at most `rows_max` of them."""

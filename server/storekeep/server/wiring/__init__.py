@@ -1,0 +1,1 @@
+"""Parts of the composition root that commands share with the server."""

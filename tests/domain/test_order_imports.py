@@ -1,0 +1,439 @@
+"""Historic orders: imported once with their own numbers, prices and dates, each whole or refused for itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
+
+import pytest
+
+from storekeep.server.domain.calls import Call, Caller
+from storekeep.server.domain.integrity.verification import verify
+from storekeep.server.domain.money import Money
+from storekeep.server.domain.orders.historic import HistoricLine, HistoricOrder
+from storekeep.server.domain.orders.imports import IMPORTED as IMPORTED_TEXT
+from storekeep.server.domain.orders.imports import import_orders
+from storekeep.server.domain.orders.numbers import OrderNumbers
+from storekeep.server.domain.samples import load_sample
+from storekeep.server.domain.stock.reservations import NewReservation, reserve
+from storekeep.server.store.engine import Store
+from storekeep.server.store.opening import open_store
+from storekeep.v1 import addresses_pb2, audit_pb2, auth_pb2, inventory_pb2, products_pb2
+from storekeep.v1 import orders_pb2 as pb
+from tests.support.databases import Database
+from tests.support.historic_orders import PLACED_S, SHIPPED, historic, line, seconds
+from tests.support.processes import ServerProcess
+from tests.support.records import Records
+from tests.support.refusals import refused
+from tests.support.shops import MAIN, Shop, money, new_id, new_request_id
+from tests.support.statements import statements_of
+
+IMPORTED, ALREADY_THERE, REFUSED = (
+    pb.ORDER_IMPORT_OUTCOME_IMPORTED,
+    pb.ORDER_IMPORT_OUTCOME_ALREADY_THERE,
+    pb.ORDER_IMPORT_OUTCOME_REFUSED,
+)
+CALL = Call(Caller("serviceAccounts/test"), "storekeep.v1.OrderService/ImportOrders")
+NUMBERS = OrderNumbers("T-{sequence}")
+ADDRESS = addresses_pb2.Address(recipient="Ann Devon", locality="London", region_code="GB")
+
+
+def imported(shop: Shop, *orders: pb.HistoricOrder, **fields: Any) -> list[pb.OrderImportResult]:
+    """What becomes of orders that are sent in one batch."""
+    return list(shop.orders.ImportOrders(pb.ImportOrdersRequest(orders=orders, **fields)).results)
+
+
+def outcomes(shop: Shop, *orders: pb.HistoricOrder) -> list[int]:
+    """The same, without the particulars."""
+    return [result.outcome for result in imported(shop, *orders)]
+
+
+def problem_of(shop: Shop, order: pb.HistoricOrder) -> str:
+    """Why an order is refused; it must be."""
+    (result,) = imported(shop, order)
+    assert (result.outcome, result.order) == (REFUSED, "")
+    assert result.detail
+    return pb.OrderImportProblem.Name(result.problem).removeprefix("ORDER_IMPORT_PROBLEM_")
+
+
+def taken_over(shop: Shop, order: pb.HistoricOrder) -> pb.Order:
+    """The order that an import makes."""
+    (result,) = imported(shop, order)
+    assert result.outcome == IMPORTED, result.detail
+    return shop.orders.GetOrder(pb.GetOrderRequest(name=result.order))
+
+
+def changed(order: pb.HistoricOrder, **fields: Any) -> pb.HistoricOrder:
+    """The order with other values in some fields."""
+    copy = pb.HistoricOrder()
+    copy.CopyFrom(order)
+    for name in fields:
+        copy.ClearField(name)
+    copy.MergeFrom(pb.HistoricOrder(**fields))
+    return copy
+
+
+# -- what was shipped
+
+
+def test_import_takes_an_order_over_with_its_number_prices_and_dates(shop: Shop):
+    wanted = historic(shop, shipping=money("4.50"), shipping_address=ADDRESS, note="by telephone", **SHIPPED)
+    order = taken_over(shop, wanted)
+    assert (order.number, order.customer, order.note) == (wanted.number, wanted.customer, "by telephone")
+    assert (order.state, order.create_time) == (pb.ORDER_STATE_FULFILLED, wanted.order_time)
+    assert [(one.sku, one.quantity, one.fulfilled_quantity) for one in order.lines] == [(wanted.lines[0].sku, 3, 3)]
+    assert (order.lines[0].unit_price, order.lines[0].total) == (money("7"), money("21"))
+    assert (order.shipping, order.total, order.shipping_address) == (money("4.50"), money("25.50"), ADDRESS)
+
+
+def test_shipped_order_has_its_fulfilment(shop: Shop, records: Records):
+    order = taken_over(shop, historic(shop, **SHIPPED))
+    (row,) = records.rows(
+        "SELECT fulfillments.id, location_id, state, carrier, tracking_number, ship_time_us FROM fulfillments"
+        " WHERE order_id = ?",
+        order.name.partition("/")[2],
+    )
+    shipped_us = SHIPPED["ship_time"].seconds * 1_000_000
+    assert row[1:] == ("main", "SHIPPED", SHIPPED["carrier"], SHIPPED["tracking_number"], shipped_us)
+    lines = records.rows("SELECT line_number, quantity FROM fulfillment_lines WHERE fulfillment_id = ?", row[0])
+    assert [tuple(one) for one in lines] == [(1, 3)]
+
+
+def test_shipped_order_touches_no_stock(shop: Shop):
+    sku = shop.variant(stock=2).sku
+    taken_over(shop, historic(shop, line(sku, quantity=5), **SHIPPED))
+    assert (shop.level(sku).on_hand, shop.level(sku).allocated) == (2, 0)
+    movements = shop.inventory.ListStockMovements(inventory_pb2.ListStockMovementsRequest(filter=f"sku = {sku}"))
+    assert len(movements.stock_movements) == 1
+
+
+def test_order_of_what_is_sold_no_more_is_taken_over(shop: Shop):
+    product = shop.product()
+    wanted = historic(shop, line(shop.variant(parent=product.name).sku), **SHIPPED)
+    shop.products.ArchiveProduct(products_pb2.ArchiveProductRequest(name=product.name))
+    assert taken_over(shop, wanted).lines[0].display_name.startswith(product.display_name)
+
+
+@pytest.mark.parametrize(
+    ("quantity", "price", "discount", "total", "taken_off"),
+    [
+        (1, "0.10", {"discount_ppm": 50_000}, "0.10", "0"),  # 0.095
+        (1, "0.30", {"discount_ppm": 50_000}, "0.29", "0.01"),  # 0.285
+        (3, "7.35", {"discount_ppm": 150_000}, "18.74", "3.31"),  # 18.7425
+        (1, "0.01", {"discount_ppm": 500_000}, "0.01", "0"),  # 0.005
+        (2, "9.99", {"discount_ppm": 1_000_000}, "0", "19.98"),
+        (2, "9.99", {"discount_ppm": 0}, "19.98", "0"),
+        (2, "9.99", {"discount_amount": money("1.99")}, "17.99", "1.99"),
+        (4, "0", {}, "0", "0"),
+    ],
+)
+def test_line_is_rounded_half_up_after_its_discount(
+    quantity: int, price: str, discount: dict[str, Any], total: str, taken_off: str, shop: Shop
+):
+    wanted = line(shop.variant().sku, quantity=quantity, unit_price=price, total=money(total), **discount)
+    order = taken_over(shop, historic(shop, wanted, total=money(total), **SHIPPED))
+    assert (order.lines[0].total, order.total) == (money(total), money(total))
+    assert order.lines[0].discount == (pb.OrderLine().discount if taken_off == "0" else money(taken_off))
+
+
+def test_discount_is_taken_off_what_was_not_cancelled(shop: Shop):
+    wanted = line(shop.variant().sku, quantity=3, unit_price="10", cancelled_quantity=1, discount_ppm=100_000)
+    assert taken_over(shop, historic(shop, wanted, **SHIPPED)).total == money("18")
+
+
+def test_cancelled_units_are_neither_shipped_nor_paid(shop: Shop):
+    order = taken_over(shop, historic(shop, line(shop.variant().sku, quantity=5, cancelled_quantity=2), **SHIPPED))
+    (only,) = order.lines
+    counts = (only.quantity, only.fulfilled_quantity, only.cancelled_quantity, only.open_quantity)
+    assert (counts, order.state) == ((5, 3, 2, 0), pb.ORDER_STATE_FULFILLED)
+    assert order.total == money("21")
+
+
+def test_order_that_was_cancelled_whole_is_cancelled_and_ships_nothing(shop: Shop, records: Records):
+    order = taken_over(shop, historic(shop, line(shop.variant().sku, cancelled_quantity=3), **SHIPPED))
+    assert (order.state, order.total) == (pb.ORDER_STATE_CANCELLED, money("0"))
+    assert records.value("SELECT COUNT(*) FROM fulfillments WHERE order_id = ?", order.name.partition("/")[2]) == 0
+
+
+# -- what is open
+
+
+def test_open_order_is_confirmed_and_takes_stock(shop: Shop):
+    sku = shop.variant(stock=5).sku
+    order = taken_over(shop, historic(shop, line(sku, quantity=2), line(sku, quantity=1)))
+    assert (order.state, [one.open_quantity for one in order.lines]) == (pb.ORDER_STATE_CONFIRMED, [2, 1])
+    assert not order.HasField("expire_time")
+    assert (shop.level(sku).on_hand, shop.level(sku).allocated) == (5, 3)
+    shop.cancel(order)
+    assert shop.level(sku).allocated == 0
+
+
+def test_open_order_without_stock_is_refused_and_leaves_nothing(shop: Shop, records: Records):
+    wanted = historic(shop, line(shop.variant(stock=5).sku), line(shop.variant(stock=2).sku, quantity=3))
+    before = records.everything()
+    assert problem_of(shop, wanted) == "OUT_OF_STOCK"
+    assert records.everything() == before
+
+
+def test_open_orders_of_a_batch_take_stock_in_its_order(shop: Shop):
+    sku = shop.variant(stock=5).sku
+    orders = [historic(shop, line(sku, quantity=quantity)) for quantity in (3, 3, 2)]
+    assert outcomes(shop, *orders) == [IMPORTED, REFUSED, IMPORTED]
+    assert shop.level(sku).allocated == 5
+
+
+def test_open_order_takes_from_several_locations_unless_it_names_one(shop: Shop):
+    sku, other = shop.variant(stock=2).sku, shop.location().name
+    shop.adjust(sku, 2, location=other)
+    assert problem_of(shop, historic(shop, line(sku), location=other)) == "OUT_OF_STOCK"
+    taken_over(shop, historic(shop, line(sku, quantity=1), location=other))
+    taken_over(shop, historic(shop, line(sku)))
+    assert [shop.level(sku, location=location).allocated for location in (MAIN, other)] == [2, 2]
+
+
+def test_open_order_takes_no_more_than_is_open_of_it(shop: Shop):
+    sku = shop.variant(stock=2).sku
+    taken_over(shop, historic(shop, line(sku, cancelled_quantity=1)))
+    assert shop.level(sku).allocated == 2
+
+
+# -- the same again
+
+
+def test_import_of_the_same_again_changes_nothing(shop: Shop, records: Records):
+    orders = [historic(shop, shipping=money("1"), shipping_address=ADDRESS, **SHIPPED), historic(shop, stocked(shop))]
+    first = imported(shop, *orders)
+    before = records.everything()
+    again = imported(shop, *orders)
+    assert [result.outcome for result in again] == [ALREADY_THERE, ALREADY_THERE]
+    assert [result.order for result in again] == [result.order for result in first]
+    assert records.everything() == before
+
+
+def stocked(shop: Shop, units: int = 9) -> pb.HistoricOrderLine:
+    """A line of what there is enough of."""
+    return line(shop.variant(stock=units).sku)
+
+
+def test_import_of_the_same_again_changes_nothing_though_the_order_has_gone_on(shop: Shop):
+    wanted = historic(shop, stocked(shop))
+    shop.cancel(taken_over(shop, wanted))
+    assert outcomes(shop, wanted) == [ALREADY_THERE]
+
+
+@pytest.mark.parametrize(
+    "difference",
+    [
+        {"note": "another"},
+        {"shipping": money("1")},
+        {"order_time": seconds(PLACED_S + 1)},
+        {"ship_time": seconds(PLACED_S + 2)},
+        {"carrier": "another"},
+        {"tracking_number": "another"},
+        {"shipping_address": ADDRESS},
+        {"currency_code": "USD", "lines": []},
+    ],
+    ids=lambda difference: next(iter(difference)),
+)
+def test_number_with_other_content_is_refused(difference: dict[str, Any], shop: Shop):
+    wanted = historic(shop, **SHIPPED)
+    taken_over(shop, wanted)
+    other = changed(wanted, **difference)
+    if not other.lines:
+        other.lines.add(sku=wanted.lines[0].sku, quantity=3, unit_price=money("7", "USD"))
+    assert problem_of(shop, other) == "NUMBER_TAKEN"
+
+
+def test_number_that_stands_twice_in_a_batch_is_imported_once(shop: Shop):
+    wanted = historic(shop, **SHIPPED)
+    assert outcomes(shop, wanted, wanted, changed(wanted, note="another")) == [IMPORTED, ALREADY_THERE, REFUSED]
+
+
+def test_number_of_a_placed_order_is_not_taken_over(shop: Shop):
+    assert problem_of(shop, historic(shop, number=shop.order().number)) == "NUMBER_RESERVED"
+
+
+# -- what is refused
+
+
+PROBLEMS: dict[str, tuple[str, dict[str, Any]]] = {
+    "unknown currency": ("CURRENCY", {"currency_code": "XQQ", "lines": [line("A", unit_price="1")]}),
+    "lines in another currency": ("CURRENCY", {"currency_code": "USD"}),
+    "shipping in another currency": ("CURRENCY", {"shipping": money("1", "USD")}),
+    "finer than a cent": ("AMOUNT", {"lines": [line("A", unit_price="1.005")]}),
+    "less than nothing": ("AMOUNT", {"shipping": money("-1")}),
+    "more cancelled than ordered": ("AMOUNT", {"lines": [line("A", cancelled_quantity=4)]}),
+    "more off than it costs": ("AMOUNT", {"lines": [line("A", discount_amount=money("21.01"))]}),
+    "more than any order costs": (
+        "AMOUNT",
+        {"lines": [line("A", quantity=1_000_000, unit_price="10000000000") for _ in range(10)]},
+    ),
+    "number of ours": ("NUMBER_RESERVED", {"number": "SK-00000001"}),
+    "line comes to something else": ("DOES_NOT_ADD_UP", {"lines": [line("A", total=money("20.99"))]}),
+    "order comes to something else": ("DOES_NOT_ADD_UP", {"total": money("21.01")}),
+    "placed in the future": ("TIME", {"order_time": seconds(4_000_000_000)}),
+    "shipped in the future": ("TIME", {"ship_time": seconds(4_000_000_000)}),
+    "shipped before it was placed": ("TIME", {"ship_time": seconds(PLACED_S - 1)}),
+    "no such customer": ("CUSTOMER_NOT_FOUND", {"customer": "customers/nobody"}),
+    "no such location": ("LOCATION_NOT_FOUND", {"location": "locations/nowhere"}),
+    "no such SKU": ("SKU_NOT_FOUND", {"lines": [line("NO-SUCH-SKU")]}),
+}
+
+
+@pytest.mark.parametrize("case", PROBLEMS)
+def test_problem_refuses_an_order_alone_and_leaves_nothing_of_it(case: str, shop: Shop, records: Records):
+    problem, fields = PROBLEMS[case]
+    good = [historic(shop, **SHIPPED) for _ in range(2)]
+    bad = changed(historic(shop, **SHIPPED), **fields)
+    before = records.last_sequence()
+    results = imported(shop, good[0], bad, good[1])
+    assert [result.outcome for result in results] == [IMPORTED, REFUSED, IMPORTED]
+    assert results[1].problem == pb.OrderImportProblem.Value(f"ORDER_IMPORT_PROBLEM_{problem}")
+    orders = {resource for kind, resource, _ in records.events_after(before) if kind.startswith("order.")}
+    assert orders == {results[0].order, results[2].order}
+    assert not records.rows("SELECT id FROM orders WHERE number = ?", bad.number)
+
+
+def test_every_problem_is_provoked():
+    provoked = {f"ORDER_IMPORT_PROBLEM_{problem}" for problem, _ in PROBLEMS.values()}
+    elsewhere = {"UNSPECIFIED", "NUMBER_TAKEN", "OUT_OF_STOCK"}
+    assert provoked | {f"ORDER_IMPORT_PROBLEM_{name}" for name in elsewhere} == set(pb.OrderImportProblem.keys())
+
+
+def test_deleted_location_is_where_it_was_shipped_from_but_not_where_stock_is_taken(shop: Shop):
+    where = shop.location().name
+    shop.inventory.DeleteLocation(inventory_pb2.DeleteLocationRequest(name=where))
+    assert problem_of(shop, historic(shop, stocked(shop), location=where)) == "LOCATION_NOT_FOUND"
+    assert taken_over(shop, historic(shop, location=where, **SHIPPED)).location == where
+
+
+def test_batch_of_too_many_lines_is_refused_whole(shop: Shop):
+    orders = [historic(shop, *[line("A")] * 501, customer="customers/nobody") for _ in range(2)]
+    with refused("INVALID_FIELD"):
+        imported(shop, *orders)
+
+
+# -- as every mutation
+
+
+def test_each_order_and_its_fulfilment_have_an_event_and_an_entry(shop: Shop, records: Records):
+    orders = [historic(shop, **SHIPPED), historic(shop, stocked(shop))]
+    before = records.last_sequence()
+    request_id = new_request_id()
+    results = imported(shop, *orders, request_id=request_id)
+    entries = records.audit_entries_after(before)
+    assert {entry[:4] for entry in entries} == {
+        (shop.subject, "storekeep.v1.OrderService/ImportOrders", entry[2], request_id) for entry in entries
+    }
+    assert [entry[4] for entry in entries] == [None] * len(entries)
+    told = {(kind, resource) for kind, resource, _ in records.events_after(before)}
+    assert told >= {("order.imported", result.order) for result in results}
+    assert shop.audit.VerifyAuditChain(audit_pb2.VerifyAuditChainRequest()).valid
+
+
+def test_history_begins_with_the_import(shop: Shop):
+    order = taken_over(shop, historic(shop, **SHIPPED))
+    (entry,) = shop.orders.ListOrderHistory(pb.ListOrderHistoryRequest(name=order.name)).entries
+    assert (entry.method, entry.to_state) == ("ImportOrders", pb.ORDER_STATE_FULFILLED)
+
+
+def test_retry_gives_the_same_reply_and_changes_nothing(shop: Shop, records: Records):
+    orders = [historic(shop, **SHIPPED), changed(historic(shop), customer="customers/nobody")]
+    request_id = new_request_id()
+    first = imported(shop, *orders, request_id=request_id)
+    before = records.everything()
+    assert imported(shop, *orders, request_id=request_id) == first
+    assert records.everything() == before
+    with refused("REQUEST_ID_REUSED"):
+        imported(shop, orders[0], request_id=request_id)
+
+
+def test_trial_answers_as_the_real_thing_and_keeps_nothing(shop: Shop, records: Records):
+    orders = [historic(shop, **SHIPPED), historic(shop, stocked(shop)), historic(shop, number="SK-1")]
+    before = records.everything()
+    tried = [result.outcome for result in imported(shop, *orders, validate_only=True)]
+    assert records.everything() == before
+    assert tried == outcomes(shop, *orders) == [IMPORTED, IMPORTED, REFUSED]
+
+
+def test_import_needs_a_permission_of_its_own(shop: Shop):
+    role = auth_pb2.Role(display_name="Clerk", permissions=["orders.read", "orders.write"])
+    made = shop.auth.CreateRole(auth_pb2.CreateRoleRequest(role=role, role_id=new_id("r")))
+    account = auth_pb2.ServiceAccount(display_name="Clerk", roles=[made.name])
+    request = auth_pb2.CreateServiceAccountRequest(service_account=account, service_account_id=new_id("a"))
+    parent = shop.auth.CreateServiceAccount(request).name
+    key = shop.auth.CreateApiKey(auth_pb2.CreateApiKeyRequest(parent=parent, api_key=auth_pb2.ApiKey()))
+    clerk = Shop(shop.bare_channel, api_key=key.secret)
+    with refused("PERMISSION_DENIED") as refusal:
+        imported(clerk, historic(shop, **SHIPPED))
+    assert refusal.metadata == {"permission": "orders.import"}
+
+
+def test_database_is_sound_after_it(shop: Shop, server: ServerProcess):
+    imported(shop, historic(shop, **SHIPPED), historic(shop, stocked(shop)))
+    verified = server.run("verify")
+    assert verified.returncode == 0, verified.stdout
+
+
+# -- without a server
+
+
+@pytest.fixture
+def now_us() -> list[int]:
+    """What time it is, for a test to change."""
+    return [1_700_000_000 * 1_000_000]
+
+
+@pytest.fixture
+def store(database: Database, now_us: list[int]) -> Iterator[Store]:
+    """The sample, by the test's own clock; sound at the end."""
+    with closing(open_store(database.url, clock=lambda: now_us[0])) as opened:
+        load_sample(opened)
+        yield opened
+        assert [finding for finding in verify(opened) if not finding.holds] == []
+
+
+def import_open(store: Store, units: int, *, location_id: str) -> str:
+    """What becomes of an order of open shortbread."""
+    lines = (HistoricLine("SHORTBREAD-12", units, Money("EUR", 500)),)
+    item = HistoricOrder(new_id("N"), "ada-marsh", "EUR", PLACED_S * 1_000_000, lines=lines, location_id=location_id)
+    (result,) = import_orders(store, CALL, [item], numbers=NUMBERS)
+    return result.outcome
+
+
+@pytest.mark.parametrize("location_id", ["", "main"])
+def test_open_order_takes_what_an_expired_promise_gives_back(location_id: str, store: Store, now_us: list[int]):
+    reserve(store, CALL, NewReservation((("SHORTBREAD-12", 30),), ttl_us=60_000_000))
+    assert import_open(store, 20, location_id=location_id) == "REFUSED"
+    now_us[0] += 60_000_000
+    assert import_open(store, 20, location_id=location_id) == "IMPORTED"
+    assert import_open(store, 20, location_id=location_id) == "REFUSED"
+
+
+def test_batch_costs_fourteen_statements_however_many_orders_and_lines(store: Store):
+    lines = tuple(HistoricLine(sku, 1, Money("EUR", 500)) for sku in ("MUG-BLUE", "TIN-RED", "STRAINER"))
+
+    def batch(orders: int, lines_each: int) -> list[str]:
+        items = [
+            HistoricOrder(
+                f"N{orders}-{lines_each}-{number}",
+                "ada-marsh",
+                "EUR",
+                PLACED_S * 1_000_000,
+                lines * lines_each,
+                ship_time_us=None if number == 0 else PLACED_S * 1_000_000,
+            )
+            for number in range(orders)
+        ]
+        results = import_orders(store, CALL, items, numbers=NUMBERS)
+        return [result.outcome for result in results]
+
+    for orders, lines_each in ((2, 1), (100, 1), (2, 10)):
+        found: list[str] = []
+
+        def run(orders: int = orders, lines_each: int = lines_each, found: list[str] = found) -> None:
+            found += batch(orders, lines_each)
+
+        assert len(statements_of(run)) == 14
+        assert found == [IMPORTED_TEXT] * orders

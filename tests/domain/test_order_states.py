@@ -1,0 +1,447 @@
+"""The table of states, every pair of it, and expiry: in the domain itself, with the clock in the test's hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import pytest
+
+from storekeep.server.domain.errors import DomainError, IllegalState, OrderHeld, OutOfStock
+from storekeep.server.domain.integrity.verification import verify
+from storekeep.server.domain.keys.keyrings import Keyring
+from storekeep.server.domain.orders.cancellations import cancel_order, cancel_order_lines
+from storekeep.server.domain.orders.changes import complete_order, confirm_order, hold_order, resume_order
+from storekeep.server.domain.orders.edits import Edit, apply_order_edit
+from storekeep.server.domain.orders.fulfillments import (
+    FULFILLMENT_STEPS,
+    LineUnits,
+    cancel_fulfillment,
+    create_fulfillment,
+    deliver_fulfillment,
+    get_fulfillment,
+    ship_fulfillment,
+)
+from storekeep.server.domain.orders.history import list_order_history
+from storekeep.server.domain.orders.orders import Order, get_order, list_orders
+from storekeep.server.domain.orders.states import EDITABLE, ENDED, FULFILLABLE, HOLDS_STOCK, ORDER_STATES, ORDER_STEPS
+from storekeep.server.domain.samples import load_sample
+from storekeep.server.domain.standard.lists import ListRequest
+from storekeep.server.domain.standard.pages import PageTokens
+from storekeep.server.domain.stock.expiry import end_due
+from storekeep.server.domain.stock.levels import adjust_stock, get_level
+from storekeep.server.domain.stock.reservations import NewReservation, commit, release_reservation, reserve
+from storekeep.server.store.engine import Store
+from storekeep.server.store.opening import open_store
+from tests.support.databases import Database
+from tests.support.placing import CALL, RULES, place
+from tests.support.statements import statements_of
+
+MICROS = 1_000_000
+TTL_US = RULES.unpaid_ttl_s * MICROS
+TOKENS = PageTokens(Keyring.of(b"secret"))
+SKUS = ("MUG-BLUE", "TIN-RED", "STRAINER")
+ONE = (LineUnits(1, 1),)
+
+
+@dataclass
+class Desk:
+    """A shop's database, and what time it is there."""
+
+    database: Database
+    now_us: int = 1_800_000_000 * MICROS
+    store: Store = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.store = open_store(self.database.url, clock=lambda: self.now_us)
+        load_sample(self.store)
+
+    def order(self, *lines: tuple[str, int]) -> Order:
+        return place(self.store, "ada-marsh", *(lines or (("MUG-BLUE", 2), ("TIN-RED", 1))))
+
+    def get(self, order: Order) -> Order:
+        return get_order(self.store, order.id)
+
+    def pass_time(self, us: int) -> None:
+        self.now_us += us
+
+    def ship(self, order: Order, *lines: LineUnits) -> None:
+        made = create_fulfillment(self.store, CALL, order.id, lines=lines)
+        ship_fulfillment(self.store, CALL, (order.id, made.id))
+
+    def available(self, sku: str) -> int:
+        return get_level(self.store, ("main", sku)).available
+
+    def broken(self) -> list[str]:
+        return [finding.name for finding in verify(self.store) if not finding.holds]
+
+
+@pytest.fixture
+def desk(database: Database) -> Iterator[Desk]:
+    made = Desk(database)
+    yield made
+    made.store.close()
+
+
+def confirmed(desk: Desk) -> Order:
+    return confirm_order(desk.store, CALL, desk.order().id)
+
+
+def partially_fulfilled(desk: Desk) -> Order:
+    order = confirmed(desk)
+    desk.ship(order, *ONE)
+    return desk.get(order)
+
+
+def fulfilled(desk: Desk) -> Order:
+    order = confirmed(desk)
+    desk.ship(order)
+    return desk.get(order)
+
+
+def expired(desk: Desk) -> Order:
+    order = desk.order()
+    desk.pass_time(TTL_US)
+    end_due(desk.store)
+    return desk.get(order)
+
+
+IN_STATE: dict[str, Callable[[Desk], Order]] = {
+    "PLACED": lambda desk: desk.order(),
+    "CONFIRMED": confirmed,
+    "PARTIALLY_FULFILLED": partially_fulfilled,
+    "FULFILLED": fulfilled,
+    "COMPLETED": lambda desk: complete_order(desk.store, CALL, fulfilled(desk).id),
+    "CANCELLED": lambda desk: cancel_order(desk.store, CALL, desk.order().id),
+    "EXPIRED": expired,
+}
+TO_STATE: dict[str, Callable[[Desk, Order], object]] = {
+    "CONFIRMED": lambda desk, order: confirm_order(desk.store, CALL, order.id),
+    "PARTIALLY_FULFILLED": lambda desk, order: desk.ship(order, *ONE),
+    "FULFILLED": lambda desk, order: desk.ship(order),
+    "COMPLETED": lambda desk, order: complete_order(desk.store, CALL, order.id),
+    "CANCELLED": lambda desk, order: cancel_order(desk.store, CALL, order.id),
+}
+"""What takes an order to a state; only time takes one to EXPIRED."""
+
+
+def test_every_state_can_be_reached_and_every_step_taken():
+    assert set(IN_STATE) == set(ORDER_STATES)
+    assert {to for steps in ORDER_STEPS.values() for to in steps} == {*TO_STATE, "EXPIRED"}
+
+
+@pytest.mark.parametrize("state", ORDER_STATES)
+def test_step_is_taken_exactly_where_the_table_has_it(desk: Desk, state: str):
+    for wanted, step in TO_STATE.items():
+        order = IN_STATE[state](desk)
+        assert order.state == state
+        if wanted in ORDER_STEPS[state]:
+            step(desk, order)
+            assert desk.get(order).state == wanted
+            continue
+        before = desk.database.everything()
+        with pytest.raises(IllegalState) as refused:
+            step(desk, order)
+        assert (refused.value.state, refused.value.resource) == (state, order.name)
+        assert desk.database.everything() == before
+    assert desk.broken() == []
+
+
+@pytest.mark.parametrize("state", ORDER_STATES)
+def test_order_expires_exactly_where_the_table_has_it(desk: Desk, state: str):
+    order = IN_STATE[state](desk)
+    desk.pass_time(365 * 86_400 * MICROS)
+    assert end_due(desk.store) == (state == "PLACED")
+    assert desk.get(order).state == ("EXPIRED" if state == "PLACED" else state)
+    assert desk.broken() == []
+
+
+IN_PLACE: dict[str, tuple[frozenset[str], Callable[[Desk, Order], object]]] = {
+    "hold": (frozenset(ORDER_STATES) - ENDED, lambda desk, order: hold_order(desk.store, CALL, order.id)),
+    "edit": (EDITABLE, lambda desk, order: apply_order_edit(desk.store, CALL, order.id, Edit(changed=ONE))),
+    "cancel lines": (HOLDS_STOCK, lambda desk, order: cancel_order_lines(desk.store, CALL, order.id, ONE)),
+    "bind": (FULFILLABLE, lambda desk, order: create_fulfillment(desk.store, CALL, order.id, lines=ONE)),
+}
+"""What leaves the state as it is: the states in which it can be done, and how."""
+
+
+@pytest.mark.parametrize("action", IN_PLACE)
+@pytest.mark.parametrize("state", ORDER_STATES)
+def test_action_is_possible_exactly_in_its_states(desk: Desk, state: str, action: str):
+    states, act = IN_PLACE[action]
+    order = IN_STATE[state](desk)
+    if state in states:
+        act(desk, order)
+        assert desk.get(order).state == state
+    else:
+        with pytest.raises(IllegalState):
+            act(desk, order)
+    assert desk.broken() == []
+
+
+FULFILLMENT_ACTIONS = {
+    "SHIPPED": ship_fulfillment,
+    "DELIVERED": deliver_fulfillment,
+    "CANCELLED": cancel_fulfillment,
+}
+WAYS = {"PENDING": (), "SHIPPED": ("SHIPPED",), "DELIVERED": ("SHIPPED", "DELIVERED"), "CANCELLED": ("CANCELLED",)}
+
+
+@pytest.mark.parametrize("state", FULFILLMENT_STEPS)
+@pytest.mark.parametrize("wanted", FULFILLMENT_ACTIONS)
+def test_fulfillment_steps_exactly_where_the_table_has_it(desk: Desk, state: str, wanted: str):
+    order = confirmed(desk)
+    key = (order.id, create_fulfillment(desk.store, CALL, order.id, lines=ONE).id)
+    for step in WAYS[state]:
+        FULFILLMENT_ACTIONS[step](desk.store, CALL, key)
+    if wanted in FULFILLMENT_STEPS[state]:
+        assert FULFILLMENT_ACTIONS[wanted](desk.store, CALL, key).state == wanted
+    else:
+        with pytest.raises(IllegalState) as refused:
+            FULFILLMENT_ACTIONS[wanted](desk.store, CALL, key)
+        assert (refused.value.state, refused.value.wanted) == (state, wanted)
+    assert get_fulfillment(desk.store, key).state == (wanted if wanted in FULFILLMENT_STEPS[state] else state)
+    assert desk.broken() == []
+
+
+# -- holds
+
+HELD_BACK: dict[str, tuple[str, Callable[[Desk, Order], object]]] = {
+    "confirm": ("PLACED", TO_STATE["CONFIRMED"]),
+    "bind": ("CONFIRMED", IN_PLACE["bind"][1]),
+    "complete": ("FULFILLED", TO_STATE["COMPLETED"]),
+    "hold": ("PLACED", IN_PLACE["hold"][1]),
+}
+
+
+@pytest.mark.parametrize("action", HELD_BACK)
+def test_held_order_goes_no_further_until_it_is_resumed(desk: Desk, action: str):
+    state, act = HELD_BACK[action]
+    order = hold_order(desk.store, CALL, IN_STATE[state](desk).id, reason="fraud?")
+    with pytest.raises(OrderHeld, match=r"fraud\?"):
+        act(desk, order)
+    assert not resume_order(desk.store, CALL, order.id).held
+    act(desk, order)
+
+
+def test_held_order_is_not_shipped(desk: Desk):
+    order = confirmed(desk)
+    key = (order.id, create_fulfillment(desk.store, CALL, order.id).id)
+    hold_order(desk.store, CALL, order.id)
+    with pytest.raises(OrderHeld):
+        ship_fulfillment(desk.store, CALL, key)
+    resume_order(desk.store, CALL, order.id)
+    assert ship_fulfillment(desk.store, CALL, key).state == "SHIPPED"
+
+
+def test_held_order_can_be_called_off_and_expires(desk: Desk):
+    order = hold_order(desk.store, CALL, desk.order().id, reason="x")
+    assert not cancel_order(desk.store, CALL, order.id).held
+    hold_order(desk.store, CALL, desk.order().id, reason="x")
+    desk.pass_time(TTL_US)
+    assert end_due(desk.store) == 1
+
+
+# -- expiry
+
+
+def test_order_expires_at_its_instant_though_nobody_has_written_so(desk: Desk):
+    order = desk.order()
+    assert order.expire_time_us == desk.now_us + TTL_US
+    desk.pass_time(TTL_US - 1)
+    assert desk.get(order).state == "PLACED"
+    desk.pass_time(1)
+    shown = desk.get(order)
+    assert (shown.state, shown.version, shown.total_minor) == ("EXPIRED", 1, 0)
+    assert [(line.open, line.cancelled) for line in shown.lines] == [(0, 2), (0, 1)]
+
+
+def test_written_expiry_shows_what_was_shown_before(desk: Desk):
+    order = desk.order()
+    desk.pass_time(TTL_US)
+    shown = desk.get(order)
+    assert end_due(desk.store) == 1
+    written = desk.get(order)
+    assert (written.state, written.lines, written.total_minor) == (shown.state, shown.lines, shown.total_minor)
+    assert written.version == 2
+    assert end_due(desk.store) == 0
+
+
+def test_confirmation_in_time_ends_the_expiry(desk: Desk):
+    order = desk.order()
+    desk.pass_time(TTL_US - 1)
+    assert confirm_order(desk.store, CALL, order.id).expire_time_us is None
+    desk.pass_time(10 * TTL_US)
+    assert end_due(desk.store) == 0
+    assert desk.get(order).state == "CONFIRMED"
+
+
+def test_confirmation_at_the_instant_is_refused_and_leaves_nothing(desk: Desk):
+    order = desk.order()
+    desk.pass_time(TTL_US)
+    before = desk.database.everything()
+    with pytest.raises(IllegalState) as refused:
+        confirm_order(desk.store, CALL, order.id)
+    assert (refused.value.state, refused.value.wanted) == ("EXPIRED", "CONFIRMED")
+    assert desk.database.everything() == before
+
+
+def test_stock_of_a_due_order_is_sold_at_once_and_its_expiry_written_with_it(desk: Desk):
+    all_there = desk.available("MUG-BLUE")
+    first = desk.order(("MUG-BLUE", all_there))
+    with pytest.raises(OutOfStock):
+        desk.order(("MUG-BLUE", 1))
+    desk.pass_time(TTL_US)
+    assert desk.available("MUG-BLUE") == all_there
+    second = desk.order(("MUG-BLUE", all_there))
+    assert desk.get(first).version == 2
+    assert end_due(desk.store) == 0
+    with desk.database.opened() as session:
+        rows = session.rows("SELECT type, actor, resource FROM audit_entries ORDER BY sequence DESC LIMIT 2")
+    assert rows == [
+        ("order.placed", CALL.caller.subject, second.name),
+        ("order.expired", "system/expiry", first.name),
+    ]
+    assert desk.broken() == []
+
+
+def test_number_of_an_order_is_its_own_place_in_the_ledger_whatever_expired_with_it(desk: Desk):
+    all_there = desk.available("MUG-BLUE")
+    desk.order(("MUG-BLUE", all_there))
+    desk.pass_time(TTL_US)
+    second = desk.order(("MUG-BLUE", all_there))
+    with desk.database.opened() as session:
+        ((sequence,),) = session.rows(
+            "SELECT sequence FROM audit_entries WHERE resource = ? AND type = 'order.placed'", second.name
+        )
+    assert second.number == f"T-{sequence}"
+
+
+def test_many_due_orders_are_ended_piece_by_piece(desk: Desk):
+    for _ in range(130):
+        desk.order(("STRAINER", 1))
+    desk.pass_time(TTL_US)
+    assert [end_due(desk.store), end_due(desk.store), end_due(desk.store)] == [100, 30, 0]
+    assert desk.available("STRAINER") == 200
+    assert desk.broken() == []
+
+
+def test_expired_orders_are_listed_as_such(desk: Desk):
+    due, later = desk.order(), None
+    desk.pass_time(TTL_US - 1)
+    later = desk.order()
+    desk.pass_time(1)
+
+    def listed(wanted: str) -> set[str]:
+        return {order.id for order in list_orders(desk.store, ListRequest(filter=wanted), tokens=TOKENS).items}
+
+    for _ in range(2):
+        assert listed("state = EXPIRED") == {due.id}
+        assert listed("state = PLACED") == {later.id}
+        assert listed("state != EXPIRED") == {later.id}
+        assert listed("NOT state = PLACED") == {due.id}
+        assert listed("state = CONFIRMED") == set()
+        end_due(desk.store)
+
+
+def test_expiry_is_told_in_the_history(desk: Desk):
+    order = expired(desk)
+    history = list_order_history(desk.store, order.id, page_size=9, page_token="", tokens=TOKENS).items
+    last = history[-1]
+    assert (last.method, last.actor, last.from_state, last.to_state) == (
+        "ExpirePromises",
+        "system/expiry",
+        "PLACED",
+        "EXPIRED",
+    )
+
+
+# -- what it costs
+
+
+def reservation_costs(desk: Desk, lines: int) -> dict[str, tuple[Callable[[], Any], Callable[[Any], object]]]:
+    """What is done with reservations of so many lines: what it needs, and how it is done."""
+    store = desk.store
+    wanted = tuple((SKUS[number % 3], 1) for number in range(lines))
+
+    def kept() -> str:
+        return reserve(store, CALL, NewReservation(wanted)).id
+
+    return {
+        "reserve": (lambda: None, lambda _: kept()),
+        "release": (kept, lambda kept_id: release_reservation(store, CALL, kept_id)),
+        "commit": (kept, lambda kept_id: commit(store, CALL, kept_id)),
+        "order what is kept": (kept, lambda kept_id: place(store, "ada-marsh", *wanted, reservation_id=kept_id)),
+    }
+
+
+def costs(desk: Desk, lines: int) -> dict[str, int]:
+    """Statements of each use case, for orders of so many lines."""
+
+    def fresh() -> Order:
+        return desk.order(*((SKUS[number % 3], 1) for number in range(lines)))
+
+    def agreed() -> Order:
+        return confirm_order(desk.store, CALL, fresh().id)
+
+    def bound() -> tuple[str, str]:
+        order = agreed()
+        return order.id, create_fulfillment(desk.store, CALL, order.id).id
+
+    def shipped() -> tuple[str, str]:
+        key = bound()
+        ship_fulfillment(desk.store, CALL, key)
+        return key
+
+    half = tuple(LineUnits(number, 0) for number in range(1, lines // 2 + 2))
+    gone = tuple(number for number, _ in half)
+    every = tuple(LineUnits(number, 2) for number in range(1, lines + 1))
+    added = tuple((SKUS[number % 3], 1) for number in range(lines))
+    store = desk.store
+    actions: dict[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
+        "place": (lambda: None, lambda _: fresh()),
+        "get": (fresh, lambda order: get_order(store, order.id)),
+        "list": (fresh, lambda _: list_orders(store, ListRequest(), tokens=TOKENS)),
+        "confirm": (fresh, lambda order: confirm_order(store, CALL, order.id)),
+        "cancel": (agreed, lambda order: cancel_order(store, CALL, order.id)),
+        "cancel lines": (fresh, lambda order: cancel_order_lines(store, CALL, order.id, half)),
+        "edit": (fresh, lambda order: apply_order_edit(store, CALL, order.id, Edit(added=added, changed=every))),
+        "reduce": (fresh, lambda order: apply_order_edit(store, CALL, order.id, Edit(added=added, removed=gone))),
+        "bind": (agreed, lambda order: create_fulfillment(store, CALL, order.id)),
+        "ship": (bound, lambda key: ship_fulfillment(store, CALL, key)),
+        "deliver": (shipped, lambda key: deliver_fulfillment(store, CALL, key)),
+    }
+    actions |= reservation_costs(desk, lines)
+    counts = {}
+    for name, (prepare, act) in actions.items():
+        prepared = prepare()
+        counts[name] = len(statements_of(partial(act, prepared)))
+    return counts
+
+
+def test_number_of_statements_does_not_depend_on_the_lines(desk: Desk):
+    for sku in SKUS:
+        adjust_stock(desk.store, CALL, ("main", sku), quantity_delta=10_000)
+    one, three, hundred = (costs(desk, lines) for lines in (1, 3, 100))
+    assert one == three == hundred
+    snapshot = {"sqlite": 2, "postgresql": 0}[desk.database.engine]
+    assert (one["place"], one["get"], one["list"]) == (7, 2 + snapshot, 2 + snapshot)
+
+
+def test_loser_of_any_kind_leaves_nothing(desk: Desk):
+    order = confirmed(desk)
+    stale = "v1"
+    attempts: list[Callable[[], object]] = [
+        lambda: cancel_order_lines(desk.store, CALL, order.id, ONE, etag=stale),
+        lambda: apply_order_edit(desk.store, CALL, order.id, Edit(removed=(1,)), etag=stale),
+        lambda: apply_order_edit(desk.store, CALL, order.id, Edit(changed=(LineUnits(1, 1), LineUnits(2, 10**6)))),
+        lambda: create_fulfillment(desk.store, CALL, order.id, etag=stale),
+        lambda: cancel_order_lines(desk.store, CALL, order.id, (LineUnits(1, 1), LineUnits(2, 9))),
+    ]
+    before = desk.database.everything()
+    for attempt in attempts:
+        with pytest.raises(DomainError):
+            attempt()
+    assert desk.database.everything() == before

@@ -1,0 +1,233 @@
+"""`verify`: each promise is broken on purpose, by SQL, and has to be found and named."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from storekeep.server.domain.integrity.verification import Finding, verify
+from storekeep.server.domain.orders.cancellations import cancel_order
+from storekeep.server.domain.orders.changes import confirm_order
+from storekeep.server.domain.orders.fulfillments import LineUnits, create_fulfillment, ship_fulfillment
+from storekeep.server.domain.samples import load_sample
+from storekeep.server.domain.stock.levels import adjust_stock
+from storekeep.server.domain.stock.reservations import NewReservation, release_reservation, reserve
+from storekeep.server.store.opening import open_store
+from tests.support import postgres
+from tests.support.databases import Database, new_database
+from tests.support.placing import CALL, place
+from tests.support.processes import run_command
+
+MUG = "WHERE location_id = 'main' AND sku = 'MUG-BLUE'"
+ORDER = "(SELECT MIN(id) FROM orders)"
+CALLED_OFF = "(SELECT MIN(id) FROM orders WHERE state = 'CANCELLED')"
+SHIPPED = "(SELECT id FROM fulfillments WHERE state = 'SHIPPED')"
+BREACHES = (
+    ("foreign-keys", f"UPDATE orders SET customer_id = 'nobody' WHERE id = {ORDER}", "orders, row "),
+    ("stock-on-hand", f"UPDATE stock_levels SET on_hand = on_hand + 1 {MUG}", "stockLevels/MUG-BLUE: on_hand is 47"),
+    ("stock-on-hand", f"DELETE FROM stock_levels {MUG}", "stockLevels/MUG-BLUE: on_hand is missing"),
+    ("stock-running", f"UPDATE stock_movements SET on_hand = 7 {MUG} AND id < 999", "stockLevels/MUG-BLUE: movement"),
+    ("stock-allocated", f"UPDATE stock_levels SET allocated = allocated - 1 {MUG}", "stockLevels/MUG-BLUE: allocated"),
+    ("stock-reserved", f"UPDATE stock_levels SET reserved = 1 {MUG}", "stockLevels/MUG-BLUE: reserved is 1,"),
+    ("stock-promised", "UPDATE stock_movements SET source = '' WHERE allocated_delta > 0", "ALLOCATE for nobody"),
+    ("stock-promised", "UPDATE stock_movements SET source = 'x' WHERE reserved_delta > 0", "RESERVE for x"),
+    ("stock-oversold", f"UPDATE stock_levels SET backorder_limit = -99 {MUG}", "stockLevels/MUG-BLUE:"),
+    ("stock-oversold", f"UPDATE stock_levels SET allocated = -1 {MUG}", "stockLevels/MUG-BLUE:"),
+    ("stock-oversold", f"UPDATE stock_levels SET reserved = -1 {MUG}", "stockLevels/MUG-BLUE:"),
+    ("order-stock", f"UPDATE order_lines SET quantity = 3 WHERE order_id = {ORDER} AND line_number = 1", "orders/"),
+    ("order-stock", "UPDATE stock_movements SET source = 'orders/gone' WHERE cause = 'ALLOCATE'", "orders/"),
+    (
+        "reservation-stock",
+        "UPDATE reservation_lines SET quantity = 5 WHERE quantity = 4",
+        ", line 1: keeps 5 units of MUG-BLUE at locations/main, the ledger has reserved 4",
+    ),
+    ("reservation-stock", "DELETE FROM reservation_lines WHERE quantity = 4", "keeps 0 units of MUG-BLUE"),
+    ("reservation-stock", "UPDATE reservations SET state = 'EXPIRED' WHERE state = 'ACTIVE'", "line 1: keeps 0 units"),
+    ("reservation-history", "UPDATE reservations SET version = 9 WHERE state = 'ACTIVE'", "is at version 9"),
+    ("reservation-orders", "UPDATE reservations SET order_id = 'gone' WHERE state = 'COMMITTED'", "for orders/gone"),
+    ("reservation-orders", f"UPDATE reservations SET order_id = {ORDER} WHERE state = 'ACTIVE'", "is ACTIVE, for"),
+    ("order-lines", f"UPDATE order_lines SET subtotal_minor = 1 WHERE order_id = {ORDER}", "is not 1"),
+    ("order-lines", "UPDATE order_lines SET quantity = 0", ": 0 x "),
+    ("order-lines", f"UPDATE order_lines SET discount_minor = 9 WHERE order_id = {ORDER}", "less 9 is not"),
+    ("order-lines", "UPDATE order_lines SET line_number = 3 WHERE line_number = 2", "2 lines, numbered up to 3"),
+    ("order-lines", "UPDATE order_lines SET line_number = 0 WHERE line_number = 2", "2 lines, numbered up to 1"),
+    ("order-quantities", f"UPDATE order_lines SET cancelled = 0 WHERE order_id = {CALLED_OFF}", "units are open"),
+    (
+        "order-quantities",
+        "UPDATE order_lines SET fulfilled = 2, cancelled = 1 WHERE quantity = 2",
+        "2 are fulfilled, 1",
+    ),
+    ("order-quantities", "UPDATE order_lines SET returned = 1 WHERE fulfilled = 0", "1 returned"),
+    ("order-quantities", "UPDATE order_lines SET fulfilled = -1 WHERE fulfilled = 0", "-1 are fulfilled"),
+    ("order-states", "UPDATE orders SET state = 'CONFIRMED' WHERE state = 'PARTIALLY_FULFILLED'", "1 units are ful"),
+    (
+        "order-states",
+        "UPDATE orders SET state = 'FULFILLED' WHERE state = 'PARTIALLY_FULFILLED'",
+        "is FULFILLED, and 1",
+    ),
+    ("order-states", "UPDATE orders SET state = 'PLACED' WHERE state = 'CANCELLED'", "0 units are fulfilled, 0 open"),
+    ("order-states", "UPDATE orders SET state = 'EXPIRED' WHERE state = 'PLACED'", "is EXPIRED, and 0"),
+    ("order-totals", f"UPDATE orders SET total_minor = total_minor + 1 WHERE id = {ORDER}", "orders/"),
+    ("order-totals", f"UPDATE orders SET shipping_minor = 1 WHERE id = {ORDER}", "sending them 1"),
+    ("order-totals", f"DELETE FROM order_lines WHERE order_id = {ORDER}", "its lines cost nothing, as there are none"),
+    ("order-history", f"UPDATE orders SET version = version + 1 WHERE id = {ORDER}", "orders/"),
+    (
+        "fulfillment-shipped",
+        f"UPDATE fulfillment_lines SET quantity = 2 WHERE fulfillment_id = {SHIPPED}",
+        "line 1: 1 units are fulfilled, 2 were shipped",
+    ),
+    (
+        "fulfillment-shipped",
+        f"DELETE FROM fulfillment_lines WHERE fulfillment_id = {SHIPPED}",
+        "line 1: 1 units are fulfilled, 0 were shipped",
+    ),
+    (
+        "fulfillment-pending",
+        "UPDATE fulfillments SET location_id = 'elsewhere' WHERE state = 'PENDING'",
+        "line 1: 1 units are bound at locations/elsewhere, 0 allocated",
+    ),
+    (
+        "fulfillment-pending",
+        "UPDATE order_lines SET cancelled = 1 WHERE fulfilled = 1",
+        "line 1: 1 units are bound, 0 open",
+    ),
+    ("fulfillment-lines", "UPDATE fulfillment_lines SET line_number = 9", "the order has no line 9"),
+    ("fulfillment-lines", "DELETE FROM fulfillment_lines", "it has no lines"),
+    ("fulfillment-history", "UPDATE fulfillments SET version = 9", "is at version 9, the ledger has "),
+    (
+        "replies",
+        "DROP INDEX replies_caller_method_request_id;"
+        "INSERT INTO replies (caller, method, request_id, fingerprint, entry, create_time_us)"
+        " SELECT caller, method, request_id, fingerprint, entry, create_time_us FROM replies",
+        "has 2 replies to ",
+    ),
+    ("replies", "UPDATE replies SET entry = 999", "its entry 999 is missing"),
+    ("event-sequence", "DELETE FROM audit_entries WHERE sequence = 3", "events: number 3 is missing, before 4"),
+    (
+        "product-search",
+        "DELETE FROM product_documents WHERE product_id = 'mug'",
+        "products/mug: its search document is m",
+    ),
+    ("product-search", "UPDATE products SET display_name = 'Jug' WHERE id = 'mug'", "document is of an older name"),
+    ("audit-chain", "UPDATE audit_entries SET actor = 'nobody' WHERE sequence = 4", "auditEntries/4:"),
+    ("audit-guards", "DROP TRIGGER {guard}", "the trigger audit_entries_kept is missing"),
+    ("audit-rows", "UPDATE prices SET amount_minor = 1 WHERE sku = 'MUG-BLUE'", "prices not as in auditEntries/"),
+    ("audit-rows", "UPDATE variants SET state = 'ARCHIVED' WHERE sku = 'MUG-BLUE'", ": state not as in"),
+    ("audit-rows", "UPDATE products SET id = 'jug' WHERE id = 'mug'", "products/jug: the audit log has no entry"),
+    ("audit-rows", "UPDATE products SET id = 'jug' WHERE id = 'mug'", "products/mug: it is gone, and auditEntries/"),
+    ("audit-rows", "UPDATE customers SET email = 'x@y.z' WHERE id = 'ada-marsh'", "customers/ada-marsh: email not as"),
+    ("audit-rows", "UPDATE customers SET addresses = '{'", "row ada-marsh: it holds what is never written there"),
+    ("audit-rows", "UPDATE locations SET display_name = 'x'", "locations/main: "),
+    ("audit-rows", "UPDATE order_lines SET display_name = 'x'", ": lines not as in"),
+    ("audit-rows", "UPDATE reservations SET expire_time_us = 1 WHERE state = 'ACTIVE'", ": expire_time_us not as in"),
+    ("audit-rows", "DELETE FROM fulfillments", ": it is gone, and auditEntries/"),
+    ("audit-rows", f"UPDATE stock_levels SET backorder_limit = 9 {MUG}", "MUG-BLUE: backorder_limit not as in"),
+    ("audit-rows", "UPDATE audit_entries SET after = NULL WHERE resource = 'products/mug'", "says that it is gone"),
+)
+"""(check, SQL that breaks what it promises, what it then says): one for each way in which a promise can be broken."""
+CHECKS = {name for name, _, _ in BREACHES}
+
+
+@pytest.fixture(scope="module")
+def sound(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
+    """A database with the sample, an order in each state, and a reservation in most."""
+    made = new_database(engine, tmp_path_factory.mktemp("sound"))
+    store = open_store(made.url)
+    load_sample(store)
+    orders = [place(store, "ada-marsh", ("MUG-BLUE", 2), ("TIN-RED", 1)) for _ in range(3)]
+    confirm_order(store, CALL, orders[1].id)
+    shipped, _ = (create_fulfillment(store, CALL, orders[1].id, lines=(LineUnits(1, 1),)) for _ in range(2))
+    ship_fulfillment(store, CALL, (orders[1].id, shipped.id))
+    cancel_order(store, CALL, orders[2].id, reason="test")
+    _, given_back, sold = (
+        reserve(store, CALL, NewReservation((("MUG-BLUE", units), ("TIN-RED", 1)))) for units in (4, 2, 1)
+    )
+    release_reservation(store, CALL, given_back.id)
+    place(store, "ada-marsh", ("MUG-BLUE", 1), reservation_id=sold.id)
+    once = replace(CALL, request_id="7f3c", fingerprint=b"x")
+    adjust_stock(store, once, ("main", "MUG-BLUE"), quantity_delta=-1, reason="broken")
+    store.close()
+    yield made
+    made.remove()
+
+
+@pytest.fixture
+def database(sound: Database, tmp_path: Path) -> Iterator[Database]:
+    """A copy of it, which a test may break."""
+    copy = sound.copy(tmp_path)
+    yield copy
+    copy.remove()
+
+
+def findings(database: Database) -> dict[str, Finding]:
+    with closing(open_store(database.url)) as store:
+        return {finding.name: finding for finding in verify(store)}
+
+
+GUARD = {"sqlite": "audit_entries_kept", "postgresql": "audit_entries_kept ON audit_entries"}
+
+
+def break_it(database: Database, sql: str) -> None:
+    if "{guard}" in sql:
+        with database.opened() as session:
+            session.run(sql.format(guard=GUARD[database.engine]))
+        return
+    with database.unguarded() as session:
+        changed = [session.run(statement) for statement in sql.split(";")]
+    assert changed[-1] > 0, "the test breaks nothing"
+
+
+def test_sound_database_holds(database):
+    assert [finding.name for finding in findings(database).values() if not finding.holds] == []
+
+
+def test_every_check_has_a_test_that_breaks_it(database):
+    assert CHECKS | {"integrity"} == set(findings(database))
+
+
+@pytest.mark.parametrize(("name", "sql", "told"), BREACHES)
+def test_broken_promise_is_found_and_its_row_named(database, name, sql, told):
+    break_it(database, sql)
+    assert [breach for breach in findings(database)[name].breaches if told in breach]
+
+
+DAMAGE = {
+    "sqlite": (
+        "PRAGMA writable_schema = ON",
+        """
+        UPDATE sqlite_master SET sql = 'CREATE INDEX orders_external_reference ON orders (currency_code)'
+        WHERE name = 'orders_external_reference'
+        """,
+    ),
+    "postgresql": (
+        "UPDATE pg_index SET indisvalid = FALSE WHERE indexrelid = CAST('orders_external_reference' AS regclass)",
+    ),
+}
+
+
+def test_damaged_index_is_found(database):
+    with database.opened() as session:
+        for statement in DAMAGE[database.engine]:
+            session.run(statement)
+    assert not findings(database)["integrity"].holds
+
+
+def test_verify_command_names_the_row_and_fails(database, tmp_path):
+    _, sql, told = next(breach for breach in BREACHES if breach[0] == "order-totals")
+    break_it(database, sql)
+    verified = run_command("verify", data_dir=tmp_path, database_url=database.url)
+    assert verified.returncode == 1
+    assert "BROKEN  order-totals" in verified.stdout
+    assert told in verified.stdout
+    assert "BROKEN  audit-rows" in verified.stdout
+    assert f"2 of {len(CHECKS) + 1} checks failed" in verified.stdout
+
+
+def test_verify_of_a_missing_database_is_refused(engine, tmp_path):
+    missing = {"sqlite": "", "postgresql": postgres.of_run().url("missing")}[engine]
+    assert run_command("verify", data_dir=tmp_path, database_url=missing).returncode == 1
+    assert list(tmp_path.glob("*.db")) == []

@@ -1,0 +1,163 @@
+"""Forwarding where there is nobody to forward to: refused at once, as what passes by itself; reads go on."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import grpc
+import pytest
+
+from storekeep.server.interceptors.chain import Chain
+from storekeep.server.interceptors.errors import map_errors
+from storekeep.server.interceptors.forwarding import Forwarding
+from storekeep.server.interceptors.overload import OverloadRefusals
+from storekeep.server.interceptors.request_log import request_log
+from storekeep.server.runtime.admission import Backlog
+from storekeep.server.telemetry.counts import CallCounts
+from storekeep.server.transport.contract import READS_BY_POST, read_contract
+from storekeep.server.transport.executors import CallPool, CheckPool
+from storekeep.v1 import orders_pb2, orders_pb2_grpc
+from tests.support.refusals import refusal_of
+
+CONTRACT = read_contract()
+
+
+class Elsewhere:
+    """Another worker writes, at an address or at none."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+
+    def admit(self) -> bool:
+        return False
+
+    def leave(self) -> None:
+        raise AssertionError("nothing was admitted")
+
+    def address(self) -> str:
+        return self._address
+
+
+class Orders(orders_pb2_grpc.OrderServiceServicer):
+    """Answers reads; must not see a change."""
+
+    def GetOrder(self, request, context):  # noqa: N802 - the contract's name
+        return orders_pb2.Order(name="orders/1")
+
+
+@contextmanager
+def reader(address: str, counts: CallCounts) -> Iterator[orders_pb2_grpc.OrderServiceStub]:
+    """A worker that has to forward changes to an address."""
+    backlog = Backlog(length_max=100, wait_max_s=1, overloaded_wait_s=1)
+    forwarding = Forwarding(Elsewhere(address), changes=CONTRACT.changes, make_backlog=lambda: backlog)
+    here = CallPool(1, name="here", backlog=backlog)
+    chain = Chain(
+        outermost=request_log(lambda line, **_: None, counts),
+        layers=[
+            map_errors,
+            forwarding.layer,
+            lambda method, serve: lambda raw, context, rpc: serve(method.request_type.FromString(raw), context, rpc),
+        ],
+        methods=CONTRACT.methods,
+        mutations=CONTRACT.changes,
+        read_pool=here,
+        write_pool=forwarding.executor(here),
+        refuse=OverloadRefusals(lambda line, **_: None, counts).refuse,
+    )
+    server = grpc.server(ThreadPoolExecutor(2), interceptors=[chain])
+    orders_pb2_grpc.add_OrderServiceServicer_to_server(Orders(), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        yield orders_pb2_grpc.OrderServiceStub(channel)
+    server.stop(0).wait()
+    here.shutdown()
+    forwarding.close()
+
+
+@pytest.fixture(params=["none", "gone", "dead"])
+def address(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """No writer is known; its socket is gone; or it is there, but nobody listens."""
+    path = tmp_path / "s"
+    with socket.socket(socket.AF_UNIX) as dead:
+        if request.param == "dead":
+            dead.bind(str(path))
+        yield "" if request.param == "none" else f"unix:{path}"
+
+
+def test_change_without_a_writer_is_refused_at_once_and_read_is_answered(address: str):
+    counts = CallCounts()
+    with reader(address, counts) as orders:
+        began = time.monotonic()
+        with pytest.raises(grpc.RpcError) as refused:
+            orders.PlaceOrder(orders_pb2.PlaceOrderRequest(), timeout=60)
+        assert time.monotonic() - began < 30
+        refusal = refusal_of(refused.value)
+        assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "STORAGE_UNAVAILABLE")
+        assert refusal.retry_after_s == 0.1
+        assert orders.GetOrder(orders_pb2.GetOrderRequest(), timeout=60).name == "orders/1"
+    assert {(ended.code, ended.calls) for ended in counts.counts().ended} == {("UNAVAILABLE", 1), ("OK", 1)}
+
+
+class Leader:
+    """This worker writes; counts the changes that are under way."""
+
+    def __init__(self) -> None:
+        self.under_way = 0
+        self.admitted = 0
+
+    def admit(self) -> bool:
+        self.under_way += 1
+        self.admitted += 1
+        return True
+
+    def leave(self) -> None:
+        self.under_way -= 1
+
+    def address(self) -> str:
+        raise AssertionError("nothing is forwarded")
+
+
+class Change:
+    """A task that passes its checks or not."""
+
+    def __init__(self, *, passes: bool) -> None:
+        self._passes = passes
+        self.threads: list[str] = []
+
+    def check(self) -> bool:
+        self.threads.append(threading.current_thread().name)
+        return self._passes
+
+    def __call__(self) -> None:
+        self.threads.append(threading.current_thread().name)
+
+
+def test_change_is_under_way_until_its_checks_or_its_service_end_it():
+    leader, backlog = Leader(), Backlog(length_max=100, wait_max_s=1, overloaded_wait_s=1)
+    there = CallPool(1, name="there", backlog=backlog)
+    pool = CheckPool(lambda task, _since: there.put(task), queued=lambda: 0, name="check", backlog=backlog)
+    refusing = CheckPool(lambda task, _since: False, queued=lambda: 0, name="refusing", backlog=backlog)
+    forwarding = Forwarding(leader, changes=CONTRACT.changes, make_backlog=lambda: backlog)
+    changes = [Change(passes=number % 2 == 0) for number in range(20)]
+    full = Change(passes=True)
+    executor = forwarding.executor(pool)
+    assert all(executor.hand_over(change) for change in changes)
+    assert forwarding.executor(refusing).hand_over(full)
+    for one in (pool, refusing, there):
+        one.shutdown()
+    forwarding.close()
+    assert (leader.admitted, leader.under_way) == (21, 0)
+    assert [change.threads for change in changes] == [["check", "there_0"], ["check"]] * 10
+    assert full.threads == ["refusing", "refusing"]  # what serves it says itself that it does not
+
+
+def test_reads_by_post_stay_where_they_are():
+    assert CONTRACT.writes >= READS_BY_POST
+    assert CONTRACT.changes == CONTRACT.writes - READS_BY_POST

@@ -1,0 +1,83 @@
+"""What a call is answered for which too much waits already, and what the log and the counts say of it."""
+
+from __future__ import annotations
+
+import logging
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2, status_pb2
+
+from storekeep.server.interceptors import overload
+from storekeep.server.interceptors.errors import DETAILS_KEY
+from storekeep.server.interceptors.overload import DETAILED_MAX, LINE_EVERY_S, OverloadRefusals
+from storekeep.server.telemetry.counts import CallCounts
+
+GET, PLACE = "storekeep.v1.ProductService/GetProduct", "storekeep.v1.OrderService/PlaceOrder"
+
+
+class Refused:
+    """Refusals with a clock, a log and counts of the test."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now_s = 1_000.0
+        self.lines: list[dict[str, object]] = []
+        self.counts = CallCounts()
+        self.refuse = OverloadRefusals(self._write, self.counts).refuse
+        monkeypatch.setattr(overload.time, "monotonic", lambda: self.now_s)
+
+    def _write(self, fields: dict[str, object], *, level: int) -> None:
+        self.lines.append({**fields, "level": level})
+
+
+@pytest.fixture
+def refused(monkeypatch: pytest.MonkeyPatch) -> Refused:
+    return Refused(monkeypatch)
+
+
+@pytest.mark.parametrize("given", ["r-1", "a-longer-id-of-the-caller", "not an id", ""])
+def test_refusal_has_all_that_an_error_has(refused, given):
+    metadata = (("user-agent", "test"), ("some-bin", b"\0"), *((("x-request-id", given),) if given else ()))
+    refusal = refused.refuse(GET, metadata)
+    trailing = dict(refusal.trailing_metadata)
+    request_id = trailing["x-request-id"]
+    assert (request_id == given) is (given in ("r-1", "a-longer-id-of-the-caller"))
+    status = status_pb2.Status.FromString(bytes(trailing[DETAILS_KEY]))
+    assert (status.code, status.message) == (grpc.StatusCode.RESOURCE_EXHAUSTED.value[0], refusal.text.decode())
+    details = {
+        kind: next(detail for detail in status.details if detail.Is(kind.DESCRIPTOR))
+        for kind in (error_details_pb2.ErrorInfo, error_details_pb2.RetryInfo, error_details_pb2.RequestInfo)
+    }
+    found = {kind: kind.FromString(packed.value) for kind, packed in details.items()}
+    assert len(status.details) == len(found)
+    assert found[error_details_pb2.ErrorInfo].reason == "OVERLOADED"
+    assert found[error_details_pb2.RequestInfo].request_id == request_id
+    assert found[error_details_pb2.RetryInfo].retry_delay.ToMilliseconds() > 0
+
+
+def test_beyond_many_refusals_of_a_method_the_reason_is_named_in_a_text_alone(refused):
+    refused.refuse(GET, ())  # from which on they are counted
+    assert all(refused.refuse(GET, ()).trailing_metadata for _ in range(DETAILED_MAX))
+    refusal = refused.refuse(GET, ())
+    assert refusal.code == grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
+    assert refusal.text.endswith(b"[OVERLOADED]")
+    assert not refusal.trailing_metadata
+    assert refused.refuse(PLACE, ()).trailing_metadata
+    assert sum(ended.calls for ended in refused.counts.counts().ended) == DETAILED_MAX + 3
+    refused.now_s += LINE_EVERY_S + 0.1
+    refused.refuse(PLACE, ())
+    assert refused.refuse(GET, ()).trailing_metadata
+
+
+def test_each_refusal_is_counted_and_each_method_logged_once_a_second(refused):
+    for _ in range(3):
+        refused.refuse(GET, ())
+    refused.refuse(PLACE, ())
+    refused.now_s += LINE_EVERY_S + 0.1
+    refused.refuse(GET, ())
+    assert {(ended.method, ended.code, ended.reason, ended.calls) for ended in refused.counts.counts().ended} == {
+        (GET, "RESOURCE_EXHAUSTED", "OVERLOADED", 4),
+        (PLACE, "RESOURCE_EXHAUSTED", "OVERLOADED", 1),
+    }
+    assert [(line["method"], line["calls"]) for line in refused.lines] == [(GET, 1), (GET, 3), (PLACE, 1)]
+    assert {line["level"] for line in refused.lines} <= {logging.INFO, logging.WARNING}

@@ -1,0 +1,90 @@
+"""How a server ends: calls under way finish, what was acknowledged stays, a second signal does not wait."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from storekeep.client import Customer, Storekeep, StorekeepError
+from tests.conftest import MakeServer
+from tests.support.processes import ServerProcess
+
+
+def create_customers(server: ServerProcess, created: list[str]) -> None:
+    """Create customers until the server is gone."""
+    with Storekeep(server.address, api_key=server.admin_key, timeout_s=2) as client:
+        while True:
+            try:
+                created.append(client.customers.create(Customer(display_name="Somebody")).name)
+            except StorekeepError:
+                return
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_under_load_ends_with_0_and_loses_nothing(make_server: MakeServer, number):
+    server = make_server()
+    created: list[list[str]] = [[] for _ in range(4)]
+    callers = [threading.Thread(target=create_customers, args=(server, names)) for names in created]
+    for caller in callers:
+        caller.start()
+    while not all(created):
+        time.sleep(0.01)
+    server.process.send_signal(number)
+    assert server.process.wait(timeout=60) == 0
+    for caller in callers:
+        caller.join(timeout=60)
+    acknowledged = {name for names in created for name in names}
+    server.start()
+    with Storekeep(server.address, api_key=server.admin_key) as client:
+        there = {customer.name for customer in client.customers.list()}
+    assert acknowledged <= there
+
+
+def test_end_without_calls_takes_no_time(make_server: MakeServer):
+    server = make_server(drain_s="300")
+    assert server.stop() == 0  # which waits a fifth of that
+    assert not (server.data_dir / "address").exists()
+
+
+def test_health_tells_before_calls_are_refused(make_server: MakeServer):
+    server = make_server(drain_notice_s="3")
+    with grpc.insecure_channel(server.address) as channel:
+        health = health_pb2_grpc.HealthStub(channel)
+        watch = health.Watch(health_pb2.HealthCheckRequest(), timeout=120)
+        assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
+        server.process.send_signal(signal.SIGTERM)
+        assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        ready = health.Check(health_pb2.HealthCheckRequest(), timeout=60)
+        alive = health.Check(health_pb2.HealthCheckRequest(service="liveness"), timeout=60)
+    assert ready.status == health_pb2.HealthCheckResponse.NOT_SERVING
+    assert alive.status == health_pb2.HealthCheckResponse.SERVING
+    assert server.process.wait(timeout=60) == 0
+
+
+def test_second_signal_ends_at_once(make_server: MakeServer):
+    server = make_server(drain_notice_s="300")
+    server.process.send_signal(signal.SIGTERM)
+    give_up = time.monotonic() + 60
+    while '"message":"draining"' not in server.log() and time.monotonic() < give_up:
+        time.sleep(0.01)
+    assert '"message":"draining"' in server.log()
+    assert server.process.poll() is None
+    server.process.send_signal(signal.SIGTERM)
+    assert server.process.wait(timeout=60) == 128 + signal.SIGTERM
+
+
+def test_killed_server_starts_again_on_its_data(make_server: MakeServer):
+    server = make_server()
+    with Storekeep(server.address, api_key=server.admin_key) as client:
+        name = client.customers.create(Customer(display_name="Somebody")).name
+    server.kill()
+    server.start()
+    with Storekeep(server.address, api_key=server.admin_key) as client:
+        assert client.customers.get(name).display_name == "Somebody"
+    server.stop()
+    assert server.run("verify").returncode == 0

@@ -1,0 +1,112 @@
+"""The health check never takes a healthy server for a dead one, nor one that callers cannot reach for a healthy one."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from storekeep.server.config import Settings, load_settings
+from storekeep.server.process.healthcheck import ask_address, ask_server
+from tests.support.authorities import CLIENTS, SERVERS, Authority, issue, make_authority, tls_settings
+from tests.support.processes import ServerProcess, server_environment
+
+DAY = datetime.timedelta(days=1)
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return make_authority(tmp_path, "authority")
+
+
+@pytest.fixture
+def make_server(tmp_path: Path) -> Iterator[Callable[..., ServerProcess]]:
+    """Makes servers; how they are asked does not depend on the database."""
+    made: list[ServerProcess] = []
+
+    def make(**settings: str) -> ServerProcess:
+        made.append(ServerProcess(tmp_path / f"server-{len(made)}", **settings))
+        return made[-1]
+
+    yield make
+    for server in made:
+        server.kill()
+
+
+def settings_of(server: ServerProcess, **settings: str) -> Settings:
+    return load_settings(server_environment(server.data_dir, listen=server.address, **settings)).settings
+
+
+def check(server: ServerProcess, service: str = "", **settings: str) -> str:
+    return ask_server(settings_of(server, **settings), service=service)
+
+
+def check_address(server: ServerProcess, **settings: str) -> str:
+    return ask_address(server.address, service="", settings=settings_of(server, **settings))
+
+
+@pytest.mark.parametrize(
+    ("usages", "workers"), [([SERVERS], "1"), ([SERVERS], "2"), ([SERVERS, CLIENTS], "1"), ([], "1")]
+)
+def test_server_that_asks_clients_for_certificates_is_healthy(make_server, authority, tmp_path, usages, workers):
+    identity = issue(tmp_path, "localhost", by=authority, usages=usages)
+    settings = tls_settings(identity) | {"tls_client_ca_file": str(authority.file), "workers": workers}
+    server = make_server(**settings)
+    assert check(server, **settings) == "SERVING"
+    assert check(server, "liveness", **settings) == "SERVING"
+    assert check(server, "nobody", **settings) == "no answer: NOT_FOUND"
+    told = check_address(server, **settings)
+    assert (told == "SERVING") == (usages != [SERVERS])
+    assert ("without --address its own socket is asked" in told) == (usages == [SERVERS])
+
+
+def test_server_whose_clients_have_another_authority_is_healthy(make_server, authority, tmp_path):
+    identity = issue(tmp_path, "localhost", by=authority)
+    settings = tls_settings(identity) | {"tls_client_ca_file": str(make_authority(tmp_path, "others").file)}
+    assert check(make_server(**settings), **settings) == "SERVING"
+
+
+def test_expired_certificate_is_told(make_server, authority, tmp_path):
+    settings = tls_settings(issue(tmp_path, "localhost", by=authority, ends=-DAY))
+    server = make_server(**settings)
+    assert check(server, **settings).startswith("its certificate expired at")
+    assert check_address(server, **settings).startswith("no answer: its certificate expired at")
+    assert check(server, "liveness", **settings) == "SERVING"
+
+
+def test_other_certificate_than_that_of_the_settings_is_told(make_server, authority, tmp_path):
+    server = make_server(**tls_settings(issue(tmp_path, "localhost", by=authority)))
+    other = issue(tmp_path, "other", by=make_authority(tmp_path, "others"))
+    assert "the server shows another certificate" in check_address(server, **tls_settings(other))
+
+
+def test_killed_server_is_told_and_its_socket_is_used_again(make_server):
+    server = make_server()
+    socket = server.data_dir / f"server-{server.address.rpartition(':')[2]}.sock"
+    assert socket.stat().st_mode & 0o777 == 0o600
+    assert check(server) == "SERVING"
+    server.kill()
+    assert check(server).startswith("no answer")
+    server.start()
+    assert check(server) == "SERVING"
+    server.stop()
+    assert not socket.exists()
+
+
+def test_proxy_of_the_environment_is_not_asked(make_server, monkeypatch):
+    for name in ("http_proxy", "https_proxy", "grpc_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    server = make_server()
+    assert check(server) == check_address(server) == "SERVING"
+    asked = server.run("healthcheck", listen=server.address)
+    assert (asked.returncode, asked.stdout) == (0, f"{server.address}: SERVING\n")
+
+
+def test_data_directory_with_a_long_path_has_a_socket(tmp_path):
+    server = ServerProcess(tmp_path / ("long" * 20) / ("path" * 10))
+    try:
+        assert check(server) == "SERVING"
+    finally:
+        server.kill()

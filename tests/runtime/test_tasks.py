@@ -1,0 +1,179 @@
+"""The loop that runs tasks by turns, on real sockets."""
+
+from __future__ import annotations
+
+import math
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from storekeep.server.runtime.admission import Backlog
+from storekeep.server.runtime.tasks import Loop, await_socket
+from tests.support.clusters import suspend
+
+TIMEOUT_S = 60.0
+
+
+@pytest.fixture
+def loop() -> Iterator[Loop]:
+    made = Loop(
+        name="test-loop", tasks_max=4, backlog=Backlog(length_max=3, wait_max_s=TIMEOUT_S, overloaded_wait_s=TIMEOUT_S)
+    )
+    yield made
+    made.end(wait=True, drop_queued=True)
+
+
+class Asked:
+    """A task that waits for an answer on a socket, and who gives it."""
+
+    def __init__(self, loop: Loop, *, timeout_s: float = math.inf) -> None:
+        self._answering, self.waiting = socket.socketpair()
+        self.begun, self.done = threading.Event(), threading.Event()
+        self.came: list[bool] = []
+        self.thread = ""
+        self._deadline = time.monotonic() + timeout_s
+        loop.put(self._run)
+
+    def _run(self) -> None:
+        self.thread = threading.current_thread().name
+        self.begun.set()
+        for _ in range(2):  # the same socket serves again and again
+            self.came.append(await_socket(self.waiting.fileno(), select.POLLIN, self._deadline))
+            if self.came[-1]:
+                self.waiting.recv(100)
+        self.done.set()
+
+    def answer(self) -> None:
+        self._answering.send(b"answer")
+
+    def close(self) -> None:
+        self._answering.close()
+        self.waiting.close()
+
+
+def test_tasks_wait_at_the_same_time_in_one_thread(loop):
+    tasks = [Asked(loop) for _ in range(4)]
+    assert all(task.begun.wait(TIMEOUT_S) for task in tasks)
+    for _ in range(2):
+        for task in reversed(tasks):
+            task.answer()
+        time.sleep(0.05)
+    assert all(task.done.wait(TIMEOUT_S) for task in tasks)
+    assert {(task.thread, *task.came) for task in tasks} == {("test-loop", True, True)}
+    for task in tasks:
+        task.close()
+
+
+def test_no_more_tasks_begin_than_may_and_the_next_one_does_when_one_ends(loop):
+    tasks = [Asked(loop) for _ in range(5)]
+    assert all(task.begun.wait(TIMEOUT_S) for task in tasks[:4])
+    assert not tasks[4].begun.wait(0.1)
+    tasks[1].answer()
+    time.sleep(0.05)
+    tasks[1].answer()
+    assert tasks[4].begun.wait(TIMEOUT_S)
+    for task in tasks:
+        task.answer()
+    time.sleep(0.05)
+    for task in tasks:
+        task.answer()
+    assert all(task.done.wait(TIMEOUT_S) for task in tasks)
+
+
+def test_deadline_that_passes_wakes_the_task_alone(loop):
+    patient, hasty = Asked(loop), Asked(loop, timeout_s=0.1)
+    begun_s = time.monotonic()
+    assert hasty.done.wait(TIMEOUT_S)
+    assert hasty.came == [False, False]
+    assert time.monotonic() - begun_s < TIMEOUT_S / 2
+    assert not patient.done.is_set()
+    patient.answer()
+    time.sleep(0.05)
+    patient.answer()
+    assert patient.done.wait(TIMEOUT_S)
+    assert patient.came == [True, True]
+
+
+def test_queue_says_when_it_is_full(loop):
+    tasks = [Asked(loop) for _ in range(4)]
+    assert all(task.begun.wait(TIMEOUT_S) for task in tasks)
+    assert not loop.is_full()
+    for _ in range(3):
+        loop.put(lambda: None)
+    assert loop.is_full()
+    for _ in range(2):
+        for task in tasks:
+            task.answer()
+        time.sleep(0.05)
+    assert all(task.done.wait(TIMEOUT_S) for task in tasks)
+
+
+def test_end_waits_for_what_has_begun_and_what_is_queued():
+    loop = Loop(
+        name="test-loop", tasks_max=1, backlog=Backlog(length_max=10, wait_max_s=TIMEOUT_S, overloaded_wait_s=TIMEOUT_S)
+    )
+    asked, after = Asked(loop), threading.Event()
+    loop.put(after.set)
+    assert asked.begun.wait(TIMEOUT_S)
+    ending = threading.Thread(target=lambda: loop.end(wait=True, drop_queued=False))
+    ending.start()
+    time.sleep(0.05)
+    assert ending.is_alive()
+    asked.answer()
+    time.sleep(0.05)
+    asked.answer()
+    ending.join(TIMEOUT_S)
+    assert not ending.is_alive()
+    assert asked.done.is_set()
+    assert after.is_set()
+
+
+def test_thread_without_a_loop_waits_by_itself():
+    answering, waiting = socket.socketpair()
+    assert not await_socket(waiting.fileno(), select.POLLIN, time.monotonic() + 0.05)
+    answering.send(b"answer")
+    assert await_socket(waiting.fileno(), select.POLLIN, math.inf)
+
+
+STOPPED = """
+import os, select, socket, sys, threading, time
+from storekeep.server.backlogs import Backlog
+from storekeep.server.waiting import Loop, await_socket
+
+answered = threading.Event()
+
+def wait():
+    print("waits", flush=True)
+    came = await_socket(0, select.POLLIN, time.monotonic() + 1.0)
+    print(came, flush=True)
+    answered.set()
+
+if sys.argv[1] == "loop":
+    Loop(name="test", tasks_max=1, backlog=Backlog(length_max=1, wait_max_s=9, overloaded_wait_s=9)).put(wait)
+else:
+    wait()
+answered.wait(20)
+"""
+
+
+@pytest.mark.parametrize("where", ["thread", "loop"])
+def test_answer_that_came_while_the_process_was_stopped_counts_though_the_time_is_over(where: str):
+    command = [sys.executable, "-c", STOPPED, where]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == "waits\n"
+        time.sleep(0.2)  # it has to be asleep in its wait: one that is not there yet only passes the more easily
+        suspend(process.pid)
+        process.stdin.write("answer")
+        process.stdin.flush()
+        time.sleep(1.2)  # beyond the time that it waits for
+        process.send_signal(signal.SIGCONT)
+        assert process.stdout.readline() == "True\n"

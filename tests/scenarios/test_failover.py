@@ -1,0 +1,136 @@
+"""The primary dies and its synchronous replica takes over: no acknowledged order is lost, none is there twice."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from storekeep.server.store.errors import StorageUnavailable
+from storekeep.server.store.limits import Limits
+from storekeep.server.store.opening import open_store
+from storekeep.server.store.postgresql.connection import ConnectionLost, Endpoint
+from storekeep.server.store.sql.transactions import Transaction
+from storekeep.v1 import orders_pb2
+from tests.support.buyers import list_orders, open_shop, verify
+from tests.support.databases import PostgresDatabase
+from tests.support.failovers import Orderers, serve
+from tests.support.refusals import refusal_of
+from tests.support.replication import Replication, ask, await_true, promote, running_replication
+from tests.support.shops import new_request_id
+
+CONNECT_TIMEOUT_S = 2.0
+LIMITS = Limits(pool_size=1, connect_timeout_s=CONNECT_TIMEOUT_S)
+pytestmark = pytest.mark.engine("postgresql", reason="SQLite has no replica that could take over")
+
+
+@pytest.fixture
+def replication(engine: str) -> Iterator[Replication]:
+    with running_replication(synchronous_standby_names="*") as made:
+        yield made
+
+
+def test_failover_loses_no_acknowledged_order_and_doubles_none(replication: Replication, tmp_path: Path):
+    server = serve(replication, tmp_path)
+    orderers = Orderers(server)
+    with orderers.ordering():
+        orderers.await_orders()
+        replication.fail_over()
+        orderers.await_orders()
+    assert "the database refused a batch of writes" in server.log(), "nobody noticed"
+    orderers.check()
+    server.kill()
+
+
+WAITING = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+
+
+@pytest.mark.parametrize("rpc", ["PlaceOrder", "ConfirmOrder"])
+def test_change_that_the_replica_has_not_confirmed_is_not_acknowledged(
+    rpc: str, replication: Replication, tmp_path: Path
+):
+    server = serve(replication, tmp_path, database_statement_timeout_s="2", database_lock_timeout_s="1")
+    (replica,) = replication.replicas
+    with open_shop(server) as shop, ThreadPoolExecutor(1) as pool:
+        wanted = shop.order_request(request_id=new_request_id())
+        request: Any = wanted
+        if rpc == "ConfirmOrder":
+            name = shop.orders.PlaceOrder(wanted).name
+            request = orders_pb2.ConfirmOrderRequest(name=name, request_id=new_request_id())
+        before = list_orders(shop, customer=wanted.customer)
+        replica.stop()
+        asked = pool.submit(is_refused, shop.stub(rpc), request)
+        await_true(lambda: ask(replication.primary, WAITING))
+        # Whoever ends the wait makes the commit succeed, with a warning, where it is: on one server.
+        ask(replication.primary, f"SELECT pg_cancel_backend(pid) FROM ({WAITING})")
+        assert asked.result()
+        assert list_orders(shop, customer=wanted.customer) != before
+        assert is_refused(shop.stub(rpc), request), "its retry was acknowledged, and no replica has it"
+        replica.start()
+        await_true(lambda: not is_refused(shop.stub(rpc), request))
+        assert len(list_orders(shop, customer=wanted.customer)) == 1
+    verify(server)
+    server.kill()
+
+
+def is_refused(call: Callable[[Any], Any], request: Any) -> bool:
+    """Whether a change is not acknowledged, because the database does not do its part."""
+    try:
+        call(request)
+    except grpc.RpcError as error:
+        return refusal_of(error).reason == "STORAGE_UNAVAILABLE"
+    return False
+
+
+def write_nothing(tx: Transaction) -> int:
+    return tx.connection.execute("SELECT 1").fetchone()[0]
+
+
+def test_store_on_a_server_that_takes_no_writes_writes_once_it_does(replication: Replication):
+    (replica,) = replication.replicas
+    with closing(open_store(replication.url(replica), limits=LIMITS)) as store:
+        assert store.read(write_nothing) == 1
+        for _ in range(2):
+            with pytest.raises(StorageUnavailable):
+                store.write(write_nothing)
+        replication.primary.kill()
+        promote(replica)
+        assert store.write(write_nothing) == 1
+
+
+def is_replica(url: str) -> bool:
+    connection = Endpoint(url, LIMITS).connect(time.monotonic() + CONNECT_TIMEOUT_S)
+    return connection.exec_(b"SELECT pg_is_in_recovery()").get_value(0, 0) == b"t"
+
+
+def test_of_several_hosts_the_one_that_takes_writes_is_used(replication: Replication):
+    (replica,) = replication.replicas
+    assert is_replica(replication.url(replica))
+    assert not is_replica(replication.url(replica, replication.primary))
+    assert is_replica(f"{replication.url(replica, replication.primary)}?target_session_attrs=standby")
+
+
+def test_of_several_hosts_none_of_which_takes_writes_none_is_used(replication: Replication):
+    (replica,) = replication.replicas
+    with pytest.raises(ConnectionLost, match="read-only"):
+        is_replica(replication.url(replica, replica))
+
+
+def test_host_that_does_not_answer_leaves_time_for_the_next_one(database: PostgresDatabase):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        hosts = f"127.0.0.1:{silent.getsockname()[1]},127.0.0.1:{database.server.port}"
+        endpoint = Endpoint(f"postgresql://postgres@{hosts}/{database.name}", LIMITS)
+        begun = time.monotonic()
+        endpoint.connect(begun + 10).finish()
+        first_s = time.monotonic() - begun
+        endpoint.connect(begun + 10).finish()
+        next_s = time.monotonic() - begun - first_s
+    assert CONNECT_TIMEOUT_S / 2 <= first_s < CONNECT_TIMEOUT_S
+    assert next_s < CONNECT_TIMEOUT_S / 4, "the host that answered is not asked first"

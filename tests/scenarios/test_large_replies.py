@@ -1,0 +1,135 @@
+"""Callers of large pages beside those of small reads: small ones are answered, large ones answered or refused."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import grpc
+import pytest
+
+from storekeep.v1 import orders_pb2, products_pb2
+from tests.support.buyers import open_shop
+from tests.support.clusters import await_that
+from tests.support.processes import ServerProcess
+from tests.support.refusals import refusal_of
+from tests.support.shops import Shop
+
+ORDERS, LINES = 25, 200
+PRODUCTS = 100
+CLIENT_BYTES_MAX = 4 * 1024 * 1024
+"""What a client of gRPC takes by default."""
+CALLERS = 60
+SMALL_READS = 6
+DEADLINE_S = 5.0
+LIST = "/storekeep.v1.OrderService/ListOrders"
+DESCRIPTION = "lorem " + "\U0001f375" * 9_900  # of four bytes each
+LONG = products_pb2.ListProductsRequest(filter='display_name = "Long"', page_size=1)
+PAGED: dict[str, tuple[str, Any, Any]] = {
+    "orders": (LIST, orders_pb2.ListOrdersRequest(page_size=1000), orders_pb2.ListOrdersResponse),
+    "products": (
+        "/storekeep.v1.ProductService/ListProducts",
+        products_pb2.ListProductsRequest(page_size=1000),
+        products_pb2.ListProductsResponse,
+    ),
+    "hits": (
+        "/storekeep.v1.ProductService/SearchProducts",
+        products_pb2.SearchProductsRequest(query="lorem", page_size=100),
+        products_pb2.SearchProductsResponse,
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def product(server: ServerProcess) -> str:
+    """A product of a shop whose pages of orders are large."""
+    with open_shop(server) as shop, ThreadPoolExecutor(16) as pool:
+
+        def sku(_number: int) -> str:
+            return str(shop.variant(parent=shop.product(display_name="\u8336" * 200).name, stock=10**6).sku)
+
+        skus = list(pool.map(sku, range(LINES)))
+        customer = shop.customer().name
+        for _ in range(ORDERS):
+            shop.order(*((sku, 1) for sku in skus), customer=customer)
+        return shop.product().name
+
+
+class Callers:
+    """Those that ask for large pages on and on, and what they are told."""
+
+    def __init__(self, server: ServerProcess) -> None:
+        self._server = server
+        self.outcomes: Counter[str] = Counter()
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        stop = threading.Event()
+        with ExitStack() as stack:
+            shops = [stack.enter_context(open_shop(self._server)) for _ in range(CALLERS)]
+            threads = [threading.Thread(target=self._call, args=[shop, stop]) for shop in shops]
+            for thread in threads:
+                thread.start()
+            try:
+                yield
+            finally:
+                stop.set()
+                for thread in threads:
+                    thread.join(60)
+
+    def _call(self, shop: Shop, stop: threading.Event) -> None:
+        request = orders_pb2.ListOrdersRequest(page_size=ORDERS).SerializeToString()
+        while not stop.is_set():
+            try:
+                shop.send(LIST, request, timeout=30)
+                self.outcomes["OK"] += 1
+            except grpc.RpcError as error:
+                self.outcomes[_reason_of(error)] += 1
+                stop.wait(0.1)  # as the refusal says
+
+
+def _reason_of(error: grpc.RpcError) -> str:
+    text = str(error.details())
+    return "OVERLOADED" if text.endswith("[OVERLOADED]") else refusal_of(error).reason
+
+
+@pytest.mark.parametrize("name", PAGED)
+def test_page_ends_before_it_is_larger_than_clients_take_and_the_next_goes_on(
+    server: ServerProcess, product: str, name: str
+):
+    path, asked, reply_type = PAGED[name]
+    request = type(asked).FromString(asked.SerializeToString())
+    names: list[str] = []
+    with open_shop(server) as shop:
+        shows_long = name != "orders"
+        if shows_long and not shop.products.ListProducts(LONG).products:
+            for _ in range(PRODUCTS):
+                shop.product(display_name="Long", description=DESCRIPTION)
+        while True:
+            raw = shop.send(path, request.SerializeToString())
+            reply = reply_type.FromString(raw)
+            items = reply.products if shows_long else reply.orders
+            assert 0 < len(raw) < CLIENT_BYTES_MAX
+            names += [item.name for item in items]
+            if not reply.next_page_token:
+                break
+            assert len(raw) > CLIENT_BYTES_MAX / 8  # it was as full as may be
+            request.page_token = reply.next_page_token
+    assert len(names) == len(set(names)) >= (PRODUCTS if shows_long else ORDERS)
+
+
+def test_small_reads_are_answered_beside_callers_of_large_pages(server: ServerProcess, product: str):
+    callers = Callers(server)
+    with open_shop(server) as shop, callers.running():
+        await_that(lambda: sum(callers.outcomes.values()) > 0, server.log)
+        for _ in range(SMALL_READS):
+            request = products_pb2.GetProductRequest(name=product)
+            assert shop.products.GetProduct(request, timeout=DEADLINE_S).name == product
+            time.sleep(0.3)
+        await_that(lambda: callers.outcomes["OVERLOADED"] > 0, server.log)
+    assert set(callers.outcomes) == {"OK", "OVERLOADED"}

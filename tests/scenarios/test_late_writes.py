@@ -1,0 +1,38 @@
+"""Changes that have waited too long when it is overload: those behind them would wait for them too."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from tests.store.test_engine import TIMEOUT_S, busy_writer, new_store
+
+
+class Call:
+    """A task that takes long, and can be refused."""
+
+    def __init__(self) -> None:
+        self.outcome = ""
+        self.is_over = threading.Event()
+
+    def __call__(self) -> None:
+        time.sleep(0.03)
+        self.outcome = "served"
+        self.is_over.set()
+
+    def give_up(self) -> None:
+        self.outcome = "refused"
+        self.is_over.set()
+
+
+def test_tasks_that_have_waited_too_long_are_refused_once_it_is_overload(database):
+    store = new_store(database, wait_max_s=0.05)
+    calls = [Call() for _ in range(80)]
+    with busy_writer(store):
+        assert all(store.run_soon(call) for call in calls)
+        time.sleep(0.1)
+    assert all(call.is_over.wait(TIMEOUT_S) for call in calls)
+    outcomes = [call.outcome for call in calls]
+    assert outcomes == sorted(outcomes, reverse=True)  # first those that were served
+    assert set(outcomes) == {"served", "refused"}
+    store.close()

@@ -1,0 +1,46 @@
+"""The whole life of stock and orders: random plays, in which the server and a model in plain Python have to agree."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from tests.support.databases import Database
+from tests.support.order_machine import OrderLife, play, prepare
+
+PLAYS = {"sqlite": 120, "postgresql": 30}
+STEPS = 50
+DONE = {
+    *("adjust", "set", "update level", "transfer", "pass time", "sweep", "discount"),
+    *("reserve", "extend", "release", "commit", "place", "place with reservation"),
+    *("confirm", "hold", "resume", "cancel", "cancel lines", "edit", "complete"),
+    *("fulfill", "ship", "deliver", "cancel fulfillment"),
+}
+REFUSED = {
+    *("adjust: OutOfStock", "transfer: OutOfStock", "reserve: OutOfStock", "place: OutOfStock", "edit: OutOfStock"),
+    *("extend: IllegalState", "commit: IllegalState", "place with reservation: IllegalState"),
+    *(
+        "confirm: IllegalState",
+        "cancel: IllegalState",
+        "edit: IllegalState",
+        "ship: IllegalState",
+        "fulfill: OrderHeld",
+    ),
+    *("cancel lines: UnitsNotOpen", "fulfill: UnitsNotOpen", "resume: OrderNotHeld"),
+}
+"""What the plays on SQLite have to have done, and been refused, so that they prove something."""
+
+
+@pytest.fixture
+def prepared(database: Database) -> Database:
+    prepare(database)
+    return database
+
+
+def test_server_agrees_with_the_model_after_each_step(prepared: Database):
+    played: Counter[str] = Counter()
+    play(lambda: OrderLife(prepared, played), plays=PLAYS[prepared.engine], steps=STEPS, derandomize=True)
+    assert played.total() > PLAYS[prepared.engine] * STEPS
+    if prepared.engine == "sqlite":
+        assert (DONE | REFUSED) - played.keys() == set()

@@ -1,0 +1,119 @@
+"""Retries: the same `request_id` with the same payload has one effect and one reply, in every mutation."""
+
+from __future__ import annotations
+
+import grpc
+import pytest
+
+from storekeep.v1 import auth_pb2, inventory_pb2
+from tests.support.mutations import CHANGES, CREATES, STALE, Change, copy_of, etag_holder, with_etag, with_other_payload
+from tests.support.records import Records
+from tests.support.refusals import refused
+from tests.support.resources import LOCATION
+from tests.support.shops import Shop, new_id, new_request_id
+
+each_change = pytest.mark.parametrize("change", CHANGES, ids=str)
+
+
+@each_change
+def test_retry_gives_the_same_bytes_and_changes_nothing(shop: Shop, records: Records, change: Change):
+    request = copy_of(change.prepare(shop), request_id=new_request_id())
+    raw = request.SerializeToString()
+    path = f"/{change.method}"
+    first = shop.send(path, raw)
+    before = records.everything()
+    assert shop.send(path, raw) == first
+    assert records.everything() == before
+
+
+@each_change
+def test_reused_request_id_is_refused_without_effect(shop: Shop, records: Records, change: Change):
+    request = copy_of(change.prepare(shop), request_id=new_request_id())
+    change.send(shop, request)
+    before = records.everything()
+    with refused("REQUEST_ID_REUSED") as refusal:
+        change.send(shop, with_other_payload(request))
+    assert refusal.metadata == {"request_id": request.request_id}
+    assert records.everything() == before
+
+
+@each_change
+def test_failed_request_is_not_remembered(shop: Shop, change: Change):
+    request = copy_of(change.prepare(shop), request_id=new_request_id())
+    if change.rpc in CREATES:
+        taken = copy_of(request, request_id="")
+        change.send(shop, taken)
+        with refused("SKU_TAKEN" if change.rpc == "CreateVariant" else "ALREADY_EXISTS"):
+            change.send(shop, request)
+        request = copy_of(change.prepare(shop), request_id=request.request_id)
+    elif etag_holder(request) is None:
+        with refused("LOCATION_NOT_FOUND"):
+            change.send(shop, copy_of(request, location=LOCATION.missing))
+    else:
+        with refused("ETAG_MISMATCH"):
+            change.send(shop, with_etag(request, STALE))
+    assert change.send(shop, request).name
+
+
+def test_retry_after_another_change_gives_the_first_reply(shop: Shop):
+    sku = shop.variant(stock=5).sku
+    request = inventory_pb2.AdjustStockRequest(
+        name=f"locations/main/stockLevels/{sku}", quantity_delta=1, request_id=new_request_id()
+    )
+    first = shop.inventory.AdjustStock(request)
+    shop.adjust(sku, 10)
+    assert shop.inventory.AdjustStock(request) == first
+    assert shop.level(sku).on_hand == 16
+
+
+def test_trial_after_the_real_thing_gives_its_reply(shop: Shop):
+    request = shop.order_request(request_id=new_request_id())
+    placed = shop.orders.PlaceOrder(request)
+    assert shop.orders.PlaceOrder(copy_of(request, validate_only=True)) == placed
+
+
+def test_request_id_of_one_method_is_free_in_another(shop: Shop):
+    request_id = new_request_id()
+    order = shop.orders.PlaceOrder(shop.order_request(request_id=request_id))
+    assert shop.confirm(order, request_id=request_id).etag != order.etag
+
+
+def test_request_id_of_one_caller_is_free_for_another(shop: Shop):
+    account_id = new_id("clerk")
+    account = shop.auth.CreateServiceAccount(
+        auth_pb2.CreateServiceAccountRequest(
+            service_account=auth_pb2.ServiceAccount(display_name="Clerk", roles=["roles/operator"]),
+            service_account_id=account_id,
+        )
+    )
+    created = shop.auth.CreateApiKey(
+        auth_pb2.CreateApiKeyRequest(parent=account.name, api_key=auth_pb2.ApiKey(display_name="till"))
+    )
+    clerk = Shop(shop.bare_channel, api_key=created.secret)
+    request = shop.order_request(request_id=new_request_id())
+    assert shop.orders.PlaceOrder(request).name != clerk.orders.PlaceOrder(request).name
+
+
+def test_request_id_is_free_without_any(shop: Shop):
+    request = shop.order_request()
+    assert shop.orders.PlaceOrder(request).name != shop.orders.PlaceOrder(request).name
+
+
+@pytest.mark.parametrize(
+    "request_id", ["1", "not-a-uuid", "01a20515-8e15-77eb-9eed-db54863c8f7f0", "\x00" * 36, "é" * 36]
+)
+def test_request_id_that_is_no_uuid_is_refused(shop: Shop, request_id: str):
+    with refused("INVALID_FIELD") as refusal:
+        shop.inventory.CreateLocation(copy_of(LOCATION.create_request(shop, new_id()), request_id=request_id))
+    assert list(refusal.violations) == ["request_id"]
+
+
+def test_retry_survives_a_restart(make_server):
+    server = make_server()
+    with grpc.insecure_channel(server.address) as channel:
+        shop = Shop(channel, api_key=server.admin_key)
+        request = shop.order_request(request_id=new_request_id())
+        placed = shop.orders.PlaceOrder(request)
+        server.kill()
+        server.restart()
+        assert shop.stub("PlaceOrder")(request, wait_for_ready=True) == placed

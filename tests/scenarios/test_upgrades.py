@@ -1,0 +1,204 @@
+"""Upgrades: a database that an older release wrote is brought to the newest schema with all that it holds."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from storekeep.server.domain.calls import Call, Caller
+from storekeep.server.domain.catalog.products import PRODUCTS, Product
+from storekeep.server.domain.catalog.variants import VARIANTS, Variant
+from storekeep.server.domain.customers import CUSTOMERS, Customer
+from storekeep.server.domain.errors import RequestIdReused
+from storekeep.server.domain.integrity.verification import verify
+from storekeep.server.domain.mutations import Mutation, mutate
+from storekeep.server.domain.orders.cancellations import cancel_order, cancel_order_lines
+from storekeep.server.domain.orders.changes import complete_order
+from storekeep.server.domain.orders.fulfillments import LineUnits, create_fulfillment, ship_fulfillment
+from storekeep.server.domain.orders.orders import get_order
+from storekeep.server.store.opening import open_store
+from storekeep.server.store.schema import MIGRATIONS, migrate
+from tests.support.databases import Database, Session, new_database
+
+CALL = Call(Caller("serviceAccounts/test"), "storekeep.v1.OrderService/PlaceOrder")
+WRITTEN_NOW = (
+    "ALTER TABLE audit_entries ADD COLUMN api_key TEXT DEFAULT ''",
+    "ALTER TABLE audit_entries ADD COLUMN session_id TEXT DEFAULT ''",
+    "CREATE TABLE audit_epochs (number INTEGER)",
+)
+"""What writing an entry needs today; there as long as this release's code writes what the older one would have."""
+NOT_WRITTEN_THEN = (
+    "ALTER TABLE audit_entries DROP COLUMN api_key",
+    "ALTER TABLE audit_entries DROP COLUMN session_id",
+    "DROP TABLE audit_epochs",
+)
+STATES = {"first": "PLACED", "second": "CONFIRMED", "third": "CANCELLED"}
+
+
+class OldOrder(msgspec.Struct):
+    """As much of an order as its entry in the ledger needs."""
+
+    name: str
+
+
+@pytest.fixture
+def old(engine: str, tmp_path: Path) -> Iterator[Database]:
+    """A database of the first schema, with an order in each of its states: 2 cups on one line, 1 on another."""
+    (tmp_path / "old").mkdir()
+    migrations = tmp_path / "migrations"
+    migrations.mkdir()
+    shutil.copy(MIGRATIONS / "0001_initial.py", migrations)
+    made = new_database(engine, tmp_path / "old", migrated=False)
+    migrate(made.url, migrations=migrations)
+    with made.opened() as session:
+        for statement in WRITTEN_NOW:
+            session.run(statement)
+    with closing(open_store(made.url)) as store:
+        PRODUCTS.create(store, CALL, Product("cup", "Cup"))
+        VARIANTS.create(store, CALL, Variant("cup", "one", "CUP-1"))
+        CUSTOMERS.create(store, CALL, Customer("ada", "Ada"))
+        for order_id in STATES:
+            mutate(store, CALL, lambda mutation, order_id=order_id: note(mutation, order_id), type(None))
+    with made.opened() as session:
+        for statement in NOT_WRITTEN_THEN:
+            session.run(statement)
+        fill(session)
+    yield made
+    made.remove()
+
+
+def note(mutation: Mutation, order_id: str) -> None:
+    mutation.record("order.placed", before=None, after=OldOrder(f"orders/{order_id}"))
+
+
+def fill(session: Session) -> None:
+    """Stock and orders, as the first schema has them."""
+    session.run("INSERT INTO stock_levels VALUES ('main', 'CUP-1', 10, 0, 6, 0, 3, 1)")
+    session.run(
+        "INSERT INTO stock_movements (location_id, sku, quantity_delta, on_hand, cause, reason, actor, create_time_us)"
+        " VALUES ('main', 'CUP-1', 10, 10, 'RECEIVE', '', 'serviceAccounts/test', 1)"
+    )
+    for time_us, (order_id, state) in enumerate(STATES.items()):
+        session.run(
+            "INSERT INTO orders VALUES (?, 'ada', ?, 'EUR', 300, 'main', 'null', '', '', '', 1, ?, ?)",
+            order_id,
+            state,
+            time_us,
+            time_us,
+        )
+        for line_number, quantity in ((1, 2), (2, 1)):
+            session.run(
+                "INSERT INTO order_lines VALUES (?, ?, 'CUP-1', 'Cup', ?, 100, ?)",
+                order_id,
+                line_number,
+                quantity,
+                quantity * 100,
+            )
+
+
+def test_old_database_is_sound_after_the_upgrade(old: Database):
+    migrate(old.url)
+    with closing(open_store(old.url)) as store:
+        assert [finding for finding in verify(store) if not finding.holds] == []
+
+
+def test_open_orders_get_their_place_in_the_ledger(old: Database):
+    migrate(old.url)
+    with old.opened() as session:
+        rows = session.rows(
+            "SELECT source, line_number, allocated_delta, quantity_delta, on_hand, cause, actor"
+            " FROM stock_movements WHERE id > 1 ORDER BY id"
+        )
+    rest = (0, 10, "ALLOCATE", "system/migration")
+    assert rows == [
+        ("orders/first", 1, 2, *rest),
+        ("orders/first", 2, 1, *rest),
+        ("orders/second", 1, 2, *rest),
+        ("orders/second", 2, 1, *rest),
+    ]
+
+
+def test_order_of_an_older_release_gives_its_stock_back(old: Database):
+    migrate(old.url)
+    with closing(open_store(old.url)) as store:
+        cancel_order(store, CALL, "first")
+        broken = {finding.name for finding in verify(store) if not finding.holds}
+    with old.opened() as session:
+        assert session.rows("SELECT on_hand, allocated FROM stock_levels") == [(10, 3)]
+    assert broken == set()
+
+
+def test_orders_get_their_numbers_from_their_place_in_the_ledger(old: Database):
+    migrate(old.url)
+    with old.opened() as session:
+        rows = session.rows(
+            "SELECT id, number, held, hold_reason, shipping_minor, expire_time_us FROM orders ORDER BY id"
+        )
+        sequences = dict(session.rows("SELECT resource, sequence FROM audit_entries WHERE type = 'order.placed'"))
+    assert [(order_id, number) for order_id, number, *_ in rows] == [
+        (order_id, f"SK-{sequences[f'orders/{order_id}']:08d}") for order_id in sorted(STATES)
+    ]
+    assert {(bool(held), *rest) for _, _, held, *rest in rows} == {(False, "", 0, None)}
+
+
+def test_cancelled_orders_of_before_cost_nothing_and_open_ones_what_they_did(old: Database):
+    migrate(old.url)
+    with closing(open_store(old.url)) as store:
+        orders = {order_id: get_order(store, order_id) for order_id in STATES}
+    assert {order_id: order.total_minor for order_id, order in orders.items()} == {
+        "first": 300,
+        "second": 300,
+        "third": 0,
+    }
+    assert [(line.open, line.cancelled) for line in orders["third"].lines] == [(0, 2), (0, 1)]
+    assert [(line.open, line.cancelled, line.total_minor) for line in orders["first"].lines] == [
+        (2, 0, 200),
+        (1, 0, 100),
+    ]
+
+
+def test_empty_references_become_absent_and_others_stay(old: Database):
+    with old.opened() as session:
+        session.run("UPDATE orders SET external_reference = 'web-7' WHERE id = 'second'")
+    migrate(old.url)
+    with closing(open_store(old.url)) as store:
+        references = {order_id: get_order(store, order_id).external_reference for order_id in STATES}
+    assert references == {"first": "", "second": "web-7", "third": ""}
+    with old.opened() as session:
+        assert session.rows("SELECT COUNT(*) FROM orders WHERE external_reference IS NULL") == [(2,)]
+
+
+@pytest.mark.parametrize("method", ["CreateApiKey", "RotateApiKey", "CreateRole"])
+def test_replies_of_before_belong_to_nobody_and_hold_no_secret(old: Database, method: str):
+    call = Call(Caller("serviceAccounts/admin"), f"storekeep.v1.AuthService/{method}", "id", b"print")
+    with old.opened() as session:
+        session.run(
+            "INSERT INTO replies (caller, method, request_id, fingerprint, reply, create_time_us)"
+            " VALUES (?, ?, 'id', ?, ?, 1)",
+            call.caller.subject,
+            call.method,
+            b"print",
+            b"a secret",
+        )
+    migrate(old.url)
+    with old.opened() as session:
+        ((reply,),) = session.rows("SELECT reply FROM replies")
+    assert bytes(reply) == (b"a secret" if method == "CreateRole" else b"")
+    keyed = msgspec.structs.replace(call, caller=Caller(call.caller.subject, api_key="serviceAccounts/admin/apiKeys/x"))
+    with closing(open_store(old.url)) as store, pytest.raises(RequestIdReused):
+        mutate(store, keyed, lambda mutation: None, type(None), check_access=lambda mutation, stored: None)
+
+
+def test_order_of_an_older_release_goes_all_its_way(old: Database):
+    migrate(old.url)
+    with closing(open_store(old.url)) as store:
+        made = create_fulfillment(store, CALL, "second", lines=(LineUnits(1, 2),))
+        ship_fulfillment(store, CALL, ("second", made.id))
+        cancel_order_lines(store, CALL, "second", (LineUnits(2, 0),))
+        assert complete_order(store, CALL, "second").state == "COMPLETED"
+        assert [finding.name for finding in verify(store) if not finding.holds] == []

@@ -1,0 +1,128 @@
+"""Checkpoints of SQLite's log beside the writer: real files, real readers that stand in the way."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import apsw
+import pytest
+
+from storekeep.server.store.sqlite import checkpoints
+from storekeep.server.store.sqlite.checkpoints import PAGES
+from storekeep.server.store.sqlite.driver import SqliteDriver
+
+TIMEOUT_S = 60.0
+ROW = b"x" * 3_000
+"""One row fills a page, more or less."""
+
+
+@pytest.fixture
+def driver(tmp_path: Path) -> Iterator[SqliteDriver]:
+    made = SqliteDriver(tmp_path / "storekeep.db")
+    made.writer().execute("CREATE TABLE rows (id INTEGER PRIMARY KEY, content BLOB)")
+    yield made
+    made.close()
+
+
+def write(driver: SqliteDriver, *, pages: int) -> None:
+    """Write about so many pages, fifty in a commit."""
+    connection = driver.writer()
+    for _ in range(0, pages, 50):
+        driver.begin_write(connection)
+        connection.executemany("INSERT INTO rows (content) VALUES (?)", [(ROW,)] * 50)
+        driver.commit(connection)
+
+
+def log_of(driver: SqliteDriver) -> tuple[int, int]:
+    """How many pages the log has, and how many of them are copied."""
+    _, pages, copied = driver.writer().execute("PRAGMA wal_checkpoint(NOOP)").fetchone()
+    return pages, copied
+
+
+def write_until(driver: SqliteDriver, is_so: Callable[[int, int], bool]) -> None:
+    """Commit now and then until the log is as it should be."""
+    give_up = time.monotonic() + TIMEOUT_S
+    while not is_so(*log_of(driver)):
+        assert time.monotonic() < give_up, log_of(driver)
+        write(driver, pages=50)
+        time.sleep(0.01)
+
+
+def count(path: Path) -> int:
+    with closing(apsw.Connection(str(path))) as connection:
+        found: int = connection.execute("SELECT COUNT(*) FROM rows").get
+    return found
+
+
+def test_log_stays_short_however_much_is_written(driver):
+    longest = 0
+    for _ in range(40):
+        write(driver, pages=PAGES // 10)
+        longest = max(longest, log_of(driver)[0])
+        time.sleep(0.01)
+    assert longest < 3 * PAGES
+    write_until(driver, lambda pages, copied: pages < PAGES)
+
+
+def test_reader_of_an_old_snapshot_keeps_the_log_and_holds_nobody_up(driver):
+    reader = apsw.Connection(str(driver.path))
+    reader.execute("BEGIN")
+    reader.execute("SELECT COUNT(*) FROM rows").fetchone()
+    write(driver, pages=3 * PAGES)
+    assert log_of(driver)[0] > 2 * PAGES
+    reader.execute("COMMIT")
+    write_until(driver, lambda pages, copied: pages < PAGES)
+    reader.close()
+
+
+def test_what_was_copied_is_all_there_without_the_log(driver, tmp_path):
+    write(driver, pages=2 * PAGES)
+    write_until(driver, lambda pages, copied: pages < PAGES)
+    written = count(driver.path)
+    driver.close()
+    copy = tmp_path / "copy.db"
+    copy.write_bytes(driver.path.read_bytes())
+    assert count(copy) == written
+
+
+def test_log_that_cannot_be_copied_is_reported_and_tried_again(driver, monkeypatch, caplog):
+    copy, attempts = checkpoints._copy, []
+
+    def fail_once(connection: Any) -> None:
+        attempts.append(connection)
+        if len(attempts) == 1:
+            raise apsw.IOError("disk I/O error")
+        copy(connection)
+
+    monkeypatch.setattr(checkpoints, "_copy", fail_once)
+    with caplog.at_level(logging.WARNING):
+        write(driver, pages=2 * PAGES)
+        write_until(driver, lambda pages, copied: pages < PAGES)
+    assert "could not be copied" in caplog.text
+
+
+class OnFullDisk:
+    """A connection whose log cannot be copied, though a commit still finds room."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+
+    def execute(self, sql: str) -> Any:
+        if "wal_checkpoint" in sql:
+            raise apsw.FullError("database or disk is full")
+        return self._connection.execute(sql)
+
+
+def test_commit_is_one_though_the_log_cannot_be_copied_after_it(driver, caplog):
+    connection = driver.writer()
+    driver.begin_write(connection)
+    connection.execute("INSERT INTO rows (content) VALUES ('kept')")
+    with caplog.at_level(logging.WARNING):
+        driver.commit(OnFullDisk(connection))
+    assert count(driver.path) == 1
+    assert "could not be copied" in caplog.text

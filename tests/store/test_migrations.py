@@ -1,0 +1,246 @@
+"""Migrations: they make what the models say, once, one process at a time, and never another file than was applied."""
+
+from __future__ import annotations
+
+import importlib
+import multiprocessing
+import pkgutil
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import peewee
+import pytest
+from playhouse.schema_diff import diff_models
+
+import storekeep.server.store
+from storekeep.server.store.locks import DatabaseInUse, lock
+from storekeep.server.store.schema import (
+    MIGRATIONS,
+    MigrationEdited,
+    NotMigrated,
+    SchemaError,
+    UnknownMigration,
+    check_schema,
+    migrate,
+    pending_migrations,
+)
+from storekeep.server.store.sql.transactions import Table
+from storekeep.server.store.sql.transactions import database as proxy
+from tests.support import postgres
+from tests.support.databases import Database, new_database
+
+ALL = sorted(path.stem for path in MIGRATIONS.glob("0*.py"))
+SECOND = "def up(migrator, database):\n    database.execute_sql('CREATE TABLE seconds (id INTEGER PRIMARY KEY)')\n"
+
+
+def models() -> list[type[Table]]:
+    """Every table of the store."""
+    for module in pkgutil.iter_modules(storekeep.server.store.__path__, "storekeep.server.store."):
+        importlib.import_module(module.name)
+    return peewee.sort_models(Table.__subclasses__())
+
+
+def definitions(database: Database) -> dict[str, str]:
+    """Name -> SQL of every table and index, without the whitespace; of PostgreSQL, the columns of each.
+
+    What a table of SQLite has comes in any order: columns that were added to it stand behind its constraints.
+    """
+    with database.opened() as session:
+        if database.engine == "sqlite":
+            rows = session.rows("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL")
+            return {name: in_order("".join(sql.split())) for name, sql in rows}
+        columns = session.rows(
+            """
+            SELECT table_name,
+                   STRING_AGG(column_name || ' ' || data_type || ' ' || is_nullable, ', ' ORDER BY column_name)
+            FROM information_schema.columns WHERE table_schema = 'public' AND data_type <> 'tsvector'
+            GROUP BY table_name
+            """
+        )
+        indexes = session.rows("SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'")
+        checks = session.rows(
+            """
+            SELECT CAST(CAST(conrelid AS regclass) AS TEXT),
+                   STRING_AGG(pg_get_constraintdef(oid), ', ' ORDER BY pg_get_constraintdef(oid))
+            FROM pg_constraint
+            WHERE contype IN ('c', 'f') AND connamespace = CAST('public' AS regnamespace) GROUP BY conrelid
+            """
+        )
+    return dict(columns) | dict(indexes) | {f"{table}: held": rules for table, rules in checks}
+
+
+def in_order(sql: str) -> str:
+    """The SQL that makes a table, with its columns and constraints in the order of the alphabet."""
+    if not sql.startswith("CREATETABLE"):
+        return sql
+    head, _, rest = sql.partition("(")
+    body, _, tail = rest.rpartition(")")
+    parts = [""]
+    for char in body:
+        if char == "," and parts[-1].count("(") == parts[-1].count(")"):
+            parts.append("")
+        else:
+            parts[-1] += char
+    return f"{head}({','.join(sorted(parts))}){tail}"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A copy of the migrations, which a test can change."""
+    copy = tmp_path / "migrations"
+    shutil.copytree(MIGRATIONS, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    return copy
+
+
+@pytest.fixture
+def empty(engine: str, tmp_path: Path) -> Iterator[Database]:
+    """A database without a table."""
+    (tmp_path / "empty").mkdir()
+    made = new_database(engine, tmp_path / "empty", migrated=False)
+    yield made
+    made.remove()
+
+
+def peewee_of(database: Database) -> peewee.Database:
+    """Peewee's own connection to a database."""
+    if database.engine == "sqlite":
+        return peewee.SqliteDatabase(str(database.path))
+    return peewee.PostgresqlDatabase(database.url, prefer_psycopg3=True)
+
+
+@contextmanager
+def models_bound_to(database: Database) -> Iterator[peewee.Database]:
+    """Peewee's models run on a database, as they never do in the server."""
+    connection = peewee_of(database)
+    without_rowid = [model for model in models() if model._meta.without_rowid]
+    proxy.initialize(connection)
+    for model in without_rowid:
+        model._meta.without_rowid = database.engine == "sqlite"  # PostgreSQL has no such tables
+    try:
+        yield connection
+    finally:
+        connection.close()
+        proxy.initialize(None)
+        for model in without_rowid:
+            model._meta.without_rowid = True
+
+
+def test_models_and_migrations_agree(database):
+    with models_bound_to(database) as opened:
+        changes = [change for kind in diff_models(opened, models()) for change in kind]
+    changes = [change for change in changes if "block_sku" not in str(change)]  # it cannot compare expressions
+    if database.engine == "postgresql":
+        changes = [change for change in changes if "words" not in str(change)]  # generated, so that no model has it
+    assert not changes, str(changes)
+
+
+def test_migrations_make_exactly_what_the_models_declare(database, empty):
+    with models_bound_to(empty) as opened:
+        opened.create_tables(models(), safe=False)
+    have, declared = definitions(database), definitions(empty)
+    assert {name: have.get(name) for name in declared} == declared
+
+
+@pytest.mark.engine("postgresql", reason="SQLite compares bytes unless told otherwise")
+def test_text_is_compared_by_its_bytes(database):
+    with database.opened() as session:
+        told = session.rows(
+            """
+            SELECT table_name, column_name FROM information_schema.columns
+            WHERE table_schema = 'public' AND table_name NOT IN ('schema_migrations', 'events')
+              AND data_type IN ('text', 'character varying') AND collation_name IS DISTINCT FROM 'C'
+            """
+        )
+    assert told == []
+
+
+def test_migrate_twice_does_nothing_the_second_time(database):
+    assert migrate(database.url) == []
+    assert pending_migrations(database.url) == []
+
+
+def test_main_location_is_there_from_the_start(database):
+    with database.opened() as session:
+        assert session.rows("SELECT id FROM locations") == [("main",)]
+
+
+@pytest.mark.engine("sqlite", reason="only a file can be made by looking at it")
+def test_pending_of_a_missing_database_does_not_make_it(empty):
+    assert pending_migrations(empty.url) == ALL
+    assert not empty.path.exists()
+
+
+def test_database_behind_is_refused(database, folder):
+    (folder / "9999_second.py").write_text(SECOND)
+    with pytest.raises(NotMigrated, match=r"9999_second.*storekeep-server migrate"):
+        check_schema(database.url, migrations=folder)
+    assert migrate(database.url, migrations=folder) == ["9999_second"]
+    check_schema(database.url, migrations=folder)
+
+
+def test_edited_migration_is_refused(database, folder):
+    with (folder / "0001_initial.py").open("a") as file:
+        file.write("# an afterthought\n")
+    with pytest.raises(MigrationEdited, match="0001_initial"):
+        check_schema(database.url, migrations=folder)
+    with pytest.raises(MigrationEdited):
+        migrate(database.url, migrations=folder)
+
+
+def test_database_of_a_newer_release_is_refused(database, folder):
+    (folder / "9999_second.py").write_text(SECOND)
+    migrate(database.url, migrations=folder)
+    with pytest.raises(UnknownMigration, match="9999_second"):
+        check_schema(database.url)
+
+
+def test_failing_migration_leaves_nothing(database, folder):
+    (folder / "9999_second.py").write_text(SECOND + "    raise RuntimeError('half way')\n")
+    with pytest.raises(RuntimeError):
+        migrate(database.url, migrations=folder)
+    assert "seconds" not in definitions(database)
+    (folder / "9999_second.py").write_text(SECOND)
+    assert migrate(database.url, migrations=folder) == ["9999_second"]
+
+
+@pytest.mark.engine("sqlite", reason="no file of PostgreSQL is ours")
+def test_file_that_is_no_database_is_refused(empty):
+    empty.path.write_text("not a database, but long enough to be one" * 100)
+    with pytest.raises(SchemaError, match="cannot be opened"):
+        check_schema(empty.url)
+
+
+@pytest.mark.engine("postgresql", reason="a file is always there")
+@pytest.mark.parametrize("asked", [check_schema, migrate])
+def test_server_that_is_not_there_is_told_in_a_line_without_the_password(asked):
+    with pytest.raises(SchemaError, match="cannot be opened") as told:
+        asked(f"postgresql://shop:pa55word@127.0.0.1:{postgres.free_port()}/shop")
+    assert "pa55word" not in str(told.value)
+    assert "\n" not in str(told.value)
+
+
+def _migrate_at_once(url: str, start: object, answers: object) -> None:
+    start.wait(30)
+    answers.put(migrate(url))
+
+
+def test_two_processes_at_once_migrate_once(empty):
+    context = multiprocessing.get_context("spawn")
+    start, answers = context.Barrier(2), context.Queue()
+    arguments = (empty.url, start, answers)
+    processes = [context.Process(target=_migrate_at_once, args=arguments) for _ in range(2)]
+    for process in processes:
+        process.start()
+    assert sorted(answers.get(timeout=60) for _ in processes) == [[], ALL]
+    for process in processes:
+        process.join(timeout=120)
+
+
+def test_lock_of_another_is_waited_for_no_longer_than_asked(tmp_path):
+    path = tmp_path / "storekeep.db"
+    with lock(path, purpose="migrate"), pytest.raises(DatabaseInUse), lock(path, purpose="migrate", wait_s=0.05):
+        pass
+    with lock(path, purpose="migrate"):
+        pass

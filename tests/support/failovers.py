@@ -1,0 +1,126 @@
+"""Failovers: callers that order through the client library, and go on with each order until it is acknowledged, while
+the database's primary dies and its replica takes over.
+
+Each order carries its `request_id` as `external_reference` too, so that a second effect of one call shows.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from storekeep.client import CallTimedOut, Order, ServerTrouble, ServerUnreachable, Storekeep
+from tests.support.buyers import STOCK, open_shop, verify
+from tests.support.processes import ServerProcess
+from tests.support.replication import Replication, await_true
+from tests.support.shops import new_request_id
+
+CALLERS = 4
+GOING_ON = 20
+"""Orders that are acknowledged before and after a failover, at least."""
+CALL_TIMEOUT_S = 5.0
+RETRIED_MAX = 1_000
+"""Orders that are asked for again in the end, at most."""
+PATIENCE_S = 120.0
+"""How long an order is asked for until it is acknowledged."""
+SETTINGS = {
+    "database_connect_timeout_s": "2",
+    "database_lock_timeout_s": "2",
+    "database_statement_timeout_s": "5",
+    "log_level": "WARNING",
+}
+
+
+def serve(replication: Replication, server_folder: object, **settings: str) -> ServerProcess:
+    """A server that looks for whichever of primary and replica takes writes."""
+    url = replication.url(replication.primary, *replication.replicas)
+    return ServerProcess(server_folder, database=replication.database, **SETTINGS | {"database_url": url} | settings)  # type: ignore[arg-type]
+
+
+class Orderers:
+    """Callers that order on and on.
+
+    Attributes:
+        acknowledged: request_id -> the order, as it was answered.
+        tries: how often orders were asked for.
+    """
+
+    def __init__(self, server: ServerProcess) -> None:
+        self.server = server
+        self.acknowledged: dict[str, Order] = {}
+        self.tries = 0
+        self._failures: list[BaseException] = []
+        self._stop = threading.Event()
+        with open_shop(server) as shop:
+            self.customer = shop.customer().name
+            self.skus = [shop.variant(stock=STOCK).sku for _ in range(4)]
+
+    @contextmanager
+    def ordering(self) -> Iterator[None]:
+        """They order for as long as the context lasts, and each ends with an order that was acknowledged."""
+        threads = [threading.Thread(target=self._run) for _ in range(CALLERS)]
+        self._stop.clear()
+        for thread in threads:
+            thread.start()
+        try:
+            yield
+        finally:
+            self._stop.set()
+            for thread in threads:
+                thread.join()
+        if self._failures:
+            raise self._failures[0]
+
+    def await_orders(self) -> None:
+        """Wait until they have got on."""
+        wanted = len(self.acknowledged) + GOING_ON
+        await_true(lambda: self._failures or len(self.acknowledged) >= wanted)
+
+    def _run(self) -> None:
+        try:
+            with Storekeep(self.server.address, api_key=self.server.admin_key, timeout_s=CALL_TIMEOUT_S) as client:
+                while not self._stop.is_set():
+                    request_id = new_request_id()
+                    self.acknowledged[request_id] = self._order_until_acknowledged(client, request_id)
+        except BaseException as failure:  # noqa: BLE001 - it is raised again where they are waited for
+            self._failures.append(failure)
+
+    def _order_until_acknowledged(self, client: Storekeep, request_id: str) -> Order:
+        give_up = time.monotonic() + PATIENCE_S
+        while True:
+            self.tries += 1
+            try:
+                return self.order(client, request_id)
+            except (CallTimedOut, ServerTrouble, ServerUnreachable):
+                if time.monotonic() > give_up:
+                    raise
+                time.sleep(random.uniform(0, 0.1))
+
+    def order(self, client: Storekeep, request_id: str) -> Order:
+        """Ask for an order, the same each time for the same `request_id`."""
+        chance = random.Random(request_id)
+        lines = [(sku, chance.randint(1, 3)) for sku in chance.sample(self.skus, 2)]
+        return client.orders.place(
+            customer=self.customer,
+            lines=lines,
+            currency_code="EUR",
+            external_reference=request_id,
+            request_id=request_id,
+        )
+
+    def check(self) -> None:
+        """Every acknowledged order is there, as it was acknowledged and once; retries give the same, none a new one."""
+        with Storekeep(self.server.address, api_key=self.server.admin_key, timeout_s=60) as client:
+            there = list(client.orders.list(filter=f'customer = "{self.customer}"', page_size=1000))
+            assert Counter(order.external_reference for order in there) == Counter(self.acknowledged.keys())
+            assert {order.external_reference: order for order in there} == self.acknowledged
+            retried = random.sample(sorted(self.acknowledged), min(RETRIED_MAX, len(self.acknowledged)))
+            for request_id in retried:
+                assert self.order(client, request_id) == self.acknowledged[request_id]
+            again = client.orders.list(filter=f'customer = "{self.customer}"', page_size=1000)
+            assert sum(1 for _ in again) == len(there)
+        verify(self.server)

@@ -1,0 +1,92 @@
+"""Each mutation of the contract, once, as a request that succeeds: to be recorded, and sent again by somebody else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from google.protobuf.message import Message
+
+from storekeep.server.transport.contract import read_contract
+from storekeep.v1 import auth_pb2 as pb
+from storekeep.v1 import inventory_pb2, orders_pb2
+from tests.support.hostile.accounts import key_request, make_account, make_key, make_role
+from tests.support.mutations import CHANGES, copy_of
+from tests.support.refusal_cases import transferring
+from tests.support.shops import Shop, new_id, new_request_id
+
+Prepare = Callable[[Shop], Any]
+PATHS = {path.rpartition("/")[2]: path for path in read_contract().methods}
+"""RPC -> its path."""
+MAKES_SECRETS = ("CreateApiKey", "RotateApiKey")
+
+
+def _account(shop: Shop) -> str:
+    return make_account(shop, permissions=["orders.read"])
+
+
+def _deleted_account(shop: Shop) -> str:
+    name = _account(shop)
+    shop.auth.DeleteServiceAccount(pb.DeleteServiceAccountRequest(name=name))
+    return name
+
+
+def _new_account(_shop: Shop) -> Message:
+    account = pb.ServiceAccount(display_name="New", roles=["roles/viewer"])
+    return pb.CreateServiceAccountRequest(service_account=account, service_account_id=new_id("a"))
+
+
+def _update_account(shop: Shop) -> Message:
+    return pb.UpdateServiceAccountRequest(
+        service_account=pb.ServiceAccount(name=_account(shop), display_name="Other", roles=["roles/viewer"])
+    )
+
+
+def _new_role(_shop: Shop) -> Message:
+    return pb.CreateRoleRequest(role=pb.Role(display_name="New", permissions=["orders.read"]), role_id=new_id("r"))
+
+
+def _update_role(shop: Shop) -> Message:
+    name = make_role(shop, ["orders.read"])
+    return pb.UpdateRoleRequest(role=pb.Role(name=name, display_name="Other", permissions=["orders.write"]))
+
+
+def _key(shop: Shop) -> str:
+    return str(make_key(shop, _account(shop)).api_key.name)
+
+
+def _import(shop: Shop) -> Message:
+    line = orders_pb2.HistoricOrderLine(sku=shop.variant().sku, quantity=1, unit_price={"currency_code": "EUR"})
+    order = orders_pb2.HistoricOrder(
+        number=new_id("H"), customer=shop.customer().name, currency_code="EUR", lines=[line], order_time={"seconds": 1}
+    )
+    return orders_pb2.ImportOrdersRequest(orders=[order])
+
+
+ACCESS: dict[str, Prepare] = {
+    "RotateSigningKey": lambda shop: pb.RotateSigningKeyRequest(),
+    "CreateServiceAccount": _new_account,
+    "UpdateServiceAccount": _update_account,
+    "DeleteServiceAccount": lambda shop: pb.DeleteServiceAccountRequest(name=_account(shop)),
+    "UndeleteServiceAccount": lambda shop: pb.UndeleteServiceAccountRequest(name=_deleted_account(shop)),
+    "CreateApiKey": lambda shop: key_request(_account(shop)),
+    "RotateApiKey": lambda shop: pb.RotateApiKeyRequest(name=_key(shop)),
+    "RevokeApiKey": lambda shop: pb.RevokeApiKeyRequest(name=_key(shop)),
+    "CreateRole": _new_role,
+    "UpdateRole": _update_role,
+    "DeleteRole": lambda shop: pb.DeleteRoleRequest(name=make_role(shop, ["orders.read"])),
+}
+"""The mutations of who may call."""
+PREPARED: dict[str, Prepare] = {
+    **{change.rpc: change.prepare for change in CHANGES},
+    "TransferStock": transferring,
+    "ReconcileStock": lambda shop: inventory_pb2.ReconcileStockRequest(skus=[shop.variant(stock=1).sku], repair=True),
+    "ImportOrders": _import,
+    **ACCESS,
+}
+"""RPC -> what makes a request that succeeds, and all that it needs."""
+
+
+def with_request_id(request: Message) -> Any:
+    """The request with a request id of its own."""
+    return copy_of(request, request_id=new_request_id())

@@ -1,0 +1,333 @@
+"""A shop's orders in plain Python, as the contract tells of them: what the server has to agree with after each step."""
+
+from __future__ import annotations
+
+import pickle
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.support.stock_model import Place, Refused, StockModel
+
+ON_THE_WAY = ("PLACED", "CONFIRMED", "PARTIALLY_FULFILLED")
+MAIN = "main"
+
+
+@dataclass
+class Line:
+    """One line of an order."""
+
+    sku: str
+    quantity: int
+    price: int
+    discount: int = 0
+    fulfilled: int = 0
+    cancelled: int = 0
+
+    @property
+    def open(self) -> int:
+        return self.quantity - self.fulfilled - self.cancelled
+
+    @property
+    def cost(self) -> int:
+        return (self.quantity - self.cancelled) * self.price - self.discount
+
+    def call_off(self, units: int) -> None:
+        """Take units away, and their part of the discount: half a cent counts as one."""
+        kept = self.quantity - self.cancelled
+        self.scale_discount(kept - units, kept)
+        self.cancelled += units
+
+    def scale_discount(self, part: int, whole: int) -> None:
+        exact, rest = divmod(self.discount * part, whole)
+        self.discount = exact + (1 if 2 * rest >= whole else 0)
+
+
+@dataclass
+class Order:
+    """An order; `taken` is what its lines were promised, and where."""
+
+    location: str
+    shipping: int
+    expires_us: int | None
+    state: str = "PLACED"
+    held: bool = False
+    lines: dict[int, Line] = field(default_factory=dict)
+    taken: Counter[tuple[int, str]] = field(default_factory=Counter)
+
+    @property
+    def ends(self) -> bool:
+        return self.state == "PLACED"
+
+    @property
+    def skus(self) -> list[str]:
+        return [line.sku for line in self.lines.values()]
+
+    @property
+    def total(self) -> int:
+        return self.shipping + sum(line.cost for line in self.lines.values())
+
+
+@dataclass
+class Fulfillment:
+    """Units of an order that leave together."""
+
+    order: str
+    location: str
+    units: dict[int, int]
+    state: str = "PENDING"
+
+
+class Model(StockModel):
+    """A shop with orders, too."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.orders: dict[str, Order] = {}
+        self.fulfillments: dict[str, Fulfillment] = {}
+
+    def check(self) -> None:
+        """What is true of every shop, this one too."""
+        super().check()
+        for order in self.orders.values():
+            for number, line in order.lines.items():
+                taken = sum(units for (taken_by, _), units in order.taken.items() if taken_by == number)
+                assert taken == (line.open if order.state in ON_THE_WAY else 0)
+                assert 0 <= line.discount <= line.discount + line.cost
+
+    def end_due(self, skus: Iterable[str] | None = None) -> int:
+        """End what is due, or that of it which has any of these SKUs."""
+        asked = set(self.prices if skus is None else skus)
+        due = [key for key, one in self.orders.items() if self.is_due(one) and asked & set(one.skus)]
+        for key in due:
+            self._call_off(key, "EXPIRED")
+        return super().end_due(asked) + len(due)
+
+    def due_units(self, sku: str) -> Counter[str]:
+        """Location -> units of a SKU that are promised by what is due."""
+        due = super().due_units(sku)
+        for order in self.orders.values():
+            for (number, place), units in order.taken.items() if self.is_due(order) else ():
+                due[place] += units if order.lines[number].sku == sku else 0
+        return due
+
+    # -- orders
+
+    def state_of_order(self, key: str) -> str:
+        order = self.orders[key]
+        return "EXPIRED" if self.is_due(order) else order.state
+
+    def place(
+        self,
+        key: str,
+        lines: Sequence[tuple[str, int]],
+        *,
+        location: str = "",
+        reservation: str = "",
+        shipping: int = 0,
+        ttl_us: int = 0,
+    ) -> None:
+        order = Order(location or MAIN, shipping, self.now_us + ttl_us if ttl_us else None)
+        order.lines = {n: Line(sku, units, self.prices[sku]) for n, (sku, units) in enumerate(lines, start=1)}
+        self.orders[key] = order
+        wanted = dict(enumerate(lines, start=1))
+        if reservation:
+            wanted = self._take_over(key, reservation, wanted)
+        self._allocate(key, wanted, location)
+        self.events.append(("order.placed", key))
+
+    def _take_over(self, key: str, reservation: str, wanted: dict[int, tuple[str, int]]) -> dict[int, tuple[str, int]]:
+        """Give lines what a reservation keeps; gives what they still want."""
+        kept = self.active(reservation, "COMMITTED")
+        left: Counter[Place] = Counter()
+        for number, sku, place, units in kept.kept:
+            self.move("RELEASE", reservation, number, (place, sku), reserved=-units)
+            left[place, sku] += units
+        missing = {}
+        for number, (sku, units) in wanted.items():
+            for place, one in left:
+                part = min(units, left[place, one]) if one == sku else 0
+                if part:
+                    left[place, one] -= part
+                    units -= part
+                    self._take(key, number, place, part)
+            if units:
+                missing[number] = (sku, units)
+        kept.state, kept.order = "COMMITTED", key
+        self.events.append(("reservation.committed", reservation))
+        return missing
+
+    def _allocate(self, key: str, wanted: dict[int, tuple[str, int]], location: str) -> None:
+        for number, _, place, units in self.promise(wanted, location):
+            self._take(key, number, place, units)
+
+    def _take(self, key: str, number: int, place: str, units: int) -> None:
+        order = self.orders[key]
+        order.taken[number, place] += units
+        self.move("ALLOCATE", key, number, (place, order.lines[number].sku), allocated=units)
+
+    def _give(self, key: str, number: int, place: str, units: int) -> None:
+        order = self.orders[key]
+        order.taken[number, place] -= units
+        self.move("DEALLOCATE", key, number, (place, order.lines[number].sku), allocated=-units)
+
+    def _require(self, key: str, states: Iterable[str], wanted: str, *, held: bool = True) -> Order:
+        state = self.state_of_order(key)
+        if state not in states:
+            raise Refused("IllegalState", state, wanted)
+        if not held and self.orders[key].held:
+            raise Refused("OrderHeld")
+        return self.orders[key]
+
+    def _changed(self, key: str, happened: str) -> None:
+        self.events.append((f"order.{happened}", key))
+
+    def confirm(self, key: str) -> None:
+        order = self._require(key, ["PLACED"], "CONFIRMED", held=False)
+        order.state, order.expires_us = "CONFIRMED", None
+        self._changed(key, "confirmed")
+
+    def complete(self, key: str) -> None:
+        self._require(key, ["FULFILLED"], "COMPLETED", held=False).state = "COMPLETED"
+        self._changed(key, "completed")
+
+    def hold(self, key: str) -> None:
+        self._require(key, [*ON_THE_WAY, "FULFILLED"], "HELD", held=False).held = True
+        self._changed(key, "held")
+
+    def resume(self, key: str) -> None:
+        if self.state_of_order(key) == "EXPIRED" or not self.orders[key].held:
+            raise Refused("OrderNotHeld")
+        self.orders[key].held = False
+        self._changed(key, "resumed")
+
+    def cancel(self, key: str) -> None:
+        self._require(key, ["PLACED", "CONFIRMED"], "CANCELLED")
+        for fulfillment, bound in self.fulfillments.items():
+            if (bound.order, bound.state) == (key, "PENDING"):
+                self._step(fulfillment, "CANCELLED")
+        self._call_off(key, "CANCELLED")
+
+    def _call_off(self, key: str, state: str, *, happened: str = "") -> None:
+        order = self.orders[key]
+        for (number, place), units in list(order.taken.items()):
+            if units:
+                self._give(key, number, place, units)
+        for line in order.lines.values():
+            line.cancelled, line.discount = line.quantity, 0
+        order.state, order.shipping, order.held = state, 0, False
+        self._changed(key, happened or state.lower())
+
+    def cancel_lines(self, key: str, units: dict[int, int]) -> None:
+        order = self._require(key, ON_THE_WAY, "CANCELLED")
+        unbound = self.unbound(key)
+        for number, wanted in units.items():
+            count = wanted or sum(free for (line, _), free in unbound.items() if line == number)
+            self._give_back(key, unbound, number, count)
+            order.lines[number].call_off(count)
+        self._settle(key, "lines_cancelled")
+
+    def edit(
+        self, key: str, *, added: Sequence[tuple[str, int]], changed: dict[int, int], removed: Sequence[int]
+    ) -> None:
+        order = self._require(key, ["PLACED", "CONFIRMED"], "EDITED")
+        before = pickle.dumps(order.lines)
+        grown: dict[int, tuple[str, int]] = {}
+        unbound = self.unbound(key)
+        for number, wanted in {**changed, **dict.fromkeys(removed, 0)}.items():
+            line = order.lines[number]
+            kept = line.quantity - line.cancelled
+            if wanted > kept:
+                grown[number] = (line.sku, wanted - kept)
+            elif wanted < kept:
+                self._give_back(key, unbound, number, kept - wanted)
+            if wanted == 0 < kept:
+                line.call_off(kept)
+            elif wanted != kept:
+                if kept:
+                    line.scale_discount(wanted, kept)
+                line.quantity = wanted + line.cancelled
+        for number, (sku, units) in enumerate(added, start=len(order.lines) + 1):
+            order.lines[number] = Line(sku, units, self.prices[sku])
+            grown[number] = (sku, units)
+        if pickle.dumps(order.lines) == before:
+            return
+        self._allocate(key, dict(sorted(grown.items())), "" if order.location == MAIN else order.location)
+        self._settle(key, "edited")
+
+    def _give_back(self, key: str, unbound: dict[tuple[int, str], int], number: int, units: int) -> None:
+        there = sum(free for (line, _), free in unbound.items() if line == number)
+        if there < max(1, units):
+            raise Refused("UnitsNotOpen")
+        for line, place in reversed(unbound):
+            part = min(units, unbound[line, place]) if line == number else 0
+            units -= part
+            if part:
+                self._give(key, number, place, part)
+
+    def unbound(self, key: str) -> dict[tuple[int, str], int]:
+        """(line, location) -> open units that no fulfilment binds, first those from where stock is taken first."""
+        free = Counter(self.orders[key].taken)
+        for bound in self.fulfillments.values():
+            if (bound.order, bound.state) == (key, "PENDING"):
+                free.subtract({(number, bound.location): units for number, units in bound.units.items()})
+        keys = sorted(free, key=lambda part: (self.priorities[part[1]], part[1], part[0]))
+        return {part: free[part] for part in keys if free[part] > 0}
+
+    def _settle(self, key: str, happened: str) -> None:
+        """What becomes of an order whose lines have changed."""
+        order = self.orders[key]
+        if any(line.open for line in order.lines.values()):
+            self._changed(key, happened)
+        elif any(line.fulfilled for line in order.lines.values()):
+            order.state = "FULFILLED"
+            self._changed(key, "fulfilled")
+        else:
+            self._call_off(key, "CANCELLED")
+
+    # -- fulfilments
+
+    def fulfill(self, key: str, order_key: str, units: dict[int, int], location: str) -> None:
+        self._require(order_key, ["CONFIRMED", "PARTIALLY_FULFILLED"], "PARTIALLY_FULFILLED", held=False)
+        unbound = self.unbound(order_key)
+        for place in [location] if location else dict.fromkeys(place for _, place in unbound):
+            here = {number: free for (number, where), free in unbound.items() if where == place}
+            wanted = {number: count or here.get(number, 0) for number, count in (units or here).items()}
+            if wanted and all(0 < count <= here.get(number, 0) for number, count in wanted.items()):
+                self.fulfillments[key] = Fulfillment(order_key, place, wanted)
+                self.events.append(("fulfillment.created", key))
+                return
+        raise Refused("UnitsNotOpen")
+
+    def ship(self, key: str) -> None:
+        bound = self._can_become(key, "SHIPPED")
+        order = self.orders[bound.order]
+        if order.held:
+            raise Refused("OrderHeld")
+        parts = [(number, order.lines[number].sku, bound.location, units) for number, units in bound.units.items()]
+        self.leave(bound.order, parts, "allocated")
+        for number, units in bound.units.items():
+            order.taken[number, bound.location] -= units
+            order.lines[number].fulfilled += units
+        order.state = "PARTIALLY_FULFILLED" if any(line.open for line in order.lines.values()) else "FULFILLED"
+        self._changed(bound.order, order.state.lower())
+        self._step(key, "SHIPPED")
+
+    def deliver(self, key: str) -> None:
+        self._can_become(key, "DELIVERED")
+        self._step(key, "DELIVERED")
+
+    def cancel_fulfillment(self, key: str) -> None:
+        self._can_become(key, "CANCELLED")
+        self._step(key, "CANCELLED")
+
+    def _can_become(self, key: str, wanted: str) -> Fulfillment:
+        bound = self.fulfillments[key]
+        if (bound.state, wanted) not in (("PENDING", "SHIPPED"), ("PENDING", "CANCELLED"), ("SHIPPED", "DELIVERED")):
+            raise Refused("IllegalState", bound.state, wanted)
+        return bound
+
+    def _step(self, key: str, state: str) -> None:
+        self.fulfillments[key].state = state
+        self.events.append((f"fulfillment.{state.lower()}", key))

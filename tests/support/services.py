@@ -1,0 +1,70 @@
+"""What tests of the services share: a shop on the file's server, its records, and installations of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import grpc
+import pytest
+
+from storekeep.server.runtime.admission import Backlog
+from storekeep.server.transport.executors import CallExecutor, CallLoop, CallPool
+from tests.support.crowds import open_shops
+from tests.support.databases import Database
+from tests.support.installations import Caller, Installation
+from tests.support.processes import ServerProcess
+from tests.support.records import Records
+from tests.support.routes import TIMEOUT_S
+from tests.support.shops import Shop
+
+
+@pytest.fixture(scope="module")
+def shop(server: ServerProcess, channel: grpc.Channel) -> Shop:
+    """The administrator's stubs on the server of this file."""
+    return Shop(channel, api_key=server.admin_key)
+
+
+@pytest.fixture(scope="module")
+def shops(server: ServerProcess) -> Iterator[list[Shop]]:
+    """More of them, on connections of their own."""
+    with open_shops(server) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def records(server: ServerProcess) -> Records:
+    """The database of the server of this file."""
+    return Records(server.database)
+
+
+@pytest.fixture(params=[CallPool, CallLoop])
+def pool(request: pytest.FixtureRequest) -> Iterator[CallExecutor]:
+    """Where calls run that a test serves by itself, of each kind."""
+    made = request.param(
+        2, name="test", backlog=Backlog(length_max=1_000, wait_max_s=TIMEOUT_S, overloaded_wait_s=TIMEOUT_S)
+    )
+    yield made
+    made.shutdown(wait=False)
+
+
+@pytest.fixture
+def installation(database: Database) -> Iterator[Installation]:
+    """A database of the test's own, served in this process, so that a test can reach behind the services."""
+    made = Installation(database)
+    server = made.serve()
+    yield made
+    server.stop(grace=0).wait(timeout=60)
+    made.store.close()
+
+
+@pytest.fixture
+def nobody(installation: Installation) -> Iterator[Caller]:
+    """A caller of the installation without a token."""
+    with grpc.insecure_channel(installation.address) as channel:
+        yield Caller(channel)
+
+
+@pytest.fixture
+def admin(installation: Installation, nobody: Caller) -> Caller:
+    """The installation's administrator."""
+    return nobody.with_key(installation.admin_key)

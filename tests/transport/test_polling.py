@@ -1,0 +1,191 @@
+"""The thread that hears of gRPC's events: real servers on it, also where grpcio is not as it is known."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import grpc
+import pytest
+
+from storekeep.server.runtime.admission import Backlog
+from storekeep.server.transport import polling
+from storekeep.server.transport.executors import CallPool
+from storekeep.server.transport.polling import Polling
+from storekeep.server.transport.unary import Metadata, Refusal, Route
+from tests.support.routes import METHOD, PATH, REFUSAL, TERSE, TIMEOUT_S, handlers
+
+
+def never() -> bool:
+    return False
+
+
+@contextmanager
+def serving(
+    served: Polling,
+    *,
+    is_full: Callable[[], bool] = never,
+    refuse: Callable[[Metadata], Refusal] = lambda metadata: REFUSAL,
+    answer: Callable[[Any, Any], Any] = lambda request, context: request,
+    registered: bool = True,
+    calls: Sequence[grpc.Future] = (),
+) -> Iterator[grpc.Channel]:
+    """A server with one method on a route, and a channel to it that is open until all these calls have ended."""
+    server = grpc.server(ThreadPoolExecutor(4))
+    if registered:
+        server.add_registered_method_handlers("tests.Echo", handlers(answer))
+    else:
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("tests.Echo", handlers(answer)),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    pool = CallPool(2, name="test", backlog=Backlog(length_max=100, wait_max_s=TIMEOUT_S, overloaded_wait_s=TIMEOUT_S))
+    route = Route(pool.hand_over, is_full, answer, bytes, refuse)
+    served.start(server, routes=lambda found: dict.fromkeys(found, route))
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        yield channel
+        assert server.stop(TIMEOUT_S).wait(TIMEOUT_S)
+        for call in calls:
+            call.exception(timeout=TIMEOUT_S)
+    pool.shutdown(wait=False)
+
+
+def test_installed_grpcio_is_known():
+    assert polling.knows(grpc.server(ThreadPoolExecutor(1)))
+
+
+def test_calls_are_served_or_refused_and_the_server_ends():
+    full = itertools.cycle([False, True])
+    with serving(Polling(), is_full=lambda: next(full)) as channel:
+        call = channel.unary_unary(METHOD)
+        for _ in range(50):
+            assert call(b"call", timeout=TIMEOUT_S) == b"call"
+            with pytest.raises(grpc.RpcError) as refused:
+                call(b"call", timeout=TIMEOUT_S)
+            error: Any = refused.value
+            assert (error.code(), error.details()) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "later")
+            assert ("x-request-id", "7") in [tuple(pair) for pair in error.trailing_metadata()]
+
+
+def test_refusal_without_metadata_is_a_status_and_a_text_alone():
+    with serving(Polling(), is_full=lambda: True, refuse=lambda metadata: TERSE) as channel:
+        calls = [channel.unary_unary(METHOD).future(b"call", timeout=TIMEOUT_S) for _ in range(20)]
+        errors: list[Any] = [call.exception() for call in calls]
+    assert {(error.code(), error.details()) for error in errors} == {
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, "later [OVERLOADED]")
+    }
+    assert all("x-request-id" not in dict(error.trailing_metadata()) for error in errors)
+
+
+def test_refusals_are_held_for_a_moment():
+    with serving(Polling(), is_full=lambda: True) as channel:
+        call = channel.unary_unary(METHOD)
+        for _ in range(20):
+            begun_s = time.monotonic()
+            with pytest.raises(grpc.RpcError):
+                call(b"call", timeout=TIMEOUT_S)
+            assert time.monotonic() - begun_s >= 0.001
+
+
+def test_server_that_ends_refuses_at_once_what_it_holds(monkeypatch):
+    monkeypatch.setattr(polling, "HOLD_S", 10 * TIMEOUT_S)
+    begun = threading.Semaphore(0)
+
+    def is_full() -> bool:
+        begun.release()
+        return True
+
+    calls: list[Any] = []
+    with serving(Polling(), is_full=is_full, calls=calls) as channel:
+        calls += [channel.unary_unary(METHOD).future(b"call", timeout=10 * TIMEOUT_S) for _ in range(20)]
+        assert all(begun.acquire(timeout=TIMEOUT_S) for _ in calls)
+    assert {call.code() for call in calls} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
+
+
+def test_methods_without_a_route_are_served_by_grpc_itself():
+    with serving(Polling(), registered=False) as channel:
+        assert channel.unary_unary(METHOD)(b"call", timeout=TIMEOUT_S) == b"call"
+        with pytest.raises(grpc.RpcError) as unknown:
+            channel.unary_unary("/tests.Echo/Nothing")(b"call", timeout=TIMEOUT_S)
+        assert unknown.value.code() is grpc.StatusCode.UNIMPLEMENTED  # type: ignore[attr-defined]  # a call's error
+
+
+def test_unknown_grpcio_serves_all_calls_by_its_own_loop(monkeypatch, caplog):
+    monkeypatch.setattr(polling, "NEEDED", ("nothing_of_this_name",))
+    served = Polling()
+    with serving(served, is_full=lambda: True) as channel:
+        assert channel.unary_unary(METHOD)(b"call", timeout=TIMEOUT_S) == b"call"
+    assert "this grpcio is not known" in caplog.text
+    assert served.lag_s() == 0
+
+
+def test_lag_is_none_while_nothing_comes_in():
+    served = Polling()
+    with serving(served) as channel:
+        assert channel.unary_unary(METHOD)(b"call", timeout=TIMEOUT_S) == b"call"
+        time.sleep(0.1)
+        assert served.lag_s() == 0
+
+
+def test_lag_is_how_long_calls_wait_for_the_thread():
+    served = Polling()
+    lags = []
+
+    def look_slowly() -> bool:
+        time.sleep(0.02)
+        lags.append(served.lag_s())
+        return False
+
+    with serving(served, is_full=look_slowly) as channel:
+        calls = [channel.unary_unary(METHOD).future(b"call", timeout=TIMEOUT_S) for _ in range(20)]
+        assert [call.result() for call in calls] == [b"call"] * 20
+    assert max(lags) > 0.1
+    assert served.lag_s() < 0.1
+
+
+def test_call_that_is_refused_as_the_server_begins_to_end_does_not_keep_it():
+    stopping = []
+
+    def is_full() -> bool:
+        stopping.append(server.stop(TIMEOUT_S))
+        return True
+
+    server = grpc.server(ThreadPoolExecutor(1))
+    server.add_registered_method_handlers("tests.Echo", handlers(lambda request, context: request))
+    port = server.add_insecure_port("127.0.0.1:0")
+    route = Route(lambda task: False, is_full, bytes, bytes, lambda metadata: REFUSAL)
+    Polling().start(server, routes=lambda found: {PATH: route})
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        with pytest.raises(grpc.RpcError):
+            channel.unary_unary(METHOD)(b"call", timeout=TIMEOUT_S)
+        assert stopping[0].wait(TIMEOUT_S)
+
+
+@pytest.mark.parametrize("refusal", [REFUSAL, TERSE], ids=["with details", "terse"])
+def test_server_ends_though_calls_are_being_refused(refusal):
+    refused = []
+    threads = [threading.Thread(target=lambda: refused.append(_refusals_until_the_end(channel))) for _ in range(4)]
+    with serving(Polling(), is_full=lambda: True, refuse=lambda metadata: refusal) as channel:
+        for thread in threads:
+            thread.start()
+        time.sleep(0.2)
+    for thread in threads:
+        thread.join(TIMEOUT_S)
+    assert min(refused) > 10
+
+
+def _refusals_until_the_end(channel: grpc.Channel) -> int:
+    """How many calls were refused until the server was not there any more, or the channel closed."""
+    call = channel.unary_unary(METHOD)
+    for number in itertools.count():
+        try:
+            call(b"call", timeout=TIMEOUT_S)
+        except grpc.RpcError as error:
+            if error.code() is not grpc.StatusCode.RESOURCE_EXHAUSTED:  # type: ignore[attr-defined]  # a call's error
+                return number
+        except ValueError:
+            return number
+    raise AssertionError
