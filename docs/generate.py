@@ -22,6 +22,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "errors.md": errors.page,
     "permissions.md": permissions.page,
     "configuration.md": configuration.page,
+    "database.md": database.page,
     "licenses.md": licenses.page,
     "api/README.md": api.index,
 }

@@ -1,6 +1,6 @@
-"""The database as the technical design shows it: a diagram of the tables, and each with its columns and indexes.
+"""The database: a page of all tables with their columns and indexes, and the diagram of the technical design.
 
-All of it is read from the models, and what people wrote about them stands in the models' docstrings.
+All of it is read from the models; what people wrote about them stands in the models' docstrings.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import pkgutil
 
 import peewee
 
-from docs.pages.markdown import code, table
-from storekeep.server import store
+from docs.pages.markdown import code, head, table
+from storekeep.server.store import tables
 from storekeep.server.store.sql.transactions import Table
 
 TYPES = {
@@ -23,44 +23,38 @@ TYPES = {
     "CHAR": "TEXT",
 }
 """What SQLite makes of the types that Peewee declares; the others it takes as they are."""
+SOURCE = "the models in `server/storekeep/server/store/tables`"
+INTRODUCTION = """The types are SQLite's; the [technical design](../technical-design.md#2-database-design) says what PostgreSQL has instead.
+"""
 COLUMNS = ("column", "type", "may be NULL", "key")
 INDEXES = ("index over", "why")
 
 
 def models() -> list[type[Table]]:
-    """All tables, those of a subject together."""
-    for module in pkgutil.iter_modules(store.__path__):
-        if module.name != "migrations":
-            importlib.import_module(f"{store.__name__}.{module.name}")
+    """Return all tables, those of a subject together."""
+    for module in pkgutil.iter_modules(tables.__path__):
+        importlib.import_module(f"{tables.__name__}.{module.name}")
     return sorted(Table.__subclasses__(), key=lambda model: (model.__module__, model._meta.table_name))
 
 
+def page() -> str:
+    """Return the page of all tables."""
+    return "\n".join([head("Tables", source=SOURCE), INTRODUCTION, *(describe(model) for model in models())])
+
+
 def section() -> str:
-    """The diagram, and every table."""
-    return "\n".join([diagram(), *(describe(model) for model in models())])
-
-
-def diagram() -> str:
-    """The tables and what refers to what, as Mermaid's `erDiagram`."""
+    """Return the tables and their references, as Mermaid's `erDiagram`."""
     lines = ["```mermaid", "erDiagram"]
-    for model in models():
-        columns = [f"    {type_of(f)} {f.column_name} {marks(f)}".rstrip() for f in model._meta.sorted_fields]
-        lines += [f"  {model._meta.table_name} {{", *columns, "  }"]
     for model in models():
         for field in model._meta.refs:
             lines.append(f"  {field.rel_model._meta.table_name} ||--o{{ {model._meta.table_name} : {field.column_name}")
     return "\n".join([*lines, "```", ""])
 
 
-def marks(field: peewee.Field) -> str:
-    """`PK`, `FK`, both or neither."""
-    return ", ".join(mark for mark, holds in (("PK", is_key(field)), ("FK", is_reference(field))) if holds)
-
-
 def describe(model: type[Table]) -> str:
     """One table: what a row is, its columns, its indexes and its checks."""
     meta = model._meta
-    parts = [f"#### {meta.table_name}\n", f"{' '.join((model.__doc__ or '').split())}\n"]
+    parts = [f"## {meta.table_name}\n", f"{' '.join((model.__doc__ or '').split())}\n"]
     parts.append(table(COLUMNS, [row_of(field) for field in meta.sorted_fields]))
     if rows := index_rows(model):
         parts.append(table(INDEXES, rows))
@@ -84,11 +78,6 @@ def type_of(field: peewee.Field) -> str:
     """The column's type in SQLite."""
     source = field.rel_field if isinstance(field, peewee.ForeignKeyField) else field
     return TYPES.get(source.field_type, source.field_type)
-
-
-def is_reference(field: peewee.Field) -> bool:
-    """Whether the column refers to another table."""
-    return isinstance(field, peewee.ForeignKeyField)
 
 
 def is_key(field: peewee.Field) -> bool:
