@@ -24,7 +24,8 @@ TYPES = {
 }
 """What SQLite makes of the types that Peewee declares; the others it takes as they are."""
 SOURCE = "the models in `server/storekeep/server/store/tables`"
-INTRODUCTION = """The types are SQLite's; the [technical design](../technical-design.md#2-database-design) says what PostgreSQL has instead.
+INTRODUCTION = """The types are SQLite's; [section 2](../technical-design.md#2-database-design) of the technical design
+says what PostgreSQL has instead.
 """
 COLUMNS = ("column", "type", "may be NULL", "key")
 INDEXES = ("index over", "why")

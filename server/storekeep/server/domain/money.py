@@ -7,9 +7,9 @@ import msgspec
 from storekeep.server.domain.errors import InvalidAmount, UnknownCurrency
 
 AMOUNT_MINOR_MAX = 10**12
-"""Of one amount that comes in: ten milliards of a currency with cents."""
+"""The largest amount that a request may contain: ten billion of a currency with cents."""
 TOTAL_MINOR_MAX = 2**63 - 1
-"""Of one sum: what the database's integers hold."""
+"""The largest sum: what the database's integers hold."""
 NANOS = 1_000_000_000
 
 WITH_CENTS = """
@@ -71,3 +71,8 @@ def money_of(currency_code: str, *, units: int, nanos: int, field: str) -> Money
     if amount_minor > AMOUNT_MINOR_MAX:
         raise InvalidAmount(field, f"must be at most {AMOUNT_MINOR_MAX} minor units")
     return Money(currency_code, amount_minor)
+
+
+def share_of(amount_minor: int, part: int, whole: int) -> int:
+    """Return `part / whole` of an amount, rounded half up: the one rounding rule. A `whole` of 0 gives 0."""
+    return (2 * amount_minor * part + whole) // (2 * whole) if whole else 0

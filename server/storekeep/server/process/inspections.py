@@ -14,14 +14,13 @@ from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from storekeep.server.config import ELSEWHERE, LoadedSettings, Settings, is_loopback
-from storekeep.server.domain.access.api_keys import lookup_id_of
+from storekeep.server.domain.access.api_keys import count_other_keys, lookup_id_of
 from storekeep.server.domain.access.roles import ADMIN
 from storekeep.server.process.console import ADMIN_KEY_FILE
 from storekeep.server.process.signals import REFUSALS
 from storekeep.server.runtime.file_modes import ROOT, find_exposure
 from storekeep.server.store.opening import limits_of, open_store
 from storekeep.server.store.schema import check_schema
-from storekeep.server.store.tables.access import COUNT_OTHER_KEYS
 from storekeep.server.store.urls import sqlite_path
 
 EXPIRY_NOTICE = timedelta(days=30)
@@ -124,9 +123,9 @@ def _inspect_admin_key(settings: Settings) -> Iterator[str]:
         known = lookup_id_of(path.read_text().strip())
         check_schema(settings.database)
         with closing(open_store(settings.database, limits=limits_of(settings))) as store:
-            others = store.read(lambda tx: COUNT_OTHER_KEYS.one(tx, lookup_id=known, role_id=ADMIN, now_us=tx.now_us))
+            others = count_other_keys(store, known, role_id=ADMIN)
     except REFUSALS as error:
         yield f"{path}: is there still; whether it is needed cannot be told ({type(error).__name__})"
         return
-    if others is not None and others[0]:
+    if others:
         yield f"{path}: is there still, though there are other administrators' keys; move it where secrets are kept"

@@ -388,6 +388,16 @@ def revoke_key(database: Store, call: Call, key: tuple[str, str], *, etag: str) 
     return mutate(database, call, effect, ApiKey, check_access=check)
 
 
+def count_other_keys(database: Store, lookup_id: str, *, role_id: str) -> int:
+    """Return how many working keys other than the given one belong to accounts that have a role."""
+
+    def work(tx: Transaction) -> int:
+        row = store.COUNT_OTHER_KEYS.one(tx, lookup_id=lookup_id, role_id=role_id, now_us=tx.now_us)
+        return 0 if row is None else int(row[0])
+
+    return database.read(work)
+
+
 def _find_working(mutation: Mutation, key: tuple[str, str], *, etag: str, wanted: str) -> ApiKey:
     """Raises: ApiKeyNotFound, EtagMismatch, IllegalState."""
     api_key = API_KEYS.find(mutation.tx, key)

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from storekeep.server.domain.calls import Call
 from storekeep.server.domain.errors import UnitsNotOpen
+from storekeep.server.domain.money import share_of
 from storekeep.server.domain.mutations import Mutation, mutate
 from storekeep.server.domain.orders.changes import order_to_change, save
 from storekeep.server.domain.orders.fulfillments import (
@@ -125,11 +126,6 @@ def without(line: OrderLine, units: int) -> OrderLine:
     return replace(
         line, cancelled=line.cancelled + units, discount_minor=share_of(line.discount_minor, kept - units, kept)
     )
-
-
-def share_of(amount_minor: int, part: int, whole: int) -> int:
-    """The part of an amount, rounded half up."""
-    return (2 * amount_minor * part + whole) // (2 * whole) if whole else 0
 
 
 def settled(order: Order) -> Order:

@@ -14,8 +14,9 @@ from msgspec.structs import replace
 
 from storekeep.server.domain.calls import Call
 from storekeep.server.domain.errors import InvalidField
+from storekeep.server.domain.money import share_of
 from storekeep.server.domain.mutations import Mutation, mutate
-from storekeep.server.domain.orders.cancellations import give_back, settled, share_of, without
+from storekeep.server.domain.orders.cancellations import give_back, settled, without
 from storekeep.server.domain.orders.changes import order_to_change, save
 from storekeep.server.domain.orders.fulfillments import LineUnits, check_lines_there, unbound_units
 from storekeep.server.domain.orders.orders import Order, OrderLine

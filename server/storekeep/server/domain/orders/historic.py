@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import chain
 
 from storekeep.server.domain.addresses import Address
-from storekeep.server.domain.money import TOTAL_MINOR_MAX, Money
+from storekeep.server.domain.money import TOTAL_MINOR_MAX, Money, share_of
 from storekeep.server.domain.orders.numbers import OrderNumbers
 from storekeep.server.domain.orders.orders import Order, OrderLine, decode_order
 from storekeep.server.domain.orders.placing import DEFAULT_LOCATION
@@ -173,9 +173,7 @@ def _line(number: int, line: HistoricLine, item: HistoricOrder) -> OrderLine:
         raise Refused(AMOUNT, f"line {number}: {line.cancelled} units are cancelled of {line.quantity}")
     kept = line.quantity - line.cancelled
     price_minor = line.unit_price.amount_minor
-    discount_minor = (
-        _part_of(kept * price_minor, line.discount_ppm) if line.discount is None else line.discount.amount_minor
-    )
+    discount_minor = _discount_minor(line, gross_minor=kept * price_minor)
     built = OrderLine(
         line_number=number,
         sku=line.sku,
@@ -196,9 +194,11 @@ def _line(number: int, line: HistoricLine, item: HistoricOrder) -> OrderLine:
     return built
 
 
-def _part_of(gross_minor: int, discount_ppm: int) -> int:
-    """What a rate takes off, such that what is left is rounded half up."""
-    return gross_minor - (2 * gross_minor * (MILLION - discount_ppm) + MILLION) // (2 * MILLION)
+def _discount_minor(line: HistoricLine, *, gross_minor: int) -> int:
+    """Return the discount of a line, as it is stated or by its rate: what is left to pay is rounded."""
+    if line.discount is not None:
+        return line.discount.amount_minor
+    return gross_minor - share_of(gross_minor, MILLION - line.discount_ppm, MILLION)
 
 
 def _total(item: HistoricOrder, lines: Iterable[OrderLine], shipping_minor: int) -> int:
