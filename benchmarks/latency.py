@@ -1,8 +1,8 @@
 """How long calls take at a rate that the server can sustain, and what becomes of them at three times what it can.
 
 Calls are sent on a schedule, whatever the answers do, and each counts from when it should have been sent. Each round
-finds the maximum anew, and then sends 0.6 and 3 times that. Nominal is what calls take at 0.6 times the maximum. A load
-goes on for a while before it is timed: a server takes a burst for what it is until it has lasted.
+finds the maximum anew, and then sends 0.6 and 3 times that. Nominal is what calls take at 0.6 times the maximum. Where
+the load cannot keep to its schedule, it uses fewer connections, then a lower multiple, which the names of the bars say.
 """
 
 from __future__ import annotations
@@ -24,7 +24,10 @@ from benchmarks.rounds import Pace, Spread
 from benchmarks.subjects import Storekeep
 
 NOMINAL = 0.6
-OVERLOAD = 3.0
+OVERLOADS = (3.0, 2.5, 2.0, 1.5)
+"""Multiples of the maximum rate: the first at which the load keeps to its schedule is measured."""
+CONNECTIONS = (8, 8, 4, 2)
+"""Connections of one attempt after the other: fewer cost the load less."""
 SETTLE_S = 1.0
 """How long a load goes on before it is timed, and how long the server rests after an overload."""
 NOMINAL_P99_TO_P50 = 5.0
@@ -34,8 +37,12 @@ IN_FLIGHT = {PLACE_ORDER: 96}
 QUANTILES = {"p50": "50", "p90": "90", "p99": "99", "p999": "99.9", "max": "all"}
 
 
-Send = Callable[[float, float], TimedLoad]
-"""Calls for so many seconds at a rate; where that is 0, as many as can be answered."""
+Send = Callable[[float, float, int], TimedLoad]
+"""Calls for some seconds, at a rate per second, over some connections. At a rate of 0, as many as are answered."""
+
+
+class LoadLate(Exception):
+    """The load did not keep to its schedule in any attempt: this machine is too slow for it, or too busy."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +52,23 @@ class Round:
     maximum: TimedLoad
     nominal: TimedLoad
     overloaded: TimedLoad
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """All rounds of one method.
+
+    Attributes:
+        name: of the method.
+        multiple: the overload, in multiples of the maximum rate.
+        rounds: none where the load was late at every multiple.
+        problem: why there are none.
+    """
+
+    name: str
+    multiple: float
+    rounds: Sequence[Round] = ()
+    problem: str = ""
 
 
 def latency(folder: Path, pace: Pace, *, late_max_ms: float) -> Section:
@@ -59,43 +83,63 @@ def latency(folder: Path, pace: Pace, *, late_max_ms: float) -> Section:
         stocking.stock(shop)
         calls.get_product(shop)
         write_messages(folder / "product", [calls.get_product_message().SerializeToString()])
-        found = {
-            called.name: _measure(shop, called, pace, late_max_ms)
+        found = [
+            _measure(shop, called, pace, late_max_ms)
             for called in (
                 Calls("GetProduct", calls.GET_PRODUCT, messages=folder / "product"),
                 Calls("PlaceOrder", PLACE_ORDER, order_lines=LINES, in_flight=IN_FLIGHT[PLACE_ORDER]),
             )
-        }
-    figures = [figure for name, rounds in found.items() for figure in _figures(name, rounds)]
-    bars = [bar for name, rounds in found.items() for bar in _bars(name, rounds)]
-    notes = [_goodput(name, rounds) for name, rounds in found.items()]
-    title = f"Latency on a schedule, at {NOMINAL:g} and {OVERLOAD:g} times the maximum rate"
-    return Section(title, figures, bars, notes, [_plot(name, rounds) for name, rounds in found.items()])
+        ]
+    measured = [each for each in found if each.rounds]
+    multiples = " and ".join(f"{multiple:g}" for multiple in sorted({each.multiple for each in found}))
+    return Section(
+        f"Latency on a schedule, at {NOMINAL:g} and {multiples} times the maximum rate",
+        [figure for each in measured for figure in _figures(each)],
+        [bar for each in found for bar in _bars(each)],
+        [_goodput(each) for each in measured],
+        [_plot(each) for each in measured],
+    )
 
 
-def _measure(shop: Storekeep, called: Calls, pace: Pace, late_max_ms: float) -> list[Round]:
-    def send(seconds: float, rate: float) -> TimedLoad:
-        return timed.send(called, shop.server, token=shop.token(), seconds=seconds, rate=rate, settle_s=SETTLE_S)
+def _measure(shop: Storekeep, called: Calls, pace: Pace, late_max_ms: float) -> Rounds:
+    """Measure every round at the highest multiple at which the load keeps to its schedule."""
 
-    def measure_round() -> Round:
-        maximum = checked(pace.seconds / 2, 0.0)
+    def send(seconds: float, rate: float, connections: int = CONNECTIONS[0]) -> TimedLoad:
+        return timed.send(
+            called,
+            shop.server,
+            token=shop.token(),
+            seconds=seconds,
+            rate=rate,
+            settle_s=SETTLE_S,
+            connections=connections,
+        )
+
+    def measure_round(multiple: float) -> Round:
+        maximum = checked(pace.seconds / 2, 0.0, CONNECTIONS[0])
         per_s = maximum.load.per_s
-        nominal = _in_time(lambda: checked(pace.seconds, NOMINAL * per_s), late_max_ms)
-        overloaded = _in_time(lambda: checked(pace.seconds, OVERLOAD * per_s), late_max_ms)
+        nominal = _send_in_time(checked, pace.seconds, NOMINAL * per_s, late_max_ms)
+        overloaded = _send_in_time(checked, pace.seconds, multiple * per_s, late_max_ms)
         time.sleep(SETTLE_S)
         return Round(maximum, nominal, overloaded)
 
     checked = _counted(shop, send) if called.method == PLACE_ORDER else send
     send(pace.warm_up_s, 0.0)
-    return [measure_round() for _ in range(pace.rounds)]
+    problem = ""
+    for multiple in OVERLOADS:
+        try:
+            return Rounds(called.name, multiple, [measure_round(multiple) for _ in range(pace.rounds)])
+        except LoadLate as late:
+            problem = str(late)
+    return Rounds(called.name, OVERLOADS[0], problem=problem)
 
 
 def _counted(shop: Storekeep, send: Send) -> Send:
     """A load after which the orders that were accepted are in the database, and none that was refused."""
 
-    def send_and_count(seconds: float, rate: float) -> TimedLoad:
+    def send_and_count(seconds: float, rate: float, connections: int) -> TimedLoad:
         before = shop.database.count_orders()
-        found = send(seconds, rate)
+        found = send(seconds, rate, connections)
         written = shop.database.count_orders() - before
         accepted = found.accepted_before + found.accepted.count
         if not accepted <= written <= accepted + sum(found.failed.values()):
@@ -105,16 +149,16 @@ def _counted(shop: Storekeep, send: Send) -> Send:
     return send_and_count
 
 
-def _in_time(send: Callable[[], TimedLoad], late_max_ms: float) -> TimedLoad:
-    """A turn in which the load kept to its schedule, which it cannot when a hypervisor takes its core.
+def _send_in_time(send: Send, seconds: float, rate: float, late_max_ms: float) -> TimedLoad:
+    """Return a turn in which the load kept to its schedule.
 
-    Raises: LoadFailed.
+    Raises: LoadLate.
     """
-    for _ in range(timed.ATTEMPTS_MAX):
-        found = send()
+    for connections in CONNECTIONS:
+        found = send(seconds, rate, connections)
         if found.late.p99 <= late_max_ms and found.accepted.count:
             return found
-    raise LoadFailed(
+    raise LoadLate(
         f"the load was late: {found.late.p99:.1f} ms at its 99th percentile; {found.accepted.count} accepted"
     )
 
@@ -123,15 +167,16 @@ def _spread(rounds: Sequence[Round], number: Callable[[Round], float]) -> Spread
     return Spread.of([number(each) for each in rounds])
 
 
-def _figures(name: str, rounds: Sequence[Round]) -> Iterator[Figure]:
+def _figures(measured: Rounds) -> Iterator[Figure]:
+    name, overload = measured.name, f"{measured.multiple:g} x that"
     turns: dict[str, tuple[Callable[[Round], TimedLoad], Callable[[TimedLoad], Latencies]]] = {
         f"{name}, as many as it can": (lambda each: each.maximum, lambda found: found.accepted),
         f"{name}, {NOMINAL:g} x that": (lambda each: each.nominal, lambda found: found.accepted),
-        f"{name}, {OVERLOAD:g} x that: accepted": (lambda each: each.overloaded, lambda found: found.accepted),
-        f"{name}, {OVERLOAD:g} x that: refused": (lambda each: each.overloaded, lambda found: found.refused),
+        f"{name}, {overload}: accepted": (lambda each: each.overloaded, lambda found: found.accepted),
+        f"{name}, {overload}: refused": (lambda each: each.overloaded, lambda found: found.refused),
     }
     for row, (turn, part) in turns.items():
-        yield Figure(row, _columns([turn(each) for each in rounds], part))
+        yield Figure(row, _columns([turn(each) for each in measured.rounds], part))
 
 
 def _columns(turns: Sequence[TimedLoad], part: Callable[[TimedLoad], Latencies]) -> dict[str, str]:
@@ -150,32 +195,47 @@ def _columns(turns: Sequence[TimedLoad], part: Callable[[TimedLoad], Latencies])
     }
 
 
-def _bars(name: str, rounds: Sequence[Round]) -> list[Bar]:
-    tail = _spread(rounds, lambda each: each.nominal.accepted.p99 / each.nominal.accepted.p50)
-    slowed = _spread(rounds, lambda each: each.overloaded.accepted.p99 / each.nominal.accepted.p99)
-    refused_ms = _spread(rounds, lambda each: each.overloaded.refused.p99)
-    not_accepted = _spread(rounds, lambda each: 100 * (1 - each.nominal.accepted.count / each.nominal.sent))
-    failed = _spread(rounds, lambda each: 100 * sum(each.overloaded.failed.values()) / each.overloaded.sent)
-    return [
-        Bar(f"{name}, not accepted at {NOMINAL:g} x, %", not_accepted, 0.0, at_most=True),
-        Bar(f"{name}, p99 / p50 at {NOMINAL:g} x", tail, NOMINAL_P99_TO_P50, at_most=True),
-        Bar(
-            f"{name}, p99 of the accepted at {OVERLOAD:g} x / nominal", slowed, OVERLOADED_TO_NOMINAL_P99, at_most=True
-        ),
-        Bar(f"{name}, p99 of the refusals at {OVERLOAD:g} x, ms", refused_ms, REFUSED_P99_MS, at_most=True),
-        Bar(f"{name}, neither accepted nor refused at {OVERLOAD:g} x, %", failed, 0.0, at_most=True),
-    ]
+NUMBERS: dict[str, tuple[Callable[[Round], float], float]] = {
+    "not accepted at {nominal} x, %": (
+        lambda each: 100 * (1 - each.nominal.accepted.count / each.nominal.sent),
+        0.0,
+    ),
+    "p99 / p50 at {nominal} x": (
+        lambda each: each.nominal.accepted.p99 / each.nominal.accepted.p50,
+        NOMINAL_P99_TO_P50,
+    ),
+    "p99 of the accepted at {overload} x / nominal": (
+        lambda each: each.overloaded.accepted.p99 / each.nominal.accepted.p99,
+        OVERLOADED_TO_NOMINAL_P99,
+    ),
+    "p99 of the refusals at {overload} x, ms": (lambda each: each.overloaded.refused.p99, REFUSED_P99_MS),
+    "neither accepted nor refused at {overload} x, %": (
+        lambda each: 100 * sum(each.overloaded.failed.values()) / each.overloaded.sent,
+        0.0,
+    ),
+}
+"""What each bar is about: its number in one round, and the most that its median may be."""
 
 
-def _goodput(name: str, rounds: Sequence[Round]) -> str:
-    """What is left of the maximum rate under overload, and how calls failed that were not refused."""
-    left = _spread(rounds, lambda each: each.overloaded.load.per_s / each.maximum.load.per_s)
-    codes = sorted({code for each in rounds for code in each.overloaded.failed})
+def _bars(measured: Rounds) -> Iterator[Bar]:
+    for what, (number, bound) in NUMBERS.items():
+        named = f"{measured.name}, {what.format(nominal=f'{NOMINAL:g}', overload=f'{measured.multiple:g}')}"
+        found = _spread(measured.rounds, number) if measured.rounds else None
+        yield Bar(named, found, bound, at_most=True, problem=measured.problem)
+
+
+def _goodput(measured: Rounds) -> str:
+    """Return what was left of the maximum rate under overload, and how other calls failed."""
+    left = _spread(measured.rounds, lambda each: each.overloaded.load.per_s / each.maximum.load.per_s)
+    codes = sorted({code for each in measured.rounds for code in each.overloaded.failed})
     failed = f" Others failed with gRPC's code {', '.join(codes)}." if codes else ""
-    return f"{name}: under {OVERLOAD:g} x, {span(left, 2)} of the maximum rate was accepted.{failed}"
+    overload = f"under {measured.multiple:g} x, {span(left, 2)} of the maximum rate was accepted."
+    return f"{measured.name}: {overload}{failed}"
 
 
-def _plot(name: str, rounds: Sequence[Round]) -> Plot:
+def _plot(measured: Rounds) -> Plot:
+    name, rounds, multiple = measured.name, measured.rounds, measured.multiple
+
     def curve(label: str, part: Callable[[Round], Latencies]) -> Curve:
         def at(quantile: str) -> Spread:
             return _spread(rounds, lambda each: getattr(part(each), quantile))
@@ -189,8 +249,8 @@ def _plot(name: str, rounds: Sequence[Round]) -> Plot:
         y_label="ms",
         curves=[
             curve(f"at {NOMINAL:g} x the maximum", lambda each: each.nominal.accepted),
-            curve(f"accepted at {OVERLOAD:g} x", lambda each: each.overloaded.accepted),
-            curve(f"refused at {OVERLOAD:g} x", lambda each: each.overloaded.refused),
+            curve(f"accepted at {multiple:g} x", lambda each: each.overloaded.accepted),
+            curve(f"refused at {multiple:g} x", lambda each: each.overloaded.refused),
         ],
         x_ticks=list(enumerate(QUANTILES.values())),
         log_y=True,

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from benchmarks.machine import ROOT
 from benchmarks.plots import Plot, as_svg
-from benchmarks.results import Section, facts_as_text, read_json, section_as_markdown, span
+from benchmarks.results import Section, facts_as_text, read_json, section_as_markdown
 from benchmarks.suite import BENCHMARKS, LATEST
 
 PAGE = ROOT / "docs/performance.md"
@@ -60,8 +60,7 @@ def _bar_lines(results: Results) -> Iterator[str]:
     yield "|---|---|---|---|---|"
     for name, (section, _) in results.items():
         for bar in section.bars:
-            bound = f"{'<=' if bar.at_most else '>='} {bar.bound:g}"
-            yield f"| `{name}` | {bar.what} | {span(bar.found, 2)} | {bound} | {'met' if bar.met else '**missed**'} |"
+            yield f"| `{name}` | {bar.what} | {' | '.join(bar.cells())} |"
 
 
 def _machine_lines(results: Results) -> Iterator[str]:

@@ -37,25 +37,37 @@ class Bar:
 
     Attributes:
         what: such as `GetProduct / bare grpcio echo`.
-        found: the number it is about.
+        found: the number it is about; None where this machine could not measure it.
         bound: the limit.
         at_most: whether the bound is the most that is allowed, not the least.
+        problem: why it could not be measured.
     """
 
     what: str
-    found: Spread
+    found: Spread | None
     bound: float
     at_most: bool = False
+    problem: str = ""
 
     @property
-    def met(self) -> bool:
-        """Whether the median is on the right side."""
-        return self.found.median <= self.bound if self.at_most else self.found.median >= self.bound
+    def missed(self) -> bool:
+        """Whether the median was measured and is on the wrong side."""
+        if self.found is None:
+            return False
+        return self.found.median > self.bound if self.at_most else self.found.median < self.bound
+
+    def cells(self) -> tuple[str, str, str]:
+        """Return what was found, the bound, and the verdict."""
+        bound = f"{'<=' if self.at_most else '>='} {self.bound:g}"
+        if self.found is None:
+            return "", bound, f"not measured: {self.problem}"
+        return span(self.found, 2), bound, "MISSED" if self.missed else "met"
 
     @classmethod
     def from_json(cls, found: Mapping[str, Any]) -> Bar:
-        """A bar as the results have it."""
-        return cls(found["what"], Spread(**found["found"]), found["bound"], found["at_most"])
+        """Return a bar of a file of results."""
+        spread = found["found"] and Spread(**found["found"])
+        return cls(found["what"], spread, found["bound"], found["at_most"], found.get("problem", ""))
 
 
 @dataclass(frozen=True)
@@ -139,8 +151,7 @@ def _postgres_version() -> str:
 
 def _bar_rows(section: Section) -> Iterator[tuple[str, str, str, str]]:
     for bar in section.bars:
-        bound = f"{'<=' if bar.at_most else '>='} {bar.bound:g}"
-        yield bar.what, span(bar.found, 2), bound, "met" if bar.met else "MISSED"
+        yield bar.what, *bar.cells()
 
 
 def _tables(section: Section) -> Iterator[list[tuple[str, ...]]]:
@@ -189,7 +200,8 @@ def facts_as_text(facts: Mapping[str, str]) -> str:
 def as_json(sections: Sequence[Section], facts: Mapping[str, str]) -> str:
     """For programs."""
     found = [
-        {**asdict(section), "bars": [{**asdict(bar), "met": bar.met} for bar in section.bars]} for section in sections
+        {**asdict(section), "bars": [{**asdict(bar), "missed": bar.missed} for bar in section.bars]}
+        for section in sections
     ]
     return json.dumps({"machine": facts, "sections": found}, indent=2) + "\n"
 

@@ -72,6 +72,16 @@ class Turns:
         return Spread.of([1000 * load.database_cpu_s / load.answered for load in self.loads])
 
     @property
+    def commit_ms(self) -> Spread:
+        """Milliseconds of one commit; 0 where they are not measured."""
+        return Spread.of([1000 * load.commit_s / load.answered for load in self.loads])
+
+    def cpu_ratio_to(self, other: Turns) -> Spread:
+        """Return the server's processor time for one call over the other's, round by round."""
+        pairs = zip(self.loads, other.loads, strict=True)
+        return Spread.of([mine.server_cpu_s * its.answered / (mine.answered * its.server_cpu_s) for mine, its in pairs])
+
+    @property
     def client_busy(self) -> float:
         """How much of its core the load used, at most 1; near 1 it is the load that was measured."""
         return max(load.client_cpu_s / load.seconds for load in self.loads)

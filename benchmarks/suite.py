@@ -98,7 +98,7 @@ def main() -> None:
         if options.markdown:
             _write(options.markdown, as_markdown(sections, facts))
     print(f"\nwritten: {results}" + (f", without {', '.join(failed)}" if failed else ""))
-    sys.exit(bool(failed) or not all(bar.met for section in sections for bar in section.bars))
+    sys.exit(bool(failed) or any(bar.missed for section in sections for bar in section.bars))
 
 
 def _run(name: str, parent: Path, size: Size) -> Section:

@@ -27,6 +27,7 @@ class Load:
         server_cpu_s: processor time that the server used for it.
         client_cpu_s: processor time that the load itself used.
         database_cpu_s: processor time that a database server used besides.
+        commit_s: time that commits took, of a floor that measures it.
     """
 
     answered: int
@@ -34,6 +35,7 @@ class Load:
     server_cpu_s: float
     client_cpu_s: float
     database_cpu_s: float = 0.0
+    commit_s: float = 0.0
 
     @property
     def per_s(self) -> float:

@@ -13,6 +13,7 @@ from benchmarks.loads.load import Load, LoadFailed
 from benchmarks.machine import Server, run_pinned
 
 CLIENT = "benchmarks.loads.timed_calls"
+CONNECTIONS = 8
 END_TIMEOUT_S = 120.0
 ATTEMPTS_MAX = 4
 """How often a turn is measured that the machine spoils, until the run is given up."""
@@ -86,18 +87,26 @@ class TimedLoad:
 
 
 def send(
-    calls: Calls, server: Server, *, token: str, seconds: float, rate: float = 0.0, settle_s: float = 0.0
+    calls: Calls,
+    server: Server,
+    *,
+    token: str,
+    seconds: float,
+    rate: float = 0.0,
+    settle_s: float = 0.0,
+    connections: int = CONNECTIONS,
 ) -> TimedLoad:
     """Call on a schedule for so long, or without a rate keep the server busy.
 
     Args:
         settle_s: how long the same load goes on before it is timed.
+        connections: that share the calls.
 
     Raises: LoadFailed when an answer is wrong, or does not come.
     """
     whole_s = settle_s + seconds
     plan = ["--rate", str(rate)] if rate else ["--in-flight", str(calls.in_flight)]
-    plan += ["--seconds", str(whole_s), "--settle-s", str(settle_s)]
+    plan += ["--seconds", str(whole_s), "--settle-s", str(settle_s), "--connections", str(connections)]
     return _run(calls, server, token, plan, timeout_s=whole_s + END_TIMEOUT_S)
 
 

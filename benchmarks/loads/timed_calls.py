@@ -25,7 +25,6 @@ from benchmarks.loads.http2 import OK, RESOURCE_EXHAUSTED, Connection
 from benchmarks.loads.load import SAMPLE_EVERY
 from benchmarks.loads.messages import read_messages
 
-CONNECTIONS = 8
 DEADLINE_S = 30
 END_TIMEOUT_S = 40.0
 """How long the last answers may take after the last call."""
@@ -94,6 +93,7 @@ class Caller:
         messages: the requests.
         check: raises ValueError for an answer that is not a good one; asked about one in `SAMPLE_EVERY`.
         settle_s: calls that are due before are made, but not timed; only those of them are counted that were accepted.
+        connections: how many share the calls.
     """
 
     def __init__(
@@ -105,13 +105,14 @@ class Caller:
         messages: Iterator[bytes],
         check: Callable[[bytes], None],
         settle_s: float,
+        connections: int,
     ) -> None:
         self._settle_s = settle_s
         self._messages = messages
         self._check = check
         self._connections = [
             Connection(address, method, token=token, timeout=f"{DEADLINE_S}S", on_answer=self._answered)
-            for _ in range(CONNECTIONS)
+            for _ in range(connections)
         ]
         self._by_file = {connection.socket.fileno(): connection for connection in self._connections}
         self._due: list[float] = []
@@ -145,7 +146,7 @@ class Caller:
             self._due.append(due_s)
             if due_s >= self._settle_s:
                 self.late_s.append(self._now - due_s)
-            connection = self._connections[number % CONNECTIONS]
+            connection = self._connections[number % len(self._connections)]
             connection.call(number, next(self._messages), keep=number % SAMPLE_EVERY == 0)
         for connection in self._connections:
             connection.flush()
@@ -211,6 +212,7 @@ def main() -> None:
     parser.add_argument("--order-lines", type=int, help="place random orders of so many lines instead")
     parser.add_argument("--seconds", type=float, default=0.0)
     parser.add_argument("--settle-s", type=float, default=0.0, help="seconds at the beginning that are not timed")
+    parser.add_argument("--connections", type=int, default=8, help="how many share the calls")
     parser.add_argument("--rate", type=float, help="calls a second, on a schedule")
     parser.add_argument("--in-flight", type=int, help="or so many at once")
     parser.add_argument("--calls", type=int, default=0, help="or so many at once, until there were this many")
@@ -223,6 +225,7 @@ def main() -> None:
         messages=messages,
         check=check,
         settle_s=options.settle_s,
+        connections=options.connections,
     )
     gc.disable()  # a collection would hold calls up
     cpu_before = time.process_time()

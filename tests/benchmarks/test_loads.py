@@ -52,6 +52,7 @@ def call(address: str, method: str, number: int, *, settle_s: float = 0.0) -> tu
         messages=iter(lambda: message, b""),
         check=answers.append,
         settle_s=settle_s,
+        connections=8,
     )
     caller.run(InFlight(20, seconds=0.0, calls=number), seconds=0.0)
     caller.close()

@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from benchmarks import report
+from benchmarks import latency, report
 from benchmarks.loads.load import Load
 from benchmarks.plots import Curve, Plot, as_svg
 from benchmarks.results import Bar, Figure, Section, as_json, read_json
@@ -36,6 +36,23 @@ def test_results_written_are_read_back(tmp_path: Path) -> None:
     file = tmp_path / "results.json"
     file.write_text(as_json([SECTION], FACTS))
     assert read_json(file) == ([SECTION], FACTS)
+
+
+def test_bar_that_was_not_measured_says_why_and_is_not_missed(tmp_path: Path) -> None:
+    late = Bar("p99", None, 3.0, at_most=True, problem="the load was late")
+    assert (late.cells(), late.missed) == (("", "<= 3", "not measured: the load was late"), False)
+    assert (BAR.cells(), BAR.missed) == (("1.20 (1.10-1.30)", "<= 1.5", "met"), False)
+    assert replace(BAR, bound=1.0).missed
+    assert replace(BAR, at_most=False).missed
+    file = tmp_path / "results.json"
+    file.write_text(as_json([replace(SECTION, bars=[late])], FACTS))
+    assert read_json(file)[0][0].bars == [late]
+
+
+def test_latency_without_rounds_has_every_bar_and_names_the_problem() -> None:
+    bars = list(latency._bars(latency.Rounds("GetProduct", 3.0, problem="the load was late")))
+    assert [bar.what for bar in bars if "3 x" in bar.what and "GetProduct" in bar.what]
+    assert all(bar.found is None and bar.problem == "the load was late" for bar in bars)
 
 
 def test_report_writes_between_the_marks_only(tmp_path: Path) -> None:
