@@ -9,14 +9,28 @@ from typing import Annotated, Unpack
 import typer
 
 from storekeep.cli.changes import changes_of
-from storekeep.cli.commands import LIMIT, Deleted, Etag, Filter, Limit, OrderBy, command, new_group
+from storekeep.cli.commands import Etag, command, new_group
+from storekeep.cli.listings import ResourceListing, add_listing
 from storekeep.cli.names import full_name
-from storekeep.cli.sessions import Session, page_size
+from storekeep.cli.sessions import Session
 from storekeep.cli.steps import Step, add_steps
 from storekeep.client import Role, ServiceAccount, WriteOptions
 
 COLUMNS = ("name", "display_name", "roles", "disabled", "update_time")
+LISTING = ResourceListing(
+    "List service accounts.",
+    example="storekeep accounts list",
+    method=lambda session: session.client.auth.list_service_accounts,
+    columns=COLUMNS,
+    soft_deletion=True,
+)
 ROLE_COLUMNS = ("name", "display_name", "permissions", "built_in")
+ROLE_LISTING = ResourceListing(
+    "List roles and what each may do.",
+    example="storekeep roles list",
+    method=lambda session: session.client.auth.list_roles,
+    columns=ROLE_COLUMNS,
+)
 
 
 def _switch(session: Session, *, disabled: bool) -> Callable[..., ServiceAccount]:
@@ -61,7 +75,7 @@ def add_accounts(app: typer.Typer) -> None:
         help="The programs and admins that call.",
         example='storekeep accounts create --id shop --name "Web shop" --role operator',
     )
-    command(group, "list", example="storekeep accounts list")(list_accounts)
+    add_listing(group, LISTING)
     command(group, "show", example="storekeep accounts show shop")(show_account)
     create = 'storekeep accounts create --id shop --name "Web shop" --role operator'
     command(group, "create", example=create, writes=True)(create_account)
@@ -74,27 +88,13 @@ def add_accounts(app: typer.Typer) -> None:
 def add_roles(app: typer.Typer) -> None:
     """Add the group of roles."""
     group = new_group(app, "roles", help="Named sets of permissions.", example="storekeep roles list")
-    command(group, "list", example="storekeep roles list")(list_roles)
+    add_listing(group, ROLE_LISTING)
     command(group, "show", example="storekeep roles show operator")(show_role)
     create = 'storekeep roles create --id picker --name "Picker" --permission stock.read --permission orders.read'
     command(group, "create", example=create, writes=True)(create_role)
     update = "storekeep roles update picker --permission stock.read"
     command(group, "update", example=update, writes=True)(update_role)
     command(group, "delete", example="storekeep roles delete picker", writes=True)(delete_role)
-
-
-def list_accounts(
-    session: Session,
-    filter: Filter = "",  # noqa: A002 - the contract's word
-    order_by: OrderBy = "",
-    limit: Limit = LIMIT,
-    deleted: Deleted = False,
-) -> None:
-    """List service accounts."""
-    listing = session.client.auth.list_service_accounts(
-        filter=filter, order_by=order_by, page_size=page_size(limit), show_deleted=deleted
-    )
-    session.show_listing(listing, columns=COLUMNS, limit=limit)
 
 
 def show_account(session: Session, name: Annotated[str, typer.Argument(help="Its id or full name.")]) -> None:
@@ -134,17 +134,6 @@ def update_account(
     session.screen.show_message(
         session.client.auth.update_service_account(wanted, update_mask=mask, **session.write_options)
     )
-
-
-def list_roles(
-    session: Session,
-    filter: Filter = "",  # noqa: A002 - the contract's word
-    order_by: OrderBy = "",
-    limit: Limit = LIMIT,
-) -> None:
-    """List roles and what each may do."""
-    listing = session.client.auth.list_roles(filter=filter, order_by=order_by, page_size=page_size(limit))
-    session.show_listing(listing, columns=ROLE_COLUMNS, limit=limit)
 
 
 def show_role(session: Session, name: Annotated[str, typer.Argument(help="Its id or full name.")]) -> None:

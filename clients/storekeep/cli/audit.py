@@ -9,12 +9,19 @@ from typing import Annotated
 import typer
 
 from storekeep.cli.checkpoints import read_checkpoint_file, write_checkpoint_file
-from storekeep.cli.commands import LIMIT, Filter, Limit, OrderBy, command, new_group
+from storekeep.cli.commands import command, new_group
 from storekeep.cli.exits import Exit
+from storekeep.cli.listings import ResourceListing, add_listing
 from storekeep.cli.names import full_name
-from storekeep.cli.sessions import Session, page_size
+from storekeep.cli.sessions import Session
 
 COLUMNS = ("sequence", "create_time", "actor", "api_key", "method", "resource", "request_id")
+LISTING = ResourceListing(
+    "List audit entries, newest first.",
+    example="storekeep audit list --filter 'resource = \"products/chai\"'",
+    method=lambda session: session.client.audit.list,
+    columns=COLUMNS,
+)
 
 entry_name = partial(full_name, "auditEntries")
 
@@ -22,22 +29,10 @@ entry_name = partial(full_name, "auditEntries")
 def add_audit(app: typer.Typer) -> None:
     """Add the group to the command line."""
     group = new_group(app, "audit", help="Who changed what, when, before and after.", example="storekeep audit list")
-    listed = "storekeep audit list --filter 'resource = \"products/chai\"'"
-    command(group, "list", example=listed)(list_entries)
+    add_listing(group, LISTING)
     command(group, "show", example="storekeep audit show 42")(show_entry)
     command(group, "checkpoint", example="storekeep audit checkpoint monday.checkpoint")(write_checkpoint)
     command(group, "verify", example="storekeep audit verify --timeout 300")(verify_chain)
-
-
-def list_entries(
-    session: Session,
-    filter: Filter = "",  # noqa: A002 - the contract's word
-    order_by: OrderBy = "",
-    limit: Limit = LIMIT,
-) -> None:
-    """List audit entries, newest first."""
-    listing = session.client.audit.list(filter=filter, order_by=order_by, page_size=page_size(limit))
-    session.show_listing(listing, columns=COLUMNS, limit=limit)
 
 
 def show_entry(session: Session, name: Annotated[str, typer.Argument(help="Its number or full name.")]) -> None:

@@ -8,13 +8,21 @@ from typing import Annotated
 import typer
 
 from storekeep.cli.changes import changes_of
-from storekeep.cli.commands import LIMIT, Deleted, Etag, Filter, Limit, OrderBy, command, new_group
+from storekeep.cli.commands import Etag, command, new_group
+from storekeep.cli.listings import ResourceListing, add_listing
 from storekeep.cli.names import full_name
-from storekeep.cli.sessions import Session, page_size
+from storekeep.cli.sessions import Session
 from storekeep.cli.steps import Step, add_steps
 from storekeep.client import Category
 
 COLUMNS = ("name", "display_name", "parent_category", "state", "update_time")
+LISTING = ResourceListing(
+    "List categories.",
+    example="storekeep categories list --order-by display_name",
+    method=lambda session: session.client.categories.list,
+    columns=COLUMNS,
+    soft_deletion=True,
+)
 
 STEPS = (
     Step("archive", "Take categories off sale; products stay as they are.", lambda s: s.client.categories.archive),
@@ -29,27 +37,13 @@ category_name = partial(full_name, "categories")
 def add_categories(app: typer.Typer) -> None:
     """Add the group to the command line."""
     group = new_group(app, "categories", help="The tree that groups products.", example="storekeep categories list")
-    command(group, "list", example="storekeep categories list --order-by display_name")(list_categories)
+    add_listing(group, LISTING)
     command(group, "show", example="storekeep categories show drinks")(show_category)
     create = 'storekeep categories create --id tea --name "Tea" --parent drinks'
     command(group, "create", example=create, writes=True)(create_category)
     update = 'storekeep categories update tea --name "Teas and infusions"'
     command(group, "update", example=update, writes=True)(update_category)
     add_steps(group, STEPS, noun="categories", example_name="tea", to_name=category_name, columns=COLUMNS)
-
-
-def list_categories(
-    session: Session,
-    filter: Filter = "",  # noqa: A002 - the contract's word
-    order_by: OrderBy = "",
-    limit: Limit = LIMIT,
-    deleted: Deleted = False,
-) -> None:
-    """List categories."""
-    listing = session.client.categories.list(
-        filter=filter, order_by=order_by, page_size=page_size(limit), show_deleted=deleted
-    )
-    session.show_listing(listing, columns=COLUMNS, limit=limit)
 
 
 def show_category(session: Session, name: Annotated[str, typer.Argument(help="Its id or full name.")]) -> None:

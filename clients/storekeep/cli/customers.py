@@ -8,14 +8,22 @@ from typing import Annotated
 import typer
 
 from storekeep.cli.changes import changes_of
-from storekeep.cli.commands import LIMIT, Deleted, Etag, Filter, Limit, OrderBy, command, new_group
+from storekeep.cli.commands import Etag, command, new_group
+from storekeep.cli.listings import ResourceListing, add_listing
 from storekeep.cli.names import full_name
 from storekeep.cli.pairs import labels
-from storekeep.cli.sessions import Session, page_size
+from storekeep.cli.sessions import Session
 from storekeep.cli.steps import Step, add_steps
 from storekeep.client import Customer
 
 COLUMNS = ("name", "display_name", "email", "phone", "update_time")
+LISTING = ResourceListing(
+    "List customers.",
+    example="storekeep customers list --filter 'display_name : \"ernst\"'",
+    method=lambda session: session.client.customers.list,
+    columns=COLUMNS,
+    soft_deletion=True,
+)
 
 STEPS = (
     Step("delete", "Delete customers; they can be undeleted.", lambda s: s.client.customers.delete),
@@ -35,27 +43,13 @@ def add_customers(app: typer.Typer) -> None:
         help="Who orders. Addresses come in with `storekeep import customers`.",
         example="storekeep customers list",
     )
-    command(group, "list", example="storekeep customers list --filter 'display_name : \"ernst\"'")(list_customers)
+    add_listing(group, LISTING)
     command(group, "show", example="storekeep customers show ernst")(show_customer)
     create = 'storekeep customers create --id ernst --name "Ernst Handel" --email orders@ernst.example'
     command(group, "create", example=create, writes=True)(create_customer)
     update = "storekeep customers update ernst --phone 7675-3425"
     command(group, "update", example=update, writes=True)(update_customer)
     add_steps(group, STEPS, noun="customers", example_name="ernst", to_name=customer_name, columns=COLUMNS)
-
-
-def list_customers(
-    session: Session,
-    filter: Filter = "",  # noqa: A002 - the contract's word
-    order_by: OrderBy = "",
-    limit: Limit = LIMIT,
-    deleted: Deleted = False,
-) -> None:
-    """List customers."""
-    listing = session.client.customers.list(
-        filter=filter, order_by=order_by, page_size=page_size(limit), show_deleted=deleted
-    )
-    session.show_listing(listing, columns=COLUMNS, limit=limit)
 
 
 def show_customer(session: Session, name: Annotated[str, typer.Argument(help="Its id or full name.")]) -> None:

@@ -10,8 +10,9 @@ from typing import Annotated
 import typer
 
 from storekeep.cli.changes import changes_of
-from storekeep.cli.commands import LIMIT, Deleted, Etag, Filter, Limit, OrderBy, command, joined, new_group
+from storekeep.cli.commands import LIMIT, Etag, Filter, Limit, OrderBy, command, joined, new_group
 from storekeep.cli.exits import Exit
+from storekeep.cli.listings import ResourceListing, add_listing
 from storekeep.cli.names import full_name, quoted, stock_level_name
 from storekeep.cli.pairs import order_lines
 from storekeep.cli.sessions import Session, page_size
@@ -35,6 +36,13 @@ LAST_COLUMNS = ("create_time", "cause", "quantity_delta", "reserved_delta", "all
 DIFFERENCE_COLUMNS = ("stock_level", "kind", "source", "line_number", "recorded", "expected", "repairable")
 AVAILABILITY_COLUMNS = ("sku", "available", "for_sale")
 LOCATION_COLUMNS = ("name", "display_name", "priority", "address", "update_time")
+LOCATION_LISTING = ResourceListing(
+    "List locations.",
+    example="storekeep locations list",
+    method=lambda session: session.client.inventory.list_locations,
+    columns=LOCATION_COLUMNS,
+    soft_deletion=True,
+)
 
 UNITS_MAX = 10**9
 """The most that the contract takes."""
@@ -90,7 +98,7 @@ def add_inventory(app: typer.Typer) -> None:
 def add_locations(app: typer.Typer) -> None:
     """Add the group of locations."""
     group = new_group(app, "locations", help="The places that hold stock.", example="storekeep locations list")
-    command(group, "list", example="storekeep locations list")(list_locations)
+    add_listing(group, LOCATION_LISTING)
     command(group, "show", example="storekeep locations show main")(show_location)
     create = 'storekeep locations create --id north --name "Warehouse North"'
     command(group, "create", example=create, writes=True)(create_location)
@@ -283,20 +291,6 @@ def list_movements(
         filter=joined(filter, own), order_by=order_by, page_size=page_size(limit)
     )
     session.show_listing(listing, columns=MOVEMENT_COLUMNS, limit=limit)
-
-
-def list_locations(
-    session: Session,
-    filter: Filter = "",  # noqa: A002 - the contract's word
-    order_by: OrderBy = "",
-    limit: Limit = LIMIT,
-    deleted: Deleted = False,
-) -> None:
-    """List locations."""
-    listing = session.client.inventory.list_locations(
-        filter=filter, order_by=order_by, page_size=page_size(limit), show_deleted=deleted
-    )
-    session.show_listing(listing, columns=LOCATION_COLUMNS, limit=limit)
 
 
 def show_location(session: Session, name: Annotated[str, typer.Argument(help="Its id or full name.")]) -> None:

@@ -9,7 +9,8 @@ import typer
 
 from storekeep.cli.categories import category_name
 from storekeep.cli.changes import changes_of
-from storekeep.cli.commands import LIMIT, Deleted, Etag, Filter, Limit, OrderBy, command, new_group
+from storekeep.cli.commands import LIMIT, Etag, Limit, command, new_group
+from storekeep.cli.listings import ResourceListing, add_listing
 from storekeep.cli.names import full_name
 from storekeep.cli.pairs import labels
 from storekeep.cli.sessions import Session, page_size
@@ -17,6 +18,13 @@ from storekeep.cli.steps import Step, add_steps
 from storekeep.client import Product
 
 COLUMNS = ("name", "display_name", "category", "state", "update_time")
+LISTING = ResourceListing(
+    "List products.",
+    example="storekeep products list --filter 'state = ACTIVE' --limit 20",
+    method=lambda session: session.client.products.list,
+    columns=COLUMNS,
+    soft_deletion=True,
+)
 
 STEPS = (
     Step("archive", "Take products off sale; they stay readable.", lambda s: s.client.products.archive),
@@ -38,7 +46,7 @@ def add_products(app: typer.Typer) -> None:
         help="What a company sells. Prices and SKUs are on its variants.",
         example="storekeep products list",
     )
-    command(group, "list", example="storekeep products list --filter 'state = ACTIVE' --limit 20")(list_products)
+    add_listing(group, LISTING)
     command(group, "show", example="storekeep products show chai")(show_product)
     command(group, "search", example='storekeep products search "green tea"')(search_products)
     create = 'storekeep products create --id chai --name "Chai" --category drinks'
@@ -46,20 +54,6 @@ def add_products(app: typer.Typer) -> None:
     update = 'storekeep products update chai --description "Black tea with spices"'
     command(group, "update", example=update, writes=True)(update_product)
     add_steps(group, STEPS, noun="products", example_name="chai", to_name=product_name, columns=COLUMNS)
-
-
-def list_products(
-    session: Session,
-    filter: Filter = "",  # noqa: A002 - the contract's word
-    order_by: OrderBy = "",
-    limit: Limit = LIMIT,
-    deleted: Deleted = False,
-) -> None:
-    """List products."""
-    listing = session.client.products.list(
-        filter=filter, order_by=order_by, page_size=page_size(limit), show_deleted=deleted
-    )
-    session.show_listing(listing, columns=COLUMNS, limit=limit)
 
 
 def show_product(session: Session, name: Annotated[str, typer.Argument(help="Its id or full name.")]) -> None:

@@ -7,14 +7,21 @@ from typing import Annotated
 
 import typer
 
-from storekeep.cli.commands import LIMIT, Etag, Filter, Limit, OrderBy, command, new_group
+from storekeep.cli.commands import Etag, command, new_group
 from storekeep.cli.inventory import location_name
+from storekeep.cli.listings import ResourceListing, add_listing
 from storekeep.cli.names import full_name
 from storekeep.cli.pairs import order_lines
-from storekeep.cli.sessions import Session, page_size
+from storekeep.cli.sessions import Session
 from storekeep.cli.steps import Step, add_steps
 
 COLUMNS = ("name", "state", "reference", "expire_time", "order", "create_time")
+LISTING = ResourceListing(
+    "List reservations, newest first.",
+    example="storekeep reservations list --filter 'state = ACTIVE'",
+    method=lambda session: session.client.inventory.list_reservations,
+    columns=COLUMNS,
+)
 EXAMPLE_ID = "01890a5d-ac96-774b-bcce-b302099a8057"
 TTL_MAX_S = 30 * 86_400
 """The most that the contract takes."""
@@ -46,7 +53,7 @@ def add_reservations(app: typer.Typer) -> None:
     )
     reserve = "storekeep reservations reserve --line CHAI-1=2 --ttl 600 --reference cart-17"
     command(group, "reserve", example=reserve, writes=True)(reserve_stock)
-    command(group, "list", example="storekeep reservations list --filter 'state = ACTIVE'")(list_reservations)
+    add_listing(group, LISTING)
     command(group, "show", example=f"storekeep reservations show {EXAMPLE_ID}")(show_reservation)
     extend = f"storekeep reservations extend {EXAMPLE_ID} --ttl 600"
     command(group, "extend", example=extend, writes=True)(extend_reservation)
@@ -69,17 +76,6 @@ def reserve_stock(
         **session.write_options,
     )
     session.screen.show_message(reservation)
-
-
-def list_reservations(
-    session: Session,
-    filter: Filter = "",  # noqa: A002 - the contract's word
-    order_by: OrderBy = "",
-    limit: Limit = LIMIT,
-) -> None:
-    """List reservations, newest first."""
-    listing = session.client.inventory.list_reservations(filter=filter, order_by=order_by, page_size=page_size(limit))
-    session.show_listing(listing, columns=COLUMNS, limit=limit)
 
 
 def show_reservation(session: Session, name: Name) -> None:
