@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -29,6 +28,9 @@ def one_line(err: str) -> bool:
         (["products", "show", "no spaces"], Exit.REFUSED, "INVALID_FIELD"),
         (["products", "show"], Exit.USAGE, "Missing argument"),
         (["products", "list", "--bogus"], Exit.USAGE, "--bogus"),
+        (["products", "list", "--limt", "5"], Exit.USAGE, "No such option: --limt; did you mean --limit? (see "),
+        (["products", "list", "--page-size", "5"], Exit.USAGE, "No such option: --page-size (see storekeep products"),
+        (["login", "--api-key-file", "/nowhere.key"], Exit.USAGE, "Cannot read /nowhere.key: No such file or dir"),
         (["products", "update", "a"], Exit.USAGE, "Say what to change"),
         (["products", "update", "a", "--name", "A"], Exit.REFUSED, "PRODUCT_NOT_FOUND"),
         (["orders", "place", "--customer", "a", "--line", "A", "--currency", "EUR"], Exit.USAGE, "KEY=VALUE"),
@@ -47,7 +49,11 @@ def one_line(err: str) -> bool:
         (["stock", "adjust", "A", "--by", f"-{10**19}"], Exit.USAGE, "--by"),
         (["keys", "create", "admin", "--days", f"{10**9}"], Exit.USAGE, "--days"),
         (["products", "create", "--name", "Th\udce9"], Exit.USAGE, "is not UTF-8"),
-        (["whoami", "--address", "127.0.0.1:1", "--timeout", "8"], Exit.UNREACHABLE, "cannot be reached"),
+        (
+            ["whoami", "--address", "127.0.0.1:1", "--timeout", "8"],
+            Exit.UNREACHABLE,
+            "cannot be reached: nothing listens there; is the server running",
+        ),
         (["whoami", "--ca-file", "/nowhere.pem"], Exit.USAGE, "/nowhere.pem"),
         (["import", "stock", "/nowhere.csv", "--yes"], Exit.USAGE, "/nowhere.csv"),
     ],
@@ -63,7 +69,8 @@ def test_failed_run_tells_why_in_one_line(arguments: list[str], code: Exit, told
 def test_run_without_a_login_is_not_authenticated(bare_cli: CommandLine, server: ServerProcess) -> None:
     run = bare_cli("products", "list", "--address", server.address)
     assert run.code == Exit.NOT_ALLOWED
-    assert "UNAUTHENTICATED" in run.err
+    told = f"not logged in at {server.address}; run: storekeep login --address {server.address} --api-key-file FILE ["
+    assert told in run.err
     assert one_line(run.err)
 
 
@@ -115,16 +122,27 @@ def test_reader_that_stops_reading_is_no_failure(form: str, server: ServerProces
     assert (run.returncode, run.stderr) == (0, "")
 
 
-def test_interrupted_run_says_so_in_its_code(tmp_path: Path) -> None:
+ENDS = [(signal.SIGINT, Exit.INTERRUPTED, "interrupted"), (signal.SIGTERM, Exit.TERMINATED, "terminated")]
+
+
+@pytest.mark.parametrize(("number", "code", "word"), ENDS)
+def test_run_that_a_signal_ends_says_so_in_its_code(tmp_path: Path, number: int, code: Exit, word: str) -> None:
+    rows = tmp_path / "rows.csv"
+    os.mkfifo(rows)
     env = {**os.environ, "XDG_CONFIG_HOME": str(tmp_path), "STOREKEEP_API_KEY": ""}
-    command = [f"{Path(sys.executable).parent}/storekeep", "import", "stock", "-"]
-    process = subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    process.stderr.readline()
-    time.sleep(0.3)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=60) == Exit.INTERRUPTED
-    assert "Traceback" not in process.stderr.read()
-    process.stderr.close()
-    assert process.stdin is not None
-    process.stdin.close()
+    command = [f"{Path(sys.executable).parent}/storekeep", "import", "stock", str(rows), "--yes"]
+    process = subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True)
+    with rows.open("w"):  # opens once the command reads its rows, and keeps it waiting for them
+        process.send_signal(number)
+        assert process.communicate(timeout=60)[1] == f"storekeep: {word}\n"
+    assert process.returncode == code
+
+
+@pytest.mark.parametrize(("number", "code", "word"), ENDS)
+def test_signal_during_the_imports_ends_in_one_line(tmp_path: Path, number: int, code: Exit, word: str) -> None:
+    # Imported in place of the real one, in the middle of the imports.
+    (tmp_path / "typer.py").write_text(f"import os\nos.kill(os.getpid(), {int(number)})\nraise AssertionError")
+    command = [f"{Path(sys.executable).parent}/storekeep", "products", "list"]
+    env = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    ended = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (code, "", f"storekeep: {word}\n")

@@ -270,3 +270,9 @@ def test_northwind_is_imported_whole(cli: CommandLine, client: Storekeep) -> Non
     stock = client.inventory.check_availability([str(number) for number in range(1, 78)])
     assert sum(level.available for level in stock) == 3119
     assert cli.json("customers", "show", "BLONP")["addresses"][0]["address"]["addressLines"] == ["24, place Kléber"]
+
+
+def test_file_with_another_delimiter_is_told_so(cli: CommandLine, tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("sku;name\nA;B\n")
+    run = cli("import", "products", str(tmp_path / "rows.csv"))
+    assert "or --delimiter ';' if that is what stands between the columns" in run.err

@@ -78,7 +78,7 @@ def test_healthcheck_of_a_running_server_succeeds(server: ServerProcess, tmp_pat
 
 def test_healthcheck_of_an_unknown_service_fails(server: ServerProcess, tmp_path):
     asked = run_command("healthcheck", "--address", server.address, "--service", "nobody", data_dir=tmp_path)
-    assert (asked.returncode, asked.stdout) == (1, f"{server.address}: no answer: NOT_FOUND\n")
+    assert (asked.returncode, asked.stdout) == (1, f"{server.address}: no answer: it has no such service\n")
 
 
 def test_bootstrap_admin_with_accounts_is_refused_unless_forced(server: ServerProcess):
@@ -180,3 +180,26 @@ def test_damaged_secret_is_refused(database: Database, tmp_path: Path):
     refused = run_command("serve", data_dir=tmp_path, database_url=database.url)
     assert refused.returncode == 1
     assert "secret.key" in one_line(refused.stderr)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ([], "the following arguments are required: COMMAND (see storekeep-server --help)"),
+        (["backup"], "the following arguments are required: file (see storekeep-server backup --help)"),
+        (["serve", "--bogus"], "unrecognized arguments: --bogus (see storekeep-server --help)"),
+    ],
+)
+def test_wrong_use_is_told_in_one_line(arguments, told, capsys):
+    with pytest.raises(SystemExit) as ended:
+        run(arguments)
+    assert ended.value.code == 2
+    assert one_line(capsys.readouterr().err) == told
+
+
+def test_setting_that_its_pattern_does_not_take_is_told_in_words(tmp_path):
+    checked = run_command("config", "check", data_dir=tmp_path, order_number_format="x", rate_limits_per_key="all=1")
+    lines = checked.stderr.splitlines()
+    assert len(lines) == 2
+    assert "must have {sequence}" in lines[0]
+    assert "must be rates by class (public, read, write, bulk, admin)" in lines[1]

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import datetime
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from storekeep.server.config import Settings, load_settings
+from storekeep.server.process import healthcheck
 from storekeep.server.process.healthcheck import ask_address, ask_server
 from tests.support.authorities import CLIENTS, SERVERS, Authority, issue, make_authority, tls_settings
-from tests.support.processes import ServerProcess, server_environment
+from tests.support.processes import ServerProcess, run_command, server_environment
 
 DAY = datetime.timedelta(days=1)
 
@@ -56,7 +58,7 @@ def test_server_that_asks_clients_for_certificates_is_healthy(make_server, autho
     server = make_server(**settings)
     assert check(server, **settings) == "SERVING"
     assert check(server, "liveness", **settings) == "SERVING"
-    assert check(server, "nobody", **settings) == "no answer: NOT_FOUND"
+    assert check(server, "nobody", **settings) == "no answer: it has no such service"
     told = check_address(server, **settings)
     assert (told == "SERVING") == (usages != [SERVERS])
     assert ("without --address its own socket is asked" in told) == (usages == [SERVERS])
@@ -84,15 +86,15 @@ def test_other_certificate_than_that_of_the_settings_is_told(make_server, author
 
 def test_killed_server_is_told_and_its_socket_is_used_again(make_server):
     server = make_server()
-    socket = server.data_dir / f"server-{server.address.rpartition(':')[2]}.sock"
-    assert socket.stat().st_mode & 0o777 == 0o600
+    own = server.data_dir / f"server-{server.address.rpartition(':')[2]}.sock"
+    assert own.stat().st_mode & 0o777 == 0o600
     assert check(server) == "SERVING"
     server.kill()
-    assert check(server).startswith("no answer")
+    assert check(server) == f"no answer: nothing listens at {server.address}"
     server.start()
     assert check(server) == "SERVING"
     server.stop()
-    assert not socket.exists()
+    assert not own.exists()
 
 
 def test_proxy_of_the_environment_is_not_asked(make_server, monkeypatch):
@@ -110,3 +112,35 @@ def test_data_directory_with_a_long_path_has_a_socket(tmp_path):
         assert check(server) == "SERVING"
     finally:
         server.kill()
+
+
+def ask(address: str, tmp_path: Path) -> str:
+    return ask_address(address, service="", settings=load_settings(server_environment(tmp_path)).settings)
+
+
+def test_closed_port_is_told_without_waiting(tmp_path, monkeypatch):
+    monkeypatch.setattr(healthcheck, "ASK_TIMEOUT_S", 3_600.0)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+    assert ask(address, tmp_path) == f"no answer: nothing listens at {address}"
+    path = f"unix:{tmp_path}/nobody.sock"
+    assert ask(path, tmp_path) == f"no answer: nothing listens at {path}"
+    asked = run_command("healthcheck", data_dir=tmp_path, listen=address)
+    assert (asked.returncode, asked.stdout) == (1, f"{address}: no answer: nothing listens at {address}\n")
+
+
+def test_silent_port_is_told_after_the_timeout(tmp_path, monkeypatch):
+    monkeypatch.setattr(healthcheck, "ASK_TIMEOUT_S", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        told = ask(f"127.0.0.1:{silent.getsockname()[1]}", tmp_path)
+    assert told.startswith("no answer: it takes the connection, but answers no call within")
+
+
+def test_unknown_host_is_told(tmp_path):
+    assert ask("nobody.invalid:50051", tmp_path) == "no answer: nobody.invalid:50051: there is no host of this name"
+
+
+def test_address_that_is_none_is_wrong_use(tmp_path):
+    asked = run_command("healthcheck", "--address", "localhost", data_dir=tmp_path)
+    assert (asked.returncode, asked.stdout) == (2, "")
+    assert asked.stderr == "storekeep-server: --address: 'localhost' is neither host:port nor unix:/path\n"

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
+from difflib import get_close_matches
 from importlib import metadata
 from typing import Annotated
 
@@ -49,6 +51,8 @@ GROUPS = (
     add_imports,
 )
 
+SIMILARITY_MIN = 0.75
+"""How alike two options are, of 1, before one is suggested for the other: `--limt` and `--limit` are 0.92."""
 EXAMPLE = "storekeep login --address 127.0.0.1:50051 --api-key-file var/admin.key"
 
 
@@ -110,10 +114,17 @@ def _end_usage(error: typer.TyperException) -> None:
     """Say in one line what is wrong with the command line; a group without a command has shown its help already."""
     context: typer.Context | None = getattr(error, "ctx", None)
     hint = f" (see {context.command_path} --help)" if context is not None else ""
-    text = error.format_message()
+    option: str = getattr(error, "option_name", "")
+    text = _describe_unknown(option, getattr(error, "possibilities", None)) if option else error.format_message()
     if text.strip():
         _end(f"{text.rstrip('.')}{hint}", Exit.USAGE)
     sys.exit(Exit.USAGE)
+
+
+def _describe_unknown(option: str, existing: Sequence[str] | None) -> str:
+    """Say that there is no such option, and suggest one only where it differs by a slip of the finger."""
+    close = get_close_matches(option, existing or (), n=1, cutoff=SIMILARITY_MIN)
+    return f"No such option: {option}" + "".join(f"; did you mean {similar}?" for similar in close)
 
 
 def _end(text: str, code: Exit) -> None:

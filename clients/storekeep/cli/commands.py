@@ -16,7 +16,7 @@ import typer
 
 from storekeep.cli.screens import OutputClosed
 from storekeep.cli.sessions import Session, Settings
-from storekeep.client import DEFAULT_TIMEOUT_S
+from storekeep.client import DEFAULT_TIMEOUT_S, Unauthenticated
 
 P = ParamSpec("P")
 
@@ -149,6 +149,12 @@ def _with_shared_options(action: Callable[..., None], *, writes: bool) -> Callab
             sys.stdout.flush()
         except BrokenPipeError:
             raise OutputClosed from None
+        except Unauthenticated as error:
+            if session.login.api_key:
+                raise
+            address = session.login.address
+            how = f"not logged in at {address}; run: storekeep login --address {address} --api-key-file FILE"
+            raise Unauthenticated(how, request_id=error.request_id) from None
 
     keyword_only = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
     run.__signature__ = inspect.Signature([*keyword_only, *shared])  # type: ignore[attr-defined]

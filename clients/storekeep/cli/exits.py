@@ -26,6 +26,7 @@ class Exit(IntEnum):
     UNREACHABLE = 4
     PARTLY = 5
     INTERRUPTED = 130
+    TERMINATED = 143
 
 
 MEANINGS: Mapping[Exit, str] = {
@@ -36,6 +37,7 @@ MEANINGS: Mapping[Exit, str] = {
     Exit.UNREACHABLE: "the server cannot be reached, or did not answer in time",
     Exit.PARTLY: "partly done: an import with bad rows",
     Exit.INTERRUPTED: "interrupted (Ctrl-C)",
+    Exit.TERMINATED: "terminated (SIGTERM)",
 }
 """What each code means."""
 

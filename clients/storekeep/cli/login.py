@@ -60,5 +60,7 @@ def _read_key(source: str) -> str:
 def _read_key_file(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise typer.BadParameter(f"Cannot read {path}: {error}") from None
+    except OSError as error:
+        raise typer.BadParameter(f"Cannot read {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise typer.BadParameter(f"{path} is no API key: it is not UTF-8") from None

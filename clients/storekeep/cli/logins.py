@@ -46,8 +46,10 @@ def read_login() -> Login | None:
         return Login(**json.loads(login_path().read_text(encoding="utf-8")))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, TypeError) as error:
-        raise LoginUnreadable(f"{login_path()} cannot be read; remove it or log in again: {error}") from error
+    except OSError as error:
+        raise LoginUnreadable(f"{login_path()} cannot be read: {error.strerror}") from error
+    except (ValueError, TypeError) as error:
+        raise LoginUnreadable(f"{login_path()} is not what `storekeep login` writes; remove it, and log in") from error
 
 
 def write_login(login: Login) -> Path:

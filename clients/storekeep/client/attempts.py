@@ -38,8 +38,9 @@ BUDGET_EARNED = 0.2
 
 BACKOFF_FIRST_S = 0.1
 BACKOFF_MAX_S = 2.0
-DOUBLINGS_MAX = 10
 """Between attempts, on top of what the server asks for: doubled each time, with full jitter."""
+DOUBLINGS_MAX = 10
+"""More would change nothing, as the pause has long reached its maximum: it keeps the power of two small."""
 
 Metadata = tuple[tuple[str, str], ...]
 

@@ -44,6 +44,12 @@ TOO_LARGE_IN_TEXT = " [MESSAGE_TOO_LARGE]"
 TOO_LARGE = "message larger than max"
 """What gRPC's core itself says of a message of more than twice the size that the server accepts."""
 OVERLOADED_RETRY_DELAY_S = 1.0
+UNREACHABLE_WORDS = (
+    ("WRONG_VERSION_NUMBER", "what listens there does not speak TLS"),
+    ("CERTIFICATE_VERIFY_FAILED", "its certificate is of no authority that is trusted here; name its CA file"),
+    ("Connection refused", "nothing listens there; is the server running, and is the address right?"),
+)
+"""What gRPC's core writes of a connection that fails, and what it means; its own text follows in parentheses."""
 STATUS_DETAILS_KEY = "grpc-status-details-bin"
 REQUEST_ID_KEY = "x-request-id"
 
@@ -655,7 +661,8 @@ def _without_reason(error: grpc.RpcError, request_id: str) -> StorekeepError:
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED and (details.endswith(TOO_LARGE_IN_TEXT) or TOO_LARGE in details):
         return MessageTooLarge(details.removesuffix(TOO_LARGE_IN_TEXT), request_id=request_id)
     if code is grpc.StatusCode.UNAVAILABLE:
-        return ServerUnreachable(f"The server cannot be reached: {details}", request_id=request_id)
+        why = next((f"{words} ({details})" for sign, words in UNREACHABLE_WORDS if sign in details), details)
+        return ServerUnreachable(f"The server cannot be reached: {why}", request_id=request_id)
     if code is grpc.StatusCode.CANCELLED:  # by the server: a caller cannot cancel these calls
         return ServerUnreachable("The server stopped before it answered", request_id=request_id)
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:

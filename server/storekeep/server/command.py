@@ -1,7 +1,7 @@
 """The `storekeep-server` command: serve a database, migrate, back up, restore and verify it.
 
 Every refusal is one clear line on standard error. Exit codes: 0 done; 1 not done, or found to be wrong;
-2 wrong use, or settings that cannot be used.
+2 wrong use, or settings that cannot be used. `entry` adds those of signals.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
-from storekeep.server.config import InvalidSettings, LoadedSettings, Settings, load_settings
+from storekeep.server.config import InvalidSettings, LoadedSettings, Settings, is_address, load_settings
 from storekeep.server.domain.access.server_secrets import SecretInUse, count_keys_to_lose
 from storekeep.server.domain.audit.checkpoints import InvalidCheckpoint, sign_head
 from storekeep.server.domain.audit.checkpoints import latest as latest_checkpoint
@@ -260,6 +261,9 @@ def _finish_rotation(settings: Settings, store: Store) -> int:
 def run_healthcheck(loaded: LoadedSettings, given: argparse.Namespace) -> int:
     """Ask a running server whether it takes calls."""
     settings, service = loaded.settings, given.service or ""
+    if given.address and not is_address(given.address):
+        complain(f"--address: {given.address!r} is neither host:port nor unix:/path")
+        return WRONG_USE
     if given.address:
         states = {given.address: ask_address(given.address, service=service, settings=settings)}
     else:
@@ -367,9 +371,18 @@ COMMANDS: dict[str, Command] = {
 }
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser whose complaint is one line, as every other refusal."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong with the command line and exit."""
+        complain(f"{message} (see {self.prog} --help)")
+        sys.exit(WRONG_USE)
+
+
 def make_parser() -> argparse.ArgumentParser:
     """The parser of the command line; help ends in an example."""
-    top = argparse.ArgumentParser(
+    top = Parser(
         prog="storekeep-server",
         description="The server of Storekeep. Its settings are STOREKEEP_* variables: see `config print`.",
         epilog="Example: storekeep-server migrate && storekeep-server serve",

@@ -42,6 +42,8 @@ SECRETS = frozenset(
     {"STOREKEEP_SECRET", "STOREKEEP_SECRET_PREVIOUS", "STOREKEEP_DATABASE_URL", "STOREKEEP_DATABASE_REPLICA_URLS"}
 )
 """What no message repeats: a URL may have a password."""
+UNIX = ("unix:", "unix-abstract:")
+"""How the address of a Unix socket begins."""
 ELSEWHERE = frozenset({"command line", "environment", "default"})
 """Where a setting can come from but a settings file."""
 WORKERS_MAX = 256
@@ -63,6 +65,13 @@ def _words(value: Any) -> Any:
 
 
 RATES = r"^( *(public|read|write|bulk|admin)=[0-9]{1,7}(\.[0-9]{1,3})?)*$"
+ORDER_NUMBERS = r"^[A-Za-z0-9_./-]{0,20}\{sequence(:0[1-9][0-9]?d)?\}[A-Za-z0-9_./-]{0,20}$"
+PATTERN_WORDS = {
+    RATES: "must be rates by class (public, read, write, bulk, admin), such as `read=2000 write=500`",
+    ORDER_NUMBERS: "must have {sequence}, or {sequence:08d} for eight digits, and up to 20 letters, digits and _./- "
+    "before and after it",
+}
+"""What a setting that does not match its pattern is told."""
 Rates = Annotated[str, Field(pattern=RATES)]
 """Calls a second by class of methods, such as `public=100 write=50`."""
 Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
@@ -255,7 +264,7 @@ class Settings(BaseSettings):
 
     order_number_format: str = Field(
         default="SK-{sequence:08d}",
-        pattern=r"^[A-Za-z0-9_./-]{0,20}\{sequence(:0[1-9][0-9]?d)?\}[A-Za-z0-9_./-]{0,20}$",
+        pattern=ORDER_NUMBERS,
     )
     """The number of a new order, in which `{sequence}` is its place in the ledger, and `{sequence:08d}` that with
     zeros before it, so that eight digits are as long. Change it only to what cannot give a number again."""
@@ -444,6 +453,8 @@ def _validated(values: dict[str, Any]) -> Settings:
 def _line(problem: Any) -> str:
     name = f"{PREFIX}{str(problem['loc'][0]).upper()}"
     given = "" if name in SECRETS else f" (it is {problem['input']!r})"
+    if problem["type"] == "string_pattern_mismatch":
+        return f"{name}: {PATTERN_WORDS[problem['ctx']['pattern']]}{given}"
     return f"{name}: {problem['msg'][0].lower()}{problem['msg'][1:]}{given}"
 
 
@@ -516,15 +527,20 @@ def _replica_problems(settings: Settings) -> Iterator[str]:
 
 
 def _listen_problems(settings: Settings) -> Iterator[str]:
-    if settings.listen.startswith(("unix:", "unix-abstract:")):
-        return
-    if not _is_host_and_port(settings.listen):
+    if not is_address(settings.listen):
         yield f"STOREKEEP_LISTEN: {settings.listen!r} is neither host:port nor unix:/path"
+    elif settings.listen.startswith(UNIX):
+        return
     elif not (settings.uses_tls or settings.insecure_listen or is_loopback(settings.listen)):
         yield (
             f"STOREKEEP_LISTEN: {settings.listen} can be reached from elsewhere, and keys would travel in plaintext; "
             "give TLS files, or STOREKEEP_INSECURE_LISTEN=yes-plaintext behind a proxy that ends TLS"
         )
+
+
+def is_address(address: str) -> bool:
+    """Return whether this is an address of a gRPC server: `host:port`, or that of a Unix socket."""
+    return address.startswith(UNIX) or _is_host_and_port(address)
 
 
 def _is_host_and_port(address: str) -> bool:

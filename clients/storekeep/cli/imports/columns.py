@@ -147,7 +147,8 @@ def read_columns(
     sources = {**named_alike, **mapped}
     for needed in targets:
         if needed.required and needed.name not in {*sources, *constants}:
-            raise MappingRefused(f"nothing is mapped to {needed.name}: add --column {needed.name}=HEADER")
+            how = f"nothing is mapped to {needed.name}: add --column {needed.name}=HEADER"
+            raise MappingRefused(how + _suspect_delimiter(header))
     return Columns(sources=sources, constants=constants)
 
 
@@ -157,3 +158,9 @@ def _refuse_unknown_targets(asked: Iterable[str], *, known: set[str], labels: bo
             continue
         also = f", {LABEL_PREFIX}KEY" if labels else ""
         raise MappingRefused(f"there is no target {target!r}; there are {', '.join(sorted(known))}{also}")
+
+
+def _suspect_delimiter(header: Sequence[str]) -> str:
+    """Return a hint where the one column of a file looks like several with another delimiter; empty otherwise."""
+    found = next((name for char, name in ((";", "';'"), ("\t", "tab")) if len(header) == 1 and char in header[0]), "")
+    return f", or --delimiter {found} if that is what stands between the columns" if found else ""

@@ -115,7 +115,9 @@ class Authenticator(Generic[Claims]):
 def _bearer_token(authorization: str | None) -> str:
     """Raises: Unauthenticated."""
     if not authorization:
-        raise Unauthenticated("the call has no authorization metadata")
+        raise Unauthenticated(
+            "the call names no caller: it needs the metadata `authorization: Bearer TOKEN`, with a token of IssueToken"
+        )
     if len(authorization) > HEADER_LENGTH_MAX:
         raise Unauthenticated(f"the authorization metadata is longer than {HEADER_LENGTH_MAX} characters")
     if "," in authorization:

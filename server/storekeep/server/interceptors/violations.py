@@ -16,6 +16,8 @@ from buf.validate import validate_pb2
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
+from storekeep.server.interceptors.patterns import describe_pattern
+
 VIOLATIONS_MAX = 20
 """How many are reported: who has more repairs these first, and a status has no room for more."""
 ASKED = frozenset({"currency_code", "etag", "filter", "order_by", "page_token", "query", "update_mask"})
@@ -227,4 +229,14 @@ def _described(violation: protovalidate.Violation) -> Violation:
         subscript = element.subscript
         if subscript is not None:
             path += f"[{subscript.value}]"
-    return path, violation.proto.message or violation.proto.rule_id
+    return path, _explained(violation)
+
+
+def _explained(violation: protovalidate.Violation) -> str:
+    """What is wrong, in words that need neither the expression of a pattern nor the numbers of an enum."""
+    rule, value = violation.proto.rule_id, violation.rule_value
+    if rule == "string.pattern":
+        return describe_pattern(value)
+    if rule.endswith(".not_in"):
+        return "must not be 0" if list(value) == [0] else "is a value that only the server may write"
+    return violation.proto.message or rule

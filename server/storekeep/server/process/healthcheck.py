@@ -20,22 +20,32 @@ from grpc_health.v1.health_pb2 import (  # type: ignore[import-untyped, unused-i
     HealthCheckResponse,
 )
 
-from storekeep.server.config import Settings
+from storekeep.server.config import UNIX, Settings
 from storekeep.server.runtime.ports import split_address
 from storekeep.server.transport.health import LIVENESS
 from storekeep.server.transport.leadership import WorkerFolder, own_addresses
+from storekeep.server.transport.tls import allows_usage
 
 ASK_TIMEOUT_S = 5.0
 """How long a server has to answer, one that is just starting included."""
 ASK_AGAIN_S = 0.1
 SERVING = "SERVING"
 NO_ANSWER = "no answer: "
+WORDS = {
+    grpc.StatusCode.DEADLINE_EXCEEDED: f"it takes the connection, but answers no call within {ASK_TIMEOUT_S:g} s",
+    grpc.StatusCode.NOT_FOUND: "it has no such service",
+    grpc.StatusCode.UNAVAILABLE: "it closes the connection, or nothing listens there",
+    grpc.StatusCode.UNIMPLEMENTED: "it is a gRPC server, but tells nothing of its health",
+}
 NO_PROXY = ("grpc.enable_http_proxy", 0)
 """A server is asked, not whoever stands between: `http_proxy` in the environment is meant for other calls."""
 
 
 def ask_server(settings: Settings, *, service: str) -> str:
-    """Return what the server of these settings says of itself: `SERVING`, or why not. It may be just starting."""
+    """Return what the server of these settings says of itself: `SERVING`, or why not.
+
+    One that is just starting has the time of an answer, unless nothing listens at its port either.
+    """
     give_up_s = time.monotonic() + ASK_TIMEOUT_S
     while True:
         states = [ask_socket(address, service=service) for address in own_addresses(settings)]
@@ -47,8 +57,9 @@ def ask_server(settings: Settings, *, service: str) -> str:
         is_over = time.monotonic() >= give_up_s
         if not states and (is_over or settings.tls_client_ca_file is None):
             return ask_address(settings.listen, service=service, settings=settings)
-        if is_over:
-            return states[0]
+        closed = find_why_closed(settings.listen)
+        if is_over or closed:
+            return f"{NO_ANSWER}{closed}" if closed else states[0]
         time.sleep(ASK_AGAIN_S)
 
 
@@ -70,6 +81,9 @@ def ask_address(address: str, *, service: str, settings: Settings) -> str:
     Args:
         settings: of that server, for its TLS files. With mTLS its own certificate is shown, where it is a client's too.
     """
+    closed = find_why_closed(address)
+    if closed:
+        return f"{NO_ANSWER}{closed}"
     if settings.tls_certificate_file is None or settings.tls_private_key_file is None:
         with grpc.insecure_channel(address, options=[NO_PROXY]) as channel:
             return _ask(channel, service, wait_for_ready=True)
@@ -87,8 +101,23 @@ def _ask(channel: grpc.Channel, service: str, *, wait_for_ready: bool) -> str:
     try:
         answer = ask(HealthCheckRequest(service=service), timeout=ASK_TIMEOUT_S, wait_for_ready=wait_for_ready)
     except grpc.RpcError as error:
-        return f"{NO_ANSWER}{error.code().name}"
+        return f"{NO_ANSWER}{WORDS.get(error.code(), error.code().name)}"
     return str(HealthCheckResponse.ServingStatus.Name(answer.status))
+
+
+def find_why_closed(address: str) -> str:
+    """Return why no connection can be made to an address; empty where one can."""
+    try:
+        _connect(address).close()
+    except (ConnectionRefusedError, FileNotFoundError):
+        return f"nothing listens at {address}"
+    except TimeoutError:
+        return f"{address} does not answer within {ASK_TIMEOUT_S:g} s"
+    except socket.gaierror:
+        return f"{address}: there is no host of this name"
+    except OSError as error:
+        return f"{address}: {error.strerror or error}"
+    return ""
 
 
 # -- certificates
@@ -96,7 +125,7 @@ def _ask(channel: grpc.Channel, service: str, *, wait_for_ready: bool) -> str:
 
 def _open_tls_channel(address: str, *, chain: bytes, key: bytes) -> grpc.Channel:
     leaf = x509.load_pem_x509_certificates(chain)[0]
-    shown = (key, chain) if _is_for_clients(leaf) else (None, None)
+    shown = (key, chain) if allows_usage(leaf, ExtendedKeyUsageOID.CLIENT_AUTH) else (None, None)
     credentials = grpc.ssl_channel_credentials(chain, *shown)
     options = [NO_PROXY, ("grpc.ssl_target_name_override", _name_in(leaf))]
     return grpc.secure_channel(address, credentials, options=options)
@@ -144,11 +173,16 @@ def _get_served(address: str) -> x509.Certificate | None:
 
 
 def _connect(address: str) -> socket.socket:
-    if not address.startswith("unix:"):
+    if not address.startswith(UNIX):
         return socket.create_connection(split_address(address), timeout=ASK_TIMEOUT_S)
     made = socket.socket(socket.AF_UNIX)
     made.settimeout(ASK_TIMEOUT_S)
-    made.connect(address.removeprefix("unix:").removeprefix("//"))
+    scheme, _, path = address.partition(":")
+    try:
+        made.connect(f"\0{path}" if scheme == "unix-abstract" else path.removeprefix("//"))
+    except OSError:
+        made.close()
+        raise
     return made
 
 
@@ -158,14 +192,6 @@ def _has_expired(certificate: x509.Certificate) -> bool:
 
 def _describe_expiry(certificate: x509.Certificate) -> str:
     return f"its certificate expired at {certificate.not_valid_after_utc:%Y-%m-%d %H:%M:%SZ}"
-
-
-def _is_for_clients(certificate: x509.Certificate) -> bool:
-    try:
-        usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-    except x509.ExtensionNotFound:
-        return True
-    return ExtendedKeyUsageOID.CLIENT_AUTH in usage or ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE in usage
 
 
 def _name_in(certificate: x509.Certificate) -> str:

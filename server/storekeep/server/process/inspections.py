@@ -22,6 +22,7 @@ from storekeep.server.runtime.file_modes import ROOT, find_exposure
 from storekeep.server.store.opening import limits_of, open_store
 from storekeep.server.store.schema import check_schema
 from storekeep.server.store.urls import sqlite_path
+from storekeep.server.transport.tls import allows_usage
 
 EXPIRY_NOTICE = timedelta(days=30)
 """How long before its end a certificate is told of: when those of Let's Encrypt, of 90 days, are due for renewal."""
@@ -91,7 +92,7 @@ def _inspect_certificates(settings: Settings) -> Iterator[str]:
             continue
         for certificate in certificates:
             yield from _inspect_lifetime(path, certificate)
-        if name == "tls_certificate_file" and not _is_for_servers(certificates[0]):
+        if name == "tls_certificate_file" and not allows_usage(certificates[0], ExtendedKeyUsageOID.SERVER_AUTH):
             yield f"{path}: is not for servers (extended key usage), so callers refuse it"
 
 
@@ -104,14 +105,6 @@ def _inspect_lifetime(path: Path, certificate: x509.Certificate) -> Iterator[str
         yield f"{path}: {subject} expires at {end:%Y-%m-%d %H:%M:%SZ}"
     if certificate.not_valid_before_utc > now:
         yield f"{path}: {subject} is not valid before {certificate.not_valid_before_utc:%Y-%m-%d %H:%M:%SZ}"
-
-
-def _is_for_servers(certificate: x509.Certificate) -> bool:
-    try:
-        usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-    except x509.ExtensionNotFound:
-        return True
-    return ExtendedKeyUsageOID.SERVER_AUTH in usage or ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE in usage
 
 
 def _inspect_admin_key(settings: Settings) -> Iterator[str]:

@@ -16,6 +16,7 @@ import grpc
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from storekeep.server.config import Settings
 from storekeep.server.runtime.file_modes import ExposedFile, require_private
@@ -203,3 +204,12 @@ def _parse_certificates(path: Path | None, pem: bytes) -> list[x509.Certificate]
         return x509.load_pem_x509_certificates(pem)
     except ValueError:
         raise UnusableCertificate(f"{path}: no PEM certificates") from None
+
+
+def allows_usage(certificate: x509.Certificate, usage: x509.ObjectIdentifier) -> bool:
+    """Return whether a certificate is for this use: by its extended key usage, and for any without one."""
+    try:
+        usages = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    except x509.ExtensionNotFound:
+        return True
+    return usage in usages or ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE in usages

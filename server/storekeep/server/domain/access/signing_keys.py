@@ -5,7 +5,6 @@ Invariant: exactly one key is current; a private key leaves this process only se
 
 from __future__ import annotations
 
-import base64
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from storekeep.server.domain.calls import Call
 from storekeep.server.domain.keys.keyrings import Keyring
 from storekeep.server.domain.mutations import Mutation, mutate
 from storekeep.server.domain.standard.resources import new_id
+from storekeep.server.runtime import base64url
 from storekeep.server.store.engine import Store
 from storekeep.server.store.sql.rows import Rows
 from storekeep.server.store.sql.statements import Row
@@ -224,8 +224,4 @@ def _read_keys(tx: Transaction) -> list[Row]:
 def _public_key_of(row: Row) -> SigningKey:
     kid, point, _, create_time_us, expire_time_us = row
     x, y = bytes(point)[1 : 1 + COORDINATE_BYTES], bytes(point)[1 + COORDINATE_BYTES :]
-    return SigningKey(kid, _base64url(x), _base64url(y), ALGORITHM, create_time_us, expire_time_us)
-
-
-def _base64url(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+    return SigningKey(kid, base64url.encode(x), base64url.encode(y), ALGORITHM, create_time_us, expire_time_us)

@@ -5,8 +5,6 @@ A copy outside the database shows what no check inside it can: that the chain wa
 
 from __future__ import annotations
 
-import base64
-
 import msgspec
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -18,6 +16,7 @@ from storekeep.server.domain.standard.filters import FilterField, Kind
 from storekeep.server.domain.standard.lists import Column, Listing, ListRequest
 from storekeep.server.domain.standard.pages import Page, PageTokens
 from storekeep.server.domain.standard.resources import new_id
+from storekeep.server.runtime import base64url
 from storekeep.server.store.engine import Store
 from storekeep.server.store.sql.statements import Row
 from storekeep.server.store.sql.transactions import Transaction
@@ -227,7 +226,7 @@ class InvalidCheckpoint(Exception):
 
 def write_text(checkpoint: Checkpoint) -> str:
     """A checkpoint as the text of a file; its key as a JWK (RFC 8037)."""
-    key = {"kty": "OKP", "crv": "Ed25519", "kid": checkpoint.key_id, "x": _encode(checkpoint.public_key)}
+    key = {"kty": "OKP", "crv": "Ed25519", "kid": checkpoint.key_id, "x": base64url.encode(checkpoint.public_key)}
     file = _File(
         FORMAT,
         checkpoint.chain,
@@ -253,7 +252,7 @@ def read_text(text: bytes) -> Checkpoint:
             bytes.fromhex(file.head_hash),
             file.create_time_us,
             file.key["kid"],
-            _decode(file.key["x"]),
+            base64url.decode(file.key["x"]),
             bytes.fromhex(file.signature),
         )
     except (msgspec.DecodeError, KeyError, ValueError):
@@ -261,11 +260,3 @@ def read_text(text: bytes) -> Checkpoint:
     if file.format != FORMAT or not checkpoint.is_signed():
         raise InvalidCheckpoint("its signature does not fit what it says")
     return checkpoint
-
-
-def _encode(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
-
-
-def _decode(text: str) -> bytes:
-    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))

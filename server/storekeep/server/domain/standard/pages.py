@@ -5,8 +5,6 @@ Invariant: a token works only for the query that it came from, and only as this 
 
 from __future__ import annotations
 
-import base64
-import binascii
 import functools
 import hashlib
 import hmac
@@ -17,6 +15,7 @@ import msgspec
 
 from storekeep.server.domain.errors import InvalidPageToken
 from storekeep.server.domain.keys.keyrings import Keyring
+from storekeep.server.runtime import base64url
 
 T = TypeVar("T")
 
@@ -67,7 +66,7 @@ class PageTokens:
     def write(self, query: Sequence[str], position: Sequence[Any]) -> str:
         """The token that continues `query` after the row whose sort keys are `position`."""
         body = msgspec.json.encode(list(position))
-        return _encoded(_mac(self._keyring.writing(), query, body) + body)
+        return base64url.encode(_mac(self._keyring.writing(), query, body) + body)
 
     def read(self, query: Sequence[str], token: str) -> list[Any] | None:
         """The position in a token; None for the empty token, which begins at the beginning.
@@ -77,11 +76,11 @@ class PageTokens:
         if not token:
             return None
         try:
-            raw = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
-        except (binascii.Error, ValueError):
+            raw = base64url.decode(token)
+        except ValueError:
             raise InvalidPageToken from None
         mac, body = raw[:MAC_BYTES], raw[MAC_BYTES:]
-        if _encoded(raw) != token or not self._is_ours(mac, query, body):
+        if base64url.encode(raw) != token or not self._is_ours(mac, query, body):
             raise InvalidPageToken
         position: list[Any] = msgspec.json.decode(body)
         return position
@@ -97,8 +96,3 @@ def _key(secret: bytes) -> bytes:
 
 def _mac(secret: bytes, query: Sequence[str], body: bytes) -> bytes:
     return hmac.digest(_key(secret), msgspec.json.encode(list(query)) + body, "sha256")[:MAC_BYTES]
-
-
-def _encoded(raw: bytes) -> str:
-    """Base64 for URLs, unpadded. Reading it is lenient, so what was read is written again and compared."""
-    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()

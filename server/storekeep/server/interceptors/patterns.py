@@ -1,0 +1,51 @@
+"""Patterns: what a regular expression of the contract asks for, in words: callers never see the expression itself.
+
+A test holds the words to every pattern that the contract has.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+ID = "[A-Za-z0-9][A-Za-z0-9_.-]{0,62}"
+SKU = "[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}"
+NUMBER = "[0-9]{1,19}"
+PERMISSION = r"[a-z][a-z_]{0,30}\.[a-z][a-z_]{0,30}"
+
+RULES = {
+    ID: "1 to 63 letters, digits and _.- and begins with a letter or digit",
+    SKU: "1 to 64 letters, digits and _.+- and begins with a letter or digit",
+}
+WORDS = {
+    ID: f"an id, which has {RULES[ID]}",
+    SKU: f"a SKU, which has {RULES[SKU]}",
+    PERMISSION: "a permission, such as orders.read",
+    f"({PERMISSION}|[*]|authenticated)": "a permission, such as orders.read, or * for all, or authenticated",
+    "[A-Z]{2}": "a country code of two capital letters, such as DE (ISO 3166)",
+    "[A-Z]{3}": "a currency code of three capital letters, such as EUR (ISO 4217)",
+    "[a-z][a-z0-9_-]{0,62}": "1 to 63 small letters, digits and _- and begin with a letter",
+    "[!-~]{1,64}": "1 to 64 printable ASCII characters without spaces",
+}
+"""Patterns that are no names of resources, without their anchors."""
+ALL = "ID or -"
+PARTS = ((f"(-|{ID})", ALL), (f"({ID}|-)", ALL), (ID, "ID"), (SKU, "SKU"), (NUMBER, "NUMBER"))
+"""What the parts of a resource's name are called. A part that may also be `-`, for all, comes first."""
+
+
+@cache
+def describe_pattern(pattern: str) -> str:
+    """Return what a text that does not match the pattern has to be, as `must be an id, which ...`."""
+    inner = pattern.removeprefix("^").removesuffix("$")
+    if inner.startswith("(") and inner.endswith(")?"):
+        inner = inner[1:-2]
+    return f"must be {WORDS.get(inner) or _describe_name(inner)}"
+
+
+def _describe_name(pattern: str) -> str:
+    form = pattern
+    for part, word in PARTS:
+        form = form.replace(part, word)
+    collection = form.removesuffix(ALL)
+    forms = form if collection == form else f"{collection}ID or {collection}-"
+    rules = [f"{word} has {RULES[part]}" for part, word in PARTS if part in RULES and word in form]
+    return f"a name like {forms}" + (f", where {', and '.join(rules)}" if rules else "")
