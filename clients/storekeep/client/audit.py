@@ -28,7 +28,7 @@ class Audit:
         self._stub = AuditServiceStub(channel)
 
     def get(self, name: str, **options: Unpack[ReadOptions]) -> AuditEntry:
-        """Get one audit entry, deleted or not.
+        """Get one audit entry.
 
         Raises: AuditEntryNotFound.
         """

@@ -171,7 +171,7 @@ class Auth:
         )
 
     def get_api_key(self, name: str, **options: Unpack[ReadOptions]) -> ApiKey:
-        """Get one API key, deleted or not.
+        """Get one API key, revoked or not.
 
         Raises: ApiKeyNotFound.
         """
@@ -236,7 +236,7 @@ class Auth:
         return self._calls.write(self._stub.RevokeApiKey, RevokeApiKeyRequest(name=name, etag=etag), **options)
 
     def get_role(self, name: str, **options: Unpack[ReadOptions]) -> Role:
-        """Get one role, deleted or not.
+        """Get one role.
 
         Raises: RoleNotFound.
         """

@@ -137,7 +137,7 @@ class Inventory:
         return self._calls.write(self._stub.UndeleteLocation, UndeleteLocationRequest(name=name, etag=etag), **options)
 
     def get_stock_level(self, name: str, **options: Unpack[ReadOptions]) -> StockLevel:
-        """Get one stock level, deleted or not.
+        """Get one stock level.
 
         Raises: StockLevelNotFound.
         """
@@ -309,7 +309,7 @@ class Inventory:
         return self._calls.read(self._stub.CheckAvailability, request, **options).availabilities
 
     def get_stock_movement(self, name: str, **options: Unpack[ReadOptions]) -> StockMovement:
-        """Get one stock movement, deleted or not.
+        """Get one stock movement.
 
         Raises: StockMovementNotFound.
         """

@@ -85,7 +85,7 @@ class Orders:
         return self._calls.write(self._stub.PlaceOrder, request, **options)
 
     def get(self, name: str, **options: Unpack[ReadOptions]) -> Order:
-        """Get one order, deleted or not.
+        """Get one order.
 
         Raises: OrderNotFound.
         """
@@ -108,7 +108,7 @@ class Orders:
         )
 
     def batch_get(self, names: Iterable[str], **options: Unpack[ReadOptions]) -> Sequence[Order]:
-        """Get up to 1000 orders at one point in time, all or none, in the order of the names.
+        """Get up to 500 orders at one point in time, all or none, in the order of the names.
 
         Raises: OrderNotFound.
         """

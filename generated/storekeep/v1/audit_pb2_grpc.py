@@ -62,7 +62,7 @@ class AuditServiceServicer:
     """
 
     def GetAuditEntry(self, request, context):
-        """Get one audit entry, deleted or not.
+        """Get one audit entry.
         Errors: AUDIT_ENTRY_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -34,7 +34,7 @@ class AuditServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> AuditServiceAsyncStub: ...
     GetAuditEntry: _grpc.UnaryUnaryMultiCallable[_audit_pb2.GetAuditEntryRequest, _audit_pb2.AuditEntry]
-    """Get one audit entry, deleted or not.
+    """Get one audit entry.
     Errors: AUDIT_ENTRY_NOT_FOUND.
     """
     ListAuditEntries: _grpc.UnaryUnaryMultiCallable[_audit_pb2.ListAuditEntriesRequest, _audit_pb2.ListAuditEntriesResponse]
@@ -58,7 +58,7 @@ class AuditServiceAsyncStub(AuditServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetAuditEntry: _aio.UnaryUnaryMultiCallable[_audit_pb2.GetAuditEntryRequest, _audit_pb2.AuditEntry]  # type: ignore[assignment]
-    """Get one audit entry, deleted or not.
+    """Get one audit entry.
     Errors: AUDIT_ENTRY_NOT_FOUND.
     """
     ListAuditEntries: _aio.UnaryUnaryMultiCallable[_audit_pb2.ListAuditEntriesRequest, _audit_pb2.ListAuditEntriesResponse]  # type: ignore[assignment]
@@ -85,7 +85,7 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _audit_pb2.GetAuditEntryRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_audit_pb2.AuditEntry, _abc.Awaitable[_audit_pb2.AuditEntry]]:
-        """Get one audit entry, deleted or not.
+        """Get one audit entry.
         Errors: AUDIT_ENTRY_NOT_FOUND.
         """
 

@@ -280,7 +280,7 @@ class AuthServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetApiKey(self, request, context):
-        """Get one API key, deleted or not.
+        """Get one API key, revoked or not.
         Errors: API_KEY_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -324,7 +324,7 @@ class AuthServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetRole(self, request, context):
-        """Get one role, deleted or not.
+        """Get one role.
         Errors: ROLE_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -96,7 +96,7 @@ class AuthServiceStub:
     Errors: SERVICE_ACCOUNT_NOT_FOUND, PRIVILEGE_ESCALATION, RESOURCE_NOT_DELETED, ETAG_MISMATCH.
     """
     GetApiKey: _grpc.UnaryUnaryMultiCallable[_auth_pb2.GetApiKeyRequest, _auth_pb2.ApiKey]
-    """Get one API key, deleted or not.
+    """Get one API key, revoked or not.
     Errors: API_KEY_NOT_FOUND.
     """
     ListApiKeys: _grpc.UnaryUnaryMultiCallable[_auth_pb2.ListApiKeysRequest, _auth_pb2.ListApiKeysResponse]
@@ -120,7 +120,7 @@ class AuthServiceStub:
     Errors: API_KEY_NOT_FOUND, PRIVILEGE_ESCALATION, ETAG_MISMATCH, ILLEGAL_STATE.
     """
     GetRole: _grpc.UnaryUnaryMultiCallable[_auth_pb2.GetRoleRequest, _auth_pb2.Role]
-    """Get one role, deleted or not.
+    """Get one role.
     Errors: ROLE_NOT_FOUND.
     """
     ListRoles: _grpc.UnaryUnaryMultiCallable[_auth_pb2.ListRolesRequest, _auth_pb2.ListRolesResponse]
@@ -211,7 +211,7 @@ class AuthServiceAsyncStub(AuthServiceStub):
     Errors: SERVICE_ACCOUNT_NOT_FOUND, PRIVILEGE_ESCALATION, RESOURCE_NOT_DELETED, ETAG_MISMATCH.
     """
     GetApiKey: _aio.UnaryUnaryMultiCallable[_auth_pb2.GetApiKeyRequest, _auth_pb2.ApiKey]  # type: ignore[assignment]
-    """Get one API key, deleted or not.
+    """Get one API key, revoked or not.
     Errors: API_KEY_NOT_FOUND.
     """
     ListApiKeys: _aio.UnaryUnaryMultiCallable[_auth_pb2.ListApiKeysRequest, _auth_pb2.ListApiKeysResponse]  # type: ignore[assignment]
@@ -235,7 +235,7 @@ class AuthServiceAsyncStub(AuthServiceStub):
     Errors: API_KEY_NOT_FOUND, PRIVILEGE_ESCALATION, ETAG_MISMATCH, ILLEGAL_STATE.
     """
     GetRole: _aio.UnaryUnaryMultiCallable[_auth_pb2.GetRoleRequest, _auth_pb2.Role]  # type: ignore[assignment]
-    """Get one role, deleted or not.
+    """Get one role.
     Errors: ROLE_NOT_FOUND.
     """
     ListRoles: _aio.UnaryUnaryMultiCallable[_auth_pb2.ListRolesRequest, _auth_pb2.ListRolesResponse]  # type: ignore[assignment]
@@ -413,7 +413,7 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _auth_pb2.GetApiKeyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_auth_pb2.ApiKey, _abc.Awaitable[_auth_pb2.ApiKey]]:
-        """Get one API key, deleted or not.
+        """Get one API key, revoked or not.
         Errors: API_KEY_NOT_FOUND.
         """
 
@@ -467,7 +467,7 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _auth_pb2.GetRoleRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_auth_pb2.Role, _abc.Awaitable[_auth_pb2.Role]]:
-        """Get one role, deleted or not.
+        """Get one role.
         Errors: ROLE_NOT_FOUND.
         """
 

@@ -225,7 +225,7 @@ class InventoryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetStockLevel(self, request, context):
-        """Get one stock level, deleted or not.
+        """Get one stock level.
         Errors: STOCK_LEVEL_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -309,7 +309,7 @@ class InventoryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetStockMovement(self, request, context):
-        """Get one stock movement, deleted or not.
+        """Get one stock movement.
         Errors: STOCK_MOVEMENT_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -64,7 +64,7 @@ class InventoryServiceStub:
     Errors: LOCATION_NOT_FOUND, RESOURCE_NOT_DELETED, ETAG_MISMATCH.
     """
     GetStockLevel: _grpc.UnaryUnaryMultiCallable[_inventory_pb2.GetStockLevelRequest, _inventory_pb2.StockLevel]
-    """Get one stock level, deleted or not.
+    """Get one stock level.
     Errors: STOCK_LEVEL_NOT_FOUND.
     """
     ListStockLevels: _grpc.UnaryUnaryMultiCallable[_inventory_pb2.ListStockLevelsRequest, _inventory_pb2.ListStockLevelsResponse]
@@ -108,7 +108,7 @@ class InventoryServiceStub:
     Errors: LOCATION_NOT_FOUND, SKU_NOT_FOUND.
     """
     GetStockMovement: _grpc.UnaryUnaryMultiCallable[_inventory_pb2.GetStockMovementRequest, _inventory_pb2.StockMovement]
-    """Get one stock movement, deleted or not.
+    """Get one stock movement.
     Errors: STOCK_MOVEMENT_NOT_FOUND.
     """
     ListStockMovements: _grpc.UnaryUnaryMultiCallable[_inventory_pb2.ListStockMovementsRequest, _inventory_pb2.ListStockMovementsResponse]
@@ -179,7 +179,7 @@ class InventoryServiceAsyncStub(InventoryServiceStub):
     Errors: LOCATION_NOT_FOUND, RESOURCE_NOT_DELETED, ETAG_MISMATCH.
     """
     GetStockLevel: _aio.UnaryUnaryMultiCallable[_inventory_pb2.GetStockLevelRequest, _inventory_pb2.StockLevel]  # type: ignore[assignment]
-    """Get one stock level, deleted or not.
+    """Get one stock level.
     Errors: STOCK_LEVEL_NOT_FOUND.
     """
     ListStockLevels: _aio.UnaryUnaryMultiCallable[_inventory_pb2.ListStockLevelsRequest, _inventory_pb2.ListStockLevelsResponse]  # type: ignore[assignment]
@@ -223,7 +223,7 @@ class InventoryServiceAsyncStub(InventoryServiceStub):
     Errors: LOCATION_NOT_FOUND, SKU_NOT_FOUND.
     """
     GetStockMovement: _aio.UnaryUnaryMultiCallable[_inventory_pb2.GetStockMovementRequest, _inventory_pb2.StockMovement]  # type: ignore[assignment]
-    """Get one stock movement, deleted or not.
+    """Get one stock movement.
     Errors: STOCK_MOVEMENT_NOT_FOUND.
     """
     ListStockMovements: _aio.UnaryUnaryMultiCallable[_inventory_pb2.ListStockMovementsRequest, _inventory_pb2.ListStockMovementsResponse]  # type: ignore[assignment]
@@ -339,7 +339,7 @@ class InventoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _inventory_pb2.GetStockLevelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_inventory_pb2.StockLevel, _abc.Awaitable[_inventory_pb2.StockLevel]]:
-        """Get one stock level, deleted or not.
+        """Get one stock level.
         Errors: STOCK_LEVEL_NOT_FOUND.
         """
 
@@ -443,7 +443,7 @@ class InventoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _inventory_pb2.GetStockMovementRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_inventory_pb2.StockMovement, _abc.Awaitable[_inventory_pb2.StockMovement]]:
-        """Get one stock movement, deleted or not.
+        """Get one stock movement.
         Errors: STOCK_MOVEMENT_NOT_FOUND.
         """
 
