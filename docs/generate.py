@@ -16,9 +16,10 @@ DOCS = ROOT / "docs"
 REFERENCE = DOCS / "reference"
 sys.path[:0] = [str(ROOT), str(ROOT / "protos")]
 
-from docs.pages import api, configuration, database, errors, licenses, order_states, permissions  # noqa: E402
+from docs.pages import api, chain, configuration, database, errors, licenses, order_states, permissions  # noqa: E402
 
 PAGES: dict[str, Callable[[], str]] = {
+    "chain.md": chain.page,
     "errors.md": errors.page,
     "permissions.md": permissions.page,
     "configuration.md": configuration.page,

@@ -80,7 +80,10 @@ class Enum:
 
 @dataclass(frozen=True)
 class Method:
-    """One RPC and what its options say. `routes` are pairs of HTTP verb and path; `reasons` carry no prefix."""
+    """One RPC and what its options say.
+
+    `routes` are pairs of HTTP verb and path; `reasons` and `executor` carry no prefix.
+    """
 
     name: str
     service: str
@@ -89,6 +92,7 @@ class Method:
     response: str
     routes: tuple[tuple[str, str], ...]
     permission: str
+    executor: str
     reasons: tuple[str, ...]
     mutation: bool
 
@@ -186,6 +190,7 @@ def read_method(proto: descriptor_pb2.MethodDescriptorProto, *, service: str, co
         response=proto.output_type.lstrip("."),
         routes=read_routes(options),
         permission=options.Extensions[options_pb2.permission],
+        executor=options_pb2.Executor.Name(options.Extensions[options_pb2.executor]).removeprefix("EXECUTOR_"),
         reasons=tuple(reason_name(number) for number in options.Extensions[options_pb2.errors].reasons),
         mutation=options.Extensions[options_pb2.mutation],
     )

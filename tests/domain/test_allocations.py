@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from storekeep.server.app import EXPIRERS
 from storekeep.server.domain.calls import Call, Caller
 from storekeep.server.domain.orders.cancellations import cancel_order
 from storekeep.server.domain.samples import load_sample
+from storekeep.server.domain.stock.expiry import set_expirers
 from storekeep.server.domain.stock.levels import adjust_stock
 from storekeep.server.store.engine import Store
 from storekeep.server.store.opening import open_store
@@ -141,6 +143,7 @@ def test_split_order_gives_all_its_parts_back(shop: Shop):
 @pytest.fixture
 def store(database: Database):
     opened = open_store(database.url)
+    set_expirers(opened, EXPIRERS)
     load_sample(opened)
     yield opened
     opened.close()

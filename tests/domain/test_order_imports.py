@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from storekeep.server.app import EXPIRERS
 from storekeep.server.domain.calls import Call, Caller
 from storekeep.server.domain.integrity.verification import verify
 from storekeep.server.domain.money import Money
@@ -16,6 +17,7 @@ from storekeep.server.domain.orders.imports import IMPORTED as IMPORTED_TEXT
 from storekeep.server.domain.orders.imports import import_orders
 from storekeep.server.domain.orders.numbers import OrderNumbers
 from storekeep.server.domain.samples import load_sample
+from storekeep.server.domain.stock.expiry import set_expirers
 from storekeep.server.domain.stock.reservations import NewReservation, reserve
 from storekeep.server.store.engine import Store
 from storekeep.server.store.opening import open_store
@@ -389,6 +391,7 @@ def now_us() -> list[int]:
 def store(database: Database, now_us: list[int]) -> Iterator[Store]:
     """The sample, by the test's own clock; sound at the end."""
     with closing(open_store(database.url, clock=lambda: now_us[0])) as opened:
+        set_expirers(opened, EXPIRERS)
         load_sample(opened)
         yield opened
         assert [finding for finding in verify(opened) if not finding.holds] == []

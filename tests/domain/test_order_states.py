@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from storekeep.server.app import EXPIRERS
 from storekeep.server.domain.errors import DomainError, IllegalState, OrderHeld, OutOfStock
 from storekeep.server.domain.integrity.verification import verify
 from storekeep.server.domain.keys.keyrings import Keyring
@@ -30,7 +31,7 @@ from storekeep.server.domain.orders.states import EDITABLE, ENDED, FULFILLABLE, 
 from storekeep.server.domain.samples import load_sample
 from storekeep.server.domain.standard.lists import ListRequest
 from storekeep.server.domain.standard.pages import PageTokens
-from storekeep.server.domain.stock.expiry import end_due
+from storekeep.server.domain.stock.expiry import expire_batch, set_expirers
 from storekeep.server.domain.stock.levels import adjust_stock, get_level
 from storekeep.server.domain.stock.reservations import NewReservation, commit, release_reservation, reserve
 from storekeep.server.store.engine import Store
@@ -56,6 +57,7 @@ class Desk:
 
     def __post_init__(self) -> None:
         self.store = open_store(self.database.url, clock=lambda: self.now_us)
+        set_expirers(self.store, EXPIRERS)
         load_sample(self.store)
 
     def order(self, *lines: tuple[str, int]) -> Order:
@@ -104,7 +106,7 @@ def fulfilled(desk: Desk) -> Order:
 def expired(desk: Desk) -> Order:
     order = desk.order()
     desk.pass_time(TTL_US)
-    end_due(desk.store)
+    expire_batch(desk.store)
     return desk.get(order)
 
 
@@ -153,7 +155,7 @@ def test_step_is_taken_exactly_where_the_table_has_it(desk: Desk, state: str):
 def test_order_expires_exactly_where_the_table_has_it(desk: Desk, state: str):
     order = IN_STATE[state](desk)
     desk.pass_time(365 * 86_400 * MICROS)
-    assert end_due(desk.store) == (state == "PLACED")
+    assert expire_batch(desk.store) == (state == "PLACED")
     assert desk.get(order).state == ("EXPIRED" if state == "PLACED" else state)
     assert desk.broken() == []
 
@@ -241,7 +243,7 @@ def test_held_order_can_be_called_off_and_expires(desk: Desk):
     assert not cancel_order(desk.store, CALL, order.id).held
     hold_order(desk.store, CALL, desk.order().id, reason="x")
     desk.pass_time(TTL_US)
-    assert end_due(desk.store) == 1
+    assert expire_batch(desk.store) == 1
 
 
 # -- expiry
@@ -262,11 +264,11 @@ def test_written_expiry_shows_what_was_shown_before(desk: Desk):
     order = desk.order()
     desk.pass_time(TTL_US)
     shown = desk.get(order)
-    assert end_due(desk.store) == 1
+    assert expire_batch(desk.store) == 1
     written = desk.get(order)
     assert (written.state, written.lines, written.total_minor) == (shown.state, shown.lines, shown.total_minor)
     assert written.version == 2
-    assert end_due(desk.store) == 0
+    assert expire_batch(desk.store) == 0
 
 
 def test_confirmation_in_time_ends_the_expiry(desk: Desk):
@@ -274,7 +276,7 @@ def test_confirmation_in_time_ends_the_expiry(desk: Desk):
     desk.pass_time(TTL_US - 1)
     assert confirm_order(desk.store, CALL, order.id).expire_time_us is None
     desk.pass_time(10 * TTL_US)
-    assert end_due(desk.store) == 0
+    assert expire_batch(desk.store) == 0
     assert desk.get(order).state == "CONFIRMED"
 
 
@@ -297,7 +299,7 @@ def test_stock_of_a_due_order_is_sold_at_once_and_its_expiry_written_with_it(des
     assert desk.available("MUG-BLUE") == all_there
     second = desk.order(("MUG-BLUE", all_there))
     assert desk.get(first).version == 2
-    assert end_due(desk.store) == 0
+    assert expire_batch(desk.store) == 0
     with desk.database.opened() as session:
         rows = session.rows("SELECT type, actor, resource FROM audit_entries ORDER BY sequence DESC LIMIT 2")
     assert rows == [
@@ -323,7 +325,7 @@ def test_many_due_orders_are_ended_piece_by_piece(desk: Desk):
     for _ in range(130):
         desk.order(("STRAINER", 1))
     desk.pass_time(TTL_US)
-    assert [end_due(desk.store), end_due(desk.store), end_due(desk.store)] == [100, 30, 0]
+    assert [expire_batch(desk.store), expire_batch(desk.store), expire_batch(desk.store)] == [100, 30, 0]
     assert desk.available("STRAINER") == 200
     assert desk.broken() == []
 
@@ -343,7 +345,7 @@ def test_expired_orders_are_listed_as_such(desk: Desk):
         assert listed("state != EXPIRED") == {later.id}
         assert listed("NOT state = PLACED") == {due.id}
         assert listed("state = CONFIRMED") == set()
-        end_due(desk.store)
+        expire_batch(desk.store)
 
 
 def test_expiry_is_told_in_the_history(desk: Desk):

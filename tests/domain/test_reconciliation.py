@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from storekeep.server.app import EXPIRERS
 from storekeep.server.domain.calls import Call, Caller
 from storekeep.server.domain.integrity.reconciliation import Report, reconcile
 from storekeep.server.domain.integrity.verification import verify
@@ -16,6 +17,7 @@ from storekeep.server.domain.orders.placing import NewOrder
 from storekeep.server.domain.samples import load_sample
 from storekeep.server.domain.standard.lists import ListRequest
 from storekeep.server.domain.standard.pages import PageTokens
+from storekeep.server.domain.stock.expiry import set_expirers
 from storekeep.server.domain.stock.levels import list_movements
 from storekeep.server.domain.stock.reservations import NewReservation, reserve
 from storekeep.server.store.engine import Store
@@ -65,6 +67,7 @@ def sound(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dat
     """The sample, with 48 blue mugs, of which 2 and 1 are in orders and 4 are reserved."""
     made = new_database(engine, tmp_path_factory.mktemp("sound"))
     with closing(open_store(made.url)) as store:
+        set_expirers(store, EXPIRERS)
         load_sample(store)
         for units in (2, 1):
             place_order(store, CALL, NewOrder("ada-marsh", (("MUG-BLUE", units),), "EUR"))

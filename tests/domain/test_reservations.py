@@ -10,6 +10,7 @@ import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
+from storekeep.server.app import EXPIRERS
 from storekeep.server.domain.calls import Call, Caller
 from storekeep.server.domain.errors import DomainError, IllegalState, OutOfStock
 from storekeep.server.domain.integrity.verification import verify
@@ -19,7 +20,7 @@ from storekeep.server.domain.samples import load_sample
 from storekeep.server.domain.standard.lists import ListRequest
 from storekeep.server.domain.standard.pages import PageTokens
 from storekeep.server.domain.stock import reservations
-from storekeep.server.domain.stock.expiry import end_due
+from storekeep.server.domain.stock.expiry import expire_batch, set_expirers
 from storekeep.server.domain.stock.levels import adjust_stock, check_availability, get_level, transfer_stock
 from storekeep.server.domain.stock.locations import LOCATIONS, Location
 from storekeep.server.domain.stock.reservations import NewReservation, Reservation
@@ -63,6 +64,7 @@ def clock() -> Clock:
 def store(database: Database, clock: Clock) -> Iterator[Store]:
     """The sample, 30 shortbreads among it, by the test's own clock; sound at the end."""
     with closing(open_store(database.url, clock=clock)) as opened:
+        set_expirers(opened, EXPIRERS)
         load_sample(opened)
         yield opened
         assert [finding for finding in verify(opened) if not finding.holds] == []
@@ -177,10 +179,10 @@ def test_listing_tells_the_states_of_the_instant(store: Store, clock: Clock):
 def test_sweep_writes_down_what_has_expired(store: Store, clock: Clock, database: Database):
     made = [keep(store, 1, ttl_s=60) for _ in range(3)]
     lasting = keep(store, 1, ttl_s=61)
-    assert end_due(store) == 0
+    assert expire_batch(store) == 0
     clock.pass_s(60)
-    assert end_due(store) == 3
-    assert end_due(store) == 0
+    assert expire_batch(store) == 3
+    assert expire_batch(store) == 0
     assert reservations.get_reservation(store, lasting.id).state == "ACTIVE"
     assert {kind for one in made for kind, _ in events(database, one.name)[1:]} == {"reservation.expired"}
     with database.opened() as session:

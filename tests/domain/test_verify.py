@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from storekeep.server.app import EXPIRERS
 from storekeep.server.domain.integrity.verification import Finding, verify
 from storekeep.server.domain.orders.cancellations import cancel_order
 from storekeep.server.domain.orders.changes import confirm_order
 from storekeep.server.domain.orders.fulfillments import LineUnits, create_fulfillment, ship_fulfillment
 from storekeep.server.domain.samples import load_sample
+from storekeep.server.domain.stock.expiry import set_expirers
 from storekeep.server.domain.stock.levels import adjust_stock
 from storekeep.server.domain.stock.reservations import NewReservation, release_reservation, reserve
 from storekeep.server.store.opening import open_store
@@ -137,6 +139,7 @@ def sound(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dat
     """A database with the sample, an order in each state, and a reservation in most."""
     made = new_database(engine, tmp_path_factory.mktemp("sound"))
     store = open_store(made.url)
+    set_expirers(store, EXPIRERS)
     load_sample(store)
     orders = [place(store, "ada-marsh", ("MUG-BLUE", 2), ("TIN-RED", 1)) for _ in range(3)]
     confirm_order(store, CALL, orders[1].id)

@@ -18,6 +18,9 @@ CLASSES_OF_CALLERS = {"public", "authenticated"}
 NO_REASONS_OF_ITS_OWN = "only those of every RPC"
 # What only reads and may take minutes: not for a GET, which proxies repeat and cache.
 LONG_READS = {"VerifyAuditChain"}
+# What the writer runs though it is no mutation: tokens are written, but without `request_id`; a preview runs an edit
+# and undoes it.
+WRITERS_WITHOUT_AUDIT = {"IssueToken", "RefreshToken", "RevokeToken", "PreviewOrderEdit"}
 # The domain and the command line have a file for each resource instead.
 ROOMS_OF_NOUNS = ("server/storekeep/server/servicers", "clients/storekeep/client")
 # Protobuf's own types, whose size the message limit bounds and whose paths the domain checks.
@@ -113,6 +116,23 @@ def test_reads_are_gets_and_changes_are_not() -> None:
         return verbs == {"GET"} if reads else True
 
     assert not names_of(method for method in METHODS if not fits(method))
+
+
+def test_every_method_states_its_executor_and_it_agrees_with_what_the_method_does() -> None:
+    def fits(method: Method) -> bool:
+        verbs = {verb for verb, _ in method.routes}
+        if method.mutation:
+            return method.executor == "WRITER"
+        if "GET" in verbs or request_of(method).field("max_staleness") is not None:
+            return method.executor == "READER"
+        return method.executor in {"READER", "WRITER"}
+
+    assert not names_of(method for method in METHODS if not fits(method))
+
+
+def test_what_the_writer_runs_without_being_a_mutation_is_known() -> None:
+    writers = {method.name for method in METHODS if method.executor == "WRITER" and not method.mutation}
+    assert writers == WRITERS_WITHOUT_AUDIT
 
 
 def test_comments_of_methods_list_the_errors_of_their_options() -> None:

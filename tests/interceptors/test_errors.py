@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
 import queue
-from collections.abc import Iterator
 from typing import Any
 
 import grpc
@@ -13,9 +11,8 @@ import pytest
 from google.rpc import error_details_pb2
 from grpc_testing._server import _servicer_context
 
-from storekeep.server.app import App
 from storekeep.server.domain import errors as domain_errors
-from storekeep.server.interceptors import chain, errors
+from storekeep.server.interceptors import errors
 from storekeep.server.interceptors.error_table import ERRORS, UNKNOWN, UNKNOWN_TEXT, row_of
 from storekeep.server.interceptors.request_log import request_log
 from storekeep.server.store import errors as store_errors
@@ -24,7 +21,6 @@ from storekeep.server.transport.rpc import Method, Rpc
 from storekeep.v1 import orders_pb2, orders_pb2_grpc
 from tests.support.refusals import REASONS
 
-MODULES = (domain_errors, store_errors, transport_errors)
 RETRYABLE_CODES = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED}
 
 
@@ -32,29 +28,6 @@ RETRYABLE_CODES = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUST
 def _peer_of_a_call_without_a_wire(monkeypatch: pytest.MonkeyPatch) -> None:
     """Say where calls come from: grpcio-testing leaves that out."""
     monkeypatch.setattr(_servicer_context.ServicerContext, "peer", lambda _context: "ipv4:127.0.0.1:1")
-
-
-def exceptions_of(module: Any) -> Iterator[type[Exception]]:
-    """The exception classes that a module defines."""
-    for _, kind in inspect.getmembers(module, inspect.isclass):
-        if issubclass(kind, Exception) and kind.__module__ == module.__name__:
-            yield kind
-
-
-def leaves() -> list[type[Exception]]:
-    """The classes that are raised: those that no other class of theirs refines."""
-    kinds = [kind for module in MODULES for kind in exceptions_of(module)]
-    return [kind for kind in kinds if not any(other is not kind and issubclass(other, kind) for other in kinds)]
-
-
-@pytest.mark.parametrize("kind", leaves(), ids=lambda kind: kind.__name__)
-def test_every_error_that_is_raised_has_a_row(kind: type[Exception]):
-    assert kind in ERRORS
-
-
-@pytest.mark.parametrize("kind", ERRORS, ids=lambda kind: kind.__name__)
-def test_every_row_is_of_an_error_that_is_raised(kind: type[Exception]):
-    assert kind in leaves()
 
 
 def test_every_reason_of_the_contract_has_a_row_and_no_row_another_reason():
@@ -87,74 +60,6 @@ def test_row_is_of_the_class_itself_and_not_of_one_above_it():
         pass
 
     assert row_of(Refined({"A": (1, 0)})) is UNKNOWN
-
-
-# -- the chain
-
-
-def test_layers_stand_in_the_order_of_the_documentation():
-    source = inspect.getsource(App._make_server)
-    layers = (
-        "request_log(",
-        "map_errors",
-        "limits.limit_addresses",
-        "_forwarding.layer",
-        "authenticate_calls(",
-        "limits.limit_callers",
-        "validate_requests(",
-        "slow_down_failures(",
-        "keep_fresh",
-    )
-    places = [source.index(layer) for layer in layers]
-    assert places == sorted(places)
-
-
-def test_chain_wraps_its_first_layer_outermost():
-    seen: list[str] = []
-
-    def layer(name: str) -> chain.Layer:
-        def wrap(_method: Method, serve: chain.Step) -> chain.Step:
-            def step(request: Any, context: Any, rpc: Rpc) -> Any:
-                seen.append(name)
-                return serve(request, context, rpc)
-
-            return step
-
-        return wrap
-
-    def outermost(method: Method, serve: chain.Step) -> Any:
-        return lambda request, context: serve(request, context, Rpc(method.name, "1"))
-
-    method = Method("x.Y/Z", "public", orders_pb2.GetOrderRequest)
-    wrapping = chain.Chain(
-        outermost=outermost,
-        layers=[layer("first"), layer("second")],
-        methods={"/x.Y/Z": method},
-        mutations=frozenset(),
-        read_pool=None,
-        write_pool=None,
-        refuse=lambda method, metadata: None,
-    )
-    handler = grpc.unary_unary_rpc_method_handler(lambda request, context: request)
-    details = type("Details", (), {"method": "/x.Y/Z", "invocation_metadata": ()})()
-    wrapped = wrapping.intercept_service(lambda _: handler, details)
-    assert wrapped.unary_unary("asked", None) == "asked"
-    assert seen == ["first", "second"]
-    assert wrapping.intercept_service(lambda _: None, details) is wrapped
-
-
-def test_documentation_of_the_chain_names_its_layers_in_order():
-    lines = [line.strip() for line in (chain.__doc__ or "").splitlines()]
-    listed = [line.partition(":")[0] for line in lines if line[:1].isdigit()]
-    assert listed == [
-        "1. request log",
-        "2. errors",
-        "3. address limits",
-        "4. forwarding",
-        "5. auth",
-        "6. caller limits",
-        "7. validation",
-    ]
 
 
 # -- the status

@@ -20,7 +20,7 @@ from storekeep.server.interceptors.overload import OverloadRefusals
 from storekeep.server.interceptors.request_log import request_log
 from storekeep.server.runtime.admission import Backlog
 from storekeep.server.telemetry.counts import CallCounts
-from storekeep.server.transport.contract import READS_BY_POST, read_contract
+from storekeep.server.transport.contract import read_contract
 from storekeep.server.transport.executors import CallPool, CheckPool
 from storekeep.v1 import orders_pb2, orders_pb2_grpc
 from tests.support.refusals import refusal_of
@@ -156,8 +156,3 @@ def test_change_is_under_way_until_its_checks_or_its_service_end_it():
     assert (leader.admitted, leader.under_way) == (21, 0)
     assert [change.threads for change in changes] == [["check", "there_0"], ["check"]] * 10
     assert full.threads == ["refusing", "refusing"]  # what serves it says itself that it does not
-
-
-def test_reads_by_post_stay_where_they_are():
-    assert CONTRACT.writes >= READS_BY_POST
-    assert CONTRACT.changes == CONTRACT.writes - READS_BY_POST

@@ -80,7 +80,7 @@ class Installation:
                 validate_requests(message_size_max_bytes=2**20),
             ],
             methods=self.contract.methods,
-            mutations=self.contract.writes,
+            mutations=self.contract.changes,
             read_pool=reads,
             write_pool=writes,
             refuse=lambda path, metadata: None,

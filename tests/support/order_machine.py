@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
+from storekeep.server.app import EXPIRERS
 from storekeep.server.domain.errors import DomainError
 from storekeep.server.domain.integrity.verification import verify
 from storekeep.server.domain.money import Money
@@ -25,7 +26,7 @@ from storekeep.server.domain.orders.placing import NewOrder, PlacingRules
 from storekeep.server.domain.samples import load_sample
 from storekeep.server.domain.stock import levels as inventory
 from storekeep.server.domain.stock import reservations
-from storekeep.server.domain.stock.expiry import end_due
+from storekeep.server.domain.stock.expiry import expire_batch, set_expirers
 from storekeep.server.domain.stock.locations import LOCATIONS, Location
 from storekeep.server.domain.stock.reservations import NewReservation
 from storekeep.server.store.opening import open_store
@@ -61,6 +62,7 @@ line_units = st.dictionaries(st.integers(1, 3), st.integers(0, 4), max_size=2)
 def prepare(database: Database) -> None:
     """Make what each play begins with: the sample, and three locations with little or nothing of the SKUs in play."""
     store = open_store(database.url, clock=lambda: START_US)
+    set_expirers(store, EXPIRERS)
     load_sample(store)
     for name in PRIORITIES.keys() - {"main"}:
         LOCATIONS.create(store, CALL, Location(name, name, priority=PRIORITIES[name]))
@@ -89,6 +91,7 @@ class OrderLife(RuleBasedStateMachine):
         self._stack.callback(self._database.remove)
         self._session: Session = self._stack.enter_context(self._database.opened())
         self.store = open_store(self._database.url, clock=lambda: self.model.now_us)
+        set_expirers(self.store, EXPIRERS)
         self._stack.callback(self.store.close)
         self._movement, self._entry = self._ends()
 
@@ -202,7 +205,7 @@ class OrderLife(RuleBasedStateMachine):
         self.played["pass time"] += 1
         if sweep:
             ended = self.model.end_due()
-            assert end_due(self.store) == ended
+            assert expire_batch(self.store) == ended
             self.played["sweep"] += ended > 0
 
     # -- reservations

@@ -22,15 +22,10 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RequestInfo, Ret
 from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
 
-from storekeep.v1 import audit_pb2, auth_pb2, customers_pb2, inventory_pb2, orders_pb2, products_pb2
+from storekeep.server.transport.contract import SERVICES
+from storekeep.v1 import auth_pb2
 
-FILES = (products_pb2, inventory_pb2, customers_pb2, orders_pb2, auth_pb2, audit_pb2)
-METHODS = {
-    f"/{service.full_name}/{method.name}": method
-    for file in FILES
-    for service in file.DESCRIPTOR.services_by_name.values()
-    for method in service.methods
-}
+METHODS = {f"/{service.full_name}/{method.name}": method for service in SERVICES for method in service.methods}
 """Every RPC of the contract, by its path."""
 
 Answer = Callable[[Message, grpc.ServicerContext], Message]

@@ -12,7 +12,7 @@ StorekeepError
     ├── InvalidRequest              InvalidField, InvalidFilter, InvalidOrderBy, InvalidPageToken,
     │                               InvalidUpdateMask, InvalidAmount, UnknownCurrency, CurrencyMismatch,
     │                               RequestIdReused, MessageTooLarge, MalformedMessage, UnknownMethod,
-    │                               UnknownPermission
+    │                               UnknownPermission, CategoryCycle
     ├── NotFound                    CategoryNotFound, ProductNotFound, VariantNotFound, SkuNotFound,
     │                               LocationNotFound, StockLevelNotFound, StockMovementNotFound,
     │                               ReservationNotFound, CustomerNotFound, OrderNotFound, OrderLineNotFound,
@@ -20,7 +20,7 @@ StorekeepError
     │                               ServiceAccountNotFound, ApiKeyNotFound, RoleNotFound, AuditEntryNotFound
     ├── Conflict                    EtagMismatch, AlreadyExists, SkuTaken, ResourceDeleted, ResourceNotDeleted,
     │                               ResourceInUse, IllegalState, OrderHeld, OrderNotHeld, UnitsNotOpen,
-    │                               CategoryCycle, NotForSale, OutOfStock, QuantityMismatch, RoleBuiltIn,
+    │                               NotForSale, OutOfStock, QuantityMismatch, RoleBuiltIn,
     │                               ReplyExpired
     └── ServerTrouble               Overloaded, RateLimited, DeadlineExceeded, StorageFull, StorageUnavailable,
                                     ShuttingDown, InternalError
@@ -405,7 +405,7 @@ class UnitsNotOpen(Conflict):
         return int(self.metadata.get("open", "0"))
 
 
-class CategoryCycle(Conflict):
+class CategoryCycle(InvalidRequest):
     """A category cannot be below itself."""
 
     reason = "CATEGORY_CYCLE"

@@ -10,6 +10,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import descriptor_pb2 as _descriptor_pb2
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf.internal import extension_dict as _extension_dict
 from storekeep.v1 import errors_pb2 as _errors_pb2
 import builtins as _builtins
@@ -22,6 +23,34 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _Executor:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ExecutorEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Executor.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    EXECUTOR_UNSPECIFIED: _Executor.ValueType  # 0
+    """Never stated."""
+    EXECUTOR_READER: _Executor.ValueType  # 1
+    """It only reads, so any process answers it, in its reader threads."""
+    EXECUTOR_WRITER: _Executor.ValueType  # 2
+    """It writes, or runs what a write would do: in the writer thread of the process that writes. Other processes
+    forward it.
+    """
+
+class Executor(_Executor, metaclass=_ExecutorEnumTypeWrapper):
+    """Executor says which of the server's executors runs an RPC."""
+
+EXECUTOR_UNSPECIFIED: Executor.ValueType  # 0
+"""Never stated."""
+EXECUTOR_READER: Executor.ValueType  # 1
+"""It only reads, so any process answers it, in its reader threads."""
+EXECUTOR_WRITER: Executor.ValueType  # 2
+"""It writes, or runs what a write would do: in the writer thread of the process that writes. Other processes
+forward it.
+"""
+Global___Executor: _TypeAlias = Executor  # noqa: Y015
 
 @_typing.final
 class MethodErrors(_message.Message):
@@ -50,6 +79,7 @@ Global___MethodErrors: _TypeAlias = MethodErrors  # noqa: Y015
 PERMISSION_FIELD_NUMBER: _builtins.int
 ERRORS_FIELD_NUMBER: _builtins.int
 MUTATION_FIELD_NUMBER: _builtins.int
+EXECUTOR_FIELD_NUMBER: _builtins.int
 permission: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, _builtins.str]
 """The permission that a caller must hold, as `noun.verb`. An RPC without one is refused to everybody.
 Two values are not permissions but classes of callers: `public` (anyone, without a token) and
@@ -61,3 +91,5 @@ reported. The reasons that every RPC shares stand in `errors.proto` and are not 
 """
 mutation: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, _builtins.bool]
 """True where the RPC changes something: it is audited, and takes `request_id` and `validate_only`."""
+executor: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, Global___Executor.ValueType]
+"""Where the server runs the RPC. Every RPC has one. Those that are `public` have threads of their own besides."""

@@ -17,12 +17,15 @@ from grpc_health.v1 import health_pb2_grpc  # type: ignore[import-untyped, unuse
 from storekeep.server.config import Settings
 from storekeep.server.domain.access.api_keys import lookup_id_of
 from storekeep.server.domain.access.tokens import purge_expired
+from storekeep.server.domain.orders import cancellations
 from storekeep.server.domain.orders.numbers import OrderNumbers
 from storekeep.server.domain.orders.placing import PlacingRules
 from storekeep.server.domain.standard.pages import PageTokens
+from storekeep.server.domain.stock import reservations
+from storekeep.server.domain.stock.expiry import set_expirers
 from storekeep.server.interceptors.auth import authenticate_calls
 from storekeep.server.interceptors.certificates import refuse_revoked
-from storekeep.server.interceptors.chain import Chain, Layer
+from storekeep.server.interceptors.chain import Chain, Layer, arrange
 from storekeep.server.interceptors.early_refusals import EarlyRefusals
 from storekeep.server.interceptors.errors import map_errors
 from storekeep.server.interceptors.forwarding import Forwarding
@@ -55,7 +58,7 @@ from storekeep.server.telemetry.logs import Logs
 from storekeep.server.telemetry.status import Report
 from storekeep.server.transport.channels import channel_options, receive_limits
 from storekeep.server.transport.connections import ConnectionGuard, ConnectionLimits
-from storekeep.server.transport.contract import read_contract
+from storekeep.server.transport.contract import add_servicers, read_contract
 from storekeep.server.transport.executors import CallExecutor, CallLoop, CallPool, CheckPool, ReadLanes
 from storekeep.server.transport.health import SERVICE as HEALTH_SERVICE
 from storekeep.server.transport.health import WATCH, HealthServicer, Readiness, Watches, health_routes
@@ -68,14 +71,6 @@ from storekeep.server.transport.streams import StreamRoute
 from storekeep.server.transport.tls import RevokedCertificates, tls_credentials
 from storekeep.server.transport.unary import Route
 from storekeep.server.wiring.access import install, make_access, make_keyring
-from storekeep.v1 import (
-    audit_pb2_grpc,
-    auth_pb2_grpc,
-    customers_pb2_grpc,
-    inventory_pb2_grpc,
-    orders_pb2_grpc,
-    products_pb2_grpc,
-)
 
 HEALTH_PATHS = frozenset({f"/{HEALTH_SERVICE}/Check", f"/{HEALTH_SERVICE}/List"})
 WATCHES_PER_ADDRESS = 4
@@ -104,6 +99,8 @@ threads of public methods, the writer or the probe, which seldom read, and reads
 PUBLIC_FORWARDING_THREADS = 4
 """Calls of public methods that one worker hands on at once; they have threads apart from those of other changes."""
 SECONDS_PER_DAY = 86_400
+EXPIRERS = (reservations.EXPIRER, cancellations.EXPIRER)
+"""All that expires by itself: reservations, and orders that nobody has paid for in time."""
 OWNER_ONLY = 0o177
 """What a socket of this user only must not allow to others (umask(2))."""
 
@@ -145,6 +142,7 @@ class App:
             call_terms=call_terms,
             committed=note_committed,
         )
+        set_expirers(self.store, EXPIRERS)
         self._failures = FailedCredentials(
             Rate(settings.failed_credentials_per_s, settings.failed_credentials_burst),
             buckets_max=settings.rate_limit_buckets_max,
@@ -229,22 +227,11 @@ class App:
         )
 
     def _make_server(self, logs: Logs) -> grpc.Server:
-        limits = self._make_limits()
+        steps = arrange(self._make_steps())
         self._chain = Chain(
             outermost=request_log(logs.requests.write, self._counts, trusts_sockets=self._worker is not None),
-            layers=[
-                map_errors,
-                limits.limit_addresses,
-                *self._certificate_checks(),
-                *([] if self._forwarding is None else [self._forwarding.layer]),
-                authenticate_calls(self.access.authenticator),
-                limits.limit_callers,
-                validate_requests(message_size_max_bytes=self._settings.message_size_max_bytes),
-            ],
-            inner=[
-                slow_down_failures(self._failures, key_id_of=lookup_id_of),
-                *([] if sqlite_path(self._settings.database) else [keep_fresh]),
-            ],
+            layers=steps.layers,
+            inner=steps.inner,
             methods=self.contract.methods,
             mutations=self.contract.changes,
             read_pool=self._reads,
@@ -258,13 +245,26 @@ class App:
             options=channel_options(self._settings, shares_port=self._worker is not None),
             maximum_concurrent_rpcs=self._settings.calls_max,
         )
-        self._add_servicers(server)
+        add_servicers(server, self._servicers())
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         add_reflection(server, self._reflection)
         return server
 
-    def _certificate_checks(self) -> list[Layer]:
-        file = self._settings.tls_client_crl_file
-        return [] if file is None else [refuse_revoked(RevokedCertificates(file))]
+    def _make_steps(self) -> dict[str, Layer | None]:
+        """Make the steps of CHAIN, by their names; None for those that this server does not have."""
+        settings, limits = self._settings, self._make_limits()
+        revoked = settings.tls_client_crl_file
+        return {
+            "errors": map_errors,
+            "address_limits": limits.limit_addresses,
+            "certificates": None if revoked is None else refuse_revoked(RevokedCertificates(revoked)),
+            "forwarding": None if self._forwarding is None else self._forwarding.layer,
+            "auth": authenticate_calls(self.access.authenticator),
+            "caller_limits": limits.limit_callers,
+            "validation": validate_requests(message_size_max_bytes=settings.message_size_max_bytes),
+            "failed_credentials": slow_down_failures(self._failures, key_id_of=lookup_id_of),
+            "freshness": None if sqlite_path(settings.database) else keep_fresh,
+        }
 
     def _routes(self, handlers: Mapping[str, Any]) -> dict[str, Route]:
         """How calls of unary methods are served."""
@@ -320,17 +320,17 @@ class App:
             return self._public
         return self._forwarding.executor(self._public, threads=PUBLIC_FORWARDING_THREADS)
 
-    def _add_servicers(self, server: grpc.Server) -> None:
+    def _servicers(self) -> dict[str, Any]:
+        """The servicer of each service of the contract."""
         store, pages = self.store, self._page_tokens
-        products_pb2_grpc.add_ProductServiceServicer_to_server(ProductServicer(store, pages), server)
-        inventory_pb2_grpc.add_InventoryServiceServicer_to_server(InventoryServicer(store, pages), server)
-        customers_pb2_grpc.add_CustomerServiceServicer_to_server(CustomerServicer(store, pages), server)
-        orders_pb2_grpc.add_OrderServiceServicer_to_server(
-            OrderServicer(store, pages, rules=placing_rules_of(self._settings)), server
-        )
-        auth_pb2_grpc.add_AuthServiceServicer_to_server(self._auth_servicer(), server)
-        audit_pb2_grpc.add_AuditServiceServicer_to_server(AuditServicer(store, pages), server)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        return {
+            "ProductService": ProductServicer(store, pages),
+            "InventoryService": InventoryServicer(store, pages),
+            "CustomerService": CustomerServicer(store, pages),
+            "OrderService": OrderServicer(store, pages, rules=placing_rules_of(self._settings)),
+            "AuthService": self._auth_servicer(),
+            "AuditService": AuditServicer(store, pages),
+        }
 
     def _auth_servicer(self) -> AuthServicer:
         access = self.access

@@ -1,12 +1,20 @@
 """Why the domain refuses: each class is a fact, its attributes are the facts' particulars.
 
 DomainError
-├── InvalidArgument      InvalidField, InvalidFilter, InvalidOrderBy, InvalidPageToken, InvalidUpdateMask,
-│                        InvalidAmount, UnknownCurrency, CurrencyMismatch, RequestIdReused, ...
-├── NotFound             ProductNotFound, OrderNotFound, SkuNotFound, ...
-├── Conflict             AlreadyExists, SkuTaken, EtagMismatch
-├── FailedPrecondition   OutOfStock, IllegalState, ResourceDeleted, ...
-└── AccessRefused        Unauthenticated, TokenExpired, TokenRevoked, PermissionDenied, ...
+├── InvalidArgument         InvalidFilter, InvalidOrderBy, InvalidPageToken, InvalidUpdateMask, RequestIdReused,
+│   │                       CategoryCycle, UnknownPermission
+│   └── FieldViolation      InvalidField, InvalidAmount, UnknownCurrency, CurrencyMismatch
+├── NotFound                SkuNotFound, OrderLineNotFound
+│   └── ResourceNotFound    CategoryNotFound, ProductNotFound, VariantNotFound, LocationNotFound,
+│                           StockLevelNotFound, StockMovementNotFound, ReservationNotFound, CustomerNotFound,
+│                           OrderNotFound, FulfillmentNotFound, ServiceAccountNotFound, ApiKeyNotFound,
+│                           RoleNotFound, AuditEntryNotFound
+├── Conflict                AlreadyExists, SkuTaken, EtagMismatch
+├── FailedPrecondition      ResourceDeleted, ResourceNotDeleted, ResourceInUse, IllegalState, OrderHeld,
+│                           OrderNotHeld, UnitsNotOpen, NotForSale, OutOfStock, QuantityMismatch, RoleBuiltIn,
+│                           ReplyExpired
+└── AccessRefused           Unauthenticated, TokenExpired, TokenRevoked, ApiKeyInvalid, PermissionDenied,
+                            PrivilegeEscalation
 """
 
 from __future__ import annotations
@@ -131,7 +139,11 @@ class UnknownPermission(InvalidArgument):
 
 
 class NotFound(DomainError):
-    """What the request names does not exist.
+    """What the request names does not exist."""
+
+
+class ResourceNotFound(NotFound):
+    """No resource has the name.
 
     Attributes:
         resource: the name that was asked for.
@@ -144,25 +156,25 @@ class NotFound(DomainError):
         self.resource = resource
 
 
-class CategoryNotFound(NotFound):
+class CategoryNotFound(ResourceNotFound):
     """No such category."""
 
     kind = "category"
 
 
-class ProductNotFound(NotFound):
+class ProductNotFound(ResourceNotFound):
     """No such product."""
 
     kind = "product"
 
 
-class VariantNotFound(NotFound):
+class VariantNotFound(ResourceNotFound):
     """No such variant."""
 
     kind = "variant"
 
 
-class SkuNotFound(DomainError):
+class SkuNotFound(NotFound):
     """No variant has this SKU."""
 
     def __init__(self, sku: str) -> None:
@@ -170,43 +182,43 @@ class SkuNotFound(DomainError):
         self.sku = sku
 
 
-class LocationNotFound(NotFound):
+class LocationNotFound(ResourceNotFound):
     """No such location."""
 
     kind = "location"
 
 
-class StockLevelNotFound(NotFound):
+class StockLevelNotFound(ResourceNotFound):
     """There has never been stock of the SKU at the location."""
 
     kind = "stock level"
 
 
-class StockMovementNotFound(NotFound):
+class StockMovementNotFound(ResourceNotFound):
     """No such stock movement."""
 
     kind = "stock movement"
 
 
-class ReservationNotFound(NotFound):
+class ReservationNotFound(ResourceNotFound):
     """No such reservation."""
 
     kind = "reservation"
 
 
-class CustomerNotFound(NotFound):
+class CustomerNotFound(ResourceNotFound):
     """No such customer."""
 
     kind = "customer"
 
 
-class OrderNotFound(NotFound):
+class OrderNotFound(ResourceNotFound):
     """No such order."""
 
     kind = "order"
 
 
-class OrderLineNotFound(DomainError):
+class OrderLineNotFound(NotFound):
     """The order has no line of this number.
 
     Attributes:
@@ -220,31 +232,31 @@ class OrderLineNotFound(DomainError):
         self.line_number = line_number
 
 
-class FulfillmentNotFound(NotFound):
+class FulfillmentNotFound(ResourceNotFound):
     """No such fulfilment."""
 
     kind = "fulfilment"
 
 
-class ServiceAccountNotFound(NotFound):
+class ServiceAccountNotFound(ResourceNotFound):
     """No such service account."""
 
     kind = "service account"
 
 
-class ApiKeyNotFound(NotFound):
+class ApiKeyNotFound(ResourceNotFound):
     """No such API key."""
 
     kind = "API key"
 
 
-class RoleNotFound(NotFound):
+class RoleNotFound(ResourceNotFound):
     """No such role."""
 
     kind = "role"
 
 
-class AuditEntryNotFound(NotFound):
+class AuditEntryNotFound(ResourceNotFound):
     """No such audit entry."""
 
     kind = "audit entry"

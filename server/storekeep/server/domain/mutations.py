@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from hmac import HMAC
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
@@ -63,13 +63,17 @@ class Mutation:
     Attributes:
         tx: its transaction.
         call: who asked for it, and how.
+        expirers: the store's, for what has expired and holds stock that this mutation needs; see `expiry`.
     """
 
-    __slots__ = ("_entries", "_entry", "_recorded", "_whole", "call", "tx")
+    __slots__ = ("_entries", "_entry", "_recorded", "_whole", "call", "expirers", "tx")
 
-    def __init__(self, tx: Transaction, call: Call, *, whole: Mutation | None = None) -> None:
+    def __init__(
+        self, tx: Transaction, call: Call, *, whole: Mutation | None = None, expirers: tuple[Any, ...] = ()
+    ) -> None:
         self.tx = tx
         self.call = call
+        self.expirers = expirers
         self._whole = whole
         self._recorded: Named | None = None
         self._entry = 0
@@ -77,7 +81,7 @@ class Mutation:
 
     def by(self, call: Call) -> Mutation:
         """This mutation, for what is done with it that its caller did not ask for."""
-        return Mutation(self.tx, call, whole=self)
+        return Mutation(self.tx, call, whole=self, expirers=self.expirers)
 
     def record(self, event: str, *, before: Named | None, after: Named | None) -> None:
         """Write the entry of one changed resource: its event and its audit entry in one.
@@ -293,7 +297,7 @@ def mutate(
     shown = msgspec.structs.replace(call, request_id="") if hides_request_id else call
 
     def work(tx: Transaction) -> _Replay[Reply]:
-        mutation = Mutation(tx, shown)
+        mutation = Mutation(tx, shown, expirers=store.expirers)
         check(mutation, None)
         try:
             reply = effect(mutation)

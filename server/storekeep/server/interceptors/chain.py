@@ -1,17 +1,6 @@
-"""The chain that every call of Storekeep's own services passes: one ordered list, wrapped once per method.
+"""The machine of the chain: it wraps the steps that CHAIN lists around each method of the contract, once, at start.
 
-  1. request log: outermost, so that it sees the final code of everything
-  2. errors: turns what is raised into a status; the only one who aborts
-  3. address limits: before a token is looked at, in the worker that the caller has reached
-     and inside them certificates, where lists of revoked ones are given; the client's TLS ends in that worker too
-  4. forwarding: of changes, where another worker writes; before auth, as who writes knows first who may do what
-  5. auth: inside errors, so that its refusals are mapped too; before any byte of the request is parsed
-  6. caller limits: of the key and the account, as soon as they are known
-  7. validation: parses the request and holds it to the contract's constraints
-     and inside it failed credentials, which slows down who guesses API keys and refresh tokens
-     and freshness, which reads how old the answer may be: only where the database can have replicas
-
-The layers after errors are checks. A change passes them in a thread of its own, and what they refuse never reaches the
+The steps after errors are checks. A write passes them in a thread of its own, and what they refuse never reaches the
 writer, which runs what is inside of them. Both parts are one call to the log and to errors.
 """
 
@@ -19,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import grpc
 from google.protobuf import empty_pb2
 
+from storekeep.server.interceptors import CHAIN, Part
 from storekeep.server.transport.errors import UnknownMethod
 from storekeep.server.transport.executors import CallExecutor
 from storekeep.server.transport.rpc import Checked, Method, Rpc
@@ -51,13 +41,45 @@ class Outermost(Protocol):
         """Wrap what is done with a call after its checks."""
 
 
+class Arrangement(NamedTuple):
+    """Steps in their order.
+
+    Attributes:
+        layers: errors and the checks, outermost first.
+        inner: what is inside of the checks, outermost first.
+    """
+
+    layers: tuple[Layer, ...]
+    inner: tuple[Layer, ...]
+
+
+def arrange(steps: Mapping[str, Layer | None]) -> Arrangement:
+    """Put the steps of a server into the order of CHAIN.
+
+    Args:
+        steps: each step but the request log, by its name in CHAIN; None where this server does not have it.
+
+    Raises: ValueError where they are not those of CHAIN, or one is missing that every server has.
+    """
+    entries = [entry for entry in CHAIN if entry.part is not Part.LOG]
+    if steps.keys() != {entry.name for entry in entries}:
+        raise ValueError(f"the steps are not those of CHAIN: {sorted(steps)}")
+    missing = [entry.name for entry in entries if steps[entry.name] is None and not entry.only_where]
+    if missing:
+        raise ValueError(f"every server has these steps: {missing}")
+    placed = [(entry.part, step) for entry in entries if (step := steps[entry.name]) is not None]
+    return Arrangement(
+        tuple(step for part, step in placed if part is not Part.SERVE),
+        tuple(step for part, step in placed if part is Part.SERVE),
+    )
+
+
 class Chain(grpc.ServerInterceptor):
     """Wraps each handler of the contract's services, once; leaves all others to gRPC as they are.
 
     Args:
         outermost: the layer that makes the `Rpc`.
-        layers: the others, outermost first, all of them checks but the first, which maps errors.
-        inner: the layers inside of the checks.
+        layers, inner: the others; see `Arrangement`.
         methods: what the contract says, by the path that gRPC uses: `/package.Service/Method`.
         read_pool: where reads run.
         write_pool: where mutations run: they mostly wait for a commit, so they must not hold up reads.

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from storekeep.server.domain.audit.checkpoints import sign_head
 from storekeep.server.domain.keys.audit_chain import AuditChain
 from storekeep.server.domain.keys.encryption import SealBroken
-from storekeep.server.domain.stock.expiry import end_due
+from storekeep.server.domain.stock.expiry import expire_batch, require_expirers
 from storekeep.server.store.engine import Store
 from storekeep.server.store.errors import StoreError
 from storekeep.server.store.sql.transactions import Transaction
@@ -128,20 +128,24 @@ class Maintenance(Rounds):
 
 
 class Sweeper(Rounds):
-    """Writes down, soon after, what has ended by itself; see `domain.expiry`."""
+    """The expiry job: writes, soon after, what has expired by itself; see `domain.expiry`.
+
+    Raises: ExpirersMissing where the store has no expirers.
+    """
 
     def __init__(self, store: Store, *, interval_s: float) -> None:
+        require_expirers(store.expirers)
         super().__init__("sweeper", interval_s=interval_s, done="expired", failed="nothing was expired")
         self._store = store
 
     def run_once(self) -> int:
-        """End all that is due.
+        """Expire all that has expired.
 
-        Returns: the number of promises.
+        Returns: the number of resources.
 
         Raises: StoreError.
         """
-        return self._repeat(lambda: end_due(self._store))
+        return self._repeat(lambda: expire_batch(self._store))
 
 
 class CheckpointJob(Rounds):

@@ -176,6 +176,7 @@ class Store:
         commits: transactions of the writer that were made durable, without those in which nothing was to be kept.
         writes: what was kept in them.
         chain: what transactions that write carry; see `Transaction`.
+        expirers: what mutations run where they need the stock of what has expired; the domain's own, as `chain` is.
     """
 
     def __init__(
@@ -203,6 +204,7 @@ class Store:
         self.commits = 0
         self.writes = 0
         self.chain: Any = None
+        self.expirers: tuple[Any, ...] = ()
         self._writer = threading.Thread(target=self._write_forever, name="store-writer", daemon=True)
         self._writer.start()
 

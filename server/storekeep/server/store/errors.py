@@ -5,7 +5,8 @@ StoreError
 ├── DeadlinePassed      the deadline passed in the queue or while it was read; nothing was done
 ├── StorageFull         no room left; nothing was done
 ├── StorageUnavailable  no answer; whether it was done is unknown
-└── ShuttingDown        the store is closed
+├── ShuttingDown        the store is closed
+└── UnusableDatabase    UnsafeSqlite, UnusablePostgres: Storekeep cannot run on it; found when it is opened
 """
 
 from __future__ import annotations
@@ -56,3 +57,7 @@ class ShuttingDown(StoreError):
 
     def __init__(self) -> None:
         super().__init__("the server is stopping and takes no new calls")
+
+
+class UnusableDatabase(StoreError):
+    """Storekeep cannot run on this database; the classes below say why. Found when it is opened, before any call."""

@@ -1,22 +1,26 @@
-"""What the contract says about each RPC, read from the options in the generated descriptors."""
+"""The contract of this server: its services, listed once here, and what the options of each RPC say.
+
+Health, reflection, the chain, the servicers and the tests take the services from this list.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from google.api import annotations_pb2
-from google.protobuf import symbol_database
-from google.protobuf.descriptor import MethodDescriptor
+import grpc
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.message_factory import GetMessageClass
 
 from storekeep.server.transport.rpc import Method
 from storekeep.v1 import audit_pb2, auth_pb2, customers_pb2, inventory_pb2, options_pb2, orders_pb2, products_pb2
 
 FILES = (products_pb2, inventory_pb2, customers_pb2, orders_pb2, auth_pb2, audit_pb2)
-
-
-READS_BY_POST = frozenset({"/storekeep.v1.AuditService/VerifyAuditChain", "/storekeep.v1.AuthService/TestPermissions"})
-"""Reads that are no GET over HTTP: one takes long, the other a list of names."""
+SERVICES: tuple[ServiceDescriptor, ...] = tuple(
+    service for file in FILES for service in file.DESCRIPTOR.services_by_name.values()
+)
+"""The services of the contract, in the order in which they are shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,17 +30,12 @@ class Contract:
     Attributes:
         services: their full names.
         methods: by the path that gRPC uses.
-        writes: the paths of all that is not a GET over HTTP: it changes something, or takes long.
+        changes: the paths of what the writer runs: where one worker writes, it is the one to answer.
     """
 
     services: tuple[str, ...]
     methods: dict[str, Method]
-    writes: frozenset[str]
-
-    @property
-    def changes(self) -> frozenset[str]:
-        """The paths of what changes something: where one worker writes, it is the one to answer."""
-        return self.writes - READS_BY_POST
+    changes: frozenset[str]
 
     @property
     def permissions(self) -> frozenset[str]:
@@ -46,24 +45,57 @@ class Contract:
 
 def read_contract() -> Contract:
     """The contract that this server was built with."""
-    services = [service for file in FILES for service in file.DESCRIPTOR.services_by_name.values()]
-    descriptors = {f"/{service.full_name}/{method.name}": method for service in services for method in service.methods}
+    descriptors = {f"/{service.full_name}/{method.name}": method for service in SERVICES for method in service.methods}
     return Contract(
-        services=tuple(service.full_name for service in services),
+        services=tuple(service.full_name for service in SERVICES),
         methods={path: _method(path, descriptor) for path, descriptor in descriptors.items()},
-        writes=frozenset(path for path, descriptor in descriptors.items() if not _is_get(descriptor)),
+        changes=frozenset(path for path, descriptor in descriptors.items() if _is_run_by_writer(descriptor)),
     )
+
+
+def add_servicers(server: grpc.Server, servicers: Mapping[str, Any]) -> None:
+    """Have a server serve the contract.
+
+    Args:
+        servicers: the servicer of each service, by the service's short name.
+
+    Raises: ValueError where they are not those of the contract.
+    """
+    services = {service.name: service for service in SERVICES}
+    if servicers.keys() != services.keys():
+        raise ValueError(f"not one servicer for each service: {sorted(servicers.keys() ^ services.keys())}")
+    for name, servicer in servicers.items():
+        _add_servicer(server, services[name], servicer)
+
+
+def _add_servicer(server: grpc.Server, service: ServiceDescriptor, servicer: Any) -> None:
+    """Have a server serve one service, as the generated `add_..._to_server` of each does."""
+    handlers = {
+        method.name: grpc.unary_unary_rpc_method_handler(
+            getattr(servicer, method.name),
+            request_deserializer=GetMessageClass(method.input_type).FromString,
+            response_serializer=GetMessageClass(method.output_type).SerializeToString,
+        )
+        for method in service.methods
+    }
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service.full_name, handlers),))
+    server.add_registered_method_handlers(service.full_name, handlers)
 
 
 def _method(path: str, descriptor: MethodDescriptor) -> Method:
-    request_type: Any = symbol_database.Default().GetSymbol(descriptor.input_type.full_name)
     return Method(
         name=path.removeprefix("/"),
         permission=descriptor.GetOptions().Extensions[options_pb2.permission],
-        request_type=request_type,
+        request_type=GetMessageClass(descriptor.input_type),
     )
 
 
-def _is_get(descriptor: MethodDescriptor) -> bool:
-    route = descriptor.GetOptions().Extensions[annotations_pb2.http]
-    return bool(route.WhichOneof("pattern") == "get")
+def _is_run_by_writer(descriptor: MethodDescriptor) -> bool:
+    """Return whether the writer runs an RPC, by its option `executor`.
+
+    Raises: ValueError where the contract does not state one.
+    """
+    executor = descriptor.GetOptions().Extensions[options_pb2.executor]
+    if executor == options_pb2.EXECUTOR_UNSPECIFIED:
+        raise ValueError(f"{descriptor.full_name} states no executor")
+    return executor == options_pb2.EXECUTOR_WRITER

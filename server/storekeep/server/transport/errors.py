@@ -1,4 +1,15 @@
-"""What can be wrong with a request before it reaches the domain."""
+"""What can be wrong with a request before it reaches the domain.
+
+TransportError
+├── InvalidFields       fields break constraints of the contract
+├── MalformedMessage    the bytes do not parse
+├── MessageTooLarge     the request has too many bytes
+├── MetadataTooLarge    the metadata has too many bytes
+├── RequestIncomplete   the request did not arrive in time
+├── UnknownMethod       there is no such method
+├── RateLimited         the caller calls more often than it may
+└── WriterUnavailable   the worker that writes cannot be reached
+"""
 
 from __future__ import annotations
 
@@ -6,7 +17,11 @@ import math
 from collections.abc import Sequence
 
 
-class InvalidFields(Exception):
+class TransportError(Exception):
+    """The call is refused before the domain sees it."""
+
+
+class InvalidFields(TransportError):
     """Fields break constraints of the contract.
 
     Attributes:
@@ -18,14 +33,14 @@ class InvalidFields(Exception):
         self.violations = tuple(violations)
 
 
-class MalformedMessage(Exception):
+class MalformedMessage(TransportError):
     """The bytes do not parse as the method's request."""
 
     def __init__(self) -> None:
         super().__init__("the request does not parse as the method's message; is every string UTF-8?")
 
 
-class MessageTooLarge(Exception):
+class MessageTooLarge(TransportError):
     """The request has more bytes than the server accepts."""
 
     def __init__(self, size_bytes: int, *, size_max_bytes: int) -> None:
@@ -34,7 +49,7 @@ class MessageTooLarge(Exception):
         self.size_max_bytes = size_max_bytes
 
 
-class RateLimited(Exception):
+class RateLimited(TransportError):
     """Somebody calls more often than it may.
 
     Attributes:
@@ -61,28 +76,28 @@ class RateLimited(Exception):
         return {"limit": self.limit}
 
 
-class MetadataTooLarge(Exception):
+class MetadataTooLarge(TransportError):
     """The metadata of the call have more bytes than the server accepts."""
 
     def __init__(self) -> None:
         super().__init__("the metadata of the call have more bytes than the server accepts")
 
 
-class RequestIncomplete(Exception):
+class RequestIncomplete(TransportError):
     """The request did not arrive in time."""
 
     def __init__(self) -> None:
         super().__init__("the request did not arrive in time; nothing was done")
 
 
-class UnknownMethod(Exception):
+class UnknownMethod(TransportError):
     """The server has no such method."""
 
     def __init__(self) -> None:
         super().__init__("this server has no such method")
 
 
-class WriterUnavailable(Exception):
+class WriterUnavailable(TransportError):
     """The worker that writes cannot be reached, or went away before it answered."""
 
     retry_after_ms = 100

@@ -36,7 +36,7 @@ from storekeep.server.domain.orders.states import (
     require_state,
 )
 from storekeep.server.domain.stock.allocations import Share, allocations_of, deallocate
-from storekeep.server.domain.stock.expiry import ENDINGS, Ending
+from storekeep.server.domain.stock.expiry import Expirer
 from storekeep.server.store.engine import Store
 from storekeep.server.store.sql.transactions import Transaction
 from storekeep.server.store.tables import orders as store
@@ -140,11 +140,11 @@ def settled(order: Order) -> Order:
 # -- expiry
 
 
-def _due(tx: Transaction, most: int) -> list[str]:
+def _find_expired(tx: Transaction, most: int) -> list[str]:
     return [order_id for (order_id,) in store.DUE.all(tx, now_us=tx.now_us, most=most)]
 
 
-def _due_of(tx: Transaction, skus: Sequence[str], most: int) -> list[str]:
+def _find_expired_of(tx: Transaction, skus: Sequence[str], most: int) -> list[str]:
     asked = msgspec.json.encode(list(skus)).decode()
     return [order_id for (order_id,) in store.DUE_OF.all(tx, now_us=tx.now_us, skus=asked, most=most)]
 
@@ -159,4 +159,4 @@ def _expire(mutation: Mutation, order_ids: Sequence[str]) -> None:
         save(mutation, old, called_off(old, state=EXPIRED), happened="expired")
 
 
-ENDINGS.append(Ending(due=_due, due_of=_due_of, end=_expire))
+EXPIRER = Expirer(find=_find_expired, find_of=_find_expired_of, expire=_expire)

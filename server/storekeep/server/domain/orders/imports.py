@@ -34,7 +34,7 @@ from storekeep.server.domain.orders.numbers import OrderNumbers
 from storekeep.server.domain.orders.orders import Order, insert_orders
 from storekeep.server.domain.standard.resources import new_id
 from storekeep.server.domain.stock.allocations import ALLOCATE, Share, Wanted, add_up, levels_to_take_from, spread_sku
-from storekeep.server.domain.stock.expiry import end_due_of
+from storekeep.server.domain.stock.expiry import expire_batch_of
 from storekeep.server.store.engine import Store
 from storekeep.server.store.sql.transactions import Transaction
 from storekeep.server.store.tables import order_imports as store
@@ -203,7 +203,7 @@ def _fulfillment(order: Order, shipping: Shipping, *, now_us: int) -> Fulfillmen
 class _Stock:
     """The stock that the open orders of a batch can take: read once, taken order by order, written together.
 
-    Where it cannot do for all of them, promises whose time is up are ended first; see `expiry`.
+    Where it cannot do for all of them, what has expired is expired first; see `expiry`.
     """
 
     def __init__(self, mutation: Mutation, orders: Iterable[HistoricOrder]) -> None:
@@ -214,7 +214,7 @@ class _Stock:
                 wanted[line.sku, ""] += line.quantity if order.location_id else 0
         skus = sorted({sku for sku, _ in wanted})
         self._levels = levels_to_take_from(mutation.tx, skus) if skus else {}
-        while (short := self._short(wanted)) and end_due_of(mutation, short):
+        while (short := self._short(wanted)) and expire_batch_of(mutation, short):
             self._levels = levels_to_take_from(mutation.tx, skus)
 
     def _short(self, wanted: Mapping[tuple[str, str], int]) -> list[str]:

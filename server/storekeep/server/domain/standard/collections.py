@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from storekeep.server.domain.calls import Call
-from storekeep.server.domain.errors import AlreadyExists, IllegalState, NotFound
+from storekeep.server.domain.errors import AlreadyExists, IllegalState, ResourceNotFound
 from storekeep.server.domain.mutations import CheckAccess, Mutation, mutate
 from storekeep.server.domain.standard.lists import Listing, ListRequest
 from storekeep.server.domain.standard.pages import Page, PageTokens
@@ -65,7 +65,7 @@ class Collection(Generic[R]):
         key: Key,
         pattern: str,
         event: str,
-        not_found: type[NotFound],
+        not_found: type[ResourceNotFound],
         check: Callable[[Transaction, R, R | None], None] = lambda tx, new, old: None,
         attach: Callable[[Transaction, list[R]], list[R]] = lambda tx, resources: resources,
         store_parts: Callable[[Transaction, R, R | None], None] = lambda tx, new, old: None,

@@ -18,7 +18,7 @@ import msgspec
 
 from storekeep.server.domain.errors import OutOfStock
 from storekeep.server.domain.mutations import Mutation
-from storekeep.server.domain.stock.expiry import end_due_of
+from storekeep.server.domain.stock.expiry import expire_batch_of
 from storekeep.server.store.sql.transactions import Transaction
 from storekeep.server.store.tables import stock as store
 
@@ -147,7 +147,7 @@ def _places(tx: Transaction, quantities: dict[str, int], location_id: str) -> Pl
 
 
 def _spread(mutation: Mutation, wanted: Sequence[Wanted], location_id: str) -> list[Share]:
-    """Find the units of lines of which no location has them all; where they are too few, once what is due has ended.
+    """Find the units of lines of which no location has them all; where they are too few, expire what has expired first.
 
     Raises: OutOfStock.
     """
@@ -158,7 +158,7 @@ def _spread(mutation: Mutation, wanted: Sequence[Wanted], location_id: str) -> l
         short = {sku: (units, found[sku]) for sku, units in quantities.items() if units > found[sku]}
         if not short:
             break
-        if not end_due_of(mutation, list(short)):
+        if not expire_batch_of(mutation, list(short)):
             raise OutOfStock(short)
     return [
         share for sku in quantities for share in spread_sku([line for line in wanted if line.sku == sku], there[sku])

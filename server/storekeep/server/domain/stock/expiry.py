@@ -1,7 +1,7 @@
-"""Promises that end by themselves: reservations at their instant, and unpaid orders.
+"""Expiry: what expires by itself, such as reservations and unpaid orders, and who writes that it has.
 
-What is promised and due counts no more, whether or not anybody has written so yet. It is written by whoever needs its
-stock, in the same transaction, or else by the sweeper, a second later; as `system/expiry` either way.
+What has expired stops counting at its expiry time, even before that is written. Whoever needs its stock writes it, in
+the same transaction, or else the expiry job does, a second later; as `system/expiry` either way.
 """
 
 from __future__ import annotations
@@ -15,60 +15,86 @@ from storekeep.server.store.engine import Store
 from storekeep.server.store.sql.transactions import Transaction
 
 SUBJECT = "system/expiry"
-"""Who ends what is due, in the ledgers."""
-PIECE_MAX = 100
-"""Promises that one transaction ends at most: so it never holds up the writes of callers for long."""
+"""The actor of every expiry in the ledgers."""
+BATCH_MAX = 100
+"""The most that one transaction expires: so it never holds up the writes of callers for long."""
 CALL = Call(Caller(SUBJECT), "system/ExpirePromises")
 
 
+class ExpirersMissing(Exception):
+    """The store was given no expirers: the stock of what has expired would never be free again."""
+
+    def __init__(self) -> None:
+        super().__init__("the store has no expirers; give it those of `app.EXPIRERS` by `set_expirers`")
+
+
 @dataclass(frozen=True, slots=True)
-class Ending:
-    """One kind of promise that ends by itself.
+class Expirer:
+    """Expires one kind of resource.
 
     Attributes:
-        due: the ids of those that are due and not ended yet, the longest due first, so many at most.
-        due_of: the same, of those that have units of any of these SKUs.
-        end: ends those with these ids: their units, their state, and an entry in the ledger for each.
+        find: ids of those that have expired and are not written so yet, the earliest first, at most so many.
+        find_of: the same, of those that have units of any of these SKUs.
+        expire: write that these ids have expired: their units, their state, and a ledger entry for each.
     """
 
-    due: Callable[[Transaction, int], Sequence[str]]
-    due_of: Callable[[Transaction, Sequence[str], int], Sequence[str]]
-    end: Callable[[Mutation, Sequence[str]], None]
+    find: Callable[[Transaction, int], Sequence[str]]
+    find_of: Callable[[Transaction, Sequence[str], int], Sequence[str]]
+    expire: Callable[[Mutation, Sequence[str]], None]
 
 
-ENDINGS: list[Ending] = []
-"""All kinds, each added by the module that makes the promises, which is above this one."""
+def set_expirers(db: Store, expirers: Sequence[Expirer]) -> None:
+    """Give a store the expirers that its mutations and the expiry job run; once, where the process is wired.
 
-
-def end_due_of(mutation: Mutation, skus: Sequence[str]) -> int:
-    """End, within a running mutation, a piece of what is due and has units of these SKUs: they can be promised anew.
-
-    Returns: how many promises; when it is not 0, there may be more.
+    Raises: ExpirersMissing where there are none.
     """
-    return _end_piece(mutation.by(CALL), lambda ending, most: ending.due_of(mutation.tx, skus, most))
+    if not expirers:
+        raise ExpirersMissing
+    db.expirers = tuple(expirers)
 
 
-def end_due(db: Store) -> int:
-    """End a piece of what is due.
+def expire_batch_of(mutation: Mutation, skus: Sequence[str]) -> int:
+    """Expire, within a running mutation, a batch of what has expired and has units of these SKUs.
 
-    Returns: how many promises; when it is not 0, there may be more.
+    Returns: how many resources; when it is not 0, there may be more.
 
-    Raises: the store's errors (see `Store.write`).
+    Raises: ExpirersMissing.
     """
-    if not db.snapshot(lambda tx: any(ending.due(tx, 1) for ending in ENDINGS)):
+    return _expire_batch(mutation.by(CALL), lambda expirer, most: expirer.find_of(mutation.tx, skus, most))
+
+
+def expire_batch(db: Store) -> int:
+    """Expire a batch of what has expired.
+
+    Returns: how many resources; when it is not 0, there may be more.
+
+    Raises: ExpirersMissing, and the store's errors (see `Store.write`).
+    """
+    expirers = require_expirers(db.expirers)
+    if not db.snapshot(lambda tx: any(expirer.find(tx, 1) for expirer in expirers)):
         return 0
-    return mutate(db, CALL, _end_due_piece, int)
+    return mutate(db, CALL, _expire_first, int)
 
 
-def _end_due_piece(mutation: Mutation) -> int:
-    return _end_piece(mutation, lambda ending, most: ending.due(mutation.tx, most))
+def require_expirers(expirers: tuple[Expirer, ...]) -> tuple[Expirer, ...]:
+    """Return the expirers of a store or a mutation.
+
+    Raises: ExpirersMissing where there are none.
+    """
+    if not expirers:
+        raise ExpirersMissing
+    return expirers
 
 
-def _end_piece(mutation: Mutation, find: Callable[[Ending, int], Sequence[str]]) -> int:
-    ended = 0
-    for ending in ENDINGS:
-        due = find(ending, PIECE_MAX - ended) if ended < PIECE_MAX else ()
-        if due:
-            ending.end(mutation, due)
-        ended += len(due)
-    return ended
+def _expire_first(mutation: Mutation) -> int:
+    return _expire_batch(mutation, lambda expirer, most: expirer.find(mutation.tx, most))
+
+
+def _expire_batch(mutation: Mutation, find: Callable[[Expirer, int], Sequence[str]]) -> int:
+    count = 0
+    for expirer in require_expirers(mutation.expirers):
+        expired = find(expirer, BATCH_MAX - count) if count < BATCH_MAX else ()
+        if expired:
+            expirer.expire(mutation, expired)
+        count += len(expired)
+    return count

@@ -42,7 +42,7 @@ from storekeep.server.domain.stock.allocations import (
     move_stock,
     write_movements,
 )
-from storekeep.server.domain.stock.expiry import end_due_of
+from storekeep.server.domain.stock.expiry import expire_batch_of
 from storekeep.server.store.engine import Store
 from storekeep.server.store.sql.rows import Rows
 from storekeep.server.store.sql.transactions import Transaction
@@ -385,14 +385,14 @@ def set_stock(
 
 
 def _level_to_change(mutation: Mutation, key: Key, *, etag: str) -> StockLevel | None:
-    """The level as it is once what is due has ended, or None where there has been no stock yet.
+    """Return the level once its expired stock is free again, or None where there has been no stock yet.
 
     Raises: LocationNotFound, ResourceDeleted, SkuNotFound, EtagMismatch.
     """
     tx = mutation.tx
     location_id, sku = key
     require_location(tx, location_id)
-    _end_all_due_of(mutation, [sku])
+    _expire_all_of(mutation, [sku])
     row = LEVELS.find(tx, key)
     if row is None:
         if product_store.FIND_BY_SKU.one(tx, sku=sku) is None:
@@ -404,8 +404,9 @@ def _level_to_change(mutation: Mutation, key: Key, *, etag: str) -> StockLevel |
     return level
 
 
-def _end_all_due_of(mutation: Mutation, skus: Sequence[str]) -> None:
-    while end_due_of(mutation, skus):
+def _expire_all_of(mutation: Mutation, skus: Sequence[str]) -> None:
+    """Expire all that has expired and has units of these SKUs."""
+    while expire_batch_of(mutation, skus):
         pass
 
 
@@ -497,7 +498,7 @@ def transfer_stock(
         for location_id in (source_id, destination_id):
             require_location(mutation.tx, location_id)
         _offered(mutation.tx, quantities)
-        _end_all_due_of(mutation, list(quantities))
+        _expire_all_of(mutation, list(quantities))
         old = _levels_to_transfer(mutation.tx, quantities, source_id, destination_id)
         source = f"transfers/{new_id()}"
         changes = {key: (-1 if key[0] == source_id else 1) * quantities[key[1]] for key in old}

@@ -30,7 +30,7 @@ from storekeep.server.domain.stock.allocations import (
     reserve_stock,
     ship_reserved,
 )
-from storekeep.server.domain.stock.expiry import ENDINGS, Ending
+from storekeep.server.domain.stock.expiry import Expirer
 from storekeep.server.domain.stock.levels import require_for_sale, require_location
 from storekeep.server.store.engine import Store
 from storekeep.server.store.sql.rows import Rows
@@ -268,24 +268,24 @@ def _replace(mutation: Mutation, old: Reservation, happened: str, **changes: Any
 # -- expiring
 
 
-def _due(tx: Transaction, most: int) -> list[str]:
+def _find_expired(tx: Transaction, most: int) -> list[str]:
     return [reservation_id for (reservation_id,) in store.DUE.all(tx, now_us=tx.now_us, rows_max=most)]
 
 
-def _due_of(tx: Transaction, skus: Sequence[str], most: int) -> list[str]:
+def _find_expired_of(tx: Transaction, skus: Sequence[str], most: int) -> list[str]:
     asked = encode(list(skus)).decode()
     return [row[0] for row in store.DUE_OF.all(tx, skus=asked, now_us=tx.now_us, rows_max=most)]
 
 
 def _expire(mutation: Mutation, reservation_ids: Sequence[str]) -> None:
-    """End reservations that are due."""
+    """Write that reservations have expired, and release their stock."""
     rows = ROWS.find_many(mutation.tx, [(reservation_id,) for reservation_id in reservation_ids])
     for old in read_written(mutation.tx, rows):
         release(mutation, old.name, old.lines, reason="expired")
         _replace(mutation, old, "expired", state=EXPIRED)
 
 
-ENDINGS.append(Ending(due=_due, due_of=_due_of, end=_expire))
+EXPIRER = Expirer(find=_find_expired, find_of=_find_expired_of, expire=_expire)
 
 
 def _listing_at(now_us: int) -> Listing[Reservation]:

@@ -21,7 +21,7 @@ from psycopg.adapt import Transformer
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from storekeep.server.runtime.tasks import await_socket
-from storekeep.server.store.errors import StoreError
+from storekeep.server.store.errors import UnusableDatabase
 from storekeep.server.store.limits import Limits
 
 SERVER_VERSION_MIN = 140_000
@@ -99,7 +99,7 @@ class PutOffFailed(SqlError):
     """A statement that was put off failed: the transaction can only be undone, and run again without putting off."""
 
 
-class UnusablePostgres(StoreError):
+class UnusablePostgres(UnusableDatabase):
     """This PostgreSQL cannot hold a Storekeep, whoever asks it."""
 
 

@@ -18,7 +18,7 @@ import apsw
 import peewee
 from playhouse.apsw_ext import APSWDatabase
 
-from storekeep.server.store.errors import StorageFull, StorageUnavailable, StoreError
+from storekeep.server.store.errors import StorageFull, StorageUnavailable, UnusableDatabase
 from storekeep.server.store.sql.dialects import SQLITE
 from storekeep.server.store.sqlite.checkpoints import Checkpoints, leave_files
 from storekeep.server.store.sqlite.files import OpenFiles
@@ -59,7 +59,7 @@ and stays one."""
 log = logging.getLogger("storekeep.store")
 
 
-class UnsafeSqlite(StoreError):
+class UnsafeSqlite(UnusableDatabase):
     """The SQLite that is installed can lose commits."""
 
     def __init__(self, version: str) -> None:

@@ -1,0 +1,101 @@
+"""The server's errors are a tree: one parent each, drawn, and each leaf one reason on the wire."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+
+from docs.pages.errors import ROOTS, children_of, draw
+from storekeep.client import REASONS, Conflict, InvalidRequest, NotAllowed, NotAuthenticated, NotFound
+from storekeep.server.domain import errors as domain_errors
+from storekeep.server.interceptors.error_table import ERRORS, Row
+from storekeep.server.store.errors import UnusableDatabase
+from tests.support.checkout import ROOT
+
+BRANCH = re.compile(r"[│ ]*[├└]── (\w+) *")
+PARENTS_IN_THE_CLIENT = {
+    "UNAUTHENTICATED": NotAuthenticated,
+    "PERMISSION_DENIED": NotAllowed,
+    "INVALID_ARGUMENT": InvalidRequest,
+    "NOT_FOUND": NotFound,
+    "ALREADY_EXISTS": Conflict,
+    "ABORTED": Conflict,
+    "FAILED_PRECONDITION": Conflict,
+}
+"""The branch of the client's tree where what comes with a gRPC code stands."""
+
+
+def walk(root: type[Exception]) -> Iterator[type[Exception]]:
+    """The classes below one."""
+    for child in children_of(root):
+        yield child
+        yield from walk(child)
+
+
+TREE = [kind for root in ROOTS for kind in walk(root)]
+LEAVES = [kind for kind in TREE if not children_of(kind) and not issubclass(kind, UnusableDatabase)]
+"""What a call can end with."""
+
+
+def drawn_parents(docstring: str) -> dict[str, str]:
+    """The parent of each class in a drawing whose branches list their leaves, separated by commas."""
+    parents: dict[str, str] = {}
+    path: list[str] = []
+    for line in docstring.splitlines():
+        if match := BRANCH.match(line):
+            depth = line.index("──") // 4 + 1
+            path[depth:] = [match[1]]
+            parents[match[1]] = path[depth - 1]
+        elif not line.startswith(("│", " ")):
+            path = [line.strip()]
+            continue
+        leaves = line[match.end() :] if match else line
+        parents |= dict.fromkeys(re.findall(r"\w+", leaves), path[-1])
+    return parents
+
+
+@pytest.mark.parametrize("kind", TREE, ids=lambda kind: kind.__name__)
+def test_error_has_one_parent(kind: type[Exception]):
+    assert len(kind.__bases__) == 1
+
+
+@pytest.mark.parametrize("kind", ERRORS, ids=lambda kind: kind.__name__)
+def test_error_with_a_row_is_a_leaf_of_the_tree(kind: type[Exception]):
+    assert kind in LEAVES
+
+
+@pytest.mark.parametrize("kind", LEAVES, ids=lambda kind: kind.__name__)
+def test_leaf_has_a_row(kind: type[Exception]):
+    assert kind in ERRORS
+
+
+def test_reasons_of_each_tree_are_unique():
+    """The domain's and the wire's may share one: a field is wrong by either's rules."""
+    for root in ROOTS:
+        reasons = Counter(ERRORS[kind].reason for kind in walk(root) if kind in ERRORS)
+        shared = {"MESSAGE_TOO_LARGE"} if root.__name__ == "TransportError" else set()
+        assert {reason for reason, count in reasons.items() if count > 1} == shared
+
+
+def test_names_that_end_alike_hang_on_one_branch():
+    named_so = [kind for kind in TREE if kind.__name__.endswith("NotFound")]
+    assert [kind for kind in named_so if not issubclass(kind, domain_errors.NotFound)] == []
+
+
+def test_docstring_draws_the_tree_of_the_domain():
+    actual = {kind.__name__: kind.__bases__[0].__name__ for kind in walk(domain_errors.DomainError)}
+    assert drawn_parents((domain_errors.__doc__ or "").partition("\n\n")[2]) == actual
+
+
+def test_reference_draws_all_trees():
+    page = (ROOT / "docs/reference/errors.md").read_text()
+    assert all(draw(root) in page for root in ROOTS)
+
+
+@pytest.mark.parametrize("row", sorted(set(ERRORS.values()), key=lambda row: row.reason), ids=lambda row: row.reason)
+def test_client_hangs_each_reason_where_its_code_says(row: Row):
+    parent = PARENTS_IN_THE_CLIENT.get(row.code.name)
+    assert parent is None or issubclass(REASONS[row.reason], parent)
