@@ -97,12 +97,11 @@ def test_layers_stand_in_the_order_of_the_documentation():
     layers = (
         "request_log(",
         "map_errors",
-        "limits.limit_addresses",
+        "watch_credentials(",
         "_forwarding.layer",
         "authenticate_calls(",
         "limits.limit_callers",
         "validate_requests(",
-        "slow_down_failures(",
         "keep_fresh",
     )
     places = [source.index(layer) for layer in layers]
@@ -149,7 +148,7 @@ def test_documentation_of_the_chain_names_its_layers_in_order():
     assert listed == [
         "1. request log",
         "2. errors",
-        "3. address limits",
+        "3. credentials",
         "4. forwarding",
         "5. auth",
         "6. caller limits",

@@ -10,6 +10,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import descriptor_pb2 as _descriptor_pb2
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf.internal import extension_dict as _extension_dict
 from storekeep.v1 import errors_pb2 as _errors_pb2
 import builtins as _builtins
@@ -22,6 +23,30 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _RateLimitClass:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RateLimitClassEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RateLimitClass.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    RATE_LIMIT_CLASS_UNSPECIFIED: _RateLimitClass.ValueType  # 0
+    """As a public call, a read or a write, whichever the RPC is."""
+    RATE_LIMIT_CLASS_BULK: _RateLimitClass.ValueType  # 1
+    """One call does the work of many."""
+    RATE_LIMIT_CLASS_ADMIN: _RateLimitClass.ValueType  # 2
+    """Of accounts, keys, roles and the audit."""
+
+class RateLimitClass(_RateLimitClass, metaclass=_RateLimitClassEnumTypeWrapper):
+    """RateLimitClass says how calls of an RPC are counted by rate limits."""
+
+RATE_LIMIT_CLASS_UNSPECIFIED: RateLimitClass.ValueType  # 0
+"""As a public call, a read or a write, whichever the RPC is."""
+RATE_LIMIT_CLASS_BULK: RateLimitClass.ValueType  # 1
+"""One call does the work of many."""
+RATE_LIMIT_CLASS_ADMIN: RateLimitClass.ValueType  # 2
+"""Of accounts, keys, roles and the audit."""
+Global___RateLimitClass: _TypeAlias = RateLimitClass  # noqa: Y015
 
 @_typing.final
 class MethodErrors(_message.Message):
@@ -50,6 +75,7 @@ Global___MethodErrors: _TypeAlias = MethodErrors  # noqa: Y015
 PERMISSION_FIELD_NUMBER: _builtins.int
 ERRORS_FIELD_NUMBER: _builtins.int
 MUTATION_FIELD_NUMBER: _builtins.int
+RATE_LIMIT_CLASS_FIELD_NUMBER: _builtins.int
 permission: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, _builtins.str]
 """The permission that a caller must hold, as `noun.verb`. An RPC without one is refused to everybody.
 Two values are not permissions but classes of callers: `public` (anyone, without a token) and
@@ -61,3 +87,7 @@ reported. The reasons that every RPC shares stand in `errors.proto` and are not 
 """
 mutation: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, _builtins.bool]
 """True where the RPC changes something: it is audited, and takes `request_id` and `validate_only`."""
+rate_limit_class: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, Global___RateLimitClass.ValueType]
+"""The class by which calls of the RPC are limited, where it is none of those that follow from the other
+options: `public`, read, or write.
+"""

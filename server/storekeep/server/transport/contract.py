@@ -19,6 +19,14 @@ READS_BY_POST = frozenset({"/storekeep.v1.AuditService/VerifyAuditChain", "/stor
 """Reads that are no GET over HTTP: one takes long, the other a list of names."""
 
 
+RATE_LIMIT_CLASSES = {
+    options_pb2.RATE_LIMIT_CLASS_UNSPECIFIED: "",
+    options_pb2.RATE_LIMIT_CLASS_BULK: "bulk",
+    options_pb2.RATE_LIMIT_CLASS_ADMIN: "admin",
+}
+"""How settings name the classes that methods are given in the contract."""
+
+
 @dataclass(frozen=True, slots=True)
 class Contract:
     """The services of `storekeep.v1`.
@@ -61,6 +69,7 @@ def _method(path: str, descriptor: MethodDescriptor) -> Method:
         name=path.removeprefix("/"),
         permission=descriptor.GetOptions().Extensions[options_pb2.permission],
         request_type=request_type,
+        rate_limit_class=RATE_LIMIT_CLASSES[descriptor.GetOptions().Extensions[options_pb2.rate_limit_class]],
     )
 
 
