@@ -8,6 +8,7 @@ from storekeep.server.interceptors import CHAIN, Part
 THREADS = {
     Part.LOG: "both",
     Part.ERRORS: "both",
+    Part.EARLY: "polling",
     Part.CHECK: "checks",
     Part.SERVE: "serves",
 }

@@ -20,6 +20,7 @@ from storekeep.client import (
     PermissionDenied,
     ProductNotFound,
     QuantityMismatch,
+    RateLimited,
     Refused,
     ResourceInUse,
     ServerUnreachable,
@@ -133,9 +134,12 @@ def test_bare_status_is_unexpected_and_keeps_its_code(scripted: ScriptedServer, 
     assert caught.value.code is grpc.StatusCode.UNIMPLEMENTED
 
 
-def test_overload_that_is_told_in_a_text_alone_is_overload(scripted: ScriptedServer, client: Storekeep) -> None:
-    scripted.scripts["GetProduct"] = [fails(grpc.StatusCode.RESOURCE_EXHAUSTED, "too much [OVERLOADED]")] * 10
-    with pytest.raises(Overloaded) as caught:
+@pytest.mark.parametrize(("reason", "error"), [("OVERLOADED", Overloaded), ("RATE_LIMITED", RateLimited)])
+def test_reason_that_is_given_in_a_text_alone_is_known(
+    scripted: ScriptedServer, client: Storekeep, reason: str, error: type[StorekeepError]
+) -> None:
+    scripted.scripts["GetProduct"] = [fails(grpc.StatusCode.RESOURCE_EXHAUSTED, f"too much [{reason}]")] * 10
+    with pytest.raises(error) as caught:
         client.products.get("products/a", timeout_s=0.5)
     assert (caught.value.message, caught.value.retry_delay_s) == ("too much", 1.0)
     scripted.scripts["GetProduct"] = [fails(grpc.StatusCode.RESOURCE_EXHAUSTED, "a message is too large")]

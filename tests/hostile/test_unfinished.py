@@ -7,6 +7,8 @@ import threading
 
 import pytest
 
+from storekeep.client import Product, Storekeep
+from storekeep.v1 import products_pb2
 from tests.conftest import MakeServer
 from tests.hostile.conftest import Attack
 from tests.support.hostile.callers import unharmed
@@ -26,6 +28,7 @@ from tests.support.hostile.wire import (
 )
 from tests.support.processes import ServerProcess
 
+LIST_PRODUCTS = "/storekeep.v1.ProductService/ListProducts"
 RESOURCE_EXHAUSTED, DEADLINE_EXCEEDED, UNIMPLEMENTED = 8, 4, 12
 MIB = 1024 * 1024
 
@@ -61,6 +64,27 @@ def test_unread_replies_do_not_hold_the_end_up(make_server: MakeServer):
             lambda: all(attacker.streams[s].headers for s in streams), what="all are answered, as far as it goes"
         )
         assert server.stop(timeout_s=120) == 0
+
+
+@pytest.mark.engine("sqlite", reason="replies are bounded by their bytes, whatever they are made of")
+def test_bytes_of_unread_replies_are_bounded(make_server: MakeServer):
+    """A sibling: few calls, but each with a reply of megabytes; 1,000 of them were 3 GB."""
+    server = make_server(unread_replies_max_bytes=str(8 * MIB), queue_wait_max_s="60")
+    with Storekeep(server.address, api_key=server.admin_key) as client:
+        for _ in range(100):
+            client.products.create(Product(display_name="Long", description="\U0001f375" * 9_900))
+        token = client.auth.issue_token(server.admin_key).access_token
+    message = products_pb2.ListProductsRequest(page_size=1000).SerializeToString()
+    shown = [("authorization", f"Bearer {token}")]
+    with Attacker(server.address, window=0) as attacker:
+        streams = [attacker.open(LIST_PRODUCTS, framed(message), extra=shown, ends=True) for _ in range(8)]
+        wait_until(
+            lambda: sum(attacker.streams[s].status == DEADLINE_EXCEEDED for s in streams) >= 5,
+            what="all but some 8 MiB are dropped",
+        )
+        told = next(heard for s in streams if (heard := attacker.streams[s]).status is not None)
+        assert "not read in time" in told.headers["grpc-message"]
+        assert attacker.streams[streams[-1]].status is None  # the newest still wait, as there is room for them
 
 
 def test_holder_is_evicted_and_told_why(attack: Attack):

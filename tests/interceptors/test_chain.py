@@ -36,15 +36,15 @@ def test_log_and_errors_are_one_step_each(part: Part):
     ("outer", "inner"),
     [
         ("request_log", "errors"),
-        ("errors", "address_limits"),
-        ("address_limits", "auth"),
-        ("address_limits", "forwarding"),
+        ("errors", "early_limits"),
+        ("early_limits", "credentials"),
+        ("credentials", "auth"),
+        ("credentials", "forwarding"),
         ("certificates", "forwarding"),
         ("forwarding", "auth"),
         ("auth", "caller_limits"),
         ("auth", "validation"),
         ("caller_limits", "validation"),
-        ("validation", "failed_credentials"),
         ("validation", "freshness"),
     ],
 )
@@ -87,14 +87,15 @@ def steps(**changed: Layer | None) -> dict[str, Layer | None]:
 
 def test_steps_are_arranged_as_the_chain_says_whatever_their_order():
     backwards = dict(reversed(steps().items()))
-    assert [*arrange(backwards).layers, *arrange(backwards).inner] == NAMES[1:]
-    assert arrange(backwards).inner == ("failed_credentials", "freshness")
+    errors, *checks = arrange(backwards).layers
+    assert [errors, arrange(backwards).early, *checks, *arrange(backwards).inner] == NAMES[1:]
+    assert arrange(backwards).inner == ("freshness",)
 
 
 def test_step_that_some_servers_lack_is_left_out():
     optional = [entry.name for entry in CHAIN if entry.only_where]
     arranged = arrange(steps(**dict.fromkeys(optional)))
-    assert [*arranged.layers, *arranged.inner] == [name for name in NAMES[1:] if name not in optional]
+    assert {arranged.early, *arranged.layers, *arranged.inner} == set(NAMES[1:]) - set(optional)
 
 
 def test_step_that_every_server_has_cannot_be_left_out():

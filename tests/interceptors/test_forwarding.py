@@ -14,9 +14,9 @@ import grpc
 import pytest
 
 from storekeep.server.interceptors.chain import Chain
+from storekeep.server.interceptors.early_refusals import EarlyRefusals
 from storekeep.server.interceptors.errors import map_errors
 from storekeep.server.interceptors.forwarding import Forwarding
-from storekeep.server.interceptors.overload import OverloadRefusals
 from storekeep.server.interceptors.request_log import request_log
 from storekeep.server.runtime.admission import Backlog
 from storekeep.server.telemetry.counts import CallCounts
@@ -68,7 +68,7 @@ def reader(address: str, counts: CallCounts) -> Iterator[orders_pb2_grpc.OrderSe
         mutations=CONTRACT.changes,
         read_pool=here,
         write_pool=forwarding.executor(here),
-        refuse=OverloadRefusals(lambda line, **_: None, counts).refuse,
+        refuse=EarlyRefusals(lambda line, **_: None, counts).overloaded,
     )
     server = grpc.server(ThreadPoolExecutor(2), interceptors=[chain])
     orders_pb2_grpc.add_OrderServiceServicer_to_server(Orders(), server)
@@ -138,6 +138,9 @@ class Change:
     def __call__(self) -> None:
         self.threads.append(threading.current_thread().name)
 
+    def give_up(self) -> None:
+        self.threads.append("refused")
+
 
 def test_change_is_under_way_until_its_checks_or_its_service_end_it():
     leader, backlog = Leader(), Backlog(length_max=100, wait_max_s=1, overloaded_wait_s=1)
@@ -155,4 +158,4 @@ def test_change_is_under_way_until_its_checks_or_its_service_end_it():
     forwarding.close()
     assert (leader.admitted, leader.under_way) == (21, 0)
     assert [change.threads for change in changes] == [["check", "there_0"], ["check"]] * 10
-    assert full.threads == ["refusing", "refusing"]  # what serves it says itself that it does not
+    assert full.threads == ["refusing", "refused"]

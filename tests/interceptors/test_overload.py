@@ -8,11 +8,22 @@ import grpc
 import pytest
 from google.rpc import error_details_pb2, status_pb2
 
-from storekeep.server.interceptors import overload
-from storekeep.server.interceptors.errors import DETAILS_KEY
-from storekeep.server.interceptors.overload import DETAILED_MAX, LINE_EVERY_S, OverloadRefusals
+from storekeep.server.interceptors import early_refusals
+from storekeep.server.interceptors.chain import Chain
+from storekeep.server.interceptors.early_refusals import DETAILED_MAX, LINE_EVERY_S, EarlyRefusals
+from storekeep.server.interceptors.errors import map_errors
+from storekeep.server.interceptors.request_log import request_log
+from storekeep.server.runtime.admission import Backlog
 from storekeep.server.telemetry.counts import CallCounts
+from storekeep.server.transport.contract import read_contract
+from storekeep.server.transport.executors import CallExecutor, CheckPool
+from storekeep.server.transport.polling import Polling
+from storekeep.server.transport.rpc import DETAILS_KEY
+from storekeep.v1 import orders_pb2, orders_pb2_grpc
+from tests.support.refusals import refusal_of
+from tests.support.routes import TIMEOUT_S
 
+CONTRACT = read_contract()
 GET, PLACE = "storekeep.v1.ProductService/GetProduct", "storekeep.v1.OrderService/PlaceOrder"
 
 
@@ -23,8 +34,8 @@ class Refused:
         self.now_s = 1_000.0
         self.lines: list[dict[str, object]] = []
         self.counts = CallCounts()
-        self.refuse = OverloadRefusals(self._write, self.counts).refuse
-        monkeypatch.setattr(overload.time, "monotonic", lambda: self.now_s)
+        self.refuse = EarlyRefusals(self._write, self.counts).overloaded
+        monkeypatch.setattr(early_refusals.time, "monotonic", lambda: self.now_s)
 
     def _write(self, fields: dict[str, object], *, level: int) -> None:
         self.lines.append({**fields, "level": level})
@@ -81,3 +92,34 @@ def test_each_refusal_is_counted_and_each_method_logged_once_a_second(refused):
     }
     assert [(line["method"], line["calls"]) for line in refused.lines] == [(GET, 1), (GET, 3), (PLACE, 1)]
     assert {line["level"] for line in refused.lines} <= {logging.INFO, logging.WARNING}
+
+
+def test_change_that_is_refused_after_its_checks_is_one_call(refused):
+    """It is counted, logged and answered as its checks have begun it."""
+    lines: list[dict[str, object]] = []
+    backlog = Backlog(length_max=100, wait_max_s=TIMEOUT_S, overloaded_wait_s=TIMEOUT_S)
+    checks = CheckPool(lambda task, since: False, queued=lambda: 0, name="check", backlog=backlog)
+    chain = Chain(
+        outermost=request_log(lambda fields, *, level: lines.append(fields), refused.counts),
+        layers=[map_errors],
+        methods=CONTRACT.methods,
+        mutations=CONTRACT.changes,
+        read_pool=checks,
+        write_pool=checks,
+        refuse=refused.refuse,
+    )
+    server = grpc.server(CallExecutor(lambda task: False, is_full=lambda: False))
+    orders_pb2_grpc.add_OrderServiceServicer_to_server(orders_pb2_grpc.OrderServiceServicer(), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    Polling().start(server, routes=chain.routes)
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        orders = orders_pb2_grpc.OrderServiceStub(channel)
+        for _ in range(3):
+            with pytest.raises(grpc.RpcError) as ended:
+                orders.PlaceOrder(orders_pb2.PlaceOrderRequest(), timeout=TIMEOUT_S)
+            refusal = refusal_of(ended.value)
+            assert (refusal.reason, bool(refusal.retry_after_s)) == ("OVERLOADED", True)
+    server.stop(TIMEOUT_S).wait()
+    checks.shutdown()
+    assert refused.counts.counts().in_flight == 0
+    assert [(line["message"], line["reason"]) for line in lines] == [("rpc", "OVERLOADED")] * 3

@@ -320,7 +320,7 @@ def test_every_worker_writes_for_itself(make_server: MakeServer):
             name = shop.order().name
         with cluster.shop(1 - number) as shop:
             assert shop.orders.GetOrder(orders_pb2.GetOrderRequest(name=name)).name == name
-    assert cluster.metrics()["storekeep_calls_passed_on_total"][()] == 0
+    assert cluster.metrics()["storekeep_calls_forwarded_total"][()] == 0
 
 
 # -- one process

@@ -123,6 +123,20 @@ def test_page_ends_before_it_is_larger_than_clients_take_and_the_next_goes_on(
     assert len(names) == len(set(names)) >= (PRODUCTS if shows_long else ORDERS)
 
 
+def test_batch_that_is_too_large_is_refused_and_told_how_many_fit(server: ServerProcess):
+    with open_shop(server) as shop:
+        names = [shop.product(display_name="Long", description=DESCRIPTION).name for _ in range(5)] * 25
+        with pytest.raises(grpc.RpcError) as refused:
+            shop.products.BatchGetProducts(products_pb2.BatchGetProductsRequest(names=names))
+        refusal = refusal_of(refused.value)
+        assert (refusal.code, refusal.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "MESSAGE_TOO_LARGE")
+        fitting = int(str(refused.value.details()).rpartition(" ")[2])  # type: ignore[attr-defined]  # a call's error
+        assert 50 < fitting < len(names)
+        batch = shop.products.BatchGetProducts(products_pb2.BatchGetProductsRequest(names=names[:fitting]))
+        assert [one.name for one in batch.products] == names[:fitting]
+        assert CLIENT_BYTES_MAX / 8 < batch.ByteSize() < CLIENT_BYTES_MAX
+
+
 def test_small_reads_are_answered_beside_callers_of_large_pages(server: ServerProcess, product: str):
     callers = Callers(server)
     with open_shop(server) as shop, callers.running():

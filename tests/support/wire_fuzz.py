@@ -25,10 +25,10 @@ from storekeep.server.app import App
 from storekeep.server.config import Settings
 from storekeep.server.domain.standard import filters, pages
 from storekeep.server.interceptors import request_log, validation, violations, wire_bounds
-from storekeep.server.interceptors.errors import DETAILS_KEY
 from storekeep.server.telemetry.logs import Logs
 from storekeep.server.transport import jwts
 from storekeep.server.transport.contract import read_contract
+from storekeep.server.transport.rpc import DETAILS_KEY
 from storekeep.server.transport.unary import Aborted, Route
 from storekeep.v1 import auth_pb2, products_pb2
 from tests.support.databases import new_database

@@ -57,12 +57,12 @@ def test_threads_that_count_at_once_lose_nothing():
     }
 
 
-def test_call_is_in_flight_until_it_is_over_or_passed_on():
+def test_call_is_in_flight_until_it_is_over_or_forwarded():
     counts = CallCounts()
     for _ in range(3):
         counts.begin()
     counts.end("a.B/C", "OK", "", 1)
-    counts.pass_on()
+    counts.forward()
     assert counts.counts().in_flight == 1
 
 

@@ -13,6 +13,7 @@ import pytest
 from google.rpc import status_pb2
 
 from storekeep.client import ApiKey, NotAuthenticated, PermissionDenied, ServiceAccount, Storekeep
+from storekeep.server.interceptors.request_log import PEER
 from storekeep.v1 import auth_pb2, customers_pb2, inventory_pb2, orders_pb2
 from tests.support.clusters import Cluster
 from tests.support.processes import ServerProcess, run_command
@@ -120,13 +121,29 @@ def test_deadline_holds_on_the_way_to_the_writer(cluster: Cluster, reader: Shop)
     assert took_s < 30
 
 
-def test_change_that_was_handed_on_is_not_handed_on_again(reader: Shop):
+def test_change_that_was_forwarded_is_not_forwarded_again(reader: Shop):
+    """Only another worker reaches the socket on which it can say that it forwards a call."""
     request = inventory_pb2.AdjustStockRequest(name=f"{MAIN}/stockLevels/NONE", quantity_delta=1)
     with pytest.raises(grpc.RpcError) as refused:
-        reader.inventory.AdjustStock(request, metadata=(("x-storekeep-handed-on", "1"),))
+        reader.inventory.AdjustStock(request, metadata=((PEER, "ipv4:192.0.2.1:1"),))
     refusal = refusal_of(refused.value)
     assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "STORAGE_UNAVAILABLE")
     assert refusal.retry_after_s == 0.1
+
+
+def test_caller_cannot_say_that_its_call_was_forwarded(cluster: Cluster):
+    request_ids = [new_request_id() for _ in range(2 * WORKERS)]
+    for request_id in request_ids:
+        options = [("grpc.use_local_subchannel_pool", 1)]
+        with grpc.insecure_channel(cluster.server.address, options=options) as channel:
+            shop = Shop(channel, api_key=cluster.server.admin_key)
+            claims = ((PEER, "ipv4:192.0.2.1:1"), ("x-storekeep-handed-on", "1"), ("x-request-id", request_id))
+            shop.customers.CreateCustomer(
+                customers_pb2.CreateCustomerRequest(customer={"display_name": "Claims"}), metadata=claims
+            )
+    lines = [line for request_id in request_ids for line in lines_of_call(cluster, request_id)]
+    assert len(lines) == len(request_ids)
+    assert not any("192.0.2.1" in line["peer"] for line in lines)
 
 
 def test_large_reply_comes_back_whole(reader: Shop):

@@ -62,7 +62,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_REQUEST_ID_REUSED: _ErrorReason.ValueType  # 18
     """The `request_id` was used before by this caller and method, with another payload or another API key."""
     ERROR_REASON_MESSAGE_TOO_LARGE: _ErrorReason.ValueType  # 19
-    """The message is larger than the server accepts."""
+    """The request is larger than the server accepts, or the reply of a batch would be larger than it sends:
+    ask for fewer names at a time.
+    """
     ERROR_REASON_MALFORMED_MESSAGE: _ErrorReason.ValueType  # 20
     """The bytes do not parse as the message that the method takes, for one because a string is not UTF-8."""
     ERROR_REASON_UNKNOWN_METHOD: _ErrorReason.ValueType  # 21
@@ -190,7 +192,9 @@ ERROR_REASON_CURRENCY_MISMATCH: ErrorReason.ValueType  # 17
 ERROR_REASON_REQUEST_ID_REUSED: ErrorReason.ValueType  # 18
 """The `request_id` was used before by this caller and method, with another payload or another API key."""
 ERROR_REASON_MESSAGE_TOO_LARGE: ErrorReason.ValueType  # 19
-"""The message is larger than the server accepts."""
+"""The request is larger than the server accepts, or the reply of a batch would be larger than it sends:
+ask for fewer names at a time.
+"""
 ERROR_REASON_MALFORMED_MESSAGE: ErrorReason.ValueType  # 20
 """The bytes do not parse as the message that the method takes, for one because a string is not UTF-8."""
 ERROR_REASON_UNKNOWN_METHOD: ErrorReason.ValueType  # 21

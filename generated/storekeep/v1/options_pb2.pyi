@@ -24,6 +24,30 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _RateLimitClass:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RateLimitClassEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RateLimitClass.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    RATE_LIMIT_CLASS_UNSPECIFIED: _RateLimitClass.ValueType  # 0
+    """As a public call, a read or a write, whichever the RPC is."""
+    RATE_LIMIT_CLASS_BULK: _RateLimitClass.ValueType  # 1
+    """One call does the work of many."""
+    RATE_LIMIT_CLASS_ADMIN: _RateLimitClass.ValueType  # 2
+    """Of accounts, keys, roles and the audit."""
+
+class RateLimitClass(_RateLimitClass, metaclass=_RateLimitClassEnumTypeWrapper):
+    """RateLimitClass says how calls of an RPC are counted by rate limits."""
+
+RATE_LIMIT_CLASS_UNSPECIFIED: RateLimitClass.ValueType  # 0
+"""As a public call, a read or a write, whichever the RPC is."""
+RATE_LIMIT_CLASS_BULK: RateLimitClass.ValueType  # 1
+"""One call does the work of many."""
+RATE_LIMIT_CLASS_ADMIN: RateLimitClass.ValueType  # 2
+"""Of accounts, keys, roles and the audit."""
+Global___RateLimitClass: _TypeAlias = RateLimitClass  # noqa: Y015
+
 class _Executor:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -79,6 +103,7 @@ Global___MethodErrors: _TypeAlias = MethodErrors  # noqa: Y015
 PERMISSION_FIELD_NUMBER: _builtins.int
 ERRORS_FIELD_NUMBER: _builtins.int
 MUTATION_FIELD_NUMBER: _builtins.int
+RATE_LIMIT_CLASS_FIELD_NUMBER: _builtins.int
 EXECUTOR_FIELD_NUMBER: _builtins.int
 permission: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, _builtins.str]
 """The permission that a caller must hold, as `noun.verb`. An RPC without one is refused to everybody.
@@ -91,5 +116,9 @@ reported. The reasons that every RPC shares stand in `errors.proto` and are not 
 """
 mutation: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, _builtins.bool]
 """True where the RPC changes something: it is audited, and takes `request_id` and `validate_only`."""
+rate_limit_class: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, Global___RateLimitClass.ValueType]
+"""The class by which calls of the RPC are limited, where it is none of those that follow from the other
+options: `public`, read, or write.
+"""
 executor: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, Global___Executor.ValueType]
 """Where the server runs the RPC. Every RPC has one. Those that are `public` have threads of their own besides."""

@@ -26,18 +26,13 @@ from storekeep.server.domain.stock.expiry import set_expirers
 from storekeep.server.interceptors.auth import authenticate_calls
 from storekeep.server.interceptors.certificates import refuse_revoked
 from storekeep.server.interceptors.chain import Chain, Layer, arrange
+from storekeep.server.interceptors.credentials import FailedCredentials, watch_credentials
+from storekeep.server.interceptors.early_limits import EarlyLimits
 from storekeep.server.interceptors.early_refusals import EarlyRefusals
 from storekeep.server.interceptors.errors import map_errors
 from storekeep.server.interceptors.forwarding import Forwarding
 from storekeep.server.interceptors.freshness import keep_fresh
-from storekeep.server.interceptors.overload import OverloadRefusals
-from storekeep.server.interceptors.rate_limits import (
-    FailedCredentials,
-    Rate,
-    RateLimits,
-    rates_of,
-    slow_down_failures,
-)
+from storekeep.server.interceptors.rate_limits import Rate, RateLimits, rates_of
 from storekeep.server.interceptors.request_log import request_log
 from storekeep.server.interceptors.validation import validate_requests
 from storekeep.server.jobs.periodic import CheckpointJob, Maintenance, Rounds, Sweeper, purge_new_secrets, purge_replies
@@ -60,6 +55,7 @@ from storekeep.server.transport.channels import channel_options, receive_limits
 from storekeep.server.transport.connections import ConnectionGuard, ConnectionLimits
 from storekeep.server.transport.contract import add_servicers, read_contract
 from storekeep.server.transport.executors import CallExecutor, CallLoop, CallPool, CheckPool, ReadLanes
+from storekeep.server.transport.fair_pools import FairPool
 from storekeep.server.transport.health import SERVICE as HEALTH_SERVICE
 from storekeep.server.transport.health import WATCH, HealthServicer, Readiness, Watches, health_routes
 from storekeep.server.transport.leadership import Worker, Writership, own_address
@@ -97,7 +93,7 @@ READERS_ELSEWHERE = 4 + HEAVY_READ_THREADS
 """Connections left to those who do not read in the loop, which must not wait for one: the checks of changes, the two
 threads of public methods, the writer or the probe, which seldom read, and reads whose replies are large."""
 PUBLIC_FORWARDING_THREADS = 4
-"""Calls of public methods that one worker hands on at once; they have threads apart from those of other changes."""
+"""Calls of public methods that one worker forwards at once; they have threads apart from those of other changes."""
 SECONDS_PER_DAY = 86_400
 EXPIRERS = (reservations.EXPIRER, cancellations.EXPIRER)
 """All that expires by itself: reservations, and orders that nobody has paid for in time."""
@@ -155,7 +151,7 @@ class App:
         self._checks = CheckPool(
             self.store.run_soon, queued=lambda: self.store.queued, name="check", backlog=self._write_backlog
         )
-        self._public = CallPool(settings.public_threads, name="public", backlog=self._public_backlog())
+        self._public = FairPool(settings.public_threads, name="public", length_max=settings.public_queue_max)
         self._health = HealthServicer(self.contract.services)
         self._reflection = Reflection([*self.contract.services, HEALTH_SERVICE])
         self._early_refusals = EarlyRefusals(logs.requests.write, self._counts)
@@ -205,16 +201,6 @@ class App:
             refusal_cost=WRITE_REFUSAL_COST if writes else READ_REFUSAL_COST,
         )
 
-    def _public_backlog(self) -> Backlog:
-        """What bounds the calls of public methods that wait."""
-        settings = self._settings
-        return Backlog(
-            length_max=settings.public_queue_max,
-            wait_max_s=settings.queue_wait_max_s,
-            overloaded_wait_s=OVERLOADED_WRITE_WAIT_S,
-            lag_s=self._polling.lag_s,
-        )
-
     def _make_limits(self) -> RateLimits:
         settings, burst_s = self._settings, self._settings.rate_limit_burst_s
         return RateLimits(
@@ -237,7 +223,8 @@ class App:
             read_pool=self._reads,
             write_pool=self._make_write_executor(),
             public_pool=self._make_public_executor(),
-            refuse=OverloadRefusals(logs.requests.write, self._counts).refuse,
+            refuse=self._early_refusals.overloaded,
+            limits=steps.early,
         )
         server = grpc.server(
             self._reads,
@@ -250,19 +237,29 @@ class App:
         add_reflection(server, self._reflection)
         return server
 
-    def _make_steps(self) -> dict[str, Layer | None]:
+    def _make_steps(self) -> dict[str, Layer | EarlyLimits | None]:
         """Make the steps of CHAIN, by their names; None for those that this server does not have."""
         settings, limits = self._settings, self._make_limits()
         revoked = settings.tls_client_crl_file
         return {
             "errors": map_errors,
-            "address_limits": limits.limit_addresses,
+            "early_limits": EarlyLimits(
+                limits,
+                self._failures,
+                self._early_refusals,
+                key_id_of=lookup_id_of,
+                trusts_sockets=self._worker is not None,
+            ),
+            "credentials": watch_credentials(
+                self._failures,
+                key_id_of=lookup_id_of,
+                forwarded=frozenset() if self._forwarding is None else self.contract.changes,
+            ),
             "certificates": None if revoked is None else refuse_revoked(RevokedCertificates(revoked)),
             "forwarding": None if self._forwarding is None else self._forwarding.layer,
             "auth": authenticate_calls(self.access.authenticator),
             "caller_limits": limits.limit_callers,
             "validation": validate_requests(message_size_max_bytes=settings.message_size_max_bytes),
-            "failed_credentials": slow_down_failures(self._failures, key_id_of=lookup_id_of),
             "freshness": None if sqlite_path(settings.database) else keep_fresh,
         }
 
@@ -311,14 +308,15 @@ class App:
         return Forwarding(writership, changes=self.contract.changes, make_backlog=lambda: self._backlog(writes=True))
 
     def _make_write_executor(self) -> CallExecutor:
-        """Where changes run: checked apart, then in the store's writer; or handed on to the worker that writes."""
+        """Where changes run: checked apart, then in the store's writer; or forwarded to the worker that writes."""
         return self._checks if self._forwarding is None else self._forwarding.executor(self._checks)
 
     def _make_public_executor(self) -> CallExecutor:
         """Where public methods run: apart, so that who has no token holds up neither reads nor changes of others."""
         if self._forwarding is None:
             return self._public
-        return self._forwarding.executor(self._public, threads=PUBLIC_FORWARDING_THREADS)
+        pool = FairPool(PUBLIC_FORWARDING_THREADS, name="public-forwarding", length_max=self._settings.public_queue_max)
+        return self._forwarding.executor(self._public, pool=pool)
 
     def _servicers(self) -> dict[str, Any]:
         """The servicer of each service of the contract."""

@@ -143,14 +143,15 @@ class Settings(BaseSettings):
     """Threads that answer the methods which need no token, such as IssueToken; each waits for its commit. Two answer
     some 400 a second."""
     public_queue_max: Count = 100
-    """Calls of these methods that may wait for such a thread; beyond it they are shed with OVERLOADED. Few, so that who
-    has no token cannot make the server work for others' calls late."""
+    """Calls of these methods that may wait for such a thread. Addresses take turns; beyond it the newest call of the
+    address with the most is shed with OVERLOADED. Few, so that a caller without a token cannot make others wait."""
     queue_wait_max_s: Interval = 0.1
     """How long calls may wait for their turn; when all have waited longer for 0.2 s, it is overload, and only as many
     are let in as keep the server busy: a read waits 1 ms then, a change 10 ms, and the others are shed with OVERLOADED.
     On one core 0.1 s is the turn of some 250 orders or 700 reads; less refuses bursts sooner."""
     calls_max: Count = 2_000
-    """Calls under way at once, streams included; beyond it gRPC sheds them at once with RESOURCE_EXHAUSTED."""
+    """Unary calls under way at once; beyond it further ones are shed with OVERLOADED. Health checks are not shed, calls
+    whose request or reply is on its way have budgets of their own, and so have streams."""
     streams_per_connection_max: Count = 1_000
     """Calls under way at once on one connection; further ones wait in the client. Streams that are reset count until
     they are gone, so fewer refuse honest bursts: with 100, of 500 calls at once on a new connection two in five failed
@@ -179,6 +180,10 @@ class Settings(BaseSettings):
     """Of all requests that have begun to arrive and are incomplete. Each counts as twice `message_size_max_bytes`, so
     there may be 128; beyond it those of the address that has most end with OVERLOADED, the oldest first. A request that
     came with its call is complete at once and never meets this limit."""
+    unread_replies_max_bytes: Annotated[int, Field(ge=4 * 1024 * 1024, le=2**40)] = 256 * 1024 * 1024
+    """Of all replies that their callers have not read yet. Each counts as at least 256 KiB, as its call costs memory
+    too; beyond it the address that has most loses its oldest. As much as of incomplete requests: 85 of the largest
+    pages."""
     connections_max: Count = 2_000
     """Connections at once; further ones are closed as they come. Each costs some 40 KiB, and a file descriptor, of
     which a process commonly has 1,024 to 1,048,576 (`ulimit -n`)."""
@@ -287,13 +292,14 @@ class Settings(BaseSettings):
     rate_limit_burst_s: Interval = 2.0
     """How many seconds' worth of calls may come at once after a pause, as when a whole fleet logs in."""
     rate_limit_buckets_max: Count = 100_000
-    """Addresses, keys or accounts that each limit knows at a time; one takes some 200 bytes. Beyond it the one that
-    called least recently begins anew."""
+    """Addresses, keys or accounts that each limit knows at a time, and keys and tokens that are known to be right; one
+    takes some 200 bytes. Beyond it the one that called least recently begins anew."""
     failed_credentials_burst: Count = 50
-    """Wrong API keys and tokens that one address may try at once: more than a mistake in a roll-out makes."""
+    """Wrong API keys that one address may try at once, and as many refresh tokens and access tokens: more than a
+    mistake in a roll-out makes."""
     failed_credentials_per_s: Annotated[float, Field(gt=0, le=1_000_000)] = 1.0
-    """How many of them a second from then on; further ones are refused unread. Tokens in use and other addresses are
-    not affected."""
+    """How many of them a second from then on; further ones are refused unread. Other addresses are not affected, nor
+    keys and tokens that the process knows to be right, nor calls that show no credential of that kind."""
 
     # -- what it keeps
 

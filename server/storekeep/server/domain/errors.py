@@ -488,6 +488,13 @@ class Unauthenticated(AccessRefused):
         super().__init__(problem)
 
 
+class BatchTooLarge(DomainError):
+    """The resources that were asked for together are too large for one reply."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(f"the reply would be too large; ask for fewer names at a time, such as the first {count}")
+
+
 class TokenExpired(AccessRefused):
     """The token's lifetime is over."""
 

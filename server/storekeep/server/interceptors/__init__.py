@@ -17,6 +17,8 @@ class Part(Enum):
     """It makes the `Rpc`, and sees both threads as one call."""
     ERRORS = "errors"
     """It runs in both threads."""
+    EARLY = "early"
+    """It runs in the polling thread, before a call is queued; after errors where gRPC serves calls in its own way."""
     CHECK = "check"
     """It runs before the call is handed to the thread that serves it."""
     SERVE = "serve"
@@ -56,10 +58,16 @@ CHAIN: tuple[Entry, ...] = (
         "turns whatever is raised inside of it into a status; the only one that aborts, so all that raise are inside",
     ),
     Entry(
-        "address_limits",
-        "rate_limits",
+        "early_limits",
+        "early_limits",
+        Part.EARLY,
+        "refuses addresses and failed credentials over their rate; before the queue, where a flood takes no place",
+    ),
+    Entry(
+        "credentials",
+        "credentials",
         Part.CHECK,
-        "limits the calls of an address; before forwarding and auth, in the worker that the caller has reached",
+        "records credentials that were wrong; outside of forwarding and auth, so that it sees what either answers",
     ),
     Entry(
         "certificates",
@@ -92,12 +100,6 @@ CHAIN: tuple[Entry, ...] = (
         "validation",
         Part.CHECK,
         "refuses by size, then parses, then holds the request to the contract; the last check, as it costs the most",
-    ),
-    Entry(
-        "failed_credentials",
-        "rate_limits",
-        Part.SERVE,
-        "slows down who guesses API keys and tokens; after validation, as the credential is in the parsed request",
     ),
     Entry(
         "freshness",

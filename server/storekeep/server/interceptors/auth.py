@@ -16,16 +16,20 @@ import grpc
 
 from storekeep.server.domain.calls import Caller
 from storekeep.server.domain.errors import PermissionDenied, TokenExpired, Unauthenticated
-from storekeep.server.interceptors.chain import PUBLIC, Layer, Step
-from storekeep.server.interceptors.rate_limits import FailedCredentials
-from storekeep.server.transport.rpc import NOBODY, Method, Rpc
+from storekeep.server.interceptors.chain import Layer, Step
+from storekeep.server.interceptors.credentials import (
+    ACCESS_TOKEN,
+    FailedCredentials,
+    bearer_token,
+    credential_from,
+)
+from storekeep.server.transport.budgets import address_of
+from storekeep.server.transport.rpc import NOBODY, PUBLIC, Method, Rpc
 
 Claims = TypeVar("Claims")
 
 AUTHENTICATED = "authenticated"
 """The class of methods that any valid token opens."""
-SCHEME = "Bearer "
-HEADER_LENGTH_MAX = 8_192 + len(SCHEME)
 VERIFIED_MAX = 10_000
 """Tokens that are remembered; one takes about 1 KiB."""
 
@@ -44,7 +48,7 @@ class Authenticator(Generic[Claims]):
         find_caller: who holds the token and what it may do now; raises TokenRevoked or Unauthenticated.
         version: a number that changes when an answer of `find_caller` may have; asked on every call.
         verified_max: how many tokens are remembered.
-        failures: slows down who tries tokens that are wrong; nobody where it is None.
+        failures: is told of tokens that are wrong; nothing is where it is None.
     """
 
     def __init__(
@@ -72,18 +76,18 @@ class Authenticator(Generic[Claims]):
             permission: of the contract's option; an empty one is refused to everybody.
             peer: the address of who calls.
 
-        Raises: Unauthenticated, TokenExpired, TokenRevoked, PermissionDenied, RateLimited.
+        Raises: Unauthenticated, TokenExpired, TokenRevoked, PermissionDenied.
         """
         if permission == PUBLIC:
             return NOBODY
-        token = _bearer_token(authorization)
+        token = bearer_token(authorization)
         key = hashlib.sha256(token.encode()).digest()
         known = self._verified.get(key)
         version = self._version()
         if known is not None and known.version == version:
             caller = known.caller
         else:
-            claims = known.claims if known else self._verify_slowly(token, peer)
+            claims = known.claims if known else self._verify_and_record(token, peer)
             caller = self._look_up(key, claims, version)
         if time.time_ns() >= caller.expire_us * 1_000:
             raise TokenExpired
@@ -91,16 +95,18 @@ class Authenticator(Generic[Claims]):
             raise PermissionDenied(permission)
         return caller
 
-    def _verify_slowly(self, token: str, peer: str) -> Claims:
-        """Raises: Unauthenticated, TokenExpired, RateLimited."""
+    def _verify_and_record(self, token: str, peer: str) -> Claims:
+        """Raises: Unauthenticated, TokenExpired."""
         if self._failures is None:
             return self._verify(token)
-        self._failures.admit(peer)
+        credential = credential_from(ACCESS_TOKEN, token)
         try:
-            return self._verify(token)
+            claims = self._verify(token)
         except Unauthenticated:
-            self._failures.record(peer)
+            self._failures.record(address_of(peer), credential)
             raise
+        self._failures.prove(credential)
+        return claims
 
     def _look_up(self, key: bytes, claims: Claims, version: int) -> Caller:
         """Raises: Unauthenticated, TokenExpired, TokenRevoked."""
@@ -110,21 +116,6 @@ class Authenticator(Generic[Claims]):
                 del self._verified[next(iter(self._verified))]
             self._verified[key] = _Verified(claims, caller, version)
         return caller
-
-
-def _bearer_token(authorization: str | None) -> str:
-    """Raises: Unauthenticated."""
-    if not authorization:
-        raise Unauthenticated(
-            "the call names no caller: it needs the metadata `authorization: Bearer TOKEN`, with a token of IssueToken"
-        )
-    if len(authorization) > HEADER_LENGTH_MAX:
-        raise Unauthenticated(f"the authorization metadata is longer than {HEADER_LENGTH_MAX} characters")
-    if "," in authorization:
-        raise Unauthenticated("the call has more than one authorization")
-    if authorization[: len(SCHEME)].title() != SCHEME:
-        raise Unauthenticated("the authorization metadata is not `Bearer TOKEN`")
-    return authorization[len(SCHEME) :]
 
 
 def authenticate_calls(authenticator: Authenticator[Any]) -> Layer:

@@ -14,10 +14,11 @@ import grpc
 from google.protobuf import empty_pb2
 
 from storekeep.server.interceptors import CHAIN, Part
+from storekeep.server.store.errors import RETRY_AFTER_MS, Overloaded
 from storekeep.server.transport.errors import UnknownMethod
 from storekeep.server.transport.executors import CallExecutor
 from storekeep.server.transport.rpc import Checked, Method, Rpc
-from storekeep.server.transport.unary import Metadata, Refusal, Route
+from storekeep.server.transport.unary import Limit, Metadata, Refusal, Route
 
 Step = Callable[[Any, grpc.ServicerContext, Rpc], Any]
 """Serves a request: raw bytes outside of validation, the parsed message inside."""
@@ -26,9 +27,6 @@ Layer = Callable[[Method, Step], Step]
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Serializer: TypeAlias = Callable[[Any], bytes]
 Serve: TypeAlias = Callable[[Any, grpc.ServicerContext], Any]
-
-PUBLIC = "public"
-"""The permission of methods that need no token."""
 
 
 class Outermost(Protocol):
@@ -41,23 +39,36 @@ class Outermost(Protocol):
         """Wrap what is done with a call after its checks."""
 
 
+class CallLimits(Protocol):
+    """Refuses calls before they are served."""
+
+    def limit(self, method: Method, /) -> Limit:
+        """Return what refuses calls of a method before they are queued."""
+
+    def layer(self, method: Method, serve: Step, /) -> Step:
+        """The same as a layer."""
+
+
 class Arrangement(NamedTuple):
     """Steps in their order.
 
     Attributes:
+        early: refuses calls before they are queued.
         layers: errors and the checks, outermost first.
         inner: what is inside of the checks, outermost first.
     """
 
+    early: CallLimits
     layers: tuple[Layer, ...]
     inner: tuple[Layer, ...]
 
 
-def arrange(steps: Mapping[str, Layer | None]) -> Arrangement:
+def arrange(steps: Mapping[str, Any]) -> Arrangement:
     """Put the steps of a server into the order of CHAIN.
 
     Args:
-        steps: each step but the request log, by its name in CHAIN; None where this server does not have it.
+        steps: each step but the request log, by its name in CHAIN: a `Layer`, or `CallLimits` for the early one; None
+            where this server does not have it.
 
     Raises: ValueError where they are not those of CHAIN, or one is missing that every server has.
     """
@@ -68,8 +79,10 @@ def arrange(steps: Mapping[str, Layer | None]) -> Arrangement:
     if missing:
         raise ValueError(f"every server has these steps: {missing}")
     placed = [(entry.part, step) for entry in entries if (step := steps[entry.name]) is not None]
+    (early,) = (step for part, step in placed if part is Part.EARLY)
     return Arrangement(
-        tuple(step for part, step in placed if part is not Part.SERVE),
+        early,
+        tuple(step for part, step in placed if part in (Part.ERRORS, Part.CHECK)),
         tuple(step for part, step in placed if part is Part.SERVE),
     )
 
@@ -86,6 +99,7 @@ class Chain(grpc.ServerInterceptor):
         public_pool: where all methods run that need no token, as many may call them; the others where it is None.
         mutations: paths of the RPCs that change something.
         refuse: given a method's name and a call's metadata, what is answered where too much waits already.
+        limits: refuse calls before they are queued; None where nothing is limited.
     """
 
     def __init__(
@@ -100,6 +114,7 @@ class Chain(grpc.ServerInterceptor):
         write_pool: CallExecutor,
         public_pool: CallExecutor | None = None,
         refuse: Callable[[str, Metadata], Refusal],
+        limits: CallLimits | None = None,
     ) -> None:
         self._outermost = outermost
         self._layers = tuple(layers)
@@ -110,6 +125,7 @@ class Chain(grpc.ServerInterceptor):
         self._write_pool = write_pool
         self._public_pool = public_pool
         self._refuse = refuse
+        self._limits = limits
         self._wrapped: dict[str, Handler] = {}
         self._unknown = self._refuse_unknown()
 
@@ -140,16 +156,17 @@ class Chain(grpc.ServerInterceptor):
             if method is not None:
                 pool, refuse = self._pool_of(path, method), partial(self._refuse, method.name)
                 writes = path in self._mutations
-                serve, serialize = self._served(method, handler, writes=writes)
+                serve, serialize = self._served(method, handler, self._layers, writes=writes)
                 lane = pool.lane()
                 is_full = pool.is_full if lane is None else lane.is_full
                 weighed = serialize if lane is None else lane.weigh(serialize)
-                route = Route(pool.hand_over, is_full, serve, weighed, refuse, lane)
+                limit = None if self._limits is None else self._limits.limit(method)
+                route = Route(pool.hand_over, is_full, serve, weighed, refuse, lane, limit=limit)
                 routes[path] = self._in_two_parts(route, method, handler) if writes else route
         return routes
 
     def _pool_of(self, path: str, method: Method) -> CallExecutor:
-        if self._public_pool is not None and method.permission == PUBLIC:
+        if self._public_pool is not None and method.is_public:
             return self._public_pool
         return self._write_pool if path in self._mutations else self._read_pool
 
@@ -163,21 +180,27 @@ class Chain(grpc.ServerInterceptor):
         return grpc.unary_unary_rpc_method_handler(self._outermost(method, self._layers[0](method, refuse)))
 
     def _wrap(self, path: str, method: Method, handler: Handler) -> Handler:
-        behavior, serializer = self._served(method, handler, writes=path in self._mutations)
+        layers = self._layers
+        if self._limits is not None:
+            layers = (layers[0], self._limits.layer, *layers[1:])
+        behavior, serializer = self._served(method, handler, layers, writes=path in self._mutations)
         behavior.experimental_thread_pool = self._pool_of(path, method)  # type: ignore[attr-defined]  # read by grpc
         return grpc.unary_unary_rpc_method_handler(behavior, request_deserializer=None, response_serializer=serializer)
 
-    def _served(self, method: Method, handler: Handler, *, writes: bool) -> tuple[Serve, Serializer]:
+    def _served(
+        self, method: Method, handler: Handler, layers: Sequence[Layer], *, writes: bool
+    ) -> tuple[Serve, Serializer]:
         """What serves a method's requests, given their bytes, and what makes bytes of its replies."""
         serializer = handler.response_serializer or bytes
-        step = _wrapped(method, self._layers, self._innermost(method, handler))
+        step = _wrapped(method, layers, self._innermost(method, handler))
         return self._outermost(method, step), _unless_serialized(serializer) if writes else serializer
 
     def _in_two_parts(self, route: Route, method: Method, handler: Handler) -> Route:
         """The route of a method whose calls can be checked in one thread and finished in another."""
         check = self._outermost(method, _wrapped(method, self._layers, _stop))
         finish = self._outermost.resume(self._layers[0](method, self._innermost(method, handler)))
-        return route._replace(check=check, finish=finish)
+        reject = self._outermost.resume(self._layers[0](method, _reject))
+        return route._replace(check=check, finish=finish, reject=reject)
 
     def _innermost(self, method: Method, handler: Handler) -> Step:
         """The servicer, and what is around it inside of the checks."""
@@ -200,6 +223,11 @@ def _wrapped(method: Method, layers: Sequence[Layer], step: Step) -> Step:
 def _stop(request: Any, _context: grpc.ServicerContext, rpc: Rpc) -> Checked:
     """What stands inside of the checks where they are apart."""
     return Checked(request, rpc)
+
+
+def _reject(_request: Any, _context: grpc.ServicerContext, _rpc: Rpc) -> None:
+    """What stands in place of the servicer where a call has passed its checks and is not served."""
+    raise Overloaded(retry_after_ms=RETRY_AFTER_MS)
 
 
 def _unless_serialized(serialize: Serializer) -> Serializer:

@@ -43,6 +43,7 @@ ERRORS: dict[type[Exception], Row] = {
     domain.PrivilegeEscalation: Row(Code.PERMISSION_DENIED, "PRIVILEGE_ESCALATION", level=WARNING),
     transport.InvalidFields: Row(Code.INVALID_ARGUMENT, "INVALID_FIELD"),
     transport.MalformedMessage: Row(Code.INVALID_ARGUMENT, "MALFORMED_MESSAGE"),
+    domain.BatchTooLarge: Row(Code.RESOURCE_EXHAUSTED, "MESSAGE_TOO_LARGE"),
     transport.MessageTooLarge: Row(Code.RESOURCE_EXHAUSTED, "MESSAGE_TOO_LARGE"),
     transport.MetadataTooLarge: Row(Code.RESOURCE_EXHAUSTED, "MESSAGE_TOO_LARGE"),
     transport.RequestIncomplete: Row(Code.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED", level=WARNING),

@@ -16,14 +16,13 @@ from google.rpc import error_details_pb2, status_pb2
 from storekeep.server.domain.errors import FieldViolation
 from storekeep.server.interceptors.chain import Step
 from storekeep.server.interceptors.error_table import UNKNOWN, UNKNOWN_TEXT, Row, row_of
-from storekeep.server.interceptors.forwarding import AnsweredElsewhere
+from storekeep.server.interceptors.forwarding import ForwardedRefusal
 from storekeep.server.transport.errors import InvalidFields
-from storekeep.server.transport.rpc import Method, Rpc
+from storekeep.server.transport.rpc import DETAILS_KEY, Method, Rpc
 
 ERROR_DOMAIN = "storekeep"
 RETRY_AFTER_MS = 1_000
 """What a caller is told to wait where the error does not know better."""
-DETAILS_KEY = "grpc-status-details-bin"
 TEXT_BYTES_MAX = 500
 """Of the text of a status. It travels with the details in the trailing metadata, where a byte may take three, and
 HTTP/2 peers commonly refuse header lists beyond 8 KiB."""
@@ -39,7 +38,7 @@ def map_errors(_method: Method, serve: Step) -> Step:
     def mapped(request: Any, context: grpc.ServicerContext, rpc: Rpc) -> Any:
         try:
             return serve(request, context, rpc)
-        except AnsweredElsewhere as answer:
+        except ForwardedRefusal as answer:
             return relay(answer, context)
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets a status
             return refuse(error, context, rpc)
@@ -47,7 +46,7 @@ def map_errors(_method: Method, serve: Step) -> Step:
     return mapped
 
 
-def relay(answer: AnsweredElsewhere, context: grpc.ServicerContext) -> None:
+def relay(answer: ForwardedRefusal, context: grpc.ServicerContext) -> None:
     """End the call with the status that another worker gave it, as it is; raises, as `abort` does."""
     context.set_trailing_metadata(answer.trailing_metadata)
     context.abort(answer.code, answer.text)

@@ -1,8 +1,8 @@
-"""Forwarding: where one of several workers writes, the others hand it their changes, and its answers back unchanged.
+"""Forwarding: where one of several workers writes, the others forward their changes to it, and relay its answers.
 
 Bytes, token, call id, trace and the remaining deadline travel over a Unix socket. Nothing waits for a writer: without
 one a change is refused at once, as retryable. Invariants: where a change is made is decided once, when its request is
-there; and it is handed on once, so it never goes in circles.
+there; and it is forwarded once, so it never goes in circles.
 """
 
 from __future__ import annotations
@@ -10,23 +10,21 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, Protocol
 
 import grpc
+from google.rpc import error_details_pb2, status_pb2
 
 from storekeep.server.interceptors.chain import Step
 from storekeep.server.interceptors.request_log import PEER
 from storekeep.server.runtime.admission import Backlog
-from storekeep.server.runtime.tasks import Task, check
+from storekeep.server.runtime.tasks import Task, check, flow_of, give_up
 from storekeep.server.transport.errors import WriterUnavailable
 from storekeep.server.transport.executors import CallExecutor, CallPool
-from storekeep.server.transport.rpc import Method, Rpc
+from storekeep.server.transport.rpc import DETAILS_KEY, Method, Rpc
 
-HANDED_ON = "x-storekeep-handed-on"
-"""Marks a call that a worker has handed on."""
 THREADS = 64
-"""Changes that one worker hands on at once: each thread waits for a commit of the writer, and so many share one."""
+"""Changes that one worker forwards at once: each thread waits for a commit of the writer, and so many share one."""
 PATIENCE_S = 120.0
 """How long the writer may take for a caller without a deadline: twice what a commit may take before it is given up."""
 NO_ANSWERS = frozenset(
@@ -34,7 +32,6 @@ NO_ANSWERS = frozenset(
 )
 """What gRPC itself says, without an error's details, where the writer is not there or has died. Any other status is an
 answer, such as a deadline that is over."""
-DETAILS_KEY = "grpc-status-details-bin"
 CHANNEL_OPTIONS: Sequence[tuple[str, Any]] = (
     ("grpc.enable_retries", 0),
     ("grpc.use_local_subchannel_pool", 1),
@@ -48,14 +45,25 @@ CHANNEL_OPTIONS: Sequence[tuple[str, Any]] = (
 Metadata = tuple[tuple[str, str | bytes], ...]
 
 
-class AnsweredElsewhere(Exception):
-    """Another worker has refused the call; its status is the call's."""
+class ForwardedRefusal(Exception):
+    """The worker to which a call was forwarded has refused it; its status is the call's."""
 
     def __init__(self, code: grpc.StatusCode, text: str, trailing_metadata: Metadata) -> None:
         super().__init__(text)
         self.code = code
         self.text = text
         self.trailing_metadata = trailing_metadata
+
+    @property
+    def reason(self) -> str:
+        """The error reason; empty where there are no details."""
+        info = error_details_pb2.ErrorInfo()
+        for key, value in self.trailing_metadata:
+            if key == DETAILS_KEY and isinstance(value, bytes):
+                details = status_pb2.Status.FromString(value).details
+                if any(detail.Unpack(info) for detail in details):
+                    return str(info.reason)
+        return ""
 
 
 class Writer(Protocol):
@@ -72,21 +80,21 @@ class Writer(Protocol):
 
 
 class _Thread(threading.local):
-    """What is known of this thread: whether it is here to hand a change on and to wait for the answer."""
+    """What is known of this thread: whether it is here to forward a change and to wait for the answer."""
 
-    hands_on = False
+    forwards = False
 
 
 THREAD = _Thread()
 
 
 class Forwarding:
-    """Makes changes here or hands them on, each as it stands when its request is there.
+    """Makes changes here or forwards them, each as it stands when its request is there.
 
     Args:
         writer: who writes.
         changes: the paths of the methods that change something; all others stay here.
-        make_backlog: says how many changes may wait to be handed on, and how long, for each executor anew.
+        make_backlog: says how many changes may wait to be forwarded, and how long.
     """
 
     def __init__(self, writer: Writer, *, changes: frozenset[str], make_backlog: Callable[[], Backlog]) -> None:
@@ -94,36 +102,38 @@ class Forwarding:
         self._changes = changes
         self._way = _Way(writer)
         self._make_backlog = make_backlog
-        self._pools: list[CallPool] = []
+        self._pools: list[CallExecutor] = []
 
-    def executor(self, here: CallExecutor, *, threads: int = THREADS) -> CallExecutor:
-        """Where changes run.
+    def executor(self, here: CallExecutor, *, pool: CallExecutor | None = None) -> CallExecutor:
+        """Return where changes run.
 
         Args:
             here: makes them; it must not be held up by one that waits for another worker.
-            threads: how many are handed on at once; they hold up no others.
+            pool: runs those that are forwarded, which hold up no others; one of `THREADS` threads where it is None.
         """
-        pool = CallPool(threads, name="handing-on", backlog=self._make_backlog())
-        self._pools.append(pool)
+        if pool is None:
+            pool = CallPool(THREADS, name="forwarding", backlog=self._make_backlog())
+        forwards = pool
+        self._pools.append(forwards)
 
         def hand_over(task: Task) -> bool:
             if not self._writer.admit():
-                return pool.hand_over(partial(_hand_on, task))
+                return forwards.hand_over(_Forwarded(task))
             taken = here.hand_over(_Admitted(self._writer, task))
             if not taken:
                 self._writer.leave()
             return taken
 
-        return CallExecutor(hand_over, is_full=lambda: here.is_full() or pool.is_full())
+        return CallExecutor(hand_over, is_full=lambda: here.is_full() or forwards.is_full())
 
     def layer(self, method: Method, serve: Step) -> Step:
-        """The layer: hands on what the executor gave to the threads that do."""
+        """The layer: forwards what the executor gave to the threads that do."""
         path = f"/{method.name}"
         if path not in self._changes:
             return serve
 
         def served_by_writer(raw: Any, context: grpc.ServicerContext, rpc: Rpc) -> Any:
-            return self._way.forward(path, raw, context, rpc) if THREAD.hands_on else serve(raw, context, rpc)
+            return self._way.forward(path, raw, context, rpc) if THREAD.forwards else serve(raw, context, rpc)
 
         return served_by_writer
 
@@ -161,13 +171,49 @@ class _Admitted:
         finally:
             self._writer.leave()
 
+    def give_up(self) -> None:
+        """Refuse it; serve it where it cannot be refused."""
+        try:
+            if not give_up(self._task):
+                self._task()
+        finally:
+            self._writer.leave()
 
-def _hand_on(task: Task) -> None:
-    THREAD.hands_on = True
-    try:
-        task()
-    finally:
-        THREAD.hands_on = False
+    @property
+    def flow(self) -> str:
+        """To whose share of a queue it counts."""
+        return flow_of(self._task)
+
+
+class _Forwarded:
+    """A change that another worker makes.
+
+    Args:
+        task: serves it in a thread that is known to forward.
+    """
+
+    __slots__ = ("_task",)
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+
+    def __call__(self) -> None:
+        """Serve it."""
+        THREAD.forwards = True
+        try:
+            self._task()
+        finally:
+            THREAD.forwards = False
+
+    def give_up(self) -> None:
+        """Refuse it; serve it where it cannot be refused."""
+        if not give_up(self._task):
+            self()
+
+    @property
+    def flow(self) -> str:
+        """To whose share of a queue it counts."""
+        return flow_of(self._task)
 
 
 class _Way:
@@ -180,9 +226,9 @@ class _Way:
         self._channel: grpc.Channel | None = None
 
     def forward(self, path: str, raw: bytes, context: grpc.ServicerContext, rpc: Rpc) -> bytes:
-        """Hand a call on; gives the reply's bytes.
+        """Forward a call; gives the reply's bytes.
 
-        Raises: WriterUnavailable, AnsweredElsewhere.
+        Raises: WriterUnavailable, ForwardedRefusal.
         """
         metadata = _metadata_of(context, rpc)
         call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = self._connected().unary_unary(path)
@@ -191,7 +237,7 @@ class _Way:
             reply = call(raw, timeout=patience_s, metadata=metadata)
         except grpc.RpcError as error:
             raise _outcome(error, rpc) from None
-        rpc.passed_on = True
+        rpc.answered_by_leader = True
         return reply
 
     def _connected(self) -> grpc.Channel:
@@ -214,10 +260,10 @@ def _metadata_of(context: grpc.ServicerContext, rpc: Rpc) -> Metadata:
 
     Raises: WriterUnavailable where another worker took this one for the writer.
     """
-    metadata: list[tuple[str, str | bytes]] = [(HANDED_ON, "1"), ("x-request-id", rpc.request_id), (PEER, rpc.peer)]
+    if rpc.forwarded:
+        raise WriterUnavailable
+    metadata: list[tuple[str, str | bytes]] = [("x-request-id", rpc.request_id), (PEER, rpc.peer)]
     for key, value in context.invocation_metadata():
-        if key == HANDED_ON:
-            raise WriterUnavailable
         if key in ("authorization", "traceparent") and isinstance(value, str):
             metadata.append((key, value))
     return tuple(metadata)
@@ -231,5 +277,5 @@ def _outcome(error: Any, rpc: Rpc) -> Exception:
     timed_out = code is grpc.StatusCode.DEADLINE_EXCEEDED and rpc.deadline is None
     if not answered and (code in NO_ANSWERS or timed_out):
         return WriterUnavailable()
-    rpc.passed_on = True
-    return AnsweredElsewhere(code, error.details() or "", trailing)
+    rpc.answered_by_leader = True
+    return ForwardedRefusal(code, error.details() or "", trailing)

@@ -1,4 +1,4 @@
-"""Rate limits: token buckets per address, API key and account, for each class of methods; and for failed credentials.
+"""Rate limits: token buckets per address, API key and account, for each class of methods.
 
 A bucket is one number (GCRA, the algorithm of ITU-T I.371): when it would be full again. So a call costs one look into
 a dictionary, a full bucket need not be kept, and memory has a limit. Each process counts for itself.
@@ -6,26 +6,20 @@ a dictionary, a full bucket need not be kept, and memory has a limit. Each proce
 
 from __future__ import annotations
 
-import re
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import grpc
 
-from storekeep.server.domain.errors import ApiKeyInvalid, Unauthenticated
-from storekeep.server.interceptors.chain import PUBLIC, Layer, Step
+from storekeep.server.interceptors.chain import Step
 from storekeep.server.telemetry.counts import CallCounts
-from storekeep.server.transport.budgets import address_of
 from storekeep.server.transport.errors import RateLimited
-from storekeep.server.transport.rpc import Method, Rpc
+from storekeep.server.transport.rpc import PUBLIC, Method, Rpc
 
 READ, WRITE, BULK, ADMIN = "read", "write", "bulk", "admin"
 CLASSES = (PUBLIC, READ, WRITE, BULK, ADMIN)
-BULK_METHOD = re.compile(r".*/(Batch\w+|ImportOrders|ReconcileStock|VerifyAuditChain)")
-"""One call of these does the work of many."""
-ADMIN_METHOD = re.compile(r"storekeep\.v1\.(AuthService|AuditService)/.*")
 
 
 class Rate(NamedTuple):
@@ -107,25 +101,25 @@ class RateLimits:
         self._changes = changes
         self._counts = counts
 
-    def limit_addresses(self, method: Method, serve: Step) -> Step:
-        """The layer before auth. A call that another worker has forwarded was counted there."""
+    def limits_addresses(self, method: Method) -> bool:
+        """Return whether calls of a method are limited by address."""
+        return class_of(method, changes=self._changes) in self._addresses
+
+    def take_address(self, method: Method, address: str) -> None:
+        """Count a call of an address, before its token is looked at.
+
+        Raises: RateLimited.
+        """
         class_ = class_of(method, changes=self._changes)
         buckets = self._addresses.get(class_)
-        if buckets is None:
-            return serve
-
-        def limited(request: Any, context: grpc.ServicerContext, rpc: Rpc) -> Any:
-            if not rpc.forwarded:
-                self._take(buckets, address_of(rpc.peer), f"{class_} calls per address")
-            return serve(request, context, rpc)
-
-        return limited
+        if buckets is not None:
+            self._take(buckets, address, f"{class_} calls per address")
 
     def limit_callers(self, method: Method, serve: Step) -> Step:
         """The layer after auth."""
         class_ = class_of(method, changes=self._changes)
         keys, accounts = self._keys.get(class_), self._accounts.get(class_)
-        if method.permission == PUBLIC or (keys is None and accounts is None):
+        if method.is_public or (keys is None and accounts is None):
             return serve
 
         def limited(request: Any, context: grpc.ServicerContext, rpc: Rpc) -> Any:
@@ -145,78 +139,11 @@ class RateLimits:
             raise RateLimited(limit, per_s=buckets.rate.per_s, wait_s=wait_s)
 
 
-class FailedCredentials:
-    """Slows down whoever tries credentials that are wrong, before anything is made of the next one.
-
-    An address has some failures for nothing. A key that others try waits only for addresses that have failed lately, so
-    that nobody locks its owner out who knows no more than its public part.
-
-    Args:
-        rate: at which an address, and all together with one key, may fail.
-        buckets_max: of each of the two.
-        counts: where refusals are counted.
-    """
-
-    def __init__(self, rate: Rate, *, buckets_max: int, counts: CallCounts) -> None:
-        self._addresses = TokenBuckets(rate, buckets_max=buckets_max)
-        self._keys = TokenBuckets(rate, buckets_max=buckets_max)
-        self._counts = counts
-
-    def admit(self, peer: str, *, key_id: str = "") -> None:
-        """Pass whoever may try a credential now.
-
-        Raises: RateLimited.
-        """
-        address, now_s = address_of(peer), time.monotonic()
-        limit, wait_s = "failed credentials per address", self._addresses.wait_s(address, now_s)
-        if not wait_s and key_id and not self._addresses.is_full(address, now_s):
-            limit, wait_s = "failed credentials per key", self._keys.wait_s(key_id, now_s)
-        if wait_s:
-            self._counts.limit(limit)
-            raise RateLimited(limit, per_s=self._addresses.rate.per_s, wait_s=wait_s)
-
-    def record(self, peer: str, *, key_id: str = "") -> None:
-        """Count a credential that was wrong."""
-        now_s = time.monotonic()
-        self._addresses.take(address_of(peer), now_s)
-        if key_id:
-            self._keys.take(key_id, now_s)
-
-
-def slow_down_failures(failures: FailedCredentials, *, key_id_of: Callable[[str], str]) -> Layer:
-    """The layer around public methods that take a credential in their request.
-
-    Args:
-        key_id_of: gives the public part of an API key; empty where it is none.
-    """
-
-    def layer(method: Method, serve: Step) -> Step:
-        if method.permission != PUBLIC:
-            return serve
-
-        def guarded(request: Any, context: grpc.ServicerContext, rpc: Rpc) -> Any:
-            key_id = key_id_of(getattr(request, "api_key", ""))
-            failures.admit(rpc.peer, key_id=key_id)
-            try:
-                return serve(request, context, rpc)
-            except (ApiKeyInvalid, Unauthenticated):
-                failures.record(rpc.peer, key_id=key_id)
-                raise
-
-        return guarded
-
-    return layer
-
-
 def class_of(method: Method, *, changes: frozenset[str]) -> str:
-    """Return the class of a method's calls, one of `CLASSES`."""
-    if method.permission == PUBLIC:
+    """Return the class of a method's calls, one of `CLASSES`: as the contract says, or else read or write."""
+    if method.is_public:
         return PUBLIC
-    if BULK_METHOD.fullmatch(method.name):
-        return BULK
-    if ADMIN_METHOD.fullmatch(method.name) and "." in method.permission:
-        return ADMIN
-    return WRITE if f"/{method.name}" in changes else READ
+    return method.rate_limit_class or (WRITE if f"/{method.name}" in changes else READ)
 
 
 def rates_of(text: str, *, burst_s: float) -> dict[str, Rate]:

@@ -86,8 +86,8 @@ class RequestLog:
         return logged
 
     def _end(self, rpc: Rpc) -> None:
-        if rpc.passed_on:
-            self._counts.pass_on()
+        if rpc.answered_by_leader:
+            self._counts.forward()
             return
         duration_us = (time.perf_counter_ns() - rpc.started_ns) // 1000
         self._counts.end(rpc.method, rpc.code.name, rpc.reason, duration_us)

@@ -52,6 +52,12 @@ def give_up(task: Task) -> bool:
     return refuse is not None
 
 
+def flow_of(task: Task) -> str:
+    """Return to whose share of a queue a task counts; empty where it does not say."""
+    flow: str = getattr(task, "flow", "")
+    return flow
+
+
 def check(task: Task) -> bool:
     """Check a task where it can be; False where that has ended it."""
     passes: Callable[[], bool] | None = getattr(task, "check", None)

@@ -45,7 +45,7 @@ class Counts(msgspec.Struct, frozen=True):
 
     Attributes:
         begun: calls that came in.
-        passed_on: those that another worker answered, and counts.
+        forwarded: those that were forwarded to another worker, which answered and counts them.
         ended: all others that are over.
         commits: transactions that the store has made durable.
         writes: of callers, in those transactions.
@@ -53,7 +53,7 @@ class Counts(msgspec.Struct, frozen=True):
     """
 
     begun: int = 0
-    passed_on: int = 0
+    forwarded: int = 0
     ended: tuple[Ended, ...] = ()
     commits: int = 0
     writes: int = 0
@@ -62,23 +62,23 @@ class Counts(msgspec.Struct, frozen=True):
     @property
     def in_flight(self) -> int:
         """Calls that have begun and are not over."""
-        return max(0, self.begun - self.passed_on - sum(ended.calls for ended in self.ended))
+        return max(0, self.begun - self.forwarded - sum(ended.calls for ended in self.ended))
 
 
 def add_counts(parts: Iterable[Counts]) -> Counts:
     """What several processes counted together."""
-    begun = passed_on = commits = writes = 0
+    begun = forwarded = commits = writes = 0
     rows: dict[How, list[int]] = {}
     limited: Counter[str] = Counter()
     for part in parts:
         begun += part.begun
-        passed_on += part.passed_on
+        forwarded += part.forwarded
         commits += part.commits
         writes += part.writes
         limited.update(dict(part.limited))
         for ended in part.ended:
             _add_row(rows, (ended.method, ended.code, ended.reason), (*ended.buckets, ended.duration_us))
-    return Counts(begun, passed_on, _ended(rows), commits, writes, tuple(sorted(limited.items())))
+    return Counts(begun, forwarded, _ended(rows), commits, writes, tuple(sorted(limited.items())))
 
 
 def _add_row(rows: dict[How, list[int]], how: How, numbers: Iterable[int]) -> None:
@@ -94,11 +94,11 @@ def _ended(rows: dict[How, list[int]]) -> tuple[Ended, ...]:
 class _Tally:
     """What one thread has counted. Its rows have a number for each bucket, and the sum of the durations."""
 
-    __slots__ = ("begun", "limited", "passed_on", "rows")
+    __slots__ = ("begun", "forwarded", "limited", "rows")
 
     def __init__(self) -> None:
         self.begun = 0
-        self.passed_on = 0
+        self.forwarded = 0
         self.limited: Counter[str] = Counter()
         self.rows: dict[How, list[int]] = {}
 
@@ -140,9 +140,9 @@ class CallCounts:
         """A rate limit has refused something."""
         self._own.tally.limited[limit] += 1
 
-    def pass_on(self) -> None:
-        """A call is over that another worker has answered."""
-        self._own.tally.passed_on += 1
+    def forward(self) -> None:
+        """A call is over that was forwarded to another worker, which has answered it."""
+        self._own.tally.forwarded += 1
 
     def counts(self) -> Counts:
         """What was counted so far."""
@@ -154,10 +154,10 @@ class CallCounts:
             for how, row in list(tally.rows.items()):
                 _add_row(rows, how, row)
         ended = _ended(rows)
-        passed_on = sum(tally.passed_on for tally in tallies)
+        forwarded = sum(tally.forwarded for tally in tallies)
         return Counts(
             begun=sum(tally.begun for tally in tallies),
-            passed_on=passed_on,
+            forwarded=forwarded,
             ended=ended,
             limited=tuple(sorted(limited.items())),
         )

@@ -51,7 +51,7 @@ class _Families:
         yield _calls(total)
         yield _durations(total)
         yield _limited(total)
-        yield _counter("storekeep_calls_passed_on", "Calls that another worker answered, and counts.", total.passed_on)
+        yield _counter("storekeep_calls_forwarded", "Calls forwarded to the worker that writes.", total.forwarded)
         yield _counter("storekeep_store_commits", "Transactions that were made durable.", total.commits)
         yield _counter("storekeep_store_writes", "Writes in those transactions; several share one.", total.writes)
         yield from _of_workers(self._overview.workers)

@@ -62,10 +62,11 @@ def _ms(seconds: float) -> int:
 
 
 def receive_limits(settings: Settings) -> Limits:
-    """How many requests may be incomplete, so that all of them together keep to their bytes."""
+    """How many requests may be incomplete, so that all of them together keep to their bytes, and the other limits."""
     message_bytes = settings.message_size_max_bytes * RAW_MESSAGE_FACTOR
     return Limits(
         request_timeout_s=settings.request_timeout_s,
         unfinished_max=max(1, settings.unfinished_requests_max_bytes // message_bytes),
+        unread_max_bytes=settings.unread_replies_max_bytes,
         metadata_max_bytes=settings.metadata_size_max_bytes,
     )

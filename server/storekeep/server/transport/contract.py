@@ -23,6 +23,14 @@ SERVICES: tuple[ServiceDescriptor, ...] = tuple(
 """The services of the contract, in the order in which they are shown."""
 
 
+RATE_LIMIT_CLASSES = {
+    options_pb2.RATE_LIMIT_CLASS_UNSPECIFIED: "",
+    options_pb2.RATE_LIMIT_CLASS_BULK: "bulk",
+    options_pb2.RATE_LIMIT_CLASS_ADMIN: "admin",
+}
+"""How settings name the classes that methods are given in the contract."""
+
+
 @dataclass(frozen=True, slots=True)
 class Contract:
     """The services of `storekeep.v1`.
@@ -87,6 +95,7 @@ def _method(path: str, descriptor: MethodDescriptor) -> Method:
         name=path.removeprefix("/"),
         permission=descriptor.GetOptions().Extensions[options_pb2.permission],
         request_type=GetMessageClass(descriptor.input_type),
+        rate_limit_class=RATE_LIMIT_CLASSES[descriptor.GetOptions().Extensions[options_pb2.rate_limit_class]],
     )
 
 

@@ -29,7 +29,7 @@ SMALL_BYTES = 4 * 1024
 NEWEST_SHARE = 0.125
 """How much the newest reply counts in the average: one of 1 MB is enough, and ten small ones after it."""
 TOGETHER_MAX = 32
-"""Calls that are checked before any of them is handed on: one by one they would wake the thread that serves them each
+"""Calls that are checked before any of them goes on: one by one they would wake the thread that serves them each
 time, and share fewer commits. It takes about 1 ms."""
 
 log = logging.getLogger("storekeep.server")
@@ -67,8 +67,13 @@ class CallExecutor(ThreadPoolExecutor):
                 future.set_exception(error)
 
         if not self.hand_over(task):
-            threading.Thread(target=task, name="call", daemon=True).start()
+            run_apart(task)
         return future
+
+
+def run_apart(task: Task) -> None:
+    """Run a task in a thread of its own: one of gRPC's own, which cannot be refused otherwise."""
+    threading.Thread(target=task, name="call", daemon=True).start()
 
 
 class CallPool(CallExecutor):
@@ -159,8 +164,8 @@ class CheckPool(CallExecutor):
                 if self._passes(*queued):
                     passed.append(queued)
             for queued_s, task in passed:
-                if not self._serve(task, queued_s):
-                    task()  # it is refused in its own words, by what it would write to
+                if not (self._serve(task, queued_s) or give_up(task)):
+                    run_apart(task)
             queued = task = None  # type: ignore[assignment]  # an idle thread holds on to nothing
             passed.clear()
 

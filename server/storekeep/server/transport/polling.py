@@ -38,8 +38,11 @@ CHECK_EVERY_S = 1.0
 """How long it waits at most; then it looks whether the server object is still there, as gRPC's own loop does."""
 SWEEP_EVERY_S = 0.25
 """How often it looks for calls and streams whose time is up; it costs as much as there are."""
-UNREAD_MAX = 1_000
-"""Replies that callers have not read, of all of them; beyond it the address with the most loses its oldest."""
+UNREAD_BYTES_MIN = 256 * 1024
+"""As how large a reply counts, at least, that its caller has not read: the call costs memory as well. So there are no
+more than 1,024 of them in 256 MiB."""
+EVICTED_SHARE = 8
+"""One of so many calls whose request is not there is evicted at a time, so that it costs little for each newcomer."""
 UNREAD_MAX_S = 60.0
 """How long a reply may wait to be read: 3 MiB, the largest page, take that long at 50 KB a second."""
 UNREAD_DRAIN_S = 5.0
@@ -89,17 +92,20 @@ log = logging.getLogger("storekeep.server")
 
 
 class Limits(NamedTuple):
-    """What is granted to calls whose callers have shown no token yet.
+    """What is granted to calls: to those whose callers have shown no token yet, and to those whose callers do not read.
 
     Attributes:
         request_timeout_s: how long the request of a call may take to arrive.
         unfinished_max: calls whose request has not arrived.
+        unread_max_bytes: replies that callers have not read, of all of them; beyond it the address with the most loses
+            its oldest. Callers may have shown a token by then.
         metadata_max_bytes: of one call. gRPC's core holds only those connections to its own limit that have
             acknowledged its SETTINGS.
     """
 
     request_timeout_s: float = 10.0
     unfinished_max: int = 128
+    unread_max_bytes: int = 256 * 1024 * 1024
     metadata_max_bytes: int = 16 * 1024
 
 
@@ -148,9 +154,17 @@ class Polling:
         self._always: frozenset[str] = frozenset()
         self._refusals: Refusals | None = None
         self._asked: dict[str, int] = {}
-        self._unfinished: Budget[Received] = Budget(limits.unfinished_max, peer_of=lambda call: call.peer())
+        self._unfinished: Budget[Received] = Budget(
+            limits.unfinished_max,
+            peer_of=lambda call: call.peer(),
+            evicted_min=max(1, limits.unfinished_max // EVICTED_SHARE),
+        )
         self._under_way: dict[UnaryCall, None] = {}
-        self._unread: Budget[UnaryCall] = Budget(UNREAD_MAX, peer_of=lambda call: call.peer())
+        self._unread: Budget[UnaryCall] = Budget(
+            limits.unread_max_bytes,
+            peer_of=lambda call: call.peer(),
+            size_of=lambda call: max(call.reply_bytes, UNREAD_BYTES_MIN),
+        )
         self._set_aside_s = 0.0
         self._drains = False
         self._state: Any = None
@@ -184,7 +198,7 @@ class Polling:
         self._routes = routes(state.registered_method_handlers)
         self._streams = streams or {}
         for path, route in self._streams.items():
-            self._stream_budgets[path] = Budget(route.streams_max, peer_of=StreamCall.peer, counts_addresses=True)
+            self._stream_budgets[path] = Budget(route.streams_max, peer_of=StreamCall.peer, groups_addresses=True)
         self._always, self._refusals = always, refusals
         self._takers = dict.fromkeys(self._routes, self._begin) | dict.fromkeys(self._streams, self._begin_stream)
         if refusals is not None:  # calls of unknown methods are gRPC's otherwise
@@ -340,7 +354,9 @@ class Polling:
             call.is_under_way = True
         if not call.on_event(event):
             return True
-        if self._under_way.pop(call, UNKNOWN_TAG) is UNKNOWN_TAG:
+        if call in self._under_way:
+            del self._under_way[call]
+        else:
             self._unread.remove(call)
         return self._end(call)
 

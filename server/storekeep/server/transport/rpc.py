@@ -15,6 +15,10 @@ from storekeep.server.domain.calls import Caller
 from storekeep.server.store.reads import PLAIN, ReadTerms
 
 NOBODY = Caller(subject="")
+DETAILS_KEY = "grpc-status-details-bin"
+"""The metadata with the `google.rpc.Status` of a call that failed."""
+PUBLIC = "public"
+"""The permission of methods that need no token."""
 
 
 class Rpc(msgspec.Struct):
@@ -37,8 +41,8 @@ class Rpc(msgspec.Struct):
         max_staleness_s: how old its answer may be; None where it may not be old at all.
         position: how far the ledger goes with what the caller wrote; None where it does not say.
         committed: how far the ledger goes with what the call wrote; 0 where it wrote nothing.
-        passed_on: whether another worker has answered it, which logs and counts it.
-        forwarded: whether another worker has forwarded it, which took it from its caller.
+        answered_by_leader: whether it was forwarded and the leader has answered it, which logs and counts it.
+        forwarded: whether another worker has forwarded it, which took it from its caller. Only that worker can say so.
         started_ns: when it came in, as a `time.perf_counter_ns()`.
     """
 
@@ -58,7 +62,7 @@ class Rpc(msgspec.Struct):
     max_staleness_s: float | None = None
     position: int | None = None
     committed: int = 0
-    passed_on: bool = False
+    answered_by_leader: bool = False
     forwarded: bool = False
     started_ns: int = 0
 
@@ -100,8 +104,15 @@ class Method:
         name: full name, such as `storekeep.v1.OrderService/PlaceOrder`.
         permission: what the caller must hold; empty where the contract names none, which nobody holds.
         request_type: the class of its request.
+        rate_limit_class: the class by which its calls are limited; empty where the contract names none.
     """
 
     name: str
     permission: str
     request_type: type[Message]
+    rate_limit_class: str = ""
+
+    @property
+    def is_public(self) -> bool:
+        """Whether it needs no token."""
+        return self.permission == PUBLIC

@@ -54,6 +54,10 @@ class Lane(Protocol):
         """Have a call run there that was handed over before it was known."""
 
 
+Limit = Callable[[Any, "UnaryCall"], Refusal | None]
+"""Given a request's bytes and its call, gives what the call is answered where a limit refuses it."""
+
+
 class Route(NamedTuple):
     """How the calls of one method are served.
 
@@ -67,6 +71,9 @@ class Route(NamedTuple):
         check: given the request's bytes and the call, gives what `finish` serves; raises as `serve`. None where calls
             are not checked apart.
         finish: serves what has been checked, as `serve` does both.
+        reject: refuses what has been checked but is not served, in all the words of its checks; raises as `serve`.
+        limit: given the request's bytes and the call, what it is answered where a limit refuses it; runs in the polling
+            thread. None where nothing is limited.
     """
 
     hand_over: Callable[[Task], bool]
@@ -77,6 +84,8 @@ class Route(NamedTuple):
     lane: Lane | None = None
     check: Callable[[Any, Any], Any] | None = None
     finish: Callable[[Any, Any], Any] | None = None
+    reject: Callable[[Any, Any], Any] | None = None
+    limit: Limit | None = None
 
 
 def number_of(code: grpc.StatusCode) -> int:
@@ -112,6 +121,8 @@ class UnaryCall:
 
     Attributes:
         is_under_way: whether its request has arrived, so that it counts among the calls under way.
+        flow: to whose share of a queue it counts, where that is known.
+        reply_bytes: size of its reply; 0 until it has one.
     """
 
     __slots__ = (
@@ -123,7 +134,9 @@ class UnaryCall:
         "_serve",
         "_text",
         "_trailing_metadata",
+        "flow",
         "is_under_way",
+        "reply_bytes",
     )
 
     def __init__(self, event: Any, route: Route) -> None:
@@ -133,6 +146,8 @@ class UnaryCall:
         self._serve = route.serve
         self._is_ending = False
         self.is_under_way = False
+        self.flow = ""
+        self.reply_bytes = 0
         self._code = OK
         self._text = NO_TEXT
         self._trailing_metadata: Metadata | None = None
@@ -173,9 +188,22 @@ class UnaryCall:
         self._request = event.batch_operations[0].message()
         if self._request is None or not self.is_under_way:  # it was cancelled, ended without one, or was dropped
             self.refuse(NO_REQUEST)
-        elif not self._route.hand_over(self):
+            return False
+        refusal = None if self._route.limit is None else self._route.limit(self._request, self)
+        if refusal is not None:
+            return self._turn_away(refusal)
+        if not self._route.hand_over(self):
             self.give_up()
         return False
+
+    def _turn_away(self, refusal: Refusal) -> bool:
+        """Refuse it at the least cost, in the polling thread; whether that ends it at once."""
+        if refusal.trailing_metadata:
+            self.refuse(refusal)
+            return False
+        shed(self._event, refusal)
+        self._request = self._event = None
+        return True
 
     def check(self) -> bool:
         """Check it, where that is done apart, so that it has only to be finished; False where that ended it.
@@ -223,7 +251,12 @@ class UnaryCall:
 
     def give_up(self) -> None:
         """Refuse it though it was let in: nobody takes it, or it has waited too long. Never raises."""
-        self.refuse(self._route.refuse(self.invocation_metadata()))
+        reject = self._route.reject
+        if reject is not None and self._serve is not self._route.serve:  # its checks have begun to count and log it
+            self._serve = reject
+            self.serve()
+        else:
+            self.refuse(self._route.refuse(self.invocation_metadata()))
 
     def _send(self, reply: bytes | None) -> None:
         """End it with its status, and with a reply unless it was refused or aborted."""
@@ -234,6 +267,7 @@ class UnaryCall:
             cygrpc.SendStatusFromServerOperation(self._trailing_metadata, self._code, self._text, NO_FLAGS),
         ]
         if reply is not None:
+            self.reply_bytes = len(reply)
             operations.append(cygrpc.SendMessageOperation(reply, NO_FLAGS))
         self._event.call.start_server_batch(operations, self)
 

@@ -20,7 +20,7 @@ from storekeep.server.domain.audit.checkpoints import sign_head
 from storekeep.server.domain.keys.audit_chain import AuditChain
 from storekeep.server.domain.keys.keyrings import Keyring
 from storekeep.server.interceptors.auth import Authenticator
-from storekeep.server.interceptors.rate_limits import FailedCredentials
+from storekeep.server.interceptors.credentials import FailedCredentials
 from storekeep.server.runtime.secrets import load_secret, load_secrets
 from storekeep.server.store.engine import Store
 from storekeep.server.transport.contract import Contract, read_contract

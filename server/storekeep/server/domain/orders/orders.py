@@ -19,7 +19,7 @@ from storekeep.server.domain.money import MINOR_DIGITS
 from storekeep.server.domain.orders.states import EXPIRED, ORDER_STATES, PLACED
 from storekeep.server.domain.standard.filters import FilterField, Kind
 from storekeep.server.domain.standard.lists import Column, Listing, ListRequest
-from storekeep.server.domain.standard.pages import Page, PageTokens
+from storekeep.server.domain.standard.pages import Page, PageTokens, check_batch
 from storekeep.server.store.engine import Store
 from storekeep.server.store.sql.listings import choose_by_currency, compare_absent
 from storekeep.server.store.sql.rows import Rows
@@ -217,7 +217,7 @@ def get_order(db: Store, order_id: str) -> Order:
 def batch_get_orders(db: Store, order_ids: Sequence[str]) -> list[Order]:
     """Orders at one point in time, in the order of the ids, all or none.
 
-    Raises: OrderNotFound, for the first that is missing.
+    Raises: OrderNotFound, for the first that is missing; BatchTooLarge.
     """
     keys = [(order_id,) for order_id in order_ids]
     found = db.snapshot(lambda tx: read_orders(tx, ROWS.find_many(tx, keys)))
@@ -225,6 +225,7 @@ def batch_get_orders(db: Store, order_ids: Sequence[str]) -> list[Order]:
     for order_id in order_ids:
         if order_id not in there:
             raise OrderNotFound(f"orders/{order_id}")
+    check_batch(found)
     return found
 
 

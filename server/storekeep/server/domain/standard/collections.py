@@ -15,7 +15,7 @@ from storekeep.server.domain.calls import Call
 from storekeep.server.domain.errors import AlreadyExists, IllegalState, ResourceNotFound
 from storekeep.server.domain.mutations import CheckAccess, Mutation, mutate
 from storekeep.server.domain.standard.lists import Listing, ListRequest
-from storekeep.server.domain.standard.pages import Page, PageTokens
+from storekeep.server.domain.standard.pages import Page, PageTokens, check_batch
 from storekeep.server.domain.standard.resources import Deletable, check_deleted, check_etag, check_not_deleted
 from storekeep.server.store.engine import Store
 from storekeep.server.store.sql.rows import Rows
@@ -121,13 +121,14 @@ class Collection(Generic[R]):
     def batch_get(self, store: Store, keys: Sequence[Key]) -> list[R]:
         """Resources at one point in time, in the order of the keys, all or none.
 
-        Raises: the collection's `not_found`, for the first that is missing.
+        Raises: the collection's `not_found`, for the first that is missing; BatchTooLarge.
         """
         found = store.snapshot(lambda tx: self.read_rows(tx, self.rows.find_many(tx, keys)))
         if len(found) != len(keys):
             there = {resource.name for resource in found}
             names = (self.pattern.format(*key) for key in keys)
             raise self.not_found(next(name for name in names if name not in there))
+        check_batch(found)
         return found
 
     def page(self, store: Store, request: ListRequest, *, listing: Listing[R], tokens: PageTokens) -> Page[R]:

@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from storekeep.server.domain.errors import InvalidPageToken
+from storekeep.server.domain.errors import BatchTooLarge, InvalidPageToken
 from storekeep.server.domain.keys.keyrings import Keyring
 from storekeep.server.runtime import base64url
 
@@ -51,6 +51,16 @@ def count_fitting(items: Sequence[Any]) -> int:
         if left < 0:
             return max(1, number)
     return len(items)
+
+
+def check_batch(items: Sequence[Any]) -> None:
+    """Refuse a batch that is larger than a page may be: it is all or nothing, so it cannot be cut short.
+
+    Raises: BatchTooLarge.
+    """
+    count = count_fitting(items)
+    if count < len(items):
+        raise BatchTooLarge(count)
 
 
 class PageTokens:

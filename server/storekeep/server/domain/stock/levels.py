@@ -29,7 +29,7 @@ from storekeep.server.domain.errors import (
 from storekeep.server.domain.mutations import Mutation, mutate
 from storekeep.server.domain.standard.filters import FilterField, Kind
 from storekeep.server.domain.standard.lists import Column, Listing, ListRequest
-from storekeep.server.domain.standard.pages import Page, PageTokens
+from storekeep.server.domain.standard.pages import Page, PageTokens, check_batch
 from storekeep.server.domain.standard.resources import check_etag, new_id
 from storekeep.server.domain.stock.allocations import (
     ALLOCATE,
@@ -207,13 +207,14 @@ def get_level(db: Store, key: Key) -> StockLevel:
 def batch_get_levels(db: Store, keys: Sequence[Key]) -> list[StockLevel]:
     """Stock levels at one point in time, in the order of the keys, all or none.
 
-    Raises: StockLevelNotFound, for the first that is missing.
+    Raises: StockLevelNotFound, for the first that is missing; BatchTooLarge.
     """
     found = db.snapshot(lambda tx: _read_levels(tx, LEVELS.find_many(tx, keys)))
     there = {(level.location_id, level.sku) for level in found}
     for key in keys:
         if key not in there:
             raise StockLevelNotFound("locations/{}/stockLevels/{}".format(*key))
+    check_batch(found)
     return found
 
 

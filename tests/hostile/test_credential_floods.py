@@ -1,0 +1,202 @@
+"""Floods of wrong credentials: the address that sends them is refused cheaply, and honest callers notice little."""
+
+from __future__ import annotations
+
+import statistics
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+import grpc
+import pytest
+
+from storekeep.v1 import auth_pb2, auth_pb2_grpc
+from tests.conftest import MakeServer
+from tests.support.hostile.wire import GET, ISSUE, UNKNOWN, Attacker, Heard, framed
+from tests.support.processes import ServerProcess
+from tests.support.refusals import refusal_of
+
+CONNECTIONS = 4
+AT_ONCE = 60
+"""Calls that each connection has under way: together more than may wait for the threads of public methods."""
+PAUSE_S = 0.05
+"""Between its rounds: the flood and the honest caller share a process, which must not be what the caller waits for."""
+LOGINS = 20
+FLOOR_S = 1.0
+"""Latencies below this say nothing on a busy machine."""
+OK, RESOURCE_EXHAUSTED = 0, 8
+REFRESH = "/storekeep.v1.AuthService/RefreshToken"
+
+Flood = Callable[[int], tuple[str, bytes, list[tuple[str, str]]]]
+
+
+def wrong_keys(number: int) -> tuple[str, bytes, list[tuple[str, str]]]:
+    """A login with a key that does not exist, another one each time."""
+    key = f"sk_{number:016d}_{'b' * 43}"
+    return ISSUE, auth_pb2.IssueTokenRequest(api_key=key).SerializeToString(), []
+
+
+def wrong_refresh_tokens(number: int) -> tuple[str, bytes, list[tuple[str, str]]]:
+    """A refresh token that does not exist."""
+    return REFRESH, auth_pb2.RefreshTokenRequest(refresh_token=f"rt_{number}").SerializeToString(), []
+
+
+def garbage_tokens(number: int) -> tuple[str, bytes, list[tuple[str, str]]]:
+    """A read with an access token that nobody signed."""
+    return GET, b"", [("authorization", f"Bearer a.{number}.c")]
+
+
+def unknown_calls(_number: int) -> tuple[str, bytes, list[tuple[str, str]]]:
+    """A call that costs the server a refusal, and the caller as much as any other flood."""
+    return UNKNOWN, b"", []
+
+
+@contextmanager
+def flooded(server: ServerProcess, flood: Flood) -> Iterator[Counter[str]]:
+    """While several connections from 127.0.0.1 flood a server: how often each status was answered."""
+    statuses: Counter[str] = Counter()
+    ends = threading.Event()
+
+    def run(connection: int) -> None:
+        with Attacker(server.address) as attacker, suppress(TimeoutError):
+            number = connection * 10_000_000
+            while not ends.is_set():
+                streams = []
+                for _ in range(AT_ONCE):
+                    number += 1
+                    path, message, extra = flood(number)
+                    streams.append(attacker.open(path, framed(message), extra=extra, ends=True))
+                for stream in streams:
+                    heard = attacker.await_end(stream)
+                    statuses[_outcome(heard)] += 1
+                    del attacker.streams[stream]
+                ends.wait(PAUSE_S)
+
+    threads = [threading.Thread(target=run, args=(connection,), daemon=True) for connection in range(CONNECTIONS)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield statuses
+    finally:
+        ends.set()
+        for thread in threads:
+            thread.join()
+
+
+def _outcome(heard: Heard) -> str:
+    """The status, and whether the caller heard when to come back."""
+    raw = heard.headers.get("grpc-status-details-bin")
+    if heard.status != RESOURCE_EXHAUSTED:
+        return str(heard.status)
+    reason = "RATE_LIMITED" if "retry-after" in heard.headers else heard.headers.get("grpc-message", "")
+    return reason if raw else f"terse {reason.rpartition('[')[2].rstrip(']')}"
+
+
+def logins(address: str, api_key: str, *, source: str, times: int = LOGINS) -> tuple[Counter[int | None], float]:
+    """Log in, one after the other: how often each status was answered, and the median of the seconds."""
+    message = auth_pb2.IssueTokenRequest(api_key=api_key).SerializeToString()
+    statuses: Counter[int | None] = Counter()
+    took_s = []
+    with Attacker(address, source=source) as caller:
+        for _ in range(times):
+            begun_s = time.monotonic()
+            statuses[caller.call(ISSUE, message).status] += 1
+            took_s.append(time.monotonic() - begun_s)
+    return statuses, statistics.median(took_s)
+
+
+@pytest.mark.parametrize("flood", [wrong_keys, wrong_refresh_tokens, garbage_tokens])
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.engine("sqlite", reason="the flood is refused before the database")
+def test_flood_of_wrong_credentials_costs_other_addresses_no_login(make_server: MakeServer, flood: Flood, workers: str):
+    server = make_server("--workers", workers)
+    with flooded(server, unknown_calls) as statuses:
+        await_refusals(statuses)
+        _, usual_s = logins(server.address, server.admin_key, source="127.0.0.2")
+    with flooded(server, flood) as statuses:
+        await_refusals(statuses)
+        during, flooded_s = logins(server.address, server.admin_key, source="127.0.0.2")
+    assert during == {OK: LOGINS}
+    assert flooded_s < max(FLOOR_S, 2 * usual_s)
+    assert statuses["RATE_LIMITED"] > 0
+    refused = sum(count for outcome, count in statuses.items() if outcome.endswith("RATE_LIMITED"))
+    assert refused > 0.5 * statuses.total()
+
+
+def await_refusals(statuses: Counter[str]) -> None:
+    """Wait until the flood is well under way."""
+    give_up_s = time.monotonic() + 60
+    while statuses.total() < 4 * CONNECTIONS * AT_ONCE:
+        assert time.monotonic() < give_up_s, statuses
+        time.sleep(0.01)
+
+
+@pytest.mark.engine("sqlite", reason="the flood is refused before the database")
+def test_key_that_has_logged_in_goes_on_at_the_address_of_a_flood(make_server: MakeServer):
+    server = make_server()
+    assert logins(server.address, server.admin_key, source="127.0.0.1", times=1)[0] == {OK: 1}
+    with flooded(server, wrong_keys) as statuses:
+        await_refusals(statuses)
+        assert logins(server.address, server.admin_key, source="127.0.0.1")[0] == {OK: LOGINS}
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.engine("sqlite", reason="a limit is reached before the database")
+def test_only_the_kind_of_credential_that_failed_is_slowed_down(make_server: MakeServer, workers: str):
+    server = make_server("--workers", workers, failed_credentials_burst="5", failed_credentials_per_s="0.001")
+    with grpc.insecure_channel(server.address) as channel:
+        auth = auth_pb2_grpc.AuthServiceStub(channel)
+        tokens = auth.IssueToken(auth_pb2.IssueTokenRequest(api_key=server.admin_key), timeout=60)
+        wrong = auth_pb2.IssueTokenRequest(api_key="wrong")
+        for _ in range(8):
+            outcome_of(lambda: auth.IssueToken(wrong, timeout=60))
+        assert outcome_of(lambda: auth.IssueToken(wrong, timeout=60)) == "RATE_LIMITED"
+        for _ in range(8):
+            auth.GetJwks(auth_pb2.GetJwksRequest(), timeout=60)
+        assert outcome_of(lambda: auth.IssueToken(auth_pb2.IssueTokenRequest(), timeout=60)) == "INVALID_FIELD"
+        forged = (("authorization", "Bearer a.b.c"),)
+        who = auth_pb2.WhoAmIRequest()
+        assert outcome_of(lambda: auth.WhoAmI(who, metadata=forged, timeout=60)) == "UNAUTHENTICATED"
+        auth.RefreshToken(auth_pb2.RefreshTokenRequest(refresh_token=tokens.refresh_token), timeout=60)
+
+
+@pytest.mark.engine("sqlite", reason="a limit is reached before the database")
+def test_tokens_just_issued_work_at_an_address_whose_tokens_failed(make_server: MakeServer):
+    server = make_server(failed_credentials_burst="5", failed_credentials_per_s="0.001")
+    with grpc.insecure_channel(server.address) as channel:
+        auth = auth_pb2_grpc.AuthServiceStub(channel)
+        forged = (("authorization", "Bearer a.b.c"),)
+        who, refresh = auth_pb2.WhoAmIRequest(), auth_pb2.RefreshTokenRequest
+        told = [outcome_of(lambda: auth.WhoAmI(who, metadata=forged, timeout=60)) for _ in range(7)]
+        assert told == ["UNAUTHENTICATED"] * 5 + ["RATE_LIMITED"] * 2
+        told = [outcome_of(lambda: auth.RefreshToken(refresh(refresh_token="rt_x"), timeout=60)) for _ in range(7)]
+        assert told == ["UNAUTHENTICATED"] * 5 + ["RATE_LIMITED"] * 2
+        tokens = auth.IssueToken(auth_pb2.IssueTokenRequest(api_key=server.admin_key), timeout=60)
+        tokens = auth.RefreshToken(refresh(refresh_token=tokens.refresh_token), timeout=60)
+        shown = (("authorization", f"Bearer {tokens.access_token}"),)
+        assert auth.WhoAmI(who, metadata=shown, timeout=60).subject
+
+
+@pytest.mark.engine("sqlite", reason="a limit is reached before the database")
+def test_refusal_of_a_wrong_credential_says_when_to_come_back(make_server: MakeServer):
+    server = make_server(failed_credentials_burst="1", failed_credentials_per_s="0.01")
+    with grpc.insecure_channel(server.address) as channel:
+        auth = auth_pb2_grpc.AuthServiceStub(channel)
+        wrong = auth_pb2.IssueTokenRequest(api_key="wrong")
+        assert outcome_of(lambda: auth.IssueToken(wrong, timeout=60)) == "API_KEY_INVALID"
+        with pytest.raises(grpc.RpcError) as refused:
+            auth.IssueToken(wrong, timeout=60)
+    refusal = refusal_of(refused.value)
+    assert refusal.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert 0 < (refusal.retry_after_s or 0) <= 100
+
+
+def outcome_of(call: Callable[[], object]) -> str:
+    """`OK`, or the reason for which a call was refused."""
+    try:
+        call()
+    except grpc.RpcError as error:
+        return refusal_of(error).reason
+    return "OK"
