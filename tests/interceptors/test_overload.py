@@ -10,8 +10,9 @@ from google.rpc import error_details_pb2, status_pb2
 
 from storekeep.server.interceptors import overload
 from storekeep.server.interceptors.errors import DETAILS_KEY
-from storekeep.server.interceptors.overload import DETAILED_MAX, LINE_EVERY_S, OverloadRefusals
+from storekeep.server.interceptors.overload import IDENTIFIED_MAX, LINE_EVERY_S, LONG_RETRY_AFTER_MS, OverloadRefusals
 from storekeep.server.telemetry.counts import CallCounts
+from storekeep.server.transport.unary import Refusal
 
 GET, PLACE = "storekeep.v1.ProductService/GetProduct", "storekeep.v1.OrderService/PlaceOrder"
 
@@ -55,18 +56,29 @@ def test_refusal_has_all_that_an_error_has(refused, given):
     assert found[error_details_pb2.RetryInfo].retry_delay.ToMilliseconds() > 0
 
 
-def test_beyond_many_refusals_of_a_method_the_reason_is_named_in_a_text_alone(refused):
+def is_identified(refusal: Refusal) -> bool:
+    return "x-request-id" in dict(refusal.trailing_metadata)
+
+
+def test_beyond_many_rejections_of_a_method_they_have_the_reason_but_no_request_id(refused):
     refused.refuse(GET, ())  # from which on they are counted
-    assert all(refused.refuse(GET, ()).trailing_metadata for _ in range(DETAILED_MAX))
+    assert all(is_identified(refused.refuse(GET, ())) for _ in range(IDENTIFIED_MAX))
     refusal = refused.refuse(GET, ())
     assert refusal.code == grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
-    assert refusal.text.endswith(b"[OVERLOADED]")
-    assert not refusal.trailing_metadata
-    assert refused.refuse(PLACE, ()).trailing_metadata
-    assert sum(ended.calls for ended in refused.counts.counts().ended) == DETAILED_MAX + 3
+    ((key, packed),) = refusal.trailing_metadata
+    status = status_pb2.Status.FromString(bytes(packed))
+    info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
+    assert key == DETAILS_KEY
+    assert len(status.details) == 2
+    assert status.details[0].Unpack(info)
+    assert status.details[1].Unpack(retry)
+    assert (info.domain, info.reason, status.message) == ("storekeep", "OVERLOADED", refusal.text.decode())
+    assert retry.retry_delay.ToMilliseconds() == LONG_RETRY_AFTER_MS
+    assert is_identified(refused.refuse(PLACE, ()))
+    assert sum(ended.calls for ended in refused.counts.counts().ended) == IDENTIFIED_MAX + 3
     refused.now_s += LINE_EVERY_S + 0.1
     refused.refuse(PLACE, ())
-    assert refused.refuse(GET, ()).trailing_metadata
+    assert is_identified(refused.refuse(GET, ()))
 
 
 def test_each_refusal_is_counted_and_each_method_logged_once_a_second(refused):

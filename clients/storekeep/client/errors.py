@@ -38,12 +38,8 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RequestInfo, Ret
 from google.rpc.status_pb2 import Status
 
 DOMAIN = "storekeep"
-OVERLOADED_IN_TEXT = " [OVERLOADED]"
-"""How a server that can hardly keep up names its reason: it has no time for details."""
-TOO_LARGE_IN_TEXT = " [MESSAGE_TOO_LARGE]"
 TOO_LARGE = "message larger than max"
 """What gRPC's core itself says of a message of more than twice the size that the server accepts."""
-OVERLOADED_RETRY_DELAY_S = 1.0
 STATUS_DETAILS_KEY = "grpc-status-details-bin"
 REQUEST_ID_KEY = "x-request-id"
 
@@ -648,12 +644,8 @@ def from_rpc_error(error: grpc.RpcError) -> StorekeepError:
 
 def _without_reason(error: grpc.RpcError, request_id: str) -> StorekeepError:
     code, details = error.code(), error.details() or "no details"
-    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and details.endswith(OVERLOADED_IN_TEXT):
-        return Overloaded(
-            details.removesuffix(OVERLOADED_IN_TEXT), request_id=request_id, retry_delay_s=OVERLOADED_RETRY_DELAY_S
-        )
-    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and (details.endswith(TOO_LARGE_IN_TEXT) or TOO_LARGE in details):
-        return MessageTooLarge(details.removesuffix(TOO_LARGE_IN_TEXT), request_id=request_id)
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and TOO_LARGE in details:
+        return MessageTooLarge(details, request_id=request_id)
     if code is grpc.StatusCode.UNAVAILABLE:
         return ServerUnreachable(f"The server cannot be reached: {details}", request_id=request_id)
     if code is grpc.StatusCode.CANCELLED:  # by the server: a caller cannot cancel these calls

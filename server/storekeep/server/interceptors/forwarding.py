@@ -17,7 +17,7 @@ import grpc
 
 from storekeep.server.interceptors.chain import Step
 from storekeep.server.interceptors.request_log import PEER
-from storekeep.server.runtime.admission import Backlog
+from storekeep.server.runtime.admission import AdmissionController
 from storekeep.server.runtime.tasks import Task, check
 from storekeep.server.transport.errors import WriterUnavailable
 from storekeep.server.transport.executors import CallExecutor, CallPool
@@ -86,14 +86,16 @@ class Forwarding:
     Args:
         writer: who writes.
         changes: the paths of the methods that change something; all others stay here.
-        make_backlog: says how many changes may wait to be handed on, and how long, for each executor anew.
+        make_admission: makes what admits changes that wait to be forwarded, for each executor anew.
     """
 
-    def __init__(self, writer: Writer, *, changes: frozenset[str], make_backlog: Callable[[], Backlog]) -> None:
+    def __init__(
+        self, writer: Writer, *, changes: frozenset[str], make_admission: Callable[[], AdmissionController]
+    ) -> None:
         self._writer = writer
         self._changes = changes
         self._way = _Way(writer)
-        self._make_backlog = make_backlog
+        self._make_admission = make_admission
         self._pools: list[CallPool] = []
 
     def executor(self, here: CallExecutor, *, threads: int = THREADS) -> CallExecutor:
@@ -103,7 +105,7 @@ class Forwarding:
             here: makes them; it must not be held up by one that waits for another worker.
             threads: how many are handed on at once; they hold up no others.
         """
-        pool = CallPool(threads, name="handing-on", backlog=self._make_backlog())
+        pool = CallPool(threads, name="handing-on", admission=self._make_admission())
         self._pools.append(pool)
 
         def hand_over(task: Task) -> bool:
