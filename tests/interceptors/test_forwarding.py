@@ -18,7 +18,7 @@ from storekeep.server.interceptors.early_refusals import EarlyRefusals
 from storekeep.server.interceptors.errors import map_errors
 from storekeep.server.interceptors.forwarding import Forwarding
 from storekeep.server.interceptors.request_log import request_log
-from storekeep.server.runtime.admission import Backlog
+from storekeep.server.runtime.admission import WRITES, AdmissionController
 from storekeep.server.telemetry.counts import CallCounts
 from storekeep.server.transport.contract import read_contract
 from storekeep.server.transport.executors import CallPool, CheckPool
@@ -54,9 +54,9 @@ class Orders(orders_pb2_grpc.OrderServiceServicer):
 @contextmanager
 def reader(address: str, counts: CallCounts) -> Iterator[orders_pb2_grpc.OrderServiceStub]:
     """A worker that has to forward changes to an address."""
-    backlog = Backlog(length_max=100, wait_max_s=1, overloaded_wait_s=1)
-    forwarding = Forwarding(Elsewhere(address), changes=CONTRACT.changes, make_backlog=lambda: backlog)
-    here = CallPool(1, name="here", backlog=backlog)
+    admission = AdmissionController(WRITES, length_max=100, wait_max_s=1)
+    forwarding = Forwarding(Elsewhere(address), changes=CONTRACT.changes, make_admission=lambda: admission)
+    here = CallPool(1, name="here", admission=admission)
     chain = Chain(
         outermost=request_log(lambda line, **_: None, counts),
         layers=[
@@ -143,11 +143,11 @@ class Change:
 
 
 def test_change_is_under_way_until_its_checks_or_its_service_end_it():
-    leader, backlog = Leader(), Backlog(length_max=100, wait_max_s=1, overloaded_wait_s=1)
-    there = CallPool(1, name="there", backlog=backlog)
-    pool = CheckPool(lambda task, _since: there.put(task), queued=lambda: 0, name="check", backlog=backlog)
-    refusing = CheckPool(lambda task, _since: False, queued=lambda: 0, name="refusing", backlog=backlog)
-    forwarding = Forwarding(leader, changes=CONTRACT.changes, make_backlog=lambda: backlog)
+    leader, admission = Leader(), AdmissionController(WRITES, length_max=100, wait_max_s=1)
+    there = CallPool(1, name="there", admission=admission)
+    pool = CheckPool(lambda task, _since: there.put(task), queued=lambda: 0, name="check", admission=admission)
+    refusing = CheckPool(lambda task, _since: False, queued=lambda: 0, name="refusing", admission=admission)
+    forwarding = Forwarding(leader, changes=CONTRACT.changes, make_admission=lambda: admission)
     changes = [Change(passes=number % 2 == 0) for number in range(20)]
     full = Change(passes=True)
     executor = forwarding.executor(pool)

@@ -10,15 +10,21 @@ from google.rpc import error_details_pb2, status_pb2
 
 from storekeep.server.interceptors import early_refusals
 from storekeep.server.interceptors.chain import Chain
-from storekeep.server.interceptors.early_refusals import DETAILED_MAX, LINE_EVERY_S, EarlyRefusals
+from storekeep.server.interceptors.early_refusals import (
+    IDENTIFIED_MAX,
+    LINE_EVERY_S,
+    LONG_RETRY_AFTER_MS,
+    EarlyRefusals,
+)
 from storekeep.server.interceptors.errors import map_errors
 from storekeep.server.interceptors.request_log import request_log
-from storekeep.server.runtime.admission import Backlog
+from storekeep.server.runtime.admission import WRITES, AdmissionController
 from storekeep.server.telemetry.counts import CallCounts
 from storekeep.server.transport.contract import read_contract
 from storekeep.server.transport.executors import CallExecutor, CheckPool
 from storekeep.server.transport.polling import Polling
 from storekeep.server.transport.rpc import DETAILS_KEY
+from storekeep.server.transport.unary import Refusal
 from storekeep.v1 import orders_pb2, orders_pb2_grpc
 from tests.support.refusals import refusal_of
 from tests.support.routes import TIMEOUT_S
@@ -66,18 +72,29 @@ def test_refusal_has_all_that_an_error_has(refused, given):
     assert found[error_details_pb2.RetryInfo].retry_delay.ToMilliseconds() > 0
 
 
-def test_beyond_many_refusals_of_a_method_the_reason_is_named_in_a_text_alone(refused):
+def is_identified(refusal: Refusal) -> bool:
+    return "x-request-id" in dict(refusal.trailing_metadata)
+
+
+def test_beyond_many_rejections_of_a_method_they_have_the_reason_but_no_request_id(refused):
     refused.refuse(GET, ())  # from which on they are counted
-    assert all(refused.refuse(GET, ()).trailing_metadata for _ in range(DETAILED_MAX))
+    assert all(is_identified(refused.refuse(GET, ())) for _ in range(IDENTIFIED_MAX))
     refusal = refused.refuse(GET, ())
     assert refusal.code == grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
-    assert refusal.text.endswith(b"[OVERLOADED]")
-    assert not refusal.trailing_metadata
-    assert refused.refuse(PLACE, ()).trailing_metadata
-    assert sum(ended.calls for ended in refused.counts.counts().ended) == DETAILED_MAX + 3
+    ((key, packed),) = refusal.trailing_metadata
+    status = status_pb2.Status.FromString(bytes(packed))
+    info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
+    assert key == DETAILS_KEY
+    assert len(status.details) == 2
+    assert status.details[0].Unpack(info)
+    assert status.details[1].Unpack(retry)
+    assert (info.domain, info.reason, status.message) == ("storekeep", "OVERLOADED", refusal.text.decode())
+    assert retry.retry_delay.ToMilliseconds() == LONG_RETRY_AFTER_MS
+    assert is_identified(refused.refuse(PLACE, ()))
+    assert sum(ended.calls for ended in refused.counts.counts().ended) == IDENTIFIED_MAX + 3
     refused.now_s += LINE_EVERY_S + 0.1
     refused.refuse(PLACE, ())
-    assert refused.refuse(GET, ()).trailing_metadata
+    assert is_identified(refused.refuse(GET, ()))
 
 
 def test_each_refusal_is_counted_and_each_method_logged_once_a_second(refused):
@@ -97,8 +114,8 @@ def test_each_refusal_is_counted_and_each_method_logged_once_a_second(refused):
 def test_change_that_is_refused_after_its_checks_is_one_call(refused):
     """It is counted, logged and answered as its checks have begun it."""
     lines: list[dict[str, object]] = []
-    backlog = Backlog(length_max=100, wait_max_s=TIMEOUT_S, overloaded_wait_s=TIMEOUT_S)
-    checks = CheckPool(lambda task, since: False, queued=lambda: 0, name="check", backlog=backlog)
+    admission = AdmissionController(WRITES, length_max=100, wait_max_s=TIMEOUT_S)
+    checks = CheckPool(lambda task, since: False, queued=lambda: 0, name="check", admission=admission)
     chain = Chain(
         outermost=request_log(lambda fields, *, level: lines.append(fields), refused.counts),
         layers=[map_errors],

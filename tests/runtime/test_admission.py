@@ -1,79 +1,60 @@
-"""When a queue takes no more, minute by minute, with the clock in the test's hand."""
+"""The control law of admission, step by step, with the clock in the test's hand; and a simulated queue under it."""
 
 from __future__ import annotations
+
+import dataclasses
+import random
+from collections import deque
+from collections.abc import Iterator
 
 import pytest
 
 from storekeep.server.runtime import admission
-from storekeep.server.runtime.admission import (
-    COUNT_OVER_S,
-    HEADROOM,
-    HICCUP_S,
-    PAUSE_S,
-    REFUSED_IN_A_ROW,
-    REFUSED_IN_A_ROW_MAX,
-    TRIAL_AFTER_S,
-    TRIAL_S,
-    Backlog,
-)
+from storekeep.server.runtime.admission import LARGE_READS, READS, WRITES, AdmissionController, ControlledDelay
 
+LAW = ControlledDelay(interval_s=0.1, overloaded_wait_max_s=0.02, probe_wait_max_s=0.05)
+WAIT_MAX_S = 0.1
 LONG_S, SHORT_S = 0.3, 0.01
 PER_S = 100
-"""How many things are taken out of the queue in a second."""
-COST = 0.1
-"""What a refusal costs, as a share of what is refused."""
+"""How many calls leave the queue in a second."""
 
 
 class Queue:
-    """A backlog with a clock of its own."""
+    """An admission controller with a clock of its own."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, law: ControlledDelay = LAW) -> None:
         self.now_s = 1_000.0
         self.lag_s = 0.0
-        self.late = 0
-        self.backlog = Backlog(
-            length_max=100,
-            wait_max_s=0.1,
-            overloaded_wait_s=0.02,
-            lag_s=lambda: self.lag_s,
-            refusal_cost=COST,
-            trial_wait_s=0.02,
-        )
+        self.controller = AdmissionController(law, length_max=100, wait_max_s=WAIT_MAX_S, lag_s=lambda: self.lag_s)
         monkeypatch.setattr(admission.time, "monotonic", lambda: self.now_s)
 
-    def move(self, *, waits_s: float, for_s: float) -> None:
-        """For so long, something is taken out each hundredth of a second that has waited so long."""
+    def leave(self, *, waits_s: float, for_s: float) -> int:
+        """Have calls leave the queue that have waited so long; return how many are rejected at their turn."""
+        rejected = 0
         for _ in range(round(for_s * PER_S)):
             self.now_s += 1 / PER_S
-            self.late += self.backlog.note(self.now_s - waits_s)
+            rejected += self.controller.record_wait(self.now_s - waits_s)
+        return rejected
+
+    def ask(self, *, per_s: int, for_s: float, length: int) -> float:
+        """Ask for admission to a queue of this length; return the share that is admitted."""
+        asked = round(for_s * per_s)
+        admitted = 0
+        for _ in range(asked):
+            self.now_s += 1 / per_s
+            admitted += self.controller.admits(length)
+        return admitted / asked
 
     def overload(self) -> None:
-        """All wait too long for long enough."""
-        self.move(waits_s=LONG_S, for_s=HICCUP_S * 1.5)
+        """Have all calls wait too long for longer than an interval."""
+        self.leave(waits_s=LONG_S, for_s=LAW.interval_s * 2)
+        assert self.controller.is_overloaded
 
-    def do_slowly(self, *, per_s: int, length: int) -> int:
-        """So much comes in for a second, in which one is done that has waited for five; gives how much was refused."""
-        refused = self.ask(per_s=per_s, for_s=1.0, length=length)
-        self.late += self.backlog.note(self.now_s - 5.0)
-        return refused
-
-    def ask(self, *, per_s: int, for_s: float, length: int) -> int:
-        """So much comes in for so long; gives how much of it was refused."""
-        refused = 0
-        for _ in range(round(for_s * per_s)):
-            self.now_s += 1 / per_s
-            refused += self.backlog.is_full(length)
-        return refused
-
-    def serve(self, *, per_s: int, for_s: float, waits_s: float) -> int:
-        """The same; what is let in is taken out after so long."""
-        refused = 0
-        for _ in range(round(for_s * per_s)):
-            is_refused = bool(self.ask(per_s=per_s, for_s=1 / per_s, length=0))
-            refused += is_refused
-            if not is_refused:
-                self.backlog.note(self.now_s - waits_s)
-        return refused
+    def stay_overloaded(self, *, for_s: float) -> None:
+        """Ask on and on for what has to be rejected."""
+        self.controller.record_wait(self.now_s - LONG_S)
+        assert self.ask(per_s=PER_S, for_s=for_s, length=5) < 0.05
+        assert self.controller.is_overloaded
 
 
 @pytest.fixture
@@ -81,187 +62,266 @@ def queue(monkeypatch: pytest.MonkeyPatch) -> Queue:
     return Queue(monkeypatch)
 
 
-def test_queue_that_is_too_long_takes_no_more_though_nobody_has_waited(queue):
-    assert not queue.backlog.is_full(99)
-    assert queue.backlog.is_full(100)
+# -- stable
 
 
-def test_hiccup_in_which_all_wait_too_long_refuses_nobody(queue):
-    queue.move(waits_s=LONG_S, for_s=HICCUP_S * 0.9)
-    assert not queue.backlog.is_full(99)
+def test_full_queue_admits_nothing_though_no_call_has_waited(queue):
+    assert queue.controller.admits(99)
+    assert not queue.controller.admits(100)
 
 
-def test_hiccups_that_are_far_apart_are_no_overload(queue):
-    for _ in range(3):
-        queue.move(waits_s=LONG_S, for_s=0.05)
-        queue.now_s += 10
-    assert not queue.backlog.is_full(99)
+def test_burst_that_waits_too_long_for_less_than_an_interval_is_served(queue):
+    assert queue.leave(waits_s=LONG_S, for_s=LAW.interval_s) == 0
+    assert queue.controller.admits(99)
 
 
-def test_calls_that_each_take_long_are_overload_too(queue):
-    refused = [queue.do_slowly(per_s=20, length=5) for _ in range(12)]
-    assert refused[:4] == [0] * 4
-    assert refused[6:] == [20] * 6
+def test_one_short_wait_begins_the_interval_anew(queue):
+    for _ in range(5):
+        assert queue.leave(waits_s=LONG_S, for_s=LAW.interval_s) == 0
+        queue.leave(waits_s=SHORT_S, for_s=1 / PER_S)
+    assert not queue.controller.is_overloaded
 
 
-def test_calls_that_take_long_and_find_the_queue_empty_in_between_are_no_overload(queue):
+def test_slow_calls_that_find_the_queue_empty_in_between_are_no_overload(queue):
     for _ in range(10):
         queue.now_s += 1.0
-        queue.late += queue.backlog.note(queue.now_s - LONG_S)
-    assert queue.late == 0
-    assert not queue.backlog.is_full(99)
+        assert not queue.controller.record_wait(queue.now_s - LONG_S)
+    assert queue.controller.admits(99)
 
 
-def test_stops_of_the_process_one_after_the_other_refuse_nobody(queue):
+def test_process_that_stands_still_again_and_again_is_no_overload(queue):
     for _ in range(5):
         queue.now_s += 0.15
-        for number in range(9):  # what came in meanwhile is taken out soon
+        for number in range(9):  # what came meanwhile is served soon
             queue.now_s += 0.001
-            queue.late += queue.backlog.note(queue.now_s - 0.15 + 0.015 * number)
-    assert queue.late == 0
-    assert not queue.backlog.is_full(99)
+            assert not queue.controller.record_wait(queue.now_s - 0.15 + 0.015 * number)
+    assert queue.controller.admits(99)
 
 
-def test_what_can_be_done_is_no_more_than_many_times_what_is_done_at_last(queue):
-    queue.move(waits_s=SHORT_S, for_s=1)
-    refused = [queue.do_slowly(per_s=PER_S * 6 // 10, length=1) for _ in range(12)]
-    assert min(refused[6:]) > PER_S * 6 // 10 * 0.9
+# -- overloaded
 
 
-def test_overload_takes_nothing_that_would_have_to_wait(queue):
-    queue.overload()
-    assert queue.ask(per_s=2 * PER_S, for_s=1, length=3) == 2 * PER_S  # 100 a second are done: the third waits 0.02 s
-    assert queue.ask(per_s=2 * PER_S, for_s=1, length=2) < 2 * PER_S
+def test_queue_in_which_all_wait_too_long_for_an_interval_is_overloaded(queue):
+    queue.leave(waits_s=LONG_S, for_s=LAW.interval_s * 2)
+    assert queue.controller.is_overloaded
 
 
-@pytest.mark.parametrize("times", [2, 4, 6])
-def test_overload_takes_what_can_be_done_beside_the_refusals(queue, times):
-    queue.overload()
-    queue.ask(per_s=times * PER_S, for_s=1, length=0)
-    taken = 8 * times * PER_S - queue.ask(per_s=times * PER_S, for_s=8, length=0)
-    busy = (taken + COST * (8 * times * PER_S - taken)) / (8 * PER_S)
-    assert busy == pytest.approx(HEADROOM, abs=0.02)
+@pytest.mark.parametrize("law", [READS, WRITES, LARGE_READS], ids=["reads", "writes", "large reads"])
+def test_slow_calls_are_overload_however_far_apart_they_leave(monkeypatch, law):
+    queue = Queue(monkeypatch, law)
+    for waits_s in (1.0, 2.0, 3.0):
+        queue.now_s += 1.0
+        queue.controller.record_wait(queue.now_s - waits_s)
+    assert queue.controller.is_overloaded
 
 
-def test_more_than_can_even_be_refused_leaves_time_for_next_to_nothing(queue):
-    queue.overload()
-    times = round(2 / COST)
-    taken = times * PER_S - queue.ask(per_s=times * PER_S, for_s=1, length=0)
-    assert taken == pytest.approx(times * PER_S / REFUSED_IN_A_ROW, abs=2)
-
-
-def test_what_can_be_done_is_known_from_before_the_overload(queue):
-    queue.move(waits_s=SHORT_S, for_s=1)
-    for _ in range(2):  # a tenth as fast, as most time goes into what is refused later
-        queue.now_s += 0.1
-        queue.backlog.note(queue.now_s - LONG_S)
-    queue.overload()
-    queue.ask(per_s=PER_S, for_s=COUNT_OVER_S * 2.5, length=50)
-    assert queue.ask(per_s=PER_S, for_s=1, length=50) == 0
-
-
-def test_what_has_waited_too_long_is_given_up_under_overload_only(queue):
-    queue.move(waits_s=LONG_S, for_s=HICCUP_S * 0.9)
-    assert queue.late == 0
-    queue.move(waits_s=LONG_S, for_s=HICCUP_S)
-    given_up = queue.late
-    assert given_up > 0
-    queue.move(waits_s=SHORT_S, for_s=1)
-    assert queue.late == given_up
-
-
-def test_overload_is_noticed_where_calls_wait_before_they_get_to_the_queue(queue):
+def test_calls_that_wait_before_they_get_to_the_queue_are_overload(queue):
     queue.lag_s = LONG_S
-    queue.move(waits_s=SHORT_S, for_s=HICCUP_S * 1.5)
-    assert queue.ask(per_s=2 * PER_S, for_s=1, length=0) == 2 * PER_S
+    queue.leave(waits_s=0.0, for_s=LAW.interval_s * 2)
+    assert queue.controller.is_overloaded
+    assert queue.ask(per_s=PER_S, for_s=0.5, length=0) == 0
     queue.lag_s = 0.0
-    assert queue.ask(per_s=2 * PER_S, for_s=1, length=0) < 2 * PER_S
+    assert queue.ask(per_s=PER_S, for_s=0.05, length=0) == 1
 
 
-def test_overload_lets_one_in_after_many_however_long_the_waits_are(queue):
+def test_overload_admits_while_the_last_wait_was_short(queue):
+    queue.overload()
+    assert queue.ask(per_s=PER_S, for_s=0.05, length=1) == 0
+    queue.controller.record_wait(queue.now_s - SHORT_S)
+    assert queue.ask(per_s=10_000, for_s=0.001, length=50) == 1
+
+
+def test_overload_admits_nothing_behind_calls_that_do_not_move(queue):
+    queue.overload()
+    queue.controller.record_wait(queue.now_s - SHORT_S)
+    queue.now_s += LAW.overloaded_wait_max_s * 1.1
+    assert not queue.controller.admits(1)
+
+
+def test_overload_rejects_what_has_waited_twice_too_long_at_its_turn(queue):
+    queue.overload()
+    assert queue.leave(waits_s=LAW.overloaded_wait_max_s * 1.9, for_s=0.1) == 0
+    assert queue.leave(waits_s=LAW.overloaded_wait_max_s * 2.1, for_s=0.1) == 10
+
+
+def test_overload_admits_one_of_many_whatever_the_wait(queue):
     queue.overload()
     queue.lag_s = LONG_S
-    asked = 3 * (REFUSED_IN_A_ROW_MAX + 1)
-    assert queue.ask(per_s=10_000, for_s=asked / 10_000, length=50) == asked - 3
+    asked = 3 * (LAW.admitted_every + 1)
+    assert queue.ask(per_s=10_000, for_s=asked / 10_000, length=50) == pytest.approx(3 / asked)
 
 
-def test_overload_lasts_while_more_comes_in_than_can_be_done(queue):
+def test_wait_max_of_the_operator_holds_under_overload_too(monkeypatch):
+    queue = Queue(monkeypatch)
+    queue.controller = AdmissionController(LAW, length_max=100, wait_max_s=0.001)
     queue.overload()
-    assert queue.ask(per_s=3 * PER_S, for_s=5, length=50) > 5 * 3 * PER_S * 0.9
+    queue.controller.record_wait(queue.now_s - 0.0015)
+    assert not queue.controller.admits(1)
 
 
-def test_overload_is_over_when_no_more_comes_in_than_can_be_done(queue):
+# -- stable again
+
+
+def test_overload_ends_when_nearly_all_of_an_interval_could_be_admitted(queue):
     queue.overload()
-    queue.ask(per_s=PER_S, for_s=COUNT_OVER_S * 2.5, length=50)
-    assert queue.ask(per_s=PER_S, for_s=1, length=50) == 0
+    assert queue.ask(per_s=PER_S, for_s=LAW.interval_s * 2, length=0) == 1
+    assert not queue.controller.is_overloaded
+    assert queue.controller.admits(50)
 
 
-def test_overload_is_over_when_nothing_comes_in_for_a_while(queue):
+def test_overload_goes_on_while_some_of_each_interval_have_to_be_rejected(queue):
     queue.overload()
-    queue.now_s += PAUSE_S * 1.1
-    assert not queue.backlog.is_full(99)
+    for _ in range(100):
+        queue.ask(per_s=PER_S, for_s=8 / PER_S, length=0)
+        queue.stay_overloaded(for_s=2 / PER_S)
 
 
-def test_overload_is_not_over_because_the_machine_stood_still_for_a_moment(queue):
+def test_overload_goes_on_where_few_calls_come(queue):
+    queue.overload()
+    for _ in range(3):
+        assert queue.ask(per_s=10, for_s=0.1, length=0) == 1  # the queue is empty for a moment
+        assert queue.ask(per_s=10, for_s=0.9, length=1) == 0
+    assert queue.controller.is_overloaded
+
+
+def test_overload_ends_when_no_call_comes_for_a_while(queue):
+    queue.overload()
+    queue.now_s += LAW.idle_s * 1.1
+    assert queue.controller.admits(99)
+    assert not queue.controller.is_overloaded
+
+
+def test_overload_goes_on_when_the_machine_stands_still(queue):
     queue.overload()
     for _ in range(5):
-        queue.ask(per_s=3 * PER_S, for_s=COUNT_OVER_S * 1.1, length=50)
-        queue.now_s += PAUSE_S * 0.9
-    assert queue.ask(per_s=3 * PER_S, for_s=1, length=50) > 3 * PER_S * 0.9
+        queue.stay_overloaded(for_s=0.5)
+        queue.now_s += LAW.idle_s * 0.9
 
 
-def test_overload_by_what_takes_long_lets_what_takes_less_in_before_long(queue):
+# -- probes
+
+
+def probe(queue: Queue) -> None:
+    """Ask until the next call is admitted by a probe."""
+    for _ in range(100 * PER_S):
+        if queue.ask(per_s=PER_S, for_s=1 / PER_S, length=5) and not queue.controller.is_overloaded:
+            return
+    raise AssertionError("no probe")
+
+
+def test_probe_in_which_no_call_waits_long_ends_the_overload(queue):
     queue.overload()
-    refused = []
-    for _ in range(20):
-        refused.append(queue.serve(per_s=5 * PER_S, for_s=1.0, waits_s=0.0001) / (5 * PER_S))
-    assert refused[0] > 0.9
-    assert refused[-1] == 0
-    assert sorted(refused, reverse=True) == refused
+    queue.stay_overloaded(for_s=LAW.probe_after_s * 0.9)
+    probe(queue)
+    for _ in range(PER_S):
+        queue.leave(waits_s=LAW.probe_wait_max_s * 0.9, for_s=1 / PER_S)
+        assert queue.controller.admits(5)
+    queue.now_s += LAW.probe_s
+    queue.controller.record_wait(queue.now_s - LONG_S)
+    assert queue.controller.admits(50)  # it is over, and this is a burst
 
 
-def test_overload_goes_on_where_those_who_are_let_in_have_to_wait(queue):
+def test_probe_fails_where_calls_wait_and_the_next_comes_after_twice_as_long(queue):
     queue.overload()
-    for _ in range(8):
-        refused = queue.serve(per_s=5 * PER_S, for_s=1.0, waits_s=0.01)
-    assert refused > 5 * PER_S * 0.8
+    for after_s in (10, 20, 40, 80, 80):
+        queue.stay_overloaded(for_s=after_s * 0.95)
+        probe(queue)
+        queue.controller.record_wait(queue.now_s - LAW.probe_wait_max_s * 1.1)
+        assert not queue.controller.admits(5)
+        assert queue.controller.is_overloaded
 
 
-MORE_PER_S = PER_S * 3 // 2
-
-
-def test_trial_in_which_nobody_waits_long_ends_the_overload(queue):
+def test_probe_fails_where_calls_wait_before_they_get_to_the_queue(queue):
     queue.overload()
-    assert queue.ask(per_s=MORE_PER_S, for_s=TRIAL_AFTER_S, length=5) > MORE_PER_S * TRIAL_AFTER_S * 0.9
-    queue.ask(per_s=MORE_PER_S, for_s=COUNT_OVER_S * 2, length=1)
-    assert queue.ask(per_s=MORE_PER_S, for_s=TRIAL_S, length=1) == 0
-    assert queue.ask(per_s=MORE_PER_S, for_s=1, length=50) == 0  # which a trial would not bear
-
-
-def test_trial_that_lets_too_many_in_is_overload_again_and_the_next_comes_later(queue):
-    queue.overload()
-    for after_s in (TRIAL_AFTER_S, 2 * TRIAL_AFTER_S, 4 * TRIAL_AFTER_S):
-        assert queue.ask(per_s=MORE_PER_S, for_s=after_s, length=3) > MORE_PER_S * after_s * 0.9
-        queue.ask(per_s=MORE_PER_S, for_s=COUNT_OVER_S * 2, length=1)
-        assert not queue.backlog.is_full(1)
-        assert queue.backlog.is_full(3)  # of which 100 a second are done: the last would wait longer than 0.02 s
-
-
-def test_trial_that_is_over_fails_no_more_though_nobody_came_meanwhile(queue):
-    queue.overload()
-    queue.ask(per_s=MORE_PER_S, for_s=TRIAL_AFTER_S + COUNT_OVER_S * 2, length=1)
-    queue.now_s += 2 * TRIAL_S
-    assert not queue.backlog.is_full(50)
-
-
-def test_trial_in_which_calls_are_heard_of_late_is_overload_again(queue):
-    queue.overload()
-    queue.ask(per_s=MORE_PER_S, for_s=TRIAL_AFTER_S + COUNT_OVER_S * 2, length=1)
-    assert not queue.backlog.is_full(0)
+    queue.stay_overloaded(for_s=LAW.probe_after_s * 0.9)
+    probe(queue)
     queue.lag_s = LONG_S
-    assert queue.backlog.is_full(0)
+    assert not queue.controller.admits(0)
+    assert queue.controller.is_overloaded
 
 
-def test_no_trial_is_made_where_refusing_leaves_no_time_for_one(queue):
+def test_overload_that_comes_anew_is_probed_after_the_first_time_again(queue):
     queue.overload()
-    assert queue.ask(per_s=3 * PER_S, for_s=3 * TRIAL_AFTER_S, length=5) > 3 * PER_S * 3 * TRIAL_AFTER_S * 0.999
+    queue.stay_overloaded(for_s=LAW.probe_after_s * 0.9)
+    probe(queue)
+    queue.now_s += LAW.probe_s * 1.1
+    assert queue.controller.admits(5)
+    queue.overload()
+    queue.stay_overloaded(for_s=LAW.probe_after_s * 0.9)
+    probe(queue)
+
+
+# -- a simulated server: one core, on which two threads take turns: one admits or rejects calls, the other serves them
+
+ADMISSION_S, SERVICE_S, REJECTION_S = 0.00003, 0.00007, 0.00003
+SETTLE_S = 2.0
+
+
+@dataclasses.dataclass
+class Simulated:
+    """What became of the calls after it has settled: how long each took that was served, from when it came."""
+
+    took_s: list[float]
+    rejected: int = 0
+
+    @property
+    def p99_s(self) -> float:
+        """Their 99th percentile."""
+        return sorted(self.took_s)[int(0.99 * len(self.took_s))]
+
+
+def arrivals(times: float, seconds: float) -> Iterator[float]:
+    """At random, at so many times the rate that can be served."""
+    generator, now_s = random.Random(7), 0.0
+    while now_s < seconds:
+        now_s += generator.expovariate(times / (ADMISSION_S + SERVICE_S))
+        yield now_s
+
+
+def simulate(queue: Queue, *, times: float, seconds: float) -> Simulated:
+    """Serve calls under the controller of a queue."""
+    found, waiting, begun_s = Simulated([]), deque[tuple[float, float]](), queue.now_s
+    for after_s in arrivals(times, seconds):
+        came_s = begun_s + after_s
+        takes_turn = True
+        while waiting and (takes_turn or queue.now_s < came_s):
+            takes_turn = False
+            call_s, queued_s = waiting.popleft()
+            is_timed = call_s > begun_s + SETTLE_S
+            if queue.controller.record_wait(queued_s):
+                queue.now_s += REJECTION_S
+                found.rejected += is_timed
+            else:
+                queue.now_s += SERVICE_S
+                if is_timed:
+                    found.took_s.append(queue.now_s - call_s)
+        queue.now_s = max(queue.now_s, came_s)
+        queue.lag_s = queue.now_s - came_s
+        if queue.controller.admits(len(waiting)):
+            queue.now_s += ADMISSION_S
+            waiting.append((came_s, queue.now_s))
+        else:
+            queue.now_s += REJECTION_S
+            found.rejected += after_s > SETTLE_S
+    return found
+
+
+@pytest.mark.parametrize("times", [0.6, 0.95])
+def test_load_that_can_be_served_is_served(monkeypatch, times):
+    assert simulate(Queue(monkeypatch, READS), times=times, seconds=3).rejected == 0
+
+
+@pytest.mark.parametrize(("times", "served_min"), [(1.5, 0.7), (2, 0.5), (3, 0.1)])
+def test_overload_serves_what_rejecting_leaves_time_for_and_soon(monkeypatch, times, served_min):
+    found = simulate(Queue(monkeypatch, READS), times=times, seconds=SETTLE_S + 2)
+    assert len(found.took_s) > served_min * 2 / (ADMISSION_S + SERVICE_S)
+    assert found.p99_s < 3 * READS.overloaded_wait_max_s
+
+
+def test_overload_is_forgotten_soon_after_it_has_passed(monkeypatch):
+    queue = Queue(monkeypatch, READS)
+    simulate(queue, times=3, seconds=2)
+    assert queue.controller.is_overloaded
+    queue.lag_s = 0.0
+    assert simulate(queue, times=0.6, seconds=SETTLE_S + 1).rejected == 0
+    assert not queue.controller.is_overloaded

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from storekeep.server.runtime.admission import Backlog
+from storekeep.server.runtime.admission import WRITES, AdmissionController
 from storekeep.server.runtime.tasks import Loop, await_socket
 from tests.support.clusters import suspend
 
@@ -24,7 +24,7 @@ TIMEOUT_S = 60.0
 @pytest.fixture
 def loop() -> Iterator[Loop]:
     made = Loop(
-        name="test-loop", tasks_max=4, backlog=Backlog(length_max=3, wait_max_s=TIMEOUT_S, overloaded_wait_s=TIMEOUT_S)
+        name="test-loop", tasks_max=4, admission=AdmissionController(WRITES, length_max=3, wait_max_s=TIMEOUT_S)
     )
     yield made
     made.end(wait=True, drop_queued=True)
@@ -117,7 +117,7 @@ def test_queue_says_when_it_is_full(loop):
 
 def test_end_waits_for_what_has_begun_and_what_is_queued():
     loop = Loop(
-        name="test-loop", tasks_max=1, backlog=Backlog(length_max=10, wait_max_s=TIMEOUT_S, overloaded_wait_s=TIMEOUT_S)
+        name="test-loop", tasks_max=1, admission=AdmissionController(WRITES, length_max=10, wait_max_s=TIMEOUT_S)
     )
     asked, after = Asked(loop), threading.Event()
     loop.put(after.set)
@@ -144,7 +144,7 @@ def test_thread_without_a_loop_waits_by_itself():
 
 STOPPED = """
 import os, select, socket, sys, threading, time
-from storekeep.server.backlogs import Backlog
+from storekeep.server.admission import WRITES, AdmissionController
 from storekeep.server.waiting import Loop, await_socket
 
 answered = threading.Event()
@@ -156,7 +156,7 @@ def wait():
     answered.set()
 
 if sys.argv[1] == "loop":
-    Loop(name="test", tasks_max=1, backlog=Backlog(length_max=1, wait_max_s=9, overloaded_wait_s=9)).put(wait)
+    Loop(name="test", tasks_max=1, admission=AdmissionController(WRITES, length_max=1, wait_max_s=9)).put(wait)
 else:
     wait()
 answered.wait(20)

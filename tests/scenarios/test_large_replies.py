@@ -12,12 +12,13 @@ from typing import Any
 
 import grpc
 import pytest
+from google.rpc import error_details_pb2, status_pb2
 
 from storekeep.v1 import orders_pb2, products_pb2
 from tests.support.buyers import open_shop
 from tests.support.clusters import await_that
 from tests.support.processes import ServerProcess
-from tests.support.refusals import refusal_of
+from tests.support.refusals import DETAILS_KEY, refusal_of
 from tests.support.shops import Shop
 
 ORDERS, LINES = 25, 200
@@ -94,8 +95,10 @@ class Callers:
 
 
 def _reason_of(error: grpc.RpcError) -> str:
-    text = str(error.details())
-    return "OVERLOADED" if text.endswith("[OVERLOADED]") else refusal_of(error).reason
+    packed = dict(error.trailing_metadata()).get(DETAILS_KEY, b"")
+    status = status_pb2.Status.FromString(packed)
+    info = error_details_pb2.ErrorInfo()
+    return next((info.reason for detail in status.details if detail.Unpack(info)), error.code().name)
 
 
 @pytest.mark.parametrize("name", PAGED)

@@ -15,7 +15,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from storekeep.server.runtime.admission import HICCUP_S, Backlog
+from storekeep.server.runtime.admission import WRITES, AdmissionController
 from storekeep.server.store.engine import BATCH_MAX, Store
 from storekeep.server.store.errors import DeadlinePassed, Overloaded, ShuttingDown, StorageFull, StorageUnavailable
 from storekeep.server.store.limits import Limits
@@ -65,7 +65,7 @@ def new_store(
     """A store with two empty tables, whose writer waits so long for the turn to write."""
     made = open_store(
         database.url,
-        backlog=Backlog(length_max=queue_max, wait_max_s=wait_max_s, overloaded_wait_s=wait_max_s),
+        admission=AdmissionController(WRITES, length_max=queue_max, wait_max_s=wait_max_s),
         limits=Limits(pool_size=3, lock_timeout_s=patience_s),
     )
     made.write(make_tables)
@@ -517,7 +517,7 @@ def test_queue_in_which_writes_wait_too_long_sheds_until_it_is_short_again(datab
     with busy_writer(store):
         assert all(store.run_soon(linger) for _ in range(40))  # a burst is taken
         time.sleep(0.1)
-    time.sleep(2 * HICCUP_S)
+    time.sleep(2 * WRITES.interval_s)
     assert store.is_full()
     with pytest.raises(Overloaded):
         store.write(note("one too many"))

@@ -13,7 +13,7 @@ TIMEOUT_S = 60.0
 METHOD = PATH = "/tests.Echo/Echo"
 CODE = number_of(grpc.StatusCode.RESOURCE_EXHAUSTED)
 REFUSAL = Refusal(CODE, b"later", (("x-request-id", "7"),))
-TERSE = Refusal(CODE, b"later [OVERLOADED]", ())
+PREPARED = Refusal(CODE, b"later", (("grpc-status-details-bin", b"\0prepared\xff"),))
 
 
 def handlers(answer: Callable[[Any, Any], Any]) -> dict[str, grpc.RpcMethodHandler[Any, Any]]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import grpc
 import pytest
 
-from storekeep.server.runtime.admission import Backlog
+from storekeep.server.runtime.admission import WRITES, AdmissionController
 from storekeep.server.transport.executors import CallExecutor, CallLoop, CallPool
 from tests.support.crowds import open_shops
 from tests.support.databases import Database
@@ -40,9 +40,7 @@ def records(server: ServerProcess) -> Records:
 @pytest.fixture(params=[CallPool, CallLoop])
 def pool(request: pytest.FixtureRequest) -> Iterator[CallExecutor]:
     """Where calls run that a test serves by itself, of each kind."""
-    made = request.param(
-        2, name="test", backlog=Backlog(length_max=1_000, wait_max_s=TIMEOUT_S, overloaded_wait_s=TIMEOUT_S)
-    )
+    made = request.param(2, name="test", admission=AdmissionController(WRITES, length_max=1_000, wait_max_s=TIMEOUT_S))
     yield made
     made.shutdown(wait=False)
 

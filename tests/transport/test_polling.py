@@ -13,12 +13,12 @@ from typing import Any
 import grpc
 import pytest
 
-from storekeep.server.runtime.admission import Backlog
+from storekeep.server.runtime.admission import WRITES, AdmissionController
 from storekeep.server.transport import polling
 from storekeep.server.transport.executors import CallPool
 from storekeep.server.transport.polling import Polling
 from storekeep.server.transport.unary import Metadata, Refusal, Route
-from tests.support.routes import METHOD, PATH, REFUSAL, TERSE, TIMEOUT_S, handlers
+from tests.support.routes import METHOD, PATH, PREPARED, REFUSAL, TIMEOUT_S, handlers
 
 
 def never() -> bool:
@@ -42,7 +42,7 @@ def serving(
     else:
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("tests.Echo", handlers(answer)),))
     port = server.add_insecure_port("127.0.0.1:0")
-    pool = CallPool(2, name="test", backlog=Backlog(length_max=100, wait_max_s=TIMEOUT_S, overloaded_wait_s=TIMEOUT_S))
+    pool = CallPool(2, name="test", admission=AdmissionController(WRITES, length_max=100, wait_max_s=TIMEOUT_S))
     route = Route(pool.hand_over, is_full, answer, bytes, refuse)
     served.start(server, routes=lambda found: dict.fromkeys(found, route))
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
@@ -70,14 +70,14 @@ def test_calls_are_served_or_refused_and_the_server_ends():
             assert ("x-request-id", "7") in [tuple(pair) for pair in error.trailing_metadata()]
 
 
-def test_refusal_without_metadata_is_a_status_and_a_text_alone():
-    with serving(Polling(), is_full=lambda: True, refuse=lambda metadata: TERSE) as channel:
-        calls = [channel.unary_unary(METHOD).future(b"call", timeout=TIMEOUT_S) for _ in range(20)]
+def test_rejections_with_the_same_prepared_details_all_arrive_with_them():
+    with serving(Polling(), is_full=lambda: True, refuse=lambda metadata: PREPARED) as channel:
+        calls = [channel.unary_unary(METHOD).future(b"call", timeout=TIMEOUT_S) for _ in range(500)]
         errors: list[Any] = [call.exception() for call in calls]
-    assert {(error.code(), error.details()) for error in errors} == {
-        (grpc.StatusCode.RESOURCE_EXHAUSTED, "later [OVERLOADED]")
-    }
-    assert all("x-request-id" not in dict(error.trailing_metadata()) for error in errors)
+    assert {
+        (error.code(), error.details(), dict(error.trailing_metadata()).get("grpc-status-details-bin"))
+        for error in errors
+    } == {(grpc.StatusCode.RESOURCE_EXHAUSTED, "later", b"\0prepared\xff")}
 
 
 def test_refusals_are_held_for_a_moment():
@@ -164,7 +164,7 @@ def test_call_that_is_refused_as_the_server_begins_to_end_does_not_keep_it():
         assert stopping[0].wait(TIMEOUT_S)
 
 
-@pytest.mark.parametrize("refusal", [REFUSAL, TERSE], ids=["with details", "terse"])
+@pytest.mark.parametrize("refusal", [REFUSAL, PREPARED], ids=["identified", "prepared"])
 def test_server_ends_though_calls_are_being_refused(refusal):
     refused = []
     threads = [threading.Thread(target=lambda: refused.append(_refusals_until_the_end(channel))) for _ in range(4)]

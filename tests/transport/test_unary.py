@@ -12,7 +12,7 @@ from typing import Any
 import grpc
 import pytest
 
-from storekeep.server.runtime.admission import Backlog
+from storekeep.server.runtime.admission import AdmissionController
 from storekeep.server.transport.executors import CallExecutor
 from storekeep.server.transport.polling import Polling
 from storekeep.server.transport.unary import Metadata, Route
@@ -140,7 +140,7 @@ def test_call_that_is_not_taken_after_all_is_refused_with_details():
 
 
 def test_call_that_has_waited_too_long_is_given_up(pool, monkeypatch):
-    monkeypatch.setattr(Backlog, "note", lambda self, queued_s: True)
+    monkeypatch.setattr(AdmissionController, "record_wait", lambda self, queued_s: True)
     with serving(pool, lambda request, context: request) as channel:
         for _ in range(50):
             with pytest.raises(grpc.RpcError) as refused:

@@ -38,10 +38,6 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RequestInfo, Ret
 from google.rpc.status_pb2 import Status
 
 DOMAIN = "storekeep"
-OVERLOADED_IN_TEXT = " [OVERLOADED]"
-"""How a server names its reason that refuses so many calls that it has no time for details."""
-RATE_LIMITED_IN_TEXT = " [RATE_LIMITED]"
-TOO_LARGE_IN_TEXT = " [MESSAGE_TOO_LARGE]"
 TOO_LARGE = "message larger than max"
 """What gRPC's core itself says of a message of more than twice the size that the server accepts."""
 UNREACHABLE_WORDS = (
@@ -50,8 +46,6 @@ UNREACHABLE_WORDS = (
     ("Connection refused", "nothing listens there; is the server running, and is the address right?"),
 )
 """What gRPC's core writes of a connection that fails, and what it means; its own text follows in parentheses."""
-TERSE_RETRY_DELAY_S = 1.0
-"""How long to wait after a refusal that does not say how long."""
 STATUS_DETAILS_KEY = "grpc-status-details-bin"
 REQUEST_ID_KEY = "x-request-id"
 
@@ -656,13 +650,8 @@ def from_rpc_error(error: grpc.RpcError) -> StorekeepError:
 
 def _without_reason(error: grpc.RpcError, request_id: str) -> StorekeepError:
     code, details = error.code(), error.details() or "no details"
-    if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
-        for suffix, terse in ((OVERLOADED_IN_TEXT, Overloaded), (RATE_LIMITED_IN_TEXT, RateLimited)):
-            if details.endswith(suffix):
-                text = details.removesuffix(suffix)
-                return terse(text, request_id=request_id, retry_delay_s=TERSE_RETRY_DELAY_S)
-    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and (details.endswith(TOO_LARGE_IN_TEXT) or TOO_LARGE in details):
-        return MessageTooLarge(details.removesuffix(TOO_LARGE_IN_TEXT), request_id=request_id)
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and TOO_LARGE in details:
+        return MessageTooLarge(details, request_id=request_id)
     if code is grpc.StatusCode.UNAVAILABLE:
         why = next((f"{words} ({details})" for sign, words in UNREACHABLE_WORDS if sign in details), details)
         return ServerUnreachable(f"The server cannot be reached: {why}", request_id=request_id)

@@ -138,8 +138,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_AUDIT_ENTRY_NOT_FOUND: _ErrorReason.ValueType  # 90
     """No such audit entry."""
     ERROR_REASON_OVERLOADED: _ErrorReason.ValueType  # 100
-    """The server has as much queued as it can finish in time; retry after the given delay. Beyond five hundred such
-    refusals a second they come without details, and the text ends in "[OVERLOADED]"; then wait for a second.
+    """The server has as much queued as it can finish in time; retry after the given delay. Beyond five hundred
+    rejections of a method a second they carry no request id.
     """
     ERROR_REASON_DEADLINE_EXCEEDED: _ErrorReason.ValueType  # 101
     """The deadline passed before the work was begun; nothing was changed."""
@@ -268,8 +268,8 @@ ERROR_REASON_PRIVILEGE_ESCALATION: ErrorReason.ValueType  # 85
 ERROR_REASON_AUDIT_ENTRY_NOT_FOUND: ErrorReason.ValueType  # 90
 """No such audit entry."""
 ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 100
-"""The server has as much queued as it can finish in time; retry after the given delay. Beyond five hundred such
-refusals a second they come without details, and the text ends in "[OVERLOADED]"; then wait for a second.
+"""The server has as much queued as it can finish in time; retry after the given delay. Beyond five hundred
+rejections of a method a second they carry no request id.
 """
 ERROR_REASON_DEADLINE_EXCEEDED: ErrorReason.ValueType  # 101
 """The deadline passed before the work was begun; nothing was changed."""

@@ -36,7 +36,7 @@ from storekeep.server.interceptors.rate_limits import Rate, RateLimits, rates_of
 from storekeep.server.interceptors.request_log import request_log
 from storekeep.server.interceptors.validation import validate_requests
 from storekeep.server.jobs.periodic import CheckpointJob, Maintenance, Rounds, Sweeper, purge_new_secrets, purge_replies
-from storekeep.server.runtime.admission import HICCUP_S, TRIAL_WAIT_S, Backlog
+from storekeep.server.runtime.admission import LARGE_READS, READS, WRITES, AdmissionController, ControlledDelay
 from storekeep.server.runtime.ports import AddressTaken, free_addresses
 from storekeep.server.servicers.audit import AuditServicer
 from storekeep.server.servicers.auth import AuthServicer
@@ -71,24 +71,10 @@ from storekeep.server.wiring.access import install, make_access, make_keyring
 HEALTH_PATHS = frozenset({f"/{HEALTH_SERVICE}/Check", f"/{HEALTH_SERVICE}/List"})
 WATCHES_PER_ADDRESS = 4
 """One address may have one in so many of all Watch streams."""
-READ_HICCUP_S = 0.045
-"""How long all reads may wait too long until it is overload; they wait for no disk. At three times what can be done it
-takes several times as long to refuse what comes in meanwhile."""
-READ_TRIAL_WAIT_S = 0.02
-"""How much work may wait where all reads are let in for a trial; changes wait for commits besides."""
-OVERLOADED_READ_WAIT_S = 0.0003
-"""How long reads may wait under overload: the turn of some three, so that those who are let in hardly notice it."""
-OVERLOADED_WRITE_WAIT_S = 0.006
-"""How long changes may: the turn of some twenty, which share a commit."""
-READ_REFUSAL_COST = 0.3
-WRITE_REFUSAL_COST = 0.1
-"""What it costs to refuse a call, as a share of what it costs to serve it: some 0.03 ms of 0.10, and of 0.28."""
 HEAVY_READ_THREADS = 2
 """For reads whose replies are large: one works while the other waits for the database; more only hold up all others."""
 HEAVY_WAIT_MAX_S = 1.0
 """How long they may wait for their turn: each takes some 0.1 s, as long as all small reads together may wait."""
-HEAVY_TRUST = 2.0
-"""How many times as fast they may get; they are few, so that refusing takes no time from them."""
 READERS_ELSEWHERE = 4 + HEAVY_READ_THREADS
 """Connections left to those who do not read in the loop, which must not wait for one: the checks of changes, the two
 threads of public methods, the writer or the probe, which seldom read, and reads whose replies are large."""
@@ -126,13 +112,13 @@ class App:
         self._writership = Writership(writer_file, worker=worker) if worker and writer_file else None
         self._counts = CallCounts()
         self._polling = Polling(receive_limits(settings))
-        self._write_backlog = self._backlog(writes=True)
+        self._write_admission = self._admission(WRITES, length_max=settings.write_queue_max)
         self._credentials = tls_credentials(settings)
         keyring = make_keyring(settings)
         self.contract = read_contract()
         self.store = open_store(
             settings.database,
-            backlog=self._write_backlog,
+            admission=self._write_admission,
             limits=limits_of(settings),
             replicas=replicas_of(settings),
             call_terms=call_terms,
@@ -149,7 +135,7 @@ class App:
         self._forwarding = None if self._writership is None else self._make_forwarding(self._writership)
         self._reads = self._make_read_executor()
         self._checks = CheckPool(
-            self.store.run_soon, queued=lambda: self.store.queued, name="check", backlog=self._write_backlog
+            self.store.run_soon, queued=lambda: self.store.queued, name="check", admission=self._write_admission
         )
         self._public = FairPool(settings.public_threads, name="public", length_max=settings.public_queue_max)
         self._health = HealthServicer(self.contract.services)
@@ -188,18 +174,10 @@ class App:
             ),
         )
 
-    def _backlog(self, *, writes: bool) -> Backlog:
-        """What bounds the reads that wait, or the changes."""
-        settings = self._settings
-        return Backlog(
-            length_max=settings.write_queue_max if writes else settings.read_queue_max,
-            wait_max_s=settings.queue_wait_max_s,
-            overloaded_wait_s=OVERLOADED_WRITE_WAIT_S if writes else OVERLOADED_READ_WAIT_S,
-            lag_s=self._polling.lag_s,
-            hiccup_s=HICCUP_S if writes else READ_HICCUP_S,
-            trial_wait_s=TRIAL_WAIT_S if writes else READ_TRIAL_WAIT_S,
-            refusal_cost=WRITE_REFUSAL_COST if writes else READ_REFUSAL_COST,
-        )
+    def _admission(self, law: ControlledDelay, *, length_max: int) -> AdmissionController:
+        """Return an admission controller of calls of which the polling thread hears."""
+        wait_max_s, lag_s = self._settings.queue_wait_max_s, self._polling.lag_s
+        return AdmissionController(law, length_max=length_max, wait_max_s=wait_max_s, lag_s=lag_s)
 
     def _make_limits(self) -> RateLimits:
         settings, burst_s = self._settings, self._settings.rate_limit_burst_s
@@ -286,26 +264,21 @@ class App:
     def _make_read_executor(self) -> CallExecutor:
         """Where reads run: in threads where the database is a file, by turns in one where it answers over a socket."""
         settings = self._settings
-        backlog = self._backlog(writes=False)
-        heavy = CallPool(HEAVY_READ_THREADS, name="heavy-read", backlog=self._heavy_backlog())
+        admission = self._admission(READS, length_max=settings.read_queue_max)
+        heavy_admission = AdmissionController(
+            LARGE_READS, length_max=settings.read_queue_max, wait_max_s=HEAVY_WAIT_MAX_S
+        )
+        heavy = CallPool(HEAVY_READ_THREADS, name="heavy-read", admission=heavy_admission)
         if self.store.driver.over_sockets:
             calls_max = max(1, settings.database_pool_size - READERS_ELSEWHERE)
-            return ReadLanes(CallLoop(calls_max, name="read", backlog=backlog), heavy)
-        return ReadLanes(CallPool(settings.read_threads, name="read", backlog=backlog), heavy)
-
-    def _heavy_backlog(self) -> Backlog:
-        """What bounds the reads that wait whose replies are large."""
-        return Backlog(
-            length_max=self._settings.read_queue_max,
-            wait_max_s=HEAVY_WAIT_MAX_S,
-            overloaded_wait_s=HEAVY_WAIT_MAX_S / 2,
-            hiccup_s=HEAVY_WAIT_MAX_S / 2,
-            trial_wait_s=HEAVY_WAIT_MAX_S / 2,
-            trust=HEAVY_TRUST,
-        )
+            return ReadLanes(CallLoop(calls_max, name="read", admission=admission), heavy)
+        return ReadLanes(CallPool(settings.read_threads, name="read", admission=admission), heavy)
 
     def _make_forwarding(self, writership: Writership) -> Forwarding:
-        return Forwarding(writership, changes=self.contract.changes, make_backlog=lambda: self._backlog(writes=True))
+        def make_admission() -> AdmissionController:
+            return self._admission(WRITES, length_max=self._settings.write_queue_max)
+
+        return Forwarding(writership, changes=self.contract.changes, make_admission=make_admission)
 
     def _make_write_executor(self) -> CallExecutor:
         """Where changes run: checked apart, then in the store's writer; or forwarded to the worker that writes."""

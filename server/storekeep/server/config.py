@@ -136,19 +136,19 @@ class Settings(BaseSettings):
     """Threads that answer reads. Measured: on one core 4 threads answer 8,200 calls/s, 32 only 6,000. Mutations need
     none: they run in the store's writer."""
     read_queue_max: Count = 1_000
-    """Reads that may wait for a thread; beyond it calls are shed with OVERLOADED."""
+    """Reads that may wait for a thread; further ones are rejected with OVERLOADED."""
     write_queue_max: Count = 1_000
-    """Writes that may wait for the writer; beyond it calls are shed with OVERLOADED."""
+    """Writes that may wait for the writer; further ones are rejected with OVERLOADED."""
     public_threads: Count = 2
     """Threads that answer the methods which need no token, such as IssueToken; each waits for its commit. Two answer
     some 400 a second."""
     public_queue_max: Count = 100
     """Calls of these methods that may wait for such a thread. Addresses take turns; beyond it the newest call of the
-    address with the most is shed with OVERLOADED. Few, so that a caller without a token cannot make others wait."""
+    address with the most is rejected with OVERLOADED. Few, so that a caller without a token cannot make others wait."""
     queue_wait_max_s: Interval = 0.1
-    """How long calls may wait for their turn; when all have waited longer for 0.2 s, it is overload, and only as many
-    are let in as keep the server busy: a read waits 1 ms then, a change 10 ms, and the others are shed with OVERLOADED.
-    On one core 0.1 s is the turn of some 250 orders or 700 reads; less refuses bursts sooner."""
+    """How long calls may wait for their turn. When all wait longer for a while, the server is overloaded: it admits
+    only calls that are served soon and rejects the others with OVERLOADED. On one core 0.1 s is the turn of some 250
+    orders or 700 reads; a lower value rejects bursts sooner."""
     calls_max: Count = 2_000
     """Unary calls under way at once; beyond it further ones are shed with OVERLOADED. Health checks are not shed, calls
     whose request or reply is on its way have budgets of their own, and so have streams."""

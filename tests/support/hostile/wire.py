@@ -5,6 +5,7 @@ An `Attacker` is one connection. It never waits for the server unless it is told
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import socket
 import struct
@@ -13,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from google.rpc import error_details_pb2, status_pb2
 from hpack import Decoder, Encoder
 from hyperframe.frame import (
     ContinuationFrame,
@@ -79,6 +81,14 @@ class Heard:
         """The gRPC status; None where there is none yet."""
         value = self.headers.get("grpc-status")
         return None if value is None else int(value)
+
+    @property
+    def reason(self) -> str:
+        """The reason in the details of the status; empty where there are none."""
+        packed = self.headers.get("grpc-status-details-bin", "")
+        status = status_pb2.Status.FromString(base64.b64decode(packed + "=" * (-len(packed) % 4)))
+        info = error_details_pb2.ErrorInfo()
+        return next((info.reason for detail in status.details if detail.Unpack(info)), "")
 
 
 class Attacker:

@@ -17,7 +17,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 from storekeep.server.interceptors.chain import Step
 from storekeep.server.interceptors.request_log import PEER
-from storekeep.server.runtime.admission import Backlog
+from storekeep.server.runtime.admission import AdmissionController
 from storekeep.server.runtime.tasks import Task, check, flow_of, give_up
 from storekeep.server.transport.errors import WriterUnavailable
 from storekeep.server.transport.executors import CallExecutor, CallPool
@@ -94,14 +94,16 @@ class Forwarding:
     Args:
         writer: who writes.
         changes: the paths of the methods that change something; all others stay here.
-        make_backlog: says how many changes may wait to be forwarded, and how long.
+        make_admission: makes what admits changes that wait to be forwarded, for each executor anew.
     """
 
-    def __init__(self, writer: Writer, *, changes: frozenset[str], make_backlog: Callable[[], Backlog]) -> None:
+    def __init__(
+        self, writer: Writer, *, changes: frozenset[str], make_admission: Callable[[], AdmissionController]
+    ) -> None:
         self._writer = writer
         self._changes = changes
         self._way = _Way(writer)
-        self._make_backlog = make_backlog
+        self._make_admission = make_admission
         self._pools: list[CallExecutor] = []
 
     def executor(self, here: CallExecutor, *, pool: CallExecutor | None = None) -> CallExecutor:
@@ -112,7 +114,7 @@ class Forwarding:
             pool: runs those that are forwarded, which hold up no others; one of `THREADS` threads where it is None.
         """
         if pool is None:
-            pool = CallPool(THREADS, name="forwarding", backlog=self._make_backlog())
+            pool = CallPool(THREADS, name="forwarding", admission=self._make_admission())
         forwards = pool
         self._pools.append(forwards)
 

@@ -18,7 +18,7 @@ from collections.abc import Callable
 
 from greenlet import getcurrent, greenlet
 
-from storekeep.server.runtime.admission import Backlog
+from storekeep.server.runtime.admission import AdmissionController
 
 Task = Callable[[], None]
 """Runs to its end; never raises. One that has a method `give_up` can also be refused, at less cost; one with a method
@@ -75,12 +75,12 @@ class Loop:
     Args:
         name: what the thread is called.
         tasks_max: how many have begun and not ended at a time; further ones wait.
-        backlog: is told how long they waited, and says whether more may.
+        admission: which tasks may wait to begin.
     """
 
-    def __init__(self, *, name: str, tasks_max: int, backlog: Backlog) -> None:
+    def __init__(self, *, name: str, tasks_max: int, admission: AdmissionController) -> None:
         self._tasks_max = tasks_max
-        self._backlog = backlog
+        self._admission = admission
         self._queue: collections.deque[tuple[float, Task]] = collections.deque()
         self._idle: list[greenlet] = []
         self._running = 0
@@ -102,8 +102,8 @@ class Loop:
             os.eventfd_write(self._alarm, 1)
 
     def is_full(self) -> bool:
-        """Whether as many wait to begin as may."""
-        return self._backlog.is_full(len(self._queue))
+        """Return whether no further task is admitted."""
+        return not self._admission.admits(len(self._queue))
 
     def end(self, *, wait: bool, drop_queued: bool) -> None:
         """End when all that has begun is done, and all that is queued unless it is dropped."""
@@ -146,7 +146,7 @@ class Loop:
     def _begin_tasks(self) -> None:
         while self._queue and self._running < self._tasks_max:
             queued_s, task = self._queue.popleft()
-            if self._backlog.note(queued_s) and give_up(task):
+            if self._admission.record_wait(queued_s) and give_up(task):
                 continue
             self._running += 1
             (self._idle.pop() if self._idle else greenlet(self._run_tasks)).switch(task)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from greenlet import getcurrent, greenlet
 
-from storekeep.server.runtime.admission import Backlog
+from storekeep.server.runtime.admission import AdmissionController
 from storekeep.server.runtime.tasks import give_up
 from storekeep.server.store.errors import (
     RETRY_AFTER_MS,
@@ -166,7 +166,7 @@ class Store:
 
     Args:
         driver: speaks to the database.
-        backlog: how many writes may wait at once, and how long; beyond it callers are shed with `Overloaded`.
+        admission: which writes may wait; others are rejected with `Overloaded`.
         replicas: what may answer reads whose terms allow it.
         call_terms: the terms of the call that the thread is serving, on which it reads.
         committed: is told, in the thread of a write that is durable, how far the ledger goes with it.
@@ -183,7 +183,7 @@ class Store:
         self,
         driver: Driver,
         *,
-        backlog: Backlog,
+        admission: AdmissionController,
         replicas: Replicas | None = None,
         call_terms: CallTerms = plain_terms,
         committed: Committed = lambda position: None,
@@ -195,7 +195,7 @@ class Store:
         self._call_terms = call_terms
         self._committed = committed
         self._queue: queue.SimpleQueue[tuple[float, _Write[Any] | Task] | None] = queue.SimpleQueue()
-        self._backlog = backlog
+        self._admission = admission
         self._closed = False
         self._hub: greenlet | None = None
         self._idle: list[greenlet] = []
@@ -289,14 +289,14 @@ class Store:
 
         Returns: False, and nothing is run, where as much is queued as may be.
         """
-        if self._closed or self.queued >= self._backlog.length_max:
+        if self._closed or self.queued >= self._admission.length_max:
             return False
         self._queue.put((time.monotonic() if queued_s is None else queued_s, task))
         return True
 
     def is_full(self) -> bool:
-        """Whether no more is to be begun: as much is queued as may be, or all wait too long."""
-        return self._backlog.is_full(self.queued)
+        """Return whether no further write is admitted."""
+        return not self._admission.admits(self.queued)
 
     def _queue_up(self, work: Work[T], *, deadline: float | None, trial: bool) -> _Write[T]:
         """Queue a write for the writer and wait in this thread until it is done.
@@ -360,7 +360,7 @@ class Store:
         queued: tuple[float, _Write[Any] | Task] | None = first
         while queued is not None:
             queued_s, item = queued
-            is_late = self._backlog.note(queued_s)
+            is_late = self._admission.record_wait(queued_s)
             if not isinstance(item, _Write):
                 if is_late and give_up(item):
                     queued = self._next()

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from storekeep.server.config import Settings
-from storekeep.server.runtime.admission import Backlog
+from storekeep.server.runtime.admission import WRITES, AdmissionController
 from storekeep.server.store.engine import Committed, Driver, Store
 from storekeep.server.store.limits import Limits, ReplicaSet
 from storekeep.server.store.locks import lock_to_serve
@@ -26,7 +26,7 @@ QUEUE_WAIT_MAX_S = 60.0
 def open_store(
     url: str,
     *,
-    backlog: Backlog | None = None,
+    admission: AdmissionController | None = None,
     limits: Limits = DEFAULT_LIMITS,
     replicas: ReplicaSet = NO_REPLICAS,
     call_terms: CallTerms = plain_terms,
@@ -37,17 +37,17 @@ def open_store(
 
     Args:
         url: see `database_urls`; a SQLite file is made when missing.
-        backlog: see `Store`; one for commands, which write a little, where none is given.
+        admission: see `Store`; one for commands, which write a little, where none is given.
         limits: of time and connections; SQLite, which has no network between, has none.
         replicas: of PostgreSQL; they need not answer yet.
         call_terms, committed, clock: see `Store`.
 
     Raises: UnsafeSqlite, UnusablePostgres.
     """
-    backlog = backlog or Backlog(length_max=QUEUE_MAX, wait_max_s=QUEUE_WAIT_MAX_S, overloaded_wait_s=QUEUE_WAIT_MAX_S)
+    admission = admission or AdmissionController(WRITES, length_max=QUEUE_MAX, wait_max_s=QUEUE_WAIT_MAX_S)
     driver = _driver(url, limits)
     watched = _replicas(url, replicas, limits) if replicas.urls else None
-    return Store(driver, backlog=backlog, replicas=watched, call_terms=call_terms, committed=committed, clock=clock)
+    return Store(driver, admission=admission, replicas=watched, call_terms=call_terms, committed=committed, clock=clock)
 
 
 def _driver(url: str, limits: Limits) -> Driver:

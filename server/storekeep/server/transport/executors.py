@@ -14,7 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, ParamSpec, TypeVar
 
-from storekeep.server.runtime.admission import Backlog
+from storekeep.server.runtime.admission import AdmissionController
 from storekeep.server.runtime.tasks import Loop, Task, check, give_up
 from storekeep.server.transport.unary import UnaryCall
 
@@ -82,13 +82,13 @@ class CallPool(CallExecutor):
     Args:
         threads: how many calls run at once; they are started here.
         name: what the threads are called.
-        backlog: how many calls may wait for a thread, and how long.
+        admission: which calls may wait for a thread.
     """
 
-    def __init__(self, threads: int, *, name: str, backlog: Backlog) -> None:
+    def __init__(self, threads: int, *, name: str, admission: AdmissionController) -> None:
         self._tasks: queue.SimpleQueue[tuple[float, Task] | None] = queue.SimpleQueue()
-        self._backlog = backlog
-        super().__init__(self.put, is_full=lambda: backlog.is_full(self._tasks.qsize()))
+        self._admission = admission
+        super().__init__(self.put, is_full=lambda: not admission.admits(self._tasks.qsize()))
         self._workers = [
             threading.Thread(target=self._work, name=f"{name}_{number}", daemon=True) for number in range(threads)
         ]
@@ -103,7 +103,7 @@ class CallPool(CallExecutor):
     def _work(self) -> None:
         while (queued := self._tasks.get()) is not None:
             queued_s, task = queued
-            if not (self._backlog.note(queued_s) and give_up(task)):
+            if not (self._admission.record_wait(queued_s) and give_up(task)):
                 task()
             del queued, task  # an idle thread holds on to nothing
 
@@ -129,17 +129,22 @@ class CheckPool(CallExecutor):
         serve: given a checked task and when it was queued, has it run soon, and says whether it will.
         queued: how many wait to be served.
         name: what the thread is called.
-        backlog: how many calls may wait in all, and how long; it is also told by whoever takes those that are served.
+        admission: which calls may wait; whoever takes those that are served records their waits, too.
     """
 
     def __init__(
-        self, serve: Callable[[Task, float], bool], *, queued: Callable[[], int], name: str, backlog: Backlog
+        self,
+        serve: Callable[[Task, float], bool],
+        *,
+        queued: Callable[[], int],
+        name: str,
+        admission: AdmissionController,
     ) -> None:
         self._tasks: queue.SimpleQueue[tuple[float, Task] | None] = queue.SimpleQueue()
         self._serve = serve
         self._queued = queued
-        self._backlog = backlog
-        super().__init__(self.put, is_full=lambda: backlog.is_full(self._waiting()))
+        self._admission = admission
+        super().__init__(self.put, is_full=lambda: not admission.admits(self._waiting()))
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
 
@@ -148,7 +153,7 @@ class CheckPool(CallExecutor):
 
     def put(self, task: Task) -> bool:
         """Queue a task; False, and nothing is done, where as many wait as may."""
-        if self._waiting() >= self._backlog.length_max:
+        if self._waiting() >= self._admission.length_max:
             return False
         self._tasks.put((time.monotonic(), task))
         return True
@@ -172,7 +177,7 @@ class CheckPool(CallExecutor):
     def _passes(self, queued_s: float, task: Task) -> bool:
         passes = check(task)
         if not passes:
-            self._backlog.note(queued_s)
+            self._admission.record_wait(queued_s)
         return passes
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
@@ -191,11 +196,11 @@ class CallLoop(CallExecutor):
 
     Args:
         calls_max: how many have begun and not ended at a time.
-        name, backlog: as for `CallPool`.
+        name, admission: as for `CallPool`.
     """
 
-    def __init__(self, calls_max: int, *, name: str, backlog: Backlog) -> None:
-        self._loop = Loop(name=name, tasks_max=calls_max, backlog=backlog)
+    def __init__(self, calls_max: int, *, name: str, admission: AdmissionController) -> None:
+        self._loop = Loop(name=name, tasks_max=calls_max, admission=admission)
         super().__init__(self.put, is_full=self._loop.is_full)
 
     def put(self, task: Task) -> bool:

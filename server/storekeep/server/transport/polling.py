@@ -24,7 +24,7 @@ from grpc._cython import cygrpc  # type: ignore[attr-defined]
 
 from storekeep.server.transport.budgets import Budget, address_of
 from storekeep.server.transport.streams import FLUSH_S, StreamCall, StreamRoute, StreamTag
-from storekeep.server.transport.unary import NO_TEXT, Metadata, Refusal, Route, UnaryCall, number_of, shed
+from storekeep.server.transport.unary import NO_TEXT, Metadata, Refusal, RejectedCall, Route, UnaryCall, number_of
 
 LOOK_EVERY_S = 0.001
 """How often it looks whether there is nothing more to hear, before it waits for more."""
@@ -80,13 +80,12 @@ UNKNOWN_TAG = getattr(grpc_server, "_REQUEST_CALL_TAG", "")
 TIMED_OUT = cygrpc.CompletionType.queue_timeout
 
 UNEXPLAINED = Refusal(number_of(grpc.StatusCode.RESOURCE_EXHAUSTED), b"the request is not there", ())
-NOWHERE = Route(lambda task: False, lambda: True, lambda request, call: None, bytes, lambda metadata: UNEXPLAINED)
-"""Of calls of unknown methods, which are never served."""
 
 Routes = Callable[[Mapping[str, Any]], Mapping[str, Route]]
 """Given gRPC's handlers by the paths of their methods, how calls are served of those that are not left to gRPC."""
 
 Received = UnaryCall | StreamCall
+Ending = Received | RejectedCall
 
 log = logging.getLogger("storekeep.server")
 
@@ -269,6 +268,9 @@ class Polling:
         tag = event.tag
         if type(tag) is UnaryCall:
             return self._go_on(tag, event)
+        if type(tag) is RejectedCall:
+            tag.end()
+            return self._end(tag)
         if type(tag) is StreamTag:
             return self._go_on_with_stream(tag, event)
         if isinstance(event, cygrpc.RequestCallEvent):
@@ -299,7 +301,7 @@ class Polling:
         """Ask for the request of a call, or hold it to be refused."""
         path, route = event.tag, self._routes[event.tag]
         if self._is_too_large(event.invocation_metadata):
-            shed(event, self._told(path, "metadata_too_large"))
+            self._reject(event, self._told(path, "metadata_too_large"))
         elif path in self._always or not (route.is_full() or self._has_too_many()):
             call = UnaryCall(event, route)
             self._await_request(call)
@@ -365,23 +367,18 @@ class Polling:
         with self._state.lock:
             while self._held and self._held[0][0] <= until_s:
                 _, event, route = self._held.popleft()
-                self._refuse(event, route.refuse(event.invocation_metadata), route)
+                self._reject(event, route.refuse(event.invocation_metadata))
 
-    def _refuse(self, event: Any, refusal: Refusal, route: Route) -> None:
-        """Refuse a call, at the least cost where nothing goes along with the status."""
-        if refusal.trailing_metadata:
-            call = UnaryCall(event, route)
-            self._state.rpc_states.add(call)
-            call.refuse(refusal)
-        else:
-            shed(event, refusal)
+    def _reject(self, event: Any, refusal: Refusal) -> None:
+        """End a call that was not taken up."""
+        self._state.rpc_states.add(RejectedCall(event, refusal))
 
     def _refuse_unknown(self, event: Any) -> None:
         """Refuse a call of an unknown method."""
         if self._refusals is None or self._is_too_large(event.invocation_metadata):
-            shed(event, self._told("", "metadata_too_large"))
+            self._reject(event, self._told("", "metadata_too_large"))
         else:
-            self._refuse(event, self._refusals.unknown(event.invocation_metadata), NOWHERE)
+            self._reject(event, self._refusals.unknown(event.invocation_metadata))
 
     def _told(self, path: str, what: str) -> Refusal:
         """What a call is told that ends for this reason."""
@@ -398,9 +395,9 @@ class Polling:
         budget = self._stream_budgets[path]
         call = StreamCall(event, route)
         if self._is_too_large(event.invocation_metadata):
-            shed(event, self._told(path, "metadata_too_large"))
+            self._reject(event, self._told(path, "metadata_too_large"))
         elif route.per_address_max and budget.count_of(address_of(call.peer())) >= route.per_address_max:
-            shed(event, self._told(path, "crowded_out"))
+            self._reject(event, self._told(path, "crowded_out"))
         else:
             budget.add(call, now_s=time.monotonic())
             self._await_request(call)
@@ -450,7 +447,7 @@ class Polling:
                 stream.drop(FAREWELL)
             stream.end(FAREWELL)
 
-    def _end(self, call: Received) -> bool:
+    def _end(self, call: Ending) -> bool:
         """A call is over; False when it was the last of a server that ends."""
         state = self._state
         with state.lock:

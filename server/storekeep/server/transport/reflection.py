@@ -26,8 +26,8 @@ ANSWERS_MAX = 256
 """Answers that are kept, of some 40 KiB each at most: the contract has about as many symbols that tools ask for."""
 QUESTION_BYTES_MAX = 4096
 """Of one question: a symbol has some 60 bytes, and an answer repeats the question."""
-MALFORMED = Refusal(number_of(grpc.StatusCode.INVALID_ARGUMENT), b"the request does not parse [MALFORMED_MESSAGE]", ())
-TOO_LARGE = Refusal(number_of(grpc.StatusCode.RESOURCE_EXHAUSTED), b"the request is too large [MESSAGE_TOO_LARGE]", ())
+MALFORMED = Refusal(number_of(grpc.StatusCode.INVALID_ARGUMENT), b"the request does not parse", ())
+TOO_LARGE = Refusal(number_of(grpc.StatusCode.RESOURCE_EXHAUSTED), b"the request is too large", ())
 
 
 class Reflection(reflection.ReflectionServicer):  # type: ignore[misc]  # grpc_reflection comes without types

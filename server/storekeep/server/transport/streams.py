@@ -128,9 +128,11 @@ class StreamCall:
                 self._send_status(status)
 
     def drop(self, refusal: Refusal) -> None:
-        """End the stream at once, whatever is under way, with the code and the text alone."""
+        """End the stream at once, whatever is under way; while a message is, its details cannot go along."""
         with self._lock:
             if self._is_open and not self._status_sent:
+                if not self._is_sending:
+                    self._send_status(refusal)
                 self._is_open = False
                 self._event.call.cancel(refusal.code, refusal.text)
 

@@ -21,6 +21,8 @@ from storekeep.server.runtime.tasks import Task
 NO_FLAGS = 0
 NO_TEXT = b""
 FAILED = b"the call failed"
+NO_INITIAL_METADATA = cygrpc.SendInitialMetadataOperation(None, NO_FLAGS)
+AWAIT_CLOSE = cygrpc.ReceiveCloseOnServerOperation(NO_FLAGS)
 
 Metadata = tuple[tuple[str, str | bytes], ...]
 
@@ -104,12 +106,33 @@ class Aborted(Exception):
 
 
 def shed(event: Any, refusal: Refusal) -> None:
-    """End a call by a status and a text alone.
-
-    That is all that goes along where a call is cancelled. gRPC makes no operation of it, nor an event, so it costs
-    three quarters of what `UnaryCall.refuse` does.
-    """
+    """End a call by a status and a text alone, which is all that goes along where a call is cancelled."""
     event.call.cancel(refusal.code, refusal.text)
+
+
+class RejectedCall:
+    """A call that was never taken up: the tag of the one batch that ends it with a status and its details.
+
+    It takes no more of a core than `shed` does, and a fifth less than `UnaryCall.refuse`: no `UnaryCall` is made, and
+    two of its operations are shared by all calls, as they hold nothing of any.
+
+    Args:
+        event: announces it.
+        refusal: what it is answered.
+    """
+
+    __slots__ = ("_event",)
+
+    def __init__(self, event: Any, refusal: Refusal) -> None:
+        self._event = event
+        send_status = cygrpc.SendStatusFromServerOperation(
+            refusal.trailing_metadata, refusal.code, refusal.text, NO_FLAGS
+        )
+        event.call.start_server_batch((NO_INITIAL_METADATA, AWAIT_CLOSE, send_status), self)
+
+    def end(self) -> None:
+        """Let go of gRPC's call, which must happen before the next event is waited for."""
+        self._event = None
 
 
 class UnaryCall:
@@ -128,6 +151,7 @@ class UnaryCall:
     __slots__ = (
         "_code",
         "_event",
+        "_is_dropped",
         "_is_ending",
         "_request",
         "_route",
@@ -144,7 +168,7 @@ class UnaryCall:
         self._route = route
         self._request: Any = None
         self._serve = route.serve
-        self._is_ending = False
+        self._is_ending = self._is_dropped = False
         self.is_under_way = False
         self.flow = ""
         self.reply_bytes = 0
@@ -163,7 +187,15 @@ class UnaryCall:
         self._send(None)
 
     def drop(self, refusal: Refusal) -> None:
-        """End it at once, with the code and the text alone: its request has not arrived, or its reply is not read."""
+        """End it at once: its request has not arrived, or its reply is not read.
+
+        To cancel it lets go of what gRPC holds of it, whether or not its caller reads. The status goes ahead, unless
+        one was sent, as a call that is cancelled gets no details.
+        """
+        if not self._is_ending:
+            self._is_dropped = True
+            self._code, self._text, self._trailing_metadata = refusal
+            self._send(None)
         shed(self._event, refusal)
 
     @property
@@ -182,6 +214,9 @@ class UnaryCall:
 
         Returns: whether it is over.
         """
+        if self._is_dropped:  # it was still waiting for its request: what it had asked for before ends first
+            self._is_dropped = False
+            return False
         if self._is_ending:
             self._event = None  # gRPC's own call has to go before the next event is waited for
             return True
@@ -191,19 +226,10 @@ class UnaryCall:
             return False
         refusal = None if self._route.limit is None else self._route.limit(self._request, self)
         if refusal is not None:
-            return self._turn_away(refusal)
-        if not self._route.hand_over(self):
+            self.refuse(refusal)
+        elif not self._route.hand_over(self):
             self.give_up()
         return False
-
-    def _turn_away(self, refusal: Refusal) -> bool:
-        """Refuse it at the least cost, in the polling thread; whether that ends it at once."""
-        if refusal.trailing_metadata:
-            self.refuse(refusal)
-            return False
-        shed(self._event, refusal)
-        self._request = self._event = None
-        return True
 
     def check(self) -> bool:
         """Check it, where that is done apart, so that it has only to be finished; False where that ended it.
