@@ -231,7 +231,7 @@ class App:
     def _make_server(self, logs: Logs) -> grpc.Server:
         limits = self._make_limits()
         self._chain = Chain(
-            outermost=request_log(logs.requests.write, self._counts, trusts_sockets=self._worker is not None),
+            outermost=request_log(logs.requests.write_line, self._counts, trusts_sockets=self._worker is not None),
             layers=[
                 map_errors,
                 limits.limit_addresses,
