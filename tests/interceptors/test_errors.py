@@ -7,6 +7,7 @@ from typing import Any
 
 import grpc
 import grpc_testing
+import msgspec
 import pytest
 from google.rpc import error_details_pb2
 from grpc_testing._server import _servicer_context
@@ -138,7 +139,7 @@ class Servicer(orders_pb2_grpc.OrderServiceServicer):
 
         method = Method("storekeep.v1.OrderService/GetOrder", "orders.read", orders_pb2.GetOrderRequest)
         self.lines: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
-        log = request_log(lambda fields, *, level: self.lines.put(fields | {"level": level}))
+        log = request_log(lambda line, *, level: self.lines.put(msgspec.to_builtins(line) | {"level": level}))
         self.GetOrder = log(method, errors.map_errors(method, serve))
 
 

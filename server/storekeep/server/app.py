@@ -193,7 +193,7 @@ class App:
     def _make_server(self, logs: Logs) -> grpc.Server:
         steps = arrange(self._make_steps())
         self._chain = Chain(
-            outermost=request_log(logs.requests.write, self._counts, trusts_sockets=self._worker is not None),
+            outermost=request_log(logs.requests.write_line, self._counts, trusts_sockets=self._worker is not None),
             layers=steps.layers,
             inner=steps.inner,
             methods=self.contract.methods,

@@ -11,10 +11,12 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 import grpc
+import msgspec
 import uuid_utils
 
 from storekeep.server.interceptors.chain import Step
 from storekeep.server.telemetry.counts import CallCounts
+from storekeep.server.telemetry.logs import Line
 from storekeep.server.transport.rpc import CURRENT, Checked, Method, Rpc
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
@@ -24,8 +26,11 @@ TRACEPARENT = re.compile(
 """W3C Trace Context: version 00 has four fields, a later one begins with them; `ff` and ids of zeros are none."""
 PEER = "x-storekeep-peer"
 """The metadata by which a worker says whose call it forwards."""
+KNOWN_METADATA = frozenset({"authorization", "x-request-id", PEER, "traceparent"})
+"""All that is read of what comes with a call."""
 DEADLINE_MAX_S = 86_400.0
 """A caller that waits longer waits for ever, as far as deadlines go."""
+OK = grpc.StatusCode.OK
 
 
 class WriteLine(Protocol):
@@ -33,6 +38,31 @@ class WriteLine(Protocol):
 
     def __call__(self, fields: dict[str, Any], *, level: int) -> None:
         """Write the fields as one line of this level."""
+
+
+class WriteCallLine(Protocol):
+    """Writes the line of one call; must not block, nor raise."""
+
+    def __call__(self, line: Line, *, level: int) -> None:
+        """Write it at this level."""
+
+
+class CallLine(Line, kw_only=True):
+    """What the log says of a call that is over. Nothing of the request's content, and never a credential."""
+
+    message: str = "rpc"
+    method: str
+    code: str
+    reason: str
+    duration_us: int
+    caller: str
+    api_key: str
+    lookup_id: str | msgspec.UnsetType
+    session_id: str | msgspec.UnsetType
+    peer: str
+    request_id: str
+    trace_id: str
+    deadline_left_ms: int | None
 
 
 class RequestLog:
@@ -44,7 +74,7 @@ class RequestLog:
         trusts_sockets: whether whoever calls over a Unix socket may say whose call it is, as workers of one server do.
     """
 
-    def __init__(self, write_line: WriteLine, counts: CallCounts, *, trusts_sockets: bool) -> None:
+    def __init__(self, write_line: WriteCallLine, counts: CallCounts, *, trusts_sockets: bool) -> None:
         self._write_line = write_line
         self._counts = counts
         self._trusts_sockets = trusts_sockets
@@ -90,11 +120,14 @@ class RequestLog:
             self._counts.forward()
             return
         duration_us = (time.perf_counter_ns() - rpc.started_ns) // 1000
-        self._counts.end(rpc.method, rpc.code.name, rpc.reason, duration_us)
-        self._write_line(line_of(rpc, duration_us=duration_us), level=rpc.level)
+        code = "OK" if rpc.code is OK else rpc.code.name
+        self._counts.end(rpc.method, code, rpc.reason, duration_us)
+        self._write_line(line_of(rpc, code=code, duration_us=duration_us), level=rpc.level)
 
 
-def request_log(write_line: WriteLine, counts: CallCounts | None = None, *, trusts_sockets: bool = False) -> RequestLog:
+def request_log(
+    write_line: WriteCallLine, counts: CallCounts | None = None, *, trusts_sockets: bool = False
+) -> RequestLog:
     """The layer, given what writes a line, and where calls are counted; see `RequestLog`."""
     return RequestLog(write_line, counts or CallCounts(), trusts_sockets=trusts_sockets)
 
@@ -104,7 +137,7 @@ def receive(method: Method, context: grpc.ServicerContext, *, trusts_sockets: bo
     rpc = Rpc(method.name, "", peer=context.peer())
     from_worker = trusts_sockets and rpc.peer.startswith("unix:")  # nobody but other workers reaches its socket
     for key, value in context.invocation_metadata():
-        if isinstance(value, bytes):
+        if key not in KNOWN_METADATA or isinstance(value, bytes):
             continue
         if key == "authorization":  # two of them become one list, as RFC 9110, 5.3 has it, and no token has a comma
             rpc.authorization = value if rpc.authorization is None else f"{rpc.authorization}, {value}"
@@ -123,23 +156,19 @@ def receive(method: Method, context: grpc.ServicerContext, *, trusts_sockets: bo
     return rpc
 
 
-def line_of(rpc: Rpc, *, duration_us: int) -> dict[str, Any]:
-    """What the log says of a call that is over. Nothing of the request's content, and never a credential."""
-    known = {"lookup_id": rpc.lookup_id} if rpc.lookup_id else {}
-    if rpc.session_id:
-        known["session_id"] = rpc.session_id
-    left_ms = None if rpc.deadline is None else round((rpc.deadline - time.monotonic()) * 1000)
-    return {
-        "message": "rpc",
-        "method": rpc.method,
-        "code": rpc.code.name,
-        "reason": rpc.reason,
-        "duration_us": duration_us,
-        "caller": rpc.caller.subject,
-        "api_key": rpc.caller.api_key,
-        **known,
-        "peer": rpc.peer,
-        "request_id": rpc.request_id,
-        "trace_id": rpc.trace_id,
-        "deadline_left_ms": left_ms,
-    }
+def line_of(rpc: Rpc, *, code: str, duration_us: int) -> CallLine:
+    """Return what the log says of a call that is over; `code` is the name of its status."""
+    return CallLine(
+        method=rpc.method,
+        code=code,
+        reason=rpc.reason,
+        duration_us=duration_us,
+        caller=rpc.caller.subject,
+        api_key=rpc.caller.api_key,
+        lookup_id=rpc.lookup_id or msgspec.UNSET,
+        session_id=rpc.session_id or msgspec.UNSET,
+        peer=rpc.peer,
+        request_id=rpc.request_id,
+        trace_id=rpc.trace_id,
+        deadline_left_ms=None if rpc.deadline is None else round((rpc.deadline - time.monotonic()) * 1000),
+    )

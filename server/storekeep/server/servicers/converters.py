@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from typing import Any, TypeAlias
 
 from google.protobuf.field_mask_pb2 import FieldMask
@@ -63,6 +63,12 @@ def time_us_of(message: Timestamp) -> int:
 def optional_timestamp(time_us: int | None) -> Fields | None:
     """As `timestamp_of`; None stays absent."""
     return None if time_us is None else timestamp_of(time_us)
+
+
+def fill_labels(labels: MutableMapping[str, str], values: Mapping[str, str]) -> None:
+    """Fill the labels of a message: one by one they cost half of what they do in its constructor."""
+    for name, value in values.items():
+        labels[name] = value
 
 
 def money_message(money: Money) -> Fields:

@@ -12,6 +12,7 @@ from storekeep.server.servicers.calls import call_of, list_request_of
 from storekeep.server.servicers.converters import (
     address_from,
     address_message,
+    fill_labels,
     id_of,
     key_of,
     masked_fields,
@@ -27,7 +28,7 @@ CUSTOMER_FIELDS = {name: name for name in ("display_name", "email", "phone", "ad
 
 def customer_message(customer: Customer) -> pb.Customer:
     """A customer as the contract writes it."""
-    return pb.Customer(
+    message = pb.Customer(
         name=customer.name,
         display_name=customer.display_name,
         email=customer.email,
@@ -36,12 +37,13 @@ def customer_message(customer: Customer) -> pb.Customer:
             pb.CustomerAddress(label=labelled.label, address=address_message(labelled.address))
             for labelled in customer.addresses
         ],
-        labels=customer.labels,
         create_time=timestamp_of(customer.create_time_us),
         update_time=timestamp_of(customer.update_time_us),
         delete_time=optional_timestamp(customer.delete_time_us),
         etag=etag_of(customer.version),
     )
+    fill_labels(message.labels, customer.labels)
+    return message
 
 
 def customer_from(message: pb.Customer, customer_id: str) -> Customer:

@@ -16,6 +16,7 @@ from storekeep.server.domain.standard.resources import etag_of, new_id
 from storekeep.server.servicers.calls import call_of, list_request_of
 from storekeep.server.servicers.converters import (
     batch_keys,
+    fill_labels,
     id_of,
     key_of,
     masked_fields,
@@ -69,18 +70,19 @@ def category_from(message: pb.Category, category_id: str) -> Category:
 
 def product_message(product: Product) -> pb.Product:
     """A product as the contract writes it."""
-    return pb.Product(
+    message = pb.Product(
         name=product.name,
         display_name=product.display_name,
         description=product.description,
         category=name_of("categories", product.category_id),
         state=PRODUCT_STATES[product.state],
-        labels=product.labels,
         create_time=timestamp_of(product.create_time_us),
         update_time=timestamp_of(product.update_time_us),
         delete_time=optional_timestamp(product.delete_time_us),
         etag=etag_of(product.version),
     )
+    fill_labels(message.labels, product.labels)
+    return message
 
 
 def product_from(message: pb.Product, product_id: str) -> Product:

@@ -15,7 +15,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from itertools import chain
 from typing import Any, NamedTuple, Protocol
 
 import grpc
@@ -141,7 +140,8 @@ class Polling:
     """Hears of the events of one server, all of them in one thread."""
 
     def __init__(self, limits: Limits = Limits()) -> None:  # noqa: B008 - it is frozen
-        self._limits = limits
+        self._request_timeout_s = limits.request_timeout_s
+        self._metadata_max_bytes = limits.metadata_max_bytes
         self._looked_s = math.inf
         self._look_every_s = LOOK_EVERY_S
         self._swept_s = 0.0
@@ -232,29 +232,31 @@ class Polling:
     def _serve(self) -> None:
         """The loop that gRPC has, which also looks now and then whether there is nothing more to hear."""
         state, goes_on = self._state, True
+        poll = state.completion_queue.poll
         self._looked_s = time.monotonic()
         while goes_on:
-            event = self._next(state.completion_queue.poll)
+            event = self._next(poll)
             if state.server_deallocated:
                 grpc_server._begin_shutdown_once(state)
-            if event.completion_type != TIMED_OUT:
+            if event is not None:
                 goes_on = self._process(event)
             event = None  # it may hold a call that is over, which has to go before the next is waited for
 
     def _next(self, poll: Callable[[float], Any]) -> Any:
-        """The next event, or that there is none."""
+        """The next event; None where there was none for as long as it may wait."""
         now_s = time.monotonic()
         if self._held and self._held[0][0] <= now_s:
             self._refuse_held(until_s=now_s + HOLD_S / 2)
         if now_s - self._swept_s > SWEEP_EVERY_S:
             self._sweep(now_s)
         event = poll(0 if now_s - self._looked_s > self._look_every_s else time.time() + LOOK_EVERY_S)
-        if event.completion_type == TIMED_OUT:
-            self._looked_s = math.inf  # nobody waits for a thread that waits itself
-            event = poll(time.time() + self._wait_max_s())
-            self._looked_s = time.monotonic()
-            self._look_every_s = LOOK_EVERY_S
-        return event
+        if event.completion_type != TIMED_OUT:
+            return event
+        self._looked_s = math.inf  # nobody waits for a thread that waits itself
+        event = poll(time.time() + self._wait_max_s())
+        self._looked_s = time.monotonic()
+        self._look_every_s = LOOK_EVERY_S
+        return None if event.completion_type == TIMED_OUT else event
 
     def _wait_max_s(self) -> float:
         """How long it may wait for an event: until a refusal is due, or it is time to sweep where there is cause."""
@@ -332,7 +334,10 @@ class Polling:
 
     def _is_too_large(self, metadata: Metadata) -> bool:
         """Whether metadata have too many bytes, as gRPC counts them: those of names and values."""
-        return sum(map(len, chain.from_iterable(metadata))) > self._limits.metadata_max_bytes
+        size = 0
+        for name, value in metadata:
+            size += len(name) + len(value)
+        return size > self._metadata_max_bytes
 
     def _await_request(self, call: Received) -> None:
         """Note a call whose request is not there; where there are too many, others have to go."""
@@ -351,7 +356,7 @@ class Polling:
 
     def _go_on(self, call: UnaryCall, event: Any) -> bool:
         """Go on with a call of a unary method; False when it was the last of a server that ends."""
-        if self._unfinished.remove(call):
+        if not call.is_under_way and self._unfinished.remove(call):
             self._under_way[call] = None
             call.is_under_way = True
         if not call.on_event(event):
@@ -423,7 +428,7 @@ class Polling:
     def _sweep(self, now_s: float) -> None:
         """End the calls whose request is late, idle streams, and all streams where the server stops."""
         self._swept_s = now_s
-        for call in self._unfinished.expired(before_s=now_s - self._limits.request_timeout_s):
+        for call in self._unfinished.expired(before_s=now_s - self._request_timeout_s):
             call.drop(self._told(call.path, "late"))
         if self._drains:
             for call in self._unfinished.expired(before_s=now_s - FLUSH_S):

@@ -86,7 +86,9 @@ CURRENT: ContextVar[Rpc] = ContextVar("rpc")
 def call_terms() -> ReadTerms:
     """The terms on which the RPC reads that this thread is serving."""
     rpc = CURRENT.get(None)
-    return PLAIN if rpc is None else ReadTerms(rpc.deadline, rpc.max_staleness_s, rpc.position)
+    if rpc is None or (rpc.deadline is None and rpc.max_staleness_s is None):  # without that a position says nothing
+        return PLAIN
+    return ReadTerms(rpc.deadline, rpc.max_staleness_s, rpc.position)
 
 
 def note_committed(position: int) -> None:

@@ -50,7 +50,7 @@ class Rows:
 
     def find(self, tx: Transaction, key: Sequence[Any]) -> Row | None:
         """The row with this key, or None."""
-        return self._find.one(tx, **dict(zip(self.key, key, strict=True)))
+        return self._find.one_at(tx, key)
 
     def find_many(self, tx: Transaction, keys: Sequence[Sequence[str]]) -> list[Row]:
         """The rows with these keys that exist, in the order of the keys."""

@@ -71,6 +71,12 @@ class Statement:
         row: Row | None = self.run(tx, **values).fetchone()
         return row
 
+    def one_at(self, tx: Transaction, values: Sequence[Any]) -> Row | None:
+        """Run a query that has places alone, given their values in the order of the places; the first row, or None."""
+        sql, _ = self._compiled.get(tx.dialect) or self._compile(tx.dialect)
+        row: Row | None = tx.connection.execute(sql, values).fetchone()
+        return row
+
     def all(self, tx: Transaction, **values: Any) -> list[Row]:
         """Run it and give all rows."""
         sql, bind = self._compiled.get(tx.dialect) or self._compile(tx.dialect)
