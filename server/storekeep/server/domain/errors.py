@@ -6,6 +6,7 @@ DomainError
 ├── NotFound             ProductNotFound, OrderNotFound, SkuNotFound, ...
 ├── Conflict             AlreadyExists, SkuTaken, EtagMismatch
 ├── FailedPrecondition   OutOfStock, IllegalState, ResourceDeleted, ...
+├── AuditEntryUnreadable
 └── AccessRefused        Unauthenticated, TokenExpired, TokenRevoked, PermissionDenied, ...
 """
 
@@ -248,6 +249,18 @@ class AuditEntryNotFound(NotFound):
     """No such audit entry."""
 
     kind = "audit entry"
+
+
+class AuditEntryUnreadable(DomainError):
+    """An audit entry holds what the program never writes: somebody changed it by other means, or the disk did.
+
+    Attributes:
+        resource: its name; `auditEntries/-` where it is one of a page.
+    """
+
+    def __init__(self, resource: str) -> None:
+        super().__init__(f"{resource} cannot be read: it was changed by other means; storekeep audit verify tells more")
+        self.resource = resource
 
 
 # -- what is there already, or was changed meanwhile
