@@ -15,6 +15,7 @@ PUBLIC = [
     "ApiKeyNotFound",
     "AuditEntry",
     "AuditEntryNotFound",
+    "AuditEntryUnreadable",
     "Availability",
     "CallOptions",
     "CallTimedOut",

@@ -72,6 +72,32 @@ def test_get_audit_entry_gives_what_the_list_gives(admin, shop):
     assert admin("GetAuditEntry", pb.GetAuditEntryRequest(name=newest.name)) == newest
 
 
+@pytest.mark.parametrize("column", ["before", "after"])
+@pytest.mark.parametrize("value", [b"{", b"[1]", b'"x"', b"\xff"])
+def test_audit_entry_that_cannot_be_read_is_data_loss_and_named(admin, installation, shop, column, value):
+    newest = entries(admin)[0]
+    tamper(installation, f"UPDATE audit_entries SET {column} = ? WHERE sequence = {newest.sequence}", value=value)
+    for method, request in (
+        ("GetAuditEntry", pb.GetAuditEntryRequest(name=newest.name)),
+        ("ListAuditEntries", pb.ListAuditEntriesRequest()),
+    ):
+        refusal = admin.refusal(method, request)
+        assert (refusal.code, refusal.reason) == (grpc.StatusCode.DATA_LOSS, "AUDIT_ENTRY_UNREADABLE")
+        assert refusal.metadata["resource"] == newest.name
+    assert verify(admin).first_broken_entry == newest.name
+
+
+@pytest.mark.engine("sqlite", reason="PostgreSQL keeps every text in UTF-8")
+def test_audit_entry_with_text_that_is_not_utf8_is_data_loss(admin, installation, shop):
+    newest = entries(admin)[0]
+    tamper(installation, f"UPDATE audit_entries SET actor = CAST(x'ff' AS TEXT) WHERE sequence = {newest.sequence}")
+    for method, request in (
+        ("GetAuditEntry", pb.GetAuditEntryRequest(name=newest.name)),
+        ("ListAuditEntries", pb.ListAuditEntriesRequest()),
+    ):
+        assert admin.refusal(method, request).reason == "AUDIT_ENTRY_UNREADABLE"
+
+
 @pytest.mark.parametrize("sequence", ["0", "999", "9" * 19])
 def test_get_audit_entry_that_is_not_there_is_refused(admin, sequence):
     refusal = admin.refusal("GetAuditEntry", pb.GetAuditEntryRequest(name=f"auditEntries/{sequence}"))

@@ -24,14 +24,7 @@ from storekeep.server.domain.audit.checkpoints import (
 from storekeep.server.domain.audit.log import AuditEntry, ChainReport, verify_chain
 from storekeep.server.domain.integrity.audited_rows import check_rows
 from storekeep.server.domain.integrity.verification import verify
-from storekeep.server.domain.keys.audit_chain import (
-    AuditChain,
-    AuditedChange,
-    ChainKeysRemoved,
-    LegacyChange,
-    owner,
-    prepare_key,
-)
+from storekeep.server.domain.keys.audit_chain import AuditChain, ChainKeysRemoved, owner, prepare_key
 from storekeep.server.domain.keys.encryption import Seal
 from storekeep.server.domain.keys.keyrings import Keyring
 from storekeep.server.domain.mutations import Mutation, mutate
@@ -110,35 +103,19 @@ def rebuild(session: Session, first: int, make_hash: Callable[[AuditEntry, bytes
 
 
 def unkeyed(entry: AuditEntry, previous: bytes) -> bytes:
-    change = LegacyChange(entry.create_time_us, entry.type, entry.actor, entry.method, entry.resource, entry.request_id)
-    return change.chain(previous, entry.before, entry.after)
+    return entry.change.chain(None, previous, entry.before, entry.after)
 
 
 def keyed(key: bytes | hmac.HMAC) -> Callable[[AuditEntry, bytes], bytes]:
     prepared = prepare_key(key) if isinstance(key, bytes) else key
-
-    def make(entry: AuditEntry, previous: bytes) -> bytes:
-        change = AuditedChange(
-            entry.sequence,
-            entry.create_time_us,
-            entry.type,
-            entry.actor,
-            entry.method,
-            entry.resource,
-            entry.request_id,
-            entry.api_key,
-            entry.session_id,
-        )
-        return change.chain(prepared, previous, entry.before, entry.after)
-
-    return make
+    return lambda entry, previous: entry.change.chain(prepared, previous, entry.before, entry.after)
 
 
 def test_untouched_log_verifies_from_the_beginning_and_from_a_checkpoint(log, kept):
     whole, rest = check(log.database), check(log.database, since=kept)
     assert (whole.valid, rest.valid) == (True, True)
     assert whole.head_hash == rest.head_hash
-    assert whole.entries_checked == rest.entries_checked == kept.sequence + 3
+    assert whole.entries_checked == rest.entries_checked == kept.sequence + 4, "its own entry, and three"
 
 
 @pytest.mark.parametrize("make_hash", [unkeyed, keyed(SECRET)], ids=["plain", "secret"])
@@ -210,6 +187,7 @@ def test_key_of_an_attackers_own_is_found(log):
         sealed = Seal(NEW_SECRET, purpose="audit-chain").seal(bytes(32), owner=owner(1, 1))
         session.run("UPDATE audit_epochs SET sealed_key = ?", sealed)
         session.run("DELETE FROM audit_checkpoints")
+        session.run("UPDATE audit_entries SET type = 'thing.made' WHERE type = 'audit_checkpoint.signed'")
         rebuild(session, 1, keyed(bytes(32)))
     assert "does not open" in check(log.database).problem
 
@@ -240,6 +218,7 @@ def test_history_built_anew_with_the_servers_own_key_is_found_by_a_kept_checkpoi
         key = AuditChain(Keyring.of(SECRET)).open(1, 1, sealed)
         session.run("DELETE FROM audit_checkpoints")
         session.run("UPDATE audit_entries SET actor = 'serviceAccounts/other' WHERE sequence = 4")
+        session.run("UPDATE audit_entries SET type = 'thing.made' WHERE type = 'audit_checkpoint.signed'")
         rebuild(session, 4, keyed(key))
     assert check(log.database).valid
     report = check(log.database, since=kept)
@@ -347,13 +326,27 @@ def test_entry_forged_with_the_key_of_an_older_epoch_is_found(log, rotated):
 
 
 @one_engine
+def test_epoch_under_the_old_secret_is_found_while_that_is_still_known(log, rotated):
+    """Who has the database and the old secret gives the newest epoch a key of his own, before the rotation is ended."""
+    with log.database.unguarded() as session:
+        ((first,),) = session.rows("SELECT first_sequence FROM audit_epochs WHERE number = 2")
+        sealed = Seal(SECRET, purpose="audit-chain").seal(bytes(32), owner=owner(2, first))
+        session.run("UPDATE audit_epochs SET sealed_key = ? WHERE number = 2", sealed)
+        session.run("UPDATE audit_entries SET actor = 'x' WHERE sequence = ?", first + 2)
+        rebuild(session, first, keyed(bytes(32)))
+    assert "does not open" in check(log.database, rotated).problem
+
+
+@one_engine
 def test_newest_epoch_taken_away_is_found_by_its_checkpoint(log, rotated):
     sign_head(log.store, log.store.chain)
     with log.database.unguarded() as session:
         ((first,),) = session.rows("SELECT first_sequence FROM audit_epochs WHERE number = 2")
         session.run("DELETE FROM audit_epochs WHERE number = 2")
         session.run("DELETE FROM audit_entries WHERE sequence >= ?", first)
-    assert "cut off" in check(log.database, rotated).problem
+        assert "server_secrets" in check(log.database, rotated).problem
+        session.run("DELETE FROM server_secrets WHERE number = 2")
+    assert not check(log.database, rotated).valid
 
 
 @one_engine

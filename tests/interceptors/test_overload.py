@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 import grpc
+import msgspec
 import pytest
 from google.rpc import error_details_pb2, status_pb2
 
@@ -117,7 +118,7 @@ def test_change_that_is_refused_after_its_checks_is_one_call(refused):
     admission = AdmissionController(WRITES, length_max=100, wait_max_s=TIMEOUT_S)
     checks = CheckPool(lambda task, since: False, queued=lambda: 0, name="check", admission=admission)
     chain = Chain(
-        outermost=request_log(lambda fields, *, level: lines.append(fields), refused.counts),
+        outermost=request_log(lambda line, *, level: lines.append(msgspec.to_builtins(line)), refused.counts),
         layers=[map_errors],
         methods=CONTRACT.methods,
         mutations=CONTRACT.changes,

@@ -30,7 +30,7 @@ class Audit:
     def get(self, name: str, **options: Unpack[ReadOptions]) -> AuditEntry:
         """Get one audit entry.
 
-        Raises: AuditEntryNotFound.
+        Raises: AuditEntryNotFound, AuditEntryUnreadable.
         """
         return self._calls.read(self._stub.GetAuditEntry, GetAuditEntryRequest(name=name), **options)
 

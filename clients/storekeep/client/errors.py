@@ -567,6 +567,12 @@ class AuditEntryNotFound(NotFound):
     reason = "AUDIT_ENTRY_NOT_FOUND"
 
 
+class AuditEntryUnreadable(ServerTrouble):
+    """The audit entry, or one of the page, was changed by other means or damaged; `audit.verify` names the first."""
+
+    reason = "AUDIT_ENTRY_UNREADABLE"
+
+
 class Overloaded(ServerTrouble):
     """The server has as much queued as it can finish in time."""
 

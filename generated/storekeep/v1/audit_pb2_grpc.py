@@ -63,7 +63,7 @@ class AuditServiceServicer:
 
     def GetAuditEntry(self, request, context):
         """Get one audit entry.
-        Errors: AUDIT_ENTRY_NOT_FOUND.
+        Errors: AUDIT_ENTRY_NOT_FOUND, AUDIT_ENTRY_UNREADABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -71,7 +71,7 @@ class AuditServiceServicer:
 
     def ListAuditEntries(self, request, context):
         """List audit entries, page by page.
-        Errors: INVALID_FILTER, INVALID_ORDER_BY, INVALID_PAGE_TOKEN.
+        Errors: INVALID_FILTER, INVALID_ORDER_BY, INVALID_PAGE_TOKEN, AUDIT_ENTRY_UNREADABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -35,11 +35,11 @@ class AuditServiceStub:
     def __new__(cls, channel: _aio.Channel) -> AuditServiceAsyncStub: ...
     GetAuditEntry: _grpc.UnaryUnaryMultiCallable[_audit_pb2.GetAuditEntryRequest, _audit_pb2.AuditEntry]
     """Get one audit entry.
-    Errors: AUDIT_ENTRY_NOT_FOUND.
+    Errors: AUDIT_ENTRY_NOT_FOUND, AUDIT_ENTRY_UNREADABLE.
     """
     ListAuditEntries: _grpc.UnaryUnaryMultiCallable[_audit_pb2.ListAuditEntriesRequest, _audit_pb2.ListAuditEntriesResponse]
     """List audit entries, page by page.
-    Errors: INVALID_FILTER, INVALID_ORDER_BY, INVALID_PAGE_TOKEN.
+    Errors: INVALID_FILTER, INVALID_ORDER_BY, INVALID_PAGE_TOKEN, AUDIT_ENTRY_UNREADABLE.
     """
     ListAuditCheckpoints: _grpc.UnaryUnaryMultiCallable[_audit_pb2.ListAuditCheckpointsRequest, _audit_pb2.ListAuditCheckpointsResponse]
     """List checkpoints, page by page: the head of the log at some times, signed. One that is kept elsewhere shows later
@@ -59,11 +59,11 @@ class AuditServiceAsyncStub(AuditServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetAuditEntry: _aio.UnaryUnaryMultiCallable[_audit_pb2.GetAuditEntryRequest, _audit_pb2.AuditEntry]  # type: ignore[assignment]
     """Get one audit entry.
-    Errors: AUDIT_ENTRY_NOT_FOUND.
+    Errors: AUDIT_ENTRY_NOT_FOUND, AUDIT_ENTRY_UNREADABLE.
     """
     ListAuditEntries: _aio.UnaryUnaryMultiCallable[_audit_pb2.ListAuditEntriesRequest, _audit_pb2.ListAuditEntriesResponse]  # type: ignore[assignment]
     """List audit entries, page by page.
-    Errors: INVALID_FILTER, INVALID_ORDER_BY, INVALID_PAGE_TOKEN.
+    Errors: INVALID_FILTER, INVALID_ORDER_BY, INVALID_PAGE_TOKEN, AUDIT_ENTRY_UNREADABLE.
     """
     ListAuditCheckpoints: _aio.UnaryUnaryMultiCallable[_audit_pb2.ListAuditCheckpointsRequest, _audit_pb2.ListAuditCheckpointsResponse]  # type: ignore[assignment]
     """List checkpoints, page by page: the head of the log at some times, signed. One that is kept elsewhere shows later
@@ -86,7 +86,7 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_audit_pb2.AuditEntry, _abc.Awaitable[_audit_pb2.AuditEntry]]:
         """Get one audit entry.
-        Errors: AUDIT_ENTRY_NOT_FOUND.
+        Errors: AUDIT_ENTRY_NOT_FOUND, AUDIT_ENTRY_UNREADABLE.
         """
 
     @_abc_1.abstractmethod
@@ -96,7 +96,7 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_audit_pb2.ListAuditEntriesResponse, _abc.Awaitable[_audit_pb2.ListAuditEntriesResponse]]:
         """List audit entries, page by page.
-        Errors: INVALID_FILTER, INVALID_ORDER_BY, INVALID_PAGE_TOKEN.
+        Errors: INVALID_FILTER, INVALID_ORDER_BY, INVALID_PAGE_TOKEN, AUDIT_ENTRY_UNREADABLE.
         """
 
     @_abc_1.abstractmethod

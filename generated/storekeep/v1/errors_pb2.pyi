@@ -137,6 +137,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The caller would grant, or change an account, key or role that holds, a permission that it does not hold itself."""
     ERROR_REASON_AUDIT_ENTRY_NOT_FOUND: _ErrorReason.ValueType  # 90
     """No such audit entry."""
+    ERROR_REASON_AUDIT_ENTRY_UNREADABLE: _ErrorReason.ValueType  # 91
+    """The audit entry, or one of the page, holds what the server never writes: the database was changed by other means, or
+    damaged. VerifyAuditChain names the first such entry.
+    """
     ERROR_REASON_OVERLOADED: _ErrorReason.ValueType  # 100
     """The server has as much queued as it can finish in time; retry after the given delay. Beyond five hundred
     rejections of a method a second they carry no request id.
@@ -267,6 +271,10 @@ ERROR_REASON_PRIVILEGE_ESCALATION: ErrorReason.ValueType  # 85
 """The caller would grant, or change an account, key or role that holds, a permission that it does not hold itself."""
 ERROR_REASON_AUDIT_ENTRY_NOT_FOUND: ErrorReason.ValueType  # 90
 """No such audit entry."""
+ERROR_REASON_AUDIT_ENTRY_UNREADABLE: ErrorReason.ValueType  # 91
+"""The audit entry, or one of the page, holds what the server never writes: the database was changed by other means, or
+damaged. VerifyAuditChain names the first such entry.
+"""
 ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 100
 """The server has as much queued as it can finish in time; retry after the given delay. Beyond five hundred
 rejections of a method a second they carry no request id.

@@ -45,7 +45,7 @@ from storekeep.server.store.schema import check_schema, migrate, pending_migrati
 from storekeep.server.store.urls import shown, sqlite_path
 from storekeep.server.supervision.supervisor import WorkerFailed, supervise
 from storekeep.server.transport.contract import read_contract
-from storekeep.server.wiring.access import make_access, make_admin_key, make_keyring, rotate_secret
+from storekeep.server.wiring.access import make_access, make_admin_key, make_keyring, rotate_secret, rotating
 
 VERIFY_TIMEOUT_S = 3_600.0
 """How long one check may take on PostgreSQL: it may read all there is."""
@@ -219,10 +219,10 @@ def run_export_checkpoint(loaded: LoadedSettings, given: argparse.Namespace) -> 
 
 
 def run_rotate_secret(loaded: LoadedSettings, given: argparse.Namespace) -> int:
-    """Put the database under a new secret, or forget the one before."""
+    """Put the database under a new secret, or forget the one before; one process at a time does either."""
     settings = loaded.settings
     check_schema(settings.database)
-    with closing(open_store(settings.database, limits=limits_of(settings))) as store:
+    with rotating(settings), closing(open_store(settings.database, limits=limits_of(settings))) as store:
         return _finish_rotation(settings, store) if given.finish else _rotate(settings, store)
 
 

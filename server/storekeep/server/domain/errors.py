@@ -13,6 +13,7 @@ DomainError
 ├── FailedPrecondition      ResourceDeleted, ResourceNotDeleted, ResourceInUse, IllegalState, OrderHeld,
 │                           OrderNotHeld, UnitsNotOpen, NotForSale, OutOfStock, QuantityMismatch, RoleBuiltIn,
 │                           ReplyExpired
+├── AuditEntryUnreadable
 └── AccessRefused           Unauthenticated, TokenExpired, TokenRevoked, ApiKeyInvalid, PermissionDenied,
                             PrivilegeEscalation
 """
@@ -260,6 +261,18 @@ class AuditEntryNotFound(ResourceNotFound):
     """No such audit entry."""
 
     kind = "audit entry"
+
+
+class AuditEntryUnreadable(DomainError):
+    """An audit entry holds what the program never writes: somebody changed it by other means, or the disk did.
+
+    Attributes:
+        resource: its name; `auditEntries/-` where it is one of a page.
+    """
+
+    def __init__(self, resource: str) -> None:
+        super().__init__(f"{resource} cannot be read: it was changed by other means; storekeep audit verify tells more")
+        self.resource = resource
 
 
 # -- what is there already, or was changed meanwhile

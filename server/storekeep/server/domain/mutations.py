@@ -21,7 +21,6 @@ from storekeep.server.domain.keys.audit_chain import (
     AuditedChange,
     AuditEpoch,
     ChainKeyMissing,
-    LegacyChange,
     new_key,
     owner,
     prepare_key,
@@ -29,7 +28,7 @@ from storekeep.server.domain.keys.audit_chain import (
 from storekeep.server.domain.keys.audit_chain import PURPOSE as CHAIN_PURPOSE
 from storekeep.server.store.engine import Store
 from storekeep.server.store.sql.transactions import Transaction
-from storekeep.server.store.tables.audit import INSERT_EPOCH
+from storekeep.server.store.tables.audit import INSERT_EPOCH, LATEST_SECRET
 from storekeep.server.store.tables.ledger import (
     FIND_REPLY,
     INSERT_AUDIT_ENTRY,
@@ -133,22 +132,18 @@ class Mutation:
         sequence = last_sequence + 1
         call = self.call
         caller = call.caller
-        if key is None:
-            old = LegacyChange(tx.now_us, event, caller.subject, call.method, resource, call.request_id)
-            entry_hash = old.chain(previous_hash, before, after)
-        else:
-            change = AuditedChange(
-                sequence,
-                tx.now_us,
-                event,
-                caller.subject,
-                call.method,
-                resource,
-                call.request_id,
-                caller.api_key,
-                caller.session_id,
-            )
-            entry_hash = change.chain(key, previous_hash, before, after)
+        change = AuditedChange(
+            sequence,
+            tx.now_us,
+            event,
+            caller.subject,
+            call.method,
+            resource,
+            call.request_id,
+            caller.api_key,
+            caller.session_id,
+        )
+        entry_hash = change.chain(key, previous_hash, before, after)
         tx.notes[AUDIT_END] = sequence, entry_hash, key
         (self._whole or self)._entries += 1
         tx.position = sequence
@@ -168,7 +163,9 @@ class Mutation:
         if noted is not None:
             sequence, last_hash = noted[:2]
         key = new_key()
-        epoch = AuditEpoch((number or 0) + 1, sequence + 1, reason, history_digest, tx.now_us)
+        secret = LATEST_SECRET.one(tx)
+        secret_number = 0 if secret is None else secret[0]
+        epoch = AuditEpoch((number or 0) + 1, sequence + 1, reason, history_digest, tx.now_us, secret_number)
         sealed = tx.chain.keyring.seal(tx, key, purpose=CHAIN_PURPOSE, owner=owner(epoch.number, epoch.first_sequence))
         INSERT_EPOCH.run(
             tx, number=epoch.number, first_sequence=epoch.first_sequence, sealed_key=sealed, now_us=tx.now_us
@@ -193,6 +190,11 @@ class Mutation:
     def next_sequence(self) -> int:
         """The place in the ledger of what is recorded next."""
         return _audit_end(self.tx)[0] + 1
+
+    @property
+    def head(self) -> tuple[int, bytes]:
+        """The number and the hash of the last entry; 0 and zeros where there is none."""
+        return _audit_end(self.tx)[:2]
 
     def undo(self) -> None:
         """Have all that it did undone, as something before it did it already."""

@@ -6,6 +6,7 @@ not hold it.
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 from pathlib import Path
@@ -44,7 +45,7 @@ def load_secret(settings: Settings) -> bytes:
 def load_secrets(settings: Settings) -> tuple[bytes, ...]:
     """The server's secret, and the one before it where that is still there.
 
-    Raises: WeakSecret; OSError.
+    Raises: WeakSecret; ExposedFile; OSError.
     """
     given = settings.secret.get_secret_value().encode()
     if given:
@@ -73,9 +74,10 @@ class RotationRefused(Exception):
 def begin_rotation(settings: Settings) -> bytes:
     """Have a new secret beside the one that is there, which stays as the one before; gives the new one.
 
-    The one before is kept first, so that a crash at any point leaves both, or nothing new.
+    The one before is kept first, so that a crash at any point leaves both, or nothing new. The caller holds
+    `access.rotating`.
 
-    Raises: RotationRefused, where a rotation is under way already; WeakSecret; OSError.
+    Raises: RotationRefused, where a rotation is under way already; WeakSecret; ExposedFile; OSError.
     """
     folder = settings.data_dir
     if (folder / PREVIOUS_FILE).exists() and _read_secret(folder / PREVIOUS_FILE) != _read_secret(folder / SECRET_FILE):
@@ -89,7 +91,10 @@ def begin_rotation(settings: Settings) -> bytes:
 
 
 def end_rotation(settings: Settings) -> bool:
-    """Forget the secret before; False where there is none."""
+    """Forget the secret before; False where there is none. The caller holds `access.rotating`.
+
+    Raises: OSError.
+    """
     path = settings.data_dir / PREVIOUS_FILE
     if not path.exists():
         return False
@@ -99,10 +104,17 @@ def end_rotation(settings: Settings) -> bool:
 
 
 def replace_private(path: Path, text: str) -> None:
-    """Have a file that only its owner can read say something else, whole or not at all."""
+    """Have a file that only its owner can read say something else, whole or not at all.
+
+    One process at a time may do it: what another one was killed in the middle of is cleared away.
+
+    Raises: FileExistsError, where another process does it all the same; OSError.
+    """
     draft = path.with_name(f".{path.name}.new")
-    draft.unlink(missing_ok=True)
-    write_private(draft, text)
+    for stale in (draft, *path.parent.glob(f".{draft.name}.*")):
+        stale.unlink(missing_ok=True)
+    if not write_private(draft, text):
+        raise FileExistsError(errno.EEXIST, "another process is writing it", str(draft))
     os.replace(draft, path)
     _sync_folder(path.parent)
 

@@ -10,6 +10,7 @@ from google.protobuf.struct_pb2 import Struct
 from storekeep.server.domain.audit import log as audit
 from storekeep.server.domain.audit.checkpoints import Checkpoint, list_checkpoints
 from storekeep.server.domain.audit.log import AuditEntry
+from storekeep.server.domain.errors import AuditEntryUnreadable
 from storekeep.server.domain.standard.pages import PageTokens
 from storekeep.server.servicers.calls import list_request_of
 from storekeep.server.servicers.converters import id_of, timestamp_of
@@ -19,7 +20,17 @@ from storekeep.v1 import audit_pb2_grpc
 
 
 def entry_message(entry: AuditEntry) -> pb.AuditEntry:
-    """An audit entry as the contract writes it."""
+    """An audit entry as the contract writes it.
+
+    Raises: AuditEntryUnreadable, where it holds what the program never writes.
+    """
+    try:
+        return _entry_message(entry)
+    except (AttributeError, OverflowError, RecursionError, TypeError, ValueError):
+        raise AuditEntryUnreadable(entry.name) from None
+
+
+def _entry_message(entry: AuditEntry) -> pb.AuditEntry:
     return pb.AuditEntry(
         name=entry.name,
         sequence=entry.sequence,

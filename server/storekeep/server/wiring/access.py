@@ -5,7 +5,8 @@ With it the store may write entries of the audit log, which are hashed with a ke
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,10 +22,14 @@ from storekeep.server.domain.keys.audit_chain import AuditChain
 from storekeep.server.domain.keys.keyrings import Keyring
 from storekeep.server.interceptors.auth import Authenticator
 from storekeep.server.interceptors.credentials import FailedCredentials
-from storekeep.server.runtime.secrets import load_secret, load_secrets
+from storekeep.server.runtime.secrets import SECRET_FILE, load_secret, load_secrets
 from storekeep.server.store.engine import Store
+from storekeep.server.store.locks import lock
 from storekeep.server.transport.contract import Contract, read_contract
 from storekeep.server.transport.jwts import AccessTokens
+
+ROTATION_WAIT_S = 60.0
+"""How long a rotation waits for another one, which takes less than a second unless the database is busy."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +103,7 @@ def install(access: Access, store: Store, *, keep: Callable[[str], None], force:
 def make_keyring(settings: Settings) -> Keyring:
     """The server's secrets, read again as they change.
 
-    Raises: WeakSecret; OSError.
+    Raises: WeakSecret; ExposedFile; OSError.
     """
     load_secret(settings)
     return Keyring(lambda: load_secrets(settings), overlap_days=settings.secret_overlap_days)
@@ -112,7 +117,7 @@ def make_admin_key(
     Args:
         new_secret: give up what is under a secret that is lost.
 
-    Raises: WeakSecret, SecretUnknown, SecretInUse, and the store's errors.
+    Raises: WeakSecret, ExposedFile, OSError, SecretUnknown, SecretInUse, and the store's errors.
     """
     access = make_access(settings, store, read_contract(), keyring=make_keyring(settings))
     if new_secret:
@@ -120,10 +125,23 @@ def make_admin_key(
     return install(access, store, keep=keep, force=force)
 
 
+@contextmanager
+def rotating(settings: Settings) -> Iterator[None]:
+    """Be the only process that changes the files of the secret; with the secret in the settings there are none.
+
+    Raises: DatabaseInUse, where another one takes longer than a minute; OSError.
+    """
+    if settings.secret.get_secret_value():
+        yield
+        return
+    with lock(settings.data_dir / SECRET_FILE, purpose="rotate", wait_s=ROTATION_WAIT_S):
+        yield
+
+
 def rotate_secret(settings: Settings, store: Store, new: bytes) -> bool:
     """Put the database under a new secret, which is known already; False where it is.
 
-    Raises: WeakSecret, SecretUnknown, and the store's errors.
+    Raises: WeakSecret, ExposedFile, OSError, SecretUnknown, and the store's errors.
     """
     access = make_access(settings, store, read_contract(), keyring=make_keyring(settings))
     done = rotate_in_database(

@@ -68,7 +68,7 @@ def _check_opens(tx: Transaction, keyring: Keyring) -> None:
     epochs = audit_store.EPOCHS.all(tx)
     if not epochs and audit_store.LATEST_SECRET.one(tx) is not None:
         raise ChainKeysRemoved
-    for number, first_sequence, sealed in epochs[-1:]:
+    for number, first_sequence, sealed, _ in epochs[-1:]:
         if keyring.try_open(sealed, purpose=CHAIN_PURPOSE, owner=owner(number, first_sequence)) is None:
             raise SecretUnknown
 
@@ -85,7 +85,7 @@ def move_to_secret(
     if current.secret == new:
         return False
     audit_store.INSERT_SECRET.run(tx, number=current.number + 1, fingerprint=fingerprint(new), now_us=tx.now_us)
-    for number, first_sequence, sealed in audit_store.EPOCHS.all(tx):
+    for number, first_sequence, sealed, _ in audit_store.EPOCHS.all(tx):
         bound = owner(number, first_sequence)
         opened = keyring.try_open(sealed, purpose=CHAIN_PURPOSE, owner=bound)
         if opened is not None:  # a key that was lost with its secret stays lost

@@ -217,6 +217,16 @@ def read_public_keys(_tx: Transaction, rows: Sequence[Row]) -> list[SigningKey]:
     return [_public_key_of(row) for row in rows]
 
 
+def has_its_private_key(row: Row, keyring: Keyring) -> bool:
+    """Whether the private key in a row opens, and is the one of its public key."""
+    kid, point, sealed, *_ = row
+    opened = keyring.try_open(sealed, purpose=PURPOSE, owner=kid)
+    if opened is None:
+        return False
+    public = load_der_private_key(opened, password=None).public_key()
+    return public.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint) == bytes(point)
+
+
 def _read_keys(tx: Transaction) -> list[Row]:
     return store.SIGNING_KEYS.all(tx, now_us=tx.now_us)
 

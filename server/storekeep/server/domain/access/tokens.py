@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from storekeep.server.domain.access.api_keys import KeySecrets, lookup_id_of, rehash_key
+from storekeep.server.domain.access.api_keys import KeySecrets, digest_of, lookup_id_of, rehash_key
 from storekeep.server.domain.access.permissions import limit_to_scopes, raise_version, read_names
 from storekeep.server.domain.access.signing_keys import ACCESS_LIFETIME_S
 from storekeep.server.domain.calls import Call, Caller
@@ -77,7 +77,12 @@ class TokenSet:
 
 
 class Session(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A session, as audit and events show it. One begins with each use of a key, so what says nothing is left out."""
+    """A session, as audit and events show it. One begins with each use of a key, so what says nothing is left out.
+
+    Attributes:
+        token_digest: SHA-256 of the stored hash of the refresh token that continues it, so that the audit log shows
+            another in its place; empty in entries of older releases, and of a session that was revoked.
+    """
 
     account_id: str
     id: str
@@ -85,6 +90,7 @@ class Session(msgspec.Struct, frozen=True, omit_defaults=True):
     create_time_us: int = 0
     expire_time_us: int = 0
     revoke_time_us: int | None = None
+    token_digest: str = ""
 
     @property
     def name(self) -> str:
@@ -99,6 +105,7 @@ class RevokedToken(msgspec.Struct, frozen=True):
     session_id: str
     token_id: str
     revoke_time_us: int
+    expire_time_us: int = 0
 
     @property
     def name(self) -> str:
@@ -170,7 +177,9 @@ class Tokens:
         def work(tx: Transaction) -> Session:
             name = f"serviceAccounts/{account_id}/apiKeys/{key_id}"
             expire_us = self._session_end(tx.now_us, tx.now_us, key_expire_us)
-            session = Session(account_id, new_id(), name, tx.now_us, expire_us)
+            session = Session(
+                account_id, new_id(), name, tx.now_us, expire_us, token_digest=digest_of(_hash(refresh_token))
+            )
             store.INSERT_SESSION.run(
                 tx, id=session.id, lookup_id=lookup_id_of(api_key), now_us=tx.now_us, expire_time_us=expire_us
             )
@@ -232,7 +241,7 @@ class Tokens:
             if presented.used:
                 _revoke_session(_mutation(tx, call, presented.session), presented.session)
                 return TokenRevoked().of_session(presented.session.id)
-            return self._extend(tx, presented, used=refresh_token, new=new_token)
+            return self._extend(_mutation(tx, call, presented.session), presented, used=refresh_token, new=new_token)
 
         outcome = self._database.write(work, deadline=call.deadline)
         if isinstance(outcome, AccessRefused):  # raised only here: ending the session has to commit
@@ -252,13 +261,17 @@ class Tokens:
             return TokenExpired().of_session(presented.session.id)
         return None
 
-    def _extend(self, tx: Transaction, presented: _Presented, *, used: str, new: str) -> _Presented:
+    def _extend(self, mutation: Mutation, presented: _Presented, *, used: str, new: str) -> _Presented:
         """Exchange the refresh token of a session for a new one, from which its time counts anew."""
+        tx = mutation.tx
         expire_us = self._session_end(presented.session.create_time_us, tx.now_us, presented.key_expire_us)
-        session = msgspec.structs.replace(presented.session, expire_time_us=expire_us)
+        session = msgspec.structs.replace(
+            presented.session, expire_time_us=expire_us, token_digest=digest_of(_hash(new))
+        )
         store.USE_REFRESH_TOKEN.run(tx, token_hash=_hash(used), now_us=tx.now_us)
         store.EXTEND_SESSION.run(tx, id=session.id, expire_time_us=expire_us)
         _insert_refresh_token(tx, new, session)
+        mutation.record("session.refreshed", before=presented.session, after=session)
         return dataclasses.replace(presented, session=session)
 
     def _token_set(self, session: Session, now_us: int, key_expire_us: int | None, refresh_token: str) -> TokenSet:
@@ -316,7 +329,7 @@ class Tokens:
             noted = store.INSERT_REVOKED_TOKEN.change(tx, token_id=claims.token_id, expire_time_us=claims.expire_us)
             if noted:
                 raise_version(tx)
-                revoked = RevokedToken(account_id, claims.session_id, claims.token_id, tx.now_us)
+                revoked = RevokedToken(account_id, claims.session_id, claims.token_id, tx.now_us, claims.expire_us)
                 session = Session(account_id, claims.session_id, claims.client)
                 _mutation(tx, call, session).record("token.revoked", before=None, after=revoked)
 

@@ -1,6 +1,7 @@
 """Checkpoints: the head of the audit chain at one time, signed with Ed25519, for keeping elsewhere.
 
 A copy outside the database shows what no check inside it can: that the chain was cut or built anew as a whole.
+Invariant: each is written together with an entry of the log that tells of it, so that none can be removed unseen.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ import msgspec
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from storekeep.server.domain.keys.audit_chain import AuditChain
+from storekeep.server.domain.calls import Call, Caller
+from storekeep.server.domain.keys.audit_chain import AuditChain, ChainKeysRemoved
 from storekeep.server.domain.keys.keyrings import Keyring
 from storekeep.server.domain.mutations import Mutation
 from storekeep.server.domain.standard.filters import FilterField, Kind
@@ -27,6 +29,11 @@ PURPOSE = "audit-checkpoint-key"
 FORMAT = "storekeep-audit-checkpoint-1"
 """What is signed begins with this, so that a signature is good for nothing else."""
 MICROS = 1_000_000
+CALL = Call(Caller("system/audit"), "system/audit/SignHead")
+SIGNED = "audit_checkpoint.signed"
+"""The type of the entry that tells of a checkpoint."""
+KEY_CREATED = "audit_key.created"
+"""The type of the entry that tells of a key."""
 
 
 class AuditKey(msgspec.Struct, frozen=True):
@@ -93,7 +100,7 @@ def add_key(mutation: Mutation, keyring: Keyring) -> None:
     key = AuditKey(new_id(), public_key.hex(), tx.now_us)
     sealed = keyring.seal(tx, private_key.private_bytes_raw(), purpose=PURPOSE, owner=key.id)
     store.INSERT_AUDIT_KEY.run(tx, id=key.id, public_key=public_key, sealed_private_key=sealed, now_us=tx.now_us)
-    mutation.record("audit_key.created", before=None, after=key)
+    mutation.record(KEY_CREATED, before=None, after=key)
 
 
 def reseal_keys(tx: Transaction, keyring: Keyring) -> None:
@@ -108,57 +115,113 @@ def reseal_keys(tx: Transaction, keyring: Keyring) -> None:
 def public_keys(tx: Transaction, keyring: Keyring | None) -> dict[str, bytes]:
     """Key id -> public key: made of the private one where that opens, so that nobody can put another in its place."""
     keys = {}
-    for key_id, public_key, sealed, _ in store.AUDIT_KEYS.all(tx):
-        opened = None if keyring is None else keyring.try_open(sealed, purpose=PURPOSE, owner=key_id)
-        if opened is not None:
-            keys[key_id] = Ed25519PrivateKey.from_private_bytes(opened).public_key().public_bytes_raw()
-        elif isinstance(public_key, bytes | memoryview):
-            keys[key_id] = bytes(public_key)
+    for row in store.AUDIT_KEYS.all(tx):
+        public = derive_public_key(row, keyring) or row[1]
+        if isinstance(public, bytes | memoryview):
+            keys[row[0]] = bytes(public)
     return keys
 
 
+def derive_public_key(row: Row, keyring: Keyring | None) -> bytes | None:
+    """The public key that belongs to the private one in a row; None where that does not open."""
+    key_id, _, sealed, _ = row
+    opened = None if keyring is None else keyring.try_open(sealed, purpose=PURPOSE, owner=key_id)
+    if opened is None:
+        return None
+    return Ed25519PrivateKey.from_private_bytes(opened).public_key().public_bytes_raw()
+
+
+class SignedHead(msgspec.Struct, frozen=True):
+    """A checkpoint as the log itself tells of it; hashes and signatures in hexadecimal digits.
+
+    Attributes:
+        count: how many checkpoints there are, this one included: it covers those of older releases.
+    """
+
+    sequence: int
+    chain: str
+    head_hash: str
+    key_id: str
+    signature: str
+    create_time_us: int
+    count: int
+
+    @property
+    def name(self) -> str:
+        """The resource name."""
+        return f"auditCheckpoints/{self.sequence}"
+
+    def is_of(self, checkpoint: Checkpoint) -> bool:
+        """Return whether a row is the checkpoint that this tells of."""
+        return (self.chain, self.head_hash, self.key_id, self.signature, self.create_time_us) == (
+            checkpoint.chain,
+            checkpoint.head_hash.hex(),
+            checkpoint.key_id,
+            checkpoint.signature.hex(),
+            checkpoint.create_time_us,
+        )
+
+
 def sign_head(db: Store, chain: AuditChain, *, entries: int = 1, interval_s: float = 0.0) -> int:
-    """Sign the head of the chain, where so many entries are new, or some are and the last checkpoint is so old.
+    """Sign the head of the log, if it has that many new entries, or any and the last checkpoint is older than that.
+
+    The entry that tells of the last checkpoint does not count as new: an idle log stays as it is.
 
     Returns: how many checkpoints were made: 0 or 1.
 
-    Raises: SealBroken, and the store's errors.
+    Raises: ChainKeysRemoved, SealBroken, and the store's errors.
     """
 
     def is_due(tx: Transaction) -> bool:
-        head, last = LAST_AUDIT_ENTRY.one(tx), store.LAST_CHECKPOINT.one(tx)
+        head, last = LAST_AUDIT_ENTRY.one(tx), store.SIGNED_LAST.one(tx)
         if head is None or head[2] is None:
             return False
         if last is None:
             return True
-        new, age_us = head[0] - last[0], tx.now_us - last[5]
+        sequence, create_time_us, own_entries = last
+        new, age_us = head[0] - sequence - own_entries, tx.now_us - create_time_us
         return bool(new >= entries or (new > 0 and age_us >= interval_s * MICROS))
 
     def work(tx: Transaction) -> int:
-        """Sign what is the head by now."""
-        head = LAST_AUDIT_ENTRY.one(tx)
-        signer = store.AUDIT_KEYS.one(tx)
-        first = store.EPOCHS.one(tx)
-        start = None if first is None else store.FIND_ENTRY.one(tx, sequence=first[1])
-        if head is None or signer is None or start is None:
-            return 0
-        key_id, _, sealed, _ = signer
-        private_key = Ed25519PrivateKey.from_private_bytes(
-            chain.keyring.open(bytes(sealed), purpose=PURPOSE, owner=key_id)
-        )
-        chain_id, head_hash = bytes(start[8]).hex(), bytes(head[1])
-        signature = private_key.sign(signed_bytes(chain_id, head[0], head_hash, tx.now_us, key_id))
-        return store.INSERT_CHECKPOINT.change(
-            tx,
-            sequence=head[0],
-            chain=chain_id,
-            head_hash=head_hash,
-            key_id=key_id,
-            signature=signature,
-            now_us=tx.now_us,
-        )
+        return _sign(Mutation(tx, CALL), chain.keyring) if is_due(tx) else 0  # another process may have been first
 
     return db.write(work) if db.snapshot(is_due) else 0
+
+
+def _sign(mutation: Mutation, keyring: Keyring) -> int:
+    """Sign what is the head by now.
+
+    Returns: how many checkpoints were made.
+
+    Raises: ChainKeysRemoved, SealBroken.
+    """
+    tx = mutation.tx
+    sequence, head_hash = mutation.head
+    signer, first = store.AUDIT_KEYS.one(tx), store.EPOCHS.one(tx)
+    if signer is None or first is None:
+        raise ChainKeysRemoved
+    start = store.FIND_ENTRY.one(tx, sequence=first[1])
+    if start is None:
+        return 0  # the entry was cut off, which `verify` finds
+    key_id, _, sealed, _ = signer
+    private_key = Ed25519PrivateKey.from_private_bytes(keyring.open(bytes(sealed), purpose=PURPOSE, owner=key_id))
+    chain_id = bytes(start[8]).hex()
+    signature = private_key.sign(signed_bytes(chain_id, sequence, head_hash, tx.now_us, key_id))
+    made = store.INSERT_CHECKPOINT.change(
+        tx,
+        sequence=sequence,
+        chain=chain_id,
+        head_hash=head_hash,
+        key_id=key_id,
+        signature=signature,
+        now_us=tx.now_us,
+    )
+    if made:
+        row = store.COUNT_CHECKPOINTS.one(tx)
+        count = 0 if row is None else row[0]
+        told = SignedHead(sequence, chain_id, head_hash.hex(), key_id, signature.hex(), tx.now_us, count)
+        mutation.record(SIGNED, before=None, after=told)
+    return made
 
 
 def latest(db: Store) -> Checkpoint | None:

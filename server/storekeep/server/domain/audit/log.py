@@ -6,17 +6,27 @@ together with its checkpoints shows against a checkpoint that was kept elsewhere
 
 from __future__ import annotations
 
-import contextlib
+import bisect
 import hashlib
 import hmac
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
-from storekeep.server.domain.audit.checkpoints import Checkpoint, public_keys, read_row
-from storekeep.server.domain.errors import AuditEntryNotFound
-from storekeep.server.domain.keys.audit_chain import FIRST_HASH, AuditChain, AuditedChange, AuditEpoch, LegacyChange
+from storekeep.server.domain.audit.checkpoints import (
+    KEY_CREATED,
+    SIGNED,
+    AuditKey,
+    Checkpoint,
+    SignedHead,
+    derive_public_key,
+    public_keys,
+    read_row,
+)
+from storekeep.server.domain.errors import AuditEntryNotFound, AuditEntryUnreadable
+from storekeep.server.domain.keys.audit_chain import FIRST_HASH, AuditChain, AuditedChange, AuditEpoch
 from storekeep.server.domain.keys.encryption import SealBroken
+from storekeep.server.domain.keys.keyrings import Keyring, SecretUnknown
 from storekeep.server.domain.standard.filters import FilterField, Kind
 from storekeep.server.domain.standard.lists import Column, Listing, ListRequest
 from storekeep.server.domain.standard.pages import Page, PageTokens
@@ -24,11 +34,13 @@ from storekeep.server.store.engine import Store
 from storekeep.server.store.sql.statements import Row
 from storekeep.server.store.sql.transactions import Transaction
 from storekeep.server.store.tables import audit as store
+from storekeep.server.store.tables.ledger import LAST_AUDIT_ENTRY
 from storekeep.server.store.tables.ledger import AuditEntry as AuditEntryTable
 
 CHUNK_ROWS = 1_000
 """Entries that are read at once to verify the chain: bounds the memory, not the length, of the walk."""
 SEQUENCE_MAX = 2**63 - 1
+Told = TypeVar("Told", AuditEpoch, AuditKey, SignedHead)
 
 
 class AuditEntry(msgspec.Struct, frozen=True):
@@ -52,6 +64,21 @@ class AuditEntry(msgspec.Struct, frozen=True):
     def name(self) -> str:
         """The resource name."""
         return f"auditEntries/{self.sequence}"
+
+    @property
+    def change(self) -> AuditedChange:
+        """All that its hash is made of, beside before, after and the hash before it."""
+        return AuditedChange(
+            self.sequence,
+            self.create_time_us,
+            self.type,
+            self.actor,
+            self.method,
+            self.resource,
+            self.request_id,
+            self.api_key,
+            self.session_id,
+        )
 
 
 class ChainReport(msgspec.Struct, frozen=True):
@@ -101,28 +128,35 @@ LISTING = Listing(
 def list_entries(database: Store, request: ListRequest, *, tokens: PageTokens) -> Page[AuditEntry]:
     """One page of the log, the newest entries first unless asked otherwise.
 
-    Raises: InvalidFilter, InvalidOrderBy, InvalidPageToken.
+    Raises: InvalidFilter, InvalidOrderBy, InvalidPageToken, AuditEntryUnreadable.
     """
-    return database.snapshot(lambda tx: LISTING.page(tx, request, tokens=tokens))
+    try:
+        return database.snapshot(lambda tx: LISTING.page(tx, request, tokens=tokens))
+    except UnicodeDecodeError:
+        raise AuditEntryUnreadable("auditEntries/-") from None
 
 
 def get_entry(database: Store, sequence: int) -> AuditEntry:
     """One entry.
 
-    Raises: AuditEntryNotFound.
+    Raises: AuditEntryNotFound, AuditEntryUnreadable.
     """
     row = None
-    if sequence <= SEQUENCE_MAX:
-        row = database.read(lambda tx: store.FIND_ENTRY.one(tx, sequence=sequence))
+    try:
+        if sequence <= SEQUENCE_MAX:
+            row = database.read(lambda tx: store.FIND_ENTRY.one(tx, sequence=sequence))
+    except UnicodeDecodeError:
+        raise AuditEntryUnreadable(f"auditEntries/{sequence}") from None
     if row is None:
         raise AuditEntryNotFound(f"auditEntries/{sequence}")
     return AuditEntry(*row)
 
 
 def verify_chain(database: Store, chain: AuditChain | None, *, since: Checkpoint | None = None) -> ChainReport:
-    """Walk the chain from its first entry, or from a checkpoint, to the first that does not hold, or to the end.
+    """Walk the chain from its first entry, or from a checkpoint, to the first that does not hold, or to its end.
 
-    It reads all entries, in chunks, each by itself: entries are only ever added, so nobody has to wait.
+    It reads all entries, in chunks, each by itself: entries are only ever added, so nobody has to wait. What is written
+    after the walk has begun is left to the next.
 
     Args:
         chain: opens the keys of the chain; None without the server's secret: then only what has no key can be checked.
@@ -137,7 +171,7 @@ def verify_chain(database: Store, chain: AuditChain | None, *, since: Checkpoint
     walk = _Walk(marks, since)
     sequence = walk.begin(database)
     while not walk.problem:
-        rows = _read_chunk(database, sequence)
+        rows = [row for row in _read_chunk(database, sequence) if row[0] <= marks.head]
         if not rows:
             walk.end()
             break
@@ -176,6 +210,7 @@ class _Epoch(msgspec.Struct, frozen=True):
 
     number: int
     first_sequence: int
+    create_time_us: int
     key: hmac.HMAC | None
 
 
@@ -186,57 +221,94 @@ class _Marks(msgspec.Struct, frozen=True):
         problem: what is wrong with the epochs already; empty when nothing is.
         keyless: whether this process has no secret to open anything with.
         epochs: by their first entries.
-        checkpoints: by their entries.
+        checkpoints: by their entries, in order.
+        keys: ids of the keys that sign checkpoints -> the public key in the row, the one of the private key in it (None
+            where that does not open), and when it was made.
         digest_until: up to where a later epoch vouches for entries by their digest; 0 where none does.
+        head: the last entry that there was when they were read.
     """
 
     problem: str
     keyless: bool
     epochs: dict[int, _Epoch]
     checkpoints: dict[int, Checkpoint]
+    keys: dict[str, tuple[object, bytes | None, object]]
     digest_until: int
+    head: int
 
 
 def _read_marks(tx: Transaction, chain: AuditChain | None) -> _Marks:
     """Raises: UnicodeDecodeError, TypeError, ValueError, where the rows are no such thing."""
+    keyring = _current_secret(tx, chain)
     epochs: dict[int, _Epoch] = {}
-    problem, digest_until = "", 0
-    for place, (number, first_sequence, sealed) in enumerate(store.EPOCHS.all(tx), start=1):
+    problem, digest_until, told = "", 0, None
+    for place, (number, first_sequence, sealed, create_time_us) in enumerate(store.EPOCHS.all(tx), start=1):
         if number != place or not isinstance(first_sequence, int) or first_sequence in epochs:
             problem = problem or f"auditEpochs/{place} is missing"
             continue
-        key = None
-        if chain is not None:
-            with contextlib.suppress(SealBroken):
-                key = chain.open(number, first_sequence, sealed)
-        epochs[first_sequence] = _Epoch(number, first_sequence, key)
-        if _vouches(tx, first_sequence):
+        key = None if keyring is None else _open(keyring, number, first_sequence, sealed)
+        epochs[first_sequence] = _Epoch(number, first_sequence, create_time_us, key)
+        row = store.FIND_ENTRY.one(tx, sequence=first_sequence)
+        told = None if row is None else _epoch_of(row[10])
+        if told is not None and told.history_digest:
             digest_until = first_sequence
-    if not epochs and not problem and store.LATEST_SECRET.one(tx) is not None:
-        problem = "the chain has no key any more: whoever changed the database may have built it anew"
-    keys = public_keys(tx, None if chain is None else chain.keyring)
-    checkpoints = {}
-    after = 0
+    problem = problem or _check_secrets(tx, told, has_epochs=bool(epochs))
+    checkpoints, after = {}, 0
+    public = public_keys(tx, keyring)
     while rows := store.CHECKPOINTS_AFTER.all(tx, sequence=after, rows_max=CHUNK_ROWS):
-        checkpoints.update({row[0]: read_row(row, keys) for row in rows})
+        checkpoints.update({row[0]: read_row(row, public) for row in rows})
         after = rows[-1][0]
-    return _Marks(problem, chain is None, epochs, checkpoints, digest_until)
+    keys = {row[0]: (row[1], derive_public_key(row, keyring), row[3]) for row in store.AUDIT_KEYS.all(tx)}
+    last = LAST_AUDIT_ENTRY.one(tx)
+    head = 0 if last is None else last[0]
+    return _Marks(problem, chain is None, epochs, checkpoints, keys, digest_until, head)
 
 
-def _vouches(tx: Transaction, first_sequence: int) -> bool:
-    row = store.FIND_ENTRY.one(tx, sequence=first_sequence)
-    return row is not None and bool(_epoch_of(row[10]).history_digest)
+def _current_secret(tx: Transaction, chain: AuditChain | None) -> Keyring | None:
+    """The secret that the database is under, alone: who has an older one that is still known forges nothing with it."""
+    if chain is None:
+        return None
+    try:
+        return Keyring.of(chain.keyring.current(tx).secret)
+    except SecretUnknown:
+        return None
+
+
+def _open(keyring: Keyring, number: int, first_sequence: int, sealed: object) -> hmac.HMAC | None:
+    try:
+        return AuditChain(keyring).open(number, first_sequence, sealed)
+    except SealBroken:
+        return None
+
+
+def _check_secrets(tx: Transaction, told: AuditEpoch | None, *, has_epochs: bool) -> str:
+    """What is wrong with the list of the server's secrets.
+
+    Args:
+        told: the newest epoch, as its first entry tells of it.
+    """
+    secret, count = store.LATEST_SECRET.one(tx), store.COUNT_SECRETS.one(tx)
+    if not has_epochs and secret is not None:
+        return "the chain has no key any more: whoever changed the database may have built it anew"
+    if told is None or not told.secret_number:
+        return ""
+    newest = None if secret is None else (secret[0], secret[2])
+    if newest != (told.secret_number, told.create_time_us) or count != (told.secret_number,):
+        return f"server_secrets does not end with the secret that auditEpochs/{told.number} began with"
+    return ""
 
 
 def _epoch_of(after: Any) -> AuditEpoch:
     """The epoch that its first entry tells of; anything may stand there."""
+    return _told(after, AuditEpoch) or AuditEpoch(0, 0, "", "", 0)
+
+
+def _told(after: Any, kind: type[Told]) -> Told | None:
+    """What an entry tells of; None where it is something else."""
     try:
-        return _decode_epoch(after)
+        return msgspec.json.decode(after, type=kind)
     except (msgspec.DecodeError, TypeError, UnicodeDecodeError):
-        return AuditEpoch(0, 0, "", "", 0)
-
-
-_decode_epoch = msgspec.json.Decoder(AuditEpoch).decode
+        return None
 
 
 class HistoryDigest:
@@ -278,6 +350,8 @@ class _Walk:
     def __init__(self, marks: _Marks, since: Checkpoint | None) -> None:
         self._marks = marks
         self._since = since
+        self._sequences = list(marks.checkpoints)
+        self._unlogged = set(marks.keys) if since is None else set()
         self._digest = HistoryDigest() if marks.digest_until else None
         self._epoch: _Epoch | None = None
         self._lost = ""
@@ -329,7 +403,7 @@ class _Walk:
         entry = AuditEntry(*row)
         if entry.previous_hash != self.head_hash:
             return self._fail(name, "it does not follow the entry before it")
-        problem = self._enter(entry) or self._check_hash(entry) or self._check_marks(entry)
+        problem = self._enter(entry) or self._check_hash(entry) or self._check_marks(entry) or self._check_told(entry)
         if problem:
             return self._fail(name, problem)
         if self._digest is not None and wanted < self._marks.digest_until:
@@ -346,6 +420,8 @@ class _Walk:
         told = _epoch_of(entry.after)
         if (entry.type, told.number, told.first_sequence) != ("audit_epoch.started", epoch.number, entry.sequence):
             return f"it should begin auditEpochs/{epoch.number}"
+        if told.create_time_us != epoch.create_time_us:
+            return f"auditEpochs/{epoch.number} has another create_time_us"
         if epoch.key is not None and told.history_digest:
             if self._digest is None or self._digest.text() != told.history_digest:
                 return "the entries before it are not those that it vouches for"
@@ -354,29 +430,16 @@ class _Walk:
 
     def _check_hash(self, entry: AuditEntry) -> str:
         """What is wrong with the hash of an entry."""
-        if self._epoch is None:
-            old = LegacyChange(
-                entry.create_time_us, entry.type, entry.actor, entry.method, entry.resource, entry.request_id
-            )
-            holds = old.chain(entry.previous_hash, entry.before, entry.after) == entry.entry_hash
-            if holds and not entry.api_key and not entry.session_id:
-                return ""
-            return self._lose(entry) if entry.sequence < self._marks.digest_until else CHANGED
-        if self._epoch.key is None:
+        key = None if self._epoch is None else self._epoch.key
+        if self._epoch is not None and key is None:
             return self._lose(entry)
-        change = AuditedChange(
-            entry.sequence,
-            entry.create_time_us,
-            entry.type,
-            entry.actor,
-            entry.method,
-            entry.resource,
-            entry.request_id,
-            entry.api_key,
-            entry.session_id,
-        )
-        made = change.chain(self._epoch.key, entry.previous_hash, entry.before, entry.after)
-        return "" if hmac.compare_digest(made, entry.entry_hash) else CHANGED
+        made = entry.change.chain(key, entry.previous_hash, entry.before, entry.after)
+        holds = hmac.compare_digest(made, entry.entry_hash)
+        if self._epoch is not None:
+            return "" if holds else CHANGED
+        if holds and not entry.api_key and not entry.session_id:
+            return ""
+        return self._lose(entry) if entry.sequence < self._marks.digest_until else CHANGED
 
     def _lose(self, entry: AuditEntry) -> str:
         """Leave an entry without a key to the next epoch that vouches for it; `end` tells where none does."""
@@ -395,6 +458,37 @@ class _Walk:
             return f"the signature of {checkpoint.name} does not fit what it says"
         return "" if checkpoint.head_hash == entry.entry_hash else f"{checkpoint.name} has another hash for it"
 
+    def _check_told(self, entry: AuditEntry) -> str:
+        """What is not there any more, or is another, of what the log itself says it is checked by."""
+        if entry.type == SIGNED:
+            told = _told(entry.after, SignedHead)
+            return "" if told is None else self._check_signed(told)
+        if entry.type == KEY_CREATED:
+            key = _told(entry.after, AuditKey)
+            return "" if key is None else self._check_key(key)
+        return ""
+
+    def _check_signed(self, told: SignedHead) -> str:
+        checkpoint = self._marks.checkpoints.get(told.sequence)
+        if checkpoint is None:
+            return f"{told.name}, of which it tells, is missing"
+        if not told.is_of(checkpoint):
+            return f"{told.name} is not the one of which it tells"
+        missing = told.count - bisect.bisect_right(self._sequences, told.sequence)
+        return f"{missing} of the {told.count} checkpoints of which it tells are missing" if missing > 0 else ""
+
+    def _check_key(self, told: AuditKey) -> str:
+        self._unlogged.discard(told.id)
+        public, private, create_time_us = self._marks.keys.get(told.id, (None, None, None))
+        if not isinstance(public, bytes | memoryview):
+            return f"{told.name}, of which it tells, is missing"
+        if (bytes(public).hex(), create_time_us) != (told.public_key, told.create_time_us):
+            return f"{told.name} is not the one of which it tells"
+        opens = self._epoch is not None and self._epoch.key is not None
+        if opens and (private is None or private.hex() != told.public_key):
+            return f"the private half of {told.name} is not the one of which it tells"
+        return ""
+
     def end(self) -> None:
         """All were looked at: nothing may be missing behind them."""
         after = max(self._marks.checkpoints, default=0)
@@ -405,6 +499,8 @@ class _Walk:
             self._fail(
                 f"auditEntries/{self.checked + 1}", f"it and all up to {after} are missing: the log was cut off there"
             )
+        elif self._unlogged:
+            self._fail(f"auditKeys/{min(self._unlogged)}", "the audit log has no entry of it")
         elif self._lost:
             self._fail(self._lost, "the key of its epoch does not open, and no later epoch vouches for it")
 

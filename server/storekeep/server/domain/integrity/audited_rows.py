@@ -19,11 +19,21 @@ from storekeep.server.domain.access import signing_keys
 from storekeep.server.domain.access.accounts import SERVICE_ACCOUNTS
 from storekeep.server.domain.access.api_keys import API_KEYS, digest_of
 from storekeep.server.domain.access.roles import ROLES
-from storekeep.server.domain.access.tokens import Session
 from storekeep.server.domain.catalog.categories import CATEGORIES
 from storekeep.server.domain.catalog.products import PRODUCTS
 from storekeep.server.domain.catalog.variants import VARIANTS
 from storekeep.server.domain.customers import CUSTOMERS
+from storekeep.server.domain.integrity.audited_sessions import (
+    KEPT_US,
+    PAGE_ROWS,
+    UNREADABLE,
+    Found,
+    check_pages,
+    check_sessions,
+    logged_names,
+)
+from storekeep.server.domain.keys.audit_chain import AuditChain
+from storekeep.server.domain.keys.keyrings import Keyring, SecretUnknown
 from storekeep.server.domain.orders import fulfillments, notes, orders
 from storekeep.server.domain.standard.collections import Collection
 from storekeep.server.domain.stock import levels, reservations
@@ -35,10 +45,6 @@ from storekeep.server.store.sql.transactions import Transaction
 from storekeep.server.store.tables import access as auth_store
 from storekeep.server.store.tables import audit as store
 
-PAGE_ROWS = 500
-"""Rows that are compared at once."""
-UNREADABLE = (UnicodeDecodeError, ValueError, TypeError, msgspec.DecodeError, msgspec.ValidationError)
-"""What reading a row may raise in which somebody has put something that the program never writes."""
 FIRST_LOCATION = "locations/main"
 """The one row that a migration makes, without an entry; see `0001_initial`."""
 FIRST_LOCATION_IS = {"display_name": "Main", "address": None, "priority": 0, "version": 1, "delete_time_us": None}
@@ -103,12 +109,17 @@ KINDS: tuple[Kind, ...] = (
 )
 
 
-def check_rows(db: Store) -> Iterator[str]:
-    """Each row that is not what the log says of it, rows that it does not know, and rows that are gone; a text each."""
+def check_rows(db: Store, chain: AuditChain | None = None) -> Iterator[str]:
+    """Each row that is not what the log says of it, rows that it does not know, and rows that are gone; a text each.
+
+    Args:
+        chain: has the server's secret, to open private keys; None leaves these out.
+    """
     for kind in KINDS:
         yield from _check_kind(db, kind)
-    yield from _check_key_hashes(db)
-    yield from _check_sessions(db)
+    yield from check_pages(db, "api_keys", auth_store.NEXT_API_KEY, _key_hashes_page)
+    yield from check_sessions(db)
+    yield from _check_signing_keys(db, chain)
     yield from _check_gone(db)
 
 
@@ -129,7 +140,10 @@ def _check_kind(db: Store, kind: Kind) -> Iterator[str]:
 def _compare_one_by_one(db: Store, kind: Kind, after: Sequence[Any] | None) -> tuple[list[Row], list[str]]:
     """A page in which a row cannot be read: up to that row, which is named, and passed over by its key."""
     name = kind.rows.table._meta.table_name
-    key = db.snapshot(lambda tx: _next_key(tx, kind, after))
+    try:
+        key = db.snapshot(lambda tx: _next_key(tx, kind, after))
+    except UNREADABLE as error:
+        return [], [f"{name}: a key holds what is never written there ({error}); the rows from it on are not compared"]
     if key is None:
         return [], []
     try:
@@ -172,26 +186,47 @@ def _compare_page(
 
 def _compare(kind: Kind, resource: Any, said: Any, sequence: int | None) -> str:
     """What differs between a row and what its last entry says; empty when nothing does."""
-    is_now = msgspec.json.decode(msgspec.json.encode(resource))
     if sequence is None:
+        is_now = msgspec.json.decode(msgspec.json.encode(resource))
         if not kind.logged or (resource.name == FIRST_LOCATION and _is_subset(FIRST_LOCATION_IS, is_now)):
             return ""
         return "the audit log has no entry of it"
     if said is None:
         return f"it is there, and auditEntries/{sequence} says that it is gone"
     try:
-        was = msgspec.json.decode(said)
+        wrong = _differing(kind, resource, said)
     except UNREADABLE:
         return f"auditEntries/{sequence} cannot be read"
-    if not isinstance(was, dict):
-        return f"auditEntries/{sequence} tells of no resource"
+    return f"{', '.join(wrong)} not as in auditEntries/{sequence}" if wrong else ""
+
+
+def _differing(kind: Kind, resource: Any, said: bytes) -> list[str]:
+    """The fields of a row that are not as its last entry has them.
+
+    Raises: one of `UNREADABLE`.
+    """
+    try:
+        was = msgspec.json.decode(said, type=type(resource))
+    except msgspec.ValidationError:
+        return _differing_of_older(kind, resource, said)
+    if kind.rows is orders.ROWS and not was.number:
+        return _differing_of_older(kind, resource, said)
+    compared = kind.only or set(resource.__struct_fields__) - kind.ignored
+    return sorted(name for name in compared if getattr(was, name) != getattr(resource, name))
+
+
+def _differing_of_older(kind: Kind, resource: Any, said: bytes) -> list[str]:
+    """The same for an entry of a release that wrote less: what it does not say is not compared.
+
+    Raises: one of `UNREADABLE`.
+    """
+    was, is_now = msgspec.json.decode(said, type=dict), msgspec.json.decode(msgspec.json.encode(resource))
     compared = was.keys() & is_now.keys() - kind.ignored
     if kind.only:
         compared &= kind.only
-    if kind.rows is orders.ROWS and "number" not in was:
+    if kind.rows is orders.ROWS:
         compared -= CHANGED_BY_MIGRATION
-    wrong = sorted(name for name in compared if not _is_subset(was[name], is_now[name]))
-    return f"{', '.join(wrong)} not as in auditEntries/{sequence}" if wrong else ""
+    return sorted(name for name in compared if not _is_subset(was[name], is_now[name]))
 
 
 def _is_subset(was: Any, now: Any) -> bool:
@@ -203,59 +238,57 @@ def _is_subset(was: Any, now: Any) -> bool:
     return operator.eq(was, now) and isinstance(was, bool) == isinstance(now, bool)
 
 
-def _check_key_hashes(db: Store) -> Iterator[str]:
-    after = ""
-    while True:
-        try:
-            rows = db.read(lambda tx: auth_store.KEY_HASHES_AFTER.all(tx, after=after, rows_max=PAGE_ROWS))  # noqa: B023
-        except UNREADABLE as error:
-            yield f"api_keys: they hold what is never written there ({error})"
-            return
-        if not rows:
-            return
-        for _, account_id, key_id, digest, key_hash in rows:
-            name = f"serviceAccounts/{account_id}/apiKeys/{key_id}"
-            if not isinstance(key_hash, bytes | memoryview):
-                yield f"{name}: the hash of the key is missing, or no hash"
-            elif digest and digest != digest_of(bytes(key_hash)):
-                yield f"{name}: the hash of the key is not the one that the audit log knows"
-        after = rows[-1][0]
+def _key_hashes_page(tx: Transaction, after: str, rows_max: int) -> Found:
+    rows = auth_store.KEY_HASHES_AFTER.all(tx, after=after, rows_max=rows_max)
+    texts = []
+    for _, account_id, key_id, digest, key_hash in rows:
+        name = f"serviceAccounts/{account_id}/apiKeys/{key_id}"
+        if not isinstance(key_hash, bytes | memoryview):
+            texts.append(f"{name}: the hash of the key is missing, or no hash")
+        elif digest and digest != digest_of(bytes(key_hash)):
+            texts.append(f"{name}: the hash of the key is not the one that the audit log knows")
+    return (rows[-1][0] if rows else ""), texts
 
 
-def _check_sessions(db: Store) -> Iterator[str]:
-    """Sessions that nobody began, and those that were revoked and go on; they are extended without an entry."""
-    after = ""
-    while True:
-        try:
-            after, found = db.snapshot(lambda tx: _sessions_page(tx, after))  # noqa: B023 - read at once
-        except UNREADABLE as error:
-            yield f"sessions: they hold what is never written there ({error})"
-            return
-        yield from found
-        if not after:
-            return
+def _check_signing_keys(db: Store, chain: AuditChain | None) -> Iterator[str]:
+    """Signing keys that are gone before they are over, and private halves that are not those of their public ones."""
+    for names in logged_names(db, "signingKeys/"):
+        yield from db.snapshot(lambda tx: _missing_keys(tx, names))  # noqa: B023 - read at once
+    if chain is None:
+        return
+    try:
+        yield from db.snapshot(lambda tx: _misfit_keys(tx, chain))
+    except UNREADABLE as error:
+        yield f"signing_keys: they hold what is never written there ({error})"
 
 
-def _sessions_page(tx: Transaction, after: str) -> tuple[str, list[str]]:
-    """The last session of a page, and what is wrong with those on it; empty behind the last page."""
-    rows = auth_store.SESSIONS_AFTER.all(tx, after=after, rows_max=PAGE_ROWS)
-    sessions = [
-        Session(account, session_id, f"serviceAccounts/{account}/apiKeys/{key}", create_us, 0, revoke_us)
-        for session_id, account, key, create_us, revoke_us in rows
-    ]
-    names = msgspec.json.encode([session.name for session in sessions]).decode()
-    last = {name: said for name, said, _ in store.LAST_AFTER.all(tx, resources=names)}
+def _missing_keys(tx: Transaction, names: list[str]) -> list[str]:
+    keys = signing_keys.ROWS.find_many(tx, [(name.rpartition("/")[2],) for name in names])
+    existing = {f"signingKeys/{row[0]}" for row in keys}
+    asked = msgspec.json.encode([name for name in names if name not in existing]).decode()
     found = []
-    for session in sessions:
-        said = last[session.name]
-        was = msgspec.json.decode(said, type=Session) if said else None
-        if was is None:
-            found.append(f"{session.name}: the audit log has no entry of it")
-        elif (was.api_key, was.create_time_us) != (session.api_key, session.create_time_us):
-            found.append(f"{session.name}: it is not the session that the audit log knows")
-        elif was.revoke_time_us is not None and session.revoke_time_us is None:
-            found.append(f"{session.name}: it was revoked, and goes on")
-    return (rows[-1][0] if rows else ""), found
+    for name, said, sequence in store.LAST_AFTER.all(tx, resources=asked):
+        try:
+            expire_us = msgspec.json.decode(said, type=signing_keys.SigningKey).expire_time_us
+        except UNREADABLE:
+            found.append(f"{name}: auditEntries/{sequence} cannot be read")
+            continue
+        if expire_us is None or expire_us > tx.now_us - KEPT_US:
+            found.append(f"{name}: it is gone, and auditEntries/{sequence} says that it is there")
+    return found
+
+
+def _misfit_keys(tx: Transaction, chain: AuditChain) -> list[str]:
+    try:
+        keyring = Keyring.of(chain.keyring.current(tx).secret)
+    except SecretUnknown:
+        return []  # the chain cannot be checked either, and says so
+    rows = auth_store.SIGNING_KEYS.all(tx, now_us=tx.now_us)
+    return [
+        f"signingKeys/{row[0]}: its private key does not open, or is another one"
+        for row in rows
+        if not signing_keys.has_its_private_key(row, keyring)
+    ]
 
 
 def _check_gone(db: Store) -> Iterator[str]:

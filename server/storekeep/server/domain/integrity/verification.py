@@ -61,7 +61,7 @@ def verify(db: Store, chain: AuditChain | None = None, *, since: Checkpoint | No
     return [
         *findings,
         _finding("audit-guards", "the ledgers refuse to be changed", _missing_guards(db)),
-        _finding("audit-rows", "each row is what the last audit entry of its resource says", check_rows(db)),
+        _finding("audit-rows", "each row is what the last audit entry of its resource says", check_rows(db, chain)),
         _check_audit_chain(db, chain, since),
     ]
 

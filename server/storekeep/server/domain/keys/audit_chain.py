@@ -31,6 +31,7 @@ class AuditEpoch(msgspec.Struct, frozen=True):
         reason: why it was begun.
         history_digest: over all entries before that can no longer be recomputed, as their keys are lost or they had
             none; so that they cannot be changed from here on.
+        secret_number: which of the server's secrets the database is under; 0 in entries of older releases.
     """
 
     number: int
@@ -38,6 +39,7 @@ class AuditEpoch(msgspec.Struct, frozen=True):
     reason: str
     history_digest: str
     create_time_us: int
+    secret_number: int = 0
 
     @property
     def name(self) -> str:
@@ -160,12 +162,15 @@ class AuditedChange(msgspec.Struct, frozen=True, array_like=True):
     api_key: str
     session_id: str
 
-    def chain(self, key: hmac.HMAC, previous_hash: bytes, before: bytes | None, after: bytes | None) -> bytes:
+    def chain(self, key: hmac.HMAC | None, previous_hash: bytes, before: bytes | None, after: bytes | None) -> bytes:
         """HMAC-SHA256 over the hash before and the JSON array of all the entry says, each part with its length.
 
         Args:
-            key: as `prepare_key` gives it.
+            key: as `prepare_key` gives it; None hashes as before the chain had keys.
         """
+        if key is None:
+            old = LegacyChange(self.create_time_us, self.type, self.actor, self.method, self.resource, self.request_id)
+            return old.chain(previous_hash, before, after)
         said = encode(self)
         message = b"%b%d:%b%b%b%b%b" % (
             previous_hash,

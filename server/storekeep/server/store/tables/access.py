@@ -249,6 +249,7 @@ KEYS_WITHOUT_DIGEST = Statement(
     """
 )
 WORKING_KEYS = Statement("SELECT account_id, id FROM api_keys WHERE revoke_time_us IS NULL ORDER BY lookup_id")
+NEXT_API_KEY = Statement("SELECT lookup_id FROM api_keys WHERE lookup_id > :after ORDER BY lookup_id LIMIT 1")
 KEY_HASHES_AFTER = Statement(
     """
     SELECT api_keys.lookup_id, account_id, id, key_digest, key_hash FROM api_keys
@@ -258,11 +259,22 @@ KEY_HASHES_AFTER = Statement(
 )
 SESSIONS_AFTER = Statement(
     """
-    SELECT sessions.id, account_id, api_keys.id, sessions.create_time_us, sessions.revoke_time_us FROM sessions
-    JOIN api_keys ON api_keys.lookup_id = sessions.lookup_id
+    SELECT sessions.id, account_id, api_keys.id, sessions.create_time_us, sessions.expire_time_us,
+           sessions.revoke_time_us
+    FROM sessions JOIN api_keys ON api_keys.lookup_id = sessions.lookup_id
     WHERE sessions.id > :after ORDER BY sessions.id LIMIT :rows_max
     """
 )
+NEXT_SESSION = Statement("SELECT id FROM sessions WHERE id > :after ORDER BY id LIMIT 1")
+SESSIONS_AMONG = Statement("SELECT id FROM sessions WHERE id IN (SELECT value FROM TEXTS(:ids) AS wanted)")
+UNUSED_TOKENS_OF = Statement(
+    """
+    SELECT session_id, token_hash, expire_time_us FROM refresh_tokens
+    WHERE use_time_us IS NULL AND session_id IN (SELECT value FROM TEXTS(:ids) AS wanted)
+    """
+)
+"""The refresh tokens that continue the given sessions: one of each, as long as it is kept."""
+REVOKED_TOKENS = Statement("SELECT token_id, expire_time_us FROM revoked_tokens ORDER BY token_id")
 RESEAL_SIGNING_KEY = Statement("UPDATE signing_keys SET sealed_private_key = :sealed_private_key WHERE kid = :kid")
 FIND_CREDENTIAL = Statement(
     """

@@ -111,12 +111,13 @@ RESOURCES_AFTER = Statement(
 )
 """A page of resource names behind one, the last entry of each, and whether it says that the resource is there."""
 LATEST_SECRET = Statement("SELECT number, fingerprint, create_time_us FROM server_secrets ORDER BY number DESC LIMIT 1")
+COUNT_SECRETS = Statement("SELECT COUNT(*) FROM server_secrets")
 INSERT_SECRET = Statement(
     lambda: ServerSecret.insert(
         number=bound("number"), fingerprint=bound("fingerprint"), create_time_us=bound("now_us")
     )
 )
-EPOCHS = Statement("SELECT number, first_sequence, sealed_key FROM audit_epochs ORDER BY number")
+EPOCHS = Statement("SELECT number, first_sequence, sealed_key, create_time_us FROM audit_epochs ORDER BY number")
 FIND_EPOCH = Statement("SELECT first_sequence, sealed_key FROM audit_epochs WHERE number = :number")
 INSERT_EPOCH = Statement(
     lambda: AuditEpoch.insert(
@@ -146,6 +147,16 @@ LAST_CHECKPOINT = Statement(
     ORDER BY sequence DESC LIMIT 1
     """
 )
+SIGNED_LAST = Statement(
+    """
+    SELECT sequence, create_time_us, (
+        SELECT COUNT(*) FROM audit_entries
+        WHERE audit_entries.sequence = last.sequence + 1 AND type = 'audit_checkpoint.signed'
+    ) FROM audit_checkpoints AS last ORDER BY sequence DESC LIMIT 1
+    """
+)
+"""The entry that the newest checkpoint signs, when, and 1 where the next entry is the checkpoint's own, else 0."""
+COUNT_CHECKPOINTS = Statement("SELECT COUNT(*) FROM audit_checkpoints")
 CHECKPOINTS_AFTER = Statement(
     """
     SELECT sequence, chain, head_hash, key_id, signature, create_time_us FROM audit_checkpoints
@@ -159,6 +170,7 @@ INSERT_CHECKPOINT = Statement(
     """
 )
 """Keep a checkpoint; changes no row where another process has made one of the same head."""
+EPOCH_TIMES = Statement("SELECT create_time_us FROM audit_epochs")
 GUARDS = Statement(
     "SELECT name FROM sqlite_schema WHERE type = 'trigger' AND sql LIKE '%RAISE(ABORT%' ORDER BY name",
     postgresql="""
