@@ -6,12 +6,12 @@ not hold it.
 
 from __future__ import annotations
 
-import os
 import secrets
 from pathlib import Path
 
 from storekeep.server.config import Settings
 from storekeep.server.runtime.file_modes import require_private
+from storekeep.server.runtime.files import new_file, sync
 from storekeep.server.runtime.secret_strength import BYTES_MIN, is_weak
 
 SECRET_FILE = "secret.key"  # noqa: S105 - the file's name
@@ -94,17 +94,14 @@ def end_rotation(settings: Settings) -> bool:
     if not path.exists():
         return False
     path.unlink()
-    _sync_folder(path.parent)
+    sync(path.parent)
     return True
 
 
 def replace_private(path: Path, text: str) -> None:
     """Have a file that only its owner can read say something else, whole or not at all."""
-    draft = path.with_name(f".{path.name}.new")
-    draft.unlink(missing_ok=True)
-    write_private(draft, text)
-    os.replace(draft, path)
-    _sync_folder(path.parent)
+    with new_file(path, replaces=True) as new:
+        new.write_text(text + "\n")
 
 
 def write_private(path: Path, text: str) -> bool:
@@ -112,27 +109,9 @@ def write_private(path: Path, text: str) -> bool:
 
     Returns: False, and nothing is changed, where another process was first.
     """
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.unlink(missing_ok=True)  # of a process that was killed here and had the same id, as in a container
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
-        with open(descriptor, "w") as file:
-            file.write(text + "\n")
-            file.flush()
-            os.fsync(descriptor)
-        os.link(draft, path)
-        _sync_folder(path.parent)
+        with new_file(path, replaces=False) as new:
+            new.write_text(text + "\n")
     except FileExistsError:
         return False
-    finally:
-        draft.unlink()
     return True
-
-
-def _sync_folder(folder: Path) -> None:
-    """Have a new name survive a power cut: what was written under the secret is lost without it."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
