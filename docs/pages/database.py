@@ -12,7 +12,7 @@ import peewee
 
 from docs.pages.markdown import code, head, table
 from storekeep.server.store import tables
-from storekeep.server.store.sql.transactions import Table
+from storekeep.server.store.sql.transactions import Deletable, Table, Versioned, all_tables
 
 TYPES = {
     "BIGAUTO": "INTEGER",
@@ -35,7 +35,13 @@ def models() -> list[type[Table]]:
     """Return all tables, those of a subject together."""
     for module in pkgutil.iter_modules(tables.__path__):
         importlib.import_module(f"{tables.__name__}.{module.name}")
-    return sorted(Table.__subclasses__(), key=lambda model: (model.__module__, model._meta.table_name))
+    return sorted(all_tables(), key=lambda model: (model.__module__, model._meta.table_name))
+
+
+def fields_of(model: type[Table]) -> list[peewee.Field]:
+    """Return the columns of a table in the order of its class; those that resources share come last."""
+    shared = Deletable._meta.fields.keys() - {"id"} if issubclass(model, Versioned) else ()
+    return sorted(model._meta.sorted_fields, key=lambda field: field.name in shared)
 
 
 def page() -> str:
@@ -56,7 +62,7 @@ def describe(model: type[Table]) -> str:
     """One table: what a row is, its columns, its indexes and its checks."""
     meta = model._meta
     parts = [f"## {meta.table_name}\n", f"{' '.join((model.__doc__ or '').split())}\n"]
-    parts.append(table(COLUMNS, [row_of(field) for field in meta.sorted_fields]))
+    parts.append(table(COLUMNS, [row_of(field) for field in fields_of(model)]))
     if rows := index_rows(model):
         parts.append(table(INDEXES, rows))
     constraints = [*(meta.constraints or ()), *(own for f in meta.sorted_fields for own in f.constraints or ())]

@@ -16,7 +16,8 @@ import pytest
 from storekeep.server.store.errors import StorageUnavailable
 from storekeep.server.store.limits import Limits
 from storekeep.server.store.opening import open_store
-from storekeep.server.store.postgresql.connection import ConnectionLost, Endpoint
+from storekeep.server.store.postgresql.endpoint import Endpoint
+from storekeep.server.store.postgresql.errors import ConnectionLost
 from storekeep.server.store.sql.transactions import Transaction
 from storekeep.v1 import orders_pb2
 from tests.support.buyers import list_orders, open_shop, verify

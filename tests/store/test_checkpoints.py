@@ -34,7 +34,7 @@ def write(driver: SqliteDriver, *, pages: int) -> None:
     connection = driver.writer()
     for _ in range(0, pages, 50):
         driver.begin_write(connection)
-        connection.executemany("INSERT INTO rows (content) VALUES (?)", [(ROW,)] * 50)
+        connection.execute_many("INSERT INTO rows (content) VALUES (?)", [(ROW,)] * 50)
         driver.commit(connection)
 
 

@@ -20,7 +20,7 @@ from storekeep.server.store.engine import BATCH_MAX, Store
 from storekeep.server.store.errors import DeadlinePassed, Overloaded, ShuttingDown, StorageFull, StorageUnavailable
 from storekeep.server.store.limits import Limits
 from storekeep.server.store.opening import open_store
-from storekeep.server.store.postgresql.connection import SqlError
+from storekeep.server.store.postgresql.errors import SqlError
 from storekeep.server.store.sql.statements import Statement
 from storekeep.server.store.sql.transactions import Transaction
 from storekeep.server.store.sqlite import driver as sqlite_driver

@@ -19,6 +19,7 @@ from storekeep.server.store.errors import DeadlinePassed, StorageUnavailable
 from storekeep.server.store.limits import Limits
 from storekeep.server.store.opening import open_store
 from storekeep.server.store.postgresql.driver import ROW_PATIENCE_S
+from storekeep.server.store.sql.statements import Statement
 from storekeep.server.store.sql.transactions import Transaction
 from storekeep.v1 import customers_pb2, orders_pb2
 from tests.store.test_outages import Health
@@ -319,14 +320,13 @@ def test_writes_of_a_row_that_is_given_back_all_get_through(notes: PostgresDatab
             write.result(PATIENCE_S)
 
 
-def test_put_off_write_of_a_held_row_is_set_aside_and_others_are_kept(notes: PostgresDatabase):
-    def put_off(tx: Transaction) -> None:
-        run = tx.connection.put_off if tx.puts_off else tx.connection.execute
-        run("UPDATE notes SET text = $2 WHERE id = $1", (2, "ours"))
+def test_deferred_write_of_a_held_row_is_set_aside_and_others_are_kept(notes: PostgresDatabase):
+    def deferred(tx: Transaction) -> None:
+        Statement("UPDATE notes SET text = :text WHERE id = :id").run_later(tx, text="ours", id=2)
 
     with closing(open_store(notes.url)) as store, ThreadPoolExecutor(12) as pool:
         with held(notes, HOLD):
-            writes = [pool.submit(store.write, (put_off, setting(1))[number % 2]) for number in range(12)]
+            writes = [pool.submit(store.write, (deferred, setting(1))[number % 2]) for number in range(12)]
             for write in writes[1::2]:
                 write.result(PATIENCE_S)
             assert not any(write.done() for write in writes[::2])

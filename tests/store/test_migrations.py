@@ -26,7 +26,7 @@ from storekeep.server.store.schema import (
     migrate,
     pending_migrations,
 )
-from storekeep.server.store.sql.transactions import Table
+from storekeep.server.store.sql.transactions import Table, all_tables
 from storekeep.server.store.sql.transactions import database as proxy
 from tests.support import postgres
 from tests.support.databases import Database, new_database
@@ -39,7 +39,7 @@ def models() -> list[type[Table]]:
     """Every table of the store."""
     for module in pkgutil.iter_modules(storekeep.server.store.__path__, "storekeep.server.store."):
         importlib.import_module(module.name)
-    return peewee.sort_models(Table.__subclasses__())
+    return peewee.sort_models(all_tables())
 
 
 def definitions(database: Database) -> dict[str, str]:

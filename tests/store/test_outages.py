@@ -497,4 +497,4 @@ def test_database_that_is_not_there_refuses_a_start_in_one_line(engine: str, tmp
     assert len(refused.stderr.splitlines()) == 1
     assert "cannot be opened" in refused.stderr
     assert "pa55word" not in refused.stderr
-    assert time.monotonic() - begun < 15
+    assert time.monotonic() - begun < 60

@@ -24,8 +24,9 @@ from storekeep.server.store.errors import StorageUnavailable
 from storekeep.server.store.limits import Limits
 from storekeep.server.store.opening import open_store
 from storekeep.server.store.postgresql import driver as postgresql
-from storekeep.server.store.postgresql.connection import STATEMENTS_MAX, UnusablePostgres
+from storekeep.server.store.postgresql.connection import STATEMENTS_MAX
 from storekeep.server.store.postgresql.driver import FACTS
+from storekeep.server.store.postgresql.errors import UnusablePostgres
 from storekeep.server.store.sql.statements import Statement
 from storekeep.server.store.sql.transactions import Transaction
 from storekeep.v1 import auth_pb2, customers_pb2, orders_pb2

@@ -19,13 +19,15 @@ class _Counted:
         self._statements.append(sql)
         return self._connection.execute(sql, *values)
 
-    def executemany(self, sql: str, rows: Any) -> Any:
+    def execute_many(self, sql: str, rows: Any) -> None:
         self._statements.append(sql)
-        return self._connection.executemany(sql, rows)
+        self._connection.execute_many(sql, rows)
 
-    def put_off(self, sql: str, values: Any) -> None:
-        self._statements.append(sql)
-        self._connection.put_off(sql, values)
+    def defer(self, sql: str, values: Any) -> bool:
+        deferred: bool = self._connection.defer(sql, values)
+        if deferred:
+            self._statements.append(sql)
+        return deferred
 
     def __getattr__(self, name: str) -> Any:
         """All else is the real one's."""

@@ -220,8 +220,7 @@ class Mutation:
             "reply": None if recorded else encode(reply),
             "now_us": self.tx.now_us,
         }
-        if self.tx.puts_off:
-            INSERT_REPLY.run_later(self.tx, **values)  # a retry makes it fail, and is seen when all is run again
+        if INSERT_REPLY.defer(self.tx, **values):  # a retry makes it fail, and is seen when all is run again
             return True
         return INSERT_REPLY_IF_NEW.change(self.tx, **values) > 0
 

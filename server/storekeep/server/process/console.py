@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 import sysconfig
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from pathlib import Path
 from storekeep.server.config import Settings
 from storekeep.server.domain.samples import CUSTOMER, ORDER_CURRENCY, ORDER_LINES, has_sample, load_sample
 from storekeep.server.runtime.file_modes import check_data_dir
+from storekeep.server.runtime.files import new_file
 from storekeep.server.runtime.secrets import write_private
 from storekeep.server.store.engine import Store
 
@@ -110,6 +110,5 @@ def _own_command(name: str) -> str:
 
 
 def _write_whole(path: Path, text: str) -> None:
-    draft = path.with_name(f"{path.name}.draft")
-    draft.write_text(text + "\n")
-    os.replace(draft, path)
+    with new_file(path, replaces=True, mode=0o666) as new:
+        new.write_text(text + "\n")

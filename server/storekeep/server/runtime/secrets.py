@@ -6,13 +6,12 @@ not hold it.
 
 from __future__ import annotations
 
-import errno
-import os
 import secrets
 from pathlib import Path
 
 from storekeep.server.config import Settings
 from storekeep.server.runtime.file_modes import require_private
+from storekeep.server.runtime.files import new_file, sync
 from storekeep.server.runtime.secret_strength import BYTES_MIN, is_weak
 
 SECRET_FILE = "secret.key"  # noqa: S105 - the file's name
@@ -99,24 +98,21 @@ def end_rotation(settings: Settings) -> bool:
     if not path.exists():
         return False
     path.unlink()
-    _sync_folder(path.parent)
+    sync(path.parent)
     return True
 
 
 def replace_private(path: Path, text: str) -> None:
     """Have a file that only its owner can read say something else, whole or not at all.
 
-    One process at a time may do it: what another one was killed in the middle of is cleared away.
+    One process at a time may do it: what another one was killed in the middle of is removed.
 
-    Raises: FileExistsError, where another process does it all the same; OSError.
+    Raises: OSError.
     """
-    draft = path.with_name(f".{path.name}.new")
-    for stale in (draft, *path.parent.glob(f".{draft.name}.*")):
+    for stale in path.parent.glob(f".{path.name}.*"):
         stale.unlink(missing_ok=True)
-    if not write_private(draft, text):
-        raise FileExistsError(errno.EEXIST, "another process is writing it", str(draft))
-    os.replace(draft, path)
-    _sync_folder(path.parent)
+    with new_file(path, replaces=True) as new:
+        new.write_text(text + "\n")
 
 
 def write_private(path: Path, text: str) -> bool:
@@ -124,27 +120,9 @@ def write_private(path: Path, text: str) -> bool:
 
     Returns: False, and nothing is changed, where another process was first.
     """
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.unlink(missing_ok=True)  # of a process that was killed here and had the same id, as in a container
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
-        with open(descriptor, "w") as file:
-            file.write(text + "\n")
-            file.flush()
-            os.fsync(descriptor)
-        os.link(draft, path)
-        _sync_folder(path.parent)
+        with new_file(path, replaces=False) as new:
+            new.write_text(text + "\n")
     except FileExistsError:
         return False
-    finally:
-        draft.unlink()
     return True
-
-
-def _sync_folder(folder: Path) -> None:
-    """Have a new name survive a power cut: what was written under the secret is lost without it."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import apsw
 
+from storekeep.server.runtime.files import new_file, sync
 from storekeep.server.store.locks import lock, lock_to_serve
 from storekeep.server.store.schema import SchemaError, pending_migrations
 from storekeep.server.store.urls import sqlite_url
@@ -45,20 +46,14 @@ def back_up(database: Path, *, to: Path) -> int:
         raise BackupRefused(f"there is no database {database}")
     if not to.parent.is_dir():
         raise BackupRefused(f"there is no folder {to.parent}")
-    draft = to.with_name(f".{to.name}.{os.getpid()}")
     try:
-        _make_private(draft)
-        _copy(database, draft)
-        _check(draft, name=to)
-        _sync(draft)
-        os.link(draft, to)
+        with new_file(to, replaces=False) as new:
+            _copy(database, new)
+            _check(new, name=to)
     except FileExistsError:
         raise BackupRefused(f"{to} exists; a backup never overwrites") from None
     except apsw.Error as error:
         raise BackupRefused(f"{database} cannot be copied: {error}") from None
-    finally:
-        draft.unlink(missing_ok=True)
-    _sync(to.parent)
     return to.stat().st_size
 
 
@@ -72,31 +67,22 @@ def restore(copy: Path, *, database: Path) -> Path | None:
     if not copy.is_file():
         raise BackupRefused(f"there is no file {copy}")
     with lock_to_serve(database), lock(database, purpose="migrate"):
-        draft = database.with_name(f".{database.name}.restored")
-        try:
-            _make_private(draft)
-            shutil.copyfile(copy, draft)
-            _check(draft, name=copy)
-            _check_schema(draft)
-            _sync(draft)
-            kept = _put_aside(database)
-            os.replace(draft, database)
-        finally:
-            for leftover in (draft, *_sidecars(draft)):
-                leftover.unlink(missing_ok=True)
-        _sync(database.parent)
+        with new_file(database, replaces=True) as new:
+            try:
+                shutil.copyfile(copy, new)
+                _check(new, name=copy)
+                _check_schema(new)
+                sync(new)  # before the database that is there is touched
+                kept = _put_aside(database)
+            finally:
+                for leftover in _sidecars(new):
+                    leftover.unlink(missing_ok=True)
         return kept
 
 
-def _make_private(draft: Path) -> None:
-    """Make an empty file that only its owner can read, whatever the umask and whoever was killed here."""
-    draft.unlink(missing_ok=True)
-    os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-
-
-def _copy(database: Path, draft: Path) -> None:
+def _copy(database: Path, new: Path) -> None:
     """One file without a write-ahead log, through SQLite's backup API: one step, so that writers cannot restart it."""
-    with _opened(database) as source, _opened(draft) as target:
+    with _opened(database) as source, _opened(new) as target:
         with target.backup("main", source, "main") as copying:
             copying.step()
         target.execute("PRAGMA journal_mode = DELETE")
@@ -167,12 +153,3 @@ def _opened(path: Path) -> Iterator[apsw.Connection]:
         yield connection
     finally:
         connection.close()
-
-
-def _sync(path: Path) -> None:
-    """Have a file, or the names in a folder, survive a power cut."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

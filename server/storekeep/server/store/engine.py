@@ -32,7 +32,7 @@ from storekeep.server.store.errors import (
 from storekeep.server.store.held_writes import HeldWrites
 from storekeep.server.store.reads import CallTerms, plain_terms
 from storekeep.server.store.sql.dialects import Dialect
-from storekeep.server.store.sql.transactions import Clock, Transaction, wall_clock
+from storekeep.server.store.sql.transactions import Clock, Connection, Transaction, wall_clock
 
 if TYPE_CHECKING:
     from storekeep.server.store.replicas import Replicas
@@ -55,9 +55,12 @@ log = logging.getLogger("storekeep.store")
 
 
 class Driver(Protocol):
-    """One kind of database, as far as the engine needs to know it. A connection has an `execute` that gives a cursor.
+    """One kind of database, as far as the engine needs to know it.
 
     Deadlines are `time.monotonic()`s; None is none.
+
+    Attributes:
+        over_sockets: whether reads wait for a socket, so that many can share a thread; the engine does not ask.
     """
 
     dialect: Dialect
@@ -66,13 +69,13 @@ class Driver(Protocol):
     row_patience_s: float
     """How long a write is tried again that wants a row which somebody else holds, in seconds."""
 
-    def reader(self, deadline: float | None) -> Any:
+    def reader(self, deadline: float | None) -> Connection:
         """A connection to read, until it is released; no statement lasts beyond the deadline."""
 
     def release(self, connection: Any) -> None:
         """Give a reader's connection back."""
 
-    def writer(self) -> Any:
+    def writer(self) -> Connection:
         """A connection to write, for the engine's writer."""
 
     def begin_snapshot(self, connection: Any) -> None:
@@ -420,7 +423,7 @@ class Store:
             if not is_held:  # which holds up the one that wants it only, once it is known which one that is
                 time.sleep(random.uniform(0, attempt * AGAIN_AFTER_S))  # noqa: S311 - jitter is no secret
 
-    def _run_again(self, connection: Any, batch: list[_Write[Any]]) -> dict[str, Any]:
+    def _run_again(self, connection: Connection, batch: list[_Write[Any]]) -> dict[str, Any]:
         """Begin a transaction and run the batch in it, each write in a savepoint; gives the notes for the next one."""
         notes: dict[str, Any] = {}
         self.driver.begin_write(connection)
@@ -428,7 +431,7 @@ class Store:
             notes = self._run_in_savepoint(connection, write, notes)
         return notes
 
-    def _run_batch(self, connection: Any, batch: list[_Write[Any]]) -> None:
+    def _run_batch(self, connection: Connection, batch: list[_Write[Any]]) -> None:
         """Begin a transaction and run the batch in it.
 
         Most work succeeds, so it runs without a savepoint, which would copy every page that it changes. When one fails
@@ -449,18 +452,18 @@ class Store:
             self.driver.rollback(connection)
             notes = self._run_again(connection, batch[: place + 1])
 
-    def _run(self, connection: Any, write: _Write[Any], notes: dict[str, Any]) -> dict[str, Any] | None:
+    def _run(self, connection: Connection, write: _Write[Any], notes: dict[str, Any]) -> dict[str, Any] | None:
         """Run one write; gives the notes for the next one, or None where it has left changes that must be undone.
 
         Raises: the driver's error where the whole transaction is lost.
         """
         changes_before = self.driver.changes(connection)
-        tx = self._attempt(connection, write, notes, puts_off=self.driver.over_sockets)
+        tx = self._attempt(connection, write, notes, deferring=True)
         if not tx.rollback_only:
             return tx.notes
         return notes if self.driver.changes(connection) == changes_before else None
 
-    def _run_in_savepoint(self, connection: Any, write: _Write[Any], notes: dict[str, Any]) -> dict[str, Any]:
+    def _run_in_savepoint(self, connection: Connection, write: _Write[Any], notes: dict[str, Any]) -> dict[str, Any]:
         """Run one write so that its failure undoes it and nothing else; gives the notes for the next one.
 
         Raises: the driver's error where the whole transaction is lost.
@@ -473,20 +476,17 @@ class Store:
         return notes if tx.rollback_only else tx.notes
 
     def _attempt(
-        self, connection: Any, write: _Write[Any], notes: dict[str, Any], *, puts_off: bool = False
+        self, connection: Connection, write: _Write[Any], notes: dict[str, Any], *, deferring: bool = False
     ) -> Transaction:
         """Run one write and keep what it gives or raises; gives its transaction, which says whether to undo it.
 
+        Args:
+            deferring: whether statements may be deferred: then a failure may be that of another write.
+
         Raises: the driver's error where the whole transaction is lost.
         """
-        tx = Transaction(
-            connection,
-            self.driver.dialect,
-            notes.copy(),
-            now_us=self._clock(),
-            puts_off=puts_off,
-            chain=self.chain,
-        )
+        tx = Transaction(connection, self.driver.dialect, notes.copy(), now_us=self._clock(), chain=self.chain)
+        connection.deferring = deferring
         write.error = None
         write.is_held = False
         try:
@@ -499,7 +499,7 @@ class Store:
             if self.driver.is_lost(connection):
                 raise
             write.error = self.driver.translate(error)
-            write.is_held = not puts_off and self.driver.is_held(error)  # else it may be another's that was put off
+            write.is_held = not deferring and self.driver.is_held(error)
             tx.rollback_only = True
         finally:
             self.driver.limit(connection, None)

@@ -142,7 +142,7 @@ def insert_lines(tx: Transaction, order_id: str, lines: Sequence[OrderLine]) -> 
 def update_lines(tx: Transaction, order_id: str, lines: Sequence[OrderLine]) -> None:
     """Change lines of an order."""
     changed = msgspec.json.encode([_line_values(line) for line in lines]).decode()
-    store.UPDATE_LINES.run(tx, order_id=order_id, lines=changed)
+    store.UPDATE_LINES.run(tx, order_id=order_id, rows=changed)
 
 
 def _line_values(line: OrderLine) -> tuple[object, ...]:

@@ -16,16 +16,9 @@ import time
 
 from storekeep.server.store.errors import DeadlinePassed, StorageFull, StorageUnavailable
 from storekeep.server.store.limits import Limits
-from storekeep.server.store.postgresql.connection import (
-    CANCEL_TIMEOUT_S,
-    TRANSIENT,
-    Connection,
-    Endpoint,
-    OutOfTime,
-    PutOffFailed,
-    SqlError,
-    UnusablePostgres,
-)
+from storekeep.server.store.postgresql.connection import CANCEL_TIMEOUT_S, TRANSIENT, Connection
+from storekeep.server.store.postgresql.endpoint import Endpoint
+from storekeep.server.store.postgresql.errors import DeferredFailed, OutOfTime, SqlError, UnusablePostgres
 from storekeep.server.store.sql.dialects import POSTGRESQL
 
 WRITE_LOCK = int.from_bytes(b"Storekee", "big")
@@ -38,14 +31,14 @@ rows. PostgreSQL does not get to look for deadlocks (`deadlock_timeout`); there 
 LOCK_NOT_AVAILABLE = "55P03"
 IDLE_TIMEOUT_MS = 10_000
 """How long a process may say nothing amid its writes: then PostgreSQL ends them, so that others can go on."""
-WITNESS = b"SELECT pg_logical_emit_message(true, 'storekeep', '')"
+MARKER = "SELECT pg_logical_emit_message(true, 'storekeep', '')"
 """Has a commit that changes nothing wait, as others do, until the standbys have all before it: an answer may rest on
 what another transaction has committed, as that to a retry does. Without it, it would return at once."""
 POOLER_HINT = "; a pooler in between needs STOREKEEP_DATABASE_POOLER=true"
 PLANS_OFF = ("enable_hashjoin", "enable_mergejoin", "enable_seqscan")
 """How the planner may not run what is written. All of it finds some rows by their keys; PostgreSQL takes a list of keys
 for a hundred of them, and would rather read a table of a thousand rows whole for each order."""
-SNAPSHOT = b"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+SNAPSHOT = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
 FACTS: dict[str, type[StorageFull | StorageUnavailable]] = {
     "08": StorageUnavailable,  # connection exceptions
@@ -149,7 +142,7 @@ class PostgresDriver:
 
     def begin_snapshot(self, connection: Connection) -> None:
         """From here on all statements see the database at one point in time, that of the first."""
-        connection.begin_with_next(SNAPSHOT)
+        connection.send_with_next(SNAPSHOT)
 
     # -- writing
 
@@ -160,7 +153,10 @@ class PostgresDriver:
     def begin_write(self, connection: Connection) -> None:
         """Wait for the turn to write, and begin: nobody else writes until the end."""
         connection.take(math.inf)
-        connection.command(self._begin_write, timeout_s=self._limits.lock_timeout_s + CANCEL_TIMEOUT_S)
+        *settings, lock = self._begin_write
+        for statement in settings:
+            connection.send_with_next(statement)
+        connection.command(lock, timeout_s=self._limits.lock_timeout_s + CANCEL_TIMEOUT_S)
         self._changes_before = connection.changes
 
     def limit(self, connection: Connection, deadline: float | None) -> None:
@@ -169,8 +165,9 @@ class PostgresDriver:
 
     def commit(self, connection: Connection) -> None:
         """Make the transaction durable. One that is not answered is not cancelled: what became of it is unknown."""
-        witness = WITNESS if connection.changes == self._changes_before else b""
-        connection.commit(timeout_s=self._limits.statement_timeout_s, witness=witness)
+        if connection.changes == self._changes_before:
+            connection.send_with_next(MARKER)
+        connection.commit(timeout_s=self._limits.statement_timeout_s)
 
     def rollback(self, connection: Connection) -> None:
         """Undo the transaction; the end of the connection does it too."""
@@ -185,7 +182,7 @@ class PostgresDriver:
 
     def may_pass(self, error: BaseException) -> bool:
         """Whether the same transaction may succeed when it is run again."""
-        return isinstance(error, SqlError) and (error.sqlstate in TRANSIENT or isinstance(error, PutOffFailed))
+        return isinstance(error, SqlError) and (error.sqlstate in TRANSIENT or isinstance(error, DeferredFailed))
 
     def is_held(self, error: BaseException) -> bool:
         """Whether somebody else holds a row or a table that was wanted."""
@@ -215,7 +212,7 @@ class PostgresDriver:
             connection.close()
 
 
-def _begin_write(limits: Limits) -> bytes:
+def _begin_write(limits: Limits) -> tuple[str, ...]:
     """What begins a transaction that writes, in one round trip: its settings, and then its turn."""
     lock_ms = round(limits.lock_timeout_s * 1000)
     settings = {
@@ -227,9 +224,8 @@ def _begin_write(limits: Limits) -> bytes:
     }
     made = ", ".join(f"set_config('{name}', '{value}', true)" for name, value in settings.items())
     row_lock = f"set_config('lock_timeout', '{min(lock_ms, ROW_LOCK_WAIT_MS)}', true)"
-    statements = (
+    return (
         "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE",
         f"SELECT {made}",
         f"SELECT pg_advisory_xact_lock({WRITE_LOCK}), {row_lock}",
     )
-    return ";".join(statements).encode()

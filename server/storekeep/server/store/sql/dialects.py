@@ -47,8 +47,6 @@ class Dialect:
         tables: what stands for each table of our own; `{0}` is the JSON, `{1}` the table's name.
         one_of: what stands for `IN TEXTS`; `{0}` is the JSON.
         number_places: makes the places of SQL what the engine takes.
-        rows_by_one: whether many rows are best inserted one by one, in one call.
-        rows_changed: how many rows a statement changed, given the connection and what the statement gave.
     """
 
     name: str
@@ -56,8 +54,6 @@ class Dialect:
     tables: Mapping[str, str]
     one_of: str
     number_places: Callable[[str], Compiled]
-    rows_by_one: bool
-    rows_changed: Callable[[Any, Any], int]
 
     def compile(self, query: peewee.Query) -> tuple[str, Sequence[Any]]:
         """A Peewee query as SQL that can be run, and what stands in its places."""
@@ -101,8 +97,6 @@ SQLITE = Dialect(
     dict.fromkeys(("TEXTS", "ROWS", "PAIRS"), "json_each({0}) AS {1}"),
     "IN (SELECT value FROM json_each({0}))",
     lambda sql: (sql, None),
-    rows_by_one=True,
-    rows_changed=lambda connection, _: connection.changes(),
 )
 POSTGRESQL = Dialect(
     "postgresql",
@@ -114,6 +108,4 @@ POSTGRESQL = Dialect(
     },
     "= ANY(ARRAY(SELECT json_array_elements_text(CAST({0} AS json))))",
     _numbered,
-    rows_by_one=False,
-    rows_changed=lambda _, result: result.rowcount,
 )

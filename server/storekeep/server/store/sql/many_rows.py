@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
-
 from storekeep.server.store.sql.statements import Statement
 from storekeep.server.store.sql.transactions import Table, Transaction
 
@@ -23,18 +21,14 @@ class RowsStatement:
         together: SQL for all of them, a JSON array of arrays called `rows`.
     """
 
-    __slots__ = ("_one", "_together")
+    __slots__ = ("_statement",)
 
     def __init__(self, one: str, *, together: str) -> None:
-        self._one = one
-        self._together = Statement(together)
+        self._statement = Statement(one, postgresql=together)
 
     def run_later(self, tx: Transaction, rows: Sequence[Sequence[Any]]) -> None:
         """Do it, in the order of the rows; see `Statement.run_later`."""
-        if tx.dialect.rows_by_one:
-            tx.connection.executemany(self._one, rows)
-        else:
-            self._together.run_later(tx, rows=msgspec.json.encode(rows).decode())
+        self._statement.run_many(tx, rows)
 
 
 class RowsInsert(RowsStatement):
@@ -55,6 +49,32 @@ class RowsInsert(RowsStatement):
             f"{into} VALUES ({', '.join('?' * len(columns))})",
             together=f"{into} SELECT {values} FROM ROWS(:rows) AS given ORDER BY given.key",  # noqa: S608 - names from the model
         )
+
+
+def select_sql(table: type[Table], columns: Sequence[str]) -> str:
+    """Return the names of columns of a table for SQL text, with the table's own in front.
+
+    Args:
+        columns: the attributes of the model.
+    """
+    return ", ".join(f"{table._meta.table_name}.{getattr(table, name).column_name}" for name in columns)
+
+
+def update_sql(table: type[Table], columns: Sequence[str], *, changed: Sequence[str], key: Sequence[str]) -> str:
+    """Return the SQL text that changes rows of a table, up to its WHERE, to which more can be added.
+
+    It reads the rows from `ROWS(:rows)`, a JSON array of arrays.
+
+    Args:
+        columns: the attributes of the model, in the order of each row's values.
+        changed: those of them that change.
+        key: those of them that tell which row of the table is meant.
+    """
+    values = {name: _value(index, getattr(table, name)) for index, name in enumerate(columns)}
+    names = {name: getattr(table, name).column_name for name in columns}
+    changes = ", ".join(f"{names[name]} = {values[name]}" for name in changed)
+    match = " AND ".join(f"{table._meta.table_name}.{names[name]} = {values[name]}" for name in key)
+    return f"UPDATE {table._meta.table_name} SET {changes} FROM ROWS(:rows) AS given WHERE {match}"  # noqa: S608 - names from the model
 
 
 def _value(place: int, field: Any) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 import peewee
 
 from storekeep.server.store.sql.dialects import Dialect, Place
-from storekeep.server.store.sql.transactions import Transaction
+from storekeep.server.store.sql.transactions import Cursor, Transaction
 
 Row = tuple[Any, ...]
 Source = Callable[[], peewee.Query] | str
@@ -47,24 +47,36 @@ class Statement:
         self._compiled[dialect] = compiled = sql, _binder(parameters)
         return compiled
 
-    def run(self, tx: Transaction, **values: Any) -> Any:
+    def run(self, tx: Transaction, **values: Any) -> Cursor:
         """Run it and give its cursor back."""
         sql, bind = self._compiled.get(tx.dialect) or self._compile(tx.dialect)
         return tx.connection.execute(sql, bind(values))
 
     def change(self, tx: Transaction, **values: Any) -> int:
         """Run it and give the number of rows that it changed."""
-        return tx.dialect.rows_changed(tx.connection, self.run(tx, **values))
+        self.run(tx, **values)
+        return tx.connection.rows_changed
 
     def run_later(self, tx: Transaction, **values: Any) -> None:
-        """Run it without waiting for what becomes of it, where the transaction puts off.
+        """Run it without waiting for its result, where the connection defers.
 
         It must fail where it cannot do what it is for: then all work of the transaction is undone, and run again with
         each statement waited for.
         """
         sql, bind = self._compiled.get(tx.dialect) or self._compile(tx.dialect)
-        run = tx.connection.put_off if tx.puts_off else tx.connection.execute
-        run(sql, bind(values))
+        bound_values = bind(values)
+        if not tx.connection.defer(sql, bound_values):
+            tx.connection.execute(sql, bound_values)
+
+    def defer(self, tx: Transaction, **values: Any) -> bool:
+        """As `run_later`; returns False, and runs nothing, where it has to be waited for."""
+        sql, bind = self._compiled.get(tx.dialect) or self._compile(tx.dialect)
+        return tx.connection.defer(sql, bind(values))
+
+    def run_many(self, tx: Transaction, rows: Sequence[Sequence[Any]]) -> None:
+        """Run it for each row, in their order; see `run_later`."""
+        sql, _ = self._compiled.get(tx.dialect) or self._compile(tx.dialect)
+        tx.connection.execute_many(sql, rows)
 
     def one(self, tx: Transaction, **values: Any) -> Row | None:
         """Run it and give the first row, or None."""

@@ -11,6 +11,7 @@ import logging
 import os
 import threading
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from playhouse.apsw_ext import APSWDatabase
 
 from storekeep.server.store.errors import StorageFull, StorageUnavailable, UnusableDatabase
 from storekeep.server.store.sql.dialects import SQLITE
+from storekeep.server.store.sql.transactions import Cursor
 from storekeep.server.store.sqlite.checkpoints import Checkpoints, leave_files
 from storekeep.server.store.sqlite.files import OpenFiles
 from storekeep.server.store.sqlite.syncs import end_process, is_failed_sync, stop_if_ending
@@ -86,14 +88,34 @@ def make_private(path: Path) -> None:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
 
 
-class _Connection:
-    """A thread's own connection. Only the thread holds it, so that it is closed when the thread ends."""
+class SqliteConnection:
+    """A thread's own connection. Only the thread holds it, so that it is closed when the thread ends.
 
-    __slots__ = ("__weakref__", "raw", "writes")
+    Attributes:
+        raw: apsw's.
+        execute: apsw's own method, so that a statement costs no further call.
+        execute_many: the same.
+        deferring: no matter: nothing is deferred, as a statement costs no round trip.
+        is_writer: whether the engine writes on it.
+    """
+
+    __slots__ = ("__weakref__", "deferring", "execute", "execute_many", "is_writer", "raw")
 
     def __init__(self, raw: apsw.Connection) -> None:
         self.raw = raw
-        self.writes = False
+        self.execute: Callable[..., Cursor] = raw.execute
+        self.execute_many: Callable[..., Any] = raw.executemany
+        self.deferring = False
+        self.is_writer = False
+
+    @property
+    def rows_changed(self) -> int:
+        """Rows that the last statement changed."""
+        return self.raw.changes()
+
+    def defer(self, _sql: str, _values: Any) -> bool:
+        """Return False: each statement is run at once."""
+        return False
 
 
 class SqliteDriver:
@@ -129,7 +151,7 @@ class SqliteDriver:
             statementcachesize=STATEMENTS_MAX,
             flags=apsw.SQLITE_OPEN_READWRITE,  # and never make another one where it is gone
         )
-        self._connections: weakref.WeakSet[_Connection] = weakref.WeakSet()
+        self._connections: weakref.WeakSet[SqliteConnection] = weakref.WeakSet()
         self._local = threading.local()
         self._is_closed = False
         self._is_lost = False
@@ -174,28 +196,28 @@ class SqliteDriver:
                 self._is_lost = self._is_whole = False
                 log.warning("the database's files are back where they were opened; calls are answered again")
 
-    def reader(self, _deadline: float | None = None) -> Any:
+    def reader(self, _deadline: float | None = None) -> SqliteConnection:
         """The thread's connection, to read.
 
         Raises: StorageUnavailable.
         """
         if self._is_lost:
             self.check()
-        return self._own().raw
+        return self._own()
 
-    def _own(self) -> _Connection:
-        own: _Connection | None = getattr(self._local, "own", None)
+    def _own(self) -> SqliteConnection:
+        own: SqliteConnection | None = getattr(self._local, "own", None)
         if own is None:
             own = self._local.own = self._connect()
         return own
 
-    def _connect(self) -> _Connection:
+    def _connect(self) -> SqliteConnection:
         """Open a connection to the files that the others have open.
 
         Raises: StorageUnavailable.
         """
         self.check()
-        connection = _Connection(self._database.connection())
+        connection = SqliteConnection(self._database.connection())
         try:
             self.check()
         except StorageUnavailable:
@@ -205,26 +227,26 @@ class SqliteDriver:
         self._connections.add(connection)
         return connection
 
-    def release(self, connection: Any) -> None:
+    def release(self, connection: SqliteConnection) -> None:
         """The connection stays the thread's."""
 
-    def writer(self) -> Any:
+    def writer(self) -> SqliteConnection:
         """The thread's connection, to write: the engine's writer is one thread.
 
         Raises: StorageUnavailable.
         """
         own = self._own()
-        if not own.writes:
+        if not own.is_writer:
             for pragma in WRITER_PRAGMAS:
-                own.raw.execute(pragma)
-            own.writes = True
-        return own.raw
+                own.execute(pragma)
+            own.is_writer = True
+        return own
 
-    def begin_snapshot(self, connection: Any) -> None:
+    def begin_snapshot(self, connection: SqliteConnection) -> None:
         """From here on all statements see the database at one point in time."""
         connection.execute("BEGIN")
 
-    def begin_write(self, connection: Any) -> None:
+    def begin_write(self, connection: SqliteConnection) -> None:
         """From here on nobody else writes. A deferred transaction would not wait for who does.
 
         Raises: StorageUnavailable.
@@ -233,10 +255,10 @@ class SqliteDriver:
             self.check()
         connection.execute("BEGIN IMMEDIATE")
 
-    def limit(self, connection: Any, deadline: float | None) -> None:
+    def limit(self, connection: SqliteConnection, deadline: float | None) -> None:
         """Statements are not interrupted: on a local file they take as long as they do."""
 
-    def commit(self, connection: Any) -> None:
+    def commit(self, connection: SqliteConnection) -> None:
         """Make the transaction durable.
 
         Raises: StorageUnavailable where it is so in files that are not at the path any more.
@@ -246,13 +268,13 @@ class SqliteDriver:
         self.check()
         self._checkpoints.after_commit(connection)
 
-    def rollback(self, connection: Any) -> None:
+    def rollback(self, connection: SqliteConnection) -> None:
         """Undo the transaction."""
         connection.execute("ROLLBACK")
 
-    def is_lost(self, connection: Any) -> bool:
+    def is_lost(self, connection: SqliteConnection) -> bool:
         """Whether an error has ended the transaction: SQLite rolls back by itself where it cannot go on."""
-        return not connection.in_transaction
+        return not connection.raw.in_transaction
 
     def may_pass(self, _error: BaseException) -> bool:
         """Whether the same transaction may succeed when it is run again: no, as nobody else writes meanwhile."""
@@ -262,10 +284,9 @@ class SqliteDriver:
         """Whether somebody else holds a row that was wanted: no, as nobody else writes meanwhile."""
         return False
 
-    def changes(self, connection: Any) -> int:
+    def changes(self, connection: SqliteConnection) -> int:
         """Rows changed so far on this connection, undone ones too."""
-        changed: int = connection.total_changes()
-        return changed
+        return connection.raw.total_changes()
 
     def translate(self, error: BaseException) -> BaseException:
         """Say in the store's own terms what the driver reports of the database; pass on all else, such as wrong SQL.

@@ -8,27 +8,23 @@ from __future__ import annotations
 import peewee
 
 from storekeep.server.store.sql.statements import Statement, bound
-from storekeep.server.store.sql.transactions import Table
+from storekeep.server.store.sql.transactions import Deletable, Table, Versioned
 
 
-class ServiceAccount(Table):
+class ServiceAccount(Deletable):
     """One program or person that may call; `roles` is JSON: the ids of its roles."""
 
     id = peewee.TextField(primary_key=True)
     display_name = peewee.TextField()
     roles = peewee.TextField()
     disabled = peewee.BooleanField()
-    version = peewee.BigIntegerField()
-    create_time_us = peewee.BigIntegerField()
-    update_time_us = peewee.BigIntegerField()
-    delete_time_us = peewee.BigIntegerField(null=True)
 
     class Meta:
         table_name = "service_accounts"
         indexes = ((("create_time_us", "id"), False), (("display_name", "id"), False))
 
 
-class ApiKey(Table):
+class ApiKey(Versioned):
     """One API key without its secret; `scopes` is JSON. `lookup_id` is the part of the key that is no secret.
 
     `key_digest` is the SHA-256 of the stored hash: with it the key's audit entry shows when that hash was changed.
@@ -41,9 +37,6 @@ class ApiKey(Table):
     scopes = peewee.TextField()
     expire_time_us = peewee.BigIntegerField(null=True)
     revoke_time_us = peewee.BigIntegerField(null=True)
-    version = peewee.BigIntegerField()
-    create_time_us = peewee.BigIntegerField()
-    update_time_us = peewee.BigIntegerField()
     key_digest = peewee.TextField(constraints=[peewee.SQL("DEFAULT ''")])
 
     class Meta:
@@ -80,16 +73,13 @@ class NewApiKeySecret(Table):
         table_name = "new_api_key_secrets"
 
 
-class Role(Table):
+class Role(Versioned):
     """One named set of permissions; `permissions` is JSON."""
 
     id = peewee.TextField(primary_key=True)
     display_name = peewee.TextField()
     permissions = peewee.TextField()
     built_in = peewee.BooleanField()
-    version = peewee.BigIntegerField()
-    create_time_us = peewee.BigIntegerField()
-    update_time_us = peewee.BigIntegerField()
 
     class Meta:
         table_name = "roles"

@@ -141,12 +141,8 @@ INSERT_AUDIT_KEY = Statement(
     )
 )
 RESEAL_AUDIT_KEY = Statement("UPDATE audit_keys SET sealed_private_key = :sealed_private_key WHERE id = :id")
-LAST_CHECKPOINT = Statement(
-    """
-    SELECT sequence, chain, head_hash, key_id, signature, create_time_us FROM audit_checkpoints
-    ORDER BY sequence DESC LIMIT 1
-    """
-)
+_CHECKPOINT = "sequence, chain, head_hash, key_id, signature, create_time_us"
+LAST_CHECKPOINT = Statement(f"SELECT {_CHECKPOINT} FROM audit_checkpoints ORDER BY sequence DESC LIMIT 1")  # noqa: S608
 SIGNED_LAST = Statement(
     """
     SELECT sequence, create_time_us, (
@@ -158,16 +154,13 @@ SIGNED_LAST = Statement(
 """The entry that the newest checkpoint signs, when, and 1 where the next entry is the checkpoint's own, else 0."""
 COUNT_CHECKPOINTS = Statement("SELECT COUNT(*) FROM audit_checkpoints")
 CHECKPOINTS_AFTER = Statement(
-    """
-    SELECT sequence, chain, head_hash, key_id, signature, create_time_us FROM audit_checkpoints
-    WHERE sequence > :sequence ORDER BY sequence LIMIT :rows_max
-    """
+    f"SELECT {_CHECKPOINT} FROM audit_checkpoints WHERE sequence > :sequence ORDER BY sequence LIMIT :rows_max"  # noqa: S608
 )
 INSERT_CHECKPOINT = Statement(
-    """
-    INSERT INTO audit_checkpoints (sequence, chain, head_hash, key_id, signature, create_time_us)
+    f"""
+    INSERT INTO audit_checkpoints ({_CHECKPOINT})
     VALUES (:sequence, :chain, :head_hash, :key_id, :signature, :now_us) ON CONFLICT DO NOTHING
-    """
+    """  # noqa: S608 - the names of columns
 )
 """Keep a checkpoint; changes no row where another process has made one of the same head."""
 EPOCH_TIMES = Statement("SELECT create_time_us FROM audit_epochs")

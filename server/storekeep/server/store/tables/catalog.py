@@ -5,10 +5,10 @@ from __future__ import annotations
 import peewee
 
 from storekeep.server.store.sql.statements import Statement, bound
-from storekeep.server.store.sql.transactions import Table
+from storekeep.server.store.sql.transactions import Deletable, Table
 
 
-class Category(Table):
+class Category(Deletable):
     """One category; `parent_id` is empty at the top of the tree."""
 
     id = peewee.TextField(primary_key=True)
@@ -16,17 +16,13 @@ class Category(Table):
     description = peewee.TextField()
     parent_id = peewee.TextField(index=True)
     state = peewee.TextField()
-    version = peewee.BigIntegerField()
-    create_time_us = peewee.BigIntegerField()
-    update_time_us = peewee.BigIntegerField()
-    delete_time_us = peewee.BigIntegerField(null=True)
 
     class Meta:
         table_name = "categories"
         indexes = ((("create_time_us", "id"), False), (("display_name", "id"), False))
 
 
-class Product(Table):
+class Product(Deletable):
     """One product; `category_id` is empty when it has none; `labels` is a JSON object."""
 
     id = peewee.TextField(primary_key=True)
@@ -35,10 +31,6 @@ class Product(Table):
     category_id = peewee.TextField(index=True)
     state = peewee.TextField()
     labels = peewee.TextField()
-    version = peewee.BigIntegerField()
-    create_time_us = peewee.BigIntegerField()
-    update_time_us = peewee.BigIntegerField()
-    delete_time_us = peewee.BigIntegerField(null=True)
 
     class Meta:
         table_name = "products"
@@ -49,7 +41,7 @@ class Product(Table):
         )
 
 
-class Variant(Table):
+class Variant(Deletable):
     """One variant, keyed by its SKU, which never changes; `options` is a JSON object."""
 
     sku = peewee.TextField(primary_key=True)
@@ -62,10 +54,6 @@ class Variant(Table):
     weight_g = peewee.IntegerField(null=True)
     barcode = peewee.TextField(index=True)
     state = peewee.TextField()
-    version = peewee.BigIntegerField()
-    create_time_us = peewee.BigIntegerField()
-    update_time_us = peewee.BigIntegerField()
-    delete_time_us = peewee.BigIntegerField(null=True)
 
     class Meta:
         table_name = "variants"

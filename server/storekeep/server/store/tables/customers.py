@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import peewee
 
-from storekeep.server.store.sql.transactions import Table
+from storekeep.server.store.sql.transactions import Deletable
 
 
-class Customer(Table):
+class Customer(Deletable):
     """One customer; `addresses` and `labels` are JSON."""
 
     id = peewee.TextField(primary_key=True)
@@ -16,10 +16,6 @@ class Customer(Table):
     phone = peewee.TextField()
     addresses = peewee.TextField()
     labels = peewee.TextField()
-    version = peewee.BigIntegerField()
-    create_time_us = peewee.BigIntegerField()
-    update_time_us = peewee.BigIntegerField()
-    delete_time_us = peewee.BigIntegerField(null=True)
 
     class Meta:
         table_name = "customers"

@@ -6,12 +6,12 @@ import peewee
 
 from storekeep.server.store.sql.many_rows import RowsInsert
 from storekeep.server.store.sql.statements import Statement
-from storekeep.server.store.sql.transactions import Table
+from storekeep.server.store.sql.transactions import Table, Versioned
 from storekeep.server.store.tables.orders import Order
 from storekeep.server.store.tables.stock import Location
 
 
-class Fulfillment(Table):
+class Fulfillment(Versioned):
     """Units of an order that leave one location together."""
 
     id = peewee.TextField(primary_key=True)
@@ -22,9 +22,6 @@ class Fulfillment(Table):
     tracking_number = peewee.TextField()
     ship_time_us = peewee.BigIntegerField(null=True)
     deliver_time_us = peewee.BigIntegerField(null=True)
-    version = peewee.BigIntegerField()
-    create_time_us = peewee.BigIntegerField()
-    update_time_us = peewee.BigIntegerField()
 
     class Meta:
         table_name = "fulfillments"

@@ -98,33 +98,25 @@ LAST_AUDIT_ENTRY = Statement(
     """
 )
 """(sequence, hash) at the end of the chain, and the number of the epoch whose key is used now; NULL without one."""
+ENTRY_CAUSE = ("type", "actor", "method", "request_id", "api_key", "session_id")
+"""What entries of one cause have in common, beside the time."""
 INSERT_AUDIT_ENTRY = Statement(
     lambda: AuditEntry.insert(
-        sequence=bound("sequence"),
         create_time_us=bound("now_us"),
-        type=bound("type"),
-        actor=bound("actor"),
-        method=bound("method"),
-        resource=bound("resource"),
-        request_id=bound("request_id"),
-        api_key=bound("api_key"),
-        session_id=bound("session_id"),
-        before=bound("before"),
-        after=bound("after"),
-        previous_hash=bound("previous_hash"),
-        entry_hash=bound("entry_hash"),
+        **{
+            name: bound(name)
+            for name in ("sequence", *ENTRY_CAUSE, "resource", "before", "after", "previous_hash", "entry_hash")
+        },
     )
 )
-_NEW_ENTRIES = """
+_NEW_ENTRIES = f"""
 INSERT INTO audit_entries (
-    sequence, create_time_us, type, actor, method, resource, request_id, api_key, session_id, previous_hash,
-    entry_hash, before, after
+    create_time_us, {", ".join(ENTRY_CAUSE)}, sequence, resource, previous_hash, entry_hash, after
 )
-SELECT CAST(value ->> 0 AS BIGINT), CAST(:now_us AS BIGINT), CAST(:type AS TEXT), CAST(:actor AS TEXT),
-       CAST(:method AS TEXT), value ->> 1, CAST(:request_id AS TEXT), CAST(:api_key AS TEXT),
-       CAST(:session_id AS TEXT), {previous_hash}, {entry_hash}, NULL, {after}
+SELECT CAST(:now_us AS BIGINT), {", ".join(f"CAST(:{name} AS TEXT)" for name in ENTRY_CAUSE)},
+       CAST(value ->> 0 AS BIGINT), value ->> 1, {{previous_hash}}, {{entry_hash}}, {{after}}
 FROM ROWS(:entries) AS entry ORDER BY entry.key
-"""
+"""  # noqa: S608 - names from the list
 INSERT_NEW_ENTRIES = Statement(
     _NEW_ENTRIES.format(
         previous_hash="unhex(value ->> 2)", entry_hash="unhex(value ->> 3)", after="CAST(value ->> 4 AS BLOB)"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import peewee
 
-from storekeep.server.store.sql.many_rows import RowsInsert
+from storekeep.server.store.sql.many_rows import RowsInsert, select_sql, update_sql
 from storekeep.server.store.sql.statements import Statement, bound
-from storekeep.server.store.sql.transactions import Table
+from storekeep.server.store.sql.transactions import Table, Versioned
 from storekeep.server.store.tables.catalog import Variant
 from storekeep.server.store.tables.customers import Customer
 from storekeep.server.store.tables.stock import FIRST_LEVEL, Location
@@ -17,7 +17,7 @@ def _number(*checks: str) -> peewee.BigIntegerField:
     return peewee.BigIntegerField(constraints=[peewee.SQL("DEFAULT 0"), *map(peewee.Check, checks)])
 
 
-class Order(Table):
+class Order(Versioned):
     """One order; `shipping_address` is JSON, `null` where there is none.
 
     `expire_time_us` is when it expires unless it is confirmed before; NULL where it never does. `held` orders go no
@@ -33,9 +33,6 @@ class Order(Table):
     shipping_address = peewee.TextField()
     note = peewee.TextField()
     cancel_reason = peewee.TextField()
-    version = peewee.BigIntegerField()
-    create_time_us = peewee.BigIntegerField()
-    update_time_us = peewee.BigIntegerField()
     number = peewee.TextField(unique=True, constraints=[peewee.SQL("DEFAULT ''")])
     shipping_minor = _number("shipping_minor >= 0")
     expire_time_us = peewee.BigIntegerField(null=True)
@@ -118,26 +115,19 @@ LINE_COLUMNS = (
 )
 """What makes a line, in order; `total_minor` follows from it."""
 INSERT_LINES = RowsInsert(OrderLine, ("order", *LINE_COLUMNS, "total_minor"))
+LINE_CHANGES = ("quantity", "subtotal_minor", "discount_minor", "fulfilled", "cancelled", "returned", "total_minor")
+"""What of a line can change."""
 UPDATE_LINES = Statement(
-    """
-    UPDATE order_lines
-    SET quantity = CAST(value ->> 3 AS BIGINT), subtotal_minor = CAST(value ->> 5 AS BIGINT),
-        discount_minor = CAST(value ->> 6 AS BIGINT), fulfilled = CAST(value ->> 7 AS BIGINT),
-        cancelled = CAST(value ->> 8 AS BIGINT), returned = CAST(value ->> 9 AS BIGINT),
-        total_minor = CAST(value ->> 10 AS BIGINT)
-    FROM ROWS(:lines) AS line
-    WHERE order_id = :order_id AND line_number = CAST(value ->> 0 AS BIGINT)
-    """
+    update_sql(OrderLine, (*LINE_COLUMNS, "total_minor"), changed=LINE_CHANGES, key=("line_number",))
+    + " AND order_id = :order_id"
 )
-"""Change lines of an order in one statement; `lines` is a JSON array of arrays, in the order of `INSERT_LINES` without
+"""Change lines of an order in one statement; `rows` is a JSON array of arrays, in the order of `INSERT_LINES` without
 the order itself."""
 LINES_OF = Statement(
-    """
-    SELECT order_id, line_number, sku, display_name, quantity, unit_price_minor, subtotal_minor, discount_minor,
-           fulfilled, cancelled, returned
-    FROM order_lines WHERE order_id IN TEXTS(:order_ids)
+    f"""
+    SELECT {select_sql(OrderLine, ("order", *LINE_COLUMNS))} FROM order_lines WHERE order_id IN TEXTS(:order_ids)
     ORDER BY order_id, line_number
-    """
+    """  # noqa: S608 - names from the model
 )
 LINES_OF_ONE = Statement(
     lambda: (

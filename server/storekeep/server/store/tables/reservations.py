@@ -6,14 +6,14 @@ from typing import Any
 
 import peewee
 
-from storekeep.server.store.sql.many_rows import RowsInsert
+from storekeep.server.store.sql.many_rows import RowsInsert, select_sql
 from storekeep.server.store.sql.statements import Statement
-from storekeep.server.store.sql.transactions import Table
+from storekeep.server.store.sql.transactions import Table, Versioned
 from storekeep.server.store.tables.catalog import Variant
 from storekeep.server.store.tables.stock import Location
 
 
-class Reservation(Table):
+class Reservation(Versioned):
     """One reservation; `order_id` is empty unless it was committed to an order."""
 
     id = peewee.TextField(primary_key=True)
@@ -21,9 +21,6 @@ class Reservation(Table):
     reference = peewee.TextField()
     order_id = peewee.TextField()
     expire_time_us = peewee.BigIntegerField()
-    version = peewee.BigIntegerField()
-    create_time_us = peewee.BigIntegerField()
-    update_time_us = peewee.BigIntegerField()
 
     class Meta:
         table_name = "reservations"
@@ -60,13 +57,14 @@ class ReservationLine(Table):
         without_rowid = True
 
 
-INSERT_LINES = RowsInsert(ReservationLine, ("reservation", "line_number", "variant", "location", "quantity"))
+LINE_COLUMNS = ("reservation", "line_number", "variant", "location", "quantity")
+INSERT_LINES = RowsInsert(ReservationLine, LINE_COLUMNS)
 LINES_OF = Statement(
-    """
-    SELECT reservation_id, line_number, sku, location_id, quantity
+    f"""
+    SELECT {select_sql(ReservationLine, LINE_COLUMNS)}
     FROM reservation_lines WHERE reservation_id IN TEXTS(:reservation_ids)
     ORDER BY reservation_id, line_number, location_id
-    """
+    """  # noqa: S608 - names from the model
 )
 DUE = Statement(
     """

@@ -9,23 +9,19 @@ import peewee
 from storekeep.server.store.sql.listings import OPERATIONS
 from storekeep.server.store.sql.many_rows import RowsInsert, RowsStatement
 from storekeep.server.store.sql.statements import Statement, bound
-from storekeep.server.store.sql.transactions import Table
+from storekeep.server.store.sql.transactions import Deletable, Table
 from storekeep.server.store.tables.catalog import Product, Variant
 
 DEFAULT_0 = peewee.SQL("DEFAULT 0")
 """What rows have in a column that they were there before."""
 
 
-class Location(Table):
+class Location(Deletable):
     """One place that holds stock; `address` is JSON. Stock is taken from the one of the lowest `priority` first."""
 
     id = peewee.TextField(primary_key=True)
     display_name = peewee.TextField()
     address = peewee.TextField()
-    version = peewee.BigIntegerField()
-    create_time_us = peewee.BigIntegerField()
-    update_time_us = peewee.BigIntegerField()
-    delete_time_us = peewee.BigIntegerField(null=True)
     priority = peewee.BigIntegerField(constraints=[DEFAULT_0])
 
     class Meta:
