@@ -13,8 +13,9 @@ BIN := $(VENV)/bin
 # Stamps of finished installations: of all packages, and of those that the server and the command line need.
 INSTALLED := $(VENV)/.installed
 RUNTIME := $(VENV)/.runtime
-# Test processes at a time.
-WORKERS ?= auto
+# Test processes at a time: half as many again as processors, as a third of a test's time it waits for a disk, a deadline
+# or a process that ends.
+WORKERS ?= $(shell echo $$(( ($$(getconf _NPROCESSORS_ONLN) * 3 + 1) / 2 )))
 # More arguments for pytest, such as ARGS="-k orders".
 ARGS ?=
 

@@ -21,6 +21,29 @@ pytest_plugins = ["tests.support.services"]
 
 MakeServer = Callable[..., ServerProcess]
 
+LONGEST = (
+    "server/test_supervisor.py",
+    "server/test_outages.py",
+    "server/test_held_rows.py",
+    "hostile/",
+    "house/test_install.py",
+    "house/test_run.py",
+    "server/test_command.py",
+    "server/test_concurrency.py",
+    "server/test_drain.py",
+    "server/test_durability.py",
+    "server/test_failover.py",
+    "server/test_health_checks.py",
+    "server/test_inspections.py",
+    "server/test_large_replies.py",
+    "server/test_lost_files.py",
+    "server/test_order_life.py",
+    "server/test_order_races.py",
+    "server/test_postgresql.py",
+    "server/test_server_secrets.py",
+)
+"""Files that take a minute or so, and folders of such: they begin first, so that none is left alone at the end."""
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """Say what the marks mean, and where the run's PostgreSQL is going to be."""
@@ -33,6 +56,11 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     """End the run's PostgreSQL."""
     if not hasattr(config, "workerinput"):
         postgres.end_run()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Sort the longest files to the beginning."""
+    items.sort(key=lambda item: not item.nodeid.removeprefix("tests/").startswith(LONGEST))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -20,5 +20,5 @@ def scripted() -> Iterator[ScriptedServer]:
 
 @pytest.fixture
 def client(scripted: ScriptedServer) -> Iterator[Storekeep]:
-    with Storekeep(scripted.address, api_key=API_KEY, timeout_s=5) as client:
+    with Storekeep(scripted.address, api_key=API_KEY, timeout_s=60) as client:
         yield client

@@ -20,7 +20,29 @@ def test_address_on_this_machine_is_local(address: str) -> None:
     assert is_local(address)
 
 
-@pytest.mark.parametrize("address", ["10.0.0.1:50051", "storekeep.example:443", "127.0.0.1.example:1", "[2001::1]:1"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "10.0.0.1:50051",
+        "192.168.1.1:50051",
+        "169.254.1.1:50051",
+        "0.0.0.0:50051",
+        "[2001::1]:1",
+        "[fe80::1]:1",
+        "[::]:1",
+        "storekeep.example:443",
+        "127.0.0.1.example:1",
+        "localhost.example:1",
+        "LOCALHOST.example:1",
+        "dns:///localhost.example:1",
+        "example.localhost:1",
+        "notlocalhost:1",
+        "ip6-localhost.example:1",
+        "localhost@shop.example:1",
+        "unix.example:1",
+        "dns:unix:1",
+    ],
+)
 def test_address_elsewhere_is_not_local(address: str) -> None:
     assert not is_local(address)
 

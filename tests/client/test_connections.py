@@ -36,6 +36,7 @@ def client(server: ServerProcess) -> Iterator[Storekeep]:
         yield opened
 
 
+@pytest.mark.engine("sqlite", reason="a connection is made before any database is asked")
 def test_server_with_tls_is_reached_by_its_authority_and_no_other(make_server: MakeServer, tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     pair = authority.pair("server")
@@ -50,6 +51,7 @@ def test_server_with_tls_is_reached_by_its_authority_and_no_other(make_server: M
             other.auth.who_am_i()
 
 
+@pytest.mark.engine("sqlite", reason="a connection is made before any database is asked")
 def test_server_with_mtls_takes_only_clients_of_its_authority(make_server: MakeServer, tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     pair, own = authority.pair("server"), authority.pair("client")

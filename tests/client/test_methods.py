@@ -106,9 +106,9 @@ def test_method_when_called_calls_its_rpc(path: str, scripted: ScriptedServer, c
 @each_rpc
 def test_method_when_called_has_a_deadline(path: str, scripted: ScriptedServer, client: Storekeep) -> None:
     call(client, path)
-    assert 2.5 < scripted.seen[-1].left_s < 5.5
-    call(client, path, timeout_s=2)
-    assert 0 < scripted.seen[-1].left_s < 2.5
+    assert 30 < scripted.seen[-1].left_s < 60.5
+    call(client, path, timeout_s=20)
+    assert 0 < scripted.seen[-1].left_s < 20.5
 
 
 @each_rpc

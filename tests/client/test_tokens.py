@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 
+import grpc
 import pytest
+from google.protobuf.message import Message
 from google.rpc import code_pb2
 
 from storekeep.client import ApiKeyInvalid, Storekeep, TokenRevoked
 from storekeep.client import tokens as tokens_module
-from tests.support.scripted_server import ScriptedServer, refuses
+from tests.support.scripted_server import Answer, ScriptedServer, fails, refuses
 
 
 def bearers(scripted: ScriptedServer, rpc: str) -> list[str | None]:
@@ -66,6 +69,38 @@ def test_renewal_that_fails_leaves_the_token_in_use(
     assert len(scripted.calls_of("IssueToken")) == 2
 
 
+def test_refresh_token_that_was_refused_is_never_sent_again(
+    scripted: ScriptedServer, client: Storekeep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokens_module, "RENEW_AT", 0.0)
+    monkeypatch.setattr(tokens_module, "RENEW_AGAIN_S", 0.0)
+    client.products.get("products/a")
+    scripted.scripts["RefreshToken"] = [refuses("TOKEN_REVOKED", code=code_pb2.UNAUTHENTICATED)]
+    scripted.scripts["IssueToken"] = [refuses("API_KEY_INVALID", code=code_pb2.UNAUTHENTICATED)] * 3
+    for _ in range(5):
+        client.products.get("products/a")
+    sent = [call.request.refresh_token for call in scripted.calls_of("RefreshToken")]
+    assert sent == ["refresh-1", "refresh-2"]
+
+
+@pytest.mark.parametrize(
+    "refusal", [refuses("TOKEN_REVOKED", code=code_pb2.UNAUTHENTICATED), fails(grpc.StatusCode.UNKNOWN)]
+)
+def test_refresh_token_is_sent_once_though_nothing_follows_it(
+    refusal: Answer, scripted: ScriptedServer, client: Storekeep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokens_module, "LIFETIME_MIN_S", 0.0)
+    scripted.token_lifetime_s = 0.0
+    client.products.get("products/a")
+    scripted.scripts["RefreshToken"] = [refusal]
+    scripted.scripts["IssueToken"] = [refuses("API_KEY_INVALID", code=code_pb2.UNAUTHENTICATED)] * 2
+    for _ in range(2):
+        with pytest.raises(ApiKeyInvalid):
+            client.products.get("products/a")
+    client.products.get("products/a")
+    assert [call.request.refresh_token for call in scripted.calls_of("RefreshToken")] == ["refresh-1"]
+
+
 def test_token_that_is_over_is_replaced_before_the_call(
     scripted: ScriptedServer, client: Storekeep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -85,6 +120,22 @@ def test_token_that_the_server_takes_no_more_is_replaced_once(
     client.products.get("products/a")
     assert bearers(scripted, "GetProduct") == ["Bearer access-1", "Bearer access-2"]
     assert scripted.calls_of("RefreshToken") == []
+
+
+def test_token_that_another_call_has_replaced_already_is_kept(scripted: ScriptedServer, client: Storekeep) -> None:
+    refuse = refuses("TOKEN_REVOKED", code=code_pb2.UNAUTHENTICATED)
+    both_sent = Barrier(2)
+
+    def refuse_both(request: Message, context: grpc.ServicerContext) -> Message:
+        both_sent.wait(60)
+        return refuse(request, context)
+
+    client.auth.who_am_i()
+    scripted.scripts["GetProduct"] = [refuse_both, refuse_both]
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(client.products.get, ["products/a", "products/b"]))
+    assert len(scripted.calls_of("IssueToken")) == 2
+    assert sorted(filter(None, bearers(scripted, "GetProduct"))) == ["Bearer access-1"] * 2 + ["Bearer access-2"] * 2
 
 
 def test_fresh_token_that_is_refused_too_is_the_callers_business(scripted: ScriptedServer, client: Storekeep) -> None:

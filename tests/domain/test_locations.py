@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from storekeep.v1 import inventory_pb2
 from tests.support.refusals import refused
 from tests.support.resources import ADDRESS, LOCATION
@@ -36,6 +38,19 @@ def test_location_with_stock_is_deleted_only_without_it(shop: Shop):
         LOCATION.do(shop, "Delete", location)
     assert refusal.metadata == {"resource": location, "user": f"{location}/stockLevels/{sku}"}
     shop.adjust(sku, -3, location=location)
+    assert LOCATION.do(shop, "Delete", location).HasField("delete_time")
+
+
+@pytest.mark.parametrize("by", ["order", "reservation"])
+def test_location_without_stock_that_has_promised_some_is_not_deleted(shop: Shop, by: str):
+    location = shop.location().name
+    sku = shop.backordered(units=3, location=location)
+    promise = shop.promise(sku, by=by, location=location)
+    assert shop.level(sku, location=location).on_hand == 0
+    with refused("RESOURCE_IN_USE") as refusal:
+        LOCATION.do(shop, "Delete", location)
+    assert refusal.metadata == {"resource": location, "user": f"{location}/stockLevels/{sku}"}
+    shop.let_go(promise)
     assert LOCATION.do(shop, "Delete", location).HasField("delete_time")
 
 

@@ -131,6 +131,23 @@ def test_edit_that_makes_no_sense_is_refused(shop: Shop, changes):
     assert list(refusal.violations) == ["edit"]
 
 
+def test_order_has_a_thousand_lines_at_most(shop: Shop, records: Records):
+    sku = shop.variant(stock=2_000).sku
+    half = [orders_pb2.PlaceOrderLine(sku=sku, quantity=1)] * 499
+    order = shop.order(*[(sku, 1)] * 500)
+    added = orders_pb2.ApplyOrderEditRequest(name=order.name, edit=orders_pb2.OrderEdit(added_lines=half))
+    assert len(shop.orders.ApplyOrderEdit(added).lines) == 999
+    before = records.everything()
+    two = orders_pb2.OrderEdit(added_lines=half[:2], removed_lines=[1, 2])  # lines that are removed still count
+    with refused("INVALID_FIELD") as refusal:
+        shop.orders.ApplyOrderEdit(orders_pb2.ApplyOrderEditRequest(name=order.name, edit=two))
+    assert list(refusal.violations) == ["edit.added_lines"]
+    assert records.everything() == before
+    one = orders_pb2.OrderEdit(added_lines=half[:1])
+    full = shop.orders.ApplyOrderEdit(orders_pb2.ApplyOrderEditRequest(name=order.name, edit=one))
+    assert [line.line_number for line in full.lines] == list(range(1, 1_001))
+
+
 def test_order_without_a_line_left_is_cancelled(shop: Shop):
     after = applied(shop, confirmed(shop), remove=(1, 2))
     assert after.state == orders_pb2.ORDER_STATE_CANCELLED

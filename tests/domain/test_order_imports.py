@@ -10,6 +10,7 @@ import pytest
 
 from storekeep.server.app import EXPIRERS
 from storekeep.server.domain.calls import Call, Caller
+from storekeep.server.domain.errors import InvalidField
 from storekeep.server.domain.integrity.verification import verify
 from storekeep.server.domain.money import Money
 from storekeep.server.domain.orders.historic import HistoricLine, HistoricOrder
@@ -247,6 +248,60 @@ def test_number_with_other_content_is_refused(difference: dict[str, Any], shop: 
     assert problem_of(shop, other) == "NUMBER_TAKEN"
 
 
+def test_number_of_another_customer_is_refused(shop: Shop):
+    wanted = historic(shop, **SHIPPED)
+    taken_over(shop, wanted)
+    assert problem_of(shop, changed(wanted, customer=shop.customer().name)) == "NUMBER_TAKEN"
+
+
+@pytest.mark.parametrize("shipped", [SHIPPED, {}], ids=["shipped", "open"])
+def test_number_of_an_order_from_another_location_is_refused(shipped: dict[str, Any], shop: Shop):
+    location = shop.location().name
+    sku = shop.variant(stock=9).sku
+    shop.adjust(sku, 9, location=location)
+    wanted = historic(shop, line(sku), location=location, **shipped)
+    taken_over(shop, wanted)
+    assert problem_of(shop, changed(wanted, location=MAIN)) == "NUMBER_TAKEN"
+    assert outcomes(shop, wanted) == [ALREADY_THERE]
+
+
+LINE_DIFFERENCES: dict[str, dict[str, Any]] = {
+    "quantity": {"quantity": 4},
+    "unit_price": {"unit_price": money("7.01")},
+    "cancelled_quantity": {"cancelled_quantity": 2},
+    "discount_ppm": {"discount_ppm": 100_000},
+    "discount_amount": {"discount_amount": money("0.01")},
+}
+
+
+@pytest.mark.parametrize("difference", LINE_DIFFERENCES.values(), ids=LINE_DIFFERENCES)
+@pytest.mark.parametrize("shipped", [SHIPPED, {}], ids=["shipped", "open"])
+def test_number_with_other_content_in_a_line_is_refused(
+    difference: dict[str, Any], shipped: dict[str, Any], shop: Shop
+):
+    first, second = stocked(shop), stocked(shop)
+    wanted = historic(shop, first, second, **shipped)
+    taken_over(shop, wanted)
+    other = changed(wanted, lines=[first, second])
+    other.lines[1].MergeFrom(pb.HistoricOrderLine(**difference))
+    assert problem_of(shop, other) == "NUMBER_TAKEN"
+    assert outcomes(shop, wanted) == [ALREADY_THERE]
+
+
+def test_number_with_other_lines_is_refused(shop: Shop):
+    first, second, other = (stocked(shop) for _ in range(3))
+    wanted = historic(shop, first, second, **SHIPPED)
+    taken_over(shop, wanted)
+    for lines in ([first], [first, second, other], [first, other], [second, first]):
+        assert problem_of(shop, changed(wanted, lines=lines)) == "NUMBER_TAKEN"
+
+
+def test_number_of_what_was_shipped_is_refused_where_it_is_open(shop: Shop):
+    wanted = historic(shop, stocked(shop), **SHIPPED)
+    taken_over(shop, wanted)
+    assert problem_of(shop, changed(wanted, ship_time=None, carrier="", tracking_number="")) == "NUMBER_TAKEN"
+
+
 def test_number_that_stands_twice_in_a_batch_is_imported_once(shop: Shop):
     wanted = historic(shop, **SHIPPED)
     assert outcomes(shop, wanted, wanted, changed(wanted, note="another")) == [IMPORTED, ALREADY_THERE, REFUSED]
@@ -412,6 +467,23 @@ def test_open_order_takes_what_an_expired_promise_gives_back(location_id: str, s
     now_us[0] += 60_000_000
     assert import_open(store, 20, location_id=location_id) == "IMPORTED"
     assert import_open(store, 20, location_id=location_id) == "REFUSED"
+
+
+def test_batch_has_a_thousand_lines_at_most(store: Store):
+    def batch(*lines: int) -> list[str]:
+        one = HistoricLine("MUG-BLUE", 1, Money("EUR", 500))
+        items = [
+            HistoricOrder(
+                new_id("N"), "ada-marsh", "EUR", PLACED_S * 1_000_000, (one,) * count, ship_time_us=PLACED_S * 1_000_000
+            )
+            for count in lines
+        ]
+        return [result.outcome for result in import_orders(store, CALL, items, numbers=NUMBERS)]
+
+    with pytest.raises(InvalidField) as refusal:
+        batch(500, 501)
+    assert "orders" in str(refusal.value)
+    assert batch(500, 500) == [IMPORTED_TEXT] * 2
 
 
 def test_batch_costs_fourteen_statements_however_many_orders_and_lines(store: Store):

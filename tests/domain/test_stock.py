@@ -390,10 +390,20 @@ def test_low_stock_is_paged(shop: Shop):
         if not token:
             break
     assert (len(found), set(found)) == (5, skus)
+
+
+@pytest.mark.parametrize(
+    "other", [{"available_max": 2}, {"available_max": 0}, {"location": MAIN}, {"location": ""}], ids=str
+)
+def test_page_token_of_low_stock_is_of_one_bound_and_one_location(shop: Shop, other: dict):
+    location = shop.location().name
+    for _ in range(2):
+        shop.variant(stock=1, location=location)
+    wanted = {"location": location, "available_max": 1, "page_size": 1}
+    token = shop.inventory.ListLowStock(inventory_pb2.ListLowStockRequest(**wanted)).next_page_token
+    assert token
     with refused("INVALID_PAGE_TOKEN"):
-        shop.inventory.ListLowStock(
-            inventory_pb2.ListLowStockRequest(page_token=page.next_page_token or "AAAA", available_max=2)
-        )
+        shop.inventory.ListLowStock(inventory_pb2.ListLowStockRequest(**wanted | other, page_token=token))
 
 
 # -- what the database holds to

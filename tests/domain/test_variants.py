@@ -112,6 +112,19 @@ def test_variant_with_stock_is_deleted_only_without_it(shop: Shop):
     assert VARIANT.do(shop, "Delete", variant.name).HasField("delete_time")
 
 
+@pytest.mark.parametrize("by", ["order", "reservation"])
+def test_variant_without_stock_that_is_promised_is_not_deleted(shop: Shop, by: str):
+    variant = shop.variant()
+    shop.backorder(variant.sku, units=3)
+    promise = shop.promise(variant.sku, by=by)
+    assert shop.level(variant.sku).on_hand == 0
+    with refused("RESOURCE_IN_USE") as refusal:
+        VARIANT.do(shop, "Delete", variant.name)
+    assert refusal.metadata["user"] == f"locations/main/stockLevels/{variant.sku}"
+    shop.let_go(promise)
+    assert VARIANT.do(shop, "Delete", variant.name).HasField("delete_time")
+
+
 @pytest.mark.parametrize("verb", ["Archive", "Delete"])
 @pytest.mark.parametrize("whose", ["variant", "product"])
 def test_variant_off_sale_cannot_be_ordered(shop: Shop, verb: str, whose: str):

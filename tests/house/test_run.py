@@ -88,12 +88,16 @@ class Terminal:
         return re.findall(r"^  (\S*storekeep .*?)\r?$", self.output.decode(), re.MULTILINE)
 
 
-def serve_once(folder: Path) -> Terminal:
-    """`make run` from its start, with what it says to type next typed elsewhere, to Ctrl-C."""
+def serve_once(folder: Path, *, types: bool = True) -> Terminal:
+    """`make run` from its start to Ctrl-C.
+
+    Args:
+        types: whether what it says to type next is typed elsewhere.
+    """
     terminal = Terminal(folder)
     try:
         terminal.wait_until_serving()
-        for command in terminal.commands():
+        for command in terminal.commands() if types else ():
             type_elsewhere(command, folder=folder)
         assert terminal.interrupt() == 0, terminal.output.decode()
     finally:
@@ -108,17 +112,14 @@ def type_elsewhere(command: str, *, folder: Path) -> None:
     assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
 
 
-def test_run_on_terminal_says_what_to_type_and_ends_in_order_at_ctrl_c(folder: Path) -> None:
+# One test, as each start takes seconds.
+def test_run_on_terminal_says_what_to_type_ends_in_order_at_ctrl_c_and_keeps_the_data(folder: Path) -> None:
     terminal = serve_once(folder)
     output = terminal.output.decode()
     assert [command.split()[1] for command in terminal.commands()] == ["login", "products", "orders"]
     assert "make: ***" not in output
     assert "Traceback" not in output
-
-
-def test_run_again_keeps_the_data(folder: Path) -> None:
-    serve_once(folder)
     key = (folder / "var/admin.key").read_text()
-    output = serve_once(folder).output.decode()
+    output = serve_once(folder, types=False).output.decode()
     assert (folder / "var/admin.key").read_text() == key
     assert "sample catalogue was loaded" not in output

@@ -45,12 +45,14 @@ def test_signal_under_load_ends_with_0_and_loses_nothing(make_server: MakeServer
     assert acknowledged <= there
 
 
+@pytest.mark.engine("sqlite", reason="who is told of the end, and when, does not depend on the database")
 def test_end_without_calls_takes_no_time(make_server: MakeServer):
     server = make_server(drain_s="300")
     assert server.stop() == 0  # which waits a fifth of that
     assert not (server.data_dir / "address").exists()
 
 
+@pytest.mark.engine("sqlite", reason="who is told of the end, and when, does not depend on the database")
 def test_health_tells_before_calls_are_refused(make_server: MakeServer):
     server = make_server(drain_notice_s="3")
     with grpc.insecure_channel(server.address) as channel:
@@ -66,6 +68,7 @@ def test_health_tells_before_calls_are_refused(make_server: MakeServer):
     assert server.process.wait(timeout=60) == 0
 
 
+@pytest.mark.engine("sqlite", reason="who is told of the end, and when, does not depend on the database")
 def test_second_signal_ends_at_once(make_server: MakeServer):
     server = make_server(drain_notice_s="300")
     server.process.send_signal(signal.SIGTERM)

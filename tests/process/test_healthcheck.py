@@ -16,6 +16,7 @@ from tests.support.authorities import CLIENTS, SERVERS, Authority, issue, make_a
 from tests.support.processes import ServerProcess, run_command, server_environment
 
 DAY = datetime.timedelta(days=1)
+HASTY_S = 2.0
 
 
 @pytest.fixture
@@ -37,6 +38,12 @@ def make_server(tmp_path: Path) -> Iterator[Callable[..., ServerProcess]]:
         server.kill()
 
 
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Servers that do not answer are given up soon; those that do have long answered."""
+    monkeypatch.setattr(healthcheck, "ASK_TIMEOUT_S", HASTY_S)
+
+
 def settings_of(server: ServerProcess, **settings: str) -> Settings:
     return load_settings(server_environment(server.data_dir, listen=server.address, **settings)).settings
 
@@ -52,13 +59,17 @@ def check_address(server: ServerProcess, **settings: str) -> str:
 @pytest.mark.parametrize(
     ("usages", "workers"), [([SERVERS], "1"), ([SERVERS], "2"), ([SERVERS, CLIENTS], "1"), ([], "1")]
 )
-def test_server_that_asks_clients_for_certificates_is_healthy(make_server, authority, tmp_path, usages, workers):
+def test_server_that_asks_clients_for_certificates_is_healthy(
+    make_server, authority, tmp_path, usages, workers, monkeypatch
+):
     identity = issue(tmp_path, "localhost", by=authority, usages=usages)
     settings = tls_settings(identity) | {"tls_client_ca_file": str(authority.file), "workers": workers}
     server = make_server(**settings)
     assert check(server, **settings) == "SERVING"
     assert check(server, "liveness", **settings) == "SERVING"
     assert check(server, "nobody", **settings) == "no answer: it has no such service"
+    if usages == [SERVERS]:
+        monkeypatch.setattr(healthcheck, "ASK_TIMEOUT_S", HASTY_S)
     told = check_address(server, **settings)
     assert (told == "SERVING") == (usages != [SERVERS])
     assert ("without --address its own socket is asked" in told) == (usages == [SERVERS])
@@ -70,6 +81,7 @@ def test_server_whose_clients_have_another_authority_is_healthy(make_server, aut
     assert check(make_server(**settings), **settings) == "SERVING"
 
 
+@pytest.mark.usefixtures("hasty")
 def test_expired_certificate_is_told(make_server, authority, tmp_path):
     settings = tls_settings(issue(tmp_path, "localhost", by=authority, ends=-DAY))
     server = make_server(**settings)
@@ -78,6 +90,7 @@ def test_expired_certificate_is_told(make_server, authority, tmp_path):
     assert check(server, "liveness", **settings) == "SERVING"
 
 
+@pytest.mark.usefixtures("hasty")
 def test_other_certificate_than_that_of_the_settings_is_told(make_server, authority, tmp_path):
     server = make_server(**tls_settings(issue(tmp_path, "localhost", by=authority)))
     other = issue(tmp_path, "other", by=make_authority(tmp_path, "others"))

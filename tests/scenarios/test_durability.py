@@ -8,9 +8,9 @@ from __future__ import annotations
 from tests.conftest import MakeServer
 from tests.support.buyers import Buyers, kill_while_buying
 
-ROUNDS = 20
+ROUNDS = 8
 LOAD_MAX_S = 0.3
-STOPS = 5
+STOPS = 3
 
 
 def test_kill_under_load_loses_nothing_acknowledged_and_does_nothing_twice(make_server: MakeServer):

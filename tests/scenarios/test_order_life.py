@@ -9,7 +9,7 @@ import pytest
 from tests.support.databases import Database
 from tests.support.order_machine import OrderLife, play, prepare
 
-PLAYS = {"sqlite": 120, "postgresql": 30}
+PLAYS = {"sqlite": 120, "postgresql": 15}
 STEPS = 50
 DONE = {
     *("adjust", "set", "update level", "transfer", "pass time", "sweep", "discount"),

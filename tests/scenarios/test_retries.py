@@ -5,7 +5,7 @@ from __future__ import annotations
 import grpc
 import pytest
 
-from storekeep.v1 import auth_pb2, inventory_pb2
+from storekeep.v1 import auth_pb2, inventory_pb2, orders_pb2
 from tests.support.mutations import CHANGES, CREATES, STALE, Change, copy_of, etag_holder, with_etag, with_other_payload
 from tests.support.records import Records
 from tests.support.refusals import refused
@@ -78,20 +78,50 @@ def test_request_id_of_one_method_is_free_in_another(shop: Shop):
     assert shop.confirm(order, request_id=request_id).etag != order.etag
 
 
-def test_request_id_of_one_caller_is_free_for_another(shop: Shop):
-    account_id = new_id("clerk")
+def clerk_of(shop: Shop) -> Shop:
+    """Another caller of the same server."""
     account = shop.auth.CreateServiceAccount(
         auth_pb2.CreateServiceAccountRequest(
             service_account=auth_pb2.ServiceAccount(display_name="Clerk", roles=["roles/operator"]),
-            service_account_id=account_id,
+            service_account_id=new_id("clerk"),
         )
     )
     created = shop.auth.CreateApiKey(
         auth_pb2.CreateApiKeyRequest(parent=account.name, api_key=auth_pb2.ApiKey(display_name="till"))
     )
-    clerk = Shop(shop.bare_channel, api_key=created.secret)
+    return Shop(shop.bare_channel, api_key=created.secret)
+
+
+def test_request_id_of_one_caller_is_free_for_another(shop: Shop):
+    clerk = clerk_of(shop)
     request = shop.order_request(request_id=new_request_id())
     assert shop.orders.PlaceOrder(request).name != clerk.orders.PlaceOrder(request).name
+
+
+def test_each_method_and_caller_gets_its_own_reply_to_a_request_id(shop: Shop):
+    request_id = new_request_id()
+    clerk = clerk_of(shop)
+    placing = shop.order_request(request_id=request_id)
+    placed = [one.orders.PlaceOrder(placing) for one in (shop, clerk)]
+    confirming = [orders_pb2.ConfirmOrderRequest(name=order.name, request_id=request_id) for order in placed]
+    confirmed = [one.orders.ConfirmOrder(request) for one, request in zip((shop, clerk), confirming, strict=True)]
+    for _ in range(2):
+        assert [one.orders.PlaceOrder(placing) for one in (shop, clerk)] == placed
+        again = [one.orders.ConfirmOrder(request) for one, request in zip((shop, clerk), confirming, strict=True)]
+        assert again == confirmed
+
+
+def test_failure_is_not_answered_by_what_another_method_or_caller_did(shop: Shop):
+    clerk = clerk_of(shop)
+    request_id = new_request_id()
+    order = shop.orders.PlaceOrder(shop.order_request(request_id=request_id))
+    with refused("ORDER_NOT_FOUND"):
+        shop.orders.ConfirmOrder(orders_pb2.ConfirmOrderRequest(name="orders/none", request_id=request_id))
+    confirming = orders_pb2.ConfirmOrderRequest(name=order.name, request_id=new_request_id())
+    shop.orders.ConfirmOrder(confirming)
+    shop.cancel(order)
+    with refused("ILLEGAL_STATE"):
+        clerk.orders.ConfirmOrder(confirming)
 
 
 def test_request_id_is_free_without_any(shop: Shop):

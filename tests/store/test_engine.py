@@ -29,6 +29,7 @@ from tests.support.databases import Database, new_database
 
 TIMEOUT_S = 60.0
 CALLERS = 40
+PATIENCE_S = 0.5
 WAL_HEADER_BYTES = 32
 FRAME_HEADER_BYTES = 24
 CONFLICT = {"sqlite": apsw.ConstraintError, "postgresql": SqlError}
@@ -114,9 +115,9 @@ def busy_writer(store: Store) -> Iterator[None]:
         go_on.set()
 
 
-def queue_up(store: Store, callers: ThreadPoolExecutor, works: list) -> list[Future]:
-    """Have each work written by a caller of its own, and wait until all have called."""
-    ready = threading.Barrier(len(works) + 1)
+def queue_up(store: Store, callers: ThreadPoolExecutor, works: list, *, patience_s=TIMEOUT_S) -> list[Future]:
+    """Have each work written by a caller of its own, and wait until all are queued: not long for an idle writer."""
+    ready, wanted = threading.Barrier(len(works) + 1), store.queued + len(works)
 
     def call(work):
         ready.wait(TIMEOUT_S)
@@ -124,7 +125,9 @@ def queue_up(store: Store, callers: ThreadPoolExecutor, works: list) -> list[Fut
 
     futures = [callers.submit(call, work) for work in works]
     ready.wait(TIMEOUT_S)
-    time.sleep(0.2)
+    give_up = time.monotonic() + patience_s
+    while store.queued < wanted and time.monotonic() < give_up:
+        time.sleep(0.001)
     return futures
 
 
@@ -543,18 +546,18 @@ def test_write_lock_held_elsewhere_is_unavailable_and_passes(database):
 
 def test_write_lock_held_elsewhere_for_a_moment_is_waited_for(store, database, callers):
     with database.write_lock():
-        (waiting,) = queue_up(store, callers, [note("patient")])
+        (waiting,) = queue_up(store, callers, [note("patient")], patience_s=0.2)
         assert not waiting.done()
     assert waiting.result(TIMEOUT_S) == "patient"
 
 
 def test_write_lock_held_elsewhere_refuses_all_that_wait_together(database, callers):
-    store = new_store(database, patience_s=0.4)
+    store = new_store(database, patience_s=PATIENCE_S)
     with database.write_lock():
         begun_s = time.monotonic()
-        futures = queue_up(store, callers, [note(str(number)) for number in range(CALLERS)])
+        futures = queue_up(store, callers, [note(str(number)) for number in range(CALLERS)], patience_s=0.2)
         assert {type(future.exception(TIMEOUT_S)) for future in futures} == {StorageUnavailable}
-        assert time.monotonic() - begun_s < 12
+        assert time.monotonic() - begun_s < PATIENCE_S * CALLERS  # together, and not one after the other
     assert store.write(note("again")) == "again"
     assert store.read(read_notes) == ["again"]
     store.close()

@@ -30,6 +30,7 @@ pytestmark = pytest.mark.engine("sqlite", reason="PostgreSQL has files of its ow
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 ORDERS = 20
+WHOLE = "the open database file has all that was acknowledged, without its log"
 
 
 def fresh(request: orders_pb2.PlaceOrderRequest) -> orders_pb2.PlaceOrderRequest:
@@ -42,7 +43,7 @@ def fresh(request: orders_pb2.PlaceOrderRequest) -> orders_pb2.PlaceOrderRequest
 
 def health_of(shop: Shop) -> int:
     stub = health_pb2_grpc.HealthStub(shop.bare_channel)
-    return int(stub.Check(health_pb2.HealthCheckRequest(), timeout=10).status)
+    return int(stub.Check(health_pb2.HealthCheckRequest(), timeout=60).status)
 
 
 def await_health(shop: Shop, status: int) -> None:
@@ -158,8 +159,10 @@ def test_deleted_log_loses_nothing_even_when_the_server_is_killed(served: Server
     with open_shop(served) as shop:
         request = shop.order_request((shop.variant(stock=1_000).sku, 1))
         placed = [shop.orders.PlaceOrder(fresh(request)) for _ in range(ORDERS)]
+        before = served.log().count(WHOLE)
         Path(f"{served.database.path}-wal").unlink()
         await_health(shop, NOT_SERVING)
+        await_that(lambda: served.log().count(WHOLE) > before, served.log)
     served.kill()
     served.start()
     with open_shop(served) as shop:

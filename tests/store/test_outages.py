@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -26,7 +25,7 @@ from storekeep.server.store.sql.transactions import Transaction
 from storekeep.v1 import orders_pb2, products_pb2
 from tests.support.buyers import Buyers, list_orders, open_shop, verify
 from tests.support.databases import PostgresDatabase
-from tests.support.postgres import Postgres
+from tests.support.postgres import Postgres, new_folder
 from tests.support.processes import ServerProcess
 from tests.support.proxies import Proxy
 from tests.support.refusals import refusal_of
@@ -56,7 +55,7 @@ SETTINGS = {
 @pytest.fixture
 def postgres() -> Iterator[Postgres]:
     """A PostgreSQL of the test's own, which it may kill."""
-    made = Postgres(Path(tempfile.mkdtemp(prefix="sk")))
+    made = Postgres(new_folder())
     made.make()
     made.start()
     made.make_template()
@@ -134,7 +133,7 @@ def callers_of(shop: Shop, outcomes: list[tuple[str, float, Any]]) -> Iterator[N
 
 def check_outcomes(outcomes: list[tuple[str, float, Any]]) -> None:
     """No call outlasted its deadline, and each that was refused says what its caller can do."""
-    assert max(seconds for _, seconds, _ in outcomes) < DEADLINE_S + 0.5
+    assert max(seconds for _, seconds, _ in outcomes) < DEADLINE_S + PATIENCE_S
     for _, _, error in outcomes:
         if error is not None and error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED:
             refusal = refusal_of(error)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ import psycopg
 
 from storekeep.server.store.schema import migrate
 from tests.support.databases import PostgresDatabase, Row
-from tests.support.postgres import Postgres, binary, unprivileged
+from tests.support.postgres import Postgres, binary, new_folder, unprivileged
 
 TIMEOUT_S = 120.0
 DATABASE = "storekeep"
@@ -88,8 +87,7 @@ class Replication:
 @contextmanager
 def running_replication(*, replicas: int = 1, **settings: str) -> Iterator[Replication]:
     """A primary with replicas, for as long as the context lasts."""
-    folder = Path(tempfile.mkdtemp(prefix="sk"))
-    folder.chmod(0o755)
+    folder = new_folder()
     made = Replication(folder, replicas=replicas, settings=settings)
     try:
         yield made

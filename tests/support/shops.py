@@ -166,19 +166,36 @@ class Shop:
         """The stock level of a SKU."""
         return self.inventory.GetStockLevel(inventory_pb2.GetStockLevelRequest(name=f"{location}/stockLevels/{sku}"))
 
-    def backordered(self, *, units: int) -> str:
+    def backordered(self, *, units: int, location: str = MAIN) -> str:
         """A SKU of which nothing is there, and so many units can be promised."""
         sku = str(self.variant().sku)
-        level = inventory_pb2.StockLevel(name=f"{MAIN}/stockLevels/{sku}", backorder_limit=units)
+        self.backorder(sku, units=units, location=location)
+        return sku
+
+    def backorder(self, sku: str, *, units: int, location: str = MAIN) -> None:
+        """Let so many units of a SKU be promised that are not there."""
+        level = inventory_pb2.StockLevel(name=f"{location}/stockLevels/{sku}", backorder_limit=units)
         self.inventory.UpdateStockLevel(
             inventory_pb2.UpdateStockLevelRequest(stock_level=level, update_mask=FieldMask(paths=["backorder_limit"]))
         )
-        return sku
 
     def reserve(self, *lines: tuple[str, int], **fields: Any) -> inventory_pb2.Reservation:
         """A reservation of `lines` of (SKU, units)."""
         wanted = [inventory_pb2.ReserveStockLine(sku=sku, quantity=quantity) for sku, quantity in lines]
         return self.inventory.ReserveStock(inventory_pb2.ReserveStockRequest(lines=wanted, **fields))
+
+    def promise(self, sku: str, *, by: str, location: str = MAIN) -> orders_pb2.Order | inventory_pb2.Reservation:
+        """An order of one unit at a location, or a reservation of it, where `by` is `reservation`."""
+        if by == "reservation":
+            return self.reserve((sku, 1), location=location)
+        return self.order((sku, 1), location=location)
+
+    def let_go(self, promise: orders_pb2.Order | inventory_pb2.Reservation) -> None:
+        """End what `promise` made."""
+        if isinstance(promise, orders_pb2.Order):
+            self.cancel(promise)
+        else:
+            self.inventory.ReleaseReservation(inventory_pb2.ReleaseReservationRequest(name=promise.name))
 
     # -- who orders what
 

@@ -150,6 +150,7 @@ def test_no_log_holds_a_key_or_a_token(server: ServerProcess):
     assert "eyJ" not in log
 
 
+@pytest.mark.engine("sqlite", reason="lines are written alike whatever is served")
 def test_lines_of_an_orderly_end_are_all_there(make_server: MakeServer):
     server = make_server()
     with Storekeep(server.address, api_key=server.admin_key) as client:
@@ -161,6 +162,7 @@ def test_lines_of_an_orderly_end_are_all_there(make_server: MakeServer):
     assert logged[-1]["message"] == "stopped"
 
 
+@pytest.mark.engine("sqlite", reason="lines are written alike whatever is served")
 def test_level_leaves_lesser_lines_out(make_server: MakeServer):
     server = make_server(log_level="ERROR")
     with Storekeep(server.address, api_key=server.admin_key) as client:
@@ -202,6 +204,7 @@ def test_log_file_that_was_moved_away_is_begun_anew_by_all_who_write(monkeypatch
     assert file.read_text() == "the last line\nthe last line\n"
 
 
+@pytest.mark.engine("sqlite", reason="lines are written alike whatever is served")
 def test_log_file_is_added_to(make_server: MakeServer, tmp_path):
     server = make_server(log_file=str(tmp_path / "logs" / "storekeep.log"))
     server.restart()

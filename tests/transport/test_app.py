@@ -84,12 +84,14 @@ def test_limits_of_the_settings_reach_grpc():
     assert options["grpc.http2.min_ping_interval_without_data_ms"] == 1500
 
 
+@pytest.mark.engine("sqlite", reason="no database is asked")
 def test_server_listens_on_a_socket_file(make_server: MakeServer, tmp_path):
     server = make_server(listen=f"unix:{tmp_path}/s")
     with Storekeep(server.address, api_key=server.admin_key) as client:
         assert client.auth.who_am_i().subject == "serviceAccounts/admin"
 
 
+@pytest.mark.engine("sqlite", reason="no database is asked")
 def test_server_stays_on_its_core(make_server: MakeServer):
     import os
 

@@ -21,9 +21,11 @@ def serving(pool: CallExecutor, answer: Callable[[bytes, Any], bytes]) -> Iterat
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("tests.Echo", handlers(answer)),))
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
-    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-        yield channel
-    server.stop(0).wait()
+    try:
+        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+            yield channel
+    finally:
+        server.stop(0).wait()
 
 
 def test_calls_are_answered_refused_and_cancelled(pool):

@@ -46,6 +46,7 @@ def test_health_is_not_logged(health, server: ServerProcess):
     assert "Health" not in server.log()
 
 
+@pytest.mark.engine("sqlite", reason="the stream is served without a database")
 def test_watch_tells_of_the_drain_and_ends(make_server: MakeServer):
     server = make_server(drain_s="300")
     with grpc.insecure_channel(server.address) as channel:
@@ -78,6 +79,7 @@ def test_reflection_gives_the_file_of_a_service(channel: grpc.Channel):
     assert answer.file_descriptor_response.file_descriptor_proto
 
 
+@pytest.mark.engine("sqlite", reason="the stream is served without a database")
 def test_reflection_left_open_holds_up_no_call(make_server: MakeServer):
     server = make_server(read_threads="1")
     with grpc.insecure_channel(server.address) as channel:

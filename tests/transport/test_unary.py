@@ -27,9 +27,12 @@ def serving(pool: CallExecutor, answer: Callable[[Any, Any], Any], **more: Any) 
     port = server.add_insecure_port("127.0.0.1:0")
     route = Route(pool.hand_over, pool.is_full, answer, bytes, lambda metadata: REFUSAL)
     Polling().start(server, routes=lambda found: {PATH: route} if PATH in found else {})
-    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-        yield channel
-    assert server.stop(TIMEOUT_S).wait(TIMEOUT_S)
+    try:
+        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+            yield channel
+    finally:  # a server must not go while its calls are under way, however the test went
+        is_over = server.stop(TIMEOUT_S).wait(TIMEOUT_S)
+    assert is_over
 
 
 def test_calls_are_answered_refused_and_cancelled(pool):
@@ -158,14 +161,32 @@ def test_more_calls_than_there_may_be_are_refused_and_those_after_them_served(po
     with serving(pool, answer, maximum_concurrent_rpcs=2) as channel:
         call = channel.unary_unary(METHOD)
         calls = [call.future(b"call", timeout=TIMEOUT_S) for _ in range(2)]
-        time.sleep(0.2)
-        with pytest.raises(grpc.RpcError) as refused:
-            call(b"call", timeout=TIMEOUT_S)
-        assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED  # type: ignore[attr-defined]
+        await_refusal(call)
         go_on.set()
         assert [future.result() for future in calls] == [b"call"] * 2
-        time.sleep(0.2)
-        assert call(b"call", timeout=TIMEOUT_S) == b"call"
+        assert answered_at_last(call) == b"call"
+
+
+def await_refusal(call: Callable[..., Any]) -> None:
+    """Call until that is too much: those before count once their requests have arrived."""
+    give_up = time.monotonic() + TIMEOUT_S
+    code = grpc.StatusCode.OK
+    while code is not grpc.StatusCode.RESOURCE_EXHAUSTED:
+        assert time.monotonic() < give_up
+        with pytest.raises(grpc.RpcError) as refused:
+            call(b"call", timeout=1)
+        code = refused.value.code()  # type: ignore[attr-defined]  # a call's error
+
+
+def answered_at_last(call: Callable[..., Any]) -> Any:
+    """What a call is answered once there is room for it: others count until the server has heard of their end."""
+    give_up = time.monotonic() + TIMEOUT_S
+    while True:
+        try:
+            return call(b"call", timeout=TIMEOUT_S)
+        except grpc.RpcError:
+            assert time.monotonic() < give_up
+            time.sleep(0.01)
 
 
 def test_server_that_ends_waits_for_calls_under_way(pool):

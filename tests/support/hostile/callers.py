@@ -22,6 +22,8 @@ ATTACKED_CALLS = 200
 PAUSE_S = 0.01
 FLOOR_S = 0.25
 """Latencies below this say nothing on a machine that is busy with other things."""
+TRIES = 5
+"""How often is measured what waits: other things on the machine pass, what an attacker holds does not."""
 
 
 class HonestCallers:
@@ -97,7 +99,10 @@ def unharmed(server: ServerProcess) -> Iterator[HonestCallers]:
     try:
         before_s = callers.median_s(calls=UNDISTURBED_CALLS)
         yield callers
-        after_s = callers.median_s(calls=ATTACKED_CALLS)
+        for _ in range(TRIES):
+            after_s = callers.median_s(calls=ATTACKED_CALLS)
+            if after_s <= max(2 * before_s, FLOOR_S):
+                break
     finally:
         callers.stop()
     assert not callers.errors, callers.errors[:3]

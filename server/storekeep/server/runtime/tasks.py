@@ -140,6 +140,9 @@ class Loop:
             now = time.monotonic()
             for number in [number for number, (_, deadline) in self._waiting.items() if deadline <= now]:
                 self._waiting.pop(number)[0].switch(False)
+        for idle in self._idle:  # none may outlive its thread: it could never be freed, nor could the loop
+            idle.throw()
+        self._idle.clear()
         self._epoll.close()
         os.close(self._alarm)
 

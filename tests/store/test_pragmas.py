@@ -1,0 +1,34 @@
+"""What every connection to a SQLite database is set to, whoever opens it: a commit that was answered survives."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+
+import pytest
+
+from storekeep.server.store import schema
+from storekeep.server.store.opening import open_store
+from storekeep.server.store.sql.transactions import Transaction
+from tests.support.databases import Database
+
+pytestmark = pytest.mark.engine("sqlite", reason="PostgreSQL's settings are its operator's; they are read at the start")
+FULL = 2
+SETTINGS = {"synchronous": FULL, "foreign_keys": 1, "journal_mode": "wal", "wal_autocheckpoint": 0}
+
+
+@pytest.mark.parametrize(("pragma", "value"), SETTINGS.items())
+def test_each_connection_of_a_store_is_set_so(database: Database, pragma: str, value: object):
+    def setting(tx: Transaction) -> object:
+        return tx.connection.execute(f"PRAGMA {pragma}").fetchone()[0]
+
+    with closing(open_store(database.url)) as store, ThreadPoolExecutor(1) as another_thread:
+        for run in (store.write, store.read, store.snapshot):
+            assert run(setting) == value
+            assert another_thread.submit(run, setting).result() == value
+
+
+@pytest.mark.parametrize(("pragma", "value"), SETTINGS.items())
+def test_connection_that_migrates_is_set_so(database: Database, pragma: str, value: object):
+    with schema._opened(database.url) as opened:
+        assert opened.execute_sql(f"PRAGMA {pragma}").fetchone()[0] == value
