@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import tarfile
-from contextlib import ExitStack
 from pathlib import Path
 
 from benchmarks import calls, stocking, subjects
@@ -13,7 +12,7 @@ from benchmarks.loads import h2load, orders
 from benchmarks.loads.load import Load
 from benchmarks.machine import ROOT
 from benchmarks.results import Bar, Section
-from benchmarks.rounds import Pace, Send, Turns, measure
+from benchmarks.rounds import Pace, Send, Turns
 from benchmarks.subjects import Storekeep
 
 NOW = "now"
@@ -24,28 +23,34 @@ RATIO_MIN = 0.95
 def before(folder: Path, pace: Pace, *, revision: str) -> Section:
     """Measure how much faster or slower both calls have become since a commit.
 
+    Both programs are started anew for each round, and take turns in going first: processes of one program differ by
+    some percent for as long as they live.
+
     Args:
         revision: a commit, as git has it.
 
     Raises: RuntimeError where git has no such commit.
     """
     earlier = f"at {revision}"
-    source = _check_out(revision, folder / "source")
-    with ExitStack() as stack:
-        shops = {
-            NOW: stack.enter_context(subjects.storekeep(folder / "now")),
-            earlier: stack.enter_context(subjects.storekeep(folder / "before", source=source)),
-        }
-        for shop in shops.values():
-            stocking.stock(shop)
-        reads = measure({name: _sender_of_reads(shop, folder) for name, shop in shops.items()}, pace)
-        writes = measure({name: _sender_of_orders(shop) for name, shop in shops.items()}, pace)
+    sources = {NOW: None, earlier: _check_out(revision, folder / "source")}
+    reads: dict[str, list[Load]] = {name: [] for name in sources}
+    writes: dict[str, list[Load]] = {name: [] for name in sources}
+    for number in range(pace.rounds):
+        for name in list(sources)[:: -1 if number % 2 else 1]:
+            place = folder / ("now" if name == NOW else "before")
+            with subjects.storekeep(place, source=sources[name]) as shop:
+                if number == 0:
+                    stocking.stock(shop)
+                for send, loads in ((_sender_of_reads(shop, folder), reads), (_sender_of_orders(shop), writes)):
+                    send(pace.warm_up_s)
+                    loads[name].append(send(pace.seconds))
+    read = {name: Turns(f"GetProduct {name}", tuple(loads)) for name, loads in reads.items()}
+    written = {name: Turns(f"PlaceOrder {name}", tuple(loads)) for name, loads in writes.items()}
     bars = [
-        Bar(f"GetProduct now / {earlier}", reads[NOW].ratio_to(reads[earlier]), RATIO_MIN),
-        Bar(f"PlaceOrder now / {earlier}", writes[NOW].ratio_to(writes[earlier]), RATIO_MIN),
+        Bar(f"GetProduct now / {earlier}", read[NOW].ratio_to(read[earlier]), RATIO_MIN),
+        Bar(f"PlaceOrder now / {earlier}", written[NOW].ratio_to(written[earlier]), RATIO_MIN),
     ]
-    rows = [_named(turns, "GetProduct") for turns in reads.values()]
-    rows += [_named(turns, "PlaceOrder") for turns in writes.values()]
+    rows = [*read.values(), *written.values()]
     return Section(f"Beside the program {earlier}", figures(rows), bars, warnings(rows))
 
 
@@ -63,10 +68,6 @@ def _check_out(revision: str, target: Path) -> Path:
         files.extractall(target)
     archive.unlink()
     return target
-
-
-def _named(turns: Turns, what: str) -> Turns:
-    return Turns(f"{what} {turns.name}", turns.loads)
 
 
 def _sender_of_reads(shop: Storekeep, folder: Path) -> Send:

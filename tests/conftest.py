@@ -22,25 +22,21 @@ pytest_plugins = ["tests.support.services"]
 MakeServer = Callable[..., ServerProcess]
 
 LONGEST = (
-    "server/test_supervisor.py",
-    "server/test_outages.py",
-    "server/test_held_rows.py",
+    "process/test_supervisor.py",
+    "store/test_outages.py",
+    "store/test_held_rows.py",
     "hostile/",
     "house/test_install.py",
     "house/test_run.py",
-    "server/test_command.py",
-    "server/test_concurrency.py",
-    "server/test_drain.py",
-    "server/test_durability.py",
-    "server/test_failover.py",
-    "server/test_health_checks.py",
-    "server/test_inspections.py",
-    "server/test_large_replies.py",
-    "server/test_lost_files.py",
-    "server/test_order_life.py",
-    "server/test_order_races.py",
-    "server/test_postgresql.py",
-    "server/test_server_secrets.py",
+    "process/test_command.py",
+    "scenarios/",
+    "process/test_drain.py",
+    "process/test_healthcheck.py",
+    "process/test_inspections.py",
+    "store/test_lost_files.py",
+    "store/test_postgresql.py",
+    "domain/test_server_secrets.py",
+    "domain/test_verify_columns.py",
 )
 """Files that take a minute or so, and folders of such: they begin first, so that none is left alone at the end."""
 

@@ -27,8 +27,8 @@ ADJUST = """
 import sys
 from contextlib import closing
 from storekeep.server.domain.calls import Call, Caller
-from storekeep.server.domain.expiry import set_expirers
-from storekeep.server.domain.inventory import adjust_stock
+from storekeep.server.domain.stock.expiry import set_expirers
+from storekeep.server.domain.stock.levels import adjust_stock
 from storekeep.server.store.opening import open_store
 
 url, sku, wiring = sys.argv[1:]

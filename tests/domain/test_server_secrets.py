@@ -9,7 +9,6 @@ from pathlib import Path
 import grpc
 import pytest
 
-from storekeep.server.config import Settings
 from storekeep.server.runtime.secrets import PREVIOUS_FILE, SECRET_FILE, begin_rotation, replace_private
 from storekeep.v1 import audit_pb2, auth_pb2, auth_pb2_grpc, customers_pb2
 from tests.conftest import MakeServer
@@ -134,7 +133,7 @@ def test_rotation_that_a_crash_ended_goes_on(make_server: MakeServer) -> None:
     server = make_server()
     old = (server.data_dir / SECRET_FILE).read_text()
     replace_private(server.data_dir / PREVIOUS_FILE, old.strip())  # as after a crash before the new one was written
-    new = begin_rotation(Settings(data_dir=server.data_dir))
+    new = begin_rotation(server.data_dir)
     server.kill()
     server.restart()
     with grpc.insecure_channel(server.address) as channel:

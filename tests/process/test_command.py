@@ -13,7 +13,6 @@ import pytest
 
 from storekeep.client import Product, Storekeep
 from storekeep.server.command import COMMANDS, run
-from storekeep.server.config import Settings
 from storekeep.server.runtime.secret_strength import BYTES_MIN
 from storekeep.server.runtime.secrets import load_secret
 from tests.conftest import MakeServer
@@ -94,7 +93,7 @@ def test_bootstrap_admin_with_accounts_is_refused_unless_forced(server: ServerPr
 
 def test_secret_is_made_though_a_killed_process_of_the_same_id_left_half_of_one(tmp_path: Path):
     (tmp_path / f".secret.key.{os.getpid()}").write_text("half")
-    assert len(load_secret(Settings(data_dir=tmp_path))) == 2 * BYTES_MIN
+    assert len(load_secret((), data_dir=tmp_path)) == 2 * BYTES_MIN
     assert [path.name for path in tmp_path.iterdir()] == ["secret.key"]
 
 

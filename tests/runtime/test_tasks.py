@@ -147,8 +147,8 @@ def test_thread_without_a_loop_waits_by_itself():
 
 STOPPED = """
 import os, select, socket, sys, threading, time
-from storekeep.server.admission import WRITES, AdmissionController
-from storekeep.server.waiting import Loop, await_socket
+from storekeep.server.runtime.admission import WRITES, AdmissionController
+from storekeep.server.runtime.tasks import Loop, await_socket
 
 answered = threading.Event()
 
@@ -199,7 +199,7 @@ def test_loop_that_has_ended_leaves_nothing_behind():
         loop = Loop(
             name="test-loop",
             tasks_max=tasks_max,
-            backlog=Backlog(length_max=10, wait_max_s=TIMEOUT_S, overloaded_wait_s=TIMEOUT_S),
+            admission=AdmissionController(WRITES, length_max=10, wait_max_s=TIMEOUT_S),
         )
         tasks = [Asked(loop) for _ in range(4)]
         for task in tasks:

@@ -26,7 +26,7 @@ NUMBERS = itertools.count()
 LOGGING = """
 import logging, sys, threading, time
 from pathlib import Path
-from storekeep.server.logs import Logs
+from storekeep.server.telemetry.logs import Logs
 logs = Logs(level="INFO", file=Path(sys.argv[1]), queue_max=1000)
 logging.getLogger("test").info("begun", extra={"units": 3})
 """

@@ -45,7 +45,7 @@ from storekeep.server.servicers.inventory import InventoryServicer
 from storekeep.server.servicers.orders import OrderServicer
 from storekeep.server.servicers.products import ProductServicer
 from storekeep.server.store.errors import Overloaded
-from storekeep.server.store.opening import limits_of, one_writer_file, open_store, replicas_of
+from storekeep.server.store.opening import one_writer_file, open_store
 from storekeep.server.store.sql.transactions import Transaction
 from storekeep.server.store.urls import sqlite_path
 from storekeep.server.telemetry.counts import CallCounts, Counts, add_counts
@@ -119,8 +119,8 @@ class App:
         self.store = open_store(
             settings.database,
             admission=self._write_admission,
-            limits=limits_of(settings),
-            replicas=replicas_of(settings),
+            limits=settings.database_limits,
+            replicas=settings.database_replicas,
             call_terms=call_terms,
             committed=note_committed,
         )

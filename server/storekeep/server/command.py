@@ -24,7 +24,6 @@ from storekeep.server.domain.audit.checkpoints import read_text as read_checkpoi
 from storekeep.server.domain.audit.checkpoints import write_text as write_checkpoint
 from storekeep.server.domain.integrity.verification import verify
 from storekeep.server.domain.keys.audit_chain import AuditChain
-from storekeep.server.domain.keys.keyrings import Keyring
 from storekeep.server.process.console import keep_admin_key, printable, say, say_where_admin_key_is
 from storekeep.server.process.healthcheck import SERVING, ask_address, ask_server, ask_workers
 from storekeep.server.process.inspections import inspect
@@ -36,16 +35,22 @@ from storekeep.server.runtime.secrets import (
     RotationRefused,
     begin_rotation,
     end_rotation,
-    load_secrets,
 )
 from storekeep.server.store.backups import BackupRefused, back_up, restore
 from storekeep.server.store.engine import Store
-from storekeep.server.store.opening import limits_of, open_store
+from storekeep.server.store.opening import open_store
 from storekeep.server.store.schema import check_schema, migrate, pending_migrations
 from storekeep.server.store.urls import shown, sqlite_path
 from storekeep.server.supervision.supervisor import WorkerFailed, supervise
 from storekeep.server.transport.contract import read_contract
-from storekeep.server.wiring.access import make_access, make_admin_key, make_keyring, rotate_secret, rotating
+from storekeep.server.wiring.access import (
+    make_access,
+    make_admin_key,
+    make_keyring,
+    read_keyring,
+    rotate_secret,
+    rotating,
+)
 
 VERIFY_TIMEOUT_S = 3_600.0
 """How long one check may take on PostgreSQL: it may read all there is."""
@@ -161,7 +166,7 @@ def run_verify(loaded: LoadedSettings, given: argparse.Namespace) -> int:
     url = loaded.settings.database
     since = read_checkpoint(Path(given.since).read_bytes()) if given.since else None
     check_schema(url)
-    patient = dataclasses.replace(limits_of(loaded.settings), pool_size=1, statement_timeout_s=VERIFY_TIMEOUT_S)
+    patient = dataclasses.replace(loaded.settings.database_limits, pool_size=1, statement_timeout_s=VERIFY_TIMEOUT_S)
     with closing(open_store(url, limits=patient)) as store:
         findings = verify(store, _chain(loaded.settings), since=since)
     width = max(len(finding.name) for finding in findings)
@@ -178,7 +183,7 @@ def run_verify(loaded: LoadedSettings, given: argparse.Namespace) -> int:
 def _chain(settings: Settings) -> AuditChain | None:
     """What opens the keys of the audit log; None where there is no secret, which `verify` must not make."""
     try:
-        return AuditChain(Keyring(lambda: load_secrets(settings)))
+        return AuditChain(read_keyring(settings))
     except FileNotFoundError:
         return None
 
@@ -187,7 +192,7 @@ def run_bootstrap_admin(loaded: LoadedSettings, given: argparse.Namespace) -> in
     """Make a key for the administrator."""
     settings = loaded.settings
     check_schema(settings.database)
-    with closing(open_store(settings.database, limits=limits_of(settings))) as store:
+    with closing(open_store(settings.database, limits=settings.database_limits)) as store:
         made = make_admin_key(
             settings,
             store,
@@ -206,8 +211,13 @@ def run_export_checkpoint(loaded: LoadedSettings, given: argparse.Namespace) -> 
     """Sign the head of the audit log and write it down."""
     settings = loaded.settings
     check_schema(settings.database)
-    with closing(open_store(settings.database, limits=limits_of(settings))) as store:
-        make_access(settings, store, read_contract(), keyring=Keyring(lambda: load_secrets(settings)))
+    with closing(open_store(settings.database, limits=settings.database_limits)) as store:
+        make_access(
+            settings,
+            store,
+            read_contract(),
+            keyring=read_keyring(settings),
+        )
         sign_head(store, store.chain)
         checkpoint = latest_checkpoint(store)
     if checkpoint is None:
@@ -222,7 +232,7 @@ def run_rotate_secret(loaded: LoadedSettings, given: argparse.Namespace) -> int:
     """Put the database under a new secret, or forget the one before; one process at a time does either."""
     settings = loaded.settings
     check_schema(settings.database)
-    with rotating(settings), closing(open_store(settings.database, limits=limits_of(settings))) as store:
+    with rotating(settings), closing(open_store(settings.database, limits=settings.database_limits)) as store:
         return _finish_rotation(settings, store) if given.finish else _rotate(settings, store)
 
 
@@ -235,7 +245,7 @@ def _rotate(settings: Settings, store: Store) -> int:
             "the secret is in the environment: restart all servers with the new one as STOREKEEP_SECRET and the "
             "present one as STOREKEEP_SECRET_PREVIOUS, then run this with both"
         )
-    rotate_secret(settings, store, newest if under_way else begin_rotation(settings))
+    rotate_secret(settings, store, newest if under_way else begin_rotation(settings.data_dir))
     days = f"{settings.secret_overlap_days:g}"
     say(f"The database is under the new secret. API keys move to it as they are used, within {days} days.")
     if not settings.secret.get_secret_value():
@@ -251,7 +261,7 @@ def _finish_rotation(settings: Settings, store: Store) -> int:
     if settings.secret.get_secret_value():
         say(f"Remove STOREKEEP_SECRET_PREVIOUS and restart all servers; {lost} API keys stop working then.")
         return DONE
-    if not end_rotation(settings):
+    if not end_rotation(settings.data_dir):
         complain(f"there is no {settings.data_dir / PREVIOUS_FILE}: no rotation is under way")
         return REFUSED
     say(f"The secret before is forgotten; {lost} API keys that were not used since stop working.")

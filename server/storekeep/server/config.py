@@ -6,7 +6,6 @@ otherwise be a setting that is silently not made. The environment comes before t
 
 from __future__ import annotations
 
-import ipaddress
 import os
 from collections.abc import Iterator, Mapping
 from functools import cached_property
@@ -16,8 +15,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from storekeep.server.runtime.ports import is_host_and_port, is_loopback
 from storekeep.server.runtime.secret_strength import BYTES_MIN, is_weak
 from storekeep.server.runtime.settings_files import SettingsFile, UnreadableSettings, read_settings_file
+from storekeep.server.store.limits import Limits, ReplicaSet
 from storekeep.server.store.urls import problem_of, problem_of_replica, shown, sqlite_path, sqlite_url
 
 PREFIX = "STOREKEEP_"
@@ -47,7 +48,6 @@ UNIX = ("unix:", "unix-abstract:")
 ELSEWHERE = frozenset({"command line", "environment", "default"})
 """Where a setting can come from but a settings file."""
 WORKERS_MAX = 256
-LOOPBACK_NAMES = frozenset({"localhost", "ip6-localhost"})
 
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Seconds = Annotated[float, Field(ge=0, le=86_400 * 365)]
@@ -364,6 +364,33 @@ class Settings(BaseSettings):
         return self.database_url or sqlite_url(self.data_dir / "storekeep.db")
 
     @property
+    def given_secrets(self) -> tuple[bytes, ...]:
+        """Return the server's secret and the one before it, as the settings give them; empty when a file has them."""
+        given = (self.secret.get_secret_value().encode(), self.secret_previous.get_secret_value().encode())
+        return tuple(filter(None, given)) if given[0] else ()
+
+    @property
+    def database_limits(self) -> Limits:
+        """Return the limits of a database that is reached over a network."""
+        return Limits(
+            pool_size=self.database_pool_size,
+            pool_timeout_s=self.database_pool_timeout_s,
+            connect_timeout_s=self.database_connect_timeout_s,
+            statement_timeout_s=self.database_statement_timeout_s,
+            lock_timeout_s=self.database_lock_timeout_s,
+            pooler=self.database_pooler,
+        )
+
+    @property
+    def database_replicas(self) -> ReplicaSet:
+        """Return the replicas of the database."""
+        return ReplicaSet(
+            urls=self.database_replica_urls,
+            pool_size=self.database_replica_pool_size,
+            interval_s=self.database_replica_interval_s,
+        )
+
+    @property
     def workers_dir(self) -> Path:
         """Folder of the workers' own sockets, where there are several."""
         return self.data_dir / "workers"
@@ -513,7 +540,7 @@ def _metrics_problems(settings: Settings) -> Iterator[str]:
     address = settings.metrics_listen
     if not address:
         return
-    if not _is_host_and_port(address):
+    if not is_host_and_port(address):
         yield f"STOREKEEP_METRICS_LISTEN: {address!r} is not host:port"
     elif not (settings.metrics_insecure_listen or is_loopback(address)):
         yield (
@@ -546,20 +573,4 @@ def _listen_problems(settings: Settings) -> Iterator[str]:
 
 def is_address(address: str) -> bool:
     """Return whether this is an address of a gRPC server: `host:port`, or that of a Unix socket."""
-    return address.startswith(UNIX) or _is_host_and_port(address)
-
-
-def _is_host_and_port(address: str) -> bool:
-    host, _, port = address.rpartition(":")
-    return bool(host) and port.isascii() and port.isdigit() and int(port) <= 65_535
-
-
-def is_loopback(address: str) -> bool:
-    """Whether only this machine reaches a `host:port`."""
-    host = address.rpartition(":")[0]
-    if host in LOOPBACK_NAMES:
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
+    return address.startswith(UNIX) or is_host_and_port(address)

@@ -13,13 +13,14 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from storekeep.server.config import ELSEWHERE, LoadedSettings, Settings, is_loopback
+from storekeep.server.config import ELSEWHERE, LoadedSettings, Settings
 from storekeep.server.domain.access.api_keys import count_other_keys, lookup_id_of
 from storekeep.server.domain.access.roles import ADMIN
 from storekeep.server.process.console import ADMIN_KEY_FILE
 from storekeep.server.process.signals import REFUSALS
 from storekeep.server.runtime.file_modes import ROOT, find_exposure
-from storekeep.server.store.opening import limits_of, open_store
+from storekeep.server.runtime.ports import is_loopback
+from storekeep.server.store.opening import open_store
 from storekeep.server.store.schema import check_schema
 from storekeep.server.store.urls import sqlite_path
 from storekeep.server.transport.tls import allows_usage
@@ -115,7 +116,7 @@ def _inspect_admin_key(settings: Settings) -> Iterator[str]:
     try:
         known = lookup_id_of(path.read_text().strip())
         check_schema(settings.database)
-        with closing(open_store(settings.database, limits=limits_of(settings))) as store:
+        with closing(open_store(settings.database, limits=settings.database_limits)) as store:
             others = count_other_keys(store, known, role_id=ADMIN)
     except REFUSALS as error:
         yield f"{path}: is there still; whether it is needed cannot be told ({type(error).__name__})"

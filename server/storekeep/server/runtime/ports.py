@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import ipaddress
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -18,6 +19,8 @@ FREE_PORT_ATTEMPTS_MAX = 10
 
 Place = tuple[Any, ...]
 """Where a socket is bound, as its family has it."""
+LOOPBACK_NAMES = frozenset({"localhost", "ip6-localhost"})
+PORT_MAX = 65_535
 
 
 class AddressTaken(Exception):
@@ -32,6 +35,23 @@ class AddressTaken(Exception):
         also = f" ({taken})" if taken not in ("", address) else ""
         super().__init__(f"cannot listen on {address}{also}; is another program, or another server, there already?")
         self.address = address
+
+
+def is_host_and_port(address: str) -> bool:
+    """Return whether an address has the form `host:port`."""
+    host, _, port = address.rpartition(":")
+    return bool(host) and port.isascii() and port.isdigit() and int(port) <= PORT_MAX
+
+
+def is_loopback(address: str) -> bool:
+    """Return whether only this machine reaches a `host:port`."""
+    host = address.rpartition(":")[0]
+    if host in LOOPBACK_NAMES:
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
 
 
 def split_address(address: str) -> tuple[str, int]:

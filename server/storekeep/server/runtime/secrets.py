@@ -9,7 +9,6 @@ from __future__ import annotations
 import secrets
 from pathlib import Path
 
-from storekeep.server.config import Settings
 from storekeep.server.runtime.file_modes import require_private
 from storekeep.server.runtime.files import new_file, sync
 from storekeep.server.runtime.secret_strength import BYTES_MIN, is_weak
@@ -26,34 +25,37 @@ class WeakSecret(Exception):
         super().__init__(f"{path}: holds no secret of at least {BYTES_MIN} random bytes")
 
 
-def load_secret(settings: Settings) -> bytes:
-    """The server's secret; it is made where there is none yet.
+def load_secret(given: tuple[bytes, ...], *, data_dir: Path) -> bytes:
+    """Return the server's secret, and make it when there is none.
+
+    Args:
+        given: the secrets that the settings give, the newest first; empty when a file has it.
+        data_dir: folder of that file.
 
     Raises: WeakSecret, ExposedFile; OSError when it can neither be read nor made.
     """
-    given = settings.secret.get_secret_value().encode()
     if given:
-        return given
-    path = settings.data_dir / SECRET_FILE
-    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return given[0]
+    path = data_dir / SECRET_FILE
+    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not path.exists():
         write_private(path, secrets.token_hex(BYTES_MIN))
     return _read_secret(path)
 
 
-def load_secrets(settings: Settings) -> tuple[bytes, ...]:
-    """The server's secret, and the one before it where that is still there.
+def load_secrets(given: tuple[bytes, ...], *, data_dir: Path) -> tuple[bytes, ...]:
+    """Return the server's secret, and the one before it when it is kept.
 
-    Raises: WeakSecret; ExposedFile; OSError.
+    Args:
+        given, data_dir: see `load_secret`.
+
+    Raises: WeakSecret, ExposedFile; OSError.
     """
-    given = settings.secret.get_secret_value().encode()
     if given:
-        previous = settings.secret_previous.get_secret_value().encode()
-        return (given, previous) if previous else (given,)
-    current = _read_secret(settings.data_dir / SECRET_FILE)
-    path = settings.data_dir / PREVIOUS_FILE
+        return given
+    current = _read_secret(data_dir / SECRET_FILE)
     try:
-        return current, _read_secret(path)
+        return current, _read_secret(data_dir / PREVIOUS_FILE)
     except FileNotFoundError:
         return (current,)
 
@@ -70,7 +72,7 @@ class RotationRefused(Exception):
     """The secret cannot be rotated now."""
 
 
-def begin_rotation(settings: Settings) -> bytes:
+def begin_rotation(data_dir: Path) -> bytes:
     """Have a new secret beside the one that is there, which stays as the one before; gives the new one.
 
     The one before is kept first, so that a crash at any point leaves both, or nothing new. The caller holds
@@ -78,23 +80,24 @@ def begin_rotation(settings: Settings) -> bytes:
 
     Raises: RotationRefused, where a rotation is under way already; WeakSecret; ExposedFile; OSError.
     """
-    folder = settings.data_dir
-    if (folder / PREVIOUS_FILE).exists() and _read_secret(folder / PREVIOUS_FILE) != _read_secret(folder / SECRET_FILE):
+    if (data_dir / PREVIOUS_FILE).exists() and _read_secret(data_dir / PREVIOUS_FILE) != _read_secret(
+        data_dir / SECRET_FILE
+    ):
         raise RotationRefused(
-            f"{folder / PREVIOUS_FILE} is there: end the rotation before this one by rotate-secret --finish"
+            f"{data_dir / PREVIOUS_FILE} is there: end the rotation before this one by rotate-secret --finish"
         )
-    replace_private(folder / PREVIOUS_FILE, _read_secret(folder / SECRET_FILE).decode())
+    replace_private(data_dir / PREVIOUS_FILE, _read_secret(data_dir / SECRET_FILE).decode())
     new = secrets.token_hex(BYTES_MIN)
-    replace_private(folder / SECRET_FILE, new)
+    replace_private(data_dir / SECRET_FILE, new)
     return new.encode()
 
 
-def end_rotation(settings: Settings) -> bool:
+def end_rotation(data_dir: Path) -> bool:
     """Forget the secret before; False where there is none. The caller holds `access.rotating`.
 
     Raises: OSError.
     """
-    path = settings.data_dir / PREVIOUS_FILE
+    path = data_dir / PREVIOUS_FILE
     if not path.exists():
         return False
     path.unlink()

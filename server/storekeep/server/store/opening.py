@@ -6,9 +6,9 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
-from storekeep.server.config import Settings
 from storekeep.server.runtime.admission import WRITES, AdmissionController
-from storekeep.server.store.engine import Committed, Driver, Store
+from storekeep.server.store.drivers import Driver
+from storekeep.server.store.engine import Committed, Store
 from storekeep.server.store.limits import Limits, ReplicaSet
 from storekeep.server.store.locks import lock_to_serve
 from storekeep.server.store.reads import CallTerms, plain_terms
@@ -36,7 +36,7 @@ def open_store(
     """Open a database.
 
     Args:
-        url: see `database_urls`; a SQLite file is made when missing.
+        url: see `store.urls`; a SQLite file is made when missing.
         admission: see `Store`; one for commands, which write a little, where none is given.
         limits: of time and connections; SQLite, which has no network between, has none.
         replicas: of PostgreSQL; they need not answer yet.
@@ -73,27 +73,6 @@ def _replicas(url: str, replicas: ReplicaSet, limits: Limits) -> Replicas:
             for replica in replicas.urls
         ],
         interval_s=replicas.interval_s,
-    )
-
-
-def limits_of(settings: Settings) -> Limits:
-    """The limits that the settings set."""
-    return Limits(
-        pool_size=settings.database_pool_size,
-        pool_timeout_s=settings.database_pool_timeout_s,
-        connect_timeout_s=settings.database_connect_timeout_s,
-        statement_timeout_s=settings.database_statement_timeout_s,
-        lock_timeout_s=settings.database_lock_timeout_s,
-        pooler=settings.database_pooler,
-    )
-
-
-def replicas_of(settings: Settings) -> ReplicaSet:
-    """The replicas that the settings name."""
-    return ReplicaSet(
-        urls=settings.database_replica_urls,
-        pool_size=settings.database_replica_pool_size,
-        interval_s=settings.database_replica_interval_s,
     )
 
 

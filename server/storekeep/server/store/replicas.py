@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import peewee
 
-from storekeep.server.store.engine import Driver
+from storekeep.server.store.drivers import Driver
 from storekeep.server.store.errors import StorageUnavailable, StoreError
 from storekeep.server.store.reads import ReadTerms
 from storekeep.server.store.sql.statements import Statement, bound

@@ -29,7 +29,7 @@ from storekeep.server.process.reloads import is_abandoned, reload_settings
 from storekeep.server.process.signals import SIGNALS, STOP_SIGNALS, ignore_meaningless_signals
 from storekeep.server.runtime.ports import reserve_port
 from storekeep.server.store.locks import lock
-from storekeep.server.store.opening import limits_of, open_store, serve_lock
+from storekeep.server.store.opening import open_store, serve_lock
 from storekeep.server.store.schema import check_schema
 from storekeep.server.supervision.control import Order, pack_settings
 from storekeep.server.supervision.signals import SignalQueue
@@ -88,7 +88,7 @@ def supervise(loaded: LoadedSettings, *, sample: bool = False, address_file: Pat
             turns=folder.path / LOG_TURNS_FILE,
         )
         warn_of_open_data_dir(settings)
-        with closing(open_store(settings.database, limits=limits_of(settings))) as store:
+        with closing(open_store(settings.database, limits=settings.database_limits)) as store:
             if make_admin_key(settings, store, keep=partial(keep_admin_key, data_dir=settings.data_dir), force=False):
                 say_where_admin_key_is(settings.data_dir)
             has_sample = offer_sample(store, wanted=sample)

@@ -101,12 +101,23 @@ def install(access: Access, store: Store, *, keep: Callable[[str], None], force:
 
 
 def make_keyring(settings: Settings) -> Keyring:
-    """The server's secrets, read again as they change.
+    """Return the server's secrets, which are read again as they change; the secret is made when there is none.
 
     Raises: WeakSecret; ExposedFile; OSError.
     """
-    load_secret(settings)
-    return Keyring(lambda: load_secrets(settings), overlap_days=settings.secret_overlap_days)
+    load_secret(settings.given_secrets, data_dir=settings.data_dir)
+    return read_keyring(settings)
+
+
+def read_keyring(settings: Settings) -> Keyring:
+    """Return the server's secrets, which are read again as they change.
+
+    Raises: WeakSecret; ExposedFile; OSError, such as FileNotFoundError when there is no secret.
+    """
+    return Keyring(
+        lambda: load_secrets(settings.given_secrets, data_dir=settings.data_dir),
+        overlap_days=settings.secret_overlap_days,
+    )
 
 
 def make_admin_key(
