@@ -2,7 +2,7 @@
 
 The control law is CoDel, controlled delay (RFC 8289), in the form that services use (folly's `Codel`; B. Maurer, "Fail
 at Scale", ACM Queue 13(8), 2015): a queue in which every call waits too long for a whole interval is overloaded, and
-then holds only what is served within a short wait. The reasons are in docs/decisions/admission-control.md.
+then holds only what is served within a short wait. The reasons are in docs/decisions/0037-admission-control.md.
 """
 
 from __future__ import annotations
