@@ -24,8 +24,15 @@ sets its own."""
 
 
 def server_environment(data_dir: Path, **settings: str) -> dict[str, str]:
-    """The environment of a `storekeep-server`, with nothing of this process's own settings."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("STOREKEEP_")}
+    """The environment of a `storekeep-server`, with nothing of this process's own settings but the fast path.
+
+    So a whole run of the tests can be made with `STOREKEEP_GRPC_FAST_PATH=off`, as CI does with some.
+    """
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("STOREKEEP_") or name == "STOREKEEP_GRPC_FAST_PATH"
+    }
     made = {f"STOREKEEP_{name.upper()}": value for name, value in settings.items()}
     return inherited | {"STOREKEEP_DATA_DIR": str(data_dir), "STOREKEEP_LISTEN": "127.0.0.1:0"} | made
 

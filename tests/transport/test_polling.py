@@ -121,7 +121,23 @@ def test_unknown_grpcio_serves_all_calls_by_its_own_loop(monkeypatch, caplog):
     served = Polling()
     with serving(served, is_full=lambda: True) as channel:
         assert channel.unary_unary(METHOD)(b"call", timeout=TIMEOUT_S) == b"call"
-    assert "this grpcio is not known" in caplog.text
+    assert "was not tested with the fast path" in caplog.text
+    assert served.lag_s() == 0
+
+
+def test_grpcio_of_a_series_that_was_not_tested_serves_all_calls_itself(monkeypatch, caplog):
+    monkeypatch.setattr(grpc, "__version__", "1.86.0")
+    with serving(Polling()) as channel:
+        assert channel.unary_unary(METHOD)(b"call", timeout=TIMEOUT_S) == b"call"
+    assert "was not tested with the fast path" in caplog.text
+
+
+def test_fast_path_switched_off_serves_all_calls_by_grpc_itself(caplog):
+    caplog.set_level("INFO")
+    served = Polling(fast_path=False)
+    with serving(served, is_full=lambda: True) as channel:
+        assert channel.unary_unary(METHOD)(b"call", timeout=TIMEOUT_S) == b"call"
+    assert "the fast path is off" in caplog.text
     assert served.lag_s() == 0
 
 

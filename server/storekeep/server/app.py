@@ -111,7 +111,7 @@ class App:
         writer_file = one_writer_file(settings.database)
         self._writership = Writership(writer_file, worker=worker) if worker and writer_file else None
         self._counts = CallCounts()
-        self._polling = Polling(receive_limits(settings))
+        self._polling = Polling(receive_limits(settings), fast_path=settings.grpc_fast_path == "auto")
         self._write_admission = self._admission(WRITES, length_max=settings.write_queue_max)
         self._credentials = tls_credentials(settings)
         keyring = make_keyring(settings)

@@ -152,6 +152,10 @@ class Settings(BaseSettings):
     calls_max: Count = 2_000
     """Unary calls under way at once; beyond it further ones are shed with OVERLOADED. Health checks are not shed, calls
     whose request or reply is on its way have budgets of their own, and so have streams."""
+    grpc_fast_path: Literal["auto", "off"] = "auto"
+    """`auto`: calls take a path below grpcio's Python layer, where it was tested with the installed grpcio. It halves
+    the cost of a read, notices overload sooner, and bounds what callers without a token can hold. `off`: gRPC serves
+    all calls itself, slower and without those budgets."""
     streams_per_connection_max: Count = 1_000
     """Calls under way at once on one connection; further ones wait in the client. Streams that are reset count until
     they are gone, so fewer refuse honest bursts: with 100, of 500 calls at once on a new connection two in five failed

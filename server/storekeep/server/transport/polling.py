@@ -74,6 +74,9 @@ STATE_NEEDED = (
     "server",
     "stage",
 )
+TESTED_SERIES = frozenset({"1.85"})
+"""Release series of grpcio that the fast path was tested with. It leans on names inside `grpc._server`, so a series is
+added only after all tests have passed with it."""
 STARTED = grpc_server._ServerStage.STARTED if hasattr(grpc_server, "_ServerStage") else None
 UNKNOWN_TAG = getattr(grpc_server, "_REQUEST_CALL_TAG", "")
 TIMED_OUT = cygrpc.CompletionType.queue_timeout
@@ -128,6 +131,8 @@ class Refusals(Protocol):
 
 def knows(server: grpc.Server) -> bool:
     """Whether the installed grpcio works as this module knows it."""
+    if ".".join(grpc.__version__.split(".")[:2]) not in TESTED_SERIES:
+        return False
     state = getattr(server, "_state", None)
     if state is None or any(not hasattr(grpc_server, name) for name in NEEDED):
         return False
@@ -137,9 +142,15 @@ def knows(server: grpc.Server) -> bool:
 
 
 class Polling:
-    """Hears of the events of one server, all of them in one thread."""
+    """Hears of the events of one server, all of them in one thread.
 
-    def __init__(self, limits: Limits = Limits()) -> None:  # noqa: B008 - it is frozen
+    Args:
+        limits: of calls without a token, and of replies that nobody reads.
+        fast_path: whether calls take the fast path when the installed grpcio is one that it was tested with.
+    """
+
+    def __init__(self, limits: Limits = Limits(), *, fast_path: bool = True) -> None:  # noqa: B008 - it is frozen
+        self._fast_path = fast_path
         self._request_timeout_s = limits.request_timeout_s
         self._metadata_max_bytes = limits.metadata_max_bytes
         self._looked_s = math.inf
@@ -189,8 +200,15 @@ class Polling:
             always: paths of the methods that are served however many calls are under way.
             refusals: what calls are told that end before they are served. Without it gRPC answers unknown methods.
         """
+        if not self._fast_path:
+            log.info("the fast path is off: gRPC serves all calls itself")
+            server.start()
+            return
         if not knows(server):
-            log.warning("this grpcio is not known: calls cost more, and overload is noticed late")
+            log.warning(
+                "this grpcio was not tested with the fast path: calls cost more, overload is noticed late, and callers "
+                "without a token have no budgets"
+            )
             server.start()
             return
         self._state = state = server._state  # type: ignore[attr-defined]
