@@ -63,4 +63,4 @@ def test_login_file_that_is_damaged_is_said_so(bare_cli: CommandLine, tmp_path: 
     login_file(tmp_path).write_text("{")
     run = bare_cli("whoami")
     assert run.code == 2
-    assert "login.json cannot be read" in run.err
+    assert "login.json is not what `storekeep login` writes; remove it, and log in" in run.err

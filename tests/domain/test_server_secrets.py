@@ -242,7 +242,7 @@ def test_exported_checkpoint_shows_a_log_that_was_cut(make_server: MakeServer, t
     with server.database.unguarded() as session:
         session.run("DELETE FROM audit_checkpoints")
         ((last,),) = session.rows("SELECT MAX(sequence) FROM audit_entries")
-        session.run("DELETE FROM audit_entries WHERE sequence = ?", last)
+        session.run("DELETE FROM audit_entries WHERE sequence >= ?", last - 1)  # the checkpoint's own entry is the last
     assert "the log was cut" in is_sound(server, "--since", str(kept))
     kept.write_text(kept.read_text().replace('"sequence": ', '"sequence": 1'))
     assert "signature" in is_sound(server, "--since", str(kept))

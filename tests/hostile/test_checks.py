@@ -81,5 +81,5 @@ def test_caller_over_a_socket_cannot_say_whose_call_it_is(make_server: MakeServe
         with refused("RATE_LIMITED"):
             issue(request, metadata=(("x-storekeep-peer", "ipv4:192.0.2.9:1"),), timeout=TIMEOUT_S)
     server.await_log("RATE_LIMITED")
-    lines = [json.loads(line) for line in server.log().splitlines() if "IssueToken" in line]
+    lines = [json.loads(line) for line in server.log().splitlines() if '"rpc"' in line and "IssueToken" in line]
     assert {line["peer"].partition(":")[0] for line in lines} == {"unix"}

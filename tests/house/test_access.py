@@ -13,7 +13,7 @@ CHANGE_ACCESS = {"accounts.py", "api_keys.py", "roles.py", "signing_keys.py"}
 """The modules of the domain whose mutations callers ask for, and that write the tables of access."""
 WRITE_BY_THEMSELVES = {"permissions.py", "bootstrap.py", "server_secrets.py", "tokens.py"}
 """Those that write them as the server itself does, or for whoever holds a key or a token."""
-READ_ONLY = {"audited_rows.py"}
+READ_ONLY = {"audited_rows.py", "audited_sessions.py"}
 """Those that only compare them with the audit log."""
 COLLECTIONS = ("SERVICE_ACCOUNTS", "API_KEYS", "ROLES")
 STEPS = ("create", "update", "archive", "unarchive", "delete", "undelete")

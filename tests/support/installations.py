@@ -11,10 +11,12 @@ import grpc
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
+from storekeep.server.app import EXPIRERS
 from storekeep.server.config import Settings
 from storekeep.server.domain.access.bootstrap import bootstrap_admin, install_access
 from storekeep.server.domain.keys.keyrings import Keyring
 from storekeep.server.domain.standard.pages import PageTokens
+from storekeep.server.domain.stock.expiry import set_expirers
 from storekeep.server.interceptors.auth import authenticate_calls
 from storekeep.server.interceptors.chain import Chain
 from storekeep.server.interceptors.errors import map_errors
@@ -51,6 +53,7 @@ class Installation:
         self.contract = read_contract()
         self.known = self.contract.permissions
         self.store = open_store(database.url)
+        set_expirers(self.store, EXPIRERS)
         settings = Settings(
             token_issuer=ISSUER,
             token_audience=AUDIENCE,

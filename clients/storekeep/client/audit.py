@@ -39,7 +39,7 @@ class Audit:
     ) -> Listing[AuditEntry]:
         """List audit entries, newest first unless `order_by` says otherwise.
 
-        Raises: InvalidFilter, InvalidOrderBy, InvalidPageToken.
+        Raises: InvalidFilter, InvalidOrderBy, InvalidPageToken, AuditEntryUnreadable.
         """
         request = ListAuditEntriesRequest(**query)
         return self._calls.listing(

@@ -23,7 +23,7 @@ StorekeepError
     │                               NotForSale, OutOfStock, QuantityMismatch, RoleBuiltIn,
     │                               ReplyExpired
     └── ServerTrouble               Overloaded, RateLimited, DeadlineExceeded, StorageFull, StorageUnavailable,
-                                    ShuttingDown, InternalError
+                                    ShuttingDown, InternalError, AuditEntryUnreadable
 """
 
 from __future__ import annotations

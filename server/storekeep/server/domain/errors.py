@@ -14,6 +14,7 @@ DomainError
 │                           OrderNotHeld, UnitsNotOpen, NotForSale, OutOfStock, QuantityMismatch, RoleBuiltIn,
 │                           ReplyExpired
 ├── AuditEntryUnreadable
+├── BatchTooLarge
 └── AccessRefused           Unauthenticated, TokenExpired, TokenRevoked, ApiKeyInvalid, PermissionDenied,
                             PrivilegeEscalation
 """

@@ -23,7 +23,7 @@ from storekeep.server.interceptors.rate_limits import Rate, TokenBuckets
 from storekeep.server.telemetry.counts import CallCounts
 from storekeep.server.transport.budgets import address_of
 from storekeep.server.transport.errors import RateLimited
-from storekeep.server.transport.rpc import Method, Rpc
+from storekeep.server.transport.rpc import Checked, Method, Rpc
 from storekeep.v1 import auth_pb2
 
 API_KEY, REFRESH_TOKEN, ACCESS_TOKEN = "api_key", "refresh_token", "access_token"
@@ -209,7 +209,7 @@ def _watch_requests(failures: FailedCredentials, find: Find, serve: Step) -> Ste
             if credential is not None and is_wrong:
                 failures.record(address_of(rpc.peer), credential)
             raise
-        if credential is not None:
+        if credential is not None and not isinstance(reply, Checked):  # checked apart: there are no tokens yet
             _prove(failures, credential, reply)
         return reply
 

@@ -59,10 +59,13 @@ class Rounds:
         name: the thread's.
         interval_s: from the end of one round to the start of the next.
         done: what is logged of rounds that did something, failed: of rounds that could not.
+        at_start: whether the first round is run by `start`, before it returns.
     """
 
-    def __init__(self, name: str, *, interval_s: float, done: str, failed: str) -> None:
+    def __init__(self, name: str, *, interval_s: float, done: str, failed: str, at_start: bool = False) -> None:
         self._interval_s = interval_s
+        self._at_start = at_start
+        self._problem = ""
         self._done = done
         self._failed = failed
         self._stop = threading.Event()
@@ -70,6 +73,8 @@ class Rounds:
 
     def start(self) -> None:
         """Begin."""
+        if self._at_start:
+            self._try_once()
         self._thread.start()
 
     def stop(self) -> None:
@@ -79,18 +84,20 @@ class Rounds:
             self._thread.join(timeout=STOP_TIMEOUT_S)
 
     def _run(self) -> None:
-        problem = ""
         while not self._stop.wait(self._interval_s):
-            try:
-                count = self.run_once()
-            except StoreError as error:
-                if str(error) != problem:  # once, and not as often as it is tried
-                    log.warning(self._failed, extra={"problem": str(error)})
-                problem = str(error)
-                continue
-            problem = ""
-            if count:
-                log.info(self._done, extra={"rows": count})
+            self._try_once()
+
+    def _try_once(self) -> None:
+        try:
+            count = self.run_once()
+        except StoreError as error:
+            if str(error) != self._problem:  # once, and not as often as it is tried
+                log.warning(self._failed, extra={"problem": str(error)})
+            self._problem = str(error)
+            return
+        self._problem = ""
+        if count:
+            log.info(self._done, extra={"rows": count})
 
     def run_once(self) -> int:
         """Do all that there is to do.
@@ -149,7 +156,7 @@ class Sweeper(Rounds):
 
 
 class CheckpointJob(Rounds):
-    """Signs the head of the audit log now and then; see `domain.audit_checkpoints`."""
+    """Signs the head of the audit log at the first start, and when it is due; see `domain.audit.checkpoints`."""
 
     def __init__(self, store: Store, chain: AuditChain, *, entries: int, interval_s: float) -> None:
         super().__init__(
@@ -157,6 +164,7 @@ class CheckpointJob(Rounds):
             interval_s=min(CHECKPOINT_LOOK_S, interval_s),
             done="audit log signed",
             failed="the audit log was not signed",
+            at_start=True,
         )
         self._store = store
         self._chain = chain

@@ -150,16 +150,17 @@ class Budget(Generic[T]):
         return 0 if group is None else len(group.members)
 
     def _worst(self, before_s: float) -> list[T]:
-        """Those of the address with the most that are old enough: of the connection with the most first, by age."""
+        """Return members of the address with the most that are old enough: of the largest connection first, by age.
+
+        None of another address, even when all members of the largest are too young: those will be old enough soon.
+        """
         groups = self._groups if self._groups_addresses else self._grouped()
-        for group in sorted(groups.values(), key=lambda group: -group.size):
-            candidates = [member for member in group.members if self._since_s[member] <= before_s]
-            if candidates:
-                connections: Counter[str] = Counter()
-                for member in group.members:
-                    connections[self._place(member)[1]] += self._size_of(member)
-                return sorted(candidates, key=lambda member: -connections[self._place(member)[1]])
-        return []
+        worst = max(groups.values(), key=lambda group: group.size)
+        connections: Counter[str] = Counter()
+        for member in worst.members:
+            connections[self._place(member)[1]] += self._size_of(member)
+        candidates = [member for member in worst.members if self._since_s[member] <= before_s]
+        return sorted(candidates, key=lambda member: -connections[self._place(member)[1]])
 
     def _grouped(self) -> dict[str, _Group[T]]:
         groups: dict[str, _Group[T]] = {}

@@ -121,10 +121,10 @@ class RejectedCall:
         refusal: what it is answered.
     """
 
-    __slots__ = ("_event",)
+    __slots__ = ("_call",)
 
     def __init__(self, event: Any, refusal: Refusal) -> None:
-        self._event = event
+        self._call = event.call  # not the event: its metadata may take megabytes
         send_status = cygrpc.SendStatusFromServerOperation(
             refusal.trailing_metadata, refusal.code, refusal.text, NO_FLAGS
         )
@@ -132,7 +132,7 @@ class RejectedCall:
 
     def end(self) -> None:
         """Let go of gRPC's call, which must happen before the next event is waited for."""
-        self._event = None
+        self._call = None
 
 
 class UnaryCall:
