@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: run the benchmarks; `--help` says which and how."""
+"""Entry point of `python -m benchmarks`. `--help` lists the benchmarks and options."""
 
 from benchmarks.suite import main
 

@@ -1,4 +1,4 @@
-"""GetProduct and PlaceOrder beside the same program as it was at an earlier commit, in turns."""
+"""Compare GetProduct and PlaceOrder with the same program at an earlier commit."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import tarfile
 from pathlib import Path
 
 from benchmarks import calls, stocking, subjects
-from benchmarks.calling import counted, figures, warnings
+from benchmarks.calling import build_figures, list_warnings, verify_orders
 from benchmarks.loads import h2load, orders
 from benchmarks.loads.load import Load
 from benchmarks.machine import ROOT
@@ -17,19 +17,19 @@ from benchmarks.subjects import Storekeep
 
 NOW = "now"
 RATIO_MIN = 0.95
-"""What a change may cost that buys no speed."""
+"""The most that a change may cost in speed: 5 %."""
 
 
-def before(folder: Path, pace: Pace, *, revision: str) -> Section:
+def measure_before(folder: Path, pace: Pace, *, revision: str) -> Section:
     """Measure how much faster or slower both calls have become since a commit.
 
-    Both programs are started anew for each round, and take turns in going first: processes of one program differ by
-    some percent for as long as they live.
+    Both programs restart for each round and alternate in going first, because processes of the same program differ in
+    speed by some percent.
 
     Args:
-        revision: a commit, as git has it.
+        revision: any name of a commit that git accepts.
 
-    Raises: RuntimeError where git has no such commit.
+    Raises: RuntimeError if git does not know the commit.
     """
     earlier = f"at {revision}"
     sources = {NOW: None, earlier: _check_out(revision, folder / "source")}
@@ -37,51 +37,53 @@ def before(folder: Path, pace: Pace, *, revision: str) -> Section:
     writes: dict[str, list[Load]] = {name: [] for name in sources}
     for number in range(pace.rounds):
         for name in list(sources)[:: -1 if number % 2 else 1]:
-            place = folder / ("now" if name == NOW else "before")
-            with subjects.storekeep(place, source=sources[name]) as shop:
+            subfolder = folder / ("now" if name == NOW else "before")
+            with subjects.run_storekeep(subfolder, source=sources[name]) as shop:
                 if number == 0:
-                    stocking.stock(shop)
-                for send, loads in ((_sender_of_reads(shop, folder), reads), (_sender_of_orders(shop), writes)):
+                    stocking.stock_catalogue(shop)
+                for send, loads in ((_build_reads(shop, folder), reads), (_build_orders(shop), writes)):
                     send(pace.warm_up_s)
                     loads[name].append(send(pace.seconds))
     read = {name: Turns(f"GetProduct {name}", tuple(loads)) for name, loads in reads.items()}
-    written = {name: Turns(f"PlaceOrder {name}", tuple(loads)) for name, loads in writes.items()}
+    writes_by_name = {name: Turns(f"PlaceOrder {name}", tuple(loads)) for name, loads in writes.items()}
     bars = [
-        Bar(f"GetProduct now / {earlier}", read[NOW].ratio_to(read[earlier]), RATIO_MIN),
-        Bar(f"PlaceOrder now / {earlier}", written[NOW].ratio_to(written[earlier]), RATIO_MIN),
+        Bar(f"GetProduct now / {earlier}", read[NOW].compute_ratio(read[earlier]), RATIO_MIN),
+        Bar(f"PlaceOrder now / {earlier}", writes_by_name[NOW].compute_ratio(writes_by_name[earlier]), RATIO_MIN),
     ]
-    rows = [*read.values(), *written.values()]
-    return Section(f"Beside the program {earlier}", figures(rows), bars, warnings(rows))
+    rows = [*read.values(), *writes_by_name.values()]
+    return Section(f"Beside the program {earlier}", build_figures(rows), bars, list_warnings(rows))
 
 
 def _check_out(revision: str, target: Path) -> Path:
-    """Put the files of a commit into a folder.
+    """Extract the program at a commit into `target`.
 
-    Raises: RuntimeError.
+    Raises: RuntimeError if git does not know the commit.
     """
     archive = target.with_suffix(".tar")
     command = ["git", "-C", str(ROOT), "archive", "--output", str(archive), revision, *subjects.ROOTS]
     result = subprocess.run(command, capture_output=True, text=True)
     if result.returncode:
-        raise RuntimeError(f"git has no {revision} to compare with: {result.stderr.strip()}")
+        raise RuntimeError(f"git cannot find commit {revision}: {result.stderr.strip()}")
     with tarfile.open(archive) as files:
         files.extractall(target)
     archive.unlink()
     return target
 
 
-def _sender_of_reads(shop: Storekeep, folder: Path) -> Send:
-    answer = calls.get_product(shop)
+def _build_reads(shop: Storekeep, folder: Path) -> Send:
+    answer = calls.read_product(shop)
 
     def send(seconds: float) -> Load:
-        message = calls.get_product_message()
-        request = calls.grpc_request(calls.GET_PRODUCT, message, answer=answer, token=shop.token(), folder=folder)
+        message = calls.build_get_product_message()
+        request = calls.build_grpc_request(
+            calls.GET_PRODUCT, message, answer=answer, token=shop.get_token(), folder=folder
+        )
         return h2load.send(request, shop.server, seconds=seconds)
 
     return send
 
 
-def _sender_of_orders(shop: Storekeep) -> Send:
-    return counted(
-        shop.database, lambda seconds: orders.send(orders.GRPC, shop.server, token=shop.token(), seconds=seconds)
+def _build_orders(shop: Storekeep) -> Send:
+    return verify_orders(
+        shop.database, lambda seconds: orders.send(orders.GRPC, shop.server, token=shop.get_token(), seconds=seconds)
     )

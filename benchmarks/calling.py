@@ -1,4 +1,4 @@
-"""GetProduct and PlaceOrder: Storekeep beside their floors and beside the peer, in turns."""
+"""Compare GetProduct and PlaceOrder of Storekeep with their floors and with the peer, on SQLite."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from benchmarks.loads import h2load, orders
 from benchmarks.loads.load import Load, LoadFailed
 from benchmarks.machine import SERVER_CORE, Server, run_pinned
 from benchmarks.recording import Recording
-from benchmarks.results import Bar, Figure, Section, span
+from benchmarks.results import Bar, Figure, Section, format_spread
 from benchmarks.rounds import Pace, Send, Spread, Turns, measure
 
 STOREKEEP = "Storekeep"
@@ -24,7 +24,7 @@ APSW_LOOP = "the same loop through apsw"
 PEER = "peer: FastAPI + SQLAlchemy"
 TUNED_PEER = "the peer, tuned by hand"
 CLIENT_BUSY_MAX = 0.9
-"""Above this share of its core the load may be what limits a rate."""
+"""Above this share of its core, the load itself may limit the rate."""
 FLOOR_END_TIMEOUT_S = 120.0
 
 GET_PRODUCT_FLOOR = 0.70
@@ -32,26 +32,28 @@ GET_PRODUCT_PEER = 2.5
 PLACE_ORDER_FLOOR = 1.5
 PLACE_ORDER_PEER = 12.0
 PLACE_ORDER_CPU_FLOOR = 1.25
-"""Does not depend on how fast the disk is beside the processor, as the ratio of rates does."""
+"""Unlike the ratio of rates, it does not depend on the speed of the disk."""
 
 
-def get_product(folder: Path, pace: Pace) -> Section:
+def measure_get_product(folder: Path, pace: Pace) -> Section:
     """Measure GetProduct."""
     with ExitStack() as stack:
-        shop = stack.enter_context(subjects.storekeep(folder / "storekeep"))
-        stocking.stock(shop)
-        answer = calls.get_product(shop)
-        echo = stack.enter_context(subjects.echo(folder / "echo", answer))
-        usual = stack.enter_context(subjects.peer(folder / "peer", tuning="usual"))
-        tuned = stack.enter_context(subjects.peer(folder / "tuned", tuning="tuned"))
+        shop = stack.enter_context(subjects.run_storekeep(folder / "storekeep"))
+        stocking.stock_catalogue(shop)
+        answer = calls.read_product(shop)
+        echo = stack.enter_context(subjects.run_echo(folder / "echo", answer))
+        usual = stack.enter_context(subjects.run_peer(folder / "peer", tuning="usual"))
+        tuned = stack.enter_context(subjects.run_peer(folder / "tuned", tuning="tuned"))
 
         def send_grpc(server: Server, seconds: float) -> Load:
-            message = calls.get_product_message()
-            request = calls.grpc_request(calls.GET_PRODUCT, message, answer=answer, token=shop.token(), folder=folder)
+            message = calls.build_get_product_message()
+            request = calls.build_grpc_request(
+                calls.GET_PRODUCT, message, answer=answer, token=shop.get_token(), folder=folder
+            )
             return h2load.send(request, server, seconds=seconds)
 
         def send_http(peer: subjects.Peer) -> Send:
-            request = calls.http_get_product(peer)
+            request = calls.build_http_request(peer)
             return lambda seconds: h2load.send(request, peer.server, seconds=seconds)
 
         contenders: dict[str, Send] = {
@@ -62,58 +64,61 @@ def get_product(folder: Path, pace: Pace) -> Section:
         }
         turns = measure(contenders, pace)
     bars = [
-        Bar("GetProduct / bare grpcio echo", turns[STOREKEEP].ratio_to(turns[ECHO]), GET_PRODUCT_FLOOR),
-        Bar("GetProduct / FastAPI", turns[STOREKEEP].ratio_to(turns[PEER]), GET_PRODUCT_PEER),
+        Bar("GetProduct / bare grpcio echo", turns[STOREKEEP].compute_ratio(turns[ECHO]), GET_PRODUCT_FLOOR),
+        Bar("GetProduct / FastAPI", turns[STOREKEEP].compute_ratio(turns[PEER]), GET_PRODUCT_PEER),
     ]
-    return Section("GetProduct", figures(turns.values()), bars, (beyond_the_bar(turns), *warnings(turns.values())))
+    return Section(
+        "GetProduct", build_figures(turns.values()), bars, (describe_tuned_ratio(turns), *list_warnings(turns.values()))
+    )
 
 
-def place_order(folder: Path, pace: Pace) -> Section:
+def measure_place_order(folder: Path, pace: Pace) -> Section:
     """Measure PlaceOrder."""
     with ExitStack() as stack:
-        shop = stack.enter_context(subjects.storekeep(folder / "storekeep"))
-        stocking.stock(shop)
+        shop = stack.enter_context(subjects.run_storekeep(folder / "storekeep"))
+        stocking.stock_catalogue(shop)
         recorded = recording.record(shop, folder / "loop")
-        usual = stack.enter_context(subjects.peer(folder / "peer", tuning="usual"))
-        tuned = stack.enter_context(subjects.peer(folder / "tuned", tuning="tuned"))
+        usual = stack.enter_context(subjects.run_peer(folder / "peer", tuning="usual"))
+        tuned = stack.enter_context(subjects.run_peer(folder / "tuned", tuning="tuned"))
 
         def send_http(peer: subjects.Peer) -> Send:
             return lambda seconds: orders.send(orders.HTTP, peer.server, token=peer.token, seconds=seconds)
 
         contenders: dict[str, Send] = {
-            STOREKEEP: counted(
+            STOREKEEP: verify_orders(
                 shop.database,
-                lambda seconds: orders.send(orders.GRPC, shop.server, token=shop.token(), seconds=seconds),
+                lambda seconds: orders.send(orders.GRPC, shop.server, token=shop.get_token(), seconds=seconds),
             ),
-            LOOP: counted_loop(recorded, driver="sqlite3"),
-            APSW_LOOP: counted_loop(recorded, driver="apsw"),
-            PEER: counted(usual.database, send_http(usual)),
-            TUNED_PEER: counted(tuned.database, send_http(tuned)),
+            LOOP: build_loop_send(recorded, driver="sqlite3"),
+            APSW_LOOP: build_loop_send(recorded, driver="apsw"),
+            PEER: verify_orders(usual.database, send_http(usual)),
+            TUNED_PEER: verify_orders(tuned.database, send_http(tuned)),
         }
         turns = measure(contenders, pace)
     bars = [
-        Bar("PlaceOrder / bare sqlite3 loop", turns[STOREKEEP].ratio_to(turns[LOOP]), PLACE_ORDER_FLOOR),
-        Bar("PlaceOrder / the loop through apsw", turns[STOREKEEP].ratio_to(turns[APSW_LOOP]), PLACE_ORDER_FLOOR),
-        Bar("PlaceOrder / FastAPI", turns[STOREKEEP].ratio_to(turns[PEER]), PLACE_ORDER_PEER),
+        Bar("PlaceOrder / bare sqlite3 loop", turns[STOREKEEP].compute_ratio(turns[LOOP]), PLACE_ORDER_FLOOR),
+        Bar("PlaceOrder / the loop through apsw", turns[STOREKEEP].compute_ratio(turns[APSW_LOOP]), PLACE_ORDER_FLOOR),
+        Bar("PlaceOrder / FastAPI", turns[STOREKEEP].compute_ratio(turns[PEER]), PLACE_ORDER_PEER),
         Bar(
             "CPU of PlaceOrder / of the loop through apsw",
-            turns[STOREKEEP].cpu_ratio_to(turns[APSW_LOOP]),
+            turns[STOREKEEP].compute_cpu_ratio(turns[APSW_LOOP]),
             PLACE_ORDER_CPU_FLOOR,
             at_most=True,
         ),
     ]
-    return Section("PlaceOrder", figures(turns.values()), bars, (beyond_the_bar(turns), *warnings(turns.values())))
-
-
-def beyond_the_bar(turns: dict[str, Turns]) -> str:
-    """How much faster Storekeep is than a peer that few would write."""
-    return (
-        f"Against the tuned peer, for which there is no bar: {span(turns[STOREKEEP].ratio_to(turns[TUNED_PEER]), 2)}."
+    return Section(
+        "PlaceOrder", build_figures(turns.values()), bars, (describe_tuned_ratio(turns), *list_warnings(turns.values()))
     )
 
 
-def counted(database: Database, send: Send) -> Send:
-    """A load after which exactly the orders that were acknowledged have to be in the database."""
+def describe_tuned_ratio(turns: dict[str, Turns]) -> str:
+    """Return a note on how much faster Storekeep is than the tuned peer."""
+    ratio = turns[STOREKEEP].compute_ratio(turns[TUNED_PEER])
+    return f"Against the tuned peer, for which there is no bar: {format_spread(ratio, 2)}."
+
+
+def verify_orders(database: Database, send: Send) -> Send:
+    """Return a load that checks afterwards that the database contains exactly the acknowledged orders."""
 
     def send_and_count(seconds: float) -> Load:
         before = database.count_orders()
@@ -126,17 +131,19 @@ def counted(database: Database, send: Send) -> Send:
     return send_and_count
 
 
-def counted_loop(recorded: Recording, *, driver: str) -> Send:
-    """The floor, with one of its drivers."""
-    return counted(SqliteFile(recorded.working), lambda seconds: run_loop(recorded, driver=driver, seconds=seconds))
+def build_loop_send(recorded: Recording, *, driver: str) -> Send:
+    """Return the load of the floor with one of its drivers."""
+    return verify_orders(
+        SqliteFile(recorded.working), lambda seconds: run_loop(recorded, driver=driver, seconds=seconds)
+    )
 
 
 def run_loop(recorded: Recording, *, driver: str, seconds: float) -> Load:
-    """One turn of the floor; it is client and server in one.
+    """Run one turn of the floor, which is client and server in one process.
 
-    Raises: LoadFailed.
+    Raises: LoadFailed if the process fails.
     """
-    command = [sys.executable, "-m", "benchmarks.floors.sqlite_loop", *recorded.arguments()]
+    command = [sys.executable, "-m", "benchmarks.floors.sqlite_loop", *recorded.build_arguments()]
     command += ["--driver", driver, "--seconds", str(seconds)]
     try:
         output, _ = run_pinned(command, cores=[SERVER_CORE], timeout_s=seconds + FLOOR_END_TIMEOUT_S)
@@ -147,8 +154,8 @@ def run_loop(recorded: Recording, *, driver: str, seconds: float) -> Load:
     return Load(tally["answered"], tally["seconds"], **parts)
 
 
-def figures(turns: Iterable[Turns]) -> list[Figure]:
-    """Return a line for each contender; columns that are 0 for all of them are left out."""
+def build_figures(turns: Iterable[Turns]) -> list[Figure]:
+    """Return one figure for each contender, without the columns that are 0 for all."""
     turns = list(turns)
     columns: dict[str, Callable[[Turns], Spread]] = {
         "server CPU, s per 1,000 calls": lambda each: each.server_ms,
@@ -160,14 +167,15 @@ def figures(turns: Iterable[Turns]) -> list[Figure]:
     return [
         Figure(
             each.name,
-            {"calls/s": span(each.per_s)} | {name: span(column(each), 2) for name, column in columns.items()},
+            {"calls/s": format_spread(each.per_s)}
+            | {name: format_spread(column(each), 2) for name, column in columns.items()},
         )
         for each in turns
     ]
 
 
-def warnings(turns: Iterable[Turns]) -> tuple[str, ...]:
-    """Which rates may be those of the load."""
+def list_warnings(turns: Iterable[Turns]) -> tuple[str, ...]:
+    """Return a warning for each rate that the load may have limited."""
     return tuple(
         f"{each.name}: the load used {each.client_busy:.0%} of its core and may be what limits this rate."
         for each in turns

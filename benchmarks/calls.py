@@ -1,4 +1,4 @@
-"""The requests that are measured again and again, prepared once."""
+"""The requests that the benchmarks repeat, prepared once."""
 
 from __future__ import annotations
 
@@ -15,45 +15,43 @@ from storekeep.v1 import products_pb2
 
 GET_PRODUCT = "/storekeep.v1.ProductService/GetProduct"
 LIST_ORDERS = "/storekeep.v1.OrderService/ListOrders"
-PRODUCT_ID = next(catalogue.items()).product_id
+PRODUCT_ID = next(catalogue.list_items()).product_id
 FRAME_HEAD_BYTES = 5
 
 
-def unary(shop: Storekeep, method: str, message: Message) -> bytes:
-    """Call a method of Storekeep once.
-
-    Returns: the serialised answer.
+def call_unary(shop: Storekeep, method: str, message: Message) -> bytes:
+    """Call a method of Storekeep once and return the serialised reply.
 
     Raises: grpc.RpcError.
     """
     call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = shop.channel.unary_unary(method)
-    return call(message.SerializeToString(), timeout=CALL_TIMEOUT_S, metadata=shop.metadata())
+    return call(message.SerializeToString(), timeout=CALL_TIMEOUT_S, metadata=shop.build_metadata())
 
 
-def get_product(shop: Storekeep) -> bytes:
-    """The product that is read again and again, serialised.
+def read_product(shop: Storekeep) -> bytes:
+    """Return the serialised product that the benchmarks read.
 
-    Raises: grpc.RpcError, ValueError when it is not that product.
+    Raises: grpc.RpcError; ValueError if the reply is another product.
     """
-    answer = unary(shop, GET_PRODUCT, get_product_message())
+    answer = call_unary(shop, GET_PRODUCT, build_get_product_message())
     product = products_pb2.Product.FromString(answer)
     if product.name != f"products/{PRODUCT_ID}" or not product.description or not product.labels:
-        raise ValueError(f"this is not the product: {product}")
+        raise ValueError(f"unexpected product: {product}")
     return answer
 
 
-def get_product_message() -> products_pb2.GetProductRequest:
-    """The request for it."""
+def build_get_product_message() -> products_pb2.GetProductRequest:
+    """Return the request for the product that the benchmarks read."""
     return products_pb2.GetProductRequest(name=f"products/{PRODUCT_ID}")
 
 
-def grpc_request(
+def build_grpc_request(
     method: str, message: Message, *, answer: bytes, token: str, folder: Path, in_flight: tuple[int, int] = (8, 8)
 ) -> Request:
-    """A gRPC call for h2load, with its body in a file in `folder`.
+    """Return a gRPC call for h2load, with its body in a file in `folder`.
 
     Args:
-        in_flight: connections, and calls under way on each.
+        in_flight: the number of connections, and of calls in flight on each.
     """
     payload = message.SerializeToString()
     body = folder / f"{method.rpartition('/')[2]}-{abs(hash(payload)):x}.body"
@@ -64,10 +62,10 @@ def grpc_request(
     return Request(method, headers, body, answer_bytes=length, connections=connections, streams=streams)
 
 
-def http_get_product(peer: Peer) -> Request:
-    """The peer's GetProduct for h2load: HTTP/1.1, keep-alive, as many in flight as on the gRPC connections.
+def build_http_request(peer: Peer) -> Request:
+    """Return the peer's GetProduct for h2load: HTTP/1.1, keep-alive, with as many calls in flight as gRPC has.
 
-    Raises: OSError.
+    Raises: OSError if the peer does not answer.
     """
     path = f"/v1/products/{PRODUCT_ID}"
     headers = {"authorization": f"Bearer {peer.token}"}

@@ -1,4 +1,4 @@
-"""What the benchmark's shop sells, and to whom: the same for Storekeep and for the peer."""
+"""The benchmarks' products and customers, the same for Storekeep and the peer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Item:
     """One product with one variant.
 
     Attributes:
-        price_minor: in cents.
+        price_minor: price of one unit in cents.
     """
 
     product_id: str
@@ -29,8 +29,8 @@ class Item:
     price_minor: int
 
 
-def items() -> Iterator[Item]:
-    """All products."""
+def list_items() -> Iterator[Item]:
+    """Yield all products."""
     for number in range(1, SKUS + 1):
         yield Item(
             product_id=f"product-{number:04}",
@@ -43,16 +43,16 @@ def items() -> Iterator[Item]:
         )
 
 
-def category_ids() -> list[str]:
-    """All categories."""
+def list_category_ids() -> list[str]:
+    """Return the ids of all categories."""
     return [f"category-{number:02}" for number in range(CATEGORIES)]
 
 
-def customer_ids() -> list[str]:
-    """All customers."""
+def list_customer_ids() -> list[str]:
+    """Return the ids of all customers."""
     return [f"customer-{number:03}" for number in range(CUSTOMERS)]
 
 
-def skus() -> list[str]:
-    """All SKUs."""
-    return [item.sku for item in items()]
+def list_skus() -> list[str]:
+    """Return all SKUs."""
+    return [item.sku for item in list_items()]

@@ -1,4 +1,4 @@
-"""The databases that are measured: a SQLite file, or one database of the PostgreSQL that runs for the benchmark."""
+"""The databases of the measured servers: SQLite files, and databases of the benchmark's own PostgreSQL."""
 
 from __future__ import annotations
 
@@ -14,64 +14,64 @@ COUNT_ORDERS = "SELECT count(*) FROM orders"
 
 
 class Database(Protocol):
-    """One database of a shop, Storekeep's or the peer's."""
+    """The database of one Storekeep or peer."""
 
     @property
     def storekeep_url(self) -> str:
-        """What Storekeep is told; empty for the default in its data directory."""
+        """The URL for Storekeep; empty for the default file in its data directory."""
 
     @property
     def sqlalchemy_url(self) -> str:
-        """What SQLAlchemy is told."""
+        """The URL for SQLAlchemy."""
 
     def count_orders(self) -> int:
-        """How many orders are committed."""
+        """Return the number of committed orders."""
 
 
 @dataclass(frozen=True)
 class SqliteFile:
-    """A file."""
+    """A SQLite database in a file."""
 
     path: Path
 
     @property
     def storekeep_url(self) -> str:
-        """Its own default."""
+        """Empty: Storekeep's default."""
         return ""
 
     @property
     def sqlalchemy_url(self) -> str:
-        """With SQLAlchemy's default driver, or whichever the peer gives it."""
+        """The file, for SQLAlchemy's default driver or the module that the peer passes."""
         return f"sqlite:///{self.path}"
 
     def count_orders(self) -> int:
-        """How many orders are committed."""
+        """Return the number of committed orders."""
         with closing(apsw.Connection(str(self.path))) as connection:
             return int(connection.execute(COUNT_ORDERS).get)
 
 
 @dataclass(frozen=True)
 class PostgresDatabase:
-    """A database by the URL that libpq takes."""
+    """A PostgreSQL database, by libpq URL."""
 
     url: str
 
     @property
     def storekeep_url(self) -> str:
-        """As libpq has it."""
+        """The libpq URL."""
         return self.url
 
     @property
     def sqlalchemy_url(self) -> str:
-        """With psycopg 3 as the driver."""
+        """The URL with psycopg 3 as the driver."""
         return self.url.replace("postgresql://", "postgresql+psycopg://", 1)
 
     def count_orders(self) -> int:
-        """How many orders are committed."""
+        """Return the number of committed orders."""
         with self.connect() as connection:
             row = connection.execute(COUNT_ORDERS).fetchone()
         return int(row[0]) if row else 0
 
     def connect(self) -> psycopg.Connection:
-        """A connection whose statements commit by themselves."""
+        """Return a connection in autocommit mode."""
         return psycopg.connect(self.url, autocommit=True)

@@ -1,7 +1,7 @@
-"""`storekeep import orders`: lines a second, from the file to the commit, through the command line and gRPC.
+"""Measure the lines per second of `storekeep import orders`, from the file to the commit.
 
-Every turn imports the same file into a database of its own that has the products and customers already. What is timed
-is the whole command: its start, reading the file, sending, and the summary.
+Every turn imports the same file into its own database, which already contains the products and customers. The measured
+time is that of the whole command, including its start and the summary.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from pathlib import Path
 
 from benchmarks import subjects
 from benchmarks.loads.load import Load, LoadFailed
-from benchmarks.machine import APART, ROOT, SERVER_CORE, Placement, on_cores
-from benchmarks.results import Bar, Figure, Section, span
+from benchmarks.machine import APART, ROOT, SERVER_CORE, Placement, pin_to_cores
+from benchmarks.results import Bar, Figure, Section, format_spread
 from benchmarks.rounds import Pace, Spread, Turns
 from benchmarks.subjects import Storekeep
 
 COMMAND = Path(sysconfig.get_path("scripts"), "storekeep")
 SAMPLE = ROOT.parent / "shared/data/online-retail-sample.csv.gz"
 TOGETHER_ON_ONE = Placement(server=(SERVER_CORE,), load=(SERVER_CORE,))
-"""Server and command line share one core, and nothing runs on any other."""
+"""The server and the command line share one core."""
 LINES_PER_S_MIN = 2_000
 COMMAND_TIMEOUT_S = 300.0
 DONE, PARTLY = 0, 5
-"""Exit codes: of the sample, some cancellations find nothing to cancel, which is told."""
+"""Accepted exit codes. Some cancellations in the sample have no matching order, which the command reports."""
 PRODUCTS = (
     "products",
     "--distinct",
@@ -57,9 +57,9 @@ ONE_CORE, CORE_EACH, AGAIN = (
     "a core each, all there already",
 )
 
-MADE_UP_LINES = 30_000
-MADE_UP_SKUS = 3_000
-MADE_UP_CUSTOMERS = 3_500
+SAMPLE_LINES = 30_000
+SAMPLE_SKUS = 3_000
+SAMPLE_CUSTOMERS = 3_500
 LINES_PER_ORDER = 2.5
 HEADER = "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country"
 
@@ -69,7 +69,7 @@ class Tally:
     """What one run of the command did.
 
     Attributes:
-        lines: that were imported, or there already.
+        lines: lines that were imported, or were already in the database.
     """
 
     orders: int
@@ -77,19 +77,19 @@ class Tally:
     load: Load
 
 
-def imports(folder: Path, pace: Pace) -> Section:
-    """Measure how many lines of historic orders are imported in a second."""
+def measure_imports(folder: Path, pace: Pace) -> Section:
+    """Measure how many lines of historic orders are imported per second."""
     file = folder / "invoices.csv"
-    file.write_bytes(gzip.decompress(SAMPLE.read_bytes()) if SAMPLE.is_file() else _made_up())
+    file.write_bytes(gzip.decompress(SAMPLE.read_bytes()) if SAMPLE.is_file() else _make_sample())
     catalogue = folder / "catalogue"
-    with subjects.storekeep(catalogue) as shop:
+    with subjects.run_storekeep(catalogue) as shop:
         for kind in (PRODUCTS, CUSTOMERS):
             _run(shop, file, kind)
     tallies: dict[str, list[Tally]] = {ONE_CORE: [], CORE_EACH: [], AGAIN: []}
     for number in range(pace.rounds):
-        with _fresh(catalogue, folder / f"one-{number}", TOGETHER_ON_ONE) as shop:
+        with _serve_copy(catalogue, folder / f"one-{number}", TOGETHER_ON_ONE) as shop:
             tallies[ONE_CORE].append(_import_orders(shop, file))
-        with _fresh(catalogue, folder / f"apart-{number}", APART) as shop:
+        with _serve_copy(catalogue, folder / f"apart-{number}", APART) as shop:
             tallies[CORE_EACH].append(_import_orders(shop, file))
             tallies[AGAIN].append(_import_orders(shop, file))
     turns = [Turns(name, tuple(tally.load for tally in runs)) for name, runs in tallies.items()]
@@ -99,10 +99,10 @@ def imports(folder: Path, pace: Pace) -> Section:
         f"{'The sample of Online Retail' if SAMPLE.is_file() else 'A made-up file'}: "
         f"{first.lines:,} lines in {first.orders:,} orders were imported, each with a fulfilment.",
     )
-    return Section("Imports of historic orders", _figures(turns), bars, notes)
+    return Section("Imports of historic orders", _build_figures(turns), bars, notes)
 
 
-def _figures(turns: Sequence[Turns]) -> list[Figure]:
+def _build_figures(turns: Sequence[Turns]) -> list[Figure]:
     columns: dict[str, Callable[[Turns], Spread]] = {
         "server CPU, s per 1,000 lines": lambda each: each.server_ms,
         "command's CPU, s per 1,000 lines": lambda each: each.client_ms,
@@ -110,55 +110,56 @@ def _figures(turns: Sequence[Turns]) -> list[Figure]:
     return [
         Figure(
             each.name,
-            {"lines/s": span(each.per_s)} | {name: span(column(each), 2) for name, column in columns.items()},
+            {"lines/s": format_spread(each.per_s)}
+            | {name: format_spread(column(each), 2) for name, column in columns.items()},
         )
         for each in turns
     ]
 
 
 @contextlib.contextmanager
-def _fresh(catalogue: Path, folder: Path, placement: Placement) -> Iterator[Storekeep]:
-    """A server on a copy of a database, which goes with it."""
+def _serve_copy(catalogue: Path, folder: Path, placement: Placement) -> Iterator[Storekeep]:
+    """Run a server on a copy of a database, and delete the copy afterwards."""
     shutil.copytree(catalogue, folder)
-    with subjects.storekeep(folder, placement=placement) as shop:
+    with subjects.run_storekeep(folder, placement=placement) as shop:
         yield shop
     shutil.rmtree(folder)
 
 
 def _import_orders(shop: Storekeep, file: Path) -> Tally:
-    """One turn.
+    """Run one turn.
 
-    Raises: LoadFailed where the orders that the command tells of are not all in the database.
+    Raises: LoadFailed if the database does not contain all orders that the command reports.
     """
-    server_before, client_before = shop.server.cpu_s(), _ended_children_s()
+    server_before, client_before = shop.server.read_cpu_s(), _read_children_cpu_s()
     began = time.monotonic()
-    said = _run(shop, file, ORDERS)
+    report = _run(shop, file, ORDERS)
     seconds = time.monotonic() - began
     load = Load(
-        answered=_done(said["rows"]),
+        answered=_count_done(report["rows"]),
         seconds=seconds,
-        server_cpu_s=shop.server.cpu_s() - server_before,
-        client_cpu_s=_ended_children_s() - client_before,
+        server_cpu_s=shop.server.read_cpu_s() - server_before,
+        client_cpu_s=_read_children_cpu_s() - client_before,
     )
-    orders = _done(said["orders"])
+    orders = _count_done(report["orders"])
     if orders != shop.database.count_orders():
-        raise LoadFailed(f"{orders} orders were told to be there, {shop.database.count_orders()} are")
+        raise LoadFailed(f"{orders} orders were reported, {shop.database.count_orders()} are in the database")
     return Tally(orders, load.answered, load)
 
 
-def _done(counts: dict[str, int]) -> int:
+def _count_done(counts: dict[str, int]) -> int:
     return counts["imported"] + counts["alreadyThere"]
 
 
 def _run(shop: Storekeep, file: Path, kind: Sequence[str]) -> dict[str, dict[str, int]]:
-    """Import a file by the command line; gives what it says.
+    """Import a file with the command line and return its JSON report.
 
-    Raises: LoadFailed.
+    Raises: LoadFailed if the command fails.
     """
     noun, *options = kind
     command = [str(COMMAND), "import", noun, str(file), *options, "--yes", "--json", "--address", shop.server.address]
     ended = subprocess.run(
-        on_cores(shop.server.placement.load, command),
+        pin_to_cores(shop.server.placement.load, command),
         env={**os.environ, "STOREKEEP_API_KEY": shop.api_key},
         capture_output=True,
         text=True,
@@ -166,27 +167,27 @@ def _run(shop: Storekeep, file: Path, kind: Sequence[str]) -> dict[str, dict[str
     )
     if ended.returncode not in (DONE, PARTLY):
         raise LoadFailed(f"import {noun}: {ended.stderr[-2000:]}")
-    said: dict[str, dict[str, int]] = json.loads(ended.stdout)
-    return said
+    report: dict[str, dict[str, int]] = json.loads(ended.stdout)
+    return report
 
 
-def _ended_children_s() -> float:
-    """Processor time of all commands that have ended."""
+def _read_children_cpu_s() -> float:
+    """Return the processor time of all commands that have ended, in seconds."""
     times = os.times()
     return times.children_user + times.children_system
 
 
-def _made_up() -> bytes:
-    """A file of the sample's form, for machines that do not have it."""
+def _make_sample() -> bytes:
+    """Return a generated file in the format of the sample, for machines without the sample."""
     chance = random.Random(4)
     lines = [HEADER]
     number = 500_000
-    for place in range(MADE_UP_LINES):
-        if chance.random() < 1 / LINES_PER_ORDER or not place:
+    for index in range(SAMPLE_LINES):
+        if chance.random() < 1 / LINES_PER_ORDER or not index:
             number += 1
             day = f"2011-{1 + number % 12:02}-{1 + number % 28:02} 12:00:00"
-            customer = chance.randrange(MADE_UP_CUSTOMERS)
-        sku, pence = chance.randrange(MADE_UP_SKUS), chance.randrange(1, 2000)
+            customer = chance.randrange(SAMPLE_CUSTOMERS)
+        sku, pence = chance.randrange(SAMPLE_SKUS), chance.randrange(1, 2000)
         quantity = chance.randrange(1, 24)
         price = f"{pence // 100}.{pence % 100:02}"
         lines.append(f"{number},SKU-{sku:04},Thing no. {sku},{quantity},{day},{price},C-{customer},United Kingdom")

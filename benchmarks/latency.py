@@ -1,8 +1,8 @@
-"""How long calls take at a rate that the server can sustain, and what becomes of them at three times what it can.
+"""Measure latency at a sustainable rate, and under overload at three times the maximum rate.
 
-Calls are sent on a schedule, whatever the answers do, and each counts from when it should have been sent. Each round
-finds the maximum anew, and then sends 0.6 and 3 times that. Nominal is what calls take at 0.6 times the maximum. Where
-the load cannot keep to its schedule, it uses fewer connections, then a lower multiple, which the names of the bars say.
+Calls are sent on a schedule that is independent of the replies, and latency counts from the scheduled time. Each round
+first finds the maximum rate, then sends 0.6 times (nominal) and 3 times that. If the load falls behind its schedule,
+it uses fewer connections, then a lower multiple, which the names of the bars show.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from benchmarks.loads.messages import write_messages
 from benchmarks.loads.order_messages import PLACE_ORDER
 from benchmarks.loads.timed import Calls, Latencies, TimedLoad
 from benchmarks.plots import Curve, Plot
-from benchmarks.results import Bar, Figure, Section, span
+from benchmarks.results import Bar, Figure, Section, format_spread
 from benchmarks.rounds import Pace, Spread
 from benchmarks.subjects import Storekeep
 
 NOMINAL = 0.6
 OVERLOADS = (3.0, 2.5, 2.0, 1.5)
-"""Multiples of the maximum rate: the first at which the load keeps to its schedule is measured."""
+"""Multiples of the maximum rate. The first at which the load keeps its schedule is measured."""
 CONNECTIONS = (8, 8, 4, 2)
-"""Connections of one attempt after the other: fewer cost the load less."""
+"""Connections in successive attempts. Fewer connections cost the load less."""
 SETTLE_S = 1.0
-"""How long a load goes on before it is timed, and how long the server rests after an overload."""
+"""Time before a load is measured, and pause after an overload."""
 NOMINAL_P99_TO_P50 = 5.0
 OVERLOADED_TO_NOMINAL_P99 = 3.0
 REFUSED_P99_MS = 20.0
@@ -38,16 +38,16 @@ QUANTILES = {"p50": "50", "p90": "90", "p99": "99", "p999": "99.9", "max": "all"
 
 
 Send = Callable[[float, float, int], TimedLoad]
-"""Calls for some seconds, at a rate per second, over some connections. At a rate of 0, as many as are answered."""
+"""Sends calls for some seconds, at a rate per second, over some connections. A rate of 0 means a closed loop."""
 
 
 class LoadLate(Exception):
-    """The load did not keep to its schedule in any attempt: this machine is too slow for it, or too busy."""
+    """The load fell behind its schedule in every attempt, because the machine is too slow or too busy."""
 
 
 @dataclass(frozen=True)
 class Round:
-    """What was measured one after the other."""
+    """The three loads of one round."""
 
     maximum: TimedLoad
     nominal: TimedLoad
@@ -59,10 +59,10 @@ class Rounds:
     """All rounds of one method.
 
     Attributes:
-        name: of the method.
-        multiple: the overload, in multiples of the maximum rate.
-        rounds: none where the load was late at every multiple.
-        problem: why there are none.
+        name: name of the method.
+        multiple: the overload, as a multiple of the maximum rate.
+        rounds: the rounds; empty if the load was late at every multiple.
+        problem: why there are no rounds.
     """
 
     name: str
@@ -71,44 +71,44 @@ class Rounds:
     problem: str = ""
 
 
-def latency(folder: Path, pace: Pace, *, late_max_ms: float) -> Section:
+def measure_latency(folder: Path, pace: Pace, *, late_max_ms: float) -> Section:
     """Measure the latency of GetProduct and PlaceOrder.
 
     Args:
-        late_max_ms: the most that the 99th percentile of sending late may be.
+        late_max_ms: greatest allowed 99th percentile of the delay of sending.
 
     Raises: LoadFailed.
     """
-    with subjects.storekeep(folder / "storekeep") as shop:
-        stocking.stock(shop)
-        calls.get_product(shop)
-        write_messages(folder / "product", [calls.get_product_message().SerializeToString()])
-        found = [
+    with subjects.run_storekeep(folder / "storekeep") as shop:
+        stocking.stock_catalogue(shop)
+        calls.read_product(shop)
+        write_messages(folder / "product", [calls.build_get_product_message().SerializeToString()])
+        results = [
             _measure(shop, called, pace, late_max_ms)
             for called in (
                 Calls("GetProduct", calls.GET_PRODUCT, messages=folder / "product"),
                 Calls("PlaceOrder", PLACE_ORDER, order_lines=LINES, in_flight=IN_FLIGHT[PLACE_ORDER]),
             )
         ]
-    measured = [each for each in found if each.rounds]
-    multiples = " and ".join(f"{multiple:g}" for multiple in sorted({each.multiple for each in found}))
+    measured = [each for each in results if each.rounds]
+    multiples = " and ".join(f"{multiple:g}" for multiple in sorted({each.multiple for each in results}))
     return Section(
         f"Latency on a schedule, at {NOMINAL:g} and {multiples} times the maximum rate",
-        [figure for each in measured for figure in _figures(each)],
-        [bar for each in found for bar in _bars(each)],
-        [_goodput(each) for each in measured],
-        [_plot(each) for each in measured],
+        [figure for each in measured for figure in _build_figures(each)],
+        [bar for each in results for bar in _build_bars(each)],
+        [_describe_goodput(each) for each in measured],
+        [_build_plot(each) for each in measured],
     )
 
 
 def _measure(shop: Storekeep, called: Calls, pace: Pace, late_max_ms: float) -> Rounds:
-    """Measure every round at the highest multiple at which the load keeps to its schedule."""
+    """Measure all rounds at the highest multiple at which the load keeps its schedule."""
 
     def send(seconds: float, rate: float, connections: int = CONNECTIONS[0]) -> TimedLoad:
         return timed.send(
             called,
             shop.server,
-            token=shop.token(),
+            token=shop.get_token(),
             seconds=seconds,
             rate=rate,
             settle_s=SETTLE_S,
@@ -123,7 +123,7 @@ def _measure(shop: Storekeep, called: Calls, pace: Pace, late_max_ms: float) -> 
         time.sleep(SETTLE_S)
         return Round(maximum, nominal, overloaded)
 
-    checked = _counted(shop, send) if called.method == PLACE_ORDER else send
+    checked = _verify_orders(shop, send) if called.method == PLACE_ORDER else send
     send(pace.warm_up_s, 0.0)
     problem = ""
     for multiple in OVERLOADS:
@@ -134,64 +134,64 @@ def _measure(shop: Storekeep, called: Calls, pace: Pace, late_max_ms: float) -> 
     return Rounds(called.name, OVERLOADS[0], problem=problem)
 
 
-def _counted(shop: Storekeep, send: Send) -> Send:
-    """A load after which the orders that were accepted are in the database, and none that was refused."""
+def _verify_orders(shop: Storekeep, send: Send) -> Send:
+    """Return a load that checks afterwards that the database contains the accepted orders and no rejected one."""
 
     def send_and_count(seconds: float, rate: float, connections: int) -> TimedLoad:
         before = shop.database.count_orders()
-        found = send(seconds, rate, connections)
+        result = send(seconds, rate, connections)
         written = shop.database.count_orders() - before
-        accepted = found.accepted_before + found.accepted.count
-        if not accepted <= written <= accepted + sum(found.failed.values()):
+        accepted = result.accepted_before + result.accepted.count
+        if not accepted <= written <= accepted + sum(result.failed.values()):
             raise LoadFailed(f"{accepted} orders were accepted, {written} are in the database")
-        return found
+        return result
 
     return send_and_count
 
 
 def _send_in_time(send: Send, seconds: float, rate: float, late_max_ms: float) -> TimedLoad:
-    """Return a turn in which the load kept to its schedule.
+    """Return a turn in which the load kept its schedule.
 
     Raises: LoadLate.
     """
     for connections in CONNECTIONS:
-        found = send(seconds, rate, connections)
-        if found.late.p99 <= late_max_ms and found.accepted.count:
-            return found
+        result = send(seconds, rate, connections)
+        if result.late.p99 <= late_max_ms and result.accepted.count:
+            return result
     raise LoadLate(
-        f"the load was late: {found.late.p99:.1f} ms at its 99th percentile; {found.accepted.count} accepted"
+        f"the load was late: {result.late.p99:.1f} ms at its 99th percentile; {result.accepted.count} accepted"
     )
 
 
-def _spread(rounds: Sequence[Round], number: Callable[[Round], float]) -> Spread:
-    return Spread.of([number(each) for each in rounds])
+def _compute_spread(rounds: Sequence[Round], number: Callable[[Round], float]) -> Spread:
+    return Spread.from_numbers([number(each) for each in rounds])
 
 
-def _figures(measured: Rounds) -> Iterator[Figure]:
+def _build_figures(measured: Rounds) -> Iterator[Figure]:
     name, overload = measured.name, f"{measured.multiple:g} x that"
     turns: dict[str, tuple[Callable[[Round], TimedLoad], Callable[[TimedLoad], Latencies]]] = {
-        f"{name}, as many as it can": (lambda each: each.maximum, lambda found: found.accepted),
-        f"{name}, {NOMINAL:g} x that": (lambda each: each.nominal, lambda found: found.accepted),
-        f"{name}, {overload}: accepted": (lambda each: each.overloaded, lambda found: found.accepted),
-        f"{name}, {overload}: refused": (lambda each: each.overloaded, lambda found: found.refused),
+        f"{name}, as many as it can": (lambda each: each.maximum, lambda turn: turn.accepted),
+        f"{name}, {NOMINAL:g} x that": (lambda each: each.nominal, lambda turn: turn.accepted),
+        f"{name}, {overload}: accepted": (lambda each: each.overloaded, lambda turn: turn.accepted),
+        f"{name}, {overload}: refused": (lambda each: each.overloaded, lambda turn: turn.refused),
     }
     for row, (turn, part) in turns.items():
-        yield Figure(row, _columns([turn(each) for each in measured.rounds], part))
+        yield Figure(row, _build_columns([turn(each) for each in measured.rounds], part))
 
 
-def _columns(turns: Sequence[TimedLoad], part: Callable[[TimedLoad], Latencies]) -> dict[str, str]:
-    def column(number: Callable[[TimedLoad], float], digits: int = 1) -> str:
-        return span(Spread.of([number(turn) for turn in turns]), digits)
+def _build_columns(turns: Sequence[TimedLoad], part: Callable[[TimedLoad], Latencies]) -> dict[str, str]:
+    def format_column(number: Callable[[TimedLoad], float], digits: int = 1) -> str:
+        return format_spread(Spread.from_numbers([number(turn) for turn in turns]), digits)
 
     return {
-        "calls/s": column(lambda turn: part(turn).count / turn.load.seconds, 0),
-        "p50, ms": column(lambda turn: part(turn).p50),
-        "p99, ms": column(lambda turn: part(turn).p99),
-        "p99.9, ms": column(lambda turn: part(turn).p999),
-        "load late at p99, ms": column(lambda turn: turn.late.p99, 2),
-        "load's share of its core": column(lambda turn: turn.busy, 2),
-        "server CPU, s per 1,000 calls": column(lambda turn: 1000 * turn.load.server_cpu_s / turn.sent, 2),
-        "client CPU, s per 1,000 calls": column(lambda turn: 1000 * turn.load.client_cpu_s / turn.sent, 2),
+        "calls/s": format_column(lambda turn: part(turn).count / turn.load.seconds, 0),
+        "p50, ms": format_column(lambda turn: part(turn).p50),
+        "p99, ms": format_column(lambda turn: part(turn).p99),
+        "p99.9, ms": format_column(lambda turn: part(turn).p999),
+        "load late at p99, ms": format_column(lambda turn: turn.late.p99, 2),
+        "load's share of its core": format_column(lambda turn: turn.busy, 2),
+        "server CPU, s per 1,000 calls": format_column(lambda turn: 1000 * turn.load.server_cpu_s / turn.sent, 2),
+        "client CPU, s per 1,000 calls": format_column(lambda turn: 1000 * turn.load.client_cpu_s / turn.sent, 2),
     }
 
 
@@ -214,33 +214,33 @@ NUMBERS: dict[str, tuple[Callable[[Round], float], float]] = {
         0.0,
     ),
 }
-"""What each bar is about: its number in one round, and the most that its median may be."""
+"""The number of each bar in one round, and the upper bound of its median."""
 
 
-def _bars(measured: Rounds) -> Iterator[Bar]:
+def _build_bars(measured: Rounds) -> Iterator[Bar]:
     for what, (number, bound) in NUMBERS.items():
-        named = f"{measured.name}, {what.format(nominal=f'{NOMINAL:g}', overload=f'{measured.multiple:g}')}"
-        found = _spread(measured.rounds, number) if measured.rounds else None
-        yield Bar(named, found, bound, at_most=True, problem=measured.problem)
+        title = f"{measured.name}, {what.format(nominal=f'{NOMINAL:g}', overload=f'{measured.multiple:g}')}"
+        spread = _compute_spread(measured.rounds, number) if measured.rounds else None
+        yield Bar(title, spread, bound, at_most=True, problem=measured.problem)
 
 
-def _goodput(measured: Rounds) -> str:
-    """Return what was left of the maximum rate under overload, and how other calls failed."""
-    left = _spread(measured.rounds, lambda each: each.overloaded.load.per_s / each.maximum.load.per_s)
+def _describe_goodput(measured: Rounds) -> str:
+    """Return a note on the accepted share of the maximum rate under overload, and on other failures."""
+    left = _compute_spread(measured.rounds, lambda each: each.overloaded.load.per_s / each.maximum.load.per_s)
     codes = sorted({code for each in measured.rounds for code in each.overloaded.failed})
     failed = f" Others failed with gRPC's code {', '.join(codes)}." if codes else ""
-    overload = f"under {measured.multiple:g} x, {span(left, 2)} of the maximum rate was accepted."
+    overload = f"under {measured.multiple:g} x, {format_spread(left, 2)} of the maximum rate was accepted."
     return f"{measured.name}: {overload}{failed}"
 
 
-def _plot(measured: Rounds) -> Plot:
+def _build_plot(measured: Rounds) -> Plot:
     name, rounds, multiple = measured.name, measured.rounds, measured.multiple
 
-    def curve(label: str, part: Callable[[Round], Latencies]) -> Curve:
-        def at(quantile: str) -> Spread:
-            return _spread(rounds, lambda each: getattr(part(each), quantile))
+    def build_curve(label: str, part: Callable[[Round], Latencies]) -> Curve:
+        def compute_at(quantile: str) -> Spread:
+            return _compute_spread(rounds, lambda each: getattr(part(each), quantile))
 
-        return Curve(label, [(place, at(quantile)) for place, quantile in enumerate(QUANTILES)])
+        return Curve(label, [(index, compute_at(quantile)) for index, quantile in enumerate(QUANTILES)])
 
     return Plot(
         f"latency-{name.lower()}",
@@ -248,9 +248,9 @@ def _plot(measured: Rounds) -> Plot:
         x_label="percentile of the calls",
         y_label="ms",
         curves=[
-            curve(f"at {NOMINAL:g} x the maximum", lambda each: each.nominal.accepted),
-            curve(f"accepted at {multiple:g} x", lambda each: each.overloaded.accepted),
-            curve(f"refused at {multiple:g} x", lambda each: each.overloaded.refused),
+            build_curve(f"at {NOMINAL:g} x the maximum", lambda each: each.nominal.accepted),
+            build_curve(f"accepted at {multiple:g} x", lambda each: each.overloaded.accepted),
+            build_curve(f"refused at {multiple:g} x", lambda each: each.overloaded.refused),
         ],
         x_ticks=list(enumerate(QUANTILES.values())),
         log_y=True,

@@ -1,7 +1,7 @@
-"""Processes placed on cores, and what they use of them.
+"""Processes pinned to cores, and their processor time and memory.
 
-Where a server can be measured by itself it has one core and the load has the other, so that neither takes from what is
-measured. Where that is not possible, both share two cores, and nothing else runs on more.
+If possible, a server has one core and its load has the other, so that they do not disturb each other. Otherwise both
+share the two cores.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True)
 class Placement:
-    """Which cores a server may use, and which its load."""
+    """The cores that a server may use, and those of its load."""
 
     server: tuple[int, ...]
     load: tuple[int, ...]
 
 
 APART = Placement(server=(SERVER_CORE,), load=(LOAD_CORE,))
-"""The server and its load have a core each."""
+"""The server and its load have one core each."""
 TOGETHER = Placement(server=CORES, load=CORES)
-"""All share both cores: for a server of several processes."""
+"""Everything shares both cores, for a server with several processes."""
 ONE_OF_BOTH = Placement(server=(SERVER_CORE,), load=CORES)
-"""The server stays on one core, as a single process of Python does best; its database and its load may use that one
-too. Nobody has a core to itself."""
+"""The server stays on one core, which is fastest for a single Python process. Its database and its load may use both
+cores."""
 
 
-def free_address() -> str:
-    """A loopback HOST:PORT that nothing listens on right now."""
+def find_free_address() -> str:
+    """Return a loopback HOST:PORT on which nothing listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return f"127.0.0.1:{probe.getsockname()[1]}"
@@ -54,10 +54,10 @@ class Server:
     """A server under load.
 
     Attributes:
-        name: what the results call it.
+        name: name in the results.
         address: HOST:PORT.
-        pid: the process that was started; it may have children.
-        placement: the cores that it may use, and those of its load.
+        pid: the started process, which may have children.
+        placement: cores of the server and of its load.
     """
 
     name: str
@@ -65,50 +65,50 @@ class Server:
     pid: int
     placement: Placement = APART
 
-    def pids(self) -> list[int]:
-        """The process and all below it."""
-        found, waiting = [], [self.pid]
-        while waiting:
-            pid = waiting.pop()
-            found.append(pid)
+    def list_pids(self) -> list[int]:
+        """Return the process and all its descendants."""
+        pids, queue = [], [self.pid]
+        while queue:
+            pid = queue.pop()
+            pids.append(pid)
             with contextlib.suppress(OSError):
                 for task in Path(f"/proc/{pid}/task").iterdir():
-                    waiting += map(int, (task / "children").read_text().split())
-        return found
+                    queue += map(int, (task / "children").read_text().split())
+        return pids
 
-    def cpu_s(self) -> float:
-        """Seconds of processor time that it has used since it began, with children that have ended."""
-        return sum(_cpu_s(pid, with_ended=True) for pid in self.pids())
+    def read_cpu_s(self) -> float:
+        """Return the processor time used since the start in seconds, including ended children."""
+        return sum(_read_cpu_s(pid, with_ended=True) for pid in self.list_pids())
 
-    def worker(self) -> int:
-        """The process that does the work: the one that has used the most processor time."""
-        return max(self.pids(), key=_cpu_s)
+    def find_worker(self) -> int:
+        """Return the pid of the worker: the process with the most processor time."""
+        return max(self.list_pids(), key=_read_cpu_s)
 
-    def rss_mb(self) -> float:
-        """Resident memory of the worker, in 10^6 bytes."""
-        status = Path(f"/proc/{self.worker()}/status").read_text()
+    def read_rss_mb(self) -> float:
+        """Return the resident memory of the worker, in 10^6 bytes."""
+        status = Path(f"/proc/{self.find_worker()}/status").read_text()
         kib = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:"))
         return kib * 1024 / 1e6
 
     def check_pinned(self) -> None:
-        """Refuse to measure a server that can run on a core other than its own.
+        """Check that the server can run only on its own cores.
 
-        Raises: RuntimeError.
+        Raises: RuntimeError if a thread may use another core.
         """
         cores = set(self.placement.server)
-        for pid in self.pids():
+        for pid in self.list_pids():
             for task in Path(f"/proc/{pid}/task").iterdir():
                 if not os.sched_getaffinity(int(task.name)) <= cores:
-                    raise RuntimeError(f"{self.name}: thread {task.name} may leave the cores {sorted(cores)}")
+                    raise RuntimeError(f"{self.name}: thread {task.name} is not pinned to the cores {sorted(cores)}")
 
 
-def threads_cpu_s(pid: int) -> dict[int, float]:
-    """Seconds of processor time that each thread of a process has used."""
-    return {int(task.name): _cpu_s(f"{pid}/task/{task.name}") for task in Path(f"/proc/{pid}/task").iterdir()}
+def read_threads_cpu_s(pid: int) -> dict[int, float]:
+    """Return the processor time of each thread of a process, in seconds by thread id."""
+    return {int(task.name): _read_cpu_s(f"{pid}/task/{task.name}") for task in Path(f"/proc/{pid}/task").iterdir()}
 
 
-def _cpu_s(process: int | str, *, with_ended: bool = False) -> float:
-    """Processor time of a process or thread (proc(5)), on demand with that of children it has waited for."""
+def _read_cpu_s(process: int | str, *, with_ended: bool = False) -> float:
+    """Return the processor time of a process or thread in seconds (proc(5)), optionally with that of ended children."""
     try:
         fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -116,13 +116,13 @@ def _cpu_s(process: int | str, *, with_ended: bool = False) -> float:
     return sum(map(int, fields[11 : 15 if with_ended else 13])) / TICKS_PER_S
 
 
-def on_cores(cores: Sequence[int], command: Sequence[str]) -> list[str]:
-    """A command that runs on these cores alone."""
+def pin_to_cores(cores: Sequence[int], command: Sequence[str]) -> list[str]:
+    """Return the command pinned to these cores."""
     return ["taskset", "--cpu-list", ",".join(map(str, cores)), *command]
 
 
 @contextlib.contextmanager
-def serving(
+def run_server(
     name: str,
     command: Sequence[str],
     *,
@@ -134,18 +134,18 @@ def serving(
     """Run a server on its cores until the block ends.
 
     Args:
-        log: file that gets all its output.
-        env: variables besides those of this process.
-        placement: its cores, and those of its load.
+        log: file for all output of the server.
+        env: environment variables in addition to those of this process.
+        placement: cores of the server and of its load.
 
-    Raises: RuntimeError when it does not listen within `START_TIMEOUT_S`, or does not end when told to.
+    Raises: RuntimeError if it does not listen within `START_TIMEOUT_S`, or does not stop within `STOP_TIMEOUT_S`.
     """
     with log.open("wb") as output:
         process = subprocess.Popen(
-            on_cores(placement.server, command),
+            pin_to_cores(placement.server, command),
             stdout=output,
             stderr=subprocess.STDOUT,
-            env=_environment(env or {}),
+            env=_build_environment(env or {}),
         )
     try:
         _await_listener(process, name, address, log)
@@ -162,15 +162,15 @@ def serving(
             raise RuntimeError(f"{name} did not stop; see {log}") from None
 
 
-def _environment(more: Mapping[str, str]) -> dict[str, str]:
-    """That of this process, in which a child finds the benchmarks as a package, wherever it is started."""
+def _build_environment(more: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of this process with `more`, and with the benchmarks on Python's path."""
     return {**os.environ, "PYTHONPATH": str(ROOT), **more}
 
 
 def _await_listener(process: subprocess.Popen[bytes], name: str, address: str, log: Path) -> None:
     host, _, port = address.rpartition(":")
-    give_up = time.monotonic() + START_TIMEOUT_S
-    while time.monotonic() < give_up:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < deadline:
         with contextlib.suppress(OSError), socket.create_connection((host, int(port)), timeout=1):
             return
         if process.poll() is not None:
@@ -180,19 +180,19 @@ def _await_listener(process: subprocess.Popen[bytes], name: str, address: str, l
 
 
 def run_pinned(command: Sequence[str], *, cores: Sequence[int], timeout_s: float) -> tuple[str, float]:
-    """Run a program on some cores to its end.
+    """Run a program on some cores and wait for its end.
 
-    Returns: what it printed, and the seconds of processor time that it used.
+    Returns: its output, and the processor time that it used in seconds.
 
-    Raises: RuntimeError when it fails, with what it said.
+    Raises: RuntimeError with the end of its output if it fails.
     """
     before = os.times()
     result = subprocess.run(
-        on_cores(cores, command),
+        pin_to_cores(cores, command),
         capture_output=True,
         text=True,
         timeout=timeout_s,
-        env=_environment({}),
+        env=_build_environment({}),
     )
     after = os.times()
     if result.returncode:

@@ -1,4 +1,4 @@
-"""A worker's memory over very many calls, of which one in ten places an order."""
+"""Measure a worker's memory over a large number of calls, one in ten of which places an order."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ READS_S = 3.0
 ORDERS_SHARE = 0.1
 
 
-def memory(folder: Path, *, early: int, late: int) -> Section:
-    """Measure resident memory after so many calls, early and late."""
-    with subjects.storekeep(folder / "storekeep") as shop:
-        stocking.stock(shop)
-        at_start_mb = shop.server.rss_mb()
+def measure_memory(folder: Path, *, early: int, late: int) -> Section:
+    """Measure resident memory after `early` and after `late` calls."""
+    with subjects.run_storekeep(folder / "storekeep") as shop:
+        stocking.stock_catalogue(shop)
+        at_start_mb = shop.server.read_rss_mb()
         done = _call(shop, folder, until=early, done=0)
-        early_mb = shop.server.rss_mb()
+        early_mb = shop.server.read_rss_mb()
         done = _call(shop, folder, until=late, done=done)
-        late_mb = shop.server.rss_mb()
+        late_mb = shop.server.read_rss_mb()
     figures = [
         Figure(name, {"resident memory": f"{mb:.1f} MB"})
         for name, mb in (
@@ -44,19 +44,25 @@ def memory(folder: Path, *, early: int, late: int) -> Section:
 
 
 def _call(shop: Storekeep, folder: Path, *, until: int, done: int) -> int:
-    """Read one product after the other for some seconds each, with orders in between.
+    """Read products one after the other for some seconds each, and place orders in between.
 
-    Returns: how many calls there were by the end.
+    Args:
+        until: total number of calls at which to stop.
+        done: number of calls so far.
+
+    Returns: the total number of calls.
     """
     placed = 0
-    items = itertools.cycle(catalogue.items())
+    items = itertools.cycle(catalogue.list_items())
     while done < until:
         message = products_pb2.GetProductRequest(name=f"products/{next(items).product_id}")
-        answer = calls.unary(shop, calls.GET_PRODUCT, message)
-        request = calls.grpc_request(calls.GET_PRODUCT, message, answer=answer, token=shop.token(), folder=folder)
+        answer = calls.call_unary(shop, calls.GET_PRODUCT, message)
+        request = calls.build_grpc_request(
+            calls.GET_PRODUCT, message, answer=answer, token=shop.get_token(), folder=folder
+        )
         done += h2load.send(request, shop.server, seconds=READS_S).answered
         if placed < ORDERS_SHARE * done:
-            placing = orders.send(orders.GRPC, shop.server, token=shop.token(), seconds=1.0)
-            placed += placing.answered
-            done += placing.answered
+            load = orders.send(orders.GRPC, shop.server, token=shop.get_token(), seconds=1.0)
+            placed += load.answered
+            done += load.answered
     return done

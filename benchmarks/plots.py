@@ -1,4 +1,4 @@
-"""Plots as SVG, written by hand: small, the same for the same numbers, and readable without a program of ours."""
+"""SVG plots without a plotting library. The same numbers give the same file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STYLE = "font-family:system-ui,sans-serif;font-size:12px;fill:#333"
 
 @dataclass(frozen=True)
 class Curve:
-    """One line of a plot: numbers by x, each with the least and the greatest of its rounds."""
+    """One curve of a plot: the spread of the rounds at each x."""
 
     name: str
     points: Sequence[tuple[float, Spread]]
@@ -29,13 +29,14 @@ class Curve:
 
 @dataclass(frozen=True)
 class Plot:
-    """What is to be seen.
+    """The content of a plot.
 
     Attributes:
-        name: of the file, without its ending.
-        x_ticks: what is written below some x.
-        log_x: whether equal factors are equal distances.
-        bound: a limit that is drawn across, where there is one.
+        name: name of the file, without extension.
+        x_ticks: labels below the x axis.
+        log_x: whether the x axis is logarithmic.
+        log_y: whether the y axis is logarithmic.
+        bound: a limit to draw as a horizontal line, if any.
     """
 
     name: str
@@ -49,28 +50,28 @@ class Plot:
     bound: float | None = None
 
     @classmethod
-    def from_json(cls, found: Mapping[str, Any]) -> Plot:
-        """A plot as the results have it."""
+    def from_json(cls, data: Mapping[str, Any]) -> Plot:
+        """Return a plot from a file of results."""
         curves = [
-            Curve(curve["name"], [(x, Spread(**spread)) for x, spread in curve["points"]]) for curve in found["curves"]
+            Curve(curve["name"], [(x, Spread(**spread)) for x, spread in curve["points"]]) for curve in data["curves"]
         ]
-        return cls(**{**found, "curves": curves, "x_ticks": [(x, label) for x, label in found["x_ticks"]]})
+        return cls(**{**data, "curves": curves, "x_ticks": [(x, label) for x, label in data["x_ticks"]]})
 
 
 Scale = Callable[[float], float]
-"""From a number to its place."""
+"""Maps a number to a coordinate."""
 
 
-def _scale(numbers: Sequence[float], first: float, last: float, *, log: bool) -> Scale:
-    """From the range of some numbers to that of places."""
+def _build_scale(numbers: Sequence[float], first: float, last: float, *, log: bool) -> Scale:
+    """Return the scale that maps the range of `numbers` to the coordinates from `first` to `last`."""
     turn = math.log10 if log else float
     low, high = turn(min(numbers)), turn(max(numbers))
     width = (high - low) or 1.0
     return lambda number: first + (turn(number) - low) / width * (last - first)
 
 
-def _y_ticks(plot: Plot, greatest: float, least: float) -> list[float]:
-    """Round numbers: powers of ten, or some steps from 0."""
+def _choose_y_ticks(plot: Plot, greatest: float, least: float) -> list[float]:
+    """Return round numbers for the y axis: powers of ten, or multiples of a round step from 0."""
     if plot.log_y:
         return [10.0**power for power in range(math.floor(math.log10(least)), math.ceil(math.log10(greatest)) + 1)]
     rough = greatest / TICKS
@@ -79,69 +80,73 @@ def _y_ticks(plot: Plot, greatest: float, least: float) -> list[float]:
     return [step * number for number in range(math.ceil(greatest / step) + 1)]
 
 
-def _text(x: float, y: float, content: str, *, anchor: str = "middle", more: str = "") -> str:
+def _draw_text(x: float, y: float, content: str, *, anchor: str = "middle", more: str = "") -> str:
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" {more}>{escape(content)}</text>'
 
 
-def _line(x1: float, y1: float, x2: float, y2: float, *, colour: str = "#ddd", more: str = "") -> str:
+def _draw_line(x1: float, y1: float, x2: float, y2: float, *, colour: str = "#ddd", more: str = "") -> str:
     return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{colour}" {more}/>'
 
 
-def _curve(curve: Curve, colour: str, x_of: Scale, y_of: Scale) -> Iterator[str]:
-    """The line through the medians, with a bar from the least to the greatest at each."""
-    places = [(x_of(x), y_of(spread.median)) for x, spread in curve.points]
-    for (x1, y1), (x2, y2) in pairwise(places):
-        yield _line(x1, y1, x2, y2, colour=colour, more='stroke-width="2"')
-    for (x, y), (_, spread) in zip(places, curve.points, strict=True):
-        yield _line(x, y_of(spread.low), x, y_of(spread.high), colour=colour)
+def _draw_curve(curve: Curve, colour: str, x_scale: Scale, y_scale: Scale) -> Iterator[str]:
+    """Yield the line through the medians, with a bar from the least to the greatest value at each."""
+    positions = [(x_scale(x), y_scale(spread.median)) for x, spread in curve.points]
+    for (x1, y1), (x2, y2) in pairwise(positions):
+        yield _draw_line(x1, y1, x2, y2, colour=colour, more='stroke-width="2"')
+    for (x, y), (_, spread) in zip(positions, curve.points, strict=True):
+        yield _draw_line(x, y_scale(spread.low), x, y_scale(spread.high), colour=colour)
         yield f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{colour}"/>'
 
 
-def _axes(plot: Plot, x_of: Scale, y_of: Scale, y_ticks: Sequence[float]) -> Iterator[str]:
+def _draw_axes(plot: Plot, x_scale: Scale, y_scale: Scale, y_ticks: Sequence[float]) -> Iterator[str]:
     for tick in y_ticks:
-        yield _line(LEFT, y_of(tick), WIDTH - RIGHT, y_of(tick))
-        yield _text(LEFT - 8, y_of(tick) + 4, f"{tick:g}", anchor="end")
+        yield _draw_line(LEFT, y_scale(tick), WIDTH - RIGHT, y_scale(tick))
+        yield _draw_text(LEFT - 8, y_scale(tick) + 4, f"{tick:g}", anchor="end")
     for x, label in plot.x_ticks:
-        yield _text(x_of(x), HEIGHT - BOTTOM + 20, label)
-    yield _text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - BOTTOM + 40, plot.x_label)
-    yield _text(LEFT - 8, TOP - 14, plot.y_label, anchor="start")
+        yield _draw_text(x_scale(x), HEIGHT - BOTTOM + 20, label)
+    yield _draw_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - BOTTOM + 40, plot.x_label)
+    yield _draw_text(LEFT - 8, TOP - 14, plot.y_label, anchor="start")
     if plot.bound is not None:
-        y = y_of(plot.bound)
-        yield _line(LEFT, y, WIDTH - RIGHT, y, colour="#b91c1c", more='stroke-dasharray="6 4"')
-        yield _text(WIDTH - RIGHT, y - 5, f"bar: {plot.bound:g}", anchor="end")
+        y = y_scale(plot.bound)
+        yield _draw_line(LEFT, y, WIDTH - RIGHT, y, colour="#b91c1c", more='stroke-dasharray="6 4"')
+        yield _draw_text(WIDTH - RIGHT, y - 5, f"bar: {plot.bound:g}", anchor="end")
 
 
-def _legend(curves: Sequence[Curve]) -> Iterator[str]:
+def _draw_legend(curves: Sequence[Curve]) -> Iterator[str]:
     width = (WIDTH - LEFT - RIGHT) / max(1, len(curves))
-    for place, (curve, colour) in enumerate(zip(curves, COLOURS, strict=False)):
-        x = LEFT + place * width
+    for index, (curve, colour) in enumerate(zip(curves, COLOURS, strict=False)):
+        x = LEFT + index * width
         yield f'<rect x="{x:.1f}" y="40" width="12" height="12" fill="{colour}"/>'
-        yield _text(x + 18, 50, curve.name, anchor="start")
+        yield _draw_text(x + 18, 50, curve.name, anchor="start")
 
 
-def as_svg(plot: Plot, *, footer: str) -> str:
-    """The plot as a file.
+def render_svg(plot: Plot, *, footer: str) -> str:
+    """Return the plot as SVG.
 
     Args:
-        footer: one line of where the numbers come from.
+        footer: one line that describes the origin of the numbers.
     """
     curves = [Curve(each.name, [at for at in each.points if at[1].low > 0 or not plot.log_y]) for each in plot.curves]
     curves = [curve for curve in curves if curve.points]
     numbers = [number for curve in curves for _, at in curve.points for number in (at.low, at.high)]
     numbers += [] if plot.bound is None else [plot.bound]
-    y_ticks = _y_ticks(plot, max(numbers), min(numbers))
-    x_of = _scale([x for x, _ in plot.x_ticks], LEFT + 30, WIDTH - RIGHT - 30, log=plot.log_x)
-    y_of = _scale(y_ticks, HEIGHT - BOTTOM, TOP, log=plot.log_y)
+    y_ticks = _choose_y_ticks(plot, max(numbers), min(numbers))
+    x_scale = _build_scale([x for x, _ in plot.x_ticks], LEFT + 30, WIDTH - RIGHT - 30, log=plot.log_x)
+    y_scale = _build_scale(y_ticks, HEIGHT - BOTTOM, TOP, log=plot.log_y)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{HEIGHT}" viewBox="0 0 {WIDTH} {HEIGHT}" '
         f'role="img" style="{STYLE}">',
         f"<title>{escape(plot.title)}</title>",
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#fff"/>',
-        _text(LEFT - 8, 24, plot.title, anchor="start", more='font-weight="bold" font-size="15"'),
-        *_legend(curves),
-        *_axes(plot, x_of, y_of, y_ticks),
-        *(part for curve, colour in zip(curves, COLOURS, strict=False) for part in _curve(curve, colour, x_of, y_of)),
-        _text(LEFT - 8, HEIGHT - 10, footer, anchor="start", more='font-size="10" fill="#666"'),
+        _draw_text(LEFT - 8, 24, plot.title, anchor="start", more='font-weight="bold" font-size="15"'),
+        *_draw_legend(curves),
+        *_draw_axes(plot, x_scale, y_scale, y_ticks),
+        *(
+            part
+            for curve, colour in zip(curves, COLOURS, strict=False)
+            for part in _draw_curve(curve, colour, x_scale, y_scale)
+        ),
+        _draw_text(LEFT - 8, HEIGHT - 10, footer, anchor="start", more='font-size="10" fill="#666"'),
         "</svg>",
     ]
     return "\n".join(parts) + "\n"

@@ -1,4 +1,4 @@
-"""Real orders, recorded: copies of Storekeep's database before and after some, for the floor that writes the same."""
+"""Recordings of real orders: copies of Storekeep's database before and after, for the floor that writes the same."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ class Recording:
     """Three copies of a database.
 
     Attributes:
-        before: without the recorded orders.
-        after: with them.
-        working: like `after`, for the floor to write to.
+        before: copy without the recorded orders.
+        after: copy with the recorded orders.
+        working: copy of `after`, for the floor to write to.
     """
 
     before: Path
     after: Path
     working: Path
 
-    def arguments(self) -> list[str]:
-        """For the floor's command line."""
+    def build_arguments(self) -> list[str]:
+        """Return the arguments for the floor's command line."""
         return ["--before", str(self.before), "--after", str(self.after), "--database", str(self.working)]
 
 
 def record(shop: Storekeep, folder: Path) -> Recording:
-    """Place orders for a moment, and keep the database as it was before and after.
+    """Place orders for `RECORDING_S`, and copy the database before and after.
 
     Raises: LoadFailed.
     """
@@ -46,26 +46,26 @@ def record(shop: Storekeep, folder: Path) -> Recording:
     database = shop.database
     if not isinstance(database, SqliteFile):
         raise TypeError("the shop is not on SQLite")
-    copy(database.path, recording.before)
-    place_some(shop)
-    copy(database.path, recording.after)
+    copy_database(database.path, recording.before)
+    place_orders(shop)
+    copy_database(database.path, recording.after)
     shutil.copyfile(recording.after, recording.working)
     return recording
 
 
-def place_some(shop: Storekeep) -> None:
-    """Place orders for a moment.
+def place_orders(shop: Storekeep) -> None:
+    """Place orders for `RECORDING_S`.
 
     Raises: LoadFailed.
     """
-    orders.send(orders.GRPC, shop.server, token=shop.token(), seconds=RECORDING_S, in_flight=IN_FLIGHT)
+    orders.send(orders.GRPC, shop.server, token=shop.get_token(), seconds=RECORDING_S, in_flight=IN_FLIGHT)
 
 
-def copy(database: Path, target: Path) -> None:
-    """Copy a database that is in use, as it is at one moment."""
+def copy_database(database: Path, target: Path) -> None:
+    """Copy a database that is in use, as a consistent snapshot."""
     with (
         closing(apsw.Connection(str(database))) as source,
         closing(apsw.Connection(str(target))) as copied,
-        copied.backup("main", source, "main") as copying,
+        copied.backup("main", source, "main") as backup,
     ):
-        copying.step()
+        backup.step()

@@ -1,4 +1,4 @@
-"""Contenders measured in turns, in one run, so that what the machine does meanwhile happens to all of them."""
+"""Measurement of contenders in turns within one run, so that disturbances of the machine affect all of them."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from dataclasses import dataclass
 from benchmarks.loads.load import Load
 
 Send = Callable[[float], Load]
-"""Keeps a contender under load for so many seconds.
+"""Keeps a contender under load for some seconds.
 
-Raises: LoadFailed when any answer is not a good one.
+Raises: LoadFailed if any reply is wrong.
 """
 
 
 @dataclass(frozen=True)
 class Pace:
-    """How long is measured.
+    """The length of a measurement.
 
     Attributes:
-        rounds: how often each contender has its turn.
-        seconds: of one turn.
-        warm_up_s: before the first.
+        rounds: turns of each contender.
+        seconds: duration of one turn.
+        warm_up_s: duration of the load before the first turn.
     """
 
     rounds: int
@@ -32,68 +32,70 @@ class Pace:
 
 @dataclass(frozen=True)
 class Spread:
-    """The median of some numbers, and the least and greatest of them."""
+    """The median of some numbers, with the least and the greatest."""
 
     median: float
     low: float
     high: float
 
     @classmethod
-    def of(cls, numbers: Sequence[float]) -> Spread:
-        """The spread of these numbers, of which there is at least one."""
+    def from_numbers(cls, numbers: Sequence[float]) -> Spread:
+        """Return the spread of at least one number."""
         return cls(statistics.median(numbers), min(numbers), max(numbers))
 
 
 @dataclass(frozen=True)
 class Turns:
-    """What one contender did in its turns, in their order."""
+    """The loads of one contender, in the order of its turns."""
 
     name: str
     loads: tuple[Load, ...]
 
     @property
     def per_s(self) -> Spread:
-        """Good answers per second."""
-        return Spread.of([load.per_s for load in self.loads])
+        """Good replies per second."""
+        return Spread.from_numbers([load.per_s for load in self.loads])
 
     @property
     def server_ms(self) -> Spread:
-        """Milliseconds of the server's processor time for one call, which is seconds for 1,000."""
-        return Spread.of([1000 * load.server_cpu_s / load.answered for load in self.loads])
+        """Milliseconds of the server's processor time for one call, or seconds for 1,000 calls."""
+        return Spread.from_numbers([1000 * load.server_cpu_s / load.answered for load in self.loads])
 
     @property
     def client_ms(self) -> Spread:
-        """Milliseconds of the load's own processor time for one call."""
-        return Spread.of([1000 * load.client_cpu_s / load.answered for load in self.loads])
+        """Milliseconds of the load's processor time for one call."""
+        return Spread.from_numbers([1000 * load.client_cpu_s / load.answered for load in self.loads])
 
     @property
     def database_ms(self) -> Spread:
-        """Milliseconds of a database server's processor time for one call; 0 where there is none."""
-        return Spread.of([1000 * load.database_cpu_s / load.answered for load in self.loads])
+        """Milliseconds of the database server's processor time for one call; 0 without a database server."""
+        return Spread.from_numbers([1000 * load.database_cpu_s / load.answered for load in self.loads])
 
     @property
     def commit_ms(self) -> Spread:
-        """Milliseconds of one commit; 0 where they are not measured."""
-        return Spread.of([1000 * load.commit_s / load.answered for load in self.loads])
+        """Milliseconds of one commit; 0 if commits are not measured."""
+        return Spread.from_numbers([1000 * load.commit_s / load.answered for load in self.loads])
 
-    def cpu_ratio_to(self, other: Turns) -> Spread:
-        """Return the server's processor time for one call over the other's, round by round."""
+    def compute_cpu_ratio(self, other: Turns) -> Spread:
+        """Return the ratio of this server's processor time for one call to the other's, round by round."""
         pairs = zip(self.loads, other.loads, strict=True)
-        return Spread.of([mine.server_cpu_s * its.answered / (mine.answered * its.server_cpu_s) for mine, its in pairs])
+        return Spread.from_numbers(
+            [mine.server_cpu_s * its.answered / (mine.answered * its.server_cpu_s) for mine, its in pairs]
+        )
 
     @property
     def client_busy(self) -> float:
-        """How much of its core the load used, at most 1; near 1 it is the load that was measured."""
+        """The greatest share of its core that the load used. Near 1, the load limits the rate."""
         return max(load.client_cpu_s / load.seconds for load in self.loads)
 
-    def ratio_to(self, other: Turns) -> Spread:
-        """This contender's rate over the other's, round by round: what slows both in a round cancels out."""
+    def compute_ratio(self, other: Turns) -> Spread:
+        """Return the ratio of this rate to the other's, round by round, so that common disturbances cancel out."""
         pairs = zip(self.loads, other.loads, strict=True)
-        return Spread.of([mine.per_s / its.per_s for mine, its in pairs])
+        return Spread.from_numbers([mine.per_s / its.per_s for mine, its in pairs])
 
 
 def measure(contenders: dict[str, Send], pace: Pace) -> dict[str, Turns]:
-    """Warm every contender up, then give each its turns; every second round goes backwards.
+    """Warm up every contender, then measure them in turns. Every second round runs in reverse order.
 
     Raises: LoadFailed.
     """

@@ -1,4 +1,4 @@
-"""Fill a running Storekeep with the benchmark's catalogue, through its own contract."""
+"""Load the benchmarks' catalogue into a running Storekeep, over gRPC."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from storekeep.v1 import (
 )
 
 IN_FLIGHT = 16
-"""Few, so that hardly any waits long enough to be shed."""
+"""Few enough that the server rejects hardly any call."""
 ATTEMPTS_MAX = 20
 RETRY_AFTER_S = 0.2
-"""What was shed, as when the disk is slow for a moment, is sent again."""
+"""Rejected calls are sent again, because a slow disk can cause them."""
 LOCATION = "locations/main"
 
 Requests = Iterator[Message]
 
 
-def stock(shop: Storekeep) -> None:
-    """Make categories, products, variants, customers, and enough stock of everything.
+def stock_catalogue(shop: Storekeep) -> None:
+    """Create categories, products, variants, customers, and enough stock of every variant.
 
     Raises: grpc.RpcError.
     """
@@ -40,13 +40,13 @@ def stock(shop: Storekeep) -> None:
     customers = customers_pb2_grpc.CustomerServiceStub(shop.channel)
     inventory = inventory_pb2_grpc.InventoryServiceStub(shop.channel)
     for method, requests in (
-        (products.CreateCategory, _categories()),
-        (products.CreateProduct, _products()),
-        (products.CreateVariant, _variants()),
-        (inventory.SetStock, _stock_levels()),
-        (customers.CreateCustomer, _customers()),
+        (products.CreateCategory, _build_categories()),
+        (products.CreateProduct, _build_products()),
+        (products.CreateVariant, _build_variants()),
+        (inventory.SetStock, _build_stock_levels()),
+        (customers.CreateCustomer, _build_customers()),
     ):
-        _call_all(method, requests, metadata=shop.metadata())
+        _call_all(method, requests, metadata=shop.build_metadata())
 
 
 def _call_all(method: Callable[..., Any], requests: Requests, *, metadata: tuple[tuple[str, str], ...]) -> None:
@@ -71,15 +71,15 @@ def _call_all(method: Callable[..., Any], requests: Requests, *, metadata: tuple
         await_first()
 
 
-def _categories() -> Requests:
-    for category_id in catalogue.category_ids():
+def _build_categories() -> Requests:
+    for category_id in catalogue.list_category_ids():
         yield products_pb2.CreateCategoryRequest(
             category=products_pb2.Category(display_name=category_id), category_id=category_id
         )
 
 
-def _products() -> Requests:
-    for item in catalogue.items():
+def _build_products() -> Requests:
+    for item in catalogue.list_items():
         product = products_pb2.Product(
             display_name=item.display_name,
             description=item.description,
@@ -89,8 +89,8 @@ def _products() -> Requests:
         yield products_pb2.CreateProductRequest(product=product, product_id=item.product_id)
 
 
-def _variants() -> Requests:
-    for item in catalogue.items():
+def _build_variants() -> Requests:
+    for item in catalogue.list_items():
         units, cents = divmod(item.price_minor, 100)
         price = {"currency_code": catalogue.CURRENCY, "units": units, "nanos": cents * 10_000_000}
         variant = products_pb2.Variant(sku=item.sku, prices=[price])
@@ -98,12 +98,12 @@ def _variants() -> Requests:
         yield products_pb2.CreateVariantRequest(parent=parent, variant=variant, variant_id="standard")
 
 
-def _stock_levels() -> Requests:
-    for sku in catalogue.skus():
+def _build_stock_levels() -> Requests:
+    for sku in catalogue.list_skus():
         yield inventory_pb2.SetStockRequest(name=f"{LOCATION}/stockLevels/{sku}", quantity=catalogue.UNITS)
 
 
-def _customers() -> Requests:
-    for customer_id in catalogue.customer_ids():
+def _build_customers() -> Requests:
+    for customer_id in catalogue.list_customer_ids():
         customer = customers_pb2.Customer(display_name=customer_id)
         yield customers_pb2.CreateCustomerRequest(customer=customer, customer_id=customer_id)

@@ -1,4 +1,4 @@
-"""What is measured: Storekeep, its floors and its peer, each started on the servers' core in a folder of its own."""
+"""The measured servers: Storekeep, the echo floor and the peer, each with its own folder on the servers' core."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from pathlib import Path
 import grpc
 
 from benchmarks.databases import Database, SqliteFile
-from benchmarks.machine import APART, ROOT, SERVER_CORE, Placement, Server, free_address, serving
+from benchmarks.machine import APART, ROOT, SERVER_CORE, Placement, Server, find_free_address, run_server
 from benchmarks.peers.fastapi_shop import setup
 from storekeep.v1 import auth_pb2, auth_pb2_grpc
 
 COMMAND = Path(sysconfig.get_path("scripts"), "storekeep-server")
 ROOTS = ("generated", "server", "clients")
-"""The folders of a checkout in which the program is."""
+"""The folders of a checkout that contain the program."""
 RUN_SOURCE = "from storekeep.server.command import main; main()"
 PEER = "benchmarks.peers.fastapi_shop"
 PEER_SETTINGS = ("--loop", "uvloop", "--http", "httptools", "--workers", "1", "--no-access-log")
 MIGRATION_TIMEOUT_S = 60.0
 CALL_TIMEOUT_S = 30.0
 TOKEN_LIFE_S = 240.0
-"""After so long a new token is taken, well within the 10 minutes that one lasts."""
+"""Age after which a token is replaced, well below its lifetime of 10 minutes."""
 
 
 @dataclass
@@ -37,8 +37,8 @@ class Storekeep:
 
     Attributes:
         server: its process.
-        database: where it keeps everything.
-        channel: to it, for whatever is not measured.
+        database: its database.
+        channel: channel for calls that are not measured.
     """
 
     server: Server
@@ -48,8 +48,8 @@ class Storekeep:
     _token: str = ""
     _renew_at: float = 0.0
 
-    def token(self) -> str:
-        """An access token that is good for at least a round."""
+    def get_token(self) -> str:
+        """Return an access token that is valid for at least one round."""
         if time.monotonic() > self._renew_at:
             request = auth_pb2.IssueTokenRequest(api_key=self.api_key)
             issued = auth_pb2_grpc.AuthServiceStub(self.channel).IssueToken(
@@ -58,13 +58,13 @@ class Storekeep:
             self._token, self._renew_at = issued.access_token, time.monotonic() + TOKEN_LIFE_S
         return self._token
 
-    def metadata(self) -> tuple[tuple[str, str], ...]:
-        """What a call needs to be let in."""
-        return (("authorization", f"Bearer {self.token()}"),)
+    def build_metadata(self) -> tuple[tuple[str, str], ...]:
+        """Return the metadata that authenticates a call."""
+        return (("authorization", f"Bearer {self.get_token()}"),)
 
 
 @contextlib.contextmanager
-def storekeep(
+def run_storekeep(
     folder: Path,
     *,
     name: str = "storekeep",
@@ -73,16 +73,16 @@ def storekeep(
     workers: int = 1,
     source: Path | None = None,
 ) -> Iterator[Storekeep]:
-    """Storekeep with its defaults, on a database that is made when missing.
+    """Run Storekeep with its defaults until the block ends. Its database is created if missing.
 
     Args:
-        folder: of its data.
-        database: a SQLite file in the folder when not given.
-        workers: its processes; a single one stays on the servers' core, several choose cores of their own.
-        source: a checkout of another commit, to serve that program; this one when not given.
+        folder: its data directory.
+        database: default: a SQLite file in the folder.
+        workers: number of processes. A single process is pinned to the servers' core, several are not.
+        source: a checkout of another commit to run. Default: this checkout.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    address, database = free_address(), database or SqliteFile(folder / "storekeep.db")
+    address, database = find_free_address(), database or SqliteFile(folder / "storekeep.db")
     env = {
         "STOREKEEP_DATA_DIR": str(folder),
         "STOREKEEP_DATABASE_URL": database.storekeep_url,
@@ -97,14 +97,17 @@ def storekeep(
     command = [*program, "serve", *(["--workers", str(workers)] if workers > 1 else [])]
     log = folder / "server.log"
     with (
-        serving(name, command, address=address, log=log, env=env, placement=placement) as server,
+        run_server(name, command, address=address, log=log, env=env, placement=placement) as server,
         grpc.insecure_channel(address) as channel,
     ):
         yield Storekeep(server, database, channel, (folder / "admin.key").read_text().strip())
 
 
 def _migrate(program: list[str], env: dict[str, str]) -> None:
-    """Make the tables, or bring them up to date. Raises: RuntimeError."""
+    """Create or migrate the tables.
+
+    Raises: RuntimeError if the command fails.
+    """
     command = [*program, "migrate"]
     result = subprocess.run(
         command, env={**os.environ, **env}, capture_output=True, text=True, timeout=MIGRATION_TIMEOUT_S
@@ -114,15 +117,15 @@ def _migrate(program: list[str], env: dict[str, str]) -> None:
 
 
 @contextlib.contextmanager
-def echo(folder: Path, product: bytes, *, placement: Placement = APART) -> Iterator[Server]:
-    """The bare gRPC server that answers this product."""
+def run_echo(folder: Path, product: bytes, *, placement: Placement = APART) -> Iterator[Server]:
+    """Run the bare gRPC server that returns this product, until the block ends."""
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "product"
     file.write_bytes(product)
-    address = free_address()
+    address = find_free_address()
     command = [sys.executable, "-m", "benchmarks.floors.echo", "--listen", address, "--product", str(file)]
     log = folder / "echo.log"
-    with serving("grpcio echo", command, address=address, log=log, placement=placement) as server:
+    with run_server("grpcio echo", command, address=address, log=log, placement=placement) as server:
         yield server
 
 
@@ -136,20 +139,21 @@ class Peer:
 
 
 @contextlib.contextmanager
-def peer(
+def run_peer(
     folder: Path, *, tuning: str, database: Database | None = None, placement: Placement = APART
 ) -> Iterator[Peer]:
-    """The FastAPI service, on an empty database that gets the same catalogue.
+    """Run the FastAPI service until the block ends, on an empty database that is filled with the same catalogue.
 
     Args:
-        folder: of its files; a SQLite file there is the database when none is given.
+        folder: folder of its files.
         tuning: `usual` or `tuned`.
+        database: default: a SQLite file in the folder.
     """
     database = database or SqliteFile(folder / "shop.db")
     token = setup.set_up(folder, database.sqlalchemy_url)
-    address = free_address()
+    address = find_free_address()
     host, _, port = address.rpartition(":")
     command = [sys.executable, "-m", "uvicorn", f"{PEER}.{tuning}:app", "--host", host, "--port", port, *PEER_SETTINGS]
-    env, log = setup.environment(folder, database.sqlalchemy_url), folder / "peer.log"
-    with serving(f"FastAPI, {tuning}", command, address=address, log=log, env=env, placement=placement) as server:
+    env, log = setup.build_environment(folder, database.sqlalchemy_url), folder / "peer.log"
+    with run_server(f"FastAPI, {tuning}", command, address=address, log=log, env=env, placement=placement) as server:
         yield Peer(server, database, token)

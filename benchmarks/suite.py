@@ -1,4 +1,4 @@
-"""The benchmarks by name, the command that runs them, and where their results go."""
+"""The table of benchmarks and the command line that runs them."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from benchmarks import before, calling, calling_postgres, growth, imports, laten
 from benchmarks.loads import h2load
 from benchmarks.loads.load import LoadFailed
 from benchmarks.machine import CORES, ROOT
-from benchmarks.results import Section, Ticks, as_json, as_markdown, as_text, machine
+from benchmarks.results import Section, Ticks, format_json, format_markdown, format_text, read_machine
 from benchmarks.rounds import Pace
 
 ON_POSTGRESQL = "_postgresql"
 BEFORE = "before"
-"""The benchmark that needs to be told a commit, and is left out without one."""
+"""The benchmark that needs a commit, and does not run without one."""
 LATEST = ROOT / "benchmarks/results/latest.json"
 
 
 @dataclass(frozen=True)
 class Size:
-    """How much is measured.
+    """The size of the measurements.
 
     Attributes:
-        orders: in the larger of the two databases that are listed.
-        calls: before memory is looked at, early and late.
-        shops: orders in the databases of which it is measured how cost grows.
-        late_max_ms: the most that a load on a schedule may be late, at its 99th percentile.
-        revision: the commit that the program is compared with.
+        orders: orders in the larger database of the list benchmark.
+        calls: calls before the early and the late reading of memory.
+        shops: orders in the databases of the growth benchmarks.
+        late_max_ms: greatest allowed 99th percentile of the delay of a load on a schedule.
+        revision: the commit to compare with.
     """
 
     pace: Pace
@@ -64,27 +64,27 @@ QUICK = Size(
 )
 
 BENCHMARKS: dict[str, Callable[[Path, Size], Section]] = {
-    "get_product": lambda folder, size: calling.get_product(folder, size.pace),
-    "place_order": lambda folder, size: calling.place_order(folder, size.pace),
-    "get_product_postgresql": lambda folder, size: calling_postgres.get_product(folder, size.pace),
-    "place_order_postgresql": lambda folder, size: calling_postgres.place_order(folder, size.pace),
-    "workers": lambda folder, size: workers.workers(folder, size.pace),
-    "latency": lambda folder, size: latency.latency(folder, size.pace, late_max_ms=size.late_max_ms),
-    "growth": lambda folder, size: growth.on_sqlite(folder, size.pace, sizes=size.shops),
-    "growth_postgresql": lambda folder, size: growth.on_postgresql(folder, size.pace, sizes=size.shops),
-    "list_orders": lambda folder, size: lists.list_orders(folder, size.pace, many=size.orders),
-    "imports": lambda folder, size: imports.imports(folder, size.pace),
-    BEFORE: lambda folder, size: before.before(folder, size.pace, revision=size.revision),
-    "memory": lambda folder, size: memory.memory(folder, early=size.calls[0], late=size.calls[1]),
+    "get_product": lambda folder, size: calling.measure_get_product(folder, size.pace),
+    "place_order": lambda folder, size: calling.measure_place_order(folder, size.pace),
+    "get_product_postgresql": lambda folder, size: calling_postgres.measure_get_product(folder, size.pace),
+    "place_order_postgresql": lambda folder, size: calling_postgres.measure_place_order(folder, size.pace),
+    "workers": lambda folder, size: workers.measure_workers(folder, size.pace),
+    "latency": lambda folder, size: latency.measure_latency(folder, size.pace, late_max_ms=size.late_max_ms),
+    "growth": lambda folder, size: growth.measure_sqlite(folder, size.pace, sizes=size.shops),
+    "growth_postgresql": lambda folder, size: growth.measure_postgresql(folder, size.pace, sizes=size.shops),
+    "list_orders": lambda folder, size: lists.measure_list_orders(folder, size.pace, many=size.orders),
+    "imports": lambda folder, size: imports.measure_imports(folder, size.pace),
+    BEFORE: lambda folder, size: before.measure_before(folder, size.pace, revision=size.revision),
+    "memory": lambda folder, size: memory.measure_memory(folder, early=size.calls[0], late=size.calls[1]),
 }
 
 
 def main() -> None:
-    """Run the command line; the exit code is 1 when a bar is missed or a benchmark fails."""
-    options = _options()
-    size = _size(options)
+    """Run the command line. The exit code is 1 if a bar is missed or a benchmark fails."""
+    options = _parse_options()
+    size = _choose_size(options)
     options.folder.mkdir(parents=True, exist_ok=True)
-    facts = {**machine(), "pace": f"{size.pace.rounds} turns of {size.pace.seconds:g} s"}
+    facts = {**read_machine(), "pace": f"{size.pace.rounds} turns of {size.pace.seconds:g} s"}
     results = options.json or (options.folder / "quick.json" if options.quick else LATEST)
     sections: list[Section] = []
     failed = []
@@ -92,73 +92,76 @@ def main() -> None:
         try:
             sections.append(_run(name, options.folder, size))
         except (LoadFailed, OSError, RuntimeError, ValueError, grpc.RpcError, subprocess.SubprocessError) as error:
-            failed.append(name)  # the others are measured all the same
-            print(f"\n{name} FAILED, its files are left in {options.folder}: {error}", flush=True)
-        _write(results, as_json(sections, facts))
+            failed.append(name)  # the other benchmarks still run
+            print(f"\n{name} FAILED, its files remain in {options.folder}: {error}", flush=True)
+        _write(results, format_json(sections, facts))
         if options.markdown:
-            _write(options.markdown, as_markdown(sections, facts))
+            _write(options.markdown, format_markdown(sections, facts))
     print(f"\nwritten: {results}" + (f", without {', '.join(failed)}" if failed else ""))
     sys.exit(bool(failed) or any(bar.missed for section in sections for bar in section.bars))
 
 
 def _run(name: str, parent: Path, size: Size) -> Section:
-    """Measure in a folder of its own, which is left where that fails."""
-    began, ticks = time.monotonic(), Ticks.now()
+    """Run one benchmark in its own folder, which remains if the benchmark fails."""
+    began, ticks = time.monotonic(), Ticks.read_now()
     folder = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=parent))
-    folder.chmod(0o755)  # PostgreSQL is run by another user
+    folder.chmod(0o755)  # another user runs PostgreSQL
     section = BENCHMARKS[name](folder, size)
     shutil.rmtree(folder)
-    took = (
-        f"Measured in {time.monotonic() - began:.0f} s, of whose work {Ticks.now().stolen_since(ticks):.0%} was stolen."
-    )
+    stolen = Ticks.read_now().compute_stolen_share(ticks)
+    took = f"Measured in {time.monotonic() - began:.0f} s; stolen time: {stolen:.0%}."
     section = replace(section, name=name, took=took)
-    print(as_text(section), flush=True)
+    print(format_text(section), flush=True)
     return section
 
 
-def _size(options: argparse.Namespace) -> Size:
+def _choose_size(options: argparse.Namespace) -> Size:
     size = QUICK if options.quick else FULL
     pace = replace(size.pace, rounds=options.rounds or size.pace.rounds, seconds=options.seconds or size.pace.seconds)
     return replace(size, pace=pace, revision=options.before)
 
 
-def _options() -> argparse.Namespace:
-    """What the command line says, where this machine can do it."""
-    parser = _parser()
+def _parse_options() -> argparse.Namespace:
+    """Parse the command line, and exit if this machine cannot run the selected benchmarks."""
+    parser = _build_parser()
     options = parser.parse_args()
     options.folder = options.folder.resolve()
     options.benchmarks = options.benchmarks or [name for name in BENCHMARKS if name != BEFORE or options.before]
-    chosen = options.benchmarks
-    if unknown := set(chosen) - set(BENCHMARKS):
-        parser.error(f"there is no {', '.join(sorted(unknown))}, only {', '.join(BENCHMARKS)}")
-    if BEFORE in chosen and not options.before:
+    names = options.benchmarks
+    if unknown := set(names) - set(BENCHMARKS):
+        parser.error(f"unknown benchmark {', '.join(sorted(unknown))}; choose from {', '.join(BENCHMARKS)}")
+    if BEFORE in names and not options.before:
         parser.error(f"{BEFORE} needs a commit to compare with: --before COMMIT")
     if not h2load.is_installed():
         sys.exit(h2load.INSTALL)
-    if any(name.endswith(ON_POSTGRESQL) for name in chosen) and (hint := postgres.missing()):
+    if any(name.endswith(ON_POSTGRESQL) for name in names) and (hint := postgres.find_missing()):
         sys.exit(hint)
     if not set(CORES) <= os.sched_getaffinity(0):
-        sys.exit(f"the servers and the load need the cores {CORES}")
+        sys.exit(f"the servers and the load need the cores {', '.join(map(str, CORES))}")
     return options
 
 
-def _parser() -> argparse.ArgumentParser:
+def _build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
-        description="Measure Storekeep beside its floors and a peer. Needs two cores that do nothing else.",
+        description="Measure Storekeep against its floors and a peer. Needs two otherwise idle cores.",
     )
-    parser.add_argument("benchmarks", nargs="*", metavar="BENCHMARK", help=f"which of {', '.join(BENCHMARKS)}; all")
-    parser.add_argument("--quick", action="store_true", help="some minutes, to see that all of it works")
-    parser.add_argument("--rounds", type=int, help="turns of each contender")
+    parser.add_argument(
+        "benchmarks", nargs="*", metavar="BENCHMARK", help=f"any of {', '.join(BENCHMARKS)}; default: all"
+    )
+    parser.add_argument("--quick", action="store_true", help="take a few minutes, to check that everything works")
+    parser.add_argument("--rounds", type=int, help="number of turns of each contender")
     parser.add_argument("--before", metavar="COMMIT", default="", help="also compare with the program at this commit")
-    parser.add_argument("--seconds", type=float, help="of one turn")
+    parser.add_argument("--seconds", type=float, help="duration of one turn")
     parser.add_argument(
         "--json",
         type=Path,
-        help="where the results go; benchmarks/results/latest.json, or the folder after a quick run",
+        help="file for the results; default: benchmarks/results/latest.json, or quick.json in the folder with --quick",
     )
-    parser.add_argument("--markdown", type=Path, help="where they also go, as tables")
-    parser.add_argument("--folder", type=Path, default=ROOT / "build/bench", help="for databases: on a real disk")
+    parser.add_argument("--markdown", type=Path, help="file for the results as tables")
+    parser.add_argument(
+        "--folder", type=Path, default=ROOT / "build/bench", help="folder for databases, on a real disk"
+    )
     return parser
 
 

@@ -1,7 +1,7 @@
-"""Write `docs/reference/`, and what stands between markers in other pages, from the contract and the server.
+"""Write `docs/reference/`, and the marked sections of other pages, from the contract and the server.
 
-`python docs/generate.py` writes in place; with `--check` it changes nothing and fails on any difference.
-What people wrote in the pages' sources is all there is: a page is corrected where it comes from.
+`python docs/generate.py` writes in place. With `--check` it changes nothing and fails if a page is out of date.
+To correct a page, correct its source: a comment in the contract or a docstring in the code.
 """
 
 from __future__ import annotations
@@ -19,27 +19,26 @@ sys.path[:0] = [str(ROOT), str(ROOT / "protos")]
 from docs.pages import api, chain, configuration, database, errors, licenses, order_states, permissions  # noqa: E402
 
 PAGES: dict[str, Callable[[], str]] = {
-    "chain.md": chain.page,
-    "errors.md": errors.page,
-    "permissions.md": permissions.page,
-    "configuration.md": configuration.page,
-    "database.md": database.page,
-    "licenses.md": licenses.page,
-    "api/README.md": api.index,
+    "chain.md": chain.build_page,
+    "errors.md": errors.build_page,
+    "permissions.md": permissions.build_page,
+    "configuration.md": configuration.build_page,
+    "database.md": database.build_page,
+    "licenses.md": licenses.build_page,
+    "api/README.md": api.build_index,
 }
 
 SECTIONS: dict[str, dict[str, Callable[[], str]]] = {
-    "technical-design.md": {"database": database.section, "order-states": order_states.section},
+    "technical-design.md": {"database": database.build_section, "order-states": order_states.build_section},
 }
-"""Pages that people write, and the parts of each that are written here: between `<!-- generated: NAME -->` and the end
-mark."""
+"""Handwritten pages and their generated sections, between `<!-- generated: NAME -->` and the end mark."""
 END = "<!-- /generated -->"
 
 
-def with_sections(text: str, sections: dict[str, Callable[[], str]]) -> str:
-    """A page with its generated parts as they are now.
+def replace_sections(text: str, sections: dict[str, Callable[[], str]]) -> str:
+    """Return the page `text` with its generated sections replaced by current ones.
 
-    Raises: ValueError where a mark is missing.
+    Raises: ValueError if a mark is missing.
     """
     for name, section in sections.items():
         begin = f"<!-- generated: {name} -->"
@@ -48,55 +47,56 @@ def with_sections(text: str, sections: dict[str, Callable[[], str]]) -> str:
     return text
 
 
-def stale_sections() -> dict[str, str]:
-    """The pages with generated parts that say something else now, and what they should say."""
-    wanted = {name: with_sections((DOCS / name).read_text(), sections) for name, sections in SECTIONS.items()}
-    return {name: text for name, text in wanted.items() if text != (DOCS / name).read_text()}
+def find_stale_sections() -> dict[str, str]:
+    """Return the current text of each handwritten page whose generated sections are out of date."""
+    current = {name: replace_sections((DOCS / name).read_text(), sections) for name, sections in SECTIONS.items()}
+    return {name: text for name, text in current.items() if text != (DOCS / name).read_text()}
 
 
-def pages() -> dict[str, str]:
-    """Every page of the reference: its path below `docs/reference`, and what it says now."""
-    return {name: page() for name, page in PAGES.items()} | api.pages()
+def build_pages() -> dict[str, str]:
+    """Return the current text of every reference page, by its path in `docs/reference`."""
+    return {name: build() for name, build in PAGES.items()} | api.build_pages()
 
 
-def written() -> set[str]:
-    """The paths of the pages that are there."""
+def list_existing() -> set[str]:
+    """Return the paths of the existing reference pages."""
     return {str(path.relative_to(REFERENCE)) for path in REFERENCE.rglob("*.md")}
 
 
-def stale(wanted: dict[str, str]) -> list[str]:
-    """The pages that are missing, left over, or say something else."""
-    differing = {name for name, text in wanted.items() if name in written() and read(name) != text}
-    return sorted(differing | (written() ^ set(wanted)))
+def find_stale(pages: dict[str, str]) -> list[str]:
+    """Return the names of reference pages that are missing, obsolete or different from `pages`."""
+    existing = list_existing()
+    differing = {name for name, text in pages.items() if name in existing and read_page(name) != text}
+    return sorted(differing | (existing ^ set(pages)))
 
 
-def read(name: str) -> str:
-    """What a page says on disk."""
+def read_page(name: str) -> str:
+    """Return the text of a reference page on disk."""
     return (REFERENCE / name).read_text()
 
 
-def write(wanted: dict[str, str], *, names: Iterable[str]) -> None:
-    """Bring the named pages to what is wanted; remove those that nobody wants."""
+def write_pages(pages: dict[str, str], *, names: Iterable[str]) -> None:
+    """Write the named pages; remove those that are not in `pages`."""
     for name in names:
         path = REFERENCE / name
-        if name not in wanted:
+        if name not in pages:
             path.unlink()
             continue
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(wanted[name])
+        path.write_text(pages[name])
 
 
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="change nothing; fail when a page is not up to date")
+    parser.add_argument("--check", action="store_true", help="change nothing; fail if a page is out of date")
     options = parser.parse_args()
-    wanted = pages()
-    names = stale(wanted)
-    sections = stale_sections()
+    pages = build_pages()
+    names = find_stale(pages)
+    sections = find_stale_sections()
     if options.check and (names or sections):
-        sys.exit("docs are not what their sources say; run `make generate`: " + ", ".join([*names, *sections]))
-    write(wanted, names=names)
+        sys.exit("docs are out of date; run `make generate`: " + ", ".join([*names, *sections]))
+    write_pages(pages, names=names)
     for name, text in sections.items():
         (DOCS / name).write_text(text)
 

@@ -1,6 +1,6 @@
-"""protoc over the contract: the stubs of `generated/`, and the descriptor image that `buf` and the docs read.
+"""Compile the contract: the stubs in `generated/`, and the descriptor image for `buf` and the docs.
 
-protoc comes from grpcio-tools, protovalidate's schema from its own wheel: no compiler is installed by hand.
+protoc comes from grpcio-tools and protovalidate's schema from its own wheel, so no compiler needs to be installed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,10 @@ WELL_KNOWN = ("descriptor_pb2", "duration_pb2", "field_mask_pb2", "struct_pb2", 
 
 
 def write_dependencies(path: Path) -> None:
-    """Write the well-known types and protovalidate's schema, whose wheel brings the descriptor and not the source."""
+    """Write the well-known types and protovalidate's schema to `path`, as a descriptor set.
+
+    The wheel of protovalidate contains only the descriptor of its schema, not the source.
+    """
     files = descriptor_pb2.FileDescriptorSet()
     for module in WELL_KNOWN:
         importlib.import_module(f"google.protobuf.{module}").DESCRIPTOR.CopyToProto(files.file.add())
@@ -32,38 +35,38 @@ def write_dependencies(path: Path) -> None:
     path.write_bytes(files.SerializeToString())
 
 
-def contract_files(protos: Path = PROTOS) -> list[str]:
-    """All files of the contract in `protos`, named as they import each other."""
+def list_contract_files(protos: Path = PROTOS) -> list[str]:
+    """Return the contract's files in `protos`, sorted, as paths relative to it."""
     return sorted(str(path.relative_to(protos)) for path in protos.glob("storekeep/**/*.proto"))
 
 
-def plugins() -> list[str]:
-    """Where protoc finds mypy-protobuf: beside this Python, whether or not that is on the PATH."""
+def list_plugins() -> list[str]:
+    """Return protoc's options for mypy-protobuf, which is installed beside this Python and maybe not on the PATH."""
     scripts = Path(sysconfig.get_path("scripts"))
     return [f"--plugin={name}={scripts / name}" for name in ("protoc-gen-mypy", "protoc-gen-mypy_grpc")]
 
 
 def run_protoc(*arguments: str, protos: Path = PROTOS) -> None:
-    """Run protoc over the contract in `protos` and what it imports; exit with protoc's code when it fails."""
+    """Run protoc on the contract in `protos`; exit with protoc's exit code if it fails."""
     with tempfile.TemporaryDirectory() as scratch:
         dependencies = Path(scratch, "dependencies.binpb")
         write_dependencies(dependencies)
         site_packages = Path(next(iter(googleapis.__path__))).parent.parent
         sources = [f"--descriptor_set_in={dependencies}", f"-I{protos}", f"-I{site_packages}"]
-        code = protoc.main(["protoc", *plugins(), *sources, *arguments])
+        code = protoc.main(["protoc", *list_plugins(), *sources, *arguments])
     if code:
         sys.exit(code)
 
 
 def generate(target: Path) -> None:
-    """Write all of `generated/` below `target`."""
-    run_protoc(f"--python_out={target}", f"--mypy_out=quiet:{target}", VALIDATE_PROTO, *contract_files())
-    services = [f for f in contract_files() if "\nservice " in (PROTOS / f).read_text()]
+    """Write the content of `generated/` to `target`."""
+    run_protoc(f"--python_out={target}", f"--mypy_out=quiet:{target}", VALIDATE_PROTO, *list_contract_files())
+    services = [f for f in list_contract_files() if "\nservice " in (PROTOS / f).read_text()]
     run_protoc(f"--grpc_python_out={target}", f"--mypy_grpc_out=quiet:{target}", *services)
     (target / "storekeep/v1/py.typed").touch()
 
 
 def write_image(path: Path, *, protos: Path = PROTOS) -> None:
-    """Write the contract in `protos`, with its comments and imports, as one descriptor set."""
-    whole = ["--include_imports", "--include_source_info"]
-    run_protoc(f"--descriptor_set_out={path}", *whole, *contract_files(protos), protos=protos)
+    """Write the contract in `protos`, with comments and imports, to `path` as one descriptor set."""
+    includes = ["--include_imports", "--include_source_info"]
+    run_protoc(f"--descriptor_set_out={path}", *includes, *list_contract_files(protos), protos=protos)

@@ -1,6 +1,6 @@
-"""The contract as data, with its comments: what the reference pages print and the tests of the house hold it to.
+"""The contract as data, with its comments, for the reference pages and the house tests.
 
-Read from the descriptor image, because the stubs that programs import carry no comments.
+It is read from the descriptor image, because the generated stubs have no comments.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ class Message:
     fields: tuple[Field, ...]
     is_map_entry: bool
 
-    def field(self, name: str) -> Field | None:
-        """The field of that name, or None."""
+    def get_field(self, name: str) -> Field | None:
+        """Return the field with this name, or None."""
         return next((field for field in self.fields if field.name == name), None)
 
 
@@ -80,9 +80,9 @@ class Enum:
 
 @dataclass(frozen=True)
 class Method:
-    """One RPC and what its options say.
+    """One RPC with its options.
 
-    `routes` are pairs of HTTP verb and path; `reasons` and `executor` carry no prefix.
+    `routes` are pairs of HTTP verb and path. `reasons` and `executor` have no enum prefix.
     """
 
     name: str
@@ -99,7 +99,7 @@ class Method:
 
 @dataclass(frozen=True)
 class Service:
-    """One service; `noun` names its file, here and in every room."""
+    """One service. `noun` is the name of its file, in the contract and in every package."""
 
     name: str
     noun: str
@@ -109,7 +109,7 @@ class Service:
 
 @dataclass(frozen=True)
 class Contract:
-    """All of `storekeep.v1`; messages and enums by full name."""
+    """The package `storekeep.v1`, with messages and enums by full name."""
 
     services: tuple[Service, ...]
     messages: dict[str, Message]
@@ -117,33 +117,33 @@ class Contract:
 
     @property
     def methods(self) -> Iterator[Method]:
-        """Every RPC of every service."""
+        """The RPCs of all services."""
         return (method for service in self.services for method in service.methods)
 
     @property
     def reasons(self) -> tuple[Value, ...]:
         """The error reasons, without their prefix and without UNSPECIFIED."""
         values = self.enums[f"{PACKAGE}.ErrorReason"].values[1:]
-        return tuple(Value(reason_name(value.number), value.number, value.comment) for value in values)
+        return tuple(Value(format_reason(value.number), value.number, value.comment) for value in values)
 
 
-def reason_name(number: int) -> str:
-    """The reason as it goes over the wire: the enum's name without its prefix."""
+def format_reason(number: int) -> str:
+    """Return the reason as it is sent on the wire: the name of the enum value without its prefix."""
     return errors_pb2.ErrorReason.Name(errors_pb2.ErrorReason.ValueType(number)).removeprefix("ERROR_REASON_")
 
 
 Comments = dict[tuple[int, ...], str]
 
 
-def comments_of(file: descriptor_pb2.FileDescriptorProto) -> Comments:
-    """The leading comments of a file, by the path of what they stand before."""
+def read_comments(file: descriptor_pb2.FileDescriptorProto) -> Comments:
+    """Return the leading comments of a file by the path of the element that they precede."""
     return {
         tuple(location.path): " ".join(location.leading_comments.split()) for location in file.source_code_info.location
     }
 
 
 def read_field(proto: FieldDescriptorProto, *, comment: str) -> Field:
-    """One field, as the image has it."""
+    """Return the field that a descriptor describes."""
     behaviors = proto.options.Extensions[field_behavior_pb2.field_behavior]
     return Field(
         name=proto.name,
@@ -160,27 +160,27 @@ def read_field(proto: FieldDescriptorProto, *, comment: str) -> Field:
 def read_messages(
     protos: Sequence[DescriptorProto], *, scope: str, comments: Comments, path: tuple[int, ...]
 ) -> Iterator[tuple[str, Message]]:
-    """The messages of one scope and, below them, their nested ones; each with its full name."""
+    """Yield the messages of one scope and their nested messages, each with its full name."""
     for index, proto in enumerate(protos):
-        name, here = f"{scope}.{proto.name}", (*path, index)
+        name, own_path = f"{scope}.{proto.name}", (*path, index)
         fields = tuple(
-            read_field(field, comment=comments.get((*here, DescriptorProto.FIELD_FIELD_NUMBER, number), ""))
+            read_field(field, comment=comments.get((*own_path, DescriptorProto.FIELD_FIELD_NUMBER, number), ""))
             for number, field in enumerate(proto.field)
         )
-        yield name, Message(proto.name, comments.get(here, ""), fields, proto.options.map_entry)
-        below = (*here, DescriptorProto.NESTED_TYPE_FIELD_NUMBER)
-        yield from read_messages(proto.nested_type, scope=name, comments=comments, path=below)
+        yield name, Message(proto.name, comments.get(own_path, ""), fields, proto.options.map_entry)
+        nested_path = (*own_path, DescriptorProto.NESTED_TYPE_FIELD_NUMBER)
+        yield from read_messages(proto.nested_type, scope=name, comments=comments, path=nested_path)
 
 
 def read_routes(options: descriptor_pb2.MethodOptions) -> tuple[tuple[str, str], ...]:
-    """The HTTP verbs and paths of a method; empty when it has none."""
+    """Return the HTTP verbs and paths of a method; empty if it has none."""
     rule = options.Extensions[annotations_pb2.http]
-    pairs = ((one.WhichOneof("pattern"), one) for one in (rule, *rule.additional_bindings))
-    return tuple((str(verb).upper(), str(getattr(one, verb))) for verb, one in pairs if verb)
+    pairs = ((binding.WhichOneof("pattern"), binding) for binding in (rule, *rule.additional_bindings))
+    return tuple((str(verb).upper(), str(getattr(binding, verb))) for verb, binding in pairs if verb)
 
 
 def read_method(proto: descriptor_pb2.MethodDescriptorProto, *, service: str, comment: str) -> Method:
-    """One RPC, as the image has it."""
+    """Return the RPC that a descriptor describes."""
     options = proto.options
     return Method(
         name=proto.name,
@@ -191,37 +191,37 @@ def read_method(proto: descriptor_pb2.MethodDescriptorProto, *, service: str, co
         routes=read_routes(options),
         permission=options.Extensions[options_pb2.permission],
         executor=options_pb2.Executor.Name(options.Extensions[options_pb2.executor]).removeprefix("EXECUTOR_"),
-        reasons=tuple(reason_name(number) for number in options.Extensions[options_pb2.errors].reasons),
+        reasons=tuple(format_reason(number) for number in options.Extensions[options_pb2.errors].reasons),
         mutation=options.Extensions[options_pb2.mutation],
     )
 
 
 def read_services(file: descriptor_pb2.FileDescriptorProto, *, comments: Comments) -> Iterator[Service]:
-    """The services of a file."""
+    """Yield the services of a file."""
     root = descriptor_pb2.FileDescriptorProto.SERVICE_FIELD_NUMBER
     for index, proto in enumerate(file.service):
-        below = (root, index, descriptor_pb2.ServiceDescriptorProto.METHOD_FIELD_NUMBER)
+        path = (root, index, descriptor_pb2.ServiceDescriptorProto.METHOD_FIELD_NUMBER)
         methods = tuple(
-            read_method(method, service=proto.name, comment=comments.get((*below, number), ""))
+            read_method(method, service=proto.name, comment=comments.get((*path, number), ""))
             for number, method in enumerate(proto.method)
         )
         yield Service(proto.name, Path(file.name).stem, comments.get((root, index), ""), methods)
 
 
 def read_enums(file: descriptor_pb2.FileDescriptorProto, *, comments: Comments) -> Iterator[tuple[str, Enum]]:
-    """The enums of a file, each with its full name."""
+    """Yield the enums of a file, each with its full name."""
     root = descriptor_pb2.FileDescriptorProto.ENUM_TYPE_FIELD_NUMBER
     for index, proto in enumerate(file.enum_type):
-        below = (root, index, EnumDescriptorProto.VALUE_FIELD_NUMBER)
+        path = (root, index, EnumDescriptorProto.VALUE_FIELD_NUMBER)
         values = tuple(
-            Value(value.name, value.number, comments.get((*below, number), ""))
+            Value(value.name, value.number, comments.get((*path, number), ""))
             for number, value in enumerate(proto.value)
         )
         yield f"{PACKAGE}.{proto.name}", Enum(proto.name, comments.get((root, index), ""), values)
 
 
 def read_files() -> tuple[descriptor_pb2.FileDescriptorProto, ...]:
-    """The contract's own files, compiled from the sources as they stand now."""
+    """Compile the contract's current sources and return its own files."""
     with tempfile.TemporaryDirectory() as scratch:
         image = Path(scratch, "contract.binpb")
         write_image(image)
@@ -231,12 +231,12 @@ def read_files() -> tuple[descriptor_pb2.FileDescriptorProto, ...]:
 
 @cache
 def read_contract() -> Contract:
-    """Read all of the contract."""
+    """Return the contract, compiled from its current sources."""
     services: list[Service] = []
     messages: dict[str, Message] = {}
     enums: dict[str, Enum] = {}
     for file in read_files():
-        comments = comments_of(file)
+        comments = read_comments(file)
         services += read_services(file, comments=comments)
         path = (descriptor_pb2.FileDescriptorProto.MESSAGE_TYPE_FIELD_NUMBER,)
         messages.update(read_messages(file.message_type, scope=PACKAGE, comments=comments, path=path))

@@ -1,7 +1,7 @@
-"""Ask the database of known vulnerabilities about every package of the lock; fail on what it knows.
+"""Check every package of the lock for known vulnerabilities.
 
-Where the database cannot be reached, that is said in one line, and nothing fails: a check must not depend on the
-network. A finding that does not matter here is named in `[tool.storekeep.audit]` of pyproject.toml, with the reason.
+If the vulnerability database cannot be reached, the check prints a line and passes, because it must not depend on the
+network. Findings that do not apply are listed with a reason in `[tool.storekeep.audit]` of pyproject.toml.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ REQUEST_TIMEOUT_S = 5
 
 
 def read_ignored() -> dict[str, str]:
-    """Return the findings that do not matter here, each with its reason.
+    """Return the ignored findings, each with its reason.
 
-    Raises: ValueError for one without a reason.
+    Raises: ValueError if one has no reason.
     """
     tool = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
     ignored: dict[str, str] = tool["storekeep"]["audit"]["ignored"]
@@ -34,8 +34,8 @@ def read_ignored() -> dict[str, str]:
     return ignored
 
 
-def ask() -> dict[str, Any] | None:
-    """Return what pip-audit reports of the lock; None where it had no answer. It resolves and installs nothing."""
+def run_audit() -> dict[str, Any] | None:
+    """Return pip-audit's report on the lock, or None if it got no answer. Nothing is resolved or installed."""
     command = [str(COMMAND), "--requirement", str(LOCK), "--require-hashes", "--disable-pip", "--format", "json"]
     command += ["--progress-spinner", "off", "--timeout", str(REQUEST_TIMEOUT_S)]
     try:
@@ -57,20 +57,20 @@ def list_findings(report: Mapping[str, Any], *, ignored: Mapping[str, str]) -> l
 
 
 def judge(report: Mapping[str, Any] | None, *, ignored: Mapping[str, str]) -> tuple[str, list[str]]:
-    """Return what to say, and the findings."""
+    """Return the summary to print, and the findings."""
     packages = report["dependencies"] if report else []
     known = [package for package in packages if "skip_reason" not in package]
     if report is None or not known:
-        return "audit: skipped; the database of known vulnerabilities (PyPI's) could not be reached.", []
+        return "audit: skipped; the vulnerability database (PyPI's) could not be reached.", []
     findings = list_findings(report, ignored=ignored)
-    said = f"audit: {len(known)} of {len(packages)} packages looked up, {len(findings)} with known vulnerabilities."
-    return said, findings
+    summary = f"audit: {len(known)} of {len(packages)} packages checked, {len(findings)} known vulnerabilities."
+    return summary, findings
 
 
 def main() -> None:
     """Run the command line."""
-    said, findings = judge(ask(), ignored=read_ignored())
-    print(said)  # noqa: T201
+    summary, findings = judge(run_audit(), ignored=read_ignored())
+    print(summary)  # noqa: T201
     if findings:
         sys.exit("\n".join(findings))
 

@@ -1,8 +1,8 @@
 #!/bin/sh
 # Install one lock into a virtual environment: install.sh PYTHON ENVIRONMENT LOCK WHAT_FOR
 #
-# The environment's stamps say that an installation was finished. One without a stamp is half made, by Ctrl-C, a full disk
-# or a Python without pip, and pip would take its broken packages for installed: it is made anew.
+# A stamp file in the environment marks a finished installation. Without a stamp, an earlier installation was interrupted
+# (Ctrl-C, full disk, Python without pip) and pip would accept its broken packages, so the environment is recreated.
 set -eu
 python=$1 environment=$2 lock=$3 what_for=$4
 stamps="$environment/.installed $environment/.runtime"
@@ -20,7 +20,7 @@ is_finished() {
   return 1
 }
 
-# The environment's own pip, or the system's where Debian's Python came without the package python3-venv.
+# Run the environment's pip, or the system's if Debian's Python lacks the package python3-venv.
 pip() {
   if "$environment/bin/python" -m pip --version >/dev/null 2>&1; then
     "$environment/bin/python" -m pip "$@"
@@ -31,36 +31,36 @@ pip() {
 
 make_environment() {
   [ ! -e "$environment" ] || [ -e "$environment/pyvenv.cfg" ] || [ "$(basename "$environment")" = .venv ] \
-    || fail "$environment is no virtual environment; remove it, or name another one: make VENV=..."
+    || fail "$environment is not a virtual environment. Remove it, or use another one: make VENV=..."
   rm -rf "$environment"
   "$python" -m venv "$environment" >/dev/null 2>&1 || "$python" -m venv --clear --without-pip "$environment" || true
   if ! pip --version >/dev/null 2>&1; then
     rm -rf "$environment"
-    fail "This Python has no pip. On Debian: apt-get install python3-venv; then the same command again."
+    fail "This Python has no pip. On Debian, run apt-get install python3-venv, then repeat the command."
   fi
 }
 
-# What pip says, in one line for each stage; on a terminal also how far it is.
+# Print one line for each stage of pip's output, and on a terminal the number of fetched packages.
 show_progress() {
   fetched=0
   while read -r word rest; do
     case $word in
       Collecting)
         fetched=$((fetched + 1))
-        [ ! -t 1 ] || printf '\r  fetching %s of %s ' "$fetched" "$packages"
+        [ ! -t 1 ] || printf '\r  downloading %s of %s ' "$fetched" "$packages"
         ;;
       Installing)
         [ ! -t 1 ] || printf '\n'
-        echo "  unpacking $(echo "$rest" | tr ',' '\n' | grep -c .) packages"
+        echo "  installing $(echo "$rest" | tr ',' '\n' | grep -c .) packages"
         ;;
     esac
   done
 }
 
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
-  || fail "Storekeep needs Python 3.11 or later: on Debian apt-get install python3-venv, or make PYTHON=python3.12 ..."
+  || fail "Storekeep needs Python 3.11 or later. On Debian, run apt-get install python3-venv, or use make PYTHON=python3.12 ..."
 packages=$(grep -c '^[a-z0-9]' "$lock" || true)
-echo "Installing $what_for into $environment; the first time takes some minutes."
+echo "Installing $what_for into $environment. The first time takes a few minutes."
 if is_finished; then
   # shellcheck disable=SC2086 # two paths
   rm -f $stamps
@@ -68,12 +68,12 @@ if is_finished; then
 else
   make_environment
 fi
-[ -t 1 ] || echo "  fetching $packages packages"
-failed="$environment/.failed" said="$environment/pip.log"
+[ -t 1 ] || echo "  downloading $packages packages"
+failed="$environment/.failed" log="$environment/pip.log"
 rm -f "$failed"
-{ pip install --no-color --progress-bar off --require-hashes -r "$lock" 2>"$said" || touch "$failed"; } | show_progress
+{ pip install --no-color --progress-bar off --require-hashes -r "$lock" 2>"$log" || touch "$failed"; } | show_progress
 if [ -e "$failed" ]; then
-  cat "$said" >&2
-  fail "Not all packages could be installed; pip says above why. The same command tries again."
+  cat "$log" >&2
+  fail "Some packages could not be installed; see pip's output above. Repeat the command to try again."
 fi
 pip install --quiet --no-deps --no-build-isolation --editable .

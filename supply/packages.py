@@ -1,7 +1,7 @@
-"""The packages of the locks: which of them are shipped, and under which licence each one is.
+"""The packages of the locks: which are shipped, and the licence of each.
 
-Shipped is what the server, its PostgreSQL driver and the command line import, with all that those need on Linux. The
-rest builds, tests and measures. A package whose licence cannot be told, or one that may not be shipped, is an error.
+The packages that the server, its PostgreSQL driver and the command line need on Linux are shipped. The others build,
+test and measure. A package with an unknown licence, or with one that does not allow shipping, is an error.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ SHIPPED_EXTRAS = ("server", "postgres", "cli")
 PERMISSIVE = frozenset(
     {"0BSD", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "MIT", "MIT-0", "MPL-2.0", "PSF-2.0", "Zlib"}
 )
-"""What may be shipped without a further word. MPL-2.0 binds only its own files, which are not changed here."""
+"""Licences that allow shipping without conditions. MPL-2.0 applies only to its own files, which are not modified."""
 
 LESSER = {
     "psycopg": "LGPL-3.0-only",
     "psycopg-binary": "LGPL-3.0-only",
     "pycountry": "LGPL-2.1-only",
 }
-"""The packages under the LGPL that are shipped. Each is installed from its own unchanged wheel and imported from there,
-so that anybody can put another version in its place, as the LGPL asks of a program that uses a library. Others are
-refused, so that the next one is a decision again."""
+"""The shipped packages under the LGPL. Each is installed from its own unmodified wheel, so that users can replace it
+with another version, as the LGPL requires. Other LGPL packages are rejected, so that each addition is a deliberate
+decision."""
 
-READ_BY_PEOPLE = {
-    "apsw": "Zlib",  # "any-OSI": its licence file is zlib's, and allows any other that the OSI has approved
+MANUAL_LICENSES = {
+    "apsw": "Zlib",  # "any-OSI": its licence file allows zlib or any other licence that the OSI has approved
     "grimp": "BSD-2-Clause",
     "import-linter": "BSD-2-Clause",
     "peewee": "MIT",
@@ -43,7 +43,7 @@ READ_BY_PEOPLE = {
     "python-dateutil": "Apache-2.0 OR BSD-3-Clause",
     "uvloop": "Apache-2.0 OR MIT",
 }
-"""The licences of packages whose metadata do not say which one exactly; from the licence file in each."""
+"""The licences of packages with incomplete metadata, taken from their licence files."""
 
 SPELLINGS = {
     "3-Clause BSD License": "BSD-3-Clause",
@@ -53,7 +53,7 @@ SPELLINGS = {
     "MIT License": "MIT",
     "MIT license": "MIT",
 }
-"""How the free text `License` of a package's metadata spells an SPDX id."""
+"""The SPDX id for each spelling in the free text `License` of package metadata."""
 
 CLASSIFIERS = {
     "License :: OSI Approved :: Apache Software License": "Apache-2.0",
@@ -62,18 +62,18 @@ CLASSIFIERS = {
     "License :: OSI Approved :: Mozilla Public License 2.0 (MPL 2.0)": "MPL-2.0",
     "License :: OSI Approved :: Python Software Foundation License": "PSF-2.0",
 }
-"""Classifiers that mean one licence. "BSD License" does not: it has two and three clauses."""
+"""Classifiers that identify one licence. "BSD License" does not, because it may have two or three clauses."""
 
 
 def read_project() -> dict[str, list[str]]:
-    """Return the requirements of `pyproject.toml` by extra; those without an extra under the empty name."""
+    """Return the requirements of `pyproject.toml` by extra. Those without an extra have the key ""."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras: dict[str, list[str]] = project["optional-dependencies"]
     return {"": project["dependencies"], **extras}
 
 
-def find(name: str) -> Distribution | None:
-    """Return the installed package; None for one that only other systems have."""
+def find_package(name: str) -> Distribution | None:
+    """Return the installed package, or None if it is only for other systems."""
     try:
         return distribution(name)
     except PackageNotFoundError:
@@ -81,13 +81,13 @@ def find(name: str) -> Distribution | None:
 
 
 def list_locked(lock: Path = LOCK) -> list[str]:
-    """Return the canonical names of the packages in a lock that this system has."""
+    """Return the canonical names of the packages of a lock that are installed on this system."""
     names = re.findall(r"^([a-z0-9-]+)==", lock.read_text(), re.MULTILINE)
-    return sorted(name for name in names if find(name))
+    return sorted(name for name in names if find_package(name))
 
 
-def list_needs(package: Distribution, *, extras: Iterable[str]) -> list[Requirement]:
-    """Return what a package requires with these extras, whichever Python runs this."""
+def list_requirements(package: Distribution, *, extras: Iterable[str]) -> list[Requirement]:
+    """Return the requirements of a package with these extras, for Python 3.11."""
     requirements = [Requirement(text) for text in package.requires or []]
     environments = [{"extra": extra, "python_version": "3.11"} for extra in ("", *extras)]
     return [
@@ -101,14 +101,14 @@ def list_needs(package: Distribution, *, extras: Iterable[str]) -> list[Requirem
 def list_shipped() -> tuple[str, ...]:
     """Return the canonical names of all packages that are shipped."""
     project = read_project()
-    waiting = [Requirement(text) for extra in ("", *SHIPPED_EXTRAS) for text in project[extra]]
+    queue = [Requirement(text) for extra in ("", *SHIPPED_EXTRAS) for text in project[extra]]
     seen: set[tuple[str, frozenset[str]]] = set()
-    while waiting:
-        requirement = waiting.pop()
+    while queue:
+        requirement = queue.pop()
         key = (canonicalize_name(requirement.name), frozenset(requirement.extras))
-        if key not in seen and (package := find(requirement.name)):
+        if key not in seen and (package := find_package(requirement.name)):
             seen.add(key)
-            waiting += list_needs(package, extras=requirement.extras)
+            queue += list_requirements(package, extras=requirement.extras)
     return tuple(sorted({name for name, _ in seen}))
 
 
@@ -120,30 +120,36 @@ def list_for_work() -> list[str]:
 def read_license(name: str) -> str:
     """Return the SPDX expression of an installed package's licence.
 
-    Raises: ValueError where its metadata do not tell it.
+    Raises: ValueError if it cannot be determined from the metadata.
     """
     metadata = distribution(name).metadata
     text = metadata["License"].strip() if "License" in metadata else ""
     declared = {CLASSIFIERS[value] for value in metadata.get_all("Classifier", []) if value in CLASSIFIERS}
     if "License-Expression" in metadata:
         return metadata["License-Expression"]
-    if name in READ_BY_PEOPLE:
-        return READ_BY_PEOPLE[name]
+    if name in MANUAL_LICENSES:
+        return MANUAL_LICENSES[name]
     if text in PERMISSIVE or text in SPELLINGS:
         return SPELLINGS.get(text, text)
     if len(declared) == 1:
         return declared.pop()
-    raise ValueError(f"{name}: the licence is not clear; read it, and name it in READ_BY_PEOPLE of supply/packages.py")
+    raise ValueError(
+        f"{name}: unknown licence; read its licence file and add it to MANUAL_LICENSES in supply/packages.py"
+    )
 
 
 def is_permissive(expression: str) -> bool:
-    """Whether an SPDX expression leaves a choice under which the package may be shipped."""
+    """Whether an SPDX expression allows a choice of permissive licences."""
     choices = [choice.split(" AND ") for choice in expression.split(" OR ")]
     return any(all(part.strip() in PERMISSIVE for part in choice) for choice in choices)
 
 
-def find_refused(licenses: Mapping[str, str]) -> list[str]:
-    """Name the packages, of those with these licences, that may not be shipped."""
+def find_rejected(licenses: Mapping[str, str]) -> list[str]:
+    """Return the packages whose licences do not allow shipping, with their licences.
+
+    Args:
+        licenses: SPDX expression by package.
+    """
     return [
         f"{name} ({expression})"
         for name, expression in licenses.items()

@@ -1,6 +1,6 @@
-"""Write `build/sbom.cdx.json`: the CycloneDX bill of materials of what is shipped.
+"""Write `build/sbom.cdx.json`, the CycloneDX bill of materials of the shipped packages.
 
-The same packages give the same file: it has no time and no serial number. Licences are those of `supply/packages.py`.
+The file is reproducible: it has no timestamp and no serial number. Licences come from `supply/packages.py`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ROOT_COMPONENT = "root-component"
 
 
 def read_environment() -> dict[str, Any]:
-    """Return the bill of materials of all that is installed."""
+    """Return the bill of materials of all installed packages."""
     command = [str(COMMAND), "environment", "--output-reproducible", "--no-validate"]
     command += ["--pyproject", str(ROOT / "pyproject.toml"), sys.executable]
     done = subprocess.run(command, capture_output=True, timeout=TIMEOUT_S, check=True)  # noqa: S603
@@ -33,8 +33,8 @@ def read_environment() -> dict[str, Any]:
     return bill
 
 
-def keep_shipped(bill: dict[str, Any]) -> dict[str, Any]:
-    """Return the bill with the shipped packages alone, each with its licence."""
+def filter_shipped(bill: dict[str, Any]) -> dict[str, Any]:
+    """Return the bill with only the shipped packages, each with its licence."""
     shipped = set(list_shipped())
     names = {component["bom-ref"]: canonicalize_name(component["name"]) for component in bill["components"]}
     refs = {ref for ref, name in names.items() if name in shipped} | {ROOT_COMPONENT}
@@ -52,12 +52,12 @@ def keep_shipped(bill: dict[str, Any]) -> dict[str, Any]:
 
 
 def write_bill() -> str:
-    """Return the bill of materials of what is shipped, as the text of a file."""
-    return json.dumps(keep_shipped(read_environment()), indent=2, sort_keys=True) + "\n"
+    """Return the bill of materials of the shipped packages as JSON."""
+    return json.dumps(filter_shipped(read_environment()), indent=2, sort_keys=True) + "\n"
 
 
 def main() -> None:
-    """Run the command line. What is written has been held against CycloneDX's schema."""
+    """Run the command line. The file is validated against CycloneDX's schema before it is written."""
     text = write_bill()
     if error := JsonStrictValidator(SchemaVersion.V1_6).validate_str(text):
         sys.exit(f"not a valid bill of materials: {error}")

@@ -1,7 +1,7 @@
-"""The floor of GetProduct: a bare grpcio server that parses the request and answers one product, serialised anew.
+"""The floor of GetProduct: a bare grpcio server that parses each request and serialises one product.
 
-Nothing else is done: no token, no log, no validation, no database. Settings: `grpc.server` with 4 threads, which is
-the fastest on one core, and the rest of grpcio's defaults.
+It has no authentication, log, validation or database. `grpc.server` has 4 threads, the fastest number on one core, and
+grpcio's other defaults.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ THREADS = 4
 SERVICE = "storekeep.v1.ProductService"
 
 
-def get_product_handler(product: products_pb2.Product) -> grpc.RpcMethodHandler[Any, Any]:
-    """GetProduct, as the generated code would make it."""
+def build_handler(product: products_pb2.Product) -> grpc.RpcMethodHandler[Any, Any]:
+    """Return a handler for GetProduct, like that of the generated code."""
 
     def get_product(_request: products_pb2.GetProductRequest, _context: grpc.ServicerContext) -> products_pb2.Product:
         return product
@@ -36,14 +36,14 @@ def get_product_handler(product: products_pb2.Product) -> grpc.RpcMethodHandler[
 
 
 def main() -> None:
-    """Serve until SIGTERM."""
+    """Serve until SIGTERM or SIGINT."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--listen", required=True, help="HOST:PORT")
-    parser.add_argument("--product", required=True, type=Path, help="file with the serialised product to answer")
+    parser.add_argument("--product", required=True, type=Path, help="file with the serialised product to return")
     options = parser.parse_args()
     product = products_pb2.Product.FromString(options.product.read_bytes())
     server = grpc.server(ThreadPoolExecutor(THREADS))
-    methods = {"GetProduct": get_product_handler(product)}
+    methods = {"GetProduct": build_handler(product)}
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, methods),))
     server.add_registered_method_handlers(SERVICE, methods)
     server.add_insecure_port(options.listen)

@@ -1,8 +1,8 @@
-"""The statements of one real order as a script for pgbench, out of PostgreSQL's own log of them.
+"""A pgbench script with the statements of one real order, taken from PostgreSQL's statement log.
 
-No statement is written down here: pgbench sends what Storekeep sends, in the same order, with new ids, times and SKUs
-in the places of the recorded ones. What comes before the lock, and what is inserted one after the other, is sent in a
-pipeline. The statement that takes the lock also makes the ids, for which pgbench has no functions.
+pgbench sends what Storekeep sent, in the same order, with new ids, times and SKUs in place of the recorded ones.
+Statements before the lock and consecutive inserts are sent in a pipeline. The statement that takes the lock also
+generates the ids, for which pgbench has no functions.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from benchmarks import catalogue
 
 EXECUTED = re.compile(r"(?:statement|execute [^:]*): (.*)", re.DOTALL)
 PARAMETER = re.compile(r"\$(\d+) = (NULL|'(?:[^']|'')*')")
-PLACE = re.compile(r"\$(\d+)\b")
+PLACEHOLDER = re.compile(r"\$(\d+)\b")
 BYTES = re.compile(r"\\x(?:[0-9a-f]{2})*")
 TAKES_LOCK = "pg_advisory_xact_lock"
 READS_CHAIN = re.compile(r"SELECT\b.*\baudit_entries\b", re.DOTALL)
@@ -26,11 +26,11 @@ IDS = (
     "uuidv7() AS order_id, uuidv7() AS request_id, "
     "CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT) AS now_us"
 )
-"""Ids as Storekeep and its client make them, which decides where their rows go in an index."""
+"""Generates ids of the same kinds as Storekeep and its client, so that rows go to the same places in the indexes."""
 
 
 class UnclearStatements(Exception):
-    """The log does not show what an order's statements are."""
+    """The log does not show the statements of an order."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,8 @@ class Statement:
     """One statement as it was sent.
 
     Attributes:
-        sql: with `$1` and so on in its places.
-        values: of its places, as PostgreSQL writes them; None for NULL.
+        sql: text with the parameters `$1` and so on.
+        values: values of the parameters, as PostgreSQL logs them; None for NULL.
     """
 
     sql: str
@@ -48,12 +48,12 @@ class Statement:
 
 @dataclass(frozen=True)
 class PlacedOrder:
-    """What of a real order is another in each order.
+    """The values of a real order that differ in each order.
 
     Attributes:
-        sequence: of its audit entry.
-        number: what people call it by: `SK-` and the sequence.
-        previous_hash: in that entry, as PostgreSQL writes bytes.
+        sequence: sequence of its audit entry.
+        number: order number, `SK-` and the sequence.
+        previous_hash: hash in that entry, as PostgreSQL logs bytes.
     """
 
     order_id: str
@@ -70,9 +70,9 @@ class PlacedOrder:
 
 
 def read_transaction(log: Path, order_id: str) -> list[Statement]:
-    """The statements of the transaction that wrote an order, from its BEGIN to its COMMIT.
+    """Return the statements of the transaction that wrote an order, from BEGIN to COMMIT.
 
-    Raises: UnclearStatements where the log does not hold it.
+    Raises: UnclearStatements if the log does not contain it.
     """
     begun: dict[int, list[Statement]] = {}
     for line in log.read_text().splitlines():
@@ -80,7 +80,7 @@ def read_transaction(log: Path, order_id: str) -> list[Statement]:
         executed = EXECUTED.fullmatch(entry.get("message", ""))
         if executed is None:
             continue
-        values = _values(entry.get("detail", ""))
+        values = _parse_values(entry.get("detail", ""))
         statements = begun.setdefault(entry["pid"], [])
         if executed[1].startswith("BEGIN"):
             statements.clear()
@@ -90,13 +90,13 @@ def read_transaction(log: Path, order_id: str) -> list[Statement]:
     raise UnclearStatements(f"the log has no transaction of order {order_id}")
 
 
-def _values(detail: str) -> tuple[str | None, ...]:
-    found = PARAMETER.findall(detail.partition(": ")[2])
-    return tuple(None if value == "NULL" else value[1:-1].replace("''", "'") for _, value in found)
+def _parse_values(detail: str) -> tuple[str | None, ...]:
+    matches = PARAMETER.findall(detail.partition(": ")[2])
+    return tuple(None if value == "NULL" else value[1:-1].replace("''", "'") for _, value in matches)
 
 
 def _split(sql: str) -> list[str]:
-    """The statements of one message; none of Storekeep's has a semicolon in a text."""
+    """Return the statements of one message. No literal of Storekeep's statements contains a semicolon."""
     return [" ".join(part.split()) for part in sql.split(";") if part.strip()]
 
 
@@ -104,15 +104,15 @@ def _split(sql: str) -> list[str]:
 
 
 def reads_chain(statement: Statement) -> bool:
-    """Whether it reads the end of the audit chain, which further statements are given."""
+    """Whether the statement reads the end of the audit chain, whose values later statements use."""
     return bool(READS_CHAIN.match(statement.sql.replace('"', "")))
 
 
 class Script:
-    """Makes pgbench's script of an order's statements.
+    """Builds a pgbench script from an order's statements.
 
     Args:
-        order: that was recorded.
+        order: the recorded order.
     """
 
     def __init__(self, order: PlacedOrder) -> None:
@@ -125,10 +125,10 @@ class Script:
             str(order.time_us): "CAST(:now_us AS TEXT)",
             order.number: "('SK-' || lpad(CAST(CAST(:sequence AS BIGINT) + 1 AS TEXT), 8, '0'))",
         }
-        for place, sku in enumerate(self._skus):
-            texts[sku] = f"('SKU-' || lpad(CAST(:sku{place} AS TEXT), 4, '0'))"
+        for index, sku in enumerate(self._skus):
+            texts[sku] = f"('SKU-' || lpad(CAST(:sku{index} AS TEXT), 4, '0'))"
         self._texts: Mapping[str, str] = texts
-        self._wholes = {
+        self._exact = {
             str(order.time_us): "CAST(:now_us AS BIGINT)",
             str(order.sequence): "CAST(:sequence AS BIGINT) + 1",
             order.previous_hash: "CAST(:entry_hash AS BYTEA)",
@@ -136,74 +136,74 @@ class Script:
         self._pieces = re.compile("|".join(map(re.escape, texts)))
 
     def make(self, statements: Sequence[Statement], *, orders: int = 1) -> str:
-        """The script of a transaction.
+        """Return the script of one transaction.
 
         Args:
-            statements: of the recorded one.
-            orders: in the transaction; all after the first know the end of the chain, as in Storekeep's group commit.
+            statements: the recorded transaction.
+            orders: orders in the transaction. As in Storekeep's group commit, only the first reads the chain.
 
-        Raises: UnclearStatements.
+        Raises: UnclearStatements if the statements do not have the expected form.
         """
-        locking = next((place for place, each in enumerate(statements) if TAKES_LOCK in each.sql), None)
+        locking = next((index for index, each in enumerate(statements) if TAKES_LOCK in each.sql), None)
         if locking is None:
             raise UnclearStatements("no statement takes the lock")
         if sum(each.values.count(str(self._order.sequence)) for each in statements) > 2:
-            raise UnclearStatements("the number of the audit entry stands for something else too")
-        lines = self._pipeline(statements[:locking])
-        lines.append(f"{self._filled(statements[locking])}, {IDS} \\gset")
+            raise UnclearStatements("the sequence of the audit entry also occurs with another meaning")
+        lines = self._build_pipeline(statements[:locking])
+        lines.append(f"{self._fill(statements[locking])}, {IDS} \\gset")
         *body, commit = statements[locking + 1 :]
-        lines += self._order_lines(body)
+        lines += self._build_order(body)
         writes = [each for each in body if not reads_chain(each)]
         for _ in range(orders - 1):
-            lines += [f"SELECT {IDS} \\gset", "\\set sequence :sequence + 1", *self._order_lines(writes)]
+            lines += [f"SELECT {IDS} \\gset", "\\set sequence :sequence + 1", *self._build_order(writes)]
         return "\n".join([*lines, f"{commit.sql};"]) + "\n"
 
-    def _order_lines(self, statements: Sequence[Statement]) -> Iterator[str]:
-        yield from self._variables()
+    def _build_order(self, statements: Sequence[Statement]) -> Iterator[str]:
+        yield from self._set_variables()
         for are_inserts, run in groupby(statements, lambda each: each.sql.startswith("INSERT")):
             if are_inserts:
-                yield from self._pipeline(run)
+                yield from self._build_pipeline(run)
                 continue
             for each in run:
-                yield self._filled(each) + (" \\gset" if reads_chain(each) else ";")
+                yield self._fill(each) + (" \\gset" if reads_chain(each) else ";")
 
-    def _pipeline(self, statements: Iterable[Statement]) -> list[str]:
-        """Statements that are sent together, as nobody waits for what each of them gives."""
-        return ["\\startpipeline", *(f"{self._filled(each)};" for each in statements), "\\endpipeline"]
+    def _build_pipeline(self, statements: Iterable[Statement]) -> list[str]:
+        """Return the statements as a pipeline, because no statement needs the result of another."""
+        return ["\\startpipeline", *(f"{self._fill(each)};" for each in statements), "\\endpipeline"]
 
-    def _variables(self) -> Iterator[str]:
-        """The customer, and a SKU out of each part of all, so that none is chosen twice."""
+    def _set_variables(self) -> Iterator[str]:
+        """Yield the commands that choose a customer and the SKUs, one from each section so that none occurs twice."""
         yield f"\\set customer random(0, {catalogue.CUSTOMERS - 1})"
         share = catalogue.SKUS // len(self._skus)
-        for place in range(len(self._skus)):
-            yield f"\\set sku{place} random({place * share + 1}, {(place + 1) * share})"
+        for index in range(len(self._skus)):
+            yield f"\\set sku{index} random({index * share + 1}, {(index + 1) * share})"
 
-    def _filled(self, statement: Statement) -> str:
-        return PLACE.sub(lambda found: self._value(statement.values[int(found[1]) - 1]), statement.sql)
+    def _fill(self, statement: Statement) -> str:
+        return PLACEHOLDER.sub(lambda match: self._replace_value(statement.values[int(match[1]) - 1]), statement.sql)
 
-    def _value(self, value: str | None) -> str:
-        """What stands in a place: the recorded value, or what makes a new one of it."""
+    def _replace_value(self, value: str | None) -> str:
+        """Return the SQL for a parameter: the recorded value, or an expression for a new one."""
         if value is None:
             return "NULL"
-        if value in self._wholes:
-            return self._wholes[value]
+        if value in self._exact:
+            return self._exact[value]
         if BYTES.fullmatch(value):
-            said = bytes.fromhex(value[2:])
-            is_text = self._order.order_id.encode() in said
-            return f"convert_to({self._text(said.decode())}, 'UTF8')" if is_text else _quoted(value)
-        return self._text(value)
+            content = bytes.fromhex(value[2:])
+            is_text = self._order.order_id.encode() in content
+            return f"convert_to({self._replace_text(content.decode())}, 'UTF8')" if is_text else _quote(value)
+        return self._replace_text(value)
 
-    def _text(self, value: str) -> str:
-        """A text as a sum of what stays and what is new."""
+    def _replace_text(self, value: str) -> str:
+        """Return the SQL for a text, in which recorded values are replaced with new ones."""
         parts, at = [], 0
-        for found in self._pieces.finditer(value):
-            parts += [_quoted(value[at : found.start()]), self._texts[found[0]]]
-            at = found.end()
-        parts.append(_quoted(value[at:]))
+        for match in self._pieces.finditer(value):
+            parts += [_quote(value[at : match.start()]), self._texts[match[0]]]
+            at = match.end()
+        parts.append(_quote(value[at:]))
         return " || ".join(part for part in parts if part != "''") or "''"
 
 
-def _quoted(value: str) -> str:
-    """A text that pgbench finds no variable in: they begin with a colon, in texts too."""
-    quoted = value.replace("\\", "\\\\").replace("'", "''").replace(":", "\\072")
-    return f"{'E' if quoted != value.replace(chr(39), chr(39) * 2) else ''}'{quoted}'"
+def _quote(value: str) -> str:
+    """Return an SQL literal with escaped colons, because pgbench replaces variables in literals too."""
+    escaped = value.replace("\\", "\\\\").replace("'", "''").replace(":", "\\072")
+    return f"{'E' if escaped != value.replace(chr(39), chr(39) * 2) else ''}'{escaped}'"

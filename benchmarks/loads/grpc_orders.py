@@ -1,7 +1,7 @@
-"""A process that keeps a number of PlaceOrder calls in flight, each with its own `request_id` and three random SKUs.
+"""A load process that keeps PlaceOrder calls in flight, each with its own `request_id` and three random SKUs.
 
-Requests are put together from serialised parts, and answers are only parsed when they are in the sample, so that the
-load costs its core as little as a Python client can. Prints one line of JSON.
+Requests are joined from serialised parts and only a sample of replies is parsed, to keep the cost of the load low.
+Prints one line of JSON.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ DEADLINE_S = 30.0
 
 
 async def keep_calling(address: str, token: str, *, seconds: float, in_flight: int) -> Tally:
-    """Call until the time is over, then wait for what is in flight.
+    """Send calls for `seconds`, then wait for the calls in flight.
 
-    Raises: grpc.RpcError, ValueError.
+    Raises: grpc.RpcError; ValueError if a reply is wrong.
     """
     requests, tally = Requests(LINES), Tally()
     metadata = (("authorization", f"Bearer {token}"),)

@@ -1,7 +1,7 @@
-"""One request again and again, sent by h2load, which costs a load core little.
+"""A load of one repeated request, sent by h2load, which needs little processor time.
 
-h2load does not look into gRPC's trailers. A failed call answers no bytes, so the bytes that came are counted instead:
-every answer must be as long as a good one.
+h2load does not read gRPC's trailers. A failed call returns no bytes, so the received bytes are counted instead: every
+reply must be as long as a good one.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from benchmarks.machine import Server, run_pinned
 INSTALL = "h2load is missing: apt-get install nghttp2-client"
 END_TIMEOUT_S = 60.0
 FRAME_BYTES = 16_384
-"""An answer that fits in one frame comes whole or not at all; the end of a turn can cut a longer one off."""
+"""A reply that fits in one frame arrives whole or not at all. The end of a turn can truncate a longer one."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """What is sent, and how long a good answer is.
+    """A request, and the length of a good reply.
 
     Attributes:
-        path: of the URL, with its leading slash.
-        headers: besides those that h2load makes.
+        path: path of the URL, with its leading slash.
+        headers: headers in addition to those of h2load.
         body: file to post; None for a GET.
-        answer_bytes: length of a good answer's body.
+        answer_bytes: length of a good reply's body.
         http1: HTTP/1.1 with keep-alive instead of HTTP/2 with prior knowledge.
-        connections: how many.
+        connections: number of connections.
         streams: calls in flight on each connection.
     """
 
@@ -45,26 +45,26 @@ class Request:
 
 
 def is_installed() -> bool:
-    """Whether there is an h2load on the path."""
+    """Whether h2load is on the path."""
     return shutil.which("h2load") is not None
 
 
 def send(request: Request, server: Server, *, seconds: float) -> Load:
-    """Keep the server under this load for so long.
+    """Keep the server under this load for `seconds`.
 
-    Raises: LoadFailed when any answer is not a good one.
+    Raises: LoadFailed if any reply is wrong.
     """
-    before_s = server.cpu_s()
+    before_s = server.read_cpu_s()
     output, client_cpu_s = run_pinned(
-        _command(request, server, seconds), cores=server.placement.load, timeout_s=seconds + END_TIMEOUT_S
+        _build_command(request, server, seconds), cores=server.placement.load, timeout_s=seconds + END_TIMEOUT_S
     )
-    used_s = server.cpu_s() - before_s
-    answered = _number(r"(\d+) succeeded", output)
+    used_s = server.read_cpu_s() - before_s
+    answered = _parse_number(r"(\d+) succeeded", output)
     _check(request, answered, output)
     return Load(answered, seconds, server_cpu_s=used_s, client_cpu_s=client_cpu_s)
 
 
-def _command(request: Request, server: Server, seconds: float) -> list[str]:
+def _build_command(request: Request, server: Server, seconds: float) -> list[str]:
     command = ["h2load", f"--duration={round(seconds * 1000)}ms", "--threads=1"]
     command += [f"--clients={request.connections}", f"--max-concurrent-streams={request.streams}"]
     command += [f"--header={name}: {value}" for name, value in request.headers.items()]
@@ -74,16 +74,16 @@ def _command(request: Request, server: Server, seconds: float) -> list[str]:
 
 
 def _check(request: Request, answered: int, output: str) -> None:
-    failed = _number(r"(\d+) failed", output) + _number(r"(\d+) errored", output)
-    whole, rest = divmod(_number(r"\((\d+)\) data", output), request.answer_bytes)
+    failed = _parse_number(r"(\d+) failed", output) + _parse_number(r"(\d+) errored", output)
+    whole, rest = divmod(_parse_number(r"\((\d+)\) data", output), request.answer_bytes)
     in_flight = request.connections * request.streams
-    cut_off = rest and request.answer_bytes < FRAME_BYTES
-    if failed or cut_off or not answered <= whole <= answered + in_flight or not answered:
-        raise LoadFailed(f"{request.path}: not every answer was a good one\n{output}")
+    truncated = rest and request.answer_bytes < FRAME_BYTES
+    if failed or truncated or not answered <= whole <= answered + in_flight or not answered:
+        raise LoadFailed(f"{request.path}: wrong replies\n{output}")
 
 
-def _number(pattern: str, output: str) -> int:
+def _parse_number(pattern: str, output: str) -> int:
     match = re.search(pattern, output)
     if match is None:
-        raise LoadFailed(f"h2load said something unexpected\n{output}")
+        raise LoadFailed(f"unexpected output of h2load\n{output}")
     return int(match[1])

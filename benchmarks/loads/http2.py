@@ -1,8 +1,8 @@
-"""As much of HTTP/2 as it takes to make gRPC calls at little cost: RFC 9113, with RFC 7541 for the headers.
+"""The subset of HTTP/2 that cheap gRPC calls need: RFC 9113, with RFC 7541 for the headers.
 
-A call of gRPC's own Python client costs about 0.13 ms, more than many of the calls that are measured; this one costs a
-tenth. A call's headers are sent whole once and then as indexes, as any client does. The server is told to use no table
-for its own, so that the status of a call stands in its trailers as plain bytes.
+A call of gRPC's own Python client costs about 0.13 ms, more than many of the measured calls; this client costs a tenth.
+The headers of a call are sent in full once and then as indexes, as in any client. The server is configured to use no
+dynamic table, so that the status of a call is plain bytes in its trailers.
 """
 
 from __future__ import annotations
@@ -18,39 +18,39 @@ DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION =
 END_STREAM, ACK, END_HEADERS = 0x1, 0x1, 0x4
 HEADER_TABLE_SIZE, MAX_CONCURRENT_STREAMS, INITIAL_WINDOW_SIZE = 1, 3, 4
 FRAME = struct.Struct(">IBI")
-"""Length and type in one, flags, stream."""
+"""Length and type in one number, flags, stream."""
 FRAME_BYTES = FRAME.size
 SETTING = struct.Struct(">HI")
 NUMBER = struct.Struct(">I")
 WINDOW_MAX = 2**31 - 1
 WINDOW_DEFAULT = 65_535
 TOP_UP_BYTES = 2**30
-"""The server's window is filled again after so many bytes."""
+"""Received bytes after which the server's window is enlarged again."""
 RECEIVE_BYTES = 256 * 1024
 CONNECT_TIMEOUT_S = 10.0
 GRPC_HEAD_BYTES = 5
 
 POST, SCHEME_HTTP = 0x83, 0x86
-"""Headers that HPACK has whole, as indexes (RFC 7541, appendix A)."""
+"""Indexes of headers in HPACK's static table (RFC 7541, appendix A)."""
 NAMES = {":authority": 1, ":path": 4, "authorization": 23, "content-type": 31}
-"""Names that HPACK has."""
+"""Indexes of header names in HPACK's static table."""
 FIRST_OWN = 62
-"""The first index that is not in HPACK's own table."""
+"""The first index after HPACK's static table."""
 STATUS = re.compile(rb"grpc-status[\x01\x02](\d{1,2})")
-"""The status of a call, where no table and no Huffman code is used: gRPC's servers use none for it."""
+"""The status of a call, without dynamic table and Huffman code. gRPC's servers do not use Huffman code for it."""
 OK = 0
 RESOURCE_EXHAUSTED = 8
 INTERNAL = 13
 STATUS_OF_RESET = {0x7: 14, 0x8: 1, 0xB: RESOURCE_EXHAUSTED}
-"""gRPC's status of a stream that was reset: REFUSED_STREAM, CANCEL, ENHANCE_YOUR_CALM; INTERNAL otherwise."""
+"""gRPC status of a reset stream: REFUSED_STREAM, CANCEL, ENHANCE_YOUR_CALM. Other resets are INTERNAL."""
 
 
 class ConnectionBroken(Exception):
-    """The server did what it should not, or what this client does not know."""
+    """The server broke the protocol, or used a feature that this client lacks."""
 
 
-def integer(value: int, prefix_bits: int, flags: int) -> bytes:
-    """An integer as HPACK has it (RFC 7541, 5.1)."""
+def encode_integer(value: int, prefix_bits: int, flags: int) -> bytes:
+    """Return an integer in HPACK encoding (RFC 7541, 5.1)."""
     limit = (1 << prefix_bits) - 1
     if value < limit:
         return bytes([flags | value])
@@ -62,39 +62,39 @@ def integer(value: int, prefix_bits: int, flags: int) -> bytes:
     return bytes([*encoded, value])
 
 
-def text(value: str) -> bytes:
-    """A string as HPACK has it, without Huffman's code."""
-    return integer(len(value), 7, 0) + value.encode()
+def encode_text(value: str) -> bytes:
+    """Return a string in HPACK encoding, without Huffman code."""
+    return encode_integer(len(value), 7, 0) + value.encode()
 
 
-def header_blocks(headers: dict[str, str]) -> tuple[bytes, bytes]:
-    """The headers of a connection's first request, which the server is to remember, and those of all further ones."""
+def encode_headers(headers: dict[str, str]) -> tuple[bytes, bytes]:
+    """Return the header blocks of a connection's first request, which fill the table, and of all later requests."""
     first = last = bytes([POST, SCHEME_HTTP])
-    for place, (name, value) in enumerate(headers.items()):
+    for index, (name, value) in enumerate(headers.items()):
         known = NAMES.get(name, 0)
-        first += integer(known, 6, 0x40) + (b"" if known else text(name)) + text(value)
-        last += integer(FIRST_OWN + len(headers) - 1 - place, 7, 0x80)
+        first += encode_integer(known, 6, 0x40) + (b"" if known else encode_text(name)) + encode_text(value)
+        last += encode_integer(FIRST_OWN + len(headers) - 1 - index, 7, 0x80)
     return first, last
 
 
-def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
-    """One frame (RFC 9113, 4.1)."""
+def encode_frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
+    """Return one frame (RFC 9113, 4.1)."""
     return FRAME.pack(len(payload) << 8 | kind, flags, stream) + payload
 
 
-def status_of(trailers: bytes) -> int:
-    """The gRPC status in a block of trailers.
+def read_status(trailers: bytes) -> int:
+    """Return the gRPC status in a block of trailers.
 
-    Raises: ConnectionBroken when there is none.
+    Raises: ConnectionBroken if it has none.
     """
-    found = STATUS.search(trailers)
-    if found is None:
+    match = STATUS.search(trailers)
+    if match is None:
         raise ConnectionBroken(f"trailers without a status: {trailers!r}")
-    return int(found[1])
+    return int(match[1])
 
 
 OnAnswer = Callable[[int, int, bytes], None]
-"""Hears of each answer: the call's number, its gRPC status, and the message where it was asked for, else nothing."""
+"""Receives the number of each answered call, its gRPC status, and the reply if it was requested, else empty bytes."""
 
 
 class Connection:
@@ -104,7 +104,7 @@ class Connection:
         address: HOST:PORT.
         path: `/package.Service/Method`.
         token: the bearer token.
-        timeout: the calls' deadline as gRPC has it, such as `30S`.
+        timeout: deadline of each call in gRPC's format, such as `30S`.
         on_answer: see `OnAnswer`.
     """
 
@@ -112,7 +112,7 @@ class Connection:
         host, _, port = address.rpartition(":")
         self.socket = socket.create_connection((host, int(port)), CONNECT_TIMEOUT_S)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._first, self._block = header_blocks(
+        self._first, self._block = encode_headers(
             {
                 ":path": path,
                 ":authority": address,
@@ -135,22 +135,24 @@ class Connection:
         self._rest = b""
         self._output = bytearray()
         settings = SETTING.pack(HEADER_TABLE_SIZE, 0) + SETTING.pack(INITIAL_WINDOW_SIZE, WINDOW_MAX)
-        self.socket.sendall(PREFACE + frame(SETTINGS, 0, 0, settings) + _window_update(WINDOW_MAX - WINDOW_DEFAULT))
-        while not self._settled:  # they come first, and say how many calls it takes at once (RFC 9113, 3.4)
+        self.socket.sendall(
+            PREFACE + encode_frame(SETTINGS, 0, 0, settings) + _encode_window_update(WINDOW_MAX - WINDOW_DEFAULT)
+        )
+        while not self._settled:  # the server's settings come first and limit concurrent calls (RFC 9113, 3.4)
             self._parse(self.socket.recv(RECEIVE_BYTES))
         self.socket.setblocking(False)
 
     @property
     def wants_to_write(self) -> bool:
-        """Whether there is output that the socket did not take yet."""
+        """Whether some output was not yet accepted by the socket."""
         return bool(self._output)
 
     def call(self, number: int, message: bytes, *, keep: bool) -> None:
-        """Make a call at the next `flush`, or as soon as the server's limits let it.
+        """Queue a call for the next `flush`, or for when the server's limits allow it.
 
         Args:
-            number: what `on_answer` will be told.
-            keep: whether it is also to be told the message of the answer.
+            number: the number to pass to `on_answer`.
+            keep: whether to pass the reply message to `on_answer` too.
         """
         self._waiting.append((number, message, keep))
         self._start_waiting()
@@ -173,7 +175,7 @@ class Connection:
             self._output += message
 
     def flush(self) -> None:
-        """Send what there is, as far as the socket takes it."""
+        """Send as much of the output as the socket accepts."""
         if self._output:
             try:
                 sent = self.socket.send(self._output)
@@ -182,20 +184,20 @@ class Connection:
             del self._output[:sent]
 
     def receive(self) -> None:
-        """Read what came, and tell of each answer.
+        """Read from the socket and call `on_answer` for each reply.
 
         Raises: ConnectionBroken.
         """
         try:
-            came = self.socket.recv(RECEIVE_BYTES)
+            received = self.socket.recv(RECEIVE_BYTES)
         except BlockingIOError:
             return
-        if not came:
+        if not received:
             raise ConnectionBroken("the server closed the connection")
-        self._parse(came)
+        self._parse(received)
 
-    def _parse(self, came: bytes) -> None:
-        data = self._rest + came
+    def _parse(self, received: bytes) -> None:
+        data = self._rest + received
         at, end = 0, len(data)
         while end - at >= FRAME_BYTES:
             head, flags, stream = FRAME.unpack_from(data, at)
@@ -211,7 +213,7 @@ class Connection:
             if not flags & END_HEADERS:
                 raise ConnectionBroken("headers in several frames")
             if flags & END_STREAM:
-                self._end(stream, status_of(payload))
+                self._end(stream, read_status(payload))
         elif kind == DATA:
             self._count(len(payload))
             if stream in self._bodies:
@@ -229,7 +231,7 @@ class Connection:
     def _count(self, length: int) -> None:
         self._received += length
         if self._received >= TOP_UP_BYTES:
-            self._output += _window_update(self._received)
+            self._output += _encode_window_update(self._received)
             self._received = 0
 
     def _set(self, flags: int, _stream: int, payload: bytes) -> None:
@@ -238,11 +240,11 @@ class Connection:
         settings = dict(SETTING.iter_unpack(payload))
         self._settled = True
         self._streams_max = settings.get(MAX_CONCURRENT_STREAMS, self._streams_max)
-        self._output += frame(SETTINGS, ACK, 0)
+        self._output += encode_frame(SETTINGS, ACK, 0)
 
     def _answer_ping(self, flags: int, _stream: int, payload: bytes) -> None:
         if not flags & ACK:
-            self._output += frame(PING, ACK, 0, payload)
+            self._output += encode_frame(PING, ACK, 0, payload)
 
     def _widen(self, _flags: int, stream: int, payload: bytes) -> None:
         if not stream:
@@ -250,14 +252,14 @@ class Connection:
             self._start_waiting()
 
     def _reset(self, _flags: int, stream: int, payload: bytes) -> None:
-        if stream in self._calls:  # else it was answered before its request was read (RFC 9113, 8.1)
+        if stream in self._calls:  # otherwise the reply came before the request was read (RFC 9113, 8.1)
             self._end(stream, STATUS_OF_RESET.get(NUMBER.unpack(payload)[0], INTERNAL))
 
     def _fail(self, _flags: int, _stream: int, payload: bytes) -> None:
         raise ConnectionBroken(f"the server ended the connection: {payload!r}")
 
     def close(self) -> None:
-        """Close it."""
+        """Close the connection."""
         self.socket.close()
 
 
@@ -271,5 +273,5 @@ _CONTROL: dict[int, Callable[[Connection, int, int, bytes], None]] = {
 }
 
 
-def _window_update(size: int) -> bytes:
-    return frame(WINDOW_UPDATE, 0, 0, NUMBER.pack(size))
+def _encode_window_update(size: int) -> bytes:
+    return encode_frame(WINDOW_UPDATE, 0, 0, NUMBER.pack(size))

@@ -1,7 +1,7 @@
-"""The same orders as `grpc_orders`, sent to the HTTP peer over keep-alive connections, one in flight on each.
+"""A load process that sends the orders of `grpc_orders` to the HTTP peer, one in flight on each connection.
 
-Requests are put together from encoded parts and answers are cut by their Content-Length, with nothing in between but
-asyncio, so that the load costs its core little. Prints one line of JSON.
+Requests are joined from encoded parts and replies are read by Content-Length, directly on asyncio, to keep the cost of
+the load low. Prints one line of JSON.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ ANSWER_TIMEOUT_S = 30.0
 
 
 class Requests:
-    """Encoded requests."""
+    """Builds encoded requests."""
 
     def __init__(self, address: str, token: str) -> None:
         self._head = (
             f"POST /v1/orders:place HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {token}\r\n"
             "Content-Type: application/json\r\nContent-Length: "
         ).encode()
-        self._lines = [json.dumps({"sku": sku, "quantity": 1}) for sku in catalogue.skus()]
-        self._customers = catalogue.customer_ids()
+        self._lines = [json.dumps({"sku": sku, "quantity": 1}) for sku in catalogue.list_skus()]
+        self._customers = catalogue.list_customer_ids()
 
     def make(self) -> bytes:
-        """The next request."""
+        """Return the next request."""
         lines = ",".join(random.sample(self._lines, LINES))
         body = (
             f'{{"customer_id":"{random.choice(self._customers)}","currency_code":"{catalogue.CURRENCY}",'
@@ -42,17 +42,17 @@ class Requests:
 
 
 def check(body: bytes) -> None:
-    """Refuse an answer that is not the order that was asked for.
+    """Check that a reply is the requested order.
 
-    Raises: ValueError.
+    Raises: ValueError if it is not.
     """
     order = json.loads(body)
     total_minor = sum(line["subtotal_minor"] for line in order["lines"])
     if order["state"] != "PLACED" or len(order["lines"]) != LINES or total_minor != order["total_minor"]:
-        raise ValueError(f"this is not the order: {order}")
+        raise ValueError(f"unexpected order: {order}")
 
 
-async def _answer(reader: asyncio.StreamReader) -> bytes:
+async def _read_reply(reader: asyncio.StreamReader) -> bytes:
     head = await reader.readuntil(b"\r\n\r\n")
     length = int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0])
     body = await reader.readexactly(length)
@@ -62,9 +62,9 @@ async def _answer(reader: asyncio.StreamReader) -> bytes:
 
 
 async def keep_calling(address: str, token: str, *, seconds: float, in_flight: int) -> Tally:
-    """Call until the time is over, then wait for what is in flight.
+    """Send calls for `seconds`, then wait for the calls in flight.
 
-    Raises: OSError, ValueError.
+    Raises: OSError; ValueError if a reply is wrong.
     """
     requests, tally = Requests(address, token), Tally()
     host, _, port = address.rpartition(":")
@@ -74,7 +74,7 @@ async def keep_calling(address: str, token: str, *, seconds: float, in_flight: i
     async def one_after_another(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while time.monotonic() < end:
             writer.write(requests.make())
-            body = await asyncio.wait_for(_answer(reader), ANSWER_TIMEOUT_S)
+            body = await asyncio.wait_for(_read_reply(reader), ANSWER_TIMEOUT_S)
             tally.answered += 1
             if tally.answered % SAMPLE_EVERY == 0:
                 check(body)

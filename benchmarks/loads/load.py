@@ -1,4 +1,4 @@
-"""What a server did under load for some seconds."""
+"""The result of one load on a server."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import Self
 
 LINES = 3
-"""Lines of every order that is placed, each of another SKU."""
+"""Lines in every placed order, each with a different SKU."""
 SAMPLE_EVERY = 16
-"""One answer of so many is parsed and checked."""
+"""One in this many replies is parsed and checked."""
 
 
 class LoadFailed(Exception):
-    """An answer was wrong, so what was measured means nothing."""
+    """A reply was wrong, so the measurement is invalid."""
 
 
 @dataclass(frozen=True)
@@ -22,12 +22,12 @@ class Load:
     """One round of load.
 
     Attributes:
-        answered: calls with a good answer.
-        seconds: how long it went on.
-        server_cpu_s: processor time that the server used for it.
-        client_cpu_s: processor time that the load itself used.
-        database_cpu_s: processor time that a database server used besides.
-        commit_s: time that commits took, of a floor that measures it.
+        answered: calls with a good reply.
+        seconds: duration.
+        server_cpu_s: processor time of the server.
+        client_cpu_s: processor time of the load.
+        database_cpu_s: processor time of the database server, if any.
+        commit_s: time spent in commits, if the floor measures it.
     """
 
     answered: int
@@ -39,12 +39,12 @@ class Load:
 
     @property
     def per_s(self) -> float:
-        """Good answers per second."""
+        """Good replies per second."""
         return self.answered / self.seconds
 
 
 class Tally:
-    """What a load process counts: good answers, and as a context the seconds and processor time they took."""
+    """Counter of a load process: good replies, and as a context manager their seconds and processor time."""
 
     def __init__(self) -> None:
         self.answered = 0
@@ -60,5 +60,5 @@ class Tally:
         self.cpu_s = time.process_time() - self._cpu_began
 
     def to_json(self) -> str:
-        """For the process that started the load."""
+        """Return the counts as JSON, for the process that started the load."""
         return json.dumps({"answered": self.answered, "seconds": self.seconds, "cpu_s": self.cpu_s})

@@ -1,4 +1,4 @@
-"""Files of serialised messages, each after its length."""
+"""Files of serialised messages, each preceded by its length."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ LENGTH_BYTES = 4
 
 
 def write_messages(path: Path, messages: Iterable[bytes]) -> None:
-    """Write them in their order."""
+    """Write the messages to a file."""
     path.write_bytes(b"".join(len(message).to_bytes(LENGTH_BYTES, "big") + message for message in messages))
 
 
 def read_messages(path: Path) -> list[bytes]:
-    """Read them all."""
+    """Return all messages of a file."""
     data, at, messages = path.read_bytes(), 0, []
     while at < len(data):
         begin = at + LENGTH_BYTES

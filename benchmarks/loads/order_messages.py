@@ -1,4 +1,4 @@
-"""PlaceOrder's messages: requests put together from serialised parts, and the check of an answer."""
+"""The messages of PlaceOrder: requests joined from serialised parts, and a check of replies."""
 
 from __future__ import annotations
 
@@ -13,36 +13,38 @@ PLACE_ORDER = "/storekeep.v1.OrderService/PlaceOrder"
 
 
 class Requests:
-    """Serialised requests, each with its own `request_id` and random SKUs: fields may follow each other in any order.
+    """Builds serialised requests, each with its own `request_id` and random SKUs.
+
+    Protobuf allows fields in any order, so serialised parts can be joined.
 
     Args:
-        lines: of each order, each of another SKU.
+        lines: lines in each order, each with a different SKU.
     """
 
     def __init__(self, lines: int) -> None:
         self._count = lines
         self._lines = [
             orders_pb2.PlaceOrderRequest(lines=[orders_pb2.PlaceOrderLine(sku=sku, quantity=1)]).SerializeToString()
-            for sku in catalogue.skus()
+            for sku in catalogue.list_skus()
         ]
         self._heads = [
             orders_pb2.PlaceOrderRequest(
                 customer=f"customers/{customer}", currency_code=catalogue.CURRENCY
             ).SerializeToString()
-            for customer in catalogue.customer_ids()
+            for customer in catalogue.list_customer_ids()
         ]
 
     def make(self) -> bytes:
-        """The next request."""
+        """Return the next request."""
         request_id = str(uuid_utils.uuid7())
         tail = orders_pb2.PlaceOrderRequest(request_id=request_id).SerializeToString()
         return b"".join((random.choice(self._heads), *random.sample(self._lines, self._count), tail))
 
 
 def check(answer: bytes, *, lines: int) -> None:
-    """Refuse an answer that is not the order of so many lines that was asked for.
+    """Check that a reply is an order with this number of lines.
 
-    Raises: ValueError.
+    Raises: ValueError if it is not.
     """
     order = orders_pb2.Order.FromString(answer)
     total_minor = sum(line.subtotal.units * 100 + line.subtotal.nanos // 10_000_000 for line in order.lines)
@@ -54,4 +56,4 @@ def check(answer: bytes, *, lines: int) -> None:
         and total_minor > 0
     )
     if not good:
-        raise ValueError(f"this is not the order: {order}")
+        raise ValueError(f"unexpected order: {order}")

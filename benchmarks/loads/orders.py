@@ -1,4 +1,4 @@
-"""PlaceOrder under load, by a client process of its own on the load's cores."""
+"""A load of PlaceOrder, sent by a separate client process on the load's cores."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ END_TIMEOUT_S = 90.0
 
 
 def send(client: str, server: Server, *, token: str, seconds: float, in_flight: int = IN_FLIGHT) -> Load:
-    """Keep so many orders in flight for so long.
+    """Keep `in_flight` orders in flight for `seconds`.
 
     Args:
         client: `GRPC` or `HTTP`.
 
-    Raises: LoadFailed when any answer is not a good one.
+    Raises: LoadFailed if any reply is wrong.
     """
     command = [sys.executable, "-m", client, "--address", server.address, "--token", token]
     command += ["--seconds", str(seconds), "--in-flight", str(in_flight)]
-    before_s = server.cpu_s()
+    before_s = server.read_cpu_s()
     try:
         output, _ = run_pinned(command, cores=server.placement.load, timeout_s=seconds + END_TIMEOUT_S)
     except RuntimeError as error:
         raise LoadFailed(str(error)) from error
-    used_s = server.cpu_s() - before_s
+    used_s = server.read_cpu_s() - before_s
     tally = json.loads(output)
     return Load(tally["answered"], tally["seconds"], server_cpu_s=used_s, client_cpu_s=tally["cpu_s"])

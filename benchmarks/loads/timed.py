@@ -1,4 +1,4 @@
-"""Calls that are timed one by one, by a client process of their own on the load's cores."""
+"""A load that times each call, sent by a separate client process on the load's cores."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ CLIENT = "benchmarks.loads.timed_calls"
 CONNECTIONS = 8
 END_TIMEOUT_S = 120.0
 ATTEMPTS_MAX = 4
-"""How often a turn is measured that the machine spoils, until the run is given up."""
+"""Attempts to measure a turn without failed calls before the run fails."""
 
 
 @dataclass(frozen=True)
 class Calls:
-    """What is called.
+    """The calls of a load.
 
     Attributes:
-        name: what the results call it.
+        name: name in the results.
         method: `/package.Service/Method`.
-        messages: file of serialised requests that are sent again and again; None to place orders.
-        order_lines: of each order.
-        in_flight: calls that keep the server busy.
+        messages: file of serialised requests that are sent repeatedly; None to place orders.
+        order_lines: lines in each order.
+        in_flight: calls in flight that keep the server busy.
     """
 
     name: str
@@ -37,15 +37,15 @@ class Calls:
     order_lines: int = 0
     in_flight: int = 64
 
-    def arguments(self) -> list[str]:
-        """For the client's command line."""
+    def build_arguments(self) -> list[str]:
+        """Return the arguments for the client's command line."""
         chosen = ["--messages", str(self.messages)] if self.messages else ["--order-lines", str(self.order_lines)]
         return ["--method", self.method, *chosen]
 
 
 @dataclass(frozen=True)
 class Latencies:
-    """How long some calls took, in milliseconds; all 0 where there were none."""
+    """Latency of some calls in milliseconds; all 0 without calls."""
 
     count: int
     p50: float = 0.0
@@ -60,12 +60,12 @@ class TimedLoad:
     """One round of timed load.
 
     Attributes:
-        load: what is counted of any load; only accepted calls are answered ones.
-        accepted: calls with a good answer.
-        refused: calls that were told that the server is overloaded.
-        failed: gRPC's code -> calls that ended with it, of all others.
-        late: how long after their time the calls were sent.
-        accepted_before: calls with a good answer from the time that was not timed, in which the server settled.
+        load: counts of any load. Only accepted calls count as answered.
+        accepted: latency of calls with a good reply.
+        refused: latency of calls that the overloaded server rejected.
+        failed: number of other calls by gRPC status code.
+        late: delay of sending after the scheduled time.
+        accepted_before: calls with a good reply in the untimed settling period.
     """
 
     load: Load
@@ -77,12 +77,12 @@ class TimedLoad:
 
     @property
     def sent(self) -> int:
-        """All calls."""
+        """The number of calls that were sent."""
         return self.late.count
 
     @property
     def busy(self) -> float:
-        """The share of a core that the load used."""
+        """The share of one core that the load used."""
         return self.load.client_cpu_s / self.load.seconds
 
 
@@ -96,13 +96,14 @@ def send(
     settle_s: float = 0.0,
     connections: int = CONNECTIONS,
 ) -> TimedLoad:
-    """Call on a schedule for so long, or without a rate keep the server busy.
+    """Send calls on a schedule for `seconds`, or in a closed loop if `rate` is 0.
 
     Args:
-        settle_s: how long the same load goes on before it is timed.
-        connections: that share the calls.
+        rate: calls per second.
+        settle_s: untimed seconds of the same load at the beginning.
+        connections: connections that share the calls.
 
-    Raises: LoadFailed when an answer is wrong, or does not come.
+    Raises: LoadFailed if a reply is wrong or missing.
     """
     whole_s = settle_s + seconds
     plan = ["--rate", str(rate)] if rate else ["--in-flight", str(calls.in_flight)]
@@ -111,39 +112,49 @@ def send(
 
 
 def send_some(calls: Calls, server: Server, *, token: str, number: int, in_flight: int = 0) -> TimedLoad:
-    """Make so many calls and no more, some at a time.
+    """Send exactly `number` calls, with `in_flight` calls in flight.
 
-    Raises: LoadFailed.
+    Raises: LoadFailed if a reply is wrong or missing.
     """
     plan = ["--calls", str(number), "--in-flight", str(in_flight or calls.in_flight)]
     return _run(calls, server, token, plan, timeout_s=END_TIMEOUT_S)
 
 
 def _run(calls: Calls, server: Server, token: str, plan: list[str], *, timeout_s: float) -> TimedLoad:
-    command = [sys.executable, "-m", CLIENT, "--address", server.address, "--token", token, *calls.arguments(), *plan]
-    before_s = server.cpu_s()
+    command = [
+        sys.executable,
+        "-m",
+        CLIENT,
+        "--address",
+        server.address,
+        "--token",
+        token,
+        *calls.build_arguments(),
+        *plan,
+    ]
+    before_s = server.read_cpu_s()
     try:
         output, _ = run_pinned(command, cores=server.placement.load, timeout_s=timeout_s)
     except RuntimeError as error:
         raise LoadFailed(str(error)) from error
-    return _read(json.loads(output), server_cpu_s=server.cpu_s() - before_s)
+    return _read(json.loads(output), server_cpu_s=server.read_cpu_s() - before_s)
 
 
-def _read(found: Mapping[str, Any], *, server_cpu_s: float) -> TimedLoad:
-    accepted, refused, late = (Latencies(**found[name]) for name in ("accepted", "refused", "late"))
-    timed_share = found["seconds"] / (found["seconds"] + found["settle_s"])
-    server_cpu_s, client_cpu_s = server_cpu_s * timed_share, found["cpu_s"] * timed_share
-    load = Load(accepted.count, found["seconds"], server_cpu_s=server_cpu_s, client_cpu_s=client_cpu_s)
-    return TimedLoad(load, accepted, refused, found["failed"], late, found["accepted_before"])
+def _read(result: Mapping[str, Any], *, server_cpu_s: float) -> TimedLoad:
+    accepted, refused, late = (Latencies(**result[name]) for name in ("accepted", "refused", "late"))
+    timed_share = result["seconds"] / (result["seconds"] + result["settle_s"])
+    server_cpu_s, client_cpu_s = server_cpu_s * timed_share, result["cpu_s"] * timed_share
+    load = Load(accepted.count, result["seconds"], server_cpu_s=server_cpu_s, client_cpu_s=client_cpu_s)
+    return TimedLoad(load, accepted, refused, result["failed"], late, result["accepted_before"])
 
 
-def until_good(send: Callable[[], TimedLoad]) -> TimedLoad:
-    """A turn in which every call got a good answer, which not all do while the machine hiccups.
+def repeat_until_good(send: Callable[[], TimedLoad]) -> TimedLoad:
+    """Repeat a turn until every call got a good reply. A busy machine can make the server reject calls.
 
-    Raises: LoadFailed.
+    Raises: LoadFailed after `ATTEMPTS_MAX` attempts.
     """
     for _ in range(ATTEMPTS_MAX):
-        found = send()
-        if found.accepted.count == found.sent > 0:
-            return found
-    raise LoadFailed(f"{found.refused.count} calls were refused, and by code these failed: {dict(found.failed)}")
+        result = send()
+        if result.accepted.count == result.sent > 0:
+            return result
+    raise LoadFailed(f"{result.refused.count} calls were rejected; failed calls by code: {dict(result.failed)}")

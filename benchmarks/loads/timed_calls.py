@@ -1,8 +1,8 @@
-"""A process that makes calls and times each: on a fixed schedule whatever the answers do, or so many in flight.
+"""A load process that times each call, on a fixed schedule (open loop) or with N calls in flight (closed loop).
 
-On a schedule a call's latency counts from when it should have been sent, so that a server that is slow for a moment
-cannot hide the calls that were held up by it (coordinated omission). How late the calls were sent is reported, as it is
-the load's own fault and part of the latency. Prints one line of JSON.
+On a schedule, the latency of a call counts from its scheduled time, so a slow moment of the server cannot hide the
+calls that it delayed (coordinated omission). The delay of sending is part of the latency and is reported, because the
+load itself causes it. Prints one line of JSON.
 """
 
 from __future__ import annotations
@@ -27,73 +27,73 @@ from benchmarks.loads.messages import read_messages
 
 DEADLINE_S = 30
 END_TIMEOUT_S = 40.0
-"""How long the last answers may take after the last call."""
+"""Time allowed for the last replies after the last call."""
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0.999}
 
 SELECT_MAX_S = 1.0
 
 
 class Plan(Protocol):
-    """When calls are to be sent. Times are seconds since the beginning."""
+    """Determines when calls are sent. Times are seconds since the beginning."""
 
-    def due(self, now_s: float, under_way: int) -> Iterator[float]:
-        """When each call should have been sent that is to be sent now, while so many are under way."""
+    def list_due(self, now_s: float, in_flight: int) -> Iterator[float]:
+        """Yield the scheduled time of each call to send now, while `in_flight` calls are in flight."""
 
-    def next_s(self) -> float:
-        """When the next call is due, whatever is answered until then."""
+    def get_next_s(self) -> float:
+        """Return the time of the next call if no reply arrives until then."""
 
 
 class OnSchedule:
-    """So many calls a second, evenly spread, for so long."""
+    """An open loop: `rate` calls per second, evenly spread, for `seconds`."""
 
     def __init__(self, rate: float, seconds: float) -> None:
         self._rate = rate
         self._total = round(rate * seconds)
         self._sent = 0
 
-    def due(self, now_s: float, _under_way: int) -> Iterator[float]:
-        """All whose time has come."""
+    def list_due(self, now_s: float, _under_way: int) -> Iterator[float]:
+        """Yield the times of all calls whose time has come."""
         until = min(self._total, int(now_s * self._rate) + 1)
         while self._sent < until:
             yield self._sent / self._rate
             self._sent += 1
 
-    def next_s(self) -> float:
-        """Evenly spread."""
+    def get_next_s(self) -> float:
+        """Return the time of the next call."""
         return self._sent / self._rate if self._sent < self._total else math.inf
 
 
 class InFlight:
-    """So many calls in flight for so long, or until there were so many, where `calls` is not 0."""
+    """A closed loop: `number` calls in flight, for `seconds`, or for `calls` calls if that is not 0."""
 
     def __init__(self, number: int, *, seconds: float, calls: int) -> None:
         self._number = number
         self._seconds = seconds
         self._left = calls or math.inf
 
-    def due(self, now_s: float, under_way: int) -> Iterator[float]:
-        """One for each that was answered."""
+    def list_due(self, now_s: float, in_flight: int) -> Iterator[float]:
+        """Yield one call for each reply."""
         if self._seconds and now_s >= self._seconds:
             return
-        for _ in range(int(min(self._number - under_way, self._left))):
+        for _ in range(int(min(self._number - in_flight, self._left))):
             self._left -= 1
             yield now_s
 
-    def next_s(self) -> float:
-        """Never by itself."""
+    def get_next_s(self) -> float:
+        """Return infinity, because each call waits for a reply."""
         return math.inf
 
 
 class Caller:
-    """Makes calls over some connections, in turns, and times them.
+    """Sends calls over several connections in turn, and times them.
 
-    It counts apart what was accepted, what was refused for overload, and what failed with another status.
+    Accepted calls, calls rejected for overload, and other failures are counted separately.
 
     Args:
-        messages: the requests.
-        check: raises ValueError for an answer that is not a good one; asked about one in `SAMPLE_EVERY`.
-        settle_s: calls that are due before are made, but not timed; only those of them are counted that were accepted.
-        connections: how many share the calls.
+        messages: the serialised requests.
+        check: raises ValueError for a wrong reply; called for one in `SAMPLE_EVERY` replies.
+        settle_s: calls scheduled before this time are sent but not timed, and counted only if accepted.
+        connections: number of connections that share the calls.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class Caller:
         self._messages = messages
         self._check = check
         self._connections = [
-            Connection(address, method, token=token, timeout=f"{DEADLINE_S}S", on_answer=self._answered)
+            Connection(address, method, token=token, timeout=f"{DEADLINE_S}S", on_answer=self._record_answer)
             for _ in range(connections)
         ]
         self._by_file = {connection.socket.fileno(): connection for connection in self._connections}
@@ -123,25 +123,25 @@ class Caller:
         self.accepted_before = 0
 
     def run(self, plan: Plan, *, seconds: float) -> float:
-        """Make the calls of a plan, which lasts so long, and await their answers.
+        """Send the calls of a plan that lasts `seconds`, and wait for their replies.
 
-        Returns: seconds until the last answer.
+        Returns: seconds until the last reply.
 
-        Raises: ValueError for a wrong answer, ConnectionBroken, TimeoutError.
+        Raises: ValueError for a wrong reply, ConnectionBroken, TimeoutError.
         """
         began = time.perf_counter()
         while True:
             self._now = time.perf_counter() - began
             self._send_due(plan)
-            under_way = len(self._due) - self.answered
-            if not under_way and self._now >= seconds:
+            in_flight = len(self._due) - self.answered
+            if not in_flight and self._now >= seconds:
                 return self._now
             if self._now > seconds + END_TIMEOUT_S:
-                raise TimeoutError(f"{under_way} calls were not answered")
-            self._receive(began, plan.next_s())
+                raise TimeoutError(f"{in_flight} calls were not answered")
+            self._receive(began, plan.get_next_s())
 
     def _send_due(self, plan: Plan) -> None:
-        for due_s in plan.due(self._now, len(self._due) - self.answered):
+        for due_s in plan.list_due(self._now, len(self._due) - self.answered):
             number = len(self._due)
             self._due.append(due_s)
             if due_s >= self._settle_s:
@@ -159,7 +159,7 @@ class Caller:
         for file in readable:
             self._by_file[file].receive()
 
-    def _answered(self, number: int, status: int, message: bytes) -> None:
+    def _record_answer(self, number: int, status: int, message: bytes) -> None:
         self.answered += 1
         took_s = self._now - self._due[number]
         if self._due[number] < self._settle_s:
@@ -179,8 +179,12 @@ class Caller:
             connection.close()
 
 
-def in_ms(times_s: array[float]) -> dict[str, float]:
-    """How many times there are, and how they are spread, in milliseconds."""
+def summarize_ms(times_s: array[float]) -> dict[str, float]:
+    """Return the number of times and their quantiles in milliseconds.
+
+    Args:
+        times_s: times in seconds.
+    """
     ordered = sorted(times_s)
     if not ordered:
         return {"count": 0}
@@ -190,16 +194,16 @@ def in_ms(times_s: array[float]) -> dict[str, float]:
 
 
 def make_messages(options: argparse.Namespace) -> tuple[Iterator[bytes], Callable[[bytes], None]]:
-    """The requests that were asked for, and the check of their answers."""
+    """Return the requests that the options select, and the check of their replies."""
     if options.order_lines:
         orders = order_messages.Requests(options.order_lines)
         return iter(orders.make, b""), lambda answer: order_messages.check(answer, lines=options.order_lines)
 
-    def is_there(answer: bytes) -> None:
+    def check_not_empty(answer: bytes) -> None:
         if not answer:
-            raise ValueError("an empty answer")
+            raise ValueError("empty reply")
 
-    return cycle(read_messages(options.messages)), is_there
+    return cycle(read_messages(options.messages)), check_not_empty
 
 
 def main() -> None:
@@ -208,14 +212,14 @@ def main() -> None:
     parser.add_argument("--address", required=True)
     parser.add_argument("--token", required=True)
     parser.add_argument("--method", required=True, help="/package.Service/Method")
-    parser.add_argument("--messages", type=Path, help="file of serialised requests, which are sent again and again")
-    parser.add_argument("--order-lines", type=int, help="place random orders of so many lines instead")
+    parser.add_argument("--messages", type=Path, help="file of serialised requests to send repeatedly")
+    parser.add_argument("--order-lines", type=int, help="instead, place random orders with this many lines")
     parser.add_argument("--seconds", type=float, default=0.0)
-    parser.add_argument("--settle-s", type=float, default=0.0, help="seconds at the beginning that are not timed")
-    parser.add_argument("--connections", type=int, default=8, help="how many share the calls")
-    parser.add_argument("--rate", type=float, help="calls a second, on a schedule")
-    parser.add_argument("--in-flight", type=int, help="or so many at once")
-    parser.add_argument("--calls", type=int, default=0, help="or so many at once, until there were this many")
+    parser.add_argument("--settle-s", type=float, default=0.0, help="untimed seconds at the beginning")
+    parser.add_argument("--connections", type=int, default=8, help="connections that share the calls")
+    parser.add_argument("--rate", type=float, help="calls per second, on a schedule (open loop)")
+    parser.add_argument("--in-flight", type=int, help="calls in flight (closed loop)")
+    parser.add_argument("--calls", type=int, default=0, help="with --in-flight: stop after this many calls")
     options = parser.parse_args()
     messages, check = make_messages(options)
     caller = Caller(
@@ -227,7 +231,7 @@ def main() -> None:
         settle_s=options.settle_s,
         connections=options.connections,
     )
-    gc.disable()  # a collection would hold calls up
+    gc.disable()  # a collection would delay calls
     cpu_before = time.process_time()
     if options.rate:
         plan: Plan = OnSchedule(options.rate, options.seconds)
@@ -237,9 +241,9 @@ def main() -> None:
     cpu_s = time.process_time() - cpu_before
     caller.close()
     spreads = {"accepted": caller.accepted_s, "refused": caller.refused_s, "late": caller.late_s}
-    found = {name: in_ms(times_s) for name, times_s in spreads.items()}
-    found_so_far = {"settle_s": options.settle_s, "accepted_before": caller.accepted_before, "failed": caller.failed}
-    print(json.dumps({"seconds": took_s - options.settle_s, "cpu_s": cpu_s, **found_so_far, **found}))
+    summaries = {name: summarize_ms(times_s) for name, times_s in spreads.items()}
+    counts = {"settle_s": options.settle_s, "accepted_before": caller.accepted_before, "failed": caller.failed}
+    print(json.dumps({"seconds": took_s - options.settle_s, "cpu_s": cpu_s, **counts, **summaries}))
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""The pages of the reference, one module each; `docs/generate.py` writes them."""
+"""The generators of the reference pages, one module each. `docs/generate.py` runs them."""

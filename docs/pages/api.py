@@ -1,4 +1,4 @@
-"""One page a service: its methods in the order of the contract, and every message that they use."""
+"""Reference pages of the API, one for each service: its methods, and all messages that they use."""
 
 from __future__ import annotations
 
@@ -7,107 +7,107 @@ from collections.abc import Iterator
 from contract import PACKAGE, Enum, Field, Message, Method, Service, read_contract
 
 from docs.pages.markdown import anchor, code, head, link, table
-from docs.pages.rules import field_words
+from docs.pages.rules import describe_field
 
 CONTRACT = read_contract()
 CLASSES_OF_CALLERS = {
-    "public": "none: anyone may call it",
-    "authenticated": "none: any caller with a valid token may call it",
+    "public": "none (anyone may call it)",
+    "authenticated": "none (any caller with a valid token may call it)",
 }
 
 
-def short(name: str) -> str:
-    """A message's name as this package's readers know it."""
+def strip_package(name: str) -> str:
+    """Return a message's name without the package."""
     return name.removeprefix(f"{PACKAGE}.")
 
 
-def kind_words(field: Field) -> str:
-    """The field's type, linked where it is one of ours."""
+def describe_kind(field: Field) -> str:
+    """Return the type of a field, linked if it is one of this package."""
     entry = CONTRACT.messages.get(field.kind)
     if entry and entry.is_map_entry:
-        return f"map of {' to '.join(kind_words(part) for part in entry.fields)}"
-    name = short(field.kind)
-    ours = field.kind in CONTRACT.messages or field.kind in CONTRACT.enums
-    word = link(name, anchor(name)) if ours else code(name)
-    return f"list of {word}" if field.repeated else word
+        return f"map of {' to '.join(describe_kind(part) for part in entry.fields)}"
+    name = strip_package(field.kind)
+    is_own = field.kind in CONTRACT.messages or field.kind in CONTRACT.enums
+    text = link(name, anchor(name)) if is_own else code(name)
+    return f"list of {text}" if field.repeated else text
 
 
-def field_table(message: Message) -> str:
-    """The fields of a message; a sentence where it has none."""
+def build_field_table(message: Message) -> str:
+    """Return the table of a message's fields, or a sentence if it has none."""
     if not message.fields:
-        return "It has no fields.\n"
-    rows = [(code(field.name), kind_words(field), field_words(field), field.comment) for field in message.fields]
+        return "The message has no fields.\n"
+    rows = [(code(field.name), describe_kind(field), describe_field(field), field.comment) for field in message.fields]
     return table(("Field", "Type", "Rules", "Meaning"), rows)
 
 
-def permission_words(method: Method) -> str:
-    """The permission, or what stands in its place."""
+def describe_permission(method: Method) -> str:
+    """Return the permission of a method, or its class of callers."""
     return CLASSES_OF_CALLERS.get(method.permission, code(method.permission))
 
 
-def error_words(method: Method) -> str:
-    """The reasons in order of precedence, linked to what they mean."""
+def describe_errors(method: Method) -> str:
+    """Return the reasons of a method in order of precedence, linked to the page of errors."""
     if not method.reasons:
-        return "only [those of every RPC](../errors.md)"
+        return "only [those shared by all RPCs](../errors.md)"
     return ", ".join(link(reason, f"../errors.md#{reason.lower()}") for reason in method.reasons)
 
 
-def method_section(method: Method) -> str:
-    """One method: what it does, who may call it, how it fails, what it takes and gives."""
+def build_method_section(method: Method) -> str:
+    """Return the section of one method: description, routes, permission, errors, request and response."""
     comment = method.comment.partition(" Errors: ")[0]
     facts = [
         *(f"- HTTP: `{verb} {path}`" for verb, path in method.routes),
-        f"- Permission: {permission_words(method)}",
-        f"- Errors, the first that applies: {error_words(method)}",
+        f"- Permission: {describe_permission(method)}",
+        f"- Errors, in order of precedence: {describe_errors(method)}",
     ]
     if method.mutation:
         facts.append(
-            "- Changes something: it is audited, a retry with the same `request_id` is safe, `validate_only` tries it"
+            "- Mutation: audited; retries with the same `request_id` are safe; `validate_only` makes it a dry run"
         )
-    response = short(method.response)
+    response = strip_package(method.response)
     return (
-        f"## {method.name}\n\n{comment}\n\n" + "\n".join(facts) + f"\n\nTakes `{short(method.request)}`:\n\n"
-        f"{field_table(CONTRACT.messages[method.request])}\nGives {link(response, anchor(response))}.\n"
+        f"## {method.name}\n\n{comment}\n\n" + "\n".join(facts) + f"\n\nRequest `{strip_package(method.request)}`:\n\n"
+        f"{build_field_table(CONTRACT.messages[method.request])}\nResponse: {link(response, anchor(response))}.\n"
     )
 
 
-def message_section(name: str, message: Message) -> str:
-    """One message that is not a request."""
-    return f"### {name}\n\n{message.comment}\n\n{field_table(message)}"
+def build_message_section(name: str, message: Message) -> str:
+    """Return the section of one message that is not a request."""
+    return f"### {name}\n\n{message.comment}\n\n{build_field_table(message)}"
 
 
-def enum_section(enum: Enum) -> str:
-    """One enum with its values."""
+def build_enum_section(enum: Enum) -> str:
+    """Return the section of one enum, with its values."""
     rows = [(code(value.name), str(value.number), value.comment) for value in enum.values]
     return f"### {enum.name}\n\n{enum.comment}\n\n{table(('Value', 'Number', 'Meaning'), rows)}"
 
 
-def reachable(service: Service) -> list[str]:
-    """The full names of the messages and enums that the service's requests and responses hold, each once."""
-    found: dict[str, None] = {}
-    waiting = [name for method in service.methods for name in (method.request, method.response)]
-    while waiting:
-        name = waiting.pop(0)
-        if name in found or (name not in CONTRACT.messages and name not in CONTRACT.enums):
+def list_types(service: Service) -> list[str]:
+    """Return the full names of all messages and enums in the service's requests and responses, each once."""
+    names: dict[str, None] = {}
+    queue = [name for method in service.methods for name in (method.request, method.response)]
+    while queue:
+        name = queue.pop(0)
+        if name in names or (name not in CONTRACT.messages and name not in CONTRACT.enums):
             continue
-        found[name] = None
+        names[name] = None
         if name in CONTRACT.messages:
-            waiting += [field.kind for field in CONTRACT.messages[name].fields]
-    return list(found)
+            queue += [field.kind for field in CONTRACT.messages[name].fields]
+    return list(names)
 
 
-def type_sections(service: Service) -> Iterator[str]:
-    """The messages and enums of a page, without the requests, which stand with their methods."""
+def build_type_sections(service: Service) -> Iterator[str]:
+    """Yield the sections of a page's messages and enums, without the requests, which are shown with their methods."""
     requests = {method.request for method in service.methods}
-    for name in sorted(set(reachable(service)) - requests):
+    for name in sorted(set(list_types(service)) - requests):
         if name in CONTRACT.enums:
-            yield enum_section(CONTRACT.enums[name])
+            yield build_enum_section(CONTRACT.enums[name])
         elif not CONTRACT.messages[name].is_map_entry:
-            yield message_section(short(name), CONTRACT.messages[name])
+            yield build_message_section(strip_package(name), CONTRACT.messages[name])
 
 
-def service_page(service: Service) -> str:
-    """The page of one service."""
+def build_service_page(service: Service) -> str:
+    """Return the page of one service."""
     rows = [
         (link(method.name, anchor(method.name)), code(method.permission), "yes" if method.mutation else "")
         for method in service.methods
@@ -115,24 +115,24 @@ def service_page(service: Service) -> str:
     return "\n".join(
         [
             head(service.name, source=f"protos/storekeep/v1/{service.noun}.proto"),
-            f"{service.comment} On the wire it is `{PACKAGE}.{service.name}`.\n",
-            table(("Method", "Permission", "Changes something"), rows),
-            *(method_section(method) for method in service.methods),
+            f"{service.comment} Its full name is `{PACKAGE}.{service.name}`.\n",
+            table(("Method", "Permission", "Mutation"), rows),
+            *(build_method_section(method) for method in service.methods),
             "## Messages and enums\n",
-            *type_sections(service),
+            *build_type_sections(service),
         ]
     )
 
 
-def pages() -> dict[str, str]:
-    """The pages of all services, by their paths."""
-    return {f"api/{service.noun}.md": service_page(service) for service in CONTRACT.services}
+def build_pages() -> dict[str, str]:
+    """Return the pages of all services by path."""
+    return {f"api/{service.noun}.md": build_service_page(service) for service in CONTRACT.services}
 
 
-def index() -> str:
-    """The page that names the services."""
+def build_index() -> str:
+    """Return the page that lists the services."""
     rows = [
         (f"[{service.name}]({service.noun}.md)", str(len(service.methods)), service.comment)
         for service in CONTRACT.services
     ]
-    return f"{head('Services', source='protos/storekeep/v1')}\n{table(('Service', 'Methods', 'What it does'), rows)}"
+    return f"{head('Services', source='protos/storekeep/v1')}\n{table(('Service', 'Methods', 'Purpose'), rows)}"

@@ -1,4 +1,4 @@
-"""The page of the chain: the steps that every call passes, from the server's CHAIN."""
+"""Reference page of the interceptor chain, from the server's CHAIN."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ THREADS = {
     Part.ERRORS: "both",
     Part.EARLY: "polling",
     Part.CHECK: "checks",
-    Part.SERVE: "serves",
+    Part.SERVE: "execution",
 }
 INTRODUCTION = """
-Every call of Storekeep's own services passes these steps, outermost first. A write passes the checks in a thread of
-its own; the writer runs the rest. A read passes all of them in one thread.
+Every call of Storekeep's own services passes these steps, outermost first. For a write, a separate thread runs the
+checks and the writer thread runs the rest. For a read, one thread runs all of them.
 """
 
 
-def page() -> str:
-    """The whole page."""
+def build_page() -> str:
+    """Return the page."""
     rows = [
         (
             str(number),
             code(entry.name),
             THREADS[entry.part],
-            f"{entry.reason}{f'. Only where {entry.only_where}' if entry.only_where else ''}.",
+            f"{entry.reason}{f'. Only if {entry.present_when}' if entry.present_when else ''}.",
         )
         for number, entry in enumerate(CHAIN, start=1)
     ]
     source = "CHAIN in server/storekeep/server/interceptors"
     return (
-        f"{head('The chain', source=source)}{INTRODUCTION}\n{table(('', 'Step', 'Thread', 'Why, and why here'), rows)}"
+        f"{head('The chain', source=source)}{INTRODUCTION}\n{table(('', 'Step', 'Thread', 'Reason and place'), rows)}"
     )

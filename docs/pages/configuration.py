@@ -1,4 +1,4 @@
-"""The page of settings: each with its type, bounds, default and reason, from the server's one settings object."""
+"""Reference page of the settings, with type, bounds, default and meaning, from the server's settings object."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TYPE_WORDS: dict[type, str] = {
     SecretStr: "secret text",
     str: "text",
 }
-# The last part of a setting's name, where it is a unit.
+# Units, as the last part of a setting's name.
 UNITS: dict[str, str] = {"bytes": "bytes", "days": "days", "ms": "milliseconds", "s": "seconds"}
 BOUND_WORDS: dict[type, tuple[str, str]] = {
     annotated_types.Ge: ("ge", "at least {}"),
@@ -32,36 +32,34 @@ BOUND_WORDS: dict[type, tuple[str, str]] = {
     annotated_types.MinLen: ("min_length", "at least {} characters"),
 }
 INTRODUCTION = """
-Every setting of `storekeep-server` is a variable of the environment, or stands in the file that `{file}` names: TOML
-with the names below in small letters and without `{prefix}` when it ends in `.toml`, otherwise lines of `NAME=value`.
-The environment comes before the file, the file before the default. A name that does not exist is an error, not an
-oversight.
+Set each setting of `storekeep-server` as an environment variable, or in the file named by `{file}`. A file that ends in
+`.toml` is TOML, with the names below in lower case and without `{prefix}`; any other file has lines of `NAME=value`.
+The environment overrides the file, and the file overrides the default. An unknown name is an error.
 
-`storekeep-server config print` shows what is in force and where it came from; `config check` says what is wrong with
-it.
+`storekeep-server config print` shows the effective settings and their sources; `config check` reports errors.
 """
 
 
-def flattened(annotation: object) -> Iterator[object]:
-    """A type without its wrappers: the types of a union and those that `Annotated` surrounds."""
+def flatten_type(annotation: object) -> Iterator[object]:
+    """Yield the parts of a type without its wrappers: members of unions, the type and metadata of `Annotated`."""
     parts = typing.get_args(annotation)
     if typing.get_origin(annotation) is typing.Annotated:
-        yield from flattened(parts[0])
+        yield from flatten_type(parts[0])
         yield from parts[1:]
     elif typing.get_origin(annotation) is typing.Literal or not parts:
         yield annotation
     else:
         for part in parts:
-            yield from flattened(part)
+            yield from flatten_type(part)
 
 
-def part_words(part: object) -> Iterator[str]:
-    """One part of a type in words: the type itself, one of its bounds, or the bounds of a whole `Field`."""
+def describe_part(part: object) -> Iterator[str]:
+    """Yield the description of one part of a type: the type itself, one bound, or the bounds of a `Field`."""
     if typing.get_origin(part) is typing.Literal:
         yield " or ".join(code(str(choice)) if choice else "empty" for choice in typing.get_args(part))
     elif isinstance(part, FieldInfo):
         for bound in part.metadata:
-            yield from part_words(bound)
+            yield from describe_part(bound)
     elif type(part) in BOUND_WORDS:
         attribute, words = BOUND_WORDS[type(part)]
         yield words.format(f"{getattr(part, attribute):,}")
@@ -69,30 +67,30 @@ def part_words(part: object) -> Iterator[str]:
         yield TYPE_WORDS[part]
 
 
-def type_words(name: str, field: FieldInfo) -> str:
-    """What a setting may be: its type, its unit, its bounds."""
-    parts = [*flattened(field.annotation), *field.metadata]
-    kind, *bounds = dict.fromkeys(words for part in parts for words in part_words(part))
+def describe_type(name: str, field: FieldInfo) -> str:
+    """Return the description of a setting's type, unit and bounds."""
+    parts = [*flatten_type(field.annotation), *field.metadata]
+    kind, *bounds = dict.fromkeys(words for part in parts for words in describe_part(part))
     unit = UNITS.get(name.rpartition("_")[2])
     return ", ".join([f"{kind} of {unit}" if unit else kind, *bounds])
 
 
-def default_words(field: FieldInfo) -> str:
-    """The default as one would write it; nothing where it is empty."""
+def describe_default(field: FieldInfo) -> str:
+    """Return the default as a user would write it; empty if there is none."""
     value = field.default
     if isinstance(value, SecretStr):
         value = value.get_secret_value()
     return "" if value in (None, ()) else code(str(value))
 
 
-def setting_row(name: str, field: FieldInfo) -> tuple[str, ...]:
-    """One line of the table."""
-    return code(f"{PREFIX}{name.upper()}"), type_words(name, field), default_words(field), field.description or ""
+def build_setting_row(name: str, field: FieldInfo) -> tuple[str, ...]:
+    """Return the table row of one setting."""
+    return code(f"{PREFIX}{name.upper()}"), describe_type(name, field), describe_default(field), field.description or ""
 
 
-def page() -> str:
-    """The whole page."""
-    rows = (setting_row(name, field) for name, field in Settings.model_fields.items())
+def build_page() -> str:
+    """Return the page."""
+    rows = (build_setting_row(name, field) for name, field in Settings.model_fields.items())
     introduction = INTRODUCTION.format(file=FILE_VARIABLE, prefix=PREFIX)
     columns = ("Setting", "Type", "Default", "Meaning")
     return f"{head('Settings', source='server/storekeep/server/config.py')}{introduction}\n{table(columns, rows)}"

@@ -1,4 +1,4 @@
-"""The page of errors: what each reason means, and what it is on the wire, over HTTP and in the log."""
+"""Reference page of the errors: each reason with its meaning, gRPC code, HTTP status and log level."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from storekeep.server.store.errors import StoreError
 from storekeep.server.transport.errors import TransportError
 
 CONTRACT = read_contract()
-# How each gRPC code travels over HTTP: google/rpc/code.proto.
+# HTTP status of each gRPC code, as in google/rpc/code.proto.
 HTTP_STATUS: dict[grpc.StatusCode, int] = {
     grpc.StatusCode.INVALID_ARGUMENT: 400,
     grpc.StatusCode.FAILED_PRECONDITION: 400,
@@ -41,73 +41,74 @@ ROWS: dict[str, Row] = {
 }
 for package in (domain, store):
     for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
-        importlib.import_module(module.name)  # so that each class below a root is known
+        importlib.import_module(module.name)  # makes `__subclasses__` of the roots complete
 
 ROOTS: tuple[type[Exception], ...] = (DomainError, StoreError, TransportError)
-"""The roots of the server's trees of errors."""
+"""The roots of the server's exception trees."""
 TREES = """
-## The server's classes
+## The server's exceptions
 
-Each reason is what a class of the server's code becomes on the wire: the domain refuses, the store cannot, or the call
-does not get as far. Only leaves are raised; those without a reason are raised before there are calls.
+Each reason is the wire form of an exception in the server: of the domain, of the store, or of the transport. Only leaf
+classes are raised. Those without a reason are raised only before the server accepts calls.
 
 ```
 {trees}
 ```
 """
 INTRODUCTION = """
-A call that fails ends with a `google.rpc.Status`. Its details hold an `ErrorInfo` with the domain `storekeep`, one of
-the reasons below, and the particulars as metadata; a `RequestInfo` with the id under which the server's log has the
-call; a `BadRequest` where fields are wrong; a `RetryInfo` where waiting helps. Tell errors apart by the reason, never
-by the text.
+A failed call ends with a `google.rpc.Status`. Its details contain an `ErrorInfo` with the domain `storekeep`, one of
+the reasons below, and metadata; a `RequestInfo` with the request id, under which the server logs the call; a
+`BadRequest` if fields are invalid; and a `RetryInfo` if a retry can succeed. Distinguish errors by reason, never by
+text.
 
-{precedence} The reasons of its own stand with each RPC, [in the order of precedence](api/README.md).
+{precedence} Each RPC's own reasons are listed with it, [in order of precedence](api/README.md).
 """
 
 
-def precedence() -> str:
-    """What the head of errors.proto says about the reasons that RPCs share, with links."""
+def describe_precedence() -> str:
+    """Return the paragraph at the head of errors.proto about shared reasons, with links."""
     source = (PROTOS / "storekeep/v1/errors.proto").read_text()
     comment = source.partition("syntax =")[0].replace("//", "")
     paragraph = " ".join(comment.split("\n\n")[1].split())
-    return re.sub("|".join(rf"\b{name}\b" for name in ROWS), lambda found: linked(found[0]), paragraph)
+    return re.sub("|".join(rf"\b{name}\b" for name in ROWS), lambda match: link_reason(match[0]), paragraph)
 
 
-def linked(reason: str) -> str:
-    """A reason as a link to its row."""
+def link_reason(reason: str) -> str:
+    """Return a reason as a link to its row."""
     return link(reason, f"#{reason.lower()}")
 
 
-def reason_row(reason: Value) -> tuple[str, ...]:
-    """One line of the table."""
+def build_reason_row(reason: Value) -> tuple[str, ...]:
+    """Return the table row of one reason."""
     row = ROWS[reason.name]
     name = f'<a id="{reason.name.lower()}"></a>{code(reason.name)}'
     retry, level = "yes" if row.retryable else "", logging.getLevelName(row.level)
     return name, code(row.code.name), str(HTTP_STATUS[row.code]), retry, code(level), reason.comment
 
 
-def children_of(kind: type[Exception]) -> list[type[Exception]]:
-    """Return the classes of the server right below one, in the order of their definition."""
+def list_children(kind: type[Exception]) -> list[type[Exception]]:
+    """Return the server's direct subclasses of an exception, in the order of their definition."""
     return [child for child in kind.__subclasses__() if child.__module__.startswith("storekeep.")]
 
 
-def draw(kind: type[Exception], *, indent: str = "") -> str:
-    """Return a tree of classes as text: one on each line, a leaf with its reason."""
+def draw_tree(kind: type[Exception], *, indent: str = "") -> str:
+    """Return the tree of an exception's subclasses as text, one class a line, each leaf with its reason."""
     lines = [kind.__name__] if not indent else []
-    children = children_of(kind)
+    children = list_children(kind)
     for child in children:
         last = child is children[-1]
         name = f"{indent}{'└── ' if last else '├── '}{child.__name__}"
         lines.append(f"{name:<36}{ERRORS[child].reason}" if child in ERRORS else name)
-        if below := draw(child, indent=f"{indent}{'    ' if last else '│   '}"):
+        if below := draw_tree(child, indent=f"{indent}{'    ' if last else '│   '}"):
             lines.append(below)
     return "\n".join(lines)
 
 
-def page() -> str:
-    """The whole page."""
+def build_page() -> str:
+    """Return the page."""
     columns = ("Reason", "gRPC", "HTTP", "Retry", "Log", "Meaning")
     source = "protos/storekeep/v1/errors.proto and the server's error table"
-    trees = TREES.format(trees="\n".join(map(draw, ROOTS)))
-    introduction = INTRODUCTION.format(precedence=precedence())
-    return f"{head('Errors', source=source)}{introduction}\n{table(columns, map(reason_row, CONTRACT.reasons))}{trees}"
+    trees = TREES.format(trees="\n".join(map(draw_tree, ROOTS)))
+    introduction = INTRODUCTION.format(precedence=describe_precedence())
+    reasons = table(columns, map(build_reason_row, CONTRACT.reasons))
+    return f"{head('Errors', source=source)}{introduction}\n{reasons}{trees}"

@@ -1,4 +1,4 @@
-"""The page of licences: of each package, shipped or not."""
+"""Reference page of the licences of all packages, shipped or not."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ from collections.abc import Iterable
 from importlib.metadata import version
 
 from docs.pages.markdown import head, table
-from supply.packages import find_refused, list_for_work, list_shipped, read_license
+from supply.packages import find_rejected, list_for_work, list_shipped, read_license
 
 INTRODUCTION = """
 Storekeep itself is under the Apache License 2.0 ([LICENSE](../../LICENSE)). Licences are given as SPDX expressions.
 
 ## Shipped
 
-What the server, its PostgreSQL driver and the command line need on Linux. Nothing here is under the GPL or the AGPL;
-`make check` fails when that changes.
+These packages are required by the server, its PostgreSQL driver and the command line on Linux. None is under the GPL or
+the AGPL; `make check` fails if that changes.
 
-`psycopg`, `psycopg-binary` and `pycountry` are under the LGPL. Storekeep does not change them or copy from them: each
-is installed as its authors' own wheel and imported at run time, so that whoever runs Storekeep can put another version
-in its place. Whoever passes Storekeep on together with them (in a container image, say) passes on their licence texts,
-which are in the wheels, and leaves that possible.
+`psycopg`, `psycopg-binary` and `pycountry` are under the LGPL. Storekeep neither modifies them nor copies from them.
+Each is installed from its authors' wheel and imported at run time, so users can replace it with another version. If you
+distribute Storekeep together with these packages, for example in a container image, include their licence texts (they
+are in the wheels) and keep them replaceable.
 """
 FOR_WORK = """
-## For work on Storekeep
+## Development
 
-What builds, tests and measures it. None of this is shipped.
+These packages build, test and measure Storekeep. They are not shipped.
 """
 
 
@@ -33,13 +33,13 @@ def list_packages(names: Iterable[str]) -> str:
     return table(("Package", "Version", "Licence"), ((name, version(name), read_license(name)) for name in names))
 
 
-def page() -> str:
-    """Return the whole page.
+def build_page() -> str:
+    """Return the page.
 
-    Raises: ValueError where a shipped package has a licence that does not allow it.
+    Raises: ValueError if the licence of a shipped package does not allow shipping it.
     """
-    if refused := find_refused({name: read_license(name) for name in list_shipped()}):
-        raise ValueError(f"not to be shipped: {', '.join(refused)}")
+    if rejected := find_rejected({name: read_license(name) for name in list_shipped()}):
+        raise ValueError(f"licences that cannot be shipped: {', '.join(rejected)}")
     shipped, for_work = list_packages(list_shipped()), list_packages(list_for_work())
     return (
         f"{head('Licences', source='the packages of requirements.lock')}{INTRODUCTION}\n{shipped}{FOR_WORK}\n{for_work}"

@@ -1,4 +1,4 @@
-"""Markdown as the reference pages use it: a head that says where a page comes from, tables, anchors."""
+"""Markdown for the reference pages: page heads, tables, code, links and anchors."""
 
 from __future__ import annotations
 
@@ -6,32 +6,32 @@ from collections.abc import Iterable, Sequence
 
 
 def head(title: str, *, source: str) -> str:
-    """The title, under a note for whoever opens the file to change it."""
+    """Return the title, below a comment that names the page's source."""
     return f"<!-- Written by `make generate` from {source}. Change it there. -->\n\n# {title}\n"
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table with left-aligned columns; `|` in a cell is escaped."""
+    """Return a table with left-aligned columns. `|` in a cell is escaped."""
     lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
     lines += ["| " + " | ".join(cell(text) for text in row) + " |" for row in rows]
     return "\n".join(lines) + "\n"
 
 
 def cell(text: str) -> str:
-    """One cell, on one line."""
+    """Return the text of a cell, escaped and on one line."""
     return " ".join(text.split()).replace("|", "\\|")
 
 
 def code(text: str) -> str:
-    """Text as code; nothing for nothing."""
+    """Return text as code; empty text stays empty."""
     return f"`{text}`" if text else ""
 
 
 def link(text: str, target: str) -> str:
-    """A link whose text is code."""
+    """Return a link with its text as code."""
     return f"[`{text}`]({target})"
 
 
 def anchor(title: str) -> str:
-    """The fragment under which a heading of one word is found."""
+    """Return the URL fragment of a one-word heading."""
     return "#" + title.lower().replace(".", "")

@@ -1,4 +1,4 @@
-"""The states of orders and fulfilments as the technical design shows them: the domain's own tables, as diagrams."""
+"""Diagrams of the states of orders and fulfilments for the technical design, from the domain's tables."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from storekeep.server.domain.orders.fulfillments import FULFILLMENT_STEPS, PENDI
 from storekeep.server.domain.orders.states import EDITABLE, FULFILLABLE, HOLDS_STOCK, ORDER_STEPS, PLACED
 
 
-def section() -> str:
-    """The diagrams, and what can be done in which states."""
+def build_section() -> str:
+    """Return the diagrams, and the actions that each state allows."""
     facts = [
-        f"While an order is {_listed(HOLDS_STOCK)}, the stock of its open units is allocated to it.",
-        f"Its lines can be edited while it is {_listed(EDITABLE)}.",
-        f"Units are bound to fulfilments and shipped while it is {_listed(FULFILLABLE)}.",
-        "A hold leaves the state as it is, and keeps an order from being confirmed, fulfilled, shipped and completed.",
+        f"While an order is {_join_states(HOLDS_STOCK)}, stock is allocated for its open units.",
+        f"Its lines can be edited while it is {_join_states(EDITABLE)}.",
+        f"Fulfilments can be created and shipped while it is {_join_states(FULFILLABLE)}.",
+        "A hold does not change the state. A held order cannot be confirmed, fulfilled, shipped or completed.",
     ]
     return "\n".join(
         [
-            *_diagram(ORDER_STEPS, first=PLACED),
+            *_draw_diagram(ORDER_STEPS, first=PLACED),
             "",
             *(f"{fact}\n" for fact in facts),
-            "A fulfilment of an order:\n",
-            *_diagram(FULFILLMENT_STEPS, first=PENDING),
+            "The states of a fulfilment:\n",
+            *_draw_diagram(FULFILLMENT_STEPS, first=PENDING),
             "",
         ]
     )
 
 
-def _diagram(steps: Mapping[str, frozenset[str]], *, first: str) -> Iterable[str]:
+def _draw_diagram(steps: Mapping[str, frozenset[str]], *, first: str) -> Iterable[str]:
     yield from ("```mermaid", "stateDiagram-v2", f"  [*] --> {first}")
     for state, following in steps.items():
         yield from (f"  {state} --> {after}" for after in steps if after in following)
@@ -36,6 +36,6 @@ def _diagram(steps: Mapping[str, frozenset[str]], *, first: str) -> Iterable[str
     yield "```"
 
 
-def _listed(states: frozenset[str]) -> str:
+def _join_states(states: frozenset[str]) -> str:
     *most, last = [state for state in ORDER_STEPS if state in states]
     return f"{', '.join(most)} or {last}"

@@ -1,4 +1,4 @@
-"""The page of permissions: which RPC asks for which."""
+"""Reference page of the permissions and the RPCs that require them."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from docs.pages.markdown import code, head, table
 
 CONTRACT = read_contract()
 INTRODUCTION = """
-Every RPC states the permission that it asks for; without one it is refused to everybody. Two values are not
-permissions but classes of callers: `public` is anyone, `authenticated` is anyone with a valid token. A role is a set of
-permissions, and a caller has those of all its roles, limited to the scopes of its API key where the key has any.
+Every RPC requires the permission below. Two values are classes of callers instead: `public` means anyone, and
+`authenticated` means any caller with a valid token. A role is a set of permissions. A caller has the permissions of all
+its roles, limited by the scopes of its API key.
 """
 
 
-def linked(method: Method) -> str:
-    """The method, linked to its page."""
+def link_method(method: Method) -> str:
+    """Return the method as a link to its section."""
     noun = next(service.noun for service in CONTRACT.services if service.name == method.service)
     return f"[`{method.name}`](api/{noun}.md#{method.name.lower()})"
 
 
-def page() -> str:
-    """The whole page."""
+def build_page() -> str:
+    """Return the page."""
     permissions = sorted({method.permission for method in CONTRACT.methods})
     rows = [
-        (code(name), ", ".join(linked(method) for method in CONTRACT.methods if method.permission == name))
+        (code(name), ", ".join(link_method(method) for method in CONTRACT.methods if method.permission == name))
         for name in permissions
     ]
     head_text = head("Permissions", source="the contract's `permission` options")

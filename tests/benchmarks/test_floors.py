@@ -1,4 +1,4 @@
-"""The script that pgbench runs, and the crowd of orders: both are made of one real order."""
+"""The pgbench script and the seeded orders, which are both built from one real order."""
 
 from __future__ import annotations
 
@@ -78,6 +78,6 @@ def test_order_id_of_a_number_is_what_the_crowd_writes() -> None:
     connection = apsw.Connection(":memory:")
     for number in (0, 1, 65_537, 999_999):
         (written,) = connection.execute(
-            f"SELECT {crowd._order_id(crowd.SQLITE)} FROM (SELECT {number} AS n)"
+            f"SELECT {crowd._format_order_id_sql(crowd.SQLITE)} FROM (SELECT {number} AS n)"
         ).fetchone()
-        assert written == crowd.order_id(number)
+        assert written == crowd.format_order_id(number)

@@ -1,4 +1,4 @@
-"""The load that keeps to a schedule: when it calls, and that a real gRPC server takes its HTTP/2."""
+"""The load on a schedule: the times of its calls, and its HTTP/2 against a real gRPC server."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pathlib import Path
 import grpc
 import pytest
 
-from benchmarks.floors.echo import SERVICE, get_product_handler
-from benchmarks.loads.http2 import ConnectionBroken, header_blocks, integer, status_of
+from benchmarks.floors.echo import SERVICE, build_handler
+from benchmarks.loads.http2 import ConnectionBroken, encode_headers, encode_integer, read_status
 from benchmarks.loads.messages import read_messages, write_messages
-from benchmarks.loads.timed_calls import Caller, InFlight, OnSchedule, in_ms
+from benchmarks.loads.timed_calls import Caller, InFlight, OnSchedule, summarize_ms
 from storekeep.v1 import products_pb2
 
 PRODUCT = products_pb2.Product(name="products/mug", display_name="Mug")
@@ -31,7 +31,7 @@ def fail(_request: object, context: grpc.ServicerContext) -> None:
 def address() -> Iterator[str]:
     server = grpc.server(ThreadPoolExecutor(4))
     methods = {
-        "GetProduct": get_product_handler(PRODUCT),
+        "GetProduct": build_handler(PRODUCT),
         "Refuse": grpc.unary_unary_rpc_method_handler(refuse),
         "Fail": grpc.unary_unary_rpc_method_handler(fail),
     }
@@ -82,41 +82,41 @@ def test_call_failed_counts_by_its_code(address: str) -> None:
 
 def test_schedule_late_sends_what_was_missed() -> None:
     plan = OnSchedule(rate=10, seconds=1)
-    assert list(plan.due(0.0, 0)) == [0.0]
-    assert plan.next_s() == 0.1
-    assert list(plan.due(0.35, 99)) == [0.1, 0.2, 0.3]
-    assert len(list(plan.due(5.0, 99))) == 6
-    assert plan.next_s() == math.inf
+    assert list(plan.list_due(0.0, 0)) == [0.0]
+    assert plan.get_next_s() == 0.1
+    assert list(plan.list_due(0.35, 99)) == [0.1, 0.2, 0.3]
+    assert len(list(plan.list_due(5.0, 99))) == 6
+    assert plan.get_next_s() == math.inf
 
 
 def test_in_flight_full_waits_for_answers() -> None:
     plan = InFlight(3, seconds=1.0, calls=0)
-    assert len(list(plan.due(0.0, 0))) == 3
-    assert not list(plan.due(0.5, 3))
-    assert len(list(plan.due(0.6, 1))) == 2
-    assert not list(plan.due(1.0, 0))
+    assert len(list(plan.list_due(0.0, 0))) == 3
+    assert not list(plan.list_due(0.5, 3))
+    assert len(list(plan.list_due(0.6, 1))) == 2
+    assert not list(plan.list_due(1.0, 0))
 
 
 def test_latencies_of_known_times_have_their_quantiles() -> None:
-    spread = in_ms([number / 1000 for number in range(1, 102)])  # type: ignore[arg-type]
+    spread = summarize_ms([number / 1000 for number in range(1, 102)])  # type: ignore[arg-type]
     assert (spread["count"], spread["p50"], spread["p99"], spread["max"]) == (101, 51.0, 100.0, 101.0)
 
 
 def test_integer_of_the_standard_is_encoded_as_there() -> None:
-    assert integer(10, 5, 0) == b"\x0a"
-    assert integer(1337, 5, 0) == b"\x1f\x9a\x0a"
+    assert encode_integer(10, 5, 0) == b"\x0a"
+    assert encode_integer(1337, 5, 0) == b"\x1f\x9a\x0a"
 
 
 def test_header_blocks_repeated_are_indexes() -> None:
-    first, last = header_blocks({":path": "/a", "te": "trailers"})
+    first, last = encode_headers({":path": "/a", "te": "trailers"})
     assert b"trailers" in first
     assert last == b"\x83\x86\xbf\xbe"
 
 
 def test_trailers_without_status_are_refused() -> None:
-    assert status_of(b"\x00\x0bgrpc-status\x0214") == 14
+    assert read_status(b"\x00\x0bgrpc-status\x0214") == 14
     with pytest.raises(ConnectionBroken):
-        status_of(b"\x00\x03foo\x03bar")
+        read_status(b"\x00\x03foo\x03bar")
 
 
 def test_messages_written_are_read_back(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A command line that calls the test's server as its administrator, with a config directory of its own."""
+"""Fixtures: the command line with its own config directory, with and without administrator access to the server."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support.processes import ServerProcess
 
 @pytest.fixture
 def bare_cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CommandLine:
-    """A command line that nothing has been told to."""
+    """A command line without settings or a stored login."""
     for name in ("STOREKEEP_ADDRESS", "STOREKEEP_API_KEY", "STOREKEEP_DEBUG"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))

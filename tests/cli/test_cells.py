@@ -1,4 +1,4 @@
-"""Values of the contract read well on a terminal, and cannot steer it."""
+"""Field values are readable in a terminal and cannot control it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import json
 import pytest
 from hypothesis import given, strategies
 
-from storekeep.cli.cells import amount, cell, escaped, printable, whole_numbers
-from storekeep.cli.imports.reports import safe_cell
+from storekeep.cli.cells import escape_document, format_amount, format_cell, replace_unprintable, restore_integers
+from storekeep.cli.imports.reports import escape_formula
 from storekeep.client import Money, Order, OrderState, Product, ProductState, ServiceAccount, Variant, to_money
 
 
@@ -24,29 +24,29 @@ from storekeep.client import Money, Order, OrderState, Product, ProductState, Se
     ],
 )
 def test_amount_has_the_decimals_of_its_currency(money: Money, text: str) -> None:
-    assert amount(money) == text
+    assert format_amount(money) == text
 
 
 def test_cell_shows_each_kind_of_value() -> None:
     product = Product(state=ProductState.PRODUCT_STATE_ACTIVE, labels={"b": "2", "a": "1"})
     product.create_time.FromJsonString("2026-01-02T03:04:05.678Z")
-    assert cell(product, "state") == "ACTIVE"
-    assert cell(product, "labels") == "a=1, b=2"
-    assert cell(product, "create_time") == "2026-01-02 03:04:05Z"
-    assert cell(product, "delete_time") == ""
-    assert cell(ServiceAccount(roles=["roles/a", "roles/b"]), "roles") == "roles/a, roles/b"
-    assert cell(ServiceAccount(disabled=True), "disabled") == "yes"
-    assert cell(Variant(), "weight_g") == ""
-    assert cell(Variant(weight_g=0), "weight_g") == "0"
-    assert cell(Order(state=OrderState.ValueType(99)), "state") == "99"
+    assert format_cell(product, "state") == "ACTIVE"
+    assert format_cell(product, "labels") == "a=1, b=2"
+    assert format_cell(product, "create_time") == "2026-01-02 03:04:05Z"
+    assert format_cell(product, "delete_time") == ""
+    assert format_cell(ServiceAccount(roles=["roles/a", "roles/b"]), "roles") == "roles/a, roles/b"
+    assert format_cell(ServiceAccount(disabled=True), "disabled") == "yes"
+    assert format_cell(Variant(), "weight_g") == ""
+    assert format_cell(Variant(weight_g=0), "weight_g") == "0"
+    assert format_cell(Order(state=OrderState.ValueType(99)), "state") == "99"
 
 
 def test_control_characters_are_replaced() -> None:
-    assert printable("a\x1b[2Jb\nc") == "a\N{REPLACEMENT CHARACTER}[2Jb\nc"
+    assert replace_unprintable("a\x1b[2Jb\nc") == "a\N{REPLACEMENT CHARACTER}[2Jb\nc"
 
 
 def test_whole_doubles_are_shown_as_integers() -> None:
-    assert whole_numbers({"a": [1.0, 1.5], "b": "1.0", "c": True}) == {"a": [1, 1.5], "b": "1.0", "c": True}
+    assert restore_integers({"a": [1.0, 1.5], "b": "1.0", "c": True}) == {"a": [1, 1.5], "b": "1.0", "c": True}
 
 
 TERMINAL = [
@@ -70,25 +70,29 @@ TERMINAL = [
 @pytest.mark.parametrize("char", TERMINAL)
 def test_what_a_terminal_acts_on_reaches_none(char: str) -> None:
     product = Product(display_name=f"a{char}b", labels={f"k{char}": f"v{char}"})
-    for text in (printable(f"a{char}b"), cell(product, "display_name"), cell(product, "labels")):
+    for text in (
+        replace_unprintable(f"a{char}b"),
+        format_cell(product, "display_name"),
+        format_cell(product, "labels"),
+    ):
         assert char not in text
         assert "\N{REPLACEMENT CHARACTER}" in text
     for indent in (None, 2):
         document = {"name": f"a{char}b", f"k{char}": [f"{char}"]}
-        text = escaped(json.dumps(document, ensure_ascii=False, indent=indent))
+        text = escape_document(json.dumps(document, ensure_ascii=False, indent=indent))
         assert char not in text
         assert json.loads(text) == document
 
 
 def test_text_of_all_scripts_is_shown_as_it_is() -> None:
     for text in ("Łódź 緑茶 मसाला चाय ชาเขียว", "می\u200cشود", "👩\u200d🌾", "שלום"):
-        assert printable(text) == text
-        assert escaped(f'["{text}"]') == f'["{text}"]'
+        assert replace_unprintable(text) == text
+        assert escape_document(f'["{text}"]') == f'["{text}"]'
 
 
 @given(strategies.text())
 def test_escaped_document_says_the_same(text: str) -> None:
-    shown = escaped(json.dumps({text: [text]}, ensure_ascii=False))
+    shown = escape_document(json.dumps({text: [text]}, ensure_ascii=False))
     assert json.loads(shown) == {text: [text]}
     assert shown.replace("\u200c", "").replace("\u200d", "").isprintable()
 
@@ -111,4 +115,4 @@ def test_escaped_document_says_the_same(text: str) -> None:
     ],
 )
 def test_cell_of_a_report_is_no_formula(value: object, shown: str) -> None:
-    assert safe_cell(value) == shown
+    assert escape_formula(value) == shown

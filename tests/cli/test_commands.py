@@ -1,4 +1,4 @@
-"""What holds for every command: shared options, help that ends in an example that the command line takes."""
+"""Every command has the shared options, and its help ends with a valid example."""
 
 from __future__ import annotations
 

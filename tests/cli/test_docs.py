@@ -1,4 +1,4 @@
-"""docs/cli.md says what the command line does: its transcript runs, its tables are the program's own."""
+"""docs/cli.md is correct: its transcript runs and its tables match the program."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def test_exit_codes_are_the_programs() -> None:
 )
 def test_targets_are_the_programs(noun: str, targets: tuple[Target, ...]) -> None:
     section = PAGE.partition(f"### `storekeep import {noun}`")[2].partition("\n##")[0]
-    told = {(target.name, "yes" if target.required else "", target.help) for target in targets}
-    assert rows(section) == {("target", "required", "what it is"), *told}
+    expected = {(target.name, "yes" if target.required else "", target.help) for target in targets}
+    assert rows(section) == {("target", "required", "what it is"), *expected}
 
 
 def test_every_group_is_named() -> None:

@@ -1,4 +1,4 @@
-"""A run that fails says why in one line on stderr, and in its exit code."""
+"""A failed run reports the reason in one line on stderr and in its exit code."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def one_line(err: str) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "told"),
+    ("arguments", "code", "expected"),
     [
         (["products", "show", "nope"], Exit.REFUSED, "[PRODUCT_NOT_FOUND, request id "),
         (["products", "list", "--filter", "bogus ="], Exit.REFUSED, "INVALID_FILTER"),
@@ -31,7 +31,7 @@ def one_line(err: str) -> bool:
         (["products", "list", "--limt", "5"], Exit.USAGE, "No such option: --limt; did you mean --limit? (see "),
         (["products", "list", "--page-size", "5"], Exit.USAGE, "No such option: --page-size (see storekeep products"),
         (["login", "--api-key-file", "/nowhere.key"], Exit.USAGE, "Cannot read /nowhere.key: No such file or dir"),
-        (["products", "update", "a"], Exit.USAGE, "Say what to change"),
+        (["products", "update", "a"], Exit.USAGE, "Name at least one field to change"),
         (["products", "update", "a", "--name", "A"], Exit.REFUSED, "PRODUCT_NOT_FOUND"),
         (["orders", "place", "--customer", "a", "--line", "A", "--currency", "EUR"], Exit.USAGE, "KEY=VALUE"),
         (["orders", "place", "--customer", "a", "--line", "A=x", "--currency", "EUR"], Exit.USAGE, "whole number"),
@@ -52,16 +52,16 @@ def one_line(err: str) -> bool:
         (
             ["whoami", "--address", "127.0.0.1:1", "--timeout", "8"],
             Exit.UNREACHABLE,
-            "cannot be reached: nothing listens there; is the server running",
+            "cannot be reached: nothing listens there; check that the server is running",
         ),
         (["whoami", "--ca-file", "/nowhere.pem"], Exit.USAGE, "/nowhere.pem"),
         (["import", "stock", "/nowhere.csv", "--yes"], Exit.USAGE, "/nowhere.csv"),
     ],
 )
-def test_failed_run_tells_why_in_one_line(arguments: list[str], code: Exit, told: str, cli: CommandLine) -> None:
+def test_failed_run_tells_why_in_one_line(arguments: list[str], code: Exit, expected: str, cli: CommandLine) -> None:
     run = cli(*arguments)
     assert run.code == code
-    assert told in run.err
+    assert expected in run.err
     assert one_line(run.err)
     assert run.out == ""
 
@@ -69,8 +69,10 @@ def test_failed_run_tells_why_in_one_line(arguments: list[str], code: Exit, told
 def test_run_without_a_login_is_not_authenticated(bare_cli: CommandLine, server: ServerProcess) -> None:
     run = bare_cli("products", "list", "--address", server.address)
     assert run.code == Exit.NOT_ALLOWED
-    told = f"not logged in at {server.address}; run: storekeep login --address {server.address} --api-key-file FILE ["
-    assert told in run.err
+    expected = (
+        f"not logged in at {server.address}; run: storekeep login --address {server.address} --api-key-file FILE ["
+    )
+    assert expected in run.err
     assert one_line(run.err)
 
 
@@ -89,17 +91,17 @@ def test_every_code_is_in_the_help(bare_cli: CommandLine) -> None:
 
 
 def as_program(server: ServerProcess, **more: str) -> dict[str, str]:
-    """The environment of a program that runs the command line."""
+    """Return the environment of a process that runs the command line."""
     return {**os.environ, "STOREKEEP_ADDRESS": server.address, "STOREKEEP_API_KEY": server.admin_key, **more}
 
 
 @pytest.mark.parametrize("form", ["--json", ""])
 def test_output_that_cannot_be_written_is_told_in_one_line(form: str, server: ServerProcess) -> None:
     command = f"{Path(sys.executable).parent}/storekeep roles list {form} > /dev/full"
-    env = as_program(server, PYTHONUNBUFFERED="")  # then what cannot be written is still there at the end
+    env = as_program(server, PYTHONUNBUFFERED="")  # so that the output is written at exit
     run = subprocess.run(command, shell=True, env=env, stderr=subprocess.PIPE, text=True, timeout=60)
     assert run.returncode == Exit.REFUSED
-    assert run.stderr == "storekeep: cannot use what output goes to: No space left on device\n"
+    assert run.stderr == "storekeep: cannot use standard output: No space left on device\n"
 
 
 def test_character_that_stdout_cannot_take_ends_no_run(cli: CommandLine, server: ServerProcess) -> None:
@@ -140,7 +142,7 @@ def test_run_that_a_signal_ends_says_so_in_its_code(tmp_path: Path, number: int,
 
 @pytest.mark.parametrize(("number", "code", "word"), ENDS)
 def test_signal_during_the_imports_ends_in_one_line(tmp_path: Path, number: int, code: Exit, word: str) -> None:
-    # Imported in place of the real one, in the middle of the imports.
+    # Python imports this module instead of the real one, in the middle of the imports.
     (tmp_path / "typer.py").write_text(f"import os\nos.kill(os.getpid(), {int(number)})\nraise AssertionError")
     command = [f"{Path(sys.executable).parent}/storekeep", "products", "list"]
     env = {**os.environ, "PYTHONPATH": str(tmp_path)}

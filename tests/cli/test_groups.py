@@ -1,4 +1,4 @@
-"""The groups of commands, against a real server: what is created can be shown, listed, changed and audited."""
+"""The command groups with a real server: created resources can be shown, listed, changed and audited."""
 
 from __future__ import annotations
 
@@ -131,10 +131,10 @@ def test_stock_is_reconciled(cli: CommandLine, server: ServerProcess) -> None:
     assert cli.json("stock", "reconcile") == []
     with server.database.opened() as session:
         session.run("UPDATE stock_levels SET on_hand = 5 WHERE sku = ?", sku)
-    told = cli("stock", "reconcile", sku, "--json")
-    assert told.code == 1
-    assert (told.document[0]["recorded"], told.document[0]["expected"]) == ("5", "3")
-    assert "1 SKUs compared, 1 differences." in told.err
+    run = cli("stock", "reconcile", sku, "--json")
+    assert run.code == 1
+    assert (run.document[0]["recorded"], run.document[0]["expected"]) == ("5", "3")
+    assert "1 SKUs compared, 1 differences." in run.err
     assert cli("stock", "reconcile", sku, "--repair").code == 0
     assert cli.json("stock", "show", sku)[0]["onHand"] == "3"
 
@@ -165,7 +165,7 @@ def test_reservation_is_taken_by_an_order(cli: CommandLine) -> None:
 def test_stock_that_never_was_is_said_so(cli: CommandLine) -> None:
     run = cli("stock", "show", "NEVER-1", "--json")
     assert run.document == []
-    assert "never been stock of NEVER-1" in run.err
+    assert "No stock level exists for NEVER-1." in run.err
 
 
 def test_dry_run_changes_nothing(cli: CommandLine) -> None:

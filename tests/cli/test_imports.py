@@ -1,4 +1,4 @@
-"""Imports from CSV files into a real server: rows become resources, bad rows are told, a second run changes nothing."""
+"""Imports of CSV files into a real server: rows become resources, invalid rows are reported, repeats change nothing."""
 
 from __future__ import annotations
 
@@ -110,23 +110,23 @@ def test_bad_rows_are_told_and_the_rest_goes_on(cli: CommandLine, tmp_path: Path
     assert run.code == 5
     assert counts(run.document) == (2, 0, 0, 11)
     reasons = {failure["line"]: failure["reason"] for failure in run.document["failures"]}
-    told = {
-        3: "no SKU",
+    expected = {
+        3: "not a SKU",
         4: "name is missing",
         5: "not a number",
         6: "not a whole number",
         7: "neither yes nor no",
         8: "not UTF-8 in column name",
-        9: "3 cells where the header has 5",
-        10: "6 cells where the header has 5",
-        11: "on line 2 already",
+        9: "3 cells, but the header has 5",
+        10: "6 cells, but the header has 5",
+        11: "already on line 2",
         12: "INVALID_AMOUNT",
         13: "not CSV",
     }
-    assert {line for line, text in told.items() if text not in reasons[line]} == set()
-    assert sorted(reasons) == sorted(told)
+    assert {line for line, text in expected.items() if text not in reasons[line]} == set()
+    assert sorted(reasons) == sorted(expected)
     lines = [line for line in run.err.splitlines() if line.startswith("line ")]
-    assert [int(line.split()[1].rstrip(":")) for line in lines] == sorted(told)
+    assert [int(line.split()[1].rstrip(":")) for line in lines] == sorted(expected)
 
 
 def test_number_that_no_message_holds_is_a_bad_row(cli: CommandLine, tmp_path: Path) -> None:
@@ -213,26 +213,26 @@ def test_file_of_many_chunks_keeps_the_order_of_its_lines(cli: CommandLine, tmp_
 
 
 @pytest.mark.parametrize(
-    ("text", "arguments", "told"),
+    ("text", "arguments", "expected"),
     [
         (b"", [], "the file is empty"),
         (b"sku,sku\n", [], "names a column twice"),
         (b"\xff,b\n", [], "not UTF-8"),
-        (b"a,b\n", [], "nothing is mapped to sku"),
+        (b"a,b\n", [], "no column is mapped to sku"),
         (b"a,b\n", ["--column", "sku=c"], "no column 'c'"),
         (b"a,b\n", ["--column", "colour=a"], "no target 'colour'"),
         (b"a,b\n", ["--column", "label.=a"], "no target 'label.'"),
         (b"a,b\n", ["--column", "sku"], "KEY=VALUE"),
         (b"a,b\n", ["--delimiter", "ab"], "one character"),
-        (b"sku,name\n" + b"x" * 1_100_000, [], "this is no CSV file"),
+        (b"sku,name\n" + b"x" * 1_100_000, [], "this is not a CSV file"),
     ],
 )
 def test_file_or_mapping_that_cannot_be_used_is_a_usage_error(
-    text: bytes, arguments: list[str], told: str, cli: CommandLine, tmp_path: Path
+    text: bytes, arguments: list[str], expected: str, cli: CommandLine, tmp_path: Path
 ) -> None:
     run = cli("import", "products", write(tmp_path, text), *arguments, "--yes")
     assert run.code == 2
-    assert told in run.err
+    assert expected in run.err
 
 
 def test_other_delimiter_is_taken(cli: CommandLine, tmp_path: Path) -> None:
@@ -275,4 +275,4 @@ def test_northwind_is_imported_whole(cli: CommandLine, client: Storekeep) -> Non
 def test_file_with_another_delimiter_is_told_so(cli: CommandLine, tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_text("sku;name\nA;B\n")
     run = cli("import", "products", str(tmp_path / "rows.csv"))
-    assert "or --delimiter ';' if that is what stands between the columns" in run.err
+    assert "or --delimiter ';' if the columns are separated by it" in run.err

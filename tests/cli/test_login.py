@@ -1,4 +1,4 @@
-"""Logging in keeps an address and a key that work, where only their owner can read them."""
+"""A login stores a valid address and API key in a file that only its owner can read."""
 
 from __future__ import annotations
 
@@ -63,4 +63,4 @@ def test_login_file_that_is_damaged_is_said_so(bare_cli: CommandLine, tmp_path: 
     login_file(tmp_path).write_text("{")
     run = bare_cli("whoami")
     assert run.code == 2
-    assert "login.json is not what `storekeep login` writes; remove it, and log in" in run.err
+    assert "login.json is damaged" in run.err

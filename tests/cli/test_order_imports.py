@@ -1,4 +1,4 @@
-"""Imports of historic orders from CSV files into a real server: nothing is dropped without a word."""
+"""Imports of historic orders from CSV files into a real server: every row is imported or reported."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def import_orders(cli: CommandLine, *arguments: str) -> Run:
 
 
 def counts(run: Run) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """(imported, already there, left out) of the orders, and (those and cancellations) of the rows, which add up."""
+    """Return the counts of orders (imported, already there, left out) and of rows (also cancellations)."""
     orders, rows = run.document["orders"], run.document["rows"]
     order_counts = tuple(orders[name] for name in ("imported", "alreadyThere", "leftOut"))
     row_counts = tuple(rows[name] for name in ("imported", "alreadyThere", "cancellations", "leftOut"))
@@ -62,18 +62,18 @@ def reasons(run: Run) -> dict[int, str]:
     return {failure["line"]: failure["reason"] for failure in run.document["failures"]}
 
 
-def order_called(client: Storekeep, number: str) -> Order:
+def get_order(client: Storekeep, number: str) -> Order:
     (order,) = client.orders.list(filter=f'number = "{number}"')
     return order
 
 
-def changes(client: Storekeep) -> list[str]:
-    """What the ledger has, but for the logins of the command line."""
+def list_changes(client: Storekeep) -> list[str]:
+    """Return the names of the audit entries, without those of logins by the command line."""
     return [entry.name for entry in client.audit.list(page_size=1000) if "AuthService" not in entry.method]
 
 
-def numbered(text: str) -> tuple[str, list[str]]:
-    """A text in which `{0}`, `{1}` and so on are numbers that nothing else has, and the numbers."""
+def fill_in_numbers(text: str) -> tuple[str, list[str]]:
+    """Return the text with unique order numbers for `{0}`, `{1}` and so on, and the numbers."""
     numbers = [new_id("N") for _ in range(10)]
     return text.format(*numbers), numbers
 
@@ -81,7 +81,7 @@ def numbered(text: str) -> tuple[str, list[str]]:
 def test_rows_become_orders_wherever_they_stand(
     catalogue: None, cli: CommandLine, client: Storekeep, tmp_path: Path
 ) -> None:
-    text, numbers = numbered(
+    text, numbers = fill_in_numbers(
         f"{HEADER},discount_rate,shipping,note,country,city\n"
         "{0},TEA-1,2,7.35,ann,2001-05-01,2001-05-03,15%,4.50,,Germany,Ulm\n"
         "{1},TEA-2,1,1.25,bob,2001-04-01T12:00:00+02:00,,,,by post,,\n"
@@ -89,7 +89,7 @@ def test_rows_become_orders_wherever_they_stand(
     )
     run = import_orders(cli, write(tmp_path, text.replace("TEA-2,1,1.25", "TEA-1,1,1.25")))
     assert (run.code, counts(run)) == (0, ((2, 0, 0), (3, 0, 0, 0)))
-    first, second = order_called(client, numbers[0]), order_called(client, numbers[1])
+    first, second = get_order(client, numbers[0]), get_order(client, numbers[1])
     assert [(line.sku, line.quantity) for line in first.lines] == [("TEA-1", 2), ("TEA-2", 1)]
     assert to_decimal(first.total) == Decimal("20.00")  # 12.495 + 3 + 4.50, the first rounded up
     assert (first.state, first.shipping_address.locality) == (OrderState.ORDER_STATE_FULFILLED, "Ulm")
@@ -98,24 +98,24 @@ def test_rows_become_orders_wherever_they_stand(
 
 
 def test_second_run_changes_nothing(catalogue: None, cli: CommandLine, client: Storekeep, tmp_path: Path) -> None:
-    text, _ = numbered(f"{HEADER}\n{{0}},TEA-2,1,2,ann,2001-05-01,2001-05-03\n{{1}},TEA-1,1,2,bob,2001-05-01,\n")
+    text, _ = fill_in_numbers(f"{HEADER}\n{{0}},TEA-2,1,2,ann,2001-05-01,2001-05-03\n{{1}},TEA-1,1,2,bob,2001-05-01,\n")
     file = write(tmp_path, text)
     import_orders(cli, file)
-    before = changes(client)
+    before = list_changes(client)
     run = import_orders(cli, file)
     assert (run.code, counts(run)) == (0, ((0, 2, 0), (0, 2, 0, 0)))
-    assert changes(client) == before
+    assert list_changes(client) == before
 
 
 def test_import_without_yes_is_a_dry_run(catalogue: None, cli: CommandLine, client: Storekeep, tmp_path: Path) -> None:
-    text, numbers = numbered(f"{HEADER}\n{{0}},TEA-2,1,2,ann,2001-05-01,2001-05-03\n")
+    text, numbers = fill_in_numbers(f"{HEADER}\n{{0}},TEA-2,1,2,ann,2001-05-01,2001-05-03\n")
     run = cli("import", "orders", write(tmp_path, text), "--set", "currency=EUR", "--json")
     assert (run.code, run.document["dryRun"], counts(run)) == (0, True, ((1, 0, 0), (1, 0, 0, 0)))
     assert not list(client.orders.list(filter=f'number = "{numbers[0]}"'))
 
 
 def test_table_adds_up_for_people(catalogue: None, cli: CommandLine, tmp_path: Path) -> None:
-    text, _ = numbered(f"{HEADER}\n{{0}},TEA-2,1,2,ann,2001-05-01,2001-05-03\n")
+    text, _ = fill_in_numbers(f"{HEADER}\n{{0}},TEA-2,1,2,ann,2001-05-01,2001-05-03\n")
     run = cli("import", "orders", write(tmp_path, text), "--set", "currency=EUR", "--yes")
     assert run.code == 0
     assert [line.split() for line in run.out.splitlines() if line.split()[:1] in (["orders"], ["rows"])] == [
@@ -147,40 +147,40 @@ SK-00000001,TEA-1,1,1.00,ann,2001-05-01,2001-05-02,,,
 def test_rows_that_are_not_imported_are_told_and_reported_with_their_reasons(
     catalogue: None, cli: CommandLine, client: Storekeep, tmp_path: Path
 ) -> None:
-    text, numbers = numbered(BAD)
+    text, numbers = fill_in_numbers(BAD)
     report = tmp_path / "report.csv"
     run = import_orders(cli, write(tmp_path, text), "--report", str(report))
     assert (run.code, counts(run)) == (5, ((1, 0, 11), (1, 0, 0, 15)))
-    told = {
+    expected = {
         2: "DOES_NOT_ADD_UP",
         3: "DOES_NOT_ADD_UP",
         4: "'two' is not a whole number",
-        5: "left out with lines line 4",
-        6: "customer: its rows say 'ann' and 'bob'",
-        7: "customer: its rows say 'ann' and 'bob'",
+        5: "left out because lines line 4",
+        6: "customer: its rows have both 'ann' and 'bob'",
+        7: "customer: its rows have both 'ann' and 'bob'",
         8: "CUSTOMER_NOT_FOUND",
         9: "SKU_NOT_FOUND: no such SKU: TEA-9",
         10: "--cancel-negative",
-        11: "is no date",
+        11: "is not a date",
         12: "OUT_OF_STOCK",
         13: "number is missing",
         14: "NUMBER_RESERVED",
         15: "DOES_NOT_ADD_UP",
         17: "order_time",
     }
-    assert {line for line, text in told.items() if text not in reasons(run).get(line, "")} == set()
-    assert sorted(reasons(run)) == sorted(told)
+    assert {line for line, text in expected.items() if text not in reasons(run).get(line, "")} == set()
+    assert sorted(reasons(run)) == sorted(expected)
     with report.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert {int(row["line"]): row["reason"] for row in rows} == reasons(run)
     assert [row["number"] for row in rows][:2] == [numbers[0]] * 2
-    assert to_decimal(order_called(client, numbers[9]).total) == 1
+    assert to_decimal(get_order(client, numbers[9]).total) == 1
 
 
 def test_cancellations_take_units_off_the_newest_earlier_order_of_the_customer(
     catalogue: None, cli: CommandLine, client: Storekeep, tmp_path: Path
 ) -> None:
-    text, numbers = numbered(
+    text, numbers = fill_in_numbers(
         f"{HEADER}\n"
         "{0},TEA-1,5,2.00,ann,2001-05-01,2001-05-01\n"
         "C1,TEA-1,-4,2.0,ann,2001-05-04,\n"
@@ -195,18 +195,18 @@ def test_cancellations_take_units_off_the_newest_earlier_order_of_the_customer(
     )
     run = import_orders(cli, write(tmp_path, text), *GUESTS)
     assert counts(run) == ((5, 0, 1), (5, 0, 2, 3))
-    cancelled = [order_called(client, number).lines[0].cancelled_quantity for number in numbers[:5]]
+    cancelled = [get_order(client, number).lines[0].cancelled_quantity for number in numbers[:5]]
     assert cancelled == [1, 3, 0, 0, 9]
-    states = [order_called(client, numbers[place]).state for place in (1, 4)]
+    states = [get_order(client, numbers[place]).state for place in (1, 4)]
     assert states == [OrderState.ORDER_STATE_CANCELLED] * 2
     assert "cancels 5 units, and earlier orders have 4 of TEA-1 at 2 for ann" in reasons(run)[8]
-    assert reasons(run)[11] == f"it cancels units of {numbers[5]}, which is left out"
+    assert reasons(run)[11] == f"it cancels units of order {numbers[5]}, which is left out"
 
 
 def test_rows_of_shipping_are_what_shipping_costs(
     catalogue: None, cli: CommandLine, client: Storekeep, tmp_path: Path
 ) -> None:
-    text, numbers = numbered(
+    text, numbers = fill_in_numbers(
         f"{HEADER}\n"
         "{0},TEA-2,1,2.00,ann,2001-05-01,2001-05-02\n"
         "{0},POST,2,4.00,ann,2001-05-01,2001-05-02\n"
@@ -214,13 +214,13 @@ def test_rows_of_shipping_are_what_shipping_costs(
     )
     run = import_orders(cli, write(tmp_path, text), "--shipping-sku", "POST")
     assert counts(run) == ((1, 0, 1), (2, 0, 0, 1))
-    order = order_called(client, numbers[0])
+    order = get_order(client, numbers[0])
     assert (len(order.lines), to_decimal(order.shipping), to_decimal(order.total)) == (1, 8, 10)
-    assert reasons(run) == {4: "it has nothing but what its shipping costs"}
+    assert reasons(run) == {4: "it has only shipping costs"}
 
 
 def test_two_files_are_joined_by_number(catalogue: None, cli: CommandLine, client: Storekeep, tmp_path: Path) -> None:
-    lines, numbers = numbered("order,sku,quantity,unit_price\n{0},TEA-2,1,2\n{1},TEA-2,1,2\n{2},TEA-2,1,2\n")
+    lines, numbers = fill_in_numbers("order,sku,quantity,unit_price\n{0},TEA-2,1,2\n{1},TEA-2,1,2\n{2},TEA-2,1,2\n")
     heads = (
         f"order,customer,order_date,shipped\n{numbers[0]},ann,2001-05-01,2001-05-02\n"
         f"{numbers[1]},ann,some day,\n{numbers[3]},bob,2001-05-01,2001-05-02\n"
@@ -228,30 +228,30 @@ def test_two_files_are_joined_by_number(catalogue: None, cli: CommandLine, clien
     files = (write(tmp_path, lines), "--orders", write(tmp_path, heads, "heads.csv"))
     run = import_orders(cli, *files, "--column", "number=order", "--column", "ship_date=shipped")
     assert counts(run) == ((1, 0, 3), (1, 0, 0, 2))
-    told = {(failure["file"], failure["line"]): failure["reason"] for failure in run.document["failures"]}
-    assert set(told) == {("lines", 3), ("lines", 4), ("orders", 3), ("orders", 4)}
-    assert told["lines", 3] == "left out with orders line 3, which is of the same order"
-    assert told["lines", 4] == "the file of orders does not have it"
-    assert told["orders", 4] == "no row of the other file is a line of it"
-    assert order_called(client, numbers[0]).state == OrderState.ORDER_STATE_FULFILLED
+    expected = {(failure["file"], failure["line"]): failure["reason"] for failure in run.document["failures"]}
+    assert set(expected) == {("lines", 3), ("lines", 4), ("orders", 3), ("orders", 4)}
+    assert expected["lines", 3] == "left out because orders line 3, of the same order, is left out"
+    assert expected["lines", 4] == "the order file has no row for it"
+    assert expected["orders", 4] == "the other file has no lines of this order"
+    assert get_order(client, numbers[0]).state == OrderState.ORDER_STATE_FULFILLED
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "expected"),
     [
         (["--column", "colour=a"], "no target 'colour'"),
         (["--column", "sku=nowhere"], "no column 'nowhere'"),
-        (["--time-zone", "Mars/Olympus"], "no time zone"),
+        (["--time-zone", "Mars/Olympus"], "not a time zone"),
         (["--orders", "nowhere.csv"], "Cannot read nowhere.csv"),
-        (["--set", "customer=ann"], "nothing is mapped to currency"),
+        (["--set", "customer=ann"], "no column is mapped to currency"),
     ],
 )
 def test_command_line_that_cannot_be_used_is_a_usage_error(
-    arguments: list[str], told: str, cli: CommandLine, tmp_path: Path
+    arguments: list[str], expected: str, cli: CommandLine, tmp_path: Path
 ) -> None:
     run = cli("import", "orders", write(tmp_path, f"{HEADER}\n"), *arguments, "--yes")
     assert run.code == 2
-    assert told in run.err
+    assert expected in run.err
 
 
 def test_import_that_was_killed_goes_on_where_it_was(
@@ -288,14 +288,14 @@ def test_long_notes_go_in_several_calls(catalogue: None, cli: CommandLine, clien
     run = import_orders(cli, write(tmp_path, "\n".join([f"{HEADER},note", *rows, ""])))
     assert (run.code, counts(run)[0]) == (5, (299, 0, 1))
     assert reasons(run) == {301: "note: more than 2000 characters"}
-    assert order_called(client, f"{mark}-298").note == note
+    assert get_order(client, f"{mark}-298").note == note
 
 
 def test_server_that_is_gone_ends_the_import(cli: CommandLine, tmp_path: Path) -> None:
     file = write(tmp_path, f"{HEADER}\nX-1,TEA-2,1,2,ann,2001-05-01,2001-05-02\n")
     run = cli("import", "orders", file, "--set", "currency=EUR", "--yes", "--address", "127.0.0.1:1")
     assert run.code == 4
-    assert "Stopped after 0 orders; run it again to go on." in run.err
+    assert "Stopped after 0 orders; run the import again to continue." in run.err
 
 
 # -- Northwind

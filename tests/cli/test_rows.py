@@ -1,4 +1,4 @@
-"""Whatever the bytes of a file are, its rows come out with their line numbers, or the file is refused."""
+"""Any file is read as rows with their line numbers, or rejected."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storekeep.cli.imports.columns import CellRefused
-from storekeep.cli.imports.countries import region_code
-from storekeep.cli.imports.ids import slug_of
+from storekeep.cli.imports.columns import InvalidCell
+from storekeep.cli.imports.countries import parse_region_code
+from storekeep.cli.imports.ids import make_slug
 from storekeep.cli.imports.rows import BadRow, FileUnreadable, Row, RowReader
 
 
@@ -32,8 +32,8 @@ def test_any_bytes_are_rows_or_refused(content: bytes) -> None:
 def test_quoted_text_comes_back(table: list[list[str]]) -> None:
     quoted = "".join(",".join(f'"{cell.replace(chr(34), chr(34) * 2)}"' for cell in cells) + "\n" for cells in table)
     rows = read(f"a,b\n{quoted}".encode())
-    wanted = [{name: cell.strip() for name, cell in zip("ab", cells, strict=True)} for cells in table]
-    present = [{name: cell for name, cell in cells.items() if cell not in ("", "NULL")} for cells in wanted]
+    expected = [{name: cell.strip() for name, cell in zip("ab", cells, strict=True)} for cells in table]
+    present = [{name: cell for name, cell in cells.items() if cell not in ("", "NULL")} for cells in expected]
     assert [row.cells for row in rows if isinstance(row, Row)] == present
 
 
@@ -56,10 +56,10 @@ def test_cells_cut_by_an_unquoted_comma_are_joined_only_when_that_fits() -> None
 )
 def test_country_is_resolved_or_refused(country: str, code: str) -> None:
     if code:
-        assert region_code(country) == code
+        assert parse_region_code(country) == code
     else:
-        with pytest.raises(CellRefused):
-            region_code(country)
+        with pytest.raises(InvalidCell):
+            parse_region_code(country)
 
 
 @pytest.mark.parametrize(
@@ -67,9 +67,9 @@ def test_country_is_resolved_or_refused(country: str, code: str) -> None:
     [("Dairy & Eggs", "dairy-eggs"), ("Gr\u00fcner Tee", "gruner-tee"), ("1", "1"), ("x" * 80, "x" * 63)],
 )
 def test_slug_is_an_id(text: str, slug: str) -> None:
-    assert slug_of(text, target="category") == slug
+    assert make_slug(text, target="category") == slug
 
 
 def test_slug_of_nothing_is_refused() -> None:
-    with pytest.raises(CellRefused):
-        slug_of("\u8336", target="category")
+    with pytest.raises(InvalidCell):
+        make_slug("\u8336", target="category")

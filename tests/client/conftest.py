@@ -1,4 +1,4 @@
-"""A scripted server and a client of it."""
+"""Fixtures: a scripted server and a client connected to it."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Iterator
 import pytest
 
 from storekeep.client import Storekeep
-from tests.support.scripted_server import ScriptedServer, running_scripted_server
+from tests.support.scripted_server import ScriptedServer, run_scripted_server
 
 API_KEY = "sk_test_0123456789"
 
 
 @pytest.fixture
 def scripted() -> Iterator[ScriptedServer]:
-    with running_scripted_server() as server:
+    with run_scripted_server() as server:
         yield server
 
 

@@ -1,4 +1,4 @@
-"""What passes by itself is tried again, within the deadline and under the same request id; nothing else is."""
+"""Transient failures are retried within the deadline and under the same request id; other failures are not."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from storekeep.client.attempts import (
     ATTEMPTS_MAX,
     BACKOFF_FIRST_S,
     BACKOFF_MAX_S,
-    BUDGET_EARNED,
     BUDGET_RETRIES_MAX,
+    BUDGET_RETRIES_PER_SUCCESS,
     RetryBudget,
-    pause_before_retry_s,
-    retried,
+    call_with_retries,
+    compute_retry_pause_s,
 )
 from storekeep.client.channels import TRANSPORT_ATTEMPTS_MAX
 from storekeep.client.deadlines import Deadline
@@ -86,13 +86,13 @@ def test_retries_of_one_client_under_overload_have_a_budget() -> None:
 
     def call() -> None:
         with pytest.raises(Overloaded):
-            retried(attempt, deadline=Deadline.after(60), budget=budget)
+            call_with_retries(attempt, deadline=Deadline.after(60), budget=budget)
 
     while budget.spend():
         pass
     call()
     assert len(sent) == 1
-    for _ in range(round(1 / BUDGET_EARNED)):
+    for _ in range(round(1 / BUDGET_RETRIES_PER_SUCCESS)):
         budget.earn()
     call()
     assert len(sent) == 3
@@ -114,7 +114,7 @@ def test_absence_is_waited_for_without_a_budget(error: StorekeepError, monkeypat
             raise failure
         return "done"
 
-    assert retried(attempt, deadline=Deadline.after(60), budget=budget, reconnects=True) == "done"
+    assert call_with_retries(attempt, deadline=Deadline.after(60), budget=budget, reconnects=True) == "done"
 
 
 def test_call_when_the_reason_stays_is_not_retried(scripted: ScriptedServer, client: Storekeep) -> None:
@@ -163,5 +163,5 @@ def test_refresh_token_is_never_sent_twice(scripted: ScriptedServer, client: Sto
 def test_pause_grows_and_stays_below_its_ceiling() -> None:
     for attempt in range(1, 10):
         ceiling_s = min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2 ** (attempt - 1))
-        pauses = [pause_before_retry_s(Overloaded("busy"), attempt=attempt) for _ in range(50)]
+        pauses = [compute_retry_pause_s(Overloaded("busy"), attempt=attempt) for _ in range(50)]
         assert 0 <= min(pauses) <= max(pauses) <= ceiling_s

@@ -1,4 +1,4 @@
-"""Plaintext is for this machine; what cannot be used is said before anything is sent."""
+"""Plaintext is limited to local addresses, and invalid settings fail before anything is sent."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from storekeep.client import InvalidSettings, ServerUnreachable, Storekeep, Tls, with_port
-from storekeep.client.channels import SERVICES, find_proxy, is_local, service_config
+from storekeep.client import InvalidSettings, ServerUnreachable, Storekeep, Tls, add_default_port
+from storekeep.client.channels import SERVICES, build_service_config, find_proxy, is_local
 from tests.support.scripted_server import ScriptedServer
 from tests.support.slow_road import slow_road
 
@@ -66,7 +66,7 @@ def test_address_elsewhere_is_not_local(address: str) -> None:
     ],
 )
 def test_address_without_a_port_has_the_port_of_a_server(address: str, called: str) -> None:
-    assert with_port(address) == called
+    assert add_default_port(address) == called
     with Storekeep(address) as client:
         assert client.address == called
 
@@ -121,7 +121,7 @@ def test_proxy_is_found_as_grpc_finds_it(
 
 
 def test_service_config_retries_every_service_but_not_refresh_token() -> None:
-    retried, once = json.loads(service_config())["methodConfig"]
+    retried, once = json.loads(build_service_config())["methodConfig"]
     assert {name["service"] for name in retried["name"]} == set(SERVICES)
     assert once == {"name": [{"service": "storekeep.v1.AuthService", "method": "RefreshToken"}]}
 
@@ -138,7 +138,7 @@ def test_tls_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 def test_tls_file_that_is_not_pem_is_named(tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_text("junk")
-    with pytest.raises(InvalidSettings, match="not PEM"):
+    with pytest.raises(InvalidSettings, match="not a PEM file"):
         Storekeep("127.0.0.1:1", tls=Tls(ca_file=tmp_path / "ca.pem"))
 
 

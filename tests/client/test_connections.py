@@ -1,4 +1,4 @@
-"""The client and a real server: TLS both ways, a server that restarts under calls, a key that is revoked."""
+"""The client with a real server: TLS and mTLS, a restart during calls, a revoked key."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_server_with_mtls_takes_only_clients_of_its_authority(make_server: MakeS
 
 
 def port_below_the_ephemeral() -> int:
-    """Find a free port that no connection takes for its own end while the server is away."""
+    """Return a free port that no outgoing connection can take while the server is down."""
     for port in random.sample(range(20_000, 30_000), 50):
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)):

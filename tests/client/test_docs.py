@@ -1,4 +1,4 @@
-"""docs/client.md says what the library does: its programs run, its figures are the library's own."""
+"""docs/client.md is correct: its programs run and its figures match the library."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from storekeep.client import DEFAULT_TIMEOUT_S, Customer, Storekeep
-from storekeep.client.attempts import ATTEMPTS_MAX, BACKOFF_MAX_S, BUDGET_EARNED, BUDGET_RETRIES_MAX
+from storekeep.client.attempts import ATTEMPTS_MAX, BACKOFF_MAX_S, BUDGET_RETRIES_MAX, BUDGET_RETRIES_PER_SUCCESS
 from storekeep.client.channels import RECEIVE_BYTES_MAX, TRANSPORT_ATTEMPTS_MAX
-from storekeep.client.tokens import RENEW_AT
+from storekeep.client.tokens import RENEW_AT_FRACTION
 from tests.support.processes import ServerProcess
 
 PAGE = (Path(__file__).parents[2] / "docs" / "client.md").read_text()
@@ -30,9 +30,10 @@ def test_programs_run_one_after_the_other(server: ServerProcess, capsys: pytest.
 
 def test_figures_are_the_librarys() -> None:
     assert f"{DEFAULT_TIMEOUT_S:.0f} s for a call" in PAGE
-    assert f"{RENEW_AT:.0%}".replace("%", " %") in PAGE
+    assert f"{RENEW_AT_FRACTION:.0%}".replace("%", " %") in PAGE
     assert f"answered this client, {TRANSPORT_ATTEMPTS_MAX} attempts" in PAGE
     assert f"up to {ATTEMPTS_MAX} attempts" in PAGE
     assert f"grows to {BACKOFF_MAX_S:.0f} s" in PAGE
-    assert f"{BUDGET_RETRIES_MAX} such retries, and one more for each {1 / BUDGET_EARNED:.0f} calls" in PAGE
+    calls = 1 / BUDGET_RETRIES_PER_SUCCESS
+    assert f"{BUDGET_RETRIES_MAX} such retries, and one more for each {calls:.0f} calls" in PAGE
     assert f"{RECEIVE_BYTES_MAX // 2**20} MiB" in PAGE

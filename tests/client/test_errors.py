@@ -1,4 +1,4 @@
-"""Every reason of the contract comes out as its own exception, with its facts and the server's request id."""
+"""Every error reason of the contract raises its own exception, with its details and the server's request id."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from storekeep.client import (
     errors,
 )
 from storekeep.v1.errors_pb2 import ErrorReason
-from tests.support.scripted_server import ScriptedServer, dawdles, fails, refuses
+from tests.support.scripted_server import ScriptedServer, fails, refuses, reply_late
 
 CONTRACT = [
     name.removeprefix("ERROR_REASON_")
@@ -88,7 +88,7 @@ def test_facts_of_a_reason_are_attributes(scripted: ScriptedServer, client: Stor
     assert (etag.resource, etag.current_etag) == ("products/a", "v7")
     state = raised(scripted, client, "ILLEGAL_STATE", state="CANCELLED", wanted="CONFIRMED")
     assert isinstance(state, IllegalState)
-    assert (state.state, state.wanted) == ("CANCELLED", "CONFIRMED")
+    assert (state.state, state.requested_state) == ("CANCELLED", "CONFIRMED")
     quantity = raised(scripted, client, "QUANTITY_MISMATCH", on_hand="12")
     assert isinstance(quantity, QuantityMismatch)
     assert quantity.on_hand == 12
@@ -134,7 +134,7 @@ def test_bare_status_is_unexpected_and_keeps_its_code(scripted: ScriptedServer, 
 
 
 def test_overloaded_without_a_request_id_is_overloaded(scripted: ScriptedServer, client: Storekeep) -> None:
-    """As most rejections are under heavy overload."""
+    """Most rejections under heavy overload have none."""
     overloaded = refuses("OVERLOADED", code=code_pb2.RESOURCE_EXHAUSTED, retry_delay_s=0.1, request_id="")
     scripted.scripts["GetProduct"] = [overloaded] * 10
     with pytest.raises(Overloaded) as caught:
@@ -150,7 +150,7 @@ def test_reason_in_a_text_is_no_reason(scripted: ScriptedServer, client: Storeke
 
 def test_call_without_an_answer_in_time_is_timed_out(scripted: ScriptedServer, client: Storekeep) -> None:
     client.auth.who_am_i()
-    scripted.scripts["GetProduct"] = [dawdles(1)]
+    scripted.scripts["GetProduct"] = [reply_late(1)]
     with pytest.raises(CallTimedOut):
         client.products.get("products/a", timeout_s=0.2)
 

@@ -1,4 +1,4 @@
-"""Every RPC of the contract has a client method, found by one rule, and a call of it is a call of that RPC."""
+"""Every RPC of the contract has a client method, named by one rule, which calls that RPC."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ NOUNS = {
     "AuditChain": "audit",
     "AuditCheckpoints": "audit",
 }
-"""What an RPC's name ends in, where a noun has an attribute of its own: its methods leave the noun out."""
+"""Client attributes by the noun that ends an RPC's name. Methods of these attributes omit the noun."""
 
 WHOLE = {"InventoryService": "inventory", "AuthService": "auth"}
-"""Services with one attribute for all their nouns: their methods are named as the RPCs."""
+"""Services with one attribute for all their nouns, whose methods are named after the RPCs."""
 
 SHORTENED = {
     "ListOrderHistory": "list_history",
@@ -50,7 +50,7 @@ SHORTENED = {
     "ApplyOrderEdit": "apply_edit",
     "AddOrderNote": "add_note",
     "ListOrderNotes": "list_notes",
-    "ImportOrders": "import_orders",  # `import` is a word of Python's own
+    "ImportOrders": "import_orders",  # `import` is a keyword of Python
     "VerifyAuditChain": "verify_chain",
     "ListAuditCheckpoints": "list_checkpoints",
 }
@@ -72,7 +72,7 @@ def client_method(client: Storekeep, path: str) -> Callable[..., Any]:
 
 
 def arguments(method: Callable[..., Any]) -> dict[str, Any]:
-    """Fill every parameter that has no default."""
+    """Return an argument for every parameter without a default."""
     examples = {
         "names": ["products/a"],
         "skus": ["A"],
@@ -135,17 +135,17 @@ def test_mutation_when_called_carries_a_fresh_request_id(
 
 @pytest.mark.parametrize("path", MUTATIONS, ids=lambda path: path.rpartition("/")[2])
 def test_mutation_when_told_to_validate_only_says_so(path: str, scripted: ScriptedServer, client: Storekeep) -> None:
-    wanted = "01890a5d-ac96-774b-bcce-b302099a8057"
-    call(client, path, validate_only=True, request_id=wanted)
+    expected = "01890a5d-ac96-774b-bcce-b302099a8057"
+    call(client, path, validate_only=True, request_id=expected)
     assert scripted.seen[-1].request.validate_only
-    assert scripted.seen[-1].request.request_id == wanted
+    assert scripted.seen[-1].request.request_id == expected
 
 
 @each_rpc
 def test_docstring_of_method_names_the_reasons_of_its_rpc_in_their_order(path: str) -> None:
     reasons = METHODS[path].GetOptions().Extensions[options_pb2.errors].reasons
-    wanted = [REASONS[ErrorReason.Name(reason).removeprefix("ERROR_REASON_")].__name__ for reason in reasons]
+    expected = [REASONS[ErrorReason.Name(reason).removeprefix("ERROR_REASON_")].__name__ for reason in reasons]
     with Storekeep("127.0.0.1:1") as unused:
         text = inspect.getdoc(client_method(unused, path)) or ""
     named = re.findall(r"\b[A-Z][A-Za-z]+\b", re.sub(r"\(.*?\)", "", text.partition("Raises:")[2]))
-    assert named == list(dict.fromkeys(wanted))
+    assert named == list(dict.fromkeys(expected))

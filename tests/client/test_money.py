@@ -1,4 +1,4 @@
-"""Money goes over exactly, or not at all."""
+"""Money is converted exactly or rejected."""
 
 from __future__ import annotations
 

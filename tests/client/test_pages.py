@@ -1,4 +1,4 @@
-"""Lists fetch their pages as they are read, and no sooner."""
+"""Lists fetch each page when it is needed, not earlier."""
 
 from __future__ import annotations
 

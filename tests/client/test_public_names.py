@@ -1,4 +1,4 @@
-"""The public names of the client do not change by accident: a new one is added here, on purpose."""
+"""The public names of the client change only on purpose: every change must be repeated here."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ PUBLIC = [
     "RoleBuiltIn",
     "RoleNotFound",
     "RotateApiKeyResponse",
-    "ServerTrouble",
+    "ServerError",
     "ServerUnreachable",
     "ServiceAccount",
     "ServiceAccountNotFound",
@@ -141,7 +141,7 @@ PUBLIC = [
     "WriteOptions",
     "to_decimal",
     "to_money",
-    "with_port",
+    "add_default_port",
 ]
 
 

@@ -1,4 +1,4 @@
-"""A server that is killed and is back after a while: calls of a busy client wait for it, and none fails."""
+"""The calls of a busy client survive a kill and restart of the server without a failure."""
 
 from __future__ import annotations
 

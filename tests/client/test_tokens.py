@@ -1,4 +1,4 @@
-"""The client fetches its token, renews it ahead of time, and asks for another when the server takes it no more."""
+"""The client fetches its access token, renews it early, and replaces it when the server rejects it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_many_threads_at_once_fetch_one_token(scripted: ScriptedServer, client: 
 def test_token_near_its_end_is_renewed_by_refresh(
     scripted: ScriptedServer, client: Storekeep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tokens_module, "RENEW_AT", 0.0)
+    monkeypatch.setattr(tokens_module, "RENEW_AT_FRACTION", 0.0)
     client.products.get("products/a")
     client.products.get("products/a")
     (refreshed,) = scripted.calls_of("RefreshToken")
@@ -48,7 +48,7 @@ def test_token_near_its_end_is_renewed_by_refresh(
 def test_refresh_that_is_refused_falls_back_to_the_api_key(
     scripted: ScriptedServer, client: Storekeep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tokens_module, "RENEW_AT", 0.0)
+    monkeypatch.setattr(tokens_module, "RENEW_AT_FRACTION", 0.0)
     client.products.get("products/a")
     scripted.scripts["RefreshToken"] = [refuses("TOKEN_REVOKED", code=code_pb2.UNAUTHENTICATED)]
     client.products.get("products/a")
@@ -59,7 +59,7 @@ def test_refresh_that_is_refused_falls_back_to_the_api_key(
 def test_renewal_that_fails_leaves_the_token_in_use(
     scripted: ScriptedServer, client: Storekeep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tokens_module, "RENEW_AT", 0.0)
+    monkeypatch.setattr(tokens_module, "RENEW_AT_FRACTION", 0.0)
     client.products.get("products/a")
     scripted.scripts["RefreshToken"] = [refuses("TOKEN_REVOKED", code=code_pb2.UNAUTHENTICATED)]
     scripted.scripts["IssueToken"] = [refuses("API_KEY_INVALID", code=code_pb2.UNAUTHENTICATED)]
@@ -72,8 +72,8 @@ def test_renewal_that_fails_leaves_the_token_in_use(
 def test_refresh_token_that_was_refused_is_never_sent_again(
     scripted: ScriptedServer, client: Storekeep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tokens_module, "RENEW_AT", 0.0)
-    monkeypatch.setattr(tokens_module, "RENEW_AGAIN_S", 0.0)
+    monkeypatch.setattr(tokens_module, "RENEW_AT_FRACTION", 0.0)
+    monkeypatch.setattr(tokens_module, "RENEW_RETRY_S", 0.0)
     client.products.get("products/a")
     scripted.scripts["RefreshToken"] = [refuses("TOKEN_REVOKED", code=code_pb2.UNAUTHENTICATED)]
     scripted.scripts["IssueToken"] = [refuses("API_KEY_INVALID", code=code_pb2.UNAUTHENTICATED)] * 3

@@ -1,4 +1,4 @@
-"""Wrong uses of the client fail the type checker, and right ones do not."""
+"""The type checker rejects wrong uses of the client and accepts correct ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The audit log over the wire: who did what, and a chain that shows each kind of tampering."""
+"""The audit log over the wire: callers, changes, and the detection of tampering."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SERVICE = "storekeep.v1.AuthService"
 
 @pytest.fixture
 def shop(admin):
-    """The request ids of an account's creation and of its renaming."""
+    """Return the request ids of an account's creation and of its update."""
     made, renamed = new_request_id(), new_request_id()
     account = auth_pb2.ServiceAccount(name="serviceAccounts/shop", display_name="Shop", roles=["roles/viewer"])
     create = auth_pb2.CreateServiceAccountRequest(service_account=account, service_account_id="shop", request_id=made)
@@ -34,7 +34,7 @@ def verify(caller):
 
 
 def tamper(installation, *statements, value=b"{}"):
-    """Change the log as somebody does who holds the database and nothing else: without its triggers."""
+    """Change the log directly in the database, with its triggers off."""
     with installation.database.unguarded() as session:
         for statement in statements:
             values = [value] * statement.count("?")
@@ -170,7 +170,7 @@ def test_verify_audit_chain_finds_a_missing_entry(admin, installation, shop):
     tamper(installation, "DELETE FROM audit_entries WHERE sequence = 5")
     report = verify(admin)
     assert (report.valid, report.first_broken_entry) == (False, "auditEntries/5")
-    assert report.problem == "it is missing; the next entry there is auditEntries/6"
+    assert report.problem == "it is missing; the next existing entry is auditEntries/6"
 
 
 def test_verify_audit_chain_finds_a_cut_beginning(admin, installation, shop):
@@ -184,12 +184,12 @@ def test_verify_audit_chain_finds_entries_renumbered_over_a_gap(admin, installat
     tamper(
         installation,
         "DELETE FROM audit_entries WHERE sequence = 5",
-        # By a way around: PostgreSQL looks for the same key after each row.
+        # Two steps, because PostgreSQL checks for duplicate keys after each row.
         "UPDATE audit_entries SET sequence = 1 - sequence WHERE sequence > 5",
         "UPDATE audit_entries SET sequence = -sequence WHERE sequence < 0",
     )
     report = verify(admin)
-    assert (report.first_broken_entry, report.problem) == ("auditEntries/5", "it does not follow the entry before it")
+    assert (report.first_broken_entry, report.problem) == ("auditEntries/5", "its previous_hash does not match")
 
 
 def test_verify_audit_chain_walks_in_chunks(admin, installation, shop, monkeypatch):

@@ -1,4 +1,4 @@
-"""Checkpoints that are deleted, replaced or never made: `verify` finds it by the log itself."""
+"""Checkpoints that are deleted, replaced or forged: `verify` detects them from the log itself."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from contextlib import closing
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from storekeep.server.domain.audit.checkpoints import PURPOSE, latest, sign_head, signed_bytes
+from storekeep.server.domain.audit.checkpoints import PURPOSE, find_latest_checkpoint, make_signed_payload, sign_head
 from storekeep.server.domain.audit.log import verify_chain
 from storekeep.server.domain.keys.audit_chain import AuditChain, ChainKeysRemoved
-from storekeep.server.domain.keys.encryption import Seal
+from storekeep.server.domain.keys.encryption import SecretBox
 from storekeep.server.domain.keys.keyrings import Keyring
 from storekeep.server.store.opening import open_store
 from tests.domain.test_audit_forgery import check, write_entries
 from tests.support.installations import SECRET, Installation
 
 CHECKPOINTS = 3
-one_engine = pytest.mark.engine("sqlite", reason="the rows that are walked are the same on both engines")
+one_engine = pytest.mark.engine("sqlite", reason="both engines store the same rows")
 
 
 @pytest.fixture
 def log(installation: Installation) -> Installation:
-    """An installation with checkpoints, each with entries before and behind it."""
+    """Return an installation with checkpoints, each with entries before and after it."""
     for _ in range(CHECKPOINTS):
         write_entries(installation.store, 2)
         assert sign_head(installation.store, installation.store.chain) == 1
@@ -31,7 +31,7 @@ def log(installation: Installation) -> Installation:
 
 
 def signed(log: Installation) -> list[int]:
-    """The entries that checkpoints sign."""
+    """Return the sequences of the signed entries."""
     with log.database.opened() as session:
         return [row[0] for row in session.rows("SELECT sequence FROM audit_checkpoints ORDER BY sequence")]
 
@@ -45,7 +45,7 @@ def test_verify_deleted_checkpoints_are_found(log: Installation, deleted: tuple[
             session.run("DELETE FROM audit_checkpoints WHERE sequence = ?", sequences[place])
     report = check(log.database)
     first = sequences[deleted[0]]
-    assert report.problem == f"auditCheckpoints/{first}, of which it tells, is missing"
+    assert report.problem == f"auditCheckpoints/{first}, which it records, is missing"
     assert report.first_broken_entry == f"auditEntries/{first + 1}"
 
 
@@ -58,14 +58,14 @@ def test_verify_moved_checkpoint_is_found(log: Installation) -> None:
 
 
 def sign_as_before(installation: Installation, sequence: int) -> None:
-    """Sign an entry as older releases did, whose checkpoints have no entry of their own."""
+    """Sign an entry as older releases did, without an entry that records the checkpoint."""
     with installation.database.opened() as session:
-        ((key_id, sealed),) = session.rows("SELECT id, sealed_private_key FROM audit_keys")
+        ((key_id, encrypted),) = session.rows("SELECT id, sealed_private_key FROM audit_keys")
         ((first_hash,),) = session.rows("SELECT entry_hash FROM audit_entries WHERE sequence = 1")
         ((head,),) = session.rows("SELECT entry_hash FROM audit_entries WHERE sequence = ?", sequence)
-        opened = Keyring.of(SECRET).open(bytes(sealed), purpose=PURPOSE, owner=key_id)
+        opened = Keyring.from_secret(SECRET).decrypt(bytes(encrypted), purpose=PURPOSE, owner=key_id)
         chain = bytes(first_hash).hex()
-        said = signed_bytes(chain, sequence, bytes(head), 1, key_id)
+        said = make_signed_payload(chain, sequence, bytes(head), 1, key_id)
         signature = Ed25519PrivateKey.from_private_bytes(opened).sign(said)
         session.run(
             "INSERT INTO audit_checkpoints (sequence, chain, head_hash, key_id, signature, create_time_us)"
@@ -76,7 +76,7 @@ def sign_as_before(installation: Installation, sequence: int) -> None:
 
 @one_engine
 def test_verify_deleted_checkpoints_of_an_older_release_are_found(installation: Installation) -> None:
-    """The first entry that tells of a checkpoint says how many there are by then."""
+    """The first entry that records a checkpoint counts all checkpoints up to it."""
     for sequence in (2, 3, 5):
         sign_as_before(installation, sequence)
     assert check(installation.database).valid
@@ -85,7 +85,7 @@ def test_verify_deleted_checkpoints_of_an_older_release_are_found(installation: 
     assert check(installation.database).valid
     with installation.database.unguarded() as session:
         session.run("DELETE FROM audit_checkpoints WHERE sequence IN (2, 5)")
-    assert check(installation.database).problem == "2 of the 4 checkpoints of which it tells are missing"
+    assert check(installation.database).problem == "2 of the 4 checkpoints that it counts are missing"
 
 
 @one_engine
@@ -103,11 +103,11 @@ def test_sign_head_of_an_idle_log_signs_nothing(log: Installation) -> None:
 
 @one_engine
 def test_verify_while_the_log_grows_holds(log: Installation) -> None:
-    """What is written and signed after the walk has begun is left to the next."""
+    """Entries and checkpoints written after verification has started are not verified."""
     chain = log.store.chain
 
     class Growing:
-        """A store in which somebody writes and signs between two reads."""
+        """A store that writes and signs an entry between two reads."""
 
         def __getattr__(self, name: str):
             return getattr(log.store, name)
@@ -117,7 +117,7 @@ def test_verify_while_the_log_grows_holds(log: Installation) -> None:
             sign_head(log.store, chain)
             return log.store.read(work)
 
-    assert verify_chain(Growing(), chain).valid  # type: ignore[arg-type]  # it is a store in all that is asked of it
+    assert verify_chain(Growing(), chain).valid  # type: ignore[arg-type]  # it has the methods that verification calls
     assert check(log.database).valid
 
 
@@ -141,18 +141,18 @@ def test_replaced_key_of_checkpoints_is_found(log: Installation, column: str) ->
 
 @one_engine
 def test_checkpoints_signed_anew_with_a_key_of_ones_own_are_found(log: Installation) -> None:
-    """Neither a key under another secret, nor one without any, makes a checkpoint that holds."""
+    """A key encrypted with another secret, or not encrypted at all, makes no valid checkpoint."""
     with log.database.unguarded() as session:
         ((key_id,),) = session.rows("SELECT id FROM audit_keys")
-        sealed = Seal(b"x" * 32, purpose="audit-checkpoint-key").seal(bytes(range(32)), owner=key_id)
-        session.run("UPDATE audit_keys SET sealed_private_key = ?", sealed)
+        encrypted = SecretBox(b"x" * 32, purpose="audit-checkpoint-key").encrypt(bytes(range(32)), owner=key_id)
+        session.run("UPDATE audit_keys SET sealed_private_key = ?", encrypted)
     assert not check(log.database).valid
 
 
 @one_engine
 def test_verify_of_a_log_that_was_never_signed_holds(installation: Installation) -> None:
-    """A server that was killed before its first checkpoint leaves such a one."""
+    """A server that is killed before its first checkpoint leaves such a database."""
     write_entries(installation.store, 50)
-    assert latest(installation.store) is None
+    assert find_latest_checkpoint(installation.store) is None
     with closing(open_store(installation.database.url)) as store:
-        assert verify_chain(store, AuditChain(Keyring.of(SECRET))).valid
+        assert verify_chain(store, AuditChain(Keyring.from_secret(SECRET))).valid

@@ -1,4 +1,4 @@
-"""Forgeries of the audit log by whoever holds the database, and an old secret, but not the server's secret."""
+"""Forgeries of the audit log by an attacker with the database and an old secret, but without the current secret."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ import apsw
 import msgspec
 import pytest
 
-from storekeep.server.domain.access.bootstrap import renew_secret, rotate_secret
+from storekeep.server.domain.access.bootstrap import reset_secret, rotate_secret
 from storekeep.server.domain.access.permissions import AccessVersion
 from storekeep.server.domain.access.signing_keys import SigningKeys
 from storekeep.server.domain.audit.checkpoints import (
     Checkpoint,
     InvalidCheckpoint,
-    latest,
-    read_text,
+    find_latest_checkpoint,
+    format_checkpoint,
+    parse_checkpoint,
     sign_head,
-    write_text,
 )
 from storekeep.server.domain.audit.log import AuditEntry, ChainReport, verify_chain
 from storekeep.server.domain.integrity.audited_rows import check_rows
 from storekeep.server.domain.integrity.verification import verify
-from storekeep.server.domain.keys.audit_chain import AuditChain, ChainKeysRemoved, owner, prepare_key
-from storekeep.server.domain.keys.encryption import Seal
+from storekeep.server.domain.keys.audit_chain import AuditChain, ChainKeysRemoved, format_owner, prepare_key
+from storekeep.server.domain.keys.encryption import SecretBox
 from storekeep.server.domain.keys.keyrings import Keyring
 from storekeep.server.domain.mutations import Mutation, mutate
 from storekeep.server.store.engine import Store
@@ -43,11 +43,11 @@ FIELDS = (
 )
 
 
-one_engine = pytest.mark.engine("sqlite", reason="the rows that are walked are the same on both engines")
+one_engine = pytest.mark.engine("sqlite", reason="both engines store the same rows")
 
 
 class Thing(msgspec.Struct, frozen=True):
-    """Something that entries can be about."""
+    """A resource for audit entries."""
 
     id: str
 
@@ -65,14 +65,14 @@ def write_entries(store: Store, count: int) -> None:
 
 
 def check(database: Database, keyring: Keyring | None = None, *, since: Checkpoint | None = None) -> ChainReport:
-    """What a new process finds, which has read nothing before."""
+    """Verify the chain in a new store, without cached keys."""
     with closing(open_store(database.url)) as store:
-        return verify_chain(store, AuditChain(keyring or Keyring.of(SECRET)), since=since)
+        return verify_chain(store, AuditChain(keyring or Keyring.from_secret(SECRET)), since=since)
 
 
 @pytest.fixture
 def log(installation: Installation) -> Iterator[Installation]:
-    """An installation with entries, a checkpoint, and entries behind it."""
+    """Yield an installation with entries, a checkpoint, and later entries."""
     write_entries(installation.store, 5)
     sign_head(installation.store, installation.store.chain)
     write_entries(installation.store, 3)
@@ -80,15 +80,15 @@ def log(installation: Installation) -> Iterator[Installation]:
 
 
 @pytest.fixture
-def kept(log: Installation) -> Checkpoint:
-    """A checkpoint as an operator has kept it in a file."""
-    checkpoint = latest(log.store)
+def exported(log: Installation) -> Checkpoint:
+    """Return a checkpoint that went through a file, as an operator stores it."""
+    checkpoint = find_latest_checkpoint(log.store)
     assert checkpoint is not None
-    return read_text(write_text(checkpoint).encode())
+    return parse_checkpoint(format_checkpoint(checkpoint).encode())
 
 
 def rebuild(session: Session, first: int, make_hash: Callable[[AuditEntry, bytes], bytes]) -> None:
-    """Give all entries from one on hashes that follow from each other."""
+    """Rebuild the chain from an entry on: compute new hashes, each with the hash before it."""
     previous = (
         bytes(32)
         if first == 1
@@ -111,11 +111,11 @@ def keyed(key: bytes | hmac.HMAC) -> Callable[[AuditEntry, bytes], bytes]:
     return lambda entry, previous: entry.change.chain(prepared, previous, entry.before, entry.after)
 
 
-def test_untouched_log_verifies_from_the_beginning_and_from_a_checkpoint(log, kept):
-    whole, rest = check(log.database), check(log.database, since=kept)
+def test_untouched_log_verifies_from_the_beginning_and_from_a_checkpoint(log, exported):
+    whole, rest = check(log.database), check(log.database, since=exported)
     assert (whole.valid, rest.valid) == (True, True)
     assert whole.head_hash == rest.head_hash
-    assert whole.entries_checked == rest.entries_checked == kept.sequence + 4, "its own entry, and three"
+    assert whole.entries_checked == rest.entries_checked == exported.sequence + 4, "its own entry, and three"
 
 
 @pytest.mark.parametrize("make_hash", [unkeyed, keyed(SECRET)], ids=["plain", "secret"])
@@ -148,7 +148,7 @@ def test_keyless_log_in_place_of_the_keyed_one_is_found(log):
         session.run("DELETE FROM audit_checkpoints")
         session.run("UPDATE audit_entries SET api_key = '', session_id = ''")
         rebuild(session, 1, unkeyed)
-    assert "no key any more" in check(log.database).problem
+    assert "keys of the chain were removed" in check(log.database).problem
 
 
 @one_engine
@@ -166,11 +166,11 @@ def test_server_writes_nothing_to_a_log_whose_keys_were_removed(log):
     with closing(open_store(log.database.url)) as store:
         store.chain = AuditChain(log.keyring)
         keys = SigningKeys(store, keyring=log.keyring, version=AccessVersion(store))
-        renew_secret(store, keyring=log.keyring, signing_keys=keys)
+        reset_secret(store, keyring=log.keyring, signing_keys=keys)
     assert check(log.database).valid
     with log.database.unguarded() as session:
         session.run("UPDATE audit_entries SET actor = 'x' WHERE sequence = 3")
-    assert "vouches for" in check(log.database).problem
+    assert "history_digest" in check(log.database).problem
 
 
 @one_engine
@@ -184,78 +184,78 @@ def test_moved_boundary_of_an_epoch_is_found(log, change):
 @one_engine
 def test_key_of_an_attackers_own_is_found(log):
     with log.database.unguarded() as session:
-        sealed = Seal(NEW_SECRET, purpose="audit-chain").seal(bytes(32), owner=owner(1, 1))
-        session.run("UPDATE audit_epochs SET sealed_key = ?", sealed)
+        encrypted = SecretBox(NEW_SECRET, purpose="audit-chain").encrypt(bytes(32), owner=format_owner(1, 1))
+        session.run("UPDATE audit_epochs SET sealed_key = ?", encrypted)
         session.run("DELETE FROM audit_checkpoints")
         session.run("UPDATE audit_entries SET type = 'thing.made' WHERE type = 'audit_checkpoint.signed'")
         rebuild(session, 1, keyed(bytes(32)))
-    assert "does not open" in check(log.database).problem
+    assert "cannot be decrypted" in check(log.database).problem
 
 
 @one_engine
-def test_cut_end_is_found_by_the_checkpoint_in_the_database(log, kept):
+def test_cut_end_is_found_by_the_checkpoint_in_the_database(log, exported):
     with log.database.unguarded() as session:
-        session.run("DELETE FROM audit_entries WHERE sequence >= ?", kept.sequence)
+        session.run("DELETE FROM audit_entries WHERE sequence >= ?", exported.sequence)
     report = check(log.database)
-    assert report.first_broken_entry == f"auditEntries/{kept.sequence}"
-    assert "cut off" in report.problem
+    assert report.first_broken_entry == f"auditEntries/{exported.sequence}"
+    assert "truncated" in report.problem
 
 
 @one_engine
-def test_cut_end_and_checkpoints_are_found_by_a_kept_checkpoint(log, kept):
+def test_cut_end_and_checkpoints_are_found_by_a_kept_checkpoint(log, exported):
     with log.database.unguarded() as session:
         session.run("DELETE FROM audit_checkpoints")
-        session.run("DELETE FROM audit_entries WHERE sequence >= ?", kept.sequence)
+        session.run("DELETE FROM audit_entries WHERE sequence >= ?", exported.sequence)
     assert check(log.database).valid, "nothing in the database shows it"
-    assert not check(log.database, since=kept).valid
+    assert not check(log.database, since=exported).valid
 
 
 @one_engine
-def test_history_built_anew_with_the_servers_own_key_is_found_by_a_kept_checkpoint(log, kept):
-    """Even who holds the secret cannot change what somebody keeps elsewhere."""
+def test_history_built_anew_with_the_servers_own_key_is_found_by_a_kept_checkpoint(log, exported):
+    """Even an attacker with the secret cannot change a checkpoint stored elsewhere."""
     with log.database.unguarded() as session:
-        ((sealed,),) = session.rows("SELECT sealed_key FROM audit_epochs")
-        key = AuditChain(Keyring.of(SECRET)).open(1, 1, sealed)
+        ((encrypted,),) = session.rows("SELECT sealed_key FROM audit_epochs")
+        key = AuditChain(Keyring.from_secret(SECRET)).decrypt_key(1, 1, encrypted)
         session.run("DELETE FROM audit_checkpoints")
         session.run("UPDATE audit_entries SET actor = 'serviceAccounts/other' WHERE sequence = 4")
         session.run("UPDATE audit_entries SET type = 'thing.made' WHERE type = 'audit_checkpoint.signed'")
         rebuild(session, 4, keyed(key))
     assert check(log.database).valid
-    report = check(log.database, since=kept)
-    assert (report.valid, report.first_broken_entry) == (False, kept.name.replace("auditCheckpoints", "auditEntries"))
-    assert "built anew" in report.problem
+    report = check(log.database, since=exported)
+    assert (report.valid, report.first_broken_entry) == (False, f"auditEntries/{exported.sequence}")
+    assert "rebuilt" in report.problem
 
 
 @one_engine
-def test_change_behind_a_kept_checkpoint_is_found(log, kept):
+def test_change_behind_a_kept_checkpoint_is_found(log, exported):
     with log.database.unguarded() as session:
-        session.run("UPDATE audit_entries SET actor = 'x' WHERE sequence = ?", kept.sequence + 2)
-    assert check(log.database, since=kept).first_broken_entry == f"auditEntries/{kept.sequence + 2}"
+        session.run("UPDATE audit_entries SET actor = 'x' WHERE sequence = ?", exported.sequence + 2)
+    assert check(log.database, since=exported).first_broken_entry == f"auditEntries/{exported.sequence + 2}"
 
 
 @one_engine
 @pytest.mark.parametrize(
     "change", ["head_hash = ?", "signature = ?", "create_time_us = 1", "chain = 'x'"], ids=lambda text: text[:5]
 )
-def test_changed_checkpoint_is_found(log, kept, change):
+def test_changed_checkpoint_is_found(log, exported, change):
     with log.database.unguarded() as session:
         session.run(f"UPDATE audit_checkpoints SET {change}", *[bytes(32)] * change.count("?"))
-    assert check(log.database).first_broken_entry == f"auditEntries/{kept.sequence}"
+    assert check(log.database).first_broken_entry == f"auditEntries/{exported.sequence}"
 
 
 @one_engine
-def test_checkpoint_file_that_was_edited_is_refused(kept):
-    text = write_text(kept)
-    for old, new in (('"sequence": ', '"sequence": 1'), (kept.head_hash.hex(), bytes(32).hex()), ("{", "[")):
+def test_checkpoint_file_that_was_edited_is_refused(exported):
+    text = format_checkpoint(exported)
+    for old, new in (('"sequence": ', '"sequence": 1'), (exported.head_hash.hex(), bytes(32).hex()), ("{", "[")):
         with pytest.raises(InvalidCheckpoint):
-            read_text(text.replace(old, new, 1).encode())
+            parse_checkpoint(text.replace(old, new, 1).encode())
 
 
 @one_engine
 def test_database_that_never_had_a_key_is_held_to_the_old_rule(database):
     with closing(open_store(database.url)) as store:
         write_entries(store, 4)
-        assert verify_chain(store, AuditChain(Keyring.of(SECRET))).valid
+        assert verify_chain(store, AuditChain(Keyring.from_secret(SECRET))).valid
         with database.unguarded() as session:
             session.run("UPDATE audit_entries SET session_id = 'x' WHERE sequence = 2")
         assert verify_chain(store, None).first_broken_entry == "auditEntries/2"
@@ -278,7 +278,7 @@ def test_log_of_an_older_release_is_anchored_by_the_first_key(database):
                 "UPDATE audit_entries SET previous_hash = ?, entry_hash = ? WHERE sequence = ?", before, made, sequence
             )
     report = check(database)
-    assert (report.first_broken_entry, report.problem) == ("auditEntries/5", "it does not follow the entry before it")
+    assert (report.first_broken_entry, report.problem) == ("auditEntries/5", "its previous_hash does not match")
 
 
 # -- after a rotation of the secret
@@ -286,7 +286,7 @@ def test_log_of_an_older_release_is_anchored_by_the_first_key(database):
 
 @pytest.fixture
 def rotated(log: Installation) -> Keyring:
-    """The secrets of an installation that has rotated its own."""
+    """Rotate the secret of the installation, and return a keyring with both secrets."""
     keyring = Keyring(lambda: (NEW_SECRET, SECRET))
     log.store.chain = AuditChain(keyring)
     access = log.access
@@ -300,26 +300,26 @@ def rotated(log: Installation) -> Keyring:
 
 
 @one_engine
-def test_old_entries_verify_under_the_new_secret_alone(log, kept, rotated):
-    for since in (None, kept):
-        assert check(log.database, Keyring.of(NEW_SECRET), since=since).valid
+def test_old_entries_verify_under_the_new_secret_alone(log, exported, rotated):
+    for since in (None, exported):
+        assert check(log.database, Keyring.from_secret(NEW_SECRET), since=since).valid
 
 
 def test_old_secret_opens_nothing_any_more(log, rotated):
     with log.database.unguarded() as session:
         epochs = session.rows("SELECT number, first_sequence, sealed_key FROM audit_epochs")
     assert len(epochs) == 2
-    old = AuditChain(Keyring.of(SECRET))
-    for number, first, sealed in epochs:
-        assert old.keyring.try_open(sealed, purpose="audit-chain", owner=owner(number, first)) is None
+    old = AuditChain(Keyring.from_secret(SECRET))
+    for number, first, encrypted in epochs:
+        assert old.keyring.try_decrypt(encrypted, purpose="audit-chain", owner=format_owner(number, first)) is None
 
 
 @one_engine
 def test_entry_forged_with_the_key_of_an_older_epoch_is_found(log, rotated):
     with log.database.unguarded() as session:
         ((first,),) = session.rows("SELECT first_sequence FROM audit_epochs WHERE number = 2")
-        ((sealed,),) = session.rows("SELECT sealed_key FROM audit_epochs WHERE number = 1")
-        old_key = AuditChain(rotated).open(1, 1, sealed)
+        ((encrypted,),) = session.rows("SELECT sealed_key FROM audit_epochs WHERE number = 1")
+        old_key = AuditChain(rotated).decrypt_key(1, 1, encrypted)
         session.run("UPDATE audit_entries SET actor = 'x' WHERE sequence = ?", first + 2)
         rebuild(session, first + 2, keyed(old_key))
     assert check(log.database, rotated).first_broken_entry == f"auditEntries/{first + 2}"
@@ -327,14 +327,14 @@ def test_entry_forged_with_the_key_of_an_older_epoch_is_found(log, rotated):
 
 @one_engine
 def test_epoch_under_the_old_secret_is_found_while_that_is_still_known(log, rotated):
-    """Who has the database and the old secret gives the newest epoch a key of his own, before the rotation is ended."""
+    """An attacker with the database and the old secret replaces the key of the newest epoch during the rotation."""
     with log.database.unguarded() as session:
         ((first,),) = session.rows("SELECT first_sequence FROM audit_epochs WHERE number = 2")
-        sealed = Seal(SECRET, purpose="audit-chain").seal(bytes(32), owner=owner(2, first))
-        session.run("UPDATE audit_epochs SET sealed_key = ? WHERE number = 2", sealed)
+        encrypted = SecretBox(SECRET, purpose="audit-chain").encrypt(bytes(32), owner=format_owner(2, first))
+        session.run("UPDATE audit_epochs SET sealed_key = ? WHERE number = 2", encrypted)
         session.run("UPDATE audit_entries SET actor = 'x' WHERE sequence = ?", first + 2)
         rebuild(session, first, keyed(bytes(32)))
-    assert "does not open" in check(log.database, rotated).problem
+    assert "cannot be decrypted" in check(log.database, rotated).problem
 
 
 @one_engine
@@ -354,10 +354,10 @@ def test_cut_epoch_that_is_still_known_is_found(log, rotated):
     with log.database.unguarded() as session:
         ((first,),) = session.rows("SELECT first_sequence FROM audit_epochs WHERE number = 2")
         session.run("DELETE FROM audit_entries WHERE sequence >= ?", first)
-    assert "cut off" in check(log.database, rotated).problem
+    assert "truncated" in check(log.database, rotated).problem
 
 
-# -- what is never written there
+# -- data that Storekeep never writes
 
 ODD_VALUES = (None, "text", b"\xff\xfe", 7, 2**63 - 1, 1.5, "x" * 100_000, b"{", "é", apsw.zeroblob(10))
 
@@ -369,7 +369,7 @@ def test_value_of_any_type_in_any_column_is_a_finding(log):
         ((sql,),) = session.rows("SELECT sql FROM sqlite_schema WHERE name = 'audit_entries'")
         loose = sql.replace(" NOT NULL", "")
         session.run("UPDATE sqlite_schema SET sql = ? WHERE name = 'audit_entries'", loose)
-    chain = AuditChain(Keyring.of(SECRET))
+    chain = AuditChain(Keyring.from_secret(SECRET))
     with log.database.unguarded() as session, closing(open_store(log.database.url)) as store:
         for column in FIELDS.replace(" ", "").split(",")[1:]:
             ((old,),) = session.rows(f"SELECT {column} FROM audit_entries WHERE sequence = 6")
@@ -465,45 +465,45 @@ def test_tables_of_the_log_refuse_truncate(log, table):
         session.run(f"TRUNCATE {table}")
 
 
-# -- rows that were changed by SQL
+# -- rows changed by SQL
 
 ROW_CHANGES = {
     "permissions of a role": (
         "UPDATE roles SET permissions = '[\"audit.read\"]' WHERE id = 'viewer'",
         "roles/viewer: permi",
     ),
-    "roles of an account": ("UPDATE service_accounts SET roles = '[]'", "serviceAccounts/admin: roles not as in"),
+    "roles of an account": ("UPDATE service_accounts SET roles = '[]'", "serviceAccounts/admin: roles not as recorded"),
     "a disabled account": (
         "UPDATE service_accounts SET disabled = NOT disabled",
         "serviceAccounts/admin: disabled not",
     ),
-    "scopes of a key": ("UPDATE api_keys SET scopes = '[\"orders.read\"]'", ": scopes not as in auditEntries/"),
-    "the end of a key": ("UPDATE api_keys SET revoke_time_us = 1", ": revoke_time_us not as in auditEntries/"),
-    "the hash of a key": ("UPDATE api_key_secrets SET key_hash = ?", ": the hash of the key is not the one"),
+    "scopes of a key": ("UPDATE api_keys SET scopes = '[\"orders.read\"]'", ": scopes not as recorded in"),
+    "the end of a key": ("UPDATE api_keys SET revoke_time_us = 1", ": revoke_time_us not as recorded in auditEntries/"),
+    "the hash of a key": ("UPDATE api_key_secrets SET key_hash = ?", ": the hash of the key does not match"),
     "a role of one's own": (
         "INSERT INTO roles SELECT 'own', display_name, permissions, built_in, version, create_time_us, update_time_us"
         " FROM roles WHERE id = 'admin'",
-        "roles/own: the audit log has no entry of it",
+        "roles/own: the audit log has no entry for it",
     ),
     "a signing key of one's own": (
         "INSERT INTO signing_keys SELECT 'own', public_key, sealed_private_key, 1, NULL FROM signing_keys",
-        "signingKeys/own: the audit log has no entry of it",
+        "signingKeys/own: the audit log has no entry for it",
     ),
     "another public key": (
         "UPDATE signing_keys SET public_key = ?",
-        ": x, y not as in auditEntries/",
+        ": x, y not as recorded in auditEntries/",
     ),
     "a session of one's own": (
         "INSERT INTO sessions SELECT 'own', lookup_id, 1, 9999999999999999, NULL FROM api_keys",
-        "serviceAccounts/admin/sessions/own: the audit log has no entry of it",
+        "serviceAccounts/admin/sessions/own: the audit log has no entry for it",
     ),
-    "a role that is gone": ("DELETE FROM roles WHERE id = 'viewer'", "roles/viewer: it is gone, and auditEntries/"),
+    "a role that is gone": ("DELETE FROM roles WHERE id = 'viewer'", "roles/viewer: its row is missing, but"),
 }
 
 
-@pytest.mark.parametrize(("sql", "told"), ROW_CHANGES.values(), ids=ROW_CHANGES)
-def test_row_changed_by_sql_is_found_and_named(log, sql, told):
+@pytest.mark.parametrize(("sql", "reported"), ROW_CHANGES.values(), ids=ROW_CHANGES)
+def test_row_changed_by_sql_is_found_and_named(log, sql, reported):
     assert list(check_rows(log.store)) == []
     with log.database.unguarded() as session:
         assert session.run(sql, *[bytes(32)] * sql.count("?")) > 0
-    assert [text for text in check_rows(log.store) if told in text]
+    assert [text for text in check_rows(log.store) if reported in text]

@@ -1,4 +1,4 @@
-"""The hashes of audit entries: nothing that an entry says can change without its hash, with a key or without."""
+"""The hashes of audit entries: every field changes the hash, with and without a key."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ PREVIOUS, BEFORE, AFTER = bytes(32), b'{"id":1}', b'{"id":2}'
 CHANGED_FIELDS = [(change, field.name) for change in (KEYED, KEYLESS) for field in fields(change)]
 
 
-def hash_of(
+def compute_hash(
     change: Change,
     *,
     key: bytes = bytes(32),
@@ -41,7 +41,7 @@ def hash_of(
     before: bytes | None = BEFORE,
     after: bytes | None = AFTER,
 ) -> bytes:
-    """The hash of an entry that says this."""
+    """Return the hash of an entry with this content."""
     if isinstance(change, LegacyChange):
         return change.chain(previous, before, after)
     return change.chain(prepare_key(key), previous, before, after)
@@ -53,30 +53,33 @@ def hash_of(
 def test_each_field_is_hashed(change: Change, field: str):
     value = getattr(change, field)
     other = value + 1 if isinstance(value, int) else f"{value}x"
-    assert hash_of(replace(change, **{field: other})) != hash_of(change)
+    assert compute_hash(replace(change, **{field: other})) != compute_hash(change)
 
 
 OTHERS: dict[str, Callable[[Change], bytes]] = {
-    "hash before it": lambda change: hash_of(change, previous=bytes(31) + b"\1"),
-    "before": lambda change: hash_of(change, before=b'{"id":3}'),
-    "after": lambda change: hash_of(change, after=b'{"id":3}'),
-    "no before": lambda change: hash_of(change, before=None),
-    "no after": lambda change: hash_of(change, after=None),
-    "an empty before": lambda change: hash_of(change, before=b""),
-    "before and after in each other's place": lambda change: hash_of(change, before=AFTER, after=BEFORE),
-    "a byte moved from one to the other": lambda change: hash_of(change, before=BEFORE + AFTER[:1], after=AFTER[1:]),
+    "hash before it": lambda change: compute_hash(change, previous=bytes(31) + b"\1"),
+    "before": lambda change: compute_hash(change, before=b'{"id":3}'),
+    "after": lambda change: compute_hash(change, after=b'{"id":3}'),
+    "no before": lambda change: compute_hash(change, before=None),
+    "no after": lambda change: compute_hash(change, after=None),
+    "an empty before": lambda change: compute_hash(change, before=b""),
+    "before and after in each other's place": lambda change: compute_hash(change, before=AFTER, after=BEFORE),
+    "a byte moved from one to the other": lambda change: compute_hash(
+        change, before=BEFORE + AFTER[:1], after=AFTER[1:]
+    ),
 }
 
 
 @pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS)
 @pytest.mark.parametrize("change", [KEYED, KEYLESS], ids=["keyed", "keyless"])
 def test_what_stands_around_the_fields_is_hashed(change: Change, other: Callable[[Change], bytes]):
-    assert other(change) != hash_of(change)
+    assert other(change) != compute_hash(change)
 
 
 def test_neighbouring_fields_do_not_run_into_each_other():
-    assert hash_of(replace(KEYED, method="a", resource="bc")) != hash_of(replace(KEYED, method="ab", resource="c"))
+    one, other = replace(KEYED, method="a", resource="bc"), replace(KEYED, method="ab", resource="c")
+    assert compute_hash(one) != compute_hash(other)
 
 
 def test_hash_takes_the_key():
-    assert hash_of(KEYED, key=b"k" * 32) != hash_of(KEYED)
+    assert compute_hash(KEYED, key=b"k" * 32) != compute_hash(KEYED)

@@ -1,4 +1,4 @@
-"""Sessions, tokens and hashes of keys that were changed by SQL: each is found, beside rows that cannot be read."""
+"""Sessions, tokens and key hashes changed by SQL: each change is detected, even among unreadable rows."""
 
 from __future__ import annotations
 
@@ -11,37 +11,37 @@ from tests.support.installations import Caller, Installation
 
 SESSIONS = 3
 CHANGES = {
-    "a longer end": ("UPDATE sessions SET expire_time_us = expire_time_us + 1", ": expire_time_us not as in"),
+    "a longer end": ("UPDATE sessions SET expire_time_us = expire_time_us + 1", ": expire_time_us not as recorded in"),
     "a longer refresh token": (
         "UPDATE refresh_tokens SET expire_time_us = expire_time_us + 1 WHERE use_time_us IS NULL",
-        ": its refresh token is not the one of",
+        ": its refresh token is not as recorded",
     ),
-    "a used refresh token": ("UPDATE refresh_tokens SET use_time_us = NULL", ": its refresh token is not the one of"),
+    "a used refresh token": ("UPDATE refresh_tokens SET use_time_us = NULL", ": its refresh token is not as recorded"),
     "a refresh token of one's own": (
         "INSERT INTO refresh_tokens SELECT ?, id, expire_time_us, NULL FROM sessions"
         " WHERE revoke_time_us IS NULL LIMIT 1",
-        ": its refresh token is not the one of",
+        ": its refresh token is not as recorded",
     ),
     "another key": (
         "UPDATE sessions SET lookup_id = (SELECT MAX(lookup_id) FROM api_keys)",
-        ": the audit log has no entry of it",
+        ": the audit log has no entry for it",
     ),
-    "a revoked session": ("UPDATE sessions SET revoke_time_us = NULL", ": it was revoked, and goes on"),
-    "a session that ended": ("UPDATE sessions SET revoke_time_us = 1", "the audit log does not know when"),
-    "a session that is gone": ("DELETE FROM sessions", ": it is gone, and still goes on by auditEntries/"),
-    "a revoked token": ("DELETE FROM revoked_tokens", ": it is not revoked any more, and was by auditEntries/"),
-    "the end of a revoked token": ("UPDATE revoked_tokens SET expire_time_us = 1", ": expire_time_us not as in"),
-    "a token revoked by SQL": ("INSERT INTO revoked_tokens VALUES ('x', 1)", "row x: the audit log has no entry of it"),
-    "the hash of a key": ("UPDATE api_key_secrets SET key_hash = ?", ": the hash of the key is not the one that"),
-    "no hash of a key": ("DELETE FROM api_key_secrets", ": the hash of the key is missing, or no hash"),
-    "a digest that is gone": ("UPDATE api_keys SET key_digest = ''", ": key_digest not as in auditEntries/"),
+    "a revoked session": ("UPDATE sessions SET revoke_time_us = NULL", ": it was revoked, but its row is not"),
+    "a session that ended": ("UPDATE sessions SET revoke_time_us = 1", "the audit log has no entry for that"),
+    "a session that is gone": ("DELETE FROM sessions", ": its row is missing, but it exists in auditEntries/"),
+    "a revoked token": ("DELETE FROM revoked_tokens", ": its row is missing, but it was revoked in auditEntries/"),
+    "the end of a revoked token": ("UPDATE revoked_tokens SET expire_time_us = 1", ": expire_time_us not as recorded"),
+    "a token revoked by SQL": ("INSERT INTO revoked_tokens VALUES ('x', 1)", "row x: the audit log has no entry"),
+    "the hash of a key": ("UPDATE api_key_secrets SET key_hash = ?", ": the hash of the key does not match"),
+    "no hash of a key": ("DELETE FROM api_key_secrets", ": the hash of the key is missing or invalid"),
+    "a digest that is gone": ("UPDATE api_keys SET key_digest = ''", ": key_digest not as recorded in auditEntries/"),
     "a signing key that is gone": ("DELETE FROM signing_keys", "signingKeys/"),
 }
 
 
 @pytest.fixture
 def used(installation: Installation, nobody: Caller, admin: Caller) -> Installation:
-    """An installation with sessions: one refreshed, one revoked, one with a revoked token."""
+    """Return an installation with three sessions: one refreshed, one revoked, one with a revoked token."""
     key = admin.make_key("shop", roles=["viewer"])
     tokens = [nobody.issue(key) for _ in range(SESSIONS)]
     nobody("RefreshToken", auth_pb2.RefreshTokenRequest(refresh_token=tokens[0].refresh_token))
@@ -51,11 +51,11 @@ def used(installation: Installation, nobody: Caller, admin: Caller) -> Installat
     return installation
 
 
-@pytest.mark.parametrize(("sql", "told"), CHANGES.values(), ids=CHANGES)
-def test_verify_session_changed_by_sql_is_found_and_named(used: Installation, sql: str, told: str) -> None:
+@pytest.mark.parametrize(("sql", "reported"), CHANGES.values(), ids=CHANGES)
+def test_verify_session_changed_by_sql_is_found_and_named(used: Installation, sql: str, reported: str) -> None:
     with used.database.unguarded() as session:
         assert session.run(sql, *[bytes(32)] * sql.count("?")) > 0
-    assert [text for text in check_rows(used.store, used.store.chain) if told in text]
+    assert [text for text in check_rows(used.store, used.store.chain) if reported in text]
 
 
 def test_verify_goes_on_behind_entries_of_sessions_that_cannot_be_read(used: Installation) -> None:
@@ -65,7 +65,7 @@ def test_verify_goes_on_behind_entries_of_sessions_that_cannot_be_read(used: Ins
     texts = list(check_rows(used.store))
     unread = [text for text in texts if "/sessions/" in text and text.endswith("cannot be read")]
     assert len(unread) == broken - 2, "the one that was refreshed and the one that was revoked have later entries"
-    assert [text for text in texts if "expire_time_us not as in" in text]
+    assert [text for text in texts if "expire_time_us not as recorded in" in text]
 
 
 @pytest.mark.engine("sqlite", reason="PostgreSQL keeps every text in UTF-8")

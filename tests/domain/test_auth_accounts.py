@@ -1,4 +1,4 @@
-"""Service accounts over the wire: their life, their lists, and no privilege that the caller does not hold."""
+"""Service accounts over the wire: lifecycle, lists, and no grant of permissions that the caller lacks."""
 
 from __future__ import annotations
 
@@ -124,10 +124,10 @@ def names(caller, **options):
 def test_batch_get_service_accounts_keeps_the_order(admin):
     create(admin, "b")
     create(admin, "a")
-    wanted = ["serviceAccounts/b", "serviceAccounts/admin", "serviceAccounts/a"]
-    found = admin("BatchGetServiceAccounts", pb.BatchGetServiceAccountsRequest(names=wanted))
-    assert [account.name for account in found.service_accounts] == wanted
-    missing = pb.BatchGetServiceAccountsRequest(names=[*wanted, "serviceAccounts/none"])
+    requested = ["serviceAccounts/b", "serviceAccounts/admin", "serviceAccounts/a"]
+    reply = admin("BatchGetServiceAccounts", pb.BatchGetServiceAccountsRequest(names=requested))
+    assert [account.name for account in reply.service_accounts] == requested
+    missing = pb.BatchGetServiceAccountsRequest(names=[*requested, "serviceAccounts/none"])
     assert admin.refusal("BatchGetServiceAccounts", missing).reason == "SERVICE_ACCOUNT_NOT_FOUND"
 
 
@@ -167,7 +167,7 @@ def test_list_service_accounts_filters(admin):
 
 @pytest.fixture
 def clerk(admin):
-    """A caller that may change accounts, and beside that only read products."""
+    """Return a caller that may change accounts and read products, but nothing else."""
     role = pb.Role(display_name="Clerk", permissions=["accounts.read", "accounts.write", "products.read"])
     admin("CreateRole", pb.CreateRoleRequest(role=role, role_id="clerk"))
     return admin.make_account("clerk", roles=["clerk"])

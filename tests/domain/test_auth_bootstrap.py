@@ -1,4 +1,4 @@
-"""What is there before anyone can call, and the way back in for an owner who is locked out."""
+"""Bootstrap: the first roles, keys and administrator, and the recovery of an owner who is locked out."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ import pytest
 from storekeep.server.domain.access.bootstrap import bootstrap_admin, install_access
 from storekeep.server.domain.access.permissions import AccessVersion
 from storekeep.server.domain.access.signing_keys import SigningKeys
-from storekeep.server.domain.keys.encryption import Seal, SealBroken
+from storekeep.server.domain.keys.encryption import DecryptionFailed, SecretBox
 from storekeep.server.domain.keys.keyrings import Keyring
 from storekeep.v1 import auth_pb2 as pb
 
 
 def bootstrap(installation, **options) -> str | None:
-    """The key that was made; None where none was."""
-    kept: list[str] = []
+    """Run the bootstrap, and return the new key; None if it created none."""
+    stored: list[str] = []
     made = bootstrap_admin(
         installation.store,
         key_secrets=installation.key_secrets,
         known=installation.known,
-        keep=kept.append,
+        keep=stored.append,
         **options,
     )
-    return kept[-1] if made else None
+    return stored[-1] if made else None
 
 
 def test_bootstrap_admin_does_nothing_where_an_account_exists(installation):
@@ -78,19 +78,20 @@ def test_install_access_again_writes_nothing(installation):
 
 
 def test_install_access_with_another_secret_is_refused(installation):
-    keyring = Keyring.of(b"x" * 32)
+    keyring = Keyring.from_secret(b"x" * 32)
     other = SigningKeys(installation.store, keyring=keyring, version=AccessVersion(installation.store))
-    with pytest.raises(SealBroken, match="secret"):
+    with pytest.raises(DecryptionFailed, match="secret"):
         install_access(installation.store, keyring=keyring, known=installation.known, signing_keys=other)
 
 
-def test_seal_opens_for_its_owner_and_purpose_alone():
-    seal = Seal(b"s" * 32, purpose="one")
-    sealed = seal.seal(b"text", owner="me")
-    assert seal.open(sealed, owner="me") == b"text"
-    for other, owner in ((seal, "you"), (Seal(b"s" * 32, purpose="two"), "me"), (Seal(b"t" * 32, purpose="one"), "me")):
-        with pytest.raises(SealBroken):
-            other.open(sealed, owner=owner)
-    for broken in (b"", sealed[:-1], sealed[:5], bytes(len(sealed))):
-        with pytest.raises(SealBroken):
-            seal.open(broken, owner="me")
+def test_secret_decrypts_for_its_owner_and_purpose_only():
+    box = SecretBox(b"s" * 32, purpose="one")
+    encrypted = box.encrypt(b"text", owner="me")
+    assert box.decrypt(encrypted, owner="me") == b"text"
+    other_purpose, other_secret = SecretBox(b"s" * 32, purpose="two"), SecretBox(b"t" * 32, purpose="one")
+    for other, owner in ((box, "you"), (other_purpose, "me"), (other_secret, "me")):
+        with pytest.raises(DecryptionFailed):
+            other.decrypt(encrypted, owner=owner)
+    for broken in (b"", encrypted[:-1], encrypted[:5], bytes(len(encrypted))):
+        with pytest.raises(DecryptionFailed):
+            box.decrypt(broken, owner="me")

@@ -1,4 +1,4 @@
-"""API keys over the wire: made, rotated, revoked, and their secrets nowhere but in the reply."""
+"""API keys over the wire: creation, rotation, revocation, and secrets that appear only in the reply."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NAME = f"{PARENT}/apiKeys/main"
 
 @pytest.fixture
 def key(admin):
-    """The secret of the key `main` of an account `shop`."""
+    """Return the secret of the key `main` of an account `shop`."""
     return admin.make_key("shop", roles=["operator"])
 
 
@@ -110,10 +110,10 @@ def test_create_api_key_that_differs_from_another_in_case_only_is_refused(admin,
     assert (refusal.reason, refusal.metadata["resource"]) == ("ALREADY_EXISTS", NAME)
 
 
-def test_create_api_key_for_trial_gives_one_that_does_not_work(admin, nobody, key):
+def test_create_api_key_as_dry_run_gives_a_key_that_does_not_work(admin, nobody, key):
     request = pb.CreateApiKeyRequest(parent=PARENT, api_key=pb.ApiKey(), validate_only=True)
-    trial = admin("CreateApiKey", request)
-    refusal = nobody.refusal("IssueToken", pb.IssueTokenRequest(api_key=trial.secret))
+    dry_run = admin("CreateApiKey", request)
+    refusal = nobody.refusal("IssueToken", pb.IssueTokenRequest(api_key=dry_run.secret))
     assert refusal.reason == "API_KEY_INVALID"
 
 
@@ -229,27 +229,27 @@ def test_secrets_stand_nowhere_in_the_database(admin, nobody, key, installation)
     installation.store.write(lambda tx: None)
     secrets = [installation.admin_key, key, made.secret, rotated.secret]
     hashes = [hash_key(secret, SECRET) for secret in secrets]
-    files = everything_in(installation.database)
+    files = read_database(installation.database)
     for secret in [*(secret.rpartition("_")[2] for secret in secrets), tokens.refresh_token, tokens.access_token]:
         assert secret.encode() not in files
     assert b"PRIVATE KEY" not in files
-    told = installation.store.read(_told)
+    content = installation.store.read(_read_entries)
     for secret_hash in hashes:
         assert secret_hash in files
-        assert secret_hash not in told
-        assert secret_hash.hex().encode() not in told
+        assert secret_hash not in content
+        assert secret_hash.hex().encode() not in content
 
 
-def everything_in(database: Database) -> bytes:
-    """All that stands in a database, be it in one of its files or in a row."""
+def read_database(database: Database) -> bytes:
+    """Return the whole content of a database: its files, or all its rows."""
     if database.engine == "sqlite":
         return b"".join(path.read_bytes() for path in database.path.parent.glob("storekeep.db*"))
     values = [value for rows in database.everything().values() for row in rows for value in row]
     return b" ".join(value if isinstance(value, bytes) else str(value).encode() for value in values)
 
 
-def _told(tx):
-    """All that events and audit entries say."""
+def _read_entries(tx):
+    """Return the content of all events and audit entries."""
     rows = [
         *tx.connection.execute("SELECT payload FROM events"),
         *tx.connection.execute("SELECT before FROM audit_entries"),

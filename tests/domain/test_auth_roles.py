@@ -1,4 +1,4 @@
-"""Roles over the wire: those that are built in, and those that a company makes."""
+"""Roles over the wire: built-in and custom roles."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def test_create_role_then_update_then_delete(admin):
     made = create(admin, "picker")
     assert (made.name, made.built_in, made.etag) == ("roles/picker", False, "v1")
     assert get(admin, "picker") == made
-    wanted = pb.Role(name=made.name, display_name="Packer", permissions=["stock.read"], etag="v1")
-    changed = admin("UpdateRole", pb.UpdateRoleRequest(role=wanted))
+    changed_role = pb.Role(name=made.name, display_name="Packer", permissions=["stock.read"], etag="v1")
+    changed = admin("UpdateRole", pb.UpdateRoleRequest(role=changed_role))
     assert (changed.display_name, list(changed.permissions), changed.etag) == ("Packer", ["stock.read"], "v2")
     stale = pb.DeleteRoleRequest(name=made.name, etag="v1")
     assert admin.refusal("DeleteRole", stale).reason == "ETAG_MISMATCH"
@@ -79,8 +79,8 @@ def test_update_role_changes_what_its_holders_may(admin):
     create(admin, "picker")
     robot = admin.make_account("robot", roles=["picker"], scopes=["*"])
     assert list(robot("WhoAmI", pb.WhoAmIRequest()).permissions) == ["orders.read"]
-    wanted = pb.Role(name="roles/picker", display_name="Picker", permissions=["stock.read", "stock.write"])
-    admin("UpdateRole", pb.UpdateRoleRequest(role=wanted))
+    changed_role = pb.Role(name="roles/picker", display_name="Picker", permissions=["stock.read", "stock.write"])
+    admin("UpdateRole", pb.UpdateRoleRequest(role=changed_role))
     assert list(robot("WhoAmI", pb.WhoAmIRequest()).permissions) == ["stock.read", "stock.write"]
 
 

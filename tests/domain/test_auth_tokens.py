@@ -1,4 +1,4 @@
-"""Tokens over the wire: what they open, what makes them stop, and every forged or broken one refused."""
+"""Tokens over the wire: their permissions, their end, and the rejection of every forged or broken token."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from storekeep.server.domain.access.tokens import KEEP_US, SESSION_LIFETIME_MAX_S, purge_expired
+from storekeep.server.domain.access.tokens import ENDED_RETENTION_US, SESSION_LIFETIME_MAX_S, purge_expired
 from storekeep.server.domain.calls import Call
 from storekeep.server.domain.calls import Caller as DomainCaller
 from storekeep.server.store.sql.statements import Statement
@@ -24,13 +24,13 @@ from tests.support.installations import AUDIENCE, ISSUER, Installation
 UNAUTHENTICATED = grpc.StatusCode.UNAUTHENTICATED
 
 
-def claims_of(token):
+def decode_claims(token):
     return jwt.decode(token, options={"verify_signature": False})
 
 
 def forge(installation, *, changes=(), headers=(), key=None, algorithm="ES256", claims=None):
-    """A token like one of ours, but for what is given; a claim that is None is left out."""
-    signer = installation.signing_keys.signer()
+    """Return a valid token with the given changes. A claim that is None is omitted."""
+    signer = installation.signing_keys.get_signer()
     now_s = int(time.time())
     good = {
         "iss": ISSUER,
@@ -60,7 +60,7 @@ def who_am_i(caller):
     return caller("WhoAmI", pb.WhoAmIRequest())
 
 
-# -- what a token opens
+# -- permissions of a token
 
 
 def test_issue_token_for_a_key_opens_what_its_account_may(admin, installation):
@@ -75,7 +75,7 @@ def test_issue_token_for_a_key_opens_what_its_account_may(admin, installation):
 def test_issue_token_says_what_rfc_9068_wants(nobody, installation):
     tokens = nobody.issue(installation.admin_key)
     header = jwt.get_unverified_header(tokens.access_token)
-    claims = claims_of(tokens.access_token)
+    claims = decode_claims(tokens.access_token)
     assert (header["typ"], header["alg"]) == ("at+jwt", "ES256")
     assert set(claims) == set(CLAIMS)
     assert tokens.expire_time.seconds == claims["exp"]
@@ -126,7 +126,7 @@ def test_issue_token_refuses_every_bad_key_in_the_same_words(admin, nobody, inst
     }
 
 
-# -- tokens that are not ours, or not any more
+# -- forged and expired tokens
 
 
 CLAIMS = ("iss", "aud", "sub", "exp", "iat", "jti", "sid", "client_id")
@@ -156,7 +156,7 @@ def test_forged_token_is_refused(nobody, installation, forgery):
 
 
 def test_token_of_another_subject_with_a_real_session_is_refused(admin, nobody, installation):
-    real = claims_of(admin.make_account("small").access_token)
+    real = decode_claims(admin.make_account("small").access_token)
     token = forge(installation, claims=real, changes={"sub": "serviceAccounts/admin"})
     assert nobody.with_token(token).refusal("WhoAmI", pb.WhoAmIRequest()).reason == "UNAUTHENTICATED"
 
@@ -175,7 +175,7 @@ ALIEN_CLAIMS = {
 
 @pytest.mark.parametrize("alien", ALIEN_CLAIMS.values(), ids=ALIEN_CLAIMS)
 def test_token_that_is_right_but_for_one_claim_is_refused(admin, nobody, installation, alien):
-    real = claims_of(admin.access_token)
+    real = decode_claims(admin.access_token)
     assert who_am_i(nobody.with_token(forge(installation, claims=real))).subject == real["sub"]
     refusal = nobody.with_token(forge(installation, claims=real, **alien)).refusal("WhoAmI", pb.WhoAmIRequest())
     assert (refusal.code, refusal.reason) == (UNAUTHENTICATED, "UNAUTHENTICATED")
@@ -192,7 +192,7 @@ def test_token_with_alg_none_is_refused(admin, nobody):
 @pytest.mark.parametrize("encoding", [Encoding.PEM, Encoding.DER])
 def test_token_signed_with_the_public_key_as_hmac_secret_is_refused(admin, nobody, installation, encoding):
     kid = jwt.get_unverified_header(admin.access_token)["kid"]
-    public_key = installation.signing_keys.signer().private_key.public_key()
+    public_key = installation.signing_keys.get_signer().private_key.public_key()
     secret = public_key.public_bytes(encoding, PublicFormat.SubjectPublicKeyInfo)
     signed = f"{part({'alg': 'HS256', 'typ': 'at+jwt', 'kid': kid})}.{admin.access_token.split('.')[1]}"
     signature = hmac.new(secret, signed.encode(), hashlib.sha256).digest()
@@ -202,7 +202,7 @@ def test_token_signed_with_the_public_key_as_hmac_secret_is_refused(admin, nobod
 
 def test_token_with_a_changed_payload_is_refused(admin, nobody):
     header, _, signature = admin.access_token.split(".")
-    changed = part({**claims_of(admin.access_token), "exp": int(time.time()) + 10**6})
+    changed = part({**decode_claims(admin.access_token), "exp": int(time.time()) + 10**6})
     assert nobody.with_token(f"{header}.{changed}.{signature}").refusal("WhoAmI", pb.WhoAmIRequest()).reason == (
         "UNAUTHENTICATED"
     )
@@ -235,7 +235,7 @@ def test_expired_token_says_so(nobody, installation):
 
 
 def test_remembered_token_expires(admin, nobody, installation):
-    real = claims_of(admin.access_token)
+    real = decode_claims(admin.access_token)
     over_s = int(time.time()) + 3
     caller = nobody.with_token(forge(installation, claims=real, changes={"exp": over_s}))
     assert who_am_i(caller).subject == "serviceAccounts/admin"
@@ -346,7 +346,7 @@ def test_refresh_token_gives_a_new_pair_that_works(nobody, installation):
     first = nobody.issue(installation.admin_key)
     second = refresh(nobody, first.refresh_token)
     assert second.refresh_token != first.refresh_token
-    assert claims_of(second.access_token)["sid"] == claims_of(first.access_token)["sid"]
+    assert decode_claims(second.access_token)["sid"] == decode_claims(first.access_token)["sid"]
     who_am_i(nobody.with_token(second.access_token))
     refresh(nobody, second.refresh_token)
 
@@ -435,7 +435,7 @@ def test_purge_removes_what_is_long_over_and_nothing_else(nobody, installation):
     tokens = nobody.issue(installation.admin_key)
     nobody("RevokeToken", pb.RevokeTokenRequest(token=nobody.issue(installation.admin_key).access_token))
     assert installation.store.write(purge_expired) == 0
-    long_ago_us = int(time.time() * 1_000_000) - KEEP_US - 1
+    long_ago_us = int(time.time() * 1_000_000) - ENDED_RETENTION_US - 1
 
     def age(tx):
         for table in ("refresh_tokens", "sessions", "revoked_tokens"):
@@ -475,7 +475,7 @@ def test_rotate_signing_key_signs_with_the_new_and_still_verifies_the_old(admin,
 
 def test_replaced_signing_key_stops_verifying_after_the_overlap(admin, nobody, installation):
     old = keys(nobody)[0]
-    real = claims_of(admin.access_token)
+    real = decode_claims(admin.access_token)
     before = nobody.with_token(forge(installation, claims=real, changes={"jti": "never seen"}))
     admin("RotateSigningKey", pb.RotateSigningKeyRequest())
     installation.store.write(
@@ -493,7 +493,7 @@ def test_rotate_signing_key_for_trial_keeps_the_key(admin, nobody):
     assert keys(nobody) == before
 
 
-# -- what is remembered
+# -- stored data
 
 
 def test_no_more_tokens_are_remembered_than_allowed(database):

@@ -1,4 +1,4 @@
-"""Customers: who orders. A deleted one keeps its orders and places no more."""
+"""Customers: a deleted customer keeps its orders and cannot place new ones."""
 
 from __future__ import annotations
 

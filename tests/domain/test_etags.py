@@ -1,4 +1,4 @@
-"""Etags: a change by somebody who has not seen the current version is refused and told the current one."""
+"""Etags: a change with an old etag is rejected, and the error has the current etag."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ each_kind = pytest.mark.parametrize("kind", KINDS, ids=str)
 
 
 def current(shop: Shop, request) -> str:
-    """The etag of what a request is about."""
+    """Return the current etag of the resource that a request changes."""
     name = getattr(request, "name", "") or getattr(request, "parent", "") or etag_holder(request).name
     if "/stockLevels/" in name:
         return shop.level(name.rpartition("/")[2]).etag
@@ -28,10 +28,10 @@ def current(shop: Shop, request) -> str:
         return shop.inventory.GetReservation(inventory_pb2.GetReservationRequest(name=name)).etag
     if name.startswith("orders/"):
         return shop.orders.GetOrder(orders_pb2.GetOrderRequest(name=name)).etag
-    return next(kind for kind in KINDS if _fits(kind, name)).get(shop, name).etag
+    return next(kind for kind in KINDS if _matches_name(kind, name)).get(shop, name).etag
 
 
-def _fits(kind: Kind, name: str) -> bool:
+def _matches_name(kind: Kind, name: str) -> bool:
     return kind.missing.split("/")[::2] == name.split("/")[::2]
 
 

@@ -1,4 +1,4 @@
-"""The expirers: listed where the server is wired, and none at all is an error, never a refusal for want of stock."""
+"""Expirers: all of them are registered at startup, and a store without expirers is an error."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from storekeep.server import domain
-from storekeep.server.app import EXPIRERS
 from storekeep.server.domain.samples import load_sample
 from storekeep.server.domain.stock.expiry import Expirer, ExpirersMissing, expire_batch, set_expirers
 from storekeep.server.domain.stock.reservations import NewReservation, reserve
-from storekeep.server.jobs.periodic import Sweeper
+from storekeep.server.jobs.periodic import ExpiryJob
 from storekeep.server.store.opening import open_store
+from storekeep.server.wiring.expirers import EXPIRERS
 from tests.support.databases import Database
 from tests.support.placing import CALL
 from tests.support.processes import server_environment
@@ -34,7 +34,7 @@ from storekeep.server.store.opening import open_store
 url, sku, wiring = sys.argv[1:]
 with closing(open_store(url)) as store:
     if wiring == "wired":
-        from storekeep.server.app import EXPIRERS
+        from storekeep.server.wiring.expirers import EXPIRERS
         set_expirers(store, EXPIRERS)
     try:
         level = adjust_stock(store, Call(Caller("test"), "test"), ("main", sku), quantity_delta=-1)
@@ -42,7 +42,7 @@ with closing(open_store(url)) as store:
     except Exception as error:
         print(type(error).__name__)
 """
-"""Takes one unit away, in a process that imports of the domain no more than that needs."""
+"""Subtract one unit in a process that imports only the domain modules it needs."""
 
 
 @pytest.mark.parametrize(("wiring", "outcome"), [("wired", "29 0"), ("forgotten", "ExpirersMissing")])
@@ -66,7 +66,10 @@ def test_every_expirer_of_the_domain_is_listed():
 
 @pytest.mark.engine("sqlite", reason="the same code wires a server on either engine")
 def test_server_without_expirers_does_not_start(database: Database, tmp_path: Path):
-    code = "from storekeep.server import app, command; app.EXPIRERS = (); command.main(['serve'])"
+    code = (
+        "from storekeep.server import command; from storekeep.server.wiring import expirers; "
+        "expirers.EXPIRERS = (); command.main(['serve'])"
+    )
     environment = server_environment(tmp_path, database_url=database.url)
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
@@ -80,6 +83,6 @@ def test_store_without_expirers_expires_nothing_in_silence(database: Database):
         with pytest.raises(ExpirersMissing):
             set_expirers(store, ())
         with pytest.raises(ExpirersMissing):
-            Sweeper(store, interval_s=60)
+            ExpiryJob(store, interval_s=60)
         with pytest.raises(ExpirersMissing):
             expire_batch(store)

@@ -1,4 +1,4 @@
-"""Filters (AIP-160): each field with each operator, what is refused and where, and that nothing breaks the server."""
+"""Filters (AIP-160): each field with each operator, the position of errors, and random filters."""
 
 from __future__ import annotations
 
@@ -45,18 +45,18 @@ FILTER_FIELDS = {
 }
 
 
-def listed(shop: Shop, rpc: str, wanted: str, **fields: Any) -> Any:
-    """One page of what a filter lets through."""
+def listed(shop: Shop, rpc: str, filter_text: str, **fields: Any) -> Any:
+    """Return one page of the rows that match a filter."""
     kind = DESCRIPTORS[rpc].input_type
     module = next(m for m in (PRODUCT.messages, inventory_pb2, CUSTOMER.messages, orders_pb2) if hasattr(m, kind.name))
     parent = {"parent": PARENTS[rpc]} if rpc in PARENTS else {}
-    return shop.stub(rpc)(getattr(module, kind.name)(filter=wanted, **parent, **fields))
+    return shop.stub(rpc)(getattr(module, kind.name)(filter=filter_text, **parent, **fields))
 
 
-def names(shop: Shop, rpc: str, wanted: str, **fields: Any) -> set[str]:
-    """The names of what a filter lets through."""
+def names(shop: Shop, rpc: str, filter_text: str, **fields: Any) -> set[str]:
+    """Return the names of the rows that match a filter."""
     (field,) = (f for f in DESCRIPTORS[rpc].output_type.fields if f.name != "next_page_token")
-    return {row.name for row in getattr(listed(shop, rpc, wanted, page_size=1000, **fields), field.name)}
+    return {row.name for row in getattr(listed(shop, rpc, filter_text, page_size=1000, **fields), field.name)}
 
 
 def test_table_of_fields_is_what_the_contract_documents():
@@ -67,7 +67,7 @@ def test_table_of_fields_is_what_the_contract_documents():
 def test_refused_field_is_told_which_there_are(shop: Shop, rpc: str):
     with refused("INVALID_FILTER") as refusal:
         listed(shop, rpc, "nothing = 1")
-    assert re.findall(r"\w+", refusal.metadata["problem"].partition("can by: ")[2]) == list(FILTER_FIELDS[rpc])
+    assert re.findall(r"\w+", refusal.metadata["problem"].partition("use one of: ")[2]) == list(FILTER_FIELDS[rpc])
     assert refusal.metadata["position"] == "1"
 
 
@@ -75,7 +75,7 @@ def test_refused_field_is_told_which_there_are(shop: Shop, rpc: str):
 
 
 def marked(shop: Shop, kind: Kind, *endings: str) -> tuple[str, list[str]]:
-    """A mark, and the names of resources whose display names are the mark and an ending."""
+    """Create resources with display names of a random mark and an ending. Return the mark and their names."""
     mark = new_id()
     return mark, [kind.make(shop, display_name=f"{mark}{ending}").name for ending in endings]
 
@@ -86,10 +86,10 @@ def marked(shop: Shop, kind: Kind, *endings: str) -> tuple[str, list[str]]:
     [("=", "b"), ("!=", "ac"), ("<", "a"), ("<=", "ab"), (">", "c"), (">=", "bc"), (":", "b")],
 )
 def test_text_is_compared(shop: Shop, kind: Kind, operator: str, found: str):
-    mark, there = marked(shop, kind, "a", "b", "c")
-    expected = {name for name, ending in zip(there, "abc", strict=True) if ending in found}
-    wanted = f'display_name : "{mark}" AND display_name {operator} "{mark}b"'
-    assert names(shop, f"List{kind.plural}", wanted) == expected
+    mark, created = marked(shop, kind, "a", "b", "c")
+    expected = {name for name, ending in zip(created, "abc", strict=True) if ending in found}
+    filter_text = f'display_name : "{mark}" AND display_name {operator} "{mark}b"'
+    assert names(shop, f"List{kind.plural}", filter_text) == expected
 
 
 @pytest.mark.parametrize("literal", ["%", "_", "50% off_", "\\", '"', "'", "(", "é", "🫖", "a AND b", "NOT x"])
@@ -113,13 +113,13 @@ def test_state_is_compared(shop: Shop, kind: Kind):
     active, archived = kind.make(shop).name, kind.make(shop).name
     kind.do(shop, "Archive", archived)
     rpc = f"List{kind.plural}"
-    for wanted, found, not_found in (
+    for filter_text, found, not_found in (
         ("state = ACTIVE", active, archived),
         ("state != ACTIVE", archived, active),
         ('state = "ARCHIVED"', archived, active),
         ("NOT state = ARCHIVED", active, archived),
     ):
-        got = names(shop, rpc, wanted)
+        got = names(shop, rpc, filter_text)
         assert found in got
         assert not_found not in got
 
@@ -167,15 +167,15 @@ def test_time_may_have_any_zone(shop: Shop):
     ],
 )
 def test_reference_finds_its_one_row(shop: Shop, rpc: str, make):
-    wanted, row = make(shop)
-    assert names(shop, rpc, wanted) == {row.name}
+    filter_text, row = make(shop)
+    assert names(shop, rpc, filter_text) == {row.name}
 
 
 def test_orders_without_a_reference_are_found_by_its_absence(shop: Shop):
     customer = shop.customer().name
     plain = shop.order(customer=customer).name
     referred = shop.order(customer=customer, external_reference="web-7").name
-    for wanted, found in (
+    for filter_text, found in (
         ('external_reference = ""', {plain}),
         ('external_reference != ""', {referred}),
         ("external_reference != web-8", {plain, referred}),
@@ -184,7 +184,7 @@ def test_orders_without_a_reference_are_found_by_its_absence(shop: Shop):
         ("held = false", {plain, referred}),
         ("held = true", set()),
     ):
-        assert names(shop, "ListOrders", f"customer = {customer} AND {wanted}") == found
+        assert names(shop, "ListOrders", f"customer = {customer} AND {filter_text}") == found
 
 
 # -- stock
@@ -194,7 +194,7 @@ def test_quantities_of_levels_are_compared(shop: Shop):
     sku = shop.variant(stock=10).sku
     shop.order((sku, 3))
     name = f"locations/main/stockLevels/{sku}"
-    for wanted, found in (
+    for filter_text, found in (
         ("on_hand = 10", True),
         ("on_hand > 10", False),
         ("allocated >= 3", True),
@@ -203,14 +203,14 @@ def test_quantities_of_levels_are_compared(shop: Shop):
         ("available < 7", False),
         ("available <= 7 AND on_hand >= 10", True),
     ):
-        assert names(shop, "ListStockLevels", f"sku = {sku} AND {wanted}") == ({name} if found else set())
+        assert names(shop, "ListStockLevels", f"sku = {sku} AND {filter_text}") == ({name} if found else set())
 
 
 def test_movements_are_found_by_cause_location_and_actor(shop: Shop):
     location = shop.location().name
     sku = shop.variant(stock=5, location=location).sku
     shop.adjust(sku, -1, location=location, cause="STOCK_MOVEMENT_CAUSE_WRITE_OFF")
-    for wanted, count in (
+    for filter_text, count in (
         ("cause = WRITE_OFF", 1),
         ("cause != WRITE_OFF", 1),
         ("cause = COUNT", 0),
@@ -218,7 +218,7 @@ def test_movements_are_found_by_cause_location_and_actor(shop: Shop):
         ("location = main", 0),
         (f"actor = {shop.subject}", 2),
     ):
-        assert len(names(shop, "ListStockMovements", f"sku = {sku} AND {wanted}")) == count
+        assert len(names(shop, "ListStockMovements", f"sku = {sku} AND {filter_text}")) == count
 
 
 # -- orders by total
@@ -228,7 +228,7 @@ PRICES = {"EUR": "19.99", "JPY": "2000", "KWD": "1.999"}
 
 @pytest.fixture(scope="module")
 def totals(shop: Shop) -> dict[str, str]:
-    """Currency -> an order in it, of one unit at the price above; all of one customer, which is under `customer`."""
+    """Return currency -> an order of one unit at its price. All have the same customer, under the key `customer`."""
     sku = shop.variant(prices=PRICES, stock=10).sku
     customer = shop.customer().name
     placed = {code: shop.order((sku, 1), currency_code=code, customer=customer).name for code in PRICES}
@@ -236,7 +236,7 @@ def totals(shop: Shop) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "found"),
+    ("filter_text", "found"),
     [
         ("total = 19.99", "EUR"),
         ("total = 19.990", "EUR"),
@@ -267,8 +267,8 @@ def totals(shop: Shop) -> dict[str, str]:
         ("currency_code : W", "KWD"),
     ],
 )
-def test_total_is_compared_in_the_units_of_each_currency(shop: Shop, totals, wanted: str, found: str):
-    got = names(shop, "ListOrders", f"customer = {totals['customer']} AND ({wanted})")
+def test_total_is_compared_in_the_units_of_each_currency(shop: Shop, totals, filter_text: str, found: str):
+    got = names(shop, "ListOrders", f"customer = {totals['customer']} AND ({filter_text})")
     assert got == {totals[code] for code in found.split()}
 
 
@@ -287,7 +287,7 @@ def test_orders_are_found_by_state_and_time(shop: Shop):
 
 
 @pytest.mark.parametrize(
-    ("wanted", "found"),
+    ("filter_text", "found"),
     [
         ("A OR B", "AB"),
         ("NOT A", "BC"),
@@ -301,11 +301,11 @@ def test_orders_are_found_by_state_and_time(shop: Shop):
         ("NOT NOT A", "A"),
     ],
 )
-def test_or_binds_tighter_than_and(shop: Shop, wanted: str, found: str):
-    mark, there = marked(shop, PRODUCT, "A", "B", "C")
-    terms = re.sub(r"\b([ABC])\b", rf'display_name = "{mark}\1"', wanted)
+def test_or_binds_tighter_than_and(shop: Shop, filter_text: str, found: str):
+    mark, created = marked(shop, PRODUCT, "A", "B", "C")
+    terms = re.sub(r"\b([ABC])\b", rf'display_name = "{mark}\1"', filter_text)
     got = names(shop, "ListProducts", f'display_name : "{mark}" AND ({terms})')
-    assert got == {name for name, letter in zip(there, "ABC", strict=True) if letter in found}
+    assert got == {name for name, letter in zip(created, "ABC", strict=True) if letter in found}
 
 
 def test_filter_of_blanks_lets_all_through(shop: Shop):
@@ -313,11 +313,11 @@ def test_filter_of_blanks_lets_all_through(shop: Shop):
     assert name in names(shop, "ListProducts", " \t\n ", order_by="create_time desc")
 
 
-# -- what is refused, and where
+# -- errors and their positions
 
 
 @pytest.mark.parametrize(
-    ("wanted", "position"),
+    ("filter_text", "position"),
     [
         ("=", 1),
         ("state", 6),
@@ -346,9 +346,9 @@ def test_filter_of_blanks_lets_all_through(shop: Shop):
         ("state = ACTIVE\x00", 15),
     ],
 )
-def test_mistake_is_refused_with_its_position(shop: Shop, wanted: str, position: int):
+def test_mistake_is_refused_with_its_position(shop: Shop, filter_text: str, position: int):
     with refused("INVALID_FILTER") as refusal:
-        listed(shop, "ListProducts", wanted)
+        listed(shop, "ListProducts", filter_text)
     assert refusal.metadata["position"] == str(position)
 
 
@@ -371,7 +371,7 @@ def test_whole_numbers_reach_to_64_bits(shop: Shop):
 
 
 @pytest.mark.parametrize(
-    "wanted",
+    "filter_text",
     [
         "(" * 500 + "state = ACTIVE" + ")" * 500,
         "NOT " * 400 + "state = ACTIVE",
@@ -385,9 +385,9 @@ def test_whole_numbers_reach_to_64_bits(shop: Shop):
     ],
     ids=["parentheses", "nots", "ands", "ors", "open", "closed", "quotes", "backslashes", "word"],
 )
-def test_deep_or_long_filter_is_refused(shop: Shop, wanted: str):
+def test_deep_or_long_filter_is_refused(shop: Shop, filter_text: str):
     with refused("INVALID_FILTER"):
-        listed(shop, "ListProducts", wanted[:2000])
+        listed(shop, "ListProducts", filter_text[:2000])
 
 
 def test_filter_beyond_its_limit_is_refused(shop: Shop):
@@ -404,7 +404,7 @@ def test_longest_filter_that_is_allowed_is_answered(shop: Shop, rpc: str):
     assert listed(shop, rpc, " AND ".join([term] * min(50, 1_950 // len(f"{term} AND ")))) is not None
 
 
-# -- random filters: answered, or refused with a reason, but never a defect
+# -- random filters: a page or INVALID_FILTER, never an internal error
 
 VALUES = st.one_of(
     st.text(max_size=20),
@@ -420,7 +420,7 @@ def _quoted(value: str) -> str:
 
 
 def _filters(fields: Iterable[str]) -> st.SearchStrategy[str]:
-    """Filters that mostly parse."""
+    """Return filters, most of them valid."""
     values = VALUES | VALUES.map(_quoted)
     term = st.tuples(st.sampled_from(list(fields)), st.sampled_from([*COMPARISONS, ":"]), values).map(" ".join)
     return st.recursive(
@@ -441,23 +441,23 @@ quick = settings(max_examples=40, deadline=None, suppress_health_check=list(Heal
 @quick
 @given(data=st.data())
 def test_filter_that_mostly_parses_is_answered_or_refused(shop: Shop, rpc: str, data):
-    wanted = data.draw(_filters(FILTER_FIELDS[rpc]))
-    outcome = refusal(listed, shop, rpc, wanted)
+    filter_text = data.draw(_filters(FILTER_FIELDS[rpc]))
+    outcome = refusal(listed, shop, rpc, filter_text)
     assert outcome is None or outcome.reason in ("INVALID_FILTER", "INVALID_FIELD")
     assert outcome is None or outcome.reason == "INVALID_FIELD" or outcome.metadata["position"].isdigit()
 
 
 @pytest.mark.parametrize("rpc", LISTS)
 @quick
-@given(wanted=st.text(max_size=200), order_by=st.text(max_size=60))
-@example(wanted="", order_by="EXCEPTION")
-@example(wanted="sqlite = 1", order_by="")
-def test_text_as_filter_and_order_is_answered_or_refused(shop: Shop, rpc: str, wanted: str, order_by: str):
-    outcome = refusal(listed, shop, rpc, wanted, order_by=order_by)
+@given(filter_text=st.text(max_size=200), order_by=st.text(max_size=60))
+@example(filter_text="", order_by="EXCEPTION")
+@example(filter_text="sqlite = 1", order_by="")
+def test_text_as_filter_and_order_is_answered_or_refused(shop: Shop, rpc: str, filter_text: str, order_by: str):
+    outcome = refusal(listed, shop, rpc, filter_text, order_by=order_by)
     assert outcome is None or outcome.reason in ("INVALID_FILTER", "INVALID_ORDER_BY")
 
 
-# -- the same on every engine: text is compared by its bytes, and contains by its ASCII letters without their case
+# -- the same on every engine: text compares by bytes, and `:` ignores the case of ASCII letters
 
 
 def test_contains_knows_the_case_of_letters_beyond_ascii_only(shop: Shop):
@@ -467,8 +467,8 @@ def test_contains_knows_the_case_of_letters_beyond_ascii_only(shop: Shop):
         shop.product(display_name=name)
 
     def containing(text: str) -> list[str]:
-        wanted = f'display_name : "{mark}" AND display_name : "{text}"'
-        return sorted(product.display_name for product in listed(shop, "ListProducts", wanted).products)
+        filter_text = f'display_name : "{mark}" AND display_name : "{text}"'
+        return sorted(product.display_name for product in listed(shop, "ListProducts", filter_text).products)
 
     assert containing("tea") == containing("TEA") == sorted(names[:2])
     assert containing("äpfel") == [names[1]]
@@ -481,16 +481,17 @@ def test_text_is_ordered_by_its_bytes(shop: Shop):
     names = [f"{mark}{end}" for end in ("", " z", "-", "A", "Z", "_", "a", "z", "~", "Ä", "ä", "\uff41", "🫖")]
     for name in reversed(names):
         shop.product(display_name=name)
-    wanted = f'display_name : "{mark}"'
+    filter_text = f'display_name : "{mark}"'
     for order_by, expected in (("display_name", names), ("display_name desc", names[::-1])):
         found: list[str] = []
         token = ""
         while token or not found:
             page = shop.products.ListProducts(
-                products_pb2.ListProductsRequest(filter=wanted, order_by=order_by, page_size=3, page_token=token)
+                products_pb2.ListProductsRequest(filter=filter_text, order_by=order_by, page_size=3, page_token=token)
             )
             found += [product.display_name for product in page.products]
             token = page.next_page_token
         assert found == expected
-    behind = [p.display_name for p in listed(shop, "ListProducts", f'{wanted} AND display_name > "{mark}a"').products]
+    later_rows = listed(shop, "ListProducts", f'{filter_text} AND display_name > "{mark}a"')
+    behind = [p.display_name for p in later_rows.products]
     assert sorted(behind) == sorted(names[7:])

@@ -1,4 +1,4 @@
-"""Locations: the places that hold stock. One that holds any cannot be deleted; a deleted one takes and gives none."""
+"""Locations: one with stock cannot be deleted; a deleted one neither receives nor supplies stock."""
 
 from __future__ import annotations
 
@@ -42,15 +42,15 @@ def test_location_with_stock_is_deleted_only_without_it(shop: Shop):
 
 
 @pytest.mark.parametrize("by", ["order", "reservation"])
-def test_location_without_stock_that_has_promised_some_is_not_deleted(shop: Shop, by: str):
+def test_location_with_backordered_units_is_not_deleted(shop: Shop, by: str):
     location = shop.location().name
-    sku = shop.backordered(units=3, location=location)
+    sku = shop.create_backordered_sku(units=3, location=location)
     promise = shop.promise(sku, by=by, location=location)
     assert shop.level(sku, location=location).on_hand == 0
     with refused("RESOURCE_IN_USE") as refusal:
         LOCATION.do(shop, "Delete", location)
     assert refusal.metadata == {"resource": location, "user": f"{location}/stockLevels/{sku}"}
-    shop.let_go(promise)
+    shop.end_promise(promise)
     assert LOCATION.do(shop, "Delete", location).HasField("delete_time")
 
 

@@ -1,4 +1,4 @@
-"""Update masks (AIP-134): what they name is changed, and nothing else."""
+"""Update masks (AIP-134): they change the named fields and nothing else."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from tests.support.shops import Shop
 each_kind = pytest.mark.parametrize("kind", KINDS, ids=str)
 FIELDS = [(kind, field) for kind in KINDS for field in kind.changes]
 NAMED = [kind for kind in KINDS if kind is not VARIANT]
-"""Those that cannot be without a display name."""
+"""The kinds that require a display name."""
 CLEARABLE = [(kind, field) for kind, field in FIELDS if field != "display_name" or kind not in NAMED]
 each_field = pytest.mark.parametrize(("kind", "field"), FIELDS, ids=str)
 
 
 def differences(one, other) -> set[str]:
-    """The fields in which two resources differ, beside the ones that every change changes."""
+    """Return the fields that differ between two resources, without those that every change sets."""
     names = [field.name for field in one.DESCRIPTOR.fields]
     return {name for name in names if getattr(one, name) != getattr(other, name)} - {"etag", "update_time"}
 

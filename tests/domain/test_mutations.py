@@ -1,4 +1,4 @@
-"""What every mutation leaves behind: one event and one audit entry; a trial leaves nothing, a retry nothing more."""
+"""Records of every mutation: one event and one audit entry; none for a dry run or a retry."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from tests.support.mutations import (
     MANY,
     RPCS_THAT_CHANGE,
     Change,
-    comparable,
-    copy_of,
+    copy_message,
     etag_holder,
-    tells_version,
+    has_version_etag,
+    normalize_reply,
 )
 from tests.support.records import Records
 from tests.support.resources import KINDS, Kind
@@ -36,18 +36,18 @@ def test_change_writes_its_one_event(shop: Shop, records: Records, change: Chang
     *others, (kind, resource, after) = records.events_after(before)
     assert (kind, resource) == (change.event, reply.name)
     assert tuple(kind for kind, *_ in others) == change.also
-    assert tells_version(reply, after.get("version"))
+    assert has_version_etag(reply, after.get("version"))
 
 
 @each_change
 def test_change_writes_its_one_audit_entry(shop: Shop, records: Records, change: Change):
-    request = copy_of(change.prepare(shop), request_id=new_request_id())
+    request = copy_message(change.prepare(shop), request_id=new_request_id())
     before = records.last_sequence()
     reply = change.send(shop, request)
     *others, (actor, method, resource, request_id, old, new) = records.audit_entries_after(before)
     assert (actor, method, resource, request_id) == (shop.subject, change.method, reply.name, request.request_id)
     assert {entry[:2] + entry[3:4] for entry in others} <= {(actor, method, request_id)}
-    assert tells_version(reply, new.get("version"))
+    assert has_version_etag(reply, new.get("version"))
     assert (old is None) == (new.get("version", 1) == 1)
     assert old is None or old["version"] == new["version"] - 1
 
@@ -66,47 +66,47 @@ def test_event_holds_what_the_audit_entry_holds(shop: Shop, records: Records):
     assert msgspec.json.encode(changes)
 
 
-# -- trials
+# -- dry runs
 
 
 @each_change
-def test_trial_leaves_nothing(shop: Shop, records: Records, change: Change):
-    request = copy_of(change.prepare(shop), validate_only=True, request_id=new_request_id())
+def test_dry_run_leaves_nothing(shop: Shop, records: Records, change: Change):
+    request = copy_message(change.prepare(shop), validate_only=True, request_id=new_request_id())
     before = records.everything()
     change.send(shop, request)
     assert records.everything() == before
 
 
 @each_change
-def test_trial_answers_as_the_real_thing(shop: Shop, change: Change):
+def test_dry_run_answers_as_the_real_thing(shop: Shop, change: Change):
     request = change.prepare(shop)
-    tried = change.send(shop, copy_of(request, validate_only=True))
-    assert comparable(tried) == comparable(change.send(shop, request))
+    tried = change.send(shop, copy_message(request, validate_only=True))
+    assert normalize_reply(tried) == normalize_reply(change.send(shop, request))
 
 
 @each_change
-def test_trial_with_request_id_leaves_the_id_free(shop: Shop, change: Change):
-    request = copy_of(change.prepare(shop), request_id=new_request_id())
-    change.send(shop, copy_of(request, validate_only=True))
+def test_dry_run_with_request_id_leaves_the_id_free(shop: Shop, change: Change):
+    request = copy_message(change.prepare(shop), request_id=new_request_id())
+    change.send(shop, copy_message(request, validate_only=True))
     assert change.send(shop, request).name
 
 
 @each_change
-def test_trial_of_what_fails_leaves_nothing(shop: Shop, records: Records, change: Change):
-    request = copy_of(change.prepare(shop), validate_only=True)
+def test_dry_run_of_what_fails_leaves_nothing(shop: Shop, records: Records, change: Change):
+    request = copy_message(change.prepare(shop), validate_only=True)
     if etag_holder(request) is None:
         request.location = "locations/nowhere"
     elif change.rpc in CREATES:
-        change.send(shop, copy_of(request, validate_only=False))
+        change.send(shop, copy_message(request, validate_only=False))
     else:
         etag_holder(request).etag = "v999"
     before = records.everything()
-    with pytest.raises(Exception, match=r"no such|exists|changed meanwhile|belongs to"):
+    with pytest.raises(Exception, match=r"no such|exists|changed since|belongs to"):
         change.send(shop, request)
     assert records.everything() == before
 
 
-# -- changes that change nothing
+# -- changes without effect
 
 
 @each_kind

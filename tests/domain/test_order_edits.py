@@ -1,39 +1,39 @@
-"""Edits: the exact result is told beforehand, all of it happens or nothing, and no unit is lost."""
+"""Order edits: exact previews, all changes or none, and no lost units."""
 
 from __future__ import annotations
 
 import pytest
 
 from storekeep.v1 import orders_pb2, products_pb2
-from tests.support.order_cases import apply, confirmed, edit, two_lines
+from tests.support.order_cases import apply, edit, make_confirmed, make_two_line_order
 from tests.support.records import Records
 from tests.support.refusals import refused
 from tests.support.resources import VARIANT
 from tests.support.shops import MAIN, Shop, money
 
 
-def applied(shop: Shop, order: orders_pb2.Order, **changes) -> orders_pb2.Order:
+def apply_edit(shop: Shop, order: orders_pb2.Order, **changes) -> orders_pb2.Order:
     return shop.orders.ApplyOrderEdit(apply(order, **changes))
 
 
-def previewed(shop: Shop, order: orders_pb2.Order, **changes) -> orders_pb2.Order:
+def preview_edit(shop: Shop, order: orders_pb2.Order, **changes) -> orders_pb2.Order:
     request = orders_pb2.PreviewOrderEditRequest(name=order.name, edit=edit(**changes))
     return shop.orders.PreviewOrderEdit(request)
 
 
-def lines(order: orders_pb2.Order) -> list[tuple[int, int, int]]:
-    """(number, ordered, open) of each line."""
+def list_units(order: orders_pb2.Order) -> list[tuple[int, int, int]]:
+    """Return (number, ordered units, open units) of each line."""
     return [(line.line_number, line.quantity, line.open_quantity) for line in order.lines]
 
 
-@pytest.mark.parametrize("make", [two_lines, confirmed])
+@pytest.mark.parametrize("make", [make_two_line_order, make_confirmed])
 def test_edit_adds_changes_and_removes_lines_at_once(shop: Shop, make):
     order = make(shop)
     first, second = (line.sku for line in order.lines)
     new = shop.variant(prices={"EUR": "2.50"}, stock=9).sku
-    after = applied(shop, order, add={new: 4}, change={1: 5}, remove=(2,))
+    after = apply_edit(shop, order, add={new: 4}, change={1: 5}, remove=(2,))
     assert after.state == order.state
-    assert lines(after) == [(1, 5, 5), (2, 2, 0), (3, 4, 4)]
+    assert list_units(after) == [(1, 5, 5), (2, 2, 0), (3, 4, 4)]
     assert [line.cancelled_quantity for line in after.lines] == [0, 2, 0]
     assert after.total == money("60")
     assert [shop.level(sku).allocated for sku in (first, second, new)] == [5, 0, 4]
@@ -41,34 +41,34 @@ def test_edit_adds_changes_and_removes_lines_at_once(shop: Shop, make):
 
 
 def test_added_line_costs_what_it_costs_now_and_the_others_what_they_did(shop: Shop):
-    order = two_lines(shop)
+    order = make_two_line_order(shop)
     sku = order.lines[0].sku
     request = products_pb2.ListVariantsRequest(parent="products/-", filter=f"sku = {sku}")
     (variant,) = shop.products.ListVariants(request).variants
     variant.ClearField("prices")
     variant.prices.append(money("99"))
     VARIANT.update(shop, variant, "prices")
-    after = applied(shop, order, add={sku: 1}, change={1: 4})
+    after = apply_edit(shop, order, add={sku: 1}, change={1: 4})
     assert [line.unit_price for line in after.lines] == [money("10"), money("10"), money("99")]
     assert after.total == money("159")
 
 
-def test_preview_tells_the_exact_result_and_keeps_nothing(shop: Shop, records: Records):
-    order = confirmed(shop)
+def test_preview_returns_the_exact_result_and_writes_nothing(shop: Shop, records: Records):
+    order = make_confirmed(shop)
     changes = {"add": {shop.variant(stock=3).sku: 3}, "change": {1: 1}, "remove": (2,)}
     before = records.everything()
-    preview = previewed(shop, order, **changes)
+    preview = preview_edit(shop, order, **changes)
     assert records.everything() == before
-    after = applied(shop, order, **changes)
+    after = apply_edit(shop, order, **changes)
     for message in (preview, after):
         message.ClearField("update_time")
     assert preview == after
 
 
 def test_preview_is_refused_as_the_edit_would_be(shop: Shop):
-    order = two_lines(shop)
+    order = make_two_line_order(shop)
     with refused("OUT_OF_STOCK") as refusal:
-        previewed(shop, order, change={1: 10})
+        preview_edit(shop, order, change={1: 10})
     sku = order.lines[0].sku
     assert refusal.metadata == {"skus": sku, f"wanted.{sku}": "7", f"available.{sku}": "6"}
     with refused("ETAG_MISMATCH"):
@@ -78,18 +78,18 @@ def test_preview_is_refused_as_the_edit_would_be(shop: Shop):
 
 
 def test_short_line_leaves_all_as_it_was(shop: Shop, records: Records):
-    order = confirmed(shop)
+    order = make_confirmed(shop)
     before = records.everything()
     with refused("OUT_OF_STOCK"):
-        applied(shop, order, change={1: 10}, remove=(2,))
+        apply_edit(shop, order, change={1: 10}, remove=(2,))
     assert records.everything() == before
 
 
 def test_freed_units_of_a_sku_can_be_taken_by_another_line(shop: Shop):
     sku = shop.variant(stock=5).sku
     order = shop.order((sku, 4), (sku, 1))
-    after = applied(shop, order, change={1: 1, 2: 4})
-    assert lines(after) == [(1, 1, 1), (2, 4, 4)]
+    after = apply_edit(shop, order, change={1: 1, 2: 4})
+    assert list_units(after) == [(1, 1, 1), (2, 4, 4)]
     assert shop.level(sku).allocated == 5
 
 
@@ -98,9 +98,9 @@ def test_units_go_back_to_where_they_came_from(shop: Shop):
     sku = shop.variant(stock=2).sku
     shop.adjust(sku, 3, location=other)
     order = shop.order((sku, 5))
-    applied(shop, order, change={1: 3})
+    apply_edit(shop, order, change={1: 3})
     assert [shop.level(sku, location=location).allocated for location in (MAIN, other)] == [2, 1]
-    applied(shop, order, change={1: 1})
+    apply_edit(shop, order, change={1: 1})
     assert [shop.level(sku, location=location).allocated for location in (MAIN, other)] == [1, 0]
 
 
@@ -110,15 +110,15 @@ def test_added_units_come_from_the_location_of_the_order(shop: Shop):
     shop.adjust(sku, 2, location=own)
     order = shop.order((sku, 1), location=own)
     with refused("OUT_OF_STOCK"):
-        applied(shop, order, change={1: 3})
-    applied(shop, order, change={1: 2})
+        apply_edit(shop, order, change={1: 3})
+    apply_edit(shop, order, change={1: 2})
     assert shop.level(sku, location=own).allocated == 2
 
 
 def test_edit_that_changes_nothing_writes_nothing(shop: Shop, records: Records):
-    order = two_lines(shop)
+    order = make_two_line_order(shop)
     before = records.everything()
-    assert applied(shop, order, change={1: 3, 2: 2}) == order
+    assert apply_edit(shop, order, change={1: 3, 2: 2}) == order
     assert records.everything() == before
 
 
@@ -127,7 +127,7 @@ def test_edit_that_changes_nothing_writes_nothing(shop: Shop, records: Records):
 )
 def test_edit_that_makes_no_sense_is_refused(shop: Shop, changes):
     with refused("INVALID_FIELD") as refusal:
-        applied(shop, two_lines(shop), **changes)
+        apply_edit(shop, make_two_line_order(shop), **changes)
     assert list(refusal.violations) == ["edit"]
 
 
@@ -138,7 +138,7 @@ def test_order_has_a_thousand_lines_at_most(shop: Shop, records: Records):
     added = orders_pb2.ApplyOrderEditRequest(name=order.name, edit=orders_pb2.OrderEdit(added_lines=half))
     assert len(shop.orders.ApplyOrderEdit(added).lines) == 999
     before = records.everything()
-    two = orders_pb2.OrderEdit(added_lines=half[:2], removed_lines=[1, 2])  # lines that are removed still count
+    two = orders_pb2.OrderEdit(added_lines=half[:2], removed_lines=[1, 2])  # removed lines still count
     with refused("INVALID_FIELD") as refusal:
         shop.orders.ApplyOrderEdit(orders_pb2.ApplyOrderEditRequest(name=order.name, edit=two))
     assert list(refusal.violations) == ["edit.added_lines"]
@@ -149,30 +149,30 @@ def test_order_has_a_thousand_lines_at_most(shop: Shop, records: Records):
 
 
 def test_order_without_a_line_left_is_cancelled(shop: Shop):
-    after = applied(shop, confirmed(shop), remove=(1, 2))
+    after = apply_edit(shop, make_confirmed(shop), remove=(1, 2))
     assert after.state == orders_pb2.ORDER_STATE_CANCELLED
     assert after.total == money("0")
 
 
 def test_bound_units_are_not_taken_away(shop: Shop):
-    order = confirmed(shop)
+    order = make_confirmed(shop)
     shop.fulfill(order, (1, 2))
     with refused("UNITS_NOT_OPEN") as refusal:
-        applied(shop, order, change={1: 1})
+        apply_edit(shop, order, change={1: 1})
     assert (refusal.metadata["wanted"], refusal.metadata["open"]) == ("2", "1")
-    assert lines(applied(shop, order, change={1: 2}))[0] == (1, 2, 2)
+    assert list_units(apply_edit(shop, order, change={1: 2}))[0] == (1, 2, 2)
 
 
 def test_removed_line_can_be_ordered_again(shop: Shop):
-    order = applied(shop, two_lines(shop), remove=(2,))
-    after = applied(shop, order, change={2: 1})
-    assert lines(after)[1] == (2, 3, 1)
+    order = apply_edit(shop, make_two_line_order(shop), remove=(2,))
+    after = apply_edit(shop, order, change={2: 1})
+    assert list_units(after)[1] == (2, 3, 1)
     assert after.lines[1].cancelled_quantity == 2
     assert after.total == money("40")
 
 
-def test_history_tells_of_an_edit_field_by_field(shop: Shop):
-    order = two_lines(shop)
+def test_history_lists_an_edit_field_by_field(shop: Shop):
+    order = make_two_line_order(shop)
     new = shop.variant(prices={"EUR": "2.50"}, stock=9).sku
     request = apply(order, add={new: 2}, change={1: 5}, remove=(2,))
     request.reason = "as agreed on the phone"

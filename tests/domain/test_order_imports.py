@@ -1,4 +1,4 @@
-"""Historic orders: imported once with their own numbers, prices and dates, each whole or refused for itself."""
+"""Imports of historic orders: once, with their own numbers, prices and dates, each completely or not at all."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from storekeep.server.app import EXPIRERS
 from storekeep.server.domain.calls import Call, Caller
 from storekeep.server.domain.errors import InvalidField
 from storekeep.server.domain.integrity.verification import verify
@@ -22,6 +21,7 @@ from storekeep.server.domain.stock.expiry import set_expirers
 from storekeep.server.domain.stock.reservations import NewReservation, reserve
 from storekeep.server.store.engine import Store
 from storekeep.server.store.opening import open_store
+from storekeep.server.wiring.expirers import EXPIRERS
 from storekeep.v1 import addresses_pb2, audit_pb2, auth_pb2, inventory_pb2, products_pb2
 from storekeep.v1 import orders_pb2 as pb
 from tests.support.databases import Database
@@ -30,7 +30,7 @@ from tests.support.processes import ServerProcess
 from tests.support.records import Records
 from tests.support.refusals import refused
 from tests.support.shops import MAIN, Shop, money, new_id, new_request_id
-from tests.support.statements import statements_of
+from tests.support.statements import record_statements
 
 IMPORTED, ALREADY_THERE, REFUSED = (
     pb.ORDER_IMPORT_OUTCOME_IMPORTED,
@@ -42,33 +42,33 @@ NUMBERS = OrderNumbers("T-{sequence}")
 ADDRESS = addresses_pb2.Address(recipient="Ann Devon", locality="London", region_code="GB")
 
 
-def imported(shop: Shop, *orders: pb.HistoricOrder, **fields: Any) -> list[pb.OrderImportResult]:
-    """What becomes of orders that are sent in one batch."""
+def import_batch(shop: Shop, *orders: pb.HistoricOrder, **fields: Any) -> list[pb.OrderImportResult]:
+    """Import orders in one batch and return the results."""
     return list(shop.orders.ImportOrders(pb.ImportOrdersRequest(orders=orders, **fields)).results)
 
 
-def outcomes(shop: Shop, *orders: pb.HistoricOrder) -> list[int]:
-    """The same, without the particulars."""
-    return [result.outcome for result in imported(shop, *orders)]
+def import_outcomes(shop: Shop, *orders: pb.HistoricOrder) -> list[int]:
+    """Import orders in one batch and return the outcomes."""
+    return [result.outcome for result in import_batch(shop, *orders)]
 
 
-def problem_of(shop: Shop, order: pb.HistoricOrder) -> str:
-    """Why an order is refused; it must be."""
-    (result,) = imported(shop, order)
+def import_problem(shop: Shop, order: pb.HistoricOrder) -> str:
+    """Import an order that must be refused and return the problem."""
+    (result,) = import_batch(shop, order)
     assert (result.outcome, result.order) == (REFUSED, "")
     assert result.detail
     return pb.OrderImportProblem.Name(result.problem).removeprefix("ORDER_IMPORT_PROBLEM_")
 
 
-def taken_over(shop: Shop, order: pb.HistoricOrder) -> pb.Order:
-    """The order that an import makes."""
-    (result,) = imported(shop, order)
+def import_order(shop: Shop, order: pb.HistoricOrder) -> pb.Order:
+    """Import an order and return the new order."""
+    (result,) = import_batch(shop, order)
     assert result.outcome == IMPORTED, result.detail
     return shop.orders.GetOrder(pb.GetOrderRequest(name=result.order))
 
 
-def changed(order: pb.HistoricOrder, **fields: Any) -> pb.HistoricOrder:
-    """The order with other values in some fields."""
+def copy_with(order: pb.HistoricOrder, **fields: Any) -> pb.HistoricOrder:
+    """Return a copy of the order with other values in some fields."""
     copy = pb.HistoricOrder()
     copy.CopyFrom(order)
     for name in fields:
@@ -77,12 +77,12 @@ def changed(order: pb.HistoricOrder, **fields: Any) -> pb.HistoricOrder:
     return copy
 
 
-# -- what was shipped
+# -- shipped orders
 
 
 def test_import_takes_an_order_over_with_its_number_prices_and_dates(shop: Shop):
     wanted = historic(shop, shipping=money("4.50"), shipping_address=ADDRESS, note="by telephone", **SHIPPED)
-    order = taken_over(shop, wanted)
+    order = import_order(shop, wanted)
     assert (order.number, order.customer, order.note) == (wanted.number, wanted.customer, "by telephone")
     assert (order.state, order.create_time) == (pb.ORDER_STATE_FULFILLED, wanted.order_time)
     assert [(one.sku, one.quantity, one.fulfilled_quantity) for one in order.lines] == [(wanted.lines[0].sku, 3, 3)]
@@ -91,7 +91,7 @@ def test_import_takes_an_order_over_with_its_number_prices_and_dates(shop: Shop)
 
 
 def test_shipped_order_has_its_fulfilment(shop: Shop, records: Records):
-    order = taken_over(shop, historic(shop, **SHIPPED))
+    order = import_order(shop, historic(shop, **SHIPPED))
     (row,) = records.rows(
         "SELECT fulfillments.id, location_id, state, carrier, tracking_number, ship_time_us FROM fulfillments"
         " WHERE order_id = ?",
@@ -105,17 +105,17 @@ def test_shipped_order_has_its_fulfilment(shop: Shop, records: Records):
 
 def test_shipped_order_touches_no_stock(shop: Shop):
     sku = shop.variant(stock=2).sku
-    taken_over(shop, historic(shop, line(sku, quantity=5), **SHIPPED))
+    import_order(shop, historic(shop, line(sku, quantity=5), **SHIPPED))
     assert (shop.level(sku).on_hand, shop.level(sku).allocated) == (2, 0)
     movements = shop.inventory.ListStockMovements(inventory_pb2.ListStockMovementsRequest(filter=f"sku = {sku}"))
     assert len(movements.stock_movements) == 1
 
 
-def test_order_of_what_is_sold_no_more_is_taken_over(shop: Shop):
+def test_order_of_products_off_sale_is_imported(shop: Shop):
     product = shop.product()
     wanted = historic(shop, line(shop.variant(parent=product.name).sku), **SHIPPED)
     shop.products.ArchiveProduct(products_pb2.ArchiveProductRequest(name=product.name))
-    assert taken_over(shop, wanted).lines[0].display_name.startswith(product.display_name)
+    assert import_order(shop, wanted).lines[0].display_name.startswith(product.display_name)
 
 
 @pytest.mark.parametrize(
@@ -135,18 +135,18 @@ def test_line_is_rounded_half_up_after_its_discount(
     quantity: int, price: str, discount: dict[str, Any], total: str, taken_off: str, shop: Shop
 ):
     wanted = line(shop.variant().sku, quantity=quantity, unit_price=price, total=money(total), **discount)
-    order = taken_over(shop, historic(shop, wanted, total=money(total), **SHIPPED))
+    order = import_order(shop, historic(shop, wanted, total=money(total), **SHIPPED))
     assert (order.lines[0].total, order.total) == (money(total), money(total))
     assert order.lines[0].discount == (pb.OrderLine().discount if taken_off == "0" else money(taken_off))
 
 
 def test_discount_is_taken_off_what_was_not_cancelled(shop: Shop):
     wanted = line(shop.variant().sku, quantity=3, unit_price="10", cancelled_quantity=1, discount_ppm=100_000)
-    assert taken_over(shop, historic(shop, wanted, **SHIPPED)).total == money("18")
+    assert import_order(shop, historic(shop, wanted, **SHIPPED)).total == money("18")
 
 
 def test_cancelled_units_are_neither_shipped_nor_paid(shop: Shop):
-    order = taken_over(shop, historic(shop, line(shop.variant().sku, quantity=5, cancelled_quantity=2), **SHIPPED))
+    order = import_order(shop, historic(shop, line(shop.variant().sku, quantity=5, cancelled_quantity=2), **SHIPPED))
     (only,) = order.lines
     counts = (only.quantity, only.fulfilled_quantity, only.cancelled_quantity, only.open_quantity)
     assert (counts, order.state) == ((5, 3, 2, 0), pb.ORDER_STATE_FULFILLED)
@@ -154,17 +154,17 @@ def test_cancelled_units_are_neither_shipped_nor_paid(shop: Shop):
 
 
 def test_order_that_was_cancelled_whole_is_cancelled_and_ships_nothing(shop: Shop, records: Records):
-    order = taken_over(shop, historic(shop, line(shop.variant().sku, cancelled_quantity=3), **SHIPPED))
+    order = import_order(shop, historic(shop, line(shop.variant().sku, cancelled_quantity=3), **SHIPPED))
     assert (order.state, order.total) == (pb.ORDER_STATE_CANCELLED, money("0"))
     assert records.value("SELECT COUNT(*) FROM fulfillments WHERE order_id = ?", order.name.partition("/")[2]) == 0
 
 
-# -- what is open
+# -- open orders
 
 
 def test_open_order_is_confirmed_and_takes_stock(shop: Shop):
     sku = shop.variant(stock=5).sku
-    order = taken_over(shop, historic(shop, line(sku, quantity=2), line(sku, quantity=1)))
+    order = import_order(shop, historic(shop, line(sku, quantity=2), line(sku, quantity=1)))
     assert (order.state, [one.open_quantity for one in order.lines]) == (pb.ORDER_STATE_CONFIRMED, [2, 1])
     assert not order.HasField("expire_time")
     assert (shop.level(sku).on_hand, shop.level(sku).allocated) == (5, 3)
@@ -175,54 +175,57 @@ def test_open_order_is_confirmed_and_takes_stock(shop: Shop):
 def test_open_order_without_stock_is_refused_and_leaves_nothing(shop: Shop, records: Records):
     wanted = historic(shop, line(shop.variant(stock=5).sku), line(shop.variant(stock=2).sku, quantity=3))
     before = records.everything()
-    assert problem_of(shop, wanted) == "OUT_OF_STOCK"
+    assert import_problem(shop, wanted) == "OUT_OF_STOCK"
     assert records.everything() == before
 
 
 def test_open_orders_of_a_batch_take_stock_in_its_order(shop: Shop):
     sku = shop.variant(stock=5).sku
     orders = [historic(shop, line(sku, quantity=quantity)) for quantity in (3, 3, 2)]
-    assert outcomes(shop, *orders) == [IMPORTED, REFUSED, IMPORTED]
+    assert import_outcomes(shop, *orders) == [IMPORTED, REFUSED, IMPORTED]
     assert shop.level(sku).allocated == 5
 
 
 def test_open_order_takes_from_several_locations_unless_it_names_one(shop: Shop):
     sku, other = shop.variant(stock=2).sku, shop.location().name
     shop.adjust(sku, 2, location=other)
-    assert problem_of(shop, historic(shop, line(sku), location=other)) == "OUT_OF_STOCK"
-    taken_over(shop, historic(shop, line(sku, quantity=1), location=other))
-    taken_over(shop, historic(shop, line(sku)))
+    assert import_problem(shop, historic(shop, line(sku), location=other)) == "OUT_OF_STOCK"
+    import_order(shop, historic(shop, line(sku, quantity=1), location=other))
+    import_order(shop, historic(shop, line(sku)))
     assert [shop.level(sku, location=location).allocated for location in (MAIN, other)] == [2, 2]
 
 
 def test_open_order_takes_no_more_than_is_open_of_it(shop: Shop):
     sku = shop.variant(stock=2).sku
-    taken_over(shop, historic(shop, line(sku, cancelled_quantity=1)))
+    import_order(shop, historic(shop, line(sku, cancelled_quantity=1)))
     assert shop.level(sku).allocated == 2
 
 
-# -- the same again
+# -- repeated imports
 
 
 def test_import_of_the_same_again_changes_nothing(shop: Shop, records: Records):
-    orders = [historic(shop, shipping=money("1"), shipping_address=ADDRESS, **SHIPPED), historic(shop, stocked(shop))]
-    first = imported(shop, *orders)
+    orders = [
+        historic(shop, shipping=money("1"), shipping_address=ADDRESS, **SHIPPED),
+        historic(shop, make_stocked_line(shop)),
+    ]
+    first = import_batch(shop, *orders)
     before = records.everything()
-    again = imported(shop, *orders)
+    again = import_batch(shop, *orders)
     assert [result.outcome for result in again] == [ALREADY_THERE, ALREADY_THERE]
     assert [result.order for result in again] == [result.order for result in first]
     assert records.everything() == before
 
 
-def stocked(shop: Shop, units: int = 9) -> pb.HistoricOrderLine:
-    """A line of what there is enough of."""
+def make_stocked_line(shop: Shop, units: int = 9) -> pb.HistoricOrderLine:
+    """Return a line of a new SKU with enough stock."""
     return line(shop.variant(stock=units).sku)
 
 
 def test_import_of_the_same_again_changes_nothing_though_the_order_has_gone_on(shop: Shop):
-    wanted = historic(shop, stocked(shop))
-    shop.cancel(taken_over(shop, wanted))
-    assert outcomes(shop, wanted) == [ALREADY_THERE]
+    wanted = historic(shop, make_stocked_line(shop))
+    shop.cancel(import_order(shop, wanted))
+    assert import_outcomes(shop, wanted) == [ALREADY_THERE]
 
 
 @pytest.mark.parametrize(
@@ -241,17 +244,17 @@ def test_import_of_the_same_again_changes_nothing_though_the_order_has_gone_on(s
 )
 def test_number_with_other_content_is_refused(difference: dict[str, Any], shop: Shop):
     wanted = historic(shop, **SHIPPED)
-    taken_over(shop, wanted)
-    other = changed(wanted, **difference)
+    import_order(shop, wanted)
+    other = copy_with(wanted, **difference)
     if not other.lines:
         other.lines.add(sku=wanted.lines[0].sku, quantity=3, unit_price=money("7", "USD"))
-    assert problem_of(shop, other) == "NUMBER_TAKEN"
+    assert import_problem(shop, other) == "NUMBER_TAKEN"
 
 
 def test_number_of_another_customer_is_refused(shop: Shop):
     wanted = historic(shop, **SHIPPED)
-    taken_over(shop, wanted)
-    assert problem_of(shop, changed(wanted, customer=shop.customer().name)) == "NUMBER_TAKEN"
+    import_order(shop, wanted)
+    assert import_problem(shop, copy_with(wanted, customer=shop.customer().name)) == "NUMBER_TAKEN"
 
 
 @pytest.mark.parametrize("shipped", [SHIPPED, {}], ids=["shipped", "open"])
@@ -260,9 +263,9 @@ def test_number_of_an_order_from_another_location_is_refused(shipped: dict[str, 
     sku = shop.variant(stock=9).sku
     shop.adjust(sku, 9, location=location)
     wanted = historic(shop, line(sku), location=location, **shipped)
-    taken_over(shop, wanted)
-    assert problem_of(shop, changed(wanted, location=MAIN)) == "NUMBER_TAKEN"
-    assert outcomes(shop, wanted) == [ALREADY_THERE]
+    import_order(shop, wanted)
+    assert import_problem(shop, copy_with(wanted, location=MAIN)) == "NUMBER_TAKEN"
+    assert import_outcomes(shop, wanted) == [ALREADY_THERE]
 
 
 LINE_DIFFERENCES: dict[str, dict[str, Any]] = {
@@ -279,39 +282,43 @@ LINE_DIFFERENCES: dict[str, dict[str, Any]] = {
 def test_number_with_other_content_in_a_line_is_refused(
     difference: dict[str, Any], shipped: dict[str, Any], shop: Shop
 ):
-    first, second = stocked(shop), stocked(shop)
+    first, second = make_stocked_line(shop), make_stocked_line(shop)
     wanted = historic(shop, first, second, **shipped)
-    taken_over(shop, wanted)
-    other = changed(wanted, lines=[first, second])
+    import_order(shop, wanted)
+    other = copy_with(wanted, lines=[first, second])
     other.lines[1].MergeFrom(pb.HistoricOrderLine(**difference))
-    assert problem_of(shop, other) == "NUMBER_TAKEN"
-    assert outcomes(shop, wanted) == [ALREADY_THERE]
+    assert import_problem(shop, other) == "NUMBER_TAKEN"
+    assert import_outcomes(shop, wanted) == [ALREADY_THERE]
 
 
 def test_number_with_other_lines_is_refused(shop: Shop):
-    first, second, other = (stocked(shop) for _ in range(3))
+    first, second, other = (make_stocked_line(shop) for _ in range(3))
     wanted = historic(shop, first, second, **SHIPPED)
-    taken_over(shop, wanted)
+    import_order(shop, wanted)
     for lines in ([first], [first, second, other], [first, other], [second, first]):
-        assert problem_of(shop, changed(wanted, lines=lines)) == "NUMBER_TAKEN"
+        assert import_problem(shop, copy_with(wanted, lines=lines)) == "NUMBER_TAKEN"
 
 
 def test_number_of_what_was_shipped_is_refused_where_it_is_open(shop: Shop):
-    wanted = historic(shop, stocked(shop), **SHIPPED)
-    taken_over(shop, wanted)
-    assert problem_of(shop, changed(wanted, ship_time=None, carrier="", tracking_number="")) == "NUMBER_TAKEN"
+    wanted = historic(shop, make_stocked_line(shop), **SHIPPED)
+    import_order(shop, wanted)
+    assert import_problem(shop, copy_with(wanted, ship_time=None, carrier="", tracking_number="")) == "NUMBER_TAKEN"
 
 
 def test_number_that_stands_twice_in_a_batch_is_imported_once(shop: Shop):
     wanted = historic(shop, **SHIPPED)
-    assert outcomes(shop, wanted, wanted, changed(wanted, note="another")) == [IMPORTED, ALREADY_THERE, REFUSED]
+    assert import_outcomes(shop, wanted, wanted, copy_with(wanted, note="another")) == [
+        IMPORTED,
+        ALREADY_THERE,
+        REFUSED,
+    ]
 
 
-def test_number_of_a_placed_order_is_not_taken_over(shop: Shop):
-    assert problem_of(shop, historic(shop, number=shop.order().number)) == "NUMBER_RESERVED"
+def test_number_of_a_placed_order_is_not_imported(shop: Shop):
+    assert import_problem(shop, historic(shop, number=shop.order().number)) == "NUMBER_RESERVED"
 
 
-# -- what is refused
+# -- refused orders
 
 
 PROBLEMS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -342,9 +349,9 @@ PROBLEMS: dict[str, tuple[str, dict[str, Any]]] = {
 def test_problem_refuses_an_order_alone_and_leaves_nothing_of_it(case: str, shop: Shop, records: Records):
     problem, fields = PROBLEMS[case]
     good = [historic(shop, **SHIPPED) for _ in range(2)]
-    bad = changed(historic(shop, **SHIPPED), **fields)
+    bad = copy_with(historic(shop, **SHIPPED), **fields)
     before = records.last_sequence()
-    results = imported(shop, good[0], bad, good[1])
+    results = import_batch(shop, good[0], bad, good[1])
     assert [result.outcome for result in results] == [IMPORTED, REFUSED, IMPORTED]
     assert results[1].problem == pb.OrderImportProblem.Value(f"ORDER_IMPORT_PROBLEM_{problem}")
     orders = {resource for kind, resource, _ in records.events_after(before) if kind.startswith("order.")}
@@ -361,57 +368,57 @@ def test_every_problem_is_provoked():
 def test_deleted_location_is_where_it_was_shipped_from_but_not_where_stock_is_taken(shop: Shop):
     where = shop.location().name
     shop.inventory.DeleteLocation(inventory_pb2.DeleteLocationRequest(name=where))
-    assert problem_of(shop, historic(shop, stocked(shop), location=where)) == "LOCATION_NOT_FOUND"
-    assert taken_over(shop, historic(shop, location=where, **SHIPPED)).location == where
+    assert import_problem(shop, historic(shop, make_stocked_line(shop), location=where)) == "LOCATION_NOT_FOUND"
+    assert import_order(shop, historic(shop, location=where, **SHIPPED)).location == where
 
 
 def test_batch_of_too_many_lines_is_refused_whole(shop: Shop):
     orders = [historic(shop, *[line("A")] * 501, customer="customers/nobody") for _ in range(2)]
     with refused("INVALID_FIELD"):
-        imported(shop, *orders)
+        import_batch(shop, *orders)
 
 
-# -- as every mutation
+# -- mutation rules
 
 
 def test_each_order_and_its_fulfilment_have_an_event_and_an_entry(shop: Shop, records: Records):
-    orders = [historic(shop, **SHIPPED), historic(shop, stocked(shop))]
+    orders = [historic(shop, **SHIPPED), historic(shop, make_stocked_line(shop))]
     before = records.last_sequence()
     request_id = new_request_id()
-    results = imported(shop, *orders, request_id=request_id)
+    results = import_batch(shop, *orders, request_id=request_id)
     entries = records.audit_entries_after(before)
     assert {entry[:4] for entry in entries} == {
         (shop.subject, "storekeep.v1.OrderService/ImportOrders", entry[2], request_id) for entry in entries
     }
     assert [entry[4] for entry in entries] == [None] * len(entries)
-    told = {(kind, resource) for kind, resource, _ in records.events_after(before)}
-    assert told >= {("order.imported", result.order) for result in results}
+    recorded = {(kind, resource) for kind, resource, _ in records.events_after(before)}
+    assert recorded >= {("order.imported", result.order) for result in results}
     assert shop.audit.VerifyAuditChain(audit_pb2.VerifyAuditChainRequest()).valid
 
 
 def test_history_begins_with_the_import(shop: Shop):
-    order = taken_over(shop, historic(shop, **SHIPPED))
+    order = import_order(shop, historic(shop, **SHIPPED))
     (entry,) = shop.orders.ListOrderHistory(pb.ListOrderHistoryRequest(name=order.name)).entries
     assert (entry.method, entry.to_state) == ("ImportOrders", pb.ORDER_STATE_FULFILLED)
 
 
 def test_retry_gives_the_same_reply_and_changes_nothing(shop: Shop, records: Records):
-    orders = [historic(shop, **SHIPPED), changed(historic(shop), customer="customers/nobody")]
+    orders = [historic(shop, **SHIPPED), copy_with(historic(shop), customer="customers/nobody")]
     request_id = new_request_id()
-    first = imported(shop, *orders, request_id=request_id)
+    first = import_batch(shop, *orders, request_id=request_id)
     before = records.everything()
-    assert imported(shop, *orders, request_id=request_id) == first
+    assert import_batch(shop, *orders, request_id=request_id) == first
     assert records.everything() == before
     with refused("REQUEST_ID_REUSED"):
-        imported(shop, orders[0], request_id=request_id)
+        import_batch(shop, orders[0], request_id=request_id)
 
 
-def test_trial_answers_as_the_real_thing_and_keeps_nothing(shop: Shop, records: Records):
-    orders = [historic(shop, **SHIPPED), historic(shop, stocked(shop)), historic(shop, number="SK-1")]
+def test_dry_run_returns_the_same_results_and_writes_nothing(shop: Shop, records: Records):
+    orders = [historic(shop, **SHIPPED), historic(shop, make_stocked_line(shop)), historic(shop, number="SK-1")]
     before = records.everything()
-    tried = [result.outcome for result in imported(shop, *orders, validate_only=True)]
+    tried = [result.outcome for result in import_batch(shop, *orders, validate_only=True)]
     assert records.everything() == before
-    assert tried == outcomes(shop, *orders) == [IMPORTED, IMPORTED, REFUSED]
+    assert tried == import_outcomes(shop, *orders) == [IMPORTED, IMPORTED, REFUSED]
 
 
 def test_import_needs_a_permission_of_its_own(shop: Shop):
@@ -423,12 +430,12 @@ def test_import_needs_a_permission_of_its_own(shop: Shop):
     key = shop.auth.CreateApiKey(auth_pb2.CreateApiKeyRequest(parent=parent, api_key=auth_pb2.ApiKey()))
     clerk = Shop(shop.bare_channel, api_key=key.secret)
     with refused("PERMISSION_DENIED") as refusal:
-        imported(clerk, historic(shop, **SHIPPED))
+        import_batch(clerk, historic(shop, **SHIPPED))
     assert refusal.metadata == {"permission": "orders.import"}
 
 
 def test_database_is_sound_after_it(shop: Shop, server: ServerProcess):
-    imported(shop, historic(shop, **SHIPPED), historic(shop, stocked(shop)))
+    import_batch(shop, historic(shop, **SHIPPED), historic(shop, make_stocked_line(shop)))
     verified = server.run("verify")
     assert verified.returncode == 0, verified.stdout
 
@@ -438,13 +445,13 @@ def test_database_is_sound_after_it(shop: Shop, server: ServerProcess):
 
 @pytest.fixture
 def now_us() -> list[int]:
-    """What time it is, for a test to change."""
+    """Return the current time in microseconds, in a list that a test can change."""
     return [1_700_000_000 * 1_000_000]
 
 
 @pytest.fixture
 def store(database: Database, now_us: list[int]) -> Iterator[Store]:
-    """The sample, by the test's own clock; sound at the end."""
+    """Open a store with the sample and the test's own clock. Verify it at the end."""
     with closing(open_store(database.url, clock=lambda: now_us[0])) as opened:
         set_expirers(opened, EXPIRERS)
         load_sample(opened)
@@ -453,7 +460,7 @@ def store(database: Database, now_us: list[int]) -> Iterator[Store]:
 
 
 def import_open(store: Store, units: int, *, location_id: str) -> str:
-    """What becomes of an order of open shortbread."""
+    """Import an open order of shortbread and return the outcome."""
     lines = (HistoricLine("SHORTBREAD-12", units, Money("EUR", 500)),)
     item = HistoricOrder(new_id("N"), "ada-marsh", "EUR", PLACED_S * 1_000_000, lines=lines, location_id=location_id)
     (result,) = import_orders(store, CALL, [item], numbers=NUMBERS)
@@ -461,7 +468,7 @@ def import_open(store: Store, units: int, *, location_id: str) -> str:
 
 
 @pytest.mark.parametrize("location_id", ["", "main"])
-def test_open_order_takes_what_an_expired_promise_gives_back(location_id: str, store: Store, now_us: list[int]):
+def test_open_order_takes_the_units_of_an_expired_reservation(location_id: str, store: Store, now_us: list[int]):
     reserve(store, CALL, NewReservation((("SHORTBREAD-12", 30),), ttl_us=60_000_000))
     assert import_open(store, 20, location_id=location_id) == "REFUSED"
     now_us[0] += 60_000_000
@@ -505,10 +512,10 @@ def test_batch_costs_fourteen_statements_however_many_orders_and_lines(store: St
         return [result.outcome for result in results]
 
     for orders, lines_each in ((2, 1), (100, 1), (2, 10)):
-        found: list[str] = []
+        outcomes: list[str] = []
 
-        def run(orders: int = orders, lines_each: int = lines_each, found: list[str] = found) -> None:
-            found += batch(orders, lines_each)
+        def run(orders: int = orders, lines_each: int = lines_each, outcomes: list[str] = outcomes) -> None:
+            outcomes += batch(orders, lines_each)
 
-        assert len(statements_of(run)) == 14
-        assert found == [IMPORTED_TEXT] * orders
+        assert len(record_statements(run)) == 14
+        assert outcomes == [IMPORTED_TEXT] * orders

@@ -1,4 +1,4 @@
-"""The table of states, every pair of it, and expiry: in the domain itself, with the clock in the test's hand."""
+"""Order states: every pair of states, and expiry, tested in the domain with the test's own clock."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from storekeep.server.app import EXPIRERS
 from storekeep.server.domain.errors import DomainError, IllegalState, OrderHeld, OutOfStock
 from storekeep.server.domain.integrity.verification import verify
 from storekeep.server.domain.keys.keyrings import Keyring
@@ -27,7 +26,14 @@ from storekeep.server.domain.orders.fulfillments import (
 )
 from storekeep.server.domain.orders.history import list_order_history
 from storekeep.server.domain.orders.orders import Order, get_order, list_orders
-from storekeep.server.domain.orders.states import EDITABLE, ENDED, FULFILLABLE, HOLDS_STOCK, ORDER_STATES, ORDER_STEPS
+from storekeep.server.domain.orders.states import (
+    EDITABLE,
+    FULFILLABLE,
+    HOLDS_STOCK,
+    ORDER_STATES,
+    ORDER_STEPS,
+    TERMINAL_STATES,
+)
 from storekeep.server.domain.samples import load_sample
 from storekeep.server.domain.standard.lists import ListRequest
 from storekeep.server.domain.standard.pages import PageTokens
@@ -36,20 +42,21 @@ from storekeep.server.domain.stock.levels import adjust_stock, get_level
 from storekeep.server.domain.stock.reservations import NewReservation, commit, release_reservation, reserve
 from storekeep.server.store.engine import Store
 from storekeep.server.store.opening import open_store
+from storekeep.server.wiring.expirers import EXPIRERS
 from tests.support.databases import Database
 from tests.support.placing import CALL, RULES, place
-from tests.support.statements import statements_of
+from tests.support.statements import record_statements
 
 MICROS = 1_000_000
 TTL_US = RULES.unpaid_ttl_s * MICROS
-TOKENS = PageTokens(Keyring.of(b"secret"))
+TOKENS = PageTokens(Keyring.from_secret(b"secret"))
 SKUS = ("MUG-BLUE", "TIN-RED", "STRAINER")
 ONE = (LineUnits(1, 1),)
 
 
 @dataclass
 class Desk:
-    """A shop's database, and what time it is there."""
+    """A store with the sample and a clock that the test sets."""
 
     database: Database
     now_us: int = 1_800_000_000 * MICROS
@@ -87,23 +94,23 @@ def desk(database: Database) -> Iterator[Desk]:
     made.store.close()
 
 
-def confirmed(desk: Desk) -> Order:
+def make_confirmed(desk: Desk) -> Order:
     return confirm_order(desk.store, CALL, desk.order().id)
 
 
-def partially_fulfilled(desk: Desk) -> Order:
-    order = confirmed(desk)
+def make_partially_fulfilled(desk: Desk) -> Order:
+    order = make_confirmed(desk)
     desk.ship(order, *ONE)
     return desk.get(order)
 
 
-def fulfilled(desk: Desk) -> Order:
-    order = confirmed(desk)
+def make_fulfilled(desk: Desk) -> Order:
+    order = make_confirmed(desk)
     desk.ship(order)
     return desk.get(order)
 
 
-def expired(desk: Desk) -> Order:
+def make_expired(desk: Desk) -> Order:
     order = desk.order()
     desk.pass_time(TTL_US)
     expire_batch(desk.store)
@@ -112,12 +119,12 @@ def expired(desk: Desk) -> Order:
 
 IN_STATE: dict[str, Callable[[Desk], Order]] = {
     "PLACED": lambda desk: desk.order(),
-    "CONFIRMED": confirmed,
-    "PARTIALLY_FULFILLED": partially_fulfilled,
-    "FULFILLED": fulfilled,
-    "COMPLETED": lambda desk: complete_order(desk.store, CALL, fulfilled(desk).id),
+    "CONFIRMED": make_confirmed,
+    "PARTIALLY_FULFILLED": make_partially_fulfilled,
+    "FULFILLED": make_fulfilled,
+    "COMPLETED": lambda desk: complete_order(desk.store, CALL, make_fulfilled(desk).id),
     "CANCELLED": lambda desk: cancel_order(desk.store, CALL, desk.order().id),
-    "EXPIRED": expired,
+    "EXPIRED": make_expired,
 }
 TO_STATE: dict[str, Callable[[Desk, Order], object]] = {
     "CONFIRMED": lambda desk, order: confirm_order(desk.store, CALL, order.id),
@@ -126,7 +133,7 @@ TO_STATE: dict[str, Callable[[Desk, Order], object]] = {
     "COMPLETED": lambda desk, order: complete_order(desk.store, CALL, order.id),
     "CANCELLED": lambda desk, order: cancel_order(desk.store, CALL, order.id),
 }
-"""What takes an order to a state; only time takes one to EXPIRED."""
+"""State -> action that brings an order to it. Only the clock brings an order to EXPIRED."""
 
 
 def test_every_state_can_be_reached_and_every_step_taken():
@@ -161,12 +168,12 @@ def test_order_expires_exactly_where_the_table_has_it(desk: Desk, state: str):
 
 
 IN_PLACE: dict[str, tuple[frozenset[str], Callable[[Desk, Order], object]]] = {
-    "hold": (frozenset(ORDER_STATES) - ENDED, lambda desk, order: hold_order(desk.store, CALL, order.id)),
+    "hold": (frozenset(ORDER_STATES) - TERMINAL_STATES, lambda desk, order: hold_order(desk.store, CALL, order.id)),
     "edit": (EDITABLE, lambda desk, order: apply_order_edit(desk.store, CALL, order.id, Edit(changed=ONE))),
     "cancel lines": (HOLDS_STOCK, lambda desk, order: cancel_order_lines(desk.store, CALL, order.id, ONE)),
-    "bind": (FULFILLABLE, lambda desk, order: create_fulfillment(desk.store, CALL, order.id, lines=ONE)),
+    "create fulfillment": (FULFILLABLE, lambda desk, order: create_fulfillment(desk.store, CALL, order.id, lines=ONE)),
 }
-"""What leaves the state as it is: the states in which it can be done, and how."""
+"""Action that keeps the state -> states that allow it, and the call."""
 
 
 @pytest.mark.parametrize("action", IN_PLACE)
@@ -188,15 +195,15 @@ FULFILLMENT_ACTIONS = {
     "DELIVERED": deliver_fulfillment,
     "CANCELLED": cancel_fulfillment,
 }
-WAYS = {"PENDING": (), "SHIPPED": ("SHIPPED",), "DELIVERED": ("SHIPPED", "DELIVERED"), "CANCELLED": ("CANCELLED",)}
+PATHS = {"PENDING": (), "SHIPPED": ("SHIPPED",), "DELIVERED": ("SHIPPED", "DELIVERED"), "CANCELLED": ("CANCELLED",)}
 
 
 @pytest.mark.parametrize("state", FULFILLMENT_STEPS)
 @pytest.mark.parametrize("wanted", FULFILLMENT_ACTIONS)
 def test_fulfillment_steps_exactly_where_the_table_has_it(desk: Desk, state: str, wanted: str):
-    order = confirmed(desk)
+    order = make_confirmed(desk)
     key = (order.id, create_fulfillment(desk.store, CALL, order.id, lines=ONE).id)
-    for step in WAYS[state]:
+    for step in PATHS[state]:
         FULFILLMENT_ACTIONS[step](desk.store, CALL, key)
     if wanted in FULFILLMENT_STEPS[state]:
         assert FULFILLMENT_ACTIONS[wanted](desk.store, CALL, key).state == wanted
@@ -212,7 +219,7 @@ def test_fulfillment_steps_exactly_where_the_table_has_it(desk: Desk, state: str
 
 HELD_BACK: dict[str, tuple[str, Callable[[Desk, Order], object]]] = {
     "confirm": ("PLACED", TO_STATE["CONFIRMED"]),
-    "bind": ("CONFIRMED", IN_PLACE["bind"][1]),
+    "create fulfillment": ("CONFIRMED", IN_PLACE["create fulfillment"][1]),
     "complete": ("FULFILLED", TO_STATE["COMPLETED"]),
     "hold": ("PLACED", IN_PLACE["hold"][1]),
 }
@@ -229,7 +236,7 @@ def test_held_order_goes_no_further_until_it_is_resumed(desk: Desk, action: str)
 
 
 def test_held_order_is_not_shipped(desk: Desk):
-    order = confirmed(desk)
+    order = make_confirmed(desk)
     key = (order.id, create_fulfillment(desk.store, CALL, order.id).id)
     hold_order(desk.store, CALL, order.id)
     with pytest.raises(OrderHeld):
@@ -238,7 +245,7 @@ def test_held_order_is_not_shipped(desk: Desk):
     assert ship_fulfillment(desk.store, CALL, key).state == "SHIPPED"
 
 
-def test_held_order_can_be_called_off_and_expires(desk: Desk):
+def test_held_order_can_be_cancelled_and_expires(desk: Desk):
     order = hold_order(desk.store, CALL, desk.order().id, reason="x")
     assert not cancel_order(desk.store, CALL, order.id).held
     hold_order(desk.store, CALL, desk.order().id, reason="x")
@@ -249,7 +256,7 @@ def test_held_order_can_be_called_off_and_expires(desk: Desk):
 # -- expiry
 
 
-def test_order_expires_at_its_instant_though_nobody_has_written_so(desk: Desk):
+def test_order_expires_at_its_expiry_time_before_it_is_written(desk: Desk):
     order = desk.order()
     assert order.expire_time_us == desk.now_us + TTL_US
     desk.pass_time(TTL_US - 1)
@@ -336,20 +343,20 @@ def test_expired_orders_are_listed_as_such(desk: Desk):
     later = desk.order()
     desk.pass_time(1)
 
-    def listed(wanted: str) -> set[str]:
+    def list_ids(wanted: str) -> set[str]:
         return {order.id for order in list_orders(desk.store, ListRequest(filter=wanted), tokens=TOKENS).items}
 
     for _ in range(2):
-        assert listed("state = EXPIRED") == {due.id}
-        assert listed("state = PLACED") == {later.id}
-        assert listed("state != EXPIRED") == {later.id}
-        assert listed("NOT state = PLACED") == {due.id}
-        assert listed("state = CONFIRMED") == set()
+        assert list_ids("state = EXPIRED") == {due.id}
+        assert list_ids("state = PLACED") == {later.id}
+        assert list_ids("state != EXPIRED") == {later.id}
+        assert list_ids("NOT state = PLACED") == {due.id}
+        assert list_ids("state = CONFIRMED") == set()
         expire_batch(desk.store)
 
 
-def test_expiry_is_told_in_the_history(desk: Desk):
-    order = expired(desk)
+def test_expiry_is_listed_in_the_history(desk: Desk):
+    order = make_expired(desk)
     history = list_order_history(desk.store, order.id, page_size=9, page_token="", tokens=TOKENS).items
     last = history[-1]
     assert (last.method, last.actor, last.from_state, last.to_state) == (
@@ -360,40 +367,40 @@ def test_expiry_is_told_in_the_history(desk: Desk):
     )
 
 
-# -- what it costs
+# -- number of statements
 
 
-def reservation_costs(desk: Desk, lines: int) -> dict[str, tuple[Callable[[], Any], Callable[[Any], object]]]:
-    """What is done with reservations of so many lines: what it needs, and how it is done."""
+def make_reservation_cases(desk: Desk, lines: int) -> dict[str, tuple[Callable[[], Any], Callable[[Any], object]]]:
+    """Return name -> (preparation, call) of each use case of reservations with this many lines."""
     store = desk.store
-    wanted = tuple((SKUS[number % 3], 1) for number in range(lines))
+    requested = tuple((SKUS[number % 3], 1) for number in range(lines))
 
-    def kept() -> str:
-        return reserve(store, CALL, NewReservation(wanted)).id
+    def make_reservation() -> str:
+        return reserve(store, CALL, NewReservation(requested)).id
 
     return {
-        "reserve": (lambda: None, lambda _: kept()),
-        "release": (kept, lambda kept_id: release_reservation(store, CALL, kept_id)),
-        "commit": (kept, lambda kept_id: commit(store, CALL, kept_id)),
-        "order what is kept": (kept, lambda kept_id: place(store, "ada-marsh", *wanted, reservation_id=kept_id)),
+        "reserve": (lambda: None, lambda _: make_reservation()),
+        "release": (make_reservation, lambda key: release_reservation(store, CALL, key)),
+        "commit": (make_reservation, lambda key: commit(store, CALL, key)),
+        "order": (make_reservation, lambda key: place(store, "ada-marsh", *requested, reservation_id=key)),
     }
 
 
-def costs(desk: Desk, lines: int) -> dict[str, int]:
-    """Statements of each use case, for orders of so many lines."""
+def count_statements(desk: Desk, lines: int) -> dict[str, int]:
+    """Return name -> number of SQL statements of each use case, for orders with this many lines."""
 
-    def fresh() -> Order:
+    def make_order() -> Order:
         return desk.order(*((SKUS[number % 3], 1) for number in range(lines)))
 
-    def agreed() -> Order:
-        return confirm_order(desk.store, CALL, fresh().id)
+    def make_confirmed_order() -> Order:
+        return confirm_order(desk.store, CALL, make_order().id)
 
-    def bound() -> tuple[str, str]:
-        order = agreed()
+    def make_pending() -> tuple[str, str]:
+        order = make_confirmed_order()
         return order.id, create_fulfillment(desk.store, CALL, order.id).id
 
-    def shipped() -> tuple[str, str]:
-        key = bound()
+    def make_shipped() -> tuple[str, str]:
+        key = make_pending()
         ship_fulfillment(desk.store, CALL, key)
         return key
 
@@ -403,37 +410,37 @@ def costs(desk: Desk, lines: int) -> dict[str, int]:
     added = tuple((SKUS[number % 3], 1) for number in range(lines))
     store = desk.store
     actions: dict[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
-        "place": (lambda: None, lambda _: fresh()),
-        "get": (fresh, lambda order: get_order(store, order.id)),
-        "list": (fresh, lambda _: list_orders(store, ListRequest(), tokens=TOKENS)),
-        "confirm": (fresh, lambda order: confirm_order(store, CALL, order.id)),
-        "cancel": (agreed, lambda order: cancel_order(store, CALL, order.id)),
-        "cancel lines": (fresh, lambda order: cancel_order_lines(store, CALL, order.id, half)),
-        "edit": (fresh, lambda order: apply_order_edit(store, CALL, order.id, Edit(added=added, changed=every))),
-        "reduce": (fresh, lambda order: apply_order_edit(store, CALL, order.id, Edit(added=added, removed=gone))),
-        "bind": (agreed, lambda order: create_fulfillment(store, CALL, order.id)),
-        "ship": (bound, lambda key: ship_fulfillment(store, CALL, key)),
-        "deliver": (shipped, lambda key: deliver_fulfillment(store, CALL, key)),
+        "place": (lambda: None, lambda _: make_order()),
+        "get": (make_order, lambda order: get_order(store, order.id)),
+        "list": (make_order, lambda _: list_orders(store, ListRequest(), tokens=TOKENS)),
+        "confirm": (make_order, lambda order: confirm_order(store, CALL, order.id)),
+        "cancel": (make_confirmed_order, lambda order: cancel_order(store, CALL, order.id)),
+        "cancel lines": (make_order, lambda order: cancel_order_lines(store, CALL, order.id, half)),
+        "edit": (make_order, lambda order: apply_order_edit(store, CALL, order.id, Edit(added=added, changed=every))),
+        "reduce": (make_order, lambda order: apply_order_edit(store, CALL, order.id, Edit(added=added, removed=gone))),
+        "create fulfillment": (make_confirmed_order, lambda order: create_fulfillment(store, CALL, order.id)),
+        "ship": (make_pending, lambda key: ship_fulfillment(store, CALL, key)),
+        "deliver": (make_shipped, lambda key: deliver_fulfillment(store, CALL, key)),
     }
-    actions |= reservation_costs(desk, lines)
+    actions |= make_reservation_cases(desk, lines)
     counts = {}
     for name, (prepare, act) in actions.items():
         prepared = prepare()
-        counts[name] = len(statements_of(partial(act, prepared)))
+        counts[name] = len(record_statements(partial(act, prepared)))
     return counts
 
 
 def test_number_of_statements_does_not_depend_on_the_lines(desk: Desk):
     for sku in SKUS:
         adjust_stock(desk.store, CALL, ("main", sku), quantity_delta=10_000)
-    one, three, hundred = (costs(desk, lines) for lines in (1, 3, 100))
+    one, three, hundred = (count_statements(desk, lines) for lines in (1, 3, 100))
     assert one == three == hundred
     snapshot = {"sqlite": 2, "postgresql": 0}[desk.database.engine]
     assert (one["place"], one["get"], one["list"]) == (7, 2 + snapshot, 2 + snapshot)
 
 
 def test_loser_of_any_kind_leaves_nothing(desk: Desk):
-    order = confirmed(desk)
+    order = make_confirmed(desk)
     stale = "v1"
     attempts: list[Callable[[], object]] = [
         lambda: cancel_order_lines(desk.store, CALL, order.id, ONE, etag=stale),

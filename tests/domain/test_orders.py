@@ -1,4 +1,4 @@
-"""Orders: placed whole or not at all, at frozen prices, with a history that tells how each came to be."""
+"""Orders: placement of all lines or none, frozen prices, states and history."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.support.order_cases import IN_STATE
 from tests.support.records import Records
 from tests.support.refusals import refused
 from tests.support.resources import ADDRESS, PRODUCT, VARIANT
-from tests.support.shops import MAIN, Shop, amount_of, money, new_id, new_request_id
+from tests.support.shops import MAIN, Shop, get_amount, money, new_id, new_request_id
 
 STEPS = {
     "CONFIRMED": Shop.confirm,
@@ -19,15 +19,15 @@ STEPS = {
 }
 
 
-def get(shop: Shop, name: str) -> orders_pb2.Order:
+def get_order(shop: Shop, name: str) -> orders_pb2.Order:
     return shop.orders.GetOrder(orders_pb2.GetOrderRequest(name=name))
 
 
-def history(shop: Shop, order: orders_pb2.Order, **fields) -> orders_pb2.ListOrderHistoryResponse:
+def list_history(shop: Shop, order: orders_pb2.Order, **fields) -> orders_pb2.ListOrderHistoryResponse:
     return shop.orders.ListOrderHistory(orders_pb2.ListOrderHistoryRequest(name=order.name, **fields))
 
 
-def in_state(shop: Shop, state: str) -> orders_pb2.Order:
+def make_order_in_state(shop: Shop, state: str) -> orders_pb2.Order:
     order = shop.order()
     return order if state == "PLACED" else STEPS[state](shop, order)
 
@@ -53,15 +53,15 @@ def test_order_says_all_that_was_asked_for(shop: Shop):
     lines = [(line.line_number, line.sku, line.quantity) for line in order.lines]
     assert lines == [(1, plain.sku, 2), (2, large.sku, 3)]
     assert [line.display_name for line in order.lines] == ["Chai", "Chai, Large"]
-    assert [str(amount_of(line.subtotal)) for line in order.lines] == ["0.02", "59.97"]
+    assert [str(get_amount(line.subtotal)) for line in order.lines] == ["0.02", "59.97"]
     assert order.total == money("59.99")
     assert (order.external_reference, order.note, order.cancel_reason) == (reference, "Ring twice.", "")
     assert order.shipping_address.locality == ADDRESS["locality"]
-    assert get(shop, order.name) == order
+    assert get_order(shop, order.name) == order
 
 
 def test_absent_address_stays_absent(shop: Shop):
-    assert not get(shop, shop.order().name).HasField("shipping_address")
+    assert not get_order(shop, shop.order().name).HasField("shipping_address")
 
 
 TOTALS = (("EUR", "0.1", "0.3"), ("JPY", "1999", "5997"), ("KWD", "1.999", "5.997"))
@@ -72,7 +72,7 @@ def test_total_is_exact_in_any_currency(shop: Shop, currency_code: str, price: s
     sku = shop.variant(prices={currency_code: price}, stock=3).sku
     order = shop.order((sku, 1), (sku, 2), currency_code=currency_code)
     assert order.total == money(total, currency_code)
-    assert get(shop, order.name).total == order.total
+    assert get_order(shop, order.name).total == order.total
 
 
 def test_price_of_zero_is_a_price(shop: Shop):
@@ -89,7 +89,7 @@ def test_prices_and_names_are_frozen(shop: Shop):
     variant.ClearField("prices")
     variant.prices.append(money("99"))
     VARIANT.update(shop, variant, "prices")
-    assert get(shop, order.name) == order
+    assert get_order(shop, order.name) == order
     assert shop.order((variant.sku, 1)).total == money("99")
 
 
@@ -116,20 +116,20 @@ def test_sku_that_was_never_in_stock_is_out_of_it(shop: Shop):
     assert refusal.metadata[f"available.{sku}"] == "0"
 
 
-def test_order_promises_its_units_and_keeps_them_on_hand(shop: Shop):
+def test_order_allocates_its_units_and_leaves_them_on_hand(shop: Shop):
     sku = shop.variant(stock=5).sku
     shop.order((sku, 1), (sku, 2))
     level = shop.level(sku)
     assert (level.on_hand, level.allocated, level.available, level.etag) == (5, 3, 2, "v2")
 
 
-def test_trial_promises_nothing(shop: Shop):
+def test_dry_run_allocates_nothing(shop: Shop):
     sku = shop.variant(stock=1).sku
     tried = shop.order((sku, 1), validate_only=True, request_id=new_request_id())
     assert tried.total == money("10")
     assert shop.level(sku).allocated == 0
     with refused("ORDER_NOT_FOUND"):
-        get(shop, tried.name)
+        get_order(shop, tried.name)
 
 
 # -- states
@@ -145,12 +145,12 @@ def test_step_is_taken_exactly_where_the_table_has_it(shop: Shop, state: str, wa
     with refused("ILLEGAL_STATE") as refusal:
         STEPS[wanted](shop, order)
     assert refusal.metadata == {"resource": order.name, "state": state, "wanted": wanted}
-    assert get(shop, order.name) == order
+    assert get_order(shop, order.name) == order
 
 
 @pytest.mark.parametrize("state", ["PLACED", "CONFIRMED"])
-def test_cancellation_gives_the_stock_back_and_keeps_the_order(shop: Shop, state: str):
-    order = in_state(shop, state)
+def test_cancellation_releases_the_stock_and_keeps_the_order(shop: Shop, state: str):
+    order = make_order_in_state(shop, state)
     sku = order.lines[0].sku
     cancelled = shop.cancel(order, reason="changed their mind")
     assert shop.level(sku).allocated == 0
@@ -158,27 +158,27 @@ def test_cancellation_gives_the_stock_back_and_keeps_the_order(shop: Shop, state
     (line,) = cancelled.lines
     assert (line.quantity, line.open_quantity, line.cancelled_quantity) == (1, 0, 1)
     assert (line.subtotal, line.total, cancelled.total) == (order.lines[0].subtotal, money("0"), money("0"))
-    assert get(shop, order.name) == cancelled
+    assert get_order(shop, order.name) == cancelled
 
 
-def test_stock_that_was_given_back_is_sold_again(shop: Shop):
+def test_released_stock_is_sold_again(shop: Shop):
     sku = shop.variant(stock=1).sku
     shop.cancel(shop.order((sku, 1)))
     assert shop.order((sku, 1)).name
 
 
-def test_confirmation_keeps_the_stock_promised(shop: Shop):
-    order = in_state(shop, "CONFIRMED")
+def test_confirmation_keeps_the_stock_allocated(shop: Shop):
+    order = make_order_in_state(shop, "CONFIRMED")
     assert shop.level(order.lines[0].sku).allocated == 1
 
 
 # -- reading
 
 
-def test_history_tells_every_change_in_order(shop: Shop):
-    order = in_state(shop, "CONFIRMED")
+def test_history_lists_every_change_in_order(shop: Shop):
+    order = make_order_in_state(shop, "CONFIRMED")
     shop.cancel(order, reason="late")
-    entries = history(shop, order).entries
+    entries = list_history(shop, order).entries
     assert [(entry.sequence, entry.method, entry.reason) for entry in entries] == [
         (1, "PlaceOrder", ""),
         (2, "ConfirmOrder", ""),
@@ -192,18 +192,18 @@ def test_history_tells_every_change_in_order(shop: Shop):
 
 
 def test_history_comes_page_by_page(shop: Shop):
-    order = shop.cancel(in_state(shop, "CONFIRMED"))
-    first = history(shop, order, page_size=2)
-    rest = history(shop, order, page_size=2, page_token=first.next_page_token)
+    order = shop.cancel(make_order_in_state(shop, "CONFIRMED"))
+    first = list_history(shop, order, page_size=2)
+    rest = list_history(shop, order, page_size=2, page_token=first.next_page_token)
     assert [entry.sequence for entry in [*first.entries, *rest.entries]] == [1, 2, 3]
     assert rest.next_page_token == ""
 
 
 def test_page_token_of_the_history_of_another_order_is_refused(shop: Shop):
-    one, other = in_state(shop, "CONFIRMED"), in_state(shop, "CONFIRMED")
-    token = history(shop, one, page_size=1).next_page_token
+    one, other = make_order_in_state(shop, "CONFIRMED"), make_order_in_state(shop, "CONFIRMED")
+    token = list_history(shop, one, page_size=1).next_page_token
     with refused("INVALID_PAGE_TOKEN"):
-        history(shop, other, page_token=token)
+        list_history(shop, other, page_token=token)
 
 
 def test_batch_get_answers_whole_orders_in_the_order_of_the_names(shop: Shop):

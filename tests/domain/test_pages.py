@@ -1,4 +1,4 @@
-"""Lists page by page: every row once, in the order asked for, whatever is added meanwhile."""
+"""Lists, page by page: every row once, in the requested order, even if rows are added in between."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ ROWS = 7
 
 @dataclass(frozen=True)
 class List:
-    """One List method, narrowed to the rows of one test.
+    """A List method, filtered to the rows of one test.
 
     Attributes:
-        rpc: its name.
-        request: makes a request.
-        items: the field of the response.
-        make: makes rows, some alike in what they are sorted by; gives the filter that finds them.
-        sortable: `order_by` -> what it sorts by.
-        unique: what breaks ties.
+        rpc: the name of the method.
+        request: builds a request.
+        items: the response field with the rows.
+        make: creates rows, some with equal sort keys, and returns the filter that finds them.
+        sortable: `order_by` field -> function that returns the sort key of a row.
+        unique: returns the key that breaks ties.
     """
 
     rpc: str
@@ -47,7 +47,7 @@ class List:
         return shop.stub(self.rpc)(self.request(**fields))
 
     def all(self, shop: Shop, *, page_size: int, **fields: Any) -> list[Any]:
-        """All rows, page by page."""
+        """Return all rows, page by page."""
         rows: list[Any] = []
         token = ""
         while True:
@@ -59,12 +59,12 @@ class List:
                 return rows
 
 
-def time_of(field: str) -> Callable[[Any], int]:
+def read_time(field: str) -> Callable[[Any], int]:
     return lambda row: getattr(row, field).ToMicroseconds()
 
 
-def _named(kind: Kind) -> Callable[[Shop], str]:
-    """Rows with two different names, told from all others by what is common to the names."""
+def _make_named(kind: Kind) -> Callable[[Shop], str]:
+    """Create rows with two different names; a common part of the names tells them from other rows."""
 
     def make(shop: Shop) -> str:
         mark = new_id()
@@ -122,8 +122,8 @@ def _request(kind: Kind) -> Callable[..., Any]:
 SORTED_BY = {
     "display_name": attrgetter("display_name"),
     "sku": attrgetter("sku"),
-    "create_time": time_of("create_time"),
-    "update_time": time_of("update_time"),
+    "create_time": read_time("create_time"),
+    "update_time": read_time("update_time"),
 }
 LISTS = (
     *(
@@ -131,7 +131,7 @@ LISTS = (
             f"List{kind.plural}",
             _request(kind),
             kind.items,
-            _named(kind) if "display_name" in kind.sortable else _variants,
+            _make_named(kind) if "display_name" in kind.sortable else _variants,
             {name: SORTED_BY[name] for name in kind.sortable},
             unique=attrgetter("sku" if kind.noun == "Variant" else "name"),
         )
@@ -149,7 +149,7 @@ LISTS = (
         inventory_pb2.ListStockMovementsRequest,
         "stock_movements",
         _movements,
-        {"create_time": time_of("create_time")},
+        {"create_time": read_time("create_time")},
         unique=lambda row: int(row.name.rpartition("/")[2]),
     ),
     List(
@@ -157,14 +157,14 @@ LISTS = (
         inventory_pb2.ListReservationsRequest,
         "reservations",
         _reservations,
-        {"create_time": time_of("create_time"), "expire_time": time_of("expire_time")},
+        {"create_time": read_time("create_time"), "expire_time": read_time("expire_time")},
     ),
     List(
         "ListOrders",
         orders_pb2.ListOrdersRequest,
         "orders",
         _orders,
-        {"create_time": time_of("create_time"), "total": lambda order: (order.total.units, order.total.nanos)},
+        {"create_time": read_time("create_time"), "total": lambda order: (order.total.units, order.total.nanos)},
     ),
 )
 each_list = pytest.mark.parametrize("listing", LISTS, ids=str)
@@ -177,8 +177,8 @@ each_order = pytest.mark.parametrize(
 @pytest.mark.parametrize("direction", ["", " asc", " desc"])
 @pytest.mark.parametrize("page_size", [1, 3, ROWS])
 def test_pages_give_every_row_once_in_order(shop: Shop, listing: List, order_by: str, direction: str, page_size: int):
-    wanted = listing.make(shop)
-    rows = listing.all(shop, page_size=page_size, filter=wanted, order_by=order_by + direction)
+    filter_text = listing.make(shop)
+    rows = listing.all(shop, page_size=page_size, filter=filter_text, order_by=order_by + direction)
     keys = [(listing.sortable[order_by](row), listing.unique(row)) for row in rows]
     assert len(keys) == ROWS
     assert keys == sorted(set(keys), reverse=direction == " desc")
@@ -187,9 +187,9 @@ def test_pages_give_every_row_once_in_order(shop: Shop, listing: List, order_by:
 @pytest.mark.parametrize("directions", [("", ""), ("", " desc"), (" desc", ""), (" desc", " desc")])
 def test_pages_sorted_by_two_fields_give_every_row_once(shop: Shop, directions: tuple[str, str]):
     listing = next(listing for listing in LISTS if listing.rpc == "ListOrders")
-    wanted = listing.make(shop)
+    filter_text = listing.make(shop)
     order_by = ", ".join(map("".join, zip(("total", "create_time"), directions, strict=True)))
-    rows = listing.all(shop, page_size=2, filter=wanted, order_by=order_by)
+    rows = listing.all(shop, page_size=2, filter=filter_text, order_by=order_by)
     signs = [-1 if direction else 1 for direction in directions]
     keys = [(signs[0] * row.total.units, signs[1] * row.create_time.ToMicroseconds()) for row in rows]
     assert len(rows) == len({row.name for row in rows}) == ROWS
@@ -211,9 +211,9 @@ def test_page_that_is_just_full_is_the_last(shop: Shop, listing: List):
 
 @each_list
 def test_page_size_may_change_between_pages(shop: Shop, listing: List):
-    wanted = listing.make(shop)
-    first = listing.page(shop, filter=wanted, page_size=2)
-    rest = listing.page(shop, filter=wanted, page_size=50, page_token=first.next_page_token)
+    filter_text = listing.make(shop)
+    first = listing.page(shop, filter=filter_text, page_size=2)
+    rest = listing.page(shop, filter=filter_text, page_size=50, page_token=first.next_page_token)
     assert len(getattr(rest, listing.items)) == ROWS - 2
     assert rest.next_page_token == ""
 
@@ -234,33 +234,33 @@ def test_rows_are_the_same_as_in_get(shop: Shop, listing: List):
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if "display_name" in kind.sortable], ids=str)
 def test_rows_added_while_paging_shift_nothing(shop: Shop, kind: Kind):
     mark = new_id()
-    wanted = {"filter": f'display_name : "{mark}"', "order_by": "display_name"}
+    options = {"filter": f'display_name : "{mark}"', "order_by": "display_name"}
     old = [kind.make(shop, display_name=f"{mark} {number}").name for number in (2, 4, 6)]
-    first = kind.list(shop, page_size=2, **wanted)
+    first = kind.list(shop, page_size=2, **options)
     kind.make(shop, display_name=f"{mark} 1")
     behind = kind.make(shop, display_name=f"{mark} 5").name
-    rest = kind.list(shop, page_token=first.next_page_token, **wanted)
+    rest = kind.list(shop, page_token=first.next_page_token, **options)
     assert kind.names(first) + kind.names(rest) == [*old[:2], behind, old[2]]
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 def test_row_deleted_while_paging_is_where_the_page_goes_on(shop: Shop, kind: Kind):
     listing = next(listing for listing in LISTS if listing.rpc == f"List{kind.plural}")
-    wanted = listing.make(shop)
-    first = listing.page(shop, filter=wanted, page_size=3)
+    filter_text = listing.make(shop)
+    first = listing.page(shop, filter=filter_text, page_size=3)
     kind.do(shop, "Delete", getattr(first, listing.items)[-1].name)
-    rest = listing.page(shop, filter=wanted, page_token=first.next_page_token)
+    rest = listing.page(shop, filter=filter_text, page_token=first.next_page_token)
     assert len(getattr(rest, listing.items)) == ROWS - 3
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 def test_deleted_rows_are_listed_only_when_asked_for(shop: Shop, kind: Kind):
     listing = next(listing for listing in LISTS if listing.rpc == f"List{kind.plural}")
-    wanted = listing.make(shop)
-    name = getattr(listing.page(shop, filter=wanted), listing.items)[0].name
+    filter_text = listing.make(shop)
+    name = getattr(listing.page(shop, filter=filter_text), listing.items)[0].name
     gone = kind.do(shop, "Delete", name)
-    assert name not in kind.names(listing.page(shop, filter=wanted))
-    shown = getattr(listing.page(shop, filter=wanted, show_deleted=True), listing.items)
+    assert name not in kind.names(listing.page(shop, filter=filter_text))
+    shown = getattr(listing.page(shop, filter=filter_text, show_deleted=True), listing.items)
     assert gone in shown
     assert len(shown) == ROWS
 
@@ -269,7 +269,7 @@ def test_deleted_rows_are_listed_only_when_asked_for(shop: Shop, kind: Kind):
 
 
 def damaged(token: str) -> list[str]:
-    """The token, changed in some way."""
+    """Return damaged variants of a token."""
     raw = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
     flipped = [bytes([raw[0] ^ 1]) + raw[1:], raw[:-1] + bytes([raw[-1] ^ 1]), raw[:-1], raw[:12], raw[:5], raw + b"0"]
     return [
@@ -288,19 +288,19 @@ def damaged(token: str) -> list[str]:
 
 @each_list
 def test_damaged_page_token_is_refused(shop: Shop, listing: List):
-    wanted = {"filter": listing.make(shop), "page_size": 2}
-    token = listing.page(shop, **wanted).next_page_token
+    options = {"filter": listing.make(shop), "page_size": 2}
+    token = listing.page(shop, **options).next_page_token
     for bad in damaged(token):
         with refused("INVALID_PAGE_TOKEN"):
-            listing.page(shop, page_token=bad, **wanted)
+            listing.page(shop, page_token=bad, **options)
 
 
 @each_list
 def test_page_token_of_another_query_is_refused(shop: Shop, listing: List):
-    wanted = {"filter": listing.make(shop), "page_size": 2}
-    token = listing.page(shop, **wanted).next_page_token
+    options = {"filter": listing.make(shop), "page_size": 2}
+    token = listing.page(shop, **options).next_page_token
     order_by = next(iter(listing.sortable))
-    for other in ({}, {"filter": wanted["filter"] + " "}, wanted | {"order_by": f"{order_by} desc"}):
+    for other in ({}, {"filter": options["filter"] + " "}, options | {"order_by": f"{order_by} desc"}):
         with refused("INVALID_PAGE_TOKEN"):
             listing.page(shop, **other | {"page_token": token})
 
@@ -344,7 +344,7 @@ def test_page_token_of_another_server_is_refused(shop: Shop, make_server):
         KINDS[1].list(Shop(channel, api_key=other.admin_key), page_token=token)
 
 
-# -- what cannot be asked for
+# -- invalid requests
 
 
 @each_list

@@ -1,4 +1,4 @@
-"""Products, and what all resources with the standard methods do alike: made, read, archived, deleted, brought back."""
+"""Products, and the standard methods of all resources: create, read, update, archive, delete, undelete."""
 
 from __future__ import annotations
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from storekeep.server.app import EXPIRERS
 from storekeep.server.domain.calls import Call, Caller
 from storekeep.server.domain.integrity.reconciliation import Report, reconcile
 from storekeep.server.domain.integrity.verification import verify
@@ -22,6 +21,7 @@ from storekeep.server.domain.stock.levels import list_movements
 from storekeep.server.domain.stock.reservations import NewReservation, reserve
 from storekeep.server.store.engine import Store
 from storekeep.server.store.opening import open_store
+from storekeep.server.wiring.expirers import EXPIRERS
 from storekeep.v1 import inventory_pb2
 from tests.support.databases import Database, new_database
 from tests.support.placing import place_order
@@ -29,7 +29,7 @@ from tests.support.processes import ServerProcess
 from tests.support.shops import Shop
 
 CALL = Call(Caller("serviceAccounts/test"), "storekeep.v1.InventoryService/ReconcileStock")
-TOKENS = PageTokens(Keyring.of(b"test"))
+TOKENS = PageTokens(Keyring.from_secret(b"test"))
 MUG = "WHERE location_id = 'main' AND sku = 'MUG-BLUE'"
 ORDER = "(SELECT MIN(id) FROM orders)"
 LAST = "(SELECT MAX(id) FROM stock_movements)"

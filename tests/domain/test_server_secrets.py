@@ -1,4 +1,4 @@
-"""The server's secret: rotated under load, half rotated by a crash, another one than the database's, and lost."""
+"""The server's secret: rotation under load, a crash during rotation, a wrong secret, and a lost secret."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from storekeep.server.runtime.secrets import PREVIOUS_FILE, SECRET_FILE, begin_rotation, replace_private
+from storekeep.server.runtime.secrets import PREVIOUS_FILE, SECRET_FILE, begin_rotation, replace_private_file
 from storekeep.v1 import audit_pb2, auth_pb2, auth_pb2_grpc, customers_pb2
 from tests.conftest import MakeServer
 from tests.support.processes import ServerProcess
@@ -20,12 +20,12 @@ FIRST = "f59eb3d5c6ccdc6eb3c53ca2aea180186d4e55b70f538d3718e8f5ea3fcdba38"
 SECOND = "2fd5a18436b1fa777b7222002aee2ef3f4d61f6cb2c8fcc4ddf06ba6dd4aa5ce"
 
 
-def shop_of(channel: grpc.Channel, key: str) -> Shop:
+def open_shop(channel: grpc.Channel, key: str) -> Shop:
     return Shop(channel, api_key=key)
 
 
 def refusal_reason(channel: grpc.Channel, key: str) -> str:
-    """Why a key gets no token; empty where it does."""
+    """Return why a key gets no token; empty if it gets one."""
     try:
         Shop(channel, api_key=key)
     except grpc.RpcError as error:
@@ -34,19 +34,19 @@ def refusal_reason(channel: grpc.Channel, key: str) -> str:
 
 
 def make_key(shop: Shop, key_id: str) -> str:
-    """Another key of the administrator."""
+    """Create another key of the administrator, and return it."""
     request = auth_pb2.CreateApiKeyRequest(parent="serviceAccounts/admin", api_key=auth_pb2.ApiKey(), api_key_id=key_id)
     return str(shop.auth.CreateApiKey(request).secret)
 
 
-def is_sound(server: ServerProcess, *arguments: str, **settings: str) -> str:
-    """What `verify` finds; empty when all checks hold."""
+def run_verify(server: ServerProcess, *arguments: str, **settings: str) -> str:
+    """Run `verify`, and return its report; empty if all checks hold."""
     verified = server.run("verify", *arguments, **settings)
     return "" if verified.returncode == 0 else verified.stdout + verified.stderr
 
 
 class Load:
-    """Callers that read, write, page and log in until they are stopped; each call has to succeed, without retries."""
+    """Callers that read, write, page and log in until they are stopped. Each call must succeed without retries."""
 
     def __init__(self, channel: grpc.Channel, key: str) -> None:
         self._channel = channel
@@ -70,16 +70,16 @@ class Load:
             self.rounds += 1
 
     def await_rounds(self, count: int) -> None:
-        """Wait until so many more were made."""
-        wanted, pause = self.rounds + count, threading.Event()
+        """Wait for a number of further rounds."""
+        target, pause = self.rounds + count, threading.Event()
         for _ in range(6_000):
-            if self.rounds >= wanted or any(one.done() for one in self._running):
+            if self.rounds >= target or any(one.done() for one in self._running):
                 return
             pause.wait(0.01)
         raise TimeoutError
 
     def end(self) -> None:
-        """Stop, and raise what any call has raised."""
+        """Stop the callers. Raise the first error of any call."""
         self._stop.set()
         for one in self._running:
             one.result(timeout=TIMEOUT_S)
@@ -87,10 +87,10 @@ class Load:
 
 
 def test_rotation_under_load_fails_no_call(make_server: MakeServer, engine: str) -> None:
-    patient = {"queue_wait_max_s": "60", "database_lock_timeout_s": "60"}  # the machine may be busy with other things
+    patient = {"queue_wait_max_s": "60", "database_lock_timeout_s": "60"}  # the machine may be busy
     server = make_server(**patient, **({"workers": "2"} if engine == "sqlite" else {}))
     with grpc.insecure_channel(server.address) as channel:
-        shop = shop_of(channel, server.admin_key)
+        shop = open_shop(channel, server.admin_key)
         unused = make_key(shop, "unused")
         load = Load(channel, server.admin_key)
         load.await_rounds(20)
@@ -102,25 +102,25 @@ def test_rotation_under_load_fails_no_call(make_server: MakeServer, engine: str)
         assert (server.data_dir / PREVIOUS_FILE).read_bytes() == old != (server.data_dir / SECRET_FILE).read_bytes()
         for name in (SECRET_FILE, PREVIOUS_FILE):
             assert (server.data_dir / name).stat().st_mode & 0o777 == 0o600
-        shop.customer()  # the token of before is good
+        shop.customer()  # the old token is still valid
         assert "--finish" in server.run("rotate-secret").stderr
         assert refusal_reason(channel, unused) == ""
-        assert is_sound(server) == ""
+        assert run_verify(server) == ""
         late = make_key(shop, "late")
         assert server.run("rotate-secret", "--finish").returncode == 0
         assert not (server.data_dir / PREVIOUS_FILE).exists()
         server.restart()
     with grpc.insecure_channel(server.address) as channel:
-        for key in (server.admin_key, unused, late):  # each was used, or made, since
+        for key in (server.admin_key, unused, late):  # each was used or created since the rotation
             assert refusal_reason(channel, key) == ""
-    assert is_sound(server) == ""
+    assert run_verify(server) == ""
 
 
 @pytest.mark.engine("sqlite", reason="the commands are the same; what differs by engine is in test_audit_forgery")
 def test_key_not_used_since_the_rotation_ends_with_it(make_server: MakeServer) -> None:
     server = make_server(secret_overlap_days="0")
     with grpc.insecure_channel(server.address) as channel:
-        unused = make_key(shop_of(channel, server.admin_key), "unused")
+        unused = make_key(open_shop(channel, server.admin_key), "unused")
         assert server.run("rotate-secret").returncode == 0
         assert refusal_reason(channel, unused) != ""
         finished = server.run("rotate-secret", "--finish")
@@ -132,48 +132,49 @@ def test_key_not_used_since_the_rotation_ends_with_it(make_server: MakeServer) -
 def test_rotation_that_a_crash_ended_goes_on(make_server: MakeServer) -> None:
     server = make_server()
     old = (server.data_dir / SECRET_FILE).read_text()
-    replace_private(server.data_dir / PREVIOUS_FILE, old.strip())  # as after a crash before the new one was written
+    # As after a crash before the new secret was written.
+    replace_private_file(server.data_dir / PREVIOUS_FILE, old.strip())
     new = begin_rotation(server.data_dir)
     server.kill()
     server.restart()
     with grpc.insecure_channel(server.address) as channel:
-        shop = shop_of(channel, server.admin_key)
+        shop = open_shop(channel, server.admin_key)
         made = make_key(shop, "between")
         assert server.run("rotate-secret", "--finish").returncode == 1, "the database is under the old one yet"
         assert server.run("rotate-secret").returncode == 0
         assert (server.data_dir / SECRET_FILE).read_bytes().strip() == new
         assert refusal_reason(channel, made) == ""
         shop.customer()
-    assert is_sound(server) == ""
+    assert run_verify(server) == ""
 
 
 @pytest.mark.engine("postgresql", reason="several hosts have one database there")
 def test_secret_of_the_environment_is_rotated_by_restarts(make_server: MakeServer) -> None:
     server = make_server(secret=FIRST)
     with grpc.insecure_channel(server.address) as channel:
-        before = shop_of(channel, server.admin_key)
+        before = open_shop(channel, server.admin_key)
         refused = server.run("rotate-secret")
         assert (refused.returncode, "STOREKEEP_SECRET_PREVIOUS" in refused.stderr) == (1, True)
         both = {"secret": SECOND, "secret_previous": FIRST}
         other = make_server(data_dir=server.data_dir, **both)
     with grpc.insecure_channel(other.address) as channel, grpc.insecure_channel(server.address) as first:
-        made = make_key(shop_of(channel, server.admin_key), "by-next")
+        made = make_key(open_shop(channel, server.admin_key), "by-next")
         assert refusal_reason(first, made) == "", "a host that does not know the next secret takes it"
-        server._settings |= both  # as an operator edits the unit of the service
+        server._settings |= both  # as if the operator edited the service unit
         server.restart()
         assert server.run("rotate-secret").returncode == 0
         for key in (server.admin_key, made):
             assert refusal_reason(channel, key) == ""
         assert before.subject
-    assert is_sound(server, secret=SECOND, secret_previous="") == ""
+    assert run_verify(server, secret=SECOND, secret_previous="") == ""
 
 
-# -- another secret than the database's
+# -- a wrong secret
 
 
 def lose_secret(server: ServerProcess) -> None:
     server.stop()
-    replace_private(server.data_dir / SECRET_FILE, SECOND)
+    replace_private_file(server.data_dir / SECRET_FILE, SECOND)
 
 
 @pytest.mark.engine("sqlite", reason="the commands are the same; what differs by engine is in test_audit_forgery")
@@ -197,7 +198,7 @@ def test_wrong_secret_is_refused_in_one_line_and_writes_nothing(make_server: Mak
 def test_backup_without_its_secret_has_a_way_on(make_server: MakeServer) -> None:
     server = make_server()
     with grpc.insecure_channel(server.address) as channel:
-        old_shop = shop_of(channel, server.admin_key)
+        old_shop = open_shop(channel, server.admin_key)
         old_shop.customer()
         refresh = old_shop.auth.IssueToken(auth_pb2.IssueTokenRequest(api_key=server.admin_key)).refresh_token
     old_key = server.admin_key
@@ -208,7 +209,7 @@ def test_backup_without_its_secret_has_a_way_on(make_server: MakeServer) -> None
     assert (again.returncode, "rotate-secret" in again.stderr) == (1, True)
     server.restart()
     with grpc.insecure_channel(server.address) as channel:
-        shop = shop_of(channel, server.admin_key)
+        shop = open_shop(channel, server.admin_key)
         shop.customer()
         assert refusal_reason(channel, old_key) != ""
         with pytest.raises(grpc.RpcError):
@@ -219,13 +220,13 @@ def test_backup_without_its_secret_has_a_way_on(make_server: MakeServer) -> None
         entries = shop.audit.ListAuditEntries(
             audit_pb2.ListAuditEntriesRequest(filter='method = "system/bootstrap/RenewSecret"')
         )
-        told = [entry.after["reason"] for entry in entries.audit_entries if entry.resource.startswith("auditEpochs/")]
-        assert [reason for reason in told if "lost" in reason]
+        epochs = [entry for entry in entries.audit_entries if entry.resource.startswith("auditEpochs/")]
+        assert [epoch for epoch in epochs if "lost" in epoch.after["reason"]]
         assert shop.audit.VerifyAuditChain(audit_pb2.VerifyAuditChainRequest()).valid
-    assert is_sound(server) == ""
-    with server.database.unguarded() as session:  # what nobody has a key for any more is vouched for
+    assert run_verify(server) == ""
+    with server.database.unguarded() as session:  # the history digest protects entries whose key is lost
         session.run("UPDATE audit_entries SET actor = 'serviceAccounts/other' WHERE sequence = 4")
-    assert "vouches for" in is_sound(server)
+    assert "history_digest" in run_verify(server)
 
 
 # -- checkpoints
@@ -234,31 +235,31 @@ def test_backup_without_its_secret_has_a_way_on(make_server: MakeServer) -> None
 @pytest.mark.engine("sqlite", reason="the commands are the same; what differs by engine is in test_audit_forgery")
 def test_exported_checkpoint_shows_a_log_that_was_cut(make_server: MakeServer, tmp_path: Path) -> None:
     server = make_server()
-    kept = tmp_path / "kept"
-    exported = server.run("export-checkpoint", str(kept))
+    checkpoint_file = tmp_path / "checkpoint"
+    exported = server.run("export-checkpoint", str(checkpoint_file))
     assert exported.returncode == 0, exported.stderr
     server.stop()
-    assert is_sound(server, "--since", str(kept)) == ""
+    assert run_verify(server, "--since", str(checkpoint_file)) == ""
     with server.database.unguarded() as session:
         session.run("DELETE FROM audit_checkpoints")
         ((last,),) = session.rows("SELECT MAX(sequence) FROM audit_entries")
         session.run("DELETE FROM audit_entries WHERE sequence >= ?", last - 1)  # the checkpoint's own entry is the last
-    assert "the log was cut" in is_sound(server, "--since", str(kept))
-    kept.write_text(kept.read_text().replace('"sequence": ', '"sequence": 1'))
-    assert "signature" in is_sound(server, "--since", str(kept))
+    assert "the log was truncated" in run_verify(server, "--since", str(checkpoint_file))
+    checkpoint_file.write_text(checkpoint_file.read_text().replace('"sequence": ', '"sequence": 1'))
+    assert "signature" in run_verify(server, "--since", str(checkpoint_file))
 
 
 @pytest.mark.engine("sqlite", reason="the commands are the same; what differs by engine is in test_audit_forgery")
 def test_server_signs_the_log_by_itself(make_server: MakeServer) -> None:
     server = make_server(audit_checkpoint_interval_s="0.05")
     with grpc.insecure_channel(server.address) as channel:
-        shop = shop_of(channel, server.admin_key)
+        shop = open_shop(channel, server.admin_key)
         pause = threading.Event()
         for _ in range(600):
-            found = shop.audit.ListAuditCheckpoints(audit_pb2.ListAuditCheckpointsRequest()).audit_checkpoints
-            if len(found) > 1:
+            checkpoints = shop.audit.ListAuditCheckpoints(audit_pb2.ListAuditCheckpointsRequest()).audit_checkpoints
+            if len(checkpoints) > 1:
                 break
             shop.customer()
             pause.wait(0.05)
-        assert len(found) > 1
-        assert shop.audit.VerifyAuditChain(audit_pb2.VerifyAuditChainRequest(since=found[0])).valid
+        assert len(checkpoints) > 1
+        assert shop.audit.VerifyAuditChain(audit_pb2.VerifyAuditChainRequest(since=checkpoints[0])).valid

@@ -1,4 +1,4 @@
-"""Stock: what is on hand is the sum of the ledger, and what is promised never exceeds it."""
+"""Stock levels: adjustment, counts, backorders, transfers, low stock, and the ledger of movements."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def set_stock(shop: Shop, sku: str, quantity: int, **fields) -> inventory_pb2.St
     return shop.inventory.SetStock(request)
 
 
-def ledger(shop: Shop, sku: str) -> list[inventory_pb2.StockMovement]:
+def list_movements(shop: Shop, sku: str) -> list[inventory_pb2.StockMovement]:
     request = inventory_pb2.ListStockMovementsRequest(filter=f"sku = {sku}")
     return list(shop.inventory.ListStockMovements(request).stock_movements)
 
 
-def availability(shop: Shop, *skus: str, location: str = "") -> list[tuple[int, bool]]:
+def check_availability(shop: Shop, *skus: str, location: str = "") -> list[tuple[int, bool]]:
     request = inventory_pb2.CheckAvailabilityRequest(skus=skus, location=location)
     answer = shop.inventory.CheckAvailability(request).availabilities
     assert [one.sku for one in answer] == list(skus)
@@ -48,7 +48,7 @@ def test_first_adjustment_makes_the_level(shop: Shop):
 def test_adjustment_is_one_movement_of_the_ledger(shop: Shop, cause: str):
     sku = shop.variant(stock=5).sku
     shop.adjust(sku, -2, cause=f"STOCK_MOVEMENT_CAUSE_{cause}", reason="as told")
-    movement = ledger(shop, sku)[-1]
+    movement = list_movements(shop, sku)[-1]
     assert inventory_pb2.StockMovementCause.Name(movement.cause) == f"STOCK_MOVEMENT_CAUSE_{cause}"
     assert (movement.quantity_delta, movement.on_hand, movement.reason) == (-2, 3, "as told")
     assert (movement.stock_level, movement.actor) == (f"{MAIN}/stockLevels/{sku}", shop.subject)
@@ -64,10 +64,10 @@ def test_cause_that_other_calls_have_is_refused(shop: Shop, cause: str):
 
 def test_adjustment_without_a_cause_is_an_adjustment(shop: Shop):
     sku = shop.variant(stock=1).sku
-    assert ledger(shop, sku)[0].cause == inventory_pb2.STOCK_MOVEMENT_CAUSE_ADJUST
+    assert list_movements(shop, sku)[0].cause == inventory_pb2.STOCK_MOVEMENT_CAUSE_ADJUST
 
 
-def test_adjustment_takes_what_is_there_and_not_what_is_promised(shop: Shop):
+def test_adjustment_cannot_subtract_allocated_units(shop: Shop):
     sku = shop.variant(stock=5).sku
     shop.order((sku, 3))
     with refused("OUT_OF_STOCK") as refusal:
@@ -90,7 +90,7 @@ def test_on_hand_is_the_sum_of_the_ledger(shop: Shop):
     for delta in (10, -3, 7, -14):
         shop.adjust(sku, delta)
     set_stock(shop, sku, 4)
-    movements = ledger(shop, sku)
+    movements = list_movements(shop, sku)
     assert sum(movement.quantity_delta for movement in movements) == shop.level(sku).on_hand == 4
     assert [movement.on_hand for movement in movements] == [10, 7, 14, 0, 4]
 
@@ -101,7 +101,7 @@ def test_on_hand_is_the_sum_of_the_ledger(shop: Shop):
 def test_count_puts_the_difference_into_the_ledger(shop: Shop):
     sku = shop.variant(stock=5).sku
     assert set_stock(shop, sku, 2, reason="counted").on_hand == 2
-    movement = ledger(shop, sku)[-1]
+    movement = list_movements(shop, sku)[-1]
     assert (movement.quantity_delta, movement.cause, movement.reason) == (
         -3,
         inventory_pb2.STOCK_MOVEMENT_CAUSE_COUNT,
@@ -120,7 +120,7 @@ def test_count_of_zero_makes_a_level_without_a_movement(shop: Shop):
     sku = shop.variant().sku
     assert set_stock(shop, sku, 0).on_hand == 0
     assert shop.level(sku).available == 0
-    assert ledger(shop, sku) == []
+    assert list_movements(shop, sku) == []
 
 
 @pytest.mark.parametrize(("stock", "expected_quantity"), [(5, 4), (5, 0), (0, 1)])
@@ -136,7 +136,7 @@ def test_count_that_expected_nothing_makes_the_first_level(shop: Shop):
     assert set_stock(shop, shop.variant().sku, 9, expected_quantity=0).on_hand == 9
 
 
-def test_count_below_what_is_promised_is_refused(shop: Shop):
+def test_count_below_the_allocated_units_is_refused(shop: Shop):
     sku = shop.variant(stock=5).sku
     shop.order((sku, 3))
     with refused("OUT_OF_STOCK"):
@@ -152,29 +152,29 @@ def test_availability_is_of_all_locations_or_of_one(shop: Shop):
     sku = shop.variant(stock=5).sku
     shop.adjust(sku, 2, location=location)
     shop.order((sku, 1), location=location)
-    assert availability(shop, sku) == [(6, True)]
-    assert availability(shop, sku, location=location) == [(1, True)]
-    assert availability(shop, sku, location=MAIN) == [(5, True)]
+    assert check_availability(shop, sku) == [(6, True)]
+    assert check_availability(shop, sku, location=location) == [(1, True)]
+    assert check_availability(shop, sku, location=MAIN) == [(5, True)]
 
 
 def test_availability_answers_in_the_order_of_the_skus(shop: Shop):
     skus = [shop.variant(stock=stock).sku for stock in (3, 0, 1)]
-    assert availability(shop, *skus, skus[0]) == [(3, True), (0, True), (1, True), (3, True)]
+    assert check_availability(shop, *skus, skus[0]) == [(3, True), (0, True), (1, True), (3, True)]
 
 
 @pytest.mark.parametrize("kind", [VARIANT, PRODUCT], ids=str)
 def test_availability_says_what_is_off_sale(shop: Shop, kind):
     variant = shop.variant(stock=2)
     kind.do(shop, "Archive", variant.name if kind is VARIANT else variant.name.partition("/variants/")[0])
-    assert availability(shop, variant.sku) == [(2, False)]
+    assert check_availability(shop, variant.sku) == [(2, False)]
 
 
 def test_availability_sees_an_order_at_once(shop: Shop):
     sku = shop.variant(stock=2).sku
     order = shop.order((sku, 2))
-    assert availability(shop, sku) == [(0, True)]
+    assert check_availability(shop, sku) == [(0, True)]
     shop.cancel(order)
-    assert availability(shop, sku) == [(2, True)]
+    assert check_availability(shop, sku) == [(2, True)]
 
 
 def test_batch_of_levels_answers_in_the_order_of_the_names(shop: Shop):
@@ -202,10 +202,10 @@ def test_movements_are_listed_oldest_first_by_default(shop: Shop):
     sku = shop.variant().sku
     for _ in range(3):
         shop.adjust(sku, 1)
-    assert [movement.on_hand for movement in ledger(shop, sku)] == [1, 2, 3]
+    assert [movement.on_hand for movement in list_movements(shop, sku)] == [1, 2, 3]
 
 
-def test_availability_tells_the_locations_in_the_order_in_which_they_are_taken(shop: Shop):
+def test_availability_lists_locations_in_the_order_of_use(shop: Shop):
     first, empty = shop.location(priority=-1).name, shop.location().name
     sku = shop.variant(stock=5).sku
     shop.adjust(sku, 2, location=first)
@@ -215,20 +215,22 @@ def test_availability_tells_the_locations_in_the_order_in_which_they_are_taken(s
     assert [(there.location, there.available) for there in one.locations] == [(first, 2), (MAIN, 5)]
 
 
-# -- how much may be sold
+# -- backorder limit and safety threshold
 
 
-def update(shop: Shop, sku: str, *, location: str = MAIN, etag: str = "", **fields: int) -> inventory_pb2.StockLevel:
+def update_level(
+    shop: Shop, sku: str, *, location: str = MAIN, etag: str = "", **fields: int
+) -> inventory_pb2.StockLevel:
     level = inventory_pb2.StockLevel(name=f"{location}/stockLevels/{sku}", etag=etag, **fields)
     return shop.inventory.UpdateStockLevel(
         inventory_pb2.UpdateStockLevelRequest(stock_level=level, update_mask=FieldMask(paths=list(fields)))
     )
 
 
-def test_safety_threshold_is_kept_back_from_sale(shop: Shop):
+def test_safety_threshold_is_not_for_sale(shop: Shop):
     sku = shop.variant(stock=5).sku
-    level = update(shop, sku, safety_threshold=3)
-    assert (level.safety_threshold, level.available, availability(shop, sku)) == (3, 2, [(2, True)])
+    level = update_level(shop, sku, safety_threshold=3)
+    assert (level.safety_threshold, level.available, check_availability(shop, sku)) == (3, 2, [(2, True)])
     with refused("OUT_OF_STOCK") as refusal:
         shop.order((sku, 3))
     assert refusal.metadata[f"available.{sku}"] == "2"
@@ -239,33 +241,33 @@ def test_safety_threshold_is_kept_back_from_sale(shop: Shop):
 def test_threshold_above_all_stock_shows_nothing_and_takes_nothing_back(shop: Shop):
     sku = shop.variant(stock=5).sku
     order = shop.order((sku, 4))
-    assert update(shop, sku, safety_threshold=9).available == 0
-    assert availability(shop, sku) == [(0, True)]
+    assert update_level(shop, sku, safety_threshold=9).available == 0
+    assert check_availability(shop, sku) == [(0, True)]
     shop.cancel(order)
     assert shop.level(sku).available == 0
 
 
-def test_kept_back_stock_can_be_adjusted(shop: Shop):
+def test_safety_stock_can_be_adjusted(shop: Shop):
     sku = shop.variant(stock=5).sku
-    update(shop, sku, safety_threshold=5)
+    update_level(shop, sku, safety_threshold=5)
     assert shop.adjust(sku, -4).on_hand == 1
 
 
 def test_backorder_limit_is_sold_beyond_what_is_on_hand(shop: Shop):
     sku = shop.variant().sku
-    assert update(shop, sku, backorder_limit=3).available == 3
+    assert update_level(shop, sku, backorder_limit=3).available == 3
     shop.order((sku, 3))
     with refused("OUT_OF_STOCK"):
         shop.order((sku, 1))
     with refused("OUT_OF_STOCK"):
-        update(shop, sku, backorder_limit=2)
+        update_level(shop, sku, backorder_limit=2)
     shop.adjust(sku, 1)
-    assert update(shop, sku, backorder_limit=2).available == 0
+    assert update_level(shop, sku, backorder_limit=2).available == 0
 
 
 def test_backordered_units_cannot_be_adjusted_away(shop: Shop):
     sku = shop.variant(stock=1).sku
-    update(shop, sku, backorder_limit=3)
+    update_level(shop, sku, backorder_limit=3)
     with refused("OUT_OF_STOCK") as refusal:
         shop.adjust(sku, -2)
     assert refusal.metadata[f"available.{sku}"] == "1"
@@ -273,19 +275,19 @@ def test_backordered_units_cannot_be_adjusted_away(shop: Shop):
 
 def test_update_of_a_level_to_what_it_is_writes_nothing(shop: Shop, records: Records):
     sku = shop.variant(stock=1).sku
-    update(shop, sku, backorder_limit=3, safety_threshold=1)
+    update_level(shop, sku, backorder_limit=3, safety_threshold=1)
     before = records.everything()
-    assert update(shop, sku, backorder_limit=3).etag == "v2"
+    assert update_level(shop, sku, backorder_limit=3).etag == "v2"
     assert records.everything() == before
 
 
 @pytest.mark.parametrize("fields", [{"safety_threshold": -1}, {"backorder_limit": 10**9 + 1}])
 def test_update_beyond_the_limits_is_refused(shop: Shop, fields: dict[str, int]):
     with refused("INVALID_FIELD"):
-        update(shop, shop.variant(stock=1).sku, **fields)
+        update_level(shop, shop.variant(stock=1).sku, **fields)
 
 
-# -- from one location to another
+# -- transfers
 
 
 def transfer(shop: Shop, destination: str, *lines: tuple[str, int], **fields) -> inventory_pb2.TransferStockResponse:
@@ -350,46 +352,46 @@ def test_retried_transfer_moves_once(shop: Shop):
     assert shop.level(sku).on_hand == 3
 
 
-# -- what runs out
+# -- low stock
 
 
-def low(shop: Shop, **fields) -> list[tuple[str, int]]:
+def list_low_stock(shop: Shop, **fields) -> list[tuple[str, int]]:
     request = inventory_pb2.ListLowStockRequest(page_size=1000, **fields)
     return [(level.sku, level.available) for level in shop.inventory.ListLowStock(request).stock_levels]
 
 
-def test_low_stock_is_told_the_shortest_first(shop: Shop):
+def test_low_stock_is_listed_lowest_first(shop: Shop):
     location = shop.location().name
     skus = [shop.variant(stock=stock, location=location).sku for stock in (5, 2, 3, 1)]
-    update(shop, skus[0], location=location, safety_threshold=4)
-    update(shop, skus[1], location=location, backorder_limit=50)
+    update_level(shop, skus[0], location=location, safety_threshold=4)
+    update_level(shop, skus[1], location=location, backorder_limit=50)
     shop.order((skus[2], 3), location=location)
-    assert low(shop, location=location) == [(skus[2], 0)]
+    assert list_low_stock(shop, location=location) == [(skus[2], 0)]
     expected = sorted([(1, skus[0]), (2, skus[1]), (0, skus[2]), (1, skus[3])])
-    assert [sku for sku, _ in low(shop, location=location, available_max=2)] == [sku for _, sku in expected]
+    assert [sku for sku, _ in list_low_stock(shop, location=location, available_max=2)] == [sku for _, sku in expected]
 
 
 def test_low_stock_leaves_out_what_is_off_sale(shop: Shop):
     location = shop.location().name
     variant = shop.variant(stock=1, location=location)
-    assert low(shop, location=location, available_max=1) == [(variant.sku, 1)]
+    assert list_low_stock(shop, location=location, available_max=1) == [(variant.sku, 1)]
     VARIANT.do(shop, "Archive", variant.name)
-    assert low(shop, location=location, available_max=1) == []
+    assert list_low_stock(shop, location=location, available_max=1) == []
 
 
 def test_low_stock_is_paged(shop: Shop):
     location = shop.location().name
     skus = {shop.variant(stock=1, location=location).sku for _ in range(5)}
-    found, token = [], ""
+    skus_listed, token = [], ""
     while True:
         page = shop.inventory.ListLowStock(
             inventory_pb2.ListLowStockRequest(location=location, available_max=1, page_size=2, page_token=token)
         )
-        found += [level.sku for level in page.stock_levels]
+        skus_listed += [level.sku for level in page.stock_levels]
         token = page.next_page_token
         if not token:
             break
-    assert (len(found), set(found)) == (5, skus)
+    assert (len(skus_listed), set(skus_listed)) == (5, skus)
 
 
 @pytest.mark.parametrize(
@@ -406,7 +408,7 @@ def test_page_token_of_low_stock_is_of_one_bound_and_one_location(shop: Shop, ot
         shop.inventory.ListLowStock(inventory_pb2.ListLowStockRequest(**wanted | other, page_token=token))
 
 
-# -- what the database holds to
+# -- database constraints
 
 
 @pytest.mark.parametrize(

@@ -1,26 +1,26 @@
-"""Variants: one SKU each, at most one price per currency, and none deleted that has stock."""
+"""Variants: unique SKUs, one price per currency, and no deletion of variants with stock."""
 
 from __future__ import annotations
 
 import pytest
 
 from storekeep.v1 import products_pb2
-from tests.support.mutations import copy_of
+from tests.support.mutations import copy_message
 from tests.support.refusals import refused
 from tests.support.resources import PRODUCT, VARIANT
-from tests.support.shops import Shop, amount_of, money, new_id
+from tests.support.shops import Shop, get_amount, money, new_id
 
 AMOUNTS = {"EUR": "19.99", "JPY": "1999", "KWD": "1.999", "USD": "0.01", "ISK": "0", "BHD": "0.001"}
 
 
-def listed(shop: Shop, parent: str, **fields) -> list[products_pb2.Variant]:
+def list_variants(shop: Shop, parent: str, **fields) -> list[products_pb2.Variant]:
     return list(shop.products.ListVariants(products_pb2.ListVariantsRequest(parent=parent, **fields)).variants)
 
 
 def test_prices_come_back_exact_and_sorted_by_currency(shop: Shop):
     variant = VARIANT.get(shop, shop.variant(prices=AMOUNTS).name)
     assert [price.currency_code for price in variant.prices] == sorted(AMOUNTS)
-    assert {price.currency_code: str(amount_of(price).normalize()) for price in variant.prices} == AMOUNTS
+    assert {price.currency_code: str(get_amount(price).normalize()) for price in variant.prices} == AMOUNTS
 
 
 def test_update_of_prices_replaces_all_of_them(shop: Shop):
@@ -84,8 +84,8 @@ def test_list_of_a_product_has_its_variants_alone(shop: Shop):
     product = shop.product().name
     made = [shop.variant(parent=product) for _ in range(2)]
     shop.variant()
-    assert listed(shop, product) == made
-    assert {one.name for one in made} < {one.name for one in listed(shop, "products/-", page_size=1000)}
+    assert list_variants(shop, product) == made
+    assert {one.name for one in made} < {one.name for one in list_variants(shop, "products/-", page_size=1000)}
 
 
 def test_batch_of_one_parent_refuses_the_names_of_another(shop: Shop):
@@ -113,7 +113,7 @@ def test_variant_with_stock_is_deleted_only_without_it(shop: Shop):
 
 
 @pytest.mark.parametrize("by", ["order", "reservation"])
-def test_variant_without_stock_that_is_promised_is_not_deleted(shop: Shop, by: str):
+def test_variant_with_backordered_units_is_not_deleted(shop: Shop, by: str):
     variant = shop.variant()
     shop.backorder(variant.sku, units=3)
     promise = shop.promise(variant.sku, by=by)
@@ -121,7 +121,7 @@ def test_variant_without_stock_that_is_promised_is_not_deleted(shop: Shop, by: s
     with refused("RESOURCE_IN_USE") as refusal:
         VARIANT.do(shop, "Delete", variant.name)
     assert refusal.metadata["user"] == f"locations/main/stockLevels/{variant.sku}"
-    shop.let_go(promise)
+    shop.end_promise(promise)
     assert VARIANT.do(shop, "Delete", variant.name).HasField("delete_time")
 
 
@@ -147,5 +147,5 @@ def test_variant_back_on_sale_can_be_ordered(shop: Shop):
 
 def test_other_fields_keep_when_only_prices_change(shop: Shop):
     variant = shop.variant(display_name="Large", options={"size": "L"}, barcode="1")
-    changed = VARIANT.update(shop, copy_of(variant, etag=variant.etag), "prices")
+    changed = VARIANT.update(shop, copy_message(variant, etag=variant.etag), "prices")
     assert changed == variant

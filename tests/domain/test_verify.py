@@ -1,4 +1,4 @@
-"""`verify`: each promise is broken on purpose, by SQL, and has to be found and named."""
+"""`verify`: SQL breaks each invariant on purpose, and the check must report it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from storekeep.server.app import EXPIRERS
 from storekeep.server.domain.integrity.verification import Finding, verify
 from storekeep.server.domain.orders.cancellations import cancel_order
 from storekeep.server.domain.orders.changes import confirm_order
@@ -19,6 +18,7 @@ from storekeep.server.domain.stock.expiry import set_expirers
 from storekeep.server.domain.stock.levels import adjust_stock
 from storekeep.server.domain.stock.reservations import NewReservation, release_reservation, reserve
 from storekeep.server.store.opening import open_store
+from storekeep.server.wiring.expirers import EXPIRERS
 from tests.support import postgres
 from tests.support.databases import Database, new_database
 from tests.support.placing import CALL, place
@@ -26,7 +26,7 @@ from tests.support.processes import run_command
 
 MUG = "WHERE location_id = 'main' AND sku = 'MUG-BLUE'"
 ORDER = "(SELECT MIN(id) FROM orders)"
-CALLED_OFF = "(SELECT MIN(id) FROM orders WHERE state = 'CANCELLED')"
+CANCELLED_ORDER = "(SELECT MIN(id) FROM orders WHERE state = 'CANCELLED')"
 SHIPPED = "(SELECT id FROM fulfillments WHERE state = 'SHIPPED')"
 BREACHES = (
     ("foreign-keys", f"UPDATE orders SET customer_id = 'nobody' WHERE id = {ORDER}", "orders, row "),
@@ -35,7 +35,7 @@ BREACHES = (
     ("stock-running", f"UPDATE stock_movements SET on_hand = 7 {MUG} AND id < 999", "stockLevels/MUG-BLUE: movement"),
     ("stock-allocated", f"UPDATE stock_levels SET allocated = allocated - 1 {MUG}", "stockLevels/MUG-BLUE: allocated"),
     ("stock-reserved", f"UPDATE stock_levels SET reserved = 1 {MUG}", "stockLevels/MUG-BLUE: reserved is 1,"),
-    ("stock-promised", "UPDATE stock_movements SET source = '' WHERE allocated_delta > 0", "ALLOCATE for nobody"),
+    ("stock-promised", "UPDATE stock_movements SET source = '' WHERE allocated_delta > 0", "ALLOCATE for no resource"),
     ("stock-promised", "UPDATE stock_movements SET source = 'x' WHERE reserved_delta > 0", "RESERVE for x"),
     ("stock-oversold", f"UPDATE stock_levels SET backorder_limit = -99 {MUG}", "stockLevels/MUG-BLUE:"),
     ("stock-oversold", f"UPDATE stock_levels SET allocated = -1 {MUG}", "stockLevels/MUG-BLUE:"),
@@ -45,10 +45,10 @@ BREACHES = (
     (
         "reservation-stock",
         "UPDATE reservation_lines SET quantity = 5 WHERE quantity = 4",
-        ", line 1: keeps 5 units of MUG-BLUE at locations/main, the ledger has reserved 4",
+        ", line 1: holds 5 units of MUG-BLUE at locations/main, the ledger has reserved 4",
     ),
-    ("reservation-stock", "DELETE FROM reservation_lines WHERE quantity = 4", "keeps 0 units of MUG-BLUE"),
-    ("reservation-stock", "UPDATE reservations SET state = 'EXPIRED' WHERE state = 'ACTIVE'", "line 1: keeps 0 units"),
+    ("reservation-stock", "DELETE FROM reservation_lines WHERE quantity = 4", "holds 0 units of MUG-BLUE"),
+    ("reservation-stock", "UPDATE reservations SET state = 'EXPIRED' WHERE state = 'ACTIVE'", "line 1: holds 0 units"),
     ("reservation-history", "UPDATE reservations SET version = 9 WHERE state = 'ACTIVE'", "is at version 9"),
     ("reservation-orders", "UPDATE reservations SET order_id = 'gone' WHERE state = 'COMMITTED'", "for orders/gone"),
     ("reservation-orders", f"UPDATE reservations SET order_id = {ORDER} WHERE state = 'ACTIVE'", "is ACTIVE, for"),
@@ -57,7 +57,7 @@ BREACHES = (
     ("order-lines", f"UPDATE order_lines SET discount_minor = 9 WHERE order_id = {ORDER}", "less 9 is not"),
     ("order-lines", "UPDATE order_lines SET line_number = 3 WHERE line_number = 2", "2 lines, numbered up to 3"),
     ("order-lines", "UPDATE order_lines SET line_number = 0 WHERE line_number = 2", "2 lines, numbered up to 1"),
-    ("order-quantities", f"UPDATE order_lines SET cancelled = 0 WHERE order_id = {CALLED_OFF}", "units are open"),
+    ("order-quantities", f"UPDATE order_lines SET cancelled = 0 WHERE order_id = {CANCELLED_ORDER}", "units are open"),
     (
         "order-quantities",
         "UPDATE order_lines SET fulfilled = 2, cancelled = 1 WHERE quantity = 2",
@@ -74,8 +74,8 @@ BREACHES = (
     ("order-states", "UPDATE orders SET state = 'PLACED' WHERE state = 'CANCELLED'", "0 units are fulfilled, 0 open"),
     ("order-states", "UPDATE orders SET state = 'EXPIRED' WHERE state = 'PLACED'", "is EXPIRED, and 0"),
     ("order-totals", f"UPDATE orders SET total_minor = total_minor + 1 WHERE id = {ORDER}", "orders/"),
-    ("order-totals", f"UPDATE orders SET shipping_minor = 1 WHERE id = {ORDER}", "sending them 1"),
-    ("order-totals", f"DELETE FROM order_lines WHERE order_id = {ORDER}", "its lines cost nothing, as there are none"),
+    ("order-totals", f"UPDATE orders SET shipping_minor = 1 WHERE id = {ORDER}", "shipping 1"),
+    ("order-totals", f"DELETE FROM order_lines WHERE order_id = {ORDER}", "its lines cost nothing (it has none)"),
     ("order-history", f"UPDATE orders SET version = version + 1 WHERE id = {ORDER}", "orders/"),
     (
         "fulfillment-shipped",
@@ -114,29 +114,29 @@ BREACHES = (
         "DELETE FROM product_documents WHERE product_id = 'mug'",
         "products/mug: its search document is m",
     ),
-    ("product-search", "UPDATE products SET display_name = 'Jug' WHERE id = 'mug'", "document is of an older name"),
+    ("product-search", "UPDATE products SET display_name = 'Jug' WHERE id = 'mug'", "document is out of date"),
     ("audit-chain", "UPDATE audit_entries SET actor = 'nobody' WHERE sequence = 4", "auditEntries/4:"),
     ("audit-guards", "DROP TRIGGER {guard}", "the trigger audit_entries_kept is missing"),
-    ("audit-rows", "UPDATE prices SET amount_minor = 1 WHERE sku = 'MUG-BLUE'", "prices not as in auditEntries/"),
-    ("audit-rows", "UPDATE variants SET state = 'ARCHIVED' WHERE sku = 'MUG-BLUE'", ": state not as in"),
+    ("audit-rows", "UPDATE prices SET amount_minor = 1 WHERE sku = 'MUG-BLUE'", "prices not as recorded in"),
+    ("audit-rows", "UPDATE variants SET state = 'ARCHIVED' WHERE sku = 'MUG-BLUE'", ": state not as recorded in"),
     ("audit-rows", "UPDATE products SET id = 'jug' WHERE id = 'mug'", "products/jug: the audit log has no entry"),
-    ("audit-rows", "UPDATE products SET id = 'jug' WHERE id = 'mug'", "products/mug: it is gone, and auditEntries/"),
+    ("audit-rows", "UPDATE products SET id = 'jug' WHERE id = 'mug'", "products/mug: its row is missing, but"),
     ("audit-rows", "UPDATE customers SET email = 'x@y.z' WHERE id = 'ada-marsh'", "customers/ada-marsh: email not as"),
-    ("audit-rows", "UPDATE customers SET addresses = '{'", "row ada-marsh: it holds what is never written there"),
+    ("audit-rows", "UPDATE customers SET addresses = '{'", "row ada-marsh: it holds data that Storekeep never writes"),
     ("audit-rows", "UPDATE locations SET display_name = 'x'", "locations/main: "),
-    ("audit-rows", "UPDATE order_lines SET display_name = 'x'", ": lines not as in"),
-    ("audit-rows", "UPDATE reservations SET expire_time_us = 1 WHERE state = 'ACTIVE'", ": expire_time_us not as in"),
-    ("audit-rows", "DELETE FROM fulfillments", ": it is gone, and auditEntries/"),
-    ("audit-rows", f"UPDATE stock_levels SET backorder_limit = 9 {MUG}", "MUG-BLUE: backorder_limit not as in"),
-    ("audit-rows", "UPDATE audit_entries SET after = NULL WHERE resource = 'products/mug'", "says that it is gone"),
+    ("audit-rows", "UPDATE order_lines SET display_name = 'x'", ": lines not as recorded in"),
+    ("audit-rows", "UPDATE reservations SET expire_time_us = 1 WHERE state = 'ACTIVE'", ": expire_time_us not as"),
+    ("audit-rows", "DELETE FROM fulfillments", ": its row is missing, but it exists in auditEntries/"),
+    ("audit-rows", f"UPDATE stock_levels SET backorder_limit = 9 {MUG}", "MUG-BLUE: backorder_limit not as recorded"),
+    ("audit-rows", "UPDATE audit_entries SET after = NULL WHERE resource = 'products/mug'", "records its deletion"),
 )
-"""(check, SQL that breaks what it promises, what it then says): one for each way in which a promise can be broken."""
+"""(check, SQL that breaks its invariant, part of the report): one for each way to break an invariant."""
 CHECKS = {name for name, _, _ in BREACHES}
 
 
 @pytest.fixture(scope="module")
 def sound(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
-    """A database with the sample, an order in each state, and a reservation in most."""
+    """Yield a database with the sample, an order in each state, and a reservation in most states."""
     made = new_database(engine, tmp_path_factory.mktemp("sound"))
     store = open_store(made.url)
     set_expirers(store, EXPIRERS)
@@ -160,7 +160,7 @@ def sound(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dat
 
 @pytest.fixture
 def database(sound: Database, tmp_path: Path) -> Iterator[Database]:
-    """A copy of it, which a test may break."""
+    """Yield a copy of the sound database, which a test may break."""
     copy = sound.copy(tmp_path)
     yield copy
     copy.remove()
@@ -174,7 +174,7 @@ def findings(database: Database) -> dict[str, Finding]:
 GUARD = {"sqlite": "audit_entries_kept", "postgresql": "audit_entries_kept ON audit_entries"}
 
 
-def break_it(database: Database, sql: str) -> None:
+def break_database(database: Database, sql: str) -> None:
     if "{guard}" in sql:
         with database.opened() as session:
             session.run(sql.format(guard=GUARD[database.engine]))
@@ -192,10 +192,10 @@ def test_every_check_has_a_test_that_breaks_it(database):
     assert CHECKS | {"integrity"} == set(findings(database))
 
 
-@pytest.mark.parametrize(("name", "sql", "told"), BREACHES)
-def test_broken_promise_is_found_and_its_row_named(database, name, sql, told):
-    break_it(database, sql)
-    assert [breach for breach in findings(database)[name].breaches if told in breach]
+@pytest.mark.parametrize(("name", "sql", "reported"), BREACHES)
+def test_broken_promise_is_found_and_its_row_named(database, name, sql, reported):
+    break_database(database, sql)
+    assert [breach for breach in findings(database)[name].breaches if reported in breach]
 
 
 DAMAGE = {
@@ -220,17 +220,17 @@ def test_damaged_index_is_found(database):
 
 
 def test_verify_command_names_the_row_and_fails(database, tmp_path):
-    _, sql, told = next(breach for breach in BREACHES if breach[0] == "order-totals")
-    break_it(database, sql)
+    _, sql, reported = next(breach for breach in BREACHES if breach[0] == "order-totals")
+    break_database(database, sql)
     verified = run_command("verify", data_dir=tmp_path, database_url=database.url)
     assert verified.returncode == 1
     assert "BROKEN  order-totals" in verified.stdout
-    assert told in verified.stdout
+    assert reported in verified.stdout
     assert "BROKEN  audit-rows" in verified.stdout
     assert f"2 of {len(CHECKS) + 1} checks failed" in verified.stdout
 
 
 def test_verify_of_a_missing_database_is_refused(engine, tmp_path):
-    missing = {"sqlite": "", "postgresql": postgres.of_run().url("missing")}[engine]
+    missing = {"sqlite": "", "postgresql": postgres.get_run_postgres().url("missing")}[engine]
     assert run_command("verify", data_dir=tmp_path, database_url=missing).returncode == 1
     assert list(tmp_path.glob("*.db")) == []

@@ -1,6 +1,6 @@
-"""`verify` against SQL of one's own: it finds each column that is changed, each row that is added or deleted.
+"""`verify` detects changes by SQL: each changed column, and each added or deleted row.
 
-The cases come from the schema, so that a new table or column fails here until it is compared or has its reason.
+The cases come from the schema, so that a new table or column fails here until it is compared or listed as an exception.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ from tests.support.installations import SECRET, Caller, Installation, new_reques
 from tests.support.placing import CALL, place
 
 MOVEMENT = "a movement has no entry; triggers keep the table append-only, and its sums are checked"
-NEW_SECRET = "sealed for the key's own retry, for minutes; what somebody else puts there does not open"
+NEW_SECRET = "encrypted for retries of its creation, for minutes; other data cannot be decrypted"
 EXCEPTIONS = {
     "schema_migrations": "compared with the files by their SHA-256 at each start, and before `verify`",
-    "access_versions": "any other value has the workers read again; what they read is checked",
-    "replies": "what a retry is answered, by the same key and for the same request only; purged after days",
-    "api_key_secrets.secret_number": "only counts the keys that `rotate-secret --finish` would end",
+    "access_versions": "another value makes the workers read permissions again; the permissions are checked",
+    "replies": "replies to retries of the same request with the same key; purged after days",
+    "api_key_secrets.secret_number": "only counts the keys that `rotate-secret --finish` invalidates",
     "locations.create_time_us": "the location that a migration makes has no entry until it is changed",
     "locations.update_time_us": "the location that a migration makes has no entry until it is changed",
     "product_documents.id": "only links the text index; the documents are compared with the products",
@@ -55,17 +55,17 @@ EXCEPTIONS = {
     "new_api_key_secrets.create_time_us": NEW_SECRET,
     "new_api_key_secrets: deleted row": NEW_SECRET,
 }
-"""What `verify` does not find, and why; a table by itself stands for all of it. docs/operations.md tells operators."""
+"""Column, table or row -> why `verify` does not compare it. docs/operations.md lists them for operators."""
 ROWS = {
     "refresh_tokens": "use_time_us IS NULL",
     "signing_keys": "expire_time_us IS NULL",
 }
-"""Of which row the columns are changed, where not of the first."""
+"""Table -> condition for the row whose columns are changed, if it is not the first row."""
 
 
 @pytest.fixture(scope="module")
 def full(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
-    """A database with rows in every table."""
+    """Yield a database with rows in every table."""
     database = new_database(engine, tmp_path_factory.mktemp("full"))
     made = Installation(database)
     server = made.serve()
@@ -98,8 +98,8 @@ def fill(store: Store) -> None:
     reserve(store, CALL, NewReservation((("MUG-BLUE", 4), ("TIN-RED", 1))))
 
 
-def columns_of(session: Session, engine: str) -> dict[str, tuple[list[str], list[str]]]:
-    """Table -> its columns, and those of its primary key."""
+def list_columns(session: Session, engine: str) -> dict[str, tuple[list[str], list[str]]]:
+    """Return table -> its columns, and the columns of its primary key."""
     if engine == "sqlite":
         names = session.rows("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'")
         infos = {name: session.rows(f"PRAGMA table_info({name})") for (name,) in names}
@@ -124,8 +124,8 @@ def columns_of(session: Session, engine: str) -> dict[str, tuple[list[str], list
     }
 
 
-def another(value: Any, others: Sequence[Any]) -> Any:
-    """A value that somebody might put there: one of another row where there is one."""
+def make_other_value(value: Any, others: Sequence[Any]) -> Any:
+    """Return a plausible other value: that of another row, if possible."""
     for other in others:
         if other != value and other is not None:
             return other
@@ -144,17 +144,17 @@ def another(value: Any, others: Sequence[Any]) -> Any:
 
 
 class Vandal:
-    """Changes one thing, asks `verify`, and puts it back."""
+    """Makes one change, runs `verify`, and undoes the change."""
 
     def __init__(self, database: Database, session: Session) -> None:
         self._session = session
-        self.tables = columns_of(session, database.engine)
+        self.tables = list_columns(session, database.engine)
         self._store = open_store(database.url)
         self.close = self._store.close
 
     def is_found(self) -> bool:
-        """Return whether a check fails, beside the one of the triggers, which are off here."""
-        findings = verify(self._store, AuditChain(Keyring.of(SECRET)))
+        """Return whether a check fails, except the check of the triggers, which are off here."""
+        findings = verify(self._store, AuditChain(Keyring.from_secret(SECRET)))
         return any(not finding.holds for finding in findings if finding.name != "audit-guards")
 
     def row(self, table: str) -> dict[str, Any] | None:
@@ -173,11 +173,11 @@ class Vandal:
 
     def finds_change(self, table: str, row: dict[str, Any], column: str) -> bool:
         others = [] if column in self.tables[table][1] else self.values(table, column)
-        value = another(row[column], others)
+        value = make_other_value(row[column], others)
         try:
             assert self._set(table, row, column, value) == 1
-        except (apsw.ConstraintError, psycopg.IntegrityError):  # another row has it, and no two can
-            value = another(row[column], [])
+        except (apsw.ConstraintError, psycopg.IntegrityError):  # the value must be unique, and another row has it
+            value = make_other_value(row[column], [])
             assert self._set(table, row, column, value) == 1
         found = self.is_found()
         assert self._set(table, row | {column: value}, column, row[column]) == 1
@@ -202,13 +202,13 @@ class Vandal:
 
     def finds_addition(self, table: str, row: dict[str, Any]) -> bool:
         key = self.tables[table][1][-1]
-        added = row | {key: another(row[key], [])}
+        added = row | {key: make_other_value(row[key], [])}
         for column in self.tables[table][0]:
             try:
                 self.insert(table, added)
                 break
-            except (apsw.ConstraintError, psycopg.IntegrityError):  # unique by another column, too
-                added[column] = another(row[column], [])
+            except (apsw.ConstraintError, psycopg.IntegrityError):  # another column must be unique, too
+                added[column] = make_other_value(row[column], [])
         found = self.is_found()
         self.delete(table, added)
         return found

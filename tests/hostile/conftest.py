@@ -1,4 +1,4 @@
-"""Servers under attack: real processes, one for all tests of a file."""
+"""Fixtures for hostile tests: real server processes, one per file, and attackers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Attack = Callable[..., Attacker]
 
 @pytest.fixture(scope="module")
 def server(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """A server that lets calls wait for their turn, as the machine may be busy with other things than the attack.
+    """Start a server with long queue limits, because the machine may be busy with more than the attack.
 
     How long honest callers wait is measured by themselves.
     """
@@ -29,13 +29,13 @@ def server(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
 
 @pytest.fixture
 def attack(server: ServerProcess) -> Iterator[Attack]:
-    """Makes attackers of the file's server; they hang up at the end of the test."""
-    made: list[Attacker] = []
+    """Connect attackers to the file's server; they disconnect at the end of the test."""
+    attackers: list[Attacker] = []
 
-    def connect(**how: object) -> Attacker:
-        made.append(Attacker(server.address, **how))  # type: ignore[arg-type]
-        return made[-1]
+    def connect(**options: object) -> Attacker:
+        attackers.append(Attacker(server.address, **options))  # type: ignore[arg-type]
+        return attackers[-1]
 
     yield connect
-    for attacker in made:
+    for attacker in attackers:
         attacker.close()

@@ -1,4 +1,4 @@
-"""What is refused before anybody is asked for a token: compressed bytes, huge metadata, connections, streams."""
+"""Attacks that are refused before authentication: compressed messages, huge metadata, connections, streams."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from storekeep.server.transport.budgets import address_of, block_of
+from storekeep.server.transport.budgets import get_address_block, get_peer_address
 from tests.conftest import MakeServer
 from tests.hostile.conftest import Attack
-from tests.support.hostile.callers import unharmed
+from tests.support.hostile.callers import run_unharmed_callers
 from tests.support.hostile.usage import cpu_s, memory_mib
-from tests.support.hostile.wire import CHECK, GET, LIST, REFLECT, UNKNOWN, WATCH, Attacker, framed, wait_until
+from tests.support.hostile.wire import CHECK, GET, LIST, REFLECT, UNKNOWN, WATCH, Attacker, frame_message, wait_until
 from tests.support.processes import ServerProcess
 
 INVALID_ARGUMENT, NOT_FOUND, RESOURCE_EXHAUSTED, UNIMPLEMENTED = 3, 5, 8, 12
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.engine("sqlite", reason="no database is asked")
 def test_bombs_are_not_inflated(server: ServerProcess, attack: Attack, encoding: str):
     """Attack 5: 16 KB cost 0.17 s."""
     compress = gzip.compress if encoding == "gzip" else zlib.compress
-    bomb = framed(compress(bytes(BOMB_BYTES)), compressed=True)
+    bomb = frame_message(compress(bytes(BOMB_BYTES)), compressed=True)
     attacker = attack()
     for path in PATHS:
         before_s = cpu_s(server)
@@ -45,7 +45,7 @@ def test_bombs_are_not_inflated(server: ServerProcess, attack: Attack, encoding:
 @pytest.mark.parametrize("encoding", [[], [("grpc-encoding", "identity")], [("grpc-encoding", "snappy")]])
 def test_compressed_flag_without_an_encoding_is_refused(attack: Attack, encoding: list[tuple[str, str]]):
     attacker = attack()
-    bomb = framed(gzip.compress(bytes(BOMB_BYTES)), compressed=True)
+    bomb = frame_message(gzip.compress(bytes(BOMB_BYTES)), compressed=True)
     heard = attacker.await_end(attacker.open(GET, bomb, ends=True, extra=encoding))
     assert heard.status != 0 or heard.reset is not None
 
@@ -63,19 +63,21 @@ def test_client_that_compresses_is_told_so(server: ServerProcess):
 
 @pytest.mark.parametrize("acknowledges", [True, False])
 def test_metadata_by_reference_cost_no_memory(server: ServerProcess, attack: Attack, acknowledges: bool):
-    """Attack 4: an entry of 4 KB in HPACK's table, named a thousand times in a kilobyte."""
+    """Attack 4: a 4 KB entry of the HPACK table, referenced a thousand times in 1 KB."""
     before = memory_mib(server)
     for path in (GET, UNKNOWN, CHECK, WATCH):
         attacker = attack(acknowledges=acknowledges)
         for _ in range(40):
-            attacker.send(*attacker.headers_of(path, block=referenced(attacker, path, times=1_000)))
+            attacker.send(
+                *attacker.build_header_frames(path, block=build_referencing_block(attacker, path, times=1_000))
+            )
         time.sleep(0.2)
     assert attack().call(CHECK).status == 0
     assert memory_mib(server) - before < 128
 
 
-def referenced(attacker: Attacker, path: str, *, times: int) -> bytes:
-    """A block that names a large entry of HPACK's table again and again; the first puts it there."""
+def build_referencing_block(attacker: Attacker, path: str, *, times: int) -> bytes:
+    """Return a header block that references a large HPACK table entry many times; the first occurrence adds it."""
     head = b"".join(
         b"\x10" + bytes([len(name)]) + name + bytes([len(value)]) + value  # never indexed (RFC 7541, 6.2.3)
         for name, value in (
@@ -88,12 +90,12 @@ def referenced(attacker: Attacker, path: str, *, times: int) -> bytes:
         )
     )
     length = 4_000
-    entry = b"\x40\x01x\x7f" + varint(length - 127) + b"y" * length if len(attacker.streams) == 0 else b""
+    entry = b"\x40\x01x\x7f" + encode_varint(length - 127) + b"y" * length if len(attacker.streams) == 0 else b""
     return head + entry + b"\xbe" * times
 
 
-def varint(value: int) -> bytes:
-    """The rest of an integer that exceeds its prefix (RFC 7541, 5.1)."""
+def encode_varint(value: int) -> bytes:
+    """Return the continuation bytes of an integer that exceeds its prefix (RFC 7541, 5.1)."""
     out = b""
     while value >= 128:
         out += bytes([value % 128 + 128])
@@ -104,7 +106,7 @@ def varint(value: int) -> bytes:
 def test_metadata_beyond_the_limit_are_refused_before_settings_are_acknowledged(attack: Attack):
     attacker = attack(acknowledges=False)
     for path in (GET, UNKNOWN, WATCH):
-        heard = attacker.await_end(attacker.open(path, framed(b""), ends=True, extra=[("x", "y" * 40_000)]))
+        heard = attacker.await_end(attacker.open(path, frame_message(b""), ends=True, extra=[("x", "y" * 40_000)]))
         assert heard.status == RESOURCE_EXHAUSTED
 
 
@@ -112,10 +114,10 @@ def test_token_that_is_not_utf8_is_not_logged(server: ServerProcess, attack: Att
     """Attack 12."""
     attacker = attack()
     token = b"Bearer sk-secret-token\xff"
-    attacker.await_end(attacker.open(GET, framed(b""), ends=True, extra=[("authorization", token)]))  # type: ignore[list-item]
-    attacker.await_end(attacker.open(GET, framed(b""), ends=True, extra=[(b"sk-secret-token\xff", "x")]))  # type: ignore[list-item]
+    attacker.await_end(attacker.open(GET, frame_message(b""), ends=True, extra=[("authorization", token)]))  # type: ignore[list-item]
+    attacker.await_end(attacker.open(GET, frame_message(b""), ends=True, extra=[(b"sk-secret-token\xff", "x")]))  # type: ignore[list-item]
     attacker = attack()
-    attacker.await_end(attacker.open(b"/sk-secret-token\xff", framed(b""), ends=True))  # type: ignore[arg-type]
+    attacker.await_end(attacker.open(b"/sk-secret-token\xff", frame_message(b""), ends=True))  # type: ignore[arg-type]
     attack().call(UNKNOWN)
     time.sleep(1.1)
     attack().call(UNKNOWN)
@@ -139,12 +141,12 @@ def test_health_answers_what_cannot_be_asked(attack: Attack):
 
 
 def test_watch_of_an_unknown_service_is_answered_and_not_remembered(server: ServerProcess, attack: Attack):
-    """Each name that is not known would be kept for ever."""
+    """Each unknown name would be kept indefinitely."""
     attacker = attack()
     before = memory_mib(server)
     for number in range(600):
         name = f"{number:08d}" + "x" * 60_000
-        stream = attacker.open(WATCH, framed(health_pb2.HealthCheckRequest(service=name).SerializeToString()))
+        stream = attacker.open(WATCH, frame_message(health_pb2.HealthCheckRequest(service=name).SerializeToString()))
         wait_until(lambda heard=attacker.streams[stream]: heard.data != b"", what="the answer")
         assert attacker.streams[stream].data[5:] == b"\x08\x03"
         attacker.reset(stream)
@@ -152,8 +154,8 @@ def test_watch_of_an_unknown_service_is_answered_and_not_remembered(server: Serv
 
 
 @pytest.fixture(scope="module")
-def narrow(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """A server that grants little."""
+def limited_server(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """Start a server with low limits."""
     process = ServerProcess(
         tmp_path_factory.mktemp("narrow"),
         watch_streams_max="16",
@@ -166,71 +168,71 @@ def narrow(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
 
 
 @pytest.mark.engine("sqlite", reason="the locks are those of SQLite's file")
-def test_connections_that_are_closed_leave_the_locks_of_the_database(narrow: ServerProcess):
-    """To close any descriptor of a file drops all locks that the process has on it; the guard looks at all of them."""
-    before = locks_of(narrow)
-    attackers = [Attacker(narrow.address, source="127.0.0.3") for _ in range(24)]
+def test_connections_that_are_closed_leave_the_locks_of_the_database(limited_server: ServerProcess):
+    """Closing any descriptor of a file drops all of the process's locks on it; the guard watches all descriptors."""
+    before = find_locks(limited_server)
+    attackers = [Attacker(limited_server.address, source="127.0.0.3") for _ in range(24)]
     wait_until(lambda: sum(attacker.is_closed for attacker in attackers) >= 16, what="the newest are closed")
-    assert locks_of(narrow) == before != []
+    assert find_locks(limited_server) == before != []
     for attacker in attackers:
         attacker.close()
 
 
-def locks_of(server: ServerProcess) -> list[str]:
-    """The inodes of the files of the database on which the server has a POSIX lock."""
+def find_locks(server: ServerProcess) -> list[str]:
+    """Return the inodes of the database files on which the server holds a POSIX lock."""
     inodes = {path.stat().st_ino for path in server.data_dir.glob("storekeep.db*")}
     locks = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
     found = [lock for lock in locks if lock[1] == "POSIX" and lock[4] == str(server.process.pid)]
     return sorted(lock[5] for lock in found if int(lock[5].rpartition(":")[2]) in inodes)
 
 
-def test_watch_streams_of_one_address_are_bounded(narrow: ServerProcess):
-    with Attacker(narrow.address) as attacker, Attacker(narrow.address, source="127.0.0.2") as other:
-        streams = [attacker.open(WATCH, framed(b"")) for _ in range(20)]
+def test_watch_streams_of_one_address_are_bounded(limited_server: ServerProcess):
+    with Attacker(limited_server.address) as attacker, Attacker(limited_server.address, source="127.0.0.2") as other:
+        streams = [attacker.open(WATCH, frame_message(b"")) for _ in range(20)]
         wait_until(lambda: sum(attacker.streams[s].is_over for s in streams) >= 16, what="streams are refused")
         refused = [heard for s in streams if (heard := attacker.streams[s]).is_over]
         assert {heard.status for heard in refused} == {RESOURCE_EXHAUSTED}
-        watched = other.open(WATCH, framed(b""))
+        watched = other.open(WATCH, frame_message(b""))
         wait_until(lambda: other.streams[watched].data != b"", what="another address watches")
         assert sum(attacker.streams[s].is_over for s in streams) == 16
 
 
-def test_idle_reflection_gives_way(narrow: ServerProcess):
-    with Attacker(narrow.address) as attacker:
-        idle = [attacker.open(REFLECT, framed(b"\x3a\x00")) for _ in range(4)]
+def test_idle_reflection_gives_way(limited_server: ServerProcess):
+    with Attacker(limited_server.address) as attacker:
+        idle = [attacker.open(REFLECT, frame_message(b"\x3a\x00")) for _ in range(4)]
         wait_until(lambda: all(attacker.streams[s].data for s in idle), what="answers")
-        attacker.data(idle[0], framed(b"\x3a\x00"))
-        newcomer = attacker.open(REFLECT, framed(b"\x3a\x00"))
+        attacker.data(idle[0], frame_message(b"\x3a\x00"))
+        newcomer = attacker.open(REFLECT, frame_message(b"\x3a\x00"))
         wait_until(lambda: attacker.streams[newcomer].data != b"", what="the newcomer is answered")
         assert attacker.await_end(idle[1]).status == RESOURCE_EXHAUSTED
         assert not attacker.streams[newcomer].is_over
 
 
-def test_connections_of_one_address_are_bounded(narrow: ServerProcess):
-    attackers = [Attacker(narrow.address, source="127.0.0.4") for _ in range(30)]
+def test_connections_of_one_address_are_bounded(limited_server: ServerProcess):
+    attackers = [Attacker(limited_server.address, source="127.0.0.4") for _ in range(30)]
     wait_until(lambda: sum(attacker.is_closed for attacker in attackers) >= 22, what="connections are closed")
     assert [attacker.is_closed for attacker in attackers[:8]] == [False] * 8
     assert attackers[0].call(CHECK).status == 0
-    with Attacker(narrow.address, source="127.0.0.2") as other:
+    with Attacker(limited_server.address, source="127.0.0.2") as other:
         assert other.call(CHECK).status == 0
     for attacker in attackers:
         attacker.close()
 
 
 @pytest.mark.parametrize("begun", [b"", b"PRI * HT", b"GET / HTTP/1.1\r\n\r\n"])
-def test_connection_that_does_not_begin_is_closed(narrow: ServerProcess, begun: bytes):
-    with Attacker(narrow.address, preface=False) as attacker:
+def test_connection_that_does_not_begin_is_closed(limited_server: ServerProcess, begun: bytes):
+    with Attacker(limited_server.address, preface=False) as attacker:
         attacker.send_raw(begun)
         attacker.await_closed()
 
 
-def test_connection_that_does_not_acknowledge_settings_is_closed(narrow: ServerProcess):
-    with Attacker(narrow.address, acknowledges=False) as attacker:
+def test_connection_that_does_not_acknowledge_settings_is_closed(limited_server: ServerProcess):
+    with Attacker(limited_server.address, acknowledges=False) as attacker:
         attacker.await_closed()
 
 
 def test_burst_of_calls_on_a_new_connection_loses_none(server: ServerProcess):
-    """A client opens streams before it knows how many it may."""
+    """A client opens streams before it knows the limit."""
     for _ in range(5):
         with grpc.insecure_channel(server.address, [("grpc.use_local_subchannel_pool", 1)]) as channel:
             check = health_pb2_grpc.HealthStub(channel).Check
@@ -247,26 +249,26 @@ def test_streams_are_bounded_before_settings_are_acknowledged(attack: Attack):
 def test_idle_and_old_connections_are_closed_in_good_order(make_server: MakeServer):
     server = make_server(connection_idle_max_s="1", connection_age_max_s="2", connection_age_grace_s="1")
     with Attacker(server.address) as idle, Attacker(server.address) as busy:
-        busy.open(WATCH, framed(b""))
+        busy.open(WATCH, frame_message(b""))
         idle.await_closed()
         busy.await_closed()
         assert idle.goaway is not None
         assert busy.goaway == 0
-    with unharmed(server):
+    with run_unharmed_callers(server):
         time.sleep(3)
 
 
 def test_open_streams_hold_no_end_up(make_server: MakeServer):
-    """Attack 10: an open reflection stream held SIGTERM for the whole drain time, also if its client never reads."""
+    """Attack 10: an open reflection stream delayed SIGTERM for the whole drain time, even if its client never reads."""
     server = make_server(drain_s="60")
     attacker = Attacker(server.address, window=0)
-    asked = framed(b"\x22\x19storekeep.v1.OrderService")
+    asked = frame_message(b"\x22\x19storekeep.v1.OrderService")
     attacker.open(REFLECT, asked)
-    attacker.open(WATCH, framed(b""))
+    attacker.open(WATCH, frame_message(b""))
     attacker.open(REFLECT)
     unfinished = attacker.open(GET)
     reader = Attacker(server.address)
-    watch = reader.open(WATCH, framed(b""))
+    watch = reader.open(WATCH, frame_message(b""))
     wait_until(lambda: reader.streams[watch].data != b"", what="the watch is answered")
     begun_s = time.monotonic()
     server.process.send_signal(signal.SIGTERM)
@@ -299,8 +301,8 @@ def test_reflection_finds_the_symbol_of_a_method(attack: Attack):
     ],
 )
 def test_address_of_a_peer(peer: str, address: str):
-    assert address_of(peer) == address
+    assert get_peer_address(peer) == address
 
 
 def test_block_of_an_address():
-    assert block_of("fe80::1%eth0") == "fe80::/64"
+    assert get_address_block("fe80::1%eth0") == "fe80::/64"

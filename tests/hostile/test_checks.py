@@ -1,4 +1,4 @@
-"""What is refused never reaches the writer, and nobody but a worker says whose call it is."""
+"""Refused calls never reach the writer, and only workers may set the peer of a call."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TIMEOUT_S = 60.0
 
 @pytest.fixture
 def app(database: Database, tmp_path: Path) -> Iterator[App]:
-    """A server in this process, so that a test can hold up its writer."""
+    """Start a server in this process, so that a test can block its writer."""
     logs = Logs(level="ERROR", file=tmp_path / "log", queue_max=1_000)
     settings = Settings(data_dir=tmp_path, database_url=database.url, listen="127.0.0.1:0", health_interval_s=60)
     made = App(settings, logs=logs)

@@ -1,6 +1,6 @@
-"""What a request costs before it is refused is bounded by what was sent: for every RPC, the worst of each shape.
+"""The cost of a refused request is bounded by its size, for every RPC and the worst request of each shape.
 
-Costs are the kernel's own figures of a real server's process, so they hold on a machine that is busy with other things.
+Costs are the kernel's figures for a real server process, so other load on the machine does not change them.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from storekeep.server.transport.errors import MalformedMessage
 from storekeep.v1 import auth_pb2, orders_pb2, products_pb2
 from tests.support.databases import new_database
 from tests.support.processes import ServerProcess
-from tests.support.refusals import refusal_of, refused
+from tests.support.refusals import parse_refusal, refused
 from tests.support.shops import Shop
-from tests.support.wire_shapes import Shape, filled, shapes_of, tag
+from tests.support.wire_shapes import Shape, build_shapes, fill_message, tag
 
 METHODS = read_contract().methods
 CPU_MAX_MS = 50.0
 MEMORY_MAX_KIB = 32 * 1024
 TRIES = 5
-"""What seems to cost too much is sent again, as the first call of a kind pays for what later ones find."""
+"""An expensive request is sent again, because the first call of a kind fills caches."""
 RATE_FREE = {"rate_limits_per_address": "public=0", "failed_credentials_burst": "1000000"}
 ATTACK_S = 2.0
 FLOOD = 8
@@ -38,7 +38,7 @@ pytestmark = pytest.mark.engine("sqlite", reason="what is refused before the dat
 
 @pytest.fixture(scope="module")
 def target(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """A server that limits no rate, so that each request is looked at."""
+    """Start a server without rate limits, so that each request is validated."""
     folder = tmp_path_factory.mktemp("target")
     database = new_database(engine, folder)
     process = ServerProcess(folder, database=database, log_level="ERROR", **RATE_FREE)
@@ -49,66 +49,66 @@ def target(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
 
 @pytest.fixture(scope="module")
 def own_shop(target: ServerProcess) -> Iterator[Shop]:
-    """The administrator of that server."""
+    """Sign in as the administrator of that server."""
     with grpc.insecure_channel(target.address, options=[("grpc.max_receive_message_length", -1)]) as channel:
         yield Shop(channel, api_key=target.admin_key)
 
 
-def cpu_ms(process_id: int) -> float:
-    """Processor time of all threads that a process has, to the microsecond."""
+def read_cpu_ms(process_id: int) -> float:
+    """Return the CPU time of all threads of a process in ms, to the microsecond."""
     used_ns = 0
     for task in Path(f"/proc/{process_id}/task").iterdir():
-        with contextlib.suppress(OSError):  # the thread has ended meanwhile
+        with contextlib.suppress(OSError):  # the thread has ended
             used_ns += int((task / "schedstat").read_text().split()[0])
     return used_ns / 1e6
 
 
-def memory_kib(process_id: int, *, peak: bool) -> int:
-    """What a process holds, or has held at most since `forget_peak`."""
+def read_memory_kib(process_id: int, *, peak: bool) -> int:
+    """Return the resident memory of a process in KiB, or its peak since `forget_peak`."""
     name = "VmHWM" if peak else "VmRSS"
     lines = Path(f"/proc/{process_id}/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(name))
 
 
 def forget_peak(process_id: int) -> None:
-    """Have the peak be what the process holds now (proc(5))."""
+    """Reset the peak memory to the current memory (proc(5))."""
     Path(f"/proc/{process_id}/clear_refs").write_text("5")
 
 
 def send(shop: Shop, path: str, raw: bytes) -> str:
-    """Send bytes; gives the reason of the refusal, or OK."""
+    """Send raw bytes; return the error reason, or OK."""
     try:
         shop.send(path, raw, timeout=60)
     except grpc.RpcError as error:
-        return refusal_of(error).reason
+        return parse_refusal(error).reason
     return "OK"
 
 
-def costs(server: ServerProcess, shop: Shop, path: str, raw: bytes) -> tuple[float, int, str]:
-    """CPU in ms and memory in KiB of one call, and how it ended."""
+def measure_costs(server: ServerProcess, shop: Shop, path: str, raw: bytes) -> tuple[float, int, str]:
+    """Return the CPU in ms, the memory in KiB and the outcome of one call."""
     process_id = server.process.pid
     forget_peak(process_id)
-    memory, cpu = memory_kib(process_id, peak=False), cpu_ms(process_id)
+    memory, cpu = read_memory_kib(process_id, peak=False), read_cpu_ms(process_id)
     reason = send(shop, path, raw)
-    return cpu_ms(process_id) - cpu, memory_kib(process_id, peak=True) - memory, reason
+    return read_cpu_ms(process_id) - cpu, read_memory_kib(process_id, peak=True) - memory, reason
 
 
-def least_costs(server: ServerProcess, shop: Shop, path: str, shape: Shape) -> tuple[float, int, str]:
-    """The least of a few tries, of which mostly one is enough."""
-    cpu, memory, reason = costs(server, shop, path, shape.raw)
+def measure_least_costs(server: ServerProcess, shop: Shop, path: str, shape: Shape) -> tuple[float, int, str]:
+    """Return the lowest costs of a few tries; mostly one is enough."""
+    cpu, memory, reason = measure_costs(server, shop, path, shape.raw)
     for _ in range(TRIES):
         if cpu <= CPU_MAX_MS and memory <= MEMORY_MAX_KIB:
             break
-        again = costs(server, shop, path, shape.raw)
+        again = measure_costs(server, shop, path, shape.raw)
         cpu, memory = min(cpu, again[0]), min(memory, again[1])
     return cpu, memory, reason
 
 
-def one_of_each() -> Iterator[tuple[str, Shape]]:
-    """Each shape of each RPC, but only once for a field that many requests share at the same place."""
+def iterate_shapes() -> Iterator[tuple[str, Shape]]:
+    """Yield each shape of each RPC; only once for a field that many requests have at the same path."""
     seen: set[bytes | tuple[str, str]] = set()
     for path, method in sorted(METHODS.items()):
-        for number, shape in enumerate(shapes_of(method)):
+        for number, shape in enumerate(build_shapes(method)):
             key = (path, shape.name) if number < 1 or shape.name.startswith("empty ") else shape.raw
             if key not in seen:
                 seen.add(key)
@@ -117,8 +117,8 @@ def one_of_each() -> Iterator[tuple[str, Shape]]:
 
 def test_every_rpc_refuses_every_shape_at_a_bounded_cost(target: ServerProcess, own_shop: Shop):
     over = {}
-    for path, shape in one_of_each():
-        cpu, memory, reason = least_costs(target, own_shop, path, shape)
+    for path, shape in iterate_shapes():
+        cpu, memory, reason = measure_least_costs(target, own_shop, path, shape)
         if cpu > CPU_MAX_MS or memory > MEMORY_MAX_KIB or reason in ("INTERNAL", "UNKNOWN"):
             over[path, shape.name] = f"{cpu:.0f} ms, {memory} KiB, {reason}"
     assert not over
@@ -126,10 +126,10 @@ def test_every_rpc_refuses_every_shape_at_a_bounded_cost(target: ServerProcess, 
 
 def test_write_goes_on_while_bombs_come_in(target: ServerProcess, own_shop: Shop):
     bombs = [
-        ("/storekeep.v1.AuthService/TestPermissions", filled(tag(1, 2) + b"\0")),
-        ("/storekeep.v1.OrderService/PlaceOrder", filled(tag(2, 2) + b"\0")),
+        ("/storekeep.v1.AuthService/TestPermissions", fill_message(tag(1, 2) + b"\0")),
+        ("/storekeep.v1.OrderService/PlaceOrder", fill_message(tag(2, 2) + b"\0")),
     ]
-    memory = memory_kib(target.process.pid, peak=False)
+    memory = read_memory_kib(target.process.pid, peak=False)
     forget_peak(target.process.pid)
     give_up = time.monotonic() + ATTACK_S
 
@@ -149,13 +149,13 @@ def test_write_goes_on_while_bombs_come_in(target: ServerProcess, own_shop: Shop
     assert written > 1
     assert "INVALID_FIELD" in reasons
     assert reasons <= {"INVALID_FIELD", "OVERLOADED"}
-    assert memory_kib(target.process.pid, peak=True) - memory < FLOOD * MEMORY_MAX_KIB
+    assert read_memory_kib(target.process.pid, peak=True) - memory < FLOOD * MEMORY_MAX_KIB
 
 
-# -- what is refused, and what is not
+# -- refused and accepted requests
 
 
-def lines_of(count: int) -> bytes:
+def build_lines(count: int) -> bytes:
     lines = [orders_pb2.PlaceOrderLine(sku="TEA", quantity=1)] * count
     return orders_pb2.PlaceOrderRequest(customer="customers/x", currency_code="EUR", lines=lines).SerializeToString()
 
@@ -165,13 +165,13 @@ EDIT = "/storekeep.v1.OrderService/ApplyOrderEdit"
 
 
 def test_as_many_elements_as_the_contract_allows_are_taken(own_shop: Shop):
-    assert send(own_shop, PLACE, lines_of(500)) == "CUSTOMER_NOT_FOUND"
+    assert send(own_shop, PLACE, build_lines(500)) == "CUSTOMER_NOT_FOUND"
 
 
 @pytest.mark.parametrize("count", [501, 60_000])
 def test_more_elements_are_refused_and_their_field_is_named(own_shop: Shop, count: int):
     with refused("INVALID_FIELD") as refusal:
-        own_shop.send(PLACE, lines_of(count), timeout=60)
+        own_shop.send(PLACE, build_lines(count), timeout=60)
     assert dict(refusal.violations) == {"lines": "must contain no more than 500 item(s)"}
 
 
@@ -243,7 +243,7 @@ def test_timestamp_that_is_none_is_refused(own_shop: Shop, seconds: int, nanos: 
 
 
 def test_varint_of_more_than_ten_bytes_is_refused_and_not_read_on():
-    """All else of the message is sound; a varint of a megabyte took 45 ms to read."""
+    """The rest of the message is valid; reading a varint of 1 MB took 45 ms."""
     padding = b"\x7a\xd0\x0f" + bytes(2_000)
     bounds = WireBounds(products_pb2.GetProductRequest.DESCRIPTOR)
     bounds.check(b"\x78" + b"\xff" * 9 + b"\x01" + padding)

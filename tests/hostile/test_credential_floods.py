@@ -1,4 +1,4 @@
-"""Floods of wrong credentials: the address that sends them is refused cheaply, and honest callers notice little."""
+"""Floods of wrong credentials: their address is rejected cheaply, and other callers are hardly delayed."""
 
 from __future__ import annotations
 
@@ -14,48 +14,48 @@ import pytest
 
 from storekeep.v1 import auth_pb2, auth_pb2_grpc
 from tests.conftest import MakeServer
-from tests.support.hostile.wire import GET, ISSUE, UNKNOWN, Attacker, Heard, framed
+from tests.support.hostile.wire import GET, ISSUE, UNKNOWN, Attacker, Heard, frame_message
 from tests.support.processes import ServerProcess
-from tests.support.refusals import refusal_of
+from tests.support.refusals import parse_refusal
 
 CONNECTIONS = 4
 AT_ONCE = 60
-"""Calls that each connection has under way: together more than may wait for the threads of public methods."""
+"""Calls in progress per connection; together more than the queue of public methods holds."""
 PAUSE_S = 0.05
-"""Between its rounds: the flood and the honest caller share a process, which must not be what the caller waits for."""
+"""Pause between batches: the flood and the honest caller share a process, which must not be the bottleneck."""
 LOGINS = 20
 FLOOR_S = 1.0
-"""Latencies below this say nothing on a busy machine."""
+"""Lower latencies are noise on a busy machine."""
 OK, RESOURCE_EXHAUSTED = 0, 8
 REFRESH = "/storekeep.v1.AuthService/RefreshToken"
 
 Flood = Callable[[int], tuple[str, bytes, list[tuple[str, str]]]]
 
 
-def wrong_keys(number: int) -> tuple[str, bytes, list[tuple[str, str]]]:
-    """A login with a key that does not exist, another one each time."""
+def build_wrong_key(number: int) -> tuple[str, bytes, list[tuple[str, str]]]:
+    """Build a login with an unknown key, a different one per number."""
     key = f"sk_{number:016d}_{'b' * 43}"
     return ISSUE, auth_pb2.IssueTokenRequest(api_key=key).SerializeToString(), []
 
 
-def wrong_refresh_tokens(number: int) -> tuple[str, bytes, list[tuple[str, str]]]:
-    """A refresh token that does not exist."""
+def build_wrong_refresh_token(number: int) -> tuple[str, bytes, list[tuple[str, str]]]:
+    """Build a refresh with an unknown token."""
     return REFRESH, auth_pb2.RefreshTokenRequest(refresh_token=f"rt_{number}").SerializeToString(), []
 
 
-def garbage_tokens(number: int) -> tuple[str, bytes, list[tuple[str, str]]]:
-    """A read with an access token that nobody signed."""
+def build_garbage_token(number: int) -> tuple[str, bytes, list[tuple[str, str]]]:
+    """Build a read with an access token without a valid signature."""
     return GET, b"", [("authorization", f"Bearer a.{number}.c")]
 
 
-def unknown_calls(_number: int) -> tuple[str, bytes, list[tuple[str, str]]]:
-    """A call that costs the server a refusal, and the caller as much as any other flood."""
+def build_unknown_call(_number: int) -> tuple[str, bytes, list[tuple[str, str]]]:
+    """Build a call of an unknown method: a cheap rejection, at the same cost for the caller as other floods."""
     return UNKNOWN, b"", []
 
 
 @contextmanager
-def flooded(server: ServerProcess, flood: Flood) -> Iterator[Counter[str]]:
-    """While several connections from 127.0.0.1 flood a server: how often each status was answered."""
+def run_flood(server: ServerProcess, flood: Flood) -> Iterator[Counter[str]]:
+    """Flood a server over several connections from 127.0.0.1; yield the number of replies per status."""
     statuses: Counter[str] = Counter()
     ends = threading.Event()
 
@@ -67,7 +67,7 @@ def flooded(server: ServerProcess, flood: Flood) -> Iterator[Counter[str]]:
                 for _ in range(AT_ONCE):
                     number += 1
                     path, message, extra = flood(number)
-                    streams.append(attacker.open(path, framed(message), extra=extra, ends=True))
+                    streams.append(attacker.open(path, frame_message(message), extra=extra, ends=True))
                 for stream in streams:
                     heard = attacker.await_end(stream)
                     statuses[_outcome(heard)] += 1
@@ -86,7 +86,7 @@ def flooded(server: ServerProcess, flood: Flood) -> Iterator[Counter[str]]:
 
 
 def _outcome(heard: Heard) -> str:
-    """The status, and whether the caller heard when to come back."""
+    """Return the status, and whether the reply has a retry delay."""
     raw = heard.headers.get("grpc-status-details-bin")
     if heard.status != RESOURCE_EXHAUSTED:
         return str(heard.status)
@@ -94,8 +94,8 @@ def _outcome(heard: Heard) -> str:
     return reason if raw else f"terse {reason.rpartition('[')[2].rstrip(']')}"
 
 
-def logins(address: str, api_key: str, *, source: str, times: int = LOGINS) -> tuple[Counter[int | None], float]:
-    """Log in, one after the other: how often each status was answered, and the median of the seconds."""
+def time_logins(address: str, api_key: str, *, source: str, times: int = LOGINS) -> tuple[Counter[int | None], float]:
+    """Log in repeatedly; return the number of replies per status and the median latency in seconds."""
     message = auth_pb2.IssueTokenRequest(api_key=api_key).SerializeToString()
     statuses: Counter[int | None] = Counter()
     took_s = []
@@ -107,17 +107,17 @@ def logins(address: str, api_key: str, *, source: str, times: int = LOGINS) -> t
     return statuses, statistics.median(took_s)
 
 
-@pytest.mark.parametrize("flood", [wrong_keys, wrong_refresh_tokens, garbage_tokens])
+@pytest.mark.parametrize("flood", [build_wrong_key, build_wrong_refresh_token, build_garbage_token])
 @pytest.mark.parametrize("workers", ["1", "2"])
 @pytest.mark.engine("sqlite", reason="the flood is refused before the database")
 def test_flood_of_wrong_credentials_costs_other_addresses_no_login(make_server: MakeServer, flood: Flood, workers: str):
     server = make_server("--workers", workers)
-    with flooded(server, unknown_calls) as statuses:
+    with run_flood(server, build_unknown_call) as statuses:
         await_refusals(statuses)
-        _, usual_s = logins(server.address, server.admin_key, source="127.0.0.2")
-    with flooded(server, flood) as statuses:
+        _, usual_s = time_logins(server.address, server.admin_key, source="127.0.0.2")
+    with run_flood(server, flood) as statuses:
         await_refusals(statuses)
-        during, flooded_s = logins(server.address, server.admin_key, source="127.0.0.2")
+        during, flooded_s = time_logins(server.address, server.admin_key, source="127.0.0.2")
     assert during == {OK: LOGINS}
     assert flooded_s < max(FLOOR_S, 2 * usual_s)
     assert statuses["RATE_LIMITED"] > 0
@@ -126,7 +126,7 @@ def test_flood_of_wrong_credentials_costs_other_addresses_no_login(make_server: 
 
 
 def await_refusals(statuses: Counter[str]) -> None:
-    """Wait until the flood is well under way."""
+    """Wait until the flood has been rejected often."""
     give_up_s = time.monotonic() + 60
     while statuses.total() < 4 * CONNECTIONS * AT_ONCE:
         assert time.monotonic() < give_up_s, statuses
@@ -136,10 +136,10 @@ def await_refusals(statuses: Counter[str]) -> None:
 @pytest.mark.engine("sqlite", reason="the flood is refused before the database")
 def test_key_that_has_logged_in_goes_on_at_the_address_of_a_flood(make_server: MakeServer):
     server = make_server()
-    assert logins(server.address, server.admin_key, source="127.0.0.1", times=1)[0] == {OK: 1}
-    with flooded(server, wrong_keys) as statuses:
+    assert time_logins(server.address, server.admin_key, source="127.0.0.1", times=1)[0] == {OK: 1}
+    with run_flood(server, build_wrong_key) as statuses:
         await_refusals(statuses)
-        assert logins(server.address, server.admin_key, source="127.0.0.1")[0] == {OK: LOGINS}
+        assert time_logins(server.address, server.admin_key, source="127.0.0.1")[0] == {OK: LOGINS}
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
@@ -151,14 +151,14 @@ def test_only_the_kind_of_credential_that_failed_is_slowed_down(make_server: Mak
         tokens = auth.IssueToken(auth_pb2.IssueTokenRequest(api_key=server.admin_key), timeout=60)
         wrong = auth_pb2.IssueTokenRequest(api_key="wrong")
         for _ in range(8):
-            outcome_of(lambda: auth.IssueToken(wrong, timeout=60))
-        assert outcome_of(lambda: auth.IssueToken(wrong, timeout=60)) == "RATE_LIMITED"
+            get_outcome(lambda: auth.IssueToken(wrong, timeout=60))
+        assert get_outcome(lambda: auth.IssueToken(wrong, timeout=60)) == "RATE_LIMITED"
         for _ in range(8):
             auth.GetJwks(auth_pb2.GetJwksRequest(), timeout=60)
-        assert outcome_of(lambda: auth.IssueToken(auth_pb2.IssueTokenRequest(), timeout=60)) == "INVALID_FIELD"
+        assert get_outcome(lambda: auth.IssueToken(auth_pb2.IssueTokenRequest(), timeout=60)) == "INVALID_FIELD"
         forged = (("authorization", "Bearer a.b.c"),)
         who = auth_pb2.WhoAmIRequest()
-        assert outcome_of(lambda: auth.WhoAmI(who, metadata=forged, timeout=60)) == "UNAUTHENTICATED"
+        assert get_outcome(lambda: auth.WhoAmI(who, metadata=forged, timeout=60)) == "UNAUTHENTICATED"
         auth.RefreshToken(auth_pb2.RefreshTokenRequest(refresh_token=tokens.refresh_token), timeout=60)
 
 
@@ -169,9 +169,9 @@ def test_tokens_just_issued_work_at_an_address_whose_tokens_failed(make_server: 
         auth = auth_pb2_grpc.AuthServiceStub(channel)
         forged = (("authorization", "Bearer a.b.c"),)
         who, refresh = auth_pb2.WhoAmIRequest(), auth_pb2.RefreshTokenRequest
-        told = [outcome_of(lambda: auth.WhoAmI(who, metadata=forged, timeout=60)) for _ in range(7)]
+        told = [get_outcome(lambda: auth.WhoAmI(who, metadata=forged, timeout=60)) for _ in range(7)]
         assert told == ["UNAUTHENTICATED"] * 5 + ["RATE_LIMITED"] * 2
-        told = [outcome_of(lambda: auth.RefreshToken(refresh(refresh_token="rt_x"), timeout=60)) for _ in range(7)]
+        told = [get_outcome(lambda: auth.RefreshToken(refresh(refresh_token="rt_x"), timeout=60)) for _ in range(7)]
         assert told == ["UNAUTHENTICATED"] * 5 + ["RATE_LIMITED"] * 2
         tokens = auth.IssueToken(auth_pb2.IssueTokenRequest(api_key=server.admin_key), timeout=60)
         tokens = auth.RefreshToken(refresh(refresh_token=tokens.refresh_token), timeout=60)
@@ -185,18 +185,18 @@ def test_refusal_of_a_wrong_credential_says_when_to_come_back(make_server: MakeS
     with grpc.insecure_channel(server.address) as channel:
         auth = auth_pb2_grpc.AuthServiceStub(channel)
         wrong = auth_pb2.IssueTokenRequest(api_key="wrong")
-        assert outcome_of(lambda: auth.IssueToken(wrong, timeout=60)) == "API_KEY_INVALID"
+        assert get_outcome(lambda: auth.IssueToken(wrong, timeout=60)) == "API_KEY_INVALID"
         with pytest.raises(grpc.RpcError) as refused:
             auth.IssueToken(wrong, timeout=60)
-    refusal = refusal_of(refused.value)
+    refusal = parse_refusal(refused.value)
     assert refusal.code is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert 0 < (refusal.retry_after_s or 0) <= 100
 
 
-def outcome_of(call: Callable[[], object]) -> str:
-    """`OK`, or the reason for which a call was refused."""
+def get_outcome(call: Callable[[], object]) -> str:
+    """Return `OK`, or the error reason of a call."""
     try:
         call()
     except grpc.RpcError as error:
-        return refusal_of(error).reason
+        return parse_refusal(error).reason
     return "OK"

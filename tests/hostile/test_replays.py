@@ -1,4 +1,4 @@
-"""Stored replies: they belong to the key that made the call, and nobody who may not make it now gets one."""
+"""Stored replies belong to the key that made the call, and are returned only while it may still make it."""
 
 from __future__ import annotations
 
@@ -35,43 +35,43 @@ class Recorded(NamedTuple):
 
 @pytest.fixture(scope="module")
 def admin(server: ServerProcess, channel: grpc.Channel) -> Shop:
-    """The administrator."""
+    """Sign in as the administrator."""
     return Shop(channel, api_key=server.admin_key)
 
 
 @pytest.fixture(scope="module")
 def manager(admin: Shop, channel: grpc.Channel) -> Shop:
-    """Somebody who looks after accounts, and holds nothing else."""
+    """Sign in as an account manager without other permissions."""
     return sign_in(channel, admin, make_account(admin, permissions=MANAGER))
 
 
 @pytest.fixture(scope="module")
 def account(admin: Shop) -> str:
-    """An account that may do everything, by a role that the tests may change."""
+    """Create an account with all permissions, by a role that tests may change."""
     return make_account(admin, permissions=EVERYTHING)
 
 
 @pytest.fixture(scope="module")
 def owner(admin: Shop, channel: grpc.Channel, account: str) -> Shop:
-    """Who makes the calls that are replayed."""
+    """Sign in as the caller whose calls are replayed."""
     return sign_in(channel, admin, account, scopes=ALL)
 
 
 @pytest.fixture(scope="module")
 def recorded(owner: Shop) -> list[Recorded]:
-    """Each mutation of the contract, made once."""
+    """Call each mutation of the contract once."""
     calls = [(rpc, with_request_id(prepare(owner))) for rpc, prepare in PREPARED.items()]
     return [Recorded(rpc, request, owner.stub(rpc)(request)) for rpc, request in calls]
 
 
 @pytest.fixture(scope="module")
 def records(server: ServerProcess) -> Records:
-    """What the database holds."""
+    """Open the records of the database."""
     return Records(server.database)
 
 
 def effects(records: Records) -> tuple[int, int]:
-    """How many changes there were, and how many replies are stored."""
+    """Return the number of audit entries and of stored replies."""
     return records.last_sequence(), int(records.value("SELECT COUNT(*) FROM replies"))
 
 
@@ -85,7 +85,7 @@ def test_replaying_the_administrators_key_request_through_a_limited_key_gives_no
     admin.auth.CreateApiKey(made)
     limited = key_request(ADMIN, scopes=MANAGER)
     assert refusal(manager.auth.CreateApiKey, limited).reason == "PRIVILEGE_ESCALATION"
-    inside = sign_in(channel, admin, ADMIN, scopes=MANAGER)  # as if it had come by one in another way
+    inside = sign_in(channel, admin, ADMIN, scopes=MANAGER)  # as if it had obtained a key in another way
     with refused("PRIVILEGE_ESCALATION"):
         inside.auth.CreateApiKey(made)
 
@@ -134,7 +134,7 @@ def test_replay_in_another_session_of_the_same_key_gives_the_reply_and_by_its_su
     placed = Shop(channel, api_key=key.secret).orders.PlaceOrder(order)
     successor = admin.auth.RotateApiKey(pb.RotateApiKeyRequest(name=key.api_key.name)).secret
     before = effects(records)
-    assert Shop(channel, api_key=key.secret).orders.PlaceOrder(order) == placed  # as after a restart
+    assert Shop(channel, api_key=key.secret).orders.PlaceOrder(order) == placed  # as after a client restart
     with refused("REQUEST_ID_REUSED"):
         Shop(channel, api_key=successor).orders.PlaceOrder(order)
     signed_in = 2
@@ -146,7 +146,7 @@ OTHERS = ("nobody", "another key", "a scoped key", "a viewer", "a manager", "a r
 
 @pytest.fixture(scope="module")
 def tokens(admin: Shop, channel: grpc.Channel, account: str, manager: Shop) -> dict[str, str]:
-    """Other credentials, by what they are."""
+    """Create other credentials, by kind."""
     revoked = make_key(admin, account, scopes=ALL)
     tokens = {
         "nobody": "",
@@ -170,11 +170,11 @@ REASONS = {
     "a manager": {"PERMISSION_DENIED", "PRIVILEGE_ESCALATION", "ROLE_NOT_FOUND"},
     "a revoked key": {"TOKEN_REVOKED"},
 }
-"""How each is refused; what a manager replays of who may call concerns more than it holds, or a role that is gone."""
+"""Accepted error reasons per credential; a manager may also hit privileges it lacks or a deleted role."""
 
 
 def replay(channel: grpc.Channel, call: Recorded, token: str) -> str:
-    """What a call is refused with for whoever has this token; empty where it is answered."""
+    """Replay a call with a token; return the error reason, or an empty text if it succeeds."""
     metadata = [("authorization", f"Bearer {token}")] if token else []
     send = channel.unary_unary(PATHS[call.rpc])
     outcome = refusal(send, call.request.SerializeToString(), timeout=GIVE_UP_S, metadata=metadata)
@@ -198,7 +198,7 @@ def test_another_account_that_may_do_as_much_is_given_no_secret_of_a_stored_repl
     calls = {call.rpc: call for call in recorded if call.rpc in MAKES_SECRETS}
     with refused("ALREADY_EXISTS"):
         peer.auth.CreateApiKey(calls["CreateApiKey"].request)
-    rotated = peer.auth.RotateApiKey(calls["RotateApiKey"].request)  # the old key still works, and is rotated once more
+    rotated = peer.auth.RotateApiKey(calls["RotateApiKey"].request)  # the old key still works and is rotated again
     assert rotated.secret != calls["RotateApiKey"].reply.secret
 
 
@@ -209,7 +209,7 @@ def test_same_request_of_another_account_is_a_call_of_its_own(admin: Shop, chann
     for rpc in ("CreateProduct", "CreateServiceAccount", "CreateApiKey"):
         request = with_request_id(PREPARED[rpc](admin))
         admin.stub(rpc)(request)
-        with refused("ALREADY_EXISTS"):  # not the reply of the first, and no word that there is one
+        with refused("ALREADY_EXISTS"):  # not the stored reply, and no hint that one exists
             peer.stub(rpc)(request)
 
 
@@ -231,10 +231,10 @@ def test_trial_of_another_key_tells_nothing_of_the_stored_reply(
 ):
     other = sign_in(channel, admin, account, scopes=ALL)
     for call in recorded:
-        trial = type(call.request)()
-        trial.CopyFrom(call.request)
-        trial.validate_only = True
-        assert refusal(other.stub(call.rpc), trial).reason == "REQUEST_ID_REUSED", call.rpc
+        dry_run = type(call.request)()
+        dry_run.CopyFrom(call.request)
+        dry_run.validate_only = True
+        assert refusal(other.stub(call.rpc), dry_run).reason == "REQUEST_ID_REUSED", call.rpc
 
 
 # -- secrets are kept for minutes
@@ -256,7 +256,7 @@ def test_secret_of_a_key_is_shown_again_within_its_window_only(make_server: Make
         assert Records(server.database).last_sequence() == before
 
 
-# -- who lost what the call takes: last, as they change the account that made the calls
+# -- callers that lost the permission: last, because they change the account that made the calls
 
 
 def test_replay_by_the_same_key_without_the_permissions_any_more_has_no_effect_and_no_reply(

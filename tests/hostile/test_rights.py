@@ -1,6 +1,6 @@
-"""The matrix of rights: every RPC by every kind of credential, and what each may do to whom. No cell is a hole.
+"""The permission matrix: every RPC with every kind of credential, and every change of an account by every role.
 
-What each RPC asks for stands here once more, so that a change of the contract cannot open a door unseen.
+The permission of each RPC is repeated here, so that a change of the contract cannot weaken one unnoticed.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ NOUNS = {
     "accounts": "ServiceAccount ServiceAccounts ApiKey ApiKeys SigningKey Role Roles",
     "audit": "AuditEntry AuditEntries AuditChain AuditCheckpoints",
 }
-"""The first part of a permission -> the nouns that end the names of its RPCs."""
+"""The resource of a permission -> the nouns that end the names of its RPCs."""
 READS = ("Get", "List", "BatchGet", "Search", "Check", "Verify")
 PARTICULAR = {"ImportOrders": "orders.import", "ReserveStock": "reservations.write"}
 
 
-def permission_of(rpc: str) -> str:
-    """What an RPC has to ask for, by its name."""
+def derive_permission(rpc: str) -> str:
+    """Return the permission that an RPC must require, by its name."""
     if rpc in PARTICULAR:
         return PARTICULAR[rpc]
     verb = next((verb for verb in READS if rpc.startswith(verb)), "")
@@ -52,7 +52,7 @@ def permission_of(rpc: str) -> str:
 
 
 def _is_verb(text: str) -> bool:
-    """Whether it is one word, as `Undelete`."""
+    """Return whether a text is one word, such as `Undelete`."""
     return text in READS or (text[:1].isupper() and text[1:].islower())
 
 
@@ -62,25 +62,25 @@ PERMISSIONS = sorted(CONTRACT.permissions)
 
 @pytest.fixture(scope="module")
 def admin(server: ServerProcess, channel: grpc.Channel) -> Shop:
-    """The administrator."""
+    """Sign in as the administrator."""
     return Shop(channel, api_key=server.admin_key)
 
 
 @pytest.fixture(scope="module")
 def records(server: ServerProcess) -> Records:
-    """What the database holds."""
+    """Open the records of the database."""
     return Records(server.database)
 
 
 def send(channel: grpc.Channel, path: str, token: str) -> str:
-    """What an empty request is refused with for whoever has this token; empty where it is answered."""
+    """Send an empty request with a token; return the error reason, or an empty text if it succeeds."""
     metadata = [("authorization", f"Bearer {token}")] if token else []
     outcome = refusal(channel.unary_unary(path), b"", timeout=TIMEOUT_S, metadata=metadata)
     return "" if outcome is None else outcome.reason
 
 
-def holes(channel: grpc.Channel, token: str, *, held: Iterable[str]) -> dict[str, str]:
-    """RPC -> how it was answered, where that is not what somebody who holds this has to get."""
+def find_holes(channel: grpc.Channel, token: str, *, held: Iterable[str]) -> dict[str, str]:
+    """Return the outcome of each RPC that a caller with these permissions must not get."""
     found = {}
     for path, rpc in RPCS.items():
         reason = send(channel, path, token)
@@ -88,7 +88,7 @@ def holes(channel: grpc.Channel, token: str, *, held: Iterable[str]) -> dict[str
             right = reason not in ("UNAUTHENTICATED", "PERMISSION_DENIED")
         elif not token:
             right = reason == "UNAUTHENTICATED"
-        elif rpc in AUTHENTICATED or permission_of(rpc) in held:
+        elif rpc in AUTHENTICATED or derive_permission(rpc) in held:
             right = reason not in ("UNAUTHENTICATED", "PERMISSION_DENIED")
         else:
             right = reason == "PERMISSION_DENIED"
@@ -100,7 +100,7 @@ def holes(channel: grpc.Channel, token: str, *, held: Iterable[str]) -> dict[str
 def test_every_rpc_asks_for_its_own_permission():
     told = {rpc: CONTRACT.methods[path].permission for path, rpc in RPCS.items()}
     wanted = {
-        rpc: "public" if rpc in PUBLIC else "authenticated" if rpc in AUTHENTICATED else permission_of(rpc)
+        rpc: "public" if rpc in PUBLIC else "authenticated" if rpc in AUTHENTICATED else derive_permission(rpc)
         for rpc in told
     }
     assert told == wanted
@@ -108,7 +108,7 @@ def test_every_rpc_asks_for_its_own_permission():
 
 def test_nobody_reaches_what_is_public_and_nothing_else(channel: grpc.Channel, records: Records):
     before = records.last_sequence()
-    assert holes(channel, "", held=()) == {}
+    assert find_holes(channel, "", held=()) == {}
     assert records.last_sequence() == before
 
 
@@ -117,7 +117,7 @@ def test_key_of_an_administrator_with_one_scope_reaches_that_and_nothing_else(
     admin: Shop, channel: grpc.Channel, permission: str
 ):
     limited = sign_in(channel, admin, "serviceAccounts/admin", scopes=[permission])
-    assert holes(channel, limited.token, held=[permission]) == {}
+    assert find_holes(channel, limited.token, held=[permission]) == {}
 
 
 @pytest.mark.parametrize(
@@ -129,13 +129,13 @@ def test_account_reaches_what_its_roles_hold_and_nothing_else(
     admin: Shop, channel: grpc.Channel, held: tuple[str, ...]
 ):
     caller = sign_in(channel, admin, make_account(admin, permissions=held))
-    assert holes(channel, caller.token, held=held) == {}
+    assert find_holes(channel, caller.token, held=held) == {}
 
 
-# -- who may do what to whom: role of the actor by role of the subject by method
+# -- privilege escalation: role of the actor by role of the subject by method
 
 HIGHER = tuple(sorted({*MANAGER, "orders.read"}))
-"""A manager who may read orders too."""
+"""The permissions of a manager, and reading orders."""
 LEVELS: dict[str, tuple[str, ...]] = {
     "nothing": (),
     "reader": ("orders.read",),
@@ -148,11 +148,11 @@ STATES = ("active", "disabled", "deleted")
 
 
 STATE_REASONS = {"RESOURCE_DELETED", "RESOURCE_NOT_DELETED", "RESOURCE_IN_USE", "ILLEGAL_STATE"}
-"""Why what is allowed may still not be possible."""
+"""Reasons for which a permitted call may fail."""
 
 
 class Subject:
-    """An account that somebody wants to change, with a key and a role of its own."""
+    """An account to be changed by actors, with its own key and role."""
 
     def __init__(self, admin: Shop, level: str, state: str) -> None:
         self.level = level
@@ -166,19 +166,19 @@ class Subject:
 
 
 def switch(account: str, *, disabled: bool) -> pb.UpdateServiceAccountRequest:
-    """A request to lock an account out, or to let it in."""
+    """Build a request that disables or enables an account."""
     changed = pb.ServiceAccount(name=account, display_name="x", disabled=disabled)
     return pb.UpdateServiceAccountRequest(service_account=changed, update_mask={"paths": ["disabled"]})
 
 
 def strip(account: str, *roles: str) -> pb.UpdateServiceAccountRequest:
-    """A request to give an account these roles, and none besides."""
+    """Build a request that replaces the roles of an account."""
     changed = pb.ServiceAccount(name=account, display_name="x", roles=roles)
     return pb.UpdateServiceAccountRequest(service_account=changed, update_mask={"paths": ["roles"]})
 
 
 def rename(account: str) -> pb.UpdateServiceAccountRequest:
-    """A request that touches no right at all."""
+    """Build a request that changes no permission."""
     changed = pb.ServiceAccount(name=account, display_name=new_id("n"))
     return pb.UpdateServiceAccountRequest(service_account=changed, update_mask={"paths": ["display_name"]})
 
@@ -218,7 +218,7 @@ ACTS: dict[str, tuple[str, Callable[[Subject], Any]]] = {
 
 @pytest.fixture(scope="module")
 def actors(admin: Shop, channel: grpc.Channel) -> dict[str, Shop]:
-    """Who tries, by level."""
+    """Sign in the actors, by level."""
     return {level: sign_in(channel, admin, make_account(admin, permissions=LEVELS[level])) for level in ACTORS}
 
 
@@ -313,7 +313,7 @@ def test_own_account_is_an_account_like_others(admin: Shop, channel: grpc.Channe
 
 @pytest.mark.parametrize("path", [path for path, m in CONTRACT.methods.items() if m.permission == "accounts.write"])
 def test_no_change_of_who_may_call_runs_without_a_check_of_access(path: str):
-    with pytest.raises(TypeError, match="no check of access"):
+    with pytest.raises(TypeError, match="no access check"):
         mutate(None, Call(Caller("serviceAccounts/x"), path.removeprefix("/")), lambda mutation: None, type(None))
 
 
@@ -331,7 +331,7 @@ def test_two_authorizations_are_refused_whichever_comes_last(admin: Shop, channe
         assert "more than one" in outcome.text
 
 
-# -- tokens that nobody issued
+# -- forged tokens
 
 
 def test_unknown_tokens_change_nothing_and_real_ones_work_beside_them(

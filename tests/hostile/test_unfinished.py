@@ -1,4 +1,4 @@
-"""Calls whose request does not come: HEADERS without a message, messages without their end. Others notice nothing."""
+"""Calls whose request never arrives: HEADERS without a message, incomplete messages. Others are not affected."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from storekeep.client import Product, Storekeep
 from storekeep.v1 import products_pb2
 from tests.conftest import MakeServer
 from tests.hostile.conftest import Attack
-from tests.support.hostile.callers import unharmed
+from tests.support.hostile.callers import run_unharmed_callers
 from tests.support.hostile.usage import memory_mib, threads
 from tests.support.hostile.wire import (
     CHECK,
@@ -23,7 +23,7 @@ from tests.support.hostile.wire import (
     UNKNOWN,
     WATCH,
     Attacker,
-    framed,
+    frame_message,
     wait_until,
 )
 from tests.support.processes import ServerProcess
@@ -34,9 +34,9 @@ MIB = 1024 * 1024
 
 
 def test_headers_without_a_message_hold_up_nobody(server: ServerProcess, attack: Attack):
-    """Attack 2: two connections with 1,000 streams each; here each of three opens 100 of every kind of method."""
+    """Attack 2: two connections with 1,000 streams each; here each of three opens 100 per kind of method."""
     before = threads(server)
-    with unharmed(server):
+    with run_unharmed_callers(server):
         for path in (GET, PLACE, ISSUE, CHECK, LIST, WATCH, REFLECT, UNKNOWN):
             attackers = [attack() for _ in range(3)]
             for attacker in attackers:
@@ -46,20 +46,20 @@ def test_headers_without_a_message_hold_up_nobody(server: ServerProcess, attack:
 
 
 def test_replies_that_nobody_reads_hold_up_nobody(server: ServerProcess, attack: Attack):
-    """A sibling: complete requests, whose replies wait for a window that the caller never opens."""
-    with unharmed(server):
+    """A variant: complete requests whose replies wait for a flow control window that the client never opens."""
+    with run_unharmed_callers(server):
         for path in (CHECK, LIST):
             attackers = [attack(window=0) for _ in range(22)]
             for attacker in attackers:
                 for _ in range(100):
-                    attacker.open(path, framed(b""), ends=True)
+                    attacker.open(path, frame_message(b""), ends=True)
 
 
 @pytest.mark.engine("sqlite", reason="nothing is read or written")
 def test_unread_replies_do_not_hold_the_end_up(make_server: MakeServer):
     server = make_server(drain_s="300")
     with Attacker(server.address, window=0) as attacker:
-        streams = [attacker.open(CHECK, framed(b""), ends=True) for _ in range(50)]
+        streams = [attacker.open(CHECK, frame_message(b""), ends=True) for _ in range(50)]
         wait_until(
             lambda: all(attacker.streams[s].headers for s in streams), what="all are answered, as far as it goes"
         )
@@ -68,7 +68,7 @@ def test_unread_replies_do_not_hold_the_end_up(make_server: MakeServer):
 
 @pytest.mark.engine("sqlite", reason="replies are bounded by their bytes, whatever they are made of")
 def test_bytes_of_unread_replies_are_bounded(make_server: MakeServer):
-    """A sibling: few calls, but each with a reply of megabytes; 1,000 of them were 3 GB."""
+    """A variant: few calls with replies of megabytes each; 1,000 of them took 3 GB."""
     server = make_server(unread_replies_max_bytes=str(8 * MIB), queue_wait_max_s="60")
     with Storekeep(server.address, api_key=server.admin_key) as client:
         for _ in range(100):
@@ -77,14 +77,14 @@ def test_bytes_of_unread_replies_are_bounded(make_server: MakeServer):
     message = products_pb2.ListProductsRequest(page_size=1000).SerializeToString()
     shown = [("authorization", f"Bearer {token}")]
     with Attacker(server.address, window=0) as attacker:
-        streams = [attacker.open(LIST_PRODUCTS, framed(message), extra=shown, ends=True) for _ in range(8)]
+        streams = [attacker.open(LIST_PRODUCTS, frame_message(message), extra=shown, ends=True) for _ in range(8)]
         wait_until(
             lambda: sum(attacker.streams[s].status == DEADLINE_EXCEEDED for s in streams) >= 5,
             what="all but some 8 MiB are dropped",
         )
         told = next(heard for s in streams if (heard := attacker.streams[s]).status is not None)
         assert "not read in time" in told.headers["grpc-message"]
-        assert attacker.streams[streams[-1]].status is None  # the newest still wait, as there is room for them
+        assert attacker.streams[streams[-1]].status is None  # the newest calls still wait, within the budget
 
 
 def test_holder_is_evicted_and_told_why(attack: Attack):
@@ -97,7 +97,7 @@ def test_holder_is_evicted_and_told_why(attack: Attack):
     told = next(heard for a, s in streams if (heard := a.streams[s]).status is not None)
     assert told.reason == "OVERLOADED"
     held = sum(attacker.streams[stream].status is None for attacker, stream in streams)
-    assert held >= 64  # whoever holds less than the budget is left in peace
+    assert held >= 64  # a client within the budget keeps its calls
 
 
 @pytest.mark.parametrize("path", [GET, CHECK, WATCH, REFLECT])
@@ -112,7 +112,7 @@ def test_request_that_does_not_arrive_in_time_ends_its_call(impatient: ServerPro
 
 @pytest.fixture(scope="module")
 def impatient(engine: str, tmp_path_factory: pytest.TempPathFactory):
-    """A server that waits a second for requests."""
+    """Start a server that waits one second for requests."""
     process = ServerProcess(tmp_path_factory.mktemp("impatient"), request_timeout_s="1", reflection_idle_max_s="1")
     yield process
     process.kill()
@@ -120,7 +120,7 @@ def impatient(engine: str, tmp_path_factory: pytest.TempPathFactory):
 
 @pytest.mark.engine("sqlite", reason="the request does not arrive, so no database is asked")
 def test_trickled_request_ends_with_the_time_for_all_of_it(impatient: ServerProcess):
-    """A byte now and then does not prolong it."""
+    """Occasional bytes do not extend the timeout."""
     with Attacker(impatient.address) as attacker:
         stream = attacker.open(GET, struct.pack(">BI", 0, 1000))
         heard = attacker.streams[stream]
@@ -136,7 +136,7 @@ def test_trickled_request_ends_with_the_time_for_all_of_it(impatient: ServerProc
 @pytest.mark.engine("sqlite", reason="the request is not served, so no database is asked")
 def test_idle_reflection_ends(impatient: ServerProcess):
     with Attacker(impatient.address) as attacker:
-        stream = attacker.open(REFLECT, framed(b"\x3a\x00"))
+        stream = attacker.open(REFLECT, frame_message(b"\x3a\x00"))
         wait_until(lambda: attacker.streams[stream].data != b"", what="the answer")
         assert attacker.await_end(stream).status == DEADLINE_EXCEEDED
 
@@ -150,9 +150,9 @@ def test_unknown_method_is_refused_before_its_request(attack: Attack):
 
 
 def test_bytes_of_unfinished_requests_are_bounded(server: ServerProcess, attack: Attack):
-    """Attack 4: messages of 16 MiB less one byte, then of just what is taken less one byte."""
+    """Attack 4: messages of 16 MiB less one byte, then of the size limit less one byte."""
     before = memory_mib(server)
-    with unharmed(server):
+    with run_unharmed_callers(server):
         for size in (16 * MIB, 2 * MIB):
             attackers = [attack() for _ in range(4)]
             for attacker in attackers:
@@ -168,21 +168,21 @@ def test_bytes_of_unfinished_requests_are_bounded(server: ServerProcess, attack:
 
 
 def test_deadline_of_one_address_costs_no_other_address(server: ServerProcess, attack: Attack):
-    """The address with the most goes first: a single call of another address may take its time."""
+    """The address with the most calls is evicted first: a single call of another address is not."""
     patient = attack(source="127.0.0.2")
-    stream = patient.open(GET, framed(b"")[:3])
+    stream = patient.open(GET, frame_message(b"")[:3])
     attackers = [attack() for _ in range(4)]
     streams = [(attacker, attacker.open(GET)) for attacker in attackers for _ in range(100)]
     wait_until(lambda: sum(a.streams[s].is_over for a, s in streams) > 100, what="the hog is evicted")
     assert patient.streams[stream].status is None
-    patient.data(stream, framed(b"")[3:], ends=True)
+    patient.data(stream, frame_message(b"")[3:], ends=True)
     assert patient.await_end(stream).status == 16
 
 
 @pytest.mark.engine("sqlite", reason="several workers hold the same budget each, whatever the engine")
 def test_several_workers_hold_up_nobody_either(make_server: MakeServer):
     server = make_server("--workers", "2")
-    with unharmed(server):
+    with run_unharmed_callers(server):
         attackers = [Attacker(server.address) for _ in range(20)]
         for attacker in attackers:
             for path in (GET, PLACE, CHECK, UNKNOWN, REFLECT):

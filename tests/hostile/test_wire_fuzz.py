@@ -1,4 +1,4 @@
-"""A short round of the fuzzing that `make prove` does at length: see `tests/support/wire_fuzz.py`."""
+"""A short run of the wire fuzzing that `make prove` runs at length; see `tests/support/wire_fuzz.py`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ INPUTS = 2_000
 
 @pytest.fixture
 def target(tmp_path: Path) -> Iterator[Target]:
-    """A server in this process."""
+    """Start a server in this process."""
     made = Target(tmp_path)
     yield made
     made.close()

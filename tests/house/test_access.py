@@ -1,4 +1,4 @@
-"""Who may call is changed in few places, and in none of them without a check of what the caller itself holds."""
+"""Changes of accounts, keys and roles happen in few modules, and each checks the caller's own permissions."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pathlib import Path
 from tests.support.checkout import python_files, text
 
 CHANGE_ACCESS = {"accounts.py", "api_keys.py", "roles.py", "signing_keys.py"}
-"""The modules of the domain whose mutations callers ask for, and that write the tables of access."""
+"""The domain modules that write the tables of access for a caller's mutation."""
 WRITE_BY_THEMSELVES = {"permissions.py", "bootstrap.py", "server_secrets.py", "tokens.py"}
-"""Those that write them as the server itself does, or for whoever holds a key or a token."""
+"""The domain modules that write them for the server itself, or for the holder of a key or token."""
 READ_ONLY = {"audited_rows.py", "audited_sessions.py"}
-"""Those that only compare them with the audit log."""
+"""The domain modules that only compare them with the audit log."""
 COLLECTIONS = ("SERVICE_ACCOUNTS", "API_KEYS", "ROLES")
 STEPS = ("create", "update", "archive", "unarchive", "delete", "undelete")
-"""The methods of a `Collection` that are a mutation of their own."""
+"""The methods of a `Collection` that are complete mutations."""
 
 
 def domain() -> list[Path]:
@@ -29,7 +29,7 @@ def calls(path: Path) -> Iterator[ast.Call]:
 
 
 def is_mutation(call: ast.Call, *, everywhere: bool) -> bool:
-    """Whether a call runs a mutation of who may call; `mutate` only does in the modules that change that."""
+    """Whether a call runs a mutation of accounts, keys or roles; `mutate` counts only if `everywhere` is set."""
     name = ast.unparse(call.func)
     return (everywhere and name == "mutate") or name in {f"{one}.{step}" for one in COLLECTIONS for step in STEPS}
 

@@ -1,4 +1,4 @@
-"""The contract keeps its own conventions: what a caller may rely on for every RPC without looking."""
+"""The conventions of the contract, which callers can rely on for every RPC."""
 
 from __future__ import annotations
 
@@ -15,38 +15,37 @@ CONTRACT = read_contract()
 METHODS = list(CONTRACT.methods)
 REASONS = {reason.name for reason in CONTRACT.reasons}
 CLASSES_OF_CALLERS = {"public", "authenticated"}
-NO_REASONS_OF_ITS_OWN = "only those of every RPC"
-# What only reads and may take minutes: not for a GET, which proxies repeat and cache.
+NO_REASONS_OF_ITS_OWN = "only those shared by all RPCs"
+# Reads that may take minutes are not GETs, because proxies repeat and cache those.
 LONG_READS = {"VerifyAuditChain"}
-# What the writer runs though it is no mutation: tokens are written, but without `request_id`; a preview runs an edit
-# and undoes it.
+# RPCs that the writer runs without being mutations: tokens have no `request_id`, and a preview is rolled back.
 WRITERS_WITHOUT_AUDIT = {"IssueToken", "RefreshToken", "RevokeToken", "PreviewOrderEdit"}
-# The domain and the command line have a file for each resource instead.
+# The packages with a file for each service. The domain and the command line have one for each resource instead.
 ROOMS_OF_NOUNS = ("server/storekeep/server/servicers", "clients/storekeep/client")
-# Protobuf's own types, whose size the message limit bounds and whose paths the domain checks.
+# Protobuf's own types. The message limit bounds their size, and the domain checks their paths.
 FOREIGN = "google."
 
 each_service = pytest.mark.parametrize("service", CONTRACT.services, ids=lambda service: service.name)
 
 
-def request_of(method: Method) -> Message:
+def get_request(method: Method) -> Message:
     return CONTRACT.messages[method.request]
 
 
 def stated_reasons(comment: str) -> list[str]:
-    """The reasons that an RPC's comment lists after `Errors:`."""
+    """Return the reasons that an RPC's comment lists after `Errors:`."""
     listed = comment.partition("Errors: ")[2].rstrip(".")
     return [] if listed == NO_REASONS_OF_ITS_OWN else listed.split(", ")
 
 
 def shared_reasons() -> set[str]:
-    """The reasons that the head of errors.proto gives to every RPC or every mutation."""
+    """Return the reasons that the head of errors.proto lists for every RPC or every mutation."""
     head = (ROOT / "protos/storekeep/v1/errors.proto").read_text().partition("syntax =")[0]
     return set(re.findall(r"\b[A-Z]{4,}(?:_[A-Z]+)*\b", head)) - {"ERROR_REASON"}
 
 
 def incoming_fields() -> Iterator[tuple[str, Field]]:
-    """Every field that a caller can fill in, with its path: those of requests and of all that they hold."""
+    """Yield the path and the field of every input: the fields of requests and of messages in them."""
     reached: set[str] = set()
     waiting = [method.request for method in METHODS]
     while waiting:
@@ -67,13 +66,13 @@ def is_map(field: Field) -> bool:
 
 
 def is_bounded_string(rules: validate_pb2.StringRules) -> bool:
-    """Whether a string has a longest length: by a length, a pattern, or being a UUID."""
+    """Whether the length of a string is bounded, by a length, a pattern, or the format of a UUID."""
     repetitions = re.search(r"[*+]|,\}", re.sub(r"\[[^]]*\]", "", rules.pattern))
     return bool(rules.max_len or rules.uuid or (rules.pattern and not repetitions))
 
 
 def is_bounded(field: Field) -> bool:
-    """Whether a field has a largest value: in length, in number, in choice."""
+    """Whether a field is bounded in length, number or choice."""
     rules = field.rules
     if is_map(field):
         parts = (rules.map.keys.string, rules.map.values.string)
@@ -88,7 +87,7 @@ def is_bounded(field: Field) -> bool:
     return one.enum.defined_only if field.kind in CONTRACT.enums else True
 
 
-def names_of(methods: Iterable[Method]) -> list[str]:
+def list_names(methods: Iterable[Method]) -> list[str]:
     return [method.name for method in methods]
 
 
@@ -97,12 +96,12 @@ def test_every_method_states_its_permission() -> None:
         known = method.permission in CLASSES_OF_CALLERS
         return known or re.fullmatch(r"[a-z]+\.(read|write|import)", method.permission) is not None
 
-    assert not names_of(method for method in METHODS if not states(method))
+    assert not list_names(method for method in METHODS if not states(method))
 
 
 def test_every_method_has_a_route_of_its_own() -> None:
     routes = [route for method in METHODS for route in method.routes]
-    assert not names_of(method for method in METHODS if not method.routes)
+    assert not list_names(method for method in METHODS if not method.routes)
     assert all(path.startswith("/v1/") for _, path in routes)
     assert len(routes) == len(set(routes))
 
@@ -115,7 +114,7 @@ def test_reads_are_gets_and_changes_are_not() -> None:
         reads = method.permission.endswith(".read") and method.name not in LONG_READS
         return verbs == {"GET"} if reads else True
 
-    assert not names_of(method for method in METHODS if not fits(method))
+    assert not list_names(method for method in METHODS if not fits(method))
 
 
 def test_every_method_states_its_executor_and_it_agrees_with_what_the_method_does() -> None:
@@ -123,11 +122,11 @@ def test_every_method_states_its_executor_and_it_agrees_with_what_the_method_doe
         verbs = {verb for verb, _ in method.routes}
         if method.mutation:
             return method.executor == "WRITER"
-        if "GET" in verbs or request_of(method).field("max_staleness") is not None:
+        if "GET" in verbs or get_request(method).get_field("max_staleness") is not None:
             return method.executor == "READER"
         return method.executor in {"READER", "WRITER"}
 
-    assert not names_of(method for method in METHODS if not fits(method))
+    assert not list_names(method for method in METHODS if not fits(method))
 
 
 def test_what_the_writer_runs_without_being_a_mutation_is_known() -> None:
@@ -146,35 +145,35 @@ def test_comments_of_methods_list_the_errors_of_their_options() -> None:
 
 def test_every_mutation_can_be_retried_and_tried_first_and_nothing_else_can() -> None:
     def fits(method: Method) -> bool:
-        fields = {field.name for field in request_of(method).fields}
+        fields = {field.name for field in get_request(method).fields}
         return method.mutation == ("request_id" in fields) == ("validate_only" in fields)
 
-    assert not names_of(method for method in METHODS if not fits(method))
+    assert not list_names(method for method in METHODS if not fits(method))
 
 
 def test_every_read_may_be_old_and_nothing_else_may() -> None:
     def fits(method: Method) -> bool:
-        field = request_of(method).field("max_staleness")
+        field = get_request(method).get_field("max_staleness")
         reads = method.permission.endswith(".read") and not method.mutation
         bounded = field is not None and field.rules.duration.HasField("lte") and field.rules.duration.HasField("gte")
         return bounded if reads else field is None
 
-    assert not names_of(method for method in METHODS if not fits(method))
+    assert not list_names(method for method in METHODS if not fits(method))
 
 
 def test_no_mutation_is_open_to_everybody() -> None:
-    assert not names_of(method for method in METHODS if method.mutation and method.permission in CLASSES_OF_CALLERS)
+    assert not list_names(method for method in METHODS if method.mutation and method.permission in CLASSES_OF_CALLERS)
 
 
 def test_every_list_has_pages() -> None:
     def has_pages(method: Method) -> bool:
-        size, token = request_of(method).field("page_size"), request_of(method).field("page_token")
-        following = CONTRACT.messages[method.response].field("next_page_token")
+        size, token = get_request(method).get_field("page_size"), get_request(method).get_field("page_token")
+        following = CONTRACT.messages[method.response].get_field("next_page_token")
         return bool(size and size.rules.int32.lte and token and following)
 
     lists = [method for method in METHODS if method.name.startswith(("List", "Search"))]
     assert lists
-    assert not names_of(method for method in lists if not has_pages(method))
+    assert not list_names(method for method in lists if not has_pages(method))
 
 
 def test_every_reason_is_used_or_shared() -> None:
@@ -196,7 +195,7 @@ def test_every_incoming_field_is_bounded() -> None:
 def test_everything_has_a_comment() -> None:
     messages = {name: message for name, message in CONTRACT.messages.items() if not message.is_map_entry}
     bare = [service.name for service in CONTRACT.services if not service.comment]
-    bare += names_of(method for method in METHODS if not method.comment)
+    bare += list_names(method for method in METHODS if not method.comment)
     bare += [name for name, message in messages.items() if not message.comment]
     bare += [f"{name}.{part.name}" for name, message in messages.items() for part in message.fields if not part.comment]
     bare += [value.name for enum in CONTRACT.enums.values() for value in enum.values if not value.comment]

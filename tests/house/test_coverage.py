@@ -1,4 +1,4 @@
-"""No RPC without a test, a place in the reference, and a way to call it from the client library."""
+"""Every RPC has a test, a section in the reference, and a method in the client library."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ CLIENT_FILES = [path for path in python_files("clients") if path.parts[2] == "cl
 
 
 def sources_of_tests(*, but: tuple[str, ...]) -> str:
-    """All tests but those in the given folders of `tests/`, as one text."""
+    """Return all tests as one text, without those in the given folders of `tests/`."""
     return "\n".join(text(path) for path in python_files("tests") if path.parts[1] not in but)
 
 
 def client_calls() -> dict[str, str]:
-    """RPC -> how a user of the client library calls it, such as `orders.place`."""
+    """Return the call in the client library by RPC, such as `orders.place`."""
     return {
         stub_method.attr: f"{path.stem}.{function.name}"
         for path in CLIENT_FILES
@@ -37,10 +37,10 @@ def client_calls() -> dict[str, str]:
 
 
 ALL_TESTS = sources_of_tests(but=("house",))
-# The client's own tests answer by a script: what they call has not been served by anybody.
+# The client's own tests use a scripted server, so they do not count as tests of an RPC.
 TESTS_OF_A_SERVER = sources_of_tests(but=("house", "client"))
 CLIENT_CALLS = client_calls()
-# `f"Get{kind.noun}"`, and a verb that is handed to `kind.do`: how tests call the standard methods of every resource.
+# The tests of standard methods build RPC names: `f"Get{kind.noun}"`, or a verb that is an argument of `kind.do`.
 COMPOSED = re.compile(r'f"([A-Z][A-Za-z]+)\{\w+\.(?:noun|plural)\}"|"(Archive|Unarchive|Delete|Undelete)"')
 STANDARD_VERBS = {verb for found in COMPOSED.findall(TESTS_OF_A_SERVER) for verb in found if verb}
 STANDARD_CALLS = {f"{verb}{noun}" for verb in STANDARD_VERBS for kind in KINDS for noun in (kind.noun, kind.plural)}
@@ -51,7 +51,7 @@ def is_named(name: str, *, within: str) -> bool:
 
 
 def is_tested(rpc: str) -> bool:
-    """Whether a test with a real server names the RPC, or calls it as users of the client library do."""
+    """Whether a test with a real server names the RPC or calls it with the client library."""
     call = CLIENT_CALLS.get(rpc)
     called = is_named(rpc, within=TESTS_OF_A_SERVER) or rpc in STANDARD_CALLS
     return called or bool(call and f"{call}(" in TESTS_OF_A_SERVER)

@@ -1,4 +1,4 @@
-"""Installing recovers by itself: from a Python without pip, from Ctrl-C, from an environment without its Python."""
+"""Installation recovers from a Python without pip, from Ctrl-C, and from an environment without its Python."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ backend-path = ["."]
 name = "nothing"
 version = "1"
 """
-# A project that is installed without anything from a registry.
+# A build backend that needs no package from a registry.
 BACKEND = """
 import pathlib, zipfile
 def build_editable(folder, config_settings=None, metadata_directory=None):
@@ -45,7 +45,7 @@ exec {python} "$@"
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A folder with a project that needs no package."""
+    """Return a folder with a project that needs no package."""
     (tmp_path / "pyproject.toml").write_text(PROJECT)
     (tmp_path / "backend.py").write_text(BACKEND)
     (tmp_path / "some.lock").write_text("# nothing\n")
@@ -83,7 +83,7 @@ def test_install_without_pip_says_what_helps_and_leaves_nothing(project: Path) -
     assert not (project / ".venv").exists()
 
 
-# One test, as to make an environment takes seconds.
+# One test, because creating an environment takes seconds.
 def test_install_keeps_what_is_finished_and_makes_anew_what_is_not(project: Path) -> None:
     half_made, kept = project / ".venv/half-made", project / ".venv/kept"
     half_made.mkdir(parents=True)
@@ -104,7 +104,7 @@ def test_install_removes_no_folder_that_is_no_environment(project: Path) -> None
     (project / "photographs").mkdir()
     refused = install(project, environment="photographs")
     assert refused.returncode == 1
-    assert "is no virtual environment" in refused.stderr
+    assert "is not a virtual environment" in refused.stderr
     assert (project / "photographs").is_dir()
 
 

@@ -1,4 +1,4 @@
-"""Who may import whom. The rules stand in pyproject.toml; here is only that they hold, and hold for every room."""
+"""The import rules of pyproject.toml hold, and cover every package."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RULES = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlint
 
 
 def rooms() -> list[str]:
-    """The folders of the server, and the client's programs, as modules."""
+    """Return the packages of the server and of the clients, as module names."""
     folders = [*(ROOT / "server/storekeep/server").iterdir(), *(ROOT / "clients/storekeep").iterdir()]
     packages = [folder for folder in folders if folder.is_dir() and any(folder.glob("*.py"))]
     return sorted(".".join(folder.relative_to(ROOT).parts[1:]) for folder in packages)

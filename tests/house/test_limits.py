@@ -1,4 +1,4 @@
-"""Every limit that a docstring, a help text or the contract's own prose states is what the contract enforces."""
+"""Every limit in a docstring, a help text or a comment of the contract equals the limit that the contract enforces."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ STATED = re.compile(
 )
 DAY_S = 86_400
 UNITS_S = (1, 3_600, DAY_S)
-"""The units in which durations are stated."""
+"""The units of durations in prose, in seconds."""
 LIST_SIZE_DEFAULT: int = signature(Listing).parameters["page_size_default"].default
 
 
 def field(path: str) -> Field:
-    """A field by its message and name, as `Product.description`."""
+    """Return a field by message and name, such as `Product.description`."""
     message, _, name = path.partition(".")
-    found = CONTRACT.messages[f"{PACKAGE}.{message}"].field(name)
+    found = CONTRACT.messages[f"{PACKAGE}.{message}"].get_field(name)
     assert found is not None, path
     return found
 
 
 def bounds(one: Field) -> set[int]:
-    """The largest values that a field may have: of its number, its characters, its items; durations in any unit."""
+    """Return the upper bounds of a field: of its number, characters or items; durations in every unit."""
     rules = one.rules
     found = {rules.repeated.max_items, rules.map.max_pairs, rules.bytes.max_len, rules.int32.lte, rules.int64.lte}
     found |= {rules.duration.lte.seconds // unit for unit in UNITS_S}
@@ -54,16 +54,16 @@ def bounds(one: Field) -> set[int]:
     return found - {0}
 
 
-def bounds_of_request(name: str) -> set[int]:
-    """The bounds of all fields of a message and of the messages in it."""
+def find_request_bounds(name: str) -> set[int]:
+    """Return the bounds of all fields of a message and of the messages in it."""
     message = CONTRACT.messages.get(name)
     found: set[int] = set()
     for one in message.fields if message else ():
-        found |= bounds(one) | (bounds_of_request(one.kind) if one.is_message else set())
+        found |= bounds(one) | (find_request_bounds(one.kind) if one.is_message else set())
     return found
 
 
-# What the comment of a field states and the server's code enforces, as no rule of the contract can.
+# Limits in comments of fields that the server's code enforces, because no rule of the contract can.
 IN_CODE = {
     "ReconcileStockRequest.page_size": SKUS_DEFAULT,
     "OrderHistoryEntry.changes": CHANGES_MAX,
@@ -73,27 +73,27 @@ IN_CODE = {
 
 
 def enforced(message: str, one: Field) -> set[int]:
-    """The bounds of a field, of what is in it, and those that the server's code has for it."""
-    below = bounds_of_request(one.kind) if one.is_message else set()
+    """Return the bounds of a field, of messages in it, and those that the server's code enforces."""
+    below = find_request_bounds(one.kind) if one.is_message else set()
     default = LIST_SIZE_DEFAULT if one.name == "page_size" else 0
     return bounds(one) | below | {IN_CODE.get(f"{message.removeprefix(f'{PACKAGE}.')}.{one.name}", default)}
 
 
 def stated(prose: str) -> list[int]:
-    """The limits that a text states."""
+    """Return the limits that a text states."""
     plain = re.sub(r"10\^(\d+)", lambda power: str(10 ** int(power[1])), " ".join(prose.split()))
     return [int(number.replace(",", "")) for number in STATED.findall(plain)]
 
 
-def texts_of(node: ast.AST) -> Iterator[str]:
-    """The texts in a piece of code: docstrings, help texts, messages."""
+def list_texts(node: ast.AST) -> Iterator[str]:
+    """Yield the texts in a piece of code: docstrings, help texts and messages."""
     for one in ast.walk(node):
         if isinstance(one, ast.Constant) and isinstance(one.value, str):
             yield one.value
 
 
-def calls_of(function: ast.AST) -> Iterator[Method]:
-    """The RPCs that a function calls: by its stub, as the client does, or by the client, as the command line does."""
+def list_calls(function: ast.AST) -> Iterator[Method]:
+    """Yield the RPCs that a function calls, through a stub or through the client library."""
     for one in ast.walk(function):
         if isinstance(one, ast.Attribute):
             name = RPCS_OF_CALLS.get(".".join(ast.unparse(one).split(".")[-2:]), one.attr)
@@ -101,7 +101,7 @@ def calls_of(function: ast.AST) -> Iterator[Method]:
                 yield METHODS[name]
 
 
-# What is stated elsewhere than where an RPC is called: the file, the number, and what it has to be.
+# Limits that are not stated where an RPC is called: the allowed values by file and number.
 PAGES, CELLS = "clients/storekeep/client/pages.py", "clients/storekeep/cli/imports"
 ELSEWHERE: dict[tuple[str, int], set[int]] = {
     (PAGES, 1000): bounds(field("ListOrdersRequest.page_size")),
@@ -115,33 +115,36 @@ ELSEWHERE: dict[tuple[str, int], set[int]] = {
     (f"{CELLS}/orders.py", 64): bounds(field("HistoricOrder.number")),
     (f"{CELLS}/orders.py", 2000): bounds(field("HistoricOrder.note")),
 }
-# The limits that the command line checks by itself, before a call.
+# The limits that the command line checks before a call.
 CONSTANTS: dict[str, tuple[int, str]] = {
     "inventory.UNITS_MAX": (cli_inventory.UNITS_MAX, "AdjustStockRequest.quantity_delta"),
     "inventory.UNITS_MAX as a level": (cli_inventory.UNITS_MAX, "SetStockRequest.quantity"),
     "reservations.TTL_MAX_S": (cli_reservations.TTL_MAX_S, "ReserveStockRequest.ttl"),
-    "columns.WHOLE_MAX": (columns.WHOLE_MAX, "SetStockRequest.quantity"),
+    "columns.INTEGER_MAX": (columns.INTEGER_MAX, "SetStockRequest.quantity"),
     "orders.LINES_MAX": (cli_orders.LINES_MAX, "HistoricOrder.lines"),
     "orders.QUANTITY_MAX": (cli_orders.QUANTITY_MAX, "HistoricOrderLine.quantity"),
-    "orders.TEXTS_MAX carrier": (cli_orders.TEXTS_MAX["carrier"], "HistoricOrder.carrier"),
-    "orders.TEXTS_MAX tracking_number": (cli_orders.TEXTS_MAX["tracking_number"], "HistoricOrder.tracking_number"),
-    "orders.TEXTS_MAX note": (cli_orders.TEXTS_MAX["note"], "HistoricOrder.note"),
+    "orders.TEXT_CHARS_MAX carrier": (cli_orders.TEXT_CHARS_MAX["carrier"], "HistoricOrder.carrier"),
+    "orders.TEXT_CHARS_MAX tracking_number": (
+        cli_orders.TEXT_CHARS_MAX["tracking_number"],
+        "HistoricOrder.tracking_number",
+    ),
+    "orders.TEXT_CHARS_MAX note": (cli_orders.TEXT_CHARS_MAX["note"], "HistoricOrder.note"),
     "order_runs.BATCH_ORDERS_MAX": (order_runs.BATCH_ORDERS_MAX, "ImportOrdersRequest.orders"),
 }
 
 
 def statements(path: Path) -> Iterator[tuple[str, int, set[int]]]:
-    """Each limit that a file of the clients states: where, which, and what the contract allows there."""
+    """Yield each limit that a file of the clients states: its place, its number, and the allowed numbers."""
     tree = ast.parse(text(path))
     functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
     inside: set[int] = set()
     for function in functions:
-        allowed = {bound for method in calls_of(function) for bound in bounds_of_request(method.request)}
-        for prose in texts_of(function):
+        allowed = {bound for method in list_calls(function) for bound in find_request_bounds(method.request)}
+        for prose in list_texts(function):
             inside |= set(stated(prose))
             for number in stated(prose):
                 yield f"{path}: {function.name}", number, ELSEWHERE.get((str(path), number), allowed)
-    for prose in texts_of(tree):
+    for prose in list_texts(tree):
         for number in stated(prose):
             if number not in inside:
                 yield str(path), number, ELSEWHERE.get((str(path), number), set())
@@ -167,7 +170,7 @@ def test_limit_that_the_command_line_checks_is_that_of_the_contract(name: str) -
 @pytest.mark.parametrize("path", ["clients/storekeep/client/calls.py", "docs/client.md"])
 def test_staleness_of_at_most_a_day_is_that_of_every_read(path: str) -> None:
     assert "at most a day" in text(Path(path))
-    limits = [CONTRACT.messages[method.request].field("max_staleness") for method in METHODS.values()]
+    limits = [CONTRACT.messages[method.request].get_field("max_staleness") for method in METHODS.values()]
     assert {limit.rules.duration.lte.seconds for limit in limits if limit} == {DAY_S}
 
 
@@ -175,7 +178,7 @@ def test_all_lists_have_the_page_size_that_the_client_states() -> None:
     sizes = {
         name: one.rules.int32.lte
         for name, method in METHODS.items()
-        if (one := CONTRACT.messages[method.request].field("page_size")) is not None
+        if (one := CONTRACT.messages[method.request].get_field("page_size")) is not None
     }
     assert {name: size for name, size in sizes.items() if size != 1000} == {"SearchProducts": 100}
 
@@ -196,7 +199,7 @@ def test_limits_in_the_comments_of_the_contract_are_those_of_its_rules() -> None
         f"{name} states {number}"
         for name, method in METHODS.items()
         for number in stated(method.comment)
-        if number not in bounds_of_request(method.request)
+        if number not in find_request_bounds(method.request)
     ]
     assert not wrong
 
@@ -210,5 +213,5 @@ def test_only_what_is_deleted_softly_is_got_deleted_or_not() -> None:
         if isinstance(function, ast.FunctionDef) and (call := f"{path.stem}.{function.name}") in client
     }
     stated_so = {name for name in client.values() if "deleted or not" in METHODS[name].comment + docstrings[name]}
-    softly = {name for name in client.values() if CONTRACT.messages[METHODS[name].response].field("delete_time")}
+    softly = {name for name in client.values() if CONTRACT.messages[METHODS[name].response].get_field("delete_time")}
     assert stated_so == softly

@@ -1,4 +1,4 @@
-"""The locks: every package that pyproject.toml asks for, by hash, from whichever index this machine uses."""
+"""The lock files contain every package of pyproject.toml with hashes, and no address of a package index."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ENTRY = re.compile(r"^([a-z0-9-]+)==([^ ]+)((?:.*\\\n)+.*)", re.MULTILINE)
 
 
 def requirements() -> list[Requirement]:
-    """What pyproject.toml asks for, with all extras."""
+    """Return the requirements of pyproject.toml with all extras."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     groups = [project["build-system"]["requires"], project["project"]["dependencies"]]
     groups += project["project"]["optional-dependencies"].values()
@@ -37,7 +37,7 @@ def test_lock_has_hashes_for_every_package(lock: str) -> None:
 
 
 def hashes(lock: str) -> set[tuple[str, ...]]:
-    """(name, version, hashes) of each package."""
+    """Return (name, version, hashes) of each package."""
     return {(found[1], found[2], *re.findall(r"sha256:\w+", found[3])) for found in ENTRY.finditer(lock)}
 
 

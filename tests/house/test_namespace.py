@@ -1,4 +1,4 @@
-"""One namespace over three roots: a stray `__init__.py` would hide the other roots from Python."""
+"""One namespace package in three roots. A stray `__init__.py` would hide the other roots from Python."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The README's transcripts are run: each command against a server with the sample catalogue, its output compared."""
+"""The commands in the README run against a server with the sample catalogue and print what the README shows."""
 
 from __future__ import annotations
 
@@ -22,20 +22,24 @@ CHANGING = [
     (re.compile(r"entries checked\s+\d+"), "entries checked N"),
     (re.compile(r"[ ─]+"), " "),
 ]
-"""What differs from run to run, and what is written for it in both transcripts before they are compared."""
+"""Patterns of text that differs between runs, with the replacement for the comparison."""
 ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|\b[0-9a-f]{64}\b")
-"""An id or a hash: numbered as it first appears, so that the same one is the same in all of a run."""
+"""An id or a hash. Each is replaced with the number of its first occurrence in the run."""
 RUN_MAX = timedelta(minutes=5)
 
 
 def transcript() -> list[tuple[str, str]]:
-    """(command, output) of every command, in order; a command may go on over lines that end in a backslash."""
+    """Return (command, output) of every command, in order. Lines that end in a backslash continue a command."""
     text = "".join(BLOCK.findall((ROOT / "README.md").read_text())).replace("\\\n", "")
     return [(part.partition("\n")[0], part.partition("\n")[2]) for part in text.split("$ ")[1:]]
 
 
 def normalised(output: str, ids: dict[str, str]) -> list[str]:
-    """The lines that say something, without what changes. `ids` has the ids of the run so far, and their numbers."""
+    """Return the non-empty lines with changing parts replaced.
+
+    Args:
+        ids: the ids of the run so far and their replacements; new ones are added.
+    """
     output = ID.sub(lambda found: ids.setdefault(found[0], f"ID-{len(ids) + 1}"), output)
     for pattern, instead in CHANGING:
         output = pattern.sub(instead, output)
@@ -44,7 +48,7 @@ def normalised(output: str, ids: dict[str, str]) -> list[str]:
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """The environment of a shell that is logged in to a server with the sample catalogue."""
+    """Return the environment of a shell with access to a server with the sample catalogue."""
     folder = tmp_path_factory.mktemp("readme")
     server = ServerProcess(folder / "server", arguments=("--sample",))
     environment = {name: value for name, value in os.environ.items() if not name.startswith("STOREKEEP_")}

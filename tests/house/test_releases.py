@@ -1,4 +1,4 @@
-"""The contract is held against the last release, which is nothing but a tag, in any clone that CI makes."""
+"""The contract is compared with the last release, which is a git tag, also in CI's shallow clones."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def lint(clone: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def upstream(tmp_path: Path) -> Path:
-    """A repository that holds today's contract, committed, without a tag."""
+    """Return a repository with the current contract committed, without a tag."""
     path = tmp_path / "upstream"
     path.mkdir()
     git("init", "--quiet", cwd=path)

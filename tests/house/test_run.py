@@ -1,4 +1,4 @@
-"""`make run` as a person meets it: on a terminal, ended by Ctrl-C, started again."""
+"""`make run` on a terminal: start, stop with Ctrl-C, and start again."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from tests.support.checkout import ROOT
 START_TIMEOUT_S = 180.0
 STOP_TIMEOUT_S = 60.0
 CTRL_C = b"\x03"
-READY = b"Ctrl-C stops it"
+READY = b"Press Ctrl-C to stop"
 
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """A folder with a path short enough for a Unix socket."""
+    """Return a folder with a path short enough for a Unix socket."""
     with tempfile.TemporaryDirectory(prefix="storekeep-") as path:
         yield Path(path)
 
 
 class Terminal:
-    """A terminal of its own, with `make run` on it."""
+    """A pseudo-terminal that runs `make run`."""
 
     def __init__(self, folder: Path) -> None:
         self.output = b""
         self.keyboard, screen = os.openpty()
-        # The tests' own environment stands in for the one that `make run` would install.
+        # The tests' own environment replaces the one that `make run` would install.
         command = ["make", f"VENV={sys.prefix}", "-o", f"{sys.prefix}/.runtime", "run"]
         settings = {"STOREKEEP_DATA_DIR": str(folder / "var"), "STOREKEEP_LISTEN": f"unix:{folder}/grpc.sock"}
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("STOREKEEP_")}
@@ -54,7 +54,7 @@ class Terminal:
         os.close(screen)
 
     def read(self) -> None:
-        """Take what is on the screen, waiting a moment for it."""
+        """Read new output, with a short wait."""
         if select.select([self.keyboard], [], [], 0.1)[0]:
             try:
                 self.output += os.read(self.keyboard, 65_536)
@@ -69,7 +69,7 @@ class Terminal:
             self.read()
 
     def interrupt(self) -> int:
-        """Press Ctrl-C and wait for the end; gives make's exit code."""
+        """Press Ctrl-C, wait for the end, and return make's exit code."""
         os.write(self.keyboard, CTRL_C)
         end = time.monotonic() + STOP_TIMEOUT_S
         while self.process.poll() is None:
@@ -78,21 +78,21 @@ class Terminal:
         return self.process.returncode
 
     def end(self) -> None:
-        """Leave nothing behind, however it went."""
+        """Kill the process and close the terminal."""
         self.process.kill()
         self.process.wait()
         os.close(self.keyboard)
 
     def commands(self) -> list[str]:
-        """What it has said to type next."""
+        """Return the commands that the output suggests."""
         return re.findall(r"^  (\S*storekeep .*?)\r?$", self.output.decode(), re.MULTILINE)
 
 
 def serve_once(folder: Path, *, types: bool = True) -> Terminal:
-    """`make run` from its start to Ctrl-C.
+    """Run `make run` from its start to Ctrl-C.
 
     Args:
-        types: whether what it says to type next is typed elsewhere.
+        types: whether to run the suggested commands in another shell.
     """
     terminal = Terminal(folder)
     try:
@@ -106,13 +106,13 @@ def serve_once(folder: Path, *, types: bool = True) -> Terminal:
 
 
 def type_elsewhere(command: str, *, folder: Path) -> None:
-    """Run a command in a shell, as from another terminal."""
+    """Run a command in another shell."""
     environment = {**os.environ, "XDG_CONFIG_HOME": str(folder)}
     done = subprocess.run(command, shell=True, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
 
 
-# One test, as each start takes seconds.
+# One test, because each start takes seconds.
 def test_run_on_terminal_says_what_to_type_ends_in_order_at_ctrl_c_and_keeps_the_data(folder: Path) -> None:
     terminal = serve_once(folder)
     output = terminal.output.decode()
@@ -122,4 +122,4 @@ def test_run_on_terminal_says_what_to_type_ends_in_order_at_ctrl_c_and_keeps_the
     key = (folder / "var/admin.key").read_text()
     output = serve_once(folder, types=False).output.decode()
     assert (folder / "var/admin.key").read_text() == key
-    assert "sample catalogue was loaded" not in output
+    assert "Loaded the sample catalogue" not in output

@@ -1,4 +1,4 @@
-"""The shape of the code, as far as a program can tell: sizes, names, and what must not be committed."""
+"""The style of the code: sizes, names, and content that must not be committed."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ FILE_LINES_MAX = 500
 FUNCTION_LINES_MAX = 60
 DOCSTRING_LINES_MAX = 6
 FORBIDDEN_NAMES = {"base", "common", "helpers", "misc", "utils"}
-# A marker of unfinished work has to name the issue that will finish it. Written so that this file passes.
+# A marker of unfinished work must name its issue. The pattern is split so that this file passes.
 UNFINISHED = re.compile(r"\b(TO" r"DO|FIX" r"ME|XX" r"X)\b(?!\(#\d+\))")
-# Where somebody's home or this very checkout lies.
+# Paths of home directories and of this checkout.
 MACHINE_PATHS = re.compile(r"(?<![\w.$~{}])(/home/\w|/Users/\w|/roo" rf"t\b|{re.escape(str(ROOT))}/)")
 WRITTEN_BY_PEOPLE = {".cfg", ".ini", ".md", ".proto", ".py", ".sh", ".toml", ".yaml", ".yml", ""}
 
 
 def own_files() -> list[Path]:
-    """What people wrote: no generated stubs and no lock."""
+    """Return the files that people write, without generated stubs and locks."""
     return [path for path in files() if path.suffix in WRITTEN_BY_PEOPLE and path.parts[0] != "generated"]
 
 
 def functions(path: Path) -> Iterator[tuple[str, int]]:
-    """Each function of a file, with its length in lines without its docstring."""
+    """Yield each function of a file with its length in lines, without the docstring."""
     for node in ast.walk(ast.parse(text(path))):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             start = node.body[0].end_lineno if ast.get_docstring(node) else node.lineno
@@ -36,7 +36,7 @@ def functions(path: Path) -> Iterator[tuple[str, int]]:
 
 
 def prose_lines(path: Path) -> int:
-    """The lines of a module's docstring, without blank ones and without a tree that is drawn there."""
+    """Return the number of lines of a module's docstring, without blank lines and drawn trees."""
     docstring = ast.get_docstring(ast.parse(text(path)), clean=False) or ""
     return sum(1 for line in docstring.splitlines() if line and line[0] not in " ├└│")
 

@@ -1,4 +1,4 @@
-"""What is shipped is known: its licences, its bill of materials, its vulnerabilities; all is installed by hash."""
+"""The licences, bill of materials and vulnerabilities of the shipped packages; all packages are installed by hash."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from supply import audit
-from supply.packages import SHIPPED_EXTRAS, find_refused, list_shipped, read_license, read_project
+from supply.packages import SHIPPED_EXTRAS, find_rejected, list_shipped, read_license, read_project
 from supply.sbom import write_bill
 from tests.support.checkout import ROOT, files, text
 
 RUN_LOCK = dict(re.findall(r"^([a-z0-9-]+)==([^ ]+)", text(Path("requirements-run.lock")), re.MULTILINE))
 FOR_OTHER_SYSTEMS = {"colorama", "tzdata"}
-# Called by name, or found by pytest and mypy themselves.
+# Packages that are called by name, or loaded by pytest and mypy.
 NOT_IMPORTED = re.compile(r"types-|pytest-xdist|httptools|uvloop|hatchling")
 
 
@@ -88,18 +88,18 @@ def test_run_lock_is_what_is_shipped_and_what_installs_it() -> None:
     ],
 )
 def test_license_that_may_not_be_shipped_is_refused(name: str, expression: str) -> None:
-    assert find_refused({name: expression}) == [f"{name} ({expression})"]
+    assert find_rejected({name: expression}) == [f"{name} ({expression})"]
 
 
 @pytest.mark.parametrize(
     ("name", "expression"), [("a", "MIT"), ("a", "GPL-2.0-only OR BSD-3-Clause"), ("psycopg", "LGPL-3.0-only")]
 )
 def test_license_that_may_be_shipped_is_taken(name: str, expression: str) -> None:
-    assert not find_refused({name: expression})
+    assert not find_rejected({name: expression})
 
 
 def test_no_shipped_package_has_a_license_that_may_not_be_shipped() -> None:
-    assert not find_refused({name: read_license(name) for name in list_shipped()})
+    assert not find_rejected({name: read_license(name) for name in list_shipped()})
 
 
 def report(**package: Any) -> dict[str, Any]:
@@ -130,7 +130,7 @@ def test_audit_without_answer_says_so_and_passes(answer: dict[str, Any] | None) 
 def test_audit_without_network_has_no_answer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert audit.judge(audit.ask(), ignored={})[1] == []
+    assert audit.judge(audit.run_audit(), ignored={})[1] == []
 
 
 def test_audit_ignores_nothing_without_a_reason(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""CONTRIBUTING says where to change what: each place is there, and has the name that the table says."""
+"""Every file and name in the table of CONTRIBUTING.md exists."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.support.checkout import ROOT, text
 
 PAGE = (ROOT / "CONTRIBUTING.md").read_text()
 ROWS = re.findall(
-    r"^\| (.+?) \| `([\w./]+)`(?:: `(\w+)`)?(?:: a new migration; `([\w.]+)` made them)? \|$", PAGE, re.MULTILINE
+    r"^\| (.+?) \| `([\w./]+)`(?:: `(\w+)`)?(?:: a new migration; `([\w.]+)` created them)? \|$", PAGE, re.MULTILINE
 )
 
 

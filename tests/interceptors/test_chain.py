@@ -1,4 +1,4 @@
-"""The chain as data: its order, its reasons, and that nothing of it can be forgotten."""
+"""The interceptor chain as data: order, reasons and completeness."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from storekeep.v1 import orders_pb2
 from tests.support.checkout import ROOT
 
 INTERCEPTORS = ROOT / "server/storekeep/server/interceptors"
-MACHINE = {"chain"}
-"""Files that handle steps and define none."""
+MODULES_WITHOUT_STEPS = {"chain"}
+"""Modules that use steps but define none."""
 NAMES = [entry.name for entry in CHAIN]
 PARTS = list(Part)
 
@@ -65,7 +65,7 @@ def test_step_says_in_a_line_why_it_is_there_and_why_at_this_place(entry):
 
 
 def defines_a_step(source: str) -> bool:
-    """Whether a file has a function that wraps a `Step`."""
+    """Return whether a module has a function that wraps a `Step`."""
     functions = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef)]
     annotations = [argument.annotation for function in functions for argument in function.args.args]
     return any(isinstance(annotation, ast.Name) and annotation.id == "Step" for annotation in annotations)
@@ -73,14 +73,14 @@ def defines_a_step(source: str) -> bool:
 
 def test_every_file_that_defines_a_step_is_in_the_chain():
     files = {path.stem for path in INTERCEPTORS.glob("*.py") if defines_a_step(path.read_text())}
-    assert files - MACHINE == {entry.module for entry in CHAIN}
+    assert files - MODULES_WITHOUT_STEPS == {entry.module for entry in CHAIN}
 
 
 # -- wiring
 
 
 def steps(**changed: Layer | None) -> dict[str, Layer | None]:
-    """A step for each entry; each is its name, as `arrange` never calls one."""
+    """Return a step per entry; each is just its name, because `arrange` calls none."""
     every: Any = {entry.name: entry.name for entry in CHAIN if entry.part is not Part.LOG}
     return every | changed
 
@@ -93,7 +93,7 @@ def test_steps_are_arranged_as_the_chain_says_whatever_their_order():
 
 
 def test_step_that_some_servers_lack_is_left_out():
-    optional = [entry.name for entry in CHAIN if entry.only_where]
+    optional = [entry.name for entry in CHAIN if entry.present_when]
     arranged = arrange(steps(**dict.fromkeys(optional)))
     assert {arranged.early, *arranged.layers, *arranged.inner} == set(NAMES[1:]) - set(optional)
 
@@ -148,7 +148,7 @@ def test_chain_wraps_its_first_layer_outermost():
         mutations=frozenset(),
         read_pool=None,
         write_pool=None,
-        refuse=lambda method, metadata: None,
+        reject=lambda method, metadata: None,
     )
     handler = grpc.unary_unary_rpc_method_handler(lambda request, context: request)
     details = type("Details", (), {"method": "/x.Y/Z", "invocation_metadata": ()})()

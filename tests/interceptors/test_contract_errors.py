@@ -1,4 +1,4 @@
-"""Every reason that the contract declares for an RPC is what a caller gets, in the declared order of precedence."""
+"""Callers get every error reason that the contract declares for an RPC, in the declared order of precedence."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from storekeep.server.interceptors.error_table import ERRORS
 from storekeep.v1 import inventory_pb2, orders_pb2, products_pb2
-from tests.support.mutations import STALE, copy_of, with_etag
+from tests.support.mutations import STALE, copy_message, with_etag
 from tests.support.order_cases import NO_ORDER, ORDER_PRECEDENCE
 from tests.support.records import Records
 from tests.support.refusal_cases import (
@@ -20,17 +20,17 @@ from tests.support.refusal_cases import (
     UNKNOWN,
     Case,
     Prepare,
-    adjusting,
-    beyond_all_totals,
-    category_below_itself,
-    declared_cases,
-    declared_reasons,
-    deleted,
-    new_variant,
-    off_sale,
-    priced_variant,
-    setting,
-    used,
+    build_adjustment,
+    build_category_cycle,
+    build_excessive_total,
+    build_new_variant,
+    build_priced_variant,
+    build_set_stock,
+    create_unsellable_sku,
+    list_declared_cases,
+    make_deleted,
+    make_used,
+    read_declared_reasons,
 )
 from tests.support.refusals import refused
 from tests.support.resources import CATEGORY, CUSTOMER, KINDS, LOCATION, PRODUCT, VARIANT, Kind
@@ -40,10 +40,10 @@ CODES = {row.reason: row.code for row in ERRORS.values()}
 
 
 def test_every_declared_reason_has_a_case_and_no_case_is_undeclared():
-    assert set(CASES) == set(declared_cases())
+    assert set(CASES) == set(list_declared_cases())
 
 
-@pytest.mark.parametrize("case", declared_cases(), ids=lambda case: f"{case[0]}-{case[1]}")
+@pytest.mark.parametrize("case", list_declared_cases(), ids=lambda case: f"{case[0]}-{case[1]}")
 def test_declared_reason_is_given_and_changes_nothing(shop: Shop, records: Records, case: Case):
     rpc, reason = case
     request = CASES[case](shop)
@@ -54,7 +54,7 @@ def test_declared_reason_is_given_and_changes_nothing(shop: Shop, records: Recor
     assert records.last_sequence() == before
 
 
-# -- precedence: (RPC, what is told, what applies as well) -> the request that both apply to
+# -- precedence: (RPC, reported reason, other reason that applies) -> the request to which both apply
 
 
 def _lists(kind: Kind) -> dict[tuple[str, str, str], Prepare]:
@@ -75,16 +75,16 @@ def _changes(kind: Kind) -> dict[tuple[str, str, str], Prepare]:
     noun = kind.noun
     resource = getattr(kind.messages, noun)
 
-    def updating(name: str, *paths: str) -> Any:
+    def build_update(name: str, *paths: str) -> Any:
         return kind.update_request(resource(name=name, display_name="Other", etag=STALE), *paths)
 
     pairs: dict[tuple[str, str, str], Prepare] = {
-        (f"Update{noun}", "INVALID_UPDATE_MASK", kind.not_found): lambda shop: updating(kind.missing, "x"),
-        (f"Update{noun}", "RESOURCE_DELETED", "ETAG_MISMATCH"): lambda shop: updating(
-            deleted(kind, shop), "display_name"
+        (f"Update{noun}", "INVALID_UPDATE_MASK", kind.not_found): lambda shop: build_update(kind.missing, "x"),
+        (f"Update{noun}", "RESOURCE_DELETED", "ETAG_MISMATCH"): lambda shop: build_update(
+            make_deleted(kind, shop), "display_name"
         ),
         (f"Delete{noun}", "RESOURCE_DELETED", "ETAG_MISMATCH"): lambda shop: kind.by_name(
-            "Delete", deleted(kind, shop), etag=STALE
+            "Delete", make_deleted(kind, shop), etag=STALE
         ),
         (f"Undelete{noun}", "RESOURCE_NOT_DELETED", "ETAG_MISMATCH"): lambda shop: kind.by_name(
             "Undelete", kind.make(shop).name, etag=STALE
@@ -92,26 +92,26 @@ def _changes(kind: Kind) -> dict[tuple[str, str, str], Prepare]:
     }
     if kind in (CATEGORY, VARIANT, LOCATION):
         in_use = (f"Delete{noun}", "ETAG_MISMATCH", "RESOURCE_IN_USE")
-        pairs[in_use] = lambda shop: kind.by_name("Delete", used(kind, shop), etag=STALE)
+        pairs[in_use] = lambda shop: kind.by_name("Delete", make_used(kind, shop), etag=STALE)
     if kind.archives:
         gone = (f"Archive{noun}", "RESOURCE_DELETED", "ETAG_MISMATCH")
-        pairs[gone] = lambda shop: kind.by_name("Archive", deleted(kind, shop), etag=STALE)
+        pairs[gone] = lambda shop: kind.by_name("Archive", make_deleted(kind, shop), etag=STALE)
         there = (f"Unarchive{noun}", "ETAG_MISMATCH", "ILLEGAL_STATE")
         pairs[there] = lambda shop: kind.by_name("Unarchive", kind.make(shop).name, etag=STALE)
     return pairs
 
 
 def _variant_in(shop: Shop, parent: str, *prices: Any) -> Any:
-    return new_variant(shop, *prices, parent=parent, sku=shop.variant().sku)
+    return build_new_variant(shop, *prices, parent=parent, sku=shop.variant().sku)
 
 
 def _existing_with_taken_sku(shop: Shop) -> Any:
     product, _, variant_id = shop.variant().name.partition("/variants/")
-    return copy_of(_variant_in(shop, product), variant_id=variant_id)
+    return copy_message(_variant_in(shop, product), variant_id=variant_id)
 
 
 def _priced_and_stale(shop: Shop, *prices: Any) -> Any:
-    return priced_variant(shop, *prices, etag=STALE)
+    return build_priced_variant(shop, *prices, etag=STALE)
 
 
 PRECEDENCE: dict[tuple[str, str, str], Prepare] = {
@@ -119,30 +119,36 @@ PRECEDENCE: dict[tuple[str, str, str], Prepare] = {
     ("CreateCategory", "CATEGORY_NOT_FOUND", "ALREADY_EXISTS"): lambda shop: CATEGORY.create_request(
         shop, shop.category().name.rpartition("/")[2], parent_category=CATEGORY.missing
     ),
-    ("UpdateCategory", "ETAG_MISMATCH", "CATEGORY_CYCLE"): lambda shop: with_etag(category_below_itself(shop), STALE),
+    ("UpdateCategory", "ETAG_MISMATCH", "CATEGORY_CYCLE"): lambda shop: with_etag(build_category_cycle(shop), STALE),
     ("UpdateProduct", "ETAG_MISMATCH", "CATEGORY_NOT_FOUND"): lambda shop: PRODUCT.update_request(
-        copy_of(shop.product(), category=CATEGORY.missing, etag=STALE), "category"
+        copy_message(shop.product(), category=CATEGORY.missing, etag=STALE), "category"
     ),
     ("CreateVariant", "UNKNOWN_CURRENCY", "PRODUCT_NOT_FOUND"): lambda shop: _variant_in(
         shop, PRODUCT.missing, UNKNOWN
     ),
-    ("CreateVariant", "INVALID_AMOUNT", "CURRENCY_MISMATCH"): lambda shop: new_variant(shop, TOO_FINE, *TWICE),
+    ("CreateVariant", "INVALID_AMOUNT", "CURRENCY_MISMATCH"): lambda shop: build_new_variant(shop, TOO_FINE, *TWICE),
     ("CreateVariant", "CURRENCY_MISMATCH", "PRODUCT_NOT_FOUND"): lambda shop: _variant_in(
         shop, PRODUCT.missing, *TWICE
     ),
     ("CreateVariant", "PRODUCT_NOT_FOUND", "SKU_TAKEN"): lambda shop: _variant_in(shop, PRODUCT.missing),
-    ("CreateVariant", "RESOURCE_DELETED", "SKU_TAKEN"): lambda shop: _variant_in(shop, deleted(PRODUCT, shop)),
+    ("CreateVariant", "RESOURCE_DELETED", "SKU_TAKEN"): lambda shop: _variant_in(shop, make_deleted(PRODUCT, shop)),
     ("CreateVariant", "SKU_TAKEN", "ALREADY_EXISTS"): _existing_with_taken_sku,
     ("UpdateVariant", "UNKNOWN_CURRENCY", "ETAG_MISMATCH"): lambda shop: _priced_and_stale(shop, UNKNOWN),
     ("UpdateVariant", "INVALID_AMOUNT", "ETAG_MISMATCH"): lambda shop: _priced_and_stale(shop, TOO_FINE),
     ("UpdateVariant", "ETAG_MISMATCH", "CURRENCY_MISMATCH"): lambda shop: _priced_and_stale(shop, *TWICE),
-    ("AdjustStock", "LOCATION_NOT_FOUND", "SKU_NOT_FOUND"): lambda shop: adjusting(NO_SKU, location=LOCATION.missing),
-    ("AdjustStock", "RESOURCE_DELETED", "SKU_NOT_FOUND"): lambda shop: adjusting(
-        NO_SKU, location=deleted(LOCATION, shop)
+    ("AdjustStock", "LOCATION_NOT_FOUND", "SKU_NOT_FOUND"): lambda shop: build_adjustment(
+        NO_SKU, location=LOCATION.missing
     ),
-    ("AdjustStock", "ETAG_MISMATCH", "OUT_OF_STOCK"): lambda shop: adjusting(shop.variant(stock=1).sku, -2, etag=STALE),
-    ("SetStock", "RESOURCE_DELETED", "SKU_NOT_FOUND"): lambda shop: setting(NO_SKU, location=deleted(LOCATION, shop)),
-    ("SetStock", "ETAG_MISMATCH", "QUANTITY_MISMATCH"): lambda shop: setting(
+    ("AdjustStock", "RESOURCE_DELETED", "SKU_NOT_FOUND"): lambda shop: build_adjustment(
+        NO_SKU, location=make_deleted(LOCATION, shop)
+    ),
+    ("AdjustStock", "ETAG_MISMATCH", "OUT_OF_STOCK"): lambda shop: build_adjustment(
+        shop.variant(stock=1).sku, -2, etag=STALE
+    ),
+    ("SetStock", "RESOURCE_DELETED", "SKU_NOT_FOUND"): lambda shop: build_set_stock(
+        NO_SKU, location=make_deleted(LOCATION, shop)
+    ),
+    ("SetStock", "ETAG_MISMATCH", "QUANTITY_MISMATCH"): lambda shop: build_set_stock(
         shop.variant(stock=1).sku, expected_quantity=2, etag=STALE
     ),
     ("CheckAvailability", "LOCATION_NOT_FOUND", "SKU_NOT_FOUND"): lambda shop: inventory_pb2.CheckAvailabilityRequest(
@@ -155,22 +161,24 @@ PRECEDENCE: dict[tuple[str, str, str], Prepare] = {
         customer=CUSTOMER.missing, location=LOCATION.missing
     ),
     ("PlaceOrder", "LOCATION_NOT_FOUND", "RESOURCE_DELETED"): lambda shop: shop.order_request(
-        customer=deleted(CUSTOMER, shop), location=LOCATION.missing
+        customer=make_deleted(CUSTOMER, shop), location=LOCATION.missing
     ),
     ("PlaceOrder", "LOCATION_NOT_FOUND", "SKU_NOT_FOUND"): lambda shop: shop.order_request(
         (NO_SKU, 1), location=LOCATION.missing
     ),
     ("PlaceOrder", "RESOURCE_DELETED", "SKU_NOT_FOUND"): lambda shop: shop.order_request(
-        (NO_SKU, 1), location=deleted(LOCATION, shop)
+        (NO_SKU, 1), location=make_deleted(LOCATION, shop)
     ),
-    ("PlaceOrder", "SKU_NOT_FOUND", "NOT_FOR_SALE"): lambda shop: shop.order_request((off_sale(shop), 1), (NO_SKU, 1)),
+    ("PlaceOrder", "SKU_NOT_FOUND", "NOT_FOR_SALE"): lambda shop: shop.order_request(
+        (create_unsellable_sku(shop), 1), (NO_SKU, 1)
+    ),
     ("PlaceOrder", "NOT_FOR_SALE", "CURRENCY_MISMATCH"): lambda shop: shop.order_request(
-        (shop.variant().sku, 1), (off_sale(shop), 1), currency_code="USD"
+        (shop.variant().sku, 1), (create_unsellable_sku(shop), 1), currency_code="USD"
     ),
     ("PlaceOrder", "CURRENCY_MISMATCH", "OUT_OF_STOCK"): lambda shop: shop.order_request(
         (shop.variant().sku, 1), currency_code="USD"
     ),
-    ("PlaceOrder", "INVALID_AMOUNT", "OUT_OF_STOCK"): beyond_all_totals,
+    ("PlaceOrder", "INVALID_AMOUNT", "OUT_OF_STOCK"): build_excessive_total,
     **ORDER_PRECEDENCE,
     ("ListOrderHistory", "ORDER_NOT_FOUND", "INVALID_PAGE_TOKEN"): lambda shop: orders_pb2.ListOrderHistoryRequest(
         name=NO_ORDER, page_token="x"
@@ -181,7 +189,7 @@ PRECEDENCE: dict[tuple[str, str, str], Prepare] = {
 @pytest.mark.parametrize("pair", PRECEDENCE, ids="-".join)
 def test_first_of_two_reasons_is_told(shop: Shop, pair: tuple[str, str, str]):
     rpc, told, other = pair
-    reasons = declared_reasons(rpc)
+    reasons = read_declared_reasons(rpc)
     assert reasons.index(told) < len(reasons) - 1 - reasons[::-1].index(other)
     with refused(told):
         shop.stub(rpc)(PRECEDENCE[pair](shop))
@@ -191,7 +199,7 @@ def test_first_of_two_reasons_is_told(shop: Shop, pair: tuple[str, str, str]):
 
 
 def _bare(shop: Shop, rpc: str) -> Any:
-    """The method without a token."""
+    """Return the method without a token."""
     descriptor = CUSTOMER.messages.DESCRIPTOR.services_by_name["CustomerService"].methods_by_name[rpc]
     return shop.bare_channel.unary_unary(f"/{descriptor.containing_service.full_name}/{rpc}")
 

@@ -1,4 +1,4 @@
-"""The server's errors are a tree: one parent each, drawn, and each leaf one reason on the wire."""
+"""The tree of the server's errors: each has one parent, as drawn, and each leaf has one error reason."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from docs.pages.errors import ROOTS, children_of, draw
+from docs.pages.errors import ROOTS, draw_tree, list_children
 from storekeep.client import REASONS, Conflict, InvalidRequest, NotAllowed, NotAuthenticated, NotFound
 from storekeep.server.domain import errors as domain_errors
 from storekeep.server.interceptors.error_table import ERRORS, Row
@@ -25,23 +25,23 @@ PARENTS_IN_THE_CLIENT = {
     "ABORTED": Conflict,
     "FAILED_PRECONDITION": Conflict,
 }
-"""The branch of the client's tree where what comes with a gRPC code stands."""
+"""The branch of the client's tree for each gRPC status code."""
 
 
 def walk(root: type[Exception]) -> Iterator[type[Exception]]:
-    """The classes below one."""
-    for child in children_of(root):
+    """Yield the subclasses of a class, recursively."""
+    for child in list_children(root):
         yield child
         yield from walk(child)
 
 
 TREE = [kind for root in ROOTS for kind in walk(root)]
-LEAVES = [kind for kind in TREE if not children_of(kind) and not issubclass(kind, UnusableDatabase)]
-"""What a call can end with."""
+LEAVES = [kind for kind in TREE if not list_children(kind) and not issubclass(kind, UnusableDatabase)]
+"""The errors with which a call can end."""
 
 
 def drawn_parents(docstring: str) -> dict[str, str]:
-    """The parent of each class in a drawing whose branches list their leaves, separated by commas."""
+    """Return the parent of each class in a drawing whose branches list their leaves, separated by commas."""
     parents: dict[str, str] = {}
     path: list[str] = []
     for line in docstring.splitlines():
@@ -73,7 +73,7 @@ def test_leaf_has_a_row(kind: type[Exception]):
 
 
 def test_reasons_of_each_tree_are_unique():
-    """The domain's and the wire's may share one: a field is wrong by either's rules."""
+    """An error of the domain and one of the transport may share a reason: both can find a field invalid."""
     for root in ROOTS:
         reasons = Counter(ERRORS[kind].reason for kind in walk(root) if kind in ERRORS)
         shared = {"MESSAGE_TOO_LARGE"} if root.__name__ == "TransportError" else set()
@@ -92,7 +92,7 @@ def test_docstring_draws_the_tree_of_the_domain():
 
 def test_reference_draws_all_trees():
     page = (ROOT / "docs/reference/errors.md").read_text()
-    assert all(draw(root) in page for root in ROOTS)
+    assert all(draw_tree(root) in page for root in ROOTS)
 
 
 @pytest.mark.parametrize("row", sorted(set(ERRORS.values()), key=lambda row: row.reason), ids=lambda row: row.reason)

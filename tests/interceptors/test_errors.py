@@ -1,4 +1,4 @@
-"""The error table has no gap, and what leaves the server on failure is what the contract says and nothing more."""
+"""The error table is complete, and a failed call reveals only what the contract states."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from grpc_testing._server import _servicer_context
 
 from storekeep.server.domain import errors as domain_errors
 from storekeep.server.interceptors import errors
-from storekeep.server.interceptors.error_table import ERRORS, UNKNOWN, UNKNOWN_TEXT, row_of
+from storekeep.server.interceptors.error_table import ERRORS, UNKNOWN, UNKNOWN_TEXT, find_row
 from storekeep.server.interceptors.request_log import request_log
 from storekeep.server.store import errors as store_errors
 from storekeep.server.transport import errors as transport_errors
@@ -26,8 +26,8 @@ RETRYABLE_CODES = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUST
 
 
 @pytest.fixture(autouse=True)
-def _peer_of_a_call_without_a_wire(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Say where calls come from: grpcio-testing leaves that out."""
+def _set_peer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set the peer of calls, which grpcio-testing does not."""
     monkeypatch.setattr(_servicer_context.ServicerContext, "peer", lambda _context: "ipv4:127.0.0.1:1")
 
 
@@ -53,28 +53,28 @@ def test_no_row_is_internal_or_unknown():
 
 @pytest.mark.parametrize("error", [ValueError("x"), KeyError("x"), domain_errors.DomainError("x"), RuntimeError()])
 def test_error_without_a_row_is_a_defect(error: Exception):
-    assert row_of(error) is UNKNOWN
+    assert find_row(error) is UNKNOWN
 
 
 def test_row_is_of_the_class_itself_and_not_of_one_above_it():
     class Refined(domain_errors.OutOfStock):
         pass
 
-    assert row_of(Refined({"A": (1, 0)})) is UNKNOWN
+    assert find_row(Refined({"A": (1, 0)})) is UNKNOWN
 
 
 # -- the status
 
 
 def status(error: Exception) -> Any:
-    """What goes on the wire for an error."""
-    row = row_of(error)
+    """Return the status of an error as it is sent."""
+    row = find_row(error)
     text = UNKNOWN_TEXT if row is UNKNOWN else str(error)
-    return errors.status_of(error, row, errors.shortened(text), Rpc("x.Y/Z", "call-1"))
+    return errors.build_status(error, row, errors.shorten(text), Rpc("x.Y/Z", "call-1"))
 
 
 def detail(error: Exception, kind: Any) -> Any:
-    """One detail of an error's status."""
+    """Return one detail of an error's status."""
     message = kind()
     (packed,) = [one for one in status(error).details if one.Is(kind.DESCRIPTOR)]
     packed.Unpack(message)
@@ -121,17 +121,17 @@ def test_status_of_a_large_error_is_small_enough_to_arrive(error: Exception):
 
 
 def test_shortened_text_stays_whole_characters():
-    text = errors.shortened("é🫖" * 1_000)
+    text = errors.shorten("é🫖" * 1_000)
     assert len(text.encode()) <= errors.TEXT_BYTES_MAX
     assert text.endswith("...")
-    assert errors.shortened("short") == "short"
+    assert errors.shorten("short") == "short"
 
 
-# -- without a wire: what no caller can bring about on a real server
+# -- without a connection: failures that no caller can cause on a real server
 
 
 class Servicer(orders_pb2_grpc.OrderServiceServicer):
-    """An OrderService whose GetOrder fails as it is told, inside the layers of log and errors."""
+    """An OrderService whose GetOrder raises a given error, inside the log and errors layers."""
 
     def __init__(self, error: Exception) -> None:
         def serve(_request: Any, _context: Any, _rpc: Rpc) -> Any:
@@ -143,8 +143,8 @@ class Servicer(orders_pb2_grpc.OrderServiceServicer):
         self.GetOrder = log(method, errors.map_errors(method, serve))
 
 
-def ended(servicer: Servicer) -> tuple[grpc.StatusCode, str]:
-    """The code and the text with which a call of GetOrder ends; grpc-testing drops the details of what is aborted."""
+def end_call(servicer: Servicer) -> tuple[grpc.StatusCode, str]:
+    """Return the status code and text of a GetOrder call; grpc-testing drops the details of aborted calls."""
     service = orders_pb2.DESCRIPTOR.services_by_name["OrderService"]
     server = grpc_testing.server_from_dictionary({service: servicer}, grpc_testing.strict_real_time())
     call = server.invoke_unary_unary(
@@ -156,11 +156,11 @@ def ended(servicer: Servicer) -> tuple[grpc.StatusCode, str]:
 
 def test_defect_ends_as_internal_and_tells_nothing():
     servicer = Servicer(RuntimeError("postgresql://admin:secret@db/storekeep"))
-    assert ended(servicer) == (grpc.StatusCode.INTERNAL, UNKNOWN_TEXT)
+    assert end_call(servicer) == (grpc.StatusCode.INTERNAL, UNKNOWN_TEXT)
 
 
 def test_defect_is_logged_whole_under_the_id_of_the_call(caplog: pytest.LogCaptureFixture):
-    ended(Servicer(RuntimeError("what went wrong")))
+    end_call(Servicer(RuntimeError("what went wrong")))
     (record,) = [record for record in caplog.records if record.name == "storekeep.rpc"]
     assert record.request_id == "call-1"
     assert "what went wrong" in (record.exc_text or str(record.exc_info))
@@ -177,6 +177,6 @@ def test_defect_is_logged_whole_under_the_id_of_the_call(caplog: pytest.LogCaptu
 )
 def test_log_line_has_the_code_and_the_reason_that_the_caller_gets(error: Exception, code: str, reason: str):
     servicer = Servicer(error)
-    assert ended(servicer)[0].name == code
+    assert end_call(servicer)[0].name == code
     line = servicer.lines.get(timeout=60)
     assert (line["code"], line["reason"], line["request_id"]) == (code, reason, "call-1")

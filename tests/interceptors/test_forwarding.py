@@ -1,4 +1,4 @@
-"""Forwarding where there is nobody to forward to: refused at once, as what passes by itself; reads go on."""
+"""Forwarding without a leader: writes fail at once with a retryable error, reads continue."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import grpc
 import pytest
 
 from storekeep.server.interceptors.chain import Chain
-from storekeep.server.interceptors.early_refusals import EarlyRefusals
+from storekeep.server.interceptors.early_refusals import EarlyRejections
 from storekeep.server.interceptors.errors import map_errors
 from storekeep.server.interceptors.forwarding import Forwarding
 from storekeep.server.interceptors.request_log import request_log
@@ -23,13 +23,13 @@ from storekeep.server.telemetry.counts import CallCounts
 from storekeep.server.transport.contract import read_contract
 from storekeep.server.transport.executors import CallPool, CheckPool
 from storekeep.v1 import orders_pb2, orders_pb2_grpc
-from tests.support.refusals import refusal_of
+from tests.support.refusals import parse_refusal
 
 CONTRACT = read_contract()
 
 
-class Elsewhere:
-    """Another worker writes, at an address or at none."""
+class OtherLeader:
+    """Another worker is the leader; its address may be empty."""
 
     def __init__(self, address: str) -> None:
         self._address = address
@@ -45,7 +45,7 @@ class Elsewhere:
 
 
 class Orders(orders_pb2_grpc.OrderServiceServicer):
-    """Answers reads; must not see a change."""
+    """Answers reads; fails on a write."""
 
     def GetOrder(self, request, context):  # noqa: N802 - the contract's name
         return orders_pb2.Order(name="orders/1")
@@ -53,9 +53,9 @@ class Orders(orders_pb2_grpc.OrderServiceServicer):
 
 @contextmanager
 def reader(address: str, counts: CallCounts) -> Iterator[orders_pb2_grpc.OrderServiceStub]:
-    """A worker that has to forward changes to an address."""
+    """A worker that forwards writes to an address."""
     admission = AdmissionController(WRITES, length_max=100, wait_max_s=1)
-    forwarding = Forwarding(Elsewhere(address), changes=CONTRACT.changes, make_admission=lambda: admission)
+    forwarding = Forwarding(OtherLeader(address), changes=CONTRACT.changes, make_admission=lambda: admission)
     here = CallPool(1, name="here", admission=admission)
     chain = Chain(
         outermost=request_log(lambda line, **_: None, counts),
@@ -68,7 +68,7 @@ def reader(address: str, counts: CallCounts) -> Iterator[orders_pb2_grpc.OrderSe
         mutations=CONTRACT.changes,
         read_pool=here,
         write_pool=forwarding.executor(here),
-        refuse=EarlyRefusals(lambda line, **_: None, counts).overloaded,
+        reject=EarlyRejections(lambda line, **_: None, counts).reject_overload,
     )
     server = grpc.server(ThreadPoolExecutor(2), interceptors=[chain])
     orders_pb2_grpc.add_OrderServiceServicer_to_server(Orders(), server)
@@ -83,7 +83,7 @@ def reader(address: str, counts: CallCounts) -> Iterator[orders_pb2_grpc.OrderSe
 
 @pytest.fixture(params=["none", "gone", "dead"])
 def address(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """No writer is known; its socket is gone; or it is there, but nobody listens."""
+    """The address of a missing leader: unknown, without a socket, or with a socket on which nothing listens."""
     path = tmp_path / "s"
     with socket.socket(socket.AF_UNIX) as dead:
         if request.param == "dead":
@@ -98,7 +98,7 @@ def test_change_without_a_writer_is_refused_at_once_and_read_is_answered(address
         with pytest.raises(grpc.RpcError) as refused:
             orders.PlaceOrder(orders_pb2.PlaceOrderRequest(), timeout=60)
         assert time.monotonic() - began < 30
-        refusal = refusal_of(refused.value)
+        refusal = parse_refusal(refused.value)
         assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "STORAGE_UNAVAILABLE")
         assert refusal.retry_after_s == 0.1
         assert orders.GetOrder(orders_pb2.GetOrderRequest(), timeout=60).name == "orders/1"
@@ -106,7 +106,7 @@ def test_change_without_a_writer_is_refused_at_once_and_read_is_answered(address
 
 
 class Leader:
-    """This worker writes; counts the changes that are under way."""
+    """This worker is the leader; counts the writes in progress."""
 
     def __init__(self) -> None:
         self.under_way = 0
@@ -125,7 +125,7 @@ class Leader:
 
 
 class Change:
-    """A task that passes its checks or not."""
+    """A task whose checks pass or fail."""
 
     def __init__(self, *, passes: bool) -> None:
         self._passes = passes
@@ -151,8 +151,8 @@ def test_change_is_under_way_until_its_checks_or_its_service_end_it():
     changes = [Change(passes=number % 2 == 0) for number in range(20)]
     full = Change(passes=True)
     executor = forwarding.executor(pool)
-    assert all(executor.hand_over(change) for change in changes)
-    assert forwarding.executor(refusing).hand_over(full)
+    assert all(executor.submit_task(change) for change in changes)
+    assert forwarding.executor(refusing).submit_task(full)
     for one in (pool, refusing, there):
         one.shutdown()
     forwarding.close()

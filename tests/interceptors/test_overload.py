@@ -1,4 +1,4 @@
-"""What a call is answered for which too much waits already, and what the log and the counts say of it."""
+"""Rejections of an overloaded server: their status, log lines and counts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from storekeep.server.interceptors.early_refusals import (
     IDENTIFIED_MAX,
     LINE_EVERY_S,
     LONG_RETRY_AFTER_MS,
-    EarlyRefusals,
+    EarlyRejections,
 )
 from storekeep.server.interceptors.errors import map_errors
 from storekeep.server.interceptors.request_log import request_log
@@ -27,21 +27,21 @@ from storekeep.server.transport.polling import Polling
 from storekeep.server.transport.rpc import DETAILS_KEY
 from storekeep.server.transport.unary import Refusal
 from storekeep.v1 import orders_pb2, orders_pb2_grpc
-from tests.support.refusals import refusal_of
+from tests.support.refusals import parse_refusal
 from tests.support.routes import TIMEOUT_S
 
 CONTRACT = read_contract()
 GET, PLACE = "storekeep.v1.ProductService/GetProduct", "storekeep.v1.OrderService/PlaceOrder"
 
 
-class Refused:
-    """Refusals with a clock, a log and counts of the test."""
+class Rejections:
+    """Early rejections with a fake clock, log and counts."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now_s = 1_000.0
         self.lines: list[dict[str, object]] = []
         self.counts = CallCounts()
-        self.refuse = EarlyRefusals(self._write, self.counts).overloaded
+        self.refuse = EarlyRejections(self._write, self.counts).reject_overload
         monkeypatch.setattr(early_refusals.time, "monotonic", lambda: self.now_s)
 
     def _write(self, fields: dict[str, object], *, level: int) -> None:
@@ -49,14 +49,14 @@ class Refused:
 
 
 @pytest.fixture
-def refused(monkeypatch: pytest.MonkeyPatch) -> Refused:
-    return Refused(monkeypatch)
+def rejections(monkeypatch: pytest.MonkeyPatch) -> Rejections:
+    return Rejections(monkeypatch)
 
 
 @pytest.mark.parametrize("given", ["r-1", "a-longer-id-of-the-caller", "not an id", ""])
-def test_refusal_has_all_that_an_error_has(refused, given):
+def test_refusal_has_all_that_an_error_has(rejections, given):
     metadata = (("user-agent", "test"), ("some-bin", b"\0"), *((("x-request-id", given),) if given else ()))
-    refusal = refused.refuse(GET, metadata)
+    refusal = rejections.refuse(GET, metadata)
     trailing = dict(refusal.trailing_metadata)
     request_id = trailing["x-request-id"]
     assert (request_id == given) is (given in ("r-1", "a-longer-id-of-the-caller"))
@@ -77,10 +77,10 @@ def is_identified(refusal: Refusal) -> bool:
     return "x-request-id" in dict(refusal.trailing_metadata)
 
 
-def test_beyond_many_rejections_of_a_method_they_have_the_reason_but_no_request_id(refused):
-    refused.refuse(GET, ())  # from which on they are counted
-    assert all(is_identified(refused.refuse(GET, ())) for _ in range(IDENTIFIED_MAX))
-    refusal = refused.refuse(GET, ())
+def test_beyond_many_rejections_of_a_method_they_have_the_reason_but_no_request_id(rejections):
+    rejections.refuse(GET, ())  # starts the interval in which they are counted
+    assert all(is_identified(rejections.refuse(GET, ())) for _ in range(IDENTIFIED_MAX))
+    refusal = rejections.refuse(GET, ())
     assert refusal.code == grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
     ((key, packed),) = refusal.trailing_metadata
     status = status_pb2.Status.FromString(bytes(packed))
@@ -91,53 +91,53 @@ def test_beyond_many_rejections_of_a_method_they_have_the_reason_but_no_request_
     assert status.details[1].Unpack(retry)
     assert (info.domain, info.reason, status.message) == ("storekeep", "OVERLOADED", refusal.text.decode())
     assert retry.retry_delay.ToMilliseconds() == LONG_RETRY_AFTER_MS
-    assert is_identified(refused.refuse(PLACE, ()))
-    assert sum(ended.calls for ended in refused.counts.counts().ended) == IDENTIFIED_MAX + 3
-    refused.now_s += LINE_EVERY_S + 0.1
-    refused.refuse(PLACE, ())
-    assert is_identified(refused.refuse(GET, ()))
+    assert is_identified(rejections.refuse(PLACE, ()))
+    assert sum(ended.calls for ended in rejections.counts.counts().ended) == IDENTIFIED_MAX + 3
+    rejections.now_s += LINE_EVERY_S + 0.1
+    rejections.refuse(PLACE, ())
+    assert is_identified(rejections.refuse(GET, ()))
 
 
-def test_each_refusal_is_counted_and_each_method_logged_once_a_second(refused):
+def test_each_refusal_is_counted_and_each_method_logged_once_a_second(rejections):
     for _ in range(3):
-        refused.refuse(GET, ())
-    refused.refuse(PLACE, ())
-    refused.now_s += LINE_EVERY_S + 0.1
-    refused.refuse(GET, ())
-    assert {(ended.method, ended.code, ended.reason, ended.calls) for ended in refused.counts.counts().ended} == {
+        rejections.refuse(GET, ())
+    rejections.refuse(PLACE, ())
+    rejections.now_s += LINE_EVERY_S + 0.1
+    rejections.refuse(GET, ())
+    assert {(ended.method, ended.code, ended.reason, ended.calls) for ended in rejections.counts.counts().ended} == {
         (GET, "RESOURCE_EXHAUSTED", "OVERLOADED", 4),
         (PLACE, "RESOURCE_EXHAUSTED", "OVERLOADED", 1),
     }
-    assert [(line["method"], line["calls"]) for line in refused.lines] == [(GET, 1), (GET, 3), (PLACE, 1)]
-    assert {line["level"] for line in refused.lines} <= {logging.INFO, logging.WARNING}
+    assert [(line["method"], line["calls"]) for line in rejections.lines] == [(GET, 1), (GET, 3), (PLACE, 1)]
+    assert {line["level"] for line in rejections.lines} <= {logging.INFO, logging.WARNING}
 
 
-def test_change_that_is_refused_after_its_checks_is_one_call(refused):
-    """It is counted, logged and answered as its checks have begun it."""
+def test_change_that_is_refused_after_its_checks_is_one_call(rejections):
+    """It is counted, logged and rejected with the details that its checks recorded."""
     lines: list[dict[str, object]] = []
     admission = AdmissionController(WRITES, length_max=100, wait_max_s=TIMEOUT_S)
     checks = CheckPool(lambda task, since: False, queued=lambda: 0, name="check", admission=admission)
     chain = Chain(
-        outermost=request_log(lambda line, *, level: lines.append(msgspec.to_builtins(line)), refused.counts),
+        outermost=request_log(lambda line, *, level: lines.append(msgspec.to_builtins(line)), rejections.counts),
         layers=[map_errors],
         methods=CONTRACT.methods,
         mutations=CONTRACT.changes,
         read_pool=checks,
         write_pool=checks,
-        refuse=refused.refuse,
+        reject=rejections.refuse,
     )
     server = grpc.server(CallExecutor(lambda task: False, is_full=lambda: False))
     orders_pb2_grpc.add_OrderServiceServicer_to_server(orders_pb2_grpc.OrderServiceServicer(), server)
     port = server.add_insecure_port("127.0.0.1:0")
-    Polling().start(server, routes=chain.routes)
+    Polling().start(server, routes=chain.build_routes)
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         orders = orders_pb2_grpc.OrderServiceStub(channel)
         for _ in range(3):
             with pytest.raises(grpc.RpcError) as ended:
                 orders.PlaceOrder(orders_pb2.PlaceOrderRequest(), timeout=TIMEOUT_S)
-            refusal = refusal_of(ended.value)
+            refusal = parse_refusal(ended.value)
             assert (refusal.reason, bool(refusal.retry_after_s)) == ("OVERLOADED", True)
     server.stop(TIMEOUT_S).wait()
     checks.shutdown()
-    assert refused.counts.counts().in_flight == 0
+    assert rejections.counts.counts().in_flight == 0
     assert [(line["message"], line["reason"]) for line in lines] == [("rpc", "OVERLOADED")] * 3

@@ -1,4 +1,4 @@
-"""No caller has to read a regular expression: each pattern of the contract is told in words."""
+"""Each pattern of the contract is described in words; no caller sees a regular expression."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from storekeep.server.interceptors.patterns import describe_pattern
 from storekeep.server.transport.contract import read_contract
 
 
-def patterns_of(descriptor: Descriptor) -> Iterator[str]:
+def find_patterns(descriptor: Descriptor) -> Iterator[str]:
     for field in descriptor.fields:
         rules = field.GetOptions().Extensions[validate_pb2.field]
         yield from (one.string.pattern for one in (rules, rules.repeated.items, rules.map.keys, rules.map.values))
         if field.message_type is not None:
-            yield from patterns_of(field.message_type)
+            yield from find_patterns(field.message_type)
 
 
 PATTERNS = {
     pattern
     for method in read_contract().methods.values()
-    for pattern in patterns_of(method.request_type.DESCRIPTOR)
+    for pattern in find_patterns(method.request_type.DESCRIPTOR)
     if pattern
 }
 

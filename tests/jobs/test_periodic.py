@@ -1,4 +1,4 @@
-"""Maintenance: it removes what is over, keeps what is not, and lets a retry be answered until then."""
+"""Periodic jobs: the purge deletes old replies, keeps recent ones, and retries are answered until then."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from storekeep.server.domain.calls import Call, Caller
 from storekeep.server.domain.customers import CUSTOMERS, Customer
 from storekeep.server.domain.errors import AlreadyExists
-from storekeep.server.jobs.periodic import ROWS_PER_TRANSACTION_MAX, Maintenance, purge_replies
+from storekeep.server.jobs.periodic import ROWS_PER_TRANSACTION_MAX, PurgeJob, purge_replies
 from storekeep.server.store.engine import Store
 from storekeep.server.store.opening import open_store
 from storekeep.server.store.sql.statements import Statement
@@ -43,14 +43,14 @@ def replies(store: Store) -> int:
 
 def test_reply_within_its_time_is_kept(store):
     made = CUSTOMERS.create(store, call("first"), Customer("ada", "Ada"))
-    assert Maintenance(store, purges=[purge_replies(retention_s=60)], interval_s=60).run_once() == 0
+    assert PurgeJob(store, purges=[purge_replies(retention_s=60)], interval_s=60).run_once() == 0
     assert CUSTOMERS.create(store, call("first"), Customer("ada", "Ada")) == made
 
 
 def test_reply_beyond_its_time_is_removed(store):
     CUSTOMERS.create(store, call("first"), Customer("ada", "Ada"))
     time.sleep(0.01)
-    assert Maintenance(store, purges=[purge_replies(retention_s=0)], interval_s=60).run_once() == 1
+    assert PurgeJob(store, purges=[purge_replies(retention_s=0)], interval_s=60).run_once() == 1
     with pytest.raises(AlreadyExists):
         CUSTOMERS.create(store, call("first"), Customer("ada", "Ada"))
 
@@ -59,13 +59,13 @@ def test_more_than_one_transaction_may_remove_are_all_removed(store):
     number = ROWS_PER_TRANSACTION_MAX * 2 + 7
     rows = msgspec.json.encode([f"r{number}" for number in range(number)]).decode()
     store.write(lambda tx: INSERT_REPLIES.run(tx, request_ids=rows, nothing=b""))
-    assert Maintenance(store, purges=[purge_replies(retention_s=1)], interval_s=60).run_once() == number
+    assert PurgeJob(store, purges=[purge_replies(retention_s=1)], interval_s=60).run_once() == number
     assert replies(store) == 0
 
 
 def test_thread_works_by_itself_and_stops(store):
     CUSTOMERS.create(store, call("first"), Customer("ada", "Ada"))
-    maintenance = Maintenance(store, purges=[purge_replies(retention_s=0)], interval_s=0.01)
+    maintenance = PurgeJob(store, purges=[purge_replies(retention_s=0)], interval_s=0.01)
     maintenance.start()
     give_up = time.monotonic() + 60
     while replies(store) and time.monotonic() < give_up:

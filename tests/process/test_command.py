@@ -1,4 +1,4 @@
-"""The `storekeep-server` command: what it does, and that each refusal is one clear line and an exit code."""
+"""The `storekeep-server` command: its effects, and that each error is one line with an exit code."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.processes import ServerProcess, run_command
 
 
 def one_line(text: str) -> str:
-    """What was complained of, which has to be a single line."""
+    """Return the error, which must be a single line."""
     lines = text.strip().splitlines()
     assert len(lines) == 1, text
     assert lines[0].startswith("storekeep-server: ")
@@ -49,7 +49,7 @@ def test_serve_on_a_taken_port_is_refused(database: Database, tmp_path):
         refused = run_command("serve", data_dir=tmp_path, listen=address, database_url=database.url)
     assert refused.returncode == 1
     assert (
-        one_line(refused.stderr) == f"cannot listen on {address}; is another program, or another server, there already?"
+        one_line(refused.stderr) == f"cannot listen on {address}; check whether another program already listens there"
     )
 
 
@@ -142,15 +142,15 @@ def test_config_of_an_unknown_action_is_wrong_use(tmp_path, action):
     assert run_command("config", action, data_dir=tmp_path).returncode == 2
 
 
-def typed(output: str) -> list[str]:
-    """The commands that the server said to type."""
+def banner_commands(output: str) -> list[str]:
+    """Return the commands of the startup banner."""
     return [line.strip() for line in output.splitlines() if re.match(r"  \S*storekeep ", line)]
 
 
 def test_sample_can_be_ordered_from_as_it_says_and_is_kept(make_server: MakeServer, tmp_path):
     server = make_server("--sample", data_dir=tmp_path / "var")
     home = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
-    commands = typed(server.output())
+    commands = banner_commands(server.output())
     assert len(commands) == 3
     for command in commands:
         subprocess.run(shlex.split(command), env=home, check=True, capture_output=True, timeout=60)
@@ -171,7 +171,7 @@ def test_sample_is_not_put_among_products_of_ones_own(make_server: MakeServer, t
     second = make_server("--sample", data_dir=data_dir)
     with Storekeep(second.address, api_key=second.admin_key) as client:
         assert [product.display_name for product in client.products.list()] == ["Our own"]
-    assert "type:" not in second.output()
+    assert "In another terminal" not in second.output()
 
 
 def test_damaged_secret_is_refused(database: Database, tmp_path: Path):

@@ -1,4 +1,4 @@
-"""Settings: where they come from, which are refused, and how each refusal reads."""
+"""Settings: their sources, which ones are refused, and the error texts."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_empty_variable_is_the_default():
 
 
 @pytest.mark.parametrize(
-    ("variables", "told"),
+    ("variables", "expected"),
     [
         ({"LISTN": "127.0.0.1:1"}, "STOREKEEP_LISTN: no such setting"),
         ({"READ_THREADS": "many"}, "STOREKEEP_READ_THREADS: input should be a valid integer"),
@@ -73,7 +73,7 @@ def test_empty_variable_is_the_default():
         ({"LOG_LEVEL": "LOUD"}, "STOREKEEP_LOG_LEVEL: input should be"),
         ({"DATABASE_URL": "mysql://u:secret@host/db"}, "STOREKEEP_DATABASE_URL: mysql is not served"),
         ({"DATABASE_URL": "/var/storekeep.db"}, "STOREKEEP_DATABASE_URL: a URL without :// is not served"),
-        ({"DATABASE_URL": "postgresql://u@host/db?ssl=on"}, "not a URL of PostgreSQL: invalid URI query parameter"),
+        ({"DATABASE_URL": "postgresql://u@host/db?ssl=on"}, "not a PostgreSQL URL: invalid URI query parameter"),
         ({"DATABASE_URL": "postgresql://u:sec%ret@host/db"}, "an unencoded character in the password"),
         ({"DATABASE_POOL_SIZE": "0"}, "STOREKEEP_DATABASE_POOL_SIZE: input should be greater than or equal to 1"),
         ({"DATABASE_URL": "sqlite:///"}, "STOREKEEP_DATABASE_URL"),
@@ -99,9 +99,9 @@ def test_empty_variable_is_the_default():
         ({"CONFIG_FILE": "/nowhere/at/all.toml"}, "there is no file /nowhere/at/all.toml"),
     ],
 )
-def test_wrong_setting_is_refused_in_a_line_that_names_it(variables, told):
+def test_wrong_setting_is_refused_in_a_line_that_names_it(variables, expected):
     (problem,) = problems(**variables)
-    assert told in problem
+    assert expected in problem
     assert "\n" not in problem
 
 
@@ -111,13 +111,13 @@ def test_no_problem_tells_a_secret():
         "postgresql://u:pa55/pa55word@host/db",
         "postgresql://h/?password=pa55word&a",
     ):
-        told = " ".join(problems(SECRET="hunter2", DATABASE_URL=url))
-        assert "hunter2" not in told
-        assert "pa55" not in told
+        text = " ".join(problems(SECRET="hunter2", DATABASE_URL=url))
+        assert "hunter2" not in text
+        assert "pa55" not in text
 
 
 @pytest.mark.parametrize(
-    ("url", "told"),
+    ("url", "expected"),
     [
         ("postgresql://shop:pa55word@db.example/shop", "postgresql://shop:***@db.example/shop"),
         ("postgresql://shop:pa55@word@db.example/shop", "postgresql://shop:***@db.example/shop"),
@@ -126,9 +126,9 @@ def test_no_problem_tells_a_secret():
         ("sqlite:////srv/shop.db", "sqlite:////srv/shop.db"),
     ],
 )
-def test_database_url_is_printed_without_its_password(url, told):
+def test_database_url_is_printed_without_its_password(url, expected):
     (line,) = (line for line in load_settings({"STOREKEEP_DATABASE_URL": url}).lines() if "DATABASE_URL" in line)
-    assert line == f"STOREKEEP_DATABASE_URL={told}  # environment"
+    assert line == f"STOREKEEP_DATABASE_URL={expected}  # environment"
     assert "pa55" not in repr(load_settings({"STOREKEEP_DATABASE_URL": url}).settings)
 
 
@@ -146,18 +146,18 @@ def test_replicas_are_several_urls_and_printed_without_their_passwords(tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("primary", "replicas", "told"),
+    ("primary", "replicas", "expected"),
     [
         ("", "postgresql://u:pa55word@b/shop", "SQLite has no replicas"),
-        (PRIMARY, "postgresql://u:pa55word@b,c/shop", "the 1. one: several hosts in one URL"),
-        (PRIMARY, f"{PRIMARY} sqlite:////srv/shop.db", "the 2. one: a replica is a PostgreSQL"),
-        (PRIMARY, "postgresql://u:pa55 word@b/shop", "the 2. one: a URL without :// is not served"),
+        (PRIMARY, "postgresql://u:pa55word@b,c/shop", "URL 1: several hosts in one URL"),
+        (PRIMARY, f"{PRIMARY} sqlite:////srv/shop.db", "URL 2: a replica is a PostgreSQL"),
+        (PRIMARY, "postgresql://u:pa55 word@b/shop", "URL 2: a URL without :// is not served"),
     ],
 )
-def test_replicas_that_cannot_be_used_are_refused(primary, replicas, told):
-    found = " ".join(problems(DATABASE_URL=primary, DATABASE_REPLICA_URLS=replicas))
-    assert told in found
-    assert "pa55" not in found
+def test_replicas_that_cannot_be_used_are_refused(primary, replicas, expected):
+    text = " ".join(problems(DATABASE_URL=primary, DATABASE_REPLICA_URLS=replicas))
+    assert expected in text
+    assert "pa55" not in text
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ def test_safe_settings_are_taken(variables):
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "told"),
+    ("name", "text", "expected"),
     [
         ("a.toml", "read_thread = 1", "no such setting: read_thread"),
         ("a.toml", "read_threads = [", "a.toml"),
@@ -186,7 +186,7 @@ def test_safe_settings_are_taken(variables):
         ("a.env", "STOREKEEP_READ_THREAD=1", "no such setting: read_thread"),
     ],
 )
-def test_wrong_file_is_refused(tmp_path, name, text, told):
+def test_wrong_file_is_refused(tmp_path, name, text, expected):
     (tmp_path / name).write_text(text)
     (problem,) = problems(CONFIG_FILE=str(tmp_path / name))
-    assert told in problem
+    assert expected in problem

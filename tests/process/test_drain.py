@@ -1,4 +1,4 @@
-"""How a server ends: calls under way finish, what was acknowledged stays, a second signal does not wait."""
+"""Shutdown: running calls finish, acknowledged writes stay, and a second signal does not wait."""
 
 from __future__ import annotations
 
@@ -41,18 +41,18 @@ def test_signal_under_load_ends_with_0_and_loses_nothing(make_server: MakeServer
     acknowledged = {name for names in created for name in names}
     server.start()
     with Storekeep(server.address, api_key=server.admin_key) as client:
-        there = {customer.name for customer in client.customers.list()}
-    assert acknowledged <= there
+        existing = {customer.name for customer in client.customers.list()}
+    assert acknowledged <= existing
 
 
-@pytest.mark.engine("sqlite", reason="who is told of the end, and when, does not depend on the database")
+@pytest.mark.engine("sqlite", reason="shutdown does not depend on the database")
 def test_end_without_calls_takes_no_time(make_server: MakeServer):
     server = make_server(drain_s="300")
-    assert server.stop() == 0  # which waits a fifth of that
+    assert server.stop() == 0  # its timeout is a fifth of `drain_s`
     assert not (server.data_dir / "address").exists()
 
 
-@pytest.mark.engine("sqlite", reason="who is told of the end, and when, does not depend on the database")
+@pytest.mark.engine("sqlite", reason="shutdown does not depend on the database")
 def test_health_tells_before_calls_are_refused(make_server: MakeServer):
     server = make_server(drain_notice_s="3")
     with grpc.insecure_channel(server.address) as channel:
@@ -68,7 +68,7 @@ def test_health_tells_before_calls_are_refused(make_server: MakeServer):
     assert server.process.wait(timeout=60) == 0
 
 
-@pytest.mark.engine("sqlite", reason="who is told of the end, and when, does not depend on the database")
+@pytest.mark.engine("sqlite", reason="shutdown does not depend on the database")
 def test_second_signal_ends_at_once(make_server: MakeServer):
     server = make_server(drain_notice_s="300")
     server.process.send_signal(signal.SIGTERM)

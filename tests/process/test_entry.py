@@ -1,4 +1,4 @@
-"""A signal before the server serves ends it with one line and the exit code that shells know, whenever it comes."""
+"""A signal before the server serves ends it with one line and the exit code 128 + n, at any moment."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ENDS = [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")
 def test_signal_during_the_imports_ends_in_one_line(tmp_path: Path, number: int, code: int, word: str) -> None:
     shadow = tmp_path / "shadow"
     shadow.mkdir()
-    # Imported in place of the real one, in the middle of the imports.
+    # Shadows the real module, and is imported in the middle of the imports.
     (shadow / "apsw.py").write_text(f"import os\nos.kill(os.getpid(), {int(number)})\nraise AssertionError")
     environment = server_environment(tmp_path) | {"PYTHONPATH": str(shadow)}
     ended = subprocess.run([COMMAND, "serve"], env=environment, capture_output=True, text=True, timeout=120)
@@ -33,7 +33,7 @@ def test_signal_during_a_command_ends_in_one_line(tmp_path: Path, number: int, c
     process = subprocess.Popen(
         [COMMAND, "migrate"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    with settings_file.open("w"):  # opens once the command reads its settings, and keeps it waiting for them
+    with settings_file.open("w"):  # opens when the command reads its settings, and keeps it waiting
         process.send_signal(number)
         out, err = process.communicate(timeout=120)
     assert (process.returncode, out, err) == (code, "", f"storekeep-server: {word}\n")

@@ -1,4 +1,4 @@
-"""The health check never takes a healthy server for a dead one, nor one that callers cannot reach for a healthy one."""
+"""The health check reports a healthy server as healthy, and a server that clients cannot reach as unhealthy."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import pytest
 
 from storekeep.server.config import Settings, load_settings
 from storekeep.server.process import healthcheck
-from storekeep.server.process.healthcheck import ask_address, ask_server
+from storekeep.server.process.healthcheck import probe_address, probe_server
 from tests.support.authorities import CLIENTS, SERVERS, Authority, issue, make_authority, tls_settings
 from tests.support.processes import ServerProcess, run_command, server_environment
 
 DAY = datetime.timedelta(days=1)
-HASTY_S = 2.0
+SHORT_TIMEOUT_S = 2.0
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def authority(tmp_path: Path) -> Authority:
 
 @pytest.fixture
 def make_server(tmp_path: Path) -> Iterator[Callable[..., ServerProcess]]:
-    """Makes servers; how they are asked does not depend on the database."""
+    """Start servers on SQLite; health checks do not depend on the database."""
     made: list[ServerProcess] = []
 
     def make(**settings: str) -> ServerProcess:
@@ -39,21 +39,21 @@ def make_server(tmp_path: Path) -> Iterator[Callable[..., ServerProcess]]:
 
 
 @pytest.fixture
-def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Servers that do not answer are given up soon; those that do have long answered."""
-    monkeypatch.setattr(healthcheck, "ASK_TIMEOUT_S", HASTY_S)
+def short_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shorten the timeout for servers that do not answer; those that answer do so earlier."""
+    monkeypatch.setattr(healthcheck, "PROBE_TIMEOUT_S", SHORT_TIMEOUT_S)
 
 
-def settings_of(server: ServerProcess, **settings: str) -> Settings:
+def read_settings(server: ServerProcess, **settings: str) -> Settings:
     return load_settings(server_environment(server.data_dir, listen=server.address, **settings)).settings
 
 
 def check(server: ServerProcess, service: str = "", **settings: str) -> str:
-    return ask_server(settings_of(server, **settings), service=service)
+    return probe_server(read_settings(server, **settings), service=service)
 
 
 def check_address(server: ServerProcess, **settings: str) -> str:
-    return ask_address(server.address, service="", settings=settings_of(server, **settings))
+    return probe_address(server.address, service="", settings=read_settings(server, **settings))
 
 
 @pytest.mark.parametrize(
@@ -69,10 +69,10 @@ def test_server_that_asks_clients_for_certificates_is_healthy(
     assert check(server, "liveness", **settings) == "SERVING"
     assert check(server, "nobody", **settings) == "no answer: it has no such service"
     if usages == [SERVERS]:
-        monkeypatch.setattr(healthcheck, "ASK_TIMEOUT_S", HASTY_S)
-    told = check_address(server, **settings)
-    assert (told == "SERVING") == (usages != [SERVERS])
-    assert ("without --address its own socket is asked" in told) == (usages == [SERVERS])
+        monkeypatch.setattr(healthcheck, "PROBE_TIMEOUT_S", SHORT_TIMEOUT_S)
+    state = check_address(server, **settings)
+    assert (state == "SERVING") == (usages != [SERVERS])
+    assert ("run healthcheck without --address" in state) == (usages == [SERVERS])
 
 
 def test_server_whose_clients_have_another_authority_is_healthy(make_server, authority, tmp_path):
@@ -81,7 +81,7 @@ def test_server_whose_clients_have_another_authority_is_healthy(make_server, aut
     assert check(make_server(**settings), **settings) == "SERVING"
 
 
-@pytest.mark.usefixtures("hasty")
+@pytest.mark.usefixtures("short_timeout")
 def test_expired_certificate_is_told(make_server, authority, tmp_path):
     settings = tls_settings(issue(tmp_path, "localhost", by=authority, ends=-DAY))
     server = make_server(**settings)
@@ -90,11 +90,11 @@ def test_expired_certificate_is_told(make_server, authority, tmp_path):
     assert check(server, "liveness", **settings) == "SERVING"
 
 
-@pytest.mark.usefixtures("hasty")
+@pytest.mark.usefixtures("short_timeout")
 def test_other_certificate_than_that_of_the_settings_is_told(make_server, authority, tmp_path):
     server = make_server(**tls_settings(issue(tmp_path, "localhost", by=authority)))
     other = issue(tmp_path, "other", by=make_authority(tmp_path, "others"))
-    assert "the server shows another certificate" in check_address(server, **tls_settings(other))
+    assert "the server presents another certificate" in check_address(server, **tls_settings(other))
 
 
 def test_killed_server_is_told_and_its_socket_is_used_again(make_server):
@@ -128,11 +128,11 @@ def test_data_directory_with_a_long_path_has_a_socket(tmp_path):
 
 
 def ask(address: str, tmp_path: Path) -> str:
-    return ask_address(address, service="", settings=load_settings(server_environment(tmp_path)).settings)
+    return probe_address(address, service="", settings=load_settings(server_environment(tmp_path)).settings)
 
 
 def test_closed_port_is_told_without_waiting(tmp_path, monkeypatch):
-    monkeypatch.setattr(healthcheck, "ASK_TIMEOUT_S", 3_600.0)
+    monkeypatch.setattr(healthcheck, "PROBE_TIMEOUT_S", 3_600.0)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
     assert ask(address, tmp_path) == f"no answer: nothing listens at {address}"
@@ -143,14 +143,14 @@ def test_closed_port_is_told_without_waiting(tmp_path, monkeypatch):
 
 
 def test_silent_port_is_told_after_the_timeout(tmp_path, monkeypatch):
-    monkeypatch.setattr(healthcheck, "ASK_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(healthcheck, "PROBE_TIMEOUT_S", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        told = ask(f"127.0.0.1:{silent.getsockname()[1]}", tmp_path)
-    assert told.startswith("no answer: it takes the connection, but answers no call within")
+        state = ask(f"127.0.0.1:{silent.getsockname()[1]}", tmp_path)
+    assert state.startswith("no answer: it accepts connections, but answers no call within")
 
 
 def test_unknown_host_is_told(tmp_path):
-    assert ask("nobody.invalid:50051", tmp_path) == "no answer: nobody.invalid:50051: there is no host of this name"
+    assert ask("nobody.invalid:50051", tmp_path) == "no answer: nobody.invalid:50051: unknown host"
 
 
 def test_address_that_is_none_is_wrong_use(tmp_path):

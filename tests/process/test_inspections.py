@@ -1,4 +1,4 @@
-"""`config check` tells what an operator should know; files that others can use are refused when a server starts."""
+"""`config check` warns of weaknesses; a server refuses to start with files that other users can use."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ def data_dir(tmp_path: Path) -> Path:
 
 
 def test_server_as_it_is_installed_has_no_findings(served):
-    for name in ("server.log", "server.out", "address"):  # what the test itself writes
+    for name in ("server.log", "server.out", "address"):  # written by the test itself
         (served.data_dir / name).chmod(0o600)
     assert findings(served.data_dir) == []
     checked = served.run("config", "check", "--strict")
-    assert (checked.returncode, checked.stdout, checked.stderr) == (0, "The settings can be used.\n", "")
+    assert (checked.returncode, checked.stdout, checked.stderr) == (0, "The settings are valid.\n", "")
 
 
 def test_warnings_go_to_standard_error_and_only_strict_makes_them_a_failure(data_dir):
@@ -51,7 +51,7 @@ def test_warnings_go_to_standard_error_and_only_strict_makes_them_a_failure(data
     for arguments, code in ((), 0), (("--strict",), 1):
         checked = run_command("config", "check", *arguments, data_dir=data_dir)
         assert checked.returncode == code
-        assert checked.stdout == "The settings can be used.\n"
+        assert checked.stdout == "The settings are valid.\n"
         assert checked.stderr == (
             f"storekeep-server: warning: {data_dir}/secret.key can be read by others (mode 0644); "
             f"run: chmod 600 {data_dir}/secret.key\n"
@@ -108,7 +108,7 @@ def test_certificate_that_is_not_for_servers_is_told(data_dir, tmp_path):
 def test_private_key_that_others_can_read_is_told(data_dir, tmp_path):
     ends = datetime.timedelta(days=90)
     identity = issue(tmp_path, "localhost", by=make_authority(tmp_path, "a"), ends=ends)
-    identity.private_key.chmod(0o640)  # of root: a group may read it, as PostgreSQL has it
+    identity.private_key.chmod(0o640)  # if owned by root, its group may read it, as in PostgreSQL
     assert findings(data_dir, **tls_settings(identity)) == [] or identity.private_key.stat().st_uid
     identity.private_key.chmod(0o644)
     assert any(str(identity.private_key) in finding for finding in findings(data_dir, **tls_settings(identity)))
@@ -129,7 +129,7 @@ def test_open_listener_is_told(data_dir, settings):
 
 def test_first_key_is_told_of_once_another_administrator_has_one(served):
     def told() -> bool:
-        return any("admin.key: is there still" in finding for finding in findings(served.data_dir))
+        return any("admin.key: still exists" in finding for finding in findings(served.data_dir))
 
     with Storekeep(served.address, api_key=served.admin_key) as client:
         clerk = client.auth.create_service_account(ServiceAccount(display_name="Clerk", roles=["roles/viewer"]))
@@ -143,7 +143,7 @@ def test_first_key_is_told_of_once_another_administrator_has_one(served):
         assert not told()
 
 
-# -- at the start
+# -- startup
 
 
 def test_secret_key_that_others_can_read_keeps_a_server_from_starting(data_dir):

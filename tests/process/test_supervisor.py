@@ -1,4 +1,4 @@
-"""The supervisor: what it does when workers die, when it is told to stop or to reload, and when it dies itself."""
+"""The supervisor: dying workers, shutdown, reloads, and its own death."""
 
 from __future__ import annotations
 
@@ -17,19 +17,20 @@ import pytest
 
 from storekeep.client import Customer, Storekeep, StorekeepError
 from storekeep.server.supervision import supervisor
-from storekeep.server.supervision.supervisor import IDLE_TICK_S, STOPPED_S, Supervisor
+from storekeep.server.supervision.supervisor import IDLE_TICK_S, SUSPENDED_AFTER_S, Supervisor
 from storekeep.v1 import orders_pb2
 from tests.conftest import MakeServer
 from tests.process.test_command import one_line
-from tests.support.clusters import Cluster, Load, await_that, is_alive, suspend
+from tests.support.buyers import open_shop
+from tests.support.clusters import Cluster, Load, await_condition, is_alive, suspend
 from tests.support.databases import ENGINES, new_database
 from tests.support.processes import COMMAND, ServerProcess, run_command, server_environment
 
 ROLLS = {"sqlite": 4, "postgresql": 2}
-"""On PostgreSQL nobody hands the writing over, so there is less to go wrong. `make prove` rolls a hundred times."""
+"""PostgreSQL has no leader to change, so less can go wrong. `make prove` rolls a hundred times."""
 
-pytestmark = pytest.mark.engine("sqlite", reason="the supervisor does the same whatever its workers serve")
-each_engine = pytest.mark.engine(*ENGINES, reason="how workers hand over to each other depends on who may write")
+pytestmark = pytest.mark.engine("sqlite", reason="the supervisor does not depend on the database")
+each_engine = pytest.mark.engine(*ENGINES, reason="the handover between workers depends on which of them write")
 
 
 def make_cluster(make_server: MakeServer, **settings: str) -> Cluster:
@@ -71,19 +72,25 @@ def test_worker_that_hangs_holds_up_neither_page_nor_others(make_server: MakeSer
     assert cluster.page(f"/healthz/{hanging['number']}")[0] == 503
     assert cluster.page("/readyz")[0] == 200
     os.kill(hanging["process_id"], signal.SIGCONT)
-    await_that(lambda: cluster.page(f"/readyz/{hanging['number']}")[0] == 200, cluster.server.log)
+    await_condition(lambda: cluster.page(f"/readyz/{hanging['number']}")[0] == 200, cluster.server.log)
 
 
 def test_killed_supervisor_leaves_no_worker_and_can_start_again(make_server: MakeServer):
     cluster = make_cluster(make_server)
     before = cluster.process_ids()
     cluster.server.kill()
-    await_that(lambda: not any(is_alive(process_id) for process_id in before), cluster.server.log)
+    await_condition(lambda: not any(is_alive(process_id) for process_id in before), cluster.server.log)
     cluster.server.start()
     assert len(cluster.process_ids() - before) == 2
 
 
-# -- what it refuses
+# -- startup errors
+
+
+def test_sample_is_loaded_with_stock_before_the_workers_start(make_server: MakeServer):
+    server = make_server("--sample", workers="2")
+    with open_shop(server) as shop:
+        assert shop.level("TEA-ASSAM-100").available == 140
 
 
 def test_port_of_somebody_else_is_refused_in_a_line(tmp_path: Path):
@@ -133,7 +140,7 @@ def test_wrong_number_of_workers_is_wrong_use(tmp_path: Path, workers: str):
     assert "STOREKEEP_WORKERS" in refused.stderr
 
 
-# -- the end
+# -- shutdown
 
 
 def test_signal_drains_all_workers_and_loses_nothing(make_server: MakeServer):
@@ -148,8 +155,8 @@ def test_signal_drains_all_workers_and_loses_nothing(make_server: MakeServer):
     assert not (cluster.server.data_dir / "address").exists()
     cluster.server.start()
     with Storekeep(cluster.server.address, api_key=cluster.server.admin_key) as client:
-        there = {order.external_reference for order in client.orders.list(page_size=1000)}
-    assert load.acknowledged.keys() <= there
+        existing = {order.external_reference for order in client.orders.list(page_size=1000)}
+    assert load.acknowledged.keys() <= existing
 
 
 def test_second_signal_ends_all_at_once(make_server: MakeServer):
@@ -167,20 +174,20 @@ def test_signal_while_starting_ends_in_order(tmp_path: Path):
     new_database("sqlite", tmp_path)
     command = [COMMAND, "serve", "--workers", "2"]
     with subprocess.Popen(command, env=server_environment(tmp_path), stderr=subprocess.DEVNULL) as process:
-        await_that((tmp_path / "workers" / "log.turns").exists, lambda: "it does not start")
+        await_condition((tmp_path / "workers" / "log.turns").exists, lambda: "it does not start")
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=60) == 0
 
 
-# -- stops of the process, and signals that mean nothing to it
+# -- suspension, and ignored signals
 
 STOPS = 120
 STOP_S = 0.02
-"""Most of the time the process is stopped, so most of its waits end while it is."""
-MEANINGLESS = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGPIPE, signal.SIGWINCH, signal.SIGCONT, signal.SIGURG)
+"""The process is suspended most of the time, so most of its waits end during a suspension."""
+IGNORED_SIGNALS = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGPIPE, signal.SIGWINCH, signal.SIGCONT, signal.SIGURG)
 
 
-def stop_for(process_id: int, *, seconds: float, by: signal.Signals = signal.SIGSTOP) -> None:
+def suspend_for(process_id: int, *, seconds: float, by: signal.Signals = signal.SIGSTOP) -> None:
     os.kill(process_id, by)
     time.sleep(seconds)
     os.kill(process_id, signal.SIGCONT)
@@ -196,9 +203,9 @@ def test_supervisor_that_is_stopped_and_continued_serves_on(make_server: MakeSer
     cluster = make_cluster(make_server)
     before, process_id = cluster.process_ids(), cluster.server.process.pid
     for number in range(STOPS):
-        stop_for(process_id, seconds=STOP_S, by=(signal.SIGSTOP, signal.SIGTSTP)[number % 2])
+        suspend_for(process_id, seconds=STOP_S, by=(signal.SIGSTOP, signal.SIGTSTP)[number % 2])
         time.sleep(0.002)
-    stop_for(process_id, seconds=IDLE_TICK_S * 1.2)  # the wait that it was at is over by then
+    suspend_for(process_id, seconds=IDLE_TICK_S * 1.2)  # its current wait is over by then
     assert cluster.process_ids() == before
     check_serves(cluster.server)
     cluster.roll()
@@ -208,15 +215,15 @@ def test_supervisor_that_is_stopped_and_continued_serves_on(make_server: MakeSer
 def test_supervisor_that_was_stopped_gives_its_workers_more_time(monkeypatch: pytest.MonkeyPatch):
     now_s = [1_000.0]
     monkeypatch.setattr(supervisor.time, "monotonic", lambda: now_s[0])
-    process = SimpleNamespace(exit_code=None, is_ready=False, allowed_s=0.0)
-    process.allow = lambda seconds: setattr(process, "allowed_s", process.allowed_s + seconds)
-    keeper = object.__new__(Supervisor)
-    keeper._ticked_s = now_s[0]
-    keeper._slots = [SimpleNamespace(processes=lambda: iter([process]))]
-    for away_s in (IDLE_TICK_S, STOPPED_S, 60.0, IDLE_TICK_S):
-        now_s[0] += away_s
-        keeper._allow_for_a_stop()
-    assert process.allowed_s == 60.0
+    process = SimpleNamespace(exit_code=None, is_ready=False, extended_s=0.0)
+    process.extend_deadlines = lambda seconds: setattr(process, "extended_s", process.extended_s + seconds)
+    suspended = object.__new__(Supervisor)
+    suspended._polled_s = now_s[0]
+    suspended._slots = [SimpleNamespace(processes=lambda: iter([process]))]
+    for gap_s in (IDLE_TICK_S, SUSPENDED_AFTER_S, 60.0, IDLE_TICK_S):
+        now_s[0] += gap_s
+        suspended._extend_deadlines_after_suspension()
+    assert process.extended_s == 60.0
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
@@ -224,9 +231,9 @@ def test_signals_that_mean_nothing_change_nothing(make_server: MakeServer, worke
     cluster = Cluster(make_server("--workers", workers, metrics_listen="127.0.0.1:0"))
     before = cluster.process_ids()
     for process_id in before | {cluster.server.process.pid}:
-        for number in MEANINGLESS:
+        for number in IGNORED_SIGNALS:
             os.kill(process_id, number)
-        stop_for(process_id, seconds=STOP_S)
+        suspend_for(process_id, seconds=STOP_S)
     cluster.await_workers(other_than=set())
     check_serves(cluster.server)
     assert cluster.process_ids() == before
@@ -238,8 +245,8 @@ def test_worker_that_is_stopped_is_not_taken_for_dead(make_server: MakeServer):
     before = cluster.process_ids()
     for process_id in before:
         for _ in range(STOPS // 10):
-            stop_for(process_id, seconds=STOP_S)
-        stop_for(process_id, seconds=IDLE_TICK_S * 1.2)
+            suspend_for(process_id, seconds=STOP_S)
+        suspend_for(process_id, seconds=IDLE_TICK_S * 1.2)
     cluster.await_workers(other_than=set())
     assert cluster.process_ids() == before
     check_serves(cluster.server)
@@ -249,14 +256,14 @@ def test_signal_during_a_drain_that_is_stopped_and_continued_counts_once(make_se
     cluster = make_cluster(make_server, drain_notice_s="2")
     process = cluster.server.process
     process.send_signal(signal.SIGTERM)
-    await_that(lambda: "stopping" in messages(cluster), cluster.server.log)
+    await_condition(lambda: "stopping" in messages(cluster), cluster.server.log)
     for _ in range(STOPS // 3):
-        stop_for(process.pid, seconds=STOP_S)
+        suspend_for(process.pid, seconds=STOP_S)
     assert process.wait(timeout=60) == 0
     assert messages(cluster).count("stopped") == 2
 
 
-# -- new settings
+# -- reload
 
 
 @each_engine
@@ -284,7 +291,7 @@ def test_reload_takes_new_settings_and_leaves_the_ports_alone(make_server: MakeS
         file.write_text('message_size_max_bytes = 65536\nmetrics_listen = "127.0.0.1:1"\n')
         cluster.roll()
         assert client.customers.create(big).labels == big.labels
-    (line,) = [json.loads(line) for line in cluster.server.log().splitlines() if "are read again" in line]
+    (line,) = [json.loads(line) for line in cluster.server.log().splitlines() if "settings reloaded" in line]
     assert line["settings"] == ["STOREKEEP_MESSAGE_SIZE_MAX_BYTES", "STOREKEEP_METRICS_LISTEN"]
     assert line["wait_for_a_restart"] == ["STOREKEEP_METRICS_LISTEN"]
 
@@ -303,12 +310,12 @@ def test_reload_of_unusable_settings_changes_nothing(make_server: MakeServer, tm
     before = cluster.process_ids()
     file.write_text(text)
     cluster.server.process.send_signal(signal.SIGHUP)
-    await_that(lambda: any(told in message for message in messages(cluster)), cluster.server.log)
+    await_condition(lambda: any(told in message for message in messages(cluster)), cluster.server.log)
     assert cluster.process_ids() == before
-    cluster.await_workers(other_than={cluster.kill_worker(1)})  # its successor has the old settings
+    cluster.await_workers(other_than={cluster.kill_worker(1)})  # its successor gets the old settings
 
 
-# -- where several may write
+# -- several writers
 
 
 @pytest.mark.engine("postgresql", reason="on SQLite one worker writes")
@@ -323,7 +330,7 @@ def test_every_worker_writes_for_itself(make_server: MakeServer):
     assert cluster.metrics()["storekeep_calls_forwarded_total"][()] == 0
 
 
-# -- one process
+# -- a single process
 
 
 def test_single_process_tells_what_waits_for_a_restart(make_server: MakeServer, tmp_path: Path):
@@ -332,11 +339,11 @@ def test_single_process_tells_what_waits_for_a_restart(make_server: MakeServer, 
     server = make_server(config_file=str(file))
     file.write_text("read_threads = 8\n")
     server.process.send_signal(signal.SIGHUP)
-    await_that(lambda: "wait for a restart" in server.log(), server.log)
+    await_condition(lambda: "wait for a restart" in server.log(), server.log)
     assert '"settings":["STOREKEEP_READ_THREADS"]' in server.log()
     file.write_text("read_threads = 0\n")
     server.process.send_signal(signal.SIGHUP)
-    await_that(lambda: "cannot be used" in server.log(), server.log)
+    await_condition(lambda: "cannot be used" in server.log(), server.log)
     assert server.stop() == 0
 
 
@@ -365,6 +372,6 @@ def test_closed_terminal_ends_in_order(tmp_path: Path, workers: str):
         preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
     )
     os.close(screen)
-    await_that(address_file.exists, lambda: "it does not start")
+    await_condition(address_file.exists, lambda: "it does not start")
     os.close(keyboard)
     assert process.wait(timeout=60) == 0

@@ -1,4 +1,4 @@
-"""Callers compete for little stock and the same resources for a long time: nothing is oversold, no change is lost."""
+"""Long runs of callers that compete for scarce stock: nothing is oversold and no change is lost."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from storekeep.v1 import customers_pb2, inventory_pb2, orders_pb2
 from tests.conftest import MakeServer
 from tests.support.budgets import SECONDS, SEED
 from tests.support.buyers import list_orders, open_shop, verify
-from tests.support.refusals import refusal_of
+from tests.support.refusals import parse_refusal
 from tests.support.shops import MAIN, Shop
 
 CALLERS = 8
 SKUS = 4
 STOCK = 20
 EXPECTED = {"OUT_OF_STOCK", "ETAG_MISMATCH", "ILLEGAL_STATE", "QUANTITY_MISMATCH"}
-"""Why a call may be refused here; any other reason is wrong."""
+"""The reasons for which a call may fail; any other fails the test."""
 
 
 class Caller:
-    """One of those who compete, with an account of what it did that all of them together must add up to.
+    """One competing caller, which counts its changes. The counts of all callers must add up to the server's state.
 
     Args:
-        shop: shared by all.
-        skus: shared by all.
+        shop: the shop that all callers share.
+        skus: the SKUs that all callers share.
     """
 
     def __init__(self, shop: Shop, chance: random.Random, *, skus: list[str], customer: str) -> None:
@@ -51,15 +51,15 @@ class Caller:
             self.look: 3,
         }
 
-    def run(self, give_up: float) -> None:
-        """Do one thing after the other until the time is over."""
-        while time.monotonic() < give_up:
+    def run(self, deadline: float) -> None:
+        """Run random steps until the deadline."""
+        while time.monotonic() < deadline:
             step = self.chance.choices(list(self.steps), weights=list(self.steps.values()))[0]
             try:
                 step()
                 self.outcomes[step.__name__] += 1
             except grpc.RpcError as error:
-                self.outcomes[refusal_of(error).reason] += 1
+                self.outcomes[parse_refusal(error).reason] += 1
 
     def order(self) -> None:
         """Order up to three units of up to three SKUs."""
@@ -67,18 +67,18 @@ class Caller:
         self.open_orders.append(self.shop.order(*lines, customer=self.customer))
 
     def cancel(self) -> None:
-        """Call an own order off, if there is one."""
+        """Cancel one of the caller's own orders, if any."""
         if self.open_orders:
             self.shop.cancel(self.open_orders.pop(self.chance.randrange(len(self.open_orders))))
 
     def adjust(self) -> None:
-        """Add units or take some away."""
+        """Add or remove units."""
         sku, delta = self.chance.choice(self.skus), self.chance.choice((-3, -1, 1, 3))
         self.shop.adjust(sku, delta)
         self.added[sku] += delta
 
     def set_stock(self) -> None:
-        """Count again, and find one unit more."""
+        """Set the stock to one unit more than it has."""
         sku = self.chance.choice(self.skus)
         seen = self.shop.level(sku)
         request = inventory_pb2.SetStockRequest(
@@ -88,7 +88,7 @@ class Caller:
         self.added[sku] += 1
 
     def rename_customer(self) -> None:
-        """Add one to the number in the customer's name, unless somebody else was faster."""
+        """Add one to the number in the customer's name, unless another caller was faster."""
         customer = self.shop.customers.GetCustomer(customers_pb2.GetCustomerRequest(name=self.customer))
         customer.display_name = str(int(customer.display_name) + 1)
         mask = FieldMask(paths=["display_name"])
@@ -96,7 +96,7 @@ class Caller:
         self.renamed += 1
 
     def look(self) -> None:
-        """What is seen is always consistent."""
+        """Read a level and check that it is consistent."""
         level = self.shop.level(self.chance.choice(self.skus))
         assert 0 <= level.allocated <= level.on_hand
         assert level.available == level.on_hand - level.allocated
@@ -118,7 +118,7 @@ def test_callers_who_compete_add_up(make_server: MakeServer):
 
 
 def compete(callers: list[Caller]) -> None:
-    """Run all callers at once, each in a thread; what one of them raises fails the test."""
+    """Run all callers concurrently, each in a thread. An exception in any of them fails the test."""
     failures: list[BaseException] = []
 
     def run(caller: Caller) -> None:
@@ -137,7 +137,7 @@ def compete(callers: list[Caller]) -> None:
 
 
 def check_sums(shop: Shop, callers: list[Caller]) -> None:
-    """The server's sums are those of the callers."""
+    """Check that the server's sums equal those of the callers."""
     customer = callers[0].customer
     held: Counter[str] = Counter()
     for order in (order for caller in callers for order in caller.open_orders):

@@ -1,4 +1,4 @@
-"""The database's primary is killed at any moment, again and again, and its synchronous replica takes over."""
+"""Repeated failovers: the primary database is killed at random moments, and its synchronous replica takes over."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from tests.support.budgets import ROUNDS, SEED
-from tests.support.failovers import Orderers, serve
-from tests.support.replication import Replication, running_replication
+from tests.support.failovers import OrderCallers, serve
+from tests.support.replication import Replication, run_replication
 
 FAILOVERS = max(3, ROUNDS // 10)
-"""Each takes some seconds: the old primary has to be made anew."""
+"""Each takes some seconds, because the old primary must be rebuilt."""
 CHECK_EVERY = 10
 LOAD_MAX_S = 1.0
 pytestmark = pytest.mark.engine("postgresql", reason="SQLite has no replica that could take over")
@@ -22,14 +22,14 @@ pytestmark = pytest.mark.engine("postgresql", reason="SQLite has no replica that
 
 @pytest.fixture
 def replication(engine: str) -> Iterator[Replication]:
-    with running_replication(synchronous_standby_names="*") as made:
-        yield made
+    with run_replication(synchronous_standby_names="*") as replication:
+        yield replication
 
 
 def test_failovers_lose_no_acknowledged_order_and_double_none(replication: Replication, tmp_path: Path):
     chance = random.Random(SEED)
     server = serve(replication, tmp_path)
-    orderers = Orderers(server)
+    orderers = OrderCallers(server)
     for number in range(1, FAILOVERS + 1):
         with orderers.ordering():
             orderers.await_orders()
@@ -42,6 +42,6 @@ def test_failovers_lose_no_acknowledged_order_and_double_none(replication: Repli
     orderers.check()
     server.kill()
     print(  # noqa: T201 - what a campaign found
-        f"\n{FAILOVERS} failovers: {len(orderers.acknowledged)} orders acknowledged and all there, none twice; "
-        f"{orderers.tries - len(orderers.acknowledged)} had to be asked for again"
+        f"\n{FAILOVERS} failovers: {len(orderers.acknowledged)} orders acknowledged and all present, none twice; "
+        f"{orderers.tries - len(orderers.acknowledged)} retries"
     )

@@ -1,7 +1,7 @@
-"""A disk whose syncs and writes fail, are delayed, cut short or pretended, and a kill besides: 200 cycles.
+"""200 cycles with a disk whose syncs and writes fail, are delayed, truncated or faked, followed by a kill.
 
-See `tests/support/faults/disks.py` for what is simulated. After each cycle what the callers were told is compared with
-the database, and `storekeep-server verify` looks at all of it.
+`tests/support/faults/disks.py` describes the simulated faults. After each cycle, the replies to callers are compared
+with the database, and `storekeep-server verify` checks all of it.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from tests.support.faults.disks import FaultyDisk
 
 CYCLES = max(len(FAULTS), ROUNDS * 2 // 3)
 CYCLES_PER_DATABASE = 10
-"""Then a new one is begun: all orders are compared after each cycle."""
+"""Cycles before a new database is used, because every cycle compares all orders."""
 GOES_ON_MAX_S = 1.5
-"""How long callers go on after a fault: until the log has begun anew, and more."""
+"""How long callers continue after a fault: long enough for the log to restart."""
 
 
 @pytest.mark.engine("sqlite", reason="PostgreSQL has files of its own")
@@ -41,8 +41,8 @@ def test_faulty_disk_loses_nothing_acknowledged(make_server: MakeServer, tmp_pat
             outcomes[f"{name}: {'hit' if cycle.is_hit else 'not reached'}, exit code {cycle.exit_code}"] += 1
         acknowledged += len(buyers.account.acknowledged)
         server.kill()
-    print(f"\n{CYCLES} cycles, {acknowledged} orders acknowledged and all there")  # noqa: T201 - what was found
+    print(f"\n{CYCLES} cycles, {acknowledged} orders acknowledged and all present")  # noqa: T201 - the result
     for outcome, count in sorted(outcomes.items()):
-        print(f"{count:4} {outcome}")  # noqa: T201 - what was found
+        print(f"{count:4} {outcome}")  # noqa: T201 - the result
     fatal = [fault for fault, _ in zip(itertools.cycle(FAULTS), range(CYCLES), strict=False) if fault.is_fatal]
     assert len(fatal) <= sum(count for outcome, count in outcomes.items() if outcome.endswith(", exit code 74"))

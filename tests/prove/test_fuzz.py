@@ -1,6 +1,6 @@
-"""Random bytes and random messages to every RPC: always an answer with a reason of the contract, never a defect.
+"""Random bytes and messages to every RPC: every reply has a reason of the contract, and none is an internal error.
 
-The bytes of whatever fails are printed, so that they can become a test of their own.
+The bytes of a failing request are printed, so that they can become a test.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from storekeep.server.transport.rpc import Method
 from tests.conftest import MakeServer
 from tests.support.budgets import SECONDS, SEED
 from tests.support.buyers import open_shop, verify
-from tests.support.mutations import CHANGES, copy_of
-from tests.support.refusals import refusal_of
+from tests.support.mutations import CHANGES, copy_message
+from tests.support.refusals import parse_refusal
 from tests.support.shops import Shop
 
 METHODS = read_contract().methods
 CALL_TIMEOUT_S = 30.0
 LOGIN_EVERY = 500
-"""Calls with one token: some of them end its session."""
+"""Calls with one token, because some calls end its session."""
 DEPTH_MAX = 3
 MEMORY_MAX_KIB = 400 * 1024
 NUMBERS = (0, 1, -1, 2, 7, 1000, 2**31 - 1, -(2**31), 2**63 - 1, -(2**63), 10**9, 999_999_999)
@@ -69,32 +69,32 @@ UNSIGNED = {FieldDescriptor.CPPTYPE_UINT32: 2**32, FieldDescriptor.CPPTYPE_UINT6
 
 
 class Fuzzer:
-    """Makes requests that nobody would send.
+    """Builds invalid and unusual requests.
 
     Args:
-        chance: all that it does comes from it.
+        chance: the only source of randomness.
     """
 
     def __init__(self, chance: random.Random) -> None:
         self.chance = chance
 
     def requests(self, shop: Shop) -> Iterator[tuple[str, bytes]]:
-        """Paths and bytes: half of them are of requests that were right before something in them was changed."""
-        right = [(f"/{change.method}", change.prepare(shop)) for change in CHANGES]
+        """Yield paths and bytes. Half of the requests are valid ones with a change."""
+        valid = [(f"/{change.method}", change.prepare(shop)) for change in CHANGES]
         for path in self.chance.choices(sorted(METHODS), k=LOGIN_EVERY // 2):
             yield path, self.payload(METHODS[path])
-            path_of_right, request = self.chance.choice(right)
-            yield path_of_right, self.nearly(request)
+            valid_path, request = self.chance.choice(valid)
+            yield valid_path, self.alter(request)
 
-    def nearly(self, request: Any) -> bytes:
-        """The bytes of a request with one or two fields changed."""
-        changed = copy_of(request)
+    def alter(self, request: Any) -> bytes:
+        """Return the bytes of a request with one or two changed fields."""
+        changed = copy_message(request)
         for _ in range(self.chance.randint(1, 2)):
             self.change(changed)
         return bytes(changed.SerializeToString())
 
     def change(self, message: Any) -> None:
-        """Change one field of a message, or of a message in it."""
+        """Change one field of a message or of a nested message."""
         if not message.DESCRIPTOR.fields:
             return
         descriptor = self.chance.choice(message.DESCRIPTOR.fields)
@@ -109,16 +109,16 @@ class Fuzzer:
             setattr(message, descriptor.name, self.value(descriptor))
 
     def payload(self, method: Method) -> bytes:
-        """The bytes of one request: noise, a message of random fields, or such a message with damage."""
+        """Return the bytes of one request: noise, a message with random fields, or a damaged message."""
         if self.chance.random() < 0.2:
             return self.chance.randbytes(self.chance.choice((0, 1, 10, 100, 2_000)))
         message = method.request_type()
         self.fill(message, depth=0)
         raw = message.SerializeToString()
-        return self.damaged(raw) if self.chance.random() < 0.3 else raw
+        return self.damage(raw) if self.chance.random() < 0.3 else raw
 
-    def damaged(self, raw: bytes) -> bytes:
-        """Some bytes changed, cut off or repeated."""
+    def damage(self, raw: bytes) -> bytes:
+        """Return the bytes with some of them changed, removed or repeated."""
         bytes_ = bytearray(raw)
         for _ in range(self.chance.randint(1, 4)):
             if bytes_:
@@ -152,7 +152,7 @@ class Fuzzer:
             field.extend(self.value(descriptor) for _ in range(count))
 
     def value(self, descriptor: FieldDescriptor) -> Any:
-        """A value of a scalar field that is likely to be at a limit or beyond."""
+        """Return a value for a scalar field that is likely at or beyond a limit."""
         kind = descriptor.cpp_type
         if kind == FieldDescriptor.CPPTYPE_STRING:
             text = self.chance.choice(TEXTS)
@@ -172,12 +172,12 @@ def is_map(descriptor: FieldDescriptor) -> bool:
 
 
 def send(shop: Shop, path: str, raw: bytes) -> str:
-    """Send bytes; gives how it ended."""
+    """Send bytes and return the reason, or OK."""
     try:
         shop.send(path, raw, timeout=CALL_TIMEOUT_S)
     except grpc.RpcError as error:
         try:
-            return refusal_of(error).reason
+            return parse_refusal(error).reason
         except AssertionError as wrong:
             pytest.fail(f"{path} with the bytes {raw.hex()}: {error.code()}: {error.details()}\n{wrong}")
     return "OK"
@@ -192,8 +192,8 @@ def test_random_requests_are_answered_with_a_reason(make_server: MakeServer):
     server = make_server(log_level="WARNING")
     fuzzer = Fuzzer(random.Random(SEED))
     outcomes: Counter[str] = Counter()
-    give_up = time.monotonic() + SECONDS
-    while time.monotonic() < give_up:
+    deadline = time.monotonic() + SECONDS
+    while time.monotonic() < deadline:
         with open_shop(server) as shop:
             for path, raw in fuzzer.requests(shop):
                 outcomes[send(shop, path, raw)] += 1
@@ -201,4 +201,4 @@ def test_random_requests_are_answered_with_a_reason(make_server: MakeServer):
     assert memory_kib(server.process.pid) < MEMORY_MAX_KIB
     verify(server)
     assert outcomes["OK"]
-    print(f"\n{outcomes.total()} requests: {dict(outcomes.most_common())}")  # noqa: T201 - what a campaign found
+    print(f"\n{outcomes.total()} requests: {dict(outcomes.most_common())}")  # noqa: T201 - the result

@@ -1,4 +1,4 @@
-"""The server and its commands are killed at any moment, hundreds of times; what was acknowledged is always there."""
+"""Hundreds of kills of the server and its commands at random moments: acknowledged changes are never lost."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def chance() -> random.Random:
 
 def report(buyers: Buyers) -> None:
     account = buyers.account
-    print(  # noqa: T201 - what a campaign found
-        f"\n{len(account.asked)} orders asked for, {len(account.acknowledged)} acknowledged and all there, "
-        f"{account.broken_off} calls broken off, {account.retried} retried, none done twice"
+    print(  # noqa: T201 - the result
+        f"\n{len(account.asked)} orders requested, {len(account.acknowledged)} acknowledged and all present, "
+        f"{account.broken_off} calls interrupted, {account.retried} retried, none done twice"
     )
 
 
@@ -46,14 +46,14 @@ def start_command(*arguments: str, data_dir: Path) -> subprocess.Popen[bytes]:
 
 
 def kill_after(process: subprocess.Popen[bytes], after_s: float) -> bool:
-    """Kill a command after a while; says whether it had not ended by itself before."""
+    """Kill a command after some seconds. Return whether it was still running."""
     time.sleep(after_s)
     process.kill()
     return process.wait(END_TIMEOUT_S) != 0
 
 
-def duration_of(action: Callable[[], object]) -> float:
-    """How long something takes here, in seconds: the range that the moments of the kills are drawn from."""
+def measure_duration(action: Callable[[], object]) -> float:
+    """Return how long an action takes in seconds: the range of the random moments of the kills."""
     begun_s = time.monotonic()
     action()
     return time.monotonic() - begun_s
@@ -101,7 +101,7 @@ def test_kill_while_starting(make_server: MakeServer):
     buyers = Buyers(make_server(), seed=SEED)
     with buyers.buying():
         buyers.server.kill()
-    start_s = duration_of(buyers.server.start)
+    start_s = measure_duration(buyers.server.start)
     for _ in range(OTHER_ROUNDS):
         buyers.server.kill()
         kill_after(start_command("serve", data_dir=buyers.server.data_dir), buyers.random.uniform(0, start_s))
@@ -110,7 +110,7 @@ def test_kill_while_starting(make_server: MakeServer):
 
 
 def test_kill_on_the_first_start_leaves_a_server_that_can_be_called(tmp_path: Path, chance: random.Random):
-    start_s = duration_of(lambda: ServerProcess(tmp_path / "first").kill())
+    start_s = measure_duration(lambda: ServerProcess(tmp_path / "first").kill())
     for number in range(OTHER_ROUNDS):
         data_dir = migrated(tmp_path / str(number))
         kill_after(start_command("serve", data_dir=data_dir), chance.uniform(start_s / 3, start_s))
@@ -124,7 +124,7 @@ def test_kill_on_the_first_start_leaves_a_server_that_can_be_called(tmp_path: Pa
 
 
 def test_kill_during_migrate(tmp_path: Path, chance: random.Random):
-    migrate_s = duration_of(lambda: migrated(tmp_path / "whole"))
+    migrate_s = measure_duration(lambda: migrated(tmp_path / "whole"))
     outcomes: Counter[bool] = Counter()
     for number in range(OTHER_ROUNDS):
         data_dir = tmp_path / str(number)
@@ -140,7 +140,7 @@ def test_kill_during_migrate(tmp_path: Path, chance: random.Random):
 def test_kill_during_backup_leaves_no_half_copy(make_server: MakeServer, tmp_path: Path):
     buyers = Buyers(make_server(), seed=SEED)
     data_dir = buyers.server.data_dir
-    backup_s = duration_of(lambda: run_command("backup", str(tmp_path / "whole.db"), data_dir=data_dir))
+    backup_s = measure_duration(lambda: run_command("backup", str(tmp_path / "whole.db"), data_dir=data_dir))
     with buyers.buying():
         for number in range(OTHER_ROUNDS):
             copy = tmp_path / f"{number}.db"
@@ -155,7 +155,7 @@ def test_kill_during_backup_leaves_no_half_copy(make_server: MakeServer, tmp_pat
 
 
 def check_copy(copy: Path, *, data_dir: Path) -> None:
-    """A backup can be restored and is sound."""
+    """Check that a backup can be restored and verified."""
     data_dir.mkdir()
     restored = run_command("restore", str(copy), data_dir=data_dir)
     assert restored.returncode == 0, restored.stderr
@@ -171,7 +171,7 @@ def test_kill_during_restore_leaves_the_old_database_or_the_new(make_server: Mak
         time.sleep(0.5)
         assert run_command("backup", str(copy), data_dir=data_dir).returncode == 0
         buyers.server.kill()
-    restore_s = duration_of(lambda: run_command("restore", str(copy), data_dir=data_dir))
+    restore_s = measure_duration(lambda: run_command("restore", str(copy), data_dir=data_dir))
     for _ in range(OTHER_ROUNDS):
         kill_after(
             start_command("restore", str(copy), data_dir=data_dir), buyers.random.uniform(restore_s / 2, restore_s)

@@ -1,7 +1,8 @@
-"""The configurations of docs/operations, as they stand there but for addresses, passwords and folders: two PostgreSQLs
-under Patroni, PgBouncer, HAProxy and two Storekeeps; each host dies once, and no acknowledged order is lost.
+"""The example configurations of docs/operations with other addresses, passwords and folders: two PostgreSQL servers
+under Patroni, PgBouncer, HAProxy and two Storekeep hosts. Each host dies once, and no acknowledged order is lost.
 
-Needs patroni[etcd3,psycopg3] of PyPI and Debian's etcd-server, haproxy and pgbouncer on the PATH; skipped without.
+Requires patroni[etcd3,psycopg3] from PyPI, and Debian's etcd-server, haproxy and pgbouncer on the PATH; skipped
+otherwise.
 """
 
 from __future__ import annotations
@@ -27,14 +28,14 @@ import pytest
 from storekeep.server.store.schema import migrate
 from tests.support.buyers import open_shop
 from tests.support.databases import PostgresDatabase
-from tests.support.failovers import Orderers
+from tests.support.failovers import OrderCallers
 from tests.support.postgres import SERVER_USER, Postgres, binary, free_port, unprivileged
 from tests.support.processes import ServerProcess
 
 PROGRAMS = ("patroni", "etcd", "haproxy", "pgbouncer")
 MISSING = [program for program in PROGRAMS if shutil.which(program) is None]
 TIMEOUT_S = 60.0
-"""Patroni gives a primary 30 s before another takes over."""
+"""Patroni waits 30 s for a primary before a failover."""
 EXAMPLES = Path(__file__).parents[2] / "docs" / "operations"
 SECRET = "9b1c40f7d2e35a86e07f4c1d93b2a658-of-tests"
 PASSWORDS = {name: f"{name.lower()}-of-tests" for name in ("SUPERUSER", "REPLICATION", "REWIND")}
@@ -46,10 +47,10 @@ pytestmark = [
 
 
 class Site:
-    """All hosts, as processes of this machine.
+    """All hosts, as processes on this machine.
 
     Attributes:
-        ports: of each address in the examples.
+        ports: the local port of each address in the examples.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -63,8 +64,12 @@ class Site:
     def port(self, address: str) -> int:
         return self.ports[address]
 
-    def adapted(self, example: str, *others: tuple[str, str]) -> str:
-        """An example with what is different here; every replacement has to find something."""
+    def adapt(self, example: str, *others: tuple[str, str]) -> str:
+        """Return an example adapted to this machine.
+
+        Args:
+            others: pairs of old and new text. Each old text must occur.
+        """
         text = (EXAMPLES / example).read_text()
         for old, new in others:
             assert old in text, f"{example} has no {old}"
@@ -92,16 +97,16 @@ class Site:
             )
 
     def kill(self, name: str) -> None:
-        """End a process, and what it started."""
+        """Kill a process and its children."""
         process = self.processes.pop(name)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait(timeout=30)
 
     def await_true(self, holds: Callable[[], Any], what: str) -> None:
-        """Wait until something is so; fail with what it is that is not so, and with the ends of all logs."""
-        give_up = time.monotonic() + TIMEOUT_S
+        """Wait until a condition holds. On timeout, fail with `what` and the ends of all logs."""
+        deadline = time.monotonic() + TIMEOUT_S
         while not holds():
-            assert time.monotonic() < give_up, "\n".join([what, *self.logs()])
+            assert time.monotonic() < deadline, "\n".join([what, *self.logs()])
             time.sleep(0.1)
 
     def logs(self) -> Iterator[str]:
@@ -126,9 +131,9 @@ class Site:
         self.start("etcd", command)
 
     def start_database_host(self, name: str) -> None:
-        """Patroni on one host; PostgreSQL is started by it."""
+        """Start Patroni on one host, which starts PostgreSQL."""
         other = [("db-a", f"db-{name}")] if name != "a" else []
-        text = self.adapted(
+        text = self.adapt(
             "patroni.yml",
             *other,
             ("/var/lib/postgresql/storekeep", str(self.folder / f"data-{name}")),
@@ -150,7 +155,7 @@ class Site:
         return pid if pid and Path(f"/proc/{pid}").exists() else 0
 
     def kill_database_host(self, name: str) -> None:
-        """End Patroni and PostgreSQL as a power cut would."""
+        """Kill Patroni and PostgreSQL, like a power failure."""
         postmaster = self.postmaster(name)
         self.kill(f"db-{name}")
         children = subprocess.run(["pgrep", "-P", str(postmaster)], capture_output=True, text=True).stdout.split()
@@ -170,7 +175,7 @@ class Site:
             return False
 
     def is_synchronous(self, name: str) -> bool:
-        """Whether a host's PostgreSQL is the synchronous replica, and Patroni knows it: only then it may take over."""
+        """Whether Patroni reports a host as the synchronous replica, which it requires for a failover."""
         page = f"http://127.0.0.1:{self.port(f'db-{name}.example:8008')}/synchronous"
         try:
             with urllib.request.urlopen(page, timeout=5) as reply:
@@ -178,10 +183,10 @@ class Site:
         except OSError:
             return False
 
-    # -- what stands before them
+    # -- the proxies and Storekeep
 
     def start_haproxy(self) -> None:
-        text = self.adapted(
+        text = self.adapt(
             "haproxy.cfg",
             ("check port 8008", f"check port {self.port('db-a.example:8008')}"),
             ("port 8009", f"port {self.port('db-b.example:8008')}"),
@@ -192,7 +197,7 @@ class Site:
 
     def start_pgbouncer(self) -> None:
         users = self.write("userlist.txt", '"storekeep" "PASSWORD"\n')
-        text = self.adapted(
+        text = self.adapt(
             "pgbouncer.ini",
             ("/etc/pgbouncer/userlist.txt", str(users)),
             ("port=5000", f"port={self.port('127.0.0.1:5000')}"),
@@ -201,7 +206,7 @@ class Site:
         self.start("pgbouncer", ["pgbouncer", self.write("pgbouncer.ini", text)])
 
     def storekeep(self, name: str, *, pooled: bool) -> ServerProcess:
-        """A Storekeep host with the settings of the example."""
+        """Return a Storekeep host with the settings of the example."""
         folder = self.folder / f"storekeep-{name}"
         others = [
             ("storekeep-a.example:9464", f"127.0.0.1:{self.port(f'metrics-{name}:1')}"),
@@ -216,7 +221,7 @@ class Site:
             others += [("# STOREKEEP_DATABASE_URL=postgresql://storekeep:PASSWORD@127", direct[:-2] + "127")]
         settings = dict(
             line.removeprefix("STOREKEEP_").split("=", 1)
-            for line in self.adapted("storekeep.env", *others).splitlines()
+            for line in self.adapt("storekeep.env", *others).splitlines()
             if line.startswith("STOREKEEP_")
         )
         database = PostgresDatabase(Postgres(folder), "storekeep")
@@ -224,7 +229,7 @@ class Site:
 
 
 def answers(server: Any) -> bool:
-    """Whether a server takes calls."""
+    """Whether a server accepts calls."""
     try:
         with open_shop(server):
             return True
@@ -237,9 +242,9 @@ def site(engine: str) -> Iterator[Site]:
     folder = Path(tempfile.mkdtemp(prefix="sk"))
     folder.chmod(0o755)
     shutil.chown(folder, SERVER_USER)
-    made = Site(folder)
-    yield made
-    made.close()
+    site = Site(folder)
+    yield site
+    site.close()
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -252,7 +257,7 @@ def test_every_host_dies_once_and_no_acknowledged_order_is_lost(site: Site):
     with site.superuser("a") as connection:
         connection.execute("CREATE USER storekeep PASSWORD 'PASSWORD'")
         connection.execute("CREATE DATABASE storekeep OWNER storekeep ENCODING UTF8 TEMPLATE template0")
-    direct = site.adapted("storekeep.env", ("storekeep-a.example:9464", ""))
+    direct = site.adapt("storekeep.env", ("storekeep-a.example:9464", ""))
     migrate(re.findall(r"^STOREKEEP_DATABASE_URL=(.*)$", direct, re.MULTILINE)[0])
     site.start_haproxy()
     site.start_pgbouncer()
@@ -264,14 +269,14 @@ def test_every_host_dies_once_and_no_acknowledged_order_is_lost(site: Site):
         entrance = SimpleNamespace(
             address=f"127.0.0.1:{site.port('grpc.example:50051')}", admin_key=servers[0].admin_key, run=servers[0].run
         )
-        site.await_true(lambda: answers(entrance), "the load balancer lets nobody through")
-        orderers = Orderers(entrance)  # type: ignore[arg-type]  # what it uses of a server
+        site.await_true(lambda: answers(entrance), "the load balancer forwards no calls")
+        orderers = OrderCallers(entrance)  # type: ignore[arg-type]  # the part of a server that it uses
         with orderers.ordering():
             orderers.await_orders()
             for dying, other in (("a", "b"), ("b", "a")):
                 site.kill_database_host(dying)
                 begun = time.monotonic()
-                site.await_true(lambda: site.is_primary(other), "nobody took over")  # noqa: B023 - called at once
+                site.await_true(lambda: site.is_primary(other), "no host took over")  # noqa: B023 - called at once
                 orderers.await_orders()
                 print(f"\ndb-{dying} died; orders went on after {time.monotonic() - begun:.0f} s")  # noqa: T201
                 site.start_database_host(dying)

@@ -1,4 +1,4 @@
-"""Stock and orders at length: plays against the model that nobody has seen before, and a crowd of 200 clients."""
+"""Long runs of stock and orders: new random plays against the model, and 200 concurrent clients."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from hypothesis import seed
 from tests.conftest import MakeServer
 from tests.support.budgets import SECONDS, SEED
 from tests.support.buyers import open_shop, verify
-from tests.support.crowds import check_levels, crowd, open_shops
+from tests.support.crowds import check_levels, open_shops, run_clients
 from tests.support.databases import Database
 from tests.support.order_machine import OrderLife, play, prepare
 
 PLAYS = 50
-"""Plays of one seed."""
+"""Plays with one seed."""
 CLIENTS = 200
 SKUS = 100
 STOCK = 400
@@ -33,12 +33,12 @@ def prepared(database: Database) -> Database:
 def test_server_agrees_with_the_model_in_random_plays(prepared: Database):
     played: Counter[str] = Counter()
     chance = random.Random(SEED)
-    give_up = time.monotonic() + SECONDS
-    while time.monotonic() < give_up:
+    deadline = time.monotonic() + SECONDS
+    while time.monotonic() < deadline:
         number = chance.getrandbits(32)
-        print(f"seed {number}", flush=True)  # noqa: T201 - what plays them again
+        print(f"seed {number}", flush=True)  # noqa: T201 - reproduces the plays
         play(seed(number)(lambda: OrderLife(prepared, played)), plays=PLAYS, steps=80)
-    print(f"\n{played.total()} steps: {dict(played.most_common())}")  # noqa: T201 - what a campaign did
+    print(f"\n{played.total()} steps: {dict(played.most_common())}")  # noqa: T201 - the result
 
 
 def test_crowd_of_two_hundred_loses_no_unit(make_server: MakeServer):
@@ -46,7 +46,9 @@ def test_crowd_of_two_hundred_loses_no_unit(make_server: MakeServer):
     with open_shop(server) as shop, open_shops(server) as shops:
         stock = {shop.variant(stock=STOCK).sku: STOCK for _ in range(SKUS)}
         began = time.monotonic()
-        account = crowd(shops, list(stock), customer=shop.customer().name, clients=CLIENTS, reservations=RESERVATIONS)
+        account = run_clients(
+            shops, list(stock), customer=shop.customer().name, clients=CLIENTS, reservations=RESERVATIONS
+        )
         check_levels(shop, account, stock=stock)
     assert (account.asked, account.refused.keys()) == (RESERVATIONS, {"OUT_OF_STOCK"})
     verify(server)

@@ -1,4 +1,4 @@
-"""All workers are replaced again and again under load: no caller of the client library sees a call fail."""
+"""Repeated replacement of all workers under load: no call of the client library fails."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def test_rolls_under_load(make_server: MakeServer):
         for _ in range(ROLLS):
             cluster.roll()
     load.check()
-    print(  # noqa: T201 - what a campaign found
-        f"\n{ROLLS} rolls, {len(load.acknowledged)} orders acknowledged and there once, "
+    print(  # noqa: T201 - the result
+        f"\n{ROLLS} rolls, {len(load.acknowledged)} orders acknowledged and present once, "
         f"no call failed, the slowest took {load.slowest_s:.1f} s"
     )
 
@@ -31,7 +31,7 @@ def test_kills_of_workers_under_load(make_server: MakeServer):
             killed = cluster.kill_worker(number % 2)
             cluster.await_workers(other_than={killed})
     load.check()
-    print(  # noqa: T201 - what a campaign found
-        f"\n{kills} workers killed, {len(load.acknowledged)} orders acknowledged and there once, "
+    print(  # noqa: T201 - the result
+        f"\n{kills} workers killed, {len(load.acknowledged)} orders acknowledged and present once, "
         f"no call failed, the slowest took {load.slowest_s:.1f} s"
     )

@@ -1,4 +1,4 @@
-"""A siege: all attacks without a token at once, for PROVE_SECONDS; afterwards the server is as it was before."""
+"""All attacks without a token at once for PROVE_SECONDS. Afterwards the server uses no more resources than before."""
 
 from __future__ import annotations
 
@@ -18,11 +18,22 @@ import pytest
 from tests.conftest import MakeServer
 from tests.support.hostile.callers import HonestCallers
 from tests.support.hostile.usage import descriptors, memory_mib, threads
-from tests.support.hostile.wire import CHECK, GET, ISSUE, PLACE, REFLECT, UNKNOWN, WATCH, Attacker, framed, wait_until
+from tests.support.hostile.wire import (
+    CHECK,
+    GET,
+    ISSUE,
+    PLACE,
+    REFLECT,
+    UNKNOWN,
+    WATCH,
+    Attacker,
+    frame_message,
+    wait_until,
+)
 
 SECONDS = float(os.environ.get("PROVE_SECONDS", "600"))
 MEMORY_MIB = 32
-BOMB = framed(gzip.compress(bytes(16_000_000)), compressed=True)
+BOMB = frame_message(gzip.compress(bytes(16_000_000)), compressed=True)
 PATHS = (GET, PLACE, ISSUE, CHECK, WATCH, REFLECT, UNKNOWN)
 
 
@@ -44,17 +55,17 @@ def send_bombs(attacker: Attacker) -> None:
 
 def hold_streams(attacker: Attacker) -> None:
     for path in itertools.islice(itertools.cycle((WATCH, REFLECT)), 100):
-        attacker.open(path, framed(b"\x3a\x00" if path == REFLECT else b""))
+        attacker.open(path, frame_message(b"\x3a\x00" if path == REFLECT else b""))
 
 
 def send_metadata(attacker: Attacker) -> None:
     for path in PATHS:
-        attacker.open(path, framed(b""), ends=True, extra=[(f"x-{number}", "y" * 900) for number in range(60)])
+        attacker.open(path, frame_message(b""), ends=True, extra=[(f"x-{number}", "y" * 900) for number in range(60)])
 
 
 def send_unknown(attacker: Attacker) -> None:
     for number in range(100):
-        attacker.open(f"/nobody.v1.Service{number}/Get", framed(b""), ends=True)
+        attacker.open(f"/nobody.v1.Service{number}/Get", frame_message(b""), ends=True)
 
 
 def say_nothing(attacker: Attacker) -> None:
@@ -79,7 +90,7 @@ ATTACKS: tuple[Callable[[Attacker], None], ...] = (
 
 
 def besiege_in_all_ways(address: str, stop: Any) -> None:
-    """Attack in all ways at once until told to stop; runs in a process of its own, to take no time of the callers."""
+    """Run all attacks at once until `stop` is set. It runs in its own process to take no time from the callers."""
     attackers = [
         threading.Thread(target=besiege, args=(address, attack, stop, number), daemon=True)
         for number, attack in enumerate(ATTACKS)
@@ -91,7 +102,7 @@ def besiege_in_all_ways(address: str, stop: Any) -> None:
 
 
 def besiege(address: str, attack: Callable[[Attacker], None], stop: Any, number: int) -> None:
-    """Attack again and again, on connections of its own, some of which neither read nor acknowledge."""
+    """Repeat one attack on its own connections, some of which neither read nor acknowledge."""
     held: list[Attacker] = []
     for turn in itertools.count():
         if stop.wait(0.2):
@@ -120,7 +131,7 @@ def test_siege_leaves_nothing_behind(make_server: MakeServer, workers: str):
     callers = HonestCallers(server)
     before_s = callers.median_s(calls=500)
     callers.stop()
-    with ExitStack() as stack:  # so that what is opened with the first crowd is open
+    with ExitStack() as stack:  # opens what the first concurrent calls open
         for _ in range(100):
             stack.enter_context(Attacker(server.address)).call(CHECK)
     quiet = memory_mib(server), threads(server), descriptors(server)
@@ -137,7 +148,7 @@ def test_siege_leaves_nothing_behind(make_server: MakeServer, workers: str):
     attackers.join(timeout=60)
     attackers.kill()
     callers.stop()
-    print(  # noqa: T201 - what a campaign found
+    print(  # noqa: T201 - the result
         f"\n{callers.calls} calls, {len(callers.errors)} errors {callers.errors[:2]}; median {before_s:.4f} s, "
         f"besieged {during_s:.4f} s; memory, threads, descriptors: {quiet}, besieged {besieged}"
     )
@@ -146,5 +157,5 @@ def test_siege_leaves_nothing_behind(make_server: MakeServer, workers: str):
         wait_until(lambda: descriptors(server) <= quiet[2] + 8, what="descriptors are closed")  # SQLite keeps some
         wait_until(lambda: memory_mib(server) - quiet[0] < MEMORY_MIB, what="memory is given back")
     finally:
-        print(f"after: {memory_mib(server), threads(server), descriptors(server)}")  # noqa: T201 - what a campaign found
+        print(f"after: {memory_mib(server), threads(server), descriptors(server)}")  # noqa: T201 - the result
     assert not callers.errors, callers.errors[:3]

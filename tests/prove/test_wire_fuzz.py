@@ -1,7 +1,7 @@
-"""A million inputs to all that reads what a caller sends: no defect, none slower than 50 ms of CPU.
+"""A million inputs to all parsers of request data: no unexpected exception, and at most 50 ms of CPU for each.
 
-PROVE_INPUTS says how many, PROVE_SEED of which campaign. What is new is sent to a server over the wire, too. At the end
-the lines are counted that the parsers have run.
+PROVE_INPUTS sets the number of inputs and PROVE_SEED the seed. Inputs that reach new code are also sent to a server. At
+the end, the coverage of the parsers' lines is checked.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import pytest
 
 from tests.conftest import MakeServer
 from tests.support.budgets import INPUTS, SEED
-from tests.support.refusals import refusal_of
+from tests.support.refusals import parse_refusal
 from tests.support.shops import Shop
-from tests.support.wire_fuzz import PARSERS, Fuzzer, Input, Target, lines_of, lines_run
+from tests.support.wire_fuzz import PARSERS, Fuzzer, Input, Target, list_executable_lines, trace_lines
 
 COVERED_MIN = 0.75
-"""Of the lines of the parsers; the others belong to settings, and to servers with replicas or workers."""
+"""Covered share of the parsers' lines. The others are for settings, and for servers with replicas or workers."""
 REPLAYED_MAX = 5_000
 
 
@@ -36,7 +36,7 @@ def test_million_inputs_are_answered_with_a_reason_and_soon(make_server: MakeSer
                 shop.send(one.path, one.raw, timeout=60)
                 over_the_wire["OK"] += 1
             except grpc.RpcError as error:
-                over_the_wire[refusal_of(error, said=one.raw).reason] += 1
+                over_the_wire[parse_refusal(error, said=one.raw).reason] += 1
 
         target = Target(tmp_path / "target")
         fuzzer = Fuzzer(target, seed=SEED)
@@ -50,13 +50,13 @@ def test_million_inputs_are_answered_with_a_reason_and_soon(make_server: MakeSer
         "over the wire": dict(over_the_wire.most_common()),
     }
     shares = shares_run(tmp_path / "replay", fuzzer.corpus[:REPLAYED_MAX])
-    print(f"\n{found}, lines run: {shares}")  # noqa: T201 - what a campaign found
+    print(f"\n{found}, lines run: {shares}")  # noqa: T201 - the result
     assert min(shares.values()) >= COVERED_MIN
 
 
 def shares_run(folder: Path, corpus: list[Input]) -> dict[str, float]:
-    """Which shares of the parsers' lines are run by inputs that a campaign has kept, and as many new ones."""
-    with lines_run(PARSERS) as run:
+    """Return the shares of the parsers' lines that run for the kept inputs and as many new ones."""
+    with trace_lines(PARSERS) as run:
         target = Target(folder)
         for one in corpus:
             target.send(one)
@@ -64,5 +64,5 @@ def shares_run(folder: Path, corpus: list[Input]) -> dict[str, float]:
         fuzzer.corpus = list(corpus)
         fuzzer.run(len(corpus))
         target.close()
-    lines = {module: lines_of(module) for module in PARSERS}
+    lines = {module: list_executable_lines(module) for module in PARSERS}
     return {module.__name__: round(len(ran & run[module.__file__]) / len(ran), 2) for module, ran in lines.items()}

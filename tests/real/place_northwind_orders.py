@@ -1,7 +1,7 @@
-"""Places Northwind's orders of one month through the client, prints each total, and shows the stock they hold.
+"""Place Northwind's orders of one month with the client library, print each total, and show the allocated stock.
 
-Products and customers must have been imported before (see `test_northwind.py` for the commands). Each order
-carries a `request_id` made of its number, so that a second run orders nothing twice.
+Products and customers must be imported first (see `test_northwind.py` for the commands). The `request_id` of each order
+is derived from its number, so a second run orders nothing twice.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ CURRENCY = "USD"
 LOCATION = "locations/main"
 MONTH = "1996-07"
 REQUEST_IDS = uuid.UUID("6f3b1c52-8a0e-4f5d-9d57-21f0a1b6c7e4")
-"""The namespace (RFC 9562) of the orders' request ids; drawn once at random."""
+"""The UUID namespace (RFC 9562) of the request ids, generated once at random."""
 REFUSED = 1
 WRONG_USE = 2
 
 
 @dataclass(frozen=True)
 class OldOrder:
-    """An order as Northwind has it.
+    """An order of Northwind.
 
     Attributes:
         lines: pairs of SKU and units.
@@ -52,14 +52,14 @@ class OldOrder:
 
     @property
     def request_id(self) -> str:
-        """The same for the same order, whoever places it."""
+        """The request id, which depends only on the order's number."""
         return str(uuid.uuid5(REQUEST_IDS, self.number))
 
 
 def read_orders(folder: Path, *, month: str) -> Iterator[OldOrder]:
-    """The orders of a month, such as `1996-07`, in the order of the file.
+    """Yield the orders of a month, such as `1996-07`, in the order of the file.
 
-    Of `orders.csv` only the first columns are read: behind them, unquoted commas stand in addresses.
+    Only the first columns of `orders.csv` are read, because the addresses after them contain unquoted commas.
     """
     lines = read_lines(folder)
     for row in read_rows(folder / "orders.csv"):
@@ -69,7 +69,7 @@ def read_orders(folder: Path, *, month: str) -> Iterator[OldOrder]:
 
 
 def read_lines(folder: Path) -> dict[str, list[tuple[str, int]]]:
-    """The lines of every order, by its number."""
+    """Return the lines of every order by its number."""
     lines: dict[str, list[tuple[str, int]]] = defaultdict(list)
     for row in read_rows(folder / "order-details.csv"):
         lines[row["orderID"]].append((row["productID"], int(row["quantity"])))
@@ -77,7 +77,7 @@ def read_lines(folder: Path) -> dict[str, list[tuple[str, int]]]:
 
 
 def read_rows(path: Path) -> Iterator[dict[str, str]]:
-    """The rows of a CSV file by the names of its header."""
+    """Yield the rows of a CSV file as dictionaries."""
     with path.open(encoding="utf-8-sig", newline="") as file:
         yield from csv.DictReader(file)
 
@@ -99,7 +99,7 @@ def place(client: Storekeep, old: OldOrder) -> Order:
 
 
 def place_all(client: Storekeep, orders: Iterable[OldOrder]) -> Iterator[Order]:
-    """Place each order, say its total or why it was refused, and give those that were placed."""
+    """Place each order, print its total or the reason of its failure, and return the placed orders."""
     for old in orders:
         try:
             order = place(client, old)
@@ -113,15 +113,15 @@ def place_all(client: Storekeep, orders: Iterable[OldOrder]) -> Iterator[Order]:
 
 
 def explain(refusal: Refused) -> str:
-    """Why an order was refused, in one line."""
+    """Return the reason of a failed order in one line."""
     if isinstance(refusal, OutOfStock):
-        short = ", ".join(f"{one.sku} wants {one.wanted}, has {one.available}" for one in refusal.shortages)
+        short = ", ".join(f"{one.sku} wants {one.requested}, has {one.available}" for one in refusal.shortages)
         return f"{refusal.reason}: {short}"
     return f"{refusal.reason}: {refusal.message}"
 
 
 def show_stock(client: Storekeep, orders: Sequence[Order]) -> None:
-    """Print what is on hand, allocated and available of every SKU that the orders hold."""
+    """Print the stock levels of every SKU in the orders."""
     skus = sorted({line.sku for order in orders for line in order.lines}, key=lambda sku: (len(sku), sku))
     names = [f"{LOCATION}/stockLevels/{sku}" for sku in skus]
     levels = client.inventory.batch_get_stock_levels(names, parent=LOCATION) if names else []
@@ -131,17 +131,17 @@ def show_stock(client: Storekeep, orders: Sequence[Order]) -> None:
 
 
 def stock_row(level: StockLevel) -> str:
-    """One level as a row of the table."""
+    """Return one level as a row of the table."""
     return f"{level.sku:<6} {level.on_hand:>9} {level.allocated:>9} {level.available:>9}"
 
 
 def say(line: str) -> None:
     """Print a line."""
-    print(line, flush=True)  # noqa: T201 - what the script says
+    print(line, flush=True)  # noqa: T201 - the script's output
 
 
 def main() -> int:
-    """Read the arguments, place the orders, show the stock; gives the exit code."""
+    """Place the orders, show the stock, and return the exit code."""
     parser = argparse.ArgumentParser(
         description="Place Northwind's orders of a month; the server is STOREKEEP_ADDRESS, the key STOREKEEP_API_KEY."
     )

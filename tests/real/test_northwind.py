@@ -1,6 +1,6 @@
-"""Northwind's products, customers and orders on a running server, imported by the command line and placed by a script.
+"""Northwind's products and customers imported with the command line, and orders placed by a script.
 
-What should come out is worked out from the files alone, by other means than the server's.
+The expected results are computed from the files alone, independently of the server.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ pytestmark = pytest.mark.skipif(
 
 
 class Run(NamedTuple):
-    """What the two imports, the script and the server left."""
+    """The results of the two imports, the script and the server."""
 
     imports: dict[str, Any]
     imports_again: dict[str, Any]
@@ -62,7 +62,7 @@ def rows(name: str) -> list[dict[str, str]]:
 
 
 def storekeep(server: ServerProcess, *arguments: str) -> Any:
-    """Run the command line to its end; gives its document."""
+    """Run the command line and return its JSON document."""
     return json.loads(run([str(COMMAND), *arguments, "--json"], server=server))
 
 
@@ -90,12 +90,12 @@ def northwind(server: ServerProcess) -> Run:
 
 @pytest.fixture(scope="module")
 def placed(northwind: Run, client: Storekeep) -> dict[str, Order]:
-    """The orders that the server has, by Northwind's number."""
+    """Return the server's orders by Northwind's number."""
     return {order.external_reference: order for order in client.orders.list(page_size=1000)}
 
 
 def old_orders() -> dict[str, Counter[str]]:
-    """Northwind's orders of the month: SKU -> units."""
+    """Return Northwind's orders of the month, as units by SKU."""
     numbers = [row["orderID"] for row in rows("orders.csv") if row["orderDate"].startswith(MONTH)]
     wanted: dict[str, Counter[str]] = {number: Counter() for number in numbers}
     for row in rows("order-details.csv"):
@@ -105,7 +105,7 @@ def old_orders() -> dict[str, Counter[str]]:
 
 
 def expected_outcomes() -> Iterator[tuple[str, str]]:
-    """What has to become of each order: its total, or the reason of its refusal."""
+    """Return the expected outcome of each order: its total, or the reason of its failure."""
     products = {row["productID"]: row for row in rows("products.csv")}
     left = {sku: int(product["unitsInStock"]) for sku, product in products.items()}
     for number, units in old_orders().items():

@@ -1,4 +1,4 @@
-"""All of Northwind's orders as historic ones: each line, date, freight and address against the files."""
+"""Northwind's orders imported as historic orders: each line, date, freight and address is compared with the files."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def run_import(server: ServerProcess, *arguments: str) -> Any:
 
 @pytest.fixture(scope="module")
 def orders(server: ServerProcess, client: Storekeep) -> dict[str, Order]:
-    """The orders that the server has, by their numbers, after what is unshipped was stocked."""
+    """Return the imported orders by number. Stock for unshipped orders is added before the import."""
     for kind, columns in (("products", northwind.PRODUCTS), ("customers", northwind.CUSTOMERS)):
         run_import(server, kind, str(northwind.DATA / f"{kind}.csv"), *columns)
     for sku, units in northwind.needed().items():
@@ -45,7 +45,7 @@ def orders(server: ServerProcess, client: Storekeep) -> dict[str, Order]:
 
 @pytest.fixture(scope="module")
 def fulfillments(orders: dict[str, Order], client: Storekeep) -> dict[str, Fulfillment]:
-    """What was shipped, by the number of its order; each order has one at most."""
+    """Return the fulfilments by order number. Each order has at most one."""
     numbers = {order.name: number for number, order in orders.items()}
     listed = list(client.fulfillments.list(page_size=1000))
     found = {numbers[one.name.partition("/fulfillments/")[0]]: one for one in listed}

@@ -1,6 +1,6 @@
-"""The sample of Online Retail as historic orders: every row is an order's, cancels one, or is told of.
+"""The sample of Online Retail imported as historic orders: every row is imported, cancels units, or is reported.
 
-What should come out is worked out from the raw file alone, by other means than the importer's.
+The expected results are computed from the raw file alone, independently of the importer.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ pytestmark = pytest.mark.skipif(not DATA.is_file(), reason=f"there is no file {D
 
 @dataclass
 class Row:
-    """A line of the file. `left` are the units of it that nothing has cancelled."""
+    """A line of the file. `left` is the number of its units that are not cancelled."""
 
     line: int
     number: str
@@ -61,11 +61,11 @@ class Row:
 
 @dataclass
 class Expected:
-    """What the file should become, by the rules of docs/cli.md.
+    """The expected result of the import, by the rules of docs/cli.md.
 
     Attributes:
-        orders: number -> the rows of an order that can be imported.
-        cancels: the line of a row that cancels -> the lines of those of which it cancels units.
+        orders: the rows of each importable order, by order number.
+        cancels: the lines whose units a row cancels, by the line of the cancelling row.
         left_out: the lines of all rows that are not imported.
     """
 
@@ -123,7 +123,7 @@ class Expected:
 
 @dataclass
 class Import:
-    """What the imports said."""
+    """The reports of the imports."""
 
     first: Any
     again: Any
@@ -177,7 +177,7 @@ def run_import(server: ServerProcess, *arguments: str) -> Any:
 
 @pytest.fixture(scope="module")
 def orders(imports: Import, client: Storekeep) -> dict[str, Order]:
-    """The orders that the server has, by their numbers."""
+    """Return the server's orders by number."""
     return {order.number: order for order in client.orders.list(page_size=1000)}
 
 

@@ -1,4 +1,4 @@
-"""The control law of admission, step by step, with the clock in the test's hand; and a simulated queue under it."""
+"""The control law of admission control, step by step with a fake clock, and in a simulated queue."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PER_S = 100
 
 
 class Queue:
-    """An admission controller with a clock of its own."""
+    """An admission controller with a fake clock."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, law: ControlledDelay = LAW) -> None:
         self.now_s = 1_000.0
@@ -29,7 +29,7 @@ class Queue:
         monkeypatch.setattr(admission.time, "monotonic", lambda: self.now_s)
 
     def leave(self, *, waits_s: float, for_s: float) -> int:
-        """Have calls leave the queue that have waited so long; return how many are rejected at their turn."""
+        """Let calls leave the queue after a wait; return how many are rejected at their turn."""
         rejected = 0
         for _ in range(round(for_s * PER_S)):
             self.now_s += 1 / PER_S
@@ -37,7 +37,7 @@ class Queue:
         return rejected
 
     def ask(self, *, per_s: int, for_s: float, length: int) -> float:
-        """Ask for admission to a queue of this length; return the share that is admitted."""
+        """Offer calls to a queue of this length; return the share that is admitted."""
         asked = round(for_s * per_s)
         admitted = 0
         for _ in range(asked):
@@ -46,12 +46,12 @@ class Queue:
         return admitted / asked
 
     def overload(self) -> None:
-        """Have all calls wait too long for longer than an interval."""
+        """Let all calls wait too long for more than an interval."""
         self.leave(waits_s=LONG_S, for_s=LAW.interval_s * 2)
         assert self.controller.is_overloaded
 
     def stay_overloaded(self, *, for_s: float) -> None:
-        """Ask on and on for what has to be rejected."""
+        """Offer calls that must be rejected."""
         self.controller.record_wait(self.now_s - LONG_S)
         assert self.ask(per_s=PER_S, for_s=for_s, length=5) < 0.05
         assert self.controller.is_overloaded
@@ -92,7 +92,7 @@ def test_slow_calls_that_find_the_queue_empty_in_between_are_no_overload(queue):
 def test_process_that_stands_still_again_and_again_is_no_overload(queue):
     for _ in range(5):
         queue.now_s += 0.15
-        for number in range(9):  # what came meanwhile is served soon
+        for number in range(9):  # later calls are served soon
             queue.now_s += 0.001
             assert not queue.controller.record_wait(queue.now_s - 0.15 + 0.015 * number)
     assert queue.controller.admits(99)
@@ -202,7 +202,7 @@ def test_overload_goes_on_when_the_machine_stands_still(queue):
 
 
 def probe(queue: Queue) -> None:
-    """Ask until the next call is admitted by a probe."""
+    """Offer calls until a probe admits one."""
     for _ in range(100 * PER_S):
         if queue.ask(per_s=PER_S, for_s=1 / PER_S, length=5) and not queue.controller.is_overloaded:
             return
@@ -218,7 +218,7 @@ def test_probe_in_which_no_call_waits_long_ends_the_overload(queue):
         assert queue.controller.admits(5)
     queue.now_s += LAW.probe_s
     queue.controller.record_wait(queue.now_s - LONG_S)
-    assert queue.controller.admits(50)  # it is over, and this is a burst
+    assert queue.controller.admits(50)  # the probe has ended; this is a burst
 
 
 def test_probe_fails_where_calls_wait_and_the_next_comes_after_twice_as_long(queue):
@@ -251,7 +251,7 @@ def test_overload_that_comes_anew_is_probed_after_the_first_time_again(queue):
     probe(queue)
 
 
-# -- a simulated server: one core, on which two threads take turns: one admits or rejects calls, the other serves them
+# -- a simulated server: two threads share one core; one admits or rejects calls, the other serves them
 
 ADMISSION_S, SERVICE_S, REJECTION_S = 0.00003, 0.00007, 0.00003
 SETTLE_S = 2.0
@@ -259,19 +259,19 @@ SETTLE_S = 2.0
 
 @dataclasses.dataclass
 class Simulated:
-    """What became of the calls after it has settled: how long each took that was served, from when it came."""
+    """The calls of a simulation after it has settled: latencies of the served ones, and the number of rejected ones."""
 
     took_s: list[float]
     rejected: int = 0
 
     @property
     def p99_s(self) -> float:
-        """Their 99th percentile."""
+        """The 99th percentile of the latencies, in seconds."""
         return sorted(self.took_s)[int(0.99 * len(self.took_s))]
 
 
 def arrivals(times: float, seconds: float) -> Iterator[float]:
-    """At random, at so many times the rate that can be served."""
+    """Return random arrival times at a multiple of the rate that can be served."""
     generator, now_s = random.Random(7), 0.0
     while now_s < seconds:
         now_s += generator.expovariate(times / (ADMISSION_S + SERVICE_S))
@@ -279,7 +279,7 @@ def arrivals(times: float, seconds: float) -> Iterator[float]:
 
 
 def simulate(queue: Queue, *, times: float, seconds: float) -> Simulated:
-    """Serve calls under the controller of a queue."""
+    """Simulate a server whose queue is under the controller."""
     found, waiting, begun_s = Simulated([]), deque[tuple[float, float]](), queue.now_s
     for after_s in arrivals(times, seconds):
         came_s = begun_s + after_s

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Atomic file writes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from storekeep.server.runtime.files import new_file
+from storekeep.server.runtime.files import create_file
 
 
 def names(folder: Path) -> list[str]:
@@ -16,14 +16,14 @@ def names(folder: Path) -> list[str]:
 
 
 def fail_halfway(path: Path) -> None:
-    with new_file(path, replaces=True) as new:
+    with create_file(path, replaces=True) as new:
         new.write_text("half")
         raise LookupError
 
 
 def test_new_file_has_its_name_only_when_it_is_whole(tmp_path: Path):
     path = tmp_path / "key"
-    with new_file(path, replaces=False) as new:
+    with create_file(path, replaces=False) as new:
         new.write_text("half")
         assert not path.exists()
         new.write_text("whole")
@@ -47,7 +47,7 @@ def test_new_file_where_one_exists_replaces_it_or_is_refused(tmp_path: Path, rep
     path.write_text("old")
     path.chmod(0o644)
     try:
-        with new_file(path, replaces=replaces) as new:
+        with create_file(path, replaces=replaces) as new:
             new.write_text("new")
     except FileExistsError:
         assert not replaces
@@ -59,7 +59,7 @@ def test_new_file_where_one_exists_replaces_it_or_is_refused(tmp_path: Path, rep
 def test_new_file_beside_one_that_a_killed_process_left_is_written(tmp_path: Path):
     path = tmp_path / "key"
     path.with_name(f".key.{os.getpid()}").write_text("half")
-    with new_file(path, replaces=False) as new:
+    with create_file(path, replaces=False) as new:
         new.write_text("new")
     assert path.read_text() == "new"
     assert names(tmp_path) == ["key"]

@@ -1,4 +1,4 @@
-"""Ports: found taken by whoever has them, however they do, and held for those who mean to share."""
+"""Ports: taken ports are detected, and reserved ports can be shared by workers only."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from contextlib import contextmanager
 
 import pytest
 
-from storekeep.server.runtime.ports import AddressTaken, free_addresses, reserve_port, split_address
+from storekeep.server.runtime.ports import AddressTaken, find_free_addresses, reserve_port, split_address
 from tests.support.processes import ServerProcess, run_command
 
 
 @contextmanager
 def sharing(port: int, *, listens: bool = True) -> Iterator[None]:
-    """Another socket on the port, as a worker has it."""
+    """Open another socket on the port, as a worker does."""
     with socket.socket() as shared:
         shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
@@ -75,7 +75,7 @@ HAS_IPV6 = any(family == socket.AF_INET6 for family, *_ in socket.getaddrinfo("l
 
 @contextmanager
 def taken(host: str, port: int = 0) -> Iterator[int]:
-    """Another program that listens at one address alone."""
+    """Listen on one address exclusively, as another program does."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as other:
         other.bind((host, port))
@@ -84,12 +84,12 @@ def taken(host: str, port: int = 0) -> Iterator[int]:
 
 
 def test_all_addresses_of_a_name_are_given_with_one_port():
-    addresses = free_addresses("localhost:0")
+    addresses = find_free_addresses("localhost:0")
     ports = {split_address(address)[1] for address in addresses}
     assert len(ports) == 1
     assert 0 not in ports
     assert ("[::1]" in " ".join(addresses)) == HAS_IPV6
-    assert free_addresses("127.0.0.1:0")[0].startswith("127.0.0.1:")
+    assert find_free_addresses("127.0.0.1:0")[0].startswith("127.0.0.1:")
 
 
 IPV6_ALONE = pytest.mark.skipif(not HAS_IPV6, reason="localhost is one address here")
@@ -100,7 +100,7 @@ IPV6_ALONE = pytest.mark.skipif(not HAS_IPV6, reason="localhost is one address h
 def test_name_of_which_one_address_is_taken_is_refused_and_that_is_named(host):
     with taken(host) as port:
         named = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        for find in (free_addresses, lambda address: reserve_port(address).__enter__()):
+        for find in (find_free_addresses, lambda address: reserve_port(address).__enter__()):
             with pytest.raises(AddressTaken) as refused:
                 find(f"localhost:{port}")
             assert f"cannot listen on localhost:{port} ({named})" in str(refused.value)
@@ -131,8 +131,8 @@ def test_server_listens_on_every_address_of_a_name(tmp_path):
 def test_second_address_of_a_name_is_tried_too(monkeypatch):
     two = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, 0)) for host in ("127.0.0.1", "127.0.0.2")]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_args, **_kinds: two)
-    first, second = free_addresses("shop:0")
+    first, second = find_free_addresses("shop:0")
     assert split_address(first)[1] == split_address(second)[1]
     with taken("127.0.0.2") as port, pytest.raises(AddressTaken) as refused:
-        free_addresses(f"shop:{port}")
+        find_free_addresses(f"shop:{port}")
     assert f"cannot listen on shop:{port} (127.0.0.2:{port})" in str(refused.value)

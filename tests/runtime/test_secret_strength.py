@@ -1,4 +1,4 @@
-"""Secrets: what tools make at random passes, what people make up does not."""
+"""Strength of secrets: generated secrets pass, invented ones do not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings files: every line means something, or is refused with its number; no refusal shows a value."""
+"""Settings files: each line is read or rejected with its number, and error messages show no values."""
 
 from __future__ import annotations
 
@@ -59,23 +59,23 @@ def test_byte_order_mark_is_no_part_of_a_name(tmp_path):
 @pytest.mark.parametrize(
     ("line", "told"),
     [
-        ("STOREKEEP_A", "not a line of"),
-        ("STOREKEEP_A: hunter2", "not a line of"),
-        ("STOREKEEP-A=hunter2", "not a line of"),
-        ("hunter2", "not a line of"),
-        ("set STOREKEEP_A=hunter2", "not a line of"),
-        ("= hunter2", "not a line of"),
-        ("; hunter2", "not a line of"),
+        ("STOREKEEP_A", "not of the form"),
+        ("STOREKEEP_A: hunter2", "not of the form"),
+        ("STOREKEEP-A=hunter2", "not of the form"),
+        ("hunter2", "not of the form"),
+        ("set STOREKEEP_A=hunter2", "not of the form"),
+        ("= hunter2", "not of the form"),
+        ("; hunter2", "not of the form"),
         ("A=hunter2", "A does not begin with STOREKEEP_"),
         ("STOREKEEP_A='hunter2", "the quote is not closed"),
         ("STOREKEEP_A=\"hunter2' # c", "the quote is not closed"),
-        ("STOREKEEP_A='hunter2' 3", "something stands behind it"),
-        ("STOREKEEP_A=${hunter2}", "nothing is expanded"),
-        ('STOREKEEP_A="$(hunter2)"', "nothing is expanded"),
+        ("STOREKEEP_A='hunter2' 3", "text follows it"),
+        ("STOREKEEP_A=${hunter2}", "variables are not expanded"),
+        ('STOREKEEP_A="$(hunter2)"', "variables are not expanded"),
         ("STOREKEEP_A=hunter2\x00", "a control character"),
         ("STOREKEEP_A=hunter2\rSTOREKEEP_B=c", "a control character"),
-        ("STOREKEEP_ONE=hunter2", "STOREKEEP_ONE stands in line 1 already"),
-        ("export storekeep_one=hunter2", "STOREKEEP_ONE stands in line 1 already"),
+        ("STOREKEEP_ONE=hunter2", "STOREKEEP_ONE is already set in line 1"),
+        ("export storekeep_one=hunter2", "STOREKEEP_ONE is already set in line 1"),
     ],
 )
 def test_line_that_does_not_parse_is_refused_by_its_number(tmp_path, line, told):

@@ -1,4 +1,4 @@
-"""The loop that runs tasks by turns, on real sockets."""
+"""The cooperative scheduler, with tasks on real sockets."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import pytest
 from greenlet import greenlet
 
 from storekeep.server.runtime.admission import WRITES, AdmissionController
-from storekeep.server.runtime.tasks import Loop, await_socket
+from storekeep.server.runtime.tasks import TaskScheduler, await_socket
 from tests.support.clusters import suspend
 
 TIMEOUT_S = 60.0
@@ -26,36 +26,36 @@ TRIES = 20
 
 
 @pytest.fixture
-def loop() -> Iterator[Loop]:
-    made = Loop(
-        name="test-loop", tasks_max=4, admission=AdmissionController(WRITES, length_max=3, wait_max_s=TIMEOUT_S)
+def scheduler() -> Iterator[TaskScheduler]:
+    made = TaskScheduler(
+        name="test-scheduler", tasks_max=4, admission=AdmissionController(WRITES, length_max=3, wait_max_s=TIMEOUT_S)
     )
     yield made
     made.end(wait=True, drop_queued=True)
 
 
 class Asked:
-    """A task that waits for an answer on a socket, and who gives it."""
+    """A task that waits for an answer on a socket, and the other end of that socket."""
 
-    def __init__(self, loop: Loop, *, timeout_s: float = math.inf) -> None:
+    def __init__(self, scheduler: TaskScheduler, *, timeout_s: float = math.inf) -> None:
         self._answering, self.waiting = socket.socketpair()
         self.begun, self.done = threading.Event(), threading.Event()
         self.came: list[bool] = []
         self.thread = ""
         self._deadline = time.monotonic() + timeout_s
-        loop.put(self._run)
+        scheduler.put(self._run)
 
     def _run(self) -> None:
         self.thread = threading.current_thread().name
         self.begun.set()
-        for _ in range(2):  # the same socket serves again and again
+        for _ in range(2):  # the same socket is used twice
             self.came.append(await_socket(self.waiting.fileno(), select.POLLIN, self._deadline))
             if self.came[-1]:
                 self.waiting.recv(100)
         self.done.set()
 
     def answer(self) -> None:
-        """Answer, and wait until that has come, unless it waits for no answer any more."""
+        """Send the answer and wait until the task has it, unless the task has stopped waiting."""
         before = len(self.came)
         self._answering.send(b"answer")
         give_up = time.monotonic() + TIMEOUT_S
@@ -68,20 +68,20 @@ class Asked:
         self.waiting.close()
 
 
-def test_tasks_wait_at_the_same_time_in_one_thread(loop):
-    tasks = [Asked(loop) for _ in range(4)]
+def test_tasks_wait_at_the_same_time_in_one_thread(scheduler):
+    tasks = [Asked(scheduler) for _ in range(4)]
     assert all(task.begun.wait(TIMEOUT_S) for task in tasks)
     for _ in range(2):
         for task in reversed(tasks):
             task.answer()
     assert all(task.done.wait(TIMEOUT_S) for task in tasks)
-    assert {(task.thread, *task.came) for task in tasks} == {("test-loop", True, True)}
+    assert {(task.thread, *task.came) for task in tasks} == {("test-scheduler", True, True)}
     for task in tasks:
         task.close()
 
 
-def test_no_more_tasks_begin_than_may_and_the_next_one_does_when_one_ends(loop):
-    tasks = [Asked(loop) for _ in range(5)]
+def test_no_more_tasks_begin_than_may_and_the_next_one_does_when_one_ends(scheduler):
+    tasks = [Asked(scheduler) for _ in range(5)]
     assert all(task.begun.wait(TIMEOUT_S) for task in tasks[:4])
     assert not tasks[4].begun.wait(0.1)
     tasks[1].answer()
@@ -93,8 +93,8 @@ def test_no_more_tasks_begin_than_may_and_the_next_one_does_when_one_ends(loop):
     assert all(task.done.wait(TIMEOUT_S) for task in tasks)
 
 
-def test_deadline_that_passes_wakes_the_task_alone(loop):
-    patient, hasty = Asked(loop), Asked(loop, timeout_s=0.1)
+def test_deadline_that_passes_wakes_the_task_alone(scheduler):
+    patient, hasty = Asked(scheduler), Asked(scheduler, timeout_s=0.1)
     begun_s = time.monotonic()
     assert hasty.done.wait(TIMEOUT_S)
     assert hasty.came == [False, False]
@@ -106,13 +106,13 @@ def test_deadline_that_passes_wakes_the_task_alone(loop):
     assert patient.came == [True, True]
 
 
-def test_queue_says_when_it_is_full(loop):
-    tasks = [Asked(loop) for _ in range(4)]
+def test_queue_says_when_it_is_full(scheduler):
+    tasks = [Asked(scheduler) for _ in range(4)]
     assert all(task.begun.wait(TIMEOUT_S) for task in tasks)
-    assert not loop.is_full()
+    assert not scheduler.is_full()
     for _ in range(3):
-        loop.put(lambda: None)
-    assert loop.is_full()
+        scheduler.put(lambda: None)
+    assert scheduler.is_full()
     for _ in range(2):
         for task in tasks:
             task.answer()
@@ -120,13 +120,13 @@ def test_queue_says_when_it_is_full(loop):
 
 
 def test_end_waits_for_what_has_begun_and_what_is_queued():
-    loop = Loop(
-        name="test-loop", tasks_max=1, admission=AdmissionController(WRITES, length_max=10, wait_max_s=TIMEOUT_S)
+    scheduler = TaskScheduler(
+        name="test-scheduler", tasks_max=1, admission=AdmissionController(WRITES, length_max=10, wait_max_s=TIMEOUT_S)
     )
-    asked, after = Asked(loop), threading.Event()
-    loop.put(after.set)
+    asked, after = Asked(scheduler), threading.Event()
+    scheduler.put(after.set)
     assert asked.begun.wait(TIMEOUT_S)
-    ending = threading.Thread(target=lambda: loop.end(wait=True, drop_queued=False))
+    ending = threading.Thread(target=lambda: scheduler.end(wait=True, drop_queued=False))
     ending.start()
     time.sleep(0.05)
     assert ending.is_alive()
@@ -148,7 +148,7 @@ def test_thread_without_a_loop_waits_by_itself():
 STOPPED = """
 import os, select, socket, sys, threading, time
 from storekeep.server.runtime.admission import WRITES, AdmissionController
-from storekeep.server.runtime.tasks import Loop, await_socket
+from storekeep.server.runtime.tasks import TaskScheduler, await_socket
 
 answered = threading.Event()
 
@@ -158,15 +158,15 @@ def wait():
     print(came, flush=True)
     answered.set()
 
-if sys.argv[1] == "loop":
-    Loop(name="test", tasks_max=1, admission=AdmissionController(WRITES, length_max=1, wait_max_s=9)).put(wait)
+if sys.argv[1] == "scheduler":
+    TaskScheduler(name="test", tasks_max=1, admission=AdmissionController(WRITES, length_max=1, wait_max_s=9)).put(wait)
 else:
     wait()
 answered.wait(20)
 """
 
 
-@pytest.mark.parametrize("where", ["thread", "loop"])
+@pytest.mark.parametrize("where", ["thread", "scheduler"])
 def test_answer_that_came_while_the_process_was_stopped_counts_though_the_time_is_over(where: str):
     for _ in range(TRIES):
         if (came := came_while_stopped(where)) is not None:
@@ -175,18 +175,18 @@ def test_answer_that_came_while_the_process_was_stopped_counts_though_the_time_i
 
 
 def came_while_stopped(where: str) -> bool | None:
-    """Whether a process saw the answer that came while it was stopped; None where its time was over before."""
+    """Return whether a process saw an answer that arrived while it was stopped; None if the deadline passed before."""
     command = [sys.executable, "-c", STOPPED, where]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         assert process.stdout.readline() == "waits\n"
-        time.sleep(0.2)  # it has to be asleep in its wait: one that is not there yet only passes the more easily
+        time.sleep(0.2)  # time to enter the wait; if it has not yet, the test still passes
         suspend(process.pid)
         was_in_time = not select.select([process.stdout], [], [], 0)[0]
         process.stdin.write("answer")
         process.stdin.flush()
-        time.sleep(1.2)  # beyond the time that it waits for
+        time.sleep(1.2)  # longer than its deadline
         process.send_signal(signal.SIGCONT)
         came = process.stdout.readline() == "True\n"
         return came if was_in_time else None
@@ -196,26 +196,26 @@ def test_loop_that_has_ended_leaves_nothing_behind():
     gc.collect()
     before = living_greenlets()
     for tasks_max in (1, 4):
-        loop = Loop(
-            name="test-loop",
+        scheduler = TaskScheduler(
+            name="test-scheduler",
             tasks_max=tasks_max,
             admission=AdmissionController(WRITES, length_max=10, wait_max_s=TIMEOUT_S),
         )
-        tasks = [Asked(loop) for _ in range(4)]
+        tasks = [Asked(scheduler) for _ in range(4)]
         for task in tasks:
             assert task.begun.wait(TIMEOUT_S)
             for _ in range(2):
                 task.answer()
-        loop.end(wait=True, drop_queued=False)
+        scheduler.end(wait=True, drop_queued=False)
         for task in tasks:
             task.close()
-    gone = weakref.ref(loop)
-    del loop, tasks, task
+    gone = weakref.ref(scheduler)
+    del scheduler, tasks, task
     gc.collect()
     assert gone() is None
     assert living_greenlets() <= before
 
 
 def living_greenlets() -> int:
-    """How many greenlets there are that began and have not ended, without those that threads begin with."""
+    """Return the number of running greenlets, without the main greenlets of threads."""
     return sum(isinstance(one, greenlet) and bool(one) and one.parent is not None for one in gc.get_objects())

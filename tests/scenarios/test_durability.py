@@ -1,6 +1,6 @@
-"""What was acknowledged survives a `kill -9` under load; what was not has happened once or not at all.
+"""Durability: acknowledged writes survive a `kill -9` under load; others happened once or not at all.
 
-`make prove` does the same three hundred times, and kills other commands too.
+`make prove` repeats this three hundred times and kills other commands, too.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The primary dies and its synchronous replica takes over: no acknowledged order is lost, none is there twice."""
+"""Failover: a synchronous replica replaces the dead primary; no acknowledged order is lost or duplicated."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from storekeep.server.store.sql.transactions import Transaction
 from storekeep.v1 import orders_pb2
 from tests.support.buyers import list_orders, open_shop, verify
 from tests.support.databases import PostgresDatabase
-from tests.support.failovers import Orderers, serve
-from tests.support.refusals import refusal_of
-from tests.support.replication import Replication, ask, await_true, promote, running_replication
+from tests.support.failovers import OrderCallers, serve
+from tests.support.refusals import parse_refusal
+from tests.support.replication import Replication, ask, await_true, promote, run_replication
 from tests.support.shops import new_request_id
 
 CONNECT_TIMEOUT_S = 2.0
@@ -34,13 +34,13 @@ pytestmark = pytest.mark.engine("postgresql", reason="SQLite has no replica that
 
 @pytest.fixture
 def replication(engine: str) -> Iterator[Replication]:
-    with running_replication(synchronous_standby_names="*") as made:
+    with run_replication(synchronous_standby_names="*") as made:
         yield made
 
 
 def test_failover_loses_no_acknowledged_order_and_doubles_none(replication: Replication, tmp_path: Path):
     server = serve(replication, tmp_path)
-    orderers = Orderers(server)
+    orderers = OrderCallers(server)
     with orderers.ordering():
         orderers.await_orders()
         replication.fail_over()
@@ -69,7 +69,7 @@ def test_change_that_the_replica_has_not_confirmed_is_not_acknowledged(
         replica.stop()
         asked = pool.submit(is_refused, shop.stub(rpc), request)
         await_true(lambda: ask(replication.primary, WAITING))
-        # Whoever ends the wait makes the commit succeed, with a warning, where it is: on one server.
+        # Cancelling the wait makes the commit succeed on the primary alone, with a warning.
         ask(replication.primary, f"SELECT pg_cancel_backend(pid) FROM ({WAITING})")
         assert asked.result()
         assert list_orders(shop, customer=wanted.customer) != before
@@ -82,11 +82,11 @@ def test_change_that_the_replica_has_not_confirmed_is_not_acknowledged(
 
 
 def is_refused(call: Callable[[Any], Any], request: Any) -> bool:
-    """Whether a change is not acknowledged, because the database does not do its part."""
+    """Return whether a change fails with STORAGE_UNAVAILABLE."""
     try:
         call(request)
     except grpc.RpcError as error:
-        return refusal_of(error).reason == "STORAGE_UNAVAILABLE"
+        return parse_refusal(error).reason == "STORAGE_UNAVAILABLE"
     return False
 
 

@@ -1,4 +1,4 @@
-"""Hostile input: whatever is sent, the answer is a reason of the contract, and the server lives on."""
+"""Hostile input: every request gets a reply or a reason of the contract, and the server keeps running."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from storekeep.v1 import customers_pb2, inventory_pb2, orders_pb2, products_pb2
 from tests.support.messages import LONG, messages
 from tests.support.processes import ServerProcess
 from tests.support.records import Records
-from tests.support.refusal_cases import new_variant
+from tests.support.refusal_cases import build_new_variant
 from tests.support.refusals import refusal, refused
 from tests.support.resources import CUSTOMER, KINDS, Kind
-from tests.support.shops import MAIN, Shop, amount_of, new_id, new_request_id
+from tests.support.shops import MAIN, Shop, get_amount, new_id, new_request_id
 
 CONTRACT = read_contract()
 PROTECTED = [path for path, method in CONTRACT.methods.items() if method.permission != "public"]
@@ -50,7 +50,7 @@ def _server_lives_and_logs_no_defect(server: ServerProcess) -> Iterator[None]:
     assert "Traceback" not in server.log()
 
 
-# -- orders that cannot be
+# -- invalid orders
 
 
 @pytest.mark.parametrize("quantity", [0, -1, 1_000_001, 10**9, 2**63 - 1, -(2**63)])
@@ -114,17 +114,17 @@ def test_line_without_a_price_in_the_currency_is_named(shop: Shop):
 def test_price_that_cannot_be_is_refused(shop: Shop, reason: str, currency_code: str, units: int, nanos: int):
     price = Money(currency_code=currency_code, units=units, nanos=nanos)
     with refused(reason) as refusal:
-        shop.products.CreateVariant(new_variant(shop, price))
+        shop.products.CreateVariant(build_new_variant(shop, price))
     assert list(refusal.violations) == ["variant.prices[0]"]
 
 
 def test_highest_price_and_quantity_are_added_up_exactly(shop: Shop):
     sku = shop.variant(prices={"KWD": "999999999.999"}, stock=5_000_000).sku
     order = shop.order(*[(sku, 1_000_000)] * 5, currency_code="KWD")
-    assert amount_of(order.total) * 1000 == 999_999_999_999 * 5_000_000
+    assert get_amount(order.total) * 1000 == 999_999_999_999 * 5_000_000
 
 
-def test_500_lines_of_the_same_sku_are_one_promise(shop: Shop):
+def test_500_lines_of_the_same_sku_are_one_allocation(shop: Shop):
     sku = shop.variant(stock=501).sku
     order = shop.order(*[(sku, 1)] * 500)
     assert [line.line_number for line in order.lines] == list(range(1, 501))
@@ -347,7 +347,7 @@ NOWHERE = ("/storekeep.v1.OrderService/Nothing", "/nobody.v1.Service/Get", "/x",
 
 
 @pytest.mark.parametrize("path", NOWHERE)
-def test_unknown_method_is_told(shop: Shop, path: str):
+def test_unknown_method_is_reported(shop: Shop, path: str):
     with refused("UNKNOWN_METHOD") as refusal:
         shop.send(path, b"")
     assert refusal.code is grpc.StatusCode.UNIMPLEMENTED
@@ -399,13 +399,13 @@ def test_call_id_that_cannot_be_is_replaced(shop: Shop, request_id: str):
     assert dict(raised.value.trailing_metadata())["x-request-id"] != request_id
 
 
-def test_call_id_is_told_back(shop: Shop):
+def test_call_id_is_returned(shop: Shop):
     with refused("INVALID_FIELD") as refusal:
         shop.send(GET, b"", metadata=[("x-request-id", "call-1"), ("traceparent", "nonsense"), ("x-bin", b"\xff")])
     assert refusal.request_id == "call-1"
 
 
-# -- anything at all
+# -- random input
 
 fuzzing = settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 
@@ -427,7 +427,7 @@ def test_any_request_is_answered_or_refused(shop: Shop, server: ServerProcess, p
 
 @fuzzing
 @given(data=st.data())
-def test_any_customer_is_kept_as_it_was_given_or_refused(shop: Shop, data):
+def test_any_customer_is_stored_unchanged_or_refused(shop: Shop, data):
     customer = data.draw(messages(customers_pb2.Customer.DESCRIPTOR))
     customer.display_name = customer.display_name[:200] or "x"
     request = customers_pb2.CreateCustomerRequest(customer=customer)

@@ -1,4 +1,4 @@
-"""Callers of large pages beside those of small reads: small ones are answered, large ones answered or refused."""
+"""Large pages beside small reads: small reads succeed; large pages succeed or are rejected."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from google.rpc import error_details_pb2, status_pb2
 
 from storekeep.v1 import orders_pb2, products_pb2
 from tests.support.buyers import open_shop
-from tests.support.clusters import await_that
+from tests.support.clusters import await_condition
 from tests.support.processes import ServerProcess
-from tests.support.refusals import DETAILS_KEY, refusal_of
+from tests.support.refusals import DETAILS_KEY, parse_refusal
 from tests.support.shops import Shop
 
 ORDERS, LINES = 25, 200
 PRODUCTS = 100
 CLIENT_BYTES_MAX = 4 * 1024 * 1024
-"""What a client of gRPC takes by default."""
+"""The default message limit of gRPC clients."""
 CALLERS = 60
 SMALL_READS = 6
 DEADLINE_S = 20.0
 LIST = "/storekeep.v1.OrderService/ListOrders"
-DESCRIPTION = "lorem " + "\U0001f375" * 9_900  # of four bytes each
+DESCRIPTION = "lorem " + "\U0001f375" * 9_900  # four bytes each
 LONG = products_pb2.ListProductsRequest(filter='display_name = "Long"', page_size=1)
 PAGED: dict[str, tuple[str, Any, Any]] = {
     "orders": (LIST, orders_pb2.ListOrdersRequest(page_size=1000), orders_pb2.ListOrdersResponse),
@@ -48,7 +48,7 @@ PAGED: dict[str, tuple[str, Any, Any]] = {
 
 @pytest.fixture(scope="module")
 def product(server: ServerProcess) -> str:
-    """A product of a shop whose pages of orders are large."""
+    """Create orders that make large pages, and return the name of a product."""
     with open_shop(server) as shop, ThreadPoolExecutor(16) as pool:
 
         def sku(_number: int) -> str:
@@ -62,7 +62,7 @@ def product(server: ServerProcess) -> str:
 
 
 class Callers:
-    """Those that ask for large pages on and on, and what they are told."""
+    """Clients that request large pages in a loop, and the outcomes of their calls."""
 
     def __init__(self, server: ServerProcess) -> None:
         self._server = server
@@ -90,11 +90,11 @@ class Callers:
                 shop.send(LIST, request, timeout=30)
                 self.outcomes["OK"] += 1
             except grpc.RpcError as error:
-                self.outcomes[_reason_of(error)] += 1
-                stop.wait(0.1)  # as the refusal says
+                self.outcomes[_get_reason(error)] += 1
+                stop.wait(0.1)  # the retry delay of the rejection
 
 
-def _reason_of(error: grpc.RpcError) -> str:
+def _get_reason(error: grpc.RpcError) -> str:
     packed = dict(error.trailing_metadata()).get(DETAILS_KEY, b"")
     status = status_pb2.Status.FromString(packed)
     info = error_details_pb2.ErrorInfo()
@@ -121,17 +121,17 @@ def test_page_ends_before_it_is_larger_than_clients_take_and_the_next_goes_on(
             names += [item.name for item in items]
             if not reply.next_page_token:
                 break
-            assert len(raw) > CLIENT_BYTES_MAX / 8  # it was as full as may be
+            assert len(raw) > CLIENT_BYTES_MAX / 8  # the page is not needlessly small
             request.page_token = reply.next_page_token
     assert len(names) == len(set(names)) >= (PRODUCTS if shows_long else ORDERS)
 
 
-def test_batch_that_is_too_large_is_refused_and_told_how_many_fit(server: ServerProcess):
+def test_batch_that_is_too_large_is_refused_with_the_number_that_fits(server: ServerProcess):
     with open_shop(server) as shop:
         names = [shop.product(display_name="Long", description=DESCRIPTION).name for _ in range(5)] * 25
         with pytest.raises(grpc.RpcError) as refused:
             shop.products.BatchGetProducts(products_pb2.BatchGetProductsRequest(names=names))
-        refusal = refusal_of(refused.value)
+        refusal = parse_refusal(refused.value)
         assert (refusal.code, refusal.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "MESSAGE_TOO_LARGE")
         fitting = int(str(refused.value.details()).rpartition(" ")[2])  # type: ignore[attr-defined]  # a call's error
         assert 50 < fitting < len(names)
@@ -143,10 +143,10 @@ def test_batch_that_is_too_large_is_refused_and_told_how_many_fit(server: Server
 def test_small_reads_are_answered_beside_callers_of_large_pages(server: ServerProcess, product: str):
     callers = Callers(server)
     with open_shop(server) as shop, callers.running():
-        await_that(lambda: sum(callers.outcomes.values()) > 0, server.log)
+        await_condition(lambda: sum(callers.outcomes.values()) > 0, server.log)
         for _ in range(SMALL_READS):
             request = products_pb2.GetProductRequest(name=product)
             assert shop.products.GetProduct(request, timeout=DEADLINE_S).name == product
             time.sleep(0.3)
-        await_that(lambda: callers.outcomes["OVERLOADED"] > 0, server.log)
+        await_condition(lambda: callers.outcomes["OVERLOADED"] > 0, server.log)
     assert set(callers.outcomes) == {"OK", "OVERLOADED"}

@@ -1,4 +1,4 @@
-"""Changes that have waited too long when it is overload: those behind them would wait for them too."""
+"""Writes that waited too long under overload are rejected, so that newer writes do not wait behind them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.store.test_engine import TIMEOUT_S, busy_writer, new_store
 
 
 class Call:
-    """A task that takes long, and can be refused."""
+    """A slow task that can be rejected."""
 
     def __init__(self) -> None:
         self.outcome = ""
@@ -29,10 +29,10 @@ def test_tasks_that_have_waited_too_long_are_refused_once_it_is_overload(databas
     store = new_store(database, wait_max_s=0.05)
     calls = [Call() for _ in range(80)]
     with busy_writer(store):
-        assert all(store.run_soon(call) for call in calls)
+        assert all(store.submit_task(call) for call in calls)
         time.sleep(0.1)
     assert all(call.is_over.wait(TIMEOUT_S) for call in calls)
     outcomes = [call.outcome for call in calls]
-    assert outcomes == sorted(outcomes, reverse=True)  # first those that were served
+    assert outcomes == sorted(outcomes, reverse=True)  # the served tasks come first
     assert set(outcomes) == {"served", "refused"}
     store.close()

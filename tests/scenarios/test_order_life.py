@@ -1,4 +1,4 @@
-"""The whole life of stock and orders: random plays, in which the server and a model in plain Python have to agree."""
+"""The life of stock and orders: random sequences of calls in which the server and a Python model must agree."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ REFUSED = {
     ),
     *("cancel lines: UnitsNotOpen", "fulfill: UnitsNotOpen", "resume: OrderNotHeld"),
 }
-"""What the plays on SQLite have to have done, and been refused, so that they prove something."""
+"""Calls and errors that must occur in the runs on SQLite, so that the test covers them."""
 
 
 @pytest.fixture

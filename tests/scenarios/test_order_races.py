@@ -1,4 +1,4 @@
-"""Many clients at once, over the wire: who loses leaves nothing, and no unit is lost or promised twice."""
+"""Races over gRPC: losing calls write nothing, and no unit is lost or allocated twice."""
 
 from __future__ import annotations
 
@@ -15,8 +15,16 @@ from google.protobuf.duration_pb2 import Duration
 from storekeep.v1 import inventory_pb2, orders_pb2, orders_pb2_grpc
 from tests.conftest import MakeServer
 from tests.support.buyers import verify
-from tests.support.crowds import CLIENTS, all_at_once, at_once, check_levels, crowd, order_units, reasons
-from tests.support.order_cases import apply, confirmed, two_lines, units
+from tests.support.crowds import (
+    CLIENTS,
+    call_at_once,
+    call_concurrently,
+    check_levels,
+    order_units,
+    reasons,
+    run_clients,
+)
+from tests.support.order_cases import apply, make_confirmed, make_two_line_order, units
 from tests.support.order_cases import edit as order_edit
 from tests.support.processes import ServerProcess
 from tests.support.records import Records
@@ -26,14 +34,14 @@ from tests.support.shops import MAIN, Shop, new_request_id
 ROUNDS = 8
 
 
-def counts(records: Records) -> Counter[str]:
-    """Rows of each table."""
+def count_rows(records: Records) -> Counter[str]:
+    """Return table -> number of rows."""
     return Counter({table: len(rows) for table, rows in records.everything().items()})
 
 
-def new_rows(records: Records, before: Counter[str]) -> dict[str, int]:
-    """How many rows each table has more, where it has."""
-    after = counts(records)
+def count_new_rows(records: Records, before: Counter[str]) -> dict[str, int]:
+    """Return table -> number of new rows, without unchanged tables."""
+    after = count_rows(records)
     return {table: after[table] - before[table] for table in after if after[table] != before[table]}
 
 
@@ -42,44 +50,46 @@ def new_rows(records: Records, before: Counter[str]) -> dict[str, int]:
 
 def test_losers_of_the_last_units_leave_no_row(shops: list[Shop], shop: Shop, records: Records):
     sku, other, customer = shop.variant(stock=2).sku, shop.variant(stock=CLIENTS).sku, shop.customer().name
-    before = counts(records)
+    before = count_rows(records)
 
     def buy(client: Shop) -> Any:
         return client.order((other, 1), (sku, 1), (sku, 1), customer=customer, request_id=new_request_id())
 
-    outcomes = at_once(shops, buy)
+    outcomes = call_at_once(shops, buy)
     assert reasons(outcomes) == {"": 1, "OUT_OF_STOCK": CLIENTS - 1}
     written = {"orders": 1, "order_lines": 3, "stock_movements": 3, "audit_entries": 1, "replies": 1}
-    assert new_rows(records, before) == written
+    assert count_new_rows(records, before) == written
     assert [shop.level(one).allocated for one in (sku, other)] == [2, 1]
 
 
 def test_losers_of_the_last_reservation_leave_no_row(shops: list[Shop], shop: Shop, records: Records):
     sku, other = shop.variant(stock=3).sku, shop.variant(stock=CLIENTS).sku
-    before = counts(records)
-    outcomes = at_once(shops, lambda client: client.reserve((other, 1), (sku, 2), request_id=new_request_id()))
+    before = count_rows(records)
+    outcomes = call_at_once(shops, lambda client: client.reserve((other, 1), (sku, 2), request_id=new_request_id()))
     assert reasons(outcomes) == {"": 1, "OUT_OF_STOCK": CLIENTS - 1}
     written = {"reservations": 1, "reservation_lines": 2, "stock_movements": 2, "audit_entries": 1, "replies": 1}
-    assert new_rows(records, before) == written
+    assert count_new_rows(records, before) == written
 
 
 def test_losers_of_one_order_leave_no_row(shops: list[Shop], shop: Shop, records: Records):
-    order = confirmed(shop)
+    order = make_confirmed(shop)
     made = shop.fulfill(order)
-    before = counts(records)
+    before = count_rows(records)
     request = orders_pb2.ShipFulfillmentRequest(name=made.name, carrier="Post")
-    outcomes = at_once(shops, lambda client: client.orders.ShipFulfillment(request))
+    outcomes = call_at_once(shops, lambda client: client.orders.ShipFulfillment(request))
     assert reasons(outcomes) == {"": 1, "ILLEGAL_STATE": CLIENTS - 1}
-    assert new_rows(records, before) == {"stock_movements": 2, "audit_entries": 2}
+    assert count_new_rows(records, before) == {"stock_movements": 2, "audit_entries": 2}
 
 
-# -- crowds
+# -- many reservations
 
 
-def test_crowd_of_reservations_loses_no_unit(shops: list[Shop], shop: Shop, server: ServerProcess, records: Records):
+def test_many_concurrent_reservations_lose_no_unit(
+    shops: list[Shop], shop: Shop, server: ServerProcess, records: Records
+):
     stock = {shop.variant(stock=80).sku: 80 for _ in range(20)}
     before = records.value("SELECT COUNT(*) FROM reservations")
-    account = crowd(shops, list(stock), customer=shop.customer().name, clients=40, reservations=2_000)
+    account = run_clients(shops, list(stock), customer=shop.customer().name, clients=40, reservations=2_000)
     check_levels(shop, account, stock=stock)
     assert account.asked == 2_000
     assert account.refused.keys() == {"OUT_OF_STOCK"}
@@ -92,19 +102,19 @@ def test_crowd_of_reservations_loses_no_unit(shops: list[Shop], shop: Shop, serv
 
 
 def test_edits_of_many_who_saw_the_same_have_one_winner(shops: list[Shop], shop: Shop, records: Records):
-    order = two_lines(shop)
-    before = counts(records)
+    order = make_two_line_order(shop)
+    before = count_rows(records)
 
     def edit(client: Shop) -> Any:
         request = apply(order, change={1: random.randint(4, 9)})
         request.etag = order.etag
         return client.orders.ApplyOrderEdit(request)
 
-    outcomes = at_once(shops, edit)
+    outcomes = call_at_once(shops, edit)
     assert reasons(outcomes) == {"": 1, "ETAG_MISMATCH": CLIENTS - 1}
     lost = [outcome for outcome in outcomes if isinstance(outcome, Refusal)]
     assert {refusal.metadata["etag"] for refusal in lost} == {shop.get_order(order).etag} == {"v2"}
-    assert new_rows(records, before) == {"stock_movements": 1, "audit_entries": 1}
+    assert count_new_rows(records, before) == {"stock_movements": 1, "audit_entries": 1}
     assert shop.level(order.lines[0].sku).allocated == shop.get_order(order).lines[0].quantity
 
 
@@ -122,20 +132,20 @@ def test_edits_that_are_tried_again_with_the_current_order_all_count(shops: list
             assert lost.reason == "ETAG_MISMATCH"
         raise AssertionError("never was first")
 
-    at_once(shops, add_one, clients=15)
+    call_at_once(shops, add_one, clients=15)
     after = shop.get_order(order)
     assert (after.lines[0].quantity, after.etag) == (16, "v16")
     assert shop.level(order.lines[0].sku).allocated == 16
 
 
-# -- one order, pulled in all directions
+# -- conflicting calls on one order
 
 
-def pull(stub: orders_pb2_grpc.OrderServiceStub, name: str, fulfillment: str) -> list[Any]:
-    """What callers are told who each want something else of one order at the same moment."""
+def call_conflicting(stub: orders_pb2_grpc.OrderServiceStub, name: str, fulfillment: str) -> list[Any]:
+    """Make conflicting calls on one order concurrently and return their outcomes."""
     edit = orders_pb2.ApplyOrderEditRequest(name=name, edit=order_edit(change={1: 2}, remove=(2,)))
     bind = orders_pb2.CreateFulfillmentRequest(parent=name, lines=units((1, 0)))
-    return all_at_once(
+    return call_concurrently(
         [
             lambda: stub.CancelOrder(orders_pb2.CancelOrderRequest(name=name)),
             lambda: stub.ShipFulfillment(orders_pb2.ShipFulfillmentRequest(name=fulfillment)),
@@ -147,14 +157,16 @@ def pull(stub: orders_pb2_grpc.OrderServiceStub, name: str, fulfillment: str) ->
     )
 
 
-def test_order_that_is_pulled_in_all_directions_stays_whole(shop: Shop, server: ServerProcess):
+def test_order_with_conflicting_calls_stays_consistent(shop: Shop, server: ServerProcess):
     for _ in range(ROUNDS):
-        order = confirmed(shop)
-        outcomes = pull(shop.orders, order.name, shop.fulfill(order, (1, 1)).name)
+        order = make_confirmed(shop)
+        outcomes = call_conflicting(shop.orders, order.name, shop.fulfill(order, (1, 1)).name)
         assert reasons(outcomes).keys() <= {"", "ILLEGAL_STATE", "UNITS_NOT_OPEN", "ORDER_HELD"}
         after = shop.get_order(order)
-        for line, (ordered, still_open, fulfilled, called_off) in zip(after.lines, order_units(after), strict=True):
-            assert ordered == still_open + fulfilled + called_off
+        for line, (ordered, still_open, fulfilled, cancelled_units) in zip(
+            after.lines, order_units(after), strict=True
+        ):
+            assert ordered == still_open + fulfilled + cancelled_units
             level = shop.level(line.sku)
             assert (level.on_hand, level.allocated) == (9 - fulfilled, still_open)
         cancelled, shipped = (not isinstance(outcome, Refusal) for outcome in outcomes[:2])
@@ -164,22 +176,22 @@ def test_order_that_is_pulled_in_all_directions_stays_whole(shop: Shop, server: 
     verify(server)
 
 
-# -- the instant
+# -- expiry time
 
 
-def at_times(calls: list[tuple[float, Callable[[], Any]]]) -> list[Any]:
-    """What calls get that are made at these times."""
+def call_at_times(calls: list[tuple[float, Callable[[], Any]]]) -> list[Any]:
+    """Make calls at the given times (Unix time in seconds) and return their outcomes."""
 
     def wait(when: float, call: Callable[[], Any]) -> Any:
         time.sleep(max(0.0, when - time.time()))
         return call()
 
-    return all_at_once([lambda when=when, call=call: wait(when, call) for when, call in calls])
+    return call_concurrently([lambda when=when, call=call: wait(when, call) for when, call in calls])
 
 
 @pytest.fixture
 def hasty(make_server: MakeServer) -> Iterator[tuple[ServerProcess, Shop]]:
-    """A server on which orders expire after three seconds, and a caller."""
+    """Start a server on which orders expire after three seconds, and connect a client."""
     server = make_server(unpaid_order_ttl_s="3")
     with grpc.insecure_channel(server.address) as channel:
         yield server, Shop(channel, api_key=server.admin_key)
@@ -191,7 +203,7 @@ def test_expiry_against_confirmation_leaves_each_order_one_end(hasty: tuple[Serv
     placed = [shop.orders.PlaceOrder.future(shop.order_request((sku, 1), customer=customer)) for _ in range(orders)]
     made = [call.result() for call in placed]
     instants = [order.expire_time.ToMicroseconds() / 1e6 for order in made]
-    outcomes = at_times(
+    outcomes = call_at_times(
         [
             (instant + (number - 0.7 * orders) * 0.03, lambda order=order: shop.confirm(order))
             for number, (order, instant) in enumerate(zip(made, instants, strict=True))
@@ -204,33 +216,33 @@ def test_expiry_against_confirmation_leaves_each_order_one_end(hasty: tuple[Serv
         lost = isinstance(outcome, Refusal)
         assert state == (orders_pb2.ORDER_STATE_EXPIRED if lost else orders_pb2.ORDER_STATE_CONFIRMED)
         assert not lost or (outcome.metadata["state"], outcome.metadata["wanted"]) == ("EXPIRED", "CONFIRMED")
-    agreed = reasons(outcomes)[""]
+    confirmed_count = reasons(outcomes)[""]
     level = shop.level(sku)
-    assert (level.allocated, level.available) == (agreed, orders - agreed)
-    assert shop.order((sku, orders - agreed), customer=customer).lines[0].quantity == orders - agreed
+    assert (level.allocated, level.available) == (confirmed_count, orders - confirmed_count)
+    assert shop.order((sku, orders - confirmed_count), customer=customer).lines[0].quantity == orders - confirmed_count
     verify(server)
 
 
 def test_expiry_against_commitment_leaves_each_reservation_one_end(shop: Shop, server: ServerProcess):
-    kept, sku = 40, shop.variant(stock=40).sku
-    wanted = inventory_pb2.ReserveStockRequest(
+    count, sku = 40, shop.variant(stock=40).sku
+    request = inventory_pb2.ReserveStockRequest(
         lines=[inventory_pb2.ReserveStockLine(sku=sku, quantity=1)], ttl=Duration(seconds=3)
     )
-    made = [call.result() for call in [shop.inventory.ReserveStock.future(wanted) for _ in range(kept)]]
+    made = [call.result() for call in [shop.inventory.ReserveStock.future(request) for _ in range(count)]]
     commit = shop.inventory.CommitReservation
-    outcomes = at_times(
+    outcomes = call_at_times(
         [
             (
-                one.expire_time.ToMicroseconds() / 1e6 + (number - 0.7 * kept) * 0.03,
+                one.expire_time.ToMicroseconds() / 1e6 + (number - 0.7 * count) * 0.03,
                 lambda one=one: commit(inventory_pb2.CommitReservationRequest(name=one.name)),
             )
             for number, one in enumerate(made)
         ]
     )
     assert reasons(outcomes).keys() == {"", "ILLEGAL_STATE"}
-    level, gone = shop.level(sku), reasons(outcomes)[""]
-    assert (level.on_hand, level.reserved, level.available) == (kept - gone, 0, kept - gone)
-    shop.order((sku, kept - gone))
+    level, shipped = shop.level(sku), reasons(outcomes)[""]
+    assert (level.on_hand, level.reserved, level.available) == (count - shipped, 0, count - shipped)
+    shop.order((sku, count - shipped))
     verify(server)
 
 
@@ -262,22 +274,22 @@ RETRIED: dict[str, tuple[Callable[[Shop], Any], int]] = {
         1,
     ),
     "inventory.TransferStock": (_transfer, 2),
-    "orders.CancelOrder": (lambda shop: orders_pb2.CancelOrderRequest(name=two_lines(shop).name), 1),
+    "orders.CancelOrder": (lambda shop: orders_pb2.CancelOrderRequest(name=make_two_line_order(shop).name), 1),
     "orders.CancelOrderLines": (
-        lambda shop: orders_pb2.CancelOrderLinesRequest(name=two_lines(shop).name, lines=units((1, 1))),
+        lambda shop: orders_pb2.CancelOrderLinesRequest(name=make_two_line_order(shop).name, lines=units((1, 1))),
         1,
     ),
-    "orders.ApplyOrderEdit": (lambda shop: apply(two_lines(shop), change={1: 5}), 1),
+    "orders.ApplyOrderEdit": (lambda shop: apply(make_two_line_order(shop), change={1: 5}), 1),
     "orders.CreateFulfillment": (
-        lambda shop: orders_pb2.CreateFulfillmentRequest(parent=confirmed(shop).name, lines=units((1, 1))),
+        lambda shop: orders_pb2.CreateFulfillmentRequest(parent=make_confirmed(shop).name, lines=units((1, 1))),
         1,
     ),
     "orders.ShipFulfillment": (
-        lambda shop: orders_pb2.ShipFulfillmentRequest(name=shop.fulfill(confirmed(shop)).name),
+        lambda shop: orders_pb2.ShipFulfillmentRequest(name=shop.fulfill(make_confirmed(shop)).name),
         2,
     ),
 }
-"""Mutations of stock and orders, and how many events each has."""
+"""Mutation -> its request and the number of its events."""
 
 
 @pytest.mark.parametrize("rpc", RETRIED)
@@ -289,7 +301,7 @@ def test_same_request_id_of_many_has_one_effect_and_equal_replies(
     request = prepare(shop)
     request.request_id = new_request_id()
     before = records.last_sequence()
-    replies = at_once(shops, lambda client: getattr(getattr(client, service), method)(request))
+    replies = call_at_once(shops, lambda client: getattr(getattr(client, service), method)(request))
     assert reasons(replies) == {"": CLIENTS}
     assert len({reply.SerializeToString(deterministic=True) for reply in replies}) == 1
     assert len(records.events_after(before)) == events

@@ -1,4 +1,4 @@
-"""Retries: the same `request_id` with the same payload has one effect and one reply, in every mutation."""
+"""Retries: the same `request_id` and payload has one effect and one reply, in every mutation."""
 
 from __future__ import annotations
 
@@ -6,7 +6,16 @@ import grpc
 import pytest
 
 from storekeep.v1 import auth_pb2, inventory_pb2, orders_pb2
-from tests.support.mutations import CHANGES, CREATES, STALE, Change, copy_of, etag_holder, with_etag, with_other_payload
+from tests.support.mutations import (
+    CHANGES,
+    CREATES,
+    STALE,
+    Change,
+    copy_message,
+    etag_holder,
+    with_etag,
+    with_other_payload,
+)
 from tests.support.records import Records
 from tests.support.refusals import refused
 from tests.support.resources import LOCATION
@@ -17,7 +26,7 @@ each_change = pytest.mark.parametrize("change", CHANGES, ids=str)
 
 @each_change
 def test_retry_gives_the_same_bytes_and_changes_nothing(shop: Shop, records: Records, change: Change):
-    request = copy_of(change.prepare(shop), request_id=new_request_id())
+    request = copy_message(change.prepare(shop), request_id=new_request_id())
     raw = request.SerializeToString()
     path = f"/{change.method}"
     first = shop.send(path, raw)
@@ -28,7 +37,7 @@ def test_retry_gives_the_same_bytes_and_changes_nothing(shop: Shop, records: Rec
 
 @each_change
 def test_reused_request_id_is_refused_without_effect(shop: Shop, records: Records, change: Change):
-    request = copy_of(change.prepare(shop), request_id=new_request_id())
+    request = copy_message(change.prepare(shop), request_id=new_request_id())
     change.send(shop, request)
     before = records.everything()
     with refused("REQUEST_ID_REUSED") as refusal:
@@ -39,16 +48,16 @@ def test_reused_request_id_is_refused_without_effect(shop: Shop, records: Record
 
 @each_change
 def test_failed_request_is_not_remembered(shop: Shop, change: Change):
-    request = copy_of(change.prepare(shop), request_id=new_request_id())
+    request = copy_message(change.prepare(shop), request_id=new_request_id())
     if change.rpc in CREATES:
-        taken = copy_of(request, request_id="")
+        taken = copy_message(request, request_id="")
         change.send(shop, taken)
         with refused("SKU_TAKEN" if change.rpc == "CreateVariant" else "ALREADY_EXISTS"):
             change.send(shop, request)
-        request = copy_of(change.prepare(shop), request_id=request.request_id)
+        request = copy_message(change.prepare(shop), request_id=request.request_id)
     elif etag_holder(request) is None:
         with refused("LOCATION_NOT_FOUND"):
-            change.send(shop, copy_of(request, location=LOCATION.missing))
+            change.send(shop, copy_message(request, location=LOCATION.missing))
     else:
         with refused("ETAG_MISMATCH"):
             change.send(shop, with_etag(request, STALE))
@@ -66,10 +75,10 @@ def test_retry_after_another_change_gives_the_first_reply(shop: Shop):
     assert shop.level(sku).on_hand == 16
 
 
-def test_trial_after_the_real_thing_gives_its_reply(shop: Shop):
+def test_dry_run_after_the_call_returns_its_reply(shop: Shop):
     request = shop.order_request(request_id=new_request_id())
     placed = shop.orders.PlaceOrder(request)
-    assert shop.orders.PlaceOrder(copy_of(request, validate_only=True)) == placed
+    assert shop.orders.PlaceOrder(copy_message(request, validate_only=True)) == placed
 
 
 def test_request_id_of_one_method_is_free_in_another(shop: Shop):
@@ -78,8 +87,8 @@ def test_request_id_of_one_method_is_free_in_another(shop: Shop):
     assert shop.confirm(order, request_id=request_id).etag != order.etag
 
 
-def clerk_of(shop: Shop) -> Shop:
-    """Another caller of the same server."""
+def make_clerk(shop: Shop) -> Shop:
+    """Create another account and connect as it."""
     account = shop.auth.CreateServiceAccount(
         auth_pb2.CreateServiceAccountRequest(
             service_account=auth_pb2.ServiceAccount(display_name="Clerk", roles=["roles/operator"]),
@@ -93,14 +102,14 @@ def clerk_of(shop: Shop) -> Shop:
 
 
 def test_request_id_of_one_caller_is_free_for_another(shop: Shop):
-    clerk = clerk_of(shop)
+    clerk = make_clerk(shop)
     request = shop.order_request(request_id=new_request_id())
     assert shop.orders.PlaceOrder(request).name != clerk.orders.PlaceOrder(request).name
 
 
 def test_each_method_and_caller_gets_its_own_reply_to_a_request_id(shop: Shop):
     request_id = new_request_id()
-    clerk = clerk_of(shop)
+    clerk = make_clerk(shop)
     placing = shop.order_request(request_id=request_id)
     placed = [one.orders.PlaceOrder(placing) for one in (shop, clerk)]
     confirming = [orders_pb2.ConfirmOrderRequest(name=order.name, request_id=request_id) for order in placed]
@@ -112,7 +121,7 @@ def test_each_method_and_caller_gets_its_own_reply_to_a_request_id(shop: Shop):
 
 
 def test_failure_is_not_answered_by_what_another_method_or_caller_did(shop: Shop):
-    clerk = clerk_of(shop)
+    clerk = make_clerk(shop)
     request_id = new_request_id()
     order = shop.orders.PlaceOrder(shop.order_request(request_id=request_id))
     with refused("ORDER_NOT_FOUND"):
@@ -134,7 +143,7 @@ def test_request_id_is_free_without_any(shop: Shop):
 )
 def test_request_id_that_is_no_uuid_is_refused(shop: Shop, request_id: str):
     with refused("INVALID_FIELD") as refusal:
-        shop.inventory.CreateLocation(copy_of(LOCATION.create_request(shop, new_id()), request_id=request_id))
+        shop.inventory.CreateLocation(copy_message(LOCATION.create_request(shop, new_id()), request_id=request_id))
     assert list(refusal.violations) == ["request_id"]
 
 

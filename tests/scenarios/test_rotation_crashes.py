@@ -1,4 +1,4 @@
-"""`rotate-secret`, killed at each of its steps, and twice at once: server and command go on from what is left."""
+"""Crashes of `rotate-secret` at each step, and concurrent runs: the server and the command recover."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ sys.addaudithook(count)
 from storekeep.server.command import run
 sys.exit(run(sys.argv[3:]))
 """
-"""Runs a command, and kills it before the n-th time that it does one of these to a file of the secret."""
+"""Runs a command and kills it before the n-th of the given audit events on a file of the secret."""
 
-pytestmark = pytest.mark.engine("sqlite", reason="the crash is between files; the database's part is one transaction")
+pytestmark = pytest.mark.engine("sqlite", reason="the crash is between files; the database changes in one transaction")
 
 
 def run_until(server: ServerProcess, step: int, *arguments: str, events: str) -> int:
-    """Run a command that is killed before a step; gives its exit code, which is SIGKILL as long as it has that step."""
+    """Run a command that is killed before a step. Return its exit code: -SIGKILL unless it has fewer steps."""
     done = subprocess.run(
         [sys.executable, "-c", KILLED_AT, events, str(step), *arguments],
         env=server_environment(server.data_dir, **server._settings),
@@ -49,38 +49,38 @@ def run_until(server: ServerProcess, step: int, *arguments: str, events: str) ->
     return done.returncode
 
 
-def use(server: ServerProcess) -> None:
-    """Log in and write."""
+def check_login_and_write(server: ServerProcess) -> None:
+    """Check that a client can log in and write."""
     with grpc.insecure_channel(server.address) as channel:
         Shop(channel, api_key=server.admin_key).customer()
 
 
-def finish(server: ServerProcess) -> None:
-    """End a rotation from whatever a crash has left; the second command is refused where nothing was left to do."""
+def finish_rotation(server: ServerProcess) -> None:
+    """Complete a rotation after a crash. Either command may report that there is nothing to do."""
     rotated = server.run("rotate-secret")
     assert rotated.returncode == 0 or "--finish" in rotated.stderr, rotated.stderr
-    use(server)
+    check_login_and_write(server)
     finished = server.run("rotate-secret", "--finish")
-    assert finished.returncode == 0 or "no rotation is under way" in finished.stderr, finished.stderr
+    assert finished.returncode == 0 or "no rotation is in progress" in finished.stderr, finished.stderr
     assert not (server.data_dir / PREVIOUS_FILE).exists()
 
 
 def test_rotation_killed_at_each_step_goes_on(make_server: MakeServer) -> None:
-    """That the files are new and the database is not yet, is in `test_server_secrets`."""
+    """`test_server_secrets` covers new files with an old database."""
     server = make_server()
     for step in range(1, STEPS_MAX):
         code = run_until(server, step, "rotate-secret", events="os.rename")
-        if step == 2:  # a start reads the files anew, a running server again
+        if step == 2:  # covers both a restart and a reload of the files
             server.kill()
             server.restart()
-        finish(server)
+        finish_rotation(server)
         if code == 0:
             break
         assert code == -signal.SIGKILL
     assert (code, step) == (0, 3), "each of two files is made, and put in its place"
     assert server.run("rotate-secret").returncode == 0
     assert run_until(server, 1, "rotate-secret", "--finish", events="os.remove") == -signal.SIGKILL
-    finish(server)
+    finish_rotation(server)
     strays = [path.name for path in server.data_dir.iterdir() if "secret" in path.name]
     assert sorted(strays) == [SECRET_FILE, f"{SECRET_FILE}.rotate.lock"]
     assert server.run("verify").returncode == 0
@@ -95,7 +95,7 @@ def test_two_rotations_at_once_are_one(make_server: MakeServer) -> None:
     assert codes == [0, 1], [outcome.stderr for outcome in outcomes]
     assert any("--finish" in outcome.stderr for outcome in outcomes)
     assert (server.data_dir / PREVIOUS_FILE).read_bytes() == old
-    use(server)
+    check_login_and_write(server)
     assert server.run("verify").returncode == 0
 
 

@@ -1,4 +1,4 @@
-"""Upgrades: a database that an older release wrote is brought to the newest schema with all that it holds."""
+"""Upgrades: the migrations bring a database of an older release to the newest schema and keep all data."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from storekeep.server.store.schema import MIGRATIONS, migrate
 from tests.support.databases import Database, Session, new_database
 
 CALL = Call(Caller("serviceAccounts/test"), "storekeep.v1.OrderService/PlaceOrder")
-WRITTEN_NOW = (
+NEW_SCHEMA = (
     "ALTER TABLE audit_entries ADD COLUMN api_key TEXT DEFAULT ''",
     "ALTER TABLE audit_entries ADD COLUMN session_id TEXT DEFAULT ''",
     "CREATE TABLE audit_epochs (number INTEGER)",
 )
-"""What writing an entry needs today; there as long as this release's code writes what the older one would have."""
-NOT_WRITTEN_THEN = (
+"""Schema changes that today's code needs to write audit entries for the old release. `OLD_SCHEMA` undoes them."""
+OLD_SCHEMA = (
     "ALTER TABLE audit_entries DROP COLUMN api_key",
     "ALTER TABLE audit_entries DROP COLUMN session_id",
     "DROP TABLE audit_epochs",
@@ -41,14 +41,14 @@ STATES = {"first": "PLACED", "second": "CONFIRMED", "third": "CANCELLED"}
 
 
 class OldOrder(msgspec.Struct):
-    """As much of an order as its entry in the ledger needs."""
+    """The part of an order that its audit entry needs."""
 
     name: str
 
 
 @pytest.fixture
 def old(engine: str, tmp_path: Path) -> Iterator[Database]:
-    """A database of the first schema, with an order in each of its states: 2 cups on one line, 1 on another."""
+    """Create a database of the first schema, with one order per state: 2 cups on one line, 1 on another."""
     (tmp_path / "old").mkdir()
     migrations = tmp_path / "migrations"
     migrations.mkdir()
@@ -56,28 +56,28 @@ def old(engine: str, tmp_path: Path) -> Iterator[Database]:
     made = new_database(engine, tmp_path / "old", migrated=False)
     migrate(made.url, migrations=migrations)
     with made.opened() as session:
-        for statement in WRITTEN_NOW:
+        for statement in NEW_SCHEMA:
             session.run(statement)
     with closing(open_store(made.url)) as store:
         PRODUCTS.create(store, CALL, Product("cup", "Cup"))
         VARIANTS.create(store, CALL, Variant("cup", "one", "CUP-1"))
         CUSTOMERS.create(store, CALL, Customer("ada", "Ada"))
         for order_id in STATES:
-            mutate(store, CALL, lambda mutation, order_id=order_id: note(mutation, order_id), type(None))
+            mutate(store, CALL, lambda mutation, order_id=order_id: record_placed(mutation, order_id), type(None))
     with made.opened() as session:
-        for statement in NOT_WRITTEN_THEN:
+        for statement in OLD_SCHEMA:
             session.run(statement)
-        fill(session)
+        insert_stock_and_orders(session)
     yield made
     made.remove()
 
 
-def note(mutation: Mutation, order_id: str) -> None:
+def record_placed(mutation: Mutation, order_id: str) -> None:
     mutation.record("order.placed", before=None, after=OldOrder(f"orders/{order_id}"))
 
 
-def fill(session: Session) -> None:
-    """Stock and orders, as the first schema has them."""
+def insert_stock_and_orders(session: Session) -> None:
+    """Insert stock and orders into the first schema."""
     session.run("INSERT INTO stock_levels VALUES ('main', 'CUP-1', 10, 0, 6, 0, 3, 1)")
     session.run(
         "INSERT INTO stock_movements (location_id, sku, quantity_delta, on_hand, cause, reason, actor, create_time_us)"
@@ -123,7 +123,7 @@ def test_open_orders_get_their_place_in_the_ledger(old: Database):
     ]
 
 
-def test_order_of_an_older_release_gives_its_stock_back(old: Database):
+def test_order_of_an_older_release_releases_its_stock(old: Database):
     migrate(old.url)
     with closing(open_store(old.url)) as store:
         cancel_order(store, CALL, "first")
@@ -174,7 +174,7 @@ def test_empty_references_become_absent_and_others_stay(old: Database):
 
 
 @pytest.mark.parametrize("method", ["CreateApiKey", "RotateApiKey", "CreateRole"])
-def test_replies_of_before_belong_to_nobody_and_hold_no_secret(old: Database, method: str):
+def test_replies_of_an_older_release_have_no_owner_and_no_secret(old: Database, method: str):
     call = Call(Caller("serviceAccounts/admin"), f"storekeep.v1.AuthService/{method}", "id", b"print")
     with old.opened() as session:
         session.run(

@@ -1,4 +1,4 @@
-"""Backups: consistent under load, never overwriting, and restored only where nobody serves and nothing is damaged."""
+"""Tests of backups: consistent under load, never overwriting, restored only if intact and while no server runs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from storekeep.client import Storekeep
 from storekeep.server.store.backups import BackupRefused, back_up, restore
 from storekeep.server.store.locks import DatabaseInUse, lock
 from storekeep.server.store.schema import UnknownMigration, migrate
-from storekeep.server.store.urls import sqlite_url
+from storekeep.server.store.urls import make_sqlite_url
 from tests.conftest import MakeServer
 from tests.support.processes import ServerProcess, run_command
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.engine("sqlite", reason="PostgreSQL is copied by its ow
 @pytest.fixture
 def database(tmp_path: Path) -> Path:
     path = tmp_path / "storekeep.db"
-    migrate(sqlite_url(path))
+    migrate(make_sqlite_url(path))
     return path
 
 
@@ -103,7 +103,7 @@ def test_backup_never_overwrites(database, tmp_path):
 
 
 def test_backup_into_a_folder_that_there_is_not_names_the_folder(database, tmp_path):
-    with pytest.raises(BackupRefused, match=f"^there is no folder {tmp_path}/nowhere$"):
+    with pytest.raises(BackupRefused, match=f"^the folder {tmp_path}/nowhere does not exist$"):
         back_up(database, to=tmp_path / "nowhere" / "copy.db")
 
 
@@ -113,7 +113,7 @@ def test_backup_can_be_read_by_its_owner_only(database, tmp_path):
 
 
 def test_backup_of_nothing_is_refused(tmp_path):
-    with pytest.raises(BackupRefused, match="no database"):
+    with pytest.raises(BackupRefused, match="does not exist"):
         back_up(tmp_path / "none.db", to=tmp_path / "copy.db")
 
 
@@ -155,7 +155,7 @@ def test_restore_of_a_damaged_copy_is_refused(database, tmp_path):
     damaged[4096 * 3 : 4096 * 9] = b"\xff" * 4096 * 6
     (tmp_path / "copy.db").write_bytes(damaged)
     add_event(database, "precious")
-    with pytest.raises(BackupRefused, match=r"^copy\.db is not a sound database: .+$"):
+    with pytest.raises(BackupRefused, match=r"^copy\.db is not an intact database: .+$"):
         restore(tmp_path / "copy.db", database=database)
     assert events(database) == ["precious"]
 
@@ -180,7 +180,7 @@ def test_restore_of_a_newer_release_is_refused(database, tmp_path):
 def test_restore_of_a_missing_file_is_one_line(tmp_path):
     refused = run_command("restore", str(tmp_path / "none.db"), data_dir=tmp_path)
     assert refused.returncode == 1
-    assert refused.stderr == f"storekeep-server: there is no file {tmp_path / 'none.db'}\n"
+    assert refused.stderr == f"storekeep-server: the file {tmp_path / 'none.db'} does not exist\n"
 
 
 def test_backup_of_postgresql_is_refused_in_a_line_that_says_what_does_it(tmp_path):

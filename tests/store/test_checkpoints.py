@@ -1,4 +1,4 @@
-"""Checkpoints of SQLite's log beside the writer: real files, real readers that stand in the way."""
+"""Tests of background checkpoints of SQLite's log, with real files and readers that block them."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import apsw
 import pytest
 
 from storekeep.server.store.sqlite import checkpoints
-from storekeep.server.store.sqlite.checkpoints import PAGES
+from storekeep.server.store.sqlite.checkpoints import PAGES_MIN
 from storekeep.server.store.sqlite.driver import SqliteDriver
 
 TIMEOUT_S = 60.0
 ROW = b"x" * 3_000
-"""One row fills a page, more or less."""
+"""One row fills about one page."""
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def driver(tmp_path: Path) -> Iterator[SqliteDriver]:
 
 
 def write(driver: SqliteDriver, *, pages: int) -> None:
-    """Write about so many pages, fifty in a commit."""
+    """Write about this many pages, fifty per commit."""
     connection = driver.writer()
     for _ in range(0, pages, 50):
         driver.begin_write(connection)
@@ -38,17 +38,17 @@ def write(driver: SqliteDriver, *, pages: int) -> None:
         driver.commit(connection)
 
 
-def log_of(driver: SqliteDriver) -> tuple[int, int]:
-    """How many pages the log has, and how many of them are copied."""
+def read_log_size(driver: SqliteDriver) -> tuple[int, int]:
+    """Return the number of pages of the log, and the number of copied ones."""
     _, pages, copied = driver.writer().execute("PRAGMA wal_checkpoint(NOOP)").fetchone()
     return pages, copied
 
 
-def write_until(driver: SqliteDriver, is_so: Callable[[int, int], bool]) -> None:
-    """Commit now and then until the log is as it should be."""
+def commit_until(driver: SqliteDriver, condition: Callable[[int, int], bool]) -> None:
+    """Commit repeatedly until the log meets the condition."""
     give_up = time.monotonic() + TIMEOUT_S
-    while not is_so(*log_of(driver)):
-        assert time.monotonic() < give_up, log_of(driver)
+    while not condition(*read_log_size(driver)):
+        assert time.monotonic() < give_up, read_log_size(driver)
         write(driver, pages=50)
         time.sleep(0.01)
 
@@ -62,27 +62,27 @@ def count(path: Path) -> int:
 def test_log_stays_short_however_much_is_written(driver):
     longest = 0
     for _ in range(40):
-        write(driver, pages=PAGES // 10)
-        longest = max(longest, log_of(driver)[0])
+        write(driver, pages=PAGES_MIN // 10)
+        longest = max(longest, read_log_size(driver)[0])
         time.sleep(0.01)
-    assert longest < 3 * PAGES
-    write_until(driver, lambda pages, copied: pages < PAGES)
+    assert longest < 3 * PAGES_MIN
+    commit_until(driver, lambda pages, copied: pages < PAGES_MIN)
 
 
 def test_reader_of_an_old_snapshot_keeps_the_log_and_holds_nobody_up(driver):
     reader = apsw.Connection(str(driver.path))
     reader.execute("BEGIN")
     reader.execute("SELECT COUNT(*) FROM rows").fetchone()
-    write(driver, pages=3 * PAGES)
-    assert log_of(driver)[0] > 2 * PAGES
+    write(driver, pages=3 * PAGES_MIN)
+    assert read_log_size(driver)[0] > 2 * PAGES_MIN
     reader.execute("COMMIT")
-    write_until(driver, lambda pages, copied: pages < PAGES)
+    commit_until(driver, lambda pages, copied: pages < PAGES_MIN)
     reader.close()
 
 
 def test_what_was_copied_is_all_there_without_the_log(driver, tmp_path):
-    write(driver, pages=2 * PAGES)
-    write_until(driver, lambda pages, copied: pages < PAGES)
+    write(driver, pages=2 * PAGES_MIN)
+    commit_until(driver, lambda pages, copied: pages < PAGES_MIN)
     written = count(driver.path)
     driver.close()
     copy = tmp_path / "copy.db"
@@ -91,7 +91,7 @@ def test_what_was_copied_is_all_there_without_the_log(driver, tmp_path):
 
 
 def test_log_that_cannot_be_copied_is_reported_and_tried_again(driver, monkeypatch, caplog):
-    copy, attempts = checkpoints._copy, []
+    copy, attempts = checkpoints._copy_log, []
 
     def fail_once(connection: Any) -> None:
         attempts.append(connection)
@@ -99,15 +99,15 @@ def test_log_that_cannot_be_copied_is_reported_and_tried_again(driver, monkeypat
             raise apsw.IOError("disk I/O error")
         copy(connection)
 
-    monkeypatch.setattr(checkpoints, "_copy", fail_once)
+    monkeypatch.setattr(checkpoints, "_copy_log", fail_once)
     with caplog.at_level(logging.WARNING):
-        write(driver, pages=2 * PAGES)
-        write_until(driver, lambda pages, copied: pages < PAGES)
+        write(driver, pages=2 * PAGES_MIN)
+        commit_until(driver, lambda pages, copied: pages < PAGES_MIN)
     assert "could not be copied" in caplog.text
 
 
 class OnFullDisk:
-    """A connection whose log cannot be copied, though a commit still finds room."""
+    """A connection whose checkpoints fail because the disk is full, while commits still succeed."""
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection

@@ -1,4 +1,4 @@
-"""The store's engine on a real file: group commit, undoing, deadlines, the bounded queue, and an honest end."""
+"""Tests of the storage engine on a real database: group commit, rollback, deadlines, the bounded queue, shutdown."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from storekeep.server.store.postgresql.errors import SqlError
 from storekeep.server.store.sql.statements import Statement
 from storekeep.server.store.sql.transactions import Transaction
 from storekeep.server.store.sqlite import driver as sqlite_driver
-from storekeep.server.store.urls import sqlite_url
+from storekeep.server.store.urls import make_sqlite_url
 from tests.support.databases import Database, new_database
 
 TIMEOUT_S = 60.0
@@ -33,7 +33,7 @@ PATIENCE_S = 0.5
 WAL_HEADER_BYTES = 32
 FRAME_HEADER_BYTES = 24
 CONFLICT = {"sqlite": apsw.ConstraintError, "postgresql": SqlError}
-"""What a broken constraint is to each driver: a defect of the caller, which it does not translate."""
+"""The error of each driver for a violated constraint, which it does not translate."""
 WRONG_SQL = {"sqlite": apsw.SQLError, "postgresql": SqlError}
 INSERT_NOTE = Statement("INSERT INTO notes VALUES (:text)")
 DELETE_NOTE = Statement("DELETE FROM notes WHERE text = :text")
@@ -63,7 +63,7 @@ def callers() -> Iterator[ThreadPoolExecutor]:
 def new_store(
     database: Database, *, queue_max: int = 1_000, wait_max_s: float = TIMEOUT_S, patience_s: float = 5.0
 ) -> Store:
-    """A store with two empty tables, whose writer waits so long for the turn to write."""
+    """A store with two empty tables, and this timeout for the write lock."""
     made = open_store(
         database.url,
         admission=AdmissionController(WRITES, length_max=queue_max, wait_max_s=wait_max_s),
@@ -81,7 +81,7 @@ def make_tables(tx: Transaction) -> None:
 
 
 def note(text: str):
-    """A write of one row, which gives the text back."""
+    """Return a write that inserts one row and returns its text."""
 
     def work(tx: Transaction) -> str:
         INSERT_NOTE.run(tx, text=text)
@@ -96,7 +96,7 @@ def read_notes(tx: Transaction) -> list[str]:
 
 @contextlib.contextmanager
 def busy_writer(store: Store) -> Iterator[None]:
-    """The writer is in the middle of a write, which changes nothing, as long as the context lasts."""
+    """Keep the writer busy with a write that changes nothing, for the duration of the context."""
     begun, go_on = threading.Event(), threading.Event()
 
     def work(_tx: Transaction) -> None:
@@ -104,7 +104,7 @@ def busy_writer(store: Store) -> Iterator[None]:
         go_on.wait(TIMEOUT_S)
 
     def call() -> None:
-        with contextlib.suppress(Exception):  # it may share the bad luck of its batch
+        with contextlib.suppress(Exception):  # it may fail with its batch
             store.write(work)
 
     threading.Thread(target=call).start()
@@ -115,8 +115,8 @@ def busy_writer(store: Store) -> Iterator[None]:
         go_on.set()
 
 
-def queue_up(store: Store, callers: ThreadPoolExecutor, works: list, *, patience_s=TIMEOUT_S) -> list[Future]:
-    """Have each work written by a caller of its own, and wait until all are queued: not long for an idle writer."""
+def queue_works(store: Store, callers: ThreadPoolExecutor, works: list, *, patience_s=TIMEOUT_S) -> list[Future]:
+    """Write each work from its own thread, and wait until all are queued."""
     ready, wanted = threading.Barrier(len(works) + 1), store.queued + len(works)
 
     def call(work):
@@ -132,18 +132,18 @@ def queue_up(store: Store, callers: ThreadPoolExecutor, works: list, *, patience
 
 
 def await_room(store: Store, work):
-    """Write as soon as the queue takes it."""
+    """Write as soon as the queue accepts it."""
     give_up = time.monotonic() + TIMEOUT_S
     while time.monotonic() < give_up:
         try:
             return store.write(work)
-        except Overloaded as shed:
-            time.sleep(shed.retry_after_ms / 1000)
+        except Overloaded as rejection:
+            time.sleep(rejection.retry_after_ms / 1000)
     raise TimeoutError
 
 
 def count_commits(database: Database) -> int:
-    """The commits that wrote the notes, as the database itself counts them."""
+    """Return the number of commits that wrote the notes, according to the database."""
     if database.engine == "sqlite":
         return count_wal_commits(Path(f"{database.path}-wal"))
     with database.opened() as session:
@@ -151,7 +151,7 @@ def count_commits(database: Database) -> int:
 
 
 def count_wal_commits(wal: Path) -> int:
-    """The commits in a write-ahead log: the frames that say how large the database is after them."""
+    """Return the number of commits in a write-ahead log: the frames that contain the size of the database."""
     content = wal.read_bytes()
     page_bytes, salts = struct.unpack(">I", content[8:12])[0], content[16:24]
     step = FRAME_HEADER_BYTES + page_bytes
@@ -225,7 +225,7 @@ def test_read_goes_on_while_the_writer_is_busy(store):
 def test_writes_that_wait_together_share_a_commit(store, database, callers):
     before = count_commits(database)
     with busy_writer(store):
-        futures = queue_up(store, callers, [note(str(number)) for number in range(CALLERS)])
+        futures = queue_works(store, callers, [note(str(number)) for number in range(CALLERS)])
     assert {future.result(TIMEOUT_S) for future in futures} == {str(number) for number in range(CALLERS)}
     assert 1 <= count_commits(database) - before <= 3
     assert len(store.read(read_notes)) == CALLERS
@@ -240,25 +240,25 @@ def test_write_alone_has_a_commit_of_its_own(store, database):
 
 def test_more_writes_than_a_commit_takes_are_all_done(store, callers):
     with busy_writer(store):
-        futures = queue_up(store, callers, [note(str(number)) for number in range(BATCH_MAX + CALLERS)])
+        futures = queue_works(store, callers, [note(str(number)) for number in range(BATCH_MAX + CALLERS)])
     assert len({future.result(TIMEOUT_S) for future in futures}) == BATCH_MAX + CALLERS
     assert len(store.read(read_notes)) == BATCH_MAX + CALLERS
 
 
 def test_writes_of_one_commit_see_each_other_and_fail_alone(store, database, callers):
     with busy_writer(store):
-        futures = queue_up(store, callers, [note("same")] * CALLERS)
+        futures = queue_works(store, callers, [note("same")] * CALLERS)
     outcomes = [future.exception(TIMEOUT_S) for future in futures]
     assert outcomes.count(None) == 1
     assert {type(outcome) for outcome in outcomes if outcome} == {CONFLICT[database.engine]}
     assert store.read(read_notes) == ["same"]
 
 
-def note_later(text: str):
-    """As `note`, without waiting for what becomes of it."""
+def note_deferred(text: str):
+    """Return a write like `note`, but deferred."""
 
     def work(tx: Transaction) -> str:
-        INSERT_NOTE.run_later(tx, text=text)
+        INSERT_NOTE.run_deferred(tx, text=text)
         return text
 
     return work
@@ -266,9 +266,9 @@ def note_later(text: str):
 
 @pytest.fixture
 def prepared(store):
-    """PostgreSQL has planned what is put off, and need not do so when somebody waits."""
+    """Prepare the deferred statements on PostgreSQL in advance."""
     for _ in range(2):
-        store.write(note_later("prepared"))
+        store.write(note_deferred("prepared"))
         store.write(lambda tx: DELETE_NOTE.run(tx, text="prepared"))
 
 
@@ -277,7 +277,7 @@ def test_statements_that_are_put_off_fail_alone_too(store, database, callers, kn
     if known:
         request.getfixturevalue("prepared")
     with busy_writer(store):
-        futures = queue_up(store, callers, [note_later("same"), note_later("same"), note_later("other")])
+        futures = queue_works(store, callers, [note_deferred("same"), note_deferred("same"), note_deferred("other")])
     outcomes = [future.exception(TIMEOUT_S) for future in futures]
     assert [type(outcome) for outcome in outcomes if outcome] == [CONFLICT[database.engine]]
     assert store.read(read_notes) == ["other", "same"]
@@ -285,11 +285,11 @@ def test_statements_that_are_put_off_fail_alone_too(store, database, callers, kn
 
 def test_statement_that_is_put_off_is_undone_with_its_work(store, callers, prepared):
     def half(tx: Transaction) -> None:
-        note_later("half")(tx)
+        note_deferred("half")(tx)
         raise LookupError("half")
 
     with busy_writer(store):
-        futures = queue_up(store, callers, [note_later("before"), half, note_later("after")])
+        futures = queue_works(store, callers, [note_deferred("before"), half, note_deferred("after")])
     assert [type(future.exception(TIMEOUT_S)) for future in futures] == [type(None), LookupError, type(None)]
     assert store.read(read_notes) == ["after", "before"]
 
@@ -299,15 +299,15 @@ def test_work_that_gives_up_after_what_others_put_off_undoes_only_itself(store, 
         raise LookupError("given up")
 
     with busy_writer(store):
-        futures = queue_up(store, callers, [note_later("before"), give_up, note_later("after")])
+        futures = queue_works(store, callers, [note_deferred("before"), give_up, note_deferred("after")])
     assert [type(future.exception(TIMEOUT_S)) for future in futures] == [type(None), LookupError, type(None)]
     assert store.read(read_notes) == ["after", "before"]
 
 
 def test_statement_that_is_put_off_is_seen_by_the_next_one(store, prepared):
     def work(tx: Transaction) -> list[str]:
-        note_later("one")(tx)
-        note_later("two")(tx)
+        note_deferred("one")(tx)
+        note_deferred("two")(tx)
         return read_notes(tx)
 
     assert store.write(work) == ["one", "two"]
@@ -317,9 +317,9 @@ def test_statement_that_is_new_follows_those_that_are_put_off(store, database, p
     new = Statement("INSERT INTO notes VALUES (:text || '!')")
 
     def work(tx: Transaction) -> int:
-        note_later("one")(tx)
-        new.run_later(tx, text="two")
-        note_later("three")(tx)
+        note_deferred("one")(tx)
+        new.run_deferred(tx, text="two")
+        note_deferred("three")(tx)
         return new.change(tx, text="four")
 
     assert store.write(work) == 1
@@ -327,14 +327,14 @@ def test_statement_that_is_new_follows_those_that_are_put_off(store, database, p
 
 
 def test_trial_after_what_is_put_off_leaves_it_alone(store, callers, prepared):
-    def trial(tx: Transaction) -> None:
-        note_later("trial")(tx)
+    def validate(tx: Transaction) -> None:
+        note_deferred("validate")(tx)
         tx.rollback_only = True
 
     with busy_writer(store):
-        futures = [*queue_up(store, callers, [note_later("before")])]
-        futures.append(callers.submit(functools.partial(store.write, trial, trial=True)))
-        futures += queue_up(store, callers, [note_later("after")])
+        futures = [*queue_works(store, callers, [note_deferred("before")])]
+        futures.append(callers.submit(functools.partial(store.write, validate, dry_run=True)))
+        futures += queue_works(store, callers, [note_deferred("after")])
     assert [future.exception(TIMEOUT_S) for future in futures] == [None, None, None]
     assert store.read(read_notes) == ["after", "before"]
 
@@ -347,8 +347,8 @@ def test_nobody_is_answered_before_the_commit(store, callers):
         go_on.wait(TIMEOUT_S)
 
     with busy_writer(store):
-        (early,) = queue_up(store, callers, [note("early")])
-        (late,) = queue_up(store, callers, [slow])
+        (early,) = queue_works(store, callers, [note("early")])
+        (late,) = queue_works(store, callers, [slow])
     assert begun.wait(TIMEOUT_S)
     assert not early.done()
     assert store.read(read_notes) == []
@@ -362,7 +362,7 @@ def test_failed_commit_reaches_every_caller_of_the_batch(store, database, caller
         tx.connection.execute("INSERT INTO answers VALUES ('a note that there is not')")
 
     with busy_writer(store):
-        futures = queue_up(store, callers, [note("one"), answer_nothing, note("two")])
+        futures = queue_works(store, callers, [note("one"), answer_nothing, note("two")])
     assert [type(future.exception(TIMEOUT_S)) for future in futures] == [CONFLICT[database.engine]] * 3
     assert store.read(read_notes) == []
     assert store.write(note("three")) == "three"
@@ -372,7 +372,7 @@ def test_failed_commit_reaches_every_caller_of_the_batch(store, database, caller
 
 
 def run_tasks(store: Store, calls: list, *, beside=lambda: None) -> list:
-    """Run each call as a task, all queued before the first runs, and `beside` before them; what each gave or raised."""
+    """Run each call as a task, all queued before the first runs, after `beside`, and return their results or errors."""
     outcomes: list = [None] * len(calls)
     done = threading.Semaphore(0)
 
@@ -385,7 +385,7 @@ def run_tasks(store: Store, calls: list, *, beside=lambda: None) -> list:
 
     with busy_writer(store):
         beside()
-        assert all(store.run_soon(functools.partial(task, place, call)) for place, call in enumerate(calls))
+        assert all(store.submit_task(functools.partial(task, place, call)) for place, call in enumerate(calls))
     for _ in calls:
         assert done.acquire(timeout=TIMEOUT_S)
     return outcomes
@@ -433,7 +433,7 @@ def test_tasks_fail_alone_beside_writes_of_threads(store, database, callers):
     outcomes = run_tasks(
         store,
         [lambda: store.write(note("same")), late, lambda: store.write(note("other"))],
-        beside=lambda: waiting.extend(queue_up(store, callers, [note("same")])),
+        beside=lambda: waiting.extend(queue_works(store, callers, [note("same")])),
     )
     assert waiting[0].result(TIMEOUT_S) == "same"
     assert [type(outcome) for outcome in outcomes] == [CONFLICT[database.engine], DeadlinePassed, str]
@@ -448,7 +448,7 @@ def test_failed_commit_reaches_tasks_and_threads_alike(store, database, callers)
     outcomes = run_tasks(
         store,
         [lambda: store.write(answer_nothing), lambda: store.write(note("two"))],
-        beside=lambda: waiting.extend(queue_up(store, callers, [note("one")])),
+        beside=lambda: waiting.extend(queue_works(store, callers, [note("one")])),
     )
     assert {type(outcome) for outcome in [waiting[0].exception(TIMEOUT_S), *outcomes]} == {CONFLICT[database.engine]}
     assert store.read(read_notes) == []
@@ -458,11 +458,11 @@ def test_task_is_not_taken_when_the_queue_is_full_or_the_store_closed(database):
     store = new_store(database, queue_max=2)
     ran = []
     with busy_writer(store):
-        assert store.run_soon(lambda: ran.append(1))
-        assert store.run_soon(lambda: ran.append(2))
-        assert not store.run_soon(lambda: ran.append(3))
+        assert store.submit_task(lambda: ran.append(1))
+        assert store.submit_task(lambda: ran.append(2))
+        assert not store.submit_task(lambda: ran.append(3))
     store.close()
-    assert not store.run_soon(lambda: ran.append(4))
+    assert not store.submit_task(lambda: ran.append(4))
     assert ran == [1, 2]
 
 
@@ -505,10 +505,10 @@ def test_full_queue_sheds_at_once_and_says_when_to_come_again(database):
             with pytest.raises(DeadlinePassed):
                 store.write(note(str(number)), deadline=time.monotonic() + 0.05)
         begun_s = time.monotonic()
-        with pytest.raises(Overloaded) as shed:
+        with pytest.raises(Overloaded) as rejection:
             store.write(note("one too many"))
         assert time.monotonic() - begun_s < 30
-        assert shed.value.retry_after_ms > 0
+        assert rejection.value.retry_after_ms > 0
     assert await_room(store, note("afterwards")) == "afterwards"
     assert store.read(read_notes) == ["afterwards"]
     store.close()
@@ -518,10 +518,10 @@ def test_queue_in_which_writes_wait_too_long_sheds_until_it_is_short_again(datab
     store = new_store(database, wait_max_s=0.05)
     linger = functools.partial(time.sleep, 0.02)
     with busy_writer(store):
-        assert all(store.run_soon(linger) for _ in range(40))  # a burst is taken
+        assert all(store.submit_task(linger) for _ in range(40))  # a burst is taken
         time.sleep(0.1)
     time.sleep(2 * WRITES.interval_s)
-    assert store.is_full()
+    assert store.rejects_writes()
     with pytest.raises(Overloaded):
         store.write(note("one too many"))
     assert await_room(store, note("afterwards")) == "afterwards"
@@ -546,7 +546,7 @@ def test_write_lock_held_elsewhere_is_unavailable_and_passes(database):
 
 def test_write_lock_held_elsewhere_for_a_moment_is_waited_for(store, database, callers):
     with database.write_lock():
-        (waiting,) = queue_up(store, callers, [note("patient")], patience_s=0.2)
+        (waiting,) = queue_works(store, callers, [note("patient")], patience_s=0.2)
         assert not waiting.done()
     assert waiting.result(TIMEOUT_S) == "patient"
 
@@ -555,7 +555,7 @@ def test_write_lock_held_elsewhere_refuses_all_that_wait_together(database, call
     store = new_store(database, patience_s=PATIENCE_S)
     with database.write_lock():
         begun_s = time.monotonic()
-        futures = queue_up(store, callers, [note(str(number)) for number in range(CALLERS)], patience_s=0.2)
+        futures = queue_works(store, callers, [note(str(number)) for number in range(CALLERS)], patience_s=0.2)
         assert {type(future.exception(TIMEOUT_S)) for future in futures} == {StorageUnavailable}
         assert time.monotonic() - begun_s < PATIENCE_S * CALLERS  # together, and not one after the other
     assert store.write(note("again")) == "again"
@@ -570,7 +570,7 @@ def test_full_database_is_said_and_nothing_is_half_done(store, callers):
     pages = store.write(lambda tx: tx.connection.execute("PRAGMA page_count").fetchone()[0])
     store.write(lambda tx: tx.connection.execute(limit(pages + 4)).fetchone())
     with busy_writer(store):
-        futures = queue_up(store, callers, [note(str(number) + "x" * 2_000) for number in range(CALLERS)])
+        futures = queue_works(store, callers, [note(str(number) + "x" * 2_000) for number in range(CALLERS)])
     outcomes = [future.exception(TIMEOUT_S) for future in futures]
     assert {type(outcome) for outcome in outcomes if outcome} == {StorageFull}
     assert len(store.read(read_notes)) == 1 + outcomes.count(None)
@@ -602,7 +602,7 @@ def test_statement_that_is_wrong_is_no_fault_of_the_database(store, database):
 
 def test_close_finishes_what_is_queued(store, database, callers):
     with busy_writer(store):
-        futures = queue_up(store, callers, [note(str(number)) for number in range(CALLERS)])
+        futures = queue_works(store, callers, [note(str(number)) for number in range(CALLERS)])
         closing = callers.submit(store.close)
     closing.result(TIMEOUT_S)
     assert len({future.result(TIMEOUT_S) for future in futures}) == CALLERS
@@ -640,8 +640,8 @@ def test_callers_during_close_get_an_answer_and_no_acknowledged_write_is_lost(st
     reopened.close()
 
 
-def connections_to(database: Database) -> int:
-    """How many connections to a database are open, beside the one that asks."""
+def count_connections(database: Database) -> int:
+    """Return the number of open connections to a database, not counting its own."""
     if database.engine == "sqlite":
         open_files = [os.path.realpath(f"/proc/self/fd/{number}") for number in os.listdir("/proc/self/fd")]
         return open_files.count(str(database.path))
@@ -655,11 +655,11 @@ def test_threads_that_are_gone_leave_no_connection_open(store, database):
         reader = threading.Thread(target=store.read, args=[read_notes])
         reader.start()
         reader.join()
-    assert connections_to(database) < 5
+    assert count_connections(database) < 5
 
 
 def test_unsafe_sqlite_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(sqlite_driver, "SQLITE_VERSION_MIN", (99, 0, 0))
     with pytest.raises(sqlite_driver.UnsafeSqlite):
-        open_store(sqlite_url(tmp_path / "notes.db"))
+        open_store(make_sqlite_url(tmp_path / "notes.db"))
     assert not (tmp_path / "notes.db").exists()

@@ -1,4 +1,4 @@
-"""Rows and tables that an operator's SQL holds: the writes that want them wait by themselves, and all others go on."""
+"""Tests of rows and tables locked by an operator's SQL: only the writes that need them wait."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from storekeep.server.store import held_writes
 from storekeep.server.store.errors import DeadlinePassed, StorageUnavailable
 from storekeep.server.store.limits import Limits
 from storekeep.server.store.opening import open_store
-from storekeep.server.store.postgresql.driver import ROW_PATIENCE_S
+from storekeep.server.store.postgresql.driver import ROW_RETRY_MAX_S
 from storekeep.server.store.sql.statements import Statement
 from storekeep.server.store.sql.transactions import Transaction
 from storekeep.v1 import customers_pb2, orders_pb2
 from tests.store.test_outages import Health
 from tests.support.buyers import list_orders, open_shop, verify
-from tests.support.clusters import await_that
+from tests.support.clusters import await_condition
 from tests.support.databases import PostgresDatabase, new_database
 from tests.support.processes import ServerProcess
-from tests.support.refusals import refusal_of
+from tests.support.refusals import parse_refusal
 from tests.support.shops import Shop, new_request_id
 
 pytestmark = pytest.mark.engine("postgresql", reason="SQLite has no locks of rows")
 
 HELD_S = float(os.environ.get("PROVE_HELD_S", "2.5"))
-"""Longer than a write waits for a row."""
+"""Longer than a write is retried for a row."""
 UNDISTURBED_S = 1.5
 OTHERS, WANTING = 4, 8
 GOES_ON_SHARE = 1 / 3
-"""How much of what is done undisturbed has to be done while a row is held."""
+"""Minimum throughput while a row is locked, as a fraction of the undisturbed throughput."""
 PATIENCE_S = 60.0
 STOCK = 10**6
 
@@ -54,32 +54,32 @@ def served(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
 
 @contextmanager
 def held(database: Any, *statements: tuple[str, tuple[Any, ...]]) -> Iterator[None]:
-    """An operator's transaction that has run these statements and stays open."""
+    """Run these statements in an operator's transaction that stays open."""
     with database.opened() as session, session.connection.transaction():
         for sql, values in statements:
             session.rows(sql, *values) if sql.startswith("SELECT") else session.run(sql, *values)
         yield
 
 
-def stock_of(*skus: str) -> tuple[str, tuple[str, ...]]:
+def lock_stock(*skus: str) -> tuple[str, tuple[str, ...]]:
     places = ", ".join("?" for _ in skus)
     return f"UPDATE stock_levels SET version = version + 1 WHERE sku IN ({places})", skus
 
 
 class Ordering:
-    """Callers that order on and on, some what nobody holds and some what an operator does.
+    """Callers that place orders continuously, some for free stock and some for stock that an operator has locked.
 
     Attributes:
-        placed: orders of what nobody holds.
-        wanted: what became of the orders of what is held, by their `request_id`: True, or the reason of the refusal.
-        trouble: whatever else became of an order.
-        unhealthy: how often health was not SERVING.
+        placed: orders for free stock.
+        outcomes: outcome of each order for locked stock by `request_id`: True, or the reason of the error.
+        trouble: any other outcome.
+        unhealthy: number of health checks that were not SERVING.
     """
 
     def __init__(self, server: ServerProcess) -> None:
         self._server = server
         self.placed = 0
-        self.wanted: dict[str, object] = {}
+        self.outcomes: dict[str, object] = {}
         self.trouble: list[object] = []
         self.unhealthy = 0
         with open_shop(server) as shop:
@@ -98,12 +98,12 @@ class Ordering:
         )
 
     @contextmanager
-    def running(self, *wanted: str) -> Iterator[None]:
+    def running(self, *requested: str) -> Iterator[None]:
         stop = threading.Event()
         with ExitStack() as stack:
-            shops = [stack.enter_context(open_shop(self._server)) for _ in range(OTHERS + len(wanted))]
+            shops = [stack.enter_context(open_shop(self._server)) for _ in range(OTHERS + len(requested))]
             threads = [threading.Thread(target=self._order_free, args=[shops.pop(), sku, stop]) for sku in self.free]
-            threads += [threading.Thread(target=self._order_held, args=[shops.pop(), sku, stop]) for sku in wanted]
+            threads += [threading.Thread(target=self._order_held, args=[shops.pop(), sku, stop]) for sku in requested]
             threads += [threading.Thread(target=self._watch, args=[stop])]
             for thread in threads:
                 thread.start()
@@ -115,7 +115,7 @@ class Ordering:
                     thread.join(PATIENCE_S)
 
     def rate(self, *, seconds: float) -> float:
-        """Orders of what nobody holds in a second, from now on for so long."""
+        """Return the orders for free stock per second, measured for this long."""
         placed, begun_s = self.placed, time.monotonic()
         time.sleep(seconds)
         return (self.placed - placed) / (time.monotonic() - begun_s)
@@ -133,9 +133,9 @@ class Ordering:
             request = self.request(sku)
             try:
                 shop.orders.PlaceOrder(request)
-                self.wanted[request.request_id] = True
+                self.outcomes[request.request_id] = True
             except grpc.RpcError as error:
-                self.wanted[request.request_id] = refusal_of(error).reason
+                self.outcomes[request.request_id] = parse_refusal(error).reason
 
     def _watch(self, stop: threading.Event) -> None:
         with grpc.insecure_channel(self._server.address) as channel:
@@ -144,14 +144,14 @@ class Ordering:
                 self.unhealthy += not health.is_serving()
 
     def check(self) -> None:
-        """Each order that was acknowledged is there once, and none that was refused."""
+        """Check that each acknowledged order exists once, and no rejected order exists."""
         assert not self.trouble, self.trouble[:3]
-        assert set(self.wanted.values()) <= {True, "STORAGE_UNAVAILABLE"}
+        assert set(self.outcomes.values()) <= {True, "STORAGE_UNAVAILABLE"}
         with open_shop(self._server) as shop:
             there = Counter(order.external_reference for order in list_orders(shop, customer=self.customer))
         assert set(there.values()) <= {1}
-        placed = {request_id for request_id, outcome in self.wanted.items() if outcome is True}
-        assert {request_id for request_id in self.wanted if request_id in there} == placed
+        placed = {request_id for request_id, outcome in self.outcomes.items() if outcome is True}
+        assert {request_id for request_id in self.outcomes if request_id in there} == placed
         assert len(there) == self.placed + len(placed)
         verify(self._server)
 
@@ -159,16 +159,16 @@ class Ordering:
 @pytest.mark.parametrize("rows", [1, WANTING])
 def test_rows_that_somebody_holds_stop_only_the_orders_that_want_them(served: ServerProcess, rows: int):
     ordering = Ordering(served)
-    wanted = (ordering.held[:rows] * WANTING)[:WANTING]
+    requested = (ordering.held[:rows] * WANTING)[:WANTING]
     with ordering.running():
         undisturbed = ordering.rate(seconds=UNDISTURBED_S)
-    with held(served.database, stock_of(*ordering.held)), ordering.running(*wanted):
-        # Measured again where the machine was busy with something else: a held row would hold them up each time.
-        await_that(lambda: ordering.rate(seconds=HELD_S) > GOES_ON_SHARE * undisturbed, served.log)
-        await_that(lambda: "STORAGE_UNAVAILABLE" in ordering.wanted.values(), served.log)
-        assert True not in ordering.wanted.values()
-    with ordering.running(*wanted):
-        await_that(lambda: True in ordering.wanted.values(), served.log)
+    with held(served.database, lock_stock(*ordering.held)), ordering.running(*requested):
+        # Repeated, because the machine may be busy. A locked row that blocks other writes would do so each time.
+        await_condition(lambda: ordering.rate(seconds=HELD_S) > GOES_ON_SHARE * undisturbed, served.log)
+        await_condition(lambda: "STORAGE_UNAVAILABLE" in ordering.outcomes.values(), served.log)
+        assert True not in ordering.outcomes.values()
+    with ordering.running(*requested):
+        await_condition(lambda: True in ordering.outcomes.values(), served.log)
     assert ordering.unhealthy == 0
     ordering.check()
 
@@ -177,9 +177,9 @@ def test_row_that_is_given_back_in_time_fails_nobody(served: ServerProcess):
     ordering = Ordering(served)
     sku = ordering.held[0]
     with open_shop(served) as shop, ThreadPoolExecutor(WANTING) as pool:
-        with held(served.database, stock_of(sku)):
+        with held(served.database, lock_stock(sku)):
             orders = [pool.submit(shop.orders.PlaceOrder, ordering.request(sku)) for _ in range(WANTING)]
-            time.sleep(ROW_PATIENCE_S / 4)  # some of them wait by now
+            time.sleep(ROW_RETRY_MAX_S / 4)  # some of them wait by now
             assert not any(order.done() for order in orders)
         names = {order.result(PATIENCE_S).name for order in orders}
         assert len(names) == WANTING
@@ -190,12 +190,12 @@ def test_order_that_waits_for_a_row_is_refused_once_and_its_retry_has_one_effect
     ordering = Ordering(served)
     request = ordering.request(ordering.held[0])
     with open_shop(served) as shop:
-        with held(served.database, stock_of(ordering.held[0])), ThreadPoolExecutor(2) as pool:
+        with held(served.database, lock_stock(ordering.held[0])), ThreadPoolExecutor(2) as pool:
             twice = [pool.submit(shop.orders.PlaceOrder, request) for _ in range(2)]
             for refused in twice:
                 with pytest.raises(grpc.RpcError) as error:
                     refused.result(PATIENCE_S)
-                assert refusal_of(error.value).reason == "STORAGE_UNAVAILABLE"
+                assert parse_refusal(error.value).reason == "STORAGE_UNAVAILABLE"
         assert shop.orders.PlaceOrder(request) == shop.orders.PlaceOrder(request)
         assert shop.level(ordering.held[0]).allocated == 1
 
@@ -212,7 +212,7 @@ HOLDING = {
     "service_accounts": ("SELECT id FROM service_accounts WHERE ? <> '' FOR UPDATE", False),
     "nothing": ("SELECT COUNT(*) FROM orders WHERE ? <> ''", False),
 }
-"""What an operator holds, and whether orders of the customer wait for it."""
+"""Locks of an operator, and whether orders of the customer wait for them."""
 
 
 @pytest.mark.parametrize("name", HOLDING)
@@ -224,7 +224,7 @@ def test_what_somebody_holds_is_waited_for_by_those_alone_that_want_it(served: S
             if waits:
                 with pytest.raises(grpc.RpcError) as error:
                     place(shop, customer=customer)
-                assert refusal_of(error.value).reason == "STORAGE_UNAVAILABLE"
+                assert parse_refusal(error.value).reason == "STORAGE_UNAVAILABLE"
             else:
                 assert place(shop, customer=customer).name
             assert place(shop).name
@@ -235,12 +235,12 @@ def test_table_that_every_change_writes_to_is_held_so_the_server_is_not_ready(se
     with open_shop(served) as shop, grpc.insecure_channel(served.address) as channel:
         health, customer = Health(channel), shop.customer().name
         with held(served.database, ("LOCK TABLE audit_entries IN SHARE MODE", ())):
-            await_that(lambda: not health.is_serving(), served.log)
+            await_condition(lambda: not health.is_serving(), served.log)
             with pytest.raises(grpc.RpcError) as error:
                 shop.customer()
-            assert refusal_of(error.value).reason == "STORAGE_UNAVAILABLE"
+            assert parse_refusal(error.value).reason == "STORAGE_UNAVAILABLE"
             assert shop.customers.GetCustomer(customers_pb2.GetCustomerRequest(name=customer)).name == customer
-        await_that(health.is_serving, served.log)
+        await_condition(health.is_serving, served.log)
         assert shop.customer().name
 
 
@@ -250,7 +250,7 @@ def test_table_that_somebody_holds_stops_only_the_changes_that_want_it(served: S
         with held(served.database, ("LOCK TABLE stock_levels IN SHARE MODE", ())):
             with pytest.raises(grpc.RpcError) as error:
                 shop.order((sku, 1))
-            assert refusal_of(error.value).reason == "STORAGE_UNAVAILABLE"
+            assert parse_refusal(error.value).reason == "STORAGE_UNAVAILABLE"
             assert shop.customer().name
             assert health.is_serving()
         assert shop.order((sku, 1)).name
@@ -322,7 +322,7 @@ def test_writes_of_a_row_that_is_given_back_all_get_through(notes: PostgresDatab
 
 def test_deferred_write_of_a_held_row_is_set_aside_and_others_are_kept(notes: PostgresDatabase):
     def deferred(tx: Transaction) -> None:
-        Statement("UPDATE notes SET text = :text WHERE id = :id").run_later(tx, text="ours", id=2)
+        Statement("UPDATE notes SET text = :text WHERE id = :id").run_deferred(tx, text="ours", id=2)
 
     with closing(open_store(notes.url)) as store, ThreadPoolExecutor(12) as pool:
         with held(notes, HOLD):

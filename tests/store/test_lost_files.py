@@ -1,4 +1,4 @@
-"""Files of SQLite that are deleted, moved or replaced under a running server: nothing is acknowledged into them."""
+"""Tests of SQLite files that are deleted, moved or replaced under a running server, which must stop acknowledging."""
 
 from __future__ import annotations
 
@@ -16,53 +16,53 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from storekeep.server.store.errors import StorageUnavailable
 from storekeep.server.store.locks import DatabaseInUse, lock
 from storekeep.server.store.opening import open_store
-from storekeep.server.store.urls import sqlite_url
+from storekeep.server.store.urls import make_sqlite_url
 from storekeep.v1 import orders_pb2
 from tests.conftest import MakeServer
 from tests.support.buyers import open_shop, verify
-from tests.support.clusters import Cluster, await_that
+from tests.support.clusters import Cluster, await_condition
 from tests.support.databases import new_database
 from tests.support.processes import ServerProcess, run_command
-from tests.support.refusals import refusal_of
+from tests.support.refusals import parse_refusal
 from tests.support.shops import Shop, new_request_id
 
 pytestmark = pytest.mark.engine("sqlite", reason="PostgreSQL has files of its own")
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 ORDERS = 20
-WHOLE = "the open database file has all that was acknowledged, without its log"
+WHOLE = "the open database file has every acknowledged write, without its log"
 
 
 def fresh(request: orders_pb2.PlaceOrderRequest) -> orders_pb2.PlaceOrderRequest:
-    """The same order once more, as another one."""
+    """Return the same order with a new request_id."""
     again = orders_pb2.PlaceOrderRequest()
     again.CopyFrom(request)
     again.request_id = new_request_id()
     return again
 
 
-def health_of(shop: Shop) -> int:
+def read_health(shop: Shop) -> int:
     stub = health_pb2_grpc.HealthStub(shop.bare_channel)
     return int(stub.Check(health_pb2.HealthCheckRequest(), timeout=60).status)
 
 
 def await_health(shop: Shop, status: int) -> None:
-    await_that(lambda: health_of(shop) == status, lambda: f"health is {health_of(shop)}")
+    await_condition(lambda: read_health(shop) == status, lambda: f"health is {read_health(shop)}")
 
 
-def refused_reason(shop: Shop, request: orders_pb2.PlaceOrderRequest) -> str:
+def find_refusal_reason(shop: Shop, request: orders_pb2.PlaceOrderRequest) -> str:
     with pytest.raises(grpc.RpcError) as refused:
         shop.orders.PlaceOrder(request)
-    return refusal_of(refused.value).reason
+    return parse_refusal(refused.value).reason
 
 
-def files_of(server: ServerProcess) -> list[Path]:
+def list_files(server: ServerProcess) -> list[Path]:
     return sorted(server.database.path.parent.glob(f"{server.database.path.name}*"))
 
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """A server that asks its database often whether it answers, shared by the tests that put back what they take."""
+    """A server that probes its database often, shared by the tests that restore its files."""
     server = ServerProcess(tmp_path_factory.mktemp("lost") / "data", health_interval_s="0.1")
     yield server
     server.kill()
@@ -101,7 +101,7 @@ def test_lost_file_acknowledges_nothing_until_it_is_put_back(
         os.link(file, kept)
         lose(file)
         refused = [fresh(request) for _ in range(ORDERS)]
-        assert {refused_reason(own_shop, one) for one in refused} == {"STORAGE_UNAVAILABLE"}
+        assert {find_refusal_reason(own_shop, one) for one in refused} == {"STORAGE_UNAVAILABLE"}
         await_health(own_shop, NOT_SERVING)
         with pytest.raises(grpc.RpcError):
             own_shop.level(request.lines[0].sku)
@@ -109,10 +109,10 @@ def test_lost_file_acknowledges_nothing_until_it_is_put_back(
         if away.exists():
             away.rename(folder)
         os.replace(kept, file)
-        kept.unlink(missing_ok=True)  # a name of the same file still
+        kept.unlink(missing_ok=True)  # another name of the same file
         await_health(own_shop, SERVING)
         placed = own_shop.orders.PlaceOrder(refused[0])
-        lines = [line for line in log if "are not where they were opened" in line]
+        lines = [line for line in log if "were moved, deleted or replaced while open" in line]
     assert own_shop.orders.PlaceOrder(refused[0]) == placed == own_shop.get_order(placed)
     assert len(lines) == 1
     assert '"level":"ERROR"' in lines[0]
@@ -128,19 +128,19 @@ def test_second_server_is_refused_though_the_locks_are_deleted(served: ServerPro
 
 
 def test_deleted_database_can_be_saved_as_long_as_the_process_lives(served: ServerProcess, own_shop: Shop):
-    """What was acknowledged before is copied to the open database at once, so that this file alone has all of it."""
+    """The log is copied to the open database at once, so that this file alone has every acknowledged write."""
     request = own_shop.order_request((own_shop.variant(stock=1_000).sku, 1))
     placed = [own_shop.orders.PlaceOrder(fresh(request)) for _ in range(ORDERS)]
     with served.log_file.open() as log:
         log.seek(0, os.SEEK_END)
-        for file in files_of(served):
+        for file in list_files(served):
             file.unlink()
-        await_that(lambda: "the open database file has all" in log.read(), lambda: served.log()[-4000:])
+        await_condition(lambda: "the open database file has all" in log.read(), lambda: served.log()[-4000:])
     await_health(own_shop, NOT_SERVING)
     deleted = f"{served.database.path} (deleted)"
     descriptors = Path(f"/proc/{served.process.pid}/fd")
     saved = served.data_dir / "saved"
-    shutil.copy(descriptor_of(descriptors, deleted), saved)
+    shutil.copy(find_descriptor(descriptors, deleted), saved)
     assert served.stop() == 0
     assert not served.database.path.exists()
     restored = served.run("restore", str(saved))
@@ -151,7 +151,7 @@ def test_deleted_database_can_be_saved_as_long_as_the_process_lives(served: Serv
     verify(served)
 
 
-def descriptor_of(descriptors: Path, target: str) -> Path:
+def find_descriptor(descriptors: Path, target: str) -> Path:
     return next(one for one in descriptors.iterdir() if os.readlink(one) == target)
 
 
@@ -162,7 +162,7 @@ def test_deleted_log_loses_nothing_even_when_the_server_is_killed(served: Server
         before = served.log().count(WHOLE)
         Path(f"{served.database.path}-wal").unlink()
         await_health(shop, NOT_SERVING)
-        await_that(lambda: served.log().count(WHOLE) > before, served.log)
+        await_condition(lambda: served.log().count(WHOLE) > before, served.log)
     served.kill()
     served.start()
     with open_shop(served) as shop:
@@ -201,10 +201,10 @@ def test_workers_all_refuse_a_lost_file(make_server: MakeServer):
     with open_shop(server) as shop:
         request = shop.order_request((shop.variant(stock=1_000).sku, 1))
         server.database.path.rename(away)
-        await_that(lambda: are_all("NOT_SERVING"), lambda: f"{cluster.workers()}")
-        assert refused_reason(shop, fresh(request)) == "STORAGE_UNAVAILABLE"
+        await_condition(lambda: are_all("NOT_SERVING"), lambda: f"{cluster.workers()}")
+        assert find_refusal_reason(shop, fresh(request)) == "STORAGE_UNAVAILABLE"
         away.rename(server.database.path)
-        await_that(lambda: are_all("SERVING"), lambda: f"{cluster.workers()}")
+        await_condition(lambda: are_all("SERVING"), lambda: f"{cluster.workers()}")
         assert shop.orders.PlaceOrder(request)
     verify(server)
 
@@ -233,7 +233,7 @@ def test_file_without_a_schema_is_refused_when_it_is_opened(tmp_path: Path):
     path = new_database("sqlite", tmp_path).path
     path.write_bytes(path.read_bytes()[:100] + bytes(path.stat().st_size - 100))
     with pytest.raises(StorageUnavailable):
-        open_store(sqlite_url(path))
+        open_store(make_sqlite_url(path))
 
 
 def test_all_files_can_be_read_by_their_owner_only(make_server: MakeServer, tmp_path: Path):
@@ -244,13 +244,13 @@ def test_all_files_can_be_read_by_their_owner_only(make_server: MakeServer, tmp_
             shop.order()
         copy = tmp_path / "copy.db"
         assert server.run("backup", str(copy)).returncode == 0
-        served = {file: stat.S_IMODE(file.stat().st_mode) for file in files_of(server)}
+        served = {file: stat.S_IMODE(file.stat().st_mode) for file in list_files(server)}
         server.stop()
         copy.chmod(0o644)
-        server.database.path.chmod(0o644)  # as a release before this one has restored it
+        server.database.path.chmod(0o644)  # as an earlier release restored it
         assert server.run("restore", str(copy)).returncode == 0
     finally:
         os.umask(others)
-    kept = {file: stat.S_IMODE(file.stat().st_mode) for file in files_of(server)}
+    kept = {file: stat.S_IMODE(file.stat().st_mode) for file in list_files(server)}
     assert len(kept) > 3
     assert set((served | kept).values()) == {0o600}, served | kept

@@ -1,4 +1,4 @@
-"""Migrations: they make what the models say, once, one process at a time, and never another file than was applied."""
+"""Tests of migrations: they create what the models declare, once, one process at a time, and are never edited."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from storekeep.server.store.schema import (
     SchemaError,
     UnknownMigration,
     check_schema,
+    list_pending_migrations,
     migrate,
-    pending_migrations,
 )
-from storekeep.server.store.sql.transactions import Table, all_tables
+from storekeep.server.store.sql.transactions import Table, list_tables
 from storekeep.server.store.sql.transactions import database as proxy
 from tests.support import postgres
 from tests.support.databases import Database, new_database
@@ -39,18 +39,18 @@ def models() -> list[type[Table]]:
     """Every table of the store."""
     for module in pkgutil.iter_modules(storekeep.server.store.__path__, "storekeep.server.store."):
         importlib.import_module(module.name)
-    return peewee.sort_models(all_tables())
+    return peewee.sort_models(list_tables())
 
 
 def definitions(database: Database) -> dict[str, str]:
-    """Name -> SQL of every table and index, without the whitespace; of PostgreSQL, the columns of each.
+    """Return name -> SQL of every table and index, without whitespace; on PostgreSQL, the columns of each.
 
-    What a table of SQLite has comes in any order: columns that were added to it stand behind its constraints.
+    The parts of a table of SQLite can be in any order, because columns that are added later follow its constraints.
     """
     with database.opened() as session:
         if database.engine == "sqlite":
             rows = session.rows("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL")
-            return {name: in_order("".join(sql.split())) for name, sql in rows}
+            return {name: sort_definition("".join(sql.split())) for name, sql in rows}
         columns = session.rows(
             """
             SELECT table_name,
@@ -71,8 +71,8 @@ def definitions(database: Database) -> dict[str, str]:
     return dict(columns) | dict(indexes) | {f"{table}: held": rules for table, rules in checks}
 
 
-def in_order(sql: str) -> str:
-    """The SQL that makes a table, with its columns and constraints in the order of the alphabet."""
+def sort_definition(sql: str) -> str:
+    """Return the SQL of a table with its columns and constraints sorted."""
     if not sql.startswith("CREATETABLE"):
         return sql
     head, _, rest = sql.partition("(")
@@ -88,7 +88,7 @@ def in_order(sql: str) -> str:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A copy of the migrations, which a test can change."""
+    """A copy of the migrations that a test can edit."""
     copy = tmp_path / "migrations"
     shutil.copytree(MIGRATIONS, copy, ignore=shutil.ignore_patterns("__pycache__"))
     return copy
@@ -96,24 +96,24 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def empty(engine: str, tmp_path: Path) -> Iterator[Database]:
-    """A database without a table."""
+    """A database without tables."""
     (tmp_path / "empty").mkdir()
     made = new_database(engine, tmp_path / "empty", migrated=False)
     yield made
     made.remove()
 
 
-def peewee_of(database: Database) -> peewee.Database:
-    """Peewee's own connection to a database."""
+def connect_peewee(database: Database) -> peewee.Database:
+    """Return Peewee's own connection to a database."""
     if database.engine == "sqlite":
         return peewee.SqliteDatabase(str(database.path))
     return peewee.PostgresqlDatabase(database.url, prefer_psycopg3=True)
 
 
 @contextmanager
-def models_bound_to(database: Database) -> Iterator[peewee.Database]:
-    """Peewee's models run on a database, as they never do in the server."""
-    connection = peewee_of(database)
+def bind_models(database: Database) -> Iterator[peewee.Database]:
+    """Bind the models to a database, which the server never does."""
+    connection = connect_peewee(database)
     without_rowid = [model for model in models() if model._meta.without_rowid]
     proxy.initialize(connection)
     for model in without_rowid:
@@ -128,16 +128,16 @@ def models_bound_to(database: Database) -> Iterator[peewee.Database]:
 
 
 def test_models_and_migrations_agree(database):
-    with models_bound_to(database) as opened:
+    with bind_models(database) as opened:
         changes = [change for kind in diff_models(opened, models()) for change in kind]
-    changes = [change for change in changes if "block_sku" not in str(change)]  # it cannot compare expressions
+    changes = [change for change in changes if "block_sku" not in str(change)]  # Peewee cannot compare expressions
     if database.engine == "postgresql":
-        changes = [change for change in changes if "words" not in str(change)]  # generated, so that no model has it
+        changes = [change for change in changes if "words" not in str(change)]  # generated, so not in the model
     assert not changes, str(changes)
 
 
 def test_migrations_make_exactly_what_the_models_declare(database, empty):
-    with models_bound_to(empty) as opened:
+    with bind_models(empty) as opened:
         opened.create_tables(models(), safe=False)
     have, declared = definitions(database), definitions(empty)
     assert {name: have.get(name) for name in declared} == declared
@@ -158,7 +158,7 @@ def test_text_is_compared_by_its_bytes(database):
 
 def test_migrate_twice_does_nothing_the_second_time(database):
     assert migrate(database.url) == []
-    assert pending_migrations(database.url) == []
+    assert list_pending_migrations(database.url) == []
 
 
 def test_main_location_is_there_from_the_start(database):
@@ -168,7 +168,7 @@ def test_main_location_is_there_from_the_start(database):
 
 @pytest.mark.engine("sqlite", reason="only a file can be made by looking at it")
 def test_pending_of_a_missing_database_does_not_make_it(empty):
-    assert pending_migrations(empty.url) == ALL
+    assert list_pending_migrations(empty.url) == ALL
     assert not empty.path.exists()
 
 

@@ -1,4 +1,4 @@
-"""A PostgreSQL that dies, hangs, deadlocks or breaks off: nobody waits for ever, nothing is lost or done twice."""
+"""Tests of a PostgreSQL that dies, hangs, deadlocks or drops connections: calls end, nothing is lost or done twice."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from storekeep.server.store.engine import ATTEMPTS_MAX
 from storekeep.server.store.errors import DeadlinePassed, StorageUnavailable
 from storekeep.server.store.limits import Limits
 from storekeep.server.store.opening import open_store
-from storekeep.server.store.reads import ReadTerms
+from storekeep.server.store.reads import ReadBounds
 from storekeep.server.store.sql.transactions import Transaction
 from storekeep.v1 import orders_pb2, products_pb2
 from tests.support.buyers import Buyers, list_orders, open_shop, verify
@@ -28,19 +28,19 @@ from tests.support.databases import PostgresDatabase
 from tests.support.postgres import Postgres, new_folder
 from tests.support.processes import ServerProcess
 from tests.support.proxies import Proxy
-from tests.support.refusals import refusal_of
+from tests.support.refusals import parse_refusal
 from tests.support.shops import Shop, new_request_id
 
 pytestmark = pytest.mark.engine("postgresql", reason="SQLite is no server that could be gone")
 
 POOL_SIZE = 3
 OUTAGE_S = float(os.environ.get("PROVE_OUTAGE_S", "3"))
-"""`make prove` has the database gone for longer."""
+"""How long the database is down. `make prove` uses longer outages."""
 DEADLINE_S = 1.0
 PATIENCE_S = 30.0
 REFUSALS = {
     (grpc.StatusCode.UNAVAILABLE, "STORAGE_UNAVAILABLE"),
-    (grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED"),  # once calls have waited for long
+    (grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED"),  # after calls have waited too long
 }
 SETTINGS = {
     "database_pool_size": str(POOL_SIZE),
@@ -54,7 +54,7 @@ SETTINGS = {
 
 @pytest.fixture
 def postgres() -> Iterator[Postgres]:
-    """A PostgreSQL of the test's own, which it may kill."""
+    """A PostgreSQL for this test only, which may be killed."""
     made = Postgres(new_folder())
     made.make()
     made.start()
@@ -68,7 +68,7 @@ def postgres() -> Iterator[Postgres]:
 
 @pytest.fixture
 def served(engine: str, postgres: Postgres, tmp_path: Path) -> Iterator[ServerProcess]:
-    """A server on it."""
+    """A server on that PostgreSQL."""
     database = PostgresDatabase(postgres, postgres.create(migrated=True))
     process = ServerProcess(tmp_path / "server", database=database, **SETTINGS)
     yield process
@@ -83,7 +83,7 @@ def await_true(holds: Callable[[], bool]) -> None:
 
 
 class Health:
-    """What health says."""
+    """The health of a server."""
 
     def __init__(self, channel: grpc.Channel) -> None:
         self._check = health_pb2_grpc.HealthStub(channel).Check
@@ -94,8 +94,8 @@ class Health:
 
 
 @contextmanager
-def callers_of(shop: Shop, outcomes: list[tuple[str, float, Any]]) -> Iterator[None]:
-    """Readers and writers that call on and on, with a deadline, and note each outcome, its seconds and its refusal."""
+def run_callers(shop: Shop, outcomes: list[tuple[str, float, Any]]) -> Iterator[None]:
+    """Run readers and writers that call continuously with a deadline, and record each outcome, duration and error."""
     product, request = shop.product().name, shop.order_request((shop.variant(stock=10**6).sku, 1))
     stop = threading.Event()
 
@@ -132,21 +132,21 @@ def callers_of(shop: Shop, outcomes: list[tuple[str, float, Any]]) -> Iterator[N
 
 
 def check_outcomes(outcomes: list[tuple[str, float, Any]]) -> None:
-    """No call outlasted its deadline, and each that was refused says what its caller can do."""
+    """Check that no call outlasted its deadline, and that each error tells the caller what to do."""
     assert max(seconds for _, seconds, _ in outcomes) < DEADLINE_S + PATIENCE_S
     for _, _, error in outcomes:
         if error is not None and error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED:
-            refusal = refusal_of(error)
+            refusal = parse_refusal(error)
             assert (refusal.code, refusal.reason) in REFUSALS
             assert refusal.retry_after_s is not None
 
 
-def threads_of(server: ServerProcess) -> int:
+def count_threads(server: ServerProcess) -> int:
     return len(list(Path(f"/proc/{server.process.pid}/task").iterdir()))
 
 
-def sockets_of(server: ServerProcess) -> int:
-    """Open sockets: connections to the database, and those of the callers."""
+def count_sockets(server: ServerProcess) -> int:
+    """Return the number of open sockets: connections to the database and of callers."""
     links = Path(f"/proc/{server.process.pid}/fd").iterdir()
     return sum(1 for link in links if str(link.readlink()).startswith("socket:"))
 
@@ -158,10 +158,10 @@ def connections(database: PostgresDatabase) -> int:
 
 
 def check_recovery(served: ServerProcess, shop: Shop, health: Health, *, threads: int, sockets: int) -> None:
-    """All is as it was before."""
+    """Check that the server has recovered completely."""
     await_true(health.is_serving)
-    await_true(lambda: threads_of(served) <= threads + 1)
-    await_true(lambda: sockets_of(served) <= sockets)
+    await_true(lambda: count_threads(served) <= threads + 1)
+    await_true(lambda: count_sockets(served) <= sockets)
     assert connections(served.database) <= POOL_SIZE + 1
     assert shop.order().name
     verify(served)
@@ -174,9 +174,9 @@ def test_database_that_is_killed_under_load_is_told_at_once_and_comes_back_by_it
         health = Health(shop.bare_channel)
         shop.order()
         await_true(health.is_serving)
-        threads, sockets = threads_of(served), sockets_of(served)
+        threads, sockets = count_threads(served), count_sockets(served)
         outcomes: list[tuple[str, float, Any]] = []
-        with callers_of(shop, outcomes):
+        with run_callers(shop, outcomes):
             time.sleep(0.5)
             postgres.kill()
             await_true(lambda: not health.is_serving())
@@ -198,9 +198,9 @@ def test_database_that_hangs_under_load_holds_nobody_beyond_the_deadline(served:
         health = Health(shop.bare_channel)
         shop.order()
         await_true(health.is_serving)
-        threads, sockets = threads_of(served), sockets_of(served)
+        threads, sockets = count_threads(served), count_sockets(served)
         outcomes: list[tuple[str, float, Any]] = []
-        with callers_of(shop, outcomes):
+        with run_callers(shop, outcomes):
             time.sleep(0.5)
             postgres.signal(signal.SIGSTOP)
             await_true(lambda: not health.is_serving())
@@ -263,7 +263,7 @@ def test_order_whose_commit_got_no_answer_is_found_by_its_retry(proxied: tuple[S
         proxy.break_at = b"COMMIT\0"
         with pytest.raises(grpc.RpcError) as unknown:
             shop.orders.PlaceOrder(request)
-        refusal = refusal_of(unknown.value)
+        refusal = parse_refusal(unknown.value)
         assert (refusal.reason, refusal.code) == ("STORAGE_UNAVAILABLE", grpc.StatusCode.UNAVAILABLE)
         assert "same request_id" in refusal.text
         assert proxy.broken.is_set()
@@ -272,7 +272,7 @@ def test_order_whose_commit_got_no_answer_is_found_by_its_retry(proxied: tuple[S
     verify(served)
 
 
-# -- others in the way, on the store itself
+# -- conflicts with other sessions, on the store itself
 
 LIMITS = Limits(pool_size=2, pool_timeout_s=0.3, statement_timeout_s=5.0)
 MAKE = (
@@ -284,7 +284,7 @@ MAKE = (
 
 @pytest.fixture
 def database(engine: str, database: PostgresDatabase) -> PostgresDatabase:
-    """A database with two notes, on the PostgreSQL of all tests."""
+    """A database with two notes, on the shared PostgreSQL."""
     with database.opened() as session:
         for statement in MAKE:
             session.run(statement)
@@ -318,7 +318,7 @@ def test_deadlock_with_foreign_sql_is_undone_and_run_again(store, database):
         return "done"
 
     with database.opened() as foreign, ThreadPoolExecutor(1) as pool:
-        foreign.run("SET deadlock_timeout = '20s'")  # so that the victim is the other one
+        foreign.run("SET deadlock_timeout = '20s'")  # so that the other session is the victim
         with foreign.connection.transaction():
             foreign.run("UPDATE notes SET text = 'theirs' WHERE id = 2")
             ours = pool.submit(store.write, work)
@@ -330,7 +330,7 @@ def test_deadlock_with_foreign_sql_is_undone_and_run_again(store, database):
 
 
 def failing(times: int, sqlstate: str = "40001") -> Callable[[Transaction], str]:
-    """Work that PostgreSQL refuses so many times: a sequence counts even what is undone."""
+    """Return work that fails this many times. A sequence counts the attempts, because it is not rolled back."""
 
     def work(tx: Transaction) -> str:
         set_note(tx, 1, "changed")
@@ -417,7 +417,7 @@ def sleep(tx: Transaction) -> None:
 
 def test_read_ends_with_the_deadline_of_the_call_and_so_does_its_statement(database):
     deadlines: list[float | None] = [None]
-    with closing(open_store(database.url, limits=LIMITS, call_terms=lambda: ReadTerms(deadlines[0]))) as store:
+    with closing(open_store(database.url, limits=LIMITS, get_read_bounds=lambda: ReadBounds(deadlines[0]))) as store:
         for read in (store.read, store.snapshot):
             deadlines[0] = time.monotonic() + 0.3
             begun = time.monotonic()

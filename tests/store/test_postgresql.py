@@ -1,4 +1,4 @@
-"""What PostgreSQL has and SQLite has not: many servers on one database, TLS on the way to it, a pooler in between."""
+"""Tests for PostgreSQL only: several servers on one database, TLS connections, a pooler."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from storekeep.server.store.limits import Limits
 from storekeep.server.store.opening import open_store
 from storekeep.server.store.postgresql import driver as postgresql
 from storekeep.server.store.postgresql.connection import STATEMENTS_MAX
-from storekeep.server.store.postgresql.driver import FACTS
+from storekeep.server.store.postgresql.driver import STORE_ERRORS
 from storekeep.server.store.postgresql.errors import UnusablePostgres
 from storekeep.server.store.sql.statements import Statement
 from storekeep.server.store.sql.transactions import Transaction
@@ -153,7 +153,7 @@ def test_snapshot_is_begun_with_its_first_statement_and_leaves_nothing_open(data
 def test_server_that_became_read_only_is_unavailable_and_its_connection_replaced(database: PostgresDatabase):
     with closing(open_store(database.url)) as store:
         call = Call(Caller("serviceAccounts/test"), "storekeep.v1.CustomerService/CreateCustomer")
-        with pytest.raises(FACTS["25006"]):
+        with pytest.raises(STORE_ERRORS["25006"]):
             store.write(read_only)
         assert CUSTOMERS.create(store, call, Customer("ada", "Ada")).name == "customers/ada"
 
@@ -168,11 +168,11 @@ FIND_LOCATION = Statement("SELECT id FROM locations WHERE id = :id")
 
 @pytest.fixture
 def store_at_work(database: PostgresDatabase, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
-    """A store that has prepared what the tests put off, and whose turn to write ends soon where it falls silent."""
+    """A store that has prepared the deferred statements, with a short idle timeout for write transactions."""
     monkeypatch.setattr(postgresql, "IDLE_TIMEOUT_MS", 500)
     with closing(open_store(database.url)) as store:
         for number in range(2):
-            store.write(lambda tx, number=number: INSERT_LOCATION.run_later(tx, id=f"first-{number}"))
+            store.write(lambda tx, number=number: INSERT_LOCATION.run_deferred(tx, id=f"first-{number}"))
         yield store
 
 
@@ -180,7 +180,7 @@ def test_writer_that_falls_silent_after_what_it_put_off_loses_its_turn(
     store_at_work: Store, database: PostgresDatabase
 ):
     def work(tx: Transaction) -> bool:
-        INSERT_LOCATION.run_later(tx, id="lost")
+        INSERT_LOCATION.run_deferred(tx, id="lost")
         time.sleep(1.5)
         with database.opened() as session:
             return session.rows("SELECT pg_try_advisory_xact_lock(?)", postgresql.WRITE_LOCK)[0][0]
@@ -190,14 +190,14 @@ def test_writer_that_falls_silent_after_what_it_put_off_loses_its_turn(
         store_at_work.write(lambda tx: taken.append(work(tx)))
     assert taken[0]
     assert store_at_work.read(lambda tx: FIND_LOCATION.all(tx, id="lost")) == []
-    store_at_work.write(lambda tx: INSERT_LOCATION.run_later(tx, id="found"))
+    store_at_work.write(lambda tx: INSERT_LOCATION.run_deferred(tx, id="found"))
 
 
 def test_work_that_fails_on_a_lost_connection_leaves_nothing_and_the_next_is_written(
     store_at_work: Store, database: PostgresDatabase
 ):
     def work(tx: Transaction) -> None:
-        INSERT_LOCATION.run_later(tx, id="lost")
+        INSERT_LOCATION.run_deferred(tx, id="lost")
         with database.opened() as session:
             session.rows(
                 "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
@@ -207,7 +207,7 @@ def test_work_that_fails_on_a_lost_connection_leaves_nothing_and_the_next_is_wri
 
     with pytest.raises(StorageUnavailable):
         store_at_work.write(work)
-    store_at_work.write(lambda tx: INSERT_LOCATION.run_later(tx, id="found"))
+    store_at_work.write(lambda tx: INSERT_LOCATION.run_deferred(tx, id="found"))
     assert store_at_work.read(lambda tx: FIND_LOCATION.all(tx, id="lost")) == []
 
 
@@ -217,7 +217,7 @@ def read_only(tx: Transaction) -> None:
 
 
 def test_database_with_another_encoding_is_refused(engine: str):
-    server = postgres.of_run()
+    server = postgres.get_run_postgres()
     server.drop("latin")
     server.run("CREATE DATABASE latin TEMPLATE template0 ENCODING 'LATIN1' LOCALE_PROVIDER libc LOCALE 'C'")
     with pytest.raises(UnusablePostgres, match="UTF8"):
@@ -243,7 +243,7 @@ def authority(tmp_path: Path) -> Authority:
 
 @pytest.fixture
 def tls_port(database: PostgresDatabase, authority: Authority) -> Iterator[int]:
-    """A port with TLS before the PostgreSQL of the tests, which was built without."""
+    """The port of a TLS proxy for the shared PostgreSQL, which is built without TLS."""
     pair = authority.pair("database")
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(pair.cert_file, pair.key_file)
@@ -295,7 +295,7 @@ def test_database_without_tls_is_refused_where_tls_is_demanded(database: Postgre
 
 @pytest.fixture
 def pooler(database: PostgresDatabase) -> Iterator[str]:
-    """The URL of the database through PgBouncer, in transaction mode."""
+    """Return the URL of the database through PgBouncer in transaction mode."""
     if PGBOUNCER is None:
         pytest.skip("there is no PgBouncer here: apt-get install pgbouncer")
     folder, port = Path(tempfile.mkdtemp(prefix="pb")), free_port()

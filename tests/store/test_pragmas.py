@@ -1,4 +1,4 @@
-"""What every connection to a SQLite database is set to, whoever opens it: a commit that was answered survives."""
+"""Tests of the settings of every connection to a SQLite database, so that acknowledged commits survive."""
 
 from __future__ import annotations
 
@@ -30,5 +30,5 @@ def test_each_connection_of_a_store_is_set_so(database: Database, pragma: str, v
 
 @pytest.mark.parametrize(("pragma", "value"), SETTINGS.items())
 def test_connection_that_migrates_is_set_so(database: Database, pragma: str, value: object):
-    with schema._opened(database.url) as opened:
+    with schema._open(database.url) as opened:
         assert opened.execute_sql(f"PRAGMA {pragma}").fetchone()[0] == value

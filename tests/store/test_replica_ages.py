@@ -1,6 +1,6 @@
-"""How old a replica is taken to be: by the part of the primary's ledger that it has, and never younger than it is.
+"""Tests of the staleness of a replica, which is computed from its part of the primary's ledger, never too low.
 
-Here the replica is a database that the test writes by itself, so that it can have any ledger.
+The replica is a database that the test writes itself, so that it can have any ledger.
 """
 
 from __future__ import annotations
@@ -14,14 +14,22 @@ import pytest
 
 from storekeep.server.store.limits import Limits
 from storekeep.server.store.postgresql.driver import PostgresDriver
-from storekeep.server.store.reads import ReadTerms
-from storekeep.server.store.replicas import COARSENESS, NOTHING, REMEMBERED_S, End, History, Replica, Replicas
+from storekeep.server.store.reads import ReadBounds
+from storekeep.server.store.replicas import (
+    HISTORY_MAX_S,
+    HISTORY_RESOLUTION,
+    NO_END,
+    History,
+    LedgerEnd,
+    Replica,
+    Replicas,
+)
 from tests.support.databases import PostgresDatabase, new_database
 
 LIMITS = Limits(pool_size=1, connect_timeout_s=10.0)
 TIMEOUT_S = 60.0
 INTERVAL_S = 0.05
-ANY = ReadTerms(max_staleness_s=3_600.0, position=0)
+ANY = ReadBounds(max_staleness_s=3_600.0, consistency_token=0)
 pytestmark = pytest.mark.engine("postgresql", reason="SQLite has no replicas")
 
 
@@ -42,7 +50,7 @@ def copy(engine: str, tmp_path: Path) -> Iterator[PostgresDatabase]:
 
 
 def write(database: PostgresDatabase, *sequences: int, history: str = "a") -> None:
-    """Add entries to a ledger; in another history they have other hashes."""
+    """Append entries to a ledger. Each history has its own hashes."""
     with database.opened() as session:
         for sequence in sequences:
             session.run(
@@ -52,12 +60,12 @@ def write(database: PostgresDatabase, *sequences: int, history: str = "a") -> No
             )
 
 
-def end(position: int, asked_s: float = 0.0, history: str = "a") -> End:
-    return End(position, f"{history}{position}".encode() if position else b"", asked_s)
+def end(position: int, polled_s: float = 0.0, history: str = "a") -> LedgerEnd:
+    return LedgerEnd(position, f"{history}{position}".encode() if position else b"", polled_s)
 
 
 @contextmanager
-def replica_of(url: str) -> Iterator[Replica]:
+def make_replica(url: str) -> Iterator[Replica]:
     replica = Replica("copy", PostgresDriver(url, limits=LIMITS), PostgresDriver(url, limits=LIMITS))
     try:
         yield replica
@@ -65,112 +73,112 @@ def replica_of(url: str) -> Iterator[Replica]:
         replica.close()
 
 
-def looked_at(database: PostgresDatabase, *ends: End) -> End:
-    """What a replica shows that is asked after each of these ends of the primary's ledger."""
+def poll_after(database: PostgresDatabase, *ends: LedgerEnd) -> LedgerEnd:
+    """Return the known end of a replica that is polled after each of these ends of the primary's ledger."""
     history = History()
-    with replica_of(database.url) as replica:
+    with make_replica(database.url) as replica:
         for one in ends:
-            history.note(one, continues=True)
-            replica.look(history)
-        return replica.shown
+            history.record(one, continues=True)
+            replica.poll(history)
+        return replica.known_end
 
 
-# -- one look
+# -- one poll
 
 
 def test_replica_with_all_entries_is_as_fresh_as_the_newest_end(copy: PostgresDatabase):
     write(copy, 1, 2, 3)
-    assert looked_at(copy, end(3, 10.0), end(3, 11.0)) == end(3, 11.0)
+    assert poll_after(copy, end(3, 10.0), end(3, 11.0)) == end(3, 11.0)
 
 
 def test_replica_is_not_trusted_before_the_primary_has_been_asked_once_more(copy: PostgresDatabase):
     write(copy, 1, 2, 3)
-    assert looked_at(copy, end(3, 10.0)) is NOTHING
+    assert poll_after(copy, end(3, 10.0)) is NO_END
 
 
 def test_replica_that_is_behind_is_as_old_as_the_newest_end_that_it_has(copy: PostgresDatabase):
     write(copy, 1, 2, 3)
-    assert looked_at(copy, end(1, 10.0), end(2, 11.0), end(7, 12.0)) == end(2, 11.0)
+    assert poll_after(copy, end(1, 10.0), end(2, 11.0), end(7, 12.0)) == end(2, 11.0)
 
 
 def test_replica_that_lacks_all_is_left_out(copy: PostgresDatabase):
     write(copy, 1)
-    assert looked_at(copy, end(5, 10.0), end(6, 11.0)) is NOTHING
+    assert poll_after(copy, end(5, 10.0), end(6, 11.0)) is NO_END
 
 
 def test_replica_with_another_history_is_left_out(copy: PostgresDatabase):
     write(copy, 1, 2, 3, history="b")
-    assert looked_at(copy, end(3, 10.0), end(3, 11.0)) is NOTHING
-    assert looked_at(copy, end(2, 10.0), end(8, 11.0)) is NOTHING
+    assert poll_after(copy, end(3, 10.0), end(3, 11.0)) is NO_END
+    assert poll_after(copy, end(2, 10.0), end(8, 11.0)) is NO_END
 
 
 def test_replica_with_entries_that_the_primary_lost_is_left_out(copy: PostgresDatabase):
     write(copy, 1, 2, 3)
-    assert looked_at(copy, end(2, 10.0), end(2, 11.0), end(2, 12.0)) is NOTHING
+    assert poll_after(copy, end(2, 10.0), end(2, 11.0), end(2, 12.0)) is NO_END
 
 
 def test_replica_of_an_empty_ledger_can_be_read(copy: PostgresDatabase):
-    assert looked_at(copy, end(0, 10.0), end(0, 11.0)) == end(0, 11.0)
+    assert poll_after(copy, end(0, 10.0), end(0, 11.0)) == end(0, 11.0)
 
 
 def test_replica_that_does_not_answer_is_left_out():
     history = History()
-    with replica_of("postgresql://127.0.0.1:9/nowhere") as replica:
-        history.note(end(0), continues=True)
-        replica.look(history)
-        assert replica.shown is NOTHING
+    with make_replica("postgresql://127.0.0.1:9/nowhere") as replica:
+        history.record(end(0), continues=True)
+        replica.poll(history)
+        assert replica.known_end is NO_END
 
 
-# -- what is remembered
+# -- the history
 
 
 def test_history_of_an_idle_primary_is_its_newest_end():
     history = History()
-    for asked_s in range(10):
-        history.note(end(4, float(asked_s)), continues=True)
+    for polled_s in range(10):
+        history.record(end(4, float(polled_s)), continues=True)
     assert history.last() == end(4, 9.0)
-    assert history.last(until=3) is NOTHING
+    assert history.last(until=3) is NO_END
 
 
 def test_history_is_forgotten_when_the_primary_has_lost_its_last_entry():
     history = History()
-    history.note(end(7, 1.0), continues=True)
-    history.note(end(5, 2.0, history="b"), continues=False)
+    history.record(end(7, 1.0), continues=True)
+    history.record(end(5, 2.0, history="b"), continues=False)
     assert history.last(until=7) == end(5, 2.0, history="b")
-    assert history.last(until=4) is NOTHING
+    assert history.last(until=4) is NO_END
 
 
 def test_history_that_is_long_is_thinned_out_but_never_made_younger():
     history = History()
     last = 20_000
     for position in range(last + 1):
-        history.note(end(position, float(position)), continues=True)
+        history.record(end(position, float(position)), continues=True)
     for position in range(last):
-        age_s = last - history.last(until=position).asked_s
-        assert last - position <= age_s <= (last - position) * (1 + 2 * COARSENESS) + 1
+        age_s = last - history.last(until=position).polled_s
+        assert last - position <= age_s <= (last - position) * (1 + 2 * HISTORY_RESOLUTION) + 1
     assert len(history._ends) < 300
 
 
 def test_history_of_more_than_a_day_ago_is_forgotten():
     history = History()
-    for position, asked_s in enumerate((0.0, 1.0, 2 * REMEMBERED_S)):
-        history.note(end(position, asked_s), continues=True)
-    assert history.last(until=1) is NOTHING
+    for position, polled_s in enumerate((0.0, 1.0, 2 * HISTORY_MAX_S)):
+        history.record(end(position, polled_s), continues=True)
+    assert history.last(until=1) is NO_END
 
 
-# -- all together
+# -- polling threads
 
 
 @contextmanager
 def watching(primary: str, *replicas: str) -> Iterator[Replicas]:
     with ExitStack() as stack:
-        made = [stack.enter_context(replica_of(url)) for url in replicas]
+        made = [stack.enter_context(make_replica(url)) for url in replicas]
         watched = Replicas(PostgresDriver(primary, limits=LIMITS), made, interval_s=INTERVAL_S)
         stack.callback(watched.close)
         yield watched
 
 
-def await_that(holds: Callable[[], bool]) -> None:
+def await_condition(holds: Callable[[], bool]) -> None:
     give_up = time.monotonic() + TIMEOUT_S
     while not holds():
         assert time.monotonic() < give_up
@@ -181,49 +189,49 @@ def test_replica_is_chosen_by_age_and_position(primary: PostgresDatabase, copy: 
     for database in (primary, copy):
         write(database, 1, 2)
     with watching(primary.url, copy.url) as replicas:
-        await_that(lambda: replicas.choose(ANY) is not None)
-        assert replicas.choose(ReadTerms(max_staleness_s=3_600.0, position=2)) is not None
-        assert replicas.choose(ReadTerms(max_staleness_s=3_600.0, position=3)) is None
-        assert replicas.choose(ReadTerms(max_staleness_s=3_600.0)) is None
-        assert replicas.choose(ReadTerms(position=0)) is None
-        assert replicas.choose(ReadTerms(max_staleness_s=0.0, position=0)) is None
+        await_condition(lambda: replicas.choose(ANY) is not None)
+        assert replicas.choose(ReadBounds(max_staleness_s=3_600.0, consistency_token=2)) is not None
+        assert replicas.choose(ReadBounds(max_staleness_s=3_600.0, consistency_token=3)) is None
+        assert replicas.choose(ReadBounds(max_staleness_s=3_600.0)) is None
+        assert replicas.choose(ReadBounds(consistency_token=0)) is None
+        assert replicas.choose(ReadBounds(max_staleness_s=0.0, consistency_token=0)) is None
 
 
 def test_replica_that_falls_behind_grows_older_until_it_catches_up(primary: PostgresDatabase, copy: PostgresDatabase):
-    recent = ReadTerms(max_staleness_s=1.0, position=0)
+    recent = ReadBounds(max_staleness_s=1.0, consistency_token=0)
     for database in (primary, copy):
         write(database, 1)
     with watching(primary.url, copy.url) as replicas:
-        await_that(lambda: replicas.choose(recent) is not None)
+        await_condition(lambda: replicas.choose(recent) is not None)
         write(primary, 2)
-        await_that(lambda: replicas.choose(recent) is None)
+        await_condition(lambda: replicas.choose(recent) is None)
         assert replicas.choose(ANY) is not None
         write(copy, 2)
-        await_that(lambda: replicas.choose(recent) is not None)
+        await_condition(lambda: replicas.choose(recent) is not None)
 
 
 def test_replica_of_a_primary_that_is_gone_grows_older(primary: PostgresDatabase, copy: PostgresDatabase):
-    recent = ReadTerms(max_staleness_s=1.0, position=0)
+    recent = ReadBounds(max_staleness_s=1.0, consistency_token=0)
     with watching(primary.url, copy.url) as replicas:
-        await_that(lambda: replicas.choose(recent) is not None)
+        await_condition(lambda: replicas.choose(recent) is not None)
         primary.remove()
-        await_that(lambda: replicas.choose(recent) is None)
+        await_condition(lambda: replicas.choose(recent) is None)
         assert replicas.choose(ANY) is not None
 
 
 def test_replica_that_does_not_answer_holds_up_no_other(primary: PostgresDatabase, copy: PostgresDatabase):
-    recent = ReadTerms(max_staleness_s=1.0, position=0)
+    recent = ReadBounds(max_staleness_s=1.0, consistency_token=0)
     with watching(primary.url, "postgresql://127.0.0.1:9/nowhere", copy.url) as replicas:
-        await_that(lambda: replicas.choose(recent) is not None)
-        for _ in range(30):  # longer than it would be recent if nobody asked again
+        await_condition(lambda: replicas.choose(recent) is not None)
+        for _ in range(30):  # longer than one poll keeps it recent
             time.sleep(INTERVAL_S)
-            await_that(lambda: replicas.choose(recent) is not None)
+            await_condition(lambda: replicas.choose(recent) is not None)
 
 
 def test_replica_that_failed_a_read_is_left_out_until_it_answers(primary: PostgresDatabase, copy: PostgresDatabase):
     with watching(primary.url, copy.url) as replicas:
-        await_that(lambda: replicas.choose(ANY) is not None)
+        await_condition(lambda: replicas.choose(ANY) is not None)
         replica = replicas.choose(ANY)
         assert replica is not None
-        replica.put_aside(ConnectionError("gone"))
-        await_that(lambda: replicas.choose(ANY) is replica)
+        replica.mark_failed(ConnectionError("gone"))
+        await_condition(lambda: replicas.choose(ANY) is replica)

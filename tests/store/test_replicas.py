@@ -1,6 +1,6 @@
-"""Reads that may be old, on a primary with a real streaming replica whose data a test can hold back.
+"""Tests of reads with bounded staleness, on a primary with a real streaming replica whose replay a test can pause.
 
-Held back, the replica shows what was so before; so each answer tells where it came from.
+A paused replica shows older data, so each answer tells which server it came from.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ import grpc
 import pytest
 
 from storekeep.client import Customer, SkuNotFound, Storekeep
-from storekeep.server.interceptors.freshness import POSITION_KEY
+from storekeep.server.interceptors.freshness import CONSISTENCY_METADATA_KEY
 from storekeep.v1 import customers_pb2, orders_pb2
 from tests.conftest import MakeServer
 from tests.support.processes import ServerProcess
-from tests.support.replication import Replication, ask, await_true, running_replication
+from tests.support.replication import Replication, ask, await_true, run_replication
 from tests.support.shops import Shop, new_id, new_request_id
 
 OLD_S = 3_600.0
-"""An age that everything in a test is younger than."""
+"""A staleness bound that every answer in a test meets."""
 FRESH_S = 1.0
 SECRET = "9b1c40f7d2e35a86e07f4c1d93b2a658-of-tests"
 pytestmark = pytest.mark.engine("postgresql", reason="SQLite has no replicas")
@@ -33,21 +33,21 @@ pytestmark = pytest.mark.engine("postgresql", reason="SQLite has no replicas")
 
 @pytest.fixture(scope="module")
 def replication(engine: str) -> Iterator[Replication]:
-    with running_replication() as made:
+    with run_replication() as made:
         yield made
 
 
 @pytest.fixture(scope="module")
 def server(replication: Replication, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     made = serve(replication, tmp_path_factory.mktemp("server"))
-    await_true(lambda: connections(replication.replicas[0]) > 0)  # it watches, so it knows of what comes from here on
+    await_true(lambda: count_connections(replication.replicas[0]) > 0)  # it is polled, so later changes are known
     yield made
     made.kill()
 
 
 @pytest.fixture
 def other(server: ServerProcess) -> Iterator[Storekeep]:
-    """A client that has written nothing."""
+    """A client without writes."""
     with Storekeep(server.address, api_key=server.admin_key) as opened:
         yield opened
 
@@ -64,8 +64,8 @@ def serve(replication: Replication, folder: Path, **settings: str) -> ServerProc
 
 
 @contextmanager
-def held_back(replication: Replication, client: Storekeep, other: Storekeep) -> Iterator[str]:
-    """The replica stays at what it shows now, as the server knows; gives a customer who was called Old, and is New."""
+def pause_replay(replication: Replication, client: Storekeep, other: Storekeep) -> Iterator[str]:
+    """Pause the replica and wait until the server knows. Yields a customer renamed from Old to New."""
     name = client.customers.create(Customer(display_name="Old"), customer_id=new_id("u")).name
     replica = replication.replicas[0]
     replication.await_replay(replica)
@@ -73,7 +73,7 @@ def held_back(replication: Replication, client: Storekeep, other: Storekeep) -> 
     await_true(lambda: ask(replica, "SELECT pg_get_wal_replay_pause_state()") == [("paused",)])
     try:
         rename(client, name, "New")
-        await_true(lambda: shown(other, name, max_staleness_s=OLD_S) == "Old")
+        await_true(lambda: read_name(other, name, max_staleness_s=OLD_S) == "Old")
         yield name
     finally:
         ask(replica, "SELECT pg_wal_replay_resume()")
@@ -83,13 +83,13 @@ def rename(client: Storekeep, name: str, display_name: str) -> Customer:
     return client.customers.update(Customer(name=name, display_name=display_name), update_mask=["display_name"])
 
 
-def shown(client: Storekeep, name: str, **options: Any) -> str:
+def read_name(client: Storekeep, name: str, **options: Any) -> str:
     return client.customers.get(name, **options).display_name
 
 
 def test_read_that_may_be_old_is_answered_by_the_replica(replication: Replication, client: Storekeep, other: Storekeep):
-    with held_back(replication, client, other) as name:
-        assert shown(other, name, max_staleness_s=OLD_S) == "Old"
+    with pause_replay(replication, client, other) as name:
+        assert read_name(other, name, max_staleness_s=OLD_S) == "Old"
         assert [c.display_name for c in other.customers.batch_get([name], max_staleness_s=OLD_S)] == ["Old"]
         listed = other.customers.list(filter='display_name = "New"', max_staleness_s=OLD_S)
         assert name not in [customer.name for customer in listed]
@@ -98,58 +98,58 @@ def test_read_that_may_be_old_is_answered_by_the_replica(replication: Replicatio
 def test_read_without_max_staleness_is_answered_by_the_primary(
     replication: Replication, client: Storekeep, other: Storekeep
 ):
-    with held_back(replication, client, other) as name:
-        assert shown(other, name) == "New"
-        assert shown(other, name, max_staleness_s=0) == "New"
+    with pause_replay(replication, client, other) as name:
+        assert read_name(other, name) == "New"
+        assert read_name(other, name, max_staleness_s=0) == "New"
 
 
 def test_read_is_never_older_than_it_may_be(replication: Replication, client: Storekeep, other: Storekeep):
-    with held_back(replication, client, other) as name:
+    with pause_replay(replication, client, other) as name:
         time.sleep(FRESH_S)
-        assert shown(other, name, max_staleness_s=FRESH_S) == "New"
-        assert shown(other, name, max_staleness_s=OLD_S) == "Old"
+        assert read_name(other, name, max_staleness_s=FRESH_S) == "New"
+        assert read_name(other, name, max_staleness_s=OLD_S) == "Old"
 
 
 def test_read_after_own_write_shows_it(replication: Replication, client: Storekeep, other: Storekeep):
-    with held_back(replication, client, other) as name:
-        assert shown(other, name, max_staleness_s=OLD_S) == "Old"
+    with pause_replay(replication, client, other) as name:
+        assert read_name(other, name, max_staleness_s=OLD_S) == "Old"
         rename(other, name, "Newest")
-        assert shown(other, name, max_staleness_s=OLD_S) == "Newest"
+        assert read_name(other, name, max_staleness_s=OLD_S) == "Newest"
 
 
 def test_read_after_another_client_handed_its_position_on_shows_its_write(
     replication: Replication, client: Storekeep, other: Storekeep
 ):
-    with held_back(replication, client, other) as name:
-        assert shown(other, name, max_staleness_s=OLD_S) == "Old"
-        other.remember_position(client.position)
-        assert shown(other, name, max_staleness_s=OLD_S) == "New"
+    with pause_replay(replication, client, other) as name:
+        assert read_name(other, name, max_staleness_s=OLD_S) == "Old"
+        other.remember_consistency_token(client.consistency_token)
+        assert read_name(other, name, max_staleness_s=OLD_S) == "New"
 
 
 def test_retry_tells_the_position_of_what_it_repeats(replication: Replication, client: Storekeep, other: Storekeep):
-    with held_back(replication, client, other) as name:
+    with pause_replay(replication, client, other) as name:
         change = {"update_mask": ["display_name"], "request_id": new_request_id()}
         client.customers.update(Customer(name=name, display_name="Newest"), **change)
         other.customers.update(Customer(name=name, display_name="Newest"), **change)
-        assert other.position >= client.position
-        assert shown(other, name, max_staleness_s=OLD_S) == "Newest"
+        assert other.consistency_token >= client.consistency_token
+        assert read_name(other, name, max_staleness_s=OLD_S) == "Newest"
 
 
 def test_trial_tells_no_position_beyond_what_is_there(replication: Replication, client: Storekeep):
     customer = client.customers.create(Customer(display_name="Tried"))
     client.customers.delete(customer.name, validate_only=True)
-    assert [(client.position,)] == ask(replication.primary, "SELECT MAX(sequence) FROM audit_entries")
+    assert [(client.consistency_token,)] == ask(replication.primary, "SELECT MAX(sequence) FROM audit_entries")
 
 
 @pytest.mark.parametrize(
     ("metadata", "display_name"),
     [
         ((), "New"),
-        (((POSITION_KEY, "0"),), "Old"),
-        (((POSITION_KEY, "0"), (POSITION_KEY, "999999999")), "New"),
-        (((POSITION_KEY, "-1"),), "New"),
-        (((POSITION_KEY, "much"),), "New"),
-        (((POSITION_KEY, "9" * 40),), "New"),
+        (((CONSISTENCY_METADATA_KEY, "0"),), "Old"),
+        (((CONSISTENCY_METADATA_KEY, "0"), (CONSISTENCY_METADATA_KEY, "999999999")), "New"),
+        (((CONSISTENCY_METADATA_KEY, "-1"),), "New"),
+        (((CONSISTENCY_METADATA_KEY, "much"),), "New"),
+        (((CONSISTENCY_METADATA_KEY, "9" * 40),), "New"),
     ],
 )
 def test_read_of_a_bare_stub_is_answered_by_the_replica_only_if_it_says_what_it_wrote(
@@ -160,14 +160,14 @@ def test_read_of_a_bare_stub_is_answered_by_the_replica_only_if_it_says_what_it_
     other: Storekeep,
     shop: Shop,
 ):
-    with held_back(replication, client, other) as name:
+    with pause_replay(replication, client, other) as name:
         request = customers_pb2.GetCustomerRequest(name=name, max_staleness={"seconds": round(OLD_S)})
         assert shop.customers.GetCustomer(request, metadata=metadata).display_name == display_name
 
 
 def test_mutation_never_reads_from_a_replica(replication: Replication, client: Storekeep, other: Storekeep, shop: Shop):
-    anything = ((POSITION_KEY, "0"),)
-    with held_back(replication, client, other) as name:
+    anything = ((CONSISTENCY_METADATA_KEY, "0"),)
+    with pause_replay(replication, client, other) as name:
         sku = shop.variant(stock=1).sku
         request = shop.order_request((sku, 1), customer=name)
         order = shop.orders.PlaceOrder(request, metadata=anything)
@@ -186,7 +186,7 @@ def test_mutation_never_reads_from_a_replica(replication: Replication, client: S
 def test_what_is_new_is_not_found_on_the_replica_and_found_on_the_primary(
     replication: Replication, client: Storekeep, other: Storekeep, shop: Shop
 ):
-    with held_back(replication, client, other):
+    with pause_replay(replication, client, other):
         sku = shop.variant(stock=3).sku
         with pytest.raises(SkuNotFound):
             other.inventory.check_availability([sku], max_staleness_s=OLD_S)
@@ -194,15 +194,15 @@ def test_what_is_new_is_not_found_on_the_replica_and_found_on_the_primary(
 
 
 def test_replica_that_goes_on_is_read_again(replication: Replication, client: Storekeep, other: Storekeep):
-    with held_back(replication, client, other) as name:
+    with pause_replay(replication, client, other) as name:
         time.sleep(FRESH_S)
-        assert shown(other, name, max_staleness_s=FRESH_S) == "New"
-    with held_back(replication, client, other) as name:
-        assert shown(other, name, max_staleness_s=OLD_S) == "Old"
+        assert read_name(other, name, max_staleness_s=FRESH_S) == "New"
+    with pause_replay(replication, client, other) as name:
+        assert read_name(other, name, max_staleness_s=OLD_S) == "Old"
 
 
 def test_replica_that_dies_in_the_middle_of_reads_is_not_noticed(engine: str, tmp_path: Path):
-    with running_replication() as own:
+    with run_replication() as own:
         server = serve(own, tmp_path, log_level="DEBUG")
         failures: list[BaseException] = []
         stop = threading.Event()
@@ -212,14 +212,14 @@ def test_replica_that_dies_in_the_middle_of_reads_is_not_noticed(engine: str, tm
             def read() -> None:
                 try:
                     while not stop.is_set():
-                        assert shown(client, name, max_staleness_s=OLD_S) == "There"
+                        assert read_name(client, name, max_staleness_s=OLD_S) == "There"
                 except BaseException as failure:  # noqa: BLE001 - it is raised again below
                     failures.append(failure)
 
             readers = [threading.Thread(target=read) for _ in range(4)]
             for thread in readers:
                 thread.start()
-            await_true(lambda: connections(own.replicas[0]) > 1)
+            await_true(lambda: count_connections(own.replicas[0]) > 1)
             own.replicas[0].kill()
             server.await_log("a read of a replica goes to the primary")
             time.sleep(FRESH_S)
@@ -239,16 +239,18 @@ def test_read_for_which_the_replica_has_no_connection_free_is_answered_by_the_pr
 
         def read(_number: int) -> float:
             begun = time.monotonic()
-            assert shown(many, name, max_staleness_s=OLD_S) == "There"
+            assert read_name(many, name, max_staleness_s=OLD_S) == "There"
             return time.monotonic() - begun
 
-        await_true(lambda: shown(many, name, max_staleness_s=OLD_S) and connections(replication.replicas[0]) > 2)
+        await_true(
+            lambda: read_name(many, name, max_staleness_s=OLD_S) and count_connections(replication.replicas[0]) > 2
+        )
         assert max(pool.map(read, range(1_000))) < FRESH_S
     narrow.kill()
 
 
-def connections(replica: Any) -> int:
-    """The server's connections to a replica: one watches it, the others read."""
+def count_connections(replica: Any) -> int:
+    """Return the server's connections to a replica: one polls it, the others read."""
     return ask(replica, "SELECT COUNT(*) FROM pg_stat_activity WHERE application_name = 'storekeep'")[0][0]
 
 
@@ -256,6 +258,6 @@ def test_server_serves_without_its_replica_and_tells_no_password(make_server: Ma
     server = make_server(database_replica_urls="postgresql://shop:secret-word@127.0.0.1:9/storekeep")
     with Storekeep(server.address, api_key=server.admin_key) as client:
         name = client.customers.create(Customer(display_name="There")).name
-        assert shown(client, name, max_staleness_s=OLD_S) == "There"
+        assert read_name(client, name, max_staleness_s=OLD_S) == "There"
     server.await_log("a replica answers no reads")
     assert "secret-word" not in server.log()

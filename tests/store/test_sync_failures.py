@@ -1,6 +1,6 @@
-"""Syncs and writes of SQLite's files that fail, are delayed or pretended: nothing acknowledged is lost.
+"""Tests of syncs and writes of SQLite's files that fail, are delayed or pretended: no acknowledged write is lost.
 
-`tests/support/faults/disks.py` says what is simulated; `make prove` does two hundred cycles of all kinds.
+`tests/support/faults/disks.py` describes the faults. `make prove` runs two hundred cycles of all kinds.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from storekeep.server.store.sqlite.syncs import SYNC_FAILED, SyncedPasses
 from storekeep.v1 import orders_pb2
 from tests.conftest import MakeServer
 from tests.support.buyers import Buyers, open_shop, verify
-from tests.support.clusters import await_that
+from tests.support.clusters import await_condition
 from tests.support.faults.cycles import FAULTS, MAY_FAIL, Fault, run_cycle
 from tests.support.faults.disks import ALWAYS, DATABASE, LOG, Call, FaultyDisk, Kind
 from tests.support.processes import STOP_TIMEOUT_S, ServerProcess
@@ -38,7 +38,7 @@ def disk(tmp_path: Path) -> FaultyDisk:
 
 @pytest.fixture
 def reader(tmp_path: Path) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """Processes that have the database open until the end of the test."""
+    """Processes that keep the database open until the end of the test."""
     started: list[subprocess.Popen[bytes]] = []
     yield started
     for process in started:
@@ -93,7 +93,7 @@ sys.stdin.read()
 def test_failed_sync_of_a_checkpoint_loses_nothing_though_others_keep_the_index_of_the_log(
     make_server: MakeServer, disk: FaultyDisk, reader: list[subprocess.Popen[bytes]]
 ):
-    """A process that has the database open keeps the -shm file, which says how much of the log counts as copied."""
+    """A process that has the database open keeps the -shm file, which records how much of the log is copied."""
     buyers = Buyers(make_server(environment=disk.environment), no_answer=MAY_FAIL)
     command = [sys.executable, "-c", HOLD, str(buyers.server.database.path)]
     reader.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE))
@@ -125,7 +125,9 @@ def test_slow_sync_of_a_checkpoint_holds_nobody_up(make_server: MakeServer, disk
         disk.order(Kind.DELAY, Call.SYNC, DATABASE, delay_ms=3_000)
         assert disk.await_hit()
         before = len(buyers.account.acknowledged)
-        await_that(lambda: len(buyers.account.acknowledged) > before + 20, lambda: "orders wait for the checkpoint")
+        await_condition(
+            lambda: len(buyers.account.acknowledged) > before + 20, lambda: "orders wait for the checkpoint"
+        )
         buyers.server.kill()
     disk.heal()
     buyers.server.start()
@@ -145,12 +147,12 @@ def test_sync_that_fails_ends_one_worker_and_syncs_that_keep_failing_acknowledge
                 shop.orders.PlaceOrder(request)
             return len(logged(server, "a worker died")) >= 2
 
-        await_that(have_two_died, lambda: "no worker has ended")
+        await_condition(have_two_died, lambda: "no worker has ended")
     disk.heal()
     assert server.process.poll() is None
     assert {line["exit_code"] for line in logged(server, "a worker died")} == {SYNC_FAILED}
     with open_shop(server) as shop:
-        await_that(lambda: is_placed(shop, request), lambda: "nobody writes")
+        await_condition(lambda: is_placed(shop, request), lambda: "nobody writes")
     verify(server)
 
 

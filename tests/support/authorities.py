@@ -1,4 +1,4 @@
-"""Authorities of tests that issue certificates for servers and clients, of any use and lifetime, and revoke them."""
+"""Certificate authorities for tests: they issue and revoke server and client certificates of any usage and lifetime."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Identity:
 
 @dataclass(frozen=True)
 class Authority:
-    """Somebody who issues certificates."""
+    """A certificate authority."""
 
     certificate: x509.Certificate
     key: ec.EllipticCurvePrivateKey
@@ -55,7 +55,7 @@ def _builder(
 
 
 def make_authority(folder: Path, name: str) -> Authority:
-    """Make an authority, and its certificate as a PEM file."""
+    """Create an authority and write its certificate as a PEM file."""
     key = ec.generate_private_key(ec.SECP256R1())
     issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     builder = _builder(name, key, issuer).add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
@@ -76,8 +76,8 @@ def issue(
     """Issue a certificate for a name and 127.0.0.1.
 
     Args:
-        usages: what it is for; for everything without.
-        ends: how long from now it is valid.
+        usages: Extended key usages; empty for all.
+        ends: Validity from now.
     """
     key = ec.generate_private_key(ec.SECP256R1())
     names = x509.SubjectAlternativeName([x509.DNSName(name), x509.IPAddress(IPv4Address("127.0.0.1"))])
@@ -93,7 +93,7 @@ def issue(
 
 
 def tls_settings(identity: Identity) -> dict[str, str]:
-    """Return the settings of a server that shows this certificate."""
+    """Return the settings of a server with this certificate."""
     return {
         "tls_certificate_file": str(identity.certificate),
         "tls_private_key_file": str(identity.private_key),
@@ -101,14 +101,14 @@ def tls_settings(identity: Identity) -> dict[str, str]:
 
 
 def revoke(folder: Path, identity: Identity, *, by: Authority) -> Path:
-    """Write a list of revoked certificates that has this one."""
+    """Write a certificate revocation list with this certificate."""
     certificate = x509.load_pem_x509_certificate(identity.certificate.read_bytes())
     revoked = x509.RevokedCertificateBuilder().serial_number(certificate.serial_number).revocation_date(NOW).build()
     return write_revoked(folder, [revoked], by=by)
 
 
 def write_revoked(folder: Path, revoked: Sequence[x509.RevokedCertificate], *, by: Authority) -> Path:
-    """Write a list of revoked certificates, in place of the one before."""
+    """Write a certificate revocation list; replace the previous one."""
     builder = x509.CertificateRevocationListBuilder().issuer_name(by.certificate.subject)
     builder = builder.last_update(NOW).next_update(NOW + datetime.timedelta(days=1))
     for entry in revoked:

@@ -1,6 +1,6 @@
-"""Buyers: callers that order while the server dies under them, and keep account of what they were told.
+"""Buyers: callers that order while the server is killed, and record every reply.
 
-Each order carries its `request_id` as `external_reference` too, so that a second effect of one call shows.
+Each order carries its `request_id` also as `external_reference`, so that a duplicate effect of one call shows.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from tests.support.shops import Shop, new_request_id
 BUYERS = 6
 SKUS = 8
 STOCK = 1_000_000
-"""Of each SKU: more than any campaign orders."""
+"""Stock of each SKU; more than any campaign orders."""
 CALL_TIMEOUT_S = 60.0
 FIRST_REPLY_TIMEOUT_S = 60.0
 CANCELLED_SHARE = 0.2
 RETRIED_SHARE = 0.5
-"""Of the calls without an answer: so many are made again after the restart, the others never."""
+"""Share of the unanswered calls that are retried after the restart; the others are not retried."""
 NO_ANSWER = frozenset(
     {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN}
 )
-"""What a caller of a dead or draining server may see. gRPC says UNKNOWN where the stream broke in the middle."""
+"""Status codes of a dead or draining server. gRPC reports UNKNOWN if the stream breaks midway."""
 FRESH_CONNECTION = (("grpc.use_local_subchannel_pool", 1),)
 
 
 @contextmanager
 def open_shop(server: ServerProcess) -> Iterator[Shop]:
-    """The administrator's stubs over a connection of their own, which has never seen the server fail."""
+    """Connect the administrator's stubs on a new connection, which has not seen the server fail."""
     with grpc.insecure_channel(server.address, options=FRESH_CONNECTION) as channel:
         grpc.channel_ready_future(channel).result(FIRST_REPLY_TIMEOUT_S)
         yield Shop(channel, api_key=server.admin_key)
@@ -46,13 +46,13 @@ def open_shop(server: ServerProcess) -> Iterator[Shop]:
 
 @dataclass
 class Account:
-    """What the buyers know. All of it is keyed by the `request_id` that placed the order.
+    """The state that the buyers know. All of it is keyed by the `request_id` that placed the order.
 
     Attributes:
-        asked: every order that was ever asked for.
-        acknowledged: the last answer about each order.
-        unanswered: calls that got none.
-        cancelling: cancellations that were asked for; without an answer, either outcome is right.
+        asked: Every order that was requested.
+        acknowledged: Latest reply about each order.
+        unanswered: Calls without a reply.
+        cancelling: Requested cancellations; without a reply, either outcome is correct.
     """
 
     asked: dict[str, orders_pb2.PlaceOrderRequest] = field(default_factory=dict)
@@ -64,12 +64,12 @@ class Account:
 
 
 class Buyers:
-    """All that order from one server, over all its lives.
+    """The buyers of one server, across its restarts.
 
     Args:
-        server: it runs.
-        seed: of all that is random.
-        no_answer: the codes that do not say whether an order was placed.
+        server: Running server.
+        seed: Seed of all randomness.
+        no_answer: Status codes that leave open whether an order was placed.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Buyers:
 
     @contextmanager
     def buying(self) -> Iterator[None]:
-        """Buyers order from the moment that the first is answered; leaving, they stop at their next failure."""
+        """Run the buyers from the first reply on; on exit, they stop at their next failure."""
         with open_shop(self.server) as shop:
             self._ask_again(shop)
             stop, answered = threading.Event(), threading.Event()
@@ -104,7 +104,7 @@ class Buyers:
                     thread.join(CALL_TIMEOUT_S * 2)
 
     def _ask_again(self, shop: Shop) -> None:
-        """Repeat calls that got no answer, and some that did: the answer has to be the same."""
+        """Retry calls without a reply, and some with one: the reply must be the same."""
         unanswered, self.account.unanswered = self.account.unanswered, []
         for request in unanswered:
             if self.random.random() < RETRIED_SHARE:
@@ -158,10 +158,10 @@ class Buyers:
             request_id=request_id,
         )
 
-    # -- what has to be true afterwards
+    # -- final checks
 
     def check(self) -> None:
-        """Compare what the running server holds with what the buyers were told, and have it verified."""
+        """Compare the server's data with the replies that the buyers got, and verify the database."""
         with open_shop(self.server) as shop:
             orders = list_orders(shop, customer=self.customer)
             self._check_orders(orders)
@@ -175,11 +175,11 @@ class Buyers:
         held = {order.external_reference: order for order in orders}
         lost = self.account.acknowledged.keys() - held.keys()
         assert not lost, f"{len(lost)} acknowledged orders are lost"
-        for request_id, told in self.account.acknowledged.items():
-            if told.state == orders_pb2.ORDER_STATE_PLACED and request_id in self.account.cancelling:
-                assert as_ordered(held[request_id]) == as_ordered(told)
+        for request_id, acknowledged in self.account.acknowledged.items():
+            if acknowledged.state == orders_pb2.ORDER_STATE_PLACED and request_id in self.account.cancelling:
+                assert extract_ordered_lines(held[request_id]) == extract_ordered_lines(acknowledged)
             else:
-                assert held[request_id] == told, "an acknowledged order is not what was acknowledged"
+                assert held[request_id] == acknowledged, "an acknowledged order is not what was acknowledged"
 
     def _check_stock(self, shop: Shop, orders: list[orders_pb2.Order]) -> None:
         allocated: Counter[str] = Counter()
@@ -192,13 +192,13 @@ class Buyers:
             assert (level.on_hand, level.allocated) == (STOCK, allocated[sku]), sku
 
 
-def as_ordered(order: orders_pb2.Order) -> list[tuple[Any, ...]]:
-    """What was ordered at which prices, whatever was cancelled since."""
+def extract_ordered_lines(order: orders_pb2.Order) -> list[tuple[Any, ...]]:
+    """Return the ordered lines and prices of an order, regardless of later cancellations."""
     return [(line.line_number, line.sku, line.quantity, line.unit_price, line.subtotal) for line in order.lines]
 
 
 def list_orders(shop: Shop, *, customer: str) -> list[orders_pb2.Order]:
-    """All orders of a customer."""
+    """List all orders of a customer."""
     orders: list[orders_pb2.Order] = []
     page_token = ""
     while True:
@@ -212,13 +212,13 @@ def list_orders(shop: Shop, *, customer: str) -> list[orders_pb2.Order]:
 
 
 def verify(server: ServerProcess) -> None:
-    """Have `storekeep-server verify` look at a server's database, while it is served or not."""
+    """Run `storekeep-server verify` on a server's database, running or not."""
     verified = server.run("verify")
     assert verified.returncode == 0, verified.stdout + verified.stderr
 
 
 def kill_while_buying(buyers: Buyers, *, after_s: float) -> None:
-    """One round: the buyers order, the server is killed, and started again on the same data."""
+    """Run the buyers, kill the server, and restart it on the same data."""
     with buyers.buying():
         time.sleep(after_s)
         buyers.server.kill()

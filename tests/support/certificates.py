@@ -1,4 +1,4 @@
-"""Certificates for tests: an authority of their own, a server's and a client's pair, as PEM files."""
+"""Certificates for tests: one authority and its server and client pairs, as PEM files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Pair:
 
 
 class Authority:
-    """Signs certificates for an hour."""
+    """A certificate authority whose certificates are valid for an hour."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -34,7 +34,7 @@ class Authority:
         self.ca_file.write_bytes(_pem(certificate.sign(self._key, hashes.SHA256())))
 
     def pair(self, name: str) -> Pair:
-        """Make a pair that is good for 127.0.0.1."""
+        """Create a pair that is valid for 127.0.0.1."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])

@@ -1,4 +1,4 @@
-"""The checkout as the tests of the house read it: its committed and new files, without what git ignores."""
+"""The checkout as the house tests read it: its committed and new files, without ignored ones."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PYTHON_ROOTS = ("benchmarks", "clients", "docs", "protos", "server", "supply", "
 
 @cache
 def files() -> tuple[Path, ...]:
-    """Every file of the project, relative to its root."""
+    """Return every file of the project, relative to its root."""
     listing = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
         cwd=ROOT,
@@ -25,13 +25,13 @@ def files() -> tuple[Path, ...]:
 
 
 def python_files(*roots: str) -> tuple[Path, ...]:
-    """The Python that people wrote, below `roots` or in all of the project."""
+    """Return the handwritten Python files below `roots`, or in the whole project."""
     return tuple(path for path in files() if path.suffix == ".py" and path.parts[0] in (roots or PYTHON_ROOTS))
 
 
 @cache
 def text(path: Path) -> str:
-    """What a file says; empty for one that is no text."""
+    """Return the text of a file; empty for a binary file."""
     try:
         return (ROOT / path).read_text()
     except UnicodeDecodeError:

@@ -1,4 +1,4 @@
-"""A server with several workers, for tests that reach each of them, kill some and roll all of them over."""
+"""Clusters: a server with several workers, for tests that call each worker, kill some and roll all of them."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ CALLERS = 4
 
 
 class Cluster:
-    """A running server with several workers and its pages.
+    """A running server with several workers and HTTP endpoints.
 
     Args:
-        server: was started with several workers and a `metrics_listen`.
+        server: Server started with several workers and a `metrics_listen`.
     """
 
     def __init__(self, server: ServerProcess) -> None:
@@ -43,47 +43,47 @@ class Cluster:
         self.folder = WorkerFolder(server.data_dir / "workers")
 
     @property
-    def pages(self) -> str:
-        """Where its pages are; another place after each start."""
+    def http_address(self) -> str:
+        """Address of the HTTP endpoints; it changes with each start."""
         return re.findall(r"http://(\S+)/metrics", self.server.output())[-1]
 
     def page(self, path: str) -> tuple[int, str]:
-        """Status and content of a page."""
+        """Return the status and body of an HTTP endpoint."""
         try:
-            with urllib.request.urlopen(f"http://{self.pages}{path}", timeout=PAGE_TIMEOUT_S) as reply:
+            with urllib.request.urlopen(f"http://{self.http_address}{path}", timeout=PAGE_TIMEOUT_S) as reply:
                 return reply.status, reply.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
 
     def workers(self) -> list[dict[str, Any]]:
-        """What the pages say of each worker."""
+        """Return the reported status of each worker."""
         workers: list[dict[str, Any]] = json.loads(self.page("/healthz")[1])["workers"]
         return workers
 
     def process_ids(self) -> set[int]:
-        """The processes of the workers that serve."""
+        """Return the process ids of the serving workers."""
         return {worker["process_id"] for worker in self.workers() if worker["state"] == "SERVING"}
 
     def writer(self) -> int:
-        """The number of the worker that writes."""
+        """Return the number of the leader."""
         return next(worker["number"] for worker in self.workers() if worker["writes"])
 
     def reader(self) -> int:
-        """The number of one that does not."""
+        """Return the number of a worker that is not the leader."""
         return next(worker["number"] for worker in self.workers() if not worker["writes"])
 
     def address(self, number: int) -> str:
-        """Where one worker can be called alone."""
+        """Return the address of one worker."""
         return self.folder.address(str(number))
 
     @contextmanager
     def shop(self, number: int) -> Iterator[Shop]:
-        """The administrator's stubs on one worker."""
+        """Connect the administrator's stubs to one worker."""
         with grpc.insecure_channel(self.address(number)) as channel:
             yield Shop(channel, api_key=self.server.admin_key)
 
     def metrics(self) -> dict[str, dict[tuple[str, ...], float]]:
-        """Every sample: name -> values of its labels, in the order of their names -> value."""
+        """Return every sample: name -> values of its labels, in the order of their names -> value."""
         samples: dict[str, dict[tuple[str, ...], float]] = {}
         for family in text_string_to_metric_families(self.page("/metrics")[1]):
             for sample in family.samples:
@@ -92,14 +92,14 @@ class Cluster:
         return samples
 
     def kill_worker(self, number: int) -> int:
-        """End one worker as the kernel does when memory runs out; gives its process."""
+        """Kill one worker as the kernel does when memory runs out; return its process id."""
         (process_id,) = {worker["process_id"] for worker in self.workers() if worker["number"] == number}
         os.kill(process_id, signal.SIGKILL)
         return int(process_id)
 
     def await_workers(self, *, other_than: set[int]) -> None:
-        """Wait until all workers serve, and none in one of these processes."""
-        await_that(lambda: self._all_serve(other_than), lambda: f"{self.workers()}\n{self.server.log()[-4000:]}")
+        """Wait until all workers serve, in processes other than these."""
+        await_condition(lambda: self._all_serve(other_than), lambda: f"{self.workers()}\n{self.server.log()[-4000:]}")
 
     def _all_serve(self, other_than: set[int]) -> bool:
         workers = self.workers()
@@ -107,49 +107,51 @@ class Cluster:
         return len(serving) == len(workers) and not serving & other_than
 
     def roll(self) -> None:
-        """Have every worker replaced, and wait until that is done and the last one before has ended."""
+        """Replace every worker; wait until the last previous process has ended."""
         before = self.process_ids()
         self.server.process.send_signal(signal.SIGHUP)
         self.await_workers(other_than=before)
-        await_that(lambda: not any(is_alive(process_id) for process_id in before), lambda: str(before))
+        await_condition(lambda: not any(is_alive(process_id) for process_id in before), lambda: str(before))
 
 
-def await_that(holds: Callable[[], bool], told: Callable[[], str]) -> None:
-    """Wait until something holds; fail with what is told."""
+def await_condition(holds: Callable[[], bool], describe: Callable[[], str]) -> None:
+    """Wait until a condition holds; fail with the text that `describe` returns."""
     give_up = time.monotonic() + CHANGE_TIMEOUT_S
     while not holds():
-        assert time.monotonic() < give_up, told()
+        assert time.monotonic() < give_up, describe()
         time.sleep(0.05)
 
 
 def is_alive(process_id: int) -> bool:
-    """Whether there is such a process, and it is not only waiting to be reaped."""
+    """Return whether a process exists and is not a zombie."""
     try:
-        return _state_of(Path(f"/proc/{process_id}")) != "Z"
+        return _read_state(Path(f"/proc/{process_id}")) != "Z"
     except OSError:
         return False
 
 
 def suspend(process_id: int) -> None:
-    """Have a process hang. A thread goes on until another has been told, which takes a while on a busy machine."""
+    """Suspend a process. On a busy machine its threads may run on for a while."""
     os.kill(process_id, signal.SIGSTOP)
     threads = Path(f"/proc/{process_id}/task")
-    await_that(lambda: {_state_of(thread) for thread in threads.iterdir()} == {"T"}, lambda: f"{process_id} goes on")
+    await_condition(
+        lambda: {_read_state(thread) for thread in threads.iterdir()} == {"T"}, lambda: f"{process_id} goes on"
+    )
 
 
-def _state_of(process: Path) -> str:
+def _read_state(process: Path) -> str:
     return (process / "stat").read_text().rpartition(")")[2].split()[0]
 
 
 @dataclass
 class Load:
-    """Callers that order and look through the client library, and what came of it.
+    """Callers that order and read with the client library, and the outcome of their calls.
 
     Attributes:
-        timeout_s: how long a call may take, retries included.
-        acknowledged: the orders, by the reference that each was given.
-        failures: what the client library raised, retries included.
-        slowest_s: the longest call.
+        timeout_s: Timeout of a call, including retries.
+        acknowledged: Acknowledged orders by their reference.
+        failures: Errors that the client library raised after its retries.
+        slowest_s: Duration of the slowest call.
     """
 
     server: ServerProcess
@@ -166,7 +168,7 @@ class Load:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Callers call, from their first order to the end of the context."""
+        """Run the callers, from their first order to the end of the context."""
         callers = [threading.Thread(target=self._call) for _ in range(CALLERS)]
         for caller in callers:
             caller.start()
@@ -190,7 +192,7 @@ class Load:
                 self.slowest_s = max(self.slowest_s, time.monotonic() - begun_s)
 
     def _order(self, client: Storekeep) -> None:
-        """Order and look at the order, most likely on another worker."""
+        """Place an order and read it, most likely on another worker."""
         reference = new_request_id()
         order = client.orders.place(
             customer=self._customer, lines=[(self._sku, 1)], currency_code="EUR", external_reference=reference
@@ -199,11 +201,11 @@ class Load:
         assert client.orders.get(order.name) == order
 
     def check(self) -> None:
-        """No call failed, and every order that was acknowledged is there once."""
+        """Check that no call failed and every acknowledged order exists once."""
         assert not self.failures, self.failures[:3]
         with Storekeep(self.server.address, api_key=self.server.admin_key) as client:
-            there = [
+            existing = [
                 order.external_reference
                 for order in client.orders.list(filter=f'customer = "{self._customer}"', page_size=1000)
             ]
-        assert Counter(there) == Counter(self.acknowledged.keys())
+        assert Counter(existing) == Counter(self.acknowledged.keys())

@@ -1,4 +1,4 @@
-"""Runs the command line as its entry point does, and keeps what came of it."""
+"""Runs the command line as its entry point does, and captures the result."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from storekeep.cli.app import main
 
 @dataclass(frozen=True)
 class Run:
-    """What one run left behind."""
+    """The result of one run."""
 
     code: int
     out: str
@@ -26,7 +26,7 @@ class Run:
 
 
 class CommandLine:
-    """The command line, logged in to a server by the environment."""
+    """The command line, logged in to a server through the environment."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
         self._monkeypatch = monkeypatch
@@ -43,7 +43,7 @@ class CommandLine:
         return Run(int(code or 0), captured.out, captured.err)
 
     def json(self, *arguments: str) -> Any:
-        """Run with --json, expecting success."""
+        """Run with --json; expect success."""
         run = self(*arguments, "--json")
         assert run.code == 0, run.err
         return run.document

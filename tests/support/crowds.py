@@ -1,4 +1,4 @@
-"""Crowds: many clients that call at the same moment, or compete for little stock and keep account of what they got."""
+"""Concurrent clients: they call at the same time, or compete for scarce stock and record what they got."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import grpc
 
 from storekeep.v1 import inventory_pb2, orders_pb2
 from tests.support.processes import ServerProcess
-from tests.support.refusals import Refusal, refusal_of
+from tests.support.refusals import Refusal, parse_refusal
 from tests.support.shops import Shop
 
 CLIENTS = 50
@@ -26,21 +26,21 @@ LINES_MAX = 3
 
 @contextmanager
 def open_shops(server: ServerProcess) -> Iterator[list[Shop]]:
-    """Callers on connections of their own."""
+    """Connect callers on separate connections."""
     with ExitStack() as stack:
         options = [("grpc.use_local_subchannel_pool", 1)]
         channels = [grpc.insecure_channel(server.address, options) for _ in range(CHANNELS)]
         yield [Shop(stack.enter_context(channel), api_key=server.admin_key) for channel in channels]
 
 
-def at_once(shops: Sequence[Shop], call: Callable[[Shop], Any], *, clients: int = CLIENTS) -> list[Any]:
-    """What each of many clients gets from a call that all make at the same moment: a reply, or a refusal."""
+def call_at_once(shops: Sequence[Shop], call: Callable[[Shop], Any], *, clients: int = CLIENTS) -> list[Any]:
+    """Make a call from many clients at the same time; return the reply or the error of each."""
     callers = itertools.islice(itertools.cycle(shops), clients)
-    return all_at_once([partial(call, shop) for shop in callers])
+    return call_concurrently([partial(call, shop) for shop in callers])
 
 
-def all_at_once(calls: Sequence[Callable[[], Any]]) -> list[Any]:
-    """What each of some calls gets that are made at the same moment: a reply, or a refusal."""
+def call_concurrently(calls: Sequence[Callable[[], Any]]) -> list[Any]:
+    """Make several calls at the same time; return the reply or the error of each."""
     ready = threading.Barrier(len(calls))
 
     def run(call: Callable[[], Any]) -> Any:
@@ -48,24 +48,24 @@ def all_at_once(calls: Sequence[Callable[[], Any]]) -> list[Any]:
         try:
             return call()
         except grpc.RpcError as error:
-            return refusal_of(error)
+            return parse_refusal(error)
 
     with ThreadPoolExecutor(len(calls)) as pool:
         return list(pool.map(run, calls))
 
 
 def reasons(outcomes: Sequence[Any]) -> Counter[str]:
-    """How often each reason was given; replies count as none."""
+    """Count the error reasons of some outcomes; ignore replies."""
     return Counter(outcome.reason if isinstance(outcome, Refusal) else "" for outcome in outcomes)
 
 
 class Account:
-    """What one client of a crowd got, by SKU.
+    """The stock that one client got, by SKU.
 
     Attributes:
-        reserved, allocated, left: units that are kept for it, were promised to its orders, or have left for good.
-        asked: reservations that it asked for.
-        refused: those that were refused, by the reason.
+        reserved, allocated, left: Units that are reserved for it, allocated to its orders, or shipped or committed.
+        asked: Number of requested reservations.
+        refused: Number of refused reservations, by error reason.
     """
 
     def __init__(self) -> None:
@@ -76,7 +76,7 @@ class Account:
         self.refused: Counter[str] = Counter()
 
     def __iadd__(self, other: Account) -> Account:
-        """Both together."""
+        """Add another account."""
         self.reserved.update(other.reserved)
         self.allocated.update(other.allocated)
         self.left.update(other.left)
@@ -85,8 +85,10 @@ class Account:
         return self
 
 
-def crowd(shops: Sequence[Shop], skus: Sequence[str], *, customer: str, clients: int, reservations: int) -> Account:
-    """Have many clients reserve at random, and release, commit or order what they got, or leave it reserved."""
+def run_clients(
+    shops: Sequence[Shop], skus: Sequence[str], *, customer: str, clients: int, reservations: int
+) -> Account:
+    """Have concurrent clients reserve at random, then release, commit or order the units, or keep them reserved."""
     chances = [random.Random(number) for number in range(clients)]
 
     def run(number: int) -> Account:
@@ -96,7 +98,7 @@ def crowd(shops: Sequence[Shop], skus: Sequence[str], *, customer: str, clients:
         return account
 
     total = Account()
-    for account in all_at_once([partial(run, number) for number in range(clients)]):
+    for account in call_concurrently([partial(run, number) for number in range(clients)]):
         assert isinstance(account, Account), account
         total += account
     return total
@@ -108,7 +110,7 @@ def _reserve_once(shop: Shop, chance: random.Random, skus: Sequence[str], custom
     try:
         made = shop.reserve(*lines)
     except grpc.RpcError as error:
-        account.refused[refusal_of(error).reason] += 1
+        account.refused[parse_refusal(error).reason] += 1
         return
     end = chance.choice(("keep", "release", "release", "commit", "order"))
     if end == "release":
@@ -124,7 +126,7 @@ def _reserve_once(shop: Shop, chance: random.Random, skus: Sequence[str], custom
 
 
 def check_levels(shop: Shop, account: Account, *, stock: dict[str, int]) -> None:
-    """No unit is lost, and none is promised twice."""
+    """Check that no unit is lost and none is reserved twice."""
     for sku, units in stock.items():
         level = shop.level(sku)
         assert level.on_hand == units - account.left[sku], sku
@@ -133,7 +135,7 @@ def check_levels(shop: Shop, account: Account, *, stock: dict[str, int]) -> None
 
 
 def order_units(order: orders_pb2.Order) -> list[tuple[int, int, int, int]]:
-    """(ordered, open, fulfilled, cancelled) of each line."""
+    """Return (ordered, open, fulfilled, cancelled) of each line."""
     return [
         (line.quantity, line.open_quantity, line.fulfilled_quantity, line.cancelled_quantity) for line in order.lines
     ]

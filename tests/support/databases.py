@@ -1,4 +1,4 @@
-"""The databases of the tests, of every engine that Storekeep serves: made fast, and looked into from outside."""
+"""Databases for tests, for every engine that Storekeep supports: created fast, and read and changed directly."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import psycopg
 
 from storekeep.server.store.postgresql.driver import WRITE_LOCK
 from storekeep.server.store.schema import migrate
-from storekeep.server.store.urls import sqlite_url
+from storekeep.server.store.urls import make_sqlite_url
 from tests.support import postgres
 
 ENGINES = ("sqlite", "postgresql")
@@ -21,49 +21,49 @@ Row = tuple[Any, ...]
 
 
 class Session(Protocol):
-    """A connection of the test's own; places of values are `?`."""
+    """A connection of the test itself; placeholders are `?`."""
 
     def rows(self, sql: str, *values: Any) -> list[Row]:
-        """The rows of one statement."""
+        """Run a statement and return its rows."""
 
     def run(self, sql: str, *values: Any) -> int:
-        """Run one statement; gives the number of rows that it changed."""
+        """Run a statement and return the number of changed rows."""
 
 
 class Database(Protocol):
     """A database of one test, or of one file of tests.
 
     Attributes:
-        engine: its name.
-        url: as a server takes it.
+        engine: Name of the engine.
+        url: URL for the server.
     """
 
     engine: str
     url: str
 
     def opened(self) -> Any:
-        """A context with a `Session` that commits each statement."""
+        """Return a context with a `Session` that commits each statement."""
 
     def write_lock(self) -> Any:
-        """A context in which somebody else has the turn to write."""
+        """Return a context in which another session holds the write lock."""
 
     def everything(self) -> dict[str, list[Row]]:
-        """All rows of all tables: equal before and after what must change nothing."""
+        """Return all rows of all tables, to check that nothing changed."""
 
     def unguarded(self) -> Any:
-        """A context with a `Session` that may break what the database itself holds to."""
+        """Return a context with a `Session` that may violate the database's constraints."""
 
     def copy(self, folder: Path) -> Database:
-        """Another database with the same rows; nobody may use this one meanwhile."""
+        """Copy the database; no other session may use it meanwhile."""
 
     def remove(self) -> None:
-        """Make room."""
+        """Delete the database."""
 
 
 def new_database(engine: str, folder: Path, *, migrated: bool = True) -> Database:
-    """A database; one of SQLite is in that folder."""
+    """Create a database; SQLite puts it in the folder."""
     if engine == "postgresql":
-        server = postgres.of_run()
+        server = postgres.get_run_postgres()
         return PostgresDatabase(server, server.create(migrated=migrated))
     database = SqliteDatabase(folder / "storekeep.db")
     if migrated:
@@ -76,7 +76,7 @@ def new_database(engine: str, folder: Path, *, migrated: bool = True) -> Databas
 
 
 class SqliteSession:
-    """A `Session` with SQLite."""
+    """A `Session` on SQLite."""
 
     def __init__(self, connection: apsw.Connection) -> None:
         self._connection = connection
@@ -90,13 +90,13 @@ class SqliteSession:
 
 
 class SqliteDatabase:
-    """A file."""
+    """A SQLite database file."""
 
     engine = "sqlite"
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.url = sqlite_url(path)
+        self.url = make_sqlite_url(path)
 
     @contextmanager
     def opened(self) -> Iterator[SqliteSession]:
@@ -133,14 +133,14 @@ class SqliteDatabase:
         return SqliteDatabase(folder / self.path.name)
 
     def remove(self) -> None:
-        """It goes with its folder."""
+        """Do nothing: the file is deleted with its folder."""
 
 
 # -- PostgreSQL
 
 
 class PostgresSession:
-    """A `Session` with PostgreSQL."""
+    """A `Session` on PostgreSQL."""
 
     def __init__(self, connection: psycopg.Connection) -> None:
         self.connection = connection
@@ -156,7 +156,7 @@ class PostgresSession:
 
 
 class PostgresDatabase:
-    """One of the databases of the run's PostgreSQL."""
+    """A database on the PostgreSQL server of the test run."""
 
     engine = "postgresql"
 
@@ -172,7 +172,7 @@ class PostgresDatabase:
 
     @contextmanager
     def unguarded(self) -> Iterator[PostgresSession]:
-        """Without triggers, those of foreign keys too, and without CHECKs."""
+        """Open a session without triggers, including those of foreign keys, and without CHECK constraints."""
         with self.opened() as session:
             checks = session.rows(
                 "SELECT CAST(CAST(conrelid AS regclass) AS TEXT), conname FROM pg_constraint WHERE contype = 'c'"

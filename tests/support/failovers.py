@@ -1,7 +1,7 @@
-"""Failovers: callers that order through the client library, and go on with each order until it is acknowledged, while
-the database's primary dies and its replica takes over.
+"""Failovers: callers order through the client library and retry each order until it is acknowledged, while the
+primary of the database fails and its replica is promoted.
 
-Each order carries its `request_id` as `external_reference` too, so that a second effect of one call shows.
+Each order carries its `request_id` also as `external_reference`, so that a duplicate effect of one call shows.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from storekeep.client import CallTimedOut, Order, ServerTrouble, ServerUnreachable, Storekeep
+from storekeep.client import CallTimedOut, Order, ServerError, ServerUnreachable, Storekeep
 from tests.support.buyers import STOCK, open_shop, verify
 from tests.support.processes import ServerProcess
 from tests.support.replication import Replication, await_true
 from tests.support.shops import new_request_id
 
 CALLERS = 4
-GOING_ON = 20
-"""Orders that are acknowledged before and after a failover, at least."""
+ORDERS_MIN = 20
+"""Minimum number of acknowledged orders before and after a failover."""
 CALL_TIMEOUT_S = 5.0
 RETRIED_MAX = 1_000
-"""Orders that are asked for again in the end, at most."""
+"""Maximum number of orders that are retried at the end."""
 PATIENCE_S = 120.0
-"""How long an order is asked for until it is acknowledged."""
+"""How long an order is retried until it is acknowledged."""
 SETTINGS = {
     "database_connect_timeout_s": "2",
     "database_lock_timeout_s": "2",
@@ -36,17 +36,17 @@ SETTINGS = {
 
 
 def serve(replication: Replication, server_folder: object, **settings: str) -> ServerProcess:
-    """A server that looks for whichever of primary and replica takes writes."""
+    """Start a server that connects to the writable one of primary and replica."""
     url = replication.url(replication.primary, *replication.replicas)
     return ServerProcess(server_folder, database=replication.database, **SETTINGS | {"database_url": url} | settings)  # type: ignore[arg-type]
 
 
-class Orderers:
-    """Callers that order on and on.
+class OrderCallers:
+    """Callers that order continuously.
 
     Attributes:
-        acknowledged: request_id -> the order, as it was answered.
-        tries: how often orders were asked for.
+        acknowledged: request_id -> the acknowledged order.
+        tries: Number of requests for orders.
     """
 
     def __init__(self, server: ServerProcess) -> None:
@@ -61,7 +61,7 @@ class Orderers:
 
     @contextmanager
     def ordering(self) -> Iterator[None]:
-        """They order for as long as the context lasts, and each ends with an order that was acknowledged."""
+        """Order during the context; each caller ends with an acknowledged order."""
         threads = [threading.Thread(target=self._run) for _ in range(CALLERS)]
         self._stop.clear()
         for thread in threads:
@@ -76,9 +76,9 @@ class Orderers:
             raise self._failures[0]
 
     def await_orders(self) -> None:
-        """Wait until they have got on."""
-        wanted = len(self.acknowledged) + GOING_ON
-        await_true(lambda: self._failures or len(self.acknowledged) >= wanted)
+        """Wait until further orders are acknowledged."""
+        target = len(self.acknowledged) + ORDERS_MIN
+        await_true(lambda: self._failures or len(self.acknowledged) >= target)
 
     def _run(self) -> None:
         try:
@@ -86,7 +86,7 @@ class Orderers:
                 while not self._stop.is_set():
                     request_id = new_request_id()
                     self.acknowledged[request_id] = self._order_until_acknowledged(client, request_id)
-        except BaseException as failure:  # noqa: BLE001 - it is raised again where they are waited for
+        except BaseException as failure:  # noqa: BLE001 - re-raised in the waiting thread
             self._failures.append(failure)
 
     def _order_until_acknowledged(self, client: Storekeep, request_id: str) -> Order:
@@ -95,13 +95,13 @@ class Orderers:
             self.tries += 1
             try:
                 return self.order(client, request_id)
-            except (CallTimedOut, ServerTrouble, ServerUnreachable):
+            except (CallTimedOut, ServerError, ServerUnreachable):
                 if time.monotonic() > give_up:
                     raise
                 time.sleep(random.uniform(0, 0.1))
 
     def order(self, client: Storekeep, request_id: str) -> Order:
-        """Ask for an order, the same each time for the same `request_id`."""
+        """Request an order, the same one for the same `request_id`."""
         chance = random.Random(request_id)
         lines = [(sku, chance.randint(1, 3)) for sku in chance.sample(self.skus, 2)]
         return client.orders.place(
@@ -113,14 +113,14 @@ class Orderers:
         )
 
     def check(self) -> None:
-        """Every acknowledged order is there, as it was acknowledged and once; retries give the same, none a new one."""
+        """Check that every acknowledged order exists once, unchanged, and that retries return it."""
         with Storekeep(self.server.address, api_key=self.server.admin_key, timeout_s=60) as client:
-            there = list(client.orders.list(filter=f'customer = "{self.customer}"', page_size=1000))
-            assert Counter(order.external_reference for order in there) == Counter(self.acknowledged.keys())
-            assert {order.external_reference: order for order in there} == self.acknowledged
+            existing = list(client.orders.list(filter=f'customer = "{self.customer}"', page_size=1000))
+            assert Counter(order.external_reference for order in existing) == Counter(self.acknowledged.keys())
+            assert {order.external_reference: order for order in existing} == self.acknowledged
             retried = random.sample(sorted(self.acknowledged), min(RETRIED_MAX, len(self.acknowledged)))
             for request_id in retried:
                 assert self.order(client, request_id) == self.acknowledged[request_id]
             again = client.orders.list(filter=f'customer = "{self.customer}"', page_size=1000)
-            assert sum(1 for _ in again) == len(there)
+            assert sum(1 for _ in again) == len(existing)
         verify(self.server)

@@ -1,4 +1,4 @@
-"""An installation for tests: a real database in a folder of its own, served over real gRPC by the real chain."""
+"""An installation for tests: a real database in its own folder, served over gRPC with the real interceptor chain."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import grpc
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
-from storekeep.server.app import EXPIRERS
 from storekeep.server.config import Settings
 from storekeep.server.domain.access.bootstrap import bootstrap_admin, install_access
 from storekeep.server.domain.keys.keyrings import Keyring
@@ -27,6 +26,7 @@ from storekeep.server.servicers.auth import AuthServicer
 from storekeep.server.store.opening import open_store
 from storekeep.server.transport.contract import read_contract
 from storekeep.server.wiring.access import make_access
+from storekeep.server.wiring.expirers import EXPIRERS
 from storekeep.v1 import audit_pb2_grpc, auth_pb2, auth_pb2_grpc
 from tests.support.databases import Database
 
@@ -37,7 +37,7 @@ AUDIENCE = "storekeep"
 
 @dataclass(frozen=True)
 class Refusal:
-    """What a refused call said."""
+    """The status of a refused call."""
 
     code: grpc.StatusCode
     reason: str
@@ -46,7 +46,7 @@ class Refusal:
 
 
 class Installation:
-    """One database with everything that decides who may call."""
+    """A database with everything that decides on access."""
 
     def __init__(self, database: Database, *, poll_interval_s: float = 0.05, verified_max: int = 100) -> None:
         self.database = database
@@ -60,7 +60,7 @@ class Installation:
             revocation_poll_s=poll_interval_s,
             token_cache_max=verified_max,
         )
-        self.keyring = Keyring.of(SECRET)
+        self.keyring = Keyring.from_secret(SECRET)
         self.access = make_access(settings, self.store, self.contract, keyring=self.keyring)
         self.version = self.access.version
         self.signing_keys = self.access.signing_keys
@@ -68,12 +68,12 @@ class Installation:
         self.tokens = self.access.tokens
         self.authenticator = self.access.authenticator
         install_access(self.store, keyring=self.keyring, known=self.known, signing_keys=self.signing_keys)
-        kept: list[str] = []
-        bootstrap_admin(self.store, key_secrets=self.key_secrets, known=self.known, keep=kept.append)
-        (self.admin_key,) = kept
+        api_keys: list[str] = []
+        bootstrap_admin(self.store, key_secrets=self.key_secrets, known=self.known, keep=api_keys.append)
+        (self.admin_key,) = api_keys
 
     def serve(self) -> grpc.Server:
-        """Start serving AuthService and AuditService; the address is in `address`."""
+        """Start serving AuthService and AuditService; sets `address`."""
         reads, writes = ThreadPoolExecutor(4), ThreadPoolExecutor(4)
         chain = Chain(
             outermost=request_log(lambda line, **_: None),
@@ -86,7 +86,7 @@ class Installation:
             mutations=self.contract.changes,
             read_pool=reads,
             write_pool=writes,
-            refuse=lambda path, metadata: None,
+            reject=lambda path, metadata: None,
         )
         server = grpc.server(reads, interceptors=[chain], options=[("grpc.max_metadata_size", 32_768)])
         pages = PageTokens(self.keyring)
@@ -107,7 +107,7 @@ class Installation:
 
 
 class Caller:
-    """Calls a served installation with one token, or with none."""
+    """Calls a served installation with one token, or without a token."""
 
     def __init__(self, channel: grpc.Channel, access_token: str = "") -> None:
         self.auth = auth_pb2_grpc.AuthServiceStub(channel)
@@ -117,40 +117,40 @@ class Caller:
 
     @property
     def metadata(self) -> list[tuple[str, str]]:
-        """What goes with every call."""
+        """Return the metadata of every call."""
         return [("authorization", f"Bearer {self.access_token}")] if self.access_token else []
 
     def __call__(self, method: str, request):
-        """Call a method of AuthService or AuditService by its name."""
+        """Call a method of AuthService or AuditService by name."""
         stub = self.auth if hasattr(self.auth, method) else self.audit
         return getattr(stub, method)(request, metadata=self.metadata, timeout=60)
 
     def refusal(self, method: str, request) -> Refusal:
-        """How a call is refused; fails where it is not."""
+        """Return the error of a call; fail if it succeeds."""
         try:
             self(method, request)
         except grpc.RpcError as error:
-            return refusal_of(error)
+            return parse_refusal(error)
         raise AssertionError(f"{method} was not refused")
 
     def with_token(self, access_token: str) -> Caller:
-        """The same connection, with another token."""
+        """Return a caller with another token on the same connection."""
         return Caller(self._channel, access_token)
 
     def issue(self, api_key: str) -> auth_pb2.TokenSet:
-        """New tokens for an API key."""
+        """Issue new tokens for an API key."""
         return self.auth.IssueToken(auth_pb2.IssueTokenRequest(api_key=api_key), timeout=60)
 
     def with_key(self, api_key: str) -> Caller:
-        """The same connection, as whoever has this API key."""
+        """Return a caller with this API key on the same connection."""
         return self.with_token(self.issue(api_key).access_token)
 
     def make_account(self, account_id: str, *, roles=(), scopes=()) -> Caller:
-        """A new service account with a key; gives what calls in its name."""
+        """Create a service account with a key; return a caller with that key."""
         return self.with_key(self.make_key(account_id, roles=roles, scopes=scopes))
 
     def make_key(self, account_id: str, *, roles=(), scopes=()) -> str:
-        """A new service account and the secret of its key, `main`."""
+        """Create a service account and return the secret of its key `main`."""
         self(
             "CreateServiceAccount",
             auth_pb2.CreateServiceAccountRequest(
@@ -167,8 +167,8 @@ class Caller:
         return made.secret
 
 
-def refusal_of(error: grpc.RpcError) -> Refusal:
-    """What an error carries."""
+def parse_refusal(error: grpc.RpcError) -> Refusal:
+    """Parse the status of an error."""
     status = rpc_status.from_call(error)
     info = error_details_pb2.ErrorInfo()
     with contextlib.suppress(StopIteration):
@@ -178,5 +178,5 @@ def refusal_of(error: grpc.RpcError) -> Refusal:
 
 
 def new_request_id() -> str:
-    """As callers make one."""
+    """Create a request id."""
     return str(uuid.uuid4())

@@ -1,4 +1,4 @@
-"""Random requests of any RPC, for tests that nothing that anyone can send breaks the server."""
+"""Random requests of any RPC, for tests that no request breaks the server."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ VALUES: dict[int, st.SearchStrategy[Any]] = {
 
 @st.composite
 def messages(draw: Any, descriptor: Descriptor, depth: int = 0) -> Message:
-    """A message of this type, with some of its fields set to something."""
+    """Draw a message of this type with some fields set."""
     message = GetMessageClass(descriptor)()
     for field in draw(st.lists(st.sampled_from(list(descriptor.fields)), unique_by=id)) if descriptor.fields else ():
         _fill(draw, message, field, depth)

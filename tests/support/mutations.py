@@ -1,6 +1,6 @@
-"""Every mutation of the catalogue, inventory, customers and orders, each with a request that succeeds once.
+"""Every mutation of catalogue, inventory, customers and orders, each with a request that succeeds once.
 
-What the contract promises of all mutations is tested over this table; a test holds it against the contract.
+Tests use this table to check the contract's guarantees for all mutations; a test compares it with the contract.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from tests.support.resources import KINDS, Kind
 from tests.support.shops import MAIN, Shop, new_id
 
 ELSEWHERE = frozenset({"AuthService", "AuditService"})
-"""Services whose mutations have tests of their own."""
+"""Services whose mutations have separate tests."""
 DESCRIPTORS = {
     method.name: method for service in SERVICES if service.name not in ELSEWHERE for method in service.methods
 }
 """The RPCs of all other services."""
 BATCHES = frozenset({"ImportOrders"})
-"""Mutations that change many resources, or none; their own tests hold them to what is promised of all."""
+"""Mutations that change many resources, or none; separate tests check their guarantees."""
 RPCS_THAT_CHANGE = frozenset(
     name
     for name, method in DESCRIPTORS.items()
     if method.GetOptions().Extensions[options_pb2.mutation] and name not in BATCHES
 )
 MANY = frozenset({"TransferStock", "ReconcileStock"})
-"""Those that change any number of resources, and answer with more than one: they have tests of their own."""
+"""Mutations that change any number of resources and return more than one; they have separate tests."""
 STALE = "v999"
 NAMED_BY_THE_SERVER = (orders_pb2.Order, orders_pb2.Fulfillment, orders_pb2.OrderNote, inventory_pb2.Reservation)
 CREATES = frozenset(f"Create{kind.noun}" for kind in KINDS)
-"""The mutations that make a resource of a name that the caller chooses."""
+"""Mutations that create a resource with a name chosen by the caller."""
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,10 @@ class Change:
     """One mutation.
 
     Attributes:
-        rpc: its bare name.
-        prepare: makes what has to be there, and the request.
-        event: the type of the event that it writes.
-        also: those of the events of other resources, which come before it.
+        rpc: Name of the RPC.
+        prepare: Creates the required resources and returns the request.
+        event: Type of the event that it writes.
+        also: Types of events of other resources that it writes before.
     """
 
     rpc: str
@@ -55,7 +55,7 @@ class Change:
     also: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        """As tests are called."""
+        """Return the name in test ids."""
         return self.rpc
 
     def send(self, shop: Shop, request: Message, **options: Any) -> Any:
@@ -64,13 +64,13 @@ class Change:
 
     @property
     def method(self) -> str:
-        """The full name, as the audit log has it."""
+        """Return the full method name, as in the audit log."""
         descriptor = DESCRIPTORS[self.rpc]
         return f"{descriptor.containing_service.full_name}/{descriptor.name}"
 
 
 def _standard(kind: Kind) -> list[Change]:
-    """The mutations of a resource with the standard methods."""
+    """Return the mutations of a resource with the standard methods."""
     event = kind.noun.lower()
 
     def after(*verbs: str) -> Callable[[Shop], str]:
@@ -140,8 +140,8 @@ CHANGES = (
 )
 
 
-def copy_of(request: Any, **fields: Any) -> Any:
-    """The request with other values in some fields."""
+def copy_message(request: Any, **fields: Any) -> Any:
+    """Return a copy of a message with other values in some fields."""
     copy = type(request)()
     copy.CopyFrom(request)
     for name, value in fields.items():
@@ -150,7 +150,7 @@ def copy_of(request: Any, **fields: Any) -> Any:
 
 
 def etag_holder(request: Any) -> Any | None:
-    """The message that takes the etag: the request itself, or the resource in it; None where a request takes none."""
+    """Return the message with the etag: the request or the resource in it; None if the request takes none."""
     if "etag" in request.DESCRIPTOR.fields_by_name:
         return request
     for descriptor, value in request.ListFields():
@@ -161,8 +161,8 @@ def etag_holder(request: Any) -> Any | None:
 
 
 def with_etag(request: Any, etag: str) -> Any:
-    """A copy of the request with an etag."""
-    copy = copy_of(request)
+    """Return a copy of a request with an etag."""
+    copy = copy_message(request)
     holder = etag_holder(copy)
     assert holder is not None
     holder.etag = etag
@@ -170,16 +170,16 @@ def with_etag(request: Any, etag: str) -> Any:
 
 
 def with_other_payload(request: Any) -> Any:
-    """A copy of the request that asks for something else."""
+    """Return a copy of a request with a different payload."""
     if etag_holder(request) is not None:
         return with_etag(request, STALE)
     free = next(name for name in ("note", "reference") if name in request.DESCRIPTOR.fields_by_name)
-    return copy_of(request, **{free: "another"})
+    return copy_message(request, **{free: "another"})
 
 
-def comparable(reply: Any) -> Any:
-    """A reply without what every call has of its own: times, and ids that the server chose."""
-    copy = copy_of(reply)
+def normalize_reply(reply: Any) -> Any:
+    """Return a reply without the parts that differ per call: times and ids chosen by the server."""
+    copy = copy_message(reply)
     for name in ("create_time", "update_time", "delete_time", "expire_time", "ship_time", "deliver_time"):
         if name in copy.DESCRIPTOR.fields_by_name and copy.HasField(name):
             getattr(copy, name).Clear()
@@ -190,6 +190,6 @@ def comparable(reply: Any) -> Any:
     return copy
 
 
-def tells_version(reply: Any, version: int | None) -> bool:
-    """Whether a reply has the etag of a version; what never changes has neither."""
+def has_version_etag(reply: Any, version: int | None) -> bool:
+    """Return whether a reply has the etag of a version; immutable resources have neither."""
     return getattr(reply, "etag", None) == (None if version is None else f"v{version}")

@@ -1,4 +1,4 @@
-"""Northwind's files: their rows, what its orders come to, and the options that import them."""
+"""Northwind's files: their rows, the totals of its orders, and the options that import them."""
 
 from __future__ import annotations
 
@@ -23,38 +23,38 @@ ORDERS = (
 
 
 def rows(name: str) -> list[dict[str, str]]:
-    """The rows of a file; commas before a space belong to the text around them, as nothing is quoted."""
+    """Read the rows of a file; a comma before a space is part of the text, because nothing is quoted."""
     with (DATA / name).open(encoding="utf-8", newline="") as file:
         hidden = csv.DictReader(line.replace(", ", "\0") for line in file)
         return [{key: value.replace("\0", ", ") for key, value in row.items()} for row in hidden]
 
 
 def line_total(row: dict[str, str]) -> Decimal:
-    """What a line costs, rounded half up."""
+    """Return the price of a line, rounded half up."""
     exact = Decimal(row["unitPrice"]) * int(row["quantity"]) * (1 - Decimal(row["discount"]))
     return exact.quantize(CENT, ROUND_HALF_UP)
 
 
 def totals() -> dict[str, Decimal]:
-    """What each order costs, by its number: its freight and its lines."""
-    found = {row["orderID"]: Decimal(row["freight"]) for row in rows("orders.csv")}
+    """Return the total of each order, by number: freight and lines."""
+    amounts = {row["orderID"]: Decimal(row["freight"]) for row in rows("orders.csv")}
     for row in rows("order-details.csv"):
-        found[row["orderID"]] += line_total(row)
-    return found
+        amounts[row["orderID"]] += line_total(row)
+    return amounts
 
 
 def unshipped() -> set[str]:
-    """The numbers of the orders without a ship date."""
+    """Return the numbers of the orders without a ship date."""
     return {row["orderID"] for row in rows("orders.csv") if row["shippedDate"] == "NULL"}
 
 
 def needed() -> Counter[str]:
-    """SKU -> units that the unshipped orders need."""
-    numbers, found = unshipped(), Counter[str]()
+    """Return the units that the unshipped orders need, by SKU."""
+    numbers, needed_units = unshipped(), Counter[str]()
     for number, sku, units in _units():
         if number in numbers:
-            found[sku] += units
-    return found
+            needed_units[sku] += units
+    return needed_units
 
 
 def _units() -> Iterator[tuple[str, str, int]]:

@@ -1,4 +1,4 @@
-"""Orders on every stretch of their way, the mutations that move them on, and what each RPC of theirs is refused for."""
+"""Orders in every state, the mutations that change their state, and the errors of each of their RPCs."""
 
 from __future__ import annotations
 
@@ -19,68 +19,68 @@ Prepare = Callable[[Shop], Any]
 # -- orders in each state
 
 
-def two_lines(shop: Shop) -> orders_pb2.Order:
-    """A placed order of 3 units of one SKU and 2 of another."""
+def make_two_line_order(shop: Shop) -> orders_pb2.Order:
+    """Place an order of 3 units of one SKU and 2 of another."""
     return shop.order((shop.variant(stock=9).sku, 3), (shop.variant(stock=9).sku, 2))
 
 
-def confirmed(shop: Shop) -> orders_pb2.Order:
-    """The same, confirmed."""
-    return shop.confirm(two_lines(shop))
+def make_confirmed(shop: Shop) -> orders_pb2.Order:
+    """Place the same order and confirm it."""
+    return shop.confirm(make_two_line_order(shop))
 
 
-def partially_fulfilled(shop: Shop) -> orders_pb2.Order:
-    """The same, of which one unit of the first line has been shipped."""
-    order = confirmed(shop)
+def make_partially_fulfilled(shop: Shop) -> orders_pb2.Order:
+    """Place the same order and ship one unit of its first line."""
+    order = make_confirmed(shop)
     shop.ship(shop.fulfill(order, (1, 1)))
     return shop.get_order(order)
 
 
-def fulfilled(shop: Shop) -> orders_pb2.Order:
-    """The same, all shipped."""
-    order = confirmed(shop)
+def make_fulfilled(shop: Shop) -> orders_pb2.Order:
+    """Place the same order and ship all of it."""
+    order = make_confirmed(shop)
     shop.ship(shop.fulfill(order))
     return shop.get_order(order)
 
 
-def completed(shop: Shop) -> orders_pb2.Order:
-    """The same, closed."""
-    return shop.orders.CompleteOrder(orders_pb2.CompleteOrderRequest(name=fulfilled(shop).name))
+def make_completed(shop: Shop) -> orders_pb2.Order:
+    """Place the same order and complete it."""
+    return shop.orders.CompleteOrder(orders_pb2.CompleteOrderRequest(name=make_fulfilled(shop).name))
 
 
-def cancelled(shop: Shop) -> orders_pb2.Order:
-    """The same, called off before it was confirmed."""
-    return shop.cancel(two_lines(shop))
+def make_cancelled(shop: Shop) -> orders_pb2.Order:
+    """Place the same order and cancel it before it is confirmed."""
+    return shop.cancel(make_two_line_order(shop))
 
 
-def held(shop: Shop, order: orders_pb2.Order) -> orders_pb2.Order:
-    """An order, held."""
+def put_on_hold(shop: Shop, order: orders_pb2.Order) -> orders_pb2.Order:
+    """Put an order on hold."""
     return shop.orders.HoldOrder(orders_pb2.HoldOrderRequest(name=order.name, reason="a doubtful address"))
 
 
 IN_STATE: dict[str, Callable[[Shop], orders_pb2.Order]] = {
-    "PLACED": two_lines,
-    "CONFIRMED": confirmed,
-    "PARTIALLY_FULFILLED": partially_fulfilled,
-    "FULFILLED": fulfilled,
-    "COMPLETED": completed,
-    "CANCELLED": cancelled,
+    "PLACED": make_two_line_order,
+    "CONFIRMED": make_confirmed,
+    "PARTIALLY_FULFILLED": make_partially_fulfilled,
+    "FULFILLED": make_fulfilled,
+    "COMPLETED": make_completed,
+    "CANCELLED": make_cancelled,
 }
-"""An order in each state but EXPIRED, which takes a clock."""
+"""An order in each state except EXPIRED, which needs a clock."""
 
 
 # -- requests
 
 
 def units(*lines: tuple[int, int]) -> list[orders_pb2.OrderLineUnits]:
-    """So many units of lines, by (line number, units)."""
+    """Build quantities of lines from (line number, units)."""
     return [orders_pb2.OrderLineUnits(line_number=number, quantity=quantity) for number, quantity in lines]
 
 
 def edit(
     *, add: dict[str, int] | None = None, change: dict[int, int] | None = None, remove: tuple[int, ...] = ()
 ) -> orders_pb2.OrderEdit:
-    """An edit of lines."""
+    """Build an edit of lines."""
     return orders_pb2.OrderEdit(
         added_lines=[orders_pb2.PlaceOrderLine(sku=sku, quantity=count) for sku, count in (add or {}).items()],
         changed_lines=[
@@ -91,26 +91,31 @@ def edit(
 
 
 def apply(order: orders_pb2.Order, **changes: Any) -> orders_pb2.ApplyOrderEditRequest:
-    """A request to edit an order."""
+    """Build a request to edit an order."""
     return orders_pb2.ApplyOrderEditRequest(name=order.name, edit=edit(**changes))
 
 
 CHANGES: tuple[tuple[str, Prepare, str, tuple[str, ...]], ...] = (
     (
         "CancelOrderLines",
-        lambda shop: orders_pb2.CancelOrderLinesRequest(name=two_lines(shop).name, lines=units((1, 1))),
+        lambda shop: orders_pb2.CancelOrderLinesRequest(name=make_two_line_order(shop).name, lines=units((1, 1))),
         "order.lines_cancelled",
         (),
     ),
     ("HoldOrder", lambda shop: orders_pb2.HoldOrderRequest(name=shop.order().name), "order.held", ()),
     (
         "ResumeOrder",
-        lambda shop: orders_pb2.ResumeOrderRequest(name=held(shop, shop.order()).name),
+        lambda shop: orders_pb2.ResumeOrderRequest(name=put_on_hold(shop, shop.order()).name),
         "order.resumed",
         (),
     ),
-    ("CompleteOrder", lambda shop: orders_pb2.CompleteOrderRequest(name=fulfilled(shop).name), "order.completed", ()),
-    ("ApplyOrderEdit", lambda shop: apply(two_lines(shop), change={1: 5}), "order.edited", ()),
+    (
+        "CompleteOrder",
+        lambda shop: orders_pb2.CompleteOrderRequest(name=make_fulfilled(shop).name),
+        "order.completed",
+        (),
+    ),
+    ("ApplyOrderEdit", lambda shop: apply(make_two_line_order(shop), change={1: 5}), "order.edited", ()),
     (
         "AddOrderNote",
         lambda shop: orders_pb2.AddOrderNoteRequest(parent=shop.order().name, content="Called back."),
@@ -119,37 +124,37 @@ CHANGES: tuple[tuple[str, Prepare, str, tuple[str, ...]], ...] = (
     ),
     (
         "CreateFulfillment",
-        lambda shop: orders_pb2.CreateFulfillmentRequest(parent=confirmed(shop).name),
+        lambda shop: orders_pb2.CreateFulfillmentRequest(parent=make_confirmed(shop).name),
         "fulfillment.created",
         (),
     ),
     (
         "ShipFulfillment",
-        lambda shop: orders_pb2.ShipFulfillmentRequest(name=shop.fulfill(confirmed(shop)).name, carrier="Post"),
+        lambda shop: orders_pb2.ShipFulfillmentRequest(name=shop.fulfill(make_confirmed(shop)).name, carrier="Post"),
         "fulfillment.shipped",
         ("order.fulfilled",),
     ),
     (
         "DeliverFulfillment",
-        lambda shop: orders_pb2.DeliverFulfillmentRequest(name=shop.ship(shop.fulfill(confirmed(shop))).name),
+        lambda shop: orders_pb2.DeliverFulfillmentRequest(name=shop.ship(shop.fulfill(make_confirmed(shop))).name),
         "fulfillment.delivered",
         (),
     ),
     (
         "CancelFulfillment",
-        lambda shop: orders_pb2.CancelFulfillmentRequest(name=shop.fulfill(confirmed(shop)).name),
+        lambda shop: orders_pb2.CancelFulfillmentRequest(name=shop.fulfill(make_confirmed(shop)).name),
         "fulfillment.cancelled",
         (),
     ),
 )
-"""(RPC, what makes its request, the event it writes, the events of other resources before it)."""
+"""(RPC, function that creates its request, event that it writes, events of other resources before it)."""
 
 
-# -- refusals
+# -- errors
 
 
 def _order_steps(
-    rpc: str, *, illegal: Callable[[Shop], orders_pb2.Order] | None = cancelled
+    rpc: str, *, illegal: Callable[[Shop], orders_pb2.Order] | None = make_cancelled
 ) -> Iterator[tuple[Case, Prepare]]:
     def request(name: str, **fields: Any) -> Any:
         kind = getattr(orders_pb2, f"{rpc}Request")
@@ -170,43 +175,43 @@ def _order_steps(
 
 def _holds(rpc: str, order: Callable[[Shop], orders_pb2.Order]) -> tuple[Case, Prepare]:
     kind = getattr(orders_pb2, f"{rpc}Request")
-    return (rpc, "ORDER_HELD"), lambda shop: kind(name=held(shop, order(shop)).name)
+    return (rpc, "ORDER_HELD"), lambda shop: kind(name=put_on_hold(shop, order(shop)).name)
 
 
 def _fulfillment_steps(rpc: str, *, illegal: Callable[[Shop], Any]) -> Iterator[tuple[Case, Prepare]]:
     kind = getattr(orders_pb2, f"{rpc}Request")
     yield (rpc, "FULFILLMENT_NOT_FOUND"), lambda shop: kind(name=NO_FULFILLMENT)
-    yield (rpc, "ETAG_MISMATCH"), lambda shop: kind(name=shop.fulfill(confirmed(shop)).name, etag=STALE)
+    yield (rpc, "ETAG_MISMATCH"), lambda shop: kind(name=shop.fulfill(make_confirmed(shop)).name, etag=STALE)
     yield (rpc, "ILLEGAL_STATE"), lambda shop: kind(name=illegal(shop).name)
 
 
-def _shipped(shop: Shop) -> orders_pb2.Fulfillment:
-    return shop.ship(shop.fulfill(confirmed(shop)))
+def _make_shipped(shop: Shop) -> orders_pb2.Fulfillment:
+    return shop.ship(shop.fulfill(make_confirmed(shop)))
 
 
 def _held_after_binding(shop: Shop) -> Any:
-    order = confirmed(shop)
+    order = make_confirmed(shop)
     pending = shop.fulfill(order)
-    held(shop, order)
+    put_on_hold(shop, order)
     return orders_pb2.ShipFulfillmentRequest(name=pending.name)
 
 
-def bound_whole(shop: Shop) -> orders_pb2.Order:
-    """A confirmed order all of which is bound to a fulfilment."""
-    order = confirmed(shop)
+def make_fully_bound(shop: Shop) -> orders_pb2.Order:
+    """Create a confirmed order whose units are all bound to a fulfilment."""
+    order = make_confirmed(shop)
     shop.fulfill(order)
     return order
 
 
-def archived(shop: Shop) -> str:
-    """The SKU of a variant that is not for sale."""
+def make_archived_sku(shop: Shop) -> str:
+    """Return the SKU of a variant that is not for sale."""
     variant = shop.variant(stock=5)
     shop.products.ArchiveVariant(products_pb2.ArchiveVariantRequest(name=variant.name))
     return str(variant.sku)
 
 
-def beyond_all_totals(shop: Shop) -> dict[str, int]:
-    """Lines to add, which together cost more than a total holds."""
+def build_excessive_total(shop: Shop) -> dict[str, int]:
+    """Return lines to add that together exceed the maximum total."""
     return {shop.variant(prices={"JPY": str(10**12)}).sku: 10**6 for _ in range(10)}
 
 
@@ -219,22 +224,22 @@ def _edits(rpc: str) -> Iterator[tuple[Case, Prepare]]:
     yield from _order_steps(rpc)
     yield (rpc, "ORDER_LINE_NOT_FOUND"), lambda shop: request(shop.order(), remove=(2,))
     yield (rpc, "SKU_NOT_FOUND"), lambda shop: request(shop.order(), add={NO_SKU: 1})
-    yield (rpc, "NOT_FOR_SALE"), lambda shop: request(shop.order(), add={archived(shop): 1})
+    yield (rpc, "NOT_FOR_SALE"), lambda shop: request(shop.order(), add={make_archived_sku(shop): 1})
     yield (rpc, "CURRENCY_MISMATCH"), lambda shop: request(shop.order(), add={shop.variant(prices={"USD": "1"}).sku: 1})
     yield (
         (rpc, "INVALID_AMOUNT"),
         lambda shop: request(
             shop.order((shop.variant(prices={"JPY": "1"}, stock=1).sku, 1), currency_code="JPY"),
-            add=beyond_all_totals(shop),
+            add=build_excessive_total(shop),
         ),
     )
-    yield (rpc, "UNITS_NOT_OPEN"), lambda shop: request(bound_whole(shop), change={1: 1})
-    yield (rpc, "OUT_OF_STOCK"), lambda shop: request(two_lines(shop), change={1: 10})
+    yield (rpc, "UNITS_NOT_OPEN"), lambda shop: request(make_fully_bound(shop), change={1: 1})
+    yield (rpc, "OUT_OF_STOCK"), lambda shop: request(make_two_line_order(shop), change={1: 10})
 
 
-def promised_only(shop: Shop) -> Any:
-    """A request to ship what was promised on backorder, and has not come in."""
-    order = shop.confirm(shop.order((shop.backordered(units=2), 1)))
+def build_backorder_shipment(shop: Shop) -> Any:
+    """Build a request to ship backordered units that are not on hand."""
+    order = shop.confirm(shop.order((shop.create_backordered_sku(units=2), 1)))
     return orders_pb2.ShipFulfillmentRequest(name=shop.fulfill(order).name)
 
 
@@ -253,14 +258,14 @@ ORDER_CASES: dict[Case, Prepare] = {
         name=shop.order().name, lines=units((2, 1))
     ),
     ("CancelOrderLines", "UNITS_NOT_OPEN"): lambda shop: orders_pb2.CancelOrderLinesRequest(
-        name=bound_whole(shop).name, lines=units((1, 1))
+        name=make_fully_bound(shop).name, lines=units((1, 1))
     ),
     **dict(_order_steps("HoldOrder")),
     **dict([_holds("HoldOrder", lambda shop: shop.order())]),
     **dict(_order_steps("ResumeOrder", illegal=None)),
     ("ResumeOrder", "ORDER_NOT_HELD"): lambda shop: orders_pb2.ResumeOrderRequest(name=shop.order().name),
     **dict(_order_steps("CompleteOrder")),
-    **dict([_holds("CompleteOrder", fulfilled)]),
+    **dict([_holds("CompleteOrder", make_fulfilled)]),
     **dict(_edits("PreviewOrderEdit")),
     **dict(_edits("ApplyOrderEdit")),
     **dict(_order_steps("AddOrderNote", illegal=None)),
@@ -270,51 +275,51 @@ ORDER_CASES: dict[Case, Prepare] = {
     ),
     **dict(_order_steps("CreateFulfillment")),
     ("CreateFulfillment", "ORDER_HELD"): lambda shop: orders_pb2.CreateFulfillmentRequest(
-        parent=held(shop, confirmed(shop)).name
+        parent=put_on_hold(shop, make_confirmed(shop)).name
     ),
     ("CreateFulfillment", "ORDER_LINE_NOT_FOUND"): lambda shop: orders_pb2.CreateFulfillmentRequest(
-        parent=confirmed(shop).name, lines=units((3, 1))
+        parent=make_confirmed(shop).name, lines=units((3, 1))
     ),
     ("CreateFulfillment", "UNITS_NOT_OPEN"): lambda shop: orders_pb2.CreateFulfillmentRequest(
-        parent=bound_whole(shop).name
+        parent=make_fully_bound(shop).name
     ),
     ("GetFulfillment", "FULFILLMENT_NOT_FOUND"): lambda shop: orders_pb2.GetFulfillmentRequest(name=NO_FULFILLMENT),
     **{("ListFulfillments", reason): prepare for reason, prepare in _lists(orders_pb2.ListFulfillmentsRequest)},
-    **dict(_fulfillment_steps("ShipFulfillment", illegal=_shipped)),
+    **dict(_fulfillment_steps("ShipFulfillment", illegal=_make_shipped)),
     ("ShipFulfillment", "ORDER_HELD"): _held_after_binding,
-    ("ShipFulfillment", "OUT_OF_STOCK"): promised_only,
-    **dict(_fulfillment_steps("DeliverFulfillment", illegal=lambda shop: shop.fulfill(confirmed(shop)))),
-    **dict(_fulfillment_steps("CancelFulfillment", illegal=_shipped)),
+    ("ShipFulfillment", "OUT_OF_STOCK"): build_backorder_shipment,
+    **dict(_fulfillment_steps("DeliverFulfillment", illegal=lambda shop: shop.fulfill(make_confirmed(shop)))),
+    **dict(_fulfillment_steps("CancelFulfillment", illegal=_make_shipped)),
 }
 ORDER_PRECEDENCE: dict[tuple[str, str, str], Prepare] = {
     **{
         (rpc, "ETAG_MISMATCH", "ILLEGAL_STATE"): (
-            lambda shop, rpc=rpc: getattr(orders_pb2, f"{rpc}Request")(name=cancelled(shop).name, etag=STALE)
+            lambda shop, rpc=rpc: getattr(orders_pb2, f"{rpc}Request")(name=make_cancelled(shop).name, etag=STALE)
         )
         for rpc in ("ConfirmOrder", "CancelOrder", "HoldOrder", "CompleteOrder")
     },
     ("CompleteOrder", "ILLEGAL_STATE", "ORDER_HELD"): lambda shop: orders_pb2.CompleteOrderRequest(
-        name=held(shop, shop.order()).name
+        name=put_on_hold(shop, shop.order()).name
     ),
     ("CreateFulfillment", "ILLEGAL_STATE", "ORDER_HELD"): lambda shop: orders_pb2.CreateFulfillmentRequest(
-        parent=held(shop, shop.order()).name
+        parent=put_on_hold(shop, shop.order()).name
     ),
     ("CreateFulfillment", "ORDER_HELD", "ORDER_LINE_NOT_FOUND"): lambda shop: orders_pb2.CreateFulfillmentRequest(
-        parent=held(shop, confirmed(shop)).name, lines=units((9, 1))
+        parent=put_on_hold(shop, make_confirmed(shop)).name, lines=units((9, 1))
     ),
     ("CancelOrderLines", "ORDER_LINE_NOT_FOUND", "UNITS_NOT_OPEN"): lambda shop: orders_pb2.CancelOrderLinesRequest(
-        name=two_lines(shop).name, lines=units((1, 4), (3, 1))
+        name=make_two_line_order(shop).name, lines=units((1, 4), (3, 1))
     ),
     ("ApplyOrderEdit", "ORDER_LINE_NOT_FOUND", "SKU_NOT_FOUND"): lambda shop: apply(
         shop.order(), add={NO_SKU: 1}, remove=(2,)
     ),
     ("ApplyOrderEdit", "SKU_NOT_FOUND", "NOT_FOR_SALE"): lambda shop: apply(
-        shop.order(), add={archived(shop): 1, NO_SKU: 1}
+        shop.order(), add={make_archived_sku(shop): 1, NO_SKU: 1}
     ),
     ("ApplyOrderEdit", "UNITS_NOT_OPEN", "OUT_OF_STOCK"): lambda shop: apply(
-        bound_whole(shop), change={1: 1}, add={shop.variant().sku: 1}
+        make_fully_bound(shop), change={1: 1}, add={shop.variant().sku: 1}
     ),
     ("ShipFulfillment", "ETAG_MISMATCH", "ILLEGAL_STATE"): lambda shop: orders_pb2.ShipFulfillmentRequest(
-        name=_shipped(shop).name, etag=STALE
+        name=_make_shipped(shop).name, etag=STALE
     ),
 }

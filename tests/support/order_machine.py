@@ -1,4 +1,4 @@
-"""A machine that plays stock and orders through the domain, and compares all with a model after each step."""
+"""A state machine that runs stock and orders in the domain and compares the result with a model after each step."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from storekeep.server.app import EXPIRERS
 from storekeep.server.domain.errors import DomainError
 from storekeep.server.domain.integrity.verification import verify
 from storekeep.server.domain.money import Money
@@ -30,9 +29,10 @@ from storekeep.server.domain.stock.expiry import expire_batch, set_expirers
 from storekeep.server.domain.stock.locations import LOCATIONS, Location
 from storekeep.server.domain.stock.reservations import NewReservation
 from storekeep.server.store.opening import open_store
+from storekeep.server.wiring.expirers import EXPIRERS
 from tests.support.databases import Database, Session
 from tests.support.order_model import Model
-from tests.support.outcomes import outcome_of, told
+from tests.support.outcomes import convert_error, get_outcome
 from tests.support.placing import CALL, NUMBERS
 from tests.support.stock_model import Movement
 
@@ -43,7 +43,7 @@ PRICES = {"MUG-MOSS": 1_450, "TIN-RED": 990, "STRAINER": 690}
 STOCK = {("main", "MUG-MOSS"): 6, ("north", "MUG-MOSS"): 4, ("depot", "MUG-MOSS"): 5, ("north", "STRAINER"): 9}
 COUNTED = ("STRAINER", "TIN-RED")
 LEFT = 3
-"""Of what the sample has of these, so much is left."""
+"""Units of these SKUs that remain from the sample."""
 CUSTOMER = "ada-marsh"
 TTLS_S = (1, 30, 60)
 ENDED = ("COMPLETED", "CANCELLED", "EXPIRED", "RELEASED", "COMMITTED", "DELIVERED")
@@ -54,13 +54,13 @@ any_location = st.sampled_from(["", "", "", *sorted(PRIORITIES)])
 wanted_lines = st.lists(st.tuples(skus, st.integers(1, 5)), min_size=1, max_size=4)
 few_lines = st.lists(st.tuples(skus, st.integers(1, 3)), min_size=1, max_size=2)
 recent = st.integers(0, 4)
-"""Which of those that are there, counted from the newest that has not ended; 4 for the newest of all."""
+"""Index of an existing resource, from the newest that has not ended; 4 for the newest of all."""
 line_units = st.dictionaries(st.integers(1, 3), st.integers(0, 4), max_size=2)
-"""Units of lines by their numbers; 0 for all that are there."""
+"""Units by line number; 0 for all units of the line."""
 
 
 def prepare(database: Database) -> None:
-    """Make what each play begins with: the sample, and three locations with little or nothing of the SKUs in play."""
+    """Create the initial data: the sample, and three locations with little or no stock of the SKUs."""
     store = open_store(database.url, clock=lambda: START_US)
     set_expirers(store, EXPIRERS)
     load_sample(store)
@@ -72,11 +72,11 @@ def prepare(database: Database) -> None:
 
 
 class OrderLife(RuleBasedStateMachine):
-    """One play, on a database of its own.
+    """One run on its own database.
 
     Args:
-        prepared: what it begins with.
-        played: counts what was done, and what was refused and why.
+        prepared: Database with the initial data.
+        played: Counts the actions, and the refused ones by reason.
     """
 
     def __init__(self, prepared: Database, played: Counter[str]) -> None:
@@ -96,40 +96,40 @@ class OrderLife(RuleBasedStateMachine):
         self._movement, self._entry = self._ends()
 
     def teardown(self) -> None:
-        """Nothing that must always be true is broken, but that orders were changed behind the domain."""
+        """Check that all invariants hold, except the audit entries of discounts that were given behind the domain."""
         with self._stack:
             breaches = [(finding.name, breach) for finding in verify(self.store) for breach in finding.breaches]
-            assert [found for found in breaches if not self._is_discount(*found)] == []
+            assert [breach for breach in breaches if not self._is_discount(*breach)] == []
 
     def _is_discount(self, name: str, breach: str) -> bool:
-        """Whether the audit log does not know of a discount that was given here."""
+        """Return whether a breach is the missing audit entry of a discount that was given here."""
         return name == "audit-rows" and breach.partition(":")[0] in self._discounted
 
-    # -- playing
+    # -- actions
 
     def play(self, name: str, action: Callable[[], Any], real: Callable[[], Any], *, key: str = "") -> None:
-        """Do the same with the model and the server, which have to agree whether it can be done.
+        """Run the same action on the model and the server, which must agree on whether it succeeds.
 
         Args:
-            name: of the action, for the count.
-            key: what it makes, if it makes something.
+            name: Name of the action, for the count.
+            key: Key of the resource that it creates, if any.
         """
         refused = self.model.attempt(action)
-        made = outcome_of(real)
-        error = told(made) if isinstance(made, DomainError) else None
-        assert error == (refused.told if refused else None), name
+        made = get_outcome(real)
+        error = convert_error(made) if isinstance(made, DomainError) else None
+        assert error == (refused.reported if refused else None), name
         self.played[f"{name}: {error[0]}" if error else name] += 1
         if key and not error:
             self.ids[key] = made.id
 
     def some(self, promises: Mapping[str, Any], pick: int) -> str:
-        """One of the newest; mostly one that has not ended."""
+        """Choose one of the newest resources, mostly one that has not ended."""
         going_on = [key for key, one in promises.items() if one.state not in ENDED]
-        there = list(promises) if pick == 4 or not going_on else going_on
-        return there[-1 - pick % min(4, len(there))]
+        candidates = list(promises) if pick == 4 or not going_on else going_on
+        return candidates[-1 - pick % min(4, len(candidates))]
 
     def etag(self, key: str) -> str:
-        """What the server should have for it."""
+        """Return the etag that the server should have for a resource."""
         return f"v{self.model.version(key)}"
 
     def _ends(self) -> tuple[int, int]:
@@ -140,7 +140,7 @@ class OrderLife(RuleBasedStateMachine):
 
     @initialize(backorder=st.sampled_from([0, 0, 3]), safety=st.sampled_from([0, 0, 2]))
     def begin(self, backorder: int, safety: int) -> None:
-        """Fill some levels, of which the model is told, and promise the first units."""
+        """Fill some levels, in the server and the model, and allocate the first units."""
         for sku in COUNTED:
             self.model.move("COUNT", "", 0, ("main", sku), on_hand=LEFT)
         self.model.ledger.clear()
@@ -171,7 +171,7 @@ class OrderLife(RuleBasedStateMachine):
 
     @rule(location=locations, sku=skus, quantity=st.integers(0, 9), limits=st.none() | st.integers(0, 8))
     def set_level(self, location: str, sku: str, quantity: int, limits: int | None) -> None:
-        """Count what is there, or set how much more can be sold and how much is kept back."""
+        """Set the stock on hand, or the backorder limit and the safety threshold."""
         if limits is not None:
             self.update_level(location, sku, limits % 5, limits // 4)
             return
@@ -204,7 +204,7 @@ class OrderLife(RuleBasedStateMachine):
         self.model.now_us += seconds * SECOND
         self.played["pass time"] += 1
         if sweep:
-            ended = self.model.end_due()
+            ended = self.model.expire_due()
             assert expire_batch(self.store) == ended
             self.played["sweep"] += ended > 0
 
@@ -253,19 +253,19 @@ class OrderLife(RuleBasedStateMachine):
     )
     def place(self, lines: list[tuple[str, int]], location: str, shipping: int, ttl_s: int, pick: int | None) -> None:
         key = f"orders/{len(self.ids)}"
-        kept = self.some(self.model.reservations, pick) if pick is not None and self.model.reservations else ""
+        reserved = self.some(self.model.reservations, pick) if pick is not None and self.model.reservations else ""
         new = NewOrder(
             CUSTOMER,
             tuple(lines),
             "EUR",
             location_id=location,
             shipping=Money("EUR", shipping) if shipping else None,
-            reservation_id=self.ids.get(kept, ""),
+            reservation_id=self.ids.get(reserved, ""),
         )
         self.play(
-            "place with reservation" if kept else "place",
+            "place with reservation" if reserved else "place",
             lambda: self.model.place(
-                key, lines, location=location, reservation=kept, shipping=shipping, ttl_us=ttl_s * SECOND
+                key, lines, location=location, reservation=reserved, shipping=shipping, ttl_us=ttl_s * SECOND
             ),
             lambda: placing.place_order(self.store, CALL, new, rules=PlacingRules(NUMBERS, ttl_s)),
             key=key,
@@ -273,7 +273,7 @@ class OrderLife(RuleBasedStateMachine):
 
     @rule(pick=recent, times=st.integers(1, 4))
     def go_on(self, pick: int, times: int) -> None:
-        """What comes next for an order that nothing is wrong with."""
+        """Perform the next regular step of an order."""
         key = self.some(self.model.orders, pick)
         for _ in range(times):
             self.go_one_step(key, {1: 1} if pick % 2 else {})
@@ -317,7 +317,7 @@ class OrderLife(RuleBasedStateMachine):
     def cancel_lines(self, pick: int, units: dict[int, int]) -> None:
         key = self.some(self.model.orders, pick)
         etag = self.etag(key)
-        asked = self._of(key, units) or {1: 0}
+        asked = self._select_units(key, units) or {1: 0}
         self.play(
             "cancel lines",
             lambda: self.model.cancel_lines(key, asked),
@@ -332,8 +332,8 @@ class OrderLife(RuleBasedStateMachine):
     )
     def edit(self, pick: int, added: list[tuple[str, int]], changed: dict[int, int], removed: set[int]) -> None:
         key = self.some(self.model.orders, pick)
-        gone = sorted(self._of(key, dict.fromkeys(removed, 0)))
-        new = {number: units for number, units in self._of(key, changed).items() if number not in gone}
+        gone = sorted(self._select_units(key, dict.fromkeys(removed, 0)))
+        new = {number: units for number, units in self._select_units(key, changed).items() if number not in gone}
         if not (added or new or gone):
             new = {1: 2}
         self.edit_order(key, added, new, gone)
@@ -353,7 +353,7 @@ class OrderLife(RuleBasedStateMachine):
 
     @rule(pick=recent, minor=st.integers(1, 99))
     def give_discount(self, pick: int, minor: int) -> None:
-        """As an import does it, which alone gives discounts: behind the domain."""
+        """Give a discount behind the domain, as only an import can."""
         key = self.some(self.model.orders, pick)
         line = self.model.orders[key].lines[1]
         if self.model.orders[key].state == "PLACED" and line.open:
@@ -368,8 +368,8 @@ class OrderLife(RuleBasedStateMachine):
             )
             self._session.run("UPDATE orders SET total_minor = total_minor - ? WHERE id = ?", minor, order_id)
 
-    def _of(self, key: str, units: dict[int, int]) -> dict[int, int]:
-        """What of it is about lines that the order has."""
+    def _select_units(self, key: str, units: dict[int, int]) -> dict[int, int]:
+        """Return the units of the lines that the order has."""
         return {number: count for number, count in sorted(units.items()) if number in self.model.orders[key].lines}
 
     # -- fulfilments
@@ -377,7 +377,7 @@ class OrderLife(RuleBasedStateMachine):
     @rule(pick=recent, units=line_units, location=any_location)
     def fulfill(self, pick: int, units: dict[int, int], location: str) -> None:
         key = self.some(self.model.orders, pick)
-        self.bind(key, self._of(key, units), location)
+        self.bind(key, self._select_units(key, units), location)
 
     def bind(self, order: str, asked: dict[int, int], location: str) -> None:
         key, etag = f"fulfillments/{len(self.ids)}", self.etag(order)
@@ -408,7 +408,7 @@ class OrderLife(RuleBasedStateMachine):
             lambda: real[name](self.store, CALL, ids, etag=etag),
         )
 
-    # -- comparing
+    # -- comparison
 
     @invariant()
     def model_is_sound(self) -> None:
@@ -425,12 +425,12 @@ class OrderLife(RuleBasedStateMachine):
         assert {tuple(row) for row in rows} == {
             (*place, one.on_hand, one.reserved, one.allocated, one.backorder, one.safety) for place, one in levels
         }
-        for there in inventory.check_availability(self.store, list(PRICES)):
-            assert list(there.locations.items()) == self.model.available(there.sku)
+        for availability in inventory.check_availability(self.store, list(PRICES)):
+            assert list(availability.locations.items()) == self.model.available(availability.sku)
 
     @invariant()
     def ledgers_agree(self) -> None:
-        """What each step wrote to both ledgers, and what the ledger of stock adds up to."""
+        """Compare the entries that each step wrote to both ledgers, and the sums of the stock ledger."""
         keys = {f"{key.partition('/')[0]}/{made}": key for key, made in self.ids.items()}
         movements = self._session.rows(
             "SELECT cause, source, line_number, location_id, sku, quantity_delta, reserved_delta, allocated_delta"
@@ -452,7 +452,7 @@ class OrderLife(RuleBasedStateMachine):
 
     @invariant()
     def promises_agree(self) -> None:
-        """Orders, reservations and fulfilments as they are read, due or not."""
+        """Compare orders, reservations and fulfilments as they are read, expired or not."""
         for key, order in self.model.orders.items():
             seen = orders.get_order(self.store, self.ids[key])
             due = order.state != self.model.state_of_order(key)
@@ -465,11 +465,11 @@ class OrderLife(RuleBasedStateMachine):
                 (n, one.sku, one.quantity, one.price, one.fulfilled, 0 if due else one.open, 0 if due else one.cost)
                 for n, one in order.lines.items()
             ]
-        for key, kept in self.model.reservations.items():
-            found = reservations.get_reservation(self.store, self.ids[key])
-            state, order_id = self.model.state_of_reservation(key), self.ids.get(kept.order, "")
-            assert (found.state, found.order_id, found.expire_time_us) == (state, order_id, kept.expires_us)
-            assert [(one.line_number, one.sku, one.location_id, one.quantity) for one in found.lines] == kept.kept
+        for key, reserved in self.model.reservations.items():
+            actual = reservations.get_reservation(self.store, self.ids[key])
+            state, order_id = self.model.state_of_reservation(key), self.ids.get(reserved.order, "")
+            assert (actual.state, actual.order_id, actual.expire_time_us) == (state, order_id, reserved.expires_us)
+            assert [(one.line_number, one.sku, one.location_id, one.quantity) for one in actual.lines] == reserved.parts
         for key, bound in self.model.fulfillments.items():
             made = fulfillments.get_fulfillment(self.store, (self.ids[bound.order], self.ids[key]))
             assert (made.state, made.location_id) == (bound.state, bound.location)
@@ -477,7 +477,7 @@ class OrderLife(RuleBasedStateMachine):
 
 
 def play(make: Callable[[], OrderLife], *, plays: int, steps: int, **options: Any) -> None:
-    """Play so often, and fail with the shortest play that fails."""
+    """Run the machine several times; fail with the shortest failing run."""
     chosen = settings(
         max_examples=plays,
         stateful_step_count=steps,
@@ -498,5 +498,5 @@ def _source(name: str, keys: dict[str, str]) -> str:
 
 
 def _resource(name: str, keys: dict[str, str]) -> str:
-    """The key of what an entry is about; a fulfilment's name begins with its order's."""
+    """Return the key of an entry's resource; a fulfilment's name begins with its order's."""
     return keys.get(name, keys.get(f"fulfillments/{name.rpartition('/')[2]}", name))

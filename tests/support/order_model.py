@@ -1,4 +1,4 @@
-"""A shop's orders in plain Python, as the contract tells of them: what the server has to agree with after each step."""
+"""A model of a shop's orders in plain Python, from the contract; the server must agree with it after each step."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ class Line:
     def cost(self) -> int:
         return (self.quantity - self.cancelled) * self.price - self.discount
 
-    def call_off(self, units: int) -> None:
-        """Take units away, and their part of the discount: half a cent counts as one."""
-        kept = self.quantity - self.cancelled
-        self.scale_discount(kept - units, kept)
+    def cancel_units(self, units: int) -> None:
+        """Cancel units and their share of the discount, rounded half up."""
+        remaining = self.quantity - self.cancelled
+        self.scale_discount(remaining - units, remaining)
         self.cancelled += units
 
     def scale_discount(self, part: int, whole: int) -> None:
@@ -46,7 +46,7 @@ class Line:
 
 @dataclass
 class Order:
-    """An order; `taken` is what its lines were promised, and where."""
+    """An order; `taken` holds the allocated units of its lines by location."""
 
     location: str
     shipping: int
@@ -71,7 +71,7 @@ class Order:
 
 @dataclass
 class Fulfillment:
-    """Units of an order that leave together."""
+    """Units of an order that are shipped together."""
 
     order: str
     location: str
@@ -80,7 +80,7 @@ class Fulfillment:
 
 
 class Model(StockModel):
-    """A shop with orders, too."""
+    """The stock model with orders."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -88,7 +88,7 @@ class Model(StockModel):
         self.fulfillments: dict[str, Fulfillment] = {}
 
     def check(self) -> None:
-        """What is true of every shop, this one too."""
+        """Check the invariants of a shop."""
         super().check()
         for order in self.orders.values():
             for number, line in order.lines.items():
@@ -96,16 +96,16 @@ class Model(StockModel):
                 assert taken == (line.open if order.state in ON_THE_WAY else 0)
                 assert 0 <= line.discount <= line.discount + line.cost
 
-    def end_due(self, skus: Iterable[str] | None = None) -> int:
-        """End what is due, or that of it which has any of these SKUs."""
+    def expire_due(self, skus: Iterable[str] | None = None) -> int:
+        """Expire what is due, or only what has any of these SKUs."""
         asked = set(self.prices if skus is None else skus)
         due = [key for key, one in self.orders.items() if self.is_due(one) and asked & set(one.skus)]
         for key in due:
-            self._call_off(key, "EXPIRED")
-        return super().end_due(asked) + len(due)
+            self._cancel_order(key, "EXPIRED")
+        return super().expire_due(asked) + len(due)
 
     def due_units(self, sku: str) -> Counter[str]:
-        """Location -> units of a SKU that are promised by what is due."""
+        """Return the units of a SKU that expired resources still hold, by location."""
         due = super().due_units(sku)
         for order in self.orders.values():
             for (number, place), units in order.taken.items() if self.is_due(order) else ():
@@ -131,21 +131,23 @@ class Model(StockModel):
         order = Order(location or MAIN, shipping, self.now_us + ttl_us if ttl_us else None)
         order.lines = {n: Line(sku, units, self.prices[sku]) for n, (sku, units) in enumerate(lines, start=1)}
         self.orders[key] = order
-        wanted = dict(enumerate(lines, start=1))
+        requested = dict(enumerate(lines, start=1))
         if reservation:
-            wanted = self._take_over(key, reservation, wanted)
-        self._allocate(key, wanted, location)
+            requested = self._take_over(key, reservation, requested)
+        self._allocate(key, requested, location)
         self.events.append(("order.placed", key))
 
-    def _take_over(self, key: str, reservation: str, wanted: dict[int, tuple[str, int]]) -> dict[int, tuple[str, int]]:
-        """Give lines what a reservation keeps; gives what they still want."""
-        kept = self.active(reservation, "COMMITTED")
+    def _take_over(
+        self, key: str, reservation: str, requested: dict[int, tuple[str, int]]
+    ) -> dict[int, tuple[str, int]]:
+        """Allocate reserved units to lines; return the units that are still needed."""
+        reserved = self.active(reservation, "COMMITTED")
         left: Counter[Place] = Counter()
-        for number, sku, place, units in kept.kept:
+        for number, sku, place, units in reserved.parts:
             self.move("RELEASE", reservation, number, (place, sku), reserved=-units)
             left[place, sku] += units
         missing = {}
-        for number, (sku, units) in wanted.items():
+        for number, (sku, units) in requested.items():
             for place, one in left:
                 part = min(units, left[place, one]) if one == sku else 0
                 if part:
@@ -154,12 +156,12 @@ class Model(StockModel):
                     self._take(key, number, place, part)
             if units:
                 missing[number] = (sku, units)
-        kept.state, kept.order = "COMMITTED", key
+        reserved.state, reserved.order = "COMMITTED", key
         self.events.append(("reservation.committed", reservation))
         return missing
 
-    def _allocate(self, key: str, wanted: dict[int, tuple[str, int]], location: str) -> None:
-        for number, _, place, units in self.promise(wanted, location):
+    def _allocate(self, key: str, requested: dict[int, tuple[str, int]], location: str) -> None:
+        for number, _, place, units in self.promise(requested, location):
             self._take(key, number, place, units)
 
     def _take(self, key: str, number: int, place: str, units: int) -> None:
@@ -172,44 +174,44 @@ class Model(StockModel):
         order.taken[number, place] -= units
         self.move("DEALLOCATE", key, number, (place, order.lines[number].sku), allocated=-units)
 
-    def _require(self, key: str, states: Iterable[str], wanted: str, *, held: bool = True) -> Order:
+    def _require(self, key: str, states: Iterable[str], new_state: str, *, held: bool = True) -> Order:
         state = self.state_of_order(key)
         if state not in states:
-            raise Refused("IllegalState", state, wanted)
+            raise Refused("IllegalState", state, new_state)
         if not held and self.orders[key].held:
             raise Refused("OrderHeld")
         return self.orders[key]
 
-    def _changed(self, key: str, happened: str) -> None:
+    def _record_change(self, key: str, happened: str) -> None:
         self.events.append((f"order.{happened}", key))
 
     def confirm(self, key: str) -> None:
         order = self._require(key, ["PLACED"], "CONFIRMED", held=False)
         order.state, order.expires_us = "CONFIRMED", None
-        self._changed(key, "confirmed")
+        self._record_change(key, "confirmed")
 
     def complete(self, key: str) -> None:
         self._require(key, ["FULFILLED"], "COMPLETED", held=False).state = "COMPLETED"
-        self._changed(key, "completed")
+        self._record_change(key, "completed")
 
     def hold(self, key: str) -> None:
         self._require(key, [*ON_THE_WAY, "FULFILLED"], "HELD", held=False).held = True
-        self._changed(key, "held")
+        self._record_change(key, "held")
 
     def resume(self, key: str) -> None:
         if self.state_of_order(key) == "EXPIRED" or not self.orders[key].held:
             raise Refused("OrderNotHeld")
         self.orders[key].held = False
-        self._changed(key, "resumed")
+        self._record_change(key, "resumed")
 
     def cancel(self, key: str) -> None:
         self._require(key, ["PLACED", "CONFIRMED"], "CANCELLED")
         for fulfillment, bound in self.fulfillments.items():
             if (bound.order, bound.state) == (key, "PENDING"):
                 self._step(fulfillment, "CANCELLED")
-        self._call_off(key, "CANCELLED")
+        self._cancel_order(key, "CANCELLED")
 
-    def _call_off(self, key: str, state: str, *, happened: str = "") -> None:
+    def _cancel_order(self, key: str, state: str, *, happened: str = "") -> None:
         order = self.orders[key]
         for (number, place), units in list(order.taken.items()):
             if units:
@@ -217,15 +219,15 @@ class Model(StockModel):
         for line in order.lines.values():
             line.cancelled, line.discount = line.quantity, 0
         order.state, order.shipping, order.held = state, 0, False
-        self._changed(key, happened or state.lower())
+        self._record_change(key, happened or state.lower())
 
     def cancel_lines(self, key: str, units: dict[int, int]) -> None:
         order = self._require(key, ON_THE_WAY, "CANCELLED")
         unbound = self.unbound(key)
-        for number, wanted in units.items():
-            count = wanted or sum(free for (line, _), free in unbound.items() if line == number)
+        for number, requested in units.items():
+            count = requested or sum(free for (line, _), free in unbound.items() if line == number)
             self._give_back(key, unbound, number, count)
-            order.lines[number].call_off(count)
+            order.lines[number].cancel_units(count)
         self._settle(key, "lines_cancelled")
 
     def edit(
@@ -235,19 +237,19 @@ class Model(StockModel):
         before = pickle.dumps(order.lines)
         grown: dict[int, tuple[str, int]] = {}
         unbound = self.unbound(key)
-        for number, wanted in {**changed, **dict.fromkeys(removed, 0)}.items():
+        for number, requested in {**changed, **dict.fromkeys(removed, 0)}.items():
             line = order.lines[number]
-            kept = line.quantity - line.cancelled
-            if wanted > kept:
-                grown[number] = (line.sku, wanted - kept)
-            elif wanted < kept:
-                self._give_back(key, unbound, number, kept - wanted)
-            if wanted == 0 < kept:
-                line.call_off(kept)
-            elif wanted != kept:
-                if kept:
-                    line.scale_discount(wanted, kept)
-                line.quantity = wanted + line.cancelled
+            remaining = line.quantity - line.cancelled
+            if requested > remaining:
+                grown[number] = (line.sku, requested - remaining)
+            elif requested < remaining:
+                self._give_back(key, unbound, number, remaining - requested)
+            if requested == 0 < remaining:
+                line.cancel_units(remaining)
+            elif requested != remaining:
+                if remaining:
+                    line.scale_discount(requested, remaining)
+                line.quantity = requested + line.cancelled
         for number, (sku, units) in enumerate(added, start=len(order.lines) + 1):
             order.lines[number] = Line(sku, units, self.prices[sku])
             grown[number] = (sku, units)
@@ -257,8 +259,8 @@ class Model(StockModel):
         self._settle(key, "edited")
 
     def _give_back(self, key: str, unbound: dict[tuple[int, str], int], number: int, units: int) -> None:
-        there = sum(free for (line, _), free in unbound.items() if line == number)
-        if there < max(1, units):
+        available = sum(free for (line, _), free in unbound.items() if line == number)
+        if available < max(1, units):
             raise Refused("UnitsNotOpen")
         for line, place in reversed(unbound):
             part = min(units, unbound[line, place]) if line == number else 0
@@ -267,7 +269,7 @@ class Model(StockModel):
                 self._give(key, number, place, part)
 
     def unbound(self, key: str) -> dict[tuple[int, str], int]:
-        """(line, location) -> open units that no fulfilment binds, first those from where stock is taken first."""
+        """Return the open units without a fulfilment by (line, location), in the order of allocation."""
         free = Counter(self.orders[key].taken)
         for bound in self.fulfillments.values():
             if (bound.order, bound.state) == (key, "PENDING"):
@@ -276,15 +278,15 @@ class Model(StockModel):
         return {part: free[part] for part in keys if free[part] > 0}
 
     def _settle(self, key: str, happened: str) -> None:
-        """What becomes of an order whose lines have changed."""
+        """Set the state of an order after its lines have changed."""
         order = self.orders[key]
         if any(line.open for line in order.lines.values()):
-            self._changed(key, happened)
+            self._record_change(key, happened)
         elif any(line.fulfilled for line in order.lines.values()):
             order.state = "FULFILLED"
-            self._changed(key, "fulfilled")
+            self._record_change(key, "fulfilled")
         else:
-            self._call_off(key, "CANCELLED")
+            self._cancel_order(key, "CANCELLED")
 
     # -- fulfilments
 
@@ -293,9 +295,9 @@ class Model(StockModel):
         unbound = self.unbound(order_key)
         for place in [location] if location else dict.fromkeys(place for _, place in unbound):
             here = {number: free for (number, where), free in unbound.items() if where == place}
-            wanted = {number: count or here.get(number, 0) for number, count in (units or here).items()}
-            if wanted and all(0 < count <= here.get(number, 0) for number, count in wanted.items()):
-                self.fulfillments[key] = Fulfillment(order_key, place, wanted)
+            requested = {number: count or here.get(number, 0) for number, count in (units or here).items()}
+            if requested and all(0 < count <= here.get(number, 0) for number, count in requested.items()):
+                self.fulfillments[key] = Fulfillment(order_key, place, requested)
                 self.events.append(("fulfillment.created", key))
                 return
         raise Refused("UnitsNotOpen")
@@ -311,7 +313,7 @@ class Model(StockModel):
             order.taken[number, bound.location] -= units
             order.lines[number].fulfilled += units
         order.state = "PARTIALLY_FULFILLED" if any(line.open for line in order.lines.values()) else "FULFILLED"
-        self._changed(bound.order, order.state.lower())
+        self._record_change(bound.order, order.state.lower())
         self._step(key, "SHIPPED")
 
     def deliver(self, key: str) -> None:
@@ -322,10 +324,10 @@ class Model(StockModel):
         self._can_become(key, "CANCELLED")
         self._step(key, "CANCELLED")
 
-    def _can_become(self, key: str, wanted: str) -> Fulfillment:
+    def _can_become(self, key: str, new_state: str) -> Fulfillment:
         bound = self.fulfillments[key]
-        if (bound.state, wanted) not in (("PENDING", "SHIPPED"), ("PENDING", "CANCELLED"), ("SHIPPED", "DELIVERED")):
-            raise Refused("IllegalState", bound.state, wanted)
+        if (bound.state, new_state) not in (("PENDING", "SHIPPED"), ("PENDING", "CANCELLED"), ("SHIPPED", "DELIVERED")):
+            raise Refused("IllegalState", bound.state, new_state)
         return bound
 
     def _step(self, key: str, state: str) -> None:

@@ -1,4 +1,4 @@
-"""What the domain answers, in the words of a model that has no code of it."""
+"""Outcomes of the domain in the terms of a model that shares no code with it."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Any
 from storekeep.server.domain.errors import DomainError, IllegalState, OutOfStock
 
 
-def outcome_of(real: Callable[[], Any]) -> Any:
-    """What is made, or why it is refused."""
+def get_outcome(real: Callable[[], Any]) -> Any:
+    """Return the created resource or the error."""
     try:
         return real()
     except DomainError as error:
         return error
 
 
-def told(error: DomainError) -> tuple[Any, ...]:
-    """A refusal of the server as the model has it."""
+def convert_error(error: DomainError) -> tuple[Any, ...]:
+    """Return an error of the server in the terms of the model."""
     name = type(error).__name__
     if isinstance(error, IllegalState):
         return name, error.state, error.wanted

@@ -1,4 +1,4 @@
-"""Orders that are placed straight in the domain, without a server."""
+"""Places orders directly in the domain, without a server."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ENDLESS = PlacingRules(NUMBERS, unpaid_ttl_s=0)
 
 
 def place(store: Store, customer_id: str, *lines: tuple[str, int], **fields: Any) -> Order:
-    """Place an order in EUR, which expires after a minute."""
+    """Place an order in EUR that expires after a minute."""
     return placing.place_order(store, CALL, NewOrder(customer_id, lines, "EUR", **fields), rules=RULES)
 
 

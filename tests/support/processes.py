@@ -1,4 +1,4 @@
-"""A real server in a process of its own, on a free port and a data directory of its own, for tests to call and kill."""
+"""A real server process on a free port and with its own data directory, for tests to call and kill."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from types import MappingProxyType
 from tests.support.databases import Database, new_database
 
 COMMAND = Path(sysconfig.get_path("scripts"), "storekeep-server")
-# A limit costs nothing until something is broken; a machine that is busy with other things takes its time.
+# Generous limits: they cost nothing unless something is broken, and the machine may be busy.
 START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 60.0
 LOG_TIMEOUT_S = 60.0
-PATIENT = {"queue_wait_max_s": "3600"}
-"""Settings of every server of tests: calls that wait are no overload, however slow the machine is. A test of overload
-sets its own."""
+PATIENT_SETTINGS = {"queue_wait_max_s": "3600"}
+"""Settings of every test server: waiting calls are no overload, however slow the machine is. Overload tests override
+them."""
 
 
 def server_environment(data_dir: Path, **settings: str) -> dict[str, str]:
-    """The environment of a `storekeep-server`, with nothing of this process's own settings but the fast path.
+    """Return the environment of a `storekeep-server`, without this process's own settings except the fast path.
 
-    So a whole run of the tests can be made with `STOREKEEP_GRPC_FAST_PATH=off`, as CI does with some.
+    So `STOREKEEP_GRPC_FAST_PATH=off` applies to a whole test run, as CI does with some files.
     """
     inherited = {
         name: value
@@ -38,7 +38,7 @@ def server_environment(data_dir: Path, **settings: str) -> dict[str, str]:
 
 
 def run_command(*arguments: str, data_dir: Path, **settings: str) -> subprocess.CompletedProcess[str]:
-    """Run one `storekeep-server` command to its end."""
+    """Run a `storekeep-server` command to its end."""
     return subprocess.run(
         [COMMAND, *arguments],
         env=server_environment(data_dir, **settings),
@@ -49,16 +49,16 @@ def run_command(*arguments: str, data_dir: Path, **settings: str) -> subprocess.
 
 
 class ServerProcess:
-    """One server.
+    """A server process.
 
     Args:
-        environment: of the process, beside its settings.
+        environment: Environment of the process, in addition to its settings.
 
     Attributes:
-        address: where it listens; the same again after `restart`.
-        data_dir: where its keys are, and a database of SQLite.
-        database: what it serves.
-        process: the running process.
+        address: Listening address; `restart` keeps it.
+        data_dir: Directory of its keys and of a SQLite database.
+        database: Database that it serves.
+        process: Running process.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class ServerProcess:
         self.address = ""
         self._arguments = arguments
         self._environment = environment
-        self._settings = {"database_url": self.database.url} | PATIENT | settings
+        self._settings = {"database_url": self.database.url} | PATIENT_SETTINGS | settings
         self._address_file = data_dir / "address"
         self.log_file = data_dir / "server.log"
         self.output_file = data_dir / "server.out"
@@ -83,16 +83,16 @@ class ServerProcess:
         self.start()
 
     def run(self, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
-        """Run another `storekeep-server` command with its settings, to its end."""
+        """Run another `storekeep-server` command with the same settings, to its end."""
         return run_command(*arguments, data_dir=self.data_dir, **self._settings | settings)
 
     @property
     def admin_key(self) -> str:
-        """The API key that the first start left."""
+        """API key that the first start created."""
         return (self.data_dir / "admin.key").read_text().strip()
 
     def start(self) -> None:
-        """Start it and wait until it listens."""
+        """Start the server and wait until it listens."""
         self._address_file.unlink(missing_ok=True)
         settings = self._settings | ({"listen": self.address} if self.address else {})
         with self.log_file.open("ab") as log, self.output_file.open("ab") as output:
@@ -114,11 +114,11 @@ class ServerProcess:
         self.address = self._address_file.read_text().strip()
 
     def log(self) -> str:
-        """What it has logged so far."""
+        """Return its log so far."""
         return self.log_file.read_text(errors="replace")
 
     def await_log(self, text: str) -> None:
-        """Wait until it has logged this.
+        """Wait until the log contains a text.
 
         Raises: TimeoutError.
         """
@@ -129,16 +129,16 @@ class ServerProcess:
             time.sleep(0.02)
 
     def output(self) -> str:
-        """What it has said to who started it."""
+        """Return its console output."""
         return self.output_file.read_text()
 
     def kill(self) -> None:
-        """End it as a power cut would, and reap it."""
+        """Kill the server as a power cut would, and reap it."""
         self.process.kill()
         self.process.wait(timeout=STOP_TIMEOUT_S)
 
     def stop(self, *, timeout_s: float = STOP_TIMEOUT_S) -> int:
-        """Ask it to stop; gives its exit code."""
+        """Stop the server; return its exit code."""
         self.process.send_signal(signal.SIGTERM)
         try:
             return self.process.wait(timeout=timeout_s)
@@ -147,7 +147,7 @@ class ServerProcess:
             raise
 
     def restart(self) -> None:
-        """Start it again, on the same port and data, after ending it if it runs."""
+        """Kill the server if it runs and start it again, on the same port and data."""
         if self.process.poll() is None:
             self.stop()
         self.start()

@@ -1,4 +1,4 @@
-"""What stands between a server and its database in some tests: it listens in, speaks TLS, or breaks off."""
+"""Proxies between a server and its database: they record traffic, speak TLS, or break connections."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ import ssl
 import threading
 
 SSL_REQUEST = bytes.fromhex("0000000804d2162f")
-"""What a client that wants TLS says first (PostgreSQL, "Message Formats": SSLRequest)."""
+"""First message of a client that wants TLS (PostgreSQL, "Message Formats": SSLRequest)."""
 CHUNK_BYTES = 65_536
 
 
 class Proxy:
-    """Passes bytes on between its port on 127.0.0.1 and another one.
+    """Forwards bytes between its port on 127.0.0.1 and another port.
 
     Args:
-        port: of the database, or of another server.
-        source: the address that it calls from, in 127.0.0.0/8.
-        tls: with it, clients get TLS from the proxy, as from a PostgreSQL that speaks it.
+        port: Port of the database or another server.
+        source: Address that it connects from, in 127.0.0.0/8.
+        tls: Context for TLS to clients, as of a PostgreSQL server that supports it; None for plain connections.
 
     Attributes:
-        port: its own.
-        break_at: once the database answers this, the answer is swallowed and the connection closed; for one time.
-        broken: set when that was done.
+        port: Its own port.
+        break_at: When the database sends this reply, drop the reply and close the connection, once.
+        broken: Set when that was done.
     """
 
     def __init__(self, port: int, *, tls: ssl.SSLContext | None = None, source: str = "127.0.0.1") -> None:
@@ -38,7 +38,7 @@ class Proxy:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
-        """Close all."""
+        """Close all connections."""
         for one in [self._listener, *self._sockets]:
             with contextlib.suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)
@@ -53,7 +53,7 @@ class Proxy:
     def _serve(self, client: socket.socket) -> None:
         with contextlib.suppress(OSError):
             if self._tls is not None:
-                client = self._wrapped(client, self._tls)
+                client = self._wrap_tls(client, self._tls)
             server = socket.create_connection(("127.0.0.1", self._target), source_address=(self._source, 0))
             self._sockets += [client, server]
             threading.Thread(target=self._pump, args=[server, client], daemon=True).start()
@@ -63,7 +63,7 @@ class Proxy:
             server.close()
 
     @staticmethod
-    def _wrapped(client: socket.socket, tls: ssl.SSLContext) -> ssl.SSLSocket:
+    def _wrap_tls(client: socket.socket, tls: ssl.SSLContext) -> ssl.SSLSocket:
         if client.recv(len(SSL_REQUEST)) != SSL_REQUEST:
             client.close()
             raise ConnectionError("the client asks for no TLS")

@@ -1,4 +1,4 @@
-"""What a server's database holds, read by somebody who can change nothing."""
+"""Read-only access to a server's database."""
 
 from __future__ import annotations
 
@@ -16,36 +16,36 @@ class Records:
         self._database = database
 
     def rows(self, sql: str, *values: Any) -> list[Row]:
-        """The rows of one statement, whose places are `?`."""
+        """Return the rows of a statement, whose placeholders are `?`."""
         with self._database.opened() as session:
             return session.rows(sql, *values)
 
     def value(self, sql: str, *values: Any) -> Any:
-        """The first column of the first row."""
+        """Return the first column of the first row."""
         return self.rows(sql, *values)[0][0]
 
     def everything(self) -> dict[str, list[Row]]:
-        """All rows of all tables: equal before and after what must change nothing."""
+        """Return all rows of all tables, to check that nothing changed."""
         return self._database.everything()
 
     def last_sequence(self) -> int:
-        """Of the events, which have no gap."""
+        """Return the last sequence number of the events, which have no gaps."""
         return int(self.value("SELECT COALESCE(MAX(sequence), 0) FROM events"))
 
     def events_after(self, sequence: int) -> list[Row]:
-        """(type, resource, the resource after) of each later event."""
+        """Return (type, resource, resource after the event) of each later event."""
         rows = self.rows("SELECT type, resource, payload FROM events WHERE sequence > ? ORDER BY sequence", sequence)
-        return [(kind, resource, _decoded(payload)) for kind, resource, payload in rows]
+        return [(kind, resource, _decode(payload)) for kind, resource, payload in rows]
 
     def audit_entries_after(self, sequence: int) -> list[Row]:
-        """(actor, method, resource, request_id, before, after) of each later audit entry."""
+        """Return (actor, method, resource, request_id, before, after) of each later audit entry."""
         rows = self.rows(
             "SELECT actor, method, resource, request_id, before, after FROM audit_entries"
             " WHERE sequence > ? ORDER BY sequence",
             sequence,
         )
-        return [(*row[:4], _decoded(row[4]), _decoded(row[5])) for row in rows]
+        return [(*row[:4], _decode(row[4]), _decode(row[5])) for row in rows]
 
 
-def _decoded(payload: bytes | None) -> Any:
+def _decode(payload: bytes | None) -> Any:
     return None if payload is None else msgspec.json.decode(payload)

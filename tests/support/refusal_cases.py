@@ -1,5 +1,5 @@
-"""For each RPC of the catalogue, inventory, customers and orders, and each reason that the contract declares for it:
-a request that is refused for that reason. A test holds the table against the contract.
+"""For each RPC of catalogue, inventory, customers and orders, and each error reason that the contract declares for it:
+a request that fails with that reason. A test compares the table with the contract.
 """
 
 from __future__ import annotations
@@ -11,42 +11,42 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from google.type.money_pb2 import Money
 
 from storekeep.v1 import errors_pb2, inventory_pb2, options_pb2, orders_pb2, products_pb2
-from tests.support.mutations import DESCRIPTORS, STALE, copy_of
+from tests.support.mutations import DESCRIPTORS, STALE, copy_message
 from tests.support.order_cases import NO_ORDER, ORDER_CASES
 from tests.support.resources import CATEGORY, CUSTOMER, KINDS, LOCATION, PRODUCT, VARIANT, Kind
 from tests.support.shops import MAIN, Shop, new_id
 
 Case = tuple[str, str]
-"""An RPC and a reason."""
+"""An RPC and an error reason."""
 Prepare = Callable[[Shop], Any]
-"""Makes what has to be there, and the request."""
+"""Creates the required resources and returns the request."""
 BATCH = 10**9
 NO_SKU = "NO-SUCH-SKU"
 
 
-def declared_reasons(rpc: str) -> list[str]:
-    """What the contract says that an RPC can fail with, in order of precedence."""
+def read_declared_reasons(rpc: str) -> list[str]:
+    """Return the error reasons that the contract declares for an RPC, in order of precedence."""
     reasons = DESCRIPTORS[rpc].GetOptions().Extensions[options_pb2.errors].reasons
     return [errors_pb2.ErrorReason.Name(reason).removeprefix("ERROR_REASON_") for reason in reasons]
 
 
-def declared_cases() -> list[Case]:
-    """All (RPC, reason) of the contract, each once."""
-    return [(rpc, reason) for rpc in DESCRIPTORS for reason in dict.fromkeys(declared_reasons(rpc))]
+def list_declared_cases() -> list[Case]:
+    """Return every (RPC, reason) of the contract once."""
+    return [(rpc, reason) for rpc in DESCRIPTORS for reason in dict.fromkeys(read_declared_reasons(rpc))]
 
 
 # -- the standard methods
 
 
-def deleted(kind: Kind, shop: Shop) -> str:
-    """The name of a deleted resource."""
+def make_deleted(kind: Kind, shop: Shop) -> str:
+    """Return the name of a deleted resource."""
     name: str = kind.make(shop).name
     kind.do(shop, "Delete", name)
     return name
 
 
-def used(kind: Kind, shop: Shop) -> str:
-    """The name of a resource that something refers to."""
+def make_used(kind: Kind, shop: Shop) -> str:
+    """Return the name of a resource that is in use."""
     if kind is CATEGORY:
         category: str = shop.category().name
         shop.product(category=category)
@@ -64,7 +64,7 @@ def _updates(kind: Kind) -> Iterator[tuple[str, Prepare]]:
 
     yield "INVALID_UPDATE_MASK", lambda shop: kind.update_request(kind.make(shop), "no_such_field")
     yield kind.not_found, lambda shop: kind.update_request(named(kind.missing), "display_name")
-    yield "RESOURCE_DELETED", lambda shop: kind.update_request(named(deleted(kind, shop)), "display_name")
+    yield "RESOURCE_DELETED", lambda shop: kind.update_request(named(make_deleted(kind, shop)), "display_name")
     yield "ETAG_MISMATCH", lambda shop: kind.update_request(named(kind.make(shop).name, etag=STALE), "display_name")
 
 
@@ -77,27 +77,27 @@ def _steps(kind: Kind, verb: str) -> Iterator[tuple[str, Prepare]]:
 
     archive = verb == "Archive"
     yield kind.not_found, lambda shop: kind.by_name(verb, kind.missing)
-    yield "RESOURCE_DELETED", lambda shop: kind.by_name(verb, deleted(kind, shop))
+    yield "RESOURCE_DELETED", lambda shop: kind.by_name(verb, make_deleted(kind, shop))
     yield "ETAG_MISMATCH", lambda shop: kind.by_name(verb, archived(shop, to=not archive), etag=STALE)
     yield "ILLEGAL_STATE", lambda shop: kind.by_name(verb, archived(shop, to=archive))
 
 
 def _deletions(kind: Kind) -> Iterator[tuple[str, Prepare]]:
     yield kind.not_found, lambda shop: kind.by_name("Delete", kind.missing)
-    yield "RESOURCE_DELETED", lambda shop: kind.by_name("Delete", deleted(kind, shop))
+    yield "RESOURCE_DELETED", lambda shop: kind.by_name("Delete", make_deleted(kind, shop))
     yield "ETAG_MISMATCH", lambda shop: kind.by_name("Delete", kind.make(shop).name, etag=STALE)
     if kind in (CATEGORY, VARIANT, LOCATION):
-        yield "RESOURCE_IN_USE", lambda shop: kind.by_name("Delete", used(kind, shop))
+        yield "RESOURCE_IN_USE", lambda shop: kind.by_name("Delete", make_used(kind, shop))
 
 
 def _undeletions(kind: Kind) -> Iterator[tuple[str, Prepare]]:
     yield kind.not_found, lambda shop: kind.by_name("Undelete", kind.missing)
     yield "RESOURCE_NOT_DELETED", lambda shop: kind.by_name("Undelete", kind.make(shop).name)
-    yield "ETAG_MISMATCH", lambda shop: kind.by_name("Undelete", deleted(kind, shop), etag=STALE)
+    yield "ETAG_MISMATCH", lambda shop: kind.by_name("Undelete", make_deleted(kind, shop), etag=STALE)
 
 
 def _existing(kind: Kind, shop: Shop) -> Any:
-    """A request to create what is there already."""
+    """Build a request to create a resource that exists."""
     request = kind.create_request(shop, kind.make(shop).name.rpartition("/")[2])
     if kind is VARIANT:
         variant = shop.variant()
@@ -137,21 +137,21 @@ def _standard(kind: Kind) -> Iterator[tuple[Case, Prepare]]:
 # -- the catalogue
 
 
-def category_below_itself(shop: Shop) -> Any:
-    """An update that makes a circle of two categories."""
+def build_category_cycle(shop: Shop) -> Any:
+    """Build an update that makes two categories parents of each other."""
     above = shop.category()
     below = shop.category(parent_category=above.name)
-    return CATEGORY.update_request(copy_of(above, parent_category=below.name), "parent_category")
+    return CATEGORY.update_request(copy_message(above, parent_category=below.name), "parent_category")
 
 
-def new_variant(shop: Shop, *prices: Money, parent: str = "", sku: str = "") -> Any:
-    """A request for a variant of a new product."""
+def build_new_variant(shop: Shop, *prices: Money, parent: str = "", sku: str = "") -> Any:
+    """Build a request for a variant of a new product."""
     variant = products_pb2.Variant(sku=sku or new_id(), prices=prices)
     return products_pb2.CreateVariantRequest(parent=parent or shop.product().name, variant=variant)
 
 
-def priced_variant(shop: Shop, *prices: Money, **fields: Any) -> Any:
-    """A request for other prices of a variant."""
+def build_priced_variant(shop: Shop, *prices: Money, **fields: Any) -> Any:
+    """Build a request for other prices of a variant."""
     variant = products_pb2.Variant(name=shop.variant().name, prices=prices, **fields)
     return products_pb2.UpdateVariantRequest(variant=variant, update_mask=FieldMask(paths=["prices"]))
 
@@ -163,22 +163,22 @@ CATALOGUE: dict[Case, Prepare] = {
     ("CreateCategory", "CATEGORY_NOT_FOUND"): lambda shop: CATEGORY.create_request(
         shop, new_id(), parent_category=CATEGORY.missing
     ),
-    ("UpdateCategory", "CATEGORY_CYCLE"): category_below_itself,
+    ("UpdateCategory", "CATEGORY_CYCLE"): build_category_cycle,
     ("CreateProduct", "CATEGORY_NOT_FOUND"): lambda shop: PRODUCT.create_request(
         shop, new_id(), category=CATEGORY.missing
     ),
     ("UpdateProduct", "CATEGORY_NOT_FOUND"): lambda shop: PRODUCT.update_request(
-        copy_of(shop.product(), category=deleted(CATEGORY, shop)), "category"
+        copy_message(shop.product(), category=make_deleted(CATEGORY, shop)), "category"
     ),
-    ("CreateVariant", "PRODUCT_NOT_FOUND"): lambda shop: new_variant(shop, parent=PRODUCT.missing),
-    ("CreateVariant", "RESOURCE_DELETED"): lambda shop: new_variant(shop, parent=deleted(PRODUCT, shop)),
-    ("CreateVariant", "UNKNOWN_CURRENCY"): lambda shop: new_variant(shop, UNKNOWN),
-    ("CreateVariant", "CURRENCY_MISMATCH"): lambda shop: new_variant(shop, *TWICE),
-    ("CreateVariant", "INVALID_AMOUNT"): lambda shop: new_variant(shop, TOO_FINE),
-    ("CreateVariant", "SKU_TAKEN"): lambda shop: new_variant(shop, sku=shop.variant().sku),
-    ("UpdateVariant", "UNKNOWN_CURRENCY"): lambda shop: priced_variant(shop, UNKNOWN),
-    ("UpdateVariant", "CURRENCY_MISMATCH"): lambda shop: priced_variant(shop, *TWICE),
-    ("UpdateVariant", "INVALID_AMOUNT"): lambda shop: priced_variant(shop, TOO_FINE),
+    ("CreateVariant", "PRODUCT_NOT_FOUND"): lambda shop: build_new_variant(shop, parent=PRODUCT.missing),
+    ("CreateVariant", "RESOURCE_DELETED"): lambda shop: build_new_variant(shop, parent=make_deleted(PRODUCT, shop)),
+    ("CreateVariant", "UNKNOWN_CURRENCY"): lambda shop: build_new_variant(shop, UNKNOWN),
+    ("CreateVariant", "CURRENCY_MISMATCH"): lambda shop: build_new_variant(shop, *TWICE),
+    ("CreateVariant", "INVALID_AMOUNT"): lambda shop: build_new_variant(shop, TOO_FINE),
+    ("CreateVariant", "SKU_TAKEN"): lambda shop: build_new_variant(shop, sku=shop.variant().sku),
+    ("UpdateVariant", "UNKNOWN_CURRENCY"): lambda shop: build_priced_variant(shop, UNKNOWN),
+    ("UpdateVariant", "CURRENCY_MISMATCH"): lambda shop: build_priced_variant(shop, *TWICE),
+    ("UpdateVariant", "INVALID_AMOUNT"): lambda shop: build_priced_variant(shop, TOO_FINE),
     ("SearchProducts", "INVALID_PAGE_TOKEN"): lambda shop: products_pb2.SearchProductsRequest(
         query="tea", page_token="AAAA"
     ),
@@ -188,40 +188,40 @@ CATALOGUE: dict[Case, Prepare] = {
 # -- stock
 
 
-def adjusting(sku: str, quantity_delta: int = 1, *, location: str = MAIN, **fields: Any) -> Any:
-    """A request to adjust a level."""
+def build_adjustment(sku: str, quantity_delta: int = 1, *, location: str = MAIN, **fields: Any) -> Any:
+    """Build a request to adjust a level."""
     name = f"{location}/stockLevels/{sku}"
     return inventory_pb2.AdjustStockRequest(name=name, quantity_delta=quantity_delta, **fields)
 
 
-def setting(sku: str, quantity: int = 1, *, location: str = MAIN, **fields: Any) -> Any:
-    """A request to set a level."""
+def build_set_stock(sku: str, quantity: int = 1, *, location: str = MAIN, **fields: Any) -> Any:
+    """Build a request to set a level."""
     name = f"{location}/stockLevels/{sku}"
     return inventory_pb2.SetStockRequest(name=name, quantity=quantity, **fields)
 
 
-def promised(shop: Shop) -> str:
-    """A SKU of which all 5 units are promised."""
+def make_allocated_sku(shop: Shop) -> str:
+    """Return a SKU whose 5 units are all allocated."""
     sku: str = shop.variant(stock=5).sku
     shop.order((sku, 5))
     return sku
 
 
-def overfull(shop: Shop) -> Any:
-    """A request for one unit more than a level holds; it has been filled by as many as one call can bring at once."""
+def build_overfull_adjustment(shop: Shop) -> Any:
+    """Fill a level to its maximum; build a request for one more unit."""
     sku = shop.variant().sku
     for _ in range(10):
-        calls = [shop.inventory.AdjustStock.future(adjusting(sku, BATCH)) for _ in range(100)]
+        calls = [shop.inventory.AdjustStock.future(build_adjustment(sku, BATCH)) for _ in range(100)]
         assert all(call.result() for call in calls)
-    return adjusting(sku)
+    return build_adjustment(sku)
 
 
 def _levels(change: Callable[..., Any]) -> dict[str, Prepare]:
-    """What adjusting and setting are both refused for."""
+    """Return the errors that adjusting and setting share."""
     return {
         "LOCATION_NOT_FOUND": lambda shop: change(shop.variant().sku, location=LOCATION.missing),
         "SKU_NOT_FOUND": lambda shop: change(NO_SKU),
-        "RESOURCE_DELETED": lambda shop: change(shop.variant().sku, location=deleted(LOCATION, shop)),
+        "RESOURCE_DELETED": lambda shop: change(shop.variant().sku, location=make_deleted(LOCATION, shop)),
         "ETAG_MISMATCH": lambda shop: change(shop.variant(stock=1).sku, etag=STALE),
     }
 
@@ -231,12 +231,12 @@ def _no_level(shop: Shop) -> str:
 
 
 STOCK: dict[Case, Prepare] = {
-    **{("AdjustStock", reason): prepare for reason, prepare in _levels(adjusting).items()},
-    **{("SetStock", reason): prepare for reason, prepare in _levels(setting).items()},
-    ("AdjustStock", "OUT_OF_STOCK"): lambda shop: adjusting(promised(shop), -1),
-    ("AdjustStock", "INVALID_AMOUNT"): overfull,
-    ("SetStock", "OUT_OF_STOCK"): lambda shop: setting(promised(shop), 4),
-    ("SetStock", "QUANTITY_MISMATCH"): lambda shop: setting(shop.variant(stock=5).sku, 9, expected_quantity=6),
+    **{("AdjustStock", reason): prepare for reason, prepare in _levels(build_adjustment).items()},
+    **{("SetStock", reason): prepare for reason, prepare in _levels(build_set_stock).items()},
+    ("AdjustStock", "OUT_OF_STOCK"): lambda shop: build_adjustment(make_allocated_sku(shop), -1),
+    ("AdjustStock", "INVALID_AMOUNT"): build_overfull_adjustment,
+    ("SetStock", "OUT_OF_STOCK"): lambda shop: build_set_stock(make_allocated_sku(shop), 4),
+    ("SetStock", "QUANTITY_MISMATCH"): lambda shop: build_set_stock(shop.variant(stock=5).sku, 9, expected_quantity=6),
     ("GetStockLevel", "STOCK_LEVEL_NOT_FOUND"): lambda shop: inventory_pb2.GetStockLevelRequest(name=_no_level(shop)),
     ("BatchGetStockLevels", "STOCK_LEVEL_NOT_FOUND"): lambda shop: inventory_pb2.BatchGetStockLevelsRequest(
         parent=MAIN, names=[_no_level(shop)]
@@ -260,49 +260,49 @@ STOCK: dict[Case, Prepare] = {
 }
 
 
-def transferring(shop: Shop, sku: str = "", quantity: int = 1, **fields: Any) -> Any:
-    """A request to move units of a SKU, or of a new one of which there are 5, to a new location."""
+def build_transfer(shop: Shop, sku: str = "", quantity: int = 1, **fields: Any) -> Any:
+    """Build a request to move units of a SKU, or of a new SKU with 5 units, to a new location."""
     places = {"source": MAIN, "destination": fields.get("destination") or shop.location().name} | fields
     line = inventory_pb2.TransferLine(sku=sku or shop.variant(stock=5).sku, quantity=quantity)
     return inventory_pb2.TransferStockRequest(lines=[line], **places)
 
 
-def overfull_transfer(shop: Shop) -> Any:
-    """A transfer of one unit to where as many are as a level holds."""
-    request = overfull(shop)
+def build_overfull_transfer(shop: Shop) -> Any:
+    """Build a transfer of one unit to a full level."""
+    request = build_overfull_adjustment(shop)
     sku = request.name.rpartition("/")[2]
     location = shop.location().name
     shop.adjust(sku, 1, location=location)
-    return transferring(shop, sku, source=location, destination=MAIN)
+    return build_transfer(shop, sku, source=location, destination=MAIN)
 
 
-def reserving(sku: str, quantity: int = 1, **fields: Any) -> Any:
-    """A request to reserve units of a SKU."""
+def build_reserve_stock(sku: str, quantity: int = 1, **fields: Any) -> Any:
+    """Build a request to reserve units of a SKU."""
     line = inventory_pb2.ReserveStockLine(sku=sku, quantity=quantity)
     return inventory_pb2.ReserveStockRequest(lines=[line], **fields)
 
 
-def reserved(shop: Shop, **fields: Any) -> str:
-    """The name of an active reservation of 2 units."""
-    return str(shop.inventory.ReserveStock(reserving(shop.variant(stock=5).sku, 2, **fields)).name)
+def make_reservation(shop: Shop, **fields: Any) -> str:
+    """Reserve 2 units; return the name of the reservation."""
+    return str(shop.inventory.ReserveStock(build_reserve_stock(shop.variant(stock=5).sku, 2, **fields)).name)
 
 
-def released(shop: Shop) -> str:
-    """The name of a reservation that was released."""
-    name = reserved(shop)
+def make_released_reservation(shop: Shop) -> str:
+    """Return the name of a released reservation."""
+    name = make_reservation(shop)
     shop.inventory.ReleaseReservation(inventory_pb2.ReleaseReservationRequest(name=name))
     return name
 
 
-def reserved_beyond_hand(shop: Shop) -> str:
-    """The name of a reservation of units that are not on hand."""
+def make_backordered_reservation(shop: Shop) -> str:
+    """Return the name of a reservation of units that are not on hand."""
     sku = shop.variant().sku
     update_level(shop, sku, backorder_limit=2)
-    return str(shop.inventory.ReserveStock(reserving(sku, 2)).name)
+    return str(shop.inventory.ReserveStock(build_reserve_stock(sku, 2)).name)
 
 
-def updating(sku: str, *paths: str, location: str = MAIN, etag: str = "", **fields: Any) -> Any:
-    """A request to change a level."""
+def build_level_update(sku: str, *paths: str, location: str = MAIN, etag: str = "", **fields: Any) -> Any:
+    """Build a request to change a level."""
     name = f"{location}/stockLevels/{sku}"
     level = inventory_pb2.StockLevel(name=name, etag=etag, **fields or {"safety_threshold": 1})
     return inventory_pb2.UpdateStockLevelRequest(stock_level=level, update_mask=FieldMask(paths=paths))
@@ -310,15 +310,15 @@ def updating(sku: str, *paths: str, location: str = MAIN, etag: str = "", **fiel
 
 def update_level(shop: Shop, sku: str, **fields: Any) -> Any:
     """Change a level."""
-    return shop.inventory.UpdateStockLevel(updating(sku, *fields, **fields))
+    return shop.inventory.UpdateStockLevel(build_level_update(sku, *fields, **fields))
 
 
-def overcommitted(shop: Shop) -> Any:
-    """A request that lowers a backorder limit below what was sold by it."""
+def build_overcommitment(shop: Shop) -> Any:
+    """Build a request that lowers a backorder limit below the backordered units."""
     sku = shop.variant().sku
     update_level(shop, sku, backorder_limit=2)
     shop.order((sku, 2))
-    return updating(sku, "backorder_limit", backorder_limit=1)
+    return build_level_update(sku, "backorder_limit", backorder_limit=1)
 
 
 NO_RESERVATION = "reservations/none"
@@ -326,31 +326,35 @@ NO_RESERVATION = "reservations/none"
 
 def _reservation_steps(rpc: str, request: Callable[..., Any]) -> Iterator[tuple[Case, Prepare]]:
     yield (rpc, "RESERVATION_NOT_FOUND"), lambda shop: request(name=NO_RESERVATION)
-    yield (rpc, "ETAG_MISMATCH"), lambda shop: request(name=reserved(shop), etag=STALE)
-    yield (rpc, "ILLEGAL_STATE"), lambda shop: request(name=released(shop))
+    yield (rpc, "ETAG_MISMATCH"), lambda shop: request(name=make_reservation(shop), etag=STALE)
+    yield (rpc, "ILLEGAL_STATE"), lambda shop: request(name=make_released_reservation(shop))
 
 
 STOCK |= {
-    **{("UpdateStockLevel", reason): prepare for reason, prepare in _levels(updating).items()},
-    ("UpdateStockLevel", "INVALID_UPDATE_MASK"): lambda shop: updating(shop.variant().sku, "on_hand"),
-    ("UpdateStockLevel", "OUT_OF_STOCK"): overcommitted,
-    ("TransferStock", "LOCATION_NOT_FOUND"): lambda shop: transferring(shop, destination=LOCATION.missing),
-    ("TransferStock", "RESOURCE_DELETED"): lambda shop: transferring(shop, destination=deleted(LOCATION, shop)),
-    ("TransferStock", "SKU_NOT_FOUND"): lambda shop: transferring(shop, NO_SKU),
-    ("TransferStock", "OUT_OF_STOCK"): lambda shop: transferring(shop, promised(shop)),
-    ("TransferStock", "INVALID_AMOUNT"): overfull_transfer,
+    **{("UpdateStockLevel", reason): prepare for reason, prepare in _levels(build_level_update).items()},
+    ("UpdateStockLevel", "INVALID_UPDATE_MASK"): lambda shop: build_level_update(shop.variant().sku, "on_hand"),
+    ("UpdateStockLevel", "OUT_OF_STOCK"): build_overcommitment,
+    ("TransferStock", "LOCATION_NOT_FOUND"): lambda shop: build_transfer(shop, destination=LOCATION.missing),
+    ("TransferStock", "RESOURCE_DELETED"): lambda shop: build_transfer(shop, destination=make_deleted(LOCATION, shop)),
+    ("TransferStock", "SKU_NOT_FOUND"): lambda shop: build_transfer(shop, NO_SKU),
+    ("TransferStock", "OUT_OF_STOCK"): lambda shop: build_transfer(shop, make_allocated_sku(shop)),
+    ("TransferStock", "INVALID_AMOUNT"): build_overfull_transfer,
     ("ListLowStock", "LOCATION_NOT_FOUND"): lambda shop: inventory_pb2.ListLowStockRequest(location=LOCATION.missing),
     ("ListLowStock", "INVALID_PAGE_TOKEN"): lambda shop: inventory_pb2.ListLowStockRequest(page_token="AAAA"),
     ("ReconcileStock", "INVALID_PAGE_TOKEN"): lambda shop: inventory_pb2.ReconcileStockRequest(page_token="AAAA"),
     ("ReconcileStock", "SKU_NOT_FOUND"): lambda shop: inventory_pb2.ReconcileStockRequest(skus=[NO_SKU]),
-    ("ReserveStock", "LOCATION_NOT_FOUND"): lambda shop: reserving(shop.variant().sku, location=LOCATION.missing),
-    ("ReserveStock", "RESOURCE_DELETED"): lambda shop: reserving(shop.variant().sku, location=deleted(LOCATION, shop)),
-    ("ReserveStock", "SKU_NOT_FOUND"): lambda shop: reserving(NO_SKU),
-    ("ReserveStock", "NOT_FOR_SALE"): lambda shop: reserving(off_sale(shop)),
-    ("ReserveStock", "OUT_OF_STOCK"): lambda shop: reserving(promised(shop)),
+    ("ReserveStock", "LOCATION_NOT_FOUND"): lambda shop: build_reserve_stock(
+        shop.variant().sku, location=LOCATION.missing
+    ),
+    ("ReserveStock", "RESOURCE_DELETED"): lambda shop: build_reserve_stock(
+        shop.variant().sku, location=make_deleted(LOCATION, shop)
+    ),
+    ("ReserveStock", "SKU_NOT_FOUND"): lambda shop: build_reserve_stock(NO_SKU),
+    ("ReserveStock", "NOT_FOR_SALE"): lambda shop: build_reserve_stock(create_unsellable_sku(shop)),
+    ("ReserveStock", "OUT_OF_STOCK"): lambda shop: build_reserve_stock(make_allocated_sku(shop)),
     ("GetReservation", "RESERVATION_NOT_FOUND"): lambda shop: inventory_pb2.GetReservationRequest(name=NO_RESERVATION),
     ("CommitReservation", "OUT_OF_STOCK"): lambda shop: inventory_pb2.CommitReservationRequest(
-        name=reserved_beyond_hand(shop)
+        name=make_backordered_reservation(shop)
     ),
     **dict(_reservation_steps("ExtendReservation", inventory_pb2.ExtendReservationRequest)),
     **dict(_reservation_steps("ReleaseReservation", inventory_pb2.ReleaseReservationRequest)),
@@ -362,14 +366,14 @@ STOCK |= {
 # -- orders
 
 
-def beyond_all_totals(shop: Shop) -> Any:
-    """An order whose lines each cost as much as a line can: ten of them are more than a total holds."""
+def build_excessive_total(shop: Shop) -> Any:
+    """Build an order with ten lines of the maximum price, whose total exceeds the maximum."""
     sku = shop.variant(prices={"JPY": str(10**12)}).sku
     return shop.order_request(*[(sku, 10**6)] * 10, currency_code="JPY")
 
 
-def off_sale(shop: Shop) -> str:
-    """The SKU of an archived variant."""
+def create_unsellable_sku(shop: Shop) -> str:
+    """Return the SKU of an archived variant."""
     variant = shop.variant(stock=5)
     VARIANT.do(shop, "Archive", variant.name)
     return str(variant.sku)
@@ -379,13 +383,13 @@ ORDERS: dict[Case, Prepare] = {
     ("PlaceOrder", "UNKNOWN_CURRENCY"): lambda shop: shop.order_request(currency_code="ZZZ"),
     ("PlaceOrder", "CUSTOMER_NOT_FOUND"): lambda shop: shop.order_request(customer=CUSTOMER.missing),
     ("PlaceOrder", "LOCATION_NOT_FOUND"): lambda shop: shop.order_request(location=LOCATION.missing),
-    ("PlaceOrder", "RESOURCE_DELETED"): lambda shop: shop.order_request(customer=deleted(CUSTOMER, shop)),
+    ("PlaceOrder", "RESOURCE_DELETED"): lambda shop: shop.order_request(customer=make_deleted(CUSTOMER, shop)),
     ("PlaceOrder", "SKU_NOT_FOUND"): lambda shop: shop.order_request((NO_SKU, 1)),
-    ("PlaceOrder", "NOT_FOR_SALE"): lambda shop: shop.order_request((off_sale(shop), 1)),
+    ("PlaceOrder", "NOT_FOR_SALE"): lambda shop: shop.order_request((create_unsellable_sku(shop), 1)),
     ("PlaceOrder", "CURRENCY_MISMATCH"): lambda shop: shop.order_request(currency_code="USD"),
-    ("PlaceOrder", "INVALID_AMOUNT"): beyond_all_totals,
+    ("PlaceOrder", "INVALID_AMOUNT"): build_excessive_total,
     ("PlaceOrder", "RESERVATION_NOT_FOUND"): lambda shop: shop.order_request(reservation=NO_RESERVATION),
-    ("PlaceOrder", "ILLEGAL_STATE"): lambda shop: shop.order_request(reservation=released(shop)),
+    ("PlaceOrder", "ILLEGAL_STATE"): lambda shop: shop.order_request(reservation=make_released_reservation(shop)),
     ("PlaceOrder", "OUT_OF_STOCK"): lambda shop: shop.order_request((shop.variant(stock=1).sku, 2)),
     ("GetOrder", "ORDER_NOT_FOUND"): lambda shop: orders_pb2.GetOrderRequest(name=NO_ORDER),
     ("BatchGetOrders", "ORDER_NOT_FOUND"): lambda shop: orders_pb2.BatchGetOrdersRequest(

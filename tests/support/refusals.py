@@ -1,4 +1,4 @@
-"""Refused calls, as every caller must find them: a code, a reason of the contract, an id, and nothing of the inside."""
+"""Checks that every failed call has a status code, a declared error reason and an id, and leaks no internals."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from storekeep.v1 import errors_pb2
 
 DETAILS_KEY = "grpc-status-details-bin"
 REASONS = {name.removeprefix("ERROR_REASON_") for name in errors_pb2.ErrorReason.DESCRIPTOR.values_by_name}
-# What would show the server's inside: a stack trace, a path, SQL, a connection string, a Python object.
+# Text that would leak internals: a stack trace, a path, SQL, a connection string, a Python object.
 INSIDE = re.compile(
     r'Traceback|File "|\.py\b|/(home|usr|opt|tmp|var|etc)/|site-packages|\bSELECT |\bINSERT |\bUPDATE .* SET|sqlite|'
     r"peewee|postgres|://|object at 0x|Exception|Error\(",
@@ -28,11 +28,11 @@ DEFECTS = (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN)
 
 @dataclass(frozen=True)
 class Refusal:
-    """What a refused call says.
+    """The status of a failed call.
 
     Attributes:
-        violations: field -> what is wrong with it.
-        retry_after_s: None where waiting does not help.
+        violations: Field -> its problem.
+        retry_after_s: Retry delay; None if a retry does not help.
     """
 
     code: grpc.StatusCode
@@ -44,11 +44,11 @@ class Refusal:
     retry_after_s: float | None = None
 
 
-def refusal_of(error: grpc.RpcError, *, said: bytes = b"") -> Refusal:
-    """Read what a refused call says, and hold it to what holds for all of them.
+def parse_refusal(error: grpc.RpcError, *, said: bytes = b"") -> Refusal:
+    """Parse the status of a failed call and check what holds for all of them.
 
     Args:
-        said: what the caller said, which may be said back whatever it is.
+        said: Text of the request, which the status may repeat.
     """
     trailers = dict(error.trailing_metadata())
     assert error.code() not in DEFECTS, error
@@ -78,43 +78,43 @@ def refusal_of(error: grpc.RpcError, *, said: bytes = b"") -> Refusal:
 
 
 def _detail(details: Any, kind: Any) -> Any:
-    found: list[Packed] = [detail for detail in details if detail.Is(kind.DESCRIPTOR)]
-    assert len(found) <= 1
+    matches: list[Packed] = [detail for detail in details if detail.Is(kind.DESCRIPTOR)]
+    assert len(matches) <= 1
     message = kind()
-    for packed in found:
+    for packed in matches:
         packed.Unpack(message)
     return message
 
 
-def _bytes_of(argument: Any) -> bytes:
-    """What of an argument may be said back."""
+def _serialize(argument: Any) -> bytes:
+    """Return the text of an argument that the status may repeat."""
     return argument if isinstance(argument, bytes) else str(argument).encode(errors="surrogatepass")
 
 
 def refusal(call: Callable[..., Any], *arguments: Any, **options: Any) -> Refusal | None:
-    """What a call is refused with; None where it succeeds."""
+    """Return the error of a call; None if it succeeds."""
     try:
         call(*arguments, **options)
     except grpc.RpcError as error:
-        return refusal_of(error, said=b"\n".join(map(_bytes_of, (*arguments, *options.values()))))
+        return parse_refusal(error, said=b"\n".join(map(_serialize, (*arguments, *options.values()))))
     return None
 
 
 class Expected:
-    """Where `refused` puts what it caught."""
+    """Holds the error that `refused` caught."""
 
     refusal: Refusal
 
     def __getattr__(self, name: str) -> Any:
-        """The refusal's own attributes."""
+        """Return an attribute of the error."""
         return getattr(self.__dict__["refusal"], name)
 
 
 @contextmanager
 def refused(reason: str) -> Iterator[Expected]:
-    """Expect that the call within is refused with this reason."""
+    """Expect that the call within fails with this reason."""
     expected = Expected()
     with pytest.raises(grpc.RpcError) as raised:
         yield expected
-    expected.refusal = refusal_of(raised.value)
+    expected.refusal = parse_refusal(raised.value)
     assert expected.refusal.reason == reason, expected.refusal.text

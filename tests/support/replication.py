@@ -1,4 +1,4 @@
-"""A PostgreSQL with replicas that stream from it, for tests of what happens when one is late, lost or promoted."""
+"""A PostgreSQL with streaming replicas, for tests with a late, lost or promoted replica."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Replication:
     """A primary and its replicas.
 
     Args:
-        folder: a short path, for the sake of the sockets.
-        settings: of the primary, such as `synchronous_standby_names`; from when it has its replicas on.
+        folder: Folder with a short path, for the sockets.
+        settings: Settings of the primary, such as `synchronous_standby_names`, once its replicas exist.
     """
 
     def __init__(self, folder: Path, *, replicas: int, settings: dict[str, str]) -> None:
@@ -40,7 +40,7 @@ class Replication:
         self._set()
 
     def _set(self) -> None:
-        """Make the settings of the primary, now that it has its replicas."""
+        """Apply the settings of the primary, once its replicas exist."""
         for name, value in self._settings.items():
             self.primary.run(f"ALTER SYSTEM SET {name} = '{value}'")
         self.primary.run("SELECT pg_reload_conf()")
@@ -48,14 +48,14 @@ class Replication:
             self.await_replay(replica)
 
     def fail_over(self) -> None:
-        """Kill the primary as a power cut would, and make its replica the primary; the dead one is the replica then."""
+        """Kill the primary as a power cut would and promote its replica; the dead server takes the replica's role."""
         self.primary.kill()
         (replica,) = self.replicas
         promote(replica)
         self.primary, self.replicas = replica, [self.primary]
 
     def rebuild(self) -> None:
-        """Make the dead replica anew from the primary, as whoever is in charge does with one that was primary."""
+        """Recreate the dead replica from the primary, as an operator does with a former primary."""
         (dead,) = self.replicas
         port = dead.port
         dead.remove()
@@ -64,29 +64,29 @@ class Replication:
 
     @property
     def database(self) -> PostgresDatabase:
-        """The primary's database."""
+        """Return the primary's database."""
         return PostgresDatabase(self.primary, DATABASE)
 
     def url(self, *servers: Postgres) -> str:
-        """One URL for several servers, over TCP."""
+        """Return one URL for several servers, over TCP."""
         hosts = ",".join(f"127.0.0.1:{server.port}" for server in servers)
         return f"postgresql://postgres@{hosts}/{DATABASE}"
 
     def await_replay(self, replica: Postgres) -> None:
-        """Wait until a replica has all that the primary has now."""
+        """Wait until a replica has replayed everything that the primary has now."""
         ((end,),) = ask(self.primary, "SELECT pg_current_wal_flush_lsn()")
         await_true(lambda: ask(replica, f"SELECT pg_last_wal_replay_lsn() >= '{end}'") == [(True,)])
 
     def close(self) -> None:
-        """End all of it."""
+        """Stop all servers."""
         for server in (*self.replicas, self.primary):
             server.stop()
             server.remove()
 
 
 @contextmanager
-def running_replication(*, replicas: int = 1, **settings: str) -> Iterator[Replication]:
-    """A primary with replicas, for as long as the context lasts."""
+def run_replication(*, replicas: int = 1, **settings: str) -> Iterator[Replication]:
+    """Start a primary with replicas; stop them at the end of the context."""
     folder = new_folder()
     made = Replication(folder, replicas=replicas, settings=settings)
     try:
@@ -97,7 +97,7 @@ def running_replication(*, replicas: int = 1, **settings: str) -> Iterator[Repli
 
 
 def make_replica(primary: Postgres, folder: Path, *, port: int = 0) -> Postgres:
-    """Copy a running server and start the copy, which streams from it from then on."""
+    """Copy a running server and start the copy as a streaming replica."""
     replica = Postgres(folder)
     replica.make_folder()
     replica.port = port or replica.port
@@ -109,19 +109,19 @@ def make_replica(primary: Postgres, folder: Path, *, port: int = 0) -> Postgres:
 
 
 def promote(replica: Postgres) -> None:
-    """Make a replica a primary, as whoever is in charge of failover does."""
+    """Promote a replica to primary, as an operator does."""
     command = [*unprivileged(), binary("pg_ctl"), "promote", "-D", replica.data, "-w", "-t", str(round(TIMEOUT_S))]
     subprocess.run(command, check=True, capture_output=True, cwd=replica.folder)
 
 
 def ask(server: Postgres, sql: str, *, database: str = DATABASE) -> list[Row]:
-    """The rows of one statement."""
+    """Return the rows of a statement."""
     with psycopg.connect(server.url(database), autocommit=True, connect_timeout=60) as connection:
         return connection.execute(sql).fetchall()
 
 
 def await_true(condition: Any) -> None:
-    """Wait until something is so.
+    """Wait until a condition is true.
 
     Raises: TimeoutError.
     """

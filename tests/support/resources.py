@@ -1,4 +1,4 @@
-"""The resources that have the standard methods, so that what holds for all of them is tested once for each."""
+"""The resources with the standard methods, so that the common behaviour is tested once for each."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from tests.support.shops import Shop
 
 @dataclass(frozen=True)
 class Kind:
-    """One type of resource.
+    """A type of resource.
 
     Attributes:
-        noun: as in `GetProduct`.
-        plural: as in `ListProducts`.
-        messages: the module of its requests.
-        make: makes a new one; takes fields.
-        missing: the name of one that is not there.
-        not_found: the reason of that.
-        changes: field -> a value unlike the one that `make` gives; all that an update can change.
-        sortable: what `order_by` takes.
-        archives: whether it can be archived.
-        field: the resource's field in Create and Update requests, and of pages in the plural.
-        parent: the resource name of its parent, for a new one; None where it has none.
+        noun: Name as in `GetProduct`.
+        plural: Name as in `ListProducts`.
+        messages: Module of its request messages.
+        make: Creates a new resource; takes fields.
+        missing: Name of a resource that does not exist.
+        not_found: Error reason for a missing resource.
+        changes: Field -> a value that differs from that of `make`, for every field that an update can change.
+        sortable: Fields that `order_by` accepts.
+        archives: Whether it can be archived.
+        field: Field of the resource in Create and Update requests; pages use the plural.
+        parent: Resource name of the parent of a new resource; None if it has no parent.
     """
 
     noun: str
@@ -44,36 +44,36 @@ class Kind:
     parent: Callable[[Shop], str] | None = None
 
     def __str__(self) -> str:
-        """As tests are called."""
+        """Return the name in test ids."""
         return self.noun
 
     def request(self, rpc: str, **fields: Any) -> Any:
-        """The request of a method, such as `GetProduct`."""
+        """Build the request of a method such as `GetProduct`."""
         return getattr(self.messages, f"{rpc}Request")(**fields)
 
     def by_name(self, verb: str, name: str, **fields: Any) -> Any:
-        """The request of a method that takes one name, such as `Archive`."""
+        """Build the request of a method that takes one name, such as `Archive`."""
         return self.request(f"{verb}{self.noun}", name=name, **fields)
 
     def get(self, shop: Shop, name: str) -> Any:
-        """The resource."""
+        """Get a resource."""
         return shop.stub(f"Get{self.noun}")(self.by_name("Get", name))
 
     def do(self, shop: Shop, verb: str, name: str, **fields: Any) -> Any:
-        """Archive, Unarchive, Delete or Undelete it."""
+        """Archive, Unarchive, Delete or Undelete a resource."""
         return shop.stub(f"{verb}{self.noun}")(self.by_name(verb, name, **fields))
 
     def update_request(self, resource: Any, *paths: str, **fields: Any) -> Any:
-        """The request of an update to what the message says, in the fields of the mask; without paths without one."""
+        """Build an update request with a mask of these paths; without paths, without a mask."""
         mask = FieldMask(paths=paths) if paths else None
         return self.request(f"Update{self.noun}", **{self.field: resource}, update_mask=mask, **fields)
 
     def update(self, shop: Shop, resource: Any, *paths: str, **fields: Any) -> Any:
-        """Update it."""
+        """Update a resource."""
         return shop.stub(f"Update{self.noun}")(self.update_request(resource, *paths, **fields))
 
     def changed(self, resource: Any, *, fields: Iterable[str] = (), etag: str = "") -> Any:
-        """A copy with other values in some fields, or in all that can be changed."""
+        """Return a copy with other values in some fields, or in all fields that can be changed."""
         copy = type(resource)()
         copy.CopyFrom(resource)
         copy.etag = etag
@@ -83,7 +83,7 @@ class Kind:
         return copy
 
     def create_request(self, shop: Shop, resource_id: str, **fields: Any) -> Any:
-        """The request that creates one under an id."""
+        """Build the request that creates a resource with an id."""
         draft = getattr(self.messages, self.noun)()
         if "display_name" not in fields:
             draft.display_name = "New"
@@ -95,16 +95,16 @@ class Kind:
         return request
 
     def list(self, shop: Shop, **fields: Any) -> Any:
-        """One page."""
+        """List one page."""
         parent = {"parent": "products/-"} if self.parent else {}
         return shop.stub(f"List{self.plural}")(self.request(f"List{self.plural}", **parent | fields))
 
     def names(self, page: Any) -> list[str]:
-        """The names on a page."""
+        """Return the names on a page."""
         return [item.name for item in getattr(page, self.items)]
 
     def batch_request(self, names: Iterable[str]) -> Any:
-        """The request of a batch of names."""
+        """Build the request of a batch of names."""
         parent = {"parent": "products/-"} if self.parent else {}
         return self.request(f"BatchGet{self.plural}", names=names, **parent)
 

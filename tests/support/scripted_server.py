@@ -1,7 +1,7 @@
-"""A gRPC server that answers as a test tells it, for what the real server cannot be made to answer on demand.
+"""A gRPC server with scripted replies, for cases that the real server cannot produce on demand.
 
-Every RPC of the contract is there. What has no script is answered with an empty reply, IssueToken and RefreshToken
-with a new token.
+It has every RPC of the contract. An RPC without a script gets an empty reply; IssueToken and RefreshToken return a
+new token.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from storekeep.server.transport.contract import SERVICES
 from storekeep.v1 import auth_pb2
 
 METHODS = {f"/{service.full_name}/{method.name}": method for service in SERVICES for method in service.methods}
-"""Every RPC of the contract, by its path."""
+"""Every RPC of the contract, by path."""
 
 Answer = Callable[[Message, grpc.ServicerContext], Message]
 
 
 @dataclass
 class SeenCall:
-    """A call that arrived."""
+    """A received call."""
 
     rpc: str
     request: Any
@@ -43,7 +43,7 @@ class SeenCall:
 
 
 class ScriptedServer(grpc.GenericRpcHandler):
-    """Answers calls from its scripts, first come first served, and keeps what it saw."""
+    """Answers calls from its scripts, in order, and records the calls."""
 
     def __init__(self) -> None:
         self.address = ""
@@ -87,7 +87,7 @@ class ScriptedServer(grpc.GenericRpcHandler):
 
 
 def replies(reply: Message) -> Answer:
-    """Answer with a reply."""
+    """Return a script that sends a reply."""
     return lambda request, context: reply
 
 
@@ -102,7 +102,7 @@ def refuses(
     request_id: str = "server-side-id",
     domain: str = "storekeep",
 ) -> Answer:
-    """Answer with a failure, as the real server packs it."""
+    """Return a script that fails as the real server does."""
     details: list[Message] = [ErrorInfo(reason=reason, domain=domain, metadata=metadata or {})]
     if field_problems:
         details.append(
@@ -117,17 +117,17 @@ def refuses(
         retry.retry_delay.FromNanoseconds(int(retry_delay_s * 1e9))
         details.append(retry)
     details.append(RequestInfo(request_id=request_id))
-    status = Status(code=code, message=message, details=[_packed(detail) for detail in details])
+    status = Status(code=code, message=message, details=[_pack(detail) for detail in details])
     return lambda request, context: context.abort_with_status(rpc_status.to_status(status))
 
 
 def fails(code: grpc.StatusCode, details: str = "as told") -> Answer:
-    """Answer with a bare status, as a proxy would."""
+    """Return a script that fails with a bare status, as a proxy would."""
     return lambda request, context: context.abort(code, details)
 
 
-def dawdles(seconds: float) -> Answer:
-    """Answer late."""
+def reply_late(seconds: float) -> Answer:
+    """Return a script that replies late."""
 
     def answer(request: Message, context: grpc.ServicerContext) -> Message:
         time.sleep(seconds)
@@ -137,7 +137,7 @@ def dawdles(seconds: float) -> Answer:
 
 
 @contextmanager
-def running_scripted_server() -> Iterator[ScriptedServer]:
+def run_scripted_server() -> Iterator[ScriptedServer]:
     """Serve on a free port of this machine."""
     scripted = ScriptedServer()
     server = grpc.server(ThreadPoolExecutor(16), handlers=(scripted,))
@@ -149,7 +149,7 @@ def running_scripted_server() -> Iterator[ScriptedServer]:
         server.stop(0).wait()
 
 
-def _packed(detail: Message) -> any_pb2.Any:
+def _pack(detail: Message) -> any_pb2.Any:
     packed = any_pb2.Any()
     packed.Pack(detail)
     return packed

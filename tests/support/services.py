@@ -1,4 +1,4 @@
-"""What tests of the services share: a shop on the file's server, its records, and installations of their own."""
+"""Fixtures of the service tests: a shop on the file's server, its records, and separate installations."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import grpc
 import pytest
 
 from storekeep.server.runtime.admission import WRITES, AdmissionController
-from storekeep.server.transport.executors import CallExecutor, CallLoop, CallPool
+from storekeep.server.transport.executors import CallExecutor, CallPool, CooperativeExecutor
 from tests.support.crowds import open_shops
 from tests.support.databases import Database
 from tests.support.installations import Caller, Installation
@@ -20,26 +20,26 @@ from tests.support.shops import Shop
 
 @pytest.fixture(scope="module")
 def shop(server: ServerProcess, channel: grpc.Channel) -> Shop:
-    """The administrator's stubs on the server of this file."""
+    """Connect the administrator's stubs to the server of this file."""
     return Shop(channel, api_key=server.admin_key)
 
 
 @pytest.fixture(scope="module")
 def shops(server: ServerProcess) -> Iterator[list[Shop]]:
-    """More of them, on connections of their own."""
+    """Connect several shops on separate connections."""
     with open_shops(server) as opened:
         yield opened
 
 
 @pytest.fixture(scope="module")
 def records(server: ServerProcess) -> Records:
-    """The database of the server of this file."""
+    """Open the database of the server of this file."""
     return Records(server.database)
 
 
-@pytest.fixture(params=[CallPool, CallLoop])
+@pytest.fixture(params=[CallPool, CooperativeExecutor])
 def pool(request: pytest.FixtureRequest) -> Iterator[CallExecutor]:
-    """Where calls run that a test serves by itself, of each kind."""
+    """Create an executor for calls that a test serves itself, one of each kind."""
     made = request.param(2, name="test", admission=AdmissionController(WRITES, length_max=1_000, wait_max_s=TIMEOUT_S))
     yield made
     made.shutdown(wait=False)
@@ -47,7 +47,7 @@ def pool(request: pytest.FixtureRequest) -> Iterator[CallExecutor]:
 
 @pytest.fixture
 def installation(database: Database) -> Iterator[Installation]:
-    """A database of the test's own, served in this process, so that a test can reach behind the services."""
+    """Serve a database of the test in this process, so that the test can reach behind the services."""
     made = Installation(database)
     server = made.serve()
     yield made
@@ -57,12 +57,12 @@ def installation(database: Database) -> Iterator[Installation]:
 
 @pytest.fixture
 def nobody(installation: Installation) -> Iterator[Caller]:
-    """A caller of the installation without a token."""
+    """Create a caller of the installation without a token."""
     with grpc.insecure_channel(installation.address) as channel:
         yield Caller(channel)
 
 
 @pytest.fixture
 def admin(installation: Installation, nobody: Caller) -> Caller:
-    """The installation's administrator."""
+    """Create a caller as the installation's administrator."""
     return nobody.with_key(installation.admin_key)

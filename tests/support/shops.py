@@ -1,6 +1,6 @@
-"""A shop: an authorised caller of a running server, and what a test needs to be there before it begins.
+"""A shop: an authorised caller of a running server that creates the resources that a test needs.
 
-Whatever it makes has a name of its own, so that tests can share a server.
+Every resource gets a unique name, so that tests can share a server.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ MAIN = "locations/main"
 
 
 class _Details(NamedTuple):
-    """What an interceptor may change of a call."""
+    """Call details that an interceptor may change."""
 
     method: str
     timeout: float | None
@@ -45,13 +45,13 @@ class _Details(NamedTuple):
 
 
 class _Authorization(grpc.UnaryUnaryClientInterceptor):
-    """Adds the token, and a timeout where there is none."""
+    """Adds the token, and a default timeout."""
 
     def __init__(self, token: str) -> None:
         self._header = ("authorization", f"Bearer {token}")
 
     def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
-        """Pass the call on with both."""
+        """Continue the call with both."""
         metadata = (*(details.metadata or ()), self._header)
         timeout = TIMEOUT_S if details.timeout is None else details.timeout
         changed = _Details(
@@ -61,32 +61,32 @@ class _Authorization(grpc.UnaryUnaryClientInterceptor):
 
 
 def new_id(prefix: str = "t") -> str:
-    """An id that nothing else has."""
+    """Return a unique id."""
     return f"{prefix}-{uuid.uuid4().hex[:12]}"
 
 
 def new_request_id() -> str:
-    """A UUID, as `request_id` wants it."""
+    """Return a UUID for `request_id`."""
     return str(uuid.uuid4())
 
 
 def money(amount: str, currency_code: str = "EUR") -> Money:
-    """An amount in major units, such as `19.99`."""
+    """Build an amount from major units, such as `19.99`."""
     units, fraction = divmod(Decimal(amount), 1)
     return Money(currency_code=currency_code, units=int(units), nanos=int(fraction * 10**9))
 
 
-def amount_of(message: Money) -> Decimal:
-    """The amount in major units."""
+def get_amount(message: Money) -> Decimal:
+    """Return an amount in major units."""
     return message.units + Decimal(message.nanos) / 10**9
 
 
 class Shop:
-    """An administrator's stubs, and makers of unique resources.
+    """The administrator's stubs, and functions that create unique resources.
 
     Args:
-        channel: to the server.
-        api_key: whose token is used.
+        channel: Channel to the server.
+        api_key: API key that is used to sign in.
     """
 
     def __init__(self, channel: grpc.Channel, *, api_key: str) -> None:
@@ -104,24 +104,24 @@ class Shop:
         self._numbers = itertools.count(1)
 
     def stub(self, rpc: str) -> Any:
-        """The method of any of the services, by its bare name."""
+        """Return the method of any service by its bare name."""
         services = (self.products, self.inventory, self.customers, self.orders, self.auth, self.audit)
         return next(getattr(service, rpc) for service in services if hasattr(service, rpc))
 
     def send(self, path: str, raw: bytes, **options: Any) -> bytes:
-        """Send bytes as they are to `/package.Service/Method`, with the token; gives the reply's bytes."""
+        """Send raw bytes to `/package.Service/Method` with the token; return the bytes of the reply."""
         return self.channel.unary_unary(path)(raw, **options)
 
-    # -- what is sold
+    # -- catalogue
 
     def category(self, **fields: Any) -> products_pb2.Category:
-        """A category."""
+        """Create a category."""
         category = products_pb2.Category(**{"display_name": f"Category {next(self._numbers)}"} | fields)
         request = products_pb2.CreateCategoryRequest(category=category, category_id=new_id("c"))
         return self.products.CreateCategory(request)
 
     def product(self, **fields: Any) -> products_pb2.Product:
-        """A product without variants."""
+        """Create a product without variants."""
         product = products_pb2.Product(**{"display_name": f"Product {next(self._numbers)}"} | fields)
         return self.products.CreateProduct(products_pb2.CreateProductRequest(product=product, product_id=new_id("p")))
 
@@ -134,7 +134,7 @@ class Shop:
         location: str = MAIN,
         **fields: Any,
     ) -> products_pb2.Variant:
-        """A variant with a SKU of its own, for 10 EUR unless `prices` say else, with `stock` units on hand."""
+        """Create a variant with a unique SKU, for 10 EUR unless `prices` are given, with `stock` units on hand."""
         priced = {"EUR": "10"} if prices is None else prices
         sku = new_id("SKU").upper()
         variant = products_pb2.Variant(**{"sku": sku} | fields)
@@ -148,75 +148,75 @@ class Shop:
             self.adjust(made.sku, stock, location=location)
         return made
 
-    # -- where it is
+    # -- stock
 
     def location(self, **fields: Any) -> inventory_pb2.Location:
-        """A location."""
+        """Create a location."""
         location = inventory_pb2.Location(**{"display_name": f"Location {next(self._numbers)}"} | fields)
         request = inventory_pb2.CreateLocationRequest(location=location, location_id=new_id("l"))
         return self.inventory.CreateLocation(request)
 
     def adjust(self, sku: str, quantity_delta: int, *, location: str = MAIN, **fields: Any) -> inventory_pb2.StockLevel:
-        """Add units, or take some away."""
+        """Add units, or remove some."""
         name = f"{location}/stockLevels/{sku}"
         request = inventory_pb2.AdjustStockRequest(name=name, quantity_delta=quantity_delta, **fields)
         return self.inventory.AdjustStock(request)
 
     def level(self, sku: str, *, location: str = MAIN) -> inventory_pb2.StockLevel:
-        """The stock level of a SKU."""
+        """Return the stock level of a SKU."""
         return self.inventory.GetStockLevel(inventory_pb2.GetStockLevelRequest(name=f"{location}/stockLevels/{sku}"))
 
-    def backordered(self, *, units: int, location: str = MAIN) -> str:
-        """A SKU of which nothing is there, and so many units can be promised."""
+    def create_backordered_sku(self, *, units: int, location: str = MAIN) -> str:
+        """Create a SKU without stock that can be backordered up to `units`."""
         sku = str(self.variant().sku)
         self.backorder(sku, units=units, location=location)
         return sku
 
     def backorder(self, sku: str, *, units: int, location: str = MAIN) -> None:
-        """Let so many units of a SKU be promised that are not there."""
+        """Set the backorder limit of a SKU."""
         level = inventory_pb2.StockLevel(name=f"{location}/stockLevels/{sku}", backorder_limit=units)
         self.inventory.UpdateStockLevel(
             inventory_pb2.UpdateStockLevelRequest(stock_level=level, update_mask=FieldMask(paths=["backorder_limit"]))
         )
 
     def reserve(self, *lines: tuple[str, int], **fields: Any) -> inventory_pb2.Reservation:
-        """A reservation of `lines` of (SKU, units)."""
-        wanted = [inventory_pb2.ReserveStockLine(sku=sku, quantity=quantity) for sku, quantity in lines]
-        return self.inventory.ReserveStock(inventory_pb2.ReserveStockRequest(lines=wanted, **fields))
+        """Create a reservation of `lines` of (SKU, units)."""
+        requested = [inventory_pb2.ReserveStockLine(sku=sku, quantity=quantity) for sku, quantity in lines]
+        return self.inventory.ReserveStock(inventory_pb2.ReserveStockRequest(lines=requested, **fields))
 
     def promise(self, sku: str, *, by: str, location: str = MAIN) -> orders_pb2.Order | inventory_pb2.Reservation:
-        """An order of one unit at a location, or a reservation of it, where `by` is `reservation`."""
+        """Order one unit at a location, or reserve it if `by` is `reservation`."""
         if by == "reservation":
             return self.reserve((sku, 1), location=location)
         return self.order((sku, 1), location=location)
 
-    def let_go(self, promise: orders_pb2.Order | inventory_pb2.Reservation) -> None:
-        """End what `promise` made."""
+    def end_promise(self, promise: orders_pb2.Order | inventory_pb2.Reservation) -> None:
+        """Cancel or release what `promise` created."""
         if isinstance(promise, orders_pb2.Order):
             self.cancel(promise)
         else:
             self.inventory.ReleaseReservation(inventory_pb2.ReleaseReservationRequest(name=promise.name))
 
-    # -- who orders what
+    # -- orders
 
     def customer(self, **fields: Any) -> customers_pb2.Customer:
-        """A customer."""
+        """Create a customer."""
         customer = customers_pb2.Customer(**{"display_name": f"Customer {next(self._numbers)}"} | fields)
         request = customers_pb2.CreateCustomerRequest(customer=customer, customer_id=new_id("u"))
         return self.customers.CreateCustomer(request)
 
     def order_request(self, *lines: tuple[str, int], **fields: Any) -> orders_pb2.PlaceOrderRequest:
-        """A request for `lines` of (SKU, units), or for one unit of something new, by a new customer, in EUR."""
-        wanted = lines or ((self.variant(stock=10).sku, 1),)
+        """Build a request for `lines` of (SKU, units), or for one unit of a new SKU, by a new customer, in EUR."""
+        requested = lines or ((self.variant(stock=10).sku, 1),)
         chosen = {"currency_code": "EUR"} | fields
         if "customer" not in chosen:
             chosen["customer"] = self.customer().name
         return orders_pb2.PlaceOrderRequest(
-            lines=[orders_pb2.PlaceOrderLine(sku=sku, quantity=quantity) for sku, quantity in wanted], **chosen
+            lines=[orders_pb2.PlaceOrderLine(sku=sku, quantity=quantity) for sku, quantity in requested], **chosen
         )
 
     def order(self, *lines: tuple[str, int], **fields: Any) -> orders_pb2.Order:
-        """A placed order; see `order_request`."""
+        """Place an order; see `order_request`."""
         return self.orders.PlaceOrder(self.order_request(*lines, **fields))
 
     def confirm(self, order: orders_pb2.Order, **fields: Any) -> orders_pb2.Order:
@@ -230,7 +230,7 @@ class Shop:
     def fulfill(
         self, order: orders_pb2.Order, *lines: tuple[int, int], location: str = "", **fields: Any
     ) -> orders_pb2.Fulfillment:
-        """A pending fulfilment of `lines` of (line number, units), or of all that is at one location."""
+        """Create a pending fulfilment of `lines` of (line number, units), or of all units at one location."""
         units = [orders_pb2.OrderLineUnits(line_number=number, quantity=quantity) for number, quantity in lines]
         request = orders_pb2.CreateFulfillmentRequest(parent=order.name, lines=units, location=location, **fields)
         return self.orders.CreateFulfillment(request)
@@ -240,5 +240,5 @@ class Shop:
         return self.orders.ShipFulfillment(orders_pb2.ShipFulfillmentRequest(name=fulfillment.name, **fields))
 
     def get_order(self, order: orders_pb2.Order) -> orders_pb2.Order:
-        """An order as it is now."""
+        """Get an order."""
         return self.orders.GetOrder(orders_pb2.GetOrderRequest(name=order.name))

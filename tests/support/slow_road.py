@@ -1,4 +1,4 @@
-"""A road to a server on which the first bytes of an answer take long, as across an ocean or from a busy machine."""
+"""A slow network path to a server, as across an ocean or from a busy machine."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def slow_road(address: str, *, delay_s: float) -> Iterator[str]:
-    """Another address of the same server: on each connection, what it says first is `delay_s` late."""
+    """Return another address of the same server whose connections delay the server's first bytes by `delay_s`."""
     host, _, port = address.rpartition(":")
     with socket.create_server(("127.0.0.1", 0)) as listener:
         threading.Thread(target=_accept, args=[listener, (host, int(port)), delay_s], daemon=True).start()
@@ -23,11 +23,11 @@ def _accept(listener: socket.socket, server: tuple[str, int], delay_s: float) ->
     while True:
         try:
             caller, _ = listener.accept()
-        except OSError:  # the road is closed
+        except OSError:  # the path is closed
             return
-        there = socket.create_connection(server)
-        threading.Thread(target=_carry, args=[caller, there, 0.0], daemon=True).start()
-        threading.Thread(target=_carry, args=[there, caller, delay_s], daemon=True).start()
+        upstream = socket.create_connection(server)
+        threading.Thread(target=_carry, args=[caller, upstream, 0.0], daemon=True).start()
+        threading.Thread(target=_carry, args=[upstream, caller, delay_s], daemon=True).start()
 
 
 def _carry(source: socket.socket, target: socket.socket, delay_s: float) -> None:
@@ -37,5 +37,5 @@ def _carry(source: socket.socket, target: socket.socket, delay_s: float) -> None
             delay_s = 0.0
             target.sendall(content)
         target.shutdown(socket.SHUT_WR)
-    except OSError:  # one of the two has gone
+    except OSError:  # one side has disconnected
         return

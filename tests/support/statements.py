@@ -1,4 +1,4 @@
-"""The SQL that a use case runs: what it costs must not grow with its lines."""
+"""Counts the SQL statements of a use case, whose number must not grow with its lines."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from storekeep.server.store.sql.transactions import Transaction
 
 
 class _Counted:
-    """A connection that notes what it runs, and runs it on the real one."""
+    """A connection that records its statements and runs them on the real connection."""
 
     def __init__(self, connection: Any, statements: list[str]) -> None:
         self._connection = connection
@@ -30,12 +30,12 @@ class _Counted:
         return deferred
 
     def __getattr__(self, name: str) -> Any:
-        """All else is the real one's."""
+        """Delegate to the real connection."""
         return getattr(self._connection, name)
 
 
-def statements_of(action: Callable[[], object]) -> list[str]:
-    """What all transactions run that are begun while `action` runs, without BEGIN and COMMIT."""
+def record_statements(action: Callable[[], object]) -> list[str]:
+    """Return the statements of all transactions that begin while `action` runs, without BEGIN and COMMIT."""
     statements: list[str] = []
     begin = Transaction.__init__
 

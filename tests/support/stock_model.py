@@ -1,6 +1,6 @@
-"""A shop's stock in plain Python, as the contract tells of it: what the server has to agree with after each step.
+"""A model of a shop's stock in plain Python, from the contract; the server must agree with it after each step.
 
-It shares no code with the server. Each action either happens whole, or is refused and leaves nothing.
+It shares no code with the server. Each action either succeeds as a whole, or is refused and changes nothing.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from typing import Any, NamedTuple, Protocol
 Place = tuple[str, str]
 """Location and SKU."""
 Part = tuple[int, str, str, int]
-"""What one line has at one location: line, SKU, location, units."""
+"""Units of a line at a location: line, SKU, location, units."""
 
 
 class Refused(Exception):
-    """That something cannot be done: the reason, and what the caller is told with it."""
+    """An action is refused, with the error reason and the metadata of the error."""
 
     def __init__(self, reason: str, *particulars: Any) -> None:
         super().__init__(reason, *particulars)
         self.reason = reason
-        self.told = (reason, *particulars)
+        self.reported = (reason, *particulars)
 
 
 class Movement(NamedTuple):
-    """One entry of the ledger of stock."""
+    """An entry of the stock ledger."""
 
     cause: str
     source: str
@@ -41,7 +41,7 @@ class Movement(NamedTuple):
 
 @dataclass
 class Level:
-    """What is where."""
+    """The stock of a SKU at a location."""
 
     on_hand: int = 0
     reserved: int = 0
@@ -50,20 +50,20 @@ class Level:
     safety: int = 0
 
     @property
-    def unpromised(self) -> int:
+    def uncommitted(self) -> int:
         return self.on_hand + self.backorder - self.reserved - self.allocated
 
     @property
     def sellable(self) -> int:
-        return self.unpromised - self.safety
+        return self.uncommitted - self.safety
 
     @property
     def movable(self) -> int:
-        return max(0, min(self.on_hand, self.unpromised))
+        return max(0, min(self.on_hand, self.uncommitted))
 
 
 class Promise(Protocol):
-    """What may end by itself; `ends` says whether it still can."""
+    """A resource that may expire; `ends` tells whether it still can."""
 
     expires_us: int | None
     ends: bool
@@ -71,12 +71,12 @@ class Promise(Protocol):
 
 @dataclass
 class Reservation:
-    """What is kept for somebody: (line, SKU, location, units)."""
+    """Reserved units: (line, SKU, location, units)."""
 
     expires_us: int
     state: str = "ACTIVE"
     order: str = ""
-    kept: list[Part] = field(default_factory=list)
+    parts: list[Part] = field(default_factory=list)
 
     @property
     def ends(self) -> bool:
@@ -84,15 +84,15 @@ class Reservation:
 
     @property
     def skus(self) -> list[str]:
-        return [sku for _, sku, _, _ in self.kept]
+        return [sku for _, sku, _, _ in self.parts]
 
 
 class StockModel:
-    """A shop that has stock and keeps some for people.
+    """A shop with stock and reservations.
 
     Args:
-        priorities: of its locations; stock is taken from the lowest first.
-        prices: of its SKUs, in cents.
+        priorities: Priority of each location; stock is taken from the lowest first.
+        prices: Price of each SKU, in cents.
     """
 
     def __init__(self, priorities: dict[str, int], prices: dict[str, int], *, now_us: int) -> None:
@@ -105,7 +105,7 @@ class StockModel:
         self.events: list[tuple[str, str]] = []
 
     def attempt(self, action: Callable[[], Any]) -> Refused | None:
-        """Do something whole, or give why it is refused."""
+        """Run an action as a whole; return its refusal, if any."""
         before = pickle.dumps(self.__dict__)
         try:
             action()
@@ -115,20 +115,20 @@ class StockModel:
         return None
 
     def version(self, resource: str) -> int:
-        """How often something has changed."""
+        """Return how often a resource has changed."""
         return sum(changed == resource for _, changed in self.events)
 
     # -- stock
 
     def adjust(self, place: Place, delta: int, *, cause: str = "ADJUST") -> None:
-        self.end_due([place[1]])
+        self.expire_due([place[1]])
         self._change_on_hand(place, delta, cause)
 
     def set(self, place: Place, quantity: int) -> None:
-        self.end_due([place[1]])
-        there = self.levels.get(place)
-        if there is None or there.on_hand != quantity:
-            self._change_on_hand(place, quantity - (there.on_hand if there else 0), "COUNT")
+        self.expire_due([place[1]])
+        level = self.levels.get(place)
+        if level is None or level.on_hand != quantity:
+            self._change_on_hand(place, quantity - (level.on_hand if level else 0), "COUNT")
 
     def _change_on_hand(self, place: Place, delta: int, cause: str) -> None:
         movable = self._level(place).movable
@@ -136,36 +136,36 @@ class StockModel:
             raise Refused("OutOfStock", {place[1]: (-delta, movable)})
         if delta:
             self.move(cause, "", 0, place, on_hand=delta)
-        self._level_changed(place)
+        self._record_level_change(place)
 
     def update_level(self, place: Place, *, backorder: int, safety: int) -> None:
-        self.end_due([place[1]])
+        self.expire_due([place[1]])
         known = place in self.levels
         level = self._level(place)
         if known and (level.backorder, level.safety) == (backorder, safety):
             return
         level.backorder, level.safety = backorder, safety
-        if level.unpromised < 0:
+        if level.uncommitted < 0:
             promised = level.reserved + level.allocated
             raise Refused("OutOfStock", {place[1]: (promised, level.on_hand + backorder)})
-        self._level_changed(place)
+        self._record_level_change(place)
 
     def transfer(self, lines: Sequence[tuple[str, int]], source: str, destination: str) -> None:
-        wanted = add_up(lines)
-        self.end_due(wanted)
-        there = {sku: self._level((source, sku)).movable for sku in wanted}
-        short = {sku: (units, there[sku]) for sku, units in wanted.items() if units > there[sku]}
+        requested = sum_quantities(lines)
+        self.expire_due(requested)
+        available = {sku: self._level((source, sku)).movable for sku in requested}
+        short = {sku: (units, available[sku]) for sku, units in requested.items() if units > available[sku]}
         if short:
             raise Refused("OutOfStock", short)
-        for sku, units in wanted.items():
+        for sku, units in requested.items():
             for location, delta in ((source, -units), (destination, units)):
                 self.move("TRANSFER", "transfer", 0, (location, sku), on_hand=delta)
-                self._level_changed((location, sku))
+                self._record_level_change((location, sku))
 
     def _level(self, place: Place) -> Level:
         return self.levels.setdefault(place, Level())
 
-    def _level_changed(self, place: Place) -> None:
+    def _record_level_change(self, place: Place) -> None:
         self.events.append(("stock_level.updated", "locations/{}/stockLevels/{}".format(*place)))
 
     def move(
@@ -186,7 +186,7 @@ class StockModel:
         self.ledger.append(Movement(cause, source, line, *place, on_hand, reserved, allocated))
 
     def check(self) -> None:
-        """What is true of every shop, this one too."""
+        """Check the invariants of a shop."""
         for level in self.levels.values():
             assert min(level.on_hand, level.reserved, level.allocated) >= 0
             assert level.reserved + level.allocated <= level.on_hand + level.backorder
@@ -194,21 +194,21 @@ class StockModel:
     # -- promises
 
     def _places(self, sku: str, location: str) -> list[str]:
-        """Where stock of a SKU is taken from, in order."""
-        there = {place: level for (place, one), level in self.levels.items() if one == sku and level.sellable > 0}
-        asked = [place for place in there if location in ("", place)]
-        return sorted(asked, key=lambda place: (self.priorities[place], -there[place].sellable, place))
+        """Return the locations from which a SKU is allocated, in order."""
+        levels = {place: level for (place, one), level in self.levels.items() if one == sku and level.sellable > 0}
+        candidates = [place for place in levels if location in ("", place)]
+        return sorted(candidates, key=lambda place: (self.priorities[place], -levels[place].sellable, place))
 
     def promise(self, lines: dict[int, tuple[str, int]], location: str) -> list[Part]:
-        """Choose where the units of lines are taken from: (line, SKU, location, units)."""
-        wanted = add_up(lines.values())
-        whole = {sku: self._first(sku, location, units) for sku, units in wanted.items()}
-        short = {sku: units for sku, units in wanted.items() if not whole[sku]}
+        """Choose the locations of the units of lines: (line, SKU, location, units)."""
+        requested = sum_quantities(lines.values())
+        whole = {sku: self._first(sku, location, units) for sku, units in requested.items()}
+        short = {sku: units for sku, units in requested.items() if not whole[sku]}
         self._make_room(short, location)
         chosen = []
-        for sku in wanted:
+        for sku in requested:
             of_sku = {number: units for number, (one, units) in lines.items() if one == sku}
-            together = whole[sku] or self._first(sku, location, wanted[sku])
+            together = whole[sku] or self._first(sku, location, requested[sku])
             left = {place: self.levels[place, sku].sellable for place in self._places(sku, location)}
             for number, units in of_sku.items():
                 one_place = together or next((place for place in left if left[place] >= units), "")
@@ -221,21 +221,23 @@ class StockModel:
         return chosen
 
     def _first(self, sku: str, location: str, units: int) -> str:
-        """The first location that has so many."""
+        """Return the first location with enough units."""
         return next((p for p in self._places(sku, location) if self.levels[p, sku].sellable >= units), "")
 
-    def _make_room(self, wanted: dict[str, int], location: str) -> None:
-        """See that so much is there, once what is due has ended where it has to."""
+    def _make_room(self, requested: dict[str, int], location: str) -> None:
+        """Check that the units are available, after expiring what is due if needed."""
         while True:
-            there = {sku: sum(self.levels[p, sku].sellable for p in self._places(sku, location)) for sku in wanted}
-            short = {sku: (units, there[sku]) for sku, units in wanted.items() if units > there[sku]}
+            available = {
+                sku: sum(self.levels[p, sku].sellable for p in self._places(sku, location)) for sku in requested
+            }
+            short = {sku: (units, available[sku]) for sku, units in requested.items() if units > available[sku]}
             if not short:
                 return
-            if not self.end_due(short):
+            if not self.expire_due(short):
                 raise Refused("OutOfStock", short)
 
-    def end_due(self, skus: Iterable[str] | None = None) -> int:
-        """End what is due, or that of it which has any of these SKUs."""
+    def expire_due(self, skus: Iterable[str] | None = None) -> int:
+        """Expire what is due, or only what has any of these SKUs."""
         asked = set(self.prices if skus is None else skus)
         due = [key for key, one in self.reservations.items() if self.is_due(one) and asked & set(one.skus)]
         for key in due:
@@ -246,19 +248,19 @@ class StockModel:
         return promise.ends and promise.expires_us is not None and promise.expires_us <= self.now_us
 
     def due_units(self, sku: str) -> Counter[str]:
-        """Location -> units of a SKU that are promised by what is due."""
+        """Return the units of a SKU that expired resources still hold, by location."""
         due: Counter[str] = Counter()
         for reservation in self.reservations.values():
-            for _, one, place, units in reservation.kept if self.is_due(reservation) else ():
+            for _, one, place, units in reservation.parts if self.is_due(reservation) else ():
                 due[place] += units if one == sku else 0
         return due
 
     def available(self, sku: str) -> list[tuple[str, int]]:
-        """(location, units that can be sold there), without what is due."""
+        """Return (location, available units), without what expired resources hold."""
         due = self.due_units(sku)
         units = {p: level.sellable + due[p] for (p, one), level in self.levels.items() if one == sku}
-        there = [(place, count) for place, count in units.items() if count > 0]
-        return sorted(there, key=lambda item: (self.priorities[item[0]], -item[1], item[0]))
+        available = [(place, count) for place, count in units.items() if count > 0]
+        return sorted(available, key=lambda item: (self.priorities[item[0]], -item[1], item[0]))
 
     # -- reservations
 
@@ -267,11 +269,11 @@ class StockModel:
         return "EXPIRED" if self.is_due(reservation) else reservation.state
 
     def reserve(self, key: str, lines: Sequence[tuple[str, int]], location: str, ttl_us: int) -> None:
-        kept = self.promise(dict(enumerate(lines, start=1)), location)
-        for number, sku, place, units in kept:
+        parts = self.promise(dict(enumerate(lines, start=1)), location)
+        for number, sku, place, units in parts:
             self.move("RESERVE", key, number, (place, sku), reserved=units)
         self.reservations[key] = Reservation(
-            self.now_us + ttl_us, kept=sorted(kept, key=lambda part: (part[0], part[2]))
+            self.now_us + ttl_us, parts=sorted(parts, key=lambda part: (part[0], part[2]))
         )
         self.events.append(("reservation.created", key))
 
@@ -286,24 +288,24 @@ class StockModel:
 
     def commit(self, key: str) -> None:
         reservation = self.active(key, "COMMITTED")
-        self.leave(key, [(number, sku, place, units) for number, sku, place, units in reservation.kept], "reserved")
+        self.leave(key, [(number, sku, place, units) for number, sku, place, units in reservation.parts], "reserved")
         reservation.state = "COMMITTED"
         self.events.append(("reservation.committed", key))
 
-    def active(self, key: str, wanted: str) -> Reservation:
+    def active(self, key: str, new_state: str) -> Reservation:
         state = self.state_of_reservation(key)
         if state != "ACTIVE":
-            raise Refused("IllegalState", state, wanted)
+            raise Refused("IllegalState", state, new_state)
         return self.reservations[key]
 
     def _release(self, key: str, state: str) -> None:
-        for number, sku, place, units in self.reservations[key].kept:
+        for number, sku, place, units in self.reservations[key].parts:
             self.move("RELEASE", key, number, (place, sku), reserved=-units)
         self.reservations[key].state = state
         self.events.append((f"reservation.{state.lower()}", key))
 
     def leave(self, source: str, parts: Sequence[Part], column: str) -> None:
-        """Have promised units leave, which only those can that are there."""
+        """Ship allocated units; only units on hand can be shipped."""
         left: dict[Place, int] = defaultdict(int)
         for _, sku, place, units in parts:
             left[place, sku] += units
@@ -318,8 +320,8 @@ class StockModel:
             self.move("SHIP", source, number, (place, sku), on_hand=-units, **{column: -units})
 
 
-def add_up(lines: Iterable[tuple[str, int]]) -> dict[str, int]:
-    """SKU -> units, over all lines."""
+def sum_quantities(lines: Iterable[tuple[str, int]]) -> dict[str, int]:
+    """Add up units by SKU, over all lines."""
     units: Counter[str] = Counter()
     for sku, count in lines:
         units[sku] += count

@@ -1,7 +1,7 @@
-"""Fuzzing of all that reads what a caller sends: the bytes of requests, texts in them, tokens and metadata.
+"""Fuzzing of everything that parses input of callers: request bytes, texts in them, tokens and metadata.
 
-Inputs go to the entrance of the chain of a real server in this process, without gRPC around it, so that a million take
-minutes. An input whose outcome is new is kept and changed further.
+Inputs go to the start of the interceptor chain of a real server in this process, without gRPC, so that a million take
+minutes. An input with a new outcome is kept and mutated further.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from storekeep.server.transport.unary import Aborted, Route
 from storekeep.v1 import auth_pb2, products_pb2
 from tests.support.databases import new_database
 from tests.support.messages import NAMES
-from tests.support.wire_shapes import LENGTH, fields_of, tag, varint
+from tests.support.wire_shapes import LENGTH, iterate_field_paths, tag, varint
 
 PARSERS = (filters, pages, request_log, jwts, validation, violations, wire_bounds)
 METHODS = read_contract().methods
@@ -41,7 +41,7 @@ CREATE = "/storekeep.v1.ProductService/CreateCategory"
 ISSUE = "/storekeep.v1.AuthService/IssueToken"
 CPU_MAX_S = 0.05
 TRIES = 4
-"""How often an input that took too long is sent again: the least counts, as others use the machine too."""
+"""How often an input that took too long is sent again; the minimum counts, because the machine may be busy."""
 CORPUS_MAX = 5_000
 LONG_MAX = 16_384
 DEFECTS = (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN)
@@ -97,7 +97,7 @@ KEYS = ("authorization", "x-request-id", "traceparent", "storekeep-position", "x
 
 
 class Input(NamedTuple):
-    """One call."""
+    """A call."""
 
     path: str
     raw: bytes
@@ -105,7 +105,7 @@ class Input(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """How a call ended: its status, its reason and its text."""
+    """The outcome of a call: status, error reason and text."""
 
     code: grpc.StatusCode
     reason: str
@@ -113,7 +113,7 @@ class Outcome(NamedTuple):
 
 
 class Call:
-    """What the chain gets to know of a call, as `UnaryCall` gives it."""
+    """The call as the chain sees it, like `UnaryCall`."""
 
     def __init__(self, metadata: tuple[tuple[str, str | bytes], ...]) -> None:
         self._metadata = metadata
@@ -122,19 +122,19 @@ class Call:
         self.page_token = ""
 
     def invocation_metadata(self) -> tuple[tuple[str, str | bytes], ...]:
-        """As given."""
+        """Return the given metadata."""
         return self._metadata
 
     def peer(self) -> str:
-        """Of a neighbour."""
+        """Return a local peer."""
         return "ipv4:127.0.0.1:40404"
 
     def time_remaining(self) -> float:
-        """Long enough."""
+        """Return a long deadline."""
         return 60.0
 
     def set_trailing_metadata(self, trailing_metadata: Any) -> None:
-        """Keep it."""
+        """Store the trailing metadata."""
         self._trailing = trailing_metadata
 
     def abort(self, code: grpc.StatusCode, details: str) -> NoReturn:
@@ -150,8 +150,8 @@ class Target:
     """A server in this process.
 
     Attributes:
-        token: the administrator's.
-        page_token: of the page that was answered last, if there is another.
+        token: Access token of the administrator.
+        page_token: Token of the page after the last reply, if there is one.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -162,17 +162,20 @@ class Target:
         )
         self._logs = Logs(level="ERROR", file=folder / "log", queue_max=1_000)
         self._app = App(settings, logs=self._logs)
-        kept: list[str] = []
-        self._app.install(keep=kept.append)
-        # gRPC's own table of handlers, from which `Polling` makes the routes of a server that serves.
-        self.routes: dict[str, Route] = self._app._chain.routes(self._app._server._state.registered_method_handlers)
-        reply: Any = self.routes[ISSUE].serve(auth_pb2.IssueTokenRequest(api_key=kept[0]).SerializeToString(), Call(()))
+        api_keys: list[str] = []
+        self._app.install(keep=api_keys.append)
+        # gRPC's own table of handlers, from which `Polling` builds its routes.
+        handlers = self._app._server._state.registered_method_handlers
+        self.routes: dict[str, Route] = self._app._chain.build_routes(handlers)
+        reply: Any = self.routes[ISSUE].serve(
+            auth_pb2.IssueTokenRequest(api_key=api_keys[0]).SerializeToString(), Call(())
+        )
         self.token: str = reply.access_token
         self.page_token = ""
         self._fill()
 
     def _fill(self) -> None:
-        """Have lists with more than one page."""
+        """Create enough resources for lists with more than one page."""
         for number in range(3):
             category = products_pb2.Category(display_name=f"Category {number}")
             request = products_pb2.CreateCategoryRequest(category=category)
@@ -180,7 +183,7 @@ class Target:
             self.routes[CREATE].serve(request.SerializeToString(), call)
 
     def send(self, one: Input) -> Outcome:
-        """Send an input as far as it goes without a change of the database; whatever is no status is raised."""
+        """Send an input, without changing the database; raise any exception that is not a status."""
         call, route = Call(one.metadata), self.routes[one.path]
         try:
             if route.check is not None:
@@ -195,18 +198,18 @@ class Target:
         return call.outcome
 
     def close(self) -> None:
-        """End it."""
+        """Close the server."""
         self._app.close()
         self._logs.close()
 
 
 class Fuzzer:
-    """Makes inputs of inputs.
+    """Generates inputs by mutating kept inputs.
 
     Args:
-        target: gets them.
-        seed: of all that is random.
-        cpu_max_s: how long an input may take.
+        target: Server that gets the inputs.
+        seed: Seed of all randomness.
+        cpu_max_s: Maximum CPU time of an input.
     """
 
     def __init__(self, target: Target, *, seed: int, cpu_max_s: float = CPU_MAX_S) -> None:
@@ -218,7 +221,9 @@ class Fuzzer:
         self._lists = [
             path for path in self._paths if "page_token" in METHODS[path].request_type.DESCRIPTOR.fields_by_name
         ]
-        self._fields = {path: list(fields_of(method.request_type.DESCRIPTOR)) for path, method in METHODS.items()}
+        self._fields = {
+            path: list(iterate_field_paths(method.request_type.DESCRIPTOR)) for path, method in METHODS.items()
+        }
         self.corpus: list[Input] = [Input(path, b"", self._right) for path in self._paths]
         self._columns: dict[str, tuple[str, ...]] = {}
         self._operands: set[str] = set()
@@ -228,14 +233,14 @@ class Fuzzer:
         self.slowest_s = 0.0
 
     def run(self, inputs: int, *, also: Callable[[Input], None] = lambda one: None) -> None:
-        """Send so many; raises AssertionError with the input that shows a defect.
+        """Send this many inputs; raise AssertionError with the input that reveals a defect.
 
         Args:
-            also: is given each input that was kept, too.
+            also: Called with each kept input as well.
         """
         for _ in range(inputs):
             one = self.make()
-            spent_s, outcome = self._timed(one)
+            spent_s, outcome = self._send_timed(one)
             assert outcome.code not in DEFECTS, (one, outcome)
             assert spent_s <= self._cpu_max_s, (one, spent_s)
             self.slowest_s = max(self.slowest_s, spent_s)
@@ -246,17 +251,17 @@ class Fuzzer:
                 also(one)
 
     def _learn(self, one: Input, outcome: Outcome) -> None:
-        """Remember what a server says that its filters and pages take."""
-        _, found, columns = outcome.text.partition("; can by: ")
-        if found and outcome.reason == "INVALID_FILTER":
+        """Record the fields and page tokens that a server reports."""
+        _, separator, columns = outcome.text.partition("; use one of: ")
+        if separator and outcome.reason == "INVALID_FILTER":
             self._columns[one.path] = tuple(columns.split(", "))
-        _, found, choices = outcome.text.partition(" takes one of: ")
-        if found:
+        _, separator, choices = outcome.text.partition(" takes one of: ")
+        if separator:
             self._operands.update(choices.partition(", not ")[0].split(", "))
         if self.target.page_token:
             self._page_tokens[one.path] = self.target.page_token
 
-    def _timed(self, one: Input) -> tuple[float, Outcome]:
+    def _send_timed(self, one: Input) -> tuple[float, Outcome]:
         spent_s, outcome = 0.0, None
         for _ in range(TRIES):
             began_s = time.thread_time()
@@ -268,7 +273,7 @@ class Fuzzer:
         return spent_s, outcome
 
     def _is_new(self, one: Input, outcome: Outcome) -> bool:
-        """Whether no input before ended like this, but for numbers and what was said back."""
+        """Return whether the outcome is new, apart from numbers and repeated input."""
         shape = (one.path, outcome.reason, NUMBER.sub("0", QUOTED.sub("", outcome.text))[:80])
         if shape in self._seen:
             return False
@@ -282,13 +287,13 @@ class Fuzzer:
             self.corpus[self.chance.randrange(CORPUS_MAX)] = one
 
     def make(self) -> Input:
-        """A new input: a kept one with one to four changes."""
+        """Generate an input: a kept one with one to four mutations."""
         one = self.chance.choice(self.corpus)
         for _ in range(self.chance.randint(1, 4)):
-            one = self._changed(one)
+            one = self._mutate(one)
         return one
 
-    def _changed(self, one: Input) -> Input:
+    def _mutate(self, one: Input) -> Input:
         roll = self.chance.random()
         if one.metadata != self._right and roll < 0.6:
             return one._replace(metadata=self._right)
@@ -300,11 +305,11 @@ class Fuzzer:
             longer = one.raw + self._field(one.path)
             return one._replace(raw=longer if len(longer) <= LONG_MAX else b"")
         if roll < 0.92:
-            return one._replace(raw=self._damaged(one.raw)[:LONG_MAX])
+            return one._replace(raw=self._mutate_bytes(one.raw)[:LONG_MAX])
         return Input(self.chance.choice(self._paths), b"", self._right)
 
     def _list(self) -> Input:
-        """A list with a filter, an order or a page token that is nearly right."""
+        """Generate a list request with an almost valid filter, order or page token."""
         path = self.chance.choice(self._lists)
         request: Any = METHODS[path].request_type()
         if hasattr(request, "parent"):
@@ -326,7 +331,7 @@ class Fuzzer:
         return base64.urlsafe_b64encode(raw).decode().rstrip("=" if self.chance.random() < 0.5 else "")
 
     def _field(self, path: str) -> bytes:
-        """A field of the request, within the messages that lead to it, perhaps very often."""
+        """Generate a field of the request, within its parent messages, perhaps repeated very often."""
         if not self._fields[path] or self.chance.random() < 0.05:
             return varint(self.chance.getrandbits(20)) + self.chance.randbytes(self.chance.randint(0, 9))
         *outer, field = self.chance.choice(self._fields[path])
@@ -348,8 +353,8 @@ class Fuzzer:
             return varint(number)
         return self.chance.randbytes(8 if kind == 1 else 4 if kind == 5 else self.chance.randint(0, 3))
 
-    def _damaged(self, raw: bytes) -> bytes:
-        """Some bytes changed, cut out, doubled or put in."""
+    def _mutate_bytes(self, raw: bytes) -> bytes:
+        """Mutate bytes: change, cut, double or insert some."""
         if not raw:
             return self.chance.randbytes(self.chance.randint(0, 20))
         at, until = sorted(self.chance.choices(range(len(raw) + 1), k=2))
@@ -358,7 +363,7 @@ class Fuzzer:
         return raw[:at] + middle + raw[until if self.chance.random() < 0.5 else at :]
 
     def _metadata(self) -> tuple[tuple[str, str | bytes], ...]:
-        """Metadata that may have a token that is nearly right."""
+        """Generate metadata, perhaps with an almost valid token."""
         token = self._odd_token() if self.chance.random() < 0.6 else self.target.token
         pairs: list[tuple[str, str | bytes]] = [
             ("authorization", self.chance.choice(("Bearer ", "bearer ", "")) + token)
@@ -379,12 +384,12 @@ class Fuzzer:
 
 
 @contextmanager
-def lines_run(modules: tuple[Any, ...]) -> Iterator[dict[str, set[int]]]:
-    """The lines of some modules that are run meanwhile, by their files."""
-    found: dict[str, set[int]] = {module.__file__: set() for module in modules}
+def trace_lines(modules: tuple[Any, ...]) -> Iterator[dict[str, set[int]]]:
+    """Trace the executed lines of some modules, by file."""
+    executed: dict[str, set[int]] = {module.__file__: set() for module in modules}
 
     def trace(frame: FrameType, event: str, _argument: Any) -> Any:
-        lines = found.get(frame.f_code.co_filename)
+        lines = executed.get(frame.f_code.co_filename)
         if lines is None:
             return None
         lines.add(frame.f_lineno)
@@ -393,21 +398,23 @@ def lines_run(modules: tuple[Any, ...]) -> Iterator[dict[str, set[int]]]:
     before = sys.gettrace()
     sys.settrace(trace)
     try:
-        yield found
+        yield executed
     finally:
         sys.settrace(before)
 
 
-def lines_of(module: Any) -> set[int]:
-    """The lines of a module's functions that can be run."""
-    found: set[int] = set()
+def list_executable_lines(module: Any) -> set[int]:
+    """Return the executable lines of a module's functions."""
+    executable: set[int] = set()
 
     def add(code: CodeType) -> None:
         for constant in code.co_consts:
             if isinstance(constant, CodeType):
-                if constant.co_flags & 0x2:  # CO_NEWLOCALS: a function, not the body of a class
-                    found.update(line for _, _, line in constant.co_lines() if line and line > constant.co_firstlineno)
+                if constant.co_flags & 0x2:  # CO_NEWLOCALS: a function, not a class body
+                    executable.update(
+                        line for _, _, line in constant.co_lines() if line and line > constant.co_firstlineno
+                    )
                 add(constant)
 
     add(compile(Path(module.__file__).read_text(), module.__file__, "exec"))
-    return found
+    return executable

@@ -1,4 +1,4 @@
-"""Counts add up, whoever counts and how long it took; and Prometheus reads what they become."""
+"""Counts add up over threads and processes, and Prometheus can parse the metrics."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from storekeep.server.telemetry.counts import BOUNDS_US, CallCounts, Counts, add_counts
-from storekeep.server.telemetry.prometheus import expose
-from storekeep.server.telemetry.status import DOWN, SERVING, Overview, Report, WorkerView
+from storekeep.server.telemetry.prometheus import format_metrics
+from storekeep.server.telemetry.status import DOWN, SERVING, Report, ServerStatus, WorkerStatus
 
 THREADS = 8
 CALLS = 2_000
 
 
-def counted(*durations_us: int, method: str = "a.B/C", code: str = "OK", reason: str = "") -> Counts:
+def count_calls(*durations_us: int, method: str = "a.B/C", code: str = "OK", reason: str = "") -> Counts:
     counts = CallCounts()
     for duration_us in durations_us:
         counts.begin()
@@ -23,8 +23,8 @@ def counted(*durations_us: int, method: str = "a.B/C", code: str = "OK", reason:
     return counts.counts()
 
 
-def samples(overview: Overview) -> dict[tuple[str, ...], float]:
-    families = text_string_to_metric_families(expose(overview).decode())
+def read_samples(status: ServerStatus) -> dict[tuple[str, ...], float]:
+    families = text_string_to_metric_families(format_metrics(status).decode())
     return {
         (sample.name, *(sample.labels[name] for name in sorted(sample.labels))): sample.value
         for family in families
@@ -32,8 +32,8 @@ def samples(overview: Overview) -> dict[tuple[str, ...], float]:
     }
 
 
-def serving(counts: Counts, *, number: int = 0) -> WorkerView:
-    return WorkerView(number=number, process_id=0, state=SERVING, report=Report(SERVING, True, 3, counts))
+def make_serving_worker(counts: Counts, *, number: int = 0) -> WorkerStatus:
+    return WorkerStatus(number=number, process_id=0, state=SERVING, report=Report(SERVING, True, 3, counts))
 
 
 def test_threads_that_count_at_once_lose_nothing():
@@ -68,12 +68,12 @@ def test_call_is_in_flight_until_it_is_over_or_forwarded():
 
 @pytest.mark.parametrize("place", range(len(BOUNDS_US)))
 def test_duration_at_a_bound_is_within_it(place: int):
-    (ended,) = counted(BOUNDS_US[place]).ended
+    (ended,) = count_calls(BOUNDS_US[place]).ended
     assert ended.buckets[place] == 1
 
 
 def test_sums_are_of_all_parts():
-    total = add_counts([counted(1, 10**9), counted(5, reason="X"), Counts(commits=2, writes=5)])
+    total = add_counts([count_calls(1, 10**9), count_calls(5, reason="X"), Counts(commits=2, writes=5)])
     assert (total.begun, total.commits, total.writes) == (3, 2, 5)
     assert [(ended.reason, ended.calls, ended.duration_us) for ended in total.ended] == [
         ("", 2, 10**9 + 1),
@@ -82,10 +82,14 @@ def test_sums_are_of_all_parts():
 
 
 def test_histogram_is_cumulative_over_codes_and_workers():
-    overview = Overview(
-        (serving(counted(200, 300)), serving(counted(10**8, code="NOT_FOUND"), number=1)), ended=counted(100)
+    status = ServerStatus(
+        (
+            make_serving_worker(count_calls(200, 300)),
+            make_serving_worker(count_calls(10**8, code="NOT_FOUND"), number=1),
+        ),
+        ended=count_calls(100),
     )
-    found = samples(overview)
+    found = read_samples(status)
     bucket = "storekeep_call_duration_seconds_bucket"
     assert found[bucket, "0.00025", "a.B/C"] == 2
     assert found[bucket, "0.0005", "a.B/C"] == 3
@@ -96,14 +100,14 @@ def test_histogram_is_cumulative_over_codes_and_workers():
 
 
 def test_worker_that_does_not_answer_is_down_but_what_it_counted_stays():
-    view = WorkerView(number=0, process_id=0, state=DOWN, report=Report(SERVING, True, 0, counted(1)))
-    found = samples(Overview((view,)))
+    worker = WorkerStatus(number=0, process_id=0, state=DOWN, report=Report(SERVING, True, 0, count_calls(1)))
+    found = read_samples(ServerStatus((worker,)))
     assert found["storekeep_worker_up", "0"] == found["storekeep_worker_writes", "0"] == 0
     assert found["storekeep_calls_total", "OK", "a.B/C", ""] == 1
 
 
 def test_server_is_ready_when_somebody_serves_and_somebody_writes():
-    reads = WorkerView(number=1, process_id=1, state=SERVING, report=Report(SERVING, False, 0, Counts()))
-    assert not Overview(()).is_ready
-    assert not Overview((reads,)).is_ready
-    assert Overview((reads, serving(Counts()))).is_ready
+    reads = WorkerStatus(number=1, process_id=1, state=SERVING, report=Report(SERVING, False, 0, Counts()))
+    assert not ServerStatus(()).is_ready
+    assert not ServerStatus((reads,)).is_ready
+    assert ServerStatus((reads, make_serving_worker(Counts()))).is_ready

@@ -1,4 +1,4 @@
-"""Logs: whole JSON lines, none lost at an orderly end, none waited for, and no credential in any."""
+"""Logs: whole JSON lines, none lost at an orderly exit, no blocking, no credentials."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ def lines(text: str) -> list[dict]:
 
 
 def run_logging(path: Path, *, then: str) -> list[dict]:
-    """A process of its own that logs, and then ends in some way."""
+    """Run a process that logs and then ends as `then` says; return its lines."""
     subprocess.run([sys.executable, "-c", LOGGING + then, str(path)], capture_output=True, timeout=60)
     return lines(path.read_text())
 
 
-def rpc_lines(server: ServerProcess, *, method: str) -> list[dict]:
-    """The lines of one method's calls, once they are written."""
+def await_rpc_lines(server: ServerProcess, *, method: str) -> list[dict]:
+    """Wait for the lines of one method's calls and return them."""
     give_up = time.monotonic() + 60
     while time.monotonic() < give_up:
         found = [line for line in lines(server.log()) if line.get("method") == method]
@@ -63,7 +63,7 @@ def test_rpc_is_one_line_with_what_is_known_of_it(server: ServerProcess):
                 timeout=60,
                 metadata=(("x-request-id", "mine-1"), ("traceparent", f"00-{trace}-00f067aa0ba902b7-01")),
             )
-    (line,) = rpc_lines(server, method="storekeep.v1.ProductService/SearchProducts")
+    (line,) = await_rpc_lines(server, method="storekeep.v1.ProductService/SearchProducts")
     assert line["request_id"] == "mine-1"
     assert line["trace_id"] == trace
     assert (line["code"], line["reason"]) == ("UNAUTHENTICATED", "UNAUTHENTICATED")
@@ -75,7 +75,7 @@ def test_rpc_is_one_line_with_what_is_known_of_it(server: ServerProcess):
 def test_line_names_the_address_and_the_key_of_the_caller(server: ServerProcess):
     with Storekeep(server.address, api_key=server.admin_key) as client:
         client.auth.who_am_i()
-    line = rpc_lines(server, method="storekeep.v1.AuthService/WhoAmI")[-1]
+    line = await_rpc_lines(server, method="storekeep.v1.AuthService/WhoAmI")[-1]
     assert line["peer"].startswith("ipv4:127.0.0.1:")
     assert line["api_key"].startswith("serviceAccounts/admin/apiKeys/")
     assert line["caller"] == "serviceAccounts/admin"
@@ -131,7 +131,8 @@ def test_refused_key_and_refresh_token_are_named_without_their_secrets(server: S
         time.sleep(0.02)
     assert [line.get("lookup_id") for line in refused] == [lookup_id] + [None] * len(misplaced)
     assert {line["lookup_id"] for line in issued if line["code"] == "OK"} == {lookup_id}
-    (line,) = [line for line in rpc_lines(server, method="storekeep.v1.AuthService/RefreshToken") if line["reason"]]
+    refreshes = await_rpc_lines(server, method="storekeep.v1.AuthService/RefreshToken")
+    (line,) = [line for line in refreshes if line["reason"]]
     assert len(line["session_id"]) == 36
     for secret in (known.split("_")[2], wrong.split("_")[2], tokens.refresh_token, tokens.access_token, *misplaced):
         assert secret not in server.log()
@@ -143,7 +144,7 @@ def test_no_log_holds_a_key_or_a_token(server: ServerProcess):
             client.products.get("products/none")
         account = client.auth.create_service_account(ServiceAccount(display_name="Shop", roles=["roles/viewer"]))
         key = client.auth.create_api_key(account.name, ApiKey(display_name="Key")).secret
-    rpc_lines(server, method="storekeep.v1.AuthService/CreateApiKey")
+    await_rpc_lines(server, method="storekeep.v1.AuthService/CreateApiKey")
     log = server.log()
     assert server.admin_key not in log
     assert key not in log
@@ -180,13 +181,13 @@ def test_pipe_that_nobody_reads_is_waited_for_once(monkeypatch: pytest.MonkeyPat
         writer.put(b"x" * 10_000)
     begun_s = time.monotonic()
     writer.close()
-    writer.close()  # as at the interpreter's exit
+    writer.close()  # as on interpreter exit
     assert time.monotonic() - begun_s < 3 * wait_s
     os.close(reader)
 
 
 def test_log_file_that_was_moved_away_is_begun_anew_by_all_who_write(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    monkeypatch.setattr("storekeep.server.telemetry.logs.LOOK_INTERVAL_S", 0.0)
+    monkeypatch.setattr("storekeep.server.telemetry.logs.CHECK_INTERVAL_S", 0.0)
     file, moved = tmp_path / "storekeep.log", tmp_path / "storekeep.log.1"
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
     writers = [LogWriter(os.open(file, flags), queue_max=10, file=file) for _ in range(2)]

@@ -1,4 +1,4 @@
-"""The composed server's limits on the wire: each refusal comes at once, and says why where gRPC lets it."""
+"""Limits of the whole server on the wire: rejections are immediate, and have a reason where gRPC allows one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from storekeep.client import Storekeep
 from storekeep.server.config import Settings
-from storekeep.server.transport.channels import channel_options
+from storekeep.server.transport.channels import make_channel_options
 from storekeep.v1 import products_pb2, products_pb2_grpc
 from tests.conftest import MakeServer
 from tests.support.processes import ServerProcess
@@ -78,7 +78,7 @@ def test_unknown_method_is_unimplemented(channel: grpc.Channel):
 
 
 def test_limits_of_the_settings_reach_grpc():
-    options = dict(channel_options(Settings(metadata_size_max_bytes=2048, ping_interval_min_s=1.5)))
+    options = dict(make_channel_options(Settings(metadata_size_max_bytes=2048, ping_interval_min_s=1.5)))
     assert options["grpc.so_reuseport"] == 0
     assert options["grpc.max_metadata_size"] == 2048
     assert options["grpc.http2.min_ping_interval_without_data_ms"] == 1500

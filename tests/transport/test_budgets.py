@@ -1,4 +1,4 @@
-"""Budgets: which members have to go, and how many."""
+"""Budgets: which members are evicted, and how many."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ class Held:
 
 
 def budget(size_max: int, **more: object) -> Budget[Held]:
-    return Budget(size_max, peer_of=lambda held: held.peer, size_of=lambda held: held.size, **more)  # type: ignore[arg-type]
+    return Budget(size_max, get_peer=lambda held: held.peer, get_size=lambda held: held.size, **more)  # type: ignore[arg-type]
 
 
 def add(to: Budget[Held], *members: Held) -> list[Held]:
-    """Add members; returns those that have to go once none of them is fresh."""
+    """Add members; return those that are evicted once none of them is fresh."""
     for member in members:
         to.add(member, now_s=0.0)
-    return to.overflow(now_s=2 * FRESH_S)
+    return to.pop_overflow(now_s=2 * FRESH_S)
 
 
 @pytest.mark.parametrize("counts", [False, True])
@@ -46,8 +46,8 @@ def test_size_counts_and_not_the_number():
     held = budget(100)
     small = [Held("ipv4:192.0.2.1:1", 2) for _ in range(20)]
     large = [Held("ipv4:192.0.2.2:1", 30), Held("ipv4:192.0.2.2:2", 31)]
-    assert add(held, *small, *large) == [large[1]]  # of the connection with the most
-    assert not held.is_over
+    assert add(held, *small, *large) == [large[1]]  # from the largest connection
+    assert not held.is_exceeded
     assert held.remove(large[0])
     assert not held.remove(large[0])
     assert add(held, Held("ipv4:192.0.2.3:1", 60)) == []
@@ -64,6 +64,6 @@ def test_fresh_members_stay_unless_there_are_far_too_many():
     members = [Held("ipv4:192.0.2.1:1") for _ in range(9)]
     for member in members[:8]:
         held.add(member, now_s=1.0)
-    assert held.overflow(now_s=1.0) == []
+    assert held.pop_overflow(now_s=1.0) == []
     held.add(members[8], now_s=1.0)
-    assert held.overflow(now_s=1.0) == members[:7]
+    assert held.pop_overflow(now_s=1.0) == members[:7]

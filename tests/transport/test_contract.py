@@ -1,4 +1,4 @@
-"""The services are listed once, and the server serves all of them."""
+"""The contract: its services are listed once, and the server serves all of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pools that gRPC gives its calls to, where it serves them in its own way: real servers on them."""
+"""Executors under calls that gRPC serves in its own way, with real servers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.routes import METHOD, TIMEOUT_S, handlers
 
 @contextmanager
 def serving(pool: CallExecutor, answer: Callable[[bytes, Any], bytes]) -> Iterator[grpc.Channel]:
-    """A server on a port of its own whose one method gives this answer, and a channel to it."""
+    """Start a server with one method that returns this answer, and yield a channel to it."""
     server = grpc.server(pool)
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("tests.Echo", handlers(answer)),))
     port = server.add_insecure_port("127.0.0.1:0")

@@ -1,4 +1,4 @@
-"""The pool in which flows take turns, and whose tasks go where too many wait."""
+"""Fair pools: flows are served in round-robin order, and the longest flow loses tasks when the queue is full."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.support.routes import TIMEOUT_S
 
 
 class Call:
-    """A task of a flow, which says what became of it."""
+    """A task of a flow, which records its outcome."""
 
     def __init__(self, flow: str, number: int = 0) -> None:
         self.flow = flow
@@ -56,7 +56,7 @@ def test_full_queue_refuses_the_newest_of_the_flow_with_the_most():
     assert queue.put(others[0]) is hog[3]
     third = Call("third")
     assert queue.put(third) is hog[2]
-    assert queue.put(others[1]) is others[1]  # it would have no less than the one that had to go
+    assert queue.put(others[1]) is others[1]  # its flow would be as long as the one that loses a task
     assert [queue.get() for _ in range(4)] == [hog[0], others[0], third, hog[1]]
 
 

@@ -1,4 +1,4 @@
-"""Health, as load balancers ask for it, and reflection, as tools do: both without a token."""
+"""Health checks and reflection, both without authentication."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writership: exactly one worker has it, and it passes on when that one lets go of it or dies."""
+"""Leader election: there is exactly one leader, and a new one when it steps down or dies."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from storekeep.server.transport.leadership import Worker, WorkerFolder, Writership
-from tests.support.clusters import await_that
+from storekeep.server.transport.leadership import LeaderElection, Worker, WorkerFolder
+from tests.support.clusters import await_condition
 
 
 @pytest.fixture
@@ -18,38 +18,38 @@ def folder(tmp_path: Path) -> WorkerFolder:
     return made
 
 
-def start(folder: WorkerFolder, number: int) -> Writership:
-    writership = Writership(folder.path / "s.db", worker=Worker(number, folder, f"{number}.1"))
-    writership.start(lambda: None)
-    return writership
+def start(folder: WorkerFolder, number: int) -> LeaderElection:
+    election = LeaderElection(folder.path / "s.db", worker=Worker(number, folder, f"{number}.1"))
+    election.start(lambda: None)
+    return election
 
 
 def test_one_of_several_writes_and_the_next_when_it_lets_go(folder: WorkerFolder):
     first = start(folder, 0)
-    await_that(lambda: first.writes, lambda: "nobody writes")
+    await_condition(lambda: first.is_leader, lambda: "no leader")
     second = start(folder, 1)
     assert first.admit()
     assert not second.admit()
     assert second.address() == folder.address("0.1")
-    letting_go = threading.Thread(target=first.release, kwargs={"timeout_s": 10})
-    letting_go.start()
-    await_that(lambda: not first.admit(), lambda: "it still admits changes")
-    assert not second.writes, "a change is still under way"
+    stepping_down = threading.Thread(target=first.release, kwargs={"timeout_s": 10})
+    stepping_down.start()
+    await_condition(lambda: not first.admit(), lambda: "it still admits writes")
+    assert not second.is_leader, "a write is still in progress"
     first.leave()
-    await_that(lambda: second.writes, lambda: "it does not pass on")
-    letting_go.join(timeout=60)
+    await_condition(lambda: second.is_leader, lambda: "no new leader")
+    stepping_down.join(timeout=60)
     assert first.address() == folder.address("1.1")
     second.release(timeout_s=1)
 
 
 def test_worker_that_ends_before_its_turn_never_writes(folder: WorkerFolder):
     first = start(folder, 0)
-    await_that(lambda: first.writes, lambda: "nobody writes")
+    await_condition(lambda: first.is_leader, lambda: "no leader")
     second, third = start(folder, 1), start(folder, 2)
     second.release(timeout_s=1)
     first.release(timeout_s=1)
-    await_that(lambda: third.writes, lambda: "it does not pass on")
-    assert not second.writes
+    await_condition(lambda: third.is_leader, lambda: "no new leader")
+    assert not second.is_leader
     third.release(timeout_s=1)
     assert third.address() == ""
 

@@ -1,4 +1,4 @@
-"""The thread that hears of gRPC's events: real servers on it, also where grpcio is not as it is known."""
+"""The polling thread, with real servers, also with an unsupported grpcio."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def serving(
     registered: bool = True,
     calls: Sequence[grpc.Future] = (),
 ) -> Iterator[grpc.Channel]:
-    """A server with one method on a route, and a channel to it that is open until all these calls have ended."""
+    """Start a server with one method on a route, and yield a channel that outlives the given calls."""
     server = grpc.server(ThreadPoolExecutor(4))
     if registered:
         server.add_registered_method_handlers("tests.Echo", handlers(answer))
@@ -43,12 +43,12 @@ def serving(
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("tests.Echo", handlers(answer)),))
     port = server.add_insecure_port("127.0.0.1:0")
     pool = CallPool(2, name="test", admission=AdmissionController(WRITES, length_max=100, wait_max_s=TIMEOUT_S))
-    route = Route(pool.hand_over, is_full, answer, bytes, refuse)
+    route = Route(pool.submit_task, is_full, answer, bytes, refuse)
     served.start(server, routes=lambda found: dict.fromkeys(found, route))
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         try:
             yield channel
-        finally:  # a server must not go while its calls are under way, however the test went
+        finally:  # a server must not be freed while calls are in progress, even if the test fails
             is_over = server.stop(TIMEOUT_S).wait(TIMEOUT_S)
         assert is_over
         for call in calls:
@@ -57,7 +57,7 @@ def serving(
 
 
 def test_installed_grpcio_is_known():
-    assert polling.knows(grpc.server(ThreadPoolExecutor(1)))
+    assert polling.is_supported(grpc.server(ThreadPoolExecutor(1)))
 
 
 def test_calls_are_served_or_refused_and_the_server_ends():
@@ -94,7 +94,7 @@ def test_refusals_are_held_for_a_moment():
 
 
 def test_server_that_ends_refuses_at_once_what_it_holds(monkeypatch):
-    monkeypatch.setattr(polling, "HOLD_S", 10 * TIMEOUT_S)
+    monkeypatch.setattr(polling, "REJECTION_DELAY_MAX_S", 10 * TIMEOUT_S)
     begun = threading.Semaphore(0)
 
     def is_full() -> bool:
@@ -118,11 +118,11 @@ def test_methods_without_a_route_are_served_by_grpc_itself():
 
 def test_unknown_grpcio_serves_all_calls_by_its_own_loop(monkeypatch, caplog):
     caplog.set_level("INFO")  # other tests of this process may have set the level
-    monkeypatch.setattr(polling, "NEEDED", ("nothing_of_this_name",))
+    monkeypatch.setattr(polling, "REQUIRED_NAMES", ("nothing_of_this_name",))
     served = Polling()
     with serving(served, is_full=lambda: True) as channel:
         assert channel.unary_unary(METHOD)(b"call", timeout=TIMEOUT_S) == b"call"
-    assert "was not tested with the fast path" in caplog.text
+    assert "the fast path was not tested with this grpcio" in caplog.text
     assert served.lag_s() == 0
 
 
@@ -131,7 +131,7 @@ def test_grpcio_of_a_series_that_was_not_tested_serves_all_calls_itself(monkeypa
     monkeypatch.setattr(grpc, "__version__", "1.86.0")
     with serving(Polling()) as channel:
         assert channel.unary_unary(METHOD)(b"call", timeout=TIMEOUT_S) == b"call"
-    assert "was not tested with the fast path" in caplog.text
+    assert "the fast path was not tested with this grpcio" in caplog.text
 
 
 def test_fast_path_switched_off_serves_all_calls_by_grpc_itself(caplog):
@@ -151,7 +151,7 @@ def test_lag_is_none_while_nothing_comes_in():
 
 
 def await_lag(served: Polling, *, below_s: float) -> None:
-    """Wait until calls wait for the thread no longer than so."""
+    """Wait until the lag of the thread is below a limit."""
     give_up = time.monotonic() + TIMEOUT_S
     while served.lag_s() >= below_s:
         assert time.monotonic() < give_up
@@ -162,12 +162,12 @@ def test_lag_is_how_long_calls_wait_for_the_thread():
     served = Polling()
     lags = []
 
-    def look_slowly() -> bool:
+    def check_slowly() -> bool:
         time.sleep(0.02)
         lags.append(served.lag_s())
         return False
 
-    with serving(served, is_full=look_slowly) as channel:
+    with serving(served, is_full=check_slowly) as channel:
         calls = [channel.unary_unary(METHOD).future(b"call", timeout=TIMEOUT_S) for _ in range(20)]
         assert [call.result() for call in calls] == [b"call"] * 20
     assert max(lags) > 0.1
@@ -206,7 +206,7 @@ def test_server_ends_though_calls_are_being_refused(refusal):
 
 
 def _refusals_until_the_end(channel: grpc.Channel) -> int:
-    """How many calls were refused until the server was not there any more, or the channel closed."""
+    """Return the number of calls that were rejected before the server or the channel closed."""
     call = channel.unary_unary(METHOD)
     for number in itertools.count():
         try:

@@ -1,4 +1,4 @@
-"""TLS with real certificates: served, demanded of clients, revoked, and read again while it serves."""
+"""TLS with real certificates: served, required of clients, revoked, and reloaded while serving."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def identity(tmp_path: Path, authority: Authority) -> Identity:
 
 
 def is_trusted(server: ServerProcess, authority: Authority) -> bool:
-    """Whether a new connection that trusts this authority alone gets an answer."""
+    """Return whether a call succeeds on a new connection that trusts only this authority."""
     credentials = grpc.ssl_channel_credentials(authority.file.read_bytes())
     with grpc.secure_channel(server.address, credentials) as channel:
         try:

@@ -1,4 +1,4 @@
-"""Calls that are served without what gRPC's Python makes of each: real servers, clients, cancellations and ends."""
+"""Unary calls without gRPC's own Python code: real servers, clients, cancellations and shutdowns."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from tests.support.routes import METHOD, PATH, REFUSAL, TIMEOUT_S, handlers
 
 @contextmanager
 def serving(pool: CallExecutor, answer: Callable[[Any, Any], Any], **more: Any) -> Iterator[grpc.Channel]:
-    """A server whose one method is served on a route, and a channel to it; at its end the server ends by itself."""
+    """Start a server with one method on a route, and yield a channel to it. Stop the server afterwards."""
     server = grpc.server(ThreadPoolExecutor(2), **more)
     server.add_registered_method_handlers("tests.Echo", handlers(answer))
     port = server.add_insecure_port("127.0.0.1:0")
-    route = Route(pool.hand_over, pool.is_full, answer, bytes, lambda metadata: REFUSAL)
+    route = Route(pool.submit_task, pool.is_full, answer, bytes, lambda metadata: REFUSAL)
     Polling().start(server, routes=lambda found: {PATH: route} if PATH in found else {})
     try:
         with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
             yield channel
-    finally:  # a server must not go while its calls are under way, however the test went
+    finally:  # a server must not be freed while calls are in progress, even if the test fails
         is_over = server.stop(TIMEOUT_S).wait(TIMEOUT_S)
     assert is_over
 
@@ -168,7 +168,7 @@ def test_more_calls_than_there_may_be_are_refused_and_those_after_them_served(po
 
 
 def await_refusal(call: Callable[..., Any]) -> None:
-    """Call until that is too much: those before count once their requests have arrived."""
+    """Call until a call is rejected. Calls count once their requests have arrived."""
     give_up = time.monotonic() + TIMEOUT_S
     code = grpc.StatusCode.OK
     while code is not grpc.StatusCode.RESOURCE_EXHAUSTED:
@@ -179,7 +179,7 @@ def await_refusal(call: Callable[..., Any]) -> None:
 
 
 def answered_at_last(call: Callable[..., Any]) -> Any:
-    """What a call is answered once there is room for it: others count until the server has heard of their end."""
+    """Return the reply of a call once it is admitted. Other calls count until the server knows that they ended."""
     give_up = time.monotonic() + TIMEOUT_S
     while True:
         try:
@@ -200,7 +200,7 @@ def test_server_that_ends_waits_for_calls_under_way(pool):
     server = grpc.server(ThreadPoolExecutor(2))
     server.add_registered_method_handlers("tests.Echo", handlers(answer))
     port = server.add_insecure_port("127.0.0.1:0")
-    route = Route(pool.hand_over, pool.is_full, answer, bytes, lambda metadata: REFUSAL)
+    route = Route(pool.submit_task, pool.is_full, answer, bytes, lambda metadata: REFUSAL)
     Polling().start(server, routes=lambda found: {PATH: route})
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         call = channel.unary_unary(METHOD).future(b"call", timeout=TIMEOUT_S)

@@ -1,4 +1,4 @@
-"""Several workers on one SQLite database: one writes, all answer, and no caller sees a difference."""
+"""Several workers on one SQLite database: one leader writes, all serve calls, and callers see no difference."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from storekeep.server.interceptors.request_log import PEER
 from storekeep.v1 import auth_pb2, customers_pb2, inventory_pb2, orders_pb2
 from tests.support.clusters import Cluster
 from tests.support.processes import ServerProcess, run_command
-from tests.support.refusals import refusal_of
+from tests.support.refusals import parse_refusal
 from tests.support.shops import MAIN, Shop, new_request_id
 
 WORKERS = 3
@@ -39,20 +39,20 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 @pytest.fixture(scope="module")
 def writer(cluster: Cluster) -> Iterator[Shop]:
-    """The administrator on the worker that writes."""
+    """The administrator, connected to the leader."""
     with cluster.shop(cluster.writer()) as shop:
         yield shop
 
 
 @pytest.fixture(scope="module")
 def reader(cluster: Cluster) -> Iterator[Shop]:
-    """The administrator on a worker that does not."""
+    """The administrator, connected to another worker."""
     with cluster.shop(cluster.reader()) as shop:
         yield shop
 
 
 def lines_of_call(cluster: Cluster, request_id: str) -> list[dict]:
-    """What the log says of one call, once it is written."""
+    """Return the log lines of one call, once they are written."""
     time.sleep(0.2)
     lines = [json.loads(line) for line in cluster.server.log().splitlines()]
     return [line for line in lines if line.get("request_id") == request_id]
@@ -80,7 +80,7 @@ def test_change_on_a_reader_is_logged_once_by_the_writer_with_id_trace_and_deadl
 
 
 def refused_order(shop: Shop, request: orders_pb2.PlaceOrderRequest) -> tuple:
-    """All that a refused order says, and the call's id in it."""
+    """Return the complete error of a rejected order, and the call's id in it."""
     with pytest.raises(grpc.RpcError) as refused:
         shop.orders.PlaceOrder(request, metadata=(("x-request-id", "call-18"),))
     trailers = dict(refused.value.trailing_metadata())
@@ -93,13 +93,13 @@ def test_refusal_on_a_reader_is_the_one_of_the_writer_in_every_detail(writer: Sh
     assert refused_order(reader, request) == refused_order(writer, request)
     with pytest.raises(grpc.RpcError) as refused:
         reader.orders.PlaceOrder(request)
-    assert refusal_of(refused.value).reason == "OUT_OF_STOCK"
+    assert parse_refusal(refused.value).reason == "OUT_OF_STOCK"
 
 
 def test_refused_token_on_a_reader_is_the_writers_refusal(reader: Shop):
     with pytest.raises(grpc.RpcError) as refused:
         reader.bare_channel.unary_unary("/storekeep.v1.OrderService/PlaceOrder")(b"", timeout=60)
-    assert refusal_of(refused.value).reason == "UNAUTHENTICATED"
+    assert parse_refusal(refused.value).reason == "UNAUTHENTICATED"
 
 
 def test_retry_on_another_worker_has_one_effect(writer: Shop, reader: Shop):
@@ -122,11 +122,11 @@ def test_deadline_holds_on_the_way_to_the_writer(cluster: Cluster, reader: Shop)
 
 
 def test_change_that_was_forwarded_is_not_forwarded_again(reader: Shop):
-    """Only another worker reaches the socket on which it can say that it forwards a call."""
+    """Only other workers can reach the socket on which calls count as forwarded."""
     request = inventory_pb2.AdjustStockRequest(name=f"{MAIN}/stockLevels/NONE", quantity_delta=1)
     with pytest.raises(grpc.RpcError) as refused:
         reader.inventory.AdjustStock(request, metadata=((PEER, "ipv4:192.0.2.1:1"),))
-    refusal = refusal_of(refused.value)
+    refusal = parse_refusal(refused.value)
     assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "STORAGE_UNAVAILABLE")
     assert refusal.retry_after_s == 0.1
 
@@ -179,11 +179,11 @@ def test_new_signing_key_is_known_to_all_at_once(cluster: Cluster, writer: Shop)
             assert shop.subject == "serviceAccounts/admin"
 
 
-# -- what is told
+# -- status
 
 
 def calls_of(cluster: Cluster, method: str) -> float:
-    """How many calls of a method the metrics count."""
+    """Return the number of calls of a method in the metrics."""
     calls = cluster.metrics().get("storekeep_calls_total", {})
     return sum(value for (_, counted, _), value in calls.items() if counted.endswith(method))
 
@@ -192,7 +192,7 @@ def test_metrics_of_all_workers_add_up(cluster: Cluster):
     before = calls_of(cluster, "/WhoAmI"), calls_of(cluster, "/AdjustStock")
     refused = 0
     for number in range(WORKERS):
-        with cluster.shop(number) as shop:  # asks who it is
+        with cluster.shop(number) as shop:  # calls WhoAmI
             for _ in range(number + 1):
                 request = inventory_pb2.AdjustStockRequest(name=f"{MAIN}/stockLevels/NONE", quantity_delta=1)
                 with pytest.raises(grpc.RpcError):
@@ -238,7 +238,7 @@ def test_log_lines_are_whole_and_name_their_worker(cluster: Cluster):
     assert {line["worker"] for line in lines if line["message"] == "listening"} == set(range(WORKERS))
 
 
-# -- how they are
+# -- processes
 
 
 def test_workers_stay_on_cores_of_their_own(cluster: Cluster):

@@ -1,8 +1,8 @@
 """The peer's database: SQLite in WAL mode with `synchronous=FULL`, or PostgreSQL through psycopg 3.
 
-SQLite lets one write at a time, so its pool of writers is one connection: threads wait in its queue instead of polling
-SQLite's lock, which was slower. A session keeps its connection until its answer is sent, and sending takes a thread, so
-there is a connection for each thread: with fewer, all threads can come to wait for each other.
+SQLite allows one writer at a time, so the pool of writers has one connection: threads wait in its queue, which is
+faster than polling SQLite's lock. A session keeps its connection until its reply is sent, and sending needs a thread,
+so there is one connection for each thread. With fewer, the threads could deadlock.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ PRAGMAS = (
 )
 NO_LIMIT = 0
 THREADS = 40
-"""Of the pool that FastAPI runs `def` endpoints in, by default."""
+"""Default size of the thread pool in which FastAPI runs `def` endpoints."""
 CHAIN_LOCK = 1
 URL = os.environ["SHOP_DATABASE"]
 ON_SQLITE = URL.startswith("sqlite:")
 
 
-def _sqlite(begin: str | None, *, connections: int) -> Engine:
+def _create_sqlite(begin: str | None, *, connections: int) -> Engine:
     engine = create_engine(
         URL,
         module=dbapi2,
@@ -55,25 +55,25 @@ def _sqlite(begin: str | None, *, connections: int) -> Engine:
     return engine
 
 
-def _engines() -> tuple[Engine, Engine]:
-    """For single statements, and for transactions that write.
+def _create_engines() -> tuple[Engine, Engine]:
+    """Return the engines for single statements and for transactions that write.
 
-    On SQLite the first need no transaction, and the others wait for the lock at their start. PostgreSQL has one engine,
-    with SQLAlchemy's own pool and transactions.
+    On SQLite, single statements need no transaction, and writing transactions wait for the lock at their start.
+    PostgreSQL has one engine with SQLAlchemy's own pool and transactions.
     """
     if ON_SQLITE:
-        return _sqlite(None, connections=NO_LIMIT), _sqlite("BEGIN IMMEDIATE", connections=1)
+        return _create_sqlite(None, connections=NO_LIMIT), _create_sqlite("BEGIN IMMEDIATE", connections=1)
     engine = create_engine(URL, pool_size=THREADS, max_overflow=0)
     return engine, engine
 
 
-readers, writers = _engines()
+readers, writers = _create_engines()
 
 
 def lock_chain(session: Session) -> None:
-    """Be the only one who adds to the audit chain until the commit. On SQLite one who writes is that already.
+    """Lock the audit chain until the commit. On SQLite a writing transaction already excludes all others.
 
-    It is called as late as can be: on PostgreSQL orders wait for each other only while they write the last rows.
+    Call it as late as possible: on PostgreSQL, orders then wait for each other only while they write the last rows.
     """
     if not ON_SQLITE:
         session.execute(select(func.pg_advisory_xact_lock(CHAIN_LOCK)))

@@ -1,4 +1,4 @@
-"""The peer's tables: the same facts as Storekeep keeps, with the indexes that its lists need."""
+"""The peer's tables: the same data as Storekeep's, with the indexes that its lists need."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 
 class Table(DeclarativeBase):
-    """What all tables share: dictionaries are stored as JSON, numbers in 64 bits, which SQLite does by itself."""
+    """The base of all tables. Dictionaries are stored as JSON, and integers have 64 bits, as SQLite's always do."""
 
-    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy's own way to say it
+    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy requires it
         dict[str, Any]: JSON,
         int: BigInteger().with_variant(Integer(), "sqlite"),
     }
@@ -45,7 +45,7 @@ class Variant(Table):
 
 
 class StockLevel(Table):
-    """How many units there are; the CHECK refuses an oversell."""
+    """The stock of one SKU. The CHECK constraint prevents overselling."""
 
     __tablename__ = "stock_levels"
     sku: Mapped[str] = mapped_column(ForeignKey("variants.sku"), primary_key=True)
@@ -57,7 +57,7 @@ class StockLevel(Table):
 
 
 class Customer(Table):
-    """Who orders."""
+    """One customer."""
 
     __tablename__ = "customers"
     id: Mapped[str] = mapped_column(primary_key=True)
@@ -85,7 +85,7 @@ class Order(Table):
 
 
 class OrderLine(Table):
-    """So many units of one SKU, at the price of that moment."""
+    """A quantity of one SKU, at the price of the time of the order."""
 
     __tablename__ = "order_lines"
     order_id: Mapped[str] = mapped_column(ForeignKey("orders.id"), primary_key=True)
@@ -99,7 +99,7 @@ class OrderLine(Table):
 
 
 class AuditEntry(Table):
-    """One committed change: its event and its link of the audit chain in one."""
+    """One committed change: the event and the link of the audit chain in one row."""
 
     __tablename__ = "audit_entries"
     sequence: Mapped[int] = mapped_column(primary_key=True)
@@ -116,7 +116,7 @@ class AuditEntry(Table):
 
 
 class Reply(Table):
-    """That an idempotent request was answered, and by which entry's `after`."""
+    """A stored reply to an idempotent request. The reply itself is the `after` of its audit entry."""
 
     __tablename__ = "replies"
     caller: Mapped[str] = mapped_column(primary_key=True)

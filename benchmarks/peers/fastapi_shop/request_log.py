@@ -1,4 +1,4 @@
-"""One JSON line for every request: by python-json-logger's usual formatter and handler, or through a queue."""
+"""The request log, with one JSON line for each request: through a plain handler, or through a queue."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ log = logging.getLogger("shop.requests")
 
 
 def log_directly() -> None:
-    """Write each line to standard output where it is logged."""
+    """Write each line to standard output in the thread that logs it."""
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(JsonFormatter(FORMAT))
     _log_to(handler)
 
 
 def log_through_queue() -> logging.handlers.QueueListener:
-    """Begin to write lines in a thread of its own, so that no request waits for the file."""
+    """Start a thread that writes the lines, so that no request waits for the output."""
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(MsgspecFormatter(FORMAT))
     lines: queue.SimpleQueue[logging.LogRecord] = queue.SimpleQueue()
@@ -48,7 +48,7 @@ class RequestLog:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, and log it when it is answered."""
+        """Call the application, and log the request after its reply."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return

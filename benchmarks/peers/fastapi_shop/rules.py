@@ -1,4 +1,4 @@
-"""What holds for an order in both states of the peer: its price, its retries, and its link of the audit chain."""
+"""The order rules of both variants of the peer: prices, retries, and the audit entry."""
 
 from __future__ import annotations
 
@@ -16,25 +16,29 @@ FIRST_HASH = bytes(32)
 METHOD = "PlaceOrder"
 
 
-def fingerprint(wanted: OrderIn) -> bytes:
-    """What tells a retry from another order with the same `request_id`."""
-    return hashlib.sha256(wanted.model_dump_json().encode()).digest()
+def compute_fingerprint(requested: OrderIn) -> bytes:
+    """Return the hash that distinguishes a retry from another order with the same `request_id`."""
+    return hashlib.sha256(requested.model_dump_json().encode()).digest()
 
 
-def check_retry(stored: bytes, wanted: bytes) -> None:
-    """Refuse a request whose fingerprint is not that of the first with its `request_id`."""
-    if stored != wanted:
+def check_retry(stored: bytes, requested: bytes) -> None:
+    """Raise 400 if the fingerprint differs from that of the first request with the same `request_id`."""
+    if stored != requested:
         raise HTTPException(400, "this request_id was used for another order")
 
 
-def priced(wanted: OrderIn, variants: Mapping[str, Any], *, now_us: int) -> OrderOut:
-    """The order at the prices of its variants, which are entities or rows by SKU."""
-    for line in wanted.lines:
+def price_order(requested: OrderIn, variants: Mapping[str, Any], *, now_us: int) -> OrderOut:
+    """Return the order at current prices. Raise 404 or 409 if a SKU is unknown or not for sale.
+
+    Args:
+        variants: entities or rows, by SKU.
+    """
+    for line in requested.lines:
         variant = variants.get(line.sku)
         if variant is None:
             raise HTTPException(404, f"there is no SKU {line.sku}")
-        if variant.state != "ACTIVE" or variant.currency_code != wanted.currency_code:
-            raise HTTPException(409, f"{line.sku} is not for sale in {wanted.currency_code}")
+        if variant.state != "ACTIVE" or variant.currency_code != requested.currency_code:
+            raise HTTPException(409, f"{line.sku} is not for sale in {requested.currency_code}")
     lines = [
         OrderLineOut(
             line_number=number,
@@ -44,13 +48,13 @@ def priced(wanted: OrderIn, variants: Mapping[str, Any], *, now_us: int) -> Orde
             unit_price_minor=variants[line.sku].price_minor,
             subtotal_minor=line.quantity * variants[line.sku].price_minor,
         )
-        for number, line in enumerate(wanted.lines, start=1)
+        for number, line in enumerate(requested.lines, start=1)
     ]
     return OrderOut(
         id=str(uuid_utils.uuid7()),
-        customer_id=wanted.customer_id,
+        customer_id=requested.customer_id,
         state="PLACED",
-        currency_code=wanted.currency_code,
+        currency_code=requested.currency_code,
         total_minor=sum(line.subtotal_minor for line in lines),
         lines=lines,
         create_time_us=now_us,
@@ -59,18 +63,18 @@ def priced(wanted: OrderIn, variants: Mapping[str, Any], *, now_us: int) -> Orde
     )
 
 
-def quantities(wanted: OrderIn) -> list[tuple[str, int]]:
-    """How many units of each SKU are wanted."""
+def sum_quantities(requested: OrderIn) -> list[tuple[str, int]]:
+    """Return the requested units of each SKU, sorted by SKU."""
     units: Counter[str] = Counter()
-    for line in wanted.lines:
+    for line in requested.lines:
         units[line.sku] += line.quantity
     return sorted(units.items())
 
 
-def audit_entry(order: OrderOut, caller: str, request_id: str, *, previous_hash: bytes | None) -> dict[str, Any]:
-    """The columns of the entry that is both the order's event and its link of the audit chain."""
+def build_audit_entry(order: OrderOut, caller: str, request_id: str, *, previous_hash: bytes | None) -> dict[str, Any]:
+    """Return the columns of the entry that is both the order's event and its link of the audit chain."""
     previous, resource, after = previous_hash or FIRST_HASH, f"orders/{order.id}", order.model_dump_json().encode()
-    said = f"{order.create_time_us}:{caller}:{METHOD}:{resource}:{request_id}".encode()
+    header = f"{order.create_time_us}:{caller}:{METHOD}:{resource}:{request_id}".encode()
     return {
         "create_time_us": order.create_time_us,
         "type": "order.placed",
@@ -80,5 +84,5 @@ def audit_entry(order: OrderOut, caller: str, request_id: str, *, previous_hash:
         "request_id": request_id,
         "after": after,
         "previous_hash": previous,
-        "entry_hash": hashlib.sha256(previous + said + after).digest(),
+        "entry_hash": hashlib.sha256(previous + header + after).digest(),
     }

@@ -1,4 +1,4 @@
-"""What comes in and goes out, as Pydantic models with the constraints of Storekeep's contract."""
+"""Requests and replies as Pydantic models, with the constraints of Storekeep's contract."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ class ProductOut(BaseModel):
     update_time_us: int
     version: Annotated[int, Field(exclude=True)]
 
-    @computed_field  # type: ignore[prop-decorator]  # as Pydantic's documentation has it
+    @computed_field  # type: ignore[prop-decorator]  # as in Pydantic's documentation
     @property
     def etag(self) -> str:
-        """Changes with every change."""
+        """Changes whenever the product changes."""
         return f"v{self.version}"
 
 
 class OrderLineIn(BaseModel):
-    """So many units of one SKU."""
+    """A quantity of one SKU to order."""
 
     sku: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}$")]
     quantity: Annotated[int, Field(ge=1, le=1_000_000)]
 
 
 class OrderIn(BaseModel):
-    """What is ordered, by whom."""
+    """The request to place an order."""
 
     customer_id: ResourceId
     currency_code: Annotated[str, Field(pattern=r"^[A-Z]{3}$")]

@@ -1,4 +1,4 @@
-"""Who calls: a bearer token (JWT, ES256), verified for each request, or once and then remembered until it expires."""
+"""Authentication by bearer token (JWT, ES256), verified for each request, or once and then cached until it expires."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ _verified: dict[str, tuple[str, float]] = {}
 Credentials = Annotated[HTTPAuthorizationCredentials, Depends(bearer)]
 
 
-async def _caller(credentials: Credentials) -> str:
+async def _get_caller(credentials: Credentials) -> str:
     return _verify(credentials.credentials)[0]
 
 
-async def _remembered_caller(credentials: Credentials) -> str:
+async def _get_cached_caller(credentials: Credentials) -> str:
     token = credentials.credentials
     subject, expires_s = _verified.get(token, ("", 0.0))
     if expires_s <= time.time():
@@ -49,7 +49,7 @@ def _verify(token: str) -> tuple[str, float]:
     return claims["sub"], claims["exp"]
 
 
-Caller = Annotated[str, Depends(_caller)]
-"""The subject of the request's token, verified each time; 401 when it is no good."""
-RememberedCaller = Annotated[str, Depends(_remembered_caller)]
-"""The same, verified once and then remembered until it expires."""
+Caller = Annotated[str, Depends(_get_caller)]
+"""The subject of the request's token, verified for each request; 401 if it is invalid."""
+CachedCaller = Annotated[str, Depends(_get_cached_caller)]
+"""The subject of the request's token, verified once and then cached until it expires."""

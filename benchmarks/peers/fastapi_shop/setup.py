@@ -1,4 +1,4 @@
-"""Set the peer up in a folder: its database with the benchmark's catalogue, its key pair, and a token for the load."""
+"""Set up the peer in a folder: its database with the catalogue, its key pair, and a token for the load."""
 
 from __future__ import annotations
 
@@ -18,27 +18,24 @@ TOKEN_LIFE_S = 86_400
 
 
 def set_up(folder: Path, database_url: str) -> str:
-    """Make the tables and the keys.
-
-    Returns: a token that the service accepts.
-    """
+    """Create the tables and the keys, and return a token that the service accepts."""
     folder.mkdir(parents=True)
     engine = create_engine(database_url)
     Table.metadata.create_all(engine)
     with engine.begin() as connection:
         _fill(connection)
     engine.dispose()
-    return _token(folder)
+    return _issue_token(folder)
 
 
-def environment(folder: Path, database_url: str) -> dict[str, str]:
-    """What the service reads its settings from."""
+def build_environment(folder: Path, database_url: str) -> dict[str, str]:
+    """Return the environment variables from which the service reads its settings."""
     return {"SHOP_DATABASE": database_url, "SHOP_PUBLIC_KEY": str(folder / "public.pem")}
 
 
 def _fill(connection: Connection) -> None:
     times = {"create_time_us": time.time_ns() // 1000, "update_time_us": time.time_ns() // 1000}
-    for item in catalogue.items():
+    for item in catalogue.list_items():
         facts = {"display_name": item.display_name, "state": "ACTIVE"}
         connection.execute(
             insert(Product).values(
@@ -58,10 +55,10 @@ def _fill(connection: Connection) -> None:
                 sku=item.sku, on_hand=catalogue.UNITS, allocated=0, version=1, update_time_us=times["update_time_us"]
             )
         )
-    connection.execute(insert(Customer), [{"id": each, "display_name": each} for each in catalogue.customer_ids()])
+    connection.execute(insert(Customer), [{"id": each, "display_name": each} for each in catalogue.list_customer_ids()])
 
 
-def _token(folder: Path) -> str:
+def _issue_token(folder: Path) -> str:
     key = ec.generate_private_key(ec.SECP256R1())
     public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     (folder / "public.pem").write_bytes(public)

@@ -1,7 +1,7 @@
-"""The peer tuned by hand: `async def` endpoints that call SQLite directly, Core statements that were built once.
+"""The peer, tuned by hand: `async def` endpoints that call SQLite directly, and Core statements built once.
 
-Verified tokens are remembered, the log is written by a thread of its own, and an order is made JSON once. An endpoint
-holds the event loop while it runs, against FastAPI's advice; with one core and one writer that is faster than threads.
+Verified tokens are cached, a separate thread writes the log, and an order is serialised once. An endpoint blocks the
+event loop while it runs, against FastAPI's advice; with one core and one writer that is faster than threads.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from benchmarks.peers.fastapi_shop import models, request_log, rules
 from benchmarks.peers.fastapi_shop.database import readers, writers
 from benchmarks.peers.fastapi_shop.models import AuditEntry, Customer, Product, Reply, StockLevel, Variant
 from benchmarks.peers.fastapi_shop.schemas import OrderIn, OrderOut, ProductOut, ResourceId
-from benchmarks.peers.fastapi_shop.security import RememberedCaller
+from benchmarks.peers.fastapi_shop.security import CachedCaller
 
 
 def _insert_into(model: type[models.Table]) -> Insert:
@@ -38,7 +38,7 @@ FIND_VARIANTS = select(
 ).where(Variant.sku.in_(bindparam("skus", expanding=True)))
 ALLOCATE = (
     update(stock)
-    .where(stock.c.sku == bindparam("wanted_sku"), stock.c.on_hand - stock.c.allocated >= bindparam("quantity"))
+    .where(stock.c.sku == bindparam("requested_sku"), stock.c.on_hand - stock.c.allocated >= bindparam("quantity"))
     .values(
         allocated=stock.c.allocated + bindparam("quantity"),
         version=stock.c.version + 1,
@@ -54,7 +54,7 @@ INSERT_REPLY = _insert_into(Reply)
 
 @contextlib.asynccontextmanager
 async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-    """Write the log while the service runs."""
+    """Run the log's thread while the service runs."""
     listener = request_log.log_through_queue()
     yield
     listener.stop()
@@ -65,7 +65,7 @@ app.add_middleware(request_log.RequestLog)
 
 
 @app.get("/v1/products/{product_id}")
-async def get_product(product_id: ResourceId, caller: RememberedCaller) -> ProductOut:
+async def get_product(product_id: ResourceId, caller: CachedCaller) -> ProductOut:
     """Get one product."""
     with readers.connect() as connection:
         row = connection.execute(FIND_PRODUCT, {"id": product_id}).one_or_none()
@@ -75,28 +75,28 @@ async def get_product(product_id: ResourceId, caller: RememberedCaller) -> Produ
 
 
 @app.post("/v1/orders:place", response_model=OrderOut)
-async def place_order(wanted: OrderIn, caller: RememberedCaller) -> Response:
-    """Place an order, or answer its retry; its JSON was made for the audit entry and is not made again."""
-    identity = {"caller": caller, "request_id": str(wanted.request_id)}
+async def place_order(requested: OrderIn, caller: CachedCaller) -> Response:
+    """Place an order, or return the stored reply of a retry. The reply is the JSON of the audit entry."""
+    identity = {"caller": caller, "request_id": str(requested.request_id)}
     with writers.begin() as connection:
-        return Response(_place(connection, wanted, identity), media_type="application/json")
+        return Response(_place(connection, requested, identity), media_type="application/json")
 
 
-def _place(connection: Connection, wanted: OrderIn, identity: Mapping[str, str]) -> bytes:
-    now_us, fingerprint = time.time_ns() // 1000, rules.fingerprint(wanted)
+def _place(connection: Connection, requested: OrderIn, identity: Mapping[str, str]) -> bytes:
+    now_us, fingerprint = time.time_ns() // 1000, rules.compute_fingerprint(requested)
     stored = connection.execute(FIND_REPLY, identity).one_or_none()
     if stored is not None:
         rules.check_retry(stored.fingerprint, fingerprint)
         return bytes(stored.after)
-    if connection.execute(FIND_CUSTOMER, {"id": wanted.customer_id}).one_or_none() is None:
-        raise HTTPException(404, f"there is no customer {wanted.customer_id}")
-    variants = connection.execute(FIND_VARIANTS, {"skus": [line.sku for line in wanted.lines]})
-    order = rules.priced(wanted, {row.sku: row for row in variants}, now_us=now_us)
-    for sku, quantity in rules.quantities(wanted):
-        taken = connection.execute(ALLOCATE, {"wanted_sku": sku, "quantity": quantity, "now_us": now_us})
+    if connection.execute(FIND_CUSTOMER, {"id": requested.customer_id}).one_or_none() is None:
+        raise HTTPException(404, f"there is no customer {requested.customer_id}")
+    variants = connection.execute(FIND_VARIANTS, {"skus": [line.sku for line in requested.lines]})
+    order = rules.price_order(requested, {row.sku: row for row in variants}, now_us=now_us)
+    for sku, quantity in rules.sum_quantities(requested):
+        taken = connection.execute(ALLOCATE, {"requested_sku": sku, "quantity": quantity, "now_us": now_us})
         if taken.rowcount != 1:
             raise HTTPException(409, f"{sku} is out of stock")
-    entry = rules.audit_entry(order, **identity, previous_hash=connection.scalar(LAST_HASH))
+    entry = rules.build_audit_entry(order, **identity, previous_hash=connection.scalar(LAST_HASH))
     connection.execute(INSERT_ORDER, {**order.model_dump(exclude={"lines", "etag"}), "version": 1})
     connection.execute(INSERT_LINES, [{"order_id": order.id, **line.model_dump()} for line in order.lines])
     sequence = connection.execute(INSERT_AUDIT_ENTRY, entry).lastrowid

@@ -1,7 +1,7 @@
 """The admin command line: `storekeep`.
 
-gRPC's own log is off unless GRPC_VERBOSITY asks for it: it would stand between the lines of a table, and what went
-wrong is told by the command. gRPC reads the setting when it is imported, so it is made here.
+gRPC's log is off unless GRPC_VERBOSITY is set: it would interrupt tables, and commands report errors themselves. gRPC
+reads the variable when it is imported, so it is set here.
 """
 
 import os

@@ -1,7 +1,7 @@
-"""The entry point `storekeep`: a signal ends it with one line and exit code 130 or 143, also during the imports.
+"""The entry point `storekeep`. A signal ends it with one line and exit code 130 or 143, even during imports.
 
-The imports of the command take half a second. A signal in that time must not print a traceback from the middle of a
-module, so this module imports next to nothing before its handlers are set: not even `typing`.
+The imports take half a second, and a signal in that time must not print a traceback. This module therefore imports
+almost nothing, not even `typing`, before it sets its signal handlers.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
-"""The signals that end a command, and what it says then."""
+SIGNAL_TEXTS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+"""The signals that end a command, and the text it prints."""
 EXIT_CODE_BASE = 128
-"""A process that a signal ended has this plus the signal's number as its exit code, as shells count."""
+"""The exit code after a signal is this plus the number of the signal, as in shells."""
 STDERR = 2
 
 
 class Interrupted(BaseException):
-    """A signal asks the command to end. It unwinds like an error, so that no temporary file stays behind."""
+    """A signal to end the command. As an exception, it unwinds the stack, so that temporary files are removed."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -43,8 +43,8 @@ def main() -> None:
 
 
 def _handle_signals(handler: Callable[[int, object], None]) -> None:
-    """Set the handler of each signal, unless whoever started this process has it ignored, as `nohup` and `&` do."""
-    for number in WORDS:
+    """Set the handler of each signal that the parent process has not ignored, as `nohup` and `&` do."""
+    for number in SIGNAL_TEXTS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, handler)
 
@@ -55,7 +55,7 @@ def _interrupt(number: int, _frame: object) -> None:
 
 def _exit_at_once(number: int, _frame: object) -> None:
     try:
-        os.write(STDERR, f"storekeep: {WORDS[signal.Signals(number)]}\n".encode())
+        os.write(STDERR, f"storekeep: {SIGNAL_TEXTS[signal.Signals(number)]}\n".encode())
     finally:
         os._exit(EXIT_CODE_BASE + number)
 

@@ -1,6 +1,6 @@
-"""The command line: puts the groups together, and turns whatever ends a run into one line and an exit code.
+"""The command line application: registers the command groups and maps errors to one line and an exit code.
 
-Nothing below this prints a traceback: an error that nobody foresaw is one line too, unless STOREKEEP_DEBUG is set.
+Tracebacks are printed only if STOREKEEP_DEBUG is set: an unexpected error is reported in one line too.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ import typer
 from storekeep.cli.accounts import add_accounts
 from storekeep.cli.audit import add_audit
 from storekeep.cli.categories import add_categories
-from storekeep.cli.cells import printable
+from storekeep.cli.cells import replace_unprintable
 from storekeep.cli.customers import add_customers
-from storekeep.cli.exits import MEANINGS, Exit, exit_of
+from storekeep.cli.exits import MEANINGS, Exit, get_exit_code
 from storekeep.cli.fulfillments import add_fulfillments
 from storekeep.cli.health import add_health
 from storekeep.cli.imports.commands import add_imports
@@ -52,12 +52,12 @@ GROUPS = (
 )
 
 SIMILARITY_MIN = 0.75
-"""How alike two options are, of 1, before one is suggested for the other: `--limt` and `--limit` are 0.92."""
+"""Minimum similarity for an option to be suggested, where 1 is equality: `--limt` and `--limit` have 0.92."""
 EXAMPLE = "storekeep login --address 127.0.0.1:50051 --api-key-file var/admin.key"
 
 
 def new_app() -> typer.Typer:
-    """Return the command line with all its groups."""
+    """Create the command line with all its groups."""
     codes = "  ".join(f"{code.value} {meaning}." for code, meaning in MEANINGS.items())
     app = typer.Typer(
         no_args_is_help=True,
@@ -65,18 +65,18 @@ def new_app() -> typer.Typer:
         epilog=f"Exit codes: {codes}\n\nExample: {EXAMPLE}",
         pretty_exceptions_enable=False,
     )
-    app.callback()(show_version)
+    app.callback()(show_help_or_version)
     for add in GROUPS:
         add(app)
     return app
 
 
-def show_version(
+def show_help_or_version(
     version: Annotated[bool, typer.Option("--version", is_eager=True, help="Show the version and exit.")] = False,
 ) -> None:
-    """Keep products, stock, customers and orders, from the command line.
+    """Manage products, stock, customers and orders from the command line.
 
-    Begin with `storekeep login`. Every command shows its options and an example with --help.
+    Start with `storekeep login`. The --help of each command lists its options and ends with an example.
     """
     if version:
         typer.echo(f"storekeep {metadata.version('storekeep')}")
@@ -89,50 +89,51 @@ def main() -> None:
         code = new_app()(prog_name="storekeep", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else Exit.OK)
     except typer.TyperException as error:
-        _end_usage(error)
+        _exit_with_usage_error(error)
     except StorekeepError as error:
-        _end(str(error), exit_of(error))
+        _exit_with_error(str(error), get_exit_code(error))
     except LoginUnreadable as error:
-        _end(str(error), Exit.USAGE)
+        _exit_with_error(str(error), Exit.USAGE)
     except typer.Abort:
-        _end("aborted", Exit.INTERRUPTED)
+        _exit_with_error("aborted", Exit.INTERRUPTED)
     except OutputClosed:
         _drop_output()
         sys.exit(Exit.OK)
     except OSError as error:
         _drop_output()
-        _end(f"cannot use {error.filename or 'what output goes to'}: {error.strerror or error}", Exit.REFUSED)
+        _exit_with_error(f"cannot use {error.filename or 'standard output'}: {error.strerror or error}", Exit.REFUSED)
     except UnicodeEncodeError as error:
-        _end(f"{error.object!a} on the command line is not UTF-8", Exit.USAGE)
+        _exit_with_error(f"{error.object!a} on the command line is not UTF-8", Exit.USAGE)
     except Exception as error:
         if os.environ.get("STOREKEEP_DEBUG"):
             raise
-        _end(f"a defect, {type(error).__name__}: {error} (STOREKEEP_DEBUG=1 shows where)", Exit.REFUSED)
+        text = f"unexpected error, {type(error).__name__}: {error} (set STOREKEEP_DEBUG=1 for a traceback)"
+        _exit_with_error(text, Exit.REFUSED)
 
 
-def _end_usage(error: typer.TyperException) -> None:
-    """Say in one line what is wrong with the command line; a group without a command has shown its help already."""
+def _exit_with_usage_error(error: typer.TyperException) -> None:
+    """Report a usage error in one line. For a group without a command, the help has already been printed."""
     context: typer.Context | None = getattr(error, "ctx", None)
     hint = f" (see {context.command_path} --help)" if context is not None else ""
     option: str = getattr(error, "option_name", "")
     text = _describe_unknown(option, getattr(error, "possibilities", None)) if option else error.format_message()
     if text.strip():
-        _end(f"{text.rstrip('.')}{hint}", Exit.USAGE)
+        _exit_with_error(f"{text.rstrip('.')}{hint}", Exit.USAGE)
     sys.exit(Exit.USAGE)
 
 
 def _describe_unknown(option: str, existing: Sequence[str] | None) -> str:
-    """Say that there is no such option, and suggest one only where it differs by a slip of the finger."""
+    """Return a message about an unknown option. Suggest another only if it looks like a typing error."""
     close = get_close_matches(option, existing or (), n=1, cutoff=SIMILARITY_MIN)
     return f"No such option: {option}" + "".join(f"; did you mean {similar}?" for similar in close)
 
 
-def _end(text: str, code: Exit) -> None:
-    line = " ".join(printable(text).split())
+def _exit_with_error(text: str, code: Exit) -> None:
+    line = " ".join(replace_unprintable(text).split())
     sys.stderr.write(f"storekeep: {line}\n")
     sys.exit(code)
 
 
 def _drop_output() -> None:
-    """Nobody can read what is left of our output: have the interpreter say nothing of it when it flushes."""
+    """Redirect stdout to the null device, so that the interpreter's final flush does not fail."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,4 +1,4 @@
-"""`storekeep categories`: the tree that groups products."""
+"""`storekeep categories`: commands for the category tree."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from storekeep.cli.changes import changes_of
+from storekeep.cli.changes import build_update
 from storekeep.cli.commands import Etag, command, new_group
 from storekeep.cli.listings import ResourceListing, add_listing
-from storekeep.cli.names import full_name
+from storekeep.cli.names import to_full_name
 from storekeep.cli.sessions import Session
 from storekeep.cli.steps import Step, add_steps
 from storekeep.client import Category
@@ -25,42 +25,44 @@ LISTING = ResourceListing(
 )
 
 STEPS = (
-    Step("archive", "Take categories off sale; products stay as they are.", lambda s: s.client.categories.archive),
-    Step("unarchive", "Put archived categories back on sale.", lambda s: s.client.categories.unarchive),
+    Step("archive", "Archive categories; their products do not change.", lambda s: s.client.categories.archive),
+    Step("unarchive", "Unarchive categories.", lambda s: s.client.categories.unarchive),
     Step("delete", "Delete categories; they can be undeleted.", lambda s: s.client.categories.delete),
-    Step("undelete", "Bring deleted categories back.", lambda s: s.client.categories.undelete),
+    Step("undelete", "Restore deleted categories.", lambda s: s.client.categories.undelete),
 )
 
-category_name = partial(full_name, "categories")
+to_category_name = partial(to_full_name, "categories")
 
 
 def add_categories(app: typer.Typer) -> None:
     """Add the group to the command line."""
-    group = new_group(app, "categories", help="The tree that groups products.", example="storekeep categories list")
+    group = new_group(
+        app, "categories", help="Manage the category tree of products.", example="storekeep categories list"
+    )
     add_listing(group, LISTING)
     command(group, "show", example="storekeep categories show drinks")(show_category)
     create = 'storekeep categories create --id tea --name "Tea" --parent drinks'
     command(group, "create", example=create, writes=True)(create_category)
     update = 'storekeep categories update tea --name "Teas and infusions"'
     command(group, "update", example=update, writes=True)(update_category)
-    add_steps(group, STEPS, noun="categories", example_name="tea", to_name=category_name, columns=COLUMNS)
+    add_steps(group, STEPS, noun="categories", example_name="tea", to_name=to_category_name, columns=COLUMNS)
 
 
-def show_category(session: Session, name: Annotated[str, typer.Argument(help="Its id or full name.")]) -> None:
+def show_category(session: Session, name: Annotated[str, typer.Argument(help="Id or full name.")]) -> None:
     """Show one category."""
-    session.screen.show_message(session.client.categories.get(category_name(name)))
+    session.screen.show_message(session.client.categories.get(to_category_name(name)))
 
 
 def create_category(
     session: Session,
-    display_name: Annotated[str, typer.Option("--name", help="What people read.")],
-    category_id: Annotated[str, typer.Option("--id", help="Its id; the server chooses one without.")] = "",
+    display_name: Annotated[str, typer.Option("--name", help="Display name.")],
+    category_id: Annotated[str, typer.Option("--id", help="Its id (default: chosen by the server).")] = "",
     description: Annotated[str, typer.Option("--description")] = "",
-    parent: Annotated[str, typer.Option("--parent", help="The category above it.")] = "",
+    parent: Annotated[str, typer.Option("--parent", help="Id or full name of the parent category.")] = "",
 ) -> None:
     """Create a category."""
     category = Category(
-        display_name=display_name, description=description, parent_category=category_name(parent) if parent else ""
+        display_name=display_name, description=description, parent_category=to_category_name(parent) if parent else ""
     )
     created = session.client.categories.create(category, category_id=category_id, **session.write_options)
     session.screen.show_message(created)
@@ -68,19 +70,21 @@ def create_category(
 
 def update_category(
     session: Session,
-    name: Annotated[str, typer.Argument(help="Its id or full name.")],
-    display_name: Annotated[str | None, typer.Option("--name", help="What people read.")] = None,
+    name: Annotated[str, typer.Argument(help="Id or full name.")],
+    display_name: Annotated[str | None, typer.Option("--name", help="Display name.")] = None,
     description: Annotated[str | None, typer.Option("--description")] = None,
-    parent: Annotated[str | None, typer.Option("--parent", help="The category above it; empty for none.")] = None,
+    parent: Annotated[
+        str | None, typer.Option("--parent", help="Id or full name of the parent category; empty for none.")
+    ] = None,
     etag: Etag = "",
 ) -> None:
     """Change the given fields of a category."""
-    wanted, mask = changes_of(
+    changes, mask = build_update(
         Category,
-        category_name(name),
+        to_category_name(name),
         etag=etag,
         display_name=display_name,
         description=description,
-        parent_category=category_name(parent) if parent else parent,
+        parent_category=to_category_name(parent) if parent else parent,
     )
-    session.screen.show_message(session.client.categories.update(wanted, update_mask=mask, **session.write_options))
+    session.screen.show_message(session.client.categories.update(changes, update_mask=mask, **session.write_options))

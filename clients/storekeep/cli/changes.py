@@ -1,4 +1,4 @@
-"""Changes: what an update command was told to change: the fields that were given, and the mask that names them."""
+"""Updates from command line options: the changed resource and its update mask."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from google.protobuf.message import Message
 MessageT = TypeVar("MessageT", bound=Message)
 
 
-def changes_of(kind: type[MessageT], name: str, *, etag: str, **fields: Any) -> tuple[MessageT, list[str]]:
-    """Return a resource that holds the fields that are not None, and their names: the update mask.
+def build_update(kind: type[MessageT], name: str, *, etag: str, **fields: Any) -> tuple[MessageT, list[str]]:
+    """Return a resource with the fields that are not None, and their names as the update mask.
 
-    Raises: typer.BadParameter when there is nothing to change.
+    Raises: typer.BadParameter if all fields are None.
     """
-    given = {field: value for field, value in fields.items() if value is not None}
-    if not given:
-        raise typer.BadParameter("Say what to change")
-    return kind(name=name, etag=etag, **given), list(given)
+    changes = {field: value for field, value in fields.items() if value is not None}
+    if not changes:
+        raise typer.BadParameter("Name at least one field to change")
+    return kind(name=name, etag=etag, **changes), list(changes)

@@ -1,4 +1,4 @@
-"""Checkpoints of the audit log as files: what `storekeep-server export-checkpoint` writes, too."""
+"""Files with checkpoints of the audit log, in the format of `storekeep-server export-checkpoint`."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ FORMAT = "storekeep-audit-checkpoint-1"
 
 
 def write_checkpoint_file(path: Path, checkpoint: AuditCheckpoint) -> None:
-    """Write a checkpoint to a file; its key as a JWK (RFC 8037)."""
+    """Write a checkpoint to a file, with its public key as a JWK (RFC 8037)."""
     key = {"kty": "OKP", "crv": "Ed25519", "kid": checkpoint.key_id, "x": _encode(checkpoint.public_key)}
-    said = {
+    document = {
         "format": FORMAT,
         "chain": checkpoint.chain,
         "sequence": checkpoint.sequence,
@@ -26,30 +26,30 @@ def write_checkpoint_file(path: Path, checkpoint: AuditCheckpoint) -> None:
         "key": key,
         "signature": checkpoint.signature.hex(),
     }
-    path.write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 
 
 def read_checkpoint_file(path: Path) -> AuditCheckpoint:
-    """Read a checkpoint from a file; the server checks its signature.
+    """Read a checkpoint from a file. The server verifies its signature.
 
-    Raises: typer.BadParameter, where it is none.
+    Raises: typer.BadParameter if the file is not a checkpoint.
     """
     try:
-        said = json.loads(path.read_bytes())
-        if said["format"] != FORMAT:
+        document = json.loads(path.read_bytes())
+        if document["format"] != FORMAT:
             raise ValueError
         checkpoint = AuditCheckpoint(
-            name=f"auditCheckpoints/{said['sequence']}",
-            sequence=said["sequence"],
-            head_hash=bytes.fromhex(said["head_hash"]),
-            chain=said["chain"],
-            key_id=said["key"]["kid"],
-            public_key=_decode(said["key"]["x"]),
-            signature=bytes.fromhex(said["signature"]),
+            name=f"auditCheckpoints/{document['sequence']}",
+            sequence=document["sequence"],
+            head_hash=bytes.fromhex(document["head_hash"]),
+            chain=document["chain"],
+            key_id=document["key"]["kid"],
+            public_key=_decode(document["key"]["x"]),
+            signature=bytes.fromhex(document["signature"]),
         )
-        checkpoint.create_time.FromMicroseconds(said["create_time_us"])
+        checkpoint.create_time.FromMicroseconds(document["create_time_us"])
     except (OSError, ValueError, KeyError, TypeError, binascii.Error):
-        raise typer.BadParameter(f"{path} is no checkpoint of an audit log") from None
+        raise typer.BadParameter(f"{path} is not a checkpoint of an audit log") from None
     return checkpoint
 
 

@@ -1,6 +1,6 @@
-"""Commands: what all of them share: the options for connection and output, help that ends in an example.
+"""Registration of commands, with the connection and output options that all of them share.
 
-A command is a function of a `Session` and its own arguments; `command` adds the shared options to those.
+A command is a function of a `Session` and its own arguments. `command` adds the shared options and an example.
 """
 
 from __future__ import annotations
@@ -22,34 +22,34 @@ P = ParamSpec("P")
 
 PANEL = "Connection and output"
 
-Limit = Annotated[int, typer.Option("--limit", min=0, help="Show at most so many; 0 shows all.")]
-Filter = Annotated[str, typer.Option("--filter", help='Only those, as `state = ACTIVE AND display_name : "tea"`.')]
-OrderBy = Annotated[str, typer.Option("--order-by", help="Sort by this field; `desc` after it turns it around.")]
-Deleted = Annotated[bool, typer.Option("--deleted", help="List deleted ones too.")]
-Etag = Annotated[str, typer.Option("--etag", help="Change nothing unless this is the current etag.")]
-Yes = Annotated[bool, typer.Option("--yes", help="Really do it; without it, more than one is a dry run.")]
+Limit = Annotated[int, typer.Option("--limit", min=0, help="Maximum number of results; 0 shows all.")]
+Filter = Annotated[str, typer.Option("--filter", help='Filter such as `state = ACTIVE AND display_name : "tea"`.')]
+OrderBy = Annotated[str, typer.Option("--order-by", help="Field to sort by, followed by `desc` for descending order.")]
+Deleted = Annotated[bool, typer.Option("--deleted", help="Include deleted resources.")]
+Etag = Annotated[str, typer.Option("--etag", help="Fail unless this is the current etag.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Apply the changes (default for more than one name: dry run).")]
 
 LIMIT = 100
-"""Resources that a list shows unless told otherwise: a screen or two, not a million orders."""
+"""Default number of resources in a list: about two screens."""
 
 
-def joined(given: str, own: str) -> str:
-    """Return the filter that was typed and the command's own, as one.
+def join_filters(user_filter: str, command_filter: str) -> str:
+    """Return both filters joined by AND, without empty ones.
 
-    What was typed comes first and without parentheses, which it needs none of as AND binds loosest (AIP-160): so the
-    positions that the server tells are its own.
+    The user's filter comes first and without parentheses, so that positions in error messages refer to what the user
+    typed. It needs no parentheses, because AND has the lowest precedence (AIP-160).
     """
-    return " AND ".join(term for term in (given.strip() and given, own) if term)
+    return " AND ".join(term for term in (user_filter.strip() and user_filter, command_filter) if term)
 
 
 def new_group(
     parent: typer.Typer,
     name: str,
     *,
-    help: str,  # noqa: A002 - typer's own word
+    help: str,  # noqa: A002 - typer's name
     example: str,
 ) -> typer.Typer:
-    """Add a group of commands, such as `storekeep products`. `example` is a full command line of one of them."""
+    """Create a command group, such as `storekeep products`. `example` is a full command line of one command."""
     group = typer.Typer(no_args_is_help=True, help=help, epilog=f"Example: {example}")
     parent.add_typer(group, name=name)
     return group
@@ -58,32 +58,33 @@ def new_group(
 def command(
     group: typer.Typer, name: str, *, example: str, writes: bool = False
 ) -> Callable[[Callable[Concatenate[Session, P], None]], Callable[Concatenate[Session, P], None]]:
-    """Register a function as a command of a group. `example` is a full command line; `writes` adds `--dry-run`."""
+    """Return a decorator that registers a command. `example` is a full command line; `writes` adds `--dry-run`."""
 
     def register(action: Callable[Concatenate[Session, P], None]) -> Callable[Concatenate[Session, P], None]:
-        group.command(name, epilog=f"Example: {example}")(_with_shared_options(action, writes=writes))
+        group.command(name, epilog=f"Example: {example}")(_add_shared_options(action, writes=writes))
         return action
 
     return register
 
 
-def _shared(
+def _declare_shared_options(
     *,
     address: Annotated[
         str | None,
         typer.Option(
             "--address",
             metavar="HOST:PORT",
-            show_default="STOREKEEP_ADDRESS, or the login's",
-            help="Where the server is, or unix:/path.",
+            show_default="STOREKEEP_ADDRESS, or that of the login",
+            help="Address of the server, or unix:/path.",
             rich_help_panel=PANEL,
         ),
     ] = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON document on stdout, for programs.", rich_help_panel=PANEL)
+        bool, typer.Option("--json", help="Print JSON instead of tables.", rich_help_panel=PANEL)
     ] = False,
     timeout_s: Annotated[
-        float, typer.Option("--timeout", min=0.001, metavar="SECONDS", help="For each call.", rich_help_panel=PANEL)
+        float,
+        typer.Option("--timeout", min=0.001, metavar="SECONDS", help="Deadline of each call.", rich_help_panel=PANEL),
     ] = DEFAULT_TIMEOUT_S,
     ca_file: Annotated[
         Path | None,
@@ -91,7 +92,7 @@ def _shared(
             "--ca-file",
             envvar="STOREKEEP_CLI_CA_FILE",
             metavar="PEM",
-            help="Trust these certificates: turns TLS on.",
+            help="Trusted CA certificates; enables TLS.",
             rich_help_panel=PANEL,
         ),
     ] = None,
@@ -101,7 +102,7 @@ def _shared(
             "--cert-file",
             envvar="STOREKEEP_CLI_CERT_FILE",
             metavar="PEM",
-            help="The client's certificate (mTLS).",
+            help="Client certificate (mTLS).",
             rich_help_panel=PANEL,
         ),
     ] = None,
@@ -111,41 +112,43 @@ def _shared(
             "--key-file",
             envvar="STOREKEEP_CLI_KEY_FILE",
             metavar="PEM",
-            help="The client's private key (mTLS).",
+            help="Private key of the client (mTLS).",
             rich_help_panel=PANEL,
         ),
     ] = None,
     plaintext: Annotated[
         bool,
-        typer.Option("--plaintext", help="No TLS, though the server is elsewhere.", rich_help_panel=PANEL),
+        typer.Option("--plaintext", help="Disable TLS, also for a remote server.", rich_help_panel=PANEL),
     ] = False,
 ) -> None:
-    """Hold, by its signature, the options that all commands share."""
+    """Declare in its signature the options that all commands share."""
 
 
-def _writing(
+def _declare_write_options(
     *,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Run all of it, show the result, and keep nothing.", rich_help_panel=PANEL)
+        bool, typer.Option("--dry-run", help="Show the result without storing anything.", rich_help_panel=PANEL)
     ] = False,
 ) -> None:
-    """Hold, by its signature, the options that all changing commands share."""
+    """Declare in its signature the options that all commands with changes share."""
 
 
-def _with_shared_options(action: Callable[..., None], *, writes: bool) -> Callable[..., None]:
-    own = list(inspect.signature(action, eval_str=True).parameters.values())[1:]
-    holders = (_shared, _writing) if writes else (_shared,)
+def _add_shared_options(action: Callable[..., None], *, writes: bool) -> Callable[..., None]:
+    parameters = list(inspect.signature(action, eval_str=True).parameters.values())[1:]
+    declarations = (_declare_shared_options, _declare_write_options) if writes else (_declare_shared_options,)
     shared = [
-        parameter for holder in holders for parameter in inspect.signature(holder, eval_str=True).parameters.values()
+        parameter
+        for declaration in declarations
+        for parameter in inspect.signature(declaration, eval_str=True).parameters.values()
     ]
     names = frozenset(parameter.name for parameter in shared)
 
     @functools.wraps(action)
-    def run(**given: Any) -> None:
-        settings = Settings(**{name: given.pop(name) for name in names})
+    def run(**arguments: Any) -> None:
+        settings = Settings(**{name: arguments.pop(name) for name in names})
         try:
             with Session(settings) as session:
-                action(session, **given)
+                action(session, **arguments)
             sys.stdout.flush()
         except BrokenPipeError:
             raise OutputClosed from None
@@ -153,11 +156,11 @@ def _with_shared_options(action: Callable[..., None], *, writes: bool) -> Callab
             if session.login.api_key:
                 raise
             address = session.login.address
-            how = f"not logged in at {address}; run: storekeep login --address {address} --api-key-file FILE"
-            raise Unauthenticated(how, request_id=error.request_id) from None
+            message = f"not logged in at {address}; run: storekeep login --address {address} --api-key-file FILE"
+            raise Unauthenticated(message, request_id=error.request_id) from None
 
-    keyword_only = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
+    keyword_only = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters]
     run.__signature__ = inspect.Signature([*keyword_only, *shared])  # type: ignore[attr-defined]
-    run.__annotations__ = {parameter.name: parameter.annotation for parameter in [*own, *shared]}
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in [*parameters, *shared]}
     del run.__wrapped__
     return run

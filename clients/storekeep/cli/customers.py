@@ -1,4 +1,4 @@
-"""`storekeep customers`: who orders."""
+"""`storekeep customers`: commands for customers."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from storekeep.cli.changes import changes_of
+from storekeep.cli.changes import build_update
 from storekeep.cli.commands import Etag, command, new_group
 from storekeep.cli.listings import ResourceListing, add_listing
-from storekeep.cli.names import full_name
-from storekeep.cli.pairs import labels
+from storekeep.cli.names import to_full_name
+from storekeep.cli.pairs import parse_labels
 from storekeep.cli.sessions import Session
 from storekeep.cli.steps import Step, add_steps
 from storekeep.client import Customer
@@ -27,12 +27,12 @@ LISTING = ResourceListing(
 
 STEPS = (
     Step("delete", "Delete customers; they can be undeleted.", lambda s: s.client.customers.delete),
-    Step("undelete", "Bring deleted customers back.", lambda s: s.client.customers.undelete),
+    Step("undelete", "Restore deleted customers.", lambda s: s.client.customers.undelete),
 )
 
-customer_name = partial(full_name, "customers")
+to_customer_name = partial(to_full_name, "customers")
 
-Label = Annotated[list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="Repeat for several.")]
+Label = Annotated[list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="May be repeated.")]
 
 
 def add_customers(app: typer.Typer) -> None:
@@ -40,7 +40,7 @@ def add_customers(app: typer.Typer) -> None:
     group = new_group(
         app,
         "customers",
-        help="Who orders. Addresses come in with `storekeep import customers`.",
+        help="Manage customers. Add addresses with `storekeep import customers`.",
         example="storekeep customers list",
     )
     add_listing(group, LISTING)
@@ -49,45 +49,45 @@ def add_customers(app: typer.Typer) -> None:
     command(group, "create", example=create, writes=True)(create_customer)
     update = "storekeep customers update ernst --phone 7675-3425"
     command(group, "update", example=update, writes=True)(update_customer)
-    add_steps(group, STEPS, noun="customers", example_name="ernst", to_name=customer_name, columns=COLUMNS)
+    add_steps(group, STEPS, noun="customers", example_name="ernst", to_name=to_customer_name, columns=COLUMNS)
 
 
-def show_customer(session: Session, name: Annotated[str, typer.Argument(help="Its id or full name.")]) -> None:
+def show_customer(session: Session, name: Annotated[str, typer.Argument(help="Id or full name.")]) -> None:
     """Show one customer."""
-    session.screen.show_message(session.client.customers.get(customer_name(name)))
+    session.screen.show_message(session.client.customers.get(to_customer_name(name)))
 
 
 def create_customer(
     session: Session,
-    display_name: Annotated[str, typer.Option("--name", help="A person's or a company's name.")],
-    customer_id: Annotated[str, typer.Option("--id", help="Its id; the server chooses one without.")] = "",
+    display_name: Annotated[str, typer.Option("--name", help="Name of the person or company.")],
+    customer_id: Annotated[str, typer.Option("--id", help="Its id (default: chosen by the server).")] = "",
     email: Annotated[str, typer.Option("--email")] = "",
     phone: Annotated[str, typer.Option("--phone")] = "",
     label: Label = None,
 ) -> None:
     """Create a customer."""
-    customer = Customer(display_name=display_name, email=email, phone=phone, labels=labels(label or ()))
+    customer = Customer(display_name=display_name, email=email, phone=phone, labels=parse_labels(label or ()))
     created = session.client.customers.create(customer, customer_id=customer_id, **session.write_options)
     session.screen.show_message(created)
 
 
 def update_customer(
     session: Session,
-    name: Annotated[str, typer.Argument(help="Its id or full name.")],
-    display_name: Annotated[str | None, typer.Option("--name", help="A person's or a company's name.")] = None,
+    name: Annotated[str, typer.Argument(help="Id or full name.")],
+    display_name: Annotated[str | None, typer.Option("--name", help="Name of the person or company.")] = None,
     email: Annotated[str | None, typer.Option("--email")] = None,
     phone: Annotated[str | None, typer.Option("--phone")] = None,
     label: Label = None,
     etag: Etag = "",
 ) -> None:
-    """Change the given fields of a customer. Labels, when given, replace all that it has."""
-    wanted, mask = changes_of(
+    """Change the given fields of a customer. Labels, if given, replace all existing ones."""
+    changes, mask = build_update(
         Customer,
-        customer_name(name),
+        to_customer_name(name),
         etag=etag,
         display_name=display_name,
         email=email,
         phone=phone,
-        labels=labels(label) if label else None,
+        labels=parse_labels(label) if label else None,
     )
-    session.screen.show_message(session.client.customers.update(wanted, update_mask=mask, **session.write_options))
+    session.screen.show_message(session.client.customers.update(changes, update_mask=mask, **session.write_options))

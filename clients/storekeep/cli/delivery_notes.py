@@ -1,10 +1,10 @@
-"""Delivery notes: how an order reads on a terminal: where it goes, what was shipped and is open, what it costs."""
+"""Orders as delivery notes: address, units ordered, shipped and open, and cost."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from storekeep.cli.cells import amount, cell
+from storekeep.cli.cells import format_amount, format_cell
 from storekeep.cli.screens import Screen
 from storekeep.client import Fulfillment, Listing, Order, OrderLine, OrderNote
 
@@ -13,57 +13,57 @@ NOTE_COLUMNS = ("create_time", "actor", "content")
 
 
 def show_order(screen: Screen, order: Order) -> None:
-    """Show an order: for programs as it is, for people as a delivery note."""
+    """Show an order as a delivery note, or as it is with --json."""
     if screen.as_json:
         screen.show_message(order)
         return
-    screen.show_facts(_head(order))
+    screen.show_facts(_list_header_facts(order))
     _show_lines(screen, order)
-    screen.show_facts(_totals(order))
+    screen.show_facts(_list_total_facts(order))
 
 
 def show_deliveries(screen: Screen, fulfillments: Sequence[Fulfillment]) -> None:
-    """Show the fulfilments of an order, where there are any."""
+    """Show the fulfilments of an order, if any."""
     if fulfillments:
-        screen.show_rows([_delivery(one) for one in fulfillments], columns=FULFILLMENT_COLUMNS)
+        screen.show_rows([_build_fulfillment_row(one) for one in fulfillments], columns=FULFILLMENT_COLUMNS)
 
 
 def show_notes(screen: Screen, notes: Listing[OrderNote]) -> None:
-    """Show what was noted about an order, where there is anything."""
-    rows = [tuple(cell(note, column) for column in NOTE_COLUMNS) for note in notes]
+    """Show the notes of an order, if any."""
+    rows = [tuple(format_cell(note, column) for column in NOTE_COLUMNS) for note in notes]
     if rows:
         screen.show_rows(rows, columns=NOTE_COLUMNS)
 
 
-def _head(order: Order) -> Iterable[tuple[str, str]]:
+def _list_header_facts(order: Order) -> Iterable[tuple[str, str]]:
     yield "order", order.number
     yield "name", order.name
-    yield "state", cell(order, "state") + (", held" if order.held else "")
-    yield "held because", order.hold_reason
-    yield "cancelled because", order.cancel_reason
+    yield "state", format_cell(order, "state") + (", on hold" if order.held else "")
+    yield "hold reason", order.hold_reason
+    yield "cancel reason", order.cancel_reason
     yield "customer", order.customer
-    yield "placed", cell(order, "create_time")
-    yield "expires", cell(order, "expire_time")
+    yield "placed", format_cell(order, "create_time")
+    yield "expires", format_cell(order, "expire_time")
     yield "reference", order.external_reference
-    yield "sent to", cell(order, "shipping_address")
-    yield "sent from", order.location
+    yield "ship to", format_cell(order, "shipping_address")
+    yield "ship from", order.location
     yield "note", order.note
     yield "etag", order.etag
 
 
 def _show_lines(screen: Screen, order: Order) -> None:
-    """The lines; columns that say nothing of any line are left out."""
+    """Show the lines, without columns that are empty for all of them."""
     optional = {
         "cancelled": any(line.cancelled_quantity for line in order.lines),
         "returned": any(line.returned_quantity for line in order.lines),
         "discount": any(line.HasField("discount") for line in order.lines),
     }
-    rows = [_line(line) for line in order.lines]
+    rows = [_build_line_row(line) for line in order.lines]
     columns = [column for column in rows[0] if optional.get(column, True)] if rows else []
     screen.show_rows([[row[column] for column in columns] for row in rows], columns=columns)
 
 
-def _line(line: OrderLine) -> dict[str, str]:
+def _build_line_row(line: OrderLine) -> dict[str, str]:
     return {
         "line": str(line.line_number),
         "sku": line.sku,
@@ -73,25 +73,25 @@ def _line(line: OrderLine) -> dict[str, str]:
         "open": str(line.open_quantity),
         "cancelled": str(line.cancelled_quantity),
         "returned": str(line.returned_quantity),
-        "unit_price": amount(line.unit_price),
-        "discount": cell(line, "discount"),
-        "total": amount(line.total),
+        "unit_price": format_amount(line.unit_price),
+        "discount": format_cell(line, "discount"),
+        "total": format_amount(line.total),
     }
 
 
-def _totals(order: Order) -> Iterable[tuple[str, str]]:
-    yield "shipping", cell(order, "shipping")
-    yield "total", amount(order.total)
+def _list_total_facts(order: Order) -> Iterable[tuple[str, str]]:
+    yield "shipping", format_cell(order, "shipping")
+    yield "total", format_amount(order.total)
 
 
-def _delivery(fulfillment: Fulfillment) -> tuple[str, ...]:
+def _build_fulfillment_row(fulfillment: Fulfillment) -> tuple[str, ...]:
     return (
         fulfillment.name.rpartition("/")[2],
-        cell(fulfillment, "state"),
+        format_cell(fulfillment, "state"),
         fulfillment.location.rpartition("/")[2],
         "\n".join(f"{line.line_number}: {line.quantity} x {line.sku}" for line in fulfillment.lines),
         fulfillment.carrier,
         fulfillment.tracking_number,
-        cell(fulfillment, "ship_time"),
-        cell(fulfillment, "deliver_time"),
+        format_cell(fulfillment, "ship_time"),
+        format_cell(fulfillment, "deliver_time"),
     )

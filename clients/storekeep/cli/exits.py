@@ -1,4 +1,4 @@
-"""Exit codes: how a run ended, for scripts. One table, which the help and the docs print."""
+"""Exit codes of the command line, with the table that the help and the docs print."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from storekeep.client import (
 
 
 class Exit(IntEnum):
-    """How a run ended."""
+    """Exit code of a run."""
 
     OK = 0
     REFUSED = 1
@@ -31,15 +31,15 @@ class Exit(IntEnum):
 
 MEANINGS: Mapping[Exit, str] = {
     Exit.OK: "done",
-    Exit.REFUSED: "refused by the server, a check found something wrong, or the output cannot be written",
-    Exit.USAGE: "the command line, a file or a setting is wrong; nothing was sent",
+    Exit.REFUSED: "rejected by the server, a check failed, or the output cannot be written",
+    Exit.USAGE: "invalid command line, file or setting; nothing was sent",
     Exit.NOT_ALLOWED: "not authenticated, or not allowed",
-    Exit.UNREACHABLE: "the server cannot be reached, or did not answer in time",
-    Exit.PARTLY: "partly done: an import with bad rows",
+    Exit.UNREACHABLE: "the server is unreachable or did not answer in time",
+    Exit.PARTLY: "partly done: an import with invalid rows",
     Exit.INTERRUPTED: "interrupted (Ctrl-C)",
     Exit.TERMINATED: "terminated (SIGTERM)",
 }
-"""What each code means."""
+"""Meaning of each code."""
 
 _BY_ERROR: tuple[tuple[type[StorekeepError], Exit], ...] = (
     (NotAuthenticated, Exit.NOT_ALLOWED),
@@ -52,6 +52,6 @@ _BY_ERROR: tuple[tuple[type[StorekeepError], Exit], ...] = (
 )
 
 
-def exit_of(error: StorekeepError) -> Exit:
-    """Return the code of a run that an error of the client ended."""
+def get_exit_code(error: StorekeepError) -> Exit:
+    """Return the exit code for an error of the client."""
     return next(code for kind, code in _BY_ERROR if isinstance(error, kind))

@@ -1,4 +1,4 @@
-"""`storekeep fulfillments`: what leaves together, who carries it, and whether it has arrived."""
+"""`storekeep fulfillments`: commands that ship, deliver and cancel fulfilments."""
 
 from __future__ import annotations
 
@@ -8,63 +8,67 @@ from typing import Annotated
 import typer
 
 from storekeep.cli.commands import LIMIT, Etag, Filter, Limit, OrderBy, command, new_group
-from storekeep.cli.names import child_name
-from storekeep.cli.orders import order_name
-from storekeep.cli.sessions import Session, page_size
+from storekeep.cli.names import to_child_name
+from storekeep.cli.orders import find_order_name
+from storekeep.cli.sessions import Session, compute_page_size
 from storekeep.cli.steps import Step, add_steps
 
 COLUMNS = ("name", "state", "location", "carrier", "tracking_number", "ship_time", "deliver_time")
 EXAMPLE = "01890a5d-ac96-774b-bcce-b302099a8057/01890a5e-0b3c-7d21-8f6a-2c1b4d5e6f70"
 
 STEPS = (
-    Step("deliver", "Say that shipped fulfilments have arrived.", lambda s: s.client.fulfillments.deliver),
-    Step("cancel", "Call off fulfilments that have not left.", lambda s: s.client.fulfillments.cancel),
+    Step("deliver", "Mark shipped fulfilments as delivered.", lambda s: s.client.fulfillments.deliver),
+    Step("cancel", "Cancel fulfilments that have not shipped.", lambda s: s.client.fulfillments.cancel),
 )
 
-fulfillment_name = partial(child_name, "orders", "fulfillments")
-Name = Annotated[str, typer.Argument(metavar="ORDER/FULFILLMENT", help="Its ids or full name.")]
+to_fulfillment_name = partial(to_child_name, "orders", "fulfillments")
+Name = Annotated[str, typer.Argument(metavar="ORDER/FULFILLMENT", help="Both ids or the full name.")]
 
 
 def add_fulfillments(app: typer.Typer) -> None:
     """Add the group to the command line."""
     group = new_group(
-        app, "fulfillments", help="What leaves the warehouse together.", example="storekeep fulfillments list"
+        app, "fulfillments", help="Show, ship, deliver and cancel fulfilments.", example="storekeep fulfillments list"
     )
     listing = "storekeep fulfillments list --filter 'state = PENDING'"
     command(group, "list", example=listing)(list_fulfillments)
     command(group, "show", example=f"storekeep fulfillments show {EXAMPLE}")(show_fulfillment)
     ship = f"storekeep fulfillments ship {EXAMPLE} --carrier Post --tracking P-1234"
     command(group, "ship", example=ship, writes=True)(ship_fulfillment)
-    add_steps(group, STEPS, noun="fulfillments", example_name=EXAMPLE, to_name=fulfillment_name, columns=COLUMNS)
+    add_steps(group, STEPS, noun="fulfillments", example_name=EXAMPLE, to_name=to_fulfillment_name, columns=COLUMNS)
 
 
 def list_fulfillments(
     session: Session,
-    order: Annotated[str, typer.Option("--order", help="Only those of this order, by id, name or number.")] = "",
-    filter: Filter = "",  # noqa: A002 - the contract's word
+    order: Annotated[
+        str, typer.Option("--order", help="Only fulfilments of this order: number, id or full name.")
+    ] = "",
+    filter: Filter = "",  # noqa: A002 - the name in the contract
     order_by: OrderBy = "",
     limit: Limit = LIMIT,
 ) -> None:
     """List fulfilments, oldest first."""
-    parent = order_name(session, order) if order else "orders/-"
-    listing = session.client.fulfillments.list(parent, filter=filter, order_by=order_by, page_size=page_size(limit))
+    parent = find_order_name(session, order) if order else "orders/-"
+    listing = session.client.fulfillments.list(
+        parent, filter=filter, order_by=order_by, page_size=compute_page_size(limit)
+    )
     session.show_listing(listing, columns=COLUMNS, limit=limit)
 
 
 def show_fulfillment(session: Session, name: Name) -> None:
-    """Show one fulfilment with what is in it."""
-    session.screen.show_message(session.client.fulfillments.get(fulfillment_name(name)))
+    """Show one fulfilment and its lines."""
+    session.screen.show_message(session.client.fulfillments.get(to_fulfillment_name(name)))
 
 
 def ship_fulfillment(
     session: Session,
     name: Name,
-    carrier: Annotated[str, typer.Option("--carrier", help="Who carries it.")] = "",
-    tracking: Annotated[str, typer.Option("--tracking", help="The carrier's number.")] = "",
+    carrier: Annotated[str, typer.Option("--carrier", help="Name of the carrier.")] = "",
+    tracking: Annotated[str, typer.Option("--tracking", help="Tracking number of the carrier.")] = "",
     etag: Etag = "",
 ) -> None:
-    """Say that a fulfilment has left: its units leave the stock."""
+    """Mark a fulfilment as shipped. Its units leave the stock."""
     shipped = session.client.fulfillments.ship(
-        fulfillment_name(name), carrier=carrier, tracking_number=tracking, etag=etag, **session.write_options
+        to_fulfillment_name(name), carrier=carrier, tracking_number=tracking, etag=etag, **session.write_options
     )
     session.screen.show_message(shipped)

@@ -1,4 +1,4 @@
-"""`storekeep health`: whether the server, and each of its services, takes calls."""
+"""`storekeep health`: the serving status of the server and its services."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def add_health(app: typer.Typer) -> None:
 
 
 def show_health(session: Session) -> None:
-    """Show which services take calls; exit code 1 when one does not. Needs no login."""
+    """Show the status of each service; exit with code 1 unless all are serving. Requires no login."""
     statuses = session.client.health.list()
     rows = [(name or "(server)", statuses[name].name) for name in sorted(statuses)]
     session.screen.show_rows(rows, columns=("service", "status"))

@@ -1,4 +1,4 @@
-"""`storekeep stock` and `storekeep locations`: where stock is, how much, and how it came to be."""
+"""`storekeep stock` and `storekeep locations`: stock levels, the stock ledger and locations."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Annotated
 
 import typer
 
-from storekeep.cli.changes import changes_of
-from storekeep.cli.commands import LIMIT, Etag, Filter, Limit, OrderBy, command, joined, new_group
+from storekeep.cli.changes import build_update
+from storekeep.cli.commands import LIMIT, Etag, Filter, Limit, OrderBy, command, join_filters, new_group
 from storekeep.cli.exits import Exit
 from storekeep.cli.listings import ResourceListing, add_listing
-from storekeep.cli.names import full_name, quoted, stock_level_name
-from storekeep.cli.pairs import order_lines
-from storekeep.cli.sessions import Session, page_size
+from storekeep.cli.names import quote_text, to_full_name, to_stock_level_name
+from storekeep.cli.pairs import parse_order_lines
+from storekeep.cli.sessions import Session, compute_page_size
 from storekeep.cli.steps import Step, add_steps
 from storekeep.client import Location, StockDifference, StockLevel, StockMovementCause
 
@@ -45,26 +45,26 @@ LOCATION_LISTING = ResourceListing(
 )
 
 UNITS_MAX = 10**9
-"""The most that the contract takes."""
+"""Maximum units in the contract."""
 
-PRIORITY = "Stock is taken from the lowest first."
+PRIORITY_HELP = "Orders take stock from the location with the lowest priority first."
 MAIN_LOCATION = "main"
-"""The location that every server has from the start."""
+"""Id of the location that every server has from the start."""
 
 LOCATION_STEPS = (
     Step("delete", "Delete locations; they can be undeleted.", lambda s: s.client.inventory.delete_location),
-    Step("undelete", "Bring deleted locations back.", lambda s: s.client.inventory.undelete_location),
+    Step("undelete", "Restore deleted locations.", lambda s: s.client.inventory.undelete_location),
 )
 
-location_name = partial(full_name, "locations")
+to_location_name = partial(to_full_name, "locations")
 
 Sku = Annotated[str, typer.Argument(metavar="SKU")]
-Where = Annotated[str, typer.Option("--location", help="The location's id or full name.")]
-Reason = Annotated[str, typer.Option("--reason", help="For whoever reads the ledger.")]
+LocationOption = Annotated[str, typer.Option("--location", help="Id or full name of the location.")]
+Reason = Annotated[str, typer.Option("--reason", help="Reason, recorded in the stock ledger.")]
 
 
 class Cause(StrEnum):
-    """What kind of movement an adjustment is."""
+    """Kind of a stock movement that an adjustment makes."""
 
     RECEIVE = "receive"
     ADJUST = "adjust"
@@ -76,7 +76,7 @@ class Cause(StrEnum):
 def add_inventory(app: typer.Typer) -> None:
     """Add the groups to the command line."""
     stock = new_group(
-        app, "stock", help="How many units there are, and how that came to be.", example="storekeep stock show CHAI-1"
+        app, "stock", help="Show and change stock levels; list stock movements.", example="storekeep stock show CHAI-1"
     )
     command(stock, "show", example="storekeep stock show CHAI-1")(show_stock)
     command(stock, "list", example="storekeep stock list --filter 'available < 10' --order-by available")(list_stock)
@@ -97,7 +97,9 @@ def add_inventory(app: typer.Typer) -> None:
 
 def add_locations(app: typer.Typer) -> None:
     """Add the group of locations."""
-    group = new_group(app, "locations", help="The places that hold stock.", example="storekeep locations list")
+    group = new_group(
+        app, "locations", help="Manage the locations that hold stock.", example="storekeep locations list"
+    )
     add_listing(group, LOCATION_LISTING)
     command(group, "show", example="storekeep locations show main")(show_location)
     create = 'storekeep locations create --id north --name "Warehouse North"'
@@ -105,68 +107,79 @@ def add_locations(app: typer.Typer) -> None:
     update = 'storekeep locations update north --name "Warehouse Nord"'
     command(group, "update", example=update, writes=True)(update_location)
     add_steps(
-        group, LOCATION_STEPS, noun="locations", example_name="north", to_name=location_name, columns=LOCATION_COLUMNS
+        group,
+        LOCATION_STEPS,
+        noun="locations",
+        example_name="north",
+        to_name=to_location_name,
+        columns=LOCATION_COLUMNS,
     )
 
 
 def show_stock(
     session: Session,
     sku: Sku,
-    location: Annotated[str, typer.Option("--location", help="Only there; everywhere without.")] = "-",
-    movements: Annotated[int, typer.Option("--movements", min=0, help="The last so many, but not in JSON.")] = 10,
+    location: Annotated[str, typer.Option("--location", help="Only this location (default: all).")] = "-",
+    movements: Annotated[
+        int, typer.Option("--movements", min=0, help="Number of recent movements to show, without --json.")
+    ] = 10,
 ) -> None:
-    """Show the stock of a SKU, by location, and the last movements of it."""
-    levels = list(session.client.inventory.list_stock_levels(location_name(location), filter=f"sku = {quoted(sku)}"))
+    """Show the stock of a SKU by location, and its most recent movements."""
+    levels = list(
+        session.client.inventory.list_stock_levels(to_location_name(location), filter=f"sku = {quote_text(sku)}")
+    )
     session.screen.show_messages(levels, columns=LEVEL_COLUMNS)
     if not levels:
-        session.screen.remark(f"There has never been stock of {sku} there.")
+        session.screen.show_notice(f"No stock level exists for {sku}.")
     elif movements and not session.screen.as_json:
-        own = "" if location == "-" else f"location = {quoted(location_name(location))}"
+        location_filter = "" if location == "-" else f"location = {quote_text(to_location_name(location))}"
         listing = session.client.inventory.list_stock_movements(
-            filter=joined(own, f"sku = {quoted(sku)}"), order_by="create_time desc", page_size=page_size(movements)
+            filter=join_filters(location_filter, f"sku = {quote_text(sku)}"),
+            order_by="create_time desc",
+            page_size=compute_page_size(movements),
         )
         session.screen.show_messages(islice(listing, movements), columns=LAST_COLUMNS)
 
 
 def list_stock(
     session: Session,
-    location: Annotated[str, typer.Option("--location", help="Only there; everywhere without.")] = "-",
-    filter: Filter = "",  # noqa: A002 - the contract's word
+    location: Annotated[str, typer.Option("--location", help="Only this location (default: all).")] = "-",
+    filter: Filter = "",  # noqa: A002 - the name in the contract
     order_by: OrderBy = "",
     limit: Limit = LIMIT,
 ) -> None:
     """List stock levels."""
     listing = session.client.inventory.list_stock_levels(
-        location_name(location), filter=filter, order_by=order_by, page_size=page_size(limit)
+        to_location_name(location), filter=filter, order_by=order_by, page_size=compute_page_size(limit)
     )
     session.show_listing(listing, columns=LEVEL_COLUMNS, limit=limit)
 
 
 def check_stock(
     session: Session,
-    skus: Annotated[list[str], typer.Argument(metavar="SKU...", help="Up to 500.")],
-    location: Annotated[str, typer.Option("--location", help="Only there; everywhere without.")] = "",
+    skus: Annotated[list[str], typer.Argument(metavar="SKU...", help="Up to 500 SKUs.")],
+    location: Annotated[str, typer.Option("--location", help="Only this location (default: all).")] = "",
 ) -> None:
-    """Say how many units of each SKU can be sold now."""
-    place = location_name(location) if location else ""
-    availabilities = session.client.inventory.check_availability(skus, location=place)
+    """Show the available units of each SKU."""
+    location_name = to_location_name(location) if location else ""
+    availabilities = session.client.inventory.check_availability(skus, location=location_name)
     session.screen.show_messages(availabilities, columns=AVAILABILITY_COLUMNS)
 
 
 def set_stock(
     session: Session,
     sku: Sku,
-    quantity: Annotated[int, typer.Argument(min=0, max=UNITS_MAX, help="Units on hand from now on.")],
-    location: Where = MAIN_LOCATION,
+    quantity: Annotated[int, typer.Argument(min=0, max=UNITS_MAX, help="Units on hand.")],
+    location: LocationOption = MAIN_LOCATION,
     expect: Annotated[
-        int | None, typer.Option("--expect", min=0, max=UNITS_MAX, help="Only when so many are on hand now.")
+        int | None, typer.Option("--expect", min=0, max=UNITS_MAX, help="Fail unless this number of units is on hand.")
     ] = None,
     reason: Reason = "",
     etag: Etag = "",
 ) -> None:
-    """Set what is on hand to what a count found."""
+    """Set the units on hand, as after a stock count."""
     level = session.client.inventory.set_stock(
-        stock_level_name(sku, location=location),
+        to_stock_level_name(sku, location=location),
         quantity=quantity,
         expected_quantity=expect,
         reason=reason,
@@ -179,17 +192,15 @@ def set_stock(
 def adjust_stock(
     session: Session,
     sku: Sku,
-    by: Annotated[
-        int, typer.Option("--by", min=-UNITS_MAX, max=UNITS_MAX, help="Units to add; negative to take away.")
-    ],
-    location: Where = MAIN_LOCATION,
-    cause: Annotated[Cause, typer.Option("--cause", help="What kind of movement it is.")] = Cause.ADJUST,
+    by: Annotated[int, typer.Option("--by", min=-UNITS_MAX, max=UNITS_MAX, help="Units to add; negative to remove.")],
+    location: LocationOption = MAIN_LOCATION,
+    cause: Annotated[Cause, typer.Option("--cause", help="Kind of the stock movement.")] = Cause.ADJUST,
     reason: Reason = "",
     etag: Etag = "",
 ) -> None:
-    """Add units to what is on hand, or take some away."""
+    """Add units to the stock on hand, or remove them."""
     level = session.client.inventory.adjust_stock(
-        stock_level_name(sku, location=location),
+        to_stock_level_name(sku, location=location),
         quantity_delta=by,
         cause=StockMovementCause.Value(f"STOCK_MOVEMENT_CAUSE_{cause.name}"),
         reason=reason,
@@ -202,40 +213,40 @@ def adjust_stock(
 def update_stock(
     session: Session,
     sku: Sku,
-    location: Where = MAIN_LOCATION,
+    location: LocationOption = MAIN_LOCATION,
     backorder_limit: Annotated[
         int | None,
-        typer.Option("--backorder-limit", min=0, max=UNITS_MAX, help="Units that may be sold beyond what is on hand."),
+        typer.Option("--backorder-limit", min=0, max=UNITS_MAX, help="Units that may be sold beyond those on hand."),
     ] = None,
     safety_threshold: Annotated[
         int | None, typer.Option("--safety-threshold", min=0, max=UNITS_MAX, help="Units that are kept back from sale.")
     ] = None,
     etag: Etag = "",
 ) -> None:
-    """Change how much of a SKU may be sold at a location."""
-    wanted, mask = changes_of(
+    """Change the backorder limit and safety threshold of a stock level."""
+    changes, mask = build_update(
         StockLevel,
-        stock_level_name(sku, location=location),
+        to_stock_level_name(sku, location=location),
         etag=etag,
         backorder_limit=backorder_limit,
         safety_threshold=safety_threshold,
     )
-    level = session.client.inventory.update_stock_level(wanted, update_mask=mask, **session.write_options)
+    level = session.client.inventory.update_stock_level(changes, update_mask=mask, **session.write_options)
     session.screen.show_message(level)
 
 
 def transfer_stock(
     session: Session,
-    line: Annotated[list[str], typer.Argument(metavar="SKU=UNITS...", help="What goes there: up to 500.")],
-    source: Annotated[str, typer.Option("--from", help="Where it is: a location's id or full name.")],
-    destination: Annotated[str, typer.Option("--to", help="Where it goes: a location's id or full name.")],
+    line: Annotated[list[str], typer.Argument(metavar="SKU=UNITS...", help="Units to transfer, up to 500 SKUs.")],
+    source: Annotated[str, typer.Option("--from", help="Id or full name of the source location.")],
+    destination: Annotated[str, typer.Option("--to", help="Id or full name of the destination.")],
     reason: Reason = "",
 ) -> None:
-    """Move units from one location to another, all of them or none."""
+    """Transfer units from one location to another, all lines or none."""
     transfer = session.client.inventory.transfer_stock(
-        source=location_name(source),
-        destination=location_name(destination),
-        lines=order_lines(line),
+        source=to_location_name(source),
+        destination=to_location_name(destination),
+        lines=parse_order_lines(line),
         reason=reason,
         **session.write_options,
     )
@@ -245,21 +256,24 @@ def transfer_stock(
 def list_low_stock(
     session: Session,
     at_most: Annotated[
-        int, typer.Option("--at-most", min=0, max=UNITS_MAX, help="Of which so many units can be sold.")
+        int, typer.Option("--at-most", min=0, max=UNITS_MAX, help="Highest number of available units to list.")
     ] = 0,
-    location: Annotated[str, typer.Option("--location", help="Only there; everywhere without.")] = "",
+    location: Annotated[str, typer.Option("--location", help="Only this location (default: all).")] = "",
     limit: Limit = LIMIT,
 ) -> None:
-    """List what is running out, the shortest first."""
-    place = location_name(location) if location else ""
-    listing = session.client.inventory.list_low_stock(location=place, available_max=at_most, page_size=page_size(limit))
+    """List stock levels with few available units, lowest first."""
+    listing = session.client.inventory.list_low_stock(
+        location=to_location_name(location) if location else "",
+        available_max=at_most,
+        page_size=compute_page_size(limit),
+    )
     session.show_listing(listing, columns=LEVEL_COLUMNS, limit=limit)
 
 
 def reconcile_stock(
     session: Session,
-    skus: Annotated[list[str] | None, typer.Argument(metavar="SKU...", help="Up to 500; all without.")] = None,
-    repair: Annotated[bool, typer.Option("--repair", help="Repair it; without, it is only shown.")] = False,
+    skus: Annotated[list[str] | None, typer.Argument(metavar="SKU...", help="Up to 500 SKUs (default: all).")] = None,
+    repair: Annotated[bool, typer.Option("--repair", help="Repair differences (default: only show them).")] = False,
 ) -> None:
     """Compare stock levels with the ledger, and the ledger with reservations and orders."""
     token, checked, differences = "", 0, list[StockDifference]()
@@ -273,36 +287,36 @@ def reconcile_stock(
         if not token:
             break
     session.screen.show_messages(differences, columns=DIFFERENCE_COLUMNS)
-    session.screen.remark(f"{checked} SKUs compared, {len(differences)} differences.")
+    session.screen.show_notice(f"{checked} SKUs compared, {len(differences)} differences.")
     if any(not (repair and difference.repairable) for difference in differences):
         raise typer.Exit(Exit.REFUSED)
 
 
 def list_movements(
     session: Session,
-    sku: Annotated[str, typer.Argument(metavar="SKU", help="Only those of this SKU.")] = "",
-    filter: Filter = "",  # noqa: A002 - the contract's word
+    sku: Annotated[str, typer.Argument(metavar="SKU", help="Only movements of this SKU.")] = "",
+    filter: Filter = "",  # noqa: A002 - the name in the contract
     order_by: OrderBy = "create_time desc",
     limit: Limit = LIMIT,
 ) -> None:
     """List the movements of the stock ledger, newest first."""
-    own = f"sku = {quoted(sku)}" if sku else ""
+    sku_filter = f"sku = {quote_text(sku)}" if sku else ""
     listing = session.client.inventory.list_stock_movements(
-        filter=joined(filter, own), order_by=order_by, page_size=page_size(limit)
+        filter=join_filters(filter, sku_filter), order_by=order_by, page_size=compute_page_size(limit)
     )
     session.show_listing(listing, columns=MOVEMENT_COLUMNS, limit=limit)
 
 
-def show_location(session: Session, name: Annotated[str, typer.Argument(help="Its id or full name.")]) -> None:
+def show_location(session: Session, name: Annotated[str, typer.Argument(help="Id or full name.")]) -> None:
     """Show one location."""
-    session.screen.show_message(session.client.inventory.get_location(location_name(name)))
+    session.screen.show_message(session.client.inventory.get_location(to_location_name(name)))
 
 
 def create_location(
     session: Session,
-    display_name: Annotated[str, typer.Option("--name", help="What people read.")],
-    location_id: Annotated[str, typer.Option("--id", help="Its id; the server chooses one without.")] = "",
-    priority: Annotated[int, typer.Option("--priority", min=-1000, max=1000, help=PRIORITY)] = 0,
+    display_name: Annotated[str, typer.Option("--name", help="Display name.")],
+    location_id: Annotated[str, typer.Option("--id", help="Its id (default: chosen by the server).")] = "",
+    priority: Annotated[int, typer.Option("--priority", min=-1000, max=1000, help=PRIORITY_HELP)] = 0,
 ) -> None:
     """Create a location."""
     created = session.client.inventory.create_location(
@@ -313,13 +327,15 @@ def create_location(
 
 def update_location(
     session: Session,
-    name: Annotated[str, typer.Argument(help="Its id or full name.")],
-    display_name: Annotated[str | None, typer.Option("--name", help="What people read.")] = None,
-    priority: Annotated[int | None, typer.Option("--priority", min=-1000, max=1000, help=PRIORITY)] = None,
+    name: Annotated[str, typer.Argument(help="Id or full name.")],
+    display_name: Annotated[str | None, typer.Option("--name", help="Display name.")] = None,
+    priority: Annotated[int | None, typer.Option("--priority", min=-1000, max=1000, help=PRIORITY_HELP)] = None,
     etag: Etag = "",
 ) -> None:
     """Change the given fields of a location."""
-    wanted, mask = changes_of(Location, location_name(name), etag=etag, display_name=display_name, priority=priority)
+    changes, mask = build_update(
+        Location, to_location_name(name), etag=etag, display_name=display_name, priority=priority
+    )
     session.screen.show_message(
-        session.client.inventory.update_location(wanted, update_mask=mask, **session.write_options)
+        session.client.inventory.update_location(changes, update_mask=mask, **session.write_options)
     )

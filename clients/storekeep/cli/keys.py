@@ -1,4 +1,4 @@
-"""`storekeep keys`: the secrets with which service accounts get tokens. A secret is shown once, when it is made."""
+"""`storekeep keys`: commands for API keys and token-signing keys. The secret of a key is shown only once."""
 
 from __future__ import annotations
 
@@ -8,28 +8,26 @@ from typing import Annotated
 
 import typer
 
-from storekeep.cli.accounts import Permissions, account_name
+from storekeep.cli.accounts import Permissions, to_account_name
 from storekeep.cli.commands import LIMIT, Etag, Filter, Limit, OrderBy, command, new_group
-from storekeep.cli.names import child_name
-from storekeep.cli.sessions import Session, page_size
+from storekeep.cli.names import to_child_name
+from storekeep.cli.sessions import Session, compute_page_size
 from storekeep.cli.steps import Step, add_steps
 from storekeep.client import ApiKey
 
 COLUMNS = ("name", "display_name", "scopes", "create_time", "expire_time", "revoke_time")
 
-STEPS = (Step("revoke", "Stop keys from working, at once and for good.", lambda s: s.client.auth.revoke_api_key),)
+STEPS = (Step("revoke", "Revoke API keys permanently.", lambda s: s.client.auth.revoke_api_key),)
 
-key_name = partial(child_name, "serviceAccounts", "apiKeys")
+to_key_name = partial(to_child_name, "serviceAccounts", "apiKeys")
 
 DAYS_MAX = 36_500
-"""A hundred years: a date that every program can read."""
+"""A hundred years, so that every program can represent the date."""
 
 
 def add_keys(app: typer.Typer) -> None:
     """Add the group to the command line."""
-    group = new_group(
-        app, "keys", help="The secrets with which service accounts get tokens.", example="storekeep keys list shop"
-    )
+    group = new_group(app, "keys", help="Manage the API keys of service accounts.", example="storekeep keys list shop")
     command(group, "list", example="storekeep keys list shop")(list_keys)
     command(group, "show", example="storekeep keys show shop/web-1")(show_key)
     create = 'storekeep keys create shop --id web-1 --name "Web server 1" --permission orders.write --days 90'
@@ -37,68 +35,71 @@ def add_keys(app: typer.Typer) -> None:
     command(group, "rotate", example="storekeep keys rotate shop/web-1 --overlap-hours 2", writes=True)(rotate_key)
     command(group, "rotate-signing", example="storekeep keys rotate-signing", writes=True)(rotate_signing_key)
     command(group, "jwks", example="storekeep keys jwks --json")(list_signing_keys)
-    add_steps(group, STEPS, noun="keys", example_name="shop/web-1", to_name=key_name, columns=COLUMNS)
+    add_steps(group, STEPS, noun="keys", example_name="shop/web-1", to_name=to_key_name, columns=COLUMNS)
 
 
 def list_keys(
     session: Session,
-    account: Annotated[str, typer.Argument(help="The account's id or full name; all accounts without.")] = "-",
-    filter: Filter = "",  # noqa: A002 - the contract's word
+    account: Annotated[str, typer.Argument(help="Id or full name of the account (default: all).")] = "-",
+    filter: Filter = "",  # noqa: A002 - the name in the contract
     order_by: OrderBy = "",
     limit: Limit = LIMIT,
 ) -> None:
     """List API keys, without their secrets."""
     listing = session.client.auth.list_api_keys(
-        account_name(account), filter=filter, order_by=order_by, page_size=page_size(limit)
+        to_account_name(account), filter=filter, order_by=order_by, page_size=compute_page_size(limit)
     )
     session.show_listing(listing, columns=COLUMNS, limit=limit)
 
 
 def show_key(
-    session: Session, name: Annotated[str, typer.Argument(metavar="ACCOUNT/KEY", help="Both ids, or the full name.")]
+    session: Session, name: Annotated[str, typer.Argument(metavar="ACCOUNT/KEY", help="Both ids or the full name.")]
 ) -> None:
     """Show one API key, without its secret."""
-    session.screen.show_message(session.client.auth.get_api_key(key_name(name)))
+    session.screen.show_message(session.client.auth.get_api_key(to_key_name(name)))
 
 
 def create_key(
     session: Session,
-    account: Annotated[str, typer.Argument(help="The account's id or full name.")],
-    key_id: Annotated[str, typer.Option("--id", help="Its id; the server chooses one without.")] = "",
-    display_name: Annotated[str, typer.Option("--name", help="What people read.")] = "",
+    account: Annotated[str, typer.Argument(help="Id or full name of the account.")],
+    key_id: Annotated[str, typer.Option("--id", help="Its id (default: chosen by the server).")] = "",
+    display_name: Annotated[str, typer.Option("--name", help="Display name.")] = "",
     permission: Permissions = None,
     days: Annotated[
-        int | None, typer.Option("--days", min=1, max=DAYS_MAX, help="It stops working after; never without.")
+        int | None, typer.Option("--days", min=1, max=DAYS_MAX, help="Days until it expires (default: never).")
     ] = None,
 ) -> None:
-    """Create an API key and show its secret, this once.
+    """Create an API key and show its secret, which cannot be shown again.
 
-    Permissions limit it; without, it has those that the account has now. `--permission '*'` follows the account.
+    Without --permission, the key gets the current permissions of its account. With `--permission '*'`, it always has
+    the permissions of its account.
     """
     key = ApiKey(display_name=display_name, scopes=permission or ())
     if days is not None:
         key.expire_time.FromDatetime(datetime.now(UTC) + timedelta(days=days))
-    created = session.client.auth.create_api_key(account_name(account), key, api_key_id=key_id, **session.write_options)
+    created = session.client.auth.create_api_key(
+        to_account_name(account), key, api_key_id=key_id, **session.write_options
+    )
     session.screen.show_message(created)
 
 
 def rotate_key(
     session: Session,
-    name: Annotated[str, typer.Argument(metavar="ACCOUNT/KEY", help="Both ids, or the full name.")],
+    name: Annotated[str, typer.Argument(metavar="ACCOUNT/KEY", help="Both ids or the full name.")],
     overlap_hours: Annotated[
-        float, typer.Option("--overlap-hours", min=0, max=720, help="How long the old key works on.")
+        float, typer.Option("--overlap-hours", min=0, max=720, help="Hours that the old key remains valid.")
     ] = 24,
     etag: Etag = "",
 ) -> None:
-    """Make a key that replaces this one, and show its secret, this once."""
+    """Replace an API key and show the secret of the new one, which cannot be shown again."""
     rotated = session.client.auth.rotate_api_key(
-        key_name(name), overlap=timedelta(hours=overlap_hours), etag=etag, **session.write_options
+        to_key_name(name), overlap=timedelta(hours=overlap_hours), etag=etag, **session.write_options
     )
     session.screen.show_message(rotated)
 
 
 def rotate_signing_key(session: Session) -> None:
-    """Make a new key for signing tokens. Tokens that are out keep working until they are over."""
+    """Create a new token-signing key. Existing tokens remain valid until they expire."""
     session.screen.show_message(session.client.auth.rotate_signing_key(**session.write_options))
 
 

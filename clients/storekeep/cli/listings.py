@@ -1,6 +1,6 @@
-"""Listings: the `list` command of resources that are listed as they are, without a parent or a filter of their own.
+"""The `list` command of resources without a parent or extra options.
 
-Each resource's module describes its listing as data. A listing that takes more arguments is a function there.
+The module of each resource describes its listing as data. A listing with more options is a function there.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 import typer
 
 from storekeep.cli.commands import LIMIT, Deleted, Filter, Limit, OrderBy, command
-from storekeep.cli.sessions import Session, page_size
+from storekeep.cli.sessions import Session, compute_page_size
 from storekeep.client import Listing
 
 
@@ -21,11 +21,11 @@ class ResourceListing:
     """A `list` command.
 
     Attributes:
-        help: what it lists, as a sentence.
+        help: help text, as a sentence.
         example: a full command line.
-        method: the client's method, which takes `filter`, `order_by` and `page_size`.
-        columns: of the table, by field.
-        soft_deletion: whether there is an option `--deleted` that lists deleted ones too.
+        method: returns the client method, which takes `filter`, `order_by` and `page_size`.
+        columns: fields shown as columns of the table.
+        soft_deletion: whether the command has the option `--deleted`.
     """
 
     help: str
@@ -39,12 +39,12 @@ def add_listing(group: typer.Typer, listing: ResourceListing) -> None:
     """Add the `list` command to a group."""
 
     def show(session: Session, limit: int, **query: Any) -> None:
-        resources = listing.method(session)(page_size=page_size(limit), **query)
+        resources = listing.method(session)(page_size=compute_page_size(limit), **query)
         session.show_listing(resources, columns=listing.columns, limit=limit)
 
     def list_all(
         session: Session,
-        filter: Filter = "",  # noqa: A002 - the contract's word
+        filter: Filter = "",  # noqa: A002 - the name in the contract
         order_by: OrderBy = "",
         limit: Limit = LIMIT,
     ) -> None:
@@ -52,7 +52,7 @@ def add_listing(group: typer.Typer, listing: ResourceListing) -> None:
 
     def list_with_deleted(
         session: Session,
-        filter: Filter = "",  # noqa: A002 - the contract's word
+        filter: Filter = "",  # noqa: A002 - the name in the contract
         order_by: OrderBy = "",
         limit: Limit = LIMIT,
         deleted: Deleted = False,

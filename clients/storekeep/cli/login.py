@@ -1,4 +1,4 @@
-"""`storekeep login`, `logout` and `whoami`: as whom the command line calls."""
+"""`storekeep login`, `logout` and `whoami`: the stored address and API key."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from storekeep.cli.commands import command
 from storekeep.cli.logins import remove_login, write_login
 from storekeep.cli.sessions import Session
 
-Source = Annotated[
-    str, typer.Option("--api-key-file", metavar="FILE", help="Read the API key from this file; - for stdin.")
+ApiKeyFile = Annotated[
+    str, typer.Option("--api-key-file", metavar="FILE", help="File with the API key; - reads stdin.")
 ]
 
 
@@ -27,25 +27,25 @@ def add_login(app: typer.Typer) -> None:
     command(app, "whoami", example="storekeep whoami")(show_caller)
 
 
-def log_in(session: Session, api_key_file: Source = "") -> None:
-    """Keep an address and an API key, once the server has taken them.
+def log_in(session: Session, api_key_file: ApiKeyFile = "") -> None:
+    """Store an address and an API key after verifying them with the server.
 
     The key comes from --api-key-file, from STOREKEEP_API_KEY, or from a prompt.
     """
     login = dataclasses.replace(session.login, api_key=_read_key(api_key_file))
-    with session.client_of(login) as client:
+    with session.open_client(login) as client:
         caller = client.auth.who_am_i()
     path = write_login(login)
-    session.screen.remark(f"Logged in at {login.address} as {caller.subject}; kept in {path}.")
+    session.screen.show_notice(f"Logged in to {login.address} as {caller.subject}; stored in {path}.")
 
 
 def log_out(session: Session) -> None:
-    """Forget the address and API key. The key itself keeps working: see `storekeep keys revoke`."""
-    session.screen.remark("Logged out." if remove_login() else "There was no login.")
+    """Remove the stored address and API key. To revoke the key itself, use `storekeep keys revoke`."""
+    session.screen.show_notice("Logged out." if remove_login() else "There was no login.")
 
 
 def show_caller(session: Session) -> None:
-    """Show who the server takes you for, and what you may do."""
+    """Show the account of the login and its permissions."""
     session.screen.show_message(session.client.auth.who_am_i())
 
 
@@ -63,4 +63,4 @@ def _read_key_file(path: Path) -> str:
     except OSError as error:
         raise typer.BadParameter(f"Cannot read {path}: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise typer.BadParameter(f"{path} is no API key: it is not UTF-8") from None
+        raise typer.BadParameter(f"{path} is not an API key: it is not UTF-8") from None

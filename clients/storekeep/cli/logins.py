@@ -1,6 +1,6 @@
-"""Logins: the address and API key that `storekeep login` keeps, in a file that only its owner can read.
+"""Logins: the address and API key stored by `storekeep login`, in a file that only its owner can read.
 
-A stored key goes to the address it was stored with and to no other.
+A stored key is sent only to the address that it was stored with.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ FOLDER_MODE = 0o700
 
 @dataclass(frozen=True)
 class Login:
-    """What a login keeps."""
+    """Contents of the login file."""
 
     address: str
     api_key: str
@@ -28,33 +28,33 @@ class Login:
 
 
 class LoginUnreadable(Exception):
-    """The login file is not what `storekeep login` writes."""
+    """The login file cannot be read or is damaged."""
 
 
-def login_path() -> Path:
-    """Return where the login is kept: `storekeep/login.json` in the XDG config directory."""
+def get_login_path() -> Path:
+    """Return the path of the login file: `storekeep/login.json` in the XDG config directory."""
     config = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
     return Path(config) / "storekeep" / "login.json"
 
 
 def read_login() -> Login | None:
-    """Return the login; None when there is none.
+    """Return the stored login, or None if there is none.
 
     Raises: LoginUnreadable.
     """
     try:
-        return Login(**json.loads(login_path().read_text(encoding="utf-8")))
+        return Login(**json.loads(get_login_path().read_text(encoding="utf-8")))
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise LoginUnreadable(f"{login_path()} cannot be read: {error.strerror}") from error
+        raise LoginUnreadable(f"{get_login_path()} cannot be read: {error.strerror}") from error
     except (ValueError, TypeError) as error:
-        raise LoginUnreadable(f"{login_path()} is not what `storekeep login` writes; remove it, and log in") from error
+        raise LoginUnreadable(f"{get_login_path()} is damaged; remove it and log in again") from error
 
 
 def write_login(login: Login) -> Path:
-    """Keep the login, in place of the one before, and return where. Never half written, never readable by others."""
-    path = login_path()
+    """Store a login in place of the previous one and return its path. The file is private and replaced atomically."""
+    path = get_login_path()
     path.parent.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent)
     with os.fdopen(handle, "w", encoding="utf-8") as file:
@@ -66,9 +66,9 @@ def write_login(login: Login) -> Path:
 
 
 def remove_login() -> bool:
-    """Forget the login; say whether there was one."""
+    """Remove the stored login. Return whether there was one."""
     try:
-        login_path().unlink()
+        get_login_path().unlink()
     except FileNotFoundError:
         return False
     return True

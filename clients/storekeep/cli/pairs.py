@@ -1,4 +1,4 @@
-"""Pairs: options that are written as KEY=VALUE: labels, prices, order lines."""
+"""Options of the form KEY=VALUE: labels, prices, order lines."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import typer
 from storekeep.client import Money, to_money
 
 INTEGER_DIGITS_MAX = 18
-"""Of a number, its sign counted: as many always fit into 64 bits."""
+"""Characters of an integer, sign included, that always fit in 64 bits."""
 
 
-def pair(text: str) -> tuple[str, str]:
+def split_pair(text: str) -> tuple[str, str]:
     """Split KEY=VALUE at the first `=`.
 
     Raises: typer.BadParameter.
@@ -23,29 +23,29 @@ def pair(text: str) -> tuple[str, str]:
     return key.strip(), value.strip()
 
 
-def labels(texts: Iterable[str]) -> dict[str, str]:
-    """Read labels or options, as `season=winter`."""
-    return dict(pair(text) for text in texts)
+def parse_labels(texts: Iterable[str]) -> dict[str, str]:
+    """Parse labels or options such as `season=winter`."""
+    return dict(split_pair(text) for text in texts)
 
 
-def prices(texts: Iterable[str]) -> list[Money]:
-    """Read prices, as `EUR=19.90`.
-
-    Raises: typer.BadParameter.
-    """
-    return [amount(price, currency_code=currency_code) for currency_code, price in map(pair, texts)]
-
-
-def line_units(texts: Iterable[str]) -> dict[int, int]:
-    """Read units of lines, as `2=3` for 3 units of line 2, or `2` for all of it, which is 0.
+def parse_prices(texts: Iterable[str]) -> list[Money]:
+    """Parse prices such as `EUR=19.90`.
 
     Raises: typer.BadParameter.
     """
-    return dict(_line_units(text) for text in texts)
+    return [parse_amount(price, currency_code=currency_code) for currency_code, price in map(split_pair, texts)]
 
 
-def amount(text: str, *, currency_code: str) -> Money:
-    """Read an amount, as `19.90`.
+def parse_line_units(texts: Iterable[str]) -> dict[int, int]:
+    """Parse units by line number: `2=3` for 3 units of line 2, or `2` for all its units, which is 0.
+
+    Raises: typer.BadParameter.
+    """
+    return dict(_parse_line_units_pair(text) for text in texts)
+
+
+def parse_amount(text: str, *, currency_code: str) -> Money:
+    """Parse an amount such as `19.90`.
 
     Raises: typer.BadParameter.
     """
@@ -55,28 +55,28 @@ def amount(text: str, *, currency_code: str) -> Money:
         raise typer.BadParameter(str(error)) from None
 
 
-def order_lines(texts: Iterable[str]) -> list[tuple[str, int]]:
-    """Read order lines, as `TEA-1=2`.
+def parse_order_lines(texts: Iterable[str]) -> list[tuple[str, int]]:
+    """Parse order lines such as `TEA-1=2` into pairs of SKU and units.
 
     Raises: typer.BadParameter.
     """
-    return [(sku, whole_number(quantity)) for sku, quantity in map(pair, texts)]
+    return [(sku, parse_integer(quantity)) for sku, quantity in map(split_pair, texts)]
 
 
-def whole_number(text: str) -> int:
-    """Read an integer in ASCII digits that a message can hold; whether it is one that makes sense, the server says.
+def parse_integer(text: str) -> int:
+    """Parse an integer of ASCII digits that fits in 64 bits. The server checks its range.
 
     Raises: typer.BadParameter.
     """
     if not text.isascii() or not text.removeprefix("-").isdigit():
         raise typer.BadParameter(f"{text!r} is not a whole number")
     if len(text) > INTEGER_DIGITS_MAX:
-        raise typer.BadParameter(f"{text} does not fit into 64 bits")
+        raise typer.BadParameter(f"{text} does not fit in 64 bits")
     return int(text)
 
 
-def _line_units(text: str) -> tuple[int, int]:
+def _parse_line_units_pair(text: str) -> tuple[int, int]:
     if "=" not in text:
-        return whole_number(text.strip()), 0
-    line, units = pair(text)
-    return whole_number(line), whole_number(units)
+        return parse_integer(text.strip()), 0
+    line, units = split_pair(text)
+    return parse_integer(line), parse_integer(units)

@@ -1,4 +1,4 @@
-"""`storekeep products`: what a company sells."""
+"""`storekeep products`: commands for products."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from storekeep.cli.categories import category_name
-from storekeep.cli.changes import changes_of
+from storekeep.cli.categories import to_category_name
+from storekeep.cli.changes import build_update
 from storekeep.cli.commands import LIMIT, Etag, Limit, command, new_group
 from storekeep.cli.listings import ResourceListing, add_listing
-from storekeep.cli.names import full_name
-from storekeep.cli.pairs import labels
-from storekeep.cli.sessions import Session, page_size
+from storekeep.cli.names import to_full_name
+from storekeep.cli.pairs import parse_labels
+from storekeep.cli.sessions import Session, compute_page_size
 from storekeep.cli.steps import Step, add_steps
 from storekeep.client import Product
 
@@ -27,15 +27,15 @@ LISTING = ResourceListing(
 )
 
 STEPS = (
-    Step("archive", "Take products off sale; they stay readable.", lambda s: s.client.products.archive),
+    Step("archive", "Take products off sale; they remain readable.", lambda s: s.client.products.archive),
     Step("unarchive", "Put archived products back on sale.", lambda s: s.client.products.unarchive),
     Step("delete", "Delete products; they can be undeleted.", lambda s: s.client.products.delete),
-    Step("undelete", "Bring deleted products back.", lambda s: s.client.products.undelete),
+    Step("undelete", "Restore deleted products.", lambda s: s.client.products.undelete),
 )
 
-product_name = partial(full_name, "products")
+to_product_name = partial(to_full_name, "products")
 
-Label = Annotated[list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="Repeat for several.")]
+Label = Annotated[list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="May be repeated.")]
 
 
 def add_products(app: typer.Typer) -> None:
@@ -43,7 +43,7 @@ def add_products(app: typer.Typer) -> None:
     group = new_group(
         app,
         "products",
-        help="What a company sells. Prices and SKUs are on its variants.",
+        help="Manage products. SKUs and prices belong to their variants.",
         example="storekeep products list",
     )
     add_listing(group, LISTING)
@@ -53,39 +53,41 @@ def add_products(app: typer.Typer) -> None:
     command(group, "create", example=create, writes=True)(create_product)
     update = 'storekeep products update chai --description "Black tea with spices"'
     command(group, "update", example=update, writes=True)(update_product)
-    add_steps(group, STEPS, noun="products", example_name="chai", to_name=product_name, columns=COLUMNS)
+    add_steps(group, STEPS, noun="products", example_name="chai", to_name=to_product_name, columns=COLUMNS)
 
 
-def show_product(session: Session, name: Annotated[str, typer.Argument(help="Its id or full name.")]) -> None:
+def show_product(session: Session, name: Annotated[str, typer.Argument(help="Id or full name.")]) -> None:
     """Show one product."""
-    session.screen.show_message(session.client.products.get(product_name(name)))
+    session.screen.show_message(session.client.products.get(to_product_name(name)))
 
 
 def search_products(
     session: Session,
-    query: Annotated[str, typer.Argument(help="Words, all of which must occur; the last may be a beginning.")],
+    query: Annotated[str, typer.Argument(help="Words that must all occur; the last may be a prefix.")],
     limit: Limit = LIMIT,
-    archived: Annotated[bool, typer.Option("--archived", help="Find archived ones too.")] = False,
+    archived: Annotated[bool, typer.Option("--archived", help="Include archived products.")] = False,
 ) -> None:
-    """Find products by words in their names, descriptions, SKUs and barcodes, best match first."""
-    listing = session.client.products.search(query, page_size=page_size(limit, most=100), show_archived=archived)
+    """Search products by words in their names, descriptions, SKUs and barcodes, best match first."""
+    listing = session.client.products.search(
+        query, page_size=compute_page_size(limit, page_size_max=100), show_archived=archived
+    )
     session.show_listing(listing, columns=COLUMNS, limit=limit)
 
 
 def create_product(
     session: Session,
-    display_name: Annotated[str, typer.Option("--name", help="What people read.")],
-    product_id: Annotated[str, typer.Option("--id", help="Its id; the server chooses one without.")] = "",
+    display_name: Annotated[str, typer.Option("--name", help="Display name.")],
+    product_id: Annotated[str, typer.Option("--id", help="Its id (default: chosen by the server).")] = "",
     description: Annotated[str, typer.Option("--description")] = "",
-    category: Annotated[str, typer.Option("--category", help="Its category's id or full name.")] = "",
+    category: Annotated[str, typer.Option("--category", help="Id or full name of its category.")] = "",
     label: Label = None,
 ) -> None:
-    """Create a product. Give it something to sell with `storekeep variants create`."""
+    """Create a product. Add its SKUs and prices with `storekeep variants create`."""
     product = Product(
         display_name=display_name,
         description=description,
-        category=category_name(category) if category else "",
-        labels=labels(label or ()),
+        category=to_category_name(category) if category else "",
+        labels=parse_labels(label or ()),
     )
     created = session.client.products.create(product, product_id=product_id, **session.write_options)
     session.screen.show_message(created)
@@ -93,21 +95,23 @@ def create_product(
 
 def update_product(
     session: Session,
-    name: Annotated[str, typer.Argument(help="Its id or full name.")],
-    display_name: Annotated[str | None, typer.Option("--name", help="What people read.")] = None,
+    name: Annotated[str, typer.Argument(help="Id or full name.")],
+    display_name: Annotated[str | None, typer.Option("--name", help="Display name.")] = None,
     description: Annotated[str | None, typer.Option("--description")] = None,
-    category: Annotated[str | None, typer.Option("--category", help="Its category; empty for none.")] = None,
+    category: Annotated[
+        str | None, typer.Option("--category", help="Id or full name of its category; empty for none.")
+    ] = None,
     label: Label = None,
     etag: Etag = "",
 ) -> None:
-    """Change the given fields of a product. Labels, when given, replace all that it has."""
-    wanted, mask = changes_of(
+    """Change the given fields of a product. Labels, if given, replace all existing ones."""
+    changes, mask = build_update(
         Product,
-        product_name(name),
+        to_product_name(name),
         etag=etag,
         display_name=display_name,
         description=description,
-        category=category_name(category) if category else category,
-        labels=labels(label) if label else None,
+        category=to_category_name(category) if category else category,
+        labels=parse_labels(label) if label else None,
     )
-    session.screen.show_message(session.client.products.update(wanted, update_mask=mask, **session.write_options))
+    session.screen.show_message(session.client.products.update(changes, update_mask=mask, **session.write_options))

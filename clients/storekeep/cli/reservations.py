@@ -1,4 +1,4 @@
-"""`storekeep reservations`: stock that is kept for somebody until an instant."""
+"""`storekeep reservations`: commands that reserve stock until an expiry time."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 
 from storekeep.cli.commands import Etag, command, new_group
-from storekeep.cli.inventory import location_name
+from storekeep.cli.inventory import to_location_name
 from storekeep.cli.listings import ResourceListing, add_listing
-from storekeep.cli.names import full_name
-from storekeep.cli.pairs import order_lines
+from storekeep.cli.names import to_full_name
+from storekeep.cli.pairs import parse_order_lines
 from storekeep.cli.sessions import Session
 from storekeep.cli.steps import Step, add_steps
 
@@ -24,24 +24,33 @@ LISTING = ResourceListing(
 )
 EXAMPLE_ID = "01890a5d-ac96-774b-bcce-b302099a8057"
 TTL_MAX_S = 30 * 86_400
-"""The most that the contract takes."""
+"""Maximum lifetime of a reservation in the contract, in seconds."""
 
 STEPS = (
-    Step("release", "Give the stock of reservations back.", lambda s: s.client.inventory.release_reservation),
+    Step(
+        "release",
+        "Release reservations, which makes their stock available again.",
+        lambda s: s.client.inventory.release_reservation,
+    ),
     Step(
         "commit",
-        "Have the stock of reservations leave for good, as for a sale that was made elsewhere.",
+        "Commit reservations: remove their units from the stock, as for a sale in another system.",
         lambda s: s.client.inventory.commit_reservation,
     ),
 )
 
-reservation_name = partial(full_name, "reservations")
+to_reservation_name = partial(to_full_name, "reservations")
 
-Name = Annotated[str, typer.Argument(help="Its id or full name.")]
+Name = Annotated[str, typer.Argument(help="Id or full name.")]
 Ttl = Annotated[
     float | None,
     typer.Option(
-        "--ttl", min=1, max=TTL_MAX_S, metavar="SECONDS", show_default="15 minutes", help="How long from now."
+        "--ttl",
+        min=1,
+        max=TTL_MAX_S,
+        metavar="SECONDS",
+        show_default="15 minutes",
+        help="Seconds from now until it expires.",
     ),
 ]
 
@@ -49,7 +58,7 @@ Ttl = Annotated[
 def add_reservations(app: typer.Typer) -> None:
     """Add the group to the command line."""
     group = new_group(
-        app, "reservations", help="Stock that is kept for somebody.", example="storekeep reservations list"
+        app, "reservations", help="Reserve stock until an expiry time.", example="storekeep reservations list"
     )
     reserve = "storekeep reservations reserve --line CHAI-1=2 --ttl 600 --reference cart-17"
     command(group, "reserve", example=reserve, writes=True)(reserve_stock)
@@ -57,20 +66,20 @@ def add_reservations(app: typer.Typer) -> None:
     command(group, "show", example=f"storekeep reservations show {EXAMPLE_ID}")(show_reservation)
     extend = f"storekeep reservations extend {EXAMPLE_ID} --ttl 600"
     command(group, "extend", example=extend, writes=True)(extend_reservation)
-    add_steps(group, STEPS, noun="reservations", example_name=EXAMPLE_ID, to_name=reservation_name, columns=COLUMNS)
+    add_steps(group, STEPS, noun="reservations", example_name=EXAMPLE_ID, to_name=to_reservation_name, columns=COLUMNS)
 
 
 def reserve_stock(
     session: Session,
-    line: Annotated[list[str], typer.Option("--line", metavar="SKU=UNITS", help="Repeat for several.")],
-    location: Annotated[str, typer.Option("--location", help="Where it is kept; the server chooses without.")] = "",
+    line: Annotated[list[str], typer.Option("--line", metavar="SKU=UNITS", help="May be repeated.")],
+    location: Annotated[str, typer.Option("--location", help="Reserve at this location (default: any).")] = "",
     ttl_s: Ttl = None,
-    reference: Annotated[str, typer.Option("--reference", help="Your own word for it, such as a cart's.")] = "",
+    reference: Annotated[str, typer.Option("--reference", help="Your own reference, such as a cart id.")] = "",
 ) -> None:
-    """Keep stock for somebody until an instant, all lines or none."""
+    """Reserve stock until an expiry time, all lines or none."""
     reservation = session.client.inventory.reserve_stock(
-        order_lines(line),
-        location=location_name(location) if location else "",
+        parse_order_lines(line),
+        location=to_location_name(location) if location else "",
         ttl_s=ttl_s,
         reference=reference,
         **session.write_options,
@@ -79,13 +88,13 @@ def reserve_stock(
 
 
 def show_reservation(session: Session, name: Name) -> None:
-    """Show one reservation with its lines."""
-    session.screen.show_message(session.client.inventory.get_reservation(reservation_name(name)))
+    """Show one reservation and its lines."""
+    session.screen.show_message(session.client.inventory.get_reservation(to_reservation_name(name)))
 
 
 def extend_reservation(session: Session, name: Name, ttl_s: Ttl = None, etag: Etag = "") -> None:
-    """Keep the stock of an active reservation for longer."""
+    """Extend an active reservation."""
     extended = session.client.inventory.extend_reservation(
-        reservation_name(name), ttl_s=ttl_s, etag=etag, **session.write_options
+        to_reservation_name(name), ttl_s=ttl_s, etag=etag, **session.write_options
     )
     session.screen.show_message(extended)

@@ -1,9 +1,8 @@
-"""Screens: what a command shows: tables for people, one JSON document for programs. Results go to stdout,
-remarks, progress and errors to stderr, so that a pipe gets results only.
+"""Output of commands, as tables or as one JSON document.
 
-JSON is proto3's own mapping (lowerCamelCase, 64-bit integers as strings). A list is one array, written as its
-items arrive.
-"""  # noqa: D205
+Results go to stdout; notices, progress and errors go to stderr, so that a pipe receives only results. JSON uses the
+proto3 mapping (lowerCamelCase, 64-bit integers as strings). A list is one array, written as its items arrive.
+"""
 
 from __future__ import annotations
 
@@ -21,116 +20,116 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from storekeep.cli.cells import cell, escaped, printable, whole_numbers
+from storekeep.cli.cells import escape_document, format_cell, replace_unprintable, restore_integers
 from storekeep.client import Money
 
 PIPE_WIDTH = 10_000
-"""Where stdout is no terminal, no column is cut to fit one."""
+"""Width in characters when stdout is not a terminal, large enough that no column is cut."""
 
 
 class OutputClosed(Exception):
-    """Whoever read stdout has stopped reading. Not an OSError, which typer would end the run for in its own way."""
+    """The reader of stdout closed the pipe. It is not an OSError, because typer handles those itself."""
 
 
 class _Output(Console):
-    """A console that says when nobody reads it, where rich would exit."""
+    """A console that raises OutputClosed on a broken pipe, where rich would exit."""
 
     def on_broken_pipe(self) -> None:
         raise OutputClosed
 
 
 class Screen:
-    """Shows results the way the caller wants them."""
+    """Prints results as tables or as JSON."""
 
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
         if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(errors="replace")  # a terminal that has no ü shows ?, and the run goes on
+            sys.stdout.reconfigure(errors="replace")  # a terminal without ü shows ?
         self._out = _Output(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False)
         self.err = Console(stderr=True, highlight=False)
 
-    def remark(self, text: str) -> None:
-        """Say something that is not a result, on stderr."""
-        self.err.print(Text(printable(text)), soft_wrap=True)
+    def show_notice(self, text: str) -> None:
+        """Print a line to stderr that is not a result."""
+        self.err.print(Text(replace_unprintable(text)), soft_wrap=True)
 
     def show_message(self, message: Message) -> None:
-        """Show one resource, with all its fields."""
+        """Print one resource with all its fields."""
         if self.as_json:
-            self.show_document(as_document(message))
+            self.show_document(to_document(message))
         else:
-            self._out.print(_details(message))
+            self._out.print(_build_details(message))
 
     def show_document(self, document: object) -> None:
-        """Show one JSON document, as it is."""
-        sys.stdout.write(_json(document, indent=2) + "\n")
+        """Print a JSON document."""
+        sys.stdout.write(_format_json(document, indent=2) + "\n")
 
     def show_facts(self, facts: Iterable[tuple[str, str]], *, right: bool = False) -> None:
-        """Show what there is of labels and values, one a line; those without a value are left out."""
+        """Print labels and values, one pair per line, without those that have no value."""
         table = Table(box=None, show_header=False, pad_edge=False)
         table.add_column(style="bold", no_wrap=True)
         table.add_column(overflow="fold", justify="right" if right else "left")
         for label, value in facts:
             if value:
-                table.add_row(Text(label), Text(printable(value)))
+                table.add_row(Text(label), Text(replace_unprintable(value)))
         self._out.print(table)
 
     def show_text(self, text: str) -> None:
-        """Show a line that is the result."""
-        self._out.print(Text(printable(text)), soft_wrap=True)
+        """Print one line as the result."""
+        self._out.print(Text(replace_unprintable(text)), soft_wrap=True)
 
     def show_messages(self, messages: Iterable[Message], *, columns: Sequence[str]) -> None:
-        """Show resources: as a table with the fields in `columns`, or as one JSON array with all fields."""
+        """Print resources as a table with the fields in `columns`, or as a JSON array with all fields."""
         if self.as_json:
             _write_array(messages)
         else:
-            self._out.print(_table(messages, columns=columns))
+            self._out.print(_build_table(messages, columns=columns))
 
     def show_rows(self, rows: Iterable[Sequence[str]], *, columns: Sequence[str]) -> None:
-        """Show rows of text as a table, or as one JSON array of objects."""
+        """Print rows of text as a table, or as a JSON array of objects."""
         if self.as_json:
             self.show_document([dict(zip(columns, row, strict=True)) for row in rows])
             return
-        table = _empty_table(columns)
+        table = _build_empty_table(columns)
         for row in rows:
-            table.add_row(*(Text(printable(value)) for value in row))
+            table.add_row(*(Text(replace_unprintable(value)) for value in row))
         self._out.print(table)
 
 
-def as_document(message: Message) -> dict[str, Any]:
-    """Return a message as its JSON document: fields that are 0 or empty are there, absent ones are not."""
-    document: dict[str, Any] = whole_numbers(MessageToDict(message, always_print_fields_with_no_presence=True))
+def to_document(message: Message) -> dict[str, Any]:
+    """Return the JSON document of a message. It includes fields that are 0 or empty, but no absent ones."""
+    document: dict[str, Any] = restore_integers(MessageToDict(message, always_print_fields_with_no_presence=True))
     return document
 
 
-def _json(document: object, *, indent: int | None = None) -> str:
-    """Return the text of a document; where stdout cannot take every character, ASCII that says the same."""
+def _format_json(document: object, *, indent: int | None = None) -> str:
+    """Return the text of a document, escaped to ASCII if the encoding of stdout is not UTF-8."""
     ascii_only = codecs.lookup(sys.stdout.encoding or "utf-8").name != "utf-8"
-    return escaped(json.dumps(document, ensure_ascii=ascii_only, indent=indent))
+    return escape_document(json.dumps(document, ensure_ascii=ascii_only, indent=indent))
 
 
 def _write_array(messages: Iterable[Message]) -> None:
     separator = "["
     for message in messages:
-        sys.stdout.write(f"{separator}\n{_json(as_document(message))}")
+        sys.stdout.write(f"{separator}\n{_format_json(to_document(message))}")
         separator = ","
     sys.stdout.write("[]\n" if separator == "[" else "\n]\n")
 
 
-def _table(messages: Iterable[Message], *, columns: Sequence[str]) -> Table:
-    table = _empty_table(columns)
+def _build_table(messages: Iterable[Message], *, columns: Sequence[str]) -> Table:
+    table = _build_empty_table(columns)
     for message in messages:
-        table.add_row(*(Text(cell(message, column)) for column in columns))
+        table.add_row(*(Text(format_cell(message, column)) for column in columns))
     return table
 
 
-def _empty_table(columns: Sequence[str]) -> Table:
+def _build_empty_table(columns: Sequence[str]) -> Table:
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         table.add_column(column.replace("_", " ").upper(), overflow="fold")
     return table
 
 
-def _details(message: Message) -> Table:
+def _build_details(message: Message) -> Table:
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
@@ -138,11 +137,11 @@ def _details(message: Message) -> Table:
         value = getattr(message, field.name)
         if _is_table(field.is_repeated, value):
             columns = [inner.name for inner in value[0].DESCRIPTOR.fields]
-            table.add_row(Text(_label(field.name)), _table(value, columns=columns))
+            table.add_row(Text(_format_label(field.name)), _build_table(value, columns=columns))
         elif _is_resource(field, message):
-            table.add_row(Text(_label(field.name)), _details(value))
-        elif text := cell(message, field.name):
-            table.add_row(Text(_label(field.name)), Text(text))
+            table.add_row(Text(_format_label(field.name)), _build_details(value))
+        elif text := format_cell(message, field.name):
+            table.add_row(Text(_format_label(field.name)), Text(text))
     return table
 
 
@@ -153,10 +152,10 @@ def _is_table(repeated: bool, value: Any) -> bool:
 
 
 def _is_resource(field: Any, message: Message) -> bool:
-    """Say whether a field holds one resource with a name of its own, such as the key that was made."""
+    """Return whether a field holds a resource, such as a created API key."""
     kind = field.message_type
     return kind is not None and not field.is_repeated and message.HasField(field.name) and "etag" in kind.fields_by_name
 
 
-def _label(field: str) -> str:
+def _format_label(field: str) -> str:
     return field.replace("_", " ")

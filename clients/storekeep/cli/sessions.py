@@ -1,6 +1,6 @@
-"""Sessions: one run of a command: where it calls, as whom, and how it shows what it got.
+"""Sessions: the settings, client and output of one command run.
 
-Settings come from the options, then the environment, then the login file. The client is opened when it is needed.
+Options take precedence over the environment, and both over the login file. The client is opened when it is first used.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from google.protobuf.message import Message
 
 from storekeep.cli.logins import Login, read_login
 from storekeep.cli.screens import Screen
-from storekeep.client import DEFAULT_ADDRESS, DEFAULT_TIMEOUT_S, Listing, Storekeep, Tls, WriteOptions, with_port
+from storekeep.client import DEFAULT_ADDRESS, DEFAULT_TIMEOUT_S, Listing, Storekeep, Tls, WriteOptions, add_default_port
 
 MessageT = TypeVar("MessageT", bound=Message)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the options that all commands share were set to."""
+    """Values of the options that all commands share."""
 
     address: str | None = None
     as_json: bool = False
@@ -46,43 +46,43 @@ class Session:
 
     @cached_property
     def client(self) -> Storekeep:
-        """The client, logged in when there is anything to log in with.
+        """The client, with the API key of the login if there is one.
 
         Raises: InvalidSettings, LoginUnreadable.
         """
-        return self.client_of(self.login)
+        return self.open_client(self.login)
 
     @cached_property
     def login(self) -> Login:
-        """Where to call and as whom.
+        """Address, API key and TLS settings of this run.
 
         Raises: LoginUnreadable.
         """
-        return _effective_login(self.settings, stored=read_login())
+        return _resolve_login(self.settings, stored=read_login())
 
-    def client_of(self, login: Login) -> Storekeep:
-        """Open a client with the address, key and TLS files of a login."""
-        return Storekeep(login.address, api_key=login.api_key, tls=_tls(login), timeout_s=self.settings.timeout_s)
+    def open_client(self, login: Login) -> Storekeep:
+        """Open a client with the address, API key and TLS files of a login."""
+        return Storekeep(login.address, api_key=login.api_key, tls=_build_tls(login), timeout_s=self.settings.timeout_s)
 
     @property
     def write_options(self) -> WriteOptions:
-        """What every mutation of this run takes: with `--dry-run`, the server keeps nothing."""
+        """Options of every mutation of this run. With `--dry-run`, the server stores nothing."""
         return {"validate_only": self.dry_run}
 
-    def hold_back(self, *, what: str, yes: bool) -> None:
-        """Make this run a dry run unless told `--yes`, and say so: `what` changes many things."""
+    def default_to_dry_run(self, *, action: str, yes: bool) -> None:
+        """Make this run a dry run unless `--yes` was given, and print a notice that names `action`."""
         if yes or self.dry_run:
             return
         self.dry_run = True
-        self.screen.remark(f"{what} changes many things: this is a dry run. Add --yes to do it.")
+        self.screen.show_notice(f"{action} changes many resources, so this is a dry run. Add --yes to apply it.")
 
     def show_listing(self, listing: Listing[MessageT], *, columns: tuple[str, ...], limit: int) -> None:
-        """Show the first `limit` resources of a list, all when 0, and say when there are more."""
+        """Show the first `limit` resources of a list (0: all), and print a notice if there are more."""
         items = iter(listing)
-        shown = islice(items, limit) if limit else items
-        self.screen.show_messages(shown, columns=columns)
+        shown_items = islice(items, limit) if limit else items
+        self.screen.show_messages(shown_items, columns=columns)
         if limit and next(items, None) is not None:
-            self.screen.remark(f"There are more than {limit}: --limit 0 lists all.")
+            self.screen.show_notice(f"There are more than {limit}: --limit 0 lists all.")
 
     def __enter__(self) -> Self:
         return self
@@ -93,21 +93,21 @@ class Session:
         if "client" in self.__dict__:
             self.client.close()
         if self.dry_run and error is None:
-            self.screen.remark("Dry run: nothing was changed.")
+            self.screen.show_notice("Dry run: nothing was changed.")
 
 
-def page_size(limit: int, *, most: int = 1000) -> int:
-    """Return how many resources to ask for per page, to show `limit` of them (0: all), and one to see more."""
-    return min(limit + 1, most) if limit else most
+def compute_page_size(limit: int, *, page_size_max: int = 1000) -> int:
+    """Return the page size to show `limit` resources (0: all) and detect whether there are more."""
+    return min(limit + 1, page_size_max) if limit else page_size_max
 
 
-def _effective_login(settings: Settings, *, stored: Login | None) -> Login:
-    asked = settings.address or os.environ.get("STOREKEEP_ADDRESS", "")
-    asked = with_port(asked) if asked else ""
+def _resolve_login(settings: Settings, *, stored: Login | None) -> Login:
+    address = settings.address or os.environ.get("STOREKEEP_ADDRESS", "")
+    address = add_default_port(address) if address else ""
     base = (
         stored
-        if stored is not None and asked in ("", with_port(stored.address))
-        else Login(asked or DEFAULT_ADDRESS, "")
+        if stored is not None and address in ("", add_default_port(stored.address))
+        else Login(address or DEFAULT_ADDRESS, "")
     )
     return Login(
         address=base.address,
@@ -119,13 +119,13 @@ def _effective_login(settings: Settings, *, stored: Login | None) -> Login:
     )
 
 
-def _tls(login: Login) -> Tls | bool | None:
+def _build_tls(login: Login) -> Tls | bool | None:
     if login.plaintext:
         return False
     if not (login.ca_file or login.cert_file or login.key_file):
         return None
-    return Tls(ca_file=_path(login.ca_file), cert_file=_path(login.cert_file), key_file=_path(login.key_file))
+    return Tls(ca_file=_to_path(login.ca_file), cert_file=_to_path(login.cert_file), key_file=_to_path(login.key_file))
 
 
-def _path(text: str) -> Path | None:
+def _to_path(text: str) -> Path | None:
     return Path(text).absolute() if text else None

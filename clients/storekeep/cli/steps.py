@@ -1,6 +1,7 @@
-"""Steps: commands that move resources from one state to another by name: archive, delete, revoke and their kin.
+"""Commands that change the state of named resources: archive, delete, revoke and others.
 
-One command takes any number of names. More than one is a dry run unless told `--yes`; the first that fails ends it.
+A command takes any number of names. With more than one it is a dry run unless `--yes` is given. It stops at the first
+failure.
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ from storekeep.cli.sessions import Session
 
 @dataclass(frozen=True)
 class Step:
-    """A command that takes names and moves each resource on."""
+    """A command that changes the state of each named resource."""
 
     verb: str
-    """The command's name."""
+    """Name of the command."""
     help: str
-    """What it does."""
+    """Help text."""
     method: Callable[[Session], Callable[..., Message]]
-    """The client's method, which takes a name, an etag and the options of a mutation."""
+    """Returns the client method, which takes a name, an etag and `WriteOptions`."""
 
 
 def add_steps(
@@ -37,7 +38,7 @@ def add_steps(
     to_name: Callable[[str], str],
     columns: tuple[str, ...],
 ) -> None:
-    """Add one command per step to a group; `to_name` makes a resource name of what was typed."""
+    """Add one command per step to a group. `to_name` converts an argument to a resource name."""
     for step in steps:
         _add_step(group, step, example=f"storekeep {noun} {step.verb} {example_name}", to_name=to_name, columns=columns)
 
@@ -52,15 +53,15 @@ def _add_step(
         yes: Yes = False,
     ) -> None:
         if etag and len(names) > 1:
-            raise typer.BadParameter("An etag belongs to one resource: give one name.")
-        session.hold_back(what=f"{step.verb} of {len(names)}", yes=yes or len(names) == 1)
-        move, moved = step.method(session), list[Message]()
+            raise typer.BadParameter("--etag requires a single name, because an etag belongs to one resource")
+        session.default_to_dry_run(action=f"{step.verb} with {len(names)} names", yes=yes or len(names) == 1)
+        apply, changed = step.method(session), list[Message]()
         try:
             for name in names:
-                moved.append(move(to_name(name), etag=etag, **session.write_options))
+                changed.append(apply(to_name(name), etag=etag, **session.write_options))
         finally:
-            if moved:
-                session.screen.show_messages(moved, columns=columns)
+            if changed:
+                session.screen.show_messages(changed, columns=columns)
 
     run.__doc__ = step.help
     command(group, step.verb, example=example, writes=True)(run)

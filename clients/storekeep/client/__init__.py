@@ -1,7 +1,7 @@
 """The typed client of Storekeep: `with Storekeep() as client: client.orders.place(...)`.
 
-Owns the public names, which a test freezes: what is not listed here may change without notice. The messages are
-the contract's own, from `storekeep.v1`.
+`__all__` is the public interface, and a test guards it; anything else may change without notice. The message types
+are those of the contract, `storekeep.v1`.
 """
 
 from google.type.money_pb2 import (
@@ -16,7 +16,7 @@ from storekeep.client.calls import (
 from storekeep.client.channels import (
     DEFAULT_ADDRESS,
     Tls,
-    with_port,
+    add_default_port,
 )
 from storekeep.client.clients import (
     DEFAULT_TIMEOUT_S,
@@ -77,7 +77,7 @@ from storekeep.client.errors import (
     ResourceNotDeleted,
     RoleBuiltIn,
     RoleNotFound,
-    ServerTrouble,
+    ServerError,
     ServerUnreachable,
     ServiceAccountNotFound,
     Shortage,
@@ -272,7 +272,7 @@ __all__ = [
     "RoleBuiltIn",
     "RoleNotFound",
     "RotateApiKeyResponse",
-    "ServerTrouble",
+    "ServerError",
     "ServerUnreachable",
     "ServiceAccount",
     "ServiceAccountNotFound",
@@ -308,7 +308,7 @@ __all__ = [
     "VerifyAuditChainResponse",
     "WhoAmIResponse",
     "WriteOptions",
+    "add_default_port",
     "to_decimal",
     "to_money",
-    "with_port",
 ]

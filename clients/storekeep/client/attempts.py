@@ -1,10 +1,8 @@
-"""Attempts: one call sent once, and sent again while the server gives a reason that passes by itself.
+"""Retries of calls that failed for a transient reason, up to the deadline.
 
-The transport's own retries (`channels.py`) come below: they act while nobody answers, these act on answers, and go on
-where those give up. Nothing is sent after its deadline.
-
-Who is not there, or is going, is asked again until the deadline: that costs nobody anything. Who has too much to do is
-asked again a few times, within a budget that all calls of a client share.
+They complement gRPC's transport retries (`channels.py`), which apply only while the server is unreachable. An
+unreachable or stopping server is retried until the deadline. An overloaded server is retried a few times, within a
+budget that all calls of a client share.
 """
 
 from __future__ import annotations
@@ -26,21 +24,21 @@ from storekeep.client.errors import (
     StorekeepError,
     from_rpc_error,
 )
-from storekeep.client.positions import Position
+from storekeep.client.positions import ConsistencyToken
 
 ATTEMPTS_MAX = 5
-"""How often a call is sent, at most, when the server answers that it has too much to do."""
+"""Attempts per call, the first included, while the server is overloaded."""
 
 BUDGET_RETRIES_MAX = 100
-"""How many calls that were refused for overload a client may send again before any succeeds."""
-BUDGET_EARNED = 0.2
-"""Of such a retry by each call that succeeds: under lasting overload a client sends a fifth more than it gets done."""
+"""Overload retries that a client may send before any call succeeds."""
+BUDGET_RETRIES_PER_SUCCESS = 0.2
+"""Budget earned by each success: under lasting overload, retries add at most a fifth to the calls that succeed."""
 
 BACKOFF_FIRST_S = 0.1
 BACKOFF_MAX_S = 2.0
-"""Between attempts, on top of what the server asks for: doubled each time, with full jitter."""
+"""Pause between attempts, added to the server's retry delay: exponential backoff with full jitter."""
 DOUBLINGS_MAX = 10
-"""More would change nothing, as the pause has long reached its maximum: it keeps the power of two small."""
+"""Keeps the power of two small. The pause reaches its maximum long before."""
 
 Metadata = tuple[tuple[str, str], ...]
 
@@ -49,24 +47,24 @@ ReplyT = TypeVar("ReplyT")
 
 
 class RetryBudget:
-    """How many refused calls a client may still send to a server that has too much to do. Safe between threads."""
+    """The overload retries that a client may still send. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._left = float(BUDGET_RETRIES_MAX)
+        self._remaining = float(BUDGET_RETRIES_MAX)
 
     def earn(self) -> None:
-        """Note that a call has succeeded."""
-        if self._left < BUDGET_RETRIES_MAX:
+        """Credit the budget for a call that succeeded."""
+        if self._remaining < BUDGET_RETRIES_MAX:
             with self._lock:
-                self._left = min(BUDGET_RETRIES_MAX, self._left + BUDGET_EARNED)
+                self._remaining = min(BUDGET_RETRIES_MAX, self._remaining + BUDGET_RETRIES_PER_SUCCESS)
 
     def spend(self) -> bool:
-        """Take one retry; say whether there was one."""
+        """Take one retry from the budget. Return False if it is exhausted."""
         with self._lock:
-            has_any = self._left >= 1
-            self._left -= has_any
-        return has_any
+            has_retry = self._remaining >= 1
+            self._remaining -= has_retry
+        return has_retry
 
 
 def send(
@@ -75,33 +73,34 @@ def send(
     *,
     deadline: Deadline,
     metadata: Metadata = (),
-    position: Position | None = None,
+    consistency_token: ConsistencyToken | None = None,
 ) -> ReplyT:
-    """Send a request once. `position` learns what the answer says of it.
+    """Send a request once, and update `consistency_token` from the trailing metadata of the reply.
 
-    Raises: the typed exception of whatever it ends with.
+    Raises: StorekeepError, as the typed exception of the failure.
     """
     try:
-        if position is None:
-            return method(request, timeout=deadline.left_s, metadata=metadata)
-        reply, call = method.with_call(request, timeout=deadline.left_s, metadata=metadata)
-        position.learn(call.trailing_metadata() or ())
+        if consistency_token is None:
+            return method(request, timeout=deadline.remaining_s, metadata=metadata)
+        reply, call = method.with_call(request, timeout=deadline.remaining_s, metadata=metadata)
+        consistency_token.update_from_metadata(call.trailing_metadata() or ())
         return reply
     except grpc.RpcError as error:
         raise from_rpc_error(error) from None
     except ValueError as error:
-        raise _closed_or_same(error) from None
+        raise _to_client_closed(error) from None
 
 
-def retried(
+def call_with_retries(
     attempt: Callable[[], ReplyT], *, deadline: Deadline, budget: RetryBudget, reconnects: bool = False
 ) -> ReplyT:
-    """Make an attempt until it succeeds, fails for good, or the deadline leaves no time for another.
+    """Call `attempt` until it succeeds, fails permanently, or the deadline leaves no time for a retry.
 
-    `reconnects`: whether to try on until the deadline when nobody answers, as when the server restarts, however long
-    that takes. It is for callers that have been answered before: an address where nobody ever was is told at once.
+    Args:
+        reconnects: whether to retry an unreachable server until the deadline, as during a restart. Set it only once
+            the server has answered: a wrong address should fail fast.
 
-    Raises: the exception of the last attempt.
+    Raises: StorekeepError of the last attempt.
     """
     number = 0
     while True:
@@ -109,8 +108,8 @@ def retried(
         try:
             reply = attempt()
         except StorekeepError as error:
-            pause_s = pause_before_retry_s(error, attempt=number)
-            if not _passes(error, reconnects=reconnects) or pause_s >= deadline.left_s:
+            pause_s = compute_retry_pause_s(error, attempt=number)
+            if not _is_transient(error, reconnects=reconnects) or pause_s >= deadline.remaining_s:
                 raise
             if isinstance(error, Overloaded) and (number >= ATTEMPTS_MAX or not budget.spend()):
                 raise
@@ -120,20 +119,20 @@ def retried(
         time.sleep(pause_s)
 
 
-def pause_before_retry_s(error: StorekeepError, *, attempt: int) -> float:
-    """Return how long to wait after the failure of the `attempt`th attempt, in seconds.
+def compute_retry_pause_s(error: StorekeepError, *, attempt: int) -> float:
+    """Return the seconds to wait after attempt number `attempt` (from 1) failed with `error`.
 
-    The server's own delay is the least; jitter on top keeps callers from coming back all at once.
+    The server's retry delay is the minimum. Jitter on top keeps clients from retrying in step.
     """
-    asked_s = error.retry_delay_s if isinstance(error, Refused) else None
+    server_delay_s = error.retry_delay_s if isinstance(error, Refused) else None
     ceiling_s = min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2 ** min(attempt - 1, DOUBLINGS_MAX))
-    return (asked_s or 0.0) + random.uniform(0, ceiling_s)  # noqa: S311 - spreads load, guards nothing
+    return (server_delay_s or 0.0) + random.uniform(0, ceiling_s)  # noqa: S311 - spreads load, guards nothing
 
 
-def _passes(error: StorekeepError, *, reconnects: bool) -> bool:
+def _is_transient(error: StorekeepError, *, reconnects: bool) -> bool:
     return error.retryable if isinstance(error, Refused) else reconnects and isinstance(error, ServerUnreachable)
 
 
-def _closed_or_same(error: ValueError) -> Exception:
-    """Grpc says by a ValueError, and only by its text, that the channel was closed meanwhile."""
+def _to_client_closed(error: ValueError) -> Exception:
+    """Return ClientClosed for the ValueError of a closed channel, which gRPC marks only by its text; else the error."""
     return ClientClosed("The client is closed") if "closed channel" in str(error) else error

@@ -1,4 +1,4 @@
-"""Audit: who changed what, when, before and after."""
+"""The audit log: who changed which resource, when, and its state before and after."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from storekeep.v1.audit_pb2_grpc import AuditServiceStub
 
 
 class Audit:
-    """Reads the audit log."""
+    """Reads and verifies the audit log."""
 
     def __init__(self, calls: Calls, *, channel: grpc.Channel) -> None:
         self._calls = calls
@@ -37,12 +37,12 @@ class Audit:
     def list(
         self, *, timeout_s: float | None = None, max_staleness_s: float | None = None, **query: Unpack[Query]
     ) -> Listing[AuditEntry]:
-        """List audit entries, newest first unless `order_by` says otherwise.
+        """List audit entries, newest first unless `order_by` is set.
 
         Raises: InvalidFilter, InvalidOrderBy, InvalidPageToken, AuditEntryUnreadable.
         """
         request = ListAuditEntriesRequest(**query)
-        return self._calls.listing(
+        return self._calls.list_pages(
             self._stub.ListAuditEntries,
             request,
             items=lambda page: page.audit_entries,
@@ -53,11 +53,11 @@ class Audit:
     def list_checkpoints(
         self, *, timeout_s: float | None = None, max_staleness_s: float | None = None, **query: Unpack[Query]
     ) -> Listing[AuditCheckpoint]:
-        """List checkpoints, the newest first unless `order_by` says otherwise. Keep one elsewhere.
+        """List signed checkpoints of the log, newest first unless `order_by` is set. Store copies outside the database.
 
         Raises: InvalidFilter, InvalidOrderBy, InvalidPageToken.
         """
-        return self._calls.listing(
+        return self._calls.list_pages(
             self._stub.ListAuditCheckpoints,
             ListAuditCheckpointsRequest(**query),
             items=lambda page: page.audit_checkpoints,
@@ -68,11 +68,11 @@ class Audit:
     def verify_chain(
         self, *, since: AuditCheckpoint | None = None, **options: Unpack[ReadOptions]
     ) -> VerifyAuditChainResponse:
-        """Walk the chain of hashes and name the first entry that does not hold.
+        """Verify the hash chain of the audit log and report the first invalid entry.
 
-        It reads all entries, or all behind a checkpoint: give it a `timeout_s` that suits their number.
+        It reads every entry, or every entry after a checkpoint, so choose a `timeout_s` for the size of the log.
 
         Args:
-            since: a checkpoint that was kept elsewhere; the log has to have it.
+            since: a checkpoint stored outside the database, which the log must contain (default: verify all entries).
         """
         return self._calls.read(self._stub.VerifyAuditChain, VerifyAuditChainRequest(since=since), **options)

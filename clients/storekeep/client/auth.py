@@ -1,4 +1,4 @@
-"""Auth: tokens, service accounts, their keys and their roles."""
+"""Authentication and access: tokens, service accounts, API keys and roles."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Unpack
 import grpc
 
 from storekeep.client.calls import CallOptions, Calls, ReadOptions, WriteOptions
-from storekeep.client.masks import field_mask
+from storekeep.client.masks import build_field_mask
 from storekeep.client.pages import DeletableQuery, Listing, Query
 from storekeep.v1.auth_pb2 import (
     ApiKey,
@@ -49,21 +49,21 @@ from storekeep.v1.auth_pb2_grpc import AuthServiceStub
 
 
 class Auth:
-    """Says who calls, and keeps who may."""
+    """Issues tokens and manages service accounts, API keys and roles."""
 
     def __init__(self, calls: Calls, *, channel: grpc.Channel) -> None:
         self._calls = calls
         self._stub = AuthServiceStub(channel)
 
     def issue_token(self, api_key: str, **options: Unpack[CallOptions]) -> TokenSet:
-        """Exchange an API key for an access token and a refresh token. The client does this by itself for its own.
+        """Exchange an API key for an access token and a refresh token. The client does this for its own key.
 
         Raises: ApiKeyInvalid.
         """
         return self._calls.read_public(self._stub.IssueToken, IssueTokenRequest(api_key=api_key), **options)
 
     def refresh_token(self, refresh_token: str, **options: Unpack[CallOptions]) -> TokenSet:
-        """Exchange a refresh token for a new pair. It is sent once: one that is used twice revokes what came from it.
+        """Exchange a refresh token for a new pair of tokens. A second use revokes all tokens derived from it.
 
         Raises: Unauthenticated, TokenExpired, TokenRevoked.
         """
@@ -71,27 +71,27 @@ class Auth:
         return self._calls.send_once(self._stub.RefreshToken, request, **options)
 
     def revoke_token(self, token: str, **options: Unpack[CallOptions]) -> None:
-        """Revoke an access or refresh token. One that is unknown or over is no error (RFC 7009)."""
+        """Revoke an access or refresh token. An unknown or expired token is not an error (RFC 7009)."""
         self._calls.read_public(self._stub.RevokeToken, RevokeTokenRequest(token=token), **options)
 
     def who_am_i(self, **options: Unpack[CallOptions]) -> WhoAmIResponse:
-        """Say who the caller is and what it may do."""
-        return self._calls.ask(self._stub.WhoAmI, WhoAmIRequest(), **options)
+        """Return the identity, roles and permissions of the caller."""
+        return self._calls.read_current(self._stub.WhoAmI, WhoAmIRequest(), **options)
 
     def test_permissions(self, permissions: Iterable[str], **options: Unpack[CallOptions]) -> Sequence[str]:
-        """Say which of up to 100 permissions, as `noun.verb`, the caller holds."""
+        """Return those of up to 100 permissions, as `noun.verb`, that the caller holds."""
         request = TestPermissionsRequest(permissions=permissions)
-        return self._calls.ask(self._stub.TestPermissions, request, **options).permissions
+        return self._calls.read_current(self._stub.TestPermissions, request, **options).permissions
 
     def rotate_signing_key(self, **options: Unpack[WriteOptions]) -> JsonWebKey:
-        """Make a new key for signing tokens. The one before verifies until the last token that it signed is over.
+        """Create a new token-signing key. The previous key verifies tokens until the last one it signed expires.
 
         Raises: PrivilegeEscalation, unless the caller holds every permission.
         """
         return self._calls.write(self._stub.RotateSigningKey, RotateSigningKeyRequest(), **options).key
 
     def get_jwks(self, **options: Unpack[CallOptions]) -> Sequence[JsonWebKey]:
-        """List the public keys that verify tokens (RFC 7517), the current one first."""
+        """Return the public keys that verify tokens (RFC 7517), the current one first."""
         return self._calls.read_public(self._stub.GetJwks, GetJwksRequest(), **options).keys
 
     def get_service_account(self, name: str, **options: Unpack[ReadOptions]) -> ServiceAccount:
@@ -104,12 +104,12 @@ class Auth:
     def list_service_accounts(
         self, *, timeout_s: float | None = None, max_staleness_s: float | None = None, **query: Unpack[DeletableQuery]
     ) -> Listing[ServiceAccount]:
-        """List service accounts, fetching page after page as they are read.
+        """List service accounts; pages are fetched as you iterate.
 
         Raises: InvalidFilter, InvalidOrderBy, InvalidPageToken.
         """
         request = ListServiceAccountsRequest(**query)
-        return self._calls.listing(
+        return self._calls.list_pages(
             self._stub.ListServiceAccounts,
             request,
             items=lambda page: page.service_accounts,
@@ -120,7 +120,7 @@ class Auth:
     def batch_get_service_accounts(
         self, names: Iterable[str], **options: Unpack[ReadOptions]
     ) -> Sequence[ServiceAccount]:
-        """Get up to 1000 service accounts at one point in time, all or none, in the order of the names.
+        """Get up to 1000 service accounts from one snapshot, in the order of `names`; fail if one is missing.
 
         Raises: ServiceAccountNotFound.
         """
@@ -130,9 +130,9 @@ class Auth:
     def create_service_account(
         self, service_account: ServiceAccount, *, service_account_id: str = "", **options: Unpack[WriteOptions]
     ) -> ServiceAccount:
-        """Create a service account. Its output-only fields are ignored.
+        """Create a service account. Output-only fields are ignored.
 
-        `service_account_id` is the last part of its name; the server chooses one when it is empty.
+        `service_account_id` becomes the last segment of its name; the server generates one if it is empty.
 
         Raises: RoleNotFound, PrivilegeEscalation, AlreadyExists.
         """
@@ -142,18 +142,19 @@ class Auth:
     def update_service_account(
         self, service_account: ServiceAccount, *, update_mask: Iterable[str] = (), **options: Unpack[WriteOptions]
     ) -> ServiceAccount:
-        """Change fields of a service account: those of `update_mask`, or all that the message sets.
+        """Update a service account: the fields in `update_mask`, or all fields set in the message if it is empty.
 
-        With the `etag` in the message, a change by somebody else is not overwritten.
+        If the message has an `etag`, the update succeeds only if it is still the current one.
 
         Raises: InvalidUpdateMask, ServiceAccountNotFound, RoleNotFound, PrivilegeEscalation, ResourceDeleted,
         EtagMismatch.
         """
-        request = UpdateServiceAccountRequest(service_account=service_account, update_mask=field_mask(update_mask))
+        mask = build_field_mask(update_mask)
+        request = UpdateServiceAccountRequest(service_account=service_account, update_mask=mask)
         return self._calls.write(self._stub.UpdateServiceAccount, request, **options)
 
     def delete_service_account(self, name: str, *, etag: str = "", **options: Unpack[WriteOptions]) -> ServiceAccount:
-        """Delete a service account softly: it leaves the lists and can be undeleted.
+        """Soft-delete a service account: lists omit it, and it can be undeleted.
 
         Raises: ServiceAccountNotFound, PrivilegeEscalation, ResourceDeleted, EtagMismatch.
         """
@@ -162,7 +163,7 @@ class Auth:
         )
 
     def undelete_service_account(self, name: str, *, etag: str = "", **options: Unpack[WriteOptions]) -> ServiceAccount:
-        """Bring a deleted service account back.
+        """Restore a deleted service account.
 
         Raises: ServiceAccountNotFound, PrivilegeEscalation, ResourceNotDeleted, EtagMismatch.
         """
@@ -171,7 +172,7 @@ class Auth:
         )
 
     def get_api_key(self, name: str, **options: Unpack[ReadOptions]) -> ApiKey:
-        """Get one API key, revoked and expired ones too.
+        """Get one API key, active, revoked or expired.
 
         Raises: ApiKeyNotFound.
         """
@@ -185,14 +186,14 @@ class Auth:
         max_staleness_s: float | None = None,
         **query: Unpack[Query],
     ) -> Listing[ApiKey]:
-        """List API keys, fetching page after page as they are read.
+        """List API keys; pages are fetched as you iterate.
 
-        `parent` limits them to one parent; `-` in place of its id means all.
+        `parent` is the account, as `serviceAccounts/{account}`; `serviceAccounts/-` lists those of all accounts.
 
         Raises: InvalidFilter, InvalidOrderBy, InvalidPageToken.
         """
         request = ListApiKeysRequest(parent=parent, **query)
-        return self._calls.listing(
+        return self._calls.list_pages(
             self._stub.ListApiKeys,
             request,
             items=lambda page: page.api_keys,
@@ -203,10 +204,11 @@ class Auth:
     def create_api_key(
         self, parent: str, api_key: ApiKey, *, api_key_id: str = "", **options: Unpack[WriteOptions]
     ) -> CreateApiKeyResponse:
-        """Create an API key; the response shows its secret this once. Its output-only fields are ignored.
+        """Create an API key. Only this response contains its secret. Output-only fields are ignored.
 
-        Without scopes it gets what its account may do now, and nothing that the account is given later; with the scope
-        `*` it follows its account. `api_key_id` is the last part of its name; the server chooses one when it is empty.
+        Without scopes, the key gets the account's current permissions, and none that are granted later. With the scope
+        `*` it always has the permissions of its account. `api_key_id` becomes the last segment of its name; the server
+        generates one if it is empty.
 
         Raises: ServiceAccountNotFound, UnknownPermission, PrivilegeEscalation, ResourceDeleted, AlreadyExists,
         ReplyExpired.
@@ -217,9 +219,9 @@ class Auth:
     def rotate_api_key(
         self, name: str, *, overlap: timedelta | None = None, etag: str = "", **options: Unpack[WriteOptions]
     ) -> RotateApiKeyResponse:
-        """Make a key that replaces this one, with the same scopes; the response shows its secret this once.
+        """Replace an API key by a new one with the same scopes. Only this response contains its secret.
 
-        The old key works on for `overlap`, 0 to 30 days; 24 hours when not given.
+        The old key remains valid for `overlap`, 0 to 30 days (default: 24 hours).
 
         Raises: ApiKeyNotFound, PrivilegeEscalation, EtagMismatch, IllegalState, ReplyExpired.
         """
@@ -229,7 +231,7 @@ class Auth:
         return self._calls.write(self._stub.RotateApiKey, request, **options)
 
     def revoke_api_key(self, name: str, *, etag: str = "", **options: Unpack[WriteOptions]) -> ApiKey:
-        """Stop a key from working, at once and for good; tokens that it got stop within 5 seconds.
+        """Revoke an API key permanently. Tokens issued for it stop working within 5 seconds.
 
         Raises: ApiKeyNotFound, PrivilegeEscalation, EtagMismatch, IllegalState.
         """
@@ -245,12 +247,12 @@ class Auth:
     def list_roles(
         self, *, timeout_s: float | None = None, max_staleness_s: float | None = None, **query: Unpack[Query]
     ) -> Listing[Role]:
-        """List roles, fetching page after page as they are read.
+        """List roles; pages are fetched as you iterate.
 
         Raises: InvalidFilter, InvalidOrderBy, InvalidPageToken.
         """
         request = ListRolesRequest(**query)
-        return self._calls.listing(
+        return self._calls.list_pages(
             self._stub.ListRoles,
             request,
             items=lambda page: page.roles,
@@ -259,9 +261,9 @@ class Auth:
         )
 
     def create_role(self, role: Role, *, role_id: str = "", **options: Unpack[WriteOptions]) -> Role:
-        """Create a role. Its output-only fields are ignored.
+        """Create a role. Output-only fields are ignored.
 
-        `role_id` is the last part of its name; the server chooses one when it is empty.
+        `role_id` becomes the last segment of its name; the server generates one if it is empty.
 
         Raises: UnknownPermission, PrivilegeEscalation, AlreadyExists.
         """
@@ -269,17 +271,17 @@ class Auth:
         return self._calls.write(self._stub.CreateRole, request, **options)
 
     def update_role(self, role: Role, *, update_mask: Iterable[str] = (), **options: Unpack[WriteOptions]) -> Role:
-        """Change fields of a role: those of `update_mask`, or all that the message sets.
+        """Update a role: the fields in `update_mask`, or all fields set in the message if it is empty.
 
-        With the `etag` in the message, a change by somebody else is not overwritten.
+        If the message has an `etag`, the update succeeds only if it is still the current one.
 
         Raises: InvalidUpdateMask, RoleNotFound, UnknownPermission, PrivilegeEscalation, EtagMismatch, RoleBuiltIn.
         """
-        request = UpdateRoleRequest(role=role, update_mask=field_mask(update_mask))
+        request = UpdateRoleRequest(role=role, update_mask=build_field_mask(update_mask))
         return self._calls.write(self._stub.UpdateRole, request, **options)
 
     def delete_role(self, name: str, *, etag: str = "", **options: Unpack[WriteOptions]) -> None:
-        """Delete a role that no service account has. It is gone at once.
+        """Delete a role that no service account has. It cannot be undeleted.
 
         Raises: RoleNotFound, PrivilegeEscalation, EtagMismatch, RoleBuiltIn, ResourceInUse.
         """

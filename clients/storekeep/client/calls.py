@@ -1,7 +1,7 @@
-"""Calls: the one way of every call: deadline, token, retries, typed errors.
+"""Sending of all calls, with a deadline, access token, retries and typed errors.
 
-A mutation always carries a `request_id`, the same on each attempt, so that a retry has no second effect.
-No call outlives its deadline, however often it is tried.
+A mutation carries the same `request_id` on every attempt, so that a retry has no second effect. No call outlives its
+deadline, retries included.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import grpc
 import uuid_utils
 from google.protobuf.duration_pb2 import Duration
 
-from storekeep.client.attempts import Metadata, ReplyT, RequestT, RetryBudget, retried, send
+from storekeep.client.attempts import Metadata, ReplyT, RequestT, RetryBudget, call_with_retries, send
 from storekeep.client.deadlines import Deadline
 from storekeep.client.errors import (
     ClientClosed,
@@ -27,57 +27,57 @@ from storekeep.client.errors import (
     from_rpc_error,
 )
 from storekeep.client.pages import ItemT, Listing, Page
-from storekeep.client.positions import POSITION_KEY, Position
+from storekeep.client.positions import CONSISTENCY_METADATA_KEY, ConsistencyToken
 from storekeep.client.tokens import Tokens
 
 
 class CallOptions(TypedDict, total=False):
-    """What every method takes."""
+    """Keyword arguments of every method."""
 
     timeout_s: float
-    """Seconds until the call must be over, retries included; the client's when not given."""
+    """Deadline of the call in seconds, retries included (default: the client's `timeout_s`)."""
 
 
 class ReadOptions(CallOptions, total=False):
-    """What every reading method takes."""
+    """Keyword arguments of every read method."""
 
     max_staleness_s: float | None
-    """How old the answer may be, in seconds, at most a day; never older than what this client wrote. As fresh as can be
-    when not given."""
+    """Maximum age of the answer in seconds, at most a day. It always includes this client's own writes (default: the
+    current state)."""
 
 
 class WriteOptions(CallOptions, total=False):
-    """What every changing method takes."""
+    """Keyword arguments of every mutation."""
 
     request_id: str
-    """A UUID: the same id with the same payload has one effect and one reply. A fresh one when not given."""
+    """Idempotency key, a UUID: a repeat with the same payload returns the first reply (default: a new UUID)."""
     validate_only: bool
-    """Run all of it, answer as if it had happened, and keep nothing."""
+    """Whether to validate and return the result without storing anything."""
 
 
 class Mutation(Protocol):
-    """A request that changes something."""
+    """A request of a mutation."""
 
     request_id: str
     validate_only: bool
 
 
 class ReadRequest(Protocol):
-    """A request that may be answered with what is a little old."""
+    """A request that allows a stale answer."""
 
     @property
     def max_staleness(self) -> Duration:
-        """How old."""
+        """Maximum age of the answer."""
 
 
 class PageRequest(ReadRequest, Protocol):
-    """A request for a page of a list."""
+    """A request for one page of a list."""
 
     page_token: str
 
 
 class PageReply(Protocol):
-    """A page of a list."""
+    """A reply with one page of a list."""
 
     next_page_token: str
 
@@ -89,10 +89,10 @@ PageReplyT = TypeVar("PageReplyT", bound=PageReply)
 
 
 class Calls:
-    """Sends the requests of all nouns over one channel.
+    """Sends the requests of all resource types over one channel.
 
     Attributes:
-        position: how far the server's ledger goes with what was written here.
+        consistency_token: the highest token of this client's writes.
     """
 
     def __init__(self, *, tokens: Tokens | None, timeout_s: float, budget: RetryBudget, proxy: str = "") -> None:
@@ -101,11 +101,11 @@ class Calls:
         self._budget = budget
         self._proxy = proxy
         self._closed = False
-        self._answered = False
-        self.position = Position()
+        self._has_answer = False
+        self.consistency_token = ConsistencyToken()
 
     def close(self) -> None:
-        """Refuse every further call."""
+        """Reject all further calls with ClientClosed."""
         self._closed = True
 
     def read(
@@ -116,22 +116,22 @@ class Calls:
         timeout_s: float | None = None,
         max_staleness_s: float | None = None,
     ) -> ReplyT:
-        """Send a request for what is stored."""
+        """Send a read request, with the consistency token if it allows a stale answer."""
         metadata: Metadata = ()
         if max_staleness_s is not None:
             request.max_staleness.FromNanoseconds(round(max_staleness_s * 1_000_000_000))
-            metadata = ((POSITION_KEY, str(self.position.value)),)
-        return self._with_token(method, request, self._deadline(timeout_s), metadata)
+            metadata = ((CONSISTENCY_METADATA_KEY, str(self.consistency_token.value)),)
+        return self._send_with_token(method, request, self._new_deadline(timeout_s), metadata)
 
-    def ask(
+    def read_current(
         self,
         method: grpc.UnaryUnaryMultiCallable[RequestT, ReplyT],
         request: RequestT,
         *,
         timeout_s: float | None = None,
     ) -> ReplyT:
-        """Send a request about the caller, which is always answered with what is so now."""
-        return self._with_token(method, request, self._deadline(timeout_s))
+        """Send a read request that is always answered from the current state."""
+        return self._send_with_token(method, request, self._new_deadline(timeout_s))
 
     def write(
         self,
@@ -142,10 +142,11 @@ class Calls:
         request_id: str = "",
         validate_only: bool = False,
     ) -> ReplyT:
-        """Send a request that changes something, under a `request_id`."""
+        """Send a mutation with a `request_id`."""
         request.request_id = request_id or str(uuid_utils.uuid7())
         request.validate_only = validate_only
-        return self._with_token(method, request, self._deadline(timeout_s), position=self.position)
+        deadline = self._new_deadline(timeout_s)
+        return self._send_with_token(method, request, deadline, consistency_token=self.consistency_token)
 
     def read_public(
         self,
@@ -154,8 +155,8 @@ class Calls:
         *,
         timeout_s: float | None = None,
     ) -> ReplyT:
-        """Send a request that needs no token."""
-        return self._retried(method, request, deadline=self._deadline(timeout_s))
+        """Send a request that needs no access token."""
+        return self._send_with_retries(method, request, deadline=self._new_deadline(timeout_s))
 
     def send_once(
         self,
@@ -164,11 +165,11 @@ class Calls:
         *,
         timeout_s: float | None = None,
     ) -> ReplyT:
-        """Send a request that needs no token and must not be repeated."""
-        with self._proxy_named():
-            return send(method, request, deadline=self._deadline(timeout_s))
+        """Send a request that needs no access token, without retries."""
+        with self._name_proxy_in_errors():
+            return send(method, request, deadline=self._new_deadline(timeout_s))
 
-    def listing(
+    def list_pages(
         self,
         method: grpc.UnaryUnaryMultiCallable[PageRequestT, PageReplyT],
         request: PageRequestT,
@@ -177,12 +178,12 @@ class Calls:
         timeout_s: float | None = None,
         max_staleness_s: float | None = None,
     ) -> Listing[ItemT]:
-        """Return the list that `request` asks for; `items` takes the resources out of a page."""
+        """Return the list of a request. `items` extracts the resources of a page."""
 
         def fetch(page_token: str) -> Page[ItemT]:
-            asked = copy.deepcopy(request)
-            asked.page_token = page_token
-            reply = self.read(method, asked, timeout_s=timeout_s, max_staleness_s=max_staleness_s)
+            page_request = copy.deepcopy(request)
+            page_request.page_token = page_token
+            reply = self.read(method, page_request, timeout_s=timeout_s, max_staleness_s=max_staleness_s)
             return Page(tuple(items(reply)), reply.next_page_token)
 
         return Listing(fetch)
@@ -194,55 +195,59 @@ class Calls:
         *,
         timeout_s: float | None = None,
     ) -> Iterator[ReplyT]:
-        """Send a request that needs no token and is answered by a stream; without a timeout it goes on for good."""
-        self._deadline(timeout_s)
+        """Send a server-streaming request that needs no access token. Without a timeout the stream has no deadline."""
+        self._new_deadline(timeout_s)
         replies = method(request, timeout=timeout_s)
         try:
             yield from replies
         except grpc.RpcError as error:
-            with self._proxy_named():
+            with self._name_proxy_in_errors():
                 raise from_rpc_error(error) from None
         finally:
             replies.cancel()
 
-    def _with_token(
+    def _send_with_token(
         self,
         method: grpc.UnaryUnaryMultiCallable[RequestT, ReplyT],
         request: RequestT,
         deadline: Deadline,
         metadata: Metadata = (),
-        position: Position | None = None,
+        consistency_token: ConsistencyToken | None = None,
     ) -> ReplyT:
-        send_with = partial(self._retried, method, request, deadline=deadline, position=position)
+        send_with = partial(
+            self._send_with_retries, method, request, deadline=deadline, consistency_token=consistency_token
+        )
         if self._tokens is None:
             return send_with(metadata=metadata)
-        with self._proxy_named():
-            token = self._tokens.current(deadline=deadline)
+        with self._name_proxy_in_errors():
+            token = self._tokens.get_access_token(deadline=deadline)
         try:
-            return send_with(metadata=(_bearer(token), *metadata))
+            return send_with(metadata=(_build_authorization(token), *metadata))
         except (TokenExpired, TokenRevoked, Unauthenticated):
             self._tokens.discard(token)
-        fresh = self._tokens.current(deadline=deadline)
-        return send_with(metadata=(_bearer(fresh), *metadata))
+        fresh = self._tokens.get_access_token(deadline=deadline)
+        return send_with(metadata=(_build_authorization(fresh), *metadata))
 
-    def _retried(
+    def _send_with_retries(
         self,
         method: grpc.UnaryUnaryMultiCallable[RequestT, ReplyT],
         request: RequestT,
         *,
         deadline: Deadline,
         metadata: Metadata = (),
-        position: Position | None = None,
+        consistency_token: ConsistencyToken | None = None,
     ) -> ReplyT:
-        attempt = partial(send, method, request, deadline=deadline, metadata=metadata, position=position)
-        with self._proxy_named():
-            reply = retried(attempt, deadline=deadline, budget=self._budget, reconnects=self._answered)
-        self._answered = True
+        attempt = partial(
+            send, method, request, deadline=deadline, metadata=metadata, consistency_token=consistency_token
+        )
+        with self._name_proxy_in_errors():
+            reply = call_with_retries(attempt, deadline=deadline, budget=self._budget, reconnects=self._has_answer)
+        self._has_answer = True
         return reply
 
     @contextmanager
-    def _proxy_named(self) -> Iterator[None]:
-        """Name the proxy that the environment has put between, where the server cannot be reached."""
+    def _name_proxy_in_errors(self) -> Iterator[None]:
+        """Name the proxy in the error when the server is unreachable through one."""
         try:
             yield
         except ServerUnreachable as error:
@@ -250,11 +255,11 @@ class Calls:
                 raise
             raise ServerUnreachable(f"{error.message} (through {self._proxy})", request_id=error.request_id) from None
 
-    def _deadline(self, timeout_s: float | None) -> Deadline:
+    def _new_deadline(self, timeout_s: float | None) -> Deadline:
         if self._closed:
             raise ClientClosed("The client is closed")
         return Deadline.after(self._timeout_s if timeout_s is None else timeout_s)
 
 
-def _bearer(token: str) -> tuple[str, str]:
+def _build_authorization(token: str) -> tuple[str, str]:
     return "authorization", f"Bearer {token}"

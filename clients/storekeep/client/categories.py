@@ -1,4 +1,4 @@
-"""Categories: the tree that groups products."""
+"""Categories, the tree that groups products."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Unpack
 import grpc
 
 from storekeep.client.calls import Calls, ReadOptions, WriteOptions
-from storekeep.client.masks import field_mask
+from storekeep.client.masks import build_field_mask
 from storekeep.client.pages import DeletableQuery, Listing
 from storekeep.v1.products_pb2 import (
     ArchiveCategoryRequest,
@@ -26,7 +26,7 @@ from storekeep.v1.products_pb2_grpc import ProductServiceStub
 
 
 class Categories:
-    """Gets, lists and changes categories."""
+    """Reads and changes categories."""
 
     def __init__(self, calls: Calls, *, channel: grpc.Channel) -> None:
         self._calls = calls
@@ -42,12 +42,12 @@ class Categories:
     def list(
         self, *, timeout_s: float | None = None, max_staleness_s: float | None = None, **query: Unpack[DeletableQuery]
     ) -> Listing[Category]:
-        """List categories, fetching page after page as they are read.
+        """List categories; pages are fetched as you iterate.
 
         Raises: InvalidFilter, InvalidOrderBy, InvalidPageToken.
         """
         request = ListCategoriesRequest(**query)
-        return self._calls.listing(
+        return self._calls.list_pages(
             self._stub.ListCategories,
             request,
             items=lambda page: page.categories,
@@ -56,7 +56,7 @@ class Categories:
         )
 
     def batch_get(self, names: Iterable[str], **options: Unpack[ReadOptions]) -> Sequence[Category]:
-        """Get up to 1000 categories at one point in time, all or none, in the order of the names.
+        """Get up to 1000 categories from one snapshot, in the order of `names`; fail if one is missing.
 
         Raises: CategoryNotFound.
         """
@@ -64,9 +64,9 @@ class Categories:
         return self._calls.read(self._stub.BatchGetCategories, request, **options).categories
 
     def create(self, category: Category, *, category_id: str = "", **options: Unpack[WriteOptions]) -> Category:
-        """Create a category. Its output-only fields are ignored.
+        """Create a category. Output-only fields are ignored.
 
-        `category_id` is the last part of its name; the server chooses one when it is empty.
+        `category_id` becomes the last segment of its name; the server generates one if it is empty.
 
         Raises: CategoryNotFound, AlreadyExists.
         """
@@ -76,17 +76,17 @@ class Categories:
     def update(
         self, category: Category, *, update_mask: Iterable[str] = (), **options: Unpack[WriteOptions]
     ) -> Category:
-        """Change fields of a category: those of `update_mask`, or all that the message sets.
+        """Update a category: the fields in `update_mask`, or all fields set in the message if it is empty.
 
-        With the `etag` in the message, a change by somebody else is not overwritten.
+        If the message has an `etag`, the update succeeds only if it is still the current one.
 
         Raises: InvalidUpdateMask, CategoryNotFound, ResourceDeleted, EtagMismatch, CategoryCycle.
         """
-        request = UpdateCategoryRequest(category=category, update_mask=field_mask(update_mask))
+        request = UpdateCategoryRequest(category=category, update_mask=build_field_mask(update_mask))
         return self._calls.write(self._stub.UpdateCategory, request, **options)
 
     def archive(self, name: str, *, etag: str = "", **options: Unpack[WriteOptions]) -> Category:
-        """Take a category off sale.
+        """Archive a category, which takes it off sale.
 
         Raises: CategoryNotFound, ResourceDeleted, EtagMismatch, IllegalState.
         """
@@ -102,14 +102,14 @@ class Categories:
         )
 
     def delete(self, name: str, *, etag: str = "", **options: Unpack[WriteOptions]) -> Category:
-        """Delete a category softly: it leaves the lists and can be undeleted.
+        """Soft-delete a category: lists omit it, and it can be undeleted.
 
         Raises: CategoryNotFound, ResourceDeleted, EtagMismatch, ResourceInUse.
         """
         return self._calls.write(self._stub.DeleteCategory, DeleteCategoryRequest(name=name, etag=etag), **options)
 
     def undelete(self, name: str, *, etag: str = "", **options: Unpack[WriteOptions]) -> Category:
-        """Bring a deleted category back.
+        """Restore a deleted category.
 
         Raises: CategoryNotFound, ResourceNotDeleted, EtagMismatch.
         """

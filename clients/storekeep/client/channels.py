@@ -1,7 +1,7 @@
-"""Channels: how the client reaches a server: address, TLS, message limits, transport retries.
+"""gRPC channels: address, proxy, TLS, message limits and transport retries.
 
-Plaintext is taken without asking only for loopback addresses and Unix sockets; anywhere else it must be asked
-for in words, because an API key travels over it. RefreshToken is never retried: its token works once.
+Plaintext is the default only for loopback addresses and Unix sockets; elsewhere it must be requested explicitly,
+because it exposes the API key. RefreshToken is never retried, because a refresh token works only once.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from storekeep.v1 import audit_pb2, auth_pb2, customers_pb2, inventory_pb2, orde
 
 DEFAULT_PORT = 50051
 DEFAULT_ADDRESS = f"127.0.0.1:{DEFAULT_PORT}"
-"""Where a server listens when it is not told otherwise."""
+"""The default address of a server."""
 PORT_MAX = 65_535
 PROXY_VARIABLES = ("grpc_proxy", "https_proxy", "http_proxy")
-"""What gRPC reads of the environment, the first that is set; in capitals they mean nothing to it."""
+"""Environment variables from which gRPC takes a proxy, the first that is set. It ignores their uppercase forms."""
 NO_PROXY_VARIABLES = ("no_grpc_proxy", "no_proxy")
 
 RECEIVE_BYTES_MAX = 64 * 1024 * 1024
-"""A page of 1,000 orders of 500 lines fits; a server that sends more is refused."""
+"""Maximum size of a reply in bytes: a page of 1,000 orders of 500 lines fits."""
 
 TRANSPORT_ATTEMPTS_MAX = 5
-"""gRPC's own ceiling for `maxAttempts`. Applies while the server has not begun to answer."""
+"""Attempts of gRPC's transport retries, and gRPC's own maximum. They apply until the server begins to answer."""
 
 KEEPALIVE_MS = 30_000
 KEEPALIVE_TIMEOUT_MS = 10_000
-"""While calls are under way, a peer that has vanished is noticed after the sum. The server takes a ping every 10 s."""
+"""A lost peer is detected after the sum while calls are in progress. The server allows a ping every 10 s."""
 
 CONNECT_TIMEOUT_MS = 10_000
-"""How long a connection may take to come about, TLS included. gRPC calls it the least time between two attempts, but
-one that was refused is followed by the next after the backoff alone. A busy or distant server needs its time."""
+"""Time limit for a connection attempt, TLS handshake included, with margin for a busy or distant server. gRPC names the
+option as the minimum time between attempts, but after a refused connection it waits only for the backoff."""
 
 _RETRY_POLICY: Mapping[str, object] = {
     "maxAttempts": TRANSPORT_ATTEMPTS_MAX,
@@ -58,29 +58,29 @@ SERVICES = tuple(
 
 _DNS_SCHEMES = ("dns:///", "dns:")
 _SCHEME = re.compile(r"(?:unix|unix-abstract|ipv4|ipv6|vsock|xds):|[a-z][a-z0-9+.-]*://")
-"""Other names of gRPC's, which it takes as they are."""
+"""Other target URIs of gRPC, which are passed on unchanged."""
 _LOOPBACK_NAMES = frozenset({"localhost", "ip6-localhost"})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tls:
-    """How to verify the server, and how to show who we are (mTLS)."""
+    """Certificates to verify the server and, for mTLS, to identify the client."""
 
     ca_file: Path | None = None
-    """PEM certificates to trust; the certificates that gRPC brings along when not given."""
+    """PEM file of trusted CA certificates (default: gRPC's own root certificates)."""
     cert_file: Path | None = None
-    """PEM certificate chain of the client, together with `key_file`."""
+    """PEM file of the client's certificate chain. Requires `key_file`."""
     key_file: Path | None = None
-    """PEM private key of the client, together with `cert_file`."""
+    """PEM file of the client's private key. Requires `cert_file`."""
     server_name: str | None = None
-    """The name to expect in the server's certificate, where it is not the address's host."""
+    """Expected name in the server's certificate (default: the host of the address)."""
 
 
-def service_config() -> str:
-    """Return the gRPC service config of the channel, as JSON: UNAVAILABLE is retried, but for RefreshToken.
+def build_service_config() -> str:
+    """Return the gRPC service config as JSON. It retries UNAVAILABLE on every method except RefreshToken.
 
-    It has no `retryThrottling`: that ends all retries after some fifty failures, which a restart makes within a second.
-    `attempts.py` has a budget for overload in its place.
+    It omits `retryThrottling`, which would stop all retries after about fifty failures, as one restart causes within a
+    second. `attempts.py` limits retries under overload instead.
     """
     retried = {"name": [{"service": service} for service in SERVICES], "retryPolicy": _RETRY_POLICY}
     once = {"name": [{"service": "storekeep.v1.AuthService", "method": "RefreshToken"}]}
@@ -88,7 +88,7 @@ def service_config() -> str:
 
 
 def is_local(address: str) -> bool:
-    """Say whether `address` is a Unix socket or a loopback address, so that nobody can listen in on the way."""
+    """Return whether an address is a loopback address or a Unix socket, so that traffic stays on this machine."""
     if address.startswith(("unix:", "unix-abstract:")):
         return True
     host = address.removeprefix("dns:").lstrip("/").rpartition(":")[0].strip("[]")
@@ -100,10 +100,10 @@ def is_local(address: str) -> bool:
         return False
 
 
-def with_port(address: str) -> str:
-    """Return `address` with the port that servers have by default, where it names none. gRPC would take 443.
+def add_default_port(address: str) -> str:
+    """Return `address` with port 50051 if it has no port. gRPC would use 443.
 
-    Raises: InvalidSettings when what stands in the port's place is not one.
+    Raises: InvalidSettings if the port is not a valid number.
     """
     scheme = next((scheme for scheme in _DNS_SCHEMES if address.startswith(scheme)), "")
     host = address.removeprefix(scheme)
@@ -117,14 +117,14 @@ def with_port(address: str) -> str:
     else:
         host, _, port = host.partition(":")
     if port and not (port.isascii() and port.isdigit() and int(port) <= PORT_MAX):
-        raise InvalidSettings(f"{address}: {port} is not a port")
+        raise InvalidSettings(f"{address}: {port} is not a port number")
     return f"{scheme}{host}:{port or DEFAULT_PORT}"
 
 
 def find_proxy(address: str) -> str:
-    """Return the proxy that gRPC calls `address` through, as the environment says: `http_proxy=http://proxy:3128`.
+    """Return the environment variable and proxy that gRPC uses for `address`, as `http_proxy=http://proxy:3128`.
 
-    Empty where it calls directly. A password is left out.
+    Return an empty string for a direct connection. Credentials are removed.
     """
     if is_local(address) or _is_exempt(address):
         return ""
@@ -135,31 +135,32 @@ def find_proxy(address: str) -> str:
 
 
 def _is_exempt(address: str) -> bool:
-    """Say whether `no_proxy` has the host; networks, which gRPC takes too, are not looked at."""
+    """Return whether `no_proxy` lists the host. Its networks (CIDR), which gRPC supports too, are not evaluated."""
     exempt = next((value for name in NO_PROXY_VARIABLES if (value := os.environ.get(name, ""))), "")
     host = address.rpartition("/")[2].rpartition(":")[0].strip("[]").lower()
     return any(host.endswith(entry.strip().lower()) for entry in exempt.split(",") if entry.strip())
 
 
 def open_channel(address: str, *, tls: Tls | bool | None) -> grpc.Channel:
-    """Open a channel. It connects when it is first used.
+    """Open a channel. It connects on its first call.
 
-    `tls`: a `Tls`, True for TLS with gRPC's own certificates, False for plaintext, None for plaintext on this machine
-    and TLS elsewhere.
+    Args:
+        tls: a `Tls`, True for TLS with gRPC's own root certificates, False for plaintext, or None for plaintext to
+            local addresses and TLS to all others.
 
-    Raises: InvalidSettings when a file cannot be read or only one of certificate and key is given.
+    Raises: InvalidSettings if a file cannot be read, or only one of certificate and key is given.
     """
-    options = _options(tls if isinstance(tls, Tls) else None)
+    options = _build_options(tls if isinstance(tls, Tls) else None)
     if is_local(address):
         options.append(("grpc.enable_http_proxy", 0))
     if tls is False or (tls is None and is_local(address)):
         return grpc.insecure_channel(address, options=options)
-    return grpc.secure_channel(address, _credentials(tls if isinstance(tls, Tls) else Tls()), options=options)
+    return grpc.secure_channel(address, _build_credentials(tls if isinstance(tls, Tls) else Tls()), options=options)
 
 
-def _options(tls: Tls | None) -> list[tuple[str, str | int]]:
+def _build_options(tls: Tls | None) -> list[tuple[str, str | int]]:
     options: list[tuple[str, str | int]] = [
-        ("grpc.service_config", service_config()),
+        ("grpc.service_config", build_service_config()),
         ("grpc.enable_retries", 1),
         ("grpc.service_config_disable_resolution", 1),
         ("grpc.max_receive_message_length", RECEIVE_BYTES_MAX),
@@ -175,9 +176,9 @@ def _options(tls: Tls | None) -> list[tuple[str, str | int]]:
     return options
 
 
-def _credentials(tls: Tls) -> grpc.ChannelCredentials:
+def _build_credentials(tls: Tls) -> grpc.ChannelCredentials:
     if (tls.cert_file is None) != (tls.key_file is None):
-        raise InvalidSettings("A client certificate needs both cert_file and key_file")
+        raise InvalidSettings("A client certificate requires both cert_file and key_file")
     return grpc.ssl_channel_credentials(
         root_certificates=_read(tls.ca_file),
         private_key=_read(tls.key_file),
@@ -193,5 +194,5 @@ def _read(path: Path | None) -> bytes | None:
     except OSError as error:
         raise InvalidSettings(f"Cannot read {path}: {error.strerror}") from error
     if b"-----BEGIN " not in content:
-        raise InvalidSettings(f"{path} is not PEM")
+        raise InvalidSettings(f"{path} is not a PEM file")
     return content

@@ -1,7 +1,7 @@
-"""The client: one channel to a server, one attribute per noun, safe to share between threads.
+"""The client: one channel to a server, one attribute per resource type. Thread-safe.
 
-What is not given comes from the environment: `STOREKEEP_ADDRESS` and `STOREKEEP_API_KEY`. Make it after a fork,
-never before: gRPC does not survive one.
+The defaults of address and API key are `STOREKEEP_ADDRESS` and `STOREKEEP_API_KEY`. Create the client after a fork,
+never before, because gRPC does not support forking.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from storekeep.client.audit import Audit
 from storekeep.client.auth import Auth
 from storekeep.client.calls import Calls
 from storekeep.client.categories import Categories
-from storekeep.client.channels import DEFAULT_ADDRESS, Tls, find_proxy, open_channel, with_port
+from storekeep.client.channels import DEFAULT_ADDRESS, Tls, add_default_port, find_proxy, open_channel
 from storekeep.client.customers import Customers
 from storekeep.client.errors import InvalidSettings
 from storekeep.client.fulfillments import Fulfillments
@@ -28,7 +28,7 @@ from storekeep.client.variants import Variants
 from storekeep.v1.auth_pb2_grpc import AuthServiceStub
 
 DEFAULT_TIMEOUT_S = 10.0
-"""Long enough for a server that is restarted under the call, short enough for a person who waits."""
+"""Default deadline of a call in seconds: it outlasts a server restart and is short enough for an interactive user."""
 
 
 class Storekeep:
@@ -46,19 +46,22 @@ class Storekeep:
         tls: Tls | bool | None = None,
         timeout_s: float = DEFAULT_TIMEOUT_S,
     ) -> None:
-        """Make a client; it connects when it is first used.
+        """Create a client. It connects on its first call.
 
-        `address` is `host:port`, `host` for port 50051, or `unix:/path`. Without an API key only what needs no token
-        can be called.
-        `tls`: a `Tls`, True for TLS with gRPC's own certificates, False for plaintext; when not given, plaintext on
-        this machine and TLS elsewhere. `timeout_s` bounds every call that does not bring its own, retries included.
+        Args:
+            address: `host:port`, `host` (port 50051) or `unix:/path` (default: STOREKEEP_ADDRESS, or
+                `127.0.0.1:50051`).
+            api_key: the API key (default: STOREKEEP_API_KEY). Without one, only public methods can be called.
+            tls: a `Tls`, True for TLS with gRPC's own root certificates, or False for plaintext (default: plaintext
+                to loopback addresses and Unix sockets, TLS to all others).
+            timeout_s: default deadline of a call in seconds, retries included.
 
         Raises: InvalidSettings.
         """
         if timeout_s <= 0:
-            raise InvalidSettings("timeout_s must be more than 0")
-        self.address = with_port(address or os.environ.get("STOREKEEP_ADDRESS") or DEFAULT_ADDRESS)
-        key = _usable_key(os.environ.get("STOREKEEP_API_KEY", "") if api_key is None else api_key)
+            raise InvalidSettings("timeout_s must be greater than 0")
+        self.address = add_default_port(address or os.environ.get("STOREKEEP_ADDRESS") or DEFAULT_ADDRESS)
+        key = _check_api_key(os.environ.get("STOREKEEP_API_KEY", "") if api_key is None else api_key)
         channel = open_channel(self.address, tls=tls)
         budget = RetryBudget()
         tokens = Tokens(AuthServiceStub(channel), api_key=key, budget=budget) if key else None
@@ -76,16 +79,16 @@ class Storekeep:
         self.health = Health(calls, channel=channel)
 
     @property
-    def position(self) -> int:
-        """How far the server's ledger goes with what this client wrote. Another client that is told sees all of it."""
-        return self._calls.position.value
+    def consistency_token(self) -> int:
+        """Token of this client's latest write; 0 before its first. Pass it to another client for read-your-writes."""
+        return self._calls.consistency_token.value
 
-    def remember_position(self, position: int) -> None:
-        """Have reads with `max_staleness_s` show at least what was written up to a position, as of another client."""
-        self._calls.position.advance(position)
+    def remember_consistency_token(self, token: int) -> None:
+        """Make reads with `max_staleness_s` include all writes up to `token`, the token of another client."""
+        self._calls.consistency_token.advance(token)
 
     def close(self) -> None:
-        """Close the channel. Calls under way end with ClientClosed or CANCELLED. Closing twice is no error."""
+        """Close the channel. Calls in progress fail with ClientClosed or ServerUnreachable. May be called twice."""
         self._calls.close()
         self._channel.close()
 
@@ -98,8 +101,8 @@ class Storekeep:
         self.close()
 
 
-def _usable_key(api_key: str) -> str:
+def _check_api_key(api_key: str) -> str:
     key = api_key.strip()
     if not key.isascii() or not key.isprintable() or " " in key:
-        raise InvalidSettings("The API key holds characters that no API key has")
+        raise InvalidSettings("The API key contains characters that are not allowed in an API key")
     return key

@@ -1,4 +1,4 @@
-"""Customers, with their addresses."""
+"""Customers and their addresses."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Unpack
 import grpc
 
 from storekeep.client.calls import Calls, ReadOptions, WriteOptions
-from storekeep.client.masks import field_mask
+from storekeep.client.masks import build_field_mask
 from storekeep.client.pages import DeletableQuery, Listing
 from storekeep.v1.customers_pb2 import (
     BatchGetCustomersRequest,
@@ -24,7 +24,7 @@ from storekeep.v1.customers_pb2_grpc import CustomerServiceStub
 
 
 class Customers:
-    """Gets, lists and changes customers."""
+    """Reads and changes customers."""
 
     def __init__(self, calls: Calls, *, channel: grpc.Channel) -> None:
         self._calls = calls
@@ -40,12 +40,12 @@ class Customers:
     def list(
         self, *, timeout_s: float | None = None, max_staleness_s: float | None = None, **query: Unpack[DeletableQuery]
     ) -> Listing[Customer]:
-        """List customers, fetching page after page as they are read.
+        """List customers; pages are fetched as you iterate.
 
         Raises: InvalidFilter, InvalidOrderBy, InvalidPageToken.
         """
         request = ListCustomersRequest(**query)
-        return self._calls.listing(
+        return self._calls.list_pages(
             self._stub.ListCustomers,
             request,
             items=lambda page: page.customers,
@@ -54,7 +54,7 @@ class Customers:
         )
 
     def batch_get(self, names: Iterable[str], **options: Unpack[ReadOptions]) -> Sequence[Customer]:
-        """Get up to 1000 customers at one point in time, all or none, in the order of the names.
+        """Get up to 1000 customers from one snapshot, in the order of `names`; fail if one is missing.
 
         Raises: CustomerNotFound.
         """
@@ -62,9 +62,9 @@ class Customers:
         return self._calls.read(self._stub.BatchGetCustomers, request, **options).customers
 
     def create(self, customer: Customer, *, customer_id: str = "", **options: Unpack[WriteOptions]) -> Customer:
-        """Create a customer. Its output-only fields are ignored.
+        """Create a customer. Output-only fields are ignored.
 
-        `customer_id` is the last part of its name; the server chooses one when it is empty.
+        `customer_id` becomes the last segment of its name; the server generates one if it is empty.
 
         Raises: AlreadyExists.
         """
@@ -74,24 +74,24 @@ class Customers:
     def update(
         self, customer: Customer, *, update_mask: Iterable[str] = (), **options: Unpack[WriteOptions]
     ) -> Customer:
-        """Change fields of a customer: those of `update_mask`, or all that the message sets.
+        """Update a customer: the fields in `update_mask`, or all fields set in the message if it is empty.
 
-        With the `etag` in the message, a change by somebody else is not overwritten.
+        If the message has an `etag`, the update succeeds only if it is still the current one.
 
         Raises: InvalidUpdateMask, CustomerNotFound, ResourceDeleted, EtagMismatch.
         """
-        request = UpdateCustomerRequest(customer=customer, update_mask=field_mask(update_mask))
+        request = UpdateCustomerRequest(customer=customer, update_mask=build_field_mask(update_mask))
         return self._calls.write(self._stub.UpdateCustomer, request, **options)
 
     def delete(self, name: str, *, etag: str = "", **options: Unpack[WriteOptions]) -> Customer:
-        """Delete a customer softly: it leaves the lists and can be undeleted.
+        """Soft-delete a customer: lists omit it, and it can be undeleted.
 
         Raises: CustomerNotFound, ResourceDeleted, EtagMismatch.
         """
         return self._calls.write(self._stub.DeleteCustomer, DeleteCustomerRequest(name=name, etag=etag), **options)
 
     def undelete(self, name: str, *, etag: str = "", **options: Unpack[WriteOptions]) -> Customer:
-        """Bring a deleted customer back.
+        """Restore a deleted customer.
 
         Raises: CustomerNotFound, ResourceNotDeleted, EtagMismatch.
         """

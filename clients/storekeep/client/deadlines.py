@@ -1,6 +1,6 @@
-"""Deadlines: the instant by which a call, with all its attempts, must be over.
+"""Deadlines: the time by which a call must end, retries included.
 
-Owns the arithmetic on the monotonic clock. A deadline is made once per call and never moves.
+Deadlines are on the monotonic clock. Each call has one, which never changes.
 """
 
 from __future__ import annotations
@@ -11,16 +11,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Deadline:
-    """An instant on the monotonic clock, in seconds."""
+    """A point in time on the monotonic clock."""
 
     at_s: float
+    """Seconds on the monotonic clock."""
 
     @classmethod
     def after(cls, timeout_s: float) -> Deadline:
-        """Return the deadline that is `timeout_s` seconds from now."""
+        """Return the deadline `timeout_s` seconds from now."""
         return cls(time.monotonic() + timeout_s)
 
     @property
-    def left_s(self) -> float:
-        """Seconds until the deadline; 0 once it has passed."""
+    def remaining_s(self) -> float:
+        """Seconds until the deadline, 0 once it has passed."""
         return max(0.0, self.at_s - time.monotonic())

@@ -1,12 +1,12 @@
-"""Errors: what a call can end with, rebuilt from the server's `google.rpc.Status`. One class per reason.
+"""The exceptions of the client, built from the server's `google.rpc.Status`. One class per error reason.
 
 StorekeepError
-├── InvalidSettings                 address, TLS files or API key cannot be used
-├── ClientClosed                    the client was used after it was closed
-├── ServerUnreachable               nobody answered at the address
-├── CallTimedOut                    no answer before the deadline; what was asked may have happened
-├── UnexpectedStatus                an answer without Storekeep's error details, for one a proxy's
-└── Refused                         the server said no, and why: `reason`, `metadata`, `request_id`
+├── InvalidSettings                 the address, a TLS file or the API key is invalid
+├── ClientClosed                    a call after `close`
+├── ServerUnreachable               no connection, or it was lost
+├── CallTimedOut                    no answer before the deadline; the change may have happened
+├── UnexpectedStatus                an error without Storekeep's details, such as from a proxy
+└── Refused                         an error of the server: `reason`, `metadata`, `request_id`
     ├── NotAuthenticated            Unauthenticated, TokenExpired, TokenRevoked, ApiKeyInvalid
     ├── NotAllowed                  PermissionDenied, PrivilegeEscalation
     ├── InvalidRequest              InvalidField, InvalidFilter, InvalidOrderBy, InvalidPageToken,
@@ -22,7 +22,7 @@ StorekeepError
     │                               ResourceInUse, IllegalState, OrderHeld, OrderNotHeld, UnitsNotOpen,
     │                               NotForSale, OutOfStock, QuantityMismatch, RoleBuiltIn,
     │                               ReplyExpired
-    └── ServerTrouble               Overloaded, RateLimited, DeadlineExceeded, StorageFull, StorageUnavailable,
+    └── ServerError                 Overloaded, RateLimited, DeadlineExceeded, StorageFull, StorageUnavailable,
                                     ShuttingDown, InternalError, AuditEntryUnreadable
 """
 
@@ -38,14 +38,14 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RequestInfo, Ret
 from google.rpc.status_pb2 import Status
 
 DOMAIN = "storekeep"
-TOO_LARGE = "message larger than max"
-"""What gRPC's core itself says of a message of more than twice the size that the server accepts."""
-UNREACHABLE_WORDS = (
-    ("WRONG_VERSION_NUMBER", "what listens there does not speak TLS"),
-    ("CERTIFICATE_VERIFY_FAILED", "its certificate is of no authority that is trusted here; name its CA file"),
-    ("Connection refused", "nothing listens there; is the server running, and is the address right?"),
+TOO_LARGE_TEXT = "message larger than max"
+"""Text of gRPC's own error for a message of more than twice the size that the server accepts."""
+UNREACHABLE_HINTS = (
+    ("WRONG_VERSION_NUMBER", "the server at this address does not use TLS"),
+    ("CERTIFICATE_VERIFY_FAILED", "its certificate is not signed by a trusted authority; set the CA file"),
+    ("Connection refused", "nothing listens there; check that the server is running and the address is right"),
 )
-"""What gRPC's core writes of a connection that fails, and what it means; its own text follows in parentheses."""
+"""Explanations of failed connections, by a part of gRPC's text, which follows in parentheses."""
 STATUS_DETAILS_KEY = "grpc-status-details-bin"
 REQUEST_ID_KEY = "x-request-id"
 
@@ -53,36 +53,36 @@ DetailT = TypeVar("DetailT", bound=Message)
 
 
 class StorekeepError(Exception):
-    """Anything that this library raises."""
+    """Base class of all exceptions of this library."""
 
     def __init__(self, message: str, *, request_id: str = "") -> None:
         super().__init__(message)
         self.message = message
         self.request_id = request_id
-        """The server's own id of the call, as in its log; empty when the server did not answer."""
+        """The server's id of the call, as in its log; empty if the server did not answer."""
 
     def __str__(self) -> str:
         return f"{self.message} [request id {self.request_id}]" if self.request_id else self.message
 
 
 class InvalidSettings(StorekeepError):
-    """The address, a TLS file or the API key cannot be used."""
+    """The address, a TLS file or the API key is invalid."""
 
 
 class ClientClosed(StorekeepError):
-    """The client was used after it was closed."""
+    """The client is closed."""
 
 
 class ServerUnreachable(StorekeepError):
-    """Nobody answered at the address."""
+    """The server could not be reached, or the connection was lost."""
 
 
 class CallTimedOut(StorekeepError):
-    """No answer came before the deadline; what was asked may have happened. Ask again with the same `request_id`."""
+    """No answer arrived before the deadline. A mutation may have happened: repeat it with the same `request_id`."""
 
 
 class UnexpectedStatus(StorekeepError):
-    """An answer without Storekeep's error details, for one from a proxy or another program."""
+    """An error without Storekeep's error details, such as from a proxy or another server."""
 
     def __init__(self, message: str, *, request_id: str = "", code: grpc.StatusCode) -> None:
         super().__init__(message, request_id=request_id)
@@ -92,21 +92,21 @@ class UnexpectedStatus(StorekeepError):
 
 @dataclass(frozen=True)
 class FieldProblem:
-    """A field that breaks a constraint of the contract."""
+    """A field that violates a constraint of the contract."""
 
     field: str
-    """Its path, such as `lines[0].quantity`."""
+    """Path of the field, such as `lines[0].quantity`."""
     description: str
-    """What is wrong with it."""
+    """Description of the violation."""
 
 
 class Refused(StorekeepError):
-    """The server said no, and why. Raised as such only for a reason that this version does not know."""
+    """The server rejected the call. Raised directly only for a reason that this version of the client does not know."""
 
     reason: str = ""
-    """The contract's ErrorReason, without its prefix."""
+    """ErrorReason of the contract, without its prefix, such as `OUT_OF_STOCK`."""
     retryable: ClassVar[bool] = False
-    """Whether the same call, unchanged, may succeed soon."""
+    """Whether the same call may succeed soon."""
 
     def __init__(
         self,
@@ -121,66 +121,66 @@ class Refused(StorekeepError):
         super().__init__(message, request_id=request_id)
         self.reason = reason or type(self).reason
         self.metadata: Mapping[str, str] = dict(metadata or {})
-        """The facts behind the reason, as the server sent them."""
+        """Details of the reason, as the server sent them."""
         self.fields = tuple(fields)
-        """The fields that break a constraint; for most reasons none."""
+        """The fields that violate a constraint; empty for most reasons."""
         self.retry_delay_s = retry_delay_s
-        """After how many seconds the server asks to be called again; None when it did not say."""
+        """Seconds after which the server asks the client to retry; None if it sent no delay."""
 
     def __str__(self) -> str:
-        untold = [problem for problem in self.fields if problem.description not in self.message]
-        problems = "".join(f"; {problem.field}: {problem.description}" for problem in untold)
-        known = [self.reason] + ([f"request id {self.request_id}"] if self.request_id else [])
-        return f"{self.message}{problems} [{', '.join(known)}]"
+        unnamed = [problem for problem in self.fields if problem.description not in self.message]
+        problems = "".join(f"; {problem.field}: {problem.description}" for problem in unnamed)
+        details = [self.reason] + ([f"request id {self.request_id}"] if self.request_id else [])
+        return f"{self.message}{problems} [{', '.join(details)}]"
 
     @property
     def resource(self) -> str:
-        """The resource name that it is about, such as `products/chai`; empty where the reason is not about one."""
+        """Name of the affected resource, such as `products/chai`; empty if the reason has none."""
         return self.metadata.get("resource", "")
 
-    def _count(self, key: str) -> int | None:
+    def _get_count(self, key: str) -> int | None:
         text = self.metadata.get(key, "")
         return int(text) if text.lstrip("-").isdigit() else None
 
 
 class NotAuthenticated(Refused):
-    """The server does not know who calls."""
+    """The caller is not authenticated."""
 
 
 class NotAllowed(Refused):
-    """The server knows who calls, and that it may not."""
+    """The caller lacks a permission."""
 
 
 class InvalidRequest(Refused):
-    """The request cannot be carried out as it is, whatever the state of things."""
+    """The request is invalid, whatever the state of the resources."""
 
 
 class NotFound(Refused):
-    """What the request names does not exist."""
+    """A resource named in the request does not exist."""
 
 
 class Conflict(Refused):
-    """The state of things does not allow it."""
+    """The state of a resource does not allow the request."""
 
 
-class ServerTrouble(Refused):
-    """The server cannot do it now, or at all, for reasons of its own."""
+class ServerError(Refused):
+    """The server cannot process the request, temporarily or because of a defect."""
 
 
 class Unauthenticated(NotAuthenticated):
-    """The call carried no credentials, or none that the server can verify."""
+    """The call has no credentials, or the server cannot verify them."""
 
     reason = "UNAUTHENTICATED"
 
 
 class TokenExpired(NotAuthenticated):
-    """The token's lifetime is over."""
+    """The token has expired."""
 
     reason = "TOKEN_EXPIRED"
 
 
 class TokenRevoked(NotAuthenticated):
-    """The token, or everything that was issued to its subject, has been revoked."""
+    """The token, or every token of its subject, was revoked."""
 
     reason = "TOKEN_REVOKED"
 
@@ -192,52 +192,52 @@ class ApiKeyInvalid(NotAuthenticated):
 
 
 class PermissionDenied(NotAllowed):
-    """The caller lacks a permission."""
+    """The caller lacks a permission that the method requires."""
 
     reason = "PERMISSION_DENIED"
 
     @property
     def permission(self) -> str:
-        """The permission that is missing, as `noun.verb`."""
+        """The missing permission, as `noun.verb`."""
         return self.metadata.get("permission", "")
 
 
 class PrivilegeEscalation(NotAllowed):
-    """The caller would grant, or change something that holds, a permission that it does not hold itself."""
+    """The caller would grant a permission that it lacks, or change an account, key or role that holds one."""
 
     reason = "PRIVILEGE_ESCALATION"
 
     @property
     def permission(self) -> str:
-        """The permission that the caller does not hold, as `noun.verb`."""
+        """The permission that the caller lacks, as `noun.verb`."""
         return self.metadata.get("permission", "")
 
 
 class InvalidField(InvalidRequest):
-    """One or more fields break a constraint of the contract; `fields` names each."""
+    """One or more fields violate a constraint of the contract; `fields` lists them."""
 
     reason = "INVALID_FIELD"
 
 
 class InvalidFilter(InvalidRequest):
-    """The filter cannot be parsed, or names what cannot be filtered."""
+    """The filter has a syntax error or names a field that cannot be filtered."""
 
     reason = "INVALID_FILTER"
 
     @property
     def position(self) -> int | None:
-        """Where in the filter the problem is, in characters."""
-        return self._count("position")
+        """Position of the error in the filter, in characters from 1."""
+        return self._get_count("position")
 
 
 class InvalidOrderBy(InvalidRequest):
-    """`order_by` names what cannot be sorted by."""
+    """`order_by` names a field that cannot be sorted by."""
 
     reason = "INVALID_ORDER_BY"
 
 
 class InvalidPageToken(InvalidRequest):
-    """The page token is damaged, or belongs to another query."""
+    """The page token is damaged or belongs to another query."""
 
     reason = "INVALID_PAGE_TOKEN"
 
@@ -249,25 +249,25 @@ class InvalidUpdateMask(InvalidRequest):
 
 
 class InvalidAmount(InvalidRequest):
-    """The amount is finer than the currency's minor unit, negative, or too large."""
+    """The amount has more decimals than the currency, is negative, or is too large."""
 
     reason = "INVALID_AMOUNT"
 
 
 class UnknownCurrency(InvalidRequest):
-    """The currency code is not one of ISO 4217's active currencies."""
+    """The currency code is not an active currency of ISO 4217."""
 
     reason = "UNKNOWN_CURRENCY"
 
 
 class CurrencyMismatch(InvalidRequest):
-    """Amounts of different currencies where one is needed, or no price in the order's currency."""
+    """Amounts have different currencies, or a variant has no price in the currency of the order."""
 
     reason = "CURRENCY_MISMATCH"
 
 
 class RequestIdReused(InvalidRequest):
-    """The `request_id` was used before by this caller and method, with another payload or API key."""
+    """The caller already used the `request_id` for this method with another payload or API key."""
 
     reason = "REQUEST_ID_REUSED"
 
@@ -279,36 +279,36 @@ class MessageTooLarge(InvalidRequest):
 
 
 class MalformedMessage(InvalidRequest):
-    """The bytes do not parse as the message that the method takes."""
+    """The request cannot be parsed as a message of its type."""
 
     reason = "MALFORMED_MESSAGE"
 
 
 class UnknownMethod(InvalidRequest):
-    """This server has no such method: it may be older than the client."""
+    """The server has no such method; it may be older than the client."""
 
     reason = "UNKNOWN_METHOD"
 
 
 class UnknownPermission(InvalidRequest):
-    """The permission is not one that any RPC asks for."""
+    """No RPC requires a permission of this name."""
 
     reason = "UNKNOWN_PERMISSION"
 
 
 class EtagMismatch(Conflict):
-    """The resource was changed since the given etag."""
+    """The resource has changed since the given etag."""
 
     reason = "ETAG_MISMATCH"
 
     @property
     def current_etag(self) -> str:
-        """The etag of the resource as it is now."""
+        """Current etag of the resource."""
         return self.metadata.get("etag", "")
 
 
 class AlreadyExists(Conflict):
-    """A resource of that name exists already, perhaps deleted."""
+    """A resource of that name already exists; it may be deleted."""
 
     reason = "ALREADY_EXISTS"
 
@@ -320,7 +320,7 @@ class SkuTaken(Conflict):
 
     @property
     def variant(self) -> str:
-        """The variant that has the SKU."""
+        """Name of the variant that has the SKU."""
         return self.metadata.get("variant", "")
 
 
@@ -343,78 +343,78 @@ class ResourceInUse(Conflict):
 
     @property
     def user(self) -> str:
-        """The name of one resource that refers to it."""
+        """Name of one resource that refers to it."""
         return self.metadata.get("user", "")
 
 
 class IllegalState(Conflict):
-    """The state does not allow this step."""
+    """The resource is in a state that does not allow this change."""
 
     reason = "ILLEGAL_STATE"
 
     @property
     def state(self) -> str:
-        """The state that the resource is in."""
+        """Current state of the resource."""
         return self.metadata.get("state", "")
 
     @property
-    def wanted(self) -> str:
-        """The state that the step leads to."""
+    def requested_state(self) -> str:
+        """State that the change would lead to."""
         return self.metadata.get("wanted", "")
 
 
 class OrderHeld(Conflict):
-    """The order is held; resume it first."""
+    """The order is on hold; resume it first."""
 
     reason = "ORDER_HELD"
 
     @property
     def hold_reason(self) -> str:
-        """Why it is held."""
+        """Reason of the hold."""
         return self.metadata.get("hold_reason", "")
 
 
 class OrderNotHeld(Conflict):
-    """The order is not held, so there is nothing to resume."""
+    """The order is not on hold, so it cannot be resumed."""
 
     reason = "ORDER_NOT_HELD"
 
 
 class UnitsNotOpen(Conflict):
-    """Fewer units of a line are open, and bound to no fulfilment, than the call needs."""
+    """A line has fewer open units that are in no fulfilment than the call requires."""
 
     reason = "UNITS_NOT_OPEN"
 
     @property
     def line_number(self) -> int:
-        """The line that has too few."""
+        """Number of the line."""
         return int(self.metadata.get("line_number", "0"))
 
     @property
-    def wanted(self) -> int:
-        """Units that are needed."""
+    def requested(self) -> int:
+        """Units that the call requires."""
         return int(self.metadata.get("wanted", "0"))
 
     @property
     def open(self) -> int:
-        """Units that are there."""
+        """Open units that are in no fulfilment."""
         return int(self.metadata.get("open", "0"))
 
 
 class CategoryCycle(InvalidRequest):
-    """A category cannot be below itself."""
+    """The parent of a category would be the category itself or one of its descendants."""
 
     reason = "CATEGORY_CYCLE"
 
 
 class NotForSale(Conflict):
-    """The variant, or its product, is archived or deleted, so it cannot be sold."""
+    """The variant or its product is archived or deleted."""
 
     reason = "NOT_FOR_SALE"
 
     @property
     def sku(self) -> str:
-        """The SKU that cannot be sold."""
+        """SKU of the variant."""
         return self.metadata.get("sku", "")
 
 
@@ -443,7 +443,7 @@ class SkuNotFound(NotFound):
 
     @property
     def sku(self) -> str:
-        """The SKU that no variant has."""
+        """The unknown SKU."""
         return self.metadata.get("sku", "")
 
 
@@ -454,7 +454,7 @@ class LocationNotFound(NotFound):
 
 
 class StockLevelNotFound(NotFound):
-    """There has never been stock of this SKU at this location."""
+    """The location has never had stock of this SKU."""
 
     reason = "STOCK_LEVEL_NOT_FOUND"
 
@@ -473,38 +473,39 @@ class ReservationNotFound(NotFound):
 
 @dataclass(frozen=True)
 class Shortage:
-    """A SKU of which there is too little."""
+    """A SKU with insufficient stock."""
 
     sku: str
-    wanted: int
-    """Units asked for."""
+    requested: int
+    """Units requested."""
     available: int
-    """Units that can be sold."""
+    """Units available."""
 
 
 class OutOfStock(Conflict):
-    """Fewer units are there than were asked for; `shortages` names each short SKU."""
+    """Fewer units are available than requested; `shortages` lists the SKUs."""
 
     reason = "OUT_OF_STOCK"
 
     @property
     def shortages(self) -> tuple[Shortage, ...]:
-        """Each short SKU with what was asked for and what is there."""
+        """The SKUs with insufficient stock, with the units requested and available."""
         skus = filter(None, self.metadata.get("skus", "").split(","))
         return tuple(
-            Shortage(sku, self._count(f"wanted.{sku}") or 0, self._count(f"available.{sku}") or 0) for sku in skus
+            Shortage(sku, self._get_count(f"wanted.{sku}") or 0, self._get_count(f"available.{sku}") or 0)
+            for sku in skus
         )
 
 
 class QuantityMismatch(Conflict):
-    """`expected_quantity` is not the quantity on hand."""
+    """The quantity on hand is not `expected_quantity`."""
 
     reason = "QUANTITY_MISMATCH"
 
     @property
     def on_hand(self) -> int | None:
-        """Units on hand now."""
-        return self._count("on_hand")
+        """Current units on hand."""
+        return self._get_count("on_hand")
 
 
 class CustomerNotFound(NotFound):
@@ -520,7 +521,7 @@ class OrderNotFound(NotFound):
 
 
 class OrderLineNotFound(NotFound):
-    """The order has no line of this number."""
+    """The order has no line with this number."""
 
     reason = "ORDER_LINE_NOT_FOUND"
 
@@ -556,7 +557,7 @@ class RoleBuiltIn(Conflict):
 
 
 class ReplyExpired(Conflict):
-    """The call was made before, and the secret in its reply is not kept any more. Nothing was done."""
+    """The call is a repeat, and the secret in its first reply is no longer stored. Nothing was changed."""
 
     reason = "REPLY_EXPIRED"
 
@@ -567,108 +568,108 @@ class AuditEntryNotFound(NotFound):
     reason = "AUDIT_ENTRY_NOT_FOUND"
 
 
-class AuditEntryUnreadable(ServerTrouble):
-    """The audit entry, or one of the page, was changed by other means or damaged; `audit.verify` names the first."""
+class AuditEntryUnreadable(ServerError):
+    """An audit entry was modified outside Storekeep or is damaged; `audit.verify_chain` reports the first."""
 
     reason = "AUDIT_ENTRY_UNREADABLE"
 
 
-class Overloaded(ServerTrouble):
-    """The server has as much queued as it can finish in time."""
+class Overloaded(ServerError):
+    """The server rejected the call because its queue is too long to answer in time."""
 
     reason = "OVERLOADED"
     retryable = True
 
 
-class RateLimited(ServerTrouble):
-    """The address, API key or account calls more often than it may; the client calls again after the server's delay."""
+class RateLimited(ServerError):
+    """The address, API key or account exceeded a rate limit. The client retries after the server's delay."""
 
     reason = "RATE_LIMITED"
     retryable = True
 
     @property
     def limit(self) -> str:
-        """Which limit it is, such as `public calls per address`."""
+        """Name of the limit, such as `public calls per address`."""
         return self.metadata.get("limit", "")
 
 
-class DeadlineExceeded(ServerTrouble):
-    """The deadline passed before the server began the work; nothing was changed."""
+class DeadlineExceeded(ServerError):
+    """The deadline passed before the server started the call. Nothing was changed."""
 
     reason = "DEADLINE_EXCEEDED"
 
 
-class StorageFull(ServerTrouble):
-    """The database has no room left; nothing was changed."""
+class StorageFull(ServerError):
+    """The disk of the database is full. Nothing was changed."""
 
     reason = "STORAGE_FULL"
 
 
-class StorageUnavailable(ServerTrouble):
-    """The database does not answer."""
+class StorageUnavailable(ServerError):
+    """The database is unavailable."""
 
     reason = "STORAGE_UNAVAILABLE"
     retryable = True
 
 
-class ShuttingDown(ServerTrouble):
-    """The server is stopping and takes no new calls; another, or the next, will take them."""
+class ShuttingDown(ServerError):
+    """The server is shutting down and accepts no new calls. Another server, or its successor, will."""
 
     reason = "SHUTTING_DOWN"
     retryable = True
 
 
-class InternalError(ServerTrouble):
-    """A defect of the server; its log has the details under the request id."""
+class InternalError(ServerError):
+    """A defect of the server. Its log has the details under the request id."""
 
     reason = "INTERNAL"
 
 
-def _leaves(parent: type[Refused]) -> Iterable[type[Refused]]:
+def _list_leaf_classes(parent: type[Refused]) -> Iterable[type[Refused]]:
     for child in parent.__subclasses__():
         if "reason" in vars(child):
             yield child
         else:
-            yield from _leaves(child)
+            yield from _list_leaf_classes(child)
 
 
-REASONS: Mapping[str, type[Refused]] = {leaf.reason: leaf for leaf in _leaves(Refused)}
-"""The class of every reason."""
+REASONS: Mapping[str, type[Refused]] = {leaf.reason: leaf for leaf in _list_leaf_classes(Refused)}
+"""The exception class of each error reason."""
 
 
 def from_rpc_error(error: grpc.RpcError) -> StorekeepError:
-    """Rebuild the exception that a failed call stands for."""
+    """Return the exception for a failed gRPC call."""
     trailers = {entry.key: entry.value for entry in error.trailing_metadata() or ()}
-    status = _status(trailers.get(STATUS_DETAILS_KEY))
-    info = _detail(status, ErrorInfo)
-    request_id = _request_id(status, trailers)
+    status = _parse_status(trailers.get(STATUS_DETAILS_KEY))
+    info = _unpack_detail(status, ErrorInfo)
+    request_id = _get_request_id(status, trailers)
     if info is None or info.domain != DOMAIN:
-        return _without_reason(error, request_id)
+        return _to_error_without_reason(error, request_id)
     return REASONS.get(info.reason, Refused)(
         status.message or (error.details() or ""),
         request_id=request_id,
         reason=info.reason,
         metadata=info.metadata,
-        fields=_field_problems(_detail(status, BadRequest)),
-        retry_delay_s=_retry_delay_s(_detail(status, RetryInfo)),
+        fields=_to_field_problems(_unpack_detail(status, BadRequest)),
+        retry_delay_s=_get_retry_delay_s(_unpack_detail(status, RetryInfo)),
     )
 
 
-def _without_reason(error: grpc.RpcError, request_id: str) -> StorekeepError:
+def _to_error_without_reason(error: grpc.RpcError, request_id: str) -> StorekeepError:
     code, details = error.code(), error.details() or "no details"
-    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and TOO_LARGE in details:
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and TOO_LARGE_TEXT in details:
         return MessageTooLarge(details, request_id=request_id)
     if code is grpc.StatusCode.UNAVAILABLE:
-        why = next((f"{words} ({details})" for sign, words in UNREACHABLE_WORDS if sign in details), details)
-        return ServerUnreachable(f"The server cannot be reached: {why}", request_id=request_id)
-    if code is grpc.StatusCode.CANCELLED:  # by the server: a caller cannot cancel these calls
+        cause = next((f"{hint} ({details})" for sign, hint in UNREACHABLE_HINTS if sign in details), details)
+        return ServerUnreachable(f"The server cannot be reached: {cause}", request_id=request_id)
+    if code is grpc.StatusCode.CANCELLED:  # by the server, as callers cannot cancel these calls
         return ServerUnreachable("The server stopped before it answered", request_id=request_id)
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return CallTimedOut("The server did not answer before the deadline", request_id=request_id)
     return UnexpectedStatus(f"The server answered {code.name}: {details}", request_id=request_id, code=code)
 
 
-def _status(packed: str | bytes | None) -> Status:
+def _parse_status(packed: str | bytes | None) -> Status:
     status = Status()
     if isinstance(packed, bytes):
         try:
@@ -678,7 +679,7 @@ def _status(packed: str | bytes | None) -> Status:
     return status
 
 
-def _detail(status: Status, kind: type[DetailT]) -> DetailT | None:
+def _unpack_detail(status: Status, kind: type[DetailT]) -> DetailT | None:
     detail = kind()
     for packed in status.details:
         if packed.Is(kind.DESCRIPTOR) and packed.Unpack(detail):
@@ -686,19 +687,19 @@ def _detail(status: Status, kind: type[DetailT]) -> DetailT | None:
     return None
 
 
-def _request_id(status: Status, trailers: Mapping[str, str | bytes]) -> str:
-    info = _detail(status, RequestInfo)
+def _get_request_id(status: Status, trailers: Mapping[str, str | bytes]) -> str:
+    info = _unpack_detail(status, RequestInfo)
     if info is not None and info.request_id:
         return str(info.request_id)
-    sent = trailers.get(REQUEST_ID_KEY, "")
-    return sent if isinstance(sent, str) else ""
+    request_id = trailers.get(REQUEST_ID_KEY, "")
+    return request_id if isinstance(request_id, str) else ""
 
 
-def _field_problems(bad_request: BadRequest | None) -> tuple[FieldProblem, ...]:
+def _to_field_problems(bad_request: BadRequest | None) -> tuple[FieldProblem, ...]:
     if bad_request is None:
         return ()
     return tuple(FieldProblem(violation.field, violation.description) for violation in bad_request.field_violations)
 
 
-def _retry_delay_s(retry: RetryInfo | None) -> float | None:
+def _get_retry_delay_s(retry: RetryInfo | None) -> float | None:
     return None if retry is None else retry.retry_delay.ToTimedelta().total_seconds()

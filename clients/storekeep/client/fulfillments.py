@@ -1,4 +1,4 @@
-"""Fulfilments: units of an order that leave one location together."""
+"""Fulfilments, the units of an order that ship together from one location."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from storekeep.v1.orders_pb2_grpc import OrderServiceStub
 
 
 class Fulfillments:
-    """Creates, gets, lists and moves on fulfilments."""
+    """Creates, reads, ships and cancels fulfilments."""
 
     def __init__(self, calls: Calls, *, channel: grpc.Channel) -> None:
         self._calls = calls
@@ -38,10 +38,13 @@ class Fulfillments:
         etag: str = "",
         **options: Unpack[WriteOptions],
     ) -> Fulfillment:
-        """Bind open units of an order to one delivery from one location.
+        """Bind open units of an order to a new fulfilment.
 
-        `units` is line number -> units, 0 for all; without it, all that the order has there. `location` is where it
-        leaves from; when empty, the first location that has all of these units. `etag` is the order's.
+        Args:
+            units: units by line number, where 0 means all open units of the line (default: all open units that the
+                order has at the location).
+            location: name of the location to ship from (default: the first location that has all these units).
+            etag: etag of the order.
 
         Raises: OrderNotFound, EtagMismatch, IllegalState, OrderHeld, OrderLineNotFound, UnitsNotOpen.
         """
@@ -64,11 +67,11 @@ class Fulfillments:
         max_staleness_s: float | None = None,
         **query: Unpack[Query],
     ) -> Listing[Fulfillment]:
-        """List the fulfilments of one order, or of all, fetching page after page as they are read.
+        """List the fulfilments of an order, or of all with `orders/-`; pages are fetched as you iterate.
 
         Raises: InvalidFilter, InvalidOrderBy, InvalidPageToken.
         """
-        return self._calls.listing(
+        return self._calls.list_pages(
             self._stub.ListFulfillments,
             ListFulfillmentsRequest(parent=order, **query),
             items=lambda page: page.fulfillments,
@@ -85,7 +88,7 @@ class Fulfillments:
         etag: str = "",
         **options: Unpack[WriteOptions],
     ) -> Fulfillment:
-        """Say that a fulfilment has left: its units leave the stock, and are fulfilled.
+        """Mark a fulfilment as shipped. Its units leave the stock and count as fulfilled.
 
         Raises: FulfillmentNotFound, EtagMismatch, IllegalState, OrderHeld, OutOfStock.
         """
@@ -93,7 +96,7 @@ class Fulfillments:
         return self._calls.write(self._stub.ShipFulfillment, request, **options)
 
     def deliver(self, name: str, *, etag: str = "", **options: Unpack[WriteOptions]) -> Fulfillment:
-        """Say that a shipped fulfilment has arrived.
+        """Mark a shipped fulfilment as delivered.
 
         Raises: FulfillmentNotFound, EtagMismatch, IllegalState.
         """
@@ -101,7 +104,7 @@ class Fulfillments:
         return self._calls.write(self._stub.DeliverFulfillment, request, **options)
 
     def cancel(self, name: str, *, etag: str = "", **options: Unpack[WriteOptions]) -> Fulfillment:
-        """Call off a fulfilment that has not left: its units are free for another one.
+        """Cancel a fulfilment that has not shipped. Its units can be fulfilled by another.
 
         Raises: FulfillmentNotFound, EtagMismatch, IllegalState.
         """

@@ -1,4 +1,4 @@
-"""Inventory: where stock is, how much, for whom it is kept, and the ledger of how it came to be."""
+"""Inventory: locations, stock levels, reservations and the stock ledger."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import grpc
 from google.protobuf.duration_pb2 import Duration
 
 from storekeep.client.calls import Calls, ReadOptions, WriteOptions
-from storekeep.client.masks import field_mask
+from storekeep.client.masks import build_field_mask
 from storekeep.client.pages import DeletableQuery, Listing, Query
 from storekeep.v1.inventory_pb2 import (
     AdjustStockRequest,
@@ -52,7 +52,7 @@ from storekeep.v1.inventory_pb2 import (
 from storekeep.v1.inventory_pb2_grpc import InventoryServiceStub
 
 
-def _ttl(seconds: float | None) -> Duration | None:
+def _to_duration(seconds: float | None) -> Duration | None:
     if seconds is None:
         return None
     ttl = Duration()
@@ -61,7 +61,7 @@ def _ttl(seconds: float | None) -> Duration | None:
 
 
 class Inventory:
-    """Keeps locations, stock and reservations."""
+    """Reads and changes locations, stock levels and reservations."""
 
     def __init__(self, calls: Calls, *, channel: grpc.Channel) -> None:
         self._calls = calls
@@ -77,12 +77,12 @@ class Inventory:
     def list_locations(
         self, *, timeout_s: float | None = None, max_staleness_s: float | None = None, **query: Unpack[DeletableQuery]
     ) -> Listing[Location]:
-        """List locations, fetching page after page as they are read.
+        """List locations; pages are fetched as you iterate.
 
         Raises: InvalidFilter, InvalidOrderBy, InvalidPageToken.
         """
         request = ListLocationsRequest(**query)
-        return self._calls.listing(
+        return self._calls.list_pages(
             self._stub.ListLocations,
             request,
             items=lambda page: page.locations,
@@ -91,7 +91,7 @@ class Inventory:
         )
 
     def batch_get_locations(self, names: Iterable[str], **options: Unpack[ReadOptions]) -> Sequence[Location]:
-        """Get up to 1000 locations at one point in time, all or none, in the order of the names.
+        """Get up to 1000 locations from one snapshot, in the order of `names`; fail if one is missing.
 
         Raises: LocationNotFound.
         """
@@ -101,9 +101,9 @@ class Inventory:
     def create_location(
         self, location: Location, *, location_id: str = "", **options: Unpack[WriteOptions]
     ) -> Location:
-        """Create a location. Its output-only fields are ignored.
+        """Create a location. Output-only fields are ignored.
 
-        `location_id` is the last part of its name; the server chooses one when it is empty.
+        `location_id` becomes the last segment of its name; the server generates one if it is empty.
 
         Raises: AlreadyExists.
         """
@@ -113,24 +113,24 @@ class Inventory:
     def update_location(
         self, location: Location, *, update_mask: Iterable[str] = (), **options: Unpack[WriteOptions]
     ) -> Location:
-        """Change fields of a location: those of `update_mask`, or all that the message sets.
+        """Update a location: the fields in `update_mask`, or all fields set in the message if it is empty.
 
-        With the `etag` in the message, a change by somebody else is not overwritten.
+        If the message has an `etag`, the update succeeds only if it is still the current one.
 
         Raises: InvalidUpdateMask, LocationNotFound, ResourceDeleted, EtagMismatch.
         """
-        request = UpdateLocationRequest(location=location, update_mask=field_mask(update_mask))
+        request = UpdateLocationRequest(location=location, update_mask=build_field_mask(update_mask))
         return self._calls.write(self._stub.UpdateLocation, request, **options)
 
     def delete_location(self, name: str, *, etag: str = "", **options: Unpack[WriteOptions]) -> Location:
-        """Delete a location softly: it leaves the lists and can be undeleted.
+        """Soft-delete a location: lists omit it, and it can be undeleted.
 
         Raises: LocationNotFound, ResourceDeleted, EtagMismatch, ResourceInUse.
         """
         return self._calls.write(self._stub.DeleteLocation, DeleteLocationRequest(name=name, etag=etag), **options)
 
     def undelete_location(self, name: str, *, etag: str = "", **options: Unpack[WriteOptions]) -> Location:
-        """Bring a deleted location back.
+        """Restore a deleted location.
 
         Raises: LocationNotFound, ResourceNotDeleted, EtagMismatch.
         """
@@ -151,14 +151,14 @@ class Inventory:
         max_staleness_s: float | None = None,
         **query: Unpack[Query],
     ) -> Listing[StockLevel]:
-        """List stock levels, fetching page after page as they are read.
+        """List stock levels; pages are fetched as you iterate.
 
-        `parent` limits them to one parent; `-` in place of its id means all.
+        `parent` is the location, as `locations/{location}`; `locations/-` lists those of all locations.
 
         Raises: InvalidFilter, InvalidOrderBy, InvalidPageToken.
         """
         request = ListStockLevelsRequest(parent=parent, **query)
-        return self._calls.listing(
+        return self._calls.list_pages(
             self._stub.ListStockLevels,
             request,
             items=lambda page: page.stock_levels,
@@ -169,7 +169,7 @@ class Inventory:
     def batch_get_stock_levels(
         self, names: Iterable[str], *, parent: str = "locations/-", **options: Unpack[ReadOptions]
     ) -> Sequence[StockLevel]:
-        """Get up to 1000 stock levels at one point in time, all or none, in the order of the names.
+        """Get up to 1000 stock levels from one snapshot, in the order of `names`; fail if one is missing.
 
         Raises: StockLevelNotFound.
         """
@@ -186,10 +186,13 @@ class Inventory:
         etag: str = "",
         **options: Unpack[WriteOptions],
     ) -> StockLevel:
-        """Add units to what is on hand, or take some away, as one movement of the ledger.
+        """Add units to the stock on hand, or remove them, as one movement of the stock ledger.
 
-        `name` is `locations/{location}/stockLevels/{sku}`; the level need not exist yet. `quantity_delta` is negative
-        to take away, and not 0. `cause` is ADJUST when not given.
+        Args:
+            name: `locations/{location}/stockLevels/{sku}`; the stock level is created if it does not exist.
+            quantity_delta: units to add, or to remove if negative; not 0.
+            cause: kind of the movement (default: ADJUST).
+            reason: text for the ledger.
 
         Raises: LocationNotFound, ResourceDeleted, SkuNotFound, EtagMismatch, OutOfStock, InvalidAmount.
         """
@@ -206,10 +209,13 @@ class Inventory:
         etag: str = "",
         **options: Unpack[WriteOptions],
     ) -> StockLevel:
-        """Set what is on hand to what a count found; the ledger gets the difference.
+        """Set the units on hand, as after a stock count. The ledger records the difference.
 
-        `name` is `locations/{location}/stockLevels/{sku}`; the level need not exist yet. With `expected_quantity`,
-        nothing is changed unless so many units are on hand.
+        Args:
+            name: `locations/{location}/stockLevels/{sku}`; the stock level is created if it does not exist.
+            quantity: units on hand.
+            expected_quantity: units that must be on hand before the change (default: no check).
+            reason: text for the ledger.
 
         Raises: LocationNotFound, ResourceDeleted, SkuNotFound, EtagMismatch, QuantityMismatch, OutOfStock.
         """
@@ -221,14 +227,14 @@ class Inventory:
     def update_stock_level(
         self, level: StockLevel, *, update_mask: Iterable[str] = (), **options: Unpack[WriteOptions]
     ) -> StockLevel:
-        """Change `backorder_limit` and `safety_threshold` of a stock level.
+        """Update `backorder_limit` and `safety_threshold` of a stock level, in units.
 
-        Which of them, `update_mask` says; without it, those that the message sets. The level need not exist yet.
-        With the `etag` in the message, a change by somebody else is not overwritten.
+        `update_mask` names the fields; if it is empty, those set in the message. The level need not exist yet.
+        If the message has an `etag`, the update succeeds only if it is still the current one.
 
         Raises: InvalidUpdateMask, LocationNotFound, ResourceDeleted, SkuNotFound, EtagMismatch, OutOfStock.
         """
-        request = UpdateStockLevelRequest(stock_level=level, update_mask=field_mask(update_mask))
+        request = UpdateStockLevelRequest(stock_level=level, update_mask=build_field_mask(update_mask))
         return self._calls.write(self._stub.UpdateStockLevel, request, **options)
 
     def transfer_stock(
@@ -240,9 +246,10 @@ class Inventory:
         reason: str = "",
         **options: Unpack[WriteOptions],
     ) -> TransferStockResponse:
-        """Move units from one location to another, all lines or none.
+        """Transfer units from one location to another, all lines or none.
 
-        `lines` are pairs of SKU and units, up to 500. What is promised, or not there, stays.
+        `source` and `destination` are names of locations. `lines` are pairs of SKU and units, up to 500. Only
+        available units can be transferred, not reserved or allocated ones.
 
         Raises: LocationNotFound, ResourceDeleted, SkuNotFound, OutOfStock (names each short SKU), InvalidAmount.
         """
@@ -263,14 +270,14 @@ class Inventory:
         timeout_s: float | None = None,
         max_staleness_s: float | None = None,
     ) -> Listing[StockLevel]:
-        """List the stock levels of which at most so many units can be sold without a backorder, the shortest first.
+        """List the stock levels with no more than `available_max` units available without backorders, lowest first.
 
-        `location` limits it to one; all locations when empty.
+        `location` is the name of a location (default: all locations).
 
         Raises: LocationNotFound, InvalidPageToken.
         """
         request = ListLowStockRequest(location=location, available_max=available_max, page_size=page_size)
-        return self._calls.listing(
+        return self._calls.list_pages(
             self._stub.ListLowStock,
             request,
             items=lambda page: page.stock_levels,
@@ -287,9 +294,10 @@ class Inventory:
         page_token: str = "",
         **options: Unpack[WriteOptions],
     ) -> ReconcileStockResponse:
-        """Compare stock levels with the ledger, and the ledger with reservations and orders; repair with `repair`.
+        """Compare stock levels with the ledger, and the ledger with reservations and orders.
 
-        Without `skus` it is one page of all of them: go on with the answer's `next_page_token` until that is empty.
+        `repair` also repairs the differences that can be repaired. Without `skus`, one call checks one page of all
+        SKUs: continue with the `next_page_token` of the response until it is empty.
 
         Raises: InvalidPageToken, SkuNotFound.
         """
@@ -299,9 +307,9 @@ class Inventory:
     def check_availability(
         self, skus: Iterable[str], *, location: str = "", **options: Unpack[ReadOptions]
     ) -> Sequence[Availability]:
-        """Say how many units of each of up to 500 SKUs can be sold now, in their order, and at which locations.
+        """Return the available units of up to 500 SKUs, in total and by location, in the order of `skus`.
 
-        `location` limits it to one; all locations when empty.
+        `location` is the name of a location (default: all locations).
 
         Raises: LocationNotFound, SkuNotFound.
         """
@@ -318,12 +326,12 @@ class Inventory:
     def list_stock_movements(
         self, *, timeout_s: float | None = None, max_staleness_s: float | None = None, **query: Unpack[Query]
     ) -> Listing[StockMovement]:
-        """List stock movements, fetching page after page as they are read.
+        """List stock movements; pages are fetched as you iterate.
 
         Raises: InvalidFilter, InvalidOrderBy, InvalidPageToken.
         """
         request = ListStockMovementsRequest(**query)
-        return self._calls.listing(
+        return self._calls.list_pages(
             self._stub.ListStockMovements,
             request,
             items=lambda page: page.stock_movements,
@@ -340,17 +348,20 @@ class Inventory:
         reference: str = "",
         **options: Unpack[WriteOptions],
     ) -> Reservation:
-        """Keep stock for somebody until an instant, all lines or none.
+        """Reserve stock until an expiry time, all lines or none.
 
-        `lines` are pairs of SKU and units. `ttl_s` is how long: 1 second to 30 days, 15 minutes when not given.
-        `reference` is your own word for it, such as a cart's number.
+        Args:
+            lines: pairs of SKU and units.
+            location: name of the location to reserve from (default: any).
+            ttl_s: lifetime in seconds, from 1 second to 30 days (default: 15 minutes).
+            reference: your own reference, such as a cart id.
 
         Raises: LocationNotFound, ResourceDeleted, SkuNotFound, NotForSale, OutOfStock (names each short SKU).
         """
         request = ReserveStockRequest(
             lines=[ReserveStockLine(sku=sku, quantity=quantity) for sku, quantity in lines],
             location=location,
-            ttl=_ttl(ttl_s),
+            ttl=_to_duration(ttl_s),
             reference=reference,
         )
         return self._calls.write(self._stub.ReserveStock, request, **options)
@@ -365,12 +376,12 @@ class Inventory:
     def list_reservations(
         self, *, timeout_s: float | None = None, max_staleness_s: float | None = None, **query: Unpack[Query]
     ) -> Listing[Reservation]:
-        """List reservations, fetching page after page as they are read.
+        """List reservations; pages are fetched as you iterate.
 
         Raises: InvalidFilter, InvalidOrderBy, InvalidPageToken.
         """
         request = ListReservationsRequest(**query)
-        return self._calls.listing(
+        return self._calls.list_pages(
             self._stub.ListReservations,
             request,
             items=lambda page: page.reservations,
@@ -381,15 +392,15 @@ class Inventory:
     def extend_reservation(
         self, name: str, *, ttl_s: float | None = None, etag: str = "", **options: Unpack[WriteOptions]
     ) -> Reservation:
-        """Keep the stock of an active reservation for `ttl_s` from now, or 15 minutes; never shorter than before.
+        """Extend an active reservation to `ttl_s` seconds from now (default: 15 minutes), never to an earlier time.
 
         Raises: ReservationNotFound, EtagMismatch, IllegalState.
         """
-        request = ExtendReservationRequest(name=name, ttl=_ttl(ttl_s), etag=etag)
+        request = ExtendReservationRequest(name=name, ttl=_to_duration(ttl_s), etag=etag)
         return self._calls.write(self._stub.ExtendReservation, request, **options)
 
     def release_reservation(self, name: str, *, etag: str = "", **options: Unpack[WriteOptions]) -> Reservation:
-        """Give the stock of an active reservation back.
+        """Release an active reservation, which makes its stock available again.
 
         Raises: ReservationNotFound, EtagMismatch, IllegalState.
         """
@@ -399,9 +410,9 @@ class Inventory:
     def commit_reservation(
         self, name: str, *, reason: str = "", etag: str = "", **options: Unpack[WriteOptions]
     ) -> Reservation:
-        """Have the units of an active reservation leave for good, as for a sale that was made elsewhere.
+        """Commit an active reservation: remove its units from the stock, as for a sale in another system.
 
-        For an order of this server, give the reservation to `orders.place` instead.
+        For an order on this server, pass the reservation to `orders.place` instead.
 
         Raises: ReservationNotFound, EtagMismatch, IllegalState, OutOfStock.
         """

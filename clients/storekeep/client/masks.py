@@ -1,4 +1,4 @@
-"""Field masks: which fields of a resource an update changes (AIP-134)."""
+"""Field masks, which name the fields that an update changes (AIP-134)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from google.protobuf.field_mask_pb2 import FieldMask
 
 
-def field_mask(paths: Iterable[str]) -> FieldMask | None:
-    """Return the mask of `paths`; None, which means all fields that the message sets, when there are none."""
-    listed = [paths] if isinstance(paths, str) else list(paths)
-    return FieldMask(paths=listed) if listed else None
+def build_field_mask(paths: Iterable[str]) -> FieldMask | None:
+    """Return a mask of `paths`, or None if there are none, which means all fields set in the message."""
+    path_list = [paths] if isinstance(paths, str) else list(paths)
+    return FieldMask(paths=path_list) if path_list else None

@@ -1,6 +1,6 @@
-"""Money: exact decimals on one side, `google.type.Money` on the other.
+"""Conversion between exact decimals and `google.type.Money`.
 
-No float goes in or comes out, and nothing is rounded: an amount that does not fit is refused.
+Floats are not accepted and nothing is rounded: an amount that does not fit raises ValueError.
 """
 
 from __future__ import annotations
@@ -16,32 +16,35 @@ _EXACT = Context(prec=60, traps=[Inexact, InvalidOperation])
 
 
 def to_money(amount: Decimal | int | str, *, currency_code: str) -> Money:
-    """Return `amount`, in major units such as `19.99`, as a message.
+    """Convert an amount in major units, such as `19.99`, to a `Money` message.
 
-    Raises: ValueError when it is not a finite number, finer than 10^-9, or beyond 64 bits.
+    `currency_code` is an ISO 4217 code such as `EUR`.
+
+    Raises: TypeError for a float. ValueError if the amount is not a finite number, has more than 9 decimal places, or
+    its whole units exceed 64 bits.
     """
-    nanos = _nanos(amount)
+    nanos = _to_nanos(amount)
     sign = -1 if nanos < 0 else 1
-    units, rest = divmod(abs(nanos), NANOS_PER_UNIT)
+    units, remainder = divmod(abs(nanos), NANOS_PER_UNIT)
     if units > UNITS_MAX:
-        raise ValueError(f"{amount} does not fit into 64 bits")
-    return Money(currency_code=currency_code, units=sign * units, nanos=sign * rest)
+        raise ValueError(f"{amount} does not fit in 64 bits")
+    return Money(currency_code=currency_code, units=sign * units, nanos=sign * remainder)
 
 
 def to_decimal(money: Money) -> Decimal:
-    """Return the amount of `money` in major units, exactly: 19.99, and 18 rather than 18.000000000."""
+    """Return the exact amount of `money` in major units, without trailing zeros: 19.99, or 18."""
     amount = Decimal(money.units * NANOS_PER_UNIT + money.nanos).scaleb(-9, context=_EXACT)
     whole = amount.to_integral_value()
     return whole if amount == whole else amount.normalize()
 
 
-def _nanos(amount: Decimal | int | str) -> int:
+def _to_nanos(amount: Decimal | int | str) -> int:
     if isinstance(amount, float):
-        raise TypeError("An amount is a Decimal, an int or a str: a float is not exact")
+        raise TypeError("An amount must be a Decimal, int or str, because a float is not exact")
     try:
         nanos = _EXACT.multiply(_EXACT.create_decimal(amount), NANOS_PER_UNIT)
     except DecimalException:
         raise ValueError(f"{amount!r} is not an amount") from None
     if not nanos.is_finite() or nanos != nanos.to_integral_value():
-        raise ValueError(f"{amount!r} is not an amount, or finer than a billionth")
+        raise ValueError(f"{amount!r} is not an amount, or has more than 9 decimal places")
     return int(nanos)

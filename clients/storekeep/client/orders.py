@@ -1,4 +1,4 @@
-"""Orders: placed, confirmed, cancelled, and how each came to be."""
+"""Orders, with their edits, notes and history."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from storekeep.v1.orders_pb2_grpc import OrderServiceStub
 
 
 class Orders:
-    """Places, gets, lists and moves on orders."""
+    """Places, reads and changes orders."""
 
     def __init__(self, calls: Calls, *, channel: grpc.Channel) -> None:
         self._calls = calls
@@ -62,11 +62,16 @@ class Orders:
         reservation: str = "",
         **options: Unpack[WriteOptions],
     ) -> Order:
-        """Place an order: freeze its prices and take its stock, all lines or none.
+        """Place an order: fix its prices and allocate its stock, all lines or none.
 
-        `lines` are pairs of SKU and units; two may name the same SKU. `location` is where the stock is taken from; the
-        server chooses when it is empty. `reservation` is one whose stock the order takes first, `shipping` what
-        sending it costs.
+        Args:
+            customer: name of the customer, as `customers/{customer}`.
+            lines: pairs of SKU and units; several lines may have the same SKU.
+            currency_code: ISO 4217 code of all prices of the order, such as `EUR`.
+            location: name of the location to ship from (default: any).
+            external_reference: your own number for the order.
+            shipping: shipping cost.
+            reservation: name of a reservation whose stock the order uses first.
 
         Raises: UnknownCurrency, CustomerNotFound, LocationNotFound, ResourceDeleted, SkuNotFound, NotForSale,
         CurrencyMismatch, InvalidAmount, ReservationNotFound, IllegalState, OutOfStock (names each short SKU).
@@ -94,12 +99,12 @@ class Orders:
     def list(
         self, *, timeout_s: float | None = None, max_staleness_s: float | None = None, **query: Unpack[Query]
     ) -> Listing[Order]:
-        """List orders, fetching page after page as they are read.
+        """List orders; pages are fetched as you iterate.
 
         Raises: InvalidFilter, InvalidOrderBy, InvalidPageToken.
         """
         request = ListOrdersRequest(**query)
-        return self._calls.listing(
+        return self._calls.list_pages(
             self._stub.ListOrders,
             request,
             items=lambda page: page.orders,
@@ -108,7 +113,7 @@ class Orders:
         )
 
     def batch_get(self, names: Iterable[str], **options: Unpack[ReadOptions]) -> Sequence[Order]:
-        """Get up to 500 orders at one point in time, all or none, in the order of the names.
+        """Get up to 500 orders from one snapshot, in the order of `names`; fail if one is missing.
 
         Raises: OrderNotFound.
         """
@@ -116,16 +121,16 @@ class Orders:
         return self._calls.read(self._stub.BatchGetOrders, request, **options).orders
 
     def confirm(self, name: str, *, etag: str = "", **options: Unpack[WriteOptions]) -> Order:
-        """Agree to deliver a placed order. From then on it does not expire.
+        """Confirm a placed order. A confirmed order does not expire.
 
         Raises: OrderNotFound, EtagMismatch, IllegalState, OrderHeld.
         """
         return self._calls.write(self._stub.ConfirmOrder, ConfirmOrderRequest(name=name, etag=etag), **options)
 
     def cancel(self, name: str, *, reason: str = "", etag: str = "", **options: Unpack[WriteOptions]) -> Order:
-        """Call an order off of which nothing was shipped, and give its stock back.
+        """Cancel an order with no shipped units and release its stock.
 
-        Pending fulfilments are cancelled with it. `reason` is for whoever reads the history.
+        Its pending fulfilments are cancelled too. `reason` is recorded in the history.
 
         Raises: OrderNotFound, EtagMismatch, IllegalState.
         """
@@ -135,9 +140,9 @@ class Orders:
     def cancel_lines(
         self, name: str, units: Mapping[int, int], *, reason: str = "", etag: str = "", **options: Unpack[WriteOptions]
     ) -> Order:
-        """Call off units of some lines and give their stock back.
+        """Cancel units of order lines and release their stock.
 
-        `units` is line number -> units; 0 for all that are open and bound to no fulfilment.
+        `units` maps line numbers to units; 0 means all open units of the line that are in no fulfilment.
 
         Raises: OrderNotFound, EtagMismatch, IllegalState, OrderLineNotFound, UnitsNotOpen.
         """
@@ -146,7 +151,7 @@ class Orders:
         return self._calls.write(self._stub.CancelOrderLines, request, **options)
 
     def hold(self, name: str, *, reason: str = "", etag: str = "", **options: Unpack[WriteOptions]) -> Order:
-        """Keep an order from being confirmed, fulfilled, shipped and completed, until it is resumed.
+        """Hold an order: it cannot be confirmed, fulfilled, shipped or completed until it is resumed.
 
         Raises: OrderNotFound, EtagMismatch, IllegalState, OrderHeld.
         """
@@ -154,14 +159,14 @@ class Orders:
         return self._calls.write(self._stub.HoldOrder, request, **options)
 
     def resume(self, name: str, *, etag: str = "", **options: Unpack[WriteOptions]) -> Order:
-        """Let a held order go on.
+        """Resume a held order.
 
         Raises: OrderNotFound, EtagMismatch, OrderNotHeld.
         """
         return self._calls.write(self._stub.ResumeOrder, ResumeOrderRequest(name=name, etag=etag), **options)
 
     def complete(self, name: str, *, etag: str = "", **options: Unpack[WriteOptions]) -> Order:
-        """Close an order of which nothing is to be delivered any more.
+        """Complete an order that has nothing left to deliver.
 
         Raises: OrderNotFound, EtagMismatch, IllegalState, OrderHeld.
         """
@@ -177,13 +182,13 @@ class Orders:
         etag: str = "",
         **options: Unpack[CallOptions],
     ) -> Order:
-        """Say what an order would be after an edit: the answer of `apply_edit`, of which nothing is kept.
+        """Return the order that `apply_edit` would return, without changing anything. The arguments are the same.
 
         Raises: OrderNotFound, EtagMismatch, IllegalState, OrderLineNotFound, SkuNotFound, NotForSale,
         CurrencyMismatch, InvalidAmount, UnitsNotOpen, OutOfStock.
         """
-        request = PreviewOrderEditRequest(name=name, edit=_edit(add, change, remove), etag=etag)
-        return self._calls.ask(self._stub.PreviewOrderEdit, request, **options)
+        request = PreviewOrderEditRequest(name=name, edit=_build_edit(add, change, remove), etag=etag)
+        return self._calls.read_current(self._stub.PreviewOrderEdit, request, **options)
 
     def apply_edit(
         self,
@@ -198,17 +203,20 @@ class Orders:
     ) -> Order:
         """Edit the lines of an order that is PLACED or CONFIRMED, all changes or none.
 
-        `add` are pairs of SKU and units, at the price of now; `change` is line number -> units that shall be ordered,
-        without the cancelled ones; `remove` are numbers of lines.
+        Args:
+            add: new lines, as pairs of SKU and units, at the current price.
+            change: new quantities in units by line number, without cancelled units.
+            remove: numbers of the lines to remove.
+            reason: text for the history.
 
         Raises: OrderNotFound, EtagMismatch, IllegalState, OrderLineNotFound, SkuNotFound, NotForSale,
         CurrencyMismatch, InvalidAmount, UnitsNotOpen, OutOfStock.
         """
-        request = ApplyOrderEditRequest(name=name, edit=_edit(add, change, remove), reason=reason, etag=etag)
+        request = ApplyOrderEditRequest(name=name, edit=_build_edit(add, change, remove), reason=reason, etag=etag)
         return self._calls.write(self._stub.ApplyOrderEdit, request, **options)
 
     def add_note(self, name: str, content: str, *, etag: str = "", **options: Unpack[WriteOptions]) -> OrderNote:
-        """Write a note about an order, for colleagues.
+        """Add an internal note to an order.
 
         Raises: OrderNotFound, EtagMismatch.
         """
@@ -218,11 +226,11 @@ class Orders:
     def list_notes(
         self, name: str, *, page_size: int = 0, timeout_s: float | None = None, max_staleness_s: float | None = None
     ) -> Listing[OrderNote]:
-        """List what was noted about an order, oldest first.
+        """List the notes of an order, oldest first.
 
         Raises: OrderNotFound, InvalidPageToken.
         """
-        return self._calls.listing(
+        return self._calls.list_pages(
             self._stub.ListOrderNotes,
             ListOrderNotesRequest(parent=name, page_size=page_size),
             items=lambda page: page.notes,
@@ -233,12 +241,12 @@ class Orders:
     def list_history(
         self, name: str, *, page_size: int = 0, timeout_s: float | None = None, max_staleness_s: float | None = None
     ) -> Listing[OrderHistoryEntry]:
-        """List how an order came to be what it is, oldest change first.
+        """List the changes of an order, oldest first.
 
         Raises: OrderNotFound, InvalidPageToken.
         """
         request = ListOrderHistoryRequest(name=name, page_size=page_size)
-        return self._calls.listing(
+        return self._calls.list_pages(
             self._stub.ListOrderHistory,
             request,
             items=lambda page: page.entries,
@@ -249,14 +257,14 @@ class Orders:
     def import_orders(
         self, orders: Iterable[HistoricOrder], **options: Unpack[WriteOptions]
     ) -> Sequence[OrderImportResult]:
-        """Import up to 100 historic orders of up to 1,000 lines together; one that is refused stops no other.
+        """Import up to 100 historic orders of up to 1,000 lines in total. A rejected order does not affect the others.
 
-        Returns: what became of each, in the order of `orders`.
+        Returns: the outcome of each order, in the order of `orders`.
         """
         return self._calls.write(self._stub.ImportOrders, ImportOrdersRequest(orders=orders), **options).results
 
 
-def _edit(add: Iterable[tuple[str, int]], change: Mapping[int, int] | None, remove: Iterable[int]) -> OrderEdit:
+def _build_edit(add: Iterable[tuple[str, int]], change: Mapping[int, int] | None, remove: Iterable[int]) -> OrderEdit:
     return OrderEdit(
         added_lines=[PlaceOrderLine(sku=sku, quantity=quantity) for sku, quantity in add],
         changed_lines=[

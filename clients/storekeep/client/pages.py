@@ -1,6 +1,6 @@
-"""Pages: lists that are fetched as they are read.
+"""Lists of resources, fetched page by page.
 
-A `Listing` asks the server for a page when it is needed and never before; reading it again asks again.
+A `Listing` fetches each page when it is first needed. Iterating again fetches the pages again.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ ItemT = TypeVar("ItemT")
 
 
 class Query(TypedDict, total=False):
-    """What a list method takes."""
+    """Keyword arguments of list methods."""
 
     filter: str
-    """AIP-160 subset; the contract says over which fields."""
+    """A filter in a subset of AIP-160; the contract names the fields of each list."""
     order_by: str
-    """AIP-132: fields, each perhaps followed by ` desc`."""
+    """Comma-separated fields, each optionally followed by ` desc` (AIP-132)."""
     page_size: int
-    """Resources per page: at most 1000, 50 when 0."""
+    """Resources per page, at most 1000, 50 when 0 (the default)."""
 
 
 class DeletableQuery(Query, total=False):
-    """What a list method takes where resources are deleted softly."""
+    """Keyword arguments of list methods of resources with soft deletion."""
 
     show_deleted: bool
-    """List deleted ones too."""
+    """Whether to include deleted resources."""
 
 
 @dataclass(frozen=True)
@@ -35,26 +35,26 @@ class Page(Generic[ItemT]):
     """One page of a list."""
 
     items: Sequence[ItemT]
-    """In the order that was asked for."""
+    """The resources, in the order of `order_by`."""
     next_page_token: str
-    """For the next page; empty on the last."""
+    """Token of the next page; empty on the last page."""
 
 
 class Listing(Generic[ItemT]):
-    """A list on the server: iterate for the resources, `pages()` for the pages, `page(token)` for one of them."""
+    """A list of resources on the server. Iterate over it, or over `pages()`, or fetch one `page(token)`."""
 
     def __init__(self, fetch: Callable[[str], Page[ItemT]]) -> None:
         self._fetch = fetch
 
     def page(self, page_token: str = "") -> Page[ItemT]:
-        """Fetch one page: the first, or the one that a `next_page_token` stands for.
+        """Fetch one page: the first, or that of a `next_page_token`.
 
         Raises: InvalidFilter, InvalidOrderBy, InvalidPageToken.
         """
         return self._fetch(page_token)
 
     def pages(self) -> Iterator[Page[ItemT]]:
-        """Fetch page after page, each when it is asked for."""
+        """Yield all pages, fetching each when it is needed."""
         page = self._fetch("")
         yield page
         while page.next_page_token:

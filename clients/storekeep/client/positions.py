@@ -1,7 +1,7 @@
-"""Positions: how far the server's ledger goes with what a client wrote, so that an old answer is never older than that.
+"""Consistency tokens, which give a client read-your-writes when it allows stale reads.
 
-The server says so with each change; the client sends the highest that it knows with reads that may be old. A number
-never falls, so it can be handed from one client to another.
+A token is the server's ledger sequence after a write. The server returns one with each write, and the client sends the
+highest with each stale read. Tokens only grow, so one client may pass its token to another.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable
 
-POSITION_KEY = "storekeep-position"
-"""The metadata of both: trailing, with the answer to a change; leading, with a read."""
+CONSISTENCY_METADATA_KEY = "storekeep-position"
+"""Metadata key of the token: trailing metadata of a write's reply, initial metadata of a read."""
 
 
-class Position:
-    """The highest position that a client knows of, for as many threads as use it. 0: it wrote nothing yet."""
+class ConsistencyToken:
+    """The highest consistency token that a client has seen; 0 before its first write. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -22,16 +22,16 @@ class Position:
 
     @property
     def value(self) -> int:
-        """The position."""
+        """The token, as a ledger sequence."""
         return self._value
 
-    def advance(self, position: int) -> None:
-        """Note a position; a lower one changes nothing."""
+    def advance(self, value: int) -> None:
+        """Raise the token to `value`. A lower value has no effect."""
         with self._lock:
-            self._value = max(self._value, position)
+            self._value = max(self._value, value)
 
-    def learn(self, metadata: Iterable[tuple[str, str | bytes]]) -> None:
-        """Note the position that came with an answer, if one did."""
+    def update_from_metadata(self, metadata: Iterable[tuple[str, str | bytes]]) -> None:
+        """Advance to the token in the trailing metadata of a reply, if it has one."""
         for key, value in metadata:
-            if key == POSITION_KEY and isinstance(value, str) and value.isdecimal():
+            if key == CONSISTENCY_METADATA_KEY and isinstance(value, str) and value.isdecimal():
                 self.advance(int(value))

@@ -1,4 +1,4 @@
-"""Products: what a customer recognises as one thing; its variants are what is sold."""
+"""Products, which group the variants that are sold."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Unpack
 import grpc
 
 from storekeep.client.calls import Calls, ReadOptions, WriteOptions
-from storekeep.client.masks import field_mask
+from storekeep.client.masks import build_field_mask
 from storekeep.client.pages import DeletableQuery, Listing
 from storekeep.v1.products_pb2 import (
     ArchiveProductRequest,
@@ -27,7 +27,7 @@ from storekeep.v1.products_pb2_grpc import ProductServiceStub
 
 
 class Products:
-    """Gets, finds, lists and changes products."""
+    """Reads, searches and changes products."""
 
     def __init__(self, calls: Calls, *, channel: grpc.Channel) -> None:
         self._calls = calls
@@ -43,12 +43,12 @@ class Products:
     def list(
         self, *, timeout_s: float | None = None, max_staleness_s: float | None = None, **query: Unpack[DeletableQuery]
     ) -> Listing[Product]:
-        """List products, fetching page after page as they are read.
+        """List products; pages are fetched as you iterate.
 
         Raises: InvalidFilter, InvalidOrderBy, InvalidPageToken.
         """
         request = ListProductsRequest(**query)
-        return self._calls.listing(
+        return self._calls.list_pages(
             self._stub.ListProducts,
             request,
             items=lambda page: page.products,
@@ -57,7 +57,7 @@ class Products:
         )
 
     def batch_get(self, names: Iterable[str], **options: Unpack[ReadOptions]) -> Sequence[Product]:
-        """Get up to 1000 products at one point in time, all or none, in the order of the names.
+        """Get up to 1000 products from one snapshot, in the order of `names`; fail if one is missing.
 
         Raises: ProductNotFound.
         """
@@ -65,9 +65,9 @@ class Products:
         return self._calls.read(self._stub.BatchGetProducts, request, **options).products
 
     def create(self, product: Product, *, product_id: str = "", **options: Unpack[WriteOptions]) -> Product:
-        """Create a product. Its output-only fields are ignored.
+        """Create a product. Output-only fields are ignored.
 
-        `product_id` is the last part of its name; the server chooses one when it is empty.
+        `product_id` becomes the last segment of its name; the server generates one if it is empty.
 
         Raises: CategoryNotFound, AlreadyExists.
         """
@@ -75,17 +75,17 @@ class Products:
         return self._calls.write(self._stub.CreateProduct, request, **options)
 
     def update(self, product: Product, *, update_mask: Iterable[str] = (), **options: Unpack[WriteOptions]) -> Product:
-        """Change fields of a product: those of `update_mask`, or all that the message sets.
+        """Update a product: the fields in `update_mask`, or all fields set in the message if it is empty.
 
-        With the `etag` in the message, a change by somebody else is not overwritten.
+        If the message has an `etag`, the update succeeds only if it is still the current one.
 
         Raises: InvalidUpdateMask, ProductNotFound, ResourceDeleted, EtagMismatch, CategoryNotFound.
         """
-        request = UpdateProductRequest(product=product, update_mask=field_mask(update_mask))
+        request = UpdateProductRequest(product=product, update_mask=build_field_mask(update_mask))
         return self._calls.write(self._stub.UpdateProduct, request, **options)
 
     def archive(self, name: str, *, etag: str = "", **options: Unpack[WriteOptions]) -> Product:
-        """Take a product off sale.
+        """Archive a product, which takes it off sale.
 
         Raises: ProductNotFound, ResourceDeleted, EtagMismatch, IllegalState.
         """
@@ -99,14 +99,14 @@ class Products:
         return self._calls.write(self._stub.UnarchiveProduct, UnarchiveProductRequest(name=name, etag=etag), **options)
 
     def delete(self, name: str, *, etag: str = "", **options: Unpack[WriteOptions]) -> Product:
-        """Delete a product softly: it leaves the lists and can be undeleted.
+        """Soft-delete a product: lists omit it, and it can be undeleted.
 
         Raises: ProductNotFound, ResourceDeleted, EtagMismatch.
         """
         return self._calls.write(self._stub.DeleteProduct, DeleteProductRequest(name=name, etag=etag), **options)
 
     def undelete(self, name: str, *, etag: str = "", **options: Unpack[WriteOptions]) -> Product:
-        """Bring a deleted product back.
+        """Restore a deleted product.
 
         Raises: ProductNotFound, ResourceNotDeleted, EtagMismatch.
         """
@@ -121,15 +121,15 @@ class Products:
         timeout_s: float | None = None,
         max_staleness_s: float | None = None,
     ) -> Listing[Product]:
-        """Find products by words in their names, descriptions, SKUs and barcodes, best match first.
+        """Search products by words in their names, descriptions, SKUs and barcodes, best match first.
 
-        All words must occur; the last may be the beginning of one. Deleted products are left out, archived ones too
-        unless `show_archived`. `page_size` is at most 100; 20 when 0.
+        A product matches if it contains all words of `query`; the last may be a prefix. Deleted products are excluded,
+        and archived ones too unless `show_archived`. `page_size` is at most 100; 20 when 0.
 
         Raises: InvalidPageToken.
         """
         request = SearchProductsRequest(query=query, page_size=page_size, show_archived=show_archived)
-        return self._calls.listing(
+        return self._calls.list_pages(
             self._stub.SearchProducts,
             request,
             items=lambda page: page.products,

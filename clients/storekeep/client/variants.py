@@ -1,4 +1,4 @@
-"""Variants: the sellable units, each one SKU with its prices."""
+"""Variants of products, each with its own SKU and prices."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Unpack
 import grpc
 
 from storekeep.client.calls import Calls, ReadOptions, WriteOptions
-from storekeep.client.masks import field_mask
+from storekeep.client.masks import build_field_mask
 from storekeep.client.pages import DeletableQuery, Listing
 from storekeep.v1.products_pb2 import (
     ArchiveVariantRequest,
@@ -26,7 +26,7 @@ from storekeep.v1.products_pb2_grpc import ProductServiceStub
 
 
 class Variants:
-    """Gets, lists and changes variants."""
+    """Reads and changes variants."""
 
     def __init__(self, calls: Calls, *, channel: grpc.Channel) -> None:
         self._calls = calls
@@ -47,14 +47,14 @@ class Variants:
         max_staleness_s: float | None = None,
         **query: Unpack[DeletableQuery],
     ) -> Listing[Variant]:
-        """List variants, fetching page after page as they are read.
+        """List variants; pages are fetched as you iterate.
 
-        `parent` limits them to one parent; `-` in place of its id means all.
+        `parent` is the product, as `products/{product}`; `products/-` lists those of all products.
 
         Raises: InvalidFilter, InvalidOrderBy, InvalidPageToken.
         """
         request = ListVariantsRequest(parent=parent, **query)
-        return self._calls.listing(
+        return self._calls.list_pages(
             self._stub.ListVariants,
             request,
             items=lambda page: page.variants,
@@ -65,7 +65,7 @@ class Variants:
     def batch_get(
         self, names: Iterable[str], *, parent: str = "products/-", **options: Unpack[ReadOptions]
     ) -> Sequence[Variant]:
-        """Get up to 1000 variants at one point in time, all or none, in the order of the names.
+        """Get up to 1000 variants from one snapshot, in the order of `names`; fail if one is missing.
 
         Raises: VariantNotFound.
         """
@@ -75,9 +75,9 @@ class Variants:
     def create(
         self, parent: str, variant: Variant, *, variant_id: str = "", **options: Unpack[WriteOptions]
     ) -> Variant:
-        """Create a variant. Its output-only fields are ignored.
+        """Create a variant of the product `parent`. Output-only fields are ignored.
 
-        `variant_id` is the last part of its name; the server chooses one when it is empty.
+        `variant_id` becomes the last segment of its name; the server generates one if it is empty.
 
         Raises: UnknownCurrency, InvalidAmount, CurrencyMismatch, ProductNotFound, ResourceDeleted, SkuTaken,
         AlreadyExists.
@@ -86,18 +86,18 @@ class Variants:
         return self._calls.write(self._stub.CreateVariant, request, **options)
 
     def update(self, variant: Variant, *, update_mask: Iterable[str] = (), **options: Unpack[WriteOptions]) -> Variant:
-        """Change fields of a variant: those of `update_mask`, or all that the message sets.
+        """Update a variant: the fields in `update_mask`, or all fields set in the message if it is empty.
 
-        With the `etag` in the message, a change by somebody else is not overwritten.
+        If the message has an `etag`, the update succeeds only if it is still the current one.
 
         Raises: InvalidUpdateMask, UnknownCurrency, InvalidAmount, VariantNotFound, ResourceDeleted, EtagMismatch,
         CurrencyMismatch.
         """
-        request = UpdateVariantRequest(variant=variant, update_mask=field_mask(update_mask))
+        request = UpdateVariantRequest(variant=variant, update_mask=build_field_mask(update_mask))
         return self._calls.write(self._stub.UpdateVariant, request, **options)
 
     def archive(self, name: str, *, etag: str = "", **options: Unpack[WriteOptions]) -> Variant:
-        """Take a variant off sale.
+        """Archive a variant, which takes it off sale.
 
         Raises: VariantNotFound, ResourceDeleted, EtagMismatch, IllegalState.
         """
@@ -111,14 +111,14 @@ class Variants:
         return self._calls.write(self._stub.UnarchiveVariant, UnarchiveVariantRequest(name=name, etag=etag), **options)
 
     def delete(self, name: str, *, etag: str = "", **options: Unpack[WriteOptions]) -> Variant:
-        """Delete a variant softly: it leaves the lists and can be undeleted.
+        """Soft-delete a variant: lists omit it, and it can be undeleted.
 
         Raises: VariantNotFound, ResourceDeleted, EtagMismatch, ResourceInUse.
         """
         return self._calls.write(self._stub.DeleteVariant, DeleteVariantRequest(name=name, etag=etag), **options)
 
     def undelete(self, name: str, *, etag: str = "", **options: Unpack[WriteOptions]) -> Variant:
-        """Bring a deleted variant back.
+        """Restore a deleted variant.
 
         Raises: VariantNotFound, ResourceNotDeleted, EtagMismatch.
         """

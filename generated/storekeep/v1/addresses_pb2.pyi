@@ -20,7 +20,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class Address(_message.Message):
-    """Address is where something is sent or billed to."""
+    """Address is a postal address for shipping or billing."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -33,19 +33,19 @@ class Address(_message.Message):
     REGION_CODE_FIELD_NUMBER: _builtins.int
     PHONE_FIELD_NUMBER: _builtins.int
     recipient: _builtins.str
-    """Who receives it: a person. At most 200 characters."""
+    """The person who receives the delivery. At most 200 characters."""
     organization: _builtins.str
     """The company at the address, if any. At most 200 characters."""
     locality: _builtins.str
     """City or town. At most 100 characters."""
     administrative_area: _builtins.str
-    """State, province or region, where the country uses one. At most 100 characters."""
+    """State, province or region, if the country uses one. At most 100 characters."""
     postal_code: _builtins.str
-    """As the country writes it. At most 20 characters."""
+    """The postal code, in the country's own format. At most 20 characters."""
     region_code: _builtins.str
     """ISO 3166-1 alpha-2, such as `DE`. Required."""
     phone: _builtins.str
-    """For the carrier. At most 40 characters."""
+    """Phone number for the carrier. At most 40 characters."""
     @_builtins.property
     def address_lines(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Street, house number, building: at most 5 lines of at most 200 characters."""

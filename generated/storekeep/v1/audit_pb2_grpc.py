@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class AuditServiceStub:
-    """AuditService shows the audit log. Every mutation writes to it in its own transaction.
+    """AuditService reads and verifies the audit log. Every mutation writes its entries in its own transaction.
     """
 
     def __init__(self, channel):
@@ -58,7 +58,7 @@ class AuditServiceStub:
 
 
 class AuditServiceServicer:
-    """AuditService shows the audit log. Every mutation writes to it in its own transaction.
+    """AuditService reads and verifies the audit log. Every mutation writes its entries in its own transaction.
     """
 
     def GetAuditEntry(self, request, context):
@@ -78,8 +78,8 @@ class AuditServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListAuditCheckpoints(self, request, context):
-        """List checkpoints, page by page: the head of the log at some times, signed. One that is kept elsewhere shows later
-        whether the log was cut or built anew.
+        """List checkpoints, page by page. A checkpoint is the signed head of the log at one time. Keep copies outside the
+        database: VerifyAuditChain can later prove with them that the log was not truncated or rebuilt.
         Errors: INVALID_FILTER, INVALID_ORDER_BY, INVALID_PAGE_TOKEN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -87,9 +87,9 @@ class AuditServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def VerifyAuditChain(self, request, context):
-        """Walk the chain of hashes from its first entry, or from a checkpoint, and name the first entry that does not hold. It
-        reads all entries behind that.
-        Errors: only those of every RPC.
+        """Verify the hash chain from the first entry, or from a checkpoint, and report the first entry that fails. The call
+        reads every entry after the starting point, so it can take minutes on a large log.
+        Errors: only those shared by all RPCs.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -127,7 +127,7 @@ def add_AuditServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AuditService:
-    """AuditService shows the audit log. Every mutation writes to it in its own transaction.
+    """AuditService reads and verifies the audit log. Every mutation writes its entries in its own transaction.
     """
 
     @staticmethod

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class AuthServiceStub:
-    """AuthService issues tokens and keeps service accounts, their keys and their roles.
+    """AuthService issues tokens and manages service accounts, API keys and roles.
     """
 
     def __init__(self, channel):
@@ -158,7 +158,7 @@ class AuthServiceStub:
 
 
 class AuthServiceServicer:
-    """AuthService issues tokens and keeps service accounts, their keys and their roles.
+    """AuthService issues tokens and manages service accounts, API keys and roles.
     """
 
     def IssueToken(self, request, context):
@@ -170,8 +170,8 @@ class AuthServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RefreshToken(self, request, context):
-        """Exchange a refresh token for a new pair. Each works once; one that is used twice revokes all that came from
-        it.
+        """Exchange a refresh token for a new access token and refresh token. A refresh token works once: using it again
+        revokes every token of its session.
         Errors: UNAUTHENTICATED, TOKEN_EXPIRED, TOKEN_REVOKED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -179,33 +179,33 @@ class AuthServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RevokeToken(self, request, context):
-        """Revoke an access or refresh token, by holding it. Every worker knows within 5 seconds. A token that is unknown
-        or over is no error (RFC 7009).
-        Errors: only those of every RPC.
+        """Revoke an access or refresh token; holding the token is the only proof needed. All workers honour the revocation
+        within 5 seconds. An unknown or expired token is not an error (RFC 7009).
+        Errors: only those shared by all RPCs.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WhoAmI(self, request, context):
-        """Say who the caller is and what it may do.
-        Errors: only those of every RPC.
+        """Return the caller's identity, roles and permissions.
+        Errors: only those shared by all RPCs.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def TestPermissions(self, request, context):
-        """Say which of the given permissions the caller holds.
-        Errors: only those of every RPC.
+        """Return those of the given permissions that the caller holds.
+        Errors: only those shared by all RPCs.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RotateSigningKey(self, request, context):
-        """Make a new key for signing tokens. The one before verifies until the last token that it signed is over. It concerns
-        everybody's tokens: the caller must hold every permission.
+        """Create a new key for signing tokens. The previous key still verifies tokens until the last one that it signed
+        expires. As this affects all callers' tokens, the caller must hold every permission.
         Errors: PRIVILEGE_ESCALATION.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -214,7 +214,7 @@ class AuthServiceServicer:
 
     def GetJwks(self, request, context):
         """List the public keys that verify tokens (RFC 7517).
-        Errors: only those of every RPC.
+        Errors: only those shared by all RPCs.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -245,8 +245,8 @@ class AuthServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CreateServiceAccount(self, request, context):
-        """Create a service account. The caller must hold all that its roles do. An id that differs from another only in the case of
-        its letters exists already.
+        """Create a service account. The caller must hold every permission that its roles grant. Ids that differ only in case
+        count as the same id.
         Errors: ROLE_NOT_FOUND, PRIVILEGE_ESCALATION, ALREADY_EXISTS.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -254,8 +254,8 @@ class AuthServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateServiceAccount(self, request, context):
-        """Change the named fields of a service account. The caller must hold all that its roles do, before and after, whatever the
-        change is.
+        """Update a service account. The caller must hold every permission that its roles grant, both before and after, even
+        if the change does not concern roles.
         Errors: INVALID_UPDATE_MASK, SERVICE_ACCOUNT_NOT_FOUND, ROLE_NOT_FOUND, PRIVILEGE_ESCALATION, RESOURCE_DELETED,
         ETAG_MISMATCH.
         """
@@ -264,7 +264,8 @@ class AuthServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteServiceAccount(self, request, context):
-        """Delete a service account softly: it leaves the lists and can be undeleted. The caller must hold all that its roles do.
+        """Soft-delete a service account: it no longer appears in lists and can be undeleted. The caller must hold every
+        permission that its roles grant.
         Errors: SERVICE_ACCOUNT_NOT_FOUND, PRIVILEGE_ESCALATION, RESOURCE_DELETED, ETAG_MISMATCH.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -272,7 +273,7 @@ class AuthServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UndeleteServiceAccount(self, request, context):
-        """Bring a deleted service account back, with its roles and keys. The caller must hold all that its roles do.
+        """Undelete a service account, with its roles and keys. The caller must hold every permission that its roles grant.
         Errors: SERVICE_ACCOUNT_NOT_FOUND, PRIVILEGE_ESCALATION, RESOURCE_NOT_DELETED, ETAG_MISMATCH.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -280,7 +281,7 @@ class AuthServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetApiKey(self, request, context):
-        """Get one API key, revoked and expired ones too.
+        """Get one API key. Revoked and expired keys are returned too.
         Errors: API_KEY_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -296,8 +297,8 @@ class AuthServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CreateApiKey(self, request, context):
-        """Create an API key; the response shows its secret this once, and to retries for some minutes. The caller must hold all
-        that the account's roles do, and all scopes.
+        """Create an API key. The secret is in this response only; retries with the same `request_id` get it again for some
+        minutes. The caller must hold every permission that the account's roles grant, and every scope.
         Errors: SERVICE_ACCOUNT_NOT_FOUND, UNKNOWN_PERMISSION, PRIVILEGE_ESCALATION, RESOURCE_DELETED, ALREADY_EXISTS,
         REPLY_EXPIRED.
         """
@@ -306,8 +307,8 @@ class AuthServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RotateApiKey(self, request, context):
-        """Make a key that replaces this one, with the same scopes. The old one works on for the overlap. The caller must hold all
-        that the account's roles do, and all scopes.
+        """Create a replacement key with the same scopes. The old key keeps working for the overlap. The caller must hold
+        every permission that the account's roles grant, and every scope.
         Errors: API_KEY_NOT_FOUND, PRIVILEGE_ESCALATION, ETAG_MISMATCH, ILLEGAL_STATE, REPLY_EXPIRED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -315,8 +316,8 @@ class AuthServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RevokeApiKey(self, request, context):
-        """Stop a key from working, at once and for good; tokens that it got stop within 5 seconds. The caller must hold all that
-        the account's roles do.
+        """Revoke an API key permanently. It stops working at once, and tokens issued for it within 5 seconds. The caller must
+        hold every permission that the account's roles grant.
         Errors: API_KEY_NOT_FOUND, PRIVILEGE_ESCALATION, ETAG_MISMATCH, ILLEGAL_STATE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -340,8 +341,8 @@ class AuthServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CreateRole(self, request, context):
-        """Create a role. The caller must hold all that it does. An id that differs from another only in the case of its letters
-        exists already.
+        """Create a role. The caller must hold every permission that it grants. Ids that differ only in case count as the same
+        id.
         Errors: UNKNOWN_PERMISSION, PRIVILEGE_ESCALATION, ALREADY_EXISTS.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -349,8 +350,8 @@ class AuthServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateRole(self, request, context):
-        """Change the named fields of a role. The caller must hold all that the role does, before and after, and all that the
-        accounts do which have it.
+        """Update a role. The caller must hold every permission that the role grants, both before and after, and every
+        permission of the service accounts that have the role.
         Errors: INVALID_UPDATE_MASK, ROLE_NOT_FOUND, UNKNOWN_PERMISSION, PRIVILEGE_ESCALATION, ETAG_MISMATCH,
         ROLE_BUILT_IN.
         """
@@ -359,7 +360,8 @@ class AuthServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteRole(self, request, context):
-        """Delete a role that no service account has. It is gone at once. The caller must hold all that it does.
+        """Delete a role that no service account has. The deletion is permanent. The caller must hold every permission that
+        the role grants.
         Errors: ROLE_NOT_FOUND, PRIVILEGE_ESCALATION, ETAG_MISMATCH, ROLE_BUILT_IN, RESOURCE_IN_USE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -498,7 +500,7 @@ def add_AuthServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AuthService:
-    """AuthService issues tokens and keeps service accounts, their keys and their roles.
+    """AuthService issues tokens and manages service accounts, API keys and roles.
     """
 
     @staticmethod

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class CustomerServiceStub:
-    """CustomerService keeps who orders.
+    """CustomerService manages the customers who place orders.
     """
 
     def __init__(self, channel):
@@ -73,7 +73,7 @@ class CustomerServiceStub:
 
 
 class CustomerServiceServicer:
-    """CustomerService keeps who orders.
+    """CustomerService manages the customers who place orders.
     """
 
     def GetCustomer(self, request, context):
@@ -109,7 +109,7 @@ class CustomerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateCustomer(self, request, context):
-        """Change the named fields of a customer.
+        """Update a customer.
         Errors: INVALID_UPDATE_MASK, CUSTOMER_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -117,7 +117,7 @@ class CustomerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteCustomer(self, request, context):
-        """Delete a customer softly: it leaves the lists and can be undeleted.
+        """Soft-delete a customer: it no longer appears in lists and can be undeleted.
         Errors: CUSTOMER_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -125,7 +125,7 @@ class CustomerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UndeleteCustomer(self, request, context):
-        """Bring a deleted customer back.
+        """Undelete a customer.
         Errors: CUSTOMER_NOT_FOUND, RESOURCE_NOT_DELETED, ETAG_MISMATCH.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -179,7 +179,7 @@ def add_CustomerServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class CustomerService:
-    """CustomerService keeps who orders.
+    """CustomerService manages the customers who place orders.
     """
 
     @staticmethod

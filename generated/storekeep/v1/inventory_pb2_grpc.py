@@ -26,8 +26,7 @@ if _version_not_supported:
 
 
 class InventoryServiceStub:
-    """InventoryService keeps the stock, and keeps it for whoever reserves it. No unit is promised twice: the database itself
-    refuses it.
+    """InventoryService manages stock and reservations. No unit is promised twice: database constraints enforce it.
     """
 
     def __init__(self, channel):
@@ -164,8 +163,7 @@ class InventoryServiceStub:
 
 
 class InventoryServiceServicer:
-    """InventoryService keeps the stock, and keeps it for whoever reserves it. No unit is promised twice: the database itself
-    refuses it.
+    """InventoryService manages stock and reservations. No unit is promised twice: database constraints enforce it.
     """
 
     def GetLocation(self, request, context):
@@ -201,7 +199,7 @@ class InventoryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateLocation(self, request, context):
-        """Change the named fields of a location.
+        """Update a location.
         Errors: INVALID_UPDATE_MASK, LOCATION_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -209,7 +207,7 @@ class InventoryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteLocation(self, request, context):
-        """Delete a location softly: it leaves the lists and can be undeleted.
+        """Soft-delete a location: it no longer appears in lists and can be undeleted.
         Errors: LOCATION_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH, RESOURCE_IN_USE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -217,7 +215,7 @@ class InventoryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UndeleteLocation(self, request, context):
-        """Bring a deleted location back.
+        """Undelete a location.
         Errors: LOCATION_NOT_FOUND, RESOURCE_NOT_DELETED, ETAG_MISMATCH.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -249,7 +247,7 @@ class InventoryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def AdjustStock(self, request, context):
-        """Add units to what is on hand, or take some away, as one movement of the ledger.
+        """Add units on hand, or remove some, as one movement in the ledger.
         Errors: LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND, ETAG_MISMATCH, OUT_OF_STOCK, INVALID_AMOUNT.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -257,7 +255,8 @@ class InventoryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SetStock(self, request, context):
-        """Set what is on hand to what a count found. The ledger gets the difference; without one, nothing is written.
+        """Set the units on hand to a counted quantity. The difference is written to the ledger; if there is none, nothing is
+        written.
         Errors: LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND, ETAG_MISMATCH, QUANTITY_MISMATCH, OUT_OF_STOCK.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -265,7 +264,7 @@ class InventoryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateStockLevel(self, request, context):
-        """Change the named fields of a stock level, which need not exist yet. Units move by movements alone.
+        """Update the limits of a stock level; the level is created if it does not exist. Only movements change units.
         Errors: INVALID_UPDATE_MASK, LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND, ETAG_MISMATCH, OUT_OF_STOCK.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -273,8 +272,8 @@ class InventoryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def TransferStock(self, request, context):
-        """Move units from one location to another, all lines or none: a movement at each, in one transaction. What is
-        promised, or not there, stays.
+        """Move units from one location to another, all lines or none, with one movement at each location in one transaction.
+        Only units that are on hand and not promised can be moved.
         Errors: LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND, OUT_OF_STOCK, INVALID_AMOUNT.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -282,8 +281,8 @@ class InventoryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListLowStock(self, request, context):
-        """List the stock levels of which few units can still be sold without a backorder, the shortest first. Those of
-        locations that are deleted, and of variants that are not for sale, are left out.
+        """List the stock levels with few units left to sell without a backorder, lowest first. Deleted locations and variants
+        that are not for sale are excluded.
         Errors: LOCATION_NOT_FOUND, INVALID_PAGE_TOKEN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -291,9 +290,8 @@ class InventoryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ReconcileStock(self, request, context):
-        """Compare stock levels with the ledger, and the ledger with active reservations and open orders, SKU by SKU; and,
-        when told so, repair what differs: the ledger gets what is missing of promises, and levels become what it adds
-        up to.
+        """Compare stock levels with the ledger, and the ledger with active reservations and open orders, SKU by SKU. With
+        `repair`, correct the differences: missing promises are added to the ledger, and levels are set to its sums.
         Errors: INVALID_PAGE_TOKEN, SKU_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -301,7 +299,8 @@ class InventoryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CheckAvailability(self, request, context):
-        """Say how many units of each SKU can be sold now. It sees every reply that was sent before it was called.
+        """Return how many units of each SKU can be sold now. The reply includes every change that was acknowledged before the
+        call.
         Errors: LOCATION_NOT_FOUND, SKU_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -325,8 +324,8 @@ class InventoryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ReserveStock(self, request, context):
-        """Keep stock for somebody until an instant, all lines or none: for a cart, or for another service. It stops
-        counting at that instant, by itself.
+        """Reserve stock until an expiry time, all lines or none, for a cart or for another service. The reservation stops
+        counting at its expiry time.
         Errors: LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND, NOT_FOR_SALE, OUT_OF_STOCK.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -350,7 +349,7 @@ class InventoryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ExtendReservation(self, request, context):
-        """Keep the stock of an active reservation for longer.
+        """Extend the expiry time of an active reservation.
         Errors: RESERVATION_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -358,7 +357,7 @@ class InventoryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ReleaseReservation(self, request, context):
-        """Give the stock of an active reservation back.
+        """Release the stock of an active reservation.
         Errors: RESERVATION_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -366,9 +365,8 @@ class InventoryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CommitReservation(self, request, context):
-        """Have the units of an active reservation leave for good, as for a sale that another service has made. For an
-        order
-        of this server, name the reservation in PlaceOrder instead.
+        """Commit an active reservation: its units leave the stock, for a sale made by another service. For an order placed
+        here, name the reservation in PlaceOrder instead.
         Errors: RESERVATION_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE, OUT_OF_STOCK.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -512,8 +510,7 @@ def add_InventoryServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class InventoryService:
-    """InventoryService keeps the stock, and keeps it for whoever reserves it. No unit is promised twice: the database itself
-    refuses it.
+    """InventoryService manages stock and reservations. No unit is promised twice: database constraints enforce it.
     """
 
     @staticmethod

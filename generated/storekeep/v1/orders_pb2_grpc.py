@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class OrderServiceStub:
-    """OrderService takes orders. A retry with the same `request_id` never orders twice.
+    """OrderService manages orders and their fulfilment. A retry with the same `request_id` never orders twice.
     """
 
     def __init__(self, channel):
@@ -148,12 +148,12 @@ class OrderServiceStub:
 
 
 class OrderServiceServicer:
-    """OrderService takes orders. A retry with the same `request_id` never orders twice.
+    """OrderService manages orders and their fulfilment. A retry with the same `request_id` never orders twice.
     """
 
     def PlaceOrder(self, request, context):
-        """Place an order: freeze its prices and take its stock, all lines or none.
-        Unless it is confirmed it expires after a time, which the setting `unpaid_order_ttl_s` gives.
+        """Place an order: fix its prices and allocate its stock, all lines or none. An order that is not confirmed expires
+        after the time in the setting `unpaid_order_ttl_s`.
         Errors: UNKNOWN_CURRENCY, CUSTOMER_NOT_FOUND, LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND,
         NOT_FOR_SALE, CURRENCY_MISMATCH, INVALID_AMOUNT, RESERVATION_NOT_FOUND, ILLEGAL_STATE, OUT_OF_STOCK.
         """
@@ -186,7 +186,7 @@ class OrderServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ConfirmOrder(self, request, context):
-        """Agree to deliver a placed order. From then on it does not expire.
+        """Confirm a placed order. A confirmed order does not expire.
         Errors: ORDER_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE, ORDER_HELD.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -194,7 +194,7 @@ class OrderServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CancelOrder(self, request, context):
-        """Call an order off of which nothing was shipped, and give its stock back. Pending fulfilments are cancelled with it.
+        """Cancel an order with no shipped units and release its stock. Its pending fulfilments are cancelled too.
         Errors: ORDER_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -202,8 +202,8 @@ class OrderServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CancelOrderLines(self, request, context):
-        """Call off units of some lines and give their stock back. When no unit is left, the order is cancelled, or
-        fulfilled where some were shipped.
+        """Cancel units of some lines and release their stock. If no open units remain, the order becomes CANCELLED, or
+        FULFILLED if some units were shipped.
         Errors: ORDER_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE, ORDER_LINE_NOT_FOUND, UNITS_NOT_OPEN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -211,8 +211,8 @@ class OrderServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def HoldOrder(self, request, context):
-        """Hold an order: it cannot be confirmed, fulfilled, shipped or completed until it is resumed. It can be edited and
-        called off, and it expires as any other.
+        """Put an order on hold: it cannot be confirmed, fulfilled, shipped or completed until it is resumed. It can still be
+        edited or cancelled, and it can still expire.
         Errors: ORDER_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE, ORDER_HELD.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -220,7 +220,7 @@ class OrderServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ResumeOrder(self, request, context):
-        """Let a held order go on.
+        """Resume an order that is on hold.
         Errors: ORDER_NOT_FOUND, ETAG_MISMATCH, ORDER_NOT_HELD.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -228,7 +228,7 @@ class OrderServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CompleteOrder(self, request, context):
-        """Close an order of which nothing is to be delivered any more.
+        """Complete an order that has nothing left to deliver.
         Errors: ORDER_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE, ORDER_HELD.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -236,7 +236,7 @@ class OrderServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def PreviewOrderEdit(self, request, context):
-        """Say what an order would be after an edit: the very answer of ApplyOrderEdit, of which nothing is kept.
+        """Return the order as it would be after an edit. The reply is that of ApplyOrderEdit, but nothing is changed.
         Errors: ORDER_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE, ORDER_LINE_NOT_FOUND, SKU_NOT_FOUND, NOT_FOR_SALE,
         CURRENCY_MISMATCH, INVALID_AMOUNT, UNITS_NOT_OPEN, OUT_OF_STOCK.
         """
@@ -245,8 +245,8 @@ class OrderServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ApplyOrderEdit(self, request, context):
-        """Edit the lines of an order that is PLACED or CONFIRMED, all changes or none. New lines cost what they cost now;
-        lines that are there keep their prices and numbers.
+        """Edit the lines of a PLACED or CONFIRMED order, all changes or none. New lines get current prices; existing lines
+        keep their prices and numbers.
         Errors: ORDER_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE, ORDER_LINE_NOT_FOUND, SKU_NOT_FOUND, NOT_FOR_SALE,
         CURRENCY_MISMATCH, INVALID_AMOUNT, UNITS_NOT_OPEN, OUT_OF_STOCK.
         """
@@ -255,7 +255,7 @@ class OrderServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def AddOrderNote(self, request, context):
-        """Write a note about an order, for colleagues. The order itself is not changed.
+        """Add an internal note to an order. The order itself does not change.
         Errors: ORDER_NOT_FOUND, ETAG_MISMATCH.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -263,7 +263,7 @@ class OrderServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListOrderNotes(self, request, context):
-        """List what was noted about an order, oldest first.
+        """List the notes of an order, oldest first.
         Errors: ORDER_NOT_FOUND, INVALID_PAGE_TOKEN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -271,7 +271,8 @@ class OrderServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CreateFulfillment(self, request, context):
-        """Bind open units of an order to one delivery from one location. They stay open until they are shipped.
+        """Create a fulfilment: assign open units of an order to one delivery from one location. The units stay open until
+        they are shipped.
         Errors: ORDER_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE, ORDER_HELD, ORDER_LINE_NOT_FOUND, UNITS_NOT_OPEN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -287,7 +288,7 @@ class OrderServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListFulfillments(self, request, context):
-        """List the fulfilments of one order, or of all, page by page.
+        """List the fulfilments of one order, or of all orders, page by page.
         Errors: INVALID_FILTER, INVALID_ORDER_BY, INVALID_PAGE_TOKEN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -295,7 +296,7 @@ class OrderServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ShipFulfillment(self, request, context):
-        """Say that a fulfilment has left: its units leave the stock, and are fulfilled.
+        """Mark a fulfilment as shipped: its units leave the stock and count as fulfilled.
         Errors: FULFILLMENT_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE, ORDER_HELD, OUT_OF_STOCK.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -303,7 +304,7 @@ class OrderServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeliverFulfillment(self, request, context):
-        """Say that a shipped fulfilment has arrived.
+        """Mark a shipped fulfilment as delivered.
         Errors: FULFILLMENT_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -311,7 +312,7 @@ class OrderServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CancelFulfillment(self, request, context):
-        """Call off a fulfilment that has not left: its units are free for another one.
+        """Cancel a fulfilment that was not shipped. Its units can be assigned to another fulfilment.
         Errors: FULFILLMENT_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -319,7 +320,7 @@ class OrderServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListOrderHistory(self, request, context):
-        """List how an order came to be what it is, oldest change first.
+        """List the changes of an order, oldest first.
         Errors: ORDER_NOT_FOUND, INVALID_PAGE_TOKEN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -327,11 +328,12 @@ class OrderServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ImportOrders(self, request, context):
-        """Import up to 100 historic orders of up to 1,000 lines together, with their own numbers, prices and dates. Each is
-        taken whole or refused for itself, and has a result: one that is bad does not stop the others. A number that is
-        there already with the same content changes nothing, so that an import can be run again. What was shipped takes no
-        stock, as the stock of today is without it; what is still to be shipped is allocated, or the order is refused.
-        Errors: only those of every RPC.
+        """Import up to 100 historic orders with up to 1,000 lines in total, with their own numbers, prices and dates. Each
+        order is imported or refused as a whole, and has its own result: a bad order does not stop the others. An order
+        that was already imported with the same content is left unchanged, so an import can be repeated. Shipped units take
+        no stock, because current stock no longer includes them. Stock for open units is allocated; if it is short, the
+        order is refused.
+        Errors: only those shared by all RPCs.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -459,7 +461,7 @@ def add_OrderServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class OrderService:
-    """OrderService takes orders. A retry with the same `request_id` never orders twice.
+    """OrderService manages orders and their fulfilment. A retry with the same `request_id` never orders twice.
     """
 
     @staticmethod

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class ProductServiceStub:
-    """ProductService keeps what a company sells.
+    """ProductService manages the product catalogue.
     """
 
     def __init__(self, channel):
@@ -178,7 +178,7 @@ class ProductServiceStub:
 
 
 class ProductServiceServicer:
-    """ProductService keeps what a company sells.
+    """ProductService manages the product catalogue.
     """
 
     def GetCategory(self, request, context):
@@ -214,7 +214,7 @@ class ProductServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateCategory(self, request, context):
-        """Change the named fields of a category.
+        """Update a category.
         Errors: INVALID_UPDATE_MASK, CATEGORY_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH, CATEGORY_NOT_FOUND,
         CATEGORY_CYCLE.
         """
@@ -223,7 +223,7 @@ class ProductServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ArchiveCategory(self, request, context):
-        """Take a category off sale; it stays readable, and orders that name it stay whole.
+        """Archive a category. It stays readable.
         Errors: CATEGORY_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH, ILLEGAL_STATE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -231,7 +231,7 @@ class ProductServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UnarchiveCategory(self, request, context):
-        """Put an archived category back on sale.
+        """Make an archived category active again.
         Errors: CATEGORY_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH, ILLEGAL_STATE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -239,7 +239,7 @@ class ProductServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteCategory(self, request, context):
-        """Delete a category softly: it leaves the lists and can be undeleted.
+        """Soft-delete a category: it no longer appears in lists and can be undeleted.
         Errors: CATEGORY_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH, RESOURCE_IN_USE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -247,7 +247,7 @@ class ProductServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UndeleteCategory(self, request, context):
-        """Bring a deleted category back.
+        """Undelete a category.
         Errors: CATEGORY_NOT_FOUND, RESOURCE_NOT_DELETED, ETAG_MISMATCH.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -287,7 +287,7 @@ class ProductServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateProduct(self, request, context):
-        """Change the named fields of a product.
+        """Update a product.
         Errors: INVALID_UPDATE_MASK, PRODUCT_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH, CATEGORY_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -295,7 +295,7 @@ class ProductServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ArchiveProduct(self, request, context):
-        """Take a product off sale; it stays readable, and orders that name it stay whole.
+        """Archive a product: take it off sale. It stays readable, and existing orders do not change.
         Errors: PRODUCT_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH, ILLEGAL_STATE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -311,7 +311,7 @@ class ProductServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteProduct(self, request, context):
-        """Delete a product softly: it leaves the lists and can be undeleted.
+        """Soft-delete a product: it no longer appears in lists and can be undeleted.
         Errors: PRODUCT_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -319,7 +319,7 @@ class ProductServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UndeleteProduct(self, request, context):
-        """Bring a deleted product back.
+        """Undelete a product.
         Errors: PRODUCT_NOT_FOUND, RESOURCE_NOT_DELETED, ETAG_MISMATCH.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -360,7 +360,7 @@ class ProductServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateVariant(self, request, context):
-        """Change the named fields of a variant.
+        """Update a variant.
         Errors: INVALID_UPDATE_MASK, UNKNOWN_CURRENCY, INVALID_AMOUNT, VARIANT_NOT_FOUND, RESOURCE_DELETED,
         ETAG_MISMATCH, CURRENCY_MISMATCH.
         """
@@ -369,7 +369,7 @@ class ProductServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ArchiveVariant(self, request, context):
-        """Take a variant off sale; it stays readable, and orders that name it stay whole.
+        """Archive a variant: take it off sale. It stays readable, and existing orders do not change.
         Errors: VARIANT_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH, ILLEGAL_STATE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -385,7 +385,7 @@ class ProductServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteVariant(self, request, context):
-        """Delete a variant softly: it leaves the lists and can be undeleted.
+        """Soft-delete a variant: it no longer appears in lists and can be undeleted.
         Errors: VARIANT_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH, RESOURCE_IN_USE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -393,7 +393,7 @@ class ProductServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UndeleteVariant(self, request, context):
-        """Bring a deleted variant back.
+        """Undelete a variant.
         Errors: VARIANT_NOT_FOUND, RESOURCE_NOT_DELETED, ETAG_MISMATCH.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -401,8 +401,8 @@ class ProductServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SearchProducts(self, request, context):
-        """Find products by words in their names, descriptions, SKUs and barcodes, best match first. Deleted ones are
-        left out.
+        """Search products by words in their names, descriptions, SKUs and barcodes, best match first. Deleted products are
+        excluded.
         Errors: INVALID_PAGE_TOKEN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -561,7 +561,7 @@ def add_ProductServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ProductService:
-    """ProductService keeps what a company sells.
+    """ProductService manages the product catalogue.
     """
 
     @staticmethod

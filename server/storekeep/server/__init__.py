@@ -1,7 +1,7 @@
 """The Storekeep server: configuration, composition root, interceptors, servicers, domain and store.
 
-gRPC's own log is off unless GRPC_VERBOSITY asks for it: its lines are not JSON, and would stand between those of the
-log and beside what a refusal says. gRPC reads the setting when it is imported, so it is made here.
+Turns gRPC's own log off unless GRPC_VERBOSITY is set: its lines are not JSON and would mix with the server's log and
+error lines. gRPC reads the variable when it is imported, so it is set here.
 """
 
 import os

@@ -1,7 +1,7 @@
-"""The entry point `storekeep-server`: a signal ends it with one line and exit code 130 or 143, also during the imports.
+"""The entry point `storekeep-server`: a signal ends it with one line and exit code 130 or 143, even during imports.
 
-The imports of the command take about a second. A signal in that time must not print a traceback from the middle of a
-module, so this module imports next to nothing before its handlers are set: not even `typing`.
+Importing the command takes about a second. A signal in that time must not print a traceback, so this module sets its
+signal handlers before it imports anything large, even `typing`.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
-"""The signals that end a command, and what it says then."""
+"""Signals that end a command, and the word that it prints."""
 EXIT_CODE_BASE = 128
-"""A process that a signal ended has this plus the signal's number as its exit code, as shells count."""
+"""Added to the number of the signal that ended the process, as shells do."""
 STDERR = 2
 
 
 class Interrupted(BaseException):
-    """A signal asks the command to end. It unwinds like an error, so that no temporary file stays behind."""
+    """A signal requested the end of the command. Unwinds like an error, so that temporary files are removed."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -29,7 +29,7 @@ class Interrupted(BaseException):
 
 
 def main() -> None:
-    """Run one command and exit. `serve` replaces the handlers by its own, which drain."""
+    """Run a command and exit. `serve` replaces the signal handlers with its own, which drain."""
     _handle_signals(_exit_at_once)
     from storekeep.server import command
 
@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def _handle_signals(handler: Callable[[int, object], None]) -> None:
-    """Set the handler of each signal, unless whoever started this process has it ignored, as `nohup` and `&` do."""
+    """Handle each signal unless the parent process set it to be ignored, as `nohup` and `&` do."""
     for number in WORDS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, handler)

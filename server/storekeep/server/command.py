@@ -1,7 +1,7 @@
-"""The `storekeep-server` command: serve a database, migrate, back up, restore and verify it.
+"""The `storekeep-server` command: serves, migrates, backs up, restores and verifies a database.
 
-Every refusal is one clear line on standard error. Exit codes: 0 done; 1 not done, or found to be wrong;
-2 wrong use, or settings that cannot be used. `entry` adds those of signals.
+Every error is one line on standard error. Exit codes: 0 success; 1 failure, or a check that found a problem;
+2 usage error or invalid settings. `__main__` adds those of signals.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from pathlib import Path
 from typing import NoReturn
 
 from storekeep.server.config import InvalidSettings, LoadedSettings, Settings, is_address, load_settings
-from storekeep.server.domain.access.server_secrets import SecretInUse, count_keys_to_lose
+from storekeep.server.domain.access.server_secrets import SecretInUse, count_keys_under_older_secrets
 from storekeep.server.domain.audit.checkpoints import InvalidCheckpoint, sign_head
-from storekeep.server.domain.audit.checkpoints import latest as latest_checkpoint
-from storekeep.server.domain.audit.checkpoints import read_text as read_checkpoint
-from storekeep.server.domain.audit.checkpoints import write_text as write_checkpoint
+from storekeep.server.domain.audit.checkpoints import find_latest_checkpoint as latest_checkpoint
+from storekeep.server.domain.audit.checkpoints import format_checkpoint as write_checkpoint
+from storekeep.server.domain.audit.checkpoints import parse_checkpoint as read_checkpoint
 from storekeep.server.domain.integrity.verification import verify
 from storekeep.server.domain.keys.audit_chain import AuditChain
-from storekeep.server.process.console import keep_admin_key, printable, say, say_where_admin_key_is
-from storekeep.server.process.healthcheck import SERVING, ask_address, ask_server, ask_workers
+from storekeep.server.process.console import print_admin_key_path, print_line, replace_unprintable, write_admin_key
+from storekeep.server.process.healthcheck import SERVING, probe_address, probe_server, probe_workers
 from storekeep.server.process.inspections import inspect
 from storekeep.server.process.serving import serve
-from storekeep.server.process.signals import REFUSALS, in_words
+from storekeep.server.process.signals import STARTUP_ERRORS, describe_error
 from storekeep.server.runtime.secrets import (
     PREVIOUS_FILE,
     SECRET_FILE,
@@ -39,33 +39,33 @@ from storekeep.server.runtime.secrets import (
 from storekeep.server.store.backups import BackupRefused, back_up, restore
 from storekeep.server.store.engine import Store
 from storekeep.server.store.opening import open_store
-from storekeep.server.store.schema import check_schema, migrate, pending_migrations
-from storekeep.server.store.urls import shown, sqlite_path
+from storekeep.server.store.schema import check_schema, list_pending_migrations, migrate
+from storekeep.server.store.urls import hide_password, parse_sqlite_path
 from storekeep.server.supervision.supervisor import WorkerFailed, supervise
 from storekeep.server.transport.contract import read_contract
 from storekeep.server.wiring.access import (
+    lock_secret_files,
     make_access,
     make_admin_key,
     make_keyring,
     read_keyring,
     rotate_secret,
-    rotating,
 )
 
 VERIFY_TIMEOUT_S = 3_600.0
-"""How long one check may take on PostgreSQL: it may read all there is."""
-DUMP = "copy PostgreSQL with its own pg_dump, or pg_basebackup"
-LOAD = "restore PostgreSQL with its own pg_restore"
+"""Statement timeout of `verify` on PostgreSQL, in seconds. A check may read a whole table."""
+DUMP_ADVICE = "back up PostgreSQL with pg_dump or pg_basebackup"
+LOAD_ADVICE = "restore PostgreSQL with pg_restore"
 DONE = 0
-REFUSED = 1
-WRONG_USE = 2
+FAILED = 1
+USAGE_ERROR = 2
 SETTING_ARGUMENTS = ("workers",)
-"""Arguments of commands that are settings, by their names."""
+"""Command-line arguments that override the setting of the same name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Argument:
-    """One argument of a command, as argparse takes it."""
+    """An argument of a command, as argparse defines it."""
 
     name: str
     help: str
@@ -75,7 +75,7 @@ class Argument:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One command: what it does, an example that works, and the function that does it and gives the exit code."""
+    """A command: its summary, a working example, and the function that runs it and returns the exit code."""
 
     summary: str
     example: str
@@ -84,131 +84,132 @@ class Command:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run one command and exit."""
+    """Run a command and exit."""
     sys.exit(run(arguments))
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    """Run one command.
+    """Run a command and return its exit code.
 
     Args:
-        arguments: without the program's name; those of the process when not given.
-
-    Returns: the exit code.
+        arguments: without the program's name (default: those of the process).
     """
-    given = make_parser().parse_args(arguments)
-    settings = {name: value for name in SETTING_ARGUMENTS if (value := getattr(given, name, None))}
+    args = make_parser().parse_args(arguments)
+    settings = {name: value for name in SETTING_ARGUMENTS if (value := getattr(args, name, None))}
     try:
-        return COMMANDS[given.command].run(load_settings(arguments=settings), given)
+        return COMMANDS[args.command].run(load_settings(arguments=settings), args)
     except InvalidSettings as error:
         for problem in error.problems:
-            complain(problem)
-        return WRONG_USE
-    except (*REFUSALS, BackupRefused, InvalidCheckpoint, RotationRefused, SecretInUse, WorkerFailed) as error:
-        complain(in_words(error))
-        return REFUSED
+            print_error(problem)
+        return USAGE_ERROR
+    except (*STARTUP_ERRORS, BackupRefused, InvalidCheckpoint, RotationRefused, SecretInUse, WorkerFailed) as error:
+        print_error(describe_error(error))
+        return FAILED
 
 
-def complain(line: str) -> None:
-    """Say on standard error why something is refused."""
-    print(f"storekeep-server: {printable(line)}", file=sys.stderr)  # noqa: T201 - what the command says
+def print_error(line: str) -> None:
+    """Print one line to standard error."""
+    print(f"storekeep-server: {replace_unprintable(line)}", file=sys.stderr)  # noqa: T201 - output of the command
 
 
-def run_serve(loaded: LoadedSettings, given: argparse.Namespace) -> int:
-    """Serve until a signal says to stop."""
-    address_file = Path(given.address_file) if given.address_file else None
+def run_serve(loaded: LoadedSettings, args: argparse.Namespace) -> int:
+    """Serve until a signal requests shutdown."""
+    address_file = Path(args.address_file) if args.address_file else None
     serve_all = serve if loaded.settings.workers == 1 else supervise
-    serve_all(loaded, sample=given.sample, address_file=address_file)
+    serve_all(loaded, sample=args.sample, address_file=address_file)
     return DONE
 
 
-def run_migrate(loaded: LoadedSettings, _given: argparse.Namespace) -> int:
-    """Bring the database to this release's schema."""
+def run_migrate(loaded: LoadedSettings, _args: argparse.Namespace) -> int:
+    """Create the database or migrate it to the schema of this release."""
     url = loaded.settings.database
     applied = migrate(url)
-    say(f"{shown(url)}: applied {', '.join(applied)}." if applied else f"{shown(url)}: nothing to do.")
+    print_line(
+        f"{hide_password(url)}: applied {', '.join(applied)}." if applied else f"{hide_password(url)}: nothing to do."
+    )
     return DONE
 
 
-def run_backup(loaded: LoadedSettings, given: argparse.Namespace) -> int:
-    """Copy the database while it is served."""
-    size_bytes = back_up(_file_of(loaded.settings, advice=DUMP), to=Path(given.file))
-    say(f"{given.file}: {size_bytes} bytes.")
+def run_backup(loaded: LoadedSettings, args: argparse.Namespace) -> int:
+    """Back up the SQLite database while it is being served."""
+    size_bytes = back_up(_require_sqlite_path(loaded.settings, advice=DUMP_ADVICE), to=Path(args.file))
+    print_line(f"{args.file}: {size_bytes} bytes.")
     if not loaded.settings.secret.get_secret_value():
-        say(f"Keep a copy of {loaded.settings.data_dir / SECRET_FILE} too, elsewhere: without it no API key works.")
+        secret_file = loaded.settings.data_dir / SECRET_FILE
+        print_line(f"Back up {secret_file} separately: without it all API keys are invalid.")
     return DONE
 
 
-def run_restore(loaded: LoadedSettings, given: argparse.Namespace) -> int:
-    """Put a backup in the database's place."""
-    path = _file_of(loaded.settings, advice=LOAD)
-    kept = restore(Path(given.file), database=path)
-    say(f"{path} is now what {given.file} is." + (f" The database that was there is {kept}." if kept else ""))
-    pending = pending_migrations(loaded.settings.database)
+def run_restore(loaded: LoadedSettings, args: argparse.Namespace) -> int:
+    """Replace the SQLite database by a backup."""
+    path = _require_sqlite_path(loaded.settings, advice=LOAD_ADVICE)
+    previous = restore(Path(args.file), database=path)
+    print_line(f"Restored {path} from {args.file}." + (f" The previous database is {previous}." if previous else ""))
+    pending = list_pending_migrations(loaded.settings.database)
     if pending:
-        say(f"It lacks {', '.join(pending)}; run: storekeep-server migrate")
+        print_line(f"Pending migrations: {', '.join(pending)}; run: storekeep-server migrate")
     return DONE
 
 
-def _file_of(settings: Settings, *, advice: str) -> Path:
-    """The file of a SQLite database.
+def _require_sqlite_path(settings: Settings, *, advice: str) -> Path:
+    """Return the path of the SQLite database.
 
-    Raises: BackupRefused, with advice, for another engine.
+    Raises: BackupRefused, with `advice`, for PostgreSQL.
     """
-    path = sqlite_path(settings.database)
+    path = parse_sqlite_path(settings.database)
     if path is None:
-        raise BackupRefused(f"{shown(settings.database)} is not a file; {advice}")
+        raise BackupRefused(f"{hide_password(settings.database)} is not a SQLite database; {advice}")
     return path
 
 
-def run_verify(loaded: LoadedSettings, given: argparse.Namespace) -> int:
-    """Check all that must always be true of the database, and name what is not."""
+def run_verify(loaded: LoadedSettings, args: argparse.Namespace) -> int:
+    """Check every invariant of the database and print the result of each."""
     url = loaded.settings.database
-    since = read_checkpoint(Path(given.since).read_bytes()) if given.since else None
+    since = read_checkpoint(Path(args.since).read_bytes()) if args.since else None
     check_schema(url)
-    patient = dataclasses.replace(loaded.settings.database_limits, pool_size=1, statement_timeout_s=VERIFY_TIMEOUT_S)
-    with closing(open_store(url, limits=patient)) as store:
-        findings = verify(store, _chain(loaded.settings), since=since)
+    limits = dataclasses.replace(loaded.settings.database_limits, pool_size=1, statement_timeout_s=VERIFY_TIMEOUT_S)
+    with closing(open_store(url, limits=limits)) as store:
+        findings = verify(store, _read_audit_chain(loaded.settings), since=since)
     width = max(len(finding.name) for finding in findings)
     for finding in findings:
-        say(f"{'ok    ' if finding.holds else 'BROKEN'}  {finding.name:<{width}}  {finding.promise}")
+        print_line(f"{'ok    ' if finding.holds else 'BROKEN'}  {finding.name:<{width}}  {finding.promise}")
         for breach in finding.breaches:
-            say(f"        {'':<{width}}  - {breach}")
+            print_line(f"        {'':<{width}}  - {breach}")
     broken = sum(not finding.holds for finding in findings)
-    told = f"{broken} of {len(findings)} checks failed" if broken else f"{len(findings)} checks hold"
-    say(f"{shown(url)}: {told}.")
-    return REFUSED if broken else DONE
+    summary = f"{broken} of {len(findings)} checks failed" if broken else f"{len(findings)} checks hold"
+    print_line(f"{hide_password(url)}: {summary}.")
+    return FAILED if broken else DONE
 
 
-def _chain(settings: Settings) -> AuditChain | None:
-    """What opens the keys of the audit log; None where there is no secret, which `verify` must not make."""
+def _read_audit_chain(settings: Settings) -> AuditChain | None:
+    """Return the audit chain, or None if there is no secret, which `verify` must not create."""
     try:
         return AuditChain(read_keyring(settings))
     except FileNotFoundError:
         return None
 
 
-def run_bootstrap_admin(loaded: LoadedSettings, given: argparse.Namespace) -> int:
-    """Make a key for the administrator."""
+def run_bootstrap_admin(loaded: LoadedSettings, args: argparse.Namespace) -> int:
+    """Create an API key for the administrator."""
     settings = loaded.settings
     check_schema(settings.database)
     with closing(open_store(settings.database, limits=settings.database_limits)) as store:
-        made = make_admin_key(
+        created = make_admin_key(
             settings,
             store,
-            keep=partial(keep_admin_key, data_dir=settings.data_dir),
-            force=given.force or given.new_secret,
-            new_secret=given.new_secret,
+            keep=partial(write_admin_key, data_dir=settings.data_dir),
+            force=args.force or args.new_secret,
+            new_secret=args.new_secret,
         )
-    if not made:
-        complain("there are accounts already; --force makes another key for the administrator all the same")
-        return REFUSED
-    say_where_admin_key_is(settings.data_dir)
+    if not created:
+        print_error("accounts exist already; use --force to create another key for the administrator")
+        return FAILED
+    print_admin_key_path(settings.data_dir)
     return DONE
 
 
-def run_export_checkpoint(loaded: LoadedSettings, given: argparse.Namespace) -> int:
-    """Sign the head of the audit log and write it down."""
+def run_export_checkpoint(loaded: LoadedSettings, args: argparse.Namespace) -> int:
+    """Sign the head of the audit log and write the checkpoint to a file."""
     settings = loaded.settings
     check_schema(settings.database)
     with closing(open_store(settings.database, limits=settings.database_limits)) as store:
@@ -221,190 +222,186 @@ def run_export_checkpoint(loaded: LoadedSettings, given: argparse.Namespace) -> 
         sign_head(store, store.chain)
         checkpoint = latest_checkpoint(store)
     if checkpoint is None:
-        complain("there is no audit log yet: a server makes it at its first start")
-        return REFUSED
-    Path(given.file).write_text(write_checkpoint(checkpoint))
-    say(f"{given.file}: {checkpoint.sequence} entries, head {checkpoint.head_hash.hex()}. Keep it elsewhere.")
+        print_error("there is no audit log yet; start a server once to create it")
+        return FAILED
+    Path(args.file).write_text(write_checkpoint(checkpoint))
+    print_line(f"{args.file}: {checkpoint.sequence} entries, head {checkpoint.head_hash.hex()}. Keep it off this host.")
     return DONE
 
 
-def run_rotate_secret(loaded: LoadedSettings, given: argparse.Namespace) -> int:
-    """Put the database under a new secret, or forget the one before; one process at a time does either."""
+def run_rotate_secret(loaded: LoadedSettings, args: argparse.Namespace) -> int:
+    """Rotate the server secret, or with `--finish` delete the previous one. Only one process does so at a time."""
     settings = loaded.settings
     check_schema(settings.database)
-    with rotating(settings), closing(open_store(settings.database, limits=settings.database_limits)) as store:
-        return _finish_rotation(settings, store) if given.finish else _rotate(settings, store)
+    with lock_secret_files(settings), closing(open_store(settings.database, limits=settings.database_limits)) as store:
+        return _finish_rotation(settings, store) if args.finish else _rotate(settings, store)
 
 
 def _rotate(settings: Settings, store: Store) -> int:
     keyring = make_keyring(settings)
-    newest = keyring.known()[0]
-    under_way = store.read(lambda tx: keyring.current(tx)).secret != newest
-    if not under_way and settings.secret.get_secret_value():
+    newest = keyring.list_secrets()[0]
+    is_started = store.read(lambda tx: keyring.read_current(tx)).secret != newest
+    if not is_started and settings.secret.get_secret_value():
         raise RotationRefused(
             "the secret is in the environment: restart all servers with the new one as STOREKEEP_SECRET and the "
-            "present one as STOREKEEP_SECRET_PREVIOUS, then run this with both"
+            "current one as STOREKEEP_SECRET_PREVIOUS, then run this command with both"
         )
-    rotate_secret(settings, store, newest if under_way else begin_rotation(settings.data_dir))
+    rotate_secret(settings, store, newest if is_started else begin_rotation(settings.data_dir))
     days = f"{settings.secret_overlap_days:g}"
-    say(f"The database is under the new secret. API keys move to it as they are used, within {days} days.")
+    print_line(f"The database uses the new secret. API keys move to it when they are used, within {days} days.")
     if not settings.secret.get_secret_value():
-        say(f"Back up {settings.data_dir / SECRET_FILE}. Then, or when all keys were used: rotate-secret --finish")
+        print_line(f"Back up {settings.data_dir / SECRET_FILE}. When all keys have been used: rotate-secret --finish")
     return DONE
 
 
 def _finish_rotation(settings: Settings, store: Store) -> int:
     keyring = make_keyring(settings)
-    if store.read(lambda tx: keyring.current(tx)).secret != keyring.known()[0]:
-        raise RotationRefused("the database is still under the secret before; run rotate-secret first")
-    lost = count_keys_to_lose(store)
+    if store.read(lambda tx: keyring.read_current(tx)).secret != keyring.list_secrets()[0]:
+        raise RotationRefused("the database still uses the previous secret; run rotate-secret first")
+    lost = count_keys_under_older_secrets(store)
     if settings.secret.get_secret_value():
-        say(f"Remove STOREKEEP_SECRET_PREVIOUS and restart all servers; {lost} API keys stop working then.")
+        print_line(f"Remove STOREKEEP_SECRET_PREVIOUS and restart all servers; {lost} API keys then stop working.")
         return DONE
     if not end_rotation(settings.data_dir):
-        complain(f"there is no {settings.data_dir / PREVIOUS_FILE}: no rotation is under way")
-        return REFUSED
-    say(f"The secret before is forgotten; {lost} API keys that were not used since stop working.")
+        print_error(f"no rotation is in progress: {settings.data_dir / PREVIOUS_FILE} does not exist")
+        return FAILED
+    print_line(f"The previous secret is deleted; {lost} API keys not used since the rotation stop working.")
     return DONE
 
 
-def run_healthcheck(loaded: LoadedSettings, given: argparse.Namespace) -> int:
-    """Ask a running server whether it takes calls."""
-    settings, service = loaded.settings, given.service or ""
-    if given.address and not is_address(given.address):
-        complain(f"--address: {given.address!r} is neither host:port nor unix:/path")
-        return WRONG_USE
-    if given.address:
-        states = {given.address: ask_address(given.address, service=service, settings=settings)}
+def run_healthcheck(loaded: LoadedSettings, args: argparse.Namespace) -> int:
+    """Check whether a running server accepts calls."""
+    settings, service = loaded.settings, args.service or ""
+    if args.address and not is_address(args.address):
+        print_error(f"--address: {args.address!r} is neither host:port nor unix:/path")
+        return USAGE_ERROR
+    if args.address:
+        states = {args.address: probe_address(args.address, service=service, settings=settings)}
     else:
-        states = {settings.listen: ask_server(settings, service=service)}
-    if given.each_worker:
-        states |= {f"worker {name}": state for name, state in ask_workers(settings, service=service).items()}
-    for asked, state in states.items():
-        say(f"{asked}: {state}")
-    return DONE if set(states.values()) == {SERVING} else REFUSED
+        states = {settings.listen: probe_server(settings, service=service)}
+    if args.each_worker:
+        states |= {f"worker {name}": state for name, state in probe_workers(settings, service=service).items()}
+    for target, state in states.items():
+        print_line(f"{target}: {state}")
+    return DONE if set(states.values()) == {SERVING} else FAILED
 
 
-def run_config(loaded: LoadedSettings, given: argparse.Namespace) -> int:
-    """Print the settings in force, or say what an operator should know of them, once they could be loaded."""
-    if given.action == "print":
+def run_config(loaded: LoadedSettings, args: argparse.Namespace) -> int:
+    """Print the effective settings, or validate them and print a warning for each weakness."""
+    if args.action == "print":
         for line in loaded.lines():
-            say(line)
+            print_line(line)
         return DONE
     findings = inspect(loaded)
-    say("The settings can be used.")
+    print_line("The settings are valid.")
     for finding in findings:
-        complain(f"warning: {finding}")
-    return REFUSED if findings and given.strict else DONE
+        print_error(f"warning: {finding}")
+    return FAILED if findings and args.strict else DONE
 
 
 COMMANDS: dict[str, Command] = {
     "serve": Command(
-        "Serve gRPC until it is told to stop (SIGTERM, Ctrl-C; a second time: at once). SIGHUP reloads.",
+        "Serve gRPC. SIGTERM or Ctrl-C shuts down gracefully, a second one at once. SIGHUP reloads the settings.",
         "STOREKEEP_LISTEN=127.0.0.1:50051 storekeep-server serve",
         run_serve,
         (
-            Argument("--sample", "load a small catalogue into an empty database, and say what to type next", flag=True),
-            Argument(
-                "--workers", "processes that answer calls, or `auto`: one a core; STOREKEEP_WORKERS when not given"
-            ),
-            Argument("--address-file", "write the address to this file once it listens"),
+            Argument("--sample", "load a sample catalogue into an empty database and print first commands", flag=True),
+            Argument("--workers", "number of worker processes, or `auto`: one per core (default: STOREKEEP_WORKERS)"),
+            Argument("--address-file", "write the address to this file once the server listens"),
         ),
     ),
     "migrate": Command(
-        "Make the database, or bring it to this release's schema.", "storekeep-server migrate", run_migrate
+        "Create the database or migrate it to the schema of this release.", "storekeep-server migrate", run_migrate
     ),
     "backup": Command(
-        "Copy the database to a new file, consistent, while it is served.",
+        "Back up a SQLite database to a new file, consistently, also while it is being served.",
         "storekeep-server backup monday.db",
         run_backup,
-        (Argument("file", "where the copy goes; it must not exist"),),
+        (Argument("file", "path of the new backup; must not exist"),),
     ),
     "restore": Command(
-        "Put a backup in the database's place; the database that was there is kept beside it.",
+        "Replace a SQLite database by a backup. The previous database is kept beside it. Stop the server first.",
         "storekeep-server restore monday.db",
         run_restore,
-        (Argument("file", "a copy that `backup` made"),),
+        (Argument("file", "path of a backup made by `backup`"),),
     ),
     "verify": Command(
-        "Check that the database is sound and that all that must always be true of it is.",
+        "Check the integrity of the database and every invariant, including the audit log.",
         "storekeep-server verify --since monday.checkpoint",
         run_verify,
-        (Argument("--since", "a checkpoint of the audit log that was kept elsewhere: the log has to have it"),),
+        (Argument("--since", "path of an exported checkpoint that the audit log must contain"),),
     ),
     "export-checkpoint": Command(
-        "Sign the head of the audit log and write it to a file, to be kept elsewhere.",
+        "Sign the head of the audit log and write the checkpoint to a file. Keep the file off this host.",
         "storekeep-server export-checkpoint monday.checkpoint",
         run_export_checkpoint,
-        (Argument("file", "where the checkpoint goes"),),
+        (Argument("file", "path of the checkpoint"),),
     ),
     "rotate-secret": Command(
-        "Put the database under a new secret, while it is served; API keys keep working.",
+        "Rotate the server secret while the database is being served. API keys keep working.",
         "storekeep-server rotate-secret",
         run_rotate_secret,
-        (Argument("--finish", "forget the secret before: keys that were not used since stop working", flag=True),),
+        (Argument("--finish", "delete the previous secret; keys not used since the rotation stop working", flag=True),),
     ),
     "bootstrap-admin": Command(
-        "Make a key for the administrator, where there is no account yet.",
+        "Create an API key for the administrator if there are no accounts yet.",
         "storekeep-server bootstrap-admin --force",
         run_bootstrap_admin,
         (
-            Argument("--force", "make another key although there are accounts, for an owner locked out", flag=True),
+            Argument("--force", "create another key even if accounts exist, to recover access", flag=True),
             Argument(
                 "--new-secret",
-                "where the server's secret is lost: go on with another; ends all API keys, sessions and signing keys",
+                "replace a lost server secret; invalidates all API keys, sessions and signing keys",
                 flag=True,
             ),
         ),
     ),
     "healthcheck": Command(
-        "Ask a running server whether it takes calls.",
+        "Check whether a running server accepts calls.",
         "storekeep-server healthcheck --service liveness",
         run_healthcheck,
         (
-            Argument(
-                "--address", "ask over the network; when not given, the server of STOREKEEP_DATA_DIR, on its own socket"
-            ),
-            Argument("--service", "full name of one service, or `liveness`; all together when not given"),
-            Argument("--each-worker", "ask each of several workers too, on this machine", flag=True),
+            Argument("--address", "check this address (default: the server of STOREKEEP_DATA_DIR, on its Unix socket)"),
+            Argument("--service", "full name of a service, or `liveness` (default: all services)"),
+            Argument("--each-worker", "also check each worker on this host", flag=True),
         ),
     ),
     "config": Command(
-        "Print the settings in force and where each comes from, or check them, and what they name, for weaknesses.",
+        "Print the effective settings with their origins, or check the settings and their files for weaknesses.",
         "STOREKEEP_CONFIG_FILE=storekeep.toml storekeep-server config check",
         run_config,
         (
-            Argument("action", "what to do with them", choices=("print", "check")),
-            Argument("--strict", "with `check`: exit with 1 where there is a warning", flag=True),
+            Argument("action", "action to perform", choices=("print", "check")),
+            Argument("--strict", "with `check`: exit with 1 if there is a warning", flag=True),
         ),
     ),
 }
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose complaint is one line, as every other refusal."""
+    """An argument parser that reports a usage error in one line."""
 
     def error(self, message: str) -> NoReturn:
-        """Say what is wrong with the command line and exit."""
-        complain(f"{message} (see {self.prog} --help)")
-        sys.exit(WRONG_USE)
+        """Print a usage error and exit."""
+        print_error(f"{message} (see {self.prog} --help)")
+        sys.exit(USAGE_ERROR)
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The parser of the command line; help ends in an example."""
-    top = Parser(
+    """Return the parser of the command line. Each help text ends in an example."""
+    root = Parser(
         prog="storekeep-server",
-        description="The server of Storekeep. Its settings are STOREKEEP_* variables: see `config print`.",
+        description="The Storekeep server. Configure it with STOREKEEP_* variables; `config print` shows them.",
         epilog="Example: storekeep-server migrate && storekeep-server serve",
     )
-    choices = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    subparsers = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, command in COMMANDS.items():
-        one = choices.add_parser(
+        parser = subparsers.add_parser(
             name, help=command.summary, description=command.summary, epilog=f"Example: {command.example}"
         )
         for argument in command.arguments:
             if argument.flag:
-                one.add_argument(argument.name, help=argument.help, action="store_true")
+                parser.add_argument(argument.name, help=argument.help, action="store_true")
             else:
-                one.add_argument(argument.name, help=argument.help, choices=argument.choices)
-    return top
+                parser.add_argument(argument.name, help=argument.help, choices=argument.choices)
+    return root

@@ -1,13 +1,14 @@
-"""The settings of one server: a single frozen object, from `STOREKEEP_*` variables and one file.
+"""The settings of a server: one frozen object, read from `STOREKEEP_*` variables and an optional file.
 
-Owns every limit and its default. Refuses a name that it does not know, since a misspelt setting would
-otherwise be a setting that is silently not made. The environment comes before the file.
+Owns every limit and its default. Variables take precedence over the file. Unknown names are rejected, because a
+misspelt setting would otherwise be ignored silently.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,12 +20,18 @@ from storekeep.server.runtime.ports import is_host_and_port, is_loopback
 from storekeep.server.runtime.secret_strength import BYTES_MIN, is_weak
 from storekeep.server.runtime.settings_files import SettingsFile, UnreadableSettings, read_settings_file
 from storekeep.server.store.limits import Limits, ReplicaSet
-from storekeep.server.store.urls import problem_of, problem_of_replica, shown, sqlite_path, sqlite_url
+from storekeep.server.store.urls import (
+    find_replica_url_problem,
+    find_url_problem,
+    hide_password,
+    make_sqlite_url,
+    parse_sqlite_path,
+)
 
 PREFIX = "STOREKEEP_"
 FILE_VARIABLE = "STOREKEEP_CONFIG_FILE"
-"""Names the settings file: TOML when it ends in `.toml`, otherwise lines of `STOREKEEP_NAME=value`."""
-VARIABLES_OF_OTHERS = frozenset(
+"""Path of the settings file: TOML if it ends in `.toml`, otherwise lines of `STOREKEEP_NAME=value`."""
+OTHER_VARIABLES = frozenset(
     {
         FILE_VARIABLE,
         "STOREKEEP_ADDRESS",
@@ -38,15 +45,15 @@ VARIABLES_OF_OTHERS = frozenset(
         "STOREKEEP_REAL_DATA",
     }
 )
-"""What the client, the command line, the gateway and the tests read from the same environment."""
+"""Variables of the client, the command line, the gateway and the tests."""
 SECRETS = frozenset(
     {"STOREKEEP_SECRET", "STOREKEEP_SECRET_PREVIOUS", "STOREKEEP_DATABASE_URL", "STOREKEEP_DATABASE_REPLICA_URLS"}
 )
-"""What no message repeats: a URL may have a password."""
+"""Variables whose values no message repeats. A URL may contain a password."""
 UNIX = ("unix:", "unix-abstract:")
-"""How the address of a Unix socket begins."""
-ELSEWHERE = frozenset({"command line", "environment", "default"})
-"""Where a setting can come from but a settings file."""
+"""Prefixes of the address of a Unix socket."""
+NON_FILE_ORIGINS = frozenset({"command line", "environment", "default"})
+"""Origins of a setting other than a settings file."""
 WORKERS_MAX = 256
 
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
@@ -55,12 +62,12 @@ Interval = Annotated[float, Field(gt=0, le=86_400)]
 Bytes = Annotated[int, Field(ge=1024, le=64 * 1024 * 1024)]
 
 
-def _cores_if_auto(given: Any) -> Any:
-    return len(os.sched_getaffinity(0)) if given == "auto" else given
+def _resolve_auto(value: Any) -> Any:
+    return len(os.sched_getaffinity(0)) if value == "auto" else value
 
 
-def _words(value: Any) -> Any:
-    """A list as one variable of the environment has it: its parts with spaces between."""
+def _split_words(value: Any) -> Any:
+    """Split a list that one variable holds, separated by spaces."""
     return tuple(value.split()) if isinstance(value, str) else value
 
 
@@ -71,17 +78,17 @@ PATTERN_WORDS = {
     ORDER_NUMBERS: "must have {sequence}, or {sequence:08d} for eight digits, and up to 20 letters, digits and _./- "
     "before and after it",
 }
-"""What a setting that does not match its pattern is told."""
+"""Error text for a setting that does not match its pattern."""
 Rates = Annotated[str, Field(pattern=RATES)]
-"""Calls a second by class of methods, such as `public=100 write=50`."""
-Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
+"""Calls per second by class of methods, such as `public=100 write=50`."""
+Words = Annotated[tuple[str, ...], BeforeValidator(_split_words)]
 
 
 class InvalidSettings(Exception):
     """The settings cannot be used.
 
     Attributes:
-        problems: one line each.
+        problems: one line for each.
     """
 
     def __init__(self, problems: list[str]) -> None:
@@ -90,7 +97,7 @@ class InvalidSettings(Exception):
 
 
 class Settings(BaseSettings):
-    """All settings; each is `STOREKEEP_` and its name in capitals in the environment, its name in a TOML file."""
+    """All settings. `read_threads` is `STOREKEEP_READ_THREADS` in the environment and `read_threads` in a TOML file."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
@@ -100,174 +107,177 @@ class Settings(BaseSettings):
         env_ignore_empty=True,
     )
 
-    # -- where things are
+    # -- data
 
     data_dir: Path = Path("var")
-    """Folder of the database, the server's secret and the first admin's key. Below the working directory, so that a
-    first try leaves nothing elsewhere."""
+    """Store the SQLite database, the server's secret and the first administrator's key in this directory. The default
+    is below the working directory, so that a first try leaves nothing elsewhere."""
     database_url: str = Field(default="", repr=False)
-    """The database: `sqlite:///` and a path, or `postgresql://user:password@host/database` with libpq's parameters,
-    such as `?sslmode=verify-full&sslrootcert=ca.pem`. Empty: `storekeep.db`, of SQLite, in the data directory."""
+    """Connect to this database: `sqlite:///PATH`, or `postgresql://user:password@host/database` with libpq parameters
+    such as `?sslmode=verify-full&sslrootcert=ca.pem`. Empty: `storekeep.db` in the data directory."""
     secret: SecretStr = SecretStr("")
-    """The server's secret, at least 32 bytes: keys page tokens and the stored form of API keys. Empty: `secret.key` in
-    the data directory, made on the first start. To change it, see `storekeep-server
-    rotate-secret`: without that, no server starts with another one."""
+    """Use this server secret, at least 32 bytes. It keys page tokens and the stored form of API keys. Empty:
+    `secret.key` in the data directory, created at the first start. Change it with `storekeep-server rotate-secret`: a
+    server does not start with a secret that the database does not know."""
 
-    # -- where it listens
+    # -- listening
 
     listen: str = "127.0.0.1:50051"
-    """Address of the gRPC port: `host:port` or `unix:/path`; port 0 takes a free one. Loopback, as it is plaintext
-    without TLS files; 50051 is gRPC's customary port."""
+    """Listen for gRPC on this address: `host:port` or `unix:/path`; port 0 picks a free port. The default is loopback
+    because the port is plaintext without TLS files; 50051 is gRPC's customary port."""
     insecure_listen: Literal["", "yes-plaintext"] = ""
-    """`yes-plaintext` allows plaintext on an address that others can reach, as behind a proxy that ends TLS."""
+    """Set to `yes-plaintext` to allow plaintext beyond loopback, such as behind a proxy that terminates TLS."""
     tls_certificate_file: Path | None = None
-    """PEM certificate chain of the server; with it the port speaks TLS. Read again when it changes."""
+    """Serve TLS with this PEM certificate chain. Reloaded when the file changes."""
     tls_private_key_file: Path | None = None
-    """PEM private key of that certificate. Read again when it changes."""
+    """PEM private key of `tls_certificate_file`. Reloaded when the file changes."""
     tls_client_ca_file: Path | None = None
-    """PEM certificates of who may issue client certificates; with it a client must show one (mTLS)."""
+    """Require a client certificate from one of these PEM certificate authorities (mTLS)."""
     tls_client_crl_file: Path | None = None
-    """PEM lists of revoked client certificates (CRL, RFC 5280) by those who issue them; calls with one of those are
-    refused. Read again when it changes. Empty: none are looked for."""
+    """Reject calls whose client certificate is in one of these PEM revocation lists (CRL, RFC 5280), issued by the
+    authorities of `tls_client_ca_file`. Reloaded when the file changes. Empty: do not check for revocation."""
 
-    # -- how much it does at once
+    # -- concurrency
 
     read_threads: Count = 4
-    """Threads that answer reads. Measured: on one core 4 threads answer 8,200 calls/s, 32 only 6,000. Mutations need
-    none: they run in the store's writer."""
+    """Number of threads that answer reads. On one core, 4 threads answer 8,200 calls/s and 32 answer 6,000. Mutations
+    need none: they run in the store's writer."""
     read_queue_max: Count = 1_000
-    """Reads that may wait for a thread; further ones are rejected with OVERLOADED."""
+    """Maximum number of reads that wait for a thread. Further reads are rejected with OVERLOADED."""
     write_queue_max: Count = 1_000
-    """Writes that may wait for the writer; further ones are rejected with OVERLOADED."""
+    """Maximum number of writes that wait for the writer. Further writes are rejected with OVERLOADED."""
     public_threads: Count = 2
-    """Threads that answer the methods which need no token, such as IssueToken; each waits for its commit. Two answer
-    some 400 a second."""
+    """Number of threads that answer methods without a token, such as IssueToken. Each waits for its commit; two threads
+    answer some 400 calls a second."""
     public_queue_max: Count = 100
-    """Calls of these methods that may wait for such a thread. Addresses take turns; beyond it the newest call of the
-    address with the most is rejected with OVERLOADED. Few, so that a caller without a token cannot make others wait."""
+    """Maximum number of calls without a token that wait for a thread. Addresses take turns; beyond the maximum, the
+    newest call of the address with the most calls is rejected with OVERLOADED. The default is low so that a caller
+    without a token cannot make others wait."""
     queue_wait_max_s: Interval = 0.1
-    """How long calls may wait for their turn. When all wait longer for a while, the server is overloaded: it admits
-    only calls that are served soon and rejects the others with OVERLOADED. On one core 0.1 s is the turn of some 250
-    orders or 700 reads; a lower value rejects bursts sooner."""
+    """Longest wait in a queue, in seconds, that is no sign of overload. When every call waits longer for a while, the
+    server is overloaded: it admits only calls that it can serve soon and rejects the others with OVERLOADED. One core
+    serves some 250 orders or 700 reads in 0.1 s. A lower value rejects bursts sooner."""
     calls_max: Count = 2_000
-    """Unary calls under way at once; beyond it further ones are shed with OVERLOADED. Health checks are not shed, calls
-    whose request or reply is on its way have budgets of their own, and so have streams."""
+    """Maximum number of concurrent unary calls. Further calls are rejected with OVERLOADED. Health checks are always
+    admitted. Streams, incomplete requests and unread replies have budgets of their own."""
     grpc_fast_path: Literal["auto", "off"] = "auto"
-    """`auto`: calls take a path below grpcio's Python layer, where it was tested with the installed grpcio. It halves
-    the cost of a read, notices overload sooner, and bounds what callers without a token can hold. `off`: gRPC serves
-    all calls itself, slower and without those budgets."""
+    """`auto`: serve calls below grpcio's Python layer if this was tested with the installed grpcio. It halves the cost
+    of a read, detects overload sooner, and bounds what callers without a token can hold. `off`: let gRPC serve all
+    calls, slower and without these budgets."""
     streams_per_connection_max: Count = 1_000
-    """Calls under way at once on one connection; further ones wait in the client. Streams that are reset count until
-    they are gone, so fewer refuse honest bursts: with 100, of 500 calls at once on a new connection two in five failed
-    as UNAVAILABLE. What one connection can hold is bounded by the budgets of calls that are incomplete or unread."""
+    """Maximum number of concurrent calls on one connection. Further calls wait in the client. Reset streams count until
+    they are gone, so a low value fails honest bursts: with 100, two in five of 500 calls at once on a new connection
+    failed with UNAVAILABLE. The budgets of incomplete requests and unread replies bound the memory of a connection."""
     message_size_max_bytes: Bytes = 1024 * 1024
-    """Of one request. 4 MiB of empty sub-messages cost 240 MiB of memory, so it is 1 MiB."""
+    """Maximum size of a request in bytes. 1 MiB by default, because 4 MiB of empty sub-messages cost 240 MiB of memory.
+    """
     metadata_size_max_bytes: Bytes = 16 * 1024
-    """Of the metadata of one request: a token has about 1 KiB."""
+    """Maximum size of the metadata of a call in bytes. A token has about 1 KiB."""
     ping_interval_min_s: Interval = 10.0
-    """A client that sends keepalive pings more often than this is disconnected; gRPC's own default is 300 s, too long
-    for the load balancers that drop idle connections after 60 s."""
-    workers: Annotated[int, Field(ge=1, le=WORKERS_MAX), BeforeValidator(_cores_if_auto)] = 1
-    """Processes that answer calls, all on one port, each on a core of its own; or `auto`: one for each core that
-    the server may use. With more than one, another process starts and replaces them. One, as on SQLite only one
-    writes."""
+    """Disconnect clients that send keepalive pings at a shorter interval than this, in seconds. gRPC's default of 300 s
+    is too long for load balancers that close connections after 60 idle seconds."""
+    workers: Annotated[int, Field(ge=1, le=WORKERS_MAX), BeforeValidator(_resolve_auto)] = 1
+    """Number of worker processes, which share one port and are each pinned to a core; `auto`: one for each core that
+    the server may use. With more than one, a supervisor process starts and replaces them. The default is 1 because only
+    one worker writes to SQLite."""
     pin_cpu: Annotated[int, Field(ge=0)] | None = None
-    """The core that the process stays on. Measured: a pinned process answers twice as many calls as one that roams two
-    cores. Empty: it roams. Only with one worker: several are each on their own core anyhow."""
+    """Pin the process to this core. A pinned process answers twice as many calls as one that moves between two cores.
+    Empty: not pinned. Only with one worker; several workers are always pinned."""
 
-    # -- how much it takes from whoever has not shown a token; each worker has limits of its own
+    # -- limits before a token; each worker has its own
 
     request_timeout_s: Interval = 10.0
-    """How long the request of a call may take to arrive; later the call ends with DEADLINE_EXCEEDED. 10 s carry 1 MiB
-    at 1 Mbit/s."""
+    """Maximum time in seconds for the request of a call to arrive; later the call ends with DEADLINE_EXCEEDED. 10 s
+    carry 1 MiB at 1 Mbit/s."""
     unfinished_requests_max_bytes: Annotated[int, Field(ge=1024 * 1024, le=2**40)] = 256 * 1024 * 1024
-    """Of all requests that have begun to arrive and are incomplete. Each counts as twice `message_size_max_bytes`, so
-    there may be 128; beyond it those of the address that has most end with OVERLOADED, the oldest first. A request that
-    came with its call is complete at once and never meets this limit."""
+    """Budget in bytes for all incomplete requests. Each counts as twice `message_size_max_bytes`, so the default allows
+    128 of them. Beyond the budget the oldest requests of the address with the most end with OVERLOADED. A request that
+    arrives together with its call never counts."""
     unread_replies_max_bytes: Annotated[int, Field(ge=4 * 1024 * 1024, le=2**40)] = 256 * 1024 * 1024
-    """Of all replies that their callers have not read yet. Each counts as at least 256 KiB, as its call costs memory
-    too; beyond it the address that has most loses its oldest. As much as of incomplete requests: 85 of the largest
-    pages."""
+    """Budget in bytes for all replies that callers have not read. Each counts as at least 256 KiB, because its call
+    costs memory too. Beyond the budget the address with the most loses its oldest. The default equals the budget of
+    incomplete requests and holds 85 of the largest pages."""
     connections_max: Count = 2_000
-    """Connections at once; further ones are closed as they come. Each costs some 40 KiB, and a file descriptor, of
-    which a process commonly has 1,024 to 1,048,576 (`ulimit -n`)."""
+    """Maximum number of open connections. Further connections are closed at once. Each costs some 40 KiB and a file
+    descriptor, of which a process usually has 1,024 to 1,048,576 (`ulimit -n`)."""
     connections_per_address_max: Annotated[int, Field(ge=0, le=1_000_000)] = 500
-    """Connections at once from one IPv4 address or IPv6 /64; the newest beyond it are closed within a second. A quarter
-    of all, as behind a proxy or NAT many callers have one address. 0: no limit, as behind a proxy that has its own."""
+    """Maximum number of open connections from one IPv4 address or IPv6 /64 network. The newest beyond it are closed
+    within a second. The default is a quarter of all connections because many callers share the address of a proxy or
+    NAT. 0: no limit, for a proxy that has its own."""
     handshake_timeout_s: Interval = 10.0
-    """How long a new connection may take for TLS and for HTTP/2's preface, and to acknowledge the server's settings.
-    Until it has, gRPC holds it to no limit of metadata but 16 MiB; calls with more than `metadata_size_max_bytes` are
-    refused all the same."""
+    """Maximum time in seconds for a new connection to finish TLS, send the HTTP/2 preface and acknowledge SETTINGS.
+    Until then gRPC limits metadata to 16 MiB only; the server still rejects calls beyond `metadata_size_max_bytes`."""
     connection_idle_max_s: Seconds = 900.0
-    """How long a connection may have no call; then it is closed in good order (GOAWAY). A quarter of an hour, more than
-    the balancers keep one that is idle. 0: for ever."""
+    """Close a connection with GOAWAY after this many seconds without a call. The default of 15 minutes is longer than
+    load balancers keep idle connections. 0: never."""
     connection_age_max_s: Seconds = 1_800.0
-    """How long a connection may last; then it is closed in good order (GOAWAY) and clients make another, which may
-    reach another worker or server: otherwise they would never move. Half an hour, give or take a tenth, costs nothing.
-    0: for ever."""
+    """Close a connection with GOAWAY at this age in seconds, with 10 % jitter. Clients reconnect and may reach another
+    worker or server, so load spreads again. Reconnecting every 30 minutes costs next to nothing. 0: never."""
     connection_age_grace_s: Interval = 60.0
-    """How long calls under way on such a connection may take to finish: twice what a client waits by default."""
+    """Time in seconds for calls to finish on a connection that is being closed for its age. The default is twice the
+    client's default timeout."""
     watch_streams_max: Count = 1_000
-    """Streams of `grpc.health.v1.Health/Watch`, some 13 KiB each; beyond it those of the address with most end with
-    OVERLOADED. One address may have a quarter of them: a balancer has one for each of its processes."""
+    """Maximum number of `grpc.health.v1.Health/Watch` streams, some 13 KiB each. Beyond it streams of the address with
+    the most end with OVERLOADED. One address may have a quarter of them: a load balancer opens one per process."""
     reflection_streams_max: Count = 32
-    """Streams of reflection, of each version; beyond it those idle longest end. Tools need one for a moment."""
+    """Maximum number of reflection streams per protocol version. Beyond it those idle longest end."""
     reflection_idle_max_s: Interval = 30.0
-    """How long such a stream may ask nothing."""
+    """End a reflection stream after this many seconds without a request."""
 
-    # -- how it talks to PostgreSQL; SQLite has nothing of this
+    # -- PostgreSQL
 
     database_pool_size: Count = 14
-    """Connections for reads, of each process, opened at the start; one more writes. All but six, of which two are for
-    large replies and two for logins, are for calls that read at the same time: eight keep a core busy where an answer
-    of the database takes eight times what it costs us."""
+    """Number of read connections per process, opened at the start; one more connection writes. Six are reserved: two
+    for large replies, two for logins, one for checks, one for probes. Eight concurrent reads keep a core busy while
+    PostgreSQL takes up to eight times as long for a read as the server does."""
     database_pool_timeout_s: Interval = 2.0
-    """How long a read waits for one of them when all are in use."""
+    """Maximum time in seconds that a read waits for a connection when all are in use."""
     database_connect_timeout_s: Interval = 5.0
-    """How long a new connection may take; a call waits no longer than its own deadline."""
+    """Maximum time in seconds to open a connection. A call never waits beyond its own deadline."""
     database_statement_timeout_s: Interval = 15.0
-    """How long one statement may take, where the call's deadline is not sooner: three times what a page of the largest
-    lists takes, and within the 30 s that a client waits by default."""
+    """Maximum time in seconds for one statement; the call's deadline applies if it is sooner. The default is three
+    times what a page of the largest lists takes, and within the client's default timeout of 30 s."""
     database_lock_timeout_s: Interval = 5.0
-    """How long writes wait for those of other processes, which take turns of some milliseconds each."""
+    """Maximum time in seconds that a write waits for writes of other processes, each of which takes milliseconds."""
     database_pooler: bool = False
-    """Whether a pooler in transaction mode, such as PgBouncer, stands before PostgreSQL. Then connections ask for no
-    startup options and prepare no statements by name, as both belong to a connection that others get next."""
+    """Set to `true` behind a pooler in transaction mode, such as PgBouncer. Connections then send no startup options
+    and use no named prepared statements, because both would outlive the transaction."""
     database_replica_urls: Words = Field(default=(), repr=False)
-    """Replicas of the database that may answer reads which allow an old answer (`max_staleness`): URLs of PostgreSQL
-    with spaces between, in TOML a list; each names one server. Empty: the primary answers all."""
+    """PostgreSQL URLs of replicas that may answer reads with `max_staleness`, separated by spaces; a list in TOML. Each
+    URL names one server. Empty: the primary answers every read."""
     database_replica_pool_size: Count = 8
-    """Connections for reads to each replica, of each process, opened when needed; one more watches it. A read for which
-    none is free goes to the primary. As many as to the primary."""
+    """Maximum number of read connections per process to each replica, opened on demand; one more connection monitors
+    it. A read that finds none free goes to the primary. The default is the number that serve reads on the primary."""
     database_replica_interval_s: Interval = 0.25
-    """How often primary and replicas are asked how much of the ledger they have. A replica is taken for as old as the
-    answers about it are, so reads that allow less than twice this mostly go to the primary."""
+    """Interval in seconds between checks of how far the ledger of the primary and of each replica goes. A replica
+    counts as stale as its last check, so most reads that allow less than twice this interval go to the primary."""
 
-    # -- how it ends
+    # -- shutdown
 
     drain_notice_s: Seconds = 0.0
-    """How long health says NOT_SERVING before new calls are refused: two checks of the load balancer, where there is
-    one."""
+    """Time in seconds that health reports NOT_SERVING before new calls are refused. Set it to two check intervals of
+    the load balancer. The default suits servers without one."""
     drain_s: Seconds = 20.0
-    """How long calls under way may take to finish once it stops; within the 30 s that Kubernetes gives."""
+    """Maximum time in seconds for running calls to finish during shutdown. Kubernetes gives 30 s by default."""
 
-    # -- who may call
+    # -- authentication
 
     token_issuer: str = Field(default="storekeep", min_length=1)
-    """`iss` of the tokens that it issues and takes."""
+    """Claim `iss` of access tokens, issued and required."""
     token_audience: str = Field(default="storekeep", min_length=1)
-    """`aud` of the tokens that it issues and takes."""
+    """Claim `aud` of access tokens, issued and required."""
     access_token_lifetime_s: Annotated[int, Field(ge=10, le=86_400)] = 600
-    """Of an access token: ten minutes, as what a revocation misses by then ends by itself."""
+    """Lifetime of an access token in seconds. Ten minutes bound how long a missed revocation matters."""
     refresh_token_lifetime_s: Annotated[int, Field(ge=60, le=86_400 * 400)] = 86_400
-    """Of a refresh token: a day without a call. A client with its API key begins a new session by itself."""
+    """Lifetime of a refresh token in seconds: the longest pause between calls of a session. A client that has its API
+    key starts a new session automatically."""
     session_lifetime_max_s: Annotated[int, Field(ge=60, le=86_400 * 400)] = 86_400 * 30
-    """Of a session, however often its tokens are refreshed: a month, so that a stolen refresh token ends by itself. A
-    client with its API key begins a new session by itself."""
+    """Maximum lifetime of a session in seconds, however often its tokens are refreshed. The default of 30 days bounds
+    the use of a stolen refresh token. A client that has its API key starts a new session automatically."""
     token_cache_max: Count = 10_000
-    """Verified tokens that are remembered; verifying one costs 96 µs, finding it 1 µs."""
+    """Maximum number of verified tokens in the cache. Verifying a token costs 96 µs, a cache hit 1 µs."""
     revocation_poll_s: Interval = 2.0
-    """How often revocations by other processes are looked for; seen by all within 5 s."""
+    """Interval in seconds between checks for revocations by other processes. All processes see one within 5 s."""
 
     # -- orders
 
@@ -275,80 +285,82 @@ class Settings(BaseSettings):
         default="SK-{sequence:08d}",
         pattern=ORDER_NUMBERS,
     )
-    """The number of a new order, in which `{sequence}` is its place in the ledger, and `{sequence:08d}` that with
-    zeros before it, so that eight digits are as long. Change it only to what cannot give a number again."""
+    """Format of new order numbers. `{sequence}` is the order's sequence in the ledger; `{sequence:08d}` pads it with
+    zeros to eight digits. Change it only to a format that cannot repeat an earlier number."""
     unpaid_order_ttl_s: Annotated[int, Field(ge=0, le=86_400 * 365)] = 86_400
-    """How long an order may stay PLACED before it expires and its stock can be sold again. A day, as a customer who
-    pays by bank transfer needs it. 0: orders never expire."""
+    """Expire an order that stays PLACED for this many seconds and release its stock. The default of one day leaves time
+    for a bank transfer. 0: orders never expire."""
 
     # -- rate limits
 
     rate_limits_per_address: Rates = "public=100"
-    """Calls a second from one IPv4 address or IPv6 /64 network, by class of methods, such as `public=100 write=50`:
-    `public` (no token needed), `read`, `write`, `bulk` (imports, batches, reconciliation, verification) and `admin`
-    (accounts, keys, roles, audit). A class that is not named, or has 0, has no limit. Only public ones have: a hundred
-    logins a second are more than a fleet behind one address needs. Behind a proxy all callers share its address: limit
-    there instead."""
+    """Maximum calls per second from one IPv4 address or IPv6 /64 network, by class of methods, such as
+    `public=100 write=50`. Classes: `public` (no token needed), `read`, `write`, `bulk` (imports, batches,
+    reconciliation, verification) and `admin` (accounts, keys, roles, audit). A class that is absent or 0 is unlimited.
+    By default only `public` is limited: 100 logins per second exceed what a fleet behind one address needs. Behind a
+    proxy all callers share its address: limit there instead."""
     rate_limits_per_key: Rates = ""
-    """The same for all sessions of one API key together. None: keys belong to services that may use all there is."""
+    """Maximum calls per second of all sessions of one API key, by class of methods. Empty: no limit, because keys
+    belong to internal services."""
     rate_limits_per_account: Rates = ""
-    """The same for all keys of one service account together."""
+    """Maximum calls per second of all keys of one service account, by class of methods. Empty: no limit."""
     rate_limit_burst_s: Interval = 2.0
-    """How many seconds' worth of calls may come at once after a pause, as when a whole fleet logs in."""
+    """Size of a burst in seconds' worth of calls, allowed after a pause, such as when a whole fleet logs in."""
     rate_limit_buckets_max: Count = 100_000
-    """Addresses, keys or accounts that each limit knows at a time, and keys and tokens that are known to be right; one
-    takes some 200 bytes. Beyond it the one that called least recently begins anew."""
+    """Maximum number of addresses, keys or accounts that each limit tracks, and of keys and tokens that are remembered
+    as valid; some 200 bytes each. Beyond it the least recent caller starts again with a full bucket."""
     failed_credentials_burst: Count = 50
-    """Wrong API keys that one address may try at once, and as many refresh tokens and access tokens: more than a
-    mistake in a roll-out makes."""
+    """Number of wrong API keys that one address may try at once; refresh tokens and access tokens are counted
+    separately. A mistake in a rollout causes fewer."""
     failed_credentials_per_s: Annotated[float, Field(gt=0, le=1_000_000)] = 1.0
-    """How many of them a second from then on; further ones are refused unread. Other addresses are not affected, nor
-    keys and tokens that the process knows to be right, nor calls that show no credential of that kind."""
+    """Wrong credentials of one kind that an address may try per second after the burst. Further ones are refused
+    unread. Other addresses, known valid credentials and calls without that kind of credential are not affected."""
 
-    # -- what it keeps
+    # -- retention and periodic jobs
 
     reply_retention_days: Annotated[float, Field(ge=0, le=3650)] = 7.0
-    """How long a retry with the same `request_id` is answered as before."""
+    """Number of days that a retry with the same `request_id` gets the stored reply."""
     secret_reply_retention_s: Annotated[float, Field(ge=0, le=86_400)] = 600.0
-    """How long a retry that made an API key is answered with its secret: ten minutes, many times as long as a client
-    tries again by itself. Until then the secret is kept, encrypted; a later retry is refused with REPLY_EXPIRED."""
+    """Time in seconds that a retry of a call that created an API key gets its secret, which is stored encrypted until
+    then. Later retries are refused with REPLY_EXPIRED. Ten minutes are many times as long as the client retries."""
     maintenance_interval_s: Interval = 60.0
-    """How often expired replies and tokens are removed."""
+    """Interval in seconds between deletions of expired replies and tokens."""
     expiry_interval_s: Interval = 1.0
-    """How often reservations past their time are written down as expired; their stock counts as available before."""
+    """Interval in seconds between writes of due expiries. Expired stock is available at once, even before the write."""
 
-    # -- the audit log, and the server's secret
+    # -- audit log and server secret
 
     secret_previous: SecretStr = SecretStr("")
-    """The secret before `STOREKEEP_SECRET`, while one replaces the other. Empty: `secret.previous.key` in the data
-    directory, where that is there."""
+    """The secret that `STOREKEEP_SECRET` replaces, during a rotation. Empty: `secret.previous.key` in the data
+    directory, if it exists."""
     secret_overlap_days: Annotated[float, Field(ge=0, le=3650)] = 30.0
-    """How long API keys work that were not used since the server's secret was rotated; used ones move to the new
-    secret. A month, as some jobs run monthly."""
+    """Number of days after a rotation of the secret that unused API keys keep working. A key moves to the new secret
+    when it is used. The default of 30 days covers monthly jobs."""
     audit_checkpoint_entries: Count = 1_000
-    """New audit entries after which the head of the log is signed, looked at every 10 s. A thousand take an attacker's
-    forgery back no further than a busy minute."""
+    """Sign the head of the audit log after this many new entries, checked every 10 s. With 1,000, a forgery reaches
+    back no further than a busy minute."""
     audit_checkpoint_interval_s: Interval = 3_600.0
-    """How often the head of the audit log is signed at least, where there are new entries. An hour bounds what can be
-    cut off unseen by who compares with a checkpoint kept elsewhere."""
+    """Maximum time in seconds between signatures of the head of the audit log while there are new entries. With
+    checkpoints kept elsewhere, at most this much of the log can be truncated undetected."""
 
-    # -- what it tells
+    # -- logs, metrics and health
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
-    """The least level that is logged. INFO has one line per call."""
+    """Log messages of this level and above. INFO logs one line per call."""
     log_file: Path | None = None
-    """File that log lines are added to. Empty: standard error."""
+    """Append log lines to this file. Empty: standard error."""
     log_queue_max: Count = 10_000
-    """Log lines that wait to be written; beyond it they are dropped and counted, as a call never waits for the log."""
+    """Maximum number of log lines that wait to be written. Further lines are dropped and counted, because a call never
+    waits for the log."""
     metrics_listen: str = ""
-    """Address of the pages `/metrics` (Prometheus), `/healthz` and `/readyz`: `host:port`; port 0 takes a free one.
-    Empty: there are none, as they ask nobody who he is and show how much is sold."""
+    """Serve `/metrics` (Prometheus), `/healthz` and `/readyz` over HTTP on this address: `host:port`; port 0 picks a
+    free port. Empty: disabled by default, because the pages are unauthenticated and reveal sales volume."""
     metrics_insecure_listen: Literal["", "yes-public"] = ""
-    """`yes-public` allows those pages on an address that others can reach: they are plain HTTP and unauthenticated."""
+    """Set to `yes-public` to allow these unauthenticated plain HTTP pages beyond loopback."""
     health_interval_s: Interval = 2.0
-    """How often the database is asked whether it answers."""
+    """Interval in seconds between health probes of the database."""
     health_timeout_s: Interval = 1.0
-    """How long it may take to answer before the server is NOT_SERVING."""
+    """Maximum time in seconds for a health probe of the database; after it the server is NOT_SERVING."""
 
     @classmethod
     def settings_customise_sources(
@@ -359,59 +371,48 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Only what `load_settings` gathered, so that it can say where each value came from."""
+        """Use only the values from `load_settings`, which knows the origin of each."""
         return (init_settings,)
 
     @cached_property
     def database(self) -> str:
-        """The database's URL."""
-        return self.database_url or sqlite_url(self.data_dir / "storekeep.db")
+        """Return the URL of the database."""
+        return self.database_url or make_sqlite_url(self.data_dir / "storekeep.db")
 
     @property
-    def given_secrets(self) -> tuple[bytes, ...]:
-        """Return the server's secret and the one before it, as the settings give them; empty when a file has them."""
-        given = (self.secret.get_secret_value().encode(), self.secret_previous.get_secret_value().encode())
-        return tuple(filter(None, given)) if given[0] else ()
+    def configured_secrets(self) -> tuple[bytes, ...]:
+        """Return the current and the previous server secret from the settings; empty if a file holds them."""
+        secrets = (self.secret.get_secret_value().encode(), self.secret_previous.get_secret_value().encode())
+        return tuple(filter(None, secrets)) if secrets[0] else ()
 
     @property
     def database_limits(self) -> Limits:
-        """Return the limits of a database that is reached over a network."""
-        return Limits(
-            pool_size=self.database_pool_size,
-            pool_timeout_s=self.database_pool_timeout_s,
-            connect_timeout_s=self.database_connect_timeout_s,
-            statement_timeout_s=self.database_statement_timeout_s,
-            lock_timeout_s=self.database_lock_timeout_s,
-            pooler=self.database_pooler,
-        )
+        """Return the connection limits and timeouts of PostgreSQL."""
+        return Limits(*(getattr(self, f"database_{field.name}") for field in fields(Limits)))
 
     @property
     def database_replicas(self) -> ReplicaSet:
         """Return the replicas of the database."""
-        return ReplicaSet(
-            urls=self.database_replica_urls,
-            pool_size=self.database_replica_pool_size,
-            interval_s=self.database_replica_interval_s,
-        )
+        return ReplicaSet(*(getattr(self, f"database_replica_{field.name}") for field in fields(ReplicaSet)))
 
     @property
     def workers_dir(self) -> Path:
-        """Folder of the workers' own sockets, where there are several."""
+        """Return the directory of the Unix sockets of several workers."""
         return self.data_dir / "workers"
 
     @property
     def uses_tls(self) -> bool:
-        """Whether the port speaks TLS."""
+        """Return whether the gRPC port uses TLS."""
         return self.tls_certificate_file is not None
 
 
 class LoadedSettings:
-    """Settings and where each came from.
+    """Settings with the origin of each.
 
     Attributes:
-        settings: what is in force.
-        origins: setting -> `command line`, `environment`, the settings file's path, or `default`.
-        arguments: those that the command line gave.
+        settings: the effective settings.
+        origins: name of the setting -> `command line`, `environment`, `default`, or the path of the settings file.
+        arguments: settings from the command line, by name.
     """
 
     def __init__(self, settings: Settings, origins: dict[str, str], arguments: Mapping[str, str]) -> None:
@@ -419,84 +420,84 @@ class LoadedSettings:
         self.origins = origins
         self.arguments = arguments
 
-    def with_settings(self, values: Mapping[str, Any]) -> LoadedSettings:
-        """The same but for some settings, by their names."""
+    def replace_settings(self, values: Mapping[str, Any]) -> LoadedSettings:
+        """Return a copy with these settings replaced, by name."""
         return LoadedSettings(self.settings.model_copy(update=values), self.origins, self.arguments)
 
     def lines(self) -> Iterator[str]:
-        """One line per setting, secrets masked, as an environment file would have it, with the origin behind."""
+        """Yield one `NAME=value` line per setting, secrets masked, with its origin as a comment."""
         for name in Settings.model_fields:
             value = getattr(self.settings, name)
             if name == "database_url" and value:
-                value = value if sqlite_path(value) else shown(value)
+                value = value if parse_sqlite_path(value) else hide_password(value)
             if name == "database_replica_urls":
-                value = " ".join(shown(url) for url in value)
+                value = " ".join(hide_password(url) for url in value)
             yield f"{PREFIX}{name.upper()}={'' if value is None else value}  # {self.origins[name]}"
 
 
 def load_settings(
     environment: Mapping[str, str] | None = None, *, arguments: Mapping[str, str] | None = None
 ) -> LoadedSettings:
-    """The settings in force.
+    """Load the settings from the command line, the environment, the settings file and the defaults, in this order.
 
     Args:
-        environment: the variables; those of the process when not given.
-        arguments: what the command line says, by the settings' names; it comes before all else.
+        environment: the variables (default: those of the process).
+        arguments: settings from the command line, by name.
 
-    Raises: InvalidSettings, with every problem there is.
+    Raises: InvalidSettings with every problem.
     """
     variables = os.environ if environment is None else environment
     file = variables.get(FILE_VARIABLE, "")
-    read = _read_file(Path(file)) if file else SettingsFile({}, {})
-    from_file = read.values
+    settings_file = _read_file(Path(file)) if file else SettingsFile({}, {})
+    from_file = settings_file.values
     from_environment = {
         name.removeprefix(PREFIX).lower(): value
         for name, value in variables.items()
-        if name.startswith(PREFIX) and name not in VARIABLES_OF_OTHERS and value
+        if name.startswith(PREFIX) and name not in OTHER_VARIABLES and value
     }
     unknown = [
         *(f"{PREFIX}{name.upper()}: no such setting" for name in from_environment if name not in Settings.model_fields),
         *(
             f"{place}: no such setting: {name}"
-            for name, place in read.places.items()
+            for name, place in settings_file.places.items()
             if name not in Settings.model_fields
         ),
     ]
     if unknown:
         raise InvalidSettings(unknown)
-    given = dict(arguments or {})
-    settings = _validated({**from_file, **from_environment, **given})
+    from_arguments = dict(arguments or {})
+    settings = _validate({**from_file, **from_environment, **from_arguments})
     origins = dict.fromkeys(Settings.model_fields, "default")
     origins |= dict.fromkeys(from_file, file) | dict.fromkeys(from_environment, "environment")
-    return LoadedSettings(settings, origins | dict.fromkeys(given, "command line"), given)
+    return LoadedSettings(settings, origins | dict.fromkeys(from_arguments, "command line"), from_arguments)
 
 
 def changed_settings(old: Settings, new: Settings) -> list[str]:
-    """The names of the settings that differ, as variables."""
+    """Return the variable names of the settings that differ."""
     return [f"{PREFIX}{name.upper()}" for name in Settings.model_fields if getattr(old, name) != getattr(new, name)]
 
 
-def _validated(values: dict[str, Any]) -> Settings:
+def _validate(values: dict[str, Any]) -> Settings:
     try:
         settings = Settings(**values)
     except ValidationError as error:
-        raise InvalidSettings([_line(problem) for problem in error.errors(include_url=False)]) from None
-    problems = list(_contradictions(settings))
+        raise InvalidSettings([_describe_problem(problem) for problem in error.errors(include_url=False)]) from None
+    problems = list(_find_contradictions(settings))
     if problems:
         raise InvalidSettings(problems)
     return settings
 
 
-def _line(problem: Any) -> str:
+def _describe_problem(problem: Any) -> str:
     name = f"{PREFIX}{str(problem['loc'][0]).upper()}"
-    given = "" if name in SECRETS else f" (it is {problem['input']!r})"
+    value = "" if name in SECRETS else f" (it is {problem['input']!r})"
     if problem["type"] == "string_pattern_mismatch":
-        return f"{name}: {PATTERN_WORDS[problem['ctx']['pattern']]}{given}"
-    return f"{name}: {problem['msg'][0].lower()}{problem['msg'][1:]}{given}"
+        return f"{name}: {PATTERN_WORDS[problem['ctx']['pattern']]}{value}"
+    return f"{name}: {problem['msg'][0].lower()}{problem['msg'][1:]}{value}"
 
 
 def _read_file(path: Path) -> SettingsFile:
-    """What a settings file says.
+    """Read a settings file.
 
     Raises: InvalidSettings.
     """
@@ -508,39 +509,39 @@ def _read_file(path: Path) -> SettingsFile:
         raise InvalidSettings(error.problems) from None
 
 
-def _contradictions(settings: Settings) -> Iterator[str]:
-    """What is wrong with settings that are each right by themselves."""
-    problem = problem_of(settings.database)
+def _find_contradictions(settings: Settings) -> Iterator[str]:
+    """Yield a line for each combination of valid settings that cannot work together."""
+    problem = find_url_problem(settings.database)
     if problem:
         yield f"STOREKEEP_DATABASE_URL: {problem}"
-    yield from _replica_problems(settings)
+    yield from _check_replicas(settings)
     secret = settings.secret.get_secret_value().encode()
     previous = settings.secret_previous.get_secret_value().encode()
     if previous and is_weak(previous):
-        yield "STOREKEEP_SECRET_PREVIOUS: too weak; it is no secret that a server has taken"
+        yield "STOREKEEP_SECRET_PREVIOUS: too weak; no server has accepted this secret"
     if previous and not secret:
         yield "STOREKEEP_SECRET_PREVIOUS needs STOREKEEP_SECRET, the secret that replaces it"
     if secret and is_weak(secret):
-        yield f"STOREKEEP_SECRET: too weak; it takes {BYTES_MIN} random bytes, as from: openssl rand -hex 32"
+        yield f"STOREKEEP_SECRET: too weak; use {BYTES_MIN} random bytes, such as from: openssl rand -hex 32"
     if (settings.tls_certificate_file is None) != (settings.tls_private_key_file is None):
         yield "STOREKEEP_TLS_CERTIFICATE_FILE and STOREKEEP_TLS_PRIVATE_KEY_FILE go together; one is missing"
     if settings.tls_client_ca_file and not settings.uses_tls:
         yield "STOREKEEP_TLS_CLIENT_CA_FILE needs STOREKEEP_TLS_CERTIFICATE_FILE"
     if settings.tls_client_crl_file and not settings.tls_client_ca_file:
         yield "STOREKEEP_TLS_CLIENT_CRL_FILE needs STOREKEEP_TLS_CLIENT_CA_FILE"
-    yield from _listen_problems(settings)
-    yield from _worker_problems(settings)
-    yield from _metrics_problems(settings)
+    yield from _check_listen(settings)
+    yield from _check_workers(settings)
+    yield from _check_metrics(settings)
 
 
-def _worker_problems(settings: Settings) -> Iterator[str]:
+def _check_workers(settings: Settings) -> Iterator[str]:
     if settings.workers != 1 and settings.pin_cpu is not None:
-        yield "STOREKEEP_PIN_CPU: only with one worker; several are each on a core of their own anyhow"
+        yield "STOREKEEP_PIN_CPU: only with one worker; several workers are always pinned to cores"
     if settings.workers != 1 and settings.listen.startswith("unix"):
-        yield f"STOREKEEP_LISTEN: several workers cannot share {settings.listen}; give host:port, or one worker"
+        yield f"STOREKEEP_LISTEN: several workers cannot share {settings.listen}; use host:port or one worker"
 
 
-def _metrics_problems(settings: Settings) -> Iterator[str]:
+def _check_metrics(settings: Settings) -> Iterator[str]:
     address = settings.metrics_listen
     if not address:
         return
@@ -548,33 +549,33 @@ def _metrics_problems(settings: Settings) -> Iterator[str]:
         yield f"STOREKEEP_METRICS_LISTEN: {address!r} is not host:port"
     elif not (settings.metrics_insecure_listen or is_loopback(address)):
         yield (
-            f"STOREKEEP_METRICS_LISTEN: {address} can be reached from elsewhere, and the pages ask nobody who he is; "
-            "STOREKEEP_METRICS_INSECURE_LISTEN=yes-public allows it"
+            f"STOREKEEP_METRICS_LISTEN: {address} is not loopback, and the pages are unauthenticated; "
+            "set STOREKEEP_METRICS_INSECURE_LISTEN=yes-public to allow this"
         )
 
 
-def _replica_problems(settings: Settings) -> Iterator[str]:
+def _check_replicas(settings: Settings) -> Iterator[str]:
     name = "STOREKEEP_DATABASE_REPLICA_URLS"
-    if settings.database_replica_urls and sqlite_path(settings.database):
-        yield f"{name}: SQLite has no replicas; STOREKEEP_DATABASE_URL names no PostgreSQL"
+    if settings.database_replica_urls and parse_sqlite_path(settings.database):
+        yield f"{name}: SQLite has no replicas; set STOREKEEP_DATABASE_URL to a PostgreSQL database"
     for number, url in enumerate(settings.database_replica_urls, start=1):
-        problem = problem_of_replica(url)
+        problem = find_replica_url_problem(url)
         if problem:
-            yield f"{name}: the {number}. one: {problem}"
+            yield f"{name}: URL {number}: {problem}"
 
 
-def _listen_problems(settings: Settings) -> Iterator[str]:
+def _check_listen(settings: Settings) -> Iterator[str]:
     if not is_address(settings.listen):
         yield f"STOREKEEP_LISTEN: {settings.listen!r} is neither host:port nor unix:/path"
     elif settings.listen.startswith(UNIX):
         return
     elif not (settings.uses_tls or settings.insecure_listen or is_loopback(settings.listen)):
         yield (
-            f"STOREKEEP_LISTEN: {settings.listen} can be reached from elsewhere, and keys would travel in plaintext; "
-            "give TLS files, or STOREKEEP_INSECURE_LISTEN=yes-plaintext behind a proxy that ends TLS"
+            f"STOREKEEP_LISTEN: {settings.listen} is not loopback, and keys would travel in plaintext; "
+            "set the TLS files, or STOREKEEP_INSECURE_LISTEN=yes-plaintext behind a proxy that terminates TLS"
         )
 
 
 def is_address(address: str) -> bool:
-    """Return whether this is an address of a gRPC server: `host:port`, or that of a Unix socket."""
+    """Return whether `address` can be listened on: `host:port` or the address of a Unix socket."""
     return address.startswith(UNIX) or is_host_and_port(address)

@@ -1,4 +1,4 @@
-"""Cycles of a server on a faulty disk: callers order, the disk fails, the server is killed, and all is counted."""
+"""Fault cycles: callers place orders, the disk fails, the server is killed and restarted."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from tests.support.buyers import NO_ANSWER, Buyers
 from tests.support.faults.disks import DATABASE, LOG, Call, FaultyDisk, Kind
 
 HIT_TIMEOUT_S = 60.0
-"""How long to wait for a call to be hit; a file that is not used meanwhile is not."""
+"""How long to wait for a fault to hit a call. It hits none if the file is not used."""
 MAY_FAIL = NO_ANSWER | {grpc.StatusCode.RESOURCE_EXHAUSTED}
-"""What callers may see: a full disk is refused with a reason."""
+"""Status codes that callers may see: a full disk is reported with a reason."""
 
 
 class Fault(NamedTuple):
-    """What happens to a disk.
+    """One fault of a disk.
 
     Attributes:
-        skip_max: how many calls are let through at most before one is hit.
-        times: how many are hit.
-        is_fatal: whether the server has to end by itself.
+        skip_max: maximum number of calls that succeed before the first fault.
+        times: number of calls that are hit.
+        is_fatal: whether the server must exit because of it.
     """
 
     kind: Kind
@@ -52,17 +52,17 @@ FAULTS = (
 
 
 class Cycle(NamedTuple):
-    """What has become of one."""
+    """The outcome of one cycle."""
 
     is_hit: bool
     exit_code: int | None
 
 
 def run_cycle(buyers: Buyers, disk: FaultyDisk, fault: Fault, *, goes_on_max_s: float) -> Cycle:
-    """Callers order, the disk fails, the server is killed unless it has ended, and is started again.
+    """Place orders, inject a fault, kill the server unless it has exited, and start it again.
 
     Args:
-        goes_on_max_s: how long callers go on after the disk has failed, at most.
+        goes_on_max_s: how long callers continue after the fault at most, in seconds.
     """
     with buyers.buying():
         skip = buyers.random.randint(0, fault.skip_max)

@@ -1,9 +1,8 @@
-"""A disk that fails on order: `faulty_files.c`, loaded into a real server by LD_PRELOAD.
+"""Fault injection into disk calls: `faulty_files.c`, loaded into a real server by LD_PRELOAD.
 
-What it simulates, and what not: it stands in the server's own process, so what it fails, delays or pretends never
-reaches the kernel. A failed sync takes back what was written since the last good one, as Linux drops dirty pages; a
-`kill -9` afterwards loses nothing else, as the kernel keeps what was written. A power cut is not simulated: a sync that
-pretends and is followed by one loses data on any database.
+The faults happen in the server process and never reach the kernel. A failed sync reverts the writes since the last
+successful one, because Linux drops dirty pages. A later `kill -9` loses nothing else, because the kernel keeps the
+other writes. Power cuts are not simulated: a pretended sync before a power cut loses data on any database.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ LOG = ".db-wal"
 
 
 class Call(IntEnum):
-    """Which call is hit."""
+    """The system call to hit."""
 
     NONE = 0
     SYNC = 1
@@ -35,7 +34,7 @@ class Call(IntEnum):
 
 
 class Kind(IntEnum):
-    """What happens to it."""
+    """The kind of fault."""
 
     FAIL = 0
     FULL = 1
@@ -45,13 +44,13 @@ class Kind(IntEnum):
 
 
 class FaultyDisk:
-    """Builds the library and gives it its orders.
+    """Builds the library and controls its faults.
 
     Args:
-        folder: where the library and the file with the orders go.
+        folder: directory for the library and its control file.
 
     Attributes:
-        environment: what a process is started with that it is to be loaded into.
+        environment: environment variables that load the library into a process.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -59,7 +58,7 @@ class FaultyDisk:
         library, self._orders = folder / "faulty_files.so", folder / "orders"
         compiler = shutil.which("cc")
         if compiler is None:
-            pytest.skip("there is no C compiler (cc) to build tests/faults/faulty_files.c with")
+            pytest.skip("tests/support/faults/faulty_files.c needs a C compiler (cc)")
         built = subprocess.run(
             [compiler, "-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o", library, SOURCE, "-ldl", "-lpthread"],
             capture_output=True,
@@ -70,12 +69,12 @@ class FaultyDisk:
         self.environment = {"LD_PRELOAD": str(library), "FAULTY_FILES": str(self._orders)}
 
     def order(self, kind: Kind, call: Call, file: str, *, skip: int = 0, times: int = 1, delay_ms: int = 0) -> None:
-        """Have calls on a file be hit from now on.
+        """Inject a fault into calls on a file from now on.
 
         Args:
-            file: the end of its name.
-            skip: how many are let through first.
-            times: how many are hit.
+            file: suffix of the file name.
+            skip: number of calls that succeed first.
+            times: number of calls that are hit.
         """
         self.heal()
         content = ORDER.pack(file.encode(), Call.NONE, kind, skip, times, delay_ms, 0)
@@ -86,18 +85,18 @@ class FaultyDisk:
             orders.write(struct.pack("=i", call))
 
     def heal(self) -> None:
-        """Have nothing be hit from now on."""
+        """Stop injecting faults."""
         with self._orders.open("r+b") as orders:
             orders.seek(CALL_AT)
             orders.write(struct.pack("=i", Call.NONE))
 
     @property
     def hits(self) -> int:
-        """How many calls were hit by the last order."""
+        """Number of calls hit since the last `order`."""
         return int(ORDER.unpack(self._orders.read_bytes())[-1])
 
     def await_hit(self, *, timeout_s: float = HIT_TIMEOUT_S) -> bool:
-        """Wait until a call was hit; False where the time is over first."""
+        """Wait until a call is hit. Return False after the timeout."""
         give_up = time.monotonic() + timeout_s
         while not self.hits:
             if time.monotonic() > give_up:

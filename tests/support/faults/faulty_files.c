@@ -1,11 +1,11 @@
-/* A disk that fails on order: loaded by LD_PRELOAD into a real server, it stands between SQLite and the kernel.
+/* Fault injection: loaded by LD_PRELOAD into a real server, between SQLite and the kernel.
  *
- * The file that FAULTY_FILES names is a `struct order` that is shared with the test: which file, by the end of its name;
- * which call; what happens to it; how many calls are let through before, and how many are hit.
+ * FAULTY_FILES names a file that holds a `struct order`, shared with the test: the suffix of the file name, the call,
+ * the kind of fault, the number of calls that succeed first, and the number of calls to hit.
  *
- * A failed sync behaves as Linux does since 4.13: what was written since the last good sync of the file is dropped (here:
- * its former content is put back), the call fails with EIO, and each other descriptor of the file that was open by then
- * gets EIO once, at its own next sync. A sync that pretends says that it has succeeded and does nothing.
+ * A failed sync behaves as on Linux since 4.13: the writes since the last successful sync of the file are dropped
+ * (here, the previous content is restored), the call fails with EIO, and each other open descriptor of the file gets
+ * EIO once, on its next sync. A pretended sync returns success and does nothing.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -29,14 +29,14 @@ struct order {
     int call, kind, skip, times, delay_ms, hits;
 };
 
-struct change { /* what a write replaced */
+struct change { /* data that a write replaced */
     off_t offset;
     size_t size;
     char *before;
     struct change *previous;
 };
 
-struct file { /* one inode whose name is of interest */
+struct file { /* one inode of a database file */
     dev_t device;
     ino_t inode;
     struct change *last;
@@ -48,7 +48,7 @@ struct file { /* one inode whose name is of interest */
 static struct order *order;
 static struct file *files;
 static int failures_seen[DESCRIPTORS];
-static pthread_mutex_t turn = PTHREAD_MUTEX_INITIALIZER;
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static ssize_t (*real_pwrite)(int, const void *, size_t, off_t);
 static int (*real_sync)(int);
 static int (*real_open)(const char *, int, ...);
@@ -72,7 +72,7 @@ static int ends_in(const char *name, const char *ending) {
 
 static int is_database(const char *name) { return ends_in(name, ".db") || ends_in(name, ".db-wal"); }
 
-static int name_of(int descriptor, char *name, size_t size) {
+static int read_name(int descriptor, char *name, size_t size) {
     char link[64];
     snprintf(link, sizeof link, "/proc/self/fd/%d", descriptor);
     ssize_t length = readlink(link, name, size - 1);
@@ -81,7 +81,7 @@ static int name_of(int descriptor, char *name, size_t size) {
     return 1;
 }
 
-static struct file *file_of(int descriptor) { /* with the turn held */
+static struct file *file_of(int descriptor) { /* with the lock held */
     struct stat known;
     if (fstat(descriptor, &known)) return NULL;
     for (struct file *file = files; file; file = file->next)
@@ -93,7 +93,7 @@ static struct file *file_of(int descriptor) { /* with the turn held */
     return files = file;
 }
 
-/* Whether the order is about this call; then it is used up by one. */
+/* Return whether to inject a fault into this call, and count it. */
 static int is_ordered(const char *name, enum call call) {
     if (__atomic_load_n(&order->call, __ATOMIC_ACQUIRE) != (int)call || !ends_in(name, order->suffix)) return 0;
     if (__atomic_fetch_sub(&order->skip, 1, __ATOMIC_ACQ_REL) > 0) return 0;
@@ -116,14 +116,14 @@ static void forget(struct change *change) {
     }
 }
 
-static void drop(int descriptor, struct file *file) { /* with the turn held */
+static void drop(int descriptor, struct file *file) { /* with the lock held */
     for (struct change *change = file->last; change; change = change->previous)
         real_pwrite(descriptor, change->before, change->size, change->offset);
     forget(file->last);
     file->last = NULL;
 }
 
-static void remember(int descriptor, struct file *file, size_t size, off_t offset) { /* with the turn held */
+static void remember(int descriptor, struct file *file, size_t size, off_t offset) { /* with the lock held */
     struct change *change = calloc(1, sizeof *change);
     change->before = calloc(1, size);
     change->offset = offset;
@@ -135,13 +135,13 @@ static void remember(int descriptor, struct file *file, size_t size, off_t offse
 
 static int sync_file(int descriptor) {
     char name[4096];
-    if (!order || descriptor >= DESCRIPTORS || !name_of(descriptor, name, sizeof name) || !is_database(name))
+    if (!order || descriptor >= DESCRIPTORS || !read_name(descriptor, name, sizeof name) || !is_database(name))
         return real_sync(descriptor);
     int hit = is_ordered(name, SYNC), kind = order->kind;
     if (hit && kind == PRETEND) return 0;
     if (hit && kind == DELAY) wait_ms(order->delay_ms);
-    pthread_mutex_lock(&turn);
-    struct file *file = file_of(descriptor);
+    pthread_mutex_lock(&lock);
+    struct file *file = find_file(descriptor);
     if (hit && (kind == FAIL || kind == FULL)) {
         drop(descriptor, file);
         file->failures++;
@@ -149,45 +149,45 @@ static int sync_file(int descriptor) {
     int failed = failures_seen[descriptor] < file->failures;
     failures_seen[descriptor] = file->failures;
     struct change *until = file->last;
-    pthread_mutex_unlock(&turn);
+    pthread_mutex_unlock(&lock);
     if (failed) {
         errno = hit && kind == FULL ? ENOSPC : EIO;
         return -1;
     }
     int result = real_sync(descriptor);
     if (result) return result;
-    pthread_mutex_lock(&turn); /* what was written before the sync is safe now; what was written meanwhile is not */
+    pthread_mutex_lock(&turn); /* writes before the sync are durable now; writes during it are not */
     struct change **link = &file->last;
     while (*link && *link != until) link = &(*link)->previous;
     struct change *safe = *link;
     *link = NULL;
-    pthread_mutex_unlock(&turn);
+    pthread_mutex_unlock(&lock);
     forget(safe);
     return 0;
 }
 
 static ssize_t write_file(int descriptor, const void *content, size_t size, off_t offset) {
     char name[4096];
-    if (!order || descriptor >= DESCRIPTORS || !name_of(descriptor, name, sizeof name) || !is_database(name))
+    if (!order || descriptor >= DESCRIPTORS || !read_name(descriptor, name, sizeof name) || !is_database(name))
         return real_pwrite(descriptor, content, size, offset);
     int hit = is_ordered(name, WRITE), kind = order->kind;
     if (hit && kind == FAIL) return errno = EIO, -1;
     if (hit && kind == FULL) return errno = ENOSPC, -1;
     if (hit && kind == DELAY) wait_ms(order->delay_ms);
     if (hit && kind == SHORT) size = size / 2 + 1;
-    pthread_mutex_lock(&turn);
-    remember(descriptor, file_of(descriptor), size, offset);
+    pthread_mutex_lock(&lock);
+    remember(descriptor, find_file(descriptor), size, offset);
     ssize_t written = real_pwrite(descriptor, content, size, offset);
-    pthread_mutex_unlock(&turn);
+    pthread_mutex_unlock(&lock);
     return written;
 }
 
 static int open_file(const char *path, int flags, mode_t mode) {
     int descriptor = real_open(path, flags, mode);
     if (order && descriptor >= 0 && descriptor < DESCRIPTORS && is_database(path)) {
-        pthread_mutex_lock(&turn);
-        failures_seen[descriptor] = file_of(descriptor)->failures;
-        pthread_mutex_unlock(&turn);
+        pthread_mutex_lock(&lock);
+        failures_seen[descriptor] = find_file(descriptor)->failures;
+        pthread_mutex_unlock(&lock);
     }
     return descriptor;
 }

@@ -1,4 +1,4 @@
-"""Service accounts for attacks: each with a role of its own that holds what is asked for, and keys of all kinds."""
+"""Service accounts for attacks: each with its own role with the given permissions, and keys of all kinds."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from storekeep.v1 import auth_pb2 as pb
 from tests.support.shops import Shop, new_id, new_request_id
 
 MANAGER = ("accounts.read", "accounts.write", "audit.read")
-"""What somebody holds who looks after accounts and nothing else."""
+"""The permissions of an account manager."""
 ALL = ("*",)
-"""The scopes of a key that may do whatever its account may, also later."""
+"""The scopes of a key with all current and future permissions of its account."""
 
 
 def make_account(owner: Shop, *, permissions: Iterable[str] = (), roles: Iterable[str] = ()) -> str:
-    """The name of a new account, with these roles, and one of its own that holds the permissions."""
+    """Create an account with these roles, and an own role with the permissions; return its name."""
     names = [*roles, *([make_role(owner, permissions)] if permissions else [])]
     account = pb.ServiceAccount(display_name="Made for a test", roles=names)
     request = pb.CreateServiceAccountRequest(service_account=account, service_account_id=new_id("a"))
@@ -25,22 +25,22 @@ def make_account(owner: Shop, *, permissions: Iterable[str] = (), roles: Iterabl
 
 
 def make_role(owner: Shop, permissions: Iterable[str]) -> str:
-    """The name of a new role."""
+    """Create a role; return its name."""
     role = pb.Role(display_name="Made for a test", permissions=permissions)
     return str(owner.auth.CreateRole(pb.CreateRoleRequest(role=role, role_id=new_id("r"))).name)
 
 
 def key_request(account: str, *, scopes: Iterable[str] = (), **fields: Any) -> pb.CreateApiKeyRequest:
-    """A request for a key of an account, with a request id."""
+    """Build a request for a key of an account, with a request id."""
     fields = {"api_key_id": new_id("k"), "request_id": new_request_id()} | fields
     return pb.CreateApiKeyRequest(parent=account, api_key=pb.ApiKey(scopes=scopes), **fields)
 
 
 def make_key(owner: Shop, account: str, *, scopes: Iterable[str] = ()) -> pb.CreateApiKeyResponse:
-    """A new key of an account."""
+    """Create a key of an account."""
     return owner.auth.CreateApiKey(key_request(account, scopes=scopes))
 
 
 def sign_in(channel: grpc.Channel, owner: Shop, account: str, *, scopes: Iterable[str] = ()) -> Shop:
-    """A caller with a new key of the account."""
+    """Sign in with a new key of an account."""
     return Shop(channel, api_key=make_key(owner, account, scopes=scopes).secret)

@@ -1,4 +1,4 @@
-"""Honest callers, who go on while somebody attacks: what they were told, and how long they waited."""
+"""Regular callers that continue during an attack: their errors and latencies."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ UNDISTURBED_CALLS = 200
 ATTACKED_CALLS = 200
 PAUSE_S = 0.01
 FLOOR_S = 0.25
-"""Latencies below this say nothing on a machine that is busy with other things."""
+"""Lower latencies are noise on a busy machine."""
 TRIES = 5
-"""How often is measured what waits: other things on the machine pass, what an attacker holds does not."""
+"""How often a latency is measured: other load on the machine passes, the effect of an attack does not."""
 
 
 class HonestCallers:
-    """Ten callers with connections of their own, who read, write and ask for health, by the client library.
+    """Ten callers on separate connections that read, write and check health with the client library.
 
     Attributes:
-        errors: all they were told but replies.
-        calls: how many calls are over.
+        errors: Everything except replies.
+        calls: Number of finished calls.
     """
 
     def __init__(self, server: ServerProcess) -> None:
@@ -80,7 +80,7 @@ class HonestCallers:
         self._latencies_s.append(time.monotonic() - begun_s)
 
     def median_s(self, *, calls: int) -> float:
-        """Wait until so many further calls are over; the median of their latencies."""
+        """Wait for this many further calls; return the median of their latencies."""
         begin = self.calls
         wait_until(lambda: self.calls >= begin + calls, what="honest callers are answered")
         return statistics.median(self._latencies_s[begin:])
@@ -93,8 +93,8 @@ class HonestCallers:
 
 
 @contextmanager
-def unharmed(server: ServerProcess) -> Iterator[HonestCallers]:
-    """Honest callers during what is done in the block: nobody sees an error, nor more than twice the latency."""
+def run_unharmed_callers(server: ServerProcess) -> Iterator[HonestCallers]:
+    """Run regular callers during the block; fail on an error or on more than twice the usual latency."""
     callers = HonestCallers(server)
     try:
         before_s = callers.median_s(calls=UNDISTURBED_CALLS)

@@ -1,4 +1,4 @@
-"""Each mutation of the contract, once, as a request that succeeds: to be recorded, and sent again by somebody else."""
+"""Each mutation of the contract once, as a request that succeeds, to be recorded and replayed by other callers."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from storekeep.server.transport.contract import read_contract
 from storekeep.v1 import auth_pb2 as pb
 from storekeep.v1 import inventory_pb2, orders_pb2
 from tests.support.hostile.accounts import key_request, make_account, make_key, make_role
-from tests.support.mutations import CHANGES, copy_of
-from tests.support.refusal_cases import transferring
+from tests.support.mutations import CHANGES, copy_message
+from tests.support.refusal_cases import build_transfer
 from tests.support.shops import Shop, new_id, new_request_id
 
 Prepare = Callable[[Shop], Any]
 PATHS = {path.rpartition("/")[2]: path for path in read_contract().methods}
-"""RPC -> its path."""
+"""RPC -> path."""
 MAKES_SECRETS = ("CreateApiKey", "RotateApiKey")
 
 
@@ -76,17 +76,17 @@ ACCESS: dict[str, Prepare] = {
     "UpdateRole": _update_role,
     "DeleteRole": lambda shop: pb.DeleteRoleRequest(name=make_role(shop, ["orders.read"])),
 }
-"""The mutations of who may call."""
+"""The mutations of accounts, keys and roles."""
 PREPARED: dict[str, Prepare] = {
     **{change.rpc: change.prepare for change in CHANGES},
-    "TransferStock": transferring,
+    "TransferStock": build_transfer,
     "ReconcileStock": lambda shop: inventory_pb2.ReconcileStockRequest(skus=[shop.variant(stock=1).sku], repair=True),
     "ImportOrders": _import,
     **ACCESS,
 }
-"""RPC -> what makes a request that succeeds, and all that it needs."""
+"""RPC -> function that creates the required resources and returns a request that succeeds."""
 
 
 def with_request_id(request: Message) -> Any:
-    """The request with a request id of its own."""
-    return copy_of(request, request_id=new_request_id())
+    """Return the request with a new request id."""
+    return copy_message(request, request_id=new_request_id())

@@ -1,6 +1,6 @@
-"""Raw HTTP/2 on a socket: frames that no client library would send, or would not leave half sent.
+"""Raw HTTP/2 on a socket: frames and incomplete calls that no client library would send.
 
-An `Attacker` is one connection. It never waits for the server unless it is told to, and has no state but HPACK's.
+An `Attacker` is one connection. It waits for the server only on request, and keeps no state except that of HPACK.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ ISSUE = "/storekeep.v1.AuthService/IssueToken"
 UNKNOWN = "/storekeep.v1.OrderService/Nothing"
 
 
-def framed(message: bytes, *, compressed: bool = False) -> bytes:
-    """A message as gRPC sends it: a flag, the length, the bytes."""
+def frame_message(message: bytes, *, compressed: bool = False) -> bytes:
+    """Frame a message for gRPC: a flag, the length, the bytes."""
     return struct.pack(">BI", compressed, len(message)) + message
 
 
@@ -62,13 +62,13 @@ def wait_until(condition: Callable[[], bool], *, what: str, timeout_s: float = W
 
 @dataclass
 class Heard:
-    """What a connection has received of one stream.
+    """What a connection received on one stream.
 
     Attributes:
-        headers: of all HEADERS frames, trailers included.
-        data: its message bytes, framed.
-        is_over: whether the server has ended it.
-        reset: the error code of a RST_STREAM; None without one.
+        headers: Headers of all HEADERS frames, including trailers.
+        data: Its message bytes, with gRPC framing.
+        is_over: Whether the server has ended the stream.
+        reset: Error code of a RST_STREAM; None if there was none.
     """
 
     headers: dict[str, str] = field(default_factory=dict)
@@ -78,13 +78,13 @@ class Heard:
 
     @property
     def status(self) -> int | None:
-        """The gRPC status; None where there is none yet."""
+        """gRPC status; None if there is none yet."""
         value = self.headers.get("grpc-status")
         return None if value is None else int(value)
 
     @property
     def reason(self) -> str:
-        """The reason in the details of the status; empty where there are none."""
+        """Error reason in the details of the status; empty if there are none."""
         packed = self.headers.get("grpc-status-details-bin", "")
         status = status_pb2.Status.FromString(base64.b64decode(packed + "=" * (-len(packed) % 4)))
         info = error_details_pb2.ErrorInfo()
@@ -92,15 +92,15 @@ class Heard:
 
 
 class Attacker:
-    """One plaintext connection.
+    """A plaintext connection.
 
     Args:
         address: `host:port`, or `unix:/path`.
-        preface: whether it begins as HTTP/2 asks.
-        reads: whether a thread reads what the server sends.
-        acknowledges: whether it acknowledges SETTINGS and answers pings.
-        source: the local address to connect from, such as `127.0.0.2`.
-        window: the stream window that it offers.
+        preface: Whether to send the HTTP/2 preface.
+        reads: Whether a thread reads what the server sends.
+        acknowledges: Whether to acknowledge SETTINGS and answer pings.
+        source: Local address to connect from, such as `127.0.0.2`.
+        window: Stream window to offer.
     """
 
     def __init__(
@@ -140,7 +140,7 @@ class Attacker:
         self.close()
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         with contextlib.suppress(OSError):
             self.socket.shutdown(socket.SHUT_RDWR)
         self.socket.close()
@@ -148,7 +148,7 @@ class Attacker:
     # -- sending
 
     def send_raw(self, raw: bytes) -> bool:
-        """Send bytes as they are; False where the connection is gone."""
+        """Send raw bytes; return False if the connection is closed."""
         try:
             with self._lock:
                 self.socket.sendall(raw)
@@ -162,7 +162,7 @@ class Attacker:
         return self.send_raw(b"".join(frame.serialize() for frame in frames))
 
     def block(self, path: str, extra: list[tuple[str, str]] | None = None) -> bytes:
-        """The header block of a call."""
+        """Build the header block of a call."""
         headers = [
             (":method", "POST"),
             (":scheme", "http"),
@@ -177,18 +177,18 @@ class Attacker:
     def open(
         self, path: str, message: bytes | None = None, *, extra: list[tuple[str, str]] | None = None, ends: bool = False
     ) -> int:
-        """Open a stream with HEADERS, and with DATA where bytes are given; gives its number."""
-        frames = self.headers_of(path, extra=extra, block=None)
+        """Open a stream with HEADERS, and with DATA if bytes are given; return its number."""
+        frames = self.build_header_frames(path, extra=extra, block=None)
         stream = frames[0].stream_id
         if message is not None:
             frames += list(data_frames(stream, message, ends=ends))
         self.send(*frames)
         return stream
 
-    def headers_of(
+    def build_header_frames(
         self, path: str, *, extra: list[tuple[str, str]] | None = None, block: bytes | None = None
     ) -> list[Frame]:
-        """The frames of a call's header block, or of one that is given."""
+        """Build the frames of a call's header block, or of a given one."""
         stream, self._next_stream = self._next_stream, self._next_stream + 2
         self.streams[stream] = Heard()
         block = block if block is not None else self.block(path, extra)
@@ -199,20 +199,20 @@ class Attacker:
         return frames
 
     def data(self, stream: int, raw: bytes, *, ends: bool = False) -> bool:
-        """Send bytes of a stream."""
+        """Send bytes on a stream."""
         return self.send(*data_frames(stream, raw, ends=ends))
 
     def reset(self, stream: int) -> bool:
-        """Cancel a stream."""
+        """Reset a stream."""
         return self.send(RstStreamFrame(stream, error_code=8))
 
     def call(self, path: str, message: bytes = b"", **more: object) -> Heard:
-        """Make one whole call and wait for its end."""
-        stream = self.open(path, framed(message), ends=True, **more)  # type: ignore[arg-type]
+        """Make one complete call and wait for its end."""
+        stream = self.open(path, frame_message(message), ends=True, **more)  # type: ignore[arg-type]
         return self.await_end(stream)
 
     def await_end(self, stream: int, *, timeout_s: float = WAIT_S) -> Heard:
-        """Wait until the server has ended a stream, or the connection."""
+        """Wait until the server has ended a stream or the connection."""
         heard = self.streams[stream]
         wait_until(lambda: heard.is_over or self.is_closed, what=f"end of stream {stream}", timeout_s=timeout_s)
         return heard
@@ -269,7 +269,7 @@ class Attacker:
 
 
 def data_frames(stream: int, raw: bytes, *, ends: bool = False) -> Iterator[DataFrame]:
-    """The DATA frames of bytes."""
+    """Yield the DATA frames of some bytes."""
     parts = [raw[start : start + FRAME_BYTES_MAX] for start in range(0, len(raw), FRAME_BYTES_MAX)] or [b""]
     for number, part in enumerate(parts, start=1):
         yield DataFrame(stream, part, flags=["END_STREAM"] if ends and number == len(parts) else [])

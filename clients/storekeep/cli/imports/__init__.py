@@ -1,1 +1,1 @@
-"""`storekeep import`: products, customers and stock from CSV files."""
+"""`storekeep import`: commands that import CSV files."""

@@ -1,6 +1,6 @@
-"""Columns: which cell of a row becomes which field: `--column target=header` and `--set target=constant`.
+"""Mapping of columns to targets, from `--column target=header` and `--set target=constant`.
 
-A target that the header happens to name is taken from that column unless the command line says otherwise.
+A column with the name of a target is mapped to it unless the command line overrides this.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ from decimal import Decimal, InvalidOperation
 from storekeep.cli.imports.rows import ABSENT, Row
 
 LABEL_PREFIX = "label."
-"""`label.season` is the label `season`, where the kind has labels."""
+"""Prefix of label targets: `label.season` is the label `season`."""
 
-WHOLE_MAX = 10**9
-"""The most that the contract takes, of units as of grams."""
+INTEGER_MAX = 10**9
+"""Maximum integer in the contract, for units and grams."""
 
 TRUE_WORDS = frozenset({"1", "true", "t", "yes", "y"})
 FALSE_WORDS = frozenset({"0", "false", "f", "no", "n"})
 
 
-class MappingRefused(Exception):
-    """The mapping on the command line does not fit the file or the kind."""
+class InvalidMapping(Exception):
+    """The mapping on the command line does not match the file or the targets."""
 
 
-class CellRefused(Exception):
-    """A cell cannot be what its target needs; the row is left out."""
+class InvalidCell(Exception):
+    """A cell is not valid for its target. The row is not imported."""
 
 
 @dataclass(frozen=True)
@@ -40,43 +40,43 @@ class Target:
 
 @dataclass(frozen=True)
 class Values:
-    """The values of one row, by target. Absent ones are not there."""
+    """The values of one row by target, without absent ones."""
 
     line: int
     by_target: Mapping[str, str]
 
     def text(self, target: str) -> str | None:
-        """Return the value, or None when it is absent."""
+        """Return the value, or None if it is absent."""
         return self.by_target.get(target)
 
-    def needed(self, target: str) -> str:
+    def require(self, target: str) -> str:
         """Return the value.
 
-        Raises: CellRefused when it is absent.
+        Raises: InvalidCell if it is absent.
         """
         value = self.by_target.get(target)
         if value is None:
-            raise CellRefused(f"{target} is missing")
+            raise InvalidCell(f"{target} is missing")
         return value
 
-    def whole(self, target: str) -> int | None:
-        """Return the value as an integer that is not negative, None when it is absent.
+    def integer(self, target: str) -> int | None:
+        """Return the value as a non-negative integer, or None if it is absent.
 
-        Raises: CellRefused.
+        Raises: InvalidCell.
         """
         value = self.by_target.get(target)
         if value is None:
             return None
         if not value.isascii() or not value.isdigit():
-            raise CellRefused(f"{target}: {value!r} is not a whole number, 0 or more")
-        if len(value.lstrip("0")) > len(str(WHOLE_MAX)) or int(value) > WHOLE_MAX:
-            raise CellRefused(f"{target}: more than {WHOLE_MAX}")
+            raise InvalidCell(f"{target}: {value!r} is not a whole number, 0 or more")
+        if len(value.lstrip("0")) > len(str(INTEGER_MAX)) or int(value) > INTEGER_MAX:
+            raise InvalidCell(f"{target}: more than {INTEGER_MAX}")
         return int(value)
 
     def decimal(self, target: str) -> Decimal | None:
-        """Return the value as an exact number, None when it is absent.
+        """Return the value as an exact decimal, or None if it is absent.
 
-        Raises: CellRefused.
+        Raises: InvalidCell.
         """
         value = self.by_target.get(target)
         if value is None:
@@ -84,22 +84,22 @@ class Values:
         try:
             number = Decimal(value)
         except InvalidOperation:
-            raise CellRefused(f"{target}: {value!r} is not a number such as 1234.50") from None
+            raise InvalidCell(f"{target}: {value!r} is not a number such as 1234.50") from None
         if not number.is_finite() or "_" in value:
-            raise CellRefused(f"{target}: {value!r} is not a number such as 1234.50")
+            raise InvalidCell(f"{target}: {value!r} is not a number such as 1234.50")
         return number
 
-    def truth(self, target: str) -> bool | None:
-        """Return the value as a yes or a no, None when it is absent.
+    def boolean(self, target: str) -> bool | None:
+        """Return the value as a boolean, or None if it is absent.
 
-        Raises: CellRefused.
+        Raises: InvalidCell.
         """
         value = self.by_target.get(target)
         if value is None:
             return None
         word = value.lower()
         if word not in TRUE_WORDS | FALSE_WORDS:
-            raise CellRefused(f"{target}: {value!r} is neither yes nor no")
+            raise InvalidCell(f"{target}: {value!r} is neither yes nor no")
         return word in TRUE_WORDS
 
     def labels(self) -> dict[str, str]:
@@ -112,14 +112,14 @@ class Values:
 
 
 class Columns:
-    """The mapping of one import."""
+    """The mapping of one file."""
 
     def __init__(self, *, sources: Mapping[str, str], constants: Mapping[str, str]) -> None:
         self._sources = sources
         self._constants = {target: value for target, value in constants.items() if value not in ABSENT}
 
-    def values(self, row: Row) -> Values:
-        """Return the values of a row. A cell goes before a constant."""
+    def map_row(self, row: Row) -> Values:
+        """Return the values of a row. A cell takes precedence over a constant."""
         cells = {target: row.cells[source] for target, source in self._sources.items() if source in row.cells}
         return Values(row.line, {**self._constants, **cells})
 
@@ -132,35 +132,36 @@ def read_columns(
     constants: Mapping[str, str],
     labels: bool,
 ) -> Columns:
-    """Return the mapping that the command line asks for.
+    """Return the mapping of the command line.
 
-    `labels`: whether the kind has labels, so that `label.KEY` is a target.
+    `labels`: whether `label.KEY` is a target too.
 
-    Raises: MappingRefused when a target or a column does not exist, or a required target has no source.
+    Raises: InvalidMapping if a target or column does not exist, or a required target has no source.
     """
-    known = {target.name for target in targets}
-    _refuse_unknown_targets([*mapped, *constants], known=known, labels=labels)
+    names = {target.name for target in targets}
+    _check_targets([*mapped, *constants], names=names, labels=labels)
     for target, source in mapped.items():
         if source not in header:
-            raise MappingRefused(f"{target}={source}: the file has no column {source!r}; it has {', '.join(header)}")
-    named_alike = {name: name for name in known.intersection(header) - constants.keys()}
-    sources = {**named_alike, **mapped}
-    for needed in targets:
-        if needed.required and needed.name not in {*sources, *constants}:
-            how = f"nothing is mapped to {needed.name}: add --column {needed.name}=HEADER"
-            raise MappingRefused(how + _suspect_delimiter(header))
+            raise InvalidMapping(f"{target}={source}: the file has no column {source!r}; columns: {', '.join(header)}")
+    same_name = {name: name for name in names.intersection(header) - constants.keys()}
+    sources = {**same_name, **mapped}
+    for field in targets:
+        if field.required and field.name not in {*sources, *constants}:
+            problem = f"no column is mapped to {field.name}: add --column {field.name}=HEADER"
+            raise InvalidMapping(problem + _suggest_delimiter(header))
     return Columns(sources=sources, constants=constants)
 
 
-def _refuse_unknown_targets(asked: Iterable[str], *, known: set[str], labels: bool) -> None:
-    for target in asked:
-        if target in known or (labels and target.startswith(LABEL_PREFIX) and target != LABEL_PREFIX):
+def _check_targets(mapped: Iterable[str], *, names: set[str], labels: bool) -> None:
+    for target in mapped:
+        if target in names or (labels and target.startswith(LABEL_PREFIX) and target != LABEL_PREFIX):
             continue
-        also = f", {LABEL_PREFIX}KEY" if labels else ""
-        raise MappingRefused(f"there is no target {target!r}; there are {', '.join(sorted(known))}{also}")
+        label_target = f", {LABEL_PREFIX}KEY" if labels else ""
+        raise InvalidMapping(f"no target {target!r}; targets: {', '.join(sorted(names))}{label_target}")
 
 
-def _suspect_delimiter(header: Sequence[str]) -> str:
-    """Return a hint where the one column of a file looks like several with another delimiter; empty otherwise."""
-    found = next((name for char, name in ((";", "';'"), ("\t", "tab")) if len(header) == 1 and char in header[0]), "")
-    return f", or --delimiter {found} if that is what stands between the columns" if found else ""
+def _suggest_delimiter(header: Sequence[str]) -> str:
+    """Return a hint if the only column of a file seems to have another delimiter, else an empty string."""
+    delimiters = ((";", "';'"), ("\t", "tab"))
+    delimiter = next((name for char, name in delimiters if len(header) == 1 and char in header[0]), "")
+    return f", or --delimiter {delimiter} if the columns are separated by it" if delimiter else ""

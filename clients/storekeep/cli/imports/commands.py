@@ -1,4 +1,4 @@
-"""`storekeep import`: the command line of imports: files, mappings, progress, the summary."""
+"""`storekeep import`: the commands for products, customers and stock, their progress and summary."""
 
 from __future__ import annotations
 
@@ -13,32 +13,30 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from storekeep.cli.commands import command, new_group
 from storekeep.cli.exits import Exit
 from storekeep.cli.imports import customers, order_commands, products, stock
-from storekeep.cli.imports.columns import MappingRefused, Target, read_columns
+from storekeep.cli.imports.columns import InvalidMapping, Target, read_columns
 from storekeep.cli.imports.files import (
     Column,
+    ConfirmImport,
     Constant,
     Delimiter,
     File,
-    ReallyDoIt,
-    one_character,
-    opened,
-    place_in,
-    size_of,
+    get_offset,
+    get_size,
+    open_file,
+    parse_delimiter,
 )
 from storekeep.cli.imports.rows import FileUnreadable, RowReader
 from storekeep.cli.imports.runs import Failure, Importer, Outcome, Run, Summary
-from storekeep.cli.pairs import labels
+from storekeep.cli.pairs import parse_labels
 from storekeep.cli.sessions import Session
 from storekeep.client import StorekeepError
 
-Distinct = Annotated[
-    bool, typer.Option("--distinct", help="Take the first row of each, and pass over those that repeat it.")
-]
+Distinct = Annotated[bool, typer.Option("--distinct", help="Use the first row of each key and skip its repeats.")]
 
 
 @dataclass(frozen=True)
 class Kind:
-    """Something that can be imported."""
+    """A kind of resource that can be imported."""
 
     noun: str
     targets: tuple[Target, ...]
@@ -77,7 +75,7 @@ def add_imports(app: typer.Typer) -> None:
     group = new_group(
         app,
         "import",
-        help="Products, customers, stock and historic orders from CSV files. Run twice, it changes nothing.",
+        help="Import products, customers, stock and historic orders from CSV files. A repeated import changes nothing.",
         example="storekeep import products tea.csv --dry-run",
     )
     for kind in KINDS:
@@ -93,21 +91,21 @@ def _add_kind(group: typer.Typer, kind: Kind) -> None:
         constant: Constant = None,
         delimiter: Delimiter = ",",
         distinct: Distinct = False,
-        yes: ReallyDoIt = False,
+        yes: ConfirmImport = False,
     ) -> None:
-        session.hold_back(what="An import", yes=yes)
-        with opened(file) as binary:
+        session.default_to_dry_run(action="An import", yes=yes)
+        with open_file(file) as binary:
             summary = _import(
                 session, kind, binary, mapped=column, constants=constant, delimiter=delimiter, distinct=distinct
             )
-        _show(session, summary)
+        _show_summary(session, summary)
 
     targets = "\n\n".join(
         f"{target.name}: {target.help}{' Required.' if target.required else ''}" for target in kind.targets
     )
-    also = "\n\nlabel.KEY: The label KEY." if kind.labels else ""
-    intro = f"Import {kind.noun} from a CSV file; only differences are written."
-    run.__doc__ = f"{intro}\n\nThe targets are:\n\n{targets}{also}"
+    label_target = "\n\nlabel.KEY: The label KEY." if kind.labels else ""
+    intro = f"Import {kind.noun} from a CSV file. Only differences are written."
+    run.__doc__ = f"{intro}\n\nTargets:\n\n{targets}{label_target}"
     command(group, kind.noun, example=kind.example, writes=True)(run)
 
 
@@ -123,29 +121,29 @@ def _import(
 ) -> Summary:
     summary = Summary()
     try:
-        reader = RowReader(binary, delimiter=one_character(delimiter))
+        reader = RowReader(binary, delimiter=parse_delimiter(delimiter))
         columns = read_columns(
             kind.targets,
             header=reader.header,
-            mapped=labels(mapped or ()),
-            constants=labels(constants or ()),
+            mapped=parse_labels(mapped or ()),
+            constants=parse_labels(constants or ()),
             labels=kind.labels,
         )
         importer = kind.importer(session.client, write_options=session.write_options)
         run = Run(importer, columns=columns, distinct=distinct)
-        for result in _with_progress(session, run.results(reader), binary):
+        for result in _track_progress(session, run.import_rows(reader), binary):
             if isinstance(result, Failure):
-                session.screen.remark(f"line {result.line}: {result.reason}")
+                session.screen.show_notice(f"line {result.line}: {result.reason}")
             summary.add(result)
     except StorekeepError:
-        session.screen.remark(f"Stopped after {summary.rows} rows; run it again to go on.")
+        session.screen.show_notice(f"Stopped after {summary.rows} rows; run the import again to continue.")
         raise
-    except (FileUnreadable, MappingRefused) as error:
+    except (FileUnreadable, InvalidMapping) as error:
         raise typer.BadParameter(str(error)) from None
     return summary
 
 
-def _show(session: Session, summary: Summary) -> None:
+def _show_summary(session: Session, summary: Summary) -> None:
     counts = {outcome.value: summary.counts[outcome] for outcome in Outcome}
     if session.screen.as_json:
         failures = [{"line": failure.line, "reason": failure.reason} for failure in summary.failures]
@@ -156,14 +154,14 @@ def _show(session: Session, summary: Summary) -> None:
         raise typer.Exit(Exit.PARTLY)
 
 
-def _with_progress(
+def _track_progress(
     session: Session, results: Iterator[Outcome | Failure], binary: BinaryIO
 ) -> Iterator[Outcome | Failure]:
-    """Show, on a terminal, how much of the file is done."""
+    """Yield the results, and show on a terminal how much of the file is done."""
     parts = (BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[rows]} rows"), TimeElapsedColumn())
     hidden = not sys.stderr.isatty()
     with Progress(*parts, console=session.screen.err, disable=hidden, transient=True) as progress:
-        task = progress.add_task("importing", total=size_of(binary), rows=0)
+        task = progress.add_task("importing", total=get_size(binary), rows=0)
         for number, result in enumerate(results, start=1):
-            progress.update(task, completed=place_in(binary), rows=number)
+            progress.update(task, completed=get_offset(binary), rows=number)
             yield result

@@ -1,4 +1,4 @@
-"""Countries: the names that people write, as ISO 3166-1 alpha-2 codes."""
+"""Conversion of country names to ISO 3166-1 alpha-2 codes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import pycountry
 
-from storekeep.cli.imports.columns import CellRefused
+from storekeep.cli.imports.columns import InvalidCell
 
 ALIASES: Mapping[str, str] = {
     "uk": "GB",
@@ -41,18 +41,18 @@ ALIASES: Mapping[str, str] = {
     "palestine": "PS",
     "vatican": "VA",
 }
-"""What people write and the standard does not list."""
+"""Common names that are not in the standard, in lower case."""
 
 
 @lru_cache(maxsize=1024)
-def region_code(country: str) -> str:
-    """Return the alpha-2 code of a country, given by name, code or common alias, in any case.
+def parse_region_code(country: str) -> str:
+    """Return the alpha-2 code of a country given by name, code or common alias. Case is ignored.
 
-    Raises: CellRefused.
+    Raises: InvalidCell.
     """
     if alias := ALIASES.get(country.lower()):
         return alias
     try:
         return str(pycountry.countries.lookup(country).alpha_2)
     except LookupError:
-        raise CellRefused(f"country: {country!r} is no country of ISO 3166") from None
+        raise InvalidCell(f"country: {country!r} is not a country of ISO 3166") from None

@@ -1,4 +1,4 @@
-"""Files of imports: opened by name, or stdin; how large they are; what separates their cells."""
+"""Input files of imports and the options for them."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from typing import Annotated, BinaryIO
 
 import typer
 
-File = Annotated[str, typer.Argument(metavar="FILE.csv", help="UTF-8, with a header line; - for stdin.")]
+File = Annotated[str, typer.Argument(metavar="FILE.csv", help="CSV file in UTF-8 with a header line; - reads stdin.")]
 Column = Annotated[
     list[str] | None,
-    typer.Option("--column", metavar="TARGET=HEADER", help="Fill a target from a column. Repeat."),
+    typer.Option("--column", metavar="TARGET=HEADER", help="Map a column to a target. May be repeated."),
 ]
 Constant = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="TARGET=VALUE", help="Fill a target where the row does not. Repeat."),
+    typer.Option("--set", metavar="TARGET=VALUE", help="Value of a target for rows without one. May be repeated."),
 ]
-Delimiter = Annotated[str, typer.Option("--delimiter", help="What separates the cells.")]
-ReallyDoIt = Annotated[bool, typer.Option("--yes", help="Really import; without it, this is a dry run.")]
+Delimiter = Annotated[str, typer.Option("--delimiter", help="Delimiter of the cells: a character or `tab`.")]
+ConfirmImport = Annotated[bool, typer.Option("--yes", help="Apply the import (default: dry run).")]
 
 
 @contextmanager
-def opened(file: str) -> Iterator[BinaryIO]:
-    """Open a file to read its bytes; `-` is stdin.
+def open_file(file: str) -> Iterator[BinaryIO]:
+    """Open a file for reading bytes; `-` is stdin.
 
     Raises: typer.BadParameter.
     """
@@ -41,22 +41,22 @@ def opened(file: str) -> Iterator[BinaryIO]:
         yield binary
 
 
-def size_of(binary: BinaryIO) -> int | None:
-    """Return the bytes of a file; None for what has no size, such as a pipe."""
+def get_size(binary: BinaryIO) -> int | None:
+    """Return the size of a file in bytes; None if it has none, such as a pipe."""
     return os.fstat(binary.fileno()).st_size if binary.seekable() else None
 
 
-def place_in(binary: BinaryIO) -> int:
-    """Return how many bytes of a file have been read; 0 for what cannot say so."""
+def get_offset(binary: BinaryIO) -> int:
+    """Return the bytes read from a file so far; 0 if it has no offset, such as a pipe."""
     return binary.tell() if binary.seekable() else 0
 
 
-def one_character(delimiter: str) -> str:
-    """Return the delimiter, which may be given by its name.
+def parse_delimiter(delimiter: str) -> str:
+    """Return the delimiter character; `tab` stands for a tab.
 
     Raises: typer.BadParameter.
     """
-    known = {"tab": "\t", "\\t": "\t"}.get(delimiter, delimiter)
-    if len(known) != 1:
-        raise typer.BadParameter(f"The delimiter is one character, or tab; not {delimiter!r}.")
-    return known
+    character = {"tab": "\t", "\\t": "\t"}.get(delimiter, delimiter)
+    if len(character) != 1:
+        raise typer.BadParameter(f"The delimiter must be one character or tab, not {delimiter!r}")
+    return character

@@ -1,7 +1,7 @@
-"""Lookups: what is there already of the resources that a chunk of rows is about, in few calls.
+"""Lookup of the existing resources of a chunk of rows in a few calls.
 
-A batch get is all or none, so a batch that misses one is halved until what is there has been found. What lies in a
-small batch with a missing one is left open: it is "perhaps there", and its creation will tell.
+A batch get fails if one resource is missing, so such a batch is halved until the existing ones are found. Resources in
+a small batch with a missing one remain unknown; creating them reports whether they exist.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from typing import Protocol, TypeVar
 
 from storekeep.client import NotFound
 
-OPEN_BATCH = 8
-"""Batches of so many are not halved any further."""
+UNHALVED_BATCH_MAX = 8
+"""Maximum names in a batch that is not halved further."""
 
 FILTER_TERMS_MAX = 50
-"""Terms that a filter may have."""
+"""Maximum terms of a filter."""
 
 
 class Named(Protocol):
@@ -27,20 +27,20 @@ class Named(Protocol):
 NamedT = TypeVar("NamedT", bound=Named)
 
 
-def find_known(names: Sequence[str], *, batch_get: Callable[[Sequence[str]], Sequence[NamedT]]) -> dict[str, NamedT]:
-    """Return the resources that are known to be there, by name. One that is not in it may be there all the same."""
+def find_existing(names: Sequence[str], *, batch_get: Callable[[Sequence[str]], Sequence[NamedT]]) -> dict[str, NamedT]:
+    """Return existing resources by name. A resource that is missing from the result may exist too."""
     if not names:
         return {}
     try:
         return {resource.name: resource for resource in batch_get(names)}
     except NotFound:
-        if len(names) <= OPEN_BATCH:
+        if len(names) <= UNHALVED_BATCH_MAX:
             return {}
     middle = len(names) // 2
-    return find_known(names[:middle], batch_get=batch_get) | find_known(names[middle:], batch_get=batch_get)
+    return find_existing(names[:middle], batch_get=batch_get) | find_existing(names[middle:], batch_get=batch_get)
 
 
-def in_batches(items: Sequence[str], *, size: int) -> Iterator[Sequence[str]]:
-    """Cut a sequence into batches of at most `size`."""
+def split_batches(items: Sequence[str], *, size: int) -> Iterator[Sequence[str]]:
+    """Split a sequence into batches of `size` items or fewer."""
     for start in range(0, len(items), size):
         yield items[start : start + size]

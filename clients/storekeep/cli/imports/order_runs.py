@@ -1,7 +1,7 @@
-"""Runs of an import of orders: rows into a spool, cancellations, then orders in batches, the oldest first.
+"""Runs of an order import: stage all rows, apply cancellations, then send orders in batches, oldest first.
 
-One call is under way while the next batch is made. An order that the server has already is told apart by the server,
-so a run that was killed is simply run again. Whatever is left out is kept in the spool with its reason.
+The next batch is built while a call is in progress. The server recognises orders that it already has, so a killed
+import can be run again. Rows left out are stored in the staging tables with their reasons.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from storekeep.cli.imports.cancellations import cancel_units
-from storekeep.cli.imports.columns import CellRefused, Columns
+from storekeep.cli.imports.columns import Columns, InvalidCell
 from storekeep.cli.imports.orders import LINES_MAX, Line, Rules, build_order, read_line, read_number, read_order_cells
 from storekeep.cli.imports.rows import BadRow, Row
-from storekeep.cli.imports.spools import LINES_FILE, ORDERS_FILE, LeftOut, Spool
+from storekeep.cli.imports.spools import LINES_FILE, ORDERS_FILE, LeftOutRow, StagingTables
 from storekeep.client import (
     HistoricOrder,
     InvalidRequest,
@@ -28,11 +28,11 @@ from storekeep.client import (
 
 BATCH_ORDERS_MAX = 100
 BATCH_LINES_MAX = LINES_MAX
-"""What the contract takes in one call."""
+"""Maximum lines in one call."""
 BATCH_BYTES_MAX = 512 * 1024
-"""Half of what a server takes in one message by default: so many long notes and addresses do not fill it."""
+"""Maximum size of a batch, half of the server's default message limit. Long notes and addresses may reach it."""
 CALLS_AHEAD = 2
-"""Batches that wait for the one call under way: enough that the server never waits for the next."""
+"""Batches prepared in advance, so that the server never waits for the next."""
 IMPORTED = OrderImportOutcome.ORDER_IMPORT_OUTCOME_IMPORTED
 ALREADY_THERE = OrderImportOutcome.ORDER_IMPORT_OUTCOME_ALREADY_THERE
 REFUSED = OrderImportOutcome.ORDER_IMPORT_OUTCOME_REFUSED
@@ -40,12 +40,12 @@ PROBLEM_PREFIX = "ORDER_IMPORT_PROBLEM_"
 
 
 @dataclass(frozen=True)
-class Sent:
-    """What became of one order.
+class OrderResult:
+    """Outcome of one order.
 
     Attributes:
-        rows: how many of the file are in it.
-        reason: why it was left out; empty when it was not.
+        rows: number of its rows in the file.
+        reason: why it was left out; empty if it was not.
     """
 
     number: str
@@ -55,138 +55,138 @@ class Sent:
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """An order that is to be sent."""
+class PreparedOrder:
+    """An order to be sent, with the number of its rows."""
 
     order: HistoricOrder
     rows: int
 
 
 class OrderRun:
-    """One import of orders.
+    """One run of an order import.
 
     Attributes:
-        orders, rows: how many were imported, or there already.
+        orders, rows: number of orders and rows by outcome.
     """
 
-    def __init__(self, client: Storekeep, spool: Spool, *, rules: Rules, write_options: WriteOptions) -> None:
+    def __init__(self, client: Storekeep, staging: StagingTables, *, rules: Rules, write_options: WriteOptions) -> None:
         self._client = client
-        self._spool = spool
+        self._staging = staging
         self._rules = rules
         self._write_options = write_options
-        self._has_heads = False
+        self._has_order_file = False
         self.orders: Counter[OrderImportOutcome.ValueType] = Counter()
         self.rows: Counter[OrderImportOutcome.ValueType] = Counter()
 
     # -- reading
 
-    def read_heads(self, rows: Iterable[Row | BadRow], *, columns: Columns) -> Iterator[LeftOut | None]:
-        """Read the file of orders; yield for each row what it is left out as, None where it is not."""
-        self._has_heads = True
+    def read_order_rows(self, rows: Iterable[Row | BadRow], *, columns: Columns) -> Iterator[LeftOutRow | None]:
+        """Load the order file. Yield a LeftOutRow or None for each row."""
+        self._has_order_file = True
         for row in rows:
             number = ""
             try:
-                values = columns.values(_readable(row))
+                values = columns.map_row(_require_readable(row))
                 number = read_number(values)
-                yield self._spool.add_head(row.line, number, read_order_cells(values, rules=self._rules))
-            except CellRefused as error:
-                left_out = LeftOut(ORDERS_FILE, row.line, number, str(error))
-                self._spool.leave_out(left_out)
+                yield self._staging.add_order_row(row.line, number, read_order_cells(values, rules=self._rules))
+            except InvalidCell as error:
+                left_out = LeftOutRow(ORDERS_FILE, row.line, number, str(error))
+                self._staging.leave_out(left_out)
                 yield left_out
 
-    def read_lines(self, rows: Iterable[Row | BadRow], *, columns: Columns) -> Iterator[LeftOut]:
-        """Read the file of lines; yield the rows that are left out."""
-        yield from self._spool.fill(self._read_line(row, columns) for row in rows)
+    def read_line_rows(self, rows: Iterable[Row | BadRow], *, columns: Columns) -> Iterator[LeftOutRow]:
+        """Load the line file. Yield the rows that are left out."""
+        yield from self._staging.load_lines(self._read_line(row, columns) for row in rows)
 
-    def _read_line(self, row: Row | BadRow, columns: Columns) -> Line | LeftOut:
+    def _read_line(self, row: Row | BadRow, columns: Columns) -> Line | LeftOutRow:
         number = ""
         try:
-            values = columns.values(_readable(row))
+            values = columns.map_row(_require_readable(row))
             number = read_number(values)
             return read_line(values, number=number, rules=self._rules)
-        except CellRefused as error:
-            return LeftOut(LINES_FILE, row.line, number, str(error))
+        except InvalidCell as error:
+            return LeftOutRow(LINES_FILE, row.line, number, str(error))
 
-    def settle(self) -> Iterator[LeftOut]:
-        """Apply the cancellations, leave out what cannot be whole; yield the cancellations that find too little."""
-        self._spool.leave_rests_out()
-        yield from cancel_units(self._spool)
-        self._spool.leave_rests_out()
-        self._spool.leave_heads_out()
+    def apply_cancellations(self) -> Iterator[LeftOutRow]:
+        """Apply the cancellations and leave out incomplete orders. Yield the cancellations that are impossible."""
+        self._staging.leave_out_incomplete_orders()
+        yield from cancel_units(self._staging)
+        self._staging.leave_out_incomplete_orders()
+        self._staging.leave_out_orders_without_lines()
 
     # -- sending
 
-    def send(self) -> Iterator[Sent]:
-        """Send every order that is left; yield what became of each.
+    def send(self) -> Iterator[OrderResult]:
+        """Send all orders that are not left out. Yield the outcome of each.
 
-        Raises: the client's errors that concern more than one order.
+        Raises: StorekeepError if a failure affects more than one order.
         """
-        for sent in self._results():
-            if sent.outcome == REFUSED:
-                self._spool.leave_order_out(sent.number, reason=sent.reason)
+        for result in self._send_in_batches():
+            if result.outcome == REFUSED:
+                self._staging.leave_out_order(result.number, reason=result.reason)
             else:
-                self.orders[sent.outcome] += 1
-                self.rows[sent.outcome] += sent.rows
-            yield sent
+                self.orders[result.outcome] += 1
+                self.rows[result.outcome] += result.rows
+            yield result
 
-    def _results(self) -> Iterator[Sent]:
-        refused: list[Sent] = []
-        calls: deque[Future[list[Sent]]] = deque()
+    def _send_in_batches(self) -> Iterator[OrderResult]:
+        rejected: list[OrderResult] = []
+        calls: deque[Future[list[OrderResult]]] = deque()
         with ThreadPoolExecutor(1, thread_name_prefix="import") as pool:
-            for batch in batched(self._wanted(refused)):
+            for batch in split_into_batches(self._prepare_orders(rejected)):
                 calls.append(pool.submit(self._send_batch, batch))
                 if len(calls) > CALLS_AHEAD:
                     yield from calls.popleft().result()
-                yield from refused
-                refused.clear()
+                yield from rejected
+                rejected.clear()
             while calls:
                 yield from calls.popleft().result()
-        yield from refused
+        yield from rejected
 
-    def _wanted(self, refused: list[Sent]) -> Iterator[Wanted]:
-        """The orders that can be sent; the others go to `refused`."""
-        for lines, head in self._spool.orders():
+    def _prepare_orders(self, rejected: list[OrderResult]) -> Iterator[PreparedOrder]:
+        """Yield the orders that can be sent. Append the others to `rejected`."""
+        for lines, order_cells in self._staging.iterate_orders():
             try:
-                if self._has_heads and head is None:
-                    raise CellRefused("the file of orders does not have it")
-                yield Wanted(build_order(lines, head=head), len(lines))
-            except CellRefused as error:
-                refused.append(Sent(lines[0].number, len(lines), REFUSED, str(error)))
+                if self._has_order_file and order_cells is None:
+                    raise InvalidCell("the order file has no row for it")
+                yield PreparedOrder(build_order(lines, order_cells=order_cells), len(lines))
+            except InvalidCell as error:
+                rejected.append(OrderResult(lines[0].number, len(lines), REFUSED, str(error)))
 
-    def _send_batch(self, batch: Sequence[Wanted]) -> list[Sent]:
-        """Send a batch; where the contract does not take it, each of its orders for itself."""
+    def _send_batch(self, batch: Sequence[PreparedOrder]) -> list[OrderResult]:
+        """Send a batch. If the server rejects the request, send each of its orders separately."""
         try:
-            results = self._client.orders.import_orders([wanted.order for wanted in batch], **self._write_options)
+            results = self._client.orders.import_orders([prepared.order for prepared in batch], **self._write_options)
         except InvalidRequest as error:
             if len(batch) == 1:
-                return [Sent(batch[0].order.number, batch[0].rows, REFUSED, str(error))]
-            return [sent for wanted in batch for sent in self._send_batch([wanted])]
-        return [_sent(wanted, result) for wanted, result in zip(batch, results, strict=True)]
+                return [OrderResult(batch[0].order.number, batch[0].rows, REFUSED, str(error))]
+            return [result for prepared in batch for result in self._send_batch([prepared])]
+        return [_to_order_result(prepared, result) for prepared, result in zip(batch, results, strict=True)]
 
 
-def batched(orders: Iterable[Wanted]) -> Iterator[list[Wanted]]:
-    """Cut orders into batches that one call takes."""
-    batch: list[Wanted] = []
-    lines = size = 0
-    for wanted in orders:
-        lines += len(wanted.order.lines)
-        size += wanted.order.ByteSize()
-        if batch and (len(batch) == BATCH_ORDERS_MAX or lines > BATCH_LINES_MAX or size > BATCH_BYTES_MAX):
+def split_into_batches(orders: Iterable[PreparedOrder]) -> Iterator[list[PreparedOrder]]:
+    """Split orders into batches that fit in one call."""
+    batch: list[PreparedOrder] = []
+    line_count = size_bytes = 0
+    for prepared in orders:
+        line_count += len(prepared.order.lines)
+        size_bytes += prepared.order.ByteSize()
+        if batch and (len(batch) == BATCH_ORDERS_MAX or line_count > BATCH_LINES_MAX or size_bytes > BATCH_BYTES_MAX):
             yield batch
-            batch, lines, size = [], len(wanted.order.lines), wanted.order.ByteSize()
-        batch.append(wanted)
+            batch, line_count, size_bytes = [], len(prepared.order.lines), prepared.order.ByteSize()
+        batch.append(prepared)
     if batch:
         yield batch
 
 
-def _sent(wanted: Wanted, result: OrderImportResult) -> Sent:
+def _to_order_result(prepared: PreparedOrder, result: OrderImportResult) -> OrderResult:
     reason = ""
     if result.outcome == REFUSED:
         reason = f"{OrderImportProblem.Name(result.problem).removeprefix(PROBLEM_PREFIX)}: {result.detail}"
-    return Sent(result.number, wanted.rows, result.outcome, reason)
+    return OrderResult(result.number, prepared.rows, result.outcome, reason)
 
 
-def _readable(row: Row | BadRow) -> Row:
+def _require_readable(row: Row | BadRow) -> Row:
     if isinstance(row, BadRow):
-        raise CellRefused(row.reason)
+        raise InvalidCell(row.reason)
     return row

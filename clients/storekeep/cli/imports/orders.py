@@ -1,7 +1,7 @@
-"""`storekeep import orders`: rows that are lines of historic orders, and the orders that they make together.
+"""`storekeep import orders`: parsing of rows, and the historic orders that they form.
 
-A row has one line of an order; what concerns the whole order may stand on every one of them, on one, or in a second
-file with one row per order.
+A row has one line of an order. Order-level values may be on all of its rows, on one of them, or in a second file with
+one row per order.
 """
 
 from __future__ import annotations
@@ -16,43 +16,43 @@ from enum import IntEnum
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from storekeep.cli.customers import customer_name
+from storekeep.cli.customers import to_customer_name
 from storekeep.cli.imports.addresses import TARGETS as ADDRESS_TARGETS
 from storekeep.cli.imports.addresses import read_address
-from storekeep.cli.imports.columns import CellRefused, Target, Values
-from storekeep.cli.imports.ids import id_of, sku_of
-from storekeep.cli.inventory import location_name
+from storekeep.cli.imports.columns import InvalidCell, Target, Values
+from storekeep.cli.imports.ids import parse_id, parse_sku
+from storekeep.cli.inventory import to_location_name
 from storekeep.client import HistoricOrder, HistoricOrderLine, Money, to_money
 
-NUMBER = Target("number", "The order's own number: 1 to 64 printable ASCII characters without spaces.", required=True)
+NUMBER = Target("number", "Number of the order: 1 to 64 printable ASCII characters without spaces.", required=True)
 LINE_TARGETS = (
-    Target("sku", "The SKU of a variant; it need not be for sale.", required=True),
-    Target("quantity", "Units ordered, 1 or more; fewer than 0 with --cancel-negative.", required=True),
-    Target("unit_price", "What a unit cost then.", required=True),
-    Target("discount_rate", "What part of the line was taken off, such as 0.15 or 15%."),
-    Target("discount_amount", "What was taken off the line, as an amount."),
-    Target("line_total", "What the line costs; a line that comes to something else is refused."),
+    Target("sku", "SKU of a variant, which may be archived.", required=True),
+    Target("quantity", "Units ordered, 1 or more; also negative with --cancel-negative.", required=True),
+    Target("unit_price", "Price of a unit.", required=True),
+    Target("discount_rate", "Discount on the line as a fraction or percentage, such as 0.15 or 15%."),
+    Target("discount_amount", "Discount on the line as an amount."),
+    Target("line_total", "Total of the line. A mismatch leaves the order out."),
 )
 ORDER_TARGETS = (
-    Target("customer", "The customer's id.", required=True),
-    Target("currency", "ISO 4217, such as EUR.", required=True),
-    Target("order_date", "When it was placed, as in ISO 8601; the earliest on its rows.", required=True),
-    Target("ship_date", "When it was shipped; the latest on its rows. Without, it is open and takes stock."),
-    Target("carrier", "Who carried it."),
-    Target("tracking_number", "The carrier's number."),
-    Target("shipping", "What its shipping costs, once for the order."),
-    Target("order_total", "What the order costs; one that comes to something else is refused."),
-    Target("location", "The id of the location that it was shipped from, or is to be."),
+    Target("customer", "Id of the customer.", required=True),
+    Target("currency", "ISO 4217 code, such as EUR.", required=True),
+    Target("order_date", "When it was placed (ISO 8601); the earliest date on its rows.", required=True),
+    Target("ship_date", "When it was shipped; the latest date on its rows (default: not shipped)."),
+    Target("carrier", "Name of the carrier."),
+    Target("tracking_number", "Tracking number of the carrier."),
+    Target("shipping", "Shipping cost of the whole order."),
+    Target("order_total", "Total of the order. A mismatch leaves the order out."),
+    Target("location", "Id of the location that it was, or will be, shipped from."),
     Target("note", "At most 2,000 characters."),
     *ADDRESS_TARGETS,
 )
 TARGETS = (NUMBER, *LINE_TARGETS, *ORDER_TARGETS)
 
 LINES_MAX = 1000
-"""Lines of an order: as many as one call takes."""
+"""Maximum lines of an order and of one call."""
 QUANTITY_MAX = 1_000_000
-TEXTS_MAX = {"carrier": 100, "tracking_number": 100, "note": 2000}
-"""Characters that the contract takes."""
+TEXT_CHARS_MAX = {"carrier": 100, "tracking_number": 100, "note": 2000}
+"""Maximum characters of each text in the contract."""
 DATES = frozenset({"order_date", "ship_date"})
 MILLION = 1_000_000
 _NUMBER = re.compile(r"[!-~]{1,64}")
@@ -63,7 +63,7 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 class LineKind(IntEnum):
-    """What a row is to its order."""
+    """Kind of a row."""
 
     GOODS = 0
     SHIPPING = 1
@@ -72,12 +72,12 @@ class LineKind(IntEnum):
 
 @dataclass(frozen=True)
 class Rules:
-    """What the command line says about rows.
+    """Options of the command line for parsing rows.
 
     Attributes:
-        zone: the time zone of dates that name none.
-        shipping_skus: rows with these are not goods but what the order's shipping costs.
-        cancel_negative: whether a row with a negative quantity cancels units of an earlier order.
+        zone: time zone of dates without one.
+        shipping_skus: SKUs of rows with shipping costs.
+        cancel_negative: whether a row with a negative quantity cancels units of earlier orders.
     """
 
     zone: tzinfo
@@ -87,10 +87,10 @@ class Rules:
 
 @dataclass(frozen=True)
 class OrderCells:
-    """What a row says about the whole order.
+    """Order-level values of a row.
 
     Attributes:
-        placed_us, shipped_us: microseconds since 1970; None where it does not say.
+        placed_us, shipped_us: microseconds since 1970; None if absent.
         cells: the other targets, as a JSON object.
     """
 
@@ -102,12 +102,13 @@ class OrderCells:
 
 @dataclass(frozen=True)
 class Line:
-    """One row of the file of lines.
+    """One row of the line file.
 
     Attributes:
-        quantity: units ordered; of a cancellation, the units that it cancels.
-        unit_price: in major units, without zeros at its end.
-        cancelled: units of it that later rows cancel.
+        quantity: units ordered or, for a cancellation, cancelled.
+        unit_price: in major units, without trailing zeros.
+        discount_ppm: discount in millionths of the line.
+        cancelled: units that later rows cancel.
     """
 
     line: int
@@ -124,25 +125,25 @@ class Line:
 
 
 def read_number(values: Values) -> str:
-    """Return the number of the order that a row belongs to. Raises: CellRefused."""
-    number = values.needed("number")
+    """Return the order number of a row. Raises: InvalidCell."""
+    number = values.require("number")
     if not _NUMBER.fullmatch(number):
-        raise CellRefused(f"number: {number!r} is no order number: 1 to 64 printable ASCII characters without spaces")
+        raise InvalidCell(f"number: {number!r} is not an order number: 1 to 64 printable ASCII characters, no spaces")
     return number
 
 
 def read_line(values: Values, *, number: str, rules: Rules) -> Line:
-    """Read a row of the file of lines. Raises: CellRefused."""
-    sku, quantity = sku_of(values.needed("sku")), _read_quantity(values, rules)
+    """Parse a row of the line file. Raises: InvalidCell."""
+    sku, quantity = parse_sku(values.require("sku")), _read_quantity(values, rules)
     kind = LineKind.CANCELLATION if quantity < 0 else LineKind.GOODS
     if sku in rules.shipping_skus:
         if kind is LineKind.CANCELLATION:
-            raise CellRefused(f"quantity: {sku} is what shipping costs, which no row cancels")
+            raise InvalidCell(f"quantity: {sku} is a shipping cost, which cannot be cancelled")
         kind = LineKind.SHIPPING
-    values.needed("unit_price")
+    values.require("unit_price")
     ppm, amount = _read_ppm(values), _read_amount(values, "discount_amount")
     if ppm is not None and amount is not None:
-        raise CellRefused("discount_amount: there is a discount_rate already")
+        raise InvalidCell("discount_amount: the row already has a discount_rate")
     return Line(
         line=values.line,
         number=number,
@@ -158,7 +159,7 @@ def read_line(values: Values, *, number: str, rules: Rules) -> Line:
 
 
 def read_order_cells(values: Values, *, rules: Rules) -> OrderCells:
-    """Read what a row says about the whole order. Raises: CellRefused."""
+    """Parse the order-level values of a row. Raises: InvalidCell."""
     cells = {name: value for name, value in values.by_target.items() if name in _ORDER_CELLS}
     return OrderCells(
         placed_us=_read_time_us(values, "order_date", zone=rules.zone),
@@ -168,42 +169,44 @@ def read_order_cells(values: Values, *, rules: Rules) -> OrderCells:
     )
 
 
-def build_order(lines: Sequence[Line], *, head: OrderCells | None) -> HistoricOrder:
-    """Return the order that its rows make.
+def build_order(lines: Sequence[Line], *, order_cells: OrderCells | None) -> HistoricOrder:
+    """Build an order from its rows.
 
     Args:
-        lines: its goods and its shipping, in the order of the file.
-        head: what the file of orders says of it; None where the lines say it themselves.
+        lines: its lines with goods and shipping costs, in the order of the file.
+        order_cells: its row of the order file; None if the order-level values are on its lines.
 
-    Raises: CellRefused.
+    Raises: InvalidCell.
     """
-    said = [head] if head is not None else [line.order for line in lines]
-    values = Values(lines[0].line, _agreed(said))
+    sources = [order_cells] if order_cells is not None else [line.order for line in lines]
+    values = Values(lines[0].line, _merge_order_cells(sources))
     goods = [line for line in lines if line.kind is LineKind.GOODS]
-    placed = [cells.placed_us for cells in said if cells.placed_us is not None]
-    shipped = [cells.shipped_us for cells in said if cells.shipped_us is not None]
+    placed = [cells.placed_us for cells in sources if cells.placed_us is not None]
+    shipped = [cells.shipped_us for cells in sources if cells.shipped_us is not None]
     if not goods:
-        raise CellRefused("it has nothing but what its shipping costs")
+        raise InvalidCell("it has only shipping costs")
     if len(goods) > LINES_MAX:
-        raise CellRefused(f"it has more than {LINES_MAX} lines")
+        raise InvalidCell(f"it has more than {LINES_MAX} lines")
     if not placed:
-        raise CellRefused("order_date is missing")
+        raise InvalidCell("order_date is missing")
     currency = _read_currency(values)
     cancelled = sum((Decimal(line.unit_price) * line.cancelled for line in goods), Decimal())
     return HistoricOrder(
         number=lines[0].number,
-        customer=customer_name(id_of(values.needed("customer"), target="customer")),
+        customer=to_customer_name(parse_id(values.require("customer"), target="customer")),
         currency_code=currency,
-        order_time=_timestamp(min(placed)),
+        order_time=_to_timestamp(min(placed)),
         lines=[_build_line(line, currency=currency) for line in goods],
-        shipping=_money(_shipping_of(lines, values), target="shipping", currency=currency),
-        ship_time=_timestamp(max(shipped)) if shipped else None,
-        carrier=_short_text(values, "carrier"),
-        tracking_number=_short_text(values, "tracking_number"),
+        shipping=_to_money_message(_sum_shipping(lines, values), target="shipping", currency=currency),
+        ship_time=_to_timestamp(max(shipped)) if shipped else None,
+        carrier=_read_text(values, "carrier"),
+        tracking_number=_read_text(values, "tracking_number"),
         shipping_address=read_address(values),
-        note=_short_text(values, "note"),
-        location=location_name(id_of(location, target="location")) if (location := values.text("location")) else "",
-        total=_stated(values.decimal("order_total"), cancelled, target="order_total", currency=currency),
+        note=_read_text(values, "note"),
+        location=to_location_name(parse_id(location, target="location"))
+        if (location := values.text("location"))
+        else "",
+        total=_compute_stated_total(values.decimal("order_total"), cancelled, target="order_total", currency=currency),
     )
 
 
@@ -213,58 +216,58 @@ def _build_line(line: Line, *, currency: str) -> HistoricOrderLine:
     built = HistoricOrderLine(
         sku=line.sku,
         quantity=line.quantity,
-        unit_price=_money(price, target="unit_price", currency=currency),
+        unit_price=_to_money_message(price, target="unit_price", currency=currency),
         cancelled_quantity=line.cancelled,
-        total=_stated(stated, price * line.cancelled, target="line_total", currency=currency),
+        total=_compute_stated_total(stated, price * line.cancelled, target="line_total", currency=currency),
     )
     if line.discount_ppm is not None:
         built.discount_ppm = line.discount_ppm
     elif line.discount_amount is not None:
-        amount = _money(Decimal(line.discount_amount), target="discount_amount", currency=currency)
+        amount = _to_money_message(Decimal(line.discount_amount), target="discount_amount", currency=currency)
         built.discount_amount.CopyFrom(amount)
     return built
 
 
-def _agreed(said: Iterable[OrderCells]) -> Mapping[str, str]:
-    """What all rows of an order say together, each target once. Raises: CellRefused where two differ."""
-    agreed: dict[str, str] = {}
-    for cells in {cells.cells: None for cells in said}:
+def _merge_order_cells(sources: Iterable[OrderCells]) -> Mapping[str, str]:
+    """Return the order-level values of all rows. Raises: InvalidCell if two rows differ."""
+    merged: dict[str, str] = {}
+    for cells in {cells.cells: None for cells in sources}:
         for target, value in json.loads(cells).items():
-            if agreed.setdefault(target, value) != value:
-                raise CellRefused(f"{target}: its rows say {agreed[target]!r} and {value!r}")
-    return agreed
+            if merged.setdefault(target, value) != value:
+                raise InvalidCell(f"{target}: its rows have both {merged[target]!r} and {value!r}")
+    return merged
 
 
-def _shipping_of(lines: Iterable[Line], values: Values) -> Decimal | None:
-    """What shipping costs: by the order's own cell, and by its rows that are shipping."""
+def _sum_shipping(lines: Iterable[Line], values: Values) -> Decimal | None:
+    """Return the shipping cost: the order-level value plus the rows with shipping costs."""
     rows = [Decimal(line.unit_price) * line.quantity for line in lines if line.kind is LineKind.SHIPPING]
-    own = values.decimal("shipping")
-    return own if not rows else sum(rows, own or Decimal())
+    order_value = values.decimal("shipping")
+    return order_value if not rows else sum(rows, order_value or Decimal())
 
 
-def _stated(total: Decimal | None, cancelled: Decimal, *, target: str, currency: str) -> Money | None:
-    """What a stated total is after what later rows have cancelled."""
-    return None if total is None else _money(total - cancelled, target=target, currency=currency)
+def _compute_stated_total(total: Decimal | None, cancelled: Decimal, *, target: str, currency: str) -> Money | None:
+    """Return a total from the file, less the amount that later rows cancelled."""
+    return None if total is None else _to_money_message(total - cancelled, target=target, currency=currency)
 
 
-def _money(amount: Decimal | None, *, target: str, currency: str) -> Money | None:
+def _to_money_message(amount: Decimal | None, *, target: str, currency: str) -> Money | None:
     if amount is None:
         return None
     try:
         return to_money(amount, currency_code=currency)
     except ValueError as error:
-        raise CellRefused(f"{target}: {error}") from None
+        raise InvalidCell(f"{target}: {error}") from None
 
 
 def _read_quantity(values: Values, rules: Rules) -> int:
-    text = values.needed("quantity")
+    text = values.require("quantity")
     if not _QUANTITY.fullmatch(text):
-        raise CellRefused(f"quantity: {text!r} is not a whole number")
+        raise InvalidCell(f"quantity: {text!r} is not a whole number")
     quantity = int(text)
     if quantity == 0 or abs(quantity) > QUANTITY_MAX:
-        raise CellRefused(f"quantity: {text} is not from 1 to {QUANTITY_MAX}")
+        raise InvalidCell(f"quantity: {text} is not between 1 and {QUANTITY_MAX}")
     if quantity < 0 and not rules.cancel_negative:
-        raise CellRefused(f"quantity: {text} is negative; --cancel-negative takes it off an earlier order")
+        raise InvalidCell(f"quantity: {text} is negative; use --cancel-negative to cancel units of earlier orders")
     return quantity
 
 
@@ -276,7 +279,7 @@ def _read_ppm(values: Values) -> int | None:
     rate = Values(values.line, {"discount_rate": text.removesuffix("%").strip()}).decimal("discount_rate") or Decimal()
     ppm = rate * MILLION / (100 if percent else 1)
     if not 0 <= ppm <= MILLION or ppm != ppm.to_integral_value():
-        raise CellRefused(f"discount_rate: {text!r} is not a part of 1, to six digits, such as 0.15 or 15%")
+        raise InvalidCell(f"discount_rate: {text!r} is not between 0 and 1, to six decimals, such as 0.15 or 15%")
     return int(ppm)
 
 
@@ -285,14 +288,14 @@ def _read_amount(values: Values, target: str) -> str | None:
     if amount is None:
         return None
     if amount < 0:
-        raise CellRefused(f"{target}: {amount} is negative")
+        raise InvalidCell(f"{target}: {amount} is negative")
     return f"{amount.normalize():f}"
 
 
 def _read_currency(values: Values) -> str:
-    currency = values.needed("currency").upper()
+    currency = values.require("currency").upper()
     if not _CURRENCY.fullmatch(currency):
-        raise CellRefused(f"currency: {currency!r} is no code of ISO 4217, such as EUR")
+        raise InvalidCell(f"currency: {currency!r} is not an ISO 4217 code such as EUR")
     return currency
 
 
@@ -305,17 +308,17 @@ def _read_time_us(values: Values, target: str, *, zone: tzinfo) -> int | None:
         local = moment if moment.tzinfo is not None else moment.replace(tzinfo=zone)
         return (local - _EPOCH) // _MICROSECOND
     except (ValueError, OverflowError):
-        raise CellRefused(f"{target}: {text!r} is no date such as 2011-10-06 or 2011-10-06T16:20:00Z") from None
+        raise InvalidCell(f"{target}: {text!r} is not a date such as 2011-10-06 or 2011-10-06T16:20:00Z") from None
 
 
-def _short_text(values: Values, target: str) -> str:
+def _read_text(values: Values, target: str) -> str:
     text = values.text(target) or ""
-    if len(text) > TEXTS_MAX[target]:
-        raise CellRefused(f"{target}: more than {TEXTS_MAX[target]} characters")
+    if len(text) > TEXT_CHARS_MAX[target]:
+        raise InvalidCell(f"{target}: more than {TEXT_CHARS_MAX[target]} characters")
     return text
 
 
-def _timestamp(time_us: int) -> Timestamp:
+def _to_timestamp(time_us: int) -> Timestamp:
     return Timestamp(seconds=time_us // MILLION, nanos=time_us % MILLION * 1000)
 
 

@@ -1,7 +1,7 @@
-"""`storekeep import products`: one product with one variant per row, perhaps with its stock.
+"""`storekeep import products`: one product with one variant per row, optionally with its stock.
 
-Only what the file says is compared and written: absent cells, other prices and other labels stay as they are.
-A dry run cannot try what hangs on something that it did not keep: the variant of a new product, its stock.
+Only values in the file are compared and written. Absent cells, other prices and other labels do not change. A dry run
+cannot validate the variant and stock of a new product, because the product is not stored.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from storekeep.cli.imports.categories import CategoryIndex
-from storekeep.cli.imports.columns import CellRefused, Target, Values
-from storekeep.cli.imports.ids import id_of, sku_of, slug_of
-from storekeep.cli.imports.lookups import find_known
+from storekeep.cli.imports.columns import InvalidCell, Target, Values
+from storekeep.cli.imports.ids import make_slug, parse_id, parse_sku
+from storekeep.cli.imports.lookups import find_existing
 from storekeep.cli.imports.runs import Outcome
-from storekeep.cli.imports.stock import Count, find_on_hand, location_of, set_on_hand
-from storekeep.cli.products import product_name
+from storekeep.cli.imports.stock import Count, find_on_hand, parse_location_id, set_on_hand
+from storekeep.cli.products import to_product_name
 from storekeep.client import (
     AlreadyExists,
     Money,
@@ -29,25 +29,25 @@ from storekeep.client import (
 )
 
 TARGETS = (
-    Target("sku", "The SKU: 1 to 64 letters, digits and _.+-", required=True),
-    Target("name", "What people read.", required=True),
-    Target("id", "The product's id; made of the SKU without."),
+    Target("sku", "SKU: 1 to 64 letters, digits and _.+-", required=True),
+    Target("name", "Display name.", required=True),
+    Target("id", "Id of the product (default: made from the SKU)."),
     Target("description", "At most 10,000 characters."),
-    Target("category", "A category's name or id; one that there is not is created."),
-    Target("price", "What a unit costs, such as 19.90. Needs a currency."),
-    Target("currency", "ISO 4217, such as EUR."),
-    Target("tax_class", "The company's own name of it, such as standard."),
-    Target("weight_g", "Grams per unit."),
-    Target("barcode", "GTIN, EAN, UPC or your own."),
-    Target("discontinued", "Yes archives the product, no puts it back on sale."),
+    Target("category", "Name or id of a category, which is created if missing."),
+    Target("price", "Price of a unit, such as 19.90. Requires a currency."),
+    Target("currency", "ISO 4217 code, such as EUR."),
+    Target("tax_class", "Your name of the tax class, such as standard."),
+    Target("weight_g", "Weight of a unit in grams."),
+    Target("barcode", "GTIN, EAN, UPC or a code of your own."),
+    Target("discontinued", "Yes archives the product, no unarchives it."),
     Target("stock", "Units on hand, 0 or more."),
-    Target("location", "The id of the stock's location; main without."),
+    Target("location", "Id of the location of the stock (default: main)."),
 )
 
 
 @dataclass(frozen=True)
-class ProductDraft:
-    """A product with its variant, as the file has them."""
+class ProductItem:
+    """A product with its variant, as read from the file."""
 
     product_id: str
     variant_id: str
@@ -65,50 +65,50 @@ class ProductDraft:
 
     @property
     def product_name(self) -> str:
-        """The product's resource name."""
-        return product_name(self.product_id)
+        """Resource name of the product."""
+        return to_product_name(self.product_id)
 
     @property
     def variant_name(self) -> str:
-        """The variant's resource name."""
+        """Resource name of the variant."""
         return f"{self.product_name}/variants/{self.variant_id}"
 
-    def onto_product(self, product: Product, *, category: str | None) -> Product:
-        """Return the product with what the file says put on it."""
-        wanted = Product()
-        wanted.CopyFrom(product)
-        wanted.display_name = self.display_name
-        wanted.description = product.description if self.description is None else self.description
-        wanted.category = product.category if category is None else category
-        wanted.labels.update(self.labels)
-        return wanted
+    def apply_to_product(self, product: Product, *, category: str | None) -> Product:
+        """Return a copy of the product with the values of the file."""
+        updated = Product()
+        updated.CopyFrom(product)
+        updated.display_name = self.display_name
+        updated.description = product.description if self.description is None else self.description
+        updated.category = product.category if category is None else category
+        updated.labels.update(self.labels)
+        return updated
 
-    def onto_variant(self, variant: Variant) -> Variant:
-        """Return the variant with what the file says put on it."""
-        wanted = Variant()
-        wanted.CopyFrom(variant)
-        wanted.sku = variant.sku or self.sku
-        wanted.tax_class = variant.tax_class if self.tax_class is None else self.tax_class
-        wanted.barcode = variant.barcode if self.barcode is None else self.barcode
+    def apply_to_variant(self, variant: Variant) -> Variant:
+        """Return a copy of the variant with the values of the file."""
+        updated = Variant()
+        updated.CopyFrom(variant)
+        updated.sku = variant.sku or self.sku
+        updated.tax_class = variant.tax_class if self.tax_class is None else self.tax_class
+        updated.barcode = variant.barcode if self.barcode is None else self.barcode
         if self.weight_g is not None:
-            wanted.weight_g = self.weight_g
+            updated.weight_g = self.weight_g
         if self.price is not None:
-            _put_price(wanted, self.price)
-        return wanted
+            _put_price(updated, self.price)
+        return updated
 
 
 @dataclass(frozen=True)
-class Present:
-    """What is there of a chunk."""
+class ExistingResources:
+    """The existing resources of a chunk: by name, units on hand by stock level, categories by text in the file."""
 
     products: Mapping[str, Product]
     variants: Mapping[str, Variant]
     on_hand: Mapping[str, int]
-    categories: Mapping[str, str | CellRefused]
+    categories: Mapping[str, str | InvalidCell]
 
 
 class ProductImporter:
-    """Makes products, variants and stock what a file says."""
+    """Creates and updates products, variants and stock from rows."""
 
     def __init__(self, client: Storekeep, *, write_options: WriteOptions) -> None:
         self._client = client
@@ -116,134 +116,134 @@ class ProductImporter:
         self._dry_run = write_options.get("validate_only", False)
         self._categories = CategoryIndex(client, write_options=write_options)
 
-    def draft(self, values: Values) -> ProductDraft:
-        """Read a row. Raises: CellRefused."""
-        sku, given_id = sku_of(values.needed("sku")), values.text("id")
-        stock = values.whole("stock")
-        return ProductDraft(
-            product_id=id_of(given_id, target="id") if given_id else slug_or_same(sku),
-            variant_id=slug_or_same(sku),
+    def parse(self, values: Values) -> ProductItem:
+        """Parse a row. Raises: InvalidCell."""
+        sku, row_id = parse_sku(values.require("sku")), values.text("id")
+        stock = values.integer("stock")
+        return ProductItem(
+            product_id=parse_id(row_id, target="id") if row_id else make_id(sku),
+            variant_id=make_id(sku),
             sku=sku,
-            display_name=values.needed("name"),
+            display_name=values.require("name"),
             description=values.text("description"),
             category=values.text("category"),
             price=_read_price(values),
             tax_class=values.text("tax_class"),
-            weight_g=values.whole("weight_g"),
+            weight_g=values.integer("weight_g"),
             barcode=values.text("barcode"),
-            discontinued=values.truth("discontinued"),
-            count=None if stock is None else Count(sku, stock, location_of(values)),
+            discontinued=values.boolean("discontinued"),
+            count=None if stock is None else Count(sku, stock, parse_location_id(values)),
             labels=values.labels(),
         )
 
-    def key(self, draft: ProductDraft) -> str:
-        """Return what must not occur twice in a file."""
-        return f"SKU {draft.sku}"
+    def key(self, item: ProductItem) -> str:
+        """Return the key of an item, which must be unique in a file."""
+        return f"SKU {item.sku}"
 
-    def look_up(self, drafts: Sequence[ProductDraft]) -> Callable[[ProductDraft], Outcome]:
-        """Look up the products, variants and stock of a chunk, and create the categories that it needs."""
-        names = list(dict.fromkeys(draft.product_name for draft in drafts))
-        products = find_known(names, batch_get=self._client.products.batch_get)
-        variant_names = [draft.variant_name for draft in drafts if draft.product_name in products]
-        variants = find_known(variant_names, batch_get=self._client.variants.batch_get)
-        counts = [draft.count for draft in drafts if draft.count is not None]
-        wanted = dict.fromkeys(draft.category for draft in drafts if draft.category is not None)
-        categories = {text: self._categories.name_of(text) for text in wanted}
-        present = Present(products, variants, find_on_hand(self._client, counts), categories)
-        return lambda draft: self._write(draft, present)
+    def look_up(self, items: Sequence[ProductItem]) -> Callable[[ProductItem], Outcome]:
+        """Look up the resources of a chunk and create its categories. Return the function that writes one item."""
+        names = list(dict.fromkeys(item.product_name for item in items))
+        products = find_existing(names, batch_get=self._client.products.batch_get)
+        variant_names = [item.variant_name for item in items if item.product_name in products]
+        variants = find_existing(variant_names, batch_get=self._client.variants.batch_get)
+        counts = [item.count for item in items if item.count is not None]
+        category_texts = dict.fromkeys(item.category for item in items if item.category is not None)
+        categories = {text: self._categories.find_or_create(text) for text in category_texts}
+        existing = ExistingResources(products, variants, find_on_hand(self._client, counts), categories)
+        return lambda item: self._write(item, existing)
 
-    def _write(self, draft: ProductDraft, present: Present) -> Outcome:
-        product, outcome = self._write_product(draft, present)
+    def _write(self, item: ProductItem, existing: ExistingResources) -> Outcome:
+        product, outcome = self._write_product(item, existing)
         if product is None:
             return outcome
-        outcomes = [outcome, self._write_variant(draft, present.variants.get(draft.variant_name))]
-        if draft.count is not None and not (self._dry_run and outcomes[1] is Outcome.CREATED):
-            stocked = set_on_hand(self._client, draft.count, on_hand=present.on_hand, options=self._write_options)
-            outcomes.append(stocked)
-        outcomes.append(self._write_state(draft, product))
-        return _overall(outcomes)
+        outcomes = [outcome, self._write_variant(item, existing.variants.get(item.variant_name))]
+        if item.count is not None and not (self._dry_run and outcomes[1] is Outcome.CREATED):
+            stock_outcome = set_on_hand(self._client, item.count, on_hand=existing.on_hand, options=self._write_options)
+            outcomes.append(stock_outcome)
+        outcomes.append(self._write_state(item, product))
+        return _combine_outcomes(outcomes)
 
-    def _write_product(self, draft: ProductDraft, present: Present) -> tuple[Product | None, Outcome]:
-        """Return the product as it is now; None when a dry run would have created it."""
-        category = _found_category(draft, present)
-        current = present.products.get(draft.product_name)
+    def _write_product(self, item: ProductItem, existing: ExistingResources) -> tuple[Product | None, Outcome]:
+        """Return the product and its outcome. The product is None if a dry run would have created it."""
+        category = _get_category(item, existing)
+        current = existing.products.get(item.product_name)
         if current is None:
             try:
                 created = self._client.products.create(
-                    draft.onto_product(Product(), category=category),
-                    product_id=draft.product_id,
+                    item.apply_to_product(Product(), category=category),
+                    product_id=item.product_id,
                     **self._write_options,
                 )
             except AlreadyExists:
-                current = self._client.products.get(draft.product_name)
+                current = self._client.products.get(item.product_name)
             else:
                 return (None if self._dry_run else created), Outcome.CREATED
-        wanted = draft.onto_product(current, category=category)
-        if wanted == current:
+        updated = item.apply_to_product(current, category=category)
+        if updated == current:
             return current, Outcome.UNCHANGED
         mask = ("display_name", "description", "category", "labels")
-        return self._client.products.update(wanted, update_mask=mask, **self._write_options), Outcome.UPDATED
+        return self._client.products.update(updated, update_mask=mask, **self._write_options), Outcome.UPDATED
 
-    def _write_variant(self, draft: ProductDraft, current: Variant | None) -> Outcome:
+    def _write_variant(self, item: ProductItem, current: Variant | None) -> Outcome:
         if current is None:
             try:
                 self._client.variants.create(
-                    draft.product_name,
-                    draft.onto_variant(Variant()),
-                    variant_id=draft.variant_id,
+                    item.product_name,
+                    item.apply_to_variant(Variant()),
+                    variant_id=item.variant_id,
                     **self._write_options,
                 )
             except AlreadyExists:
-                current = self._client.variants.get(draft.variant_name)
+                current = self._client.variants.get(item.variant_name)
             except SkuTaken as error:
-                current = self._own_variant(draft, error)
+                current = self._get_variant_of_sku(item, error)
             else:
                 return Outcome.CREATED
-        if current.sku != draft.sku:
-            raise CellRefused(f"{current.name} has the SKU {current.sku}, which cannot become {draft.sku}")
-        wanted = draft.onto_variant(current)
-        if wanted == current:
+        if current.sku != item.sku:
+            raise InvalidCell(f"{current.name} has the SKU {current.sku}, which cannot be changed to {item.sku}")
+        updated = item.apply_to_variant(current)
+        if updated == current:
             return Outcome.UNCHANGED
         mask = ("prices", "tax_class", "weight_g", "barcode")
-        self._client.variants.update(wanted, update_mask=mask, **self._write_options)
+        self._client.variants.update(updated, update_mask=mask, **self._write_options)
         return Outcome.UPDATED
 
-    def _own_variant(self, draft: ProductDraft, taken: SkuTaken) -> Variant:
-        """Return the variant that has the SKU, where it is one of the same product. Raises: SkuTaken."""
-        if not taken.variant.startswith(f"{draft.product_name}/"):
-            raise taken
-        return self._client.variants.get(taken.variant)
+    def _get_variant_of_sku(self, item: ProductItem, error: SkuTaken) -> Variant:
+        """Return the variant that has the SKU. Raises: SkuTaken if it belongs to another product."""
+        if not error.variant.startswith(f"{item.product_name}/"):
+            raise error
+        return self._client.variants.get(error.variant)
 
-    def _write_state(self, draft: ProductDraft, product: Product) -> Outcome:
+    def _write_state(self, item: ProductItem, product: Product) -> Outcome:
         archived = product.state == ProductState.PRODUCT_STATE_ARCHIVED
-        if draft.discontinued is None or draft.discontinued == archived:
+        if item.discontinued is None or item.discontinued == archived:
             return Outcome.UNCHANGED
-        step = self._client.products.archive if draft.discontinued else self._client.products.unarchive
+        step = self._client.products.archive if item.discontinued else self._client.products.unarchive
         step(product.name, **self._write_options)
         return Outcome.UPDATED
 
 
-def slug_or_same(sku: str) -> str:
-    """Return an id made of a SKU: the SKU itself, unless it holds what no id may."""
+def make_id(sku: str) -> str:
+    """Return an id made from a SKU: the SKU itself if it is a valid id."""
     try:
-        return id_of(sku, target="sku")
-    except CellRefused:
-        return slug_of(sku, target="sku")
+        return parse_id(sku, target="sku")
+    except InvalidCell:
+        return make_slug(sku, target="sku")
 
 
-def _overall(outcomes: Sequence[Outcome]) -> Outcome:
+def _combine_outcomes(outcomes: Sequence[Outcome]) -> Outcome:
     if outcomes[0] is Outcome.CREATED:
         return Outcome.CREATED
     return Outcome.UNCHANGED if set(outcomes) == {Outcome.UNCHANGED} else Outcome.UPDATED
 
 
-def _found_category(draft: ProductDraft, present: Present) -> str | None:
-    if draft.category is None:
+def _get_category(item: ProductItem, existing: ExistingResources) -> str | None:
+    if item.category is None:
         return None
-    found = present.categories[draft.category]
-    if isinstance(found, CellRefused):
-        raise found
-    return found
+    category = existing.categories[item.category]
+    if isinstance(category, InvalidCell):
+        raise category
+    return category
 
 
 def _read_price(values: Values) -> Money | None:
@@ -251,16 +251,16 @@ def _read_price(values: Values) -> Money | None:
     if amount is None:
         return None
     if currency is None:
-        raise CellRefused("currency is missing: add --set currency=EUR, or the like")
+        raise InvalidCell("currency is missing: add --set currency=CODE, such as EUR")
     try:
         return to_money(amount, currency_code=currency.upper())
     except ValueError as error:
-        raise CellRefused(f"price: {error}") from None
+        raise InvalidCell(f"price: {error}") from None
 
 
 def _put_price(variant: Variant, price: Money) -> None:
-    for present in variant.prices:
-        if present.currency_code == price.currency_code:
-            present.CopyFrom(price)
+    for existing in variant.prices:
+        if existing.currency_code == price.currency_code:
+            existing.CopyFrom(price)
             return
     variant.prices.append(price)

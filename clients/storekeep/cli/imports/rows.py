@@ -1,7 +1,7 @@
-"""Rows: a CSV file, read as a stream: UTF-8, quoted as in RFC 4180; a line may begin with a byte order mark.
+"""Streaming reader of CSV files: UTF-8, with an optional byte order mark, quoted as in RFC 4180.
 
-A row that cannot be read is one `BadRow` with its line number and reason; the rows after it are read all the same.
-Only what concerns the whole file (no header, an endless line) is raised.
+A row that cannot be read becomes a `BadRow` with its line number and reason, and reading continues. Only problems of
+the whole file, such as a missing header or an endless line, raise FileUnreadable.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 ABSENT = frozenset({"", "NULL"})
-"""Cells that hold no value."""
+"""Texts of cells without a value."""
 
 LINE_CHARS_MAX = 1_000_000
-"""A longer line is taken for a file that is not CSV: it would have to be held in memory."""
+"""Maximum characters of a line, which bounds memory. A file with a longer line is not accepted as CSV."""
 
 
 class FileUnreadable(Exception):
@@ -25,32 +25,32 @@ class FileUnreadable(Exception):
 
 @dataclass(frozen=True)
 class Row:
-    """One row, by the header's names. Cells that are empty or NULL are not there."""
+    """The cells of one row by column name, without those that are empty or NULL."""
 
     line: int
-    """The line of the file on which it begins, from 1."""
+    """Number of its first line in the file, from 1."""
     cells: Mapping[str, str]
 
 
 @dataclass(frozen=True)
 class BadRow:
-    """A row that cannot be imported."""
+    """A row that cannot be read."""
 
     line: int
     reason: str
 
 
 class RowReader:
-    """The rows of a CSV file, after its header."""
+    """Iterates over the rows of a CSV file after its header."""
 
     def __init__(self, file: BinaryIO, *, delimiter: str = ",") -> None:
-        """Read the header. The file is open for as long as the reader lives.
+        """Read the header. The file must remain open as long as the reader is used.
 
         Raises: FileUnreadable.
         """
         self._text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
         self._delimiter = delimiter
-        self._reader = csv.reader(_bounded_lines(self._text), delimiter=delimiter, strict=True)
+        self._reader = csv.reader(_read_bounded_lines(self._text), delimiter=delimiter, strict=True)
         self.header = self._read_header()
 
     def __iter__(self) -> Iterator[Row | BadRow]:
@@ -64,36 +64,36 @@ class RowReader:
                 yield BadRow(line, f"not CSV: {error}")
                 continue
             if values:
-                yield self._row(line, values)
+                yield self._to_row(line, values)
 
     def _read_header(self) -> Sequence[str]:
         try:
             header = [name.strip() for name in next(self._reader)]
         except StopIteration:
-            raise FileUnreadable("the file is empty: it needs a header line") from None
+            raise FileUnreadable("the file is empty: it must have a header line") from None
         except csv.Error as error:
             raise FileUnreadable(f"line 1: not CSV: {error}") from None
-        if _undecoded(header):
+        if _has_undecoded_bytes(header):
             raise FileUnreadable("line 1: the header is not UTF-8")
-        if twice := {name for name in header if header.count(name) > 1}:
-            raise FileUnreadable(f"line 1: the header names a column twice: {', '.join(sorted(twice))}")
+        if duplicates := {name for name in header if header.count(name) > 1}:
+            raise FileUnreadable(f"line 1: the header names a column twice: {', '.join(sorted(duplicates))}")
         return header
 
-    def _row(self, line: int, values: list[str]) -> Row | BadRow:
+    def _to_row(self, line: int, values: list[str]) -> Row | BadRow:
         if len(values) > len(self.header):
-            values = _rejoined(values, delimiter=self._delimiter)
+            values = _rejoin_cells(values, delimiter=self._delimiter)
         if len(values) != len(self.header):
-            return BadRow(line, f"{len(values)} cells where the header has {len(self.header)}")
+            return BadRow(line, f"{len(values)} cells, but the header has {len(self.header)}")
         cells = dict(zip(self.header, (value.strip() for value in values), strict=True))
-        if wrong := [name for name, value in cells.items() if _undecoded([value])]:
-            return BadRow(line, f"not UTF-8 in column {', '.join(wrong)}")
+        if undecoded := [name for name, value in cells.items() if _has_undecoded_bytes([value])]:
+            return BadRow(line, f"not UTF-8 in column {', '.join(undecoded)}")
         return Row(line, {name: value for name, value in cells.items() if value not in ABSENT})
 
 
-def _rejoined(values: list[str], *, delimiter: str) -> list[str]:
-    """Put cells together again that an unquoted comma has cut, as in `24, place Kléber`: they begin with a space.
+def _rejoin_cells(values: list[str], *, delimiter: str) -> list[str]:
+    """Join cells that begin with a space to the cell before: an unquoted comma split them, as in `24, place Kléber`.
 
-    Only a row that then has as many cells as the header is taken; any other is as wrong as before.
+    The caller accepts the result only if it has as many cells as the header.
     """
     joined: list[str] = []
     for value in values:
@@ -104,13 +104,13 @@ def _rejoined(values: list[str], *, delimiter: str) -> list[str]:
     return joined
 
 
-def _undecoded(values: Sequence[str]) -> bool:
-    """Say whether bytes were left that are not UTF-8: the decoder hides them in surrogates."""
+def _has_undecoded_bytes(values: Sequence[str]) -> bool:
+    """Return whether a value has bytes that are not UTF-8, which the decoder turned into surrogates."""
     return any("\udc80" <= char <= "\udcff" for value in values for char in value)
 
 
-def _bounded_lines(text: io.TextIOWrapper) -> Iterator[str]:
+def _read_bounded_lines(text: io.TextIOWrapper) -> Iterator[str]:
     while line := text.readline(LINE_CHARS_MAX + 1):
         if len(line) > LINE_CHARS_MAX:
-            raise FileUnreadable(f"a line has more than {LINE_CHARS_MAX:,} characters: this is no CSV file")
+            raise FileUnreadable(f"a line has more than {LINE_CHARS_MAX:,} characters: this is not a CSV file")
         yield line

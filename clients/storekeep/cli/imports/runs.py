@@ -1,7 +1,7 @@
-"""Runs: an import from beginning to end: rows in chunks, a few calls in flight, outcomes in the order of the lines.
+"""Runs of an import: rows in chunks, a few concurrent calls, outcomes in the order of the file.
 
-Memory is bounded: one chunk of rows, and 24 bytes or so per row to know a key that came before. A row that fails
-is reported and the rest goes on; a server that cannot be reached, or refuses the caller, ends the run.
+Memory holds one chunk of rows, and about 24 bytes per row to detect repeated keys. A failed row is reported and the run
+continues. An unreachable server or a rejected caller ends the run.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from enum import StrEnum
 from itertools import islice
 from typing import Generic, Protocol, TypeVar
 
-from storekeep.cli.imports.columns import CellRefused, Columns
+from storekeep.cli.imports.columns import Columns, InvalidCell
 from storekeep.cli.imports.columns import Values as RowValues
 from storekeep.cli.imports.rows import BadRow, Row
-from storekeep.client import NotAllowed, NotAuthenticated, Refused, ServerTrouble
+from storekeep.client import NotAllowed, NotAuthenticated, Refused, ServerError
 
 CHUNK_ROWS = 200
-"""Rows that are looked up together."""
+"""Rows per chunk, whose resources are looked up together."""
 
 CALLS_IN_FLIGHT = 16
-"""More do not make the server's single writer faster; they only fill its queue."""
+"""Concurrent calls. More would only fill the queue of the server's single writer."""
 
 FAILURES_KEPT_MAX = 1000
-"""Failures that the summary lists; every one is reported when it happens."""
+"""Failures listed in the summary. Every failure is also reported when it happens."""
 
 
 class Outcome(StrEnum):
-    """What became of a row."""
+    """Outcome of a row."""
 
     CREATED = "created"
     UPDATED = "updated"
@@ -40,20 +40,20 @@ class Outcome(StrEnum):
     FAILED = "failed"
 
 
-DraftT = TypeVar("DraftT")
+ItemT = TypeVar("ItemT")
 
 
-class Importer(Protocol[DraftT]):
-    """Knows how rows of one kind become resources."""
+class Importer(Protocol[ItemT]):
+    """Converts rows of one kind to resources and writes them."""
 
-    def draft(self, values: RowValues) -> DraftT:
-        """Read a row. Raises: CellRefused."""
+    def parse(self, values: RowValues) -> ItemT:
+        """Parse a row. Raises: InvalidCell."""
 
-    def key(self, draft: DraftT) -> str:
-        """Return what must not occur twice in a file."""
+    def key(self, item: ItemT) -> str:
+        """Return the key of an item, which must be unique in a file."""
 
-    def look_up(self, drafts: Sequence[DraftT]) -> Callable[[DraftT], Outcome]:
-        """Look up what is there of a chunk; return what writes the difference of one draft, from any thread."""
+    def look_up(self, items: Sequence[ItemT]) -> Callable[[ItemT], Outcome]:
+        """Look up the existing resources of a chunk. Return a thread-safe function that writes one item's changes."""
 
 
 @dataclass(frozen=True)
@@ -66,15 +66,15 @@ class Failure:
 
 @dataclass
 class Summary:
-    """How many rows became what."""
+    """Number of rows by outcome, and the first failures."""
 
     counts: Counter[Outcome] = field(default_factory=Counter)
     failures: list[Failure] = field(default_factory=list)
-    """The first `FAILURES_KEPT_MAX`, in the order of their lines."""
+    """The first `FAILURES_KEPT_MAX` failures, by line."""
 
     @property
     def rows(self) -> int:
-        """How many rows are done."""
+        """Number of rows done."""
         return self.counts.total()
 
     @property
@@ -83,7 +83,7 @@ class Summary:
         return self.counts[Outcome.FAILED] > 0
 
     def add(self, result: Outcome | Failure) -> None:
-        """Count what became of a row."""
+        """Count the result of a row."""
         if isinstance(result, Outcome):
             self.counts[result] += 1
             return
@@ -92,23 +92,23 @@ class Summary:
             self.failures.append(result)
 
 
-class Run(Generic[DraftT]):
-    """One import.
+class Run(Generic[ItemT]):
+    """One run of an import.
 
     Args:
-        distinct: whether a row whose key came before is passed over, rather than a failure.
+        distinct: whether a row with a repeated key is skipped; otherwise it is a failure.
     """
 
-    def __init__(self, importer: Importer[DraftT], *, columns: Columns, distinct: bool = False) -> None:
+    def __init__(self, importer: Importer[ItemT], *, columns: Columns, distinct: bool = False) -> None:
         self._importer = importer
         self._columns = columns
         self._distinct = distinct
         self._lines_by_key: dict[bytes, int] = {}
 
-    def results(self, rows: Iterable[Row | BadRow]) -> Iterator[Outcome | Failure]:
-        """Import the rows; yield what became of each, in their order.
+    def import_rows(self, rows: Iterable[Row | BadRow]) -> Iterator[Outcome | Failure]:
+        """Import the rows and yield the result of each, in their order.
 
-        Raises: the client's errors that concern more than one row.
+        Raises: StorekeepError if a failure affects more than one row.
         """
         with ThreadPoolExecutor(CALLS_IN_FLIGHT, thread_name_prefix="import") as pool:
             source = iter(rows)
@@ -116,39 +116,39 @@ class Run(Generic[DraftT]):
                 yield from self._import_chunk(chunk, pool)
 
     def _import_chunk(self, chunk: Sequence[Row | BadRow], pool: ThreadPoolExecutor) -> list[Outcome | Failure]:
-        drafts = [self._draft(row) for row in chunk]
-        good = [draft for draft in drafts if not isinstance(draft, (Failure, Outcome))]
-        write = self._importer.look_up(good) if good else None
+        items = [self._parse(row) for row in chunk]
+        valid_items = [item for item in items if not isinstance(item, (Failure, Outcome))]
+        write = self._importer.look_up(valid_items) if valid_items else None
 
-        def apply(row: Row | BadRow, draft: DraftT | Failure | Outcome) -> Outcome | Failure:
-            if isinstance(draft, (Failure, Outcome)):
-                return draft
-            return Failure(row.line, "not looked up") if write is None else _written(write, draft, line=row.line)
+        def apply(row: Row | BadRow, item: ItemT | Failure | Outcome) -> Outcome | Failure:
+            if isinstance(item, (Failure, Outcome)):
+                return item
+            return Failure(row.line, "not looked up") if write is None else _apply_write(write, item, line=row.line)
 
-        return list(pool.map(apply, chunk, drafts))
+        return list(pool.map(apply, chunk, items))
 
-    def _draft(self, row: Row | BadRow) -> DraftT | Failure | Outcome:
+    def _parse(self, row: Row | BadRow) -> ItemT | Failure | Outcome:
         if isinstance(row, BadRow):
             return Failure(row.line, row.reason)
         try:
-            draft = self._importer.draft(self._columns.values(row))
-        except CellRefused as error:
+            item = self._importer.parse(self._columns.map_row(row))
+        except InvalidCell as error:
             return Failure(row.line, str(error))
-        return self._unless_repeated(draft, line=row.line)
+        return self._check_repeated(item, line=row.line)
 
-    def _unless_repeated(self, draft: DraftT, *, line: int) -> DraftT | Failure | Outcome:
-        key = self._importer.key(draft)
+    def _check_repeated(self, item: ItemT, *, line: int) -> ItemT | Failure | Outcome:
+        key = self._importer.key(item)
         digest = hashlib.blake2b(key.encode(), digest_size=12).digest()
-        first = self._lines_by_key.setdefault(digest, line)
-        if first == line:
-            return draft
-        return Outcome.REPEATED if self._distinct else Failure(line, f"{key} was on line {first} already")
+        first_line = self._lines_by_key.setdefault(digest, line)
+        if first_line == line:
+            return item
+        return Outcome.REPEATED if self._distinct else Failure(line, f"{key} is already on line {first_line}")
 
 
-def _written(write: Callable[[DraftT], Outcome], draft: DraftT, *, line: int) -> Outcome | Failure:
+def _apply_write(write: Callable[[ItemT], Outcome], item: ItemT, *, line: int) -> Outcome | Failure:
     try:
-        return write(draft)
-    except (NotAuthenticated, NotAllowed, ServerTrouble):
+        return write(item)
+    except (NotAuthenticated, NotAllowed, ServerError):
         raise
-    except (Refused, CellRefused) as error:
+    except (Refused, InvalidCell) as error:
         return Failure(line, str(error))

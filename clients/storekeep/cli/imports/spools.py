@@ -1,7 +1,7 @@
-"""Spools: the rows of an import of orders, kept on disk, so that the rows of an order may stand anywhere in a file.
+"""Staging tables for the rows of an order import, so that the rows of an order may be anywhere in the file.
 
-They are in a temporary database of SQLite that has no name and ends with the process; memory holds one order and a few
-pages. What is left out is kept with its reason, and every row ends as exactly one thing.
+They are in an unnamed temporary SQLite database that ends with the process. Memory holds one order and a few pages.
+Rows left out are stored with their reasons. Invariant: every row has exactly one outcome.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from itertools import groupby
 from storekeep.cli.imports.orders import Line, LineKind, OrderCells
 
 LINES_FILE, ORDERS_FILE = "lines", "orders"
-"""What a report calls the two files."""
+"""Names of the two files in reports."""
 TABLES = """
 CREATE TABLE lines (
     line INTEGER PRIMARY KEY, number TEXT, kind INTEGER, sku TEXT, quantity INTEGER, unit_price TEXT,
     discount_ppm INTEGER, discount_amount TEXT, total TEXT,
     placed_us INTEGER, shipped_us INTEGER, customer TEXT, cells TEXT, cancelled INTEGER
 );
-CREATE TABLE heads (
+CREATE TABLE order_rows (
     number TEXT PRIMARY KEY, line INTEGER, placed_us INTEGER, shipped_us INTEGER, customer TEXT, cells TEXT
 );
-CREATE TABLE takings (cancellation INTEGER, line INTEGER, units INTEGER);
+CREATE TABLE cancelled_units (cancellation INTEGER, line INTEGER, units INTEGER);
 CREATE TABLE left_out (
     file TEXT, line INTEGER, number TEXT, reason TEXT, cancels INTEGER, PRIMARY KEY (file, line)
 ) WITHOUT ROWID;
@@ -32,64 +32,69 @@ CREATE TABLE left_out (
 INDEXES = """
 CREATE INDEX lines_number ON lines (number);
 CREATE INDEX lines_sold ON lines (sku, unit_price) WHERE kind <> 1;
-CREATE INDEX takings_line ON takings (line);
+CREATE INDEX cancelled_units_line ON cancelled_units (line);
 CREATE INDEX left_out_number ON left_out (number);
 """
 INSERT_LINE = "INSERT INTO lines VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-INSERT_HEAD = "INSERT OR IGNORE INTO heads VALUES (?, ?, ?, ?, ?, ?)"
+INSERT_ORDER_ROW = "INSERT OR IGNORE INTO order_rows VALUES (?, ?, ?, ?, ?, ?)"
 LEAVE_OUT = "INSERT OR IGNORE INTO left_out VALUES (?, ?, ?, ?, ?)"
 LEAVE_OUT_LINES = """
 INSERT OR IGNORE INTO left_out
 SELECT 'lines', line, number, :reason, 0 FROM lines WHERE number = :number AND kind <> 2
 """
-LEAVE_OUT_TAKERS = """
+LEAVE_OUT_CANCELLATIONS = """
 INSERT OR IGNORE INTO left_out
-SELECT 'lines', takings.cancellation, taker.number, 'it cancels units of ' || :number || ', which is left out', 1
-FROM lines JOIN takings ON takings.line = lines.line JOIN lines AS taker ON taker.line = takings.cancellation
+SELECT 'lines', cancellation, canceller.number, 'it cancels units of order ' || :number || ', which is left out', 1
+FROM lines JOIN cancelled_units ON cancelled_units.line = lines.line
+JOIN lines AS canceller ON canceller.line = cancellation
 WHERE lines.number = :number
 """
-TAINTED = """
+INCOMPLETE_ORDERS = """
 SELECT number, MIN(file || ' line ' || line) FROM left_out
 WHERE number <> '' AND EXISTS (SELECT 1 FROM lines WHERE lines.number = left_out.number AND kind <> 2
-    AND NOT EXISTS (SELECT 1 FROM left_out AS known WHERE known.file = 'lines' AND known.line = lines.line))
+    AND NOT EXISTS (SELECT 1 FROM left_out AS other WHERE other.file = 'lines' AND other.line = lines.line))
 GROUP BY number
 """
 SOLD = """
 SELECT lines.line, lines.number, kind, sku, quantity, unit_price,
-       COALESCE(heads.placed_us, lines.placed_us) AS placed, COALESCE(heads.customer, lines.customer) AS buyer,
+       COALESCE(order_rows.placed_us, lines.placed_us) AS placed,
+       COALESCE(order_rows.customer, lines.customer) AS buyer,
        discount_ppm IS NOT NULL AND discount_ppm <> 0 OR discount_amount IS NOT NULL AND discount_amount <> '0'
-FROM lines LEFT JOIN heads ON heads.number = lines.number
+FROM lines LEFT JOIN order_rows ON order_rows.number = lines.number
 WHERE kind <> 1 AND (sku, unit_price) IN (SELECT sku, unit_price FROM lines WHERE kind = 2)
   AND lines.number NOT IN (SELECT number FROM left_out)
 ORDER BY buyer, sku, unit_price, placed, kind, lines.line
 """
 ORDERS = """
-SELECT lines.*, heads.number IS NOT NULL, heads.placed_us, heads.shipped_us, heads.customer, heads.cells
+SELECT lines.*, order_rows.number IS NOT NULL,
+       order_rows.placed_us, order_rows.shipped_us, order_rows.customer, order_rows.cells
 FROM lines JOIN (
-    SELECT lines.number, MIN(COALESCE(heads.placed_us, lines.placed_us)) AS placed_us, MIN(lines.line) AS first_line
-    FROM lines LEFT JOIN heads ON heads.number = lines.number
+    SELECT lines.number, MIN(COALESCE(order_rows.placed_us, lines.placed_us)) AS placed_us,
+           MIN(lines.line) AS first_line
+    FROM lines LEFT JOIN order_rows ON order_rows.number = lines.number
     WHERE kind <> 2 AND lines.number NOT IN (SELECT number FROM left_out)
     GROUP BY lines.number
-) AS found ON found.number = lines.number
-LEFT JOIN heads ON heads.number = lines.number
+) AS order_dates ON order_dates.number = lines.number
+LEFT JOIN order_rows ON order_rows.number = lines.number
 WHERE kind <> 2
-ORDER BY found.placed_us, found.first_line, lines.line
+ORDER BY order_dates.placed_us, order_dates.first_line, lines.line
 """
-HEADS_WITHOUT_LINES = """
+ORDERS_WITHOUT_LINES = """
 INSERT OR IGNORE INTO left_out
-SELECT 'orders', line, number, 'no row of the other file is a line of it', 0 FROM heads
+SELECT 'orders', line, number, 'the other file has no lines of this order', 0 FROM order_rows
 WHERE number NOT IN (SELECT number FROM lines) AND number NOT IN (SELECT number FROM left_out)
 """
 COLUMNS = 14
 
 
 @dataclass(frozen=True)
-class LeftOut:
-    """A row that was not imported.
+class LeftOutRow:
+    """A row that is not imported.
 
     Attributes:
-        file: of the two.
-        number: of its order; empty where it could not be read.
+        file: LINES_FILE or ORDERS_FILE.
+        line: number of its first line in the file, from 1.
+        number: number of its order; empty if it could not be read.
     """
 
     file: str
@@ -99,8 +104,8 @@ class LeftOut:
 
 
 @dataclass(frozen=True)
-class Sold:
-    """A row that sold or cancelled units, as far as cancelling needs it."""
+class SoldRow:
+    """A row that sold or cancelled units, with the fields that cancellations need."""
 
     line: int
     number: str
@@ -113,8 +118,8 @@ class Sold:
     discounted: bool
 
 
-class Spool:
-    """The rows of one import. Not thread-safe."""
+class StagingTables:
+    """The rows of one import, on disk. Not thread-safe."""
 
     def __init__(self) -> None:
         self._database = sqlite3.connect("", isolation_level=None)
@@ -122,121 +127,121 @@ class Spool:
         self._database.execute("PRAGMA synchronous = OFF")
         self._database.executescript(TABLES)
         self.rows = 0
-        """Rows of the file of lines, good or bad."""
+        """Rows of the line file, valid or not."""
 
     def close(self) -> None:
-        """Forget all of it."""
+        """Close and delete the temporary database."""
         self._database.close()
 
-    # -- filling
+    # -- loading
 
-    def fill(self, rows: Iterable[Line | LeftOut]) -> Iterator[LeftOut]:
-        """Keep the rows of the file of lines; yield those that are left out as they come."""
+    def load_lines(self, rows: Iterable[Line | LeftOutRow]) -> Iterator[LeftOutRow]:
+        """Store the rows of the line file; yield those that are left out."""
         self._database.execute("BEGIN")
         for row in rows:
             self.rows += 1
             if isinstance(row, Line):
-                self._database.execute(INSERT_LINE, _as_row(row))
+                self._database.execute(INSERT_LINE, _to_row(row))
             else:
                 self.leave_out(row)
                 yield row
         self._database.execute("COMMIT")
         self._database.executescript(INDEXES)
 
-    def add_head(self, line: int, number: str, cells: OrderCells) -> LeftOut | None:
-        """Keep a row of the file of orders; what it is left out as where its number came before."""
+    def add_order_row(self, line: int, number: str, cells: OrderCells) -> LeftOutRow | None:
+        """Store a row of the order file. Return it as left out if its number is a repeat, else None."""
         values = (number, line, cells.placed_us, cells.shipped_us, cells.customer, cells.cells)
-        if self._database.execute(INSERT_HEAD, values).rowcount:
+        if self._database.execute(INSERT_ORDER_ROW, values).rowcount:
             return None
-        (first,) = self._database.execute("SELECT line FROM heads WHERE number = ?", (number,)).fetchone()
-        repeated = LeftOut(ORDERS_FILE, line, number, f"{number} was on line {first} already")
-        self.leave_out(repeated)
-        return repeated
+        (first,) = self._database.execute("SELECT line FROM order_rows WHERE number = ?", (number,)).fetchone()
+        duplicate = LeftOutRow(ORDERS_FILE, line, number, f"{number} is already on line {first}")
+        self.leave_out(duplicate)
+        return duplicate
 
     # -- leaving out
 
-    def leave_out(self, row: LeftOut, *, cancels: bool = False) -> None:
-        """Keep why a row is left out; the first reason stays."""
+    def leave_out(self, row: LeftOutRow, *, cancels: bool = False) -> None:
+        """Leave out a row and store the reason. The first reason of a row is kept."""
         self._database.execute(LEAVE_OUT, (row.file, row.line, row.number, row.reason, cancels))
 
-    def leave_order_out(self, number: str, *, reason: str) -> None:
-        """Leave out all rows of an order, and those that cancel units of it."""
+    def leave_out_order(self, number: str, *, reason: str) -> None:
+        """Leave out all rows of an order, and the rows that cancel its units."""
         self._database.execute(LEAVE_OUT_LINES, {"number": number, "reason": reason})
-        self._database.execute(LEAVE_OUT_TAKERS, {"number": number})
+        self._database.execute(LEAVE_OUT_CANCELLATIONS, {"number": number})
 
-    def leave_rests_out(self) -> None:
-        """Leave out the orders of which a row is left out already: without it they would not be what they were."""
-        for number, place in self._database.execute(TAINTED).fetchall():
-            self.leave_order_out(number, reason=f"left out with {place}, which is of the same order")
+    def leave_out_incomplete_orders(self) -> None:
+        """Leave out every order of which a row is already left out, because it would be incomplete."""
+        for number, row_location in self._database.execute(INCOMPLETE_ORDERS).fetchall():
+            self.leave_out_order(number, reason=f"left out because {row_location}, of the same order, is left out")
 
-    def leave_heads_out(self) -> None:
-        """Leave out the orders that have no lines."""
-        self._database.execute(HEADS_WITHOUT_LINES)
+    def leave_out_orders_without_lines(self) -> None:
+        """Leave out the orders without lines."""
+        self._database.execute(ORDERS_WITHOUT_LINES)
 
     # -- cancelling
 
-    def sold(self) -> Iterator[Sold]:
-        """What cancellations may concern, by customer, SKU and price, from the oldest; sales before cancellations."""
+    def iterate_sold_rows(self) -> Iterator[SoldRow]:
+        """Yield the rows that cancellations may affect, by customer, SKU and price, oldest first, sales first."""
         for line, number, kind, sku, quantity, price, placed_us, customer, discounted in self._database.execute(SOLD):
-            yield Sold(line, number, LineKind(kind), sku, quantity, price, placed_us, customer, bool(discounted))
+            yield SoldRow(line, number, LineKind(kind), sku, quantity, price, placed_us, customer, bool(discounted))
 
-    def cancel(self, cancellation: int, takings: Iterable[tuple[int, int]]) -> None:
-        """Take units off lines; `takings` are pairs of line and units."""
-        for line, units in takings:
-            self._database.execute("INSERT INTO takings VALUES (?, ?, ?)", (cancellation, line, units))
+    def cancel(self, cancellation: int, units_by_line: Iterable[tuple[int, int]]) -> None:
+        """Cancel units of lines. `units_by_line` are pairs of line number in the file and units."""
+        for line, units in units_by_line:
+            self._database.execute("INSERT INTO cancelled_units VALUES (?, ?, ?)", (cancellation, line, units))
             self._database.execute("UPDATE lines SET cancelled = cancelled + ? WHERE line = ?", (units, line))
 
     # -- reading
 
-    def orders(self) -> Iterator[tuple[Sequence[Line], OrderCells | None]]:
-        """The orders that are not left out, the oldest first, with what the file of orders says of each."""
+    def iterate_orders(self) -> Iterator[tuple[Sequence[Line], OrderCells | None]]:
+        """Yield the orders that are not left out, oldest first: their lines, and their row of the order file."""
         for _, rows in groupby(self._database.execute(ORDERS), key=lambda row: row[1]):
-            kept = list(rows)
-            has_head, *head = kept[0][COLUMNS:]
-            yield [_as_line(row) for row in kept], OrderCells(*head) if has_head else None
+            line_rows = list(rows)
+            has_order_row, *order_cells = line_rows[0][COLUMNS:]
+            yield [_to_line(row) for row in line_rows], OrderCells(*order_cells) if has_order_row else None
 
     def count_orders(self) -> int:
-        """How many orders have a row that could be read, without those that are left out by now."""
-        wanted = (
+        """Return the number of orders with a readable row that are not left out so far."""
+        query = (
             "SELECT COUNT(DISTINCT number) FROM lines WHERE kind <> 2 AND number NOT IN (SELECT number FROM left_out)"
         )
-        return self._count(wanted)
+        return self._count(query)
 
-    def left_out(self) -> Iterator[LeftOut]:
-        """All rows that are left out, in the order of the files."""
+    def iterate_left_out(self) -> Iterator[LeftOutRow]:
+        """Yield all rows that are left out, by file and line."""
         for row in self._database.execute("SELECT file, line, number, reason FROM left_out ORDER BY file, line"):
-            yield LeftOut(*row)
+            yield LeftOutRow(*row)
 
     @property
-    def anything_left_out(self) -> bool:
-        """Whether any row of either file is."""
+    def has_left_out(self) -> bool:
+        """Whether a row of either file is left out."""
         return self._count("SELECT EXISTS (SELECT 1 FROM left_out)") == 1
 
     @property
     def rows_left_out(self) -> int:
-        """Rows of the file of lines."""
+        """Number of rows of the line file that are left out."""
         return self._count("SELECT COUNT(*) FROM left_out WHERE file = 'lines'")
 
     @property
     def orders_left_out(self) -> int:
-        """Orders of which a row was left out, by their numbers."""
+        """Number of orders of which a row is left out."""
         return self._count("SELECT COUNT(DISTINCT number) FROM left_out WHERE number <> '' AND NOT cancels")
 
     @property
     def cancellations(self) -> int:
-        """Rows that cancelled units of others."""
-        wanted = """
+        """Number of rows that cancel units of other rows."""
+        query = """
         SELECT COUNT(*) FROM lines WHERE kind = 2
         AND line NOT IN (SELECT line FROM left_out WHERE file = 'lines')
         """
-        return self._count(wanted)
+        return self._count(query)
 
-    def _count(self, wanted: str) -> int:
-        (count,) = self._database.execute(wanted).fetchone()
+    def _count(self, query: str) -> int:
+        (count,) = self._database.execute(query).fetchone()
         return int(count)
 
 
-def _as_row(line: Line) -> tuple[object, ...]:
+def _to_row(line: Line) -> tuple[object, ...]:
     order = line.order
     return (
         line.line,
@@ -256,9 +261,9 @@ def _as_row(line: Line) -> tuple[object, ...]:
     )
 
 
-def _as_line(row: Sequence[object]) -> Line:
+def _to_line(row: Sequence[object]) -> Line:
     line, number, kind, sku, quantity, price, ppm, amount, total, placed_us, shipped_us, customer, cells, cancelled = (
         row[:COLUMNS]
     )
-    order = OrderCells(placed_us, shipped_us, customer, cells)  # type: ignore[arg-type]  # a row has the columns' types
+    order = OrderCells(placed_us, shipped_us, customer, cells)  # type: ignore[arg-type]  # typed by the columns
     return Line(line, number, LineKind(kind), sku, quantity, price, ppm, amount, total, order, cancelled)  # type: ignore[arg-type]

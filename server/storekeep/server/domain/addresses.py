@@ -1,4 +1,4 @@
-"""Postal addresses, as customers and orders hold them."""
+"""Postal addresses of customers and orders."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import msgspec
 
 
 class Address(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Where something is sent or billed to; see `Address` in the contract."""
+    """A shipping or billing address; see `Address` in the contract."""
 
     recipient: str = ""
     organization: str = ""

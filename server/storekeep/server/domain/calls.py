@@ -1,4 +1,4 @@
-"""Who calls, and what a call is to the domain."""
+"""Callers and calls, as the domain sees them."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import msgspec
 
 
 class Caller(msgspec.Struct, frozen=True):
-    """Who calls, once that is verified.
+    """An authenticated caller.
 
     Attributes:
-        subject: resource name, such as `serviceAccounts/shop`.
-        display_name: what people read.
-        roles: names of its roles, sorted.
-        permissions: all that it may do.
+        subject: the resource name, such as `serviceAccounts/shop`.
+        display_name: the name for people.
+        roles: the resource names of its roles, sorted.
+        permissions: all its effective permissions.
         token_id: the token's `jti`; empty for a caller without a token, such as the command line on the server.
-        expire_us: when the token ends, microseconds since 1970; 0 without a token.
-        api_key: resource name of the API key that the token came from; empty without one.
-        session_id: the session that the token belongs to; empty without one.
+        expire_us: when the token expires, microseconds since 1970; 0 without a token.
+        api_key: the resource name of the API key that the token was issued for; empty without one.
+        session_id: the session of the token; empty without one.
     """
 
     subject: str
@@ -30,15 +30,15 @@ class Caller(msgspec.Struct, frozen=True):
 
 
 class Call(msgspec.Struct, frozen=True):
-    """One mutation that somebody asked for.
+    """A request for one mutation.
 
     Attributes:
-        caller: who.
+        caller: the authenticated caller.
         method: the RPC, such as `storekeep.v1.OrderService/PlaceOrder`.
-        request_id: makes a retry safe; empty when the caller gave none.
-        fingerprint: SHA-256 of the request, by which a retry is told from a reuse of its id.
-        validate_only: do all of it and keep nothing.
-        deadline: the `time.monotonic()` after which it must not begin; None without one.
+        request_id: makes a retry safe; empty if the request has none.
+        fingerprint: SHA-256 of the request; tells a retry from another request with the same id.
+        validate_only: whether this is a dry run, which changes nothing.
+        deadline: the latest start, in seconds of `time.monotonic()`; None without one.
     """
 
     caller: Caller

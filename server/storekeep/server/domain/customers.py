@@ -1,4 +1,4 @@
-"""Customers: who orders. Deleted softly, so that their orders stay whole; a deleted one cannot order."""
+"""Customers. They are soft-deleted, so that orders keep valid references. A deleted customer cannot place orders."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from storekeep.server.store.tables import customers as store
 
 
 class LabelledAddress(msgspec.Struct, frozen=True):
-    """An address and the customer's own word for it."""
+    """An address of a customer with a label, such as `home`."""
 
     label: str
     address: Address
@@ -35,7 +35,7 @@ class Customer(msgspec.Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        """The resource name."""
+        """Return the resource name."""
         return f"customers/{self.id}"
 
 

@@ -1,4 +1,4 @@
-"""Why the domain refuses: each class is a fact, its attributes are the facts' particulars.
+"""The errors of the domain: each class is a fact, and its attributes are the details.
 
 DomainError
 ├── InvalidArgument         InvalidFilter, InvalidOrderBy, InvalidPageToken, InvalidUpdateMask, RequestIdReused,
@@ -26,26 +26,26 @@ from typing import ClassVar, Self
 
 
 class DomainError(Exception):
-    """A refusal. Its attributes are what the caller is told, beside the text."""
+    """An error for the caller. Its attributes go to the caller as metadata, beside the text."""
 
     @property
     def metadata(self) -> dict[str, str]:
-        """The attributes, as the text that goes on the wire."""
+        """The attributes as strings, for the error details on the wire."""
         return {name: str(value) for name, value in vars(self).items() if not name.startswith("_")}
 
 
-# -- the request itself
+# -- invalid requests
 
 
 class InvalidArgument(DomainError):
-    """The request can never succeed as it is."""
+    """The request is invalid, whatever the state of the server."""
 
 
 class FieldViolation(InvalidArgument):
-    """Wrong at one field, which it names as the contract does.
+    """One field of the request is invalid.
 
     Attributes:
-        field: path of the field within the request, such as `lines[0].sku`.
+        field: the path of the field in the request, such as `lines[0].sku`.
         problem: what is wrong with it.
     """
 
@@ -56,14 +56,14 @@ class FieldViolation(InvalidArgument):
 
 
 class InvalidField(FieldViolation):
-    """A field breaks a rule that the contract's constraints cannot say."""
+    """A field breaks a rule that the contract's constraints cannot express."""
 
 
 class InvalidFilter(InvalidArgument):
-    """The filter cannot be understood.
+    """The filter cannot be parsed.
 
     Attributes:
-        position: 1-based column where reading it stopped making sense.
+        position: the 1-based position of the error, in characters.
         problem: what is wrong there.
     """
 
@@ -74,81 +74,81 @@ class InvalidFilter(InvalidArgument):
 
 
 class InvalidOrderBy(InvalidArgument):
-    """`order_by` names what cannot be sorted by."""
+    """`order_by` is malformed or names a field that cannot be sorted by."""
 
     def __init__(self, term: str, *, sortable: tuple[str, ...]) -> None:
-        super().__init__(f"order_by: cannot sort by {term!r}; can by: {', '.join(sortable)}")
+        super().__init__(f"order_by: cannot sort by {term!r}; use one of: {', '.join(sortable)}")
         self.term = term
         self.sortable = ", ".join(sortable)
 
 
 class InvalidPageToken(InvalidArgument):
-    """The page token is damaged, or belongs to another query."""
+    """The page token is damaged or belongs to another query."""
 
     def __init__(self) -> None:
-        super().__init__("page_token: not a token of this query; begin again without one")
+        super().__init__("page_token: not valid for this query; start again without a page token")
 
 
 class InvalidUpdateMask(InvalidArgument):
-    """The mask names a field that is not there or cannot be changed."""
+    """The mask names a field that does not exist or cannot be changed."""
 
     def __init__(self, path: str, *, allowed: tuple[str, ...]) -> None:
-        super().__init__(f"update_mask: {path!r} cannot be changed; these can: {', '.join(allowed)}")
+        super().__init__(f"update_mask: {path!r} cannot be changed; use one of: {', '.join(allowed)}")
         self.path = path
         self.allowed = ", ".join(allowed)
 
 
 class InvalidAmount(FieldViolation):
-    """An amount that is negative, too large, or finer than its currency."""
+    """An amount is negative, too large, or has more decimal places than its currency."""
 
 
 class UnknownCurrency(FieldViolation):
-    """Not an active currency of ISO 4217."""
+    """The code is not that of an active ISO 4217 currency."""
 
 
 class CurrencyMismatch(FieldViolation):
-    """Amounts in different currencies where one is needed."""
+    """Amounts that must have the same currency do not."""
 
 
 class RequestIdReused(InvalidArgument):
-    """The same caller used this request id before, with another payload or another API key."""
+    """The caller used this request id before, with another payload or another API key."""
 
     def __init__(self, request_id: str) -> None:
         super().__init__(
-            f"request_id {request_id} was used before with another payload or by another API key; nothing was done"
+            f"request_id {request_id} was used before with another payload or API key; nothing was changed"
         )
         self.request_id = request_id
 
 
 class CategoryCycle(InvalidArgument):
-    """A category would be below itself."""
+    """A category would become its own ancestor."""
 
     def __init__(self, category: str, *, parent: str) -> None:
-        super().__init__(f"{parent} is {category} or below it, so it cannot be above it")
+        super().__init__(f"{parent} cannot be the parent of {category}: that would be a cycle")
         self.category = category
         self.parent = parent
 
 
 class UnknownPermission(InvalidArgument):
-    """No RPC asks for this permission."""
+    """No RPC requires this permission."""
 
     def __init__(self, permission: str) -> None:
         super().__init__(f"no such permission: {permission}")
         self.permission = permission
 
 
-# -- what is not there
+# -- missing resources
 
 
 class NotFound(DomainError):
-    """What the request names does not exist."""
+    """A resource that the request names does not exist."""
 
 
 class ResourceNotFound(NotFound):
-    """No resource has the name.
+    """No resource has the requested name.
 
     Attributes:
-        resource: the name that was asked for.
+        resource: the requested name.
     """
 
     kind: ClassVar[str] = "resource"
@@ -191,7 +191,7 @@ class LocationNotFound(ResourceNotFound):
 
 
 class StockLevelNotFound(ResourceNotFound):
-    """There has never been stock of the SKU at the location."""
+    """The location has never had stock of the SKU."""
 
     kind = "stock level"
 
@@ -221,11 +221,11 @@ class OrderNotFound(ResourceNotFound):
 
 
 class OrderLineNotFound(NotFound):
-    """The order has no line of this number.
+    """The order has no line with this number.
 
     Attributes:
         resource: the order's name.
-        line_number: that it does not have.
+        line_number: the requested line number.
     """
 
     def __init__(self, order: str, *, line_number: int) -> None:
@@ -265,29 +265,31 @@ class AuditEntryNotFound(ResourceNotFound):
 
 
 class AuditEntryUnreadable(DomainError):
-    """An audit entry holds what the program never writes: somebody changed it by other means, or the disk did.
+    """An audit entry holds data that Storekeep never writes: it was changed by other means, or the disk is damaged.
 
     Attributes:
-        resource: its name; `auditEntries/-` where it is one of a page.
+        resource: the name of the entry; `auditEntries/-` for an entry on a page.
     """
 
     def __init__(self, resource: str) -> None:
-        super().__init__(f"{resource} cannot be read: it was changed by other means; storekeep audit verify tells more")
+        super().__init__(
+            f"{resource} cannot be read: it was changed outside Storekeep; for details, run: storekeep audit verify"
+        )
         self.resource = resource
 
 
-# -- what is there already, or was changed meanwhile
+# -- conflicts with existing resources
 
 
 class Conflict(DomainError):
-    """The request collides with what is there."""
+    """The request conflicts with an existing resource."""
 
 
 class AlreadyExists(Conflict):
-    """A resource of that name exists, deleted or not."""
+    """A resource with this name already exists; it may be deleted."""
 
     def __init__(self, resource: str) -> None:
-        super().__init__(f"{resource} exists already")
+        super().__init__(f"{resource} already exists")
         self.resource = resource
 
 
@@ -301,28 +303,28 @@ class SkuTaken(Conflict):
 
 
 class EtagMismatch(Conflict):
-    """The resource was changed since the caller saw it.
+    """The resource was changed since the caller read it.
 
     Attributes:
         resource: its name.
-        etag: the current one.
+        etag: its current etag.
     """
 
     def __init__(self, resource: str, *, etag: str) -> None:
-        super().__init__(f"{resource} was changed meanwhile; its etag is now {etag}")
+        super().__init__(f"{resource} was changed since it was read; its etag is now {etag}")
         self.resource = resource
         self.etag = etag
 
 
-# -- what the state of things does not allow
+# -- states that do not allow the request
 
 
 class FailedPrecondition(DomainError):
-    """The state of things does not allow it."""
+    """The current state does not allow the request."""
 
 
 class ResourceDeleted(FailedPrecondition):
-    """It is deleted; undelete it first."""
+    """The resource is deleted; undelete it first."""
 
     def __init__(self, resource: str) -> None:
         super().__init__(f"{resource} is deleted")
@@ -330,7 +332,7 @@ class ResourceDeleted(FailedPrecondition):
 
 
 class ResourceNotDeleted(FailedPrecondition):
-    """It is not deleted, so there is nothing to undelete."""
+    """The resource is not deleted, so it cannot be undeleted."""
 
     def __init__(self, resource: str) -> None:
         super().__init__(f"{resource} is not deleted")
@@ -338,11 +340,11 @@ class ResourceNotDeleted(FailedPrecondition):
 
 
 class ResourceInUse(FailedPrecondition):
-    """Something else still refers to it.
+    """Another resource still refers to this one.
 
     Attributes:
-        resource: its name.
-        user: the name of one thing that refers to it.
+        resource: the name of the resource in use.
+        user: the name of one resource that refers to it.
     """
 
     def __init__(self, resource: str, *, user: str) -> None:
@@ -352,19 +354,19 @@ class ResourceInUse(FailedPrecondition):
 
 
 class IllegalState(FailedPrecondition):
-    """The state machine has no such step.
+    """The state machine has no such transition.
 
     Attributes:
-        resource: whose state it is.
-        state: the state that it is in.
-        wanted: the state that it should have gone to.
+        resource: the name of the resource.
+        state: its current state.
+        wanted: the requested state.
     """
 
-    def __init__(self, resource: str, *, state: str, wanted: str) -> None:
-        super().__init__(f"{resource} is {state}; it cannot become {wanted}")
+    def __init__(self, resource: str, *, state: str, target: str) -> None:
+        super().__init__(f"{resource} is {state}; it cannot become {target}")
         self.resource = resource
         self.state = state
-        self.wanted = wanted
+        self.wanted = target
 
 
 class OrderHeld(FailedPrecondition):
@@ -372,7 +374,7 @@ class OrderHeld(FailedPrecondition):
 
     Attributes:
         resource: its name.
-        hold_reason: why it is held.
+        hold_reason: why it is held; may be empty.
     """
 
     def __init__(self, order: str, *, hold_reason: str) -> None:
@@ -382,7 +384,7 @@ class OrderHeld(FailedPrecondition):
 
 
 class OrderNotHeld(FailedPrecondition):
-    """The order is not held, so there is nothing to resume."""
+    """The order is not held, so it cannot be resumed."""
 
     def __init__(self, order: str) -> None:
         super().__init__(f"{order} is not held")
@@ -390,25 +392,27 @@ class OrderNotHeld(FailedPrecondition):
 
 
 class UnitsNotOpen(FailedPrecondition):
-    """Fewer units of a line are open, and bound to no fulfilment, than are needed.
+    """A line has fewer open units without a fulfilment than requested.
 
     Attributes:
         resource: the order's name.
-        line_number: which line.
-        wanted: units that are needed.
-        open: units that are there.
+        line_number: the line.
+        wanted: the requested units.
+        open: the open units that no fulfilment contains.
     """
 
-    def __init__(self, order: str, *, line_number: int, wanted: int, there: int) -> None:
-        super().__init__(f"line {line_number} of {order} has {there} units open and unbound, not {wanted}")
+    def __init__(self, order: str, *, line_number: int, requested: int, available: int) -> None:
+        super().__init__(
+            f"line {line_number} of {order} has {available} open units without a fulfilment, but {requested} are needed"
+        )
         self.resource = order
         self.line_number = line_number
-        self.wanted = wanted
-        self.open = there
+        self.wanted = requested
+        self.open = available
 
 
 class NotForSale(FailedPrecondition):
-    """The variant, or its product, is archived or deleted."""
+    """The variant or its product is archived or deleted."""
 
     def __init__(self, sku: str) -> None:
         super().__init__(f"{sku} is not for sale")
@@ -416,36 +420,38 @@ class NotForSale(FailedPrecondition):
 
 
 class OutOfStock(FailedPrecondition):
-    """Fewer units are there than were asked for.
+    """Fewer units are available than requested.
 
-    Attributes:
-        skus: the short SKUs, in order; for each, `wanted.SKU` and `available.SKU` follow in the metadata.
-            Of very many, the first; `more` then says how many are not told.
+    The metadata has `skus`, the short SKUs in order, and `wanted.SKU` and `available.SKU` for each. If there are too
+    many to list, `more` counts the rest.
     """
 
-    told_characters_max: ClassVar[int] = 1_500
-    """Of all that is told: what has room in the details of a status."""
+    listed_characters_max: ClassVar[int] = 1_500
+    """The most characters of listed shortages: they must fit into the details of a gRPC status."""
 
     def __init__(self, shortages: dict[str, tuple[int, int]]) -> None:
         characters = itertools.accumulate(3 * len(sku) + 40 for sku in shortages)
-        told_max = sum(1 for count in characters if count <= self.told_characters_max)
-        self._shortages = dict(itertools.islice(shortages.items(), told_max))
+        listed_max = sum(1 for count in characters if count <= self.listed_characters_max)
+        self._shortages = dict(itertools.islice(shortages.items(), listed_max))
         self._more = len(shortages) - len(self._shortages)
-        told = [f"{sku} ({wanted} wanted, {there} there)" for sku, (wanted, there) in self._shortages.items()]
-        super().__init__(f"out of stock: {', '.join(told)}" + (f", and {self._more} more" if self._more else ""))
+        listed = [
+            f"{sku} ({requested} requested, {available} available)"
+            for sku, (requested, available) in self._shortages.items()
+        ]
+        super().__init__(f"out of stock: {', '.join(listed)}" + (f", and {self._more} more" if self._more else ""))
 
     @property
     def metadata(self) -> dict[str, str]:
-        """`skus`, and what was wanted and what is there of each."""
-        facts = {"skus": ",".join(self._shortages)}
-        for sku, (wanted, available) in self._shortages.items():
-            facts[f"wanted.{sku}"] = str(wanted)
-            facts[f"available.{sku}"] = str(available)
-        return facts | ({"more": str(self._more)} if self._more else {})
+        """The listed SKUs, with the requested and the available units of each."""
+        metadata = {"skus": ",".join(self._shortages)}
+        for sku, (requested, available) in self._shortages.items():
+            metadata[f"wanted.{sku}"] = str(requested)
+            metadata[f"available.{sku}"] = str(available)
+        return metadata | ({"more": str(self._more)} if self._more else {})
 
 
 class QuantityMismatch(FailedPrecondition):
-    """Another quantity is on hand than the caller expected."""
+    """The quantity on hand differs from the caller's expected quantity."""
 
     def __init__(self, stock_level: str, *, expected_quantity: int, on_hand: int) -> None:
         super().__init__(f"{stock_level} has {on_hand} units on hand, not {expected_quantity}")
@@ -458,66 +464,67 @@ class RoleBuiltIn(FailedPrecondition):
     """A built-in role cannot be changed."""
 
     def __init__(self, role: str) -> None:
-        super().__init__(f"{role} is built in")
+        super().__init__(f"{role} is built in and cannot be changed")
         self.resource = role
 
 
 class ReplyExpired(FailedPrecondition):
-    """The call was made before, and the secret in its reply is not kept any more.
+    """The call took effect before, and the secret in its reply is no longer stored.
 
     Attributes:
-        resource: the key that it made.
+        resource: the API key that the first call created.
     """
 
     def __init__(self, api_key: str) -> None:
         super().__init__(
-            f"this call made {api_key} already; its secret is not kept any more: rotate the key for another"
+            f"an earlier call with this request_id created {api_key}, and its secret is no longer stored; rotate the "
+            "key to get a new secret"
         )
         self.resource = api_key
 
 
-# -- who may
+# -- access
 
 
 class AccessRefused(DomainError):
-    """Who the caller is does not allow it."""
+    """The caller is not authenticated, or lacks a permission."""
 
     _session_id = ""
 
     @property
     def session_id(self) -> str:
-        """The session of the token that was refused, for the log alone; empty where it is not known."""
+        """The session of the rejected token, for the log only; empty if unknown."""
         return self._session_id
 
-    def of_session(self, session_id: str) -> Self:
-        """Note the session of the token that is refused."""
+    def attach_session(self, session_id: str) -> Self:
+        """Set the session of the rejected token, and return the error."""
         self._session_id = session_id
         return self
 
 
 class Unauthenticated(AccessRefused):
-    """No credentials, or none that can be verified."""
+    """The credentials are missing or invalid."""
 
     def __init__(self, problem: str) -> None:
         super().__init__(problem)
 
 
 class BatchTooLarge(DomainError):
-    """The resources that were asked for together are too large for one reply."""
+    """The requested resources are too large for one reply."""
 
     def __init__(self, count: int) -> None:
-        super().__init__(f"the reply would be too large; ask for fewer names at a time, such as the first {count}")
+        super().__init__(f"the reply would be too large; request fewer names at a time, such as the first {count}")
 
 
 class TokenExpired(AccessRefused):
-    """The token's lifetime is over."""
+    """The token has expired."""
 
     def __init__(self) -> None:
         super().__init__("the token has expired")
 
 
 class TokenRevoked(AccessRefused):
-    """The token, or all that was issued to its subject, was revoked."""
+    """The token, its session, its API key or its account was revoked or disabled."""
 
     def __init__(self) -> None:
         super().__init__("the token was revoked")
@@ -539,8 +546,10 @@ class PermissionDenied(AccessRefused):
 
 
 class PrivilegeEscalation(AccessRefused):
-    """The caller would grant, or change something that holds, what it does not hold itself."""
+    """The caller would grant a permission that it lacks, or change a resource that has such a permission."""
 
     def __init__(self, permission: str) -> None:
-        super().__init__(f"you cannot do this to what holds {permission}, or grant it: you do not hold it yourself")
+        super().__init__(
+            f"the call grants {permission} or changes a resource that has it, and you do not have this permission"
+        )
         self.permission = permission

@@ -1,4 +1,4 @@
-"""Money: an amount in a currency's minor unit, such as cents. Never a fraction of one, never a float."""
+"""Money: integer amounts in a currency's minor unit, such as cents. No floats and no fractions of a minor unit."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import msgspec
 from storekeep.server.domain.errors import InvalidAmount, UnknownCurrency
 
 AMOUNT_MINOR_MAX = 10**12
-"""The largest amount that a request may contain: ten billion of a currency with cents."""
+"""The maximum amount in a request, in minor units: ten billion euros, for example."""
 TOTAL_MINOR_MAX = 2**63 - 1
-"""The largest sum: what the database's integers hold."""
+"""The maximum total, in minor units: the largest integer of the database."""
 NANOS = 1_000_000_000
 
-WITH_CENTS = """
+TWO_DIGIT_CURRENCIES = """
     AED AFN ALL AMD ANG AOA ARS AUD AWG AZN BAM BBD BDT BGN BMD BND BOB BRL BSD BTN BWP BYN BZD CAD CDF
     CHF CNY COP CRC CUP CVE CZK DKK DOP DZD EGP ERN ETB EUR FJD FKP GBP GEL GHS GIP GMD GTQ GYD HKD HNL
     HTG HUF IDR ILS INR IRR JMD KES KGS KHR KPW KYD KZT LAK LBP LKR LRD LSL MAD MDL MGA MKD MMK MNT MOP
@@ -20,33 +20,33 @@ WITH_CENTS = """
     SCR SDG SEK SGD SHP SLE SOS SRD SSP STN SVC SYP SZL THB TJS TMT TOP TRY TTD TWD TZS UAH USD UYU UZS
     VED VES WST XCD XCG YER ZAR ZMW ZWG
 """
-WITHOUT_MINOR_UNIT = "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX VND VUV XAF XOF XPF"
-WITH_MILLS = "BHD IQD JOD KWD LYD OMR TND"
+ZERO_DIGIT_CURRENCIES = "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX VND VUV XAF XOF XPF"
+THREE_DIGIT_CURRENCIES = "BHD IQD JOD KWD LYD OMR TND"
 MINOR_DIGITS: dict[str, int] = {
-    **dict.fromkeys(WITH_CENTS.split(), 2),
-    **dict.fromkeys(WITHOUT_MINOR_UNIT.split(), 0),
-    **dict.fromkeys(WITH_MILLS.split(), 3),
+    **dict.fromkeys(TWO_DIGIT_CURRENCIES.split(), 2),
+    **dict.fromkeys(ZERO_DIGIT_CURRENCIES.split(), 0),
+    **dict.fromkeys(THREE_DIGIT_CURRENCIES.split(), 3),
 }
-"""Digits behind the point of each active currency of ISO 4217 (List One, without funds, metals and test codes)."""
+"""Currency code -> decimal digits, for the active currencies of ISO 4217 (List One, no funds, metals or test codes)."""
 
 
 class Money(msgspec.Struct, frozen=True):
     """An amount in one currency.
 
     Attributes:
-        currency_code: ISO 4217.
-        amount_minor: in the currency's minor unit: 1999 is 19.99 EUR, and 1,999 JPY.
+        currency_code: the ISO 4217 code, such as `EUR`.
+        amount_minor: the amount in minor units: 1999 is 19.99 EUR or 1,999 JPY.
     """
 
     currency_code: str
     amount_minor: int
 
 
-def minor_digits(currency_code: str, *, field: str) -> int:
-    """Digits behind the point of a currency.
+def get_minor_digits(currency_code: str, *, field: str) -> int:
+    """Return the number of decimal digits of a currency.
 
     Args:
-        field: the field of the request that names it, for the error.
+        field: the request field that contains the code, for the error.
 
     Raises: UnknownCurrency.
     """
@@ -56,23 +56,26 @@ def minor_digits(currency_code: str, *, field: str) -> int:
     return digits
 
 
-def money_of(currency_code: str, *, units: int, nanos: int, field: str) -> Money:
-    """The amount that `google.type.Money` writes as whole units and billionths.
+def parse_money(currency_code: str, *, units: int, nanos: int, field: str) -> Money:
+    """Convert the whole units and the nanos (billionths) of `google.type.Money` to minor units.
 
-    Raises: UnknownCurrency; InvalidAmount for less than nothing, too much, or a fraction of a minor unit.
+    Args:
+        field: the request field that contains the amount, for the error.
+
+    Raises: UnknownCurrency; InvalidAmount for a negative or too large amount, or a fraction of a minor unit.
     """
-    digits = minor_digits(currency_code, field=field)
+    digits = get_minor_digits(currency_code, field=field)
     if units < 0 or not 0 <= nanos < NANOS:
-        raise InvalidAmount(field, "must not be negative, nor its nanos beyond 999,999,999")
+        raise InvalidAmount(field, "units must not be negative, and nanos must be from 0 to 999,999,999")
     unit_nanos = NANOS // 10**digits
     if nanos % unit_nanos:
-        raise InvalidAmount(field, f"{currency_code} has {digits} digits behind the point, not more")
+        raise InvalidAmount(field, f"{currency_code} allows at most {digits} decimal digits")
     amount_minor = units * 10**digits + nanos // unit_nanos
     if amount_minor > AMOUNT_MINOR_MAX:
         raise InvalidAmount(field, f"must be at most {AMOUNT_MINOR_MAX} minor units")
     return Money(currency_code, amount_minor)
 
 
-def share_of(amount_minor: int, part: int, whole: int) -> int:
-    """Return `part / whole` of an amount, rounded half up: the one rounding rule. A `whole` of 0 gives 0."""
+def prorate_amount(amount_minor: int, part: int, whole: int) -> int:
+    """Return `amount_minor * part / whole`, rounded half up: the only rounding rule. Return 0 if `whole` is 0."""
     return (2 * amount_minor * part + whole) // (2 * whole) if whole else 0

@@ -1,8 +1,8 @@
-"""One use case is one transaction: its effect, its event, its audit entry and its stored reply.
+"""Mutations: one use case is one transaction, with its effect, event, audit entry and stored reply.
 
-Invariant: an event and an audit entry exist if and only if their change committed, and one
-(caller, method, request_id) has at most one effect. A stored reply is given to the API key that made the call only,
-once all checks of access have passed again, and never in answer to a refusal of access.
+Invariant: an event and an audit entry exist if and only if their change is committed. Each (caller, method, request_id)
+takes effect at most once. A stored reply is returned only to the API key that made the call, and only after all access
+checks pass again.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from storekeep.server.domain.keys.audit_chain import (
     AuditedChange,
     AuditEpoch,
     ChainKeyMissing,
-    new_key,
-    owner,
+    format_owner,
+    generate_key,
     prepare_key,
 )
 from storekeep.server.domain.keys.audit_chain import PURPOSE as CHAIN_PURPOSE
@@ -41,15 +41,15 @@ from storekeep.server.store.tables.ledger import (
 Reply = TypeVar("Reply")
 
 AUDIT_END = "audit_end"
-"""The note of the entry that was written last in the running commit: its sequence, its hash, and the key of the next
-one's; None where the chain has none yet."""
+"""The batch cache key for the end of the audit chain: the sequence and hash of the last entry, and the key for the hash
+of the next entry (None if the chain has no key yet)."""
 ACCESS_METHODS = "storekeep.v1.AuthService/"
-"""What the methods begin with that change who may call: none of them runs without a check of access."""
+"""The prefix of the methods that change access; each of them must have an access check."""
 encode = msgspec.json.Encoder().encode
 
 
 class Named(Protocol):
-    """Anything with a resource name."""
+    """A resource with a name."""
 
     @property
     def name(self) -> str:
@@ -57,46 +57,46 @@ class Named(Protocol):
 
 
 class Mutation:
-    """One mutation while it runs.
+    """A running mutation.
 
     Attributes:
         tx: its transaction.
-        call: who asked for it, and how.
-        expirers: the store's, for what has expired and holds stock that this mutation needs; see `expiry`.
+        call: the call that it serves.
+        expirers: the store's expirers, which release expired stock that this mutation needs; see `expiry`.
     """
 
-    __slots__ = ("_entries", "_entry", "_recorded", "_whole", "call", "expirers", "tx")
+    __slots__ = ("_entries", "_entry", "_parent", "_recorded", "call", "expirers", "tx")
 
     def __init__(
-        self, tx: Transaction, call: Call, *, whole: Mutation | None = None, expirers: tuple[Any, ...] = ()
+        self, tx: Transaction, call: Call, *, parent: Mutation | None = None, expirers: tuple[Any, ...] = ()
     ) -> None:
         self.tx = tx
         self.call = call
         self.expirers = expirers
-        self._whole = whole
+        self._parent = parent
         self._recorded: Named | None = None
         self._entry = 0
         self._entries = 0
 
     def by(self, call: Call) -> Mutation:
-        """This mutation, for what is done with it that its caller did not ask for."""
-        return Mutation(self.tx, call, whole=self, expirers=self.expirers)
+        """Return a mutation in the same transaction that records its changes under another call."""
+        return Mutation(self.tx, call, parent=self, expirers=self.expirers)
 
     def record(self, event: str, *, before: Named | None, after: Named | None) -> None:
-        """Write the entry of one changed resource: its event and its audit entry in one.
+        """Write the entry of one changed resource. One row is both its event and its audit entry.
 
         Args:
-            event: what happened, as `order.placed`.
-            before: the resource as it was; None when it is new.
-            after: the resource as it is; None when it is gone.
+            event: the event type, such as `order.placed`.
+            before: the resource before the change; None for a new resource.
+            after: the resource after the change; None for a deleted resource.
         """
         changed = after if after is not None else before
         if changed is None:
-            raise TypeError("a change has a resource before, after, or both")
+            raise TypeError("a change needs a resource before, after, or both")
         before_json = None if before is None else encode(before)
         after_json = None if after is None else encode(after)
         entry = self._chain(event, changed.name, before_json, after_json)
-        INSERT_AUDIT_ENTRY.run_later(
+        INSERT_AUDIT_ENTRY.run_deferred(
             self.tx,
             sequence=entry.sequence,
             type=event,
@@ -110,10 +110,10 @@ class Mutation:
         self._recorded, self._entry = after, entry.sequence
 
     def record_new(self, event: str, resources: Sequence[Named]) -> None:
-        """Write the entries of resources that are new, all of them in one statement.
+        """Write the entries of new resources in one statement.
 
         Args:
-            event: what happened to each, as `order.imported`.
+            event: the event type of each, such as `order.imported`.
         """
         if not resources:
             return
@@ -123,12 +123,12 @@ class Mutation:
             entry = self._chain(event, resource.name, None, after_json)
             hashes = entry.previous_hash.hex(), entry.entry_hash.hex()
             rows.append((entry.sequence, resource.name, *hashes, after_json.decode()))
-        INSERT_NEW_ENTRIES.run_later(self.tx, entries=encode(rows).decode(), type=event, **self._shared_values)
+        INSERT_NEW_ENTRIES.run_deferred(self.tx, entries=encode(rows).decode(), type=event, **self._shared_values)
 
     def _chain(self, event: str, resource: str, before: bytes | None, after: bytes | None) -> _Link:
-        """Count the next entry, and link it to the one before."""
+        """Assign the next sequence, and link the entry to the one before."""
         tx = self.tx
-        last_sequence, previous_hash, key = _audit_end(tx)
+        last_sequence, previous_hash, key = _read_audit_end(tx)
         sequence = last_sequence + 1
         call = self.call
         caller = call.caller
@@ -144,13 +144,17 @@ class Mutation:
             caller.session_id,
         )
         entry_hash = change.chain(key, previous_hash, before, after)
-        tx.notes[AUDIT_END] = sequence, entry_hash, key
-        (self._whole or self)._entries += 1
-        tx.position = sequence
+        tx.batch_cache[AUDIT_END] = sequence, entry_hash, key
+        (self._parent or self)._entries += 1
+        tx.consistency_token = sequence
         return _Link(sequence, previous_hash, entry_hash)
 
     def start_epoch(self, *, reason: str, history_digest: str) -> None:
-        """Have this entry and all after it hashed with a new key.
+        """Start an epoch: hash its first entry and all later entries with a new key.
+
+        Args:
+            reason: why the epoch is started; goes to its first entry.
+            history_digest: a digest of all earlier entries, in hexadecimal digits; empty if their keys exist.
 
         Raises: ChainKeyMissing, SecretUnknown.
         """
@@ -158,24 +162,25 @@ class Mutation:
         if tx.chain is None:
             raise ChainKeyMissing
         last = LAST_AUDIT_ENTRY.one(tx)
-        noted = tx.notes.get(AUDIT_END)
+        cached = tx.batch_cache.get(AUDIT_END)
         sequence, last_hash, number = (0, FIRST_HASH, None) if last is None else (last[0], bytes(last[1]), last[2])
-        if noted is not None:
-            sequence, last_hash = noted[:2]
-        key = new_key()
+        if cached is not None:
+            sequence, last_hash = cached[:2]
+        key = generate_key()
         secret = LATEST_SECRET.one(tx)
         secret_number = 0 if secret is None else secret[0]
         epoch = AuditEpoch((number or 0) + 1, sequence + 1, reason, history_digest, tx.now_us, secret_number)
-        sealed = tx.chain.keyring.seal(tx, key, purpose=CHAIN_PURPOSE, owner=owner(epoch.number, epoch.first_sequence))
+        owner = format_owner(epoch.number, epoch.first_sequence)
+        encrypted = tx.chain.keyring.encrypt(tx, key, purpose=CHAIN_PURPOSE, owner=owner)
         INSERT_EPOCH.run(
-            tx, number=epoch.number, first_sequence=epoch.first_sequence, sealed_key=sealed, now_us=tx.now_us
+            tx, number=epoch.number, first_sequence=epoch.first_sequence, sealed_key=encrypted, now_us=tx.now_us
         )
-        tx.notes[AUDIT_END] = sequence, last_hash, prepare_key(key)
+        tx.batch_cache[AUDIT_END] = sequence, last_hash, prepare_key(key)
         self.record("audit_epoch.started", before=None, after=epoch)
 
     @property
     def _shared_values(self) -> dict[str, object]:
-        """What all entries of this mutation say."""
+        """The column values that all entries of this mutation share."""
         call = self.call
         return {
             "now_us": self.tx.now_us,
@@ -188,87 +193,87 @@ class Mutation:
 
     @property
     def next_sequence(self) -> int:
-        """The place in the ledger of what is recorded next."""
-        return _audit_end(self.tx)[0] + 1
+        """The sequence of the next audit entry."""
+        return _read_audit_end(self.tx)[0] + 1
 
     @property
     def head(self) -> tuple[int, bytes]:
-        """The number and the hash of the last entry; 0 and zeros where there is none."""
-        return _audit_end(self.tx)[:2]
+        """The sequence and the hash of the last audit entry; 0 and 32 zero bytes for an empty log."""
+        return _read_audit_end(self.tx)[:2]
 
     def undo(self) -> None:
-        """Have all that it did undone, as something before it did it already."""
+        """Roll back all changes of this mutation: it is a dry run, or a retry of a call that took effect before."""
         self.tx.rollback_only = True
-        self.tx.position = _audit_end(self.tx)[0] - self._entries
+        self.tx.consistency_token = _read_audit_end(self.tx)[0] - self._entries
 
     def store_reply(self, reply: object, *, call: Call) -> bool:
-        """Keep the reply for retries; False where there is one already.
+        """Store the reply for retries. Return False if the call has a stored reply already.
 
-        The reply is mostly the resource that was just recorded; then its entry is named, and not written again.
+        Usually the reply is the resource that was recorded last. Then only the number of its entry is stored.
 
         Args:
-            call: as it came in, where the entries do not show all of it.
+            call: the original call; the entries may omit its request id.
         """
         recorded = reply is self._recorded
         values = {
             "caller": call.caller.subject,
             "method": call.method,
             "request_id": call.request_id,
-            "api_key": _key_id(call),
+            "api_key": _get_key_id(call),
             "fingerprint": call.fingerprint,
             "entry": self._entry if recorded else None,
             "reply": None if recorded else encode(reply),
             "now_us": self.tx.now_us,
         }
-        if INSERT_REPLY.defer(self.tx, **values):  # a retry makes it fail, and is seen when all is run again
+        if INSERT_REPLY.defer(self.tx, **values):  # fails for a retry; the engine then runs the batch again
             return True
         return INSERT_REPLY_IF_NEW.change(self.tx, **values) > 0
 
 
 class _Link(NamedTuple):
-    """Where an entry stands in the chain."""
+    """The position and the hashes of an entry in the chain."""
 
     sequence: int
     previous_hash: bytes
     entry_hash: bytes
 
 
-def _audit_end(tx: Transaction) -> tuple[int, bytes, HMAC | None]:
-    """The sequence and the hash at the end of the audit chain, and the key of the next entry; read once in a commit.
+def _read_audit_end(tx: Transaction) -> tuple[int, bytes, HMAC | None]:
+    """Return the sequence and hash of the last audit entry, and the key for the next. They are read once per commit.
 
-    Raises: ChainKeyMissing, SealBroken.
+    Raises: ChainKeyMissing, DecryptionFailed.
     """
-    noted: tuple[int, bytes, HMAC | None] | None = tx.notes.get(AUDIT_END)
-    if noted is not None:
-        return noted
+    cached: tuple[int, bytes, HMAC | None] | None = tx.batch_cache.get(AUDIT_END)
+    if cached is not None:
+        return cached
     last = LAST_AUDIT_ENTRY.one(tx)
     if last is None:
         end: tuple[int, bytes, HMAC | None] = 0, FIRST_HASH, None
     else:
-        end = last[0], bytes(last[1]), _chain_key(tx, last[2])
-    tx.notes[AUDIT_END] = end
+        end = last[0], bytes(last[1]), _get_chain_key(tx, last[2])
+    tx.batch_cache[AUDIT_END] = end
     return end
 
 
-def _chain_key(tx: Transaction, epoch: int | None) -> HMAC | None:
+def _get_chain_key(tx: Transaction, epoch: int | None) -> HMAC | None:
     chain: AuditChain | None = tx.chain
     if chain is not None:
-        return chain.newest_key(tx, epoch)
+        return chain.get_newest_key(tx, epoch)
     if epoch is not None:
         raise ChainKeyMissing
     return None
 
 
-class _Replay(msgspec.Struct, Generic[Reply]):
-    """Either what was answered the first time, or what is answered now."""
+class _Outcome(msgspec.Struct, Generic[Reply]):
+    """The outcome of a mutation: a new reply, or the stored reply of an earlier call."""
 
-    now: Reply | None
+    new: Reply | None
     stored: bytes | None
 
 
 CheckAccess = Callable[[Mutation, Reply | None], None]
-"""Refuses a caller whose own permissions do not allow the mutation, whatever else is wrong with it. It runs before the
-effect, and again over a stored reply before that is given. Raises AccessRefused, and NotFound for what it looks up."""
+"""Raises AccessRefused if the caller's permissions do not allow the mutation, and NotFound for a missing resource. It
+runs before the effect, and again before a stored reply is returned."""
 
 
 def mutate(
@@ -280,25 +285,24 @@ def mutate(
     check_access: CheckAccess[Reply] | None = None,
     hides_request_id: bool = False,
 ) -> Reply:
-    """Run one use case as one durable transaction, or answer its retry with what was answered before.
+    """Run one use case as one durable transaction. For a retry, return the stored reply of the first call.
 
-    Retries are rare, so the effect is run without asking whether it was run before; that shows when the reply cannot be
-    stored or the effect fails, and then everything is undone.
+    Retries are rare, so the effect runs first. A retry is detected when the reply cannot be stored or the effect fails;
+    then all changes are rolled back.
 
     Args:
-        effect: changes what is to be changed through its transaction, and nothing else, records each change, and gives
-            the reply.
-        reply_type: the type of the reply, by which a stored one is read back.
-        check_access: what the caller has to hold beside the method's permission; mutations of who may call have one.
-        hides_request_id: whether the audit log shows no request id, as a retry shows a secret once more.
+        effect: makes the changes in its transaction only, records each change, and returns the reply.
+        reply_type: the type of the reply, to decode a stored one.
+        check_access: the access check beside the method's permission; required for methods that change access.
+        hides_request_id: whether the audit log omits the request id, since a retry with it returns a secret.
 
-    Raises: RequestIdReused, what `check_access` and `effect` raise, and the store's errors (see `Store.write`).
+    Raises: RequestIdReused, the errors of `check_access` and `effect`, and the store's errors (see `Store.write`).
     """
-    check = _check_of(call, check_access)
-    shown = msgspec.structs.replace(call, request_id="") if hides_request_id else call
+    check = _get_check(call, check_access)
+    audited = msgspec.structs.replace(call, request_id="") if hides_request_id else call
 
-    def work(tx: Transaction) -> _Replay[Reply]:
-        mutation = Mutation(tx, shown, expirers=store.expirers)
+    def work(tx: Transaction) -> _Outcome[Reply]:
+        mutation = Mutation(tx, audited, expirers=store.expirers)
         check(mutation, None)
         try:
             reply = effect(mutation)
@@ -309,38 +313,38 @@ def mutate(
             if stored is None:
                 raise
             mutation.undo()
-            return _Replay(None, stored)
+            return _Outcome(None, stored)
         if call.validate_only:
             mutation.undo()
-            return _Replay(reply, _find_checked(mutation, call, check, reply_type))
+            return _Outcome(reply, _find_checked(mutation, call, check, reply_type))
         if call.request_id and not mutation.store_reply(reply, call=call):
             mutation.undo()
-            return _Replay(None, _find_checked(mutation, call, check, reply_type))
-        return _Replay(reply, None)
+            return _Outcome(None, _find_checked(mutation, call, check, reply_type))
+        return _Outcome(reply, None)
 
-    answer = store.write(work, deadline=call.deadline, trial=call.validate_only)
-    if answer.stored is not None:
-        return msgspec.json.decode(answer.stored, type=reply_type)
-    return answer.now  # type: ignore[return-value]  # there is one where nothing was stored
+    outcome = store.write(work, deadline=call.deadline, dry_run=call.validate_only)
+    if outcome.stored is not None:
+        return msgspec.json.decode(outcome.stored, type=reply_type)
+    return outcome.new  # type: ignore[return-value]  # one of the two is always set
 
 
-def _check_of(call: Call, check_access: CheckAccess[Reply] | None) -> CheckAccess[Reply]:
-    """Return the check of access of a call: none beside the method's permission, unless it changes who may call."""
+def _get_check(call: Call, check_access: CheckAccess[Reply] | None) -> CheckAccess[Reply]:
+    """Return the access check of a call. Raise TypeError if a method that changes access has none."""
     if check_access is not None:
         return check_access
     if call.method.startswith(ACCESS_METHODS):
-        raise TypeError(f"{call.method} has no check of access")
+        raise TypeError(f"{call.method} has no access check")
     return _no_check
 
 
 def _no_check(_mutation: Mutation, _stored: object) -> None:
-    """The permission of the method is all that it takes."""
+    """Accept every caller: the method's permission was checked before."""
 
 
 def _find_checked(mutation: Mutation, call: Call, check: CheckAccess[Reply], reply_type: type[Reply]) -> bytes | None:
-    """Find the stored reply of this very call, and check once more whether its caller may have it.
+    """Return the stored reply of this call after another access check; None if there is none.
 
-    Raises: RequestIdReused, and what `check` raises.
+    Raises: RequestIdReused, and the errors of `check`.
     """
     stored = find_reply(mutation.tx, call)
     if stored is not None and check is not _no_check:
@@ -349,9 +353,9 @@ def _find_checked(mutation: Mutation, call: Call, check: CheckAccess[Reply], rep
 
 
 def find_reply(tx: Transaction, call: Call) -> bytes | None:
-    """What this very request was answered before, if it was, to the same API key.
+    """Return the stored reply to the same request with the same API key, as JSON; None if there is none.
 
-    Raises: RequestIdReused.
+    Raises: RequestIdReused if the id belongs to another request or API key.
     """
     if not call.request_id:
         return None
@@ -359,11 +363,11 @@ def find_reply(tx: Transaction, call: Call) -> bytes | None:
     if row is None:
         return None
     fingerprint, reply, api_key = row
-    if api_key != _key_id(call) or bytes(fingerprint) != call.fingerprint:
+    if api_key != _get_key_id(call) or bytes(fingerprint) != call.fingerprint:
         raise RequestIdReused(call.request_id)
     return bytes(reply)
 
 
-def _key_id(call: Call) -> str | None:
-    """The id of the caller's API key, which no other key of its account ever gets; None without one."""
+def _get_key_id(call: Call) -> str | None:
+    """Return the id of the caller's API key, which its account never reuses; None without a key."""
     return call.caller.api_key.rpartition("/")[2] or None

@@ -1,6 +1,6 @@
-"""A small catalogue of our own to try things on: the tea and kitchen shop Kettle & Crumb, which does not exist.
+"""Sample data for trying out Storekeep: the catalogue of Kettle & Crumb, a fictitious tea and kitchen shop.
 
-It is loaded as `system/sample`, through the same functions as everything else, and only where there is no product yet.
+The actor `system/sample` loads it through the usual domain functions, and only into a database without products.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from storekeep.server.store.tables import catalog as product_store
 
 SUBJECT = "system/sample"
 CUSTOMER = "customers/ada-marsh"
-"""Who places the first order."""
+"""The customer of the first order."""
 ORDER_LINES = (("TEA-ASSAM-100", 2), ("MUG-BLUE", 1))
-"""What the first order has on it: SKU, units."""
+"""The lines of the first order: SKU, units."""
 ORDER_CURRENCY = "EUR"
 
 
 @dataclass(frozen=True, slots=True)
-class Unit:
-    """One sellable unit of the sample; prices are in cents."""
+class SampleVariant:
+    """A variant of the sample and its stock. Prices are in cents."""
 
     id: str
     sku: str
@@ -48,73 +48,73 @@ CATEGORY_ROWS = (
     Category("green-tea", "Green tea", parent_id="tea"),
     Category("kitchen", "Kitchen", "What makes a good cup, and what goes with it"),
 )
-PRODUCT_ROWS: tuple[tuple[Product, tuple[Unit, ...]], ...] = (
+PRODUCT_ROWS: tuple[tuple[Product, tuple[SampleVariant, ...]], ...] = (
     (
         Product("assam", "Assam Broken Gate", "Malty and dark; takes milk well", "black-tea"),
         (
-            Unit("100g", "TEA-ASSAM-100", "100 g", {"size": "100 g"}, 120, 790, 890, 140),
-            Unit("250g", "TEA-ASSAM-250", "250 g", {"size": "250 g"}, 275, 1_690, 1_890, 60),
+            SampleVariant("100g", "TEA-ASSAM-100", "100 g", {"size": "100 g"}, 120, 790, 890, 140),
+            SampleVariant("250g", "TEA-ASSAM-250", "250 g", {"size": "250 g"}, 275, 1_690, 1_890, 60),
         ),
     ),
     (
         Product("darjeeling", "Darjeeling First Mist", "First flush, light and a little flowery", "black-tea"),
         (
-            Unit("100g", "TEA-DARJ-100", "100 g", {"size": "100 g"}, 120, 1_290, 1_450, 80),
-            Unit("250g", "TEA-DARJ-250", "250 g", {"size": "250 g"}, 275, 2_890, 3_190, 25),
+            SampleVariant("100g", "TEA-DARJ-100", "100 g", {"size": "100 g"}, 120, 1_290, 1_450, 80),
+            SampleVariant("250g", "TEA-DARJ-250", "250 g", {"size": "250 g"}, 275, 2_890, 3_190, 25),
         ),
     ),
     (
         Product("earl-grey", "Earl Grey Harbour", "With oil of real bergamot", "black-tea"),
-        (Unit("100g", "TEA-EARL-100", "100 g", {"size": "100 g"}, 120, 850, 950, 120),),
+        (SampleVariant("100g", "TEA-EARL-100", "100 g", {"size": "100 g"}, 120, 850, 950, 120),),
     ),
     (
         Product("sencha", "Sencha Long Field", "Steamed, grassy, three infusions", "green-tea"),
         (
-            Unit("100g", "TEA-SENCHA-100", "100 g", {"size": "100 g"}, 120, 1_150, 1_290, 90),
-            Unit("250g", "TEA-SENCHA-250", "250 g", {"size": "250 g"}, 275, 2_590, 2_890, 30),
+            SampleVariant("100g", "TEA-SENCHA-100", "100 g", {"size": "100 g"}, 120, 1_150, 1_290, 90),
+            SampleVariant("250g", "TEA-SENCHA-250", "250 g", {"size": "250 g"}, 275, 2_590, 2_890, 30),
         ),
     ),
     (
         Product("jasmine", "Jasmine Pearls", "Rolled by hand, scented seven nights", "green-tea"),
-        (Unit("50g", "TEA-JASMINE-50", "50 g", {"size": "50 g"}, 65, 1_490, 1_650, 40),),
+        (SampleVariant("50g", "TEA-JASMINE-50", "50 g", {"size": "50 g"}, 65, 1_490, 1_650, 40),),
     ),
     (
         Product("genmaicha", "Genmaicha", "Green tea and roasted rice", "green-tea"),
-        (Unit("100g", "TEA-GENMAI-100", "100 g", {"size": "100 g"}, 120, 890, 990, 70),),
+        (SampleVariant("100g", "TEA-GENMAI-100", "100 g", {"size": "100 g"}, 120, 890, 990, 70),),
     ),
     (
         Product("mug", "Stoneware mug", "Holds 350 ml and the warmth", "kitchen", labels={"material": "stoneware"}),
         (
-            Unit("blue", "MUG-BLUE", "blue", {"colour": "blue"}, 380, 1_450, 1_590, 48),
-            Unit("sand", "MUG-SAND", "sand", {"colour": "sand"}, 380, 1_450, 1_590, 36),
-            Unit("moss", "MUG-MOSS", "moss", {"colour": "moss"}, 380, 1_450, 1_590, 0),
+            SampleVariant("blue", "MUG-BLUE", "blue", {"colour": "blue"}, 380, 1_450, 1_590, 48),
+            SampleVariant("sand", "MUG-SAND", "sand", {"colour": "sand"}, 380, 1_450, 1_590, 36),
+            SampleVariant("moss", "MUG-MOSS", "moss", {"colour": "moss"}, 380, 1_450, 1_590, 0),
         ),
     ),
     (
         Product("teapot", "Cast-iron teapot", "1.2 l, with a sieve", "kitchen", labels={"material": "iron"}),
-        (Unit("black", "POT-IRON", "black", {"colour": "black"}, 1_900, 5_900, 6_490, 12),),
+        (SampleVariant("black", "POT-IRON", "black", {"colour": "black"}, 1_900, 5_900, 6_490, 12),),
     ),
     (
         Product("kettle", "Gooseneck kettle", "Keeps any temperature from 40 to 100 °C", "kitchen"),
         (
-            Unit("eu", "KETTLE-EU", "EU plug", {"plug": "EU"}, 1_350, 8_900, 9_790, 15),
-            Unit("us", "KETTLE-US", "US plug", {"plug": "US"}, 1_350, 8_900, 9_790, 8),
+            SampleVariant("eu", "KETTLE-EU", "EU plug", {"plug": "EU"}, 1_350, 8_900, 9_790, 15),
+            SampleVariant("us", "KETTLE-US", "US plug", {"plug": "US"}, 1_350, 8_900, 9_790, 8),
         ),
     ),
     (
         Product("strainer", "Fine strainer", "Stops even Rooibos", "kitchen", labels={"material": "steel"}),
-        (Unit("steel", "STRAINER", "", {}, 60, 690, 790, 200),),
+        (SampleVariant("steel", "STRAINER", "", {}, 60, 690, 790, 200),),
     ),
     (
         Product("tin", "Tea tin", "Tight, for 250 g", "kitchen"),
         (
-            Unit("red", "TIN-RED", "red", {"colour": "red"}, 150, 990, 1_090, 65),
-            Unit("green", "TIN-GREEN", "green", {"colour": "green"}, 150, 990, 1_090, 65),
+            SampleVariant("red", "TIN-RED", "red", {"colour": "red"}, 150, 990, 1_090, 65),
+            SampleVariant("green", "TIN-GREEN", "green", {"colour": "green"}, 150, 990, 1_090, 65),
         ),
     ),
     (
         Product("shortbread", "Butter shortbread", "Twelve pieces, baked on Tuesdays", "kitchen"),
-        (Unit("box", "SHORTBREAD-12", "box of 12", {}, 260, 590, 690, 30),),
+        (SampleVariant("box", "SHORTBREAD-12", "box of 12", {}, 260, 590, 690, 30),),
     ),
 )
 CUSTOMER_ROWS = (
@@ -141,48 +141,48 @@ CUSTOMER_ROWS = (
 
 
 def has_sample(db: Store) -> bool:
-    """Whether the sample's first product is there, so that its first order can be placed."""
+    """Return whether the first product of the sample exists, so that the first order can be placed."""
     return db.read(lambda tx: PRODUCTS.rows.find(tx, (PRODUCT_ROWS[0][0].id,))) is not None
 
 
 def load_sample(db: Store) -> bool:
-    """Load the catalogue, where there is no product yet: all of it in one transaction, and then its stock.
+    """Load the sample into a database without products: the catalogue in one transaction, then its stock.
 
-    Returns: whether it was loaded.
+    Returns: True if the sample was loaded.
     """
     if db.read(product_store.ANY_PRODUCT.one) is not None:
         return False
-    mutate(db, _call("LoadSample"), _add_all, type(None))
-    for _, units in PRODUCT_ROWS:
-        for unit in units:
-            if unit.units:
-                key = (DEFAULT_LOCATION, unit.sku)
-                adjust_stock(db, _call("StockSample"), key, quantity_delta=unit.units, cause=RECEIVE)
+    mutate(db, _build_call("LoadSample"), _add_all, type(None))
+    for _, variants in PRODUCT_ROWS:
+        for variant in variants:
+            if variant.units:
+                key = (DEFAULT_LOCATION, variant.sku)
+                adjust_stock(db, _build_call("StockSample"), key, quantity_delta=variant.units, cause=RECEIVE)
     return True
 
 
-def _call(action: str) -> Call:
+def _build_call(action: str) -> Call:
     return Call(Caller(SUBJECT, display_name="Sample"), f"{SUBJECT}/{action}")
 
 
 def _add_all(mutation: Mutation) -> None:
     for category in CATEGORY_ROWS:
         CATEGORIES.add(mutation, category)
-    for product, units in PRODUCT_ROWS:
+    for product, variants in PRODUCT_ROWS:
         PRODUCTS.add(mutation, product)
-        for unit in units:
-            VARIANTS.add(mutation, _variant(product, unit))
+        for variant in variants:
+            VARIANTS.add(mutation, _build_variant(product, variant))
     for customer in CUSTOMER_ROWS:
         CUSTOMERS.add(mutation, customer)
 
 
-def _variant(product: Product, unit: Unit) -> Variant:
+def _build_variant(product: Product, sample: SampleVariant) -> Variant:
     return Variant(
         product.id,
-        unit.id,
-        unit.sku,
-        unit.display_name,
-        options=unit.options,
-        weight_g=unit.weight_g,
-        prices=(Money("EUR", unit.eur_minor), Money("USD", unit.usd_minor)),
+        sample.id,
+        sample.sku,
+        sample.display_name,
+        options=sample.options,
+        weight_g=sample.weight_g,
+        prices=(Money("EUR", sample.eur_minor), Money("USD", sample.usd_minor)),
     )

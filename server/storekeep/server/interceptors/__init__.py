@@ -1,7 +1,7 @@
-"""What happens around every call: CHAIN lists the steps in their order, outermost first, each with its reason.
+"""The interceptor chain: CHAIN lists the steps around every call, outermost first, each with its reason.
 
-The chain is wrapped once for each method, at start; see `chain`. Checks can run in another thread than what is inside
-of them: what they refuse never reaches the writer. Invariant: a server that lacks a step of CHAIN does not start.
+`chain` wraps the steps around each method once, at startup. Checks may run in a different thread from the servicer,
+so a call that they refuse never reaches the writer. Invariant: a server that lacks a step of CHAIN does not start.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ from enum import Enum
 
 
 class Part(Enum):
-    """What a step is to a call that is checked in one thread and served in another."""
+    """The role of a step in a call that is checked in one thread and served in another."""
 
     LOG = "log"
-    """It makes the `Rpc`, and sees both threads as one call."""
+    """Creates the `Rpc` and covers both threads as one call."""
     ERRORS = "errors"
-    """It runs in both threads."""
+    """Runs in both threads."""
     EARLY = "early"
-    """It runs in the polling thread, before a call is queued; after errors where gRPC serves calls in its own way."""
+    """Runs in the polling thread before a call is queued; inside `errors` if gRPC serves the call itself."""
     CHECK = "check"
-    """It runs before the call is handed to the thread that serves it."""
+    """Runs before the call is handed to the thread that serves it."""
     SERVE = "serve"
-    """It runs in the thread that serves the call, around the servicer."""
+    """Runs around the servicer, in the thread that serves the call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,18 +30,18 @@ class Entry:
     """One step of the chain.
 
     Attributes:
-        name: of the step.
-        module: the file of this folder that defines it.
-        part: see `Part`.
-        reason: why it is there, and why at this place.
-        only_where: which servers have it; empty when all do.
+        name: Name of the step.
+        module: Module of this package that defines the step.
+        part: Role of the step; see `Part`.
+        reason: Why the step exists and why it has this position.
+        present_when: Condition under which a server has the step; empty if every server has it.
     """
 
     name: str
     module: str
     part: Part
     reason: str
-    only_where: str = ""
+    present_when: str = ""
 
 
 CHAIN: tuple[Entry, ...] = (
@@ -49,64 +49,64 @@ CHAIN: tuple[Entry, ...] = (
         "request_log",
         "request_log",
         Part.LOG,
-        "counts each call and writes its log line; outermost, so that it sees the final code of everything",
+        "counts each call and writes its log line; outermost, so that it sees the final status of every call",
     ),
     Entry(
         "errors",
         "errors",
         Part.ERRORS,
-        "turns whatever is raised inside of it into a status; the only one that aborts, so all that raise are inside",
+        "maps every exception to a status; the only step that aborts a call, so every step that raises is inside it",
     ),
     Entry(
         "early_limits",
         "early_limits",
         Part.EARLY,
-        "refuses addresses and failed credentials over their rate; before the queue, where a flood takes no place",
+        "enforces the limits of addresses and failed credentials; before the queue, so that a flood does not fill it",
     ),
     Entry(
         "credentials",
         "credentials",
         Part.CHECK,
-        "records credentials that were wrong; outside of forwarding and auth, so that it sees what either answers",
+        "records failed credentials; outside forwarding and auth, so that it sees the result of both",
     ),
     Entry(
         "certificates",
         "certificates",
         Part.CHECK,
-        "refuses revoked client certificates; before forwarding, as the client's TLS ends in this worker",
-        only_where="lists of revoked certificates are given",
+        "refuses revoked client certificates; before forwarding, because TLS terminates in this worker",
+        present_when="certificate revocation lists are configured",
     ),
     Entry(
         "forwarding",
         "forwarding",
         Part.CHECK,
-        "forwards writes to the worker that writes; before auth, as that worker knows first who may do what",
-        only_where="one of several workers writes",
+        "forwards writes to the leader; before auth, because the leader has the latest permissions",
+        present_when="one of several workers is the leader",
     ),
     Entry(
         "auth",
         "auth",
         Part.CHECK,
-        "authenticates the caller and checks its permission; before any byte of the request is parsed",
+        "authenticates the caller and checks its permission; before the request is parsed",
     ),
     Entry(
         "caller_limits",
         "rate_limits",
         Part.CHECK,
-        "limits the calls of an API key and an account; right after auth, which says whose call it is",
+        "limits the calls of an API key and an account; directly after auth, which identifies the caller",
     ),
     Entry(
         "validation",
         "validation",
         Part.CHECK,
-        "refuses by size, then parses, then holds the request to the contract; the last check, as it costs the most",
+        "checks the size, parses the request and validates it against the contract; last, because it costs the most",
     ),
     Entry(
         "freshness",
         "freshness",
         Part.SERVE,
-        "reads how old the answer may be; after validation, as `max_staleness` is in the parsed request",
-        only_where="the database can have replicas",
+        "applies `max_staleness` and consistency tokens; after validation, because it needs the parsed request",
+        present_when="the database can have replicas",
     ),
 )
-"""The steps of every call of Storekeep's own services."""
+"""The steps of every call to Storekeep's own services."""

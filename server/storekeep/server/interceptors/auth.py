@@ -1,7 +1,7 @@
-"""Authentication and authorisation: from the `authorization` metadata to a caller who may call the method.
+"""Authentication and authorisation: turns the `authorization` metadata into a caller with the method's permission.
 
-Refuses by default. A token that was verified once is remembered by its hash until it is over, or until anything
-changes about who may do what; then its holder is looked up again, without verifying the signature again.
+Access is denied by default. A verified token is cached by its hash until it expires. After any change of permissions
+its caller is looked up again, without verifying the signature again.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from storekeep.server.interceptors.chain import Layer, Step
 from storekeep.server.interceptors.credentials import (
     ACCESS_TOKEN,
     FailedCredentials,
-    bearer_token,
-    credential_from,
+    make_credential,
+    parse_bearer_token,
 )
-from storekeep.server.transport.budgets import address_of
-from storekeep.server.transport.rpc import NOBODY, PUBLIC, Method, Rpc
+from storekeep.server.transport.budgets import get_peer_address
+from storekeep.server.transport.rpc import ANONYMOUS, PUBLIC, Method, Rpc
 
 Claims = TypeVar("Claims")
 
 AUTHENTICATED = "authenticated"
-"""The class of methods that any valid token opens."""
+"""The permission of methods that accept any valid token."""
 VERIFIED_MAX = 10_000
-"""Tokens that are remembered; one takes about 1 KiB."""
+"""Maximum number of cached tokens; each takes about 1 KiB."""
 
 
 class _Verified(NamedTuple, Generic[Claims]):
@@ -41,14 +41,14 @@ class _Verified(NamedTuple, Generic[Claims]):
 
 
 class Authenticator(Generic[Claims]):
-    """Tells who calls, and whether it may.
+    """Authenticates callers and checks their permissions. Thread-safe.
 
     Args:
-        verify: reads a signed token; raises Unauthenticated or TokenExpired.
-        find_caller: who holds the token and what it may do now; raises TokenRevoked or Unauthenticated.
-        version: a number that changes when an answer of `find_caller` may have; asked on every call.
-        verified_max: how many tokens are remembered.
-        failures: is told of tokens that are wrong; nothing is where it is None.
+        verify: Verifies a signed token and returns its claims; raises Unauthenticated or TokenExpired.
+        find_caller: Returns the caller of a token and its current permissions; raises TokenRevoked or Unauthenticated.
+        version: Returns a number that changes whenever a result of `find_caller` may change; called on every RPC.
+        verified_max: Maximum number of cached tokens.
+        failures: Records invalid tokens; None to record nothing.
     """
 
     def __init__(
@@ -69,25 +69,25 @@ class Authenticator(Generic[Claims]):
         self._lock = threading.Lock()
 
     def authenticate(self, authorization: str | None, permission: str, *, peer: str = "") -> Caller:
-        """The caller of a method that asks for `permission`; nobody where it is public, whatever comes along.
+        """Return the caller of a method that requires `permission`; always `ANONYMOUS` for a public method.
 
         Args:
-            authorization: the metadata's value, None without one.
-            permission: of the contract's option; an empty one is refused to everybody.
-            peer: the address of who calls.
+            authorization: Value of the `authorization` metadata; None if absent.
+            permission: Permission that the contract requires; an empty one is denied to every caller.
+            peer: Address of the caller.
 
         Raises: Unauthenticated, TokenExpired, TokenRevoked, PermissionDenied.
         """
         if permission == PUBLIC:
-            return NOBODY
-        token = bearer_token(authorization)
+            return ANONYMOUS
+        token = parse_bearer_token(authorization)
         key = hashlib.sha256(token.encode()).digest()
-        known = self._verified.get(key)
+        cached = self._verified.get(key)
         version = self._version()
-        if known is not None and known.version == version:
-            caller = known.caller
+        if cached is not None and cached.version == version:
+            caller = cached.caller
         else:
-            claims = known.claims if known else self._verify_and_record(token, peer)
+            claims = cached.claims if cached else self._verify_and_record(token, peer)
             caller = self._look_up(key, claims, version)
         if time.time_ns() >= caller.expire_us * 1_000:
             raise TokenExpired
@@ -96,20 +96,26 @@ class Authenticator(Generic[Claims]):
         return caller
 
     def _verify_and_record(self, token: str, peer: str) -> Claims:
-        """Raises: Unauthenticated, TokenExpired."""
+        """Verify a token and record the result in `failures`.
+
+        Raises: Unauthenticated, TokenExpired.
+        """
         if self._failures is None:
             return self._verify(token)
-        credential = credential_from(ACCESS_TOKEN, token)
+        credential = make_credential(ACCESS_TOKEN, token)
         try:
             claims = self._verify(token)
         except Unauthenticated:
-            self._failures.record(address_of(peer), credential)
+            self._failures.record(get_peer_address(peer), credential)
             raise
         self._failures.prove(credential)
         return claims
 
     def _look_up(self, key: bytes, claims: Claims, version: int) -> Caller:
-        """Raises: Unauthenticated, TokenExpired, TokenRevoked."""
+        """Look up the caller of a verified token and cache it.
+
+        Raises: Unauthenticated, TokenExpired, TokenRevoked.
+        """
         caller = self._find_caller(claims)
         with self._lock:
             if len(self._verified) >= self._verified_max and key not in self._verified:
@@ -119,13 +125,13 @@ class Authenticator(Generic[Claims]):
 
 
 def authenticate_calls(authenticator: Authenticator[Any]) -> Layer:
-    """The layer: lets a call through to whom the method's permission is given, and says who that is."""
+    """Return the layer that authenticates each call, checks its permission and sets `rpc.caller`."""
 
     def layer(method: Method, serve: Step) -> Step:
-        def authenticated(request: Any, context: grpc.ServicerContext, rpc: Rpc) -> Any:
+        def authenticate(request: Any, context: grpc.ServicerContext, rpc: Rpc) -> Any:
             rpc.caller = authenticator.authenticate(rpc.authorization, method.permission, peer=rpc.peer)
             return serve(request, context, rpc)
 
-        return authenticated
+        return authenticate
 
     return layer

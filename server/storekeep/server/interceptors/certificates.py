@@ -1,7 +1,7 @@
-"""Client certificates (mTLS) that their issuers have revoked: calls with one are refused, on connections held open too.
+"""Revocation of client certificates (mTLS): refuses calls with a revoked certificate, also on open connections.
 
-gRPC's Python offers no revocation lists at the handshake, so a certificate is looked at with each call. Only where such
-lists are given: without them this layer is not there.
+gRPC for Python does not support revocation lists in the handshake, so the certificate is checked on each call. The
+layer exists only if revocation lists are configured.
 """
 
 from __future__ import annotations
@@ -16,20 +16,24 @@ from storekeep.server.interceptors.chain import Layer, Step
 from storekeep.server.transport.rpc import Method, Rpc
 
 CERTIFICATE = "x509_pem_cert"
-"""The property of gRPC's auth context that holds what the client has shown."""
+"""The property of gRPC's auth context that holds the client certificate, in PEM."""
 
 
 def refuse_revoked(is_revoked: Callable[[bytes], bool]) -> Layer:
-    """The layer, given what says of a PEM certificate whether it is revoked."""
+    """Return the layer that refuses revoked certificates.
+
+    Args:
+        is_revoked: Returns whether a PEM certificate is revoked.
+    """
 
     def layer(_method: Method, serve: Step) -> Step:
-        def checked(request: Any, context: grpc.ServicerContext, rpc: Rpc) -> Any:
-            shown: Mapping[str, Any] = context.auth_context()
-            for certificate in shown.get(CERTIFICATE, ()):
+        def check(request: Any, context: grpc.ServicerContext, rpc: Rpc) -> Any:
+            auth_context: Mapping[str, Any] = context.auth_context()
+            for certificate in auth_context.get(CERTIFICATE, ()):
                 if is_revoked(certificate):
                     raise Unauthenticated("the client certificate was revoked")
             return serve(request, context, rpc)
 
-        return checked
+        return check
 
     return layer

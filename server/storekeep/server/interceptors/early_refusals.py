@@ -1,7 +1,7 @@
-"""Refusals of calls before they are served, made at little cost, as there may be very many.
+"""Early rejections: cheap statuses for calls that are rejected before they are served, of which there may be many.
 
-While there are few of a kind, they name their request. They are counted one by one, and logged once a second in one
-line for all of a kind: a line for each would take the time of calls that can be served.
+While rejections of one kind are few, each names its request. Every rejection is counted. The log gets one line per
+kind and second: a line per call would take time from calls that can be served.
 """
 
 from __future__ import annotations
@@ -14,30 +14,30 @@ import uuid_utils
 from google.protobuf import any_pb2
 from google.rpc import error_details_pb2, status_pb2
 
-from storekeep.server.interceptors.error_table import row_of
-from storekeep.server.interceptors.errors import status_of
+from storekeep.server.interceptors.error_table import find_row
+from storekeep.server.interceptors.errors import build_status
 from storekeep.server.interceptors.request_log import REQUEST_ID, WriteLine
 from storekeep.server.store.errors import RETRY_AFTER_MS, Overloaded, ShuttingDown
 from storekeep.server.telemetry.counts import CallCounts
 from storekeep.server.transport.errors import MetadataTooLarge, RequestIncomplete, UnknownMethod
 from storekeep.server.transport.rpc import DETAILS_KEY, Rpc
-from storekeep.server.transport.unary import Metadata, Refusal, number_of
+from storekeep.server.transport.unary import Metadata, Refusal, get_status_number
 
 LINE_EVERY_S = 1.0
 IDENTIFIED_MAX = 500
-"""Rejections of a kind in that time that name their request: most bursts have no more. Beyond it all get the same
-prepared bytes, which take a fifth less of a core, and are asked to wait for longer."""
+"""Rejections of one kind within `LINE_EVERY_S` that name their request; most bursts have fewer. Further ones get the
+same prepared bytes, which cost a fifth less CPU, and a longer retry delay."""
 LONG_RETRY_AFTER_MS = 1_000
 KINDS_MAX = 1_000
-"""Kinds that are told apart in that time; beyond it addresses are not."""
+"""Maximum number of kinds within `LINE_EVERY_S` that are separated by address."""
 OVERLOADED = Overloaded(retry_after_ms=RETRY_AFTER_MS)
 INCOMPLETE, TOO_LARGE, STOPPING, UNKNOWN = RequestIncomplete(), MetadataTooLarge(), ShuttingDown(), UnknownMethod()
 UNKNOWN_METHOD = "unknown"
-"""What all methods that do not exist are called in the log and in the counts: their names are the caller's."""
+"""The name of all unknown methods in the log and the counts; their real names are untrusted input."""
 
 
 class _Kind(NamedTuple):
-    """Refusals that are logged in one line."""
+    """Rejections that share one log line."""
 
     method: str
     reason: str
@@ -46,10 +46,11 @@ class _Kind(NamedTuple):
 
 
 class _Count:
-    """How many calls of a kind were refused lately.
+    """The recent rejections of one kind.
 
     Attributes:
-        prepared: what they are told without an id: the same bytes for all of them.
+        calls: Number of rejected calls.
+        prepared: Rejection without a request id, shared by all of them.
     """
 
     __slots__ = ("calls", "prepared")
@@ -59,124 +60,127 @@ class _Count:
         self.calls = 0
 
 
-class EarlyRefusals:
-    """Refuses calls, in any thread; what the log says of how many there are may miss a few.
+class EarlyRejections:
+    """Builds, counts and logs rejections. Thread-safe; the numbers in the log may miss a few calls.
 
     Args:
-        write_line: writes a line of the log.
-        counts: where the calls are counted.
+        write_line: Writes a line of the log.
+        counts: Counts the rejected calls.
     """
 
     def __init__(self, write_line: WriteLine, counts: CallCounts) -> None:
         self._write_line = write_line
         self._counts = counts
         self._statuses: dict[Exception, bytes] = {
-            error: status_without_request_id(error) for error in (OVERLOADED, UNKNOWN)
+            error: serialize_shared_status(error) for error in (OVERLOADED, UNKNOWN)
         }
         self._prepared: dict[Exception, Refusal] = {
-            OVERLOADED: prepare(Overloaded(retry_after_ms=LONG_RETRY_AFTER_MS)),
-            **{error: prepare(error) for error in (INCOMPLETE, TOO_LARGE, STOPPING, UNKNOWN)},
+            OVERLOADED: prepare_rejection(Overloaded(retry_after_ms=LONG_RETRY_AFTER_MS)),
+            **{error: prepare_rejection(error) for error in (INCOMPLETE, TOO_LARGE, STOPPING, UNKNOWN)},
         }
-        self._refused: dict[_Kind, _Count] = {}
+        self._rejected: dict[_Kind, _Count] = {}
         self._reported_s = 0.0
 
-    def refuse(self, method: str, error: Exception, metadata: Metadata, *, address: str = "") -> Refusal:
-        """Refuse a call.
+    def reject(self, method: str, error: Exception, metadata: Metadata, *, address: str = "") -> Refusal:
+        """Return the rejection of a call, and count it.
 
         Args:
-            method: its full name, such as `storekeep.v1.OrderService/PlaceOrder`.
-            error: why.
-            metadata: what came with it.
-            address: whose call it is, where it is refused for what its address did.
+            method: Full name of the method, such as `storekeep.v1.OrderService/PlaceOrder`.
+            error: Reason of the rejection.
+            metadata: Metadata of the call.
+            address: Address of the caller, if the rejection is due to its address; empty otherwise.
         """
-        counted = self._count(method, error, address)
-        if counted.calls > IDENTIFIED_MAX:
-            return counted.prepared
-        request_id = request_id_of(metadata)
-        status = self._statuses.get(error) or status_without_request_id(error)
-        details = status + request_info_head(len(request_id)) + request_id.encode()
+        count = self._count(method, error, address)
+        if count.calls > IDENTIFIED_MAX:
+            return count.prepared
+        request_id = read_request_id(metadata)
+        status = self._statuses.get(error) or serialize_shared_status(error)
+        details = status + build_request_info_prefix(len(request_id)) + request_id.encode()
         more: Metadata = getattr(error, "trailing_metadata", ())
         trailing_metadata: Metadata = (("x-request-id", request_id), (DETAILS_KEY, details), *more)
-        return Refusal(number_of(row_of(error).code), str(error).encode(), trailing_metadata)
+        return Refusal(get_status_number(find_row(error).code), str(error).encode(), trailing_metadata)
 
-    def overloaded(self, method: str, metadata: Metadata) -> Refusal:
-        """Refuse a call for which too much waits already."""
-        return self.refuse(method, OVERLOADED, metadata)
+    def reject_overload(self, method: str, metadata: Metadata) -> Refusal:
+        """Reject a call because the server is overloaded."""
+        return self.reject(method, OVERLOADED, metadata)
 
     def unknown(self, metadata: Metadata) -> Refusal:
-        """Refuse a call of a method that does not exist."""
-        return self.refuse(UNKNOWN_METHOD, UNKNOWN, metadata)
+        """Reject a call of an unknown method."""
+        return self.reject(UNKNOWN_METHOD, UNKNOWN, metadata)
 
     def late(self, path: str) -> Refusal:
-        """Refuse a call whose request did not arrive in time."""
-        return self._refuse_tersely(path, INCOMPLETE)
+        """Reject a call whose request did not arrive in time."""
+        return self._reject_tersely(path, INCOMPLETE)
 
     def crowded_out(self, path: str) -> Refusal:
-        """Refuse a call or a stream of the address that holds most, as the budget is used up."""
-        return self._refuse_tersely(path, OVERLOADED)
+        """Reject a call or a stream of the address that holds the most, because the budget is used up."""
+        return self._reject_tersely(path, OVERLOADED)
 
     def metadata_too_large(self, path: str) -> Refusal:
-        """Refuse a call whose metadata have too many bytes."""
-        return self._refuse_tersely(path, TOO_LARGE)
+        """Reject a call whose metadata is too large."""
+        return self._reject_tersely(path, TOO_LARGE)
 
     def stopping(self, path: str) -> Refusal:
-        """Refuse a call whose request is not there yet when the server stops."""
-        return self._refuse_tersely(path, STOPPING)
+        """Reject a call whose request has not arrived when the server stops."""
+        return self._reject_tersely(path, STOPPING)
 
-    def _refuse_tersely(self, path: str, error: Exception) -> Refusal:
+    def _reject_tersely(self, path: str, error: Exception) -> Refusal:
         return self._count(path.removeprefix("/") or UNKNOWN_METHOD, error, "").prepared
 
     def _count(self, method: str, error: Exception, address: str) -> _Count:
-        """Count a refusal; return how many of its kind there were lately, and what they are told without an id."""
-        row = row_of(error)
-        self._counts.refuse(method, row.code.name, row.reason)
-        kind = _Kind(method, row.reason, row.level, address if len(self._refused) < KINDS_MAX else "")
-        counted = self._refused.get(kind)
-        if counted is None:
-            counted = self._refused[kind] = _Count(self._prepared.get(error) or prepare(error))
-        counted.calls += 1
+        """Count a rejection; return the recent rejections of its kind."""
+        row = find_row(error)
+        self._counts.reject(method, row.code.name, row.reason)
+        kind = _Kind(method, row.reason, row.level, address if len(self._rejected) < KINDS_MAX else "")
+        count = self._rejected.get(kind)
+        if count is None:
+            count = self._rejected[kind] = _Count(self._prepared.get(error) or prepare_rejection(error))
+        count.calls += 1
         now_s = time.monotonic()
         if now_s - self._reported_s > LINE_EVERY_S:
             self._reported_s = now_s
             self._report()
-        return counted
+        return count
 
     def _report(self) -> None:
-        refused, self._refused = self._refused, {}
-        for kind, counted in list(refused.items()):
-            fields = {"message": "calls refused", "method": kind.method, "reason": kind.reason, "calls": counted.calls}
+        rejected, self._rejected = self._rejected, {}
+        for kind, count in list(rejected.items()):
+            fields = {"message": "calls refused", "method": kind.method, "reason": kind.reason, "calls": count.calls}
             if kind.address:
                 fields["address"] = kind.address
             self._write_line(fields, level=kind.level)
 
 
-def request_id_of(metadata: Metadata) -> str:
-    """Return the id that the caller gave its call, or a new one."""
+def read_request_id(metadata: Metadata) -> str:
+    """Return the request id that the client sent, or a new one."""
     for key, value in metadata:
         if key == "x-request-id" and isinstance(value, str) and REQUEST_ID.fullmatch(value):
             return value
     return str(uuid_utils.uuid7())
 
 
-def status_without_request_id(error: Exception) -> bytes:
-    """Return an error's status; those of a call's own details are appended: protobuf reads both as one message."""
-    status = status_of(error, row_of(error), str(error), Rpc("", ""))
+def serialize_shared_status(error: Exception) -> bytes:
+    """Return the serialized status of an error without `RequestInfo`.
+
+    The details of a call may be appended to it: protobuf parses concatenated messages as one.
+    """
+    status = build_status(error, find_row(error), str(error), Rpc("", ""))
     request_info = error_details_pb2.RequestInfo.DESCRIPTOR
-    kept = [detail for detail in status.details if not detail.Is(request_info)]
-    kept_status = status_pb2.Status(code=status.code, message=status.message, details=kept)
-    return bytes(kept_status.SerializeToString())
+    details = [detail for detail in status.details if not detail.Is(request_info)]
+    shared_status = status_pb2.Status(code=status.code, message=status.message, details=details)
+    return bytes(shared_status.SerializeToString())
 
 
-def prepare(error: Exception) -> Refusal:
-    """Return what calls are told that end with this error, without an id: the same bytes for all of them."""
+def prepare_rejection(error: Exception) -> Refusal:
+    """Return the rejection for an error without a request id, to be shared by many calls."""
     more: Metadata = getattr(error, "trailing_metadata", ())
-    details: Metadata = ((DETAILS_KEY, status_without_request_id(error)), *more)
-    return Refusal(number_of(row_of(error).code), str(error).encode(), details)
+    details: Metadata = ((DETAILS_KEY, serialize_shared_status(error)), *more)
+    return Refusal(get_status_number(find_row(error).code), str(error).encode(), details)
 
 
 @cache
-def request_info_head(length: int) -> bytes:
-    """All of the details with an id of so many bytes but the id, with which they end."""
+def build_request_info_prefix(length: int) -> bytes:
+    """Return the serialized `RequestInfo` detail for a request id of this many bytes, without the id at its end."""
     packed = any_pb2.Any()
     packed.Pack(error_details_pb2.RequestInfo(request_id="-" * length))
     return bytes(status_pb2.Status(details=[packed]).SerializeToString()[:-length])

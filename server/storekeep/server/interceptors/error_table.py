@@ -1,7 +1,7 @@
-"""The one table of errors: what each class of error is on the wire and in the log.
+"""The error table: maps each class of error to its gRPC status, error reason and log level.
 
-Invariant: every class of `domain.errors` and `store.errors` that is raised has a row (a test checks it).
-What has no row is a defect: INTERNAL, with a fixed text, and all of it in the log.
+Invariant: every error class of `domain.errors` and `store.errors` that is raised has a row; a test checks it.
+Any other exception is a defect: the caller gets INTERNAL with a fixed text, the log gets the traceback.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ Code = grpc.StatusCode
 
 
 class Row(NamedTuple):
-    """What one class of error is outside.
+    """How one class of error is reported.
 
     Attributes:
-        code: the gRPC status.
-        reason: the `ErrorReason`, without its prefix.
-        retryable: whether the same call can succeed later without anybody's doing.
-        level: at which the log line of the call is written, as `logging` counts them.
+        code: gRPC status code.
+        reason: Name of the `ErrorReason`, without its prefix.
+        retryable: Whether the same call may succeed later without other changes.
+        level: Level of the call's log line, as in `logging`.
     """
 
     code: grpc.StatusCode
@@ -100,9 +100,9 @@ ERRORS: dict[type[Exception], Row] = {
     store.ShuttingDown: Row(Code.UNAVAILABLE, "SHUTTING_DOWN", retryable=True),
 }
 UNKNOWN = Row(Code.INTERNAL, "INTERNAL", level=ERROR)
-UNKNOWN_TEXT = "a defect of the server; its log has the details under the request id"
+UNKNOWN_TEXT = "internal error; the server log has the details under the request id"
 
 
-def row_of(error: BaseException) -> Row:
-    """The row of an error's class."""
-    return ERRORS.get(type(error), UNKNOWN)  # type: ignore[arg-type]  # others simply are not in it
+def find_row(error: BaseException) -> Row:
+    """Return the row of an error's class; `UNKNOWN` if it has none."""
+    return ERRORS.get(type(error), UNKNOWN)  # type: ignore[arg-type]  # other exceptions have no row

@@ -1,8 +1,8 @@
-"""Forwarding: where one of several workers writes, the others forward their changes to it, and relay its answers.
+"""Forwarding: workers that are not the leader forward writes to it over a Unix socket and relay its replies.
 
-Bytes, token, call id, trace and the remaining deadline travel over a Unix socket. Nothing waits for a writer: without
-one a change is refused at once, as retryable. Invariants: where a change is made is decided once, when its request is
-there; and it is forwarded once, so it never goes in circles.
+The request bytes, token, request id, trace and remaining deadline are forwarded. Without a leader a write fails at
+once with a retryable error. Invariants: the worker that serves a write is chosen once, when its request has arrived;
+a write is forwarded at most once, so it cannot loop.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from google.rpc import error_details_pb2, status_pb2
 from storekeep.server.interceptors.chain import Step
 from storekeep.server.interceptors.request_log import PEER
 from storekeep.server.runtime.admission import AdmissionController
-from storekeep.server.runtime.tasks import Task, check, flow_of, give_up
+from storekeep.server.runtime.tasks import Task, check, get_flow, give_up
 from storekeep.server.transport.errors import WriterUnavailable
 from storekeep.server.transport.executors import CallExecutor, CallPool
 from storekeep.server.transport.rpc import DETAILS_KEY, Method, Rpc
 
 THREADS = 64
-"""Changes that one worker forwards at once: each thread waits for a commit of the writer, and so many share one."""
-PATIENCE_S = 120.0
-"""How long the writer may take for a caller without a deadline: twice what a commit may take before it is given up."""
-NO_ANSWERS = frozenset(
+"""Maximum number of writes that a worker forwards at once: each waits for a commit, which many writes share."""
+DEFAULT_TIMEOUT_S = 120.0
+"""Timeout of a forwarded call without a deadline: twice the timeout of a commit."""
+CONNECTION_FAILURES = frozenset(
     {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL}
 )
-"""What gRPC itself says, without an error's details, where the writer is not there or has died. Any other status is an
-answer, such as a deadline that is over."""
+"""Statuses from gRPC itself, without error details, if the leader is absent or died. Any other status comes from the
+leader, for example an exceeded deadline."""
 CHANNEL_OPTIONS: Sequence[tuple[str, Any]] = (
     ("grpc.enable_retries", 0),
     ("grpc.use_local_subchannel_pool", 1),
@@ -40,13 +40,13 @@ CHANNEL_OPTIONS: Sequence[tuple[str, Any]] = (
     ("grpc.max_metadata_size", 64 * 1024),
     ("grpc.absolute_max_metadata_size", 64 * 1024),
 )
-"""The writer's limits hold, and the caller's; there are none on the way."""
+"""No limits on the forwarding channel: those of the client and of the leader apply."""
 
 Metadata = tuple[tuple[str, str | bytes], ...]
 
 
-class ForwardedRefusal(Exception):
-    """The worker to which a call was forwarded has refused it; its status is the call's."""
+class ForwardedError(Exception):
+    """The leader ended a forwarded call with this status, which becomes the status of the call."""
 
     def __init__(self, code: grpc.StatusCode, text: str, trailing_metadata: Metadata) -> None:
         super().__init__(text)
@@ -56,7 +56,7 @@ class ForwardedRefusal(Exception):
 
     @property
     def reason(self) -> str:
-        """The error reason; empty where there are no details."""
+        """Error reason in the details; empty if there are none."""
         info = error_details_pb2.ErrorInfo()
         for key, value in self.trailing_metadata:
             if key == DETAILS_KEY and isinstance(value, bytes):
@@ -67,20 +67,20 @@ class ForwardedRefusal(Exception):
 
 
 class Writer(Protocol):
-    """Who writes, as this worker knows it."""
+    """The leader, as this worker knows it."""
 
     def admit(self) -> bool:
-        """Whether this worker writes; then `leave` has to follow, and until then no other begins to."""
+        """Return whether this worker is the leader; if so, it stays the leader until `leave` is called."""
 
     def leave(self) -> None:
-        """A change that was admitted is over."""
+        """End a write that was admitted."""
 
     def address(self) -> str:
-        """Where the worker listens that writes; empty where there is none."""
+        """Return the address of the leader; empty if there is none."""
 
 
 class _Thread(threading.local):
-    """What is known of this thread: whether it is here to forward a change and to wait for the answer."""
+    """Thread-local state: whether this thread forwards writes."""
 
     forwards = False
 
@@ -89,12 +89,12 @@ THREAD = _Thread()
 
 
 class Forwarding:
-    """Makes changes here or forwards them, each as it stands when its request is there.
+    """Serves each write here or forwards it, depending on the leader when its request has arrived.
 
     Args:
-        writer: who writes.
-        changes: the paths of the methods that change something; all others stay here.
-        make_admission: makes what admits changes that wait to be forwarded, for each executor anew.
+        writer: The leader.
+        changes: Paths of the methods that change data; other methods are not forwarded.
+        make_admission: Creates the admission controller of queued writes, once per executor.
     """
 
     def __init__(
@@ -102,55 +102,55 @@ class Forwarding:
     ) -> None:
         self._writer = writer
         self._changes = changes
-        self._way = _Way(writer)
+        self._channel = _LeaderChannel(writer)
         self._make_admission = make_admission
         self._pools: list[CallExecutor] = []
 
     def executor(self, here: CallExecutor, *, pool: CallExecutor | None = None) -> CallExecutor:
-        """Return where changes run.
+        """Return the executor of writes.
 
         Args:
-            here: makes them; it must not be held up by one that waits for another worker.
-            pool: runs those that are forwarded, which hold up no others; one of `THREADS` threads where it is None.
+            here: Executes the writes of this worker; forwarded writes must not block it.
+            pool: Executes forwarded writes; None for a new pool of `THREADS` threads.
         """
         if pool is None:
             pool = CallPool(THREADS, name="forwarding", admission=self._make_admission())
-        forwards = pool
-        self._pools.append(forwards)
+        forwarding_pool = pool
+        self._pools.append(forwarding_pool)
 
-        def hand_over(task: Task) -> bool:
+        def submit_task(task: Task) -> bool:
             if not self._writer.admit():
-                return forwards.hand_over(_Forwarded(task))
-            taken = here.hand_over(_Admitted(self._writer, task))
-            if not taken:
+                return forwarding_pool.submit_task(_Forwarded(task))
+            accepted = here.submit_task(_Admitted(self._writer, task))
+            if not accepted:
                 self._writer.leave()
-            return taken
+            return accepted
 
-        return CallExecutor(hand_over, is_full=lambda: here.is_full() or forwards.is_full())
+        return CallExecutor(submit_task, is_full=lambda: here.is_full() or forwarding_pool.is_full())
 
     def layer(self, method: Method, serve: Step) -> Step:
-        """The layer: forwards what the executor gave to the threads that do."""
+        """Forward the call if it runs in a forwarding thread; serve it here otherwise."""
         path = f"/{method.name}"
         if path not in self._changes:
             return serve
 
-        def served_by_writer(raw: Any, context: grpc.ServicerContext, rpc: Rpc) -> Any:
-            return self._way.forward(path, raw, context, rpc) if THREAD.forwards else serve(raw, context, rpc)
+        def forward_or_serve(raw: Any, context: grpc.ServicerContext, rpc: Rpc) -> Any:
+            return self._channel.forward(path, raw, context, rpc) if THREAD.forwards else serve(raw, context, rpc)
 
-        return served_by_writer
+        return forward_or_serve
 
     def close(self) -> None:
-        """End the threads; what they wait for is over, or nobody waits for it any more."""
+        """Stop the threads; their calls have ended or are no longer awaited."""
         for pool in self._pools:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
 class _Admitted:
-    """A change that is made here; it is over when its checks end it, or when it has been served.
+    """A write of this worker; it ends when a check refuses it or when it has been served.
 
     Args:
-        writer: has admitted it.
-        task: serves it.
+        writer: Leader that admitted the write.
+        task: Serves the write.
     """
 
     __slots__ = ("_task", "_writer")
@@ -160,21 +160,21 @@ class _Admitted:
         self._task = task
 
     def check(self) -> bool:
-        """Check it, where its task can be checked apart."""
+        """Run the checks, if the task has separate checks; return whether they passed."""
         passed = check(self._task)
         if not passed:
             self._writer.leave()
         return passed
 
     def __call__(self) -> None:
-        """Serve it."""
+        """Serve the write."""
         try:
             self._task()
         finally:
             self._writer.leave()
 
     def give_up(self) -> None:
-        """Refuse it; serve it where it cannot be refused."""
+        """Reject the write; serve it if its task cannot be rejected."""
         try:
             if not give_up(self._task):
                 self._task()
@@ -183,15 +183,15 @@ class _Admitted:
 
     @property
     def flow(self) -> str:
-        """To whose share of a queue it counts."""
-        return flow_of(self._task)
+        """The flow of the write, for fair queueing."""
+        return get_flow(self._task)
 
 
 class _Forwarded:
-    """A change that another worker makes.
+    """A write that the leader serves.
 
     Args:
-        task: serves it in a thread that is known to forward.
+        task: Serves the write; runs in a forwarding thread.
     """
 
     __slots__ = ("_task",)
@@ -200,7 +200,7 @@ class _Forwarded:
         self._task = task
 
     def __call__(self) -> None:
-        """Serve it."""
+        """Serve the write."""
         THREAD.forwards = True
         try:
             self._task()
@@ -208,18 +208,18 @@ class _Forwarded:
             THREAD.forwards = False
 
     def give_up(self) -> None:
-        """Refuse it; serve it where it cannot be refused."""
+        """Reject the write; serve it if its task cannot be rejected."""
         if not give_up(self._task):
             self()
 
     @property
     def flow(self) -> str:
-        """To whose share of a queue it counts."""
-        return flow_of(self._task)
+        """The flow of the write, for fair queueing."""
+        return get_flow(self._task)
 
 
-class _Way:
-    """The way to the writer, whoever that is at the moment."""
+class _LeaderChannel:
+    """The channel to the current leader."""
 
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
@@ -228,22 +228,22 @@ class _Way:
         self._channel: grpc.Channel | None = None
 
     def forward(self, path: str, raw: bytes, context: grpc.ServicerContext, rpc: Rpc) -> bytes:
-        """Forward a call; gives the reply's bytes.
+        """Forward a call to the leader and return the bytes of its reply.
 
-        Raises: WriterUnavailable, ForwardedRefusal.
+        Raises: WriterUnavailable, ForwardedError.
         """
-        metadata = _metadata_of(context, rpc)
-        call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = self._connected().unary_unary(path)
-        patience_s = PATIENCE_S if rpc.deadline is None else max(0.0, rpc.deadline - time.monotonic())
+        metadata = _build_metadata(context, rpc)
+        call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = self._connect().unary_unary(path)
+        timeout_s = DEFAULT_TIMEOUT_S if rpc.deadline is None else max(0.0, rpc.deadline - time.monotonic())
         try:
-            reply = call(raw, timeout=patience_s, metadata=metadata)
+            reply = call(raw, timeout=timeout_s, metadata=metadata)
         except grpc.RpcError as error:
-            raise _outcome(error, rpc) from None
+            raise _convert_error(error, rpc) from None
         rpc.answered_by_leader = True
         return reply
 
-    def _connected(self) -> grpc.Channel:
-        """A channel to who writes now. That of the one before ends with its last call.
+    def _connect(self) -> grpc.Channel:
+        """Return a channel to the current leader; the previous channel closes with its last call.
 
         Raises: WriterUnavailable.
         """
@@ -257,10 +257,10 @@ class _Way:
             return self._channel
 
 
-def _metadata_of(context: grpc.ServicerContext, rpc: Rpc) -> Metadata:
-    """What the writer has to know of a call.
+def _build_metadata(context: grpc.ServicerContext, rpc: Rpc) -> Metadata:
+    """Return the metadata of a forwarded call.
 
-    Raises: WriterUnavailable where another worker took this one for the writer.
+    Raises: WriterUnavailable if the call was forwarded already: the other worker mistook this one for the leader.
     """
     if rpc.forwarded:
         raise WriterUnavailable
@@ -271,13 +271,13 @@ def _metadata_of(context: grpc.ServicerContext, rpc: Rpc) -> Metadata:
     return tuple(metadata)
 
 
-def _outcome(error: Any, rpc: Rpc) -> Exception:
-    """What a call ends with that the writer did not answer with a reply."""
+def _convert_error(error: Any, rpc: Rpc) -> Exception:
+    """Return the exception for a forwarded call that failed."""
     code: grpc.StatusCode = error.code()
     trailing = tuple((key, value) for key, value in error.trailing_metadata() or ())
-    answered = any(key == DETAILS_KEY for key, _ in trailing)
+    has_details = any(key == DETAILS_KEY for key, _ in trailing)
     timed_out = code is grpc.StatusCode.DEADLINE_EXCEEDED and rpc.deadline is None
-    if not answered and (code in NO_ANSWERS or timed_out):
+    if not has_details and (code in CONNECTION_FAILURES or timed_out):
         return WriterUnavailable()
     rpc.answered_by_leader = True
-    return ForwardedRefusal(code, error.details() or "", trailing)
+    return ForwardedError(code, error.details() or "", trailing)

@@ -1,6 +1,6 @@
-"""Patterns: what a regular expression of the contract asks for, in words: callers never see the expression itself.
+"""Patterns: describes the regular expressions of the contract in words, which callers see instead of the expression.
 
-A test holds the words to every pattern that the contract has.
+A test checks that every pattern of the contract has a description.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ WORDS = {
     "[a-z][a-z0-9_-]{0,62}": "1 to 63 small letters, digits and _- and begin with a letter",
     "[!-~]{1,64}": "1 to 64 printable ASCII characters without spaces",
 }
-"""Patterns that are no names of resources, without their anchors."""
+"""Descriptions of patterns, without anchors, that are not resource names."""
 ALL = "ID or -"
 PARTS = ((f"(-|{ID})", ALL), (f"({ID}|-)", ALL), (ID, "ID"), (SKU, "SKU"), (NUMBER, "NUMBER"))
-"""What the parts of a resource's name are called. A part that may also be `-`, for all, comes first."""
+"""Descriptions of the parts of a resource name. A part that also accepts the wildcard `-` comes first."""
 
 
 @cache
 def describe_pattern(pattern: str) -> str:
-    """Return what a text that does not match the pattern has to be, as `must be an id, which ...`."""
+    """Return the rule that a pattern states, such as `must be an id, which ...`."""
     inner = pattern.removeprefix("^").removesuffix("$")
     if inner.startswith("(") and inner.endswith(")?"):
         inner = inner[1:-2]

@@ -1,7 +1,7 @@
 """Rate limits: token buckets per address, API key and account, for each class of methods.
 
-A bucket is one number (GCRA, the algorithm of ITU-T I.371): when it would be full again. So a call costs one look into
-a dictionary, a full bucket need not be kept, and memory has a limit. Each process counts for itself.
+A bucket is one number (GCRA, ITU-T I.371): the time at which it will be full. A call costs one dictionary lookup, full
+buckets need no memory, and the number of buckets is bounded. Each process counts separately.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ CLASSES = (PUBLIC, READ, WRITE, BULK, ADMIN)
 
 
 class Rate(NamedTuple):
-    """How often something may be done.
+    """A rate of calls with a burst.
 
     Attributes:
-        per_s: in the long run; above 0.
-        burst: how often at once, after a pause; at least 1.
+        per_s: Sustained calls per second; above 0.
+        burst: Maximum number of calls at once, after a pause; at least 1.
     """
 
     per_s: float
@@ -35,11 +35,11 @@ class Rate(NamedTuple):
 
 
 class TokenBuckets:
-    """Buckets of one rate, each with a key; safe in any thread.
+    """Token buckets of one rate, by key. Thread-safe.
 
     Args:
-        rate: at which they fill, and how much they hold.
-        buckets_max: how many are kept; beyond it the one that was asked for least recently counts as full again.
+        rate: Fill rate and capacity of each bucket.
+        buckets_max: Maximum number of buckets; beyond it the least recently used one is dropped and counts as full.
     """
 
     def __init__(self, rate: Rate, *, buckets_max: int) -> None:
@@ -51,7 +51,7 @@ class TokenBuckets:
         self._lock = threading.Lock()
 
     def take(self, key: str, now_s: float) -> float:
-        """Take a token; return 0 where there was one, or else in how many seconds there will be."""
+        """Take a token and return 0; if there is none, return the seconds until the next one."""
         with self._lock:
             full_s = self._full_s.pop(key, 0.0)
             wait_s = full_s - now_s - self._tolerance_s
@@ -64,11 +64,11 @@ class TokenBuckets:
             return 0.0
 
     def wait_s(self, key: str, now_s: float) -> float:
-        """Return in how many seconds there is a token; 0 where there is one."""
+        """Return the seconds until the next token; 0 if there is one now."""
         return max(0.0, self._full_s.get(key, 0.0) - now_s - self._tolerance_s)
 
     def is_full(self, key: str, now_s: float) -> bool:
-        """Return whether no token is missing."""
+        """Return whether the bucket is full."""
         return self._full_s.get(key, 0.0) <= now_s
 
 
@@ -76,10 +76,10 @@ class RateLimits:
     """The limits of one process.
 
     Args:
-        per_address, per_key, per_account: the rates of the classes of methods that have a limit.
-        changes: the paths of the methods that change something.
-        buckets_max: of each of them.
-        counts: where refusals are counted.
+        per_address, per_key, per_account: Rates by class of methods; a missing class has no limit.
+        changes: Paths of the methods that change data.
+        buckets_max: Maximum number of buckets per rate.
+        counts: Counts the rejected calls.
     """
 
     def __init__(
@@ -92,65 +92,68 @@ class RateLimits:
         buckets_max: int,
         counts: CallCounts,
     ) -> None:
-        def buckets(rates: Mapping[str, Rate]) -> dict[str, TokenBuckets]:
+        def make_buckets(rates: Mapping[str, Rate]) -> dict[str, TokenBuckets]:
             return {name: TokenBuckets(rate, buckets_max=buckets_max) for name, rate in rates.items()}
 
-        self._addresses = buckets(per_address)
-        self._keys = buckets(per_key)
-        self._accounts = buckets(per_account)
+        self._addresses = make_buckets(per_address)
+        self._keys = make_buckets(per_key)
+        self._accounts = make_buckets(per_account)
         self._changes = changes
         self._counts = counts
 
     def limits_addresses(self, method: Method) -> bool:
-        """Return whether calls of a method are limited by address."""
-        return class_of(method, changes=self._changes) in self._addresses
+        """Return whether a method has a limit per address."""
+        return classify_method(method, changes=self._changes) in self._addresses
 
     def take_address(self, method: Method, address: str) -> None:
-        """Count a call of an address, before its token is looked at.
+        """Count a call of an address, before its token is verified.
 
         Raises: RateLimited.
         """
-        class_ = class_of(method, changes=self._changes)
+        class_ = classify_method(method, changes=self._changes)
         buckets = self._addresses.get(class_)
         if buckets is not None:
             self._take(buckets, address, f"{class_} calls per address")
 
     def limit_callers(self, method: Method, serve: Step) -> Step:
-        """The layer after auth."""
-        class_ = class_of(method, changes=self._changes)
+        """Apply the limits per API key and per account; inside auth."""
+        class_ = classify_method(method, changes=self._changes)
         keys, accounts = self._keys.get(class_), self._accounts.get(class_)
         if method.is_public or (keys is None and accounts is None):
             return serve
 
-        def limited(request: Any, context: grpc.ServicerContext, rpc: Rpc) -> Any:
+        def check_limits(request: Any, context: grpc.ServicerContext, rpc: Rpc) -> Any:
             if keys is not None:
                 self._take(keys, rpc.caller.api_key, f"{class_} calls per key")
             if accounts is not None:
                 self._take(accounts, rpc.caller.subject, f"{class_} calls per account")
             return serve(request, context, rpc)
 
-        return limited
+        return check_limits
 
     def _take(self, buckets: TokenBuckets, key: str, limit: str) -> None:
-        """Raises: RateLimited."""
+        """Take a token.
+
+        Raises: RateLimited.
+        """
         wait_s = buckets.take(key, time.monotonic())
         if wait_s:
             self._counts.limit(limit)
             raise RateLimited(limit, per_s=buckets.rate.per_s, wait_s=wait_s)
 
 
-def class_of(method: Method, *, changes: frozenset[str]) -> str:
-    """Return the class of a method's calls, one of `CLASSES`: as the contract says, or else read or write."""
+def classify_method(method: Method, *, changes: frozenset[str]) -> str:
+    """Return the rate limit class of a method: that of the contract, or else `PUBLIC`, `WRITE` or `READ`."""
     if method.is_public:
         return PUBLIC
     return method.rate_limit_class or (WRITE if f"/{method.name}" in changes else READ)
 
 
-def rates_of(text: str, *, burst_s: float) -> dict[str, Rate]:
-    """Return the rates that a setting has, such as `public=100 write=50`; a class that has 0 has no limit.
+def parse_rates(text: str, *, burst_s: float) -> dict[str, Rate]:
+    """Parse the rates of a setting such as `public=100 write=50`, in calls per second; 0 means no limit.
 
     Args:
-        burst_s: how many seconds' worth may come at once.
+        burst_s: Burst, in seconds of the sustained rate.
     """
     pairs = (part.partition("=") for part in text.split())
     return {name: Rate(float(per_s), float(per_s) * burst_s) for name, _, per_s in pairs if float(per_s)}

@@ -1,6 +1,6 @@
-"""The outermost layer: makes the `Rpc`; counts it and writes one log line when it is over, however it ends.
+"""The outermost layer: creates the `Rpc`, counts the call and writes one log line when it ends.
 
-A call that is checked in one thread and served in another is one call: it is over when either has ended it.
+A call that is checked in one thread and served in another is one call with one line.
 """
 
 from __future__ import annotations
@@ -17,38 +17,38 @@ import uuid_utils
 from storekeep.server.interceptors.chain import Step
 from storekeep.server.telemetry.counts import CallCounts
 from storekeep.server.telemetry.logs import Line
-from storekeep.server.transport.rpc import CURRENT, Checked, Method, Rpc
+from storekeep.server.transport.rpc import CURRENT, CheckedCall, Method, Rpc
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 TRACEPARENT = re.compile(
     r"(?!ff|00.{53}-)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?"
 )
-"""W3C Trace Context: version 00 has four fields, a later one begins with them; `ff` and ids of zeros are none."""
+"""W3C Trace Context: version 00 has four fields, later versions start with them; `ff` and all-zero ids are invalid."""
 PEER = "x-storekeep-peer"
-"""The metadata by which a worker says whose call it forwards."""
+"""Metadata key of the original peer of a forwarded call."""
 KNOWN_METADATA = frozenset({"authorization", "x-request-id", PEER, "traceparent"})
-"""All that is read of what comes with a call."""
+"""The metadata keys that the server reads."""
 DEADLINE_MAX_S = 86_400.0
-"""A caller that waits longer waits for ever, as far as deadlines go."""
+"""Longer deadlines count as no deadline."""
 OK = grpc.StatusCode.OK
 
 
 class WriteLine(Protocol):
-    """Writes one line; must not block, nor raise."""
+    """Writes one log line; must not block or raise."""
 
     def __call__(self, fields: dict[str, Any], *, level: int) -> None:
-        """Write the fields as one line of this level."""
+        """Write the fields as one line at this level."""
 
 
 class WriteCallLine(Protocol):
-    """Writes the line of one call; must not block, nor raise."""
+    """Writes the log line of one call; must not block or raise."""
 
     def __call__(self, line: Line, *, level: int) -> None:
-        """Write it at this level."""
+        """Write the line at this level."""
 
 
 class CallLine(Line, kw_only=True):
-    """What the log says of a call that is over. Nothing of the request's content, and never a credential."""
+    """The log line of a call. It contains nothing of the request and no credential."""
 
     message: str = "rpc"
     method: str
@@ -66,12 +66,12 @@ class CallLine(Line, kw_only=True):
 
 
 class RequestLog:
-    """The layer.
+    """The layer that logs and counts calls.
 
     Args:
-        write_line: writes a line.
-        counts: where calls are counted.
-        trusts_sockets: whether whoever calls over a Unix socket may say whose call it is, as workers of one server do.
+        write_line: Writes a log line.
+        counts: Counts the calls.
+        trusts_sockets: Whether peers on a Unix socket are workers of this server, which may set the `PEER` metadata.
     """
 
     def __init__(self, write_line: WriteCallLine, counts: CallCounts, *, trusts_sockets: bool) -> None:
@@ -80,31 +80,31 @@ class RequestLog:
         self._trusts_sockets = trusts_sockets
 
     def __call__(self, method: Method, serve: Step) -> Callable[[Any, grpc.ServicerContext], Any]:
-        """Wrap the whole of a call, or its checks: what they give for a call that goes on is a `Checked`."""
+        """Wrap a whole call, or its checks only: they return a `CheckedCall` if another thread continues the call."""
         counts, trusts_sockets = self._counts, self._trusts_sockets
 
-        def logged(request: Any, context: grpc.ServicerContext) -> Any:
+        def log_call(request: Any, context: grpc.ServicerContext) -> Any:
             started_ns = time.perf_counter_ns()
             counts.begin()
-            rpc = receive(method, context, trusts_sockets=trusts_sockets)
+            rpc = receive_call(method, context, trusts_sockets=trusts_sockets)
             rpc.started_ns = started_ns
             token = CURRENT.set(rpc)
-            goes_on = False
+            continues = False
             try:
                 reply = serve(request, context, rpc)
-                goes_on = type(reply) is Checked
+                continues = type(reply) is CheckedCall
                 return reply
             finally:
                 CURRENT.reset(token)
-                if not goes_on:
+                if not continues:
                     self._end(rpc)
 
-        return logged
+        return log_call
 
-    def resume(self, serve: Step) -> Callable[[Checked, grpc.ServicerContext], Any]:
-        """Wrap what is done with a call after its checks."""
+    def resume(self, serve: Step) -> Callable[[CheckedCall, grpc.ServicerContext], Any]:
+        """Wrap the part of a call after its checks."""
 
-        def logged(checked: Checked, context: grpc.ServicerContext) -> Any:
+        def log_call(checked: CheckedCall, context: grpc.ServicerContext) -> Any:
             request, rpc = checked
             token = CURRENT.set(rpc)
             try:
@@ -113,7 +113,7 @@ class RequestLog:
                 CURRENT.reset(token)
                 self._end(rpc)
 
-        return logged
+        return log_call
 
     def _end(self, rpc: Rpc) -> None:
         if rpc.answered_by_leader:
@@ -122,24 +122,24 @@ class RequestLog:
         duration_us = (time.perf_counter_ns() - rpc.started_ns) // 1000
         code = "OK" if rpc.code is OK else rpc.code.name
         self._counts.end(rpc.method, code, rpc.reason, duration_us)
-        self._write_line(line_of(rpc, code=code, duration_us=duration_us), level=rpc.level)
+        self._write_line(build_call_line(rpc, code=code, duration_us=duration_us), level=rpc.level)
 
 
 def request_log(
     write_line: WriteCallLine, counts: CallCounts | None = None, *, trusts_sockets: bool = False
 ) -> RequestLog:
-    """The layer, given what writes a line, and where calls are counted; see `RequestLog`."""
+    """Return the layer; see `RequestLog`."""
     return RequestLog(write_line, counts or CallCounts(), trusts_sockets=trusts_sockets)
 
 
-def receive(method: Method, context: grpc.ServicerContext, *, trusts_sockets: bool = False) -> Rpc:
-    """What the call's metadata and deadline say about it."""
+def receive_call(method: Method, context: grpc.ServicerContext, *, trusts_sockets: bool = False) -> Rpc:
+    """Create the `Rpc` of a call from its metadata and deadline."""
     rpc = Rpc(method.name, "", peer=context.peer())
-    from_worker = trusts_sockets and rpc.peer.startswith("unix:")  # nobody but other workers reaches its socket
+    from_worker = trusts_sockets and rpc.peer.startswith("unix:")  # only other workers can reach the socket
     for key, value in context.invocation_metadata():
         if key not in KNOWN_METADATA or isinstance(value, bytes):
             continue
-        if key == "authorization":  # two of them become one list, as RFC 9110, 5.3 has it, and no token has a comma
+        if key == "authorization":  # joined as RFC 9110, 5.3 defines; no token contains a comma
             rpc.authorization = value if rpc.authorization is None else f"{rpc.authorization}, {value}"
         elif key == "x-request-id" and REQUEST_ID.fullmatch(value):
             rpc.request_id = value
@@ -156,8 +156,8 @@ def receive(method: Method, context: grpc.ServicerContext, *, trusts_sockets: bo
     return rpc
 
 
-def line_of(rpc: Rpc, *, code: str, duration_us: int) -> CallLine:
-    """Return what the log says of a call that is over; `code` is the name of its status."""
+def build_call_line(rpc: Rpc, *, code: str, duration_us: int) -> CallLine:
+    """Return the log line of a call; `code` is the name of its status code."""
     return CallLine(
         method=rpc.method,
         code=code,

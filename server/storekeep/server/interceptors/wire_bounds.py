@@ -1,8 +1,8 @@
-"""Bounds on a request's bytes, checked before anything is made of them: how many elements and fields they have.
+"""Wire bounds: limits the number of elements and fields in a request's bytes, before it is parsed.
 
-A message costs what its elements cost, and an empty element takes two bytes: half a million fit into a request that is
-not too large. The tables are made once from the contract (`max_items`, `max_pairs`), so a new field has a bound as soon
-as it is there. Invariant: a request that passes is parsed and validated in time that its bounds determine.
+The cost of a message depends on its elements. An empty element takes two bytes, so half a million fit into a request
+of valid size. The bounds come from the contract (`max_items`, `max_pairs`), so every new field has one. Invariant:
+the time to parse and validate an accepted request is bounded.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from storekeep.server.transport.errors import InvalidFields, MalformedMessage
 
 SCAN_FROM_BYTES = 1_024
-"""Smaller requests are not scanned: their at most 512 elements cost less than 5 ms, whatever is wrong with each."""
+"""Smaller requests are not scanned: their at most 512 elements cost less than 5 ms, even if all are invalid."""
 FIELDS_MAX = 20_000
-"""Fields of a request in all, of messages in it and unknown ones too. The largest that the contract allows are imports:
+"""Maximum number of fields in a request, including nested and unknown ones. The largest valid requests are imports:
 1,000 lines of 16 fields, and 100 orders of up to 35."""
 ITEMS_MAX = 100
-"""Elements of a repeated field for which the contract has no bound, such as the paths of a mask."""
+"""Maximum number of elements of a repeated field without a bound in the contract, such as the paths of a mask."""
 GROUPS_MAX = 100
-"""Unknown groups within each other, as many as protobuf itself parses."""
+"""Maximum nesting of unknown groups; the limit of protobuf itself."""
 VARINT_BYTES_MAX = 10
 VARINT, FIXED64, LENGTH, GROUP_START, GROUP_END, FIXED32 = range(6)
-CONTINUES = 0x80
-"""The bit of a varint's byte that says that another follows."""
-CONTINUATIONS = bytes(range(CONTINUES, 256))
+CONTINUATION_BIT = 0x80
+"""The bit of a varint's byte that is set if another byte follows."""
+CONTINUATION_BYTES = bytes(range(CONTINUATION_BIT, 256))
 FIXED_BYTES = {
     FieldDescriptor.TYPE_DOUBLE: 8,
     FieldDescriptor.TYPE_FIXED64: 8,
@@ -40,13 +40,14 @@ UNPACKED = frozenset({FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BYTES, F
 
 
 class _Field(NamedTuple):
-    """What the scan has to know of a field.
+    """The properties of a field that the scan needs.
 
     Attributes:
-        items_max: how many elements it may have; 0 where it is not repeated.
-        fields: of the message that it holds, by their numbers; None where it holds none.
-        packed: whether its elements may come together in one occurrence.
-        element_bytes: how long each of those is; 0 for varints.
+        name: Name of the field.
+        items_max: Maximum number of elements; 0 if the field is not repeated.
+        fields: Fields of its message type, by number; None if it is not a message.
+        packed: Whether elements may be packed into one occurrence.
+        element_bytes: Length of a packed element in bytes; 0 for varints.
     """
 
     name: str
@@ -61,7 +62,7 @@ _Counts = dict[int, "int | _Counts"]
 
 
 class _Frame(NamedTuple):
-    """A message around the one that is scanned; `field` is what it holds that one in, None for a group."""
+    """A message around the scanned one; `field` is the field that contains the scanned one, None for a group."""
 
     end: int
     fields: _Fields | None
@@ -70,17 +71,17 @@ class _Frame(NamedTuple):
 
 
 class WireBounds:
-    """The bounds of one type of request.
+    """The bounds of one request type.
 
     Args:
-        descriptor: of the type.
+        descriptor: Descriptor of the request type.
     """
 
     def __init__(self, descriptor: Any) -> None:
-        self._fields = _fields_of(descriptor, {})
+        self._fields = _build_field_table(descriptor, {})
 
     def check(self, raw: bytes) -> None:
-        """Pass a request that keeps the bounds; stops at the first that it breaks.
+        """Raise if a request exceeds a bound; stop at the first one.
 
         Raises: InvalidFields, MalformedMessage.
         """
@@ -92,19 +93,19 @@ class WireBounds:
             raise MalformedMessage from None
 
 
-def _fields_of(descriptor: Descriptor, known: dict[str, _Fields]) -> _Fields:
-    """The table of a message's fields; one that is within itself has one table."""
-    if descriptor.full_name in known:
-        return known[descriptor.full_name]
-    table = known[descriptor.full_name] = {}
+def _build_field_table(descriptor: Descriptor, tables: dict[str, _Fields]) -> _Fields:
+    """Return the table of a message's fields; a recursive message refers to its own table."""
+    if descriptor.full_name in tables:
+        return tables[descriptor.full_name]
+    table = tables[descriptor.full_name] = {}
     for field in descriptor.fields:
-        inner = None if field.message_type is None else _fields_of(field.message_type, known)
+        inner = None if field.message_type is None else _build_field_table(field.message_type, tables)
         packed = field.is_repeated and field.type not in UNPACKED
-        table[field.number] = _Field(field.name, _items_max(field), inner, packed, FIXED_BYTES.get(field.type, 0))
+        table[field.number] = _Field(field.name, _read_items_max(field), inner, packed, FIXED_BYTES.get(field.type, 0))
     return table
 
 
-def _items_max(field: FieldDescriptor) -> int:
+def _read_items_max(field: FieldDescriptor) -> int:
     if not field.is_repeated:
         return 0
     rules = field.GetOptions().Extensions[validate_pb2.field]
@@ -112,41 +113,44 @@ def _items_max(field: FieldDescriptor) -> int:
 
 
 def _scan(raw: bytes, fields: _Fields | None) -> None:  # noqa: C901 - one loop: a call for each field doubles its cost
-    """Raises: InvalidFields, MalformedMessage, IndexError where the bytes end too soon."""
-    at, end = 0, len(raw)
+    """Scan the bytes of a request.
+
+    Raises: InvalidFields, MalformedMessage, IndexError if the bytes end too soon.
+    """
+    position, end = 0, len(raw)
     counts: _Counts = {}
     frames: list[_Frame] = []
-    seen = 0
+    field_count = 0
     while True:
-        if at >= end:
-            if at > end or (frames and frames[-1].field is None):
+        if position >= end:
+            if position > end or (frames and frames[-1].field is None):
                 raise MalformedMessage
             if not frames:
                 return
             end, fields, counts, _ = frames.pop()
             continue
-        tag = raw[at]
-        at += 1
-        if tag >= CONTINUES:
-            tag, at = _varint(raw, at - 1)
-        seen += 1
-        if seen > FIELDS_MAX:
-            raise InvalidFields([(_path(frames), f"the request has more than {FIELDS_MAX} fields")])
+        tag = raw[position]
+        position += 1
+        if tag >= CONTINUATION_BIT:
+            tag, position = _read_varint(raw, position - 1)
+        field_count += 1
+        if field_count > FIELDS_MAX:
+            raise InvalidFields([(_build_path(frames), f"the request has more than {FIELDS_MAX} fields")])
         number, kind = tag >> 3, tag & 7
-        start = at
+        start = position
         if kind == LENGTH:
-            length = raw[at]
-            at += 1
-            if length >= CONTINUES:
-                length, at = _varint(raw, at - 1)
-            start = at
-            at += length
-            if at > end:
+            length = raw[position]
+            position += 1
+            if length >= CONTINUATION_BIT:
+                length, position = _read_varint(raw, position - 1)
+            start = position
+            position += length
+            if position > end:
                 raise MalformedMessage
         elif kind == VARINT:
-            at = _behind_varint(raw, at)
+            position = _skip_varint(raw, position)
         elif kind in (FIXED32, FIXED64):
-            at += 4 if kind == FIXED32 else 8
+            position += 4 if kind == FIXED32 else 8
         elif kind == GROUP_START and len(frames) < GROUPS_MAX:
             frames.append(_Frame(end, fields, counts, None))
             fields, counts = None, {}
@@ -160,43 +164,43 @@ def _scan(raw: bytes, fields: _Fields | None) -> None:  # noqa: C901 - one loop:
         if field is None:
             continue
         if field.items_max:
-            items = 1 if kind != LENGTH or not field.packed else _packed_items(raw[start:at], field.element_bytes)
-            counts[number] = count = counts.get(number, 0) + items  # type: ignore[operator]  # of a repeated one
+            items = 1 if kind != LENGTH or not field.packed else _count_packed(raw[start:position], field.element_bytes)
+            counts[number] = count = counts.get(number, 0) + items  # type: ignore[operator]  # of a repeated field
             if count > field.items_max:
-                _refuse(frames, field)
+                _raise_too_many_items(frames, field)
         if field.fields is not None and kind == LENGTH:
             frames.append(_Frame(end, fields, counts, field))
             # Occurrences of a field that is not repeated are merged into one message.
             counts = {} if field.items_max else counts.setdefault(number, {})  # type: ignore[assignment]
-            fields, at, end = field.fields, start, at
+            fields, position, end = field.fields, start, position
 
 
-def _varint(raw: bytes, at: int) -> tuple[int, int]:
-    """The number that begins there, and where it ends.
+def _read_varint(raw: bytes, position: int) -> tuple[int, int]:
+    """Return the varint at a position, and the position after it.
 
     Raises: MalformedMessage, IndexError.
     """
     number = 0
-    for place in range(VARINT_BYTES_MAX):
-        byte = raw[at + place]
-        number |= (byte & ~CONTINUES) << 7 * place
-        if byte < CONTINUES:
-            return number, at + place + 1
+    for index in range(VARINT_BYTES_MAX):
+        byte = raw[position + index]
+        number |= (byte & ~CONTINUATION_BIT) << 7 * index
+        if byte < CONTINUATION_BIT:
+            return number, position + index + 1
     raise MalformedMessage
 
 
-def _packed_items(payload: bytes, element_bytes: int) -> int:
-    """How many elements come in one occurrence: of varints each has one last byte."""
-    return len(payload) // element_bytes if element_bytes else len(payload.translate(None, CONTINUATIONS))
+def _count_packed(payload: bytes, element_bytes: int) -> int:
+    """Return the number of elements in one packed occurrence; each varint has one last byte."""
+    return len(payload) // element_bytes if element_bytes else len(payload.translate(None, CONTINUATION_BYTES))
 
 
-def _refuse(frames: list[_Frame], field: _Field) -> NoReturn:
-    path = ".".join(filter(None, (_path(frames), field.name)))
+def _raise_too_many_items(frames: list[_Frame], field: _Field) -> NoReturn:
+    path = ".".join(filter(None, (_build_path(frames), field.name)))
     raise InvalidFields([(path, f"must contain no more than {field.items_max} item(s)")])
 
 
-def _path(frames: list[_Frame]) -> str:
-    """The path of the message that is scanned, such as `orders[3]`."""
+def _build_path(frames: list[_Frame]) -> str:
+    """Return the path of the scanned message, such as `orders[3]`."""
     names = []
     for frame in frames:
         if frame.field is not None:
@@ -206,14 +210,14 @@ def _path(frames: list[_Frame]) -> str:
     return ".".join(names)
 
 
-def _behind_varint(raw: bytes, at: int) -> int:
-    """Return the place behind a varint.
+def _skip_varint(raw: bytes, position: int) -> int:
+    """Return the position after a varint.
 
     Raises: MalformedMessage, IndexError.
     """
-    longest = at + VARINT_BYTES_MAX
-    while raw[at] >= CONTINUES:
-        at += 1
-        if at >= longest:
+    position_max = position + VARINT_BYTES_MAX
+    while raw[position] >= CONTINUATION_BIT:
+        position += 1
+        if position >= position_max:
             raise MalformedMessage
-    return at + 1
+    return position + 1

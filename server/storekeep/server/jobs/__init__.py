@@ -1,1 +1,1 @@
-"""What runs by itself in the process that writes."""
+"""Background jobs of the process that writes to the database."""

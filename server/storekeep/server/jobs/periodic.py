@@ -1,6 +1,6 @@
-"""Maintenance: threads that remove what is over, such as replies that nobody will ask for again, and end promises.
+"""Periodic jobs: threads that purge old rows, expire reservations and orders, and sign the audit log.
 
-In small transactions, so that it never holds up the writes of callers.
+They use small transactions, so that they do not delay the writes of callers.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from storekeep.server.domain.audit.checkpoints import sign_head
 from storekeep.server.domain.keys.audit_chain import AuditChain
-from storekeep.server.domain.keys.encryption import SealBroken
+from storekeep.server.domain.keys.encryption import DecryptionFailed
 from storekeep.server.domain.stock.expiry import expire_batch, require_expirers
 from storekeep.server.store.engine import Store
 from storekeep.server.store.errors import StoreError
@@ -21,19 +21,20 @@ from storekeep.server.store.tables.access import PURGE_NEW_SECRETS
 from storekeep.server.store.tables.retention import PURGE_REPLIES
 
 ROWS_PER_TRANSACTION_MAX = 500
-"""Deleting as many rows takes a few milliseconds."""
-CHECKPOINT_LOOK_S = 10.0
-"""How often it is looked whether the audit log is to be signed."""
+"""Maximum number of rows deleted in one transaction, which takes a few milliseconds."""
+CHECKPOINT_CHECK_INTERVAL_S = 10.0
+"""Interval at which the job checks whether the audit log must be signed."""
 STOP_TIMEOUT_S = 5.0
+"""How long `stop` waits for the running transaction."""
 
 Purge = Callable[[Transaction], int]
-"""Removes a bounded number of rows that are over and says how many; when it is not 0, there may be more."""
+"""Deletes a bounded number of old rows and returns the number; if it is not 0, there may be more."""
 
 log = logging.getLogger("storekeep.maintenance")
 
 
 def purge_replies(*, retention_s: float) -> Purge:
-    """What removes the replies that are older than that: a retry that comes later is done a second time."""
+    """Return the purge of stored replies older than `retention_s`; a later retry is executed again."""
 
     def purge(tx: Transaction) -> int:
         before_us = tx.now_us - round(retention_s * 1_000_000)
@@ -43,7 +44,7 @@ def purge_replies(*, retention_s: float) -> Purge:
 
 
 def purge_new_secrets(*, retention_s: float) -> Purge:
-    """What removes the secrets of new API keys that no retry is shown any more."""
+    """Return the purge of the stored secrets of new API keys older than `retention_s`; a later retry gets no secret."""
 
     def purge(tx: Transaction) -> int:
         since_us = tx.now_us - round(retention_s * 1_000_000)
@@ -52,33 +53,36 @@ def purge_new_secrets(*, retention_s: float) -> Purge:
     return purge
 
 
-class Rounds:
-    """A thread that does one thing again and again, until it is stopped.
+class PeriodicJob:
+    """A thread that runs a job at an interval until it is stopped.
 
     Args:
-        name: the thread's.
-        interval_s: from the end of one round to the start of the next.
-        done: what is logged of rounds that did something, failed: of rounds that could not.
-        at_start: whether the first round is run by `start`, before it returns.
+        name: Name of the thread.
+        interval_s: Time from the end of one run to the start of the next.
+        success_message: Log message of a run that changed something.
+        failure_message: Log message of a run that failed.
+        at_start: Whether `start` runs the job once before it returns.
     """
 
-    def __init__(self, name: str, *, interval_s: float, done: str, failed: str, at_start: bool = False) -> None:
+    def __init__(
+        self, name: str, *, interval_s: float, success_message: str, failure_message: str, at_start: bool = False
+    ) -> None:
         self._interval_s = interval_s
         self._at_start = at_start
         self._problem = ""
-        self._done = done
-        self._failed = failed
+        self._success_message = success_message
+        self._failure_message = failure_message
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         if self._at_start:
             self._try_once()
         self._thread.start()
 
     def stop(self) -> None:
-        """End after the transaction that is running; also where it has never begun."""
+        """Stop after the running transaction; do nothing if the thread was never started."""
         self._stop.set()
         if self._thread.ident is not None:
             self._thread.join(timeout=STOP_TIMEOUT_S)
@@ -91,95 +95,104 @@ class Rounds:
         try:
             count = self.run_once()
         except StoreError as error:
-            if str(error) != self._problem:  # once, and not as often as it is tried
-                log.warning(self._failed, extra={"problem": str(error)})
+            if str(error) != self._problem:  # log a repeated failure once
+                log.warning(self._failure_message, extra={"problem": str(error)})
             self._problem = str(error)
             return
         self._problem = ""
         if count:
-            log.info(self._done, extra={"rows": count})
+            log.info(self._success_message, extra={"rows": count})
 
     def run_once(self) -> int:
-        """Do all that there is to do.
+        """Do all pending work.
 
-        Returns: how much that was.
+        Returns: The number of changed rows.
 
         Raises: StoreError.
         """
         raise NotImplementedError
 
-    def _repeat(self, piece: Callable[[], int]) -> int:
-        """Do pieces until there is nothing left, or it is time to stop."""
+    def _repeat(self, run_batch: Callable[[], int]) -> int:
+        """Run batches until one changes nothing or the job is stopped; return the total number of rows."""
         total = 0
-        while not self._stop.is_set() and (count := piece()):
+        while not self._stop.is_set() and (count := run_batch()):
             total += count
         return total
 
 
-class Maintenance(Rounds):
-    """Runs all purges now and then."""
+class PurgeJob(PeriodicJob):
+    """Runs all purges."""
 
     def __init__(self, store: Store, *, purges: Sequence[Purge], interval_s: float) -> None:
-        super().__init__("maintenance", interval_s=interval_s, done="purged", failed="nothing was purged")
+        super().__init__("purge", interval_s=interval_s, success_message="purged", failure_message="nothing was purged")
         self._store = store
         self._purges = tuple(purges)
 
     def run_once(self) -> int:
-        """Remove all that is over.
+        """Delete all old rows.
 
-        Returns: the number of rows.
+        Returns: The number of deleted rows.
 
         Raises: StoreError.
         """
         return sum(self._repeat(functools.partial(self._store.write, purge)) for purge in self._purges)
 
 
-class Sweeper(Rounds):
-    """The expiry job: writes, soon after, what has expired by itself; see `domain.expiry`.
+class ExpiryJob(PeriodicJob):
+    """Writes the expiry of resources soon after their expiry time; see `domain.stock.expiry`.
 
-    Raises: ExpirersMissing where the store has no expirers.
+    Raises: ExpirersMissing if the store has no expirers.
     """
 
     def __init__(self, store: Store, *, interval_s: float) -> None:
         require_expirers(store.expirers)
-        super().__init__("sweeper", interval_s=interval_s, done="expired", failed="nothing was expired")
+        super().__init__(
+            "expiry", interval_s=interval_s, success_message="expired", failure_message="nothing was expired"
+        )
         self._store = store
 
     def run_once(self) -> int:
-        """Expire all that has expired.
+        """Write the expiry of all resources whose expiry time has passed.
 
-        Returns: the number of resources.
+        Returns: The number of expired resources.
 
         Raises: StoreError.
         """
         return self._repeat(lambda: expire_batch(self._store))
 
 
-class CheckpointJob(Rounds):
-    """Signs the head of the audit log at the first start, and when it is due; see `domain.audit.checkpoints`."""
+class CheckpointJob(PeriodicJob):
+    """Signs the head of the audit log at the first start and when it is due; see `domain.audit.checkpoints`.
+
+    Args:
+        store: The database.
+        chain: Keys that sign the audit log.
+        entries: Number of new entries after which the head is signed.
+        interval_s: Maximum age of the last checkpoint if there are new entries.
+    """
 
     def __init__(self, store: Store, chain: AuditChain, *, entries: int, interval_s: float) -> None:
         super().__init__(
             "checkpoints",
-            interval_s=min(CHECKPOINT_LOOK_S, interval_s),
-            done="audit log signed",
-            failed="the audit log was not signed",
+            interval_s=min(CHECKPOINT_CHECK_INTERVAL_S, interval_s),
+            success_message="audit log signed",
+            failure_message="the audit log was not signed",
             at_start=True,
         )
         self._store = store
         self._chain = chain
         self._entries = entries
-        self._age_s = interval_s
+        self._checkpoint_interval_s = interval_s
 
     def run_once(self) -> int:
-        """Sign the head where it is time.
+        """Sign the head if a checkpoint is due.
 
-        Returns: the number of checkpoints.
+        Returns: The number of new checkpoints, 0 or 1.
 
         Raises: StoreError.
         """
         try:
-            return sign_head(self._store, self._chain, entries=self._entries, interval_s=self._age_s)
-        except SealBroken as error:
+            return sign_head(self._store, self._chain, entries=self._entries, interval_s=self._checkpoint_interval_s)
+        except DecryptionFailed as error:
             log.error("the audit log was not signed", extra={"problem": str(error)})
             return 0

@@ -1,1 +1,1 @@
-"""What one server process does around serving: its console, signals, reloads, health check and inspections."""
+"""Running one server process: start to exit, console, signals, reloads, health check and inspections."""

@@ -1,4 +1,7 @@
-"""Announcements: what a server tells whoever started it, on standard output and in files; the logs are for programs."""
+"""The console: the startup banner and other messages for the operator, on standard output and in files.
+
+Messages for programs go to the log.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,8 @@ from pathlib import Path
 from storekeep.server.config import Settings
 from storekeep.server.domain.samples import CUSTOMER, ORDER_CURRENCY, ORDER_LINES, has_sample, load_sample
 from storekeep.server.runtime.file_modes import check_data_dir
-from storekeep.server.runtime.files import new_file
-from storekeep.server.runtime.secrets import write_private
+from storekeep.server.runtime.files import create_file
+from storekeep.server.runtime.secrets import create_private_file
 from storekeep.server.store.engine import Store
 
 ADMIN_KEY_FILE = "admin.key"
@@ -21,94 +24,97 @@ ADMIN_KEY_FILE = "admin.key"
 log = logging.getLogger("storekeep.server")
 
 
-def say(line: str) -> None:
-    """Tell whoever started the server."""
-    print(printable(line), flush=True)  # noqa: T201 - what the command says
+def print_line(line: str) -> None:
+    """Print a line to standard output."""
+    print(replace_unprintable(line), flush=True)  # noqa: T201 - output of the command
 
 
-def printable(text: str) -> str:
-    """Return `text` without what a terminal would act on: names of files and resources are what others chose."""
+def replace_unprintable(text: str) -> str:
+    """Return `text` without control characters: names of files and resources may contain terminal commands."""
     return "".join(char if char.isprintable() or char == "\n" else "\N{REPLACEMENT CHARACTER}" for char in text)
 
 
-def warn_of_open_data_dir(settings: Settings) -> None:
-    """Tell whoever started the server, and the log, where others can look into the data directory.
+def warn_about_open_data_dir(settings: Settings) -> None:
+    """Print and log a warning if other users can read the data directory.
 
-    Raises: ExposedFile where anybody can write in it.
+    Raises: ExposedFile if other users can write to it.
     """
     warning = check_data_dir(settings.data_dir)
     if warning:
-        say(f"Warning: {warning}")
+        print_line(f"Warning: {warning}")
         log.warning("the data directory is open to others", extra={"problem": warning})
 
 
-def keep_admin_key(key: str, *, data_dir: Path) -> None:
-    """Leave the administrator's key where only the owner of the server can read it."""
+def write_admin_key(key: str, *, data_dir: Path) -> None:
+    """Write the administrator's API key to `admin.key`, readable by the server's user only."""
     path = data_dir / ADMIN_KEY_FILE
     path.unlink(missing_ok=True)
-    write_private(path, key)
+    create_private_file(path, key)
 
 
-def say_where_admin_key_is(data_dir: Path) -> None:
-    """Say where a key that was just made is."""
+def print_admin_key_path(data_dir: Path) -> None:
+    """Print the path of a new administrator's key."""
     path = data_dir / ADMIN_KEY_FILE
-    say(f"The administrator's API key is in {path}; keep it, or make others with it and delete it.")
+    print_line(f"The administrator's API key is in {path}. Keep it safe, or create other keys with it and delete it.")
 
 
-def offer_sample(store: Store, *, wanted: bool) -> bool:
-    """Load the sample catalogue where it is wanted and there is none; says whether it is there, and wanted."""
-    if not wanted:
+def load_sample_if_requested(store: Store, *, requested: bool) -> bool:
+    """Load the sample catalogue into an empty database if it is requested.
+
+    Returns: whether the sample is requested and present.
+    """
+    if not requested:
         return False
     if load_sample(store):
-        say("A sample catalogue was loaded: the tea shop Kettle & Crumb.")
+        print_line("Loaded the sample catalogue: the tea shop Kettle & Crumb.")
     return has_sample(store)
 
 
 @contextmanager
-def announced(
+def announce_server(
     address: str, *, pages: str, data_dir: Path, has_sample: bool, address_file: Path | None
 ) -> Iterator[None]:
-    """Say that the server serves; write down where, as long as it does.
+    """Print the startup banner, and keep the address in a file while the server runs.
 
     Args:
         address: of the gRPC port.
-        pages: address of the pages of metrics and health; empty without them.
-        has_sample: whether there is a catalogue to say more about.
-        address_file: where the address is written; None for nowhere.
+        pages: address of the metrics and health pages; empty if disabled.
+        has_sample: whether to print first commands for the sample catalogue.
+        address_file: path of the file, which is removed at the end; None: write no file.
     """
-    say(f"Storekeep serves on {address}; Ctrl-C stops it.")
+    print_line(f"Storekeep is listening on {address}. Press Ctrl-C to stop.")
     if pages:
-        say(f"Metrics and health are on http://{pages}/metrics and /readyz.")
+        print_line(f"Metrics and health: http://{pages}/metrics and /readyz")
     if has_sample:
-        say(what_to_type(address, data_dir=data_dir))
+        print_line(format_first_commands(address, data_dir=data_dir))
     if address_file is not None:
-        _write_whole(address_file, address)
+        _write_atomically(address_file, address)
     yield
     if address_file is not None:
         address_file.unlink(missing_ok=True)
 
 
-def what_to_type(address: str, *, data_dir: Path) -> str:
-    """The commands that log in and place a first order on the sample catalogue, as they work from here."""
-    storekeep = _own_command("storekeep")
+def format_first_commands(address: str, *, data_dir: Path) -> str:
+    """Return the commands that log in and place a first order, runnable from the working directory."""
+    storekeep = _find_command("storekeep")
     lines = " ".join(f"--line {sku}={units}" for sku, units in ORDER_LINES)
     return (
-        "\nIn another terminal, type:\n"
+        "\nIn another terminal, run:\n"
         f"  {storekeep} login --address {address} --api-key-file {data_dir / ADMIN_KEY_FILE}\n"
         f"  {storekeep} products list\n"
         f"  {storekeep} orders place --customer {CUSTOMER} {lines} --currency {ORDER_CURRENCY}\n"
     )
 
 
-def _own_command(name: str) -> str:
-    """How a command that was installed with this one is typed: by its name where the shell finds it."""
+def _find_command(name: str) -> str:
+    """Return the name of a command of this installation if it is on PATH, otherwise its path."""
     installed = Path(sysconfig.get_path("scripts"), name)
     if shutil.which(name) == str(installed):
         return name
-    here = Path.cwd()
-    return str(installed.relative_to(here) if installed.is_relative_to(here) else installed)
+    directory = Path.cwd()
+    return str(installed.relative_to(directory) if installed.is_relative_to(directory) else installed)
 
 
-def _write_whole(path: Path, text: str) -> None:
-    with new_file(path, replaces=True, mode=0o666) as new:
+def _write_atomically(path: Path, text: str) -> None:
+    with create_file(path, replaces=True, mode=0o666) as new:
         new.write_text(text + "\n")

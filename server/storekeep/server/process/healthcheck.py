@@ -1,7 +1,7 @@
-"""Health checks: how `storekeep-server healthcheck` asks a server how it is.
+"""The client side of `storekeep-server healthcheck`.
 
-A server on this machine is asked on its own socket, which needs no certificate and no proxy, so that neither can make
-it look dead. Its port is only looked at: whether it answers, and with a certificate that is still valid.
+A server on this host is probed on its Unix socket, so that neither certificates nor proxies can make a healthy server
+look dead. Of its port only the connection and the expiry of the certificate are checked.
 """
 
 from __future__ import annotations
@@ -26,29 +26,29 @@ from storekeep.server.transport.health import LIVENESS
 from storekeep.server.transport.leadership import WorkerFolder, own_addresses
 from storekeep.server.transport.tls import allows_usage
 
-ASK_TIMEOUT_S = 5.0
-"""How long a server has to answer, one that is just starting included."""
-ASK_AGAIN_S = 0.1
+PROBE_TIMEOUT_S = 5.0
+"""Maximum time in seconds for a server to answer, including its startup."""
+PROBE_INTERVAL_S = 0.1
 SERVING = "SERVING"
 NO_ANSWER = "no answer: "
-WORDS = {
-    grpc.StatusCode.DEADLINE_EXCEEDED: f"it takes the connection, but answers no call within {ASK_TIMEOUT_S:g} s",
+STATUS_PROBLEMS = {
+    grpc.StatusCode.DEADLINE_EXCEEDED: f"it accepts connections, but answers no call within {PROBE_TIMEOUT_S:g} s",
     grpc.StatusCode.NOT_FOUND: "it has no such service",
     grpc.StatusCode.UNAVAILABLE: "it closes the connection, or nothing listens there",
-    grpc.StatusCode.UNIMPLEMENTED: "it is a gRPC server, but tells nothing of its health",
+    grpc.StatusCode.UNIMPLEMENTED: "it is a gRPC server without a health service",
 }
 NO_PROXY = ("grpc.enable_http_proxy", 0)
-"""A server is asked, not whoever stands between: `http_proxy` in the environment is meant for other calls."""
+"""Probe the server itself: `http_proxy` in the environment is meant for other calls."""
 
 
-def ask_server(settings: Settings, *, service: str) -> str:
-    """Return what the server of these settings says of itself: `SERVING`, or why not.
+def probe_server(settings: Settings, *, service: str) -> str:
+    """Return the state of the server with these settings: `SERVING`, or the reason in one line.
 
-    One that is just starting has the time of an answer, unless nothing listens at its port either.
+    Waits up to `PROBE_TIMEOUT_S` for a server that is starting, unless nothing listens at its port.
     """
-    give_up_s = time.monotonic() + ASK_TIMEOUT_S
+    give_up_s = time.monotonic() + PROBE_TIMEOUT_S
     while True:
-        states = [ask_socket(address, service=service) for address in own_addresses(settings)]
+        states = [probe_socket(address, service=service) for address in own_addresses(settings)]
         if SERVING in states:
             return SERVING if service == LIVENESS else _find_port_problem(settings) or SERVING
         answers = [state for state in states if not state.startswith(NO_ANSWER)]
@@ -56,65 +56,66 @@ def ask_server(settings: Settings, *, service: str) -> str:
             return answers[0]
         is_over = time.monotonic() >= give_up_s
         if not states and (is_over or settings.tls_client_ca_file is None):
-            return ask_address(settings.listen, service=service, settings=settings)
-        closed = find_why_closed(settings.listen)
+            return probe_address(settings.listen, service=service, settings=settings)
+        closed = find_connection_problem(settings.listen)
         if is_over or closed:
             return f"{NO_ANSWER}{closed}" if closed else states[0]
-        time.sleep(ASK_AGAIN_S)
+        time.sleep(PROBE_INTERVAL_S)
 
 
-def ask_socket(address: str, *, service: str) -> str:
-    """Return what a process of this machine says of itself on its own socket, which speaks plaintext."""
+def probe_socket(address: str, *, service: str) -> str:
+    """Return the state of a server process on this host from its plaintext Unix socket."""
     with grpc.insecure_channel(address, options=[NO_PROXY]) as channel:
-        return _ask(channel, service, wait_for_ready=False)
+        return _check(channel, service, wait_for_ready=False)
 
 
-def ask_workers(settings: Settings, *, service: str) -> dict[str, str]:
-    """Return what each of several workers says of itself, by its number."""
+def probe_workers(settings: Settings, *, service: str) -> dict[str, str]:
+    """Return the state of each worker on this host, by worker number."""
     folder = WorkerFolder(settings.workers_dir)
-    return {name: ask_socket(folder.address(name), service=service) for name in folder.workers()}
+    return {name: probe_socket(folder.address(name), service=service) for name in folder.workers()}
 
 
-def ask_address(address: str, *, service: str, settings: Settings) -> str:
-    """Return what the server at an address says of itself, as `ask_server`.
+def probe_address(address: str, *, service: str, settings: Settings) -> str:
+    """Return the state of the server at an address; see `probe_server`.
 
     Args:
-        settings: of that server, for its TLS files. With mTLS its own certificate is shown, where it is a client's too.
+        settings: of that server, for its TLS files. With mTLS its certificate is also sent as the client certificate
+            if its extended key usage allows that.
     """
-    closed = find_why_closed(address)
+    closed = find_connection_problem(address)
     if closed:
         return f"{NO_ANSWER}{closed}"
     if settings.tls_certificate_file is None or settings.tls_private_key_file is None:
         with grpc.insecure_channel(address, options=[NO_PROXY]) as channel:
-            return _ask(channel, service, wait_for_ready=True)
+            return _check(channel, service, wait_for_ready=True)
     chain, key = settings.tls_certificate_file.read_bytes(), settings.tls_private_key_file.read_bytes()
     with _open_tls_channel(address, chain=chain, key=key) as channel:
-        state = _ask(channel, service, wait_for_ready=True)
+        state = _check(channel, service, wait_for_ready=True)
     if not state.startswith(NO_ANSWER):
         return state
-    why = _explain(address, chain=chain, asks_for_client=settings.tls_client_ca_file is not None)
-    return f"{NO_ANSWER}{why or state.removeprefix(NO_ANSWER)}"
+    problem = _find_tls_problem(address, chain=chain, requires_client=settings.tls_client_ca_file is not None)
+    return f"{NO_ANSWER}{problem or state.removeprefix(NO_ANSWER)}"
 
 
-def _ask(channel: grpc.Channel, service: str, *, wait_for_ready: bool) -> str:
-    ask = health_pb2_grpc.HealthStub(channel).Check
+def _check(channel: grpc.Channel, service: str, *, wait_for_ready: bool) -> str:
+    check = health_pb2_grpc.HealthStub(channel).Check
     try:
-        answer = ask(HealthCheckRequest(service=service), timeout=ASK_TIMEOUT_S, wait_for_ready=wait_for_ready)
+        reply = check(HealthCheckRequest(service=service), timeout=PROBE_TIMEOUT_S, wait_for_ready=wait_for_ready)
     except grpc.RpcError as error:
-        return f"{NO_ANSWER}{WORDS.get(error.code(), error.code().name)}"
-    return str(HealthCheckResponse.ServingStatus.Name(answer.status))
+        return f"{NO_ANSWER}{STATUS_PROBLEMS.get(error.code(), error.code().name)}"
+    return str(HealthCheckResponse.ServingStatus.Name(reply.status))
 
 
-def find_why_closed(address: str) -> str:
-    """Return why no connection can be made to an address; empty where one can."""
+def find_connection_problem(address: str) -> str:
+    """Return why a connection to an address fails; empty if it succeeds."""
     try:
         _connect(address).close()
     except (ConnectionRefusedError, FileNotFoundError):
         return f"nothing listens at {address}"
     except TimeoutError:
-        return f"{address} does not answer within {ASK_TIMEOUT_S:g} s"
+        return f"{address} does not answer within {PROBE_TIMEOUT_S:g} s"
     except socket.gaierror:
-        return f"{address}: there is no host of this name"
+        return f"{address}: unknown host"
     except OSError as error:
         return f"{address}: {error.strerror or error}"
     return ""
@@ -125,65 +126,65 @@ def find_why_closed(address: str) -> str:
 
 def _open_tls_channel(address: str, *, chain: bytes, key: bytes) -> grpc.Channel:
     leaf = x509.load_pem_x509_certificates(chain)[0]
-    shown = (key, chain) if allows_usage(leaf, ExtendedKeyUsageOID.CLIENT_AUTH) else (None, None)
-    credentials = grpc.ssl_channel_credentials(chain, *shown)
-    options = [NO_PROXY, ("grpc.ssl_target_name_override", _name_in(leaf))]
+    client_pair = (key, chain) if allows_usage(leaf, ExtendedKeyUsageOID.CLIENT_AUTH) else (None, None)
+    credentials = grpc.ssl_channel_credentials(chain, *client_pair)
+    options = [NO_PROXY, ("grpc.ssl_target_name_override", _get_name(leaf))]
     return grpc.secure_channel(address, credentials, options=options)
 
 
-def _explain(address: str, *, chain: bytes, asks_for_client: bool) -> str:
-    """Return why a server with TLS does not answer, as far as its certificate says; empty where it does not."""
-    served = _get_served(address)
+def _find_tls_problem(address: str, *, chain: bytes, requires_client: bool) -> str:
+    """Return why a TLS server does not answer, as far as its certificate shows; empty if unknown."""
+    served = _fetch_certificate(address)
     if served is None:
-        return "nothing speaks TLS there"
+        return "it does not use TLS"
     if _has_expired(served):
         return _describe_expiry(served)
     if served != x509.load_pem_x509_certificates(chain)[0]:
-        return "the server shows another certificate than that of STOREKEEP_TLS_CERTIFICATE_FILE"
-    if asks_for_client:
+        return "the server presents another certificate than that of STOREKEEP_TLS_CERTIFICATE_FILE"
+    if requires_client:
         return (
-            "the server asks for a certificate of a client, and takes its own for none; "
-            "without --address its own socket is asked, on its machine"
+            "the server requires a client certificate and does not accept its own as one; "
+            "run healthcheck without --address on the server's host to use its Unix socket"
         )
     return ""
 
 
 def _find_port_problem(settings: Settings) -> str:
-    """Return what is wrong with the port of a server that serves; empty where callers can reach it."""
+    """Return what keeps clients from the TLS port of a running server; empty if nothing does."""
     if settings.tls_certificate_file is None or settings.listen.endswith(":0"):
         return ""
-    served = _get_served(settings.listen)
+    served = _fetch_certificate(settings.listen)
     if served is None:
-        return f"nothing speaks TLS on {settings.listen}"
+        return f"{settings.listen} does not use TLS"
     return _describe_expiry(served) if _has_expired(served) else ""
 
 
-def _get_served(address: str) -> x509.Certificate | None:
-    """Return the certificate that a port shows, whoever issued it."""
+def _fetch_certificate(address: str) -> x509.Certificate | None:
+    """Return the certificate that a port presents, without verifying its issuer; None if it does not use TLS."""
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     context.set_alpn_protocols(["h2"])
     try:
         with _connect(address) as plain, context.wrap_socket(plain) as secured:
-            shown = secured.getpeercert(binary_form=True)
+            certificate = secured.getpeercert(binary_form=True)
     except OSError:
         return None
-    return None if shown is None else x509.load_der_x509_certificate(shown)
+    return None if certificate is None else x509.load_der_x509_certificate(certificate)
 
 
 def _connect(address: str) -> socket.socket:
     if not address.startswith(UNIX):
-        return socket.create_connection(split_address(address), timeout=ASK_TIMEOUT_S)
-    made = socket.socket(socket.AF_UNIX)
-    made.settimeout(ASK_TIMEOUT_S)
+        return socket.create_connection(split_address(address), timeout=PROBE_TIMEOUT_S)
+    unix_socket = socket.socket(socket.AF_UNIX)
+    unix_socket.settimeout(PROBE_TIMEOUT_S)
     scheme, _, path = address.partition(":")
     try:
-        made.connect(f"\0{path}" if scheme == "unix-abstract" else path.removeprefix("//"))
+        unix_socket.connect(f"\0{path}" if scheme == "unix-abstract" else path.removeprefix("//"))
     except OSError:
-        made.close()
+        unix_socket.close()
         raise
-    return made
+    return unix_socket
 
 
 def _has_expired(certificate: x509.Certificate) -> bool:
@@ -194,8 +195,8 @@ def _describe_expiry(certificate: x509.Certificate) -> str:
     return f"its certificate expired at {certificate.not_valid_after_utc:%Y-%m-%d %H:%M:%SZ}"
 
 
-def _name_in(certificate: x509.Certificate) -> str:
-    """Return a name that the certificate is for: the server asked is this very one, whatever its address is called."""
+def _get_name(certificate: x509.Certificate) -> str:
+    """Return a name from the certificate, to verify the server by its certificate and not by its address."""
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         return str(next(iter(names)).value).replace("*", "any", 1)

@@ -1,6 +1,6 @@
-"""Inspections: what an operator should know of settings that can be used: open files, old certificates, open doors.
+"""Inspections of valid settings: file permissions, expiring certificates and open listeners.
 
-Each finding is one line with what to do. Nothing is changed, and nothing here keeps a server from starting.
+Each finding is one line that says what to do. Inspections change nothing and never keep a server from starting.
 """
 
 from __future__ import annotations
@@ -13,26 +13,26 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from storekeep.server.config import ELSEWHERE, LoadedSettings, Settings
-from storekeep.server.domain.access.api_keys import count_other_keys, lookup_id_of
+from storekeep.server.config import NON_FILE_ORIGINS, LoadedSettings, Settings
+from storekeep.server.domain.access.api_keys import count_other_keys, parse_lookup_id
 from storekeep.server.domain.access.roles import ADMIN
 from storekeep.server.process.console import ADMIN_KEY_FILE
-from storekeep.server.process.signals import REFUSALS
+from storekeep.server.process.signals import STARTUP_ERRORS
 from storekeep.server.runtime.file_modes import ROOT, find_exposure
 from storekeep.server.runtime.ports import is_loopback
 from storekeep.server.store.opening import open_store
 from storekeep.server.store.schema import check_schema
-from storekeep.server.store.urls import sqlite_path
+from storekeep.server.store.urls import parse_sqlite_path
 from storekeep.server.transport.tls import allows_usage
 
 EXPIRY_NOTICE = timedelta(days=30)
-"""How long before its end a certificate is told of: when those of Let's Encrypt, of 90 days, are due for renewal."""
+"""Warn this long before a certificate expires: when 90-day certificates of Let's Encrypt are due for renewal."""
 FILES_MAX = 1_000
-"""Files of the data directory that are looked at."""
+"""Maximum number of files of the data directory to inspect."""
 
 
 def inspect(loaded: LoadedSettings) -> list[str]:
-    """Return every finding, in the order of how grave it is."""
+    """Return every finding, the most severe first."""
     settings = loaded.settings
     return [
         *_inspect_listeners(settings),
@@ -45,9 +45,9 @@ def inspect(loaded: LoadedSettings) -> list[str]:
 def _inspect_listeners(settings: Settings) -> Iterator[str]:
     unix = settings.listen.startswith("unix")
     if not (settings.uses_tls or unix or is_loopback(settings.listen)):
-        yield f"STOREKEEP_LISTEN: {settings.listen} is plaintext; only a proxy that ends TLS should reach it"
+        yield f"STOREKEEP_LISTEN: {settings.listen} is plaintext; only a proxy that terminates TLS should reach it"
     if settings.metrics_listen and not is_loopback(settings.metrics_listen):
-        yield f"STOREKEEP_METRICS_LISTEN: {settings.metrics_listen} answers anybody who reaches it, in plaintext"
+        yield f"STOREKEEP_METRICS_LISTEN: {settings.metrics_listen} is open; only your monitoring should reach it"
 
 
 def _inspect_files(loaded: LoadedSettings) -> Iterator[str]:
@@ -66,18 +66,18 @@ def _inspect_files(loaded: LoadedSettings) -> Iterator[str]:
 
 
 def _find_private_files(loaded: LoadedSettings) -> list[Path]:
-    """Return what only the server should read: its data directory and all in it, keys, a settings file with secrets."""
+    """Return paths that only the server should read: data directory, its files, keys, settings file with secrets."""
     settings = loaded.settings
-    found = [settings.data_dir, *sorted(settings.data_dir.glob("*"))[:FILES_MAX]] if settings.data_dir.is_dir() else []
-    database = sqlite_path(settings.database)
+    paths = [settings.data_dir, *sorted(settings.data_dir.glob("*"))[:FILES_MAX]] if settings.data_dir.is_dir() else []
+    database = parse_sqlite_path(settings.database)
     if database is not None:
-        found += [path for path in (database, database.with_name(f"{database.name}-wal")) if path.exists()]
+        paths += [path for path in (database, database.with_name(f"{database.name}-wal")) if path.exists()]
     if settings.tls_private_key_file is not None:
-        found.append(settings.tls_private_key_file)
+        paths.append(settings.tls_private_key_file)
     for name in ("secret", "secret_previous", "database_url", "database_replica_urls"):
-        if loaded.origins[name] not in ELSEWHERE:
-            found.append(Path(loaded.origins[name]))
-    private = [path for path in found if path.is_file() or path == settings.data_dir]
+        if loaded.origins[name] not in NON_FILE_ORIGINS:
+            paths.append(Path(loaded.origins[name]))
+    private = [path for path in paths if path.is_file() or path == settings.data_dir]
     return list(dict.fromkeys(private))
 
 
@@ -89,12 +89,12 @@ def _inspect_certificates(settings: Settings) -> Iterator[str]:
         try:
             certificates = x509.load_pem_x509_certificates(path.read_bytes())
         except (OSError, ValueError) as error:
-            yield f"{path}: no certificates can be read: {getattr(error, 'strerror', None) or 'not PEM'}"
+            yield f"{path}: cannot read certificates: {getattr(error, 'strerror', None) or 'not PEM'}"
             continue
         for certificate in certificates:
             yield from _inspect_lifetime(path, certificate)
         if name == "tls_certificate_file" and not allows_usage(certificates[0], ExtendedKeyUsageOID.SERVER_AUTH):
-            yield f"{path}: is not for servers (extended key usage), so callers refuse it"
+            yield f"{path}: the certificate is not for servers (extended key usage), so clients reject it"
 
 
 def _inspect_lifetime(path: Path, certificate: x509.Certificate) -> Iterator[str]:
@@ -109,17 +109,17 @@ def _inspect_lifetime(path: Path, certificate: x509.Certificate) -> Iterator[str
 
 
 def _inspect_admin_key(settings: Settings) -> Iterator[str]:
-    """Tell of the first administrator's key where others have been made: it was for the start."""
+    """Yield a finding if `admin.key` still exists although another administrator has a key."""
     path = settings.data_dir / ADMIN_KEY_FILE
     if not path.is_file():
         return
     try:
-        known = lookup_id_of(path.read_text().strip())
+        lookup_id = parse_lookup_id(path.read_text().strip())
         check_schema(settings.database)
         with closing(open_store(settings.database, limits=settings.database_limits)) as store:
-            others = count_other_keys(store, known, role_id=ADMIN)
-    except REFUSALS as error:
-        yield f"{path}: is there still; whether it is needed cannot be told ({type(error).__name__})"
+            others = count_other_keys(store, lookup_id, role_id=ADMIN)
+    except STARTUP_ERRORS as error:
+        yield f"{path}: still exists; cannot tell whether it is needed ({type(error).__name__})"
         return
     if others:
-        yield f"{path}: is there still, though there are other administrators' keys; move it where secrets are kept"
+        yield f"{path}: still exists although other administrators have keys; move it to your secret store"

@@ -1,4 +1,4 @@
-"""Reloads: what SIGHUP means: read the settings again, or, from a terminal that was closed, stop."""
+"""Reloads on SIGHUP: reload the settings, or stop if the controlling terminal was closed."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import os
 from storekeep.server.config import InvalidSettings, LoadedSettings, load_settings
 
 ON_TERMINAL = os.isatty(0)
-"""Whether whoever started the server sits at a terminal. Once that is closed, it is none any more."""
+"""Whether standard input was a terminal at the start. A closed terminal is no longer one."""
 
 log = logging.getLogger("storekeep.server")
 
 
-def is_abandoned() -> bool:
-    """Whether the terminal that the server was started from is gone, which the kernel tells by SIGHUP too."""
+def is_terminal_closed() -> bool:
+    """Return whether the terminal that started the server was closed, for which the kernel also sends SIGHUP."""
     return ON_TERMINAL and not os.isatty(0)
 
 
 def reload_settings(loaded: LoadedSettings) -> LoadedSettings | None:
-    """The settings as they are now; None, and a line in the log, where they cannot be used."""
+    """Return the current settings, or log an error and return None if they are invalid."""
     try:
         return load_settings(arguments=loaded.arguments)
     except InvalidSettings as error:

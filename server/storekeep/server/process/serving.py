@@ -1,6 +1,6 @@
-"""Serving: one process from its start to its end, with its lock, its signals and what it tells who started it.
+"""Serving with one process, from start to exit: lock, signals and startup banner.
 
-Invariant: at most one server has a SQLite file, and a first signal loses nothing that was acknowledged.
+Invariant: at most one server serves a SQLite file, and the first signal loses no acknowledged write.
 """
 
 from __future__ import annotations
@@ -15,62 +15,62 @@ from pathlib import Path
 from storekeep.server.app import App
 from storekeep.server.config import LoadedSettings, changed_settings
 from storekeep.server.process.console import (
-    announced,
-    keep_admin_key,
-    offer_sample,
-    say_where_admin_key_is,
-    warn_of_open_data_dir,
+    announce_server,
+    load_sample_if_requested,
+    print_admin_key_path,
+    warn_about_open_data_dir,
+    write_admin_key,
 )
-from storekeep.server.process.reloads import is_abandoned, reload_settings
+from storekeep.server.process.reloads import is_terminal_closed, reload_settings
 from storekeep.server.process.signals import (
-    hold_signals_back,
-    ignore_meaningless_signals,
-    pin,
-    spare_garbage_collector,
+    block_signals,
+    freeze_gc,
+    ignore_unused_signals,
+    pin_to_core,
     stop_on_signals,
 )
-from storekeep.server.store.opening import serve_lock
+from storekeep.server.store.opening import hold_serve_lock
 from storekeep.server.store.schema import check_schema
 from storekeep.server.telemetry.http import Pages
 from storekeep.server.telemetry.logs import Logs
-from storekeep.server.telemetry.status import Overview, WorkerView
+from storekeep.server.telemetry.status import ServerStatus, WorkerStatus
 
 log = logging.getLogger("storekeep.server")
 
 
 def serve(loaded: LoadedSettings, *, sample: bool = False, address_file: Path | None = None) -> None:
-    """Serve with this process alone until a signal says to stop.
+    """Serve with this process alone until a signal requests shutdown.
 
     Args:
-        sample: load a small catalogue where there is none, and say what to type next.
-        address_file: where the address is written once it listens; it is removed at the end.
+        sample: load the sample catalogue into an empty database and print first commands.
+        address_file: write the address to this file while the server listens.
 
-    Raises: one of `REFUSALS`.
+    Raises: one of `STARTUP_ERRORS`.
     """
     settings = loaded.settings
     if settings.pin_cpu is not None:
-        pin(settings.pin_cpu)
-    with serve_lock(settings.database):
+        pin_to_core(settings.pin_cpu)
+    with hold_serve_lock(settings.database):
         check_schema(settings.database)
-        ignore_meaningless_signals()
-        with hold_signals_back():
+        ignore_unused_signals()
+        with block_signals():
             logs = Logs(level=settings.log_level, file=settings.log_file, queue_max=settings.log_queue_max)
             stop = stop_on_signals(logs)
             settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-            warn_of_open_data_dir(settings)
+            warn_about_open_data_dir(settings)
             _reload_on_signal(loaded, stop)
             app = App(settings, logs=logs)
-            spare_garbage_collector()
+            freeze_gc()
             try:
-                if app.install(keep=partial(keep_admin_key, data_dir=settings.data_dir)):
-                    say_where_admin_key_is(settings.data_dir)
-                has_sample = offer_sample(app.store, wanted=sample)
-                pages = Pages(settings.metrics_listen, lambda: _overview_of(app))
+                if app.install(keep=partial(write_admin_key, data_dir=settings.data_dir)):
+                    print_admin_key_path(settings.data_dir)
+                has_sample = load_sample_if_requested(app.store, requested=sample)
+                pages = Pages(settings.metrics_listen, lambda: _make_overview(app))
                 address = app.start()
             except Exception:
                 app.close()
                 raise
-        with announced(
+        with announce_server(
             address,
             pages=pages.address,
             data_dir=settings.data_dir,
@@ -83,22 +83,22 @@ def serve(loaded: LoadedSettings, *, sample: bool = False, address_file: Path | 
         logs.close()
 
 
-def _overview_of(app: App) -> Overview:
-    """The overview of a server that is this process alone."""
+def _make_overview(app: App) -> ServerStatus:
+    """Return the overview of a server with one process."""
     report = app.report()
-    return Overview((WorkerView(number=0, process_id=os.getpid(), state=report.state, report=report),))
+    return ServerStatus((WorkerStatus(number=0, process_id=os.getpid(), state=report.state, report=report),))
 
 
 def _reload_on_signal(loaded: LoadedSettings, stop: threading.Event) -> None:
-    """Have SIGHUP say in the log what a restart would change, as a single process cannot replace itself."""
+    """On SIGHUP, log which settings a restart would change: a single process cannot replace itself."""
 
     def on_signal(_number: int, _frame: object) -> None:
-        if is_abandoned():
+        if is_terminal_closed():
             stop.set()
             return
         new = reload_settings(loaded)
         if new is not None:
             changed = changed_settings(loaded.settings, new.settings)
-            log.warning("settings wait for a restart; TLS files are read as they change", extra={"settings": changed})
+            log.warning("settings wait for a restart; TLS files reload automatically", extra={"settings": changed})
 
     signal.signal(signal.SIGHUP, on_signal)

@@ -1,4 +1,4 @@
-"""Processes: what makes a process a good server: its core, its garbage, its signals, and how it refuses to begin."""
+"""Setup of a server process: CPU pinning, garbage collection, signals and startup errors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from storekeep.server.domain.keys.encryption import SealBroken
+from storekeep.server.domain.keys.encryption import DecryptionFailed
 from storekeep.server.runtime.file_modes import ExposedFile
 from storekeep.server.runtime.ports import AddressTaken
 from storekeep.server.runtime.secrets import WeakSecret
@@ -21,63 +21,63 @@ from storekeep.server.telemetry.logs import Logs
 from storekeep.server.transport.tls import UnusableCertificate
 
 GC_THRESHOLD = 20_000
-"""Objects made, less those that are gone, before Python looks for cycles among them."""
+"""Net allocations before Python collects cycles."""
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 SIGNALS = (*STOP_SIGNALS, signal.SIGHUP)
-MEANINGLESS = (signal.SIGUSR1, signal.SIGUSR2)
-"""Signals that end a process by default, and that tools send to servers for which they mean something."""
-REFUSALS = (
+IGNORED_SIGNALS = (signal.SIGUSR1, signal.SIGUSR2)
+"""Signals that end a process by default, and that tools send to servers that give them a meaning."""
+STARTUP_ERRORS = (
     AddressTaken,
     DatabaseInUse,
     ExposedFile,
     OSError,
     SchemaError,
-    SealBroken,
+    DecryptionFailed,
     StoreError,
     UnusableCertificate,
     WeakSecret,
 )
-"""Why a server cannot begin: told in one line. Anything else is a defect and shows where it happened."""
+"""Errors that keep a server from starting, reported in one line. Any other is a defect and prints a traceback."""
 
 
-def in_words(error: Exception) -> str:
-    """What a refusal says; of the system's own errors, which file they are about and what is wrong with it."""
+def describe_error(error: Exception) -> str:
+    """Return an error as one line; for an `OSError`, the file and the reason."""
     if isinstance(error, OSError) and error.filename and error.strerror:
         return f"cannot use {error.filename}: {error.strerror[0].lower()}{error.strerror[1:]}"
     return str(error)
 
 
-def pin(cpu: int) -> None:
-    """Keep the process on one core, before it has other threads: they inherit it.
+def pin_to_core(cpu: int) -> None:
+    """Pin the process to a core. Call it before other threads start, because they inherit it.
 
-    They take turns there anyway, so waking one need not preempt another: `SCHED_BATCH` halves the switches an order.
+    Threads share the interpreter anyway, so waking one need not preempt another: `SCHED_BATCH` halves the context
+    switches per order.
     """
     os.sched_setaffinity(0, {cpu})
     os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
-def spare_garbage_collector() -> None:
-    """Leave what was made so far, which stays to the end, out of every collection, and collect less often.
+def freeze_gc() -> None:
+    """Exclude all current objects from garbage collection, and collect less often.
 
-    A call leaves hardly any cycles, but by default every seven hundred allocations are followed by a look for some: 5 %
-    of PlaceOrder.
+    A call leaves hardly any cycles, but by default Python collects after every 700 allocations: 5 % of PlaceOrder.
     """
     gc.collect()
     gc.freeze()
     gc.set_threshold(GC_THRESHOLD)
 
 
-def ignore_meaningless_signals() -> None:
-    """Let nobody end the server by a signal that says nothing of an end; processes that it starts inherit this."""
-    for number in MEANINGLESS:
+def ignore_unused_signals() -> None:
+    """Ignore signals that do not mean shutdown or reload. Child processes inherit this."""
+    for number in IGNORED_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 
 @contextmanager
-def hold_signals_back() -> Iterator[None]:
-    """Leave the signals to this thread: those made meanwhile, and what they make, never take one.
+def block_signals() -> Iterator[None]:
+    """Block the signals in every thread that starts in the meantime, so that only this thread receives them.
 
-    Under load the kernel may give a signal to any thread, and Python hears of it only when this one wakes up.
+    The kernel may deliver a signal to any thread, but Python handles it only when the main thread wakes up.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
@@ -87,7 +87,7 @@ def hold_signals_back() -> Iterator[None]:
 
 
 def stop_on_signals(logs: Logs) -> threading.Event:
-    """What is set at the first signal; the second one ends the process at once, its logs written."""
+    """Return an event that the first signal sets. The second signal writes the log and ends the process at once."""
     stop = threading.Event()
 
     def on_signal(number: int, _frame: FrameType | None) -> None:

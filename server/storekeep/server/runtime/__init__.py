@@ -1,1 +1,1 @@
-"""What everything runs on: admission control, tasks, ports, secrets and files. Knows nothing of the other rooms."""
+"""Foundations: admission control, cooperative tasks, ports, secrets and files. Imports no other room."""

@@ -1,7 +1,7 @@
-"""File modes: who besides the server can read or change a file that must be its own.
+"""File modes: checks that no other user can read or change the server's private files.
 
-The rule for private keys is PostgreSQL's: the owner alone, or root's file read through a group. What a file's directory
-allows is not looked at.
+Private keys follow PostgreSQL's rule: only the owner may read them, or the file belongs to root and is read through a
+group. Modes of parent directories are not checked.
 """
 
 from __future__ import annotations
@@ -10,37 +10,37 @@ import shlex
 import stat
 from pathlib import Path
 
-OTHERS = 0o077
-"""The bits of a mode that give anything to anybody but the owner."""
-GROUP_READS = 0o040
-WORLD_WRITES = 0o002
+OTHERS_BITS = 0o077
+"""Mode bits that give permissions to users other than the owner."""
+GROUP_READ_BIT = 0o040
+WORLD_WRITE_BIT = 0o002
 ROOT = 0
 
 
 class ExposedFile(Exception):
-    """Others than the server can read or change what is its own."""
+    """Other users can read or change a private file of the server."""
 
 
 def find_exposure(path: Path) -> str:
-    """Return how others can use a private file and the command that mends it; empty where they cannot.
+    """Return how other users can access a private file and the command that fixes it; empty if they cannot.
 
     Raises: OSError.
     """
-    found = path.stat()
-    mode = stat.S_IMODE(found.st_mode)
-    allowed = GROUP_READS if found.st_uid == ROOT else 0
-    exposed = mode & OTHERS & ~allowed
+    status = path.stat()
+    mode = stat.S_IMODE(status.st_mode)
+    allowed = GROUP_READ_BIT if status.st_uid == ROOT else 0
+    exposed = mode & OTHERS_BITS & ~allowed
     if not exposed:
         return ""
-    private = "700" if stat.S_ISDIR(found.st_mode) else "600"
-    done = "changed" if exposed & 0o022 else "read"
-    return f"{path} can be {done} by others (mode {mode:04o}); run: chmod {private} {shlex.quote(str(path))}"
+    private = "700" if stat.S_ISDIR(status.st_mode) else "600"
+    access = "changed" if exposed & 0o022 else "read"
+    return f"{path} can be {access} by others (mode {mode:04o}); run: chmod {private} {shlex.quote(str(path))}"
 
 
 def require_private(path: Path) -> None:
-    """Refuse a private file that others can read or change.
+    """Raise unless only the server's user can read and change a private file.
 
-    Raises: ExposedFile, OSError.
+    Raises: ExposedFile; OSError.
     """
     exposure = find_exposure(path)
     if exposure:
@@ -48,11 +48,11 @@ def require_private(path: Path) -> None:
 
 
 def check_data_dir(path: Path) -> str:
-    """Return a warning about a data directory that others can look into; empty where they cannot.
+    """Return a warning about a data directory that other users can read; empty if they cannot.
 
-    Raises: ExposedFile where anybody can put files there, such as another `secret.key`; OSError.
+    Raises: ExposedFile if every user can create files in it, such as another `secret.key`; OSError.
     """
     exposure = find_exposure(path)
-    if path.stat().st_mode & WORLD_WRITES:
+    if path.stat().st_mode & WORLD_WRITE_BIT:
         raise ExposedFile(exposure)
     return exposure

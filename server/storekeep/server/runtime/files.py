@@ -1,6 +1,6 @@
-"""Files that appear under their name whole or not at all, and are still there after a power cut.
+"""Atomic file writes: a file appears under its name complete or not at all, and survives a power failure.
 
-Each is written under another name beside it, synced, and only then given its name; the name is synced too.
+The content is written to a temporary file in the same directory and synced, then renamed. The directory is synced too.
 """
 
 from __future__ import annotations
@@ -10,34 +10,37 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-PRIVATE = 0o600
+PRIVATE_MODE = 0o600
 """The mode of a file that only its owner can read."""
 
 
 @contextmanager
-def new_file(path: Path, *, replaces: bool, mode: int = PRIVATE) -> Iterator[Path]:
-    """Give an empty file to be written; it gets its name when the context ends without an error, and else is removed.
+def create_file(path: Path, *, replaces: bool, mode: int = PRIVATE_MODE) -> Iterator[Path]:
+    """Create a file atomically: yield an empty temporary file, and rename it to `path` when the block succeeds.
+
+    If the block raises, the temporary file is removed.
 
     Args:
-        replaces: whether it takes the place of a file that exists.
-        mode: who may read it, less what the umask takes away.
+        path: the final name.
+        replaces: whether an existing file is replaced.
+        mode: the file mode, before the umask is applied.
 
-    Raises: FileExistsError where one exists that it does not replace; OSError.
+    Raises: FileExistsError if the file exists and is not replaced; OSError.
     """
-    new = path.with_name(f".{path.name}.{os.getpid()}")
-    new.unlink(missing_ok=True)  # of a process that was killed here and had the same id, as in a container
-    os.close(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode))
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.unlink(missing_ok=True)  # left by a killed process with the same id, which is common in containers
+    os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode))
     try:
-        yield new
-        sync(new)
-        (os.replace if replaces else os.link)(new, path)
+        yield temporary
+        sync(temporary)
+        (os.replace if replaces else os.link)(temporary, path)
         sync(path.parent)
     finally:
-        new.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def sync(path: Path) -> None:
-    """Have a file, or the names in a folder, survive a power cut.
+    """Sync a file, or the entries of a directory, to disk.
 
     Raises: OSError.
     """

@@ -1,7 +1,7 @@
-"""Ports: finding out whether one is free, and keeping it for several workers that listen on it together.
+"""Ports: find a free port, and reserve it for several workers that share it.
 
-SO_REUSEPORT lets any number of processes of one user listen on a port, also those of another server by mistake.
-So a port is tried without it first, and then held by a socket that never listens.
+SO_REUSEPORT lets any number of processes of one user listen on a port, including another server by mistake. So a port
+is first bound without it, and then reserved by a socket that never listens.
 """
 
 from __future__ import annotations
@@ -15,25 +15,25 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 FREE_PORT_ATTEMPTS_MAX = 10
-"""Free ports that are tried where a name stands for several addresses."""
+"""Attempts to find a port that is free on every address of a host name."""
 
-Place = tuple[Any, ...]
-"""Where a socket is bound, as its family has it."""
+SocketAddress = tuple[Any, ...]
+"""The address of a socket, in the form of its family."""
 LOOPBACK_NAMES = frozenset({"localhost", "ip6-localhost"})
 PORT_MAX = 65_535
 
 
 class AddressTaken(Exception):
-    """The server cannot listen where it should.
+    """The server cannot listen on an address.
 
     Args:
-        address: as it was asked for.
-        taken: the one of the addresses that a name stands for which cannot be had.
+        address: the configured address.
+        taken: the resolved address that is not available; empty if none was resolved.
     """
 
     def __init__(self, address: str, *, taken: str = "") -> None:
-        also = f" ({taken})" if taken not in ("", address) else ""
-        super().__init__(f"cannot listen on {address}{also}; is another program, or another server, there already?")
+        detail = f" ({taken})" if taken not in ("", address) else ""
+        super().__init__(f"cannot listen on {address}{detail}; check whether another program already listens there")
         self.address = address
 
 
@@ -44,7 +44,7 @@ def is_host_and_port(address: str) -> bool:
 
 
 def is_loopback(address: str) -> bool:
-    """Return whether only this machine reaches a `host:port`."""
+    """Return whether a `host:port` can be reached only from this machine."""
     host = address.rpartition(":")[0]
     if host in LOOPBACK_NAMES:
         return True
@@ -55,55 +55,59 @@ def is_loopback(address: str) -> bool:
 
 
 def split_address(address: str) -> tuple[str, int]:
-    """Host and port of `host:port`, the host without the brackets of an IPv6 address."""
+    """Return the host and the port of `host:port`, without the brackets of an IPv6 address."""
     host, _, port = address.rpartition(":")
     return host.strip("[]"), int(port)
 
 
 @contextmanager
 def reserve_port(address: str) -> Iterator[str]:
-    """Hold a port that only this process's user can share, and nobody who does not mean to.
+    """Reserve a port until the block ends, so that only this user's workers can share it.
 
     Args:
-        address: `host:port`; port 0 takes a free one.
+        address: `host:port`; port 0 selects a free port.
 
-    Returns: the address with the port that it is.
+    Returns: the address with the reserved port.
 
     Raises: AddressTaken.
     """
     _, port = split_address(address)
-    with ExitStack() as held:
-        reached = False
-        for family, place in _places(address):
-            with contextlib.suppress(_NotHere):
-                reserved = _reserve(family, _with_port(place, port), address=address)
-                port = held.enter_context(reserved).getsockname()[1]
-                reached = True
-        if not reached:
+    with ExitStack() as sockets:
+        is_reserved = False
+        for family, target in _resolve_host(address):
+            with contextlib.suppress(_AddressUnavailable):
+                reserved = _reserve(family, _replace_port(target, port), address=address)
+                port = sockets.enter_context(reserved).getsockname()[1]
+                is_reserved = True
+        if not is_reserved:
             raise AddressTaken(address)
         yield f"{address.rpartition(':')[0]}:{port}"
 
 
-def free_addresses(address: str) -> list[str]:
-    """Return all addresses that `host:port` stands for on this machine, each free, with one and the same port.
+def find_free_addresses(address: str) -> list[str]:
+    """Return every address that `host:port` resolves to on this machine, all with the same free port.
 
-    A name can stand for several, and gRPC is content with any of them.
+    A name can resolve to several addresses. gRPC itself would be satisfied with binding any one of them.
 
-    Raises: AddressTaken, which names the one that is not free.
+    Args:
+        address: `host:port`; port 0 selects a free port.
+
+    Raises: AddressTaken, with the resolved address that is not free.
     """
-    _, asked = split_address(address)
+    _, requested_port = split_address(address)
     for attempt in range(1, FREE_PORT_ATTEMPTS_MAX + 1):
-        port, addresses = asked, []
+        port, addresses = requested_port, []
         try:
-            for family, place in _places(address):
+            for family, target in _resolve_host(address):
                 with (
-                    contextlib.suppress(_NotHere),
-                    _listening(family, _with_port(place, port), address=address) as alone,
+                    contextlib.suppress(_AddressUnavailable),
+                    _open_listener(family, _replace_port(target, port), address=address) as listener,
                 ):
-                    port = alone.getsockname()[1]
-                    addresses.append(_written(place[0], port))
+                    port = listener.getsockname()[1]
+                    addresses.append(_format_address(target[0], port))
         except AddressTaken:
-            if asked or attempt == FREE_PORT_ATTEMPTS_MAX:  # a port that is free on one may be taken on another
+            # A port that is free on one address may be taken on another.
+            if requested_port or attempt == FREE_PORT_ATTEMPTS_MAX:
                 raise
             continue
         if addresses:
@@ -112,65 +116,65 @@ def free_addresses(address: str) -> list[str]:
     raise AddressTaken(address)
 
 
-def _with_port(place: Place, port: int) -> Place:
-    return (place[0], port, *place[2:])
+def _replace_port(target: SocketAddress, port: int) -> SocketAddress:
+    return (target[0], port, *target[2:])
 
 
-def _written(host: str, port: int) -> str:
+def _format_address(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-class _NotHere(Exception):
-    """The machine has no such address, as for `localhost` where there is no IPv6."""
+class _AddressUnavailable(Exception):
+    """The machine does not have the address, such as an IPv6 `localhost` without IPv6."""
 
 
-def _places(address: str) -> list[tuple[int, Place]]:
-    """What a host's name stands for, each once, as families and the addresses of sockets."""
+def _resolve_host(address: str) -> list[tuple[int, SocketAddress]]:
+    """Return the distinct families and socket addresses that a host name resolves to. Raises: AddressTaken."""
     host, port = split_address(address)
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        resolved = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError:
         raise AddressTaken(address) from None
-    places: dict[tuple[int, Place], None] = {(family, place): None for family, _, _, _, place in found}
-    return list(places)
+    targets: dict[tuple[int, SocketAddress], None] = {(family, target): None for family, _, _, _, target in resolved}
+    return list(targets)
 
 
-def _reserve(family: int, place: Place, *, address: str) -> socket.socket:
-    """Try one place alone, then hold it; what comes after it is refused while it is held.
+def _reserve(family: int, target: SocketAddress, *, address: str) -> socket.socket:
+    """Return a socket that reserves an address, after checking that nothing else listens on it.
 
-    Raises: AddressTaken, _NotHere.
+    Raises: AddressTaken, _AddressUnavailable.
     """
-    with _listening(family, place, address=address) as alone:
-        place = alone.getsockname()
-    reserved = _bound(family, place, address=address, shared=True)
-    # Bound with SO_REUSEADDR, so that connections that have just ended do not matter. Without it from here on, so that
-    # another server that tries the port sees that it is taken, even before anyone listens.
+    with _open_listener(family, target, address=address) as listener:
+        target = listener.getsockname()
+    reserved = _bind_socket(family, target, address=address, shared=True)
+    # SO_REUSEADDR is set for the bind, so that recently closed connections do not block it. It is cleared afterwards,
+    # so that another server finds the port taken even before a worker listens.
     reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
     return reserved
 
 
-def _listening(family: int, place: Place, *, address: str) -> socket.socket:
-    """A socket that listens at a place alone. Raises: AddressTaken, _NotHere."""
-    made = _bound(family, place, address=address)
+def _open_listener(family: int, target: SocketAddress, *, address: str) -> socket.socket:
+    """Return a socket that listens on an address exclusively. Raises: AddressTaken, _AddressUnavailable."""
+    listener = _bind_socket(family, target, address=address)
     try:
-        made.listen()
+        listener.listen()
     except OSError:
-        made.close()
-        raise AddressTaken(address, taken=_written(place[0], place[1])) from None
-    return made
+        listener.close()
+        raise AddressTaken(address, taken=_format_address(target[0], target[1])) from None
+    return listener
 
 
-def _bound(family: int, place: Place, *, address: str, shared: bool = False) -> socket.socket:
-    """A socket at a place. Raises: AddressTaken, _NotHere."""
-    made = socket.socket(family, socket.SOCK_STREAM)
+def _bind_socket(family: int, target: SocketAddress, *, address: str, shared: bool = False) -> socket.socket:
+    """Return a socket bound to an address. Raises: AddressTaken, _AddressUnavailable."""
+    bound = socket.socket(family, socket.SOCK_STREAM)
     try:
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if shared:
-            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        made.bind(place)
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        bound.bind(target)
     except OSError as error:
-        made.close()
+        bound.close()
         if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
-            raise _NotHere from None
-        raise AddressTaken(address, taken=_written(place[0], place[1])) from None
-    return made
+            raise _AddressUnavailable from None
+        raise AddressTaken(address, taken=_format_address(target[0], target[1])) from None
+    return bound

@@ -1,7 +1,7 @@
-"""The strength of a secret that somebody else chose: an estimate from below of how much of it could be guessed.
+"""Strength of a configured secret: reject secrets that are short or evidently not random.
 
-It knows no randomness: it refuses what compresses well, also with a dictionary of what people type, and what is made of
-words. What `openssl rand` or any password manager gives passes.
+Randomness cannot be measured. A secret is weak if it compresses well, also with a dictionary of typical input, or
+consists of words. The output of `openssl rand` and of password managers passes.
 """
 
 from __future__ import annotations
@@ -11,18 +11,19 @@ import zlib
 from itertools import pairwise
 
 BYTES_MIN = 32
-"""Of the server's secret: the length of the SHA-256 that it keys (RFC 2104)."""
+"""Shortest secret: the output length of SHA-256, which it keys (RFC 2104)."""
 DISTINCT_MIN = 9
-"""Different bytes. 16 random bytes in hexadecimal have fewer once in 300,000 times, longer secrets never."""
+"""Fewest distinct bytes. 16 random bytes in hexadecimal have fewer once in 300,000 times; longer secrets never do."""
 DEFLATED_BYTES_MIN = 27
-"""16 random bytes in hexadecimal take 33 bytes in deflate's fixed code, which makes them seldom shorter than 31."""
+"""Shortest compressed length. 16 random bytes in hexadecimal take 33 bytes in deflate's fixed code, and rarely fewer
+than 31."""
 MEASURED_BYTES = 256
-"""As much of a secret is measured: more than 128 bits are in it, or it is not random."""
+"""Bytes of a secret that are examined. A random secret has more than 128 bits of entropy in them."""
 LETTERS_SHARE_MIN = 0.5
-"""Of all pairs of characters those of two letters, from which on they are compared with words: of random base 64 0.66
-are, of random hexadecimal 0.14."""
+"""Share of letter pairs among all character pairs from which a secret is compared with words. Random base64 has 0.66,
+random hexadecimal 0.14."""
 COMMON_SHARE_MAX = 0.65
-"""Of those pairs of letters the ones that are common in English: of random letters 0.18 are, of words some 0.75."""
+"""Largest share of common English pairs among the letter pairs. Random letters have 0.18, words about 0.75."""
 
 COMMON_PAIRS = frozenset(
     [
@@ -164,27 +165,27 @@ TYPED = " ".join(
         "0123456789abcdefghijklmnopqrstuvwxyz",
     ]
 ).encode()
-"""What people type where a secret should be: a dictionary for the compressor."""
+"""A dictionary for the compressor: text that people typically type as a secret."""
 
 
 def is_weak(secret: bytes) -> bool:
-    """Return whether a secret is too short, or plainly not random."""
+    """Return whether a secret is too short or evidently not random."""
     measured = secret[:MEASURED_BYTES]
     return (
         len(secret) < BYTES_MIN
         or len(set(measured)) < DISTINCT_MIN
-        or min(_deflated_bytes(measured), _deflated_bytes(_steps(measured))) < DEFLATED_BYTES_MIN
+        or min(_count_deflated_bytes(measured), _count_deflated_bytes(_compute_steps(measured))) < DEFLATED_BYTES_MIN
         or _is_made_of_words(measured)
     )
 
 
-def _deflated_bytes(text: bytes) -> int:
+def _count_deflated_bytes(text: bytes) -> int:
     compressor = zlib.compressobj(level=9, wbits=-zlib.MAX_WBITS, zdict=TYPED)
     return len(compressor.compress(text) + compressor.flush())
 
 
-def _steps(text: bytes) -> bytes:
-    """Return how far each byte is from the one before: a sequence repeats itself there."""
+def _compute_steps(text: bytes) -> bytes:
+    """Return the difference of each byte to the previous one, in which sequences become repetitions."""
     return bytes((after - before) % 256 for before, after in pairwise(text))
 
 

@@ -1,7 +1,7 @@
-"""The server's secret: from the settings, or `secret.key` in the data directory, made on the first start.
+"""The server's secret: from the settings, or from `secret.key` in the data directory, created on the first start.
 
-Refuses a weak one, and a file that others can read. Losing it invalidates all API keys: a backup of the database does
-not hold it.
+Weak secrets and files that other users can read are rejected. Losing the secret invalidates all API keys. Back it up
+separately: database backups do not contain it.
 """
 
 from __future__ import annotations
@@ -10,49 +10,49 @@ import secrets
 from pathlib import Path
 
 from storekeep.server.runtime.file_modes import require_private
-from storekeep.server.runtime.files import new_file, sync
+from storekeep.server.runtime.files import create_file, sync
 from storekeep.server.runtime.secret_strength import BYTES_MIN, is_weak
 
 SECRET_FILE = "secret.key"  # noqa: S105 - the file's name
 PREVIOUS_FILE = "secret.previous.key"
-"""The secret before, while one replaces the other."""
+"""The previous secret, kept during a rotation."""
 
 
 class WeakSecret(Exception):
-    """The file holds something else than a secret of the server's own making."""
+    """The secret in a file is too short or not random."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(f"{path}: holds no secret of at least {BYTES_MIN} random bytes")
 
 
-def load_secret(given: tuple[bytes, ...], *, data_dir: Path) -> bytes:
-    """Return the server's secret, and make it when there is none.
+def load_secret(configured: tuple[bytes, ...], *, data_dir: Path) -> bytes:
+    """Return the server's secret. Create its file if there is no secret yet.
 
     Args:
-        given: the secrets that the settings give, the newest first; empty when a file has it.
-        data_dir: folder of that file.
+        configured: the secrets in the settings, newest first; empty if the secret is in a file.
+        data_dir: the directory of that file.
 
-    Raises: WeakSecret, ExposedFile; OSError when it can neither be read nor made.
+    Raises: WeakSecret, ExposedFile; OSError if the file can be neither read nor created.
     """
-    if given:
-        return given[0]
+    if configured:
+        return configured[0]
     path = data_dir / SECRET_FILE
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not path.exists():
-        write_private(path, secrets.token_hex(BYTES_MIN))
+        create_private_file(path, secrets.token_hex(BYTES_MIN))
     return _read_secret(path)
 
 
-def load_secrets(given: tuple[bytes, ...], *, data_dir: Path) -> tuple[bytes, ...]:
-    """Return the server's secret, and the one before it when it is kept.
+def load_secrets(configured: tuple[bytes, ...], *, data_dir: Path) -> tuple[bytes, ...]:
+    """Return the server's secret, followed by the previous secret during a rotation.
 
     Args:
-        given, data_dir: see `load_secret`.
+        configured, data_dir: see `load_secret`.
 
     Raises: WeakSecret, ExposedFile; OSError.
     """
-    if given:
-        return given
+    if configured:
+        return configured
     current = _read_secret(data_dir / SECRET_FILE)
     try:
         return current, _read_secret(data_dir / PREVIOUS_FILE)
@@ -69,31 +69,33 @@ def _read_secret(path: Path) -> bytes:
 
 
 class RotationRefused(Exception):
-    """The secret cannot be rotated now."""
+    """The secret cannot be rotated in the current state."""
 
 
 def begin_rotation(data_dir: Path) -> bytes:
-    """Have a new secret beside the one that is there, which stays as the one before; gives the new one.
+    """Create a new secret, keep the current one as the previous secret, and return the new one.
 
     The one before is kept first, so that a crash at any point leaves both, or nothing new. The caller holds
-    `access.rotating`.
+    `access.lock_secret_files`.
 
-    Raises: RotationRefused, where a rotation is under way already; WeakSecret; ExposedFile; OSError.
+    Raises: RotationRefused if a rotation is already in progress; WeakSecret; ExposedFile; OSError.
     """
     if (data_dir / PREVIOUS_FILE).exists() and _read_secret(data_dir / PREVIOUS_FILE) != _read_secret(
         data_dir / SECRET_FILE
     ):
         raise RotationRefused(
-            f"{data_dir / PREVIOUS_FILE} is there: end the rotation before this one by rotate-secret --finish"
+            f"{data_dir / PREVIOUS_FILE} exists: finish the previous rotation first, with rotate-secret --finish"
         )
-    replace_private(data_dir / PREVIOUS_FILE, _read_secret(data_dir / SECRET_FILE).decode())
+    replace_private_file(data_dir / PREVIOUS_FILE, _read_secret(data_dir / SECRET_FILE).decode())
     new = secrets.token_hex(BYTES_MIN)
-    replace_private(data_dir / SECRET_FILE, new)
+    replace_private_file(data_dir / SECRET_FILE, new)
     return new.encode()
 
 
 def end_rotation(data_dir: Path) -> bool:
-    """Forget the secret before; False where there is none. The caller holds `access.rotating`.
+    """Delete the previous secret. The caller must hold `access.lock_secret_files`.
+
+    Returns: False if there is no previous secret.
 
     Raises: OSError.
     """
@@ -105,27 +107,29 @@ def end_rotation(data_dir: Path) -> bool:
     return True
 
 
-def replace_private(path: Path, text: str) -> None:
-    """Have a file that only its owner can read say something else, whole or not at all.
+def replace_private_file(path: Path, text: str) -> None:
+    """Replace the content of a file that only its owner can read, atomically.
 
-    One process at a time may do it: what another one was killed in the middle of is removed.
+    Only one process may call this at a time: temporary files of killed processes are removed.
 
     Raises: OSError.
     """
     for stale in path.parent.glob(f".{path.name}.*"):
         stale.unlink(missing_ok=True)
-    with new_file(path, replaces=True) as new:
-        new.write_text(text + "\n")
+    with create_file(path, replaces=True) as temporary:
+        temporary.write_text(text + "\n")
 
 
-def write_private(path: Path, text: str) -> bool:
-    """Write a file that only its owner can read, whole or not at all.
+def create_private_file(path: Path, text: str) -> bool:
+    """Create a file that only its owner can read, atomically.
 
-    Returns: False, and nothing is changed, where another process was first.
+    Returns: False if the file exists, for example because another process created it first. It is not changed then.
+
+    Raises: OSError.
     """
     try:
-        with new_file(path, replaces=False) as new:
-            new.write_text(text + "\n")
+        with create_file(path, replaces=False) as temporary:
+            temporary.write_text(text + "\n")
     except FileExistsError:
         return False
     return True

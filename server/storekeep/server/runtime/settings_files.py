@@ -1,7 +1,7 @@
-"""Settings files: `NAME=value` lines or TOML. What cannot be read is refused with its line, never skipped.
+"""Settings files: `NAME=value` lines or TOML. A line that cannot be read is an error, never skipped.
 
-Lines are those of shells and systemd: comments, `export`, quotes. Nothing is expanded. No problem repeats a value, as
-it may be a secret.
+Lines follow shells and systemd: comments, `export` and quotes are allowed. Variables are not expanded. Error messages
+never repeat a value, because it may be a secret.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from typing import Any
 ASSIGNMENT = re.compile(r"(?:export[ \t]+)?([A-Za-z_][A-Za-z0-9_]*)[ \t]*=[ \t]*(.*)", re.DOTALL)
 QUOTED = re.compile(r"""(?:'((?:[^'\\]|\\.)*)'|"((?:[^"\\]|\\.)*)")[ \t]*(?:#.*)?""", re.DOTALL)
 COMMENT = re.compile(r"(?:^|[ \t]+)#.*", re.DOTALL)
-"""Behind a value that stands without quotes."""
+"""A comment after an unquoted value."""
 EXPANSION = re.compile(r"\$[{(A-Za-z_]")
 ESCAPES = {"n": "\n", "t": "\t", "r": "\r"}
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 FILE_BYTES_MAX = 1024 * 1024
-"""A file of all settings has 20 KB; more is another file."""
+"""A file with all settings has about 20 KB; a larger one is something else."""
 
 
 class UnreadableSettings(Exception):
     """A settings file cannot be read.
 
     Attributes:
-        problems: one line each, with the file and the number of the line.
+        problems: one message for each problem, with the file and the line number.
     """
 
     def __init__(self, problems: list[str]) -> None:
@@ -37,11 +37,11 @@ class UnreadableSettings(Exception):
 
 @dataclass(frozen=True, slots=True)
 class SettingsFile:
-    """What a settings file says.
+    """The content of a settings file.
 
     Attributes:
-        values: by the settings' names.
-        places: where each stands: the file, and of lines the number.
+        values: the values by setting name.
+        places: the source of each value by setting name: the file, with a line number unless it is TOML.
     """
 
     values: dict[str, Any]
@@ -49,10 +49,10 @@ class SettingsFile:
 
 
 def read_settings_file(path: Path, *, prefix: str) -> SettingsFile:
-    """Read a settings file: TOML when it ends in `.toml`, otherwise lines of `NAME=value`.
+    """Read a settings file: TOML if its name ends in `.toml`, otherwise lines of `NAME=value`.
 
     Args:
-        prefix: what each name of a line must begin with.
+        prefix: the required prefix of each name in a file of lines.
 
     Raises: UnreadableSettings.
     """
@@ -89,7 +89,7 @@ def _read_lines(path: Path, text: str, *, prefix: str) -> SettingsFile:
         try:
             name, value = _read_assignment(stripped, prefix=prefix)
             if name in numbers:
-                raise ValueError(f"{prefix}{name.upper()} stands in line {numbers[name]} already")
+                raise ValueError(f"{prefix}{name.upper()} is already set in line {numbers[name]}")
         except ValueError as problem:
             problems.append(f"{path}:{number}: {problem}")
             continue
@@ -102,12 +102,12 @@ def _read_lines(path: Path, text: str, *, prefix: str) -> SettingsFile:
 
 
 def _read_assignment(line: str, *, prefix: str) -> tuple[str, str]:
-    """Raises: ValueError, with what is wrong."""
+    """Return the setting's name, without the prefix, and its value. Raises: ValueError."""
     if any(character < " " and character != "\t" for character in line):
-        raise ValueError("a control character")
+        raise ValueError("the line contains a control character")
     match = ASSIGNMENT.fullmatch(line)
     if match is None:
-        raise ValueError(f"not a line of {prefix}NAME=value")
+        raise ValueError(f"the line is not of the form {prefix}NAME=value")
     name, value = match[1], match[2]
     if not name.upper().startswith(prefix):
         raise ValueError(f"{name} does not begin with {prefix}")
@@ -115,22 +115,22 @@ def _read_assignment(line: str, *, prefix: str) -> tuple[str, str]:
 
 
 def _read_value(value: str) -> str:
-    """Raises: ValueError, with what is wrong."""
+    """Return a value without its quotes, escapes and comment. Raises: ValueError."""
     if value[:1] in ("'", '"'):
         match = QUOTED.fullmatch(value)
         if match is None:
-            raise ValueError("the quote is not closed in its line, or something stands behind it")
+            raise ValueError("the quote is not closed on this line, or text follows it")
         literal, escaped = match[1], match[2]
         if literal is not None:
             return re.sub(r"\\(['\\])", r"\1", literal)
         _refuse_expansion(escaped)
-        return re.sub(r"\\(.)", lambda found: ESCAPES.get(found[1], found[1]), escaped)
+        return re.sub(r"\\(.)", lambda escape: ESCAPES.get(escape[1], escape[1]), escaped)
     text = COMMENT.sub("", value, count=1)
     _refuse_expansion(text)
     return text
 
 
 def _refuse_expansion(text: str) -> None:
-    """Raises: ValueError."""
+    """Raise ValueError if a value asks for a variable."""
     if EXPANSION.search(text):
-        raise ValueError("nothing is expanded here; put a value with a $ in single quotes")
+        raise ValueError("variables are not expanded; put a value with a $ in single quotes")

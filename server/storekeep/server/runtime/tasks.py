@@ -1,8 +1,8 @@
-"""Waiting for a socket without holding up a thread: tasks that run by turns in one thread, and a loop that wakes them.
+"""A cooperative scheduler: tasks in one thread that wait for sockets without blocking it.
 
-A task runs until it waits in `await_socket`, and then others do. What it is written as stays what it would be in a
-thread of its own, but it costs no switch between threads, which is most of what a small query over a network costs.
-A task must not hold a lock while it waits: another one in its thread would wait for it for ever.
+A task runs until it waits in `await_socket`; then other tasks run. Its code is the same as in a thread of its own, but
+without thread switches, which are most of the cost of a small query over a network. A task must not hold a lock while
+it waits: another task of its thread that needs the lock would block indefinitely.
 """
 
 from __future__ import annotations
@@ -21,61 +21,63 @@ from greenlet import getcurrent, greenlet
 from storekeep.server.runtime.admission import AdmissionController
 
 Task = Callable[[], None]
-"""Runs to its end; never raises. One that has a method `give_up` can also be refused, at less cost; one with a method
-`check` can be checked before it is run, elsewhere than it is run."""
+"""A callable that never raises. It may have a method `give_up`, which rejects it at less cost than running it, and a
+method `check`, which checks it before it runs, possibly in another thread."""
 
 _local = threading.local()
 
 
 def await_socket(number: int, event: int, deadline: float) -> bool:
-    """Wait until a socket can be read or written; False where the deadline passes first.
+    """Wait until a socket is readable or writable.
 
     Args:
-        number: its file descriptor.
+        number: the file descriptor of the socket.
         event: `select.POLLIN`, `select.POLLOUT` or both.
-        deadline: as a `time.monotonic()`.
+        deadline: a `time.monotonic()`; `math.inf` for none.
+
+    Returns: False if the deadline passes first.
     """
-    loop: Loop | None = getattr(_local, "loop", None)
-    if loop is not None:
-        return loop.await_socket(number, event, deadline)
+    scheduler: TaskScheduler | None = getattr(_local, "scheduler", None)
+    if scheduler is not None:
+        return scheduler.await_socket(number, event, deadline)
     poll = select.poll()
     poll.register(number, event)
-    wait_s = _left(deadline)
+    wait_s = _compute_remaining_s(deadline)
     return bool(poll.poll(None if wait_s is None else wait_s * 1000))
 
 
 def give_up(task: Task) -> bool:
-    """Refuse a task where it can be."""
-    refuse: Task | None = getattr(task, "give_up", None)
-    if refuse is not None:
-        refuse()
-    return refuse is not None
+    """Reject a task. Return False, and do nothing, if it cannot be rejected."""
+    reject: Task | None = getattr(task, "give_up", None)
+    if reject is not None:
+        reject()
+    return reject is not None
 
 
-def flow_of(task: Task) -> str:
-    """Return to whose share of a queue a task counts; empty where it does not say."""
+def get_flow(task: Task) -> str:
+    """Return the flow of a task, such as its client's address, for fair queues; empty if it has none."""
     flow: str = getattr(task, "flow", "")
     return flow
 
 
 def check(task: Task) -> bool:
-    """Check a task where it can be; False where that has ended it."""
+    """Check a task, if it can be checked. Return False if the check has ended it."""
     passes: Callable[[], bool] | None = getattr(task, "check", None)
     return passes is None or passes()
 
 
-def _left(deadline: float) -> float | None:
-    """Seconds until a deadline; None for an infinite one."""
+def _compute_remaining_s(deadline: float) -> float | None:
+    """Return the seconds until a deadline; None if it is infinite."""
     return None if deadline == math.inf else max(0.0, deadline - time.monotonic())
 
 
-class Loop:
-    """One thread that runs tasks by turns.
+class TaskScheduler:
+    """Runs tasks cooperatively in one thread.
 
     Args:
-        name: what the thread is called.
-        tasks_max: how many have begun and not ended at a time; further ones wait.
-        admission: which tasks may wait to begin.
+        name: the name of the thread.
+        tasks_max: the most tasks in progress at a time; further ones are queued.
+        admission: decides which tasks may be queued.
     """
 
     def __init__(self, *, name: str, tasks_max: int, admission: AdmissionController) -> None:
@@ -86,39 +88,44 @@ class Loop:
         self._running = 0
         self._waiting: dict[int, tuple[greenlet, float]] = {}
         self._epoll = select.epoll()
-        self._alarm = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._epoll.register(self._alarm, select.EPOLLIN)
-        self._sleeps = False
-        self._ends = False
+        self._wakeup = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._epoll.register(self._wakeup, select.EPOLLIN)
+        self._is_sleeping = False
+        self._is_ending = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
     # -- for other threads
 
     def put(self, task: Task) -> None:
-        """Have a task run soon."""
+        """Queue a task to run soon."""
         self._queue.append((time.monotonic(), task))
-        if self._sleeps:
-            os.eventfd_write(self._alarm, 1)
+        if self._is_sleeping:
+            os.eventfd_write(self._wakeup, 1)
 
     def is_full(self) -> bool:
-        """Return whether no further task is admitted."""
+        """Return whether admission control rejects further tasks."""
         return not self._admission.admits(len(self._queue))
 
     def end(self, *, wait: bool, drop_queued: bool) -> None:
-        """End when all that has begun is done, and all that is queued unless it is dropped."""
+        """Stop the thread when the tasks in progress, and the queued ones, are done.
+
+        Args:
+            wait: whether to wait for that.
+            drop_queued: whether queued tasks are dropped instead.
+        """
         if drop_queued:
             self._queue.clear()
-        self._ends = True
-        with contextlib.suppress(OSError):  # it may have ended already
-            os.eventfd_write(self._alarm, 1)
+        self._is_ending = True
+        with contextlib.suppress(OSError):  # the thread may have ended already
+            os.eventfd_write(self._wakeup, 1)
         if wait:
             self._thread.join()
 
-    # -- for its tasks
+    # -- for the tasks it runs
 
     def await_socket(self, number: int, event: int, deadline: float) -> bool:
-        """Let others run until a socket can be read or written; False where the deadline passes first."""
+        """Run other tasks until a socket is readable or writable. Return False if the deadline passes first."""
         once = event | select.EPOLLONESHOT
         try:
             self._epoll.modify(number, once)
@@ -126,27 +133,27 @@ class Loop:
             self._epoll.register(number, once)
         me = getcurrent()
         self._waiting[number] = (me, deadline)
-        came: bool = me.parent.switch()  # type: ignore[union-attr]  # the loop's own greenlet made it
-        return came
+        is_ready: bool = me.parent.switch()  # type: ignore[union-attr]  # its parent is the scheduler's greenlet
+        return is_ready
 
-    # -- the loop
+    # -- the thread
 
     def _run(self) -> None:
-        _local.loop = self
-        while not self._ends or self._queue or self._running:
-            self._begin_tasks()
+        _local.scheduler = self
+        while not self._is_ending or self._queue or self._running:
+            self._start_tasks()
             for number, _ in self._sleep():
                 self._wake(number)
             now = time.monotonic()
             for number in [number for number, (_, deadline) in self._waiting.items() if deadline <= now]:
                 self._waiting.pop(number)[0].switch(False)
-        for idle in self._idle:  # none may outlive its thread: it could never be freed, nor could the loop
+        for idle in self._idle:  # a greenlet that outlives its thread could never be freed, nor could the scheduler
             idle.throw()
         self._idle.clear()
         self._epoll.close()
-        os.close(self._alarm)
+        os.close(self._wakeup)
 
-    def _begin_tasks(self) -> None:
+    def _start_tasks(self) -> None:
         while self._queue and self._running < self._tasks_max:
             queued_s, task = self._queue.popleft()
             if self._admission.record_wait(queued_s) and give_up(task):
@@ -155,31 +162,31 @@ class Loop:
             (self._idle.pop() if self._idle else greenlet(self._run_tasks)).switch(task)
 
     def _run_tasks(self, task: Task) -> None:
-        """One of the greenlets that run tasks: each runs one at a time, and is kept for the next."""
+        """Run tasks one after another, as the body of a reusable greenlet."""
         me = getcurrent()
         while True:
             task()
             self._running -= 1
             self._idle.append(me)
-            task = me.parent.switch()  # type: ignore[union-attr]  # the loop's own greenlet made it
+            task = me.parent.switch()  # type: ignore[union-attr]  # its parent is the scheduler's greenlet
 
     def _sleep(self) -> list[tuple[int, int]]:
-        """Wait for any socket that a task waits for, or for a task to begin."""
-        self._sleeps = True  # whoever puts a task from here on sounds the alarm
+        """Wait until a socket is ready, a task is queued, or a deadline passes. Return the epoll events."""
+        self._is_sleeping = True  # from here on, `put` wakes this thread
         if self._queue and self._running < self._tasks_max:
             wait_s: float | None = 0.0
         elif self._waiting:
-            wait_s = _left(min(deadline for _, deadline in self._waiting.values()))
+            wait_s = _compute_remaining_s(min(deadline for _, deadline in self._waiting.values()))
         else:
-            wait_s = 0.0 if self._ends else None
-        found = self._epoll.poll(wait_s)
-        if not found and wait_s:  # where the process was stopped meanwhile, Python has not looked again
-            found = self._epoll.poll(0)
-        self._sleeps = False
-        return found
+            wait_s = 0.0 if self._is_ending else None
+        events = self._epoll.poll(wait_s)
+        if not events and wait_s:  # after a suspension of the process, Python reports a timeout without polling again
+            events = self._epoll.poll(0)
+        self._is_sleeping = False
+        return events
 
     def _wake(self, number: int) -> None:
-        if number == self._alarm:
-            os.eventfd_read(self._alarm)
-        elif number in self._waiting:  # or its task has given up meanwhile
+        if number == self._wakeup:
+            os.eventfd_read(self._wakeup)
+        elif number in self._waiting:  # its task may have timed out meanwhile
             self._waiting.pop(number)[0].switch(True)

@@ -1,1 +1,1 @@
-"""The RPCs: each converts its request, calls the domain and converts back."""
+"""Servicers: each RPC parses its request, calls the domain and builds its response."""

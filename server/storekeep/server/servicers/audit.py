@@ -1,4 +1,4 @@
-"""AuditService: the audit log and the proof that nobody changed it."""
+"""AuditService: the audit log and the verification of its hash chain."""
 
 from __future__ import annotations
 
@@ -12,35 +12,35 @@ from storekeep.server.domain.audit.checkpoints import Checkpoint, list_checkpoin
 from storekeep.server.domain.audit.log import AuditEntry
 from storekeep.server.domain.errors import AuditEntryUnreadable
 from storekeep.server.domain.standard.pages import PageTokens
-from storekeep.server.servicers.calls import list_request_of
-from storekeep.server.servicers.converters import id_of, timestamp_of
+from storekeep.server.servicers.calls import build_list_request
+from storekeep.server.servicers.converters import build_timestamp, parse_id
 from storekeep.server.store.engine import Store
 from storekeep.v1 import audit_pb2 as pb
 from storekeep.v1 import audit_pb2_grpc
 
 
-def entry_message(entry: AuditEntry) -> pb.AuditEntry:
-    """An audit entry as the contract writes it.
+def build_audit_entry(entry: AuditEntry) -> pb.AuditEntry:
+    """Build the message of an audit entry.
 
-    Raises: AuditEntryUnreadable, where it holds what the program never writes.
+    Raises: AuditEntryUnreadable if its stored content is not what the server writes.
     """
     try:
-        return _entry_message(entry)
+        return _build_audit_entry(entry)
     except (AttributeError, OverflowError, RecursionError, TypeError, ValueError):
         raise AuditEntryUnreadable(entry.name) from None
 
 
-def _entry_message(entry: AuditEntry) -> pb.AuditEntry:
+def _build_audit_entry(entry: AuditEntry) -> pb.AuditEntry:
     return pb.AuditEntry(
         name=entry.name,
         sequence=entry.sequence,
-        create_time=timestamp_of(entry.create_time_us),
+        create_time=build_timestamp(entry.create_time_us),
         actor=entry.actor,
         method=entry.method,
         resource=entry.resource,
         request_id=entry.request_id,
-        before=_struct_of(entry.before),
-        after=_struct_of(entry.after),
+        before=_parse_struct(entry.before),
+        after=_parse_struct(entry.after),
         entry_hash=entry.entry_hash,
         previous_hash=entry.previous_hash,
         api_key=entry.api_key,
@@ -48,13 +48,13 @@ def _entry_message(entry: AuditEntry) -> pb.AuditEntry:
     )
 
 
-def checkpoint_message(checkpoint: Checkpoint) -> pb.AuditCheckpoint:
-    """A checkpoint as the contract writes it."""
+def build_checkpoint(checkpoint: Checkpoint) -> pb.AuditCheckpoint:
+    """Build the message of a checkpoint."""
     return pb.AuditCheckpoint(
         name=checkpoint.name,
         sequence=checkpoint.sequence,
         head_hash=checkpoint.head_hash,
-        create_time=timestamp_of(checkpoint.create_time_us),
+        create_time=build_timestamp(checkpoint.create_time_us),
         chain=checkpoint.chain,
         key_id=checkpoint.key_id,
         public_key=checkpoint.public_key,
@@ -62,24 +62,24 @@ def checkpoint_message(checkpoint: Checkpoint) -> pb.AuditCheckpoint:
     )
 
 
-def _checkpoint_of(request: pb.VerifyAuditChainRequest) -> Checkpoint | None:
-    """The checkpoint that a request gives, if it gives one."""
+def _parse_checkpoint(request: pb.VerifyAuditChainRequest) -> Checkpoint | None:
+    """Parse the checkpoint of a request; None if it has none."""
     if not request.HasField("since"):
         return None
-    given = request.since
+    since = request.since
     return Checkpoint(
-        given.chain,
-        given.sequence,
-        given.head_hash,
-        given.create_time.ToMicroseconds(),
-        given.key_id,
-        given.public_key,
-        given.signature,
+        since.chain,
+        since.sequence,
+        since.head_hash,
+        since.create_time.ToMicroseconds(),
+        since.key_id,
+        since.public_key,
+        since.signature,
     )
 
 
-def _struct_of(resource: bytes | None) -> Struct | None:
-    """The JSON of a resource as a struct; numbers become doubles, exact up to 2^53."""
+def _parse_struct(resource: bytes | None) -> Struct | None:
+    """Convert the JSON of a resource to a struct; numbers become doubles, exact up to 2^53."""
     if resource is None:
         return None
     struct = Struct()
@@ -88,35 +88,35 @@ def _struct_of(resource: bytes | None) -> Struct | None:
 
 
 class AuditServicer(audit_pb2_grpc.AuditServiceServicer):
-    """The RPCs of AuditService; what each does stands in the contract."""
+    """The RPCs of AuditService; the contract documents each one."""
 
     def __init__(self, store: Store, page_tokens: PageTokens) -> None:
         self._store = store
         self._page_tokens = page_tokens
 
     def GetAuditEntry(self, request: pb.GetAuditEntryRequest, context: grpc.ServicerContext) -> pb.AuditEntry:
-        return entry_message(audit.get_entry(self._store, int(id_of(request.name))))
+        return build_audit_entry(audit.get_entry(self._store, int(parse_id(request.name))))
 
     def ListAuditEntries(
         self, request: pb.ListAuditEntriesRequest, context: grpc.ServicerContext
     ) -> pb.ListAuditEntriesResponse:
-        page = audit.list_entries(self._store, list_request_of(request), tokens=self._page_tokens)
+        page = audit.list_entries(self._store, build_list_request(request), tokens=self._page_tokens)
         return pb.ListAuditEntriesResponse(
-            audit_entries=[entry_message(item) for item in page.items], next_page_token=page.next_page_token
+            audit_entries=[build_audit_entry(item) for item in page.items], next_page_token=page.next_page_token
         )
 
     def ListAuditCheckpoints(
         self, request: pb.ListAuditCheckpointsRequest, context: grpc.ServicerContext
     ) -> pb.ListAuditCheckpointsResponse:
-        page = list_checkpoints(self._store, list_request_of(request), tokens=self._page_tokens)
+        page = list_checkpoints(self._store, build_list_request(request), tokens=self._page_tokens)
         return pb.ListAuditCheckpointsResponse(
-            audit_checkpoints=[checkpoint_message(item) for item in page.items], next_page_token=page.next_page_token
+            audit_checkpoints=[build_checkpoint(item) for item in page.items], next_page_token=page.next_page_token
         )
 
     def VerifyAuditChain(
         self, request: pb.VerifyAuditChainRequest, context: grpc.ServicerContext
     ) -> pb.VerifyAuditChainResponse:
-        report = audit.verify_chain(self._store, self._store.chain, since=_checkpoint_of(request))
+        report = audit.verify_chain(self._store, self._store.chain, since=_parse_checkpoint(request))
         return pb.VerifyAuditChainResponse(
             valid=report.valid,
             entries_checked=report.entries_checked,

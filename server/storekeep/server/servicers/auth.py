@@ -6,7 +6,7 @@ import grpc
 
 from storekeep.server.domain.access import accounts, api_keys, roles
 from storekeep.server.domain.access.accounts import SERVICE_ACCOUNTS
-from storekeep.server.domain.access.api_keys import API_KEYS, KeySecrets, lookup_id_of
+from storekeep.server.domain.access.api_keys import API_KEYS, KeySecrets, parse_lookup_id
 from storekeep.server.domain.access.permissions import AccessVersion
 from storekeep.server.domain.access.roles import ROLES
 from storekeep.server.domain.access.signing_keys import SigningKeys
@@ -18,44 +18,44 @@ from storekeep.server.domain.standard.resources import new_id
 from storekeep.server.servicers.accounts import (
     ACCOUNT_FIELDS,
     ROLE_FIELDS,
-    account_from,
-    account_message,
-    jwk_message,
-    key_from,
-    key_ids,
-    key_message,
-    role_from,
-    role_message,
-    tokens_message,
+    build_account,
+    build_api_key,
+    build_jwk,
+    build_role,
+    build_token_set,
+    parse_account,
+    parse_api_key,
+    parse_key_ids,
+    parse_role,
 )
-from storekeep.server.servicers.calls import call_of, list_request_of
-from storekeep.server.servicers.converters import MICROS, id_of, key_of, masked_fields, timestamp_of
+from storekeep.server.servicers.calls import build_call, build_list_request
+from storekeep.server.servicers.converters import MICROS, build_timestamp, parse_id, parse_key, parse_update_mask
 from storekeep.server.store.engine import Store
 from storekeep.server.transport.rpc import CURRENT
 from storekeep.v1 import auth_pb2 as pb
 from storekeep.v1 import auth_pb2_grpc
 
 OVERLAP_DEFAULT_US = 24 * 3600 * MICROS
-"""How long a rotated key works on where the caller does not say, as the contract has it."""
+"""How long a rotated key stays valid by default, as the contract states."""
 
 
-def _own_call() -> Call:
-    """The call that this thread serves, for a method that takes no `request_id`."""
+def _build_call() -> Call:
+    """Build the `Call` of the current RPC, for a method without `request_id`."""
     rpc = CURRENT.get()
     return Call(caller=rpc.caller, method=rpc.method, deadline=rpc.deadline)
 
 
 class AuthServicer(auth_pb2_grpc.AuthServiceServicer):
-    """The RPCs of AuthService; what each does stands in the contract.
+    """The RPCs of AuthService; the contract documents each one.
 
     Args:
-        store: the database.
-        page_tokens: of the lists.
-        tokens: issues, refreshes and revokes access tokens.
-        signing_keys: sign them.
-        key_secrets: makes the secrets of API keys.
-        access_version: told of every change, so that this process heeds it at once.
-        permissions: all that any RPC asks for.
+        store: The database.
+        page_tokens: Encodes the page tokens of lists.
+        tokens: Issues, refreshes and revokes access tokens.
+        signing_keys: Keys that sign the access tokens.
+        key_secrets: Creates the secrets of API keys.
+        access_version: Expired after each change, so that it takes effect in this process at once.
+        permissions: All permissions that any RPC requires.
     """
 
     def __init__(
@@ -80,20 +80,20 @@ class AuthServicer(auth_pb2_grpc.AuthServiceServicer):
     # -- tokens
 
     def IssueToken(self, request: pb.IssueTokenRequest, context: grpc.ServicerContext) -> pb.TokenSet:
-        CURRENT.get().lookup_id = lookup_id_of(request.api_key)
-        return tokens_message(self._tokens.issue(_own_call(), request.api_key))
+        CURRENT.get().lookup_id = parse_lookup_id(request.api_key)
+        return build_token_set(self._tokens.issue(_build_call(), request.api_key))
 
     def RefreshToken(self, request: pb.RefreshTokenRequest, context: grpc.ServicerContext) -> pb.TokenSet:
         try:
-            return tokens_message(self._tokens.refresh(_own_call(), request.refresh_token))
-        except AccessRefused as refusal:
-            CURRENT.get().session_id = refusal.session_id
+            return build_token_set(self._tokens.refresh(_build_call(), request.refresh_token))
+        except AccessRefused as error:
+            CURRENT.get().session_id = error.session_id
             raise
-        finally:  # a refusal may have ended a session
+        finally:  # a failed refresh may have ended the session
             self._access_version.expire()
 
     def RevokeToken(self, request: pb.RevokeTokenRequest, context: grpc.ServicerContext) -> pb.RevokeTokenResponse:
-        self._tokens.revoke(_own_call(), request.token)
+        self._tokens.revoke(_build_call(), request.token)
         self._access_version.expire()
         return pb.RevokeTokenResponse()
 
@@ -104,150 +104,151 @@ class AuthServicer(auth_pb2_grpc.AuthServiceServicer):
             display_name=caller.display_name,
             roles=caller.roles,
             permissions=sorted(caller.permissions),
-            expire_time=timestamp_of(caller.expire_us),
+            expire_time=build_timestamp(caller.expire_us),
         )
 
     def TestPermissions(
         self, request: pb.TestPermissionsRequest, context: grpc.ServicerContext
     ) -> pb.TestPermissionsResponse:
         held = CURRENT.get().caller.permissions
-        return pb.TestPermissionsResponse(permissions=[asked for asked in request.permissions if asked in held])
+        permissions = [permission for permission in request.permissions if permission in held]
+        return pb.TestPermissionsResponse(permissions=permissions)
 
     # -- signing keys
 
     def RotateSigningKey(
         self, request: pb.RotateSigningKeyRequest, context: grpc.ServicerContext
     ) -> pb.RotateSigningKeyResponse:
-        key = self._signing_keys.rotate(call_of(request), known=self._permissions)
+        key = self._signing_keys.rotate(build_call(request), known=self._permissions)
         self._access_version.expire()
-        return pb.RotateSigningKeyResponse(key=jwk_message(key))
+        return pb.RotateSigningKeyResponse(key=build_jwk(key))
 
     def GetJwks(self, request: pb.GetJwksRequest, context: grpc.ServicerContext) -> pb.GetJwksResponse:
-        return pb.GetJwksResponse(keys=[jwk_message(key) for key in self._signing_keys.published()])
+        return pb.GetJwksResponse(keys=[build_jwk(key) for key in self._signing_keys.list_published()])
 
     # -- service accounts
 
     def GetServiceAccount(
         self, request: pb.GetServiceAccountRequest, context: grpc.ServicerContext
     ) -> pb.ServiceAccount:
-        return account_message(SERVICE_ACCOUNTS.get(self._store, key_of(request.name)))
+        return build_account(SERVICE_ACCOUNTS.get(self._store, parse_key(request.name)))
 
     def ListServiceAccounts(
         self, request: pb.ListServiceAccountsRequest, context: grpc.ServicerContext
     ) -> pb.ListServiceAccountsResponse:
         page = SERVICE_ACCOUNTS.page(
-            self._store, list_request_of(request), listing=accounts.LISTING, tokens=self._page_tokens
+            self._store, build_list_request(request), listing=accounts.LISTING, tokens=self._page_tokens
         )
         return pb.ListServiceAccountsResponse(
-            service_accounts=[account_message(item) for item in page.items], next_page_token=page.next_page_token
+            service_accounts=[build_account(item) for item in page.items], next_page_token=page.next_page_token
         )
 
     def BatchGetServiceAccounts(
         self, request: pb.BatchGetServiceAccountsRequest, context: grpc.ServicerContext
     ) -> pb.BatchGetServiceAccountsResponse:
-        found = SERVICE_ACCOUNTS.batch_get(self._store, [key_of(name) for name in request.names])
-        return pb.BatchGetServiceAccountsResponse(service_accounts=[account_message(item) for item in found])
+        items = SERVICE_ACCOUNTS.batch_get(self._store, [parse_key(name) for name in request.names])
+        return pb.BatchGetServiceAccountsResponse(service_accounts=[build_account(item) for item in items])
 
     def CreateServiceAccount(
         self, request: pb.CreateServiceAccountRequest, context: grpc.ServicerContext
     ) -> pb.ServiceAccount:
-        draft = account_from(request.service_account, request.service_account_id or new_id())
-        return account_message(accounts.create_account(self._store, call_of(request), draft))
+        account = parse_account(request.service_account, request.service_account_id or new_id())
+        return build_account(accounts.create_account(self._store, build_call(request), account))
 
     def UpdateServiceAccount(
         self, request: pb.UpdateServiceAccountRequest, context: grpc.ServicerContext
     ) -> pb.ServiceAccount:
-        wanted = request.service_account
-        fields = masked_fields(request.update_mask, wanted, ACCOUNT_FIELDS)
-        draft = account_from(wanted, id_of(wanted.name))
-        changed = accounts.update_account(self._store, call_of(request), draft, fields=fields, etag=wanted.etag)
+        message = request.service_account
+        fields = parse_update_mask(request.update_mask, message, ACCOUNT_FIELDS)
+        account = parse_account(message, parse_id(message.name))
+        result = accounts.update_account(self._store, build_call(request), account, fields=fields, etag=message.etag)
         self._access_version.expire()
-        return account_message(changed)
+        return build_account(result)
 
     def DeleteServiceAccount(
         self, request: pb.DeleteServiceAccountRequest, context: grpc.ServicerContext
     ) -> pb.ServiceAccount:
-        changed = accounts.delete_account(self._store, call_of(request), id_of(request.name), etag=request.etag)
+        result = accounts.delete_account(self._store, build_call(request), parse_id(request.name), etag=request.etag)
         self._access_version.expire()
-        return account_message(changed)
+        return build_account(result)
 
     def UndeleteServiceAccount(
         self, request: pb.UndeleteServiceAccountRequest, context: grpc.ServicerContext
     ) -> pb.ServiceAccount:
-        changed = accounts.undelete_account(self._store, call_of(request), id_of(request.name), etag=request.etag)
+        result = accounts.undelete_account(self._store, build_call(request), parse_id(request.name), etag=request.etag)
         self._access_version.expire()
-        return account_message(changed)
+        return build_account(result)
 
     # -- API keys
 
     def GetApiKey(self, request: pb.GetApiKeyRequest, context: grpc.ServicerContext) -> pb.ApiKey:
-        return key_message(API_KEYS.get(self._store, key_of(request.name)))
+        return build_api_key(API_KEYS.get(self._store, parse_key(request.name)))
 
     def ListApiKeys(self, request: pb.ListApiKeysRequest, context: grpc.ServicerContext) -> pb.ListApiKeysResponse:
         page = API_KEYS.page(
             self._store,
-            list_request_of(request, parent=id_of(request.parent)),
+            build_list_request(request, parent=parse_id(request.parent)),
             listing=api_keys.LISTING,
             tokens=self._page_tokens,
         )
         return pb.ListApiKeysResponse(
-            api_keys=[key_message(item) for item in page.items], next_page_token=page.next_page_token
+            api_keys=[build_api_key(item) for item in page.items], next_page_token=page.next_page_token
         )
 
     def CreateApiKey(self, request: pb.CreateApiKeyRequest, context: grpc.ServicerContext) -> pb.CreateApiKeyResponse:
-        draft = key_from(request.api_key, parent=request.parent, key_id=request.api_key_id or new_id())
+        api_key = parse_api_key(request.api_key, parent=request.parent, key_id=request.api_key_id or new_id())
         issued = api_keys.create_key(
-            self._store, call_of(request), draft, key_secrets=self._key_secrets, known=self._permissions
+            self._store, build_call(request), api_key, key_secrets=self._key_secrets, known=self._permissions
         )
-        return pb.CreateApiKeyResponse(api_key=key_message(issued.api_key), secret=issued.secret)
+        return pb.CreateApiKeyResponse(api_key=build_api_key(issued.api_key), secret=issued.secret)
 
     def RotateApiKey(self, request: pb.RotateApiKeyRequest, context: grpc.ServicerContext) -> pb.RotateApiKeyResponse:
         overlap_us = request.overlap.ToMicroseconds() if request.HasField("overlap") else OVERLAP_DEFAULT_US
         issued = api_keys.rotate_key(
             self._store,
-            call_of(request),
-            key_ids(request.name),
+            build_call(request),
+            parse_key_ids(request.name),
             overlap_us=overlap_us,
             etag=request.etag,
             key_secrets=self._key_secrets,
             known=self._permissions,
         )
         self._access_version.expire()
-        return pb.RotateApiKeyResponse(api_key=key_message(issued.api_key), secret=issued.secret)
+        return pb.RotateApiKeyResponse(api_key=build_api_key(issued.api_key), secret=issued.secret)
 
     def RevokeApiKey(self, request: pb.RevokeApiKeyRequest, context: grpc.ServicerContext) -> pb.ApiKey:
-        revoked = api_keys.revoke_key(self._store, call_of(request), key_ids(request.name), etag=request.etag)
+        api_key = api_keys.revoke_key(self._store, build_call(request), parse_key_ids(request.name), etag=request.etag)
         self._access_version.expire()
-        return key_message(revoked)
+        return build_api_key(api_key)
 
     # -- roles
 
     def GetRole(self, request: pb.GetRoleRequest, context: grpc.ServicerContext) -> pb.Role:
-        return role_message(ROLES.get(self._store, key_of(request.name)))
+        return build_role(ROLES.get(self._store, parse_key(request.name)))
 
     def ListRoles(self, request: pb.ListRolesRequest, context: grpc.ServicerContext) -> pb.ListRolesResponse:
-        page = ROLES.page(self._store, list_request_of(request), listing=roles.LISTING, tokens=self._page_tokens)
+        page = ROLES.page(self._store, build_list_request(request), listing=roles.LISTING, tokens=self._page_tokens)
         return pb.ListRolesResponse(
-            roles=[role_message(item) for item in page.items], next_page_token=page.next_page_token
+            roles=[build_role(item) for item in page.items], next_page_token=page.next_page_token
         )
 
     def CreateRole(self, request: pb.CreateRoleRequest, context: grpc.ServicerContext) -> pb.Role:
-        draft = role_from(request.role, request.role_id or new_id())
-        return role_message(roles.create_role(self._store, call_of(request), draft, known=self._permissions))
+        role = parse_role(request.role, request.role_id or new_id())
+        return build_role(roles.create_role(self._store, build_call(request), role, known=self._permissions))
 
     def UpdateRole(self, request: pb.UpdateRoleRequest, context: grpc.ServicerContext) -> pb.Role:
-        changed = roles.update_role(
+        result = roles.update_role(
             self._store,
-            call_of(request),
-            role_from(request.role, id_of(request.role.name)),
-            fields=masked_fields(request.update_mask, request.role, ROLE_FIELDS),
+            build_call(request),
+            parse_role(request.role, parse_id(request.role.name)),
+            fields=parse_update_mask(request.update_mask, request.role, ROLE_FIELDS),
             etag=request.role.etag,
             known=self._permissions,
         )
         self._access_version.expire()
-        return role_message(changed)
+        return build_role(result)
 
     def DeleteRole(self, request: pb.DeleteRoleRequest, context: grpc.ServicerContext) -> pb.DeleteRoleResponse:
-        roles.delete_role(self._store, call_of(request), id_of(request.name), etag=request.etag)
+        roles.delete_role(self._store, build_call(request), parse_id(request.name), etag=request.etag)
         self._access_version.expire()
         return pb.DeleteRoleResponse()

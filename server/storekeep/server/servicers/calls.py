@@ -1,4 +1,4 @@
-"""What a request says about the call itself: who, by which id, only to try, until when."""
+"""Builds the domain's `Call` and `ListRequest` from the current RPC and its request."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from storekeep.server.transport.rpc import CURRENT
 
 
 class Listing(Protocol):
-    """A request of a List method; `parent` and `show_deleted` are there only with some."""
+    """A request of a List method; only some have `parent` and `show_deleted`."""
 
     page_size: int
     page_token: str
@@ -24,39 +24,39 @@ class Listing(Protocol):
 M = TypeVar("M", bound=Message)
 
 
-def call_of(request: Message) -> Call:
-    """The call that this thread serves, with what the request adds to it."""
+def build_call(request: Message) -> Call:
+    """Build the `Call` of the current RPC, with the `request_id` and `validate_only` of its request."""
     rpc = CURRENT.get()
-    request_id: str = request.request_id  # type: ignore[attr-defined]  # mutations have both fields
+    request_id: str = request.request_id  # type: ignore[attr-defined]  # all mutations have both fields
     validate_only: bool = request.validate_only  # type: ignore[attr-defined]
     return Call(
         caller=rpc.caller,
         method=rpc.method,
         request_id=request_id,
-        fingerprint=fingerprint_of(request, validate_only=validate_only) if request_id else b"",
+        fingerprint=compute_fingerprint(request, validate_only=validate_only) if request_id else b"",
         validate_only=validate_only,
         deadline=rpc.deadline,
     )
 
 
-def trial_call() -> Call:
-    """The call that this thread serves, where it only asks what a change would be."""
+def build_dry_run_call() -> Call:
+    """Build the `Call` of the current RPC as a dry run (`validate_only`)."""
     rpc = CURRENT.get()
     return Call(caller=rpc.caller, method=rpc.method, validate_only=True, deadline=rpc.deadline)
 
 
-def fingerprint_of(request: M, *, validate_only: bool) -> bytes:
-    """SHA-256 of what is asked for; a trial has the fingerprint of the real thing."""
+def compute_fingerprint(request: M, *, validate_only: bool) -> bytes:
+    """Compute the SHA-256 of a request without `validate_only`: a dry run has the same fingerprint as the real call."""
     if validate_only:
-        real = type(request)()
-        real.CopyFrom(request)
-        real.validate_only = False  # type: ignore[attr-defined]
-        request = real
+        real_request = type(request)()
+        real_request.CopyFrom(request)
+        real_request.validate_only = False  # type: ignore[attr-defined]
+        request = real_request
     return hashlib.sha256(request.SerializeToString(deterministic=True)).digest()
 
 
-def list_request_of(request: Listing, *, parent: str = "") -> ListRequest:
-    """What a List request asks for."""
+def build_list_request(request: Listing, *, parent: str = "") -> ListRequest:
+    """Build the `ListRequest` of a List method's request."""
     return ListRequest(
         page_size=request.page_size,
         page_token=request.page_token,

@@ -1,4 +1,4 @@
-"""Between the contract's messages and the domain's values: names, times, money, addresses, masks."""
+"""Conversion of resource names, times, money, addresses and update masks between messages and domain values."""
 
 from __future__ import annotations
 
@@ -13,92 +13,96 @@ from google.type import money_pb2
 
 from storekeep.server.domain.addresses import Address
 from storekeep.server.domain.errors import InvalidField, InvalidUpdateMask
-from storekeep.server.domain.money import NANOS, Money, minor_digits, money_of
+from storekeep.server.domain.money import NANOS, Money, get_minor_digits, parse_money
 from storekeep.v1 import addresses_pb2
 
 MICROS = 1_000_000
 Fields: TypeAlias = Any
-"""A message inside another, as a dictionary of its fields: protobuf would copy one that was made before, which takes
-twice as long. The types of the generated classes do not tell that they take one."""
+"""The fields of a nested message, as a dictionary: protobuf copies nested messages, which takes twice as long. The
+types of the generated classes do not declare that they accept dictionaries."""
 
 
-def key_of(name: str) -> tuple[str, ...]:
-    """The ids in a resource name: `products/p/variants/v` -> (p, v)."""
+def parse_key(name: str) -> tuple[str, ...]:
+    """Parse the ids in a resource name: `products/p/variants/v` -> (p, v)."""
     return tuple(name.split("/")[1::2])
 
 
-def batch_keys(parent: str, names: Iterable[str]) -> list[tuple[str, ...]]:
-    """The ids in the names of a batch, which are all below one parent (AIP-231); with `-` for its id, below any.
+def parse_batch_keys(parent: str, names: Iterable[str]) -> list[tuple[str, ...]]:
+    """Parse the ids in the names of a batch request (AIP-231).
 
-    Raises: InvalidField, for the first name that is below another.
+    Args:
+        parent: Parent of all names; the id `-` accepts any parent.
+        names: Resource names.
+
+    Raises: InvalidField for the first name with another parent.
     """
-    parent_id = id_of(parent)
-    keys = [key_of(name) for name in names]
-    for place, key in enumerate(keys):
+    parent_id = parse_id(parent)
+    keys = [parse_key(name) for name in names]
+    for index, key in enumerate(keys):
         if parent_id not in ("-", key[0]):
-            raise InvalidField(f"names[{place}]", f"it is not below {parent}")
+            raise InvalidField(f"names[{index}]", f"must have the parent {parent}")
     return keys
 
 
-def id_of(name: str) -> str:
-    """The last id in a resource name; empty for an empty name."""
+def parse_id(name: str) -> str:
+    """Parse the last id in a resource name; empty for an empty name."""
     return name.rpartition("/")[2]
 
 
-def name_of(collection: str, resource_id: str) -> str:
-    """The resource name of an id; empty for an empty id."""
+def format_name(collection: str, resource_id: str) -> str:
+    """Return the resource name of an id; empty for an empty id."""
     return f"{collection}/{resource_id}" if resource_id else ""
 
 
-def timestamp_of(time_us: int) -> Fields:
-    """Microseconds since 1970 as the fields of a timestamp."""
+def build_timestamp(time_us: int) -> Fields:
+    """Build a timestamp from microseconds since 1970."""
     return {"seconds": time_us // MICROS, "nanos": time_us % MICROS * 1000}
 
 
-def time_us_of(message: Timestamp) -> int:
-    """A timestamp as microseconds since 1970; what is finer is cut off."""
+def parse_time_us(message: Timestamp) -> int:
+    """Return a timestamp as microseconds since 1970, truncated."""
     return message.seconds * MICROS + message.nanos // 1000
 
 
-def optional_timestamp(time_us: int | None) -> Fields | None:
-    """As `timestamp_of`; None stays absent."""
-    return None if time_us is None else timestamp_of(time_us)
+def build_optional_timestamp(time_us: int | None) -> Fields | None:
+    """Build a timestamp from microseconds since 1970; None for None."""
+    return None if time_us is None else build_timestamp(time_us)
 
 
 def fill_labels(labels: MutableMapping[str, str], values: Mapping[str, str]) -> None:
-    """Fill the labels of a message: one by one they cost half of what they do in its constructor."""
+    """Set the labels of a message one by one, which costs half as much as in its constructor."""
     for name, value in values.items():
         labels[name] = value
 
 
-def money_message(money: Money) -> Fields:
-    """An amount in minor units as the contract writes it."""
-    return money_writer(money.currency_code)(money.amount_minor)
+def build_money(money: Money) -> Fields:
+    """Build the message of an amount."""
+    return make_money_builder(money.currency_code)(money.amount_minor)
 
 
 @functools.cache
-def money_writer(currency_code: str) -> Callable[[int], Fields]:
-    """What writes amounts of one currency, in minor units, as the contract does."""
-    units_minor = 10 ** minor_digits(currency_code, field="currency_code")
+def make_money_builder(currency_code: str) -> Callable[[int], Fields]:
+    """Return a function that builds the message of an amount of one currency, in minor units."""
+    units_minor = 10 ** get_minor_digits(currency_code, field="currency_code")
     nanos_minor = NANOS // units_minor
 
-    def write(amount_minor: int) -> Fields:
+    def build(amount_minor: int) -> Fields:
         units, rest_minor = divmod(amount_minor, units_minor)
         return {"currency_code": currency_code, "units": units, "nanos": rest_minor * nanos_minor}
 
-    return write
+    return build
 
 
-def money_from(message: money_pb2.Money, *, field: str) -> Money:
-    """An amount as the contract writes it, in minor units.
+def parse_money_message(message: money_pb2.Money, *, field: str) -> Money:
+    """Parse an amount.
 
     Raises: UnknownCurrency, InvalidAmount.
     """
-    return money_of(message.currency_code, units=message.units, nanos=message.nanos, field=field)
+    return parse_money(message.currency_code, units=message.units, nanos=message.nanos, field=field)
 
 
-def address_message(address: Address) -> addresses_pb2.Address:
-    """An address as the contract writes it."""
+def build_address(address: Address) -> addresses_pb2.Address:
+    """Build the message of an address."""
     return addresses_pb2.Address(
         recipient=address.recipient,
         organization=address.organization,
@@ -111,8 +115,8 @@ def address_message(address: Address) -> addresses_pb2.Address:
     )
 
 
-def address_from(message: addresses_pb2.Address) -> Address:
-    """An address of the contract."""
+def parse_address(message: addresses_pb2.Address) -> Address:
+    """Parse an address."""
     return Address(
         recipient=message.recipient,
         organization=message.organization,
@@ -125,13 +129,13 @@ def address_from(message: addresses_pb2.Address) -> Address:
     )
 
 
-def masked_fields(mask: FieldMask, message: Message, changeable: Mapping[str, str]) -> Sequence[str]:
-    """The domain's names of the fields that an update is to change (AIP-134).
+def parse_update_mask(mask: FieldMask, message: Message, changeable: Mapping[str, str]) -> Sequence[str]:
+    """Return the domain's names of the fields that an update changes (AIP-134).
 
     Args:
-        mask: what the caller asked for; `*` is all; empty is all that the message sets.
-        message: the resource in the request.
-        changeable: the contract's name of each field that can be changed -> the domain's name.
+        mask: Update mask; `*` means all fields, empty means all fields that the message sets.
+        message: Resource in the request.
+        changeable: Mapping of each changeable field's name in the contract to its name in the domain.
 
     Raises: InvalidUpdateMask.
     """

@@ -7,24 +7,24 @@ import grpc
 from storekeep.server.domain.integrity.reconciliation import Difference, reconcile
 from storekeep.server.domain.standard.lists import ListRequest
 from storekeep.server.domain.standard.pages import PageTokens
-from storekeep.server.domain.standard.resources import etag_of, new_id
+from storekeep.server.domain.standard.resources import make_etag, new_id
 from storekeep.server.domain.stock import levels as inventory
 from storekeep.server.domain.stock import locations, reservations
 from storekeep.server.domain.stock.levels import Availability, StockLevel, StockMovement
 from storekeep.server.domain.stock.locations import LOCATIONS, Location
 from storekeep.server.domain.stock.reservations import TTL_DEFAULT_S, NewReservation, Reservation
-from storekeep.server.servicers.calls import call_of, list_request_of
+from storekeep.server.servicers.calls import build_call, build_list_request
 from storekeep.server.servicers.converters import (
     MICROS,
-    address_from,
-    address_message,
-    batch_keys,
-    id_of,
-    key_of,
-    masked_fields,
-    name_of,
-    optional_timestamp,
-    timestamp_of,
+    build_address,
+    build_optional_timestamp,
+    build_timestamp,
+    format_name,
+    parse_address,
+    parse_batch_keys,
+    parse_id,
+    parse_key,
+    parse_update_mask,
 )
 from storekeep.server.store.engine import Store
 from storekeep.v1 import inventory_pb2 as pb
@@ -42,44 +42,44 @@ LEVEL_FIELDS = {"backorder_limit": "backorder_limit", "safety_threshold": "safet
 CAUSE_NAMES = {number: name for name, number in CAUSES.items()}
 
 
-def location_message(location: Location) -> pb.Location:
-    """A location as the contract writes it."""
+def build_location(location: Location) -> pb.Location:
+    """Build the message of a location."""
     return pb.Location(
         name=location.name,
         display_name=location.display_name,
-        address=None if location.address is None else address_message(location.address),
-        create_time=timestamp_of(location.create_time_us),
-        update_time=timestamp_of(location.update_time_us),
-        delete_time=optional_timestamp(location.delete_time_us),
-        etag=etag_of(location.version),
+        address=None if location.address is None else build_address(location.address),
+        create_time=build_timestamp(location.create_time_us),
+        update_time=build_timestamp(location.update_time_us),
+        delete_time=build_optional_timestamp(location.delete_time_us),
+        etag=make_etag(location.version),
         priority=location.priority,
     )
 
 
-def location_from(message: pb.Location, location_id: str) -> Location:
-    """What a request says of a location."""
-    address = address_from(message.address) if message.HasField("address") else None
+def parse_location(message: pb.Location, location_id: str) -> Location:
+    """Parse a location from a request."""
+    address = parse_address(message.address) if message.HasField("address") else None
     return Location(location_id, display_name=message.display_name, address=address, priority=message.priority)
 
 
-def level_message(level: StockLevel) -> pb.StockLevel:
-    """A stock level as the contract writes it."""
+def build_stock_level(level: StockLevel) -> pb.StockLevel:
+    """Build the message of a stock level."""
     return pb.StockLevel(
         name=level.name,
         sku=level.sku,
         on_hand=level.on_hand,
         allocated=level.allocated,
         available=max(0, level.available),
-        update_time=timestamp_of(level.update_time_us),
-        etag=etag_of(level.version),
+        update_time=build_timestamp(level.update_time_us),
+        etag=make_etag(level.version),
         reserved=level.reserved,
         backorder_limit=level.backorder_limit,
         safety_threshold=level.safety_threshold,
     )
 
 
-def movement_message(movement: StockMovement) -> pb.StockMovement:
-    """An entry of the ledger as the contract writes it."""
+def build_stock_movement(movement: StockMovement) -> pb.StockMovement:
+    """Build the message of a stock movement."""
     return pb.StockMovement(
         name=movement.name,
         stock_level=f"locations/{movement.location_id}/stockLevels/{movement.sku}",
@@ -89,7 +89,7 @@ def movement_message(movement: StockMovement) -> pb.StockMovement:
         cause=CAUSES[movement.cause],
         reason=movement.reason,
         actor=movement.actor,
-        create_time=timestamp_of(movement.create_time_us),
+        create_time=build_timestamp(movement.create_time_us),
         reserved_delta=movement.reserved_delta,
         allocated_delta=movement.allocated_delta,
         source=movement.source,
@@ -97,8 +97,8 @@ def movement_message(movement: StockMovement) -> pb.StockMovement:
     )
 
 
-def availability_message(availability: Availability) -> pb.Availability:
-    """What can be sold of a SKU as the contract writes it."""
+def build_availability(availability: Availability) -> pb.Availability:
+    """Build the message of the availability of a SKU."""
     return pb.Availability(
         sku=availability.sku,
         available=availability.available,
@@ -110,8 +110,8 @@ def availability_message(availability: Availability) -> pb.Availability:
     )
 
 
-def reservation_message(reservation: Reservation) -> pb.Reservation:
-    """A reservation as the contract writes it."""
+def build_reservation(reservation: Reservation) -> pb.Reservation:
+    """Build the message of a reservation."""
     return pb.Reservation(
         name=reservation.name,
         state=RESERVATION_STATES[reservation.state],
@@ -125,16 +125,16 @@ def reservation_message(reservation: Reservation) -> pb.Reservation:
             for line in reservation.lines
         ],
         reference=reservation.reference,
-        expire_time=timestamp_of(reservation.expire_time_us),
-        order=name_of("orders", reservation.order_id),
-        create_time=timestamp_of(reservation.create_time_us),
-        update_time=timestamp_of(reservation.update_time_us),
-        etag=etag_of(reservation.version),
+        expire_time=build_timestamp(reservation.expire_time_us),
+        order=format_name("orders", reservation.order_id),
+        create_time=build_timestamp(reservation.create_time_us),
+        update_time=build_timestamp(reservation.update_time_us),
+        etag=make_etag(reservation.version),
     )
 
 
-def difference_message(difference: Difference) -> pb.StockDifference:
-    """A difference as the contract writes it."""
+def build_difference(difference: Difference) -> pb.StockDifference:
+    """Build the message of a stock difference."""
     return pb.StockDifference(
         stock_level=f"locations/{difference.location_id}/stockLevels/{difference.sku}",
         kind=DIFFERENCE_KINDS[difference.kind],
@@ -146,151 +146,151 @@ def difference_message(difference: Difference) -> pb.StockDifference:
     )
 
 
-def ttl_us_of(request: pb.ReserveStockRequest | pb.ExtendReservationRequest) -> int:
-    """How long a reservation is to last, in microseconds."""
+def parse_ttl_us(request: pb.ReserveStockRequest | pb.ExtendReservationRequest) -> int:
+    """Parse the duration of a reservation, in microseconds; `TTL_DEFAULT_S` if absent."""
     if not request.HasField("ttl"):
         return TTL_DEFAULT_S * MICROS
     return request.ttl.seconds * MICROS + request.ttl.nanos // 1000
 
 
 class InventoryServicer(inventory_pb2_grpc.InventoryServiceServicer):
-    """The RPCs of InventoryService; what each does stands in the contract."""
+    """The RPCs of InventoryService; the contract documents each one."""
 
     def __init__(self, store: Store, tokens: PageTokens) -> None:
         self._store = store
         self._tokens = tokens
 
     def GetLocation(self, request: pb.GetLocationRequest, context: grpc.ServicerContext) -> pb.Location:
-        return location_message(LOCATIONS.get(self._store, key_of(request.name)))
+        return build_location(LOCATIONS.get(self._store, parse_key(request.name)))
 
     def ListLocations(
         self, request: pb.ListLocationsRequest, context: grpc.ServicerContext
     ) -> pb.ListLocationsResponse:
-        page = LOCATIONS.page(self._store, list_request_of(request), listing=locations.LISTING, tokens=self._tokens)
+        page = LOCATIONS.page(self._store, build_list_request(request), listing=locations.LISTING, tokens=self._tokens)
         return pb.ListLocationsResponse(
-            locations=[location_message(item) for item in page.items], next_page_token=page.next_page_token
+            locations=[build_location(item) for item in page.items], next_page_token=page.next_page_token
         )
 
     def BatchGetLocations(
         self, request: pb.BatchGetLocationsRequest, context: grpc.ServicerContext
     ) -> pb.BatchGetLocationsResponse:
-        found = LOCATIONS.batch_get(self._store, [key_of(name) for name in request.names])
-        return pb.BatchGetLocationsResponse(locations=[location_message(item) for item in found])
+        items = LOCATIONS.batch_get(self._store, [parse_key(name) for name in request.names])
+        return pb.BatchGetLocationsResponse(locations=[build_location(item) for item in items])
 
     def CreateLocation(self, request: pb.CreateLocationRequest, context: grpc.ServicerContext) -> pb.Location:
-        draft = location_from(request.location, request.location_id or new_id())
-        return location_message(LOCATIONS.create(self._store, call_of(request), draft))
+        location = parse_location(request.location, request.location_id or new_id())
+        return build_location(LOCATIONS.create(self._store, build_call(request), location))
 
     def UpdateLocation(self, request: pb.UpdateLocationRequest, context: grpc.ServicerContext) -> pb.Location:
-        fields = masked_fields(request.update_mask, request.location, LOCATION_FIELDS)
-        draft = location_from(request.location, id_of(request.location.name))
-        changed = LOCATIONS.update(self._store, call_of(request), draft, fields=fields, etag=request.location.etag)
-        return location_message(changed)
+        fields = parse_update_mask(request.update_mask, request.location, LOCATION_FIELDS)
+        location = parse_location(request.location, parse_id(request.location.name))
+        result = LOCATIONS.update(self._store, build_call(request), location, fields=fields, etag=request.location.etag)
+        return build_location(result)
 
     def DeleteLocation(self, request: pb.DeleteLocationRequest, context: grpc.ServicerContext) -> pb.Location:
-        changed = LOCATIONS.delete(self._store, call_of(request), key_of(request.name), etag=request.etag)
-        return location_message(changed)
+        result = LOCATIONS.delete(self._store, build_call(request), parse_key(request.name), etag=request.etag)
+        return build_location(result)
 
     def UndeleteLocation(self, request: pb.UndeleteLocationRequest, context: grpc.ServicerContext) -> pb.Location:
-        changed = LOCATIONS.undelete(self._store, call_of(request), key_of(request.name), etag=request.etag)
-        return location_message(changed)
+        result = LOCATIONS.undelete(self._store, build_call(request), parse_key(request.name), etag=request.etag)
+        return build_location(result)
 
     def GetStockLevel(self, request: pb.GetStockLevelRequest, context: grpc.ServicerContext) -> pb.StockLevel:
-        return level_message(inventory.get_level(self._store, key_of(request.name)))
+        return build_stock_level(inventory.get_level(self._store, parse_key(request.name)))
 
     def ListStockLevels(
         self, request: pb.ListStockLevelsRequest, context: grpc.ServicerContext
     ) -> pb.ListStockLevelsResponse:
         page = inventory.list_levels(
-            self._store, list_request_of(request, parent=key_of(request.parent)[0]), tokens=self._tokens
+            self._store, build_list_request(request, parent=parse_key(request.parent)[0]), tokens=self._tokens
         )
         return pb.ListStockLevelsResponse(
-            stock_levels=[level_message(item) for item in page.items], next_page_token=page.next_page_token
+            stock_levels=[build_stock_level(item) for item in page.items], next_page_token=page.next_page_token
         )
 
     def BatchGetStockLevels(
         self, request: pb.BatchGetStockLevelsRequest, context: grpc.ServicerContext
     ) -> pb.BatchGetStockLevelsResponse:
-        found = inventory.batch_get_levels(self._store, batch_keys(request.parent, request.names))
-        return pb.BatchGetStockLevelsResponse(stock_levels=[level_message(item) for item in found])
+        items = inventory.batch_get_levels(self._store, parse_batch_keys(request.parent, request.names))
+        return pb.BatchGetStockLevelsResponse(stock_levels=[build_stock_level(item) for item in items])
 
     def AdjustStock(self, request: pb.AdjustStockRequest, context: grpc.ServicerContext) -> pb.StockLevel:
         level = inventory.adjust_stock(
             self._store,
-            call_of(request),
-            key_of(request.name),
+            build_call(request),
+            parse_key(request.name),
             quantity_delta=request.quantity_delta,
             cause=CAUSE_NAMES.get(request.cause, inventory.ADJUST),
             reason=request.reason,
             etag=request.etag,
         )
-        return level_message(level)
+        return build_stock_level(level)
 
     def SetStock(self, request: pb.SetStockRequest, context: grpc.ServicerContext) -> pb.StockLevel:
         level = inventory.set_stock(
             self._store,
-            call_of(request),
-            key_of(request.name),
+            build_call(request),
+            parse_key(request.name),
             quantity=request.quantity,
             expected_quantity=request.expected_quantity if request.HasField("expected_quantity") else None,
             reason=request.reason,
             etag=request.etag,
         )
-        return level_message(level)
+        return build_stock_level(level)
 
     def CheckAvailability(
         self, request: pb.CheckAvailabilityRequest, context: grpc.ServicerContext
     ) -> pb.CheckAvailabilityResponse:
-        found = inventory.check_availability(self._store, list(request.skus), location_id=id_of(request.location))
-        return pb.CheckAvailabilityResponse(availabilities=[availability_message(item) for item in found])
+        items = inventory.check_availability(self._store, list(request.skus), location_id=parse_id(request.location))
+        return pb.CheckAvailabilityResponse(availabilities=[build_availability(item) for item in items])
 
     def GetStockMovement(self, request: pb.GetStockMovementRequest, context: grpc.ServicerContext) -> pb.StockMovement:
-        return movement_message(inventory.get_movement(self._store, int(id_of(request.name))))
+        return build_stock_movement(inventory.get_movement(self._store, int(parse_id(request.name))))
 
     def ListStockMovements(
         self, request: pb.ListStockMovementsRequest, context: grpc.ServicerContext
     ) -> pb.ListStockMovementsResponse:
-        page = inventory.list_movements(self._store, list_request_of(request), tokens=self._tokens)
+        page = inventory.list_movements(self._store, build_list_request(request), tokens=self._tokens)
         return pb.ListStockMovementsResponse(
-            stock_movements=[movement_message(item) for item in page.items], next_page_token=page.next_page_token
+            stock_movements=[build_stock_movement(item) for item in page.items], next_page_token=page.next_page_token
         )
 
     def UpdateStockLevel(self, request: pb.UpdateStockLevelRequest, context: grpc.ServicerContext) -> pb.StockLevel:
         message = request.stock_level
-        fields = masked_fields(request.update_mask, message, LEVEL_FIELDS)
+        fields = parse_update_mask(request.update_mask, message, LEVEL_FIELDS)
         level = inventory.update_level(
             self._store,
-            call_of(request),
-            key_of(message.name),
+            build_call(request),
+            parse_key(message.name),
             changes={field: getattr(message, field) for field in fields},
             etag=message.etag,
         )
-        return level_message(level)
+        return build_stock_level(level)
 
     def TransferStock(
         self, request: pb.TransferStockRequest, context: grpc.ServicerContext
     ) -> pb.TransferStockResponse:
         transfer = inventory.transfer_stock(
             self._store,
-            call_of(request),
+            build_call(request),
             [(line.sku, line.quantity) for line in request.lines],
-            source_id=id_of(request.source),
-            destination_id=id_of(request.destination),
+            source_id=parse_id(request.source),
+            destination_id=parse_id(request.destination),
             reason=request.reason,
         )
-        levels = [level_message(level) for level in transfer.levels]
+        levels = [build_stock_level(level) for level in transfer.levels]
         return pb.TransferStockResponse(source=transfer.source, stock_levels=levels)
 
     def ListLowStock(self, request: pb.ListLowStockRequest, context: grpc.ServicerContext) -> pb.ListLowStockResponse:
         page = inventory.list_low_stock(
             self._store,
             ListRequest(page_size=request.page_size, page_token=request.page_token),
-            location_id=id_of(request.location),
+            location_id=parse_id(request.location),
             available_max=request.available_max,
             tokens=self._tokens,
         )
         return pb.ListLowStockResponse(
-            stock_levels=[level_message(item) for item in page.items], next_page_token=page.next_page_token
+            stock_levels=[build_stock_level(item) for item in page.items], next_page_token=page.next_page_token
         )
 
     def ReconcileStock(
@@ -298,7 +298,7 @@ class InventoryServicer(inventory_pb2_grpc.InventoryServiceServicer):
     ) -> pb.ReconcileStockResponse:
         report = reconcile(
             self._store,
-            call_of(request),
+            build_call(request),
             request.skus,
             repair=request.repair,
             page_size=request.page_size,
@@ -306,7 +306,7 @@ class InventoryServicer(inventory_pb2_grpc.InventoryServiceServicer):
             tokens=self._tokens,
         )
         return pb.ReconcileStockResponse(
-            differences=[difference_message(difference) for difference in report.differences],
+            differences=[build_difference(difference) for difference in report.differences],
             skus_checked=report.skus_checked,
             next_page_token=report.next_page_token,
         )
@@ -314,39 +314,39 @@ class InventoryServicer(inventory_pb2_grpc.InventoryServiceServicer):
     def ReserveStock(self, request: pb.ReserveStockRequest, context: grpc.ServicerContext) -> pb.Reservation:
         new = NewReservation(
             lines=tuple((line.sku, line.quantity) for line in request.lines),
-            location_id=id_of(request.location),
-            ttl_us=ttl_us_of(request),
+            location_id=parse_id(request.location),
+            ttl_us=parse_ttl_us(request),
             reference=request.reference,
         )
-        return reservation_message(reservations.reserve(self._store, call_of(request), new))
+        return build_reservation(reservations.reserve(self._store, build_call(request), new))
 
     def GetReservation(self, request: pb.GetReservationRequest, context: grpc.ServicerContext) -> pb.Reservation:
-        return reservation_message(reservations.get_reservation(self._store, id_of(request.name)))
+        return build_reservation(reservations.get_reservation(self._store, parse_id(request.name)))
 
     def ListReservations(
         self, request: pb.ListReservationsRequest, context: grpc.ServicerContext
     ) -> pb.ListReservationsResponse:
-        page = reservations.list_reservations(self._store, list_request_of(request), tokens=self._tokens)
+        page = reservations.list_reservations(self._store, build_list_request(request), tokens=self._tokens)
         return pb.ListReservationsResponse(
-            reservations=[reservation_message(item) for item in page.items], next_page_token=page.next_page_token
+            reservations=[build_reservation(item) for item in page.items], next_page_token=page.next_page_token
         )
 
     def ExtendReservation(self, request: pb.ExtendReservationRequest, context: grpc.ServicerContext) -> pb.Reservation:
-        extended = reservations.extend(
-            self._store, call_of(request), id_of(request.name), ttl_us=ttl_us_of(request), etag=request.etag
+        reservation = reservations.extend(
+            self._store, build_call(request), parse_id(request.name), ttl_us=parse_ttl_us(request), etag=request.etag
         )
-        return reservation_message(extended)
+        return build_reservation(reservation)
 
     def ReleaseReservation(
         self, request: pb.ReleaseReservationRequest, context: grpc.ServicerContext
     ) -> pb.Reservation:
-        released = reservations.release_reservation(
-            self._store, call_of(request), id_of(request.name), etag=request.etag
+        reservation = reservations.release_reservation(
+            self._store, build_call(request), parse_id(request.name), etag=request.etag
         )
-        return reservation_message(released)
+        return build_reservation(reservation)
 
     def CommitReservation(self, request: pb.CommitReservationRequest, context: grpc.ServicerContext) -> pb.Reservation:
-        committed = reservations.commit(
-            self._store, call_of(request), id_of(request.name), reason=request.reason, etag=request.etag
+        reservation = reservations.commit(
+            self._store, build_call(request), parse_id(request.name), reason=request.reason, etag=request.etag
         )
-        return reservation_message(committed)
+        return build_reservation(reservation)

@@ -1,4 +1,4 @@
-"""Between the contract's messages of imports of orders and the domain's values."""
+"""Conversion of historic orders and import results between contract messages and domain values."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from storekeep.server.domain.errors import InvalidAmount, UnknownCurrency
 from storekeep.server.domain.money import Money
 from storekeep.server.domain.orders import historic, imports
 from storekeep.server.domain.orders.historic import HistoricLine, HistoricOrder
-from storekeep.server.servicers.converters import address_from, id_of, money_from, time_us_of
+from storekeep.server.servicers.converters import parse_address, parse_id, parse_money_message, parse_time_us
 from storekeep.v1 import orders_pb2 as pb
 
 OUTCOMES = {
@@ -20,49 +20,51 @@ PROBLEMS = {
 }
 
 
-def historic_order_from(message: pb.HistoricOrder) -> imports.Item:
-    """A historic order; its result where an amount in it is none."""
+def parse_historic_order(message: pb.HistoricOrder) -> imports.Item:
+    """Parse a historic order; return its import result instead if an amount is invalid."""
     try:
         return HistoricOrder(
             number=message.number,
-            customer_id=id_of(message.customer),
+            customer_id=parse_id(message.customer),
             currency_code=message.currency_code,
-            order_time_us=time_us_of(message.order_time),
-            lines=tuple(_historic_line_from(line) for line in message.lines),
-            shipping=_amount_in(message, "shipping"),
-            ship_time_us=time_us_of(message.ship_time) if message.HasField("ship_time") else None,
+            order_time_us=parse_time_us(message.order_time),
+            lines=tuple(_parse_historic_line(line) for line in message.lines),
+            shipping=_parse_amount(message, "shipping"),
+            ship_time_us=parse_time_us(message.ship_time) if message.HasField("ship_time") else None,
             carrier=message.carrier,
             tracking_number=message.tracking_number,
-            shipping_address=address_from(message.shipping_address) if message.HasField("shipping_address") else None,
+            shipping_address=parse_address(message.shipping_address) if message.HasField("shipping_address") else None,
             note=message.note,
-            location_id=id_of(message.location),
-            total=_amount_in(message, "total"),
+            location_id=parse_id(message.location),
+            total=_parse_amount(message, "total"),
         )
     except UnknownCurrency as error:
-        return imports.refused(message.number, historic.CURRENCY, str(error))
+        return imports.build_refusal(message.number, historic.CURRENCY, str(error))
     except InvalidAmount as error:
-        return imports.refused(message.number, historic.AMOUNT, str(error))
+        return imports.build_refusal(message.number, historic.AMOUNT, str(error))
 
 
-def _historic_line_from(message: pb.HistoricOrderLine) -> HistoricLine:
+def _parse_historic_line(message: pb.HistoricOrderLine) -> HistoricLine:
     return HistoricLine(
         sku=message.sku,
         quantity=message.quantity,
-        unit_price=money_from(message.unit_price, field="unit_price"),
-        discount=_amount_in(message, "discount_amount"),
+        unit_price=parse_money_message(message.unit_price, field="unit_price"),
+        discount=_parse_amount(message, "discount_amount"),
         discount_ppm=message.discount_ppm,
         cancelled=message.cancelled_quantity,
-        total=_amount_in(message, "total"),
+        total=_parse_amount(message, "total"),
     )
 
 
-def _amount_in(message: pb.HistoricOrder | pb.HistoricOrderLine, field: str) -> Money | None:
-    """The amount in a field that may be absent."""
-    return money_from(getattr(message, field), field=field) if message.HasField(field) else None  # type: ignore[arg-type]  # both have the fields
+def _parse_amount(message: pb.HistoricOrder | pb.HistoricOrderLine, field: str) -> Money | None:
+    """Parse the amount in an optional field; None if it is absent."""
+    if not message.HasField(field):  # type: ignore[arg-type]  # both have the fields
+        return None
+    return parse_money_message(getattr(message, field), field=field)
 
 
-def import_result_message(result: imports.Result) -> pb.OrderImportResult:
-    """What became of a historic order as the contract writes it."""
+def build_import_result(result: imports.Result) -> pb.OrderImportResult:
+    """Build the message of the import result of a historic order."""
     return pb.OrderImportResult(
         number=result.number,
         outcome=OUTCOMES[result.outcome],

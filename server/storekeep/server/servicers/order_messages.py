@@ -1,4 +1,4 @@
-"""Orders, fulfilments, notes and edits between the contract's messages and the domain's values."""
+"""Conversion of orders, fulfilments, notes and edits between contract messages and domain values."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from storekeep.server.domain.orders.history import OrderChange
 from storekeep.server.domain.orders.notes import OrderNote
 from storekeep.server.domain.orders.orders import Order, OrderLine
 from storekeep.server.domain.orders.placing import NewOrder
-from storekeep.server.domain.standard.resources import etag_of
+from storekeep.server.domain.standard.resources import make_etag
 from storekeep.server.servicers.converters import (
     Fields,
-    address_from,
-    address_message,
-    id_of,
-    money_from,
-    money_writer,
-    optional_timestamp,
-    timestamp_of,
+    build_address,
+    build_optional_timestamp,
+    build_timestamp,
+    make_money_builder,
+    parse_address,
+    parse_id,
+    parse_money_message,
 )
 from storekeep.v1 import orders_pb2 as pb
 
@@ -42,33 +42,33 @@ FULFILLMENT_STATES = {
 }
 
 
-def order_message(order: Order) -> pb.Order:
-    """An order as the contract writes it."""
-    money = money_writer(order.currency_code)
+def build_order(order: Order) -> pb.Order:
+    """Build the message of an order."""
+    money = make_money_builder(order.currency_code)
     return pb.Order(
         name=order.name,
         customer=f"customers/{order.customer_id}",
         state=STATES[order.state],
-        lines=[_line_fields(line, money) for line in order.lines],
+        lines=[_build_line(line, money) for line in order.lines],
         total=money(order.total_minor),
         location=f"locations/{order.location_id}",
-        shipping_address=None if order.shipping_address is None else address_message(order.shipping_address),
+        shipping_address=None if order.shipping_address is None else build_address(order.shipping_address),
         external_reference=order.external_reference,
         note=order.note,
         cancel_reason=order.cancel_reason,
-        create_time=timestamp_of(order.create_time_us),
-        update_time=timestamp_of(order.update_time_us),
-        etag=etag_of(order.version),
+        create_time=build_timestamp(order.create_time_us),
+        update_time=build_timestamp(order.update_time_us),
+        etag=make_etag(order.version),
         number=order.number,
         shipping=money(order.shipping_minor) if order.shipping_minor else None,
-        expire_time=optional_timestamp(order.expire_time_us),
+        expire_time=build_optional_timestamp(order.expire_time_us),
         held=order.held,
         hold_reason=order.hold_reason,
     )
 
 
-def _line_fields(line: OrderLine, money: Callable[[int], Fields]) -> Fields:
-    """A line of an order; what is 0 in most is left out where it is."""
+def _build_line(line: OrderLine, money: Callable[[int], Fields]) -> Fields:
+    """Build the fields of an order line; quantities that are mostly 0 are omitted if all are 0."""
     fields: Fields = {
         "line_number": line.line_number,
         "sku": line.sku,
@@ -88,8 +88,8 @@ def _line_fields(line: OrderLine, money: Callable[[int], Fields]) -> Fields:
     return fields
 
 
-def change_message(change: OrderChange) -> pb.OrderHistoryEntry:
-    """A step of an order's history as the contract writes it."""
+def build_history_entry(change: OrderChange) -> pb.OrderHistoryEntry:
+    """Build the message of an entry of an order's history."""
     return pb.OrderHistoryEntry(
         sequence=change.sequence,
         method=change.method,
@@ -97,19 +97,19 @@ def change_message(change: OrderChange) -> pb.OrderHistoryEntry:
         to_state=STATES[change.to_state],
         reason=change.reason,
         actor=change.actor,
-        create_time=timestamp_of(change.create_time_us),
+        create_time=build_timestamp(change.create_time_us),
         changes=[pb.OrderFieldChange(**field._asdict()) for field in change.changes],
     )
 
 
-def note_message(note: OrderNote) -> pb.OrderNote:
-    """A note as the contract writes it."""
-    create_time = timestamp_of(note.create_time_us)
+def build_note(note: OrderNote) -> pb.OrderNote:
+    """Build the message of a note."""
+    create_time = build_timestamp(note.create_time_us)
     return pb.OrderNote(name=note.name, content=note.content, actor=note.actor, create_time=create_time)
 
 
-def fulfillment_message(fulfillment: Fulfillment) -> pb.Fulfillment:
-    """A fulfilment as the contract writes it."""
+def build_fulfillment(fulfillment: Fulfillment) -> pb.Fulfillment:
+    """Build the message of a fulfilment."""
     return pb.Fulfillment(
         name=fulfillment.name,
         state=FULFILLMENT_STATES[fulfillment.state],
@@ -120,38 +120,38 @@ def fulfillment_message(fulfillment: Fulfillment) -> pb.Fulfillment:
         ],
         carrier=fulfillment.carrier,
         tracking_number=fulfillment.tracking_number,
-        ship_time=optional_timestamp(fulfillment.ship_time_us),
-        deliver_time=optional_timestamp(fulfillment.deliver_time_us),
-        create_time=timestamp_of(fulfillment.create_time_us),
-        update_time=timestamp_of(fulfillment.update_time_us),
-        etag=etag_of(fulfillment.version),
+        ship_time=build_optional_timestamp(fulfillment.ship_time_us),
+        deliver_time=build_optional_timestamp(fulfillment.deliver_time_us),
+        create_time=build_timestamp(fulfillment.create_time_us),
+        update_time=build_timestamp(fulfillment.update_time_us),
+        etag=make_etag(fulfillment.version),
     )
 
 
-def edit_from(message: pb.OrderEdit) -> Edit:
-    """An edit of the contract."""
+def parse_edit(message: pb.OrderEdit) -> Edit:
+    """Parse an order edit."""
     return Edit(
         added=tuple((line.sku, line.quantity) for line in message.added_lines),
-        changed=line_units(message.changed_lines),
+        changed=parse_line_units(message.changed_lines),
         removed=tuple(message.removed_lines),
     )
 
 
-def line_units(lines: Iterable[pb.OrderLineUnits | pb.OrderLineQuantity]) -> tuple[LineUnits, ...]:
-    """Units of lines, as the contract writes them."""
+def parse_line_units(lines: Iterable[pb.OrderLineUnits | pb.OrderLineQuantity]) -> tuple[LineUnits, ...]:
+    """Parse quantities of order lines."""
     return tuple(LineUnits(line.line_number, line.quantity) for line in lines)
 
 
-def new_order_from(request: pb.PlaceOrderRequest) -> NewOrder:
-    """What a request wants to order."""
+def parse_new_order(request: pb.PlaceOrderRequest) -> NewOrder:
+    """Parse a new order from a request."""
     return NewOrder(
-        customer_id=id_of(request.customer),
+        customer_id=parse_id(request.customer),
         lines=tuple((line.sku, line.quantity) for line in request.lines),
         currency_code=request.currency_code,
-        location_id=id_of(request.location),
-        shipping_address=address_from(request.shipping_address) if request.HasField("shipping_address") else None,
+        location_id=parse_id(request.location),
+        shipping_address=parse_address(request.shipping_address) if request.HasField("shipping_address") else None,
         external_reference=request.external_reference,
         note=request.note,
-        reservation_id=id_of(request.reservation),
-        shipping=money_from(request.shipping, field="shipping") if request.HasField("shipping") else None,
+        reservation_id=parse_id(request.reservation),
+        shipping=parse_money_message(request.shipping, field="shipping") if request.HasField("shipping") else None,
     )

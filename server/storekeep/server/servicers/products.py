@@ -12,19 +12,19 @@ from storekeep.server.domain.catalog.products import PRODUCTS, Product
 from storekeep.server.domain.catalog.variants import VARIANTS, Variant
 from storekeep.server.domain.money import Money
 from storekeep.server.domain.standard.pages import PageTokens
-from storekeep.server.domain.standard.resources import etag_of, new_id
-from storekeep.server.servicers.calls import call_of, list_request_of
+from storekeep.server.domain.standard.resources import make_etag, new_id
+from storekeep.server.servicers.calls import build_call, build_list_request
 from storekeep.server.servicers.converters import (
-    batch_keys,
+    build_money,
+    build_optional_timestamp,
+    build_timestamp,
     fill_labels,
-    id_of,
-    key_of,
-    masked_fields,
-    money_from,
-    money_message,
-    name_of,
-    optional_timestamp,
-    timestamp_of,
+    format_name,
+    parse_batch_keys,
+    parse_id,
+    parse_key,
+    parse_money_message,
+    parse_update_mask,
 )
 from storekeep.server.store.engine import Store
 from storekeep.v1 import products_pb2 as pb
@@ -43,80 +43,80 @@ PRODUCT_STATES = {"ACTIVE": pb.PRODUCT_STATE_ACTIVE, "ARCHIVED": pb.PRODUCT_STAT
 VARIANT_STATES = {"ACTIVE": pb.VARIANT_STATE_ACTIVE, "ARCHIVED": pb.VARIANT_STATE_ARCHIVED}
 
 
-def category_message(category: Category) -> pb.Category:
-    """A category as the contract writes it."""
+def build_category(category: Category) -> pb.Category:
+    """Build the message of a category."""
     return pb.Category(
         name=category.name,
         display_name=category.display_name,
         description=category.description,
-        parent_category=name_of("categories", category.parent_id),
+        parent_category=format_name("categories", category.parent_id),
         state=CATEGORY_STATES[category.state],
-        create_time=timestamp_of(category.create_time_us),
-        update_time=timestamp_of(category.update_time_us),
-        delete_time=optional_timestamp(category.delete_time_us),
-        etag=etag_of(category.version),
+        create_time=build_timestamp(category.create_time_us),
+        update_time=build_timestamp(category.update_time_us),
+        delete_time=build_optional_timestamp(category.delete_time_us),
+        etag=make_etag(category.version),
     )
 
 
-def category_from(message: pb.Category, category_id: str) -> Category:
-    """What a request says of a category."""
+def parse_category(message: pb.Category, category_id: str) -> Category:
+    """Parse a category from a request."""
     return Category(
         category_id,
         display_name=message.display_name,
         description=message.description,
-        parent_id=id_of(message.parent_category),
+        parent_id=parse_id(message.parent_category),
     )
 
 
-def product_message(product: Product) -> pb.Product:
-    """A product as the contract writes it."""
+def build_product(product: Product) -> pb.Product:
+    """Build the message of a product."""
     message = pb.Product(
         name=product.name,
         display_name=product.display_name,
         description=product.description,
-        category=name_of("categories", product.category_id),
+        category=format_name("categories", product.category_id),
         state=PRODUCT_STATES[product.state],
-        create_time=timestamp_of(product.create_time_us),
-        update_time=timestamp_of(product.update_time_us),
-        delete_time=optional_timestamp(product.delete_time_us),
-        etag=etag_of(product.version),
+        create_time=build_timestamp(product.create_time_us),
+        update_time=build_timestamp(product.update_time_us),
+        delete_time=build_optional_timestamp(product.delete_time_us),
+        etag=make_etag(product.version),
     )
     fill_labels(message.labels, product.labels)
     return message
 
 
-def product_from(message: pb.Product, product_id: str) -> Product:
-    """What a request says of a product."""
+def parse_product(message: pb.Product, product_id: str) -> Product:
+    """Parse a product from a request."""
     return Product(
         product_id,
         display_name=message.display_name,
         description=message.description,
-        category_id=id_of(message.category),
+        category_id=parse_id(message.category),
         labels=dict(message.labels),
     )
 
 
-def variant_message(variant: Variant) -> pb.Variant:
-    """A variant as the contract writes it."""
+def build_variant(variant: Variant) -> pb.Variant:
+    """Build the message of a variant."""
     return pb.Variant(
         name=variant.name,
         sku=variant.sku,
         display_name=variant.display_name,
         options=variant.options,
-        prices=[money_message(price) for price in variant.prices],
+        prices=[build_money(price) for price in variant.prices],
         tax_class=variant.tax_class,
         weight_g=variant.weight_g,
         barcode=variant.barcode,
         state=VARIANT_STATES[variant.state],
-        create_time=timestamp_of(variant.create_time_us),
-        update_time=timestamp_of(variant.update_time_us),
-        delete_time=optional_timestamp(variant.delete_time_us),
-        etag=etag_of(variant.version),
+        create_time=build_timestamp(variant.create_time_us),
+        update_time=build_timestamp(variant.update_time_us),
+        delete_time=build_optional_timestamp(variant.delete_time_us),
+        etag=make_etag(variant.version),
     )
 
 
-def variant_from(message: pb.Variant, *, product_id: str, variant_id: str) -> Variant:
-    """What a request says of a variant.
+def parse_variant(message: pb.Variant, *, product_id: str, variant_id: str) -> Variant:
+    """Parse a variant from a request.
 
     Raises: UnknownCurrency, InvalidAmount.
     """
@@ -129,155 +129,159 @@ def variant_from(message: pb.Variant, *, product_id: str, variant_id: str) -> Va
         tax_class=message.tax_class,
         weight_g=message.weight_g if message.HasField("weight_g") else None,
         barcode=message.barcode,
-        prices=_prices_from(message.prices),
+        prices=_parse_prices(message.prices),
     )
 
 
-def _prices_from(messages: RepeatedCompositeFieldContainer[money_pb2.Money]) -> tuple[Money, ...]:
-    prices = [money_from(price, field=f"variant.prices[{place}]") for place, price in enumerate(messages)]
+def _parse_prices(messages: RepeatedCompositeFieldContainer[money_pb2.Money]) -> tuple[Money, ...]:
+    prices = [parse_money_message(price, field=f"variant.prices[{index}]") for index, price in enumerate(messages)]
     return tuple(sorted(prices, key=lambda price: price.currency_code))
 
 
 class ProductServicer(products_pb2_grpc.ProductServiceServicer):
-    """The RPCs of ProductService; what each does stands in the contract."""
+    """The RPCs of ProductService; the contract documents each one."""
 
     def __init__(self, store: Store, tokens: PageTokens) -> None:
         self._store = store
         self._tokens = tokens
 
     def GetCategory(self, request: pb.GetCategoryRequest, context: grpc.ServicerContext) -> pb.Category:
-        return category_message(CATEGORIES.get(self._store, key_of(request.name)))
+        return build_category(CATEGORIES.get(self._store, parse_key(request.name)))
 
     def ListCategories(
         self, request: pb.ListCategoriesRequest, context: grpc.ServicerContext
     ) -> pb.ListCategoriesResponse:
-        page = CATEGORIES.page(self._store, list_request_of(request), listing=categories.LISTING, tokens=self._tokens)
+        page = CATEGORIES.page(
+            self._store, build_list_request(request), listing=categories.LISTING, tokens=self._tokens
+        )
         return pb.ListCategoriesResponse(
-            categories=[category_message(item) for item in page.items], next_page_token=page.next_page_token
+            categories=[build_category(item) for item in page.items], next_page_token=page.next_page_token
         )
 
     def BatchGetCategories(
         self, request: pb.BatchGetCategoriesRequest, context: grpc.ServicerContext
     ) -> pb.BatchGetCategoriesResponse:
-        found = CATEGORIES.batch_get(self._store, [key_of(name) for name in request.names])
-        return pb.BatchGetCategoriesResponse(categories=[category_message(item) for item in found])
+        items = CATEGORIES.batch_get(self._store, [parse_key(name) for name in request.names])
+        return pb.BatchGetCategoriesResponse(categories=[build_category(item) for item in items])
 
     def CreateCategory(self, request: pb.CreateCategoryRequest, context: grpc.ServicerContext) -> pb.Category:
-        draft = category_from(request.category, request.category_id or new_id())
-        return category_message(CATEGORIES.create(self._store, call_of(request), draft))
+        category = parse_category(request.category, request.category_id or new_id())
+        return build_category(CATEGORIES.create(self._store, build_call(request), category))
 
     def UpdateCategory(self, request: pb.UpdateCategoryRequest, context: grpc.ServicerContext) -> pb.Category:
-        fields = masked_fields(request.update_mask, request.category, CATEGORY_FIELDS)
-        draft = category_from(request.category, id_of(request.category.name))
-        changed = CATEGORIES.update(self._store, call_of(request), draft, fields=fields, etag=request.category.etag)
-        return category_message(changed)
+        fields = parse_update_mask(request.update_mask, request.category, CATEGORY_FIELDS)
+        category = parse_category(request.category, parse_id(request.category.name))
+        result = CATEGORIES.update(
+            self._store, build_call(request), category, fields=fields, etag=request.category.etag
+        )
+        return build_category(result)
 
     def ArchiveCategory(self, request: pb.ArchiveCategoryRequest, context: grpc.ServicerContext) -> pb.Category:
-        changed = CATEGORIES.archive(self._store, call_of(request), key_of(request.name), etag=request.etag)
-        return category_message(changed)
+        result = CATEGORIES.archive(self._store, build_call(request), parse_key(request.name), etag=request.etag)
+        return build_category(result)
 
     def UnarchiveCategory(self, request: pb.UnarchiveCategoryRequest, context: grpc.ServicerContext) -> pb.Category:
-        changed = CATEGORIES.unarchive(self._store, call_of(request), key_of(request.name), etag=request.etag)
-        return category_message(changed)
+        result = CATEGORIES.unarchive(self._store, build_call(request), parse_key(request.name), etag=request.etag)
+        return build_category(result)
 
     def DeleteCategory(self, request: pb.DeleteCategoryRequest, context: grpc.ServicerContext) -> pb.Category:
-        changed = CATEGORIES.delete(self._store, call_of(request), key_of(request.name), etag=request.etag)
-        return category_message(changed)
+        result = CATEGORIES.delete(self._store, build_call(request), parse_key(request.name), etag=request.etag)
+        return build_category(result)
 
     def UndeleteCategory(self, request: pb.UndeleteCategoryRequest, context: grpc.ServicerContext) -> pb.Category:
-        changed = CATEGORIES.undelete(self._store, call_of(request), key_of(request.name), etag=request.etag)
-        return category_message(changed)
+        result = CATEGORIES.undelete(self._store, build_call(request), parse_key(request.name), etag=request.etag)
+        return build_category(result)
 
     def GetProduct(self, request: pb.GetProductRequest, context: grpc.ServicerContext) -> pb.Product:
-        return product_message(PRODUCTS.get(self._store, key_of(request.name)))
+        return build_product(PRODUCTS.get(self._store, parse_key(request.name)))
 
     def ListProducts(self, request: pb.ListProductsRequest, context: grpc.ServicerContext) -> pb.ListProductsResponse:
-        page = PRODUCTS.page(self._store, list_request_of(request), listing=products.LISTING, tokens=self._tokens)
+        page = PRODUCTS.page(self._store, build_list_request(request), listing=products.LISTING, tokens=self._tokens)
         return pb.ListProductsResponse(
-            products=[product_message(item) for item in page.items], next_page_token=page.next_page_token
+            products=[build_product(item) for item in page.items], next_page_token=page.next_page_token
         )
 
     def BatchGetProducts(
         self, request: pb.BatchGetProductsRequest, context: grpc.ServicerContext
     ) -> pb.BatchGetProductsResponse:
-        found = PRODUCTS.batch_get(self._store, [key_of(name) for name in request.names])
-        return pb.BatchGetProductsResponse(products=[product_message(item) for item in found])
+        items = PRODUCTS.batch_get(self._store, [parse_key(name) for name in request.names])
+        return pb.BatchGetProductsResponse(products=[build_product(item) for item in items])
 
     def CreateProduct(self, request: pb.CreateProductRequest, context: grpc.ServicerContext) -> pb.Product:
-        draft = product_from(request.product, request.product_id or new_id())
-        return product_message(PRODUCTS.create(self._store, call_of(request), draft))
+        product = parse_product(request.product, request.product_id or new_id())
+        return build_product(PRODUCTS.create(self._store, build_call(request), product))
 
     def UpdateProduct(self, request: pb.UpdateProductRequest, context: grpc.ServicerContext) -> pb.Product:
-        fields = masked_fields(request.update_mask, request.product, PRODUCT_FIELDS)
-        draft = product_from(request.product, id_of(request.product.name))
-        changed = PRODUCTS.update(self._store, call_of(request), draft, fields=fields, etag=request.product.etag)
-        return product_message(changed)
+        fields = parse_update_mask(request.update_mask, request.product, PRODUCT_FIELDS)
+        product = parse_product(request.product, parse_id(request.product.name))
+        result = PRODUCTS.update(self._store, build_call(request), product, fields=fields, etag=request.product.etag)
+        return build_product(result)
 
     def ArchiveProduct(self, request: pb.ArchiveProductRequest, context: grpc.ServicerContext) -> pb.Product:
-        changed = PRODUCTS.archive(self._store, call_of(request), key_of(request.name), etag=request.etag)
-        return product_message(changed)
+        result = PRODUCTS.archive(self._store, build_call(request), parse_key(request.name), etag=request.etag)
+        return build_product(result)
 
     def UnarchiveProduct(self, request: pb.UnarchiveProductRequest, context: grpc.ServicerContext) -> pb.Product:
-        changed = PRODUCTS.unarchive(self._store, call_of(request), key_of(request.name), etag=request.etag)
-        return product_message(changed)
+        result = PRODUCTS.unarchive(self._store, build_call(request), parse_key(request.name), etag=request.etag)
+        return build_product(result)
 
     def DeleteProduct(self, request: pb.DeleteProductRequest, context: grpc.ServicerContext) -> pb.Product:
-        changed = PRODUCTS.delete(self._store, call_of(request), key_of(request.name), etag=request.etag)
-        return product_message(changed)
+        result = PRODUCTS.delete(self._store, build_call(request), parse_key(request.name), etag=request.etag)
+        return build_product(result)
 
     def UndeleteProduct(self, request: pb.UndeleteProductRequest, context: grpc.ServicerContext) -> pb.Product:
-        changed = PRODUCTS.undelete(self._store, call_of(request), key_of(request.name), etag=request.etag)
-        return product_message(changed)
+        result = PRODUCTS.undelete(self._store, build_call(request), parse_key(request.name), etag=request.etag)
+        return build_product(result)
 
     def GetVariant(self, request: pb.GetVariantRequest, context: grpc.ServicerContext) -> pb.Variant:
-        return variant_message(VARIANTS.get(self._store, key_of(request.name)))
+        return build_variant(VARIANTS.get(self._store, parse_key(request.name)))
 
     def ListVariants(self, request: pb.ListVariantsRequest, context: grpc.ServicerContext) -> pb.ListVariantsResponse:
         page = VARIANTS.page(
             self._store,
-            list_request_of(request, parent=key_of(request.parent)[0]),
+            build_list_request(request, parent=parse_key(request.parent)[0]),
             listing=variants.LISTING,
             tokens=self._tokens,
         )
         return pb.ListVariantsResponse(
-            variants=[variant_message(item) for item in page.items], next_page_token=page.next_page_token
+            variants=[build_variant(item) for item in page.items], next_page_token=page.next_page_token
         )
 
     def BatchGetVariants(
         self, request: pb.BatchGetVariantsRequest, context: grpc.ServicerContext
     ) -> pb.BatchGetVariantsResponse:
-        found = VARIANTS.batch_get(self._store, batch_keys(request.parent, request.names))
-        return pb.BatchGetVariantsResponse(variants=[variant_message(item) for item in found])
+        items = VARIANTS.batch_get(self._store, parse_batch_keys(request.parent, request.names))
+        return pb.BatchGetVariantsResponse(variants=[build_variant(item) for item in items])
 
     def CreateVariant(self, request: pb.CreateVariantRequest, context: grpc.ServicerContext) -> pb.Variant:
-        draft = variant_from(
-            request.variant, product_id=id_of(request.parent), variant_id=request.variant_id or new_id()
+        variant = parse_variant(
+            request.variant, product_id=parse_id(request.parent), variant_id=request.variant_id or new_id()
         )
-        return variant_message(VARIANTS.create(self._store, call_of(request), draft))
+        return build_variant(VARIANTS.create(self._store, build_call(request), variant))
 
     def UpdateVariant(self, request: pb.UpdateVariantRequest, context: grpc.ServicerContext) -> pb.Variant:
-        fields = masked_fields(request.update_mask, request.variant, VARIANT_FIELDS)
-        draft = variant_from(
-            request.variant, product_id=key_of(request.variant.name)[0], variant_id=id_of(request.variant.name)
+        fields = parse_update_mask(request.update_mask, request.variant, VARIANT_FIELDS)
+        variant = parse_variant(
+            request.variant, product_id=parse_key(request.variant.name)[0], variant_id=parse_id(request.variant.name)
         )
-        changed = VARIANTS.update(self._store, call_of(request), draft, fields=fields, etag=request.variant.etag)
-        return variant_message(changed)
+        result = VARIANTS.update(self._store, build_call(request), variant, fields=fields, etag=request.variant.etag)
+        return build_variant(result)
 
     def ArchiveVariant(self, request: pb.ArchiveVariantRequest, context: grpc.ServicerContext) -> pb.Variant:
-        changed = VARIANTS.archive(self._store, call_of(request), key_of(request.name), etag=request.etag)
-        return variant_message(changed)
+        result = VARIANTS.archive(self._store, build_call(request), parse_key(request.name), etag=request.etag)
+        return build_variant(result)
 
     def UnarchiveVariant(self, request: pb.UnarchiveVariantRequest, context: grpc.ServicerContext) -> pb.Variant:
-        changed = VARIANTS.unarchive(self._store, call_of(request), key_of(request.name), etag=request.etag)
-        return variant_message(changed)
+        result = VARIANTS.unarchive(self._store, build_call(request), parse_key(request.name), etag=request.etag)
+        return build_variant(result)
 
     def DeleteVariant(self, request: pb.DeleteVariantRequest, context: grpc.ServicerContext) -> pb.Variant:
-        changed = VARIANTS.delete(self._store, call_of(request), key_of(request.name), etag=request.etag)
-        return variant_message(changed)
+        result = VARIANTS.delete(self._store, build_call(request), parse_key(request.name), etag=request.etag)
+        return build_variant(result)
 
     def UndeleteVariant(self, request: pb.UndeleteVariantRequest, context: grpc.ServicerContext) -> pb.Variant:
-        changed = VARIANTS.undelete(self._store, call_of(request), key_of(request.name), etag=request.etag)
-        return variant_message(changed)
+        result = VARIANTS.undelete(self._store, build_call(request), parse_key(request.name), etag=request.etag)
+        return build_variant(result)
 
     def SearchProducts(
         self, request: pb.SearchProductsRequest, context: grpc.ServicerContext
@@ -291,5 +295,5 @@ class ProductServicer(products_pb2_grpc.ProductServiceServicer):
             tokens=self._tokens,
         )
         return pb.SearchProductsResponse(
-            products=[product_message(item) for item in page.items], next_page_token=page.next_page_token
+            products=[build_product(item) for item in page.items], next_page_token=page.next_page_token
         )

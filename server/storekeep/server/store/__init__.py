@@ -1,1 +1,1 @@
-"""The database: tables, transactions and the statements of the hot paths. Knows no rule of the domain."""
+"""Database access: drivers, transactions, tables and the statements of the hot paths. Contains no domain rules."""

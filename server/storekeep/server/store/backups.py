@@ -1,8 +1,7 @@
-"""Backups: a consistent copy of the database while it is served, and putting one in its place.
+"""Online backup and restore of a SQLite database.
 
-A copy is one file that only its owner can read, checked and on the disk before it gets its name. Restoring refuses a
-damaged copy, and keeps the database that was there. The server's secret is not in the database: it needs a copy of its
-own.
+A backup is one file that only its owner can read. It is verified and synced before it gets its name. A restore rejects
+a damaged backup and keeps the previous database. The server secret is not in the database: back it up separately.
 """
 
 from __future__ import annotations
@@ -16,129 +15,133 @@ from pathlib import Path
 
 import apsw
 
-from storekeep.server.runtime.files import new_file, sync
-from storekeep.server.store.locks import lock, lock_to_serve
-from storekeep.server.store.schema import SchemaError, pending_migrations
-from storekeep.server.store.urls import sqlite_url
+from storekeep.server.runtime.files import create_file, sync
+from storekeep.server.store.locks import hold_file_locks, lock
+from storekeep.server.store.schema import SchemaError, list_pending_migrations
+from storekeep.server.store.urls import make_sqlite_url
 
 BUSY_TIMEOUT_MS = 60_000
 SIDECARS = ("-wal", "-shm")
-"""What SQLite keeps beside a database; they belong to it alone."""
+"""Suffixes of the files that SQLite keeps beside a database. They must never be used with another database."""
 
 
 class BackupRefused(Exception):
-    """The copy cannot be made, or cannot be used."""
+    """The backup cannot be made or cannot be restored."""
 
 
 def back_up(database: Path, *, to: Path) -> int:
-    """Copy the database, as it was at one moment, while others read and write it.
+    """Copy a snapshot of the database to a new file. Readers and writers continue meanwhile.
 
     Args:
-        to: the new file; never one that exists.
+        to: the new file. It must not exist.
 
-    Returns: its size in bytes.
+    Returns: the size of the backup in bytes.
 
-    Raises: BackupRefused; OSError when the folder takes no file or the disk has no room.
+    Raises: BackupRefused; OSError if the directory is not writable or the disk is full.
     """
     if to.exists():
-        raise BackupRefused(f"{to} exists; a backup never overwrites")
+        raise BackupRefused(f"{to} exists already; name a new file")
     if not database.is_file():
-        raise BackupRefused(f"there is no database {database}")
+        raise BackupRefused(f"the database {database} does not exist")
     if not to.parent.is_dir():
-        raise BackupRefused(f"there is no folder {to.parent}")
+        raise BackupRefused(f"the folder {to.parent} does not exist")
     try:
-        with new_file(to, replaces=False) as new:
+        with create_file(to, replaces=False) as new:
             _copy(database, new)
             _check(new, name=to)
     except FileExistsError:
-        raise BackupRefused(f"{to} exists; a backup never overwrites") from None
+        raise BackupRefused(f"{to} exists already; name a new file") from None
     except apsw.Error as error:
         raise BackupRefused(f"{database} cannot be copied: {error}") from None
     return to.stat().st_size
 
 
 def restore(copy: Path, *, database: Path) -> Path | None:
-    """Put a backup in the database's place.
+    """Replace the database with a backup.
 
-    Returns: where the database that was there is kept; None where there was none.
+    Returns: the new path of the previous database; None if there was none.
 
-    Raises: BackupRefused (no sound backup), SchemaError (of a newer release), DatabaseInUse (a server runs).
+    Raises: BackupRefused (damaged), SchemaError (from a newer release), DatabaseInUse (a server is running).
     """
     if not copy.is_file():
-        raise BackupRefused(f"there is no file {copy}")
-    with lock_to_serve(database), lock(database, purpose="migrate"):
-        with new_file(database, replaces=True) as new:
+        raise BackupRefused(f"the file {copy} does not exist")
+    with hold_file_locks(database), lock(database, purpose="migrate"):
+        with create_file(database, replaces=True) as new:
             try:
                 shutil.copyfile(copy, new)
                 _check(new, name=copy)
                 _check_schema(new)
-                sync(new)  # before the database that is there is touched
-                kept = _put_aside(database)
+                sync(new)  # before the previous database is renamed
+                previous = _link_previous(database)
             finally:
                 for leftover in _sidecars(new):
                     leftover.unlink(missing_ok=True)
-        return kept
+        return previous
 
 
 def _copy(database: Path, new: Path) -> None:
-    """One file without a write-ahead log, through SQLite's backup API: one step, so that writers cannot restart it."""
-    with _opened(database) as source, _opened(new) as target:
+    """Copy a database to one file without a write-ahead log.
+
+    It uses SQLite's backup API in a single step, because a write between two steps restarts the copy.
+    """
+    with _open(database) as source, _open(new) as target:
         with target.backup("main", source, "main") as copying:
             copying.step()
         target.execute("PRAGMA journal_mode = DELETE")
 
 
 def _check(path: Path, *, name: Path) -> None:
-    """Refuse what is not a sound database.
+    """Check the integrity of a database.
 
     Args:
-        name: what the caller calls it.
+        name: the path for the error message.
 
     Raises: BackupRefused.
     """
     try:
-        with _opened(path) as connection:
+        with _open(path) as connection:
             problem = connection.execute("PRAGMA integrity_check(1)").get
     except apsw.Error as error:
         problem = str(error)
     if problem != "ok":
-        raise BackupRefused(f"{name.name} is not a sound database: {' '.join(problem.split())}")
+        raise BackupRefused(f"{name.name} is not an intact database: {' '.join(problem.split())}")
 
 
 def _check_schema(path: Path) -> None:
-    """Refuse a database of a newer release, or of something else; one of an older release can be migrated.
+    """Check that a file is a Storekeep database of this release or an older one.
 
     Raises: BackupRefused, SchemaError.
     """
     try:
-        with _opened(path) as connection:
+        with _open(path) as connection:
             tables = connection.execute("SELECT COUNT(*) FROM sqlite_master WHERE name = 'schema_migrations'")
             ours = tables.get
-        pending_migrations(sqlite_url(path))
+        list_pending_migrations(make_sqlite_url(path))
     except apsw.Error as error:
         raise SchemaError(f"{path} cannot be read: {error}") from None
     if not ours:
-        raise BackupRefused("the file is a database, but none of Storekeep")
+        raise BackupRefused("the file is not a Storekeep database")
 
 
-def _put_aside(database: Path) -> Path | None:
-    """Keep the database under another name beside its own, which stays taken until the new one replaces it.
+def _link_previous(database: Path) -> Path | None:
+    """Link the previous database to a second name in the same directory, and return that name; None without one.
 
-    It is made private too: a release before this one may have restored it with whatever mode the umask gave.
+    Its first name stays in use until the backup replaces it. The file is made private, because an earlier release may
+    have restored it with the default mode of the umask.
     """
     if not database.exists():
         return None
     for file in (database, *_sidecars(database)):
         with contextlib.suppress(FileNotFoundError):
             file.chmod(0o600)
-    kept = database.with_name(f"{database.name}.{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}.{os.getpid()}")
-    with contextlib.suppress(apsw.Error), _opened(database) as connection:
+    previous = database.with_name(f"{database.name}.{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}.{os.getpid()}")
+    with contextlib.suppress(apsw.Error), _open(database) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    for sidecar, target in zip(_sidecars(database), _sidecars(kept), strict=True):
+    for sidecar, target in zip(_sidecars(database), _sidecars(previous), strict=True):
         with contextlib.suppress(FileNotFoundError):
             os.rename(sidecar, target)
-    os.link(database, kept)
-    return kept
+    os.link(database, previous)
+    return previous
 
 
 def _sidecars(database: Path) -> list[Path]:
@@ -146,7 +149,7 @@ def _sidecars(database: Path) -> list[Path]:
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[apsw.Connection]:
+def _open(path: Path) -> Iterator[apsw.Connection]:
     connection = apsw.Connection(str(path))
     connection.set_busy_timeout(BUSY_TIMEOUT_MS)
     try:

@@ -1,4 +1,4 @@
-"""Drivers: what the engine and the replicas need of a kind of database."""
+"""The driver interface that the engine and the replicas use."""
 
 from __future__ import annotations
 
@@ -9,61 +9,61 @@ from storekeep.server.store.sql.transactions import Connection
 
 
 class Driver(Protocol):
-    """One kind of database, as far as the engine needs to know it.
+    """Access to one database.
 
-    Deadlines are `time.monotonic()`s; None is none.
+    Deadlines are values of `time.monotonic()`; None means no deadline.
 
     Attributes:
-        over_sockets: whether reads wait for a socket, so that many can share a thread; the engine does not ask.
+        uses_sockets: whether reads wait for a socket, so that many can share a thread. The engine ignores it.
     """
 
     dialect: Dialect
-    over_sockets: bool
+    uses_sockets: bool
     errors: tuple[type[Exception], ...]
-    row_patience_s: float
-    """How long a write is tried again that wants a row which somebody else holds, in seconds."""
+    row_retry_max_s: float
+    """How long a write is retried when another session holds a lock that it needs, in seconds."""
 
     def reader(self, deadline: float | None) -> Connection:
-        """A connection to read, until it is released; no statement lasts beyond the deadline."""
+        """Return a connection for reads. The deadline applies to its statements until it is released."""
 
     def release(self, connection: Any) -> None:
-        """Give a reader's connection back."""
+        """Return a read connection to the pool."""
 
     def writer(self) -> Connection:
-        """A connection to write, for the engine's writer."""
+        """Return the connection for writes. Only the engine's writer uses it."""
 
     def begin_snapshot(self, connection: Any) -> None:
-        """From here on all statements see the database at one point in time."""
+        """Begin a read-only transaction whose statements all see the same snapshot."""
 
     def begin_write(self, connection: Any) -> None:
-        """From here on nobody else writes."""
+        """Begin a write transaction and take the write lock."""
 
-    def limit(self, connection: Any, deadline: float | None) -> None:
-        """No statement from here on may last beyond a deadline."""
+    def set_deadline(self, connection: Any, deadline: float | None) -> None:
+        """Set the deadline of the following statements."""
 
     def commit(self, connection: Any) -> None:
         """Make the transaction durable."""
 
     def rollback(self, connection: Any) -> None:
-        """Undo the transaction."""
+        """Roll the transaction back."""
 
     def is_lost(self, connection: Any) -> bool:
-        """Whether an error has ended the transaction as a whole."""
+        """Return whether an error has ended the whole transaction."""
 
-    def may_pass(self, error: BaseException) -> bool:
-        """Whether the same transaction may succeed when it is run again."""
+    def is_retryable(self, error: BaseException) -> bool:
+        """Return whether the same transaction may succeed on a retry."""
 
     def is_held(self, error: BaseException) -> bool:
-        """Whether somebody else holds a row or a table that was wanted."""
+        """Return whether the statement failed because another session holds a lock."""
 
     def changes(self, connection: Any) -> int:
-        """A number that has risen where anything was changed, or where the transaction can only be undone."""
+        """Return a counter that rises with each change, and when the transaction can only be rolled back."""
 
     def translate(self, error: BaseException) -> BaseException:
-        """Say in the store's own terms what the driver reports of the database; pass on all else."""
+        """Return the `StoreError` for an error of the database; return any other error unchanged."""
 
     def check(self) -> None:
-        """Raise where what is open is not the database that was meant any more."""
+        """Raise StorageUnavailable if the open database is no longer the one at its URL."""
 
     def close(self) -> None:
         """Close every connection."""

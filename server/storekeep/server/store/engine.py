@@ -1,8 +1,8 @@
-"""The engine: readers side by side, and one writer with group commit, on whichever database the driver speaks to.
+"""The storage engine: concurrent readers and a single writer with group commit, on any `Driver`.
 
-Writes queue up. The writer runs them inside one transaction, each undone by itself when it fails, commits once
-for all of them (one fsync), and only then does anyone get an answer. What was not acknowledged may be lost;
-what was acknowledged survives a `kill -9` and a power cut.
+The writer takes queued writes in batches. It runs a batch in one transaction, rolls back only the writes that fail,
+commits once (one fsync) and then answers. An acknowledged write survives a `kill -9` and a power cut; a write that
+was not acknowledged may be lost.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from storekeep.server.store.errors import (
     StoreError,
 )
 from storekeep.server.store.held_writes import HeldWrites
-from storekeep.server.store.reads import CallTerms, plain_terms
-from storekeep.server.store.sql.transactions import Clock, Connection, Transaction, wall_clock
+from storekeep.server.store.reads import ReadBoundsSource, get_unbounded_read
+from storekeep.server.store.sql.transactions import Clock, Connection, Transaction, read_clock
 
 if TYPE_CHECKING:
     from storekeep.server.store.replicas import Replicas
@@ -40,50 +40,50 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Work = Callable[[Transaction], T]
 Task = Callable[[], None]
-Committed = Callable[[int], None]
+CommitListener = Callable[[int], None]
 
 BATCH_MAX = 256
-"""Writes in one commit at most: bounds how long the first of them waits for the last."""
+"""Maximum number of writes in one commit. It bounds how long the first write waits for the last one."""
 ATTEMPTS_MAX = 5
-"""How often a batch is run when others are in its way."""
-AGAIN_AFTER_S = 0.02
-"""How long to wait for them, times the number of the attempt, at most."""
+"""Maximum number of attempts to commit a batch that conflicts with another session."""
+RETRY_DELAY_MAX_S = 0.02
+"""Maximum delay before a retry, multiplied by the number of the attempt."""
 OUTCOME_TIMEOUT_S = 60.0
-"""How long a caller waits for a write that has begun; longer means that the disk hangs."""
+"""How long a caller waits for a write that has started. A longer wait means that the disk hangs."""
 
 log = logging.getLogger("storekeep.store")
 
 
 class _Write(Generic[T]):
-    """One write on its way. Either a thread waits for it, or a task of the writer's own does.
+    """One queued or running write. Either a thread or a task of the writer's thread waits for it.
 
     Attributes:
-        task: what is resumed when it is done; None where a thread waits.
-        claim: decides between the writer and a thread that gave up.
-        done: released when it is done.
-        is_held: whether it has met a row that somebody else holds, when it was run last.
+        task: the task to resume when the write is done; None if a thread waits.
+        claim: a lock that is taken once: by the writer to start the write, or by the waiting thread to abandon it.
+        done: released when the write is done.
+        is_held: whether the last attempt failed because another session holds a lock.
         held_until_s: see `Holdable`.
-        position: see `Transaction`.
+        consistency_token: see `Transaction`.
     """
 
     __slots__ = (
         "claim",
+        "consistency_token",
         "deadline",
         "done",
+        "dry_run",
         "error",
         "held_until_s",
         "is_held",
-        "position",
         "result",
         "task",
-        "trial",
         "work",
     )
 
-    def __init__(self, work: Work[T], *, deadline: float | None, trial: bool, task: greenlet | None = None) -> None:
+    def __init__(self, work: Work[T], *, deadline: float | None, dry_run: bool, task: greenlet | None = None) -> None:
         self.work = work
         self.deadline = deadline
-        self.trial = trial
+        self.dry_run = dry_run
         self.task = task
         if task is None:
             self.claim = threading.Lock()
@@ -91,12 +91,12 @@ class _Write(Generic[T]):
             self.done.acquire()
         self.result: T | None = None
         self.error: BaseException | None = None
-        self.position = 0
+        self.consistency_token = 0
         self.is_held = False
         self.held_until_s = 0.0
 
     def wake(self) -> None:
-        """Have whoever waits for it go on."""
+        """Resume the waiting thread or task."""
         if self.task is None:
             self.done.release()
         else:
@@ -104,21 +104,22 @@ class _Write(Generic[T]):
 
 
 class Store:
-    """The database of one process.
+    """The database as seen by one process.
 
     Args:
-        driver: speaks to the database.
-        admission: which writes may wait; others are rejected with `Overloaded`.
-        replicas: what may answer reads whose terms allow it.
-        call_terms: the terms of the call that the thread is serving, on which it reads.
-        committed: is told, in the thread of a write that is durable, how far the ledger goes with it.
-        clock: by which transactions know what is due.
+        driver: the driver of the database.
+        admission: decides which writes may queue. Others are rejected with `Overloaded`.
+        replicas: replicas that may serve reads whose bounds allow it.
+        get_read_bounds: returns the read bounds of the call that the current thread serves.
+        on_commit: called with the consistency token of a durable write, in the thread of the caller.
+        clock: the time that transactions use, for example to decide what has expired.
 
     Attributes:
-        commits: transactions of the writer that were made durable, without those in which nothing was to be kept.
-        writes: what was kept in them.
-        chain: what transactions that write carry; see `Transaction`.
-        expirers: what mutations run where they need the stock of what has expired; the domain's own, as `chain` is.
+        commits: number of durable transactions, without those that committed no change.
+        writes: number of writes committed in these transactions.
+        chain: set on each write transaction; see `Transaction`.
+        expirers: functions of the domain that mutations run when they need the stock of expired orders and
+            reservations. The store only passes them on.
     """
 
     def __init__(
@@ -127,160 +128,160 @@ class Store:
         *,
         admission: AdmissionController,
         replicas: Replicas | None = None,
-        call_terms: CallTerms = plain_terms,
-        committed: Committed = lambda position: None,
-        clock: Clock = wall_clock,
+        get_read_bounds: ReadBoundsSource = get_unbounded_read,
+        on_commit: CommitListener = lambda consistency_token: None,
+        clock: Clock = read_clock,
     ) -> None:
         self.driver = driver
         self._clock = clock
         self._replicas = replicas
-        self._call_terms = call_terms
-        self._committed = committed
+        self._get_read_bounds = get_read_bounds
+        self._on_commit = on_commit
         self._queue: queue.SimpleQueue[tuple[float, _Write[Any] | Task] | None] = queue.SimpleQueue()
         self._admission = admission
         self._closed = False
         self._hub: greenlet | None = None
         self._idle: list[greenlet] = []
         self._collected: list[_Write[Any]] = []
-        self._held: HeldWrites[_Write[Any]] = HeldWrites(patience_s=driver.row_patience_s)
+        self._held: HeldWrites[_Write[Any]] = HeldWrites(retry_max_s=driver.row_retry_max_s)
         self.commits = 0
         self.writes = 0
         self.chain: Any = None
         self.expirers: tuple[Any, ...] = ()
-        self._writer = threading.Thread(target=self._write_forever, name="store-writer", daemon=True)
+        self._writer = threading.Thread(target=self._run_writer, name="store-writer", daemon=True)
         self._writer.start()
 
     @property
     def queued(self) -> int:
-        """Writes, and tasks that write, that wait to be begun."""
+        """Number of queued writes and tasks."""
         return self._queue.qsize()
 
     def read(self, work: Work[T]) -> T:
-        """Run `work`, which reads with a single statement, and give its result.
+        """Run `work`, which reads with a single statement, and return its result.
 
         Args:
-            work: may be run twice, the second time on the primary, where a replica fails.
+            work: runs a second time, on the primary, if a replica fails.
 
-        Raises: StorageUnavailable, ShuttingDown, and what `work` raises.
+        Raises: StorageUnavailable, ShuttingDown, and the errors of `work`.
         """
         return self._read(_read_by, work)
 
     def snapshot(self, work: Work[T]) -> T:
-        """Run `work`, whose statements all see the database at one point in time.
+        """Run `work` so that all its statements see the same snapshot of the database, and return its result.
 
-        Raises: as `read`.
+        Raises: StorageUnavailable, ShuttingDown, and the errors of `work`.
         """
-        return self._read(_read_at_one_point, work)
+        return self._read(_read_snapshot, work)
 
     def _read(self, read_by: Callable[[Driver, Clock, float | None, Work[T]], T], work: Work[T]) -> T:
         if self._closed:
             raise ShuttingDown
-        terms = self._call_terms()
-        replica = None if self._replicas is None else self._replicas.choose(terms)
+        bounds = self._get_read_bounds()
+        replica = None if self._replicas is None else self._replicas.choose(bounds)
         if replica is not None:
             try:
-                return read_by(replica.driver, self._clock, replica.time_for(terms), work)
+                return read_by(replica.driver, self._clock, replica.get_read_deadline(bounds), work)
             except replica.failures as error:
-                replica.put_aside(error)
+                replica.mark_failed(error)
         try:
-            return read_by(self.driver, self._clock, terms.deadline, work)
+            return read_by(self.driver, self._clock, bounds.deadline, work)
         except self.driver.errors as error:
             raise ShuttingDown() if self._closed else self.driver.translate(error) from error
 
-    def write(self, work: Work[T], *, deadline: float | None = None, trial: bool = False) -> T:
-        """Run `work` as one transaction and return when it is durable.
+    def write(self, work: Work[T], *, deadline: float | None = None, dry_run: bool = False) -> T:
+        """Run `work` as one transaction and return its result when the transaction is durable.
 
         Args:
-            work: runs in the writer's thread; whatever it raises undoes all that it did, and nothing else. It may be
-                run twice, the first time undone, so it must do nothing but through its transaction.
-            deadline: the `time.monotonic()` after which it must not begin any more.
-            trial: whether it is meant to be undone; only saves the work of others in the same commit from being redone.
+            work: runs in the writer's thread. An error that it raises rolls back its own changes only. It may run a
+                second time after a rollback, so it must have no effects outside its transaction.
+            deadline: the `time.monotonic()` after which `work` must not start.
+            dry_run: whether `work` will be rolled back. A hint: it spares the rest of the batch a second run.
 
-        Raises: Overloaded, DeadlinePassed, StorageFull, StorageUnavailable, ShuttingDown, and what `work` raises.
+        Raises: Overloaded, DeadlinePassed, StorageFull, StorageUnavailable, ShuttingDown, and the errors of `work`.
         """
         if self._closed:
             raise ShuttingDown
         task = getcurrent()
         if task.parent is not None and task.parent is self._hub:
-            write = _Write(work, deadline=deadline, trial=trial, task=task)
+            write = _Write(work, deadline=deadline, dry_run=dry_run, task=task)
             self._collected.append(write)
             task.parent.switch()
         else:
-            write = self._queue_up(work, deadline=deadline, trial=trial)
+            write = self._enqueue(work, deadline=deadline, dry_run=dry_run)
         if write.error is not None:
             raise write.error
-        if write.position:
-            self._committed(write.position)
-        return write.result  # type: ignore[return-value]  # there is a result where there is no error
+        if write.consistency_token:
+            self._on_commit(write.consistency_token)
+        return write.result  # type: ignore[return-value]  # a write without an error has a result
 
     def check(self) -> None:
-        """Refuse a database that is not the one that was opened any more.
+        """Check that the database is still the one that was opened.
 
         Raises: StorageUnavailable.
         """
         self.driver.check()
 
-    def run_soon(self, task: Task, queued_s: float | None = None) -> bool:
-        """Have the writer's thread run a task, which may call `write`: then others run until the commit is done.
+    def submit_task(self, task: Task, queued_s: float | None = None) -> bool:
+        """Queue a task for the writer's thread. When the task calls `write`, other tasks run until the commit.
 
-        A thread that waits for its commit costs two switches; a task costs none.
+        A thread that waits for its commit costs two context switches; a task costs none.
 
         Args:
-            task: must not raise, nor wait for anything but a write.
-            queued_s: since when it has waited, as a `time.monotonic()`; since now where it is None.
+            task: must not raise and must wait for nothing but a write.
+            queued_s: the `time.monotonic()` at which the task was queued (default: now).
 
-        Returns: False, and nothing is run, where as much is queued as may be.
+        Returns: False if the queue is full or closed. The task does not run then.
         """
         if self._closed or self.queued >= self._admission.length_max:
             return False
         self._queue.put((time.monotonic() if queued_s is None else queued_s, task))
         return True
 
-    def is_full(self) -> bool:
-        """Return whether no further write is admitted."""
+    def rejects_writes(self) -> bool:
+        """Return whether a new write would be rejected."""
         return not self._admission.admits(self.queued)
 
-    def _queue_up(self, work: Work[T], *, deadline: float | None, trial: bool) -> _Write[T]:
-        """Queue a write for the writer and wait in this thread until it is done.
+    def _enqueue(self, work: Work[T], *, deadline: float | None, dry_run: bool) -> _Write[T]:
+        """Queue a write and wait in this thread until it is done.
 
         Raises: Overloaded, DeadlinePassed, StorageUnavailable, ShuttingDown.
         """
-        if self.is_full():
+        if self.rejects_writes():
             raise Overloaded(retry_after_ms=RETRY_AFTER_MS)
-        write = _Write(work, deadline=deadline, trial=trial)
+        write = _Write(work, deadline=deadline, dry_run=dry_run)
         self._queue.put((time.monotonic(), write))
-        if self._closed and write.claim.acquire(blocking=False):  # the writer may be gone already
+        if self._closed and write.claim.acquire(blocking=False):  # the writer may have stopped already
             raise ShuttingDown
         self._await(write)
         return write
 
     def _await(self, write: _Write[Any]) -> None:
-        """Wait until the write is done, or until its deadline if it has not begun by then."""
-        patience_s = OUTCOME_TIMEOUT_S if write.deadline is None else write.deadline - time.monotonic()
-        if write.done.acquire(timeout=min(max(0.0, patience_s), threading.TIMEOUT_MAX)):
+        """Wait until the write is done, or until its deadline if it has not started by then."""
+        timeout_s = OUTCOME_TIMEOUT_S if write.deadline is None else write.deadline - time.monotonic()
+        if write.done.acquire(timeout=min(max(0.0, timeout_s), threading.TIMEOUT_MAX)):
             return
-        if write.claim.acquire(blocking=False):  # it has not begun: now it never will
+        if write.claim.acquire(blocking=False):  # the claim keeps it from starting
             raise DeadlinePassed
         if not write.done.acquire(timeout=OUTCOME_TIMEOUT_S):
             raise StorageUnavailable
 
-    def _write_forever(self) -> None:
+    def _run_writer(self) -> None:
         self._hub = getcurrent()
         while True:
             try:
-                first = self._queue.get(timeout=self._held.due_in_s())
+                first = self._queue.get(timeout=self._held.next_retry_in_s())
                 if first is None:
                     break
                 self._collect(first)
-            except queue.Empty:  # some that are held are due
+            except queue.Empty:  # held writes are due for a retry
                 pass
             self._commit_collected()
-        while self._held:  # they end within their patience
-            time.sleep(self._held.due_in_s() or 0.0)
+        while self._held:  # each of them ends within its retry time
+            time.sleep(self._held.next_retry_in_s() or 0.0)
             self._commit_collected()
 
     def _commit_collected(self) -> None:
-        """Commit what was collected, and what the tasks write that go on then; at its end, some that were held."""
+        """Commit the collected writes, and then the writes of the tasks that these commits resume."""
         if self._held:
             self._collect_held()
         while self._collected:
@@ -295,9 +296,9 @@ class Store:
         self._collected.extend(self._held.take_due())
 
     def _collect(self, first: tuple[float, _Write[Any] | Task]) -> None:
-        """Gather writes: those that threads wait for, and what the tasks that are queued have to write.
+        """Collect queued writes, and run queued tasks until they write.
 
-        Under overload, tasks that have waited too long are refused: those behind them would wait for them too.
+        Under overload, reject tasks that have waited too long, because the tasks behind them would wait as well.
         """
         queued: tuple[float, _Write[Any] | Task] | None = first
         while queued is not None:
@@ -313,7 +314,7 @@ class Store:
             queued = self._next() if len(self._collected) < BATCH_MAX else None
 
     def _run_tasks(self, task: Task) -> None:
-        """One of the greenlets that run tasks: each runs one at a time, and is kept for the next."""
+        """Run tasks, one after another, in a greenlet that is reused."""
         me = getcurrent()
         while True:
             task()
@@ -321,7 +322,7 @@ class Store:
             task = me.parent.switch()  # type: ignore[union-attr]  # the hub made it
 
     def _next(self) -> tuple[float, _Write[Any] | Task] | None:
-        """What is queued next, if anything; the mark of the end is put back for `_write_forever`."""
+        """Return the next queued item, or None. The end marker goes back into the queue for `_run_writer`."""
         try:
             queued = self._queue.get_nowait()
         except queue.Empty:
@@ -331,17 +332,17 @@ class Store:
         return queued
 
     def _commit_batch(self, batch: list[_Write[Any]]) -> None:
-        """Run a batch in one transaction, commit, and wake who waits for it."""
+        """Run a batch in one transaction, commit it and wake the callers."""
         try:
             self._run_until_committed(batch)
-        except Exception as error:  # noqa: BLE001 - whatever it is, every caller must hear of it
+        except Exception as error:  # noqa: BLE001 - every caller must get the error
             self._fail_batch(batch, error)
         for write in batch:
             if not (write.is_held and self._held.set_aside(write)):
                 write.wake()
 
     def _run_until_committed(self, batch: list[_Write[Any]]) -> None:
-        """Run the batch and commit it; again where others were in its way, as in a deadlock with an operator's SQL."""
+        """Run the batch and commit it. Retry after a conflict, such as a deadlock with an operator's SQL."""
         connection = self.driver.writer()
         for attempt in itertools.count(1):
             try:
@@ -353,87 +354,89 @@ class Store:
                 self._count(batch)
                 return
             except Exception as error:
-                if attempt == ATTEMPTS_MAX or not self.driver.may_pass(error):
+                if attempt == ATTEMPTS_MAX or not self.driver.is_retryable(error):
                     raise
                 is_held = self.driver.is_held(error)
                 if not is_held:
-                    log.warning("a batch of writes is run again", extra={"attempt": attempt, "problem": str(error)})
+                    log.warning("a batch of writes is retried", extra={"attempt": attempt, "problem": str(error)})
             self.driver.rollback(connection)
-            if not is_held:  # which holds up the one that wants it only, once it is known which one that is
-                time.sleep(random.uniform(0, attempt * AGAIN_AFTER_S))  # noqa: S311 - jitter is no secret
+            if not is_held:  # a held lock delays its own write only, which the next attempt identifies
+                time.sleep(random.uniform(0, attempt * RETRY_DELAY_MAX_S))  # noqa: S311 - jitter is no secret
 
     def _run_again(self, connection: Connection, batch: list[_Write[Any]]) -> dict[str, Any]:
-        """Begin a transaction and run the batch in it, each write in a savepoint; gives the notes for the next one."""
-        notes: dict[str, Any] = {}
+        """Begin a transaction, run each write of the batch in a savepoint, and return the batch cache."""
+        cache: dict[str, Any] = {}
         self.driver.begin_write(connection)
         for write in batch:
-            notes = self._run_in_savepoint(connection, write, notes)
-        return notes
+            cache = self._run_in_savepoint(connection, write, cache)
+        return cache
 
     def _run_batch(self, connection: Connection, batch: list[_Write[Any]]) -> None:
         """Begin a transaction and run the batch in it.
 
-        Most work succeeds, so it runs without a savepoint, which would copy every page that it changes. When one fails
-        after it has changed something, the transaction begins again and all of the batch runs in savepoints.
+        A savepoint copies every page that changes, so writes run without one at first. When a write fails after a
+        change, the transaction starts again and the whole batch runs in savepoints.
         """
-        notes: dict[str, Any] = {}
+        cache: dict[str, Any] = {}
         in_savepoints = False
         self.driver.begin_write(connection)
-        for place, write in enumerate(batch):
-            if in_savepoints or write.trial or write.held_until_s:
-                notes = self._run_in_savepoint(connection, write, notes)
+        for index, write in enumerate(batch):
+            if in_savepoints or write.dry_run or write.held_until_s:
+                cache = self._run_in_savepoint(connection, write, cache)
                 continue
-            noted = self._run(connection, write, notes)
-            if noted is not None:
-                notes = noted
+            next_cache = self._run(connection, write, cache)
+            if next_cache is not None:
+                cache = next_cache
                 continue
             in_savepoints = True
             self.driver.rollback(connection)
-            notes = self._run_again(connection, batch[: place + 1])
+            cache = self._run_again(connection, batch[: index + 1])
 
-    def _run(self, connection: Connection, write: _Write[Any], notes: dict[str, Any]) -> dict[str, Any] | None:
-        """Run one write; gives the notes for the next one, or None where it has left changes that must be undone.
+    def _run(self, connection: Connection, write: _Write[Any], cache: dict[str, Any]) -> dict[str, Any] | None:
+        """Run one write. Return the batch cache, or None if it failed and left changes that must be rolled back.
 
-        Raises: the driver's error where the whole transaction is lost.
+        Raises: the driver's error if the whole transaction is lost.
         """
         changes_before = self.driver.changes(connection)
-        tx = self._attempt(connection, write, notes, deferring=True)
+        tx = self._attempt(connection, write, cache, deferring=True)
         if not tx.rollback_only:
-            return tx.notes
-        return notes if self.driver.changes(connection) == changes_before else None
+            return tx.batch_cache
+        return cache if self.driver.changes(connection) == changes_before else None
 
-    def _run_in_savepoint(self, connection: Connection, write: _Write[Any], notes: dict[str, Any]) -> dict[str, Any]:
-        """Run one write so that its failure undoes it and nothing else; gives the notes for the next one.
+    def _run_in_savepoint(self, connection: Connection, write: _Write[Any], cache: dict[str, Any]) -> dict[str, Any]:
+        """Run one write in a savepoint, so that a failure rolls back this write only, and return the batch cache.
 
-        Raises: the driver's error where the whole transaction is lost.
+        Raises: the driver's error if the whole transaction is lost.
         """
         connection.execute("SAVEPOINT work")
-        tx = self._attempt(connection, write, notes)
+        tx = self._attempt(connection, write, cache)
         if tx.rollback_only:
             connection.execute("ROLLBACK TO SAVEPOINT work")
         connection.execute("RELEASE SAVEPOINT work")
-        return notes if tx.rollback_only else tx.notes
+        return cache if tx.rollback_only else tx.batch_cache
 
     def _attempt(
-        self, connection: Connection, write: _Write[Any], notes: dict[str, Any], *, deferring: bool = False
+        self, connection: Connection, write: _Write[Any], cache: dict[str, Any], *, deferring: bool = False
     ) -> Transaction:
-        """Run one write and keep what it gives or raises; gives its transaction, which says whether to undo it.
+        """Run one write, store its result or error, and return its transaction.
+
+        `rollback_only` of the transaction tells whether the changes must be rolled back.
 
         Args:
-            deferring: whether statements may be deferred: then a failure may be that of another write.
+            deferring: whether statements may be deferred. An error can then belong to an earlier write.
 
-        Raises: the driver's error where the whole transaction is lost.
+        Raises: the driver's error if the whole transaction is lost.
         """
-        tx = Transaction(connection, self.driver.dialect, notes.copy(), now_us=self._clock(), chain=self.chain)
+        tx = Transaction(connection, self.driver.dialect, cache.copy(), now_us=self._clock(), chain=self.chain)
         connection.deferring = deferring
         write.error = None
         write.is_held = False
         try:
             if write.deadline is not None and time.monotonic() > write.deadline:
                 raise DeadlinePassed
-            self.driver.limit(connection, write.deadline)
+            self.driver.set_deadline(connection, write.deadline)
             write.result = write.work(tx)
-            write.position = tx.position
+            write.consistency_token = tx.consistency_token
         except Exception as error:
             if self.driver.is_lost(connection):
                 raise
@@ -441,12 +444,12 @@ class Store:
             write.is_held = not deferring and self.driver.is_held(error)
             tx.rollback_only = True
         finally:
-            self.driver.limit(connection, None)
+            self.driver.set_deadline(connection, None)
         return tx
 
     def _fail_batch(self, batch: list[_Write[Any]], error: Exception) -> None:
         reported = self.driver.translate(error)
-        if not isinstance(error, StoreError):  # of those the driver has logged what there is to say
+        if not isinstance(error, StoreError):  # the driver has logged store errors already
             log.error("the database refused a batch of writes", extra={"writes": len(batch)}, exc_info=error)
         with contextlib.suppress(Exception):
             self.driver.rollback(self.driver.writer())
@@ -455,12 +458,12 @@ class Store:
             write.is_held = False
 
     def _count(self, batch: list[_Write[Any]]) -> None:
-        kept = sum(not write.trial and write.error is None for write in batch)
-        self.writes += kept
-        self.commits += kept > 0
+        committed = sum(not write.dry_run and write.error is None for write in batch)
+        self.writes += committed
+        self.commits += committed > 0
 
     def close(self) -> None:
-        """Finish what is queued, then close every connection. Safe to call twice."""
+        """Finish the queued writes, then close every connection. Safe to call twice."""
         if self._closed:
             return
         self._closed = True
@@ -479,7 +482,7 @@ def _read_by(driver: Driver, clock: Clock, deadline: float | None, work: Work[T]
         driver.release(connection)
 
 
-def _read_at_one_point(driver: Driver, clock: Clock, deadline: float | None, work: Work[T]) -> T:
+def _read_snapshot(driver: Driver, clock: Clock, deadline: float | None, work: Work[T]) -> T:
     def in_transaction(tx: Transaction) -> T:
         driver.begin_snapshot(tx.connection)
         try:

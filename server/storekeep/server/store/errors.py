@@ -1,48 +1,48 @@
-"""What can go wrong with the database itself, whatever was to be done there.
+"""Errors of the database itself, independent of the operation.
 
 StoreError
-├── Overloaded          the write queue is full; nothing was done
-├── DeadlinePassed      the deadline passed in the queue or while it was read; nothing was done
-├── StorageFull         no room left; nothing was done
-├── StorageUnavailable  no answer; whether it was done is unknown
+├── Overloaded          the write queue is full; nothing was changed
+├── DeadlinePassed      the deadline passed in the queue or during a read; nothing was changed
+├── StorageFull         the disk is full; nothing was changed
+├── StorageUnavailable  no answer; the outcome is unknown
 ├── ShuttingDown        the store is closed
-└── UnusableDatabase    UnsafeSqlite, UnusablePostgres: Storekeep cannot run on it; found when it is opened
+└── UnusableDatabase    UnsafeSqlite, UnusablePostgres: raised when a database is opened that cannot be used
 """
 
 from __future__ import annotations
 
 RETRY_AFTER_MS = 100
-"""What a shed caller is told to wait: a full queue drains in about that time."""
+"""Suggested delay before a rejected caller retries: a full queue drains in about this time."""
 
 
 class StoreError(Exception):
-    """The database could not do what was asked."""
+    """The database could not perform the operation."""
 
 
 class Overloaded(StoreError):
-    """The queue of writes is as long as it may get.
+    """The write queue is full.
 
     Attributes:
-        retry_after_ms: when it is worth trying again.
+        retry_after_ms: how long to wait before a retry.
     """
 
     def __init__(self, *, retry_after_ms: int) -> None:
-        super().__init__("the server has as much queued as it can finish in time")
+        super().__init__("the write queue of the server is full; nothing was changed")
         self.retry_after_ms = retry_after_ms
 
 
 class DeadlinePassed(StoreError):
-    """The caller's deadline passed before the work was begun, or while it could still be undone."""
+    """The caller's deadline passed before the work started, or while it could still be rolled back."""
 
     def __init__(self) -> None:
         super().__init__("the deadline passed before the work was done; nothing was changed")
 
 
 class StorageFull(StoreError):
-    """The disk, or the database's own limit, has no room left."""
+    """The disk is full, or the database has reached its size limit."""
 
     def __init__(self) -> None:
-        super().__init__("the database has no room left; nothing was changed")
+        super().__init__("the disk or the database is full; nothing was changed")
 
 
 class StorageUnavailable(StoreError):
@@ -53,11 +53,11 @@ class StorageUnavailable(StoreError):
 
 
 class ShuttingDown(StoreError):
-    """The store takes no more work."""
+    """The store is closed and accepts no more work."""
 
     def __init__(self) -> None:
-        super().__init__("the server is stopping and takes no new calls")
+        super().__init__("the server is shutting down and accepts no new calls")
 
 
 class UnusableDatabase(StoreError):
-    """Storekeep cannot run on this database; the classes below say why. Found when it is opened, before any call."""
+    """Storekeep cannot run on this database. Raised when it is opened; the subclasses give the reason."""

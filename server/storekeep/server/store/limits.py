@@ -1,4 +1,4 @@
-"""The limits of a database that is reached over a network, and where its replicas are."""
+"""Timeouts and connection limits of PostgreSQL, and the URLs of its replicas."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How long things may take and how many connections there may be; the settings `database_*` say more of each.
+    """Timeouts and connection limits. The settings `database_*` document each of them.
 
     Attributes:
-        pool_size: connections to read; one more is for writing.
-        pool_timeout_s: how long to wait for one of them.
-        connect_timeout_s: how long to wait for a new one.
-        statement_timeout_s: how long one statement may take.
-        lock_timeout_s: how long to wait for the turn to write.
-        pooler: whether a pooler in transaction mode stands between.
+        pool_size: number of connections for reads. One more serves writes.
+        pool_timeout_s: how long a read waits for a free connection.
+        connect_timeout_s: timeout of a connection attempt.
+        statement_timeout_s: timeout of one statement.
+        lock_timeout_s: how long a batch waits for the write lock.
+        pooler: whether connections go through a pooler in transaction mode.
     """
 
     pool_size: int = 12
@@ -28,12 +28,12 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class ReplicaSet:
-    """The replicas of a database; the settings `database_replica_*` say more of each.
+    """The replicas of a database. The settings `database_replica_*` document each attribute.
 
     Attributes:
-        urls: one for each.
-        pool_size: connections to each; one more watches it.
-        interval_s: how often each is asked how old it is.
+        urls: one URL per replica.
+        pool_size: number of connections to each replica. One more polls it.
+        interval_s: how often each replica is polled for its staleness.
     """
 
     urls: tuple[str, ...] = ()

@@ -1,7 +1,7 @@
-"""Locks on a database file between processes: one serves it, one of its workers writes, one migrates it at a time.
+"""Locks between processes on a SQLite file: one server, one writing worker and one migration at a time.
 
-The kernel keeps them (`flock`), so that a killed process leaves none behind. They hold on one machine only. Each is a
-file beside the database; who serves holds the database's own file too, as a lock's file may be deleted by mistake.
+Each is a `flock` on a file beside the database. The kernel releases it when the process ends. It works on one machine
+only. The server also locks the database file itself, because a lock file can be deleted by mistake.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class DatabaseInUse(Exception):
     """Another process holds the lock.
 
     Attributes:
-        holder: its process id, as it wrote it down; empty when unknown.
+        holder: the process id of the holder; empty if unknown.
     """
 
     def __init__(self, database: Path | str, *, holder: str) -> None:
@@ -33,18 +33,18 @@ class DatabaseInUse(Exception):
 
 @contextmanager
 def lock(database: Path, *, purpose: str, wait_s: float | None = 0.0) -> Iterator[None]:
-    """Hold one of a database's locks.
+    """Hold one of the locks of a database.
 
     Args:
-        purpose: names the lock: `serve`, `write` or `migrate`.
-        wait_s: how long to wait for who holds it; None: until it is free, without polling.
+        purpose: which lock: `serve`, `write` or `migrate`.
+        wait_s: how long to wait for the lock; None waits indefinitely, without polling.
 
     Raises: DatabaseInUse.
     """
     path = database.with_name(f"{database.name}.{purpose}.lock")
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     give_up = None if wait_s is None else time.monotonic() + wait_s
-    descriptor = _locked(path, database, give_up=give_up)
+    descriptor = _open_locked(path, database, give_up=give_up)
     try:
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, str(os.getpid()).encode(), 0)
@@ -54,11 +54,11 @@ def lock(database: Path, *, purpose: str, wait_s: float | None = 0.0) -> Iterato
 
 
 @contextmanager
-def lock_to_serve(database: Path) -> Iterator[None]:
-    """Hold the lock of the one server of a database, and the database's own file where there is one.
+def hold_file_locks(database: Path) -> Iterator[None]:
+    """Hold the lock of the server of a database, and a lock on the database file if it exists.
 
-    SQLite locks by `fcntl`, which knows nothing of `flock`. But closing the file drops the locks that SQLite has on it
-    in this process, so its connections have to be closed by then.
+    SQLite uses `fcntl` locks, which are independent of `flock`. But closing the file drops the `fcntl` locks of this
+    process, so close all SQLite connections before this lock is released.
 
     Raises: DatabaseInUse.
     """
@@ -70,21 +70,21 @@ def lock_to_serve(database: Path) -> Iterator[None]:
         yield
 
 
-def _locked(path: Path, database: Path, *, give_up: float | None) -> int:
-    """Open a lock's file and lock it; again where it was deleted meanwhile, as then others lock another one.
+def _open_locked(path: Path, database: Path, *, give_up: float | None) -> int:
+    """Open and lock a lock file, and return its descriptor. Retry if the file was deleted meanwhile.
 
     Raises: DatabaseInUse.
     """
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            with contextlib.suppress(PermissionError):  # it is another user's, such as root's
+            with contextlib.suppress(PermissionError):  # the file belongs to another user, such as root
                 os.fchmod(descriptor, 0o600)
             if give_up is None:
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
             else:
                 _acquire(descriptor, database, give_up=give_up)
-            if _is_at(path, descriptor):
+            if _is_file_at(path, descriptor):
                 return descriptor
         except BaseException:
             os.close(descriptor)
@@ -92,7 +92,7 @@ def _locked(path: Path, database: Path, *, give_up: float | None) -> int:
         os.close(descriptor)
 
 
-def _is_at(path: Path, descriptor: int) -> bool:
+def _is_file_at(path: Path, descriptor: int) -> bool:
     with contextlib.suppress(FileNotFoundError):
         return os.path.samestat(os.stat(path), os.fstat(descriptor))
     return False

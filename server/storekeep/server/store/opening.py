@@ -1,4 +1,4 @@
-"""Opening a database: which driver speaks to it, and who else may serve it."""
+"""Opens a database with the driver for its URL, and holds the lock of the process that serves it."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from pathlib import Path
 
 from storekeep.server.runtime.admission import WRITES, AdmissionController
 from storekeep.server.store.drivers import Driver
-from storekeep.server.store.engine import Committed, Store
+from storekeep.server.store.engine import CommitListener, Store
 from storekeep.server.store.limits import Limits, ReplicaSet
-from storekeep.server.store.locks import lock_to_serve
-from storekeep.server.store.reads import CallTerms, plain_terms
+from storekeep.server.store.locks import hold_file_locks
+from storekeep.server.store.reads import ReadBoundsSource, get_unbounded_read
 from storekeep.server.store.replicas import Replica, Replicas
-from storekeep.server.store.sql.transactions import Clock, wall_clock
+from storekeep.server.store.sql.transactions import Clock, read_clock
 from storekeep.server.store.sqlite.driver import SqliteDriver
-from storekeep.server.store.urls import shown, sqlite_path
+from storekeep.server.store.urls import hide_password, parse_sqlite_path
 
 DEFAULT_LIMITS = Limits()
 NO_REPLICAS = ReplicaSet()
@@ -29,65 +29,72 @@ def open_store(
     admission: AdmissionController | None = None,
     limits: Limits = DEFAULT_LIMITS,
     replicas: ReplicaSet = NO_REPLICAS,
-    call_terms: CallTerms = plain_terms,
-    committed: Committed = lambda position: None,
-    clock: Clock = wall_clock,
+    get_read_bounds: ReadBoundsSource = get_unbounded_read,
+    on_commit: CommitListener = lambda consistency_token: None,
+    clock: Clock = read_clock,
 ) -> Store:
     """Open a database.
 
     Args:
-        url: see `store.urls`; a SQLite file is made when missing.
-        admission: see `Store`; one for commands, which write a little, where none is given.
-        limits: of time and connections; SQLite, which has no network between, has none.
-        replicas: of PostgreSQL; they need not answer yet.
-        call_terms, committed, clock: see `Store`.
+        url: see `store.urls`. A missing SQLite file is created.
+        admission: see `Store` (default: one for commands, which write little).
+        limits: timeouts and connection limits of PostgreSQL. SQLite ignores them.
+        replicas: replicas of a PostgreSQL database. They may be unreachable at first.
+        get_read_bounds, on_commit, clock: see `Store`.
 
     Raises: UnsafeSqlite, UnusablePostgres.
     """
     admission = admission or AdmissionController(WRITES, length_max=QUEUE_MAX, wait_max_s=QUEUE_WAIT_MAX_S)
-    driver = _driver(url, limits)
-    watched = _replicas(url, replicas, limits) if replicas.urls else None
-    return Store(driver, admission=admission, replicas=watched, call_terms=call_terms, committed=committed, clock=clock)
+    driver = _open_driver(url, limits)
+    watched = _watch_replicas(url, replicas, limits) if replicas.urls else None
+    return Store(
+        driver,
+        admission=admission,
+        replicas=watched,
+        get_read_bounds=get_read_bounds,
+        on_commit=on_commit,
+        clock=clock,
+    )
 
 
-def _driver(url: str, limits: Limits) -> Driver:
-    path = sqlite_path(url)
+def _open_driver(url: str, limits: Limits) -> Driver:
+    path = parse_sqlite_path(url)
     if path is not None:
         return SqliteDriver(path)
-    from storekeep.server.store.postgresql.driver import PostgresDriver  # what it needs is an extra of the package
+    from storekeep.server.store.postgresql.driver import PostgresDriver  # its dependencies are an optional extra
 
     driver = PostgresDriver(url, limits=limits)
     driver.warm()
     return driver
 
 
-def _replicas(url: str, replicas: ReplicaSet, limits: Limits) -> Replicas:
+def _watch_replicas(url: str, replicas: ReplicaSet, limits: Limits) -> Replicas:
     from storekeep.server.store.postgresql.driver import PostgresDriver
 
-    many = replace(limits, pool_size=replicas.pool_size, pool_timeout_s=0.0)  # the primary has no less time than it
+    many = replace(limits, pool_size=replicas.pool_size, pool_timeout_s=0.0)  # never wait: use the primary
     one = replace(limits, pool_size=1)
     return Replicas(
         PostgresDriver(url, limits=one),
         [
-            Replica(shown(replica), PostgresDriver(replica, limits=many), PostgresDriver(replica, limits=one))
+            Replica(hide_password(replica), PostgresDriver(replica, limits=many), PostgresDriver(replica, limits=one))
             for replica in replicas.urls
         ],
         interval_s=replicas.interval_s,
     )
 
 
-def one_writer_file(url: str) -> Path | None:
-    """What the one process locks that may write to a database; None where several may, as they do on PostgreSQL.
+def get_writer_file(url: str) -> Path | None:
+    """Return the file whose lock the writing process holds; None for PostgreSQL, where several processes write.
 
-    On SQLite they could too, but would wait for each other by polling, and each pay an fsync of its own.
+    SQLite allows several writers, but they would poll for its lock, and each would pay for its own fsync.
     """
-    return sqlite_path(url)
+    return parse_sqlite_path(url)
 
 
-def serve_lock(url: str) -> AbstractContextManager[None]:
-    """Hold what only one server of a database may hold: the locks of a SQLite file. PostgreSQL takes many servers.
+def hold_serve_lock(url: str) -> AbstractContextManager[None]:
+    """Hold the lock that only one server of a SQLite file may hold. PostgreSQL needs none.
 
     Raises: DatabaseInUse.
     """
-    path = sqlite_path(url)
-    return nullcontext() if path is None else lock_to_serve(path)
+    path = parse_sqlite_path(url)
+    return nullcontext() if path is None else hold_file_locks(path)

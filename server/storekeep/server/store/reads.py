@@ -1,4 +1,4 @@
-"""What a read may know of the call that it is for: until when, how old its answer may be, what it must show."""
+"""Bounds of a read: its deadline, its maximum staleness and the consistency token that it must reach."""
 
 from __future__ import annotations
 
@@ -6,28 +6,28 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 
-class ReadTerms(NamedTuple):
-    """The terms of one read. It goes to a replica only where both `max_staleness_s` and `position` are given.
+class ReadBounds(NamedTuple):
+    """The bounds of one read. A replica may serve it only if both `max_staleness_s` and `consistency_token` are set.
 
     Attributes:
-        deadline: the `time.monotonic()` by which it has to be answered; None without one.
-        max_staleness_s: how old what it shows may be, in seconds; None where it may not be old at all.
-        position: the sequence of the last entry of the ledger that it must show, as the caller wrote it; 0 where the
-            caller wrote nothing, None where nobody knows what it wrote.
+        deadline: the `time.monotonic()` by which the read must be answered; None without a deadline.
+        max_staleness_s: how old the result may be, in seconds; None if it must be current.
+        consistency_token: sequence of the last ledger entry that the caller wrote, which the result must include.
+            0 if the caller wrote nothing; None if that is unknown.
     """
 
     deadline: float | None = None
     max_staleness_s: float | None = None
-    position: int | None = None
+    consistency_token: int | None = None
 
 
-PLAIN = ReadTerms()
+UNBOUNDED_READ = ReadBounds()
 
 
-def plain_terms() -> ReadTerms:
-    """The terms of reads for no call."""
-    return PLAIN
+def get_unbounded_read() -> ReadBounds:
+    """Return the bounds of reads outside a call: none."""
+    return UNBOUNDED_READ
 
 
-CallTerms = Callable[[], ReadTerms]
-"""The terms of the call that the thread is serving."""
+ReadBoundsSource = Callable[[], ReadBounds]
+"""Returns the read bounds of the call that the current thread serves."""

@@ -1,7 +1,7 @@
-"""The schema of a database: which migrations it has, which it lacks, and bringing it to the newest.
+"""Schema migrations: checks which are applied and applies the pending ones.
 
-Refuses a migration file that was edited after it was applied, and a database that a newer release wrote.
-Invariant: a migration and its record, with the file's SHA-256, commit together.
+Rejects a migration file that was edited after it was applied, and a database that a newer release wrote.
+Invariant: a migration and its record, with the SHA-256 of its file, commit together.
 """
 
 from __future__ import annotations
@@ -18,37 +18,38 @@ from playhouse.apsw_ext import APSWDatabase, DateTimeField
 from playhouse.migrations import Runner
 
 from storekeep.server.store.locks import DatabaseInUse, lock
-from storekeep.server.store.sqlite.driver import check_sqlite_version, make_private
-from storekeep.server.store.urls import shown, sqlite_path
+from storekeep.server.store.sqlite.driver import check_sqlite_version, create_database_file
+from storekeep.server.store.urls import hide_password, parse_sqlite_path
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 LOCK_WAIT_S = 60
-"""How long to wait for another process that migrates the same database."""
+"""How long to wait for another process that migrates the same database, in seconds."""
 CONNECT_TIMEOUT_S = 10
-"""How long to wait for a connection to PostgreSQL."""
+"""Timeout of a connection attempt to PostgreSQL, in seconds."""
 MIGRATION_LOCK = int.from_bytes(b"Migrates", "big")
-"""The advisory lock of whoever migrates on PostgreSQL."""
+"""Key of the PostgreSQL advisory lock that a migration holds."""
 HISTORY_TABLE = "schema_migrations"
 
 
 class SchemaError(Exception):
-    """The database's schema is not the one that this release works with."""
+    """The schema of the database does not match this release."""
 
 
 class NotMigrated(SchemaError):
-    """Migrations are missing.
+    """The database has pending migrations.
 
     Attributes:
-        pending: their names, in order.
+        pending: names of the pending migrations, in order.
     """
 
     def __init__(self, url: str, *, pending: list[str]) -> None:
-        super().__init__(f"{shown(url)} lacks {', '.join(pending)}; run: storekeep-server migrate")
+        names = ", ".join(pending)
+        super().__init__(f"{hide_password(url)} has pending migrations: {names}; run: storekeep-server migrate")
         self.pending = pending
 
 
 class MigrationEdited(SchemaError):
-    """A migration's file is not what it was when it was applied."""
+    """A migration file was edited after it was applied."""
 
     def __init__(self, name: str) -> None:
         super().__init__(f"the migration {name} was edited after it was applied; add a new one instead")
@@ -59,59 +60,59 @@ class UnknownMigration(SchemaError):
     """The database has a migration that this release does not know."""
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"the database has the migration {name}, which this release does not know; use a newer one")
+        super().__init__(f"the database has the migration {name}, unknown to this release; use a newer release")
         self.name = name
 
 
 def migrate(url: str, *, migrations: Path = MIGRATIONS) -> list[str]:
-    """Bring a database to the newest schema; a SQLite file is made when missing. One process at a time does it.
+    """Apply all pending migrations. A missing SQLite file is created. Only one process migrates at a time.
 
     Args:
-        migrations: the folder of the migrations.
+        migrations: the directory of the migrations.
 
-    Returns: the names of the migrations that were applied.
+    Returns: the names of the applied migrations.
 
-    Raises: MigrationEdited, UnknownMigration, SchemaError where it cannot be opened, DatabaseInUse when another one
-        takes longer than a minute.
+    Raises: MigrationEdited, UnknownMigration, SchemaError (cannot be opened), DatabaseInUse (another migration took
+        longer than `LOCK_WAIT_S`).
     """
-    with _migrating(url), _opened(url) as database:
+    with _hold_migration_lock(url), _open(url) as database:
         runner = _Runner(database, migrations)
         runner.check()
         return list(runner.up())
 
 
 def check_schema(url: str, *, migrations: Path = MIGRATIONS) -> None:
-    """Refuse a database that this release cannot serve.
+    """Check that this release can serve a database.
 
-    Raises: NotMigrated, MigrationEdited, UnknownMigration, SchemaError where it cannot be opened.
+    Raises: NotMigrated, MigrationEdited, UnknownMigration, SchemaError (cannot be opened).
     """
-    pending = pending_migrations(url, migrations=migrations)
+    pending = list_pending_migrations(url, migrations=migrations)
     if pending:
         raise NotMigrated(url, pending=pending)
 
 
-def pending_migrations(url: str, *, migrations: Path = MIGRATIONS) -> list[str]:
-    """The migrations that a database lacks, in order. Does not make the database.
+def list_pending_migrations(url: str, *, migrations: Path = MIGRATIONS) -> list[str]:
+    """Return the names of the pending migrations of a database, in order. Does not create the database.
 
-    Raises: MigrationEdited, UnknownMigration, SchemaError where it cannot be opened.
+    Raises: MigrationEdited, UnknownMigration, SchemaError (cannot be opened).
     """
-    path = sqlite_path(url)
+    path = parse_sqlite_path(url)
     if path is not None and not path.exists():
         return [migration.name for migration in _Runner(APSWDatabase(None), migrations).migrations()]
-    with _opened(url) as database:
+    with _open(url) as database:
         runner = _Runner(database, migrations)
         runner.check()
         return [migration.name for migration in runner.status() if not migration.applied]
 
 
 class _Runner(Runner):  # type: ignore[misc]  # playhouse comes without types
-    """Playhouse's runner, which also records what each file was."""
+    """Playhouse's runner, extended to record the checksum of each file."""
 
     def __init__(self, database: peewee.Database, directory: Path) -> None:
         super().__init__(database, str(directory), table_name=HISTORY_TABLE)
 
         class History(self.History):  # type: ignore[name-defined,misc]
-            applied = DateTimeField(default=datetime.datetime.now)  # as text: apsw binds no times
+            applied = DateTimeField(default=datetime.datetime.now)  # as text: apsw cannot bind a datetime
             checksum = peewee.CharField(max_length=64)
 
             class Meta:
@@ -120,7 +121,10 @@ class _Runner(Runner):  # type: ignore[misc]  # playhouse comes without types
         self.History = History
 
     def check(self) -> None:
-        """Refuse what was edited and what is unknown."""
+        """Check that each applied migration is known and unchanged.
+
+        Raises: UnknownMigration, MigrationEdited.
+        """
         if not self.History.table_exists():
             return
         files = {migration.name: migration.path for migration in self.migrations()}
@@ -137,53 +141,53 @@ class _Runner(Runner):  # type: ignore[misc]  # playhouse comes without types
 
 
 @contextmanager
-def _migrating(url: str) -> Iterator[None]:
-    """Be the only one who migrates the database.
+def _hold_migration_lock(url: str) -> Iterator[None]:
+    """Hold the migration lock of a database.
 
     Raises: DatabaseInUse.
     """
-    path = sqlite_path(url)
+    path = parse_sqlite_path(url)
     if path is not None:
         check_sqlite_version()
         with lock(path, purpose="migrate", wait_s=LOCK_WAIT_S):
             yield
         return
-    with _opened(url) as database, database.atomic():
-        # The lock lasts as long as this transaction, so that it also holds through a pooler that works by transactions.
+    with _open(url) as database, database.atomic():
+        # The lock lasts as long as this transaction, so it also works through a pooler in transaction mode.
         database.execute_sql(f"SET LOCAL lock_timeout = '{LOCK_WAIT_S}s'")
         database.execute_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
         try:
             database.execute_sql(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")
         except peewee.OperationalError:
-            raise DatabaseInUse(shown(url), holder="") from None
+            raise DatabaseInUse(hide_password(url), holder="") from None
         yield
 
 
 @contextmanager
-def _opened(url: str) -> Iterator[peewee.Database]:
-    path = sqlite_path(url)
-    database = _postgresql(url) if path is None else _sqlite(path)
+def _open(url: str) -> Iterator[peewee.Database]:
+    path = parse_sqlite_path(url)
+    database = _make_postgresql(url) if path is None else _make_sqlite(path)
     try:
         database.connect()
     except peewee.PeeweeException as error:
         reason = " ".join(str(error).split())
-        raise SchemaError(f"{shown(url)} cannot be opened as a database: {reason}") from None
+        raise SchemaError(f"{hide_password(url)} cannot be opened as a database: {reason}") from None
     try:
         yield database
     finally:
         database.close()
 
 
-def _sqlite(path: Path) -> peewee.Database:
-    make_private(path)
-    # Who closes the database last copies the log; see `Checkpoints` for why nobody else does without a sync.
+def _make_sqlite(path: Path) -> peewee.Database:
+    create_database_file(path)
+    # The last connection to close copies the log. `Checkpoints` explains why others must not copy it without a sync.
     pragmas = [("journal_mode", "wal"), ("synchronous", "full"), ("foreign_keys", 1), ("wal_autocheckpoint", 0)]
     database: peewee.Database = APSWDatabase(str(path), pragmas=pragmas, timeout=LOCK_WAIT_S)
     return database
 
 
-def _postgresql(url: str) -> peewee.Database:
-    # Nothing is prepared: through a pooler, the next statement may come to another connection.
+def _make_postgresql(url: str) -> peewee.Database:
+    # Prepared statements do not work through a pooler, which may send the next statement to another connection.
     return peewee.PostgresqlDatabase(
         url, prefer_psycopg3=True, connect_timeout=CONNECT_TIMEOUT_S, prepare_threshold=None
     )

@@ -1,1 +1,1 @@
-"""Several workers: a supervisor that starts, replaces and asks them, and what a worker is on its side."""
+"""Several workers: the supervisor that starts, polls and replaces them, and the worker's side of it."""

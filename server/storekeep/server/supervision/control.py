@@ -1,6 +1,6 @@
-"""Control: what a supervisor and a worker tell each other, as JSON lines over a pair of sockets.
+"""The control channel between the supervisor and a worker: JSON lines over a socket pair.
 
-The pair is the worker's life: when it closes, its supervisor is gone, and the worker ends.
+A worker exits when the channel closes, because its supervisor is gone.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from storekeep.server.config import Settings
 from storekeep.server.telemetry.status import Report
 
 LINE_BYTES_MAX = 16 * 1024 * 1024
-"""A report has some 200 bytes for each method and way to end; this is far beyond all of them."""
+"""Maximum size of a message in bytes. A report takes some 200 bytes for each method and status, far less in all."""
 
 
-class Order(msgspec.Struct, frozen=True, tag=True):
-    """What a worker is to be.
+class StartWorker(msgspec.Struct, frozen=True, tag=True):
+    """Tells a new process to start as a worker.
 
     Attributes:
         number: see `Worker`.
-        cpu: the core that it stays on.
-        settings: all of them, as they were found good, with the port that is reserved.
+        cpu: the core to pin the process to.
+        settings: the validated settings, with the reserved port.
     """
 
     number: int
@@ -33,31 +33,31 @@ class Order(msgspec.Struct, frozen=True, tag=True):
     settings: dict[str, Any]
 
 
-class Question(msgspec.Struct, frozen=True, tag=True):
-    """Asks a worker for a report."""
+class GetReport(msgspec.Struct, frozen=True, tag=True):
+    """Asks a worker for a `Report`."""
 
 
-class Leave(msgspec.Struct, frozen=True, tag=True):
-    """Tells a worker that another one serves in its place."""
+class Retire(msgspec.Struct, frozen=True, tag=True):
+    """Tells a worker to drain and exit, because its successor serves."""
 
 
 class Ready(msgspec.Struct, frozen=True, tag=True):
-    """A worker takes calls."""
+    """Tells the supervisor that the worker accepts calls."""
 
 
-class Refusal(msgspec.Struct, frozen=True, tag=True):
-    """A worker cannot be what it should, and why, in one line."""
+class StartFailed(msgspec.Struct, frozen=True, tag=True):
+    """Tells the supervisor that the worker cannot start, and why, in one line."""
 
     problem: str
 
 
-Message = Order | Question | Leave | Ready | Refusal | Report
+Message = StartWorker | GetReport | Retire | Ready | StartFailed | Report
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Message).decode
 
 
 class Control:
-    """One end of the pair. One thread receives; any may send."""
+    """One end of the control channel. One thread may receive, any thread may send."""
 
     def __init__(self, end: socket.socket) -> None:
         self._end = end
@@ -65,12 +65,12 @@ class Control:
         self._sending = threading.Lock()
 
     def send(self, message: Message) -> None:
-        """Tell the other side; nobody hears it where it is gone."""
+        """Send a message. It is lost if the other end is closed."""
         with self._sending, contextlib.suppress(OSError):
             self._end.sendall(_encode(message) + b"\n")
 
     def receive(self) -> Message | None:
-        """What the other side tells next; None when it is gone."""
+        """Wait for the next message and return it; None if the other end is closed."""
         try:
             line = self._lines.readline(LINE_BYTES_MAX)
         except (OSError, ValueError):
@@ -78,14 +78,14 @@ class Control:
         return _decode(line) if line.endswith(b"\n") else None
 
     def close(self) -> None:
-        """Tell and hear no more."""
+        """Close this end."""
         with contextlib.suppress(OSError):
             self._end.shutdown(socket.SHUT_RDWR)
         self._end.close()
 
 
 def pack_settings(settings: Settings, **changes: Any) -> dict[str, Any]:
-    """Settings as an `Order` has them, secrets open: they travel between two processes of one user only."""
+    """Return settings for `StartWorker`, with secrets unmasked: only processes of the same user see them."""
     packed = settings.model_copy(update=changes).model_dump(mode="json", exclude_defaults=True)
     for name in ("secret", "secret_previous"):
         if name in packed:
@@ -94,5 +94,5 @@ def pack_settings(settings: Settings, **changes: Any) -> dict[str, Any]:
 
 
 def unpack_settings(packed: dict[str, Any]) -> Settings:
-    """The settings of an `Order`."""
+    """Return the settings of a `StartWorker` message."""
     return Settings(**packed)

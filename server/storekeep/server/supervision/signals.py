@@ -1,7 +1,7 @@
-"""Signals of the supervisor: taken one by one in a thread of their own, and given out in the order in which they came.
+"""The signals of the supervisor, received by a dedicated thread and queued in order.
 
-`sigtimedwait` would need no thread, but CPython 3.11 gives an uninitialised number where its time is over while the
-process is stopped, as after Ctrl-Z and `fg`. `sigwait` has no time-out, and gives the numbers that it was asked for.
+`sigtimedwait` would need no thread, but in CPython 3.11 it returns an uninitialised number if it times out while the
+process is suspended (Ctrl-Z and `fg`). `sigwait` has no timeout and returns only the requested signals.
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ from collections.abc import Collection
 
 
 class SignalQueue:
-    """The signals that came.
+    """A queue of received signals.
 
     Args:
-        numbers: which ones; every thread of the process has to block them.
+        numbers: the signals to receive. Every thread of the process must block them.
     """
 
     def __init__(self, numbers: Collection[int]) -> None:
         self._numbers = frozenset(numbers)
-        self._came: queue.SimpleQueue[int] = queue.SimpleQueue()
-        threading.Thread(target=self._take, name="signals", daemon=True).start()
+        self._queue: queue.SimpleQueue[int] = queue.SimpleQueue()
+        threading.Thread(target=self._receive, name="signals", daemon=True).start()
 
-    def _take(self) -> None:
+    def _receive(self) -> None:
         while True:
-            self._came.put(signal.sigwait(self._numbers))
+            self._queue.put(signal.sigwait(self._numbers))
 
     def next(self, *, timeout_s: float) -> int | None:
-        """Return the next signal's number, or None where none comes in time."""
+        """Return the number of the next signal, or None after `timeout_s`."""
         try:
-            return self._came.get(timeout=timeout_s)
+            return self._queue.get(timeout=timeout_s)
         except queue.Empty:
             return None

@@ -1,7 +1,7 @@
-"""Spawning: one worker process as its supervisor sees it: started in a fresh interpreter, asked, told to end.
+"""A worker process from the supervisor's side: start, report, retire and kill.
 
-Never forked: gRPC does not survive that. It is in a process group of its own, so that Ctrl-C reaches the supervisor
-alone, and it ends by itself when the supervisor is gone.
+Workers start in a new interpreter, because gRPC does not survive a fork. Each has its own process group, so that
+Ctrl-C reaches only the supervisor, and exits when the supervisor is gone.
 """
 
 from __future__ import annotations
@@ -13,63 +13,63 @@ import sys
 import threading
 import time
 
-from storekeep.server.supervision.control import Control, Leave, Order, Question, Ready, Refusal
+from storekeep.server.supervision.control import Control, GetReport, Ready, Retire, StartFailed, StartWorker
 from storekeep.server.telemetry.status import Report
 
 MODULE = "storekeep.server.supervision.worker"
 REAP_TIMEOUT_S = 5.0
-"""How long a killed process may take to be gone."""
+"""Maximum time in seconds for a killed process to exit."""
 
 
 class WorkerProcess:
-    """One process.
+    """A process that runs one worker.
 
     Args:
-        order: what it is to be.
+        start: the message that starts the worker.
 
     Attributes:
-        number: that of its worker.
-        settings: those of the order.
-        started_s: when, as a `time.monotonic()`.
-        ended_by_s: by when it has to end; None where nobody has told it to.
-        is_ready: whether it has said that it takes calls.
-        refusal: why it cannot, in one line; empty where it has not said so.
-        report: the last that it gave; None before the first.
+        number: of the worker.
+        settings: those of the start message.
+        started_s: time of the start (`time.monotonic()`).
+        exit_deadline_s: time by which it must exit (`time.monotonic()`); None until it is told to.
+        is_ready: whether the worker accepts calls.
+        start_problem: why the worker could not start, in one line; empty if it did not report a problem.
+        report: the latest report; None before the first.
     """
 
-    def __init__(self, order: Order) -> None:
-        self.number = order.number
-        self.settings = order.settings
+    def __init__(self, start: StartWorker) -> None:
+        self.number = start.number
+        self.settings = start.settings
         self.started_s = time.monotonic()
-        self.ended_by_s: float | None = None
+        self.exit_deadline_s: float | None = None
         self.is_ready = False
-        self.refusal = ""
+        self.start_problem = ""
         self.report: Report | None = None
-        self._news = threading.Condition()
+        self._changed = threading.Condition()
         self._is_gone = False
-        self._asked = 0
-        self._answered = 0
-        ours, theirs = socket.socketpair()
-        with theirs:
-            self._process = subprocess.Popen(  # noqa: S603 - this very program
-                [sys.executable, "-P", "-m", MODULE, str(theirs.fileno())],
+        self._reports_requested = 0
+        self._reports_received = 0
+        own_end, worker_end = socket.socketpair()
+        with worker_end:
+            self._process = subprocess.Popen(  # noqa: S603 - this program
+                [sys.executable, "-P", "-m", MODULE, str(worker_end.fileno())],
                 stdin=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
+                pass_fds=[worker_end.fileno()],
                 process_group=0,
             )
-        self._control = Control(ours)
-        self._control.send(order)
-        self._listener = threading.Thread(target=self._listen, name=f"worker-{order.number}", daemon=True)
+        self._control = Control(own_end)
+        self._control.send(start)
+        self._listener = threading.Thread(target=self._listen, name=f"worker-{start.number}", daemon=True)
         self._listener.start()
 
     @property
     def process_id(self) -> int:
-        """Its id."""
+        """Return the process id."""
         return self._process.pid
 
     @property
     def exit_code(self) -> int | None:
-        """How it ended, negative by a signal; None while it runs. All that it said is known by then."""
+        """Return the exit code, negative for a signal; None while it runs. All its messages are received by then."""
         code = self._process.poll()
         if code is not None:
             self._listener.join(timeout=REAP_TIMEOUT_S)
@@ -77,60 +77,61 @@ class WorkerProcess:
 
     def _listen(self) -> None:
         while (message := self._control.receive()) is not None:
-            with self._news:
+            with self._changed:
                 if isinstance(message, Report):
                     self.report = message
-                    self._answered = self._asked
+                    self._reports_received = self._reports_requested
                 elif isinstance(message, Ready):
                     self.is_ready = True
-                elif isinstance(message, Refusal):
-                    self.refusal = message.problem
-                self._news.notify_all()
-        with self._news:
+                elif isinstance(message, StartFailed):
+                    self.start_problem = message.problem
+                self._changed.notify_all()
+        with self._changed:
             self._is_gone = True
-            self._news.notify_all()
+            self._changed.notify_all()
 
-    def ask(self) -> None:
-        """Ask for a report, unless it owes one already."""
-        with self._news:
-            if self._asked > self._answered:
+    def request_report(self) -> None:
+        """Request a report unless one is outstanding."""
+        with self._changed:
+            if self._reports_requested > self._reports_received:
                 return
-            self._asked += 1
-        self._control.send(Question())
+            self._reports_requested += 1
+        self._control.send(GetReport())
 
-    def has_answered(self, *, give_up_s: float) -> bool:
-        """Whether what it was asked is answered by then, a `time.monotonic()`."""
-        with self._news:
-            self._news.wait_for(
-                lambda: self._is_gone or self._answered == self._asked, timeout=max(0.0, give_up_s - time.monotonic())
+    def wait_for_report(self, *, deadline_s: float) -> bool:
+        """Wait for the requested report until a deadline (`time.monotonic()`), and return whether it arrived."""
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._is_gone or self._reports_received == self._reports_requested,
+                timeout=max(0.0, deadline_s - time.monotonic()),
             )
-            return self._answered == self._asked
+            return self._reports_received == self._reports_requested
 
-    def leave(self, *, within_s: float) -> None:
-        """Have it drain and end, as another one serves in its place."""
-        if self.ended_by_s is None:
-            self.ended_by_s = time.monotonic() + within_s
-            self._control.send(Leave())
+    def retire(self, *, within_s: float) -> None:
+        """Tell the worker to drain and exit, because its successor serves."""
+        if self.exit_deadline_s is None:
+            self.exit_deadline_s = time.monotonic() + within_s
+            self._control.send(Retire())
 
     def drain(self, *, within_s: float) -> None:
-        """Have it say that it stops, drain and end."""
-        if self.ended_by_s is None:
-            self.ended_by_s = time.monotonic() + within_s
+        """Tell the worker to report NOT_SERVING, drain and exit."""
+        if self.exit_deadline_s is None:
+            self.exit_deadline_s = time.monotonic() + within_s
             self._process.send_signal(signal.SIGTERM)
 
-    def allow(self, seconds: float) -> None:
-        """Let it take longer to start or to end."""
+    def extend_deadlines(self, seconds: float) -> None:
+        """Allow more time to start or to exit."""
         self.started_s += seconds
-        if self.ended_by_s is not None:
-            self.ended_by_s += seconds
+        if self.exit_deadline_s is not None:
+            self.exit_deadline_s += seconds
 
     def stop_at_once(self) -> None:
-        """Have one that drains end at once, its log written."""
-        self.ended_by_s = time.monotonic() + REAP_TIMEOUT_S
+        """Tell a draining worker to write its log and exit at once."""
+        self.exit_deadline_s = time.monotonic() + REAP_TIMEOUT_S
         self._process.send_signal(signal.SIGTERM)
 
     def kill(self, *, after_s: float = 0.0) -> None:
-        """End it, whatever it does; `after_s`: how long it has to end by itself."""
+        """Kill the process if it does not exit within `after_s` seconds."""
         try:
             self._process.wait(timeout=after_s)
         except subprocess.TimeoutExpired:
@@ -138,6 +139,6 @@ class WorkerProcess:
             self._process.wait(timeout=REAP_TIMEOUT_S)
 
     def close(self) -> None:
-        """Forget one that has ended."""
+        """Release the resources of a process that has exited."""
         self._listener.join(timeout=REAP_TIMEOUT_S)
         self._control.close()

@@ -1,7 +1,7 @@
-"""The supervisor: one process that holds the database's lock and the port, and keeps several workers serving.
+"""The supervisor: holds the port and the database's lock, and keeps several workers serving.
 
-It answers no call itself. SIGTERM drains all workers, SIGHUP replaces them one at a time with the settings as they are
-now, and one that dies is replaced. Invariant: no worker outlives it.
+It serves no calls. SIGTERM drains all workers, SIGHUP replaces them one at a time with the current settings, and a
+dead worker is replaced. Invariant: no worker outlives the supervisor.
 """
 
 from __future__ import annotations
@@ -19,84 +19,88 @@ from typing import Any
 
 from storekeep.server.config import PREFIX, LoadedSettings, Settings, changed_settings
 from storekeep.server.process.console import (
-    announced,
-    keep_admin_key,
-    offer_sample,
-    say_where_admin_key_is,
-    warn_of_open_data_dir,
+    announce_server,
+    load_sample_if_requested,
+    print_admin_key_path,
+    warn_about_open_data_dir,
+    write_admin_key,
 )
-from storekeep.server.process.reloads import is_abandoned, reload_settings
-from storekeep.server.process.signals import SIGNALS, STOP_SIGNALS, ignore_meaningless_signals
+from storekeep.server.process.reloads import is_terminal_closed, reload_settings
+from storekeep.server.process.signals import SIGNALS, STOP_SIGNALS, ignore_unused_signals
 from storekeep.server.runtime.ports import reserve_port
 from storekeep.server.store.locks import lock
-from storekeep.server.store.opening import open_store, serve_lock
+from storekeep.server.store.opening import hold_serve_lock, open_store
 from storekeep.server.store.schema import check_schema
-from storekeep.server.supervision.control import Order, pack_settings
+from storekeep.server.supervision.control import StartWorker, pack_settings
 from storekeep.server.supervision.signals import SignalQueue
 from storekeep.server.supervision.slots import Slot
 from storekeep.server.supervision.spawning import WorkerProcess
 from storekeep.server.telemetry.counts import add_counts
 from storekeep.server.telemetry.http import Pages
 from storekeep.server.telemetry.logs import Logs
-from storekeep.server.telemetry.status import Overview
+from storekeep.server.telemetry.status import ServerStatus
 from storekeep.server.transport.leadership import LOG_TURNS_FILE, WorkerFolder
 from storekeep.server.wiring.access import make_admin_key
+from storekeep.server.wiring.expirers import wire_expirers
 
-WATCHED = {*SIGNALS, signal.SIGCHLD}
+HANDLED_SIGNALS = {*SIGNALS, signal.SIGCHLD}
 BUSY_TICK_S = 0.05
-"""How often workers are looked at while one comes or goes; a death is told by SIGCHLD at once."""
+"""Interval in seconds between polls while a worker starts or stops. SIGCHLD reports a death at once."""
 IDLE_TICK_S = 1.0
 ANSWER_TIMEOUT_S = 1.0
-"""How long the workers have to answer all together; a page that waits longer is worse than one that says DOWN."""
-STOPPED_S = 5.0
-"""The supervisor looks at the workers at least each second; where it has not for so long, it was stopped itself, by
-Ctrl-Z, a debugger or a frozen container."""
-AT_ONCE_S = 1.0
-"""How long a worker that is told to end at once has to write its log."""
-END_MARGIN_S = 10.0
-"""What a worker may take longer to end than its settings say, before it is killed."""
-FIXED = frozenset({"data_dir", "database_url", "listen", "metrics_listen", "secret", "secret_previous", "workers"})
-"""Settings that the supervisor itself has built upon: they change with its next start only."""
+"""Maximum time in seconds for all workers to report. A page that waits longer is worse than one that shows DOWN."""
+SUSPENDED_AFTER_S = 5.0
+"""A gap of this many seconds between polls means that the supervisor itself was suspended, such as by Ctrl-Z, a
+debugger or a frozen container: it polls at least every second."""
+LOG_FLUSH_TIMEOUT_S = 1.0
+"""Time in seconds for a worker to write its log when it must exit at once."""
+EXIT_MARGIN_S = 10.0
+"""Time in seconds beyond `drain_notice_s` and `drain_s` after which a worker is killed."""
+FIXED_SETTINGS = frozenset(
+    {"data_dir", "database_url", "listen", "metrics_listen", "secret", "secret_previous", "workers"}
+)
+"""Settings that the supervisor itself uses. They change only when it restarts."""
 
 log = logging.getLogger("storekeep.supervisor")
 
 
 class WorkerFailed(Exception):
-    """A worker could not be started, so there is no server."""
+    """A worker could not start, so the server does not start."""
 
 
 def supervise(loaded: LoadedSettings, *, sample: bool = False, address_file: Path | None = None) -> None:
-    """Serve with several workers until a signal says to stop; see `serving.serve`.
+    """Serve with several workers until a signal requests shutdown; see `serving.serve`.
 
-    Raises: WorkerFailed, and one of `REFUSALS`.
+    Raises: WorkerFailed, or one of `STARTUP_ERRORS`.
     """
     settings = loaded.settings
     folder = WorkerFolder(settings.workers_dir)
     with (
-        serve_lock(settings.database),
+        hold_serve_lock(settings.database),
         lock(settings.workers_dir, purpose="serve"),
         reserve_port(settings.listen) as address,
     ):
         check_schema(settings.database)
-        signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
-        ignore_meaningless_signals()
+        signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED_SIGNALS)
+        ignore_unused_signals()
         folder.make()
         logs = Logs(
             level=settings.log_level,
             file=settings.log_file,
             queue_max=settings.log_queue_max,
-            turns=folder.path / LOG_TURNS_FILE,
+            lock_file=folder.path / LOG_TURNS_FILE,
         )
-        warn_of_open_data_dir(settings)
+        warn_about_open_data_dir(settings)
         with closing(open_store(settings.database, limits=settings.database_limits)) as store:
-            if make_admin_key(settings, store, keep=partial(keep_admin_key, data_dir=settings.data_dir), force=False):
-                say_where_admin_key_is(settings.data_dir)
-            has_sample = offer_sample(store, wanted=sample)
+            wire_expirers(store)
+            if make_admin_key(settings, store, keep=partial(write_admin_key, data_dir=settings.data_dir), force=False):
+                print_admin_key_path(settings.data_dir)
+            has_sample = load_sample_if_requested(store, requested=sample)
         supervisor = Supervisor(loaded, address=address, folder=folder, logs=logs)
         pages = Pages(settings.metrics_listen, supervisor.overview)
         try:
             if supervisor.start():
-                with announced(
+                with announce_server(
                     address,
                     pages=pages.address,
                     data_dir=settings.data_dir,
@@ -111,13 +115,13 @@ def supervise(loaded: LoadedSettings, *, sample: bool = False, address_file: Pat
 
 
 class Supervisor:
-    """Keeps the workers.
+    """Keeps the workers running.
 
     Args:
-        loaded: the settings, and how they are read again.
-        address: the port that they share.
-        folder: where they have sockets of their own.
-        logs: written when it ends at once.
+        loaded: the settings, with what is needed to reload them.
+        address: the address that the workers share.
+        folder: the directory of the workers' Unix sockets.
+        logs: flushed before an immediate exit.
     """
 
     def __init__(self, loaded: LoadedSettings, *, address: str, folder: WorkerFolder, logs: Logs) -> None:
@@ -131,162 +135,162 @@ class Supervisor:
             Slot(number, spawn=self._spawn, publish=self._publish) for number in range(loaded.settings.workers)
         ]
         self._to_replace: deque[Slot] = deque()
-        self._state = threading.Lock()
+        self._state_lock = threading.Lock()
         self._stopping = False
-        self._signals = SignalQueue(WATCHED)
-        self._ticked_s = time.monotonic()
+        self._signals = SignalQueue(HANDLED_SIGNALS)
+        self._polled_s = time.monotonic()
 
     @property
     def _settings(self) -> Settings:
         return self._loaded.settings
 
-    def _packed(self) -> dict[str, Any]:
-        """The settings of a worker that is started now."""
+    def _pack_settings(self) -> dict[str, Any]:
+        """Return the settings for a worker that starts now."""
         return pack_settings(self._settings, listen=self._address)
 
     def _spawn(self, number: int) -> WorkerProcess:
         cpu = self._cpus[number % len(self._cpus)]
-        return WorkerProcess(Order(number=number, cpu=cpu, settings=self._packed()))
+        return WorkerProcess(StartWorker(number=number, cpu=cpu, settings=self._pack_settings()))
 
     def _publish(self, process: WorkerProcess) -> None:
-        if process.settings == self._packed():
+        if process.settings == self._pack_settings():
             self._proven = self._loaded
         self._folder.link(str(process.number), to=f"{process.number}.{process.process_id}")
         log.info("a worker serves", extra={"of_worker": process.number, "process_id": process.process_id})
 
-    # -- from start to end
+    # -- lifecycle
 
     def start(self) -> bool:
         """Start all workers and wait until each serves.
 
-        Returns: False where a signal said to stop meanwhile; then all are gone.
+        Returns: False if a signal requested shutdown in the meantime; then all workers have exited.
 
         Raises: WorkerFailed.
         """
-        while not all(slot.is_settled for slot in self._slots):
+        while not all(slot.is_stable for slot in self._slots):
             if self._stopping:
                 self.run()
                 return False
             for problem in self._tick():
                 raise WorkerFailed(problem)
-            self._hear(BUSY_TICK_S)
+            self._handle_next_signal(BUSY_TICK_S)
         return True
 
     def run(self) -> None:
-        """Keep them until a signal says to stop, and all have."""
+        """Keep the workers running until a signal requests shutdown and all have exited."""
         while not (self._stopping and not any(self._processes())):
             self._tick()
-            self._hear(IDLE_TICK_S if self._is_quiet() else BUSY_TICK_S)
+            self._handle_next_signal(IDLE_TICK_S if self._is_idle() else BUSY_TICK_S)
 
-    def _is_quiet(self) -> bool:
-        return not self._stopping and not self._to_replace and all(slot.is_settled for slot in self._slots)
+    def _is_idle(self) -> bool:
+        return not self._stopping and not self._to_replace and all(slot.is_stable for slot in self._slots)
 
     def _processes(self) -> list[WorkerProcess]:
         return [process for slot in self._slots for process in slot.processes()]
 
     def kill(self) -> None:
-        """End whoever is still there."""
+        """Kill all remaining processes."""
         for process in self._processes():
             process.kill()
 
     def _tick(self) -> list[str]:
-        """Look at every worker and do what is due; gives why workers failed that were just starting."""
-        self._allow_for_a_stop()
-        with self._state:
+        """Poll every slot, start what is due, and return why workers failed to start."""
+        self._extend_deadlines_after_suspension()
+        with self._state_lock:
             if self._stopping:
                 for slot in self._slots:
-                    slot.see_end()
+                    slot.poll_exit()
                 return []
-            found = [slot.look(drain_within_s=self._end_within_s) for slot in self._slots]
-            problems = [problem for problem in found if problem]
+            results = [slot.poll(drain_within_s=self._exit_timeout_s) for slot in self._slots]
+            problems = [problem for problem in results if problem]
             if problems:
-                self._doubt_new_settings()
+                self._revert_unproven_settings()
             for slot in self._slots:
-                slot.fill()
-            if self._to_replace and all(slot.is_settled for slot in self._slots):
+                slot.start_if_due()
+            if self._to_replace and all(slot.is_stable for slot in self._slots):
                 self._to_replace.popleft().replace()
         return problems
 
-    def _allow_for_a_stop(self) -> None:
-        """Give the workers more time where this process was stopped, as they may have been with it."""
+    def _extend_deadlines_after_suspension(self) -> None:
+        """Give the workers more time after this process was suspended, because they may have been, too."""
         now_s = time.monotonic()
-        away_s, self._ticked_s = now_s - self._ticked_s, now_s
-        if away_s > STOPPED_S:
+        gap_s, self._polled_s = now_s - self._polled_s, now_s
+        if gap_s > SUSPENDED_AFTER_S:
             for process in self._processes():
-                process.allow(away_s)
+                process.extend_deadlines(gap_s)
 
     # -- signals
 
-    def _hear(self, timeout_s: float) -> None:
-        """Wait for a signal, or for the next look at the workers, and do what it says."""
+    def _handle_next_signal(self, timeout_s: float) -> None:
+        """Wait for a signal until the next poll is due, and handle it."""
         number = self._signals.next(timeout_s=timeout_s)
-        if number in STOP_SIGNALS or (number == signal.SIGHUP and is_abandoned()):
+        if number in STOP_SIGNALS or (number == signal.SIGHUP and is_terminal_closed()):
             self._stop(number)
         elif number == signal.SIGHUP and not self._stopping:
             self._reload()
 
     @property
-    def _end_within_s(self) -> float:
-        return self._settings.drain_notice_s + self._settings.drain_s + END_MARGIN_S
+    def _exit_timeout_s(self) -> float:
+        return self._settings.drain_notice_s + self._settings.drain_s + EXIT_MARGIN_S
 
     def _stop(self, number: int) -> None:
-        """Have all workers drain and end; the second time: at once, and this process with them."""
+        """Drain all workers. The second call ends the workers and this process at once."""
         if self._stopping:
-            self._end_at_once(128 + number)
+            self._exit_at_once(128 + number)
         log.info("stopping", extra={"workers": len(self._slots)})
         self._stopping = True
         self._to_replace.clear()
         for process in self._processes():
-            process.drain(within_s=self._end_within_s)
+            process.drain(within_s=self._exit_timeout_s)
 
-    def _end_at_once(self, exit_code: int) -> None:
-        """End all that drain, and this process."""
+    def _exit_at_once(self, exit_code: int) -> None:
+        """End the draining workers and this process."""
         processes = self._processes()
         for process in processes:
             process.stop_at_once()
         for process in processes:
-            process.kill(after_s=AT_ONCE_S)
+            process.kill(after_s=LOG_FLUSH_TIMEOUT_S)
         self._logs.close()
         os._exit(exit_code)
 
-    # -- new settings
+    # -- reload
 
     def _reload(self) -> None:
-        """Read the settings again and begin to replace the workers, who writes last: it changes hands only once so."""
+        """Reload the settings and begin to replace the workers, the leader last, so that leadership moves only once."""
         new = reload_settings(self._loaded)
         if new is None:
             return
         changed = changed_settings(self._settings, new.settings)
-        waiting = [name for name in changed if name.removeprefix(PREFIX).lower() in FIXED]
+        waiting = [name for name in changed if name.removeprefix(PREFIX).lower() in FIXED_SETTINGS]
         log.info(
-            "settings are read again; workers are replaced one at a time",
+            "settings reloaded; workers are replaced one at a time",
             extra={"settings": changed, "wait_for_a_restart": waiting},
         )
-        writers = {worker.number for worker in self.overview().workers if worker.writes}
-        self._loaded = new.with_settings({name: getattr(self._settings, name) for name in FIXED})
-        self._to_replace = deque(sorted(self._slots, key=lambda slot: slot.number in writers))
+        leaders = {worker.number for worker in self.overview().workers if worker.writes}
+        self._loaded = new.replace_settings({name: getattr(self._settings, name) for name in FIXED_SETTINGS})
+        self._to_replace = deque(sorted(self._slots, key=lambda slot: slot.number in leaders))
 
-    def _doubt_new_settings(self) -> None:
-        """Go back to the settings before, where a worker could not start and none has with the new ones."""
+    def _revert_unproven_settings(self) -> None:
+        """Return to the last settings that a worker started with, after one could not start with the new ones."""
         if self._loaded is self._proven:
             return
         log.error("no worker can start with the new settings; nothing changes")
         self._loaded = self._proven
         self._to_replace.clear()
 
-    # -- how it is
+    # -- status
 
-    def overview(self) -> Overview:
-        """How the whole server is; takes a second where a worker does not answer."""
-        with self._state:
+    def overview(self) -> ServerStatus:
+        """Return the state of the whole server. Takes a second if a worker does not answer."""
+        with self._state_lock:
             processes = [process for process in self._processes() if process.is_ready]
         for process in processes:
-            process.ask()
-        give_up_s = time.monotonic() + ANSWER_TIMEOUT_S
-        answered = {process for process in processes if process.has_answered(give_up_s=give_up_s)}
-        with self._state:
-            return Overview(
+            process.request_report()
+        deadline_s = time.monotonic() + ANSWER_TIMEOUT_S
+        answered = {process for process in processes if process.wait_for_report(deadline_s=deadline_s)}
+        with self._state_lock:
+            return ServerStatus(
                 workers=tuple(slot.view(has_answered=slot.current in answered) for slot in self._slots),
-                ended=add_counts(slot.counts_of_others() for slot in self._slots),
+                ended=add_counts(slot.add_other_counts() for slot in self._slots),
                 supervisor_id=os.getpid(),
             )

@@ -1,7 +1,7 @@
-"""A worker: one process that a supervisor has started, from its order to its end.
+"""A worker: one process started by a supervisor, from its start message to its exit.
 
-It ends in order on SIGTERM and when another one serves in its place, and at once when its supervisor is gone: then
-somebody may be starting a server anew, and nothing that was acknowledged is lost.
+It drains on SIGTERM and when its successor serves. It exits at once when its supervisor is gone, because a new server
+may be starting; no acknowledged write is lost.
 """
 
 from __future__ import annotations
@@ -14,55 +14,63 @@ import threading
 
 from storekeep.server.app import App
 from storekeep.server.process.signals import (
-    REFUSALS,
-    hold_signals_back,
-    in_words,
-    pin,
-    spare_garbage_collector,
+    STARTUP_ERRORS,
+    block_signals,
+    describe_error,
+    freeze_gc,
+    pin_to_core,
     stop_on_signals,
 )
-from storekeep.server.supervision.control import Control, Leave, Order, Question, Ready, Refusal, unpack_settings
+from storekeep.server.supervision.control import (
+    Control,
+    GetReport,
+    Ready,
+    Retire,
+    StartFailed,
+    StartWorker,
+    unpack_settings,
+)
 from storekeep.server.telemetry.logs import Logs
 from storekeep.server.transport.leadership import LOG_TURNS_FILE, Worker, WorkerFolder
 
-ORPHANED = 3
-"""The exit code of a worker whose supervisor is gone."""
+EXIT_CODE_ORPHANED = 3
+"""Exit code of a worker whose supervisor is gone."""
 
 
 def main() -> None:
-    """Be the worker that the supervisor at the other end of a file descriptor orders."""
+    """Run the worker that the supervisor starts over the socket of `argv[1]`, a file descriptor."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_SETMASK, [])  # the supervisor takes its signals otherwise
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])  # the supervisor blocks its signals, and children inherit that
     control = Control(socket.socket(fileno=int(sys.argv[1])))
-    order = control.receive()
-    if not isinstance(order, Order):
-        sys.exit(ORPHANED)
+    start = control.receive()
+    if not isinstance(start, StartWorker):
+        sys.exit(EXIT_CODE_ORPHANED)
     try:
-        serve_order(order, control)
-    except REFUSALS as error:
-        control.send(Refusal(in_words(error)))
+        run_worker(start, control)
+    except STARTUP_ERRORS as error:
+        control.send(StartFailed(describe_error(error)))
         sys.exit(1)
 
 
-def serve_order(order: Order, control: Control) -> None:
-    """Serve until told to stop.
+def run_worker(start: StartWorker, control: Control) -> None:
+    """Serve until the supervisor or a signal requests the exit.
 
-    Raises: one of `REFUSALS` where it cannot even begin.
+    Raises: one of `STARTUP_ERRORS`.
     """
-    settings = unpack_settings(order.settings)
+    settings = unpack_settings(start.settings)
     folder = WorkerFolder(settings.workers_dir)
-    pin(order.cpu)
-    with hold_signals_back():
+    pin_to_core(start.cpu)
+    with block_signals():
         logs = Logs(
             level=settings.log_level,
             file=settings.log_file,
             queue_max=settings.log_queue_max,
-            turns=folder.path / LOG_TURNS_FILE,
-            worker=order.number,
+            lock_file=folder.path / LOG_TURNS_FILE,
+            worker=start.number,
         )
         stop = stop_on_signals(logs)
-        app = App(settings, logs=logs, worker=Worker(order.number, folder, f"{order.number}.{os.getpid()}"))
-        spare_garbage_collector()
+        app = App(settings, logs=logs, worker=Worker(start.number, folder, f"{start.number}.{os.getpid()}"))
+        freeze_gc()
         try:
             app.start()
         except Exception:
@@ -78,7 +86,7 @@ def serve_order(order: Order, control: Control) -> None:
 
 
 class _Listener:
-    """Does what the supervisor says."""
+    """The thread that handles messages of the supervisor."""
 
     def __init__(self, control: Control, app: App, *, stop: threading.Event, logs: Logs) -> None:
         self.is_replaced = False
@@ -89,18 +97,18 @@ class _Listener:
         self._thread = threading.Thread(target=self._listen, name="control", daemon=True)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     def _listen(self) -> None:
         while (message := self._control.receive()) is not None:
-            if isinstance(message, Question):
+            if isinstance(message, GetReport):
                 self._control.send(self._app.report())
-            elif isinstance(message, Leave):
+            elif isinstance(message, Retire):
                 self.is_replaced = True
                 self._stop.set()
         self._logs.close()
-        os._exit(ORPHANED)
+        os._exit(EXIT_CODE_ORPHANED)
 
 
 if __name__ == "__main__":

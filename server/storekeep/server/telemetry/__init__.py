@@ -1,1 +1,1 @@
-"""What a server reports about itself: logs, counts, Prometheus metrics and status pages."""
+"""What a server reports about itself: logs, counts, Prometheus metrics and health endpoints."""

@@ -1,6 +1,6 @@
-"""Counts: how many calls began, how each ended and how long it took, in plain numbers of this process.
+"""Counts: number, outcome and duration of the calls of this process.
 
-Each thread counts for itself, so that counting takes no lock and loses nothing; who wants to know adds them up.
+Each thread counts separately, so that counting needs no lock and loses nothing; readers add up the threads.
 """
 
 from __future__ import annotations
@@ -13,19 +13,22 @@ from collections.abc import Iterable
 import msgspec
 
 BOUNDS_US = (250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 5_000_000)
-"""Upper bounds of a duration's buckets, in µs: a read takes 0.3 ms, a commit some, and beyond 5 s callers have gone."""
+"""Upper bounds of the duration buckets, in µs. A read takes 0.3 ms, a commit a few ms; few callers wait beyond 5 s."""
 BUCKETS = len(BOUNDS_US) + 1
 
-How = tuple[str, str, str]
-"""Method, code and reason of a call."""
+Outcome = tuple[str, str, str]
+"""Method, status code and error reason of a call."""
 
 
-class Ended(msgspec.Struct, frozen=True):
-    """The calls of one method that ended in one way.
+class EndedCalls(msgspec.Struct, frozen=True):
+    """The finished calls of one method with one outcome.
 
     Attributes:
-        buckets: how many took so long; the last is of all that took longer than the last of `BOUNDS_US`.
-        duration_us: of all of them together.
+        method: Full name of the method.
+        code: Name of the gRPC status code.
+        reason: Error reason; empty for success.
+        buckets: Number of calls per duration bucket; the last is for durations above the last of `BOUNDS_US`.
+        duration_us: Total duration of the calls.
     """
 
     method: str
@@ -36,39 +39,39 @@ class Ended(msgspec.Struct, frozen=True):
 
     @property
     def calls(self) -> int:
-        """How many they are."""
+        """Number of calls."""
         return sum(self.buckets)
 
 
 class Counts(msgspec.Struct, frozen=True):
-    """What was counted up to one moment.
+    """The counts at one moment.
 
     Attributes:
-        begun: calls that came in.
-        forwarded: those that were forwarded to another worker, which answered and counts them.
-        ended: all others that are over.
-        commits: transactions that the store has made durable.
-        writes: of callers, in those transactions.
-        limited: refusals by rate limits: which limit, and how many.
+        begun: Received calls.
+        forwarded: Calls forwarded to the leader, which counts their outcome.
+        ended: Outcomes of the other finished calls.
+        commits: Durable transactions of the store.
+        writes: Writes of callers in these transactions.
+        limited: Name of each rate limit and the number of calls that it rejected.
     """
 
     begun: int = 0
     forwarded: int = 0
-    ended: tuple[Ended, ...] = ()
+    ended: tuple[EndedCalls, ...] = ()
     commits: int = 0
     writes: int = 0
     limited: tuple[tuple[str, int], ...] = ()
 
     @property
     def in_flight(self) -> int:
-        """Calls that have begun and are not over."""
+        """Number of calls in progress."""
         return max(0, self.begun - self.forwarded - sum(ended.calls for ended in self.ended))
 
 
 def add_counts(parts: Iterable[Counts]) -> Counts:
-    """What several processes counted together."""
+    """Return the sums of the counts of several processes."""
     begun = forwarded = commits = writes = 0
-    rows: dict[How, list[int]] = {}
+    rows: dict[Outcome, list[int]] = {}
     limited: Counter[str] = Counter()
     for part in parts:
         begun += part.begun
@@ -78,21 +81,23 @@ def add_counts(parts: Iterable[Counts]) -> Counts:
         limited.update(dict(part.limited))
         for ended in part.ended:
             _add_row(rows, (ended.method, ended.code, ended.reason), (*ended.buckets, ended.duration_us))
-    return Counts(begun, forwarded, _ended(rows), commits, writes, tuple(sorted(limited.items())))
+    return Counts(begun, forwarded, _build_ended(rows), commits, writes, tuple(sorted(limited.items())))
 
 
-def _add_row(rows: dict[How, list[int]], how: How, numbers: Iterable[int]) -> None:
-    row = rows.setdefault(how, [0] * (BUCKETS + 1))
-    for place, number in enumerate(numbers):
-        row[place] += number
+def _add_row(rows: dict[Outcome, list[int]], outcome: Outcome, numbers: Iterable[int]) -> None:
+    row = rows.setdefault(outcome, [0] * (BUCKETS + 1))
+    for index, number in enumerate(numbers):
+        row[index] += number
 
 
-def _ended(rows: dict[How, list[int]]) -> tuple[Ended, ...]:
-    return tuple(Ended(*how, buckets=tuple(row[:-1]), duration_us=row[-1]) for how, row in sorted(rows.items()))
+def _build_ended(rows: dict[Outcome, list[int]]) -> tuple[EndedCalls, ...]:
+    return tuple(
+        EndedCalls(*outcome, buckets=tuple(row[:-1]), duration_us=row[-1]) for outcome, row in sorted(rows.items())
+    )
 
 
 class _Tally:
-    """What one thread has counted. Its rows have a number for each bucket, and the sum of the durations."""
+    """The counts of one thread. A row holds a number per bucket, then the sum of the durations in µs."""
 
     __slots__ = ("begun", "forwarded", "limited", "rows")
 
@@ -100,11 +105,11 @@ class _Tally:
         self.begun = 0
         self.forwarded = 0
         self.limited: Counter[str] = Counter()
-        self.rows: dict[How, list[int]] = {}
+        self.rows: dict[Outcome, list[int]] = {}
 
 
-class _Own(threading.local):
-    """The tally of the thread that asks."""
+class _ThreadTally(threading.local):
+    """The tally of the current thread."""
 
     def __init__(self, tallies: list[_Tally]) -> None:
         self.tally = _Tally()
@@ -112,18 +117,18 @@ class _Own(threading.local):
 
 
 class CallCounts:
-    """Counts the calls of this process. One call costs 0.3 µs in all."""
+    """Counts the calls of this process. Counting a call takes 0.3 µs."""
 
     def __init__(self) -> None:
         self._tallies: list[_Tally] = []
-        self._own = _Own(self._tallies)
+        self._own = _ThreadTally(self._tallies)
 
     def begin(self) -> None:
-        """A call has come in."""
+        """Count a received call."""
         self._own.tally.begun += 1
 
     def end(self, method: str, code: str, reason: str, duration_us: int) -> None:
-        """A call is over."""
+        """Count a finished call and its duration in µs."""
         rows = self._own.tally.rows
         row = rows.get((method, code, reason))
         if row is None:
@@ -131,29 +136,29 @@ class CallCounts:
         row[bisect_left(BOUNDS_US, duration_us)] += 1
         row[-1] += duration_us
 
-    def refuse(self, method: str, code: str, reason: str) -> None:
-        """A call has come in, and is over at once."""
+    def reject(self, method: str, code: str, reason: str) -> None:
+        """Count a call that was rejected on arrival."""
         self.begin()
         self.end(method, code, reason, 0)
 
     def limit(self, limit: str) -> None:
-        """A rate limit has refused something."""
+        """Count a rejection by a rate limit."""
         self._own.tally.limited[limit] += 1
 
     def forward(self) -> None:
-        """A call is over that was forwarded to another worker, which has answered it."""
+        """Count a call that was forwarded to the leader and answered by it."""
         self._own.tally.forwarded += 1
 
     def counts(self) -> Counts:
-        """What was counted so far."""
-        rows: dict[How, list[int]] = {}
+        """Return the counts so far."""
+        rows: dict[Outcome, list[int]] = {}
         limited: Counter[str] = Counter()
         tallies = list(self._tallies)
         for tally in tallies:
             limited.update(tally.limited.copy())
-            for how, row in list(tally.rows.items()):
-                _add_row(rows, how, row)
-        ended = _ended(rows)
+            for outcome, row in list(tally.rows.items()):
+                _add_row(rows, outcome, row)
+        ended = _build_ended(rows)
         forwarded = sum(tally.forwarded for tally in tallies)
         return Counts(
             begun=sum(tally.begun for tally in tallies),

@@ -1,8 +1,7 @@
-"""Pages: metrics and health over plain HTTP, for Prometheus, Kubernetes and people with curl.
+"""HTTP endpoints for metrics and health, for Prometheus, Kubernetes and curl.
 
-They tell nothing of customers or callers, but how much is sold can be guessed from them; so they are off until an
-address is named. Nobody waits for them: one that asks slowly is cut off, and where there are too many it is the oldest
-that has to go, as a probe is answered within milliseconds.
+They are unauthenticated and reveal sales volume, but no data of customers or callers. They are disabled unless an
+address is configured. Slow clients are disconnected; beyond `HTTP_CONNECTIONS_MAX` the oldest connection is closed.
 """
 
 from __future__ import annotations
@@ -19,78 +18,79 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from storekeep.server.runtime.ports import AddressTaken, split_address
-from storekeep.server.telemetry.prometheus import CONTENT_TYPE, expose
-from storekeep.server.telemetry.status import Overview, WorkerView
+from storekeep.server.telemetry.prometheus import CONTENT_TYPE, format_metrics
+from storekeep.server.telemetry.status import ServerStatus, WorkerStatus
 
 REQUEST_TIMEOUT_S = 5.0
-"""How long a caller may take to ask and to read the answer, all in all."""
-CALLERS_MAX = 16
-"""Who may be answered at once: some scrapers and probes, each with a thread."""
+"""Maximum duration of a connection, including the request and the response."""
+HTTP_CONNECTIONS_MAX = 16
+"""Maximum number of connections, each with a thread; enough for a few scrapers and probes."""
 REQUEST_BYTES_MAX = 16 * 1024
-"""Of the request line and all headers together."""
+"""Maximum size of the request line and all headers."""
 READS = ("GET", "HEAD")
 OTHER_METHODS = ("POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT")
-"""Methods of HTTP that the pages do not take (RFC 9110, 9.1; RFC 5789). Of others nobody knows what they mean: 501."""
+"""HTTP methods answered with 405 (RFC 9110, 9.1; RFC 5789); unknown methods get 501."""
 
-Look = Callable[[], Overview]
-"""Looks at the server; answers within about a second, whatever the workers do."""
-Answer = tuple[HTTPStatus, str, bytes]
+ReadStatus = Callable[[], ServerStatus]
+"""Returns the status of the server within about a second, even if workers hang."""
+Response = tuple[HTTPStatus, str, bytes]
 
 
 class Pages:
-    """Serves the pages from the start to `close`.
+    """Serves the endpoints until `close`.
 
     Args:
-        address: `host:port`; empty: nowhere.
+        address: `host:port`; empty to disable the endpoints.
+        read_status: Returns the status of the server.
 
     Attributes:
-        address: with the port that it got.
+        address: Bound address with the actual port; empty if disabled.
 
     Raises: AddressTaken.
     """
 
-    def __init__(self, address: str, look: Look) -> None:
+    def __init__(self, address: str, read_status: ReadStatus) -> None:
         self.address = ""
-        self._server: _PageServer | None = None
+        self._server: _HttpServer | None = None
         if not address:
             return
         try:
-            self._server = _PageServer(split_address(address), look)
+            self._server = _HttpServer(split_address(address), read_status)
         except OSError:
             raise AddressTaken(address) from None
         self.address = f"{address.rpartition(':')[0]}:{self._server.server_port}"
-        threading.Thread(target=self._server.serve_forever, name="pages", daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, name="http", daemon=True).start()
 
     def close(self) -> None:
-        """Serve them no more."""
+        """Stop serving."""
         if self._server is not None:
             self._server.shutdown()
             self._server.server_close()
 
 
-class _PageServer(ThreadingHTTPServer):
-    """Answers each caller in a thread, up to a limit."""
+class _HttpServer(ThreadingHTTPServer):
+    """Handles each connection in a thread, up to `HTTP_CONNECTIONS_MAX`."""
 
     daemon_threads = True
     block_on_close = False
 
-    def __init__(self, place: tuple[str, int], look: Look) -> None:
-        self.look = look
-        self.address_family = socket.AF_INET6 if ":" in place[0] else socket.AF_INET
+    def __init__(self, address: tuple[str, int], read_status: ReadStatus) -> None:
+        self.read_status = read_status
+        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         self._lock = threading.Lock()
         self._since_s: dict[Any, float] = {}
-        super().__init__(place, _PageHandler)
+        super().__init__(address, _RequestHandler)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Take a caller; where there are too many, the oldest of the address with most has to go."""
+        """Accept a connection; over the limit, close the oldest one of the address with the most."""
         with self._lock:
             self._since_s[request] = time.monotonic()
-            if len(self._since_s) > CALLERS_MAX:
-                self._hang_up(_worst(self._since_s))
+            if len(self._since_s) > HTTP_CONNECTIONS_MAX:
+                self._disconnect(_find_oldest(self._since_s))
         super().process_request(request, client_address)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """Answer one caller."""
+        """Handle one connection."""
         try:
             super().process_request_thread(request, client_address)
         finally:
@@ -98,73 +98,73 @@ class _PageServer(ThreadingHTTPServer):
                 self._since_s.pop(request, None)
 
     def service_actions(self) -> None:
-        """Hang up on those whose time is over; called twice a second, and for each new caller."""
+        """Close connections older than `REQUEST_TIMEOUT_S`; called twice a second and for each new connection."""
         before_s = time.monotonic() - REQUEST_TIMEOUT_S
         with self._lock:
             for request in [request for request, since_s in self._since_s.items() if since_s < before_s]:
-                self._hang_up(request)
+                self._disconnect(request)
 
-    def _hang_up(self, request: Any) -> None:
-        """End a connection, at which its thread ends."""
+    def _disconnect(self, request: Any) -> None:
+        """Close a connection, which ends its thread."""
         self._since_s.pop(request, None)
         with contextlib.suppress(OSError):
             request.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A caller that has gone before it was answered is nobody's business."""
+        """Ignore clients that disconnect early."""
 
 
-class _PageHandler(BaseHTTPRequestHandler):
-    """Answers one request."""
+class _RequestHandler(BaseHTTPRequestHandler):
+    """Handles one request."""
 
-    server: _PageServer
+    server: _HttpServer
     timeout = REQUEST_TIMEOUT_S
 
     def setup(self) -> None:
-        """Read no more than a request may have."""
+        """Limit the size of the request."""
         super().setup()
-        self.rfile = _Bounded(self.rfile, REQUEST_BYTES_MAX)  # type: ignore[assignment]  # all that is used of a file
+        self.rfile = _BoundedFile(self.rfile, REQUEST_BYTES_MAX)  # type: ignore[assignment]  # used methods exist
 
-    def _read(self) -> None:
-        """Give a page, or say that there is none; to HEAD without the page itself."""
-        status, kind, body = answer(self.path.partition("?")[0], self.server.look)
+    def _send_page(self) -> None:
+        """Send the response of a path; without a body for HEAD."""
+        status, kind, body = respond(self.path.partition("?")[0], self.server.read_status)
         self.send_response(status)
         self.send_header("Content-Type", kind)
-        self._finish(body)
+        self._send_body(body)
 
-    def _refuse(self) -> None:
-        """Say which methods there are."""
+    def _send_method_not_allowed(self) -> None:
+        """Send 405 with the allowed methods."""
         self.send_response(HTTPStatus.METHOD_NOT_ALLOWED)
         self.send_header("Allow", ", ".join(READS))
-        self._finish(b"")
+        self._send_body(b"")
 
-    def _finish(self, body: bytes) -> None:
+    def _send_body(self, body: bytes) -> None:
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - http.server's name
-        """Scrapes are not logged."""
+        """Do not log requests."""
 
 
 for _method in READS:
-    setattr(_PageHandler, f"do_{_method}", _PageHandler._read)
+    setattr(_RequestHandler, f"do_{_method}", _RequestHandler._send_page)
 for _method in OTHER_METHODS:
-    setattr(_PageHandler, f"do_{_method}", _PageHandler._refuse)
+    setattr(_RequestHandler, f"do_{_method}", _RequestHandler._send_method_not_allowed)
 
 
-class _Bounded:
-    """A file that is at its end after so many bytes."""
+class _BoundedFile:
+    """A file that ends after `bytes_max` bytes."""
 
     def __init__(self, file: Any, bytes_max: int) -> None:
         self._file = file
-        self._left = bytes_max
+        self._remaining_bytes = bytes_max
 
     def readline(self, size: int = -1) -> bytes:
-        """Read a line, as far as it may be read."""
-        line: bytes = self._file.readline(self._left if size < 0 else min(size, self._left))
-        self._left -= len(line)
+        """Read a line, up to the limit."""
+        line: bytes = self._file.readline(self._remaining_bytes if size < 0 else min(size, self._remaining_bytes))
+        self._remaining_bytes -= len(line)
         return line
 
     def close(self) -> None:
@@ -173,53 +173,53 @@ class _Bounded:
 
     @property
     def closed(self) -> bool:
-        """Whether it is closed."""
+        """Whether the file is closed."""
         return bool(self._file.closed)
 
 
-def _worst(requests: Iterable[Any]) -> Any:
-    """The oldest request of the address that has most of them."""
-    hosts = {request: _host_of(request) for request in requests}
+def _find_oldest(requests: Iterable[Any]) -> Any:
+    """Return the oldest connection of the address with the most connections."""
+    hosts = {request: _get_host(request) for request in requests}
     counts = Counter(hosts.values())
     return max(hosts, key=lambda request: counts[hosts[request]])
 
 
-def _host_of(request: Any) -> str:
+def _get_host(request: Any) -> str:
     try:
         return str(request.getpeername()[0])
-    except OSError:  # it is gone
+    except OSError:  # already disconnected
         return ""
 
 
-def answer(path: str, look: Look) -> Answer:
-    """The page at a path.
+def respond(path: str, read_status: ReadStatus) -> Response:
+    """Return the response of a path.
 
-    `/metrics`: all workers together. `/healthz`: the server is alive. `/readyz`: it takes every kind of call.
-    `/healthz/1`, `/readyz/1`: of the worker with that number.
+    `/metrics`: metrics of all workers. `/healthz`: the server is alive. `/readyz`: it accepts all kinds of calls.
+    `/healthz/1`, `/readyz/1`: the same for the worker with this number.
     """
     page, _, number = path.removeprefix("/").partition("/")
     if path == "/metrics":
-        return HTTPStatus.OK, CONTENT_TYPE, expose(look())
-    if page not in JUDGEMENTS:
-        return _as_json(HTTPStatus.NOT_FOUND, {"pages": ["/metrics", *(f"/{name}" for name in JUDGEMENTS)]})
-    overview = look()
-    of_server, of_worker = JUDGEMENTS[page]
-    workers = [worker for worker in overview.workers if number in ("", str(worker.number))]
+        return HTTPStatus.OK, CONTENT_TYPE, format_metrics(read_status())
+    if page not in HEALTH_CHECKS:
+        return _build_json(HTTPStatus.NOT_FOUND, {"pages": ["/metrics", *(f"/{name}" for name in HEALTH_CHECKS)]})
+    status = read_status()
+    check_server, check_worker = HEALTH_CHECKS[page]
+    workers = [worker for worker in status.workers if number in ("", str(worker.number))]
     if not workers:
-        return _as_json(HTTPStatus.NOT_FOUND, {"workers": len(overview.workers)})
-    good = of_worker(workers[0]) if number else of_server(overview)
-    status = HTTPStatus.OK if good else HTTPStatus.SERVICE_UNAVAILABLE
-    return _as_json(status, {"ok": good, "workers": [_told(worker) for worker in workers]})
+        return _build_json(HTTPStatus.NOT_FOUND, {"workers": len(status.workers)})
+    is_ok = check_worker(workers[0]) if number else check_server(status)
+    http_status = HTTPStatus.OK if is_ok else HTTPStatus.SERVICE_UNAVAILABLE
+    return _build_json(http_status, {"ok": is_ok, "workers": [_describe_worker(worker) for worker in workers]})
 
 
-JUDGEMENTS: dict[str, tuple[Callable[[Overview], bool], Callable[[WorkerView], bool]]] = {
-    "healthz": (lambda _overview: True, lambda worker: worker.is_alive),
-    "readyz": (lambda overview: overview.is_ready, lambda worker: worker.is_serving),
+HEALTH_CHECKS: dict[str, tuple[Callable[[ServerStatus], bool], Callable[[WorkerStatus], bool]]] = {
+    "healthz": (lambda _status: True, lambda worker: worker.is_alive),
+    "readyz": (lambda status: status.is_ready, lambda worker: worker.is_serving),
 }
-"""What is good news of the whole server, and of one worker."""
+"""Checks of the whole server and of one worker, by path."""
 
 
-def _told(worker: WorkerView) -> dict[str, Any]:
+def _describe_worker(worker: WorkerStatus) -> dict[str, Any]:
     return {
         "number": worker.number,
         "process_id": worker.process_id,
@@ -229,5 +229,5 @@ def _told(worker: WorkerView) -> dict[str, Any]:
     }
 
 
-def _as_json(status: HTTPStatus, content: dict[str, Any]) -> Answer:
+def _build_json(status: HTTPStatus, content: dict[str, Any]) -> Response:
     return status, "application/json", json.dumps(content).encode() + b"\n"

@@ -1,7 +1,7 @@
-"""Logs: one JSON object per line, formatted by who logs and written in batches by one background thread.
+"""Logs: one JSON object per line, formatted by the caller and written in batches by one background thread.
 
-Nobody waits for the log: beyond a bound, lines are dropped and their number is logged. What is queued is
-written at exit and on an uncaught exception; a `kill -9` loses the last few hundredths of a second.
+Logging never blocks: if the queue is full, lines are dropped and their number is logged. The queue is written at exit
+and on an uncaught exception; `kill -9` loses the last few hundredths of a second.
 """
 
 from __future__ import annotations
@@ -26,26 +26,26 @@ import msgspec
 from pythonjsonlogger.msgspec import MsgspecFormatter
 
 BATCH_DELAY_S = 0.02
-"""How long the writer lets lines gather: one write for all of them, and a GIL handed over only fifty times a second."""
-LOOK_INTERVAL_S = 1.0
-"""How often is looked whether a log file is still where it was."""
+"""How long the writer collects lines: they share one write, and the GIL is handed over only fifty times a second."""
+CHECK_INTERVAL_S = 1.0
+"""Interval at which the writer checks whether the log file was replaced."""
 FLUSH_TIMEOUT_S = 5.0
-"""How long an exit waits for the disk or the pipe that lines go to."""
+"""How long an exit waits for the disk or the pipe."""
 
 GRPC_LOGGER = "grpc._cython.cygrpc"
-"""Where gRPC logs metadata and paths that are not UTF-8, whole: a token with a wrong byte is still a token."""
+"""The logger to which gRPC writes metadata and paths that are not UTF-8, and so possibly tokens."""
 
 Stamp = dict[str, int]
-"""What every line of one process says of it."""
+"""Fields in every line of one process."""
 
 encode = msgspec.json.Encoder().encode
 
 
 class Line(msgspec.Struct):
-    """A line that is written often, as it costs half of what a dictionary does; its fields come after these.
+    """A frequent log line; it costs half as much as a dictionary. Subclasses add fields.
 
     Attributes:
-        time, level, worker: filled in by who writes it.
+        time, level, worker: Set by `RequestLog.write_line`.
     """
 
     time: datetime | None = None
@@ -54,15 +54,15 @@ class Line(msgspec.Struct):
 
 
 class LogWriter:
-    """Writes lines to a file descriptor from a thread of its own.
+    """Writes lines to a file descriptor from its own thread.
 
     Args:
-        descriptor: where lines go.
-        queue_max: lines that may wait; further ones are dropped and counted.
-        turns: a file that all who write to the same place lock while they do, so that lines stay whole: a pipe would
-            mix what is longer than its 4 KiB. None where nobody else writes there.
-        stamp: what each line says of this process.
-        file: what the descriptor is of; it is opened anew where another has been put in its place (logrotate).
+        descriptor: File descriptor to write to.
+        queue_max: Maximum number of queued lines; further ones are dropped and counted.
+        lock_file: File that all processes with the same output lock while they write, so that lines stay whole: a
+            pipe may interleave writes of more than 4 KiB. None if this process is the only one.
+        stamp: Fields in every line.
+        file: Path of the descriptor's file; it is reopened if the file was replaced (logrotate). None for no file.
     """
 
     def __init__(
@@ -70,26 +70,26 @@ class LogWriter:
         descriptor: int,
         *,
         queue_max: int,
-        turns: Path | None = None,
+        lock_file: Path | None = None,
         stamp: Stamp | None = None,
         file: Path | None = None,
     ) -> None:
         self.stamp = stamp or {}
         self._file = file
-        self._looked_s = time.monotonic()
+        self._checked_s = time.monotonic()
         self._descriptor = descriptor
-        self._turns = None if turns is None else os.open(turns, os.O_RDWR | os.O_CREAT, 0o600)
+        self._lock = None if lock_file is None else os.open(lock_file, os.O_RDWR | os.O_CREAT, 0o600)
         self._queue_max = queue_max
         self._lines: collections.deque[bytes] = collections.deque()
         self._dropped = 0
         self._wake = threading.Event()
-        self._writing = threading.Lock()
+        self._write_lock = threading.Lock()
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
         self._thread.start()
 
     def put(self, line: bytes) -> None:
-        """Queue one line, without its end. Never blocks, never raises."""
+        """Queue one line, without its line break. Never blocks or raises."""
         if len(self._lines) >= self._queue_max:
             self._dropped += 1
             return
@@ -105,41 +105,41 @@ class LogWriter:
             self.flush()
 
     def flush(self) -> None:
-        """Write what is queued, in the calling thread; what cannot be written is lost, as nobody could be told."""
-        if not self._writing.acquire(timeout=FLUSH_TIMEOUT_S):
+        """Write the queued lines in the calling thread; lines that cannot be written are lost."""
+        if not self._write_lock.acquire(timeout=FLUSH_TIMEOUT_S):
             return
         try:
             self._follow_file()
             batch = self._take()
-            with contextlib.suppress(OSError), self._turn():
+            with contextlib.suppress(OSError), self._lock_output():
                 while batch:
                     batch = batch[os.write(self._descriptor, batch) :]
         finally:
-            self._writing.release()
+            self._write_lock.release()
 
     def _follow_file(self) -> None:
-        """Open the file anew, under the same descriptor, where it was moved away. One that cannot be had is left."""
-        if self._file is None or time.monotonic() - self._looked_s < LOOK_INTERVAL_S:
+        """Reopen the file under the same descriptor if it was replaced; keep the old one if that fails."""
+        if self._file is None or time.monotonic() - self._checked_s < CHECK_INTERVAL_S:
             return
-        self._looked_s = time.monotonic()
+        self._checked_s = time.monotonic()
         with contextlib.suppress(OSError):
             if _is_open(self._file, self._descriptor):
                 return
-            opened = _open(self._file)
-            os.dup2(opened, self._descriptor)
-            os.close(opened)
+            new_descriptor = _open(self._file)
+            os.dup2(new_descriptor, self._descriptor)
+            os.close(new_descriptor)
 
     @contextlib.contextmanager
-    def _turn(self) -> Iterator[None]:
-        """Write alone; who is killed meanwhile holds nobody up."""
-        if self._turns is None:
+    def _lock_output(self) -> Iterator[None]:
+        """Hold the lock file; the kernel releases it if the process is killed."""
+        if self._lock is None:
             yield
             return
-        fcntl.flock(self._turns, fcntl.LOCK_EX)
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
         try:
             yield
         finally:
-            fcntl.flock(self._turns, fcntl.LOCK_UN)
+            fcntl.flock(self._lock, fcntl.LOCK_UN)
 
     def _take(self) -> bytes:
         lines: list[bytes] = []
@@ -148,12 +148,12 @@ class LogWriter:
                 lines.append(self._lines.popleft())
         if self._dropped:
             dropped, self._dropped = self._dropped, 0
-            told = {"logger": "storekeep.logs", "message": "lines dropped", "lines": dropped}
-            lines.append(encode({"time": datetime.now(UTC), "level": "WARNING", **self.stamp, **told}))
+            fields = {"logger": "storekeep.logs", "message": "lines dropped", "lines": dropped}
+            lines.append(encode({"time": datetime.now(UTC), "level": "WARNING", **self.stamp, **fields}))
         return b"\n".join([*lines, b""]) if lines else b""
 
     def close(self) -> None:
-        """Write what is queued and end the thread, once. A pipe that nobody reads is waited for once, too."""
+        """Write the queued lines and stop the thread. Waits at most `FLUSH_TIMEOUT_S` for a pipe without a reader."""
         if self._closed:
             return
         self._closed = True
@@ -164,11 +164,11 @@ class LogWriter:
 
 
 class RequestLog:
-    """One line per call. Costs its caller 1 to 2 µs.
+    """The log of calls, one line each. A line costs the caller 1 to 2 µs.
 
     Args:
-        writer: where lines go.
-        level: the least level that is written.
+        writer: Writes the lines.
+        level: Minimum level that is written.
     """
 
     def __init__(self, writer: LogWriter, *, level: int) -> None:
@@ -178,11 +178,11 @@ class RequestLog:
         self._level = level
 
     def write(self, fields: dict[str, Any], *, level: int = logging.INFO) -> None:
-        """Log one line that is seldom written.
+        """Log one infrequent line.
 
         Args:
-            fields: what is known of it: text, numbers, None. Never a token.
-            level: how grave its end was.
+            fields: Fields of the line: text, numbers or None; never a token.
+            level: Level of the line.
         """
         if level >= self._level:
             stamped = {"time": datetime.now(UTC), "level": logging.getLevelName(level), **self._stamp, **fields}
@@ -192,8 +192,8 @@ class RequestLog:
         """Log one call.
 
         Args:
-            line: what is known of it. Never a token.
-            level: how grave its end was.
+            line: Fields of the line; never a token.
+            level: Level of the line.
         """
         if level >= self._level:
             line.time = datetime.now(UTC)
@@ -203,7 +203,7 @@ class RequestLog:
 
 
 class _LineFormatter(MsgspecFormatter):
-    """A record as one JSON object, its time written as in the request log."""
+    """Formats a record as one JSON object, with the time format of the request log."""
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802 - logging's name
         moment = datetime.fromtimestamp(record.created, UTC)
@@ -211,12 +211,12 @@ class _LineFormatter(MsgspecFormatter):
 
 
 class _LineHandler(logging.Handler):
-    """Hands the records of `logging` to the writer."""
+    """Passes the records of `logging` to the writer."""
 
     def __init__(self, writer: LogWriter) -> None:
         super().__init__()
         self._put = writer.put
-        self.flush = writer.flush  # type: ignore[method-assign]  # for who ends the process at once
+        self.flush = writer.flush  # type: ignore[method-assign]  # for code that ends the process at once
         self.setFormatter(
             _LineFormatter(
                 ["asctime", "levelname", "name", "message"],
@@ -228,47 +228,47 @@ class _LineHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             self._put(self.format(record).encode())
-        except Exception:  # noqa: BLE001 - logging's rule: a record that cannot be formatted stops nobody
+        except Exception:  # noqa: BLE001 - a logging handler must not raise
             self.handleError(record)
 
 
-def _has_no_bytes_of_callers(record: logging.LogRecord) -> bool:
-    """Whether a record of gRPC's has nothing filled in; the call that it is about has a line of its own."""
+def _has_no_arguments(record: logging.LogRecord) -> bool:
+    """Return whether a record of gRPC has no arguments; the affected call has its own line."""
     return not record.args
 
 
 class Logs:
-    """The logs of one process, from its start to its end.
+    """The logs of one process.
 
     Args:
-        level: the least level that is logged, by its name.
-        file: what lines are added to; standard error when None.
-        queue_max: see `LogWriter`.
-        turns: see `LogWriter`.
-        worker: the number of this process, where there are several; each of its lines says it.
+        level: Name of the minimum level.
+        file: File to append to; None for standard error.
+        queue_max: See `LogWriter`.
+        lock_file: See `LogWriter`.
+        worker: Number of this worker, in each of its lines; None for a single process.
 
-    Raises: OSError when the file cannot be opened.
+    Raises: OSError if the file cannot be opened.
     """
 
     def __init__(
-        self, *, level: str, file: Path | None, queue_max: int, turns: Path | None = None, worker: int | None = None
+        self, *, level: str, file: Path | None, queue_max: int, lock_file: Path | None = None, worker: int | None = None
     ) -> None:
         descriptor = sys.stderr.fileno() if file is None else _open(file)
         faulthandler.enable(descriptor)
         stamp: Stamp = {} if worker is None else {"worker": worker}
-        self.writer = LogWriter(descriptor, queue_max=queue_max, turns=turns, stamp=stamp, file=file)
+        self.writer = LogWriter(descriptor, queue_max=queue_max, lock_file=lock_file, stamp=stamp, file=file)
         self.requests = RequestLog(self.writer, level=logging.getLevelNamesMapping()[level])
         root = logging.getLogger()
         root.handlers[:] = [_LineHandler(self.writer)]
         root.setLevel(level)
-        logging.getLogger(GRPC_LOGGER).addFilter(_has_no_bytes_of_callers)
+        logging.getLogger(GRPC_LOGGER).addFilter(_has_no_arguments)
         logging.getLogger("grpc").setLevel(logging.ERROR)
         sys.excepthook = self._log_uncaught
         threading.excepthook = self._log_uncaught_in_thread
         atexit.register(self.writer.close)
 
     def close(self) -> None:
-        """Write what is queued and end the writer; further lines are lost."""
+        """Write the queued lines and stop the writer; later lines are lost."""
         self.writer.close()
 
     def _log_uncaught(
@@ -286,7 +286,7 @@ class Logs:
 
 
 def _is_open(path: Path, descriptor: int) -> bool:
-    """Return whether a descriptor is of the file that is there."""
+    """Return whether a descriptor refers to the file at this path."""
     try:
         return os.path.samestat(path.stat(), os.fstat(descriptor))
     except FileNotFoundError:

@@ -1,7 +1,7 @@
-"""Exposition: an overview as Prometheus metrics (text format 0.0.4).
+"""Prometheus metrics: formats the status of a server as text (format 0.0.4).
 
-Calls are counted once each, by the worker that answered them, so the sums over all workers are what callers saw.
-Invariant: a counter never goes down while the server runs, also when a worker is replaced.
+Each call is counted once, by the worker that answered it, so sums over all workers are what callers saw.
+Invariant: a counter never decreases while the server runs, even if a worker is replaced.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from prometheus_client.core import (
 )
 
 from storekeep.server.telemetry.counts import BOUNDS_US, BUCKETS, Counts, add_counts
-from storekeep.server.telemetry.status import Overview, WorkerView
+from storekeep.server.telemetry.status import ServerStatus, WorkerStatus
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 US = 1_000_000
@@ -30,84 +30,84 @@ PROC = Path("/proc")
 CLOCK_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 CPU_FIELDS = slice(11, 13)
-"""`utime` and `stime`, in clock ticks, among the fields of `/proc/PID/stat` after the name (proc(5))."""
+"""Positions of `utime` and `stime`, in clock ticks, in `/proc/PID/stat` after the process name (proc(5))."""
 
 
-def expose(overview: Overview) -> bytes:
-    """The whole page."""
-    return generate_latest(_Families(overview))
+def format_metrics(status: ServerStatus) -> bytes:
+    """Return all metrics of a server in the text format."""
+    return generate_latest(_Families(status))
 
 
 class _Families:
-    """The metrics of one overview, as prometheus-client collects them."""
+    """The metric families of one status, as a collector of prometheus-client."""
 
-    def __init__(self, overview: Overview) -> None:
-        self._overview = overview
+    def __init__(self, status: ServerStatus) -> None:
+        self._status = status
 
     def collect(self) -> Iterator[Metric]:
-        """Every family once."""
-        reports = [worker.report.counts for worker in self._overview.workers if worker.report]
-        total = add_counts([self._overview.ended, *reports])
-        yield _calls(total)
-        yield _durations(total)
-        yield _limited(total)
-        yield _counter("storekeep_calls_forwarded", "Calls forwarded to the worker that writes.", total.forwarded)
-        yield _counter("storekeep_store_commits", "Transactions that were made durable.", total.commits)
-        yield _counter("storekeep_store_writes", "Writes in those transactions; several share one.", total.writes)
-        yield from _of_workers(self._overview.workers)
-        yield from _of_processes(self._overview)
-        yield _build()
+        """Yield each metric family."""
+        reports = [worker.report.counts for worker in self._status.workers if worker.report]
+        total = add_counts([self._status.ended, *reports])
+        yield _build_calls(total)
+        yield _build_durations(total)
+        yield _build_rate_limited(total)
+        yield _build_counter("storekeep_calls_forwarded", "Calls forwarded to the leader.", total.forwarded)
+        yield _build_counter("storekeep_store_commits", "Transactions committed durably.", total.commits)
+        yield _build_counter("storekeep_store_writes", "Writes in the committed transactions.", total.writes)
+        yield from _build_worker_metrics(self._status.workers)
+        yield from _build_process_metrics(self._status)
+        yield _build_info()
 
 
-def _counter(name: str, meaning: str, value: int) -> Metric:
+def _build_counter(name: str, meaning: str, value: int) -> Metric:
     return CounterMetricFamily(name, meaning, value=value)
 
 
-def _calls(total: Counts) -> Metric:
-    family = CounterMetricFamily("storekeep_calls", "Calls that are over.", labels=("method", "code", "reason"))
+def _build_calls(total: Counts) -> Metric:
+    family = CounterMetricFamily("storekeep_calls", "Finished calls.", labels=("method", "code", "reason"))
     for ended in total.ended:
         family.add_metric((ended.method, ended.code, ended.reason), ended.calls)
     return family
 
 
-def _limited(total: Counts) -> Metric:
-    family = CounterMetricFamily("storekeep_calls_rate_limited", "Calls that a rate limit refused.", labels=("limit",))
+def _build_rate_limited(total: Counts) -> Metric:
+    family = CounterMetricFamily("storekeep_calls_rate_limited", "Calls rejected by a rate limit.", labels=("limit",))
     for limit, calls in total.limited:
         family.add_metric((limit,), calls)
     return family
 
 
-def _durations(total: Counts) -> Metric:
+def _build_durations(total: Counts) -> Metric:
     family = HistogramMetricFamily(
-        "storekeep_call_duration_seconds", "From a call's first byte to its answer.", labels=("method",)
+        "storekeep_call_duration_seconds", "Time from the start of a call to its reply.", labels=("method",)
     )
     buckets: dict[str, list[int]] = {}
     sums_us: dict[str, int] = {}
     for ended in total.ended:
         row = buckets.setdefault(ended.method, [0] * BUCKETS)
-        for place, calls in enumerate(ended.buckets):
-            row[place] += calls
+        for index, calls in enumerate(ended.buckets):
+            row[index] += calls
         sums_us[ended.method] = sums_us.get(ended.method, 0) + ended.duration_us
     for method, row in buckets.items():
-        family.add_metric((method,), _cumulative(row), sum_value=sums_us[method] / US)
+        family.add_metric((method,), _accumulate(row), sum_value=sums_us[method] / US)
     return family
 
 
-def _cumulative(row: list[int]) -> list[tuple[str, float]]:
-    """Buckets as Prometheus wants them: each holds those before it too."""
+def _accumulate(row: list[int]) -> list[tuple[str, float]]:
+    """Return cumulative buckets, as Prometheus defines them: each includes the smaller ones."""
     names = [*(str(bound / US) for bound in BOUNDS_US), "+Inf"]
-    return [(name, float(sum(row[: place + 1]))) for place, name in enumerate(names)]
+    return [(name, float(sum(row[: index + 1]))) for index, name in enumerate(names)]
 
 
-def _of_workers(workers: tuple[WorkerView, ...]) -> Iterator[Metric]:
-    """What is told worker by worker."""
-    up = GaugeMetricFamily("storekeep_worker_up", "Whether the worker takes calls.", labels=("worker",))
-    writes = GaugeMetricFamily("storekeep_worker_writes", "Whether the worker writes.", labels=("worker",))
+def _build_worker_metrics(workers: tuple[WorkerStatus, ...]) -> Iterator[Metric]:
+    """Yield the metrics of each worker."""
+    up = GaugeMetricFamily("storekeep_worker_up", "Whether the worker accepts calls.", labels=("worker",))
+    writes = GaugeMetricFamily("storekeep_worker_writes", "Whether the worker may write.", labels=("worker",))
     restarts = CounterMetricFamily(
         "storekeep_worker_restarts", "How often the worker died and was replaced.", labels=("worker",)
     )
-    in_flight = GaugeMetricFamily("storekeep_calls_in_flight", "Calls under way.", labels=("worker",))
-    queued = GaugeMetricFamily("storekeep_store_queue_length", "Writes that wait for a commit.", labels=("worker",))
+    in_flight = GaugeMetricFamily("storekeep_calls_in_flight", "Calls in progress.", labels=("worker",))
+    queued = GaugeMetricFamily("storekeep_store_queue_length", "Writes waiting for a commit.", labels=("worker",))
     for worker in workers:
         label = (str(worker.number),)
         up.add_metric(label, int(worker.is_serving))
@@ -119,15 +119,15 @@ def _of_workers(workers: tuple[WorkerView, ...]) -> Iterator[Metric]:
     yield from (up, writes, restarts, in_flight, queued)
 
 
-def _of_processes(overview: Overview) -> Iterator[Metric]:
-    """Processor time and memory, as the kernel counts them: it answers also where a process does not."""
-    cpu = CounterMetricFamily("storekeep_process_cpu_seconds", "Processor time of the process.", labels=("worker",))
+def _build_process_metrics(status: ServerStatus) -> Iterator[Metric]:
+    """Yield CPU time and memory from the kernel, which answers even if a process hangs."""
+    cpu = CounterMetricFamily("storekeep_process_cpu_seconds", "CPU time of the process.", labels=("worker",))
     memory = GaugeMetricFamily(
-        "storekeep_process_resident_memory_bytes", "Memory that the process holds.", labels=("worker",)
+        "storekeep_process_resident_memory_bytes", "Resident memory of the process.", labels=("worker",)
     )
-    processes = {str(worker.number): worker.process_id for worker in overview.workers}
-    if overview.supervisor_id:
-        processes["supervisor"] = overview.supervisor_id
+    processes = {str(worker.number): worker.process_id for worker in status.workers}
+    if status.supervisor_id:
+        processes["supervisor"] = status.supervisor_id
     for label, process_id in processes.items():
         try:
             stat = (PROC / str(process_id) / "stat").read_text()
@@ -140,9 +140,9 @@ def _of_processes(overview: Overview) -> Iterator[Metric]:
     yield from (cpu, memory)
 
 
-def _build() -> Metric:
+def _build_info() -> Metric:
     return InfoMetricFamily(
         "storekeep_build",
-        "What is running.",
+        "Version of the running server.",
         value={"version": metadata.version("storekeep"), "python": platform.python_version()},
     )

@@ -1,4 +1,4 @@
-"""Overviews: how a server is at one moment, worker by worker; what the pages of metrics and health are made of."""
+"""Server status: the state of a server and its workers at one moment, for the metrics and health endpoints."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ import msgspec
 from storekeep.server.telemetry.counts import Counts
 
 SERVING = "SERVING"
-"""As `grpc.health.v1` calls it; so are the other states, but for those of a worker that does not answer."""
+"""A state of `grpc.health.v1`, as all states except `STARTING` and `DOWN`."""
 STARTING = "STARTING"
 DOWN = "DOWN"
 
 
 class Report(msgspec.Struct, frozen=True, tag=True):
-    """What a process says of itself.
+    """The report of one process about itself.
 
     Attributes:
-        state: of the server as a whole, as its health service tells it.
-        writes: whether it is the one that may change the database, or one of several that may.
-        queued: writes that wait for the store.
+        state: Overall state of its health service.
+        writes: Whether it may write to the database.
+        queued: Number of writes that wait for a commit.
+        counts: Counts since it started.
     """
 
     state: str
@@ -30,15 +31,15 @@ class Report(msgspec.Struct, frozen=True, tag=True):
 
 
 @dataclass(frozen=True, slots=True)
-class WorkerView:
-    """One worker, as it is seen from outside.
+class WorkerStatus:
+    """The status of one worker.
 
     Attributes:
-        number: from 0.
-        process_id: 0 while there is no process.
-        state: what it says of itself, `STARTING`, or `DOWN` where it does not answer.
-        restarts: how often it was replaced because it had died.
-        report: the last that it gave; None where there is none yet.
+        number: Number of the worker, from 0.
+        process_id: Id of its process; 0 if it has none.
+        state: State that it reports, `STARTING`, or `DOWN` if it does not answer.
+        restarts: How often it died and was replaced.
+        report: Its last report; None before the first one.
     """
 
     number: int
@@ -49,35 +50,35 @@ class WorkerView:
 
     @property
     def is_alive(self) -> bool:
-        """Whether there is a process, and it answers or is just starting."""
+        """Whether its process answers or is starting."""
         return self.state != DOWN
 
     @property
     def is_serving(self) -> bool:
-        """Whether it takes calls."""
+        """Whether it accepts calls."""
         return self.state == SERVING
 
     @property
     def writes(self) -> bool:
-        """Whether it changes the database now."""
+        """Whether it serves and may write to the database."""
         return self.is_serving and self.report is not None and self.report.writes
 
 
 @dataclass(frozen=True, slots=True)
-class Overview:
-    """A whole server.
+class ServerStatus:
+    """The status of a server.
 
     Attributes:
-        workers: in the order of their numbers.
-        ended: what workers counted that are gone, or about to go.
-        supervisor_id: the process that looks after them; 0 where one process is all there is.
+        workers: Its workers, by number.
+        ended: Counts of workers that have stopped or are stopping.
+        supervisor_id: Process id of the supervisor; 0 for a single-process server.
     """
 
-    workers: tuple[WorkerView, ...]
+    workers: tuple[WorkerStatus, ...]
     ended: Counts = field(default_factory=Counts)
     supervisor_id: int = 0
 
     @property
     def is_ready(self) -> bool:
-        """Whether all kinds of calls are answered: somebody serves, and somebody writes."""
+        """Whether the server accepts all calls: a worker serves, and a worker writes."""
         return any(worker.is_serving for worker in self.workers) and any(worker.writes for worker in self.workers)

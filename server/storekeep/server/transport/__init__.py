@@ -1,1 +1,1 @@
-"""gRPC below the chain: events, calls, executors, connections, TLS, health, reflection and leadership."""
+"""gRPC below the interceptors: events, calls, executors, connections, TLS, health, reflection and leader election."""

@@ -1,4 +1,4 @@
-"""Channels: what gRPC's core is told of the port, and what it is to bound by itself of callers without a token."""
+"""Channel options: the settings of gRPC's core for the port, including its limits for unauthenticated clients."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from storekeep.server.config import Settings
 from storekeep.server.transport.polling import Limits
 
 RAW_MESSAGE_FACTOR = 2
-"""gRPC refuses larger messages without an error reason; up to this many times the limit the validation layer refuses
-them with one, unparsed, at the price of holding their bytes while they arrive, from whoever sends them."""
+"""gRPC's core rejects messages above this multiple of the size limit, without an error reason. Up to it, the validation
+layer rejects them unparsed, with a reason. The price is that their bytes are buffered, from any client."""
 IDENTITY_ONLY = 1
-"""No compression (a bit for each algorithm): 16 KB of gzip can be 16 MB, inflated before anybody is asked for a token.
-gRPC's core refuses compressed calls with UNIMPLEMENTED and the name of the algorithm, and inflates nothing."""
+"""No compression (one bit for each algorithm): 16 KB of gzip can inflate to 16 MB before authentication. gRPC's core
+rejects compressed calls with UNIMPLEMENTED and the name of the algorithm, without inflating them."""
 PENDING_MAX = 10_000
-"""How many calls gRPC's core may keep waiting to be announced before it begins to end them with CANCELLED, which costs
-more than to refuse them."""
+"""Most calls that gRPC's core queues before it reports them. Above it the core cancels calls with CANCELLED, which
+costs more than rejecting them."""
 NEVER_MS = 2**31 - 1
 
 
-def channel_options(settings: Settings, *, shares_port: bool = False) -> Sequence[tuple[str, Any]]:
-    """What gRPC's core is told; it ignores names that it does not know, so a test tries each.
+def make_channel_options(settings: Settings, *, shares_port: bool = False) -> Sequence[tuple[str, Any]]:
+    """Return the channel options of the server. gRPC's core ignores unknown names, so a test checks each of them.
 
     Args:
-        shares_port: whether other workers listen on the same port, which somebody holds for all of them.
+        shares_port: whether other workers listen on the same port, which the supervisor has reserved.
     """
     return (
         ("grpc.so_reuseport", int(shares_port)),
@@ -42,27 +42,27 @@ def channel_options(settings: Settings, *, shares_port: bool = False) -> Sequenc
 
 
 def _budget_options(settings: Settings) -> Sequence[tuple[str, Any]]:
-    """What gRPC's core can bound by itself of callers that have shown no token."""
+    """Return the limits that gRPC's core enforces before authentication."""
     return (
         ("grpc.compression_enabled_algorithms_bitset", IDENTITY_ONLY),
-        # Streams that are reset at once are held to the limit too: 35,000 a second of them cost 350 MiB without it.
+        # Counts streams that the client resets at once (rapid reset). Without it, 35,000 of them a second cost 350 MiB.
         ("grpc.http.overload_protection", 1),
-        ("grpc.server_handshake_timeout_ms", _ms(settings.handshake_timeout_s)),
-        ("grpc.http2.settings_timeout", _ms(settings.handshake_timeout_s)),
-        ("grpc.max_connection_idle_ms", _ms(settings.connection_idle_max_s)),
-        ("grpc.max_connection_age_ms", _ms(settings.connection_age_max_s)),
-        ("grpc.max_connection_age_grace_ms", _ms(settings.connection_age_grace_s)),
+        ("grpc.server_handshake_timeout_ms", _convert_to_ms(settings.handshake_timeout_s)),
+        ("grpc.http2.settings_timeout", _convert_to_ms(settings.handshake_timeout_s)),
+        ("grpc.max_connection_idle_ms", _convert_to_ms(settings.connection_idle_max_s)),
+        ("grpc.max_connection_age_ms", _convert_to_ms(settings.connection_age_max_s)),
+        ("grpc.max_connection_age_grace_ms", _convert_to_ms(settings.connection_age_grace_s)),
         ("grpc.max_allowed_incoming_connections", settings.connections_max),
     )
 
 
-def _ms(seconds: float) -> int:
-    """Milliseconds as gRPC's core takes them; its largest number, for never, where it is 0."""
+def _convert_to_ms(seconds: float) -> int:
+    """Return a time in whole milliseconds for gRPC's core; for 0 its largest number, which means never."""
     return round(seconds * 1000) or NEVER_MS
 
 
-def receive_limits(settings: Settings) -> Limits:
-    """How many requests may be incomplete, so that all of them together keep to their bytes, and the other limits."""
+def make_receive_limits(settings: Settings) -> Limits:
+    """Return the limits for receiving requests. The byte budget of incomplete requests becomes a number of requests."""
     message_bytes = settings.message_size_max_bytes * RAW_MESSAGE_FACTOR
     return Limits(
         request_timeout_s=settings.request_timeout_s,

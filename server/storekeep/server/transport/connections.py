@@ -1,8 +1,8 @@
-"""Connections: which of them are closed as one address has too many, which gRPC's core has no option for.
+"""Connection limits for each address, for which gRPC's core has no option.
 
-Once a second the guard looks through the process's own sockets and closes the newest of an address first: those before
-were there when all was well. It closes no descriptor itself: it may be another's by then. It also has the memory of
-closed ones given back to the system.
+Once a second the guard scans the sockets of its process and shuts down the newest ones of an address above the limit.
+Older connections are more likely legitimate. It never closes a file descriptor, which may have been reused. It also
+returns memory of closed connections to the system.
 """
 
 from __future__ import annotations
@@ -18,15 +18,17 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from storekeep.server.transport.budgets import block_of
+from storekeep.server.transport.budgets import get_address_block
 
-LOOK_EVERY_S = 1.0
-LOOK_OFTEN_S = 0.1
-"""The same while there are so many that an address could soon have all that there may be."""
+SCAN_INTERVAL_S = 1.0
+"""Interval of scans."""
+CROWDED_SCAN_INTERVAL_S = 0.1
+"""The same while connections are crowded, when one address could soon use up the total."""
 CROWDED_SHARE = 0.5
-"""From which share of them on it looks often."""
-TRIM_EVERY_S = 15.0
-"""How often freed memory is given back: glibc keeps it, after a flood some 50 MiB. It takes a few milliseconds."""
+"""Share of `connections_max` from which connections count as crowded."""
+TRIM_INTERVAL_S = 15.0
+"""Interval at which freed memory is returned to the system. glibc keeps it otherwise, about 50 MiB after a flood. It
+takes a few milliseconds."""
 DESCRIPTORS = "/proc/self/fd"
 FAMILIES = (socket.AF_INET, socket.AF_INET6)
 
@@ -34,11 +36,11 @@ log = logging.getLogger("storekeep.server")
 
 
 class ConnectionLimits(NamedTuple):
-    """How many connections there may be.
+    """Limits for connections.
 
     Attributes:
-        connections_max: in all; gRPC's core holds them to it, and this says from when on it is worth looking.
-        per_address_max: from one IPv4 address or IPv6 /64; 0: no limit.
+        connections_max: the most connections in total. gRPC's core enforces it; here it sets the scan interval.
+        per_address_max: the most connections of one IPv4 address or IPv6 /64 block. 0 means no limit.
     """
 
     connections_max: int
@@ -46,21 +48,25 @@ class ConnectionLimits(NamedTuple):
 
 
 class ConnectionGuard:
-    """Closes connections in a thread of its own, from `start` to `stop`."""
+    """Shuts down excess connections, in its own thread from `start` to `stop`.
+
+    Args:
+        limits: the limits to enforce.
+    """
 
     def __init__(self, limits: ConnectionLimits) -> None:
         self._limits = limits
         self._stop = threading.Event()
         self._port = 0
         self._is_crowded = False
-        self._looks = 0
+        self._scans = 0
         self._known: dict[int, _Connection] = {}
 
     def start(self, address: str) -> None:
-        """Look from now on.
+        """Start the thread.
 
         Args:
-            address: where the server listens: `host:port`; on a Unix socket there is nothing to look for.
+            address: the address of the server, as `host:port`. Connections of a Unix socket are not limited.
         """
         port = address.rpartition(":")[2]
         if self._limits.per_address_max and not address.startswith("unix") and os.path.isdir(DESCRIPTORS):
@@ -68,32 +74,32 @@ class ConnectionGuard:
         threading.Thread(target=self._run, name="connections", daemon=True).start()
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop the thread."""
         self._stop.set()
 
     def _run(self) -> None:
         trimmed_s = time.monotonic()
-        while not self._stop.wait(LOOK_OFTEN_S if self._is_crowded else LOOK_EVERY_S):
-            if time.monotonic() - trimmed_s > TRIM_EVERY_S:
+        while not self._stop.wait(CROWDED_SCAN_INTERVAL_S if self._is_crowded else SCAN_INTERVAL_S):
+            if time.monotonic() - trimmed_s > TRIM_INTERVAL_S:
                 trim_memory()
                 trimmed_s = time.monotonic()
             try:
                 if self._port:
-                    self.look()
+                    self.close_excess()
             except OSError:
-                log.exception("connections were not looked through")
+                log.exception("connections were not scanned")
 
-    def look(self) -> int:
-        """Close the connections that are too many; gives how many."""
-        self._looks += 1
+    def close_excess(self) -> int:
+        """Shut down the connections above the limit, and return their number."""
+        self._scans += 1
         descriptors = [int(name) for name in os.listdir(DESCRIPTORS)]
         self._is_crowded = len(descriptors) > CROWDED_SHARE * self._limits.connections_max
         if len(descriptors) <= self._limits.per_address_max:
             return 0
-        self._known = {number: known for number in descriptors if (known := self._connection(number)) is not None}
+        self._known = {number: known for number in descriptors if (known := self._find_connection(number)) is not None}
         counts = Counter(connection.address for connection in self._known.values())
         closed = 0
-        for number, connection in sorted(self._known.items(), key=lambda item: (item[1].look, item[0]), reverse=True):
+        for number, connection in sorted(self._known.items(), key=lambda item: (item[1].scan, item[0]), reverse=True):
             if counts[connection.address] <= self._limits.per_address_max:
                 continue
             if self._close(number, connection):
@@ -103,8 +109,8 @@ class ConnectionGuard:
             log.warning("connections closed: too many from one address", extra={"connections": closed})
         return closed
 
-    def _connection(self, number: int) -> _Connection | None:
-        """The connection behind a file descriptor; None where there is none, or it is not one of the server's."""
+    def _find_connection(self, number: int) -> _Connection | None:
+        """Return the connection of a file descriptor; None if it is not a connection of the server's port."""
         try:
             inode = os.stat(number).st_ino
         except OSError:
@@ -112,26 +118,26 @@ class ConnectionGuard:
         known = self._known.get(number)
         if known is not None and known.inode == inode:
             return known
-        return self._find(number, inode)
+        return self._read_connection(number, inode)
 
-    def _find(self, number: int, inode: int) -> _Connection | None:
-        with _borrowed(number) as found:
-            if found is None or found.family not in FAMILIES or found.getsockname()[1] != self._port:
+    def _read_connection(self, number: int, inode: int) -> _Connection | None:
+        with _borrow_socket(number) as borrowed:
+            if borrowed is None or borrowed.family not in FAMILIES or borrowed.getsockname()[1] != self._port:
                 return None
-            return _Connection(inode, block_of(str(found.getpeername()[0])), self._looks)
-        return None  # it listens, or is gone
+            return _Connection(inode, get_address_block(str(borrowed.getpeername()[0])), self._scans)
+        return None  # a listening or closed socket
 
     def _close(self, number: int, connection: _Connection) -> bool:
-        """Close a connection, if it is still the same behind this descriptor."""
-        with _borrowed(number) as found:
-            if found is not None and os.stat(number).st_ino == connection.inode:
-                found.shutdown(socket.SHUT_RDWR)
+        """Shut down a connection, if the descriptor still belongs to it."""
+        with _borrow_socket(number) as borrowed:
+            if borrowed is not None and os.stat(number).st_ino == connection.inode:
+                borrowed.shutdown(socket.SHUT_RDWR)
                 return True
         return False
 
 
 def trim_memory() -> None:
-    """Give freed memory back to the system, where the C library can."""
+    """Return freed memory to the system, if the C library supports it."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
@@ -141,31 +147,31 @@ class _Connection(NamedTuple):
     """One connection.
 
     Attributes:
-        inode: of its socket, by which it is known again.
-        address: see `block_of`.
-        look: the number of the look that found it. Of those found at once the one with the highest descriptor counts as
-            the newest, as the system gives out the lowest that is free.
+        inode: the inode of its socket, which identifies it.
+        address: the address of the client; see `get_address_block`.
+        scan: the number of the scan that found it. In one scan, the highest descriptor counts as the newest, because
+            the system assigns the lowest free descriptor.
     """
 
     inode: int
     address: str
-    look: int
+    scan: int
 
 
 @contextlib.contextmanager
-def _borrowed(number: int) -> Iterator[socket.socket | None]:
-    """A socket of gRPC's by its descriptor; None where it is none. An error of the system ends the block silently.
+def _borrow_socket(number: int) -> Iterator[socket.socket | None]:
+    """Yield the socket of a descriptor that gRPC owns; None if it is not a socket. An OSError ends the block silently.
 
-    The descriptor is neither duplicated nor closed: it may be the database's, and to close any descriptor of a file
-    drops all locks that the process has on it (POSIX, fcntl).
+    The descriptor is neither duplicated nor closed. It may belong to the database, and closing any descriptor of a file
+    releases all locks of the process on that file (POSIX, fcntl).
     """
     with contextlib.suppress(OSError):
         try:
-            found = socket.socket(fileno=number)
+            borrowed = socket.socket(fileno=number)
         except OSError:
             yield None
             return
         try:
-            yield found
+            yield borrowed
         finally:
-            found.detach()
+            borrowed.detach()

@@ -1,6 +1,6 @@
-"""The contract of this server: its services, listed once here, and what the options of each RPC say.
+"""The contract of this server: the list of its services, and the options of each RPC.
 
-Health, reflection, the chain, the servicers and the tests take the services from this list.
+This is the only such list: health, reflection, the interceptors, the servicers and the tests use it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ FILES = (products_pb2, inventory_pb2, customers_pb2, orders_pb2, auth_pb2, audit
 SERVICES: tuple[ServiceDescriptor, ...] = tuple(
     service for file in FILES for service in file.DESCRIPTOR.services_by_name.values()
 )
-"""The services of the contract, in the order in which they are shown."""
+"""The services of the contract, in display order."""
 
 
 RATE_LIMIT_CLASSES = {
@@ -28,7 +28,7 @@ RATE_LIMIT_CLASSES = {
     options_pb2.RATE_LIMIT_CLASS_BULK: "bulk",
     options_pb2.RATE_LIMIT_CLASS_ADMIN: "admin",
 }
-"""How settings name the classes that methods are given in the contract."""
+"""Names of the contract's rate limit classes in settings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +36,9 @@ class Contract:
     """The services of `storekeep.v1`.
 
     Attributes:
-        services: their full names.
-        methods: by the path that gRPC uses.
-        changes: the paths of what the writer runs: where one worker writes, it is the one to answer.
+        services: the full names of the services.
+        methods: the methods by gRPC path, such as `/storekeep.v1.OrderService/PlaceOrder`.
+        changes: the gRPC paths of the methods that the leader must serve.
     """
 
     services: tuple[str, ...]
@@ -47,37 +47,37 @@ class Contract:
 
     @property
     def permissions(self) -> frozenset[str]:
-        """All permissions that any RPC asks for; `public` and `authenticated` are none."""
+        """All permissions that RPCs require, without `public` and `authenticated`."""
         return frozenset(method.permission for method in self.methods.values() if "." in method.permission)
 
 
 def read_contract() -> Contract:
-    """The contract that this server was built with."""
+    """Return the contract, as compiled into the generated code."""
     descriptors = {f"/{service.full_name}/{method.name}": method for service in SERVICES for method in service.methods}
     return Contract(
         services=tuple(service.full_name for service in SERVICES),
-        methods={path: _method(path, descriptor) for path, descriptor in descriptors.items()},
-        changes=frozenset(path for path, descriptor in descriptors.items() if _is_run_by_writer(descriptor)),
+        methods={path: _read_method(path, descriptor) for path, descriptor in descriptors.items()},
+        changes=frozenset(path for path, descriptor in descriptors.items() if _runs_on_leader(descriptor)),
     )
 
 
 def add_servicers(server: grpc.Server, servicers: Mapping[str, Any]) -> None:
-    """Have a server serve the contract.
+    """Register the servicers of the contract with a server.
 
     Args:
-        servicers: the servicer of each service, by the service's short name.
+        servicers: the servicers by short service name, such as `OrderService`.
 
-    Raises: ValueError where they are not those of the contract.
+    Raises: ValueError if they do not match the services of the contract.
     """
     services = {service.name: service for service in SERVICES}
     if servicers.keys() != services.keys():
-        raise ValueError(f"not one servicer for each service: {sorted(servicers.keys() ^ services.keys())}")
+        raise ValueError(f"servicers do not match the contract: {sorted(servicers.keys() ^ services.keys())}")
     for name, servicer in servicers.items():
         _add_servicer(server, services[name], servicer)
 
 
 def _add_servicer(server: grpc.Server, service: ServiceDescriptor, servicer: Any) -> None:
-    """Have a server serve one service, as the generated `add_..._to_server` of each does."""
+    """Register one service, as the generated `add_..._to_server` functions do."""
     handlers = {
         method.name: grpc.unary_unary_rpc_method_handler(
             getattr(servicer, method.name),
@@ -90,7 +90,7 @@ def _add_servicer(server: grpc.Server, service: ServiceDescriptor, servicer: Any
     server.add_registered_method_handlers(service.full_name, handlers)
 
 
-def _method(path: str, descriptor: MethodDescriptor) -> Method:
+def _read_method(path: str, descriptor: MethodDescriptor) -> Method:
     return Method(
         name=path.removeprefix("/"),
         permission=descriptor.GetOptions().Extensions[options_pb2.permission],
@@ -99,12 +99,12 @@ def _method(path: str, descriptor: MethodDescriptor) -> Method:
     )
 
 
-def _is_run_by_writer(descriptor: MethodDescriptor) -> bool:
-    """Return whether the writer runs an RPC, by its option `executor`.
+def _runs_on_leader(descriptor: MethodDescriptor) -> bool:
+    """Return whether an RPC must run on the leader, according to its option `executor`.
 
-    Raises: ValueError where the contract does not state one.
+    Raises: ValueError if the contract does not set the option.
     """
     executor = descriptor.GetOptions().Extensions[options_pb2.executor]
     if executor == options_pb2.EXECUTOR_UNSPECIFIED:
-        raise ValueError(f"{descriptor.full_name} states no executor")
+        raise ValueError(f"{descriptor.full_name} has no option executor")
     return executor == options_pb2.EXECUTOR_WRITER

@@ -1,14 +1,14 @@
-"""What can be wrong with a request before it reaches the domain.
+"""Errors of the transport: reasons to reject a request before it reaches the domain.
 
 TransportError
-├── InvalidFields       fields break constraints of the contract
+├── InvalidFields       fields violate constraints of the contract
 ├── MalformedMessage    the bytes do not parse
 ├── MessageTooLarge     the request has too many bytes
 ├── MetadataTooLarge    the metadata has too many bytes
 ├── RequestIncomplete   the request did not arrive in time
-├── UnknownMethod       there is no such method
-├── RateLimited         the caller calls more often than it may
-└── WriterUnavailable   the worker that writes cannot be reached
+├── UnknownMethod       the method does not exist
+├── RateLimited         a rate limit is exceeded
+└── WriterUnavailable   the leader cannot be reached
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from collections.abc import Sequence
 
 
 class TransportError(Exception):
-    """The call is refused before the domain sees it."""
+    """The request is rejected before it reaches the domain."""
 
 
 class InvalidFields(TransportError):
-    """Fields break constraints of the contract.
+    """Fields violate constraints of the contract.
 
     Attributes:
-        violations: (path of the field, what is wrong with it), the first of them; an empty path is the request itself.
+        violations: the first violations, as pairs of field path and description. An empty path is the request itself.
     """
 
     def __init__(self, violations: Sequence[tuple[str, str]]) -> None:
@@ -37,7 +37,7 @@ class MalformedMessage(TransportError):
     """The bytes do not parse as the method's request."""
 
     def __init__(self) -> None:
-        super().__init__("the request does not parse as the method's message; is every string UTF-8?")
+        super().__init__("the request does not parse as the method's message; check that every string is UTF-8")
 
 
 class MessageTooLarge(TransportError):
@@ -50,16 +50,21 @@ class MessageTooLarge(TransportError):
 
 
 class RateLimited(TransportError):
-    """Somebody calls more often than it may.
+    """A rate limit is exceeded.
+
+    Args:
+        limit: the limit, such as `public calls per address`.
+        per_s: its rate, in calls per second.
+        wait_s: seconds until the next call is admitted.
 
     Attributes:
-        limit: which limit it is, such as `public calls per address`.
-        retry_after_ms: when the next call is taken.
-        trailing_metadata: the same for clients that know the usual headers (draft-ietf-httpapi-ratelimit-headers).
+        limit: as given.
+        retry_after_ms: milliseconds until the next call is admitted.
+        trailing_metadata: the same in the usual HTTP headers (draft-ietf-httpapi-ratelimit-headers).
     """
 
     def __init__(self, limit: str, *, per_s: float, wait_s: float) -> None:
-        super().__init__(f"more {limit} than {per_s:g} a second")
+        super().__init__(f"more {limit} than {per_s:g} per second")
         self.limit = limit
         self.retry_after_ms = max(1, math.ceil(wait_s * 1000))
         seconds = str(math.ceil(wait_s))
@@ -72,15 +77,15 @@ class RateLimited(TransportError):
 
     @property
     def metadata(self) -> dict[str, str]:
-        """What the caller is told beside the text."""
+        """Metadata of the error's `ErrorInfo`."""
         return {"limit": self.limit}
 
 
 class MetadataTooLarge(TransportError):
-    """The metadata of the call have more bytes than the server accepts."""
+    """The metadata has more bytes than the server accepts."""
 
     def __init__(self) -> None:
-        super().__init__("the metadata of the call have more bytes than the server accepts")
+        super().__init__("the metadata of the call has more bytes than the server accepts")
 
 
 class RequestIncomplete(TransportError):
@@ -91,17 +96,17 @@ class RequestIncomplete(TransportError):
 
 
 class UnknownMethod(TransportError):
-    """The server has no such method."""
+    """The method does not exist."""
 
     def __init__(self) -> None:
         super().__init__("this server has no such method")
 
 
 class WriterUnavailable(TransportError):
-    """The worker that writes cannot be reached, or went away before it answered."""
+    """The leader cannot be reached, or ended before it answered."""
 
     retry_after_ms = 100
-    """Another worker writes as soon as it has the lock: some milliseconds, unless the whole server is starting."""
+    """A new leader is elected within milliseconds, unless the whole server is starting."""
 
     def __init__(self) -> None:
-        super().__init__("the worker that writes is being replaced; retry with the same request_id")
+        super().__init__("the leader is being replaced; retry with the same request_id")

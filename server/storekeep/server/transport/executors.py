@@ -1,6 +1,6 @@
-"""Where calls run: thread pools that know how much waits for them, and whether that is too much.
+"""Executors: thread pools and a cooperative scheduler that run calls under admission control.
 
-A call is a task. `unary` hands it over; so does gRPC itself, with what it serves in its own way.
+A call is a task. Tasks are submitted by `unary`, and by gRPC itself for the methods that it serves in its own way.
 """
 
 from __future__ import annotations
@@ -15,48 +15,48 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, ParamSpec, TypeVar
 
 from storekeep.server.runtime.admission import AdmissionController
-from storekeep.server.runtime.tasks import Loop, Task, check, give_up
+from storekeep.server.runtime.tasks import Task, TaskScheduler, check, give_up
 from storekeep.server.transport.unary import UnaryCall
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-HEAVY_BYTES = 128 * 1024
-"""How large the replies of a method are, on average, whose calls run apart: some 15 ms of work, as long as 150 small
-reads take."""
-SMALL_BYTES = 4 * 1024
-"""A reply is not weighed that is no larger, where the average is no larger either: most calls' are not."""
-NEWEST_SHARE = 0.125
-"""How much the newest reply counts in the average: one of 1 MB is enough, and ten small ones after it."""
-TOGETHER_MAX = 32
-"""Calls that are checked before any of them goes on: one by one they would wake the thread that serves them each
-time, and share fewer commits. It takes about 1 ms."""
+HEAVY_REPLY_MEAN_BYTES = 128 * 1024
+"""Mean reply size from which the calls of a method run in a separate pool. Such a reply takes about 15 ms, as long as
+150 small reads."""
+SMALL_REPLY_MAX_BYTES = 4 * 1024
+"""Replies up to this size are not averaged while the mean is no larger. This skips the work for most calls."""
+NEWEST_REPLY_WEIGHT = 0.125
+"""Weight of the newest reply in the mean. One reply of 1 MB makes a method heavy; ten small ones undo it."""
+CHECK_BATCH_MAX = 32
+"""Most calls that are checked before they are forwarded together. One by one they would wake the serving thread each
+time, and share fewer commits. A batch takes about 1 ms."""
 
 log = logging.getLogger("storekeep.server")
 
 
 class CallExecutor(ThreadPoolExecutor):
-    """Has calls run; gRPC asks for a `ThreadPoolExecutor`, of which it only uses `submit`.
+    """Runs calls. gRPC requires a `ThreadPoolExecutor`, but uses only its `submit`.
 
     Args:
-        hand_over: has a task run soon, and says whether it will; must not block.
-        is_full: whether further calls are to be refused.
+        submit_task: queues a task and returns True, or returns False to reject it; must not block.
+        is_full: returns whether admission control rejects further calls.
 
     Attributes:
-        hand_over, is_full: as given.
+        submit_task, is_full: as given.
     """
 
-    def __init__(self, hand_over: Callable[[Task], bool], *, is_full: Callable[[], bool]) -> None:
+    def __init__(self, submit_task: Callable[[Task], bool], *, is_full: Callable[[], bool]) -> None:
         super().__init__(1)
-        self.hand_over = hand_over
+        self.submit_task = submit_task
         self.is_full = is_full
 
-    def lane(self) -> MethodLane | None:
-        """Return a lane for the calls of one method; None where all run alike."""
+    def make_lane(self) -> MethodLane | None:
+        """Return a new lane for the calls of one method; None if the executor has no lanes."""
         return None
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Have gRPC's own part of a call run. What is not taken gets a thread of its own: gRPC cannot take it back."""
+        """Run gRPC's own part of a call. If it is rejected, it gets its own thread: gRPC cannot take it back."""
         future: Future[T] = Future()
 
         def task() -> None:
@@ -66,23 +66,23 @@ class CallExecutor(ThreadPoolExecutor):
                 log.exception("a task of the pool failed")
                 future.set_exception(error)
 
-        if not self.hand_over(task):
-            run_apart(task)
+        if not self.submit_task(task):
+            run_in_new_thread(task)
         return future
 
 
-def run_apart(task: Task) -> None:
-    """Run a task in a thread of its own: one of gRPC's own, which cannot be refused otherwise."""
+def run_in_new_thread(task: Task) -> None:
+    """Run a task in a new thread. This is for tasks of gRPC itself, which cannot be rejected."""
     threading.Thread(target=task, name="call", daemon=True).start()
 
 
 class CallPool(CallExecutor):
-    """Runs calls in threads of its own.
+    """Runs calls in its own threads.
 
     Args:
-        threads: how many calls run at once; they are started here.
-        name: what the threads are called.
-        admission: which calls may wait for a thread.
+        threads: the number of threads. They are started immediately.
+        name: the prefix of the threads' names.
+        admission: decides which calls may be queued.
     """
 
     def __init__(self, threads: int, *, name: str, admission: AdmissionController) -> None:
@@ -96,7 +96,7 @@ class CallPool(CallExecutor):
             worker.start()
 
     def put(self, task: Task) -> bool:
-        """Queue a task for the next idle thread."""
+        """Queue a task for the next idle thread. Always returns True."""
         self._tasks.put((time.monotonic(), task))
         return True
 
@@ -105,10 +105,10 @@ class CallPool(CallExecutor):
             queued_s, task = queued
             if not (self._admission.record_wait(queued_s) and give_up(task)):
                 task()
-            del queued, task  # an idle thread holds on to nothing
+            del queued, task  # an idle thread must not keep objects alive
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """End the threads once they have done what is queued, or with `cancel_futures` what they are at."""
+        """Stop the threads after the queued tasks, or with `cancel_futures` after the running ones."""
         if cancel_futures:
             with contextlib.suppress(queue.Empty):
                 while True:
@@ -121,15 +121,15 @@ class CallPool(CallExecutor):
 
 
 class CheckPool(CallExecutor):
-    """Checks calls in a thread of its own, and has those that pass served elsewhere.
+    """Checks calls in its own thread, and submits those that pass to another queue.
 
-    One thread, as more would only take turns. The time that a call waits for it counts as waiting to be served.
+    It has one thread: more would only contend for the GIL. The wait for the check counts as wait for the service.
 
     Args:
-        serve: given a checked task and when it was queued, has it run soon, and says whether it will.
-        queued: how many wait to be served.
-        name: what the thread is called.
-        admission: which calls may wait; whoever takes those that are served records their waits, too.
+        serve: queues a checked task, given the time at which it was queued here. Returns False to reject it.
+        queued: returns the number of checked tasks that are queued.
+        name: the name of the thread.
+        admission: decides which calls may be queued. The owner of the other queue must record waits in it as well.
     """
 
     def __init__(
@@ -144,16 +144,16 @@ class CheckPool(CallExecutor):
         self._serve = serve
         self._queued = queued
         self._admission = admission
-        super().__init__(self.put, is_full=lambda: not admission.admits(self._waiting()))
+        super().__init__(self.put, is_full=lambda: not admission.admits(self._count_queued()))
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
 
-    def _waiting(self) -> int:
+    def _count_queued(self) -> int:
         return self._tasks.qsize() + self._queued()
 
     def put(self, task: Task) -> bool:
-        """Queue a task; False, and nothing is done, where as many wait as may."""
-        if self._waiting() >= self._admission.length_max:
+        """Queue a task. Return False, and do nothing, if the queue is full."""
+        if self._count_queued() >= self._admission.length_max:
             return False
         self._tasks.put((time.monotonic(), task))
         return True
@@ -161,7 +161,7 @@ class CheckPool(CallExecutor):
     def _work(self) -> None:
         while (queued := self._tasks.get()) is not None:
             passed = [queued] if self._passes(*queued) else []
-            for _ in range(min(self._tasks.qsize(), TOGETHER_MAX)):
+            for _ in range(min(self._tasks.qsize(), CHECK_BATCH_MAX)):
                 queued = self._tasks.get()
                 if queued is None:
                     self._tasks.put(None)
@@ -170,8 +170,8 @@ class CheckPool(CallExecutor):
                     passed.append(queued)
             for queued_s, task in passed:
                 if not (self._serve(task, queued_s) or give_up(task)):
-                    run_apart(task)
-            queued = task = None  # type: ignore[assignment]  # an idle thread holds on to nothing
+                    run_in_new_thread(task)
+            queued = task = None  # type: ignore[assignment]  # an idle thread must not keep objects alive
             passed.clear()
 
     def _passes(self, queued_s: float, task: Task) -> bool:
@@ -181,7 +181,7 @@ class CheckPool(CallExecutor):
         return passes
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """End the thread once it has checked what is queued, or with `cancel_futures` what it is at."""
+        """Stop the thread after the queued tasks, or with `cancel_futures` after the running one."""
         if cancel_futures:
             with contextlib.suppress(queue.Empty):
                 while True:
@@ -191,40 +191,40 @@ class CheckPool(CallExecutor):
             self._thread.join()
 
 
-class CallLoop(CallExecutor):
-    """Runs calls in a loop, where they take turns while the database answers.
+class CooperativeExecutor(CallExecutor):
+    """Runs calls as cooperative tasks in one thread, so that others run while one waits for the database.
 
     Args:
-        calls_max: how many have begun and not ended at a time.
-        name, admission: as for `CallPool`.
+        calls_max: the most calls in progress at a time.
+        name: the name of the thread.
+        admission: decides which calls may be queued.
     """
 
     def __init__(self, calls_max: int, *, name: str, admission: AdmissionController) -> None:
-        self._loop = Loop(name=name, tasks_max=calls_max, admission=admission)
-        super().__init__(self.put, is_full=self._loop.is_full)
+        self._scheduler = TaskScheduler(name=name, tasks_max=calls_max, admission=admission)
+        super().__init__(self.put, is_full=self._scheduler.is_full)
 
     def put(self, task: Task) -> bool:
-        """Queue a task."""
-        self._loop.put(task)
+        """Queue a task. Always returns True."""
+        self._scheduler.put(task)
         return True
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """End the loop once it has done what is queued, or with `cancel_futures` what it is at."""
-        self._loop.end(wait=wait, drop_queued=cancel_futures)
+        """Stop the scheduler after the queued tasks, or with `cancel_futures` after those in progress."""
+        self._scheduler.end(wait=wait, drop_queued=cancel_futures)
 
 
 class MethodLane:
-    """Where the calls of one method run: among all others, or apart where their replies are large.
+    """Chooses the executor for the calls of one method: the quick one, or the heavy one if its replies are large.
 
-    They are all handed to the others' executor, and diverted when it is their turn: by then it may be known that they
-    are heavy.
+    All calls are submitted to the quick executor, and diverted at their turn: by then the method may be known as heavy.
 
     Args:
-        quick: where they run unless their replies are large.
-        heavy: where they run then.
+        quick: runs calls with small replies.
+        heavy: runs calls with large replies.
 
     Attributes:
-        is_heavy: whether their replies are large.
+        is_heavy: whether the replies of the method are large on average.
     """
 
     __slots__ = ("_heavy", "_quick", "_reply_bytes", "is_heavy")
@@ -236,31 +236,31 @@ class MethodLane:
         self.is_heavy = False
 
     def is_full(self) -> bool:
-        """Whether further calls are to be refused."""
+        """Return whether admission control rejects further calls of the method."""
         return self._heavy.is_full() if self.is_heavy else self._quick.is_full()
 
     def divert(self, call: UnaryCall) -> None:
-        """Have a call run apart, or refuse it where too many do."""
+        """Submit a call to the heavy executor, or reject it if that is full."""
         if self._heavy.is_full():
             call.give_up()
         else:
             self._heavy.put(_Diverted(call))
 
-    def weigh(self, serialize: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
-        """Return a serializer of replies that tells the lane how large they are."""
+    def track_reply_sizes(self, serialize: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
+        """Return a serializer that also records the sizes of replies in this lane."""
 
-        def serialized(reply: Any) -> bytes:
+        def serialize_and_track(reply: Any) -> bytes:
             raw = serialize(reply)
-            if len(raw) > SMALL_BYTES or self._reply_bytes > SMALL_BYTES:
-                self._reply_bytes += (len(raw) - self._reply_bytes) * NEWEST_SHARE
-                self.is_heavy = self._reply_bytes > HEAVY_BYTES
+            if len(raw) > SMALL_REPLY_MAX_BYTES or self._reply_bytes > SMALL_REPLY_MAX_BYTES:
+                self._reply_bytes += (len(raw) - self._reply_bytes) * NEWEST_REPLY_WEIGHT
+                self.is_heavy = self._reply_bytes > HEAVY_REPLY_MEAN_BYTES
             return raw
 
-        return serialized
+        return serialize_and_track
 
 
 class _Diverted:
-    """A call that runs apart."""
+    """A call that runs in the heavy executor."""
 
     __slots__ = ("_call",)
 
@@ -275,25 +275,25 @@ class _Diverted:
 
 
 class ReadLanes(CallExecutor):
-    """Runs calls in one of two executors, so that those whose replies are large do not hold up all others.
+    """Runs calls in one of two executors, so that calls with large replies do not delay all others.
 
-    A reply of 6.7 MB takes a thousand times as long to make as a small one.
+    A reply of 6.7 MB takes a thousand times as long as a small one.
 
     Args:
-        quick: of most calls.
-        heavy: of those whose replies are large; of few threads, as they take turns with all others for one core.
+        quick: runs most calls.
+        heavy: runs calls with large replies. It needs few threads, because all threads share one core.
     """
 
     def __init__(self, quick: CallExecutor, heavy: CallPool) -> None:
-        super().__init__(quick.hand_over, is_full=quick.is_full)
+        super().__init__(quick.submit_task, is_full=quick.is_full)
         self._quick = quick
         self._heavy = heavy
 
-    def lane(self) -> MethodLane:
-        """Return a lane for the calls of one method."""
+    def make_lane(self) -> MethodLane:
+        """Return a new lane for the calls of one method."""
         return MethodLane(self._quick, self._heavy)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """End both."""
+        """Stop both executors; see `CallPool.shutdown`."""
         for executor in (self._quick, self._heavy):
             executor.shutdown(wait, cancel_futures=cancel_futures)

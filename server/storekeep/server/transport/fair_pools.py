@@ -1,7 +1,7 @@
-"""A pool of threads whose queue is shared fairly: each flow, such as the calls of one address, has its turn.
+"""A thread pool with fair queueing: flows, such as the calls of one address, are served in round-robin order.
 
-Whoever has one call waits for one call of each other flow, however many those have queued. Where the queue is full, the
-flow with the most loses its newest. The number is bounded, so waits are: there is no need to measure them.
+A single call waits for at most one call of each other flow, however many those have queued. When the queue is full, the
+longest flow loses its newest call. The bounded length bounds the waits, so they are not measured.
 """
 
 from __future__ import annotations
@@ -9,15 +9,15 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict, deque
 
-from storekeep.server.runtime.tasks import Task, flow_of, give_up
-from storekeep.server.transport.executors import CallExecutor, run_apart
+from storekeep.server.runtime.tasks import Task, get_flow, give_up
+from storekeep.server.transport.executors import CallExecutor, run_in_new_thread
 
 
 class FairQueue:
-    """A queue of tasks in which flows take turns; safe in any thread.
+    """A thread-safe queue of tasks that serves flows in round-robin order.
 
     Args:
-        length_max: how many tasks may wait.
+        length_max: the most queued tasks.
     """
 
     def __init__(self, length_max: int) -> None:
@@ -30,9 +30,9 @@ class FairQueue:
     def put(self, task: Task) -> Task | None:
         """Queue a task.
 
-        Returns: the task that has to go where there are too many: this one, or the newest of the flow with the most.
+        Returns: the task to reject if the queue is full: this one, or the newest of the longest flow. Otherwise None.
         """
-        flow = flow_of(task)
+        flow = get_flow(task)
         with self._changed:
             evicted = None
             if self._length >= self._length_max:
@@ -46,13 +46,17 @@ class FairQueue:
         return evicted
 
     def get(self) -> Task | None:
-        """Wait for the next task; None once the queue is closed and empty."""
+        """Wait for the next task and return it; None once the queue is closed and empty."""
         with self._changed:
             self._changed.wait_for(lambda: self._length > 0 or self._is_closed)
             return self._take(next(iter(self._flows))) if self._length else None
 
     def close(self, *, drop_queued: bool) -> None:
-        """End once all that is queued is taken, or at once."""
+        """Close the queue.
+
+        Args:
+            drop_queued: whether queued tasks are dropped; otherwise they can still be taken.
+        """
         with self._changed:
             if drop_queued:
                 self._flows.clear()
@@ -61,7 +65,7 @@ class FairQueue:
             self._changed.notify_all()
 
     def _take(self, flow: str, *, newest: bool = False) -> Task:
-        """Take a task of a flow, which is the last to have its turn again."""
+        """Remove and return the oldest task of a flow, and move the flow to the end of the round; or the newest one."""
         tasks = self._flows[flow]
         task = tasks.pop() if newest else tasks.popleft()
         self._length -= 1
@@ -73,17 +77,17 @@ class FairQueue:
 
 
 class FairPool(CallExecutor):
-    """Runs calls in threads of its own, of which each flow has its turn.
+    """Runs calls in its own threads, with fair queueing.
 
     Args:
-        threads: how many calls run at once; they are started here.
-        name: what the threads are called.
-        length_max: how many calls may wait for a thread.
+        threads: the number of threads. They are started immediately.
+        name: the prefix of the threads' names.
+        length_max: the most queued calls.
     """
 
     def __init__(self, threads: int, *, name: str, length_max: int) -> None:
         self._queue = FairQueue(length_max)
-        super().__init__(self.put, is_full=lambda: False)  # who is refused is known with the request's flow
+        super().__init__(self.put, is_full=lambda: False)  # `put` rejects calls once their flow is known
         self._workers = [
             threading.Thread(target=self._work, name=f"{name}_{number}", daemon=True) for number in range(threads)
         ]
@@ -91,23 +95,23 @@ class FairPool(CallExecutor):
             thread.start()
 
     def put(self, task: Task) -> bool:
-        """Queue a task; False where its flow has more than its share already."""
+        """Queue a task. Return False if it is rejected, because the queue is full and its flow is the longest."""
         evicted = self._queue.put(task)
         if evicted is None:
             return True
         if evicted is task:
             return False
         if not give_up(evicted):
-            run_apart(evicted)
+            run_in_new_thread(evicted)
         return True
 
     def _work(self) -> None:
         while (task := self._queue.get()) is not None:
             task()
-            del task  # an idle thread holds on to nothing
+            del task  # an idle thread must not keep objects alive
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """End the threads once they have done what is queued, or with `cancel_futures` what they are at."""
+        """Stop the threads after the queued tasks, or with `cancel_futures` after the running ones."""
         self._queue.close(drop_queued=cancel_futures)
         if wait:
             for thread in self._workers:

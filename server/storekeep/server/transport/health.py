@@ -1,8 +1,8 @@
-"""Health (`grpc.health.v1`): whether the server takes calls, as load balancers and people ask it.
+"""Health checks (`grpc.health.v1`), which tell load balancers whether the server accepts calls.
 
-The empty name and each service's are SERVING while the database answers; `liveness` is SERVING as long as
-the process does. Needs no token, and waits for nobody: every question is answered in the polling
-thread, and a Watch holds no thread. Invariant: once draining, nothing is SERVING again.
+The empty name and the name of each service are SERVING while the database answers; `liveness` is SERVING while the
+process runs. Needs no authentication. All requests are answered in the polling thread, and a Watch occupies no thread.
+Invariant: once draining, no service becomes SERVING again.
 """
 
 from __future__ import annotations
@@ -26,15 +26,16 @@ from grpc_health.v1.health_pb2 import (  # type: ignore[import-untyped, unused-i
 from storekeep.server.runtime.tasks import Task
 from storekeep.server.transport.errors import MalformedMessage
 from storekeep.server.transport.streams import StreamCall
-from storekeep.server.transport.unary import NO_REQUEST, Refusal, Route, number_of
+from storekeep.server.transport.unary import NO_REQUEST, Refusal, Route, get_status_number
 
 LIVENESS = "liveness"
 NO_SUCH_SERVICE = "?"
-"""What watchers of unknown services watch, all of them: services are never added later, and names are the caller's."""
+"""The name under which all watches of unknown services are kept. Services are never added while the server runs, and
+names chosen by clients must not use memory."""
 SERVICE = "grpc.health.v1.Health"
 WATCH = f"{SERVICE}/Watch"
 MALFORMED = Refusal(
-    number_of(grpc.StatusCode.INVALID_ARGUMENT), f"{MalformedMessage()} [MALFORMED_MESSAGE]".encode(), ()
+    get_status_number(grpc.StatusCode.INVALID_ARGUMENT), f"{MalformedMessage()} [MALFORMED_MESSAGE]".encode(), ()
 )
 SERVING = HealthCheckResponse.SERVING
 NOT_SERVING = HealthCheckResponse.NOT_SERVING
@@ -43,10 +44,10 @@ log = logging.getLogger("storekeep.health")
 
 
 class HealthServicer(health.HealthServicer):  # type: ignore[misc]  # grpc_health comes without types
-    """The official servicer, with List, and with streams that end when the server stops.
+    """The servicer of grpcio-health-checking, with List, and with watches that end when the server stops.
 
     Args:
-        services: full names of the services that need the database.
+        services: full names of the services that depend on the database.
     """
 
     def __init__(self, services: Iterable[str]) -> None:
@@ -58,75 +59,75 @@ class HealthServicer(health.HealthServicer):  # type: ignore[misc]  # grpc_healt
     def Watch(  # noqa: N802
         self, request: HealthCheckRequest, context: Any, send_response_callback: Callable[[Any], None] | None = None
     ) -> Any:
-        """Tell of a service at once and whenever its state changes."""
+        """Send the status of a service now, and again whenever it changes."""
         if request.service not in self._server_status:
             request = HealthCheckRequest(service=NO_SUCH_SERVICE)
         return super().Watch(request, context, send_response_callback)
 
     def List(self, request: HealthListRequest, context: grpc.ServicerContext) -> HealthListResponse:  # noqa: N802
-        """The state of every service; missing in grpcio-health-checking."""
+        """Return the status of every service. grpcio-health-checking lacks this method."""
         with self._lock:
             statuses = {name: HealthCheckResponse(status=status) for name, status in self._server_status.items()}
         return HealthListResponse(statuses=statuses)
 
-    def status_of(self, service: str) -> int | None:
-        """The state of a service; None where there is no such service."""
+    def get_status(self, service: str) -> int | None:
+        """Return the status of a service; None if it is unknown."""
         with self._lock:
             status: int | None = self._server_status.get(service)
             return status
 
     @property
     def state(self) -> str:
-        """Of the server as a whole, by its name."""
+        """The name of the status of the whole server, such as `SERVING`."""
         with self._lock:
             return str(HealthCheckResponse.ServingStatus.Name(self._server_status[""]))
 
     def set_ready(self, ready: bool) -> None:
-        """Say whether the database answers."""
+        """Set the status of all services by whether the database answers."""
         for service in self._services:
             self.set(service, SERVING if ready else NOT_SERVING)
 
     def drain(self) -> None:
-        """Say NOT_SERVING for good."""
+        """Set the status of all services to NOT_SERVING, permanently."""
         with self._lock:
             self.set_ready(False)
             self._gracefully_shutting_down = True
 
     def end_watches(self) -> None:
-        """End every Watch, after what it was told last."""
+        """End every Watch after its last message."""
         with self._lock:
-            watches = [end for watching in self._send_response_callbacks.values() for end in watching]
-        for end in watches:
-            end(None)
+            callbacks = [send for watchers in self._send_response_callbacks.values() for send in watchers]
+        for send in callbacks:
+            send(None)
 
 
-def _run_now(task: Task) -> bool:
-    """Answer a call where it is received: these only look something up."""
+def _run_immediately(task: Task) -> bool:
+    """Run a task in the polling thread; health checks are only lookups."""
     task()
     return True
 
 
-def health_routes(servicer: HealthServicer) -> dict[str, Route]:
-    """How calls of the unary methods are served: in the polling thread, which waits for nobody."""
+def make_health_routes(servicer: HealthServicer) -> dict[str, Route]:
+    """Return the routes of the unary methods, by path. Their calls are served in the polling thread."""
 
     def check(request: bytes, call: Any) -> HealthCheckResponse:
         service = _parse(HealthCheckRequest, request, call).service
-        status = servicer.status_of(service)
+        status = servicer.get_status(service)
         if status is None:
-            call.abort(grpc.StatusCode.NOT_FOUND, "there is no such service")
+            call.abort(grpc.StatusCode.NOT_FOUND, "the service does not exist")
         return HealthCheckResponse(status=status)
 
     def list_all(request: bytes, call: Any) -> HealthListResponse:
         return servicer.List(_parse(HealthListRequest, request, call), call)
 
     def route(serve: Callable[[bytes, Any], Any]) -> Route:
-        return Route(_run_now, lambda: False, serve, lambda reply: bytes(reply.SerializeToString()), _refuse_nobody)
+        return Route(_run_immediately, lambda: False, serve, lambda reply: bytes(reply.SerializeToString()), _refuse)
 
     return {f"/{SERVICE}/Check": route(check), f"/{SERVICE}/List": route(list_all)}
 
 
-def _refuse_nobody(_metadata: Any) -> Refusal:
-    """These calls are never refused for how much there is to do."""
+def _refuse(_metadata: Any) -> Refusal:
+    """Return a placeholder: admission control never rejects health checks."""
     return NO_REQUEST
 
 
@@ -138,15 +139,19 @@ def _parse(kind: Any, request: bytes, call: Any) -> Any:
 
 
 class Watches:
-    """Serves the streams of Watch; a `StreamService`. A client that does not read finds the latest state only."""
+    """Serves the streams of Watch; a `StreamService`. A client that reads slowly gets only the latest status.
+
+    Args:
+        servicer: reports the statuses.
+    """
 
     def __init__(self, servicer: HealthServicer) -> None:
         self._servicer = servicer
         self._lock = threading.Lock()
         self._watches: dict[StreamCall, _Watch] = {}
 
-    def receive(self, call: StreamCall, message: bytes | None) -> None:
-        """Begin to tell of the service that is asked for."""
+    def on_message(self, call: StreamCall, message: bytes | None) -> None:
+        """Start to watch the requested service."""
         if message is None:
             call.end(NO_REQUEST)
             return
@@ -156,24 +161,24 @@ class Watches:
             call.end(MALFORMED)
             return
         watch = self._watches[call] = _Watch()
-        self._servicer.Watch(request, watch, partial(self._tell, call, watch))
+        self._servicer.Watch(request, watch, partial(self._send, call, watch))
 
-    def sent(self, call: StreamCall) -> None:
-        """Send what has changed meanwhile."""
+    def on_sent(self, call: StreamCall) -> None:
+        """Send the latest status, if it changed while the previous one was being sent."""
         with self._lock:
             watch = self._watches.get(call)
             if watch is not None and watch.unsent is not None and call.send(watch.unsent):
                 watch.unsent = None
 
-    def ended(self, call: StreamCall) -> None:
-        """Tell it no more."""
+    def on_end(self, call: StreamCall) -> None:
+        """Stop watching."""
         watch = self._watches.pop(call, None)
         if watch is not None:
             for callback in watch.callbacks:
                 callback()
 
-    def _tell(self, call: StreamCall, watch: _Watch, response: HealthCheckResponse | None) -> None:
-        """Send a state, in any thread, or that there will be none."""
+    def _send(self, call: StreamCall, watch: _Watch, response: HealthCheckResponse | None) -> None:
+        """Send a status, or end the stream if it is None. Runs in any thread."""
         if response is None:
             call.end()
             return
@@ -183,11 +188,11 @@ class Watches:
 
 
 class _Watch:
-    """One Watch, and the part of a `grpc.ServicerContext` that grpc_health uses.
+    """One Watch, with the part of a `grpc.ServicerContext` that grpc_health uses.
 
     Attributes:
-        callbacks: called at its end.
-        unsent: the latest state, where the one before is still being sent.
+        callbacks: called when the watch ends.
+        unsent: the latest status, while the previous one is being sent.
     """
 
     __slots__ = ("callbacks", "unsent")
@@ -202,60 +207,60 @@ class _Watch:
 
 
 class Readiness:
-    """Asks the database now and then whether it answers, and tells health.
+    """Probes the database periodically, and reports whether it answers.
 
     Args:
-        probe: asks; raises when the answer is bad. It may hang.
-        tell: is told at the first answer and at each change.
-        interval_s: between two questions.
-        timeout_s: how long an answer may take.
+        probe: queries the database, and raises if it does not answer properly. It may hang.
+        report: called after the first probe and after each change.
+        interval_s: seconds between probes.
+        timeout_s: seconds after which a probe counts as failed.
     """
 
     def __init__(
-        self, probe: Callable[[], None], tell: Callable[[bool], None], *, interval_s: float, timeout_s: float
+        self, probe: Callable[[], None], report: Callable[[bool], None], *, interval_s: float, timeout_s: float
     ) -> None:
         self._probe = probe
-        self._tell = tell
+        self._report = report
         self._interval_s = interval_s
         self._timeout_s = timeout_s
         self._answered = threading.Event()
         self._error: Exception | None = None
-        self._asking: threading.Thread | None = None
+        self._probing: threading.Thread | None = None
         self._stop = threading.Event()
         self._ready: bool | None = None
         self._thread = threading.Thread(target=self._run, name="readiness", daemon=True)
 
     def start(self) -> None:
-        """Ask for the first time, and then on and on."""
-        self.ask()
+        """Probe once, and then periodically in the background."""
+        self.check()
         self._thread.start()
 
     def stop(self) -> None:
-        """Ask no more."""
+        """Stop the periodic probes."""
         self._stop.set()
         self._thread.join(timeout=self._timeout_s + self._interval_s)
 
     def _run(self) -> None:
         while not self._stop.wait(self._interval_s):
-            self.ask()
+            self.check()
 
-    def ask(self) -> None:
-        """Ask once and tell what changed. A question that is still open is not asked a second time."""
-        if self._asking is None or not self._asking.is_alive():
+    def check(self) -> None:
+        """Probe once, and report a change. If the previous probe still hangs, no second one is started."""
+        if self._probing is None or not self._probing.is_alive():
             self._answered.clear()
-            self._asking = threading.Thread(target=self._answer, name="readiness-probe", daemon=True)
-            self._asking.start()
+            self._probing = threading.Thread(target=self._run_probe, name="readiness-probe", daemon=True)
+            self._probing.start()
         ready = self._answered.wait(self._timeout_s) and self._error is None
         if ready != self._ready:
             self._ready = ready
             if not ready:
                 log.error("the database does not answer", exc_info=self._error)
-            self._tell(ready)
+            self._report(ready)
 
-    def _answer(self) -> None:
+    def _run_probe(self) -> None:
         try:
             self._probe()
             self._error = None
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is no answer
+        except Exception as error:  # noqa: BLE001 - any error means that the database does not answer
             self._error = error
         self._answered.set()

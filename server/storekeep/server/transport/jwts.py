@@ -1,7 +1,6 @@
-"""Access tokens on the wire: JWTs as RFC 9068 has them, signed with ES256, checked as RFC 8725 asks.
+"""Access tokens as JWTs: the profile of RFC 9068, signed with ES256 and validated as RFC 8725 recommends.
 
-Invariant: the algorithm belongs to the key. What a token's header says about algorithms, keys or where to get them
-decides nothing.
+Invariant: the algorithm belongs to the key. Algorithms, keys and key URLs in a token's header are ignored.
 """
 
 from __future__ import annotations
@@ -19,24 +18,24 @@ from storekeep.server.domain.access.tokens import SECOND_US, TokenClaims
 from storekeep.server.domain.errors import TokenExpired, Unauthenticated
 
 TYPE = "at+jwt"
-"""Tells an access token from every other JWT (RFC 9068, 2.1)."""
+"""The `typ` of access tokens, which distinguishes them from other JWTs (RFC 9068, 2.1)."""
 TOKEN_LENGTH_MAX = 8_192
-"""Characters; ours have about 500."""
+"""Longest accepted token, in characters. Issued tokens have about 500."""
 LEEWAY_S = 5
-"""How far ahead another machine's clock may be when it says that a token was issued now."""
+"""Tolerated clock skew of the issuing machine: an `iat` may be this far in the future."""
 REQUIRED = ("iss", "aud", "sub", "exp", "iat", "jti", "sid", "client_id")
 TEXTS = ("sub", "jti", "sid", "client_id")
 TOKEN_FORMAT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+", re.ASCII)
 
 
 class AccessTokens:
-    """Writes and reads the access tokens of one issuer.
+    """Encodes and decodes the access tokens of one issuer.
 
     Args:
-        issuer: the `iss` of its tokens: a name for this installation.
-        audience: the `aud`: what the tokens are for.
-        signer: gives the key that signs now.
-        verifier: gives the public key with an id, None for an unknown one.
+        issuer: the `iss` claim: the name of this installation.
+        audience: the `aud` claim: the service that the tokens are for.
+        signer: returns the current signing key.
+        verifier: returns the public key for a key id, or None if the id is unknown.
     """
 
     def __init__(
@@ -53,7 +52,7 @@ class AccessTokens:
         self._verifier = verifier
 
     def write(self, claims: TokenClaims) -> str:
-        """The signed token that says this."""
+        """Return a signed token with these claims."""
         signer = self._signer()
         payload = {
             "iss": self._issuer,
@@ -68,7 +67,7 @@ class AccessTokens:
         return jwt.encode(payload, signer.private_key, algorithm=ALGORITHM, headers={"typ": TYPE, "kid": signer.kid})
 
     def read(self, token: str) -> TokenClaims:
-        """What a token says, once its signature and everything else about it is right.
+        """Return the claims of a token after validating its signature and claims.
 
         Raises: Unauthenticated, TokenExpired.
         """
@@ -81,17 +80,17 @@ class AccessTokens:
         except jwt.ExpiredSignatureError:
             raise TokenExpired from None
         except jwt.PyJWTError as error:
-            raise Unauthenticated(_problem(error)) from None
-        return _claims(payload)
+            raise Unauthenticated(_describe_error(error)) from None
+        return _parse_claims(payload)
 
     def _decode(self, token: str) -> dict[str, Any]:
-        """Raises: Unauthenticated, and what PyJWT raises."""
+        """Return the payload of a token with a valid signature. Raises: Unauthenticated, jwt.PyJWTError."""
         header = jwt.get_unverified_header(token)
         if str(header.get("typ", "")).lower().removeprefix("application/") != TYPE:
             raise Unauthenticated("the token is not an access token")
         key = self._verifier(str(header.get("kid", "")))
         if key is None:
-            raise Unauthenticated("the token was signed with a key that is not, or no longer, known here")
+            raise Unauthenticated("the token was signed with an unknown or retired key")
         return jwt.decode(
             token,
             key,
@@ -102,11 +101,11 @@ class AccessTokens:
         )
 
 
-def _claims(payload: dict[str, Any]) -> TokenClaims:
-    """Raises: Unauthenticated."""
+def _parse_claims(payload: dict[str, Any]) -> TokenClaims:
+    """Return the claims of a payload. Raises: Unauthenticated if a claim is invalid."""
     issue_s, expire_s = payload["iat"], payload["exp"]
     if type(issue_s) is not int or type(expire_s) is not int or not all(type(payload[t]) is str for t in TEXTS):
-        raise Unauthenticated("a claim of the token is of the wrong type")
+        raise Unauthenticated("a claim of the token has the wrong type")
     if issue_s > time.time() + LEEWAY_S:
         raise Unauthenticated("the token was issued in the future")
     return TokenClaims(
@@ -120,14 +119,14 @@ def _claims(payload: dict[str, Any]) -> TokenClaims:
 
 
 PROBLEMS: dict[type[jwt.PyJWTError], str] = {
-    jwt.InvalidAlgorithmError: "the token's algorithm is not the one of its key",
-    jwt.InvalidIssuerError: "the token is of another issuer",
+    jwt.InvalidAlgorithmError: "the token's algorithm does not match its key",
+    jwt.InvalidIssuerError: "the token is from another issuer",
     jwt.InvalidAudienceError: "the token is for another audience",
-    jwt.InvalidSignatureError: "the token's signature is wrong",
-    jwt.MissingRequiredClaimError: "the token lacks a claim",
+    jwt.InvalidSignatureError: "the token's signature is invalid",
+    jwt.MissingRequiredClaimError: "the token lacks a required claim",
 }
-"""What a caller is told; everything else is a token that cannot be read."""
+"""Error messages for callers. All other errors become a general message."""
 
 
-def _problem(error: jwt.PyJWTError) -> str:
+def _describe_error(error: jwt.PyJWTError) -> str:
     return PROBLEMS.get(type(error), "the token cannot be read")

@@ -1,7 +1,7 @@
-"""Workers: where each of several finds the others, and which of them writes where the database has one writer.
+"""Workers: how they find each other, and the election of a leader on databases with a single writer.
 
-The one that holds the database's `write` lock writes. The kernel keeps the lock: it passes to the next worker when the
-writer lets go of it, and when it dies. Invariant: a worker that does not hold the lock changes nothing.
+The leader is the worker that holds the database's `write` lock. The kernel manages the lock and gives it to the next
+worker when the leader releases it or dies. Invariant: only the holder of the lock writes to the database.
 """
 
 from __future__ import annotations
@@ -18,19 +18,20 @@ from storekeep.server.config import Settings
 from storekeep.server.store.locks import lock
 
 FOLDER_BYTES_MAX = 80
-"""Of the path of a folder with sockets: Linux takes 107 bytes for the path of a socket (unix(7))."""
-WRITER = "writer"
+"""Longest path of a folder with sockets. Linux limits the path of a socket to 107 bytes (unix(7))."""
+LEADER_LINK = "writer"
+"""The link to the leader's socket."""
 LOG_TURNS_FILE = "log.turns"
-"""In the folder of the workers; see `LogWriter`."""
+"""A file in the workers' folder; see `LogWriter`."""
 
 log = logging.getLogger("storekeep.workers")
 
 
 class WorkerFolder:
-    """A folder of Unix sockets, of this user only: one for each worker, and links that say which is whose.
+    """A private folder with the Unix socket of each worker, and links that name the sockets.
 
     Args:
-        path: where it is.
+        path: the folder.
     """
 
     def __init__(self, path: Path) -> None:
@@ -38,77 +39,77 @@ class WorkerFolder:
 
     @cached_property
     def _reach(self) -> Path:
-        """Another name of the folder where its own is too long. It is valid as long as the process lives."""
+        """A path of the folder that is short enough for sockets. It is valid while the process lives."""
         if len(os.fsencode(self.path.absolute())) <= FOLDER_BYTES_MAX:
             return self.path.absolute()
         return Path(f"/proc/self/fd/{os.open(self.path, os.O_PATH | os.O_DIRECTORY)}")
 
     def make(self) -> None:
-        """Have it there and empty, whatever a server that was killed has left in it."""
+        """Create the folder, or remove everything that a killed server left in it."""
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         for path in self.path.iterdir():
             path.unlink()
 
     def address(self, name: str) -> str:
-        """The address of a socket or of a link to one, as gRPC has it."""
+        """Return the gRPC address of a socket, or of a link to one."""
         return f"unix:{self._reach / name}"
 
     def link(self, name: str, *, to: str) -> None:
-        """Have a name mean that socket from here on."""
-        draft = self.path / f".{name}.{os.getpid()}"
-        draft.unlink(missing_ok=True)
-        draft.symlink_to(to)
-        draft.replace(self.path / name)
+        """Create or replace a link to a socket, atomically."""
+        temporary = self.path / f".{name}.{os.getpid()}"
+        temporary.unlink(missing_ok=True)
+        temporary.symlink_to(to)
+        temporary.replace(self.path / name)
 
     def target(self, name: str) -> str:
-        """The socket that a name means; empty where it means none."""
+        """Return the socket that a link points to; empty if there is no such link."""
         try:
             return os.readlink(self.path / name)
         except OSError:
             return ""
 
     def unlink(self, name: str) -> None:
-        """Have a name mean nothing any more."""
+        """Remove a link, if it exists."""
         (self.path / name).unlink(missing_ok=True)
 
     def workers(self) -> list[str]:
-        """The names of the workers that there should be: their numbers, in order; none where one process is all."""
+        """Return the links of the configured workers, which are their numbers, in order; empty for a single process."""
         if not self.path.is_dir():
             return []
         return sorted((path.name for path in self.path.iterdir() if path.name.isdigit()), key=int)
 
 
 def own_address(settings: Settings, *, listen: str) -> str:
-    """Return where a server that is one process listens for this user's processes alone, beside its port.
+    """Return the private address of a single-process server, which only processes of its user can reach.
 
     Args:
-        listen: the address with the port that it got.
+        listen: its public address, with the actual port.
     """
-    return WorkerFolder(settings.data_dir).address(_own_socket(listen))
+    return WorkerFolder(settings.data_dir).address(_name_own_socket(listen))
 
 
 def own_addresses(settings: Settings) -> list[str]:
-    """Return where a server on this machine can be asked: the socket of its one process, and those of its workers."""
-    has_own = (settings.data_dir / _own_socket(settings.listen)).exists()
-    alone = [own_address(settings, listen=settings.listen)] if has_own else []
+    """Return the private addresses of the server on this machine: of its single process, or of each of its workers."""
+    has_socket = (settings.data_dir / _name_own_socket(settings.listen)).exists()
+    single = [own_address(settings, listen=settings.listen)] if has_socket else []
     folder = WorkerFolder(settings.workers_dir)
-    return alone + [folder.address(name) for name in folder.workers()]
+    return single + [folder.address(name) for name in folder.workers()]
 
 
-def _own_socket(listen: str) -> str:
-    """The port is in the name: on PostgreSQL several servers can share a data directory."""
+def _name_own_socket(listen: str) -> str:
+    """Return the file name of the private socket. It has the port: servers on PostgreSQL can share a data directory."""
     port = listen.rpartition(":")[2]
     return f"server-{port if port.isdigit() else 'unix'}.sock"
 
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """One of several workers.
+    """One of several worker processes.
 
     Attributes:
-        number: from 0; a worker that replaces another has its number.
-        folder: where all of them are found.
-        socket: this process's own name there.
+        number: from 0. A replacement has the number of the worker that it replaces.
+        folder: the folder with the sockets of all workers.
+        socket: the name of this process's socket in the folder.
     """
 
     number: int
@@ -117,16 +118,16 @@ class Worker:
 
     @property
     def address(self) -> str:
-        """Where this process listens alone."""
+        """The private address of this process."""
         return self.folder.address(self.socket)
 
 
-class Writership:
-    """Whether this worker is the one that writes.
+class LeaderElection:
+    """Elects one worker as the leader, which alone writes to the database.
 
     Args:
-        database: whose writer is meant.
-        worker: this one.
+        database: the database file.
+        worker: the worker of this process.
     """
 
     def __init__(self, database: Path, *, worker: Worker) -> None:
@@ -134,73 +135,73 @@ class Writership:
         self._folder = worker.folder
         self._own_socket = worker.socket
         self._state = threading.Condition()
-        self._writes = False
-        self._released = False
-        self._under_way = 0
-        self._over = threading.Event()
-        self._on_gain: Callable[[], None] = _do_nothing
-        self._thread = threading.Thread(target=self._hold, name="writership", daemon=True)
+        self._is_leader = False
+        self._is_released = False
+        self._writes_in_progress = 0
+        self._may_unlock = threading.Event()
+        self._on_elected: Callable[[], None] = _do_nothing
+        self._thread = threading.Thread(target=self._hold, name="leader-election", daemon=True)
 
     @property
-    def writes(self) -> bool:
-        """Whether it is."""
-        return self._writes
+    def is_leader(self) -> bool:
+        """Whether this worker is the leader."""
+        return self._is_leader
 
-    def start(self, on_gain: Callable[[], None]) -> None:
-        """Wait for the turn to write, for as long as it takes.
+    def start(self, on_elected: Callable[[], None]) -> None:
+        """Wait in the background until this worker is elected.
 
         Args:
-            on_gain: is called once, when it has come.
+            on_elected: called once, in another thread, when this worker becomes the leader.
         """
-        self._on_gain = on_gain
+        self._on_elected = on_elected
         self._thread.start()
 
     def _hold(self) -> None:
         with lock(self._database, purpose="write", wait_s=None):
             with self._state:
-                if self._released:
+                if self._is_released:
                     return
-                self._writes = True
-                self._folder.link(WRITER, to=self._own_socket)
-            log.info("this worker writes")
-            self._on_gain()
-            self._over.wait()
+                self._is_leader = True
+                self._folder.link(LEADER_LINK, to=self._own_socket)
+            log.info("this worker is the leader")
+            self._on_elected()
+            self._may_unlock.wait()
 
     def admit(self) -> bool:
-        """Whether a change can be made here; then `leave` has to follow."""
+        """Admit a write if this worker is the leader. If it returns True, the caller must call `leave` afterwards."""
         with self._state:
-            self._under_way += self._writes
-            return self._writes
+            self._writes_in_progress += self._is_leader
+            return self._is_leader
 
     def leave(self) -> None:
-        """A change that was admitted is over."""
+        """Record the end of an admitted write."""
         with self._state:
-            self._under_way -= 1
-            if self._released and not self._under_way:
+            self._writes_in_progress -= 1
+            if self._is_released and not self._writes_in_progress:
                 self._state.notify_all()
 
     def address(self) -> str:
-        """Where the worker listens that writes; empty where there is none."""
-        target = self._folder.target(WRITER)
+        """Return the private address of the leader; empty if there is none."""
+        target = self._folder.target(LEADER_LINK)
         return self._folder.address(target) if target else ""
 
     def release(self, *, timeout_s: float) -> None:
-        """Write no more: finish the changes that are under way, then let another worker write.
+        """Step down: wait for the writes in progress, then release the lock to another worker.
 
         Args:
-            timeout_s: how long they may take.
+            timeout_s: the longest wait for the writes in progress, in seconds.
         """
         with self._state:
-            wrote = self._writes
-            self._writes = False
-            self._released = True
-            if wrote:
-                self._folder.unlink(WRITER)
-            self._state.wait_for(lambda: not self._under_way, timeout=timeout_s)
-        self._over.set()
-        if wrote:
+            was_leader = self._is_leader
+            self._is_leader = False
+            self._is_released = True
+            if was_leader:
+                self._folder.unlink(LEADER_LINK)
+            self._state.wait_for(lambda: not self._writes_in_progress, timeout=timeout_s)
+        self._may_unlock.set()
+        if was_leader:
             self._thread.join(timeout=timeout_s)
 
 
 def _do_nothing() -> None:
-    """What a worker does on its turn where nobody says more."""
+    """Do nothing, until `start` sets a callback."""

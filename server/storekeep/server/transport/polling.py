@@ -1,9 +1,9 @@
-"""The thread that hears of gRPC's events. It knows how late it is, and refuses calls before anything is made of them.
+"""The thread that polls gRPC's events. It measures its lag, and rejects calls before any work is done for them.
 
-Unary calls are served as `unary` has it, streams as `streams` has it; those whose request is incomplete hold no thread
-and have a budget and a time limit of their own. Refusals are held for a moment: many in a row cost less than each by
-itself. It leans on names in `grpc._server`; with a grpcio that lacks them gRPC's own loop serves everything, more
-slowly, and what is too much is refused once there are as many calls as there may be.
+Unary calls are served by `unary`, streams by `streams`. Calls with incomplete requests occupy no thread, and have a
+budget and a time limit. Rejections are delayed briefly, because a batch of them costs less. Depends on private names in
+`grpc._server`. With other releases of grpcio, or if the setting switches it off, gRPC's own loop serves all calls, more
+slowly, and nothing is rejected before its request is read.
 """
 
 from __future__ import annotations
@@ -21,40 +21,50 @@ import grpc
 from grpc import _server as grpc_server
 from grpc._cython import cygrpc  # type: ignore[attr-defined]
 
-from storekeep.server.transport.budgets import Budget, address_of
+from storekeep.server.transport.budgets import Budget, get_peer_address
 from storekeep.server.transport.streams import FLUSH_S, StreamCall, StreamRoute, StreamTag
-from storekeep.server.transport.unary import NO_TEXT, Metadata, Refusal, RejectedCall, Route, UnaryCall, number_of
-
-LOOK_EVERY_S = 0.001
-"""How often it looks whether there is nothing more to hear, before it waits for more."""
-LOOK_OFTEN_S = 0.00025
-"""The same while calls are refused: who is let in depends on how late it is."""
-AHEAD = 8
-"""How many calls of a method gRPC may announce before it is asked for more; it keeps the others waiting at a cost."""
-HOLD_S = 0.003
-"""How long a refusal is held at most, where it is not late itself."""
-CHECK_EVERY_S = 1.0
-"""How long it waits at most; then it looks whether the server object is still there, as gRPC's own loop does."""
-SWEEP_EVERY_S = 0.25
-"""How often it looks for calls and streams whose time is up; it costs as much as there are."""
-UNREAD_BYTES_MIN = 256 * 1024
-"""As how large a reply counts, at least, that its caller has not read: the call costs memory as well. So there are no
-more than 1,024 of them in 256 MiB."""
-EVICTED_SHARE = 8
-"""One of so many calls whose request is not there is evicted at a time, so that it costs little for each newcomer."""
-UNREAD_MAX_S = 60.0
-"""How long a reply may wait to be read: 3 MiB, the largest page, take that long at 50 KB a second."""
-UNREAD_DRAIN_S = 5.0
-"""The same where the server stops: nobody holds up its end for long by reading nothing."""
-SET_ASIDE_EVERY_S = 0.01
-"""How often it looks which calls only wait to be read, where there seem to be too many calls."""
-UNREAD = Refusal(
-    number_of(grpc.StatusCode.DEADLINE_EXCEEDED), b"the reply was not read in time; what was asked for may be done", ()
+from storekeep.server.transport.unary import (
+    NO_TEXT,
+    Metadata,
+    Refusal,
+    RejectedCall,
+    Route,
+    UnaryCall,
+    get_status_number,
 )
-"""What ends a call whose reply nobody reads. It has been counted and logged as it was answered."""
-FAREWELL = Refusal(number_of(grpc.StatusCode.OK), NO_TEXT, ())
-"""How streams end where the server stops: they are told nothing else, as with `grpc_health`."""
-NEEDED = (
+
+LAG_CHECK_INTERVAL_S = 0.001
+"""Interval at which the thread checks whether its event queue is empty."""
+REJECTING_CHECK_INTERVAL_S = 0.00025
+"""The same while calls are rejected: admission then depends on an exact lag."""
+REQUESTED_CALLS = 8
+"""Calls of each method that gRPC may report before it must be asked for more. It queues the others, at a cost."""
+REJECTION_DELAY_MAX_S = 0.003
+"""Longest delay of a rejection, unless the thread itself lags."""
+IDLE_WAIT_MAX_S = 1.0
+"""Longest wait for an event. Then the thread checks that the server object still exists, as gRPC's own loop does."""
+SWEEP_INTERVAL_S = 0.25
+"""Interval at which expired calls and streams are ended. The cost grows with their number."""
+UNREAD_BYTES_MIN = 256 * 1024
+"""Smallest size that an unread reply counts with, because the call itself uses memory too. It limits unread replies to
+1,024 in 256 MiB."""
+EVICTION_DIVISOR = 8
+"""An eviction ends at least this fraction (1/8) of the incomplete calls, which keeps the cost per new call low."""
+UNREAD_MAX_S = 60.0
+"""Longest time that a reply may stay unread. 3 MiB, the largest page, take that long at 50 KB per second."""
+UNREAD_DRAIN_S = 5.0
+"""The same while the server drains, so that clients that do not read cannot delay its end."""
+UNREAD_SCAN_INTERVAL_S = 0.01
+"""Shortest interval of scans for unread replies, which start when the limit of concurrent calls is reached."""
+UNREAD_REPLY = Refusal(
+    get_status_number(grpc.StatusCode.DEADLINE_EXCEEDED),
+    b"the reply was not read in time; the request may have been executed",
+    (),
+)
+"""Status of a call whose reply is not read in time. The call was counted and logged when it was answered."""
+STREAM_END = Refusal(get_status_number(grpc.StatusCode.OK), NO_TEXT, ())
+"""Status of streams that end when the server drains, as in `grpc_health`."""
+REQUIRED_NAMES = (
     "_REQUEST_CALL_TAG",
     "_ServerStage",
     "_begin_shutdown_once",
@@ -63,7 +73,7 @@ NEEDED = (
     "_request_registered_call",
     "_stop_serving",
 )
-STATE_NEEDED = (
+REQUIRED_STATE_NAMES = (
     "active_rpc_count",
     "completion_queue",
     "due",
@@ -81,10 +91,10 @@ STARTED = grpc_server._ServerStage.STARTED if hasattr(grpc_server, "_ServerStage
 UNKNOWN_TAG = getattr(grpc_server, "_REQUEST_CALL_TAG", "")
 TIMED_OUT = cygrpc.CompletionType.queue_timeout
 
-UNEXPLAINED = Refusal(number_of(grpc.StatusCode.RESOURCE_EXHAUSTED), b"the request is not there", ())
+UNEXPLAINED = Refusal(get_status_number(grpc.StatusCode.RESOURCE_EXHAUSTED), b"the request has not arrived", ())
 
 Routes = Callable[[Mapping[str, Any]], Mapping[str, Route]]
-"""Given gRPC's handlers by the paths of their methods, how calls are served of those that are not left to gRPC."""
+"""Takes gRPC's handlers by path. Returns the routes of the methods that are served here; gRPC serves all others."""
 
 Received = UnaryCall | StreamCall
 Ending = Received | RejectedCall
@@ -93,15 +103,15 @@ log = logging.getLogger("storekeep.server")
 
 
 class Limits(NamedTuple):
-    """What is granted to calls: to those whose callers have shown no token yet, and to those whose callers do not read.
+    """Limits for calls before authentication, and for clients that do not read.
 
     Attributes:
-        request_timeout_s: how long the request of a call may take to arrive.
-        unfinished_max: calls whose request has not arrived.
-        unread_max_bytes: replies that callers have not read, of all of them; beyond it the address with the most loses
-            its oldest. Callers may have shown a token by then.
-        metadata_max_bytes: of one call. gRPC's core holds only those connections to its own limit that have
-            acknowledged its SETTINGS.
+        request_timeout_s: longest time for a request to arrive, in seconds.
+        unfinished_max: the most calls with incomplete requests.
+        unread_max_bytes: largest total size of unread replies, including those of authenticated clients. Above it, the
+            oldest ones of the address with the most are ended.
+        metadata_max_bytes: largest metadata of a call. gRPC's core enforces its own limit only on connections that
+            have acknowledged its SETTINGS.
     """
 
     request_timeout_s: float = 10.0
@@ -111,77 +121,77 @@ class Limits(NamedTuple):
 
 
 class Refusals(Protocol):
-    """Says what calls are told that end before they are served, and counts them. Paths are as in HTTP/2's `:path`."""
+    """Makes and counts the statuses of calls that end before they are served. Paths are as in HTTP/2's `:path`."""
 
     def late(self, path: str) -> Refusal:
-        """Its request did not arrive in time."""
+        """Return the status of a call whose request did not arrive in time."""
 
     def crowded_out(self, path: str) -> Refusal:
-        """Its address holds more than all others, and the budget is used up."""
+        """Return the status of a call that is evicted, because its address has the most and the budget is used up."""
 
     def metadata_too_large(self, path: str) -> Refusal:
-        """Its metadata have too many bytes."""
+        """Return the status of a call whose metadata has too many bytes."""
 
     def stopping(self, path: str) -> Refusal:
-        """Its request is not there yet, and the server stops."""
+        """Return the status of a call whose request has not arrived when the server drains."""
 
     def unknown(self, metadata: Metadata) -> Refusal:
-        """There is no such method."""
+        """Return the status of a call of an unknown method."""
 
 
-def knows(server: grpc.Server) -> bool:
-    """Whether the installed grpcio works as this module knows it."""
+def is_supported(server: grpc.Server) -> bool:
+    """Return whether the fast path was tested with the installed grpcio, and all names that it uses exist."""
     if ".".join(grpc.__version__.split(".")[:2]) not in TESTED_SERIES:
         return False
     state = getattr(server, "_state", None)
-    if state is None or any(not hasattr(grpc_server, name) for name in NEEDED):
+    if state is None or any(not hasattr(grpc_server, name) for name in REQUIRED_NAMES):
         return False
-    if any(not hasattr(state, name) for name in STATE_NEEDED):
+    if any(not hasattr(state, name) for name in REQUIRED_STATE_NAMES):
         return False
     return list(inspect.signature(grpc_server._process_event_and_continue).parameters) == ["state", "event"]
 
 
 class Polling:
-    """Hears of the events of one server, all of them in one thread.
+    """Polls the events of one server in its own thread.
 
     Args:
-        limits: of calls without a token, and of replies that nobody reads.
-        fast_path: whether calls take the fast path when the installed grpcio is one that it was tested with.
+        limits: for calls before authentication, and for clients that do not read.
+        fast_path: whether to use the fast path when it was tested with the installed grpcio.
     """
 
     def __init__(self, limits: Limits = Limits(), *, fast_path: bool = True) -> None:  # noqa: B008 - it is frozen
         self._fast_path = fast_path
         self._request_timeout_s = limits.request_timeout_s
         self._metadata_max_bytes = limits.metadata_max_bytes
-        self._looked_s = math.inf
-        self._look_every_s = LOOK_EVERY_S
-        self._swept_s = 0.0
-        self._held: deque[tuple[float, Any, Route]] = deque()
+        self._empty_at_s = math.inf
+        self._lag_check_interval_s = LAG_CHECK_INTERVAL_S
+        self._swept_at_s = 0.0
+        self._delayed: deque[tuple[float, Any, Route]] = deque()
         self._routes: Mapping[str, Route] = {}
         self._streams: Mapping[str, StreamRoute] = {}
         self._stream_budgets: dict[str, Budget[StreamCall]] = {}
-        self._takers: dict[str, Callable[[Any], None]] = {}
-        self._always: frozenset[str] = frozenset()
+        self._acceptors: dict[str, Callable[[Any], None]] = {}
+        self._exempt_paths: frozenset[str] = frozenset()
         self._refusals: Refusals | None = None
-        self._asked: dict[str, int] = {}
+        self._requested: dict[str, int] = {}
         self._unfinished: Budget[Received] = Budget(
             limits.unfinished_max,
-            peer_of=lambda call: call.peer(),
-            evicted_min=max(1, limits.unfinished_max // EVICTED_SHARE),
+            get_peer=lambda call: call.peer(),
+            evicted_min=max(1, limits.unfinished_max // EVICTION_DIVISOR),
         )
         self._under_way: dict[UnaryCall, None] = {}
         self._unread: Budget[UnaryCall] = Budget(
             limits.unread_max_bytes,
-            peer_of=lambda call: call.peer(),
-            size_of=lambda call: max(call.reply_bytes, UNREAD_BYTES_MIN),
+            get_peer=lambda call: call.peer(),
+            get_size=lambda call: max(call.reply_bytes, UNREAD_BYTES_MIN),
         )
-        self._set_aside_s = 0.0
-        self._drains = False
+        self._unread_scanned_s = 0.0
+        self._is_draining = False
         self._state: Any = None
 
     def lag_s(self) -> float:
-        """How long ago there was nothing more to hear: no call waits longer for this thread. In seconds."""
-        return max(0.0, time.monotonic() - self._looked_s)
+        """Return the seconds since the event queue was last empty, which bounds how long a call waits in it."""
+        return max(0.0, time.monotonic() - self._empty_at_s)
 
     def start(
         self,
@@ -189,25 +199,26 @@ class Polling:
         *,
         routes: Routes,
         streams: Mapping[str, StreamRoute] | None = None,
-        always: frozenset[str] = frozenset(),
+        exempt_paths: frozenset[str] = frozenset(),
         refusals: Refusals | None = None,
     ) -> None:
-        """Start a server, in place of its own `start`.
+        """Start a server; replaces its own `start`.
 
         Args:
-            routes: see `Routes`; an unknown grpcio serves all calls itself.
-            streams: how the streams of a method are served, by its path.
-            always: paths of the methods that are served however many calls are under way.
-            refusals: what calls are told that end before they are served. Without it gRPC answers unknown methods.
+            routes: see `Routes`. An unsupported grpcio serves all calls itself.
+            streams: the routes of streaming methods, by path.
+            exempt_paths: paths of methods exempt from admission control and from the limit of concurrent calls.
+            refusals: makes the statuses of calls that end before they are served. Without it, gRPC answers calls of
+                unknown methods.
         """
         if not self._fast_path:
             log.info("the fast path is off: gRPC serves all calls itself")
             server.start()
             return
-        if not knows(server):
+        if not is_supported(server):
             log.warning(
-                "this grpcio was not tested with the fast path: calls cost more, overload is noticed late, and callers "
-                "without a token have no budgets"
+                "the fast path was not tested with this grpcio: calls cost more, overload is detected late, and "
+                "callers without a token have no budgets"
             )
             server.start()
             return
@@ -215,165 +226,164 @@ class Polling:
         self._routes = routes(state.registered_method_handlers)
         self._streams = streams or {}
         for path, route in self._streams.items():
-            self._stream_budgets[path] = Budget(route.streams_max, peer_of=StreamCall.peer, groups_addresses=True)
-        self._always, self._refusals = always, refusals
-        self._takers = dict.fromkeys(self._routes, self._begin) | dict.fromkeys(self._streams, self._begin_stream)
-        if refusals is not None:  # calls of unknown methods are gRPC's otherwise
-            self._takers[UNKNOWN_TAG] = self._refuse_unknown
+            self._stream_budgets[path] = Budget(route.streams_max, get_peer=StreamCall.peer, groups_addresses=True)
+        self._exempt_paths, self._refusals = exempt_paths, refusals
+        self._acceptors = dict.fromkeys(self._routes, self._begin_call) | dict.fromkeys(
+            self._streams, self._begin_stream
+        )
+        if refusals is not None:  # otherwise gRPC answers calls of unknown methods
+            self._acceptors[UNKNOWN_TAG] = self._reject_unknown
         with state.lock:
             state.server.start()
             state.stage = STARTED
             for path in state.registered_method_handlers:
-                self._ask(path, AHEAD if path in self._routes or path in self._streams else 1)
-            self._ask(UNKNOWN_TAG, 1 if refusals is None else AHEAD)
+                self._request_calls(path, REQUESTED_CALLS if path in self._routes or path in self._streams else 1)
+            self._request_calls(UNKNOWN_TAG, 1 if refusals is None else REQUESTED_CALLS)
         threading.Thread(target=self._serve, name="grpc-polling", daemon=True).start()
 
     def drain(self) -> None:
-        """Have streams end, which have told all they had to, and calls whose request is not there: the server stops.
+        """End streams and calls with incomplete requests, which would otherwise delay the end of the server."""
+        self._is_draining = True
 
-        Otherwise either would hold it up for as long as calls under way may take.
-        """
-        self._drains = True
-
-    def _ask(self, path: str, count: int) -> None:
-        """Ask gRPC for the next calls of a method, or of all unknown ones."""
-        self._asked[path] = count
+    def _request_calls(self, path: str, count: int) -> None:
+        """Request calls of a method from gRPC, or calls of all unknown methods."""
+        self._requested[path] = count
         for _ in range(count):
-            self._ask_again(path)
+            self._request_call(path)
 
-    def _ask_again(self, path: str) -> None:
+    def _request_call(self, path: str) -> None:
         if path is UNKNOWN_TAG:
             grpc_server._request_call(self._state)
         else:
             grpc_server._request_registered_call(self._state, path)
 
     def _serve(self) -> None:
-        """The loop that gRPC has, which also looks now and then whether there is nothing more to hear."""
+        """Run gRPC's event loop, and also measure the lag."""
         state, goes_on = self._state, True
         poll = state.completion_queue.poll
-        self._looked_s = time.monotonic()
+        self._empty_at_s = time.monotonic()
         while goes_on:
-            event = self._next(poll)
+            event = self._poll_event(poll)
             if state.server_deallocated:
                 grpc_server._begin_shutdown_once(state)
             if event is not None:
                 goes_on = self._process(event)
-            event = None  # it may hold a call that is over, which has to go before the next is waited for
+            event = None  # it may hold a finished call, which must be released before the next wait
 
-    def _next(self, poll: Callable[[float], Any]) -> Any:
-        """The next event; None where there was none for as long as it may wait."""
+    def _poll_event(self, poll: Callable[[float], Any]) -> Any:
+        """Wait for the next event and return it; None if the wait times out."""
         now_s = time.monotonic()
-        if self._held and self._held[0][0] <= now_s:
-            self._refuse_held(until_s=now_s + HOLD_S / 2)
-        if now_s - self._swept_s > SWEEP_EVERY_S:
+        if self._delayed and self._delayed[0][0] <= now_s:
+            self._reject_delayed(until_s=now_s + REJECTION_DELAY_MAX_S / 2)
+        if now_s - self._swept_at_s > SWEEP_INTERVAL_S:
             self._sweep(now_s)
-        event = poll(0 if now_s - self._looked_s > self._look_every_s else time.time() + LOOK_EVERY_S)
+        event = poll(0 if now_s - self._empty_at_s > self._lag_check_interval_s else time.time() + LAG_CHECK_INTERVAL_S)
         if event.completion_type != TIMED_OUT:
             return event
-        self._looked_s = math.inf  # nobody waits for a thread that waits itself
+        self._empty_at_s = math.inf  # no lag while this thread waits
         event = poll(time.time() + self._wait_max_s())
-        self._looked_s = time.monotonic()
-        self._look_every_s = LOOK_EVERY_S
+        self._empty_at_s = time.monotonic()
+        self._lag_check_interval_s = LAG_CHECK_INTERVAL_S
         return None if event.completion_type == TIMED_OUT else event
 
     def _wait_max_s(self) -> float:
-        """How long it may wait for an event: until a refusal is due, or it is time to sweep where there is cause."""
-        if self._held:
-            return HOLD_S
+        """Return the longest wait for an event: until the next delayed rejection, or until a sweep that is needed."""
+        if self._delayed:
+            return REJECTION_DELAY_MAX_S
         calls = (self._unfinished, self._unread, self._under_way, *self._stream_budgets.values())
-        return SWEEP_EVERY_S if self._drains or any(calls) else CHECK_EVERY_S
+        return SWEEP_INTERVAL_S if self._is_draining or any(calls) else IDLE_WAIT_MAX_S
 
     def _process(self, event: Any) -> bool:
-        """Take or refuse a call, end one, or have gRPC do what there is to do; False when that was the last."""
+        """Process an event of a new or running call, or pass it to gRPC. Return False after the last event."""
         tag = event.tag
         if type(tag) is UnaryCall:
-            return self._go_on(tag, event)
+            return self._continue_call(tag, event)
         if type(tag) is RejectedCall:
             tag.end()
             return self._end(tag)
         if type(tag) is StreamTag:
-            return self._go_on_with_stream(tag, event)
+            return self._continue_stream(tag, event)
         if isinstance(event, cygrpc.RequestCallEvent):
-            take = self._takers.get(tag)
+            take = self._acceptors.get(tag)
             if take is not None:
-                return self._take_up(event, take)
+                return self._accept(event, take)
         goes_on: bool = grpc_server._process_event_and_continue(self._state, event)
         return goes_on
 
-    def _take_up(self, event: Any, take: Callable[[Any], None]) -> bool:
-        """Take up a call, and ask for the next one; False when it is none, and the server ends with that."""
+    def _accept(self, event: Any, take: Callable[[Any], None]) -> bool:
+        """Accept a call, and request the next one. Return False after the last event of a stopping server."""
         state, path = self._state, event.tag
         with state.lock:
             if event.success:
                 take(event)
             if state.stage is STARTED:
-                self._ask_again(path)
+                self._request_call(path)
                 return True
-            self._refuse_held(until_s=math.inf)
-            self._asked[path] -= 1
-            if not self._asked[path]:
+            self._reject_delayed(until_s=math.inf)
+            self._requested[path] -= 1
+            if not self._requested[path]:
                 state.due.remove(path)
             return not grpc_server._stop_serving(state)
 
     # -- calls of unary methods
 
-    def _begin(self, event: Any) -> None:
-        """Ask for the request of a call, or hold it to be refused."""
+    def _begin_call(self, event: Any) -> None:
+        """Start to receive the request of a call, or schedule its rejection."""
         path, route = event.tag, self._routes[event.tag]
         if self._is_too_large(event.invocation_metadata):
-            self._reject(event, self._told(path, "metadata_too_large"))
-        elif path in self._always or not (route.is_full() or self._has_too_many()):
+            self._reject(event, self._make_refusal(path, "metadata_too_large"))
+        elif path in self._exempt_paths or not (route.is_full() or self._has_too_many()):
             call = UnaryCall(event, route)
             self._await_request(call)
             call.receive()
         else:
-            self._look_every_s = LOOK_OFTEN_S
-            self._held.append((time.monotonic() + HOLD_S, event, route))
+            self._lag_check_interval_s = REJECTING_CHECK_INTERVAL_S
+            self._delayed.append((time.monotonic() + REJECTION_DELAY_MAX_S, event, route))
 
     def _has_too_many(self) -> bool:
         state = self._state
-        most = state.maximum_concurrent_rpcs
-        if most is None or len(self._under_way) + state.active_rpc_count < most:
+        calls_max = state.maximum_concurrent_rpcs
+        if calls_max is None or len(self._under_way) + state.active_rpc_count < calls_max:
             return False
-        self._set_unread_aside(time.monotonic())
-        has_too_many: bool = len(self._under_way) + state.active_rpc_count >= most
+        self._move_unread(time.monotonic())
+        has_too_many: bool = len(self._under_way) + state.active_rpc_count >= calls_max
         return has_too_many
 
-    def _set_unread_aside(self, now_s: float) -> None:
-        """Take calls for no longer under way that have been answered and only wait for their callers to read."""
-        if now_s - self._set_aside_s < SET_ASIDE_EVERY_S:
+    def _move_unread(self, now_s: float) -> None:
+        """Move answered calls that only wait for their clients to read from the calls in progress to their budget."""
+        if now_s - self._unread_scanned_s < UNREAD_SCAN_INTERVAL_S:
             return
-        self._set_aside_s = now_s
+        self._unread_scanned_s = now_s
         for call in [call for call in self._under_way if call.is_ending]:
             del self._under_way[call]
             self._unread.add(call, now_s=now_s)
-        for call in self._unread.overflow(now_s=now_s):
-            call.drop(UNREAD)
+        for call in self._unread.pop_overflow(now_s=now_s):
+            call.drop(UNREAD_REPLY)
 
     def _is_too_large(self, metadata: Metadata) -> bool:
-        """Whether metadata have too many bytes, as gRPC counts them: those of names and values."""
+        """Return whether metadata has too many bytes. As in gRPC, the bytes of names and values count."""
         size = 0
         for name, value in metadata:
             size += len(name) + len(value)
         return size > self._metadata_max_bytes
 
     def _await_request(self, call: Received) -> None:
-        """Note a call whose request is not there; where there are too many, others have to go."""
+        """Add a call to those with incomplete requests, and evict others if there are too many."""
         now_s = time.monotonic()
         self._state.rpc_states.add(call)
         self._unfinished.add(call, now_s=now_s)
-        if self._unfinished.is_over:
+        if self._unfinished.is_exceeded:
             self._evict(now_s)
 
     def _evict(self, now_s: float) -> bool:
-        """End some of the calls whose request is not there, of the address that has most; False where none has to."""
-        evicted = self._unfinished.overflow(now_s=now_s)
+        """End incomplete calls of the address that has the most. Return False if none can be evicted."""
+        evicted = self._unfinished.pop_overflow(now_s=now_s)
         for call in evicted:
-            call.drop(self._told(call.path, "crowded_out"))
+            call.drop(self._make_refusal(call.path, "crowded_out"))
         return bool(evicted)
 
-    def _go_on(self, call: UnaryCall, event: Any) -> bool:
-        """Go on with a call of a unary method; False when it was the last of a server that ends."""
+    def _continue_call(self, call: UnaryCall, event: Any) -> bool:
+        """Process an event of a unary call. Return False after the last event of a stopping server."""
         if not call.is_under_way and self._unfinished.remove(call):
             self._under_way[call] = None
             call.is_under_way = True
@@ -385,57 +395,57 @@ class Polling:
             self._unread.remove(call)
         return self._end(call)
 
-    def _refuse_held(self, *, until_s: float) -> None:
-        """Refuse the calls that are held no longer than until then."""
+    def _reject_delayed(self, *, until_s: float) -> None:
+        """Reject the delayed calls that are due until a time."""
         with self._state.lock:
-            while self._held and self._held[0][0] <= until_s:
-                _, event, route = self._held.popleft()
+            while self._delayed and self._delayed[0][0] <= until_s:
+                _, event, route = self._delayed.popleft()
                 self._reject(event, route.refuse(event.invocation_metadata))
 
     def _reject(self, event: Any, refusal: Refusal) -> None:
-        """End a call that was not taken up."""
+        """Reject a call on arrival."""
         self._state.rpc_states.add(RejectedCall(event, refusal))
 
-    def _refuse_unknown(self, event: Any) -> None:
-        """Refuse a call of an unknown method."""
+    def _reject_unknown(self, event: Any) -> None:
+        """Reject a call of an unknown method."""
         if self._refusals is None or self._is_too_large(event.invocation_metadata):
-            self._reject(event, self._told("", "metadata_too_large"))
+            self._reject(event, self._make_refusal("", "metadata_too_large"))
         else:
             self._reject(event, self._refusals.unknown(event.invocation_metadata))
 
-    def _told(self, path: str, what: str) -> Refusal:
-        """What a call is told that ends for this reason."""
+    def _make_refusal(self, path: str, cause: str) -> Refusal:
+        """Return the status of a call that ends for a cause, the name of a method of `Refusals`."""
         if self._refusals is None:
             return UNEXPLAINED
-        refusal: Refusal = getattr(self._refusals, what)(path)
+        refusal: Refusal = getattr(self._refusals, cause)(path)
         return refusal
 
     # -- streams
 
     def _begin_stream(self, event: Any) -> None:
-        """Begin a stream, unless its address has as many as it may; where there are too many, others have to go."""
+        """Start a stream, unless its address has too many. If there are too many in all, evict others."""
         path, route = event.tag, self._streams[event.tag]
         budget = self._stream_budgets[path]
         call = StreamCall(event, route)
         if self._is_too_large(event.invocation_metadata):
-            self._reject(event, self._told(path, "metadata_too_large"))
-        elif route.per_address_max and budget.count_of(address_of(call.peer())) >= route.per_address_max:
-            self._reject(event, self._told(path, "crowded_out"))
+            self._reject(event, self._make_refusal(path, "metadata_too_large"))
+        elif route.per_address_max and budget.count_members(get_peer_address(call.peer())) >= route.per_address_max:
+            self._reject(event, self._make_refusal(path, "crowded_out"))
         else:
             budget.add(call, now_s=time.monotonic())
             self._await_request(call)
             call.begin()
-            for evicted in budget.overflow(now_s=math.inf):
-                evicted.drop(self._told(path, "crowded_out"))
+            for evicted in budget.pop_overflow(now_s=math.inf):
+                evicted.drop(self._make_refusal(path, "crowded_out"))
 
-    def _go_on_with_stream(self, tag: StreamTag, event: Any) -> bool:
-        """Go on with a stream; False when it was the last of a server that ends."""
+    def _continue_stream(self, tag: StreamTag, event: Any) -> bool:
+        """Process an event of a stream. Return False after the last event of a stopping server."""
         call = tag.call
-        if call.heard(tag):
+        if call.is_message(tag):
             self._unfinished.remove(call)
         self._stream_budgets[call.path].touch(call)
         tag.on_event(event)
-        if not call.finished():
+        if not call.finish_batch():
             return True
         self._unfinished.remove(call)
         self._stream_budgets[call.path].remove(call)
@@ -444,34 +454,34 @@ class Polling:
     # -- ends
 
     def _sweep(self, now_s: float) -> None:
-        """End the calls whose request is late, idle streams, and all streams where the server stops."""
-        self._swept_s = now_s
-        for call in self._unfinished.expired(before_s=now_s - self._request_timeout_s):
-            call.drop(self._told(call.path, "late"))
-        if self._drains:
-            for call in self._unfinished.expired(before_s=now_s - FLUSH_S):
-                call.drop(self._told(call.path, "stopping"))
-        while self._unfinished.is_over and self._evict(now_s):
+        """End overdue calls and idle streams; while draining, also all streams and incomplete calls."""
+        self._swept_at_s = now_s
+        for call in self._unfinished.pop_expired(before_s=now_s - self._request_timeout_s):
+            call.drop(self._make_refusal(call.path, "late"))
+        if self._is_draining:
+            for call in self._unfinished.pop_expired(before_s=now_s - FLUSH_S):
+                call.drop(self._make_refusal(call.path, "stopping"))
+        while self._unfinished.is_exceeded and self._evict(now_s):
             pass
-        self._set_unread_aside(now_s)
-        for call in self._unread.expired(before_s=now_s - (UNREAD_DRAIN_S if self._drains else UNREAD_MAX_S)):
-            call.drop(UNREAD)
+        self._move_unread(now_s)
+        for call in self._unread.pop_expired(before_s=now_s - (UNREAD_DRAIN_S if self._is_draining else UNREAD_MAX_S)):
+            call.drop(UNREAD_REPLY)
         for path, budget in self._stream_budgets.items():
             idle_max_s = self._streams[path].idle_max_s
             if idle_max_s:
-                for stream in budget.expired(before_s=now_s - idle_max_s):
-                    stream.drop(self._told(path, "late"))
-            if self._drains:
+                for stream in budget.pop_expired(before_s=now_s - idle_max_s):
+                    stream.drop(self._make_refusal(path, "late"))
+            if self._is_draining:
                 self._end_streams(budget, now_s)
 
     def _end_streams(self, budget: Budget[StreamCall], now_s: float) -> None:
         for stream in budget:
             if stream.is_stuck(now_s=now_s):
-                stream.drop(FAREWELL)
-            stream.end(FAREWELL)
+                stream.drop(STREAM_END)
+            stream.end(STREAM_END)
 
     def _end(self, call: Ending) -> bool:
-        """A call is over; False when it was the last of a server that ends."""
+        """Forget a finished call. Return False after the last event of a stopping server."""
         state = self._state
         with state.lock:
             state.rpc_states.remove(call)

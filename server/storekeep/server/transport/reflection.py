@@ -1,7 +1,7 @@
-"""Reflection, v1alpha and v1: what tools such as grpcurl ask a server for its contract. Needs no token.
+"""Server reflection, v1alpha and v1, which tools such as grpcurl use to read the contract. Needs no authentication.
 
-Each question is answered in the polling thread, from answers that are made once: a stream that a tool leaves open holds
-neither a thread nor anything but itself.
+Requests are answered in the polling thread, from a cache of responses. A stream that a tool leaves open occupies no
+thread and little memory.
 """
 
 from __future__ import annotations
@@ -15,73 +15,73 @@ from google.protobuf.message import DecodeError
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from storekeep.server.transport.streams import StreamCall
-from storekeep.server.transport.unary import Refusal, number_of
+from storekeep.server.transport.unary import Refusal, get_status_number
 
 V1ALPHA = "grpc.reflection.v1alpha.ServerReflection"
 V1 = "grpc.reflection.v1.ServerReflection"
-"""The same messages under a new name; grpcio-reflection has only the old one."""
+"""The same messages under a new name; grpcio-reflection only has v1alpha."""
 METHOD = "ServerReflectionInfo"
 PATHS = tuple(f"/{service}/{METHOD}" for service in (V1ALPHA, V1))
-ANSWERS_MAX = 256
-"""Answers that are kept, of some 40 KiB each at most: the contract has about as many symbols that tools ask for."""
-QUESTION_BYTES_MAX = 4096
-"""Of one question: a symbol has some 60 bytes, and an answer repeats the question."""
-MALFORMED = Refusal(number_of(grpc.StatusCode.INVALID_ARGUMENT), b"the request does not parse", ())
-TOO_LARGE = Refusal(number_of(grpc.StatusCode.RESOURCE_EXHAUSTED), b"the request is too large", ())
+RESPONSES_MAX = 256
+"""Most cached responses, of up to 40 KiB each. The contract has about as many symbols that tools request."""
+REQUEST_BYTES_MAX = 4096
+"""Largest request. A symbol has about 60 bytes; a response repeats its request."""
+MALFORMED = Refusal(get_status_number(grpc.StatusCode.INVALID_ARGUMENT), b"the request does not parse", ())
+TOO_LARGE = Refusal(get_status_number(grpc.StatusCode.RESOURCE_EXHAUSTED), b"the request is too large", ())
 
 
 class Reflection(reflection.ReflectionServicer):  # type: ignore[misc]  # grpc_reflection comes without types
-    """Answers the questions of all streams; a `StreamService`.
+    """Answers reflection requests of all streams; a `StreamService`.
 
     Args:
-        services: full names of what can be asked for.
+        services: full names of the services to describe.
     """
 
     def __init__(self, services: Iterable[str]) -> None:
         super().__init__([*services, V1ALPHA, V1])
-        self._answer = lru_cache(ANSWERS_MAX)(self._make_answer)
+        self._respond = lru_cache(RESPONSES_MAX)(self._make_response)
 
     def _file_containing_symbol(self, request: Any, fully_qualified_name: str) -> Any:
-        """The file of a symbol; of a method it is that of its service, which Python's descriptors do not find."""
-        answer = super()._file_containing_symbol(request, fully_qualified_name)
-        service, dot, method = fully_qualified_name.rpartition(".")
-        if not dot or not answer.HasField("error_response"):
-            return answer
+        """Return the file of a symbol. Python's pool does not find methods, so their service is looked up instead."""
+        response = super()._file_containing_symbol(request, fully_qualified_name)
+        service, dot, name = fully_qualified_name.rpartition(".")
+        if not dot or not response.HasField("error_response"):
+            return response
         try:
-            found = self._pool.FindServiceByName(service).FindMethodByName(method)
+            method = self._pool.FindServiceByName(service).FindMethodByName(name)
         except KeyError:
-            return answer
-        return answer if found is None else super()._file_containing_symbol(request, service)
+            return response
+        return response if method is None else super()._file_containing_symbol(request, service)
 
-    def _make_answer(self, question: bytes) -> bytes:
-        request = reflection_pb2.ServerReflectionRequest.FromString(question)
-        (answer,) = self.ServerReflectionInfo(iter([request]), None)
-        return bytes(answer.SerializeToString())
+    def _make_response(self, raw_request: bytes) -> bytes:
+        request = reflection_pb2.ServerReflectionRequest.FromString(raw_request)
+        (response,) = self.ServerReflectionInfo(iter([request]), None)
+        return bytes(response.SerializeToString())
 
     # -- as a StreamService
 
-    def receive(self, call: StreamCall, message: bytes | None) -> None:
-        """Answer a question, or end the stream where there are no more."""
+    def on_message(self, call: StreamCall, message: bytes | None) -> None:
+        """Answer a request, or end the stream after the last one."""
         if message is None:
             call.end()
-        elif len(message) > QUESTION_BYTES_MAX:
+        elif len(message) > REQUEST_BYTES_MAX:
             call.end(TOO_LARGE)
         else:
             try:
-                call.send(self._answer(message))
+                call.send(self._respond(message))
             except DecodeError:
                 call.end(MALFORMED)
 
-    def sent(self, call: StreamCall) -> None:
-        """Ask for the next question; before its answer is sent nobody is asked for more."""
-        call.ask()
+    def on_sent(self, call: StreamCall) -> None:
+        """Request the next message, only after the response was sent."""
+        call.request_message()
 
-    def ended(self, call: StreamCall) -> None:
-        """Nothing is kept of a stream."""
+    def on_end(self, call: StreamCall) -> None:
+        """Do nothing: streams have no state."""
 
 
 def add_reflection(server: grpc.Server, servicer: Reflection) -> None:
-    """Have gRPC know of it; where `polling` knows grpcio, it serves the streams instead of these handlers."""
+    """Register the servicer with gRPC. These handlers serve streams only if `polling` does not support grpcio."""
 
     def reflect(requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
         yield from servicer.ServerReflectionInfo(requests, context)

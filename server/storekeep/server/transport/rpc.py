@@ -1,4 +1,4 @@
-"""One RPC on its way through the server: what the interceptors learn about it, for each other and the servicers."""
+"""The state of one RPC, which the interceptors fill in and share with the servicers."""
 
 from __future__ import annotations
 
@@ -12,38 +12,38 @@ import msgspec
 from google.protobuf.message import Message
 
 from storekeep.server.domain.calls import Caller
-from storekeep.server.store.reads import PLAIN, ReadTerms
+from storekeep.server.store.reads import UNBOUNDED_READ, ReadBounds
 
-NOBODY = Caller(subject="")
+ANONYMOUS = Caller(subject="")
 DETAILS_KEY = "grpc-status-details-bin"
-"""The metadata with the `google.rpc.Status` of a call that failed."""
+"""The metadata key of a failed call's `google.rpc.Status`."""
 PUBLIC = "public"
-"""The permission of methods that need no token."""
+"""The permission of methods that need no authentication."""
 
 
 class Rpc(msgspec.Struct):
-    """One RPC while it runs.
+    """One RPC in progress.
 
     Attributes:
         method: full name, such as `storekeep.v1.OrderService/PlaceOrder`.
-        request_id: the server's id of this call (not the idempotency key): in the log and in every error.
-        peer: the caller's address, such as `ipv4:127.0.0.1:40404`.
-        trace_id: from the caller's W3C `traceparent`; empty without one.
-        deadline_s: seconds that the caller still waited when the call came in; None when it waits for ever.
-        deadline: the same, as a `time.monotonic()`.
-        caller: who calls; nobody until that is verified.
-        lookup_id: the part of a presented API key that is no secret, such as of one that was refused.
-        session_id: of a refresh token that was refused, where it is known.
-        code: the gRPC status that the call ends with.
-        reason: the error reason that it ends with; empty when it succeeds.
-        level: at which its log line is written.
-        authorization: the metadata of that name, which no log may show.
-        max_staleness_s: how old its answer may be; None where it may not be old at all.
-        position: how far the ledger goes with what the caller wrote; None where it does not say.
-        committed: how far the ledger goes with what the call wrote; 0 where it wrote nothing.
-        answered_by_leader: whether it was forwarded and the leader has answered it, which logs and counts it.
-        forwarded: whether another worker has forwarded it, which took it from its caller. Only that worker can say so.
-        started_ns: when it came in, as a `time.perf_counter_ns()`.
+        request_id: the server's id of this call, for logs and errors; not the idempotency key.
+        peer: the client's address, such as `ipv4:127.0.0.1:40404`.
+        trace_id: from the client's W3C `traceparent`; empty without one.
+        authorization: the `authorization` metadata, which must never be logged.
+        deadline_s: seconds from the arrival of the call to its deadline; None without a deadline.
+        deadline: the deadline, as a `time.monotonic()`; None without a deadline.
+        caller: the authenticated caller; anonymous until it is authenticated.
+        lookup_id: the public part of the presented API key, also of a rejected one.
+        session_id: the session of a rejected refresh token, if known.
+        code: the gRPC status of the outcome.
+        reason: the error reason of the outcome; empty on success.
+        level: the log level of its log line.
+        max_staleness_s: bounded staleness of its reads, in seconds; None if they must be current.
+        position: the ledger position of the presented consistency token (read-your-writes); None without one.
+        committed: the ledger position of what the call wrote; 0 if it wrote nothing.
+        answered_by_leader: whether it was forwarded and the leader answered it. The leader then logs and counts it.
+        forwarded: whether another worker received it from the client and forwarded it; set only by other workers.
+        started_ns: the time of its arrival, as a `time.perf_counter_ns()`.
     """
 
     method: str
@@ -53,7 +53,7 @@ class Rpc(msgspec.Struct):
     authorization: str | None = None
     deadline_s: float | None = None
     deadline: float | None = None
-    caller: Caller = NOBODY
+    caller: Caller = ANONYMOUS
     lookup_id: str = ""
     session_id: str = ""
     code: grpc.StatusCode = grpc.StatusCode.OK
@@ -67,12 +67,12 @@ class Rpc(msgspec.Struct):
     started_ns: int = 0
 
 
-class Checked(NamedTuple):
-    """A call that has passed all checks and is served later, in another thread.
+class CheckedCall(NamedTuple):
+    """A call that passed all checks, to be served later in another thread.
 
     Attributes:
         request: the parsed request.
-        rpc: what the checks learned about the call.
+        rpc: the state that the checks filled in.
     """
 
     request: Any
@@ -80,19 +80,19 @@ class Checked(NamedTuple):
 
 
 CURRENT: ContextVar[Rpc] = ContextVar("rpc")
-"""The RPC that this thread is serving."""
+"""The RPC that the current thread serves."""
 
 
-def call_terms() -> ReadTerms:
-    """The terms on which the RPC reads that this thread is serving."""
+def get_read_bounds() -> ReadBounds:
+    """Return the read terms of the RPC that the current thread serves: deadline, staleness and position."""
     rpc = CURRENT.get(None)
-    if rpc is None or (rpc.deadline is None and rpc.max_staleness_s is None):  # without that a position says nothing
-        return PLAIN
-    return ReadTerms(rpc.deadline, rpc.max_staleness_s, rpc.position)
+    if rpc is None or (rpc.deadline is None and rpc.max_staleness_s is None):  # without staleness, position is unused
+        return UNBOUNDED_READ
+    return ReadBounds(rpc.deadline, rpc.max_staleness_s, rpc.position)
 
 
-def note_committed(position: int) -> None:
-    """Note how far the ledger goes with what the RPC wrote that this thread is serving."""
+def record_commit_position(position: int) -> None:
+    """Record the ledger position of a commit for the RPC that the current thread serves."""
     rpc = CURRENT.get(None)
     if rpc is not None:
         rpc.committed = max(rpc.committed, position)
@@ -100,13 +100,13 @@ def note_committed(position: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """What the contract says about one RPC.
+    """One method of the contract, with its options.
 
     Attributes:
         name: full name, such as `storekeep.v1.OrderService/PlaceOrder`.
-        permission: what the caller must hold; empty where the contract names none, which nobody holds.
-        request_type: the class of its request.
-        rate_limit_class: the class by which its calls are limited; empty where the contract names none.
+        permission: the permission that the caller needs. Empty if the contract names none; all calls are denied then.
+        request_type: the class of its request message.
+        rate_limit_class: the name of its rate limit class; empty if the contract names none.
     """
 
     name: str
@@ -116,5 +116,5 @@ class Method:
 
     @property
     def is_public(self) -> bool:
-        """Whether it needs no token."""
+        """Whether it needs no authentication."""
         return self.permission == PUBLIC

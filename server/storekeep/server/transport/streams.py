@@ -1,8 +1,8 @@
-"""One call of a streaming method, without a thread: what gRPC's core reports is handed to the service as it comes.
+"""Streaming calls without threads: events of gRPC's core are passed to a service in the polling thread.
 
-A service asks for one message at a time and sends one at a time, so that a client that does not read costs one message.
-`end` may be called from any thread, as may `send`; a service hears of everything else in the polling thread. It leans
-on gRPC's events and operations as `polling` does.
+A service requests and sends one message at a time, so that a client that does not read costs one message. `send` and
+`end` may be called from any thread. All callbacks of a service run in the polling thread. Depends on private names of
+grpcio, which `polling` checks.
 """
 
 from __future__ import annotations
@@ -18,32 +18,31 @@ from storekeep.server.transport.unary import NO_FLAGS, NO_TEXT, OK, Refusal
 
 ENDED = Refusal(OK, NO_TEXT, ())
 FLUSH_S = 1.0
-"""How long a stream that is ending may take to have its last message sent; then it is cut off."""
+"""Time that an ending stream has to send its last message before it is cancelled."""
 
 
 class StreamService(Protocol):
     """Serves the streams of one method. No method may block or raise."""
 
-    def receive(self, call: StreamCall, message: bytes | None) -> None:
-        """Take a message that was asked for, or that there will be none: the client sends no more, or has gone."""
+    def on_message(self, call: StreamCall, message: bytes | None) -> None:
+        """Handle a requested message; None if the client sends no more or has disconnected."""
 
-    def sent(self, call: StreamCall) -> None:
-        """Hear that another message can be sent."""
+    def on_sent(self, call: StreamCall) -> None:
+        """Handle the completion of `send`: another message can be sent."""
 
-    def ended(self, call: StreamCall) -> None:
-        """Hear that the stream is over; called once for each call whose `receive` was called."""
+    def on_end(self, call: StreamCall) -> None:
+        """Handle the end of the stream. Called once for each call that had an `on_message`."""
 
 
 class StreamRoute(NamedTuple):
-    """How the streams of one method are served.
+    """The service and limits of the streams of one method.
 
     Attributes:
         name: full name of the method, without a leading slash.
-        service: serves them.
-        streams_max: how many there may be at a time; beyond it those are ended that are idle longest, of the address
-            that has most.
-        per_address_max: how many of one address; further ones are rejected. 0: no limit.
-        idle_max_s: how long one may neither receive nor send anything. 0: no limit.
+        service: serves the streams.
+        streams_max: the most streams at a time. Above it, the longest idle streams of the largest address are ended.
+        per_address_max: the most streams of one address; further ones are rejected. 0 means no limit.
+        idle_max_s: seconds without a message in either direction before a stream is ended. 0 means no limit.
     """
 
     name: str
@@ -54,31 +53,31 @@ class StreamRoute(NamedTuple):
 
 
 class StreamTag(NamedTuple):
-    """What gRPC gives back when one batch of operations of a stream is done."""
+    """The tag that gRPC returns when a batch of operations of a stream completes."""
 
     call: StreamCall
     on_event: Callable[[Any], None]
 
 
 class StreamCall:
-    """One stream.
+    """One streaming call.
 
     Args:
-        event: announces it.
-        route: how it is served.
+        event: the event that reported the call.
+        route: its service and limits.
     """
 
     __slots__ = (
-        "_begun",
         "_end",
         "_ending_since_s",
         "_event",
-        "_heard",
+        "_has_begun",
+        "_has_received",
+        "_has_sent_status",
         "_is_open",
         "_is_sending",
         "_lock",
         "_pending",
-        "_status_sent",
         "route",
     )
 
@@ -87,38 +86,38 @@ class StreamCall:
         self.route = route
         self._lock = threading.Lock()
         self._pending = 0
-        self._begun = self._heard = self._is_sending = self._status_sent = False
+        self._has_begun = self._has_received = self._is_sending = self._has_sent_status = False
         self._is_open = True
         self._end: Refusal | None = None
         self._ending_since_s = 0.0
 
     def begin(self) -> None:
-        """Listen for the client's end, and ask for the first message."""
+        """Request the first message, and watch for the end of the call."""
         with self._lock:
             self._start([cygrpc.ReceiveCloseOnServerOperation(NO_FLAGS)], self._on_close)
             self._start([cygrpc.ReceiveMessageOperation(NO_FLAGS)], self._on_message)
 
-    def ask(self) -> None:
-        """Ask for the next message; the service has taken the one before."""
+    def request_message(self) -> None:
+        """Request the next message. The service must have handled the previous one."""
         with self._lock:
             if self._is_open and self._end is None:
                 self._start([cygrpc.ReceiveMessageOperation(NO_FLAGS)], self._on_message)
 
     def send(self, message: bytes) -> bool:
-        """Send a message; False where the one before is still under way, or the stream is over."""
+        """Send a message. Return False if the previous one is still being sent, or the stream is ending."""
         with self._lock:
             if not self._is_open or self._end is not None or self._is_sending:
                 return False
             self._is_sending = True
             operations = [cygrpc.SendMessageOperation(message, NO_FLAGS)]
-            if not self._begun:
-                self._begun = True
+            if not self._has_begun:
+                self._has_begun = True
                 operations.insert(0, cygrpc.SendInitialMetadataOperation(None, NO_FLAGS))
             self._start(operations, self._on_sent)
             return True
 
     def end(self, status: Refusal = ENDED) -> None:
-        """End the stream once the message under way is sent; a second time does nothing."""
+        """End the stream after the message that is being sent. Further calls have no effect."""
         with self._lock:
             if self._end is not None or not self._is_open:
                 return
@@ -128,42 +127,42 @@ class StreamCall:
                 self._send_status(status)
 
     def drop(self, refusal: Refusal) -> None:
-        """End the stream at once, whatever is under way; while a message is, its details cannot go along."""
+        """End the stream immediately. The status has no details if a message is being sent."""
         with self._lock:
-            if self._is_open and not self._status_sent:
+            if self._is_open and not self._has_sent_status:
                 if not self._is_sending:
                     self._send_status(refusal)
                 self._is_open = False
                 self._event.call.cancel(refusal.code, refusal.text)
 
     def is_stuck(self, *, now_s: float) -> bool:
-        """Whether it should have ended by now, but its client does not read."""
+        """Return whether the stream should have ended, but its client does not read."""
         return self._end is not None and self._is_sending and now_s - self._ending_since_s > FLUSH_S
 
     def peer(self) -> str:
-        """Return the caller's address, such as `ipv4:127.0.0.1:40404`."""
+        """Return the client's address, such as `ipv4:127.0.0.1:40404`."""
         peer: bytes = self._event.call.peer()
         return peer.decode(errors="replace")
 
     @property
     def path(self) -> str:
-        """The path of its method."""
+        """The gRPC path of its method."""
         return f"/{self.route.name}"
 
     # -- in the polling thread
 
-    def heard(self, tag: StreamTag) -> bool:
-        """Whether an event brings a message, or that there will be none."""
+    def is_message(self, tag: StreamTag) -> bool:
+        """Return whether a tag belongs to a requested message."""
         return tag.on_event == self._on_message
 
-    def finished(self) -> bool:
-        """Note that a batch is done; whether it was the last, after which gRPC's own call is let go."""
+    def finish_batch(self) -> bool:
+        """Record the completion of a batch. Return whether it was the last; the call is released then."""
         with self._lock:
             self._pending -= 1
             if self._pending:
                 return False
-        if self._heard:
-            self.route.service.ended(self)
+        if self._has_received:
+            self.route.service.on_end(self)
         self._event = None
         return True
 
@@ -172,17 +171,17 @@ class StreamCall:
         self._event.call.start_server_batch(operations, StreamTag(self, on_event))
 
     def _send_status(self, status: Refusal) -> None:
-        self._status_sent = True
+        self._has_sent_status = True
         code, text, trailing_metadata = status
         operations = [cygrpc.SendStatusFromServerOperation(trailing_metadata, code, text, NO_FLAGS)]
-        if not self._begun:
-            self._begun = True
+        if not self._has_begun:
+            self._has_begun = True
             operations.insert(0, cygrpc.SendInitialMetadataOperation(None, NO_FLAGS))
         self._start(operations, self._on_end)
 
     def _on_message(self, event: Any) -> None:
-        self._heard = True
-        self.route.service.receive(self, event.batch_operations[0].message())
+        self._has_received = True
+        self.route.service.on_message(self, event.batch_operations[0].message())
 
     def _on_sent(self, _event: Any) -> None:
         with self._lock:
@@ -191,11 +190,11 @@ class StreamCall:
             if end is not None and self._is_open:
                 self._send_status(end)
         if end is None:
-            self.route.service.sent(self)
+            self.route.service.on_sent(self)
 
     def _on_close(self, _event: Any) -> None:
         with self._lock:
             self._is_open = False
 
     def _on_end(self, _event: Any) -> None:
-        """The status is on its way."""
+        """Ignore the completion of the status; `finish_batch` handles it."""

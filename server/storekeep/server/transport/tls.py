@@ -1,6 +1,6 @@
-"""TLS from files, read again when they change: each handshake has the newest pair that is sound.
+"""TLS credentials from files, reloaded when they change: each handshake uses the newest valid pair.
 
-A new pair that is not sound, such as a certificate whose key is still to come, is logged, and the old one stays.
+An invalid new pair, such as a certificate whose key is not written yet, is logged, and the old pair stays in use.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from storekeep.server.config import Settings
 from storekeep.server.runtime.file_modes import ExposedFile, require_private
 
-LOOK_INTERVAL_S = 1.0
-"""How often the file of revoked certificates is looked at."""
+RELOAD_INTERVAL_S = 1.0
+"""Interval at which the revocation list file is checked for changes."""
 CERTIFICATES_KNOWN_MAX = 10_000
-"""Client certificates whose judgement is remembered; one takes about 1 KiB."""
+"""Client certificates whose revocation status is cached; each takes about 1 KiB."""
 PEM_LIST = re.compile(rb"-----BEGIN X509 CRL-----.*?-----END X509 CRL-----", re.DOTALL)
 
 log = logging.getLogger("storekeep.tls")
 
 
 class UnusableCertificate(Exception):
-    """The TLS files cannot be used as they are."""
+    """The TLS files cannot be read or are invalid."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +41,13 @@ class _Files:
     client_ca: Path | None
 
     def stamp(self) -> tuple[tuple[int, int, int], ...]:
-        """What changes when a file is written or replaced."""
+        """Return a value that changes when a file is written or replaced."""
         stats = [path.stat() for path in (self.certificate, self.private_key, self.client_ca) if path]
         return tuple((stat.st_ino, stat.st_ctime_ns, stat.st_size) for stat in stats)
 
 
-def tls_credentials(settings: Settings) -> grpc.ServerCredentials | None:
-    """What the port needs to speak TLS; None for plaintext.
+def load_tls_credentials(settings: Settings) -> grpc.ServerCredentials | None:
+    """Return the TLS credentials of the port; None for plaintext.
 
     Raises: UnusableCertificate.
     """
@@ -57,19 +57,19 @@ def tls_credentials(settings: Settings) -> grpc.ServerCredentials | None:
     fetcher = _Fetcher(files)
     credentials: grpc.ServerCredentials = grpc.dynamic_ssl_server_credentials(
         fetcher.first,
-        fetcher,  # type: ignore[arg-type]  # the stubs forget that None means "as before"
+        fetcher,  # type: ignore[arg-type]  # the stubs omit None, which means "unchanged"
         require_client_authentication=files.client_ca is not None,
     )
     return credentials
 
 
 class RevokedCertificates:
-    """Tells which client certificates were revoked, by lists (CRL) that are read again when they change.
+    """Checks client certificates against revocation lists (CRL), which are reloaded when their file changes.
 
-    A new file that is not sound, or gone, is logged, and the old lists stay in force.
+    If the new file is invalid or missing, this is logged and the old lists stay in force.
 
     Args:
-        file: PEM lists, one behind the other.
+        file: one or more PEM revocation lists.
 
     Raises: UnusableCertificate.
     """
@@ -77,7 +77,7 @@ class RevokedCertificates:
     def __init__(self, file: Path) -> None:
         self._file = file
         self._lock = threading.Lock()
-        self._looked_s = time.monotonic()
+        self._checked_s = time.monotonic()
         self._known: dict[bytes, bool] = {}
         self._stamp = self._read_stamp()
         if self._stamp is None:
@@ -85,13 +85,13 @@ class RevokedCertificates:
         self._revoked = _read_revoked(file)
 
     def __call__(self, pem: bytes) -> bool:
-        """Return whether a certificate is in the lists."""
-        if time.monotonic() - self._looked_s >= LOOK_INTERVAL_S:
-            self._look()
+        """Return whether a PEM certificate is revoked."""
+        if time.monotonic() - self._checked_s >= RELOAD_INTERVAL_S:
+            self._reload_if_changed()
         known = self._known.get(pem)
-        return self._judge(pem) if known is None else known
+        return self._check_certificate(pem) if known is None else known
 
-    def _judge(self, pem: bytes) -> bool:
+    def _check_certificate(self, pem: bytes) -> bool:
         certificate = x509.load_pem_x509_certificate(pem)
         with self._lock:
             revoked = (certificate.issuer, certificate.serial_number) in self._revoked
@@ -100,10 +100,10 @@ class RevokedCertificates:
             self._known[pem] = revoked
         return revoked
 
-    def _look(self) -> None:
-        """Read the lists again where the file has changed."""
+    def _reload_if_changed(self) -> None:
+        """Read the lists again if the file has changed."""
         with self._lock:
-            self._looked_s = time.monotonic()
+            self._checked_s = time.monotonic()
             stamp = self._read_stamp()
             if stamp == self._stamp:
                 return
@@ -117,18 +117,18 @@ class RevokedCertificates:
                 )
                 return
             self._known.clear()
-            log.info("the list of revoked certificates was read again", extra={"certificates": len(self._revoked)})
+            log.info("reloaded the list of revoked certificates", extra={"certificates": len(self._revoked)})
 
     def _read_stamp(self) -> tuple[int, int, int] | None:
         try:
-            found = self._file.stat()
+            status = self._file.stat()
         except OSError:
             return None
-        return found.st_ino, found.st_ctime_ns, found.st_size
+        return status.st_ino, status.st_ctime_ns, status.st_size
 
 
 def _read_revoked(file: Path) -> frozenset[tuple[x509.Name, int]]:
-    """Return issuer and serial number of every certificate in the lists of a file.
+    """Return the issuer and serial number of each certificate in the lists of a file.
 
     Raises: UnusableCertificate.
     """
@@ -139,12 +139,12 @@ def _read_revoked(file: Path) -> frozenset[tuple[x509.Name, int]]:
     except ValueError:
         lists = []
     if not lists:
-        raise UnusableCertificate(f"{file}: no PEM list of revoked certificates (X509 CRL)")
+        raise UnusableCertificate(f"{file}: contains no PEM list of revoked certificates (X509 CRL)")
     return frozenset((crl.issuer, entry.serial_number) for crl in lists for entry in crl)
 
 
 class _Fetcher:
-    """What gRPC calls at each handshake: None while nothing changed."""
+    """Callback of gRPC at each handshake. Returns new credentials, or None if the files have not changed."""
 
     def __init__(self, files: _Files) -> None:
         self._files = files
@@ -152,7 +152,7 @@ class _Fetcher:
             self._stamp = files.stamp()
         except OSError as error:
             raise UnusableCertificate(f"{error.filename}: {error.strerror}") from None
-        self.first = _read(files)
+        self.first = _read_files(files)
 
     def __call__(self) -> grpc.ServerCertificateConfiguration | None:
         try:
@@ -160,16 +160,16 @@ class _Fetcher:
             if stamp == self._stamp:
                 return None
             self._stamp = stamp
-            configuration = _read(self._files)
+            configuration = _read_files(self._files)
         except (OSError, UnusableCertificate) as error:
             log.error("the new TLS files cannot be used; the old ones stay", extra={"problem": str(error)})
             return None
-        log.info("TLS files were read again")
+        log.info("reloaded the TLS files")
         return configuration
 
 
-def _read(files: _Files) -> grpc.ServerCertificateConfiguration:
-    """The files' content, once it is sure that gRPC can use it.
+def _read_files(files: _Files) -> grpc.ServerCertificateConfiguration:
+    """Return the content of the files after validating it.
 
     Raises: UnusableCertificate.
     """
@@ -193,7 +193,7 @@ def _check_pair(files: _Files, certificate: bytes, private_key: bytes) -> None:
     try:
         key = load_pem_private_key(private_key, password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise UnusableCertificate(f"{files.private_key}: no PEM private key without a password") from None
+        raise UnusableCertificate(f"{files.private_key}: contains no PEM private key without a password") from None
     form = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     if leaf.public_key().public_bytes(*form) != key.public_key().public_bytes(*form):
         raise UnusableCertificate(f"{files.private_key} is not the key of {files.certificate}")
@@ -203,11 +203,11 @@ def _parse_certificates(path: Path | None, pem: bytes) -> list[x509.Certificate]
     try:
         return x509.load_pem_x509_certificates(pem)
     except ValueError:
-        raise UnusableCertificate(f"{path}: no PEM certificates") from None
+        raise UnusableCertificate(f"{path}: contains no PEM certificates") from None
 
 
 def allows_usage(certificate: x509.Certificate, usage: x509.ObjectIdentifier) -> bool:
-    """Return whether a certificate is for this use: by its extended key usage, and for any without one."""
+    """Return whether a certificate's extended key usage allows a usage. Without the extension, any usage is allowed."""
     try:
         usages = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
     except x509.ExtensionNotFound:

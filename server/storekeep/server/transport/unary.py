@@ -1,9 +1,8 @@
-"""One call of a unary method, from the event that announces it to its status, with as little as gRPC's core needs.
+"""Unary calls: from the event that reports a call to its status, with the least work that gRPC's core needs.
 
-gRPC's own Python makes a state, a context, a condition, four closures and a future for each call, and hands it to a
-thread before its request is there. Here a call is one object that asks for its request, is handed over with it, and
-ends in one batch of operations. It leans on gRPC's events and operations as `polling` does, which knows whether the
-installed grpcio has them.
+gRPC's own Python code makes a state, a context, a condition, four closures and a future for each call, and occupies a
+thread before the request arrives. Here a call is one object: it requests its message, is submitted to an executor with
+it, and ends with one batch of operations. Depends on private names of grpcio, which `polling` checks.
 """
 
 from __future__ import annotations
@@ -30,12 +29,12 @@ log = logging.getLogger("storekeep.server")
 
 
 class Refusal(NamedTuple):
-    """What a call is answered that is not served.
+    """The status of a call that is not served.
 
     Attributes:
-        code: the number of the gRPC status.
-        text: its text.
-        trailing_metadata: with its details.
+        code: the numeric gRPC status code.
+        text: the status message.
+        trailing_metadata: the trailing metadata, with the error details.
     """
 
     code: int
@@ -44,41 +43,40 @@ class Refusal(NamedTuple):
 
 
 class Lane(Protocol):
-    """Where the calls of one method run.
+    """Chooses the executor for the calls of one method.
 
     Attributes:
-        is_heavy: whether they run apart from those of other methods.
+        is_heavy: whether they run in a separate executor.
     """
 
     is_heavy: bool
 
     def divert(self, call: UnaryCall, /) -> None:
-        """Have a call run there that was handed over before it was known."""
+        """Submit a call to the separate executor. It was submitted to the usual one before."""
 
 
 Limit = Callable[[Any, "UnaryCall"], Refusal | None]
-"""Given a request's bytes and its call, gives what the call is answered where a limit refuses it."""
+"""Takes a request's bytes and its call. Returns the status if a limit rejects the call, or else None."""
 
 
 class Route(NamedTuple):
-    """How the calls of one method are served.
+    """Functions that serve the calls of one method.
 
     Attributes:
-        hand_over: has a task run soon, and says whether it will; must not block.
-        is_full: whether no further calls are to be served now.
-        serve: given the request's bytes and the call, gives the reply; raises what `UnaryCall.abort` raises.
-        serialize: gives the bytes of a reply.
-        refuse: given a call's metadata, what it is answered where it is not served.
-        lane: where its calls run; None where all run alike.
-        check: given the request's bytes and the call, gives what `finish` serves; raises as `serve`. None where calls
-            are not checked apart.
-        finish: serves what has been checked, as `serve` does both.
-        reject: refuses what has been checked but is not served, in all the words of its checks; raises as `serve`.
-        limit: given the request's bytes and the call, what it is answered where a limit refuses it; runs in the polling
-            thread. None where nothing is limited.
+        submit_task: queues a task and returns True, or returns False to reject it; must not block.
+        is_full: returns whether admission control rejects further calls.
+        serve: takes the request's bytes and the call, and returns the reply. Raises `Aborted`.
+        serialize: returns the bytes of a reply.
+        refuse: takes the metadata of a rejected call, and returns its status.
+        lane: chooses the executor of its calls; None if there is only one.
+        check: takes the request's bytes and the call, and returns the input of `finish`. Raises `Aborted`. None if
+            calls are not checked in a separate thread.
+        finish: takes the result of `check` and the call, and returns the reply. Raises `Aborted`.
+        reject: takes the result of `check` and the call, and rejects the call with full details. Raises `Aborted`.
+        limit: rejects calls above a limit, in the polling thread; None without limits.
     """
 
-    hand_over: Callable[[Task], bool]
+    submit_task: Callable[[Task], bool]
     is_full: Callable[[], bool]
     serve: Callable[[Any, Any], Any]
     serialize: Callable[[Any], bytes]
@@ -90,35 +88,35 @@ class Route(NamedTuple):
     limit: Limit | None = None
 
 
-def number_of(code: grpc.StatusCode) -> int:
-    """The number by which a status travels."""
+def get_status_number(code: grpc.StatusCode) -> int:
+    """Return the numeric code of a gRPC status."""
     number: int = code.value[0]
     return number
 
 
-OK = number_of(grpc.StatusCode.OK)
-UNKNOWN = number_of(grpc.StatusCode.UNKNOWN)
-NO_REQUEST = Refusal(number_of(grpc.StatusCode.UNIMPLEMENTED), b"the call has no request", ())
+OK = get_status_number(grpc.StatusCode.OK)
+UNKNOWN = get_status_number(grpc.StatusCode.UNKNOWN)
+NO_REQUEST = Refusal(get_status_number(grpc.StatusCode.UNIMPLEMENTED), b"the call has no request", ())
 
 
 class Aborted(Exception):
-    """The call ends with the status that it was given."""
+    """A handler has ended the call with a status other than OK."""
 
 
-def shed(event: Any, refusal: Refusal) -> None:
-    """End a call by a status and a text alone, which is all that goes along where a call is cancelled."""
+def cancel_call(event: Any, refusal: Refusal) -> None:
+    """Cancel a call with a status code and message. A cancelled call cannot send trailing metadata."""
     event.call.cancel(refusal.code, refusal.text)
 
 
 class RejectedCall:
-    """A call that was never taken up: the tag of the one batch that ends it with a status and its details.
+    """A call that was rejected on arrival. It is the tag of the single batch that sends its status.
 
-    It takes no more of a core than `shed` does, and a fifth less than `UnaryCall.refuse`: no `UnaryCall` is made, and
-    two of its operations are shared by all calls, as they hold nothing of any.
+    It costs no more than `cancel_call`, and a fifth less than `UnaryCall.refuse`: it needs no `UnaryCall`, and all
+    rejected calls share two of the operations, which have no state.
 
     Args:
-        event: announces it.
-        refusal: what it is answered.
+        event: the event that reported the call.
+        refusal: the status of the call.
     """
 
     __slots__ = ("_call",)
@@ -131,21 +129,21 @@ class RejectedCall:
         event.call.start_server_batch((NO_INITIAL_METADATA, AWAIT_CLOSE, send_status), self)
 
     def end(self) -> None:
-        """Let go of gRPC's call, which must happen before the next event is waited for."""
+        """Release gRPC's call object. This must happen before the polling thread waits for the next event."""
         self._call = None
 
 
 class UnaryCall:
-    """One call. It is the task that serves it, the tag of its events, and all that a handler gets to know of it.
+    """One unary call: the task that serves it, the tag of its events, and the context of its handler.
 
     Args:
-        event: announces it.
-        route: how it is served.
+        event: the event that reported the call.
+        route: the functions that serve it.
 
     Attributes:
-        is_under_way: whether its request has arrived, so that it counts among the calls under way.
-        flow: to whose share of a queue it counts, where that is known.
-        reply_bytes: size of its reply; 0 until it has one.
+        is_under_way: whether its request has arrived, so that it counts as a call in progress.
+        flow: the flow that it belongs to in a fair queue; empty if unknown.
+        reply_bytes: the size of its reply in bytes; 0 before the reply.
     """
 
     __slots__ = (
@@ -177,64 +175,64 @@ class UnaryCall:
         self._trailing_metadata: Metadata | None = None
 
     def receive(self) -> None:
-        """Ask for the request; with it the call is handed over to be served."""
+        """Request the call's message. When it arrives, the call is submitted to its executor."""
         self._event.call.start_server_batch((cygrpc.ReceiveMessageOperation(NO_FLAGS),), self)
 
     def refuse(self, refusal: Refusal) -> None:
-        """End it without serving it."""
+        """End the call with a status, without serving it."""
         self._request = None
         self._code, self._text, self._trailing_metadata = refusal
         self._send(None)
 
     def drop(self, refusal: Refusal) -> None:
-        """End it at once: its request has not arrived, or its reply is not read.
+        """End the call immediately, because its request is incomplete or its client does not read the reply.
 
-        To cancel it lets go of what gRPC holds of it, whether or not its caller reads. The status goes ahead, unless
-        one was sent, as a call that is cancelled gets no details.
+        Cancelling the call releases its memory in gRPC's core, even if the client does not read. The status is sent
+        first, unless one was sent already, because a cancelled call cannot send error details.
         """
         if not self._is_ending:
             self._is_dropped = True
             self._code, self._text, self._trailing_metadata = refusal
             self._send(None)
-        shed(self._event, refusal)
+        cancel_call(self._event, refusal)
 
     @property
     def is_ending(self) -> bool:
-        """Whether it has been answered: all that is left is that its caller reads."""
+        """Whether the call has been answered and only waits for the client to read."""
         return self._is_ending
 
     @property
     def path(self) -> str:
-        """The path of its method."""
+        """The gRPC path of its method."""
         path: str = self._event.tag
         return path
 
     def on_event(self, event: Any) -> bool:
-        """What it asked gRPC for has happened. Runs in the polling thread.
+        """Handle the completion of a batch of operations. Runs in the polling thread.
 
-        Returns: whether it is over.
+        Returns: whether the call is finished.
         """
-        if self._is_dropped:  # it was still waiting for its request: what it had asked for before ends first
+        if self._is_dropped:  # its receive operation completes before the batch with the status
             self._is_dropped = False
             return False
         if self._is_ending:
-            self._event = None  # gRPC's own call has to go before the next event is waited for
+            self._event = None  # must be released before the polling thread waits for the next event
             return True
         self._request = event.batch_operations[0].message()
-        if self._request is None or not self.is_under_way:  # it was cancelled, ended without one, or was dropped
+        if self._request is None or not self.is_under_way:  # cancelled, without a request, or dropped
             self.refuse(NO_REQUEST)
             return False
         refusal = None if self._route.limit is None else self._route.limit(self._request, self)
         if refusal is not None:
             self.refuse(refusal)
-        elif not self._route.hand_over(self):
+        elif not self._route.submit_task(self):
             self.give_up()
         return False
 
     def check(self) -> bool:
-        """Check it, where that is done apart, so that it has only to be finished; False where that ended it.
+        """Check the call in a separate thread, if its route has a `check`. Never raises.
 
-        Never raises.
+        Returns: False if the check ended the call.
         """
         check, finish = self._route.check, self._route.finish
         if check is None or finish is None:
@@ -244,14 +242,14 @@ class UnaryCall:
             return True
         except Aborted:
             pass
-        except Exception:  # noqa: BLE001 - it is logged
+        except Exception:  # noqa: BLE001 - `_fail` logs it
             self._fail()
         self._request = None
         self._send(None)
         return False
 
     def __call__(self) -> None:
-        """Serve it, or have it served where calls of its method run by now. Never raises."""
+        """Serve the call, or divert it if its method has become heavy. Never raises."""
         lane = self._route.lane
         if lane is not None and lane.is_heavy:
             lane.divert(self)
@@ -259,33 +257,33 @@ class UnaryCall:
             self.serve()
 
     def serve(self) -> None:
-        """Serve it here and now. Never raises."""
+        """Serve the call in the current thread. Never raises."""
         reply = None
         try:
             reply = self._route.serialize(self._serve(self._request, self))
         except Aborted:
             pass
-        except Exception:  # noqa: BLE001 - it is logged
+        except Exception:  # noqa: BLE001 - `_fail` logs it
             self._fail()
         self._request = None
         self._send(reply)
 
     def _fail(self) -> None:
-        """Note that it ends by a defect of its handler; only while that is handled."""
+        """Log the current exception of a handler, and set the status UNKNOWN."""
         log.exception("a handler failed")
         self._code, self._text = UNKNOWN, FAILED
 
     def give_up(self) -> None:
-        """Refuse it though it was let in: nobody takes it, or it has waited too long. Never raises."""
+        """Reject the call after it was admitted: no executor took it, or it waited too long. Never raises."""
         reject = self._route.reject
-        if reject is not None and self._serve is not self._route.serve:  # its checks have begun to count and log it
+        if reject is not None and self._serve is not self._route.serve:  # its checks already count and log the call
             self._serve = reject
             self.serve()
         else:
             self.refuse(self._route.refuse(self.invocation_metadata()))
 
     def _send(self, reply: bytes | None) -> None:
-        """End it with its status, and with a reply unless it was refused or aborted."""
+        """Send the status, preceded by the reply if there is one."""
         self._is_ending = True
         operations = [
             cygrpc.SendInitialMetadataOperation(None, NO_FLAGS),
@@ -297,36 +295,36 @@ class UnaryCall:
             operations.append(cygrpc.SendMessageOperation(reply, NO_FLAGS))
         self._event.call.start_server_batch(operations, self)
 
-    # -- for its handler, named as in `grpc.ServicerContext`
+    # -- for its handler, with the names of `grpc.ServicerContext`
 
     def invocation_metadata(self) -> Metadata:
-        """What came with the call."""
+        """Return the metadata that the client sent."""
         metadata: Metadata = self._event.invocation_metadata
         return metadata
 
     def peer(self) -> str:
-        """Return the caller's address, such as `ipv4:127.0.0.1:40404`."""
+        """Return the client's address, such as `ipv4:127.0.0.1:40404`."""
         peer: bytes = self._event.call.peer()
         return peer.decode(errors="replace")
 
     def auth_context(self) -> Mapping[str, Any]:
-        """Return what TLS says of the caller; empty without TLS."""
+        """Return the TLS properties of the client; empty without TLS."""
         context: Mapping[Any, Any] = cygrpc.auth_context(self._event.call)
         return {key.decode() if isinstance(key, bytes) else key: value for key, value in context.items()}
 
     def time_remaining(self) -> float:
-        """Seconds until its deadline; very many where it has none."""
+        """Return the seconds until the deadline; a very large number without one."""
         deadline: float = self._event.call_details.deadline
         return max(deadline - time.time(), 0.0)
 
     def set_trailing_metadata(self, trailing_metadata: Metadata) -> None:
-        """What goes with its status."""
+        """Set the metadata that is sent with the status."""
         self._trailing_metadata = trailing_metadata
 
     def abort(self, code: grpc.StatusCode, details: str) -> NoReturn:
-        """End it with a status other than OK.
+        """End the call with a status other than OK.
 
         Raises: Aborted, always.
         """
-        self._code, self._text = number_of(code), details.encode()
+        self._code, self._text = get_status_number(code), details.encode()
         raise Aborted

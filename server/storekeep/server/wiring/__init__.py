@@ -1,1 +1,1 @@
-"""Parts of the composition root that commands share with the server."""
+"""Parts of the composition root that the server and the commands share."""

@@ -1,6 +1,6 @@
-"""Access, wired up: all that decides who may call, for a server and for commands that change who may without one.
+"""The wiring of access control, for the server and for commands that run without one.
 
-With it the store may write entries of the audit log, which are hashed with a key under the server's secret.
+It also lets the store write audit entries, whose hashes are keyed under the server's secret.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 from storekeep.server.config import Settings
 from storekeep.server.domain.access.api_keys import KeySecrets
-from storekeep.server.domain.access.bootstrap import bootstrap_admin, install_access, renew_secret
+from storekeep.server.domain.access.bootstrap import bootstrap_admin, install_access, reset_secret
 from storekeep.server.domain.access.bootstrap import rotate_secret as rotate_in_database
 from storekeep.server.domain.access.permissions import AccessVersion
 from storekeep.server.domain.access.signing_keys import SigningKeys
@@ -29,15 +29,15 @@ from storekeep.server.transport.contract import Contract, read_contract
 from storekeep.server.transport.jwts import AccessTokens
 
 ROTATION_WAIT_S = 60.0
-"""How long a rotation waits for another one, which takes less than a second unless the database is busy."""
+"""Maximum time in seconds to wait for another rotation, which takes less than a second on an idle database."""
 
 
 @dataclass(frozen=True)
 class Access:
-    """All that decides who may call, wired up.
+    """The wired components of access control.
 
     Attributes:
-        known: all permissions that any RPC asks for.
+        known: every permission that an RPC requires.
     """
 
     known: frozenset[str]
@@ -57,7 +57,7 @@ def make_access(
     keyring: Keyring,
     failures: FailedCredentials | None = None,
 ) -> Access:
-    """Wire up who may call, and have the store write entries of the audit log."""
+    """Wire access control, and give the store the audit chain that it needs to write audit entries."""
     store.chain = AuditChain(keyring)
     version = AccessVersion(store, poll_interval_s=settings.revocation_poll_s)
     signing_keys = SigningKeys(
@@ -67,8 +67,8 @@ def make_access(
     jwts = AccessTokens(
         issuer=settings.token_issuer,
         audience=settings.token_audience,
-        signer=signing_keys.signer,
-        verifier=signing_keys.verifier,
+        signer=signing_keys.get_signer,
+        verifier=signing_keys.find_verifier,
     )
     tokens = Tokens(
         store,
@@ -90,9 +90,9 @@ def make_access(
 
 
 def install(access: Access, store: Store, *, keep: Callable[[str], None], force: bool = False) -> bool:
-    """Make what has to be there before anyone can call; see `bootstrap_admin` for the arguments.
+    """Create roles, a signing key and the administrator if they are missing; see `bootstrap_admin` for the arguments.
 
-    Returns: whether a key was made for the administrator.
+    Returns: whether a key was created for the administrator.
 
     Raises: SecretUnknown, and the store's errors.
     """
@@ -101,21 +101,21 @@ def install(access: Access, store: Store, *, keep: Callable[[str], None], force:
 
 
 def make_keyring(settings: Settings) -> Keyring:
-    """Return the server's secrets, which are read again as they change; the secret is made when there is none.
+    """Return the keyring of the server's secrets, and create the secret if there is none.
 
-    Raises: WeakSecret; ExposedFile; OSError.
+    Raises: WeakSecret, ExposedFile, OSError.
     """
-    load_secret(settings.given_secrets, data_dir=settings.data_dir)
+    load_secret(settings.configured_secrets, data_dir=settings.data_dir)
     return read_keyring(settings)
 
 
 def read_keyring(settings: Settings) -> Keyring:
-    """Return the server's secrets, which are read again as they change.
+    """Return the keyring of the server's secrets, which reloads them when they change.
 
-    Raises: WeakSecret; ExposedFile; OSError, such as FileNotFoundError when there is no secret.
+    Raises: WeakSecret, ExposedFile, OSError; FileNotFoundError if there is no secret.
     """
     return Keyring(
-        lambda: load_secrets(settings.given_secrets, data_dir=settings.data_dir),
+        lambda: load_secrets(settings.configured_secrets, data_dir=settings.data_dir),
         overlap_days=settings.secret_overlap_days,
     )
 
@@ -123,24 +123,24 @@ def read_keyring(settings: Settings) -> Keyring:
 def make_admin_key(
     settings: Settings, store: Store, *, keep: Callable[[str], None], force: bool, new_secret: bool = False
 ) -> bool:
-    """Make a key for the administrator without serving; False where there are accounts and nobody insists.
+    """Create an API key for the administrator without a server; False if accounts exist and `force` is not set.
 
     Args:
-        new_secret: give up what is under a secret that is lost.
+        new_secret: replace a lost secret, and discard what it encrypted.
 
     Raises: WeakSecret, ExposedFile, OSError, SecretUnknown, SecretInUse, and the store's errors.
     """
     access = make_access(settings, store, read_contract(), keyring=make_keyring(settings))
     if new_secret:
-        renew_secret(store, keyring=access.keyring, signing_keys=access.signing_keys)
+        reset_secret(store, keyring=access.keyring, signing_keys=access.signing_keys)
     return install(access, store, keep=keep, force=force)
 
 
 @contextmanager
-def rotating(settings: Settings) -> Iterator[None]:
-    """Be the only process that changes the files of the secret; with the secret in the settings there are none.
+def lock_secret_files(settings: Settings) -> Iterator[None]:
+    """Hold the lock on the secret's files. Does nothing if the secret comes from the settings.
 
-    Raises: DatabaseInUse, where another one takes longer than a minute; OSError.
+    Raises: DatabaseInUse if another rotation takes longer than `ROTATION_WAIT_S`; OSError.
     """
     if settings.secret.get_secret_value():
         yield
@@ -150,13 +150,13 @@ def rotating(settings: Settings) -> Iterator[None]:
 
 
 def rotate_secret(settings: Settings, store: Store, new: bytes) -> bool:
-    """Put the database under a new secret, which is known already; False where it is.
+    """Encrypt the database under a new secret that the keyring knows; False if it already is.
 
     Raises: WeakSecret, ExposedFile, OSError, SecretUnknown, and the store's errors.
     """
     access = make_access(settings, store, read_contract(), keyring=make_keyring(settings))
-    done = rotate_in_database(
+    rotated = rotate_in_database(
         store, new, keyring=access.keyring, signing_keys=access.signing_keys, key_secrets=access.key_secrets
     )
     sign_head(store, store.chain)
-    return done
+    return rotated

@@ -1,1 +1,1 @@
-"""Who may call: accounts, API keys, roles, tokens, signing keys and the server's secret."""
+"""Access control: accounts, API keys, roles, tokens, signing keys and the server's secret."""

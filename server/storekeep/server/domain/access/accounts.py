@@ -1,8 +1,8 @@
-"""Service accounts: who may call. Nobody gives an account more than he holds, or touches one that holds more.
+"""Service accounts, the callers of the API.
 
-Whether an account is disabled or deleted makes no difference to that: its roles are its roles.
-
-Even the last administrator can be locked out; `storekeep-server bootstrap-admin` lets the machine's owner in again.
+A caller can neither grant an account permissions that it lacks itself, nor change an account that has such permissions.
+This holds for disabled and deleted accounts too. The last administrator can be locked out; then
+`storekeep-server bootstrap-admin` restores access for the owner of the machine.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from storekeep.server.domain.access.permissions import permissions_of, raise_version, require_held
+from storekeep.server.domain.access.permissions import find_permissions, raise_version, require_held
 from storekeep.server.domain.calls import Call
 from storekeep.server.domain.errors import AlreadyExists, ServiceAccountNotFound
 from storekeep.server.domain.mutations import CheckAccess, Mutation, mutate
@@ -26,7 +26,7 @@ from storekeep.server.store.tables import access as store
 
 
 class ServiceAccount(msgspec.Struct, frozen=True):
-    """A service account; see `ServiceAccount` in the contract. Its roles are ids."""
+    """A service account; see `ServiceAccount` in the contract. `roles` holds role ids."""
 
     id: str
     display_name: str
@@ -43,8 +43,8 @@ class ServiceAccount(msgspec.Struct, frozen=True):
         return f"serviceAccounts/{self.id}"
 
 
-def _read_truths(_tx: Transaction, accounts: list[ServiceAccount]) -> list[ServiceAccount]:
-    """SQLite gives 0 and 1 where JSON has to say false and true."""
+def _convert_booleans(_tx: Transaction, accounts: list[ServiceAccount]) -> list[ServiceAccount]:
+    """Convert `disabled` to bool: SQLite returns 0 and 1, and JSON needs false and true."""
     return [msgspec.structs.replace(account, disabled=bool(account.disabled)) for account in accounts]
 
 
@@ -60,7 +60,7 @@ SERVICE_ACCOUNTS = Collection(
     pattern="serviceAccounts/{}",
     event="service_account",
     not_found=ServiceAccountNotFound,
-    attach=_read_truths,
+    attach=_convert_booleans,
     store_parts=_raise_version,
 )
 LISTING = Listing(
@@ -78,81 +78,89 @@ LISTING = Listing(
 
 
 def check_account(mutation: Mutation, account_id: str) -> ServiceAccount:
-    """Find an account, and refuse it to a caller that does not itself hold all that its roles do.
+    """Return an account; raise PrivilegeEscalation unless the caller has all permissions of its roles.
 
     Raises: ServiceAccountNotFound, PrivilegeEscalation.
     """
     account = SERVICE_ACCOUNTS.find(mutation.tx, (account_id,))
-    require_held(permissions_of(mutation.tx, account.roles), caller=mutation.call.caller)
+    require_held(find_permissions(mutation.tx, account.roles), caller=mutation.call.caller)
     return account
 
 
 def check_no_lookalike(mutation: Mutation, like: Statement, *, pattern: str, **key: str) -> None:
-    """Refuse an id that differs from another one's only in the case of its letters: it would be taken for it.
+    """Raise AlreadyExists if an id differs from an existing one only in letter case: people would confuse the two.
 
-    Raises: AlreadyExists, which names the other.
+    Args:
+        like: the statement that finds the existing id.
+        pattern: the resource name, with a `{}` for the id.
+
+    Raises: AlreadyExists, with the name of the existing resource.
     """
     row = like.one(mutation.tx, **key)
     if row is not None:
         raise AlreadyExists(pattern.format(row[0]))
 
 
-def create_account(database: Store, call: Call, draft: ServiceAccount) -> ServiceAccount:
-    """Add a service account.
+def create_account(database: Store, call: Call, new_account: ServiceAccount) -> ServiceAccount:
+    """Create a service account. The caller must have all permissions of its roles.
 
-    Raises: RoleNotFound, PrivilegeEscalation, AlreadyExists (also where only the case of letters differs).
+    Raises: RoleNotFound, PrivilegeEscalation, AlreadyExists (also for an id that differs only in letter case).
     """
 
     def check(mutation: Mutation, _stored: ServiceAccount | None) -> None:
-        require_held(permissions_of(mutation.tx, draft.roles), caller=call.caller)
+        require_held(find_permissions(mutation.tx, new_account.roles), caller=call.caller)
 
     def effect(mutation: Mutation) -> ServiceAccount:
-        check_no_lookalike(mutation, store.ACCOUNT_LIKE, pattern="serviceAccounts/{}", id=draft.id)
-        return SERVICE_ACCOUNTS.add(mutation, draft)
+        check_no_lookalike(mutation, store.ACCOUNT_LIKE, pattern="serviceAccounts/{}", id=new_account.id)
+        return SERVICE_ACCOUNTS.add(mutation, new_account)
 
     return mutate(database, call, effect, ServiceAccount, check_access=check)
 
 
 def update_account(
-    database: Store, call: Call, draft: ServiceAccount, *, fields: Sequence[str], etag: str
+    database: Store, call: Call, new_account: ServiceAccount, *, fields: Sequence[str], etag: str
 ) -> ServiceAccount:
-    """Change the named fields to the draft's; the caller must hold all that its roles hold, before and after.
+    """Set the named fields to the values in `new_account`.
+
+    The caller must have all permissions of the old and the new roles.
 
     Raises: ServiceAccountNotFound, RoleNotFound, PrivilegeEscalation, ResourceDeleted, EtagMismatch.
     """
 
     def check(mutation: Mutation, _stored: ServiceAccount | None) -> None:
-        check_account(mutation, draft.id)
+        check_account(mutation, new_account.id)
         if "roles" in fields:
-            require_held(permissions_of(mutation.tx, draft.roles), caller=call.caller)
+            require_held(find_permissions(mutation.tx, new_account.roles), caller=call.caller)
 
     def effect(mutation: Mutation) -> ServiceAccount:
-        old = SERVICE_ACCOUNTS.find(mutation.tx, (draft.id,))
+        old = SERVICE_ACCOUNTS.find(mutation.tx, (new_account.id,))
         check_not_deleted(old)
         check_etag(old, etag)
-        new: ServiceAccount = msgspec.structs.replace(old, **{field: getattr(draft, field) for field in fields})
-        return old if new == old else SERVICE_ACCOUNTS.replace(mutation, old, new, happened="updated")
+        new: ServiceAccount = msgspec.structs.replace(old, **{field: getattr(new_account, field) for field in fields})
+        return old if new == old else SERVICE_ACCOUNTS.replace(mutation, old, new, action="updated")
 
     return mutate(database, call, effect, ServiceAccount, check_access=check)
 
 
 def delete_account(database: Store, call: Call, account_id: str, *, etag: str) -> ServiceAccount:
-    """Delete a service account softly; the caller must hold all that its roles hold.
+    """Soft-delete a service account. The caller must have all permissions of its roles.
 
     Raises: ServiceAccountNotFound, PrivilegeEscalation, ResourceDeleted, EtagMismatch.
     """
-    return SERVICE_ACCOUNTS.delete(database, call, (account_id,), etag=etag, check_access=_check(account_id))
+    return SERVICE_ACCOUNTS.delete(database, call, (account_id,), etag=etag, check_access=_make_check(account_id))
 
 
 def undelete_account(database: Store, call: Call, account_id: str, *, etag: str) -> ServiceAccount:
-    """Bring a deleted service account back, with its roles and its keys; the caller must hold all that its roles hold.
+    """Restore a deleted service account with its roles and API keys. The caller must have all permissions of its roles.
 
     Raises: ServiceAccountNotFound, PrivilegeEscalation, ResourceNotDeleted, EtagMismatch.
     """
-    return SERVICE_ACCOUNTS.undelete(database, call, (account_id,), etag=etag, check_access=_check(account_id))
+    return SERVICE_ACCOUNTS.undelete(database, call, (account_id,), etag=etag, check_access=_make_check(account_id))
 
 
-def _check(account_id: str) -> CheckAccess[ServiceAccount]:
+def _make_check(account_id: str) -> CheckAccess[ServiceAccount]:
+    """Return the access check of a mutation that changes the account."""
+
     def check(mutation: Mutation, _stored: ServiceAccount | None) -> None:
         check_account(mutation, account_id)
 

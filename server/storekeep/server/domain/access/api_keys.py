@@ -1,7 +1,7 @@
-"""API keys: the secrets with which service accounts get tokens, as `sk_LOOKUP_SECRET`.
+"""API keys, `sk_LOOKUP_SECRET`: service accounts exchange them for tokens.
 
-Invariant: a secret stands nowhere but in the one reply that shows it, and sealed, for minutes, where a retry finds it.
-Refuses to make or change a key of an account that holds more than the caller does.
+Invariant: a secret appears only in the reply to its creation. It is also stored encrypted for ten minutes, for retries.
+A caller cannot create or change a key of an account that has permissions that the caller lacks.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ import msgspec
 
 from storekeep.server.domain.access.accounts import SERVICE_ACCOUNTS, check_account, check_no_lookalike
 from storekeep.server.domain.access.permissions import (
-    NOTHING_MORE,
+    AUTHENTICATED_SCOPE,
     WILDCARD,
-    permissions_of,
+    find_permissions,
     raise_version,
     require_held,
     require_known,
@@ -38,15 +38,15 @@ from storekeep.server.store.sql.transactions import Transaction
 from storekeep.server.store.tables import access as store
 
 ALPHABET = string.ascii_letters + string.digits
-"""Base 62: no character that the format uses itself, and a double click selects all of a key."""
+"""Base 62: has no separator of the key format, and a double click selects a whole key."""
 LOOKUP_LENGTH = 16
-"""95 bits: two keys never get the same."""
+"""95 bits: collisions are negligible."""
 SECRET_LENGTH = 43
-"""The shortest that holds 256 bits."""
+"""The shortest length that holds 256 bits."""
 SECRET_RETENTION_S = 600.0
-"""How long a retry shows a secret again: ten minutes, many times as long as a caller tries again by itself."""
+"""How long a retry returns the same secret: ten minutes, far longer than automatic retries take."""
 NEW_SECRET = "reply"  # noqa: S105 - a name
-"""What the secrets of new keys are encrypted for."""
+"""The encryption purpose for the secrets of new keys."""
 KEY_FORMAT = re.compile(rf"sk_([A-Za-z0-9]{{{LOOKUP_LENGTH}}})_([A-Za-z0-9]{{{SECRET_LENGTH}}})", re.ASCII)
 
 
@@ -54,8 +54,11 @@ class ApiKey(msgspec.Struct, frozen=True):
     """An API key without its secret; see `ApiKey` in the contract.
 
     Attributes:
-        lookup_id: the part of the key that is no secret; by it a key found somewhere is told.
-        key_digest: of the stored hash, so that the audit log shows when that was changed.
+        account_id: the id of the service account that owns the key.
+        scopes: the permissions that limit the key; `*` for all of its account.
+        expire_time_us, revoke_time_us: microseconds since 1970; None if not set.
+        lookup_id: the public part of the key; identifies a leaked key.
+        key_digest: a digest of the stored hash, so that the audit log shows changes of the hash.
     """
 
     account_id: str
@@ -77,83 +80,86 @@ class ApiKey(msgspec.Struct, frozen=True):
 
     @property
     def delete_time_us(self) -> None:
-        """Keys are not deleted: a revoked one stays to be seen."""
+        """Always None: keys are not deleted, and revoked keys stay in lists."""
         return None
 
 
 class IssuedKey(msgspec.Struct, frozen=True):
-    """A new key and its secret, to be shown once."""
+    """A new key with its secret, which is shown once."""
 
     api_key: ApiKey
     secret: str
 
     def __repr__(self) -> str:
-        """Without the secret, so that no log shows it."""
+        """Return a text without the secret, so that no log shows it."""
         return f"IssuedKey({self.api_key.name})"
 
 
 class KeySecrets:
-    """Makes the secrets of API keys, and what is stored in their place.
+    """Generates, verifies and encrypts the secrets of API keys.
 
     Args:
         keyring: the server's secrets.
-        retention_s: how long a retry shows the secret of a new key again.
+        retention_s: how long a retry returns the secret of a new key.
     """
 
     def __init__(self, keyring: Keyring, *, retention_s: float = SECRET_RETENTION_S) -> None:
         self.keyring = keyring
         self.retention_us = round(retention_s * 1_000_000)
 
-    def new(self) -> tuple[str, str]:
-        """The lookup id of a new key, and the key itself."""
-        lookup_id, secret = _random_text(LOOKUP_LENGTH), _random_text(SECRET_LENGTH)
+    def generate(self) -> tuple[str, str]:
+        """Return the lookup id of a new key, and the key itself."""
+        lookup_id, secret = _generate_text(LOOKUP_LENGTH), _generate_text(SECRET_LENGTH)
         return lookup_id, f"sk_{lookup_id}_{secret}"
 
-    def secret_of(self, key: str, stored: bytes) -> bytes | None:
-        """The secret under which a presented key was stored; None where it is another key. Always tries all secrets."""
-        found = None
-        for secret in self.keyring.known():
-            if hmac.compare_digest(hash_key(key, secret), stored):
-                found = secret
-        return found
+    def find_matching_secret(self, key: str, stored: bytes) -> bytes | None:
+        """Return the server's secret that produced the stored hash of a key; None if the hash is of another key.
 
-    def seal(self, tx: Transaction, issued: IssuedKey) -> bytes:
-        """Encrypt the secret of a new key, so that a retry can show it again."""
-        return self.keyring.seal(tx, issued.secret.encode(), purpose=NEW_SECRET, owner=issued.api_key.lookup_id)
-
-    def reseal(self, tx: Transaction) -> None:
-        """Encrypt the secrets of new keys under the current secret; those that do not open stay as they are."""
-        for lookup_id, sealed in store.NEW_SECRETS.all(tx):
-            secret = self.keyring.try_open(sealed, purpose=NEW_SECRET, owner=lookup_id)
-            if secret is not None:
-                again = self.keyring.seal(tx, secret, purpose=NEW_SECRET, owner=lookup_id)
-                store.RESEAL_NEW_SECRET.run(tx, lookup_id=lookup_id, sealed_secret=again)
-
-    def open(self, api_key: ApiKey, sealed_secret: bytes) -> IssuedKey:
-        """Return a new key as its maker sees it.
-
-        Raises: SealBroken, where the server's secret is another one by now.
+        It tries all secrets in any case, so that its duration reveals nothing.
         """
-        secret = self.keyring.open(sealed_secret, purpose=NEW_SECRET, owner=api_key.lookup_id)
+        matching = None
+        for secret in self.keyring.list_secrets():
+            if hmac.compare_digest(hash_key(key, secret), stored):
+                matching = secret
+        return matching
+
+    def encrypt(self, tx: Transaction, issued: IssuedKey) -> bytes:
+        """Encrypt the secret of a new key, so that a retry can return it."""
+        return self.keyring.encrypt(tx, issued.secret.encode(), purpose=NEW_SECRET, owner=issued.api_key.lookup_id)
+
+    def reencrypt(self, tx: Transaction) -> None:
+        """Re-encrypt the secrets of new keys with the current server secret. Skip secrets that cannot be decrypted."""
+        for lookup_id, encrypted in store.NEW_SECRETS.all(tx):
+            secret = self.keyring.try_decrypt(encrypted, purpose=NEW_SECRET, owner=lookup_id)
+            if secret is not None:
+                reencrypted = self.keyring.encrypt(tx, secret, purpose=NEW_SECRET, owner=lookup_id)
+                store.REENCRYPT_NEW_SECRET.run(tx, lookup_id=lookup_id, sealed_secret=reencrypted)
+
+    def decrypt(self, api_key: ApiKey, encrypted_secret: bytes) -> IssuedKey:
+        """Return a new key with its decrypted secret.
+
+        Raises: DecryptionFailed if the server's secret was replaced.
+        """
+        secret = self.keyring.decrypt(encrypted_secret, purpose=NEW_SECRET, owner=api_key.lookup_id)
         return IssuedKey(api_key, secret.decode())
 
 
 def hash_key(key: str, secret: bytes) -> bytes:
-    """HMAC-SHA256 under a server's secret: a stolen database alone verifies no guess."""
+    """Return the HMAC-SHA256 of a key under the server's secret: a stolen database alone cannot verify guesses."""
     return hmac.digest(derive_key(secret, "api-key"), key.encode(), "sha256")
 
 
-def digest_of(key_hash: bytes) -> str:
-    """What the audit log has of a stored hash."""
+def digest_key_hash(key_hash: bytes) -> str:
+    """Return the digest of a stored hash, in hexadecimal digits, for the audit log."""
     return hashlib.sha256(b"key-hash:" + key_hash).hexdigest()
 
 
-def _random_text(length: int) -> str:
+def _generate_text(length: int) -> str:
     return "".join(secrets.choice(ALPHABET) for _ in range(length))
 
 
-def lookup_id_of(key: str) -> str:
-    """The part of a presented key that says which one it is; empty where it is no key at all."""
+def parse_lookup_id(key: str) -> str:
+    """Return the lookup id in a presented key; empty if the text is not an API key."""
     match = KEY_FORMAT.fullmatch(key)
     return match[1] if match else ""
 
@@ -186,56 +192,57 @@ LISTING = Listing(
 
 
 def create_key(
-    database: Store, call: Call, draft: ApiKey, *, key_secrets: KeySecrets, known: frozenset[str]
+    database: Store, call: Call, new_key: ApiKey, *, key_secrets: KeySecrets, known: frozenset[str]
 ) -> IssuedKey:
-    """Make an API key; a retry with the same `request_id` shows the same secret again, for some minutes.
+    """Create an API key. For ten minutes, a retry with the same `request_id` returns the same secret.
 
-    Without scopes it gets what its account may do now: what the account is given later is not given to the key.
+    A key without scopes gets the current permissions of its account. It does not get permissions that the account is
+    granted later.
 
     Args:
-        known: all permissions that any RPC asks for.
+        known: all permissions that RPCs require.
 
     Raises: ServiceAccountNotFound, UnknownPermission, PrivilegeEscalation, InvalidField, ResourceDeleted,
-        AlreadyExists (also where only the case of letters differs), ReplyExpired.
+        AlreadyExists (also for an id that differs only in letter case), ReplyExpired.
     """
 
     def check(mutation: Mutation) -> None:
-        check_account(mutation, draft.account_id)
-        _check_scopes(mutation, draft.scopes, known=known)
+        check_account(mutation, new_key.account_id)
+        _check_scopes(mutation, new_key.scopes, known=known)
 
     def effect(mutation: Mutation) -> IssuedKey:
-        if draft.expire_time_us is not None and draft.expire_time_us <= mutation.tx.now_us:
+        if new_key.expire_time_us is not None and new_key.expire_time_us <= mutation.tx.now_us:
             raise InvalidField("api_key.expire_time", "it is in the past")
-        account = SERVICE_ACCOUNTS.find(mutation.tx, (draft.account_id,))
+        account = SERVICE_ACCOUNTS.find(mutation.tx, (new_key.account_id,))
         check_not_deleted(account)
-        like = {"account_id": draft.account_id, "id": draft.id}
+        like = {"account_id": new_key.account_id, "id": new_key.id}
         check_no_lookalike(mutation, store.KEY_LIKE, pattern=f"{account.name}/apiKeys/{{}}", **like)
-        scopes = draft.scopes or tuple(permissions_of(mutation.tx, account.roles)) or (NOTHING_MORE,)
-        return add_key(mutation, msgspec.structs.replace(draft, scopes=scopes), key_secrets=key_secrets)
+        scopes = new_key.scopes or tuple(find_permissions(mutation.tx, account.roles)) or (AUTHENTICATED_SCOPE,)
+        return add_key(mutation, msgspec.structs.replace(new_key, scopes=scopes), key_secrets=key_secrets)
 
     return _issue_key(database, call, effect, check=check, key_secrets=key_secrets)
 
 
 def _check_scopes(mutation: Mutation, scopes: tuple[str, ...], *, known: frozenset[str]) -> None:
-    """Refuse scopes that the caller does not hold; all but the wildcard must be permissions.
+    """Raise unless each scope is the wildcard, `authenticated`, or a known permission, and the caller has it.
 
     Raises: UnknownPermission, PrivilegeEscalation.
     """
-    require_known((scope for scope in scopes if scope not in (WILDCARD, NOTHING_MORE)), known=known)
-    given = sorted(known) if WILDCARD in scopes else [scope for scope in scopes if scope != NOTHING_MORE]
-    require_held(given, caller=mutation.call.caller)
+    require_known((scope for scope in scopes if scope not in (WILDCARD, AUTHENTICATED_SCOPE)), known=known)
+    granted = sorted(known) if WILDCARD in scopes else [scope for scope in scopes if scope != AUTHENTICATED_SCOPE]
+    require_held(granted, caller=mutation.call.caller)
 
 
-def add_key(mutation: Mutation, draft: ApiKey, *, key_secrets: KeySecrets) -> IssuedKey:
-    """Make an API key within a running mutation, whatever it gives.
+def add_key(mutation: Mutation, new_key: ApiKey, *, key_secrets: KeySecrets) -> IssuedKey:
+    """Create an API key within a running mutation, without checking the caller's permissions.
 
     Raises: AlreadyExists.
     """
     tx = mutation.tx
-    lookup_id, secret = key_secrets.new()
-    current = key_secrets.keyring.current(tx)
+    lookup_id, secret = key_secrets.generate()
+    current = key_secrets.keyring.read_current(tx)
     key_hash = hash_key(secret, current.secret)
-    new = msgspec.structs.replace(draft, lookup_id=lookup_id, key_digest=digest_of(key_hash))
+    new = msgspec.structs.replace(new_key, lookup_id=lookup_id, key_digest=digest_key_hash(key_hash))
     api_key = API_KEYS.add(mutation, new)
     store.INSERT_API_KEY_SECRET.run(tx, lookup_id=lookup_id, key_hash=key_hash, secret_number=current.number)
     return IssuedKey(api_key, secret)
@@ -244,31 +251,31 @@ def add_key(mutation: Mutation, draft: ApiKey, *, key_secrets: KeySecrets) -> Is
 def rehash_key(
     mutation: Mutation, key: tuple[str, str], presented: str, *, stored: bytes, current: CurrentSecret
 ) -> None:
-    """Keep a key that was just used under the current secret; its version stays, as nothing changes for anybody."""
+    """Hash a key that was just used with the server's current secret. The key's version does not change."""
     tx = mutation.tx
     key_hash = hash_key(presented, current.secret)
-    lookup_id = lookup_id_of(presented)
-    kept = store.REPLACE_API_KEY_SECRET.change(
+    lookup_id = parse_lookup_id(presented)
+    replaced = store.REPLACE_API_KEY_SECRET.change(
         tx, lookup_id=lookup_id, key_hash=key_hash, old_hash=stored, secret_number=current.number
     )
-    if kept:
-        note_digest(mutation, key, key_hash)
+    if replaced:
+        record_key_digest(mutation, key, key_hash)
 
 
-def note_digest(mutation: Mutation, key: tuple[str, str], key_hash: bytes) -> None:
-    """Have the audit log say what hash a key has."""
+def record_key_digest(mutation: Mutation, key: tuple[str, str], key_hash: bytes) -> None:
+    """Record the digest of a key's stored hash in the audit log."""
     old = API_KEYS.find(mutation.tx, key)
-    new = msgspec.structs.replace(old, key_digest=digest_of(key_hash))
-    store.NOTE_KEY_DIGEST.run(mutation.tx, lookup_id=new.lookup_id, key_digest=new.key_digest)
+    new = msgspec.structs.replace(old, key_digest=digest_key_hash(key_hash))
+    store.SET_KEY_DIGEST.run(mutation.tx, lookup_id=new.lookup_id, key_digest=new.key_digest)
     mutation.record("api_key.rehashed", before=old, after=new)
 
 
-def revoke_all(mutation: Mutation) -> None:
-    """Stop every API key from working, as where the secret is lost that they were stored under."""
+def revoke_all_keys(mutation: Mutation) -> None:
+    """Revoke every API key: the server's secret that they were hashed with is lost."""
     for key in store.WORKING_KEYS.all(mutation.tx):
         old = API_KEYS.find(mutation.tx, key)
         new = msgspec.structs.replace(old, revoke_time_us=mutation.tx.now_us)
-        API_KEYS.replace(mutation, old, new, happened="revoked")
+        API_KEYS.replace(mutation, old, new, action="revoked")
 
 
 def _issue_key(
@@ -279,40 +286,43 @@ def _issue_key(
     check: Callable[[Mutation], None],
     key_secrets: KeySecrets,
 ) -> IssuedKey:
-    """Run a mutation that makes a key. Its stored reply is the key without its secret, which stands by itself, sealed.
+    """Run a mutation that creates a key. Its stored reply omits the secret, which is stored encrypted, apart from it.
 
-    Raises: ReplyExpired, and what `check` and `effect` raise.
+    Raises: ReplyExpired, and the errors of `check` and `effect`.
     """
     issued: dict[str, IssuedKey] = {}
 
-    def make(mutation: Mutation) -> ApiKey:
-        made = effect(mutation)
-        issued[made.api_key.lookup_id] = made
+    def create(mutation: Mutation) -> ApiKey:
+        created = effect(mutation)
+        issued[created.api_key.lookup_id] = created
         if call.request_id:
             store.INSERT_NEW_SECRET.run(
                 mutation.tx,
-                lookup_id=made.api_key.lookup_id,
-                sealed_secret=key_secrets.seal(mutation.tx, made),
+                lookup_id=created.api_key.lookup_id,
+                sealed_secret=key_secrets.encrypt(mutation.tx, created),
                 now_us=mutation.tx.now_us,
             )
-        return made.api_key
+        return created.api_key
 
     def check_access(mutation: Mutation, stored: ApiKey | None) -> None:
         check(mutation)
         if stored is not None:
             issued[stored.lookup_id] = _find_new_secret(mutation.tx, stored, key_secrets=key_secrets)
 
-    api_key = mutate(database, call, make, ApiKey, check_access=check_access, hides_request_id=True)
+    api_key = mutate(database, call, create, ApiKey, check_access=check_access, hides_request_id=True)
     return issued[api_key.lookup_id]
 
 
 def _find_new_secret(tx: Transaction, api_key: ApiKey, *, key_secrets: KeySecrets) -> IssuedKey:
-    """Raises: ReplyExpired, whether or not what is over has been removed yet."""
+    """Return a new key with its stored secret.
+
+    Raises: ReplyExpired after the retention time, even if the secret is not purged yet.
+    """
     since_us = tx.now_us - key_secrets.retention_us
     row = store.FIND_NEW_SECRET.one(tx, lookup_id=api_key.lookup_id, since_us=since_us)
     if row is None:
         raise ReplyExpired(api_key.name)
-    return key_secrets.open(api_key, bytes(row[0]))
+    return key_secrets.decrypt(api_key, bytes(row[0]))
 
 
 def rotate_key(
@@ -325,12 +335,12 @@ def rotate_key(
     key_secrets: KeySecrets,
     known: frozenset[str],
 ) -> IssuedKey:
-    """Make a key with the same scopes and as long a life, and let the old one end after the overlap.
+    """Create a key with the same scopes and lifetime, and expire the old key after the overlap.
 
     Args:
-        key: ids of the account and of the key to replace.
-        overlap_us: how long the old key works on, unless it ends sooner by itself.
-        known: all permissions that any RPC asks for.
+        key: the ids of the account and of the key to replace.
+        overlap_us: how long the old key stays valid, in microseconds, unless it expires sooner.
+        known: all permissions that RPCs require.
 
     Raises: ApiKeyNotFound, PrivilegeEscalation, EtagMismatch, IllegalState, ReplyExpired.
     """
@@ -339,37 +349,38 @@ def rotate_key(
         _check_key(mutation, key, known=known)
 
     def effect(mutation: Mutation) -> IssuedKey:
-        old = _find_working(mutation, key, etag=etag, wanted="ROTATED")
+        old = _find_valid_key(mutation, key, etag=etag, requested_state="ROTATED")
         account = SERVICE_ACCOUNTS.find(mutation.tx, (old.account_id,))
         if account.delete_time_us is not None:
-            raise IllegalState(account.name, state="DELETED", wanted="ROTATED")
+            raise IllegalState(account.name, state="DELETED", target="ROTATED")
         now_us = mutation.tx.now_us
         expire_time_us = None if old.expire_time_us is None else now_us + old.expire_time_us - old.create_time_us
-        ending_us = now_us + overlap_us if old.expire_time_us is None else min(old.expire_time_us, now_us + overlap_us)
-        API_KEYS.replace(mutation, old, msgspec.structs.replace(old, expire_time_us=ending_us), happened="rotated")
+        end_us = now_us + overlap_us if old.expire_time_us is None else min(old.expire_time_us, now_us + overlap_us)
+        API_KEYS.replace(mutation, old, msgspec.structs.replace(old, expire_time_us=end_us), action="rotated")
         scopes = old.scopes or (WILDCARD,)
-        draft = ApiKey(old.account_id, new_id(), old.display_name, scopes, expire_time_us)
-        return add_key(mutation, draft, key_secrets=key_secrets)
+        new_key = ApiKey(old.account_id, new_id(), old.display_name, scopes, expire_time_us)
+        return add_key(mutation, new_key, key_secrets=key_secrets)
 
     return _issue_key(database, call, effect, check=check, key_secrets=key_secrets)
 
 
 def _check_key(mutation: Mutation, key: tuple[str, str], *, known: frozenset[str]) -> None:
-    """Refuse a key to a caller that does not itself hold all that its account and its scopes do.
+    """Raise PrivilegeEscalation unless the caller has all permissions of the key's account and all scopes of the key.
 
-    A scope that the account does not hold counts too: it may get it later. So does a key without scopes, for all.
+    Scopes count even if the account lacks them now, since it may be granted them later. A key without scopes counts as
+    one with all permissions.
 
     Raises: ApiKeyNotFound, PrivilegeEscalation.
     """
     api_key = API_KEYS.find(mutation.tx, key)
     check_account(mutation, api_key.account_id)
     scopes = api_key.scopes or (WILDCARD,)
-    given = known if WILDCARD in scopes else known.intersection(scopes)
-    require_held(sorted(given), caller=mutation.call.caller)
+    granted = known if WILDCARD in scopes else known.intersection(scopes)
+    require_held(sorted(granted), caller=mutation.call.caller)
 
 
 def revoke_key(database: Store, call: Call, key: tuple[str, str], *, etag: str) -> ApiKey:
-    """Stop a key from working, and with it all tokens that it got. The caller must hold all that its account does.
+    """Revoke a key and all tokens issued for it. The caller must have all permissions of its account.
 
     Raises: ApiKeyNotFound, PrivilegeEscalation, EtagMismatch, IllegalState.
     """
@@ -381,15 +392,15 @@ def revoke_key(database: Store, call: Call, key: tuple[str, str], *, etag: str) 
         old = API_KEYS.find(mutation.tx, key)
         check_etag(old, etag)
         if old.revoke_time_us is not None:
-            raise IllegalState(old.name, state="REVOKED", wanted="REVOKED")
+            raise IllegalState(old.name, state="REVOKED", target="REVOKED")
         new = msgspec.structs.replace(old, revoke_time_us=mutation.tx.now_us)
-        return API_KEYS.replace(mutation, old, new, happened="revoked")
+        return API_KEYS.replace(mutation, old, new, action="revoked")
 
     return mutate(database, call, effect, ApiKey, check_access=check)
 
 
 def count_other_keys(database: Store, lookup_id: str, *, role_id: str) -> int:
-    """Return how many working keys other than the given one belong to accounts that have a role."""
+    """Return how many valid keys, other than the given one, belong to accounts with a role."""
 
     def work(tx: Transaction) -> int:
         row = store.COUNT_OTHER_KEYS.one(tx, lookup_id=lookup_id, role_id=role_id, now_us=tx.now_us)
@@ -398,12 +409,15 @@ def count_other_keys(database: Store, lookup_id: str, *, role_id: str) -> int:
     return database.read(work)
 
 
-def _find_working(mutation: Mutation, key: tuple[str, str], *, etag: str, wanted: str) -> ApiKey:
-    """Raises: ApiKeyNotFound, EtagMismatch, IllegalState."""
+def _find_valid_key(mutation: Mutation, key: tuple[str, str], *, etag: str, requested_state: str) -> ApiKey:
+    """Return a key that is neither revoked nor expired.
+
+    Raises: ApiKeyNotFound, EtagMismatch, IllegalState.
+    """
     api_key = API_KEYS.find(mutation.tx, key)
     check_etag(api_key, etag)
     if api_key.revoke_time_us is not None:
-        raise IllegalState(api_key.name, state="REVOKED", wanted=wanted)
+        raise IllegalState(api_key.name, state="REVOKED", target=requested_state)
     if api_key.expire_time_us is not None and api_key.expire_time_us <= mutation.tx.now_us:
-        raise IllegalState(api_key.name, state="EXPIRED", wanted=wanted)
+        raise IllegalState(api_key.name, state="EXPIRED", target=requested_state)
     return api_key

@@ -1,6 +1,6 @@
-"""Access: what callers may do, and how every worker learns within seconds that it changed.
+"""Permissions of callers, and the access version, by which every worker notices changes within seconds.
 
-Invariant: whoever changes an account, a role, a key or a session raises the version in the same transaction.
+Invariant: a change of an account, role, key or session raises the access version in the same transaction.
 """
 
 from __future__ import annotations
@@ -18,18 +18,23 @@ from storekeep.server.store.sql.transactions import Transaction
 from storekeep.server.store.tables import access as store
 
 POLL_INTERVAL_S = 2.0
-"""How old the known version may be: the contract promises 5 s, which leaves time for a slow read."""
+"""How old the cached version may be. The contract promises 5 s, which leaves time for a slow read."""
 
 WILDCARD = "*"
-"""As a scope of an API key: whatever its account may do, also what it is given later."""
-NOTHING_MORE = "authenticated"
-"""As the only scope of an API key: nothing but what any valid token opens."""
+"""A scope of an API key: all permissions of its account, also those that are granted later."""
+AUTHENTICATED_SCOPE = "authenticated"
+"""The only scope of an API key without permissions: it allows the RPCs that any valid token may call."""
 
 read_names = msgspec.json.Decoder(tuple[str, ...]).decode
 
 
 class AccessVersion:
-    """The version as this process knows it, read again when it is asked for and older than `poll_interval_s`."""
+    """The access version as this process knows it.
+
+    Args:
+        source: the database.
+        poll_interval_s: how old the cached version may be.
+    """
 
     def __init__(self, source: Store, *, poll_interval_s: float = POLL_INTERVAL_S) -> None:
         self._source = source
@@ -40,28 +45,28 @@ class AccessVersion:
         self._fresh_until_s = 0.0
 
     def current(self) -> int:
-        """The version; what was decided under another one has to be decided again.
+        """Return the version. Access decisions made under another version are no longer valid.
 
         Raises: StorageUnavailable, ShuttingDown.
         """
         return self._version if time.monotonic() < self._fresh_until_s else self._refresh()
 
     def expire(self) -> None:
-        """Have the next caller read it, as after a change that this process made itself."""
+        """Drop the cached version, after a change by this process."""
         with self._lock:
             self._expirations += 1
             self._fresh_until_s = 0.0
 
     def _refresh(self) -> int:
-        """Read it, without holding others up meanwhile; what a change has overtaken is not kept.
+        """Read the version without blocking other threads. Do not cache it if `expire` was called in the meantime.
 
-        Raises: as `current`.
+        Raises: the errors of `current`.
         """
-        asked_s, expirations = time.monotonic(), self._expirations
+        start_s, expirations = time.monotonic(), self._expirations
         version: int = self._source.read(_read_version)
         with self._lock:
             if expirations == self._expirations:
-                self._version, self._fresh_until_s = version, asked_s + self._poll_interval_s
+                self._version, self._fresh_until_s = version, start_s + self._poll_interval_s
         return version
 
 
@@ -71,14 +76,14 @@ def _read_version(tx: Transaction) -> int:
 
 
 def raise_version(tx: Transaction) -> None:
-    """Have every worker decide anew who may do what."""
+    """Raise the access version, so that every worker checks permissions again."""
     store.RAISE_ACCESS_VERSION.run(tx)
 
 
 def require_known(permissions: Iterable[str], *, known: frozenset[str]) -> None:
-    """Refuse a permission that no RPC asks for.
+    """Raise unless every permission is required by some RPC.
 
-    Raises: UnknownPermission, for the first.
+    Raises: UnknownPermission, for the first unknown permission.
     """
     for permission in permissions:
         if permission not in known:
@@ -86,30 +91,30 @@ def require_known(permissions: Iterable[str], *, known: frozenset[str]) -> None:
 
 
 def limit_to_scopes(held: frozenset[str], scopes: frozenset[str]) -> frozenset[str]:
-    """Return what a key with these scopes may do whose account holds so much.
+    """Return the permissions of an API key, from those of its account and the key's scopes.
 
-    A key without scopes is one of before keys had them by default: it may do all.
+    A key without scopes comes from an older release and has all permissions of its account.
     """
     return held if not scopes or WILDCARD in scopes else held & scopes
 
 
 def require_held(permissions: Iterable[str], *, caller: Caller) -> None:
-    """Refuse to give, or to change what holds, what the caller does not hold itself.
+    """Raise unless the caller has every permission that it would grant, or that the resource to change has.
 
-    Raises: PrivilegeEscalation, for the first.
+    Raises: PrivilegeEscalation, for the first permission that the caller lacks.
     """
     for permission in permissions:
         if permission not in caller.permissions:
             raise PrivilegeEscalation(permission)
 
 
-def permissions_of(tx: Transaction, roles: Iterable[str]) -> list[str]:
-    """All permissions of the roles with these ids, sorted.
+def find_permissions(tx: Transaction, roles: Iterable[str]) -> list[str]:
+    """Return all permissions of the roles with these ids, sorted.
 
-    Raises: RoleNotFound, for the first that is missing.
+    Raises: RoleNotFound, for the first missing role.
     """
     held: set[str] = set()
-    for role, permissions in store.ROLES_OF.all(tx, roles=msgspec.json.encode(list(roles)).decode()):
+    for role, permissions in store.ROLE_PERMISSIONS.all(tx, roles=msgspec.json.encode(list(roles)).decode()):
         if permissions is None:
             raise RoleNotFound(f"roles/{role}")
         held.update(read_names(permissions))

@@ -1,6 +1,7 @@
-"""Roles: named sets of permissions. Refuses to change a built-in one; nobody gives or takes what he does not hold.
+"""Roles: named sets of permissions.
 
-The built-in roles are a table here; their rows follow it at every start, so that lists and lookups have one source.
+Built-in roles cannot be changed. A caller can neither grant nor revoke permissions that it lacks itself. The built-in
+roles are defined in a table here; every start updates their rows, so that lists and lookups have one source.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ BUILT_IN_ROLES: dict[str, tuple[str, Callable[[str], bool]]] = {
         lambda permission: permission.endswith(".read") and permission not in (*ACCOUNTS, "audit.read"),
     ),
 }
-"""Id -> what people read, and which of all permissions it has."""
+"""Role id -> display name, and a predicate that selects its permissions."""
 
 
 class Role(msgspec.Struct, frozen=True):
@@ -54,12 +55,12 @@ class Role(msgspec.Struct, frozen=True):
 
     @property
     def delete_time_us(self) -> None:
-        """Roles are not deleted softly: one that is deleted is gone."""
+        """Always None: roles have no soft deletion."""
         return None
 
 
-def _read_truths(_tx: Transaction, roles: list[Role]) -> list[Role]:
-    """SQLite gives 0 and 1 where JSON has to say false and true."""
+def _convert_booleans(_tx: Transaction, roles: list[Role]) -> list[Role]:
+    """Convert `built_in` to bool: SQLite returns 0 and 1, and JSON needs false and true."""
     return [msgspec.structs.replace(role, built_in=bool(role.built_in)) for role in roles]
 
 
@@ -74,7 +75,7 @@ ROLES = Collection(
     pattern="roles/{}",
     event="role",
     not_found=RoleNotFound,
-    attach=_read_truths,
+    attach=_convert_booleans,
     store_parts=_raise_version,
 )
 LISTING = Listing(
@@ -90,53 +91,53 @@ LISTING = Listing(
 )
 
 
-def create_role(database: Store, call: Call, draft: Role, *, known: frozenset[str]) -> Role:
-    """Add a role.
+def create_role(database: Store, call: Call, new_role: Role, *, known: frozenset[str]) -> Role:
+    """Create a role. The caller must have all its permissions.
 
     Args:
-        known: all permissions that any RPC asks for.
+        known: all permissions that RPCs require.
 
-    Raises: UnknownPermission, PrivilegeEscalation, AlreadyExists (also where only the case of letters differs).
+    Raises: UnknownPermission, PrivilegeEscalation, AlreadyExists (also for an id that differs only in letter case).
     """
 
     def check(_mutation: Mutation, _stored: Role | None) -> None:
-        require_known(draft.permissions, known=known)
-        require_held(draft.permissions, caller=call.caller)
+        require_known(new_role.permissions, known=known)
+        require_held(new_role.permissions, caller=call.caller)
 
     def effect(mutation: Mutation) -> Role:
-        check_no_lookalike(mutation, store.ROLE_LIKE, pattern="roles/{}", id=draft.id)
-        return ROLES.add(mutation, draft)
+        check_no_lookalike(mutation, store.ROLE_LIKE, pattern="roles/{}", id=new_role.id)
+        return ROLES.add(mutation, new_role)
 
     return mutate(database, call, effect, Role, check_access=check)
 
 
 def update_role(
-    database: Store, call: Call, draft: Role, *, fields: Sequence[str], etag: str, known: frozenset[str]
+    database: Store, call: Call, new_role: Role, *, fields: Sequence[str], etag: str, known: frozenset[str]
 ) -> Role:
-    """Change the named fields to the draft's.
+    """Set the named fields to the values in `new_role`.
 
-    The caller must hold all that the role holds, before and after, and all that each account does which has it: the
-    change takes from them, or gives to them.
+    The caller must have all old and new permissions of the role, and all permissions of each account with the role,
+    because the change affects these accounts.
 
     Raises: RoleNotFound, UnknownPermission, PrivilegeEscalation, EtagMismatch, RoleBuiltIn.
     """
 
     def check(mutation: Mutation, stored: Role | None) -> None:
-        _check_role(mutation, draft.id, stored)
+        _check_role(mutation, new_role.id, stored)
         if "permissions" in fields:
-            require_known(draft.permissions, known=known)
-            require_held(draft.permissions, caller=call.caller)
+            require_known(new_role.permissions, known=known)
+            require_held(new_role.permissions, caller=call.caller)
 
     def effect(mutation: Mutation) -> Role:
-        old = _find_changeable(mutation, draft.id, etag=etag)
-        new: Role = msgspec.structs.replace(old, **_changes(draft, fields))
-        return old if new == old else ROLES.replace(mutation, old, new, happened="updated")
+        old = _find_custom_role(mutation, new_role.id, etag=etag)
+        new: Role = msgspec.structs.replace(old, **_select_fields(new_role, fields))
+        return old if new == old else ROLES.replace(mutation, old, new, action="updated")
 
     return mutate(database, call, effect, Role, check_access=check)
 
 
 def delete_role(database: Store, call: Call, role_id: str, *, etag: str) -> Role:
-    """Remove a role that no service account has, and give it as it was. The caller must hold all that it holds.
+    """Delete a role that no service account has, and return it. The caller must have all its permissions.
 
     Raises: RoleNotFound, PrivilegeEscalation, EtagMismatch, RoleBuiltIn, ResourceInUse.
     """
@@ -145,7 +146,7 @@ def delete_role(database: Store, call: Call, role_id: str, *, etag: str) -> Role
         _check_role(mutation, role_id, stored)
 
     def effect(mutation: Mutation) -> Role:
-        old = _find_changeable(mutation, role_id, etag=etag)
+        old = _find_custom_role(mutation, role_id, etag=etag)
         holder = store.ACCOUNT_WITH_ROLE.one(mutation.tx, role_id=role_id)
         if holder is not None:
             raise ResourceInUse(old.name, user=f"serviceAccounts/{holder[0]}")
@@ -158,10 +159,10 @@ def delete_role(database: Store, call: Call, role_id: str, *, etag: str) -> Role
 
 
 def _check_role(mutation: Mutation, role_id: str, stored: Role | None) -> None:
-    """Refuse a role to a caller that does not itself hold all that it holds, and all that those who have it do.
+    """Raise unless the caller has all permissions of the role and of the accounts with the role.
 
     Args:
-        stored: the role as the call left it the first time; it may be gone since.
+        stored: the role in the stored reply of a retry; it may have been deleted since. None for a first call.
 
     Raises: PrivilegeEscalation.
     """
@@ -170,12 +171,15 @@ def _check_role(mutation: Mutation, role_id: str, stored: Role | None) -> None:
     roles = [*([] if stored is None else [stored]), *([] if row is None else ROLES.read_rows(tx, [row]))]
     for role in roles:
         require_held(role.permissions, caller=caller)
-    for (permissions,) in store.PERMISSIONS_OF_HOLDERS.all(tx, role_id=role_id):
+    for (permissions,) in store.HOLDER_PERMISSIONS.all(tx, role_id=role_id):
         require_held(read_names(permissions), caller=caller)
 
 
-def _find_changeable(mutation: Mutation, role_id: str, *, etag: str) -> Role:
-    """Raises: RoleNotFound, EtagMismatch, RoleBuiltIn."""
+def _find_custom_role(mutation: Mutation, role_id: str, *, etag: str) -> Role:
+    """Return a role that may be changed.
+
+    Raises: RoleNotFound, EtagMismatch, RoleBuiltIn.
+    """
     role = ROLES.find(mutation.tx, (role_id,))
     check_etag(role, etag)
     if role.built_in:
@@ -183,12 +187,12 @@ def _find_changeable(mutation: Mutation, role_id: str, *, etag: str) -> Role:
     return role
 
 
-def _changes(draft: Role, fields: Sequence[str]) -> dict[str, Any]:
-    return {field: getattr(draft, field) for field in fields}
+def _select_fields(new_role: Role, fields: Sequence[str]) -> dict[str, Any]:
+    return {field: getattr(new_role, field) for field in fields}
 
 
 def install_built_in_roles(mutation: Mutation, *, known: frozenset[str]) -> None:
-    """Make the rows of the built-in roles say what their table says; done already, nothing is written."""
+    """Create or update the rows of the built-in roles. Write nothing if they are up to date."""
     for role_id, (display_name, has) in BUILT_IN_ROLES.items():
         role = Role(role_id, display_name, tuple(sorted(filter(has, known))), built_in=True)
         row = ROLES.rows.find(mutation.tx, (role_id,))
@@ -198,4 +202,4 @@ def install_built_in_roles(mutation: Mutation, *, known: frozenset[str]) -> None
         old = ROLES.read_rows(mutation.tx, [row])[0]
         if (old.display_name, old.permissions) != (role.display_name, role.permissions):
             new = msgspec.structs.replace(old, display_name=role.display_name, permissions=role.permissions)
-            ROLES.replace(mutation, old, new, happened="updated")
+            ROLES.replace(mutation, old, new, action="updated")

@@ -1,20 +1,20 @@
-"""The server's secret and what is under it: put a database under one, the next, or another where it is lost.
+"""The server's secret: installation, rotation, and replacement after a loss.
 
-Invariant: all that is encrypted under a secret moves to the next in one transaction, together with a new epoch of the
-audit log and a new key for its checkpoints, so that an old secret opens nothing that is made afterwards.
+Invariant: a rotation re-encrypts all data in one transaction, and starts a new epoch of the audit log and a new key for
+its checkpoints. An old secret therefore decrypts nothing that is written later.
 """
 
 from __future__ import annotations
 
-from storekeep.server.domain.access.api_keys import KeySecrets, note_digest, revoke_all
+from storekeep.server.domain.access.api_keys import KeySecrets, record_key_digest, revoke_all_keys
 from storekeep.server.domain.access.permissions import raise_version
 from storekeep.server.domain.access.signing_keys import SigningKeys
 from storekeep.server.domain.audit import checkpoints
 from storekeep.server.domain.audit.log import digest_history
 from storekeep.server.domain.keys.audit_chain import PURPOSE as CHAIN_PURPOSE
-from storekeep.server.domain.keys.audit_chain import ChainKeysRemoved, owner
-from storekeep.server.domain.keys.encryption import SealBroken
-from storekeep.server.domain.keys.keyrings import Keyring, SecretUnknown, fingerprint
+from storekeep.server.domain.keys.audit_chain import ChainKeysRemoved, format_owner
+from storekeep.server.domain.keys.encryption import DecryptionFailed
+from storekeep.server.domain.keys.keyrings import Keyring, SecretUnknown, make_fingerprint
 from storekeep.server.domain.mutations import Mutation
 from storekeep.server.store.engine import Store
 from storekeep.server.store.sql.transactions import Transaction
@@ -23,115 +23,124 @@ from storekeep.server.store.tables import audit as audit_store
 
 
 class SecretInUse(Exception):
-    """The database opens with the secret that is there, so nothing has to be given up."""
+    """The server's secret still works for the database, so it must not be abandoned."""
 
     def __init__(self) -> None:
         super().__init__(
-            "the database opens with the server's secret, so --new-secret is not needed; to replace the secret: "
+            "the server's secret works for this database, so --new-secret is not needed; to replace the secret, run: "
             "storekeep-server rotate-secret"
         )
 
 
 def install_secret(mutation: Mutation, *, keyring: Keyring, signing_keys: SigningKeys) -> None:
-    """Put a new database, or one of an older release, under the server's secret, and begin the audit log's first epoch.
+    """Bind a new database, or one of an older release, to the server's secret; start the first epoch of the audit log.
 
-    Raises: SecretUnknown, where it is under another one, ChainKeysRemoved; then nothing was written.
+    Raises: SecretUnknown if the database uses another secret; ChainKeysRemoved. Nothing is written then.
     """
     tx = mutation.tx
     is_new = audit_store.LATEST_SECRET.one(tx) is None
     if is_new:
-        secret = _oldest_fit(tx, keyring)
-        audit_store.INSERT_SECRET.run(tx, number=1, fingerprint=fingerprint(secret), now_us=tx.now_us)
-    keyring.current(tx)
+        secret = _find_initial_secret(tx, keyring)
+        audit_store.INSERT_SECRET.run(tx, number=1, fingerprint=make_fingerprint(secret), now_us=tx.now_us)
+    keyring.read_current(tx)
     if not is_new:
-        _check_opens(tx, keyring)
+        _check_newest_key(tx, keyring)
     elif audit_store.EPOCHS.one(tx) is None:
         mutation.start_epoch(reason="the first start with a keyed log", history_digest="")
         for account_id, key_id, key_hash in store.KEYS_WITHOUT_DIGEST.all(tx):
-            note_digest(mutation, (account_id, key_id), bytes(key_hash))
+            record_key_digest(mutation, (account_id, key_id), bytes(key_hash))
     signing_keys.install(mutation)
     checkpoints.install_key(mutation, keyring)
 
 
-def _oldest_fit(tx: Transaction, keyring: Keyring) -> bytes:
-    """The secret that a database of an older release is under, which only its signing keys tell."""
-    for kid, _, sealed, *_ in store.SIGNING_KEYS.all(tx, now_us=tx.now_us):
-        for secret in keyring.known():
-            if Keyring.of(secret).try_open(sealed, purpose="signing-key", owner=kid) is not None:
+def _find_initial_secret(tx: Transaction, keyring: Keyring) -> bytes:
+    """Return the secret of a database that does not record it: the one that decrypts its current signing key.
+
+    A new database has no signing key; it gets the newest known secret.
+
+    Raises: SecretUnknown.
+    """
+    for kid, _, encrypted, *_ in store.SIGNING_KEYS.all(tx, now_us=tx.now_us):
+        for secret in keyring.list_secrets():
+            if Keyring.from_secret(secret).try_decrypt(encrypted, purpose="signing-key", owner=kid) is not None:
                 return secret
         raise SecretUnknown
-    return keyring.known()[0]
+    return keyring.list_secrets()[0]
 
 
-def _check_opens(tx: Transaction, keyring: Keyring) -> None:
-    """Raises: SecretUnknown, where the newest key of the audit log does not open; ChainKeysRemoved."""
+def _check_newest_key(tx: Transaction, keyring: Keyring) -> None:
+    """Raise SecretUnknown unless the newest key of the audit log can be decrypted.
+
+    Raises: SecretUnknown, ChainKeysRemoved.
+    """
     epochs = audit_store.EPOCHS.all(tx)
     if not epochs and audit_store.LATEST_SECRET.one(tx) is not None:
         raise ChainKeysRemoved
-    for number, first_sequence, sealed, _ in epochs[-1:]:
-        if keyring.try_open(sealed, purpose=CHAIN_PURPOSE, owner=owner(number, first_sequence)) is None:
+    for number, first_sequence, encrypted, _ in epochs[-1:]:
+        if keyring.try_decrypt(encrypted, purpose=CHAIN_PURPOSE, owner=format_owner(number, first_sequence)) is None:
             raise SecretUnknown
 
 
-def move_to_secret(
+def replace_secret(
     mutation: Mutation, new: bytes, *, keyring: Keyring, signing_keys: SigningKeys, key_secrets: KeySecrets
 ) -> bool:
-    """Encrypt under a new secret all that is encrypted, and begin a new epoch; False where that was done already.
+    """Re-encrypt all data with a new secret, and start a new epoch. Return False if the database uses it already.
 
-    Raises: SecretUnknown, SealBroken.
+    Raises: SecretUnknown, DecryptionFailed.
     """
     tx = mutation.tx
-    current = keyring.current(tx)
+    current = keyring.read_current(tx)
     if current.secret == new:
         return False
-    audit_store.INSERT_SECRET.run(tx, number=current.number + 1, fingerprint=fingerprint(new), now_us=tx.now_us)
-    for number, first_sequence, sealed, _ in audit_store.EPOCHS.all(tx):
-        bound = owner(number, first_sequence)
-        opened = keyring.try_open(sealed, purpose=CHAIN_PURPOSE, owner=bound)
-        if opened is not None:  # a key that was lost with its secret stays lost
-            again = keyring.seal(tx, opened, purpose=CHAIN_PURPOSE, owner=bound)
-            audit_store.RESEAL_EPOCH.run(tx, number=number, sealed_key=again)
-    signing_keys.reseal(tx)
-    checkpoints.reseal_keys(tx, keyring)
-    key_secrets.reseal(tx)
+    audit_store.INSERT_SECRET.run(tx, number=current.number + 1, fingerprint=make_fingerprint(new), now_us=tx.now_us)
+    for number, first_sequence, encrypted, _ in audit_store.EPOCHS.all(tx):
+        owner = format_owner(number, first_sequence)
+        key = keyring.try_decrypt(encrypted, purpose=CHAIN_PURPOSE, owner=owner)
+        if key is not None:  # a key that was lost with its secret stays lost
+            reencrypted = keyring.encrypt(tx, key, purpose=CHAIN_PURPOSE, owner=owner)
+            audit_store.REENCRYPT_EPOCH.run(tx, number=number, sealed_key=reencrypted)
+    signing_keys.reencrypt(tx)
+    checkpoints.reencrypt_keys(tx, keyring)
+    key_secrets.reencrypt(tx)
     mutation.start_epoch(reason="the server's secret was rotated", history_digest="")
     checkpoints.add_key(mutation, keyring)
     raise_version(tx)
     return True
 
 
-def give_up_secret(mutation: Mutation, *, keyring: Keyring, signing_keys: SigningKeys) -> None:
-    """Put a database under another secret where its own is lost: all API keys, sessions and signing keys end.
+def abandon_secret(mutation: Mutation, *, keyring: Keyring, signing_keys: SigningKeys) -> None:
+    """Bind a database to another secret because its own is lost. Ends all API keys, sessions and signing keys.
 
-    The entries of the audit log whose key is lost are vouched for by a digest in the first entry of the new epoch.
+    A digest in the first entry of the new epoch protects the audit entries whose key is lost.
 
-    Raises: SecretInUse.
+    Raises: SecretInUse if the server's secret still works.
     """
     tx = mutation.tx
     try:
-        keyring.current(tx)
-        _oldest_fit(tx, keyring)
-        _check_opens(tx, keyring)
-    except SealBroken:
+        keyring.read_current(tx)
+        _find_initial_secret(tx, keyring)
+        _check_newest_key(tx, keyring)
+    except DecryptionFailed:
         pass
     else:
         raise SecretInUse
     last = audit_store.LATEST_SECRET.one(tx)
     number = 1 if last is None else last[0] + 1
-    audit_store.INSERT_SECRET.run(tx, number=number, fingerprint=fingerprint(keyring.known()[0]), now_us=tx.now_us)
+    fingerprint = make_fingerprint(keyring.list_secrets()[0])
+    audit_store.INSERT_SECRET.run(tx, number=number, fingerprint=fingerprint, now_us=tx.now_us)
     mutation.start_epoch(
         reason="the server's secret was lost: all API keys, sessions and signing keys ended",
         history_digest=digest_history(tx),
     )
-    revoke_all(mutation)
+    revoke_all_keys(mutation)
     store.REVOKE_ALL_SESSIONS.run(tx, now_us=tx.now_us)
     signing_keys.replace_all(mutation)
     checkpoints.add_key(mutation, keyring)
     raise_version(tx)
 
 
-def count_keys_to_lose(database: Store) -> int:
-    """How many API keys work that are still stored under an older secret."""
+def count_keys_under_older_secrets(database: Store) -> int:
+    """Return how many valid API keys are still stored under an older secret."""
 
     def work(tx: Transaction) -> int:
         row = store.KEYS_UNDER_OLDER_SECRETS.one(tx, now_us=tx.now_us)

@@ -1,6 +1,6 @@
-"""Signing keys: the EC P-256 keys that sign access tokens, rotated without a token that stops verifying.
+"""Signing keys: the EC P-256 keys that sign access tokens. A rotation invalidates no token.
 
-Invariant: exactly one key is current; a private key leaves this process only sealed under the server's secret.
+Invariant: exactly one key is current. A private key leaves this process only encrypted with the server's secret.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ ROWS = Rows(
     key=("kid",),
 )
 ALGORITHM = "ES256"
-"""Fixed for every key here (RFC 8725, 3.1): what a token's header says about it decides nothing."""
+"""The algorithm of every key. The `alg` header of a token is not trusted to choose it (RFC 8725, 3.1)."""
 COORDINATE_BYTES = 32
 ACCESS_LIFETIME_S = 600
-"""Of the tokens that they sign: ten minutes, as what a revocation should miss ends by itself."""
+"""The lifetime of access tokens: ten minutes limits the harm of a token whose revocation is missed."""
 PURPOSE = "signing-key"
-"""What private keys are encrypted for."""
+"""The encryption purpose for private keys."""
 OVERLAP_MARGIN_S = 300
-"""Added to a token's lifetime: the time in which other workers hear that their key was replaced, with room."""
+"""Added to the token lifetime when a key is retired: other workers may sign with it until they notice the rotation."""
 
 
 class SigningKey(msgspec.Struct, frozen=True):
@@ -59,21 +59,21 @@ class SigningKey(msgspec.Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        """As audit and events call it; the contract has no resource for it."""
+        """The resource name in the audit log and events; the contract has no such resource."""
         return f"signingKeys/{self.kid}"
 
 
 @dataclass(frozen=True, slots=True)
 class Signer:
-    """The private key that signs now."""
+    """The current private key."""
 
     kid: str
     private_key: ec.EllipticCurvePrivateKey
 
 
 @dataclass(slots=True)
-class _Known:
-    """The keys that verify, the current one first, as they were at one version of access."""
+class _KeySet:
+    """The keys that verify tokens at one access version, the current key first."""
 
     version: int
     rows: dict[str, Row]
@@ -81,13 +81,13 @@ class _Known:
 
 
 class SigningKeys:
-    """The signing keys as this process knows them; read again when the version of access has changed.
+    """The signing keys as this process knows them; read again when the access version changes.
 
     Args:
-        database: where they are kept.
-        keyring: the server's secrets, under one of which private keys are sealed.
-        version: tells when another process has changed them.
-        token_lifetime_s: how long what they sign works; a replaced key verifies for as long, and a little longer.
+        database: the store that holds the keys.
+        keyring: the server's secrets, which encrypt the private keys.
+        version: the access version, which changes when another process changes the keys.
+        token_lifetime_s: the lifetime of access tokens. A retired key verifies tokens for this time and a margin.
     """
 
     def __init__(
@@ -97,33 +97,33 @@ class SigningKeys:
         self._keyring = keyring
         self._version = version
         self._overlap_us = (token_lifetime_s + OVERLAP_MARGIN_S) * 1_000_000
-        self._known: _Known | None = None
+        self._keys: _KeySet | None = None
 
     def install(self, mutation: Mutation) -> None:
-        """Make the first signing key, where there is none.
+        """Create the first signing key, unless there is one.
 
-        Raises: SealBroken, where there is one, but the server's secret is not the one that it was sealed under.
+        Raises: DecryptionFailed if the existing key was encrypted with another secret.
         """
         keys = store.SIGNING_KEYS.all(mutation.tx, now_us=mutation.tx.now_us)
         if keys:
-            self._open(keys[0])
+            self._decrypt_signer(keys[0])
         else:
             self._add(mutation)
 
-    def reseal(self, tx: Transaction) -> None:
-        """Encrypt all of them under the current secret.
+    def reencrypt(self, tx: Transaction) -> None:
+        """Re-encrypt all private keys with the server's current secret.
 
-        Raises: SealBroken.
+        Raises: DecryptionFailed.
         """
-        for kid, _, sealed, *_ in store.SIGNING_KEYS.all(tx, now_us=0):
-            secret = self._keyring.open(bytes(sealed), purpose=PURPOSE, owner=kid)
-            again = self._keyring.seal(tx, secret, purpose=PURPOSE, owner=kid)
-            store.RESEAL_SIGNING_KEY.run(tx, kid=kid, sealed_private_key=again)
+        for kid, _, encrypted, *_ in store.SIGNING_KEYS.all(tx, now_us=0):
+            private_key = self._keyring.decrypt(bytes(encrypted), purpose=PURPOSE, owner=kid)
+            reencrypted = self._keyring.encrypt(tx, private_key, purpose=PURPOSE, owner=kid)
+            store.REENCRYPT_SIGNING_KEY.run(tx, kid=kid, sealed_private_key=reencrypted)
 
     def replace_all(self, mutation: Mutation) -> None:
-        """Make a new key and have no older one verify any more, as where their secret is lost."""
+        """Create a new key and retire all older ones at once, because the server's secret is lost."""
         for row in store.SIGNING_KEYS.all(mutation.tx, now_us=mutation.tx.now_us):
-            self._retire(mutation, _public_key_of(row), at_us=mutation.tx.now_us)
+            self._retire(mutation, _read_public_key(row), at_us=mutation.tx.now_us)
         self._add(mutation)
 
     def _retire(self, mutation: Mutation, old: SigningKey, *, at_us: int) -> None:
@@ -132,12 +132,12 @@ class SigningKeys:
         mutation.record("signing_key.retired", before=old, after=retired)
 
     def rotate(self, call: Call, *, known: frozenset[str]) -> SigningKey:
-        """Make a new current key; the one before verifies until the last token that it signed is over.
+        """Create a new current key. The old key verifies tokens until the last one that it signed has expired.
 
-        It concerns everybody's tokens, so the caller must hold every permission.
+        The caller must have every permission, because the rotation affects the tokens of all callers.
 
         Args:
-            known: all permissions that any RPC asks for.
+            known: all permissions that RPCs require.
 
         Raises: PrivilegeEscalation.
         """
@@ -148,7 +148,7 @@ class SigningKeys:
         def effect(mutation: Mutation) -> SigningKey:
             tx = mutation.tx
             for row in store.SIGNING_KEYS.all(tx, now_us=tx.now_us):
-                old = _public_key_of(row)
+                old = _read_public_key(row)
                 if old.expire_time_us is None:
                     self._retire(mutation, old, at_us=tx.now_us + self._overlap_us)
             return self._add(mutation)
@@ -160,70 +160,73 @@ class SigningKeys:
         kid, now_us = new_id(), mutation.tx.now_us
         public = private_key.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
         secret = private_key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
-        sealed = self._keyring.seal(mutation.tx, secret, purpose=PURPOSE, owner=kid)
-        store.INSERT_SIGNING_KEY.run(mutation.tx, kid=kid, public_key=public, sealed_private_key=sealed, now_us=now_us)
+        encrypted = self._keyring.encrypt(mutation.tx, secret, purpose=PURPOSE, owner=kid)
+        store.INSERT_SIGNING_KEY.run(
+            mutation.tx, kid=kid, public_key=public, sealed_private_key=encrypted, now_us=now_us
+        )
         raise_version(mutation.tx)
-        key = _public_key_of((kid, public, sealed, now_us, None))
+        key = _read_public_key((kid, public, encrypted, now_us, None))
         mutation.record("signing_key.created", before=None, after=key)
         return key
 
-    def published(self) -> list[SigningKey]:
-        """The public keys that verify now, the current one first."""
-        return [_public_key_of(row) for row in self._database.read(_read_keys)]
+    def list_published(self) -> list[SigningKey]:
+        """Return the public keys that verify tokens now, the current key first."""
+        return [_read_public_key(row) for row in self._database.read(_read_keys)]
 
-    def signer(self) -> Signer:
-        """The key that signs now.
+    def get_signer(self) -> Signer:
+        """Return the current private key.
 
-        Raises: SealBroken, where the server's secret is another one than the key was sealed under.
+        Raises: DecryptionFailed if the key was encrypted with another secret.
         """
-        known = self._current()
-        if known.signer is None:
-            known.signer = self._open(next(iter(known.rows.values())))
-        return known.signer
+        keys = self._get_keys()
+        if keys.signer is None:
+            keys.signer = self._decrypt_signer(next(iter(keys.rows.values())))
+        return keys.signer
 
-    def _open(self, row: Row) -> Signer:
-        kid, _, sealed, *_ = row
-        private_key = load_der_private_key(self._keyring.open(bytes(sealed), purpose=PURPOSE, owner=kid), password=None)
+    def _decrypt_signer(self, row: Row) -> Signer:
+        kid, _, encrypted, *_ = row
+        der = self._keyring.decrypt(bytes(encrypted), purpose=PURPOSE, owner=kid)
+        private_key = load_der_private_key(der, password=None)
         if not isinstance(private_key, ec.EllipticCurvePrivateKey):
             raise TypeError(f"signing key {kid} is not on an elliptic curve")
         return Signer(kid, private_key)
 
-    def verifier(self, kid: str) -> ec.EllipticCurvePublicKey | None:
-        """The public key with this id; None where there is none, or it was replaced long enough ago."""
-        row = self._current().rows.get(kid)
-        if row is None:  # made by another process a moment ago, or never
+    def find_verifier(self, kid: str) -> ec.EllipticCurvePublicKey | None:
+        """Return the public key with this id; None if it does not exist or has expired."""
+        row = self._get_keys().rows.get(kid)
+        if row is None:  # another process may have created it a moment ago
             row = {row[0]: row for row in self._database.read(_read_keys)}.get(kid)
         if row is None or (row[4] is not None and row[4] <= time.time_ns() // 1_000):
             return None
         return ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), bytes(row[1]))
 
     def _read_all(self, tx: Transaction) -> list[Row]:
-        """The keys; and which secret the database is under by now."""
-        self._keyring.current(tx)
+        """Return the rows of the keys, and let the keyring note the secret that the database uses now."""
+        self._keyring.read_current(tx)
         return _read_keys(tx)
 
-    def _current(self) -> _Known:
-        """The keys, read again where the version says that something changed."""
+    def _get_keys(self) -> _KeySet:
+        """Return the keys; read them again if the access version has changed."""
         version = self._version.current()
-        known = self._known
-        if known is None or known.version != version:
+        keys = self._keys
+        if keys is None or keys.version != version:
             rows = self._database.read(self._read_all)
-            known = self._known = _Known(version, {row[0]: row for row in rows})
-        return known
+            keys = self._keys = _KeySet(version, {row[0]: row for row in rows})
+        return keys
 
 
 def read_public_keys(_tx: Transaction, rows: Sequence[Row]) -> list[SigningKey]:
-    """Rows as the public keys that they hold."""
-    return [_public_key_of(row) for row in rows]
+    """Convert rows to public keys."""
+    return [_read_public_key(row) for row in rows]
 
 
-def has_its_private_key(row: Row, keyring: Keyring) -> bool:
-    """Whether the private key in a row opens, and is the one of its public key."""
-    kid, point, sealed, *_ = row
-    opened = keyring.try_open(sealed, purpose=PURPOSE, owner=kid)
-    if opened is None:
+def matches_private_key(row: Row, keyring: Keyring) -> bool:
+    """Return whether the private key in a row can be decrypted and belongs to the row's public key."""
+    kid, point, encrypted, *_ = row
+    private_key = keyring.try_decrypt(encrypted, purpose=PURPOSE, owner=kid)
+    if private_key is None:
         return False
-    public = load_der_private_key(opened, password=None).public_key()
+    public = load_der_private_key(private_key, password=None).public_key()
     return public.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint) == bytes(point)
 
 
@@ -231,7 +234,7 @@ def _read_keys(tx: Transaction) -> list[Row]:
     return store.SIGNING_KEYS.all(tx, now_us=tx.now_us)
 
 
-def _public_key_of(row: Row) -> SigningKey:
+def _read_public_key(row: Row) -> SigningKey:
     kid, point, _, create_time_us, expire_time_us = row
     x, y = bytes(point)[1 : 1 + COORDINATE_BYTES], bytes(point)[1 + COORDINATE_BYTES :]
     return SigningKey(kid, base64url.encode(x), base64url.encode(y), ALGORITHM, create_time_us, expire_time_us)

@@ -1,7 +1,7 @@
-"""Tokens: what callers get for an API key, and what makes them stop working.
+"""Tokens and sessions: issued for an API key, refreshed and revoked.
 
-All tokens that come from one use of a key are one session; a refresh token that is used twice ends it, as one of
-the two users is a thief (RFC 9700, 4.14.2). Invariant: no token stands in the database, only hashes and ids.
+All tokens from one use of a key form a session. Using a refresh token twice ends its session, because one of the two
+users must be an attacker (RFC 9700, 4.14.2). Invariant: the database holds only hashes and ids of tokens.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from storekeep.server.domain.access.api_keys import KeySecrets, digest_of, lookup_id_of, rehash_key
+from storekeep.server.domain.access.api_keys import KeySecrets, digest_key_hash, parse_lookup_id, rehash_key
 from storekeep.server.domain.access.permissions import limit_to_scopes, raise_version, read_names
 from storekeep.server.domain.access.signing_keys import ACCESS_LIFETIME_S
 from storekeep.server.domain.calls import Call, Caller
@@ -35,27 +35,27 @@ from storekeep.server.store.tables import access as store
 
 SECOND_US = 1_000_000
 REFRESH_LIFETIME_S = 86_400
-"""A day without a call; then the API key begins a new session."""
+"""The lifetime of a refresh token: one day without a refresh ends the session."""
 SESSION_LIFETIME_MAX_S = 30 * 86_400
-"""A month, however often it is refreshed; then the API key begins a new session."""
-KEEP_US = 86_400 * SECOND_US
-"""How long rows stay that are over, so that a late token is told that it expired, not that it is unknown."""
+"""The most that refreshing can extend a session: 30 days."""
+ENDED_RETENTION_US = 86_400 * SECOND_US
+"""How long rows stay after they end, so that a late token is reported as expired and not as unknown."""
 PURGE_ROWS_MAX = 500
-"""Rows of each table that one purge removes at most: it holds up the writers behind it."""
+"""The most rows of each table that one purge removes, because other writers wait for it."""
 REFRESH_PREFIX = "rt_"
 NO_HASH = bytes(32)
-"""What the HMAC of an unknown key is compared with, so that it takes as long as a known one."""
+"""Stands in for the hash of an unknown key, so that checking it takes as long as checking a known key."""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenClaims:
-    """What an access token says (RFC 9068). What its holder may do is looked up, so that a change works at once.
+    """The claims of an access token (RFC 9068). Permissions are looked up instead, so that changes apply at once.
 
     Attributes:
-        subject: resource name of the account.
-        session_id: the session that it belongs to.
-        client: resource name of the API key that it came from.
-        issue_us, expire_us: microseconds since 1970, whole seconds.
+        subject: the resource name of the account.
+        session_id: the session of the token.
+        client: the resource name of the API key that the token was issued for.
+        issue_us, expire_us: microseconds since 1970, in whole seconds.
     """
 
     token_id: str
@@ -77,11 +77,13 @@ class TokenSet:
 
 
 class Session(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A session, as audit and events show it. One begins with each use of a key, so what says nothing is left out.
+    """A session, as the audit log and events show it. Default values are omitted to keep the many entries small.
 
     Attributes:
-        token_digest: SHA-256 of the stored hash of the refresh token that continues it, so that the audit log shows
-            another in its place; empty in entries of older releases, and of a session that was revoked.
+        api_key: the resource name of the API key that started it.
+        create_time_us, expire_time_us, revoke_time_us: microseconds since 1970.
+        token_digest: SHA-256 of the stored hash of its current refresh token, so that the audit log reveals a replaced
+            token. Empty in entries of older releases and of revoked sessions.
     """
 
     account_id: str
@@ -94,12 +96,12 @@ class Session(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def name(self) -> str:
-        """As audit and events call it; the contract has no resource for it."""
+        """The resource name in the audit log and events; the contract has no such resource."""
         return f"serviceAccounts/{self.account_id}/sessions/{self.id}"
 
 
 class RevokedToken(msgspec.Struct, frozen=True):
-    """One access token that was revoked, as audit and events show it."""
+    """A revoked access token, as the audit log and events show it."""
 
     account_id: str
     session_id: str
@@ -109,18 +111,20 @@ class RevokedToken(msgspec.Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        """As audit and events call it; the contract has no resource for it."""
+        """The resource name in the audit log and events; the contract has no such resource."""
         return f"serviceAccounts/{self.account_id}/tokens/{self.token_id}"
 
 
 @dataclass(frozen=True, slots=True)
 class _Presented:
-    """A refresh token that somebody presents.
+    """A presented refresh token that the database knows.
 
     Attributes:
-        session: what it continues; it expires when the token does.
-        used: whether it was presented before.
-        holds: whether its session, key and account still do.
+        session: its session; `expire_time_us` is the token's.
+        now_us: the time of the lookup, microseconds since 1970.
+        key_expire_us: when the API key of the session expires; None if it does not.
+        used: whether the token was used before.
+        valid: whether its session, API key and account are still valid.
         revoked: whether its session was revoked.
     """
 
@@ -128,7 +132,7 @@ class _Presented:
     now_us: int
     key_expire_us: int | None
     used: bool
-    holds: bool
+    valid: bool
     revoked: bool
 
 
@@ -136,12 +140,12 @@ class Tokens:
     """Issues, refreshes and revokes tokens.
 
     Args:
-        database: where sessions are kept.
-        key_secrets: by which a presented API key is known.
-        sign: writes claims as a signed token.
-        verify: reads a signed token; raises AccessRefused where it is not one of ours, or over.
-        access_lifetime_s, refresh_lifetime_s: how long the two kinds of token work, unless their key ends sooner.
-        session_lifetime_max_s: how long a session can be refreshed.
+        database: the store that holds the sessions.
+        key_secrets: verifies presented API keys.
+        sign: encodes claims as a signed token.
+        verify: decodes a signed token; raises AccessRefused if it is invalid or expired.
+        access_lifetime_s, refresh_lifetime_s: the lifetimes of the tokens, unless their API key expires sooner.
+        session_lifetime_max_s: how long a session can be extended by refreshing.
     """
 
     def __init__(
@@ -164,109 +168,110 @@ class Tokens:
         self._session_lifetime_max_us = session_lifetime_max_s * SECOND_US
 
     def issue(self, call: Call, api_key: str) -> TokenSet:
-        """Begin a session with an API key.
+        """Start a session with an API key.
 
         Args:
-            call: its caller, who is nobody yet, is replaced by the key's account in the audit entry.
+            call: its caller is anonymous; the audit entry names the key's account instead.
 
-        Raises: ApiKeyInvalid, in the same words and by the same steps whatever is wrong with the key.
+        Raises: ApiKeyInvalid. The text and the work done are the same for every cause, so that neither reveals it.
         """
         account_id, key_id, key_expire_us, stored = self._check_key(api_key)
-        refresh_token = _new_refresh_token()
+        refresh_token = _generate_refresh_token()
 
         def work(tx: Transaction) -> Session:
             name = f"serviceAccounts/{account_id}/apiKeys/{key_id}"
-            expire_us = self._session_end(tx.now_us, tx.now_us, key_expire_us)
+            expire_us = self._compute_session_end(tx.now_us, tx.now_us, key_expire_us)
             session = Session(
-                account_id, new_id(), name, tx.now_us, expire_us, token_digest=digest_of(_hash(refresh_token))
+                account_id, new_id(), name, tx.now_us, expire_us, token_digest=digest_key_hash(_hash(refresh_token))
             )
             store.INSERT_SESSION.run(
-                tx, id=session.id, lookup_id=lookup_id_of(api_key), now_us=tx.now_us, expire_time_us=expire_us
+                tx, id=session.id, lookup_id=parse_lookup_id(api_key), now_us=tx.now_us, expire_time_us=expire_us
             )
             _insert_refresh_token(tx, refresh_token, session)
-            mutation = _mutation(tx, call, session)
+            mutation = _make_mutation(tx, call, session)
             mutation.record("session.created", before=None, after=session)
-            current = self._key_secrets.keyring.current(tx)
-            if self._key_secrets.secret_of(api_key, stored) != current.secret:
+            current = self._key_secrets.keyring.read_current(tx)
+            if self._key_secrets.find_matching_secret(api_key, stored) != current.secret:
                 rehash_key(mutation, (account_id, key_id), api_key, stored=stored, current=current)
             return session
 
         session = self._database.write(work, deadline=call.deadline)
-        return self._token_set(session, session.create_time_us, key_expire_us, refresh_token)
+        return self._make_token_set(session, session.create_time_us, key_expire_us, refresh_token)
 
     def _check_key(self, api_key: str) -> tuple[str, str, int | None, bytes]:
-        """The ids of the account and of the key, when the key ends, and the hash that is stored of it.
+        """Return the account id, the key id, the key's expiry time (None without one) and the stored hash.
 
         Raises: ApiKeyInvalid.
         """
         row, now_us, current = self._find_credential(api_key)
-        secret = self._key_secrets.secret_of(api_key, bytes(row[0]))
+        secret = self._key_secrets.find_matching_secret(api_key, bytes(row[0]))
         if secret is None and self._key_secrets.keyring.reload():  # the secret was rotated a moment ago
             row, now_us, current = self._find_credential(api_key)
-            secret = self._key_secrets.secret_of(api_key, bytes(row[0]))
-        key_hash, account_id, key_id, expire_us, holds = row
+            secret = self._key_secrets.find_matching_secret(api_key, bytes(row[0]))
+        key_hash, account_id, key_id, expire_us, valid = row
         if secret is None or not self._key_secrets.keyring.accepts(secret, current=current, now_us=now_us):
             raise ApiKeyInvalid
-        if not holds or (expire_us is not None and expire_us <= now_us):
+        if not valid or (expire_us is not None and expire_us <= now_us):
             raise ApiKeyInvalid
         return account_id, key_id, expire_us, bytes(key_hash)
 
     def _find_credential(self, api_key: str) -> tuple[Row, int, CurrentSecret]:
-        """What a presented key is held against, the time, and the secret that the database is under."""
-        lookup_id = lookup_id_of(api_key)
+        """Return the row to check a presented key against, the time, and the secret that the database uses now."""
+        lookup_id = parse_lookup_id(api_key)
 
         def work(tx: Transaction) -> tuple[Row, int, CurrentSecret]:
             row = store.FIND_CREDENTIAL.one(tx, lookup_id=lookup_id) or (NO_HASH, "", "", None, False)
-            return row, tx.now_us, self._key_secrets.keyring.current(tx)
+            return row, tx.now_us, self._key_secrets.keyring.read_current(tx)
 
         return self._database.snapshot(work)
 
     def refresh(self, call: Call, refresh_token: str) -> TokenSet:
-        """Go on with a session. Ends it, for good, where the refresh token was used before.
+        """Extend a session. End it if the refresh token was used before.
 
-        A token is looked up by a read first: one that is unknown, or over already, never waits for the writer.
+        A read checks the token first, so that an unknown or expired token never waits for the writer.
 
         Raises: Unauthenticated (an unknown token), TokenExpired, TokenRevoked.
         """
-        refused = self._database.read(lambda tx: self._refuse(tx, _find_presented(tx, refresh_token)))
-        if refused is not None:
-            raise refused
-        new_token = _new_refresh_token()
+        error = self._database.read(lambda tx: self._find_error(tx, _find_presented(tx, refresh_token)))
+        if error is not None:
+            raise error
+        new_token = _generate_refresh_token()
 
         def work(tx: Transaction) -> _Presented | AccessRefused:
             presented = _find_presented(tx, refresh_token)
-            refused = self._refuse(tx, presented)
-            if presented is None or refused is not None:
-                return refused or Unauthenticated("the refresh token is unknown")
+            error = self._find_error(tx, presented)
+            if presented is None or error is not None:
+                return error or Unauthenticated("the refresh token is unknown")
+            mutation = _make_mutation(tx, call, presented.session)
             if presented.used:
-                _revoke_session(_mutation(tx, call, presented.session), presented.session)
-                return TokenRevoked().of_session(presented.session.id)
-            return self._extend(_mutation(tx, call, presented.session), presented, used=refresh_token, new=new_token)
+                _revoke_session(mutation, presented.session)
+                return TokenRevoked().attach_session(presented.session.id)
+            return self._extend(mutation, presented, used=refresh_token, new=new_token)
 
         outcome = self._database.write(work, deadline=call.deadline)
-        if isinstance(outcome, AccessRefused):  # raised only here: ending the session has to commit
+        if isinstance(outcome, AccessRefused):  # raised after the commit, which ends the session
             raise outcome
-        return self._token_set(outcome.session, outcome.now_us, outcome.key_expire_us, new_token)
+        return self._make_token_set(outcome.session, outcome.now_us, outcome.key_expire_us, new_token)
 
-    def _refuse(self, tx: Transaction, presented: _Presented | None) -> AccessRefused | None:
-        """Return why a refresh token does not work; None where it does, or where its use has to end its session."""
+    def _find_error(self, tx: Transaction, presented: _Presented | None) -> AccessRefused | None:
+        """Return why a refresh token is rejected; None if it is valid, or if its reuse must end the session."""
         if presented is None:
             return Unauthenticated("the refresh token is unknown")
         if presented.used and not presented.revoked:
             return None
-        if not presented.holds:
-            return TokenRevoked().of_session(presented.session.id)
+        if not presented.valid:
+            return TokenRevoked().attach_session(presented.session.id)
         age_us = tx.now_us - presented.session.create_time_us
         if presented.session.expire_time_us <= tx.now_us or age_us >= self._session_lifetime_max_us:
-            return TokenExpired().of_session(presented.session.id)
+            return TokenExpired().attach_session(presented.session.id)
         return None
 
     def _extend(self, mutation: Mutation, presented: _Presented, *, used: str, new: str) -> _Presented:
-        """Exchange the refresh token of a session for a new one, from which its time counts anew."""
+        """Replace the refresh token of a session with a new one, and extend the session from now on."""
         tx = mutation.tx
-        expire_us = self._session_end(presented.session.create_time_us, tx.now_us, presented.key_expire_us)
+        expire_us = self._compute_session_end(presented.session.create_time_us, tx.now_us, presented.key_expire_us)
         session = msgspec.structs.replace(
-            presented.session, expire_time_us=expire_us, token_digest=digest_of(_hash(new))
+            presented.session, expire_time_us=expire_us, token_digest=digest_key_hash(_hash(new))
         )
         store.USE_REFRESH_TOKEN.run(tx, token_hash=_hash(used), now_us=tx.now_us)
         store.EXTEND_SESSION.run(tx, id=session.id, expire_time_us=expire_us)
@@ -274,30 +279,30 @@ class Tokens:
         mutation.record("session.refreshed", before=presented.session, after=session)
         return dataclasses.replace(presented, session=session)
 
-    def _token_set(self, session: Session, now_us: int, key_expire_us: int | None, refresh_token: str) -> TokenSet:
-        expire_us = _end(now_us, self._access_lifetime_us, key_expire_us)
+    def _make_token_set(self, session: Session, now_us: int, key_expire_us: int | None, refresh_token: str) -> TokenSet:
+        expire_us = _compute_end(now_us, self._access_lifetime_us, key_expire_us)
         claims = TokenClaims(
             token_id=new_id(),
             subject=f"serviceAccounts/{session.account_id}",
             session_id=session.id,
             client=session.api_key,
-            issue_us=_whole_second(now_us),
-            expire_us=_whole_second(min(expire_us, self._last_us(session.create_time_us))),
+            issue_us=_truncate_to_second(now_us),
+            expire_us=_truncate_to_second(min(expire_us, self._compute_latest_end(session.create_time_us))),
         )
         return TokenSet(self._sign(claims), claims.expire_us, refresh_token, session.expire_time_us)
 
-    def _session_end(self, create_us: int, now_us: int, key_expire_us: int | None) -> int:
-        """Return when a session of this age ends that nobody refreshes."""
-        return min(_end(now_us, self._refresh_lifetime_us, key_expire_us), self._last_us(create_us))
+    def _compute_session_end(self, create_us: int, now_us: int, key_expire_us: int | None) -> int:
+        """Return when a session ends unless it is refreshed again, in microseconds since 1970."""
+        return min(_compute_end(now_us, self._refresh_lifetime_us, key_expire_us), self._compute_latest_end(create_us))
 
-    def _last_us(self, create_us: int) -> int:
-        """Return when a session that began then ends, however often it is refreshed."""
+    def _compute_latest_end(self, create_us: int) -> int:
+        """Return when a session ends at the latest, in microseconds since 1970."""
         return create_us + self._session_lifetime_max_us
 
     def revoke(self, call: Call, token: str) -> None:
-        """Stop an access token, or a refresh token and with it its whole session, from working (RFC 7009).
+        """Revoke an access token, or a refresh token with its whole session (RFC 7009).
 
-        A token that is unknown, over or revoked already is no error.
+        Unknown, expired and already revoked tokens are not an error.
         """
         if token.startswith(REFRESH_PREFIX):
             self._revoke_refresh_token(call, token)
@@ -309,14 +314,14 @@ class Tokens:
         self._revoke_access_token(call, claims)
 
     def _revoke_refresh_token(self, call: Call, token: str) -> None:
-        known = self._database.read(lambda tx: _find_presented(tx, token))
-        if known is None or known.revoked:  # by a read: what changes nothing never waits for the writer
+        existing = self._database.read(lambda tx: _find_presented(tx, token))
+        if existing is None or existing.revoked:  # a read, so that a call without effect never waits for the writer
             return
 
         def work(tx: Transaction) -> None:
             presented = _find_presented(tx, token)
             if presented is not None:
-                _revoke_session(_mutation(tx, call, presented.session), presented.session)
+                _revoke_session(_make_mutation(tx, call, presented.session), presented.session)
 
         self._database.write(work, deadline=call.deadline)
 
@@ -326,19 +331,19 @@ class Tokens:
         account_id = claims.subject.removeprefix("serviceAccounts/")
 
         def work(tx: Transaction) -> None:
-            noted = store.INSERT_REVOKED_TOKEN.change(tx, token_id=claims.token_id, expire_time_us=claims.expire_us)
-            if noted:
+            inserted = store.INSERT_REVOKED_TOKEN.change(tx, token_id=claims.token_id, expire_time_us=claims.expire_us)
+            if inserted:
                 raise_version(tx)
                 revoked = RevokedToken(account_id, claims.session_id, claims.token_id, tx.now_us, claims.expire_us)
                 session = Session(account_id, claims.session_id, claims.client)
-                _mutation(tx, call, session).record("token.revoked", before=None, after=revoked)
+                _make_mutation(tx, call, session).record("token.revoked", before=None, after=revoked)
 
         self._database.write(work, deadline=call.deadline)
 
     def find_caller(self, claims: TokenClaims) -> Caller:
-        """Who holds a verified token, and what it may do now.
+        """Return the caller of a verified token, with its current permissions.
 
-        Raises: TokenRevoked, TokenExpired (the key that it came from has ended), Unauthenticated.
+        Raises: TokenRevoked, Unauthenticated.
         """
         account_id = claims.subject.removeprefix("serviceAccounts/")
         row = self._database.read(
@@ -365,13 +370,13 @@ class Tokens:
 
 
 def purge_expired(tx: Transaction) -> int:
-    """Remove sessions, tokens and signing keys that are long over, at most `PURGE_ROWS_MAX` of each kind.
+    """Delete sessions, tokens and signing keys that ended long ago, at most `PURGE_ROWS_MAX` of each kind.
 
-    Returns: how many rows; when it is not 0, there may be more.
+    Returns: the number of deleted rows; if it is not 0, there may be more.
     """
     purged = 0
     for statement in store.PURGES:
-        purged += statement.change(tx, before_us=tx.now_us - KEEP_US, rows_max=PURGE_ROWS_MAX)
+        purged += statement.change(tx, before_us=tx.now_us - ENDED_RETENTION_US, rows_max=PURGE_ROWS_MAX)
     return purged
 
 
@@ -379,20 +384,20 @@ def _find_presented(tx: Transaction, token: str) -> _Presented | None:
     row = store.FIND_REFRESH_TOKEN.one(tx, token_hash=_hash(token))
     if row is None:
         return None
-    expire_us, use_us, session_id, create_us, account_id, key_id, key_expire_us, holds, revoked = row
+    expire_us, use_us, session_id, create_us, account_id, key_id, key_expire_us, valid, revoked = row
     expire_us = expire_us if key_expire_us is None else min(expire_us, key_expire_us)
     session = Session(account_id, session_id, f"serviceAccounts/{account_id}/apiKeys/{key_id}", create_us, expire_us)
-    return _Presented(session, tx.now_us, key_expire_us, use_us is not None, bool(holds), bool(revoked))
+    return _Presented(session, tx.now_us, key_expire_us, use_us is not None, bool(valid), bool(revoked))
 
 
-def _mutation(tx: Transaction, call: Call, session: Session) -> Mutation:
-    """What records under the account's name: whoever holds a key or a token of it acts for it."""
+def _make_mutation(tx: Transaction, call: Call, session: Session) -> Mutation:
+    """Return a mutation on behalf of the session's account, whose key or token the caller has presented."""
     caller = Caller(f"serviceAccounts/{session.account_id}", api_key=session.api_key, session_id=session.id)
     return Mutation(tx, msgspec.structs.replace(call, caller=caller))
 
 
 def _revoke_session(mutation: Mutation, session: Session) -> None:
-    """End a session and all its tokens; ended already, nothing is written."""
+    """Revoke a session and all its tokens. Write nothing if it is revoked already."""
     tx = mutation.tx
     if store.REVOKE_SESSION.change(tx, id=session.id, now_us=tx.now_us):
         raise_version(tx)
@@ -406,19 +411,19 @@ def _insert_refresh_token(tx: Transaction, token: str, session: Session) -> None
     )
 
 
-def _new_refresh_token() -> str:
+def _generate_refresh_token() -> str:
     return REFRESH_PREFIX + secrets.token_urlsafe(32)
 
 
 def _hash(token: str) -> bytes:
-    """SHA-256 is enough: nobody guesses 256 random bits."""
+    """Return the SHA-256 of a token; 256 random bits need no slow hash."""
     return hashlib.sha256(token.encode()).digest()
 
 
-def _end(now_us: int, lifetime_us: int, key_expire_us: int | None) -> int:
-    """When something ends that began now: no later than the key that it came from."""
+def _compute_end(now_us: int, lifetime_us: int, key_expire_us: int | None) -> int:
+    """Return when a token that starts now expires: after its lifetime, but no later than its API key."""
     return now_us + lifetime_us if key_expire_us is None else min(now_us + lifetime_us, key_expire_us)
 
 
-def _whole_second(time_us: int) -> int:
+def _truncate_to_second(time_us: int) -> int:
     return time_us - time_us % SECOND_US

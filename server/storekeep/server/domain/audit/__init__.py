@@ -1,1 +1,1 @@
-"""The audit log: its entries and the signed checkpoints of its chain."""
+"""The audit log and the signed checkpoints of its hash chain."""

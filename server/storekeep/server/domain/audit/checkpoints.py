@@ -1,7 +1,7 @@
-"""Checkpoints: the head of the audit chain at one time, signed with Ed25519, for keeping elsewhere.
+"""Checkpoints: signed heads of the audit chain (Ed25519), to be stored outside the database.
 
-A copy outside the database shows what no check inside it can: that the chain was cut or built anew as a whole.
-Invariant: each is written together with an entry of the log that tells of it, so that none can be removed unseen.
+A copy outside the database detects what no check inside it can: that the chain was truncated or rebuilt as a whole.
+Invariant: an audit entry records each checkpoint in the same transaction, so that a removed checkpoint is detected.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from storekeep.server.store.tables.ledger import LAST_AUDIT_ENTRY
 
 PURPOSE = "audit-checkpoint-key"
 FORMAT = "storekeep-audit-checkpoint-1"
-"""What is signed begins with this, so that a signature is good for nothing else."""
-MICROS = 1_000_000
+"""The first part of the signed payload, so that the signature is valid for nothing else."""
+US_PER_SECOND = 1_000_000
 CALL = Call(Caller("system/audit"), "system/audit/SignHead")
-SIGNED = "audit_checkpoint.signed"
-"""The type of the entry that tells of a checkpoint."""
+CHECKPOINT_SIGNED = "audit_checkpoint.signed"
+"""The type of the audit entry that records a checkpoint."""
 KEY_CREATED = "audit_key.created"
-"""The type of the entry that tells of a key."""
+"""The type of the audit entry that records a key."""
 
 
 class AuditKey(msgspec.Struct, frozen=True):
@@ -45,7 +45,7 @@ class AuditKey(msgspec.Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        """As the audit log calls it; the contract has no resource for it."""
+        """The resource name in the audit log; the contract has no such resource."""
         return f"auditKeys/{self.id}"
 
 
@@ -53,9 +53,11 @@ class Checkpoint(msgspec.Struct, frozen=True):
     """The head of the chain at one time.
 
     Attributes:
-        chain: which chain it is of: the hash of the first entry that a key covers, in hexadecimal digits.
-        sequence, head_hash: the last entry there was, and its hash.
-        key_id, public_key: what the signature is checked with: an Ed25519 key, 32 bytes.
+        chain: the id of the chain: the hash of its first entry with a key, in hexadecimal digits.
+        sequence, head_hash: the last entry at that time, and its hash, 32 bytes.
+        create_time_us: microseconds since 1970.
+        key_id, public_key: the Ed25519 key that verifies the signature, 32 bytes; empty if it is unknown.
+        signature: 64 bytes.
     """
 
     chain: str
@@ -71,49 +73,52 @@ class Checkpoint(msgspec.Struct, frozen=True):
         """The resource name."""
         return f"auditCheckpoints/{self.sequence}"
 
-    def is_signed(self) -> bool:
-        """Whether the signature is that of its key over all that it says."""
-        said = signed_bytes(self.chain, self.sequence, self.head_hash, self.create_time_us, self.key_id)
+    def has_valid_signature(self) -> bool:
+        """Return whether the signature of the checkpoint's key is valid."""
+        payload = make_signed_payload(self.chain, self.sequence, self.head_hash, self.create_time_us, self.key_id)
         try:
-            Ed25519PublicKey.from_public_bytes(self.public_key).verify(self.signature, said)
+            Ed25519PublicKey.from_public_bytes(self.public_key).verify(self.signature, payload)
         except (InvalidSignature, ValueError):
             return False
         return True
 
 
-def signed_bytes(chain: str, sequence: int, head_hash: bytes, create_time_us: int, key_id: str) -> bytes:
-    """What a checkpoint's signature is over: a JSON array without spaces."""
+def make_signed_payload(chain: str, sequence: int, head_hash: bytes, create_time_us: int, key_id: str) -> bytes:
+    """Return the bytes that a checkpoint's signature covers: a JSON array without spaces."""
     return msgspec.json.encode([FORMAT, chain, sequence, head_hash.hex(), create_time_us, key_id])
 
 
 def install_key(mutation: Mutation, keyring: Keyring) -> None:
-    """Make the first key that signs checkpoints, where there is none."""
+    """Create the first key that signs checkpoints, unless there is one."""
     if store.AUDIT_KEYS.one(mutation.tx) is None:
         add_key(mutation, keyring)
 
 
 def add_key(mutation: Mutation, keyring: Keyring) -> None:
-    """Make a key that signs checkpoints from here on."""
+    """Create the key that signs checkpoints from now on."""
     tx = mutation.tx
     private_key = Ed25519PrivateKey.generate()
     public_key = private_key.public_key().public_bytes_raw()
     key = AuditKey(new_id(), public_key.hex(), tx.now_us)
-    sealed = keyring.seal(tx, private_key.private_bytes_raw(), purpose=PURPOSE, owner=key.id)
-    store.INSERT_AUDIT_KEY.run(tx, id=key.id, public_key=public_key, sealed_private_key=sealed, now_us=tx.now_us)
+    encrypted = keyring.encrypt(tx, private_key.private_bytes_raw(), purpose=PURPOSE, owner=key.id)
+    store.INSERT_AUDIT_KEY.run(tx, id=key.id, public_key=public_key, sealed_private_key=encrypted, now_us=tx.now_us)
     mutation.record(KEY_CREATED, before=None, after=key)
 
 
-def reseal_keys(tx: Transaction, keyring: Keyring) -> None:
-    """Encrypt the keys under the current secret; one that no known secret opens stays as it is."""
-    for key_id, _, sealed, _ in store.AUDIT_KEYS.all(tx):
-        opened = keyring.try_open(sealed, purpose=PURPOSE, owner=key_id)
-        if opened is not None:
-            again = keyring.seal(tx, opened, purpose=PURPOSE, owner=key_id)
-            store.RESEAL_AUDIT_KEY.run(tx, id=key_id, sealed_private_key=again)
+def reencrypt_keys(tx: Transaction, keyring: Keyring) -> None:
+    """Re-encrypt the private keys with the server's current secret. Skip keys that cannot be decrypted."""
+    for key_id, _, encrypted, _ in store.AUDIT_KEYS.all(tx):
+        private_key = keyring.try_decrypt(encrypted, purpose=PURPOSE, owner=key_id)
+        if private_key is not None:
+            reencrypted = keyring.encrypt(tx, private_key, purpose=PURPOSE, owner=key_id)
+            store.REENCRYPT_AUDIT_KEY.run(tx, id=key_id, sealed_private_key=reencrypted)
 
 
-def public_keys(tx: Transaction, keyring: Keyring | None) -> dict[str, bytes]:
-    """Key id -> public key: made of the private one where that opens, so that nobody can put another in its place."""
+def find_public_keys(tx: Transaction, keyring: Keyring | None) -> dict[str, bytes]:
+    """Return key id -> public key.
+
+    A public key is derived from its private key if that can be decrypted, so that a replaced public key has no effect.
+    """
     keys = {}
     for row in store.AUDIT_KEYS.all(tx):
         public = derive_public_key(row, keyring) or row[1]
@@ -123,19 +128,19 @@ def public_keys(tx: Transaction, keyring: Keyring | None) -> dict[str, bytes]:
 
 
 def derive_public_key(row: Row, keyring: Keyring | None) -> bytes | None:
-    """The public key that belongs to the private one in a row; None where that does not open."""
-    key_id, _, sealed, _ = row
-    opened = None if keyring is None else keyring.try_open(sealed, purpose=PURPOSE, owner=key_id)
-    if opened is None:
+    """Return the public key of the private key in a row; None if that cannot be decrypted."""
+    key_id, _, encrypted, _ = row
+    private_key = None if keyring is None else keyring.try_decrypt(encrypted, purpose=PURPOSE, owner=key_id)
+    if private_key is None:
         return None
-    return Ed25519PrivateKey.from_private_bytes(opened).public_key().public_bytes_raw()
+    return Ed25519PrivateKey.from_private_bytes(private_key).public_key().public_bytes_raw()
 
 
 class SignedHead(msgspec.Struct, frozen=True):
-    """A checkpoint as the log itself tells of it; hashes and signatures in hexadecimal digits.
+    """A checkpoint as its audit entry records it; hashes and signatures in hexadecimal digits.
 
     Attributes:
-        count: how many checkpoints there are, this one included: it covers those of older releases.
+        count: the number of checkpoints including this one; covers checkpoints of older releases, which have no entry.
     """
 
     sequence: int
@@ -151,8 +156,8 @@ class SignedHead(msgspec.Struct, frozen=True):
         """The resource name."""
         return f"auditCheckpoints/{self.sequence}"
 
-    def is_of(self, checkpoint: Checkpoint) -> bool:
-        """Return whether a row is the checkpoint that this tells of."""
+    def matches_checkpoint(self, checkpoint: Checkpoint) -> bool:
+        """Return whether a checkpoint row has the recorded values."""
         return (self.chain, self.head_hash, self.key_id, self.signature, self.create_time_us) == (
             checkpoint.chain,
             checkpoint.head_hash.hex(),
@@ -163,37 +168,42 @@ class SignedHead(msgspec.Struct, frozen=True):
 
 
 def sign_head(db: Store, chain: AuditChain, *, entries: int = 1, interval_s: float = 0.0) -> int:
-    """Sign the head of the log, if it has that many new entries, or any and the last checkpoint is older than that.
+    """Sign the head of the log if a checkpoint is due.
 
-    The entry that tells of the last checkpoint does not count as new: an idle log stays as it is.
+    It is due after `entries` new entries, or after any new entry once the last checkpoint is older than `interval_s`.
+    The entry that records the last checkpoint does not count, so an idle log gets no checkpoints.
 
-    Returns: how many checkpoints were made: 0 or 1.
+    Args:
+        entries: the number of new entries.
+        interval_s: the age of the last checkpoint, in seconds.
 
-    Raises: ChainKeysRemoved, SealBroken, and the store's errors.
+    Returns: the number of new checkpoints, 0 or 1.
+
+    Raises: ChainKeysRemoved, DecryptionFailed, and the store's errors.
     """
 
     def is_due(tx: Transaction) -> bool:
-        head, last = LAST_AUDIT_ENTRY.one(tx), store.SIGNED_LAST.one(tx)
+        head, last = LAST_AUDIT_ENTRY.one(tx), store.LAST_SIGNED_ENTRY.one(tx)
         if head is None or head[2] is None:
             return False
         if last is None:
             return True
         sequence, create_time_us, own_entries = last
         new, age_us = head[0] - sequence - own_entries, tx.now_us - create_time_us
-        return bool(new >= entries or (new > 0 and age_us >= interval_s * MICROS))
+        return bool(new >= entries or (new > 0 and age_us >= interval_s * US_PER_SECOND))
 
     def work(tx: Transaction) -> int:
-        return _sign(Mutation(tx, CALL), chain.keyring) if is_due(tx) else 0  # another process may have been first
+        return _sign(Mutation(tx, CALL), chain.keyring) if is_due(tx) else 0  # another process may be faster
 
     return db.write(work) if db.snapshot(is_due) else 0
 
 
 def _sign(mutation: Mutation, keyring: Keyring) -> int:
-    """Sign what is the head by now.
+    """Sign the current head.
 
-    Returns: how many checkpoints were made.
+    Returns: the number of new checkpoints, 0 or 1.
 
-    Raises: ChainKeysRemoved, SealBroken.
+    Raises: ChainKeysRemoved, DecryptionFailed.
     """
     tx = mutation.tx
     sequence, head_hash = mutation.head
@@ -202,12 +212,12 @@ def _sign(mutation: Mutation, keyring: Keyring) -> int:
         raise ChainKeysRemoved
     start = store.FIND_ENTRY.one(tx, sequence=first[1])
     if start is None:
-        return 0  # the entry was cut off, which `verify` finds
-    key_id, _, sealed, _ = signer
-    private_key = Ed25519PrivateKey.from_private_bytes(keyring.open(bytes(sealed), purpose=PURPOSE, owner=key_id))
+        return 0  # the entry was removed, which `verify` reports
+    key_id, _, encrypted, _ = signer
+    private_key = Ed25519PrivateKey.from_private_bytes(keyring.decrypt(bytes(encrypted), purpose=PURPOSE, owner=key_id))
     chain_id = bytes(start[8]).hex()
-    signature = private_key.sign(signed_bytes(chain_id, sequence, head_hash, tx.now_us, key_id))
-    made = store.INSERT_CHECKPOINT.change(
+    signature = private_key.sign(make_signed_payload(chain_id, sequence, head_hash, tx.now_us, key_id))
+    inserted = store.INSERT_CHECKPOINT.change(
         tx,
         sequence=sequence,
         chain=chain_id,
@@ -216,27 +226,27 @@ def _sign(mutation: Mutation, keyring: Keyring) -> int:
         signature=signature,
         now_us=tx.now_us,
     )
-    if made:
+    if inserted:
         row = store.COUNT_CHECKPOINTS.one(tx)
         count = 0 if row is None else row[0]
-        told = SignedHead(sequence, chain_id, head_hash.hex(), key_id, signature.hex(), tx.now_us, count)
-        mutation.record(SIGNED, before=None, after=told)
-    return made
+        signed_head = SignedHead(sequence, chain_id, head_hash.hex(), key_id, signature.hex(), tx.now_us, count)
+        mutation.record(CHECKPOINT_SIGNED, before=None, after=signed_head)
+    return inserted
 
 
-def latest(db: Store) -> Checkpoint | None:
-    """The newest checkpoint; None where there is none yet."""
+def find_latest_checkpoint(db: Store) -> Checkpoint | None:
+    """Return the newest checkpoint; None if there is none."""
 
     def work(tx: Transaction) -> Checkpoint | None:
         row = store.LAST_CHECKPOINT.one(tx)
-        return None if row is None else read_row(row, public_keys(tx, None))
+        return None if row is None else make_checkpoint(row, find_public_keys(tx, None))
 
     return db.snapshot(work)
 
 
 def _read_rows(tx: Transaction, rows: list[Row]) -> list[Checkpoint]:
-    keys = public_keys(tx, None)
-    return [read_row(row, keys) for row in rows]
+    keys = find_public_keys(tx, None)
+    return [make_checkpoint(row, keys) for row in rows]
 
 
 LISTING = Listing(
@@ -253,15 +263,19 @@ LISTING = Listing(
 
 
 def list_checkpoints(db: Store, request: ListRequest, *, tokens: PageTokens) -> Page[Checkpoint]:
-    """One page of checkpoints, the newest first unless asked otherwise.
+    """Return one page of checkpoints, newest first by default.
 
     Raises: InvalidFilter, InvalidOrderBy, InvalidPageToken.
     """
     return db.snapshot(lambda tx: LISTING.page(tx, request, tokens=tokens))
 
 
-def read_row(row: Row, keys: dict[str, bytes]) -> Checkpoint:
-    """A row as a checkpoint."""
+def make_checkpoint(row: Row, keys: dict[str, bytes]) -> Checkpoint:
+    """Convert a row to a checkpoint.
+
+    Args:
+        keys: key id -> public key.
+    """
     sequence, chain, head_hash, key_id, signature, create_time_us = row
     return Checkpoint(
         chain, sequence, bytes(head_hash), create_time_us, key_id, keys.get(key_id, b""), bytes(signature)
@@ -272,7 +286,7 @@ def read_row(row: Row, keys: dict[str, bytes]) -> Checkpoint:
 
 
 class _File(msgspec.Struct, frozen=True):
-    """A checkpoint as a file has it."""
+    """The JSON document in a checkpoint file."""
 
     format: str
     chain: str
@@ -284,11 +298,11 @@ class _File(msgspec.Struct, frozen=True):
 
 
 class InvalidCheckpoint(Exception):
-    """A file is no checkpoint, or its signature is not the one of its key."""
+    """A file is not a checkpoint, or its signature is invalid."""
 
 
-def write_text(checkpoint: Checkpoint) -> str:
-    """A checkpoint as the text of a file; its key as a JWK (RFC 8037)."""
+def format_checkpoint(checkpoint: Checkpoint) -> str:
+    """Return the text of a checkpoint file. The key is a JWK (RFC 8037)."""
     key = {"kty": "OKP", "crv": "Ed25519", "kid": checkpoint.key_id, "x": base64url.encode(checkpoint.public_key)}
     file = _File(
         FORMAT,
@@ -302,8 +316,8 @@ def write_text(checkpoint: Checkpoint) -> str:
     return msgspec.json.format(msgspec.json.encode(file), indent=2).decode() + "\n"
 
 
-def read_text(text: bytes) -> Checkpoint:
-    """The checkpoint in a file.
+def parse_checkpoint(text: bytes) -> Checkpoint:
+    """Return the checkpoint in the text of a file.
 
     Raises: InvalidCheckpoint.
     """
@@ -319,7 +333,7 @@ def read_text(text: bytes) -> Checkpoint:
             bytes.fromhex(file.signature),
         )
     except (msgspec.DecodeError, KeyError, ValueError):
-        raise InvalidCheckpoint("it is no checkpoint of an audit log") from None
-    if file.format != FORMAT or not checkpoint.is_signed():
-        raise InvalidCheckpoint("its signature does not fit what it says")
+        raise InvalidCheckpoint("it is not a checkpoint of an audit log") from None
+    if file.format != FORMAT or not checkpoint.has_valid_signature():
+        raise InvalidCheckpoint("its signature is invalid")
     return checkpoint

@@ -1,7 +1,7 @@
-"""The audit log: who changed what, when, before and after, in a keyed chain of hashes that shows tampering.
+"""The audit log: every change with its caller, time and values before and after, in a keyed hash chain.
 
-Invariant: entries are only ever added, by `Mutation.record`; nothing here changes one. A log that was cut or built anew
-together with its checkpoints shows against a checkpoint that was kept elsewhere.
+Invariant: entries are only appended, by `Mutation.record`. The chain reveals changed entries. A checkpoint stored
+outside the database reveals a log that was truncated or rebuilt together with its checkpoints.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from typing import Any, TypeVar
 import msgspec
 
 from storekeep.server.domain.audit.checkpoints import (
+    CHECKPOINT_SIGNED,
     KEY_CREATED,
-    SIGNED,
     AuditKey,
     Checkpoint,
     SignedHead,
     derive_public_key,
-    public_keys,
-    read_row,
+    find_public_keys,
+    make_checkpoint,
 )
 from storekeep.server.domain.errors import AuditEntryNotFound, AuditEntryUnreadable
 from storekeep.server.domain.keys.audit_chain import FIRST_HASH, AuditChain, AuditedChange, AuditEpoch
-from storekeep.server.domain.keys.encryption import SealBroken
+from storekeep.server.domain.keys.encryption import DecryptionFailed
 from storekeep.server.domain.keys.keyrings import Keyring, SecretUnknown
 from storekeep.server.domain.standard.filters import FilterField, Kind
 from storekeep.server.domain.standard.lists import Column, Listing, ListRequest
@@ -38,9 +38,9 @@ from storekeep.server.store.tables.ledger import LAST_AUDIT_ENTRY
 from storekeep.server.store.tables.ledger import AuditEntry as AuditEntryTable
 
 CHUNK_ROWS = 1_000
-"""Entries that are read at once to verify the chain: bounds the memory, not the length, of the walk."""
+"""Entries that verification reads at once; bounds its memory."""
 SEQUENCE_MAX = 2**63 - 1
-Told = TypeVar("Told", AuditEpoch, AuditKey, SignedHead)
+Recorded = TypeVar("Recorded", AuditEpoch, AuditKey, SignedHead)
 
 
 class AuditEntry(msgspec.Struct, frozen=True):
@@ -67,7 +67,7 @@ class AuditEntry(msgspec.Struct, frozen=True):
 
     @property
     def change(self) -> AuditedChange:
-        """All that its hash is made of, beside before, after and the hash before it."""
+        """The content that its hash covers, without before and after."""
         return AuditedChange(
             self.sequence,
             self.create_time_us,
@@ -82,13 +82,13 @@ class AuditEntry(msgspec.Struct, frozen=True):
 
 
 class ChainReport(msgspec.Struct, frozen=True):
-    """What walking the chain found.
+    """The result of verifying the chain.
 
     Attributes:
-        entries_checked: how many entries were read, the broken one included.
-        first_broken_entry: resource name of the first that does not hold, or is missing; empty when all hold.
-        problem: what is wrong with it; empty when all hold.
-        head_hash: of the last entry that holds; zeros where there is none.
+        entries_checked: the number of entries read, including the first broken one.
+        first_broken_entry: the resource name of the first broken or missing entry; empty for a valid chain.
+        problem: what is wrong with it; empty for a valid chain.
+        head_hash: the hash of the last valid entry, 32 bytes; zeros if there is none.
     """
 
     entries_checked: int
@@ -98,7 +98,7 @@ class ChainReport(msgspec.Struct, frozen=True):
 
     @property
     def valid(self) -> bool:
-        """Whether all hold."""
+        """Whether the whole chain is valid."""
         return not self.problem
 
 
@@ -126,7 +126,7 @@ LISTING = Listing(
 
 
 def list_entries(database: Store, request: ListRequest, *, tokens: PageTokens) -> Page[AuditEntry]:
-    """One page of the log, the newest entries first unless asked otherwise.
+    """Return one page of the log, newest entries first by default.
 
     Raises: InvalidFilter, InvalidOrderBy, InvalidPageToken, AuditEntryUnreadable.
     """
@@ -137,7 +137,7 @@ def list_entries(database: Store, request: ListRequest, *, tokens: PageTokens) -
 
 
 def get_entry(database: Store, sequence: int) -> AuditEntry:
-    """One entry.
+    """Return one entry.
 
     Raises: AuditEntryNotFound, AuditEntryUnreadable.
     """
@@ -153,37 +153,38 @@ def get_entry(database: Store, sequence: int) -> AuditEntry:
 
 
 def verify_chain(database: Store, chain: AuditChain | None, *, since: Checkpoint | None = None) -> ChainReport:
-    """Walk the chain from its first entry, or from a checkpoint, to the first that does not hold, or to its end.
+    """Verify the chain from its first entry, or from a checkpoint, up to the first broken entry or the end.
 
-    It reads all entries, in chunks, each by itself: entries are only ever added, so nobody has to wait. What is written
-    after the walk has begun is left to the next.
+    It reads the entries in chunks, each in its own transaction, and blocks no writer. Entries that are written after
+    the start are not verified.
 
     Args:
-        chain: opens the keys of the chain; None without the server's secret: then only what has no key can be checked.
-        since: a checkpoint that was kept elsewhere; the chain has to have it.
+        chain: decrypts the keys of the chain. None without the server's secret; then only a chain without keys can be
+            verified.
+        since: a checkpoint stored outside the database, which the chain must contain.
     """
-    if since is not None and not since.is_signed():
-        return ChainReport(0, since.name, "the signature of the given checkpoint does not fit what it says", FIRST_HASH)
+    if since is not None and not since.has_valid_signature():
+        return ChainReport(0, since.name, "the signature of the given checkpoint is invalid", FIRST_HASH)
     try:
-        marks = database.snapshot(lambda tx: _read_marks(tx, chain))
+        references = database.snapshot(lambda tx: _read_references(tx, chain))
     except (UnicodeDecodeError, TypeError, ValueError) as error:
         return ChainReport(0, "auditEpochs/1", f"the keys of the chain cannot be read: {error}", FIRST_HASH)
-    walk = _Walk(marks, since)
-    sequence = walk.begin(database)
-    while not walk.problem:
-        rows = [row for row in _read_chunk(database, sequence) if row[0] <= marks.head]
+    verifier = _Verifier(references, since)
+    sequence = verifier.start(database)
+    while not verifier.problem:
+        rows = [row for row in _read_chunk(database, sequence) if row[0] <= references.head]
         if not rows:
-            walk.end()
+            verifier.finish()
             break
         for row in rows:
-            if walk.fails(row):
+            if not verifier.check_next(row):
                 break
             sequence = row[0]
-    return ChainReport(walk.checked, walk.broken, walk.problem, walk.head_hash)
+    return ChainReport(verifier.checked, verifier.broken, verifier.problem, verifier.head_hash)
 
 
 def _read_chunk(database: Store, sequence: int) -> list[Row]:
-    """The entries behind one; one that cannot even be read is given as its number alone."""
+    """Return at most `CHUNK_ROWS` entries after a sequence. The row of an unreadable entry holds its sequence only."""
 
     def read(rows_max: int) -> list[Row]:
         return database.read(lambda tx: store.ENTRIES_AFTER.all(tx, sequence=sequence, rows_max=rows_max))
@@ -195,18 +196,18 @@ def _read_chunk(database: Store, sequence: int) -> list[Row]:
     rows: list[Row] = []
     while len(rows) < CHUNK_ROWS:
         try:
-            one = read(1)
+            next_rows = read(1)
         except UnicodeDecodeError:
             return [*rows, (sequence + 1,)]
-        rows += one
-        if not one:
+        rows += next_rows
+        if not next_rows:
             return rows
-        sequence = one[0][0]
+        sequence = next_rows[0][0]
     return rows
 
 
 class _Epoch(msgspec.Struct, frozen=True):
-    """An epoch as its row has it; without a key where that does not open."""
+    """The row of an epoch. `key` is None if it cannot be decrypted."""
 
     number: int
     first_sequence: int
@@ -214,18 +215,19 @@ class _Epoch(msgspec.Struct, frozen=True):
     key: hmac.HMAC | None
 
 
-class _Marks(msgspec.Struct, frozen=True):
-    """What the chain is held against, beside itself.
+class _References(msgspec.Struct, frozen=True):
+    """The data outside the entries that the chain is verified against.
 
     Attributes:
-        problem: what is wrong with the epochs already; empty when nothing is.
-        keyless: whether this process has no secret to open anything with.
-        epochs: by their first entries.
-        checkpoints: by their entries, in order.
-        keys: ids of the keys that sign checkpoints -> the public key in the row, the one of the private key in it (None
-            where that does not open), and when it was made.
-        digest_until: up to where a later epoch vouches for entries by their digest; 0 where none does.
-        head: the last entry that there was when they were read.
+        problem: what is wrong with the epochs; empty if nothing is.
+        keyless: whether this process has no secret to decrypt keys with.
+        epochs: first sequence -> epoch.
+        checkpoints: sequence -> checkpoint, in order.
+        keys: id of a checkpoint key -> the public key in its row, the public key derived from its private key (None
+            if that cannot be decrypted), and its creation time in microseconds since 1970.
+        digest_until: the first sequence of the last epoch with a history digest, which covers all entries before it; 0
+            without one.
+        head: the sequence of the last entry at the time of reading.
     """
 
     problem: str
@@ -237,74 +239,77 @@ class _Marks(msgspec.Struct, frozen=True):
     head: int
 
 
-def _read_marks(tx: Transaction, chain: AuditChain | None) -> _Marks:
-    """Raises: UnicodeDecodeError, TypeError, ValueError, where the rows are no such thing."""
-    keyring = _current_secret(tx, chain)
+def _read_references(tx: Transaction, chain: AuditChain | None) -> _References:
+    """Return the data to verify the chain against.
+
+    Raises: UnicodeDecodeError, TypeError, ValueError if a row holds data that Storekeep never writes.
+    """
+    keyring = _make_current_keyring(tx, chain)
     epochs: dict[int, _Epoch] = {}
-    problem, digest_until, told = "", 0, None
-    for place, (number, first_sequence, sealed, create_time_us) in enumerate(store.EPOCHS.all(tx), start=1):
-        if number != place or not isinstance(first_sequence, int) or first_sequence in epochs:
-            problem = problem or f"auditEpochs/{place} is missing"
+    problem, digest_until, recorded = "", 0, None
+    for expected, (number, first_sequence, encrypted, create_time_us) in enumerate(store.EPOCHS.all(tx), start=1):
+        if number != expected or not isinstance(first_sequence, int) or first_sequence in epochs:
+            problem = problem or f"auditEpochs/{expected} is missing"
             continue
-        key = None if keyring is None else _open(keyring, number, first_sequence, sealed)
+        key = None if keyring is None else _decrypt_key(keyring, number, first_sequence, encrypted)
         epochs[first_sequence] = _Epoch(number, first_sequence, create_time_us, key)
         row = store.FIND_ENTRY.one(tx, sequence=first_sequence)
-        told = None if row is None else _epoch_of(row[10])
-        if told is not None and told.history_digest:
+        recorded = None if row is None else _read_epoch(row[10])
+        if recorded is not None and recorded.history_digest:
             digest_until = first_sequence
-    problem = problem or _check_secrets(tx, told, has_epochs=bool(epochs))
+    problem = problem or _check_secrets(tx, recorded, has_epochs=bool(epochs))
     checkpoints, after = {}, 0
-    public = public_keys(tx, keyring)
+    public = find_public_keys(tx, keyring)
     while rows := store.CHECKPOINTS_AFTER.all(tx, sequence=after, rows_max=CHUNK_ROWS):
-        checkpoints.update({row[0]: read_row(row, public) for row in rows})
+        checkpoints.update({row[0]: make_checkpoint(row, public) for row in rows})
         after = rows[-1][0]
     keys = {row[0]: (row[1], derive_public_key(row, keyring), row[3]) for row in store.AUDIT_KEYS.all(tx)}
     last = LAST_AUDIT_ENTRY.one(tx)
     head = 0 if last is None else last[0]
-    return _Marks(problem, chain is None, epochs, checkpoints, keys, digest_until, head)
+    return _References(problem, chain is None, epochs, checkpoints, keys, digest_until, head)
 
 
-def _current_secret(tx: Transaction, chain: AuditChain | None) -> Keyring | None:
-    """The secret that the database is under, alone: who has an older one that is still known forges nothing with it."""
+def _make_current_keyring(tx: Transaction, chain: AuditChain | None) -> Keyring | None:
+    """Return a keyring with the current secret only: the holder of an older one must not be able to forge entries."""
     if chain is None:
         return None
     try:
-        return Keyring.of(chain.keyring.current(tx).secret)
+        return Keyring.from_secret(chain.keyring.read_current(tx).secret)
     except SecretUnknown:
         return None
 
 
-def _open(keyring: Keyring, number: int, first_sequence: int, sealed: object) -> hmac.HMAC | None:
+def _decrypt_key(keyring: Keyring, number: int, first_sequence: int, encrypted: object) -> hmac.HMAC | None:
     try:
-        return AuditChain(keyring).open(number, first_sequence, sealed)
-    except SealBroken:
+        return AuditChain(keyring).decrypt_key(number, first_sequence, encrypted)
+    except DecryptionFailed:
         return None
 
 
-def _check_secrets(tx: Transaction, told: AuditEpoch | None, *, has_epochs: bool) -> str:
-    """What is wrong with the list of the server's secrets.
+def _check_secrets(tx: Transaction, recorded: AuditEpoch | None, *, has_epochs: bool) -> str:
+    """Return what is wrong with the list of the server's secrets; empty if nothing is.
 
     Args:
-        told: the newest epoch, as its first entry tells of it.
+        recorded: the newest epoch, as its first entry records it; None if there is none.
     """
     secret, count = store.LATEST_SECRET.one(tx), store.COUNT_SECRETS.one(tx)
     if not has_epochs and secret is not None:
-        return "the chain has no key any more: whoever changed the database may have built it anew"
-    if told is None or not told.secret_number:
+        return "the keys of the chain were removed from the database: the log may have been rebuilt"
+    if recorded is None or not recorded.secret_number:
         return ""
     newest = None if secret is None else (secret[0], secret[2])
-    if newest != (told.secret_number, told.create_time_us) or count != (told.secret_number,):
-        return f"server_secrets does not end with the secret that auditEpochs/{told.number} began with"
+    if newest != (recorded.secret_number, recorded.create_time_us) or count != (recorded.secret_number,):
+        return f"the last row of server_secrets is not the secret that auditEpochs/{recorded.number} records"
     return ""
 
 
-def _epoch_of(after: Any) -> AuditEpoch:
-    """The epoch that its first entry tells of; anything may stand there."""
-    return _told(after, AuditEpoch) or AuditEpoch(0, 0, "", "", 0)
+def _read_epoch(after: Any) -> AuditEpoch:
+    """Return the epoch that its first entry records; an empty one if the entry holds anything else."""
+    return _decode(after, AuditEpoch) or AuditEpoch(0, 0, "", "", 0)
 
 
-def _told(after: Any, kind: type[Told]) -> Told | None:
-    """What an entry tells of; None where it is something else."""
+def _decode(after: Any, kind: type[Recorded]) -> Recorded | None:
+    """Return the resource that an entry records; None if it is of another type."""
     try:
         return msgspec.json.decode(after, type=kind)
     except (msgspec.DecodeError, TypeError, UnicodeDecodeError):
@@ -312,7 +317,7 @@ def _told(after: Any, kind: type[Told]) -> Told | None:
 
 
 class HistoryDigest:
-    """A digest over whole entries, for those whose key is lost: what a later epoch vouches for."""
+    """A SHA-256 digest of whole entries. A later epoch records it for entries whose key is lost."""
 
     def __init__(self) -> None:
         self._hash = hashlib.sha256()
@@ -320,193 +325,200 @@ class HistoryDigest:
     def add(self, row: Row) -> None:
         """Add an entry."""
         values = [value.tobytes() if isinstance(value, memoryview) else value for value in row]
-        said = msgspec.json.encode(values)
-        self._hash.update(b"%d:" % len(said) + said)
+        encoded = msgspec.json.encode(values)
+        self._hash.update(b"%d:" % len(encoded) + encoded)
 
-    def text(self) -> str:
-        """Over all that were added, in hexadecimal digits."""
+    def format(self) -> str:
+        """Return the digest of all added entries, in hexadecimal digits."""
         return self._hash.hexdigest()
 
 
 def digest_history(tx: Transaction) -> str:
-    """The digest over all entries that there are."""
+    """Return the digest of all existing entries, in hexadecimal digits."""
     digest, sequence = HistoryDigest(), 0
     while rows := store.ENTRIES_AFTER.all(tx, sequence=sequence, rows_max=CHUNK_ROWS):
         for row in rows:
             digest.add(row)
         sequence = rows[-1][0]
-    return digest.text()
+    return digest.format()
 
 
-class _Walk:
-    """Goes along the entries, one after the other.
+class _Verifier:
+    """Verifies the entries one by one, in order.
 
     Attributes:
-        checked: number of the entry that was looked at last.
-        broken, problem: the first that does not hold, and why; empty as long as all do.
-        head_hash: of the last that holds.
+        checked: the sequence of the last entry that was checked.
+        broken, problem: the resource name of the first broken entry, and what is wrong; empty while all are valid.
+        head_hash: the hash of the last valid entry, 32 bytes.
     """
 
-    def __init__(self, marks: _Marks, since: Checkpoint | None) -> None:
-        self._marks = marks
+    def __init__(self, references: _References, since: Checkpoint | None) -> None:
+        self._references = references
         self._since = since
-        self._sequences = list(marks.checkpoints)
-        self._unlogged = set(marks.keys) if since is None else set()
-        self._digest = HistoryDigest() if marks.digest_until else None
+        self._sequences = list(references.checkpoints)
+        self._unlogged = set(references.keys) if since is None else set()
+        self._digest = HistoryDigest() if references.digest_until else None
         self._epoch: _Epoch | None = None
-        self._lost = ""
+        self._first_unverified = ""
         self.checked = 0
         self.broken = ""
         self.problem = ""
         self.head_hash = FIRST_HASH
-        if marks.problem:
-            self._fail("auditEntries/1", marks.problem)
-        elif marks.keyless and marks.epochs:
-            self._fail("auditEntries/1", "the chain has a key, which takes the server's secret to open")
+        if references.problem:
+            self._fail("auditEntries/1", references.problem)
+        elif references.keyless and references.epochs:
+            self._fail("auditEntries/1", "the chain has a key, and the server's secret is needed to decrypt it")
 
-    def begin(self, database: Store) -> int:
-        """Where to begin: behind the given checkpoint, where nothing before it is needed; gives that entry's number."""
+    def start(self, database: Store) -> int:
+        """Return the sequence to start after: the given checkpoint's, or 0 if the entries before it are needed."""
         since = self._since
         if self.problem or since is None or self._digest is not None:
             return 0
         row = database.read(lambda tx: store.FIND_ENTRY.one(tx, sequence=since.sequence))
         if row is None:
-            self._fail(
-                f"auditEntries/{since.sequence}", "it is missing, and the given checkpoint has it: the log was cut"
-            )
+            problem = "it is missing, but the given checkpoint has it: the log was truncated"
+            self._fail(f"auditEntries/{since.sequence}", problem)
             return 0
         self._epoch = max(
-            (epoch for first, epoch in self._marks.epochs.items() if first <= since.sequence),
+            (epoch for first, epoch in self._references.epochs.items() if first <= since.sequence),
             key=lambda epoch: epoch.first_sequence,
             default=None,
         )
         if row[8] != since.head_hash:
-            self._fail(f"auditEntries/{since.sequence}", NOT_THE_CHECKPOINT)
+            self._fail(f"auditEntries/{since.sequence}", CHECKPOINT_MISMATCH)
             return 0
         self.checked, self.head_hash = since.sequence, since.head_hash
         return since.sequence
 
     def _fail(self, broken: str, problem: str) -> bool:
+        """Set the problem of the broken entry; return False."""
         self.broken, self.problem = broken, problem
-        return True
-
-    def fails(self, row: Row) -> bool:
-        """Look at the next entry; whether it does not hold."""
-        wanted = self.checked + 1
-        self.checked = wanted
-        name = f"auditEntries/{wanted}"
-        if row[0] != wanted:
-            return self._fail(name, _missing(wanted, row[0]))
-        ill = _ill_typed(row)
-        if ill:
-            return self._fail(name, ill)
-        entry = AuditEntry(*row)
-        if entry.previous_hash != self.head_hash:
-            return self._fail(name, "it does not follow the entry before it")
-        problem = self._enter(entry) or self._check_hash(entry) or self._check_marks(entry) or self._check_told(entry)
-        if problem:
-            return self._fail(name, problem)
-        if self._digest is not None and wanted < self._marks.digest_until:
-            self._digest.add(row)
-        self.head_hash = bytes(entry.entry_hash)
         return False
 
-    def _enter(self, entry: AuditEntry) -> str:
-        """Begin a new epoch where one begins; what is wrong with that."""
-        epoch = self._marks.epochs.get(entry.sequence)
+    def check_next(self, row: Row) -> bool:
+        """Check the next entry. Return whether it is valid."""
+        expected = self.checked + 1
+        self.checked = expected
+        name = f"auditEntries/{expected}"
+        if row[0] != expected:
+            return self._fail(name, _describe_gap(expected, row[0]))
+        type_problem = _check_types(row)
+        if type_problem:
+            return self._fail(name, type_problem)
+        entry = AuditEntry(*row)
+        if entry.previous_hash != self.head_hash:
+            return self._fail(name, "its previous_hash does not match")
+        problem = (
+            self._start_epoch(entry)
+            or self._check_hash(entry)
+            or self._check_checkpoints(entry)
+            or self._check_recorded(entry)
+        )
+        if problem:
+            return self._fail(name, problem)
+        if self._digest is not None and expected < self._references.digest_until:
+            self._digest.add(row)
+        self.head_hash = bytes(entry.entry_hash)
+        return True
+
+    def _start_epoch(self, entry: AuditEntry) -> str:
+        """Switch to a new epoch if the entry is its first. Return what is wrong with the epoch; empty if nothing is."""
+        epoch = self._references.epochs.get(entry.sequence)
         if epoch is None:
             return ""
         self._epoch = epoch
-        told = _epoch_of(entry.after)
-        if (entry.type, told.number, told.first_sequence) != ("audit_epoch.started", epoch.number, entry.sequence):
-            return f"it should begin auditEpochs/{epoch.number}"
-        if told.create_time_us != epoch.create_time_us:
+        recorded = _read_epoch(entry.after)
+        expected = ("audit_epoch.started", epoch.number, entry.sequence)
+        if (entry.type, recorded.number, recorded.first_sequence) != expected:
+            return f"it is not the first entry of auditEpochs/{epoch.number}"
+        if recorded.create_time_us != epoch.create_time_us:
             return f"auditEpochs/{epoch.number} has another create_time_us"
-        if epoch.key is not None and told.history_digest:
-            if self._digest is None or self._digest.text() != told.history_digest:
-                return "the entries before it are not those that it vouches for"
-            self._lost = ""
+        if epoch.key is not None and recorded.history_digest:
+            if self._digest is None or self._digest.format() != recorded.history_digest:
+                return "the entries before it do not match its history_digest"
+            self._first_unverified = ""
         return ""
 
     def _check_hash(self, entry: AuditEntry) -> str:
-        """What is wrong with the hash of an entry."""
+        """Return what is wrong with the hash of an entry; empty if nothing is."""
         key = None if self._epoch is None else self._epoch.key
         if self._epoch is not None and key is None:
-            return self._lose(entry)
-        made = entry.change.chain(key, entry.previous_hash, entry.before, entry.after)
-        holds = hmac.compare_digest(made, entry.entry_hash)
+            return self._defer(entry)
+        computed = entry.change.chain(key, entry.previous_hash, entry.before, entry.after)
+        matches = hmac.compare_digest(computed, entry.entry_hash)
         if self._epoch is not None:
-            return "" if holds else CHANGED
-        if holds and not entry.api_key and not entry.session_id:
+            return "" if matches else CHANGED
+        if matches and not entry.api_key and not entry.session_id:
             return ""
-        return self._lose(entry) if entry.sequence < self._marks.digest_until else CHANGED
+        return self._defer(entry) if entry.sequence < self._references.digest_until else CHANGED
 
-    def _lose(self, entry: AuditEntry) -> str:
-        """Leave an entry without a key to the next epoch that vouches for it; `end` tells where none does."""
-        self._lost = self._lost or f"auditEntries/{entry.sequence}"
+    def _defer(self, entry: AuditEntry) -> str:
+        """Leave an entry without a key to the history digest of a later epoch; `finish` reports it without one."""
+        self._first_unverified = self._first_unverified or f"auditEntries/{entry.sequence}"
         return ""
 
-    def _check_marks(self, entry: AuditEntry) -> str:
-        """What of an entry is not as the checkpoints have it."""
+    def _check_checkpoints(self, entry: AuditEntry) -> str:
+        """Return how an entry differs from its checkpoints; empty if it does not."""
         since = self._since
         if since is not None and since.sequence == entry.sequence and since.head_hash != entry.entry_hash:
-            return NOT_THE_CHECKPOINT
-        checkpoint = self._marks.checkpoints.get(entry.sequence)
+            return CHECKPOINT_MISMATCH
+        checkpoint = self._references.checkpoints.get(entry.sequence)
         if checkpoint is None:
             return ""
-        if not checkpoint.is_signed():
-            return f"the signature of {checkpoint.name} does not fit what it says"
+        if not checkpoint.has_valid_signature():
+            return f"the signature of {checkpoint.name} is invalid"
         return "" if checkpoint.head_hash == entry.entry_hash else f"{checkpoint.name} has another hash for it"
 
-    def _check_told(self, entry: AuditEntry) -> str:
-        """What is not there any more, or is another, of what the log itself says it is checked by."""
-        if entry.type == SIGNED:
-            told = _told(entry.after, SignedHead)
-            return "" if told is None else self._check_signed(told)
+    def _check_recorded(self, entry: AuditEntry) -> str:
+        """Return what is wrong with a checkpoint or key that the entry records; empty if nothing is."""
+        if entry.type == CHECKPOINT_SIGNED:
+            signed_head = _decode(entry.after, SignedHead)
+            return "" if signed_head is None else self._check_signed_head(signed_head)
         if entry.type == KEY_CREATED:
-            key = _told(entry.after, AuditKey)
+            key = _decode(entry.after, AuditKey)
             return "" if key is None else self._check_key(key)
         return ""
 
-    def _check_signed(self, told: SignedHead) -> str:
-        checkpoint = self._marks.checkpoints.get(told.sequence)
+    def _check_signed_head(self, recorded: SignedHead) -> str:
+        checkpoint = self._references.checkpoints.get(recorded.sequence)
         if checkpoint is None:
-            return f"{told.name}, of which it tells, is missing"
-        if not told.is_of(checkpoint):
-            return f"{told.name} is not the one of which it tells"
-        missing = told.count - bisect.bisect_right(self._sequences, told.sequence)
-        return f"{missing} of the {told.count} checkpoints of which it tells are missing" if missing > 0 else ""
+            return f"{recorded.name}, which it records, is missing"
+        if not recorded.matches_checkpoint(checkpoint):
+            return f"{recorded.name} differs from what it records"
+        missing = recorded.count - bisect.bisect_right(self._sequences, recorded.sequence)
+        return f"{missing} of the {recorded.count} checkpoints that it counts are missing" if missing > 0 else ""
 
-    def _check_key(self, told: AuditKey) -> str:
-        self._unlogged.discard(told.id)
-        public, private, create_time_us = self._marks.keys.get(told.id, (None, None, None))
+    def _check_key(self, recorded: AuditKey) -> str:
+        self._unlogged.discard(recorded.id)
+        public, derived, create_time_us = self._references.keys.get(recorded.id, (None, None, None))
         if not isinstance(public, bytes | memoryview):
-            return f"{told.name}, of which it tells, is missing"
-        if (bytes(public).hex(), create_time_us) != (told.public_key, told.create_time_us):
-            return f"{told.name} is not the one of which it tells"
-        opens = self._epoch is not None and self._epoch.key is not None
-        if opens and (private is None or private.hex() != told.public_key):
-            return f"the private half of {told.name} is not the one of which it tells"
+            return f"{recorded.name}, which it records, is missing"
+        if (bytes(public).hex(), create_time_us) != (recorded.public_key, recorded.create_time_us):
+            return f"{recorded.name} differs from what it records"
+        has_secret = self._epoch is not None and self._epoch.key is not None
+        if has_secret and (derived is None or derived.hex() != recorded.public_key):
+            return f"the private key of {recorded.name} does not belong to the public key that it records"
         return ""
 
-    def end(self) -> None:
-        """All were looked at: nothing may be missing behind them."""
-        after = max(self._marks.checkpoints, default=0)
+    def finish(self) -> None:
+        """Check that no entry is missing after the last one."""
+        after = max(self._references.checkpoints, default=0)
         if self._since is not None:
             after = max(after, self._since.sequence)
-        after = max(after, max(self._marks.epochs, default=0))
+        after = max(after, max(self._references.epochs, default=0))
         if after > self.checked:
             self._fail(
-                f"auditEntries/{self.checked + 1}", f"it and all up to {after} are missing: the log was cut off there"
+                f"auditEntries/{self.checked + 1}", f"it and all up to {after} are missing: the log was truncated there"
             )
         elif self._unlogged:
-            self._fail(f"auditKeys/{min(self._unlogged)}", "the audit log has no entry of it")
-        elif self._lost:
-            self._fail(self._lost, "the key of its epoch does not open, and no later epoch vouches for it")
+            self._fail(f"auditKeys/{min(self._unlogged)}", "the audit log has no entry for it")
+        elif self._first_unverified:
+            problem = "the key of its epoch cannot be decrypted, and no later epoch has a history_digest for it"
+            self._fail(self._first_unverified, problem)
 
 
 CHANGED = "it was changed after it was written"
-NOT_THE_CHECKPOINT = "it is not the entry that the given checkpoint has: the log was built anew"
+CHECKPOINT_MISMATCH = "its hash is not the one in the given checkpoint: the log was rebuilt"
 COLUMN_TYPES: tuple[tuple[str, tuple[type, ...]], ...] = (
     ("sequence", (int,)),
     ("create_time_us", (int,)),
@@ -522,21 +534,20 @@ COLUMN_TYPES: tuple[tuple[str, tuple[type, ...]], ...] = (
     ("api_key", (str,)),
     ("session_id", (str,)),
 )
-"""What each column of an entry holds; SQLite itself would take anything."""
+"""The types of each column of an entry; SQLite itself accepts any type."""
 
 
-def _ill_typed(row: Row) -> str:
-    """What column of an entry holds something that is never written there."""
+def _check_types(row: Row) -> str:
+    """Return which column of an entry has a wrong type; empty if none has."""
     if len(row) != len(COLUMN_TYPES):
         return "it holds text that is not UTF-8"
     for value, (column, kinds) in zip(row, COLUMN_TYPES, strict=True):
         if not isinstance(value, kinds):
-            return (
-                f"{column} holds {'nothing' if value is None else type(value).__name__}, which is never written there"
-            )
+            kind = "NULL" if value is None else type(value).__name__
+            return f"{column} holds {kind}, which Storekeep never writes there"
     return ""
 
 
-def _missing(wanted: int, there: int) -> str:
-    many = "it is missing" if there == wanted + 1 else f"it and all up to {there - 1} are missing"
-    return f"{many}; the next entry there is auditEntries/{there}"
+def _describe_gap(expected: int, existing: int) -> str:
+    missing = "it is missing" if existing == expected + 1 else f"it and all up to {existing - 1} are missing"
+    return f"{missing}; the next existing entry is auditEntries/{existing}"

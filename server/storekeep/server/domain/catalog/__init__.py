@@ -1,1 +1,1 @@
-"""Categories, products, variants and the search over them."""
+"""Categories, products, variants and product search."""

@@ -1,4 +1,4 @@
-"""Categories: they group products and form a tree. Refuses a cycle, and the deletion of one that is in use."""
+"""Categories: a tree of groups of products without cycles. A category in use cannot be deleted."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from storekeep.server.store.sql.transactions import Transaction
 from storekeep.server.store.tables import catalog as store
 
 DEPTH_MAX = 20
-"""Levels of the tree above a category at most, when it is put there: bounds the walk up."""
+"""The maximum number of ancestors of a category when its parent is set. Bounds the check for cycles."""
 
 
 class Category(msgspec.Struct, frozen=True):
@@ -30,12 +30,12 @@ class Category(msgspec.Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        """The resource name."""
+        """Return the resource name."""
         return f"categories/{self.id}"
 
 
 def require_category(tx: Transaction, category_id: str) -> None:
-    """Refuse a reference to a category that is not there or deleted; an empty one refers to none.
+    """Raise unless the category exists and is not deleted. An empty id is no reference and passes.
 
     Raises: CategoryNotFound.
     """
@@ -44,22 +44,22 @@ def require_category(tx: Transaction, category_id: str) -> None:
 
 
 def _check_parent(tx: Transaction, new: Category, old: Category | None) -> None:
-    """Walk up from the new parent; meeting the category itself is a cycle.
+    """Walk up from the new parent to check existence, cycles and depth.
 
-    Raises: CategoryNotFound, CategoryCycle, InvalidField where the tree would be too deep.
+    Raises: CategoryNotFound, CategoryCycle, InvalidField for more than `DEPTH_MAX` ancestors.
     """
     if old is not None and old.parent_id == new.parent_id:
         return
     require_category(tx, new.parent_id)
-    above = new.parent_id
+    ancestor_id = new.parent_id
     for _ in range(DEPTH_MAX):
-        if not above:
+        if not ancestor_id:
             return
-        if above == new.id:
+        if ancestor_id == new.id:
             raise CategoryCycle(new.name, parent=f"categories/{new.parent_id}")
-        above = CATEGORIES.find(tx, (above,)).parent_id
-    if above:
-        raise InvalidField("category.parent_category", f"more than {DEPTH_MAX} categories would be above this one")
+        ancestor_id = CATEGORIES.find(tx, (ancestor_id,)).parent_id
+    if ancestor_id:
+        raise InvalidField("category.parent_category", f"a category can have at most {DEPTH_MAX} ancestors")
 
 
 def _check_unused(tx: Transaction, category: Category) -> None:

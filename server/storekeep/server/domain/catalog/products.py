@@ -1,6 +1,6 @@
-"""Products: what a customer recognises as one thing. Its variants are what is sold.
+"""Products: catalogue entries whose variants are sold.
 
-Refuses a category that is not there. A product is only ever deleted softly, so that orders stay whole.
+The category of a product must exist. Products are only soft-deleted, so that orders keep valid references.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ class Product(msgspec.Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        """The resource name."""
+        """Return the resource name."""
         return f"products/{self.id}"
 
 
-def _check(tx: Transaction, new: Product, old: Product | None) -> None:
+def _check_category(tx: Transaction, new: Product, old: Product | None) -> None:
     if old is None or old.category_id != new.category_id:
         require_category(tx, new.category_id)
 
 
-def _index(tx: Transaction, new: Product, _old: Product | None) -> None:
+def _index_product(tx: Transaction, new: Product, _old: Product | None) -> None:
     INDEX_PRODUCT.run(tx, product_id=new.id)
 
 
@@ -53,8 +53,8 @@ PRODUCTS = Collection(
     pattern="products/{}",
     event="product",
     not_found=ProductNotFound,
-    check=_check,
-    store_parts=_index,
+    check=_check_category,
+    store_parts=_index_product,
 )
 LISTING = Listing(
     method="ListProducts",

@@ -1,12 +1,12 @@
-"""Search: products by the words in their names, descriptions, SKUs and barcodes, best match first."""
+"""Full-text search of products by name, description, SKU and barcode, best match first."""
 
 from __future__ import annotations
 
 from storekeep.server.domain.catalog.products import PRODUCTS, Product
-from storekeep.server.domain.standard.pages import Page, PageTokens, count_fitting
+from storekeep.server.domain.standard.pages import Page, PageTokens, count_fitting_items
 from storekeep.server.store.engine import Store
 from storekeep.server.store.sql.transactions import Transaction
-from storekeep.server.store.tables.search import SEARCH, match_expression
+from storekeep.server.store.tables.search import SEARCH, build_match_expression
 
 PAGE_SIZE_DEFAULT = 20
 
@@ -14,7 +14,7 @@ PAGE_SIZE_DEFAULT = 20
 def search_products(
     db: Store, query: str, *, page_size: int, page_token: str, show_archived: bool, tokens: PageTokens
 ) -> Page[Product]:
-    """One page of the products that hold all words of the query; the last may be the beginning of a word.
+    """Return one page of the products that match all words of the query. The last word matches as a prefix.
 
     Raises: InvalidPageToken.
     """
@@ -23,13 +23,14 @@ def search_products(
     size = page_size or PAGE_SIZE_DEFAULT
 
     def work(tx: Transaction) -> Page[Product]:
-        words = match_expression(query, tx.dialect)
+        words = build_match_expression(query, tx.dialect)
         if not words:
             return Page([])
         hits = SEARCH.all(tx, words=words, show_archived=show_archived, rank=rank, id=last_id, limit=size + 1)
-        shown = hits[:size]
-        found = PRODUCTS.read_rows(tx, PRODUCTS.rows.find_many(tx, [(hit[0],) for hit in shown]))
-        fitting = count_fitting(found)
-        return Page(found[:fitting], tokens.write(identity, shown[fitting - 1][1:]) if len(hits) > fitting else "")
+        page_hits = hits[:size]
+        products = PRODUCTS.read_rows(tx, PRODUCTS.rows.find_many(tx, [(hit[0],) for hit in page_hits]))
+        fitting = count_fitting_items(products)
+        next_token = tokens.write(identity, page_hits[fitting - 1][1:]) if len(hits) > fitting else ""
+        return Page(products[:fitting], next_token)
 
     return db.snapshot(work)

@@ -1,6 +1,6 @@
-"""Variants: the sellable units, each with one SKU and at most one price per currency.
+"""Variants: the sellable units of a product, each with a unique SKU and at most one price per currency.
 
-Refuses a SKU that another variant has, two prices in one currency, and the deletion of what has stock.
+A variant with stock cannot be deleted.
 """
 
 from __future__ import annotations
@@ -48,15 +48,15 @@ class Variant(msgspec.Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        """The resource name."""
+        """Return the resource name."""
         return f"products/{self.product_id}/variants/{self.id}"
 
 
-def _check(tx: Transaction, new: Variant, old: Variant | None) -> None:
+def _check_variant(tx: Transaction, new: Variant, old: Variant | None) -> None:
     currencies = [price.currency_code for price in new.prices]
-    for place, code in enumerate(currencies):
-        if code in currencies[:place]:
-            raise CurrencyMismatch(f"variant.prices[{place}]", f"a second price in {code}")
+    for index, code in enumerate(currencies):
+        if code in currencies[:index]:
+            raise CurrencyMismatch(f"variant.prices[{index}]", f"a second price in {code}")
     if old is not None:
         return
     check_not_deleted(PRODUCTS.find(tx, (new.product_id,)))
@@ -70,7 +70,7 @@ def _check(tx: Transaction, new: Variant, old: Variant | None) -> None:
 def _attach_prices(tx: Transaction, variants: list[Variant]) -> list[Variant]:
     prices: dict[str, list[Money]] = defaultdict(list)
     skus = msgspec.json.encode([variant.sku for variant in variants]).decode()
-    for sku, currency_code, amount_minor in store.PRICES_OF.all(tx, skus=skus):
+    for sku, currency_code, amount_minor in store.PRICES_BY_SKU.all(tx, skus=skus):
         prices[sku].append(Money(currency_code, amount_minor))
     return [msgspec.structs.replace(variant, prices=tuple(prices[variant.sku])) for variant in variants]
 
@@ -90,9 +90,9 @@ def _store_prices(tx: Transaction, new: Variant, old: Variant | None) -> None:
 
 
 def _check_unused(tx: Transaction, variant: Variant) -> None:
-    held = inventory_store.LEVEL_IN_USE_OF_SKU.one(tx, sku=variant.sku)
-    if held is not None:
-        raise ResourceInUse(variant.name, user=f"locations/{held[0]}/stockLevels/{variant.sku}")
+    level = inventory_store.SKU_LEVEL_IN_USE.one(tx, sku=variant.sku)
+    if level is not None:
+        raise ResourceInUse(variant.name, user=f"locations/{level[0]}/stockLevels/{variant.sku}")
 
 
 VARIANTS = Collection(
@@ -102,7 +102,7 @@ VARIANTS = Collection(
     pattern="products/{}/variants/{}",
     event="variant",
     not_found=VariantNotFound,
-    check=_check,
+    check=_check_variant,
     attach=_attach_prices,
     store_parts=_store_parts,
     check_unused=_check_unused,

@@ -1,1 +1,1 @@
-"""Whether a database is sound: invariants and reconciliation."""
+"""Verification of a database, and reconciliation of its stock."""

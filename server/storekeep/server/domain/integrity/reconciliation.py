@@ -1,7 +1,7 @@
-"""Reconciliation: stock levels against the ledger, and the ledger against what keeps or was promised units.
+"""Reconciliation of stock levels with the stock ledger, and of the ledger with reservations and orders.
 
-Of a promise, the reservation or the order is right, and the ledger gets the movement that it lacks; of a level, the
-ledger is right. Refuses to repair a level so that more is promised than is there: that needs a person.
+Reservations and orders are authoritative over the ledger, which gets the missing movements. The ledger is authoritative
+over the levels. A repair that would commit more units than are on hand is refused: a person has to decide.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ SKUS_DEFAULT = 200
 REASON = "reconciled"
 encode = msgspec.json.encode
 Line = tuple[str, int, str]
-"""Source, line number, SKU."""
+"""The name of the reservation or order, the line number, and the SKU."""
 
 
 class Difference(msgspec.Struct, frozen=True):
-    """One thing that is not what another adds up to; see `StockDifference` in the contract."""
+    """A difference between recorded and expected units; see `StockDifference` in the contract."""
 
     location_id: str
     sku: str
@@ -48,20 +48,20 @@ class Difference(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, frozen=True):
-    """What one call found."""
+    """The result of one call."""
 
     differences: tuple[Difference, ...]
     skus_checked: int
     next_page_token: str = ""
 
 
-class _Place(msgspec.Struct):
-    """One level as it is written, and as it should be.
+class _Comparison(msgspec.Struct):
+    """A stock level as recorded, and as it should be.
 
     Attributes:
-        level: None where there is none.
-        moved: what its movements add up to: on hand, reserved, allocated.
-        corrections: what the ledger lacks of promises there.
+        moved: the sums of its movements, in units: on hand, reserved, allocated.
+        level: the recorded level; None if there is none.
+        corrections: the reservations and orders that the ledger lacks at this location.
     """
 
     location_id: str
@@ -72,7 +72,7 @@ class _Place(msgspec.Struct):
 
     @property
     def key(self) -> tuple[str, str]:
-        """Location and SKU."""
+        """The location id and the SKU."""
         return self.location_id, self.sku
 
     @property
@@ -87,7 +87,7 @@ class _Place(msgspec.Struct):
 
     @property
     def differences(self) -> Iterator[Difference]:
-        """Where the level is not what its movements add up to, and what these lack."""
+        """The differences between the level and its movements, and the movements that are missing."""
         level = self.level
         recorded = (0, 0, 0) if level is None else (level.on_hand, level.reserved, level.allocated)
         for kind, was, moved in zip((ON_HAND, RESERVED, ALLOCATED), recorded, self.moved, strict=True):
@@ -97,15 +97,21 @@ class _Place(msgspec.Struct):
 
     @property
     def repairable(self) -> bool:
-        """Whether the database would take the level as it should be."""
+        """Whether the corrected level satisfies the database constraints."""
         target = self.target
-        return target.reserved >= 0 and target.allocated >= 0 and target.unpromised >= 0
+        return target.reserved >= 0 and target.allocated >= 0 and target.uncommitted >= 0
 
 
 def reconcile(
     db: Store, call: Call, skus: Sequence[str], *, repair: bool, page_size: int, page_token: str, tokens: PageTokens
 ) -> Report:
-    """Compare the stock of some SKUs, or of a page of all of them, and repair what differs when told so.
+    """Compare the stock of the given SKUs, or of one page of all SKUs.
+
+    Args:
+        skus: the SKUs to compare; empty for a page of all SKUs.
+        repair: whether to repair the differences.
+        page_size: SKUs on a page; 0 for the default.
+        page_token: the token of the page; empty for the first page.
 
     Raises: InvalidPageToken, SkuNotFound.
     """
@@ -115,36 +121,32 @@ def reconcile(
 
     def effect(mutation: Mutation) -> Report:
         tx = mutation.tx
-        wanted, more = (list(dict.fromkeys(skus)), False) if skus else _next_skus(tx, after, size)
-        _require(tx, wanted)
-        places = _compare(tx, wanted)
-        found = [(place, list(place.differences)) for place in places]
+        checked, more = (list(dict.fromkeys(skus)), False) if skus else _list_next_skus(tx, after, size)
+        _check_skus_exist(tx, checked)
+        results = [(comparison, list(comparison.differences)) for comparison in _compare(tx, checked)]
         if repair:
-            for place, differences in found:
-                if differences and place.repairable:
-                    _repair(mutation, place)
-        told = [
-            msgspec.structs.replace(difference, repairable=place.repairable)
-            for place, differences in found
+            for comparison, differences in results:
+                if differences and comparison.repairable:
+                    _repair(mutation, comparison)
+        reported = [
+            msgspec.structs.replace(difference, repairable=comparison.repairable)
+            for comparison, differences in results
             for difference in differences
         ]
-        return Report(tuple(told), len(wanted), tokens.write(identity, [wanted[-1]]) if more else "")
+        return Report(tuple(reported), len(checked), tokens.write(identity, [checked[-1]]) if more else "")
 
     return mutate(db, call, effect, Report)
 
 
-def _next_skus(tx: Transaction, after: str, size: int) -> tuple[list[str], bool]:
-    """The SKUs of a page, and whether there are more."""
+def _list_next_skus(tx: Transaction, after: str, size: int) -> tuple[list[str], bool]:
+    """Return the SKUs of a page, and whether there are more."""
     rows = store.NEXT_SKUS.all(tx, after=after, rows_max=size + 1)
     return [sku for (sku,) in rows[:size]], len(rows) > size
 
 
-def _require(tx: Transaction, skus: Sequence[str]) -> None:
-    """Refuse a SKU that no variant has.
-
-    Raises: SkuNotFound.
-    """
-    for sku, for_sale in inventory_store.OFFERED.all(tx, skus=encode(skus).decode()):
+def _check_skus_exist(tx: Transaction, skus: Sequence[str]) -> None:
+    """Raise SkuNotFound for the first SKU that no variant has."""
+    for sku, for_sale in inventory_store.FIND_FOR_SALE.all(tx, skus=encode(skus).decode()):
         if for_sale is None:
             raise SkuNotFound(sku)
 
@@ -152,66 +154,71 @@ def _require(tx: Transaction, skus: Sequence[str]) -> None:
 # -- comparing
 
 
-def _compare(tx: Transaction, skus: Sequence[str]) -> list[_Place]:
-    """Every place of some SKUs, with what the ledger lacks of promises there."""
-    asked = encode(skus).decode()
-    places = {place.key: place for place in map(_place_of, store.LEVELS_AND_MOVED.all(tx, skus=asked))}
-    for difference in [*_lacking_reservations(tx, asked), *_lacking_orders(tx, asked)]:
+def _compare(tx: Transaction, skus: Sequence[str]) -> list[_Comparison]:
+    """Compare every stock level of the SKUs, and add the corrections that the ledger needs."""
+    skus_json = encode(skus).decode()
+    rows = store.LEVELS_AND_MOVED.all(tx, skus=skus_json)
+    comparisons = {comparison.key: comparison for comparison in map(_read_comparison, rows)}
+    for difference in [*_compare_reservations(tx, skus_json), *_compare_orders(tx, skus_json)]:
         key = difference.location_id, difference.sku
-        place = places.setdefault(key, _Place(*key, (0, 0, 0)))
-        place.corrections.append(difference)
-    return sorted(places.values(), key=lambda place: place.key[::-1])
+        comparison = comparisons.setdefault(key, _Comparison(*key, (0, 0, 0)))
+        comparison.corrections.append(difference)
+    return sorted(comparisons.values(), key=lambda comparison: comparison.key[::-1])
 
 
-def _place_of(row: Sequence[Any]) -> _Place:
+def _read_comparison(row: Sequence[Any]) -> _Comparison:
     location_id, sku, on_hand, reserved, allocated, *level = row
-    written = None if level[0] is None else StockLevel(location_id, sku, *level)
-    return _Place(location_id, sku, (on_hand, reserved, allocated), written)
+    recorded = None if level[0] is None else StockLevel(location_id, sku, *level)
+    return _Comparison(location_id, sku, (on_hand, reserved, allocated), recorded)
 
 
-def _lacking_reservations(tx: Transaction, asked: str) -> Iterator[Difference]:
-    """Where the ledger has not reserved what active reservations keep."""
-    expected = {tuple(row[:4]): row[4] for row in store.KEPT.all(tx, skus=asked)}
-    recorded = {tuple(row[:4]): row[4] for row in store.PROMISES_MOVED.all(tx, skus=asked) if row[4]}
+def _compare_reservations(tx: Transaction, skus_json: str) -> Iterator[Difference]:
+    """Yield the differences between active reservations and the ledger."""
+    expected = {tuple(row[:4]): row[4] for row in store.ACTIVE_RESERVATION_LINES.all(tx, skus=skus_json)}
+    recorded = {tuple(row[:4]): row[4] for row in store.PROMISES_MOVED.all(tx, skus=skus_json) if row[4]}
     for source, line_number, sku, location in sorted(expected.keys() | recorded.keys()):
         key = source, line_number, sku, location
-        was, should = recorded.get(key, 0), expected.get(key, 0)
-        if was != should:
-            yield Difference(location, sku, RESERVATION, source, line_number, was, should)
+        recorded_units, expected_units = recorded.get(key, 0), expected.get(key, 0)
+        if recorded_units != expected_units:
+            yield Difference(location, sku, RESERVATION, source, line_number, recorded_units, expected_units)
 
 
-def _lacking_orders(tx: Transaction, asked: str) -> Iterator[Difference]:
-    """Where the ledger has not allocated what is open of orders."""
+def _compare_orders(tx: Transaction, skus_json: str) -> Iterator[Difference]:
+    """Yield the differences between the open lines of orders and the ledger."""
     open_states = encode(sorted(HOLDS_STOCK)).decode()
-    rows = store.OPEN_LINES.all(tx, skus=asked, open_states=open_states)
+    rows = store.OPEN_LINES.all(tx, skus=skus_json, open_states=open_states)
     expected = {(source, number, sku): (location, units) for source, number, sku, location, units in rows}
     recorded: dict[Line, dict[str, int]] = defaultdict(dict)
-    for source, number, sku, location, _, allocated in store.PROMISES_MOVED.all(tx, skus=asked):
+    for source, number, sku, location, _, allocated in store.PROMISES_MOVED.all(tx, skus=skus_json):
         if allocated:
             recorded[source, number, sku][location] = allocated
     for line in sorted(expected.keys() | recorded.keys()):
         home, units = expected.get(line, ("", 0))
-        yield from _lacking_line(line, home, units, recorded.get(line, {}))
+        yield from _compare_line(line, home, units, recorded.get(line, {}))
 
 
-def _lacking_line(line: Line, home: str, units: int, there: dict[str, int]) -> Iterator[Difference]:
-    """What a line lacks goes to its order's own location; what it has too much is taken from its last locations first.
+def _compare_line(line: Line, home: str, units: int, allocated: dict[str, int]) -> Iterator[Difference]:
+    """Yield the differences of one order line.
+
+    Missing units are allocated at the order's own location. Excess units are taken from its last locations first.
 
     Args:
-        there: location -> units that the ledger has allocated to it.
+        home: the id of the order's location.
+        units: the open units of the line.
+        allocated: location id -> units that the ledger has allocated to the line.
     """
-    lacking = units - sum(there.values())
-    if lacking > 0:
-        yield _order_difference(line, home, there.get(home, 0), lacking)
-    for location in sorted(there, reverse=True):
-        if lacking >= 0:
+    missing = units - sum(allocated.values())
+    if missing > 0:
+        yield _make_order_difference(line, home, allocated.get(home, 0), missing)
+    for location in sorted(allocated, reverse=True):
+        if missing >= 0:
             break
-        change = max(lacking, -there[location])
-        lacking -= change
-        yield _order_difference(line, location, there[location], change)
+        change = max(missing, -allocated[location])
+        missing -= change
+        yield _make_order_difference(line, location, allocated[location], change)
 
 
-def _order_difference(line: Line, location: str, recorded: int, change: int) -> Difference:
+def _make_order_difference(line: Line, location: str, recorded: int, change: int) -> Difference:
     source, line_number, sku = line
     return Difference(location, sku, ORDER, source, line_number, recorded, recorded + change)
 
@@ -226,15 +233,15 @@ CAUSES = {
 }
 
 
-def _repair(mutation: Mutation, place: _Place) -> None:
-    """Give the ledger what it lacks, and have the level be what it adds up to."""
-    for change in place.corrections:
+def _repair(mutation: Mutation, comparison: _Comparison) -> None:
+    """Write the missing movements, and set the level to the sum of all movements."""
+    for change in comparison.corrections:
         delta = change.expected - change.recorded
-        promised = (delta, 0) if change.kind == RESERVATION else (0, delta)
-        move = Move(place.location_id, place.sku, change.line_number, 0, *promised)
+        committed = (delta, 0) if change.kind == RESERVATION else (0, delta)
+        move = Move(comparison.location_id, comparison.sku, change.line_number, 0, *committed)
         cause = CAUSES[change.kind, delta > 0]
-        write_movements(mutation, cause, change.source, [move], {place.key: place.moved[0]}, reason=REASON)
-    old, new = place.level, place.target
+        write_movements(mutation, cause, change.source, [move], {comparison.key: comparison.moved[0]}, reason=REASON)
+    old, new = comparison.level, comparison.target
     new = msgspec.structs.replace(new, version=new.version + 1, update_time_us=mutation.tx.now_us)
     values = dict(zip(LEVELS.columns, msgspec.structs.astuple(new), strict=True))
     write = LEVELS.insert if old is None else LEVELS.update

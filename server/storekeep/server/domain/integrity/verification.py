@@ -1,7 +1,7 @@
-"""Verification: whether a database is sound, and all that must always be true of it is.
+"""Verification: checks that a database is undamaged and that its invariants hold.
 
-It reads everything and changes nothing. All queries see the database at one point in time; the audit chain, which only
-ever grows, is walked after them.
+It reads the whole database and changes nothing. The invariants are checked at one point in time, then the audit chain,
+which only grows.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from storekeep.server.store.tables.invariants import FOREIGN_KEYS, INTEGRITY, IN
 from storekeep.server.store.tables.order_invariants import ORDER_INVARIANTS
 
 BREACHES_MAX = 20
-"""Rows that are named of one check: enough to see what happened."""
+"""The most breaches that one check reports: enough to see what happened."""
 SOUND = "ok"
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one check found.
+    """The result of one check.
 
     Attributes:
-        name: of the check.
-        promise: what it checks.
-        breaches: the rows that break it and how, so many at most; empty when it holds.
+        name: the name of the check.
+        promise: the condition that it checks.
+        breaches: the rows that break the condition and how, at most `BREACHES_MAX`; empty if it holds.
     """
 
     name: str
@@ -44,39 +44,40 @@ class Finding:
 
     @property
     def holds(self) -> bool:
-        """Whether nothing breaks it."""
+        """Whether the condition holds."""
         return not self.breaches
 
 
 def verify(db: Store, chain: AuditChain | None = None, *, since: Checkpoint | None = None) -> list[Finding]:
-    """Run every check.
+    """Run all checks.
 
     Args:
-        chain: opens the keys of the audit log; None without the server's secret.
-        since: a checkpoint of the audit log that was kept elsewhere.
+        chain: decrypts the keys of the audit log; None without the server's secret.
+        since: a checkpoint of the audit log that was stored outside the database.
 
-    Raises: StorageUnavailable where the file is too damaged to be read.
+    Raises: StorageUnavailable if the file is too damaged to read.
     """
     findings = db.snapshot(_check_rows)
     return [
         *findings,
-        _finding("audit-guards", "the ledgers refuse to be changed", _missing_guards(db)),
-        _finding("audit-rows", "each row is what the last audit entry of its resource says", check_rows(db, chain)),
+        _make_finding("audit-guards", "triggers protect the ledgers from changes", _find_missing_guards(db)),
+        _make_finding("audit-rows", "each row matches the last audit entry of its resource", check_rows(db, chain)),
         _check_audit_chain(db, chain, since),
     ]
 
 
-def _missing_guards(db: Store) -> list[str]:
-    there = {name for (name,) in db.read(GUARDS.all)}
-    return [f"the trigger {name} is missing" for name in EXPECTED_GUARDS[db.driver.dialect.name] if name not in there]
+def _find_missing_guards(db: Store) -> list[str]:
+    existing = {name for (name,) in db.read(GUARDS.all)}
+    expected = EXPECTED_GUARDS[db.driver.dialect.name]
+    return [f"the trigger {name} is missing" for name in expected if name not in existing]
 
 
 def _check_rows(tx: Transaction) -> list[Finding]:
     integrity = (text for (text,) in INTEGRITY.all(tx) if text != SOUND)
     dangling = (f"{table}, row {row}: no such {parent}" for table, row, parent, _ in FOREIGN_KEYS.run(tx))
     return [
-        _finding("integrity", "the database is sound, and so is every index", integrity),
-        _finding("foreign-keys", "whatever a row refers to is there", dangling),
+        _make_finding("integrity", "the database and its indexes are undamaged", integrity),
+        _make_finding("foreign-keys", "every row that a row refers to exists", dangling),
         *(_check(tx, invariant) for invariant in (*INVARIANTS, *ORDER_INVARIANTS)),
     ]
 
@@ -84,14 +85,14 @@ def _check_rows(tx: Transaction) -> list[Finding]:
 def _check(tx: Transaction, invariant: Invariant) -> Finding:
     open_states = msgspec.json.encode(sorted(HOLDS_STOCK)).decode()
     breaches = (text for (text,) in invariant.breaches.run(tx, open_states=open_states))
-    return _finding(invariant.name, invariant.promise, breaches)
+    return _make_finding(invariant.name, invariant.promise, breaches)
 
 
 def _check_audit_chain(db: Store, chain: AuditChain | None, since: Checkpoint | None) -> Finding:
     report = verify_chain(db, chain, since=since)
     broken = () if report.valid else (f"{report.first_broken_entry}: {report.problem}",)
-    return _finding("audit-chain", "the hash of each audit entry follows from its content and the one before", broken)
+    return _make_finding("audit-chain", "each audit entry has the hash of its content and of the entry before", broken)
 
 
-def _finding(name: str, promise: str, breaches: Iterable[str]) -> Finding:
+def _make_finding(name: str, promise: str, breaches: Iterable[str]) -> Finding:
     return Finding(name, promise, tuple(itertools.islice(breaches, BREACHES_MAX)))

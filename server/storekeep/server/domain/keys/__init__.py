@@ -1,1 +1,1 @@
-"""Keys under the server's secret: encryption, the keys of the audit chain, and secrets while one replaces another."""
+"""Keys derived from or encrypted with the server's secret: encryption, audit chain keys and secret rotation."""

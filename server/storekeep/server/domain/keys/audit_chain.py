@@ -1,7 +1,7 @@
-"""The keys of the audit chain: random ones, each for an epoch of the log, encrypted under the server's secret.
+"""The keys of the audit chain: one random key per epoch of the log, encrypted with the server's secret.
 
-An epoch begins with an entry of its own, hashed with its key, and the key opens for its number and its first entry
-only: so nobody moves the boundary, and who holds an older key or secret cannot continue a newer epoch.
+Each epoch begins with an entry of its own, hashed with the epoch's key. The key decrypts for its number and first entry
+only, so the boundary cannot be moved, and the holder of an older key or secret cannot continue a newer epoch.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import secrets
 
 import msgspec
 
-from storekeep.server.domain.keys.encryption import SealBroken
+from storekeep.server.domain.keys.encryption import DecryptionFailed
 from storekeep.server.domain.keys.keyrings import Keyring
 from storekeep.server.store.sql.transactions import Transaction
 from storekeep.server.store.tables import audit as store
@@ -20,18 +20,19 @@ from storekeep.server.store.tables import audit as store
 KEY_BYTES = 32
 PURPOSE = "audit-chain"
 FIRST_HASH = bytes(32)
-"""What the first audit entry has for the hash before it."""
+"""The `previous_hash` of the first audit entry."""
 encode = msgspec.json.Encoder().encode
 
 
 class AuditEpoch(msgspec.Struct, frozen=True):
-    """The start of an epoch, as its first entry shows it.
+    """The start of an epoch, as its first entry records it.
 
     Attributes:
-        reason: why it was begun.
-        history_digest: over all entries before that can no longer be recomputed, as their keys are lost or they had
-            none; so that they cannot be changed from here on.
-        secret_number: which of the server's secrets the database is under; 0 in entries of older releases.
+        reason: why the epoch was started.
+        history_digest: a digest of all earlier entries, for entries whose keys are lost or that never had one. It
+            protects them from later changes. Empty if their keys exist.
+        create_time_us: microseconds since 1970.
+        secret_number: the number of the server's secret that the database used; 0 in entries of older releases.
     """
 
     number: int
@@ -43,34 +44,34 @@ class AuditEpoch(msgspec.Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        """As the audit log calls it; the contract has no resource for it."""
+        """The resource name in the audit log; the contract has no such resource."""
         return f"auditEpochs/{self.number}"
 
 
 class ChainKeyMissing(Exception):
-    """An entry is to be written without the key of the chain."""
+    """An audit entry cannot be written without the key of the chain."""
 
     def __init__(self) -> None:
-        super().__init__("the audit chain has a key, and this process was not given the server's secret")
+        super().__init__("the audit chain has a key, and this process does not have the server's secret")
 
 
-class ChainKeysRemoved(SealBroken):
-    """Keys of the chain that were in the database are gone: nothing is written to a log that anybody can forge."""
+class ChainKeysRemoved(DecryptionFailed):
+    """Keys of the chain were removed from the database. A log without a key can be forged, so nothing is written."""
 
     def __init__(self) -> None:
         Exception.__init__(
             self,
             "the keys of the audit log were removed from the database: compare it with a checkpoint (storekeep-server "
-            "verify --since FILE) and restore a backup; to go on with this one all the same: storekeep-server "
+            "verify --since FILE) and restore a backup; to continue with this database anyway, run: storekeep-server "
             "bootstrap-admin --force --new-secret",
         )
 
 
 class AuditChain:
-    """The keys of the chain as this process knows them.
+    """The keys of the chain, as this process knows them.
 
     Args:
-        keyring: opens them.
+        keyring: decrypts the keys.
     """
 
     def __init__(self, keyring: Keyring) -> None:
@@ -78,60 +79,63 @@ class AuditChain:
         self._keys: dict[int, hmac.HMAC] = {}
         self._newest = 0
 
-    def newest_key(self, tx: Transaction, number: int | None) -> hmac.HMAC | None:
-        """The key of the epoch that the database names as its newest; None where it has not had any.
+    def get_newest_key(self, tx: Transaction, number: int | None) -> hmac.HMAC | None:
+        """Return the key of the newest epoch; None if the database has no epoch yet.
 
-        Raises: ChainKeysRemoved, where it had a newer one before; SealBroken.
+        Args:
+            number: the newest epoch in the database; None if it has none.
+
+        Raises: ChainKeysRemoved if the database had a newer epoch before; DecryptionFailed.
         """
         if (number or 0) < self._newest:
             raise ChainKeysRemoved
         if number is None:
             return None
-        key = self.key(tx, number)
+        key = self.get_key(tx, number)
         self._newest = number
         return key
 
-    def key(self, tx: Transaction, number: int) -> hmac.HMAC:
-        """The key of an epoch.
+    def get_key(self, tx: Transaction, number: int) -> hmac.HMAC:
+        """Return the key of an epoch.
 
-        Raises: SealBroken.
+        Raises: DecryptionFailed.
         """
-        known = self._keys.get(number)
-        if known is None:
+        key = self._keys.get(number)
+        if key is None:
             row = store.FIND_EPOCH.one(tx, number=number)
             if row is None:
-                raise SealBroken
-            known = self._keys[number] = self.open(number, row[0], row[1])
-        return known
+                raise DecryptionFailed
+            key = self._keys[number] = self.decrypt_key(number, row[0], row[1])
+        return key
 
-    def open(self, number: int, first_sequence: int, sealed: object) -> hmac.HMAC:
-        """The key of an epoch, of what its row says.
+    def decrypt_key(self, number: int, first_sequence: int, encrypted: object) -> hmac.HMAC:
+        """Decrypt the key in the row of an epoch.
 
-        Raises: SealBroken.
+        Raises: DecryptionFailed.
         """
-        if not isinstance(sealed, bytes | memoryview):
-            raise SealBroken
-        key = self.keyring.open(bytes(sealed), purpose=PURPOSE, owner=owner(number, first_sequence))
+        if not isinstance(encrypted, bytes | memoryview):
+            raise DecryptionFailed
+        key = self.keyring.decrypt(bytes(encrypted), purpose=PURPOSE, owner=format_owner(number, first_sequence))
         return prepare_key(key)
 
 
 def prepare_key(key: bytes) -> hmac.HMAC:
-    """A key with its share of the HMAC done: a copy of it costs a third of a new one."""
+    """Return an HMAC that has absorbed the key. Copying it costs a third of making a new one."""
     return hmac.new(key, digestmod=hashlib.sha256)
 
 
-def new_key() -> bytes:
-    """A key for a new epoch."""
+def generate_key() -> bytes:
+    """Return a random key for a new epoch."""
     return secrets.token_bytes(KEY_BYTES)
 
 
-def owner(number: object, first_sequence: object) -> str:
-    """What the key of an epoch is bound to."""
+def format_owner(number: object, first_sequence: object) -> str:
+    """Return the owner that the key of an epoch is bound to."""
     return f"{number}:{first_sequence}"
 
 
 class LegacyChange(msgspec.Struct, frozen=True):
-    """What an audit entry says beside before and after, as it was hashed before the chain had keys."""
+    """The content of an audit entry without before and after, as releases without chain keys hashed it."""
 
     create_time_us: int
     type: str
@@ -141,7 +145,7 @@ class LegacyChange(msgspec.Struct, frozen=True):
     request_id: str
 
     def chain(self, previous_hash: bytes, before: bytes | None, after: bytes | None) -> bytes:
-        """SHA-256 over the hash before and the JSON of all the entry says; each part's length is hashed too."""
+        """Return the entry hash: SHA-256 of the previous hash and of the entry as JSON, each part with its length."""
         digest = hashlib.sha256(previous_hash)
         for part in (encode(self), before, after):
             digest.update(b"-" if part is None else b"%d:" % len(part))
@@ -150,7 +154,7 @@ class LegacyChange(msgspec.Struct, frozen=True):
 
 
 class AuditedChange(msgspec.Struct, frozen=True, array_like=True):
-    """What an audit entry says beside before and after, and how its hash is made."""
+    """The content of an audit entry without before and after; computes the entry hash."""
 
     sequence: int
     create_time_us: int
@@ -163,19 +167,21 @@ class AuditedChange(msgspec.Struct, frozen=True, array_like=True):
     session_id: str
 
     def chain(self, key: hmac.HMAC | None, previous_hash: bytes, before: bytes | None, after: bytes | None) -> bytes:
-        """HMAC-SHA256 over the hash before and the JSON array of all the entry says, each part with its length.
+        """Return the entry hash: HMAC-SHA256 of the previous hash and of the entry as JSON, each part with its length.
 
         Args:
-            key: as `prepare_key` gives it; None hashes as before the chain had keys.
+            key: the result of `prepare_key`; None for a hash without a key, as in older releases.
+            previous_hash: the entry hash of the entry before, 32 bytes.
+            before, after: the resource as JSON; None if it did not exist.
         """
         if key is None:
             old = LegacyChange(self.create_time_us, self.type, self.actor, self.method, self.resource, self.request_id)
             return old.chain(previous_hash, before, after)
-        said = encode(self)
+        content = encode(self)
         message = b"%b%d:%b%b%b%b%b" % (
             previous_hash,
-            len(said),
-            said,
+            len(content),
+            content,
             b"-" if before is None else b"%d:" % len(before),
             before or b"",
             b"-" if after is None else b"%d:" % len(after),

@@ -1,6 +1,6 @@
-"""Seals: secrets that have to be kept readable, encrypted with AES-256-GCM and bound to what they belong to.
+"""Encryption of stored secrets with AES-256-GCM, each bound to its owner.
 
-Every purpose has a key of its own, derived from the server's secret; what was sealed for one opens for no other.
+Each purpose has its own key, derived from the server's secret. Data for one purpose cannot be decrypted for another.
 """
 
 from __future__ import annotations
@@ -12,43 +12,46 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 NONCE_BYTES = 12
-"""NIST SP 800-38D, 8.2.2: random nonces of 96 bits, good for 2^32 seals with one key."""
+"""96-bit random nonces are safe for 2^32 encryptions with one key (NIST SP 800-38D, 8.2.2 and 8.3)."""
 
 
 def derive_key(secret: bytes, purpose: str) -> bytes:
-    """32 bytes for one purpose (NIST SP 800-108, HMAC-SHA256 with one block)."""
+    """Return the 32-byte key of a purpose (NIST SP 800-108, HMAC-SHA256 with one block)."""
     return hmac.digest(secret, b"storekeep:" + purpose.encode(), "sha256")
 
 
-class SealBroken(Exception):
-    """What was to be opened was not sealed with this key, for this owner, or was changed since."""
+class DecryptionFailed(Exception):
+    """The data was encrypted with another key or for another owner, or was changed afterwards."""
 
     def __init__(self) -> None:
-        super().__init__("what is sealed in the database does not open; is the server's secret another one now?")
+        super().__init__("encrypted data in the database cannot be decrypted; was the server's secret replaced?")
 
 
-class Seal:
-    """Seals and opens for one purpose.
+class SecretBox:
+    """Encrypts and decrypts data for one purpose.
 
     Args:
-        secret: the server's own; all its workers share it.
-        purpose: tells the keys apart.
+        secret: the server's secret, which all workers share.
+        purpose: selects the key, such as `signing-key`.
     """
 
     def __init__(self, secret: bytes, *, purpose: str) -> None:
         self._cipher = AESGCM(derive_key(secret, "seal:" + purpose))
 
-    def seal(self, data: bytes, *, owner: str) -> bytes:
-        """Encrypt data so that it opens for `owner` only."""
+    def encrypt(self, data: bytes, *, owner: str) -> bytes:
+        """Encrypt data so that it decrypts for the same `owner` only. Return the nonce and the ciphertext."""
         nonce = secrets.token_bytes(NONCE_BYTES)
         return nonce + self._cipher.encrypt(nonce, data, owner.encode())
 
-    def open(self, sealed: bytes, *, owner: str) -> bytes:
-        """What was sealed.
+    def decrypt(self, encrypted: bytes, *, owner: str) -> bytes:
+        """Return the plaintext.
 
-        Raises: SealBroken.
+        Args:
+            encrypted: the result of `encrypt`.
+
+        Raises: DecryptionFailed.
         """
         try:
-            return self._cipher.decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], owner.encode())
+            return self._cipher.decrypt(encrypted[:NONCE_BYTES], encrypted[NONCE_BYTES:], owner.encode())
         except (InvalidTag, ValueError):
-            raise SealBroken from None
+            raise DecryptionFailed from None

@@ -1,7 +1,7 @@
-"""The server's secrets while one replaces another: which the database is under, and which may still open something.
+"""The server's secrets during a rotation: the one that the database uses now, and older ones that still decrypt data.
 
-Invariant: what is made anew is under the secret that the database names, so that a process which already knows the next
-one writes nothing that others cannot read yet.
+Invariant: new data is encrypted with the secret that the database names. A process that already knows the next secret
+therefore writes nothing that others cannot read yet.
 """
 
 from __future__ import annotations
@@ -13,38 +13,38 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from storekeep.server.domain.keys.encryption import Seal, SealBroken, derive_key
+from storekeep.server.domain.keys.encryption import DecryptionFailed, SecretBox, derive_key
 from storekeep.server.runtime.file_modes import ExposedFile
 from storekeep.server.runtime.secrets import WeakSecret
 from storekeep.server.store.sql.transactions import Transaction
 from storekeep.server.store.tables import audit as store
 
-READ_AGAIN_S = 1.0
-"""How old what is known of the secrets may be: a page token or an API key meets a rotation within that time."""
+RELOAD_INTERVAL_S = 1.0
+"""How often the secrets are read again, in seconds: page tokens and API keys follow a rotation within that time."""
 OVERLAP_DAYS = 30
-"""How long API keys work under the secret before the current one."""
+"""How long API keys stored under the previous secret stay valid after a rotation."""
 MICROS_PER_DAY = 86_400 * 1_000_000
 
 
-class SecretUnknown(SealBroken):
-    """The database is under a secret that this process does not have."""
+class SecretUnknown(DecryptionFailed):
+    """The database uses a secret that this process does not have."""
 
     def __init__(self) -> None:
         Exception.__init__(
             self,
-            "the server's secret is not the one that the database was made with: put the right secret.key into the "
-            "data directory, or set STOREKEEP_SECRET to it; where it is lost: storekeep-server bootstrap-admin --force "
+            "the server's secret is not the one that the database uses: put the right secret.key into the data "
+            "directory, or set STOREKEEP_SECRET to it; if it is lost, run: storekeep-server bootstrap-admin --force "
             "--new-secret",
         )
 
 
 class CurrentSecret(msgspec.Struct, frozen=True):
-    """The secret that the database is under.
+    """The secret that the database uses now.
 
     Attributes:
-        number: 1 for the first, rising by one with each rotation.
+        number: 1 for the first secret; each rotation adds one.
         secret: the secret itself.
-        since_us: when the database was put under it.
+        since_us: when the database began to use it, microseconds since 1970.
     """
 
     number: int
@@ -53,12 +53,11 @@ class CurrentSecret(msgspec.Struct, frozen=True):
 
 
 class Keyring:
-    """The server's secrets as this process knows them.
+    """The server's secrets, as this process knows them.
 
     Args:
-        read: gives those that there are, the newest first; called again now and then, and where something does not
-            open.
-        overlap_days: how long API keys work under the secret before the current one.
+        read: returns the secrets, newest first. Called about once a second, and when data cannot be decrypted.
+        overlap_days: how long API keys stored under the previous secret stay valid after a rotation.
     """
 
     def __init__(self, read: Callable[[], Sequence[bytes]], *, overlap_days: float = OVERLAP_DAYS) -> None:
@@ -70,12 +69,12 @@ class Keyring:
         self.reload()
 
     @staticmethod
-    def of(secret: bytes) -> Keyring:
-        """A keyring with one secret, which never changes."""
+    def from_secret(secret: bytes) -> Keyring:
+        """Return a keyring with one secret, which never changes."""
         return Keyring(lambda: (secret,))
 
     def reload(self) -> bool:
-        """Read the secrets again; whether others are known now."""
+        """Read the secrets again. Return whether they have changed."""
         with self._lock:
             self._read_s = time.monotonic()
             try:
@@ -83,84 +82,85 @@ class Keyring:
             except (ExposedFile, OSError, WeakSecret):
                 if not self._known:
                     raise
-                return False  # what is known goes on working, whatever becomes of the files
+                return False  # the known secrets stay in use when their files cannot be read
             changed, self._known = known != self._known, known
             if changed:
-                self._writing = self._find(self._fingerprint) or known[0]
+                self._write_secret = self._find(self._fingerprint) or known[0]
         return changed
 
-    def known(self) -> tuple[bytes, ...]:
-        """All secrets that may open something, the newest first."""
-        if time.monotonic() - self._read_s > READ_AGAIN_S:
+    def list_secrets(self) -> tuple[bytes, ...]:
+        """Return all known secrets, newest first."""
+        if time.monotonic() - self._read_s > RELOAD_INTERVAL_S:
             self.reload()
         return self._known
 
-    def writing(self) -> bytes:
-        """The secret for what is made without a transaction: the one that the database was last seen under."""
-        self.known()
-        return self._writing
+    def get_write_secret(self) -> bytes:
+        """Return the secret for new data that is made outside a transaction: the one last read as current."""
+        self.list_secrets()
+        return self._write_secret
 
-    def current(self, tx: Transaction) -> CurrentSecret:
-        """The secret that the database is under.
+    def read_current(self, tx: Transaction) -> CurrentSecret:
+        """Return the secret that the database uses now.
 
         Raises: SecretUnknown.
         """
         row = store.LATEST_SECRET.one(tx)
         if row is None:
-            return CurrentSecret(0, self.known()[0], 0)
-        number, wanted, since_us = row
-        found = self._find(bytes(wanted))
-        if found is None and self.reload():
-            found = self._find(bytes(wanted))
-        if found is None:
+            return CurrentSecret(0, self.list_secrets()[0], 0)
+        number, stored_fingerprint, since_us = row
+        secret = self._find(bytes(stored_fingerprint))
+        if secret is None and self.reload():
+            secret = self._find(bytes(stored_fingerprint))
+        if secret is None:
             raise SecretUnknown
-        self._fingerprint, self._writing = bytes(wanted), found
-        return CurrentSecret(number, found, since_us)
+        self._fingerprint, self._write_secret = bytes(stored_fingerprint), secret
+        return CurrentSecret(number, secret, since_us)
 
-    def _find(self, wanted: bytes) -> bytes | None:
-        return next((one for one in self._known if hmac.compare_digest(fingerprint(one), wanted)), None)
+    def _find(self, expected_fingerprint: bytes) -> bytes | None:
+        matches = (one for one in self._known if hmac.compare_digest(make_fingerprint(one), expected_fingerprint))
+        return next(matches, None)
 
     def accepts(self, secret: bytes, *, current: CurrentSecret, now_us: int) -> bool:
-        """Whether an API key that is stored under a secret still works."""
+        """Return whether API keys stored under `secret` are still valid."""
         return secret == current.secret or now_us < current.since_us + self._overlap_us
 
-    def open(self, sealed: bytes, *, purpose: str, owner: str) -> bytes:
-        """What was sealed, under whichever known secret.
+    def decrypt(self, encrypted: bytes, *, purpose: str, owner: str) -> bytes:
+        """Decrypt data with any known secret.
 
-        Raises: SealBroken.
+        Raises: DecryptionFailed.
         """
         try:
-            return self._open(sealed, purpose=purpose, owner=owner)
-        except SealBroken:
+            return self._decrypt(encrypted, purpose=purpose, owner=owner)
+        except DecryptionFailed:
             if not self.reload():
                 raise
-        return self._open(sealed, purpose=purpose, owner=owner)
+        return self._decrypt(encrypted, purpose=purpose, owner=owner)
 
-    def _open(self, sealed: bytes, *, purpose: str, owner: str) -> bytes:
+    def _decrypt(self, encrypted: bytes, *, purpose: str, owner: str) -> bytes:
         for secret in self._known:
             try:
-                return Seal(secret, purpose=purpose).open(sealed, owner=owner)
-            except SealBroken:
+                return SecretBox(secret, purpose=purpose).decrypt(encrypted, owner=owner)
+            except DecryptionFailed:
                 continue
-        raise SealBroken
+        raise DecryptionFailed
 
-    def try_open(self, sealed: object, *, purpose: str, owner: str) -> bytes | None:
-        """What was sealed; None where it does not open, whatever it is."""
-        if not isinstance(sealed, bytes | memoryview):
+    def try_decrypt(self, encrypted: object, *, purpose: str, owner: str) -> bytes | None:
+        """Return the plaintext; None if the value, of any type, cannot be decrypted."""
+        if not isinstance(encrypted, bytes | memoryview):
             return None
         try:
-            return self.open(bytes(sealed), purpose=purpose, owner=owner)
-        except SealBroken:
+            return self.decrypt(bytes(encrypted), purpose=purpose, owner=owner)
+        except DecryptionFailed:
             return None
 
-    def seal(self, tx: Transaction, data: bytes, *, purpose: str, owner: str) -> bytes:
-        """Encrypt data under the secret that the database is under.
+    def encrypt(self, tx: Transaction, data: bytes, *, purpose: str, owner: str) -> bytes:
+        """Encrypt data with the secret that the database uses now.
 
         Raises: SecretUnknown.
         """
-        return Seal(self.current(tx).secret, purpose=purpose).seal(data, owner=owner)
+        return SecretBox(self.read_current(tx).secret, purpose=purpose).encrypt(data, owner=owner)
 
 
-def fingerprint(secret: bytes) -> bytes:
-    """What a secret is recognised by; nobody can find a random secret from it."""
+def make_fingerprint(secret: bytes) -> bytes:
+    """Return a value that identifies a secret without revealing it."""
     return derive_key(secret, "fingerprint")

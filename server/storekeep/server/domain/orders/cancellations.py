@@ -1,7 +1,7 @@
-"""Calling off: whole orders, units of their lines, and what nobody confirmed in time. Their stock goes back.
+"""Cancellation of whole orders and of units of their lines, and expiry of unconfirmed orders. Stock is released.
 
-Refuses to call off what was shipped, or what is bound to a fulfilment that may leave any moment. Invariant: an order
-that is CANCELLED or EXPIRED has no open unit and costs nothing.
+Shipped units cannot be cancelled, and `cancel_order_lines` refuses units that are assigned to a fulfilment.
+Invariant: a CANCELLED or EXPIRED order has no open units and a total of 0.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from msgspec.structs import replace
 
 from storekeep.server.domain.calls import Call
 from storekeep.server.domain.errors import UnitsNotOpen
-from storekeep.server.domain.money import share_of
+from storekeep.server.domain.money import prorate_amount
 from storekeep.server.domain.mutations import Mutation, mutate
-from storekeep.server.domain.orders.changes import order_to_change, save
+from storekeep.server.domain.orders.changes import find_order_for_update, save_order
 from storekeep.server.domain.orders.fulfillments import (
     LineUnits,
     Unbound,
-    cancel_pending,
-    check_lines_there,
-    check_named_once,
-    unbound_units,
+    cancel_pending_fulfillments,
+    check_lines_distinct,
+    check_lines_exist,
+    read_unbound_units,
 )
-from storekeep.server.domain.orders.orders import ROWS, Order, OrderLine, called_off, read_written
+from storekeep.server.domain.orders.orders import ROWS, Order, OrderLine, cancel_all_lines, read_stored_rows
 from storekeep.server.domain.orders.states import (
     CANCELLED,
     CONFIRMED,
@@ -35,7 +35,7 @@ from storekeep.server.domain.orders.states import (
     check_step,
     require_state,
 )
-from storekeep.server.domain.stock.allocations import Share, allocations_of, deallocate
+from storekeep.server.domain.stock.allocations import Share, deallocate_units, read_allocations
 from storekeep.server.domain.stock.expiry import Expirer
 from storekeep.server.store.engine import Store
 from storekeep.server.store.sql.transactions import Transaction
@@ -43,19 +43,19 @@ from storekeep.server.store.tables import orders as store
 
 
 def cancel_order(db: Store, call: Call, order_id: str, *, reason: str = "", etag: str = "") -> Order:
-    """Call an order off of which nothing was shipped, with its pending fulfilments, and give its stock back.
+    """Cancel an order with no shipped units, cancel its pending fulfilments and release its stock.
 
     Raises: OrderNotFound, EtagMismatch, IllegalState.
     """
 
     def effect(mutation: Mutation) -> Order:
-        old = order_to_change(mutation.tx, order_id, etag=etag)
-        check_step(old.name, state=old.state, wanted=CANCELLED)
+        old = find_order_for_update(mutation.tx, order_id, etag=etag)
+        check_step(old.name, state=old.state, target=CANCELLED)
         if old.state == CONFIRMED:
-            cancel_pending(mutation, old)
-        deallocate(mutation, old.name, allocations_of(mutation.tx, [old.name])[old.name])
-        new = called_off(old, state=CANCELLED, reason=reason)
-        return save(mutation, old, new, happened="cancelled", reason=reason)
+            cancel_pending_fulfillments(mutation, old)
+        deallocate_units(mutation, old.name, read_allocations(mutation.tx, [old.name])[old.name])
+        new = cancel_all_lines(old, state=CANCELLED, reason=reason)
+        return save_order(mutation, old, new, event="cancelled", reason=reason)
 
     return mutate(db, call, effect, Order)
 
@@ -63,76 +63,80 @@ def cancel_order(db: Store, call: Call, order_id: str, *, reason: str = "", etag
 def cancel_order_lines(
     db: Store, call: Call, order_id: str, lines: Sequence[LineUnits], *, reason: str = "", etag: str = ""
 ) -> Order:
-    """Call off units of some lines and give their stock back to where it came from.
+    """Cancel units of some lines and release their stock at the locations where it is allocated.
+
+    Args:
+        lines: line numbers and units; 0 units cancels all open units without a fulfilment.
 
     Raises: InvalidField, OrderNotFound, EtagMismatch, IllegalState, OrderLineNotFound, UnitsNotOpen.
     """
-    check_named_once(lines)
+    check_lines_distinct(lines)
 
     def effect(mutation: Mutation) -> Order:
-        old = order_to_change(mutation.tx, order_id, etag=etag)
-        require_state(old.name, state=old.state, among=HOLDS_STOCK, wanted=CANCELLED)
-        check_lines_there(old, lines)
-        unbound = unbound_units(mutation.tx, old)
-        there = unbound_of(unbound)
-        units = {number: wanted or there[number] for number, wanted in lines}
-        give_back(mutation, old, unbound, units)
-        new = settled(replace(old, lines=tuple(without(line, units.get(line.line_number, 0)) for line in old.lines)))
+        old = find_order_for_update(mutation.tx, order_id, etag=etag)
+        require_state(old.name, state=old.state, among=HOLDS_STOCK, target=CANCELLED)
+        check_lines_exist(old, lines)
+        unbound = read_unbound_units(mutation.tx, old)
+        unbound_by_line = sum_unbound(unbound)
+        units = {number: requested or unbound_by_line[number] for number, requested in lines}
+        deallocate_unbound(mutation, old, unbound, units)
+        lines_after = tuple(cancel_line_units(line, units.get(line.line_number, 0)) for line in old.lines)
+        new = recalculate_order(replace(old, lines=lines_after))
         if new.state == CANCELLED:
             new = replace(new, cancel_reason=reason)
-        happened = "lines_cancelled" if new.state == old.state else new.state.lower()
-        return save(mutation, old, new, happened=happened, reason=reason)
+        event = "lines_cancelled" if new.state == old.state else new.state.lower()
+        return save_order(mutation, old, new, event=event, reason=reason)
 
     return mutate(db, call, effect, Order)
 
 
-def unbound_of(unbound: Unbound) -> Counter[int]:
-    """Line -> units, wherever they are, that are open and bound to no fulfilment."""
-    there: Counter[int] = Counter()
+def sum_unbound(unbound: Unbound) -> Counter[int]:
+    """Return line number -> open units without a fulfilment, over all locations."""
+    totals: Counter[int] = Counter()
     for (line_number, _), units in unbound.items():
-        there[line_number] += units
-    return there
+        totals[line_number] += units
+    return totals
 
 
-def give_back(mutation: Mutation, order: Order, unbound: Unbound, units: Mapping[int, int]) -> None:
-    """Give up unbound units of lines, from the last of their locations first.
+def deallocate_unbound(mutation: Mutation, order: Order, unbound: Unbound, units: Mapping[int, int]) -> None:
+    """Deallocate units without a fulfilment, starting at the last location of each line.
 
     Args:
-        units: line -> how many.
+        unbound: what `read_unbound_units` returned.
+        units: line number -> units to deallocate.
 
     Raises: UnitsNotOpen.
     """
     skus = {line.line_number: line.sku for line in order.lines}
-    places: dict[int, list[tuple[str, int]]] = defaultdict(list)
+    sources: dict[int, list[tuple[str, int]]] = defaultdict(list)
     for (line_number, location_id), free in reversed(unbound.items()):
-        places[line_number].append((location_id, free))
+        sources[line_number].append((location_id, free))
     shares: list[Share] = []
-    for line_number, wanted in units.items():
-        there = sum(free for _, free in places[line_number])
-        if there < max(1, wanted):
-            raise UnitsNotOpen(order.name, line_number=line_number, wanted=max(1, wanted), there=there)
-        missing = wanted
-        for location_id, free in places[line_number]:
+    for line_number, requested in units.items():
+        available = sum(free for _, free in sources[line_number])
+        if available < max(1, requested):
+            raise UnitsNotOpen(order.name, line_number=line_number, requested=max(1, requested), available=available)
+        missing = requested
+        for location_id, free in sources[line_number]:
             taken = min(missing, free)
             if taken:
                 missing -= taken
                 shares.append(Share(line_number, skus[line_number], location_id, taken))
-    deallocate(mutation, order.name, shares)
+    deallocate_units(mutation, order.name, shares)
 
 
-def without(line: OrderLine, units: int) -> OrderLine:
-    """A line without some of its units, which take their part of the discount with them."""
-    kept = line.quantity - line.cancelled
-    return replace(
-        line, cancelled=line.cancelled + units, discount_minor=share_of(line.discount_minor, kept - units, kept)
-    )
+def cancel_line_units(line: OrderLine, units: int) -> OrderLine:
+    """Return a line with some more units cancelled and its discount prorated."""
+    active = line.quantity - line.cancelled
+    discount_minor = prorate_amount(line.discount_minor, active - units, active)
+    return replace(line, cancelled=line.cancelled + units, discount_minor=discount_minor)
 
 
-def settled(order: Order) -> Order:
-    """An order whose lines have changed, with the state and the total that follow from them."""
+def recalculate_order(order: Order) -> Order:
+    """Return an order with the state and the total that follow from its changed lines."""
     if not any(line.open for line in order.lines):
         if not any(line.fulfilled for line in order.lines):
-            return called_off(order, state=CANCELLED)
+            return cancel_all_lines(order, state=CANCELLED)
         order = replace(order, state=FULFILLED)
     return replace(order, total_minor=order.shipping_minor + sum(line.total_minor for line in order.lines))
 
@@ -140,23 +144,23 @@ def settled(order: Order) -> Order:
 # -- expiry
 
 
-def _find_expired(tx: Transaction, most: int) -> list[str]:
-    return [order_id for (order_id,) in store.DUE.all(tx, now_us=tx.now_us, most=most)]
+def _find_expired(tx: Transaction, limit: int) -> list[str]:
+    return [order_id for (order_id,) in store.EXPIRED_IDS.all(tx, now_us=tx.now_us, most=limit)]
 
 
-def _find_expired_of(tx: Transaction, skus: Sequence[str], most: int) -> list[str]:
-    asked = msgspec.json.encode(list(skus)).decode()
-    return [order_id for (order_id,) in store.DUE_OF.all(tx, now_us=tx.now_us, skus=asked, most=most)]
+def _find_expired_by_sku(tx: Transaction, skus: Sequence[str], limit: int) -> list[str]:
+    skus_json = msgspec.json.encode(list(skus)).decode()
+    return [order_id for (order_id,) in store.EXPIRED_IDS_BY_SKU.all(tx, now_us=tx.now_us, skus=skus_json, most=limit)]
 
 
 def _expire(mutation: Mutation, order_ids: Sequence[str]) -> None:
-    """Write that orders have expired, and give their stock back."""
+    """Write the expiry of orders and release their stock."""
     tx = mutation.tx
-    orders = read_written(tx, ROWS.find_many(tx, [(order_id,) for order_id in order_ids]))
-    allocated = allocations_of(tx, [order.name for order in orders])
+    orders = read_stored_rows(tx, ROWS.find_many(tx, [(order_id,) for order_id in order_ids]))
+    allocated = read_allocations(tx, [order.name for order in orders])
     for old in orders:
-        deallocate(mutation, old.name, allocated[old.name])
-        save(mutation, old, called_off(old, state=EXPIRED), happened="expired")
+        deallocate_units(mutation, old.name, allocated[old.name])
+        save_order(mutation, old, cancel_all_lines(old, state=EXPIRED), event="expired")
 
 
-EXPIRER = Expirer(find=_find_expired, find_of=_find_expired_of, expire=_expire)
+EXPIRER = Expirer(find=_find_expired, find_by_sku=_find_expired_by_sku, expire=_expire)

@@ -1,7 +1,7 @@
-"""Changing orders: confirmed, held and resumed, completed; and how any change of one is written.
+"""Changes of an order's state and hold, and the function that writes any change of an order.
 
-Every change is a step of the one table of states or leaves the state as it is, and goes into the ledger with the order
-before and after it. Refuses to move on what is held.
+Each change follows `ORDER_STEPS` or keeps the state, and writes an audit entry with the order before and after. An
+order on hold cannot be confirmed or completed.
 """
 
 from __future__ import annotations
@@ -11,79 +11,90 @@ from msgspec.structs import replace
 from storekeep.server.domain.calls import Call
 from storekeep.server.domain.errors import OrderHeld, OrderNotHeld
 from storekeep.server.domain.mutations import Mutation, mutate
-from storekeep.server.domain.orders.orders import ROWS, Order, find_order, insert_lines, row_values, update_lines
-from storekeep.server.domain.orders.states import COMPLETED, CONFIRMED, ENDED, ORDER_STATES, check_step, require_state
+from storekeep.server.domain.orders.orders import ROWS, Order, build_row_values, find_order, insert_lines, update_lines
+from storekeep.server.domain.orders.states import (
+    COMPLETED,
+    CONFIRMED,
+    ORDER_STATES,
+    TERMINAL_STATES,
+    check_step,
+    require_state,
+)
 from storekeep.server.domain.standard.resources import check_etag
 from storekeep.server.store.engine import Store
 from storekeep.server.store.sql.transactions import Transaction
 
 HELD = "HELD"
-"""What a hold makes of an order, as a refusal tells it; its state stays."""
-GOES_ON = frozenset(ORDER_STATES) - ENDED
+"""The target that an `IllegalState` error names for a hold, which does not change the state."""
+HOLDABLE = frozenset(ORDER_STATES) - TERMINAL_STATES
+"""States in which an order can be put on hold."""
 
 
 def confirm_order(db: Store, call: Call, order_id: str, *, etag: str = "") -> Order:
-    """Agree to deliver a placed order. From then on it does not expire.
+    """Confirm a placed order. A confirmed order does not expire.
 
     Raises: OrderNotFound, EtagMismatch, IllegalState, OrderHeld.
     """
 
     def effect(mutation: Mutation) -> Order:
-        old = order_to_change(mutation.tx, order_id, etag=etag)
-        check_step(old.name, state=old.state, wanted=CONFIRMED)
+        old = find_order_for_update(mutation.tx, order_id, etag=etag)
+        check_step(old.name, state=old.state, target=CONFIRMED)
         check_not_held(old)
-        return save(mutation, old, replace(old, state=CONFIRMED, expire_time_us=None), happened="confirmed")
+        return save_order(mutation, old, replace(old, state=CONFIRMED, expire_time_us=None), event="confirmed")
 
     return mutate(db, call, effect, Order)
 
 
 def complete_order(db: Store, call: Call, order_id: str, *, etag: str = "") -> Order:
-    """Close an order of which nothing is to be delivered any more.
+    """Close a fulfilled order.
 
     Raises: OrderNotFound, EtagMismatch, IllegalState, OrderHeld.
     """
 
     def effect(mutation: Mutation) -> Order:
-        old = order_to_change(mutation.tx, order_id, etag=etag)
-        check_step(old.name, state=old.state, wanted=COMPLETED)
+        old = find_order_for_update(mutation.tx, order_id, etag=etag)
+        check_step(old.name, state=old.state, target=COMPLETED)
         check_not_held(old)
-        return save(mutation, old, replace(old, state=COMPLETED), happened="completed")
+        return save_order(mutation, old, replace(old, state=COMPLETED), event="completed")
 
     return mutate(db, call, effect, Order)
 
 
 def hold_order(db: Store, call: Call, order_id: str, *, reason: str = "", etag: str = "") -> Order:
-    """Keep an order from going further, until it is resumed.
+    """Put an order on hold until it is resumed.
 
     Raises: OrderNotFound, EtagMismatch, IllegalState, OrderHeld.
     """
 
     def effect(mutation: Mutation) -> Order:
-        old = order_to_change(mutation.tx, order_id, etag=etag)
-        require_state(old.name, state=old.state, among=GOES_ON, wanted=HELD)
+        old = find_order_for_update(mutation.tx, order_id, etag=etag)
+        require_state(old.name, state=old.state, among=HOLDABLE, target=HELD)
         check_not_held(old)
-        return save(mutation, old, replace(old, held=True, hold_reason=reason), happened="held", reason=reason)
+        return save_order(mutation, old, replace(old, held=True, hold_reason=reason), event="held", reason=reason)
 
     return mutate(db, call, effect, Order)
 
 
 def resume_order(db: Store, call: Call, order_id: str, *, etag: str = "") -> Order:
-    """Let a held order go on.
+    """Remove the hold from an order.
 
     Raises: OrderNotFound, EtagMismatch, OrderNotHeld.
     """
 
     def effect(mutation: Mutation) -> Order:
-        old = order_to_change(mutation.tx, order_id, etag=etag)
+        old = find_order_for_update(mutation.tx, order_id, etag=etag)
         if not old.held:
             raise OrderNotHeld(old.name)
-        return save(mutation, old, replace(old, held=False, hold_reason=""), happened="resumed")
+        return save_order(mutation, old, replace(old, held=False, hold_reason=""), event="resumed")
 
     return mutate(db, call, effect, Order)
 
 
-def order_to_change(tx: Transaction, order_id: str, *, etag: str) -> Order:
-    """The order as it is, for a caller who has seen it so.
+def find_order_for_update(tx: Transaction, order_id: str, *, etag: str) -> Order:
+    """Return the current order if the etag matches it.
+
+    Args:
+        etag: the version that the caller has seen; empty to skip the check.
 
     Raises: OrderNotFound, EtagMismatch.
     """
@@ -93,7 +104,7 @@ def order_to_change(tx: Transaction, order_id: str, *, etag: str) -> Order:
 
 
 def check_not_held(order: Order) -> None:
-    """Refuse to move on what is held.
+    """Raise if the order is on hold.
 
     Raises: OrderHeld.
     """
@@ -101,16 +112,16 @@ def check_not_held(order: Order) -> None:
         raise OrderHeld(order.name, hold_reason=order.hold_reason)
 
 
-def save(mutation: Mutation, old: Order, new: Order, *, happened: str, reason: str = "") -> Order:
-    """Write the next version of an order and of those of its lines that changed, its event and its audit entry.
+def save_order(mutation: Mutation, old: Order, new: Order, *, event: str, reason: str = "") -> Order:
+    """Write the next version of an order and its changed lines, its event and its audit entry. Return that version.
 
     Args:
-        happened: the verb in the name of the event.
-        reason: why, for whoever reads the history.
+        event: the last part of the event's name, such as `confirmed`.
+        reason: the caller's reason for the change, shown in the history.
     """
     tx = mutation.tx
     new = replace(new, version=old.version + 1, update_time_us=tx.now_us, change_reason=reason)
-    ROWS.update(tx, row_values(new))
+    ROWS.update(tx, build_row_values(new))
     before = {line.line_number: line for line in old.lines}
     changed = [line for line in new.lines if before.get(line.line_number, line) != line]
     added = [line for line in new.lines if line.line_number not in before]
@@ -118,5 +129,5 @@ def save(mutation: Mutation, old: Order, new: Order, *, happened: str, reason: s
         update_lines(tx, old.id, changed)
     if added:
         insert_lines(tx, old.id, added)
-    mutation.record(f"order.{happened}", before=old, after=new)
+    mutation.record(f"order.{event}", before=old, after=new)
     return new

@@ -1,7 +1,7 @@
-"""Edits: lines of an order of which nothing was shipped are added, changed and removed, all together or not at all.
+"""Edits that add, change and remove lines of an order with no shipped units, in one transaction.
 
-New lines cost what they cost now; lines that are there keep price and number. Refuses to take away what is bound to a
-fulfilment. A preview is the edit itself, as a trial.
+New lines get current prices; existing lines keep their price and number. Units that are assigned to a fulfilment
+cannot be removed. A preview is the same edit as a dry run.
 """
 
 from __future__ import annotations
@@ -14,33 +14,33 @@ from msgspec.structs import replace
 
 from storekeep.server.domain.calls import Call
 from storekeep.server.domain.errors import InvalidField
-from storekeep.server.domain.money import share_of
+from storekeep.server.domain.money import prorate_amount
 from storekeep.server.domain.mutations import Mutation, mutate
-from storekeep.server.domain.orders.cancellations import give_back, settled, without
-from storekeep.server.domain.orders.changes import order_to_change, save
-from storekeep.server.domain.orders.fulfillments import LineUnits, check_lines_there, unbound_units
+from storekeep.server.domain.orders.cancellations import cancel_line_units, deallocate_unbound, recalculate_order
+from storekeep.server.domain.orders.changes import find_order_for_update, save_order
+from storekeep.server.domain.orders.fulfillments import LineUnits, check_lines_exist, read_unbound_units
 from storekeep.server.domain.orders.orders import Order, OrderLine
-from storekeep.server.domain.orders.placing import DEFAULT_LOCATION, price_lines, total_of
+from storekeep.server.domain.orders.placing import DEFAULT_LOCATION, calculate_total, price_lines
 from storekeep.server.domain.orders.states import CANCELLED, EDITABLE, require_state
-from storekeep.server.domain.stock.allocations import Wanted, add_up, allocate_stock
+from storekeep.server.domain.stock.allocations import RequestedLine, allocate_stock, sum_quantities
 from storekeep.server.store.engine import Store
 from storekeep.server.store.sql.transactions import Transaction
 from storekeep.server.store.tables import orders as store
 
 EDITED = "EDITED"
-"""What an edit makes of an order, as a refusal tells it; its state stays."""
+"""The target that an `IllegalState` error names for an edit, which does not change the state."""
 LINES_MAX = 1_000
-"""Lines of one order."""
+"""The maximum number of lines of an order."""
 
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """What is to be changed.
+    """The requested changes to the lines of an order.
 
     Attributes:
         added: (SKU, units) of new lines.
-        changed: lines and the units that they shall have, without those that are cancelled already.
-        removed: numbers of lines of which all units are called off.
+        changed: line numbers and their new units, cancelled units not counted.
+        removed: numbers of the lines to cancel completely.
     """
 
     added: tuple[tuple[str, int], ...] = ()
@@ -48,13 +48,13 @@ class Edit:
     removed: tuple[int, ...] = ()
 
     @property
-    def named(self) -> tuple[LineUnits, ...]:
-        """The lines that it changes or removes; a removed one with 0 units."""
+    def line_targets(self) -> tuple[LineUnits, ...]:
+        """Return the changed and the removed lines; a removed line has 0 units."""
         return (*self.changed, *(LineUnits(number, 0) for number in self.removed))
 
 
 def apply_order_edit(db: Store, call: Call, order_id: str, edit: Edit, *, reason: str = "", etag: str = "") -> Order:
-    """Edit the lines of an order; without any difference nothing is written.
+    """Edit the lines of an order. Write nothing if no line differs.
 
     Raises: InvalidField, OrderNotFound, EtagMismatch, IllegalState, OrderLineNotFound, SkuNotFound, NotForSale,
         CurrencyMismatch, InvalidAmount, UnitsNotOpen, OutOfStock.
@@ -63,72 +63,72 @@ def apply_order_edit(db: Store, call: Call, order_id: str, edit: Edit, *, reason
 
     def effect(mutation: Mutation) -> Order:
         tx = mutation.tx
-        old = order_to_change(tx, order_id, etag=etag)
-        require_state(old.name, state=old.state, among=EDITABLE, wanted=EDITED)
-        check_lines_there(old, edit.named)
-        lines = (*_edited_lines(old, edit), *_added_lines(tx, old, edit))
+        old = find_order_for_update(tx, order_id, etag=etag)
+        require_state(old.name, state=old.state, among=EDITABLE, target=EDITED)
+        check_lines_exist(old, edit.line_targets)
+        lines = (*_edit_lines(old, edit), *_price_added_lines(tx, old, edit))
         if lines == old.lines:
             return old
-        total_of(lines, shipping_minor=old.shipping_minor)
+        calculate_total(lines, shipping_minor=old.shipping_minor)
         _move_stock(mutation, old, lines)
-        new = settled(replace(old, lines=lines))
+        new = recalculate_order(replace(old, lines=lines))
         if new.state == CANCELLED:
-            return save(mutation, old, replace(new, cancel_reason=reason), happened="cancelled", reason=reason)
-        return save(mutation, old, new, happened="edited", reason=reason)
+            return save_order(mutation, old, replace(new, cancel_reason=reason), event="cancelled", reason=reason)
+        return save_order(mutation, old, new, event="edited", reason=reason)
 
     return mutate(db, call, effect, Order)
 
 
 def _check(edit: Edit) -> None:
-    """Refuse an edit that asks for nothing, or for two things of one line.
+    """Raise if an edit is empty or names a line twice.
 
     Raises: InvalidField.
     """
-    numbers = [number for number, _ in edit.named]
+    numbers = [number for number, _ in edit.line_targets]
     if not numbers and not edit.added:
-        raise InvalidField("edit", "it changes nothing: add, change or remove lines")
+        raise InvalidField("edit", "the edit is empty: add, change or remove lines")
     number, times = max(Counter(numbers).items(), key=lambda counted: counted[1], default=(0, 0))
     if times > 1:
-        raise InvalidField("edit", f"line {number} is named twice")
+        raise InvalidField("edit", f"line {number} occurs more than once")
 
 
-def _edited_lines(order: Order, edit: Edit) -> tuple[OrderLine, ...]:
-    """The lines that are there, as they shall be."""
-    wanted = dict(edit.named)
-    return tuple(_edited(line, wanted.get(line.line_number)) for line in order.lines)
+def _edit_lines(order: Order, edit: Edit) -> tuple[OrderLine, ...]:
+    """Return the existing lines after the edit."""
+    requested = dict(edit.line_targets)
+    return tuple(_edit_line(line, requested.get(line.line_number)) for line in order.lines)
 
 
-def _edited(line: OrderLine, wanted: int | None) -> OrderLine:
-    """A line with so many units that are not cancelled; a discount grows and shrinks with them."""
-    kept = line.quantity - line.cancelled
-    if wanted is None or wanted == kept:
+def _edit_line(line: OrderLine, requested: int | None) -> OrderLine:
+    """Return a line with the requested active units and a prorated discount; None keeps the line."""
+    active = line.quantity - line.cancelled
+    if requested is None or requested == active:
         return line
-    if wanted == 0:
-        return without(line, kept)
-    quantity = wanted + line.cancelled
+    if requested == 0:
+        return cancel_line_units(line, active)
+    quantity = requested + line.cancelled
     return replace(
         line,
         quantity=quantity,
         subtotal_minor=quantity * line.unit_price_minor,
-        discount_minor=share_of(line.discount_minor, wanted, kept),
+        discount_minor=prorate_amount(line.discount_minor, requested, active),
     )
 
 
-def _added_lines(tx: Transaction, order: Order, edit: Edit) -> tuple[OrderLine, ...]:
-    """The new lines, at the prices of this moment.
+def _price_added_lines(tx: Transaction, order: Order, edit: Edit) -> tuple[OrderLine, ...]:
+    """Return the new lines at current prices.
 
     Raises: InvalidField, SkuNotFound, NotForSale, CurrencyMismatch.
     """
     if not edit.added:
         return ()
     if len(order.lines) + len(edit.added) > LINES_MAX:
-        raise InvalidField("edit.added_lines", f"an order can have {LINES_MAX} lines")
+        raise InvalidField("edit.added_lines", f"an order can have at most {LINES_MAX} lines")
     rows = store.OFFER.all(
         tx,
         customer_id=order.customer_id,
         location_id=order.location_id,
         taken_at="",
-        quantities=msgspec.json.encode(add_up(edit.added)).decode(),
+        quantities=msgspec.json.encode(sum_quantities(edit.added)).decode(),
         currency_code=order.currency_code,
     )
     return price_lines(
@@ -141,18 +141,18 @@ def _added_lines(tx: Transaction, order: Order, edit: Edit) -> tuple[OrderLine, 
 
 
 def _move_stock(mutation: Mutation, order: Order, lines: tuple[OrderLine, ...]) -> None:
-    """Give back what lines have too much, then take what they lack.
+    """Deallocate surplus units of the lines, then allocate missing units.
 
-    What is taken comes from the order's location, or from any where that is the one of orders that name none.
+    Missing units come from the order's location; from any location if that is `DEFAULT_LOCATION`.
 
     Raises: UnitsNotOpen, OutOfStock.
     """
     open_before = {line.line_number: line.open for line in order.lines}
     differences = [(line, line.open - open_before.get(line.line_number, 0)) for line in lines]
-    given = {line.line_number: -units for line, units in differences if units < 0}
-    if given:
-        give_back(mutation, order, unbound_units(mutation.tx, order), given)
-    wanted = [Wanted(line.line_number, line.sku, units) for line, units in differences if units > 0]
-    if wanted:
+    surplus = {line.line_number: -units for line, units in differences if units < 0}
+    if surplus:
+        deallocate_unbound(mutation, order, read_unbound_units(mutation.tx, order), surplus)
+    missing = [RequestedLine(line.line_number, line.sku, units) for line, units in differences if units > 0]
+    if missing:
         location_id = "" if order.location_id == DEFAULT_LOCATION else order.location_id
-        allocate_stock(mutation, order.name, wanted, location_id=location_id)
+        allocate_stock(mutation, order.name, missing, location_id=location_id)

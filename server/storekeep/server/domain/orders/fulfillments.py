@@ -1,7 +1,8 @@
-"""Fulfilments: units of an order that leave one location together.
+"""Fulfilments: units of an order that are shipped together from one location.
 
-Refuses to bind a unit that is not open, or bound already, and to ship what is held or not there. Invariant: what is
-pending of a line at a location is at most what is allocated to it there; what was shipped is what is fulfilled.
+A unit belongs to at most one fulfilment. An order on hold cannot be shipped, nor can units that are not on hand.
+Invariant: the pending units of a line at a location are at most its allocated units there; the shipped units of a
+line are its fulfilled units.
 """
 
 from __future__ import annotations
@@ -22,14 +23,14 @@ from storekeep.server.domain.errors import (
     UnitsNotOpen,
 )
 from storekeep.server.domain.mutations import Mutation, mutate
-from storekeep.server.domain.orders.changes import check_not_held, order_to_change, save
+from storekeep.server.domain.orders.changes import check_not_held, find_order_for_update, save_order
 from storekeep.server.domain.orders.orders import Order, find_order
 from storekeep.server.domain.orders.states import FULFILLABLE, FULFILLED, PARTIALLY_FULFILLED, require_state
 from storekeep.server.domain.standard.filters import FilterField, Kind
 from storekeep.server.domain.standard.lists import Column, Listing, ListRequest
 from storekeep.server.domain.standard.pages import Page, PageTokens
 from storekeep.server.domain.standard.resources import check_etag, new_id
-from storekeep.server.domain.stock.allocations import Share, ship
+from storekeep.server.domain.stock.allocations import Share, ship_units
 from storekeep.server.store.engine import Store
 from storekeep.server.store.sql.rows import Rows
 from storekeep.server.store.sql.transactions import Transaction
@@ -42,12 +43,12 @@ FULFILLMENT_STEPS: dict[str, frozenset[str]] = {
     DELIVERED: frozenset(),
     CANCELLED: frozenset(),
 }
-"""How far a fulfilment can go from where it is; the documentation prints it."""
+"""State -> states that can follow it. The documentation prints this table."""
 FULFILLMENT_STATES = tuple(FULFILLMENT_STEPS)
 
 
 class FulfillmentLine(msgspec.Struct, frozen=True):
-    """So many units of one line of the order."""
+    """A quantity of one line of the order."""
 
     line_number: int
     quantity: int
@@ -72,12 +73,12 @@ class Fulfillment(msgspec.Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        """The resource name."""
+        """Return the resource name."""
         return f"orders/{self.order_id}/fulfillments/{self.id}"
 
 
 class LineUnits(NamedTuple):
-    """So many units of one line; 0 for all that are open and unbound."""
+    """A quantity of one line; 0 for all open units without a fulfilment."""
 
     line_number: int
     quantity: int
@@ -101,33 +102,33 @@ ROWS = Rows(
     key=("id",),
 )
 Unbound = dict[tuple[int, str], int]
-"""(line, location) -> units that are allocated there and bound to no fulfilment, the first locations first."""
+"""(line number, location id) -> allocated units without a fulfilment, ordered by location priority."""
 
 
-# -- binding
+# -- creating
 
 
 def create_fulfillment(
     db: Store, call: Call, order_id: str, *, location_id: str = "", lines: Sequence[LineUnits] = (), etag: str = ""
 ) -> Fulfillment:
-    """Bind open units of an order to one delivery from one location.
+    """Create a fulfilment with open units of an order at one location.
 
     Args:
-        location_id: where it leaves from; empty for the first location where the order has all of these units.
-        lines: what is in it; empty for all that is there.
-        etag: of the order.
+        location_id: the location that ships the units; empty for the first one that has all of them.
+        lines: the units to ship; empty for all units at the location.
+        etag: the order's etag; empty to skip the check.
 
     Raises: InvalidField, OrderNotFound, EtagMismatch, IllegalState, OrderHeld, OrderLineNotFound, UnitsNotOpen.
     """
-    check_named_once(lines)
+    check_lines_distinct(lines)
 
     def effect(mutation: Mutation) -> Fulfillment:
         tx = mutation.tx
-        order = order_to_change(tx, order_id, etag=etag)
-        require_state(order.name, state=order.state, among=FULFILLABLE, wanted=PARTIALLY_FULFILLED)
+        order = find_order_for_update(tx, order_id, etag=etag)
+        require_state(order.name, state=order.state, among=FULFILLABLE, target=PARTIALLY_FULFILLED)
         check_not_held(order)
-        check_lines_there(order, lines)
-        location, chosen = _choose(order, unbound_units(tx, order), location_id, lines)
+        check_lines_exist(order, lines)
+        location, chosen = _choose_location(order, read_unbound_units(tx, order), location_id, lines)
         skus = {line.line_number: line.sku for line in order.lines}
         new = Fulfillment(
             id=new_id(),
@@ -150,79 +151,79 @@ def create_fulfillment(
     return mutate(db, call, effect, Fulfillment)
 
 
-def check_named_once(lines: Sequence[LineUnits]) -> None:
-    """Refuse a line that is named twice.
+def check_lines_distinct(lines: Sequence[LineUnits]) -> None:
+    """Raise if a line number occurs more than once.
 
     Raises: InvalidField.
     """
     seen: set[int] = set()
-    for place, (line_number, _) in enumerate(lines):
+    for index, (line_number, _) in enumerate(lines):
         if line_number in seen:
-            raise InvalidField(f"lines[{place}].line_number", f"line {line_number} is named twice")
+            raise InvalidField(f"lines[{index}].line_number", f"line {line_number} occurs more than once")
         seen.add(line_number)
 
 
-def check_lines_there(order: Order, lines: Sequence[LineUnits]) -> None:
-    """Refuse a line that the order does not have.
+def check_lines_exist(order: Order, lines: Sequence[LineUnits]) -> None:
+    """Raise if the order lacks one of the lines.
 
     Raises: OrderLineNotFound.
     """
-    there = {line.line_number for line in order.lines}
+    existing = {line.line_number for line in order.lines}
     for line_number, _ in lines:
-        if line_number not in there:
+        if line_number not in existing:
             raise OrderLineNotFound(order.name, line_number=line_number)
 
 
-def unbound_units(tx: Transaction, order: Order) -> Unbound:
-    """What is open of each line and where, without what is bound to pending fulfilments."""
-    return {(line, location): units for line, location, units in store.UNBOUND_OF.all(tx, order_id=order.id)}
+def read_unbound_units(tx: Transaction, order: Order) -> Unbound:
+    """Return the open units of each line and location, without the units of pending fulfilments."""
+    return {(line, location): units for line, location, units in store.UNBOUND_UNITS.all(tx, order_id=order.id)}
 
 
-def _choose(
+def _choose_location(
     order: Order, unbound: Unbound, location_id: str, lines: Sequence[LineUnits]
 ) -> tuple[str, list[LineUnits]]:
-    """Where the units are taken from, and how many of which line.
+    """Return the location id and the units of each line to ship from there.
 
     Raises: UnitsNotOpen.
     """
-    places = [location_id] if location_id else list(dict.fromkeys(place for _, place in unbound))
+    candidates = [location_id] if location_id else list(dict.fromkeys(location for _, location in unbound))
     short: UnitsNotOpen | None = None
-    for place in places:
-        here = {number: units for (number, where), units in unbound.items() if where == place}
-        wanted = lines or [LineUnits(number, 0) for number in here]
-        missing = [line for line in wanted if here.get(line.line_number, 0) < max(1, line.quantity)]
-        if wanted and not missing:
-            return place, [LineUnits(number, units or here[number]) for number, units in wanted]
+    for candidate in candidates:
+        available = {number: units for (number, location), units in unbound.items() if location == candidate}
+        requested = lines or [LineUnits(number, 0) for number in available]
+        missing = [line for line in requested if available.get(line.line_number, 0) < max(1, line.quantity)]
+        if requested and not missing:
+            return candidate, [LineUnits(number, units or available[number]) for number, units in requested]
         for number, units in missing[:1]:
-            short = short or _not_open(order, number, units, here.get(number, 0))
+            short = short or _build_not_open(order, number, units, available.get(number, 0))
     first = lines[0] if lines else LineUnits(order.lines[0].line_number, 0)
-    raise short or _not_open(order, *first, 0)
+    raise short or _build_not_open(order, *first, 0)
 
 
-def _not_open(order: Order, line_number: int, wanted: int, there: int) -> UnitsNotOpen:
-    return UnitsNotOpen(order.name, line_number=line_number, wanted=max(1, wanted), there=there)
+def _build_not_open(order: Order, line_number: int, requested: int, available: int) -> UnitsNotOpen:
+    return UnitsNotOpen(order.name, line_number=line_number, requested=max(1, requested), available=available)
 
 
-# -- moving on
+# -- shipping, delivery, cancellation
 
 
 def ship_fulfillment(
     db: Store, call: Call, key: Sequence[str], *, carrier: str = "", tracking_number: str = "", etag: str = ""
 ) -> Fulfillment:
-    """Have a fulfilment leave: its units leave the stock, and are fulfilled.
+    """Ship a fulfilment: remove its units from stock and count them as fulfilled.
 
     Raises: FulfillmentNotFound, EtagMismatch, IllegalState, OrderHeld, OutOfStock.
     """
 
     def effect(mutation: Mutation) -> Fulfillment:
         tx = mutation.tx
-        old = _to_step(tx, key, to=SHIPPED, etag=etag)
+        old = _find_for_update(tx, key, target=SHIPPED, etag=etag)
         order = find_order(tx, old.order_id)
         check_not_held(order)
         shares = [Share(line.line_number, line.sku, old.location_id, line.quantity) for line in old.lines]
-        ship(mutation, order.name, shares)
-        shipped = with_fulfilled(order, {line.line_number: line.quantity for line in old.lines})
-        save(mutation, order, shipped, happened=shipped.state.lower())
+        ship_units(mutation, order.name, shares)
+        shipped = add_fulfilled_units(order, {line.line_number: line.quantity for line in old.lines})
+        save_order(mutation, order, shipped, event=shipped.state.lower())
         new = replace(
             old, state=SHIPPED, carrier=carrier, tracking_number=tracking_number, ship_time_us=mutation.tx.now_us
         )
@@ -232,73 +233,79 @@ def ship_fulfillment(
 
 
 def deliver_fulfillment(db: Store, call: Call, key: Sequence[str], *, etag: str = "") -> Fulfillment:
-    """Say that a shipped fulfilment has arrived.
+    """Mark a shipped fulfilment as delivered.
 
     Raises: FulfillmentNotFound, EtagMismatch, IllegalState.
     """
 
     def effect(mutation: Mutation) -> Fulfillment:
-        old = _to_step(mutation.tx, key, to=DELIVERED, etag=etag)
+        old = _find_for_update(mutation.tx, key, target=DELIVERED, etag=etag)
         return _save(mutation, old, replace(old, state=DELIVERED, deliver_time_us=mutation.tx.now_us))
 
     return mutate(db, call, effect, Fulfillment)
 
 
 def cancel_fulfillment(db: Store, call: Call, key: Sequence[str], *, etag: str = "") -> Fulfillment:
-    """Call off a fulfilment that has not left.
+    """Cancel a pending fulfilment. Its units stay allocated to the order.
 
     Raises: FulfillmentNotFound, EtagMismatch, IllegalState.
     """
 
     def effect(mutation: Mutation) -> Fulfillment:
-        old = _to_step(mutation.tx, key, to=CANCELLED, etag=etag)
+        old = _find_for_update(mutation.tx, key, target=CANCELLED, etag=etag)
         return _save(mutation, old, replace(old, state=CANCELLED))
 
     return mutate(db, call, effect, Fulfillment)
 
 
-def cancel_pending(mutation: Mutation, order: Order) -> None:
-    """Call off all fulfilments of an order that have not left."""
+def cancel_pending_fulfillments(mutation: Mutation, order: Order) -> None:
+    """Cancel all pending fulfilments of an order."""
     tx = mutation.tx
-    pending = [(fulfillment_id,) for (fulfillment_id,) in store.PENDING_IDS_OF.all(tx, order_id=order.id)]
+    pending = [(fulfillment_id,) for (fulfillment_id,) in store.PENDING_FULFILLMENT_IDS.all(tx, order_id=order.id)]
     for old in read_fulfillments(tx, ROWS.find_many(tx, pending)) if pending else ():
         _save(mutation, old, replace(old, state=CANCELLED))
 
 
-def with_fulfilled(order: Order, units: dict[int, int]) -> Order:
-    """An order once so many units of some of its lines have been shipped."""
+def add_fulfilled_units(order: Order, units: dict[int, int]) -> Order:
+    """Return an order with more fulfilled units and the state that follows.
+
+    Args:
+        units: line number -> shipped units.
+    """
     lines = tuple(replace(line, fulfilled=line.fulfilled + units.get(line.line_number, 0)) for line in order.lines)
     state = PARTIALLY_FULFILLED if any(line.open for line in lines) else FULFILLED
     return replace(order, lines=lines, state=state)
 
 
-def _to_step(tx: Transaction, key: Sequence[str], *, to: str, etag: str) -> Fulfillment:
-    """The fulfilment as it is, where it can become what is wanted.
+def _find_for_update(tx: Transaction, key: Sequence[str], *, target: str, etag: str) -> Fulfillment:
+    """Return the fulfilment if the etag matches and it can change to the target state.
 
     Raises: FulfillmentNotFound, EtagMismatch, IllegalState.
     """
     old = find_fulfillment(tx, key)
     check_etag(old, etag)
-    if to not in FULFILLMENT_STEPS[old.state]:
-        raise IllegalState(old.name, state=old.state, wanted=to)
+    if target not in FULFILLMENT_STEPS[old.state]:
+        raise IllegalState(old.name, state=old.state, target=target)
     return old
 
 
 def _save(mutation: Mutation, old: Fulfillment, new: Fulfillment) -> Fulfillment:
     new = replace(new, version=old.version + 1, update_time_us=mutation.tx.now_us)
-    ROWS.update(mutation.tx, _row_values(new))
+    ROWS.update(mutation.tx, _build_row_values(new))
     mutation.record(f"fulfillment.{new.state.lower()}", before=old, after=new)
     return new
 
 
 def insert_fulfillments(tx: Transaction, fulfillments: Sequence[Fulfillment]) -> None:
-    """Add fulfilments with their lines, all of them at once."""
-    ROWS.insert_many(tx, [_row_values(one) for one in fulfillments])
-    lines = [(one.id, line.line_number, line.quantity) for one in fulfillments for line in one.lines]
-    store.INSERT_LINES.run_later(tx, lines)
+    """Insert fulfilments and their lines in bulk."""
+    ROWS.insert_many(tx, [_build_row_values(fulfillment) for fulfillment in fulfillments])
+    lines = [
+        (fulfillment.id, line.line_number, line.quantity) for fulfillment in fulfillments for line in fulfillment.lines
+    ]
+    store.INSERT_LINES.run_deferred(tx, lines)
 
 
-def _row_values(fulfillment: Fulfillment) -> dict[str, object]:
+def _build_row_values(fulfillment: Fulfillment) -> dict[str, object]:
     return dict(zip(ROWS.columns, msgspec.structs.astuple(fulfillment)[:-1], strict=True))
 
 
@@ -306,7 +313,7 @@ def _row_values(fulfillment: Fulfillment) -> dict[str, object]:
 
 
 def find_fulfillment(tx: Transaction, key: Sequence[str]) -> Fulfillment:
-    """One fulfilment with its lines.
+    """Return a fulfilment with its lines.
 
     Args:
         key: the ids of the order and of the fulfilment.
@@ -321,16 +328,16 @@ def find_fulfillment(tx: Transaction, key: Sequence[str]) -> Fulfillment:
 
 
 def read_fulfillments(tx: Transaction, rows: Sequence[Sequence[Any]]) -> list[Fulfillment]:
-    """Rows of fulfilments with their lines, which one more statement reads."""
+    """Build fulfilments from rows. One further statement reads their lines."""
     ids = msgspec.json.encode([row[0] for row in rows]).decode()
     lines: dict[str, list[FulfillmentLine]] = defaultdict(list)
-    for fulfillment_id, *line in store.LINES_OF.all(tx, fulfillment_ids=ids):
+    for fulfillment_id, *line in store.FIND_LINES.all(tx, fulfillment_ids=ids):
         lines[fulfillment_id].append(FulfillmentLine(*line))
     return [replace(Fulfillment(*row), lines=tuple(lines[row[0]])) for row in rows]
 
 
 def get_fulfillment(db: Store, key: Sequence[str]) -> Fulfillment:
-    """One fulfilment with its lines.
+    """Return a fulfilment with its lines.
 
     Raises: FulfillmentNotFound.
     """
@@ -338,7 +345,7 @@ def get_fulfillment(db: Store, key: Sequence[str]) -> Fulfillment:
 
 
 def list_fulfillments(db: Store, request: ListRequest, *, tokens: PageTokens) -> Page[Fulfillment]:
-    """One page of the fulfilments of one order, or of all.
+    """Return one page of the fulfilments of one order, or of all orders.
 
     Raises: InvalidFilter, InvalidOrderBy, InvalidPageToken.
     """

@@ -1,7 +1,7 @@
-"""Historic orders: what an order that was placed elsewhere comes to, by itself.
+"""Historic orders: checks and conversion of orders that were placed in another system.
 
-Refuses what does not add up, looks like an order of ours, or cannot have been. Knows no database: what is there of what
-an order names is the business of `order_imports`.
+Refuses wrong totals, impossible times and numbers in this server's own format. Does not use the database; `imports`
+checks that the customers, locations and SKUs exist.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import chain
 
 from storekeep.server.domain.addresses import Address
-from storekeep.server.domain.money import TOTAL_MINOR_MAX, Money, share_of
+from storekeep.server.domain.money import TOTAL_MINOR_MAX, Money, prorate_amount
 from storekeep.server.domain.orders.numbers import OrderNumbers
 from storekeep.server.domain.orders.orders import Order, OrderLine, decode_order
 from storekeep.server.domain.orders.placing import DEFAULT_LOCATION
@@ -39,16 +39,16 @@ PROBLEMS = (
     SKU_NOT_FOUND,
     OUT_OF_STOCK,
 )
-"""Why an order is refused, in the order in which it is looked for."""
+"""Reasons to refuse an order, in the order of the checks."""
 
 
 @dataclass(frozen=True, slots=True)
 class HistoricLine:
-    """So many units of one SKU at the price of their time; see `HistoricOrderLine` in the contract.
+    """A quantity of one SKU at its historic price; see `HistoricOrderLine` in the contract.
 
     Attributes:
-        discount_ppm: millionths of the line that were taken off, where `discount` does not say how much.
-        total: what it should come to; None where that is not said.
+        discount_ppm: the discount in millionths of the line's price; ignored if `discount` is set.
+        total: the expected total; None to skip the check.
     """
 
     sku: str
@@ -61,17 +61,17 @@ class HistoricLine:
 
     @property
     def amounts(self) -> Iterable[Money | None]:
-        """All amounts that it names."""
+        """Return all amounts of the line; None for a missing one."""
         return self.unit_price, self.discount, self.total
 
 
 @dataclass(frozen=True, slots=True)
 class HistoricOrder:
-    """An order that was placed elsewhere; see `HistoricOrder` in the contract.
+    """An order that was placed in another system; see `HistoricOrder` in the contract.
 
     Attributes:
-        ship_time_us: when all of it was shipped; None where nothing was.
-        location_id: empty for the default one, or where open units are to be taken from wherever they are.
+        ship_time_us: when all units were shipped; None if nothing was shipped.
+        location_id: empty for the default location; open units are then allocated from any location.
     """
 
     number: str
@@ -89,8 +89,8 @@ class HistoricOrder:
     total: Money | None = None
 
 
-class Refused(Exception):
-    """One order is left out. Nobody outside hears of it but by the result."""
+class OrderRefused(Exception):
+    """An order of a batch cannot be imported. The import catches this error and returns a `Result`."""
 
     def __init__(self, problem: str, detail: str) -> None:
         super().__init__(detail)
@@ -99,7 +99,7 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Shipping:
-    """How an order was shipped."""
+    """The shipment of an order."""
 
     time_us: int
     carrier: str
@@ -107,37 +107,37 @@ class Shipping:
 
 
 @dataclass(frozen=True, slots=True)
-class Draft:
-    """An order as it is going to be, before it has an id; `content` is what must be the same the next time."""
+class ImportedOrder:
+    """A new order without an id, and its shipment. `shipping` is None if nothing was shipped."""
 
     order: Order
     shipping: Shipping | None
 
     @property
     def content(self) -> tuple[object, ...]:
-        """What makes two imports of a number the same."""
-        return content_of(self.order, self.shipping)
+        """Return the values that a repeated import of the same number must match."""
+        return extract_content(self.order, self.shipping)
 
 
-def draft_of(item: HistoricOrder, numbers: OrderNumbers, *, now_us: int) -> Draft:
-    """An order by itself, without what it names.
+def build_imported_order(item: HistoricOrder, numbers: OrderNumbers, *, now_us: int) -> ImportedOrder:
+    """Check a historic order and build the order to import.
 
-    Raises: Refused.
+    Raises: OrderRefused.
     """
     _check_amounts(item)
-    if numbers.could_make(item.number):
-        raise Refused(NUMBER_RESERVED, f"{item.number} looks like a number that this server gives")
-    lines = tuple(_line(number, line, item) for number, line in enumerate(item.lines, start=1))
+    if numbers.matches_format(item.number):
+        raise OrderRefused(NUMBER_RESERVED, f"{item.number} has the format of the numbers that this server assigns")
+    lines = tuple(_build_line(number, line, item) for number, line in enumerate(item.lines, start=1))
     shipping_minor = item.shipping.amount_minor if item.shipping else 0
-    total_minor = _total(item, lines, shipping_minor)
+    total_minor = _calculate_total(item, lines, shipping_minor)
     if max(item.order_time_us, item.ship_time_us or 0) > now_us:
-        raise Refused(TIME, "it was placed or shipped in the future")
+        raise OrderRefused(TIME, "the order or ship time is in the future")
     if item.ship_time_us is not None and item.ship_time_us < item.order_time_us:
-        raise Refused(TIME, "it was shipped before it was placed")
+        raise OrderRefused(TIME, "the ship time is before the order time")
     order = Order(
         id="",
         customer_id=item.customer_id,
-        state=_state(lines),
+        state=_derive_state(lines),
         currency_code=item.currency_code,
         total_minor=total_minor,
         location_id=item.location_id or DEFAULT_LOCATION,
@@ -153,27 +153,30 @@ def draft_of(item: HistoricOrder, numbers: OrderNumbers, *, now_us: int) -> Draf
         lines=lines,
     )
     if order.state != FULFILLED or item.ship_time_us is None:
-        return Draft(order, None)
-    return Draft(order, Shipping(item.ship_time_us, item.carrier, item.tracking_number))
+        return ImportedOrder(order, None)
+    return ImportedOrder(order, Shipping(item.ship_time_us, item.carrier, item.tracking_number))
 
 
 def _check_amounts(item: HistoricOrder) -> None:
-    """Raises: Refused."""
+    """Raise unless all amounts are in the order's currency.
+
+    Raises: OrderRefused.
+    """
     for amount in chain((item.shipping, item.total), chain.from_iterable(line.amounts for line in item.lines)):
         if amount is not None and amount.currency_code != item.currency_code:
-            raise Refused(CURRENCY, f"an amount is in {amount.currency_code}, the order in {item.currency_code}")
+            raise OrderRefused(CURRENCY, f"an amount is in {amount.currency_code}, the order in {item.currency_code}")
 
 
-def _line(number: int, line: HistoricLine, item: HistoricOrder) -> OrderLine:
-    """A line with what it costs.
+def _build_line(number: int, line: HistoricLine, item: HistoricOrder) -> OrderLine:
+    """Build a line with its discount and total.
 
-    Raises: Refused.
+    Raises: OrderRefused.
     """
     if line.cancelled > line.quantity:
-        raise Refused(AMOUNT, f"line {number}: {line.cancelled} units are cancelled of {line.quantity}")
-    kept = line.quantity - line.cancelled
+        raise OrderRefused(AMOUNT, f"line {number}: {line.cancelled} of {line.quantity} units are cancelled")
+    active = line.quantity - line.cancelled
     price_minor = line.unit_price.amount_minor
-    discount_minor = _discount_minor(line, gross_minor=kept * price_minor)
+    discount_minor = _compute_discount(line, gross_minor=active * price_minor)
     built = OrderLine(
         line_number=number,
         sku=line.sku,
@@ -182,46 +185,47 @@ def _line(number: int, line: HistoricLine, item: HistoricOrder) -> OrderLine:
         unit_price_minor=price_minor,
         subtotal_minor=line.quantity * price_minor,
         discount_minor=discount_minor,
-        fulfilled=0 if item.ship_time_us is None else kept,
+        fulfilled=0 if item.ship_time_us is None else active,
         cancelled=line.cancelled,
     )
     if built.total_minor < 0:
-        raise Refused(AMOUNT, f"line {number}: the discount is more than the line costs")
+        raise OrderRefused(AMOUNT, f"line {number}: the discount is greater than the line's price")
     if line.total is not None and line.total.amount_minor != built.total_minor:
-        raise Refused(
-            DOES_NOT_ADD_UP, f"line {number} costs {built.total_minor} minor units, not {line.total.amount_minor}"
+        raise OrderRefused(
+            DOES_NOT_ADD_UP,
+            f"line {number}: the total is {built.total_minor} minor units, not {line.total.amount_minor}",
         )
     return built
 
 
-def _discount_minor(line: HistoricLine, *, gross_minor: int) -> int:
-    """Return the discount of a line, as it is stated or by its rate: what is left to pay is rounded."""
+def _compute_discount(line: HistoricLine, *, gross_minor: int) -> int:
+    """Return the stated discount or compute it from its rate. The amount to pay is rounded, not the discount."""
     if line.discount is not None:
         return line.discount.amount_minor
-    return gross_minor - share_of(gross_minor, MILLION - line.discount_ppm, MILLION)
+    return gross_minor - prorate_amount(gross_minor, MILLION - line.discount_ppm, MILLION)
 
 
-def _total(item: HistoricOrder, lines: Iterable[OrderLine], shipping_minor: int) -> int:
-    """What all of it costs.
+def _calculate_total(item: HistoricOrder, lines: Iterable[OrderLine], shipping_minor: int) -> int:
+    """Return the total of the order, in minor units.
 
-    Raises: Refused.
+    Raises: OrderRefused.
     """
     total_minor = shipping_minor + sum(line.total_minor for line in lines)
     if total_minor > TOTAL_MINOR_MAX:
-        raise Refused(AMOUNT, "the total is more than an order can cost")
+        raise OrderRefused(AMOUNT, "the total is greater than the maximum of an order")
     if item.total is not None and item.total.amount_minor != total_minor:
-        raise Refused(DOES_NOT_ADD_UP, f"it adds up to {total_minor} minor units, not {item.total.amount_minor}")
+        raise OrderRefused(DOES_NOT_ADD_UP, f"the total is {total_minor} minor units, not {item.total.amount_minor}")
     return total_minor
 
 
-def _state(lines: Sequence[OrderLine]) -> str:
+def _derive_state(lines: Sequence[OrderLine]) -> str:
     if any(line.open for line in lines):
         return CONFIRMED
     return FULFILLED if any(line.fulfilled for line in lines) else CANCELLED
 
 
-def content_of(order: Order, shipping: Shipping | None) -> tuple[object, ...]:
-    """What of an order an import says, with nothing of this server's own."""
+def extract_content(order: Order, shipping: Shipping | None) -> tuple[object, ...]:
+    """Return the imported values of an order, without the values that this server adds."""
     lines = tuple(
         (line.sku, line.quantity, line.unit_price_minor, line.discount_minor, line.fulfilled, line.cancelled)
         for line in order.lines
@@ -239,9 +243,13 @@ def content_of(order: Order, shipping: Shipping | None) -> tuple[object, ...]:
     )
 
 
-def stored_content(first: bytes, ship_time_us: int | None, carrier: str, tracking_number: str) -> tuple[object, ...]:
-    """The content of an order as it was at first, whatever has become of it since."""
+def decode_content(first: bytes, ship_time_us: int | None, carrier: str, tracking_number: str) -> tuple[object, ...]:
+    """Return the imported values of a stored order, whatever has changed since.
+
+    Args:
+        first: the order as JSON, from its first audit entry.
+    """
     order = decode_order(first)
     if ship_time_us is None or not any(line.fulfilled for line in order.lines):
-        return content_of(order, None)
-    return content_of(order, Shipping(ship_time_us, carrier, tracking_number))
+        return extract_content(order, None)
+    return extract_content(order, Shipping(ship_time_us, carrier, tracking_number))

@@ -1,6 +1,6 @@
-"""The history of an order: who did what when and why, and what it changed, as its entries in the ledger tell.
+"""The history of an order: each change with its actor, time, reason and changed fields.
 
-It is derived: nothing is written for it beside the audit entries.
+The history is derived from the order's audit entries; nothing else is stored for it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from storekeep.server.store.tables.ledger import AuditEntry
 
 
 class FieldChange(NamedTuple):
-    """What a change made of one field: texts, empty where there is nothing."""
+    """The values of one field before and after a change, as text; empty for no value."""
 
     field: str
     old_value: str
@@ -32,12 +32,12 @@ class FieldChange(NamedTuple):
 
 
 class OrderChange(msgspec.Struct, frozen=True):
-    """One step in the history of an order, as its entry in the ledger tells it; `from_state` is empty for the first.
+    """One change in the history of an order. `from_state` is empty for the first.
 
     Attributes:
-        sequence: the order's version after the step.
+        sequence: the order's version after the change.
         method: the RPC's name, such as `ConfirmOrder`.
-        changes: what it changed, field by field; none of the first, as all was new.
+        changes: the changed fields; empty for the first change, which creates the order.
     """
 
     sequence: int
@@ -52,87 +52,87 @@ class OrderChange(msgspec.Struct, frozen=True):
 
 EPOCH = datetime.fromtimestamp(0, UTC)
 CHANGES_MAX = 200
-"""Fields that one step tells of."""
-Text = Callable[[Any, str], str]
-"""What makes text of a value, in an order of some currency."""
+"""The maximum number of fields listed for one change."""
+Formatter = Callable[[Any, str], str]
+"""Formats a value of an order in the given currency as text."""
 
 
-def _plain(value: Any, _currency_code: str) -> str:
+def _format_plain(value: Any, _currency_code: str) -> str:
     return "" if value is None else str(value)
 
 
-def _flag(value: bool, _currency_code: str) -> str:
+def _format_flag(value: bool, _currency_code: str) -> str:
     return "true" if value else "false"
 
 
-def _named(collection: str) -> Text:
+def _build_name_formatter(collection: str) -> Formatter:
     return lambda value, _: f"{collection}/{value}"
 
 
-def _amount(amount_minor: int, currency_code: str) -> str:
-    """In major units, such as `19.99`."""
+def _format_amount(amount_minor: int, currency_code: str) -> str:
+    """Return an amount in major units, such as `19.99`."""
     return str(Decimal(amount_minor).scaleb(-MINOR_DIGITS[currency_code]))
 
 
-def _time(time_us: int | None, _currency_code: str) -> str:
-    """As RFC 3339 has it, in UTC."""
+def _format_time(time_us: int | None, _currency_code: str) -> str:
+    """Return a time in RFC 3339 format, in UTC."""
     if time_us is None:
         return ""
     return (EPOCH + timedelta(microseconds=time_us)).isoformat().replace("+00:00", "Z")
 
 
-ORDER_FIELDS: dict[str, tuple[str, Text]] = {
-    "state": ("state", _plain),
-    "total_minor": ("total", _amount),
-    "shipping_minor": ("shipping", _amount),
-    "customer_id": ("customer", _named("customers")),
-    "location_id": ("location", _named("locations")),
-    "external_reference": ("external_reference", _plain),
-    "note": ("note", _plain),
-    "cancel_reason": ("cancel_reason", _plain),
-    "expire_time_us": ("expire_time", _time),
-    "held": ("held", _flag),
-    "hold_reason": ("hold_reason", _plain),
+ORDER_FIELDS: dict[str, tuple[str, Formatter]] = {
+    "state": ("state", _format_plain),
+    "total_minor": ("total", _format_amount),
+    "shipping_minor": ("shipping", _format_amount),
+    "customer_id": ("customer", _build_name_formatter("customers")),
+    "location_id": ("location", _build_name_formatter("locations")),
+    "external_reference": ("external_reference", _format_plain),
+    "note": ("note", _format_plain),
+    "cancel_reason": ("cancel_reason", _format_plain),
+    "expire_time_us": ("expire_time", _format_time),
+    "held": ("held", _format_flag),
+    "hold_reason": ("hold_reason", _format_plain),
 }
-"""Our field -> the contract's, and how its values read."""
-LINE_FIELDS: dict[str, tuple[str, Text]] = {
-    "sku": ("sku", _plain),
-    "quantity": ("quantity", _plain),
-    "unit_price_minor": ("unit_price", _amount),
-    "discount_minor": ("discount", _amount),
-    "total_minor": ("total", _amount),
-    "open": ("open_quantity", _plain),
-    "fulfilled": ("fulfilled_quantity", _plain),
-    "cancelled": ("cancelled_quantity", _plain),
-    "returned": ("returned_quantity", _plain),
+"""Attribute of `Order` -> field of the contract, and the formatter of its values."""
+LINE_FIELDS: dict[str, tuple[str, Formatter]] = {
+    "sku": ("sku", _format_plain),
+    "quantity": ("quantity", _format_plain),
+    "unit_price_minor": ("unit_price", _format_amount),
+    "discount_minor": ("discount", _format_amount),
+    "total_minor": ("total", _format_amount),
+    "open": ("open_quantity", _format_plain),
+    "fulfilled": ("fulfilled_quantity", _format_plain),
+    "cancelled": ("cancelled_quantity", _format_plain),
+    "returned": ("returned_quantity", _format_plain),
 }
 
 
-def changes_between(old: Order, new: Order) -> Iterator[FieldChange]:
-    """What differs between two versions of an order, field by field, and line by line."""
+def diff_orders(old: Order, new: Order) -> Iterator[FieldChange]:
+    """Yield the fields that differ between two versions of an order: first its own, then those of its lines."""
     currency_code = new.currency_code
-    yield from _differences(old, new, ORDER_FIELDS, currency_code, prefix="")
+    yield from _diff_fields(old, new, ORDER_FIELDS, currency_code, prefix="")
     before = {line.line_number: line for line in old.lines}
     for line in new.lines:
         prefix = f"lines[{line.line_number}]."
-        yield from _differences(before.get(line.line_number), line, LINE_FIELDS, currency_code, prefix=prefix)
+        yield from _diff_fields(before.get(line.line_number), line, LINE_FIELDS, currency_code, prefix=prefix)
 
 
-def _differences(
-    old: object, new: object, fields: dict[str, tuple[str, Text]], currency_code: str, *, prefix: str
+def _diff_fields(
+    old: object, new: object, fields: dict[str, tuple[str, Formatter]], currency_code: str, *, prefix: str
 ) -> Iterator[FieldChange]:
-    for name, (told, text) in fields.items():
+    for name, (contract_field, format_value) in fields.items():
         value = getattr(new, name)
         before = getattr(old, name, None)
         if value != before and (old is not None or value):
-            was = "" if before is None else text(before, currency_code)
-            yield FieldChange(f"{prefix}{told}", was, text(value, currency_code))
+            old_value = "" if before is None else format_value(before, currency_code)
+            yield FieldChange(f"{prefix}{contract_field}", old_value, format_value(value, currency_code))
 
 
 def list_order_history(
     db: Store, order_id: str, *, page_size: int, page_token: str, tokens: PageTokens
 ) -> Page[OrderChange]:
-    """One page of an order's history, oldest change first.
+    """Return one page of an order's history, oldest change first.
 
     Raises: OrderNotFound, InvalidPageToken.
     """
@@ -146,10 +146,10 @@ def list_order_history(
 
 
 def _read_changes(_tx: Transaction, rows: Sequence[Sequence[Any]]) -> list[OrderChange]:
-    return [_change_of(*row) for row in rows]
+    return [_build_change(*row) for row in rows]
 
 
-def _change_of(method: str, before: bytes | None, after: bytes, actor: str, create_time_us: int) -> OrderChange:
+def _build_change(method: str, before: bytes | None, after: bytes, actor: str, create_time_us: int) -> OrderChange:
     old = None if before is None else decode_order(before)
     new = decode_order(after)
     return OrderChange(
@@ -160,7 +160,7 @@ def _change_of(method: str, before: bytes | None, after: bytes, actor: str, crea
         reason=new.change_reason or (new.cancel_reason if new.state == CANCELLED else ""),
         actor=actor,
         create_time_us=create_time_us,
-        changes=() if old is None else tuple(itertools.islice(changes_between(old, new), CHANGES_MAX)),
+        changes=() if old is None else tuple(itertools.islice(diff_orders(old, new), CHANGES_MAX)),
     )
 
 

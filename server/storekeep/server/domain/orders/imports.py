@@ -1,8 +1,7 @@
-"""Imports of historic orders: each is taken over whole, or refused for itself.
+"""Imports of batches of historic orders. Each order is imported completely or refused with a problem.
 
-Refuses a number that another order has, and what names something that is not there. What was shipped takes no stock;
-what is open is allocated as any order's is. Invariant: a batch costs a fixed number of statements, and an order that
-was imported before changes nothing.
+Numbers must be unused; customers, locations and SKUs must exist. Shipped units take no stock; open units are allocated
+as usual. Invariant: a batch runs a fixed number of statements, and repeating an import of an order changes nothing.
 """
 
 from __future__ import annotations
@@ -23,34 +22,42 @@ from storekeep.server.domain.orders.historic import (
     NUMBER_TAKEN,
     OUT_OF_STOCK,
     SKU_NOT_FOUND,
-    Draft,
     HistoricOrder,
-    Refused,
+    ImportedOrder,
+    OrderRefused,
     Shipping,
-    draft_of,
-    stored_content,
+    build_imported_order,
+    decode_content,
 )
 from storekeep.server.domain.orders.numbers import OrderNumbers
 from storekeep.server.domain.orders.orders import Order, insert_orders
 from storekeep.server.domain.standard.resources import new_id
-from storekeep.server.domain.stock.allocations import ALLOCATE, Share, Wanted, add_up, levels_to_take_from, spread_sku
-from storekeep.server.domain.stock.expiry import expire_batch_of
+from storekeep.server.domain.stock.allocations import (
+    ALLOCATE,
+    RequestedLine,
+    Share,
+    read_available_units,
+    split_lines,
+    sum_quantities,
+)
+from storekeep.server.domain.stock.expiry import expire_batch_by_sku
 from storekeep.server.store.engine import Store
 from storekeep.server.store.sql.transactions import Transaction
 from storekeep.server.store.tables import order_imports as store
 from storekeep.server.store.tables import stock as inventory_store
 
 LINES_MAX = 1000
-"""Lines of all orders of a batch together."""
+"""The maximum number of lines in a batch, over all its orders."""
 IMPORTED, ALREADY_THERE, REFUSED = "IMPORTED", "ALREADY_THERE", "REFUSED"
 
 
 class Result(msgspec.Struct, frozen=True):
-    """What became of one historic order.
+    """The outcome of importing one historic order.
 
     Attributes:
-        order: the resource name of what is there now; empty where it was refused.
-        problem: why it was refused, and `detail` the particulars; empty where it was not.
+        order: the resource name of the imported order; empty if it was refused.
+        problem: the reason for the refusal, one of `PROBLEMS`; empty if the order was imported.
+        detail: a description of the problem for people.
     """
 
     number: str
@@ -60,23 +67,24 @@ class Result(msgspec.Struct, frozen=True):
     detail: str = ""
 
 
-def refused(number: str, problem: str, detail: str) -> Result:
-    """The result of an order that was left out."""
+def build_refusal(number: str, problem: str, detail: str) -> Result:
+    """Return the result of a refused order."""
     return Result(number, REFUSED, problem=problem, detail=detail)
 
 
 Item = HistoricOrder | Result
-"""An order of a batch, or the result that it has already, as its amounts cannot be read."""
+"""An order of a batch, or its result if its amounts were invalid and it is refused already."""
 
 
 @dataclass(slots=True)
-class _There:
-    """What a batch finds in the database.
+class _Existing:
+    """The existing rows that a batch refers to.
 
     Attributes:
-        contents: number -> id and content of the order that has it.
-        locations: id -> whether it is deleted.
-        names: SKU -> what a line calls it.
+        contents: order number -> id and imported values of the order with this number.
+        customers: ids of the existing customers.
+        locations: location id -> whether the location is deleted.
+        names: SKU -> display name for order lines.
     """
 
     contents: dict[str, tuple[str, tuple[object, ...]]]
@@ -87,7 +95,11 @@ class _There:
 
 @dataclass(slots=True)
 class _Batch:
-    """What a batch is going to write."""
+    """The rows that a batch will write.
+
+    Attributes:
+        shares: (order name, allocation) of each open line and location.
+    """
 
     orders: list[Order] = field(default_factory=list)
     fulfillments: list[Fulfillment] = field(default_factory=list)
@@ -95,90 +107,96 @@ class _Batch:
 
 
 def import_orders(db: Store, call: Call, items: Sequence[Item], *, numbers: OrderNumbers) -> tuple[Result, ...]:
-    """Import a batch of historic orders, each whole or not at all; gives what became of each.
+    """Import a batch of historic orders, each completely or not at all. Return one result for each item, in order.
 
-    Raises: InvalidField for too many lines, and those of `mutate`.
+    Raises: InvalidField for too many lines, and the errors of `mutate`.
     """
     orders = [item for item in items if isinstance(item, HistoricOrder)]
     if sum(len(order.lines) for order in orders) > LINES_MAX:
-        raise InvalidField("orders", f"they have more than {LINES_MAX} lines together")
+        raise InvalidField("orders", f"the orders of a batch can have at most {LINES_MAX} lines together")
 
     def effect(mutation: Mutation) -> tuple[Result, ...]:
-        there = _look_up(mutation.tx, orders)
+        existing = _read_existing(mutation.tx, orders)
         stock = _Stock(mutation, orders)
         batch = _Batch()
-        results = tuple(_result(mutation.tx, item, numbers, there, stock, batch) for item in items)
+        results = tuple(_process_item(mutation.tx, item, numbers, existing, stock, batch) for item in items)
         _write(mutation, batch)
         return results
 
     return mutate(db, call, effect, tuple[Result, ...])
 
 
-def _result(tx: Transaction, item: Item, numbers: OrderNumbers, there: _There, stock: _Stock, batch: _Batch) -> Result:
-    """Take one order into the batch, unless it is there already or has to be refused."""
+def _process_item(
+    tx: Transaction, item: Item, numbers: OrderNumbers, existing: _Existing, stock: _Stock, batch: _Batch
+) -> Result:
+    """Add one order to the batch, unless it was imported before or is refused. Return its result."""
     if isinstance(item, Result):
         return item
     try:
-        draft = draft_of(item, numbers, now_us=tx.now_us)
-        known = there.contents.get(item.number)
-        if known is not None:
-            order_id, content = known
-            if content == draft.content:
+        imported = build_imported_order(item, numbers, now_us=tx.now_us)
+        duplicate = existing.contents.get(item.number)
+        if duplicate is not None:
+            order_id, content = duplicate
+            if content == imported.content:
                 return Result(item.number, ALREADY_THERE, order=f"orders/{order_id}")
-            raise Refused(NUMBER_TAKEN, f"orders/{order_id} has the number, with another content")
-        _require_parties(item, there)
-        order = _named(draft, there.names)
+            raise OrderRefused(NUMBER_TAKEN, f"orders/{order_id} has this number and different content")
+        _check_references(item, existing)
+        order = _assign_identity(imported, existing.names)
         batch.shares += [(order.name, share) for share in stock.take(order, location_id=item.location_id)]
-    except Refused as refusal:
-        return refused(item.number, refusal.problem, str(refusal))
-    there.contents[item.number] = (order.id, draft.content)
+    except OrderRefused as refusal:
+        return build_refusal(item.number, refusal.problem, str(refusal))
+    existing.contents[item.number] = (order.id, imported.content)
     batch.orders.append(order)
-    if draft.shipping is not None:
-        batch.fulfillments.append(_fulfillment(order, draft.shipping, now_us=tx.now_us))
+    if imported.shipping is not None:
+        batch.fulfillments.append(_build_fulfillment(order, imported.shipping, now_us=tx.now_us))
     return Result(item.number, IMPORTED, order=order.name)
 
 
-# -- what it names
+# -- references
 
 
-def _look_up(tx: Transaction, orders: Sequence[HistoricOrder]) -> _There:
+def _read_existing(tx: Transaction, orders: Sequence[HistoricOrder]) -> _Existing:
+    customers = {order.customer_id for order in orders}
     locations = {order.location_id for order in orders if order.location_id}
     skus = {line.sku for order in orders for line in order.lines}
-    names = store.VARIANT_NAMES.all(tx, skus=_texts(skus))
-    found = store.FIND_IMPORTED.all(tx, numbers=_texts({order.number for order in orders}))
-    return _There(
-        contents={number: (order_id, stored_content(first, *shipping)) for number, order_id, first, *shipping in found},
+    names = store.VARIANT_NAMES.all(tx, skus=_encode_sorted(skus))
+    rows = store.FIND_IMPORTED.all(tx, numbers=_encode_sorted({order.number for order in orders}))
+    return _Existing(
+        contents={number: (order_id, decode_content(first, *shipping)) for number, order_id, first, *shipping in rows},
         customers=frozenset(
-            customer
-            for (customer,) in store.CUSTOMERS_THERE.all(tx, ids=_texts({order.customer_id for order in orders}))
+            customer for (customer,) in store.EXISTING_CUSTOMERS.all(tx, ids=_encode_sorted(customers))
         ),
         locations={
-            location: bool(deleted) for location, deleted in store.LOCATIONS_THERE.all(tx, ids=_texts(locations))
+            location: bool(deleted)
+            for location, deleted in store.EXISTING_LOCATIONS.all(tx, ids=_encode_sorted(locations))
         },
         names={sku: f"{product}, {variant}" if variant else product for sku, product, variant in names},
     )
 
 
-def _require_parties(item: HistoricOrder, there: _There) -> None:
-    """Raises: Refused."""
-    if item.customer_id not in there.customers:
-        raise Refused(CUSTOMER_NOT_FOUND, f"no such customer: customers/{item.customer_id}")
-    deleted = there.locations.get(item.location_id) if item.location_id else False
+def _check_references(item: HistoricOrder, existing: _Existing) -> None:
+    """Raise unless the customer, the location and the SKUs of an order exist.
+
+    Raises: OrderRefused.
+    """
+    if item.customer_id not in existing.customers:
+        raise OrderRefused(CUSTOMER_NOT_FOUND, f"no such customer: customers/{item.customer_id}")
+    deleted = existing.locations.get(item.location_id) if item.location_id else False
     if deleted is None or (deleted and item.ship_time_us is None):
-        raise Refused(LOCATION_NOT_FOUND, f"no such location: locations/{item.location_id}")
-    missing = sorted({line.sku for line in item.lines} - there.names.keys())
+        raise OrderRefused(LOCATION_NOT_FOUND, f"no such location: locations/{item.location_id}")
+    missing = sorted({line.sku for line in item.lines} - existing.names.keys())
     if missing:
-        raise Refused(SKU_NOT_FOUND, f"no such SKU: {', '.join(missing)}")
+        raise OrderRefused(SKU_NOT_FOUND, f"no such SKU: {', '.join(missing)}")
 
 
-def _named(draft: Draft, names: dict[str, str]) -> Order:
-    """The order with an id, and with what its lines are called today."""
-    lines = tuple(msgspec.structs.replace(line, display_name=names[line.sku]) for line in draft.order.lines)
-    return msgspec.structs.replace(draft.order, id=new_id(), lines=lines)
+def _assign_identity(imported: ImportedOrder, names: dict[str, str]) -> Order:
+    """Return the order with a new id and the current display names of its SKUs."""
+    lines = tuple(msgspec.structs.replace(line, display_name=names[line.sku]) for line in imported.order.lines)
+    return msgspec.structs.replace(imported.order, id=new_id(), lines=lines)
 
 
-def _fulfillment(order: Order, shipping: Shipping, *, now_us: int) -> Fulfillment:
-    """All that was shipped of an order, as one fulfilment."""
+def _build_fulfillment(order: Order, shipping: Shipping, *, now_us: int) -> Fulfillment:
+    """Build one fulfilment with all shipped units of an order."""
     return Fulfillment(
         id=new_id(),
         order_id=order.id,
@@ -197,65 +215,73 @@ def _fulfillment(order: Order, shipping: Shipping, *, now_us: int) -> Fulfillmen
     )
 
 
-# -- what open ones take
+# -- stock of open orders
 
 
 class _Stock:
-    """The stock that the open orders of a batch can take: read once, taken order by order, written together.
+    """The available stock for the open orders of a batch: read once, taken order by order.
 
-    Where it cannot do for all of them, what has expired is expired first; see `expiry`.
+    If the stock does not suffice for all orders, expired reservations and orders release theirs first; see `expiry`.
     """
 
     def __init__(self, mutation: Mutation, orders: Iterable[HistoricOrder]) -> None:
-        wanted: dict[tuple[str, str], int] = defaultdict(int)
+        requested: dict[tuple[str, str], int] = defaultdict(int)
         for order in orders:
             for line in order.lines if order.ship_time_us is None else ():
-                wanted[line.sku, order.location_id] += line.quantity
-                wanted[line.sku, ""] += line.quantity if order.location_id else 0
-        skus = sorted({sku for sku, _ in wanted})
-        self._levels = levels_to_take_from(mutation.tx, skus) if skus else {}
-        while (short := self._short(wanted)) and expire_batch_of(mutation, short):
-            self._levels = levels_to_take_from(mutation.tx, skus)
+                requested[line.sku, order.location_id] += line.quantity
+                requested[line.sku, ""] += line.quantity if order.location_id else 0
+        skus = sorted({sku for sku, _ in requested})
+        self._levels = read_available_units(mutation.tx, skus) if skus else {}
+        while (short := self._find_short(requested)) and expire_batch_by_sku(mutation, short):
+            self._levels = read_available_units(mutation.tx, skus)
 
-    def _short(self, wanted: Mapping[tuple[str, str], int]) -> list[str]:
-        """SKUs of which there is too little at a location, or at all of them ('')."""
-        short = {sku for (sku, place), units in wanted.items() if units > sum(self._levels_at(sku, place).values())}
+    def _find_short(self, requested: Mapping[tuple[str, str], int]) -> list[str]:
+        """Return the SKUs with too few units.
+
+        Args:
+            requested: (SKU, location id) -> units; an empty location id stands for all locations.
+        """
+        short = {
+            sku
+            for (sku, location_id), units in requested.items()
+            if units > sum(self._filter_levels(sku, location_id).values())
+        }
         return sorted(short)
 
     def take(self, order: Order, *, location_id: str) -> list[Share]:
-        """Take what is open of an order, all or nothing.
+        """Take the stock of all open units of an order, or none of it.
 
         Args:
-            location_id: where all of it is taken from; empty for wherever it is.
+            location_id: the location that supplies all units; empty for any location.
 
-        Raises: Refused.
+        Raises: OrderRefused.
         """
-        wanted = [Wanted(line.line_number, line.sku, line.open) for line in order.lines if line.open]
-        quantities = add_up((line.sku, line.quantity) for line in wanted)
-        there = {sku: self._levels_at(sku, location_id) for sku in quantities}
+        requested = [RequestedLine(line.line_number, line.sku, line.open) for line in order.lines if line.open]
+        quantities = sum_quantities((line.sku, line.quantity) for line in requested)
+        available = {sku: self._filter_levels(sku, location_id) for sku in quantities}
         short = [
-            f"{units} of {sku} are open, {sum(there[sku].values())} are available"
+            f"{units} of {sku} are open, {sum(available[sku].values())} are available"
             for sku, units in quantities.items()
-            if units > sum(there[sku].values())
+            if units > sum(available[sku].values())
         ]
         if short:
-            raise Refused(OUT_OF_STOCK, "; ".join(short))
+            raise OrderRefused(OUT_OF_STOCK, "; ".join(short))
         shares: list[Share] = []
         for sku in quantities:
-            shares += spread_sku([line for line in wanted if line.sku == sku], there[sku])
-            self._levels[sku].update(there[sku])
+            shares += split_lines([line for line in requested if line.sku == sku], available[sku])
+            self._levels[sku].update(available[sku])
         return shares
 
-    def _levels_at(self, sku: str, location_id: str) -> dict[str, int]:
-        """Location -> units, of one location or of all."""
-        return {place: units for place, units in self._levels[sku].items() if location_id in ("", place)}
+    def _filter_levels(self, sku: str, location_id: str) -> dict[str, int]:
+        """Return location id -> units, for one location or, if `location_id` is empty, for all."""
+        return {location: units for location, units in self._levels[sku].items() if location_id in ("", location)}
 
 
 # -- writing
 
 
 def _write(mutation: Mutation, batch: _Batch) -> None:
-    """Write all that was taken into a batch, each table once."""
+    """Write the rows of a batch, with one statement for each table."""
     if not batch.orders:
         return
     insert_orders(mutation.tx, batch.orders)
@@ -268,26 +294,26 @@ def _write(mutation: Mutation, batch: _Batch) -> None:
 
 
 def _allocate(mutation: Mutation, shares: Sequence[tuple[str, Share]]) -> None:
-    """Promise what was found for the lines of open orders; the database's CHECK has the last word."""
+    """Allocate the stock of open orders. The CHECK constraints of the database reject an excess."""
     tx = mutation.tx
     moved: dict[tuple[str, str], int] = defaultdict(int)
     for _, share in shares:
         moved[share.location_id, share.sku] += share.quantity
     moves = [(*level, 0, 0, units) for level, units in sorted(moved.items())]
-    rows = inventory_store.MOVE_LEVELS.all(tx, moves=_json(moves), now_us=tx.now_us)
+    rows = inventory_store.MOVE_LEVELS.all(tx, moves=_encode(moves), now_us=tx.now_us)
     on_hand = {(location, sku): units for location, sku, units in rows}
-    why = (ALLOCATE, "", mutation.call.caller.subject)
+    context = (ALLOCATE, "", mutation.call.caller.subject)
     movements = []
     for source, share in shares:
         level = share.location_id, share.sku
         deltas = (0, 0, share.quantity, on_hand[level])
-        movements.append((*level, share.line_number, *deltas, *why, source, tx.now_us))
-    inventory_store.INSERT_MOVEMENTS.run_later(tx, movements)
+        movements.append((*level, share.line_number, *deltas, *context, source, tx.now_us))
+    inventory_store.INSERT_MOVEMENTS.run_deferred(tx, movements)
 
 
-def _texts(texts: Iterable[str]) -> str:
-    return _json(sorted(texts))
+def _encode_sorted(texts: Iterable[str]) -> str:
+    return _encode(sorted(texts))
 
 
-def _json(value: object) -> str:
+def _encode(value: object) -> str:
     return msgspec.json.encode(value).decode()

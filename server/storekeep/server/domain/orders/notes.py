@@ -1,4 +1,4 @@
-"""Notes: what colleagues write about an order. They are only ever added, and change nothing of the order."""
+"""Notes: comments of staff on an order. Notes are only added, and do not change the order."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import msgspec
 
 from storekeep.server.domain.calls import Call
 from storekeep.server.domain.mutations import Mutation, mutate
-from storekeep.server.domain.orders.changes import order_to_change
+from storekeep.server.domain.orders.changes import find_order_for_update
 from storekeep.server.domain.orders.orders import find_order
 from storekeep.server.domain.standard.lists import Column, Listing, ListRequest
 from storekeep.server.domain.standard.pages import Page, PageTokens
@@ -18,7 +18,7 @@ from storekeep.server.store.tables import orders as store
 
 
 class OrderNote(msgspec.Struct, frozen=True):
-    """A note; see `OrderNote` in the contract."""
+    """A note on an order; see `OrderNote` in the contract."""
 
     id: str
     order_id: str
@@ -28,7 +28,7 @@ class OrderNote(msgspec.Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        """The resource name."""
+        """Return the resource name."""
         return f"orders/{self.order_id}/notes/{self.id}"
 
 
@@ -36,17 +36,17 @@ ROWS = Rows(store.OrderNote, columns=("id", "order", "content", "actor", "create
 
 
 def add_order_note(db: Store, call: Call, order_id: str, content: str, *, etag: str = "") -> OrderNote:
-    """Write a note about an order.
+    """Add a note to an order.
 
     Args:
-        etag: of the order.
+        etag: the order's etag; empty to skip the check.
 
     Raises: OrderNotFound, EtagMismatch.
     """
 
     def effect(mutation: Mutation) -> OrderNote:
         tx = mutation.tx
-        order_to_change(tx, order_id, etag=etag)
+        find_order_for_update(tx, order_id, etag=etag)
         note = OrderNote(new_id(), order_id, content, call.caller.subject, tx.now_us)
         ROWS.insert(tx, dict(zip(ROWS.columns, msgspec.structs.astuple(note), strict=True)))
         mutation.record("order_note.added", before=None, after=note)
@@ -58,7 +58,7 @@ def add_order_note(db: Store, call: Call, order_id: str, content: str, *, etag: 
 def list_order_notes(
     db: Store, order_id: str, *, page_size: int, page_token: str, tokens: PageTokens
 ) -> Page[OrderNote]:
-    """One page of an order's notes, oldest first.
+    """Return one page of an order's notes, oldest first.
 
     Raises: OrderNotFound, InvalidPageToken.
     """

@@ -1,7 +1,7 @@
-"""Order numbers: what people call an order by: read out over the phone, printed on a delivery note.
+"""Order numbers: short identifiers for people, read out over the phone or printed on a delivery note.
 
-Invariant: no two orders have the same number, as each is made of its own place in the ledger. Refuses numbers of that
-form for orders that come from elsewhere.
+Invariant: no two orders have the same number, because each number contains the order's own ledger sequence. Imported
+orders cannot have a number in this format.
 """
 
 from __future__ import annotations
@@ -10,28 +10,28 @@ import re
 from dataclasses import dataclass
 from functools import cached_property
 
-PLACE = re.compile(r"\{sequence[^}]*\}")
+SEQUENCE_FIELD = re.compile(r"\{sequence[^}]*\}")
 
 
 @dataclass(frozen=True)
 class OrderNumbers:
-    """How the numbers of one installation look.
+    """The number format of one installation.
 
     Attributes:
-        format: of `str.format`, with one place for the whole number `sequence`.
+        format: a `str.format` template with one integer field, `sequence`.
     """
 
     format: str
 
     def make(self, sequence: int) -> str:
-        """The number of the order that has this place in the ledger."""
+        """Return the number of the order with this ledger sequence."""
         return self.format.format(sequence=sequence)
 
-    def could_make(self, number: str) -> bool:
-        """Whether a number looks as if it had been made here; then no order of elsewhere may have it."""
-        return self._made.fullmatch(number) is not None
+    def matches_format(self, number: str) -> bool:
+        """Return whether a number is in this format, and so reserved for orders placed here."""
+        return self._pattern.fullmatch(number) is not None
 
     @cached_property
-    def _made(self) -> re.Pattern[str]:
-        before, after = PLACE.split(self.format)
+    def _pattern(self) -> re.Pattern[str]:
+        before, after = SEQUENCE_FIELD.split(self.format)
         return re.compile(f"{re.escape(before)}[0-9]+{re.escape(after)}")

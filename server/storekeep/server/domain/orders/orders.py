@@ -1,7 +1,7 @@
-"""Orders: what a customer has ordered at the prices of that moment, and how far each line has come.
+"""Orders: ordered lines at frozen prices and the fulfilment of each line; reading, listing and row encoding.
 
-Owns how an order is read. Invariant: ordered = open + fulfilled + cancelled on each line, and while an order is open
-exactly its open units are allocated to it; its total is what its lines cost and the freight, in one currency.
+Invariant: on each line, ordered = open + fulfilled + cancelled units. In a state of `HOLDS_STOCK` exactly the open
+units are allocated to the order. The total is the sum of the lines and the shipping, in one currency.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from storekeep.server.store.tables import orders as store
 
 
 class OrderLine(msgspec.Struct, frozen=True, omit_defaults=True):
-    """So many units of one SKU; see `OrderLine` in the contract."""
+    """A quantity of one SKU at a fixed price; see `OrderLine` in the contract."""
 
     line_number: int
     sku: str
@@ -43,20 +43,20 @@ class OrderLine(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def open(self) -> int:
-        """Units that are still to be delivered."""
+        """Return the units that are neither fulfilled nor cancelled."""
         return self.quantity - self.fulfilled - self.cancelled
 
     @property
     def total_minor(self) -> int:
-        """What the line costs: all units but the cancelled ones, less the discount."""
+        """Return the price of the units that are not cancelled, less the discount, in minor units."""
         return (self.quantity - self.cancelled) * self.unit_price_minor - self.discount_minor
 
 
 class Order(msgspec.Struct, frozen=True, omit_defaults=True):
     """An order; see `Order` in the contract. All amounts are in `currency_code`.
 
-    What has a default came later than the first entries of ledgers, which have nothing of it; entries leave it out
-    where it is the default. `change_reason` is why its last change was made: only the ledger keeps it.
+    Audit entries hold orders as JSON. Fields with a default were added later: old entries lack them, and new entries
+    omit them at the default. `change_reason` is the reason for the last change, stored in the audit entry only.
     """
 
     id: str
@@ -82,7 +82,7 @@ class Order(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def name(self) -> str:
-        """The resource name."""
+        """Return the resource name."""
         return f"orders/{self.id}"
 
 
@@ -118,8 +118,8 @@ decode_address = msgspec.json.Decoder(Address | None).decode
 decode_order = msgspec.json.Decoder(Order).decode
 
 
-def row_values(order: Order) -> dict[str, object]:
-    """An order as its row has it."""
+def build_row_values(order: Order) -> dict[str, object]:
+    """Return the column values of an order's row."""
     values = dict(zip(ROWS.columns, msgspec.structs.astuple(order)[: len(ROWS.columns)], strict=True))
     address = order.shipping_address
     values["shipping_address"] = NO_ADDRESS if address is None else msgspec.json.encode(address).decode()
@@ -128,30 +128,35 @@ def row_values(order: Order) -> dict[str, object]:
 
 
 def insert_orders(tx: Transaction, orders: Sequence[Order]) -> None:
-    """Add orders with their lines, all of them at once."""
-    ROWS.insert_many(tx, [row_values(order) for order in orders])
+    """Insert orders and their lines in bulk."""
+    ROWS.insert_many(tx, [build_row_values(order) for order in orders])
     lines = [(order.id, *_line_values(line)) for order in orders for line in order.lines]
-    store.INSERT_LINES.run_later(tx, lines)
+    store.INSERT_LINES.run_deferred(tx, lines)
 
 
 def insert_lines(tx: Transaction, order_id: str, lines: Sequence[OrderLine]) -> None:
-    """Add lines to an order."""
-    store.INSERT_LINES.run_later(tx, [(order_id, *_line_values(line)) for line in lines])
+    """Insert lines of an order."""
+    store.INSERT_LINES.run_deferred(tx, [(order_id, *_line_values(line)) for line in lines])
 
 
 def update_lines(tx: Transaction, order_id: str, lines: Sequence[OrderLine]) -> None:
-    """Change lines of an order."""
+    """Update lines of an order."""
     changed = msgspec.json.encode([_line_values(line) for line in lines]).decode()
     store.UPDATE_LINES.run(tx, order_id=order_id, rows=changed)
 
 
 def _line_values(line: OrderLine) -> tuple[object, ...]:
-    """A line in the order of its columns, and then what it costs."""
+    """Return the values of a line in column order, followed by its total."""
     return (*msgspec.structs.astuple(line), line.total_minor)
 
 
-def called_off(old: Order, *, state: str, reason: str = "") -> Order:
-    """An order of which nothing was shipped, as it is once all of it is called off: it costs nothing."""
+def cancel_all_lines(old: Order, *, state: str, reason: str = "") -> Order:
+    """Return an order with all units cancelled and a total of 0, in state CANCELLED or EXPIRED.
+
+    Args:
+        old: an order with no shipped units.
+        state: the new state.
+    """
     lines = tuple(replace(line, cancelled=line.quantity, discount_minor=0) for line in old.lines)
     return replace(
         old,
@@ -165,25 +170,25 @@ def called_off(old: Order, *, state: str, reason: str = "") -> Order:
     )
 
 
-def as_of(order: Order, now_us: int) -> Order:
-    """An order as it is at a time: from its instant on it has expired, whether anybody has written so or not."""
-    due = order.state == PLACED and order.expire_time_us is not None and order.expire_time_us <= now_us
-    return called_off(order, state=EXPIRED) if due else order
+def apply_expiry(order: Order, now_us: int) -> Order:
+    """Return the order as EXPIRED from its expiry time on, even before the expiry is written."""
+    expired = order.state == PLACED and order.expire_time_us is not None and order.expire_time_us <= now_us
+    return cancel_all_lines(order, state=EXPIRED) if expired else order
 
 
 def find_order(tx: Transaction, order_id: str) -> Order:
-    """One order with its lines, as it is now.
+    """Return an order with its lines. An order past its expiry time is EXPIRED.
 
     Raises: OrderNotFound.
     """
     row = ROWS.find(tx, (order_id,))
     if row is None:
         raise OrderNotFound(f"orders/{order_id}")
-    lines = tuple(OrderLine(*line) for line in store.LINES_OF_ONE.all(tx, order_id=order_id))
-    return as_of(_order_of(row, lines), tx.now_us)
+    lines = tuple(OrderLine(*line) for line in store.FIND_LINES_OF_ORDER.all(tx, order_id=order_id))
+    return apply_expiry(_build_order(row, lines), tx.now_us)
 
 
-def _order_of(row: Sequence[object], lines: tuple[OrderLine, ...]) -> Order:
+def _build_order(row: Sequence[object], lines: tuple[OrderLine, ...]) -> Order:
     values = list(row)
     address = values[ADDRESS_COLUMN]
     values[ADDRESS_COLUMN] = None if address == NO_ADDRESS else decode_address(str(address))
@@ -193,21 +198,21 @@ def _order_of(row: Sequence[object], lines: tuple[OrderLine, ...]) -> Order:
 
 
 def read_orders(tx: Transaction, rows: Sequence[Sequence[object]]) -> list[Order]:
-    """Rows of orders as orders with their lines, as they are now."""
-    return [as_of(order, tx.now_us) for order in read_written(tx, rows)]
+    """Build orders with their lines from rows. An order past its expiry time is EXPIRED."""
+    return [apply_expiry(order, tx.now_us) for order in read_stored_rows(tx, rows)]
 
 
-def read_written(tx: Transaction, rows: Sequence[Sequence[object]]) -> list[Order]:
-    """Rows of orders as orders with their lines, which one more statement reads, as they were written last."""
+def read_stored_rows(tx: Transaction, rows: Sequence[Sequence[object]]) -> list[Order]:
+    """Build orders in their stored state from rows. One further statement reads their lines."""
     order_ids = msgspec.json.encode([row[0] for row in rows]).decode()
     lines: dict[str, list[OrderLine]] = defaultdict(list)
-    for order_id, *line in store.LINES_OF.all(tx, order_ids=order_ids):
+    for order_id, *line in store.FIND_LINES.all(tx, order_ids=order_ids):
         lines[order_id].append(OrderLine(*line))
-    return [_order_of(row, tuple(lines[str(row[0])])) for row in rows]
+    return [_build_order(row, tuple(lines[str(row[0])])) for row in rows]
 
 
 def get_order(db: Store, order_id: str) -> Order:
-    """One order with its lines.
+    """Return an order with its lines.
 
     Raises: OrderNotFound.
     """
@@ -215,35 +220,35 @@ def get_order(db: Store, order_id: str) -> Order:
 
 
 def batch_get_orders(db: Store, order_ids: Sequence[str]) -> list[Order]:
-    """Orders at one point in time, in the order of the ids, all or none.
+    """Return orders from one snapshot, in the order of the ids.
 
     Raises: OrderNotFound, for the first that is missing; BatchTooLarge.
     """
     keys = [(order_id,) for order_id in order_ids]
-    found = db.snapshot(lambda tx: read_orders(tx, ROWS.find_many(tx, keys)))
-    there = {order.id for order in found}
+    orders = db.snapshot(lambda tx: read_orders(tx, ROWS.find_many(tx, keys)))
+    existing = {order.id for order in orders}
     for order_id in order_ids:
-        if order_id not in there:
+        if order_id not in existing:
             raise OrderNotFound(f"orders/{order_id}")
-    check_batch(found)
-    return found
+    check_batch(orders)
+    return orders
 
 
 def list_orders(db: Store, request: ListRequest, *, tokens: PageTokens) -> Page[Order]:
-    """One page of orders.
+    """Return one page of orders.
 
     Raises: InvalidFilter, InvalidOrderBy, InvalidPageToken.
     """
     return db.snapshot(lambda tx: LISTING.page(tx, request, tokens=tokens))
 
 
-def _total_minor(major: Decimal) -> object:
-    """A total in major units as what `total_minor` is compared with, by the currency of each order."""
-    by_digits = {digits: _as_number(major.scaleb(digits)) for digits in set(MINOR_DIGITS.values())}
+def _to_minor_units(major: Decimal) -> object:
+    """Return the SQL expression that converts a total in major units to the minor unit of each order's currency."""
+    by_digits = {digits: _to_number(major.scaleb(digits)) for digits in set(MINOR_DIGITS.values())}
     return choose_by_currency(store.Order.currency_code, MINOR_DIGITS, by_digits)
 
 
-def _as_number(value: Decimal) -> int | float:
+def _to_number(value: Decimal) -> int | float:
     return int(value) if value == value.to_integral_value() else float(value)
 
 
@@ -252,9 +257,9 @@ LISTING = Listing(
     query=lambda: store.Order.select(*ROWS.fields),
     columns={
         "customer": Column(store.Order.customer, FilterField(Kind.TEXT, prefix="customers/")),
-        "state": Column(store.Order.state, FilterField(Kind.STATE, choices=ORDER_STATES), matches=store.state_is),
+        "state": Column(store.Order.state, FilterField(Kind.STATE, choices=ORDER_STATES), matches=store.compare_state),
         "currency_code": Column(store.Order.currency_code, FilterField(Kind.TEXT)),
-        "total": Column(store.Order.total_minor, FilterField(Kind.DECIMAL), sortable=True, store=_total_minor),
+        "total": Column(store.Order.total_minor, FilterField(Kind.DECIMAL), sortable=True, store=_to_minor_units),
         "external_reference": Column(
             store.Order.external_reference,
             FilterField(Kind.TEXT),

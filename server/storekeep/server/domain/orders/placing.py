@@ -1,6 +1,6 @@
-"""Placing orders: with frozen prices and promised stock, all lines or none.
+"""Placement of orders: freezes the prices and allocates the stock of all lines in one transaction.
 
-Refuses what is not for sale or not there.
+SKUs must be for sale; the customer and the location must exist.
 """
 
 from __future__ import annotations
@@ -21,34 +21,34 @@ from storekeep.server.domain.errors import (
     ResourceDeleted,
     SkuNotFound,
 )
-from storekeep.server.domain.money import TOTAL_MINOR_MAX, Money, minor_digits
+from storekeep.server.domain.money import TOTAL_MINOR_MAX, Money, get_minor_digits
 from storekeep.server.domain.mutations import Mutation, mutate
 from storekeep.server.domain.orders.numbers import OrderNumbers
-from storekeep.server.domain.orders.orders import ROWS, Order, OrderLine, insert_lines, row_values
+from storekeep.server.domain.orders.orders import ROWS, Order, OrderLine, build_row_values, insert_lines
 from storekeep.server.domain.orders.states import PLACED
 from storekeep.server.domain.standard.resources import new_id
-from storekeep.server.domain.stock.allocations import Places, Wanted, add_up, allocate_stock
+from storekeep.server.domain.stock.allocations import RequestedLine, SourceLocations, allocate_stock, sum_quantities
 from storekeep.server.domain.stock.reservations import commit_to_order
 from storekeep.server.store.engine import Store
 from storekeep.server.store.sql.transactions import Transaction
 from storekeep.server.store.tables import orders as store
 
 DEFAULT_LOCATION = "main"
-"""Where stock is taken from when an order does not say; made with the database."""
+"""The location of orders without a location; created with the database."""
 MICROS = 1_000_000
 encode = msgspec.json.encode
 Offers = dict[str, list[object]]
-"""SKU -> what `OFFER` says of it: the names of its product and its own, its price, whether it is for sale."""
+"""SKU -> columns of `OFFER`: product name, variant name, price in minor units, whether it is for sale."""
 
 
 class NewOrder(msgspec.Struct, frozen=True):
-    """What somebody wants to order.
+    """The input of `place_order`.
 
     Attributes:
-        lines: (SKU, units), in the customer's order; a SKU may stand on several.
-        location_id: where the stock is taken from; empty to choose, see `allocations`.
-        reservation_id: whose stock is taken first; empty without one.
-        shipping: what sending it costs, in the order's currency; None for nothing.
+        lines: (SKU, units), in the customer's order; several lines may have the same SKU.
+        location_id: the location that supplies all units; empty to choose, see `allocations`.
+        reservation_id: the reservation whose stock is used first; empty for none.
+        shipping: the shipping cost, in the order's currency; None for no cost.
     """
 
     customer_id: str
@@ -64,11 +64,11 @@ class NewOrder(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class PlacingRules:
-    """What one installation gives to each new order.
+    """The rules of one installation for new orders.
 
     Attributes:
-        numbers: how its number looks.
-        unpaid_ttl_s: seconds until it expires unless it is confirmed; 0 for never.
+        numbers: the format of order numbers.
+        unpaid_ttl_s: seconds until an order that is not confirmed expires; 0 for no expiry.
     """
 
     numbers: OrderNumbers
@@ -76,26 +76,27 @@ class PlacingRules:
 
 
 def place_order(db: Store, call: Call, new: NewOrder, *, rules: PlacingRules) -> Order:
-    """Place an order: freeze its prices, promise its stock, all lines or none.
+    """Place an order: freeze its prices and allocate its stock, all lines or none.
 
     Raises: UnknownCurrency, CustomerNotFound, LocationNotFound, ResourceDeleted, SkuNotFound, NotForSale,
-        CurrencyMismatch, InvalidAmount, ReservationNotFound, IllegalState, OutOfStock, and those of `mutate`.
+        CurrencyMismatch, InvalidAmount, ReservationNotFound, IllegalState, OutOfStock, and the errors of `mutate`.
     """
-    minor_digits(new.currency_code, field="currency_code")
+    get_minor_digits(new.currency_code, field="currency_code")
 
     def effect(mutation: Mutation) -> Order:
         tx = mutation.tx
         location_id = new.location_id or DEFAULT_LOCATION
-        offered, places = _offers(tx, new, location_id)
+        offered, source_locations = _read_offers(tx, new, location_id)
         lines = price_lines(new.lines, offered, currency_code=new.currency_code)
-        shipping_minor = _shipping_minor(new)
-        total_minor = total_of(lines, shipping_minor=shipping_minor)
+        shipping_minor = _check_shipping(new)
+        total_minor = calculate_total(lines, shipping_minor=shipping_minor)
         order_id = new_id()
-        wanted = [Wanted(line.line_number, line.sku, line.quantity) for line in lines]
+        requested = [RequestedLine(line.line_number, line.sku, line.quantity) for line in lines]
         if new.reservation_id:
-            commit_to_order(mutation, new.reservation_id, order_id, wanted, location_id=new.location_id)
+            commit_to_order(mutation, new.reservation_id, order_id, requested, location_id=new.location_id)
         else:
-            allocate_stock(mutation, f"orders/{order_id}", wanted, location_id=new.location_id, places=places)
+            source = f"orders/{order_id}"
+            allocate_stock(mutation, source, requested, location_id=new.location_id, source_locations=source_locations)
         number = rules.numbers.make(mutation.next_sequence)
         expire_time_us = tx.now_us + rules.unpaid_ttl_s * MICROS if rules.unpaid_ttl_s else None
         order = Order(
@@ -124,8 +125,8 @@ def place_order(db: Store, call: Call, new: NewOrder, *, rules: PlacingRules) ->
     return mutate(db, call, effect, Order)
 
 
-def _shipping_minor(new: NewOrder) -> int:
-    """What sending it costs, in minor units.
+def _check_shipping(new: NewOrder) -> int:
+    """Return the shipping cost in minor units.
 
     Raises: CurrencyMismatch.
     """
@@ -136,8 +137,8 @@ def _shipping_minor(new: NewOrder) -> int:
     return new.shipping.amount_minor
 
 
-def _offers(tx: Transaction, new: NewOrder, location_id: str) -> tuple[Offers, Places]:
-    """What is offered of the SKUs of an order, to a customer and from a location that are there; and where it is.
+def _read_offers(tx: Transaction, new: NewOrder, location_id: str) -> tuple[Offers, SourceLocations]:
+    """Check that customer and location exist; return the offers of the SKUs and the locations that supply them.
 
     Raises: CustomerNotFound, LocationNotFound, ResourceDeleted.
     """
@@ -146,45 +147,48 @@ def _offers(tx: Transaction, new: NewOrder, location_id: str) -> tuple[Offers, P
         customer_id=new.customer_id,
         location_id=location_id,
         taken_at=new.location_id,
-        quantities=encode(add_up(new.lines)).decode(),
+        quantities=encode(sum_quantities(new.lines)).decode(),
         currency_code=new.currency_code,
     )
     _check_parties(new, deleted=rows[0][:2])
-    offers, places = {}, {}
-    for _, _, sku, place, on_hand, *offer in rows:
+    offers, source_locations = {}, {}
+    for _, _, sku, source_id, on_hand, *offer in rows:
         offers[sku] = offer
-        if place is not None:
-            places[sku] = (place, on_hand)
-    return offers, places
+        if source_id is not None:
+            source_locations[sku] = (source_id, on_hand)
+    return offers, source_locations
 
 
 def price_lines(
     lines: Sequence[tuple[str, int]], offered: Offers, *, currency_code: str, first: int = 1, field: str = "lines"
 ) -> tuple[OrderLine, ...]:
-    """Lines at the prices of this moment.
+    """Return order lines at current prices.
 
     Args:
-        lines: (SKU, units) of each.
-        offered: what `OFFER` says of each SKU.
+        lines: (SKU, units) of each line.
+        offered: the offer of each SKU.
         first: the number of the first line.
-        field: of the request that has the lines, for the error.
+        field: the request field that contains the lines, for the error.
 
     Raises: SkuNotFound, NotForSale, CurrencyMismatch.
     """
     if not all(offer[-1] for offer in offered.values()):
-        _refuse_what_is_not_for_sale(offered)
+        _raise_not_for_sale(offered)
     priced = []
-    for place, (sku, quantity) in enumerate(lines):
+    for index, (sku, quantity) in enumerate(lines):
         product_name, variant_name, price_minor, _ = offered[sku]
         if not isinstance(price_minor, int):
-            raise CurrencyMismatch(f"{field}[{place}].sku", f"{sku} has no price in {currency_code}")
+            raise CurrencyMismatch(f"{field}[{index}].sku", f"{sku} has no price in {currency_code}")
         display_name = f"{product_name}, {variant_name}" if variant_name else str(product_name)
-        priced.append(OrderLine(first + place, sku, display_name, quantity, price_minor, quantity * price_minor))
+        priced.append(OrderLine(first + index, sku, display_name, quantity, price_minor, quantity * price_minor))
     return tuple(priced)
 
 
-def _refuse_what_is_not_for_sale(offered: Offers) -> None:
-    """Raises: SkuNotFound, NotForSale."""
+def _raise_not_for_sale(offered: Offers) -> None:
+    """Raise the error for the first SKU, in alphabetical order, that is missing or not for sale.
+
+    Raises: SkuNotFound, NotForSale.
+    """
     for sku in sorted(offered):
         if offered[sku][-1] is None:
             raise SkuNotFound(sku)
@@ -194,34 +198,38 @@ def _refuse_what_is_not_for_sale(offered: Offers) -> None:
 
 
 def _check_parties(new: NewOrder, *, deleted: Sequence[int | None]) -> None:
-    """Refuse a customer or a location that is not there, or deleted; one that nobody named is not asked about.
+    """Raise unless the customer and the requested location exist and are not deleted.
+
+    Args:
+        deleted: deletion times of customer and location: 0 if not deleted, None if missing.
+
 
     Raises: CustomerNotFound, LocationNotFound, ResourceDeleted.
     """
     customer, location = f"customers/{new.customer_id}", f"locations/{new.location_id}"
-    asked = (
+    parties = (
         (customer, deleted[0], CustomerNotFound),
         (location, deleted[1] if new.location_id else 0, LocationNotFound),
     )
-    for name, time_us, not_found in asked:
+    for name, time_us, not_found in parties:
         if time_us is None:
             raise not_found(name)
-    for name, time_us, _ in asked:
+    for name, time_us, _ in parties:
         if time_us:
             raise ResourceDeleted(name)
 
 
-def total_of(lines: Iterable[OrderLine], *, shipping_minor: int) -> int:
-    """What an order costs.
+def calculate_total(lines: Iterable[OrderLine], *, shipping_minor: int) -> int:
+    """Return the total of an order, in minor units.
 
     Raises: InvalidAmount.
     """
     total_minor = shipping_minor + sum([line.total_minor for line in lines])
     if total_minor > TOTAL_MINOR_MAX:
-        raise InvalidAmount("lines", "the total is more than an order can cost")
+        raise InvalidAmount("lines", "the total is greater than the maximum of an order")
     return total_minor
 
 
 def _insert(tx: Transaction, order: Order) -> None:
-    ROWS.insert(tx, row_values(order))
+    ROWS.insert(tx, build_row_values(order))
     insert_lines(tx, order.id, order.lines)

@@ -1,4 +1,4 @@
-"""How far an order can go from where it is. The one table of states: the documentation prints it."""
+"""Order states and the transitions between them. The documentation prints this table."""
 
 from __future__ import annotations
 
@@ -15,34 +15,39 @@ ORDER_STEPS: dict[str, frozenset[str]] = {
     CANCELLED: frozenset(),
     EXPIRED: frozenset(),
 }
-"""Beside these, an order is held and resumed, and edited where it is in `EDITABLE`, in the state that it is in."""
+"""State -> states that can follow it. Holding, resuming and editing an order do not change its state."""
 ORDER_STATES = tuple(ORDER_STEPS)
 HOLDS_STOCK = frozenset({PLACED, CONFIRMED, PARTIALLY_FULFILLED})
-"""States in which an order can have open units, whose stock is promised to it."""
+"""States in which an order can have open units with allocated stock."""
 FULFILLABLE = frozenset({CONFIRMED, PARTIALLY_FULFILLED})
-"""States in which units can be bound to fulfilments, and shipped."""
+"""States in which units can be assigned to fulfilments and shipped."""
 EDITABLE = frozenset({PLACED, CONFIRMED})
-"""States in which lines can be added and changed: nothing has been shipped."""
-ENDED = frozenset(state for state, steps in ORDER_STEPS.items() if not steps)
-"""States that are never left."""
+"""States in which lines can be added and changed, because nothing has been shipped."""
+TERMINAL_STATES = frozenset(state for state, steps in ORDER_STEPS.items() if not steps)
+"""States that no other state follows."""
 
 
-def check_step(order: str, *, state: str, wanted: str) -> None:
-    """Refuse a step that the table does not have.
+def check_step(order: str, *, state: str, target: str) -> None:
+    """Raise unless `ORDER_STEPS` allows the transition from `state` to `target`.
+
+    Args:
+        order: the order's resource name.
 
     Raises: IllegalState, with both states.
     """
-    if wanted not in ORDER_STEPS[state]:
-        raise IllegalState(order, state=state, wanted=wanted)
+    if target not in ORDER_STEPS[state]:
+        raise IllegalState(order, state=state, target=target)
 
 
-def require_state(order: str, *, state: str, among: frozenset[str], wanted: str) -> None:
-    """Refuse what can be done in some states alone.
+def require_state(order: str, *, state: str, among: frozenset[str], target: str) -> None:
+    """Raise unless the order is in one of the states that allow an action.
 
     Args:
-        wanted: what it would have become, for the refusal.
+        order: the order's resource name.
+        among: the states that allow the action.
+        target: the state that the action leads to, for the error.
 
     Raises: IllegalState.
     """
     if state not in among:
-        raise IllegalState(order, state=state, wanted=wanted)
+        raise IllegalState(order, state=state, target=target)

@@ -1,1 +1,1 @@
-"""The standard methods (AIP-131 to AIP-135), once for all resources."""
+"""The standard methods (AIP-131 to AIP-135), shared by all resources."""

@@ -1,7 +1,7 @@
-"""What the standard methods do, once for all resources: get, list, create, update, archive, delete.
+"""The standard methods for all resources: get, list, create, update, archive and delete.
 
-A `Collection` says what is particular about one resource; the methods here keep what is common to all:
-etags, versions, soft deletion, the event and the audit entry.
+A `Collection` describes one resource type. Its methods apply the common rules: etags, versions, soft deletion,
+the event and the audit entry.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ Key = tuple[str, ...]
 R = TypeVar("R", bound=Deletable)
 
 
-def changed(resource: R, **changes: Any) -> R:
-    """A copy of a resource with some fields changed."""
+def _replace_fields(resource: R, **changes: Any) -> R:
+    """Return a copy of a resource with some fields changed."""
     return msgspec.structs.replace(resource, **changes)  # type: ignore[type-var]  # resources are structs
 
 
-def fields_of(resource: type[Any]) -> tuple[msgspec.structs.FieldInfo, ...]:
-    """The fields of a resource, in order."""
+def _list_fields(resource: type[Any]) -> tuple[msgspec.structs.FieldInfo, ...]:
+    """Return the fields of a resource type, in order."""
     return msgspec.structs.fields(resource)
 
 
@@ -44,17 +44,16 @@ class Collection(Generic[R]):
     """All resources of one type.
 
     Args:
-        resource: the struct; its fields are the table's columns by name, and those that `attach` fills.
+        resource: the struct. Its fields are the table's columns of the same name, and the fields that `attach` fills.
         table: the Peewee model.
-        key: the fields that the resource name is made of.
+        key: the fields that make up the resource name.
         pattern: the resource name, with a `{}` for each part of the key.
-        event: the noun in the names of events, such as `product`.
-        not_found: what is raised where a resource is missing.
-        listing: how it is listed, without the part that all listings share.
-        check: refuses values that other resources do not allow; gets the old resource, or None when new.
-        attach: completes resources with what other tables hold.
-        store_parts: writes what other tables hold; gets the old resource, or None when new.
-        check_unused: refuses a deletion while something refers to the resource.
+        event: the noun in event names, such as `product`.
+        not_found: the error for a missing resource.
+        check: raises if other resources rule the new values out; takes the old resource, or None for a new one.
+        attach: fills the fields that are stored in other tables.
+        store_parts: writes the fields that are stored in other tables; takes the old resource, or None for a new one.
+        check_unused: raises if another resource still refers to the one to delete.
     """
 
     def __init__(
@@ -80,17 +79,17 @@ class Collection(Generic[R]):
         self._attach = attach
         self._store_parts = store_parts
         self._check_unused = check_unused
-        fields = [f for f in fields_of(resource) if hasattr(table, f.name)]
+        fields = [f for f in _list_fields(resource) if hasattr(table, f.name)]
         self.rows = Rows(table, columns=[f.name for f in fields], key=key)
         self._decoders: list[tuple[int, Callable[[str], Any]]] = [
-            (place, msgspec.json.Decoder(f.type).decode) for place, f in enumerate(fields) if _is_json(f.type)
+            (index, msgspec.json.Decoder(f.type).decode) for index, f in enumerate(fields) if _is_json(f.type)
         ]
-        self._json_fields = [fields[place].name for place, _ in self._decoders]
+        self._json_fields = [fields[index].name for index, _ in self._decoders]
 
     # -- reading
 
     def find(self, tx: Transaction, key: Key) -> R:
-        """One resource, deleted or not.
+        """Return one resource, deleted or not.
 
         Raises: the collection's `not_found`.
         """
@@ -100,39 +99,39 @@ class Collection(Generic[R]):
         return self.read_rows(tx, [row])[0]
 
     def read_rows(self, tx: Transaction, rows: Sequence[Sequence[Any]]) -> list[R]:
-        """Rows as resources."""
+        """Convert rows to resources."""
         return self._attach(tx, [self._read_row(row) for row in rows])
 
     def _read_row(self, row: Sequence[Any]) -> R:
         if self._decoders:
             values = list(row)
-            for place, decode in self._decoders:
-                values[place] = decode(values[place])
+            for index, decode in self._decoders:
+                values[index] = decode(values[index])
             return self.resource(*values)
         return self.resource(*row)
 
     def get(self, store: Store, key: Key) -> R:
-        """One resource, deleted or not.
+        """Return one resource, deleted or not, in a transaction of its own.
 
         Raises: the collection's `not_found`.
         """
         return store.read(lambda tx: self.find(tx, key))
 
     def batch_get(self, store: Store, keys: Sequence[Key]) -> list[R]:
-        """Resources at one point in time, in the order of the keys, all or none.
+        """Return all resources with these keys, in the order of the keys, as of one point in time.
 
-        Raises: the collection's `not_found`, for the first that is missing; BatchTooLarge.
+        Raises: the collection's `not_found` for the first missing resource; BatchTooLarge.
         """
-        found = store.snapshot(lambda tx: self.read_rows(tx, self.rows.find_many(tx, keys)))
-        if len(found) != len(keys):
-            there = {resource.name for resource in found}
+        resources = store.snapshot(lambda tx: self.read_rows(tx, self.rows.find_many(tx, keys)))
+        if len(resources) != len(keys):
+            existing = {resource.name for resource in resources}
             names = (self.pattern.format(*key) for key in keys)
-            raise self.not_found(next(name for name in names if name not in there))
-        check_batch(found)
-        return found
+            raise self.not_found(next(name for name in names if name not in existing))
+        check_batch(resources)
+        return resources
 
     def page(self, store: Store, request: ListRequest, *, listing: Listing[R], tokens: PageTokens) -> Page[R]:
-        """One page of a list.
+        """Return one page of a list.
 
         Raises: InvalidFilter, InvalidOrderBy, InvalidPageToken.
         """
@@ -140,87 +139,91 @@ class Collection(Generic[R]):
 
     # -- changing
 
-    def create(self, store: Store, call: Call, draft: R) -> R:
-        """Add a resource; its version and times are set here.
+    def create(self, store: Store, call: Call, new_resource: R) -> R:
+        """Create a resource and set its version and times.
 
-        Raises: AlreadyExists, and what the collection's `check` raises.
+        Raises: AlreadyExists, and the errors of the collection's `check`.
         """
 
         def effect(mutation: Mutation) -> R:
-            return self.add(mutation, draft)
+            return self.add(mutation, new_resource)
 
         return mutate(store, call, effect, self.resource)
 
-    def add(self, mutation: Mutation, draft: R) -> R:
-        """Add a resource within a running mutation.
+    def add(self, mutation: Mutation, new_resource: R) -> R:
+        """Create a resource within a running mutation.
 
-        Raises: as `create`.
+        Raises: the errors of `create`.
         """
         tx = mutation.tx
-        self._check(tx, draft, None)
-        if self.rows.find(tx, self._key_of(draft)) is not None:
-            raise AlreadyExists(draft.name)
-        new = changed(draft, version=1, create_time_us=tx.now_us, update_time_us=tx.now_us)
-        self.rows.insert(tx, self._values(new))
+        self._check(tx, new_resource, None)
+        if self.rows.find(tx, self._get_key(new_resource)) is not None:
+            raise AlreadyExists(new_resource.name)
+        new = _replace_fields(new_resource, version=1, create_time_us=tx.now_us, update_time_us=tx.now_us)
+        self.rows.insert(tx, self._build_row(new))
         self._store_parts(tx, new, None)
         mutation.record(f"{self.event}.created", before=None, after=new)
         return new
 
-    def update(self, store: Store, call: Call, draft: R, *, fields: Sequence[str], etag: str) -> R:
-        """Change the named fields to the draft's; without any difference nothing is written.
+    def update(self, store: Store, call: Call, new_resource: R, *, fields: Sequence[str], etag: str) -> R:
+        """Set the named fields to the values in `new_resource`. Write nothing if no value changes.
 
-        Raises: the collection's `not_found`, ResourceDeleted, EtagMismatch, and what its `check` raises.
+        Raises: the collection's `not_found`, ResourceDeleted, EtagMismatch, and the errors of its `check`.
         """
 
         def effect(mutation: Mutation) -> R:
-            old = self.find(mutation.tx, self._key_of(draft))
+            old = self.find(mutation.tx, self._get_key(new_resource))
             check_not_deleted(old)
             check_etag(old, etag)
-            new = changed(old, **{field: getattr(draft, field) for field in fields})
+            new = _replace_fields(old, **{field: getattr(new_resource, field) for field in fields})
             if new == old:
                 return old
             self._check(mutation.tx, new, old)
-            return self.replace(mutation, old, new, happened="updated")
+            return self.replace(mutation, old, new, action="updated")
 
         return mutate(store, call, effect, self.resource)
 
-    def replace(self, mutation: Mutation, old: R, new: R, *, happened: str) -> R:
-        """Write the next version of a resource, its event and its audit entry."""
+    def replace(self, mutation: Mutation, old: R, new: R, *, action: str) -> R:
+        """Write the next version of a resource, its event and its audit entry.
+
+        Args:
+            action: the verb in the event name, such as `updated`.
+        """
         tx = mutation.tx
-        new = changed(new, version=old.version + 1, update_time_us=tx.now_us)
-        self.rows.update(tx, self._values(new))
+        new = _replace_fields(new, version=old.version + 1, update_time_us=tx.now_us)
+        self.rows.update(tx, self._build_row(new))
         self._store_parts(tx, new, old)
-        mutation.record(f"{self.event}.{happened}", before=old, after=new)
+        mutation.record(f"{self.event}.{action}", before=old, after=new)
         return new
 
     def archive(self, store: Store, call: Call, key: Key, *, etag: str) -> R:
-        """Take a resource off sale.
+        """Archive a resource: take it off sale.
 
         Raises: the collection's `not_found`, ResourceDeleted, EtagMismatch, IllegalState.
         """
-        return self._step(store, call, key, etag=etag, to=ARCHIVED, happened="archived")
+        return self._set_state(store, call, key, etag=etag, to=ARCHIVED, action="archived")
 
     def unarchive(self, store: Store, call: Call, key: Key, *, etag: str) -> R:
         """Put an archived resource back on sale.
 
-        Raises: as `archive`.
+        Raises: the errors of `archive`.
         """
-        return self._step(store, call, key, etag=etag, to=ACTIVE, happened="unarchived")
+        return self._set_state(store, call, key, etag=etag, to=ACTIVE, action="unarchived")
 
-    def _step(self, store: Store, call: Call, key: Key, *, etag: str, to: str, happened: str) -> R:
+    def _set_state(self, store: Store, call: Call, key: Key, *, etag: str, to: str, action: str) -> R:
         def effect(mutation: Mutation) -> R:
             old = self.find(mutation.tx, key)
             check_not_deleted(old)
             check_etag(old, etag)
             state = old.state  # type: ignore[attr-defined]  # resources with a lifecycle have one
             if state == to:
-                raise IllegalState(old.name, state=state, wanted=to)
-            return self.replace(mutation, old, changed(old, state=to), happened=happened)
+                raise IllegalState(old.name, state=state, target=to)
+            return self.replace(mutation, old, _replace_fields(old, state=to), action=action)
 
         return mutate(store, call, effect, self.resource)
 
     def delete(self, store: Store, call: Call, key: Key, *, etag: str, check_access: CheckAccess[R] | None = None) -> R:
-        """Delete a resource softly.
+        """Soft-delete a resource.
 
         Raises: the collection's `not_found`, ResourceDeleted, EtagMismatch, ResourceInUse.
         """
@@ -230,15 +233,15 @@ class Collection(Generic[R]):
             check_not_deleted(old)
             check_etag(old, etag)
             self._check_unused(mutation.tx, old)
-            new = changed(old, delete_time_us=mutation.tx.now_us)
-            return self.replace(mutation, old, new, happened="deleted")
+            new = _replace_fields(old, delete_time_us=mutation.tx.now_us)
+            return self.replace(mutation, old, new, action="deleted")
 
         return mutate(store, call, effect, self.resource, check_access=check_access)
 
     def undelete(
         self, store: Store, call: Call, key: Key, *, etag: str, check_access: CheckAccess[R] | None = None
     ) -> R:
-        """Bring a deleted resource back.
+        """Restore a soft-deleted resource.
 
         Raises: the collection's `not_found`, ResourceNotDeleted, EtagMismatch.
         """
@@ -247,15 +250,15 @@ class Collection(Generic[R]):
             old = self.find(mutation.tx, key)
             check_deleted(old)
             check_etag(old, etag)
-            new = changed(old, delete_time_us=None)
-            return self.replace(mutation, old, new, happened="undeleted")
+            new = _replace_fields(old, delete_time_us=None)
+            return self.replace(mutation, old, new, action="undeleted")
 
         return mutate(store, call, effect, self.resource, check_access=check_access)
 
-    def _key_of(self, resource: R) -> Key:
+    def _get_key(self, resource: R) -> Key:
         return tuple(getattr(resource, field) for field in self.key)
 
-    def _values(self, resource: R) -> dict[str, Any]:
+    def _build_row(self, resource: R) -> dict[str, Any]:
         values = {column: getattr(resource, column) for column in self.rows.columns}
         for field in self._json_fields:
             values[field] = msgspec.json.encode(values[field]).decode()
@@ -263,5 +266,5 @@ class Collection(Generic[R]):
 
 
 def _is_json(kind: Any) -> bool:
-    """Whether a field of this type stands in its column as JSON: everything but numbers, text and truth."""
+    """Return whether a field of this type is stored as JSON: every type but numbers, text, bytes and booleans."""
     return kind not in (str, int, bool, bytes, int | None, str | None)

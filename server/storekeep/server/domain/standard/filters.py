@@ -1,9 +1,9 @@
-"""Filters as AIP-160 writes them, in a subset: who may be named is each resource's own table of fields.
+"""Filters: a subset of AIP-160. Each resource has a table of the fields that its filters may use.
 
     state = ACTIVE AND (display_name : "tea" OR NOT create_time < "2026-01-01T00:00:00Z")
 
-Terms are `field operator value`; operators are `= != < <= > >=` and `:` (contains). As AIP-160 has it, OR
-binds tighter than AND. Refuses all else, saying at which position.
+A term is `field operator value`. The operators are `= != < <= > >=` and `:` (contains). OR binds tighter than AND, as
+in AIP-160. Any other text is rejected with the position of the error.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ import lark
 from storekeep.server.domain.errors import InvalidFilter
 
 TERMS_MAX = 50
-"""Terms in one filter at most: bounds the SQL that it becomes."""
+"""The most terms in one filter; bounds the size of its SQL."""
 
 NESTING_MAX = 50
-"""Parentheses and NOTs in one filter at most: bounds the depth of that SQL."""
+"""The most parentheses and NOTs in one filter; bounds the nesting depth of its SQL."""
 
 DECIMAL_DIGITS_MAX = 15
-"""Of a number before the point: in any currency's minor units it fits the database's integers."""
+"""The most digits before the decimal point. In minor units of any currency, such a number fits a 64-bit integer."""
 
 GRAMMAR = r"""
     start: conjunction?
@@ -49,7 +49,7 @@ GRAMMAR = r"""
 
 
 class Kind(Enum):
-    """What values a field takes in a filter."""
+    """The type of a field's values in a filter."""
 
     TEXT = "text"
     INTEGER = "integer"
@@ -61,12 +61,12 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class FilterField:
-    """A field that a filter may name.
+    """A field that a filter may use.
 
     Attributes:
-        kind: what values it takes.
-        choices: for STATE, the names that it takes, as the contract's enum has them without prefix.
-        prefix: for TEXT that holds a bare id, what resource names begin with, such as `customers/`.
+        kind: the type of its values.
+        choices: for STATE, the allowed names: those of the contract's enum without the prefix.
+        prefix: for TEXT columns that store a bare id, the prefix of the resource name, such as `customers/`.
     """
 
     kind: Kind
@@ -76,7 +76,7 @@ class FilterField:
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """`field operator value`, with the value in the field's own kind."""
+    """A comparison, `field operator value`. The value has the type that the field's kind requires."""
 
     field: str
     operator: str
@@ -85,21 +85,21 @@ class Term:
 
 @dataclass(frozen=True, slots=True)
 class Not:
-    """The opposite of what it holds."""
+    """The negation of a filter."""
 
     operand: Filter
 
 
 @dataclass(frozen=True, slots=True)
 class And:
-    """All of what it holds."""
+    """A conjunction: matches if all operands match."""
 
     operands: tuple[Filter, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Or:
-    """Any of what it holds."""
+    """A disjunction: matches if any operand matches."""
 
     operands: tuple[Filter, ...]
 
@@ -108,47 +108,48 @@ Filter = Term | Not | And | Or
 
 Fields = Mapping[str, FilterField]
 
-TRUTHS = {"true": True, "false": False}
+BOOLEANS = {"true": True, "false": False}
 
 
 def parse_filter(text: str, fields: Fields) -> Filter | None:
-    """Read a filter; None for an empty one, which lets everything through.
+    """Parse a filter. Return None for an empty filter, which matches everything.
 
     Args:
-        text: the filter as the caller wrote it.
-        fields: what it may name.
+        text: the filter from the request.
+        fields: the fields that it may use.
 
-    Raises: InvalidFilter, with the position.
+    Raises: InvalidFilter, with the position of the error.
     """
     if not text.strip():
         return None
     if text.count("(") + text.count("NOT") > NESTING_MAX:
         raise InvalidFilter(f"more than {NESTING_MAX} parentheses and NOTs", position=1)
     try:
-        tree = _parser().parse(text)
+        tree = _get_parser().parse(text)
     except lark.UnexpectedInput as error:
-        at = len(text) + 1 if isinstance(error, lark.UnexpectedEOF) else _position(text, error)
-        raise InvalidFilter(_unexpected(text, at), position=at) from None
+        position = len(text) + 1 if isinstance(error, lark.UnexpectedEOF) else _find_position(text, error)
+        raise InvalidFilter(_describe_error(text, position), position=position) from None
     return _Reader(fields).read(tree)
 
 
 @functools.cache
-def _parser() -> lark.Lark:
+def _get_parser() -> lark.Lark:
     return lark.Lark(GRAMMAR, parser="lalr")
 
 
-def _position(text: str, error: lark.UnexpectedInput) -> int:
+def _find_position(text: str, error: lark.UnexpectedInput) -> int:
+    """Return the 1-based position of a syntax error."""
     position = error.pos_in_stream
     at_end = getattr(getattr(error, "token", None), "type", "") == "$END"
     return len(text) + 1 if at_end or position is None or position < 0 else position + 1
 
 
-def _unexpected(text: str, position: int) -> str:
-    return "it ends too early" if position > len(text) else f"{text[position - 1 : position + 19]!r} was not expected"
+def _describe_error(text: str, position: int) -> str:
+    return "unexpected end of filter" if position > len(text) else f"unexpected {text[position - 1 : position + 19]!r}"
 
 
 class _Reader:
-    """Turns the tree of one filter into what it means for one table of fields."""
+    """Converts a parse tree to a filter, and checks it against the table of fields."""
 
     def __init__(self, fields: Fields) -> None:
         self._fields = fields
@@ -156,37 +157,39 @@ class _Reader:
 
     def read(self, tree: lark.Tree[lark.Token]) -> Filter:
         if tree.data == "term":
-            return self._term(*tree.children)  # type: ignore[arg-type]  # the grammar puts three tokens here
-        operands = tuple(self.read(child) for child in tree.children)  # type: ignore[arg-type]  # trees, here
+            return self._read_term(*tree.children)  # type: ignore[arg-type]  # a term has three tokens
+        operands = tuple(self.read(child) for child in tree.children)  # type: ignore[arg-type]  # the rest are trees
         if tree.data == "negation":
             return Not(operands[0])
         if len(operands) == 1:
             return operands[0]
         return And(operands) if tree.data == "conjunction" else Or(operands)
 
-    def _term(self, name: lark.Token, operator: lark.Token, value: lark.Token) -> Term:
+    def _read_term(self, name: lark.Token, operator: lark.Token, value: lark.Token) -> Term:
         self._terms += 1
         if self._terms > TERMS_MAX:
-            raise InvalidFilter(f"more than {TERMS_MAX} terms", position=_at(name))
+            raise InvalidFilter(f"more than {TERMS_MAX} terms", position=_get_position(name))
         field = self._fields.get(name)
         if field is None:
-            raise InvalidFilter(f"cannot filter by {name!s}; can by: {', '.join(self._fields)}", position=_at(name))
+            known = ", ".join(self._fields)
+            raise InvalidFilter(f"cannot filter by {name!s}; use one of: {known}", position=_get_position(name))
         if str(operator) not in OPERATORS[field.kind]:
             allowed = " ".join(OPERATORS[field.kind])
-            raise InvalidFilter(f"{name} takes the operators {allowed}", position=_at(operator))
+            raise InvalidFilter(f"{name} takes the operators {allowed}", position=_get_position(operator))
         text = re.sub(r"\\(.)", r"\1", value[1:-1]) if value.type == "STRING" else str(value)
         try:
             return Term(str(name), str(operator), READERS[field.kind](text, field))
         except (ValueError, InvalidOperation):
-            raise InvalidFilter(f"{name} takes {_expected(field)}, not {text!r}", position=_at(value)) from None
+            problem = f"{name} takes {_describe_values(field)}, not {text!r}"
+            raise InvalidFilter(problem, position=_get_position(value)) from None
 
 
-def _at(token: lark.Token) -> int:
+def _get_position(token: lark.Token) -> int:
     return (token.start_pos or 0) + 1
 
 
-def _expected(field: FilterField) -> str:
-    return EXPECTED[field.kind] + (": " + ", ".join(field.choices) if field.choices else "")
+def _describe_values(field: FilterField) -> str:
+    return VALUE_DESCRIPTIONS[field.kind] + (": " + ", ".join(field.choices) if field.choices else "")
 
 
 def _read_integer(text: str, _field: FilterField) -> int:
@@ -204,11 +207,11 @@ def _read_decimal(text: str, _field: FilterField) -> Decimal:
 
 
 def _read_time(text: str, _field: FilterField) -> int:
-    """RFC 3339 as microseconds since 1970."""
-    moment = datetime.fromisoformat(text)
-    if moment.tzinfo is None:
+    """Parse an RFC 3339 timestamp; return microseconds since 1970."""
+    time = datetime.fromisoformat(text)
+    if time.tzinfo is None:
         raise ValueError(text)
-    return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+    return (time - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
 
 
 def _read_state(text: str, field: FilterField) -> str:
@@ -218,9 +221,9 @@ def _read_state(text: str, field: FilterField) -> str:
 
 
 def _read_boolean(text: str, _field: FilterField) -> bool:
-    if text not in TRUTHS:
+    if text not in BOOLEANS:
         raise ValueError(text)
-    return TRUTHS[text]
+    return BOOLEANS[text]
 
 
 COMPARISONS = ("=", "!=", "<", "<=", ">", ">=")
@@ -240,11 +243,11 @@ READERS: dict[Kind, Callable[[str, FilterField], Any]] = {
     Kind.STATE: _read_state,
     Kind.BOOLEAN: _read_boolean,
 }
-EXPECTED: dict[Kind, str] = {
+VALUE_DESCRIPTIONS: dict[Kind, str] = {
     Kind.TEXT: "text",
     Kind.INTEGER: "a whole number",
     Kind.DECIMAL: "a number",
-    Kind.TIME: 'a time with its zone, as "2026-01-31T12:00:00Z"',
+    Kind.TIME: 'a time with a time zone, such as "2026-01-31T12:00:00Z"',
     Kind.STATE: "one of",
     Kind.BOOLEAN: "true or false",
 }

@@ -1,4 +1,4 @@
-"""Lists: what each resource's List method can filter by, sort by and page through."""
+"""Lists: filtering, sorting and paging for the List method of each resource."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any, Generic, TypeVar
 
 from storekeep.server.domain.errors import InvalidOrderBy
 from storekeep.server.domain.standard.filters import And, Filter, FilterField, Not, Or, Term, parse_filter
-from storekeep.server.domain.standard.pages import Page, PageTokens, count_fitting
-from storekeep.server.store.sql.listings import SortKey, after, compare
+from storekeep.server.domain.standard.pages import Page, PageTokens, count_fitting_items
+from storekeep.server.store.sql.listings import SortKey, compare, make_cursor_condition
 from storekeep.server.store.sql.transactions import Transaction
 
 T = TypeVar("T")
@@ -19,15 +19,15 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class ListRequest:
-    """What every List method is asked.
+    """The parameters that all List methods share.
 
     Attributes:
-        page_size: rows at most; 0 lets the server choose.
-        page_token: where to go on; empty to begin.
-        filter: AIP-160, see `filters`.
-        order_by: AIP-132, such as `total desc, create_time`.
-        show_deleted: list softly deleted ones too.
-        parent: the parent's id, where the resource has one; `-` or empty for all.
+        page_size: the most rows to return; 0 for the default.
+        page_token: the token of the page to return; empty for the first page.
+        filter: an AIP-160 filter; see `filters`.
+        order_by: an AIP-132 order, such as `total desc, create_time`.
+        show_deleted: whether to include soft-deleted resources.
+        parent: the id of the parent, for resources with one; `-` or empty for all parents.
     """
 
     page_size: int = 0
@@ -40,15 +40,15 @@ class ListRequest:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """How one field of the contract stands in the database.
+    """The database column of one contract field.
 
     Attributes:
-        column: a Peewee field, or an expression of such.
-        kind: how a filter reads its values; None where it cannot be filtered by.
-        sortable: whether `order_by` may name it; such a column is never NULL.
-        store: turns a filter's value into the column's.
-        matches: what a comparison means, as SQL, by its operation, the value, and the time in microseconds; None where
-            it is one with the column itself.
+        column: a Peewee field or expression.
+        field: how a filter reads its values; None if the field cannot be filtered by.
+        sortable: whether `order_by` may name it. A sortable column is never NULL.
+        store: converts a filter value to a column value.
+        matches: returns the SQL of a comparison, given its operation, its value and the current time in microseconds
+            since 1970; None to compare with the column itself.
     """
 
     column: Any
@@ -58,7 +58,7 @@ class Column:
     matches: Callable[[str, Any, int], Any] | None = None
 
     def compare(self, operation: str, value: Any, *, now_us: int) -> Any:
-        """A comparison of a filter, as SQL."""
+        """Return the SQL of a comparison in a filter."""
         if self.matches is not None:
             return self.matches(operation, value, now_us)
         return compare(self.column, operation, self.store(value))
@@ -66,17 +66,18 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Listing(Generic[T]):
-    """How one resource is listed.
+    """The list of one resource type.
 
     Attributes:
-        method: the RPC: part of what a page token is bound to.
-        query: gives the unfiltered Peewee query of rows.
-        columns: field of the contract -> column.
-        unique: the columns that break ties; with them the order is total.
-        default_order: `order_by` where the caller gives none.
-        read_rows: turns rows into resources.
-        deleted: the column of the time of deletion, where there is soft deletion.
-        parent: the column of the parent's id, where there is one.
+        method: the RPC. A page token is valid for its method only.
+        query: returns the unfiltered Peewee query.
+        columns: contract field -> column.
+        unique: the columns that break ties, so that the order is total.
+        read_rows: converts rows to resources.
+        default_order: `order_by` for requests without one.
+        deleted: the column of the deletion time; None without soft deletion.
+        parent: the column of the parent id; None without a parent.
+        page_size_default: rows on a page for requests without a page size.
     """
 
     method: str
@@ -90,52 +91,52 @@ class Listing(Generic[T]):
     page_size_default: int = 50
 
     def page(self, tx: Transaction, request: ListRequest, *, tokens: PageTokens) -> Page[T]:
-        """One page.
+        """Return one page.
 
         Raises: InvalidFilter, InvalidOrderBy, InvalidPageToken.
         """
-        conditions = self._conditions(request, now_us=tx.now_us)
-        keys = self._keys(request.order_by or self.default_order)
+        conditions = self._build_conditions(request, now_us=tx.now_us)
+        keys = self._parse_order(request.order_by or self.default_order)
         identity = (self.method, request.parent, request.filter, request.order_by, str(request.show_deleted))
         position = tokens.read(identity, request.page_token)
         if position is not None:
-            conditions.append(after(keys, position))
+            conditions.append(make_cursor_condition(keys, position))
         size = request.page_size or self.page_size_default
         query = self.query().select_extend(*(key.column for key in keys))
         if conditions:
             query = query.where(*conditions)
-        rows = tx.run(query.order_by(*(key.sql() for key in keys)).limit(size + 1)).fetchall()
-        shown = rows[:size]
-        items = self.read_rows(tx, [row[: -len(keys)] for row in shown])
-        fitting = count_fitting(items)
-        token = tokens.write(identity, shown[fitting - 1][-len(keys) :]) if len(rows) > fitting else ""
-        return Page(items[:fitting], token)
+        rows = tx.run(query.order_by(*(key.make_ordering() for key in keys)).limit(size + 1)).fetchall()
+        page_rows = rows[:size]
+        items = self.read_rows(tx, [row[: -len(keys)] for row in page_rows])
+        count = count_fitting_items(items)
+        token = tokens.write(identity, page_rows[count - 1][-len(keys) :]) if len(rows) > count else ""
+        return Page(items[:count], token)
 
-    def _conditions(self, request: ListRequest, *, now_us: int) -> list[Any]:
+    def _build_conditions(self, request: ListRequest, *, now_us: int) -> list[Any]:
         conditions = []
         if self.parent is not None and request.parent not in ("", "-"):
             conditions.append(self.parent == request.parent)
         if self.deleted is not None and not request.show_deleted:
             conditions.append(self.deleted.is_null())
         fields = {name: column.field for name, column in self.columns.items() if column.field}
-        wanted = parse_filter(request.filter, fields)
-        if wanted is not None:
-            conditions.append(self._sql(wanted, now_us=now_us))
+        parsed = parse_filter(request.filter, fields)
+        if parsed is not None:
+            conditions.append(self._build_sql(parsed, now_us=now_us))
         return conditions
 
-    def _sql(self, wanted: Filter, *, now_us: int) -> Any:
-        match wanted:
+    def _build_sql(self, parsed: Filter, *, now_us: int) -> Any:
+        match parsed:
             case Term(field, operation, value):
                 return self.columns[field].compare(operation, value, now_us=now_us)
             case Not(operand):
-                return ~self._sql(operand, now_us=now_us)
+                return ~self._build_sql(operand, now_us=now_us)
             case And(operands):
-                return functools.reduce(operator.and_, [self._sql(o, now_us=now_us) for o in operands])
+                return functools.reduce(operator.and_, [self._build_sql(o, now_us=now_us) for o in operands])
             case Or(operands):
-                return functools.reduce(operator.or_, [self._sql(o, now_us=now_us) for o in operands])
+                return functools.reduce(operator.or_, [self._build_sql(o, now_us=now_us) for o in operands])
 
-    def _keys(self, order_by: str) -> Sequence[SortKey]:
-        """The sort keys, ending in the unique ones, in the direction of the last that was asked for.
+    def _parse_order(self, order_by: str) -> Sequence[SortKey]:
+        """Return the requested sort keys, then the unique keys in the direction of the last requested key.
 
         Raises: InvalidOrderBy.
         """

@@ -1,6 +1,6 @@
-"""Pages: opaque tokens that continue one query at the place where its last page ended.
+"""Pages of a list, and the opaque tokens that continue a query after its last page.
 
-Invariant: a token works only for the query that it came from, and only as this server wrote it.
+Invariant: a token is valid only for its own query, and only if a server with this secret made it.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from storekeep.server.runtime import base64url
 T = TypeVar("T")
 
 MAC_BYTES = 12
-"""Of the HMAC-SHA256 over a token: enough that nobody guesses one."""
+"""The length of the truncated HMAC-SHA256 in a token: too long to guess."""
 
 
 PAGE_BYTES_MAX = 3 * 1024 * 1024
-"""How large the items of a page may be all together, as JSON: half of that is sent of orders, about all of it of long
-texts. Clients of gRPC take 4 MiB by default; AIP-158 allows fewer items on a page than were asked for."""
+"""The most bytes of items on a page, as JSON. On the wire, orders take half of that and long texts almost all of it.
+gRPC clients accept 4 MiB by default. AIP-158 allows a page to have fewer items than requested."""
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 
 
@@ -33,16 +33,16 @@ class Page(msgspec.Struct, Generic[T], frozen=True):
     """One page of a list.
 
     Attributes:
-        items: what is on it.
-        next_page_token: for the page after it; empty on the last.
+        items: the resources on the page.
+        next_page_token: the token of the next page; empty on the last page.
     """
 
     items: list[T]
     next_page_token: str = ""
 
 
-def count_fitting(items: Sequence[Any]) -> int:
-    """Return how many of the items fit on one page, at least one where there are any."""
+def count_fitting_items(items: Sequence[Any]) -> int:
+    """Return how many of the items fit on one page: at least one, unless there are none."""
     if len(items) <= 1 or len(_encode(items)) <= PAGE_BYTES_MAX:
         return len(items)
     left = PAGE_BYTES_MAX
@@ -54,32 +54,32 @@ def count_fitting(items: Sequence[Any]) -> int:
 
 
 def check_batch(items: Sequence[Any]) -> None:
-    """Refuse a batch that is larger than a page may be: it is all or nothing, so it cannot be cut short.
+    """Raise BatchTooLarge if a batch does not fit on one page: a batch is returned whole or not at all.
 
-    Raises: BatchTooLarge.
+    Raises: BatchTooLarge, with the number of items that fit.
     """
-    count = count_fitting(items)
+    count = count_fitting_items(items)
     if count < len(items):
         raise BatchTooLarge(count)
 
 
 class PageTokens:
-    """Writes and reads the tokens of one server.
+    """Makes and verifies the page tokens of one server.
 
     Args:
-        keyring: the server's secrets; a token is good under any of them.
+        keyring: the server's secrets. A token made under any of them is valid.
     """
 
     def __init__(self, keyring: Keyring) -> None:
         self._keyring = keyring
 
     def write(self, query: Sequence[str], position: Sequence[Any]) -> str:
-        """The token that continues `query` after the row whose sort keys are `position`."""
+        """Return the token that continues `query` after the row with the sort keys `position`."""
         body = msgspec.json.encode(list(position))
-        return base64url.encode(_mac(self._keyring.writing(), query, body) + body)
+        return base64url.encode(_compute_mac(self._keyring.get_write_secret(), query, body) + body)
 
     def read(self, query: Sequence[str], token: str) -> list[Any] | None:
-        """The position in a token; None for the empty token, which begins at the beginning.
+        """Return the position in a token; None for the empty token, which stands for the first page.
 
         Raises: InvalidPageToken.
         """
@@ -90,19 +90,20 @@ class PageTokens:
         except ValueError:
             raise InvalidPageToken from None
         mac, body = raw[:MAC_BYTES], raw[MAC_BYTES:]
-        if base64url.encode(raw) != token or not self._is_ours(mac, query, body):
+        if base64url.encode(raw) != token or not self._verify_mac(mac, query, body):
             raise InvalidPageToken
         position: list[Any] = msgspec.json.decode(body)
         return position
 
-    def _is_ours(self, mac: bytes, query: Sequence[str], body: bytes) -> bool:
-        return any(hmac.compare_digest(mac, _mac(secret, query, body)) for secret in self._keyring.known())
+    def _verify_mac(self, mac: bytes, query: Sequence[str], body: bytes) -> bool:
+        secrets = self._keyring.list_secrets()
+        return any(hmac.compare_digest(mac, _compute_mac(secret, query, body)) for secret in secrets)
 
 
 @functools.lru_cache(maxsize=4)
-def _key(secret: bytes) -> bytes:
+def _derive_key(secret: bytes) -> bytes:
     return hashlib.sha256(b"page-token:" + secret).digest()
 
 
-def _mac(secret: bytes, query: Sequence[str], body: bytes) -> bytes:
-    return hmac.digest(_key(secret), msgspec.json.encode(list(query)) + body, "sha256")[:MAC_BYTES]
+def _compute_mac(secret: bytes, query: Sequence[str], body: bytes) -> bytes:
+    return hmac.digest(_derive_key(secret), msgspec.json.encode(list(query)) + body, "sha256")[:MAC_BYTES]

@@ -1,4 +1,4 @@
-"""What all resources share: names, etags, versions and the ids that the server chooses."""
+"""The parts that all resources share: names, versions, etags and generated ids."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from storekeep.server.domain.errors import EtagMismatch, ResourceDeleted, Resour
 
 
 class Versioned(Protocol):
-    """A resource with a name and a version that rises with every change."""
+    """A resource with a name and a version."""
 
     @property
     def name(self) -> str:
@@ -18,50 +18,41 @@ class Versioned(Protocol):
 
     @property
     def version(self) -> int:
-        """Rises by one with every change."""
+        """1 for a new resource; each change adds one."""
 
 
 class Deletable(Versioned, Protocol):
-    """A resource that is deleted softly."""
+    """A resource with soft deletion."""
 
     @property
     def delete_time_us(self) -> int | None:
-        """When it was deleted; None when it is not."""
+        """When it was deleted, microseconds since 1970; None if it is not deleted."""
 
 
 def new_id() -> str:
-    """A UUIDv7 (RFC 9562): unique, and in the order of creation."""
+    """Return a new UUIDv7 (RFC 9562); later ids sort after earlier ones."""
     return str(uuid_utils.uuid7())
 
 
-def etag_of(version: int) -> str:
-    """The etag of a resource's version."""
+def make_etag(version: int) -> str:
+    """Return the etag for a resource version."""
     return f"v{version}"
 
 
 def check_etag(resource: Versioned, etag: str) -> None:
-    """Refuse a change by a caller who has not seen the current version; an empty etag asks for no check.
-
-    Raises: EtagMismatch.
-    """
-    current = etag_of(resource.version)
+    """Raise EtagMismatch unless the caller's etag is current. An empty etag skips the check."""
+    current = make_etag(resource.version)
     if etag and etag != current:
         raise EtagMismatch(resource.name, etag=current)
 
 
 def check_not_deleted(resource: Deletable) -> None:
-    """Refuse a change of what is deleted.
-
-    Raises: ResourceDeleted.
-    """
+    """Raise ResourceDeleted if the resource is deleted."""
     if resource.delete_time_us is not None:
         raise ResourceDeleted(resource.name)
 
 
 def check_deleted(resource: Deletable) -> None:
-    """Refuse to undelete what is not deleted.
-
-    Raises: ResourceNotDeleted.
-    """
+    """Raise ResourceNotDeleted unless the resource is deleted."""
     if resource.delete_time_us is None:
         raise ResourceNotDeleted(resource.name)

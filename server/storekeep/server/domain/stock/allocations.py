@@ -1,10 +1,8 @@
-"""What is promised, to orders and by reservations: which units at which location, as the ledger of stock tells it.
+"""Allocation of stock to orders and reservation of stock: the movements of both and the choice of locations.
 
-Refuses to promise a unit that is not there, or that is kept back. Invariant: each promise, each end of one and each
-shipment is written to the ledger with the level that it changes; what a line has is the sum of its movements.
-
-Where stock is taken from when nobody says: all units of a SKU from the first location that has them all, or else each
-line whole from one, or else split; locations in the order of their priority, then where most is there, then by id.
+Only available units are allocated or reserved. Invariant: each change of a level writes a movement to the stock ledger;
+a line holds the sum of its movements. Without a requested location, one location supplies all units of a SKU, or else
+all units of a line, or else lines are split. Locations are tried by priority, then most available units, then id.
 """
 
 from __future__ import annotations
@@ -18,19 +16,19 @@ import msgspec
 
 from storekeep.server.domain.errors import OutOfStock
 from storekeep.server.domain.mutations import Mutation
-from storekeep.server.domain.stock.expiry import expire_batch_of
+from storekeep.server.domain.stock.expiry import expire_batch_by_sku
 from storekeep.server.store.sql.transactions import Transaction
 from storekeep.server.store.tables import stock as store
 
 RESERVE, RELEASE, ALLOCATE, DEALLOCATE, SHIP = "RESERVE", "RELEASE", "ALLOCATE", "DEALLOCATE", "SHIP"
 K = TypeVar("K", str, tuple[str, str])
 Level = tuple[str, ...]
-"""Location and SKU."""
+"""Location id and SKU."""
 encode = msgspec.json.encode
 
 
-class Wanted(NamedTuple):
-    """So many units of a SKU, for one line."""
+class RequestedLine(NamedTuple):
+    """The requested units of a SKU for one line."""
 
     line_number: int
     sku: str
@@ -38,7 +36,7 @@ class Wanted(NamedTuple):
 
 
 class Share(msgspec.Struct, frozen=True):
-    """What one line has at one location."""
+    """The units that one line has allocated or reserved at one location."""
 
     line_number: int
     sku: str
@@ -47,7 +45,7 @@ class Share(msgspec.Struct, frozen=True):
 
 
 class Move(NamedTuple):
-    """What changes at one level, for one line."""
+    """The changes in units that one line causes at one stock level."""
 
     location_id: str
     sku: str
@@ -59,10 +57,12 @@ class Move(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """One of the two kinds of promises.
+    """Allocation or reservation.
 
     Attributes:
-        reserved, allocated: 1 in the one that counts there.
+        cause: the cause in the stock ledger.
+        reserved: 1 for reservations, otherwise 0.
+        allocated: 1 for allocations, otherwise 0.
     """
 
     cause: str
@@ -72,217 +72,246 @@ class _Kind:
 
 _RESERVED = _Kind(RESERVE, 1, 0)
 _ALLOCATED = _Kind(ALLOCATE, 0, 1)
-Places = Mapping[str, tuple[str, int]]
-"""SKU -> the location that all its units are taken from, and what is on hand there; nothing of those that none has."""
+SourceLocations = Mapping[str, tuple[str, int]]
+"""SKU -> id of the location that can supply all units, and its units on hand. SKUs without one are absent."""
 
 
-# -- promising
+# -- allocating and reserving
 
 
 def allocate_stock(
-    mutation: Mutation, source: str, wanted: Sequence[Wanted], *, location_id: str = "", places: Places | None = None
+    mutation: Mutation,
+    source: str,
+    requested: Sequence[RequestedLine],
+    *,
+    location_id: str = "",
+    source_locations: SourceLocations | None = None,
 ) -> tuple[Share, ...]:
-    """Promise units to the lines of an order: all of them or none.
+    """Allocate stock to the lines of an order, all units or none.
 
     Args:
-        source: the order's name.
-        location_id: where all of them are taken from; empty to choose.
-        places: where that is, when it was read already in this transaction.
+        source: the order's resource name.
+        location_id: the location that supplies all units; empty to choose.
+        source_locations: the chosen locations, if this transaction has read them already.
 
-    Raises: OutOfStock, naming each short SKU.
+    Returns: the allocated units of each line and location.
+
+    Raises: OutOfStock, with all short SKUs.
     """
-    return _promise(mutation, _ALLOCATED, source, wanted, location_id, places)
+    return _take_stock(mutation, _ALLOCATED, source, requested, location_id, source_locations)
 
 
 def reserve_stock(
-    mutation: Mutation, source: str, wanted: Sequence[Wanted], *, location_id: str = ""
+    mutation: Mutation, source: str, requested: Sequence[RequestedLine], *, location_id: str = ""
 ) -> tuple[Share, ...]:
-    """Promise units to the lines of a reservation: as `allocate_stock`.
+    """Reserve stock for the lines of a reservation, all units or none; see `allocate_stock`.
 
-    Raises: OutOfStock, naming each short SKU.
+    Raises: OutOfStock, with all short SKUs.
     """
-    return _promise(mutation, _RESERVED, source, wanted, location_id)
+    return _take_stock(mutation, _RESERVED, source, requested, location_id)
 
 
-def _promise(
+def _take_stock(
     mutation: Mutation,
     kind: _Kind,
     source: str,
-    wanted: Sequence[Wanted],
+    requested: Sequence[RequestedLine],
     location_id: str,
-    places: Places | None = None,
+    locations: SourceLocations | None = None,
 ) -> tuple[Share, ...]:
-    """Promise each SKU whole at one location where that can be done, and spread the others.
+    """Allocate or reserve each SKU at one location if possible, and split the other SKUs.
 
-    Nobody else writes meanwhile, so what was read is promised without asking for it again.
+    No other write runs at the same time, so the levels read here are still current when they change.
 
     Raises: OutOfStock.
     """
     tx = mutation.tx
-    if places is None:
-        places = _places(tx, add_up((line.sku, line.quantity) for line in wanted), location_id)
-    short = [line for line in wanted if line.sku not in places]
-    spread = _spread(mutation, short, location_id) if short else []
+    if locations is None:
+        quantities = sum_quantities((line.sku, line.quantity) for line in requested)
+        locations = _read_source_locations(tx, quantities, location_id)
+    rest = [line for line in requested if line.sku not in locations]
+    split = _split_stock(mutation, rest, location_id) if rest else []
     whole = [
-        Share(line.line_number, line.sku, places[line.sku][0], line.quantity) for line in wanted if line.sku in places
+        Share(line.line_number, line.sku, locations[line.sku][0], line.quantity)
+        for line in requested
+        if line.sku in locations
     ]
-    on_hand: dict[Level, int] = {(location, sku): units for sku, (location, units) in places.items()}
+    on_hand: dict[Level, int] = {(location, sku): units for sku, (location, units) in locations.items()}
     if whole:
-        units_at = add_up(((share.location_id, share.sku), share.quantity) for share in whole)
-        promised = [
+        units_at = sum_quantities(((share.location_id, share.sku), share.quantity) for share in whole)
+        changes = [
             (*level, kind.reserved * units, kind.allocated * units, tx.now_us) for level, units in units_at.items()
         ]
-        store.PROMISE.run_later(tx, promised)
-    if spread:
-        on_hand |= _move_levels(tx, [_move(kind, share) for share in spread])
-        whole = sorted([*whole, *spread], key=lambda share: share.line_number)
-    write_movements(mutation, kind.cause, source, [_move(kind, share) for share in whole], on_hand)
+        store.CLAIM_UNITS.run_deferred(tx, changes)
+    if split:
+        on_hand |= _move_levels(tx, [_build_move(kind, share) for share in split])
+        whole = sorted([*whole, *split], key=lambda share: share.line_number)
+    write_movements(mutation, kind.cause, source, [_build_move(kind, share) for share in whole], on_hand)
     return tuple(whole)
 
 
-def _places(tx: Transaction, quantities: dict[str, int], location_id: str) -> Places:
-    asked = encode(quantities).decode()
-    rows = store.LEVELS_WITH_ALL.all(tx, quantities=asked, taken_at=location_id)
+def _read_source_locations(tx: Transaction, quantities: dict[str, int], location_id: str) -> SourceLocations:
+    quantities_json = encode(quantities).decode()
+    rows = store.LEVELS_WITH_ALL.all(tx, quantities=quantities_json, taken_at=location_id)
     return {sku: (location, on_hand) for sku, location, on_hand in rows}
 
 
-def _spread(mutation: Mutation, wanted: Sequence[Wanted], location_id: str) -> list[Share]:
-    """Find the units of lines of which no location has them all; where they are too few, expire what has expired first.
+def _split_stock(mutation: Mutation, requested: Sequence[RequestedLine], location_id: str) -> list[Share]:
+    """Choose locations for lines of SKUs that no single location can supply completely.
+
+    If units are missing, write the expiry of expired reservations and orders first.
 
     Raises: OutOfStock.
     """
-    quantities = add_up((line.sku, line.quantity) for line in wanted)
+    quantities = sum_quantities((line.sku, line.quantity) for line in requested)
     while True:
-        there = levels_to_take_from(mutation.tx, list(quantities), location_id=location_id)
-        found = {sku: sum(there[sku].values()) for sku in quantities}
-        short = {sku: (units, found[sku]) for sku, units in quantities.items() if units > found[sku]}
+        available = read_available_units(mutation.tx, list(quantities), location_id=location_id)
+        totals = {sku: sum(available[sku].values()) for sku in quantities}
+        short = {sku: (units, totals[sku]) for sku, units in quantities.items() if units > totals[sku]}
         if not short:
             break
-        if not expire_batch_of(mutation, list(short)):
+        if not expire_batch_by_sku(mutation, list(short)):
             raise OutOfStock(short)
     return [
-        share for sku in quantities for share in spread_sku([line for line in wanted if line.sku == sku], there[sku])
+        share
+        for sku in quantities
+        for share in split_lines([line for line in requested if line.sku == sku], available[sku])
     ]
 
 
-def levels_to_take_from(tx: Transaction, skus: Sequence[str], *, location_id: str = "") -> dict[str, dict[str, int]]:
-    """SKU -> location -> units that can be promised there, in the order in which they are taken; none of 0."""
-    there: dict[str, dict[str, int]] = {sku: {} for sku in skus}
-    rows = store.LEVELS_TO_TAKE_FROM.all(tx, skus=encode(list(there)).decode(), location_id=location_id)
+def read_available_units(tx: Transaction, skus: Sequence[str], *, location_id: str = "") -> dict[str, dict[str, int]]:
+    """Return SKU -> location id -> units available to allocate, in the order of use. Locations with 0 are absent."""
+    available: dict[str, dict[str, int]] = {sku: {} for sku in skus}
+    rows = store.LEVELS_TO_TAKE_FROM.all(tx, skus=encode(list(available)).decode(), location_id=location_id)
     for sku, location, units, _ in rows:
         if units > 0:
-            there[sku][location] = units
-    return there
+            available[sku][location] = units
+    return available
 
 
-def spread_sku(wanted: Sequence[Wanted], there: dict[str, int]) -> Iterable[Share]:
-    """Take the lines of one SKU from locations that have enough for all of them: each whole where that can be done.
+def split_lines(requested: Sequence[RequestedLine], available: dict[str, int]) -> Iterable[Share]:
+    """Yield units from locations for the lines of one SKU, each line from one location if possible.
 
     Args:
-        there: location -> units, in the order in which they are taken; what is taken is taken off.
+        requested: the lines, of the same SKU.
+        available: location id -> units, in the order of use, at least as many as requested. Taken units are subtracted.
     """
-    total = sum(line.quantity for line in wanted)
-    together = next((location for location, units in there.items() if units >= total), None)
-    for line in wanted:
-        whole = together or next((location for location, units in there.items() if units >= line.quantity), None)
+    total = sum(line.quantity for line in requested)
+    common = next((location for location, units in available.items() if units >= total), None)
+    for line in requested:
+        whole = common or next((location for location, units in available.items() if units >= line.quantity), None)
         missing = line.quantity
-        for location in [whole] if whole else list(there):
-            units = min(missing, there[location])
+        for location in [whole] if whole else list(available):
+            units = min(missing, available[location])
             if units:
-                there[location] -= units
+                available[location] -= units
                 missing -= units
                 yield Share(line.line_number, line.sku, location, units)
 
 
-def add_up(lines: Iterable[tuple[K, int]]) -> dict[K, int]:
-    """SKU, or level -> units over all lines, sorted, so that all take stock in the same order."""
+def sum_quantities(lines: Iterable[tuple[K, int]]) -> dict[K, int]:
+    """Return the sum of the units by key (SKU or level), sorted so that all callers take stock in the same order."""
     quantities: dict[K, int] = {}
     for key, quantity in lines:
         quantities[key] = quantities.get(key, 0) + quantity
     return dict(sorted(quantities.items()))
 
 
-def _move(kind: _Kind, share: Share, *, sign: int = 1, on_hand: int = 0) -> Move:
+def _build_move(kind: _Kind, share: Share, *, sign: int = 1, on_hand: int = 0) -> Move:
     units = sign * share.quantity
     return Move(share.location_id, share.sku, share.line_number, on_hand, kind.reserved * units, kind.allocated * units)
 
 
-# -- ending promises
+# -- releasing and shipping
 
 
-def allocations_of(tx: Transaction, sources: Sequence[str]) -> dict[str, tuple[Share, ...]]:
-    """What is allocated to the lines of orders, and where: order's name -> shares, in the order of the lines."""
-    found: dict[str, list[Share]] = {source: [] for source in sources}
-    for source, *share in store.ALLOCATIONS_OF.all(tx, sources=encode(list(sources)).decode()):
-        found[source].append(Share(*share))
-    return {source: tuple(shares) for source, shares in found.items()}
+def read_allocations(tx: Transaction, sources: Sequence[str]) -> dict[str, tuple[Share, ...]]:
+    """Return order name -> allocated units of each line and location, in the order of the lines."""
+    shares: dict[str, list[Share]] = {source: [] for source in sources}
+    for source, *share in store.ALLOCATIONS_BY_SOURCE.all(tx, sources=encode(list(sources)).decode()):
+        shares[source].append(Share(*share))
+    return {source: tuple(allocated) for source, allocated in shares.items()}
 
 
-def deallocate(mutation: Mutation, source: str, shares: Sequence[Share], *, reason: str = "") -> None:
-    """Take back what was promised to lines of an order, which have at least as much."""
-    move_stock(mutation, DEALLOCATE, source, [_move(_ALLOCATED, share, sign=-1) for share in shares], reason=reason)
+def deallocate_units(mutation: Mutation, source: str, shares: Sequence[Share], *, reason: str = "") -> None:
+    """Release units that are allocated to the lines of an order."""
+    moves = [_build_move(_ALLOCATED, share, sign=-1) for share in shares]
+    move_stock(mutation, DEALLOCATE, source, moves, reason=reason)
 
 
-def release(mutation: Mutation, source: str, shares: Sequence[Share], *, reason: str = "") -> None:
-    """Take back what a reservation kept."""
-    move_stock(mutation, RELEASE, source, [_move(_RESERVED, share, sign=-1) for share in shares], reason=reason)
+def release_units(mutation: Mutation, source: str, shares: Sequence[Share], *, reason: str = "") -> None:
+    """Release units of a reservation."""
+    move_stock(mutation, RELEASE, source, [_build_move(_RESERVED, share, sign=-1) for share in shares], reason=reason)
 
 
-def ship(mutation: Mutation, source: str, shares: Sequence[Share], *, reason: str = "") -> None:
-    """Have units that were promised to lines of an order leave: they are neither there nor promised any more.
+def ship_units(mutation: Mutation, source: str, shares: Sequence[Share], *, reason: str = "") -> None:
+    """Ship units of an order: subtract them from the units on hand and from the allocated units.
 
-    Raises: OutOfStock where some are not on hand, as they were promised beyond it.
+    Raises: OutOfStock if units are not on hand because they are backordered.
     """
-    moves = [_move(_ALLOCATED, share, sign=-1, on_hand=-share.quantity) for share in shares]
-    _check_there(move_stock(mutation, SHIP, source, moves, reason=reason), moves)
+    moves = [_build_move(_ALLOCATED, share, sign=-1, on_hand=-share.quantity) for share in shares]
+    _check_on_hand(move_stock(mutation, SHIP, source, moves, reason=reason), moves)
 
 
-def ship_reserved(mutation: Mutation, source: str, shares: Sequence[Share], *, reason: str = "") -> None:
-    """Have units that a reservation kept leave.
+def ship_reserved_units(mutation: Mutation, source: str, shares: Sequence[Share], *, reason: str = "") -> None:
+    """Ship units of a reservation; see `ship_units`.
 
-    Raises: OutOfStock where some are not on hand.
+    Raises: OutOfStock if units are not on hand.
     """
-    moves = [_move(_RESERVED, share, sign=-1, on_hand=-share.quantity) for share in shares]
-    _check_there(move_stock(mutation, SHIP, source, moves, reason=reason), moves)
+    moves = [_build_move(_RESERVED, share, sign=-1, on_hand=-share.quantity) for share in shares]
+    _check_on_hand(move_stock(mutation, SHIP, source, moves, reason=reason), moves)
 
 
-def _check_there(on_hand: dict[Level, int], moves: Sequence[Move]) -> None:
-    """Refuse to have left what was promised beyond what is on hand.
+def _check_on_hand(on_hand: dict[Level, int], moves: Sequence[Move]) -> None:
+    """Raise if a shipment has made the units on hand negative.
+
+    Args:
+        on_hand: units on hand after the shipment, by level.
 
     Raises: OutOfStock.
     """
-    left: dict[Level, int] = defaultdict(int)
+    shipped: dict[Level, int] = defaultdict(int)
     for move in moves:
-        left[move[:2]] -= move.on_hand
-    short = {level[1]: (left[level], left[level] + units) for level, units in on_hand.items() if units < 0}
+        shipped[move[:2]] -= move.on_hand
+    short = {level[1]: (shipped[level], shipped[level] + units) for level, units in on_hand.items() if units < 0}
     if short:
         raise OutOfStock(short)
 
 
-def hand_over(
-    mutation: Mutation, reservation: str, kept: Sequence[Share], order: str, wanted: Sequence[Wanted]
-) -> list[Wanted]:
-    """Have the units that a reservation keeps be promised to the lines of an order instead; what is over is given back.
+def convert_reserved_units(
+    mutation: Mutation,
+    reservation: str,
+    reserved: Sequence[Share],
+    order: str,
+    requested: Sequence[RequestedLine],
+) -> list[RequestedLine]:
+    """Allocate the units of a reservation to the lines of an order, and release the surplus.
 
-    Returns: what the lines still want.
+    Args:
+        reservation: the reservation's resource name.
+        order: the order's resource name.
+
+    Returns: the lines that still need units, with the missing quantities.
     """
-    shares, missing = _share_out(kept, wanted)
-    released = [_move(_RESERVED, share, sign=-1) for share in kept]
-    allocated = [_move(_ALLOCATED, share) for share in shares]
+    shares, missing = _match_units(reserved, requested)
+    released = [_build_move(_RESERVED, share, sign=-1) for share in reserved]
+    allocated = [_build_move(_ALLOCATED, share) for share in shares]
     on_hand = _move_levels(mutation.tx, [*released, *allocated])
     write_movements(mutation, RELEASE, reservation, released, on_hand)
     write_movements(mutation, ALLOCATE, order, allocated, on_hand)
     return missing
 
 
-def _share_out(kept: Sequence[Share], wanted: Sequence[Wanted]) -> tuple[list[Share], list[Wanted]]:
-    """What lines get of the units that are kept, and what they still want."""
-    left = {(share.sku, share.location_id): 0 for share in kept}
-    for share in kept:
+def _match_units(
+    reserved: Sequence[Share], requested: Sequence[RequestedLine]
+) -> tuple[list[Share], list[RequestedLine]]:
+    """Return the reserved units that each line gets, and the lines that still need units."""
+    left = {(share.sku, share.location_id): 0 for share in reserved}
+    for share in reserved:
         left[share.sku, share.location_id] += share.quantity
     shares: list[Share] = []
-    missing: list[Wanted] = []
-    for line in wanted:
+    missing: list[RequestedLine] = []
+    for line in requested:
         units = line.quantity
         for level in [level for level in left if level[0] == line.sku and left[level]]:
             taken = min(units, left[level])
@@ -298,11 +327,11 @@ def _share_out(kept: Sequence[Share], wanted: Sequence[Wanted]) -> tuple[list[Sh
 def move_stock(
     mutation: Mutation, cause: str, source: str, moves: Sequence[Move], *, reason: str = ""
 ) -> dict[Level, int]:
-    """Change levels that are there by what is known to be right, and write each change to the ledger.
+    """Change existing levels and write the movements to the stock ledger.
 
-    The database's CHECK has the last word: what would break it is a defect, and nothing is done.
+    Callers check the quantities first. A move that breaks a CHECK constraint of the database is a defect and fails.
 
-    Returns: what is on hand after, by level.
+    Returns: units on hand after the moves, by level.
     """
     if not moves:
         return {}
@@ -312,14 +341,14 @@ def move_stock(
 
 
 def _move_levels(tx: Transaction, moves: Sequence[Move]) -> dict[Level, int]:
-    """Change each level once, by all its moves; gives what is on hand after."""
+    """Change each level once by the sum of its moves. Return the units on hand after the change, by level."""
     changes: dict[tuple[str, str], list[int]] = {}
     for move in moves:
         change = changes.setdefault((move.location_id, move.sku), [0, 0, 0])
-        for place, delta in enumerate(move[3:]):
-            change[place] += delta
-    asked = encode([(*level, *change) for level, change in sorted(changes.items())]).decode()
-    rows = store.MOVE_LEVELS.all(tx, moves=asked, now_us=tx.now_us)
+        for index, delta in enumerate(move[3:]):
+            change[index] += delta
+    changes_json = encode([(*level, *change) for level, change in sorted(changes.items())]).decode()
+    rows = store.MOVE_LEVELS.all(tx, moves=changes_json, now_us=tx.now_us)
     return {(location, sku): on_hand for location, sku, on_hand in rows}
 
 
@@ -332,19 +361,19 @@ def write_movements(
     *,
     reason: str = "",
 ) -> None:
-    """Write movements that were made already.
+    """Write movements of levels that have been changed already.
 
     Args:
-        on_hand: what is on hand after all of them, by level.
+        on_hand: units on hand after all moves, by level.
     """
     if not moves:
         return
-    why = (cause, reason, mutation.call.caller.subject, source, mutation.tx.now_us)
+    context = (cause, reason, mutation.call.caller.subject, source, mutation.tx.now_us)
     after = dict(on_hand)
     entries = []
     for move in reversed(moves):
         level = move[:2]
-        entries.append((*move, after[level], *why))
+        entries.append((*move, after[level], *context))
         after[level] -= move.on_hand
     entries.reverse()
-    store.INSERT_MOVEMENTS.run_later(mutation.tx, entries)
+    store.INSERT_MOVEMENTS.run_deferred(mutation.tx, entries)

@@ -1,7 +1,8 @@
-"""Expiry: what expires by itself, such as reservations and unpaid orders, and who writes that it has.
+"""Expiry of reservations and unpaid orders.
 
-What has expired stops counting at its expiry time, even before that is written. Whoever needs its stock writes it, in
-the same transaction, or else the expiry job does, a second later; as `system/expiry` either way.
+An expired reservation or order stops counting at its expiry time, even before the expiry is written. A mutation that
+needs the stock writes the expiry in its own transaction; otherwise the expiry job does, about a second later. The
+actor is `system/expiry` in both cases.
 """
 
 from __future__ import annotations
@@ -15,17 +16,17 @@ from storekeep.server.store.engine import Store
 from storekeep.server.store.sql.transactions import Transaction
 
 SUBJECT = "system/expiry"
-"""The actor of every expiry in the ledgers."""
+"""The actor of every expiry in the audit log and the stock ledger."""
 BATCH_MAX = 100
-"""The most that one transaction expires: so it never holds up the writes of callers for long."""
+"""The maximum number of resources that one transaction expires, so that other writes do not wait long."""
 CALL = Call(Caller(SUBJECT), "system/ExpirePromises")
 
 
 class ExpirersMissing(Exception):
-    """The store was given no expirers: the stock of what has expired would never be free again."""
+    """The store has no expirers, so the stock of expired reservations and orders would never be released."""
 
     def __init__(self) -> None:
-        super().__init__("the store has no expirers; give it those of `app.EXPIRERS` by `set_expirers`")
+        super().__init__("the store has no expirers; pass `wiring.expirers.EXPIRERS` to `set_expirers`")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,42 +34,42 @@ class Expirer:
     """Expires one kind of resource.
 
     Attributes:
-        find: ids of those that have expired and are not written so yet, the earliest first, at most so many.
-        find_of: the same, of those that have units of any of these SKUs.
-        expire: write that these ids have expired: their units, their state, and a ledger entry for each.
+        find: return the ids of resources with an unwritten expiry, earliest first, up to a limit.
+        find_by_sku: the same for resources with units of any of these SKUs.
+        expire: write the expiry of these ids: released units, state and audit entry.
     """
 
     find: Callable[[Transaction, int], Sequence[str]]
-    find_of: Callable[[Transaction, Sequence[str], int], Sequence[str]]
+    find_by_sku: Callable[[Transaction, Sequence[str], int], Sequence[str]]
     expire: Callable[[Mutation, Sequence[str]], None]
 
 
 def set_expirers(db: Store, expirers: Sequence[Expirer]) -> None:
-    """Give a store the expirers that its mutations and the expiry job run; once, where the process is wired.
+    """Set the expirers that the mutations of a store and the expiry job run. Call it once, at startup.
 
-    Raises: ExpirersMissing where there are none.
+    Raises: ExpirersMissing if `expirers` is empty.
     """
     if not expirers:
         raise ExpirersMissing
     db.expirers = tuple(expirers)
 
 
-def expire_batch_of(mutation: Mutation, skus: Sequence[str]) -> int:
-    """Expire, within a running mutation, a batch of what has expired and has units of these SKUs.
+def expire_batch_by_sku(mutation: Mutation, skus: Sequence[str]) -> int:
+    """Write a batch of expiries of resources with units of these SKUs, within a running mutation.
 
-    Returns: how many resources; when it is not 0, there may be more.
+    Returns: the number of expired resources; if it is not 0, there may be more.
 
     Raises: ExpirersMissing.
     """
-    return _expire_batch(mutation.by(CALL), lambda expirer, most: expirer.find_of(mutation.tx, skus, most))
+    return _expire_batch(mutation.by(CALL), lambda expirer, limit: expirer.find_by_sku(mutation.tx, skus, limit))
 
 
 def expire_batch(db: Store) -> int:
-    """Expire a batch of what has expired.
+    """Write a batch of expiries in a transaction of its own.
 
-    Returns: how many resources; when it is not 0, there may be more.
+    Returns: the number of expired resources; if it is not 0, there may be more.
 
-    Raises: ExpirersMissing, and the store's errors (see `Store.write`).
+    Raises: ExpirersMissing, and the errors of `Store.write`.
     """
     expirers = require_expirers(db.expirers)
     if not db.snapshot(lambda tx: any(expirer.find(tx, 1) for expirer in expirers)):
@@ -79,7 +80,7 @@ def expire_batch(db: Store) -> int:
 def require_expirers(expirers: tuple[Expirer, ...]) -> tuple[Expirer, ...]:
     """Return the expirers of a store or a mutation.
 
-    Raises: ExpirersMissing where there are none.
+    Raises: ExpirersMissing if there are none.
     """
     if not expirers:
         raise ExpirersMissing
@@ -87,7 +88,7 @@ def require_expirers(expirers: tuple[Expirer, ...]) -> tuple[Expirer, ...]:
 
 
 def _expire_first(mutation: Mutation) -> int:
-    return _expire_batch(mutation, lambda expirer, most: expirer.find(mutation.tx, most))
+    return _expire_batch(mutation, lambda expirer, limit: expirer.find(mutation.tx, limit))
 
 
 def _expire_batch(mutation: Mutation, find: Callable[[Expirer, int], Sequence[str]]) -> int:

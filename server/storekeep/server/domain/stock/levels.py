@@ -1,7 +1,7 @@
-"""Stock: how many units of a SKU are where, and the ledger of how it came to be.
+"""Stock levels: the units of each SKU at each location, and the ledger of their movements.
 
-Refuses to promise or take away a unit that is not there. Invariant: what is on hand is the sum of the
-ledger; what is promised never exceeds it.
+Invariant: the units on hand are the sum of the movements; reserved and allocated units never exceed the units on hand
+plus the backorder limit.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ from storekeep.server.domain.stock.allocations import (
     RESERVE,
     SHIP,
     Move,
-    add_up,
     move_stock,
+    sum_quantities,
     write_movements,
 )
-from storekeep.server.domain.stock.expiry import expire_batch_of
+from storekeep.server.domain.stock.expiry import expire_batch_by_sku
 from storekeep.server.store.engine import Store
 from storekeep.server.store.sql.rows import Rows
 from storekeep.server.store.sql.transactions import Transaction
 from storekeep.server.store.tables import catalog as product_store
 from storekeep.server.store.tables import stock as store
-from storekeep.server.store.tables.expiry import DUE_UNITS
+from storekeep.server.store.tables.expiry import EXPIRED_UNITS
 
 RECEIVE, ADJUST, COUNT, WRITE_OFF = "RECEIVE", "ADJUST", "COUNT", "WRITE_OFF"
 TRANSFER, RETURN = "TRANSFER", "RETURN"
@@ -66,13 +66,13 @@ CAUSES = (
     SHIP,
 )
 ON_HAND_MAX = 10**12
-"""Units of one SKU at one location at most."""
+"""The maximum units of one SKU at one location."""
 Key = tuple[str, ...]
 encode = msgspec.json.encode
 
 
 class StockLevel(msgspec.Struct, frozen=True):
-    """How many units of a SKU are at a location; see `StockLevel` in the contract."""
+    """The units of a SKU at a location; see `StockLevel` in the contract."""
 
     location_id: str
     sku: str
@@ -86,27 +86,27 @@ class StockLevel(msgspec.Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        """The resource name."""
+        """Return the resource name."""
         return f"locations/{self.location_id}/stockLevels/{self.sku}"
 
     @property
     def available(self) -> int:
-        """Units that can still be promised; below 0 where some that are kept back are promised."""
-        return self.unpromised - self.safety_threshold
+        """Return the units for sale; negative if units of the safety stock are reserved or allocated."""
+        return self.uncommitted - self.safety_threshold
 
     @property
-    def unpromised(self) -> int:
-        """Units that nobody was promised, those that are kept back too."""
+    def uncommitted(self) -> int:
+        """Return the units that are neither reserved nor allocated, including the safety stock."""
         return self.on_hand + self.backorder_limit - self.reserved - self.allocated
 
     @property
     def movable(self) -> int:
-        """Units that can go elsewhere: those that are on hand and that nobody was promised."""
-        return max(0, min(self.on_hand, self.unpromised))
+        """Return the units on hand that are neither reserved nor allocated."""
+        return max(0, min(self.on_hand, self.uncommitted))
 
 
 class StockMovement(msgspec.Struct, frozen=True):
-    """One entry of the ledger; see `StockMovement` in the contract."""
+    """One entry of the stock ledger; see `StockMovement` in the contract."""
 
     id: int
     location_id: str
@@ -124,15 +124,15 @@ class StockMovement(msgspec.Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        """The resource name."""
+        """Return the resource name."""
         return f"stockMovements/{self.id}"
 
 
 class Availability(msgspec.Struct, frozen=True):
-    """How many units of one SKU can be sold, and whether it is for sale at all.
+    """The available units of one SKU, and whether it is for sale.
 
     Attributes:
-        locations: location -> units that can be sold there, in the order in which they are taken; none of 0.
+        locations: location id -> available units, in the order of use. Locations with 0 are absent.
     """
 
     sku: str
@@ -141,16 +141,16 @@ class Availability(msgspec.Struct, frozen=True):
 
     @property
     def available(self) -> int:
-        """Units that can be sold."""
+        """Return the available units over all locations."""
         return sum(self.locations.values())
 
 
 class Transfer(msgspec.Struct, frozen=True):
-    """Units that went to another location.
+    """A transfer of units to another location.
 
     Attributes:
-        source: what both movements of each SKU have for a source.
-        levels: those at the source, in the order of the SKUs, and then those at the destination.
+        source: the `source` of its movements in the stock ledger.
+        levels: the levels at the source location by SKU, then those at the destination by SKU.
     """
 
     source: str
@@ -197,7 +197,7 @@ MOVEMENTS = Rows(
 
 
 def get_level(db: Store, key: Key) -> StockLevel:
-    """One stock level.
+    """Return one stock level.
 
     Raises: StockLevelNotFound.
     """
@@ -205,21 +205,21 @@ def get_level(db: Store, key: Key) -> StockLevel:
 
 
 def batch_get_levels(db: Store, keys: Sequence[Key]) -> list[StockLevel]:
-    """Stock levels at one point in time, in the order of the keys, all or none.
+    """Return stock levels from one snapshot, in the order of the keys.
 
     Raises: StockLevelNotFound, for the first that is missing; BatchTooLarge.
     """
-    found = db.snapshot(lambda tx: _read_levels(tx, LEVELS.find_many(tx, keys)))
-    there = {(level.location_id, level.sku) for level in found}
+    levels = db.snapshot(lambda tx: _read_levels(tx, LEVELS.find_many(tx, keys)))
+    existing = {(level.location_id, level.sku) for level in levels}
     for key in keys:
-        if key not in there:
+        if key not in existing:
             raise StockLevelNotFound("locations/{}/stockLevels/{}".format(*key))
-    check_batch(found)
-    return found
+    check_batch(levels)
+    return levels
 
 
 def list_levels(db: Store, request: ListRequest, *, tokens: PageTokens) -> Page[StockLevel]:
-    """One page of stock levels.
+    """Return one page of stock levels.
 
     Raises: InvalidFilter, InvalidOrderBy, InvalidPageToken.
     """
@@ -229,21 +229,21 @@ def list_levels(db: Store, request: ListRequest, *, tokens: PageTokens) -> Page[
 def list_low_stock(
     db: Store, request: ListRequest, *, location_id: str, available_max: int, tokens: PageTokens
 ) -> Page[StockLevel]:
-    """One page of the levels of which at most so many units can be sold from what is on hand, the shortest first.
+    """Return one page of levels with at most `available_max` units for sale, the lowest first. Backorders do not count.
 
     Args:
-        location_id: only there; everywhere when empty.
+        location_id: list levels of this location; empty for all locations.
 
     Raises: LocationNotFound, InvalidPageToken.
     """
 
     def work(tx: Transaction) -> Page[StockLevel]:
-        if location_id and store.LOCATION_DELETED_AT.one(tx, id=location_id) is None:
+        if location_id and store.LOCATION_DELETE_TIME.one(tx, id=location_id) is None:
             raise LocationNotFound(f"locations/{location_id}")
         listing = replace(
             LOW_LISTING,
             method=f"{LOW_LISTING.method}/{available_max}",
-            query=lambda: LOW_LISTING.query().where(available_max >= store.WITHOUT_BACKORDER),
+            query=lambda: LOW_LISTING.query().where(available_max >= store.SELLABLE_ON_HAND),
         )
         return listing.page(tx, replace(request, parent=location_id), tokens=tokens)
 
@@ -251,21 +251,24 @@ def list_low_stock(
 
 
 def _read_levels(tx: Transaction, rows: Sequence[Sequence[Any]]) -> list[StockLevel]:
-    """Rows as levels, without the promises that are due, whether or not they have been ended yet."""
+    """Build levels from rows. Units of expired reservations and orders do not count, even if not written yet."""
     levels = [StockLevel(*row) for row in rows]
     skus = encode(sorted({level.sku for level in levels})).decode()
-    due = {row[:2]: row[2:] for row in DUE_UNITS.all(tx, skus=skus, now_us=tx.now_us)}
-    if not due:
+    expired = {row[:2]: row[2:] for row in EXPIRED_UNITS.all(tx, skus=skus, now_us=tx.now_us)}
+    if not expired:
         return levels
-    return [_without(level, *due.get((level.location_id, level.sku), (0, 0))) for level in levels]
+    return [_subtract_expired(level, *expired.get((level.location_id, level.sku), (0, 0))) for level in levels]
 
 
-def _without(level: StockLevel, reserved: int, allocated: int) -> StockLevel:
+def _subtract_expired(level: StockLevel, reserved: int, allocated: int) -> StockLevel:
     return msgspec.structs.replace(level, reserved=level.reserved - reserved, allocated=level.allocated - allocated)
 
 
 def check_availability(db: Store, skus: Sequence[str], *, location_id: str = "") -> list[Availability]:
-    """Units of each SKU that can be sold now, at one location or, when it is empty, at all of them.
+    """Return the available units of each SKU, in the order of `skus`.
+
+    Args:
+        location_id: count this location only; empty for all locations.
 
     Raises: LocationNotFound, SkuNotFound.
     """
@@ -273,19 +276,19 @@ def check_availability(db: Store, skus: Sequence[str], *, location_id: str = "")
     def work(tx: Transaction) -> list[Availability]:
         if location_id:
             require_location(tx, location_id)
-        for_sale = _offered(tx, skus)
-        there = _available_by_location(tx, for_sale, location_id=location_id)
-        return [Availability(sku, for_sale[sku], there[sku]) for sku in skus]
+        for_sale = _read_offers(tx, skus)
+        available = _read_available(tx, for_sale, location_id=location_id)
+        return [Availability(sku, for_sale[sku], available[sku]) for sku in skus]
 
     return db.snapshot(work)
 
 
-def _offered(tx: Transaction, skus: Iterable[str]) -> dict[str, bool]:
-    """SKU -> whether it is for sale.
+def _read_offers(tx: Transaction, skus: Iterable[str]) -> dict[str, bool]:
+    """Return SKU -> whether it is for sale.
 
     Raises: SkuNotFound.
     """
-    rows = store.OFFERED.all(tx, skus=encode(list(skus)).decode())
+    rows = store.FIND_FOR_SALE.all(tx, skus=encode(list(skus)).decode())
     for sku, for_sale in rows:
         if for_sale is None:
             raise SkuNotFound(sku)
@@ -293,35 +296,35 @@ def _offered(tx: Transaction, skus: Iterable[str]) -> dict[str, bool]:
 
 
 def require_for_sale(tx: Transaction, skus: Iterable[str]) -> None:
-    """Refuse what cannot be sold.
+    """Raise unless all SKUs are for sale.
 
     Raises: SkuNotFound, NotForSale.
     """
-    for sku, for_sale in _offered(tx, skus).items():
+    for sku, for_sale in _read_offers(tx, skus).items():
         if not for_sale:
             raise NotForSale(sku)
 
 
-def _available_by_location(tx: Transaction, skus: Iterable[str], *, location_id: str) -> dict[str, dict[str, int]]:
-    """SKU -> location -> units that can be sold there, in the order in which they are taken; none of 0."""
-    asked = encode(sorted(skus)).decode()
-    due = {
+def _read_available(tx: Transaction, skus: Iterable[str], *, location_id: str) -> dict[str, dict[str, int]]:
+    """Return SKU -> location id -> available units, in the order of use. Locations with 0 are absent."""
+    skus_json = encode(sorted(skus)).decode()
+    expired = {
         (location, sku): reserved + allocated
-        for location, sku, reserved, allocated in DUE_UNITS.all(tx, skus=asked, now_us=tx.now_us)
+        for location, sku, reserved, allocated in EXPIRED_UNITS.all(tx, skus=skus_json, now_us=tx.now_us)
     }
     levels = [
-        (priority, -(units + due.get((location, sku), 0)), location, sku)
-        for sku, location, units, priority in store.LEVELS_TO_TAKE_FROM.all(tx, skus=asked, location_id=location_id)
+        (priority, -(units + expired.get((location, sku), 0)), location, sku)
+        for sku, location, units, priority in store.LEVELS_TO_TAKE_FROM.all(tx, skus=skus_json, location_id=location_id)
     ]
-    there: dict[str, dict[str, int]] = defaultdict(dict)
-    for _, units, location, sku in sorted(levels):
-        if units < 0:
-            there[sku][location] = -units
-    return there
+    available: dict[str, dict[str, int]] = defaultdict(dict)
+    for _, negative_units, location, sku in sorted(levels):
+        if negative_units < 0:
+            available[sku][location] = -negative_units
+    return available
 
 
 def get_movement(db: Store, movement_id: int) -> StockMovement:
-    """One entry of the ledger.
+    """Return one entry of the stock ledger.
 
     Raises: StockMovementNotFound.
     """
@@ -332,27 +335,30 @@ def get_movement(db: Store, movement_id: int) -> StockMovement:
 
 
 def list_movements(db: Store, request: ListRequest, *, tokens: PageTokens) -> Page[StockMovement]:
-    """One page of the ledger.
+    """Return one page of the stock ledger.
 
     Raises: InvalidFilter, InvalidOrderBy, InvalidPageToken.
     """
     return db.read(lambda tx: MOVEMENT_LISTING.page(tx, request, tokens=tokens))
 
 
-# -- what is on hand
+# -- changing levels
 
 
 def adjust_stock(
     db: Store, call: Call, key: Key, *, quantity_delta: int, cause: str = ADJUST, reason: str = "", etag: str = ""
 ) -> StockLevel:
-    """Add units to what is on hand, or take some away.
+    """Add or subtract units on hand.
+
+    Args:
+        quantity_delta: units to add; negative to subtract.
 
     Raises: LocationNotFound, ResourceDeleted, SkuNotFound, EtagMismatch, OutOfStock, InvalidAmount.
     """
 
     def effect(mutation: Mutation) -> StockLevel:
-        old = _level_to_change(mutation, key, etag=etag)
-        return _move(mutation, old, key, quantity_delta=quantity_delta, cause=cause, reason=reason)
+        old = _find_level_for_update(mutation, key, etag=etag)
+        return _change_on_hand(mutation, old, key, quantity_delta=quantity_delta, cause=cause, reason=reason)
 
     return mutate(db, call, effect, StockLevel)
 
@@ -367,71 +373,74 @@ def set_stock(
     reason: str = "",
     etag: str = "",
 ) -> StockLevel:
-    """Set what is on hand to what a count found; without a difference nothing is written.
+    """Set the units on hand to a counted quantity. Write nothing if they are equal.
+
+    Args:
+        expected_quantity: the units on hand that the caller has seen; None to skip the check.
 
     Raises: LocationNotFound, ResourceDeleted, SkuNotFound, EtagMismatch, QuantityMismatch, OutOfStock.
     """
 
     def effect(mutation: Mutation) -> StockLevel:
-        old = _level_to_change(mutation, key, etag=etag)
+        old = _find_level_for_update(mutation, key, etag=etag)
         on_hand = 0 if old is None else old.on_hand
         if expected_quantity not in (None, on_hand):
             name = "locations/{}/stockLevels/{}".format(*key)
             raise QuantityMismatch(name, expected_quantity=expected_quantity or 0, on_hand=on_hand)
         if old is not None and quantity == on_hand:
             return old
-        return _move(mutation, old, key, quantity_delta=quantity - on_hand, cause=COUNT, reason=reason)
+        return _change_on_hand(mutation, old, key, quantity_delta=quantity - on_hand, cause=COUNT, reason=reason)
 
     return mutate(db, call, effect, StockLevel)
 
 
-def _level_to_change(mutation: Mutation, key: Key, *, etag: str) -> StockLevel | None:
-    """Return the level once its expired stock is free again, or None where there has been no stock yet.
+def _find_level_for_update(mutation: Mutation, key: Key, *, etag: str) -> StockLevel | None:
+    """Write pending expiries of the SKU, then return the level, or None if it does not exist yet.
 
     Raises: LocationNotFound, ResourceDeleted, SkuNotFound, EtagMismatch.
     """
     tx = mutation.tx
     location_id, sku = key
     require_location(tx, location_id)
-    _expire_all_of(mutation, [sku])
+    _expire_all_by_sku(mutation, [sku])
     row = LEVELS.find(tx, key)
     if row is None:
         if product_store.FIND_BY_SKU.one(tx, sku=sku) is None:
             raise SkuNotFound(sku)
-        check_etag(_no_level(key), etag)
+        check_etag(_build_empty_level(key), etag)
         return None
     level = StockLevel(*row)
     check_etag(level, etag)
     return level
 
 
-def _expire_all_of(mutation: Mutation, skus: Sequence[str]) -> None:
-    """Expire all that has expired and has units of these SKUs."""
-    while expire_batch_of(mutation, skus):
+def _expire_all_by_sku(mutation: Mutation, skus: Sequence[str]) -> None:
+    """Write all pending expiries of reservations and orders with units of these SKUs."""
+    while expire_batch_by_sku(mutation, skus):
         pass
 
 
-def _no_level(key: Key) -> StockLevel:
-    """What a level is before its first movement."""
+def _build_empty_level(key: Key) -> StockLevel:
+    """Return a level as it is before its first movement: version 0, no units."""
     return StockLevel(
         key[0], key[1], on_hand=0, reserved=0, allocated=0, backorder_limit=0, version=0, update_time_us=0
     )
 
 
-def _move(
+def _change_on_hand(
     mutation: Mutation, old: StockLevel | None, key: Key, *, quantity_delta: int, cause: str, reason: str
 ) -> StockLevel:
-    """Write one movement and the level after it.
+    """Change the units on hand, write the movement and return the new level.
 
     Raises: OutOfStock, InvalidAmount.
     """
-    before = old or _no_level(key)
+    before = old or _build_empty_level(key)
     if before.movable + quantity_delta < 0:
         raise OutOfStock({before.sku: (-quantity_delta, before.movable)})
     on_hand = before.on_hand + quantity_delta
     if on_hand > ON_HAND_MAX:
-        raise InvalidAmount("quantity_delta", f"at most {ON_HAND_MAX} units of a SKU can be at a location")
-    new = _put(mutation, old, msgspec.structs.replace(before, on_hand=on_hand))
+        raise InvalidAmount("quantity_delta", f"a location can hold at most {ON_HAND_MAX} units of a SKU")
+    new = _save_level(mutation, old, msgspec.structs.replace(before, on_hand=on_hand))
     if quantity_delta:
         move = Move(new.location_id, new.sku, 0, quantity_delta, 0, 0)
         write_movements(mutation, cause, "", [move], {key: on_hand}, reason=reason)
@@ -439,8 +448,8 @@ def _move(
     return new
 
 
-def _put(mutation: Mutation, old: StockLevel | None, new: StockLevel) -> StockLevel:
-    """Write the next version of a level, which may be its first."""
+def _save_level(mutation: Mutation, old: StockLevel | None, new: StockLevel) -> StockLevel:
+    """Write the next version of a level. Insert the row if `old` is None."""
     new = msgspec.structs.replace(new, version=new.version + 1, update_time_us=mutation.tx.now_us)
     values = dict(zip(LEVELS.columns, msgspec.structs.astuple(new), strict=True))
     write = LEVELS.insert if old is None else LEVELS.update
@@ -449,30 +458,31 @@ def _put(mutation: Mutation, old: StockLevel | None, new: StockLevel) -> StockLe
 
 
 def update_level(db: Store, call: Call, key: Key, *, changes: Mapping[str, int], etag: str = "") -> StockLevel:
-    """Change how many units may be sold beyond what is on hand, and how many are kept back from sale.
+    """Change the backorder limit and the safety threshold of a level, in units.
 
     Args:
-        changes: `backorder_limit`, `safety_threshold`, both or none; without any difference nothing is written.
+        changes: `backorder_limit`, `safety_threshold` or both. Nothing is written if no value differs.
 
-    Raises: LocationNotFound, ResourceDeleted, SkuNotFound, EtagMismatch, OutOfStock where more is promised already.
+    Raises: LocationNotFound, ResourceDeleted, SkuNotFound, EtagMismatch, OutOfStock if too many units are
+        reserved or allocated.
     """
 
     def effect(mutation: Mutation) -> StockLevel:
-        old = _level_to_change(mutation, key, etag=etag)
-        new = msgspec.structs.replace(old or _no_level(key), **changes)
+        old = _find_level_for_update(mutation, key, etag=etag)
+        new = msgspec.structs.replace(old or _build_empty_level(key), **changes)
         if new == old:
             return new
-        if new.unpromised < 0:
-            promised = new.reserved + new.allocated
-            raise OutOfStock({new.sku: (promised, promised + new.unpromised)})
-        new = _put(mutation, old, new)
+        if new.uncommitted < 0:
+            committed = new.reserved + new.allocated
+            raise OutOfStock({new.sku: (committed, committed + new.uncommitted)})
+        new = _save_level(mutation, old, new)
         mutation.record("stock_level.updated", before=old, after=new)
         return new
 
     return mutate(db, call, effect, StockLevel)
 
 
-# -- from one location to another
+# -- transfers
 
 
 def transfer_stock(
@@ -484,23 +494,23 @@ def transfer_stock(
     destination_id: str,
     reason: str = "",
 ) -> Transfer:
-    """Move units from one location to another, all lines or none: what is there, and nobody was promised.
+    """Move units from one location to another, all lines or none. Reserved and allocated units cannot be moved.
 
     Args:
-        lines: (SKU, units); a SKU may stand on several.
+        lines: (SKU, units); several lines may have the same SKU.
 
     Raises: InvalidField, LocationNotFound, ResourceDeleted, SkuNotFound, OutOfStock, InvalidAmount.
     """
     if source_id == destination_id:
-        raise InvalidField("destination", "it is the source")
-    quantities = add_up(lines)
+        raise InvalidField("destination", "the destination must differ from the source")
+    quantities = sum_quantities(lines)
 
     def effect(mutation: Mutation) -> Transfer:
         for location_id in (source_id, destination_id):
             require_location(mutation.tx, location_id)
-        _offered(mutation.tx, quantities)
-        _expire_all_of(mutation, list(quantities))
-        old = _levels_to_transfer(mutation.tx, quantities, source_id, destination_id)
+        _read_offers(mutation.tx, quantities)
+        _expire_all_by_sku(mutation, list(quantities))
+        old = _prepare_transfer(mutation.tx, quantities, source_id, destination_id)
         source = f"transfers/{new_id()}"
         changes = {key: (-1 if key[0] == source_id else 1) * quantities[key[1]] for key in old}
         moves = [Move(key[0], key[1], 0, delta, 0, 0) for key, delta in changes.items()]
@@ -511,7 +521,7 @@ def transfer_stock(
 
 
 def _record_move(mutation: Mutation, old: StockLevel, delta: int) -> StockLevel:
-    """Write the event and the audit entry of a level that has been moved to or from."""
+    """Write the event and the audit entry of a level that a transfer has changed. Return its new version."""
     new = msgspec.structs.replace(
         old, on_hand=old.on_hand + delta, version=old.version + 1, update_time_us=mutation.tx.now_us
     )
@@ -519,41 +529,38 @@ def _record_move(mutation: Mutation, old: StockLevel, delta: int) -> StockLevel:
     return new
 
 
-def _levels_to_transfer(
+def _prepare_transfer(
     tx: Transaction, quantities: dict[str, int], source_id: str, destination_id: str
 ) -> dict[Key, StockLevel]:
-    """The levels that a transfer changes, as they are; those at the destination are made where there are none.
+    """Return the levels that a transfer changes. Insert missing levels at the destination.
 
     Raises: OutOfStock, InvalidAmount.
     """
     keys = [(location_id, sku) for location_id in (source_id, destination_id) for sku in quantities]
-    found = {(level.location_id, level.sku): level for level in map(_level_of, LEVELS.find_many(tx, keys))}
-    levels: dict[Key, StockLevel] = {key: found.get(key) or _no_level(key) for key in keys}
-    there = {sku: levels[source_id, sku].movable for sku in quantities}
-    short = {sku: (units, there[sku]) for sku, units in quantities.items() if units > there[sku]}
+    existing = {(level.location_id, level.sku): level for level in map(_build_level, LEVELS.find_many(tx, keys))}
+    levels: dict[Key, StockLevel] = {key: existing.get(key) or _build_empty_level(key) for key in keys}
+    movable = {sku: levels[source_id, sku].movable for sku in quantities}
+    short = {sku: (units, movable[sku]) for sku, units in quantities.items() if units > movable[sku]}
     if short:
         raise OutOfStock(short)
     if any(levels[destination_id, sku].on_hand + units > ON_HAND_MAX for sku, units in quantities.items()):
-        raise InvalidAmount("lines", f"at most {ON_HAND_MAX} units of a SKU can be at a location")
-    new = [sku for sku in quantities if (destination_id, sku) not in found]
+        raise InvalidAmount("lines", f"a location can hold at most {ON_HAND_MAX} units of a SKU")
+    new = [sku for sku in quantities if (destination_id, sku) not in existing]
     if new:
         store.INSERT_LEVELS.run(tx, location_id=destination_id, skus=encode(new).decode(), now_us=tx.now_us)
     return levels
 
 
-def _level_of(row: Sequence[Any]) -> StockLevel:
+def _build_level(row: Sequence[Any]) -> StockLevel:
     return StockLevel(*row)
 
 
-# -- what is promised
-
-
 def require_location(tx: Transaction, location_id: str) -> None:
-    """Refuse a location that is not there, or deleted.
+    """Raise unless the location exists and is not deleted.
 
     Raises: LocationNotFound, ResourceDeleted.
     """
-    row = store.LOCATION_DELETED_AT.one(tx, id=location_id)
+    row = store.LOCATION_DELETE_TIME.one(tx, id=location_id)
     if row is None:
         raise LocationNotFound(f"locations/{location_id}")
     if row[0] is not None:
@@ -585,8 +592,8 @@ LEVEL_LISTING = Listing(
 )
 LOW_LISTING = Listing(
     method="ListLowStock",
-    query=lambda: store.levels_for_sale(*LEVELS.fields),
-    columns={"left": Column(store.WITHOUT_BACKORDER, sortable=True)},
+    query=lambda: store.select_levels_for_sale(*LEVELS.fields),
+    columns={"left": Column(store.SELLABLE_ON_HAND, sortable=True)},
     unique=(store.StockLevel.variant, store.StockLevel.location),
     read_rows=_read_levels,
     default_order="left",
@@ -596,7 +603,7 @@ MOVEMENT_LISTING = Listing(
     method="ListStockMovements",
     query=lambda: store.StockMovement.select(*MOVEMENTS.fields),
     columns={
-        "sku": Column(store.StockMovement.variant, FilterField(Kind.TEXT), matches=store.movements_of_sku),
+        "sku": Column(store.StockMovement.variant, FilterField(Kind.TEXT), matches=store.compare_movement_sku),
         "location": Column(store.StockMovement.location, FilterField(Kind.TEXT, prefix="locations/")),
         "cause": Column(store.StockMovement.cause, FilterField(Kind.STATE, choices=CAUSES)),
         "create_time": Column(store.StockMovement.create_time_us, FilterField(Kind.TIME), sortable=True),

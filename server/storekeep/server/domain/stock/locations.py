@@ -1,4 +1,4 @@
-"""Locations: the places that hold stock. One with stock, or with open orders, cannot be deleted."""
+"""Locations: warehouses and stores that hold stock. A location with stock or open orders cannot be deleted."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from storekeep.server.store.tables import stock as store
 
 
 class Location(msgspec.Struct, frozen=True):
-    """A place that holds stock; see `Location` in the contract."""
+    """A location that holds stock; see `Location` in the contract."""
 
     id: str
     display_name: str
@@ -27,14 +27,14 @@ class Location(msgspec.Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        """The resource name."""
+        """Return the resource name."""
         return f"locations/{self.id}"
 
 
 def _check_unused(tx: Transaction, location: Location) -> None:
-    held = store.LEVEL_IN_USE_AT.one(tx, location_id=location.id)
-    if held is not None:
-        raise ResourceInUse(location.name, user=f"{location.name}/stockLevels/{held[0]}")
+    level = store.LOCATION_LEVEL_IN_USE.one(tx, location_id=location.id)
+    if level is not None:
+        raise ResourceInUse(location.name, user=f"{location.name}/stockLevels/{level[0]}")
 
 
 LOCATIONS = Collection(

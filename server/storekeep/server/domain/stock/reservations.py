@@ -1,7 +1,7 @@
-"""Reservations: stock that is kept for somebody until an instant, for carts and for other services.
+"""Reservations: stock reserved until an expiry time, for carts and for other services.
 
-Refuses to go on with one that is not active, and none is from the instant at which it expires, whether or not anybody
-has written so yet. Invariant: exactly what active ones keep is reserved.
+Only active reservations can change. An expired reservation stops counting at its expiry time, even before the expiry
+is written. Invariant: the reserved units of each level are the sum of the lines of stored ACTIVE reservations.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from storekeep.server.domain.standard.lists import Column, Listing, ListRequest
 from storekeep.server.domain.standard.pages import Page, PageTokens
 from storekeep.server.domain.standard.resources import check_etag, new_id
 from storekeep.server.domain.stock.allocations import (
+    RequestedLine,
     Share,
-    Wanted,
-    add_up,
     allocate_stock,
-    hand_over,
-    release,
+    convert_reserved_units,
+    release_units,
     reserve_stock,
-    ship_reserved,
+    ship_reserved_units,
+    sum_quantities,
 )
 from storekeep.server.domain.stock.expiry import Expirer
 from storekeep.server.domain.stock.levels import require_for_sale, require_location
@@ -39,8 +39,9 @@ from storekeep.server.store.tables import reservations as store
 
 ACTIVE, COMMITTED, RELEASED, EXPIRED = "ACTIVE", "COMMITTED", "RELEASED", "EXPIRED"
 STATES = (ACTIVE, COMMITTED, RELEASED, EXPIRED)
-"""One goes from ACTIVE to any of the others, and from those nowhere."""
+"""ACTIVE can change to any other state; the others are final."""
 TTL_DEFAULT_S = 15 * 60
+"""Lifetime of a reservation without a requested one, in seconds."""
 MICROS = 1_000_000
 encode = msgspec.json.encode
 
@@ -60,11 +61,11 @@ class Reservation(msgspec.Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        """The resource name."""
+        """Return the resource name."""
         return f"reservations/{self.id}"
 
-    def at(self, now_us: int) -> Reservation:
-        """As it is at an instant, whether or not it was written that it has expired."""
+    def apply_expiry(self, now_us: int) -> Reservation:
+        """Return the reservation as EXPIRED from its expiry time on, even before the expiry is written."""
         if self.state == ACTIVE and self.expire_time_us <= now_us:
             return msgspec.structs.replace(self, state=EXPIRED)
         return self
@@ -72,12 +73,12 @@ class Reservation(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class NewReservation:
-    """What somebody wants to be kept.
+    """The input of `reserve`.
 
     Attributes:
-        lines: (SKU, units); a SKU may stand on several.
-        location_id: where all of it is kept; empty to choose, see `allocations`.
-        ttl_us: how long, in microseconds.
+        lines: (SKU, units); several lines may have the same SKU.
+        location_id: the location that supplies all units; empty to choose, see `allocations`.
+        ttl_us: time until expiry, in microseconds.
     """
 
     lines: tuple[tuple[str, int], ...]
@@ -106,45 +107,45 @@ ROWS = Rows(
 
 
 def get_reservation(db: Store, reservation_id: str) -> Reservation:
-    """One reservation with its lines.
+    """Return a reservation with its lines.
 
     Raises: ReservationNotFound.
     """
-    return db.snapshot(lambda tx: _find(tx, reservation_id).at(tx.now_us))
+    return db.snapshot(lambda tx: _find(tx, reservation_id).apply_expiry(tx.now_us))
 
 
 def list_reservations(db: Store, request: ListRequest, *, tokens: PageTokens) -> Page[Reservation]:
-    """One page of reservations.
+    """Return one page of reservations.
 
     Raises: InvalidFilter, InvalidOrderBy, InvalidPageToken.
     """
-    return db.snapshot(lambda tx: _listing_at(tx.now_us).page(tx, request, tokens=tokens))
+    return db.snapshot(lambda tx: _build_listing(tx.now_us).page(tx, request, tokens=tokens))
 
 
 def _find(tx: Transaction, reservation_id: str) -> Reservation:
-    """One reservation as it is written.
+    """Return a reservation in its stored state.
 
     Raises: ReservationNotFound.
     """
     row = ROWS.find(tx, (reservation_id,))
     if row is None:
         raise ReservationNotFound(f"reservations/{reservation_id}")
-    return read_written(tx, [row])[0]
+    return read_stored_rows(tx, [row])[0]
 
 
-def read_written(tx: Transaction, rows: Sequence[Sequence[Any]]) -> list[Reservation]:
-    """Rows with their lines, which one more statement reads."""
+def read_stored_rows(tx: Transaction, rows: Sequence[Sequence[Any]]) -> list[Reservation]:
+    """Build reservations in their stored state from rows. One further statement reads their lines."""
     lines: dict[str, list[Share]] = defaultdict(list)
-    for reservation_id, *line in store.LINES_OF.all(tx, reservation_ids=encode([row[0] for row in rows]).decode()):
+    for reservation_id, *line in store.FIND_LINES.all(tx, reservation_ids=encode([row[0] for row in rows]).decode()):
         lines[reservation_id].append(Share(*line))
     return [Reservation(*row, tuple(lines[row[0]])) for row in rows]  # type: ignore[call-arg]  # a row has no lines
 
 
-# -- keeping
+# -- reserving
 
 
 def reserve(db: Store, call: Call, new: NewReservation) -> Reservation:
-    """Keep stock for somebody, all lines or none.
+    """Reserve stock, all lines or none.
 
     Raises: LocationNotFound, ResourceDeleted, SkuNotFound, NotForSale, OutOfStock.
     """
@@ -153,7 +154,7 @@ def reserve(db: Store, call: Call, new: NewReservation) -> Reservation:
         tx = mutation.tx
         if new.location_id:
             require_location(tx, new.location_id)
-        require_for_sale(tx, add_up(new.lines))
+        require_for_sale(tx, sum_quantities(new.lines))
         reservation = Reservation(
             id=new_id(),
             state=ACTIVE,
@@ -164,35 +165,35 @@ def reserve(db: Store, call: Call, new: NewReservation) -> Reservation:
             create_time_us=tx.now_us,
             update_time_us=tx.now_us,
         )
-        wanted = [Wanted(number, *line) for number, line in enumerate(new.lines, start=1)]
-        lines = reserve_stock(mutation, reservation.name, wanted, location_id=new.location_id)
+        requested = [RequestedLine(number, *line) for number, line in enumerate(new.lines, start=1)]
+        lines = reserve_stock(mutation, reservation.name, requested, location_id=new.location_id)
         return _insert(mutation, msgspec.structs.replace(reservation, lines=lines))
 
     return mutate(db, call, effect, Reservation)
 
 
 def _insert(mutation: Mutation, reservation: Reservation) -> Reservation:
-    ROWS.insert(mutation.tx, _values(reservation))
+    ROWS.insert(mutation.tx, _build_row_values(reservation))
     lines = [(reservation.id, *msgspec.structs.astuple(line)) for line in reservation.lines]
-    store.INSERT_LINES.run_later(mutation.tx, lines)
+    store.INSERT_LINES.run_deferred(mutation.tx, lines)
     mutation.record("reservation.created", before=None, after=reservation)
     return reservation
 
 
-def _values(reservation: Reservation) -> dict[str, object]:
+def _build_row_values(reservation: Reservation) -> dict[str, object]:
     return dict(zip(ROWS.columns, msgspec.structs.astuple(reservation)[:-1], strict=True))
 
 
 def extend(db: Store, call: Call, reservation_id: str, *, ttl_us: int, etag: str = "") -> Reservation:
-    """Keep the stock of an active reservation for longer: so long from now, but never shorter than it was.
+    """Extend an active reservation to `ttl_us` microseconds from now. Never move its expiry to an earlier time.
 
     Raises: ReservationNotFound, EtagMismatch, IllegalState.
     """
 
     def effect(mutation: Mutation) -> Reservation:
-        old = _active(mutation.tx, reservation_id, etag=etag, wanted=ACTIVE)
-        until_us = max(old.expire_time_us, mutation.tx.now_us + ttl_us)
-        return _replace(mutation, old, "extended", expire_time_us=until_us)
+        old = _find_active(mutation.tx, reservation_id, etag=etag, target=ACTIVE)
+        expire_time_us = max(old.expire_time_us, mutation.tx.now_us + ttl_us)
+        return _save_changes(mutation, old, "extended", expire_time_us=expire_time_us)
 
     return mutate(db, call, effect, Reservation)
 
@@ -201,100 +202,107 @@ def extend(db: Store, call: Call, reservation_id: str, *, ttl_us: int, etag: str
 
 
 def release_reservation(db: Store, call: Call, reservation_id: str, *, etag: str = "") -> Reservation:
-    """Give the stock of an active reservation back.
+    """Release the stock of an active reservation.
 
     Raises: ReservationNotFound, EtagMismatch, IllegalState.
     """
 
     def effect(mutation: Mutation) -> Reservation:
-        old = _active(mutation.tx, reservation_id, etag=etag, wanted=RELEASED)
-        release(mutation, old.name, old.lines)
-        return _replace(mutation, old, "released", state=RELEASED)
+        old = _find_active(mutation.tx, reservation_id, etag=etag, target=RELEASED)
+        release_units(mutation, old.name, old.lines)
+        return _save_changes(mutation, old, "released", state=RELEASED)
 
     return mutate(db, call, effect, Reservation)
 
 
 def commit(db: Store, call: Call, reservation_id: str, *, reason: str = "", etag: str = "") -> Reservation:
-    """Have the units of an active reservation leave for good.
+    """Ship the units of an active reservation.
 
     Raises: ReservationNotFound, EtagMismatch, IllegalState, OutOfStock.
     """
 
     def effect(mutation: Mutation) -> Reservation:
-        old = _active(mutation.tx, reservation_id, etag=etag, wanted=COMMITTED)
-        ship_reserved(mutation, old.name, old.lines, reason=reason)
-        return _replace(mutation, old, "committed", state=COMMITTED)
+        old = _find_active(mutation.tx, reservation_id, etag=etag, target=COMMITTED)
+        ship_reserved_units(mutation, old.name, old.lines, reason=reason)
+        return _save_changes(mutation, old, "committed", state=COMMITTED)
 
     return mutate(db, call, effect, Reservation)
 
 
 def commit_to_order(
-    mutation: Mutation, reservation_id: str, order_id: str, wanted: Sequence[Wanted], *, location_id: str = ""
+    mutation: Mutation, reservation_id: str, order_id: str, requested: Sequence[RequestedLine], *, location_id: str = ""
 ) -> None:
-    """Have the units of an active reservation be promised to an order, in the transaction that places it.
+    """Allocate the units of an active reservation to an order, in the transaction that places the order.
 
-    What the order needs beyond them is promised as usual, what it does not need is given back.
+    Further units are allocated as usual; surplus units are released.
+
+    Args:
+        location_id: the location that supplies further units; empty to choose.
 
     Raises: ReservationNotFound, IllegalState, OutOfStock.
     """
-    old = _active(mutation.tx, reservation_id, etag="", wanted=COMMITTED)
+    old = _find_active(mutation.tx, reservation_id, etag="", target=COMMITTED)
     order = f"orders/{order_id}"
-    missing = hand_over(mutation, old.name, old.lines, order, wanted)
+    missing = convert_reserved_units(mutation, old.name, old.lines, order, requested)
     if missing:
         allocate_stock(mutation, order, missing, location_id=location_id)
-    _replace(mutation, old, "committed", state=COMMITTED, order_id=order_id)
+    _save_changes(mutation, old, "committed", state=COMMITTED, order_id=order_id)
 
 
-def _active(tx: Transaction, reservation_id: str, *, etag: str, wanted: str) -> Reservation:
-    """A reservation that is active at this instant.
+def _find_active(tx: Transaction, reservation_id: str, *, etag: str, target: str) -> Reservation:
+    """Return a reservation that is still active.
+
+    Args:
+        etag: the version that the caller has seen; empty to skip the check.
+        target: the state that the action leads to, for the error.
 
     Raises: ReservationNotFound, EtagMismatch, IllegalState.
     """
     old = _find(tx, reservation_id)
     check_etag(old, etag)
-    state = old.at(tx.now_us).state
+    state = old.apply_expiry(tx.now_us).state
     if state != ACTIVE:
-        raise IllegalState(old.name, state=state, wanted=wanted)
+        raise IllegalState(old.name, state=state, target=target)
     return old
 
 
-def _replace(mutation: Mutation, old: Reservation, happened: str, **changes: Any) -> Reservation:
+def _save_changes(mutation: Mutation, old: Reservation, event: str, **changes: Any) -> Reservation:
     new = msgspec.structs.replace(old, **changes, version=old.version + 1, update_time_us=mutation.tx.now_us)
-    ROWS.update(mutation.tx, _values(new))
-    mutation.record(f"reservation.{happened}", before=old, after=new)
+    ROWS.update(mutation.tx, _build_row_values(new))
+    mutation.record(f"reservation.{event}", before=old, after=new)
     return new
 
 
-# -- expiring
+# -- expiry
 
 
-def _find_expired(tx: Transaction, most: int) -> list[str]:
-    return [reservation_id for (reservation_id,) in store.DUE.all(tx, now_us=tx.now_us, rows_max=most)]
+def _find_expired(tx: Transaction, limit: int) -> list[str]:
+    return [reservation_id for (reservation_id,) in store.EXPIRED_IDS.all(tx, now_us=tx.now_us, rows_max=limit)]
 
 
-def _find_expired_of(tx: Transaction, skus: Sequence[str], most: int) -> list[str]:
-    asked = encode(list(skus)).decode()
-    return [row[0] for row in store.DUE_OF.all(tx, skus=asked, now_us=tx.now_us, rows_max=most)]
+def _find_expired_by_sku(tx: Transaction, skus: Sequence[str], limit: int) -> list[str]:
+    skus_json = encode(list(skus)).decode()
+    return [row[0] for row in store.EXPIRED_IDS_BY_SKU.all(tx, skus=skus_json, now_us=tx.now_us, rows_max=limit)]
 
 
 def _expire(mutation: Mutation, reservation_ids: Sequence[str]) -> None:
-    """Write that reservations have expired, and release their stock."""
+    """Write the expiry of reservations and release their stock."""
     rows = ROWS.find_many(mutation.tx, [(reservation_id,) for reservation_id in reservation_ids])
-    for old in read_written(mutation.tx, rows):
-        release(mutation, old.name, old.lines, reason="expired")
-        _replace(mutation, old, "expired", state=EXPIRED)
+    for old in read_stored_rows(mutation.tx, rows):
+        release_units(mutation, old.name, old.lines, reason="expired")
+        _save_changes(mutation, old, "expired", state=EXPIRED)
 
 
-EXPIRER = Expirer(find=_find_expired, find_of=_find_expired_of, expire=_expire)
+EXPIRER = Expirer(find=_find_expired, find_by_sku=_find_expired_by_sku, expire=_expire)
 
 
-def _listing_at(now_us: int) -> Listing[Reservation]:
-    """How reservations are listed at an instant: with the states that they have then."""
-    state = Column(store.state_at(now_us), FilterField(Kind.STATE, choices=STATES))
+def _build_listing(now_us: int) -> Listing[Reservation]:
+    """Return the listing of reservations with their states at a time."""
+    state = Column(store.build_effective_state(now_us), FilterField(Kind.STATE, choices=STATES))
     return replace(
         LISTING,
         columns=LISTING.columns | {"state": state},
-        read_rows=lambda tx, rows: [reservation.at(now_us) for reservation in read_written(tx, rows)],
+        read_rows=lambda tx, rows: [reservation.apply_expiry(now_us) for reservation in read_stored_rows(tx, rows)],
     )
 
 
@@ -310,6 +318,6 @@ LISTING = Listing(
         "update_time": Column(store.Reservation.update_time_us, FilterField(Kind.TIME)),
     },
     unique=(store.Reservation.id,),
-    read_rows=read_written,
+    read_rows=read_stored_rows,
     default_order="create_time desc",
 )

@@ -1,8 +1,8 @@
-"""One connection to PostgreSQL that never waits without a limit, over `psycopg.pq`, psycopg's mapping of libpq.
+"""A PostgreSQL connection on which every wait has a deadline, built on `psycopg.pq`, psycopg's wrapper of libpq.
 
-Each statement has a deadline of the client's own: when it passes, the statement is cancelled, and where even that has
-no answer the connection is closed. A connection that the server closed while it was idle is opened again.
-Not psycopg's cursors and pipeline: `docs/technical-design.md` has the figures.
+At the deadline of a statement, the client cancels it, and closes the connection if the cancel request gets no answer.
+A connection that the server closed while it was idle is reopened.
+It does not use psycopg's cursors and pipeline: `docs/decisions/0038-own-postgresql-connection.md` has the measurements.
 """
 
 from __future__ import annotations
@@ -32,22 +32,22 @@ from storekeep.server.store.postgresql.errors import (
 )
 
 STATEMENTS_MAX = 250
-"""Prepared statements of a connection; further ones are planned anew each time. The fixed ones are about a hundred,
-lists have a shape for each filter."""
+"""Maximum number of prepared statements per connection. Further statements are planned on each run. About a hundred
+statements are fixed; lists add one per shape of filter."""
 CANCEL_TIMEOUT_S = 0.5
-"""How long to wait for a cancelled statement to end."""
+"""How long to wait for a cancelled statement to end, in seconds."""
 TRANSIENT = frozenset({"40001", "40P01"})
-"""SQLSTATEs after which the whole transaction may succeed when it is run again: serialization failure, deadlock."""
+"""SQLSTATEs after which a retry of the whole transaction may succeed: serialization failure, deadlock."""
 STALE = frozenset({"26000", "42P05", "0A000", "25006"})
-"""SQLSTATEs that tell of a connection with another past than we think: statements that it lost or that changed their
-meaning, or a primary that has become a replica."""
+"""SQLSTATEs after which the connection must be reopened: its prepared statements are lost or out of date, or its server
+has become a replica."""
 QUIET = frozenset({b"SELECT", b"SHOW", b"BEGIN", b"COMMIT", b"ROLLBACK", b"SAVEPOINT", b"RELEASE", b"SET"})
-"""Command tags of what changes no row."""
+"""Command tags of statements that change no rows."""
 ROW_COUNTED = frozenset({b"INSERT", b"UPDATE", b"DELETE", b"MERGE"})
 
 Row = tuple[Any, ...]
 Bound = tuple[str, Sequence[bytes | None], Sequence[int]]
-"""A statement, its values as they travel, and whether each is text (0) or bytes (1)."""
+"""A statement, its encoded values, and the format of each: text (0) or binary (1)."""
 
 
 class Result:
@@ -71,14 +71,14 @@ class Result:
 
 
 class Connection:
-    """One connection, opened when it is first used.
+    """One connection, opened on first use.
 
     Attributes:
-        deadline: the caller's, as a `time.monotonic()`; infinite without one.
-        deferring: whether `defer` takes statements.
-        rows_changed: rows that the last statement changed.
-        changes: has risen where rows were changed, or where the transaction can only be undone.
-        transient: whether the transaction failed in a way that running it again may cure.
+        deadline: the caller's deadline as a `time.monotonic()`; infinite without one.
+        deferring: whether `defer` accepts statements.
+        rows_changed: number of rows that the last statement changed.
+        changes: a counter that rises with each change, and when the transaction can only be rolled back.
+        transient: whether the transaction failed with an error that a retry may resolve.
     """
 
     def __init__(self, endpoint: Endpoint) -> None:
@@ -98,10 +98,10 @@ class Connection:
         self.changes = 0
         self.transient = False
 
-    # -- its life
+    # -- life cycle
 
     def open(self) -> pq.abc.PGconn:
-        """Connect, after closing what was open.
+        """Close the connection if it is open, and connect.
 
         Raises: ConnectionLost, UnusablePostgres.
         """
@@ -111,7 +111,7 @@ class Connection:
         return connection
 
     def close(self) -> None:
-        """Close the connection; using it opens another."""
+        """Close the connection. The next use opens a new one."""
         connection, self._pq = self._pq, None
         self._names = {}
         self._forget_unsent()
@@ -119,14 +119,14 @@ class Connection:
             connection.finish()
 
     def take(self, deadline: float) -> None:
-        """Begin to use it: until something was answered, nothing is lost by opening it again."""
+        """Start a new use of the connection. Until its first answer, a broken connection is reopened."""
         self.deadline = deadline
         self._untouched = True
         self.transient = False
 
     @property
     def in_transaction(self) -> bool:
-        """Whether a transaction is open, be it one that can only be undone."""
+        """Return whether a transaction is open, including a failed one."""
         return self._pq is not None and self._pq.transaction_status in (
             pq.TransactionStatus.INTRANS,
             pq.TransactionStatus.INERROR,
@@ -135,17 +135,17 @@ class Connection:
     # -- statements
 
     def execute(self, sql: str, values: Sequence[Any] = ()) -> Result:
-        """Run one statement; its places are `$1`, `$2` and so on.
+        """Run one statement with the parameters `$1`, `$2` and so on.
 
         Raises: SqlError.
         """
         now = time.monotonic()
         if now >= self.deadline:
-            raise OutOfTime(of_caller=True)
+            raise OutOfTime(is_caller_deadline=True)
         return self._run(_bind(sql, values), give_up=min(self.deadline, now + self._statement_timeout_s))
 
     def execute_many(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
-        """Run one statement, whose only value is the rows as JSON; deferred where that may be.
+        """Run one statement whose only value is the rows as JSON; deferred if possible.
 
         Raises: SqlError.
         """
@@ -154,9 +154,9 @@ class Connection:
             self.execute(sql, values)
 
     def defer(self, sql: str, values: Sequence[Any]) -> bool:
-        """Send a statement in the same round trip as the next one, which raises `DeferredFailed` where this one fails.
+        """Send a statement in the same round trip as the next one, which raises `DeferredFailed` if this one fails.
 
-        Returns: False, and nothing is sent, where each statement has to be waited for.
+        Returns: False if deferring is off. Nothing is sent then.
         """
         if self.deferring:
             self._deferred.append(_bind(sql, values))
@@ -164,25 +164,25 @@ class Connection:
         return self.deferring
 
     def send_with_next(self, sql: str) -> None:
-        """Send a statement without values in front of the next one, in the same round trip."""
+        """Send a statement without values before the next one, in the same round trip."""
         self._leading.append((sql, (), ()))
 
     def command(self, sql: str, *, timeout_s: float, cancels: bool = True) -> None:
         """Run a statement without values.
 
         Args:
-            timeout_s: how long it may take, whatever the caller's deadline is.
-            cancels: whether it may be cancelled when it takes longer; otherwise the connection is closed.
+            timeout_s: its timeout, independent of the caller's deadline.
+            cancels: whether to cancel it after the timeout. Otherwise the connection is closed.
 
         Raises: SqlError.
         """
         self._run((sql, (), ()), give_up=time.monotonic() + timeout_s, cancels=cancels)
 
     def commit(self, *, timeout_s: float) -> None:
-        """Commit. A commit that is not answered is not cancelled: its outcome is unknown.
+        """Commit. A commit without an answer is not cancelled, because its outcome is unknown.
 
-        One that no standby has confirmed in time succeeds too, with a mere warning, and is lost where the standby takes
-        over; so that counts as no answer.
+        PostgreSQL only warns if it stops waiting for a synchronous standby. A failover would lose such a commit, so a
+        warning counts as no answer.
 
         Raises: SqlError.
         """
@@ -190,10 +190,10 @@ class Connection:
         self.command("COMMIT", timeout_s=timeout_s, cancels=False)
         if self._warned:
             self.close()
-            raise ConnectionLost("the commit came with a warning: it may be on this server only")
+            raise ConnectionLost("the commit returned a warning: it may not be replicated")
 
     def roll_back(self) -> None:
-        """Undo the transaction, and forget what was not sent yet.
+        """Roll the transaction back, and discard unsent statements.
 
         Raises: SqlError.
         """
@@ -205,9 +205,9 @@ class Connection:
         self._leading, self._deferred = [], []
 
     def _run(self, last: Bound, *, give_up: float, cancels: bool = True) -> Result:
-        """Send a statement behind those that wait for it, and return its result.
+        """Send the pending statements and then this one, and return its result.
 
-        Where the server has closed the connection while it was idle, do so once more on a new one.
+        If the server has closed the idle connection, retry once on a new one.
         """
         statements = [*self._leading, *self._deferred, last]
         deferred = range(len(self._leading), len(statements) - 1)
@@ -232,7 +232,7 @@ class Connection:
             raise ConnectionLost(str(error)) from None
 
     def _send(self, statements: Sequence[Bound], give_up: float) -> None:
-        """Send statements in one round trip; in front of it, have those planned that are new."""
+        """Prepare new statements, then send all of them in one round trip."""
         connection = self._pq or self.open()
         names = [self._names.get(sql) or self._prepare(connection, sql, give_up) for sql, _, _ in statements]
         is_pipeline = len(statements) > 1
@@ -247,7 +247,7 @@ class Connection:
             connection.pipeline_sync()
 
     def _prepare(self, connection: pq.abc.PGconn, sql: str, give_up: float) -> bytes:
-        """Have a statement planned once; return its name, empty where it has none."""
+        """Prepare a statement and return its name; empty if it is not prepared."""
         if not self._prepares or len(self._names) >= STATEMENTS_MAX:
             return b""
         name = b"s%d" % len(self._names)
@@ -265,15 +265,15 @@ class Connection:
         results: list[pq.abc.PGresult] = []
         if self._collect(results, give_up):
             return self._read(results, deferred)
-        of_caller = give_up >= self.deadline
+        is_caller_deadline = give_up >= self.deadline
         is_cancelled = cancels and self._pq is not None and _cancel(self._pq)
         if not is_cancelled or not self._collect(results, time.monotonic() + CANCEL_TIMEOUT_S):
             self.close()
             raise NoAnswer
-        return self._read(results, deferred, OutOfTime(of_caller=of_caller))
+        return self._read(results, deferred, OutOfTime(is_caller_deadline=is_caller_deadline))
 
     def _collect(self, results: list[pq.abc.PGresult], give_up: float) -> bool:
-        """Add the results of what was sent; False where not all are there in time."""
+        """Append the results of the sent statements. Return False if not all arrive in time."""
         connection = self._pq
         if connection is None:
             raise ConnectionLost("the connection is closed")
@@ -300,15 +300,15 @@ class Connection:
     def _read(
         self, results: Sequence[pq.abc.PGresult], deferred: Container[int], out_of_time: OutOfTime | None = None
     ) -> Result:
-        """Return the rows of the last statement, or raise the error of the first that failed.
+        """Return the rows of the last statement, or raise the error of the first failed one.
 
         Args:
-            deferred: which of the results are of deferred statements.
+            deferred: indexes of the results of deferred statements.
         """
         for index, result in enumerate(results):
             if result.status not in (pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK):
                 self._fail(result, out_of_time, is_deferred=index in deferred)
-            if index not in deferred:  # those are counted already
+            if index not in deferred:  # `defer` has counted them
                 self._count(result)
         last = results[-1]
         self.rows_changed = last.command_tuples or 0
@@ -325,8 +325,8 @@ class Connection:
             self.changes += 1
 
     def _fail(self, result: pq.abc.PGresult, out_of_time: OutOfTime | None, *, is_deferred: bool) -> None:
-        """Raise what a result says went wrong."""
-        self.changes += 1  # the transaction can only be undone now
+        """Raise the error of a failed result."""
+        self.changes += 1  # the transaction can only be rolled back now
         sqlstate = (result.error_field(pq.DiagnosticField.SQLSTATE) or b"").decode() or SQLSTATE_LOST
         text = (result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or b"").decode("utf-8", "replace")
         self.transient = sqlstate in TRANSIENT
@@ -342,7 +342,7 @@ class Connection:
 
 
 def _cancel(connection: pq.abc.PGconn) -> bool:
-    """Ask the server to stop what it is at; False where it cannot even be asked in time."""
+    """Send a cancel request. Return False if it cannot be delivered in time."""
     deadline = time.monotonic() + CANCEL_TIMEOUT_S
     cancelling = connection.cancel_conn()
     try:
@@ -361,12 +361,12 @@ def _cancel(connection: pq.abc.PGconn) -> bool:
 
 
 def _bind(sql: str, values: Sequence[Any]) -> Bound:
-    """A statement with its values as they travel."""
+    """Return a statement with its values encoded for the wire."""
     parameters = [None if value is None else _TO_WIRE[type(value)](value) for value in values]
     return sql, parameters, [1 if type(value) is bytes else 0 for value in values]
 
 
-def _text(value: str) -> bytes:
+def _encode_text(value: str) -> bytes:
     encoded = value.encode()
     if b"\0" in encoded:
         raise UnstorableText("text with U+0000 cannot be stored")
@@ -374,10 +374,10 @@ def _text(value: str) -> bytes:
 
 
 _TO_WIRE: dict[type, Callable[[Any], bytes]] = {
-    str: _text,
+    str: _encode_text,
     int: lambda value: b"%d" % value,
     bool: lambda value: b"t" if value else b"f",
     float: lambda value: repr(value).encode(),
     bytes: lambda value: value,
 }
-"""How a value travels: as text, whose type the server infers from the statement; bytes as they are."""
+"""Encoders for the wire: text, whose type the server infers from the statement; bytes unchanged."""

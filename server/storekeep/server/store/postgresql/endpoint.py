@@ -1,7 +1,7 @@
-"""Where a PostgreSQL is, and how a connection to it is made: one address after the other, none longer than its share.
+"""Connection attempts to a PostgreSQL server: each address in turn, each with its share of the timeout.
 
-Refuses a server that is too old, or whose text is not Unicode. After a failure, further attempts are refused at once
-for a moment instead of each waiting for itself.
+Rejects a server that is too old or whose encoding is not UTF-8. After a failure, further attempts fail at once for
+`RETRY_CONNECT_S` instead of waiting for the timeout.
 """
 
 from __future__ import annotations
@@ -23,80 +23,80 @@ from storekeep.server.store.limits import Limits
 from storekeep.server.store.postgresql.errors import ConnectionLost, UnusablePostgres
 
 SERVER_VERSION_MIN = 140_000
-"""PostgreSQL 14, the oldest that its makers still look after as this is written."""
+"""PostgreSQL 14, the oldest supported release at the time of writing."""
 RETRY_CONNECT_S = 0.25
-"""After a failure to connect, how long others are refused at once instead of each trying for itself."""
+"""How long attempts fail at once after a failed attempt."""
 KEEPALIVES = {
     "keepalives_idle": "30",
     "keepalives_interval": "10",
     "keepalives_count": "3",
     "tcp_user_timeout": "30000",
 }
-"""A server that vanished is noticed within a minute, where the URL does not say else (PostgreSQL, libpq parameters)."""
+"""Detect an unreachable server within a minute. Parameters of the URL override them (PostgreSQL, libpq parameters)."""
 
 
 class Endpoint:
-    """Where a database is, and how a connection to it is made.
+    """The addresses and connection parameters of one database.
 
     Args:
-        url: `postgresql://…`, with libpq's parameters; of several hosts it is the one that takes writes.
+        url: `postgresql://…`, with libpq's parameters. Of several hosts, the one that accepts writes is used.
     """
 
     def __init__(self, url: str, limits: Limits) -> None:
         self.limits = limits
-        given = {name: str(value) for name, value in conninfo_to_dict(url).items() if value is not None}
-        self._parameters = {"application_name": "storekeep", **KEEPALIVES, **given, "client_encoding": "UTF8"}
-        if "," in given.get("host", ""):
+        own = {name: str(value) for name, value in conninfo_to_dict(url).items() if value is not None}
+        self._parameters = {"application_name": "storekeep", **KEEPALIVES, **own, "client_encoding": "UTF8"}
+        if "," in own.get("host", ""):
             self._parameters.setdefault("target_session_attrs", "read-write")
         if not limits.pooler:
             milliseconds = round(limits.statement_timeout_s * 1000)
-            options = f"{given.get('options', '')} -c statement_timeout={milliseconds} -c TimeZone=UTC"
+            options = f"{own.get('options', '')} -c statement_timeout={milliseconds} -c TimeZone=UTC"
             self._parameters["options"] = options.strip()
-        self._refused_until = -math.inf
+        self._retry_after = -math.inf
         self._problem = ""
-        self._liked = ""
+        self._last_used = ""
 
     def connect(self, deadline: float) -> pq.abc.PGconn:
-        """A new connection.
+        """Return a new connection.
 
         Args:
-            deadline: the `time.monotonic()` by which it has to be there.
+            deadline: the `time.monotonic()` by which it must be established.
 
         Raises: ConnectionLost, UnusablePostgres.
         """
         now = time.monotonic()
-        if now < self._refused_until:
+        if now < self._retry_after:
             raise ConnectionLost(self._problem)
         try:
             connection = self._connect_to_any(min(deadline, now + self.limits.connect_timeout_s))
         except ConnectionLost as error:
             self._problem = str(error)
-            self._refused_until = time.monotonic() + RETRY_CONNECT_S
+            self._retry_after = time.monotonic() + RETRY_CONNECT_S
             raise
-        self._refused_until = -math.inf
+        self._retry_after = -math.inf
         return connection
 
     def _connect_to_any(self, deadline: float) -> pq.abc.PGconn:
-        """Try one address after the other, that of the last success first; each gets its share of the time left.
+        """Try each address in turn, the last successful one first, each with an equal share of the remaining time.
 
-        A host that went down does not even refuse a connection, and must not use up the time of the next.
+        A host that is down does not refuse the connection, and must not use up the time of the next one.
         """
-        problem = ConnectionLost("the host's name is not known")
+        problem = ConnectionLost("the host name cannot be resolved")
         attempts = [make_conninfo(**parameters) for parameters in self._attempts()]
-        attempts.sort(key=lambda conninfo: conninfo != self._liked)
+        attempts.sort(key=lambda conninfo: conninfo != self._last_used)
         for left, conninfo in zip(range(len(attempts), 0, -1), attempts, strict=True):
             now = time.monotonic()
             try:
-                connection = _usable(_connect(conninfo, now + (deadline - now) / left))
+                connection = _check_server(_connect(conninfo, now + (deadline - now) / left))
             except ConnectionLost as error:
                 problem = error
                 continue
-            self._liked = conninfo
+            self._last_used = conninfo
             return connection
         raise problem
 
     def _attempts(self) -> Iterator[dict[str, Any]]:
-        """The parameters of each address in turn. Names are looked up here, where it does not hold up other threads."""
+        """Yield the parameters of each address. Names are resolved here, because libpq would block other threads."""
         hosts = self._parameters.get("host", "").split(",")
         ports = self._parameters.get("port", "").split(",")
         for number, host in enumerate(hosts):
@@ -106,13 +106,16 @@ class Endpoint:
                 yield {name: value for name, value in one.items() if value}
                 continue
             with contextlib.suppress(OSError):
-                found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-                for address in dict.fromkeys(str(entry[4][0]) for entry in found):
+                entries = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+                for address in dict.fromkeys(str(entry[4][0]) for entry in entries):
                     yield {name: value for name, value in (one | {"hostaddr": address}).items() if value}
 
 
 def _connect(conninfo: str, deadline: float) -> pq.abc.PGconn:
-    """One attempt to connect, without blocking for longer than until the deadline."""
+    """Return a new connection, established before the deadline.
+
+    Raises: ConnectionLost.
+    """
     connection = pq.PGconn.connect_start(conninfo.encode())
     try:
         status: int = pq.PollingStatus.WRITING if connection.status != pq.ConnStatus.BAD else pq.PollingStatus.FAILED
@@ -121,7 +124,7 @@ def _connect(conninfo: str, deadline: float) -> pq.abc.PGconn:
                 raise ConnectionLost(connection.get_error_message())
             event = select.POLLIN if status == pq.PollingStatus.READING else select.POLLOUT
             if not await_socket(connection.socket, event, deadline):
-                raise ConnectionLost("the database does not answer to a new connection in time")
+                raise ConnectionLost("the connection to the database timed out")
             status = connection.connect_poll()
     except psycopg.OperationalError as error:
         connection.finish()
@@ -133,8 +136,11 @@ def _connect(conninfo: str, deadline: float) -> pq.abc.PGconn:
     return connection
 
 
-def _usable(connection: pq.abc.PGconn) -> pq.abc.PGconn:
-    """Refuse a server that is too old, or whose text is not Unicode."""
+def _check_server(connection: pq.abc.PGconn) -> pq.abc.PGconn:
+    """Return the connection if its server is new enough and uses UTF-8; otherwise close it.
+
+    Raises: UnusablePostgres.
+    """
     encoding = connection.parameter_status(b"server_encoding")
     if connection.server_version >= SERVER_VERSION_MIN and encoding in (b"UTF8", None):
         return connection

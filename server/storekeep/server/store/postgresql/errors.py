@@ -1,10 +1,10 @@
-"""What a connection to PostgreSQL raises.
+"""Errors of a PostgreSQL connection.
 
-SqlError                  PostgreSQL refused a statement
-├── ConnectionLost        there is no connection any more; what was sent may have been done
-│   └── NoAnswer          the server did not answer in time, not even to a cancel request
-├── OutOfTime             a statement was cancelled when its time was over
-└── DeferredFailed        a deferred statement failed, not the one that was waited for
+SqlError                  a statement failed
+├── ConnectionLost        the connection failed; the outcome of sent statements is unknown
+│   └── NoAnswer          the server did not answer in time, not even a cancel request
+├── OutOfTime             a statement was cancelled at its deadline or timeout
+└── DeferredFailed        an earlier, deferred statement failed
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ SQLSTATE_CANCELLED = "57014"
 
 
 class SqlError(Exception):
-    """PostgreSQL refused a statement, or did not answer.
+    """A statement failed, or PostgreSQL did not answer.
 
     Attributes:
         sqlstate: PostgreSQL's error code.
@@ -28,38 +28,38 @@ class SqlError(Exception):
 
 
 class ConnectionLost(SqlError):
-    """There is no connection, or there is none any more; what was sent may have been done."""
+    """The connection failed or could not be established. The outcome of sent statements is unknown."""
 
     def __init__(self, text: str, sqlstate: str = SQLSTATE_LOST) -> None:
         super().__init__(sqlstate, " ".join(text.split()))
 
 
 class NoAnswer(ConnectionLost):
-    """The server did not answer in time, not even to a cancel request; the connection is closed."""
+    """The server did not answer in time, not even a cancel request. The connection is closed."""
 
     def __init__(self) -> None:
         super().__init__("the database does not answer")
 
 
 class OutOfTime(SqlError):
-    """A statement was cancelled when its time was over.
+    """A statement was cancelled at its deadline or timeout.
 
     Attributes:
-        of_caller: whether it was the caller's deadline, and not a limit of our own.
+        is_caller_deadline: whether the caller's deadline passed, rather than the statement timeout.
     """
 
-    def __init__(self, *, of_caller: bool) -> None:
-        super().__init__(SQLSTATE_CANCELLED, "the time for the statement is over")
-        self.of_caller = of_caller
+    def __init__(self, *, is_caller_deadline: bool) -> None:
+        super().__init__(SQLSTATE_CANCELLED, "the statement timed out")
+        self.is_caller_deadline = is_caller_deadline
 
 
 class DeferredFailed(SqlError):
-    """A deferred statement failed: the transaction can only be undone, and run again without deferring."""
+    """A deferred statement failed. The transaction must be rolled back, and run again without deferring."""
 
 
 class UnusablePostgres(UnusableDatabase):
-    """This PostgreSQL cannot hold a Storekeep, whoever asks it."""
+    """Storekeep cannot run on this PostgreSQL database."""
 
 
 class UnstorableText(ValueError):
-    """PostgreSQL's text has no room for the character U+0000."""
+    """PostgreSQL cannot store the character U+0000 in text."""

@@ -1,7 +1,7 @@
-"""The dialects of SQL: what each engine calls the same thing.
+"""SQL dialects: compile one statement for each engine.
 
-Statements are written once. What the engines write differently stands in them as a table of our own, such as
-`TEXTS(:skus) AS wanted`, and is spelt out when a statement is compiled. Values have the places `:name`.
+A statement is written once, with named parameters (`:name`). Constructs that the engines write differently are macros,
+such as the table `TEXTS(:skus) AS requested`, which are expanded when the statement is compiled.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from typing import Any
 import peewee
 
 TABLE = re.compile(r"\b(TEXTS|ROWS|PAIRS)\(([\w.:]+)\) AS (\w+)")
-"""A table that JSON is read as. `TEXTS` is an array of texts and `ROWS` one of arrays: `key` counts them and `value` is
-each. `PAIRS` is an object: `key` and `value` of each member. PostgreSQL parses `jsonb` once, and `json` for each value
-that is taken out of it."""
+"""Matches a table macro, which reads JSON as rows. `TEXTS` reads an array of strings and `ROWS` an array of arrays, as
+`key` (the index) and `value`. `PAIRS` reads an object, as `key` and `value` of each member. `ROWS` uses `jsonb`,
+because PostgreSQL parses `json` again for each value that is extracted from it."""
 ONE_OF = re.compile(r"\bIN TEXTS\(([\w.:]+)\)")
-"""Whether a value is one of a JSON array of texts. A join with `TEXTS` would mean the same; but PostgreSQL takes the
-array for a hundred texts then, and rather reads a table of some thousand rows whole."""
-NAMED_PLACE = re.compile(r"(?<![:\w]):([a-z]\w*)")
-QUERY_PLACE = re.compile(r"%s|%%")
+"""Matches a macro that tests whether a value is in a JSON array of strings. A join with `TEXTS` is equivalent, but
+PostgreSQL estimates it at a hundred rows and then prefers a sequential scan of a table with some thousand rows."""
+NAMED_PARAMETER = re.compile(r"(?<![:\w]):([a-z]\w*)")
+QUERY_PARAMETER = re.compile(r"%s|%%")
 
 
-class Place:
-    """A place in a statement that the value called `name` is bound to when it runs."""
+class Parameter:
+    """A named parameter of a statement."""
 
     __slots__ = ("name",)
 
@@ -34,61 +34,61 @@ class Place:
 
 
 Compiled = tuple[str, Sequence[Any] | None]
-"""SQL, and what stands in its places: values, and `Place`s; None where the engine binds by name itself."""
+"""SQL and its arguments, each a fixed value or a `Parameter`; None if the engine binds by name."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Dialect:
-    """One engine's SQL.
+    """The SQL of one engine.
 
     Attributes:
-        name: of the engine, as it begins a URL.
-        database: makes SQL of Peewee's queries; it is never connected.
-        tables: what stands for each table of our own; `{0}` is the JSON, `{1}` the table's name.
-        one_of: what stands for `IN TEXTS`; `{0}` is the JSON.
-        number_places: makes the places of SQL what the engine takes.
+        name: name of the engine, as in its URL scheme.
+        database: compiles Peewee queries; never connected.
+        tables: expansion of each table macro; `{0}` is the JSON, `{1}` the alias.
+        one_of: expansion of `IN TEXTS`; `{0}` is the JSON.
+        number_parameters: replaces named parameters with the engine's own.
     """
 
     name: str
     database: peewee.Database
     tables: Mapping[str, str]
     one_of: str
-    number_places: Callable[[str], Compiled]
+    number_parameters: Callable[[str], Compiled]
 
     def compile(self, query: peewee.Query) -> tuple[str, Sequence[Any]]:
-        """A Peewee query as SQL that can be run, and what stands in its places."""
+        """Return a Peewee query as executable SQL, and its arguments."""
         if isinstance(query, peewee.Insert):
-            query = query.returning()  # Peewee would ask PostgreSQL for keys that nobody wants
+            query = query.returning()  # Peewee would ask PostgreSQL for the generated keys
         sql, parameters = self.database.get_sql_context().sql(query).query()
         if self.database.param == "?":
             return sql, parameters
-        return _dollars(sql), parameters
+        return _number_query_parameters(sql), parameters
 
-    def spell_out(self, text: str) -> Compiled:
-        """SQL text with tables of our own and `:name` places as SQL that can be run."""
-        text = ONE_OF.sub(lambda found: self.one_of.format(found[1]), text)
-        return self.number_places(TABLE.sub(lambda found: self.tables[found[1]].format(found[2], found[3]), text))
+    def compile_text(self, text: str) -> Compiled:
+        """Return SQL text with macros and named parameters as executable SQL, and its arguments."""
+        text = ONE_OF.sub(lambda match: self.one_of.format(match[1]), text)
+        return self.number_parameters(TABLE.sub(lambda match: self.tables[match[1]].format(match[2], match[3]), text))
 
 
-def _dollars(sql: str) -> str:
-    """Peewee's places as PostgreSQL's protocol has them: `%s` as `$1`, `$2` and so on."""
+def _number_query_parameters(sql: str) -> str:
+    """Replace Peewee's `%s` with PostgreSQL's `$1`, `$2` and so on."""
     number = 0
 
-    def place(found: re.Match[str]) -> str:
+    def replace(match: re.Match[str]) -> str:
         nonlocal number
-        if found[0] == "%%":
+        if match[0] == "%%":
             return "%"
         number += 1
         return f"${number}"
 
-    return QUERY_PLACE.sub(place, sql)
+    return QUERY_PARAMETER.sub(replace, sql)
 
 
-def _numbered(sql: str) -> Compiled:
-    """`:name` places as `$1`, the same number for the same name."""
+def _number_named_parameters(sql: str) -> Compiled:
+    """Replace `:name` with `$1`, `$2` and so on, with one number per name."""
     names: dict[str, int] = {}
-    numbered = NAMED_PLACE.sub(lambda found: f"${names.setdefault(found[1], len(names) + 1)}", sql)
-    return numbered, [Place(name) for name in names]
+    numbered = NAMED_PARAMETER.sub(lambda match: f"${names.setdefault(match[1], len(names) + 1)}", sql)
+    return numbered, [Parameter(name) for name in names]
 
 
 SQLITE = Dialect(
@@ -107,5 +107,5 @@ POSTGRESQL = Dialect(
         "PAIRS": "json_each_text(CAST({0} AS json)) AS {1} (key, value)",
     },
     "= ANY(ARRAY(SELECT json_array_elements_text(CAST({0} AS json))))",
-    _numbered,
+    _number_named_parameters,
 )

@@ -1,7 +1,6 @@
-"""Listing a table page by page: filter and order as SQL, and the place where the last page ended.
+"""Paged lists of a table: filter and sort order as SQL, with keyset pagination.
 
-Keyset paging: a page begins after the sort keys of the last row before it, so that a page deep inside
-costs what the first one costs.
+A page starts after the sort keys of the last row of the page before it, so every page costs the same.
 """
 
 from __future__ import annotations
@@ -32,60 +31,62 @@ class SortKey:
     column: Any
     descending: bool = False
 
-    def sql(self) -> peewee.Ordering:
-        """As ORDER BY has it."""
+    def make_ordering(self) -> peewee.Ordering:
+        """Return the term for ORDER BY."""
         ordering: peewee.Ordering = self.column.desc() if self.descending else self.column.asc()
         return ordering
 
-    def beyond(self, value: Any) -> peewee.Expression:
-        """True of rows behind `value` in this order."""
+    def make_condition(self, value: Any) -> peewee.Expression:
+        """Return the condition for rows that sort after `value`."""
         condition: peewee.Expression = self.column < value if self.descending else self.column > value
         return condition
 
 
 def compare(column: Any, operation: str, value: Any) -> peewee.Expression:
-    """One comparison, as SQL."""
+    """Return a comparison as SQL."""
     return OPERATIONS[operation](column, value)
 
 
 def compare_absent(column: Any, operation: str, value: str) -> peewee.Expression:
-    """One comparison with a text that is NULL where it is empty, as SQL that is true or false and never NULL."""
+    """Return a comparison with a text column in which NULL means empty. Its result is never NULL."""
     if operation == "=":
         equal: peewee.Expression = column.is_null(False) & (column == value) if value else column.is_null()
         return equal
     return compare(peewee.fn.COALESCE(column, ""), operation, value)
 
 
-def after(keys: Sequence[SortKey], position: Sequence[Any]) -> peewee.Expression:
-    """True of rows that come after `position`, which has a value for each key.
+def make_cursor_condition(keys: Sequence[SortKey], cursor: Sequence[Any]) -> peewee.Expression:
+    """Return the condition for rows that sort after a cursor.
 
-    With one direction for all it is a row comparison, which an index answers by itself.
+    If all keys have the same direction, it is a row comparison, which can use an index.
+
+    Args:
+        cursor: one value per key.
     """
     if len({key.descending for key in keys}) == 1:
         columns = peewee.Tuple(*(key.column for key in keys))
-        return SortKey(columns, keys[0].descending).beyond(peewee.Tuple(*position))
+        return SortKey(columns, keys[0].descending).make_condition(peewee.Tuple(*cursor))
     steps = []
     for index, key in enumerate(keys):
-        equal = [k.column == v for k, v in zip(keys[:index], position, strict=False)]
-        steps.append(functools.reduce(operator.and_, [*equal, key.beyond(position[index])]))
+        equal = [k.column == v for k, v in zip(keys[:index], cursor, strict=False)]
+        steps.append(functools.reduce(operator.and_, [*equal, key.make_condition(cursor[index])]))
     expression: peewee.Expression = functools.reduce(operator.or_, steps)
     return expression
 
 
-def choose_by_currency(currency: Any, digits_of: Mapping[str, int], values: Mapping[int, Any]) -> Any:
-    """The value for the digits of each row's currency; most have two, so that is the one that is not spelt out.
+def choose_by_currency(currency: Any, digits_by_currency: Mapping[str, int], values: Mapping[int, Any]) -> Any:
+    """Return the value for the number of minor digits of each row's currency, as SQL.
 
     Args:
         currency: the column of the currency code.
-        digits_of: currency code -> digits behind the point.
-        values: digits -> value.
+        digits_by_currency: currency code -> number of minor digits.
+        values: number of minor digits -> value.
     """
-    usual = 2
-    # As they are: the column that they are compared with would cut off what is finer than its unit. And said to be
-    # numbers, which PostgreSQL cannot tell from where they stand.
+    usual = 2  # most currencies, so it is the default of the CASE
+    # Unconverted, because the field would round them to its unit. Cast, because PostgreSQL cannot infer their type.
     values = {digits: peewee.Cast(peewee.Value(value, converter=False), "NUMERIC") for digits, value in values.items()}
     cases = [
-        (currency.in_([code for code, d in digits_of.items() if d == digits]), value)
+        (currency.in_([code for code, d in digits_by_currency.items() if d == digits]), value)
         for digits, value in values.items()
         if digits != usual
     ]

@@ -1,4 +1,4 @@
-"""The rows of one table as statements that are built once: find, insert, one or many of them, replace, remove."""
+"""Compiled statements that find, insert, update and delete whole rows of one table."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import Any
 import msgspec
 
 from storekeep.server.store.sql.many_rows import RowsInsert
-from storekeep.server.store.sql.statements import Row, Statement, bound
+from storekeep.server.store.sql.statements import Row, Statement, parameter
 from storekeep.server.store.sql.transactions import Table, Transaction
 
 
 class Rows:
-    """One table, read and written whole rows at a time.
+    """The rows of one table.
 
     Args:
         table: the Peewee model.
-        columns: the attributes of the model that make a row, in order.
-        key: the columns that tell rows apart.
+        columns: attributes of the model that make up a row, in order.
+        key: the columns that identify a row.
     """
 
     def __init__(self, table: type[Table], *, columns: Sequence[str], key: Sequence[str]) -> None:
@@ -30,12 +30,15 @@ class Rows:
         fields = {name: getattr(table, name) for name in columns}
         self.fields = list(fields.values())
         self._names = {name: getattr(fields[name], "column_name", name) for name in columns}
-        match = functools.partial(functools.reduce, operator.and_, [fields[name] == bound(name) for name in self.key])
+        conditions = [fields[name] == parameter(name) for name in self.key]
+        match = functools.partial(functools.reduce, operator.and_, conditions)
         self._find = Statement(lambda: table.select(*self.fields).where(match()))
         self._insert_many = RowsInsert(table, columns)
-        self._insert = Statement(lambda: table.insert({fields[name]: bound(name) for name in columns}))
+        self._insert = Statement(lambda: table.insert({fields[name]: parameter(name) for name in columns}))
         changed = [name for name in columns if name not in self.key]
-        self._update = Statement(lambda: table.update({fields[name]: bound(name) for name in changed}).where(match()))
+        self._update = Statement(
+            lambda: table.update({fields[name]: parameter(name) for name in changed}).where(match())
+        )
         self._delete = Statement(lambda: table.delete().where(match()))
         self._find_many = Statement(self._find_many_sql)
 
@@ -44,30 +47,30 @@ class Rows:
         name = self.table._meta.table_name
         columns = ", ".join(f"{name}.{self._names[column]}" for column in self.columns)
         match = " AND ".join(
-            f"{name}.{self._names[column]} = wanted.value ->> {place}" for place, column in enumerate(self.key)
+            f"{name}.{self._names[column]} = requested.value ->> {index}" for index, column in enumerate(self.key)
         )
-        return f"SELECT {columns} FROM ROWS(:keys) AS wanted JOIN {name} ON {match} ORDER BY wanted.key"  # noqa: S608 - names from the model
+        return f"SELECT {columns} FROM ROWS(:keys) AS requested JOIN {name} ON {match} ORDER BY requested.key"  # noqa: S608 - names from the model
 
     def find(self, tx: Transaction, key: Sequence[Any]) -> Row | None:
-        """The row with this key, or None."""
+        """Return the row with this key, or None."""
         return self._find.one_at(tx, key)
 
     def find_many(self, tx: Transaction, keys: Sequence[Sequence[str]]) -> list[Row]:
-        """The rows with these keys that exist, in the order of the keys."""
+        """Return the existing rows with these keys, in the order of the keys."""
         return self._find_many.all(tx, keys=msgspec.json.encode(keys).decode())
 
     def insert(self, tx: Transaction, values: dict[str, Any]) -> None:
-        """Add a row."""
-        self._insert.run_later(tx, **values)
+        """Insert a row; deferred."""
+        self._insert.run_deferred(tx, **values)
 
     def insert_many(self, tx: Transaction, rows: Sequence[dict[str, Any]]) -> None:
-        """Add rows, all of them at once."""
-        self._insert_many.run_later(tx, [[row[column] for column in self.columns] for row in rows])
+        """Insert rows in one call; deferred."""
+        self._insert_many.run_deferred(tx, [[row[column] for column in self.columns] for row in rows])
 
     def update(self, tx: Transaction, values: dict[str, Any]) -> None:
-        """Replace the row with the key that is among the values."""
+        """Update all columns of the row whose key is among the values."""
         self._update.run(tx, **values)
 
     def delete(self, tx: Transaction, key: Sequence[Any]) -> None:
-        """Remove the row with this key."""
+        """Delete the row with this key."""
         self._delete.run(tx, **dict(zip(self.key, key, strict=True)))

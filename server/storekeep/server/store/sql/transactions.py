@@ -1,7 +1,7 @@
-"""What all tables are, and what a transaction is.
+"""Base classes of the tables, and transactions.
 
-Peewee only makes SQL here: its queries run through `Transaction.run` and `Statement`, never by themselves.
-Invariant: a transaction is used only in the thread that it runs in.
+Peewee only generates SQL: queries run through `Transaction.run` and `Statement`, never through Peewee.
+Invariant: a transaction is used only in the thread that runs it.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import peewee
 from storekeep.server.store.sql.dialects import Dialect
 
 database = peewee.DatabaseProxy()
-"""What the models are bound to: nothing, but in tests that compare them with a database."""
+"""The database of the models. Only tests that compare the models with a schema set it."""
 
 
 class Table(peewee.Model):
-    """What all tables share: names as they stand in the class."""
+    """Base of all tables. Each declares its table name."""
 
     class Meta:
         database = database
@@ -27,7 +27,7 @@ class Table(peewee.Model):
 
 
 class Versioned(Table):
-    """What the tables of resources share: the version that the etag shows, and when the row was made and changed."""
+    """Base of the tables of resources: the version behind the etag, and the times of creation and last update."""
 
     version = peewee.BigIntegerField()
     create_time_us = peewee.BigIntegerField()
@@ -35,23 +35,23 @@ class Versioned(Table):
 
 
 class Deletable(Versioned):
-    """The same of resources that are deleted softly; `delete_time_us` is NULL while they are not."""
+    """Base of the tables of resources with soft deletion; `delete_time_us` is NULL unless the row is deleted."""
 
     delete_time_us = peewee.BigIntegerField(null=True)
 
 
-def all_tables() -> list[type[Table]]:
-    """Return the tables of the modules that are imported, in no particular order."""
+def list_tables() -> list[type[Table]]:
+    """Return the tables of all imported modules, in no particular order."""
     abstract = (Table, Versioned, Deletable)
     return [table for base in abstract for table in base.__subclasses__() if table not in abstract]
 
 
 Clock = Callable[[], int]
-"""Tells the time: microseconds since 1970, UTC."""
+"""Returns the time in microseconds since 1970, UTC."""
 
 
-def wall_clock() -> int:
-    """What time it is."""
+def read_clock() -> int:
+    """Return the system time in microseconds since 1970, UTC."""
     return time.time_ns() // 1000
 
 
@@ -69,51 +69,51 @@ class Cursor(Protocol):
 
 
 class Connection(Protocol):
-    """What statements run on, whichever engine it leads to.
+    """A connection of either engine.
 
     Attributes:
-        deferring: whether `defer` takes statements; the engine switches it on where work may fail together.
-        rows_changed: rows that the last statement changed.
+        deferring: whether `defer` accepts statements. The engine sets it while a failure may roll back the whole batch.
+        rows_changed: number of rows that the last statement changed.
     """
 
     deferring: bool
 
     @property
     def rows_changed(self) -> int:
-        """See the attributes."""
+        """Return the number of rows that the last statement changed."""
 
     def execute(self, sql: str, values: Any = ()) -> Cursor:
         """Run one statement."""
 
     def execute_many(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
-        """Run one statement for each row, in their order; deferred where that may be."""
+        """Run one statement for each row, in order; deferred if possible."""
 
     def defer(self, sql: str, values: Any) -> bool:
-        """Send a statement together with the next one; False, and nothing is sent, where it has to be waited for."""
+        """Send a statement together with the next one. Return False, without sending it, if deferring is off."""
 
 
 class Transaction:
-    """One transaction, or one read outside of any.
+    """One transaction, or one read outside a transaction.
 
     Attributes:
-        connection: what it runs on.
-        dialect: the SQL that the connection takes.
-        now_us: microseconds since 1970, UTC: one instant for all that the transaction reads and writes.
-        rollback_only: set it to have everything undone at the end, as `validate_only` wants.
-        notes: what work in the same commit wrote last, so that work after it need not read it back; forgotten with
-            the commit, and undone with the work.
-        position: how far the ledger has to go to show what the transaction did, or was answered from: the sequence of
-            an entry; 0 where it said nothing of that.
-        chain: keys the hashes of the ledger; the domain's own, the store only carries it. None without the secret.
+        connection: the connection that runs the statements.
+        dialect: the SQL dialect of the connection.
+        now_us: the time of all reads and writes of the transaction, in microseconds since 1970, UTC.
+        rollback_only: set it to roll the transaction back at its end, as for `validate_only`.
+        batch_cache: values that earlier work of the same batch wrote, so that later work need not read them again.
+            Discarded with the batch, and rolled back with the work.
+        consistency_token: sequence of the ledger entry that a later read must reach to see the outcome of the
+            transaction; 0 if none.
+        chain: the key material of the audit chain, which the store passes to the domain; None without the secret.
     """
 
-    __slots__ = ("chain", "connection", "dialect", "notes", "now_us", "position", "rollback_only")
+    __slots__ = ("batch_cache", "chain", "connection", "consistency_token", "dialect", "now_us", "rollback_only")
 
     def __init__(
         self,
         connection: Connection,
         dialect: Dialect,
-        notes: dict[str, Any] | None = None,
+        batch_cache: dict[str, Any] | None = None,
         *,
         now_us: int,
         chain: Any = None,
@@ -121,11 +121,11 @@ class Transaction:
         self.chain = chain
         self.connection = connection
         self.dialect = dialect
-        self.notes = {} if notes is None else notes
+        self.batch_cache = {} if batch_cache is None else batch_cache
         self.now_us = now_us
         self.rollback_only = False
-        self.position = 0
+        self.consistency_token = 0
 
     def run(self, query: peewee.Query) -> Cursor:
-        """Run a Peewee query that is built anew each time and give its cursor; hot ones are `Statement`s."""
+        """Run a Peewee query that is built for this call, and return its cursor. Hot paths use `Statement`."""
         return self.connection.execute(*self.dialect.compile(query))

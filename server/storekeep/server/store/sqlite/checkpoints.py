@@ -1,8 +1,8 @@
-"""Checkpoints of SQLite's write-ahead log: its pages are copied to the database beside the writer, not in its way.
+"""Background checkpoints of SQLite's write-ahead log.
 
-SQLite's own way is that the commit which makes the log long copies all of it: 20 to 40 ms in which nobody is answered.
-Here a thread copies most of it, and the writer the few pages that came in meanwhile, as only then the log begins anew.
-Invariant: the database is synced before anybody reads from it what was copied, and a failed sync ends the process.
+By default, the commit that makes the log too long copies all of it, which stalls writes for 20 to 40 ms. Here a thread
+copies most pages. The writer copies only the rest, because the log restarts only when all of it is copied.
+Invariant: the database is synced before copied pages are read from it, and a failed sync ends the process.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ import peewee
 
 from storekeep.server.store.sqlite.syncs import SyncedPasses, end_process, is_failed_sync
 
-PAGES = 1_000
-"""The log's length, in pages of 4 KiB, from which on it is copied. A short one costs more writes of the same pages, a
-long one more time at once: 1,000, 2,000 and 4,000 pages took 18, 25 and 40 ms (2026-11-24)."""
-COMMITS = 12
-"""How many commits as long as the last it has to have besides. Commits are long where much is to be done, and then it
-counts how much is done; where they are short it counts how long each takes."""
+PAGES_MIN = 1_000
+"""Length of the log at which it is copied, in pages of 4 KiB. A smaller value writes the same pages more often, a
+larger one takes longer per checkpoint: 1,000, 2,000 and 4,000 pages took 18, 25 and 40 ms (2026-11-24)."""
+COMMITS_MIN = 12
+"""Minimum length of the log as a multiple of the last commit. Large commits mean high load, when throughput matters
+more than latency, so checkpoints are rarer then."""
 PAGES_MAX = 16_000
-"""Where the writer copies the log by itself after all, as SQLite does by default from 1,000 on: the thread may fail."""
+"""Length of the log, in pages, at which the writer copies it, in case the thread fails. SQLite's default is 1,000."""
 PASSES_MAX = 3
 COPY = "PRAGMA wal_checkpoint(PASSIVE)"
-"""Copies what it can without waiting for anybody, nor anybody for it."""
-FEW_PAGES = 200
-"""As many as the writer may copy without anybody noticing: some 2 ms."""
+"""Copies as many pages as possible without blocking or being blocked."""
+WRITER_PAGES_MAX = 200
+"""Number of pages that the writer may copy: about 2 ms."""
 
 ERRORS = (apsw.Error, peewee.PeeweeException)
-"""What SQLite reports, and what Peewee makes of it where it connects."""
+"""Errors of SQLite, and those that Peewee raises for them when it connects."""
 
 log = logging.getLogger("storekeep.store")
 
@@ -41,18 +41,18 @@ log = logging.getLogger("storekeep.store")
 class Checkpoints:
     """Keeps the log of one database short.
 
-    One connection makes all checkpoints, in whichever thread; all others have `wal_autocheckpoint` turned off.
+    One connection runs all checkpoints, in the thread and in the writer. All others turn `wal_autocheckpoint` off.
 
     Args:
-        connect: opens that connection, which stays open: so the files of the database stay the same ones.
+        connect: opens that connection. It stays open, so that SQLite does not remove the log and its index.
 
-    Raises: what `connect` does.
+    Raises: the errors of `connect`.
     """
 
     def __init__(self, connect: Callable[[], Any]) -> None:
-        self._wanted = threading.Semaphore(0)
+        self._requested = threading.Semaphore(0)
         self._turn = threading.Lock()
-        self._under_way = False
+        self._in_progress = False
         self._almost_done = False
         self._closed = False
         self._from_page = 0
@@ -63,34 +63,34 @@ class Checkpoints:
         self._connection = opened.result()
 
     def after_commit(self, connection: Any) -> None:
-        """Have the log copied when it has become long; to be called by the writer, with its connection.
+        """Start a checkpoint if the log is too long. The writer calls it with its connection after each commit.
 
-        It never raises: what was committed is durable, whatever becomes of the log.
+        It never raises, because the commit is durable even if the checkpoint fails.
         """
         try:
-            self._go_on(connection)
+            self._checkpoint_if_due(connection)
         except ERRORS as error:
-            _tell(error)
+            _log_failure(error)
 
-    def _go_on(self, connection: Any) -> None:
+    def _checkpoint_if_due(self, connection: Any) -> None:
         if self._almost_done:
-            self._almost_done = self._under_way = False
+            self._almost_done = self._in_progress = False
             self._pass_unless_busy()
             return
-        pages = _pages(connection)
+        pages = _count_pages(connection)
         committed, self._pages = pages - self._pages, pages
         if pages > PAGES_MAX:
             self._pass_unless_busy()
-        elif not self._under_way:
-            if pages < self._from_page:  # it has begun anew
+        elif not self._in_progress:
+            if pages < self._from_page:  # the log has restarted
                 self._from_page = 0
-            if pages - self._from_page > max(PAGES, COMMITS * committed):
+            if pages - self._from_page > max(PAGES_MIN, COMMITS_MIN * committed):
                 self._from_page = pages
-                self._under_way = True
-                self._wanted.release()
+                self._in_progress = True
+                self._requested.release()
 
     def _pass_unless_busy(self) -> bool:
-        """Copy what the log has; return whether that was all. Not while another thread does: the disk may be slow."""
+        """Copy the log unless another thread does, and return whether all of it was copied."""
         if not self._turn.acquire(blocking=False):
             return False
         try:
@@ -100,65 +100,65 @@ class Checkpoints:
         return bool(pages == copied)
 
     def copy_all(self) -> bool:
-        """Copy what the log has, as far as readers let it; return whether that was all. It never raises."""
+        """Copy as much of the log as readers allow, and return whether all of it was copied. It never raises."""
         try:
             return self._pass_unless_busy()
         except ERRORS as error:
-            _tell(error)
+            _log_failure(error)
             return False
 
     def _run(self, connect: Callable[[], Any], opened: Future[Any]) -> None:
         try:
             connection = connect()
-            synced = SyncedPasses(connection)  # lives as long as the connection
-        except Exception as error:  # noqa: BLE001 - whatever it is, who waits for the connection must hear of it
+            synced = SyncedPasses(connection)  # must live as long as the connection
+        except Exception as error:  # noqa: BLE001 - the constructor waits for the connection and must get the error
             opened.set_exception(error)
             return
         opened.set_result(connection)
-        while self._wanted.acquire() and not self._closed:
+        while self._requested.acquire() and not self._closed:
             try:
                 with self._turn:
-                    _copy(connection)
+                    _copy_log(connection)
             except ERRORS as error:
-                _tell(error)
+                _log_failure(error)
             self._almost_done = True
         connection.close()
         del synced
 
-    def close(self, *, leaves_files: bool = False) -> None:
+    def close(self, *, keep_files: bool = False) -> None:
         """End the thread and close the connection.
 
         Args:
-            leaves_files: see `SqliteDriver.close`.
+            keep_files: see `SqliteDriver.close`.
         """
-        if leaves_files:
-            leave_files(self._connection)
+        if keep_files:
+            keep_log_files(self._connection)
         self._closed = True
-        self._wanted.release()
+        self._requested.release()
         self._thread.join()
 
 
-def leave_files(connection: Any) -> None:
-    """Have a connection remove no files when it is closed as the last one: those at the path are not its own."""
+def keep_log_files(connection: Any) -> None:
+    """Keep a connection from removing the log when it closes: the files at the path are not the ones it opened."""
     connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
 
 
-def _tell(error: Exception) -> None:
-    """Log why the log was not copied; it will be tried again, unless a sync has failed."""
+def _log_failure(error: Exception) -> None:
+    """Log a failed checkpoint, which will be retried. End the process if a sync failed."""
     if is_failed_sync(error):
         end_process(str(error))
     log.warning("the log could not be copied to the database", extra={"problem": str(error)})
 
 
-def _copy(connection: Any) -> None:
-    """Copy what the log has, until what comes in meanwhile is little."""
+def _copy_log(connection: Any) -> None:
+    """Copy the log in several passes, until few pages are left for the writer."""
     for _ in range(PASSES_MAX):
         _, _, copied = connection.execute(COPY).fetchone()
-        if _pages(connection) - copied < FEW_PAGES:
+        if _count_pages(connection) - copied < WRITER_PAGES_MAX:
             return
 
 
-def _pages(connection: Any) -> int:
-    """How long the log is; nothing is copied."""
+def _count_pages(connection: Any) -> int:
+    """Return the length of the log in pages."""
     _, pages, _ = connection.execute("PRAGMA wal_checkpoint(NOOP)").fetchone()
     return int(pages)

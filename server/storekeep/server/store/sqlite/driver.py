@@ -1,7 +1,7 @@
-"""The SQLite driver: opens, begins, commits and undoes on an embedded database, and says what its errors mean.
+"""The SQLite driver: connections, transactions and the meaning of SQLite's errors.
 
-Refuses a SQLite that can lose commits. `synchronous=FULL` in WAL mode: a commit that was answered survives a power cut.
-Invariants: a failed sync ends the process, and nothing is answered from files that are not at the path.
+Rejects a SQLite release that can lose commits. `synchronous=FULL` in WAL mode: an acknowledged commit survives a power
+cut. Invariants: a failed sync ends the process, and no call is answered from files that are no longer at the path.
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ from playhouse.apsw_ext import APSWDatabase
 from storekeep.server.store.errors import StorageFull, StorageUnavailable, UnusableDatabase
 from storekeep.server.store.sql.dialects import SQLITE
 from storekeep.server.store.sql.transactions import Cursor
-from storekeep.server.store.sqlite.checkpoints import Checkpoints, leave_files
+from storekeep.server.store.sqlite.checkpoints import Checkpoints, keep_log_files
 from storekeep.server.store.sqlite.files import OpenFiles
 from storekeep.server.store.sqlite.syncs import end_process, is_failed_sync, stop_if_ending
 
 SQLITE_VERSION_MIN = (3, 51, 3)
-"""The first release without the WAL-reset race, which can lose commits (sqlite.org, release log)."""
+"""The first release without the WAL-reset race, which can lose commits (sqlite.org, release history)."""
 BUSY_TIMEOUT_S = 5.0
-"""How long a statement waits for another process, such as a backup, to let go of the database."""
+"""How long a statement waits while another process, such as a backup, locks the database."""
 STATEMENTS_MAX = 512
-"""Statements that a connection keeps prepared; more than there are."""
+"""Prepared statements that a connection caches; more than the server has."""
 CACHE_KIB = 2_048
-"""SQLite's page cache of a reader; behind it is the kernel's."""
+"""Size of a reader's page cache. The kernel's page cache backs it."""
 WRITER_PRAGMAS = ("PRAGMA cache_size = -8192",)
-"""The writer comes back to the same pages of the indexes again and again, so it has 8 MiB of cache."""
-LOST = (
-    "the database's files are not where they were opened: nothing is answered until they are put back as they were; "
-    "to serve what is there now, stop the server and start it"
+"""The writer has a cache of 8 MiB, because it uses the same index pages repeatedly."""
+FILES_REPLACED = (
+    "the database files were moved, deleted or replaced while open: calls fail until the original files are back; "
+    "to serve the files now at the path, restart the server"
 )
 
-FACTS: dict[int, type[StorageFull | StorageUnavailable]] = {
+STORE_ERRORS: dict[int, type[StorageFull | StorageUnavailable]] = {
     apsw.SQLITE_FULL: StorageFull,
     apsw.SQLITE_BUSY: StorageUnavailable,
     apsw.SQLITE_LOCKED: StorageUnavailable,
@@ -54,22 +54,21 @@ FACTS: dict[int, type[StorageFull | StorageUnavailable]] = {
     apsw.SQLITE_CORRUPT: StorageUnavailable,
     apsw.SQLITE_NOTADB: StorageUnavailable,
 }
-"""What SQLite's primary result codes mean to a caller (sqlite.org/rescode.html). Any other is a defect of a statement,
-and stays one."""
+"""Primary result codes (sqlite.org/rescode.html) and their `StoreError`. Any other code is a bug in a statement."""
 
 
 log = logging.getLogger("storekeep.store")
 
 
 class UnsafeSqlite(UnusableDatabase):
-    """The SQLite that is installed can lose commits."""
+    """The installed SQLite can lose commits."""
 
     def __init__(self, version: str) -> None:
-        super().__init__(f"SQLite {version} can lose commits in WAL mode; 3.51.3 is the first that cannot")
+        super().__init__(f"SQLite {version} can lose commits in WAL mode; use 3.51.3 or later")
 
 
 def check_sqlite_version() -> None:
-    """Refuse a SQLite with the WAL-reset race.
+    """Check that the installed SQLite has no WAL-reset race.
 
     Raises: UnsafeSqlite.
     """
@@ -78,10 +77,10 @@ def check_sqlite_version() -> None:
         raise UnsafeSqlite(version)
 
 
-def make_private(path: Path) -> None:
-    """Make a database's file, where there is none, so that only its owner can read it; SQLite would let all others.
+def create_database_file(path: Path) -> None:
+    """Create a missing database file that only its owner can read. SQLite would make it readable for everyone.
 
-    One that exists is not opened: closing it would drop the locks that SQLite has on it in this process.
+    An existing file is not opened: closing it would drop the locks of this process on it.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with contextlib.suppress(FileExistsError):
@@ -89,13 +88,13 @@ def make_private(path: Path) -> None:
 
 
 class SqliteConnection:
-    """A thread's own connection. Only the thread holds it, so that it is closed when the thread ends.
+    """The connection of one thread. Only the thread refers to it, so it is closed when the thread ends.
 
     Attributes:
-        raw: apsw's.
-        execute: apsw's own method, so that a statement costs no further call.
-        execute_many: the same.
-        deferring: no matter: nothing is deferred, as a statement costs no round trip.
+        raw: the apsw connection.
+        execute: the method of apsw itself, to save a call per statement.
+        execute_many: likewise.
+        deferring: ignored. Nothing is deferred, because a statement costs no round trip.
         is_writer: whether the engine writes on it.
     """
 
@@ -110,32 +109,32 @@ class SqliteConnection:
 
     @property
     def rows_changed(self) -> int:
-        """Rows that the last statement changed."""
+        """Return the number of rows that the last statement changed."""
         return self.raw.changes()
 
     def defer(self, _sql: str, _values: Any) -> bool:
-        """Return False: each statement is run at once."""
+        """Return False: statements are never deferred."""
         return False
 
 
 class SqliteDriver:
-    """One SQLite file. Each thread has a connection of its own.
+    """Access to one SQLite file. Each thread has its own connection.
 
     Args:
-        path: the file; it is made when missing.
+        path: the file. It is created if missing.
 
     Raises: UnsafeSqlite, StorageUnavailable.
     """
 
     dialect = SQLITE
-    over_sockets = False
+    uses_sockets = False
     errors: tuple[type[Exception], ...] = (apsw.Error, peewee.PeeweeException)
-    """What the driver raises where the database is at fault, or a statement."""
-    row_patience_s = 0.0
+    """Errors of the database or of a statement, before `translate`."""
+    row_retry_max_s = 0.0
 
     def __init__(self, path: Path) -> None:
         check_sqlite_version()
-        make_private(path)
+        create_database_file(path)
         self.path = path
         self._database = APSWDatabase(
             str(path),
@@ -149,7 +148,7 @@ class SqliteDriver:
             ],
             timeout=BUSY_TIMEOUT_S,
             statementcachesize=STATEMENTS_MAX,
-            flags=apsw.SQLITE_OPEN_READWRITE,  # and never make another one where it is gone
+            flags=apsw.SQLITE_OPEN_READWRITE,  # without CREATE: never make a new file in place of a lost one
         )
         self._connections: weakref.WeakSet[SqliteConnection] = weakref.WeakSet()
         self._local = threading.local()
@@ -164,55 +163,57 @@ class SqliteDriver:
             raise self.translate(error) from error
 
     def _open_first(self) -> Any:
-        """Open the first connection; it reads, so that all files are there and open."""
+        """Open the first connection, and read, so that SQLite opens all files."""
         connection = self._database.connection()
         connection.execute("PRAGMA user_version").fetchone()
         return connection
 
     def check(self) -> None:
-        """Refuse where the path does not name the open files, and have the open database be whole by itself then.
+        """Check that the open files are still at the path.
+
+        Otherwise, copy the log to the open database file, so that it is complete without the log.
 
         Raises: StorageUnavailable.
         """
         if self._files.are_in_place():
             if self._is_lost:
-                self._note_found()
+                self._record_recovery()
             return
-        self._note_lost()
+        self._record_loss()
         raise StorageUnavailable
 
-    def _note_lost(self) -> None:
+    def _record_loss(self) -> None:
         with self._losing:
             if not self._is_lost:
                 self._is_lost = True
-                log.error(LOST, extra={"problem": self._files.problem(), "process_id": os.getpid()})
+                log.error(FILES_REPLACED, extra={"problem": self._files.find_problem(), "process_id": os.getpid()})
         if not self._is_whole and self._checkpoints.copy_all():
             self._is_whole = True
-            log.info("the open database file has all that was acknowledged, without its log")
+            log.info("the open database file has every acknowledged write, without its log")
 
-    def _note_found(self) -> None:
+    def _record_recovery(self) -> None:
         with self._losing:
             if self._is_lost:
                 self._is_lost = self._is_whole = False
-                log.warning("the database's files are back where they were opened; calls are answered again")
+                log.warning("the original database files are back at their path; calls are answered again")
 
     def reader(self, _deadline: float | None = None) -> SqliteConnection:
-        """The thread's connection, to read.
+        """Return the connection of the current thread, for reads.
 
         Raises: StorageUnavailable.
         """
         if self._is_lost:
             self.check()
-        return self._own()
+        return self._get_connection()
 
-    def _own(self) -> SqliteConnection:
+    def _get_connection(self) -> SqliteConnection:
         own: SqliteConnection | None = getattr(self._local, "own", None)
         if own is None:
             own = self._local.own = self._connect()
         return own
 
     def _connect(self) -> SqliteConnection:
-        """Open a connection to the files that the others have open.
+        """Open a connection to the same files as all other connections.
 
         Raises: StorageUnavailable.
         """
@@ -221,21 +222,21 @@ class SqliteDriver:
         try:
             self.check()
         except StorageUnavailable:
-            leave_files(connection.raw)
+            keep_log_files(connection.raw)
             self._database.close()
             raise
         self._connections.add(connection)
         return connection
 
     def release(self, connection: SqliteConnection) -> None:
-        """The connection stays the thread's."""
+        """Do nothing: the connection belongs to the thread."""
 
     def writer(self) -> SqliteConnection:
-        """The thread's connection, to write: the engine's writer is one thread.
+        """Return the connection of the current thread, for writes. The engine writes in one thread.
 
         Raises: StorageUnavailable.
         """
-        own = self._own()
+        own = self._get_connection()
         if not own.is_writer:
             for pragma in WRITER_PRAGMAS:
                 own.execute(pragma)
@@ -243,11 +244,13 @@ class SqliteDriver:
         return own
 
     def begin_snapshot(self, connection: SqliteConnection) -> None:
-        """From here on all statements see the database at one point in time."""
+        """Begin a transaction whose statements all see the same snapshot."""
         connection.execute("BEGIN")
 
     def begin_write(self, connection: SqliteConnection) -> None:
-        """From here on nobody else writes. A deferred transaction would not wait for who does.
+        """Begin a write transaction and take the write lock at once.
+
+        A deferred transaction would fail later, without waiting, if another process writes.
 
         Raises: StorageUnavailable.
         """
@@ -255,13 +258,13 @@ class SqliteDriver:
             self.check()
         connection.execute("BEGIN IMMEDIATE")
 
-    def limit(self, connection: SqliteConnection, deadline: float | None) -> None:
-        """Statements are not interrupted: on a local file they take as long as they do."""
+    def set_deadline(self, connection: SqliteConnection, deadline: float | None) -> None:
+        """Do nothing: statements on a local file are short and are never interrupted."""
 
     def commit(self, connection: SqliteConnection) -> None:
         """Make the transaction durable.
 
-        Raises: StorageUnavailable where it is so in files that are not at the path any more.
+        Raises: StorageUnavailable if the files are no longer at the path.
         """
         connection.execute("COMMIT")
         stop_if_ending()
@@ -269,56 +272,54 @@ class SqliteDriver:
         self._checkpoints.after_commit(connection)
 
     def rollback(self, connection: SqliteConnection) -> None:
-        """Undo the transaction."""
+        """Roll the transaction back."""
         connection.execute("ROLLBACK")
 
     def is_lost(self, connection: SqliteConnection) -> bool:
-        """Whether an error has ended the transaction: SQLite rolls back by itself where it cannot go on."""
+        """Return whether an error has ended the transaction: SQLite rolls back on fatal errors."""
         return not connection.raw.in_transaction
 
-    def may_pass(self, _error: BaseException) -> bool:
-        """Whether the same transaction may succeed when it is run again: no, as nobody else writes meanwhile."""
+    def is_retryable(self, _error: BaseException) -> bool:
+        """Return False: a transaction holds the only write lock, so a retry would fail in the same way."""
         return False
 
     def is_held(self, _error: BaseException) -> bool:
-        """Whether somebody else holds a row that was wanted: no, as nobody else writes meanwhile."""
+        """Return False: SQLite has no row locks."""
         return False
 
     def changes(self, connection: SqliteConnection) -> int:
-        """Rows changed so far on this connection, undone ones too."""
+        """Return the number of rows changed on this connection, including those rolled back."""
         return connection.raw.total_changes()
 
     def translate(self, error: BaseException) -> BaseException:
-        """Say in the store's own terms what the driver reports of the database; pass on all else, such as wrong SQL.
+        """Return the `StoreError` for an error of the database; return any other, such as wrong SQL, unchanged.
 
-        A failed sync is not told to anybody: it ends the process. Whether what was committed is there, the next start
-        finds out.
+        A failed sync ends the process instead. The next start finds out which commits are on the disk.
         """
         cause: BaseException | None = error
         while cause is not None:
             if is_failed_sync(cause):
                 end_process(str(cause))
-            fact = FACTS.get(getattr(cause, "result", apsw.SQLITE_OK)) if isinstance(cause, apsw.Error) else None
-            if fact is not None:
-                return fact()
+            kind = STORE_ERRORS.get(getattr(cause, "result", apsw.SQLITE_OK)) if isinstance(cause, apsw.Error) else None
+            if kind is not None:
+                return kind()
             cause = cause.__context__
         return error
 
     def close(self) -> None:
-        """Close every thread's connection, and the last one removes the log and its index.
+        """Close all connections. The last one removes the log and its index. Safe to call twice.
 
-        Not where other files are at the path by now: then all is copied to the open database, wherever it is. Safe to
-        call twice.
+        If other files are at the path now, copy the log to the open database file and remove nothing.
         """
         if self._is_closed:
             return
         self._is_closed = True
-        leaves_files = not self._files.are_in_place()
-        if leaves_files:
+        keep_files = not self._files.are_in_place()
+        if keep_files:
             self._checkpoints.copy_all()
         for connection in list(self._connections):
             with contextlib.suppress(apsw.Error):
-                if leaves_files:
-                    leave_files(connection.raw)
+                if keep_files:
+                    keep_log_files(connection.raw)
                 connection.raw.close()
-        self._checkpoints.close(leaves_files=leaves_files)
+        self._checkpoints.close(keep_files=keep_files)

@@ -1,8 +1,8 @@
-"""Syncs of SQLite's files: a failed one ends the process, and no checkpoint counts before the database is synced.
+"""Syncs of SQLite's files: a failed sync ends the process, and a checkpoint takes effect only after a sync.
 
-After a failed sync nobody knows what is on the disk: Linux may have dropped the pages, and the next sync succeeds all
-the same. So nothing more is acknowledged; the next start recovers from the whole write-ahead log, and callers who got
-no answer retry with the same request_id. PostgreSQL has done so since 2018.
+After a failed sync, Linux may drop the unwritten pages, and the next sync succeeds anyway. So nothing more is
+acknowledged. The next start recovers from the whole write-ahead log, and callers without an answer retry with the same
+request_id. PostgreSQL has done the same since 2018.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from typing import Any, NoReturn
 import apsw
 
 SYNC_FAILED = 74
-"""The exit code of a process that a failed sync has ended: EX_IOERR of sysexits.h."""
+"""Exit code after a failed sync: EX_IOERR of sysexits.h."""
 LOG_TIMEOUT_S = 1.0
-"""How long the log may take to be written before the process ends; a full pipe must not keep it alive."""
+"""How long to wait for the log before the process ends. A full pipe must not keep it alive."""
 SYNC_ERRORS = frozenset({apsw.SQLITE_IOERR_FSYNC, apsw.SQLITE_IOERR_DIR_FSYNC})
 SYNC_NORMAL = 2
 """SQLite's flag for a sync of content and size (sqlite.org/c3ref/c_sync_dataonly.html)."""
@@ -29,17 +29,17 @@ _is_ending = threading.Event()
 
 
 def is_failed_sync(error: BaseException) -> bool:
-    """Return whether SQLite reports a failed sync of one of its files."""
+    """Return whether an error reports a failed sync."""
     return isinstance(error, apsw.IOError) and getattr(error, "extendedresult", 0) in SYNC_ERRORS
 
 
 def end_process(problem: str) -> NoReturn:
-    """End this process at once, because a sync has failed, with one line in the log."""
+    """Log a failed sync and end this process at once."""
     _is_ending.set()
     try:
         log.critical(
-            "a sync of the database failed; the process ends, as nothing is certain to be on the disk any more. Check "
-            "the disk, then start again: what was acknowledged is recovered from the write-ahead log",
+            "a sync of the database failed; the process ends, because the state of the disk is unknown. Check the "
+            "disk, then restart: acknowledged writes are recovered from the write-ahead log",
             extra={"problem": problem, "exit_code": SYNC_FAILED},
         )
         writing = threading.Thread(target=_flush_logs, name="last-words", daemon=True)
@@ -55,7 +55,7 @@ def _flush_logs() -> None:
 
 
 def stop_if_ending() -> None:
-    """Never return where a failed sync is ending this process: nothing is acknowledged any more."""
+    """Block indefinitely if a failed sync is ending this process, so that nothing more is acknowledged."""
     if _is_ending.is_set():
         threading.Event().wait()
 
@@ -65,7 +65,7 @@ class _Methods(Structure):
 
 
 class _File(Structure):
-    """SQLite's `sqlite3_file`: how it reaches a file."""
+    """SQLite's `sqlite3_file`: an open file."""
 
     _fields_ = (("methods", POINTER(_Methods)),)
 
@@ -84,14 +84,14 @@ _Methods._fields_ = (
 
 
 class SyncedPasses:
-    """Makes every pass of a checkpoint on a connection sync the database before it counts.
+    """Syncs the database file in every checkpoint pass of a connection before the pass takes effect.
 
-    A pass that does not reach the end of the log would otherwise count without a sync: its pages are read from the
-    database from then on, and if a later sync fails, the log that has them begins anew all the same. SQLite announces
-    the end of the copying (SQLITE_FCNTL_CKPT_DONE) before the pass counts, in every process; there the file is synced.
+    SQLite does not sync after a pass that stops before the end of the log, although readers take its pages from the
+    database file from then on. If a later sync fails, the log with these pages restarts anyway. SQLite sends
+    SQLITE_FCNTL_CKPT_DONE after copying and before the pass takes effect; the file is synced at that point.
 
     Args:
-        connection: makes the checkpoints; this object has to live as long as it.
+        connection: the connection that runs the checkpoints. This object must live as long as it.
     """
 
     def __init__(self, connection: Any) -> None:
@@ -105,5 +105,5 @@ class SyncedPasses:
 
     def _sync_at_end(self, file: Any, operation: int, argument: int | None) -> int:
         if operation == apsw.SQLITE_FCNTL_CKPT_DONE and (result := self._sync(file, SYNC_NORMAL)) != apsw.SQLITE_OK:
-            end_process(f"SQLite's result code {result} where the database file was synced")
+            end_process(f"SQLite's result code {result} from the sync of the database file")
         return int(self._control(file, operation, argument))

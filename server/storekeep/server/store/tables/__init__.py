@@ -1,1 +1,1 @@
-"""The tables, one file a subject, with the statements of the hot paths."""
+"""The tables by subject, with the statements of the hot paths."""

@@ -1,18 +1,18 @@
 """The tables of service accounts, API keys, roles, sessions, tokens and signing keys.
 
-No secret stands in them in the clear: keys and refresh tokens as hashes, signing keys sealed.
+They contain no secret in plain text: API keys and refresh tokens are hashed, signing keys are encrypted.
 """
 
 from __future__ import annotations
 
 import peewee
 
-from storekeep.server.store.sql.statements import Statement, bound
+from storekeep.server.store.sql.statements import Statement, parameter
 from storekeep.server.store.sql.transactions import Deletable, Table, Versioned
 
 
 class ServiceAccount(Deletable):
-    """One program or person that may call; `roles` is JSON: the ids of its roles."""
+    """One program or person that may call; `roles` is a JSON array of role ids."""
 
     id = peewee.TextField(primary_key=True)
     display_name = peewee.TextField()
@@ -25,9 +25,10 @@ class ServiceAccount(Deletable):
 
 
 class ApiKey(Versioned):
-    """One API key without its secret; `scopes` is JSON. `lookup_id` is the part of the key that is no secret.
+    """One API key without its secret; `scopes` is JSON. `lookup_id` is the public part of the key.
 
-    `key_digest` is the SHA-256 of the stored hash: with it the key's audit entry shows when that hash was changed.
+    `key_digest` is the SHA-256 of the stored hash. The audit entry of the key contains it, so a changed hash is
+    detected.
     """
 
     lookup_id = peewee.TextField(primary_key=True)
@@ -49,9 +50,9 @@ class ApiKey(Versioned):
 
 
 class ApiKeySecret(Table):
-    """The HMAC of one API key: apart from the key, so that no listing, event or audit entry can show it.
+    """The HMAC of one API key, in its own table so that no listing, event or audit entry can show it.
 
-    `secret_number` says under which of `server_secrets` it was made.
+    `secret_number` is the row of `server_secrets` that it was made with.
     """
 
     api_key = peewee.ForeignKeyField(ApiKey, column_name="lookup_id", primary_key=True)
@@ -63,7 +64,7 @@ class ApiKeySecret(Table):
 
 
 class NewApiKeySecret(Table):
-    """The secret of a new API key, sealed, so that a retry can show it again: for minutes only."""
+    """The encrypted secret of a new API key, kept for minutes so that a retry returns it again."""
 
     api_key = peewee.ForeignKeyField(ApiKey, column_name="lookup_id", primary_key=True)
     sealed_secret = peewee.BlobField()
@@ -74,7 +75,7 @@ class NewApiKeySecret(Table):
 
 
 class Role(Versioned):
-    """One named set of permissions; `permissions` is JSON."""
+    """One named set of permissions; `permissions` is a JSON array."""
 
     id = peewee.TextField(primary_key=True)
     display_name = peewee.TextField()
@@ -87,7 +88,7 @@ class Role(Versioned):
 
 
 class Session(Table):
-    """All tokens that come from one use of an API key; revoking it revokes them."""
+    """The tokens issued from one use of an API key. Revoking the session revokes them."""
 
     id = peewee.TextField(primary_key=True)
     api_key = peewee.ForeignKeyField(ApiKey, column_name="lookup_id")
@@ -100,7 +101,7 @@ class Session(Table):
 
 
 class RefreshToken(Table):
-    """One refresh token, as its SHA-256; used ones are kept, so that a second use is seen."""
+    """One refresh token, as its SHA-256. Used tokens are kept, so that reuse is detected."""
 
     token_hash = peewee.BlobField(primary_key=True)
     session = peewee.ForeignKeyField(Session)
@@ -112,7 +113,7 @@ class RefreshToken(Table):
 
 
 class RevokedToken(Table):
-    """The `jti` of one access token that was revoked before it was over."""
+    """The `jti` of one access token that was revoked before it expired."""
 
     token_id = peewee.TextField(primary_key=True)
     expire_time_us = peewee.BigIntegerField(index=True)
@@ -122,7 +123,7 @@ class RevokedToken(Table):
 
 
 class SigningKey(Table):
-    """One key that signs tokens, its private half sealed; `expire_time_us` is NULL while it is the current one."""
+    """One key that signs tokens, its private key encrypted; `expire_time_us` is NULL for the current key."""
 
     kid = peewee.TextField(primary_key=True)
     public_key = peewee.BlobField()
@@ -135,7 +136,7 @@ class SigningKey(Table):
 
 
 class AccessVersion(Table):
-    """One row, whose version rises with every change of who may do what: workers poll it."""
+    """One row, whose version rises with every change of access rights. Workers poll it."""
 
     id = peewee.IntegerField(primary_key=True)
     version = peewee.BigIntegerField()
@@ -156,7 +157,7 @@ TABLES: tuple[type[Table], ...] = (
     SigningKey,
     AccessVersion,
 )
-"""All tables of this module, those that others refer to first."""
+"""All tables of this module, referenced tables first."""
 
 FIND_ACCESS_VERSION = Statement(lambda: AccessVersion.select(AccessVersion.version))
 RAISE_ACCESS_VERSION = Statement(
@@ -170,15 +171,15 @@ ACCOUNT_WITH_ROLE = Statement(
     WHERE held.value = :role_id ORDER BY service_accounts.id LIMIT 1
     """
 )
-"""One account that has a role, deleted ones too: undeleted, it would have the role again."""
-ROLES_OF = Statement(
+"""One account with a role. Deleted accounts count, because undeleting one restores its roles."""
+ROLE_PERMISSIONS = Statement(
     """
-    SELECT wanted.value, roles.permissions FROM TEXTS(:roles) AS wanted
-    LEFT JOIN roles ON roles.id = wanted.value ORDER BY wanted.key
+    SELECT requested.value, roles.permissions FROM TEXTS(:roles) AS requested
+    LEFT JOIN roles ON roles.id = requested.value ORDER BY requested.key
     """
 )
-"""Each of the given roles with its permissions as JSON; NULL where there is no such role."""
-PERMISSIONS_OF_HOLDERS = Statement(
+"""(role, permissions as JSON) of each requested role; NULL permissions if the role does not exist."""
+HOLDER_PERMISSIONS = Statement(
     """
     SELECT DISTINCT roles.permissions
     FROM service_accounts
@@ -188,19 +189,19 @@ PERMISSIONS_OF_HOLDERS = Statement(
     WHERE held.value = :role_id
     """
 )
-"""What all roles hold, as JSON, of the accounts that have a role: of deleted and disabled ones too."""
+"""Permissions, as JSON, of all roles of the accounts that hold a role, including deleted and disabled accounts."""
 ACCOUNT_LIKE = Statement("SELECT id FROM service_accounts WHERE LOWER(id) = LOWER(:id) LIMIT 1")
 KEY_LIKE = Statement("SELECT id FROM api_keys WHERE account_id = :account_id AND LOWER(id) = LOWER(:id) LIMIT 1")
 ROLE_LIKE = Statement("SELECT id FROM roles WHERE LOWER(id) = LOWER(:id) LIMIT 1")
 INSERT_NEW_SECRET = Statement(
     lambda: NewApiKeySecret.insert(
-        api_key=bound("lookup_id"), sealed_secret=bound("sealed_secret"), create_time_us=bound("now_us")
+        api_key=parameter("lookup_id"), sealed_secret=parameter("sealed_secret"), create_time_us=parameter("now_us")
     )
 )
 FIND_NEW_SECRET = Statement(
     "SELECT sealed_secret FROM new_api_key_secrets WHERE lookup_id = :lookup_id AND create_time_us > :since_us"
 )
-"""The secret of a key that was made since then, sealed."""
+"""The encrypted secret of a key created after `since_us`."""
 PURGE_NEW_SECRETS = Statement(
     """
     DELETE FROM new_api_key_secrets WHERE lookup_id IN
@@ -208,12 +209,12 @@ PURGE_NEW_SECRETS = Statement(
     """
 )
 NEW_SECRETS = Statement("SELECT lookup_id, sealed_secret FROM new_api_key_secrets ORDER BY lookup_id")
-RESEAL_NEW_SECRET = Statement(
+REENCRYPT_NEW_SECRET = Statement(
     "UPDATE new_api_key_secrets SET sealed_secret = :sealed_secret WHERE lookup_id = :lookup_id"
 )
 INSERT_API_KEY_SECRET = Statement(
     lambda: ApiKeySecret.insert(
-        api_key=bound("lookup_id"), key_hash=bound("key_hash"), secret_number=bound("secret_number")
+        api_key=parameter("lookup_id"), key_hash=parameter("key_hash"), secret_number=parameter("secret_number")
     )
 )
 REPLACE_API_KEY_SECRET = Statement(
@@ -222,8 +223,8 @@ REPLACE_API_KEY_SECRET = Statement(
     WHERE lookup_id = :lookup_id AND key_hash = :old_hash
     """
 )
-"""Keep another hash of a key; changes no row where somebody has done so already."""
-NOTE_KEY_DIGEST = Statement("UPDATE api_keys SET key_digest = :key_digest WHERE lookup_id = :lookup_id")
+"""Replace the hash of a key; changes no row if another call has replaced it already."""
+SET_KEY_DIGEST = Statement("UPDATE api_keys SET key_digest = :key_digest WHERE lookup_id = :lookup_id")
 KEYS_UNDER_OLDER_SECRETS = Statement(
     """
     SELECT COUNT(*) FROM api_key_secrets JOIN api_keys ON api_keys.lookup_id = api_key_secrets.lookup_id
@@ -231,7 +232,7 @@ KEYS_UNDER_OLDER_SECRETS = Statement(
       AND secret_number < (SELECT MAX(number) FROM server_secrets)
     """
 )
-"""How many keys work that are still kept under a secret before the current one."""
+"""Number of active keys whose hash was made with a previous secret."""
 KEYS_WITHOUT_DIGEST = Statement(
     """
     SELECT api_keys.account_id, api_keys.id, key_hash FROM api_keys
@@ -256,16 +257,16 @@ SESSIONS_AFTER = Statement(
     """
 )
 NEXT_SESSION = Statement("SELECT id FROM sessions WHERE id > :after ORDER BY id LIMIT 1")
-SESSIONS_AMONG = Statement("SELECT id FROM sessions WHERE id IN (SELECT value FROM TEXTS(:ids) AS wanted)")
-UNUSED_TOKENS_OF = Statement(
+EXISTING_SESSIONS = Statement("SELECT id FROM sessions WHERE id IN (SELECT value FROM TEXTS(:ids) AS requested)")
+UNUSED_REFRESH_TOKENS = Statement(
     """
     SELECT session_id, token_hash, expire_time_us FROM refresh_tokens
-    WHERE use_time_us IS NULL AND session_id IN (SELECT value FROM TEXTS(:ids) AS wanted)
+    WHERE use_time_us IS NULL AND session_id IN (SELECT value FROM TEXTS(:ids) AS requested)
     """
 )
-"""The refresh tokens that continue the given sessions: one of each, as long as it is kept."""
+"""The unused refresh tokens of the requested sessions: at most one per session."""
 REVOKED_TOKENS = Statement("SELECT token_id, expire_time_us FROM revoked_tokens ORDER BY token_id")
-RESEAL_SIGNING_KEY = Statement("UPDATE signing_keys SET sealed_private_key = :sealed_private_key WHERE kid = :kid")
+REENCRYPT_SIGNING_KEY = Statement("UPDATE signing_keys SET sealed_private_key = :sealed_private_key WHERE kid = :kid")
 FIND_CREDENTIAL = Statement(
     """
     SELECT api_key_secrets.key_hash, api_keys.account_id, api_keys.id, api_keys.expire_time_us,
@@ -277,7 +278,7 @@ FIND_CREDENTIAL = Statement(
     WHERE api_key_secrets.lookup_id = :lookup_id
     """
 )
-"""What a presented API key is held against."""
+"""The stored hash that an API key is verified against, its account, expiry, and whether it is active."""
 COUNT_OTHER_KEYS = Statement(
     """
     SELECT COUNT(*) FROM api_keys JOIN service_accounts ON service_accounts.id = api_keys.account_id
@@ -287,32 +288,34 @@ COUNT_OTHER_KEYS = Statement(
           AND EXISTS (SELECT 1 FROM TEXTS(service_accounts.roles) AS held WHERE held.value = :role_id)
     """
 )
-"""How many keys but one work now for accounts with a role."""
+"""Number of active keys of accounts with a role, except one key."""
 INSERT_SESSION = Statement(
     lambda: Session.insert(
-        id=bound("id"),
-        api_key=bound("lookup_id"),
-        create_time_us=bound("now_us"),
-        expire_time_us=bound("expire_time_us"),
+        id=parameter("id"),
+        api_key=parameter("lookup_id"),
+        create_time_us=parameter("now_us"),
+        expire_time_us=parameter("expire_time_us"),
     )
 )
 EXTEND_SESSION = Statement(
-    lambda: Session.update(expire_time_us=bound("expire_time_us")).where(Session.id == bound("id"))
+    lambda: Session.update(expire_time_us=parameter("expire_time_us")).where(Session.id == parameter("id"))
 )
 REVOKE_SESSION = Statement(
-    lambda: Session.update(revoke_time_us=bound("now_us")).where(
-        (Session.id == bound("id")) & Session.revoke_time_us.is_null()
+    lambda: Session.update(revoke_time_us=parameter("now_us")).where(
+        (Session.id == parameter("id")) & Session.revoke_time_us.is_null()
     )
 )
-"""Revoke a session; changes no row where it was revoked before, or is not there."""
+"""Revoke a session; changes no row if it is already revoked or does not exist."""
 REVOKE_ALL_SESSIONS = Statement("UPDATE sessions SET revoke_time_us = :now_us WHERE revoke_time_us IS NULL")
 INSERT_REFRESH_TOKEN = Statement(
     lambda: RefreshToken.insert(
-        token_hash=bound("token_hash"), session=bound("session_id"), expire_time_us=bound("expire_time_us")
+        token_hash=parameter("token_hash"), session=parameter("session_id"), expire_time_us=parameter("expire_time_us")
     )
 )
 USE_REFRESH_TOKEN = Statement(
-    lambda: RefreshToken.update(use_time_us=bound("now_us")).where(RefreshToken.token_hash == bound("token_hash"))
+    lambda: RefreshToken.update(use_time_us=parameter("now_us")).where(
+        RefreshToken.token_hash == parameter("token_hash")
+    )
 )
 FIND_REFRESH_TOKEN = Statement(
     """
@@ -329,7 +332,7 @@ FIND_REFRESH_TOKEN = Statement(
     WHERE refresh_tokens.token_hash = :token_hash
     """
 )
-"""One refresh token, the session and the key that it came from, whether all of it still holds, and whether the session
+"""One refresh token with its session and key, whether session, key and account are all active, and whether the session
 was revoked."""
 FIND_GRANT = Statement(
     """
@@ -347,25 +350,25 @@ FIND_GRANT = Statement(
     WHERE sessions.id = :session_id AND service_accounts.id = :account_id
     """
 )
-"""What an access token gives: whether it is revoked, when its key ends, and all that its permissions are made of;
-those of its roles stand in one text with spaces between, NULL where there are none."""
+"""The grant of an access token: whether it is revoked, the expiry and scopes of its key, its account and roles, and the
+permissions of the roles, separated by spaces (NULL if none)."""
 FIND_REVOKED_TOKEN = Statement(
-    lambda: RevokedToken.select(RevokedToken.token_id).where(RevokedToken.token_id == bound("token_id"))
+    lambda: RevokedToken.select(RevokedToken.token_id).where(RevokedToken.token_id == parameter("token_id"))
 )
 INSERT_REVOKED_TOKEN = Statement(
     "INSERT INTO revoked_tokens (token_id, expire_time_us) VALUES (:token_id, :expire_time_us) ON CONFLICT DO NOTHING"
 )
-"""Note an access token as revoked; changes no row where it is noted already."""
+"""Revoke an access token; changes no row if it is already revoked."""
 INSERT_SIGNING_KEY = Statement(
     lambda: SigningKey.insert(
-        kid=bound("kid"),
-        public_key=bound("public_key"),
-        sealed_private_key=bound("sealed_private_key"),
-        create_time_us=bound("now_us"),
+        kid=parameter("kid"),
+        public_key=parameter("public_key"),
+        sealed_private_key=parameter("sealed_private_key"),
+        create_time_us=parameter("now_us"),
     )
 )
 RETIRE_SIGNING_KEY = Statement(
-    lambda: SigningKey.update(expire_time_us=bound("expire_time_us")).where(SigningKey.kid == bound("kid"))
+    lambda: SigningKey.update(expire_time_us=parameter("expire_time_us")).where(SigningKey.kid == parameter("kid"))
 )
 SIGNING_KEYS = Statement(
     """
@@ -374,7 +377,7 @@ SIGNING_KEYS = Statement(
     ORDER BY expire_time_us IS NOT NULL, create_time_us DESC, kid
     """
 )
-"""The signing keys that verify now, the current one first."""
+"""The signing keys that verify tokens now, the current one first."""
 PURGES: tuple[Statement, ...] = (
     Statement(
         """
@@ -397,4 +400,4 @@ PURGES: tuple[Statement, ...] = (
     ),
     Statement("DELETE FROM signing_keys WHERE expire_time_us < :before_us AND :rows_max > 0"),
 )
-"""What removes rows that are long over, a bounded number at a time."""
+"""Delete rows that expired before `before_us`, at most `rows_max` per run."""

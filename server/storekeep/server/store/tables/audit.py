@@ -1,16 +1,16 @@
-"""The audit log, the keys of its chain and its checkpoints; entries are written in `ledger`, by every mutation."""
+"""The tables of the audit log's keys and checkpoints, and the statements that read it. `ledger` writes its entries."""
 
 from __future__ import annotations
 
 import peewee
 
-from storekeep.server.store.sql.statements import Statement, bound
+from storekeep.server.store.sql.statements import Statement, parameter
 from storekeep.server.store.sql.transactions import Table
 from storekeep.server.store.tables.ledger import AuditEntry
 
 
 class ServerSecret(Table):
-    """One secret that the database was or is under: its fingerprint, which tells it. The newest is current."""
+    """One current or former server secret, identified by its fingerprint. The newest is current."""
 
     number = peewee.BigIntegerField(primary_key=True)
     fingerprint = peewee.BlobField()
@@ -21,7 +21,7 @@ class ServerSecret(Table):
 
 
 class AuditEpoch(Table):
-    """One key of the audit chain, encrypted: it keys the hashes from its first entry on, up to the next epoch's."""
+    """One encrypted key of the audit chain. It keys the hashes from `first_sequence` to the start of the next epoch."""
 
     number = peewee.BigIntegerField(primary_key=True)
     first_sequence = peewee.BigIntegerField()
@@ -33,7 +33,7 @@ class AuditEpoch(Table):
 
 
 class AuditKey(Table):
-    """One Ed25519 key that signs checkpoints, its private half encrypted; the newest signs."""
+    """One Ed25519 key that signs checkpoints, its private key encrypted. The newest key signs."""
 
     id = peewee.TextField(primary_key=True)
     public_key = peewee.BlobField()
@@ -45,7 +45,7 @@ class AuditKey(Table):
 
 
 class AuditCheckpoint(Table):
-    """The head of the audit chain at one time, signed. Append-only."""
+    """A signed head of the audit chain. Append-only."""
 
     sequence = peewee.BigIntegerField(primary_key=True)
     chain = peewee.TextField()
@@ -81,25 +81,25 @@ CHECKPOINT_FIELDS = (
     AuditCheckpoint.signature,
     AuditCheckpoint.create_time_us,
 )
-FIND_ENTRY = Statement(lambda: AuditEntry.select(*FIELDS).where(AuditEntry.sequence == bound("sequence")))
+FIND_ENTRY = Statement(lambda: AuditEntry.select(*FIELDS).where(AuditEntry.sequence == parameter("sequence")))
 ENTRIES_AFTER = Statement(
     lambda: (
         AuditEntry.select(*FIELDS)
-        .where(AuditEntry.sequence > bound("sequence"))
+        .where(AuditEntry.sequence > parameter("sequence"))
         .order_by(AuditEntry.sequence)
-        .limit(bound("rows_max"))
+        .limit(parameter("rows_max"))
     )
 )
-"""The entries behind one, in order, so many at most."""
-LAST_AFTER = Statement(
+"""The entries after `sequence`, in order, at most `rows_max`."""
+LAST_STATES = Statement(
     """
-    SELECT wanted.value, (
-        SELECT after FROM audit_entries WHERE resource = wanted.value ORDER BY sequence DESC LIMIT 1
-    ), (SELECT MAX(sequence) FROM audit_entries WHERE resource = wanted.value)
-    FROM TEXTS(:resources) AS wanted ORDER BY wanted.key
+    SELECT requested.value, (
+        SELECT after FROM audit_entries WHERE resource = requested.value ORDER BY sequence DESC LIMIT 1
+    ), (SELECT MAX(sequence) FROM audit_entries WHERE resource = requested.value)
+    FROM TEXTS(:resources) AS requested ORDER BY requested.key
     """
 )
-"""What the last entry of each resource says it is, and that entry's number; NULL where it has none."""
+"""(resource, state, sequence) of the last entry of each resource; NULLs for a resource without entries."""
 RESOURCES_AFTER = Statement(
     """
     SELECT resource, sequence, (SELECT after IS NOT NULL FROM audit_entries AS last WHERE last.sequence = page.sequence)
@@ -109,41 +109,42 @@ RESOURCES_AFTER = Statement(
     ) AS page ORDER BY resource
     """
 )
-"""A page of resource names behind one, the last entry of each, and whether it says that the resource is there."""
+"""A page of resource names after one, with the sequence of the last entry of each, and whether the resource exists
+according to it."""
 LATEST_SECRET = Statement("SELECT number, fingerprint, create_time_us FROM server_secrets ORDER BY number DESC LIMIT 1")
 COUNT_SECRETS = Statement("SELECT COUNT(*) FROM server_secrets")
 INSERT_SECRET = Statement(
     lambda: ServerSecret.insert(
-        number=bound("number"), fingerprint=bound("fingerprint"), create_time_us=bound("now_us")
+        number=parameter("number"), fingerprint=parameter("fingerprint"), create_time_us=parameter("now_us")
     )
 )
 EPOCHS = Statement("SELECT number, first_sequence, sealed_key, create_time_us FROM audit_epochs ORDER BY number")
 FIND_EPOCH = Statement("SELECT first_sequence, sealed_key FROM audit_epochs WHERE number = :number")
 INSERT_EPOCH = Statement(
     lambda: AuditEpoch.insert(
-        number=bound("number"),
-        first_sequence=bound("first_sequence"),
-        sealed_key=bound("sealed_key"),
-        create_time_us=bound("now_us"),
+        number=parameter("number"),
+        first_sequence=parameter("first_sequence"),
+        sealed_key=parameter("sealed_key"),
+        create_time_us=parameter("now_us"),
     )
 )
-RESEAL_EPOCH = Statement("UPDATE audit_epochs SET sealed_key = :sealed_key WHERE number = :number")
+REENCRYPT_EPOCH = Statement("UPDATE audit_epochs SET sealed_key = :sealed_key WHERE number = :number")
 AUDIT_KEYS = Statement(
     "SELECT id, public_key, sealed_private_key, create_time_us FROM audit_keys ORDER BY create_time_us DESC, id DESC"
 )
-"""The keys of checkpoints, the one that signs first."""
+"""The checkpoint keys, the one that signs first."""
 INSERT_AUDIT_KEY = Statement(
     lambda: AuditKey.insert(
-        id=bound("id"),
-        public_key=bound("public_key"),
-        sealed_private_key=bound("sealed_private_key"),
-        create_time_us=bound("now_us"),
+        id=parameter("id"),
+        public_key=parameter("public_key"),
+        sealed_private_key=parameter("sealed_private_key"),
+        create_time_us=parameter("now_us"),
     )
 )
-RESEAL_AUDIT_KEY = Statement("UPDATE audit_keys SET sealed_private_key = :sealed_private_key WHERE id = :id")
+REENCRYPT_AUDIT_KEY = Statement("UPDATE audit_keys SET sealed_private_key = :sealed_private_key WHERE id = :id")
 _CHECKPOINT = "sequence, chain, head_hash, key_id, signature, create_time_us"
 LAST_CHECKPOINT = Statement(f"SELECT {_CHECKPOINT} FROM audit_checkpoints ORDER BY sequence DESC LIMIT 1")  # noqa: S608
-SIGNED_LAST = Statement(
+LAST_SIGNED_ENTRY = Statement(
     """
     SELECT sequence, create_time_us, (
         SELECT COUNT(*) FROM audit_entries
@@ -151,7 +152,7 @@ SIGNED_LAST = Statement(
     ) FROM audit_checkpoints AS last ORDER BY sequence DESC LIMIT 1
     """
 )
-"""The entry that the newest checkpoint signs, when, and 1 where the next entry is the checkpoint's own, else 0."""
+"""The sequence that the newest checkpoint signs, its time, and 1 if the next entry records the checkpoint, else 0."""
 COUNT_CHECKPOINTS = Statement("SELECT COUNT(*) FROM audit_checkpoints")
 CHECKPOINTS_AFTER = Statement(
     f"SELECT {_CHECKPOINT} FROM audit_checkpoints WHERE sequence > :sequence ORDER BY sequence LIMIT :rows_max"  # noqa: S608
@@ -162,7 +163,7 @@ INSERT_CHECKPOINT = Statement(
     VALUES (:sequence, :chain, :head_hash, :key_id, :signature, :now_us) ON CONFLICT DO NOTHING
     """  # noqa: S608 - the names of columns
 )
-"""Keep a checkpoint; changes no row where another process has made one of the same head."""
+"""Insert a checkpoint; changes no row if another process has signed the same head."""
 EPOCH_TIMES = Statement("SELECT create_time_us FROM audit_epochs")
 GUARDS = Statement(
     "SELECT name FROM sqlite_schema WHERE type = 'trigger' AND sql LIKE '%RAISE(ABORT%' ORDER BY name",
@@ -172,7 +173,7 @@ GUARDS = Statement(
       AND CAST(relnamespace AS regnamespace) = CAST(current_schema() AS regnamespace) ORDER BY 1
     """,
 )
-"""The triggers that are there and work."""
+"""Names of the enabled triggers that protect append-only tables."""
 EXPECTED_GUARDS = {
     "sqlite": tuple(
         f"{table}_{name}"
@@ -181,4 +182,4 @@ EXPECTED_GUARDS = {
     ),
     "postgresql": ("audit_checkpoints_kept", "audit_entries_kept", "stock_movements_kept"),
 }
-"""The triggers that each engine has to have."""
+"""The triggers that each engine must have."""

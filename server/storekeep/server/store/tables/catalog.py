@@ -1,10 +1,10 @@
-"""The tables of categories, products, variants and prices, and their hot statements."""
+"""The tables of categories, products, variants and prices, and the statements of their hot paths."""
 
 from __future__ import annotations
 
 import peewee
 
-from storekeep.server.store.sql.statements import Statement, bound
+from storekeep.server.store.sql.statements import Statement, parameter
 from storekeep.server.store.sql.transactions import Deletable, Table
 
 
@@ -23,7 +23,7 @@ class Category(Deletable):
 
 
 class Product(Deletable):
-    """One product; `category_id` is empty when it has none; `labels` is a JSON object."""
+    """One product; `category_id` is empty for a product without a category; `labels` is a JSON object."""
 
     id = peewee.TextField(primary_key=True)
     display_name = peewee.TextField()
@@ -42,7 +42,7 @@ class Product(Deletable):
 
 
 class Variant(Deletable):
-    """One variant, keyed by its SKU, which never changes; `options` is a JSON object."""
+    """One variant, keyed by its immutable SKU; `options` is a JSON object."""
 
     sku = peewee.TextField(primary_key=True)
     product = peewee.ForeignKeyField(Product, backref="variants", index=False)
@@ -61,7 +61,7 @@ class Variant(Deletable):
 
 
 class Price(Table):
-    """What one unit of a variant costs in one currency."""
+    """The unit price of a variant in one currency."""
 
     variant = peewee.ForeignKeyField(Variant, column_name="sku", backref="price_rows", index=False)
     currency_code = peewee.TextField()
@@ -73,29 +73,31 @@ class Price(Table):
         without_rowid = True
 
 
-PRICES_OF = Statement(
+PRICES_BY_SKU = Statement(
     "SELECT sku, currency_code, amount_minor FROM prices WHERE sku IN TEXTS(:skus) ORDER BY sku, currency_code"
 )
-FIND_BY_SKU = Statement(lambda: Variant.select(Variant.product, Variant.id).where(Variant.sku == bound("sku")))
+FIND_BY_SKU = Statement(lambda: Variant.select(Variant.product, Variant.id).where(Variant.sku == parameter("sku")))
 """The product and the id of the variant with a SKU."""
 CATEGORY_IN = Statement(
     lambda: (
         Category.select(Category.id)
-        .where((Category.parent_id == bound("category_id")) & Category.delete_time_us.is_null())
+        .where((Category.parent_id == parameter("category_id")) & Category.delete_time_us.is_null())
         .limit(1)
     )
 )
-"""A category that stands below another one."""
+"""One child of a category."""
 PRODUCT_IN = Statement(
     lambda: (
         Product.select(Product.id)
-        .where((Product.category_id == bound("category_id")) & Product.delete_time_us.is_null())
+        .where((Product.category_id == parameter("category_id")) & Product.delete_time_us.is_null())
         .limit(1)
     )
 )
-"""A product of a category."""
+"""One product of a category."""
 ANY_PRODUCT = Statement(lambda: Product.select(Product.id).limit(1))
-DELETE_PRICES = Statement(lambda: Price.delete().where(Price.variant == bound("sku")))
+DELETE_PRICES = Statement(lambda: Price.delete().where(Price.variant == parameter("sku")))
 INSERT_PRICE = Statement(
-    lambda: Price.insert(variant=bound("sku"), currency_code=bound("currency_code"), amount_minor=bound("amount_minor"))
+    lambda: Price.insert(
+        variant=parameter("sku"), currency_code=parameter("currency_code"), amount_minor=parameter("amount_minor")
+    )
 )

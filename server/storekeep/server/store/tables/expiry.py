@@ -1,10 +1,10 @@
-"""What is promised and due, so that reads do not count it though nobody has written yet that it has ended."""
+"""Expired reservations and allocations, which reads must not count even before the expiry is written."""
 
 from __future__ import annotations
 
 from storekeep.server.store.sql.statements import Statement
 
-DUE_UNITS = Statement(
+EXPIRED_UNITS = Statement(
     """
     SELECT location_id, sku, CAST(SUM(reserved) AS BIGINT), CAST(SUM(allocated) AS BIGINT)
     FROM (
@@ -15,8 +15,8 @@ DUE_UNITS = Statement(
         SELECT stock_movements.location_id, sku, 0, allocated_delta
         FROM orders JOIN stock_movements ON source = 'orders/' || orders.id AND source <> ''
         WHERE orders.state = 'PLACED' AND expire_time_us <= :now_us AND sku IN TEXTS(:skus)
-    ) AS due
+    ) AS expired
     GROUP BY location_id, sku
     """
 )
-"""(location, SKU, reserved, allocated): how many units of each level are promised by what is due."""
+"""(location, SKU, reserved, allocated): units of each level that are held by expired reservations and orders."""

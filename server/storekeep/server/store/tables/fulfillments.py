@@ -1,4 +1,4 @@
-"""The tables of fulfilments, and what of an order is bound to them."""
+"""The tables of fulfilments, and the units of an order that they bind."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from storekeep.server.store.tables.stock import Location
 
 
 class Fulfillment(Versioned):
-    """Units of an order that leave one location together."""
+    """Units of an order that ship together from one location."""
 
     id = peewee.TextField(primary_key=True)
     order = peewee.ForeignKeyField(Order, index=False)
@@ -33,7 +33,7 @@ class Fulfillment(Versioned):
 
 
 class FulfillmentLine(Table):
-    """So many units of one line of the order in a fulfilment."""
+    """A number of units of one order line in a fulfilment."""
 
     fulfillment = peewee.ForeignKeyField(Fulfillment, index=False)
     line_number = peewee.IntegerField()
@@ -46,7 +46,7 @@ class FulfillmentLine(Table):
 
 
 INSERT_LINES = RowsInsert(FulfillmentLine, ("fulfillment", "line_number", "quantity"))
-LINES_OF = Statement(
+FIND_LINES = Statement(
     """
     SELECT fulfillment_id, fulfillment_lines.line_number, fulfillment_lines.quantity, sku
     FROM fulfillment_lines
@@ -57,7 +57,7 @@ LINES_OF = Statement(
     ORDER BY fulfillment_id, fulfillment_lines.line_number
     """
 )
-UNBOUND_OF = Statement(
+UNBOUND_UNITS = Statement(
     """
     WITH allocated AS (
         SELECT line_number, location_id, CAST(SUM(allocated_delta) AS BIGINT) AS units
@@ -77,6 +77,8 @@ UNBOUND_OF = Statement(
     ORDER BY locations.priority, allocated.location_id, allocated.line_number
     """
 )
-"""(line, location, units) of an order that are allocated there and bound to no fulfilment; first those of the locations
-from which stock is taken first."""
-PENDING_IDS_OF = Statement("SELECT id FROM fulfillments WHERE order_id = :order_id AND state = 'PENDING' ORDER BY id")
+"""(line, location, units) of an order that are allocated but not bound to a fulfilment, in the order of the priority of
+the locations."""
+PENDING_FULFILLMENT_IDS = Statement(
+    "SELECT id FROM fulfillments WHERE order_id = :order_id AND state = 'PENDING' ORDER BY id"
+)

@@ -1,7 +1,7 @@
-"""What must always be true of the rows, as queries that find those of which it is not.
+"""Invariants of the stored rows, each as a query that finds violations.
 
-Each gives one text per row that breaks it: the row's name, and what is wrong there. `:open_states` is JSON: the
-states in which an order's stock is promised to it.
+A query returns one string per violation: the name of the row, and the problem. `:open_states` is a JSON array of the
+order states in which stock is allocated to the order.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from storekeep.server.store.tables.stock import StockLevel, StockMovement
 
 @dataclass(frozen=True, slots=True)
 class Invariant:
-    """One promise.
+    """One invariant.
 
     Attributes:
-        name: for people and programs.
-        promise: what is true of every row.
-        breaches: finds what breaks it, one text a row.
+        name: a short identifier.
+        promise: the condition that every row meets.
+        breaches: the query that returns one string per violation.
     """
 
     name: str
@@ -35,9 +35,9 @@ class Invariant:
     breaches: Statement
 
 
-def _dangling_rows() -> str:
-    """SQL for what `PRAGMA foreign_key_check` tells, on PostgreSQL: its triggers can be turned off."""
-    parts = []
+def _build_foreign_key_check() -> str:
+    """Return SQL that does the same as `PRAGMA foreign_key_check`, for PostgreSQL, whose triggers can be disabled."""
+    selects = []
     tables: list[type[Table]] = [
         *TABLES,
         StockLevel,
@@ -58,17 +58,17 @@ def _dangling_rows() -> str:
         key = " || '/' || ".join(f"{name}.{field.column_name}" for field in table._meta.get_primary_keys())
         for field in table._meta.refs:
             parent: Any = field.rel_model
-            there = f"{parent._meta.table_name}.{field.rel_field.column_name}"
-            parts.append(
+            referenced = f"{parent._meta.table_name}.{field.rel_field.column_name}"
+            selects.append(
                 f"SELECT '{name}', CAST({key} AS TEXT), '{parent._meta.table_name}', 0 FROM {name} "  # noqa: S608 - names from the models
                 f"WHERE {name}.{field.column_name} IS NOT NULL AND NOT EXISTS "
-                f"(SELECT 1 FROM {parent._meta.table_name} WHERE {there} = {name}.{field.column_name})"
+                f"(SELECT 1 FROM {parent._meta.table_name} WHERE {referenced} = {name}.{field.column_name})"
             )
-    return " UNION ALL ".join(parts)
+    return " UNION ALL ".join(selects)
 
 
-def _level_moved(column: str) -> Statement:
-    """Finds the levels of which a column is not the sum of the movements."""
+def _compare_level(column: str) -> Statement:
+    """Return a query for the levels on which a column differs from the sum of the movements."""
     return Statement(
         f"""
         WITH moved AS (
@@ -99,15 +99,15 @@ INTEGRITY = Statement(
     WHERE NOT convalidated AND CAST(connamespace AS regnamespace) = CAST(current_schema() AS regnamespace)
     """,
 )
-"""What is wrong with the database as such, one text a row; SQLite gives one row, `ok`, for a sound file. PostgreSQL's
-files are checked by its own pg_amcheck."""
-FOREIGN_KEYS = Statement("PRAGMA foreign_key_check", postgresql=_dangling_rows())
-"""(table, row, referred table, key) of each row that refers to nothing."""
+"""Problems of the database itself, one string per row. SQLite returns the row `ok` for a sound file. Use pg_amcheck to
+check the files of PostgreSQL."""
+FOREIGN_KEYS = Statement("PRAGMA foreign_key_check", postgresql=_build_foreign_key_check())
+"""(table, row, referenced table, key) of each row with a dangling reference."""
 
 INVARIANTS = (
     Invariant(
         "stock-on-hand",
-        "on_hand is the sum of the movements, and what the last of them says",
+        "on_hand is the sum of the movements, and equals the on_hand of the last one",
         Statement(
             """
             WITH moved AS (
@@ -130,11 +130,11 @@ INVARIANTS = (
     ),
     Invariant(
         "stock-running",
-        "each movement's on_hand is the one before it and its own quantity",
+        "the on_hand of each movement is the previous on_hand plus its own quantity",
         Statement(
             """
-            SELECT 'locations/' || location_id || '/stockLevels/' || sku || ': movement ' || id || ' makes '
-                   || previous || ' and ' || quantity_delta || ' be ' || on_hand
+            SELECT 'locations/' || location_id || '/stockLevels/' || sku || ': movement ' || id || ' adds '
+                   || quantity_delta || ' to ' || previous || ', but its on_hand is ' || on_hand
             FROM (
                 SELECT *, COALESCE(LAG(on_hand) OVER (PARTITION BY location_id, sku ORDER BY id), 0) AS previous
                 FROM stock_movements
@@ -146,16 +146,16 @@ INVARIANTS = (
     Invariant(
         "stock-allocated",
         "allocated is the sum of the movements",
-        _level_moved("allocated"),
+        _compare_level("allocated"),
     ),
     Invariant(
         "stock-reserved",
         "reserved is the sum of the movements",
-        _level_moved("reserved"),
+        _compare_level("reserved"),
     ),
     Invariant(
         "order-stock",
-        "each line of an order has allocated what is open of it",
+        "the units allocated to each order line are its open units",
         Statement(
             f"""
             WITH moved AS (
@@ -179,24 +179,24 @@ INVARIANTS = (
     ),
     Invariant(
         "reservation-stock",
-        "each line of an active reservation has reserved its units, and of no other one any",
+        "each line of an active reservation has its units reserved, and other reservations have none",
         Statement(
             """
             WITH moved AS (
                 SELECT source, line_number, location_id, sku, SUM(reserved_delta) AS total FROM stock_movements
                 WHERE source LIKE 'reservations/%' GROUP BY source, line_number, location_id, sku
-            ), kept AS (
+            ), held AS (
                 SELECT 'reservations/' || reservation_id AS source, line_number, location_id, sku,
                        CASE WHEN reservations.state = 'ACTIVE' THEN quantity ELSE 0 END AS units
                 FROM reservation_lines JOIN reservations ON reservations.id = reservation_id
             ), places AS (
                 SELECT source, line_number, location_id, sku FROM moved
-                UNION SELECT source, line_number, location_id, sku FROM kept
+                UNION SELECT source, line_number, location_id, sku FROM held
             )
-            SELECT source || ', line ' || line_number || ': keeps ' || COALESCE(units, 0) || ' units of ' || sku
+            SELECT source || ', line ' || line_number || ': holds ' || COALESCE(units, 0) || ' units of ' || sku
                    || ' at locations/' || location_id || ', the ledger has reserved ' || COALESCE(moved.total, 0)
             FROM places
-            LEFT JOIN kept USING (source, line_number, location_id, sku)
+            LEFT JOIN held USING (source, line_number, location_id, sku)
             LEFT JOIN moved USING (source, line_number, location_id, sku)
             WHERE COALESCE(units, 0) <> COALESCE(moved.total, 0)
             """
@@ -204,10 +204,10 @@ INVARIANTS = (
     ),
     Invariant(
         "stock-promised",
-        "what is reserved or allocated is so for a reservation or an order",
+        "units are reserved only for reservations and allocated only to orders",
         Statement(
             """
-            SELECT 'stockMovements/' || id || ': ' || cause || ' for ' || COALESCE(NULLIF(source, ''), 'nobody')
+            SELECT 'stockMovements/' || id || ': ' || cause || ' for ' || COALESCE(NULLIF(source, ''), 'no resource')
             FROM stock_movements
             WHERE (reserved_delta <> 0 AND source NOT LIKE 'reservations/%')
                OR (allocated_delta <> 0 AND source NOT LIKE 'orders/%')
@@ -228,7 +228,7 @@ INVARIANTS = (
     ),
     Invariant(
         "order-lines",
-        "each line costs what its units cost less the discount, and is numbered without a gap",
+        "the total of each line is the price of its units less the discount, and lines are numbered without gaps",
         Statement(
             """
             SELECT 'orders/' || order_id || ', line ' || line_number || ': ' || quantity || ' x ' || unit_price_minor
@@ -246,7 +246,7 @@ INVARIANTS = (
     ),
     Invariant(
         "order-quantities",
-        "ordered = open + fulfilled + cancelled on each line, and no more is returned than was fulfilled",
+        "ordered = open + fulfilled + cancelled on each line, and returned <= fulfilled",
         Statement(
             """
             SELECT 'orders/' || order_id || ', line ' || line_number || ': of ' || quantity || ' units '
@@ -265,12 +265,12 @@ INVARIANTS = (
     ),
     Invariant(
         "order-totals",
-        "each order costs what its lines and sending them cost, and has lines",
+        "the total of each order is the sum of its lines plus shipping, and each order has lines",
         Statement(
             """
             SELECT 'orders/' || orders.id || ': the total is ' || orders.total_minor || ', its lines cost '
-                   || COALESCE(CAST(SUM(line.total_minor) AS TEXT), 'nothing, as there are none')
-                   || ', sending them ' || shipping_minor
+                   || COALESCE(CAST(SUM(line.total_minor) AS TEXT), 'nothing (it has none)')
+                   || ', shipping ' || shipping_minor
             FROM orders LEFT JOIN order_lines AS line ON line.order_id = orders.id
             GROUP BY orders.id HAVING orders.total_minor - shipping_minor IS DISTINCT FROM SUM(line.total_minor)
             """
@@ -303,7 +303,7 @@ INVARIANTS = (
     ),
     Invariant(
         "reservation-orders",
-        "an order that a reservation went to is there, and only a committed one went to any",
+        "only a committed reservation names an order, and that order exists",
         Statement(
             """
             SELECT 'reservations/' || id || ': is ' || state || ', for orders/' || order_id
@@ -315,7 +315,7 @@ INVARIANTS = (
     ),
     Invariant(
         "replies",
-        "each call has at most one reply, which is there in full",
+        "each call has at most one reply, which is complete",
         Statement(
             """
             SELECT 'replies, row ' || MIN(id) || ': ' || caller || ' has ' || COUNT(*) || ' replies to ' || method
@@ -330,7 +330,7 @@ INVARIANTS = (
     ),
     Invariant(
         "event-sequence",
-        "the sequence of the events begins with 1 and has no gap",
+        "the sequence of the events starts at 1 and has no gaps",
         Statement(
             """
             SELECT 'events: number ' || (previous + 1) || ' is missing, before ' || sequence
@@ -347,7 +347,7 @@ INVARIANTS = (
         Statement(
             """
             SELECT 'products/' || products.id || ': its search document is '
-                   || CASE WHEN document.id IS NULL THEN 'missing' ELSE 'of an older name' END
+                   || CASE WHEN document.id IS NULL THEN 'missing' ELSE 'out of date' END
             FROM products LEFT JOIN product_documents AS document ON document.product_id = products.id
             WHERE document.id IS NULL
                OR SUBSTR(document.content, 1, LENGTH(products.display_name)) <> products.display_name

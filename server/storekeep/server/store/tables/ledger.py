@@ -1,21 +1,21 @@
-"""What every mutation leaves behind: one entry of the ledger for each change, and its stored reply.
+"""The records of every mutation: one ledger entry per change, and the stored reply.
 
-An entry is the event and the audit entry of a change in one: what happened to which resource, what it was and is, who
-did it and how. So neither can be without the other, and the chain of hashes covers both.
+A ledger entry is both the event and the audit entry of a change: the resource before and after, the actor and the
+method. So neither exists without the other, and the hash chain covers both.
 """
 
 from __future__ import annotations
 
 import peewee
 
-from storekeep.server.store.sql.statements import Statement, bound
+from storekeep.server.store.sql.statements import Statement, parameter
 from storekeep.server.store.sql.transactions import Table
 
 
 class AuditEntry(Table):
-    """One committed change, in the order of commits; `sequence` has no gap: each counts on from the last. Append-only.
+    """One committed change, in commit order; `sequence` has no gaps. Append-only.
 
-    `api_key` and `session_id` say by which key and in which session its actor called; empty for the system itself.
+    `api_key` and `session_id` are the key and the session of the actor; empty for the system itself.
 
     The view `events` shows it as an event: `sequence`, `type`, `resource`, `payload`, `create_time_us`.
     """
@@ -40,10 +40,10 @@ class AuditEntry(Table):
 
 
 class Reply(Table):
-    """What a mutation answered, kept so that its retry is answered the same.
+    """The reply to a mutation, stored so that a retry gets the same reply.
 
-    Mostly that is the resource after the change, which its audit entry holds already: then `entry` names it and `reply`
-    is NULL. It belongs to the API key whose id `api_key` is; where that is NULL, to no key.
+    Usually the reply is the resource after the change, which the audit entry contains. Then `entry` refers to it and
+    `reply` is NULL. `api_key` is the id of the API key that may retry; NULL if the call used no key.
     """
 
     id = peewee.BigAutoField()
@@ -66,9 +66,9 @@ FIND_REPLY = Statement(
         Reply.select(Reply.fingerprint, peewee.fn.COALESCE(Reply.reply, AuditEntry.after), Reply.api_key)
         .left_outer_join(AuditEntry, on=(AuditEntry.sequence == Reply.entry))
         .where(
-            (Reply.caller == bound("caller"))
-            & (Reply.method == bound("method"))
-            & (Reply.request_id == bound("request_id"))
+            (Reply.caller == parameter("caller"))
+            & (Reply.method == parameter("method"))
+            & (Reply.request_id == parameter("request_id"))
         )
     )
 )
@@ -76,35 +76,35 @@ FIND_REPLY = Statement(
 
 def _insert_reply() -> peewee.Insert:
     return Reply.insert(
-        caller=bound("caller"),
-        method=bound("method"),
-        request_id=bound("request_id"),
-        api_key=bound("api_key"),
-        fingerprint=bound("fingerprint"),
-        entry=bound("entry"),
-        reply=bound("reply"),
-        create_time_us=bound("now_us"),
+        caller=parameter("caller"),
+        method=parameter("method"),
+        request_id=parameter("request_id"),
+        api_key=parameter("api_key"),
+        fingerprint=parameter("fingerprint"),
+        entry=parameter("entry"),
+        reply=parameter("reply"),
+        create_time_us=parameter("now_us"),
     )
 
 
 INSERT_REPLY = Statement(_insert_reply)
-"""Keep a reply; fails where this call has one already."""
+"""Insert a reply; fails if this call already has one."""
 INSERT_REPLY_IF_NEW = Statement(lambda: _insert_reply().on_conflict_ignore())
-"""Keep a reply; changes no row where this call has one already."""
+"""Insert a reply; changes no row if this call already has one."""
 LAST_AUDIT_ENTRY = Statement(
     """
     SELECT sequence, entry_hash, (SELECT MAX(number) FROM audit_epochs) FROM audit_entries
     ORDER BY sequence DESC LIMIT 1
     """
 )
-"""(sequence, hash) at the end of the chain, and the number of the epoch whose key is used now; NULL without one."""
+"""(sequence, hash) of the end of the chain, and the number of the current epoch; NULL without one."""
 ENTRY_CAUSE = ("type", "actor", "method", "request_id", "api_key", "session_id")
-"""What entries of one cause have in common, beside the time."""
+"""Columns that entries of one mutation share, besides the time."""
 INSERT_AUDIT_ENTRY = Statement(
     lambda: AuditEntry.insert(
-        create_time_us=bound("now_us"),
+        create_time_us=parameter("now_us"),
         **{
-            name: bound(name)
+            name: parameter(name)
             for name in ("sequence", *ENTRY_CAUSE, "resource", "before", "after", "previous_hash", "entry_hash")
         },
     )
@@ -127,5 +127,5 @@ INSERT_NEW_ENTRIES = Statement(
         after="convert_to(value ->> 4, 'UTF8')",
     ),
 )
-"""Entries of new resources that have one cause; `entries` is a JSON array of arrays: sequence, resource, both hashes in
-hexadecimal digits, and the resource in JSON, as a text."""
+"""Insert the entries of new resources of one mutation. `entries` is a JSON array of arrays: sequence, resource name,
+both hashes in hexadecimal, and the resource as JSON in a string."""

@@ -1,4 +1,4 @@
-"""The statements that import historic orders: each reads for a whole batch, whatever is in it."""
+"""The statements of the import of historic orders. Each reads for a whole batch."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ FIND_IMPORTED = Statement(
     WHERE orders.number IN TEXTS(:numbers)
     """
 )
-"""What there is of these numbers: number, id, the order as it was at first, and when and how its first fulfilment was
-shipped."""
-CUSTOMERS_THERE = Statement("SELECT id FROM customers WHERE id IN TEXTS(:ids)")
-"""Those of these customers that there are, deleted ones too."""
-LOCATIONS_THERE = Statement("SELECT id, delete_time_us IS NOT NULL FROM locations WHERE id IN TEXTS(:ids)")
-"""Those of these locations that there are, and whether each is deleted."""
+"""The existing orders with the requested numbers: number, id, the order as first stored, and the ship time, carrier and
+tracking number of its first fulfilment."""
+EXISTING_CUSTOMERS = Statement("SELECT id FROM customers WHERE id IN TEXTS(:ids)")
+"""The ids of the requested customers that exist, including deleted ones."""
+EXISTING_LOCATIONS = Statement("SELECT id, delete_time_us IS NOT NULL FROM locations WHERE id IN TEXTS(:ids)")
+"""(id, whether deleted) of the requested locations that exist."""
 VARIANT_NAMES = Statement(
     """
     SELECT variants.sku, products.display_name, variants.display_name
-    FROM TEXTS(:skus) AS wanted
-    JOIN variants ON variants.sku = wanted.value
+    FROM TEXTS(:skus) AS requested
+    JOIN variants ON variants.sku = requested.value
     JOIN products ON products.id = variants.product_id
     """
 )
-"""(SKU, product's name, variant's name) of those of these SKUs that there are, deleted ones too."""
+"""(SKU, product name, variant name) of the requested SKUs that exist, including deleted ones."""

@@ -1,4 +1,4 @@
-"""What must always be true of how far orders have come, and of their fulfilments."""
+"""Invariants of the order states and of the fulfilments."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from storekeep.server.store.tables.orders import OPEN_UNITS
 ORDER_INVARIANTS = (
     Invariant(
         "order-states",
-        "the state of each order says whether units of it are fulfilled, and whether some are open",
+        "the state of each order matches its fulfilled and open units",
         Statement(
             f"""
             SELECT 'orders/' || orders.id || ': is ' || state || ', and ' || SUM(fulfilled) || ' units are fulfilled, '
@@ -23,7 +23,7 @@ ORDER_INVARIANTS = (
     ),
     Invariant(
         "fulfillment-shipped",
-        "what is fulfilled of each line of an order is what its fulfilments have shipped of it",
+        "the fulfilled units of each order line are the units that its fulfilments shipped",
         Statement(
             """
             WITH shipped AS (
@@ -46,7 +46,7 @@ ORDER_INVARIANTS = (
     ),
     Invariant(
         "fulfillment-pending",
-        "what pending fulfilments bind of each line is open, and allocated to it where they are",
+        "the units that pending fulfilments bind are open, and allocated at the location of the fulfilment",
         Statement(
             f"""
             WITH pending AS (

@@ -1,4 +1,4 @@
-"""What stock is compared by: levels, what their movements add up to, and what keeps or has been promised units."""
+"""The queries of stock reconciliation: levels, the sums of their movements, and the reserved and allocated units."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from storekeep.server.store.tables.orders import OPEN_UNITS
 from storekeep.server.store.tables.stock import BLOCKS
 
 NEXT_SKUS = Statement("SELECT sku FROM variants WHERE sku > :after ORDER BY sku LIMIT :rows_max")
-"""The SKUs after one, in order."""
-OF_SKUS = """
-blocks CROSS JOIN TEXTS(:skus) AS wanted
-JOIN stock_movements ON stock_movements.id >> 12 = blocks.block AND stock_movements.sku = wanted.value
+"""The SKUs after one, in order, at most `rows_max`."""
+MOVEMENTS_BY_SKU = """
+blocks CROSS JOIN TEXTS(:skus) AS requested
+JOIN stock_movements ON stock_movements.id >> 12 = blocks.block AND stock_movements.sku = requested.value
 """
-"""The movements of some SKUs, after `BLOCKS`."""
+"""FROM clause for the movements of some SKUs, to be used after `BLOCKS`."""
 LEVELS_AND_MOVED = Statement(
     f"""
     {BLOCKS}, moved AS (
         SELECT location_id, sku, CAST(SUM(quantity_delta) AS BIGINT) AS on_hand,
                CAST(SUM(reserved_delta) AS BIGINT) AS reserved, CAST(SUM(allocated_delta) AS BIGINT) AS allocated
-        FROM {OF_SKUS} GROUP BY location_id, sku
+        FROM {MOVEMENTS_BY_SKU} GROUP BY location_id, sku
     ), places AS (
         SELECT location_id, sku FROM moved
         UNION SELECT location_id, sku FROM stock_levels WHERE sku IN TEXTS(:skus)
@@ -32,27 +32,27 @@ LEVELS_AND_MOVED = Statement(
     ORDER BY places.sku, places.location_id
     """  # noqa: S608 - the names of columns
 )
-"""Each place of some SKUs: its key, what its movements add up to, and its level (NULLs where there is none)."""
+"""(location, SKU), the sums of the movements, and the stock level (NULLs if missing) of each location of some SKUs."""
 PROMISES_MOVED = Statement(
     f"""
     {BLOCKS}
     SELECT source, line_number, sku, location_id, CAST(SUM(reserved_delta) AS BIGINT),
            CAST(SUM(allocated_delta) AS BIGINT)
-    FROM {OF_SKUS} WHERE source <> ''
+    FROM {MOVEMENTS_BY_SKU} WHERE source <> ''
     GROUP BY source, line_number, sku, location_id
     HAVING SUM(reserved_delta) <> 0 OR SUM(allocated_delta) <> 0
     ORDER BY source, line_number, sku, location_id
     """  # noqa: S608 - the names of columns
 )
-"""What the ledger has reserved for, and allocated to, each line of each source, at each location."""
-KEPT = Statement(
+"""(source, line, SKU, location, reserved, allocated) according to the stock movements."""
+ACTIVE_RESERVATION_LINES = Statement(
     """
     SELECT 'reservations/' || reservation_id, line_number, sku, location_id, quantity
     FROM reservations JOIN reservation_lines ON reservation_id = reservations.id
     WHERE reservations.state = 'ACTIVE' AND sku IN TEXTS(:skus)
     """
 )
-"""What active reservations keep: (source, line, SKU, location, units)."""
+"""(source, line, SKU, location, units) of active reservations."""
 OPEN_LINES = Statement(
     f"""
     SELECT 'orders/' || orders.id, order_lines.line_number, order_lines.sku, orders.location_id, {OPEN_UNITS}
@@ -60,4 +60,4 @@ OPEN_LINES = Statement(
     WHERE orders.state IN TEXTS(:open_states) AND order_lines.sku IN TEXTS(:skus) AND {OPEN_UNITS} > 0
     """  # noqa: S608 - the name of a column
 )
-"""What is open of open orders: (source, line, SKU, the order's location, units)."""
+"""(source, line, SKU, location of the order, open units) of open orders."""

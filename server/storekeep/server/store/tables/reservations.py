@@ -1,4 +1,4 @@
-"""The tables of reservations: stock that is kept for somebody until an instant."""
+"""The tables of reservations, which hold stock until they expire."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import peewee
 
-from storekeep.server.store.sql.many_rows import RowsInsert, select_sql
+from storekeep.server.store.sql.many_rows import RowsInsert, build_select_columns
 from storekeep.server.store.sql.statements import Statement
 from storekeep.server.store.sql.transactions import Table, Versioned
 from storekeep.server.store.tables.catalog import Variant
@@ -36,14 +36,14 @@ Reservation.add_index(
 )
 
 
-def state_at(now_us: int) -> Any:
-    """The state that a reservation has at an instant, whether or not it was written that it has expired."""
-    over = (Reservation.state == "ACTIVE") & (Reservation.expire_time_us <= now_us)
-    return peewee.Case(None, [(over, "EXPIRED")], Reservation.state)
+def build_effective_state(now_us: int) -> Any:
+    """Return the effective state of a reservation as SQL: EXPIRED from its expiry time on, even if not written yet."""
+    expired = (Reservation.state == "ACTIVE") & (Reservation.expire_time_us <= now_us)
+    return peewee.Case(None, [(expired, "EXPIRED")], Reservation.state)
 
 
 class ReservationLine(Table):
-    """So many units of one SKU at one location, kept for one line of a reservation."""
+    """A number of units of one SKU at one location, reserved for one line of a reservation."""
 
     reservation = peewee.ForeignKeyField(Reservation, backref="line_rows", index=False)
     line_number = peewee.IntegerField()
@@ -59,21 +59,21 @@ class ReservationLine(Table):
 
 LINE_COLUMNS = ("reservation", "line_number", "variant", "location", "quantity")
 INSERT_LINES = RowsInsert(ReservationLine, LINE_COLUMNS)
-LINES_OF = Statement(
+FIND_LINES = Statement(
     f"""
-    SELECT {select_sql(ReservationLine, LINE_COLUMNS)}
+    SELECT {build_select_columns(ReservationLine, LINE_COLUMNS)}
     FROM reservation_lines WHERE reservation_id IN TEXTS(:reservation_ids)
     ORDER BY reservation_id, line_number, location_id
     """  # noqa: S608 - names from the model
 )
-DUE = Statement(
+EXPIRED_IDS = Statement(
     """
     SELECT id FROM reservations WHERE state = 'ACTIVE' AND expire_time_us <= :now_us
     ORDER BY expire_time_us LIMIT :rows_max
     """
 )
-"""The ids of active reservations whose time is over, the longest due first."""
-DUE_OF = Statement(
+"""Ids of expired reservations whose expiry is not written yet, the earliest expiry first."""
+EXPIRED_IDS_BY_SKU = Statement(
     """
     SELECT id FROM reservations
     WHERE state = 'ACTIVE' AND expire_time_us <= :now_us AND EXISTS (
@@ -82,4 +82,4 @@ DUE_OF = Statement(
     ORDER BY expire_time_us LIMIT :rows_max
     """
 )
-"""Those of them that keep any of some SKUs."""
+"""The same, for reservations with units of some SKUs."""

@@ -1,4 +1,4 @@
-"""What is not kept for good, beside what access control keeps for itself (see `store.auth.PURGES`)."""
+"""The statement that deletes old replies. `tables.access.PURGES` deletes old sessions, tokens and keys."""
 
 from __future__ import annotations
 
@@ -11,4 +11,4 @@ PURGE_REPLIES = Statement(
      WHERE create_time_us < :before_us)
     """
 )
-"""Remove replies older than `before_us`, at most `rows_max` of them."""
+"""Delete replies older than `before_us`, at most `rows_max`."""

@@ -1,8 +1,8 @@
-"""What product search looks through: one document a product.
+"""Full-text search of products, over one document per product.
 
-On SQLite an FTS5 table `product_search`, which triggers keep in step with the documents, does the looking; on
-PostgreSQL a column `words` that it generates from each document. Both know words without accents and case, and no
-language; they differ in how they rank, and PostgreSQL looks through the first 200,000 characters of a document.
+SQLite searches the FTS5 table `product_search`, which triggers keep up to date. PostgreSQL searches the generated
+column `words`. Both ignore accents and case and do no stemming. They rank differently, and PostgreSQL indexes only the
+first 200,000 characters of a document.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ ACCENTS = re.compile("[\u0300-\u036f]+")
 
 
 class ProductDocument(Table):
-    """All words by which a product is found."""
+    """The searchable text of one product."""
 
     id = peewee.BigAutoField()
     product = peewee.ForeignKeyField(Product, unique=True)
@@ -43,7 +43,7 @@ INDEX_PRODUCT = Statement(
     WHERE product_documents.content <> excluded.content
     """
 )
-"""Write the document of a product anew, from its row and those of its variants."""
+"""Rebuild the document of a product from its row and the rows of its variants."""
 SEARCH = Statement(
     """
     SELECT product_documents.product_id, product_search.rank, product_documents.id
@@ -58,12 +58,12 @@ SEARCH = Statement(
     postgresql="""
     SELECT product_id, rank, id
     FROM (
-        SELECT product_documents.product_id, -CAST(ts_rank(words, wanted, 1) AS DOUBLE PRECISION) AS rank,
+        SELECT product_documents.product_id, -CAST(ts_rank(words, search_query, 1) AS DOUBLE PRECISION) AS rank,
                product_documents.id AS id
-        FROM to_tsquery('simple', :words) AS wanted
+        FROM to_tsquery('simple', :words) AS search_query
         CROSS JOIN product_documents
         JOIN products ON products.id = product_documents.product_id
-        WHERE words @@ wanted AND products.delete_time_us IS NULL
+        WHERE words @@ search_query AND products.delete_time_us IS NULL
           AND (:show_archived OR products.state = 'ACTIVE')
     ) AS hits
     WHERE CAST(:rank AS DOUBLE PRECISION) IS NULL
@@ -71,19 +71,19 @@ SEARCH = Statement(
     ORDER BY rank, id LIMIT :limit
     """,
 )
-"""Products that hold all words, best match first, after the place (`rank`, `id`) where the last page ended.
+"""Products that contain all words, best match first, after the cursor (`rank`, `id`) of the last page.
 
-SQLite ranks by BM25; PostgreSQL by how often the words occur, less for a long document."""
+SQLite ranks by BM25, PostgreSQL by the frequency of the words, divided by the logarithm of the length."""
 
 
-def match_expression(query: str, dialect: Dialect) -> str:
-    """A query as the engine has it: every word must occur, the last may be the beginning of one.
+def build_match_expression(query: str, dialect: Dialect) -> str:
+    """Return a search query in the syntax of the engine; empty if it has no words.
 
-    Words are quoted, so that none is an operator. Empty when there is no word.
+    Every word must match, the last one as a prefix. Words are quoted, so that none is read as an operator.
     """
     if dialect.name == "postgresql":
-        bare = ACCENTS.sub("", unicodedata.normalize("NFD", query))
-        words = [f"'{word}'" for word in WORD.findall(bare)]
+        unaccented = ACCENTS.sub("", unicodedata.normalize("NFD", query))
+        words = [f"'{word}'" for word in WORD.findall(unaccented)]
         return " & ".join(words) + ":*" if words else ""
     words = [f'"{word}"' for word in WORD.findall(query)]
     return " ".join(words) + "*" if words else ""

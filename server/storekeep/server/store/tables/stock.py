@@ -1,4 +1,4 @@
-"""The tables of locations, stock levels and the stock ledger, and the statements that take stock."""
+"""The tables of locations, stock levels and stock movements, and the statements that reserve and allocate stock."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import peewee
 
 from storekeep.server.store.sql.listings import OPERATIONS
 from storekeep.server.store.sql.many_rows import RowsInsert, RowsStatement
-from storekeep.server.store.sql.statements import Statement, bound
+from storekeep.server.store.sql.statements import Statement, parameter
 from storekeep.server.store.sql.transactions import Deletable, Table
 from storekeep.server.store.tables.catalog import Product, Variant
 
 DEFAULT_0 = peewee.SQL("DEFAULT 0")
-"""What rows have in a column that they were there before."""
+"""Value of existing rows in a column that was added later."""
 
 
 class Location(Deletable):
-    """One place that holds stock; `address` is JSON. Stock is taken from the one of the lowest `priority` first."""
+    """One location that holds stock; `address` is JSON. Stock is taken from the lowest `priority` first."""
 
     id = peewee.TextField(primary_key=True)
     display_name = peewee.TextField()
@@ -30,9 +30,9 @@ class Location(Deletable):
 
 
 class StockLevel(Table):
-    """How many units of a SKU are at a location. The CHECK refuses an oversell whatever the code does.
+    """The stock of a SKU at a location. A CHECK constraint prevents overselling, independent of the code.
 
-    So many as `safety_threshold` says are kept back from sale.
+    `safety_threshold` units are not for sale.
     """
 
     location = peewee.ForeignKeyField(Location, index=False)
@@ -58,10 +58,10 @@ class StockLevel(Table):
 
 
 class StockMovement(Table):
-    """One entry of the stock ledger; triggers refuse to change or delete one.
+    """One stock movement. Append-only: triggers reject updates and deletes.
 
-    `source` is the resource that it was done for, such as `orders/ID`, and `line_number` its line; empty and 0 where
-    somebody moved stock as such.
+    `source` is the resource that caused it, such as `orders/ID`, and `line_number` the line of that resource. They are
+    empty and 0 for a stock adjustment.
     """
 
     id = peewee.BigAutoField()
@@ -86,8 +86,8 @@ class StockMovement(Table):
 StockMovement.add_index(
     StockMovement.index(peewee.SQL("(id >> 12)"), StockMovement.variant, name="stock_movements_block_sku")
 )
-"""What there is of a SKU is looked up block by block, of 4,096 movements each: one look in each costs a list some µs.
-By SKU alone, each movement would change a page of its own, wherever its SKU stands."""
+"""Movements of a SKU are searched in blocks of 4,096 movements, which costs a list a few µs per block. In an index by
+SKU alone, each new movement would change a different page."""
 StockMovement.add_index(
     StockMovement.index(StockMovement.source, where=peewee.SQL("source <> ''"), name="stock_movements_source")
 )
@@ -97,28 +97,28 @@ WITH RECURSIVE blocks (block) AS (
     SELECT MAX(id) >> 12 FROM stock_movements UNION ALL SELECT block - 1 FROM blocks WHERE block > 0
 )
 """
-"""The blocks of the ledger, newest first, to be joined with what is looked for in each."""
+"""Common table expression with the block numbers of the movements, newest first, to join with a search per block."""
 
 
-def movements_of_sku(operation: str, sku: str, _now_us: int) -> peewee.Expression:
-    """A comparison with the SKU of a movement, as SQL."""
+def compare_movement_sku(operation: str, sku: str, _now_us: int) -> peewee.Expression:
+    """Return a comparison with the SKU of a movement, as SQL."""
     if operation != "=":
         return OPERATIONS[operation](StockMovement.variant, sku)
     ids = (
-        peewee.SQL(f"({BLOCKS} SELECT found.id FROM blocks CROSS JOIN stock_movements AS found"),  # noqa: S608 - a constant
-        peewee.SQL("WHERE found.id >> 12 = block AND found.sku ="),
+        peewee.SQL(f"({BLOCKS} SELECT moved.id FROM blocks CROSS JOIN stock_movements AS moved"),  # noqa: S608 - a constant
+        peewee.SQL("WHERE moved.id >> 12 = block AND moved.sku ="),
         peewee.Value(sku, unpack=False),
         peewee.SQL(")"),
     )
     return peewee.Expression(StockMovement.id, peewee.OP.IN, peewee.NodeList(ids))
 
 
-WITHOUT_BACKORDER = StockLevel.on_hand - StockLevel.safety_threshold - StockLevel.reserved - StockLevel.allocated
-"""Units at a level that can still be promised from what is on hand."""
+SELLABLE_ON_HAND = StockLevel.on_hand - StockLevel.safety_threshold - StockLevel.reserved - StockLevel.allocated
+"""Units on hand at a level that can be sold without a backorder."""
 
 
-def levels_for_sale(*fields: Any) -> Any:
-    """The query of levels at locations that are there, of variants that are for sale."""
+def select_levels_for_sale(*fields: Any) -> Any:
+    """Return a query for the levels of variants that are for sale, at locations that are not deleted."""
     return (
         StockLevel.select(*fields)
         .join(Location)
@@ -132,43 +132,42 @@ def levels_for_sale(*fields: Any) -> Any:
 
 
 FOR_SALE = "{0}on_hand + {0}backorder_limit - {0}safety_threshold - {0}reserved - {0}allocated"
-"""Units at a level that can still be promised; `{0}` stands for what the table is called, with a point."""
+"""SQL for the units at a level that can be sold. `{0}` is the alias of the table and a dot."""
 
 
 FIRST_LEVEL = f"""
-stock_levels AS taken ON taken.sku = wanted.key AND taken.location_id = (
+stock_levels AS taken ON taken.sku = requested.key AND taken.location_id = (
     SELECT level.location_id FROM stock_levels AS level JOIN locations ON locations.id = level.location_id
-    WHERE level.sku = wanted.key AND locations.delete_time_us IS NULL
+    WHERE level.sku = requested.key AND locations.delete_time_us IS NULL
       AND (:taken_at = '' OR level.location_id = :taken_at)
-      AND {FOR_SALE.format("level.")} >= CAST(wanted.value AS BIGINT)
+      AND {FOR_SALE.format("level.")} >= CAST(requested.value AS BIGINT)
     ORDER BY locations.priority, {FOR_SALE.format("level.")} DESC, level.location_id LIMIT 1
 )
 """  # noqa: S608 - the names of columns
-"""To be joined with `wanted` (SKU, units): the level that all units of a SKU are taken from, where there is one; at one
-location, or at that which comes first among those that have them all ('')."""
+"""Join with `requested` (SKU, units) for the level that can supply all units of a SKU: at the location `taken_at`, or,
+if that is '', at the first location by priority and stock."""
 LEVELS_WITH_ALL = Statement(
-    f"SELECT wanted.key, taken.location_id, taken.on_hand FROM PAIRS(:quantities) AS wanted JOIN {FIRST_LEVEL}"  # noqa: S608
+    f"SELECT requested.key, taken.location_id, taken.on_hand FROM PAIRS(:quantities) AS requested JOIN {FIRST_LEVEL}"  # noqa: S608
 )
-"""(SKU, location, on hand) where all units of a SKU are taken from; nothing of a SKU that no location has whole.
-`quantities` is JSON: SKU -> units."""
+"""(SKU, location, on hand) of the level that supplies all units of a SKU; no row if no location can. `quantities` is
+JSON: SKU -> units."""
 LEVELS_TO_TAKE_FROM = Statement(
     f"""
     SELECT level.sku, level.location_id, {FOR_SALE.format("level.")} AS units, locations.priority
-    FROM TEXTS(:skus) AS wanted
-    JOIN stock_levels AS level ON level.sku = wanted.value
+    FROM TEXTS(:skus) AS requested
+    JOIN stock_levels AS level ON level.sku = requested.value
     JOIN locations ON locations.id = level.location_id
     WHERE locations.delete_time_us IS NULL AND (:location_id = '' OR level.location_id = :location_id)
     ORDER BY level.sku, locations.priority, units DESC, level.location_id
     """  # noqa: S608 - the names of columns
 )
-"""(SKU, location, units that can be promised, priority) in the order in which stock is taken; at one location, or at
-all ('')."""
+"""(SKU, location, sellable units, priority) in the order in which stock is taken; at one location, or at all ('')."""
 MOVE_LEVELS = Statement(
     """
     WITH moved (location_id, sku, on_hand_delta, reserved_delta, allocated_delta) AS MATERIALIZED (
         SELECT value ->> 0, value ->> 1, CAST(value ->> 2 AS BIGINT), CAST(value ->> 3 AS BIGINT),
                CAST(value ->> 4 AS BIGINT)
-        FROM ROWS(:moves) AS asked
+        FROM ROWS(:moves) AS given
     )
     UPDATE stock_levels
     SET on_hand = on_hand + moved.on_hand_delta, reserved = reserved + moved.reserved_delta,
@@ -178,8 +177,8 @@ MOVE_LEVELS = Statement(
     RETURNING stock_levels.location_id, stock_levels.sku, on_hand
     """
 )
-"""Change levels, each once, by what is known to be right; the CHECK has the last word. Gives what is on hand after."""
-PROMISE = RowsStatement(
+"""Add checked amounts to existing levels, each level once; a CHECK constraint still applies. Returns each on_hand."""
+CLAIM_UNITS = RowsStatement(
     """
     UPDATE stock_levels
     SET reserved = reserved + ?3, allocated = allocated + ?4, version = version + 1, update_time_us = ?5
@@ -193,8 +192,8 @@ PROMISE = RowsStatement(
     WHERE stock_levels.location_id = value ->> 0 AND stock_levels.sku = value ->> 1
     """,
 )
-"""Promise units of levels, each once, that are known to be there; the CHECK has the last word. Of each level: location,
-SKU, units reserved, units allocated, time."""
+"""Reserve and allocate units of existing levels, each level once; a CHECK constraint still applies. A row is location,
+SKU, units to reserve, units to allocate, time."""
 INSERT_MOVEMENTS = RowsInsert(
     StockMovement,
     (
@@ -212,8 +211,8 @@ INSERT_MOVEMENTS = RowsInsert(
         "create_time_us",
     ),
 )
-"""Entries of the ledger."""
-ALLOCATIONS_OF = Statement(
+"""Insert stock movements."""
+ALLOCATIONS_BY_SOURCE = Statement(
     """
     SELECT source, line_number, sku, location_id, CAST(SUM(allocated_delta) AS BIGINT)
     FROM stock_movements WHERE source IN TEXTS(:sources) AND source <> ''
@@ -221,40 +220,40 @@ ALLOCATIONS_OF = Statement(
     ORDER BY source, line_number, location_id
     """
 )
-"""What is allocated to each line of some sources, and where; that the source is not empty lets SQLite use the index."""
-OFFERED = Statement(
+"""(source, line, SKU, location, allocated units) of some sources. `source <> ''` lets SQLite use the partial index."""
+FIND_FOR_SALE = Statement(
     """
-    SELECT wanted.value,
+    SELECT requested.value,
            variants.state = 'ACTIVE' AND variants.delete_time_us IS NULL
            AND products.state = 'ACTIVE' AND products.delete_time_us IS NULL
-    FROM TEXTS(:skus) AS wanted
-    LEFT JOIN variants ON variants.sku = wanted.value
+    FROM TEXTS(:skus) AS requested
+    LEFT JOIN variants ON variants.sku = requested.value
     LEFT JOIN products ON products.id = variants.product_id
-    ORDER BY wanted.key
+    ORDER BY requested.key
     """
 )
-"""For each SKU, in order: whether it is for sale (NULL: unknown)."""
+"""(SKU, whether for sale) of each requested SKU, in order; NULL for an unknown SKU."""
 INSERT_LEVELS = Statement(
     """
     INSERT INTO stock_levels (
         location_id, sku, on_hand, reserved, allocated, backorder_limit, version, update_time_us, safety_threshold
     )
-    SELECT :location_id, wanted.value, 0, 0, 0, 0, 0, CAST(:now_us AS BIGINT), 0 FROM TEXTS(:skus) AS wanted
+    SELECT :location_id, requested.value, 0, 0, 0, 0, 0, CAST(:now_us AS BIGINT), 0 FROM TEXTS(:skus) AS requested
     """
 )
-"""Levels at one location that nothing has moved yet."""
-LEVEL_IN_USE_OF_SKU = Statement(
+"""Insert empty levels at one location."""
+SKU_LEVEL_IN_USE = Statement(
     """
     SELECT location_id FROM stock_levels WHERE sku = :sku AND (on_hand <> 0 OR reserved <> 0 OR allocated <> 0) LIMIT 1
     """
 )
-"""A location that has units of a SKU, or has promised some."""
-LEVEL_IN_USE_AT = Statement(
+"""One location with units of a SKU on hand, reserved or allocated."""
+LOCATION_LEVEL_IN_USE = Statement(
     """
     SELECT sku FROM stock_levels
     WHERE location_id = :location_id AND (on_hand <> 0 OR reserved <> 0 OR allocated <> 0) LIMIT 1
     """
 )
-"""A SKU of which a location has units, or has promised some."""
-LOCATION_DELETED_AT = Statement(lambda: Location.select(Location.delete_time_us).where(Location.id == bound("id")))
-"""When a location was deleted, as a row of one; no row where there is no such location."""
+"""One SKU with units on hand, reserved or allocated at a location."""
+LOCATION_DELETE_TIME = Statement(lambda: Location.select(Location.delete_time_us).where(Location.id == parameter("id")))
+"""The delete time of a location; no row if the location does not exist."""
