@@ -22,7 +22,7 @@ pytest_plugins = ["tests.support.services"]
 MakeServer = Callable[..., ServerProcess]
 
 LONGEST = (
-    "process/test_supervisor.py",
+    "supervision/test_supervisor.py",
     "store/test_outages.py",
     "store/test_held_rows.py",
     "hostile/",
