@@ -29,7 +29,7 @@ struct order {
     int call, kind, skip, times, delay_ms, hits;
 };
 
-struct change { /* data that a write replaced */
+struct change { /* what a write replaced */
     off_t offset;
     size_t size;
     char *before;
@@ -48,7 +48,7 @@ struct file { /* one inode of a database file */
 static struct order *order;
 static struct file *files;
 static int failures_seen[DESCRIPTORS];
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_mutex_t turn = PTHREAD_MUTEX_INITIALIZER;
 static ssize_t (*real_pwrite)(int, const void *, size_t, off_t);
 static int (*real_sync)(int);
 static int (*real_open)(const char *, int, ...);
@@ -72,7 +72,7 @@ static int ends_in(const char *name, const char *ending) {
 
 static int is_database(const char *name) { return ends_in(name, ".db") || ends_in(name, ".db-wal"); }
 
-static int read_name(int descriptor, char *name, size_t size) {
+static int name_of(int descriptor, char *name, size_t size) {
     char link[64];
     snprintf(link, sizeof link, "/proc/self/fd/%d", descriptor);
     ssize_t length = readlink(link, name, size - 1);
@@ -135,13 +135,13 @@ static void remember(int descriptor, struct file *file, size_t size, off_t offse
 
 static int sync_file(int descriptor) {
     char name[4096];
-    if (!order || descriptor >= DESCRIPTORS || !read_name(descriptor, name, sizeof name) || !is_database(name))
+    if (!order || descriptor >= DESCRIPTORS || !name_of(descriptor, name, sizeof name) || !is_database(name))
         return real_sync(descriptor);
     int hit = is_ordered(name, SYNC), kind = order->kind;
     if (hit && kind == PRETEND) return 0;
     if (hit && kind == DELAY) wait_ms(order->delay_ms);
-    pthread_mutex_lock(&lock);
-    struct file *file = find_file(descriptor);
+    pthread_mutex_lock(&turn);
+    struct file *file = file_of(descriptor);
     if (hit && (kind == FAIL || kind == FULL)) {
         drop(descriptor, file);
         file->failures++;
@@ -149,7 +149,7 @@ static int sync_file(int descriptor) {
     int failed = failures_seen[descriptor] < file->failures;
     failures_seen[descriptor] = file->failures;
     struct change *until = file->last;
-    pthread_mutex_unlock(&lock);
+    pthread_mutex_unlock(&turn);
     if (failed) {
         errno = hit && kind == FULL ? ENOSPC : EIO;
         return -1;
@@ -161,33 +161,33 @@ static int sync_file(int descriptor) {
     while (*link && *link != until) link = &(*link)->previous;
     struct change *safe = *link;
     *link = NULL;
-    pthread_mutex_unlock(&lock);
+    pthread_mutex_unlock(&turn);
     forget(safe);
     return 0;
 }
 
 static ssize_t write_file(int descriptor, const void *content, size_t size, off_t offset) {
     char name[4096];
-    if (!order || descriptor >= DESCRIPTORS || !read_name(descriptor, name, sizeof name) || !is_database(name))
+    if (!order || descriptor >= DESCRIPTORS || !name_of(descriptor, name, sizeof name) || !is_database(name))
         return real_pwrite(descriptor, content, size, offset);
     int hit = is_ordered(name, WRITE), kind = order->kind;
     if (hit && kind == FAIL) return errno = EIO, -1;
     if (hit && kind == FULL) return errno = ENOSPC, -1;
     if (hit && kind == DELAY) wait_ms(order->delay_ms);
     if (hit && kind == SHORT) size = size / 2 + 1;
-    pthread_mutex_lock(&lock);
-    remember(descriptor, find_file(descriptor), size, offset);
+    pthread_mutex_lock(&turn);
+    remember(descriptor, file_of(descriptor), size, offset);
     ssize_t written = real_pwrite(descriptor, content, size, offset);
-    pthread_mutex_unlock(&lock);
+    pthread_mutex_unlock(&turn);
     return written;
 }
 
 static int open_file(const char *path, int flags, mode_t mode) {
     int descriptor = real_open(path, flags, mode);
     if (order && descriptor >= 0 && descriptor < DESCRIPTORS && is_database(path)) {
-        pthread_mutex_lock(&lock);
-        failures_seen[descriptor] = find_file(descriptor)->failures;
-        pthread_mutex_unlock(&lock);
+        pthread_mutex_lock(&turn);
+        failures_seen[descriptor] = file_of(descriptor)->failures;
+        pthread_mutex_unlock(&turn);
     }
     return descriptor;
 }
