@@ -33,8 +33,9 @@ from tests.support.processes import ServerProcess
 EXAMPLE = Path(__file__).parents[2] / "docs" / "operations" / "envoy.yaml"
 SETTINGS = dict(re.findall(r"^# +STOREKEEP_(\w+)=(.*)$", EXAMPLE.read_text(), re.MULTILINE))
 """The settings of Storekeep that the example names."""
+ENDED = "http.grpc.downstream_cx_max_duration_reached"
 UNAVAILABLE = 14
-CONNECTIONS = 700
+CONNECTIONS = 3_000
 CALL_ROUNDS = 50
 STREAMS = 300
 pytestmark = [
@@ -294,3 +295,32 @@ def test_the_lines_for_tls_work(hosts: list[ServerProcess], start_envoy: StartEn
     envoy.await_healthy(2)
     with Storekeep(envoy.address, api_key=hosts[0].admin_key, tls=Tls(ca_file=authority.ca_file)) as client:
         Caller(client, hosts[0]).place_order()
+
+
+def test_connections_end_and_calls_go_on(hosts: list[ServerProcess], start_envoy: StartEnvoy):
+    short = [
+        ("max_connection_duration: 1800s", "max_connection_duration: 3s"),
+        (" idle_timeout: 900s", " idle_timeout: 1s"),
+        ("drain_timeout: 60s", "drain_timeout: 1s"),
+    ]
+    envoy = start_envoy([host.address for host in hosts], *short)
+    envoy.await_healthy(2)
+    with Attacker(envoy.address) as idle, Attacker(envoy.address) as watcher:
+        watch = watcher.open(WATCH, frame_message(b""), ends=True)
+        idle.await_closed()
+        assert envoy.count("http.grpc.downstream_cx_idle_timeout") == 1
+        wait_until(lambda: watcher.goaway == 0, what="Envoy sends GOAWAY")
+        assert not watcher.streams[watch].is_over
+    with Storekeep(envoy.address, api_key=hosts[0].admin_key) as client:
+        caller = Caller(client, hosts[0])
+        for _ in range(2):
+            begin = envoy.count(ENDED)
+            while envoy.count(ENDED) == begin:
+                caller.place_order()
+
+
+def test_memory_is_bounded(hosts: list[ServerProcess], start_envoy: StartEnvoy):
+    envoy = start_envoy([host.address for host in hosts], ("heap_size_bytes: 1073741824", "heap_size_bytes: 1048576"))
+    for action in ("stop_accepting_requests", "stop_accepting_connections"):
+        active = f"overload.envoy.overload_actions.{action}.active: 1\n"
+        wait_until(lambda: active in envoy.read("stats"), what=action)  # noqa: B023 - called at once
