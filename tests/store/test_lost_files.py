@@ -135,7 +135,7 @@ def test_deleted_database_can_be_saved_as_long_as_the_process_lives(served: Serv
         log.seek(0, os.SEEK_END)
         for file in list_files(served):
             file.unlink()
-        await_condition(lambda: "the open database file has all" in log.read(), lambda: served.log()[-4000:])
+        await_condition(lambda: "the open database file has every" in log.read(), lambda: served.log()[-4000:])
     await_health(own_shop, NOT_SERVING)
     deleted = f"{served.database.path} (deleted)"
     descriptors = Path(f"/proc/{served.process.pid}/fd")

@@ -25,8 +25,14 @@ class Records:
         return self.rows(sql, *values)[0][0]
 
     def everything(self) -> dict[str, list[Row]]:
-        """Return all rows of all tables, to check that nothing changed."""
-        return self._database.everything()
+        """Return all rows of all tables: equal before and after a call that must change nothing.
+
+        Signed checkpoints of the audit log are left out: a periodic job writes them, beside any call.
+        """
+        tables = self._database.everything()
+        tables.pop("audit_checkpoints", None)
+        tables["audit_entries"] = [row for row in tables["audit_entries"] if "audit_checkpoint.signed" not in row]
+        return tables
 
     def last_sequence(self) -> int:
         """Return the last sequence number of the events, which have no gaps."""

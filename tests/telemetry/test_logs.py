@@ -211,7 +211,7 @@ def test_log_file_is_added_to(make_server: MakeServer, tmp_path):
     server.restart()
     server.stop()
     messages = [line["message"] for line in lines((tmp_path / "logs" / "storekeep.log").read_text())]
-    assert messages == ["listening", "draining", "stopped"] * 2
+    assert messages == ["audit log signed", *["listening", "draining", "stopped"] * 2]
 
 
 @pytest.mark.parametrize(
