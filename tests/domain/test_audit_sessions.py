@@ -32,6 +32,10 @@ CHANGES = {
     "a revoked token": ("DELETE FROM revoked_tokens", ": its row is missing, but it was revoked in auditEntries/"),
     "the end of a revoked token": ("UPDATE revoked_tokens SET expire_time_us = 1", ": expire_time_us not as recorded"),
     "a token revoked by SQL": ("INSERT INTO revoked_tokens VALUES ('x', 1)", "row x: the audit log has no entry"),
+    "a session with an empty id": (
+        "INSERT INTO sessions SELECT '', MIN(lookup_id), 1, 9999999999999999, NULL FROM api_keys",
+        "the audit log has no",
+    ),
     "the hash of a key": ("UPDATE api_key_secrets SET key_hash = ?", ": the hash of the key does not match"),
     "no hash of a key": ("DELETE FROM api_key_secrets", ": the hash of the key is missing or invalid"),
     "a digest that is gone": ("UPDATE api_keys SET key_digest = ''", ": key_digest not as recorded in auditEntries/"),

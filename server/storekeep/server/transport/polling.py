@@ -84,6 +84,8 @@ REQUIRED_STATE_NAMES = (
     "server",
     "stage",
 )
+ENTRY_BYTES = 32
+"""Size of a metadata entry beside its name and value (RFC 9113, section 6.5.2): an empty one takes memory, too."""
 TESTED_SERIES = frozenset({"1.85"})
 """Release series of grpcio that the fast path was tested with. It leans on names inside `grpc._server`, so a series is
 added only after all tests have passed with it."""
@@ -361,10 +363,10 @@ class Polling:
             call.drop(UNREAD_REPLY)
 
     def _is_too_large(self, metadata: Metadata) -> bool:
-        """Return whether metadata has too many bytes. As in gRPC, the bytes of names and values count."""
+        """Return whether metadata has too many bytes. As in gRPC, each entry counts 32 bytes more."""
         size = 0
         for name, value in metadata:
-            size += len(name) + len(value)
+            size += len(name) + len(value) + ENTRY_BYTES
         return size > self._metadata_max_bytes
 
     def _await_request(self, call: Received) -> None:
