@@ -31,6 +31,8 @@ IN_REQUESTS = (API_KEY, REFRESH_TOKEN)
 """Credentials that public methods take in a request field of the same name."""
 CREDENTIAL_REQUEST_BYTES_MAX = 1_024
 """Larger requests are not parsed: our credentials have at most 200 characters."""
+UNREAD = b""
+"""Digest of the credential in a larger request. Its failures count; it is never proven, lest padding prove others."""
 DIGEST_BYTES = 16
 """Length of the hash that identifies a credential."""
 WRONG_REASONS = frozenset({"API_KEY_INVALID", "UNAUTHENTICATED"})
@@ -169,12 +171,12 @@ def make_credential_finder(method: Method, *, parse_key_id: Callable[[str], str]
     request_type: Any = method.request_type
 
     def find(raw: bytes) -> Credential | None:
-        text = ""
-        if len(raw) <= CREDENTIAL_REQUEST_BYTES_MAX:
-            try:
-                text = getattr(request_type.FromString(raw), kind)
-            except (DecodeError, UnicodeDecodeError):
-                return None
+        if len(raw) > CREDENTIAL_REQUEST_BYTES_MAX:
+            return Credential(kind, UNREAD)
+        try:
+            text = getattr(request_type.FromString(raw), kind)
+        except (DecodeError, UnicodeDecodeError):
+            return None
         return make_credential(kind, text, key_id=parse_key_id(text)) if text else None
 
     return find
@@ -223,7 +225,7 @@ def _prove(failures: FailedCredentials, credential: Credential, reply: Any) -> N
     tokens = auth_pb2.TokenSet.FromString(reply) if isinstance(reply, bytes) else reply
     if credential.kind == REFRESH_TOKEN:  # valid only once
         failures.forget(credential)
-    else:
+    elif credential.digest != UNREAD:
         failures.prove(credential)
     failures.prove(
         make_credential(ACCESS_TOKEN, tokens.access_token), make_credential(REFRESH_TOKEN, tokens.refresh_token)
