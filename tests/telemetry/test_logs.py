@@ -67,7 +67,7 @@ def test_rpc_is_one_line_with_what_is_known_of_it(server: ServerProcess):
     assert line["request_id"] == "mine-1"
     assert line["trace_id"] == trace
     assert (line["code"], line["reason"]) == ("UNAUTHENTICATED", "UNAUTHENTICATED")
-    assert 0 < line["deadline_left_ms"] <= 60_000
+    assert 0 < line["deadline_left_ms"] < 61_000  # gRPC rounds timeouts up
     assert line["duration_us"] > 0
     assert line["time"].endswith("Z")
 
