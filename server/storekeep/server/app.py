@@ -21,11 +21,11 @@ from storekeep.server.domain.orders.numbers import OrderNumbers
 from storekeep.server.domain.orders.placing import PlacingRules
 from storekeep.server.domain.standard.pages import PageTokens
 from storekeep.server.interceptors.auth import authenticate_calls
-from storekeep.server.interceptors.certificates import refuse_revoked
+from storekeep.server.interceptors.certificates import reject_revoked
 from storekeep.server.interceptors.chain import Chain, Layer, arrange
 from storekeep.server.interceptors.credentials import FailedCredentials, watch_credentials
 from storekeep.server.interceptors.early_limits import EarlyLimits
-from storekeep.server.interceptors.early_refusals import EarlyRejections
+from storekeep.server.interceptors.early_rejections import EarlyRejections
 from storekeep.server.interceptors.errors import map_errors
 from storekeep.server.interceptors.forwarding import Forwarding
 from storekeep.server.interceptors.freshness import enforce_freshness
@@ -236,7 +236,7 @@ class App:
                 parse_key_id=parse_lookup_id,
                 forwarded=frozenset() if self._forwarding is None else self.contract.changes,
             ),
-            "certificates": None if revoked is None else refuse_revoked(RevokedCertificates(revoked)),
+            "certificates": None if revoked is None else reject_revoked(RevokedCertificates(revoked)),
             "forwarding": None if self._forwarding is None else self._forwarding.layer,
             "auth": authenticate_calls(self.access.authenticator),
             "caller_limits": limits.limit_callers,
@@ -357,7 +357,7 @@ class App:
             routes=self._make_routes,
             streams=self._make_stream_routes(),
             exempt_paths=HEALTH_PATHS,
-            refusals=self._early_rejections,
+            rejections=self._early_rejections,
         )
         self._guard.start(address)
         self._readiness.start()

@@ -126,7 +126,7 @@ class Forwarding:
                 self._writer.leave()
             return accepted
 
-        return CallExecutor(submit_task, is_full=lambda: here.is_full() or forwarding_pool.is_full())
+        return CallExecutor(submit_task, admits=lambda: here.admits() and forwarding_pool.admits())
 
     def layer(self, method: Method, serve: Step) -> Step:
         """Forward the call if it runs in a forwarding thread; serve it here otherwise."""
@@ -146,7 +146,7 @@ class Forwarding:
 
 
 class _Admitted:
-    """A write of this worker; it ends when a check refuses it or when it has been served.
+    """A write of this worker; it ends when a check rejects it or when it has been served.
 
     Args:
         writer: Leader that admitted the write.
