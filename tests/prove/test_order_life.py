@@ -12,7 +12,7 @@ from hypothesis import seed
 from tests.conftest import MakeServer
 from tests.support.budgets import SECONDS, SEED
 from tests.support.buyers import open_shop, verify
-from tests.support.crowds import check_levels, open_shops, run_clients
+from tests.support.concurrent_clients import check_levels, open_shops, run_clients
 from tests.support.databases import Database
 from tests.support.order_machine import OrderLife, play, prepare
 

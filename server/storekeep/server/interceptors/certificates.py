@@ -24,6 +24,8 @@ def reject_revoked(is_revoked: Callable[[bytes], bool]) -> Layer:
 
     Args:
         is_revoked: Returns whether a PEM certificate is revoked.
+
+    Raises: on a call, Unauthenticated.
     """
 
     def layer(_method: Method, serve: Step) -> Step:

@@ -104,7 +104,7 @@ Ending = Received | RejectedCall
 log = logging.getLogger("storekeep.server")
 
 
-class Limits(NamedTuple):
+class ReceiveLimits(NamedTuple):
     """Limits for calls before authentication, and for clients that do not read.
 
     Attributes:
@@ -161,7 +161,7 @@ class Polling:
         fast_path: whether to use the fast path when it was tested with the installed grpcio.
     """
 
-    def __init__(self, limits: Limits = Limits(), *, fast_path: bool = True) -> None:  # noqa: B008 - it is frozen
+    def __init__(self, limits: ReceiveLimits = ReceiveLimits(), *, fast_path: bool = True) -> None:  # noqa: B008 - it is frozen
         self._fast_path = fast_path
         self._request_timeout_s = limits.request_timeout_s
         self._metadata_max_bytes = limits.metadata_max_bytes
