@@ -74,7 +74,7 @@ def test_script_without_lock_is_refused() -> None:
         Script(ORDER).make([INSERT, Statement("COMMIT")])
 
 
-def test_order_id_of_a_number_is_what_the_crowd_writes() -> None:
+def test_order_id_of_a_number_is_what_the_seeds_have() -> None:
     connection = apsw.Connection(":memory:")
     for number in (0, 1, 65_537, 999_999):
         (written,) = connection.execute(
