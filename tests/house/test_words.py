@@ -96,21 +96,21 @@ def compile_phrase(phrase: str) -> re.Pattern[str]:
 
 
 def list_names(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield the line and the name of each variable, parameter and attribute that a file assigns."""
+    """Yield the line and the name of each variable and parameter that a file assigns."""
     for node in ast.walk(ast.parse(text(path))):
         if isinstance(node, ast.arg):
             yield node.lineno, node.arg
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             yield node.lineno, node.id
-        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
-            yield node.lineno, node.attr
 
 
 def list_definitions(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield the line and the name of each function and class in a file."""
+    """Yield the line and the name of each function, class and assigned attribute in a file."""
     for node in ast.walk(ast.parse(text(path))):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             yield node.lineno, node.name
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            yield node.lineno, node.attr
 
 
 def split_words(name: str) -> str:

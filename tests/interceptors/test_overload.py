@@ -56,12 +56,12 @@ def rejections(monkeypatch: pytest.MonkeyPatch) -> Rejections:
 @pytest.mark.parametrize("given", ["r-1", "a-longer-id-of-the-caller", "not an id", ""])
 def test_rejection_has_all_that_an_error_has(rejections, given):
     metadata = (("user-agent", "test"), ("some-bin", b"\0"), *((("x-request-id", given),) if given else ()))
-    status = rejections.reject(GET, metadata)
-    trailing = dict(status.trailing_metadata)
+    rejection = rejections.reject(GET, metadata)
+    trailing = dict(rejection.trailing_metadata)
     request_id = trailing["x-request-id"]
     assert (request_id == given) is (given in ("r-1", "a-longer-id-of-the-caller"))
     status = status_pb2.Status.FromString(bytes(trailing[DETAILS_KEY]))
-    assert (status.code, status.message) == (grpc.StatusCode.RESOURCE_EXHAUSTED.value[0], status.text.decode())
+    assert (status.code, status.message) == (grpc.StatusCode.RESOURCE_EXHAUSTED.value[0], rejection.text.decode())
     details = {
         kind: next(detail for detail in status.details if detail.Is(kind.DESCRIPTOR))
         for kind in (error_details_pb2.ErrorInfo, error_details_pb2.RetryInfo, error_details_pb2.RequestInfo)
@@ -80,16 +80,16 @@ def is_identified(status: CallStatus) -> bool:
 def test_beyond_many_rejections_of_a_method_they_have_the_reason_but_no_request_id(rejections):
     rejections.reject(GET, ())  # starts the interval in which they are counted
     assert all(is_identified(rejections.reject(GET, ())) for _ in range(IDENTIFIED_MAX))
-    status = rejections.reject(GET, ())
-    assert status.code == grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
-    ((key, packed),) = status.trailing_metadata
+    rejection = rejections.reject(GET, ())
+    assert rejection.code == grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
+    ((key, packed),) = rejection.trailing_metadata
     status = status_pb2.Status.FromString(bytes(packed))
     info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
     assert key == DETAILS_KEY
     assert len(status.details) == 2
     assert status.details[0].Unpack(info)
     assert status.details[1].Unpack(retry)
-    assert (info.domain, info.reason, status.message) == ("storekeep", "OVERLOADED", status.text.decode())
+    assert (info.domain, info.reason, status.message) == ("storekeep", "OVERLOADED", rejection.text.decode())
     assert retry.retry_delay.ToMilliseconds() == LONG_RETRY_AFTER_MS
     assert is_identified(rejections.reject(PLACE, ()))
     assert sum(ended.calls for ended in rejections.counts.counts().ended) == IDENTIFIED_MAX + 3
