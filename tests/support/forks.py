@@ -1,8 +1,8 @@
-"""Programs that start fast: `storekeep-server` as a fork of a process that has imported it, and does nothing else.
+"""Programs that start fast: `storekeep-server` and `storekeep` as forks of a process that has only imported them.
 
-The imports are three quarters of a start. The program is a process of its own, with its own arguments, environment,
-working directory and output, and a child of this process. `tests/process/test_entry.py` and the tests of
-the supervisor, the installation and the README start it from nothing.
+Imports are most of the time of a start. A program is a process of its own, with its own arguments, environment,
+working directory and output, and a child of this process. The tests of the entry point, of the installation and
+of the README start programs from nothing.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -81,15 +82,15 @@ class Fork:
 
 
 class _ForkServer:
-    """The process that forks. It ends with this one, when its socket closes."""
+    """The process that forks one program. It ends with this one, when its socket closes."""
 
-    def __init__(self) -> None:
+    def __init__(self, program: str) -> None:
         self._lock = threading.Lock()
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._socket.settimeout(START_TIMEOUT_S)
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", __file__, str(theirs.fileno())],
+                [sys.executable, "-P", __file__, program, str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 env={name: value for name, value in os.environ.items() if not name.startswith("STOREKEEP_")},
             )
@@ -107,28 +108,53 @@ class _ForkServer:
 
 
 _lock = threading.Lock()
-_servers: list[_ForkServer] = []
+_servers: dict[str, _ForkServer] = {}
 
 
 def start_fork(
-    arguments: Sequence[str | Path], *, environment: Mapping[str, str], stdout: IO[bytes], stderr: IO[bytes]
+    command: Sequence[str | Path], *, environment: Mapping[str, str], stdout: IO[bytes], stderr: IO[bytes]
 ) -> Fork:
-    """Start `storekeep-server`.
+    """Start a program.
 
     Args:
-        arguments: Of the command, with the path of the program.
+        command: Path of the program, and its arguments.
         environment: The whole environment.
         stdout, stderr: Files for the output.
     """
+    name = Path(command[0]).name
     with _lock:
-        if not _servers:
-            _servers.append(_ForkServer())
+        server = _servers.get(name) or _servers.setdefault(name, _ForkServer(name))
     request = {
-        "arguments": [str(argument) for argument in arguments],
+        "arguments": [str(argument) for argument in command],
         "environment": dict(environment),
         "folder": os.getcwd(),
     }
-    return Fork(_servers[0].fork(json.dumps(request).encode(), [stdout.fileno(), stderr.fileno()]))
+    return Fork(server.fork(json.dumps(request).encode(), [stdout.fileno(), stderr.fileno()]))
+
+
+def run_fork(
+    command: Sequence[str | Path], *, environment: Mapping[str, str], timeout_s: float
+) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end and capture its output.
+
+    Args:
+        command, environment: See `start_fork`.
+        timeout_s: Longest time for it; then it is killed.
+
+    Raises: subprocess.TimeoutExpired.
+    """
+    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
+        program = start_fork(command, environment=environment, stdout=output, stderr=errors)
+        try:
+            code = program.wait(timeout=timeout_s)
+        finally:
+            program.kill()
+        return subprocess.CompletedProcess(command, code, _read_all(output), _read_all(errors))
+
+
+def _read_all(file: IO[bytes]) -> str:
+    file.seek(0)
+    return file.read().decode()
 
 
 # -- the process that forks
@@ -181,9 +207,13 @@ def _become(request: Mapping[str, object], outputs: Sequence[int]) -> None:
 
 
 if __name__ == "__main__":
-    import storekeep.server.command
-    import storekeep.server.store.postgresql.driver  # noqa: F401
-    from storekeep.server.__main__ import main
+    if sys.argv[1] == "storekeep-server":
+        import storekeep.server.command
+        import storekeep.server.store.postgresql.driver
+        from storekeep.server.__main__ import main
+    else:
+        import storekeep.cli.app  # noqa: F401 - imported by `main`
+        from storekeep.cli.__main__ import main
 
-    serve_forks(socket.socket(fileno=int(sys.argv[1])))
+    serve_forks(socket.socket(fileno=int(sys.argv[2])))
     main()

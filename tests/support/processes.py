@@ -6,15 +6,13 @@ import os
 import signal
 import subprocess
 import sysconfig
-import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import IO
 
 from tests.support.databases import Database, new_database
-from tests.support.forks import Fork, start_fork
+from tests.support.forks import Fork, run_fork, start_fork
 
 COMMAND = Path(sysconfig.get_path("scripts"), "storekeep-server")
 # Generous limits: they cost nothing unless something is broken, and the machine may be busy.
@@ -43,22 +41,8 @@ def server_environment(data_dir: Path, **settings: str) -> dict[str, str]:
 
 def run_command(*arguments: str, data_dir: Path, **settings: str) -> subprocess.CompletedProcess[str]:
     """Run a `storekeep-server` command to its end."""
-    command = [COMMAND, *arguments]
-    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
-        program = start_fork(
-            command, environment=server_environment(data_dir, **settings), stdout=output, stderr=errors
-        )
-        try:
-            program.wait(timeout=COMMAND_TIMEOUT_S)
-        finally:
-            program.kill()
-        texts = [_read_all(output), _read_all(errors)]
-    return subprocess.CompletedProcess(command, program.wait(), *texts)
-
-
-def _read_all(file: IO[bytes]) -> str:
-    file.seek(0)
-    return file.read().decode()
+    environment = server_environment(data_dir, **settings)
+    return run_fork([COMMAND, *arguments], environment=environment, timeout_s=COMMAND_TIMEOUT_S)
 
 
 class ServerProcess:
