@@ -1,4 +1,4 @@
-"""What tests of a running server share. A server costs about a second, so one serves a whole test file.
+"""What tests of a running server share. One serves a whole test file, because setting up a shop takes a while.
 
 Every test with a database runs on each engine; `@pytest.mark.engine("sqlite", reason=...)` says of which one it is.
 """
