@@ -1,7 +1,7 @@
-"""The `storekeep-server` command: serves, migrates, backs up, restores and verifies a database.
+"""The `storekeep-server` command: serves, migrates, backs up, restores, verifies and examines.
 
 Every error is one line on standard error. Exit codes: 0 success; 1 failure, or a check that found a problem;
-2 usage error or invalid settings. `__main__` adds those of signals.
+2 usage error or invalid settings; 3 warnings of `doctor`. `__main__` adds those of signals.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from storekeep.server.domain.audit.checkpoints import parse_checkpoint as read_c
 from storekeep.server.domain.integrity.verification import verify
 from storekeep.server.domain.keys.audit_chain import AuditChain
 from storekeep.server.process.console import print_admin_key_path, print_line, replace_unprintable, write_admin_key
+from storekeep.server.process.doctor.examinations import examine, report_invalid_settings
+from storekeep.server.process.doctor.findings import EXIT_CODES, Finding, find_worst, format_json, format_text
 from storekeep.server.process.healthcheck import SERVING, probe_address, probe_server, probe_workers
 from storekeep.server.process.inspections import inspect
 from storekeep.server.process.serving import serve
@@ -99,6 +101,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
     try:
         return COMMANDS[args.command].run(load_settings(arguments=settings), args)
     except InvalidSettings as error:
+        if args.command == "doctor":
+            return _print_findings(report_invalid_settings(error.problems), args)
         for problem in error.problems:
             print_error(problem)
         return USAGE_ERROR
@@ -299,6 +303,17 @@ def run_config(loaded: LoadedSettings, args: argparse.Namespace) -> int:
     return FAILED if findings and args.strict else DONE
 
 
+def run_doctor(loaded: LoadedSettings, args: argparse.Namespace) -> int:
+    """Examine the installation and print what is wrong, why it matters and what to do."""
+    return _print_findings(examine(loaded), args)
+
+
+def _print_findings(findings: list[Finding], args: argparse.Namespace) -> int:
+    for line in [format_json(findings)] if args.json else format_text(findings):
+        print_line(line)
+    return EXIT_CODES[find_worst(findings)]
+
+
 COMMANDS: dict[str, Command] = {
     "serve": Command(
         "Serve gRPC. SIGTERM or Ctrl-C shuts down gracefully, a second one at once. SIGHUP reloads the settings.",
@@ -365,6 +380,12 @@ COMMANDS: dict[str, Command] = {
             Argument("--service", "full name of a service, or `liveness` (default: all services)"),
             Argument("--each-worker", "also check each worker on this host", flag=True),
         ),
+    ),
+    "doctor": Command(
+        "Examine the installation: what is wrong, why it matters, what to do. Exit code 1 for errors, 3 for warnings.",
+        "storekeep-server doctor --json",
+        run_doctor,
+        (Argument("--json", "print one JSON object for programs", flag=True),),
     ),
     "config": Command(
         "Print the effective settings with their origins, or check the settings and their files for weaknesses.",

@@ -35,7 +35,7 @@ from storekeep.server.store.reads import ReadBoundsSource, get_unbounded_read
 from storekeep.server.store.sql.transactions import Clock, Connection, Transaction, read_clock
 
 if TYPE_CHECKING:
-    from storekeep.server.store.replicas import Replicas
+    from storekeep.server.store.replicas import Replicas, ReplicaState
 
 T = TypeVar("T")
 Work = Callable[[Transaction], T]
@@ -235,6 +235,10 @@ class Store:
             return False
         self._queue.put((time.monotonic() if queued_s is None else queued_s, task))
         return True
+
+    def list_replica_states(self) -> list[ReplicaState]:
+        """Return the state of each replica; empty without replicas."""
+        return [] if self._replicas is None else self._replicas.list_states()
 
     def rejects_writes(self) -> bool:
         """Return whether a new write would be rejected."""
