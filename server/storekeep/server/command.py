@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from storekeep.server.config import InvalidSettings, LoadedSettings, Settings, is_address, load_settings
-from storekeep.server.domain.access.server_secrets import SecretInUse, count_keys_under_older_secrets
+from storekeep.server.domain.access.server_secrets import SecretInUse
 from storekeep.server.domain.audit.checkpoints import InvalidCheckpoint, sign_head
 from storekeep.server.domain.audit.checkpoints import find_latest_checkpoint as latest_checkpoint
 from storekeep.server.domain.audit.checkpoints import format_checkpoint as write_checkpoint
@@ -27,17 +27,11 @@ from storekeep.server.domain.keys.audit_chain import AuditChain
 from storekeep.server.process.console import print_admin_key_path, print_line, replace_unprintable, write_admin_key
 from storekeep.server.process.healthcheck import SERVING, probe_address, probe_server, probe_workers
 from storekeep.server.process.inspections import inspect
+from storekeep.server.process.rotations import finish_rotation, start_rotation
 from storekeep.server.process.serving import serve
 from storekeep.server.process.signals import STARTUP_ERRORS, describe_error
-from storekeep.server.runtime.secrets import (
-    PREVIOUS_FILE,
-    SECRET_FILE,
-    RotationRefused,
-    begin_rotation,
-    end_rotation,
-)
+from storekeep.server.runtime.secrets import SECRET_FILE, RotationRefused
 from storekeep.server.store.backups import BackupRefused, back_up, restore
-from storekeep.server.store.engine import Store
 from storekeep.server.store.opening import open_store
 from storekeep.server.store.schema import check_schema, list_pending_migrations, migrate
 from storekeep.server.store.urls import hide_password, parse_sqlite_path
@@ -47,9 +41,7 @@ from storekeep.server.wiring.access import (
     lock_secret_files,
     make_access,
     make_admin_key,
-    make_keyring,
     read_keyring,
-    rotate_secret,
 )
 
 VERIFY_TIMEOUT_S = 3_600.0
@@ -232,40 +224,14 @@ def run_export_checkpoint(loaded: LoadedSettings, args: argparse.Namespace) -> i
 def run_rotate_secret(loaded: LoadedSettings, args: argparse.Namespace) -> int:
     """Rotate the server secret, or with `--finish` delete the previous one. Only one process does so at a time."""
     settings = loaded.settings
+    if args.force and not args.finish:
+        print_error("--force belongs to --finish: a rotation alone invalidates no key")
+        return USAGE_ERROR
     check_schema(settings.database)
     with lock_secret_files(settings), closing(open_store(settings.database, limits=settings.database_limits)) as store:
-        return _finish_rotation(settings, store) if args.finish else _rotate(settings, store)
-
-
-def _rotate(settings: Settings, store: Store) -> int:
-    keyring = make_keyring(settings)
-    newest = keyring.list_secrets()[0]
-    is_started = store.read(lambda tx: keyring.read_current(tx)).secret != newest
-    if not is_started and settings.secret.get_secret_value():
-        raise RotationRefused(
-            "the secret is in the environment: restart all servers with the new one as STOREKEEP_SECRET and the "
-            "current one as STOREKEEP_SECRET_PREVIOUS, then run this command with both"
-        )
-    rotate_secret(settings, store, newest if is_started else begin_rotation(settings.data_dir))
-    days = f"{settings.secret_overlap_days:g}"
-    print_line(f"The database uses the new secret. API keys move to it when they are used, within {days} days.")
-    if not settings.secret.get_secret_value():
-        print_line(f"Back up {settings.data_dir / SECRET_FILE}. When all keys have been used: rotate-secret --finish")
-    return DONE
-
-
-def _finish_rotation(settings: Settings, store: Store) -> int:
-    keyring = make_keyring(settings)
-    if store.read(lambda tx: keyring.read_current(tx)).secret != keyring.list_secrets()[0]:
-        raise RotationRefused("the database still uses the previous secret; run rotate-secret first")
-    lost = count_keys_under_older_secrets(store)
-    if settings.secret.get_secret_value():
-        print_line(f"Remove STOREKEEP_SECRET_PREVIOUS and restart all servers; {lost} API keys then stop working.")
-        return DONE
-    if not end_rotation(settings.data_dir):
-        print_error(f"no rotation is in progress: {settings.data_dir / PREVIOUS_FILE} does not exist")
-        return FAILED
-    print_line(f"The previous secret is deleted; {lost} API keys not used since the rotation stop working.")
+        lines = finish_rotation(settings, store, force=args.force) if args.finish else start_rotation(settings, store)
+    for line in lines:
+        print_line(line)
     return DONE
 
 
@@ -341,7 +307,10 @@ COMMANDS: dict[str, Command] = {
         "Rotate the server secret while the database is being served. API keys keep working.",
         "storekeep-server rotate-secret",
         run_rotate_secret,
-        (Argument("--finish", "delete the previous secret; keys not used since the rotation stop working", flag=True),),
+        (
+            Argument("--finish", "delete the previous secret if no API key needs it any more", flag=True),
+            Argument("--force", "with --finish: delete it even if API keys stop working", flag=True),
+        ),
     ),
     "bootstrap-admin": Command(
         "Create an API key for the administrator if there are no accounts yet.",

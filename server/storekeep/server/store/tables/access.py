@@ -227,12 +227,14 @@ REPLACE_API_KEY_SECRET = Statement(
 SET_KEY_DIGEST = Statement("UPDATE api_keys SET key_digest = :key_digest WHERE lookup_id = :lookup_id")
 KEYS_UNDER_OLDER_SECRETS = Statement(
     """
-    SELECT COUNT(*) FROM api_key_secrets JOIN api_keys ON api_keys.lookup_id = api_key_secrets.lookup_id
+    SELECT api_keys.account_id, api_keys.id FROM api_key_secrets
+    JOIN api_keys ON api_keys.lookup_id = api_key_secrets.lookup_id
     WHERE revoke_time_us IS NULL AND (expire_time_us IS NULL OR expire_time_us > :now_us)
       AND secret_number < (SELECT MAX(number) FROM server_secrets)
+    ORDER BY api_keys.account_id, api_keys.id
     """
 )
-"""Number of active keys whose hash was made with a previous secret."""
+"""Account and id of each active key whose hash was made with a previous secret."""
 KEYS_WITHOUT_DIGEST = Statement(
     """
     SELECT api_keys.account_id, api_keys.id, key_hash FROM api_keys
