@@ -12,9 +12,11 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import partial
+from importlib import metadata
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from storekeep.server.config import InvalidSettings, LoadedSettings, Settings, is_address, load_settings
 from storekeep.server.domain.access.server_secrets import SecretInUse
@@ -24,6 +26,7 @@ from storekeep.server.domain.audit.checkpoints import format_checkpoint as write
 from storekeep.server.domain.audit.checkpoints import parse_checkpoint as read_checkpoint
 from storekeep.server.domain.integrity.verification import verify
 from storekeep.server.domain.keys.audit_chain import AuditChain
+from storekeep.server.process.addresses import check_addresses
 from storekeep.server.process.console import print_admin_key_path, print_line, replace_unprintable, write_admin_key
 from storekeep.server.process.healthcheck import SERVING, probe_address, probe_server, probe_workers
 from storekeep.server.process.inspections import inspect
@@ -51,17 +54,19 @@ LOAD_ADVICE = "restore PostgreSQL with pg_restore"
 DONE = 0
 FAILED = 1
 USAGE_ERROR = 2
+HEADINGS = {"positional arguments": "Arguments", "options": "Options", "commands": "Commands"}
+"""Headings of argparse, and those of the help."""
 SETTING_ARGUMENTS = ("workers",)
 """Command-line arguments that override the setting of the same name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Argument:
-    """An argument of a command, as argparse defines it."""
+    """An argument of a command, as argparse defines it. Without a placeholder, an option is a flag."""
 
     name: str
     help: str
-    flag: bool = False
+    placeholder: str = ""
     choices: tuple[str, ...] | None = None
 
 
@@ -108,6 +113,9 @@ def run_serve(loaded: LoadedSettings, args: argparse.Namespace) -> int:
     """Serve until a signal requests shutdown."""
     address_file = Path(args.address_file) if args.address_file else None
     serve_all = serve if loaded.settings.workers == 1 else supervise
+    if args.migrate:
+        check_addresses(loaded.settings)
+        run_migrate(loaded, args)
     serve_all(loaded, sample=args.sample, address_file=address_file)
     return DONE
 
@@ -239,7 +247,7 @@ def run_healthcheck(loaded: LoadedSettings, args: argparse.Namespace) -> int:
     """Check whether a running server accepts calls."""
     settings, service = loaded.settings, args.service or ""
     if args.address and not is_address(args.address):
-        print_error(f"--address: {args.address!r} is neither host:port nor unix:/path")
+        print_error(f"--address: must be host:port or unix:/path, not {args.address!r}")
         return USAGE_ERROR
     if args.address:
         states = {args.address: probe_address(args.address, service=service, settings=settings)}
@@ -271,9 +279,10 @@ COMMANDS: dict[str, Command] = {
         "STOREKEEP_LISTEN=127.0.0.1:50051 storekeep-server serve",
         run_serve,
         (
-            Argument("--sample", "load a sample catalogue into an empty database and print first commands", flag=True),
-            Argument("--workers", "number of worker processes, or `auto`: one per core (default: STOREKEEP_WORKERS)"),
-            Argument("--address-file", "write the address to this file once the server listens"),
+            Argument("--migrate", "first create the database, or migrate it to the schema of this release"),
+            Argument("--sample", "load a sample catalogue into an empty database and print first commands"),
+            Argument("--workers", "number of worker processes, or `auto`: one per core (default: STOREKEEP_WORKERS)", "NUMBER"),
+            Argument("--address-file", "write the address to this file once the server listens", "FILE"),
         ),
     ),
     "migrate": Command(
@@ -283,33 +292,33 @@ COMMANDS: dict[str, Command] = {
         "Back up a SQLite database to a new file, consistently, also while it is being served.",
         "storekeep-server backup monday.db",
         run_backup,
-        (Argument("file", "path of the new backup; must not exist"),),
+        (Argument("file", "path of the new backup; must not exist", "FILE"),),
     ),
     "restore": Command(
         "Replace a SQLite database by a backup. The previous database is kept beside it. Stop the server first.",
         "storekeep-server restore monday.db",
         run_restore,
-        (Argument("file", "path of a backup made by `backup`"),),
+        (Argument("file", "path of a backup made by `backup`", "FILE"),),
     ),
     "verify": Command(
         "Check the integrity of the database and every invariant, including the audit log.",
         "storekeep-server verify --since monday.checkpoint",
         run_verify,
-        (Argument("--since", "path of an exported checkpoint that the audit log must contain"),),
+        (Argument("--since", "path of an exported checkpoint that the audit log must contain", "FILE"),),
     ),
     "export-checkpoint": Command(
         "Sign the head of the audit log and write the checkpoint to a file. Keep the file off this host.",
         "storekeep-server export-checkpoint monday.checkpoint",
         run_export_checkpoint,
-        (Argument("file", "path of the checkpoint"),),
+        (Argument("file", "path of the checkpoint", "FILE"),),
     ),
     "rotate-secret": Command(
         "Rotate the server secret while the database is being served. API keys keep working.",
         "storekeep-server rotate-secret",
         run_rotate_secret,
         (
-            Argument("--finish", "delete the previous secret if no API key needs it any more", flag=True),
-            Argument("--force", "with --finish: delete it even if API keys stop working", flag=True),
+            Argument("--finish", "delete the previous secret if no API key needs it any more"),
+            Argument("--force", "with --finish: delete it even if API keys stop working"),
         ),
     ),
     "bootstrap-admin": Command(
@@ -317,11 +326,10 @@ COMMANDS: dict[str, Command] = {
         "storekeep-server bootstrap-admin --force",
         run_bootstrap_admin,
         (
-            Argument("--force", "create another key even if accounts exist, to recover access", flag=True),
+            Argument("--force", "create another key even if accounts exist, to recover access"),
             Argument(
                 "--new-secret",
                 "replace a lost server secret; invalidates all API keys, sessions and signing keys",
-                flag=True,
             ),
         ),
     ),
@@ -330,9 +338,14 @@ COMMANDS: dict[str, Command] = {
         "storekeep-server healthcheck --service liveness",
         run_healthcheck,
         (
-            Argument("--address", "check this address (default: the server of STOREKEEP_DATA_DIR, on its Unix socket)"),
-            Argument("--service", "full name of a service, or `liveness` (default: all services)"),
-            Argument("--each-worker", "also check each worker on this host", flag=True),
+            Argument(
+                "--address",
+                "check the server at this address only (default: the server with these settings: its Unix socket in "
+                "STOREKEEP_DATA_DIR, then whether its port accepts connections)",
+                "HOST:PORT",
+            ),
+            Argument("--service", "full name of a service, or `liveness` (default: the server as a whole)", "NAME"),
+            Argument("--each-worker", "also check each worker on this host"),
         ),
     ),
     "config": Command(
@@ -340,20 +353,44 @@ COMMANDS: dict[str, Command] = {
         "STOREKEEP_CONFIG_FILE=storekeep.toml storekeep-server config check",
         run_config,
         (
-            Argument("action", "action to perform", choices=("print", "check")),
-            Argument("--strict", "with `check`: exit with 1 if there is a warning", flag=True),
+            Argument("action", "action to perform", "ACTION", choices=("print", "check")),
+            Argument("--strict", "with `check`: exit with 1 if there is a warning"),
         ),
     ),
 }
 
 
+class HelpFormatter(argparse.HelpFormatter):
+    """Formats help with the headings of `storekeep`, the command line of the client."""
+
+    def add_usage(self, usage: Any, actions: Any, groups: Any, prefix: str | None = None) -> None:
+        """Add the usage line."""
+        super().add_usage(usage, actions, groups, "Usage: " if prefix is None else prefix)
+
+    def start_section(self, heading: str | None) -> None:
+        """Start a section with a capitalized heading."""
+        super().start_section(HEADINGS.get(heading or "", heading))
+
+
 class Parser(argparse.ArgumentParser):
-    """An argument parser that reports a usage error in one line."""
+    """An argument parser that reports a usage error in one line, and suggests the command that was meant."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(formatter_class=HelpFormatter, add_help=False, allow_abbrev=False, **options)
+        self.add_argument("-h", "--help", action="help", help="show this message and exit")
 
     def error(self, message: str) -> NoReturn:
         """Print a usage error and exit."""
         print_error(f"{message} (see {self.prog} --help)")
         sys.exit(USAGE_ERROR)
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """Reject a value that is not a choice, with a suggestion."""
+        if action.choices is not None and value not in action.choices:
+            kind = "command" if action.dest == "command" else action.dest
+            close = get_close_matches(str(value), list(action.choices), n=1)
+            hint = f"did you mean {close[0]}?" if close else f"choose from {', '.join(action.choices)}"
+            self.error(f"no such {kind}: {value}; {hint}")
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -363,14 +400,18 @@ def make_parser() -> argparse.ArgumentParser:
         description="The Storekeep server. Configure it with STOREKEEP_* variables; `config print` shows them.",
         epilog="Example: storekeep-server migrate && storekeep-server serve",
     )
-    subparsers = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    version = f"storekeep-server {metadata.version('storekeep')}"
+    root.add_argument("--version", action="version", version=version, help="show the version and exit")
+    subparsers = root.add_subparsers(dest="command", required=True, metavar="COMMAND", title="commands")
     for name, command in COMMANDS.items():
         parser = subparsers.add_parser(
             name, help=command.summary, description=command.summary, epilog=f"Example: {command.example}"
         )
         for argument in command.arguments:
-            if argument.flag:
-                parser.add_argument(argument.name, help=argument.help, action="store_true")
+            if argument.placeholder:
+                parser.add_argument(
+                    argument.name, help=argument.help, choices=argument.choices, metavar=argument.placeholder
+                )
             else:
-                parser.add_argument(argument.name, help=argument.help, choices=argument.choices)
+                parser.add_argument(argument.name, help=argument.help, action="store_true")
     return root

@@ -206,6 +206,19 @@ def _parse_certificates(path: Path | None, pem: bytes) -> list[x509.Certificate]
         raise UnusableCertificate(f"{path}: contains no PEM certificates") from None
 
 
+def read_server_names(path: Path) -> list[str]:
+    """Return the host names and addresses of a certificate file, without wildcards; empty if it has none.
+
+    Raises: OSError, ValueError.
+    """
+    leaf = x509.load_pem_x509_certificates(path.read_bytes())[0]
+    try:
+        names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return []
+    return [str(name.value) for name in names if "*" not in str(name.value)]
+
+
 def allows_usage(certificate: x509.Certificate, usage: x509.ObjectIdentifier) -> bool:
     """Return whether a certificate's extended key usage allows a usage. Without the extension, any usage is allowed."""
     try:
