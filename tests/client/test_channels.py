@@ -98,7 +98,7 @@ def test_proxy_of_the_environment_is_named_where_it_is_asked(variable: str, monk
         for call in (client.auth.who_am_i, client.health.check, lambda: client.auth.refresh_token("rt")):
             with pytest.raises(ServerUnreachable) as caught:
                 call()
-            assert f"(through {variable}=http://127.0.0.1:9)" in str(caught.value)
+            assert f" through {variable}=http://127.0.0.1:9: " in str(caught.value)
             assert "pa55" not in str(caught.value)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Annotated
 
 import typer
@@ -10,10 +9,10 @@ import typer
 from storekeep.cli.changes import build_update
 from storekeep.cli.commands import Etag, command, new_group
 from storekeep.cli.listings import ResourceListing, add_listing
-from storekeep.cli.names import to_full_name
+from storekeep.cli.names import to_category_name
 from storekeep.cli.sessions import Session
 from storekeep.cli.steps import Step, add_steps
-from storekeep.client import Category
+from storekeep.client import Category, CategoryState
 
 COLUMNS = ("name", "display_name", "parent_category", "state", "update_time")
 LISTING = ResourceListing(
@@ -21,6 +20,7 @@ LISTING = ResourceListing(
     example="storekeep categories list --order-by display_name",
     method=lambda session: session.client.categories.list,
     columns=COLUMNS,
+    states=lambda: CategoryState,
     soft_deletion=True,
 )
 
@@ -30,8 +30,6 @@ STEPS = (
     Step("delete", "Delete categories; they can be undeleted.", lambda s: s.client.categories.delete),
     Step("undelete", "Restore deleted categories.", lambda s: s.client.categories.undelete),
 )
-
-to_category_name = partial(to_full_name, "categories")
 
 
 def add_categories(app: typer.Typer) -> None:

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -95,6 +94,8 @@ def _format_message(value: Message) -> str:
     if isinstance(value, Timestamp):
         return value.ToDatetime().strftime("%Y-%m-%d %H:%M:%SZ")
     if isinstance(value, Struct):
+        from google.protobuf.json_format import MessageToDict
+
         document = restore_integers(MessageToDict(value))
         return replace_unprintable(json.dumps(document, ensure_ascii=False, sort_keys=True))
     return "\n".join(filter(None, (format_cell(value, field.name) for field in value.DESCRIPTOR.fields)))

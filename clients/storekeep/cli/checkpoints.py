@@ -9,6 +9,7 @@ from pathlib import Path
 
 import typer
 
+from storekeep.cli.files import create_file
 from storekeep.v1.audit_pb2 import AuditCheckpoint
 
 FORMAT = "storekeep-audit-checkpoint-1"
@@ -26,7 +27,8 @@ def write_checkpoint_file(path: Path, checkpoint: AuditCheckpoint) -> None:
         "key": key,
         "signature": checkpoint.signature.hex(),
     }
-    path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    with create_file(path) as file:
+        file.write(json.dumps(document, indent=2) + "\n")
 
 
 def read_checkpoint_file(path: Path) -> AuditCheckpoint:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Annotated
 
 import typer
@@ -10,7 +9,7 @@ import typer
 from storekeep.cli.changes import build_update
 from storekeep.cli.commands import Etag, command, new_group
 from storekeep.cli.listings import ResourceListing, add_listing
-from storekeep.cli.names import to_full_name
+from storekeep.cli.names import to_customer_name
 from storekeep.cli.pairs import parse_labels
 from storekeep.cli.sessions import Session
 from storekeep.cli.steps import Step, add_steps
@@ -30,7 +29,6 @@ STEPS = (
     Step("undelete", "Restore deleted customers.", lambda s: s.client.customers.undelete),
 )
 
-to_customer_name = partial(to_full_name, "customers")
 
 Label = Annotated[list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="May be repeated.")]
 

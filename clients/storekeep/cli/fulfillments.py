@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Annotated
 
 import typer
 
 from storekeep.cli.commands import LIMIT, Etag, Filter, Limit, OrderBy, command, new_group
-from storekeep.cli.names import to_child_name
+from storekeep.cli.names import to_fulfillment_name
 from storekeep.cli.orders import find_order_name
 from storekeep.cli.sessions import Session, compute_page_size
 from storekeep.cli.steps import Step, add_steps
@@ -21,7 +20,6 @@ STEPS = (
     Step("cancel", "Cancel fulfilments that have not shipped.", lambda s: s.client.fulfillments.cancel),
 )
 
-to_fulfillment_name = partial(to_child_name, "orders", "fulfillments")
 Name = Annotated[str, typer.Argument(metavar="ORDER/FULFILLMENT", help="Both ids or the full name.")]
 
 

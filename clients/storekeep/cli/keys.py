@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import Annotated
 
 import typer
 
-from storekeep.cli.accounts import Permissions, to_account_name
+from storekeep.cli.accounts import Permissions
 from storekeep.cli.commands import LIMIT, Etag, Filter, Limit, OrderBy, command, new_group
-from storekeep.cli.names import to_child_name
+from storekeep.cli.names import to_account_name, to_key_name
 from storekeep.cli.sessions import Session, compute_page_size
 from storekeep.cli.steps import Step, add_steps
 from storekeep.client import ApiKey
@@ -19,7 +18,6 @@ COLUMNS = ("name", "display_name", "scopes", "create_time", "expire_time", "revo
 
 STEPS = (Step("revoke", "Revoke API keys permanently.", lambda s: s.client.auth.revoke_api_key),)
 
-to_key_name = partial(to_child_name, "serviceAccounts", "apiKeys")
 
 DAYS_MAX = 36_500
 """A hundred years, so that every program can represent the date."""

@@ -10,11 +10,8 @@ import typer
 
 from storekeep.cli import delivery_notes
 from storekeep.cli.commands import LIMIT, Etag, Filter, Limit, OrderBy, command, join_filters, new_group
-from storekeep.cli.customers import to_customer_name
-from storekeep.cli.inventory import to_location_name
-from storekeep.cli.names import quote_text, to_full_name
+from storekeep.cli.names import quote_text, to_customer_name, to_full_name, to_location_name, to_reservation_name
 from storekeep.cli.pairs import parse_amount, parse_line_units, parse_order_lines
-from storekeep.cli.reservations import to_reservation_name
 from storekeep.cli.sessions import Session, compute_page_size
 from storekeep.cli.steps import Step, add_steps
 from storekeep.client import Order, WriteOptions

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Annotated
 
 import typer
 
-from storekeep.cli.categories import to_category_name
 from storekeep.cli.changes import build_update
 from storekeep.cli.commands import LIMIT, Etag, Limit, command, new_group
 from storekeep.cli.listings import ResourceListing, add_listing
-from storekeep.cli.names import to_full_name
+from storekeep.cli.names import to_category_name, to_product_name
 from storekeep.cli.pairs import parse_labels
 from storekeep.cli.sessions import Session, compute_page_size
 from storekeep.cli.steps import Step, add_steps
-from storekeep.client import Product
+from storekeep.client import Product, ProductState
 
 COLUMNS = ("name", "display_name", "category", "state", "update_time")
 LISTING = ResourceListing(
@@ -23,6 +21,7 @@ LISTING = ResourceListing(
     example="storekeep products list --filter 'state = ACTIVE' --limit 20",
     method=lambda session: session.client.products.list,
     columns=COLUMNS,
+    states=lambda: ProductState,
     soft_deletion=True,
 )
 
@@ -33,7 +32,6 @@ STEPS = (
     Step("undelete", "Restore deleted products.", lambda s: s.client.products.undelete),
 )
 
-to_product_name = partial(to_full_name, "products")
 
 Label = Annotated[list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="May be repeated.")]
 

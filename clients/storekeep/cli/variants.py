@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Annotated
 
 import typer
 
 from storekeep.cli.changes import build_update
 from storekeep.cli.commands import LIMIT, Deleted, Etag, Filter, Limit, OrderBy, command, new_group
-from storekeep.cli.names import to_child_name
+from storekeep.cli.names import to_product_name, to_variant_name
 from storekeep.cli.pairs import parse_labels, parse_prices
-from storekeep.cli.products import to_product_name
 from storekeep.cli.sessions import Session, compute_page_size
 from storekeep.cli.steps import Step, add_steps
 from storekeep.client import Variant
@@ -25,7 +23,6 @@ STEPS = (
     Step("undelete", "Restore deleted variants.", lambda s: s.client.variants.undelete),
 )
 
-to_variant_name = partial(to_child_name, "products", "variants")
 
 Name = Annotated[str, typer.Argument(metavar="PRODUCT/VARIANT", help="Both ids or the full name.")]
 Price = Annotated[
