@@ -318,7 +318,7 @@ def test_order_reads_as_a_delivery_note_on_all_its_way(cli: CommandLine) -> None
     assert "CONFIRMED" not in cli("orders", "show", number).out
     cli.json("orders", "resume", number)
     cli.json("orders", "confirm", number)
-    preview = cli.json("orders", "edit", number, "--change", "1=4", "--preview")
+    preview = cli.json("orders", "edit", number, "--change", "1=4", "--dry-run")
     assert preview["lines"][0]["quantity"] == "4"
     edited = cli.json("orders", "edit", number, "--add", f"{sku}=1", "--change", "1=4", "--reason", "by phone")
     assert [line["quantity"] for line in edited["lines"]] == ["4", "2", "1"]

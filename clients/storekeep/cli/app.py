@@ -14,6 +14,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from storekeep.cli.cells import replace_unprintable
+from storekeep.cli.coercion import install_converters
 from storekeep.cli.exits import MEANINGS, Exit, OutputClosed, get_exit_code
 from storekeep.cli.files import describe_os_error
 from storekeep.cli.groups import LazyCommands, is_shared_option
@@ -25,6 +26,7 @@ EXAMPLE = "storekeep login --address 127.0.0.1:50051 --api-key-file var/admin.ke
 
 def new_app() -> typer.Typer:
     """Create the command line with all its groups."""
+    install_converters()
     codes = "  ".join(f"{code.value} {meaning}." for code, meaning in MEANINGS.items())
     app = typer.Typer(
         cls=LazyCommands,
@@ -70,7 +72,7 @@ def main() -> None:
         _exit_with_error(f"cannot use {error.filename or 'standard output'}: {problem}", Exit.REFUSED)
     except UnicodeEncodeError as error:
         _exit_with_error(f"{error.object!a} on the command line is not UTF-8", Exit.USAGE)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - reported in one line
         _exit_with_exception(error)
 
 

@@ -55,7 +55,7 @@ def create_category(
     session: Session,
     display_name: Annotated[str, typer.Option("--name", help="Display name.")],
     category_id: Annotated[str, typer.Option("--id", help="Its id (default: chosen by the server).")] = "",
-    description: Annotated[str, typer.Option("--description")] = "",
+    description: Annotated[str, typer.Option("--description", help="At most 5,000 characters.")] = "",
     parent: Annotated[str, typer.Option("--parent", help="Id or full name of the parent category.")] = "",
 ) -> None:
     """Create a category."""
@@ -70,7 +70,7 @@ def update_category(
     session: Session,
     name: Annotated[str, typer.Argument(help="Id or full name.")],
     display_name: Annotated[str | None, typer.Option("--name", help="Display name.")] = None,
-    description: Annotated[str | None, typer.Option("--description")] = None,
+    description: Annotated[str | None, typer.Option("--description", help="At most 5,000 characters.")] = None,
     parent: Annotated[
         str | None, typer.Option("--parent", help="Id or full name of the parent category; empty for none.")
     ] = None,

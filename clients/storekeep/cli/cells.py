@@ -6,6 +6,7 @@ Values from the server are shown as plain text: markup is not interpreted and co
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
@@ -25,14 +26,38 @@ WHOLE_CURRENCIES = frozenset(
 
 
 def format_cell(message: Message, field: str) -> str:
-    """Return the text of a field of a message, empty if the field is absent."""
-    descriptor = message.DESCRIPTOR.fields_by_name[field]
+    """Return the text of a field of a message, empty if the field is absent.
+
+    The `state` also says whether a resource is deleted or on hold, and whether an API key still works.
+    """
+    fields = message.DESCRIPTOR.fields_by_name
+    if field == "state":
+        return _format_state(message)
+    descriptor = fields[field]
     value = getattr(message, field)
     if descriptor.is_repeated:
         return _format_many(descriptor, value)
     if descriptor.has_presence and not message.HasField(field):
         return ""
     return _format_one(descriptor, value)
+
+
+def _format_state(message: Message) -> str:
+    fields = message.DESCRIPTOR.fields_by_name
+    if "delete_time" in fields and message.HasField("delete_time"):
+        return "DELETED"
+    if "revoke_time" in fields:
+        return _format_key_state(message)
+    state = _format_one(fields["state"], getattr(message, "state"))  # noqa: B009 - a Message has no such attribute
+    return f"{state}, on hold" if "held" in fields and getattr(message, "held", False) else state
+
+
+def _format_key_state(key: Any) -> str:
+    """Return the state of an API key by the clock of this machine."""
+    if key.HasField("revoke_time"):
+        return "REVOKED"
+    is_expired = key.HasField("expire_time") and key.expire_time.ToNanoseconds() <= time.time_ns()
+    return "EXPIRED" if is_expired else "ACTIVE"
 
 
 def replace_unprintable(text: str) -> str:

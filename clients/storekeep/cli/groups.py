@@ -76,7 +76,7 @@ class LazyCommands(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Return the name of the command in `args`, the command and the remaining arguments."""
-        self.commands = dict.fromkeys(SOURCES)  # type: ignore[arg-type]  # only the names, from which typer suggests
+        self.commands = dict.fromkeys(SOURCES)  # type: ignore[assignment]  # only the names, from which typer suggests
         return super().resolve_command(ctx, args)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:

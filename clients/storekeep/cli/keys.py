@@ -14,7 +14,7 @@ from storekeep.cli.sessions import Session, compute_page_size
 from storekeep.cli.steps import Step, add_steps
 from storekeep.client import ApiKey
 
-COLUMNS = ("name", "display_name", "scopes", "create_time", "expire_time", "revoke_time")
+COLUMNS = ("name", "state", "display_name", "scopes", "create_time", "expire_time", "revoke_time")
 
 STEPS = (Step("revoke", "Revoke API keys permanently.", lambda s: s.client.auth.revoke_api_key),)
 
@@ -43,7 +43,7 @@ def list_keys(
     order_by: OrderBy = "",
     limit: Limit = LIMIT,
 ) -> None:
-    """List API keys, without their secrets."""
+    """List API keys, also expired and revoked ones, without their secrets."""
     listing = session.client.auth.list_api_keys(
         to_account_name(account), filter=filter, order_by=order_by, page_size=compute_page_size(limit)
     )

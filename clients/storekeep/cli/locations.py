@@ -65,11 +65,8 @@ def create_location(
     postal_address: Address | None = None,
 ) -> None:
     """Create a location."""
-    created = session.client.inventory.create_location(
-        Location(display_name=display_name, priority=priority, address=postal_address),
-        location_id=location_id,
-        **session.write_options,
-    )
+    location = Location(display_name=display_name, priority=priority, address=postal_address)
+    created = session.client.inventory.create_location(location, location_id=location_id, **session.write_options)
     session.screen.show_message(created)
 
 

@@ -42,6 +42,22 @@ def parse_prices(texts: Iterable[str]) -> list[Money]:
     return [parse_amount(price, currency_code=currency_code) for currency_code, price in pairs]
 
 
+def change_prices(prices: Iterable[Money], texts: Iterable[str]) -> list[Money]:
+    """Return prices with those of some currencies changed, as `EUR=19.90`, or removed, as `EUR=`.
+
+    Raises: typer.BadParameter.
+    """
+    by_currency = {price.currency_code: price for price in prices}
+    for text in texts:
+        currency_code, amount = split_pair(text, form="CURRENCY=AMOUNT", example="EUR=19.90")
+        code = currency_code.upper()
+        if amount:
+            by_currency[code] = parse_amount(amount, currency_code=code)
+        elif by_currency.pop(code, None) is None:
+            raise typer.BadParameter(f"there is no price in {code} to remove")
+    return list(by_currency.values())
+
+
 def parse_line_units(texts: Iterable[str]) -> dict[int, int]:
     """Parse units by line number: `2=3` for 3 units of line 2, or `2` for all its units, which is 0.
 

@@ -17,7 +17,7 @@ from storekeep.client import ReservationState
 COLUMNS = ("name", "state", "reference", "expire_time", "order", "create_time")
 LISTING = ResourceListing(
     "List reservations, newest first.",
-    example="storekeep reservations list --filter 'state = ACTIVE'",
+    example="storekeep reservations list --state active",
     method=lambda session: session.client.inventory.list_reservations,
     columns=COLUMNS,
     states=lambda: ReservationState,

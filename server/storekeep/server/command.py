@@ -281,7 +281,11 @@ COMMANDS: dict[str, Command] = {
         (
             Argument("--migrate", "first create the database, or migrate it to the schema of this release"),
             Argument("--sample", "load a sample catalogue into an empty database and print first commands"),
-            Argument("--workers", "number of worker processes, or `auto`: one per core (default: STOREKEEP_WORKERS)", "NUMBER"),
+            Argument(
+                "--workers",
+                "number of worker processes, or `auto`: one per core (default: STOREKEEP_WORKERS)",
+                "NUMBER",
+            ),
             Argument("--address-file", "write the address to this file once the server listens", "FILE"),
         ),
     ),

@@ -171,9 +171,7 @@ def _reserve(family: int, target: SocketAddress, *, address: str) -> socket.sock
     return reserved
 
 
-def _open_listener(
-    family: int, target: SocketAddress, *, address: str, setting: str = LISTEN_SETTING
-) -> socket.socket:
+def _open_listener(family: int, target: SocketAddress, *, address: str, setting: str = LISTEN_SETTING) -> socket.socket:
     """Return a socket that listens on an address exclusively. Raises: AddressTaken, _AddressUnavailable."""
     listener = _bind_socket(family, target, address=address, setting=setting)
     try:
