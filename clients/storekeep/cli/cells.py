@@ -17,6 +17,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from storekeep.client import Money, to_decimal
 
+ORDER_CHANGE = "storekeep.v1.OrderFieldChange"
+"""Full name of a change of an order, which is compared by name so that no command has to load it."""
 JOINERS = frozenset("\u200c\u200d")
 """Invisible joiners, which Persian, Hindi and emoji require."""
 WHOLE_CURRENCIES = frozenset(
@@ -98,7 +100,8 @@ def _format_many(descriptor: Any, value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(replace_unprintable(f"{key}={value[key]}") for key in sorted(value))
     items: Sequence[Any] = value
-    return ", ".join(_format_one(descriptor, item) for item in items)
+    separator = "\n" if _is_order_change(descriptor.message_type) else ", "
+    return separator.join(_format_one(descriptor, item) for item in items)
 
 
 def _format_one(descriptor: Any, value: Any) -> str:
@@ -113,11 +116,18 @@ def _format_one(descriptor: Any, value: Any) -> str:
     return replace_unprintable(str(value))
 
 
-def _format_message(value: Message) -> str:
+def _is_order_change(message_type: Any) -> bool:
+    return message_type is not None and message_type.full_name == ORDER_CHANGE
+
+
+def _format_message(value: Any) -> str:
     if isinstance(value, Money):
         return format_amount(value)
     if isinstance(value, Timestamp):
         return value.ToDatetime().strftime("%Y-%m-%d %H:%M:%SZ")
+    if _is_order_change(value.DESCRIPTOR):
+        old, new = (text or "(none)" for text in (value.old_value, value.new_value))
+        return replace_unprintable(f"{value.field}: {old} -> {new}")
     if isinstance(value, Struct):
         from google.protobuf.json_format import MessageToDict
 
@@ -130,5 +140,7 @@ def _format_enum(enum: Any, number: int) -> str:
     value = enum.values_by_number.get(number)
     if value is None:
         return str(number)
+    if number == 0:
+        return ""
     prefix = enum.values_by_number[0].name.removesuffix("UNSPECIFIED")
     return str(value.name.removeprefix(prefix))

@@ -22,7 +22,9 @@ INTEGER_CHARS_MAX = 18
 """Characters of an integer, sign included, that always fit in 64 bits."""
 SHOWN_CHARS_MAX = 40
 FUNCTION = "build_runtime_param"
-"""Name of typer's function."""
+METHOD = "display_type"
+"""Names of typer's function, and of the method that returns the placeholder of a parameter in a help text."""
+PLACEHOLDERS: Mapping[Any, str] = {bool: "", int: "NUMBER", float: "NUMBER", Path: "FILE"}
 
 Convert = Callable[[Any, Any], Any]
 """Converts a value, given the `ParameterInfo` of its option. Raises ValueError."""
@@ -52,11 +54,24 @@ class Converter:
 
 
 def install_converters() -> None:
-    """Make typer use the converters of this module. Without the function that they replace, typer uses its own."""
+    """Make typer use the converters and placeholders of this module. What typer does not have is not replaced."""
     original = getattr(typer.core, FUNCTION, None)
     if original is None or isinstance(original, _Builder):
         return
     setattr(typer.core, FUNCTION, _Builder(original))
+    for parameter in (typer.core.TyperOption, typer.core.TyperArgument):
+        if hasattr(parameter, METHOD):
+            setattr(parameter, METHOD, _describe_type)
+
+
+def _describe_type(parameter: Any, _ctx: Any) -> str:
+    """Return the placeholder of a parameter without a metavar: empty for a flag."""
+    annotation = parameter.type_descriptor.annotation
+    if get_origin(annotation) is list:
+        (annotation,) = get_args(annotation)
+    if isinstance(annotation, type) and issubclass(annotation, Enum):
+        return "|".join(str(choice.value) for choice in annotation)
+    return PLACEHOLDERS.get(annotation, "TEXT")
 
 
 class _Builder:

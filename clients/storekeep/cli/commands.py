@@ -155,11 +155,9 @@ def _declare_write_options(
 
 def list_shared_options() -> list[str]:
     """Return the options of every command, such as `--address`."""
-    return [
-        name
-        for parameter in inspect.signature(_declare_shared_options, eval_str=True).parameters.values()
-        for name in parameter.annotation.__metadata__[0].param_decls
-    ]
+    infos = (one.annotation.__metadata__[0] for one in _list_parameters(_declare_shared_options))
+    # In `Annotated`, typer takes the first name for the default and moves it later.
+    return [str(name) for info in infos for name in (info.default, *(info.param_decls or ()))]
 
 
 def _add_shared_options(
@@ -178,12 +176,13 @@ def _add_shared_options(
             arguments["postal_address"] = build_address(**{name: arguments.pop(name) for name in address_names})
         try:
             with Session(settings) as session:
-                action(session, **arguments)
+                try:
+                    action(session, **arguments)
+                except StorekeepError as error:
+                    raise add_advice(error, session) from None
             sys.stdout.flush()
         except BrokenPipeError:
             raise OutputClosed from None
-        except StorekeepError as error:
-            raise add_advice(error, session) from None
 
     parameters = [
         *(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own),

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Protocol
-
-import grpc
 
 from storekeep.client.attempts import RetryBudget, call_with_retries, send
 from storekeep.client.deadlines import Deadline
@@ -67,9 +66,14 @@ class Tokens:
     """The access token of a client. Thread-safe."""
 
     def __init__(
-        self, channel: grpc.Channel, *, api_key: str, budget: RetryBudget, cache: TokenCache | None = None
+        self,
+        make_stub: Callable[[], AuthServiceStub],
+        *,
+        api_key: str,
+        budget: RetryBudget,
+        cache: TokenCache | None = None,
     ) -> None:
-        self._channel = channel
+        self._make_stub = make_stub
         self._cache = cache
         self._api_key = api_key
         self._budget = budget
@@ -78,9 +82,7 @@ class Tokens:
 
     @cached_property
     def _stub(self) -> AuthServiceStub:
-        from storekeep.v1.auth_pb2_grpc import AuthServiceStub
-
-        return AuthServiceStub(self._channel)
+        return self._make_stub()
 
     def get_access_token(self, *, deadline: Deadline) -> str:
         """Return a valid access token, fetching one if necessary.
