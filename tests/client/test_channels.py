@@ -9,6 +9,7 @@ import pytest
 
 from storekeep.client import InvalidSettings, ServerUnreachable, Storekeep, Tls, add_default_port
 from storekeep.client.channels import SERVICES, build_service_config, find_proxy, is_local
+from storekeep.server.transport.contract import SERVICES as CONTRACT
 from tests.support.scripted_server import ScriptedServer
 from tests.support.slow_road import slow_road
 
@@ -123,6 +124,7 @@ def test_proxy_is_found_as_grpc_finds_it(
 def test_service_config_retries_every_service_but_not_refresh_token() -> None:
     retried, once = json.loads(build_service_config())["methodConfig"]
     assert {name["service"] for name in retried["name"]} == set(SERVICES)
+    assert set(SERVICES) == {service.full_name for service in CONTRACT}
     assert once == {"name": [{"service": "storekeep.v1.AuthService", "method": "RefreshToken"}]}
 
 
