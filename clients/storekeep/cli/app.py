@@ -13,11 +13,11 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from storekeep.cli.cells import replace_unprintable
 from storekeep.cli.coercion import install_converters
 from storekeep.cli.exits import MEANINGS, Exit, OutputClosed, get_exit_code
 from storekeep.cli.files import describe_os_error
 from storekeep.cli.groups import LazyCommands, is_shared_option
+from storekeep.cli.texts import replace_unprintable
 
 SIMILARITY_MIN = 0.75
 """Minimum similarity for an option to be suggested, where 1 is equality: `--limt` and `--limit` have 0.92."""

@@ -15,12 +15,11 @@ from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from storekeep.cli.texts import replace_unprintable
 from storekeep.client import Money, to_decimal
 
 ORDER_CHANGE = "storekeep.v1.OrderFieldChange"
 """Full name of a change of an order, which is compared by name so that no command has to load it."""
-JOINERS = frozenset("\u200c\u200d")
-"""Invisible joiners, which Persian, Hindi and emoji require."""
 WHOLE_CURRENCIES = frozenset(
     {"BIF", "CLP", "DJF", "GNF", "ISK", "JPY", "KMF", "KRW", "PYG", "RWF", "UGX", "VND", "VUV", "XAF", "XOF", "XPF"}
 )
@@ -60,23 +59,6 @@ def _format_key_state(key: Any) -> str:
         return "REVOKED"
     is_expired = key.HasField("expire_time") and key.expire_time.ToNanoseconds() <= time.time_ns()
     return "EXPIRED" if is_expired else "ACTIVE"
-
-
-def replace_unprintable(text: str) -> str:
-    """Return `text` with control and invisible characters replaced, except line feeds."""
-    return "".join(char if is_displayable(char) or char == "\n" else "\N{REPLACEMENT CHARACTER}" for char in text)
-
-
-def escape_document(document: str) -> str:
-    """Return an equivalent JSON document with control and invisible characters escaped."""
-    if document.isprintable():
-        return document
-    return "".join(char if is_displayable(char) or char == "\n" else json.dumps(char)[1:-1] for char in document)
-
-
-def is_displayable(char: str) -> bool:
-    """Return whether a terminal shows a character as itself: no control character and no text direction mark."""
-    return char.isprintable() or char in JOINERS
 
 
 def format_amount(money: Money) -> str:

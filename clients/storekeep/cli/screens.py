@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from google.protobuf.message import Message
 
-from storekeep.cli.cells import escape_document, replace_unprintable, restore_integers
+from storekeep.cli.cells import restore_integers
+from storekeep.cli.texts import escape_document, replace_unprintable
 
 if TYPE_CHECKING:
     from rich.table import Table

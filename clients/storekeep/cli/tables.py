@@ -12,8 +12,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from storekeep.cli.cells import format_cell, replace_unprintable
+from storekeep.cli.cells import format_cell
 from storekeep.cli.exits import OutputClosed
+from storekeep.cli.texts import replace_unprintable
 from storekeep.client import Money
 
 PIPE_WIDTH = 10_000
