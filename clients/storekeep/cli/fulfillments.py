@@ -42,10 +42,8 @@ def find_fulfillment_name(session: Session, text: str, *, state: str) -> str:
         return names[0]
     if not names:
         raise typer.BadParameter(f"order {order} has no {state.lower()} fulfilment; see storekeep orders show {order}")
-    many = ", ".join(name.rpartition("/")[2] for name in names)
-    raise typer.BadParameter(
-        f"order {order} has {len(names)} {state.lower()} fulfilments: add /FULFILLMENT, one of {many}"
-    )
+    ids = ", ".join(name.rpartition("/")[2] for name in names)
+    raise typer.BadParameter(f"order {order} has {len(names)} {state.lower()} fulfilments; add / and one of {ids}")
 
 
 def _accept_orders(session: Session, method: Callable[..., Fulfillment], *, state: str) -> Callable[..., Fulfillment]:
