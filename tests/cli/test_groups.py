@@ -384,9 +384,10 @@ def test_variant_is_named_by_its_sku_and_keeps_other_prices(cli: CommandLine) ->
     assert cli.json("variants", "archive", sku)[0]["state"] == "VARIANT_STATE_ARCHIVED"
     run = cli("variants", "show", sku[:-1] + "2")
     assert (run.code, f"did you mean {sku}?" in run.err) == (1, True)
-    cli.json("variants", "delete", sku)
-    assert "DELETED" in cli("variants", "show", sku).out
-    cli.json("variants", "undelete", sku)
+    cli.json("variants", "create", "priced", "--id", "unused", "--sku", "PRICED-UNUSED")
+    cli.json("variants", "delete", "PRICED-UNUSED")
+    assert "DELETED" in cli("variants", "show", "PRICED-UNUSED").out
+    cli.json("variants", "undelete", "PRICED-UNUSED")
 
 
 def test_states_are_shown_and_listed(cli: CommandLine) -> None:

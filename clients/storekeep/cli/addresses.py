@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 ADDRESS = "postal_address"
 """Name of the argument of a command that gets the address."""
 PANEL = "Postal address"
-STREET_LINES_MAX = 5
 CODE_LENGTH = 2
 
 
@@ -24,7 +23,9 @@ def declare_address_options(
     ] = "",
     street: Annotated[
         list[str] | None,
-        typer.Option("--street", help="Street and house number; up to 5 lines, each its own.", rich_help_panel=PANEL),
+        typer.Option(
+            "--street", help="Street and house number. May be repeated for further lines.", rich_help_panel=PANEL
+        ),
     ] = None,
     city: Annotated[str, typer.Option("--city", help="City or town.", rich_help_panel=PANEL)] = "",
     region: Annotated[str, typer.Option("--region", help="State, province or region.", rich_help_panel=PANEL)] = "",
