@@ -23,9 +23,7 @@ def declare_address_options(
     ] = "",
     street: Annotated[
         list[str] | None,
-        typer.Option(
-            "--street", help="Street and house number. May be repeated for further lines.", rich_help_panel=PANEL
-        ),
+        typer.Option("--street", help="Street and house number. May be repeated.", rich_help_panel=PANEL),
     ] = None,
     city: Annotated[str, typer.Option("--city", help="City or town.", rich_help_panel=PANEL)] = "",
     region: Annotated[str, typer.Option("--region", help="State, province or region.", rich_help_panel=PANEL)] = "",
