@@ -25,7 +25,10 @@ P = ParamSpec("P")
 PANEL = "Connection and output"
 
 Limit = Annotated[int, typer.Option("--limit", min=0, help="Maximum number of results; 0 shows all.")]
-Filter = Annotated[str, typer.Option("--filter", help='Filter such as `state = ACTIVE AND display_name : "tea"`.')]
+Filter = Annotated[
+    str,
+    typer.Option("--filter", metavar="EXPRESSION", help="`FIELD = VALUE` terms, joined by AND or OR; see docs/cli.md."),
+]
 OrderBy = Annotated[str, typer.Option("--order-by", help="Field to sort by, followed by `desc` for descending order.")]
 Deleted = Annotated[bool, typer.Option("--deleted", help="Include deleted resources.")]
 Etag = Annotated[str, typer.Option("--etag", help="Fail unless this is the current etag.")]
