@@ -24,8 +24,8 @@ from storekeep.server.telemetry.counts import CallCounts
 from storekeep.server.transport.contract import read_contract
 from storekeep.server.transport.executors import CallExecutor, CheckPool
 from storekeep.server.transport.polling import Polling
+from storekeep.server.transport.refusals import Refusal
 from storekeep.server.transport.rpc import DETAILS_KEY
-from storekeep.server.transport.unary import Refusal
 from storekeep.v1 import orders_pb2, orders_pb2_grpc
 from tests.support.refusals import parse_refusal
 from tests.support.routes import TIMEOUT_S

@@ -17,7 +17,8 @@ from storekeep.server.runtime.admission import WRITES, AdmissionController
 from storekeep.server.transport import polling
 from storekeep.server.transport.executors import CallPool
 from storekeep.server.transport.polling import Polling
-from storekeep.server.transport.unary import Metadata, Refusal, Route
+from storekeep.server.transport.refusals import Metadata, Refusal
+from storekeep.server.transport.unary import Route
 from tests.support.routes import METHOD, PATH, PREPARED, REFUSAL, TIMEOUT_S, handlers
 
 

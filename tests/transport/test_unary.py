@@ -15,7 +15,8 @@ import pytest
 from storekeep.server.runtime.admission import AdmissionController
 from storekeep.server.transport.executors import CallExecutor
 from storekeep.server.transport.polling import Polling
-from storekeep.server.transport.unary import Metadata, Route
+from storekeep.server.transport.refusals import Metadata
+from storekeep.server.transport.unary import Route
 from tests.support.routes import METHOD, PATH, REFUSAL, TIMEOUT_S, handlers
 
 

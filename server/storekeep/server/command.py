@@ -29,6 +29,7 @@ from storekeep.server.process.healthcheck import SERVING, probe_address, probe_s
 from storekeep.server.process.inspections import inspect
 from storekeep.server.process.serving import serve
 from storekeep.server.process.signals import STARTUP_ERRORS, describe_error
+from storekeep.server.runtime.input_files import read_file_or_pipe
 from storekeep.server.runtime.secrets import (
     PREVIOUS_FILE,
     SECRET_FILE,
@@ -165,7 +166,7 @@ def _require_sqlite_path(settings: Settings, *, advice: str) -> Path:
 def run_verify(loaded: LoadedSettings, args: argparse.Namespace) -> int:
     """Check every invariant of the database and print the result of each."""
     url = loaded.settings.database
-    since = read_checkpoint(Path(args.since).read_bytes()) if args.since else None
+    since = read_checkpoint(read_file_or_pipe(Path(args.since))) if args.since else None
     check_schema(url)
     limits = dataclasses.replace(loaded.settings.database_limits, pool_size=1, statement_timeout_s=VERIFY_TIMEOUT_S)
     with closing(open_store(url, limits=limits)) as store:

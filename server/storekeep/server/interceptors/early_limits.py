@@ -26,8 +26,9 @@ from storekeep.server.interceptors.rate_limits import RateLimits
 from storekeep.server.interceptors.request_log import PEER
 from storekeep.server.transport.budgets import get_peer_address
 from storekeep.server.transport.errors import RateLimited
+from storekeep.server.transport.refusals import Metadata, Refusal
 from storekeep.server.transport.rpc import Method, Rpc
-from storekeep.server.transport.unary import Limit, Metadata, Refusal, UnaryCall
+from storekeep.server.transport.unary import Limit, UnaryCall
 
 
 class CallContext(Protocol):

@@ -20,8 +20,8 @@ from storekeep.server.interceptors.request_log import REQUEST_ID, WriteLine
 from storekeep.server.store.errors import RETRY_AFTER_MS, Overloaded, ShuttingDown
 from storekeep.server.telemetry.counts import CallCounts
 from storekeep.server.transport.errors import MetadataTooLarge, RequestIncomplete, UnknownMethod
+from storekeep.server.transport.refusals import Metadata, Refusal, get_status_number
 from storekeep.server.transport.rpc import DETAILS_KEY, Rpc
-from storekeep.server.transport.unary import Metadata, Refusal, get_status_number
 
 LINE_EVERY_S = 1.0
 IDENTIFIED_MAX = 500

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from storekeep.server.runtime.input_files import open_regular_file
+
 RETRY_S = 0.02
 
 
@@ -64,7 +66,7 @@ def hold_file_locks(database: Path) -> Iterator[None]:
     """
     with lock(database, purpose="serve"), contextlib.ExitStack() as held:
         with contextlib.suppress(FileNotFoundError):
-            descriptor = os.open(database, os.O_RDONLY)
+            descriptor = open_regular_file(database)
             held.callback(os.close, descriptor)
             _acquire(descriptor, database, give_up=0.0, names_holder=False)
         yield

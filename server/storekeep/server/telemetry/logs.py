@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import collections
 import contextlib
+import errno
 import faulthandler
 import fcntl
 import logging
@@ -294,5 +295,13 @@ def _is_open(path: Path, descriptor: int) -> bool:
 
 
 def _open(path: Path) -> int:
+    """Open a log file for appending. A pipe needs a reader: without one, opening it would block indefinitely."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK, 0o640)
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            raise OSError(errno.ENXIO, "a pipe that nothing reads, or a socket", str(path)) from None
+        raise
+    os.set_blocking(descriptor, True)
+    return descriptor

@@ -22,16 +22,9 @@ from grpc import _server as grpc_server
 from grpc._cython import cygrpc  # type: ignore[attr-defined]
 
 from storekeep.server.transport.budgets import Budget, get_peer_address
+from storekeep.server.transport.refusals import UNEXPLAINED, UNREAD_REPLY, Metadata, Refusal, get_status_number
 from storekeep.server.transport.streams import FLUSH_S, StreamCall, StreamRoute, StreamTag
-from storekeep.server.transport.unary import (
-    NO_TEXT,
-    Metadata,
-    Refusal,
-    RejectedCall,
-    Route,
-    UnaryCall,
-    get_status_number,
-)
+from storekeep.server.transport.unary import NO_TEXT, RejectedCall, Route, UnaryCall
 
 LAG_CHECK_INTERVAL_S = 0.001
 """Interval at which the thread checks whether its event queue is empty."""
@@ -56,12 +49,6 @@ UNREAD_DRAIN_S = 5.0
 """The same while the server drains, so that clients that do not read cannot delay its end."""
 UNREAD_SCAN_INTERVAL_S = 0.01
 """Shortest interval of scans for unread replies, which start when the limit of concurrent calls is reached."""
-UNREAD_REPLY = Refusal(
-    get_status_number(grpc.StatusCode.DEADLINE_EXCEEDED),
-    b"the reply was not read in time; the request may have been executed",
-    (),
-)
-"""Status of a call whose reply is not read in time. The call was counted and logged when it was answered."""
 STREAM_END = Refusal(get_status_number(grpc.StatusCode.OK), NO_TEXT, ())
 """Status of streams that end when the server drains, as in `grpc_health`."""
 REQUIRED_NAMES = (
@@ -92,8 +79,6 @@ added only after all tests have passed with it."""
 STARTED = grpc_server._ServerStage.STARTED if hasattr(grpc_server, "_ServerStage") else None
 UNKNOWN_TAG = getattr(grpc_server, "_REQUEST_CALL_TAG", "")
 TIMED_OUT = cygrpc.CompletionType.queue_timeout
-
-UNEXPLAINED = Refusal(get_status_number(grpc.StatusCode.RESOURCE_EXHAUSTED), b"the request has not arrived", ())
 
 Routes = Callable[[Mapping[str, Any]], Mapping[str, Route]]
 """Takes gRPC's handlers by path. Returns the routes of the methods that are served here; gRPC serves all others."""
