@@ -132,12 +132,18 @@ def test_token_that_is_not_utf8_is_not_logged(server: ServerProcess, attack: Att
 def test_health_answers_what_cannot_be_asked(attack: Attack):
     attacker = attack()
     assert attacker.call(CHECK, b"\x0a\x06nobody").status == NOT_FOUND
-    assert attacker.call(CHECK, b"\xff").status == INVALID_ARGUMENT
-    assert attacker.call(WATCH, b"\xff").status == INVALID_ARGUMENT
-    assert attacker.call(LIST, b"\xff").status == INVALID_ARGUMENT
-    assert attacker.call(REFLECT, b"\xff").status == INVALID_ARGUMENT
-    assert attacker.call(REFLECT, b"\x22\xff\x7f" + b"x" * 16_383).status == RESOURCE_EXHAUSTED
-    assert attacker.await_end(attacker.open(CHECK, b"", ends=True)).status == UNIMPLEMENTED
+    for path in (CHECK, WATCH, LIST, REFLECT):
+        heard = attacker.call(path, b"\xff")
+        assert (heard.status, heard.reason) == (INVALID_ARGUMENT, "MALFORMED_MESSAGE")
+    heard = attacker.call(REFLECT, b"\x22\xff\x7f" + b"x" * 16_383)
+    assert (heard.status, heard.reason) == (RESOURCE_EXHAUSTED, "MESSAGE_TOO_LARGE")
+
+
+def test_call_without_a_request_is_told_why(attack: Attack):
+    attacker = attack()
+    for path in (CHECK, LIST, WATCH, GET):
+        heard = attacker.await_end(attacker.open(path, b"", ends=True))
+        assert (heard.status, heard.reason) == (INVALID_ARGUMENT, "MALFORMED_MESSAGE"), path
 
 
 def test_watch_of_an_unknown_service_is_answered_and_not_remembered(server: ServerProcess, attack: Attack):

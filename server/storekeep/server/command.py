@@ -27,6 +27,7 @@ from storekeep.server.domain.keys.audit_chain import AuditChain
 from storekeep.server.process.console import print_admin_key_path, print_line, replace_unprintable, write_admin_key
 from storekeep.server.process.healthcheck import SERVING, probe_address, probe_server, probe_workers
 from storekeep.server.process.inspections import inspect
+from storekeep.server.process.obstacles import find_obstacles
 from storekeep.server.process.serving import serve
 from storekeep.server.process.signals import STARTUP_ERRORS, describe_error
 from storekeep.server.runtime.input_files import read_file_or_pipe
@@ -288,16 +289,19 @@ def run_healthcheck(loaded: LoadedSettings, args: argparse.Namespace) -> int:
 
 
 def run_config(loaded: LoadedSettings, args: argparse.Namespace) -> int:
-    """Print the effective settings, or validate them and print a warning for each weakness."""
+    """Print the effective settings, or print what keeps `serve` from starting with them, and a warning per weakness."""
     if args.action == "print":
         for line in loaded.lines():
             print_line(line)
         return DONE
-    findings = inspect(loaded)
-    print_line("The settings are valid.")
+    obstacles, findings = find_obstacles(loaded), inspect(loaded)
+    if not obstacles:
+        print_line("The settings are valid.")
+    for obstacle in obstacles:
+        print_error(obstacle)
     for finding in findings:
         print_error(f"warning: {finding}")
-    return FAILED if findings and args.strict else DONE
+    return FAILED if obstacles or (findings and args.strict) else DONE
 
 
 COMMANDS: dict[str, Command] = {
