@@ -100,7 +100,7 @@ def test_what_serve_would_refuse_is_found(ready_dir, tmp_path, settings, obstacl
     Path(places["file"]).chmod(0o600)
     Path(places["folder"]).mkdir()
     made = {"data_dir": str(ready_dir)} | {name: value.format(**places) for name, value in settings.items()}
-    (found,) = obstacles(Path(made.pop("data_dir")), **made)
+    found, *_ = obstacles(Path(made.pop("data_dir")), **made)
     assert obstacle.format(**places).lower() in found.lower()
 
 

@@ -82,7 +82,7 @@ def test_pipe_is_no_regular_file(tmp_path: Path, read: Callable[[Path], bytes]):
 
 def test_private_file_that_others_can_read_is_refused(tmp_path: Path):
     (tmp_path / "key").touch(mode=0o600)
-    (tmp_path / "key").chmod(0o640)
+    (tmp_path / "key").chmod(0o604)
     with pytest.raises(ExposedFile, match="can be read by others"):
         read_private_file(tmp_path / "key")
 
