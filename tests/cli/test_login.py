@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import stat
 from pathlib import Path
 
@@ -64,3 +65,24 @@ def test_login_file_that_is_damaged_is_said_so(bare_cli: CommandLine, tmp_path: 
     run = bare_cli("whoami")
     assert run.code == 2
     assert "login.json is damaged" in run.err
+
+
+@pytest.mark.parametrize("kind", ["pipe", "directory"])
+def test_login_file_that_is_no_file_is_refused(bare_cli: CommandLine, tmp_path: Path, kind: str) -> None:
+    """A pipe made every command hang."""
+    stored = login_file(tmp_path)
+    stored.parent.mkdir(parents=True, exist_ok=True)
+    if kind == "pipe":
+        os.mkfifo(stored)
+    else:
+        stored.mkdir()
+    run = bare_cli("whoami")
+    assert run.code != 0
+    assert f"{stored} cannot be read: " in " ".join(run.err.split())
+
+
+@pytest.mark.parametrize("option", ["--api-key-file", "--ca-file"])
+def test_device_without_an_end_is_refused(bare_cli: CommandLine, server: ServerProcess, option: str) -> None:
+    run = bare_cli("login", "--address", server.address, option, "/dev/zero")
+    assert run.code != 0
+    assert "larger than 4194304 bytes" in " ".join(run.err.split())

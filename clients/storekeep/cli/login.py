@@ -13,6 +13,7 @@ import typer
 from storekeep.cli.commands import command
 from storekeep.cli.logins import remove_login, write_login
 from storekeep.cli.sessions import Session
+from storekeep.client.files import read_file
 
 ApiKeyFile = Annotated[
     str, typer.Option("--api-key-file", metavar="FILE", help="File with the API key; - reads stdin.")
@@ -59,7 +60,7 @@ def _read_key(source: str) -> str:
 
 def _read_key_file(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8").strip()
+        return read_file(path).decode().strip()
     except OSError as error:
         raise typer.BadParameter(f"Cannot read {path}: {error.strerror}") from None
     except UnicodeDecodeError:

@@ -11,6 +11,8 @@ import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from storekeep.client.files import read_regular_file
+
 FILE_MODE = 0o600
 FOLDER_MODE = 0o700
 
@@ -43,7 +45,7 @@ def read_login() -> Login | None:
     Raises: LoginUnreadable.
     """
     try:
-        return Login(**json.loads(get_login_path().read_text(encoding="utf-8")))
+        return Login(**json.loads(read_regular_file(get_login_path())))
     except FileNotFoundError:
         return None
     except OSError as error:

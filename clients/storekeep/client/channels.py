@@ -17,6 +17,7 @@ from pathlib import Path
 import grpc
 
 from storekeep.client.errors import InvalidSettings
+from storekeep.client.files import read_file
 from storekeep.v1 import audit_pb2, auth_pb2, customers_pb2, inventory_pb2, orders_pb2, products_pb2
 
 DEFAULT_PORT = 50051
@@ -190,7 +191,7 @@ def _read(path: Path | None) -> bytes | None:
     if path is None:
         return None
     try:
-        content = Path(path).read_bytes()
+        content = read_file(Path(path))
     except OSError as error:
         raise InvalidSettings(f"Cannot read {path}: {error.strerror}") from error
     if b"-----BEGIN " not in content:
