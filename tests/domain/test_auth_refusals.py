@@ -10,6 +10,7 @@ import pytest
 from storekeep.server.domain.errors import TokenExpired, TokenRevoked
 from storekeep.server.interceptors.auth import Authenticator
 from storekeep.server.transport.jwts import AccessTokens
+from storekeep.v1 import auth_pb2 as pb
 from tests.domain.test_auth_tokens import disable, forge
 from tests.support.installations import AUDIENCE, ISSUER
 
@@ -61,3 +62,16 @@ def test_flood_of_a_revoked_token_costs_one_lookup_per_change_of_permissions(adm
     assert calls == {"signatures": 1, "lookups": 1}
     disable(admin, "shop", disabled=False)
     assert authenticator.authenticate(f"Bearer {token}", "products.read").subject == "serviceAccounts/shop"
+
+
+def test_tokens_that_revoke_or_refresh_nothing_leave_cached_permissions_alone(admin, nobody, installation):
+    """Anybody could make every call of everybody read the version of the permissions again."""
+    revoked = nobody.issue(installation.admin_key)
+    nobody("RevokeToken", pb.RevokeTokenRequest(token=revoked.access_token))
+    before = installation.version._expirations
+    for token in ("garbage", "rt_garbage", forge(installation, changes={"exp": 1}), revoked.access_token):
+        nobody("RevokeToken", pb.RevokeTokenRequest(token=token))
+        nobody.refusal("RefreshToken", pb.RefreshTokenRequest(refresh_token=token))
+    assert installation.version._expirations == before
+    nobody("RevokeToken", pb.RevokeTokenRequest(token=revoked.refresh_token))
+    assert installation.version._expirations == before + 1

@@ -84,7 +84,6 @@ def test_bytes_of_unread_replies_are_bounded(make_server: MakeServer):
         )
         told = next(heard for s in streams if (heard := attacker.streams[s]).status is not None)
         assert "not read in time" in told.headers["grpc-message"]
-        assert told.reason == "DEADLINE_EXCEEDED"
         assert attacker.streams[streams[-1]].status is None  # the newest calls still wait, within the budget
 
 

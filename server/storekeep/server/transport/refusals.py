@@ -1,6 +1,7 @@
 """Refusals: statuses of calls that are not served, prepared as bytes because there may be many of them.
 
-Each carries its reason in `ErrorInfo`. Those that name their request are made in `interceptors.early_refusals`.
+Each carries its reason in `ErrorInfo`, if gRPC can still send it. Those that name their request are made in
+`interceptors.early_refusals`.
 """
 
 from __future__ import annotations
@@ -57,11 +58,12 @@ NO_REQUEST = make_refusal(
 )
 MALFORMED = make_refusal(grpc.StatusCode.INVALID_ARGUMENT, "MALFORMED_MESSAGE", str(MalformedMessage()))
 TOO_LARGE = make_refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "MESSAGE_TOO_LARGE", "the request is too large")
-UNREAD_REPLY = make_refusal(
-    grpc.StatusCode.DEADLINE_EXCEEDED,
-    "DEADLINE_EXCEEDED",
-    "the reply was not read in time; the request may have been executed",
+UNREAD_REPLY = Refusal(
+    get_status_number(grpc.StatusCode.DEADLINE_EXCEEDED),
+    b"the reply was not read in time; the request may have been executed",
+    (),
 )
-"""Status of a call whose reply is not read in time. The call was counted and logged when it was answered."""
+"""Status of a call whose reply is not read in time. The call was counted and logged when it was answered. It has no
+details: gRPC has begun to send the reply and its own status, so the call can only be cancelled."""
 UNEXPLAINED = make_refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED", "the request has not arrived")
 """Status of a call that ends before it is served, if nothing makes and counts the statuses of such calls."""
