@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
 
+from storekeep.client import Storekeep
+from storekeep.server.domain.keys.keyrings import RELOAD_INTERVAL_S
 from storekeep.server.runtime.settings_files import FILE_BYTES_MAX
 from tests.support.authorities import issue, make_authority, tls_settings
 from tests.support.databases import new_database
-from tests.support.processes import COMMAND, run_command, server_environment
+from tests.support.processes import COMMAND, ServerProcess, run_command, server_environment
 
 SECRET = "9b1c40f7d2e35a86e07f4c1d93b2a658"
 
@@ -61,6 +64,24 @@ def test_serve_with_a_pipe_as_secret_ends(data_dir: Path, workers: str):
 def test_pipe_as_database_is_refused(data_dir: Path, command: str):
     replace_by_pipe(data_dir / "storekeep.db")
     assert "storekeep.db" in read_refusal(command, data_dir)
+
+
+def test_pipe_as_lock_file_is_refused(data_dir: Path):
+    replace_by_pipe(data_dir / "storekeep.db.serve.lock")
+    line = read_refusal("serve", data_dir)
+    assert line.endswith("storekeep.db.serve.lock: a pipe, not a regular file")
+
+
+def test_secret_that_a_pipe_replaces_while_it_is_served_stays_in_use(data_dir: Path):
+    """Each call that needed the secret would wait for somebody to write to the pipe."""
+    server = ServerProcess(data_dir)
+    try:
+        replace_by_pipe(data_dir / "secret.key")
+        time.sleep(RELOAD_INTERVAL_S + 0.1)
+        with Storekeep(server.address, api_key=server.admin_key) as client:
+            assert client.auth.who_am_i().subject == "serviceAccounts/admin"
+    finally:
+        server.kill()
 
 
 def test_pipe_as_log_file_is_refused_unless_somebody_reads_it(data_dir: Path):

@@ -32,10 +32,10 @@ def open_regular_file(path: Path) -> int:
 
     Raises: OSError, also if the path is a directory, a pipe, a socket or a device.
     """
-    _require_regular(path, os.stat(path))  # first: opening a device may have an effect
+    require_regular(path, os.stat(path))  # first: opening a device may have an effect
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     try:
-        _require_regular(path, os.fstat(descriptor))  # again: the file may have been replaced
+        require_regular(path, os.fstat(descriptor))  # again: the file may have been replaced
     except OSError:
         os.close(descriptor)
         raise
@@ -67,7 +67,7 @@ def read_file_or_pipe(path: Path, *, bytes_max: int = BYTES_MAX, timeout_s: floa
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     try:
         if not stat.S_ISFIFO(os.fstat(descriptor).st_mode):
-            _require_regular(path, os.fstat(descriptor))
+            require_regular(path, os.fstat(descriptor))
             return read_descriptor(descriptor, path, bytes_max=bytes_max)
         return _read_pipe(descriptor, path, bytes_max=bytes_max, timeout_s=timeout_s)
     finally:
@@ -108,7 +108,11 @@ def _read_pipe(descriptor: int, path: Path, *, bytes_max: int, timeout_s: float)
         must_wait = False  # a writer that closed it before it was opened here causes no event
 
 
-def _require_regular(path: Path, status: os.stat_result) -> None:
+def require_regular(path: Path, status: os.stat_result) -> None:
+    """Raise unless a file's status is that of a regular file.
+
+    Raises: OSError, with the kind of the file.
+    """
     if stat.S_ISREG(status.st_mode):
         return
     kind = next((name for matches, name in KINDS if matches(status.st_mode)), "something else")
