@@ -71,7 +71,7 @@ def _check_guards(db: Store) -> list[str]:
     existing = {name: " ".join(definition.split()) for name, definition in db.read(GUARDS.all)}
     expected = EXPECTED_GUARDS[db.driver.dialect.name]
     return [
-        f"the trigger {name} is missing" if name not in existing else f"the trigger {name} was changed"
+        f"the trigger {name} is missing or disabled" if name not in existing else f"the trigger {name} was changed"
         for name, definition in expected.items()
         if existing.get(name) != definition
     ]

@@ -174,12 +174,14 @@ GUARDS = Statement(
            replace(pg_get_triggerdef(pg_trigger.oid), quote_ident(current_schema()) || '.', '') || ' AS ' || prosrc
     FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid JOIN pg_proc ON pg_proc.oid = tgfoid
     JOIN pg_language ON pg_language.oid = prolang
-    WHERE NOT tgisinternal AND tgenabled IN ('O', 'A') AND lanname = 'plpgsql'
+    WHERE NOT tgisinternal AND lanname = 'plpgsql'
+      AND (tgenabled = 'A' OR tgenabled = 'O' AND current_setting('session_replication_role') <> 'replica')
       AND CAST(relnamespace AS regnamespace) = CAST(current_schema() AS regnamespace)
       AND pronamespace = relnamespace ORDER BY 1
     """,
 )
-"""(name, definition) of each enabled trigger; on PostgreSQL with the body of its function."""
+"""(name, definition) of each enabled trigger; on PostgreSQL with the body of its function. A database or role whose
+session_replication_role is `replica` runs no triggers."""
 GUARDED_TABLES = ("audit_checkpoints", "audit_entries", "stock_movements")
 """The append-only tables."""
 EXPECTED_GUARDS: dict[str, dict[str, str]] = {
