@@ -9,6 +9,7 @@ import os
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 from storekeep.server.config import UNIX, LoadedSettings, Settings
@@ -26,7 +27,7 @@ from storekeep.server.wiring.access import read_keyring
 
 
 def find_obstacles(loaded: LoadedSettings) -> list[str]:
-    """Return a line for each check of `serve` that fails, in the order of `serve`. Changes nothing."""
+    """Return a line for each check of `serve` that fails, in the order of `serve`. Creates nothing."""
     settings = loaded.settings
     checks: tuple[Callable[[Settings], object], ...] = (
         _check_cpu,
@@ -100,7 +101,7 @@ def _check_database_and_secret(settings: Settings) -> None:
     if path is not None and path.exists():
         os.close(open_regular_file(path))
     check_schema(settings.database)
-    with closing(open_store(settings.database, limits=settings.database_limits)) as store:
+    with closing(open_store(settings.database, limits=replace(settings.database_limits, pool_size=1))) as store:
         store.read(keyring.read_current)
 
 
