@@ -100,7 +100,7 @@ def test_unusable_new_certificate_leaves_the_old_one(make_server: MakeServer, au
     assert is_trusted(server, authority)
     os.mkfifo(getattr(identity, damage), 0o600)  # each handshake would wait for somebody to write to it
     assert is_trusted(server, authority)
-    assert "a pipe, not a regular file" in server.log()
+    await_true(lambda: "a pipe, not a regular file" in server.log())
 
 
 @pytest.mark.parametrize("name", ["localhost", "shop.example.com"])
