@@ -81,8 +81,12 @@ def test_login_file_that_is_no_file_is_refused(bare_cli: CommandLine, tmp_path: 
     assert f"{stored} cannot be read: " in " ".join(run.err.split())
 
 
-@pytest.mark.parametrize("option", ["--api-key-file", "--ca-file"])
-def test_device_without_an_end_is_refused(bare_cli: CommandLine, server: ServerProcess, option: str) -> None:
-    run = bare_cli("login", "--address", server.address, option, "/dev/zero")
+@pytest.mark.parametrize("endless", ["--api-key-file", "--ca-file"])
+def test_device_without_an_end_is_refused(
+    bare_cli: CommandLine, server: ServerProcess, tmp_path: Path, endless: str
+) -> None:
+    (tmp_path / "admin.key").write_text(server.admin_key)
+    files = {"--api-key-file": str(tmp_path / "admin.key")} | {endless: "/dev/zero"}
+    run = bare_cli("login", "--address", server.address, *(word for pair in files.items() for word in pair))
     assert run.code != 0
     assert "larger than 4194304 bytes" in " ".join(run.err.split())
