@@ -13,7 +13,7 @@ import stat
 import time
 from pathlib import Path
 
-BYTES_MAX = 16 * 1024 * 1024
+BYTES_MAX = 64 * 1024 * 1024
 """Default maximum size of a file: far above any key, certificate or revocation list."""
 CHUNK_BYTES = 64 * 1024
 PIPE_TIMEOUT_S = 10.0
