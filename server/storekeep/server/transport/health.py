@@ -24,7 +24,7 @@ from grpc_health.v1.health_pb2 import (  # type: ignore[import-untyped, unused-i
 )
 
 from storekeep.server.runtime.tasks import Task
-from storekeep.server.transport.refusals import MALFORMED, NO_REQUEST, Refusal
+from storekeep.server.transport.call_statuses import MALFORMED, NO_REQUEST, CallStatus
 from storekeep.server.transport.streams import StreamCall
 from storekeep.server.transport.unary import Route
 
@@ -118,12 +118,12 @@ def make_health_routes(servicer: HealthServicer) -> dict[str, Route]:
         return servicer.List(_parse(HealthListRequest, request, call), call)
 
     def route(serve: Callable[[bytes, Any], Any]) -> Route:
-        return Route(_run_immediately, lambda: False, serve, lambda reply: bytes(reply.SerializeToString()), _refuse)
+        return Route(_run_immediately, lambda: True, serve, lambda reply: bytes(reply.SerializeToString()), _reject)
 
     return {f"/{SERVICE}/Check": route(check), f"/{SERVICE}/List": route(list_all)}
 
 
-def _refuse(_metadata: Any) -> Refusal:
+def _reject(_metadata: Any) -> CallStatus:
     """Return a placeholder: admission control never rejects health checks."""
     return NO_REQUEST
 

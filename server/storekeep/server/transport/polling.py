@@ -22,8 +22,8 @@ from grpc import _server as grpc_server
 from grpc._cython import cygrpc  # type: ignore[attr-defined]
 
 from storekeep.server.transport.budgets import Budget, get_peer_address
+from storekeep.server.transport.call_statuses import UNEXPLAINED, UNREAD_REPLY, CallStatus, Metadata, get_status_number
 from storekeep.server.transport.fair_shares import FairShares
-from storekeep.server.transport.refusals import UNEXPLAINED, UNREAD_REPLY, Metadata, Refusal, get_status_number
 from storekeep.server.transport.streams import FLUSH_S, StreamCall, StreamRoute, StreamTag
 from storekeep.server.transport.unary import NO_TEXT, RejectedCall, Route, UnaryCall
 
@@ -53,7 +53,7 @@ UNREAD_DRAIN_S = 5.0
 """The same while the server drains, so that clients that do not read cannot delay its end."""
 UNREAD_SCAN_INTERVAL_S = 0.01
 """Shortest interval of scans for unread replies, which start when the limit of concurrent calls is reached."""
-STREAM_END = Refusal(get_status_number(grpc.StatusCode.OK), NO_TEXT, ())
+STREAM_END = CallStatus(get_status_number(grpc.StatusCode.OK), NO_TEXT, ())
 """Status of streams that end when the server drains, as in `grpc_health`."""
 REQUIRED_NAMES = (
     "_REQUEST_CALL_TAG",
@@ -98,7 +98,7 @@ Ending = Received | RejectedCall
 log = logging.getLogger("storekeep.server")
 
 
-class Limits(NamedTuple):
+class ReceiveLimits(NamedTuple):
     """Limits for calls before authentication, and for clients that do not read.
 
     Attributes:
@@ -116,22 +116,22 @@ class Limits(NamedTuple):
     metadata_max_bytes: int = 16 * 1024
 
 
-class Refusals(Protocol):
+class Rejections(Protocol):
     """Makes and counts the statuses of calls that end before they are served. Paths are as in HTTP/2's `:path`."""
 
-    def late(self, path: str) -> Refusal:
+    def late(self, path: str) -> CallStatus:
         """Return the status of a call whose request did not arrive in time."""
 
-    def crowded_out(self, path: str) -> Refusal:
+    def crowded_out(self, path: str) -> CallStatus:
         """Return the status of a call that is evicted, because its address has the most and the budget is used up."""
 
-    def metadata_too_large(self, path: str) -> Refusal:
+    def metadata_too_large(self, path: str) -> CallStatus:
         """Return the status of a call whose metadata has too many bytes."""
 
-    def stopping(self, path: str) -> Refusal:
+    def stopping(self, path: str) -> CallStatus:
         """Return the status of a call whose request has not arrived when the server drains."""
 
-    def unknown(self, metadata: Metadata) -> Refusal:
+    def unknown(self, metadata: Metadata) -> CallStatus:
         """Return the status of a call of an unknown method."""
 
 
@@ -171,7 +171,7 @@ class Polling:
         fast_path: whether to use the fast path when it was tested with the installed grpcio.
     """
 
-    def __init__(self, limits: Limits = Limits(), *, fast_path: bool = True) -> None:  # noqa: B008 - it is frozen
+    def __init__(self, limits: ReceiveLimits = ReceiveLimits(), *, fast_path: bool = True) -> None:  # noqa: B008 - it is frozen
         self._fast_path = fast_path
         self._request_timeout_s = limits.request_timeout_s
         self._metadata_max_bytes = limits.metadata_max_bytes
@@ -186,7 +186,7 @@ class Polling:
         self._stream_budgets: dict[str, Budget[StreamCall]] = {}
         self._acceptors: dict[str, Callable[[Any], None]] = {}
         self._exempt_paths: frozenset[str] = frozenset()
-        self._refusals: Refusals | None = None
+        self._rejections: Rejections | None = None
         self._close_connection: Callable[[str], None] = lambda peer: None
         self._excess_calls: Counter[str] = Counter()
         self._requested: dict[str, int] = {}
@@ -219,7 +219,7 @@ class Polling:
         routes: Routes,
         streams: Mapping[str, StreamRoute] | None = None,
         exempt_paths: frozenset[str] = frozenset(),
-        refusals: Refusals | None = None,
+        rejections: Rejections | None = None,
         close_connection: Callable[[str], None] = lambda peer: None,
     ) -> None:
         """Start a server; replaces its own `start`.
@@ -228,7 +228,7 @@ class Polling:
             routes: see `Routes`. An unsupported grpcio serves all calls itself.
             streams: the routes of streaming methods, by path.
             exempt_paths: paths of methods exempt from admission control and from the limit of concurrent calls.
-            refusals: makes the statuses of calls that end before they are served. Without it, gRPC answers calls of
+            rejections: makes the statuses of calls that end before they are served. Without it, gRPC answers calls of
                 unknown methods.
             close_connection: ends the connection of a peer that sends far too much metadata; must not block.
         """
@@ -249,18 +249,18 @@ class Polling:
         self._streams = streams or {}
         for path, route in self._streams.items():
             self._stream_budgets[path] = Budget(route.streams_max, get_peer=StreamCall.peer, groups_addresses=True)
-        self._exempt_paths, self._refusals = exempt_paths, refusals
+        self._exempt_paths, self._rejections = exempt_paths, rejections
         self._acceptors = dict.fromkeys(self._routes, self._begin_call) | dict.fromkeys(
             self._streams, self._begin_stream
         )
-        if refusals is not None:  # otherwise gRPC answers calls of unknown methods
+        if rejections is not None:  # otherwise gRPC answers calls of unknown methods
             self._acceptors[UNKNOWN_TAG] = self._reject_unknown
         with state.lock:
             state.server.start()
             state.stage = STARTED
             for path in state.registered_method_handlers:
                 self._request_calls(path, REQUESTED_CALLS if path in self._routes or path in self._streams else 1)
-            self._request_calls(UNKNOWN_TAG, 1 if refusals is None else REQUESTED_CALLS)
+            self._request_calls(UNKNOWN_TAG, 1 if rejections is None else REQUESTED_CALLS)
         threading.Thread(target=self._serve, name="grpc-polling", daemon=True).start()
 
     def drain(self) -> None:
@@ -356,7 +356,7 @@ class Polling:
         path, route = event.tag, self._routes[event.tag]
         if self._is_too_large(event.invocation_metadata):
             self._reject_too_large(event, path)
-        elif path in self._exempt_paths or not (route.is_full() or self._has_too_many()):
+        elif path in self._exempt_paths or (route.admits() and not self._has_too_many()):
             call = UnaryCall(event, route)
             call.has_priority = self._has_priority
             self._await_request(call)
@@ -392,7 +392,7 @@ class Polling:
 
     def _reject_too_large(self, event: Any, path: str) -> None:
         """Reject a call with too much metadata, and end its connection if that was no mistake."""
-        self._reject(event, self._make_refusal(path, "metadata_too_large"))
+        self._reject(event, self._make_status(path, "metadata_too_large"))
         peer = event.call.peer().decode(errors="replace")
         self._excess_calls[peer] += 1
         is_excessive = _has_more_bytes(event.invocation_metadata, EXCESS_FACTOR * self._metadata_max_bytes)
@@ -411,7 +411,7 @@ class Polling:
         """End incomplete calls of the address that has the most. Return False if none can be evicted."""
         evicted = self._unfinished.pop_overflow(now_s=now_s)
         for call in evicted:
-            call.drop(self._make_refusal(call.path, "crowded_out"))
+            call.drop(self._make_status(call.path, "crowded_out"))
         return bool(evicted)
 
     def _continue_call(self, call: UnaryCall, event: Any) -> bool:
@@ -432,25 +432,25 @@ class Polling:
         with self._state.lock:
             while self._delayed and self._delayed[0][0] <= until_s:
                 _, event, route = self._delayed.popleft()
-                self._reject(event, route.refuse(event.invocation_metadata))
+                self._reject(event, route.reject(event.invocation_metadata))
 
-    def _reject(self, event: Any, refusal: Refusal) -> None:
+    def _reject(self, event: Any, status: CallStatus) -> None:
         """Reject a call on arrival."""
-        self._state.rpc_states.add(RejectedCall(event, refusal))
+        self._state.rpc_states.add(RejectedCall(event, status))
 
     def _reject_unknown(self, event: Any) -> None:
         """Reject a call of an unknown method."""
-        if self._refusals is None or self._is_too_large(event.invocation_metadata):
+        if self._rejections is None or self._is_too_large(event.invocation_metadata):
             self._reject_too_large(event, "")
         else:
-            self._reject(event, self._refusals.unknown(event.invocation_metadata))
+            self._reject(event, self._rejections.unknown(event.invocation_metadata))
 
-    def _make_refusal(self, path: str, cause: str) -> Refusal:
-        """Return the status of a call that ends for a cause, the name of a method of `Refusals`."""
-        if self._refusals is None:
+    def _make_status(self, path: str, cause: str) -> CallStatus:
+        """Return the status of a call that ends for a cause, the name of a method of `Rejections`."""
+        if self._rejections is None:
             return UNEXPLAINED
-        refusal: Refusal = getattr(self._refusals, cause)(path)
-        return refusal
+        status: CallStatus = getattr(self._rejections, cause)(path)
+        return status
 
     # -- streams
 
@@ -462,13 +462,13 @@ class Polling:
         if self._is_too_large(event.invocation_metadata):
             self._reject_too_large(event, path)
         elif route.per_address_max and budget.count_members(get_peer_address(call.peer())) >= route.per_address_max:
-            self._reject(event, self._make_refusal(path, "crowded_out"))
+            self._reject(event, self._make_status(path, "crowded_out"))
         else:
             budget.add(call, now_s=time.monotonic())
             self._await_request(call)
             call.begin()
             for evicted in budget.pop_overflow(now_s=math.inf):
-                evicted.drop(self._make_refusal(path, "crowded_out"))
+                evicted.drop(self._make_status(path, "crowded_out"))
 
     def _continue_stream(self, tag: StreamTag, event: Any) -> bool:
         """Process an event of a stream. Return False after the last event of a stopping server."""
@@ -490,10 +490,10 @@ class Polling:
         self._swept_at_s = now_s
         self._excess_calls.clear()
         for call in self._unfinished.pop_expired(before_s=now_s - self._request_timeout_s):
-            call.drop(self._make_refusal(call.path, "late"))
+            call.drop(self._make_status(call.path, "late"))
         if self._is_draining:
             for call in self._unfinished.pop_expired(before_s=now_s - FLUSH_S):
-                call.drop(self._make_refusal(call.path, "stopping"))
+                call.drop(self._make_status(call.path, "stopping"))
         while self._unfinished.is_exceeded and self._evict(now_s):
             pass
         self._move_unread(now_s)
@@ -503,7 +503,7 @@ class Polling:
             idle_max_s = self._streams[path].idle_max_s
             if idle_max_s:
                 for stream in budget.pop_expired(before_s=now_s - idle_max_s):
-                    stream.drop(self._make_refusal(path, "late"))
+                    stream.drop(self._make_status(path, "late"))
             if self._is_draining:
                 self._end_streams(budget, now_s)
 

@@ -14,7 +14,7 @@ import grpc
 from google.protobuf.message import DecodeError
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
-from storekeep.server.transport.refusals import MALFORMED, TOO_LARGE
+from storekeep.server.transport.call_statuses import MALFORMED, TOO_LARGE
 from storekeep.server.transport.streams import StreamCall
 
 V1ALPHA = "grpc.reflection.v1alpha.ServerReflection"

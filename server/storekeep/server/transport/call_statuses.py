@@ -1,7 +1,7 @@
-"""Refusals: statuses of calls that are not served, prepared as bytes because there may be many of them.
+"""Statuses of calls that are not served, prepared as bytes because there may be many of them.
 
 Each carries its reason in `ErrorInfo`, if gRPC can still send it. Those that name their request are made in
-`interceptors.early_refusals`.
+`interceptors.early_rejections`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ ERROR_DOMAIN = "storekeep"
 Metadata = tuple[tuple[str, str | bytes], ...]
 
 
-class Refusal(NamedTuple):
+class CallStatus(NamedTuple):
     """The status of a call that is not served.
 
     Attributes:
@@ -41,7 +41,7 @@ def get_status_number(code: grpc.StatusCode) -> int:
     return number
 
 
-def make_refusal(code: grpc.StatusCode, reason: str, text: str) -> Refusal:
+def make_call_status(code: grpc.StatusCode, reason: str, text: str) -> CallStatus:
     """Return a status with its reason in `ErrorInfo`.
 
     Args:
@@ -50,20 +50,20 @@ def make_refusal(code: grpc.StatusCode, reason: str, text: str) -> Refusal:
     packed = any_pb2.Any()
     packed.Pack(error_details_pb2.ErrorInfo(reason=reason, domain=ERROR_DOMAIN))
     status = status_pb2.Status(code=get_status_number(code), message=text, details=[packed])
-    return Refusal(status.code, text.encode(), ((DETAILS_KEY, status.SerializeToString()),))
+    return CallStatus(status.code, text.encode(), ((DETAILS_KEY, status.SerializeToString()),))
 
 
-NO_REQUEST = make_refusal(
+NO_REQUEST = make_call_status(
     grpc.StatusCode.INVALID_ARGUMENT, "MALFORMED_MESSAGE", "the call ended without a request message"
 )
-MALFORMED = make_refusal(grpc.StatusCode.INVALID_ARGUMENT, "MALFORMED_MESSAGE", str(MalformedMessage()))
-TOO_LARGE = make_refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "MESSAGE_TOO_LARGE", "the request is too large")
-UNREAD_REPLY = Refusal(
+MALFORMED = make_call_status(grpc.StatusCode.INVALID_ARGUMENT, "MALFORMED_MESSAGE", str(MalformedMessage()))
+TOO_LARGE = make_call_status(grpc.StatusCode.RESOURCE_EXHAUSTED, "MESSAGE_TOO_LARGE", "the request is too large")
+UNREAD_REPLY = CallStatus(
     get_status_number(grpc.StatusCode.DEADLINE_EXCEEDED),
     b"the reply was not read in time; the request may have been executed",
     (),
 )
 """Status of a call whose reply is not read in time. The call was counted and logged when it was answered. It has no
 details: gRPC has begun to send the reply and its own status, so the call can only be cancelled."""
-UNEXPLAINED = make_refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED", "the request has not arrived")
+UNEXPLAINED = make_call_status(grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED", "the request has not arrived")
 """Status of a call that ends before it is served, if nothing makes and counts the statuses of such calls."""

@@ -11,7 +11,7 @@ from storekeep.server.domain.errors import TokenExpired, TokenRevoked
 from storekeep.server.interceptors.auth import Authenticator
 from storekeep.server.transport.jwts import AccessTokens
 from storekeep.v1 import auth_pb2 as pb
-from tests.domain.test_auth_tokens import disable, forge
+from tests.domain.access.test_auth_tokens import disable, forge
 from tests.support.installations import AUDIENCE, ISSUER
 
 
