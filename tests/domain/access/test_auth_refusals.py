@@ -49,7 +49,7 @@ def test_flood_of_an_expired_token_costs_one_signature_check(installation):
         token = forge(installation, changes={"iat": now_s - 700, "exp": now_s - 1 - number})
         refuse_often(authenticator, token, error=TokenExpired)
     assert calls == {"signatures": 5}
-    assert len(authenticator._refused) == 2
+    assert len(authenticator._rejected) == 2
 
 
 def test_flood_of_a_revoked_token_costs_one_lookup_per_change_of_permissions(admin, nobody, installation):

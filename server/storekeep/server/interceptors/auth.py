@@ -32,8 +32,8 @@ AUTHENTICATED = "authenticated"
 """The permission of methods that accept any valid token."""
 VERIFIED_MAX = 10_000
 """Maximum number of cached tokens; each takes about 1 KiB."""
-REFUSED_CACHE_S = 60.0
-"""How long a refusal is remembered, so that repeating an expired or revoked token costs no signature check. It ends so
+REJECTED_CACHE_S = 60.0
+"""How long a rejection is remembered, so that an expired or revoked token costs one signature check. It ends so
 that tokens work again after a clock that was ahead is corrected."""
 
 
@@ -43,8 +43,8 @@ class _Verified(NamedTuple, Generic[Claims]):
     version: int
 
 
-class _Refused(NamedTuple):
-    """A refused token.
+class _Rejected(NamedTuple):
+    """A rejected token.
 
     Attributes:
         error: the class of the error.
@@ -64,7 +64,7 @@ class Authenticator(Generic[Claims]):
         verify: Verifies a signed token and returns its claims; raises Unauthenticated or TokenExpired.
         find_caller: Returns the caller of a token and its current permissions; raises TokenRevoked or Unauthenticated.
         version: Returns a number that changes whenever a result of `find_caller` may change; called on every RPC.
-        verified_max: Maximum number of cached tokens, and of cached refusals.
+        verified_max: Maximum number of cached tokens, and of cached rejections.
         failures: Records invalid tokens; None to record nothing.
     """
 
@@ -83,7 +83,7 @@ class Authenticator(Generic[Claims]):
         self._verified_max = verified_max
         self._failures = failures
         self._verified: dict[bytes, _Verified[Claims]] = {}
-        self._refused: dict[bytes, _Refused] = {}
+        self._rejected: dict[bytes, _Rejected] = {}
         self._lock = threading.Lock()
 
     def authenticate(self, authorization: str | None, permission: str, *, peer: str = "") -> Caller:
@@ -105,7 +105,7 @@ class Authenticator(Generic[Claims]):
         if cached is not None and cached.version == version:
             caller = cached.caller
         else:
-            self._repeat_refusal(key, version)
+            self._repeat_rejection(key, version)
             claims = cached.claims if cached else self._verify_and_record(token, key, peer)
             caller = self._look_up(key, claims, version)
         if time.time_ns() >= caller.expire_us * 1_000:
@@ -114,21 +114,21 @@ class Authenticator(Generic[Claims]):
             raise PermissionDenied(permission)
         return caller
 
-    def _repeat_refusal(self, key: bytes, version: int) -> None:
-        """Raise if the token was refused a moment ago for a reason that still holds.
+    def _repeat_rejection(self, key: bytes, version: int) -> None:
+        """Raise if the token was rejected a moment ago for a reason that still holds.
 
         Raises: TokenExpired, TokenRevoked.
         """
-        refused = self._refused.get(key)
-        if refused is not None and refused.version in (None, version) and time.monotonic() < refused.until_s:
-            raise refused.error
+        rejected = self._rejected.get(key)
+        if rejected is not None and rejected.version in (None, version) and time.monotonic() < rejected.until_s:
+            raise rejected.error
 
-    def _remember_refusal(self, key: bytes, error: type[TokenExpired | TokenRevoked], version: int | None) -> None:
+    def _remember_rejection(self, key: bytes, error: type[TokenExpired | TokenRevoked], version: int | None) -> None:
         with self._lock:
-            self._refused.pop(key, None)
-            if len(self._refused) >= self._verified_max:
-                del self._refused[next(iter(self._refused))]
-            self._refused[key] = _Refused(error, version, time.monotonic() + REFUSED_CACHE_S)
+            self._rejected.pop(key, None)
+            if len(self._rejected) >= self._verified_max:
+                del self._rejected[next(iter(self._rejected))]
+            self._rejected[key] = _Rejected(error, version, time.monotonic() + REJECTED_CACHE_S)
 
     def _verify_and_record(self, token: str, key: bytes, peer: str) -> Claims:
         """Verify a token and record the result.
@@ -138,7 +138,7 @@ class Authenticator(Generic[Claims]):
         try:
             claims = self._verify(token)
         except TokenExpired:
-            self._remember_refusal(key, TokenExpired, None)
+            self._remember_rejection(key, TokenExpired, None)
             raise
         except Unauthenticated:
             if self._failures is not None:
@@ -156,7 +156,7 @@ class Authenticator(Generic[Claims]):
         try:
             caller = self._find_caller(claims)
         except TokenRevoked:
-            self._remember_refusal(key, TokenRevoked, version)
+            self._remember_rejection(key, TokenRevoked, version)
             raise
         with self._lock:
             if len(self._verified) >= self._verified_max and key not in self._verified:
