@@ -359,6 +359,7 @@ class App:
             streams=self._make_stream_routes(),
             exempt_paths=HEALTH_PATHS,
             rejections=self._early_rejections,
+            close_connection=self._guard.close_connection,
         )
         self._guard.start(address)
         self._readiness.start()
