@@ -7,21 +7,23 @@ import json
 import os
 import shutil
 import socket
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from storekeep.server.config import load_settings
-from storekeep.server.process.doctor import databases, hosts
+from storekeep.server.jobs.backups import NAME_FORMAT
+from storekeep.server.process.doctor import backups, databases, hosts
 from storekeep.server.process.doctor.examinations import CHECKS, examine
 from storekeep.server.process.doctor.findings import Finding, Installation, Severity
 from tests.support.authorities import issue, make_authority, tls_settings
 from tests.support.databases import Database, new_database
 from tests.support.processes import ServerProcess, run_command, server_environment
 
-HOST_AREAS = {"clock", "disk"}
-"""Areas that depend on the machine of the tests."""
+HOST_AREAS = {"backups", "clock", "disk"}
+"""Areas that depend on the machine of the tests, or warn of what tests do without."""
 
 
 def diagnose(data_dir: Path, **settings: str) -> dict[str, list[Finding]]:
@@ -172,3 +174,28 @@ def test_doctor_names_postgresql_settings_that_lose_writes_and_too_many_connecti
     by_text = {finding.what: finding for finding in found}
     assert by_text["synchronous_commit is off"].severity is Severity.ERROR
     assert any("opens 5001 connections" in what for what in by_text)
+
+
+@pytest.mark.engine("sqlite", reason="PostgreSQL is copied by its own programs")
+def test_doctor_names_missing_old_and_unverified_backups(data_dir):
+    assert run_command("migrate", data_dir=data_dir).returncode == 0
+
+    def find(**settings: str) -> dict[str, Severity]:
+        loaded = load_settings(server_environment(data_dir, **settings))
+        return {finding.what: finding.severity for finding in backups.check_backups(Installation(loaded))}
+
+    assert list(find()) == ["no backups are scheduled"]
+    folder = data_dir / "backups"
+    assert find(backup_interval_s="3600") == {f"{folder} has no backup yet": Severity.WARNING}
+    folder.mkdir(mode=0o700)
+    old = folder / "storekeep-20250101T000000Z.db"
+    failed = folder / "storekeep-20250102T000000Z.db.unverified"
+    for path in old, failed:
+        path.touch(mode=0o600)
+        os.utime(path, (0, 0))
+    found = find(backup_time="03:30")
+    assert [severity for what, severity in found.items() if str(old) in what] == [Severity.ERROR]
+    assert [severity for what, severity in found.items() if str(failed) in what] == [Severity.ERROR]
+    assert any("same disk" in what for what in found)
+    (folder / time.strftime(NAME_FORMAT, time.gmtime())).touch(mode=0o600)
+    assert not any("hours old" in what for what in find(backup_time="03:30"))

@@ -24,6 +24,7 @@ from storekeep.server.domain.audit.checkpoints import InvalidCheckpoint, sign_he
 from storekeep.server.domain.audit.checkpoints import find_latest_checkpoint as latest_checkpoint
 from storekeep.server.domain.audit.checkpoints import format_checkpoint as write_checkpoint
 from storekeep.server.domain.audit.checkpoints import parse_checkpoint as read_checkpoint
+from storekeep.server.domain.integrity.copies import verify_copy
 from storekeep.server.domain.integrity.verification import verify
 from storekeep.server.domain.keys.audit_chain import AuditChain
 from storekeep.server.process.addresses import check_addresses
@@ -149,11 +150,20 @@ def run_backup(loaded: LoadedSettings, args: argparse.Namespace) -> int:
 def run_restore(loaded: LoadedSettings, args: argparse.Namespace) -> int:
     """Replace the SQLite database by a backup."""
     path = _require_sqlite_path(loaded.settings, advice=LOAD_ADVICE)
-    previous = restore(Path(args.file), database=path)
+    chain = _read_audit_chain(loaded.settings)
+    is_verified = False
+
+    def verify_new(new: Path) -> None:
+        nonlocal is_verified
+        is_verified = not args.unverified and verify_copy(new, chain)
+
+    previous = restore(Path(args.file), database=path, verify=verify_new)
     print_line(f"Restored {path} from {args.file}." + (f" The previous database is {previous}." if previous else ""))
     pending = list_pending_migrations(loaded.settings.database)
     if pending:
         print_line(f"Pending migrations: {', '.join(pending)}; run: storekeep-server migrate")
+    if not is_verified:
+        print_line("The backup was not verified; run: storekeep-server verify")
     return DONE
 
 
@@ -319,10 +329,13 @@ COMMANDS: dict[str, Command] = {
         (Argument("file", "path of the new backup; must not exist", "FILE"),),
     ),
     "restore": Command(
-        "Replace a SQLite database by a backup. The previous database is kept beside it. Stop the server first.",
+        "Replace a SQLite database by a backup that `verify` accepts, keeping the previous one. Stop the server first.",
         "storekeep-server restore monday.db",
         run_restore,
-        (Argument("file", "path of a backup made by `backup`", "FILE"),),
+        (
+            Argument("file", "path of a backup made by `backup`, or of a scheduled one", "FILE"),
+            Argument("--unverified", "restore it although a check of `verify` fails, if there is no other"),
+        ),
     ),
     "verify": Command(
         "Check the integrity of the database and every invariant, including the audit log.",
@@ -376,7 +389,7 @@ COMMANDS: dict[str, Command] = {
         "Examine the installation: what is wrong, why it matters, what to do. Exit code 1 for errors, 3 for warnings.",
         "storekeep-server doctor --json",
         run_doctor,
-        (Argument("--json", "print one JSON object for programs", flag=True),),
+        (Argument("--json", "print one JSON object for programs"),),
     ),
     "config": Command(
         "Print the effective settings with their origins, or check the settings and their files for weaknesses.",

@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from storekeep.server.store.sql.dialects import Dialect
 from storekeep.server.store.sql.transactions import Connection
+
+
+class DriverMeasures(NamedTuple):
+    """What a driver measures.
+
+    Attributes:
+        log_bytes: length of SQLite's write-ahead log; 0 on PostgreSQL.
+        checkpoint_failures: how often the log could not be copied to the database.
+        connections: number of read connections in the pool; 0 on SQLite, where each thread has one.
+        connections_used: number of them in use.
+    """
+
+    log_bytes: int = 0
+    checkpoint_failures: int = 0
+    connections: int = 0
+    connections_used: int = 0
 
 
 class Driver(Protocol):
@@ -61,6 +77,9 @@ class Driver(Protocol):
 
     def translate(self, error: BaseException) -> BaseException:
         """Return the `StoreError` for an error of the database; return any other error unchanged."""
+
+    def measure(self) -> DriverMeasures:
+        """Return the measures at this moment."""
 
     def check(self) -> None:
         """Raise StorageUnavailable if the open database is no longer the one at its URL."""

@@ -14,6 +14,20 @@ STARTING = "STARTING"
 DOWN = "DOWN"
 
 
+class Gauge(msgspec.Struct, frozen=True):
+    """A number that rises and falls.
+
+    Attributes:
+        name: Name of the metric; see `prometheus.GAUGES`.
+        label: Value of its own label; empty if it has none. All have the label `worker`.
+        value: The number.
+    """
+
+    name: str
+    label: str
+    value: float
+
+
 class Report(msgspec.Struct, frozen=True, tag=True):
     """The report of one process about itself.
 
@@ -22,12 +36,14 @@ class Report(msgspec.Struct, frozen=True, tag=True):
         serves_writes: Whether it serves writes itself.
         queued: Number of writes that wait for a commit.
         counts: Counts since it started.
+        gauges: Other numbers at this moment.
     """
 
     state: str
     serves_writes: bool
     queued: int
     counts: Counts
+    gauges: tuple[Gauge, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

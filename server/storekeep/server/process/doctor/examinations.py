@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from storekeep.server.config import LoadedSettings
-from storekeep.server.process.doctor import databases, hosts, servers
+from storekeep.server.process.doctor import backups, databases, hosts, servers
 from storekeep.server.process.doctor.findings import Finding, Installation, Severity
 from storekeep.server.process.signals import STARTUP_ERRORS, describe_error
 
@@ -34,6 +34,7 @@ CHECKS = (
     Check("database", "the database answers and has the schema of this release", databases.check_database),
     Check("log", "the write-ahead log is short", databases.check_log),
     Check("replicas", "every configured replica is up to date", databases.check_replicas),
+    Check("backups", "the newest backup is recent", backups.check_backups),
     Check("disk", "there is free space", hosts.check_disk),
     Check("clock", "a time service keeps the clock", hosts.check_clock),
     Check("certificates", "the TLS files work and are valid for 30 days", hosts.check_certificates),

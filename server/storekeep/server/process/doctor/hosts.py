@@ -125,6 +125,8 @@ def check_disk(installation: Installation) -> Iterator[Finding]:
         needed_bytes = max(needed_bytes, 2 * database.stat().st_size)
     if settings.log_file is not None:
         folders.add(settings.log_file.parent)
+    if settings.backups_dir.is_dir():
+        folders.add(settings.backups_dir)
     for folder in sorted(folder for folder in folders if folder.is_dir()):
         free_bytes = shutil.disk_usage(folder).free
         if free_bytes >= needed_bytes:

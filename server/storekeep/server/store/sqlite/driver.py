@@ -19,6 +19,7 @@ import apsw
 import peewee
 from playhouse.apsw_ext import APSWDatabase
 
+from storekeep.server.store.drivers import DriverMeasures
 from storekeep.server.store.errors import StorageFull, StorageUnavailable, UnusableDatabase
 from storekeep.server.store.sql.dialects import SQLITE
 from storekeep.server.store.sql.transactions import Cursor
@@ -167,6 +168,14 @@ class SqliteDriver:
         connection = self._database.connection()
         connection.execute("PRAGMA user_version").fetchone()
         return connection
+
+    def measure(self) -> DriverMeasures:
+        """Return the length of the write-ahead log and the failures to copy it."""
+        try:
+            log_bytes = os.stat(f"{self.path}-wal").st_size
+        except OSError:
+            log_bytes = 0
+        return DriverMeasures(log_bytes=log_bytes, checkpoint_failures=self._checkpoints.failures)
 
     def check(self) -> None:
         """Check that the open files are still at the path.
