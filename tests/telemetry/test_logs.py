@@ -214,6 +214,25 @@ def test_log_file_is_added_to(make_server: MakeServer, tmp_path):
     assert messages == ["audit log signed", *["listening", "draining", "stopped"] * 2]
 
 
+@pytest.mark.engine("sqlite", reason="lines are written alike whatever is served")
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_log_file_that_logrotate_moved_is_begun_anew_at_sighup(make_server: MakeServer, tmp_path, workers: str):
+    file = tmp_path / "storekeep.log"
+    server = make_server(log_file=str(file), workers=workers)
+    moved = file.rename(tmp_path / "storekeep.log.1")
+    server.process.send_signal(signal.SIGHUP)
+    text = "settings wait for a restart" if workers == "1" else "settings reloaded"
+    give_up_s = time.monotonic() + 60
+    while not (file.exists() and text in file.read_text()):
+        assert time.monotonic() < give_up_s
+        time.sleep(0.02)
+    assert text not in moved.read_text()
+    assert any(line["message"] == "listening" for line in lines(moved.read_text()))
+    server.stop()
+    assert any(line["message"] == "stopped" for line in lines(file.read_text()))
+    assert not any(line["message"] == "stopped" for line in lines(moved.read_text()))
+
+
 @pytest.mark.parametrize(
     ("then", "told"),
     [

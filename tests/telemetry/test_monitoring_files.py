@@ -34,7 +34,7 @@ def find_metric(name: str, families: dict[str, str]) -> bool:
             return True
     if name.endswith("_total"):
         return families.get(name.removesuffix("_total")) == "counter"
-    return families.get(name.removesuffix("_info")) in ("gauge", "info")
+    return families.get(name) == "gauge"
 
 
 def test_every_metric_of_the_files_exists_and_measures(make_server: MakeServer, engine: str):

@@ -123,7 +123,7 @@ class Supervisor:
         loaded: the settings, with what is needed to reload them.
         address: the address that the workers share.
         folder: the directory of the workers' Unix sockets.
-        logs: flushed before an immediate exit.
+        logs: reopened on SIGHUP, and flushed before an immediate exit.
     """
 
     def __init__(self, loaded: LoadedSettings, *, address: str, folder: WorkerFolder, logs: Logs) -> None:
@@ -259,6 +259,7 @@ class Supervisor:
 
     def _reload(self) -> None:
         """Reload the settings and begin to replace the workers, the leader last, so that leadership moves only once."""
+        self._logs.reopen()
         new = reload_settings(self._loaded)
         if new is None:
             return
