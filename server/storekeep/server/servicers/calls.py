@@ -9,6 +9,7 @@ from google.protobuf.message import Message
 
 from storekeep.server.domain.calls import Call
 from storekeep.server.domain.standard.lists import ListRequest
+from storekeep.server.domain.standard.searches import SearchRequest
 from storekeep.server.transport.rpc import CURRENT
 
 
@@ -19,6 +20,14 @@ class Listing(Protocol):
     page_token: str
     filter: str
     order_by: str
+
+
+class Searching(Protocol):
+    """A request of a Search method."""
+
+    query: str
+    page_size: int
+    page_token: str
 
 
 M = TypeVar("M", bound=Message)
@@ -64,4 +73,15 @@ def build_list_request(request: Listing, *, parent: str = "") -> ListRequest:
         order_by=request.order_by,
         show_deleted=getattr(request, "show_deleted", False),
         parent=parent,
+    )
+
+
+def build_search_request(request: Searching, *, show_all: bool) -> SearchRequest:
+    """Build the `SearchRequest` of the current RPC, a Search method."""
+    return SearchRequest(
+        method=CURRENT.get().method,
+        query=request.query,
+        page_size=request.page_size,
+        page_token=request.page_token,
+        show_all=show_all,
     )

@@ -13,7 +13,7 @@ from storekeep.server.domain.catalog.variants import VARIANTS, Variant
 from storekeep.server.domain.money import Money
 from storekeep.server.domain.standard.pages import PageTokens
 from storekeep.server.domain.standard.resources import make_etag, new_id
-from storekeep.server.servicers.calls import build_call, build_list_request
+from storekeep.server.servicers.calls import build_call, build_list_request, build_search_request
 from storekeep.server.servicers.converters import (
     build_money,
     build_optional_timestamp,
@@ -286,14 +286,8 @@ class ProductServicer(products_pb2_grpc.ProductServiceServicer):
     def SearchProducts(
         self, request: pb.SearchProductsRequest, context: grpc.ServicerContext
     ) -> pb.SearchProductsResponse:
-        page = search.search_products(
-            self._store,
-            request.query,
-            page_size=request.page_size,
-            page_token=request.page_token,
-            show_archived=request.show_archived,
-            tokens=self._tokens,
-        )
+        search_request = build_search_request(request, show_all=request.show_archived)
+        page = search.search_products(self._store, search_request, tokens=self._tokens)
         return pb.SearchProductsResponse(
             products=[build_product(item) for item in page.items], next_page_token=page.next_page_token
         )
