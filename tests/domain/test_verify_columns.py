@@ -42,6 +42,7 @@ EXCEPTIONS = {
     "locations.create_time_us": "the location that a migration makes has no entry until it is changed",
     "locations.update_time_us": "the location that a migration makes has no entry until it is changed",
     "product_documents.id": "only links the text index; the documents are compared with the products",
+    "customer_documents.id": "only links the text index; the documents are compared with the customers",
     "stock_levels.version": "moves with each movement, without an entry of its own",
     "stock_levels.update_time_us": "moves with each movement, without an entry of its own",
     "stock_movements.id": MOVEMENT,
@@ -106,7 +107,7 @@ def list_columns(session: Session, engine: str) -> dict[str, tuple[list[str], li
         return {
             name: ([row[1] for row in rows], [row[1] for row in rows if row[5]])
             for name, rows in infos.items()
-            if not name.startswith("product_search")
+            if not name.startswith(("product_search", "customer_search"))
         }
     rows = session.rows(
         "SELECT table_name, column_name FROM information_schema.columns JOIN information_schema.tables"

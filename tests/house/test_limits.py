@@ -15,11 +15,11 @@ from storekeep.cli import inventory as cli_inventory
 from storekeep.cli import reservations as cli_reservations
 from storekeep.cli.imports import columns, ids, order_runs
 from storekeep.cli.imports import orders as cli_orders
-from storekeep.server.domain.catalog.search import PAGE_SIZE_DEFAULT
 from storekeep.server.domain.integrity.reconciliation import SKUS_DEFAULT
 from storekeep.server.domain.money import AMOUNT_MINOR_MAX
 from storekeep.server.domain.orders.history import CHANGES_MAX
 from storekeep.server.domain.standard.lists import Listing
+from storekeep.server.domain.standard.searches import PAGE_SIZE_DEFAULT
 from tests.house.test_coverage import CLIENT_CALLS, CONTRACT
 from tests.support.checkout import python_files, text
 
@@ -63,12 +63,17 @@ def find_request_bounds(name: str) -> set[int]:
     return found
 
 
+SEARCHES = ("SearchProducts", "SearchCustomers", "SearchOrders")
+
+
 # Limits in comments of fields that the server's code enforces, because no rule of the contract can.
 IN_CODE = {
     "ReconcileStockRequest.page_size": SKUS_DEFAULT,
     "OrderHistoryEntry.changes": CHANGES_MAX,
     "Variant.prices": AMOUNT_MINOR_MAX,
     "SearchProductsRequest.page_size": PAGE_SIZE_DEFAULT,
+    "SearchCustomersRequest.page_size": PAGE_SIZE_DEFAULT,
+    "SearchOrdersRequest.page_size": PAGE_SIZE_DEFAULT,
 }
 
 
@@ -107,6 +112,8 @@ ELSEWHERE: dict[tuple[str, int], set[int]] = {
     (PAGES, 1000): bounds(field("ListOrdersRequest.page_size")),
     (PAGES, 50): {LIST_SIZE_DEFAULT},
     ("clients/storekeep/client/products.py", 20): {PAGE_SIZE_DEFAULT},
+    ("clients/storekeep/client/customers.py", 20): {PAGE_SIZE_DEFAULT},
+    ("clients/storekeep/client/orders.py", 20): {PAGE_SIZE_DEFAULT},
     (f"{CELLS}/ids.py", 63): {ids.ID_CHARS_MAX} & bounds(field("CreateCustomerRequest.customer_id")),
     (f"{CELLS}/ids.py", 64): bounds(field("Variant.sku")),
     (f"{CELLS}/products.py", 64): bounds(field("Variant.sku")),
@@ -180,7 +187,7 @@ def test_all_lists_have_the_page_size_that_the_client_states() -> None:
         for name, method in METHODS.items()
         if (one := CONTRACT.messages[method.request].get_field("page_size")) is not None
     }
-    assert {name: size for name, size in sizes.items() if size != 1000} == {"SearchProducts": 100}
+    assert {name: size for name, size in sizes.items() if size != 1000} == dict.fromkeys(SEARCHES, 100)
 
 
 def test_limits_of_the_code_are_of_fields_that_are_there() -> None:

@@ -130,7 +130,8 @@ def bind_models(database: Database) -> Iterator[peewee.Database]:
 def test_models_and_migrations_agree(database):
     with bind_models(database) as opened:
         changes = [change for kind in diff_models(opened, models()) for change in kind]
-    changes = [change for change in changes if "block_sku" not in str(change)]  # Peewee cannot compare expressions
+    expressions = ("block_sku", "orders_lower")  # which Peewee cannot compare
+    changes = [change for change in changes if not any(name in str(change) for name in expressions)]
     if database.engine == "postgresql":
         changes = [change for change in changes if "words" not in str(change)]  # generated, so not in the model
     assert not changes, str(changes)

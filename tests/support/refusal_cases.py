@@ -10,7 +10,7 @@ from typing import Any
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.type.money_pb2 import Money
 
-from storekeep.v1 import errors_pb2, inventory_pb2, options_pb2, orders_pb2, products_pb2
+from storekeep.v1 import customers_pb2, errors_pb2, inventory_pb2, options_pb2, orders_pb2, products_pb2
 from tests.support.mutations import DESCRIPTORS, STALE, copy_message
 from tests.support.order_cases import NO_ORDER, ORDER_CASES
 from tests.support.resources import CATEGORY, CUSTOMER, KINDS, LOCATION, PRODUCT, VARIANT, Kind
@@ -182,6 +182,10 @@ CATALOGUE: dict[Case, Prepare] = {
     ("SearchProducts", "INVALID_PAGE_TOKEN"): lambda shop: products_pb2.SearchProductsRequest(
         query="tea", page_token="AAAA"
     ),
+    ("SearchCustomers", "INVALID_PAGE_TOKEN"): lambda shop: customers_pb2.SearchCustomersRequest(
+        query="tea", page_token="AAAA"
+    ),
+    ("SearchOrders", "INVALID_PAGE_TOKEN"): lambda shop: orders_pb2.SearchOrdersRequest(query="tea", page_token="AAAA"),
 }
 
 

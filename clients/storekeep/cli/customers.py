@@ -8,11 +8,11 @@ from typing import Annotated
 import typer
 
 from storekeep.cli.changes import build_update
-from storekeep.cli.commands import Etag, command, new_group
+from storekeep.cli.commands import LIMIT, Deleted, Etag, Limit, command, new_group
 from storekeep.cli.listings import ResourceListing, add_listing
 from storekeep.cli.names import to_full_name
 from storekeep.cli.pairs import parse_labels
-from storekeep.cli.sessions import Session
+from storekeep.cli.sessions import Session, compute_page_size
 from storekeep.cli.steps import Step, add_steps
 from storekeep.client import Customer
 
@@ -45,6 +45,7 @@ def add_customers(app: typer.Typer) -> None:
     )
     add_listing(group, LISTING)
     command(group, "show", example="storekeep customers show ernst")(show_customer)
+    command(group, "search", example='storekeep customers search "ernst handel"')(search_customers)
     create = 'storekeep customers create --id ernst --name "Ernst Handel" --email orders@ernst.example'
     command(group, "create", example=create, writes=True)(create_customer)
     update = "storekeep customers update ernst --phone 7675-3425"
@@ -55,6 +56,19 @@ def add_customers(app: typer.Typer) -> None:
 def show_customer(session: Session, name: Annotated[str, typer.Argument(help="Id or full name.")]) -> None:
     """Show one customer."""
     session.screen.show_message(session.client.customers.get(to_customer_name(name)))
+
+
+def search_customers(
+    session: Session,
+    query: Annotated[str, typer.Argument(help="Words that must all occur; the last may be a prefix.")],
+    limit: Limit = LIMIT,
+    deleted: Deleted = False,
+) -> None:
+    """Search customers by words in their names, ids, email addresses, phone numbers and addresses, best match first."""
+    listing = session.client.customers.search(
+        query, page_size=compute_page_size(limit, page_size_max=100), show_deleted=deleted
+    )
+    session.show_listing(listing, columns=COLUMNS, limit=limit)
 
 
 def create_customer(

@@ -61,6 +61,7 @@ def add_orders(app: typer.Typer) -> None:
     place = "storekeep orders place --customer ernst --line CHAI-1=2 --line CHAI-2=1 --currency EUR"
     command(group, "place", example=place, writes=True)(place_order)
     command(group, "list", example="storekeep orders list --customer ernst --filter 'state = PLACED'")(list_orders)
+    command(group, "search", example="storekeep orders search 'ernst handel'")(search_orders)
     command(group, "show", example=f"storekeep orders show {EXAMPLE}")(show_order)
     cancel = f"storekeep orders cancel {EXAMPLE} --reason 'ordered by mistake'"
     command(group, "cancel", example=cancel, writes=True)(cancel_order)
@@ -121,6 +122,16 @@ def list_orders(
     listing = session.client.orders.list(
         filter=join_filters(filter, customer_filter), order_by=order_by, page_size=compute_page_size(limit)
     )
+    session.show_listing(listing, columns=COLUMNS, limit=limit)
+
+
+def search_orders(
+    session: Session,
+    query: Annotated[str, typer.Argument(help="Beginning of a number or reference, or words of the customer.")],
+    limit: Limit = LIMIT,
+) -> None:
+    """Search orders by number, external reference and customer."""
+    listing = session.client.orders.search(query, page_size=compute_page_size(limit, page_size_max=100))
     session.show_listing(listing, columns=COLUMNS, limit=limit)
 
 

@@ -17,6 +17,7 @@ from storekeep.v1.customers_pb2 import (
     DeleteCustomerRequest,
     GetCustomerRequest,
     ListCustomersRequest,
+    SearchCustomersRequest,
     UndeleteCustomerRequest,
     UpdateCustomerRequest,
 )
@@ -24,7 +25,7 @@ from storekeep.v1.customers_pb2_grpc import CustomerServiceStub
 
 
 class Customers:
-    """Reads and changes customers."""
+    """Reads, searches and changes customers."""
 
     def __init__(self, calls: Calls, *, channel: grpc.Channel) -> None:
         self._calls = calls
@@ -96,3 +97,28 @@ class Customers:
         Raises: CustomerNotFound, ResourceNotDeleted, EtagMismatch.
         """
         return self._calls.write(self._stub.UndeleteCustomer, UndeleteCustomerRequest(name=name, etag=etag), **options)
+
+    def search(
+        self,
+        query: str,
+        *,
+        page_size: int = 0,
+        show_deleted: bool = False,
+        timeout_s: float | None = None,
+        max_staleness_s: float | None = None,
+    ) -> Listing[Customer]:
+        """Search customers by words in their names, ids, email addresses, phone numbers and addresses.
+
+        A customer matches if it contains all words of `query`; the last may be a prefix. Best matches come first.
+        `page_size` is at most 100; 20 when 0.
+
+        Raises: InvalidPageToken.
+        """
+        request = SearchCustomersRequest(query=query, page_size=page_size, show_deleted=show_deleted)
+        return self._calls.list_pages(
+            self._stub.SearchCustomers,
+            request,
+            items=lambda page: page.customers,
+            timeout_s=timeout_s,
+            max_staleness_s=max_staleness_s,
+        )

@@ -37,12 +37,13 @@ from storekeep.v1.orders_pb2 import (
     PlaceOrderRequest,
     PreviewOrderEditRequest,
     ResumeOrderRequest,
+    SearchOrdersRequest,
 )
 from storekeep.v1.orders_pb2_grpc import OrderServiceStub
 
 
 class Orders:
-    """Places, reads and changes orders."""
+    """Places, reads, searches and changes orders."""
 
     def __init__(self, calls: Calls, *, channel: grpc.Channel) -> None:
         self._calls = calls
@@ -106,6 +107,30 @@ class Orders:
         request = ListOrdersRequest(**query)
         return self._calls.list_pages(
             self._stub.ListOrders,
+            request,
+            items=lambda page: page.orders,
+            timeout_s=timeout_s,
+            max_staleness_s=max_staleness_s,
+        )
+
+    def search(
+        self,
+        query: str,
+        *,
+        page_size: int = 0,
+        timeout_s: float | None = None,
+        max_staleness_s: float | None = None,
+    ) -> Listing[Order]:
+        """Search orders by the beginning of their number or external reference, or by words of their customer.
+
+        Digits alone also find the order number with these digits. Customers are searched if you may read customers.
+        `page_size` is at most 100; 20 when 0.
+
+        Raises: InvalidPageToken.
+        """
+        request = SearchOrdersRequest(query=query, page_size=page_size)
+        return self._calls.list_pages(
+            self._stub.SearchOrders,
             request,
             items=lambda page: page.orders,
             timeout_s=timeout_s,

@@ -45,6 +45,10 @@ class CustomerServiceStub:
     """Get up to 1000 customers at one point in time, all or none.
     Errors: CUSTOMER_NOT_FOUND.
     """
+    SearchCustomers: _grpc.UnaryUnaryMultiCallable[_customers_pb2.SearchCustomersRequest, _customers_pb2.SearchCustomersResponse]
+    """Search customers by words in their names, ids, email addresses, phone numbers and addresses, best match first.
+    Errors: INVALID_PAGE_TOKEN.
+    """
     CreateCustomer: _grpc.UnaryUnaryMultiCallable[_customers_pb2.CreateCustomerRequest, _customers_pb2.Customer]
     """Create a customer.
     Errors: ALREADY_EXISTS.
@@ -78,6 +82,10 @@ class CustomerServiceAsyncStub(CustomerServiceStub):
     BatchGetCustomers: _aio.UnaryUnaryMultiCallable[_customers_pb2.BatchGetCustomersRequest, _customers_pb2.BatchGetCustomersResponse]  # type: ignore[assignment]
     """Get up to 1000 customers at one point in time, all or none.
     Errors: CUSTOMER_NOT_FOUND.
+    """
+    SearchCustomers: _aio.UnaryUnaryMultiCallable[_customers_pb2.SearchCustomersRequest, _customers_pb2.SearchCustomersResponse]  # type: ignore[assignment]
+    """Search customers by words in their names, ids, email addresses, phone numbers and addresses, best match first.
+    Errors: INVALID_PAGE_TOKEN.
     """
     CreateCustomer: _aio.UnaryUnaryMultiCallable[_customers_pb2.CreateCustomerRequest, _customers_pb2.Customer]  # type: ignore[assignment]
     """Create a customer.
@@ -127,6 +135,16 @@ class CustomerServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_customers_pb2.BatchGetCustomersResponse, _abc.Awaitable[_customers_pb2.BatchGetCustomersResponse]]:
         """Get up to 1000 customers at one point in time, all or none.
         Errors: CUSTOMER_NOT_FOUND.
+        """
+
+    @_abc_1.abstractmethod
+    def SearchCustomers(
+        self,
+        request: _customers_pb2.SearchCustomersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_customers_pb2.SearchCustomersResponse, _abc.Awaitable[_customers_pb2.SearchCustomersResponse]]:
+        """Search customers by words in their names, ids, email addresses, phone numbers and addresses, best match first.
+        Errors: INVALID_PAGE_TOKEN.
         """
 
     @_abc_1.abstractmethod

@@ -1908,3 +1908,71 @@ class OrderImportResult(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___OrderImportResult: _TypeAlias = OrderImportResult  # noqa: Y015
+
+@_typing.final
+class SearchOrdersRequest(_message.Message):
+    """The request of SearchOrders."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUERY_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    MAX_STALENESS_FIELD_NUMBER: _builtins.int
+    query: _builtins.str
+    """The beginning of a number or reference in either case, the digits of a number, or words of the customer. 1 to 200
+    characters.
+    """
+    page_size: _builtins.int
+    """Maximum number of results on the page: at most 100; 20 when 0."""
+    page_token: _builtins.str
+    """The `next_page_token` of the previous page of the same query; empty for the first page. At most 2,048 characters."""
+    @_builtins.property
+    def max_staleness(self) -> _duration_pb2.Duration:
+        """Maximum staleness of the reply, 0 to 1 day. A replica may then answer. The reply always includes the writes up to
+        the consistency token in the request metadata `storekeep-position`. Default: as fresh as the primary.
+        """
+
+    def __init__(
+        self,
+        *,
+        query: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        max_staleness: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness", "page_size", b"page_size", "page_token", b"page_token", "query", b"query"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SearchOrdersRequest: _TypeAlias = SearchOrdersRequest  # noqa: Y015
+
+@_typing.final
+class SearchOrdersResponse(_message.Message):
+    """The response of SearchOrders."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDERS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """The `page_token` of the next page; empty on the last page."""
+    @_builtins.property
+    def orders(self) -> _containers.RepeatedCompositeFieldContainer[Global___Order]:
+        """One page."""
+
+    def __init__(
+        self,
+        *,
+        orders: _abc.Iterable[Global___Order] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "orders", b"orders"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SearchOrdersResponse: _TypeAlias = SearchOrdersResponse  # noqa: Y015

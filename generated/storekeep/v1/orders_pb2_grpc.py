@@ -55,6 +55,11 @@ class OrderServiceStub:
                 request_serializer=storekeep_dot_v1_dot_orders__pb2.BatchGetOrdersRequest.SerializeToString,
                 response_deserializer=storekeep_dot_v1_dot_orders__pb2.BatchGetOrdersResponse.FromString,
                 _registered_method=True)
+        self.SearchOrders = channel.unary_unary(
+                '/storekeep.v1.OrderService/SearchOrders',
+                request_serializer=storekeep_dot_v1_dot_orders__pb2.SearchOrdersRequest.SerializeToString,
+                response_deserializer=storekeep_dot_v1_dot_orders__pb2.SearchOrdersResponse.FromString,
+                _registered_method=True)
         self.ConfirmOrder = channel.unary_unary(
                 '/storekeep.v1.OrderService/ConfirmOrder',
                 request_serializer=storekeep_dot_v1_dot_orders__pb2.ConfirmOrderRequest.SerializeToString,
@@ -180,6 +185,17 @@ class OrderServiceServicer:
     def BatchGetOrders(self, request, context):
         """Get up to 500 orders at one point in time, all or none.
         Errors: ORDER_NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SearchOrders(self, request, context):
+        """Search orders by number, external reference and customer. An order matches if its number or its external reference
+        begins with the query, or if its customer matches as in SearchCustomers. Customers are searched only for callers
+        with the permission `customers.read`. Numbers come first, then references, then the orders of each customer, newest
+        first. A page can be empty although a further one follows.
+        Errors: INVALID_PAGE_TOKEN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -361,6 +377,11 @@ def add_OrderServiceServicer_to_server(servicer, server):
                     servicer.BatchGetOrders,
                     request_deserializer=storekeep_dot_v1_dot_orders__pb2.BatchGetOrdersRequest.FromString,
                     response_serializer=storekeep_dot_v1_dot_orders__pb2.BatchGetOrdersResponse.SerializeToString,
+            ),
+            'SearchOrders': grpc.unary_unary_rpc_method_handler(
+                    servicer.SearchOrders,
+                    request_deserializer=storekeep_dot_v1_dot_orders__pb2.SearchOrdersRequest.FromString,
+                    response_serializer=storekeep_dot_v1_dot_orders__pb2.SearchOrdersResponse.SerializeToString,
             ),
             'ConfirmOrder': grpc.unary_unary_rpc_method_handler(
                     servicer.ConfirmOrder,
@@ -562,6 +583,33 @@ class OrderService:
             '/storekeep.v1.OrderService/BatchGetOrders',
             storekeep_dot_v1_dot_orders__pb2.BatchGetOrdersRequest.SerializeToString,
             storekeep_dot_v1_dot_orders__pb2.BatchGetOrdersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SearchOrders(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/storekeep.v1.OrderService/SearchOrders',
+            storekeep_dot_v1_dot_orders__pb2.SearchOrdersRequest.SerializeToString,
+            storekeep_dot_v1_dot_orders__pb2.SearchOrdersResponse.FromString,
             options,
             channel_credentials,
             insecure,

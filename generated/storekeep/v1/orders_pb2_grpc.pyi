@@ -51,6 +51,13 @@ class OrderServiceStub:
     """Get up to 500 orders at one point in time, all or none.
     Errors: ORDER_NOT_FOUND.
     """
+    SearchOrders: _grpc.UnaryUnaryMultiCallable[_orders_pb2.SearchOrdersRequest, _orders_pb2.SearchOrdersResponse]
+    """Search orders by number, external reference and customer. An order matches if its number or its external reference
+    begins with the query, or if its customer matches as in SearchCustomers. Customers are searched only for callers
+    with the permission `customers.read`. Numbers come first, then references, then the orders of each customer, newest
+    first. A page can be empty although a further one follows.
+    Errors: INVALID_PAGE_TOKEN.
+    """
     ConfirmOrder: _grpc.UnaryUnaryMultiCallable[_orders_pb2.ConfirmOrderRequest, _orders_pb2.Order]
     """Confirm a placed order. A confirmed order does not expire.
     Errors: ORDER_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE, ORDER_HELD.
@@ -156,6 +163,13 @@ class OrderServiceAsyncStub(OrderServiceStub):
     BatchGetOrders: _aio.UnaryUnaryMultiCallable[_orders_pb2.BatchGetOrdersRequest, _orders_pb2.BatchGetOrdersResponse]  # type: ignore[assignment]
     """Get up to 500 orders at one point in time, all or none.
     Errors: ORDER_NOT_FOUND.
+    """
+    SearchOrders: _aio.UnaryUnaryMultiCallable[_orders_pb2.SearchOrdersRequest, _orders_pb2.SearchOrdersResponse]  # type: ignore[assignment]
+    """Search orders by number, external reference and customer. An order matches if its number or its external reference
+    begins with the query, or if its customer matches as in SearchCustomers. Customers are searched only for callers
+    with the permission `customers.read`. Numbers come first, then references, then the orders of each customer, newest
+    first. A page can be empty although a further one follows.
+    Errors: INVALID_PAGE_TOKEN.
     """
     ConfirmOrder: _aio.UnaryUnaryMultiCallable[_orders_pb2.ConfirmOrderRequest, _orders_pb2.Order]  # type: ignore[assignment]
     """Confirm a placed order. A confirmed order does not expire.
@@ -283,6 +297,19 @@ class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_orders_pb2.BatchGetOrdersResponse, _abc.Awaitable[_orders_pb2.BatchGetOrdersResponse]]:
         """Get up to 500 orders at one point in time, all or none.
         Errors: ORDER_NOT_FOUND.
+        """
+
+    @_abc_1.abstractmethod
+    def SearchOrders(
+        self,
+        request: _orders_pb2.SearchOrdersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_orders_pb2.SearchOrdersResponse, _abc.Awaitable[_orders_pb2.SearchOrdersResponse]]:
+        """Search orders by number, external reference and customer. An order matches if its number or its external reference
+        begins with the query, or if its customer matches as in SearchCustomers. Customers are searched only for callers
+        with the permission `customers.read`. Numbers come first, then references, then the orders of each customer, newest
+        first. A page can be empty although a further one follows.
+        Errors: INVALID_PAGE_TOKEN.
         """
 
     @_abc_1.abstractmethod

@@ -19,7 +19,7 @@ GRAM_UNITS = 3
 """Length of an n-gram, in characters with their marks."""
 JOINT = "\x01"
 """Stands between the parts of a compound."""
-JOINERS = frozenset("'’‘ʼ´`-‐–−._/&·・⁄׳״")
+JOINERS = frozenset("'`-._/&\u00b4\u00b7\u02bc\u05f3\u05f4\u2010\u2013\u2018\u2019\u2044\u2212\u30fb")
 """Signs that join the parts of a compound if no space is beside them."""
 LETTERS = {
     "ł": "l",
@@ -29,7 +29,7 @@ LETTERS = {
     "þ": "th",
     "æ": "ae",
     "œ": "oe",
-    "ı": "i",
+    "\u0131": "i",
     "ħ": "h",
     "ŧ": "t",
     "ŋ": "n",
@@ -40,7 +40,7 @@ LETTERS = {
 SPELLED_OUT = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "å": "aa", "Ä": "Ae", "Ö": "Oe", "Ü": "Ue", "Å": "Aa"})
 """Other spellings of letters: `Müller` is also `Mueller`."""
 SPELLED = re.compile("[äöüåÄÖÜÅ]")
-SIGNS = str.maketrans({"™": " ", "℠": " ", "´": "'", "\u200b": " "})
+SIGNS = str.maketrans({"™": " ", "℠": " ", "\u00b4": "'", "\u200b": " "})
 """Characters that would become letters, or vanish, when a text is decomposed."""
 UNSPACED = "\u0e01-\u0e4e\u0e81-\u0ecf\u1000-\u109f\u1780-\u17d3\u17dd\u1950-\u19df\u1a20-\u1aaf" + (
     "\u2e80-\u2fdf\u3005-\u3007\u3021-\u3029\u3031-\u3035\u3038-\u303b\u3041-\u309f\u30a1-\u30fa\u30fc-\u30ff"

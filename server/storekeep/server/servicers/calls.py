@@ -76,7 +76,7 @@ def build_list_request(request: Listing, *, parent: str = "") -> ListRequest:
     )
 
 
-def build_search_request(request: Searching, *, show_all: bool) -> SearchRequest:
+def build_search_request(request: Searching, *, show_all: bool = False) -> SearchRequest:
     """Build the `SearchRequest` of the current RPC, a Search method."""
     return SearchRequest(
         method=CURRENT.get().method,
@@ -85,3 +85,8 @@ def build_search_request(request: Searching, *, show_all: bool) -> SearchRequest
         page_token=request.page_token,
         show_all=show_all,
     )
+
+
+def has_permission(permission: str) -> bool:
+    """Return whether the caller of the current RPC has a permission, for replies that depend on it."""
+    return permission in CURRENT.get().caller.permissions

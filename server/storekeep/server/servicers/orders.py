@@ -14,10 +14,17 @@ from storekeep.server.domain.orders import (
     notes,
     orders,
     placing,
+    searches,
 )
 from storekeep.server.domain.orders.placing import PlacingRules
 from storekeep.server.domain.standard.pages import PageTokens
-from storekeep.server.servicers.calls import build_call, build_dry_run_call, build_list_request
+from storekeep.server.servicers.calls import (
+    build_call,
+    build_dry_run_call,
+    build_list_request,
+    build_search_request,
+    has_permission,
+)
 from storekeep.server.servicers.converters import parse_id, parse_key
 from storekeep.server.servicers.order_import_messages import build_import_result, parse_historic_order
 from storekeep.server.servicers.order_messages import (
@@ -60,6 +67,18 @@ class OrderServicer(orders_pb2_grpc.OrderServiceServicer):
     ) -> pb.BatchGetOrdersResponse:
         items = orders.batch_get_orders(self._store, [parse_id(name) for name in request.names])
         return pb.BatchGetOrdersResponse(orders=[build_order(order) for order in items])
+
+    def SearchOrders(self, request: pb.SearchOrdersRequest, context: grpc.ServicerContext) -> pb.SearchOrdersResponse:
+        page = searches.search_orders(
+            self._store,
+            build_search_request(request),
+            numbers=self._rules.numbers,
+            with_customers=has_permission("customers.read"),
+            tokens=self._tokens,
+        )
+        return pb.SearchOrdersResponse(
+            orders=[build_order(order) for order in page.items], next_page_token=page.next_page_token
+        )
 
     def ConfirmOrder(self, request: pb.ConfirmOrderRequest, context: grpc.ServicerContext) -> pb.Order:
         order = changes.confirm_order(self._store, build_call(request), parse_id(request.name), etag=request.etag)

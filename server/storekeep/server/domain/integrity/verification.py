@@ -15,6 +15,7 @@ import msgspec
 from storekeep.server.domain.audit.checkpoints import Checkpoint
 from storekeep.server.domain.audit.log import verify_chain
 from storekeep.server.domain.integrity.audited_rows import check_rows
+from storekeep.server.domain.integrity.search_documents import check_documents
 from storekeep.server.domain.keys.audit_chain import AuditChain
 from storekeep.server.domain.orders.states import HOLDS_STOCK
 from storekeep.server.store.engine import Store
@@ -61,6 +62,7 @@ def verify(db: Store, chain: AuditChain | None = None, *, since: Checkpoint | No
     return [
         *findings,
         _make_finding("audit-guards", "triggers protect the ledgers from changes", _find_missing_guards(db)),
+        _make_finding("search-documents", "each product and customer is found by its words", check_documents(db)),
         _make_finding("audit-rows", "each row matches the last audit entry of its resource", check_rows(db, chain)),
         _check_audit_chain(db, chain, since),
     ]

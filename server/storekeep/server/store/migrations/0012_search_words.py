@@ -12,7 +12,6 @@ from typing import Any
 from storekeep.server.runtime.words import list_words
 
 BATCH_ROWS = 500
-RANK = "length * 1099511627776 + id"
 SQLITE = (
     """
     CREATE TABLE "{noun}_documents" (
@@ -47,8 +46,8 @@ SQLITE = (
     END
     """,
 )
-"""A document and its index (sqlite.org/fts5.html, contentless-delete tables). The row number of the index is the rank, so
-that hits come sorted. The tokenizer `ascii` leaves the words as they are."""
+"""A document and its index (sqlite.org/fts5.html, contentless-delete tables). The row number of the index is the rank,
+so that hits come sorted. The tokenizer `ascii` leaves the words as they are."""
 POSTGRESQL = (
     """
     CREATE TABLE "{noun}_documents" (
@@ -57,7 +56,6 @@ POSTGRESQL = (
         "title" TEXT COLLATE "C" NOT NULL,
         "details" TEXT COLLATE "C" NOT NULL,
         "length" INTEGER NOT NULL,
-        "rank" BIGINT GENERATED ALWAYS AS (CAST(length AS BIGINT) * 1099511627776 + id) STORED,
         "title_words" TSVECTOR GENERATED ALWAYS AS (array_to_tsvector(string_to_array(title, ' '))) STORED,
         "words" TSVECTOR GENERATED ALWAYS AS (
             array_to_tsvector(string_to_array(title, ' ')) || array_to_tsvector(string_to_array(details, ' '))

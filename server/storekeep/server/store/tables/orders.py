@@ -51,6 +51,14 @@ class Order(Versioned):
 
 
 Order.add_index(Order.index(Order.external_reference, where=peewee.SQL("external_reference IS NOT NULL")))
+Order.add_index(Order.index(peewee.SQL('LOWER("number")'), name="orders_lower_number"))
+Order.add_index(
+    Order.index(
+        peewee.SQL('LOWER("external_reference")'),
+        name="orders_lower_reference",
+        where=peewee.SQL('"external_reference" IS NOT NULL'),
+    )
+)
 Order.add_index(Order.index(Order.expire_time_us, where=peewee.SQL("state = 'PLACED'")))
 
 

@@ -22,6 +22,8 @@ RANK_STEP = 2**40
 """The rank of a document is its length times this, plus its id: short titles come first, then old documents."""
 LENGTH_MAX = 4_095
 """The maximum length of a document, for its rank."""
+WORDS_BYTES_MAX = 500_000
+"""The most bytes of the words in one part of a document: PostgreSQL indexes at most 1 MiB of both."""
 TITLE, DETAILS = 1, 2
 """The levels of hits: all words are in the title, or some are in the details only."""
 LEVELS = (TITLE, DETAILS)
@@ -77,19 +79,27 @@ def build_words(display_name: str, *, title: Iterable[str], details: Iterable[st
     """
     name_words = list_words((display_name,))
     return Words(
-        " ".join(sorted(name_words | list_words(title))),
-        " ".join(sorted(list_words(details))),
+        _join_words((display_name, *title)),
+        _join_words(details),
         min(len(name_words), LENGTH_MAX),
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Words:
-    """The words of a document; see `Document`."""
-
-    title: str
-    details: str
-    length: int
+def _join_words(texts: Iterable[str]) -> str:
+    """Return the words of texts, without those of the last texts if all would be longer than `WORDS_BYTES_MAX`."""
+    texts = tuple(texts)
+    joined = " ".join(sorted(list_words(texts)))
+    if len(joined.encode()) <= WORDS_BYTES_MAX:
+        return joined
+    words: set[str] = set()
+    left = WORDS_BYTES_MAX
+    for text in texts:
+        added = list_words((text,)) - words
+        left -= sum(len(word.encode()) + 1 for word in added)
+        if left < 0:
+            break
+        words |= added
+    return " ".join(sorted(words))
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +126,7 @@ class SearchIndex:
 
     def __init__(self, noun: str, *, condition: str) -> None:
         documents, resources = f"{noun}_documents", f"{noun}s"
+        rank = f"(CAST({documents}.length AS BIGINT) * {RANK_STEP} + {documents}.id)"
         joined = f"JOIN {resources} ON {resources}.id = {documents}.{noun}_id"
         self._put = Statement(
             f"""
@@ -136,11 +147,11 @@ class SearchIndex:
             ORDER BY {noun}_search.rowid LIMIT :limit
             """,  # noqa: S608 - the names of tables
             postgresql=f"""
-            SELECT {documents}.{noun}_id, rank
+            SELECT {documents}.{noun}_id, {rank}
             FROM {documents} {joined}
             WHERE words @@ CAST(:words AS TSQUERY) AND (title_words @@ CAST(:words AS TSQUERY)) = :in_title
-              AND rank > CAST(:rank AS BIGINT) AND {condition}
-            ORDER BY rank LIMIT :limit
+              AND {rank} > CAST(:rank AS BIGINT) AND {condition}
+            ORDER BY {rank} LIMIT :limit
             """,  # noqa: S608 - the names of tables
         )
 
@@ -188,9 +199,12 @@ PRODUCT_INDEX = SearchIndex(
 CUSTOMER_INDEX = SearchIndex("customer", condition="(:show_all OR customers.delete_time_us IS NULL)")
 PRODUCT_TEXTS = Statement("SELECT display_name, description FROM products WHERE id = :product_id")
 """The searchable texts of a product."""
+PRODUCT_IDS_AFTER = Statement("SELECT id FROM products WHERE id > :after ORDER BY id LIMIT :limit")
+CUSTOMER_IDS_AFTER = Statement("SELECT id FROM customers WHERE id > :after ORDER BY id LIMIT :limit")
 VARIANT_TEXTS = Statement(
     """
     SELECT sku, display_name, barcode FROM variants WHERE product_id = :product_id AND delete_time_us IS NULL
+    ORDER BY sku
     """
 )
 """The searchable texts of the variants of a product."""
