@@ -110,11 +110,11 @@ BREACHES = (
     ("replies", "UPDATE replies SET entry = 999", "its entry 999 is missing"),
     ("event-sequence", "DELETE FROM audit_entries WHERE sequence = 3", "events: number 3 is missing, before 4"),
     (
-        "product-search",
+        "search-documents",
         "DELETE FROM product_documents WHERE product_id = 'mug'",
         "products/mug: its search document is m",
     ),
-    ("product-search", "UPDATE products SET display_name = 'Jug' WHERE id = 'mug'", "document is out of date"),
+    ("search-documents", "UPDATE products SET display_name = 'Jug' WHERE id = 'mug'", "document is out of date"),
     ("audit-chain", "UPDATE audit_entries SET actor = 'nobody' WHERE sequence = 4", "auditEntries/4:"),
     ("audit-guards", "DROP TRIGGER {guard}", "the trigger audit_entries_kept is missing"),
     ("audit-rows", "UPDATE prices SET amount_minor = 1 WHERE sku = 'MUG-BLUE'", "prices not as recorded in"),

@@ -8,14 +8,15 @@ from hypothesis import strategies as st
 
 from storekeep.server.runtime.words import AllOf, AnyOf, Condition, Term, list_words, parse_query
 
+FULL_WIDTH = "".join(chr(ord(letter) + 0xFEE0) for letter in "Full") + "-Width \uff11\uff12"
 FOUND = [
     ("Rössle Sauerkraut", "rossle"),
     ("Straße", "strasse"),
     ("STRASSE", "straße"),
     ("Łódź", "lodz"),
     ("Ærø", "aero"),
-    ("İstanbul ışık", "istanbul isik"),
-    ("Ｆｕｌｌ-Ｗｉｄｔｈ １２", "full width 12"),
+    ("İstanbul \u0131ş\u0131k", "istanbul isik"),
+    (FULL_WIDTH, "full width 12"),
     ("ﬁne oﬃce", "fine office"),
     ("O'Neill's", "oneills"),
     ("O'Neill's", "o'neill"),

@@ -100,7 +100,7 @@ def search_orders(
 
 
 def _parse(text: str, numbers: OrderNumbers, *, with_customers: bool) -> _Query:
-    stripped = " ".join(text.split())
+    stripped = " ".join(text.replace("\0", " ").split())
     is_sequence = stripped.isascii() and stripped.isdigit() and len(stripped) <= SEQUENCE_DIGITS_MAX
     number = numbers.make(int(stripped)) if is_sequence else stripped
     lowered = "".join(character.lower() if character.isascii() else character for character in stripped)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from storekeep.server.runtime.words import list_words
+from storekeep.server.store.tables.search import build_words
 
 BATCH_ROWS = 500
 SQLITE = (
@@ -74,8 +74,7 @@ ORDER_INDEXES = (
     """,
 )
 VARIANTS = """
-    SELECT product_id, sku, display_name, barcode FROM variants
-    WHERE product_id >= ? AND product_id <= ? AND delete_time_us IS NULL
+    SELECT sku, display_name, barcode FROM variants WHERE product_id = ? AND delete_time_us IS NULL ORDER BY sku
     """
 
 
@@ -116,29 +115,25 @@ def _index(database: Any, noun: str, columns: str, describe: Any) -> None:
         if not rows:
             return
         for key, name, title, details in describe(database, [row[1:] for row in rows]):
-            values = (key, _join(title), _join(details), min(len(list_words([name])), 4_095))
+            words = build_words(name, title=title, details=details)
             _run(
                 database,
                 f"INSERT INTO {noun}_documents ({noun}_id, title, details, length) VALUES (?, ?, ?, ?)",  # noqa: S608
-                values,
+                (key, words.title, words.details, words.length),
             )
         after = tuple(rows[-1][:2])
 
 
-def _join(texts: list[str]) -> str:
-    return " ".join(sorted(list_words(texts)))
-
-
 def _describe_products(database: Any, rows: list[Any]) -> Any:
     for product_id, name, description in rows:
-        variants = _run(database, VARIANTS, (product_id, product_id)).fetchall()
-        yield product_id, name, [name, *(text for row in variants for text in row[1:])], [description]
+        variants = _run(database, VARIANTS, (product_id,)).fetchall()
+        yield product_id, name, [text for row in variants for text in row], [description]
 
 
 def _describe_customers(_database: Any, rows: list[Any]) -> Any:
     for customer_id, name, email, phone, addresses in rows:
         lines = [text for each in json.loads(addresses) for text in _list_texts(each)]
-        yield customer_id, name, [customer_id, name, email, phone], lines
+        yield customer_id, name, [customer_id, email, phone], lines
 
 
 def _list_texts(value: Any) -> list[str]:
