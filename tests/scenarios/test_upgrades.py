@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -21,8 +22,10 @@ from storekeep.server.domain.orders.cancellations import cancel_order, cancel_or
 from storekeep.server.domain.orders.changes import complete_order
 from storekeep.server.domain.orders.fulfillments import LineUnits, create_fulfillment, ship_fulfillment
 from storekeep.server.domain.orders.orders import get_order
+from storekeep.server.runtime.words import parse_query
 from storekeep.server.store.opening import open_store
 from storekeep.server.store.schema import MIGRATIONS, migrate
+from storekeep.server.store.tables.search import CUSTOMER_INDEX, PRODUCT_INDEX
 from tests.support.databases import Database, Session, new_database
 
 CALL = Call(Caller("serviceAccounts/test"), "storekeep.v1.OrderService/PlaceOrder")
@@ -30,12 +33,18 @@ NEW_SCHEMA = (
     "ALTER TABLE audit_entries ADD COLUMN api_key TEXT DEFAULT ''",
     "ALTER TABLE audit_entries ADD COLUMN session_id TEXT DEFAULT ''",
     "CREATE TABLE audit_epochs (number INTEGER)",
+    "ALTER TABLE product_documents RENAME TO old_documents",
+    "CREATE TABLE product_documents (product_id TEXT UNIQUE, title TEXT, details TEXT, length INTEGER)",
+    "CREATE TABLE customer_documents (customer_id TEXT UNIQUE, title TEXT, details TEXT, length INTEGER)",
 )
-"""Schema changes that today's code needs to write audit entries for the old release. `OLD_SCHEMA` undoes them."""
+"""Schema changes that today's code needs to write resources and audit entries. `OLD_SCHEMA` undoes them."""
 OLD_SCHEMA = (
     "ALTER TABLE audit_entries DROP COLUMN api_key",
     "ALTER TABLE audit_entries DROP COLUMN session_id",
     "DROP TABLE audit_epochs",
+    "DROP TABLE product_documents",
+    "DROP TABLE customer_documents",
+    "ALTER TABLE old_documents RENAME TO product_documents",
 )
 STATES = {"first": "PLACED", "second": "CONFIRMED", "third": "CANCELLED"}
 
@@ -105,6 +114,14 @@ def test_old_database_is_sound_after_the_upgrade(old: Database):
     migrate(old.url)
     with closing(open_store(old.url)) as store:
         assert [finding for finding in verify(store) if not finding.holds] == []
+
+
+def test_products_and_customers_of_an_older_release_are_found(old: Database):
+    migrate(old.url)
+    with closing(open_store(old.url)) as store:
+        for index, query, key in ((PRODUCT_INDEX, "cup-1", "cup"), (CUSTOMER_INDEX, "ada", "ada")):
+            hits = store.read(partial(index.search, condition=parse_query(query), after=(0, 0), limit=9))
+            assert [hit.key for hit in hits] == [key]
 
 
 def test_open_orders_get_their_place_in_the_ledger(old: Database):

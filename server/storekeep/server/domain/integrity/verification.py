@@ -21,7 +21,13 @@ from storekeep.server.domain.orders.states import HOLDS_STOCK
 from storekeep.server.store.engine import Store
 from storekeep.server.store.sql.transactions import Transaction
 from storekeep.server.store.tables.audit import EXPECTED_GUARDS, GUARDS
-from storekeep.server.store.tables.invariants import FOREIGN_KEYS, INTEGRITY, INVARIANTS, Invariant
+from storekeep.server.store.tables.invariants import (
+    FOREIGN_KEYS,
+    INTEGRITY,
+    INVARIANTS,
+    REFRESH_TEXT_INDEXES,
+    Invariant,
+)
 from storekeep.server.store.tables.order_invariants import ORDER_INVARIANTS
 
 BREACHES_MAX = 20
@@ -75,6 +81,7 @@ def _find_missing_guards(db: Store) -> list[str]:
 
 
 def _check_rows(tx: Transaction) -> list[Finding]:
+    REFRESH_TEXT_INDEXES.all(tx)
     integrity = (text for (text,) in INTEGRITY.all(tx) if text != SOUND)
     dangling = (f"{table}, row {row}: no such {parent}" for table, row, parent, _ in FOREIGN_KEYS.run(tx))
     return [

@@ -26,7 +26,7 @@ SQLITE = (
     'CREATE UNIQUE INDEX "{noun}_documents_{noun}_id" ON "{noun}_documents" ("{noun}_id")',
     """
     CREATE VIRTUAL TABLE {noun}_search USING fts5 (
-        title, details, content = '', contentless_delete = 1, detail = 'column', tokenize = 'ascii'
+        title, details, content = '', detail = 'column', tokenize = 'ascii'
     )
     """,
     """
@@ -36,18 +36,20 @@ SQLITE = (
     """,
     """
     CREATE TRIGGER {noun}_documents_deleted AFTER DELETE ON {noun}_documents BEGIN
-        DELETE FROM {noun}_search WHERE rowid = {old_rank};
+        INSERT INTO {noun}_search ({noun}_search, rowid, title, details)
+        VALUES ('delete', {old_rank}, old.title, old.details);
     END
     """,
     """
     CREATE TRIGGER {noun}_documents_updated AFTER UPDATE ON {noun}_documents BEGIN
-        DELETE FROM {noun}_search WHERE rowid = {old_rank};
+        INSERT INTO {noun}_search ({noun}_search, rowid, title, details)
+        VALUES ('delete', {old_rank}, old.title, old.details);
         INSERT INTO {noun}_search (rowid, title, details) VALUES ({new_rank}, new.title, new.details);
     END
     """,
 )
-"""A document and its index (sqlite.org/fts5.html, contentless-delete tables). The row number of the index is the rank,
-so that hits come sorted. The tokenizer `ascii` leaves the words as they are."""
+"""A document and its index (sqlite.org/fts5.html, contentless tables). The row number of the index is the rank, so that
+hits come sorted. The tokenizer `ascii` leaves the words as they are."""
 POSTGRESQL = (
     """
     CREATE TABLE "{noun}_documents" (

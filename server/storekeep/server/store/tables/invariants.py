@@ -102,6 +102,12 @@ INTEGRITY = Statement(
 )
 """Problems of the database itself, one string per row. SQLite returns the row `ok` for a sound file. Use pg_amcheck to
 check the files of PostgreSQL."""
+REFRESH_TEXT_INDEXES = Statement(
+    "SELECT (SELECT rowid FROM product_search LIMIT 1), (SELECT rowid FROM customer_search LIMIT 1)",
+    postgresql="SELECT NULL, NULL",
+)
+"""Makes SQLite forget what it has cached of the text indexes: `integrity_check` compares an outdated cache with the
+newer pages that another connection wrote, and reports corruption."""
 FOREIGN_KEYS = Statement("PRAGMA foreign_key_check", postgresql=_build_foreign_key_check())
 """(table, row, referenced table, key) of each row with a dangling reference."""
 
