@@ -25,6 +25,7 @@ PUBLIC = [
     "CategoryState",
     "ClientClosed",
     "Conflict",
+    "CountBelowCommitted",
     "CreateApiKeyResponse",
     "CurrencyMismatch",
     "Customer",

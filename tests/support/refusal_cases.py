@@ -239,7 +239,7 @@ STOCK: dict[Case, Prepare] = {
     **{("SetStock", reason): prepare for reason, prepare in _levels(build_set_stock).items()},
     ("AdjustStock", "OUT_OF_STOCK"): lambda shop: build_adjustment(make_allocated_sku(shop), -1),
     ("AdjustStock", "INVALID_AMOUNT"): build_overfull_adjustment,
-    ("SetStock", "OUT_OF_STOCK"): lambda shop: build_set_stock(make_allocated_sku(shop), 4),
+    ("SetStock", "COUNT_BELOW_COMMITTED"): lambda shop: build_set_stock(make_allocated_sku(shop), 4),
     ("SetStock", "QUANTITY_MISMATCH"): lambda shop: build_set_stock(shop.variant(stock=5).sku, 9, expected_quantity=6),
     ("GetStockLevel", "STOCK_LEVEL_NOT_FOUND"): lambda shop: inventory_pb2.GetStockLevelRequest(name=_no_level(shop)),
     ("BatchGetStockLevels", "STOCK_LEVEL_NOT_FOUND"): lambda shop: inventory_pb2.BatchGetStockLevelsRequest(

@@ -127,8 +127,12 @@ class StockModel:
     def set(self, place: Place, quantity: int) -> None:
         self.expire_due([place[1]])
         level = self.levels.get(place)
-        if level is None or level.on_hand != quantity:
-            self._change_on_hand(place, quantity - (level.on_hand if level else 0), "COUNT")
+        if level is not None and level.on_hand == quantity:
+            return
+        delta = quantity - (level.on_hand if level else 0)
+        if self._level(place).uncommitted + delta < 0:
+            raise Refused("CountBelowCommitted")
+        self._change_on_hand(place, delta, "COUNT")
 
     def _change_on_hand(self, place: Place, delta: int, cause: str) -> None:
         movable = self._level(place).movable

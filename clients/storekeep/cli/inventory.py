@@ -175,6 +175,10 @@ def set_stock(
         int | None, typer.Option("--expect", min=0, max=UNITS_MAX, help="Fail unless this number of units is on hand.")
     ] = None,
     reason: Reason = "",
+    backorder_shortage: Annotated[
+        bool,
+        typer.Option("--backorder-shortage", help="Record a count below the promised units; the rest is backordered."),
+    ] = False,
     etag: Etag = "",
 ) -> None:
     """Set the units on hand, as after a stock count."""
@@ -183,6 +187,7 @@ def set_stock(
         quantity=quantity,
         expected_quantity=expect,
         reason=reason,
+        backorder_shortage=backorder_shortage,
         etag=etag,
         **session.write_options,
     )

@@ -21,7 +21,7 @@ StorekeepError
     ├── Conflict                    EtagMismatch, AlreadyExists, SkuTaken, ResourceDeleted, ResourceNotDeleted,
     │                               ResourceInUse, IllegalState, OrderHeld, OrderNotHeld, UnitsNotOpen,
     │                               NotForSale, OutOfStock, QuantityMismatch, RoleBuiltIn,
-    │                               ReplyExpired
+    │                               CountBelowCommitted, ReplyExpired
     └── ServerError                 Overloaded, RateLimited, DeadlineExceeded, StorageFull, StorageUnavailable,
                                     ShuttingDown, InternalError, AuditEntryUnreadable
 """
@@ -506,6 +506,17 @@ class QuantityMismatch(Conflict):
     def on_hand(self) -> int | None:
         """Current units on hand."""
         return self._get_count("on_hand")
+
+
+class CountBelowCommitted(Conflict):
+    """Fewer units were counted than are reserved and allocated. Set `backorder_shortage` to record the loss."""
+
+    reason = "COUNT_BELOW_COMMITTED"
+
+    @property
+    def committed(self) -> int:
+        """The units that are reserved or allocated."""
+        return (self._get_count("reserved") or 0) + (self._get_count("allocated") or 0)
 
 
 class CustomerNotFound(NotFound):

@@ -206,6 +206,7 @@ class Inventory:
         quantity: int,
         expected_quantity: int | None = None,
         reason: str = "",
+        backorder_shortage: bool = False,
         etag: str = "",
         **options: Unpack[WriteOptions],
     ) -> StockLevel:
@@ -216,11 +217,18 @@ class Inventory:
             quantity: units on hand.
             expected_quantity: units that must be on hand before the change (default: no check).
             reason: text for the ledger.
+            backorder_shortage: whether to record a count below the reserved and allocated units, by raising the
+                backorder limit of the level.
 
-        Raises: LocationNotFound, ResourceDeleted, SkuNotFound, EtagMismatch, QuantityMismatch, OutOfStock.
+        Raises: LocationNotFound, ResourceDeleted, SkuNotFound, EtagMismatch, QuantityMismatch, CountBelowCommitted.
         """
         request = SetStockRequest(
-            name=name, quantity=quantity, expected_quantity=expected_quantity, reason=reason, etag=etag
+            name=name,
+            quantity=quantity,
+            expected_quantity=expected_quantity,
+            reason=reason,
+            backorder_shortage=backorder_shortage,
+            etag=etag,
         )
         return self._calls.write(self._stub.SetStock, request, **options)
 

@@ -106,6 +106,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_QUANTITY_MISMATCH: _ErrorReason.ValueType  # 54
     """`expected_quantity` differs from the quantity on hand; the metadata has the actual quantity."""
+    ERROR_REASON_COUNT_BELOW_COMMITTED: _ErrorReason.ValueType  # 58
+    """Fewer units were counted than are reserved and allocated. The metadata has `quantity`, `reserved`, `allocated` and
+    `backorder_limit`. Set `backorder_shortage` to record the loss.
+    """
     ERROR_REASON_RESERVATION_NOT_FOUND: _ErrorReason.ValueType  # 55
     """No such reservation."""
     ERROR_REASON_CUSTOMER_NOT_FOUND: _ErrorReason.ValueType  # 60
@@ -244,6 +248,10 @@ are truncated.
 """
 ERROR_REASON_QUANTITY_MISMATCH: ErrorReason.ValueType  # 54
 """`expected_quantity` differs from the quantity on hand; the metadata has the actual quantity."""
+ERROR_REASON_COUNT_BELOW_COMMITTED: ErrorReason.ValueType  # 58
+"""Fewer units were counted than are reserved and allocated. The metadata has `quantity`, `reserved`, `allocated` and
+`backorder_limit`. Set `backorder_shortage` to record the loss.
+"""
 ERROR_REASON_RESERVATION_NOT_FOUND: ErrorReason.ValueType  # 55
 """No such reservation."""
 ERROR_REASON_CUSTOMER_NOT_FOUND: ErrorReason.ValueType  # 60

@@ -1082,6 +1082,7 @@ class SetStockRequest(_message.Message):
     ETAG_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    BACKORDER_SHORTAGE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The stock level, as `locations/{location}/stockLevels/{sku}`; it need not exist yet."""
     quantity: _builtins.int
@@ -1096,6 +1097,10 @@ class SetStockRequest(_message.Message):
     """A UUID that makes retries safe: calls with the same id and payload take effect once and return the same reply."""
     validate_only: _builtins.bool
     """Dry run: validate and execute the call and return its reply, but change nothing."""
+    backorder_shortage: _builtins.bool
+    """Record a count below the reserved and allocated units: the missing ones become backordered, by raising the backorder
+    limit of the level. The limit stays until UpdateStockLevel changes it. Without it, such a count is refused.
+    """
     def __init__(
         self,
         *,
@@ -1106,10 +1111,11 @@ class SetStockRequest(_message.Message):
         etag: _builtins.str = ...,
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
+        backorder_shortage: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_quantity", b"_expected_quantity", "expected_quantity", b"expected_quantity"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_quantity", b"_expected_quantity", "etag", b"etag", "expected_quantity", b"expected_quantity", "name", b"name", "quantity", b"quantity", "reason", b"reason", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_quantity", b"_expected_quantity", "backorder_shortage", b"backorder_shortage", "etag", b"etag", "expected_quantity", b"expected_quantity", "name", b"name", "quantity", b"quantity", "reason", b"reason", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expected_quantity: _TypeAlias = _typing.Literal["expected_quantity"]  # noqa: Y015
     _WhichOneofArgType__expected_quantity: _TypeAlias = _typing.Literal["_expected_quantity", b"_expected_quantity"]  # noqa: Y015

@@ -257,7 +257,8 @@ class InventoryServiceServicer:
     def SetStock(self, request, context):
         """Set the units on hand to a counted quantity. The difference is written to the ledger; if there is none, nothing is
         written.
-        Errors: LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND, ETAG_MISMATCH, QUANTITY_MISMATCH, OUT_OF_STOCK.
+        Errors: LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND, ETAG_MISMATCH, QUANTITY_MISMATCH,
+        COUNT_BELOW_COMMITTED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

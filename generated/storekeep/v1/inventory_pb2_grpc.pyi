@@ -80,7 +80,8 @@ class InventoryServiceStub:
     SetStock: _grpc.UnaryUnaryMultiCallable[_inventory_pb2.SetStockRequest, _inventory_pb2.StockLevel]
     """Set the units on hand to a counted quantity. The difference is written to the ledger; if there is none, nothing is
     written.
-    Errors: LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND, ETAG_MISMATCH, QUANTITY_MISMATCH, OUT_OF_STOCK.
+    Errors: LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND, ETAG_MISMATCH, QUANTITY_MISMATCH,
+    COUNT_BELOW_COMMITTED.
     """
     UpdateStockLevel: _grpc.UnaryUnaryMultiCallable[_inventory_pb2.UpdateStockLevelRequest, _inventory_pb2.StockLevel]
     """Update the limits of a stock level; the level is created if it does not exist. Only movements change units.
@@ -193,7 +194,8 @@ class InventoryServiceAsyncStub(InventoryServiceStub):
     SetStock: _aio.UnaryUnaryMultiCallable[_inventory_pb2.SetStockRequest, _inventory_pb2.StockLevel]  # type: ignore[assignment]
     """Set the units on hand to a counted quantity. The difference is written to the ledger; if there is none, nothing is
     written.
-    Errors: LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND, ETAG_MISMATCH, QUANTITY_MISMATCH, OUT_OF_STOCK.
+    Errors: LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND, ETAG_MISMATCH, QUANTITY_MISMATCH,
+    COUNT_BELOW_COMMITTED.
     """
     UpdateStockLevel: _aio.UnaryUnaryMultiCallable[_inventory_pb2.UpdateStockLevelRequest, _inventory_pb2.StockLevel]  # type: ignore[assignment]
     """Update the limits of a stock level; the level is created if it does not exist. Only movements change units.
@@ -375,7 +377,8 @@ class InventoryServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_inventory_pb2.StockLevel, _abc.Awaitable[_inventory_pb2.StockLevel]]:
         """Set the units on hand to a counted quantity. The difference is written to the ledger; if there is none, nothing is
         written.
-        Errors: LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND, ETAG_MISMATCH, QUANTITY_MISMATCH, OUT_OF_STOCK.
+        Errors: LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND, ETAG_MISMATCH, QUANTITY_MISMATCH,
+        COUNT_BELOW_COMMITTED.
         """
 
     @_abc_1.abstractmethod

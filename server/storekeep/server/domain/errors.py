@@ -12,7 +12,7 @@ DomainError
 ├── Conflict                AlreadyExists, SkuTaken, EtagMismatch
 ├── FailedPrecondition      ResourceDeleted, ResourceNotDeleted, ResourceInUse, IllegalState, OrderHeld,
 │                           OrderNotHeld, UnitsNotOpen, NotForSale, OutOfStock, QuantityMismatch, RoleBuiltIn,
-│                           ReplyExpired
+│                           CountBelowCommitted, ReplyExpired
 ├── AuditEntryUnreadable
 ├── BatchTooLarge
 └── AccessRefused           Unauthenticated, TokenExpired, TokenRevoked, ApiKeyInvalid, PermissionDenied,
@@ -458,6 +458,21 @@ class QuantityMismatch(FailedPrecondition):
         self.resource = stock_level
         self.expected_quantity = expected_quantity
         self.on_hand = on_hand
+
+
+class CountBelowCommitted(FailedPrecondition):
+    """Fewer units were counted than are reserved and allocated, less those that may be backordered."""
+
+    def __init__(self, stock_level: str, *, quantity: int, reserved: int, allocated: int, backorder_limit: int) -> None:
+        super().__init__(
+            f"{stock_level}: {quantity} units counted, but {reserved} are reserved and {allocated} allocated; "
+            "release or cancel some, or set `backorder_shortage` to record the loss"
+        )
+        self.resource = stock_level
+        self.quantity = quantity
+        self.reserved = reserved
+        self.allocated = allocated
+        self.backorder_limit = backorder_limit
 
 
 class RoleBuiltIn(FailedPrecondition):

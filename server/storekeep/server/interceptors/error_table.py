@@ -90,6 +90,7 @@ ERRORS: dict[type[Exception], Row] = {
     domain.NotForSale: Row(Code.FAILED_PRECONDITION, "NOT_FOR_SALE"),
     domain.OutOfStock: Row(Code.FAILED_PRECONDITION, "OUT_OF_STOCK"),
     domain.QuantityMismatch: Row(Code.FAILED_PRECONDITION, "QUANTITY_MISMATCH"),
+    domain.CountBelowCommitted: Row(Code.FAILED_PRECONDITION, "COUNT_BELOW_COMMITTED"),
     domain.RoleBuiltIn: Row(Code.FAILED_PRECONDITION, "ROLE_BUILT_IN"),
     domain.ReplyExpired: Row(Code.FAILED_PRECONDITION, "REPLY_EXPIRED"),
     store.Overloaded: Row(Code.RESOURCE_EXHAUSTED, "OVERLOADED", retryable=True, level=WARNING),

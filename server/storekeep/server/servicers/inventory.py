@@ -233,6 +233,7 @@ class InventoryServicer(inventory_pb2_grpc.InventoryServiceServicer):
             parse_key(request.name),
             quantity=request.quantity,
             expected_quantity=request.expected_quantity if request.HasField("expected_quantity") else None,
+            backorder_shortage=request.backorder_shortage,
             reason=request.reason,
             etag=request.etag,
         )

@@ -15,6 +15,7 @@ import msgspec
 
 from storekeep.server.domain.calls import Call
 from storekeep.server.domain.errors import (
+    CountBelowCommitted,
     InvalidAmount,
     InvalidField,
     LocationNotFound,
@@ -370,6 +371,7 @@ def set_stock(
     *,
     quantity: int,
     expected_quantity: int | None = None,
+    backorder_shortage: bool = False,
     reason: str = "",
     etag: str = "",
 ) -> StockLevel:
@@ -377,8 +379,9 @@ def set_stock(
 
     Args:
         expected_quantity: the units on hand that the caller has seen; None to skip the check.
+        backorder_shortage: whether to raise the backorder limit by the committed units that are missing.
 
-    Raises: LocationNotFound, ResourceDeleted, SkuNotFound, EtagMismatch, QuantityMismatch, OutOfStock.
+    Raises: LocationNotFound, ResourceDeleted, SkuNotFound, EtagMismatch, QuantityMismatch, CountBelowCommitted.
     """
 
     def effect(mutation: Mutation) -> StockLevel:
@@ -389,9 +392,32 @@ def set_stock(
             raise QuantityMismatch(name, expected_quantity=expected_quantity or 0, on_hand=on_hand)
         if old is not None and quantity == on_hand:
             return old
-        return _change_on_hand(mutation, old, key, quantity_delta=quantity - on_hand, cause=COUNT, reason=reason)
+        counted = _fit_backorder_limit(old or _build_empty_level(key), quantity, backorder_shortage=backorder_shortage)
+        return _write_on_hand(mutation, old, counted, quantity_delta=quantity - on_hand, cause=COUNT, reason=reason)
 
     return mutate(db, call, effect, StockLevel)
+
+
+def _fit_backorder_limit(level: StockLevel, quantity: int, *, backorder_shortage: bool) -> StockLevel:
+    """Return a level with a counted quantity.
+
+    Args:
+        backorder_shortage: see `set_stock`.
+
+    Raises: CountBelowCommitted.
+    """
+    counted = msgspec.structs.replace(level, on_hand=quantity)
+    if counted.uncommitted >= 0:
+        return counted
+    if not backorder_shortage:
+        raise CountBelowCommitted(
+            f"locations/{level.location_id}/stockLevels/{level.sku}",
+            quantity=quantity,
+            reserved=level.reserved,
+            allocated=level.allocated,
+            backorder_limit=level.backorder_limit,
+        )
+    return msgspec.structs.replace(counted, backorder_limit=level.backorder_limit - counted.uncommitted)
 
 
 def _find_level_for_update(mutation: Mutation, key: Key, *, etag: str) -> StockLevel | None:
@@ -440,10 +466,19 @@ def _change_on_hand(
     on_hand = before.on_hand + quantity_delta
     if on_hand > ON_HAND_MAX:
         raise InvalidAmount("quantity_delta", f"a location can hold at most {ON_HAND_MAX} units of a SKU")
-    new = _save_level(mutation, old, msgspec.structs.replace(before, on_hand=on_hand))
+    changed = msgspec.structs.replace(before, on_hand=on_hand)
+    return _write_on_hand(mutation, old, changed, quantity_delta=quantity_delta, cause=cause, reason=reason)
+
+
+def _write_on_hand(
+    mutation: Mutation, old: StockLevel | None, changed: StockLevel, *, quantity_delta: int, cause: str, reason: str
+) -> StockLevel:
+    """Write a level with other units on hand, and the movement; return the new level."""
+    new = _save_level(mutation, old, changed)
     if quantity_delta:
         move = Move(new.location_id, new.sku, 0, quantity_delta, 0, 0)
-        write_movements(mutation, cause, "", [move], {key: on_hand}, reason=reason)
+        on_hand: dict[Key, int] = {(new.location_id, new.sku): new.on_hand}
+        write_movements(mutation, cause, "", [move], on_hand, reason=reason)
     mutation.record("stock_level.updated", before=old, after=new)
     return new
 
