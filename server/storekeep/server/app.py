@@ -413,7 +413,13 @@ class App:
         """Return the state and the counts of this process."""
         stored = Counts(commits=self.store.commits, writes=self.store.writes)
         counts = add_counts([self._counts.counts(), stored])
-        return Report(state=self._health.state, writes=self.writes, queued=self.store.queued, counts=counts)
+        return Report(
+            state=self._health.state,
+            writes=self.writes,
+            queued=self.store.queued,
+            counts=counts,
+            log_bytes=self.store.driver.measure_log(),
+        )
 
     def stop(self, *, replaced: bool = False) -> None:
         """Drain and stop: report NOT_SERVING, let running calls finish, and make their writes durable.

@@ -22,12 +22,14 @@ class Report(msgspec.Struct, frozen=True, tag=True):
         writes: Whether it may write to the database.
         queued: Number of writes that wait for a commit.
         counts: Counts since it started.
+        log_bytes: Size of SQLite's write-ahead log, in bytes; 0 on PostgreSQL.
     """
 
     state: str
     writes: bool
     queued: int
     counts: Counts
+    log_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
