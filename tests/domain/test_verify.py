@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
 
+from storekeep.server.domain.integrity.search_documents import check_documents
 from storekeep.server.domain.integrity.verification import Finding, verify
 from storekeep.server.domain.orders.cancellations import cancel_order
 from storekeep.server.domain.orders.changes import confirm_order
@@ -17,7 +19,9 @@ from storekeep.server.domain.samples import load_sample
 from storekeep.server.domain.stock.expiry import set_expirers
 from storekeep.server.domain.stock.levels import adjust_stock
 from storekeep.server.domain.stock.reservations import NewReservation, release_reservation, reserve
+from storekeep.server.runtime.words import parse_query
 from storekeep.server.store.opening import open_store
+from storekeep.server.store.tables.search import PRODUCT_INDEX
 from storekeep.server.wiring.expirers import EXPIRERS
 from tests.support import postgres
 from tests.support.databases import Database, new_database
@@ -115,6 +119,11 @@ BREACHES = (
         "products/mug: its search document is m",
     ),
     ("search-documents", "UPDATE products SET display_name = 'Jug' WHERE id = 'mug'", "document is out of date"),
+    (
+        "search-documents",
+        "UPDATE customer_documents SET length = 9",
+        "customers/ada-marsh: its search document is out of",
+    ),
     ("audit-chain", "UPDATE audit_entries SET actor = 'nobody' WHERE sequence = 4", "auditEntries/4:"),
     ("audit-guards", "DROP TRIGGER {guard}", "the trigger audit_entries_kept is missing"),
     ("audit-rows", "UPDATE prices SET amount_minor = 1 WHERE sku = 'MUG-BLUE'", "prices not as recorded in"),
@@ -234,3 +243,18 @@ def test_verify_of_a_missing_database_is_refused(engine, tmp_path):
     missing = {"sqlite": "", "postgresql": postgres.get_run_postgres().url("missing")}[engine]
     assert run_command("verify", data_dir=tmp_path, database_url=missing).returncode == 1
     assert list(tmp_path.glob("*.db")) == []
+
+
+def test_reindex_command_rebuilds_what_verify_reports(database, tmp_path):
+    with database.opened() as session:
+        session.run("DELETE FROM product_documents WHERE product_id = 'mug'")
+        session.run("UPDATE customer_documents SET title = 'x'")
+        if database.engine == "sqlite":
+            session.run("INSERT INTO product_search (product_search) VALUES ('delete-all')")
+    with closing(open_store(database.url)) as store:
+        assert list(check_documents(store))
+        rebuilt = run_command("reindex", data_dir=tmp_path, database_url=database.url)
+        assert rebuilt.returncode == 0, rebuilt.stderr
+        assert list(check_documents(store)) == []
+        hits = store.read(partial(PRODUCT_INDEX.search, condition=parse_query("mug-blue"), after=(0, 0), limit=9))
+        assert [hit.key for hit in hits] == ["mug"]

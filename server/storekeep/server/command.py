@@ -187,7 +187,8 @@ def run_reindex(loaded: LoadedSettings, _args: argparse.Namespace) -> int:
     settings = loaded.settings
     check_schema(settings.database)
     with closing(open_store(settings.database, limits=settings.database_limits)) as store:
-        print_line(f"{hide_password(settings.database)}: rebuilt {rebuild_documents(store)} search documents.")
+        count = rebuild_documents(store)
+    print_line(f"{hide_password(settings.database)}: rebuilt the text indexes; {count} documents were out of date.")
     return DONE
 
 
@@ -342,8 +343,7 @@ COMMANDS: dict[str, Command] = {
         (Argument("--since", "path of an exported checkpoint that the audit log must contain"),),
     ),
     "reindex": Command(
-        "Rebuild the search documents of products and customers while the database is being served. "
-        "Use it if `verify` reports them.",
+        "Rebuild the text indexes and search documents of products and customers, also while the database is served.",
         "storekeep-server reindex",
         run_reindex,
     ),

@@ -88,21 +88,31 @@ def _list_ids(tx: Transaction, kind: _Kind, after: str) -> list[str]:
 
 
 def rebuild_documents(db: Store) -> int:
-    """Write all search documents anew, in many transactions, and return their number.
+    """Fill the text indexes anew, write the documents that are missing or out of date, and return their number.
+
+    Each text index is filled in one transaction, during which other writes wait. The documents are written in many.
 
     Raises: the errors of `Store.write`.
     """
     count = 0
     for kind in KINDS:
+        db.write(kind.index.rebuild)
         after = ""
-        while ids := db.write(lambda tx: _rebuild_page(tx, kind, after)):  # noqa: B023 - run at once
-            count += len(ids)
+        while True:
+            ids, written = db.write(lambda tx: _rebuild_page(tx, kind, after))  # noqa: B023 - run at once
+            count += written
+            if not ids:
+                break
             after = ids[-1]
     return count
 
 
-def _rebuild_page(tx: Transaction, kind: _Kind, after: str) -> list[str]:
+def _rebuild_page(tx: Transaction, kind: _Kind, after: str) -> tuple[list[str], int]:
+    """Write the documents of a page; return the ids on it and the number of documents written."""
     ids = _list_ids(tx, kind, after)
-    for resource_id in ids:
-        kind.index.put(tx, resource_id, kind.build(tx, resource_id))
-    return ids
+    documents = kind.index.find(tx, msgspec.json.encode(ids).decode())
+    words = {resource_id: kind.build(tx, resource_id) for resource_id in ids}
+    changed = [resource_id for resource_id in ids if documents.get(resource_id) != words[resource_id]]
+    for resource_id in changed:
+        kind.index.put(tx, resource_id, words[resource_id])
+    return ids, len(changed)

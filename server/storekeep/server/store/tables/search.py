@@ -135,6 +135,13 @@ class SearchIndex:
             SET title = excluded.title, details = excluded.details, length = excluded.length
             """  # noqa: S608 - the names of tables
         )
+        self._clear = Statement(f"INSERT INTO {noun}_search ({noun}_search) VALUES ('delete-all')")  # noqa: S608
+        self._fill = Statement(
+            f"""
+            INSERT INTO {noun}_search (rowid, title, details)
+            SELECT length * {RANK_STEP} + id, title, details FROM {documents} ORDER BY 1
+            """  # noqa: S608 - the names of tables
+        )
         self._find = Statement(
             f"SELECT {noun}_id, title, details, length FROM {documents} WHERE {noun}_id IN TEXTS(:keys)"  # noqa: S608
         )
@@ -154,6 +161,12 @@ class SearchIndex:
             ORDER BY {rank} LIMIT :limit
             """,  # noqa: S608 - the names of tables
         )
+
+    def rebuild(self, tx: Transaction) -> None:
+        """Fill the text index from the documents. PostgreSQL's is a column of the documents, and always up to date."""
+        if tx.dialect.name == "sqlite":
+            self._clear.run(tx)
+            self._fill.run(tx)
 
     def put(self, tx: Transaction, key: str, words: Words) -> None:
         """Write the document of a resource."""
