@@ -23,8 +23,8 @@ from storekeep.server.domain.orders.edits import Edit, apply_order_edit
 from storekeep.server.domain.orders.fulfillments import LineUnits
 from storekeep.server.domain.orders.placing import NewOrder, PlacingRules
 from storekeep.server.domain.samples import load_sample
+from storekeep.server.domain.stock import counts, reservations
 from storekeep.server.domain.stock import levels as inventory
-from storekeep.server.domain.stock import reservations
 from storekeep.server.domain.stock.expiry import expire_batch, set_expirers
 from storekeep.server.domain.stock.locations import LOCATIONS, Location
 from storekeep.server.domain.stock.reservations import NewReservation
@@ -67,7 +67,7 @@ def prepare(database: Database) -> None:
     for name in PRIORITIES.keys() - {"main"}:
         LOCATIONS.create(store, CALL, Location(name, name, priority=PRIORITIES[name]))
     for sku in COUNTED:
-        inventory.set_stock(store, CALL, ("main", sku), quantity=LEFT)
+        counts.set_stock(store, CALL, ("main", sku), quantity=LEFT)
     store.close()
 
 
@@ -178,7 +178,7 @@ class OrderLife(RuleBasedStateMachine):
         self.play(
             "set",
             lambda: self.model.set((location, sku), quantity),
-            lambda: inventory.set_stock(self.store, CALL, (location, sku), quantity=quantity),
+            lambda: counts.set_stock(self.store, CALL, (location, sku), quantity=quantity),
         )
 
     def update_level(self, location: str, sku: str, backorder: int, safety: int) -> None:

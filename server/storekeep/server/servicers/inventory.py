@@ -8,8 +8,8 @@ from storekeep.server.domain.integrity.reconciliation import Difference, reconci
 from storekeep.server.domain.standard.lists import ListRequest
 from storekeep.server.domain.standard.pages import PageTokens
 from storekeep.server.domain.standard.resources import make_etag, new_id
+from storekeep.server.domain.stock import counts, locations, reservations
 from storekeep.server.domain.stock import levels as inventory
-from storekeep.server.domain.stock import locations, reservations
 from storekeep.server.domain.stock.levels import Availability, StockLevel, StockMovement
 from storekeep.server.domain.stock.locations import LOCATIONS, Location
 from storekeep.server.domain.stock.reservations import TTL_DEFAULT_S, NewReservation, Reservation
@@ -227,7 +227,7 @@ class InventoryServicer(inventory_pb2_grpc.InventoryServiceServicer):
         return build_stock_level(level)
 
     def SetStock(self, request: pb.SetStockRequest, context: grpc.ServicerContext) -> pb.StockLevel:
-        level = inventory.set_stock(
+        level = counts.set_stock(
             self._store,
             build_call(request),
             parse_key(request.name),

@@ -126,8 +126,10 @@ def _find_hits(tx: Transaction, query: _Query, after: Position, limit: int) -> _
 def _find_by_prefix(
     tx: Transaction, statement: Statement, query: _Query, kind: int, after: Position, limit: int
 ) -> list[tuple[str, Position]]:
-    rows = statement.all(tx, **query.values, after=after[0], after_id=after[1], limit=limit)
-    return [(order_id, (kind, text, order_id)) for order_id, text in rows]
+    text, order_id = after
+    low = max(query.prefix, text)
+    rows = statement.all(tx, **query.values, low=low, after=text, after_id=order_id, limit=limit)
+    return [(found_id, (kind, found, found_id)) for found_id, found in rows]
 
 
 def _add_orders_of_customers(

@@ -15,13 +15,11 @@ import msgspec
 
 from storekeep.server.domain.calls import Call
 from storekeep.server.domain.errors import (
-    CountBelowCommitted,
     InvalidAmount,
     InvalidField,
     LocationNotFound,
     NotForSale,
     OutOfStock,
-    QuantityMismatch,
     ResourceDeleted,
     SkuNotFound,
     StockLevelNotFound,
@@ -358,69 +356,13 @@ def adjust_stock(
     """
 
     def effect(mutation: Mutation) -> StockLevel:
-        old = _find_level_for_update(mutation, key, etag=etag)
+        old = find_level_for_update(mutation, key, etag=etag)
         return _change_on_hand(mutation, old, key, quantity_delta=quantity_delta, cause=cause, reason=reason)
 
     return mutate(db, call, effect, StockLevel)
 
 
-def set_stock(
-    db: Store,
-    call: Call,
-    key: Key,
-    *,
-    quantity: int,
-    expected_quantity: int | None = None,
-    backorder_shortage: bool = False,
-    reason: str = "",
-    etag: str = "",
-) -> StockLevel:
-    """Set the units on hand to a counted quantity. Write nothing if they are equal.
-
-    Args:
-        expected_quantity: the units on hand that the caller has seen; None to skip the check.
-        backorder_shortage: whether to raise the backorder limit by the committed units that are missing.
-
-    Raises: LocationNotFound, ResourceDeleted, SkuNotFound, EtagMismatch, QuantityMismatch, CountBelowCommitted.
-    """
-
-    def effect(mutation: Mutation) -> StockLevel:
-        old = _find_level_for_update(mutation, key, etag=etag)
-        on_hand = 0 if old is None else old.on_hand
-        if expected_quantity not in (None, on_hand):
-            name = "locations/{}/stockLevels/{}".format(*key)
-            raise QuantityMismatch(name, expected_quantity=expected_quantity or 0, on_hand=on_hand)
-        if old is not None and quantity == on_hand:
-            return old
-        counted = _fit_backorder_limit(old or _build_empty_level(key), quantity, backorder_shortage=backorder_shortage)
-        return _write_on_hand(mutation, old, counted, quantity_delta=quantity - on_hand, cause=COUNT, reason=reason)
-
-    return mutate(db, call, effect, StockLevel)
-
-
-def _fit_backorder_limit(level: StockLevel, quantity: int, *, backorder_shortage: bool) -> StockLevel:
-    """Return a level with a counted quantity.
-
-    Args:
-        backorder_shortage: see `set_stock`.
-
-    Raises: CountBelowCommitted.
-    """
-    counted = msgspec.structs.replace(level, on_hand=quantity)
-    if counted.uncommitted >= 0:
-        return counted
-    if not backorder_shortage:
-        raise CountBelowCommitted(
-            f"locations/{level.location_id}/stockLevels/{level.sku}",
-            quantity=quantity,
-            reserved=level.reserved,
-            allocated=level.allocated,
-            backorder_limit=level.backorder_limit,
-        )
-    return msgspec.structs.replace(counted, backorder_limit=level.backorder_limit - counted.uncommitted)
-
-
-def _find_level_for_update(mutation: Mutation, key: Key, *, etag: str) -> StockLevel | None:
+def find_level_for_update(mutation: Mutation, key: Key, *, etag: str) -> StockLevel | None:
     """Write pending expiries of the SKU, then return the level, or None if it does not exist yet.
 
     Raises: LocationNotFound, ResourceDeleted, SkuNotFound, EtagMismatch.
@@ -433,7 +375,7 @@ def _find_level_for_update(mutation: Mutation, key: Key, *, etag: str) -> StockL
     if row is None:
         if product_store.FIND_BY_SKU.one(tx, sku=sku) is None:
             raise SkuNotFound(sku)
-        check_etag(_build_empty_level(key), etag)
+        check_etag(build_empty_level(key), etag)
         return None
     level = StockLevel(*row)
     check_etag(level, etag)
@@ -446,7 +388,7 @@ def _expire_all_by_sku(mutation: Mutation, skus: Sequence[str]) -> None:
         pass
 
 
-def _build_empty_level(key: Key) -> StockLevel:
+def build_empty_level(key: Key) -> StockLevel:
     """Return a level as it is before its first movement: version 0, no units."""
     return StockLevel(
         key[0], key[1], on_hand=0, reserved=0, allocated=0, backorder_limit=0, version=0, update_time_us=0
@@ -460,17 +402,17 @@ def _change_on_hand(
 
     Raises: OutOfStock, InvalidAmount.
     """
-    before = old or _build_empty_level(key)
+    before = old or build_empty_level(key)
     if before.movable + quantity_delta < 0:
         raise OutOfStock({before.sku: (-quantity_delta, before.movable)})
     on_hand = before.on_hand + quantity_delta
     if on_hand > ON_HAND_MAX:
         raise InvalidAmount("quantity_delta", f"a location can hold at most {ON_HAND_MAX} units of a SKU")
     changed = msgspec.structs.replace(before, on_hand=on_hand)
-    return _write_on_hand(mutation, old, changed, quantity_delta=quantity_delta, cause=cause, reason=reason)
+    return write_on_hand(mutation, old, changed, quantity_delta=quantity_delta, cause=cause, reason=reason)
 
 
-def _write_on_hand(
+def write_on_hand(
     mutation: Mutation, old: StockLevel | None, changed: StockLevel, *, quantity_delta: int, cause: str, reason: str
 ) -> StockLevel:
     """Write a level with other units on hand, and the movement; return the new level."""
@@ -503,8 +445,8 @@ def update_level(db: Store, call: Call, key: Key, *, changes: Mapping[str, int],
     """
 
     def effect(mutation: Mutation) -> StockLevel:
-        old = _find_level_for_update(mutation, key, etag=etag)
-        new = msgspec.structs.replace(old or _build_empty_level(key), **changes)
+        old = find_level_for_update(mutation, key, etag=etag)
+        new = msgspec.structs.replace(old or build_empty_level(key), **changes)
         if new == old:
             return new
         if new.uncommitted < 0:
@@ -573,7 +515,7 @@ def _prepare_transfer(
     """
     keys = [(location_id, sku) for location_id in (source_id, destination_id) for sku in quantities]
     existing = {(level.location_id, level.sku): level for level in map(_build_level, LEVELS.find_many(tx, keys))}
-    levels: dict[Key, StockLevel] = {key: existing.get(key) or _build_empty_level(key) for key in keys}
+    levels: dict[Key, StockLevel] = {key: existing.get(key) or build_empty_level(key) for key in keys}
     movable = {sku: levels[source_id, sku].movable for sku in quantities}
     short = {sku: (units, movable[sku]) for sku, units in quantities.items() if units > movable[sku]}
     if short:

@@ -18,18 +18,20 @@ REFERENCE_MATCHES = (
 FIND_BY_NUMBER = Statement("SELECT id, number FROM orders WHERE number = :number")
 """The order with exactly this number."""
 FIND_BY_NUMBER_PREFIX = Statement(
-    f"""
+    """
     SELECT id, LOWER(number) FROM orders
-    WHERE {NUMBER_MATCHES} AND number <> :number AND (LOWER(number), id) > (:after, :after_id)
+    WHERE LOWER(number) >= :low AND LOWER(number) <= :prefix_end
+      AND number <> :number AND (LOWER(number), id) > (:after, :after_id)
     ORDER BY LOWER(number), id LIMIT :limit
-    """  # noqa: S608 - the names of columns
+    """
 )
-"""Further orders whose number begins with the prefix."""
+"""Further orders whose number begins with the prefix. `low` is the later one of the prefix and the cursor."""
 FIND_BY_REFERENCE_PREFIX = Statement(
     f"""
     SELECT id, LOWER(external_reference) FROM orders
-    WHERE {REFERENCE_MATCHES} AND number <> :number AND NOT ({NUMBER_MATCHES})
-      AND (LOWER(external_reference), id) > (:after, :after_id)
+    WHERE external_reference IS NOT NULL
+      AND LOWER(external_reference) >= :low AND LOWER(external_reference) <= :prefix_end
+      AND number <> :number AND NOT ({NUMBER_MATCHES}) AND (LOWER(external_reference), id) > (:after, :after_id)
     ORDER BY LOWER(external_reference), id LIMIT :limit
     """  # noqa: S608 - the names of columns
 )
