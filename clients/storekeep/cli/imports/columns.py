@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from storekeep.cli.imports.rows import ABSENT, Row, RowReader
-from storekeep.cli.imports.spellings import ISO, Spelling
+from storekeep.cli.imports.spellings import ISO, NumberOutOfRange, Spelling
 
 LABEL_PREFIX = "label."
 """Prefix of label targets: `label.season` is the label `season`."""
@@ -83,6 +83,8 @@ class Values:
             return None
         try:
             number = self.spelling.parse_integer(value)
+        except NumberOutOfRange:
+            raise InvalidCell(f"{target}: more than {INTEGER_MAX}") from None
         except ValueError as error:
             raise InvalidCell(f"{target}: {_shorten(str(error))}") from None
         if abs(number) > INTEGER_MAX:

@@ -146,7 +146,7 @@ class OrderRun:
             values = columns.map_row(self._require_readable(row, columns, file=LINES_FILE))
             number = values.text("number") or ""
             if not number:
-                self._staging.suspect(LINES_FILE, row.line, ())
+                self._staging.suspect(LINES_FILE, row.line, (), is_complete=False)
             return read_line(values, number=read_number(values), rules=self._rules)
         except InvalidCell as error:
             return LeftOutRow(LINES_FILE, row.line, number, str(error))
@@ -160,8 +160,9 @@ class OrderRun:
             return row
         if row.key:
             raise InvalidCell(row.reason)
-        numbers = [number for number in row.list_candidates(columns.positions.get("number", 0)) if is_number(number)]
-        self._staging.suspect(file, row.line, numbers)
+        index = columns.positions.get("number", 0)
+        numbers = [number for number in row.list_candidates(index) if is_number(number)]
+        self._staging.suspect(file, row.line, numbers, is_complete=bool(numbers) and row.has_cell(index))
         raise InvalidCell(row.reason)
 
     def apply_cancellations(self) -> Iterator[LeftOutRow]:

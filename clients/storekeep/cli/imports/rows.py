@@ -81,6 +81,10 @@ class BadRow:
         joined = [",".join(parts[:count]) for count in range(2, len(parts) + 1)] if self.extra > 0 else []
         return [*near, *joined]
 
+    def has_cell(self, index: int) -> bool:
+        """Return whether the text of the column `index` is surely one of its candidates."""
+        return self.extra is not None and self.extra >= 0 and all(self.cells[index : index + self.extra + 1])
+
 
 @dataclass(frozen=True)
 class SkippedRow:

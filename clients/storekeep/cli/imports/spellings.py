@@ -18,6 +18,10 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 
+class NumberOutOfRange(ValueError):
+    """A number has more digits than any value can have."""
+
+
 @dataclass(frozen=True)
 class Spelling:
     """How a file writes numbers and dates.
@@ -49,10 +53,12 @@ class Spelling:
     def parse_integer(self, text: str) -> int:
         """Return the whole number of a cell, which may have decimals that are zeros, such as `12.0`.
 
-        Raises: ValueError with the reason.
+        Raises: NumberOutOfRange, ValueError with the reason.
         """
         try:
             number = self.parse_decimal(text)
+        except NumberOutOfRange:
+            raise
         except ValueError:
             raise ValueError(f"{text!r} is not a whole number") from None
         if number != number.to_integral_value():
@@ -113,5 +119,5 @@ def _parse_format(text: str, form: str) -> datetime | None:
 def _check_size(text: str, number: Decimal) -> Decimal:
     exponent = number.as_tuple().exponent
     if number and (number.adjusted() >= DIGITS_MAX or not isinstance(exponent, int) or exponent < -DECIMALS_MAX):
-        raise ValueError(f"{text!r} has too many digits")
+        raise NumberOutOfRange(f"{text!r} has too many digits")
     return number if number else Decimal()

@@ -78,6 +78,10 @@ FROM cancelled_units JOIN lines ON lines.line = cancelled_units.line
 JOIN lines AS canceller ON canceller.line = cancellation
 WHERE lines.number IN (SELECT number FROM left_out WHERE NOT cancels)
 """
+FORGET_PLACED_STRAYS = """
+DELETE FROM strays
+WHERE line IN (SELECT line FROM suspects WHERE file = 'lines' AND number IN (SELECT number FROM lines))
+"""
 SUSPECT_NEIGHBOURS = """
 INSERT INTO suspects
 SELECT (SELECT number FROM lines WHERE lines.line < strays.line ORDER BY lines.line DESC LIMIT 1), 'lines', line
@@ -215,19 +219,19 @@ class StagingTables:
         self._database.execute(LEAVE_OUT_LINES, {"number": number, "reason": reason})
         self._database.execute(LEAVE_OUT_CANCELLATIONS, {"number": number})
 
-    def suspect(self, file: str, line: int, numbers: Sequence[str]) -> None:
+    def suspect(self, file: str, line: int, numbers: Sequence[str], *, is_complete: bool) -> None:
         """Note that a row which cannot be read may belong to any of the orders with these numbers.
 
-        If there are none, it is a stray: it may belong to any order beside it, or to any order at all if the rows of
-        orders are not together in the file.
+        If its number is not surely one of these, and no order has one of them, the row is a stray: it may belong to any
+        order beside it, or to any order at all if the rows of orders are not together in the file.
         """
-        if numbers:
-            self._database.executemany("INSERT INTO suspects VALUES (?, ?, ?)", ((one, file, line) for one in numbers))
-        elif file == LINES_FILE:
+        self._database.executemany("INSERT INTO suspects VALUES (?, ?, ?)", ((one, file, line) for one in numbers))
+        if file == LINES_FILE and not is_complete:
             self._database.execute("INSERT INTO strays VALUES (?)", (line,))
 
     def leave_out_suspects(self) -> None:
         """Leave out every order that a row which cannot be read may belong to."""
+        self._database.execute(FORGET_PLACED_STRAYS)
         if self._count("SELECT COUNT(*) FROM strays"):
             is_grouped = self._count(IS_GROUPED)
             self._database.execute(SUSPECT_NEIGHBOURS if is_grouped else SUSPECT_ALL)
