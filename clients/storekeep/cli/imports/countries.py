@@ -63,7 +63,7 @@ SPELLINGS: Mapping[str, str] = {
     "LC": "santa lucia",
     "LY": "libyan arab jamahiriya",
     "MD": "moldova, republic of moldova",
-    "MF": "saint martin french part, saint martin french",
+    "MF": "saint martin, saint martin french part, saint martin french",
     "MK": "macedonia, north macedonia, fyrom, former yugoslav republic of macedonia, macedonia fyrom, "
     "republic of macedonia, macedonia the former yugoslav republic of",
     "MM": "burma, myanmar burma, burma myanmar",
@@ -107,7 +107,7 @@ SPELLINGS: Mapping[str, str] = {
 """Spellings that are not in the standard, by code. XK is user-assigned for Kosovo, as the EU and shops use it."""
 _ARTICLES = re.compile(r"\bthe\b")
 _SAINT = re.compile(r"\bst\b|\bste\b|\bsainte\b")
-_INITIALS = re.compile(r"\b([a-z])\.(?=\s?[a-z]\.|\s|$)\s?")
+_INITIALS = re.compile(r"\b([a-z])\.(?:\s(?=[a-z]\.))?")
 _OTHER = re.compile(r"[^a-z0-9]+")
 _NAME_FIELDS = ("name", "official_name", "common_name", "alpha_2", "alpha_3")
 

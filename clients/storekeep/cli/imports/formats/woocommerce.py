@@ -141,7 +141,8 @@ def _adapt_customer(row: Row) -> AnyRow:
     if email is None:
         return SkippedRow(row.line)
     name = _read_full_name(row.cells, "billing")
-    return add_cells(row, id=make_customer_id(email), name=name or email, recipient=name)
+    recipient = name if "billing_address_1" in row.cells else None
+    return add_cells(row, id=make_customer_id(email), name=name or email, recipient=recipient)
 
 
 PRODUCTS = Format(
