@@ -203,6 +203,6 @@ def find_quantum(amounts: Sequence[Decimal]) -> Decimal:
 
 def split_price(subtotal: Decimal, quantity: int) -> Decimal:
     """Return the price of a unit, rounded up to the decimals of the subtotal if it does not divide evenly."""
-    quantum = find_quantum([subtotal])
-    price = (subtotal / quantity).quantize(quantum, rounding=ROUND_CEILING)
-    return price if price * quantity != subtotal else subtotal / quantity
+    exponent = subtotal.as_tuple().exponent
+    quantum = Decimal(1).scaleb(exponent if isinstance(exponent, int) else 0)
+    return (subtotal / quantity).quantize(min(quantum, Decimal(1)), rounding=ROUND_CEILING)
