@@ -52,7 +52,7 @@ def write_retail(path: Path, *, rows: int, seed: int) -> Counter[str]:
                 f"{chance.randint(1, 12)}/{chance.randint(1, 28)}/2010 {chance.randint(0, 23)}:{chance.randint(10, 59)}"
             )
             for line in range(size):
-                code = "POST" if line and chance.random() < 0.02 else f"L{chance.randrange(SKUS)}"
+                code = "POST" if line and chance.random() < 0.02 else f"P{chance.randrange(SKUS)}"
                 cells = [f"L{number}", code, "", chance.randint(1, 50), date, "2.55", customer, "United Kingdom"]
                 writer.writerow([*cells, "extra"] if is_broken and not line else cells)
             kinds["left out" if is_broken else "imported"] += size
@@ -75,7 +75,7 @@ def run_import(server: ServerProcess, *arguments: str) -> tuple[int, Any]:
 @pytest.mark.engine("sqlite", reason="the client is what is measured")
 def test_large_file_is_imported_with_constant_memory(server: ServerProcess, tmp_path: Path) -> None:
     products, customers, retail = (tmp_path / name for name in ("products.csv", "customers.csv", "retail.csv"))
-    products.write_text("sku,name\n" + "".join(f"L{number},Product {number}\n" for number in range(SKUS)))
+    products.write_text("sku,name\n" + "".join(f"P{number},Product {number}\n" for number in range(SKUS)))
     customers.write_text("id,name\nguest,Guest\n" + "".join(f"{number},C {number}\n" for number in range(CUSTOMERS)))
     kinds = write_retail(retail, rows=ROWS, seed=7)
     for kind, file, count in (("products", products, SKUS), ("customers", customers, CUSTOMERS + 1)):
