@@ -40,7 +40,7 @@ from storekeep.cli.imports.reports import escape_formula
 from storekeep.cli.imports.rows import BadRow, Row
 from storekeep.cli.imports.runs import FAILURES_KEPT_MAX
 from storekeep.cli.imports.sku_maps import SkuMap
-from storekeep.cli.imports.spools import LeftOutRow, StagingTables
+from storekeep.cli.imports.staging_tables import LeftOutRow, StagingTables
 from storekeep.cli.sessions import Session
 from storekeep.client import StorekeepError
 

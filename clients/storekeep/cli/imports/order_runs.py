@@ -25,7 +25,7 @@ from storekeep.cli.imports.orders import (
     read_order_cells,
 )
 from storekeep.cli.imports.rows import AnyRow, BadRow, Row, SkippedRow
-from storekeep.cli.imports.spools import LINES_FILE, ORDERS_FILE, LeftOutRow, StagingTables
+from storekeep.cli.imports.staging_tables import LINES_FILE, ORDERS_FILE, LeftOutRow, StagingTables
 from storekeep.client import (
     HistoricOrder,
     InvalidRequest,
