@@ -160,7 +160,7 @@ REFUSED = """sku,name,id,price,currency,stock,location,category
 """
 
 
-def test_rejected_row_changes_nothing_and_the_dry_run_says_so(
+def test_rejected_row_changes_nothing_and_the_dry_run_counts_it(
     cli: CommandLine, client: Storekeep, tmp_path: Path
 ) -> None:
     mark = new_id("R")
