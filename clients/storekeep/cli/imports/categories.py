@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import unicodedata
 
-from storekeep.cli.categories import to_category_name
 from storekeep.cli.imports.columns import InvalidCell
 from storekeep.cli.imports.ids import add_suffix, make_slug
+from storekeep.cli.names import to_category_name
 from storekeep.client import AlreadyExists, Category, Refused, Storekeep, WriteOptions
 
 

@@ -13,6 +13,7 @@ from typing import Annotated, BinaryIO
 
 import typer
 
+from storekeep.cli.files import describe_os_error
 from storekeep.cli.imports.rows import ABSENT, Layout, check_encoding
 from storekeep.cli.imports.spellings import Spelling, check_date_format
 
@@ -82,7 +83,7 @@ def open_file(file: str) -> Iterator[BinaryIO]:
         try:
             binary = stack.enter_context(Path(file).open("rb"))
         except OSError as error:
-            raise typer.BadParameter(f"Cannot read {file}: {error.strerror}") from None
+            raise typer.BadParameter(f"cannot read {file}: {describe_os_error(error)}") from None
         yield binary
 
 
@@ -103,7 +104,7 @@ def parse_layout(*, delimiter: str, encoding: str, null: Sequence[str] | None) -
     """
     character = {"tab": "\t", "\\t": "\t"}.get(delimiter, delimiter)
     if len(character) > 1 or character in ('"', "\r", "\n"):
-        raise typer.BadParameter(f"The delimiter must be one character or tab, not {delimiter!r}")
+        raise typer.BadParameter(f"the delimiter must be one character or tab, not {delimiter!r}")
     try:
         known = check_encoding(encoding) if encoding else ""
     except LookupError:

@@ -18,7 +18,7 @@ from storekeep.cli.imports.lookups import find_existing, find_variants, require_
 from storekeep.cli.imports.runs import Outcome, Write, combine_outcomes, run_writes
 from storekeep.cli.imports.sku_maps import SkuMap
 from storekeep.cli.imports.stock import Count, StockLookup, parse_location_id, plan_count
-from storekeep.cli.products import to_product_name
+from storekeep.cli.names import to_product_name
 from storekeep.client import (
     AlreadyExists,
     Money,

@@ -15,8 +15,7 @@ from storekeep.cli.imports.ids import parse_id
 from storekeep.cli.imports.lookups import build_sku_filters, find_variants, is_deleted
 from storekeep.cli.imports.runs import Outcome, Write, run_writes
 from storekeep.cli.imports.sku_maps import SkuMap
-from storekeep.cli.inventory import MAIN_LOCATION, to_location_name
-from storekeep.cli.names import to_stock_level_name
+from storekeep.cli.names import MAIN_LOCATION, to_location_name, to_stock_level_name
 from storekeep.client import NotFound, SkuNotFound, Storekeep, WriteOptions
 
 REASON = "import"
