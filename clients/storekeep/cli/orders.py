@@ -35,9 +35,10 @@ def find_order_name(session: Session, text: str) -> str:
     """Return the resource name of an order given by number, id or name."""
     order_id = text.removeprefix("orders/")
     if not UUID.fullmatch(order_id):
-        orders = session.client.orders.list(filter=f"number = {quote_text(order_id)}", page_size=1)
-        for order in orders:
-            return order.name
+        terms = " OR ".join(f"number = {quote_text(number)}" for number in dict.fromkeys((text, order_id)))
+        names = {order.number: order.name for order in session.client.orders.list(filter=terms, page_size=2)}
+        if names:
+            return names.get(text) or names[order_id]
     return to_full_name("orders", text)
 
 

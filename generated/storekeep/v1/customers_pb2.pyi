@@ -63,7 +63,9 @@ class Customer(_message.Message):
     display_name: _builtins.str
     """Name for display, of a person or a company. 1 to 200 characters."""
     email: _builtins.str
-    """Email address; may be empty. At most 254 characters (RFC 5321)."""
+    """Email address; may be empty. Letters of any script may be before and after the @ (RFC 6531). At most 254 characters
+    (RFC 5321).
+    """
     phone: _builtins.str
     """Phone number. At most 40 characters."""
     etag: _builtins.str

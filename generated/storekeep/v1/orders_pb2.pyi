@@ -1754,8 +1754,8 @@ class HistoricOrder(_message.Message):
 
     @_builtins.property
     def ship_time(self) -> _timestamp_pb2.Timestamp:
-        """When all units that are not cancelled were shipped; not before `order_time`. When absent, nothing was shipped and
-        stock is allocated.
+        """When the units that are not cancelled were shipped, or those in `shipped_quantity` of each line; not before
+        `order_time`. When absent, nothing was shipped and stock is allocated.
         """
 
     @_builtins.property
@@ -1806,6 +1806,7 @@ class HistoricOrderLine(_message.Message):
     DISCOUNT_PPM_FIELD_NUMBER: _builtins.int
     CANCELLED_QUANTITY_FIELD_NUMBER: _builtins.int
     TOTAL_FIELD_NUMBER: _builtins.int
+    SHIPPED_QUANTITY_FIELD_NUMBER: _builtins.int
     sku: _builtins.str
     """The SKU of a variant. The variant need not be for sale."""
     quantity: _builtins.int
@@ -1814,6 +1815,10 @@ class HistoricOrderLine(_message.Message):
     """Parts per million of the line: 0 to 1,000,000, such as 150,000 for 15 %."""
     cancelled_quantity: _builtins.int
     """Units that were cancelled: 0 to `quantity`. They were neither shipped nor paid."""
+    shipped_quantity: _builtins.int
+    """Units that were shipped at the `ship_time` of the order: 0 to `quantity` less `cancelled_quantity`. Stock is
+    allocated for the others. Default: all units that were not cancelled, or none if the order has no `ship_time`.
+    """
     @_builtins.property
     def unit_price(self) -> _money_pb2.Money:
         """The price of one unit."""
@@ -1836,13 +1841,19 @@ class HistoricOrderLine(_message.Message):
         discount_ppm: _builtins.int = ...,
         cancelled_quantity: _builtins.int = ...,
         total: _money_pb2.Money | None = ...,
+        shipped_quantity: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["discount", b"discount", "discount_amount", b"discount_amount", "discount_ppm", b"discount_ppm", "total", b"total", "unit_price", b"unit_price"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_shipped_quantity", b"_shipped_quantity", "discount", b"discount", "discount_amount", b"discount_amount", "discount_ppm", b"discount_ppm", "shipped_quantity", b"shipped_quantity", "total", b"total", "unit_price", b"unit_price"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancelled_quantity", b"cancelled_quantity", "discount", b"discount", "discount_amount", b"discount_amount", "discount_ppm", b"discount_ppm", "quantity", b"quantity", "sku", b"sku", "total", b"total", "unit_price", b"unit_price"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_shipped_quantity", b"_shipped_quantity", "cancelled_quantity", b"cancelled_quantity", "discount", b"discount", "discount_amount", b"discount_amount", "discount_ppm", b"discount_ppm", "quantity", b"quantity", "shipped_quantity", b"shipped_quantity", "sku", b"sku", "total", b"total", "unit_price", b"unit_price"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__shipped_quantity: _TypeAlias = _typing.Literal["shipped_quantity"]  # noqa: Y015
+    _WhichOneofArgType__shipped_quantity: _TypeAlias = _typing.Literal["_shipped_quantity", b"_shipped_quantity"]  # noqa: Y015
     _WhichOneofReturnType_discount: _TypeAlias = _typing.Literal["discount_amount", "discount_ppm"]  # noqa: Y015
     _WhichOneofArgType_discount: _TypeAlias = _typing.Literal["discount", b"discount"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__shipped_quantity) -> _WhichOneofReturnType__shipped_quantity | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType_discount) -> _WhichOneofReturnType_discount | None: ...
 
 Global___HistoricOrderLine: _TypeAlias = HistoricOrderLine  # noqa: Y015

@@ -159,6 +159,37 @@ def test_order_that_was_cancelled_whole_is_cancelled_and_ships_nothing(shop: Sho
     assert records.value("SELECT COUNT(*) FROM fulfillments WHERE order_id = ?", order.name.partition("/")[2]) == 0
 
 
+def test_partly_shipped_order_ships_its_units_and_takes_stock_for_the_others(shop: Shop, records: Records):
+    sku, other = shop.variant(stock=5).sku, shop.variant(stock=5).sku
+    lines = line(sku, quantity=4, cancelled_quantity=1, shipped_quantity=2), line(other, shipped_quantity=0)
+    wanted = historic(shop, *lines, **SHIPPED)
+    order = import_order(shop, wanted)
+    assert order.state == pb.ORDER_STATE_PARTIALLY_FULFILLED
+    assert [(one.fulfilled_quantity, one.open_quantity) for one in order.lines] == [(2, 1), (0, 3)]
+    assert (shop.level(sku).on_hand, shop.level(sku).allocated, shop.level(other).allocated) == (5, 1, 3)
+    shipped = records.rows(
+        "SELECT line_number, quantity FROM fulfillment_lines JOIN fulfillments ON fulfillments.id = fulfillment_id"
+        " WHERE order_id = ?",
+        order.name.partition("/")[2],
+    )
+    assert [tuple(row) for row in shipped] == [(1, 2)]
+    shop.ship(shop.fulfill(order))
+    assert shop.get_order(order).state == pb.ORDER_STATE_FULFILLED
+    assert import_outcomes(shop, wanted) == [ALREADY_THERE]
+    wanted.lines[0].shipped_quantity = 3
+    assert import_problem(shop, wanted) == "NUMBER_TAKEN"
+
+
+@pytest.mark.parametrize(
+    ("fields", "order_fields"),
+    [({"shipped_quantity": 3, "cancelled_quantity": 1}, SHIPPED), ({"shipped_quantity": 1}, {})],
+    ids=["more than remain", "no ship time"],
+)
+def test_shipped_units_that_cannot_be_are_refused(fields: dict[str, Any], order_fields: dict[str, Any], shop: Shop):
+    wanted = historic(shop, line(shop.variant(stock=5).sku, **fields), **order_fields)
+    assert import_problem(shop, wanted) == "AMOUNT"
+
+
 # -- open orders
 
 

@@ -52,6 +52,7 @@ def _parse_historic_line(message: pb.HistoricOrderLine) -> HistoricLine:
         discount=_parse_amount(message, "discount_amount"),
         discount_ppm=message.discount_ppm,
         cancelled=message.cancelled_quantity,
+        shipped=message.shipped_quantity if message.HasField("shipped_quantity") else None,
         total=_parse_amount(message, "total"),
     )
 

@@ -15,7 +15,7 @@ from storekeep.server.domain.money import TOTAL_MINOR_MAX, Money, prorate_amount
 from storekeep.server.domain.orders.numbers import OrderNumbers
 from storekeep.server.domain.orders.orders import Order, OrderLine, decode_order
 from storekeep.server.domain.orders.placing import DEFAULT_LOCATION
-from storekeep.server.domain.orders.states import CANCELLED, CONFIRMED, FULFILLED
+from storekeep.server.domain.orders.states import CANCELLED, CONFIRMED, FULFILLED, PARTIALLY_FULFILLED
 
 MILLION = 1_000_000
 CURRENCY, AMOUNT, NUMBER_RESERVED, DOES_NOT_ADD_UP, TIME = (
@@ -48,6 +48,7 @@ class HistoricLine:
 
     Attributes:
         discount_ppm: the discount in millionths of the line's price; ignored if `discount` is set.
+        shipped: the units shipped at the ship time; None for all that are not cancelled.
         total: the expected total; None to skip the check.
     """
 
@@ -57,6 +58,7 @@ class HistoricLine:
     discount: Money | None = None
     discount_ppm: int = 0
     cancelled: int = 0
+    shipped: int | None = None
     total: Money | None = None
 
     @property
@@ -70,7 +72,7 @@ class HistoricOrder:
     """An order that was placed in another system; see `HistoricOrder` in the contract.
 
     Attributes:
-        ship_time_us: when all units were shipped; None if nothing was shipped.
+        ship_time_us: when the shipped units of the lines were shipped; None if nothing was shipped.
         location_id: empty for the default location; open units are then allocated from any location.
     """
 
@@ -87,6 +89,13 @@ class HistoricOrder:
     note: str = ""
     location_id: str = ""
     total: Money | None = None
+
+    @property
+    def has_open_units(self) -> bool:
+        """Return whether units may be neither shipped nor cancelled, for which stock is allocated."""
+        return self.ship_time_us is None or any(
+            line.shipped is not None and line.shipped < line.quantity - line.cancelled for line in self.lines
+        )
 
 
 class OrderRefused(Exception):
@@ -152,7 +161,7 @@ def build_imported_order(item: HistoricOrder, numbers: OrderNumbers, *, now_us: 
         shipping_minor=shipping_minor,
         lines=lines,
     )
-    if order.state != FULFILLED or item.ship_time_us is None:
+    if item.ship_time_us is None or not any(line.fulfilled for line in lines):
         return ImportedOrder(order, None)
     return ImportedOrder(order, Shipping(item.ship_time_us, item.carrier, item.tracking_number))
 
@@ -175,6 +184,7 @@ def _build_line(number: int, line: HistoricLine, item: HistoricOrder) -> OrderLi
     if line.cancelled > line.quantity:
         raise OrderRefused(AMOUNT, f"line {number}: {line.cancelled} of {line.quantity} units are cancelled")
     active = line.quantity - line.cancelled
+    shipped = _count_shipped(number, line, item, active=active)
     price_minor = line.unit_price.amount_minor
     discount_minor = _compute_discount(line, gross_minor=active * price_minor)
     built = OrderLine(
@@ -185,7 +195,7 @@ def _build_line(number: int, line: HistoricLine, item: HistoricOrder) -> OrderLi
         unit_price_minor=price_minor,
         subtotal_minor=line.quantity * price_minor,
         discount_minor=discount_minor,
-        fulfilled=0 if item.ship_time_us is None else active,
+        fulfilled=shipped,
         cancelled=line.cancelled,
     )
     if built.total_minor < 0:
@@ -196,6 +206,23 @@ def _build_line(number: int, line: HistoricLine, item: HistoricOrder) -> OrderLi
             f"line {number}: the total is {built.total_minor} minor units, not {line.total.amount_minor}",
         )
     return built
+
+
+def _count_shipped(number: int, line: HistoricLine, item: HistoricOrder, *, active: int) -> int:
+    """Return the shipped units of a line.
+
+    Args:
+        active: the units that are not cancelled.
+
+    Raises: OrderRefused.
+    """
+    if item.ship_time_us is None:
+        if line.shipped:
+            raise OrderRefused(AMOUNT, f"line {number}: {line.shipped} units are shipped, but there is no ship time")
+        return 0
+    if line.shipped is not None and line.shipped > active:
+        raise OrderRefused(AMOUNT, f"line {number}: {line.shipped} units are shipped, more than the {active} remaining")
+    return active if line.shipped is None else line.shipped
 
 
 def _compute_discount(line: HistoricLine, *, gross_minor: int) -> int:
@@ -219,9 +246,10 @@ def _calculate_total(item: HistoricOrder, lines: Iterable[OrderLine], shipping_m
 
 
 def _derive_state(lines: Sequence[OrderLine]) -> str:
+    shipped = any(line.fulfilled for line in lines)
     if any(line.open for line in lines):
-        return CONFIRMED
-    return FULFILLED if any(line.fulfilled for line in lines) else CANCELLED
+        return PARTIALLY_FULFILLED if shipped else CONFIRMED
+    return FULFILLED if shipped else CANCELLED
 
 
 def extract_content(order: Order, shipping: Shipping | None) -> tuple[object, ...]:

@@ -182,7 +182,7 @@ def _check_references(item: HistoricOrder, existing: _Existing) -> None:
     if item.customer_id not in existing.customers:
         raise OrderRefused(CUSTOMER_NOT_FOUND, f"no such customer: customers/{item.customer_id}")
     deleted = existing.locations.get(item.location_id) if item.location_id else False
-    if deleted is None or (deleted and item.ship_time_us is None):
+    if deleted is None or (deleted and item.has_open_units):
         raise OrderRefused(LOCATION_NOT_FOUND, f"no such location: locations/{item.location_id}")
     missing = sorted({line.sku for line in item.lines} - existing.names.keys())
     if missing:
@@ -196,7 +196,7 @@ def _assign_identity(imported: ImportedOrder, names: dict[str, str]) -> Order:
 
 
 def _build_fulfillment(order: Order, shipping: Shipping, *, now_us: int) -> Fulfillment:
-    """Build one fulfilment with all shipped units of an order."""
+    """Build one fulfilment with the shipped units of an order."""
     return Fulfillment(
         id=new_id(),
         order_id=order.id,
@@ -227,7 +227,7 @@ class _Stock:
     def __init__(self, mutation: Mutation, orders: Iterable[HistoricOrder]) -> None:
         requested: dict[tuple[str, str], int] = defaultdict(int)
         for order in orders:
-            for line in order.lines if order.ship_time_us is None else ():
+            for line in order.lines if order.has_open_units else ():
                 requested[line.sku, order.location_id] += line.quantity
                 requested[line.sku, ""] += line.quantity if order.location_id else 0
         skus = sorted({sku for sku, _ in requested})

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
@@ -122,8 +122,6 @@ def parse_filter(text: str, fields: Fields) -> Filter | None:
     """
     if not text.strip():
         return None
-    if text.count("(") + text.count("NOT") > NESTING_MAX:
-        raise InvalidFilter(f"more than {NESTING_MAX} parentheses and NOTs", position=1)
     try:
         tree = _get_parser().parse(text)
     except lark.UnexpectedInput as error:
@@ -134,7 +132,25 @@ def parse_filter(text: str, fields: Fields) -> Filter | None:
 
 @functools.cache
 def _get_parser() -> lark.Lark:
-    return lark.Lark(GRAMMAR, parser="lalr")
+    return lark.Lark(GRAMMAR, parser="lalr", postlex=_NestingLimit())
+
+
+class _NestingLimit:
+    """Rejects a filter with too many parentheses and NOTs before it is parsed. Strings are tokens of their own."""
+
+    always_accept = ()
+
+    def process(self, stream: Iterator[lark.Token]) -> Iterator[lark.Token]:
+        """Yield the tokens.
+
+        Raises: InvalidFilter.
+        """
+        nesting = 0
+        for token in stream:
+            nesting += token.type in ("LPAR", "_NOT")
+            if nesting > NESTING_MAX:
+                raise InvalidFilter(f"more than {NESTING_MAX} parentheses and NOTs", position=1)
+            yield token
 
 
 def _find_position(text: str, error: lark.UnexpectedInput) -> int:
