@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from google.protobuf.message import Message
 
 from storekeep.server.domain.calls import Call
 from storekeep.server.domain.standard.lists import ListRequest
+from storekeep.server.domain.standard.pages import Page
+from storekeep.server.servicers.converters import Fields
 from storekeep.server.transport.rpc import CURRENT
 
 
 class Listing(Protocol):
-    """A request of a List method; only some have `parent` and `show_deleted`."""
+    """A request of a List method; only some have `parent`, `filter`, `order_by` and `show_deleted`."""
 
     page_size: int
     page_token: str
-    filter: str
-    order_by: str
+    include_total_size: bool
 
 
 M = TypeVar("M", bound=Message)
@@ -60,8 +61,18 @@ def build_list_request(request: Listing, *, parent: str = "") -> ListRequest:
     return ListRequest(
         page_size=request.page_size,
         page_token=request.page_token,
-        filter=request.filter,
-        order_by=request.order_by,
+        filter=getattr(request, "filter", ""),
+        order_by=getattr(request, "order_by", ""),
         show_deleted=getattr(request, "show_deleted", False),
         parent=parent,
+        include_total_size=request.include_total_size,
     )
+
+
+def build_page_fields(page: Page[Any]) -> Fields:
+    """Build the fields that the replies of all List methods share, to pass with the page's items."""
+    fields: Fields = {"next_page_token": page.next_page_token}
+    if page.total_size is not None:
+        fields["total_size"] = page.total_size
+        fields["total_size_is_lower_bound"] = page.total_size_is_lower_bound
+    return fields

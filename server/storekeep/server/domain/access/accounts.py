@@ -70,6 +70,7 @@ LISTING = Listing(
         "display_name": Column(store.ServiceAccount.display_name, FilterField(Kind.TEXT), sortable=True),
         "disabled": Column(store.ServiceAccount.disabled, FilterField(Kind.BOOLEAN)),
         "create_time": Column(store.ServiceAccount.create_time_us, FilterField(Kind.TIME), sortable=True),
+        "update_time": Column(store.ServiceAccount.update_time_us, FilterField(Kind.TIME), sortable=True),
     },
     unique=(store.ServiceAccount.id,),
     read_rows=SERVICE_ACCOUNTS.read_rows,

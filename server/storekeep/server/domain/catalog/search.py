@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from storekeep.server.domain.catalog.products import PRODUCTS, Product
-from storekeep.server.domain.standard.pages import Page, PageTokens, count_fitting_items
+from storekeep.server.domain.standard.pages import Page, PageTokens, count_fitting_items, limit_page_size
 from storekeep.server.store.engine import Store
 from storekeep.server.store.sql.transactions import Transaction
 from storekeep.server.store.tables.search import SEARCH, build_match_expression
 
 PAGE_SIZE_DEFAULT = 20
+PAGE_SIZE_MAX = 100
 
 
 def search_products(
@@ -20,7 +21,7 @@ def search_products(
     """
     identity = ("SearchProducts", query, str(show_archived))
     rank, last_id = tokens.read(identity, page_token) or (None, None)
-    size = page_size or PAGE_SIZE_DEFAULT
+    size = limit_page_size(page_size, default=PAGE_SIZE_DEFAULT, largest=PAGE_SIZE_MAX)
 
     def work(tx: Transaction) -> Page[Product]:
         words = build_match_expression(query, tx.dialect)

@@ -21,7 +21,7 @@ from storekeep.server.domain.standard.filters import FilterField, Kind
 from storekeep.server.domain.standard.lists import Column, Listing, ListRequest
 from storekeep.server.domain.standard.pages import Page, PageTokens, check_batch
 from storekeep.server.store.engine import Store
-from storekeep.server.store.sql.listings import choose_by_currency, compare_absent
+from storekeep.server.store.sql.listings import choose_by_currency, compare_absent, select_json_member
 from storekeep.server.store.sql.rows import Rows
 from storekeep.server.store.sql.transactions import Transaction
 from storekeep.server.store.tables import orders as store
@@ -257,7 +257,11 @@ LISTING = Listing(
     query=lambda: store.Order.select(*ROWS.fields),
     columns={
         "customer": Column(store.Order.customer, FilterField(Kind.TEXT, prefix="customers/")),
-        "state": Column(store.Order.state, FilterField(Kind.STATE, choices=ORDER_STATES), matches=store.compare_state),
+        "state": Column(
+            store.Order.state,
+            FilterField(Kind.STATE, choices=ORDER_STATES, prefix="ORDER_STATE_"),
+            matches=store.compare_state,
+        ),
         "currency_code": Column(store.Order.currency_code, FilterField(Kind.TEXT)),
         "total": Column(store.Order.total_minor, FilterField(Kind.DECIMAL), sortable=True, store=_to_minor_units),
         "external_reference": Column(
@@ -267,8 +271,13 @@ LISTING = Listing(
         ),
         "number": Column(store.Order.number, FilterField(Kind.TEXT)),
         "held": Column(store.Order.held, FilterField(Kind.BOOLEAN)),
+        "lines.sku": Column(None, FilterField(Kind.ELEMENT), matches=store.match_line_sku),
+        "shipping_address.region_code": Column(
+            select_json_member(store.Order.shipping_address, "region_code"), FilterField(Kind.TEXT)
+        ),
+        "customer.email": Column(None, FilterField(Kind.TEXT), matches=store.compare_customer_email),
         "create_time": Column(store.Order.create_time_us, FilterField(Kind.TIME), sortable=True),
-        "update_time": Column(store.Order.update_time_us, FilterField(Kind.TIME)),
+        "update_time": Column(store.Order.update_time_us, FilterField(Kind.TIME), sortable=True),
     },
     unique=(store.Order.id,),
     read_rows=read_orders,
