@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 from storekeep.client import Storekeep
+from tests.cli.test_commands import COMMANDS
 from tests.support.command_line import CommandLine
 from tests.support.processes import ServerProcess
 
@@ -293,6 +295,26 @@ def test_filter_with_or_beside_an_option_is_narrowed_as_a_whole(cli: CommandLine
     assert [movement["name"] for movement in cli.json("stock", "movements", sku, "--filter", either)] == [
         movement["name"] for movement in cli.json("stock", "movements", sku)
     ]
+
+
+def test_examples_of_every_filter_are_accepted(cli: CommandLine) -> None:
+    lists = {path: option.help for path, child in COMMANDS for option in child.params if option.name == "filter"}  # type: ignore[attr-defined]
+    assert len(lists) > 10
+    for path, help_text in lists.items():
+        examples = re.findall(r"`([^`]+)`", help_text)
+        assert examples
+        for example in examples:
+            run = cli(*path, "--filter", example, "--total", "--limit", "1")
+            assert (run.exit_code, "Total: " in run.err) == (0, True), (path, example, run.err)
+
+
+def test_total_is_printed_beside_the_limit(cli: CommandLine) -> None:
+    for name in ("one", "two"):
+        cli.json("categories", "create", "--id", f"total-{name}", "--name", "Total")
+    run = cli("categories", "list", "--filter", "display_name = Total", "--limit", "1", "--total")
+    assert "There are more than 1" in run.err
+    assert "Total: 2." in run.err
+    assert "Total" not in cli("categories", "list", "--filter", "display_name = Total").err
 
 
 def test_order_reads_as_a_delivery_note_on_all_its_way(cli: CommandLine) -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from storekeep.v1 import inventory_pb2, orders_pb2, products_pb2
 from tests.support.mutations import DESCRIPTORS
 from tests.support.refusals import refusal, refused
+from tests.support.resources import ADDRESS as CUSTOMER_ADDRESS
 from tests.support.resources import CATEGORY, CUSTOMER, KINDS, LOCATION, PRODUCT, VARIANT, Kind
 from tests.support.shops import Shop, new_id
 
@@ -23,10 +24,10 @@ LISTS = tuple(
 )
 FILTER_FIELDS = {
     "ListCategories": ("display_name", "parent_category", "state", "create_time", "update_time"),
-    "ListProducts": ("display_name", "category", "state", "create_time", "update_time"),
-    "ListVariants": ("sku", "barcode", "tax_class", "state", "create_time", "update_time"),
+    "ListProducts": ("display_name", "category", "labels.KEY", "state", "create_time", "update_time"),
+    "ListVariants": ("sku", "barcode", "tax_class", "options.KEY", "state", "create_time", "update_time"),
     "ListLocations": ("display_name", "create_time", "update_time"),
-    "ListCustomers": ("display_name", "email", "phone", "create_time", "update_time"),
+    "ListCustomers": ("display_name", "email", "phone", "labels.KEY", "create_time", "update_time"),
     "ListStockLevels": ("sku", "on_hand", "allocated", "available", "update_time"),
     "ListStockMovements": ("sku", "location", "cause", "create_time", "actor", "source"),
     "ListReservations": ("state", "reference", "order", "expire_time", "create_time", "update_time"),
@@ -39,6 +40,9 @@ FILTER_FIELDS = {
         "external_reference",
         "number",
         "held",
+        "lines.sku",
+        "shipping_address.region_code",
+        "customer.email",
         "create_time",
         "update_time",
     ),
@@ -55,7 +59,7 @@ def listed(shop: Shop, rpc: str, filter_text: str, **fields: Any) -> Any:
 
 def names(shop: Shop, rpc: str, filter_text: str, **fields: Any) -> set[str]:
     """Return the names of the rows that match a filter."""
-    (field,) = (f for f in DESCRIPTORS[rpc].output_type.fields if f.name != "next_page_token")
+    (field,) = (f for f in DESCRIPTORS[rpc].output_type.fields if f.is_repeated)
     return {row.name for row in getattr(listed(shop, rpc, filter_text, page_size=1000, **fields), field.name)}
 
 
@@ -67,7 +71,7 @@ def test_table_of_fields_is_what_the_contract_documents():
 def test_refused_field_is_told_which_there_are(shop: Shop, rpc: str):
     with refused("INVALID_FILTER") as refusal:
         listed(shop, rpc, "nothing = 1")
-    assert re.findall(r"\w+", refusal.metadata["problem"].partition("use one of: ")[2]) == list(FILTER_FIELDS[rpc])
+    assert re.findall(r"[\w.]+", refusal.metadata["problem"].partition("use one of: ")[2]) == list(FILTER_FIELDS[rpc])
     assert refusal.metadata["position"] == "1"
 
 
@@ -283,6 +287,162 @@ def test_orders_are_found_by_state_and_time(shop: Shop):
     assert found == {confirmed.name, cancelled.name}
 
 
+# -- presence, prefixes, maps, elements of lists, names of enums
+
+
+@pytest.mark.parametrize(
+    ("filter_text", "found"),
+    [
+        ('display_name = "{mark} a*"', "ab"),
+        ('display_name != "{mark} a*"', "cd"),
+        ("display_name = {mark}*", "abcd"),
+        (r'display_name = "{mark} a\*"', "a"),
+        (r'display_name = "{mark} a\**"', "a"),
+        ("phone:*", "ab"),
+        ("-phone:*", "cd"),
+        ("NOT phone : *", "cd"),
+        ("labels:*", "bcd"),
+        ("labels:season", "bc"),
+        ("labels.season:*", "bc"),
+        ("-labels.season:*", "ad"),
+        ("labels.season = autumn", "b"),
+        ("labels.season : autumn", "b"),
+        ("labels.season != autumn", "acd"),
+        ('labels.season = "aut*"', "b"),
+        ('labels.season = "*"', None),
+        ('labels."a.b/c" = "x y"', "d"),
+        ("labels.a.b = z", "d"),
+        ('labels."$.season" = autumn', ""),
+        ("labels.'\"' = quote", "d"),
+        ("labels.season = AUTUMN", ""),
+        ('labels.empty = ""', "d"),
+        ("labels.empty:*", "d"),
+        ('labels.missing = ""', ""),
+        ("create_time:*", "abcd"),
+    ],
+)
+def test_customers_are_found_by_what_their_fields_have(shop: Shop, labelled, filter_text: str, found: str | None):
+    mark, created = labelled
+    text = f'display_name : "{mark}" AND ' + filter_text.replace("{mark}", mark)
+    if found is None:
+        assert refusal(listed, shop, "ListCustomers", text).reason == "INVALID_FILTER"
+    else:
+        assert names(shop, "ListCustomers", text) == {created[letter] for letter in found}
+
+
+@pytest.fixture(scope="module")
+def labelled(shop: Shop) -> tuple[str, dict[str, str]]:
+    """Return a mark in the names of four customers, and their resource names by letter."""
+    mark = new_id()
+    fields: dict[str, dict[str, Any]] = {
+        "a": {"display_name": f"{mark} a*", "phone": "1"},
+        "b": {"display_name": f"{mark} ab", "phone": "2", "labels": {"season": "autumn"}},
+        "c": {"display_name": f"{mark} c", "labels": {"season": "spring"}},
+        "d": {"display_name": f"{mark} d", "labels": {"a.b/c": "x y", "a.b": "z", '"': "quote", "empty": ""}},
+    }
+    return mark, {letter: shop.customer(**one).name for letter, one in fields.items()}
+
+
+@pytest.mark.parametrize(
+    ("prefix", "others"),
+    [
+        ("a", ["b", "`", ""]),
+        ("ÿ", ["Ā", "þ"]),
+        ("\ud7ff", ["\ue000"]),
+        ("\U0010ffff", ["🫖", "\uffff"]),
+        ("z\U0010ffff", ["{"]),
+    ],
+)
+def test_prefix_matches_whatever_follows_it_and_nothing_else(shop: Shop, prefix: str, others: list[str]):
+    tax_class = new_id("t")
+    for display_name in (prefix, f"{prefix}a", f"{prefix}\U0010ffff", *others):
+        shop.variant(tax_class=tax_class, barcode=display_name)
+    found = listed(shop, "ListVariants", f'tax_class = {tax_class} AND barcode = "{prefix}*"').variants
+    assert sorted(variant.barcode for variant in found) == sorted([prefix, f"{prefix}a", f"{prefix}\U0010ffff"])
+
+
+@pytest.mark.parametrize(
+    ("filter_text", "found"),
+    [
+        ("lines.sku : {first}", "both one"),
+        ("lines.sku : {second}", "both two"),
+        ("-lines.sku : {first}", "two"),
+        ('lines.sku : "{first}*"', "both one"),
+        ("lines.sku : {first} AND lines.sku : {second}", "both"),
+        ("lines.sku:*", "both one two"),
+        ("lines.sku : none", ""),
+        ("shipping_address.region_code = MX", "one"),
+        ("shipping_address.region_code != MX", "both two"),
+        ("shipping_address.region_code:*", "one two"),
+        ("-shipping_address.region_code:*", "both"),
+        ('shipping_address.region_code = "M*"', "one"),
+        ("shipping_address.region_code > MW", "one"),
+        ("customer.email = {mark}@example.com", "both one"),
+        ("customer.email != {mark}@example.com", "two"),
+        ("customer.email : {mark}", "both one"),
+        ('customer.email = "{mark}*"', "both one"),
+        ("customer.email:*", "both one"),
+        ("held:*", "two"),
+        ("held = true", "two"),
+        ("total:*", "both one two"),
+        ("external_reference:*", "one"),
+        ("-external_reference:*", "both two"),
+        ('external_reference = "{mark}*"', "one"),
+        ("state = ORDER_STATE_PLACED", "both two"),
+        ("state = ORDER_STATE_CONFIRMED", "one"),
+        ("state != ORDER_STATE_PLACED", "one"),
+    ],
+)
+def test_orders_are_found_by_their_parts(shop: Shop, parts, filter_text: str, found: str):
+    marks, orders = parts
+    text = re.sub(r"\{(\w+)\}", lambda match: marks[match[1]], filter_text)
+    got = names(shop, "ListOrders", f"({marks['any']}) AND {text}")
+    assert got == {orders[name] for name in found.split()}
+
+
+@pytest.fixture(scope="module")
+def parts(shop: Shop) -> tuple[dict[str, str], dict[str, str]]:
+    """Return marks for filters, and three orders by name."""
+    mark = new_id()
+    first, second = (shop.variant(stock=9).sku for _ in range(2))
+    known, unknown = shop.customer(email=f"{mark}@example.com").name, shop.customer().name
+    orders = {
+        "both": shop.order((first, 1), (second, 1), customer=known),
+        "one": shop.order(
+            (first, 1), customer=known, shipping_address=CUSTOMER_ADDRESS, external_reference=f"{mark}-1"
+        ),
+        "two": shop.order((second, 1), customer=unknown, shipping_address={"region_code": "DE"}),
+    }
+    shop.confirm(orders["one"])
+    shop.orders.HoldOrder(orders_pb2.HoldOrderRequest(name=orders["two"].name))
+    marks = {"first": first, "second": second, "mark": mark, "any": f"customer = {known} OR customer = {unknown}"}
+    return marks, {name: order.name for name, order in orders.items()}
+
+
+@pytest.mark.parametrize(
+    ("rpc", "prefix"),
+    [
+        ("ListCategories", "CATEGORY_STATE_"),
+        ("ListProducts", "PRODUCT_STATE_"),
+        ("ListVariants", "VARIANT_STATE_"),
+        ("ListOrders", "ORDER_STATE_"),
+        ("ListFulfillments", "FULFILLMENT_STATE_"),
+        ("ListReservations", "RESERVATION_STATE_"),
+        ("ListStockMovements", "STOCK_MOVEMENT_CAUSE_"),
+    ],
+)
+def test_every_state_may_be_written_as_replies_show_it(shop: Shop, rpc: str, prefix: str):
+    field = "cause" if rpc == "ListStockMovements" else "state"
+    with refused("INVALID_FILTER") as refusal:
+        listed(shop, rpc, f"{field} = {prefix}UNSPECIFIED")
+    choices = re.findall(r"[A-Z_]+", refusal.metadata["problem"].partition("one of: ")[2].partition(", not ")[0])
+    enum = next(e for e in (products_pb2, inventory_pb2, orders_pb2) for e in e.DESCRIPTOR.enum_types_by_name.values()
+                if e.values[0].name == f"{prefix}UNSPECIFIED")  # fmt: skip
+    assert {f"{prefix}{choice}" for choice in choices} == {value.name for value in enum.values[1:]}
+    for choice in choices:
+        assert names(shop, rpc, f"{field} = {choice}") == names(shop, rpc, f'{field} = "{prefix}{choice}"')
+
+
 # -- logic
 
 
@@ -299,6 +459,12 @@ def test_orders_are_found_by_state_and_time(shop: Shop):
         ("(A AND A) OR C", "AC"),
         ("((((B))))", "B"),
         ("NOT NOT A", "A"),
+        ("-A", "BC"),
+        ("-(A OR B)", "C"),
+        ("--A", "A"),
+        ("NOT -A", "A"),
+        ("-A AND -B", "C"),
+        ("A OR -C", "AB"),
     ],
 )
 def test_or_binds_tighter_than_and(shop: Shop, filter_text: str, found: str):
@@ -344,6 +510,24 @@ def test_filter_of_blanks_lets_all_through(shop: Shop):
         ("\x00", 1),
         ("état = ACTIVE", 1),
         ("state = ACTIVE\x00", 15),
+        ("state = ACTIVE -state = ACTIVE", 16),
+        ("-", 2),
+        ("labels", 7),
+        ("labels = x", 8),
+        ("labels.season < x", 15),
+        ("labels.", 8),
+        ('labels : "a*"', 10),
+        ("state.x = 1", 1),
+        ('display_name = "*"', 16),
+        ('display_name = "a*b"', 16),
+        ('display_name = "*b"', 16),
+        ('display_name = "a**"', 16),
+        ('display_name : "a*"', 16),
+        ("display_name < a*", 16),
+        ("display_name = *", 16),
+        ("state = ACT*", 9),
+        ("create_time = 2026*", 15),
+        ('state:"*"', 6),
     ],
 )
 def test_mistake_is_refused_with_its_position(shop: Shop, filter_text: str, position: int):
@@ -375,6 +559,8 @@ def test_whole_numbers_reach_to_64_bits(shop: Shop):
     [
         "(" * 500 + "state = ACTIVE" + ")" * 500,
         "NOT " * 400 + "state = ACTIVE",
+        "-" * 400 + "state = ACTIVE",
+        "-(" * 400 + "state = ACTIVE" + ")" * 400,
         " AND ".join(["state = ACTIVE"] * 60),
         " OR ".join(["state = ACTIVE"] * 60),
         "(" * 2000,
@@ -383,7 +569,7 @@ def test_whole_numbers_reach_to_64_bits(shop: Shop):
         "\\" * 2000,
         "a" * 2000,
     ],
-    ids=["parentheses", "nots", "ands", "ors", "open", "closed", "quotes", "backslashes", "word"],
+    ids=["parentheses", "nots", "minuses", "negated", "ands", "ors", "open", "closed", "quotes", "backslashes", "word"],
 )
 def test_deep_or_long_filter_is_refused(shop: Shop, filter_text: str):
     with refused("INVALID_FILTER"):
@@ -421,13 +607,14 @@ def _quoted(value: str) -> str:
 
 def _filters(fields: Iterable[str]) -> st.SearchStrategy[str]:
     """Return filters, most of them valid."""
-    values = VALUES | VALUES.map(_quoted)
+    values = VALUES | VALUES.map(_quoted) | st.just("*") | VALUES.map(lambda value: _quoted(f"{value}*"))
     term = st.tuples(st.sampled_from(list(fields)), st.sampled_from([*COMPARISONS, ":"]), values).map(" ".join)
     return st.recursive(
         term,
         lambda inner: st.one_of(
             st.tuples(inner, st.sampled_from([" AND ", " OR "]), inner).map("".join),
             inner.map(lambda one: f"NOT {one}"),
+            inner.map(lambda one: f"-{one}"),
             inner.map(lambda one: f"({one})"),
         ),
         max_leaves=5,

@@ -7,13 +7,14 @@ from typing import Annotated
 
 import typer
 
-from storekeep.cli.commands import LIMIT, Etag, Filter, Limit, OrderBy, command, new_group
+from storekeep.cli.commands import LIMIT, Etag, Limit, OrderBy, Total, command, make_filter_option, new_group
 from storekeep.cli.names import to_child_name
 from storekeep.cli.orders import find_order_name
 from storekeep.cli.sessions import Session, compute_page_size
 from storekeep.cli.steps import Step, add_steps
 
 COLUMNS = ("name", "state", "location", "carrier", "tracking_number", "ship_time", "deliver_time")
+Filter = Annotated[str, make_filter_option("state = PENDING", "location = locations/main", "-tracking_number:*")]
 EXAMPLE = "01890a5d-ac96-774b-bcce-b302099a8057/01890a5e-0b3c-7d21-8f6a-2c1b4d5e6f70"
 
 STEPS = (
@@ -46,11 +47,12 @@ def list_fulfillments(
     filter: Filter = "",  # noqa: A002 - the name in the contract
     order_by: OrderBy = "",
     limit: Limit = LIMIT,
+    total: Total = False,
 ) -> None:
     """List fulfilments, oldest first."""
     parent = find_order_name(session, order) if order else "orders/-"
     listing = session.client.fulfillments.list(
-        parent, filter=filter, order_by=order_by, page_size=compute_page_size(limit)
+        parent, filter=filter, order_by=order_by, page_size=compute_page_size(limit), include_total_size=total
     )
     session.show_listing(listing, columns=COLUMNS, limit=limit)
 

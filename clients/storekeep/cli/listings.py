@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
-from storekeep.cli.commands import LIMIT, Deleted, Filter, Limit, OrderBy, command
+from storekeep.cli.commands import LIMIT, Deleted, Limit, OrderBy, Total, command, make_filter_option
 from storekeep.cli.sessions import Session, compute_page_size
 from storekeep.client import Listing
 
@@ -25,6 +25,7 @@ class ResourceListing:
         example: a full command line.
         method: returns the client method, which takes `filter`, `order_by` and `page_size`.
         columns: fields shown as columns of the table.
+        filters: examples for `--filter`.
         soft_deletion: whether the command has the option `--deleted`.
     """
 
@@ -32,33 +33,37 @@ class ResourceListing:
     example: str
     method: Callable[[Session], Callable[..., Listing[Any]]]
     columns: tuple[str, ...]
+    filters: tuple[str, ...]
     soft_deletion: bool = False
 
 
 def add_listing(group: typer.Typer, listing: ResourceListing) -> None:
     """Add the `list` command to a group."""
 
-    def show(session: Session, limit: int, **query: Any) -> None:
-        resources = listing.method(session)(page_size=compute_page_size(limit), **query)
+    def show(session: Session, limit: int, total: bool, **query: Any) -> None:
+        resources = listing.method(session)(page_size=compute_page_size(limit), include_total_size=total, **query)
         session.show_listing(resources, columns=listing.columns, limit=limit)
 
     def list_all(
         session: Session,
-        filter: Filter = "",  # noqa: A002 - the name in the contract
+        filter: str = "",  # noqa: A002 - the name in the contract
         order_by: OrderBy = "",
         limit: Limit = LIMIT,
+        total: Total = False,
     ) -> None:
-        show(session, limit, filter=filter, order_by=order_by)
+        show(session, limit, total, filter=filter, order_by=order_by)
 
     def list_with_deleted(
         session: Session,
-        filter: Filter = "",  # noqa: A002 - the name in the contract
+        filter: str = "",  # noqa: A002 - the name in the contract
         order_by: OrderBy = "",
         limit: Limit = LIMIT,
+        total: Total = False,
         deleted: Deleted = False,
     ) -> None:
-        show(session, limit, filter=filter, order_by=order_by, show_deleted=deleted)
+        show(session, limit, total, filter=filter, order_by=order_by, show_deleted=deleted)
 
     action = list_with_deleted if listing.soft_deletion else list_all
+    action.__annotations__["filter"] = Annotated[str, make_filter_option(*listing.filters)]
     action.__doc__ = listing.help
     command(group, "list", example=listing.example)(action)

@@ -9,7 +9,17 @@ from typing import Annotated
 import typer
 
 from storekeep.cli import delivery_notes
-from storekeep.cli.commands import LIMIT, Etag, Filter, Limit, OrderBy, command, join_filters, new_group
+from storekeep.cli.commands import (
+    LIMIT,
+    Etag,
+    Limit,
+    OrderBy,
+    Total,
+    command,
+    join_filters,
+    make_filter_option,
+    new_group,
+)
 from storekeep.cli.customers import to_customer_name
 from storekeep.cli.inventory import to_location_name
 from storekeep.cli.names import quote_text, to_full_name
@@ -22,6 +32,15 @@ from storekeep.client import Order, WriteOptions
 STEP_COLUMNS = ("sequence", "create_time", "method", "from_state", "to_state", "reason", "actor")
 HISTORY_COLUMNS = (*STEP_COLUMNS, "changes")
 COLUMNS = ("number", "name", "customer", "state", "total", "create_time", "external_reference")
+Filter = Annotated[
+    str,
+    make_filter_option(
+        "state = PLACED AND total > 100",
+        'lines.sku : "CHAI*"',
+        "customer.email = orders@ernst.example",
+        "shipping_address.region_code = DE",
+    ),
+]
 EXAMPLE = "SK-00001234"
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -115,11 +134,15 @@ def list_orders(
     filter: Filter = "",  # noqa: A002 - the name in the contract
     order_by: OrderBy = "",
     limit: Limit = LIMIT,
+    total: Total = False,
 ) -> None:
     """List orders, newest first."""
     customer_filter = f"customer = {quote_text(to_customer_name(customer))}" if customer else ""
     listing = session.client.orders.list(
-        filter=join_filters(filter, customer_filter), order_by=order_by, page_size=compute_page_size(limit)
+        filter=join_filters(filter, customer_filter),
+        order_by=order_by,
+        page_size=compute_page_size(limit),
+        include_total_size=total,
     )
     session.show_listing(listing, columns=COLUMNS, limit=limit)
 

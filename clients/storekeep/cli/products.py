@@ -23,6 +23,7 @@ LISTING = ResourceListing(
     example="storekeep products list --filter 'state = ACTIVE' --limit 20",
     method=lambda session: session.client.products.list,
     columns=COLUMNS,
+    filters=('state = ACTIVE AND display_name : "tea"', "labels.season = autumn", "-category:*"),
     soft_deletion=True,
 )
 

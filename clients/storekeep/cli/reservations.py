@@ -21,6 +21,7 @@ LISTING = ResourceListing(
     example="storekeep reservations list --filter 'state = ACTIVE'",
     method=lambda session: session.client.inventory.list_reservations,
     columns=COLUMNS,
+    filters=("state = ACTIVE", 'reference = "cart*"'),
 )
 EXAMPLE_ID = "01890a5d-ac96-774b-bcce-b302099a8057"
 TTL_MAX_S = 30 * 86_400

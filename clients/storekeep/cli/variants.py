@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from storekeep.cli.changes import build_update
-from storekeep.cli.commands import LIMIT, Deleted, Etag, Filter, Limit, OrderBy, command, new_group
+from storekeep.cli.commands import LIMIT, Deleted, Etag, Limit, OrderBy, Total, command, make_filter_option, new_group
 from storekeep.cli.names import to_child_name
 from storekeep.cli.pairs import parse_labels, parse_prices
 from storekeep.cli.products import to_product_name
@@ -17,6 +17,7 @@ from storekeep.cli.steps import Step, add_steps
 from storekeep.client import Variant
 
 COLUMNS = ("sku", "name", "display_name", "options", "prices", "state")
+Filter = Annotated[str, make_filter_option('sku = "CHAI*"', "options.size = L", "-barcode:*")]
 
 STEPS = (
     Step("archive", "Take variants off sale; they remain readable.", lambda s: s.client.variants.archive),
@@ -62,6 +63,7 @@ def list_variants(
     filter: Filter = "",  # noqa: A002 - the name in the contract
     order_by: OrderBy = "",
     limit: Limit = LIMIT,
+    total: Total = False,
     deleted: Deleted = False,
 ) -> None:
     """List the variants of a product, or of all products."""
@@ -70,6 +72,7 @@ def list_variants(
         filter=filter,
         order_by=order_by,
         page_size=compute_page_size(limit),
+        include_total_size=total,
         show_deleted=deleted,
     )
     session.show_listing(listing, columns=COLUMNS, limit=limit)

@@ -146,7 +146,7 @@ def update_account(
 def delete_account(database: Store, call: Call, account_id: str, *, etag: str) -> ServiceAccount:
     """Soft-delete a service account. The caller must have all permissions of its roles.
 
-    Raises: ServiceAccountNotFound, PrivilegeEscalation, ResourceDeleted, EtagMismatch.
+    Raises: ServiceAccountNotFound, PrivilegeEscalation, EtagMismatch.
     """
     return SERVICE_ACCOUNTS.delete(database, call, (account_id,), etag=etag, check_access=_make_check(account_id))
 
