@@ -305,7 +305,7 @@ def test_examples_of_every_filter_are_accepted(cli: CommandLine) -> None:
         assert examples
         for example in examples:
             run = cli(*path, "--filter", example, "--total", "--limit", "1")
-            assert (run.exit_code, "Total: " in run.err) == (0, True), (path, example, run.err)
+            assert (run.code, "Total: " in run.err) == (0, True), (path, example, run.err)
 
 
 def test_total_is_printed_beside_the_limit(cli: CommandLine) -> None:

@@ -4,13 +4,27 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from storekeep.server.domain import customers
+from storekeep.server.domain.audit import log
+from storekeep.server.domain.catalog import categories, products, variants
+from storekeep.server.domain.keys.keyrings import Keyring
+from storekeep.server.domain.orders import fulfillments, orders
+from storekeep.server.domain.standard.lists import Listing, ListRequest
+from storekeep.server.domain.standard.pages import PageTokens
+from storekeep.server.domain.stock import levels, reservations
+from storekeep.server.store.engine import Store
+from storekeep.server.store.opening import open_store
+from storekeep.server.store.sql.transactions import Transaction
 from storekeep.v1 import inventory_pb2, orders_pb2, products_pb2
+from tests.support.databases import new_database
 from tests.support.mutations import DESCRIPTORS
 from tests.support.refusals import refusal, refused
 from tests.support.resources import ADDRESS as CUSTOMER_ADDRESS
@@ -682,3 +696,71 @@ def test_text_is_ordered_by_its_bytes(shop: Shop):
     later_rows = listed(shop, "ListProducts", f'{filter_text} AND display_name > "{mark}a"')
     behind = [p.display_name for p in later_rows.products]
     assert sorted(behind) == sorted(names[7:])
+
+
+# -- filters that an index answers, as the technical design says
+
+INDEXED: tuple[tuple[Listing[Any], str], ...] = (
+    (orders.LISTING, "customer = a"),
+    (orders.LISTING, 'customer = "a*"'),
+    (orders.LISTING, "state = CONFIRMED"),
+    (orders.LISTING, "number = a"),
+    (orders.LISTING, 'number = "a*"'),
+    (orders.LISTING, "external_reference = a"),
+    (orders.LISTING, 'external_reference = "a*"'),
+    (orders.LISTING, "customer.email = a"),
+    (orders.LISTING, 'customer.email = "a*"'),
+    (orders.LISTING, 'create_time > "2026-01-31T00:00:00Z"'),
+    (products.LISTING, "category = a"),
+    (products.LISTING, 'display_name = "a*"'),
+    (categories.LISTING, "parent_category = a"),
+    (categories.LISTING, 'display_name = "a*"'),
+    (customers.LISTING, 'email = "a*"'),
+    (customers.LISTING, 'display_name = "a*"'),
+    (variants.LISTING, 'sku = "a*"'),
+    (variants.LISTING, 'barcode = "a*"'),
+    (levels.MOVEMENT_LISTING, "sku = a"),
+    (fulfillments.LISTING, "state = PENDING"),
+    (reservations.LISTING, 'reference = "a*"'),
+    (log.LISTING, "sequence > 5"),
+    (log.LISTING, "resource = a"),
+)
+
+
+def test_indexed_filters_search_an_index_and_sorted_lists_read_theirs(tmp_path: Path):
+    made = new_database("sqlite", tmp_path)
+    with closing(open_store(made.url)) as store:
+        for listing, filter_text in INDEXED:
+            (first, *_) = _explain(store, listing, filter=filter_text)
+            assert first.startswith("SEARCH t1 USING"), (listing.method, filter_text, first)
+        sorted_by_time = (orders, products, categories, customers, variants, fulfillments, reservations)
+        for listing in (module.LISTING for module in sorted_by_time):
+            for order_by in ("create_time", "update_time", "update_time desc"):
+                plan = _explain(store, listing, order_by=order_by)
+                assert not any("TEMP B-TREE" in step for step in plan), (listing.method, order_by, plan)
+    made.remove()
+
+
+class _Plan(Exception):
+    """The plan of a query, raised in place of running it."""
+
+
+def _explain(store: Store, listing: Listing[Any], **fields: Any) -> list[str]:
+    """Return the steps of SQLite's plan for the first page of a list."""
+
+    def work(tx: Transaction) -> list[str]:
+        class Explaining:
+            dialect, now_us = tx.dialect, tx.now_us
+
+            def run(self, query: Any) -> Any:
+                sql, values = tx.dialect.compile(query)
+                raise _Plan([row[3] for row in tx.connection.execute(f"EXPLAIN QUERY PLAN {sql}", values).fetchall()])
+
+        try:
+            listing.page(Explaining(), ListRequest(**fields), tokens=PageTokens(Keyring.from_secret(b"test")))  # type: ignore[arg-type]
+        except _Plan as plan:
+            steps: list[str] = plan.args[0]
+            return steps
+        raise AssertionError("no query was run")
+
+    return store.snapshot(work)

@@ -952,9 +952,9 @@ class ListApiKeysRequest(_message.Message):
     page_token: _builtins.str
     """The `next_page_token` of the previous page of the same query; empty for the first page. At most 2,048 characters."""
     filter: _builtins.str
-    """Filter (AIP-160 subset) on `display_name`, `create_time`, `update_time`. At most 2,000 characters."""
+    """Filter (AIP-160 subset) on `display_name`, `create_time`. At most 2,000 characters."""
     order_by: _builtins.str
-    """Sort order (AIP-132): `create_time`, `update_time`; each may be followed by ` desc`. Default: `create_time`."""
+    """Sort order (AIP-132): `create_time`; may be followed by ` desc`. Default: `create_time`."""
     include_total_size: _builtins.bool
     """Count the results on all pages and return `total_size`. It costs about as much as reading them."""
     @_builtins.property

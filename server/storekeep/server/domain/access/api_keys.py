@@ -184,7 +184,6 @@ LISTING = Listing(
     columns={
         "display_name": Column(store.ApiKey.display_name, FilterField(Kind.TEXT)),
         "create_time": Column(store.ApiKey.create_time_us, FilterField(Kind.TIME), sortable=True),
-        "update_time": Column(store.ApiKey.update_time_us, FilterField(Kind.TIME), sortable=True),
     },
     unique=(store.ApiKey.lookup_id,),
     read_rows=API_KEYS.read_rows,

@@ -81,6 +81,9 @@ def compare_absent(column: Any, operation: str, value: str) -> peewee.Expression
     if operation == "=":
         equal: peewee.Expression = column.is_null(False) & (column == value) if value else column.is_null()
         return equal
+    if operation == PREFIX:
+        matching: peewee.Expression = column.is_null(False) & match_prefix(column, value)
+        return matching
     return compare(peewee.fn.COALESCE(column, ""), operation, value)
 
 
