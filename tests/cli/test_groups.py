@@ -289,6 +289,15 @@ def test_filter_beside_an_option_tells_positions_of_its_own(cli: CommandLine) ->
         assert "filter, position 1: cannot filter by bogus" in cli(*command, "--filter", "bogus = 1 OR a = 2").err
 
 
+def test_star_in_a_number_or_sku_stands_for_itself(cli: CommandLine) -> None:
+    sku = make_tea(cli, "starred")
+    cli.json("customers", "create", "--id", "stella", "--name", "Stella")
+    cli.json("orders", "place", "--customer", "stella", "--line", f"{sku}=1", "--currency", "EUR")
+    assert cli("orders", "cancel", "SK-*").code != 0
+    assert cli.json("stock", "movements", f"{sku[:3]}*") == []
+    assert cli.json("orders", "list", "--customer", "stel*") == []
+
+
 def test_filter_with_or_beside_an_option_is_narrowed_as_a_whole(cli: CommandLine) -> None:
     sku, other = make_tea(cli, "narrow"), make_tea(cli, "broad")
     either = f'sku = "{sku}" OR sku = "{other}"'

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 
 def to_full_name(collection: str, text: str) -> str:
     """Return `products/chai` for both `chai` and `products/chai`, where `collection` is `products`."""
@@ -22,6 +24,6 @@ def to_stock_level_name(sku: str, *, location: str) -> str:
 
 
 def quote_text(text: str) -> str:
-    """Return `text` as a string literal of the filter language (AIP-160)."""
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    """Return `text` as a string literal of the filter language (AIP-160), in which a `*` stands for itself."""
+    escaped = re.sub(r'([\\"*])', r"\\\1", text)
     return f'"{escaped}"'
