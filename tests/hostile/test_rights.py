@@ -154,12 +154,6 @@ STATE_REASONS = {
     "RESOURCE_IN_USE",
     "ILLEGAL_STATE",
 }
-    "RESOURCE_DELETED",
-    "SERVICE_ACCOUNT_NOT_FOUND",
-    "RESOURCE_NOT_DELETED",
-    "RESOURCE_IN_USE",
-    "ILLEGAL_STATE",
-}
 """Reasons for which a permitted call may fail."""
 
 
