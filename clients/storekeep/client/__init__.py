@@ -10,6 +10,7 @@ from google.type.money_pb2 import (
 
 from storekeep.client.calls import (
     CallOptions,
+    GetOptions,
     ReadOptions,
     WriteOptions,
 )
@@ -110,6 +111,7 @@ from storekeep.client.pages import (
     DeletableQuery,
     Listing,
     Page,
+    PageQuery,
     Query,
 )
 from storekeep.v1.addresses_pb2 import (
@@ -207,6 +209,7 @@ __all__ = [
     "FulfillmentLine",
     "FulfillmentNotFound",
     "FulfillmentState",
+    "GetOptions",
     "HealthStatus",
     "HistoricOrder",
     "HistoricOrderLine",
@@ -248,6 +251,7 @@ __all__ = [
     "OutOfStock",
     "Overloaded",
     "Page",
+    "PageQuery",
     "PermissionDenied",
     "PrivilegeEscalation",
     "Product",
