@@ -1,4 +1,4 @@
-"""Filters on parts of resources: presence, prefixes, maps, elements of lists, names of enums; and which use an index."""
+"""Filters on parts of resources: presence, prefixes, maps, elements, names of enums; and which use an index."""
 
 from __future__ import annotations
 
