@@ -80,6 +80,17 @@ def test_mask_reaches_into_messages_lists_and_maps(shop: Shop):
         assert shop.products.GetProduct(request) == products_pb2.Product(labels=kept)
 
 
+@pytest.mark.parametrize("paths", [("name", "total"), ("lines.sku",), ("*",), ("lines", "name")])
+def test_list_of_orders_with_a_mask_is_the_list_of_their_masked_gets(shop: Shop, paths: tuple[str, ...]):
+    customer = shop.customer().name
+    names = [shop.order((shop.variant(stock=3).sku, 2), customer=customer).name for _ in range(3)]
+    options: dict[str, Any] = {"filter": f"customer = {customer}", "order_by": "create_time", "page_size": 2}
+    first = shop.orders.ListOrders(orders_pb2.ListOrdersRequest(**options, read_mask=FieldMask(paths=paths)))
+    rest = shop.orders.ListOrders(orders_pb2.ListOrdersRequest(**options, page_token=first.next_page_token))
+    assert list(first.orders) == [get_order(shop, name, *paths) for name in names[:2]]
+    assert list(rest.orders) == [get_order(shop, names[2])]
+
+
 def test_field_without_a_value_is_absent_like_the_others(shop: Shop):
     order = shop.order()
     assert get_order(shop, order.name, "cancel_reason", "shipping_address.region_code") == orders_pb2.Order()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any, Protocol, TypeVar
 
+from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
 
 from storekeep.server.domain.calls import Call
@@ -20,6 +22,13 @@ class Listing(Protocol):
     page_size: int
     page_token: str
     include_total_size: bool
+
+    @property
+    def read_mask(self) -> FieldMask:
+        """The fields to return."""
+
+    def HasField(self, field_name: Any) -> bool:
+        """Return whether a field is set."""
 
 
 M = TypeVar("M", bound=Message)
@@ -66,7 +75,13 @@ def build_list_request(request: Listing, *, parent: str = "") -> ListRequest:
         show_deleted=getattr(request, "show_deleted", False),
         parent=parent,
         include_total_size=request.include_total_size,
+        fields=_list_masked_fields(request.read_mask.paths) if request.HasField("read_mask") else frozenset(),
     )
+
+
+def _list_masked_fields(paths: Sequence[str]) -> frozenset[str]:
+    """Return the fields that a read mask keeps, without their parts; empty for all."""
+    return frozenset() if "*" in paths else frozenset(path.partition(".")[0] for path in paths)
 
 
 def build_page_fields(page: Page[Any]) -> Fields:

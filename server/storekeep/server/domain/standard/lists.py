@@ -41,6 +41,8 @@ class ListRequest:
         show_deleted: whether to include soft-deleted resources.
         parent: the id of the parent, for resources with one; `-` or empty for all parents.
         include_total_size: whether to count the rows of all pages.
+        fields: the contract's fields that the caller wants, without their parts; empty for all. A list may omit others
+            if that is cheaper.
     """
 
     page_size: int = 0
@@ -50,6 +52,11 @@ class ListRequest:
     show_deleted: bool = False
     parent: str = ""
     include_total_size: bool = False
+    fields: frozenset[str] = frozenset()
+
+    def wants(self, field: str) -> bool:
+        """Return whether the caller wants a field."""
+        return not self.fields or field in self.fields
 
 
 ABSENT_VALUES: dict[Kind, Any] = {
