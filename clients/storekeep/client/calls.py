@@ -18,6 +18,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from storekeep.client.attempts import Metadata, ReplyT, RequestT, RetryBudget, call_with_retries, send
+from storekeep.client.consistency_tokens import CONSISTENCY_METADATA_KEY, ConsistencyToken
 from storekeep.client.deadlines import Deadline
 from storekeep.client.errors import (
     ClientClosed,
@@ -29,7 +30,6 @@ from storekeep.client.errors import (
 )
 from storekeep.client.masks import build_field_mask
 from storekeep.client.pages import ItemT, Listing, Page, build_page
-from storekeep.client.positions import CONSISTENCY_METADATA_KEY, ConsistencyToken
 from storekeep.client.tokens import Tokens
 
 

@@ -21,7 +21,7 @@ from storekeep.server.store.engine import Store
 from storekeep.server.store.opening import open_store
 from storekeep.server.store.sql.transactions import Transaction
 from storekeep.v1 import inventory_pb2, orders_pb2, products_pb2
-from tests.domain.test_filters import listed, names
+from tests.domain.standard.test_filters import listed, names
 from tests.support.databases import new_database
 from tests.support.refusals import refusal, refused
 from tests.support.resources import ADDRESS
