@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import Annotated
 
 import typer
 
-from storekeep.cli.accounts import Permissions, to_account_name
+from storekeep.cli.accounts import Permissions
 from storekeep.cli.commands import LIMIT, Etag, Limit, OrderBy, Total, command, make_filter_option, new_group
-from storekeep.cli.names import to_child_name
+from storekeep.cli.names import to_account_name, to_key_name
 from storekeep.cli.sessions import Session, compute_page_size
 from storekeep.cli.steps import Step, add_steps
 from storekeep.client import ApiKey
 
-COLUMNS = ("name", "display_name", "scopes", "create_time", "expire_time", "revoke_time")
+COLUMNS = ("name", "state", "display_name", "scopes", "create_time", "expire_time", "revoke_time")
 Filter = Annotated[str, make_filter_option('display_name = "till*"', 'create_time > "2026-01-31T00:00:00Z"')]
 
 STEPS = (Step("revoke", "Revoke API keys permanently.", lambda s: s.client.auth.revoke_api_key),)
 
-to_key_name = partial(to_child_name, "serviceAccounts", "apiKeys")
 
 DAYS_MAX = 36_500
 """A hundred years, so that every program can represent the date."""
@@ -47,7 +45,7 @@ def list_keys(
     limit: Limit = LIMIT,
     total: Total = False,
 ) -> None:
-    """List API keys, without their secrets."""
+    """List API keys, also expired and revoked ones, without their secrets."""
     listing = session.client.auth.list_api_keys(
         to_account_name(account),
         filter=filter,
