@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 from storekeep.client import Storekeep
+from tests.cli.test_commands import COMMANDS
 from tests.support.command_line import CommandLine
 from tests.support.processes import ServerProcess
 
@@ -287,12 +289,41 @@ def test_filter_beside_an_option_tells_positions_of_its_own(cli: CommandLine) ->
         assert "filter, position 1: cannot filter by bogus" in cli(*command, "--filter", "bogus = 1 OR a = 2").err
 
 
+def test_star_in_a_number_or_sku_stands_for_itself(cli: CommandLine) -> None:
+    sku = make_tea(cli, "starred")
+    cli.json("customers", "create", "--id", "stella", "--name", "Stella")
+    cli.json("orders", "place", "--customer", "stella", "--line", f"{sku}=1", "--currency", "EUR")
+    assert cli("orders", "cancel", "SK-*").code != 0
+    assert cli.json("stock", "movements", f"{sku[:3]}*") == []
+    assert cli.json("orders", "list", "--customer", "stel*") == []
+
+
 def test_filter_with_or_beside_an_option_is_narrowed_as_a_whole(cli: CommandLine) -> None:
     sku, other = make_tea(cli, "narrow"), make_tea(cli, "broad")
     either = f'sku = "{sku}" OR sku = "{other}"'
     assert [movement["name"] for movement in cli.json("stock", "movements", sku, "--filter", either)] == [
         movement["name"] for movement in cli.json("stock", "movements", sku)
     ]
+
+
+def test_examples_of_every_filter_are_accepted(cli: CommandLine) -> None:
+    lists = {path: option.help for path, child in COMMANDS for option in child.params if option.name == "filter"}  # type: ignore[attr-defined]
+    assert len(lists) > 10
+    for path, help_text in lists.items():
+        examples = re.findall(r"`([^`]+)`", help_text)
+        assert examples
+        for example in examples:
+            run = cli(*path, "--filter", example, "--total", "--limit", "1")
+            assert (run.code, "Total: " in run.err) == (0, True), (path, example, run.err)
+
+
+def test_total_is_printed_beside_the_limit(cli: CommandLine) -> None:
+    for name in ("one", "two"):
+        cli.json("categories", "create", "--id", f"total-{name}", "--name", "Total")
+    run = cli("categories", "list", "--filter", "display_name = Total", "--limit", "1", "--total")
+    assert "There are more than 1" in run.err
+    assert "Total: 2." in run.err
+    assert "Total" not in cli("categories", "list", "--filter", "display_name = Total").err
 
 
 def test_order_reads_as_a_delivery_note_on_all_its_way(cli: CommandLine) -> None:

@@ -83,7 +83,7 @@ def _changes(kind: Kind) -> dict[tuple[str, str, str], Prepare]:
         (f"Update{noun}", "RESOURCE_DELETED", "ETAG_MISMATCH"): lambda shop: build_update(
             make_deleted(kind, shop), "display_name"
         ),
-        (f"Delete{noun}", "RESOURCE_DELETED", "ETAG_MISMATCH"): lambda shop: kind.by_name(
+        (f"Delete{noun}", kind.not_found, "ETAG_MISMATCH"): lambda shop: kind.by_name(
             "Delete", make_deleted(kind, shop), etag=STALE
         ),
         (f"Undelete{noun}", "RESOURCE_NOT_DELETED", "ETAG_MISMATCH"): lambda shop: kind.by_name(

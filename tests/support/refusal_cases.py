@@ -84,7 +84,6 @@ def _steps(kind: Kind, verb: str) -> Iterator[tuple[str, Prepare]]:
 
 def _deletions(kind: Kind) -> Iterator[tuple[str, Prepare]]:
     yield kind.not_found, lambda shop: kind.by_name("Delete", kind.missing)
-    yield "RESOURCE_DELETED", lambda shop: kind.by_name("Delete", make_deleted(kind, shop))
     yield "ETAG_MISMATCH", lambda shop: kind.by_name("Delete", kind.make(shop).name, etag=STALE)
     if kind in (CATEGORY, VARIANT, LOCATION):
         yield "RESOURCE_IN_USE", lambda shop: kind.by_name("Delete", make_used(kind, shop))

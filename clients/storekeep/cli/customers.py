@@ -22,6 +22,7 @@ LISTING = ResourceListing(
     example="storekeep customers list --filter 'display_name : \"ernst\"'",
     method=lambda session: session.client.customers.list,
     columns=COLUMNS,
+    filters=("labels.tier = gold", 'display_name = "Ernst*"', "-email:*"),
     soft_deletion=True,
 )
 

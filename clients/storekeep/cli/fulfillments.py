@@ -7,7 +7,18 @@ from typing import Annotated
 
 import typer
 
-from storekeep.cli.commands import LIMIT, Etag, Filter, Limit, OrderBy, State, command, join_filters, new_group
+from storekeep.cli.commands import (
+    LIMIT,
+    Etag,
+    Limit,
+    OrderBy,
+    State,
+    Total,
+    command,
+    join_filters,
+    make_filter_option,
+    new_group,
+)
 from storekeep.cli.orders import find_order_name
 from storekeep.cli.sessions import Session, compute_page_size
 from storekeep.cli.states import build_state_filter
@@ -15,6 +26,7 @@ from storekeep.cli.steps import Step, add_steps
 from storekeep.client import Fulfillment, FulfillmentState
 
 COLUMNS = ("name", "state", "location", "carrier", "tracking_number", "ship_time", "deliver_time")
+Filter = Annotated[str, make_filter_option("state = PENDING", "location = locations/main", "-tracking_number:*")]
 EXAMPLE = "SK-00001234"
 FULL_EXAMPLE = "SK-00001234/01890a5e-0b3c-7d21-8f6a-2c1b4d5e6f70"
 
@@ -94,6 +106,7 @@ def list_fulfillments(
     filter: Filter = "",  # noqa: A002 - the name in the contract
     order_by: OrderBy = "",
     limit: Limit = LIMIT,
+    total: Total = False,
 ) -> None:
     """List fulfilments, oldest first."""
     parent = find_order_name(session, order) if order else "orders/-"
@@ -102,6 +115,7 @@ def list_fulfillments(
         filter=join_filters(filter, build_state_filter(state, FulfillmentState)),
         order_by=order_by,
         page_size=compute_page_size(limit),
+        include_total_size=total,
     )
     session.show_listing(listing, columns=COLUMNS, limit=limit)
 

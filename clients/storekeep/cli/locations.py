@@ -20,6 +20,7 @@ LOCATION_LISTING = ResourceListing(
     example="storekeep locations list",
     method=lambda session: session.client.inventory.list_locations,
     columns=LOCATION_COLUMNS,
+    filters=('display_name = "North*"', 'update_time > "2026-01-31T00:00:00Z"'),
     soft_deletion=True,
 )
 

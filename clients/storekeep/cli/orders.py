@@ -9,7 +9,18 @@ from typing import Annotated
 import typer
 
 from storekeep.cli import delivery_notes
-from storekeep.cli.commands import LIMIT, Etag, Filter, Limit, OrderBy, State, command, join_filters, new_group
+from storekeep.cli.commands import (
+    LIMIT,
+    Etag,
+    Limit,
+    OrderBy,
+    State,
+    Total,
+    command,
+    join_filters,
+    make_filter_option,
+    new_group,
+)
 from storekeep.cli.names import quote_text, to_customer_name, to_full_name, to_location_name, to_reservation_name
 from storekeep.cli.pairs import parse_amount, parse_line_units, parse_order_lines
 from storekeep.cli.sessions import Session, compute_page_size
@@ -20,6 +31,15 @@ from storekeep.client import Address, Order, OrderState, WriteOptions
 STEP_COLUMNS = ("sequence", "create_time", "method", "from_state", "to_state", "reason", "actor")
 HISTORY_COLUMNS = (*STEP_COLUMNS, "changes")
 COLUMNS = ("number", "customer", "state", "total", "create_time", "external_reference")
+Filter = Annotated[
+    str,
+    make_filter_option(
+        "state = PLACED AND total > 100",
+        'lines.sku : "CHAI*"',
+        "customer.email = orders@ernst.example",
+        "shipping_address.region_code = DE",
+    ),
+]
 EXAMPLE = "SK-00001234"
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -118,12 +138,16 @@ def list_orders(
     filter: Filter = "",  # noqa: A002 - the name in the contract
     order_by: OrderBy = "",
     limit: Limit = LIMIT,
+    total: Total = False,
 ) -> None:
     """List orders, newest first."""
     customer_filter = f"customer = {quote_text(to_customer_name(customer))}" if customer else ""
     filters = join_filters(customer_filter, build_state_filter(state, OrderState))
     listing = session.client.orders.list(
-        filter=join_filters(filter, filters), order_by=order_by, page_size=compute_page_size(limit)
+        filter=join_filters(filter, filters),
+        order_by=order_by,
+        page_size=compute_page_size(limit),
+        include_total_size=total,
     )
     session.show_listing(listing, columns=COLUMNS, limit=limit)
 

@@ -22,6 +22,7 @@ LISTING = ResourceListing(
     example="storekeep products list --state active --limit 20",
     method=lambda session: session.client.products.list,
     columns=COLUMNS,
+    filters=('state = ACTIVE AND display_name : "tea"', "labels.season = autumn", "-category:*"),
     states=lambda: ProductState,
     soft_deletion=True,
 )

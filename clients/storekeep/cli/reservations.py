@@ -20,6 +20,7 @@ LISTING = ResourceListing(
     example="storekeep reservations list --state active",
     method=lambda session: session.client.inventory.list_reservations,
     columns=COLUMNS,
+    filters=("state = ACTIVE", 'reference = "cart*"'),
     states=lambda: ReservationState,
 )
 EXAMPLE_ID = "01890a5d-ac96-774b-bcce-b302099a8057"

@@ -6,6 +6,7 @@ from google.type.money_pb2 import (
 
 from storekeep.client.calls import (
     CallOptions,
+    GetOptions,
     ReadOptions,
     WriteOptions,
 )
@@ -107,6 +108,7 @@ from storekeep.client.pages import (
     DeletableQuery,
     Listing,
     Page,
+    PageQuery,
     Query,
 )
 from storekeep.client.tokens import (
@@ -209,6 +211,7 @@ __all__ = [
     "FulfillmentLine",
     "FulfillmentNotFound",
     "FulfillmentState",
+    "GetOptions",
     "HealthStatus",
     "HistoricOrder",
     "HistoricOrderLine",
@@ -250,6 +253,7 @@ __all__ = [
     "OutOfStock",
     "Overloaded",
     "Page",
+    "PageQuery",
     "PermissionDenied",
     "PrivilegeEscalation",
     "Product",

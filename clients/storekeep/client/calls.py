@@ -15,6 +15,7 @@ from typing import Protocol, TypedDict, TypeVar
 import grpc
 import uuid_utils
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.field_mask_pb2 import FieldMask
 
 from storekeep.client.attempts import Metadata, ReplyT, RequestT, RetryBudget, call_with_retries, send
 from storekeep.client.consistency_tokens import CONSISTENCY_METADATA_KEY, ConsistencyToken
@@ -27,7 +28,8 @@ from storekeep.client.errors import (
     Unauthenticated,
     from_rpc_error,
 )
-from storekeep.client.pages import ItemT, Listing, Page
+from storekeep.client.masks import build_field_mask
+from storekeep.client.pages import ItemT, Listing, Page, build_page
 from storekeep.client.tokens import Tokens
 
 
@@ -44,6 +46,13 @@ class ReadOptions(CallOptions, total=False):
     max_staleness_s: float | None
     """Maximum age of the answer in seconds, at most a day. It always includes this client's own writes (default: the
     current state)."""
+
+
+class GetOptions(ReadOptions, total=False):
+    """Keyword arguments of every method that gets resources by name."""
+
+    read_mask: Iterable[str]
+    """Fields of the resource to return, such as `name` or `lines.sku` (default: all)."""
 
 
 class WriteOptions(CallOptions, total=False):
@@ -70,6 +79,14 @@ class ReadRequest(Protocol):
         """Maximum age of the answer."""
 
 
+class GetRequest(ReadRequest, Protocol):
+    """A request for resources by name."""
+
+    @property
+    def read_mask(self) -> FieldMask:
+        """Fields to return."""
+
+
 class PageRequest(ReadRequest, Protocol):
     """A request for one page of a list."""
 
@@ -83,6 +100,7 @@ class PageReply(Protocol):
 
 
 ReadT = TypeVar("ReadT", bound=ReadRequest)
+GetT = TypeVar("GetT", bound=GetRequest)
 MutationT = TypeVar("MutationT", bound=Mutation)
 PageRequestT = TypeVar("PageRequestT", bound=PageRequest)
 PageReplyT = TypeVar("PageReplyT", bound=PageReply)
@@ -124,6 +142,21 @@ class Calls:
             request.max_staleness.FromNanoseconds(round(max_staleness_s * 1_000_000_000))
             metadata = ((CONSISTENCY_METADATA_KEY, str(self.consistency_token.value)),)
         return self._send_with_token(method, request, self._new_deadline(timeout_s), metadata)
+
+    def get(
+        self,
+        method: grpc.UnaryUnaryMultiCallable[GetT, ReplyT],
+        request: GetT,
+        *,
+        read_mask: Iterable[str] = (),
+        timeout_s: float | None = None,
+        max_staleness_s: float | None = None,
+    ) -> ReplyT:
+        """Send a read request for resources by name."""
+        mask = build_field_mask(read_mask)
+        if mask is not None:
+            request.read_mask.CopyFrom(mask)
+        return self.read(method, request, timeout_s=timeout_s, max_staleness_s=max_staleness_s)
 
     def read_current(
         self,
@@ -185,8 +218,10 @@ class Calls:
         def fetch(page_token: str) -> Page[ItemT]:
             page_request = copy.deepcopy(request)
             page_request.page_token = page_token
+            if page_token and getattr(page_request, "include_total_size", False):
+                page_request.include_total_size = False  # type: ignore[attr-defined]  # it is counted once
             reply = self.read(method, page_request, timeout_s=timeout_s, max_staleness_s=max_staleness_s)
-            return Page(tuple(items(reply)), reply.next_page_token)
+            return build_page(items(reply), reply)
 
         return Listing(fetch)
 

@@ -7,9 +7,9 @@ from typing import Unpack
 
 import grpc
 
-from storekeep.client.calls import Calls, ReadOptions, WriteOptions
+from storekeep.client.calls import Calls, GetOptions, WriteOptions
 from storekeep.client.masks import build_field_mask
-from storekeep.client.pages import DeletableQuery, Listing
+from storekeep.client.pages import DeletableQuery, Listing, build_query
 from storekeep.v1.customers_pb2 import (
     BatchGetCustomersRequest,
     CreateCustomerRequest,
@@ -31,12 +31,12 @@ class Customers:
         self._calls = calls
         self._stub = CustomerServiceStub(channel)
 
-    def get(self, name: str, **options: Unpack[ReadOptions]) -> Customer:
+    def get(self, name: str, **options: Unpack[GetOptions]) -> Customer:
         """Get one customer, deleted or not.
 
         Raises: CustomerNotFound.
         """
-        return self._calls.read(self._stub.GetCustomer, GetCustomerRequest(name=name), **options)
+        return self._calls.get(self._stub.GetCustomer, GetCustomerRequest(name=name), **options)
 
     def list(
         self, *, timeout_s: float | None = None, max_staleness_s: float | None = None, **query: Unpack[DeletableQuery]
@@ -45,7 +45,7 @@ class Customers:
 
         Raises: InvalidFilter, InvalidOrderBy, InvalidPageToken.
         """
-        request = ListCustomersRequest(**query)
+        request = ListCustomersRequest(**build_query(query))
         return self._calls.list_pages(
             self._stub.ListCustomers,
             request,
@@ -54,13 +54,13 @@ class Customers:
             max_staleness_s=max_staleness_s,
         )
 
-    def batch_get(self, names: Iterable[str], **options: Unpack[ReadOptions]) -> Sequence[Customer]:
+    def batch_get(self, names: Iterable[str], **options: Unpack[GetOptions]) -> Sequence[Customer]:
         """Get up to 1000 customers from one snapshot, in the order of `names`; fail if one is missing.
 
         Raises: CustomerNotFound.
         """
         request = BatchGetCustomersRequest(names=names)
-        return self._calls.read(self._stub.BatchGetCustomers, request, **options).customers
+        return self._calls.get(self._stub.BatchGetCustomers, request, **options).customers
 
     def create(self, customer: Customer, *, customer_id: str = "", **options: Unpack[WriteOptions]) -> Customer:
         """Create a customer. Output-only fields are ignored.
@@ -87,7 +87,7 @@ class Customers:
     def delete(self, name: str, *, etag: str = "", **options: Unpack[WriteOptions]) -> Customer:
         """Soft-delete a customer: lists omit it, and it can be undeleted.
 
-        Raises: CustomerNotFound, ResourceDeleted, EtagMismatch.
+        Raises: CustomerNotFound, EtagMismatch.
         """
         return self._calls.write(self._stub.DeleteCustomer, DeleteCustomerRequest(name=name, etag=etag), **options)
 
@@ -104,6 +104,7 @@ class Customers:
         *,
         page_size: int = 0,
         show_deleted: bool = False,
+        read_mask: Iterable[str] = (),
         timeout_s: float | None = None,
         max_staleness_s: float | None = None,
     ) -> Listing[Customer]:
@@ -114,7 +115,9 @@ class Customers:
 
         Raises: InvalidPageToken.
         """
-        request = SearchCustomersRequest(query=query, page_size=page_size, show_deleted=show_deleted)
+        request = SearchCustomersRequest(
+            query=query, page_size=page_size, show_deleted=show_deleted, read_mask=build_field_mask(read_mask)
+        )
         return self._calls.list_pages(
             self._stub.SearchCustomers,
             request,

@@ -7,8 +7,8 @@ from typing import Unpack
 
 import grpc
 
-from storekeep.client.calls import Calls, ReadOptions, WriteOptions
-from storekeep.client.pages import Listing, Query
+from storekeep.client.calls import Calls, GetOptions, WriteOptions
+from storekeep.client.pages import Listing, Query, build_query
 from storekeep.v1.orders_pb2 import (
     CancelFulfillmentRequest,
     CreateFulfillmentRequest,
@@ -52,12 +52,12 @@ class Fulfillments:
         request = CreateFulfillmentRequest(parent=order, location=location, lines=lines, etag=etag)
         return self._calls.write(self._stub.CreateFulfillment, request, **options)
 
-    def get(self, name: str, **options: Unpack[ReadOptions]) -> Fulfillment:
+    def get(self, name: str, **options: Unpack[GetOptions]) -> Fulfillment:
         """Get one fulfilment.
 
         Raises: FulfillmentNotFound.
         """
-        return self._calls.read(self._stub.GetFulfillment, GetFulfillmentRequest(name=name), **options)
+        return self._calls.get(self._stub.GetFulfillment, GetFulfillmentRequest(name=name), **options)
 
     def list(
         self,
@@ -73,7 +73,7 @@ class Fulfillments:
         """
         return self._calls.list_pages(
             self._stub.ListFulfillments,
-            ListFulfillmentsRequest(parent=order, **query),
+            ListFulfillmentsRequest(parent=order, **build_query(query)),
             items=lambda page: page.fulfillments,
             timeout_s=timeout_s,
             max_staleness_s=max_staleness_s,

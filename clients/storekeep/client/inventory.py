@@ -9,9 +9,9 @@ from typing import Unpack
 import grpc
 from google.protobuf.duration_pb2 import Duration
 
-from storekeep.client.calls import Calls, ReadOptions, WriteOptions
+from storekeep.client.calls import Calls, GetOptions, ReadOptions, WriteOptions
 from storekeep.client.masks import build_field_mask
-from storekeep.client.pages import DeletableQuery, Listing, Query
+from storekeep.client.pages import DeletableQuery, Listing, PageQuery, Query, build_query
 from storekeep.v1.inventory_pb2 import (
     AdjustStockRequest,
     Availability,
@@ -67,12 +67,12 @@ class Inventory:
         self._calls = calls
         self._stub = InventoryServiceStub(channel)
 
-    def get_location(self, name: str, **options: Unpack[ReadOptions]) -> Location:
+    def get_location(self, name: str, **options: Unpack[GetOptions]) -> Location:
         """Get one location, deleted or not.
 
         Raises: LocationNotFound.
         """
-        return self._calls.read(self._stub.GetLocation, GetLocationRequest(name=name), **options)
+        return self._calls.get(self._stub.GetLocation, GetLocationRequest(name=name), **options)
 
     def list_locations(
         self, *, timeout_s: float | None = None, max_staleness_s: float | None = None, **query: Unpack[DeletableQuery]
@@ -81,7 +81,7 @@ class Inventory:
 
         Raises: InvalidFilter, InvalidOrderBy, InvalidPageToken.
         """
-        request = ListLocationsRequest(**query)
+        request = ListLocationsRequest(**build_query(query))
         return self._calls.list_pages(
             self._stub.ListLocations,
             request,
@@ -90,13 +90,13 @@ class Inventory:
             max_staleness_s=max_staleness_s,
         )
 
-    def batch_get_locations(self, names: Iterable[str], **options: Unpack[ReadOptions]) -> Sequence[Location]:
+    def batch_get_locations(self, names: Iterable[str], **options: Unpack[GetOptions]) -> Sequence[Location]:
         """Get up to 1000 locations from one snapshot, in the order of `names`; fail if one is missing.
 
         Raises: LocationNotFound.
         """
         request = BatchGetLocationsRequest(names=names)
-        return self._calls.read(self._stub.BatchGetLocations, request, **options).locations
+        return self._calls.get(self._stub.BatchGetLocations, request, **options).locations
 
     def create_location(
         self, location: Location, *, location_id: str = "", **options: Unpack[WriteOptions]
@@ -125,7 +125,7 @@ class Inventory:
     def delete_location(self, name: str, *, etag: str = "", **options: Unpack[WriteOptions]) -> Location:
         """Soft-delete a location: lists omit it, and it can be undeleted.
 
-        Raises: LocationNotFound, ResourceDeleted, EtagMismatch, ResourceInUse.
+        Raises: LocationNotFound, EtagMismatch, ResourceInUse.
         """
         return self._calls.write(self._stub.DeleteLocation, DeleteLocationRequest(name=name, etag=etag), **options)
 
@@ -136,12 +136,12 @@ class Inventory:
         """
         return self._calls.write(self._stub.UndeleteLocation, UndeleteLocationRequest(name=name, etag=etag), **options)
 
-    def get_stock_level(self, name: str, **options: Unpack[ReadOptions]) -> StockLevel:
+    def get_stock_level(self, name: str, **options: Unpack[GetOptions]) -> StockLevel:
         """Get one stock level.
 
         Raises: StockLevelNotFound.
         """
-        return self._calls.read(self._stub.GetStockLevel, GetStockLevelRequest(name=name), **options)
+        return self._calls.get(self._stub.GetStockLevel, GetStockLevelRequest(name=name), **options)
 
     def list_stock_levels(
         self,
@@ -157,7 +157,7 @@ class Inventory:
 
         Raises: InvalidFilter, InvalidOrderBy, InvalidPageToken.
         """
-        request = ListStockLevelsRequest(parent=parent, **query)
+        request = ListStockLevelsRequest(parent=parent, **build_query(query))
         return self._calls.list_pages(
             self._stub.ListStockLevels,
             request,
@@ -167,14 +167,14 @@ class Inventory:
         )
 
     def batch_get_stock_levels(
-        self, names: Iterable[str], *, parent: str = "locations/-", **options: Unpack[ReadOptions]
+        self, names: Iterable[str], *, parent: str = "locations/-", **options: Unpack[GetOptions]
     ) -> Sequence[StockLevel]:
         """Get up to 1000 stock levels from one snapshot, in the order of `names`; fail if one is missing.
 
         Raises: StockLevelNotFound.
         """
         request = BatchGetStockLevelsRequest(parent=parent, names=names)
-        return self._calls.read(self._stub.BatchGetStockLevels, request, **options).stock_levels
+        return self._calls.get(self._stub.BatchGetStockLevels, request, **options).stock_levels
 
     def adjust_stock(
         self,
@@ -274,9 +274,9 @@ class Inventory:
         *,
         location: str = "",
         available_max: int = 0,
-        page_size: int = 0,
         timeout_s: float | None = None,
         max_staleness_s: float | None = None,
+        **query: Unpack[PageQuery],
     ) -> Listing[StockLevel]:
         """List the stock levels with no more than `available_max` units available without backorders, lowest first.
 
@@ -284,7 +284,7 @@ class Inventory:
 
         Raises: LocationNotFound, InvalidPageToken.
         """
-        request = ListLowStockRequest(location=location, available_max=available_max, page_size=page_size)
+        request = ListLowStockRequest(location=location, available_max=available_max, **build_query(query))
         return self._calls.list_pages(
             self._stub.ListLowStock,
             request,
@@ -324,12 +324,12 @@ class Inventory:
         request = CheckAvailabilityRequest(skus=skus, location=location)
         return self._calls.read(self._stub.CheckAvailability, request, **options).availabilities
 
-    def get_stock_movement(self, name: str, **options: Unpack[ReadOptions]) -> StockMovement:
+    def get_stock_movement(self, name: str, **options: Unpack[GetOptions]) -> StockMovement:
         """Get one stock movement.
 
         Raises: StockMovementNotFound.
         """
-        return self._calls.read(self._stub.GetStockMovement, GetStockMovementRequest(name=name), **options)
+        return self._calls.get(self._stub.GetStockMovement, GetStockMovementRequest(name=name), **options)
 
     def list_stock_movements(
         self, *, timeout_s: float | None = None, max_staleness_s: float | None = None, **query: Unpack[Query]
@@ -338,7 +338,7 @@ class Inventory:
 
         Raises: InvalidFilter, InvalidOrderBy, InvalidPageToken.
         """
-        request = ListStockMovementsRequest(**query)
+        request = ListStockMovementsRequest(**build_query(query))
         return self._calls.list_pages(
             self._stub.ListStockMovements,
             request,
@@ -374,12 +374,12 @@ class Inventory:
         )
         return self._calls.write(self._stub.ReserveStock, request, **options)
 
-    def get_reservation(self, name: str, **options: Unpack[ReadOptions]) -> Reservation:
+    def get_reservation(self, name: str, **options: Unpack[GetOptions]) -> Reservation:
         """Get one reservation.
 
         Raises: ReservationNotFound.
         """
-        return self._calls.read(self._stub.GetReservation, GetReservationRequest(name=name), **options)
+        return self._calls.get(self._stub.GetReservation, GetReservationRequest(name=name), **options)
 
     def list_reservations(
         self, *, timeout_s: float | None = None, max_staleness_s: float | None = None, **query: Unpack[Query]
@@ -388,7 +388,7 @@ class Inventory:
 
         Raises: InvalidFilter, InvalidOrderBy, InvalidPageToken.
         """
-        request = ListReservationsRequest(**query)
+        request = ListReservationsRequest(**build_query(query))
         return self._calls.list_pages(
             self._stub.ListReservations,
             request,

@@ -8,8 +8,9 @@ from typing import Unpack
 import grpc
 from google.type.money_pb2 import Money
 
-from storekeep.client.calls import CallOptions, Calls, ReadOptions, WriteOptions
-from storekeep.client.pages import Listing, Query
+from storekeep.client.calls import CallOptions, Calls, GetOptions, WriteOptions
+from storekeep.client.masks import build_field_mask
+from storekeep.client.pages import Listing, PageQuery, Query, build_query
 from storekeep.v1.addresses_pb2 import Address
 from storekeep.v1.orders_pb2 import (
     AddOrderNoteRequest,
@@ -90,12 +91,12 @@ class Orders:
         )
         return self._calls.write(self._stub.PlaceOrder, request, **options)
 
-    def get(self, name: str, **options: Unpack[ReadOptions]) -> Order:
+    def get(self, name: str, **options: Unpack[GetOptions]) -> Order:
         """Get one order.
 
         Raises: OrderNotFound.
         """
-        return self._calls.read(self._stub.GetOrder, GetOrderRequest(name=name), **options)
+        return self._calls.get(self._stub.GetOrder, GetOrderRequest(name=name), **options)
 
     def list(
         self, *, timeout_s: float | None = None, max_staleness_s: float | None = None, **query: Unpack[Query]
@@ -104,7 +105,7 @@ class Orders:
 
         Raises: InvalidFilter, InvalidOrderBy, InvalidPageToken.
         """
-        request = ListOrdersRequest(**query)
+        request = ListOrdersRequest(**build_query(query))
         return self._calls.list_pages(
             self._stub.ListOrders,
             request,
@@ -118,6 +119,7 @@ class Orders:
         query: str,
         *,
         page_size: int = 0,
+        read_mask: Iterable[str] = (),
         timeout_s: float | None = None,
         max_staleness_s: float | None = None,
     ) -> Listing[Order]:
@@ -128,7 +130,7 @@ class Orders:
 
         Raises: InvalidPageToken.
         """
-        request = SearchOrdersRequest(query=query, page_size=page_size)
+        request = SearchOrdersRequest(query=query, page_size=page_size, read_mask=build_field_mask(read_mask))
         return self._calls.list_pages(
             self._stub.SearchOrders,
             request,
@@ -137,13 +139,13 @@ class Orders:
             max_staleness_s=max_staleness_s,
         )
 
-    def batch_get(self, names: Iterable[str], **options: Unpack[ReadOptions]) -> Sequence[Order]:
+    def batch_get(self, names: Iterable[str], **options: Unpack[GetOptions]) -> Sequence[Order]:
         """Get up to 500 orders from one snapshot, in the order of `names`; fail if one is missing.
 
         Raises: OrderNotFound.
         """
         request = BatchGetOrdersRequest(names=names)
-        return self._calls.read(self._stub.BatchGetOrders, request, **options).orders
+        return self._calls.get(self._stub.BatchGetOrders, request, **options).orders
 
     def confirm(self, name: str, *, etag: str = "", **options: Unpack[WriteOptions]) -> Order:
         """Confirm a placed order. A confirmed order does not expire.
@@ -249,28 +251,38 @@ class Orders:
         return self._calls.write(self._stub.AddOrderNote, request, **options)
 
     def list_notes(
-        self, name: str, *, page_size: int = 0, timeout_s: float | None = None, max_staleness_s: float | None = None
+        self,
+        name: str,
+        *,
+        timeout_s: float | None = None,
+        max_staleness_s: float | None = None,
+        **query: Unpack[PageQuery],
     ) -> Listing[OrderNote]:
-        """List the notes of an order, oldest first.
+        """List the notes of an order, or of all orders (`orders/-`), oldest first.
 
         Raises: OrderNotFound, InvalidPageToken.
         """
         return self._calls.list_pages(
             self._stub.ListOrderNotes,
-            ListOrderNotesRequest(parent=name, page_size=page_size),
+            ListOrderNotesRequest(parent=name, **build_query(query)),
             items=lambda page: page.notes,
             timeout_s=timeout_s,
             max_staleness_s=max_staleness_s,
         )
 
     def list_history(
-        self, name: str, *, page_size: int = 0, timeout_s: float | None = None, max_staleness_s: float | None = None
+        self,
+        name: str,
+        *,
+        timeout_s: float | None = None,
+        max_staleness_s: float | None = None,
+        **query: Unpack[PageQuery],
     ) -> Listing[OrderHistoryEntry]:
         """List the changes of an order, oldest first.
 
         Raises: OrderNotFound, InvalidPageToken.
         """
-        request = ListOrderHistoryRequest(name=name, page_size=page_size)
+        request = ListOrderHistoryRequest(name=name, **build_query(query))
         return self._calls.list_pages(
             self._stub.ListOrderHistory,
             request,

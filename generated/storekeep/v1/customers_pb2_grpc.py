@@ -131,7 +131,7 @@ class CustomerServiceServicer:
 
     def DeleteCustomer(self, request, context):
         """Soft-delete a customer: it no longer appears in lists and can be undeleted.
-        Errors: CUSTOMER_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH.
+        Errors: CUSTOMER_NOT_FOUND, ETAG_MISMATCH.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -59,7 +59,7 @@ class CustomerServiceStub:
     """
     DeleteCustomer: _grpc.UnaryUnaryMultiCallable[_customers_pb2.DeleteCustomerRequest, _customers_pb2.Customer]
     """Soft-delete a customer: it no longer appears in lists and can be undeleted.
-    Errors: CUSTOMER_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH.
+    Errors: CUSTOMER_NOT_FOUND, ETAG_MISMATCH.
     """
     UndeleteCustomer: _grpc.UnaryUnaryMultiCallable[_customers_pb2.UndeleteCustomerRequest, _customers_pb2.Customer]
     """Undelete a customer.
@@ -97,7 +97,7 @@ class CustomerServiceAsyncStub(CustomerServiceStub):
     """
     DeleteCustomer: _aio.UnaryUnaryMultiCallable[_customers_pb2.DeleteCustomerRequest, _customers_pb2.Customer]  # type: ignore[assignment]
     """Soft-delete a customer: it no longer appears in lists and can be undeleted.
-    Errors: CUSTOMER_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH.
+    Errors: CUSTOMER_NOT_FOUND, ETAG_MISMATCH.
     """
     UndeleteCustomer: _aio.UnaryUnaryMultiCallable[_customers_pb2.UndeleteCustomerRequest, _customers_pb2.Customer]  # type: ignore[assignment]
     """Undelete a customer.
@@ -174,7 +174,7 @@ class CustomerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_customers_pb2.Customer, _abc.Awaitable[_customers_pb2.Customer]]:
         """Soft-delete a customer: it no longer appears in lists and can be undeleted.
-        Errors: CUSTOMER_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH.
+        Errors: CUSTOMER_NOT_FOUND, ETAG_MISMATCH.
         """
 
     @_abc_1.abstractmethod

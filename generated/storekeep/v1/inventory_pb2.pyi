@@ -565,6 +565,7 @@ class GetLocationRequest(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     MAX_STALENESS_FIELD_NUMBER: _builtins.int
+    READ_MASK_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The location to get, as `locations/{location}`."""
     @_builtins.property
@@ -573,15 +574,20 @@ class GetLocationRequest(_message.Message):
         the consistency token in the request metadata `storekeep-position`. Default: as fresh as the primary.
         """
 
+    @_builtins.property
+    def read_mask(self) -> _field_mask_pb2.FieldMask:
+        """The fields to return (AIP-157), such as `name`; all others are absent. Default, and `*`: all fields."""
+
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         max_staleness: _duration_pb2.Duration | None = ...,
+        read_mask: _field_mask_pb2.FieldMask | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness", "read_mask", b"read_mask"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness", "name", b"name", "read_mask", b"read_mask"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -599,21 +605,31 @@ class ListLocationsRequest(_message.Message):
     ORDER_BY_FIELD_NUMBER: _builtins.int
     SHOW_DELETED_FIELD_NUMBER: _builtins.int
     MAX_STALENESS_FIELD_NUMBER: _builtins.int
+    READ_MASK_FIELD_NUMBER: _builtins.int
+    INCLUDE_TOTAL_SIZE_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """Maximum number of results on the page: at most 1000; 50 when 0."""
+    """Maximum number of results on the page: 50 when 0, at most 1000. A larger number counts as 1000."""
     page_token: _builtins.str
     """The `next_page_token` of the previous page of the same query; empty for the first page. At most 2,048 characters."""
     filter: _builtins.str
     """Filter (AIP-160 subset) on `display_name`, `create_time`, `update_time`. At most 2,000 characters."""
     order_by: _builtins.str
-    """Sort order (AIP-132): `display_name`, `create_time`; each may be followed by ` desc`. Default: `create_time`."""
+    """Sort order (AIP-132): `display_name`, `create_time`, `update_time`; each may be followed by ` desc`. Default:
+    `create_time`.
+    """
     show_deleted: _builtins.bool
     """Include deleted resources."""
+    include_total_size: _builtins.bool
+    """Count the results on all pages and return `total_size`. It costs about as much as reading them."""
     @_builtins.property
     def max_staleness(self) -> _duration_pb2.Duration:
         """Maximum staleness of the reply, 0 to 1 day. A replica may then answer. The reply always includes the writes up to
         the consistency token in the request metadata `storekeep-position`. Default: as fresh as the primary.
         """
+
+    @_builtins.property
+    def read_mask(self) -> _field_mask_pb2.FieldMask:
+        """The fields of each resource to return (AIP-157), such as `name`; all others are absent. Default, and `*`: all fields."""
 
     def __init__(
         self,
@@ -624,10 +640,12 @@ class ListLocationsRequest(_message.Message):
         order_by: _builtins.str = ...,
         show_deleted: _builtins.bool = ...,
         max_staleness: _duration_pb2.Duration | None = ...,
+        read_mask: _field_mask_pb2.FieldMask | None = ...,
+        include_total_size: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness", "read_mask", b"read_mask"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "max_staleness", b"max_staleness", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token", "show_deleted", b"show_deleted"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "include_total_size", b"include_total_size", "max_staleness", b"max_staleness", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token", "read_mask", b"read_mask", "show_deleted", b"show_deleted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -641,8 +659,16 @@ class ListLocationsResponse(_message.Message):
 
     LOCATIONS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    TOTAL_SIZE_FIELD_NUMBER: _builtins.int
+    TOTAL_SIZE_IS_LOWER_BOUND_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """The `page_token` of the next page; empty on the last page."""
+    total_size: _builtins.int
+    """Number of results on all pages, without regard to the page token; at most 10,000. Absent unless the request sets
+    `include_total_size`.
+    """
+    total_size_is_lower_bound: _builtins.bool
+    """Whether there are more results than `total_size`."""
     @_builtins.property
     def locations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Location]:
         """One page, in the requested order."""
@@ -652,12 +678,16 @@ class ListLocationsResponse(_message.Message):
         *,
         locations: _abc.Iterable[Global___Location] | None = ...,
         next_page_token: _builtins.str = ...,
+        total_size: _builtins.int | None = ...,
+        total_size_is_lower_bound: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_total_size", b"_total_size", "total_size", b"total_size"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["locations", b"locations", "next_page_token", b"next_page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_total_size", b"_total_size", "locations", b"locations", "next_page_token", b"next_page_token", "total_size", b"total_size", "total_size_is_lower_bound", b"total_size_is_lower_bound"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__total_size: _TypeAlias = _typing.Literal["total_size"]  # noqa: Y015
+    _WhichOneofArgType__total_size: _TypeAlias = _typing.Literal["_total_size", b"_total_size"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__total_size) -> _WhichOneofReturnType__total_size | None: ...
 
 Global___ListLocationsResponse: _TypeAlias = ListLocationsResponse  # noqa: Y015
 
@@ -669,6 +699,7 @@ class BatchGetLocationsRequest(_message.Message):
 
     NAMES_FIELD_NUMBER: _builtins.int
     MAX_STALENESS_FIELD_NUMBER: _builtins.int
+    READ_MASK_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The resource names, 1 to 1000. The response has the same order."""
@@ -679,15 +710,20 @@ class BatchGetLocationsRequest(_message.Message):
         the consistency token in the request metadata `storekeep-position`. Default: as fresh as the primary.
         """
 
+    @_builtins.property
+    def read_mask(self) -> _field_mask_pb2.FieldMask:
+        """The fields of each resource to return (AIP-157), such as `name`; all others are absent. Default, and `*`: all fields."""
+
     def __init__(
         self,
         *,
         names: _abc.Iterable[_builtins.str] | None = ...,
         max_staleness: _duration_pb2.Duration | None = ...,
+        read_mask: _field_mask_pb2.FieldMask | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness", "read_mask", b"read_mask"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness", "names", b"names"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness", "names", b"names", "read_mask", b"read_mask"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -867,6 +903,7 @@ class GetStockLevelRequest(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     MAX_STALENESS_FIELD_NUMBER: _builtins.int
+    READ_MASK_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The stock level to get, as `locations/{location}/stockLevels/{sku}`."""
     @_builtins.property
@@ -875,15 +912,20 @@ class GetStockLevelRequest(_message.Message):
         the consistency token in the request metadata `storekeep-position`. Default: as fresh as the primary.
         """
 
+    @_builtins.property
+    def read_mask(self) -> _field_mask_pb2.FieldMask:
+        """The fields to return (AIP-157), such as `name`; all others are absent. Default, and `*`: all fields."""
+
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         max_staleness: _duration_pb2.Duration | None = ...,
+        read_mask: _field_mask_pb2.FieldMask | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness", "read_mask", b"read_mask"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness", "name", b"name", "read_mask", b"read_mask"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -901,21 +943,31 @@ class ListStockLevelsRequest(_message.Message):
     FILTER_FIELD_NUMBER: _builtins.int
     ORDER_BY_FIELD_NUMBER: _builtins.int
     MAX_STALENESS_FIELD_NUMBER: _builtins.int
+    READ_MASK_FIELD_NUMBER: _builtins.int
+    INCLUDE_TOTAL_SIZE_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """The parent, as `locations/{location}`; `locations/-` for all."""
     page_size: _builtins.int
-    """Maximum number of results on the page: at most 1000; 50 when 0."""
+    """Maximum number of results on the page: 50 when 0, at most 1000. A larger number counts as 1000."""
     page_token: _builtins.str
     """The `next_page_token` of the previous page of the same query; empty for the first page. At most 2,048 characters."""
     filter: _builtins.str
     """Filter (AIP-160 subset) on `sku`, `on_hand`, `allocated`, `available`, `update_time`. At most 2,000 characters."""
     order_by: _builtins.str
-    """Sort order (AIP-132): `sku`, `available`, `on_hand`; each may be followed by ` desc`. Default: `sku`."""
+    """Sort order (AIP-132): `sku`, `available`, `on_hand`, `update_time`; each may be followed by ` desc`. Default:
+    `sku`.
+    """
+    include_total_size: _builtins.bool
+    """Count the results on all pages and return `total_size`. It costs about as much as reading them."""
     @_builtins.property
     def max_staleness(self) -> _duration_pb2.Duration:
         """Maximum staleness of the reply, 0 to 1 day. A replica may then answer. The reply always includes the writes up to
         the consistency token in the request metadata `storekeep-position`. Default: as fresh as the primary.
         """
+
+    @_builtins.property
+    def read_mask(self) -> _field_mask_pb2.FieldMask:
+        """The fields of each resource to return (AIP-157), such as `name`; all others are absent. Default, and `*`: all fields."""
 
     def __init__(
         self,
@@ -926,10 +978,12 @@ class ListStockLevelsRequest(_message.Message):
         filter: _builtins.str = ...,
         order_by: _builtins.str = ...,
         max_staleness: _duration_pb2.Duration | None = ...,
+        read_mask: _field_mask_pb2.FieldMask | None = ...,
+        include_total_size: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness", "read_mask", b"read_mask"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "max_staleness", b"max_staleness", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token", "parent", b"parent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "include_total_size", b"include_total_size", "max_staleness", b"max_staleness", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token", "parent", b"parent", "read_mask", b"read_mask"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -943,8 +997,16 @@ class ListStockLevelsResponse(_message.Message):
 
     STOCK_LEVELS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    TOTAL_SIZE_FIELD_NUMBER: _builtins.int
+    TOTAL_SIZE_IS_LOWER_BOUND_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """The `page_token` of the next page; empty on the last page."""
+    total_size: _builtins.int
+    """Number of results on all pages, without regard to the page token; at most 10,000. Absent unless the request sets
+    `include_total_size`.
+    """
+    total_size_is_lower_bound: _builtins.bool
+    """Whether there are more results than `total_size`."""
     @_builtins.property
     def stock_levels(self) -> _containers.RepeatedCompositeFieldContainer[Global___StockLevel]:
         """One page, in the requested order."""
@@ -954,12 +1016,16 @@ class ListStockLevelsResponse(_message.Message):
         *,
         stock_levels: _abc.Iterable[Global___StockLevel] | None = ...,
         next_page_token: _builtins.str = ...,
+        total_size: _builtins.int | None = ...,
+        total_size_is_lower_bound: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_total_size", b"_total_size", "total_size", b"total_size"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "stock_levels", b"stock_levels"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_total_size", b"_total_size", "next_page_token", b"next_page_token", "stock_levels", b"stock_levels", "total_size", b"total_size", "total_size_is_lower_bound", b"total_size_is_lower_bound"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__total_size: _TypeAlias = _typing.Literal["total_size"]  # noqa: Y015
+    _WhichOneofArgType__total_size: _TypeAlias = _typing.Literal["_total_size", b"_total_size"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__total_size) -> _WhichOneofReturnType__total_size | None: ...
 
 Global___ListStockLevelsResponse: _TypeAlias = ListStockLevelsResponse  # noqa: Y015
 
@@ -972,6 +1038,7 @@ class BatchGetStockLevelsRequest(_message.Message):
     PARENT_FIELD_NUMBER: _builtins.int
     NAMES_FIELD_NUMBER: _builtins.int
     MAX_STALENESS_FIELD_NUMBER: _builtins.int
+    READ_MASK_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """The parent of all names, as `locations/{location}`; `locations/-` if the names have different parents."""
     @_builtins.property
@@ -984,16 +1051,21 @@ class BatchGetStockLevelsRequest(_message.Message):
         the consistency token in the request metadata `storekeep-position`. Default: as fresh as the primary.
         """
 
+    @_builtins.property
+    def read_mask(self) -> _field_mask_pb2.FieldMask:
+        """The fields of each resource to return (AIP-157), such as `name`; all others are absent. Default, and `*`: all fields."""
+
     def __init__(
         self,
         *,
         parent: _builtins.str = ...,
         names: _abc.Iterable[_builtins.str] | None = ...,
         max_staleness: _duration_pb2.Duration | None = ...,
+        read_mask: _field_mask_pb2.FieldMask | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness", "read_mask", b"read_mask"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness", "names", b"names", "parent", b"parent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness", "names", b"names", "parent", b"parent", "read_mask", b"read_mask"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1191,6 +1263,7 @@ class GetStockMovementRequest(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     MAX_STALENESS_FIELD_NUMBER: _builtins.int
+    READ_MASK_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The stock movement to get, as `stockMovements/{stock_movement}`."""
     @_builtins.property
@@ -1199,15 +1272,20 @@ class GetStockMovementRequest(_message.Message):
         the consistency token in the request metadata `storekeep-position`. Default: as fresh as the primary.
         """
 
+    @_builtins.property
+    def read_mask(self) -> _field_mask_pb2.FieldMask:
+        """The fields to return (AIP-157), such as `name`; all others are absent. Default, and `*`: all fields."""
+
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         max_staleness: _duration_pb2.Duration | None = ...,
+        read_mask: _field_mask_pb2.FieldMask | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness", "read_mask", b"read_mask"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness", "name", b"name", "read_mask", b"read_mask"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1224,19 +1302,27 @@ class ListStockMovementsRequest(_message.Message):
     FILTER_FIELD_NUMBER: _builtins.int
     ORDER_BY_FIELD_NUMBER: _builtins.int
     MAX_STALENESS_FIELD_NUMBER: _builtins.int
+    READ_MASK_FIELD_NUMBER: _builtins.int
+    INCLUDE_TOTAL_SIZE_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """Maximum number of results on the page: at most 1000; 50 when 0."""
+    """Maximum number of results on the page: 50 when 0, at most 1000. A larger number counts as 1000."""
     page_token: _builtins.str
     """The `next_page_token` of the previous page of the same query; empty for the first page. At most 2,048 characters."""
     filter: _builtins.str
     """Filter (AIP-160 subset) on `sku`, `location`, `cause`, `create_time`, `actor`, `source`. At most 2,000 characters."""
     order_by: _builtins.str
     """Sort order (AIP-132): `create_time`; may be followed by ` desc`. Default: `create_time`."""
+    include_total_size: _builtins.bool
+    """Count the results on all pages and return `total_size`. It costs about as much as reading them."""
     @_builtins.property
     def max_staleness(self) -> _duration_pb2.Duration:
         """Maximum staleness of the reply, 0 to 1 day. A replica may then answer. The reply always includes the writes up to
         the consistency token in the request metadata `storekeep-position`. Default: as fresh as the primary.
         """
+
+    @_builtins.property
+    def read_mask(self) -> _field_mask_pb2.FieldMask:
+        """The fields of each resource to return (AIP-157), such as `name`; all others are absent. Default, and `*`: all fields."""
 
     def __init__(
         self,
@@ -1246,10 +1332,12 @@ class ListStockMovementsRequest(_message.Message):
         filter: _builtins.str = ...,
         order_by: _builtins.str = ...,
         max_staleness: _duration_pb2.Duration | None = ...,
+        read_mask: _field_mask_pb2.FieldMask | None = ...,
+        include_total_size: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness", "read_mask", b"read_mask"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "max_staleness", b"max_staleness", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "include_total_size", b"include_total_size", "max_staleness", b"max_staleness", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token", "read_mask", b"read_mask"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1263,8 +1351,16 @@ class ListStockMovementsResponse(_message.Message):
 
     STOCK_MOVEMENTS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    TOTAL_SIZE_FIELD_NUMBER: _builtins.int
+    TOTAL_SIZE_IS_LOWER_BOUND_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """The `page_token` of the next page; empty on the last page."""
+    total_size: _builtins.int
+    """Number of results on all pages, without regard to the page token; at most 10,000. Absent unless the request sets
+    `include_total_size`.
+    """
+    total_size_is_lower_bound: _builtins.bool
+    """Whether there are more results than `total_size`."""
     @_builtins.property
     def stock_movements(self) -> _containers.RepeatedCompositeFieldContainer[Global___StockMovement]:
         """One page, in the requested order."""
@@ -1274,12 +1370,16 @@ class ListStockMovementsResponse(_message.Message):
         *,
         stock_movements: _abc.Iterable[Global___StockMovement] | None = ...,
         next_page_token: _builtins.str = ...,
+        total_size: _builtins.int | None = ...,
+        total_size_is_lower_bound: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_total_size", b"_total_size", "total_size", b"total_size"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "stock_movements", b"stock_movements"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_total_size", b"_total_size", "next_page_token", b"next_page_token", "stock_movements", b"stock_movements", "total_size", b"total_size", "total_size_is_lower_bound", b"total_size_is_lower_bound"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__total_size: _TypeAlias = _typing.Literal["total_size"]  # noqa: Y015
+    _WhichOneofArgType__total_size: _TypeAlias = _typing.Literal["_total_size", b"_total_size"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__total_size) -> _WhichOneofReturnType__total_size | None: ...
 
 Global___ListStockMovementsResponse: _TypeAlias = ListStockMovementsResponse  # noqa: Y015
 
@@ -1432,19 +1532,27 @@ class ListLowStockRequest(_message.Message):
     LOCATION_FIELD_NUMBER: _builtins.int
     AVAILABLE_MAX_FIELD_NUMBER: _builtins.int
     MAX_STALENESS_FIELD_NUMBER: _builtins.int
+    READ_MASK_FIELD_NUMBER: _builtins.int
+    INCLUDE_TOTAL_SIZE_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """Maximum number of results on the page: at most 1000; 50 when 0."""
+    """Maximum number of results on the page: 50 when 0, at most 1000. A larger number counts as 1000."""
     page_token: _builtins.str
     """The `next_page_token` of the previous page of the same query; empty for the first page. At most 2,048 characters."""
     location: _builtins.str
     """List only levels at this location, as `locations/{location}`. Default: all locations."""
     available_max: _builtins.int
     """List only levels with this many units or fewer left to sell without a backorder: 0 to 10^9."""
+    include_total_size: _builtins.bool
+    """Count the results on all pages and return `total_size`. It costs about as much as reading them."""
     @_builtins.property
     def max_staleness(self) -> _duration_pb2.Duration:
         """Maximum staleness of the reply, 0 to 1 day. A replica may then answer. The reply always includes the writes up to
         the consistency token in the request metadata `storekeep-position`. Default: as fresh as the primary.
         """
+
+    @_builtins.property
+    def read_mask(self) -> _field_mask_pb2.FieldMask:
+        """The fields of each resource to return (AIP-157), such as `name`; all others are absent. Default, and `*`: all fields."""
 
     def __init__(
         self,
@@ -1454,10 +1562,12 @@ class ListLowStockRequest(_message.Message):
         location: _builtins.str = ...,
         available_max: _builtins.int = ...,
         max_staleness: _duration_pb2.Duration | None = ...,
+        read_mask: _field_mask_pb2.FieldMask | None = ...,
+        include_total_size: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness", "read_mask", b"read_mask"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["available_max", b"available_max", "location", b"location", "max_staleness", b"max_staleness", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["available_max", b"available_max", "include_total_size", b"include_total_size", "location", b"location", "max_staleness", b"max_staleness", "page_size", b"page_size", "page_token", b"page_token", "read_mask", b"read_mask"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1471,8 +1581,16 @@ class ListLowStockResponse(_message.Message):
 
     STOCK_LEVELS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    TOTAL_SIZE_FIELD_NUMBER: _builtins.int
+    TOTAL_SIZE_IS_LOWER_BOUND_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """The `page_token` of the next page; empty on the last page."""
+    total_size: _builtins.int
+    """Number of results on all pages, without regard to the page token; at most 10,000. Absent unless the request sets
+    `include_total_size`.
+    """
+    total_size_is_lower_bound: _builtins.bool
+    """Whether there are more results than `total_size`."""
     @_builtins.property
     def stock_levels(self) -> _containers.RepeatedCompositeFieldContainer[Global___StockLevel]:
         """One page, lowest stock first."""
@@ -1482,12 +1600,16 @@ class ListLowStockResponse(_message.Message):
         *,
         stock_levels: _abc.Iterable[Global___StockLevel] | None = ...,
         next_page_token: _builtins.str = ...,
+        total_size: _builtins.int | None = ...,
+        total_size_is_lower_bound: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_total_size", b"_total_size", "total_size", b"total_size"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "stock_levels", b"stock_levels"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_total_size", b"_total_size", "next_page_token", b"next_page_token", "stock_levels", b"stock_levels", "total_size", b"total_size", "total_size_is_lower_bound", b"total_size_is_lower_bound"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__total_size: _TypeAlias = _typing.Literal["total_size"]  # noqa: Y015
+    _WhichOneofArgType__total_size: _TypeAlias = _typing.Literal["_total_size", b"_total_size"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__total_size) -> _WhichOneofReturnType__total_size | None: ...
 
 Global___ListLowStockResponse: _TypeAlias = ListLowStockResponse  # noqa: Y015
 
@@ -1506,7 +1628,7 @@ class ReconcileStockRequest(_message.Message):
     repair: _builtins.bool
     """Repair the differences. Default: only report them."""
     page_size: _builtins.int
-    """Maximum number of SKUs checked by the call: at most 1000; 200 when 0."""
+    """Maximum number of SKUs checked by the call: 200 when 0, at most 1000. A larger number counts as 1000."""
     page_token: _builtins.str
     """The `next_page_token` of the previous call; empty for the first. At most 2,048 characters."""
     request_id: _builtins.str
@@ -1650,6 +1772,7 @@ class GetReservationRequest(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     MAX_STALENESS_FIELD_NUMBER: _builtins.int
+    READ_MASK_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The reservation to get, as `reservations/{reservation}`."""
     @_builtins.property
@@ -1658,15 +1781,20 @@ class GetReservationRequest(_message.Message):
         the consistency token in the request metadata `storekeep-position`. Default: as fresh as the primary.
         """
 
+    @_builtins.property
+    def read_mask(self) -> _field_mask_pb2.FieldMask:
+        """The fields to return (AIP-157), such as `name`; all others are absent. Default, and `*`: all fields."""
+
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         max_staleness: _duration_pb2.Duration | None = ...,
+        read_mask: _field_mask_pb2.FieldMask | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness", "read_mask", b"read_mask"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness", "name", b"name", "read_mask", b"read_mask"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1683,8 +1811,10 @@ class ListReservationsRequest(_message.Message):
     FILTER_FIELD_NUMBER: _builtins.int
     ORDER_BY_FIELD_NUMBER: _builtins.int
     MAX_STALENESS_FIELD_NUMBER: _builtins.int
+    READ_MASK_FIELD_NUMBER: _builtins.int
+    INCLUDE_TOTAL_SIZE_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """Maximum number of results on the page: at most 1000; 50 when 0."""
+    """Maximum number of results on the page: 50 when 0, at most 1000. A larger number counts as 1000."""
     page_token: _builtins.str
     """The `next_page_token` of the previous page of the same query; empty for the first page. At most 2,048 characters."""
     filter: _builtins.str
@@ -1692,12 +1822,20 @@ class ListReservationsRequest(_message.Message):
     2,000 characters.
     """
     order_by: _builtins.str
-    """Sort order (AIP-132): `create_time`, `expire_time`; each may be followed by ` desc`. Default: `create_time desc`."""
+    """Sort order (AIP-132): `create_time`, `expire_time`, `update_time`; each may be followed by ` desc`. Default:
+    `create_time desc`.
+    """
+    include_total_size: _builtins.bool
+    """Count the results on all pages and return `total_size`. It costs about as much as reading them."""
     @_builtins.property
     def max_staleness(self) -> _duration_pb2.Duration:
         """Maximum staleness of the reply, 0 to 1 day. A replica may then answer. The reply always includes the writes up to
         the consistency token in the request metadata `storekeep-position`. Default: as fresh as the primary.
         """
+
+    @_builtins.property
+    def read_mask(self) -> _field_mask_pb2.FieldMask:
+        """The fields of each resource to return (AIP-157), such as `name`; all others are absent. Default, and `*`: all fields."""
 
     def __init__(
         self,
@@ -1707,10 +1845,12 @@ class ListReservationsRequest(_message.Message):
         filter: _builtins.str = ...,
         order_by: _builtins.str = ...,
         max_staleness: _duration_pb2.Duration | None = ...,
+        read_mask: _field_mask_pb2.FieldMask | None = ...,
+        include_total_size: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness", "read_mask", b"read_mask"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "max_staleness", b"max_staleness", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "include_total_size", b"include_total_size", "max_staleness", b"max_staleness", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token", "read_mask", b"read_mask"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1724,8 +1864,16 @@ class ListReservationsResponse(_message.Message):
 
     RESERVATIONS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    TOTAL_SIZE_FIELD_NUMBER: _builtins.int
+    TOTAL_SIZE_IS_LOWER_BOUND_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """The `page_token` of the next page; empty on the last page."""
+    total_size: _builtins.int
+    """Number of results on all pages, without regard to the page token; at most 10,000. Absent unless the request sets
+    `include_total_size`.
+    """
+    total_size_is_lower_bound: _builtins.bool
+    """Whether there are more results than `total_size`."""
     @_builtins.property
     def reservations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Reservation]:
         """One page, in the requested order."""
@@ -1735,12 +1883,16 @@ class ListReservationsResponse(_message.Message):
         *,
         reservations: _abc.Iterable[Global___Reservation] | None = ...,
         next_page_token: _builtins.str = ...,
+        total_size: _builtins.int | None = ...,
+        total_size_is_lower_bound: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_total_size", b"_total_size", "total_size", b"total_size"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "reservations", b"reservations"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_total_size", b"_total_size", "next_page_token", b"next_page_token", "reservations", b"reservations", "total_size", b"total_size", "total_size_is_lower_bound", b"total_size_is_lower_bound"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__total_size: _TypeAlias = _typing.Literal["total_size"]  # noqa: Y015
+    _WhichOneofArgType__total_size: _TypeAlias = _typing.Literal["_total_size", b"_total_size"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__total_size) -> _WhichOneofReturnType__total_size | None: ...
 
 Global___ListReservationsResponse: _TypeAlias = ListReservationsResponse  # noqa: Y015
 

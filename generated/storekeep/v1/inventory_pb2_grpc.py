@@ -208,7 +208,7 @@ class InventoryServiceServicer:
 
     def DeleteLocation(self, request, context):
         """Soft-delete a location: it no longer appears in lists and can be undeleted.
-        Errors: LOCATION_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH, RESOURCE_IN_USE.
+        Errors: LOCATION_NOT_FOUND, ETAG_MISMATCH, RESOURCE_IN_USE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

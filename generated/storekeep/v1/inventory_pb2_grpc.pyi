@@ -55,7 +55,7 @@ class InventoryServiceStub:
     """
     DeleteLocation: _grpc.UnaryUnaryMultiCallable[_inventory_pb2.DeleteLocationRequest, _inventory_pb2.Location]
     """Soft-delete a location: it no longer appears in lists and can be undeleted.
-    Errors: LOCATION_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH, RESOURCE_IN_USE.
+    Errors: LOCATION_NOT_FOUND, ETAG_MISMATCH, RESOURCE_IN_USE.
     """
     UndeleteLocation: _grpc.UnaryUnaryMultiCallable[_inventory_pb2.UndeleteLocationRequest, _inventory_pb2.Location]
     """Undelete a location.
@@ -169,7 +169,7 @@ class InventoryServiceAsyncStub(InventoryServiceStub):
     """
     DeleteLocation: _aio.UnaryUnaryMultiCallable[_inventory_pb2.DeleteLocationRequest, _inventory_pb2.Location]  # type: ignore[assignment]
     """Soft-delete a location: it no longer appears in lists and can be undeleted.
-    Errors: LOCATION_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH, RESOURCE_IN_USE.
+    Errors: LOCATION_NOT_FOUND, ETAG_MISMATCH, RESOURCE_IN_USE.
     """
     UndeleteLocation: _aio.UnaryUnaryMultiCallable[_inventory_pb2.UndeleteLocationRequest, _inventory_pb2.Location]  # type: ignore[assignment]
     """Undelete a location.
@@ -316,7 +316,7 @@ class InventoryServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_inventory_pb2.Location, _abc.Awaitable[_inventory_pb2.Location]]:
         """Soft-delete a location: it no longer appears in lists and can be undeleted.
-        Errors: LOCATION_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH, RESOURCE_IN_USE.
+        Errors: LOCATION_NOT_FOUND, ETAG_MISMATCH, RESOURCE_IN_USE.
         """
 
     @_abc_1.abstractmethod

@@ -6,6 +6,7 @@ Orders, their fulfilments, notes and history."""
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
+from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -695,6 +696,7 @@ class GetOrderRequest(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     MAX_STALENESS_FIELD_NUMBER: _builtins.int
+    READ_MASK_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The order to get, as `orders/{order}`."""
     @_builtins.property
@@ -703,15 +705,20 @@ class GetOrderRequest(_message.Message):
         the consistency token in the request metadata `storekeep-position`. Default: as fresh as the primary.
         """
 
+    @_builtins.property
+    def read_mask(self) -> _field_mask_pb2.FieldMask:
+        """The fields to return (AIP-157), such as `name`; all others are absent. Default, and `*`: all fields."""
+
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         max_staleness: _duration_pb2.Duration | None = ...,
+        read_mask: _field_mask_pb2.FieldMask | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness", "read_mask", b"read_mask"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness", "name", b"name", "read_mask", b"read_mask"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -728,22 +735,33 @@ class ListOrdersRequest(_message.Message):
     FILTER_FIELD_NUMBER: _builtins.int
     ORDER_BY_FIELD_NUMBER: _builtins.int
     MAX_STALENESS_FIELD_NUMBER: _builtins.int
+    READ_MASK_FIELD_NUMBER: _builtins.int
+    INCLUDE_TOTAL_SIZE_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """Maximum number of results on the page: at most 1000; 50 when 0."""
+    """Maximum number of results on the page: 50 when 0, at most 1000. A larger number counts as 1000."""
     page_token: _builtins.str
     """The `next_page_token` of the previous page of the same query; empty for the first page. At most 2,048 characters."""
     filter: _builtins.str
     """Filter (AIP-160 subset) on `customer`, `state`, `currency_code`, `total` (in major units, such as `19.99`),
-    `external_reference`, `number`, `held`, `create_time`, `update_time`. At most 2,000 characters.
+    `external_reference`, `number`, `held`, `lines.sku`, `shipping_address.region_code`, `customer.email`,
+    `create_time`, `update_time`. At most 2,000 characters.
     """
     order_by: _builtins.str
-    """Sort order (AIP-132): `create_time`, `total` (by its minor units); each may be followed by ` desc`. Default:
-    `create_time desc`.
+    """Sort order (AIP-132): `create_time`, `total` (by its minor units), `update_time`; each may be followed by ` desc`.
+    Default: `create_time desc`.
     """
+    include_total_size: _builtins.bool
+    """Count the results on all pages and return `total_size`. It costs about as much as reading them."""
     @_builtins.property
     def max_staleness(self) -> _duration_pb2.Duration:
         """Maximum staleness of the reply, 0 to 1 day. A replica may then answer. The reply always includes the writes up to
         the consistency token in the request metadata `storekeep-position`. Default: as fresh as the primary.
+        """
+
+    @_builtins.property
+    def read_mask(self) -> _field_mask_pb2.FieldMask:
+        """The fields of each order to return (AIP-157), such as `name` or `lines.sku`; all others are absent. Default, and `*`:
+        all fields.
         """
 
     def __init__(
@@ -754,10 +772,12 @@ class ListOrdersRequest(_message.Message):
         filter: _builtins.str = ...,
         order_by: _builtins.str = ...,
         max_staleness: _duration_pb2.Duration | None = ...,
+        read_mask: _field_mask_pb2.FieldMask | None = ...,
+        include_total_size: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness", "read_mask", b"read_mask"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "max_staleness", b"max_staleness", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "include_total_size", b"include_total_size", "max_staleness", b"max_staleness", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token", "read_mask", b"read_mask"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -771,8 +791,16 @@ class ListOrdersResponse(_message.Message):
 
     ORDERS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    TOTAL_SIZE_FIELD_NUMBER: _builtins.int
+    TOTAL_SIZE_IS_LOWER_BOUND_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """The `page_token` of the next page; empty on the last page."""
+    total_size: _builtins.int
+    """Number of results on all pages, without regard to the page token; at most 10,000. Absent unless the request sets
+    `include_total_size`.
+    """
+    total_size_is_lower_bound: _builtins.bool
+    """Whether there are more results than `total_size`."""
     @_builtins.property
     def orders(self) -> _containers.RepeatedCompositeFieldContainer[Global___Order]:
         """One page, in the requested order."""
@@ -782,12 +810,16 @@ class ListOrdersResponse(_message.Message):
         *,
         orders: _abc.Iterable[Global___Order] | None = ...,
         next_page_token: _builtins.str = ...,
+        total_size: _builtins.int | None = ...,
+        total_size_is_lower_bound: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_total_size", b"_total_size", "total_size", b"total_size"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "orders", b"orders"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_total_size", b"_total_size", "next_page_token", b"next_page_token", "orders", b"orders", "total_size", b"total_size", "total_size_is_lower_bound", b"total_size_is_lower_bound"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__total_size: _TypeAlias = _typing.Literal["total_size"]  # noqa: Y015
+    _WhichOneofArgType__total_size: _TypeAlias = _typing.Literal["_total_size", b"_total_size"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__total_size) -> _WhichOneofReturnType__total_size | None: ...
 
 Global___ListOrdersResponse: _TypeAlias = ListOrdersResponse  # noqa: Y015
 
@@ -799,6 +831,7 @@ class BatchGetOrdersRequest(_message.Message):
 
     NAMES_FIELD_NUMBER: _builtins.int
     MAX_STALENESS_FIELD_NUMBER: _builtins.int
+    READ_MASK_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The resource names, 1 to 500. The response has the same order."""
@@ -809,15 +842,20 @@ class BatchGetOrdersRequest(_message.Message):
         the consistency token in the request metadata `storekeep-position`. Default: as fresh as the primary.
         """
 
+    @_builtins.property
+    def read_mask(self) -> _field_mask_pb2.FieldMask:
+        """The fields of each resource to return (AIP-157), such as `name`; all others are absent. Default, and `*`: all fields."""
+
     def __init__(
         self,
         *,
         names: _abc.Iterable[_builtins.str] | None = ...,
         max_staleness: _duration_pb2.Duration | None = ...,
+        read_mask: _field_mask_pb2.FieldMask | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness", "read_mask", b"read_mask"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness", "names", b"names"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness", "names", b"names", "read_mask", b"read_mask"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -929,17 +967,25 @@ class ListOrderHistoryRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     MAX_STALENESS_FIELD_NUMBER: _builtins.int
+    READ_MASK_FIELD_NUMBER: _builtins.int
+    INCLUDE_TOTAL_SIZE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The order, as `orders/{order}`."""
     page_size: _builtins.int
-    """Maximum number of results on the page: at most 1000; 50 when 0."""
+    """Maximum number of results on the page: 50 when 0, at most 1000. A larger number counts as 1000."""
     page_token: _builtins.str
     """The `next_page_token` of the previous page of the same query; empty for the first page. At most 2,048 characters."""
+    include_total_size: _builtins.bool
+    """Count the results on all pages and return `total_size`. It costs about as much as reading them."""
     @_builtins.property
     def max_staleness(self) -> _duration_pb2.Duration:
         """Maximum staleness of the reply, 0 to 1 day. A replica may then answer. The reply always includes the writes up to
         the consistency token in the request metadata `storekeep-position`. Default: as fresh as the primary.
         """
+
+    @_builtins.property
+    def read_mask(self) -> _field_mask_pb2.FieldMask:
+        """The fields of each resource to return (AIP-157), such as `name`; all others are absent. Default, and `*`: all fields."""
 
     def __init__(
         self,
@@ -948,10 +994,12 @@ class ListOrderHistoryRequest(_message.Message):
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
         max_staleness: _duration_pb2.Duration | None = ...,
+        read_mask: _field_mask_pb2.FieldMask | None = ...,
+        include_total_size: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness", "read_mask", b"read_mask"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness", "name", b"name", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["include_total_size", b"include_total_size", "max_staleness", b"max_staleness", "name", b"name", "page_size", b"page_size", "page_token", b"page_token", "read_mask", b"read_mask"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -965,8 +1013,16 @@ class ListOrderHistoryResponse(_message.Message):
 
     ENTRIES_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    TOTAL_SIZE_FIELD_NUMBER: _builtins.int
+    TOTAL_SIZE_IS_LOWER_BOUND_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """The `page_token` of the next page; empty on the last page."""
+    total_size: _builtins.int
+    """Number of results on all pages, without regard to the page token; at most 10,000. Absent unless the request sets
+    `include_total_size`.
+    """
+    total_size_is_lower_bound: _builtins.bool
+    """Whether there are more results than `total_size`."""
     @_builtins.property
     def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___OrderHistoryEntry]:
         """One page, oldest change first."""
@@ -976,12 +1032,16 @@ class ListOrderHistoryResponse(_message.Message):
         *,
         entries: _abc.Iterable[Global___OrderHistoryEntry] | None = ...,
         next_page_token: _builtins.str = ...,
+        total_size: _builtins.int | None = ...,
+        total_size_is_lower_bound: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_total_size", b"_total_size", "total_size", b"total_size"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries", "next_page_token", b"next_page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_total_size", b"_total_size", "entries", b"entries", "next_page_token", b"next_page_token", "total_size", b"total_size", "total_size_is_lower_bound", b"total_size_is_lower_bound"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__total_size: _TypeAlias = _typing.Literal["total_size"]  # noqa: Y015
+    _WhichOneofArgType__total_size: _TypeAlias = _typing.Literal["_total_size", b"_total_size"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__total_size) -> _WhichOneofReturnType__total_size | None: ...
 
 Global___ListOrderHistoryResponse: _TypeAlias = ListOrderHistoryResponse  # noqa: Y015
 
@@ -1347,17 +1407,25 @@ class ListOrderNotesRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     MAX_STALENESS_FIELD_NUMBER: _builtins.int
+    READ_MASK_FIELD_NUMBER: _builtins.int
+    INCLUDE_TOTAL_SIZE_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
-    """The order, as `orders/{order}`."""
+    """The order, as `orders/{order}`; `orders/-` for all."""
     page_size: _builtins.int
-    """Maximum number of results on the page: at most 1000; 50 when 0."""
+    """Maximum number of results on the page: 50 when 0, at most 1000. A larger number counts as 1000."""
     page_token: _builtins.str
     """The `next_page_token` of the previous page of the same query; empty for the first page. At most 2,048 characters."""
+    include_total_size: _builtins.bool
+    """Count the results on all pages and return `total_size`. It costs about as much as reading them."""
     @_builtins.property
     def max_staleness(self) -> _duration_pb2.Duration:
         """Maximum staleness of the reply, 0 to 1 day. A replica may then answer. The reply always includes the writes up to
         the consistency token in the request metadata `storekeep-position`. Default: as fresh as the primary.
         """
+
+    @_builtins.property
+    def read_mask(self) -> _field_mask_pb2.FieldMask:
+        """The fields of each resource to return (AIP-157), such as `name`; all others are absent. Default, and `*`: all fields."""
 
     def __init__(
         self,
@@ -1366,10 +1434,12 @@ class ListOrderNotesRequest(_message.Message):
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
         max_staleness: _duration_pb2.Duration | None = ...,
+        read_mask: _field_mask_pb2.FieldMask | None = ...,
+        include_total_size: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness", "read_mask", b"read_mask"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness", "page_size", b"page_size", "page_token", b"page_token", "parent", b"parent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["include_total_size", b"include_total_size", "max_staleness", b"max_staleness", "page_size", b"page_size", "page_token", b"page_token", "parent", b"parent", "read_mask", b"read_mask"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1383,8 +1453,16 @@ class ListOrderNotesResponse(_message.Message):
 
     NOTES_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    TOTAL_SIZE_FIELD_NUMBER: _builtins.int
+    TOTAL_SIZE_IS_LOWER_BOUND_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """The `page_token` of the next page; empty on the last page."""
+    total_size: _builtins.int
+    """Number of results on all pages, without regard to the page token; at most 10,000. Absent unless the request sets
+    `include_total_size`.
+    """
+    total_size_is_lower_bound: _builtins.bool
+    """Whether there are more results than `total_size`."""
     @_builtins.property
     def notes(self) -> _containers.RepeatedCompositeFieldContainer[Global___OrderNote]:
         """One page, oldest first."""
@@ -1394,12 +1472,16 @@ class ListOrderNotesResponse(_message.Message):
         *,
         notes: _abc.Iterable[Global___OrderNote] | None = ...,
         next_page_token: _builtins.str = ...,
+        total_size: _builtins.int | None = ...,
+        total_size_is_lower_bound: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_total_size", b"_total_size", "total_size", b"total_size"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "notes", b"notes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_total_size", b"_total_size", "next_page_token", b"next_page_token", "notes", b"notes", "total_size", b"total_size", "total_size_is_lower_bound", b"total_size_is_lower_bound"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__total_size: _TypeAlias = _typing.Literal["total_size"]  # noqa: Y015
+    _WhichOneofArgType__total_size: _TypeAlias = _typing.Literal["_total_size", b"_total_size"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__total_size) -> _WhichOneofReturnType__total_size | None: ...
 
 Global___ListOrderNotesResponse: _TypeAlias = ListOrderNotesResponse  # noqa: Y015
 
@@ -1459,6 +1541,7 @@ class GetFulfillmentRequest(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     MAX_STALENESS_FIELD_NUMBER: _builtins.int
+    READ_MASK_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The fulfilment, as `orders/{order}/fulfillments/{fulfillment}`."""
     @_builtins.property
@@ -1467,15 +1550,20 @@ class GetFulfillmentRequest(_message.Message):
         the consistency token in the request metadata `storekeep-position`. Default: as fresh as the primary.
         """
 
+    @_builtins.property
+    def read_mask(self) -> _field_mask_pb2.FieldMask:
+        """The fields to return (AIP-157), such as `name`; all others are absent. Default, and `*`: all fields."""
+
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         max_staleness: _duration_pb2.Duration | None = ...,
+        read_mask: _field_mask_pb2.FieldMask | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness", "read_mask", b"read_mask"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness", "name", b"name", "read_mask", b"read_mask"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1493,10 +1581,12 @@ class ListFulfillmentsRequest(_message.Message):
     FILTER_FIELD_NUMBER: _builtins.int
     ORDER_BY_FIELD_NUMBER: _builtins.int
     MAX_STALENESS_FIELD_NUMBER: _builtins.int
+    READ_MASK_FIELD_NUMBER: _builtins.int
+    INCLUDE_TOTAL_SIZE_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """The order, as `orders/{order}`; `orders/-` for all."""
     page_size: _builtins.int
-    """Maximum number of results on the page: at most 1000; 50 when 0."""
+    """Maximum number of results on the page: 50 when 0, at most 1000. A larger number counts as 1000."""
     page_token: _builtins.str
     """The `next_page_token` of the previous page of the same query; empty for the first page. At most 2,048 characters."""
     filter: _builtins.str
@@ -1504,12 +1594,18 @@ class ListFulfillmentsRequest(_message.Message):
     2,000 characters.
     """
     order_by: _builtins.str
-    """Sort order (AIP-132): `create_time`; may be followed by ` desc`. Default: `create_time`."""
+    """Sort order (AIP-132): `create_time`, `update_time`; each may be followed by ` desc`. Default: `create_time`."""
+    include_total_size: _builtins.bool
+    """Count the results on all pages and return `total_size`. It costs about as much as reading them."""
     @_builtins.property
     def max_staleness(self) -> _duration_pb2.Duration:
         """Maximum staleness of the reply, 0 to 1 day. A replica may then answer. The reply always includes the writes up to
         the consistency token in the request metadata `storekeep-position`. Default: as fresh as the primary.
         """
+
+    @_builtins.property
+    def read_mask(self) -> _field_mask_pb2.FieldMask:
+        """The fields of each resource to return (AIP-157), such as `name`; all others are absent. Default, and `*`: all fields."""
 
     def __init__(
         self,
@@ -1520,10 +1616,12 @@ class ListFulfillmentsRequest(_message.Message):
         filter: _builtins.str = ...,
         order_by: _builtins.str = ...,
         max_staleness: _duration_pb2.Duration | None = ...,
+        read_mask: _field_mask_pb2.FieldMask | None = ...,
+        include_total_size: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness", "read_mask", b"read_mask"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "max_staleness", b"max_staleness", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token", "parent", b"parent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "include_total_size", b"include_total_size", "max_staleness", b"max_staleness", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token", "parent", b"parent", "read_mask", b"read_mask"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1537,8 +1635,16 @@ class ListFulfillmentsResponse(_message.Message):
 
     FULFILLMENTS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    TOTAL_SIZE_FIELD_NUMBER: _builtins.int
+    TOTAL_SIZE_IS_LOWER_BOUND_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """The `page_token` of the next page; empty on the last page."""
+    total_size: _builtins.int
+    """Number of results on all pages, without regard to the page token; at most 10,000. Absent unless the request sets
+    `include_total_size`.
+    """
+    total_size_is_lower_bound: _builtins.bool
+    """Whether there are more results than `total_size`."""
     @_builtins.property
     def fulfillments(self) -> _containers.RepeatedCompositeFieldContainer[Global___Fulfillment]:
         """One page."""
@@ -1548,12 +1654,16 @@ class ListFulfillmentsResponse(_message.Message):
         *,
         fulfillments: _abc.Iterable[Global___Fulfillment] | None = ...,
         next_page_token: _builtins.str = ...,
+        total_size: _builtins.int | None = ...,
+        total_size_is_lower_bound: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_total_size", b"_total_size", "total_size", b"total_size"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fulfillments", b"fulfillments", "next_page_token", b"next_page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_total_size", b"_total_size", "fulfillments", b"fulfillments", "next_page_token", b"next_page_token", "total_size", b"total_size", "total_size_is_lower_bound", b"total_size_is_lower_bound"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__total_size: _TypeAlias = _typing.Literal["total_size"]  # noqa: Y015
+    _WhichOneofArgType__total_size: _TypeAlias = _typing.Literal["_total_size", b"_total_size"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__total_size) -> _WhichOneofReturnType__total_size | None: ...
 
 Global___ListFulfillmentsResponse: _TypeAlias = ListFulfillmentsResponse  # noqa: Y015
 
@@ -1930,12 +2040,13 @@ class SearchOrdersRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     MAX_STALENESS_FIELD_NUMBER: _builtins.int
+    READ_MASK_FIELD_NUMBER: _builtins.int
     query: _builtins.str
     """The beginning of a number or reference in either case, the digits of a number, or words of the customer. 1 to 200
     characters.
     """
     page_size: _builtins.int
-    """Maximum number of results on the page: at most 100; 20 when 0."""
+    """Maximum number of results on the page: 20 when 0, at most 100. A larger number counts as 100."""
     page_token: _builtins.str
     """The `next_page_token` of the previous page of the same query; empty for the first page. At most 2,048 characters."""
     @_builtins.property
@@ -1944,6 +2055,10 @@ class SearchOrdersRequest(_message.Message):
         the consistency token in the request metadata `storekeep-position`. Default: as fresh as the primary.
         """
 
+    @_builtins.property
+    def read_mask(self) -> _field_mask_pb2.FieldMask:
+        """The fields of each resource to return (AIP-157), such as `name`; all others are absent. Default, and `*`: all fields."""
+
     def __init__(
         self,
         *,
@@ -1951,10 +2066,11 @@ class SearchOrdersRequest(_message.Message):
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
         max_staleness: _duration_pb2.Duration | None = ...,
+        read_mask: _field_mask_pb2.FieldMask | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness", "read_mask", b"read_mask"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness", "page_size", b"page_size", "page_token", b"page_token", "query", b"query"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness", "page_size", b"page_size", "page_token", b"page_token", "query", b"query", "read_mask", b"read_mask"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

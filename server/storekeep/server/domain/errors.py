@@ -9,10 +9,9 @@ DomainError
 │                           StockLevelNotFound, StockMovementNotFound, ReservationNotFound, CustomerNotFound,
 │                           OrderNotFound, FulfillmentNotFound, ServiceAccountNotFound, ApiKeyNotFound,
 │                           RoleNotFound, AuditEntryNotFound
-├── Conflict                AlreadyExists, SkuTaken, EtagMismatch
-├── FailedPrecondition      ResourceDeleted, ResourceNotDeleted, ResourceInUse, IllegalState, OrderHeld,
-│                           OrderNotHeld, UnitsNotOpen, NotForSale, OutOfStock, QuantityMismatch, RoleBuiltIn,
-│                           CountBelowCommitted, ReplyExpired
+├── Conflict                AlreadyExists, SkuTaken, EtagMismatch, ResourceNotDeleted
+├── FailedPrecondition      ResourceDeleted, ResourceInUse, IllegalState, OrderHeld, OrderNotHeld, UnitsNotOpen,
+│                           NotForSale, OutOfStock, QuantityMismatch, RoleBuiltIn, CountBelowCommitted, ReplyExpired
 ├── AuditEntryUnreadable
 ├── BatchTooLarge
 └── AccessRefused           Unauthenticated, TokenExpired, TokenRevoked, ApiKeyInvalid, PermissionDenied,
@@ -145,7 +144,7 @@ class NotFound(DomainError):
 
 
 class ResourceNotFound(NotFound):
-    """No resource has the requested name.
+    """No resource has the requested name, or the one to delete is already deleted (AIP-164).
 
     Attributes:
         resource: the requested name.
@@ -153,8 +152,8 @@ class ResourceNotFound(NotFound):
 
     kind: ClassVar[str] = "resource"
 
-    def __init__(self, resource: str) -> None:
-        super().__init__(f"no such {self.kind}: {resource}")
+    def __init__(self, resource: str, *, deleted: bool = False) -> None:
+        super().__init__(f"{resource} is already deleted" if deleted else f"no such {self.kind}: {resource}")
         self.resource = resource
 
 
@@ -316,6 +315,14 @@ class EtagMismatch(Conflict):
         self.etag = etag
 
 
+class ResourceNotDeleted(Conflict):
+    """The resource is not deleted, so it cannot be undeleted (AIP-164)."""
+
+    def __init__(self, resource: str) -> None:
+        super().__init__(f"{resource} is not deleted")
+        self.resource = resource
+
+
 # -- states that do not allow the request
 
 
@@ -328,14 +335,6 @@ class ResourceDeleted(FailedPrecondition):
 
     def __init__(self, resource: str) -> None:
         super().__init__(f"{resource} is deleted")
-        self.resource = resource
-
-
-class ResourceNotDeleted(FailedPrecondition):
-    """The resource is not deleted, so it cannot be undeleted."""
-
-    def __init__(self, resource: str) -> None:
-        super().__init__(f"{resource} is not deleted")
         self.resource = resource
 
 

@@ -108,5 +108,11 @@ CHAIN: tuple[Entry, ...] = (
         "applies `max_staleness` and consistency tokens; after validation, because it needs the parsed request",
         present_when="the database can have replicas",
     ),
+    Entry(
+        "read_masks",
+        "read_masks",
+        Part.SERVE,
+        "removes the fields that `read_mask` does not name; innermost, because it changes the servicer's reply",
+    ),
 )
 """The steps of every call to Storekeep's own services."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import grpc
 
 from storekeep.server.domain.integrity.reconciliation import Difference, reconcile
-from storekeep.server.domain.standard.lists import ListRequest
 from storekeep.server.domain.standard.pages import PageTokens
 from storekeep.server.domain.standard.resources import make_etag, new_id
 from storekeep.server.domain.stock import counts, locations, reservations
@@ -13,7 +12,7 @@ from storekeep.server.domain.stock import levels as inventory
 from storekeep.server.domain.stock.levels import Availability, StockLevel, StockMovement
 from storekeep.server.domain.stock.locations import LOCATIONS, Location
 from storekeep.server.domain.stock.reservations import TTL_DEFAULT_S, NewReservation, Reservation
-from storekeep.server.servicers.calls import build_call, build_list_request
+from storekeep.server.servicers.calls import build_call, build_list_request, build_page_fields
 from storekeep.server.servicers.converters import (
     MICROS,
     build_address,
@@ -168,7 +167,7 @@ class InventoryServicer(inventory_pb2_grpc.InventoryServiceServicer):
     ) -> pb.ListLocationsResponse:
         page = LOCATIONS.page(self._store, build_list_request(request), listing=locations.LISTING, tokens=self._tokens)
         return pb.ListLocationsResponse(
-            locations=[build_location(item) for item in page.items], next_page_token=page.next_page_token
+            locations=[build_location(item) for item in page.items], **build_page_fields(page)
         )
 
     def BatchGetLocations(
@@ -205,7 +204,7 @@ class InventoryServicer(inventory_pb2_grpc.InventoryServiceServicer):
             self._store, build_list_request(request, parent=parse_key(request.parent)[0]), tokens=self._tokens
         )
         return pb.ListStockLevelsResponse(
-            stock_levels=[build_stock_level(item) for item in page.items], next_page_token=page.next_page_token
+            stock_levels=[build_stock_level(item) for item in page.items], **build_page_fields(page)
         )
 
     def BatchGetStockLevels(
@@ -253,7 +252,7 @@ class InventoryServicer(inventory_pb2_grpc.InventoryServiceServicer):
     ) -> pb.ListStockMovementsResponse:
         page = inventory.list_movements(self._store, build_list_request(request), tokens=self._tokens)
         return pb.ListStockMovementsResponse(
-            stock_movements=[build_stock_movement(item) for item in page.items], next_page_token=page.next_page_token
+            stock_movements=[build_stock_movement(item) for item in page.items], **build_page_fields(page)
         )
 
     def UpdateStockLevel(self, request: pb.UpdateStockLevelRequest, context: grpc.ServicerContext) -> pb.StockLevel:
@@ -285,13 +284,13 @@ class InventoryServicer(inventory_pb2_grpc.InventoryServiceServicer):
     def ListLowStock(self, request: pb.ListLowStockRequest, context: grpc.ServicerContext) -> pb.ListLowStockResponse:
         page = inventory.list_low_stock(
             self._store,
-            ListRequest(page_size=request.page_size, page_token=request.page_token),
+            build_list_request(request),
             location_id=parse_id(request.location),
             available_max=request.available_max,
             tokens=self._tokens,
         )
         return pb.ListLowStockResponse(
-            stock_levels=[build_stock_level(item) for item in page.items], next_page_token=page.next_page_token
+            stock_levels=[build_stock_level(item) for item in page.items], **build_page_fields(page)
         )
 
     def ReconcileStock(
@@ -329,7 +328,7 @@ class InventoryServicer(inventory_pb2_grpc.InventoryServiceServicer):
     ) -> pb.ListReservationsResponse:
         page = reservations.list_reservations(self._store, build_list_request(request), tokens=self._tokens)
         return pb.ListReservationsResponse(
-            reservations=[build_reservation(item) for item in page.items], next_page_token=page.next_page_token
+            reservations=[build_reservation(item) for item in page.items], **build_page_fields(page)
         )
 
     def ExtendReservation(self, request: pb.ExtendReservationRequest, context: grpc.ServicerContext) -> pb.Reservation:

@@ -22,6 +22,7 @@ from storekeep.server.servicers.calls import (
     build_call,
     build_dry_run_call,
     build_list_request,
+    build_page_fields,
     build_search_request,
     has_permission,
 )
@@ -58,9 +59,7 @@ class OrderServicer(orders_pb2_grpc.OrderServiceServicer):
 
     def ListOrders(self, request: pb.ListOrdersRequest, context: grpc.ServicerContext) -> pb.ListOrdersResponse:
         page = orders.list_orders(self._store, build_list_request(request), tokens=self._tokens)
-        return pb.ListOrdersResponse(
-            orders=[build_order(order) for order in page.items], next_page_token=page.next_page_token
-        )
+        return pb.ListOrdersResponse(orders=[build_order(order) for order in page.items], **build_page_fields(page))
 
     def BatchGetOrders(
         self, request: pb.BatchGetOrdersRequest, context: grpc.ServicerContext
@@ -138,16 +137,9 @@ class OrderServicer(orders_pb2_grpc.OrderServiceServicer):
     def ListOrderNotes(
         self, request: pb.ListOrderNotesRequest, context: grpc.ServicerContext
     ) -> pb.ListOrderNotesResponse:
-        page = notes.list_order_notes(
-            self._store,
-            parse_id(request.parent),
-            page_size=request.page_size,
-            page_token=request.page_token,
-            tokens=self._tokens,
-        )
-        return pb.ListOrderNotesResponse(
-            notes=[build_note(note) for note in page.items], next_page_token=page.next_page_token
-        )
+        list_request = build_list_request(request, parent=parse_id(request.parent))
+        page = notes.list_order_notes(self._store, list_request, tokens=self._tokens)
+        return pb.ListOrderNotesResponse(notes=[build_note(note) for note in page.items], **build_page_fields(page))
 
     def CreateFulfillment(self, request: pb.CreateFulfillmentRequest, context: grpc.ServicerContext) -> pb.Fulfillment:
         fulfillment = fulfillments.create_fulfillment(
@@ -170,7 +162,7 @@ class OrderServicer(orders_pb2_grpc.OrderServiceServicer):
         page = fulfillments.list_fulfillments(self._store, list_request, tokens=self._tokens)
         return pb.ListFulfillmentsResponse(
             fulfillments=[build_fulfillment(fulfillment) for fulfillment in page.items],
-            next_page_token=page.next_page_token,
+            **build_page_fields(page),
         )
 
     def ShipFulfillment(self, request: pb.ShipFulfillmentRequest, context: grpc.ServicerContext) -> pb.Fulfillment:
@@ -197,15 +189,10 @@ class OrderServicer(orders_pb2_grpc.OrderServiceServicer):
     def ListOrderHistory(
         self, request: pb.ListOrderHistoryRequest, context: grpc.ServicerContext
     ) -> pb.ListOrderHistoryResponse:
-        page = history.list_order_history(
-            self._store,
-            parse_id(request.name),
-            page_size=request.page_size,
-            page_token=request.page_token,
-            tokens=self._tokens,
-        )
+        list_request = build_list_request(request, parent=request.name)
+        page = history.list_order_history(self._store, list_request, tokens=self._tokens)
         return pb.ListOrderHistoryResponse(
-            entries=[build_history_entry(change) for change in page.items], next_page_token=page.next_page_token
+            entries=[build_history_entry(change) for change in page.items], **build_page_fields(page)
         )
 
     def ImportOrders(self, request: pb.ImportOrdersRequest, context: grpc.ServicerContext) -> pb.ImportOrdersResponse:

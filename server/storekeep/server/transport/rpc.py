@@ -107,12 +107,14 @@ class Method:
         permission: the permission that the caller needs. Empty if the contract names none; all calls are denied then.
         request_type: the class of its request message.
         rate_limit_class: the name of its rate limit class; empty if the contract names none.
+        response_type: the class of its reply message; None for unknown methods.
     """
 
     name: str
     permission: str
     request_type: type[Message]
     rate_limit_class: str = ""
+    response_type: type[Message] | None = None
 
     @property
     def is_public(self) -> bool:

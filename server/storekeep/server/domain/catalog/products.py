@@ -63,7 +63,10 @@ LISTING = Listing(
     columns={
         "display_name": Column(store.Product.display_name, FilterField(Kind.TEXT), sortable=True),
         "category": Column(store.Product.category_id, FilterField(Kind.TEXT, prefix="categories/")),
-        "state": Column(store.Product.state, FilterField(Kind.STATE, choices=LIFECYCLE_STATES)),
+        "labels": Column(store.Product.labels, FilterField(Kind.MAP)),
+        "state": Column(
+            store.Product.state, FilterField(Kind.STATE, choices=LIFECYCLE_STATES, prefix="PRODUCT_STATE_")
+        ),
         "create_time": Column(store.Product.create_time_us, FilterField(Kind.TIME), sortable=True),
         "update_time": Column(store.Product.update_time_us, FilterField(Kind.TIME), sortable=True),
     },

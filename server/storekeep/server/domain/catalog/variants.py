@@ -120,9 +120,12 @@ LISTING = Listing(
         "sku": Column(store.Variant.sku, FilterField(Kind.TEXT), sortable=True),
         "barcode": Column(store.Variant.barcode, FilterField(Kind.TEXT)),
         "tax_class": Column(store.Variant.tax_class, FilterField(Kind.TEXT)),
-        "state": Column(store.Variant.state, FilterField(Kind.STATE, choices=LIFECYCLE_STATES)),
+        "options": Column(store.Variant.options, FilterField(Kind.MAP)),
+        "state": Column(
+            store.Variant.state, FilterField(Kind.STATE, choices=LIFECYCLE_STATES, prefix="VARIANT_STATE_")
+        ),
         "create_time": Column(store.Variant.create_time_us, FilterField(Kind.TIME), sortable=True),
-        "update_time": Column(store.Variant.update_time_us, FilterField(Kind.TIME)),
+        "update_time": Column(store.Variant.update_time_us, FilterField(Kind.TIME), sortable=True),
     },
     unique=(store.Variant.sku,),
     read_rows=VARIANTS.read_rows,

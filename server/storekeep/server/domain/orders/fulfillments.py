@@ -356,12 +356,14 @@ LISTING = Listing(
     method="ListFulfillments",
     query=lambda: store.Fulfillment.select(*ROWS.fields),
     columns={
-        "state": Column(store.Fulfillment.state, FilterField(Kind.STATE, choices=FULFILLMENT_STATES)),
+        "state": Column(
+            store.Fulfillment.state, FilterField(Kind.STATE, choices=FULFILLMENT_STATES, prefix="FULFILLMENT_STATE_")
+        ),
         "location": Column(store.Fulfillment.location, FilterField(Kind.TEXT, prefix="locations/")),
         "carrier": Column(store.Fulfillment.carrier, FilterField(Kind.TEXT)),
         "tracking_number": Column(store.Fulfillment.tracking_number, FilterField(Kind.TEXT)),
         "create_time": Column(store.Fulfillment.create_time_us, FilterField(Kind.TIME), sortable=True),
-        "update_time": Column(store.Fulfillment.update_time_us, FilterField(Kind.TIME)),
+        "update_time": Column(store.Fulfillment.update_time_us, FilterField(Kind.TIME), sortable=True),
     },
     unique=(store.Fulfillment.id,),
     read_rows=read_fulfillments,

@@ -129,17 +129,17 @@ def _diff_fields(
             yield FieldChange(f"{prefix}{contract_field}", old_value, format_value(value, currency_code))
 
 
-def list_order_history(
-    db: Store, order_id: str, *, page_size: int, page_token: str, tokens: PageTokens
-) -> Page[OrderChange]:
+def list_order_history(db: Store, request: ListRequest, *, tokens: PageTokens) -> Page[OrderChange]:
     """Return one page of an order's history, oldest change first.
+
+    Args:
+        request: its parent is the name of the order.
 
     Raises: OrderNotFound, InvalidPageToken.
     """
 
     def work(tx: Transaction) -> Page[OrderChange]:
-        find_order(tx, order_id)
-        request = ListRequest(page_size=page_size, page_token=page_token, parent=f"orders/{order_id}")
+        find_order(tx, request.parent.removeprefix("orders/"))
         return HISTORY.page(tx, request, tokens=tokens)
 
     return db.snapshot(work)

@@ -6,6 +6,7 @@ units are allocated to the order. The total is the sum of the lines and the ship
 
 from __future__ import annotations
 
+import dataclasses
 from collections import defaultdict
 from collections.abc import Sequence
 from decimal import Decimal
@@ -21,7 +22,7 @@ from storekeep.server.domain.standard.filters import FilterField, Kind
 from storekeep.server.domain.standard.lists import Column, Listing, ListRequest
 from storekeep.server.domain.standard.pages import Page, PageTokens, check_batch
 from storekeep.server.store.engine import Store
-from storekeep.server.store.sql.listings import choose_by_currency, compare_absent
+from storekeep.server.store.sql.listings import choose_by_currency, compare_absent, select_json_member
 from storekeep.server.store.sql.rows import Rows
 from storekeep.server.store.sql.transactions import Transaction
 from storekeep.server.store.tables import orders as store
@@ -239,7 +240,8 @@ def list_orders(db: Store, request: ListRequest, *, tokens: PageTokens) -> Page[
 
     Raises: InvalidFilter, InvalidOrderBy, InvalidPageToken.
     """
-    return db.snapshot(lambda tx: LISTING.page(tx, request, tokens=tokens))
+    listing = LISTING if request.wants("lines") else LISTING_WITHOUT_LINES
+    return db.snapshot(lambda tx: listing.page(tx, request, tokens=tokens))
 
 
 def _to_minor_units(major: Decimal) -> object:
@@ -257,7 +259,11 @@ LISTING = Listing(
     query=lambda: store.Order.select(*ROWS.fields),
     columns={
         "customer": Column(store.Order.customer, FilterField(Kind.TEXT, prefix="customers/")),
-        "state": Column(store.Order.state, FilterField(Kind.STATE, choices=ORDER_STATES), matches=store.compare_state),
+        "state": Column(
+            store.Order.state,
+            FilterField(Kind.STATE, choices=ORDER_STATES, prefix="ORDER_STATE_"),
+            matches=store.compare_state,
+        ),
         "currency_code": Column(store.Order.currency_code, FilterField(Kind.TEXT)),
         "total": Column(store.Order.total_minor, FilterField(Kind.DECIMAL), sortable=True, store=_to_minor_units),
         "external_reference": Column(
@@ -267,10 +273,19 @@ LISTING = Listing(
         ),
         "number": Column(store.Order.number, FilterField(Kind.TEXT)),
         "held": Column(store.Order.held, FilterField(Kind.BOOLEAN)),
+        "lines.sku": Column(None, FilterField(Kind.ELEMENT), matches=store.match_line_sku),
+        "shipping_address.region_code": Column(
+            select_json_member(store.Order.shipping_address, "region_code"), FilterField(Kind.TEXT)
+        ),
+        "customer.email": Column(None, FilterField(Kind.TEXT), matches=store.compare_customer_email),
         "create_time": Column(store.Order.create_time_us, FilterField(Kind.TIME), sortable=True),
-        "update_time": Column(store.Order.update_time_us, FilterField(Kind.TIME)),
+        "update_time": Column(store.Order.update_time_us, FilterField(Kind.TIME), sortable=True),
     },
     unique=(store.Order.id,),
     read_rows=read_orders,
     default_order="create_time desc",
 )
+LISTING_WITHOUT_LINES = dataclasses.replace(
+    LISTING, read_rows=lambda tx, rows: [apply_expiry(_build_order(row, ()), tx.now_us) for row in rows]
+)
+"""The same list for callers that do not want the lines, which saves reading them."""

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from storekeep.server.domain.standard.collections import Collection, R
-from storekeep.server.domain.standard.pages import Page, PageTokens, count_fitting_items
+from storekeep.server.domain.standard.pages import Page, PageTokens, count_fitting_items, limit_page_size
 from storekeep.server.runtime.words import WORDS_VERSION, parse_query
 from storekeep.server.store.engine import Store
 from storekeep.server.store.sql.transactions import Transaction
 from storekeep.server.store.tables.search import SearchIndex
 
 PAGE_SIZE_DEFAULT = 20
+PAGE_SIZE_MAX = 100
 FIRST = (0, 0)
 """The position before all hits."""
 
@@ -29,7 +30,7 @@ class SearchRequest:
     Attributes:
         method: the RPC. A page token is valid for its method only.
         query: the words to find.
-        page_size: the most results to return; 0 for the default.
+        page_size: the most results to return: 0 for the default, at most `PAGE_SIZE_MAX`.
         page_token: the token of the page to return; empty for the first page.
         show_all: whether to include resources that a search usually omits: archived products, deleted customers.
     """
@@ -48,7 +49,7 @@ class SearchRequest:
     @property
     def size(self) -> int:
         """The most results to return."""
-        return self.page_size or PAGE_SIZE_DEFAULT
+        return limit_page_size(self.page_size, default=PAGE_SIZE_DEFAULT, largest=PAGE_SIZE_MAX)
 
 
 def search_page(

@@ -560,7 +560,7 @@ LEVEL_LISTING = Listing(
             FilterField(Kind.INTEGER),
             sortable=True,
         ),
-        "update_time": Column(store.StockLevel.update_time_us, FilterField(Kind.TIME)),
+        "update_time": Column(store.StockLevel.update_time_us, FilterField(Kind.TIME), sortable=True),
     },
     unique=(store.StockLevel.variant, store.StockLevel.location),
     read_rows=_read_levels,
@@ -582,7 +582,9 @@ MOVEMENT_LISTING = Listing(
     columns={
         "sku": Column(store.StockMovement.variant, FilterField(Kind.TEXT), matches=store.compare_movement_sku),
         "location": Column(store.StockMovement.location, FilterField(Kind.TEXT, prefix="locations/")),
-        "cause": Column(store.StockMovement.cause, FilterField(Kind.STATE, choices=CAUSES)),
+        "cause": Column(
+            store.StockMovement.cause, FilterField(Kind.STATE, choices=CAUSES, prefix="STOCK_MOVEMENT_CAUSE_")
+        ),
         "create_time": Column(store.StockMovement.create_time_us, FilterField(Kind.TIME), sortable=True),
         "actor": Column(store.StockMovement.actor, FilterField(Kind.TEXT)),
         "source": Column(store.StockMovement.source, FilterField(Kind.TEXT)),

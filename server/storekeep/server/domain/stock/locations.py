@@ -52,7 +52,7 @@ LISTING = Listing(
     columns={
         "display_name": Column(store.Location.display_name, FilterField(Kind.TEXT), sortable=True),
         "create_time": Column(store.Location.create_time_us, FilterField(Kind.TIME), sortable=True),
-        "update_time": Column(store.Location.update_time_us, FilterField(Kind.TIME)),
+        "update_time": Column(store.Location.update_time_us, FilterField(Kind.TIME), sortable=True),
     },
     unique=(store.Location.id,),
     read_rows=LOCATIONS.read_rows,

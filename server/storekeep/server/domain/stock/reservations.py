@@ -298,7 +298,9 @@ EXPIRER = Expirer(find=_find_expired, find_by_sku=_find_expired_by_sku, expire=_
 
 def _build_listing(now_us: int) -> Listing[Reservation]:
     """Return the listing of reservations with their states at a time."""
-    state = Column(store.build_effective_state(now_us), FilterField(Kind.STATE, choices=STATES))
+    state = Column(
+        store.build_effective_state(now_us), FilterField(Kind.STATE, choices=STATES, prefix="RESERVATION_STATE_")
+    )
     return replace(
         LISTING,
         columns=LISTING.columns | {"state": state},
@@ -310,12 +312,12 @@ LISTING = Listing(
     method="ListReservations",
     query=lambda: store.Reservation.select(*ROWS.fields),
     columns={
-        "state": Column(store.Reservation.state, FilterField(Kind.STATE, choices=STATES)),
+        "state": Column(store.Reservation.state, FilterField(Kind.STATE, choices=STATES, prefix="RESERVATION_STATE_")),
         "reference": Column(store.Reservation.reference, FilterField(Kind.TEXT)),
         "order": Column(store.Reservation.order_id, FilterField(Kind.TEXT, prefix="orders/")),
         "expire_time": Column(store.Reservation.expire_time_us, FilterField(Kind.TIME), sortable=True),
         "create_time": Column(store.Reservation.create_time_us, FilterField(Kind.TIME), sortable=True),
-        "update_time": Column(store.Reservation.update_time_us, FilterField(Kind.TIME)),
+        "update_time": Column(store.Reservation.update_time_us, FilterField(Kind.TIME), sortable=True),
     },
     unique=(store.Reservation.id,),
     read_rows=read_stored_rows,

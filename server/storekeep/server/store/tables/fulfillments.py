@@ -29,6 +29,7 @@ class Fulfillment(Versioned):
             (("order", "create_time_us", "id"), False),
             (("state", "create_time_us", "id"), False),
             (("create_time_us", "id"), False),
+            (("update_time_us", "id"), False),
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import peewee
 
+from storekeep.server.store.sql.listings import HAS, PRESENT, compare
 from storekeep.server.store.sql.many_rows import RowsInsert, build_select_columns, build_update
 from storekeep.server.store.sql.statements import Statement, parameter
 from storekeep.server.store.sql.transactions import Table, Versioned
@@ -44,6 +45,7 @@ class Order(Versioned):
         table_name = "orders"
         indexes = (
             (("create_time_us", "id"), False),
+            (("update_time_us", "id"), False),
             (("customer", "create_time_us", "id"), False),
             (("state", "create_time_us", "id"), False),
             (("total_minor", "id"), False),
@@ -160,7 +162,7 @@ class OrderNote(Table):
 
     class Meta:
         table_name = "order_notes"
-        indexes = ((("order", "create_time_us", "id"), False),)
+        indexes = ((("order", "create_time_us", "id"), False), (("create_time_us", "id"), False))
 
 
 EXPIRED_IDS = Statement(
@@ -195,3 +197,21 @@ def compare_state(operation: str, state: str, now_us: int) -> peewee.Expression:
     if state == "EXPIRED":
         equal = equal | expired
     return equal if operation == "=" else ~equal
+
+
+def match_line_sku(operation: str, sku: str | None, _now_us: int) -> peewee.Function:
+    """Return the condition for orders with a line of a SKU, as SQL. It reads the lines of each order that it checks.
+
+    Args:
+        operation: `:`, `PREFIX`, or `PRESENT` for any SKU.
+    """
+    lines = OrderLine.select(peewee.SQL("1")).where(OrderLine.order == Order.id)
+    if operation != PRESENT:
+        lines = lines.where(compare(OrderLine.variant, "=" if operation == HAS else operation, sku))
+    return peewee.fn.EXISTS(lines)
+
+
+def compare_customer_email(operation: str, email: str, _now_us: int) -> peewee.Expression:
+    """Return a comparison with the current e-mail address of an order's customer, as SQL."""
+    customers = Customer.select(Customer.id).where(compare(Customer.email, operation, email))
+    return peewee.Expression(Order.customer, peewee.OP.IN, customers)

@@ -26,6 +26,7 @@ class Reservation(Versioned):
         table_name = "reservations"
         indexes = (
             (("create_time_us", "id"), False),
+            (("update_time_us", "id"), False),
             (("expire_time_us", "id"), False),
             (("reference", "id"), False),
         )
