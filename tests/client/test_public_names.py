@@ -33,6 +33,7 @@ PUBLIC = [
     "DeadlineExceeded",
     "DeletableQuery",
     "EtagMismatch",
+    "FieldNotChangeable",
     "FieldProblem",
     "Fulfillment",
     "FulfillmentLine",
@@ -79,6 +80,7 @@ PUBLIC = [
     "OutOfStock",
     "Overloaded",
     "Page",
+    "Parcel",
     "PermissionDenied",
     "PrivilegeEscalation",
     "Product",
@@ -141,6 +143,7 @@ PUBLIC = [
     "WriteOptions",
     "to_decimal",
     "to_money",
+    "to_timestamp",
     "add_default_port",
 ]
 

@@ -38,6 +38,7 @@ from storekeep.client.errors import (
     CustomerNotFound,
     DeadlineExceeded,
     EtagMismatch,
+    FieldNotChangeable,
     FieldProblem,
     FulfillmentNotFound,
     IllegalState,
@@ -112,6 +113,9 @@ from storekeep.client.pages import (
     Page,
     Query,
 )
+from storekeep.client.times import (
+    to_timestamp,
+)
 from storekeep.v1.addresses_pb2 import (
     Address,
 )
@@ -163,6 +167,7 @@ from storekeep.v1.orders_pb2 import (
     OrderLine,
     OrderNote,
     OrderState,
+    Parcel,
 )
 from storekeep.v1.products_pb2 import (
     Category,
@@ -202,6 +207,7 @@ __all__ = [
     "DeadlineExceeded",
     "DeletableQuery",
     "EtagMismatch",
+    "FieldNotChangeable",
     "FieldProblem",
     "Fulfillment",
     "FulfillmentLine",
@@ -248,6 +254,7 @@ __all__ = [
     "OutOfStock",
     "Overloaded",
     "Page",
+    "Parcel",
     "PermissionDenied",
     "PrivilegeEscalation",
     "Product",
@@ -311,4 +318,5 @@ __all__ = [
     "add_default_port",
     "to_decimal",
     "to_money",
+    "to_timestamp",
 ]

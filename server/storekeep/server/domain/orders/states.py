@@ -9,13 +9,14 @@ PARTIALLY_FULFILLED, FULFILLED, COMPLETED = "PARTIALLY_FULFILLED", "FULFILLED", 
 ORDER_STEPS: dict[str, frozenset[str]] = {
     PLACED: frozenset({CONFIRMED, CANCELLED, EXPIRED}),
     CONFIRMED: frozenset({PARTIALLY_FULFILLED, FULFILLED, CANCELLED}),
-    PARTIALLY_FULFILLED: frozenset({PARTIALLY_FULFILLED, FULFILLED}),
-    FULFILLED: frozenset({COMPLETED}),
+    PARTIALLY_FULFILLED: frozenset({PARTIALLY_FULFILLED, FULFILLED, CONFIRMED}),
+    FULFILLED: frozenset({COMPLETED, PARTIALLY_FULFILLED, CONFIRMED}),
     COMPLETED: frozenset(),
     CANCELLED: frozenset(),
     EXPIRED: frozenset(),
 }
-"""State -> states that can follow it. Holding, resuming and editing an order do not change its state."""
+"""State -> states that can follow it. Holding, resuming, editing and updating an order do not change its state. Only
+restocking a fulfilment leads back, to PARTIALLY_FULFILLED or CONFIRMED."""
 ORDER_STATES = tuple(ORDER_STEPS)
 HOLDS_STOCK = frozenset({PLACED, CONFIRMED, PARTIALLY_FULFILLED})
 """States in which an order can have open units with allocated stock."""
@@ -23,8 +24,26 @@ FULFILLABLE = frozenset({CONFIRMED, PARTIALLY_FULFILLED})
 """States in which units can be assigned to fulfilments and shipped."""
 EDITABLE = frozenset({PLACED, CONFIRMED})
 """States in which lines can be added and changed, because nothing has been shipped."""
+RESTOCKABLE = frozenset({PARTIALLY_FULFILLED, FULFILLED})
+"""States in which shipped units can be taken back into stock, which makes them open again."""
 TERMINAL_STATES = frozenset(state for state, steps in ORDER_STEPS.items() if not steps)
 """States that no other state follows."""
+CHANGEABLE: dict[str, frozenset[str]] = {
+    "shipping_address": EDITABLE,
+    "billing_address": EDITABLE,
+    "shipping": EDITABLE,
+    "ship_by_time": HOLDS_STOCK,
+    "deliver_by_time": HOLDS_STOCK | {FULFILLED},
+    "email": frozenset(ORDER_STATES) - TERMINAL_STATES,
+    "phone": frozenset(ORDER_STATES) - TERMINAL_STATES,
+    "external_reference": frozenset(ORDER_STATES),
+    "note": frozenset(ORDER_STATES),
+    "labels": frozenset(ORDER_STATES),
+}
+"""Field of the contract -> states in which `UpdateOrder` can change it. The documentation prints this table.
+
+Goods and bill leave with the first shipment. A time can be promised until it has passed its event, contacts are needed
+until the order is completed, and what only describes the order can always change."""
 
 
 def check_step(order: str, *, state: str, target: str) -> None:

@@ -20,7 +20,8 @@ from storekeep.server.domain.stock.expiry import expire_batch_by_sku
 from storekeep.server.store.sql.transactions import Transaction
 from storekeep.server.store.tables import stock as store
 
-RESERVE, RELEASE, ALLOCATE, DEALLOCATE, SHIP = "RESERVE", "RELEASE", "ALLOCATE", "DEALLOCATE", "SHIP"
+RESERVE, RELEASE, ALLOCATE, DEALLOCATE = "RESERVE", "RELEASE", "ALLOCATE", "DEALLOCATE"
+SHIP, RETURN = "SHIP", "RETURN"
 K = TypeVar("K", str, tuple[str, str])
 Level = tuple[str, ...]
 """Location id and SKU."""
@@ -251,6 +252,19 @@ def ship_units(mutation: Mutation, source: str, shares: Sequence[Share], *, reas
     """
     moves = [_build_move(_ALLOCATED, share, sign=-1, on_hand=-share.quantity) for share in shares]
     _check_on_hand(move_stock(mutation, SHIP, source, moves, reason=reason), moves)
+
+
+def restock_units(mutation: Mutation, source: str, shares: Sequence[Share], *, reason: str = "") -> None:
+    """Take shipped units of an order back: add them to the units on hand and allocate them to the order again.
+
+    The maximum units on hand of a level does not apply, because the units exist.
+    """
+    for location_id in sorted({share.location_id for share in shares}):
+        skus = sorted({share.sku for share in shares if share.location_id == location_id})
+        skus_json = encode(skus).decode()
+        store.INSERT_LEVELS.run(mutation.tx, location_id=location_id, skus=skus_json, now_us=mutation.tx.now_us)
+    moves = [_build_move(_ALLOCATED, share, on_hand=share.quantity) for share in shares]
+    move_stock(mutation, RETURN, source, moves, reason=reason)
 
 
 def ship_reserved_units(mutation: Mutation, source: str, shares: Sequence[Share], *, reason: str = "") -> None:

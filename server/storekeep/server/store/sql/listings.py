@@ -55,6 +55,15 @@ def compare_absent(column: Any, operation: str, value: str) -> peewee.Expression
     return compare(peewee.fn.COALESCE(column, ""), operation, value)
 
 
+def compare_optional(column: Any, operation: str, value: Any) -> peewee.Expression:
+    """Return a comparison with a column in which NULL differs from every value. Its result is never NULL."""
+    comparison = compare(column, operation, value)
+    expression: peewee.Expression = (
+        column.is_null() | comparison if operation == "!=" else column.is_null(False) & comparison
+    )
+    return expression
+
+
 def make_cursor_condition(keys: Sequence[SortKey], cursor: Sequence[Any]) -> peewee.Expression:
     """Return the condition for rows that sort after a cursor.
 
