@@ -170,7 +170,7 @@ def update_order(
     reason: Reason = "",
     etag: Etag = "",
 ) -> None:
-    """Change the given fields of an order. Labels replace all existing ones, parts of an address only the same parts."""
+    """Change the given fields of an order. Labels replace all labels, parts of an address only these parts."""
     order = session.client.orders.get(find_order_name(session, name))
     if ship_to or bill_to:
         etag = etag or order.etag  # because the other parts of the address are sent too

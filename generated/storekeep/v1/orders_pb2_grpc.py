@@ -202,8 +202,8 @@ class OrderServiceServicer:
 
     def UpdateOrder(self, request, context):
         """Update fields of an order that describe it: addresses, contacts, shipping cost, promised times, reference, note and
-        labels. The total follows the shipping cost. The technical design lists until which state each field can change; a
-        new value that equals the current one is never refused. Lines change with ApplyOrderEdit.
+        labels. The total follows the shipping cost. `docs/reference/changeable-fields.md` lists the states in which each
+        field can change; a value that equals the current one is always accepted. Lines change with ApplyOrderEdit.
         Errors: INVALID_UPDATE_MASK, UNKNOWN_CURRENCY, ORDER_NOT_FOUND, ETAG_MISMATCH, FIELD_NOT_CHANGEABLE,
         CURRENCY_MISMATCH, INVALID_AMOUNT.
         """

@@ -53,8 +53,8 @@ class OrderServiceStub:
     """
     UpdateOrder: _grpc.UnaryUnaryMultiCallable[_orders_pb2.UpdateOrderRequest, _orders_pb2.Order]
     """Update fields of an order that describe it: addresses, contacts, shipping cost, promised times, reference, note and
-    labels. The total follows the shipping cost. The technical design lists until which state each field can change; a
-    new value that equals the current one is never refused. Lines change with ApplyOrderEdit.
+    labels. The total follows the shipping cost. `docs/reference/changeable-fields.md` lists the states in which each
+    field can change; a value that equals the current one is always accepted. Lines change with ApplyOrderEdit.
     Errors: INVALID_UPDATE_MASK, UNKNOWN_CURRENCY, ORDER_NOT_FOUND, ETAG_MISMATCH, FIELD_NOT_CHANGEABLE,
     CURRENCY_MISMATCH, INVALID_AMOUNT.
     """
@@ -176,8 +176,8 @@ class OrderServiceAsyncStub(OrderServiceStub):
     """
     UpdateOrder: _aio.UnaryUnaryMultiCallable[_orders_pb2.UpdateOrderRequest, _orders_pb2.Order]  # type: ignore[assignment]
     """Update fields of an order that describe it: addresses, contacts, shipping cost, promised times, reference, note and
-    labels. The total follows the shipping cost. The technical design lists until which state each field can change; a
-    new value that equals the current one is never refused. Lines change with ApplyOrderEdit.
+    labels. The total follows the shipping cost. `docs/reference/changeable-fields.md` lists the states in which each
+    field can change; a value that equals the current one is always accepted. Lines change with ApplyOrderEdit.
     Errors: INVALID_UPDATE_MASK, UNKNOWN_CURRENCY, ORDER_NOT_FOUND, ETAG_MISMATCH, FIELD_NOT_CHANGEABLE,
     CURRENCY_MISMATCH, INVALID_AMOUNT.
     """
@@ -326,8 +326,8 @@ class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_orders_pb2.Order, _abc.Awaitable[_orders_pb2.Order]]:
         """Update fields of an order that describe it: addresses, contacts, shipping cost, promised times, reference, note and
-        labels. The total follows the shipping cost. The technical design lists until which state each field can change; a
-        new value that equals the current one is never refused. Lines change with ApplyOrderEdit.
+        labels. The total follows the shipping cost. `docs/reference/changeable-fields.md` lists the states in which each
+        field can change; a value that equals the current one is always accepted. Lines change with ApplyOrderEdit.
         Errors: INVALID_UPDATE_MASK, UNKNOWN_CURRENCY, ORDER_NOT_FOUND, ETAG_MISMATCH, FIELD_NOT_CHANGEABLE,
         CURRENCY_MISMATCH, INVALID_AMOUNT.
         """

@@ -16,7 +16,6 @@ from storekeep.server.domain.orders.states import (
     COMPLETED,
     CONFIRMED,
     ORDER_STATES,
-    PLACED,
     TERMINAL_STATES,
     check_step,
     require_state,
@@ -29,8 +28,6 @@ HELD = "HELD"
 """The target that an `IllegalState` error names for a hold, which does not change the state."""
 HOLDABLE = frozenset(ORDER_STATES) - TERMINAL_STATES
 """States in which an order can be put on hold."""
-CONFIRMABLE = frozenset({PLACED})
-"""States in which an order can be confirmed. Restocking leads to CONFIRMED from other states."""
 
 
 def confirm_order(db: Store, call: Call, order_id: str, *, etag: str = "") -> Order:
@@ -41,7 +38,7 @@ def confirm_order(db: Store, call: Call, order_id: str, *, etag: str = "") -> Or
 
     def effect(mutation: Mutation) -> Order:
         old = find_order_for_update(mutation.tx, order_id, etag=etag)
-        require_state(old.name, state=old.state, among=CONFIRMABLE, target=CONFIRMED)
+        check_step(old.name, state=old.state, target=CONFIRMED)
         check_not_held(old)
         return save_order(mutation, old, replace(old, state=CONFIRMED, expire_time_us=None), event="confirmed")
 

@@ -32,7 +32,7 @@ from storekeep.server.domain.orders.states import (
     FULFILLABLE,
     FULFILLED,
     PARTIALLY_FULFILLED,
-    RESTOCKABLE,
+    RESTOCK_STEPS,
     require_state,
 )
 from storekeep.server.domain.standard.filters import FilterField, Kind
@@ -273,8 +273,9 @@ def update_fulfillment(
         check_etag(old, etag)
         new = replace(old, carrier=changes.get("carrier", old.carrier))
         new = replace_parcels(new, changes.get("parcels", old.all_parcels))
-        for field, differs in {"carrier": new.carrier != old.carrier, "parcels": new.parcels != old.parcels}.items():
-            if differs and old.state not in FULFILLMENT_CHANGEABLE[field]:
+        differs = {"carrier": new.carrier != old.carrier, "parcels": new.all_parcels != old.all_parcels}
+        for field, states in FULFILLMENT_CHANGEABLE.items():
+            if differs[field] and old.state not in states:
                 raise FieldNotChangeable(old.name, field=field, state=old.state)
         return old if new == old else _save(mutation, old, new, event="updated")
 
@@ -365,7 +366,7 @@ def restock_fulfillment(
         old = _find_for_update(tx, key, target=RESTOCKED, etag=etag)
         order = find_order(tx, old.order_id)
         reopened = add_fulfilled_units(order, {line.line_number: -line.quantity for line in old.lines})
-        require_state(order.name, state=order.state, among=RESTOCKABLE, target=reopened.state)
+        require_state(order.name, state=order.state, among=frozenset(RESTOCK_STEPS), target=reopened.state)
         location = location_id or old.location_id
         require_location(tx, location)
         shares = [Share(line.line_number, line.sku, location, line.quantity) for line in old.lines]

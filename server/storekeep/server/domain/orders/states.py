@@ -9,14 +9,18 @@ PARTIALLY_FULFILLED, FULFILLED, COMPLETED = "PARTIALLY_FULFILLED", "FULFILLED", 
 ORDER_STEPS: dict[str, frozenset[str]] = {
     PLACED: frozenset({CONFIRMED, CANCELLED, EXPIRED}),
     CONFIRMED: frozenset({PARTIALLY_FULFILLED, FULFILLED, CANCELLED}),
-    PARTIALLY_FULFILLED: frozenset({PARTIALLY_FULFILLED, FULFILLED, CONFIRMED}),
-    FULFILLED: frozenset({COMPLETED, PARTIALLY_FULFILLED, CONFIRMED}),
+    PARTIALLY_FULFILLED: frozenset({PARTIALLY_FULFILLED, FULFILLED}),
+    FULFILLED: frozenset({COMPLETED}),
     COMPLETED: frozenset(),
     CANCELLED: frozenset(),
     EXPIRED: frozenset(),
 }
-"""State -> states that can follow it. Holding, resuming, editing and updating an order do not change its state. Only
-restocking a fulfilment leads back, to PARTIALLY_FULFILLED or CONFIRMED."""
+"""State -> states that can follow it. Holding, resuming, editing and updating an order do not change its state."""
+RESTOCK_STEPS: dict[str, frozenset[str]] = {
+    PARTIALLY_FULFILLED: frozenset({PARTIALLY_FULFILLED, CONFIRMED}),
+    FULFILLED: frozenset({PARTIALLY_FULFILLED, CONFIRMED}),
+}
+"""State -> states to which restocking a fulfilment leads back. Nothing else leads back."""
 ORDER_STATES = tuple(ORDER_STEPS)
 HOLDS_STOCK = frozenset({PLACED, CONFIRMED, PARTIALLY_FULFILLED})
 """States in which an order can have open units with allocated stock."""
@@ -24,8 +28,6 @@ FULFILLABLE = frozenset({CONFIRMED, PARTIALLY_FULFILLED})
 """States in which units can be assigned to fulfilments and shipped."""
 EDITABLE = frozenset({PLACED, CONFIRMED})
 """States in which lines can be added and changed, because nothing has been shipped."""
-RESTOCKABLE = frozenset({PARTIALLY_FULFILLED, FULFILLED})
-"""States in which shipped units can be taken back into stock, which makes them open again."""
 TERMINAL_STATES = frozenset(state for state, steps in ORDER_STEPS.items() if not steps)
 """States that no other state follows."""
 CHANGEABLE: dict[str, frozenset[str]] = {
