@@ -95,7 +95,7 @@ def allocate_stock(
         location_id: the location that supplies all units; empty to choose.
         source_locations: the chosen locations, if this transaction has read them already.
 
-    Returns: the allocated units of each line and location.
+    Returns: the allocated units of each line and location, ordered by both.
 
     Raises: OutOfStock, with all short SKUs.
     """
@@ -146,7 +146,7 @@ def _take_stock(
         store.CLAIM_UNITS.run_deferred(tx, changes)
     if split:
         on_hand |= _move_levels(tx, [_build_move(kind, share) for share in split])
-        whole = sorted([*whole, *split], key=lambda share: share.line_number)
+        whole = sorted([*whole, *split], key=lambda share: (share.line_number, share.location_id))
     write_movements(mutation, kind.cause, source, [_build_move(kind, share) for share in whole], on_hand)
     return tuple(whole)
 
