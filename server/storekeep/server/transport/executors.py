@@ -15,7 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, ParamSpec, TypeVar
 
 from storekeep.server.runtime.admission import AdmissionController
-from storekeep.server.runtime.tasks import Task, TaskScheduler, check, give_up
+from storekeep.server.runtime.tasks import Task, TaskScheduler, check, give_up, give_up_late
 from storekeep.server.transport.unary import UnaryCall
 
 P = ParamSpec("P")
@@ -103,7 +103,7 @@ class CallPool(CallExecutor):
     def _work(self) -> None:
         while (queued := self._tasks.get()) is not None:
             queued_s, task = queued
-            if not (self._admission.record_wait(queued_s) and give_up(task)):
+            if not (self._admission.record_wait(queued_s) and give_up_late(task)):
                 task()
             del queued, task  # an idle thread must not keep objects alive
 

@@ -22,6 +22,7 @@ from grpc import _server as grpc_server
 from grpc._cython import cygrpc  # type: ignore[attr-defined]
 
 from storekeep.server.transport.budgets import Budget, get_peer_address
+from storekeep.server.transport.fair_shares import FairShares
 from storekeep.server.transport.streams import FLUSH_S, StreamCall, StreamRoute, StreamTag
 from storekeep.server.transport.unary import (
     NO_TEXT,
@@ -37,6 +38,9 @@ LAG_CHECK_INTERVAL_S = 0.001
 """Interval at which the thread checks whether its event queue is empty."""
 REJECTING_CHECK_INTERVAL_S = 0.00025
 """The same while calls are rejected: admission then depends on an exact lag."""
+PRIORITY_S = 0.02
+"""How much longer calls with priority may wait under overload: those of callers below their fair share, who did not
+cause it. Threads that contend for the interpreter with a flood wait in steps of 5 ms."""
 REQUESTED_CALLS = 8
 """Calls of each method that gRPC may report before it must be asked for more. It queues the others, at a cost."""
 REJECTION_DELAY_MAX_S = 0.003
@@ -141,6 +145,12 @@ class Refusals(Protocol):
         """Return the status of a call of an unknown method."""
 
 
+def get_peer(event: Any) -> str:
+    """Return the peer of a new call, such as `ipv4:127.0.0.1:40404`."""
+    peer: bytes = event.call.peer()
+    return peer.decode(errors="replace")
+
+
 def is_supported(server: grpc.Server) -> bool:
     """Return whether the fast path was tested with the installed grpcio, and all names that it uses exist."""
     if ".".join(grpc.__version__.split(".")[:2]) not in TESTED_SERIES:
@@ -167,6 +177,8 @@ class Polling:
         self._metadata_max_bytes = limits.metadata_max_bytes
         self._empty_at_s = math.inf
         self._lag_check_interval_s = LAG_CHECK_INTERVAL_S
+        self._shares = FairShares()
+        self._has_priority = False
         self._swept_at_s = 0.0
         self._delayed: deque[tuple[float, Any, Route]] = deque()
         self._routes: Mapping[str, Route] = {}
@@ -192,8 +204,11 @@ class Polling:
         self._state: Any = None
 
     def lag_s(self) -> float:
-        """Return the seconds since the event queue was last empty, which bounds how long a call waits in it."""
-        return max(0.0, time.monotonic() - self._empty_at_s)
+        """Return the seconds since the event queue was last empty, which bounds how long a call waits in it.
+
+        While a call with priority is considered, return a negative lag, so that it may wait longer than others.
+        """
+        return -PRIORITY_S if self._has_priority else max(0.0, time.monotonic() - self._empty_at_s)
 
     def start(
         self,
@@ -317,7 +332,9 @@ class Polling:
         state, path = self._state, event.tag
         with state.lock:
             if event.success:
+                self._has_priority = self._shares.is_active() and self._shares.count(get_peer(event))
                 take(event)
+                self._has_priority = False
             if state.stage is STARTED:
                 self._request_call(path)
                 return True
@@ -336,9 +353,11 @@ class Polling:
             self._reject(event, self._make_refusal(path, "metadata_too_large"))
         elif path in self._exempt_paths or not (route.is_full() or self._has_too_many()):
             call = UnaryCall(event, route)
+            call.has_priority = self._has_priority
             self._await_request(call)
             call.receive()
         else:
+            self._shares.activate()
             self._lag_check_interval_s = REJECTING_CHECK_INTERVAL_S
             self._delayed.append((time.monotonic() + REJECTION_DELAY_MAX_S, event, route))
 

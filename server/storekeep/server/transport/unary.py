@@ -143,6 +143,7 @@ class UnaryCall:
     Attributes:
         is_under_way: whether its request has arrived, so that it counts as a call in progress.
         flow: the flow that it belongs to in a fair queue; empty if unknown.
+        has_priority: whether its caller is below its fair share, so that it is not rejected for waiting.
         reply_bytes: the size of its reply in bytes; 0 before the reply.
     """
 
@@ -157,6 +158,7 @@ class UnaryCall:
         "_text",
         "_trailing_metadata",
         "flow",
+        "has_priority",
         "is_under_way",
         "reply_bytes",
     )
@@ -169,6 +171,7 @@ class UnaryCall:
         self._is_ending = self._is_dropped = False
         self.is_under_way = False
         self.flow = ""
+        self.has_priority = False
         self.reply_bytes = 0
         self._code = OK
         self._text = NO_TEXT
