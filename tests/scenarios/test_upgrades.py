@@ -32,8 +32,10 @@ from storekeep.server.domain.orders.fulfillments import (
 from storekeep.server.domain.orders.orders import get_order
 from storekeep.server.domain.orders.updates import update_order
 from storekeep.server.domain.samples import load_sample
+from storekeep.server.domain.stock.expiry import set_expirers
 from storekeep.server.store.opening import open_store
 from storekeep.server.store.schema import MIGRATIONS, migrate
+from storekeep.server.wiring.expirers import EXPIRERS
 from tests.support.databases import Database, Session, new_database
 from tests.support.placing import place
 
@@ -223,6 +225,7 @@ def test_order_of_an_older_release_goes_all_its_way(old: Database):
 
 def test_order_shipped_before_corrections_has_one_parcel_and_can_be_corrected(database: Database):
     with closing(open_store(database.url)) as store:
+        set_expirers(store, EXPIRERS)
         load_sample(store)
         CUSTOMERS.create(store, CALL, Customer("ada", "Ada"))
         order = place(store, "ada", ("MUG-BLUE", 2))
