@@ -15,6 +15,7 @@ from typing import TypeVar
 
 import grpc
 
+from storekeep.client.consistency_tokens import ConsistencyToken
 from storekeep.client.deadlines import Deadline
 from storekeep.client.errors import (
     ClientClosed,
@@ -24,7 +25,6 @@ from storekeep.client.errors import (
     StorekeepError,
     from_rpc_error,
 )
-from storekeep.client.positions import ConsistencyToken
 
 ATTEMPTS_MAX = 5
 """Attempts per call, the first included, while the server is overloaded."""

@@ -17,6 +17,7 @@ import uuid_utils
 from google.protobuf.duration_pb2 import Duration
 
 from storekeep.client.attempts import Metadata, ReplyT, RequestT, RetryBudget, call_with_retries, send
+from storekeep.client.consistency_tokens import CONSISTENCY_METADATA_KEY, ConsistencyToken
 from storekeep.client.deadlines import Deadline
 from storekeep.client.errors import (
     ClientClosed,
@@ -27,7 +28,6 @@ from storekeep.client.errors import (
     from_rpc_error,
 )
 from storekeep.client.pages import ItemT, Listing, Page
-from storekeep.client.positions import CONSISTENCY_METADATA_KEY, ConsistencyToken
 from storekeep.client.tokens import Tokens
 
 

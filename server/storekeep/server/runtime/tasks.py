@@ -109,9 +109,9 @@ class TaskScheduler:
         if self._is_sleeping:
             os.eventfd_write(self._wakeup, 1)
 
-    def is_full(self) -> bool:
-        """Return whether admission control rejects further tasks."""
-        return not self._admission.admits(len(self._queue))
+    def admits(self) -> bool:
+        """Return whether admission control admits another task."""
+        return self._admission.admits(len(self._queue))
 
     def end(self, *, wait: bool, drop_queued: bool) -> None:
         """Stop the thread when the tasks in progress, and the queued ones, are done.
