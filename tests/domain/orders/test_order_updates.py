@@ -8,7 +8,7 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from storekeep.v1 import addresses_pb2, customers_pb2, orders_pb2
-from tests.domain.test_order_changes import call_at_once, list_changes, list_history
+from tests.domain.orders.test_order_changes import call_at_once, list_changes, list_history
 from tests.support.order_cases import (
     make_cancelled,
     make_completed,

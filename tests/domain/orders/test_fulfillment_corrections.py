@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from storekeep.v1 import inventory_pb2, orders_pb2
-from tests.domain.test_fulfillments import STATE, get_fulfillment, list_fulfillments, list_units
-from tests.domain.test_order_changes import call_at_once, cancel_lines, list_changes, list_history
+from tests.domain.orders.test_fulfillments import STATE, get_fulfillment, list_fulfillments, list_units
+from tests.domain.orders.test_order_changes import call_at_once, cancel_lines, list_changes, list_history
 from tests.support.historic_orders import SHIPPED, historic, line
 from tests.support.order_cases import make_completed, make_confirmed, put_on_hold, update_fulfillment
 from tests.support.records import Records
