@@ -29,7 +29,7 @@ def build_update(
     changes = {field: value for field, value in fields.items() if value is not None}
     mask = [*changes, *clear]
     if not mask:
-        raise typer.BadParameter("Name at least one field to change")
+        raise typer.BadParameter("name at least one field to change")
     if len(mask) > len(set(mask)):
-        raise typer.BadParameter("A field is named twice")
+        raise typer.BadParameter("a field is named twice")
     return kind(name=name, etag=etag, **changes), mask
