@@ -455,3 +455,48 @@ def test_order_that_no_number_belongs_to_is_not_found(cli: CommandLine) -> None:
     run = cli("orders", "show", "SK-99999999")
     assert run.code == 1
     assert "ORDER_NOT_FOUND" in run.err
+
+
+def test_order_is_corrected_from_the_command_line(cli: CommandLine) -> None:
+    sku = make_tea(cli, "hojicha")
+    cli.json("customers", "create", "--id", "pia", "--name", "Pia", "--email", "pia@home.example")
+    place = ("orders", "place", "--customer", "pia", "--line", f"{sku}=2", "--currency", "EUR", "--label", "gift=yes")
+    order = cli.json(*place, "--country", "AT", "--street", "Ring 1", "--ship-by", "2026-12-24")
+    assert (order["email"], order["labels"]) == ("pia@home.example", {"gift": "yes"})
+    number = order["number"]
+    change = ("orders", "update", number, "--ship-to", "locality=Wien", "--shipping", "2.50", "--clear", "labels")
+    tried = cli.json(*change, "--deliver-by", "2026-12-31T18:00+01:00", "--dry-run")
+    assert cli.json("orders", "show", number) == order
+    changed = cli.json(
+        *change, "--deliver-by", "2026-12-31T18:00+01:00", "--reason", "by phone", "--email", "p@x.example"
+    )
+    assert (changed["total"], changed["deliverByTime"]) == (tried["total"], "2026-12-31T17:00:00Z")
+    address = changed["shippingAddress"]
+    assert (address["addressLines"], address["locality"], address["regionCode"]) == (["Ring 1"], "Wien", "AT")
+    assert changed["labels"] == {}
+    shown = cli("orders", "show", number).out
+    for text in ("p@x.example", "2.50 EUR", "Wien", "UpdateOrder", "by phone"):
+        assert text in shown
+    assert cli("orders", "update", number).code == 2
+    assert cli("orders", "update", number, "--ship-by", "tomorrow").code == 2
+    assert cli("orders", "update", number, "--bill-to", "city=Wien").code == 2
+
+
+def test_fulfillment_is_corrected_and_restocked_from_the_command_line(cli: CommandLine) -> None:
+    sku = make_tea(cli, "bancha")
+    cli.json("customers", "create", "--id", "rosa", "--name", "Rosa")
+    order = cli.json("orders", "place", "--customer", "rosa", "--line", f"{sku}=2", "--currency", "EUR")
+    cli.json("orders", "confirm", order["number"])
+    name = cli.json("orders", "fulfill", order["number"])["name"]
+    cli.json("fulfillments", "ship", name, "--carrier", "Post", "--parcel", "P-1", "--parcel", "P-2")
+    page = "https://post.example/?n=P-3"
+    changed = cli.json("fulfillments", "update", name, "--carrier", "Speedy", "--parcel", f"P-3={page}")
+    assert (changed["carrier"], changed["trackingNumber"]) == ("Speedy", "P-3")
+    assert changed["parcels"] == [{"trackingNumber": "P-3", "trackingUrl": page}]
+    refused = cli("orders", "update", order["number"], "--shipping", "1")
+    assert (refused.code, "FIELD_NOT_CHANGEABLE" in refused.err) == (1, True)
+    tried = cli.json("fulfillments", "restock", name, "--dry-run")
+    restocked = cli.json("fulfillments", "restock", name, "--reason", "came back", "--location", "main")
+    assert tried["state"] == restocked["state"] == "FULFILLMENT_STATE_RESTOCKED"
+    assert cli.json("orders", "show", order["number"])["state"] == "ORDER_STATE_CONFIRMED"
+    assert "came back" in cli("orders", "history", order["number"]).out

@@ -34,6 +34,7 @@ PUBLIC = [
     "DeadlineExceeded",
     "DeletableQuery",
     "EtagMismatch",
+    "FieldNotChangeable",
     "FieldProblem",
     "Fulfillment",
     "FulfillmentLine",
@@ -80,6 +81,7 @@ PUBLIC = [
     "OutOfStock",
     "Overloaded",
     "Page",
+    "Parcel",
     "PermissionDenied",
     "PrivilegeEscalation",
     "Product",
@@ -146,6 +148,7 @@ PUBLIC = [
     "WriteOptions",
     "to_decimal",
     "to_money",
+    "to_timestamp",
     "add_default_port",
 ]
 

@@ -15,7 +15,7 @@ DONE = {
     *("adjust", "set", "update level", "transfer", "pass time", "sweep", "discount"),
     *("reserve", "extend", "release", "commit", "place", "place with reservation"),
     *("confirm", "hold", "resume", "cancel", "cancel lines", "edit", "complete"),
-    *("fulfill", "ship", "deliver", "cancel fulfillment"),
+    *("fulfill", "ship", "deliver", "cancel fulfillment", "update", "update fulfillment", "restock"),
 }
 REFUSED = {
     *("adjust: OutOfStock", "transfer: OutOfStock", "reserve: OutOfStock", "place: OutOfStock", "edit: OutOfStock"),
@@ -27,6 +27,7 @@ REFUSED = {
         "ship: IllegalState",
         "fulfill: OrderHeld",
     ),
+    *("update: FieldNotChangeable", "restock: IllegalState"),
     *("cancel lines: UnitsNotOpen", "fulfill: UnitsNotOpen", "resume: OrderNotHeld"),
 }
 """Calls and errors that must occur in the runs on SQLite, so that the test covers them."""

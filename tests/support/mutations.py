@@ -180,7 +180,15 @@ def with_other_payload(request: Any) -> Any:
 def normalize_reply(reply: Any) -> Any:
     """Return a reply without the parts that differ per call: times and ids chosen by the server."""
     copy = copy_message(reply)
-    for name in ("create_time", "update_time", "delete_time", "expire_time", "ship_time", "deliver_time"):
+    for name in (
+        "create_time",
+        "update_time",
+        "delete_time",
+        "expire_time",
+        "ship_time",
+        "deliver_time",
+        "restock_time",
+    ):
         if name in copy.DESCRIPTOR.fields_by_name and copy.HasField(name):
             getattr(copy, name).Clear()
     if isinstance(copy, orders_pb2.Order):

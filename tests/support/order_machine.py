@@ -22,6 +22,7 @@ from storekeep.server.domain.orders.cancellations import cancel_order, cancel_or
 from storekeep.server.domain.orders.edits import Edit, apply_order_edit
 from storekeep.server.domain.orders.fulfillments import LineUnits
 from storekeep.server.domain.orders.placing import NewOrder, PlacingRules
+from storekeep.server.domain.orders.updates import update_order
 from storekeep.server.domain.samples import load_sample
 from storekeep.server.domain.stock import counts, reservations
 from storekeep.server.domain.stock import levels as inventory
@@ -46,13 +47,14 @@ LEFT = 3
 """Units of these SKUs that remain from the sample."""
 CUSTOMER = "ada-marsh"
 TTLS_S = (1, 30, 60)
-ENDED = ("COMPLETED", "CANCELLED", "EXPIRED", "RELEASED", "COMMITTED", "DELIVERED")
+ENDED = ("COMPLETED", "CANCELLED", "EXPIRED", "RELEASED", "COMMITTED", "DELIVERED", "RESTOCKED")
 
 skus = st.sampled_from(sorted(PRICES))
 locations = st.sampled_from(sorted(PRIORITIES))
 any_location = st.sampled_from(["", "", "", *sorted(PRIORITIES)])
 wanted_lines = st.lists(st.tuples(skus, st.integers(1, 5)), min_size=1, max_size=4)
 few_lines = st.lists(st.tuples(skus, st.integers(1, 3)), min_size=1, max_size=2)
+few_texts = st.sampled_from(["", "a", "b"])
 recent = st.integers(0, 4)
 """Index of an existing resource, from the newest that has not ended; 4 for the newest of all."""
 line_units = st.dictionaries(st.integers(1, 3), st.integers(0, 4), max_size=2)
@@ -351,6 +353,22 @@ class OrderLife(RuleBasedStateMachine):
             lambda: apply_order_edit(self.store, CALL, self.ids[key], asked, etag=etag),
         )
 
+    @rule(
+        pick=recent,
+        changes=st.fixed_dictionaries(
+            {}, optional={"shipping": st.sampled_from([0, 490, 990]), "phone": few_texts, "note": few_texts}
+        ),
+    )
+    def update(self, pick: int, changes: dict[str, Any]) -> None:
+        key = self.some(self.model.orders, pick)
+        etag = self.etag(key)
+        new = changes | ({"shipping": Money("EUR", changes["shipping"])} if "shipping" in changes else {})
+        self.play(
+            "update",
+            lambda: self.model.update(key, changes),
+            lambda: update_order(self.store, CALL, self.ids[key], new, etag=etag),
+        )
+
     @rule(pick=recent, minor=st.integers(1, 99))
     def give_discount(self, pick: int, minor: int) -> None:
         """Give a discount behind the domain, as only an import can."""
@@ -394,8 +412,33 @@ class OrderLife(RuleBasedStateMachine):
     def step_fulfillment(self, pick: int, name: str) -> None:
         self.step_bound(self.some(self.model.fulfillments, pick), name)
 
+    @rule(pick=recent, location=any_location)
+    def restock(self, pick: int, location: str) -> None:
+        shipped = {key: one for key, one in self.model.fulfillments.items() if one.state in ("SHIPPED", "DELIVERED")}
+        key = self.some(shipped or self.model.fulfillments, pick)
+        ids, etag = self.get_ids(key), self.etag(key)
+        self.play(
+            "restock",
+            lambda: self.model.restock(key, location),
+            lambda: fulfillments.restock_fulfillment(self.store, CALL, ids, location_id=location, etag=etag),
+        )
+
+    @rule(pick=recent, carrier=few_texts)
+    def update_fulfillment(self, pick: int, carrier: str) -> None:
+        key = self.some(self.model.fulfillments, pick)
+        ids, etag, changes = self.get_ids(key), self.etag(key), {"carrier": carrier}
+        self.play(
+            "update fulfillment",
+            lambda: self.model.update_fulfillment(key, carrier),
+            lambda: fulfillments.update_fulfillment(self.store, CALL, ids, changes, etag=etag),
+        )
+
+    def get_ids(self, key: str) -> tuple[str, str]:
+        """Return the ids of a fulfilment's order and of the fulfilment."""
+        return self.ids[self.model.fulfillments[key].order], self.ids[key]
+
     def step_bound(self, key: str, name: str) -> None:
-        ids = (self.ids[self.model.fulfillments[key].order], self.ids[key])
+        ids = self.get_ids(key)
         etag = self.etag(key)
         real: dict[str, Callable[..., Any]] = {
             "ship": fulfillments.ship_fulfillment,
@@ -458,6 +501,7 @@ class OrderLife(RuleBasedStateMachine):
             due = order.state != self.model.state_of_order(key)
             assert (seen.state, seen.version) == (self.model.state_of_order(key), self.model.version(key))
             assert (seen.total_minor, seen.held) == ((0, False) if due else (order.total, order.held))
+            assert (seen.phone, seen.note) == (order.phone, order.note)
             assert [
                 (one.line_number, one.sku, one.quantity, one.unit_price_minor, one.fulfilled, one.open, one.total_minor)
                 for one in seen.lines
@@ -472,7 +516,7 @@ class OrderLife(RuleBasedStateMachine):
             assert [(one.line_number, one.sku, one.location_id, one.quantity) for one in actual.lines] == reserved.parts
         for key, bound in self.model.fulfillments.items():
             made = fulfillments.get_fulfillment(self.store, (self.ids[bound.order], self.ids[key]))
-            assert (made.state, made.location_id) == (bound.state, bound.location)
+            assert (made.state, made.location_id, made.carrier) == (bound.state, bound.location, bound.carrier)
             assert {line.line_number: line.quantity for line in made.lines} == bound.units
 
 

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from storekeep.cli import delivery_notes
+from storekeep.cli.changes import Clear, build_update
 from storekeep.cli.commands import (
     LIMIT,
     Etag,
@@ -22,11 +23,12 @@ from storekeep.cli.commands import (
     new_group,
 )
 from storekeep.cli.names import quote_text, to_customer_name, to_full_name, to_location_name, to_reservation_name
-from storekeep.cli.pairs import parse_amount, parse_line_units, parse_order_lines
+from storekeep.cli.order_options import AddressParts, BillingParts, Labels, merge_address, parse_time
+from storekeep.cli.pairs import parse_amount, parse_labels, parse_line_units, parse_order_lines
 from storekeep.cli.sessions import Session, compute_page_size
 from storekeep.cli.states import build_state_filter
 from storekeep.cli.steps import Step, add_steps
-from storekeep.client import Address, Order, OrderState, WriteOptions
+from storekeep.client import Address, Order, OrderState, WriteOptions, to_timestamp
 
 STEP_COLUMNS = ("sequence", "create_time", "method", "from_state", "to_state", "reason", "actor")
 HISTORY_COLUMNS = (*STEP_COLUMNS, "changes")
@@ -82,6 +84,8 @@ def add_orders(app: typer.Typer) -> None:
     command(group, "list", example="storekeep orders list --customer ernst --state placed")(list_orders)
     command(group, "search", example="storekeep orders search 'ernst handel'")(search_orders)
     command(group, "show", example=f"storekeep orders show {EXAMPLE}")(show_order)
+    update = f"storekeep orders update {EXAMPLE} --ship-to postal_code=8010 --label gift=yes --deliver-by 2026-12-24"
+    command(group, "update", example=update, writes=True)(update_order)
     cancel = f"storekeep orders cancel {EXAMPLE} --reason 'ordered by mistake'"
     command(group, "cancel", example=cancel, writes=True)(cancel_order)
     lines = f"storekeep orders cancel-lines {EXAMPLE} --line 1=2 --line 3 --reason 'sold out'"
@@ -109,6 +113,12 @@ def place_order(
     reference: Annotated[str, typer.Option("--reference", help="Your own number for the order.")] = "",
     note: Annotated[str, typer.Option("--note", help="Note, shown with the order.")] = "",
     shipping: Annotated[str, typer.Option("--shipping", metavar="AMOUNT", help="Shipping cost.")] = "",
+    email: Annotated[str, typer.Option("--email", help="E-mail address (default: the customer's).")] = "",
+    phone: Annotated[str, typer.Option("--phone", help="Phone number (default: the customer's).")] = "",
+    bill_to: BillingParts = None,
+    ship_by: Annotated[str, typer.Option("--ship-by", metavar="TIME", help="Promised time of shipment.")] = "",
+    deliver_by: Annotated[str, typer.Option("--deliver-by", metavar="TIME", help="Promised time of delivery.")] = "",
+    label: Labels = None,
     request_id: Annotated[
         str, typer.Option("--request-id", help="Idempotency key, a UUID: a repeat does not place a second order.")
     ] = "",
@@ -126,6 +136,12 @@ def place_order(
         note=note,
         shipping=parse_amount(shipping, currency_code=currency_code) if shipping else None,
         reservation=to_reservation_name(reservation) if reservation else "",
+        billing_address=merge_address(Address(), bill_to) if bill_to else None,
+        email=email,
+        phone=phone,
+        labels=parse_labels(label or ()),
+        ship_by_time=parse_time(ship_by) if ship_by else None,
+        deliver_by_time=parse_time(deliver_by) if deliver_by else None,
         **options,
     )
     delivery_notes.show_order(session.screen, order)
@@ -171,6 +187,47 @@ def show_order(session: Session, name: Name) -> None:
         delivery_notes.show_deliveries(screen, list(client.fulfillments.list(order.name)))
         delivery_notes.show_notes(screen, client.orders.list_notes(order.name))
         session.show_listing(client.orders.list_history(order.name), columns=STEP_COLUMNS, limit=LIMIT)
+
+
+def update_order(
+    session: Session,
+    name: Name,
+    email: Annotated[str | None, typer.Option("--email", help="E-mail address for questions.")] = None,
+    phone: Annotated[str | None, typer.Option("--phone", help="Phone number for questions.")] = None,
+    ship_to: AddressParts = None,
+    bill_to: BillingParts = None,
+    shipping: Annotated[str, typer.Option("--shipping", metavar="AMOUNT", help="Shipping cost.")] = "",
+    ship_by: Annotated[str, typer.Option("--ship-by", metavar="TIME", help="Promised time of shipment.")] = "",
+    deliver_by: Annotated[str, typer.Option("--deliver-by", metavar="TIME", help="Promised time of delivery.")] = "",
+    reference: Annotated[str | None, typer.Option("--reference", help="Your own number for the order.")] = None,
+    note: Annotated[str | None, typer.Option("--note")] = None,
+    label: Labels = None,
+    clear: Clear = None,
+    reason: Reason = "",
+    etag: Etag = "",
+) -> None:
+    """Change the given fields of an order. Labels replace all labels, parts of an address only these parts."""
+    order = session.client.orders.get(find_order_name(session, name))
+    if ship_to or bill_to:
+        etag = etag or order.etag  # because the other parts of the address are sent too
+    changes, mask = build_update(
+        Order,
+        order.name,
+        etag=etag,
+        clear=clear or (),
+        email=email,
+        phone=phone,
+        shipping_address=merge_address(order.shipping_address, ship_to) if ship_to else None,
+        billing_address=merge_address(order.billing_address, bill_to) if bill_to else None,
+        shipping=parse_amount(shipping, currency_code=order.total.currency_code) if shipping else None,
+        ship_by_time=to_timestamp(parse_time(ship_by)) if ship_by else None,
+        deliver_by_time=to_timestamp(parse_time(deliver_by)) if deliver_by else None,
+        external_reference=reference,
+        note=note,
+        labels=parse_labels(label) if label else None,
+    )
+    updated = session.client.orders.update(changes, update_mask=mask, reason=reason, **session.write_options)
+    delivery_notes.show_order(session.screen, updated)
 
 
 def cancel_order(session: Session, name: Name, reason: Reason = "", etag: Etag = "") -> None:

@@ -36,6 +36,7 @@ from storekeep.client.errors import (
     CustomerNotFound,
     DeadlineExceeded,
     EtagMismatch,
+    FieldNotChangeable,
     FieldProblem,
     FulfillmentNotFound,
     IllegalState,
@@ -111,6 +112,9 @@ from storekeep.client.pages import (
     PageQuery,
     Query,
 )
+from storekeep.client.times import (
+    to_timestamp,
+)
 from storekeep.client.tokens import (
     StoredToken,
     TokenCache,
@@ -166,6 +170,7 @@ from storekeep.v1.orders_pb2 import (
     OrderLine,
     OrderNote,
     OrderState,
+    Parcel,
 )
 from storekeep.v1.products_pb2 import (
     Category,
@@ -206,6 +211,7 @@ __all__ = [
     "DeadlineExceeded",
     "DeletableQuery",
     "EtagMismatch",
+    "FieldNotChangeable",
     "FieldProblem",
     "Fulfillment",
     "FulfillmentLine",
@@ -254,6 +260,7 @@ __all__ = [
     "Overloaded",
     "Page",
     "PageQuery",
+    "Parcel",
     "PermissionDenied",
     "PrivilegeEscalation",
     "Product",
@@ -319,4 +326,5 @@ __all__ = [
     "add_default_port",
     "to_decimal",
     "to_money",
+    "to_timestamp",
 ]

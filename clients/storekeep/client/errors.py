@@ -19,8 +19,8 @@ StorekeepError
     │                               FulfillmentNotFound,
     │                               ServiceAccountNotFound, ApiKeyNotFound, RoleNotFound, AuditEntryNotFound
     ├── Conflict                    EtagMismatch, AlreadyExists, SkuTaken, ResourceDeleted, ResourceNotDeleted,
-    │                               ResourceInUse, IllegalState, OrderHeld, OrderNotHeld, UnitsNotOpen,
-    │                               NotForSale, OutOfStock, QuantityMismatch, RoleBuiltIn,
+    │                               ResourceInUse, IllegalState, FieldNotChangeable, OrderHeld, OrderNotHeld,
+    │                               UnitsNotOpen, NotForSale, OutOfStock, QuantityMismatch, RoleBuiltIn,
     │                               CountBelowCommitted, ReplyExpired
     └── ServerError                 Overloaded, RateLimited, DeadlineExceeded, StorageFull, StorageUnavailable,
                                     ShuttingDown, InternalError, AuditEntryUnreadable
@@ -361,6 +361,22 @@ class IllegalState(Conflict):
     def requested_state(self) -> str:
         """State that the change would lead to."""
         return self.metadata.get("wanted", "")
+
+
+class FieldNotChangeable(Conflict):
+    """The state of the resource does not allow a change of this field."""
+
+    reason = "FIELD_NOT_CHANGEABLE"
+
+    @property
+    def field(self) -> str:
+        """Field of the resource that cannot change."""
+        return self.metadata.get("field", "")
+
+    @property
+    def state(self) -> str:
+        """Current state of the resource."""
+        return self.metadata.get("state", "")
 
 
 class OrderHeld(Conflict):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Unpack
 
 import grpc
@@ -11,6 +12,7 @@ from google.type.money_pb2 import Money
 from storekeep.client.calls import CallOptions, Calls, GetOptions, WriteOptions
 from storekeep.client.masks import build_field_mask
 from storekeep.client.pages import Listing, PageQuery, Query, build_query
+from storekeep.client.times import to_timestamp
 from storekeep.v1.addresses_pb2 import Address
 from storekeep.v1.orders_pb2 import (
     AddOrderNoteRequest,
@@ -39,6 +41,7 @@ from storekeep.v1.orders_pb2 import (
     PreviewOrderEditRequest,
     ResumeOrderRequest,
     SearchOrdersRequest,
+    UpdateOrderRequest,
 )
 from storekeep.v1.orders_pb2_grpc import OrderServiceStub
 
@@ -62,6 +65,12 @@ class Orders:
         note: str = "",
         shipping: Money | None = None,
         reservation: str = "",
+        billing_address: Address | None = None,
+        email: str = "",
+        phone: str = "",
+        labels: Mapping[str, str] | None = None,
+        ship_by_time: datetime | None = None,
+        deliver_by_time: datetime | None = None,
         **options: Unpack[WriteOptions],
     ) -> Order:
         """Place an order: fix its prices and allocate its stock, all lines or none.
@@ -74,6 +83,11 @@ class Orders:
             external_reference: your own number for the order.
             shipping: shipping cost.
             reservation: name of a reservation whose stock the order uses first.
+            email: e-mail address for this order (default: the customer's).
+            phone: phone number for this order (default: the customer's).
+            labels: labels for your own use.
+            ship_by_time: promised time of the last shipment, with a time zone.
+            deliver_by_time: promised time of delivery, with a time zone.
 
         Raises: UnknownCurrency, CustomerNotFound, LocationNotFound, ResourceDeleted, SkuNotFound, NotForSale,
         CurrencyMismatch, InvalidAmount, ReservationNotFound, IllegalState, OutOfStock (names each short SKU).
@@ -88,6 +102,12 @@ class Orders:
             note=note,
             shipping=shipping,
             reservation=reservation,
+            billing_address=billing_address,
+            email=email,
+            phone=phone,
+            labels=labels or {},
+            ship_by_time=to_timestamp(ship_by_time),
+            deliver_by_time=to_timestamp(deliver_by_time),
         )
         return self._calls.write(self._stub.PlaceOrder, request, **options)
 
@@ -146,6 +166,20 @@ class Orders:
         """
         request = BatchGetOrdersRequest(names=names)
         return self._calls.get(self._stub.BatchGetOrders, request, **options).orders
+
+    def update(
+        self, order: Order, *, update_mask: Iterable[str] = (), reason: str = "", **options: Unpack[WriteOptions]
+    ) -> Order:
+        """Update an order: the fields in `update_mask`, or all fields set in the message if it is empty.
+
+        If the message has an `etag`, the update succeeds only if it is still the current one. `reason` is recorded in
+        the history.
+
+        Raises: InvalidUpdateMask, UnknownCurrency, OrderNotFound, EtagMismatch, FieldNotChangeable (names the field
+        and the state), CurrencyMismatch, InvalidAmount.
+        """
+        request = UpdateOrderRequest(order=order, update_mask=build_field_mask(update_mask), reason=reason)
+        return self._calls.write(self._stub.UpdateOrder, request, **options)
 
     def confirm(self, name: str, *, etag: str = "", **options: Unpack[WriteOptions]) -> Order:
         """Confirm a placed order. A confirmed order does not expire.

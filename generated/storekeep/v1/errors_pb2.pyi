@@ -128,6 +128,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """A line has fewer open units outside fulfilments than the call needs; the metadata has both quantities."""
     ERROR_REASON_FULFILLMENT_NOT_FOUND: _ErrorReason.ValueType  # 75
     """No such fulfilment."""
+    ERROR_REASON_FIELD_NOT_CHANGEABLE: _ErrorReason.ValueType  # 77
+    """The state of the resource does not allow a change of this field; the metadata names the field and the state."""
     ERROR_REASON_SERVICE_ACCOUNT_NOT_FOUND: _ErrorReason.ValueType  # 80
     """No such service account."""
     ERROR_REASON_API_KEY_NOT_FOUND: _ErrorReason.ValueType  # 81
@@ -272,6 +274,8 @@ ERROR_REASON_UNITS_NOT_OPEN: ErrorReason.ValueType  # 74
 """A line has fewer open units outside fulfilments than the call needs; the metadata has both quantities."""
 ERROR_REASON_FULFILLMENT_NOT_FOUND: ErrorReason.ValueType  # 75
 """No such fulfilment."""
+ERROR_REASON_FIELD_NOT_CHANGEABLE: ErrorReason.ValueType  # 77
+"""The state of the resource does not allow a change of this field; the metadata names the field and the state."""
 ERROR_REASON_SERVICE_ACCOUNT_NOT_FOUND: ErrorReason.ValueType  # 80
 """No such service account."""
 ERROR_REASON_API_KEY_NOT_FOUND: ErrorReason.ValueType  # 81

@@ -42,7 +42,7 @@ class _StockMovementCauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_St
     STOCK_MOVEMENT_CAUSE_TRANSFER: _StockMovementCause.ValueType  # 5
     """Units were moved between two locations, with one movement at each."""
     STOCK_MOVEMENT_CAUSE_RETURN: _StockMovementCause.ValueType  # 6
-    """Units came back from a customer."""
+    """Units came back from a customer, or a shipment came back."""
     STOCK_MOVEMENT_CAUSE_RESERVE: _StockMovementCause.ValueType  # 7
     """Units were reserved."""
     STOCK_MOVEMENT_CAUSE_RELEASE: _StockMovementCause.ValueType  # 8
@@ -70,7 +70,7 @@ STOCK_MOVEMENT_CAUSE_WRITE_OFF: StockMovementCause.ValueType  # 4
 STOCK_MOVEMENT_CAUSE_TRANSFER: StockMovementCause.ValueType  # 5
 """Units were moved between two locations, with one movement at each."""
 STOCK_MOVEMENT_CAUSE_RETURN: StockMovementCause.ValueType  # 6
-"""Units came back from a customer."""
+"""Units came back from a customer, or a shipment came back."""
 STOCK_MOVEMENT_CAUSE_RESERVE: StockMovementCause.ValueType  # 7
 """Units were reserved."""
 STOCK_MOVEMENT_CAUSE_RELEASE: StockMovementCause.ValueType  # 8

@@ -81,9 +81,11 @@ class _FulfillmentStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Fulf
     FULFILLMENT_STATE_SHIPPED: _FulfillmentState.ValueType  # 2
     """Shipped."""
     FULFILLMENT_STATE_DELIVERED: _FulfillmentState.ValueType  # 3
-    """Delivered. Final."""
+    """Delivered."""
     FULFILLMENT_STATE_CANCELLED: _FulfillmentState.ValueType  # 4
     """Cancelled before it was shipped. Final."""
+    FULFILLMENT_STATE_RESTOCKED: _FulfillmentState.ValueType  # 5
+    """Shipped, then taken back into stock. Final."""
 
 class FulfillmentState(_FulfillmentState, metaclass=_FulfillmentStateEnumTypeWrapper):
     """FulfillmentState is the state of a fulfilment."""
@@ -95,9 +97,11 @@ FULFILLMENT_STATE_PENDING: FulfillmentState.ValueType  # 1
 FULFILLMENT_STATE_SHIPPED: FulfillmentState.ValueType  # 2
 """Shipped."""
 FULFILLMENT_STATE_DELIVERED: FulfillmentState.ValueType  # 3
-"""Delivered. Final."""
+"""Delivered."""
 FULFILLMENT_STATE_CANCELLED: FulfillmentState.ValueType  # 4
 """Cancelled before it was shipped. Final."""
+FULFILLMENT_STATE_RESTOCKED: FulfillmentState.ValueType  # 5
+"""Shipped, then taken back into stock. Final."""
 Global___FulfillmentState: _TypeAlias = FulfillmentState  # noqa: Y015
 
 class _OrderImportOutcome:
@@ -190,6 +194,26 @@ class Order(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     NAME_FIELD_NUMBER: _builtins.int
     CUSTOMER_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
@@ -208,6 +232,12 @@ class Order(_message.Message):
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     HELD_FIELD_NUMBER: _builtins.int
     HOLD_REASON_FIELD_NUMBER: _builtins.int
+    BILLING_ADDRESS_FIELD_NUMBER: _builtins.int
+    EMAIL_FIELD_NUMBER: _builtins.int
+    PHONE_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    SHIP_BY_TIME_FIELD_NUMBER: _builtins.int
+    DELIVER_BY_TIME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The resource name, as `orders/{order}`."""
     customer: _builtins.str
@@ -219,19 +249,23 @@ class Order(_message.Message):
     stock movements show where the units were allocated.
     """
     external_reference: _builtins.str
-    """The caller's own reference for the order, such as a web shop's order number."""
+    """The caller's own reference for the order, such as a web shop's order number. At most 100 characters."""
     note: _builtins.str
-    """A note from the customer or the shop."""
+    """A note from the customer or the shop. At most 2,000 characters."""
     cancel_reason: _builtins.str
     """The reason for the cancellation; empty if the order is not cancelled."""
     etag: _builtins.str
-    """Changes whenever the order changes."""
+    """Changes whenever the order changes. Send it back with an update to avoid overwriting someone else's change."""
     number: _builtins.str
     """The unique order number for people, such as `SK-00001234`. The setting `order_number_format` defines its format."""
     held: _builtins.bool
     """Whether the order is on hold. It makes no progress until it is resumed."""
     hold_reason: _builtins.str
     """The reason for the hold; empty if the order is not on hold."""
+    email: _builtins.str
+    """E-mail address for questions about this order; may be empty. At most 254 characters (RFC 5321)."""
+    phone: _builtins.str
+    """Phone number for questions about this order. At most 40 characters."""
     @_builtins.property
     def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___OrderLine]:
         """The ordered lines, in the order of the request."""
@@ -254,11 +288,27 @@ class Order(_message.Message):
 
     @_builtins.property
     def shipping(self) -> _money_pb2.Money:
-        """The price of shipping; absent if it is free."""
+        """The price of shipping, in the order's currency; absent if it is free."""
 
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
         """When the order expires if it is not confirmed; absent if it does not expire."""
+
+    @_builtins.property
+    def billing_address(self) -> _addresses_pb2.Address:
+        """The billing address; may be absent."""
+
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Labels for your own use: at most 64, with keys of at most 63 and values of at most 255 characters."""
+
+    @_builtins.property
+    def ship_by_time(self) -> _timestamp_pb2.Timestamp:
+        """The promised time of the last shipment; absent if none is promised."""
+
+    @_builtins.property
+    def deliver_by_time(self) -> _timestamp_pb2.Timestamp:
+        """The promised time of delivery, not before `ship_by_time`; absent if none is promised."""
 
     def __init__(
         self,
@@ -281,10 +331,16 @@ class Order(_message.Message):
         expire_time: _timestamp_pb2.Timestamp | None = ...,
         held: _builtins.bool = ...,
         hold_reason: _builtins.str = ...,
+        billing_address: _addresses_pb2.Address | None = ...,
+        email: _builtins.str = ...,
+        phone: _builtins.str = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        ship_by_time: _timestamp_pb2.Timestamp | None = ...,
+        deliver_by_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expire_time", b"expire_time", "shipping", b"shipping", "shipping_address", b"shipping_address", "total", b"total", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["billing_address", b"billing_address", "create_time", b"create_time", "deliver_by_time", b"deliver_by_time", "expire_time", b"expire_time", "ship_by_time", b"ship_by_time", "shipping", b"shipping", "shipping_address", b"shipping_address", "total", b"total", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_reason", b"cancel_reason", "create_time", b"create_time", "customer", b"customer", "etag", b"etag", "expire_time", b"expire_time", "external_reference", b"external_reference", "held", b"held", "hold_reason", b"hold_reason", "lines", b"lines", "location", b"location", "name", b"name", "note", b"note", "number", b"number", "shipping", b"shipping", "shipping_address", b"shipping_address", "state", b"state", "total", b"total", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["billing_address", b"billing_address", "cancel_reason", b"cancel_reason", "create_time", b"create_time", "customer", b"customer", "deliver_by_time", b"deliver_by_time", "email", b"email", "etag", b"etag", "expire_time", b"expire_time", "external_reference", b"external_reference", "held", b"held", "hold_reason", b"hold_reason", "labels", b"labels", "lines", b"lines", "location", b"location", "name", b"name", "note", b"note", "number", b"number", "phone", b"phone", "ship_by_time", b"ship_by_time", "shipping", b"shipping", "shipping_address", b"shipping_address", "state", b"state", "total", b"total", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -503,6 +559,8 @@ class Fulfillment(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    PARCELS_FIELD_NUMBER: _builtins.int
+    RESTOCK_TIME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The resource name, as `orders/{order}/fulfillments/{fulfillment}`."""
     state: Global___FulfillmentState.ValueType
@@ -510,11 +568,11 @@ class Fulfillment(_message.Message):
     location: _builtins.str
     """The location that it ships from, as `locations/{location}`."""
     carrier: _builtins.str
-    """The carrier; may be empty."""
+    """The carrier; may be empty. At most 100 characters."""
     tracking_number: _builtins.str
-    """The carrier's tracking number; may be empty."""
+    """The tracking number of the first parcel; empty if there are no parcels. To change it, update `parcels`."""
     etag: _builtins.str
-    """Changes whenever the fulfilment changes."""
+    """Changes whenever the fulfilment changes. Send it back with an update to avoid overwriting someone else's change."""
     @_builtins.property
     def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___FulfillmentLine]:
         """The contents, by line number of the order."""
@@ -535,6 +593,14 @@ class Fulfillment(_message.Message):
     def update_time(self) -> _timestamp_pb2.Timestamp:
         """When the resource last changed."""
 
+    @_builtins.property
+    def parcels(self) -> _containers.RepeatedCompositeFieldContainer[Global___Parcel]:
+        """The parcels: at most 100. A tracking number that was given alone is one parcel without a URL."""
+
+    @_builtins.property
+    def restock_time(self) -> _timestamp_pb2.Timestamp:
+        """When the units were taken back into stock; absent before."""
+
     def __init__(
         self,
         *,
@@ -549,14 +615,42 @@ class Fulfillment(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
+        parcels: _abc.Iterable[Global___Parcel] | None = ...,
+        restock_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "deliver_time", b"deliver_time", "ship_time", b"ship_time", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "deliver_time", b"deliver_time", "restock_time", b"restock_time", "ship_time", b"ship_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["carrier", b"carrier", "create_time", b"create_time", "deliver_time", b"deliver_time", "etag", b"etag", "lines", b"lines", "location", b"location", "name", b"name", "ship_time", b"ship_time", "state", b"state", "tracking_number", b"tracking_number", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["carrier", b"carrier", "create_time", b"create_time", "deliver_time", b"deliver_time", "etag", b"etag", "lines", b"lines", "location", b"location", "name", b"name", "parcels", b"parcels", "restock_time", b"restock_time", "ship_time", b"ship_time", "state", b"state", "tracking_number", b"tracking_number", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Fulfillment: _TypeAlias = Fulfillment  # noqa: Y015
+
+@_typing.final
+class Parcel(_message.Message):
+    """Parcel is one parcel of a fulfilment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRACKING_NUMBER_FIELD_NUMBER: _builtins.int
+    TRACKING_URL_FIELD_NUMBER: _builtins.int
+    tracking_number: _builtins.str
+    """The carrier's tracking number: 1 to 100 characters."""
+    tracking_url: _builtins.str
+    """The carrier's page about the parcel, an HTTP or HTTPS URL; may be empty. At most 1,000 characters."""
+    def __init__(
+        self,
+        *,
+        tracking_number: _builtins.str = ...,
+        tracking_url: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["tracking_number", b"tracking_number", "tracking_url", b"tracking_url"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Parcel: _TypeAlias = Parcel  # noqa: Y015
 
 @_typing.final
 class FulfillmentLine(_message.Message):
@@ -594,6 +688,26 @@ class PlaceOrderRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     CUSTOMER_FIELD_NUMBER: _builtins.int
     LINES_FIELD_NUMBER: _builtins.int
     CURRENCY_CODE_FIELD_NUMBER: _builtins.int
@@ -605,6 +719,12 @@ class PlaceOrderRequest(_message.Message):
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     RESERVATION_FIELD_NUMBER: _builtins.int
     SHIPPING_FIELD_NUMBER: _builtins.int
+    BILLING_ADDRESS_FIELD_NUMBER: _builtins.int
+    EMAIL_FIELD_NUMBER: _builtins.int
+    PHONE_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    SHIP_BY_TIME_FIELD_NUMBER: _builtins.int
+    DELIVER_BY_TIME_FIELD_NUMBER: _builtins.int
     customer: _builtins.str
     """The customer, as `customers/{customer}`."""
     currency_code: _builtins.str
@@ -627,6 +747,10 @@ class PlaceOrderRequest(_message.Message):
     Units that it needs beyond the reservation are allocated as usual; reserved units that it does not need are
     released.
     """
+    email: _builtins.str
+    """E-mail address for questions about this order. Default: the customer's. At most 254 characters (RFC 5321)."""
+    phone: _builtins.str
+    """Phone number for questions about this order. Default: the customer's. At most 40 characters."""
     @_builtins.property
     def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___PlaceOrderLine]:
         """The lines to order: 1 to 500. Two lines may name the same SKU."""
@@ -638,6 +762,22 @@ class PlaceOrderRequest(_message.Message):
     @_builtins.property
     def shipping(self) -> _money_pb2.Money:
         """The price of shipping, in the order's currency. Default: free."""
+
+    @_builtins.property
+    def billing_address(self) -> _addresses_pb2.Address:
+        """The billing address; may be absent."""
+
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Labels for your own use: at most 64, with keys of at most 63 and values of at most 255 characters."""
+
+    @_builtins.property
+    def ship_by_time(self) -> _timestamp_pb2.Timestamp:
+        """The promised time of the last shipment; absent if none is promised."""
+
+    @_builtins.property
+    def deliver_by_time(self) -> _timestamp_pb2.Timestamp:
+        """The promised time of delivery, not before `ship_by_time`; absent if none is promised."""
 
     def __init__(
         self,
@@ -653,10 +793,16 @@ class PlaceOrderRequest(_message.Message):
         validate_only: _builtins.bool = ...,
         reservation: _builtins.str = ...,
         shipping: _money_pb2.Money | None = ...,
+        billing_address: _addresses_pb2.Address | None = ...,
+        email: _builtins.str = ...,
+        phone: _builtins.str = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        ship_by_time: _timestamp_pb2.Timestamp | None = ...,
+        deliver_by_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["shipping", b"shipping", "shipping_address", b"shipping_address"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["billing_address", b"billing_address", "deliver_by_time", b"deliver_by_time", "ship_by_time", b"ship_by_time", "shipping", b"shipping", "shipping_address", b"shipping_address"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["currency_code", b"currency_code", "customer", b"customer", "external_reference", b"external_reference", "lines", b"lines", "location", b"location", "note", b"note", "request_id", b"request_id", "reservation", b"reservation", "shipping", b"shipping", "shipping_address", b"shipping_address", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["billing_address", b"billing_address", "currency_code", b"currency_code", "customer", b"customer", "deliver_by_time", b"deliver_by_time", "email", b"email", "external_reference", b"external_reference", "labels", b"labels", "lines", b"lines", "location", b"location", "note", b"note", "phone", b"phone", "request_id", b"request_id", "reservation", b"reservation", "ship_by_time", b"ship_by_time", "shipping", b"shipping", "shipping_address", b"shipping_address", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -744,7 +890,8 @@ class ListOrdersRequest(_message.Message):
     filter: _builtins.str
     """Filter (AIP-160 subset) on `customer`, `state`, `currency_code`, `total` (in major units, such as `19.99`),
     `external_reference`, `number`, `held`, `lines.sku`, `shipping_address.region_code`, `customer.email`,
-    `create_time`, `update_time`. At most 2,000 characters.
+    `email`, `phone`, `labels.KEY`, `ship_by_time`, `deliver_by_time`, `create_time`, `update_time`. At most 2,000
+    characters.
     """
     order_by: _builtins.str
     """Sort order (AIP-132): `create_time`, `total` (by its minor units), `update_time`; each may be followed by ` desc`.
@@ -884,6 +1031,48 @@ class BatchGetOrdersResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___BatchGetOrdersResponse: _TypeAlias = BatchGetOrdersResponse  # noqa: Y015
+
+@_typing.final
+class UpdateOrderRequest(_message.Message):
+    """The request of UpdateOrder."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDER_FIELD_NUMBER: _builtins.int
+    UPDATE_MASK_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """A UUID that makes retries safe: calls with the same id and payload take effect once and return the same reply."""
+    validate_only: _builtins.bool
+    """Dry run: validate and execute the call and return its reply, but change nothing."""
+    reason: _builtins.str
+    """The reason, recorded in the history. At most 500 characters."""
+    @_builtins.property
+    def order(self) -> Global___Order:
+        """The order with its name and its new values. If `etag` is set, the call fails unless it is the current one."""
+
+    @_builtins.property
+    def update_mask(self) -> _field_mask_pb2.FieldMask:
+        """The fields to update; `*` means all that can change. Default: those that are set in the message."""
+
+    def __init__(
+        self,
+        *,
+        order: Global___Order | None = ...,
+        update_mask: _field_mask_pb2.FieldMask | None = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["order", b"order", "update_mask", b"update_mask"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["order", b"order", "reason", b"reason", "request_id", b"request_id", "update_mask", b"update_mask", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateOrderRequest: _TypeAlias = UpdateOrderRequest  # noqa: Y015
 
 @_typing.final
 class ConfirmOrderRequest(_message.Message):
@@ -1590,8 +1779,8 @@ class ListFulfillmentsRequest(_message.Message):
     page_token: _builtins.str
     """The `next_page_token` of the previous page of the same query; empty for the first page. At most 2,048 characters."""
     filter: _builtins.str
-    """Filter (AIP-160 subset) on `state`, `location`, `carrier`, `tracking_number`, `create_time`, `update_time`. At most
-    2,000 characters.
+    """Filter (AIP-160 subset) on `state`, `location`, `carrier`, `tracking_number` (with `=`, that of any parcel),
+    `create_time`, `update_time`. At most 2,000 characters.
     """
     order_by: _builtins.str
     """Sort order (AIP-132): `create_time`, `update_time`; each may be followed by ` desc`. Default: `create_time`."""
@@ -1679,12 +1868,98 @@ class ShipFulfillmentRequest(_message.Message):
     ETAG_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    PARCELS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The fulfilment, as `orders/{order}/fulfillments/{fulfillment}`."""
     carrier: _builtins.str
-    """The carrier. At most 100 characters."""
+    """The carrier. Default: as it is. At most 100 characters."""
     tracking_number: _builtins.str
-    """The carrier's tracking number. At most 100 characters."""
+    """The tracking number of the only parcel. Must be empty if `parcels` is set. At most 100 characters."""
+    etag: _builtins.str
+    """If set, the call fails unless this is the current etag. At most 64 characters."""
+    request_id: _builtins.str
+    """A UUID that makes retries safe: calls with the same id and payload take effect once and return the same reply."""
+    validate_only: _builtins.bool
+    """Dry run: validate and execute the call and return its reply, but change nothing."""
+    @_builtins.property
+    def parcels(self) -> _containers.RepeatedCompositeFieldContainer[Global___Parcel]:
+        """The parcels: at most 100. Default: as they are, or one parcel with the given `tracking_number`."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        carrier: _builtins.str = ...,
+        tracking_number: _builtins.str = ...,
+        etag: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+        parcels: _abc.Iterable[Global___Parcel] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["carrier", b"carrier", "etag", b"etag", "name", b"name", "parcels", b"parcels", "request_id", b"request_id", "tracking_number", b"tracking_number", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ShipFulfillmentRequest: _TypeAlias = ShipFulfillmentRequest  # noqa: Y015
+
+@_typing.final
+class UpdateFulfillmentRequest(_message.Message):
+    """The request of UpdateFulfillment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FULFILLMENT_FIELD_NUMBER: _builtins.int
+    UPDATE_MASK_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """A UUID that makes retries safe: calls with the same id and payload take effect once and return the same reply."""
+    validate_only: _builtins.bool
+    """Dry run: validate and execute the call and return its reply, but change nothing."""
+    @_builtins.property
+    def fulfillment(self) -> Global___Fulfillment:
+        """The fulfilment with its name and its new values. If `etag` is set, the call fails unless it is the current one."""
+
+    @_builtins.property
+    def update_mask(self) -> _field_mask_pb2.FieldMask:
+        """The fields to update: `carrier`, `parcels`; `*` means all. Default: those that are set in the message."""
+
+    def __init__(
+        self,
+        *,
+        fulfillment: Global___Fulfillment | None = ...,
+        update_mask: _field_mask_pb2.FieldMask | None = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["fulfillment", b"fulfillment", "update_mask", b"update_mask"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fulfillment", b"fulfillment", "request_id", b"request_id", "update_mask", b"update_mask", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateFulfillmentRequest: _TypeAlias = UpdateFulfillmentRequest  # noqa: Y015
+
+@_typing.final
+class RestockFulfillmentRequest(_message.Message):
+    """The request of RestockFulfillment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    LOCATION_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The fulfilment, as `orders/{order}/fulfillments/{fulfillment}`."""
+    location: _builtins.str
+    """The location that the units came back to, as `locations/{location}`. Default: the location that shipped them."""
+    reason: _builtins.str
+    """The reason, recorded in the history of the order and in the stock movements. At most 500 characters."""
     etag: _builtins.str
     """If set, the call fails unless this is the current etag. At most 64 characters."""
     request_id: _builtins.str
@@ -1695,19 +1970,19 @@ class ShipFulfillmentRequest(_message.Message):
         self,
         *,
         name: _builtins.str = ...,
-        carrier: _builtins.str = ...,
-        tracking_number: _builtins.str = ...,
+        location: _builtins.str = ...,
+        reason: _builtins.str = ...,
         etag: _builtins.str = ...,
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["carrier", b"carrier", "etag", b"etag", "name", b"name", "request_id", b"request_id", "tracking_number", b"tracking_number", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "location", b"location", "name", b"name", "reason", b"reason", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ShipFulfillmentRequest: _TypeAlias = ShipFulfillmentRequest  # noqa: Y015
+Global___RestockFulfillmentRequest: _TypeAlias = RestockFulfillmentRequest  # noqa: Y015
 
 @_typing.final
 class DeliverFulfillmentRequest(_message.Message):
@@ -1819,6 +2094,26 @@ class HistoricOrder(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     NUMBER_FIELD_NUMBER: _builtins.int
     CUSTOMER_FIELD_NUMBER: _builtins.int
     CURRENCY_CODE_FIELD_NUMBER: _builtins.int
@@ -1832,6 +2127,12 @@ class HistoricOrder(_message.Message):
     NOTE_FIELD_NUMBER: _builtins.int
     LOCATION_FIELD_NUMBER: _builtins.int
     TOTAL_FIELD_NUMBER: _builtins.int
+    BILLING_ADDRESS_FIELD_NUMBER: _builtins.int
+    EMAIL_FIELD_NUMBER: _builtins.int
+    PHONE_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    SHIP_BY_TIME_FIELD_NUMBER: _builtins.int
+    DELIVER_BY_TIME_FIELD_NUMBER: _builtins.int
     number: _builtins.str
     """The order number in the other system: 1 to 64 printable ASCII characters without spaces. It must not have the
     format of this server's own numbers.
@@ -1850,6 +2151,10 @@ class HistoricOrder(_message.Message):
     """The location that it ships from, as `locations/{location}`. Default: `locations/main` for shipped orders, any
     location for open ones.
     """
+    email: _builtins.str
+    """E-mail address of the order. Default: none, since the customer's may have changed. At most 254 characters (RFC 5321)."""
+    phone: _builtins.str
+    """Phone number of the order. Default: none, since the customer's may have changed. At most 40 characters."""
     @_builtins.property
     def order_time(self) -> _timestamp_pb2.Timestamp:
         """When the order was placed: not in the future, and not before 1900."""
@@ -1876,6 +2181,22 @@ class HistoricOrder(_message.Message):
     def total(self) -> _money_pb2.Money:
         """The total of the order. If set, it must equal the sum of the lines and the shipping."""
 
+    @_builtins.property
+    def billing_address(self) -> _addresses_pb2.Address:
+        """The billing address; may be absent."""
+
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Labels for your own use: at most 64, with keys of at most 63 and values of at most 255 characters."""
+
+    @_builtins.property
+    def ship_by_time(self) -> _timestamp_pb2.Timestamp:
+        """The promised time of the last shipment; absent if none is promised."""
+
+    @_builtins.property
+    def deliver_by_time(self) -> _timestamp_pb2.Timestamp:
+        """The promised time of delivery, not before `ship_by_time`; absent if none is promised."""
+
     def __init__(
         self,
         *,
@@ -1892,10 +2213,16 @@ class HistoricOrder(_message.Message):
         note: _builtins.str = ...,
         location: _builtins.str = ...,
         total: _money_pb2.Money | None = ...,
+        billing_address: _addresses_pb2.Address | None = ...,
+        email: _builtins.str = ...,
+        phone: _builtins.str = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        ship_by_time: _timestamp_pb2.Timestamp | None = ...,
+        deliver_by_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["order_time", b"order_time", "ship_time", b"ship_time", "shipping", b"shipping", "shipping_address", b"shipping_address", "total", b"total"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["billing_address", b"billing_address", "deliver_by_time", b"deliver_by_time", "order_time", b"order_time", "ship_by_time", b"ship_by_time", "ship_time", b"ship_time", "shipping", b"shipping", "shipping_address", b"shipping_address", "total", b"total"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["carrier", b"carrier", "currency_code", b"currency_code", "customer", b"customer", "lines", b"lines", "location", b"location", "note", b"note", "number", b"number", "order_time", b"order_time", "ship_time", b"ship_time", "shipping", b"shipping", "shipping_address", b"shipping_address", "total", b"total", "tracking_number", b"tracking_number"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["billing_address", b"billing_address", "carrier", b"carrier", "currency_code", b"currency_code", "customer", b"customer", "deliver_by_time", b"deliver_by_time", "email", b"email", "labels", b"labels", "lines", b"lines", "location", b"location", "note", b"note", "number", b"number", "order_time", b"order_time", "phone", b"phone", "ship_by_time", b"ship_by_time", "ship_time", b"ship_time", "shipping", b"shipping", "shipping_address", b"shipping_address", "total", b"total", "tracking_number", b"tracking_number"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

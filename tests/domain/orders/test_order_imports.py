@@ -77,6 +77,13 @@ def copy_with(order: pb.HistoricOrder, **fields: Any) -> pb.HistoricOrder:
     return copy
 
 
+def copy_without(order: pb.HistoricOrder, field: str) -> pb.HistoricOrder:
+    """Return a copy of the order without a field."""
+    copy = copy_with(order)
+    copy.ClearField(field)
+    return copy
+
+
 # -- shipped orders
 
 
@@ -88,6 +95,42 @@ def test_import_takes_an_order_over_with_its_number_prices_and_dates(shop: Shop)
     assert [(one.sku, one.quantity, one.fulfilled_quantity) for one in order.lines] == [(wanted.lines[0].sku, 3, 3)]
     assert (order.lines[0].unit_price, order.lines[0].total) == (money("7"), money("21"))
     assert (order.shipping, order.total, order.shipping_address) == (money("4.50"), money("25.50"), ADDRESS)
+
+
+def test_import_takes_over_what_describes_the_order(shop: Shop):
+    fields = {
+        "billing_address": ADDRESS,
+        "email": "ann@devon.example",
+        "phone": "+44 1",
+        "labels": {"channel": "telephone"},
+        "ship_by_time": seconds(PLACED_S),
+        "deliver_by_time": seconds(PLACED_S + 1),
+    }
+    wanted = historic(shop, **fields)
+    wanted.lines[0].cancelled_quantity = 3
+    order = import_order(shop, wanted)
+    assert {name for name, value in fields.items() if getattr(order, name) != value} == set()
+    assert import_outcomes(shop, wanted) == [ALREADY_THERE]
+    for name in fields:
+        assert import_problem(shop, copy_without(wanted, name)) == "NUMBER_TAKEN"
+    assert import_problem(shop, copy_with(wanted, deliver_by_time=seconds(PLACED_S - 1))) == "TIME"
+
+
+def test_imported_order_has_no_contacts_of_today(shop: Shop):
+    customer = shop.customer(email="ann@devon.example", phone="+44 1")
+    order = import_order(shop, historic(shop, customer=customer.name, **SHIPPED))
+    assert (order.email, order.phone) == ("", "")
+
+
+def test_order_that_was_corrected_since_its_import_is_already_there(shop: Shop):
+    wanted = historic(shop, **SHIPPED)
+    order = import_order(shop, wanted)
+    (shipped,) = shop.orders.ListFulfillments(pb.ListFulfillmentsRequest(parent=order.name)).fulfillments
+    shop.orders.UpdateOrder(pb.UpdateOrderRequest(order=pb.Order(name=order.name, note="Corrected.")))
+    parcels = [pb.Parcel(tracking_number=number) for number in ("P-1", "P-2")]
+    corrected = pb.Fulfillment(name=shipped.name, carrier="Post", parcels=parcels)
+    shop.orders.UpdateFulfillment(pb.UpdateFulfillmentRequest(fulfillment=corrected))
+    assert import_outcomes(shop, wanted) == [ALREADY_THERE]
 
 
 def test_shipped_order_has_its_fulfilment(shop: Shop, records: Records):

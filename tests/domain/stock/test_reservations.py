@@ -325,6 +325,14 @@ def test_reserved_stock_cannot_be_ordered(shop: Shop):
     shop.order((sku, 3))
 
 
+def test_line_split_across_locations_is_returned_as_it_is_read(shop: Shop):
+    sku = shop.variant(stock=2).sku
+    shop.adjust(sku, 3, location=shop.location(priority=9).name)
+    made = shop.reserve((sku, 5))
+    assert sorted(line.quantity for line in made.lines) == [2, 3]
+    assert shop.inventory.GetReservation(inventory_pb2.GetReservationRequest(name=made.name)) == made
+
+
 def test_reservation_stays_at_the_location_that_was_named(shop: Shop):
     location = shop.location(priority=-1).name
     sku = shop.variant(stock=3).sku

@@ -10,8 +10,9 @@ DomainError
 │                           OrderNotFound, FulfillmentNotFound, ServiceAccountNotFound, ApiKeyNotFound,
 │                           RoleNotFound, AuditEntryNotFound
 ├── Conflict                AlreadyExists, SkuTaken, EtagMismatch, ResourceNotDeleted
-├── FailedPrecondition      ResourceDeleted, ResourceInUse, IllegalState, OrderHeld, OrderNotHeld, UnitsNotOpen,
-│                           NotForSale, OutOfStock, QuantityMismatch, RoleBuiltIn, CountBelowCommitted, ReplyExpired
+├── FailedPrecondition      ResourceDeleted, ResourceInUse, IllegalState, FieldNotChangeable, OrderHeld, OrderNotHeld,
+│                           UnitsNotOpen, NotForSale, OutOfStock, QuantityMismatch, RoleBuiltIn, CountBelowCommitted,
+│                           ReplyExpired
 ├── AuditEntryUnreadable
 ├── BatchTooLarge
 └── AccessRefused           Unauthenticated, TokenExpired, TokenRevoked, ApiKeyInvalid, PermissionDenied,
@@ -366,6 +367,22 @@ class IllegalState(FailedPrecondition):
         self.resource = resource
         self.state = state
         self.wanted = target
+
+
+class FieldNotChangeable(FailedPrecondition):
+    """The state of the resource does not allow a change of this field.
+
+    Attributes:
+        resource: the name of the resource.
+        field: the field of the resource, such as `shipping_address`.
+        state: the current state of the resource.
+    """
+
+    def __init__(self, resource: str, *, field: str, state: str) -> None:
+        super().__init__(f"{resource} is {state}; its {field} can no longer change")
+        self.resource = resource
+        self.field = field
+        self.state = state
 
 
 class OrderHeld(FailedPrecondition):

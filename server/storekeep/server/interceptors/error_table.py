@@ -84,6 +84,7 @@ ERRORS: dict[type[Exception], Row] = {
     domain.ResourceDeleted: Row(Code.FAILED_PRECONDITION, "RESOURCE_DELETED"),
     domain.ResourceInUse: Row(Code.FAILED_PRECONDITION, "RESOURCE_IN_USE"),
     domain.IllegalState: Row(Code.FAILED_PRECONDITION, "ILLEGAL_STATE"),
+    domain.FieldNotChangeable: Row(Code.FAILED_PRECONDITION, "FIELD_NOT_CHANGEABLE"),
     domain.OrderHeld: Row(Code.FAILED_PRECONDITION, "ORDER_HELD"),
     domain.OrderNotHeld: Row(Code.FAILED_PRECONDITION, "ORDER_NOT_HELD"),
     domain.UnitsNotOpen: Row(Code.FAILED_PRECONDITION, "UNITS_NOT_OPEN"),

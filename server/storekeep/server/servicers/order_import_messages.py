@@ -6,7 +6,8 @@ from storekeep.server.domain.errors import InvalidAmount, UnknownCurrency
 from storekeep.server.domain.money import Money
 from storekeep.server.domain.orders import historic, imports
 from storekeep.server.domain.orders.historic import HistoricLine, HistoricOrder
-from storekeep.server.servicers.converters import parse_address, parse_id, parse_money_message, parse_time_us
+from storekeep.server.servicers.converters import parse_id, parse_money_message, parse_time_us
+from storekeep.server.servicers.order_messages import parse_description
 from storekeep.v1 import orders_pb2 as pb
 
 OUTCOMES = {
@@ -33,10 +34,10 @@ def parse_historic_order(message: pb.HistoricOrder) -> imports.Item:
             ship_time_us=parse_time_us(message.ship_time) if message.HasField("ship_time") else None,
             carrier=message.carrier,
             tracking_number=message.tracking_number,
-            shipping_address=parse_address(message.shipping_address) if message.HasField("shipping_address") else None,
             note=message.note,
             location_id=parse_id(message.location),
             total=_parse_amount(message, "total"),
+            **parse_description(message),
         )
     except UnknownCurrency as error:
         return imports.build_refusal(message.number, historic.CURRENCY, str(error))

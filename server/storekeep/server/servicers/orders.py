@@ -15,6 +15,7 @@ from storekeep.server.domain.orders import (
     orders,
     placing,
     searches,
+    updates,
 )
 from storekeep.server.domain.orders.placing import PlacingRules
 from storekeep.server.domain.standard.pages import PageTokens
@@ -34,8 +35,11 @@ from storekeep.server.servicers.order_messages import (
     build_note,
     build_order,
     parse_edit,
+    parse_fulfillment_changes,
     parse_line_units,
     parse_new_order,
+    parse_order_changes,
+    parse_parcels,
 )
 from storekeep.server.store.engine import Store
 from storekeep.v1 import orders_pb2 as pb
@@ -78,6 +82,14 @@ class OrderServicer(orders_pb2_grpc.OrderServiceServicer):
         return pb.SearchOrdersResponse(
             orders=[build_order(order) for order in page.items], next_page_token=page.next_page_token
         )
+
+    def UpdateOrder(self, request: pb.UpdateOrderRequest, context: grpc.ServicerContext) -> pb.Order:
+        changes = parse_order_changes(request)
+        call, order_id = build_call(request), parse_id(request.order.name)
+        order = updates.update_order(
+            self._store, call, order_id, changes, reason=request.reason, etag=request.order.etag
+        )
+        return build_order(order)
 
     def ConfirmOrder(self, request: pb.ConfirmOrderRequest, context: grpc.ServicerContext) -> pb.Order:
         order = changes.confirm_order(self._store, build_call(request), parse_id(request.name), etag=request.etag)
@@ -172,6 +184,26 @@ class OrderServicer(orders_pb2_grpc.OrderServiceServicer):
             parse_key(request.name),
             carrier=request.carrier,
             tracking_number=request.tracking_number,
+            parcels=parse_parcels(request.parcels),
+            etag=request.etag,
+        )
+        return build_fulfillment(fulfillment)
+
+    def UpdateFulfillment(self, request: pb.UpdateFulfillmentRequest, context: grpc.ServicerContext) -> pb.Fulfillment:
+        changes = parse_fulfillment_changes(request)
+        call, key = build_call(request), parse_key(request.fulfillment.name)
+        etag = request.fulfillment.etag
+        return build_fulfillment(fulfillments.update_fulfillment(self._store, call, key, changes, etag=etag))
+
+    def RestockFulfillment(
+        self, request: pb.RestockFulfillmentRequest, context: grpc.ServicerContext
+    ) -> pb.Fulfillment:
+        fulfillment = fulfillments.restock_fulfillment(
+            self._store,
+            build_call(request),
+            parse_key(request.name),
+            location_id=parse_id(request.location),
+            reason=request.reason,
             etag=request.etag,
         )
         return build_fulfillment(fulfillment)

@@ -6,14 +6,22 @@ checks that the customers, locations and SKUs exist.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import chain
+
+import msgspec
 
 from storekeep.server.domain.addresses import Address
 from storekeep.server.domain.money import TOTAL_MINOR_MAX, Money, prorate_amount
 from storekeep.server.domain.orders.numbers import OrderNumbers
-from storekeep.server.domain.orders.orders import Order, OrderLine, decode_order
+from storekeep.server.domain.orders.orders import (
+    DELIVERED_BEFORE_SHIPPED,
+    Order,
+    OrderLine,
+    decode_order,
+    is_reversed,
+)
 from storekeep.server.domain.orders.placing import DEFAULT_LOCATION
 from storekeep.server.domain.orders.states import CANCELLED, CONFIRMED, FULFILLED, PARTIALLY_FULFILLED
 
@@ -89,6 +97,12 @@ class HistoricOrder:
     note: str = ""
     location_id: str = ""
     total: Money | None = None
+    billing_address: Address | None = None
+    email: str = ""
+    phone: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    ship_by_time_us: int | None = None
+    deliver_by_time_us: int | None = None
 
     @property
     def has_open_units(self) -> bool:
@@ -106,13 +120,15 @@ class OrderRefused(Exception):
         self.problem = problem
 
 
-@dataclass(frozen=True, slots=True)
-class Shipping:
-    """The shipment of an order."""
+class Shipping(msgspec.Struct, frozen=True):
+    """The shipment of an order, decoded from the JSON of its fulfilment."""
 
-    time_us: int
+    time_us: int = msgspec.field(name="ship_time_us")
     carrier: str
     tracking_number: str
+
+
+decode_shipping = msgspec.json.Decoder(Shipping).decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +159,8 @@ def build_imported_order(item: HistoricOrder, numbers: OrderNumbers, *, now_us: 
         raise OrderRefused(TIME, "the order or ship time is in the future")
     if item.ship_time_us is not None and item.ship_time_us < item.order_time_us:
         raise OrderRefused(TIME, "the ship time is before the order time")
+    if is_reversed(item.ship_by_time_us, item.deliver_by_time_us):
+        raise OrderRefused(TIME, f"deliver_by_time {DELIVERED_BEFORE_SHIPPED}")
     order = Order(
         id="",
         customer_id=item.customer_id,
@@ -159,6 +177,12 @@ def build_imported_order(item: HistoricOrder, numbers: OrderNumbers, *, now_us: 
         update_time_us=now_us,
         number=item.number,
         shipping_minor=shipping_minor,
+        billing_address=item.billing_address,
+        email=item.email,
+        phone=item.phone,
+        labels=dict(item.labels),
+        ship_by_time_us=item.ship_by_time_us,
+        deliver_by_time_us=item.deliver_by_time_us,
         lines=lines,
     )
     if item.ship_time_us is None or not any(line.fulfilled for line in lines):
@@ -266,18 +290,25 @@ def extract_content(order: Order, shipping: Shipping | None) -> tuple[object, ..
         order.note,
         order.create_time_us,
         order.shipping_minor,
+        order.billing_address,
+        order.email,
+        order.phone,
+        order.labels,
+        order.ship_by_time_us,
+        order.deliver_by_time_us,
         lines,
         shipping,
     )
 
 
-def decode_content(first: bytes, ship_time_us: int | None, carrier: str, tracking_number: str) -> tuple[object, ...]:
+def decode_content(first: bytes, first_fulfillment: bytes | None) -> tuple[object, ...]:
     """Return the imported values of a stored order, whatever has changed since.
 
     Args:
         first: the order as JSON, from its first audit entry.
+        first_fulfillment: its first fulfilment as JSON, from its first audit entry; None if there is none.
     """
     order = decode_order(first)
-    if ship_time_us is None or not any(line.fulfilled for line in order.lines):
+    if first_fulfillment is None or not any(line.fulfilled for line in order.lines):
         return extract_content(order, None)
-    return extract_content(order, Shipping(ship_time_us, carrier, tracking_number))
+    return extract_content(order, decode_shipping(first_fulfillment))

@@ -6,13 +6,14 @@ The history is derived from the order's audit entries; nothing else is stored fo
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, NamedTuple
 
 import msgspec
 
+from storekeep.server.domain.addresses import Address
 from storekeep.server.domain.money import MINOR_DIGITS
 from storekeep.server.domain.orders.orders import Order, decode_order, find_order
 from storekeep.server.domain.orders.states import CANCELLED
@@ -91,10 +92,15 @@ ORDER_FIELDS: dict[str, tuple[str, Formatter]] = {
     "note": ("note", _format_plain),
     "cancel_reason": ("cancel_reason", _format_plain),
     "expire_time_us": ("expire_time", _format_time),
+    "email": ("email", _format_plain),
+    "phone": ("phone", _format_plain),
+    "ship_by_time_us": ("ship_by_time", _format_time),
+    "deliver_by_time_us": ("deliver_by_time", _format_time),
     "held": ("held", _format_flag),
     "hold_reason": ("hold_reason", _format_plain),
 }
 """Attribute of `Order` -> field of the contract, and the formatter of its values."""
+ADDRESSES = ("shipping_address", "billing_address")
 LINE_FIELDS: dict[str, tuple[str, Formatter]] = {
     "sku": ("sku", _format_plain),
     "quantity": ("quantity", _format_plain),
@@ -112,10 +118,27 @@ def diff_orders(old: Order, new: Order) -> Iterator[FieldChange]:
     """Yield the fields that differ between two versions of an order: first its own, then those of its lines."""
     currency_code = new.currency_code
     yield from _diff_fields(old, new, ORDER_FIELDS, currency_code, prefix="")
+    for field in ADDRESSES:
+        parts = (_list_parts(getattr(order, field)) for order in (old, new))
+        yield from _diff_members(field, *parts)
+    yield from _diff_members("labels", old.labels, new.labels)
     before = {line.line_number: line for line in old.lines}
     for line in new.lines:
         prefix = f"lines[{line.line_number}]."
         yield from _diff_fields(before.get(line.line_number), line, LINE_FIELDS, currency_code, prefix=prefix)
+
+
+def _list_parts(address: Address | None) -> dict[str, str]:
+    """Return the parts of an address by name; all are empty if there is none. Its lines are one part."""
+    parts = msgspec.structs.asdict(address or Address())
+    return parts | {"address_lines": "\n".join(parts["address_lines"])}
+
+
+def _diff_members(field: str, old: Mapping[str, str], new: Mapping[str, str]) -> Iterator[FieldChange]:
+    """Yield the members of a field that differ, as `field.member`."""
+    for name in dict.fromkeys([*old, *new]):
+        if old.get(name) != new.get(name):
+            yield FieldChange(f"{field}.{name}", old.get(name, ""), new.get(name, ""))
 
 
 def _diff_fields(

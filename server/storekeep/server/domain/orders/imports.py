@@ -162,7 +162,7 @@ def _read_existing(tx: Transaction, orders: Sequence[HistoricOrder]) -> _Existin
     names = store.VARIANT_NAMES.all(tx, skus=_encode_sorted(skus))
     rows = store.FIND_IMPORTED.all(tx, numbers=_encode_sorted({order.number for order in orders}))
     return _Existing(
-        contents={number: (order_id, decode_content(first, *shipping)) for number, order_id, first, *shipping in rows},
+        contents={number: (order_id, decode_content(*entries)) for number, order_id, *entries in rows},
         customers=frozenset(
             customer for (customer,) in store.EXISTING_CUSTOMERS.all(tx, ids=_encode_sorted(customers))
         ),

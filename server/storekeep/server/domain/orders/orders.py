@@ -10,6 +10,7 @@ import dataclasses
 from collections import defaultdict
 from collections.abc import Sequence
 from decimal import Decimal
+from typing import Any
 
 import msgspec
 from msgspec.structs import replace
@@ -22,7 +23,12 @@ from storekeep.server.domain.standard.filters import FilterField, Kind
 from storekeep.server.domain.standard.lists import Column, Listing, ListRequest
 from storekeep.server.domain.standard.pages import Page, PageTokens, check_batch
 from storekeep.server.store.engine import Store
-from storekeep.server.store.sql.listings import choose_by_currency, compare_absent, select_json_member
+from storekeep.server.store.sql.listings import (
+    choose_by_currency,
+    compare_absent,
+    compare_optional,
+    select_json_member,
+)
 from storekeep.server.store.sql.rows import Rows
 from storekeep.server.store.sql.transactions import Transaction
 from storekeep.server.store.tables import orders as store
@@ -78,6 +84,12 @@ class Order(msgspec.Struct, frozen=True, omit_defaults=True):
     expire_time_us: int | None = None
     held: bool = False
     hold_reason: str = ""
+    billing_address: Address | None = None
+    email: str = ""
+    phone: str = ""
+    labels: dict[str, str] = {}
+    ship_by_time_us: int | None = None
+    deliver_by_time_us: int | None = None
     lines: tuple[OrderLine, ...] = ()
     change_reason: str = ""
 
@@ -108,14 +120,25 @@ ROWS = Rows(
         "expire_time_us",
         "held",
         "hold_reason",
+        "billing_address",
+        "email",
+        "phone",
+        "labels",
+        "ship_by_time_us",
+        "deliver_by_time_us",
     ),
     key=("id",),
 )
 ADDRESS_COLUMN = ROWS.columns.index("shipping_address")
 REFERENCE_COLUMN = ROWS.columns.index("external_reference")
 HELD_COLUMN = ROWS.columns.index("held")
+BILLING_COLUMN = ROWS.columns.index("billing_address")
+LABELS_COLUMN = ROWS.columns.index("labels")
 NO_ADDRESS = "null"
+DELIVERED_BEFORE_SHIPPED = "must not be before ship_by_time"
+"""The problem with promised times for which `is_reversed` holds."""
 decode_address = msgspec.json.Decoder(Address | None).decode
+decode_labels = msgspec.json.Decoder(dict[str, str]).decode
 decode_order = msgspec.json.Decoder(Order).decode
 
 
@@ -125,6 +148,9 @@ def build_row_values(order: Order) -> dict[str, object]:
     address = order.shipping_address
     values["shipping_address"] = NO_ADDRESS if address is None else msgspec.json.encode(address).decode()
     values["external_reference"] = order.external_reference or None
+    if order.billing_address is not None:
+        values["billing_address"] = msgspec.json.encode(order.billing_address).decode()
+    values["labels"] = msgspec.json.encode(order.labels).decode() if order.labels else None
     return values
 
 
@@ -171,6 +197,11 @@ def cancel_all_lines(old: Order, *, state: str, reason: str = "") -> Order:
     )
 
 
+def is_reversed(ship_by_time_us: int | None, deliver_by_time_us: int | None) -> bool:
+    """Return whether the promised delivery is before the promised shipment."""
+    return ship_by_time_us is not None and deliver_by_time_us is not None and deliver_by_time_us < ship_by_time_us
+
+
 def apply_expiry(order: Order, now_us: int) -> Order:
     """Return the order as EXPIRED from its expiry time on, even before the expiry is written."""
     expired = order.state == PLACED and order.expire_time_us is not None and order.expire_time_us <= now_us
@@ -195,6 +226,10 @@ def _build_order(row: Sequence[object], lines: tuple[OrderLine, ...]) -> Order:
     values[ADDRESS_COLUMN] = None if address == NO_ADDRESS else decode_address(str(address))
     values[REFERENCE_COLUMN] = values[REFERENCE_COLUMN] or ""
     values[HELD_COLUMN] = bool(values[HELD_COLUMN])
+    billing_address, labels = values[BILLING_COLUMN], values[LABELS_COLUMN]
+    if billing_address is not None:
+        values[BILLING_COLUMN] = decode_address(str(billing_address))
+    values[LABELS_COLUMN] = {} if labels is None else decode_labels(str(labels))
     return Order(*values, lines)  # type: ignore[call-arg,arg-type]  # a row has the columns' types
 
 
@@ -254,6 +289,15 @@ def _to_number(value: Decimal) -> int | float:
     return int(value) if value == value.to_integral_value() else float(value)
 
 
+def _make_time_column(column: Any) -> Column:
+    """Return the column of a time that most orders do not have."""
+    return Column(
+        column,
+        FilterField(Kind.TIME),
+        matches=lambda operation, value, _: compare_optional(column, operation, value),
+    )
+
+
 LISTING = Listing(
     method="ListOrders",
     query=lambda: store.Order.select(*ROWS.fields),
@@ -278,6 +322,11 @@ LISTING = Listing(
             select_json_member(store.Order.shipping_address, "region_code"), FilterField(Kind.TEXT)
         ),
         "customer.email": Column(None, FilterField(Kind.TEXT), matches=store.compare_customer_email),
+        "email": Column(store.Order.email, FilterField(Kind.TEXT)),
+        "phone": Column(store.Order.phone, FilterField(Kind.TEXT)),
+        "ship_by_time": _make_time_column(store.Order.ship_by_time_us),
+        "deliver_by_time": _make_time_column(store.Order.deliver_by_time_us),
+        "labels": Column(store.Order.labels, FilterField(Kind.MAP)),
         "create_time": Column(store.Order.create_time_us, FilterField(Kind.TIME), sortable=True),
         "update_time": Column(store.Order.update_time_us, FilterField(Kind.TIME), sortable=True),
     },

@@ -20,7 +20,8 @@ from storekeep.server.domain.stock.expiry import expire_batch_by_sku
 from storekeep.server.store.sql.transactions import Transaction
 from storekeep.server.store.tables import stock as store
 
-RESERVE, RELEASE, ALLOCATE, DEALLOCATE, SHIP = "RESERVE", "RELEASE", "ALLOCATE", "DEALLOCATE", "SHIP"
+RESERVE, RELEASE, ALLOCATE, DEALLOCATE = "RESERVE", "RELEASE", "ALLOCATE", "DEALLOCATE"
+SHIP, RETURN = "SHIP", "RETURN"
 K = TypeVar("K", str, tuple[str, str])
 Level = tuple[str, ...]
 """Location id and SKU."""
@@ -94,7 +95,7 @@ def allocate_stock(
         location_id: the location that supplies all units; empty to choose.
         source_locations: the chosen locations, if this transaction has read them already.
 
-    Returns: the allocated units of each line and location.
+    Returns: the allocated units of each line and location, ordered by both.
 
     Raises: OutOfStock, with all short SKUs.
     """
@@ -145,7 +146,7 @@ def _take_stock(
         store.CLAIM_UNITS.run_deferred(tx, changes)
     if split:
         on_hand |= _move_levels(tx, [_build_move(kind, share) for share in split])
-        whole = sorted([*whole, *split], key=lambda share: share.line_number)
+        whole = sorted([*whole, *split], key=lambda share: (share.line_number, share.location_id))
     write_movements(mutation, kind.cause, source, [_build_move(kind, share) for share in whole], on_hand)
     return tuple(whole)
 
@@ -251,6 +252,19 @@ def ship_units(mutation: Mutation, source: str, shares: Sequence[Share], *, reas
     """
     moves = [_build_move(_ALLOCATED, share, sign=-1, on_hand=-share.quantity) for share in shares]
     _check_on_hand(move_stock(mutation, SHIP, source, moves, reason=reason), moves)
+
+
+def restock_units(mutation: Mutation, source: str, shares: Sequence[Share], *, reason: str = "") -> None:
+    """Take shipped units of an order back: add them to the units on hand and allocate them to the order again.
+
+    The maximum units on hand of a level does not apply, because the units exist.
+    """
+    for location_id in sorted({share.location_id for share in shares}):
+        skus = sorted({share.sku for share in shares if share.location_id == location_id})
+        skus_json = encode(skus).decode()
+        store.INSERT_LEVELS.run(mutation.tx, location_id=location_id, skus=skus_json, now_us=mutation.tx.now_us)
+    moves = [_build_move(_ALLOCATED, share, on_hand=share.quantity) for share in shares]
+    move_stock(mutation, RETURN, source, moves, reason=reason)
 
 
 def ship_reserved_units(mutation: Mutation, source: str, shares: Sequence[Share], *, reason: str = "") -> None:

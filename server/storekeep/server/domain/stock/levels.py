@@ -35,6 +35,7 @@ from storekeep.server.domain.stock.allocations import (
     DEALLOCATE,
     RELEASE,
     RESERVE,
+    RETURN,
     SHIP,
     Move,
     move_stock,
@@ -50,7 +51,7 @@ from storekeep.server.store.tables import stock as store
 from storekeep.server.store.tables.expiry import EXPIRED_UNITS
 
 RECEIVE, ADJUST, COUNT, WRITE_OFF = "RECEIVE", "ADJUST", "COUNT", "WRITE_OFF"
-TRANSFER, RETURN = "TRANSFER", "RETURN"
+TRANSFER = "TRANSFER"
 CAUSES = (
     RECEIVE,
     ADJUST,

@@ -130,6 +130,15 @@ def select_count(query: Any, *, rows_max: int) -> Any:
     return peewee.Select([rows], [peewee.fn.COUNT(peewee.SQL("*"))])
 
 
+def compare_optional(column: Any, operation: str, value: Any) -> peewee.Expression:
+    """Return a comparison with a column in which NULL differs from every value. Its result is never NULL."""
+    comparison = compare(column, operation, value)
+    expression: peewee.Expression = (
+        column.is_null() | comparison if operation == "!=" else column.is_null(False) & comparison
+    )
+    return expression
+
+
 def make_cursor_condition(keys: Sequence[SortKey], cursor: Sequence[Any]) -> peewee.Expression:
     """Return the condition for rows that sort after a cursor.
 

@@ -22,7 +22,8 @@ class Order(Versioned):
     """One order; `shipping_address` is JSON, `null` if there is none.
 
     An order that is not confirmed expires at `expire_time_us`; NULL means never. An order with `held` set makes no
-    progress. `external_reference` is NULL for most orders, which its partial index leaves out.
+    progress. `external_reference` is NULL for most orders, which its partial index leaves out. `billing_address` and
+    `labels` are JSON; NULL if there are none.
     """
 
     id = peewee.TextField(primary_key=True)
@@ -40,6 +41,12 @@ class Order(Versioned):
     held = peewee.BooleanField(constraints=[peewee.SQL("DEFAULT FALSE")])
     hold_reason = peewee.TextField(constraints=[peewee.SQL("DEFAULT ''")])
     external_reference = peewee.TextField(null=True)
+    billing_address = peewee.TextField(null=True)
+    email = peewee.TextField(constraints=[peewee.SQL("DEFAULT ''")])
+    phone = peewee.TextField(constraints=[peewee.SQL("DEFAULT ''")])
+    labels = peewee.TextField(null=True)
+    ship_by_time_us = peewee.BigIntegerField(null=True)
+    deliver_by_time_us = peewee.BigIntegerField(null=True)
 
     class Meta:
         table_name = "orders"
@@ -97,6 +104,8 @@ OFFER = Statement(
     f"""
     SELECT (SELECT COALESCE(delete_time_us, 0) FROM customers WHERE id = :customer_id),
            (SELECT COALESCE(delete_time_us, 0) FROM locations WHERE id = :location_id),
+           (SELECT email FROM customers WHERE id = :customer_id),
+           (SELECT phone FROM customers WHERE id = :customer_id),
            requested.key, taken.location_id, taken.on_hand, products.display_name, variants.display_name,
            (SELECT amount_minor FROM prices WHERE prices.sku = requested.key AND currency_code = :currency_code),
            variants.state = 'ACTIVE' AND variants.delete_time_us IS NULL
@@ -109,10 +118,10 @@ OFFER = Statement(
 )
 """All data to place an order, in one query, with one row per SKU.
 
-First, the same in each row: delete time of the customer and of the location (0: not deleted, NULL: does not exist).
-Then the SKU, the location that supplies all its units and the units on hand there (NULL if no location has them all,
-see `FIRST_LEVEL`), product and variant name, price in one currency (NULL: none), and whether it is for sale (NULL:
-unknown SKU). `quantities` is JSON: SKU -> units."""
+First, the same in each row: delete time of the customer and of the location (0: not deleted, NULL: does not exist), and
+the customer's e-mail address and phone number. Then the SKU, the location that supplies all its units and the units on
+hand there (NULL if no location has them all, see `FIRST_LEVEL`), product and variant name, price in one currency (NULL:
+none), and whether it is for sale (NULL: unknown SKU). `quantities` is JSON: SKU -> units."""
 LINE_COLUMNS = (
     "line_number",
     "variant",

@@ -239,9 +239,11 @@ INSERT_LEVELS = Statement(
         location_id, sku, on_hand, reserved, allocated, backorder_limit, version, update_time_us, safety_threshold
     )
     SELECT :location_id, requested.value, 0, 0, 0, 0, 0, CAST(:now_us AS BIGINT), 0 FROM TEXTS(:skus) AS requested
+    WHERE TRUE
+    ON CONFLICT DO NOTHING
     """
 )
-"""Insert empty levels at one location."""
+"""Insert the missing levels of some SKUs at one location, without units."""
 SKU_LEVEL_IN_USE = Statement(
     """
     SELECT location_id FROM stock_levels WHERE sku = :sku AND (on_hand <> 0 OR reserved <> 0 OR allocated <> 0) LIMIT 1
