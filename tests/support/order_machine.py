@@ -260,7 +260,7 @@ class OrderLife(RuleBasedStateMachine):
             "EUR",
             location_id=location,
             shipping=Money("EUR", shipping) if shipping else None,
-            reservation_id=self.ids.get(reserved, ""),
+            reservation_ids=(self.ids[reserved],) if reserved else (),
         )
         self.play(
             "place with reservation" if reserved else "place",

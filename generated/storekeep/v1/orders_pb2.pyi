@@ -155,9 +155,13 @@ class _OrderImportProblemEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Or
     """A SKU does not exist."""
     ORDER_IMPORT_PROBLEM_OUT_OF_STOCK: _OrderImportProblem.ValueType  # 10
     """The order is open, and there is not enough stock to allocate."""
+    ORDER_IMPORT_PROBLEM_REFERENCE_TAKEN: _OrderImportProblem.ValueType  # 11
+    """`unique_external_reference` is set, and another order has this source and reference."""
 
 class OrderImportProblem(_OrderImportProblem, metaclass=_OrderImportProblemEnumTypeWrapper):
-    """OrderImportProblem is the reason why an order was refused. The checks run in the order of these values."""
+    """OrderImportProblem is the reason why an order was refused. The checks run in the order of these values, but
+    REFERENCE_TAKEN follows NUMBER_TAKEN.
+    """
 
 ORDER_IMPORT_PROBLEM_UNSPECIFIED: OrderImportProblem.ValueType  # 0
 """Not a problem."""
@@ -181,6 +185,8 @@ ORDER_IMPORT_PROBLEM_SKU_NOT_FOUND: OrderImportProblem.ValueType  # 9
 """A SKU does not exist."""
 ORDER_IMPORT_PROBLEM_OUT_OF_STOCK: OrderImportProblem.ValueType  # 10
 """The order is open, and there is not enough stock to allocate."""
+ORDER_IMPORT_PROBLEM_REFERENCE_TAKEN: OrderImportProblem.ValueType  # 11
+"""`unique_external_reference` is set, and another order has this source and reference."""
 Global___OrderImportProblem: _TypeAlias = OrderImportProblem  # noqa: Y015
 
 @_typing.final
@@ -207,6 +213,8 @@ class Order(_message.Message):
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     HELD_FIELD_NUMBER: _builtins.int
     HOLD_REASON_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    UNIQUE_EXTERNAL_REFERENCE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The resource name, as `orders/{order}`."""
     customer: _builtins.str
@@ -231,6 +239,10 @@ class Order(_message.Message):
     """Whether the order is on hold. It makes no progress until it is resumed."""
     hold_reason: _builtins.str
     """The reason for the hold; empty if the order is not on hold."""
+    source: _builtins.str
+    """The system that `external_reference` comes from, such as a marketplace; may be empty."""
+    unique_external_reference: _builtins.bool
+    """Whether the order was placed with `unique_external_reference`."""
     @_builtins.property
     def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___OrderLine]:
         """The ordered lines, in the order of the request."""
@@ -280,10 +292,12 @@ class Order(_message.Message):
         expire_time: _timestamp_pb2.Timestamp | None = ...,
         held: _builtins.bool = ...,
         hold_reason: _builtins.str = ...,
+        source: _builtins.str = ...,
+        unique_external_reference: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expire_time", b"expire_time", "shipping", b"shipping", "shipping_address", b"shipping_address", "total", b"total", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_reason", b"cancel_reason", "create_time", b"create_time", "customer", b"customer", "etag", b"etag", "expire_time", b"expire_time", "external_reference", b"external_reference", "held", b"held", "hold_reason", b"hold_reason", "lines", b"lines", "location", b"location", "name", b"name", "note", b"note", "number", b"number", "shipping", b"shipping", "shipping_address", b"shipping_address", "state", b"state", "total", b"total", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_reason", b"cancel_reason", "create_time", b"create_time", "customer", b"customer", "etag", b"etag", "expire_time", b"expire_time", "external_reference", b"external_reference", "held", b"held", "hold_reason", b"hold_reason", "lines", b"lines", "location", b"location", "name", b"name", "note", b"note", "number", b"number", "shipping", b"shipping", "shipping_address", b"shipping_address", "source", b"source", "state", b"state", "total", b"total", "unique_external_reference", b"unique_external_reference", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -604,6 +618,9 @@ class PlaceOrderRequest(_message.Message):
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     RESERVATION_FIELD_NUMBER: _builtins.int
     SHIPPING_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    UNIQUE_EXTERNAL_REFERENCE_FIELD_NUMBER: _builtins.int
+    RESERVATIONS_FIELD_NUMBER: _builtins.int
     customer: _builtins.str
     """The customer, as `customers/{customer}`."""
     currency_code: _builtins.str
@@ -614,7 +631,9 @@ class PlaceOrderRequest(_message.Message):
     stock, then by name.
     """
     external_reference: _builtins.str
-    """The caller's own reference for the order. It need not be unique. At most 100 characters."""
+    """The caller's own reference for the order. It need not be unique, unless `unique_external_reference` is set. At most
+    100 characters.
+    """
     note: _builtins.str
     """A note from the customer or the shop. At most 2,000 characters."""
     request_id: _builtins.str
@@ -625,6 +644,13 @@ class PlaceOrderRequest(_message.Message):
     """Commit this reservation to the order, as `reservations/{reservation}`. The order takes the reserved stock first.
     Units that it needs beyond the reservation are allocated as usual; reserved units that it does not need are
     released.
+    """
+    source: _builtins.str
+    """The system that `external_reference` comes from, such as a marketplace. At most 100 characters."""
+    unique_external_reference: _builtins.bool
+    """Place the order only if no other order has the same `source` and `external_reference`, which is then required. If
+    one has, the call fails with REFERENCE_TAKEN, and the metadata names that order as `resource`. Orders keep their
+    reference when they are cancelled or expire. Unlike `request_id`, this never lapses.
     """
     @_builtins.property
     def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___PlaceOrderLine]:
@@ -637,6 +663,12 @@ class PlaceOrderRequest(_message.Message):
     @_builtins.property
     def shipping(self) -> _money_pb2.Money:
         """The price of shipping, in the order's currency. Default: free."""
+
+    @_builtins.property
+    def reservations(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Commit these reservations to the order: at most 50, instead of `reservation`. They may have any reference. If one
+        cannot be committed, such as an expired one, the call fails, names it and changes nothing.
+        """
 
     def __init__(
         self,
@@ -652,10 +684,13 @@ class PlaceOrderRequest(_message.Message):
         validate_only: _builtins.bool = ...,
         reservation: _builtins.str = ...,
         shipping: _money_pb2.Money | None = ...,
+        source: _builtins.str = ...,
+        unique_external_reference: _builtins.bool = ...,
+        reservations: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["shipping", b"shipping", "shipping_address", b"shipping_address"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["currency_code", b"currency_code", "customer", b"customer", "external_reference", b"external_reference", "lines", b"lines", "location", b"location", "note", b"note", "request_id", b"request_id", "reservation", b"reservation", "shipping", b"shipping", "shipping_address", b"shipping_address", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["currency_code", b"currency_code", "customer", b"customer", "external_reference", b"external_reference", "lines", b"lines", "location", b"location", "note", b"note", "request_id", b"request_id", "reservation", b"reservation", "reservations", b"reservations", "shipping", b"shipping", "shipping_address", b"shipping_address", "source", b"source", "unique_external_reference", b"unique_external_reference", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -734,7 +769,7 @@ class ListOrdersRequest(_message.Message):
     """The `next_page_token` of the previous page of the same query; empty for the first page. At most 2,048 characters."""
     filter: _builtins.str
     """Filter (AIP-160 subset) on `customer`, `state`, `currency_code`, `total` (in major units, such as `19.99`),
-    `external_reference`, `number`, `held`, `create_time`, `update_time`. At most 2,000 characters.
+    `external_reference`, `source`, `number`, `held`, `create_time`, `update_time`. At most 2,000 characters.
     """
     order_by: _builtins.str
     """Sort order (AIP-132): `create_time`, `total` (by its minor units); each may be followed by ` desc`. Default:
@@ -1722,6 +1757,9 @@ class HistoricOrder(_message.Message):
     NOTE_FIELD_NUMBER: _builtins.int
     LOCATION_FIELD_NUMBER: _builtins.int
     TOTAL_FIELD_NUMBER: _builtins.int
+    EXTERNAL_REFERENCE_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    UNIQUE_EXTERNAL_REFERENCE_FIELD_NUMBER: _builtins.int
     number: _builtins.str
     """The order number in the other system: 1 to 64 printable ASCII characters without spaces. It must not have the
     format of this server's own numbers.
@@ -1739,6 +1777,14 @@ class HistoricOrder(_message.Message):
     location: _builtins.str
     """The location that it ships from, as `locations/{location}`. Default: `locations/main` for shipped orders, any
     location for open ones.
+    """
+    external_reference: _builtins.str
+    """The reference of the order in the other system, beside its number. At most 100 characters."""
+    source: _builtins.str
+    """The system that `external_reference` comes from, such as a marketplace. At most 100 characters."""
+    unique_external_reference: _builtins.bool
+    """Import the order only if no other order has the same `source` and `external_reference`, which is then required. See
+    PlaceOrderRequest.
     """
     @_builtins.property
     def order_time(self) -> _timestamp_pb2.Timestamp:
@@ -1782,10 +1828,13 @@ class HistoricOrder(_message.Message):
         note: _builtins.str = ...,
         location: _builtins.str = ...,
         total: _money_pb2.Money | None = ...,
+        external_reference: _builtins.str = ...,
+        source: _builtins.str = ...,
+        unique_external_reference: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["order_time", b"order_time", "ship_time", b"ship_time", "shipping", b"shipping", "shipping_address", b"shipping_address", "total", b"total"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["carrier", b"carrier", "currency_code", b"currency_code", "customer", b"customer", "lines", b"lines", "location", b"location", "note", b"note", "number", b"number", "order_time", b"order_time", "ship_time", b"ship_time", "shipping", b"shipping", "shipping_address", b"shipping_address", "total", b"total", "tracking_number", b"tracking_number"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["carrier", b"carrier", "currency_code", b"currency_code", "customer", b"customer", "external_reference", b"external_reference", "lines", b"lines", "location", b"location", "note", b"note", "number", b"number", "order_time", b"order_time", "ship_time", b"ship_time", "shipping", b"shipping", "shipping_address", b"shipping_address", "source", b"source", "total", b"total", "tracking_number", b"tracking_number", "unique_external_reference", b"unique_external_reference"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -155,7 +155,8 @@ class OrderServiceServicer:
         """Place an order: fix its prices and allocate its stock, all lines or none. An order that is not confirmed expires
         after the time in the setting `unpaid_order_ttl_s`.
         Errors: UNKNOWN_CURRENCY, CUSTOMER_NOT_FOUND, LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND,
-        NOT_FOR_SALE, CURRENCY_MISMATCH, INVALID_AMOUNT, RESERVATION_NOT_FOUND, ILLEGAL_STATE, OUT_OF_STOCK.
+        NOT_FOR_SALE, CURRENCY_MISMATCH, INVALID_AMOUNT, REFERENCE_TAKEN, RESERVATION_NOT_FOUND, ILLEGAL_STATE,
+        OUT_OF_STOCK.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -37,7 +37,8 @@ class OrderServiceStub:
     """Place an order: fix its prices and allocate its stock, all lines or none. An order that is not confirmed expires
     after the time in the setting `unpaid_order_ttl_s`.
     Errors: UNKNOWN_CURRENCY, CUSTOMER_NOT_FOUND, LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND,
-    NOT_FOR_SALE, CURRENCY_MISMATCH, INVALID_AMOUNT, RESERVATION_NOT_FOUND, ILLEGAL_STATE, OUT_OF_STOCK.
+    NOT_FOR_SALE, CURRENCY_MISMATCH, INVALID_AMOUNT, REFERENCE_TAKEN, RESERVATION_NOT_FOUND, ILLEGAL_STATE,
+    OUT_OF_STOCK.
     """
     GetOrder: _grpc.UnaryUnaryMultiCallable[_orders_pb2.GetOrderRequest, _orders_pb2.Order]
     """Get one order.
@@ -143,7 +144,8 @@ class OrderServiceAsyncStub(OrderServiceStub):
     """Place an order: fix its prices and allocate its stock, all lines or none. An order that is not confirmed expires
     after the time in the setting `unpaid_order_ttl_s`.
     Errors: UNKNOWN_CURRENCY, CUSTOMER_NOT_FOUND, LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND,
-    NOT_FOR_SALE, CURRENCY_MISMATCH, INVALID_AMOUNT, RESERVATION_NOT_FOUND, ILLEGAL_STATE, OUT_OF_STOCK.
+    NOT_FOR_SALE, CURRENCY_MISMATCH, INVALID_AMOUNT, REFERENCE_TAKEN, RESERVATION_NOT_FOUND, ILLEGAL_STATE,
+    OUT_OF_STOCK.
     """
     GetOrder: _aio.UnaryUnaryMultiCallable[_orders_pb2.GetOrderRequest, _orders_pb2.Order]  # type: ignore[assignment]
     """Get one order.
@@ -252,7 +254,8 @@ class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
         """Place an order: fix its prices and allocate its stock, all lines or none. An order that is not confirmed expires
         after the time in the setting `unpaid_order_ttl_s`.
         Errors: UNKNOWN_CURRENCY, CUSTOMER_NOT_FOUND, LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND,
-        NOT_FOR_SALE, CURRENCY_MISMATCH, INVALID_AMOUNT, RESERVATION_NOT_FOUND, ILLEGAL_STATE, OUT_OF_STOCK.
+        NOT_FOR_SALE, CURRENCY_MISMATCH, INVALID_AMOUNT, REFERENCE_TAKEN, RESERVATION_NOT_FOUND, ILLEGAL_STATE,
+        OUT_OF_STOCK.
         """
 
     @_abc_1.abstractmethod

@@ -79,6 +79,7 @@ ERRORS: dict[type[Exception], Row] = {
     domain.AuditEntryUnreadable: Row(Code.DATA_LOSS, "AUDIT_ENTRY_UNREADABLE", level=ERROR),
     domain.AlreadyExists: Row(Code.ALREADY_EXISTS, "ALREADY_EXISTS"),
     domain.SkuTaken: Row(Code.ALREADY_EXISTS, "SKU_TAKEN"),
+    domain.ReferenceTaken: Row(Code.ALREADY_EXISTS, "REFERENCE_TAKEN"),
     domain.EtagMismatch: Row(Code.ABORTED, "ETAG_MISMATCH"),
     domain.ResourceDeleted: Row(Code.FAILED_PRECONDITION, "RESOURCE_DELETED"),
     domain.ResourceNotDeleted: Row(Code.FAILED_PRECONDITION, "RESOURCE_NOT_DELETED"),

@@ -37,6 +37,9 @@ def parse_historic_order(message: pb.HistoricOrder) -> imports.Item:
             note=message.note,
             location_id=parse_id(message.location),
             total=_parse_amount(message, "total"),
+            external_reference=message.external_reference,
+            source=message.source,
+            unique_reference=message.unique_external_reference,
         )
     except UnknownCurrency as error:
         return imports.build_refusal(message.number, historic.CURRENCY, str(error))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from storekeep.server.domain.errors import InvalidField
 from storekeep.server.domain.orders.edits import Edit
 from storekeep.server.domain.orders.fulfillments import Fulfillment, LineUnits
 from storekeep.server.domain.orders.history import OrderChange
@@ -64,6 +65,8 @@ def build_order(order: Order) -> pb.Order:
         expire_time=build_optional_timestamp(order.expire_time_us),
         held=order.held,
         hold_reason=order.hold_reason,
+        source=order.source,
+        unique_external_reference=order.unique_reference,
     )
 
 
@@ -152,6 +155,19 @@ def parse_new_order(request: pb.PlaceOrderRequest) -> NewOrder:
         shipping_address=parse_address(request.shipping_address) if request.HasField("shipping_address") else None,
         external_reference=request.external_reference,
         note=request.note,
-        reservation_id=parse_id(request.reservation),
         shipping=parse_money_message(request.shipping, field="shipping") if request.HasField("shipping") else None,
+        reservation_ids=_parse_reservation_ids(request),
+        source=request.source,
+        unique_reference=request.unique_external_reference,
     )
+
+
+def _parse_reservation_ids(request: pb.PlaceOrderRequest) -> tuple[str, ...]:
+    """Parse the ids of the reservations of a new order.
+
+    Raises: InvalidField.
+    """
+    if request.reservation and request.reservations:
+        raise InvalidField("reservations", "set either reservation or reservations")
+    names = request.reservations or ([request.reservation] if request.reservation else ())
+    return tuple(parse_id(name) for name in names)

@@ -47,7 +47,14 @@ from storekeep.server.store.tables import audit as store
 
 FIRST_LOCATION = "locations/main"
 """The only row that a migration creates, without an entry; see `0001_initial`."""
-FIRST_LOCATION_IS = {"display_name": "Main", "address": None, "priority": 0, "version": 1, "delete_time_us": None}
+FIRST_LOCATION_IS: dict[str, Any] = {
+    "display_name": "Main",
+    "address": None,
+    "priority": 0,
+    "labels": {},
+    "version": 1,
+    "delete_time_us": None,
+}
 CHANGED_BY_MIGRATION = frozenset({"total_minor", "lines"})
 """The fields of orders that migration `0003_orders` changed without an entry; older entries have no `number`."""
 

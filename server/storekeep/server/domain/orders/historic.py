@@ -15,6 +15,7 @@ from storekeep.server.domain.money import TOTAL_MINOR_MAX, Money, prorate_amount
 from storekeep.server.domain.orders.numbers import OrderNumbers
 from storekeep.server.domain.orders.orders import Order, OrderLine, decode_order
 from storekeep.server.domain.orders.placing import DEFAULT_LOCATION
+from storekeep.server.domain.orders.references import Reference
 from storekeep.server.domain.orders.states import CANCELLED, CONFIRMED, FULFILLED
 
 MILLION = 1_000_000
@@ -25,7 +26,7 @@ CURRENCY, AMOUNT, NUMBER_RESERVED, DOES_NOT_ADD_UP, TIME = (
     "DOES_NOT_ADD_UP",
     "TIME",
 )
-NUMBER_TAKEN, OUT_OF_STOCK = "NUMBER_TAKEN", "OUT_OF_STOCK"
+NUMBER_TAKEN, REFERENCE_TAKEN, OUT_OF_STOCK = "NUMBER_TAKEN", "REFERENCE_TAKEN", "OUT_OF_STOCK"
 CUSTOMER_NOT_FOUND, LOCATION_NOT_FOUND, SKU_NOT_FOUND = "CUSTOMER_NOT_FOUND", "LOCATION_NOT_FOUND", "SKU_NOT_FOUND"
 PROBLEMS = (
     CURRENCY,
@@ -34,6 +35,7 @@ PROBLEMS = (
     DOES_NOT_ADD_UP,
     TIME,
     NUMBER_TAKEN,
+    REFERENCE_TAKEN,
     CUSTOMER_NOT_FOUND,
     LOCATION_NOT_FOUND,
     SKU_NOT_FOUND,
@@ -72,6 +74,8 @@ class HistoricOrder:
     Attributes:
         ship_time_us: when all units were shipped; None if nothing was shipped.
         location_id: empty for the default location; open units are then allocated from any location.
+        source: the system that `external_reference` comes from.
+        unique_reference: whether no other order may have the same source and external reference.
     """
 
     number: str
@@ -87,6 +91,14 @@ class HistoricOrder:
     note: str = ""
     location_id: str = ""
     total: Money | None = None
+    external_reference: str = ""
+    source: str = ""
+    unique_reference: bool = False
+
+    @property
+    def reference(self) -> Reference:
+        """Return its source and external reference."""
+        return self.source, self.external_reference
 
 
 class OrderRefused(Exception):
@@ -142,7 +154,7 @@ def build_imported_order(item: HistoricOrder, numbers: OrderNumbers, *, now_us: 
         total_minor=total_minor,
         location_id=item.location_id or DEFAULT_LOCATION,
         shipping_address=item.shipping_address,
-        external_reference="",
+        external_reference=item.external_reference,
         note=item.note,
         cancel_reason="",
         version=1,
@@ -150,6 +162,8 @@ def build_imported_order(item: HistoricOrder, numbers: OrderNumbers, *, now_us: 
         update_time_us=now_us,
         number=item.number,
         shipping_minor=shipping_minor,
+        source=item.source,
+        unique_reference=item.unique_reference,
         lines=lines,
     )
     if order.state != FULFILLED or item.ship_time_us is None:
@@ -236,6 +250,8 @@ def extract_content(order: Order, shipping: Shipping | None) -> tuple[object, ..
         order.location_id,
         order.shipping_address,
         order.note,
+        order.source,
+        order.external_reference,
         order.create_time_us,
         order.shipping_minor,
         lines,

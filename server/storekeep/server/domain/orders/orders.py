@@ -77,6 +77,8 @@ class Order(msgspec.Struct, frozen=True, omit_defaults=True):
     expire_time_us: int | None = None
     held: bool = False
     hold_reason: str = ""
+    source: str = ""
+    unique_reference: bool = False
     lines: tuple[OrderLine, ...] = ()
     change_reason: str = ""
 
@@ -107,12 +109,14 @@ ROWS = Rows(
         "expire_time_us",
         "held",
         "hold_reason",
+        "source",
+        "unique_reference",
     ),
     key=("id",),
 )
 ADDRESS_COLUMN = ROWS.columns.index("shipping_address")
 REFERENCE_COLUMN = ROWS.columns.index("external_reference")
-HELD_COLUMN = ROWS.columns.index("held")
+FLAG_COLUMNS = (ROWS.columns.index("held"), ROWS.columns.index("unique_reference"))
 NO_ADDRESS = "null"
 decode_address = msgspec.json.Decoder(Address | None).decode
 decode_order = msgspec.json.Decoder(Order).decode
@@ -193,7 +197,8 @@ def _build_order(row: Sequence[object], lines: tuple[OrderLine, ...]) -> Order:
     address = values[ADDRESS_COLUMN]
     values[ADDRESS_COLUMN] = None if address == NO_ADDRESS else decode_address(str(address))
     values[REFERENCE_COLUMN] = values[REFERENCE_COLUMN] or ""
-    values[HELD_COLUMN] = bool(values[HELD_COLUMN])
+    for column in FLAG_COLUMNS:
+        values[column] = bool(values[column])
     return Order(*values, lines)  # type: ignore[call-arg,arg-type]  # a row has the columns' types
 
 
@@ -265,6 +270,7 @@ LISTING = Listing(
             FilterField(Kind.TEXT),
             matches=lambda operation, value, _: compare_absent(store.Order.external_reference, operation, value),
         ),
+        "source": Column(store.Order.source, FilterField(Kind.TEXT)),
         "number": Column(store.Order.number, FilterField(Kind.TEXT)),
         "held": Column(store.Order.held, FilterField(Kind.BOOLEAN)),
         "create_time": Column(store.Order.create_time_us, FilterField(Kind.TIME), sortable=True),

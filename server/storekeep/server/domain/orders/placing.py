@@ -25,6 +25,7 @@ from storekeep.server.domain.money import TOTAL_MINOR_MAX, Money, get_minor_digi
 from storekeep.server.domain.mutations import Mutation, mutate
 from storekeep.server.domain.orders.numbers import OrderNumbers
 from storekeep.server.domain.orders.orders import ROWS, Order, OrderLine, build_row_values, insert_lines
+from storekeep.server.domain.orders.references import require_reference, require_unused_reference
 from storekeep.server.domain.orders.states import PLACED
 from storekeep.server.domain.standard.resources import new_id
 from storekeep.server.domain.stock.allocations import RequestedLine, SourceLocations, allocate_stock, sum_quantities
@@ -47,8 +48,10 @@ class NewOrder(msgspec.Struct, frozen=True):
     Attributes:
         lines: (SKU, units), in the customer's order; several lines may have the same SKU.
         location_id: the location that supplies all units; empty to choose, see `allocations`.
-        reservation_id: the reservation whose stock is used first; empty for none.
         shipping: the shipping cost, in the order's currency; None for no cost.
+        reservation_ids: the reservations whose stock is used first.
+        source: the system that `external_reference` comes from.
+        unique_reference: whether no other order may have the same source and external reference.
     """
 
     customer_id: str
@@ -59,7 +62,9 @@ class NewOrder(msgspec.Struct, frozen=True):
     external_reference: str = ""
     note: str = ""
     shipping: Money | None = None
-    reservation_id: str = ""
+    reservation_ids: tuple[str, ...] = ()
+    source: str = ""
+    unique_reference: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +84,12 @@ def place_order(db: Store, call: Call, new: NewOrder, *, rules: PlacingRules) ->
     """Place an order: freeze its prices and allocate its stock, all lines or none.
 
     Raises: UnknownCurrency, CustomerNotFound, LocationNotFound, ResourceDeleted, SkuNotFound, NotForSale,
-        CurrencyMismatch, InvalidAmount, ReservationNotFound, IllegalState, OutOfStock, and the errors of `mutate`.
+        CurrencyMismatch, InvalidAmount, ReferenceTaken, ReservationNotFound, IllegalState, OutOfStock, and the errors
+        of `mutate`.
     """
     get_minor_digits(new.currency_code, field="currency_code")
+    if new.unique_reference:
+        require_reference(new.external_reference)
 
     def effect(mutation: Mutation) -> Order:
         tx = mutation.tx
@@ -90,13 +98,10 @@ def place_order(db: Store, call: Call, new: NewOrder, *, rules: PlacingRules) ->
         lines = price_lines(new.lines, offered, currency_code=new.currency_code)
         shipping_minor = _check_shipping(new)
         total_minor = calculate_total(lines, shipping_minor=shipping_minor)
+        if new.unique_reference:
+            require_unused_reference(tx, (new.source, new.external_reference))
         order_id = new_id()
-        requested = [RequestedLine(line.line_number, line.sku, line.quantity) for line in lines]
-        if new.reservation_id:
-            commit_to_order(mutation, new.reservation_id, order_id, requested, location_id=new.location_id)
-        else:
-            source = f"orders/{order_id}"
-            allocate_stock(mutation, source, requested, location_id=new.location_id, source_locations=source_locations)
+        _take_stock(mutation, new, order_id, lines, source_locations)
         number = rules.numbers.make(mutation.next_sequence)
         expire_time_us = tx.now_us + rules.unpaid_ttl_s * MICROS if rules.unpaid_ttl_s else None
         order = Order(
@@ -116,6 +121,8 @@ def place_order(db: Store, call: Call, new: NewOrder, *, rules: PlacingRules) ->
             number=number,
             shipping_minor=shipping_minor,
             expire_time_us=expire_time_us,
+            source=new.source,
+            unique_reference=new.unique_reference,
             lines=lines,
         )
         _insert(tx, order)
@@ -123,6 +130,21 @@ def place_order(db: Store, call: Call, new: NewOrder, *, rules: PlacingRules) ->
         return order
 
     return mutate(db, call, effect, Order)
+
+
+def _take_stock(
+    mutation: Mutation, new: NewOrder, order_id: str, lines: Iterable[OrderLine], source_locations: SourceLocations
+) -> None:
+    """Allocate the stock of all lines, first from the order's reservations.
+
+    Raises: ReservationNotFound, IllegalState, OutOfStock.
+    """
+    requested = [RequestedLine(line.line_number, line.sku, line.quantity) for line in lines]
+    if new.reservation_ids:
+        commit_to_order(mutation, new.reservation_ids, order_id, requested, location_id=new.location_id)
+        return
+    order = f"orders/{order_id}"
+    allocate_stock(mutation, order, requested, location_id=new.location_id, source_locations=source_locations)
 
 
 def _check_shipping(new: NewOrder) -> int:
