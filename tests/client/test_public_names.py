@@ -86,6 +86,7 @@ PUBLIC = [
     "ProductState",
     "QuantityMismatch",
     "RateLimited",
+    "ReferenceTaken",
     "Query",
     "ReadOptions",
     "ReconcileStockResponse",

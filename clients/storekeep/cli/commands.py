@@ -27,6 +27,7 @@ Filter = Annotated[str, typer.Option("--filter", help='Filter such as `state = A
 OrderBy = Annotated[str, typer.Option("--order-by", help="Field to sort by, followed by `desc` for descending order.")]
 Deleted = Annotated[bool, typer.Option("--deleted", help="Include deleted resources.")]
 Etag = Annotated[str, typer.Option("--etag", help="Fail unless this is the current etag.")]
+Label = Annotated[list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="May be repeated.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Apply the changes (default for more than one name: dry run).")]
 
 LIMIT = 100

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from storekeep.cli.changes import build_update
-from storekeep.cli.commands import Etag, command, new_group
+from storekeep.cli.commands import Etag, Label, command, new_group
 from storekeep.cli.listings import ResourceListing, add_listing
 from storekeep.cli.names import to_full_name
 from storekeep.cli.pairs import parse_labels
@@ -31,8 +31,6 @@ STEPS = (
 )
 
 to_customer_name = partial(to_full_name, "customers")
-
-Label = Annotated[list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="May be repeated.")]
 
 
 def add_customers(app: typer.Typer) -> None:

@@ -10,11 +10,11 @@ from typing import Annotated
 import typer
 
 from storekeep.cli.changes import build_update
-from storekeep.cli.commands import LIMIT, Etag, Filter, Limit, OrderBy, command, join_filters, new_group
+from storekeep.cli.commands import LIMIT, Etag, Filter, Label, Limit, OrderBy, command, join_filters, new_group
 from storekeep.cli.exits import Exit
 from storekeep.cli.listings import ResourceListing, add_listing
 from storekeep.cli.names import quote_text, to_full_name, to_stock_level_name
-from storekeep.cli.pairs import parse_order_lines
+from storekeep.cli.pairs import parse_labels, parse_order_lines
 from storekeep.cli.sessions import Session, compute_page_size
 from storekeep.cli.steps import Step, add_steps
 from storekeep.client import Location, StockDifference, StockLevel, StockMovementCause
@@ -317,11 +317,11 @@ def create_location(
     display_name: Annotated[str, typer.Option("--name", help="Display name.")],
     location_id: Annotated[str, typer.Option("--id", help="Its id (default: chosen by the server).")] = "",
     priority: Annotated[int, typer.Option("--priority", min=-1000, max=1000, help=PRIORITY_HELP)] = 0,
+    label: Label = None,
 ) -> None:
     """Create a location."""
-    created = session.client.inventory.create_location(
-        Location(display_name=display_name, priority=priority), location_id=location_id, **session.write_options
-    )
+    location = Location(display_name=display_name, priority=priority, labels=parse_labels(label or ()))
+    created = session.client.inventory.create_location(location, location_id=location_id, **session.write_options)
     session.screen.show_message(created)
 
 
@@ -330,11 +330,17 @@ def update_location(
     name: Annotated[str, typer.Argument(help="Id or full name.")],
     display_name: Annotated[str | None, typer.Option("--name", help="Display name.")] = None,
     priority: Annotated[int | None, typer.Option("--priority", min=-1000, max=1000, help=PRIORITY_HELP)] = None,
+    label: Label = None,
     etag: Etag = "",
 ) -> None:
-    """Change the given fields of a location."""
+    """Change the given fields of a location. Labels, if given, replace all existing ones."""
     changes, mask = build_update(
-        Location, to_location_name(name), etag=etag, display_name=display_name, priority=priority
+        Location,
+        to_location_name(name),
+        etag=etag,
+        display_name=display_name,
+        priority=priority,
+        labels=parse_labels(label) if label else None,
     )
     session.screen.show_message(
         session.client.inventory.update_location(changes, update_mask=mask, **session.write_options)

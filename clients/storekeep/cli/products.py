@@ -9,7 +9,7 @@ import typer
 
 from storekeep.cli.categories import to_category_name
 from storekeep.cli.changes import build_update
-from storekeep.cli.commands import LIMIT, Etag, Limit, command, new_group
+from storekeep.cli.commands import LIMIT, Etag, Label, Limit, command, new_group
 from storekeep.cli.listings import ResourceListing, add_listing
 from storekeep.cli.names import to_full_name
 from storekeep.cli.pairs import parse_labels
@@ -34,8 +34,6 @@ STEPS = (
 )
 
 to_product_name = partial(to_full_name, "products")
-
-Label = Annotated[list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="May be repeated.")]
 
 
 def add_products(app: typer.Typer) -> None:

@@ -60,6 +60,9 @@ class Orders:
         note: str = "",
         shipping: Money | None = None,
         reservation: str = "",
+        reservations: Iterable[str] = (),
+        source: str = "",
+        unique_external_reference: bool = False,
         **options: Unpack[WriteOptions],
     ) -> Order:
         """Place an order: fix its prices and allocate its stock, all lines or none.
@@ -72,9 +75,13 @@ class Orders:
             external_reference: your own number for the order.
             shipping: shipping cost.
             reservation: name of a reservation whose stock the order uses first.
+            reservations: names of up to 50 reservations, instead of `reservation`.
+            source: the system that `external_reference` comes from, such as a marketplace.
+            unique_external_reference: whether to fail if an order with the same source and reference exists.
 
         Raises: UnknownCurrency, CustomerNotFound, LocationNotFound, ResourceDeleted, SkuNotFound, NotForSale,
-        CurrencyMismatch, InvalidAmount, ReservationNotFound, IllegalState, OutOfStock (names each short SKU).
+        CurrencyMismatch, InvalidAmount, ReferenceTaken (names the order), ReservationNotFound, IllegalState,
+        OutOfStock (names each short SKU).
         """
         request = PlaceOrderRequest(
             customer=customer,
@@ -86,6 +93,9 @@ class Orders:
             note=note,
             shipping=shipping,
             reservation=reservation,
+            reservations=reservations,
+            source=source,
+            unique_external_reference=unique_external_reference,
         )
         return self._calls.write(self._stub.PlaceOrder, request, **options)
 

@@ -1861,7 +1861,9 @@ class UpdateReservationRequest(_message.Message):
 
     @_builtins.property
     def ttl(self) -> _duration_pb2.Duration:
-        """Instead of `expire_time`: time until the expiry, from now: 1 second to 30 days. It may shorten the reservation."""
+        """The new expiry time as the time from now: 1 second to 30 days. It may shorten the reservation. It needs no field in
+        the mask, and replaces an update of `expire_time`.
+        """
 
     def __init__(
         self,
