@@ -75,7 +75,7 @@ class Orders:
             external_reference: your own number for the order.
             shipping: shipping cost.
             reservation: name of a reservation whose stock the order uses first.
-            reservations: names of up to 50 reservations, instead of `reservation`.
+            reservations: names of up to 20 reservations, instead of `reservation`.
             source: the system that `external_reference` comes from, such as a marketplace.
             unique_external_reference: whether to fail if an order with the same source and reference exists.
 

@@ -666,8 +666,9 @@ class PlaceOrderRequest(_message.Message):
 
     @_builtins.property
     def reservations(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Commit these reservations to the order: at most 50, instead of `reservation`. They may have any reference. If one
-        cannot be committed, such as an expired one, the call fails, names it and changes nothing.
+        """Commit these reservations to the order, at most 20, instead of `reservation`. Their units are taken in this order,
+        and then as for `reservation`. They may have any reference. If one cannot be committed, such as an expired one, the
+        call fails, names it and changes nothing.
         """
 
     def __init__(
