@@ -494,7 +494,7 @@ class Reservation(_message.Message):
 
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
-        """When the reservation expires. An update takes a time in the future, at most 30 days from now."""
+        """When the reservation expires. An update takes a time in the future, but no later than the longest `ttl`."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:

@@ -60,6 +60,7 @@ def abort_call(error: Exception, context: grpc.ServicerContext, rpc: Rpc) -> Non
     """End the call with the status of an error; raises as `abort` does."""
     row = find_row(error)
     rpc.code, rpc.reason, rpc.level = row.code, row.reason, row.level
+    rpc.replayed = False  # no reply is returned
     text = shorten(str(error))
     if row is UNKNOWN:
         text = UNKNOWN_TEXT

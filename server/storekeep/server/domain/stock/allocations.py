@@ -361,17 +361,17 @@ def change_reserved_units(
 
     Raises: OutOfStock, with all short SKUs.
     """
-    kept, missing = _keep_units(reserved, requested)
+    retained, missing = _keep_units(reserved, requested)
     before = Counter({(share.line_number, share.sku, share.location_id): share.quantity for share in reserved})
-    changes = [Share(*key, kept[key] - before[key]) for key in before | kept]
+    changes = [Share(*key, retained[key] - before[key]) for key in before | retained]
     moves = [_build_move(_RESERVED, share) for share in changes if share.quantity]
     if moves:
         on_hand = _move_levels(mutation.tx, moves)
         write_movements(mutation, RELEASE, source, [move for move in moves if move.reserved < 0], on_hand)
         write_movements(mutation, RESERVE, source, [move for move in moves if move.reserved > 0], on_hand)
     for share in reserve_stock(mutation, source, missing, location_id=location_id) if missing else ():
-        kept[share.line_number, share.sku, share.location_id] += share.quantity
-    return tuple(Share(*key, kept[key]) for key in sorted(kept, key=operator.itemgetter(0, 2)))
+        retained[share.line_number, share.sku, share.location_id] += share.quantity
+    return tuple(Share(*key, retained[key]) for key in sorted(retained, key=operator.itemgetter(0, 2)))
 
 
 def _keep_units(
@@ -389,10 +389,10 @@ def _keep_units(
         for location, units in own.take((share.line_number, share.sku), share.quantity):
             rest.add(share.sku, location, units)
     matched += [rest.take_for(line.sku, line) for _, line in matched if line.quantity]
-    kept = Counter[tuple[int, str, str]]()
+    retained = Counter[tuple[int, str, str]]()
     for shares, _ in matched:
-        kept.update({(share.line_number, share.sku, share.location_id): share.quantity for share in shares})
-    return kept, [line for _, line in matched[len(requested) :] if line.quantity]
+        retained.update({(share.line_number, share.sku, share.location_id): share.quantity for share in shares})
+    return retained, [line for _, line in matched[len(requested) :] if line.quantity]
 
 
 def move_stock(

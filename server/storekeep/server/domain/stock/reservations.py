@@ -244,10 +244,10 @@ def _find_by_unique_reference(mutation: Mutation, reference: str) -> Reservation
     row = store.FIND_BY_UNIQUE_REFERENCE.one(mutation.tx, reference=reference)
     if row is None:
         return None
-    found = _find(mutation.tx, row[0])
-    if found.expire_time_us > mutation.tx.now_us:
-        return found
-    _expire(mutation.by(EXPIRY_CALL), [found.id])
+    existing = _find(mutation.tx, row[0])
+    if existing.expire_time_us > mutation.tx.now_us:
+        return existing
+    _expire(mutation.by(EXPIRY_CALL), [existing.id])
     return None
 
 
