@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks import calls, crowd, lists, postgres, recording, stocking, subjects
+from benchmarks import calls, lists, postgres, recording, seeds, stocking, subjects
 from benchmarks.databases import Database, SqliteFile
 from benchmarks.loads import timed
 from benchmarks.loads.load import LINES, Load
@@ -91,7 +91,7 @@ def _sample_orders(shop: Shop) -> Iterable[bytes]:
     """Yield requests for random orders of the whole database."""
     numbers = random.sample(range(shop.orders), min(shop.orders, CHOSEN_MAX))
     for number in numbers:
-        yield orders_pb2.GetOrderRequest(name=f"orders/{crowd.format_order_id(number)}").SerializeToString()
+        yield orders_pb2.GetOrderRequest(name=f"orders/{seeds.format_order_id(number)}").SerializeToString()
 
 
 def _build_first_page(_shop: Shop) -> Iterable[bytes]:
@@ -174,7 +174,7 @@ def _serve(
         shutil.copytree(_find_folder(folder, first), _find_folder(folder, size))
         copy(size)
     for size in sizes:
-        crowd.fill(make(size), orders=size, ledger=True)
+        seeds.fill(make(size), orders=size, ledger=True)
     return [
         Shop(
             size,

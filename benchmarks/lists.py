@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks import calls, crowd, recording, stocking, subjects
+from benchmarks import calls, recording, seeds, stocking, subjects
 from benchmarks.databases import SqliteFile
 from benchmarks.loads import h2load
 from benchmarks.loads.load import Load, LoadFailed
@@ -50,7 +50,7 @@ class Query:
 NEWEST = Query("newest first")
 QUERIES = (
     NEWEST,
-    Query("of one customer", filter=f'customer = "customers/{crowd.CUSTOMER}"'),
+    Query("of one customer", filter=f'customer = "customers/{seeds.CUSTOMER}"'),
     Query("in one state", filter="state = CANCELLED"),
     Query("by total", order_by="total desc"),
     Query("deep inside", deep=True),
@@ -86,7 +86,7 @@ def _make_databases(folder: Path, many: int) -> None:
         recording.place_orders(shop)
     shutil.copytree(folder / str(FEW), folder / str(many))
     for number in (FEW, many):
-        crowd.fill(SqliteFile(folder / str(number) / "storekeep.db"), orders=number)
+        seeds.fill(SqliteFile(folder / str(number) / "storekeep.db"), orders=number)
 
 
 def _build_send(shop: Storekeep, query: Query, folder: Path, *, orders: int) -> Send:

@@ -1,4 +1,4 @@
-"""What tests of a running server share. A server costs about a second, so one serves a whole test file.
+"""What tests of a running server share. One serves a whole test file, because setting up a shop takes a while.
 
 Every test with a database runs on each engine; `@pytest.mark.engine("sqlite", reason=...)` says of which one it is.
 """
@@ -35,8 +35,8 @@ LONGEST = (
     "process/test_inspections.py",
     "store/test_lost_files.py",
     "store/test_postgresql.py",
-    "domain/test_server_secrets.py",
-    "domain/test_verify_columns.py",
+    "domain/access/test_server_secrets.py",
+    "domain/integrity/test_verify_columns.py",
 )
 """Files that take a minute or so, and folders of such: they begin first, so that none is left alone at the end."""
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from benchmarks import crowd
+from benchmarks import seeds
 from benchmarks.floors.order_script import PlacedOrder, Script, Statement, UnclearStatements, read_transaction
 
 ORDER_ID = "019a0000-0000-7000-8000-000000000001"
@@ -74,10 +74,10 @@ def test_script_without_lock_is_refused() -> None:
         Script(ORDER).make([INSERT, Statement("COMMIT")])
 
 
-def test_order_id_of_a_number_is_what_the_crowd_writes() -> None:
+def test_order_id_of_a_number_is_what_the_seeds_have() -> None:
     connection = apsw.Connection(":memory:")
     for number in (0, 1, 65_537, 999_999):
         (written,) = connection.execute(
-            f"SELECT {crowd._format_order_id_sql(crowd.SQLITE)} FROM (SELECT {number} AS n)"
+            f"SELECT {seeds._format_order_id_sql(seeds.SQLITE)} FROM (SELECT {number} AS n)"
         ).fetchone()
-        assert written == crowd.format_order_id(number)
+        assert written == seeds.format_order_id(number)

@@ -128,7 +128,7 @@ ENDS = [(signal.SIGINT, Exit.INTERRUPTED, "interrupted"), (signal.SIGTERM, Exit.
 
 
 @pytest.mark.parametrize(("number", "code", "word"), ENDS)
-def test_run_that_a_signal_ends_says_so_in_its_code(tmp_path: Path, number: int, code: Exit, word: str) -> None:
+def test_run_that_a_signal_ends_has_its_exit_code(tmp_path: Path, number: int, code: Exit, word: str) -> None:
     rows = tmp_path / "rows.csv"
     os.mkfifo(rows)
     env = {**os.environ, "XDG_CONFIG_HOME": str(tmp_path), "STOREKEEP_API_KEY": ""}

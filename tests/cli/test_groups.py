@@ -41,7 +41,7 @@ def test_table_shows_resources_to_people(cli: CommandLine) -> None:
     assert "ACTIVE" in detail
 
 
-def test_list_that_is_cut_says_so(cli: CommandLine) -> None:
+def test_list_that_is_cut_names_the_limit(cli: CommandLine) -> None:
     for name in ("one", "two", "three"):
         cli.json("categories", "create", "--id", f"cut-{name}", "--name", name)
     run = cli("categories", "list", "--limit", "2", "--json")
@@ -162,7 +162,7 @@ def test_reservation_is_taken_by_an_order(cli: CommandLine) -> None:
     assert cli.json("reservations", "show", made["name"])["order"] == order["name"]
 
 
-def test_stock_that_never_was_is_said_so(cli: CommandLine) -> None:
+def test_stock_that_never_existed_is_reported(cli: CommandLine) -> None:
     run = cli("stock", "show", "NEVER-1", "--json")
     assert run.document == []
     assert "No stock level exists for NEVER-1." in run.err

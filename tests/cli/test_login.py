@@ -58,7 +58,7 @@ def test_logout_forgets_the_login(bare_cli: CommandLine, server: ServerProcess, 
     assert "no login" in bare_cli("logout").err
 
 
-def test_login_file_that_is_damaged_is_said_so(bare_cli: CommandLine, tmp_path: Path) -> None:
+def test_damaged_login_file_is_reported(bare_cli: CommandLine, tmp_path: Path) -> None:
     login_file(tmp_path).parent.mkdir(parents=True)
     login_file(tmp_path).write_text("{")
     run = bare_cli("whoami")

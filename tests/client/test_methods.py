@@ -134,7 +134,7 @@ def test_mutation_when_called_carries_a_fresh_request_id(
 
 
 @pytest.mark.parametrize("path", MUTATIONS, ids=lambda path: path.rpartition("/")[2])
-def test_mutation_when_told_to_validate_only_says_so(path: str, scripted: ScriptedServer, client: Storekeep) -> None:
+def test_mutation_with_validate_only_sends_it(path: str, scripted: ScriptedServer, client: Storekeep) -> None:
     expected = "01890a5d-ac96-774b-bcce-b302099a8057"
     call(client, path, validate_only=True, request_id=expected)
     assert scripted.seen[-1].request.validate_only

@@ -7,7 +7,7 @@ from google.protobuf.message import Message
 
 from storekeep.client import Storekeep
 from storekeep.client.calls import REPLAYED_METADATA_KEY
-from storekeep.client.positions import CONSISTENCY_METADATA_KEY
+from storekeep.client.consistency_tokens import CONSISTENCY_METADATA_KEY
 from storekeep.v1.orders_pb2 import Order
 from tests.support.scripted_server import ScriptedServer, fails
 

@@ -145,7 +145,7 @@ def test_fresh_token_that_is_refused_too_is_the_callers_business(scripted: Scrip
     assert len(scripted.calls_of("GetProduct")) == 2
 
 
-def test_api_key_that_is_refused_is_said_so(scripted: ScriptedServer, client: Storekeep) -> None:
+def test_refused_api_key_is_reported(scripted: ScriptedServer, client: Storekeep) -> None:
     scripted.scripts["IssueToken"] = [refuses("API_KEY_INVALID", code=code_pb2.UNAUTHENTICATED)]
     with pytest.raises(ApiKeyInvalid):
         client.products.get("products/a")

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import statistics
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import grpc
 import pytest
 
-from storekeep.v1 import auth_pb2, auth_pb2_grpc
+from storekeep.v1 import auth_pb2, auth_pb2_grpc, products_pb2
 from tests.conftest import MakeServer
 from tests.support.hostile.wire import GET, ISSUE, UNKNOWN, Attacker, Heard, frame_message
 from tests.support.processes import ServerProcess
@@ -26,7 +29,8 @@ PAUSE_S = 0.05
 LOGINS = 20
 FLOOR_S = 1.0
 """Lower latencies are noise on a busy machine."""
-OK, RESOURCE_EXHAUSTED = 0, 8
+OK, NOT_FOUND, RESOURCE_EXHAUSTED = 0, 5, 8
+FAST_FLOOD_S = 4.0
 REFRESH = "/storekeep.v1.AuthService/RefreshToken"
 
 Flood = Callable[[int], tuple[str, bytes, list[tuple[str, str]]]]
@@ -200,3 +204,30 @@ def get_outcome(call: Callable[[], object]) -> str:
     except grpc.RpcError as error:
         return parse_refusal(error).reason
     return "OK"
+
+
+@pytest.mark.parametrize("source", ["127.0.0.1", "127.0.0.2"])
+@pytest.mark.engine("sqlite", reason="the flood is refused before the database")
+def test_reads_are_served_beside_the_fastest_flood_of_wrong_keys(make_server: MakeServer, source: str):
+    server = make_server(queue_wait_max_s="0.1")
+    product = products_pb2.GetProductRequest(name="products/none").SerializeToString()
+    statuses: Counter[int | None] = Counter()
+    with grpc.insecure_channel(server.address) as channel:
+        auth = auth_pb2_grpc.AuthServiceStub(channel)
+        token = auth.IssueToken(auth_pb2.IssueTokenRequest(api_key=server.admin_key), timeout=60).access_token
+    with Attacker(server.address, source=source) as caller, run_fast_flood(server.address):
+        end_s = time.monotonic() + FAST_FLOOD_S
+        while time.monotonic() < end_s:
+            statuses[caller.call(GET, product, extra=[("authorization", f"Bearer {token}")]).status] += 1
+    assert statuses[NOT_FOUND] > 0.5 * statuses.total(), statuses  # without priority a hundredth
+
+
+@contextmanager
+def run_fast_flood(address: str) -> Iterator[None]:
+    """Run `logins_flood` over three connections, from 127.0.0.1."""
+    command = [sys.executable, "-m", "tests.support.hostile.logins_flood", address, "3"]
+    with subprocess.Popen(command, cwd=Path(__file__).parents[2], stderr=subprocess.DEVNULL) as process:
+        try:
+            yield
+        finally:
+            process.kill()

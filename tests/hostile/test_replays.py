@@ -226,7 +226,7 @@ def test_same_request_of_another_method_is_a_call_of_its_own(admin: Shop):
     assert admin.products.ArchiveProduct(archive) == archived
 
 
-def test_trial_of_another_key_tells_nothing_of_the_stored_reply(
+def test_dry_run_of_another_key_reveals_nothing_of_the_stored_reply(
     admin: Shop, channel: grpc.Channel, account: str, recorded: list[Recorded]
 ):
     other = sign_in(channel, admin, account, scopes=ALL)

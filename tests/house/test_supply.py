@@ -121,7 +121,7 @@ def test_audit_of_ignored_vulnerability_passes(name: str) -> None:
 
 
 @pytest.mark.parametrize("answer", [None, report(skip_reason="not found"), {"dependencies": []}])
-def test_audit_without_answer_says_so_and_passes(answer: dict[str, Any] | None) -> None:
+def test_audit_without_answer_reports_it_and_passes(answer: dict[str, Any] | None) -> None:
     said, findings = audit.judge(answer, ignored={})
     assert "could not be reached" in said
     assert findings == []

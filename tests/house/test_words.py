@@ -1,4 +1,7 @@
-"""Old private words and phrases of the project do not come back: WORDS gives the plain English for each."""
+"""Old private words and phrases of the project do not come back, in texts and in names.
+
+WORDS gives the plain English for each.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +44,8 @@ WORDS: dict[str, str] = {
     r"spare_garbage_collector": "freeze_gc",
     r"in_words": "describe_error",
     r"exposition(?! format)": "prometheus, metrics",
-    r"overviews": "status",
+    r"overviews?": "status",
+    r"crowds?": "concurrent clients, seeds",
     r"announcements?": "console, startup banner",
     r"whom?ever": "the caller, the operator, anyone who",
     r"so many( \w+)? at most|at most so many|at the most": "at most N",
@@ -57,6 +61,11 @@ FUNCTION_NAMES = re.compile(r"(?!as_)\w+_of|shown|settled|without|named|called_o
 """Names of functions that are not verb + noun."""
 GAP = r"\s+(?:(?:#|//)\s+)?"
 """A space in a phrase, which may be a line break within a comment."""
+OLD_NAMES = re.compile(r"\b(?:" + "|".join(WORDS) + r")\b")
+"""An old word or phrase in the words of a name."""
+NOT_REJECTED = re.compile(r"\brefus(e|es|ed|ing|als?)\b", re.IGNORECASE)
+REJECTING_ROOMS = tuple(f"server/storekeep/server/{room}" for room in ("interceptors", "transport", "runtime"))
+"""Rooms that reject calls: they end them before any work is done. A caller sees every error as a refusal."""
 WRITTEN_BY_PEOPLE = {"", ".cfg", ".ini", ".md", ".proto", ".py", ".sh", ".toml", ".yaml", ".yml"}
 NOT_WRITTEN = (
     ("generated",),
@@ -87,12 +96,35 @@ def compile_phrase(phrase: str) -> re.Pattern[str]:
 
 
 def list_names(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield the line and the name of each variable, parameter and attribute that a file assigns."""
+    """Yield the line and the name of each variable and parameter that a file assigns."""
     for node in ast.walk(ast.parse(text(path))):
         if isinstance(node, ast.arg):
             yield node.lineno, node.arg
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             yield node.lineno, node.id
+
+
+def list_definitions(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield the line and the name of each function, class and assigned attribute in a file."""
+    for node in ast.walk(ast.parse(text(path))):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield node.lineno, node.name
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            yield node.lineno, node.attr
+
+
+def split_words(name: str) -> str:
+    """Return the words of an identifier or a file name: `_EarlyLimits` -> `early limits`."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name).replace("_", " ").strip().lower()
+
+
+def list_old_names(path: Path) -> Iterator[str]:
+    """Yield each name with an old word in a file: its own, and those that it assigns or defines, also of tests."""
+    names = [(0, part.partition(".")[0]) for part in path.parts]
+    names += [*list_names(path), *list_definitions(path)] if path.suffix == ".py" else []
+    for line, name in names:
+        if OLD_NAMES.search(split_words(name)):
+            yield f"{path}:{line}: {name}"
 
 
 def list_functions(path: Path) -> Iterator[tuple[int, str]]:
@@ -111,6 +143,21 @@ def test_old_word_is_not_used(phrase: str) -> None:
         for match in pattern.finditer(text(path))
     ]
     assert not hits, f"write: {WORDS[phrase]}"
+
+
+def test_old_word_is_in_no_name() -> None:
+    assert not [hit for path in list_own_files() for hit in list_old_names(path)]
+
+
+def test_calls_are_rejected_and_not_refused() -> None:
+    hits = [
+        f"{path}:{number}: {line.strip()}"
+        for path in python_files("server")
+        if path.as_posix().startswith(REJECTING_ROOMS)
+        for number, line in enumerate(text(path).splitlines(), 1)
+        if NOT_REJECTED.search(line)
+    ]
+    assert not hits, "write: reject, rejection"
 
 
 def test_names_of_variables_are_no_pronouns() -> None:

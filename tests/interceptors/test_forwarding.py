@@ -14,7 +14,7 @@ import grpc
 import pytest
 
 from storekeep.server.interceptors.chain import Chain
-from storekeep.server.interceptors.early_refusals import EarlyRejections
+from storekeep.server.interceptors.early_rejections import EarlyRejections
 from storekeep.server.interceptors.errors import map_errors
 from storekeep.server.interceptors.forwarding import Forwarding
 from storekeep.server.interceptors.request_log import request_log

@@ -9,9 +9,9 @@ import msgspec
 import pytest
 from google.rpc import error_details_pb2, status_pb2
 
-from storekeep.server.interceptors import early_refusals
+from storekeep.server.interceptors import early_rejections
 from storekeep.server.interceptors.chain import Chain
-from storekeep.server.interceptors.early_refusals import (
+from storekeep.server.interceptors.early_rejections import (
     IDENTIFIED_MAX,
     LINE_EVERY_S,
     LONG_RETRY_AFTER_MS,
@@ -25,7 +25,7 @@ from storekeep.server.transport.contract import read_contract
 from storekeep.server.transport.executors import CallExecutor, CheckPool
 from storekeep.server.transport.polling import Polling
 from storekeep.server.transport.rpc import DETAILS_KEY
-from storekeep.server.transport.unary import Refusal
+from storekeep.server.transport.unary import CallStatus
 from storekeep.v1 import orders_pb2, orders_pb2_grpc
 from tests.support.refusals import parse_refusal
 from tests.support.routes import TIMEOUT_S
@@ -41,8 +41,8 @@ class Rejections:
         self.now_s = 1_000.0
         self.lines: list[dict[str, object]] = []
         self.counts = CallCounts()
-        self.refuse = EarlyRejections(self._write, self.counts).reject_overload
-        monkeypatch.setattr(early_refusals.time, "monotonic", lambda: self.now_s)
+        self.reject = EarlyRejections(self._write, self.counts).reject_overload
+        monkeypatch.setattr(early_rejections.time, "monotonic", lambda: self.now_s)
 
     def _write(self, fields: dict[str, object], *, level: int) -> None:
         self.lines.append({**fields, "level": level})
@@ -54,14 +54,14 @@ def rejections(monkeypatch: pytest.MonkeyPatch) -> Rejections:
 
 
 @pytest.mark.parametrize("given", ["r-1", "a-longer-id-of-the-caller", "not an id", ""])
-def test_refusal_has_all_that_an_error_has(rejections, given):
+def test_rejection_has_all_that_an_error_has(rejections, given):
     metadata = (("user-agent", "test"), ("some-bin", b"\0"), *((("x-request-id", given),) if given else ()))
-    refusal = rejections.refuse(GET, metadata)
-    trailing = dict(refusal.trailing_metadata)
+    rejection = rejections.reject(GET, metadata)
+    trailing = dict(rejection.trailing_metadata)
     request_id = trailing["x-request-id"]
     assert (request_id == given) is (given in ("r-1", "a-longer-id-of-the-caller"))
     status = status_pb2.Status.FromString(bytes(trailing[DETAILS_KEY]))
-    assert (status.code, status.message) == (grpc.StatusCode.RESOURCE_EXHAUSTED.value[0], refusal.text.decode())
+    assert (status.code, status.message) == (grpc.StatusCode.RESOURCE_EXHAUSTED.value[0], rejection.text.decode())
     details = {
         kind: next(detail for detail in status.details if detail.Is(kind.DESCRIPTOR))
         for kind in (error_details_pb2.ErrorInfo, error_details_pb2.RetryInfo, error_details_pb2.RequestInfo)
@@ -73,37 +73,37 @@ def test_refusal_has_all_that_an_error_has(rejections, given):
     assert found[error_details_pb2.RetryInfo].retry_delay.ToMilliseconds() > 0
 
 
-def is_identified(refusal: Refusal) -> bool:
-    return "x-request-id" in dict(refusal.trailing_metadata)
+def is_identified(status: CallStatus) -> bool:
+    return "x-request-id" in dict(status.trailing_metadata)
 
 
 def test_beyond_many_rejections_of_a_method_they_have_the_reason_but_no_request_id(rejections):
-    rejections.refuse(GET, ())  # starts the interval in which they are counted
-    assert all(is_identified(rejections.refuse(GET, ())) for _ in range(IDENTIFIED_MAX))
-    refusal = rejections.refuse(GET, ())
-    assert refusal.code == grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
-    ((key, packed),) = refusal.trailing_metadata
+    rejections.reject(GET, ())  # starts the interval in which they are counted
+    assert all(is_identified(rejections.reject(GET, ())) for _ in range(IDENTIFIED_MAX))
+    rejection = rejections.reject(GET, ())
+    assert rejection.code == grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
+    ((key, packed),) = rejection.trailing_metadata
     status = status_pb2.Status.FromString(bytes(packed))
     info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
     assert key == DETAILS_KEY
     assert len(status.details) == 2
     assert status.details[0].Unpack(info)
     assert status.details[1].Unpack(retry)
-    assert (info.domain, info.reason, status.message) == ("storekeep", "OVERLOADED", refusal.text.decode())
+    assert (info.domain, info.reason, status.message) == ("storekeep", "OVERLOADED", rejection.text.decode())
     assert retry.retry_delay.ToMilliseconds() == LONG_RETRY_AFTER_MS
-    assert is_identified(rejections.refuse(PLACE, ()))
+    assert is_identified(rejections.reject(PLACE, ()))
     assert sum(ended.calls for ended in rejections.counts.counts().ended) == IDENTIFIED_MAX + 3
     rejections.now_s += LINE_EVERY_S + 0.1
-    rejections.refuse(PLACE, ())
-    assert is_identified(rejections.refuse(GET, ()))
+    rejections.reject(PLACE, ())
+    assert is_identified(rejections.reject(GET, ()))
 
 
-def test_each_refusal_is_counted_and_each_method_logged_once_a_second(rejections):
+def test_each_rejection_is_counted_and_each_method_logged_once_a_second(rejections):
     for _ in range(3):
-        rejections.refuse(GET, ())
-    rejections.refuse(PLACE, ())
+        rejections.reject(GET, ())
+    rejections.reject(PLACE, ())
     rejections.now_s += LINE_EVERY_S + 0.1
-    rejections.refuse(GET, ())
+    rejections.reject(GET, ())
     assert {(ended.method, ended.code, ended.reason, ended.calls) for ended in rejections.counts.counts().ended} == {
         (GET, "RESOURCE_EXHAUSTED", "OVERLOADED", 4),
         (PLACE, "RESOURCE_EXHAUSTED", "OVERLOADED", 1),
@@ -124,9 +124,9 @@ def test_change_that_is_refused_after_its_checks_is_one_call(rejections):
         mutations=CONTRACT.changes,
         read_pool=checks,
         write_pool=checks,
-        reject=rejections.refuse,
+        reject=rejections.reject,
     )
-    server = grpc.server(CallExecutor(lambda task: False, is_full=lambda: False))
+    server = grpc.server(CallExecutor(lambda task: False, admits=lambda: True))
     orders_pb2_grpc.add_OrderServiceServicer_to_server(orders_pb2_grpc.OrderServiceServicer(), server)
     port = server.add_insecure_port("127.0.0.1:0")
     Polling().start(server, routes=chain.build_routes)
@@ -135,8 +135,8 @@ def test_change_that_is_refused_after_its_checks_is_one_call(rejections):
         for _ in range(3):
             with pytest.raises(grpc.RpcError) as ended:
                 orders.PlaceOrder(orders_pb2.PlaceOrderRequest(), timeout=TIMEOUT_S)
-            refusal = parse_refusal(ended.value)
-            assert (refusal.reason, bool(refusal.retry_after_s)) == ("OVERLOADED", True)
+            status = parse_refusal(ended.value)
+            assert (status.reason, bool(status.retry_after_s)) == ("OVERLOADED", True)
     server.stop(TIMEOUT_S).wait()
     checks.shutdown()
     assert rejections.counts.counts().in_flight == 0

@@ -127,7 +127,7 @@ def test_open_listener_is_told(data_dir, settings):
     assert finding.startswith(("STOREKEEP_LISTEN", "STOREKEEP_METRICS_LISTEN"))
 
 
-def test_first_key_is_told_of_once_another_administrator_has_one(served):
+def test_first_key_is_reported_once_another_administrator_has_one(served):
     def told() -> bool:
         return any("admin.key: still exists" in finding for finding in findings(served.data_dir))
 

@@ -12,7 +12,7 @@ from hypothesis import seed
 from tests.conftest import MakeServer
 from tests.support.budgets import SECONDS, SEED
 from tests.support.buyers import open_shop, verify
-from tests.support.crowds import check_levels, open_shops, run_clients
+from tests.support.concurrent_clients import check_levels, open_shops, run_clients
 from tests.support.databases import Database
 from tests.support.order_machine import OrderLife, play, prepare
 
@@ -41,7 +41,7 @@ def test_server_agrees_with_the_model_in_random_plays(prepared: Database):
     print(f"\n{played.total()} steps: {dict(played.most_common())}")  # noqa: T201 - the result
 
 
-def test_crowd_of_two_hundred_loses_no_unit(make_server: MakeServer):
+def test_two_hundred_concurrent_clients_lose_no_unit(make_server: MakeServer):
     server = make_server(log_level="WARNING", access_token_lifetime_s="86400")
     with open_shop(server) as shop, open_shops(server) as shops:
         stock = {shop.variant(stock=STOCK).sku: STOCK for _ in range(SKUS)}

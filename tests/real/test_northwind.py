@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from storekeep.client import Order, ProductState, Storekeep, to_decimal
+from tests.support.forks import run_fork
 from tests.support.processes import ServerProcess
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -63,12 +64,18 @@ def rows(name: str) -> list[dict[str, str]]:
 
 def storekeep(server: ServerProcess, *arguments: str) -> Any:
     """Run the command line and return its JSON document."""
-    return json.loads(run([str(COMMAND), *arguments, "--json"], server=server))
+    ended = run_fork([COMMAND, *arguments, "--json"], environment=os.environ | access(server), timeout_s=120)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return json.loads(ended.stdout)
+
+
+def access(server: ServerProcess) -> dict[str, str]:
+    """Return the variables that log the command line in as the administrator."""
+    return {"STOREKEEP_ADDRESS": server.address, "STOREKEEP_API_KEY": server.admin_key}
 
 
 def run(command: list[str], *, server: ServerProcess) -> str:
-    access = {"STOREKEEP_ADDRESS": server.address, "STOREKEEP_API_KEY": server.admin_key}
-    ended = subprocess.run(command, env=os.environ | access, capture_output=True, text=True, timeout=120)
+    ended = subprocess.run(command, env=os.environ | access(server), capture_output=True, text=True, timeout=120)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     return ended.stdout
 

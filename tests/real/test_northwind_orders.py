@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sysconfig
 from collections import defaultdict
 from decimal import Decimal
@@ -15,6 +14,7 @@ import pytest
 
 from storekeep.client import Fulfillment, FulfillmentState, Order, OrderState, Storekeep, to_decimal
 from tests.support import northwind
+from tests.support.forks import run_fork
 from tests.support.processes import ServerProcess
 
 COMMAND = Path(sysconfig.get_path("scripts"), "storekeep")
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.skipif(not northwind.DATA.is_dir(), reason=f"there is n
 def run_import(server: ServerProcess, *arguments: str) -> Any:
     access = {"STOREKEEP_ADDRESS": server.address, "STOREKEEP_API_KEY": server.admin_key}
     command = [COMMAND, "import", *arguments, "--yes", "--json"]
-    ended = subprocess.run(command, env=os.environ | access, capture_output=True, text=True, timeout=300)
+    ended = run_fork(command, environment=os.environ | access, timeout_s=300)
     assert ended.returncode == 0, ended.stderr
     return json.loads(ended.stdout)
 

@@ -106,13 +106,13 @@ def test_deadline_that_passes_wakes_the_task_alone(scheduler):
     assert patient.came == [True, True]
 
 
-def test_queue_says_when_it_is_full(scheduler):
+def test_scheduler_admits_no_task_once_its_queue_is_full(scheduler):
     tasks = [Asked(scheduler) for _ in range(4)]
     assert all(task.begun.wait(TIMEOUT_S) for task in tasks)
-    assert not scheduler.is_full()
+    assert scheduler.admits()
     for _ in range(3):
         scheduler.put(lambda: None)
-    assert scheduler.is_full()
+    assert not scheduler.admits()
     for _ in range(2):
         for task in tasks:
             task.answer()

@@ -15,7 +15,7 @@ import pytest
 
 from storekeep.v1 import inventory_pb2, orders_pb2, products_pb2
 from tests.conftest import MakeServer
-from tests.support.crowds import CLIENTS, call_at_once, reasons
+from tests.support.concurrent_clients import CLIENTS, call_at_once, reasons
 from tests.support.processes import ServerProcess
 from tests.support.records import Records
 from tests.support.refusals import Refusal, parse_refusal, refusal, refused

@@ -15,7 +15,7 @@ from google.protobuf.duration_pb2 import Duration
 from storekeep.v1 import inventory_pb2, orders_pb2, orders_pb2_grpc
 from tests.conftest import MakeServer
 from tests.support.buyers import verify
-from tests.support.crowds import (
+from tests.support.concurrent_clients import (
     CLIENTS,
     call_at_once,
     call_concurrently,

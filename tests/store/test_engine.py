@@ -273,7 +273,7 @@ def prepared(store):
 
 
 @pytest.mark.parametrize("known", [False, True])
-def test_statements_that_are_put_off_fail_alone_too(store, database, callers, known, request):
+def test_deferred_statements_fail_alone_too(store, database, callers, known, request):
     if known:
         request.getfixturevalue("prepared")
     with busy_writer(store):
@@ -283,7 +283,7 @@ def test_statements_that_are_put_off_fail_alone_too(store, database, callers, kn
     assert store.read(read_notes) == ["other", "same"]
 
 
-def test_statement_that_is_put_off_is_undone_with_its_work(store, callers, prepared):
+def test_deferred_statement_is_undone_with_its_work(store, callers, prepared):
     def half(tx: Transaction) -> None:
         note_deferred("half")(tx)
         raise LookupError("half")
@@ -294,7 +294,7 @@ def test_statement_that_is_put_off_is_undone_with_its_work(store, callers, prepa
     assert store.read(read_notes) == ["after", "before"]
 
 
-def test_work_that_gives_up_after_what_others_put_off_undoes_only_itself(store, callers, prepared):
+def test_work_that_fails_after_deferred_statements_of_others_undoes_only_itself(store, callers, prepared):
     def give_up(tx: Transaction) -> None:
         raise LookupError("given up")
 
@@ -304,7 +304,7 @@ def test_work_that_gives_up_after_what_others_put_off_undoes_only_itself(store, 
     assert store.read(read_notes) == ["after", "before"]
 
 
-def test_statement_that_is_put_off_is_seen_by_the_next_one(store, prepared):
+def test_deferred_statement_is_seen_by_the_next_one(store, prepared):
     def work(tx: Transaction) -> list[str]:
         note_deferred("one")(tx)
         note_deferred("two")(tx)
@@ -313,7 +313,7 @@ def test_statement_that_is_put_off_is_seen_by_the_next_one(store, prepared):
     assert store.write(work) == ["one", "two"]
 
 
-def test_statement_that_is_new_follows_those_that_are_put_off(store, database, prepared):
+def test_new_statement_follows_the_deferred_ones(store, database, prepared):
     new = Statement("INSERT INTO notes VALUES (:text || '!')")
 
     def work(tx: Transaction) -> int:
@@ -326,7 +326,7 @@ def test_statement_that_is_new_follows_those_that_are_put_off(store, database, p
     assert store.read(read_notes) == ["four!", "one", "three", "two!"]
 
 
-def test_trial_after_what_is_put_off_leaves_it_alone(store, callers, prepared):
+def test_dry_run_after_deferred_statements_leaves_them_alone(store, callers, prepared):
     def validate(tx: Transaction) -> None:
         note_deferred("validate")(tx)
         tx.rollback_only = True
@@ -498,7 +498,7 @@ def test_deadline_that_passes_while_the_work_runs_does_not_undo_it(store):
     assert store.read(read_notes) == ["slow"]
 
 
-def test_full_queue_sheds_at_once_and_says_when_to_come_again(database):
+def test_full_queue_rejects_at_once_with_a_retry_delay(database):
     store = new_store(database, queue_max=3)
     with busy_writer(store):
         for number in range(3):
@@ -514,7 +514,7 @@ def test_full_queue_sheds_at_once_and_says_when_to_come_again(database):
     store.close()
 
 
-def test_queue_in_which_writes_wait_too_long_sheds_until_it_is_short_again(database):
+def test_queue_in_which_writes_wait_too_long_rejects_until_it_is_short_again(database):
     store = new_store(database, wait_max_s=0.05)
     linger = functools.partial(time.sleep, 0.02)
     with busy_writer(store):

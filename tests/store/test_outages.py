@@ -385,7 +385,7 @@ def test_row_that_somebody_holds_fails_only_the_write_that_wants_it(store, datab
     assert notes(database) == ["ours", "theirs"]
 
 
-def test_writer_whose_connection_is_ended_amid_its_work_changes_nothing(store, database):
+def test_writer_whose_connection_ends_during_its_work_changes_nothing(store, database):
     def work(tx: Transaction) -> None:
         set_note(tx, 1, "half")
         (pid,) = tx.connection.execute("SELECT pg_backend_pid()").fetchone()

@@ -176,7 +176,7 @@ def store_at_work(database: PostgresDatabase, monkeypatch: pytest.MonkeyPatch) -
         yield store
 
 
-def test_writer_that_falls_silent_after_what_it_put_off_loses_its_turn(
+def test_writer_that_falls_silent_after_deferred_statements_loses_its_turn(
     store_at_work: Store, database: PostgresDatabase
 ):
     def work(tx: Transaction) -> bool:

@@ -135,7 +135,7 @@ def test_retry_tells_the_position_of_what_it_repeats(replication: Replication, c
         assert read_name(other, name, max_staleness_s=OLD_S) == "Newest"
 
 
-def test_trial_tells_no_position_beyond_what_is_there(replication: Replication, client: Storekeep):
+def test_dry_run_returns_no_consistency_token_beyond_the_ledger(replication: Replication, client: Storekeep):
     customer = client.customers.create(Customer(display_name="Tried"))
     client.customers.delete(customer.name, validate_only=True)
     assert [(client.consistency_token,)] == ask(replication.primary, "SELECT MAX(sequence) FROM audit_entries")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -68,8 +71,18 @@ def new_database(engine: str, folder: Path, *, migrated: bool = True) -> Databas
     database = SqliteDatabase(folder / "storekeep.db")
     if migrated:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        migrate(database.url)
+        shutil.copy(_make_sqlite_template(), database.path)
     return database
+
+
+@cache
+def _make_sqlite_template() -> Path:
+    """Create a migrated database for this process, and return its path. A copy takes a tenth of a migration's time."""
+    folder = tempfile.mkdtemp(prefix="sk")
+    atexit.register(shutil.rmtree, folder)
+    template = SqliteDatabase(Path(folder, "template.db"))
+    migrate(template.url)
+    return template.path
 
 
 # -- SQLite

@@ -147,12 +147,17 @@ class OrderLife(RuleBasedStateMachine):
         for place, units in STOCK.items():
             self.adjust(place[0], place[1], units, inventory.RECEIVE)
         self.update_level("main", "TIN-RED", backorder, safety)
+        self.reserve([("STRAINER", 2)], "", 30)
+        self.reserve([("STRAINER", 1)], "", 30)
+        self.place([("STRAINER", 4)], "", 0, 0, [0, 1])
         self.reserve([("MUG-MOSS", 2)], "", 30)
         self.place([("MUG-MOSS", 2), ("TIN-RED", 1), ("MUG-MOSS", 1)], "", 490, 60, [])
         self.place([("MUG-MOSS", 4), ("STRAINER", 2)], "north", 0, 0, [])
         self.give_discount(0, 77)
         self.give_discount(1, 35)
         self.go_on(0, 2)
+        self.step_fulfillment(0, "cancel_fulfillment")
+        self.go_on(0, 1)
 
     # -- stock
 

@@ -12,12 +12,14 @@ from pathlib import Path
 from types import MappingProxyType
 
 from tests.support.databases import Database, new_database
+from tests.support.forks import Fork, run_fork, start_fork
 
 COMMAND = Path(sysconfig.get_path("scripts"), "storekeep-server")
 # Generous limits: they cost nothing unless something is broken, and the machine may be busy.
 START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 60.0
 LOG_TIMEOUT_S = 60.0
+COMMAND_TIMEOUT_S = 120.0
 PATIENT_SETTINGS = {"queue_wait_max_s": "3600"}
 """Settings of every test server: waiting calls are no overload, however slow the machine is. Overload tests override
 them."""
@@ -39,13 +41,8 @@ def server_environment(data_dir: Path, **settings: str) -> dict[str, str]:
 
 def run_command(*arguments: str, data_dir: Path, **settings: str) -> subprocess.CompletedProcess[str]:
     """Run a `storekeep-server` command to its end."""
-    return subprocess.run(
-        [COMMAND, *arguments],
-        env=server_environment(data_dir, **settings),
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    environment = server_environment(data_dir, **settings)
+    return run_fork([COMMAND, *arguments], environment=environment, timeout_s=COMMAND_TIMEOUT_S)
 
 
 class ServerProcess:
@@ -95,13 +92,14 @@ class ServerProcess:
         """Start the server and wait until it listens."""
         self._address_file.unlink(missing_ok=True)
         settings = self._settings | ({"listen": self.address} if self.address else {})
+        command = [COMMAND, "serve", "--address-file", str(self._address_file), *self._arguments]
+        environment = server_environment(self.data_dir, **settings) | self._environment
         with self.log_file.open("ab") as log, self.output_file.open("ab") as output:
-            self.process = subprocess.Popen(
-                [COMMAND, "serve", "--address-file", str(self._address_file), *self._arguments],
-                env=server_environment(self.data_dir, **settings) | self._environment,
-                stdout=output,
-                stderr=log,
-            )
+            self.process: Fork | subprocess.Popen[bytes]
+            if self._environment:  # may matter to the interpreter or the libraries themselves, such as LD_PRELOAD
+                self.process = subprocess.Popen(command, env=environment, stdout=output, stderr=log)
+            else:
+                self.process = start_fork(command, environment=environment, stdout=output, stderr=log)
         self._await_address()
 
     def _await_address(self) -> None:

@@ -7,13 +7,13 @@ from typing import Any
 
 import grpc
 
-from storekeep.server.transport.unary import Refusal, get_status_number
+from storekeep.server.transport.unary import CallStatus, get_status_number
 
 TIMEOUT_S = 60.0
 METHOD = PATH = "/tests.Echo/Echo"
 CODE = get_status_number(grpc.StatusCode.RESOURCE_EXHAUSTED)
-REFUSAL = Refusal(CODE, b"later", (("x-request-id", "7"),))
-PREPARED = Refusal(CODE, b"later", (("grpc-status-details-bin", b"\0prepared\xff"),))
+REJECTION = CallStatus(CODE, b"later", (("x-request-id", "7"),))
+PREPARED = CallStatus(CODE, b"later", (("grpc-status-details-bin", b"\0prepared\xff"),))
 
 
 def handlers(answer: Callable[[Any, Any], Any]) -> dict[str, grpc.RpcMethodHandler[Any, Any]]:

@@ -9,7 +9,7 @@ import pytest
 
 from storekeep.server.runtime.admission import WRITES, AdmissionController
 from storekeep.server.transport.executors import CallExecutor, CallPool, CooperativeExecutor
-from tests.support.crowds import open_shops
+from tests.support.concurrent_clients import open_shops
 from tests.support.databases import Database
 from tests.support.installations import Caller, Installation
 from tests.support.processes import ServerProcess

@@ -16,7 +16,7 @@ import grpc
 import pytest
 
 from storekeep.client import ApiKey, ApiKeyInvalid, NotFound, ServiceAccount, Storekeep, TokenRevoked
-from storekeep.server.telemetry.logs import LogWriter, RequestLog
+from storekeep.server.telemetry.logs import CallLog, LogWriter
 from storekeep.v1 import products_pb2, products_pb2_grpc
 from tests.conftest import MakeServer
 from tests.support.processes import ServerProcess
@@ -246,7 +246,7 @@ def test_full_queue_drops_and_counts_and_never_waits():
     reader, writer = os.pipe()
     os.set_blocking(reader, True)
     log = LogWriter(writer, queue_max=100)
-    requests = RequestLog(log, level=20)
+    requests = CallLog(log, level=20)
     started = time.monotonic()
     for number in range(20_000):
         requests.write({"message": "x" * 100, "number": number})

@@ -28,7 +28,7 @@ def authorization(server: ServerProcess) -> tuple[tuple[str, str], ...]:
     return (("authorization", f"Bearer {token}"),)
 
 
-def test_call_beyond_the_limit_is_shed_at_once_and_health_answers(make_server: MakeServer):
+def test_call_beyond_the_limit_is_rejected_at_once_and_health_answers(make_server: MakeServer):
     server = make_server(calls_max="1", read_threads="1", queue_wait_max_s="60")
     metadata = authorization(server)
     with grpc.insecure_channel(server.address) as channel:

@@ -71,5 +71,5 @@ def test_task_that_fails_is_logged_and_ends(pool, caplog):
 
 
 def test_call_that_is_not_taken_gets_a_thread_of_its_own():
-    with serving(CallExecutor(lambda task: False, is_full=lambda: True), lambda request, context: request) as channel:
+    with serving(CallExecutor(lambda task: False, admits=lambda: False), lambda request, context: request) as channel:
         assert channel.unary_unary(METHOD)(b"call", timeout=TIMEOUT_S) == b"call"

@@ -17,20 +17,20 @@ from storekeep.server.runtime.admission import WRITES, AdmissionController
 from storekeep.server.transport import polling
 from storekeep.server.transport.executors import CallPool
 from storekeep.server.transport.polling import Polling
-from storekeep.server.transport.unary import Metadata, Refusal, Route
-from tests.support.routes import METHOD, PATH, PREPARED, REFUSAL, TIMEOUT_S, handlers
+from storekeep.server.transport.unary import CallStatus, Metadata, Route
+from tests.support.routes import METHOD, PATH, PREPARED, REJECTION, TIMEOUT_S, handlers
 
 
-def never() -> bool:
-    return False
+def always() -> bool:
+    return True
 
 
 @contextmanager
 def serving(
     served: Polling,
     *,
-    is_full: Callable[[], bool] = never,
-    refuse: Callable[[Metadata], Refusal] = lambda metadata: REFUSAL,
+    admits: Callable[[], bool] = always,
+    reject: Callable[[Metadata], CallStatus] = lambda metadata: REJECTION,
     answer: Callable[[Any, Any], Any] = lambda request, context: request,
     registered: bool = True,
     calls: Sequence[grpc.Future] = (),
@@ -43,7 +43,7 @@ def serving(
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("tests.Echo", handlers(answer)),))
     port = server.add_insecure_port("127.0.0.1:0")
     pool = CallPool(2, name="test", admission=AdmissionController(WRITES, length_max=100, wait_max_s=TIMEOUT_S))
-    route = Route(pool.submit_task, is_full, answer, bytes, refuse)
+    route = Route(pool.submit_task, admits, answer, bytes, reject)
     served.start(server, routes=lambda found: dict.fromkeys(found, route))
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         try:
@@ -60,9 +60,9 @@ def test_installed_grpcio_is_known():
     assert polling.is_supported(grpc.server(ThreadPoolExecutor(1)))
 
 
-def test_calls_are_served_or_refused_and_the_server_ends():
-    full = itertools.cycle([False, True])
-    with serving(Polling(), is_full=lambda: next(full)) as channel:
+def test_calls_are_served_or_rejected_and_the_server_ends():
+    decisions = itertools.cycle([True, False])
+    with serving(Polling(), admits=lambda: next(decisions)) as channel:
         call = channel.unary_unary(METHOD)
         for _ in range(50):
             assert call(b"call", timeout=TIMEOUT_S) == b"call"
@@ -74,7 +74,7 @@ def test_calls_are_served_or_refused_and_the_server_ends():
 
 
 def test_rejections_with_the_same_prepared_details_all_arrive_with_them():
-    with serving(Polling(), is_full=lambda: True, refuse=lambda metadata: PREPARED) as channel:
+    with serving(Polling(), admits=lambda: False, reject=lambda metadata: PREPARED) as channel:
         calls = [channel.unary_unary(METHOD).future(b"call", timeout=TIMEOUT_S) for _ in range(500)]
         errors: list[Any] = [call.exception() for call in calls]
     assert {
@@ -83,8 +83,8 @@ def test_rejections_with_the_same_prepared_details_all_arrive_with_them():
     } == {(grpc.StatusCode.RESOURCE_EXHAUSTED, "later", b"\0prepared\xff")}
 
 
-def test_refusals_are_held_for_a_moment():
-    with serving(Polling(), is_full=lambda: True) as channel:
+def test_rejections_are_delayed_for_a_moment():
+    with serving(Polling(), admits=lambda: False) as channel:
         call = channel.unary_unary(METHOD)
         for _ in range(20):
             begun_s = time.monotonic()
@@ -93,16 +93,16 @@ def test_refusals_are_held_for_a_moment():
             assert time.monotonic() - begun_s >= 0.001
 
 
-def test_server_that_ends_refuses_at_once_what_it_holds(monkeypatch):
+def test_server_that_ends_rejects_delayed_calls_at_once(monkeypatch):
     monkeypatch.setattr(polling, "REJECTION_DELAY_MAX_S", 10 * TIMEOUT_S)
     begun = threading.Semaphore(0)
 
-    def is_full() -> bool:
+    def admits() -> bool:
         begun.release()
-        return True
+        return False
 
     calls: list[Any] = []
-    with serving(Polling(), is_full=is_full, calls=calls) as channel:
+    with serving(Polling(), admits=admits, calls=calls) as channel:
         calls += [channel.unary_unary(METHOD).future(b"call", timeout=10 * TIMEOUT_S) for _ in range(20)]
         assert all(begun.acquire(timeout=TIMEOUT_S) for _ in calls)
     assert {call.code() for call in calls} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
@@ -120,7 +120,7 @@ def test_unknown_grpcio_serves_all_calls_by_its_own_loop(monkeypatch, caplog):
     caplog.set_level("INFO")  # other tests of this process may have set the level
     monkeypatch.setattr(polling, "REQUIRED_NAMES", ("nothing_of_this_name",))
     served = Polling()
-    with serving(served, is_full=lambda: True) as channel:
+    with serving(served, admits=lambda: False) as channel:
         assert channel.unary_unary(METHOD)(b"call", timeout=TIMEOUT_S) == b"call"
     assert "the fast path was not tested with this grpcio" in caplog.text
     assert served.lag_s() == 0
@@ -137,7 +137,7 @@ def test_grpcio_of_a_series_that_was_not_tested_serves_all_calls_itself(monkeypa
 def test_fast_path_switched_off_serves_all_calls_by_grpc_itself(caplog):
     caplog.set_level("INFO")
     served = Polling(fast_path=False)
-    with serving(served, is_full=lambda: True) as channel:
+    with serving(served, admits=lambda: False) as channel:
         assert channel.unary_unary(METHOD)(b"call", timeout=TIMEOUT_S) == b"call"
     assert "the fast path is off" in caplog.text
     assert served.lag_s() == 0
@@ -165,26 +165,26 @@ def test_lag_is_how_long_calls_wait_for_the_thread():
     def check_slowly() -> bool:
         time.sleep(0.02)
         lags.append(served.lag_s())
-        return False
+        return True
 
-    with serving(served, is_full=check_slowly) as channel:
+    with serving(served, admits=check_slowly) as channel:
         calls = [channel.unary_unary(METHOD).future(b"call", timeout=TIMEOUT_S) for _ in range(20)]
         assert [call.result() for call in calls] == [b"call"] * 20
     assert max(lags) > 0.1
     await_lag(served, below_s=0.1)
 
 
-def test_call_that_is_refused_as_the_server_begins_to_end_does_not_keep_it():
+def test_call_that_is_rejected_as_the_server_begins_to_end_does_not_delay_its_end():
     stopping = []
 
-    def is_full() -> bool:
+    def admits() -> bool:
         stopping.append(server.stop(TIMEOUT_S))
-        return True
+        return False
 
     server = grpc.server(ThreadPoolExecutor(1))
     server.add_registered_method_handlers("tests.Echo", handlers(lambda request, context: request))
     port = server.add_insecure_port("127.0.0.1:0")
-    route = Route(lambda task: False, is_full, bytes, bytes, lambda metadata: REFUSAL)
+    route = Route(lambda task: False, admits, bytes, bytes, lambda metadata: REJECTION)
     Polling().start(server, routes=lambda found: {PATH: route})
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         with pytest.raises(grpc.RpcError):
@@ -192,11 +192,11 @@ def test_call_that_is_refused_as_the_server_begins_to_end_does_not_keep_it():
         assert stopping[0].wait(TIMEOUT_S)
 
 
-@pytest.mark.parametrize("refusal", [REFUSAL, PREPARED], ids=["identified", "prepared"])
-def test_server_ends_though_calls_are_being_refused(refusal):
+@pytest.mark.parametrize("status", [REJECTION, PREPARED], ids=["identified", "prepared"])
+def test_server_ends_though_calls_are_being_rejected(status):
     refused = []
-    threads = [threading.Thread(target=lambda: refused.append(_refusals_until_the_end(channel))) for _ in range(4)]
-    with serving(Polling(), is_full=lambda: True, refuse=lambda metadata: refusal) as channel:
+    threads = [threading.Thread(target=lambda: refused.append(_count_rejections(channel))) for _ in range(4)]
+    with serving(Polling(), admits=lambda: False, reject=lambda metadata: status) as channel:
         for thread in threads:
             thread.start()
         time.sleep(0.2)
@@ -205,7 +205,7 @@ def test_server_ends_though_calls_are_being_refused(refusal):
     assert min(refused) > 10
 
 
-def _refusals_until_the_end(channel: grpc.Channel) -> int:
+def _count_rejections(channel: grpc.Channel) -> int:
     """Return the number of calls that were rejected before the server or the channel closed."""
     call = channel.unary_unary(METHOD)
     for number in itertools.count():

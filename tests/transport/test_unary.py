@@ -16,7 +16,7 @@ from storekeep.server.runtime.admission import AdmissionController
 from storekeep.server.transport.executors import CallExecutor
 from storekeep.server.transport.polling import Polling
 from storekeep.server.transport.unary import Metadata, Route
-from tests.support.routes import METHOD, PATH, REFUSAL, TIMEOUT_S, handlers
+from tests.support.routes import METHOD, PATH, REJECTION, TIMEOUT_S, handlers
 
 
 @contextmanager
@@ -25,7 +25,7 @@ def serving(pool: CallExecutor, answer: Callable[[Any, Any], Any], **more: Any) 
     server = grpc.server(ThreadPoolExecutor(2), **more)
     server.add_registered_method_handlers("tests.Echo", handlers(answer))
     port = server.add_insecure_port("127.0.0.1:0")
-    route = Route(pool.submit_task, pool.is_full, answer, bytes, lambda metadata: REFUSAL)
+    route = Route(pool.submit_task, pool.admits, answer, bytes, lambda metadata: REJECTION)
     Polling().start(server, routes=lambda found: {PATH: route} if PATH in found else {})
     try:
         with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
@@ -133,7 +133,7 @@ def test_many_clients_that_give_up_leave_nothing_behind(pool):
 
 
 def test_call_that_is_not_taken_after_all_is_refused_with_details():
-    pool = CallExecutor(lambda task: False, is_full=lambda: False)
+    pool = CallExecutor(lambda task: False, admits=lambda: True)
     with serving(pool, lambda request, context: request) as channel:
         with pytest.raises(grpc.RpcError) as refused:
             channel.unary_unary(METHOD)(b"call", timeout=TIMEOUT_S)
@@ -200,7 +200,7 @@ def test_server_that_ends_waits_for_calls_under_way(pool):
     server = grpc.server(ThreadPoolExecutor(2))
     server.add_registered_method_handlers("tests.Echo", handlers(answer))
     port = server.add_insecure_port("127.0.0.1:0")
-    route = Route(pool.submit_task, pool.is_full, answer, bytes, lambda metadata: REFUSAL)
+    route = Route(pool.submit_task, pool.admits, answer, bytes, lambda metadata: REJECTION)
     Polling().start(server, routes=lambda found: {PATH: route})
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         call = channel.unary_unary(METHOD).future(b"call", timeout=TIMEOUT_S)

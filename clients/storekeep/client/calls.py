@@ -25,6 +25,7 @@ from storekeep.client.attempts import (
     call_with_retries,
     send,
 )
+from storekeep.client.consistency_tokens import CONSISTENCY_METADATA_KEY, ConsistencyToken
 from storekeep.client.deadlines import Deadline
 from storekeep.client.errors import (
     ClientClosed,
@@ -35,7 +36,6 @@ from storekeep.client.errors import (
     from_rpc_error,
 )
 from storekeep.client.pages import ItemT, Listing, Page
-from storekeep.client.positions import CONSISTENCY_METADATA_KEY, ConsistencyToken
 from storekeep.client.tokens import Tokens
 
 REPLAYED_METADATA_KEY = "storekeep-replayed"

@@ -21,11 +21,11 @@ from storekeep.server.domain.orders.numbers import OrderNumbers
 from storekeep.server.domain.orders.placing import PlacingRules
 from storekeep.server.domain.standard.pages import PageTokens
 from storekeep.server.interceptors.auth import authenticate_calls
-from storekeep.server.interceptors.certificates import refuse_revoked
+from storekeep.server.interceptors.certificates import reject_revoked
 from storekeep.server.interceptors.chain import Chain, Layer, arrange
 from storekeep.server.interceptors.credentials import FailedCredentials, watch_credentials
 from storekeep.server.interceptors.early_limits import EarlyLimits
-from storekeep.server.interceptors.early_refusals import EarlyRejections
+from storekeep.server.interceptors.early_rejections import EarlyRejections
 from storekeep.server.interceptors.errors import map_errors
 from storekeep.server.interceptors.forwarding import Forwarding
 from storekeep.server.interceptors.freshness import enforce_freshness
@@ -49,7 +49,7 @@ from storekeep.server.servicers.inventory import InventoryServicer
 from storekeep.server.servicers.orders import OrderServicer
 from storekeep.server.servicers.products import ProductServicer
 from storekeep.server.store.errors import Overloaded
-from storekeep.server.store.opening import get_writer_file, open_store
+from storekeep.server.store.opening import get_leader_file, open_store
 from storekeep.server.store.sql.transactions import Transaction
 from storekeep.server.store.urls import parse_sqlite_path
 from storekeep.server.telemetry.counts import CallCounts, Counts, add_counts
@@ -66,7 +66,7 @@ from storekeep.server.transport.leadership import LeaderElection, Worker, own_ad
 from storekeep.server.transport.polling import Polling
 from storekeep.server.transport.reflection import PATHS as REFLECTION_PATHS
 from storekeep.server.transport.reflection import Reflection, add_reflection
-from storekeep.server.transport.rpc import get_read_bounds, record_commit_position
+from storekeep.server.transport.rpc import get_read_bounds, record_commit
 from storekeep.server.transport.streams import StreamRoute
 from storekeep.server.transport.tls import RevokedCertificates, load_tls_credentials
 from storekeep.server.transport.unary import Route
@@ -111,8 +111,8 @@ class App:
     def __init__(self, settings: Settings, *, logs: Logs, worker: Worker | None = None) -> None:
         self._settings = settings
         self._worker = worker
-        writer_file = get_writer_file(settings.database)
-        self._election = LeaderElection(writer_file, worker=worker) if worker and writer_file else None
+        leader_file = get_leader_file(settings.database)
+        self._election = LeaderElection(leader_file, worker=worker) if worker and leader_file else None
         self._counts = CallCounts()
         self._polling = Polling(make_receive_limits(settings), fast_path=settings.grpc_fast_path == "auto")
         self._write_admission = self._make_admission(WRITES, length_max=settings.write_queue_max)
@@ -125,7 +125,7 @@ class App:
             limits=settings.database_limits,
             replicas=settings.database_replicas,
             get_read_bounds=get_read_bounds,
-            on_commit=record_commit_position,
+            on_commit=record_commit,
         )
         wire_expirers(self.store)
         self._failures = FailedCredentials(
@@ -236,7 +236,7 @@ class App:
                 parse_key_id=parse_lookup_id,
                 forwarded=frozenset() if self._forwarding is None else self.contract.changes,
             ),
-            "certificates": None if revoked is None else refuse_revoked(RevokedCertificates(revoked)),
+            "certificates": None if revoked is None else reject_revoked(RevokedCertificates(revoked)),
             "forwarding": None if self._forwarding is None else self._forwarding.layer,
             "auth": authenticate_calls(self.access.authenticator),
             "caller_limits": limits.limit_callers,
@@ -325,7 +325,7 @@ class App:
         """
         self.store.check()
         self.store.read(_probe_read)
-        if not self.writes:
+        if not self.serves_writes:
             return
         try:
             self.store.write(_probe_write, dry_run=True)
@@ -357,7 +357,7 @@ class App:
             routes=self._make_routes,
             streams=self._make_stream_routes(),
             exempt_paths=HEALTH_PATHS,
-            refusals=self._early_rejections,
+            rejections=self._early_rejections,
         )
         self._guard.start(address)
         self._readiness.start()
@@ -405,15 +405,15 @@ class App:
             os.umask(previous_umask)
 
     @property
-    def writes(self) -> bool:
-        """Return whether this process writes to the database itself."""
+    def serves_writes(self) -> bool:
+        """Whether this process serves writes itself: the leader does, and every worker on PostgreSQL."""
         return self._election is None or self._election.is_leader
 
     def report(self) -> Report:
         """Return the state and the counts of this process."""
         stored = Counts(commits=self.store.commits, writes=self.store.writes)
         counts = add_counts([self._counts.counts(), stored])
-        return Report(state=self._health.state, writes=self.writes, queued=self.store.queued, counts=counts)
+        return Report(self._health.state, serves_writes=self.serves_writes, queued=self.store.queued, counts=counts)
 
     def stop(self, *, replaced: bool = False) -> None:
         """Drain and stop: report NOT_SERVING, let running calls finish, and make their writes durable.

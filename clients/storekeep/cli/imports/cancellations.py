@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from itertools import groupby
 
 from storekeep.cli.imports.orders import LineKind
-from storekeep.cli.imports.spools import LINES_FILE, LeftOutRow, SoldRow, StagingTables
+from storekeep.cli.imports.staging_tables import LINES_FILE, LeftOutRow, SoldRow, StagingTables
 
 
 def cancel_units(staging: StagingTables) -> Iterator[LeftOutRow]:

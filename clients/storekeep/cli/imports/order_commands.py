@@ -32,7 +32,7 @@ from storekeep.cli.imports.orders import LINE_TARGETS, NUMBER, ORDER_TARGETS, TA
 from storekeep.cli.imports.reports import escape_formula
 from storekeep.cli.imports.rows import BadRow, FileUnreadable, Row, RowReader
 from storekeep.cli.imports.runs import FAILURES_KEPT_MAX
-from storekeep.cli.imports.spools import LeftOutRow, StagingTables
+from storekeep.cli.imports.staging_tables import LeftOutRow, StagingTables
 from storekeep.cli.pairs import parse_labels
 from storekeep.cli.sessions import Session
 from storekeep.client import StorekeepError

@@ -15,7 +15,7 @@ from storekeep.cli.imports.cancellations import cancel_units
 from storekeep.cli.imports.columns import Columns, InvalidCell
 from storekeep.cli.imports.orders import LINES_MAX, Line, Rules, build_order, read_line, read_number, read_order_cells
 from storekeep.cli.imports.rows import BadRow, Row
-from storekeep.cli.imports.spools import LINES_FILE, ORDERS_FILE, LeftOutRow, StagingTables
+from storekeep.cli.imports.staging_tables import LINES_FILE, ORDERS_FILE, LeftOutRow, StagingTables
 from storekeep.client import (
     HistoricOrder,
     InvalidRequest,

@@ -1,7 +1,7 @@
 """The interceptor chain: CHAIN lists the steps around every call, outermost first, each with its reason.
 
 `chain` wraps the steps around each method once, at startup. Checks may run in a different thread from the servicer,
-so a call that they refuse never reaches the writer. Invariant: a server that lacks a step of CHAIN does not start.
+so a call that they reject never reaches the writer. Invariant: a server that lacks a step of CHAIN does not start.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ CHAIN: tuple[Entry, ...] = (
         "certificates",
         "certificates",
         Part.CHECK,
-        "refuses revoked client certificates; before forwarding, because TLS terminates in this worker",
+        "rejects revoked client certificates; before forwarding, because TLS terminates in this worker",
         present_when="certificate revocation lists are configured",
     ),
     Entry(

@@ -1,4 +1,4 @@
-"""Revocation of client certificates (mTLS): refuses calls with a revoked certificate, also on open connections.
+"""Revocation of client certificates (mTLS): rejects calls with a revoked certificate, also on open connections.
 
 gRPC for Python does not support revocation lists in the handshake, so the certificate is checked on each call. The
 layer exists only if revocation lists are configured.
@@ -19,11 +19,13 @@ CERTIFICATE = "x509_pem_cert"
 """The property of gRPC's auth context that holds the client certificate, in PEM."""
 
 
-def refuse_revoked(is_revoked: Callable[[bytes], bool]) -> Layer:
-    """Return the layer that refuses revoked certificates.
+def reject_revoked(is_revoked: Callable[[bytes], bool]) -> Layer:
+    """Return the layer that rejects revoked certificates.
 
     Args:
         is_revoked: Returns whether a PEM certificate is revoked.
+
+    Raises: on a call, Unauthenticated.
     """
 
     def layer(_method: Method, serve: Step) -> Step:

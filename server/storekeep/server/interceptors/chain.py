@@ -1,6 +1,6 @@
 """The interceptor that wraps the steps of CHAIN around each method of the contract, once, at startup.
 
-The steps inside `errors` are checks. A write is checked in a separate thread, so a refused write never reaches the
+The steps inside `errors` are checks. A write is checked in a separate thread, so a rejected write never reaches the
 writer thread, which runs the rest. The log and `errors` treat both halves as one call.
 """
 
@@ -18,7 +18,7 @@ from storekeep.server.store.errors import RETRY_AFTER_MS, Overloaded
 from storekeep.server.transport.errors import UnknownMethod
 from storekeep.server.transport.executors import CallExecutor
 from storekeep.server.transport.rpc import CheckedCall, Method, Rpc
-from storekeep.server.transport.unary import Limit, Metadata, Refusal, Route
+from storekeep.server.transport.unary import CallStatus, Limit, Metadata, Route
 
 Step = Callable[[Any, grpc.ServicerContext, Rpc], Any]
 """Serves a request: raw bytes outside validation, the parsed message inside it."""
@@ -99,7 +99,7 @@ class Chain(grpc.ServerInterceptor):
         public_pool: Runs methods that need no token, so that a flood of them delays no others; None to use the
             other pools.
         mutations: Paths of the RPCs that change data.
-        reject: Returns the status of a rejected call, given the method's name and the call's metadata.
+        reject: Returns the status that rejects a call, given the method's name and the call's metadata.
         limits: Limits applied before calls are queued; None for no limits.
     """
 
@@ -114,7 +114,7 @@ class Chain(grpc.ServerInterceptor):
         read_pool: CallExecutor,
         write_pool: CallExecutor,
         public_pool: CallExecutor | None = None,
-        reject: Callable[[str, Metadata], Refusal],
+        reject: Callable[[str, Metadata], CallStatus],
         limits: CallLimits | None = None,
     ) -> None:
         self._outermost = outermost
@@ -159,10 +159,10 @@ class Chain(grpc.ServerInterceptor):
                 writes = path in self._mutations
                 serve, serialize = self._build_serve(method, handler, self._layers, writes=writes)
                 lane = pool.make_lane()
-                is_full = pool.is_full if lane is None else lane.is_full
+                admits = pool.admits if lane is None else lane.admits
                 serialize_weighed = serialize if lane is None else lane.track_reply_sizes(serialize)
                 limit = None if self._limits is None else self._limits.limit(method)
-                route = Route(pool.submit_task, is_full, serve, serialize_weighed, reject, lane, limit=limit)
+                route = Route(pool.submit_task, admits, serve, serialize_weighed, reject, lane, limit=limit)
                 is_split = writes and pool is self._write_pool  # public methods run whole in their own threads
                 routes[path] = self._split_route(route, method, handler) if is_split else route
         return routes
@@ -201,8 +201,8 @@ class Chain(grpc.ServerInterceptor):
         """Return a route whose calls are checked in one thread and finished in another."""
         check = self._outermost(method, _wrap_step(method, self._layers, _stop))
         finish = self._outermost.resume(self._layers[0](method, self._build_innermost(method, handler)))
-        reject = self._outermost.resume(self._layers[0](method, _reject))
-        return route._replace(check=check, finish=finish, reject=reject)
+        reject_checked = self._outermost.resume(self._layers[0](method, _reject_checked))
+        return route._replace(check=check, finish=finish, reject_checked=reject_checked)
 
     def _build_innermost(self, method: Method, handler: Handler) -> Step:
         """Return the servicer, wrapped in the layers inside the checks."""
@@ -227,7 +227,7 @@ def _stop(request: Any, _context: grpc.ServicerContext, rpc: Rpc) -> CheckedCall
     return CheckedCall(request, rpc)
 
 
-def _reject(_request: Any, _context: grpc.ServicerContext, _rpc: Rpc) -> None:
+def _reject_checked(_request: Any, _context: grpc.ServicerContext, _rpc: Rpc) -> None:
     """Reject a call that passed its checks but cannot be served.
 
     Raises: Overloaded.

@@ -233,7 +233,7 @@ def _prove(failures: FailedCredentials, credential: Credential, reply: Any) -> N
 
 
 def _watch_forwarded(failures: FailedCredentials, serve: Step) -> Step:
-    """Record access tokens that the leader refused; `Authenticator` records those that this worker refuses."""
+    """Record access tokens that the leader rejected; `Authenticator` records those that this worker rejects."""
 
     def watch(raw: Any, context: grpc.ServicerContext, rpc: Rpc) -> Any:
         try:

@@ -21,13 +21,13 @@ from storekeep.server.interceptors.credentials import (
     make_credential_finder,
     parse_bearer_token,
 )
-from storekeep.server.interceptors.early_refusals import EarlyRejections
+from storekeep.server.interceptors.early_rejections import EarlyRejections
 from storekeep.server.interceptors.rate_limits import RateLimits
 from storekeep.server.interceptors.request_log import PEER
 from storekeep.server.transport.budgets import get_peer_address
 from storekeep.server.transport.errors import RateLimited
 from storekeep.server.transport.rpc import Method, Rpc
-from storekeep.server.transport.unary import Limit, Metadata, Refusal, UnaryCall
+from storekeep.server.transport.unary import CallStatus, Limit, Metadata, UnaryCall
 
 
 class CallContext(Protocol):
@@ -72,7 +72,7 @@ class EarlyLimits:
         find = make_credential_finder(method, parse_key_id=self._parse_key_id)
         is_quick = find is None and not self._rate_limits.limits_addresses(method) and not method.is_public
 
-        def limit(raw: bytes, call: UnaryCall) -> Refusal | None:
+        def limit(raw: bytes, call: UnaryCall) -> CallStatus | None:
             if is_quick and not failures.is_slowing_down:  # the common case: no check is needed
                 return None
             address, is_forwarded = self._address(call)

@@ -26,7 +26,7 @@ RETRY_AFTER_MS = 1_000
 """Default retry delay of retryable errors."""
 TEXT_BYTES_MAX = 500
 """Maximum length of a status text. It is sent in the trailing metadata, where a byte may be encoded as three, and
-HTTP/2 peers commonly refuse header lists larger than 8 KiB."""
+HTTP/2 peers commonly reject header lists larger than 8 KiB."""
 METADATA_BYTES_MAX = 1_800
 """Maximum size of an error's metadata, and of its violations. Both in base64 and the text fit into 8 KiB."""
 

@@ -21,7 +21,8 @@ from storekeep.server.runtime.admission import AdmissionController
 from storekeep.server.runtime.tasks import Task, check, get_flow, give_up
 from storekeep.server.transport.errors import WriterUnavailable
 from storekeep.server.transport.executors import CallExecutor, CallPool
-from storekeep.server.transport.rpc import DETAILS_KEY, REPLAYED_METADATA_KEY, Metadata, Method, Rpc
+from storekeep.server.transport.rpc import DETAILS_KEY, REPLAYED_METADATA_KEY, Method, Rpc
+from storekeep.server.transport.unary import Metadata
 
 THREADS = 64
 """Maximum number of writes that a worker forwards at once: each waits for a commit, which many writes share."""
@@ -64,8 +65,8 @@ class ForwardedError(Exception):
         return ""
 
 
-class Writer(Protocol):
-    """The leader, as this worker knows it."""
+class Leadership(Protocol):
+    """Which worker is the leader, as this one knows."""
 
     def admit(self) -> bool:
         """Return whether this worker is the leader; if so, it stays the leader until `leave` is called."""
@@ -90,17 +91,17 @@ class Forwarding:
     """Serves each write here or forwards it, depending on the leader when its request has arrived.
 
     Args:
-        writer: The leader.
+        leadership: Which worker is the leader.
         changes: Paths of the methods that change data; other methods are not forwarded.
         make_admission: Creates the admission controller of queued writes, once per executor.
     """
 
     def __init__(
-        self, writer: Writer, *, changes: frozenset[str], make_admission: Callable[[], AdmissionController]
+        self, leadership: Leadership, *, changes: frozenset[str], make_admission: Callable[[], AdmissionController]
     ) -> None:
-        self._writer = writer
+        self._leadership = leadership
         self._changes = changes
-        self._channel = _LeaderChannel(writer)
+        self._channel = _LeaderChannel(leadership)
         self._make_admission = make_admission
         self._pools: list[CallExecutor] = []
 
@@ -117,14 +118,14 @@ class Forwarding:
         self._pools.append(forwarding_pool)
 
         def submit_task(task: Task) -> bool:
-            if not self._writer.admit():
+            if not self._leadership.admit():
                 return forwarding_pool.submit_task(_Forwarded(task))
-            accepted = here.submit_task(_Admitted(self._writer, task))
+            accepted = here.submit_task(_Admitted(self._leadership, task))
             if not accepted:
-                self._writer.leave()
+                self._leadership.leave()
             return accepted
 
-        return CallExecutor(submit_task, is_full=lambda: here.is_full() or forwarding_pool.is_full())
+        return CallExecutor(submit_task, admits=lambda: here.admits() and forwarding_pool.admits())
 
     def layer(self, method: Method, serve: Step) -> Step:
         """Forward the call if it runs in a forwarding thread; serve it here otherwise."""
@@ -144,24 +145,24 @@ class Forwarding:
 
 
 class _Admitted:
-    """A write of this worker; it ends when a check refuses it or when it has been served.
+    """A write of this worker; it ends when a check rejects it or when it has been served.
 
     Args:
-        writer: Leader that admitted the write.
+        leadership: Admitted the write.
         task: Serves the write.
     """
 
-    __slots__ = ("_task", "_writer")
+    __slots__ = ("_leadership", "_task")
 
-    def __init__(self, writer: Writer, task: Task) -> None:
-        self._writer = writer
+    def __init__(self, leadership: Leadership, task: Task) -> None:
+        self._leadership = leadership
         self._task = task
 
     def check(self) -> bool:
         """Run the checks, if the task has separate checks; return whether they passed."""
         passed = check(self._task)
         if not passed:
-            self._writer.leave()
+            self._leadership.leave()
         return passed
 
     def __call__(self) -> None:
@@ -169,7 +170,7 @@ class _Admitted:
         try:
             self._task()
         finally:
-            self._writer.leave()
+            self._leadership.leave()
 
     def give_up(self) -> None:
         """Reject the write; serve it if its task cannot be rejected."""
@@ -177,7 +178,7 @@ class _Admitted:
             if not give_up(self._task):
                 self._task()
         finally:
-            self._writer.leave()
+            self._leadership.leave()
 
     @property
     def flow(self) -> str:
@@ -219,8 +220,8 @@ class _Forwarded:
 class _LeaderChannel:
     """The channel to the current leader."""
 
-    def __init__(self, writer: Writer) -> None:
-        self._writer = writer
+    def __init__(self, leadership: Leadership) -> None:
+        self._leadership = leadership
         self._lock = threading.Lock()
         self._address = ""
         self._channel: grpc.Channel | None = None
@@ -246,7 +247,7 @@ class _LeaderChannel:
 
         Raises: WriterUnavailable.
         """
-        address = self._writer.address()
+        address = self._leadership.address()
         if not address:
             raise WriterUnavailable
         with self._lock:

@@ -1,6 +1,6 @@
 """Freshness: bounded staleness and read-your-writes, by `max_staleness` and consistency tokens.
 
-The reply to a write carries a consistency token: the position of its transaction, a number that only increases. A
+The reply to a write carries a consistency token, a number that only increases. A
 client that sends its highest token with a read always sees its own writes.
 """
 
@@ -29,7 +29,7 @@ def _require_freshness(serve: Step) -> Step:
     def read(request: Any, context: grpc.ServicerContext, rpc: Rpc) -> Any:
         if request.HasField(FIELD):
             rpc.max_staleness_s = request.max_staleness.seconds + request.max_staleness.nanos / 1e9
-            rpc.position = _parse_consistency_token(context)
+            rpc.consistency_token = _parse_consistency_token(context)
         return serve(request, context, rpc)
 
     return read

@@ -21,7 +21,10 @@ FindViolations = Callable[..., list[Violation]]
 
 
 def validate_requests(*, message_size_max_bytes: int) -> Layer:
-    """Return the layer. It gets the raw bytes from gRPC, so that a parse error has an error reason like any other."""
+    """Return the layer. It gets the raw bytes from gRPC, so that a parse error has an error reason like any other.
+
+    Raises: on a call, MessageTooLarge, MalformedMessage, InvalidFields.
+    """
     validator = protovalidate.Validator()
 
     def layer(method: Method, serve: Step) -> Step:

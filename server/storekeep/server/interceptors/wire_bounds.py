@@ -117,10 +117,9 @@ def _scan(raw: bytes, fields: _Fields | None) -> None:  # noqa: C901 - one loop:
 
     Raises: InvalidFields, MalformedMessage, IndexError if the bytes end too soon.
     """
-    position, end = 0, len(raw)
+    position, end, field_count = 0, len(raw), 0
     counts: _Counts = {}
     frames: list[_Frame] = []
-    field_count = 0
     while True:
         if position >= end:
             if position > end or (frames and frames[-1].field is None):

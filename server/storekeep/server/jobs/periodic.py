@@ -30,7 +30,7 @@ STOP_TIMEOUT_S = 5.0
 Purge = Callable[[Transaction], int]
 """Deletes a bounded number of old rows and returns the number; if it is not 0, there may be more."""
 
-log = logging.getLogger("storekeep.maintenance")
+log = logging.getLogger("storekeep.jobs")
 
 
 def purge_replies(*, retention_s: float) -> Purge:

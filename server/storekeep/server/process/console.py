@@ -72,19 +72,19 @@ def load_sample_if_requested(store: Store, *, requested: bool) -> bool:
 
 @contextmanager
 def announce_server(
-    address: str, *, pages: str, data_dir: Path, has_sample: bool, address_file: Path | None
+    address: str, *, status_address: str, data_dir: Path, has_sample: bool, address_file: Path | None
 ) -> Iterator[None]:
     """Print the startup banner, and keep the address in a file while the server runs.
 
     Args:
         address: of the gRPC port.
-        pages: address of the metrics and health pages; empty if disabled.
+        status_address: of the metrics and health pages; empty if disabled.
         has_sample: whether to print first commands for the sample catalogue.
         address_file: path of the file, which is removed at the end; None: write no file.
     """
     print_line(f"Storekeep is listening on {address}. Press Ctrl-C to stop.")
-    if pages:
-        print_line(f"Metrics and health: http://{pages}/metrics and /readyz")
+    if status_address:
+        print_line(f"Metrics and health: http://{status_address}/metrics and /readyz")
     if has_sample:
         print_line(format_first_commands(address, data_dir=data_dir))
     if address_file is not None:

@@ -31,7 +31,7 @@ from storekeep.server.process.signals import (
 )
 from storekeep.server.store.opening import hold_serve_lock
 from storekeep.server.store.schema import check_schema
-from storekeep.server.telemetry.http import Pages
+from storekeep.server.telemetry.http import StatusServer
 from storekeep.server.telemetry.logs import Logs
 from storekeep.server.telemetry.status import ServerStatus, WorkerStatus
 
@@ -65,26 +65,26 @@ def serve(loaded: LoadedSettings, *, sample: bool = False, address_file: Path | 
                 if app.install(keep=partial(write_admin_key, data_dir=settings.data_dir)):
                     print_admin_key_path(settings.data_dir)
                 has_sample = load_sample_if_requested(app.store, requested=sample)
-                pages = Pages(settings.metrics_listen, lambda: _make_overview(app))
+                status_server = StatusServer(settings.metrics_listen, lambda: _read_status(app))
                 address = app.start()
             except Exception:
                 app.close()
                 raise
         with announce_server(
             address,
-            pages=pages.address,
+            status_address=status_server.address,
             data_dir=settings.data_dir,
             has_sample=has_sample,
             address_file=address_file,
         ):
             stop.wait()
             app.stop()
-        pages.close()
+        status_server.close()
         logs.close()
 
 
-def _make_overview(app: App) -> ServerStatus:
-    """Return the overview of a server with one process."""
+def _read_status(app: App) -> ServerStatus:
+    """Return the status of a server with one process."""
     report = app.report()
     return ServerStatus((WorkerStatus(number=0, process_id=os.getpid(), state=report.state, report=report),))
 

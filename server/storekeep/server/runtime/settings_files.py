@@ -123,14 +123,14 @@ def _read_value(value: str) -> str:
         literal, escaped = match[1], match[2]
         if literal is not None:
             return re.sub(r"\\(['\\])", r"\1", literal)
-        _refuse_expansion(escaped)
+        _reject_expansion(escaped)
         return re.sub(r"\\(.)", lambda escape: ESCAPES.get(escape[1], escape[1]), escaped)
     text = COMMENT.sub("", value, count=1)
-    _refuse_expansion(text)
+    _reject_expansion(text)
     return text
 
 
-def _refuse_expansion(text: str) -> None:
+def _reject_expansion(text: str) -> None:
     """Raise ValueError if a value asks for a variable."""
     if EXPANSION.search(text):
         raise ValueError("variables are not expanded; put a value with a $ in single quotes")

@@ -22,7 +22,8 @@ from storekeep.server.runtime.admission import AdmissionController
 
 Task = Callable[[], None]
 """A callable that never raises. It may have a method `give_up`, which rejects it at less cost than running it, and a
-method `check`, which checks it before it runs, possibly in another thread."""
+method `check`, which checks it before it runs, possibly in another thread. With an attribute `has_priority` that is
+true, it is not rejected for waiting."""
 
 _local = threading.local()
 
@@ -52,6 +53,11 @@ def give_up(task: Task) -> bool:
     if reject is not None:
         reject()
     return reject is not None
+
+
+def give_up_late(task: Task) -> bool:
+    """Reject a task that has waited too long. Return False, and do nothing, if it has priority."""
+    return not getattr(task, "has_priority", False) and give_up(task)
 
 
 def get_flow(task: Task) -> str:
@@ -103,9 +109,9 @@ class TaskScheduler:
         if self._is_sleeping:
             os.eventfd_write(self._wakeup, 1)
 
-    def is_full(self) -> bool:
-        """Return whether admission control rejects further tasks."""
-        return not self._admission.admits(len(self._queue))
+    def admits(self) -> bool:
+        """Return whether admission control admits another task."""
+        return self._admission.admits(len(self._queue))
 
     def end(self, *, wait: bool, drop_queued: bool) -> None:
         """Stop the thread when the tasks in progress, and the queued ones, are done.
@@ -156,7 +162,7 @@ class TaskScheduler:
     def _start_tasks(self) -> None:
         while self._queue and self._running < self._tasks_max:
             queued_s, task = self._queue.popleft()
-            if self._admission.record_wait(queued_s) and give_up(task):
+            if self._admission.record_wait(queued_s) and give_up_late(task):
                 continue
             self._running += 1
             (self._idle.pop() if self._idle else greenlet(self._run_tasks)).switch(task)

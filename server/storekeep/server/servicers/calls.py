@@ -12,7 +12,7 @@ from storekeep.server.domain.standard.lists import ListRequest
 from storekeep.server.transport.rpc import CURRENT
 
 
-class Listing(Protocol):
+class ListMessage(Protocol):
     """A request of a List method; only some have `parent` and `show_deleted`."""
 
     page_size: int
@@ -56,7 +56,7 @@ def compute_fingerprint(request: M, *, validate_only: bool) -> bytes:
     return hashlib.sha256(request.SerializeToString(deterministic=True)).digest()
 
 
-def build_list_request(request: Listing, *, parent: str = "") -> ListRequest:
+def build_list_request(request: ListMessage, *, parent: str = "") -> ListRequest:
     """Build the `ListRequest` of a List method's request."""
     return ListRequest(
         page_size=request.page_size,

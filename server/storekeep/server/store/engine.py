@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from greenlet import getcurrent, greenlet
 
 from storekeep.server.runtime.admission import AdmissionController
-from storekeep.server.runtime.tasks import give_up
+from storekeep.server.runtime.tasks import Task, give_up_late
 from storekeep.server.store.drivers import Driver
 from storekeep.server.store.errors import (
     RETRY_AFTER_MS,
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Work = Callable[[Transaction], T]
-Task = Callable[[], None]
 CommitListener = Callable[[int], None]
 
 BATCH_MAX = 256
@@ -305,7 +304,7 @@ class Store:
             queued_s, item = queued
             is_late = self._admission.record_wait(queued_s)
             if not isinstance(item, _Write):
-                if is_late and give_up(item):
+                if is_late and give_up_late(item):
                     queued = self._next()
                     continue
                 (self._idle.pop() if self._idle else greenlet(self._run_tasks)).switch(item)

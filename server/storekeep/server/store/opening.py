@@ -83,8 +83,8 @@ def _watch_replicas(url: str, replicas: ReplicaSet, limits: Limits) -> Replicas:
     )
 
 
-def get_writer_file(url: str) -> Path | None:
-    """Return the file whose lock the writing process holds; None for PostgreSQL, where several processes write.
+def get_leader_file(url: str) -> Path | None:
+    """Return the file whose lock the leader holds; None for PostgreSQL, where all processes write.
 
     SQLite allows several writers, but they would poll for its lock, and each would pay for its own fsync.
     """

@@ -36,7 +36,7 @@ from storekeep.server.supervision.signals import SignalQueue
 from storekeep.server.supervision.slots import Slot
 from storekeep.server.supervision.spawning import WorkerProcess
 from storekeep.server.telemetry.counts import add_counts
-from storekeep.server.telemetry.http import Pages
+from storekeep.server.telemetry.http import StatusServer
 from storekeep.server.telemetry.logs import Logs
 from storekeep.server.telemetry.status import ServerStatus
 from storekeep.server.transport.leadership import LOG_TURNS_FILE, WorkerFolder
@@ -97,12 +97,12 @@ def supervise(loaded: LoadedSettings, *, sample: bool = False, address_file: Pat
                 print_admin_key_path(settings.data_dir)
             has_sample = load_sample_if_requested(store, requested=sample)
         supervisor = Supervisor(loaded, address=address, folder=folder, logs=logs)
-        pages = Pages(settings.metrics_listen, supervisor.overview)
+        status_server = StatusServer(settings.metrics_listen, supervisor.read_status)
         try:
             if supervisor.start():
                 with announce_server(
                     address,
-                    pages=pages.address,
+                    status_address=status_server.address,
                     data_dir=settings.data_dir,
                     has_sample=has_sample,
                     address_file=address_file,
@@ -110,7 +110,7 @@ def supervise(loaded: LoadedSettings, *, sample: bool = False, address_file: Pat
                     supervisor.run()
         finally:
             supervisor.kill()
-            pages.close()
+            status_server.close()
             logs.close()
 
 
@@ -266,7 +266,7 @@ class Supervisor:
             "settings reloaded; workers are replaced one at a time",
             extra={"settings": changed, "wait_for_a_restart": waiting},
         )
-        leaders = {worker.number for worker in self.overview().workers if worker.writes}
+        leaders = {worker.number for worker in self.read_status().workers if worker.serves_writes}
         self._loaded = new.replace_settings({name: getattr(self._settings, name) for name in FIXED_SETTINGS})
         self._to_replace = deque(sorted(self._slots, key=lambda slot: slot.number in leaders))
 
@@ -280,7 +280,7 @@ class Supervisor:
 
     # -- status
 
-    def overview(self) -> ServerStatus:
+    def read_status(self) -> ServerStatus:
         """Return the state of the whole server. Takes a second if a worker does not answer."""
         with self._state_lock:
             processes = [process for process in self._processes() if process.is_ready]

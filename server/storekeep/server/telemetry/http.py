@@ -36,7 +36,7 @@ ReadStatus = Callable[[], ServerStatus]
 Response = tuple[HTTPStatus, str, bytes]
 
 
-class Pages:
+class StatusServer:
     """Serves the endpoints until `close`.
 
     Args:
@@ -224,7 +224,7 @@ def _describe_worker(worker: WorkerStatus) -> dict[str, Any]:
         "number": worker.number,
         "process_id": worker.process_id,
         "state": worker.state,
-        "writes": worker.writes,
+        "writes": worker.serves_writes,
         "restarts": worker.restarts,
     }
 

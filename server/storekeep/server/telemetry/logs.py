@@ -45,7 +45,7 @@ class Line(msgspec.Struct):
     """A frequent log line; it costs half as much as a dictionary. Subclasses add fields.
 
     Attributes:
-        time, level, worker: Set by `RequestLog.write_line`.
+        time, level, worker: Set by `CallLog.write_line`.
     """
 
     time: datetime | None = None
@@ -163,7 +163,7 @@ class LogWriter:
             self.flush()
 
 
-class RequestLog:
+class CallLog:
     """The log of calls, one line each. A line costs the caller 1 to 2 µs.
 
     Args:
@@ -257,7 +257,7 @@ class Logs:
         faulthandler.enable(descriptor)
         stamp: Stamp = {} if worker is None else {"worker": worker}
         self.writer = LogWriter(descriptor, queue_max=queue_max, lock_file=lock_file, stamp=stamp, file=file)
-        self.requests = RequestLog(self.writer, level=logging.getLevelNamesMapping()[level])
+        self.requests = CallLog(self.writer, level=logging.getLevelNamesMapping()[level])
         root = logging.getLogger()
         root.handlers[:] = [_LineHandler(self.writer)]
         root.setLevel(level)

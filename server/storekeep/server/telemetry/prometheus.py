@@ -113,7 +113,7 @@ def _build_worker_metrics(workers: tuple[WorkerStatus, ...]) -> Iterator[Metric]
     for worker in workers:
         label = (str(worker.number),)
         up.add_metric(label, int(worker.is_serving))
-        writes.add_metric(label, int(worker.writes))
+        writes.add_metric(label, int(worker.serves_writes))
         restarts.add_metric(label, worker.restarts)
         if worker.report:
             in_flight.add_metric(label, worker.report.counts.in_flight)

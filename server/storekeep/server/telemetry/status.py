@@ -19,13 +19,13 @@ class Report(msgspec.Struct, frozen=True, tag=True):
 
     Attributes:
         state: Overall state of its health service.
-        writes: Whether it may write to the database.
+        serves_writes: Whether it serves writes itself.
         queued: Number of writes that wait for a commit.
         counts: Counts since it started.
     """
 
     state: str
-    writes: bool
+    serves_writes: bool
     queued: int
     counts: Counts
 
@@ -59,9 +59,9 @@ class WorkerStatus:
         return self.state == SERVING
 
     @property
-    def writes(self) -> bool:
-        """Whether it serves and may write to the database."""
-        return self.is_serving and self.report is not None and self.report.writes
+    def serves_writes(self) -> bool:
+        """Whether it accepts calls and serves writes itself."""
+        return self.is_serving and self.report is not None and self.report.serves_writes
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,5 +80,5 @@ class ServerStatus:
 
     @property
     def is_ready(self) -> bool:
-        """Whether the server accepts all calls: a worker serves, and a worker writes."""
-        return any(worker.is_serving for worker in self.workers) and any(worker.writes for worker in self.workers)
+        """Whether the server accepts all calls, so that at least one worker serves writes."""
+        return any(worker.serves_writes for worker in self.workers)

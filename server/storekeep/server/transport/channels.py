@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from storekeep.server.config import Settings
-from storekeep.server.transport.polling import Limits
+from storekeep.server.transport.polling import ReceiveLimits
 
 RAW_MESSAGE_FACTOR = 2
 """gRPC's core rejects messages above this multiple of the size limit, without an error reason. Up to it, the validation
@@ -61,10 +61,10 @@ def _convert_to_ms(seconds: float) -> int:
     return round(seconds * 1000) or NEVER_MS
 
 
-def make_receive_limits(settings: Settings) -> Limits:
+def make_receive_limits(settings: Settings) -> ReceiveLimits:
     """Return the limits for receiving requests. The byte budget of incomplete requests becomes a number of requests."""
     message_bytes = settings.message_size_max_bytes * RAW_MESSAGE_FACTOR
-    return Limits(
+    return ReceiveLimits(
         request_timeout_s=settings.request_timeout_s,
         unfinished_max=max(1, settings.unfinished_requests_max_bytes // message_bytes),
         unread_max_bytes=settings.unread_replies_max_bytes,

@@ -12,10 +12,10 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeAlias, TypeVar
 
 from storekeep.server.runtime.admission import AdmissionController
-from storekeep.server.runtime.tasks import Task, TaskScheduler, check, give_up
+from storekeep.server.runtime.tasks import Task, TaskScheduler, check, give_up, give_up_late
 from storekeep.server.transport.unary import UnaryCall
 
 P = ParamSpec("P")
@@ -32,6 +32,9 @@ CHECK_BATCH_MAX = 32
 """Most calls that are checked before they are forwarded together. One by one they would wake the serving thread each
 time, and share fewer commits. A batch takes about 1 ms."""
 
+TaskQueue: TypeAlias = "queue.SimpleQueue[tuple[float, Task] | None]"
+"""Tasks and the `time.monotonic()` at which each was queued; None ends the thread that takes it."""
+
 log = logging.getLogger("storekeep.server")
 
 
@@ -40,16 +43,16 @@ class CallExecutor(ThreadPoolExecutor):
 
     Args:
         submit_task: queues a task and returns True, or returns False to reject it; must not block.
-        is_full: returns whether admission control rejects further calls.
+        admits: returns whether admission control admits another call.
 
     Attributes:
-        submit_task, is_full: as given.
+        submit_task, admits: as given.
     """
 
-    def __init__(self, submit_task: Callable[[Task], bool], *, is_full: Callable[[], bool]) -> None:
+    def __init__(self, submit_task: Callable[[Task], bool], *, admits: Callable[[], bool]) -> None:
         super().__init__(1)
         self.submit_task = submit_task
-        self.is_full = is_full
+        self.admits = admits
 
     def make_lane(self) -> MethodLane | None:
         """Return a new lane for the calls of one method; None if the executor has no lanes."""
@@ -71,6 +74,12 @@ class CallExecutor(ThreadPoolExecutor):
         return future
 
 
+def _drop_queued(tasks: TaskQueue) -> None:
+    with contextlib.suppress(queue.Empty):
+        while True:
+            tasks.get_nowait()
+
+
 def run_in_new_thread(task: Task) -> None:
     """Run a task in a new thread. This is for tasks of gRPC itself, which cannot be rejected."""
     threading.Thread(target=task, name="call", daemon=True).start()
@@ -86,9 +95,9 @@ class CallPool(CallExecutor):
     """
 
     def __init__(self, threads: int, *, name: str, admission: AdmissionController) -> None:
-        self._tasks: queue.SimpleQueue[tuple[float, Task] | None] = queue.SimpleQueue()
+        self._tasks: TaskQueue = queue.SimpleQueue()
         self._admission = admission
-        super().__init__(self.put, is_full=lambda: not admission.admits(self._tasks.qsize()))
+        super().__init__(self.put, admits=lambda: admission.admits(self._tasks.qsize()))
         self._workers = [
             threading.Thread(target=self._work, name=f"{name}_{number}", daemon=True) for number in range(threads)
         ]
@@ -103,16 +112,14 @@ class CallPool(CallExecutor):
     def _work(self) -> None:
         while (queued := self._tasks.get()) is not None:
             queued_s, task = queued
-            if not (self._admission.record_wait(queued_s) and give_up(task)):
+            if not (self._admission.record_wait(queued_s) and give_up_late(task)):
                 task()
             del queued, task  # an idle thread must not keep objects alive
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Stop the threads after the queued tasks, or with `cancel_futures` after the running ones."""
         if cancel_futures:
-            with contextlib.suppress(queue.Empty):
-                while True:
-                    self._tasks.get_nowait()
+            _drop_queued(self._tasks)
         for _ in self._workers:
             self._tasks.put(None)
         if wait:
@@ -140,11 +147,11 @@ class CheckPool(CallExecutor):
         name: str,
         admission: AdmissionController,
     ) -> None:
-        self._tasks: queue.SimpleQueue[tuple[float, Task] | None] = queue.SimpleQueue()
+        self._tasks: TaskQueue = queue.SimpleQueue()
         self._serve = serve
         self._queued = queued
         self._admission = admission
-        super().__init__(self.put, is_full=lambda: not admission.admits(self._count_queued()))
+        super().__init__(self.put, admits=lambda: admission.admits(self._count_queued()))
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
 
@@ -183,9 +190,7 @@ class CheckPool(CallExecutor):
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Stop the thread after the queued tasks, or with `cancel_futures` after the running one."""
         if cancel_futures:
-            with contextlib.suppress(queue.Empty):
-                while True:
-                    self._tasks.get_nowait()
+            _drop_queued(self._tasks)
         self._tasks.put(None)
         if wait:
             self._thread.join()
@@ -202,7 +207,7 @@ class CooperativeExecutor(CallExecutor):
 
     def __init__(self, calls_max: int, *, name: str, admission: AdmissionController) -> None:
         self._scheduler = TaskScheduler(name=name, tasks_max=calls_max, admission=admission)
-        super().__init__(self.put, is_full=self._scheduler.is_full)
+        super().__init__(self.put, admits=self._scheduler.admits)
 
     def put(self, task: Task) -> bool:
         """Queue a task. Always returns True."""
@@ -235,16 +240,16 @@ class MethodLane:
         self._reply_bytes = 0.0
         self.is_heavy = False
 
-    def is_full(self) -> bool:
-        """Return whether admission control rejects further calls of the method."""
-        return self._heavy.is_full() if self.is_heavy else self._quick.is_full()
+    def admits(self) -> bool:
+        """Return whether admission control admits another call of the method."""
+        return self._heavy.admits() if self.is_heavy else self._quick.admits()
 
     def divert(self, call: UnaryCall) -> None:
         """Submit a call to the heavy executor, or reject it if that is full."""
-        if self._heavy.is_full():
-            call.give_up()
-        else:
+        if self._heavy.admits():
             self._heavy.put(_Diverted(call))
+        else:
+            call.give_up()
 
     def track_reply_sizes(self, serialize: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
         """Return a serializer that also records the sizes of replies in this lane."""
@@ -285,7 +290,7 @@ class ReadLanes(CallExecutor):
     """
 
     def __init__(self, quick: CallExecutor, heavy: CallPool) -> None:
-        super().__init__(quick.submit_task, is_full=quick.is_full)
+        super().__init__(quick.submit_task, admits=quick.admits)
         self._quick = quick
         self._heavy = heavy
 

@@ -87,7 +87,7 @@ class FairPool(CallExecutor):
 
     def __init__(self, threads: int, *, name: str, length_max: int) -> None:
         self._queue = FairQueue(length_max)
-        super().__init__(self.put, is_full=lambda: False)  # `put` rejects calls once their flow is known
+        super().__init__(self.put, admits=lambda: True)  # `put` rejects calls once their flow is known
         self._workers = [
             threading.Thread(target=self._work, name=f"{name}_{number}", daemon=True) for number in range(threads)
         ]

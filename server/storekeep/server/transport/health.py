@@ -26,7 +26,7 @@ from grpc_health.v1.health_pb2 import (  # type: ignore[import-untyped, unused-i
 from storekeep.server.runtime.tasks import Task
 from storekeep.server.transport.errors import MalformedMessage
 from storekeep.server.transport.streams import StreamCall
-from storekeep.server.transport.unary import NO_REQUEST, Refusal, Route, get_status_number
+from storekeep.server.transport.unary import NO_REQUEST, CallStatus, Route, get_status_number
 
 LIVENESS = "liveness"
 NO_SUCH_SERVICE = "?"
@@ -34,7 +34,7 @@ NO_SUCH_SERVICE = "?"
 names chosen by clients must not use memory."""
 SERVICE = "grpc.health.v1.Health"
 WATCH = f"{SERVICE}/Watch"
-MALFORMED = Refusal(
+MALFORMED = CallStatus(
     get_status_number(grpc.StatusCode.INVALID_ARGUMENT), f"{MalformedMessage()} [MALFORMED_MESSAGE]".encode(), ()
 )
 SERVING = HealthCheckResponse.SERVING
@@ -121,12 +121,12 @@ def make_health_routes(servicer: HealthServicer) -> dict[str, Route]:
         return servicer.List(_parse(HealthListRequest, request, call), call)
 
     def route(serve: Callable[[bytes, Any], Any]) -> Route:
-        return Route(_run_immediately, lambda: False, serve, lambda reply: bytes(reply.SerializeToString()), _refuse)
+        return Route(_run_immediately, lambda: True, serve, lambda reply: bytes(reply.SerializeToString()), _reject)
 
     return {f"/{SERVICE}/Check": route(check), f"/{SERVICE}/List": route(list_all)}
 
 
-def _refuse(_metadata: Any) -> Refusal:
+def _reject(_metadata: Any) -> CallStatus:
     """Return a placeholder: admission control never rejects health checks."""
     return NO_REQUEST
 

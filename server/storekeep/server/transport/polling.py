@@ -22,11 +22,12 @@ from grpc import _server as grpc_server
 from grpc._cython import cygrpc  # type: ignore[attr-defined]
 
 from storekeep.server.transport.budgets import Budget, get_peer_address
+from storekeep.server.transport.fair_shares import FairShares
 from storekeep.server.transport.streams import FLUSH_S, StreamCall, StreamRoute, StreamTag
 from storekeep.server.transport.unary import (
     NO_TEXT,
+    CallStatus,
     Metadata,
-    Refusal,
     RejectedCall,
     Route,
     UnaryCall,
@@ -37,6 +38,9 @@ LAG_CHECK_INTERVAL_S = 0.001
 """Interval at which the thread checks whether its event queue is empty."""
 REJECTING_CHECK_INTERVAL_S = 0.00025
 """The same while calls are rejected: admission then depends on an exact lag."""
+PRIORITY_S = 0.02
+"""How much longer calls with priority may wait under overload: those of callers below their fair share, who did not
+cause it. Threads that contend for the interpreter with a flood wait in steps of 5 ms."""
 REQUESTED_CALLS = 8
 """Calls of each method that gRPC may report before it must be asked for more. It queues the others, at a cost."""
 REJECTION_DELAY_MAX_S = 0.003
@@ -56,13 +60,13 @@ UNREAD_DRAIN_S = 5.0
 """The same while the server drains, so that clients that do not read cannot delay its end."""
 UNREAD_SCAN_INTERVAL_S = 0.01
 """Shortest interval of scans for unread replies, which start when the limit of concurrent calls is reached."""
-UNREAD_REPLY = Refusal(
+UNREAD_REPLY = CallStatus(
     get_status_number(grpc.StatusCode.DEADLINE_EXCEEDED),
     b"the reply was not read in time; the request may have been executed",
     (),
 )
 """Status of a call whose reply is not read in time. The call was counted and logged when it was answered."""
-STREAM_END = Refusal(get_status_number(grpc.StatusCode.OK), NO_TEXT, ())
+STREAM_END = CallStatus(get_status_number(grpc.StatusCode.OK), NO_TEXT, ())
 """Status of streams that end when the server drains, as in `grpc_health`."""
 REQUIRED_NAMES = (
     "_REQUEST_CALL_TAG",
@@ -93,7 +97,7 @@ STARTED = grpc_server._ServerStage.STARTED if hasattr(grpc_server, "_ServerStage
 UNKNOWN_TAG = getattr(grpc_server, "_REQUEST_CALL_TAG", "")
 TIMED_OUT = cygrpc.CompletionType.queue_timeout
 
-UNEXPLAINED = Refusal(get_status_number(grpc.StatusCode.RESOURCE_EXHAUSTED), b"the request has not arrived", ())
+UNEXPLAINED = CallStatus(get_status_number(grpc.StatusCode.RESOURCE_EXHAUSTED), b"the request has not arrived", ())
 
 Routes = Callable[[Mapping[str, Any]], Mapping[str, Route]]
 """Takes gRPC's handlers by path. Returns the routes of the methods that are served here; gRPC serves all others."""
@@ -104,7 +108,7 @@ Ending = Received | RejectedCall
 log = logging.getLogger("storekeep.server")
 
 
-class Limits(NamedTuple):
+class ReceiveLimits(NamedTuple):
     """Limits for calls before authentication, and for clients that do not read.
 
     Attributes:
@@ -122,23 +126,29 @@ class Limits(NamedTuple):
     metadata_max_bytes: int = 16 * 1024
 
 
-class Refusals(Protocol):
+class Rejections(Protocol):
     """Makes and counts the statuses of calls that end before they are served. Paths are as in HTTP/2's `:path`."""
 
-    def late(self, path: str) -> Refusal:
+    def late(self, path: str) -> CallStatus:
         """Return the status of a call whose request did not arrive in time."""
 
-    def crowded_out(self, path: str) -> Refusal:
+    def crowded_out(self, path: str) -> CallStatus:
         """Return the status of a call that is evicted, because its address has the most and the budget is used up."""
 
-    def metadata_too_large(self, path: str) -> Refusal:
+    def metadata_too_large(self, path: str) -> CallStatus:
         """Return the status of a call whose metadata has too many bytes."""
 
-    def stopping(self, path: str) -> Refusal:
+    def stopping(self, path: str) -> CallStatus:
         """Return the status of a call whose request has not arrived when the server drains."""
 
-    def unknown(self, metadata: Metadata) -> Refusal:
+    def unknown(self, metadata: Metadata) -> CallStatus:
         """Return the status of a call of an unknown method."""
+
+
+def get_peer(event: Any) -> str:
+    """Return the peer of a new call, such as `ipv4:127.0.0.1:40404`."""
+    peer: bytes = event.call.peer()
+    return peer.decode(errors="replace")
 
 
 def is_supported(server: grpc.Server) -> bool:
@@ -161,12 +171,14 @@ class Polling:
         fast_path: whether to use the fast path when it was tested with the installed grpcio.
     """
 
-    def __init__(self, limits: Limits = Limits(), *, fast_path: bool = True) -> None:  # noqa: B008 - it is frozen
+    def __init__(self, limits: ReceiveLimits = ReceiveLimits(), *, fast_path: bool = True) -> None:  # noqa: B008 - it is frozen
         self._fast_path = fast_path
         self._request_timeout_s = limits.request_timeout_s
         self._metadata_max_bytes = limits.metadata_max_bytes
         self._empty_at_s = math.inf
         self._lag_check_interval_s = LAG_CHECK_INTERVAL_S
+        self._shares = FairShares()
+        self._has_priority = False
         self._swept_at_s = 0.0
         self._delayed: deque[tuple[float, Any, Route]] = deque()
         self._routes: Mapping[str, Route] = {}
@@ -174,7 +186,7 @@ class Polling:
         self._stream_budgets: dict[str, Budget[StreamCall]] = {}
         self._acceptors: dict[str, Callable[[Any], None]] = {}
         self._exempt_paths: frozenset[str] = frozenset()
-        self._refusals: Refusals | None = None
+        self._rejections: Rejections | None = None
         self._requested: dict[str, int] = {}
         self._unfinished: Budget[Received] = Budget(
             limits.unfinished_max,
@@ -192,8 +204,11 @@ class Polling:
         self._state: Any = None
 
     def lag_s(self) -> float:
-        """Return the seconds since the event queue was last empty, which bounds how long a call waits in it."""
-        return max(0.0, time.monotonic() - self._empty_at_s)
+        """Return the seconds since the event queue was last empty, which bounds how long a call waits in it.
+
+        While a call with priority is considered, return a negative lag, so that it may wait longer than others.
+        """
+        return -PRIORITY_S if self._has_priority else max(0.0, time.monotonic() - self._empty_at_s)
 
     def start(
         self,
@@ -202,7 +217,7 @@ class Polling:
         routes: Routes,
         streams: Mapping[str, StreamRoute] | None = None,
         exempt_paths: frozenset[str] = frozenset(),
-        refusals: Refusals | None = None,
+        rejections: Rejections | None = None,
     ) -> None:
         """Start a server; replaces its own `start`.
 
@@ -210,7 +225,7 @@ class Polling:
             routes: see `Routes`. An unsupported grpcio serves all calls itself.
             streams: the routes of streaming methods, by path.
             exempt_paths: paths of methods exempt from admission control and from the limit of concurrent calls.
-            refusals: makes the statuses of calls that end before they are served. Without it, gRPC answers calls of
+            rejections: makes the statuses of calls that end before they are served. Without it, gRPC answers calls of
                 unknown methods.
         """
         if not self._fast_path:
@@ -229,18 +244,18 @@ class Polling:
         self._streams = streams or {}
         for path, route in self._streams.items():
             self._stream_budgets[path] = Budget(route.streams_max, get_peer=StreamCall.peer, groups_addresses=True)
-        self._exempt_paths, self._refusals = exempt_paths, refusals
+        self._exempt_paths, self._rejections = exempt_paths, rejections
         self._acceptors = dict.fromkeys(self._routes, self._begin_call) | dict.fromkeys(
             self._streams, self._begin_stream
         )
-        if refusals is not None:  # otherwise gRPC answers calls of unknown methods
+        if rejections is not None:  # otherwise gRPC answers calls of unknown methods
             self._acceptors[UNKNOWN_TAG] = self._reject_unknown
         with state.lock:
             state.server.start()
             state.stage = STARTED
             for path in state.registered_method_handlers:
                 self._request_calls(path, REQUESTED_CALLS if path in self._routes or path in self._streams else 1)
-            self._request_calls(UNKNOWN_TAG, 1 if refusals is None else REQUESTED_CALLS)
+            self._request_calls(UNKNOWN_TAG, 1 if rejections is None else REQUESTED_CALLS)
         threading.Thread(target=self._serve, name="grpc-polling", daemon=True).start()
 
     def drain(self) -> None:
@@ -317,7 +332,9 @@ class Polling:
         state, path = self._state, event.tag
         with state.lock:
             if event.success:
+                self._has_priority = self._shares.is_active() and self._shares.count(get_peer(event))
                 take(event)
+                self._has_priority = False
             if state.stage is STARTED:
                 self._request_call(path)
                 return True
@@ -333,12 +350,14 @@ class Polling:
         """Start to receive the request of a call, or schedule its rejection."""
         path, route = event.tag, self._routes[event.tag]
         if self._is_too_large(event.invocation_metadata):
-            self._reject(event, self._make_refusal(path, "metadata_too_large"))
-        elif path in self._exempt_paths or not (route.is_full() or self._has_too_many()):
+            self._reject(event, self._make_status(path, "metadata_too_large"))
+        elif path in self._exempt_paths or (route.admits() and not self._has_too_many()):
             call = UnaryCall(event, route)
+            call.has_priority = self._has_priority
             self._await_request(call)
             call.receive()
         else:
+            self._shares.activate()
             self._lag_check_interval_s = REJECTING_CHECK_INTERVAL_S
             self._delayed.append((time.monotonic() + REJECTION_DELAY_MAX_S, event, route))
 
@@ -381,7 +400,7 @@ class Polling:
         """End incomplete calls of the address that has the most. Return False if none can be evicted."""
         evicted = self._unfinished.pop_overflow(now_s=now_s)
         for call in evicted:
-            call.drop(self._make_refusal(call.path, "crowded_out"))
+            call.drop(self._make_status(call.path, "crowded_out"))
         return bool(evicted)
 
     def _continue_call(self, call: UnaryCall, event: Any) -> bool:
@@ -402,25 +421,25 @@ class Polling:
         with self._state.lock:
             while self._delayed and self._delayed[0][0] <= until_s:
                 _, event, route = self._delayed.popleft()
-                self._reject(event, route.refuse(event.invocation_metadata))
+                self._reject(event, route.reject(event.invocation_metadata))
 
-    def _reject(self, event: Any, refusal: Refusal) -> None:
+    def _reject(self, event: Any, status: CallStatus) -> None:
         """Reject a call on arrival."""
-        self._state.rpc_states.add(RejectedCall(event, refusal))
+        self._state.rpc_states.add(RejectedCall(event, status))
 
     def _reject_unknown(self, event: Any) -> None:
         """Reject a call of an unknown method."""
-        if self._refusals is None or self._is_too_large(event.invocation_metadata):
-            self._reject(event, self._make_refusal("", "metadata_too_large"))
+        if self._rejections is None or self._is_too_large(event.invocation_metadata):
+            self._reject(event, self._make_status("", "metadata_too_large"))
         else:
-            self._reject(event, self._refusals.unknown(event.invocation_metadata))
+            self._reject(event, self._rejections.unknown(event.invocation_metadata))
 
-    def _make_refusal(self, path: str, cause: str) -> Refusal:
-        """Return the status of a call that ends for a cause, the name of a method of `Refusals`."""
-        if self._refusals is None:
+    def _make_status(self, path: str, cause: str) -> CallStatus:
+        """Return the status of a call that ends for a cause, the name of a method of `Rejections`."""
+        if self._rejections is None:
             return UNEXPLAINED
-        refusal: Refusal = getattr(self._refusals, cause)(path)
-        return refusal
+        status: CallStatus = getattr(self._rejections, cause)(path)
+        return status
 
     # -- streams
 
@@ -430,15 +449,15 @@ class Polling:
         budget = self._stream_budgets[path]
         call = StreamCall(event, route)
         if self._is_too_large(event.invocation_metadata):
-            self._reject(event, self._make_refusal(path, "metadata_too_large"))
+            self._reject(event, self._make_status(path, "metadata_too_large"))
         elif route.per_address_max and budget.count_members(get_peer_address(call.peer())) >= route.per_address_max:
-            self._reject(event, self._make_refusal(path, "crowded_out"))
+            self._reject(event, self._make_status(path, "crowded_out"))
         else:
             budget.add(call, now_s=time.monotonic())
             self._await_request(call)
             call.begin()
             for evicted in budget.pop_overflow(now_s=math.inf):
-                evicted.drop(self._make_refusal(path, "crowded_out"))
+                evicted.drop(self._make_status(path, "crowded_out"))
 
     def _continue_stream(self, tag: StreamTag, event: Any) -> bool:
         """Process an event of a stream. Return False after the last event of a stopping server."""
@@ -459,10 +478,10 @@ class Polling:
         """End overdue calls and idle streams; while draining, also all streams and incomplete calls."""
         self._swept_at_s = now_s
         for call in self._unfinished.pop_expired(before_s=now_s - self._request_timeout_s):
-            call.drop(self._make_refusal(call.path, "late"))
+            call.drop(self._make_status(call.path, "late"))
         if self._is_draining:
             for call in self._unfinished.pop_expired(before_s=now_s - FLUSH_S):
-                call.drop(self._make_refusal(call.path, "stopping"))
+                call.drop(self._make_status(call.path, "stopping"))
         while self._unfinished.is_exceeded and self._evict(now_s):
             pass
         self._move_unread(now_s)
@@ -472,7 +491,7 @@ class Polling:
             idle_max_s = self._streams[path].idle_max_s
             if idle_max_s:
                 for stream in budget.pop_expired(before_s=now_s - idle_max_s):
-                    stream.drop(self._make_refusal(path, "late"))
+                    stream.drop(self._make_status(path, "late"))
             if self._is_draining:
                 self._end_streams(budget, now_s)
 

@@ -13,13 +13,13 @@ from google.protobuf.message import Message
 
 from storekeep.server.domain.calls import Caller
 from storekeep.server.store.reads import UNBOUNDED_READ, ReadBounds
+from storekeep.server.transport.unary import Metadata
 
 ANONYMOUS = Caller(subject="")
 DETAILS_KEY = "grpc-status-details-bin"
 """The metadata key of a failed call's `google.rpc.Status`."""
 REPLAYED_METADATA_KEY = "storekeep-replayed"
 """The trailing metadata key of a stored reply that is returned again; its value is `true`."""
-Metadata = tuple[tuple[str, str | bytes], ...]
 PUBLIC = "public"
 """The permission of methods that need no authentication."""
 
@@ -42,8 +42,8 @@ class Rpc(msgspec.Struct):
         reason: the error reason of the outcome; empty on success.
         level: the log level of its log line.
         max_staleness_s: bounded staleness of its reads, in seconds; None if they must be current.
-        position: the ledger position of the presented consistency token (read-your-writes); None without one.
-        committed: the ledger position of what the call wrote; 0 if it wrote nothing.
+        consistency_token: the one that the caller presents (read-your-writes); None without one.
+        committed: the consistency token of what the call wrote; 0 if it wrote nothing.
         replayed: whether the reply is the stored reply of an earlier call.
         trailing_metadata: metadata to send with the reply, after it.
         answered_by_leader: whether it was forwarded and the leader answered it. The leader then logs and counts it.
@@ -65,7 +65,7 @@ class Rpc(msgspec.Struct):
     reason: str = ""
     level: int = logging.INFO
     max_staleness_s: float | None = None
-    position: int | None = None
+    consistency_token: int | None = None
     committed: int = 0
     replayed: bool = False
     trailing_metadata: Metadata = ()
@@ -97,18 +97,18 @@ CURRENT: ContextVar[Rpc] = ContextVar("rpc")
 
 
 def get_read_bounds() -> ReadBounds:
-    """Return the read terms of the RPC that the current thread serves: deadline, staleness and position."""
+    """Return the read terms of the RPC that the current thread serves: deadline, staleness and consistency token."""
     rpc = CURRENT.get(None)
-    if rpc is None or (rpc.deadline is None and rpc.max_staleness_s is None):  # without staleness, position is unused
+    if rpc is None or (rpc.deadline is None and rpc.max_staleness_s is None):  # the token has no use without staleness
         return UNBOUNDED_READ
-    return ReadBounds(rpc.deadline, rpc.max_staleness_s, rpc.position)
+    return ReadBounds(rpc.deadline, rpc.max_staleness_s, rpc.consistency_token)
 
 
-def record_commit_position(position: int) -> None:
-    """Record the ledger position of a commit for the RPC that the current thread serves."""
+def record_commit(consistency_token: int) -> None:
+    """Record the consistency token of a commit for the RPC that the current thread serves."""
     rpc = CURRENT.get(None)
     if rpc is not None:
-        rpc.committed = max(rpc.committed, position)
+        rpc.committed = max(rpc.committed, consistency_token)
 
 
 @dataclass(frozen=True, slots=True)

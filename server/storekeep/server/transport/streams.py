@@ -14,9 +14,9 @@ from typing import Any, NamedTuple, Protocol
 
 from grpc._cython import cygrpc  # type: ignore[attr-defined]
 
-from storekeep.server.transport.unary import NO_FLAGS, NO_TEXT, OK, Refusal
+from storekeep.server.transport.unary import NO_FLAGS, NO_TEXT, OK, CallStatus
 
-ENDED = Refusal(OK, NO_TEXT, ())
+ENDED = CallStatus(OK, NO_TEXT, ())
 FLUSH_S = 1.0
 """Time that an ending stream has to send its last message before it is cancelled."""
 
@@ -88,7 +88,7 @@ class StreamCall:
         self._pending = 0
         self._has_begun = self._has_received = self._is_sending = self._has_sent_status = False
         self._is_open = True
-        self._end: Refusal | None = None
+        self._end: CallStatus | None = None
         self._ending_since_s = 0.0
 
     def begin(self) -> None:
@@ -116,7 +116,7 @@ class StreamCall:
             self._start(operations, self._on_sent)
             return True
 
-    def end(self, status: Refusal = ENDED) -> None:
+    def end(self, status: CallStatus = ENDED) -> None:
         """End the stream after the message that is being sent. Further calls have no effect."""
         with self._lock:
             if self._end is not None or not self._is_open:
@@ -126,14 +126,14 @@ class StreamCall:
             if not self._is_sending:
                 self._send_status(status)
 
-    def drop(self, refusal: Refusal) -> None:
+    def drop(self, status: CallStatus) -> None:
         """End the stream immediately. The status has no details if a message is being sent."""
         with self._lock:
             if self._is_open and not self._has_sent_status:
                 if not self._is_sending:
-                    self._send_status(refusal)
+                    self._send_status(status)
                 self._is_open = False
-                self._event.call.cancel(refusal.code, refusal.text)
+                self._event.call.cancel(status.code, status.text)
 
     def is_stuck(self, *, now_s: float) -> bool:
         """Return whether the stream should have ended, but its client does not read."""
@@ -170,7 +170,7 @@ class StreamCall:
         self._pending += 1
         self._event.call.start_server_batch(operations, StreamTag(self, on_event))
 
-    def _send_status(self, status: Refusal) -> None:
+    def _send_status(self, status: CallStatus) -> None:
         self._has_sent_status = True
         code, text, trailing_metadata = status
         operations = [cygrpc.SendStatusFromServerOperation(trailing_metadata, code, text, NO_FLAGS)]

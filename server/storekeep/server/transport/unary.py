@@ -28,7 +28,7 @@ Metadata = tuple[tuple[str, str | bytes], ...]
 log = logging.getLogger("storekeep.server")
 
 
-class Refusal(NamedTuple):
+class CallStatus(NamedTuple):
     """The status of a call that is not served.
 
     Attributes:
@@ -55,7 +55,7 @@ class Lane(Protocol):
         """Submit a call to the separate executor. It was submitted to the usual one before."""
 
 
-Limit = Callable[[Any, "UnaryCall"], Refusal | None]
+Limit = Callable[[Any, "UnaryCall"], CallStatus | None]
 """Takes a request's bytes and its call. Returns the status if a limit rejects the call, or else None."""
 
 
@@ -64,27 +64,28 @@ class Route(NamedTuple):
 
     Attributes:
         submit_task: queues a task and returns True, or returns False to reject it; must not block.
-        is_full: returns whether admission control rejects further calls.
+        admits: returns whether admission control admits another call.
         serve: takes the request's bytes and the call, and returns the reply. Raises `Aborted`.
         serialize: returns the bytes of a reply.
-        refuse: takes the metadata of a rejected call, and returns its status.
+        reject: takes the metadata of a call, and returns the status that rejects it.
         lane: chooses the executor of its calls; None if there is only one.
         check: takes the request's bytes and the call, and returns the input of `finish`. Raises `Aborted`. None if
             calls are not checked in a separate thread.
         finish: takes the result of `check` and the call, and returns the reply. Raises `Aborted`.
-        reject: takes the result of `check` and the call, and rejects the call with full details. Raises `Aborted`.
+        reject_checked: takes the result of `check` and the call, and rejects the call with full details. Raises
+            `Aborted`.
         limit: rejects calls above a limit, in the polling thread; None without limits.
     """
 
     submit_task: Callable[[Task], bool]
-    is_full: Callable[[], bool]
+    admits: Callable[[], bool]
     serve: Callable[[Any, Any], Any]
     serialize: Callable[[Any], bytes]
-    refuse: Callable[[Metadata], Refusal]
+    reject: Callable[[Metadata], CallStatus]
     lane: Lane | None = None
     check: Callable[[Any, Any], Any] | None = None
     finish: Callable[[Any, Any], Any] | None = None
-    reject: Callable[[Any, Any], Any] | None = None
+    reject_checked: Callable[[Any, Any], Any] | None = None
     limit: Limit | None = None
 
 
@@ -96,36 +97,34 @@ def get_status_number(code: grpc.StatusCode) -> int:
 
 OK = get_status_number(grpc.StatusCode.OK)
 UNKNOWN = get_status_number(grpc.StatusCode.UNKNOWN)
-NO_REQUEST = Refusal(get_status_number(grpc.StatusCode.UNIMPLEMENTED), b"the call has no request", ())
+NO_REQUEST = CallStatus(get_status_number(grpc.StatusCode.UNIMPLEMENTED), b"the call has no request", ())
 
 
 class Aborted(Exception):
     """A handler has ended the call with a status other than OK."""
 
 
-def cancel_call(event: Any, refusal: Refusal) -> None:
+def cancel_call(event: Any, status: CallStatus) -> None:
     """Cancel a call with a status code and message. A cancelled call cannot send trailing metadata."""
-    event.call.cancel(refusal.code, refusal.text)
+    event.call.cancel(status.code, status.text)
 
 
 class RejectedCall:
     """A call that was rejected on arrival. It is the tag of the single batch that sends its status.
 
-    It costs no more than `cancel_call`, and a fifth less than `UnaryCall.refuse`: it needs no `UnaryCall`, and all
+    It costs no more than `cancel_call`, and a fifth less than `UnaryCall.reject`: it needs no `UnaryCall`, and all
     rejected calls share two of the operations, which have no state.
 
     Args:
         event: the event that reported the call.
-        refusal: the status of the call.
+        status: the status of the call.
     """
 
     __slots__ = ("_call",)
 
-    def __init__(self, event: Any, refusal: Refusal) -> None:
+    def __init__(self, event: Any, status: CallStatus) -> None:
         self._call = event.call  # not the event: its metadata may take megabytes
-        send_status = cygrpc.SendStatusFromServerOperation(
-            refusal.trailing_metadata, refusal.code, refusal.text, NO_FLAGS
-        )
+        send_status = cygrpc.SendStatusFromServerOperation(status.trailing_metadata, status.code, status.text, NO_FLAGS)
         event.call.start_server_batch((NO_INITIAL_METADATA, AWAIT_CLOSE, send_status), self)
 
     def end(self) -> None:
@@ -143,6 +142,7 @@ class UnaryCall:
     Attributes:
         is_under_way: whether its request has arrived, so that it counts as a call in progress.
         flow: the flow that it belongs to in a fair queue; empty if unknown.
+        has_priority: whether its caller is below its fair share, so that it is not rejected for waiting.
         reply_bytes: the size of its reply in bytes; 0 before the reply.
     """
 
@@ -157,6 +157,7 @@ class UnaryCall:
         "_text",
         "_trailing_metadata",
         "flow",
+        "has_priority",
         "is_under_way",
         "reply_bytes",
     )
@@ -169,6 +170,7 @@ class UnaryCall:
         self._is_ending = self._is_dropped = False
         self.is_under_way = False
         self.flow = ""
+        self.has_priority = False
         self.reply_bytes = 0
         self._code = OK
         self._text = NO_TEXT
@@ -178,13 +180,13 @@ class UnaryCall:
         """Request the call's message. When it arrives, the call is submitted to its executor."""
         self._event.call.start_server_batch((cygrpc.ReceiveMessageOperation(NO_FLAGS),), self)
 
-    def refuse(self, refusal: Refusal) -> None:
+    def reject(self, status: CallStatus) -> None:
         """End the call with a status, without serving it."""
         self._request = None
-        self._code, self._text, self._trailing_metadata = refusal
+        self._code, self._text, self._trailing_metadata = status
         self._send(None)
 
-    def drop(self, refusal: Refusal) -> None:
+    def drop(self, status: CallStatus) -> None:
         """End the call immediately, because its request is incomplete or its client does not read the reply.
 
         Cancelling the call releases its memory in gRPC's core, even if the client does not read. The status is sent
@@ -192,9 +194,9 @@ class UnaryCall:
         """
         if not self._is_ending:
             self._is_dropped = True
-            self._code, self._text, self._trailing_metadata = refusal
+            self._code, self._text, self._trailing_metadata = status
             self._send(None)
-        cancel_call(self._event, refusal)
+        cancel_call(self._event, status)
 
     @property
     def is_ending(self) -> bool:
@@ -220,11 +222,11 @@ class UnaryCall:
             return True
         self._request = event.batch_operations[0].message()
         if self._request is None or not self.is_under_way:  # cancelled, without a request, or dropped
-            self.refuse(NO_REQUEST)
+            self.reject(NO_REQUEST)
             return False
-        refusal = None if self._route.limit is None else self._route.limit(self._request, self)
-        if refusal is not None:
-            self.refuse(refusal)
+        status = None if self._route.limit is None else self._route.limit(self._request, self)
+        if status is not None:
+            self.reject(status)
         elif not self._route.submit_task(self):
             self.give_up()
         return False
@@ -275,12 +277,12 @@ class UnaryCall:
 
     def give_up(self) -> None:
         """Reject the call after it was admitted: no executor took it, or it waited too long. Never raises."""
-        reject = self._route.reject
+        reject = self._route.reject_checked
         if reject is not None and self._serve is not self._route.serve:  # its checks already count and log the call
             self._serve = reject
             self.serve()
         else:
-            self.refuse(self._route.refuse(self.invocation_metadata()))
+            self.reject(self._route.reject(self.invocation_metadata()))
 
     def _send(self, reply: bytes | None) -> None:
         """Send the status, preceded by the reply if there is one."""

@@ -43,11 +43,6 @@ class ServiceAccount(msgspec.Struct, frozen=True):
         return f"serviceAccounts/{self.id}"
 
 
-def _convert_booleans(_tx: Transaction, accounts: list[ServiceAccount]) -> list[ServiceAccount]:
-    """Convert `disabled` to bool: SQLite returns 0 and 1, and JSON needs false and true."""
-    return [msgspec.structs.replace(account, disabled=bool(account.disabled)) for account in accounts]
-
-
 def _raise_version(tx: Transaction, _new: ServiceAccount, old: ServiceAccount | None) -> None:
     if old is not None:
         raise_version(tx)
@@ -60,7 +55,6 @@ SERVICE_ACCOUNTS = Collection(
     pattern="serviceAccounts/{}",
     event="service_account",
     not_found=ServiceAccountNotFound,
-    attach=_convert_booleans,
     store_parts=_raise_version,
 )
 LISTING = Listing(

@@ -59,11 +59,6 @@ class Role(msgspec.Struct, frozen=True):
         return None
 
 
-def _convert_booleans(_tx: Transaction, roles: list[Role]) -> list[Role]:
-    """Convert `built_in` to bool: SQLite returns 0 and 1, and JSON needs false and true."""
-    return [msgspec.structs.replace(role, built_in=bool(role.built_in)) for role in roles]
-
-
 def _raise_version(tx: Transaction, _new: Role, _old: Role | None) -> None:
     raise_version(tx)
 
@@ -75,7 +70,6 @@ ROLES = Collection(
     pattern="roles/{}",
     event="role",
     not_found=RoleNotFound,
-    attach=_convert_booleans,
     store_parts=_raise_version,
 )
 LISTING = Listing(

@@ -81,10 +81,10 @@ class Collection(Generic[R]):
         self._check_unused = check_unused
         fields = [f for f in _list_fields(resource) if hasattr(table, f.name)]
         self.rows = Rows(table, columns=[f.name for f in fields], key=key)
-        self._decoders: list[tuple[int, Callable[[str], Any]]] = [
-            (index, msgspec.json.Decoder(f.type).decode) for index, f in enumerate(fields) if _is_json(f.type)
+        self._decoders = [
+            (index, decode) for index, f in enumerate(fields) if (decode := _find_decoder(f.type)) is not None
         ]
-        self._json_fields = [fields[index].name for index, _ in self._decoders]
+        self._json_fields = [f.name for f in fields if _is_json(f.type)]
 
     # -- reading
 
@@ -263,6 +263,13 @@ class Collection(Generic[R]):
         for field in self._json_fields:
             values[field] = msgspec.json.encode(values[field]).decode()
         return values
+
+
+def _find_decoder(kind: Any) -> Callable[[Any], Any] | None:
+    """Return the function that converts a column to a field of this type; None if they are equal."""
+    if kind is bool:  # SQLite returns 0 and 1, and the JSON of the audit log needs false and true
+        return bool
+    return msgspec.json.Decoder(kind).decode if _is_json(kind) else None
 
 
 def _is_json(kind: Any) -> bool:

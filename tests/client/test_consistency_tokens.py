@@ -9,7 +9,7 @@ import pytest
 from google.protobuf.message import Message
 
 from storekeep.client import Listing, Storekeep
-from storekeep.client.positions import CONSISTENCY_METADATA_KEY, ConsistencyToken
+from storekeep.client.consistency_tokens import CONSISTENCY_METADATA_KEY, ConsistencyToken
 from storekeep.v1.orders_pb2 import Order
 from tests.client.test_methods import arguments, client_method
 from tests.support.scripted_server import METHODS, Answer, ScriptedServer

@@ -168,7 +168,7 @@ def test_pages_go_over_all_skus(database: Database):
     assert [told.kind for told in differences] == ["ON_HAND"]
 
 
-def test_trial_of_a_repair_repairs_nothing(shop: Shop, server: ServerProcess):
+def test_dry_run_of_a_repair_repairs_nothing(shop: Shop, server: ServerProcess):
     sku = shop.variant(stock=5).sku
     with server.database.opened() as session:
         session.run("UPDATE stock_levels SET on_hand = 9 WHERE sku = ?", sku)

@@ -13,7 +13,7 @@ from storekeep.server.domain.keys.audit_chain import AuditChain, ChainKeysRemove
 from storekeep.server.domain.keys.encryption import SecretBox
 from storekeep.server.domain.keys.keyrings import Keyring
 from storekeep.server.store.opening import open_store
-from tests.domain.test_audit_forgery import check, write_entries
+from tests.domain.audit.test_audit_forgery import check, write_entries
 from tests.support.installations import SECRET, Installation
 
 CHECKPOINTS = 3

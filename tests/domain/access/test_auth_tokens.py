@@ -227,7 +227,7 @@ def test_call_without_a_token_is_refused(nobody):
     assert nobody.refusal("WhoAmI", pb.WhoAmIRequest()).reason == "UNAUTHENTICATED"
 
 
-def test_expired_token_says_so(nobody, installation):
+def test_expired_token_gets_its_own_reason(nobody, installation):
     now_s = int(time.time())
     token = forge(installation, changes={"iat": now_s - 700, "exp": now_s - 1})
     refusal = nobody.with_token(token).refusal("WhoAmI", pb.WhoAmIRequest())
@@ -369,7 +369,7 @@ def test_refresh_token_that_is_unknown_is_refused(nobody):
     assert refusal.reason == "UNAUTHENTICATED"
 
 
-def test_refresh_token_that_is_over_says_so(nobody, installation):
+def test_expired_refresh_token_gets_its_own_reason(nobody, installation):
     tokens = nobody.issue(installation.admin_key)
     installation.store.write(lambda tx: tx.connection.execute("UPDATE refresh_tokens SET expire_time_us = 1"))
     refusal = nobody.refusal("RefreshToken", pb.RefreshTokenRequest(refresh_token=tokens.refresh_token))
@@ -487,7 +487,7 @@ def test_replaced_signing_key_stops_verifying_after_the_overlap(admin, nobody, i
     assert before.refusal("WhoAmI", pb.WhoAmIRequest()).reason == "UNAUTHENTICATED"
 
 
-def test_rotate_signing_key_for_trial_keeps_the_key(admin, nobody):
+def test_dry_run_of_rotate_signing_key_keeps_the_key(admin, nobody):
     before = keys(nobody)
     admin("RotateSigningKey", pb.RotateSigningKeyRequest(validate_only=True))
     assert keys(nobody) == before

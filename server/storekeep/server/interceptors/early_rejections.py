@@ -21,7 +21,7 @@ from storekeep.server.store.errors import RETRY_AFTER_MS, Overloaded, ShuttingDo
 from storekeep.server.telemetry.counts import CallCounts
 from storekeep.server.transport.errors import MetadataTooLarge, RequestIncomplete, UnknownMethod
 from storekeep.server.transport.rpc import DETAILS_KEY, Rpc
-from storekeep.server.transport.unary import Metadata, Refusal, get_status_number
+from storekeep.server.transport.unary import CallStatus, Metadata, get_status_number
 
 LINE_EVERY_S = 1.0
 IDENTIFIED_MAX = 500
@@ -55,7 +55,7 @@ class _Count:
 
     __slots__ = ("calls", "prepared")
 
-    def __init__(self, prepared: Refusal) -> None:
+    def __init__(self, prepared: CallStatus) -> None:
         self.prepared = prepared
         self.calls = 0
 
@@ -74,14 +74,14 @@ class EarlyRejections:
         self._statuses: dict[Exception, bytes] = {
             error: serialize_shared_status(error) for error in (OVERLOADED, UNKNOWN)
         }
-        self._prepared: dict[Exception, Refusal] = {
+        self._prepared: dict[Exception, CallStatus] = {
             OVERLOADED: prepare_rejection(Overloaded(retry_after_ms=LONG_RETRY_AFTER_MS)),
             **{error: prepare_rejection(error) for error in (INCOMPLETE, TOO_LARGE, STOPPING, UNKNOWN)},
         }
         self._rejected: dict[_Kind, _Count] = {}
         self._reported_s = 0.0
 
-    def reject(self, method: str, error: Exception, metadata: Metadata, *, address: str = "") -> Refusal:
+    def reject(self, method: str, error: Exception, metadata: Metadata, *, address: str = "") -> CallStatus:
         """Return the rejection of a call, and count it.
 
         Args:
@@ -98,33 +98,33 @@ class EarlyRejections:
         details = status + build_request_info_prefix(len(request_id)) + request_id.encode()
         more: Metadata = getattr(error, "trailing_metadata", ())
         trailing_metadata: Metadata = (("x-request-id", request_id), (DETAILS_KEY, details), *more)
-        return Refusal(get_status_number(find_row(error).code), str(error).encode(), trailing_metadata)
+        return CallStatus(get_status_number(find_row(error).code), str(error).encode(), trailing_metadata)
 
-    def reject_overload(self, method: str, metadata: Metadata) -> Refusal:
+    def reject_overload(self, method: str, metadata: Metadata) -> CallStatus:
         """Reject a call because the server is overloaded."""
         return self.reject(method, OVERLOADED, metadata)
 
-    def unknown(self, metadata: Metadata) -> Refusal:
+    def unknown(self, metadata: Metadata) -> CallStatus:
         """Reject a call of an unknown method."""
         return self.reject(UNKNOWN_METHOD, UNKNOWN, metadata)
 
-    def late(self, path: str) -> Refusal:
+    def late(self, path: str) -> CallStatus:
         """Reject a call whose request did not arrive in time."""
         return self._reject_tersely(path, INCOMPLETE)
 
-    def crowded_out(self, path: str) -> Refusal:
+    def crowded_out(self, path: str) -> CallStatus:
         """Reject a call or a stream of the address that holds the most, because the budget is used up."""
         return self._reject_tersely(path, OVERLOADED)
 
-    def metadata_too_large(self, path: str) -> Refusal:
+    def metadata_too_large(self, path: str) -> CallStatus:
         """Reject a call whose metadata is too large."""
         return self._reject_tersely(path, TOO_LARGE)
 
-    def stopping(self, path: str) -> Refusal:
+    def stopping(self, path: str) -> CallStatus:
         """Reject a call whose request has not arrived when the server stops."""
         return self._reject_tersely(path, STOPPING)
 
-    def _reject_tersely(self, path: str, error: Exception) -> Refusal:
+    def _reject_tersely(self, path: str, error: Exception) -> CallStatus:
         return self._count(path.removeprefix("/") or UNKNOWN_METHOD, error, "").prepared
 
     def _count(self, method: str, error: Exception, address: str) -> _Count:
@@ -145,7 +145,7 @@ class EarlyRejections:
     def _report(self) -> None:
         rejected, self._rejected = self._rejected, {}
         for kind, count in list(rejected.items()):
-            fields = {"message": "calls refused", "method": kind.method, "reason": kind.reason, "calls": count.calls}
+            fields = {"message": "calls rejected", "method": kind.method, "reason": kind.reason, "calls": count.calls}
             if kind.address:
                 fields["address"] = kind.address
             self._write_line(fields, level=kind.level)
@@ -171,11 +171,11 @@ def serialize_shared_status(error: Exception) -> bytes:
     return bytes(shared_status.SerializeToString())
 
 
-def prepare_rejection(error: Exception) -> Refusal:
+def prepare_rejection(error: Exception) -> CallStatus:
     """Return the rejection for an error without a request id, to be shared by many calls."""
     more: Metadata = getattr(error, "trailing_metadata", ())
     details: Metadata = ((DETAILS_KEY, serialize_shared_status(error)), *more)
-    return Refusal(get_status_number(find_row(error).code), str(error).encode(), details)
+    return CallStatus(get_status_number(find_row(error).code), str(error).encode(), details)
 
 
 @cache

@@ -73,7 +73,7 @@ def test_create_service_account_again_with_its_request_id_gives_the_same(admin):
     assert admin.refusal("CreateServiceAccount", other).reason == "REQUEST_ID_REUSED"
 
 
-def test_create_service_account_for_trial_keeps_nothing(admin):
+def test_dry_run_of_create_service_account_keeps_nothing(admin):
     create(admin, "shop", validate_only=True)
     refusal = admin.refusal("GetServiceAccount", pb.GetServiceAccountRequest(name="serviceAccounts/shop"))
     assert refusal.reason == "SERVICE_ACCOUNT_NOT_FOUND"
