@@ -27,8 +27,7 @@ foreground = if [ -t 0 ]; then set -m; $(1); else exec $(1); fi
 
 .PHONY: run
 run: $(RUNTIME) ## Run Storekeep on this machine; the first start loads a sample catalogue; Ctrl-C stops it
-	@$(BIN)/storekeep-server migrate
-	@$(call foreground,$(BIN)/storekeep-server serve --sample)
+	@$(call foreground,$(BIN)/storekeep-server serve --migrate --sample)
 
 ##@ Work
 

@@ -24,6 +24,7 @@ TYPE_WORDS: dict[type, str] = {
 }
 # Units, as the last part of a setting's name.
 UNITS: dict[str, str] = {"bytes": "bytes", "days": "days", "ms": "milliseconds", "s": "seconds"}
+RATE_ENDING = "_per_s"
 BOUND_WORDS: dict[type, tuple[str, str]] = {
     annotated_types.Ge: ("ge", "at least {}"),
     annotated_types.Gt: ("gt", "more than {}"),
@@ -70,9 +71,10 @@ def describe_part(part: object) -> Iterator[str]:
 def describe_type(name: str, field: FieldInfo) -> str:
     """Return the description of a setting's type, unit and bounds."""
     parts = [*flatten_type(field.annotation), *field.metadata]
+    ending = name.rpartition("_")[2]
     kind, *bounds = dict.fromkeys(words for part in parts for words in describe_part(part))
-    unit = UNITS.get(name.rpartition("_")[2])
-    return ", ".join([f"{kind} of {unit}" if unit else kind, *bounds])
+    unit = "per second" if name.endswith(RATE_ENDING) else f"of {UNITS[ending]}" if ending in UNITS else ""
+    return ", ".join([f"{kind} {unit}" if unit else kind, *bounds])
 
 
 def describe_default(field: FieldInfo) -> str:

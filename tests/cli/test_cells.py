@@ -7,8 +7,9 @@ import json
 import pytest
 from hypothesis import given, strategies
 
-from storekeep.cli.cells import escape_document, format_amount, format_cell, replace_unprintable, restore_integers
+from storekeep.cli.cells import format_amount, format_cell, restore_integers
 from storekeep.cli.imports.reports import escape_formula
+from storekeep.cli.texts import escape_document, replace_unprintable
 from storekeep.client import Money, Order, OrderState, Product, ProductState, ServiceAccount, Variant, to_money
 
 

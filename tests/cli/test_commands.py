@@ -9,6 +9,7 @@ import pytest
 import typer.main
 
 from storekeep.cli.app import new_app
+from storekeep.cli.groups import SOURCES, load_command
 from tests.support.command_line import CommandLine
 
 SHARED = {"--address", "--json", "--timeout", "--ca-file", "--cert-file", "--key-file", "--plaintext"}
@@ -22,7 +23,8 @@ def walk(command: object, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, .
 
 
 ROOT = typer.main.get_command(new_app())
-COMMANDS = walk(ROOT)
+LOADED = {name: load_command(name, source) for name, source in SOURCES.items()}
+COMMANDS = [found for name, command in LOADED.items() for found in walk(command, (name,))]
 each_command = pytest.mark.parametrize(("path", "command"), COMMANDS, ids=[" ".join(path) for path, _ in COMMANDS])
 
 
@@ -42,7 +44,7 @@ def test_help_of_command_ends_in_an_example_of_it(path: tuple[str, ...], command
 
 
 def test_help_of_each_group_ends_in_an_example_of_it(bare_cli: CommandLine) -> None:
-    paths = {(): ROOT} | {(name,): child for name, child in ROOT.commands.items() if hasattr(child, "commands")}  # type: ignore[attr-defined]
+    paths = {(): ROOT} | {(name,): child for name, child in LOADED.items() if hasattr(child, "commands")}
     for path, group in paths.items():
         ending = group.epilog.rpartition("\n\n")[2]
         assert ending.startswith(f"Example: storekeep {' '.join(path)}"), path
@@ -74,6 +76,16 @@ def test_command_has_help_for_itself(path: tuple[str, ...], command: object, bar
     run = bare_cli(*path, "--help")
     assert run.code == 0
     assert "Example:" in run.out
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_summary_in_the_help_is_that_of_the_command(name: str) -> None:
+    assert " ".join(LOADED[name].help.split()).startswith(SOURCES[name].summary.rstrip("."))  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("path", [(), ("orders",), ("orders", "list")])
+def test_short_option_shows_the_help(path: tuple[str, ...], bare_cli: CommandLine) -> None:
+    assert bare_cli(*path, "-h") == bare_cli(*path, "--help")
 
 
 def test_version_is_the_distributions(bare_cli: CommandLine) -> None:

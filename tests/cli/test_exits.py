@@ -26,14 +26,18 @@ def one_line(err: str) -> bool:
         (["products", "show", "nope"], Exit.REFUSED, "[PRODUCT_NOT_FOUND, request id "),
         (["products", "list", "--filter", "bogus ="], Exit.REFUSED, "INVALID_FILTER"),
         (["products", "show", "no spaces"], Exit.REFUSED, "INVALID_FIELD"),
-        (["products", "show"], Exit.USAGE, "Missing argument"),
+        (["products", "show"], Exit.USAGE, "missing argument"),
         (["products", "list", "--bogus"], Exit.USAGE, "--bogus"),
-        (["products", "list", "--limt", "5"], Exit.USAGE, "No such option: --limt; did you mean --limit? (see "),
-        (["products", "list", "--page-size", "5"], Exit.USAGE, "No such option: --page-size (see storekeep products"),
-        (["login", "--api-key-file", "/nowhere.key"], Exit.USAGE, "Cannot read /nowhere.key: No such file or dir"),
-        (["products", "update", "a"], Exit.USAGE, "Name at least one field to change"),
+        (["products", "list", "--limt", "5"], Exit.USAGE, "no such option: --limt; did you mean --limit? (see "),
+        (["products", "list", "--page-size", "5"], Exit.USAGE, "no such option: --page-size (see storekeep products"),
+        (["login", "--api-key-file", "/nowhere.key"], Exit.USAGE, "cannot read /nowhere.key: no such file or dir"),
+        (["products", "update", "a"], Exit.USAGE, "name at least one field to change"),
         (["products", "update", "a", "--name", "A"], Exit.REFUSED, "PRODUCT_NOT_FOUND"),
-        (["orders", "place", "--customer", "a", "--line", "A", "--currency", "EUR"], Exit.USAGE, "KEY=VALUE"),
+        (
+            ["orders", "place", "--customer", "a", "--line", "A", "--currency", "EUR"],
+            Exit.USAGE,
+            "SKU=UNITS, such as A=1",
+        ),
         (["orders", "place", "--customer", "a", "--line", "A=x", "--currency", "EUR"], Exit.USAGE, "whole number"),
         (["orders", "place", "--customer", "a", "--line", f"A={10**19}", "--currency", "EUR"], Exit.USAGE, "64 bits"),
         (
@@ -44,7 +48,26 @@ def one_line(err: str) -> bool:
         (["variants", "create", "a", "--sku", "A", "--price", "EUR=x"], Exit.USAGE, "not an amount"),
         (["variants", "create", "a", "--sku", "A", "--weight-g", "3000000000"], Exit.USAGE, "--weight-g"),
         (["variants", "update", "a/b", "--weight-g", "-1"], Exit.USAGE, "--weight-g"),
-        (["stock", "set", "A", f"{10**19}"], Exit.USAGE, "quantity"),
+        (["stock", "set", "A", f"{10**19}"], Exit.USAGE, "64 bits"),
+        (["products", "list", "--limit", "many"], Exit.USAGE, "'--limit': 'many' is not a whole number"),
+        (["products", "list", "--limit", "-1"], Exit.USAGE, "-1 is too small; it must be at least 0"),
+        (["products", "list", "--timeout", "soon"], Exit.USAGE, "'soon' is not a number"),
+        (["stock", "adjust", "A", "--by", "1", "--cause", "recieve"], Exit.USAGE, "did you mean receive?"),
+        (["orders", "list", "--state", "plased"], Exit.USAGE, "no such state: plased; did you mean placed?"),
+        (["fulfillments", "list", "--state", "x"], Exit.USAGE, "the states are pending, shipped, delivered, cancelled"),
+        (["order", "list"], Exit.USAGE, "no such command 'order'. Did you mean 'orders'"),
+        (["orders", "plase"], Exit.USAGE, "no such command 'plase'. Did you mean 'place'"),
+        (["--address", "x:1", "orders", "list"], Exit.USAGE, "put --address after the command"),
+        (["products", "delete", "a", "--yes", "--dry-run"], Exit.USAGE, "--yes applies the changes and --dry-run does"),
+        (["customers", "create", "--name", "A", "--city", "Graz"], Exit.USAGE, "an address needs --country"),
+        (["customers", "create", "--name", "A", "--country", "Atlantis"], Exit.USAGE, "'Atlantis' is not a country"),
+        (["variants", "show", "NEVER-1"], Exit.REFUSED, "no such SKU: NEVER-1"),
+        (
+            ["login", "--api-key-file", __file__],
+            Exit.USAGE,
+            "does not contain an API key, which is one line",
+        ),
+        (["orders", "fulfill", "SK-1", "--line", "x=1"], Exit.USAGE, "'x' is not a whole number"),
         (["stock", "set", "A", "1", "--expect", f"{10**19}"], Exit.USAGE, "--expect"),
         (["stock", "adjust", "A", "--by", f"-{10**19}"], Exit.USAGE, "--by"),
         (["keys", "create", "admin", "--days", f"{10**9}"], Exit.USAGE, "--days"),
@@ -52,7 +75,7 @@ def one_line(err: str) -> bool:
         (
             ["whoami", "--address", "127.0.0.1:1", "--timeout", "8"],
             Exit.UNREACHABLE,
-            "cannot be reached: nothing listens there; check that the server is running",
+            "127.0.0.1:1: the server cannot be reached: nothing listens there; start the server, or use",
         ),
         (["whoami", "--ca-file", "/nowhere.pem"], Exit.USAGE, "/nowhere.pem"),
         (["import", "stock", "/nowhere.csv", "--yes"], Exit.USAGE, "/nowhere.csv"),
@@ -101,7 +124,7 @@ def test_output_that_cannot_be_written_is_told_in_one_line(form: str, server: Se
     env = as_program(server, PYTHONUNBUFFERED="")  # so that the output is written at exit
     run = subprocess.run(command, shell=True, env=env, stderr=subprocess.PIPE, text=True, timeout=60)
     assert run.returncode == Exit.REFUSED
-    assert run.stderr == "storekeep: cannot use standard output: No space left on device\n"
+    assert run.stderr == "storekeep: cannot use standard output: no space left on device\n"
 
 
 def test_character_that_stdout_cannot_take_ends_no_run(cli: CommandLine, server: ServerProcess) -> None:

@@ -342,7 +342,7 @@ def test_order_reads_as_a_delivery_note_on_all_its_way(cli: CommandLine) -> None
     assert "CONFIRMED" not in cli("orders", "show", number).out
     cli.json("orders", "resume", number)
     cli.json("orders", "confirm", number)
-    preview = cli.json("orders", "edit", number, "--change", "1=4", "--preview")
+    preview = cli.json("orders", "edit", number, "--change", "1=4", "--dry-run")
     assert preview["lines"][0]["quantity"] == "4"
     edited = cli.json("orders", "edit", number, "--add", f"{sku}=1", "--change", "1=4", "--reason", "by phone")
     assert [line["quantity"] for line in edited["lines"]] == ["4", "2", "1"]
@@ -377,6 +377,71 @@ def test_order_is_completed_and_its_pending_fulfillments_listed(cli: CommandLine
     assert cli.json("fulfillments", "show", rest["name"])["state"] == "FULFILLMENT_STATE_SHIPPED"
     assert cli.json("orders", "complete", order["number"])[0]["state"] == "ORDER_STATE_COMPLETED"
     assert [note["content"] for note in cli.json("orders", "notes", order["number"])] == []
+
+
+ADDRESS = ("--street", "Kirchgasse 6", "--street", "2nd floor", "--city", "Graz", "--country", "Austria")
+
+
+def test_addresses_are_given_by_options(cli: CommandLine) -> None:
+    sku = make_tea(cli, "addressed")
+    made = cli.json("customers", "create", "--id", "postal", "--name", "Postal", *ADDRESS)
+    cli.json("customers", "update", "postal", "--address-label", "billing", "--city", "Wien", "--country", "AT")
+    updated = cli.json("customers", "update", "postal", "--city", "Linz", "--country", "AT")
+    assert [one["label"] for one in made["addresses"]] == ["main"]
+    assert made["addresses"][0]["address"]["addressLines"] == ["Kirchgasse 6", "2nd floor"]
+    assert {one["label"]: one["address"]["locality"] for one in updated["addresses"]} == {
+        "billing": "Wien",
+        "main": "Linz",
+    }
+    location = cli.json("locations", "create", "--id", "postal", "--name", "Postal", *ADDRESS)
+    assert location["address"]["regionCode"] == "AT"
+    place = ("orders", "place", "--customer", "postal", "--line", f"{sku}=1", "--currency", "EUR")
+    assert cli.json(*place, *ADDRESS)["shippingAddress"]["locality"] == "Graz"
+
+
+def test_variant_is_named_by_its_sku_and_keeps_other_prices(cli: CommandLine) -> None:
+    sku = make_tea(cli, "priced")
+    cli.json("variants", "update", sku, "--price", "USD=4.95")
+    assert "4.50 EUR, 4.95 USD" in cli("products", "show", "priced").out
+    changed = cli.json("variants", "update", sku, "--price", "EUR=", "--price", "usd=5")
+    assert [price["currencyCode"] for price in changed["prices"]] == ["USD"]
+    assert cli.json("variants", "archive", sku)[0]["state"] == "VARIANT_STATE_ARCHIVED"
+    run = cli("variants", "show", sku[:-1] + "2")
+    assert (run.code, f"did you mean {sku}?" in run.err) == (1, True)
+    cli.json("variants", "create", "priced", "--id", "unused", "--sku", "PRICED-UNUSED")
+    cli.json("variants", "delete", "PRICED-UNUSED")
+    assert "DELETED" in cli("variants", "show", "PRICED-UNUSED").out
+    cli.json("variants", "undelete", "PRICED-UNUSED")
+
+
+def test_states_are_shown_and_listed(cli: CommandLine) -> None:
+    sku = make_tea(cli, "stated")
+    cli.json("customers", "create", "--id", "stated", "--name", "Stated")
+    order = cli.json("orders", "place", "--customer", "stated", "--line", f"{sku}=1", "--currency", "EUR")
+    mine = ("orders", "list", "--customer", "stated", "--state")
+    assert [one["number"] for one in cli.json(*mine, "placed")] == [order["number"]]
+    assert cli.json(*mine, "Confirmed") == []
+    cli.json("orders", "hold", order["number"])
+    assert "PLACED, on hold" in cli(*mine, "placed").out
+    key = cli.json("keys", "create", "admin", "--id", "stated")["apiKey"]["name"]
+    cli.json("keys", "revoke", key)
+    (line,) = (line for line in cli("keys", "list", "admin").out.splitlines() if line.startswith(key))
+    assert line.split()[1] == "REVOKED"
+
+
+def test_fulfillment_is_named_by_the_number_of_its_order(cli: CommandLine) -> None:
+    sku = make_tea(cli, "numbered")
+    cli.json("customers", "create", "--id", "numbered", "--name", "Numbered")
+    number = cli.json("orders", "place", "--customer", "numbered", "--line", f"{sku}=2", "--currency", "EUR")["number"]
+    cli.json("orders", "confirm", number)
+    assert "has no pending fulfilment" in cli("fulfillments", "ship", number).err
+    one = cli.json("orders", "fulfill", number, "--line", "1=1")["name"].rpartition("/")[2]
+    assert cli.json("fulfillments", "show", f"{number}/{one}")["state"] == "FULFILLMENT_STATE_PENDING"
+    cli.json("orders", "fulfill", number)
+    assert f"has 2 pending fulfilments; add / and one of {one}" in cli("fulfillments", "ship", number).err
+    cli.json("fulfillments", "ship", f"{number}/{one}")
+    assert cli.json("fulfillments", "ship", number, "--carrier", "Post")["carrier"] == "Post"
+    assert "state: CONFIRMED -> PARTIALLY_FULFILLED" in cli("orders", "history", number).out
 
 
 def test_order_that_no_number_belongs_to_is_not_found(cli: CommandLine) -> None:

@@ -78,7 +78,7 @@ def test_changed_row_writes_its_difference_only(cli: CommandLine, tmp_path: Path
 
 def test_import_without_yes_is_a_dry_run(cli: CommandLine, tmp_path: Path) -> None:
     file = write(tmp_path, "sku,name,stock\nDRY-1,Dry,3\n")
-    for arguments in (["import", "products", file], ["import", "products", file, "--yes", "--dry-run"]):
+    for arguments in (["import", "products", file], ["import", "products", file, "--dry-run"]):
         run = cli(*arguments, "--json")
         assert run.code == 0
         assert run.document["dryRun"] is True

@@ -242,7 +242,7 @@ def test_two_files_are_joined_by_number(catalogue: None, cli: CommandLine, clien
         (["--column", "colour=a"], "no target 'colour'"),
         (["--column", "sku=nowhere"], "no column 'nowhere'"),
         (["--time-zone", "Mars/Olympus"], "not a time zone"),
-        (["--orders", "nowhere.csv"], "Cannot read nowhere.csv"),
+        (["--orders", "nowhere.csv"], "cannot read nowhere.csv"),
         (["--set", "customer=ann"], "no column is mapped to currency"),
     ],
 )

@@ -9,6 +9,7 @@ import pytest
 
 from storekeep.client import InvalidSettings, ServerUnreachable, Storekeep, Tls, add_default_port
 from storekeep.client.channels import SERVICES, build_service_config, find_proxy, is_local
+from storekeep.server.transport.contract import SERVICES as CONTRACT
 from tests.support.scripted_server import ScriptedServer
 from tests.support.slow_road import slow_road
 
@@ -98,7 +99,7 @@ def test_proxy_of_the_environment_is_named_where_it_is_asked(variable: str, monk
         for call in (client.auth.who_am_i, client.health.check, lambda: client.auth.refresh_token("rt")):
             with pytest.raises(ServerUnreachable) as caught:
                 call()
-            assert f"(through {variable}=http://127.0.0.1:9)" in str(caught.value)
+            assert f" through {variable}=http://127.0.0.1:9: " in str(caught.value)
             assert "pa55" not in str(caught.value)
 
 
@@ -123,6 +124,7 @@ def test_proxy_is_found_as_grpc_finds_it(
 def test_service_config_retries_every_service_but_not_refresh_token() -> None:
     retried, once = json.loads(build_service_config())["methodConfig"]
     assert {name["service"] for name in retried["name"]} == set(SERVICES)
+    assert set(SERVICES) == {service.full_name for service in CONTRACT}
     assert once == {"name": [{"service": "storekeep.v1.AuthService", "method": "RefreshToken"}]}
 
 

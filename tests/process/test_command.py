@@ -40,17 +40,34 @@ def test_serve_without_schema_is_refused(engine: str, tmp_path):
     database = new_database(engine, tmp_path, migrated=False)
     refused = run_command("serve", data_dir=tmp_path, database_url=database.url)
     assert refused.returncode == 1
-    assert "storekeep-server migrate" in one_line(refused.stderr)
+    problem = "does not exist yet" if engine == "sqlite" else "has no tables yet"
+    assert one_line(refused.stderr).endswith(f"{problem}; run: storekeep-server migrate")
 
 
-def test_serve_on_a_taken_port_is_refused(database: Database, tmp_path):
+@pytest.mark.parametrize("setting", ["listen", "metrics_listen"])
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_serve_on_a_taken_port_is_refused_before_anything_is_written(
+    database: Database, tmp_path, setting: str, workers: str
+):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
-        refused = run_command("serve", data_dir=tmp_path, listen=address, database_url=database.url)
-    assert refused.returncode == 1
-    assert (
-        one_line(refused.stderr) == f"cannot listen on {address}; check whether another program already listens there"
+        settings = {setting: address, "workers": workers, "database_url": database.url}
+        refused = run_command("serve", "--sample", data_dir=tmp_path / "var", **settings)
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert one_line(refused.stderr) == (
+        f"cannot listen on {address}: address already in use; "
+        f"set STOREKEEP_{setting.upper()} to another address, or stop the other program"
     )
+    assert not (tmp_path / "var" / "admin.key").exists()
+    assert not (tmp_path / "var" / "secret.key").exists()
+
+
+@pytest.mark.engine("sqlite", reason="PostgreSQL has no file")
+def test_serve_with_migrate_on_a_taken_port_creates_no_database(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        refused = run_command("serve", "--migrate", data_dir=tmp_path, listen=f"127.0.0.1:{taken.getsockname()[1]}")
+    assert refused.returncode == 1
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -77,7 +94,9 @@ def test_healthcheck_of_a_running_server_succeeds(server: ServerProcess, tmp_pat
 
 def test_healthcheck_of_an_unknown_service_fails(server: ServerProcess, tmp_path):
     asked = run_command("healthcheck", "--address", server.address, "--service", "nobody", data_dir=tmp_path)
-    assert (asked.returncode, asked.stdout) == (1, f"{server.address}: no answer: it has no such service\n")
+    assert asked.returncode == 1
+    assert asked.stdout.startswith(f"{server.address}: unknown service 'nobody'; the server has: liveness, ")
+    assert "storekeep.v1.OrderService" in asked.stdout
 
 
 def test_bootstrap_admin_with_accounts_is_refused_unless_forced(server: ServerProcess):
@@ -137,6 +156,12 @@ def test_config_check_has_one_line_a_problem(tmp_path):
     ]
 
 
+def test_workers_that_are_no_number_are_told_by_the_name_of_the_option(tmp_path):
+    refused = run_command("serve", "--workers", "x", data_dir=tmp_path)
+    assert refused.returncode == 2
+    assert one_line(refused.stderr) == "--workers: must be a whole number or auto, not 'x'"
+
+
 @pytest.mark.parametrize("action", ["show", ""])
 def test_config_of_an_unknown_action_is_wrong_use(tmp_path, action):
     assert run_command("config", action, data_dir=tmp_path).returncode == 2
@@ -185,7 +210,9 @@ def test_damaged_secret_is_refused(database: Database, tmp_path: Path):
     ("arguments", "told"),
     [
         ([], "the following arguments are required: COMMAND (see storekeep-server --help)"),
-        (["backup"], "the following arguments are required: file (see storekeep-server backup --help)"),
+        (["backup"], "the following arguments are required: FILE (see storekeep-server backup --help)"),
+        (["migrat"], "no such command: migrat; did you mean migrate? (see storekeep-server --help)"),
+        (["config", "x"], "no such action: x; choose from print, check (see storekeep-server config --help)"),
         (["serve", "--bogus"], "unrecognized arguments: --bogus (see storekeep-server --help)"),
     ],
 )

@@ -68,27 +68,29 @@ def test_empty_variable_is_the_default():
     ("variables", "expected"),
     [
         ({"LISTN": "127.0.0.1:1"}, "STOREKEEP_LISTN: no such setting"),
-        ({"READ_THREADS": "many"}, "STOREKEEP_READ_THREADS: input should be a valid integer"),
-        ({"READ_THREADS": "0"}, "STOREKEEP_READ_THREADS: input should be greater than or equal to 1"),
-        ({"LOG_LEVEL": "LOUD"}, "STOREKEEP_LOG_LEVEL: input should be"),
+        ({"READ_THREADS": "many"}, "STOREKEEP_READ_THREADS: must be a whole number, not 'many'"),
+        ({"READ_THREADS": "0"}, "STOREKEEP_READ_THREADS: must be at least 1, not '0'"),
+        ({"LOG_LEVEL": "LOUD"}, "STOREKEEP_LOG_LEVEL: must be 'DEBUG', 'INFO', 'WARNING' or 'ERROR', not 'LOUD'"),
         ({"DATABASE_URL": "mysql://u:secret@host/db"}, "STOREKEEP_DATABASE_URL: mysql is not served"),
         ({"DATABASE_URL": "/var/storekeep.db"}, "STOREKEEP_DATABASE_URL: a URL without :// is not served"),
         ({"DATABASE_URL": "postgresql://u@host/db?ssl=on"}, "not a PostgreSQL URL: invalid URI query parameter"),
         ({"DATABASE_URL": "postgresql://u:sec%ret@host/db"}, "an unencoded character in the password"),
-        ({"DATABASE_POOL_SIZE": "0"}, "STOREKEEP_DATABASE_POOL_SIZE: input should be greater than or equal to 1"),
+        ({"DATABASE_POOL_SIZE": "0"}, "STOREKEEP_DATABASE_POOL_SIZE: must be at least 1"),
         ({"DATABASE_URL": "sqlite:///"}, "STOREKEEP_DATABASE_URL"),
         ({"LISTEN": "50051"}, "neither host:port nor unix:/path"),
         ({"LISTEN": "127.0.0.1:70000"}, "neither host:port nor unix:/path"),
         ({"LISTEN": "0.0.0.0:50051"}, "STOREKEEP_INSECURE_LISTEN=yes-plaintext"),
         ({"LISTEN": "[::]:50051"}, "STOREKEEP_INSECURE_LISTEN=yes-plaintext"),
-        ({"INSECURE_LISTEN": "true"}, "STOREKEEP_INSECURE_LISTEN"),
+        ({"INSECURE_LISTEN": "true"}, "STOREKEEP_INSECURE_LISTEN: must be empty or 'yes-plaintext', not 'true'"),
         ({"SECRET": "short"}, "STOREKEEP_SECRET: too weak"),
         ({"SECRET": "a" * 64}, "STOREKEEP_SECRET: too weak"),
         ({"TLS_CERTIFICATE_FILE": "a.pem"}, "go together"),
         ({"TLS_CLIENT_CA_FILE": "a.pem"}, "needs STOREKEEP_TLS_CERTIFICATE_FILE"),
         ({"WORKERS": "0"}, "STOREKEEP_WORKERS"),
         ({"WORKERS": "2", "LISTEN": "unix:/tmp/s"}, "several workers cannot share unix:/tmp/s"),
-        ({"WORKERS": "many"}, "STOREKEEP_WORKERS: input should be a valid integer"),
+        ({"WORKERS": "many"}, "STOREKEEP_WORKERS: must be a whole number or auto, not 'many'"),
+        ({"DRAIN_S": "soon"}, "STOREKEEP_DRAIN_S: must be a number, not 'soon'"),
+        ({"DATABASE_POOLER": "perhaps"}, "STOREKEEP_DATABASE_POOLER: must be true or false, not 'perhaps'"),
         ({"WORKERS": "2", "PIN_CPU": "0"}, "STOREKEEP_PIN_CPU: only with one worker"),
         ({"METRICS_LISTEN": "9464"}, "STOREKEEP_METRICS_LISTEN: '9464' is not host:port"),
         ({"METRICS_LISTEN": "0.0.0.0:9464"}, "STOREKEEP_METRICS_INSECURE_LISTEN=yes-public"),
@@ -103,6 +105,12 @@ def test_wrong_setting_is_refused_in_a_line_that_names_it(variables, expected):
     (problem,) = problems(**variables)
     assert expected in problem
     assert "\n" not in problem
+
+
+def test_wrong_argument_is_refused_by_its_own_name():
+    with pytest.raises(InvalidSettings) as refused:
+        load_settings({}, arguments={"workers": "x"})
+    assert refused.value.problems == ["--workers: must be a whole number or auto, not 'x'"]
 
 
 def test_no_problem_tells_a_secret():

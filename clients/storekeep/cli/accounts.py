@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Annotated, Unpack
 
 import typer
@@ -11,7 +10,7 @@ import typer
 from storekeep.cli.changes import build_update
 from storekeep.cli.commands import Etag, command, new_group
 from storekeep.cli.listings import ResourceListing, add_listing
-from storekeep.cli.names import to_full_name
+from storekeep.cli.names import to_account_name, to_role_name
 from storekeep.cli.sessions import Session
 from storekeep.cli.steps import Step, add_steps
 from storekeep.client import Role, ServiceAccount, WriteOptions
@@ -60,15 +59,13 @@ STEPS = (
     Step("undelete", "Restore deleted accounts.", lambda s: s.client.auth.undelete_service_account),
 )
 
-to_account_name = partial(to_full_name, "serviceAccounts")
-to_role_name = partial(to_full_name, "roles")
 
 Roles = Annotated[list[str] | None, typer.Option("--role", help="Id or full name of a role. May be repeated.")]
 Permissions = Annotated[list[str] | None, typer.Option("--permission", metavar="NOUN.VERB", help="May be repeated.")]
 
 
 def add_accounts(app: typer.Typer) -> None:
-    """Add the groups to the command line."""
+    """Add the group of accounts to the command line."""
     group = new_group(
         app,
         "accounts",
@@ -82,7 +79,6 @@ def add_accounts(app: typer.Typer) -> None:
     update = "storekeep accounts update shop --role viewer"
     command(group, "update", example=update, writes=True)(update_account)
     add_steps(group, STEPS, noun="accounts", example_name="shop", to_name=to_account_name, columns=COLUMNS)
-    add_roles(app)
 
 
 def add_roles(app: typer.Typer) -> None:

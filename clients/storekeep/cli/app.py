@@ -1,4 +1,4 @@
-"""The command line application: registers the command groups and maps errors to one line and an exit code.
+"""The command line application: loads the command that is named, and maps errors to one line and an exit code.
 
 Tracebacks are printed only if STOREKEEP_DEBUG is set: an unexpected error is reported in one line too.
 """
@@ -9,47 +9,15 @@ import os
 import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
-from importlib import metadata
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
-from storekeep.cli.accounts import add_accounts
-from storekeep.cli.audit import add_audit
-from storekeep.cli.categories import add_categories
-from storekeep.cli.cells import replace_unprintable
-from storekeep.cli.customers import add_customers
-from storekeep.cli.exits import MEANINGS, Exit, get_exit_code
-from storekeep.cli.fulfillments import add_fulfillments
-from storekeep.cli.health import add_health
-from storekeep.cli.imports.commands import add_imports
-from storekeep.cli.inventory import add_inventory
-from storekeep.cli.keys import add_keys
-from storekeep.cli.login import add_login
-from storekeep.cli.logins import LoginUnreadable
-from storekeep.cli.orders import add_orders
-from storekeep.cli.products import add_products
-from storekeep.cli.reservations import add_reservations
-from storekeep.cli.screens import OutputClosed
-from storekeep.cli.variants import add_variants
-from storekeep.client import StorekeepError
-
-GROUPS = (
-    add_login,
-    add_products,
-    add_variants,
-    add_categories,
-    add_inventory,
-    add_reservations,
-    add_customers,
-    add_orders,
-    add_fulfillments,
-    add_audit,
-    add_accounts,
-    add_keys,
-    add_health,
-    add_imports,
-)
+from storekeep.cli.coercion import install_converters
+from storekeep.cli.exits import MEANINGS, Exit, OutputClosed, get_exit_code
+from storekeep.cli.files import describe_os_error
+from storekeep.cli.groups import LazyCommands, is_shared_option
+from storekeep.cli.texts import replace_unprintable
 
 SIMILARITY_MIN = 0.75
 """Minimum similarity for an option to be suggested, where 1 is equality: `--limt` and `--limit` have 0.92."""
@@ -58,16 +26,17 @@ EXAMPLE = "storekeep login --address 127.0.0.1:50051 --api-key-file var/admin.ke
 
 def new_app() -> typer.Typer:
     """Create the command line with all its groups."""
+    install_converters()
     codes = "  ".join(f"{code.value} {meaning}." for code, meaning in MEANINGS.items())
     app = typer.Typer(
+        cls=LazyCommands,
         no_args_is_help=True,
         invoke_without_command=True,
+        context_settings={"help_option_names": ["-h", "--help"]},
         epilog=f"Exit codes: {codes}\n\nExample: {EXAMPLE}",
         pretty_exceptions_enable=False,
     )
     app.callback()(show_help_or_version)
-    for add in GROUPS:
-        add(app)
     return app
 
 
@@ -79,6 +48,8 @@ def show_help_or_version(
     Start with `storekeep login`. The --help of each command lists its options and ends with an example.
     """
     if version:
+        from importlib import metadata
+
         typer.echo(f"storekeep {metadata.version('storekeep')}")
         raise typer.Exit
 
@@ -90,10 +61,6 @@ def main() -> None:
         sys.exit(code if isinstance(code, int) else Exit.OK)
     except typer.TyperException as error:
         _exit_with_usage_error(error)
-    except StorekeepError as error:
-        _exit_with_error(str(error), get_exit_code(error))
-    except LoginUnreadable as error:
-        _exit_with_error(str(error), Exit.USAGE)
     except typer.Abort:
         _exit_with_error("aborted", Exit.INTERRUPTED)
     except OutputClosed:
@@ -101,34 +68,52 @@ def main() -> None:
         sys.exit(Exit.OK)
     except OSError as error:
         _drop_output()
-        _exit_with_error(f"cannot use {error.filename or 'standard output'}: {error.strerror or error}", Exit.REFUSED)
+        problem = describe_os_error(error)
+        _exit_with_error(f"cannot use {error.filename or 'standard output'}: {problem}", Exit.REFUSED)
     except UnicodeEncodeError as error:
         _exit_with_error(f"{error.object!a} on the command line is not UTF-8", Exit.USAGE)
-    except Exception as error:
-        if os.environ.get("STOREKEEP_DEBUG"):
-            raise
-        text = f"unexpected error, {type(error).__name__}: {error} (set STOREKEEP_DEBUG=1 for a traceback)"
-        _exit_with_error(text, Exit.REFUSED)
+    except Exception as error:  # noqa: BLE001 - reported in one line
+        _exit_with_exception(error)
 
 
-def _exit_with_usage_error(error: typer.TyperException) -> None:
+def _exit_with_exception(error: Exception) -> NoReturn:
+    """Report an error of the client or of the login file, or an unexpected one."""
+    from storekeep.cli.logins import LoginUnreadable
+    from storekeep.client import StorekeepError
+
+    if isinstance(error, StorekeepError):
+        _exit_with_error(str(error), get_exit_code(error))
+    if isinstance(error, LoginUnreadable):
+        _exit_with_error(str(error), Exit.USAGE)
+    if os.environ.get("STOREKEEP_DEBUG"):
+        raise error
+    text = f"unexpected error, {type(error).__name__}: {error} (set STOREKEEP_DEBUG=1 for a traceback)"
+    _exit_with_error(text, Exit.REFUSED)
+
+
+def _exit_with_usage_error(error: typer.TyperException) -> NoReturn:
     """Report a usage error in one line. For a group without a command, the help has already been printed."""
     context: typer.Context | None = getattr(error, "ctx", None)
     hint = f" (see {context.command_path} --help)" if context is not None else ""
     option: str = getattr(error, "option_name", "")
-    text = _describe_unknown(option, getattr(error, "possibilities", None)) if option else error.format_message()
+    if option and context is not None and context.parent is None and is_shared_option(option):
+        text = f"put {option} after the command, as in: storekeep products list {option} ..."
+    elif option:
+        text = _describe_unknown(option, getattr(error, "possibilities", None))
+    else:
+        text = error.format_message()
     if text.strip():
-        _exit_with_error(f"{text.rstrip('.')}{hint}", Exit.USAGE)
+        _exit_with_error(f"{text[0].lower()}{text[1:].rstrip('.')}{hint}", Exit.USAGE)
     sys.exit(Exit.USAGE)
 
 
 def _describe_unknown(option: str, existing: Sequence[str] | None) -> str:
     """Return a message about an unknown option. Suggest another only if it looks like a typing error."""
     close = get_close_matches(option, existing or (), n=1, cutoff=SIMILARITY_MIN)
-    return f"No such option: {option}" + "".join(f"; did you mean {similar}?" for similar in close)
+    return f"no such option: {option}" + "".join(f"; did you mean {similar}?" for similar in close)
 
 
-def _exit_with_error(text: str, code: Exit) -> None:
+def _exit_with_error(text: str, code: Exit) -> NoReturn:
     line = " ".join(replace_unprintable(text).split())
     sys.stderr.write(f"storekeep: {line}\n")
     sys.exit(code)

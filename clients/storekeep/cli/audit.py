@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +11,7 @@ from storekeep.cli.checkpoints import read_checkpoint_file, write_checkpoint_fil
 from storekeep.cli.commands import command, new_group
 from storekeep.cli.exits import Exit
 from storekeep.cli.listings import ResourceListing, add_listing
-from storekeep.cli.names import to_full_name
+from storekeep.cli.names import to_entry_name
 from storekeep.cli.sessions import Session
 
 COLUMNS = ("sequence", "create_time", "actor", "api_key", "method", "resource", "request_id")
@@ -22,8 +21,6 @@ LISTING = ResourceListing(
     method=lambda session: session.client.audit.list,
     columns=COLUMNS,
 )
-
-to_entry_name = partial(to_full_name, "auditEntries")
 
 
 def add_audit(app: typer.Typer) -> None:
@@ -46,7 +43,7 @@ def write_checkpoint(
     """Write the latest signed checkpoint of the log to a file. Store it on another system."""
     newest = next(iter(session.client.audit.list_checkpoints(page_size=1)), None)
     if newest is None:
-        raise typer.BadParameter("There is no checkpoint yet; the server writes one soon after it starts")
+        raise typer.BadParameter("there is no checkpoint yet; the server writes one soon after it starts")
     write_checkpoint_file(file, newest)
     session.screen.show_message(newest)
 

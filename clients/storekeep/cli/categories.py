@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Annotated
 
 import typer
@@ -10,10 +9,10 @@ import typer
 from storekeep.cli.changes import build_update
 from storekeep.cli.commands import Etag, command, new_group
 from storekeep.cli.listings import ResourceListing, add_listing
-from storekeep.cli.names import to_full_name
+from storekeep.cli.names import to_category_name
 from storekeep.cli.sessions import Session
 from storekeep.cli.steps import Step, add_steps
-from storekeep.client import Category
+from storekeep.client import Category, CategoryState
 
 COLUMNS = ("name", "display_name", "parent_category", "state", "update_time")
 LISTING = ResourceListing(
@@ -21,6 +20,7 @@ LISTING = ResourceListing(
     example="storekeep categories list --order-by display_name",
     method=lambda session: session.client.categories.list,
     columns=COLUMNS,
+    states=lambda: CategoryState,
     soft_deletion=True,
 )
 
@@ -30,8 +30,6 @@ STEPS = (
     Step("delete", "Delete categories; they can be undeleted.", lambda s: s.client.categories.delete),
     Step("undelete", "Restore deleted categories.", lambda s: s.client.categories.undelete),
 )
-
-to_category_name = partial(to_full_name, "categories")
 
 
 def add_categories(app: typer.Typer) -> None:
@@ -57,7 +55,7 @@ def create_category(
     session: Session,
     display_name: Annotated[str, typer.Option("--name", help="Display name.")],
     category_id: Annotated[str, typer.Option("--id", help="Its id (default: chosen by the server).")] = "",
-    description: Annotated[str, typer.Option("--description")] = "",
+    description: Annotated[str, typer.Option("--description", help="At most 5,000 characters.")] = "",
     parent: Annotated[str, typer.Option("--parent", help="Id or full name of the parent category.")] = "",
 ) -> None:
     """Create a category."""
@@ -72,7 +70,7 @@ def update_category(
     session: Session,
     name: Annotated[str, typer.Argument(help="Id or full name.")],
     display_name: Annotated[str | None, typer.Option("--name", help="Display name.")] = None,
-    description: Annotated[str | None, typer.Option("--description")] = None,
+    description: Annotated[str | None, typer.Option("--description", help="At most 5,000 characters.")] = None,
     parent: Annotated[
         str | None, typer.Option("--parent", help="Id or full name of the parent category; empty for none.")
     ] = None,

@@ -6,19 +6,20 @@ Values from the server are shown as plain text: markup is not interpreted and co
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from storekeep.cli.texts import replace_unprintable
 from storekeep.client import Money, to_decimal
 
-JOINERS = frozenset("\u200c\u200d")
-"""Invisible joiners, which Persian, Hindi and emoji require."""
+ORDER_CHANGE = "storekeep.v1.OrderFieldChange"
+"""Full name of a change of an order, which is compared by name so that no command has to load it."""
 WHOLE_CURRENCIES = frozenset(
     {"BIF", "CLP", "DJF", "GNF", "ISK", "JPY", "KMF", "KRW", "PYG", "RWF", "UGX", "VND", "VUV", "XAF", "XOF", "XPF"}
 )
@@ -26,8 +27,14 @@ WHOLE_CURRENCIES = frozenset(
 
 
 def format_cell(message: Message, field: str) -> str:
-    """Return the text of a field of a message, empty if the field is absent."""
-    descriptor = message.DESCRIPTOR.fields_by_name[field]
+    """Return the text of a field of a message, empty if the field is absent.
+
+    The `state` also says whether a resource is deleted or on hold, and whether an API key still works.
+    """
+    fields = message.DESCRIPTOR.fields_by_name
+    if field == "state":
+        return _format_state(message)
+    descriptor = fields[field]
     value = getattr(message, field)
     if descriptor.is_repeated:
         return _format_many(descriptor, value)
@@ -36,21 +43,22 @@ def format_cell(message: Message, field: str) -> str:
     return _format_one(descriptor, value)
 
 
-def replace_unprintable(text: str) -> str:
-    """Return `text` with control and invisible characters replaced, except line feeds."""
-    return "".join(char if is_displayable(char) or char == "\n" else "\N{REPLACEMENT CHARACTER}" for char in text)
+def _format_state(message: Message) -> str:
+    fields = message.DESCRIPTOR.fields_by_name
+    if "delete_time" in fields and message.HasField("delete_time"):
+        return "DELETED"
+    if "revoke_time" in fields:
+        return _format_key_state(message)
+    state = _format_one(fields["state"], getattr(message, "state"))  # noqa: B009 - a Message has no such attribute
+    return f"{state}, on hold" if "held" in fields and getattr(message, "held", False) else state
 
 
-def escape_document(document: str) -> str:
-    """Return an equivalent JSON document with control and invisible characters escaped."""
-    if document.isprintable():
-        return document
-    return "".join(char if is_displayable(char) or char == "\n" else json.dumps(char)[1:-1] for char in document)
-
-
-def is_displayable(char: str) -> bool:
-    """Return whether a terminal shows a character as itself: no control character and no text direction mark."""
-    return char.isprintable() or char in JOINERS
+def _format_key_state(key: Any) -> str:
+    """Return the state of an API key by the clock of this machine."""
+    if key.HasField("revoke_time"):
+        return "REVOKED"
+    is_expired = key.HasField("expire_time") and key.expire_time.ToNanoseconds() <= time.time_ns()
+    return "EXPIRED" if is_expired else "ACTIVE"
 
 
 def format_amount(money: Money) -> str:
@@ -74,7 +82,8 @@ def _format_many(descriptor: Any, value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(replace_unprintable(f"{key}={value[key]}") for key in sorted(value))
     items: Sequence[Any] = value
-    return ", ".join(_format_one(descriptor, item) for item in items)
+    separator = "\n" if _is_order_change(descriptor.message_type) else ", "
+    return separator.join(_format_one(descriptor, item) for item in items)
 
 
 def _format_one(descriptor: Any, value: Any) -> str:
@@ -89,12 +98,21 @@ def _format_one(descriptor: Any, value: Any) -> str:
     return replace_unprintable(str(value))
 
 
-def _format_message(value: Message) -> str:
+def _is_order_change(message_type: Any) -> bool:
+    return message_type is not None and message_type.full_name == ORDER_CHANGE
+
+
+def _format_message(value: Any) -> str:
     if isinstance(value, Money):
         return format_amount(value)
     if isinstance(value, Timestamp):
         return value.ToDatetime().strftime("%Y-%m-%d %H:%M:%SZ")
+    if _is_order_change(value.DESCRIPTOR):
+        old, new = (text or "(none)" for text in (value.old_value, value.new_value))
+        return replace_unprintable(f"{value.field}: {old} -> {new}")
     if isinstance(value, Struct):
+        from google.protobuf.json_format import MessageToDict
+
         document = restore_integers(MessageToDict(value))
         return replace_unprintable(json.dumps(document, ensure_ascii=False, sort_keys=True))
     return "\n".join(filter(None, (format_cell(value, field.name) for field in value.DESCRIPTOR.fields)))
@@ -104,5 +122,7 @@ def _format_enum(enum: Any, number: int) -> str:
     value = enum.values_by_number.get(number)
     if value is None:
         return str(number)
+    if number == 0:
+        return ""
     prefix = enum.values_by_number[0].name.removesuffix("UNSPECIFIED")
     return str(value.name.removeprefix(prefix))

@@ -17,5 +17,5 @@ def build_update(kind: type[MessageT], name: str, *, etag: str, **fields: Any) -
     """
     changes = {field: value for field, value in fields.items() if value is not None}
     if not changes:
-        raise typer.BadParameter("Name at least one field to change")
+        raise typer.BadParameter("name at least one field to change")
     return kind(name=name, etag=etag, **changes), list(changes)

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import typer
 
+from storekeep.cli.files import create_file
+from storekeep.client.files import read_file
 from storekeep.v1.audit_pb2 import AuditCheckpoint
 
 FORMAT = "storekeep-audit-checkpoint-1"
@@ -26,7 +28,8 @@ def write_checkpoint_file(path: Path, checkpoint: AuditCheckpoint) -> None:
         "key": key,
         "signature": checkpoint.signature.hex(),
     }
-    path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    with create_file(path) as file:
+        file.write(json.dumps(document, indent=2) + "\n")
 
 
 def read_checkpoint_file(path: Path) -> AuditCheckpoint:
@@ -35,7 +38,7 @@ def read_checkpoint_file(path: Path) -> AuditCheckpoint:
     Raises: typer.BadParameter if the file is not a checkpoint.
     """
     try:
-        document = json.loads(path.read_bytes())
+        document = json.loads(read_file(path))
         if document["format"] != FORMAT:
             raise ValueError
         checkpoint = AuditCheckpoint(

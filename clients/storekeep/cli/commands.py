@@ -8,27 +8,35 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Annotated, Any, Concatenate, ParamSpec
 
 import typer
 
-from storekeep.cli.screens import OutputClosed
+from storekeep.cli.addresses import ADDRESS, build_address, declare_address_options
+from storekeep.cli.advice import add_advice
+from storekeep.cli.exits import OutputClosed
 from storekeep.cli.sessions import Session, Settings
-from storekeep.client import DEFAULT_TIMEOUT_S, Unauthenticated
+from storekeep.client import DEFAULT_TIMEOUT_S, StorekeepError
 
 P = ParamSpec("P")
 
 PANEL = "Connection and output"
 
 Limit = Annotated[int, typer.Option("--limit", min=0, help="Maximum number of results; 0 shows all.")]
-Filter = Annotated[str, typer.Option("--filter", help='Filter such as `state = ACTIVE AND display_name : "tea"`.')]
+Filter = Annotated[
+    str,
+    typer.Option("--filter", metavar="EXPRESSION", help="`FIELD = VALUE` terms, joined by AND or OR; see docs/cli.md."),
+]
 OrderBy = Annotated[str, typer.Option("--order-by", help="Field to sort by, followed by `desc` for descending order.")]
 Deleted = Annotated[bool, typer.Option("--deleted", help="Include deleted resources.")]
 Etag = Annotated[str, typer.Option("--etag", help="Fail unless this is the current etag.")]
 Label = Annotated[list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="May be repeated.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Apply the changes (default for more than one name: dry run).")]
+State = Annotated[
+    str, typer.Option("--state", metavar="STATE", help="Only resources in this state, such as active or placed.")
+]
 
 LIMIT = 100
 """Default number of resources in a list: about two screens."""
@@ -57,12 +65,27 @@ def new_group(
 
 
 def command(
-    group: typer.Typer, name: str, *, example: str, writes: bool = False
+    group: typer.Typer,
+    name: str,
+    *,
+    example: str,
+    writes: bool = False,
+    takes_address: bool = False,
+    omitted: Collection[str] = (),
 ) -> Callable[[Callable[Concatenate[Session, P], None]], Callable[Concatenate[Session, P], None]]:
-    """Return a decorator that registers a command. `example` is a full command line; `writes` adds `--dry-run`."""
+    """Return a decorator that registers a command.
+
+    Args:
+        example: a full command line.
+        writes: add `--dry-run`.
+        takes_address: add the options of a postal address, which the command gets as `postal_address`.
+        omitted: parameters of the function that are no options of this command; they keep their defaults.
+    """
 
     def register(action: Callable[Concatenate[Session, P], None]) -> Callable[Concatenate[Session, P], None]:
-        group.command(name, epilog=f"Example: {example}")(_add_shared_options(action, writes=writes))
+        group.command(name, epilog=f"Example: {example}")(
+            _add_shared_options(action, writes=writes, takes_address=takes_address, omitted=omitted)
+        )
         return action
 
     return register
@@ -134,34 +157,47 @@ def _declare_write_options(
     """Declare in its signature the options that all commands with changes share."""
 
 
-def _add_shared_options(action: Callable[..., None], *, writes: bool) -> Callable[..., None]:
-    parameters = list(inspect.signature(action, eval_str=True).parameters.values())[1:]
-    declarations = (_declare_shared_options, _declare_write_options) if writes else (_declare_shared_options,)
-    shared = [
-        parameter
-        for declaration in declarations
-        for parameter in inspect.signature(declaration, eval_str=True).parameters.values()
-    ]
+def list_shared_options() -> list[str]:
+    """Return the options of every command, such as `--address`."""
+    infos = (one.annotation.__metadata__[0] for one in _list_parameters(_declare_shared_options))
+    # In `Annotated`, typer takes the first name for the default and moves it later.
+    return [str(name) for info in infos for name in (info.default, *(info.param_decls or ()))]
+
+
+def _add_shared_options(
+    action: Callable[..., None], *, writes: bool, takes_address: bool, omitted: Collection[str]
+) -> Callable[..., None]:
+    own = [one for one in _list_parameters(action)[1:] if one.name not in {ADDRESS, *omitted}]
+    address_options = _list_parameters(declare_address_options) if takes_address else []
+    shared = [*_list_parameters(_declare_shared_options), *(_list_parameters(_declare_write_options) if writes else ())]
+    address_names = frozenset(parameter.name for parameter in address_options)
     names = frozenset(parameter.name for parameter in shared)
 
     @functools.wraps(action)
     def run(**arguments: Any) -> None:
         settings = Settings(**{name: arguments.pop(name) for name in names})
+        if address_names:
+            arguments["postal_address"] = build_address(**{name: arguments.pop(name) for name in address_names})
         try:
             with Session(settings) as session:
-                action(session, **arguments)
+                try:
+                    action(session, **arguments)
+                except StorekeepError as error:
+                    raise add_advice(error, session) from None
             sys.stdout.flush()
         except BrokenPipeError:
             raise OutputClosed from None
-        except Unauthenticated as error:
-            if session.login.api_key:
-                raise
-            address = session.login.address
-            message = f"not logged in at {address}; run: storekeep login --address {address} --api-key-file FILE"
-            raise Unauthenticated(message, request_id=error.request_id) from None
 
-    keyword_only = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters]
-    run.__signature__ = inspect.Signature([*keyword_only, *shared])  # type: ignore[attr-defined]
-    run.__annotations__ = {parameter.name: parameter.annotation for parameter in [*parameters, *shared]}
+    parameters = [
+        *(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own),
+        *address_options,
+        *shared,
+    ]
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     del run.__wrapped__
     return run
+
+
+def _list_parameters(declaration: Callable[..., None]) -> list[inspect.Parameter]:
+    return list(inspect.signature(declaration, eval_str=True).parameters.values())

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Annotated
 
 import typer
 
+from storekeep.cli.addresses import PANEL
 from storekeep.cli.changes import build_update
 from storekeep.cli.commands import Etag, Label, command, new_group
 from storekeep.cli.listings import ResourceListing, add_listing
-from storekeep.cli.names import to_full_name
+from storekeep.cli.names import to_customer_name
 from storekeep.cli.pairs import parse_labels
 from storekeep.cli.sessions import Session
 from storekeep.cli.steps import Step, add_steps
-from storekeep.client import Customer
+from storekeep.client import Address, Customer, CustomerAddress
 
 COLUMNS = ("name", "display_name", "email", "phone", "update_time")
 LISTING = ResourceListing(
@@ -30,7 +30,11 @@ STEPS = (
     Step("undelete", "Restore deleted customers.", lambda s: s.client.customers.undelete),
 )
 
-to_customer_name = partial(to_full_name, "customers")
+
+ADDRESS_LABEL = "main"
+AddressLabel = Annotated[
+    str, typer.Option("--address-label", help="Label of the address, such as home or billing.", rich_help_panel=PANEL)
+]
 
 
 def add_customers(app: typer.Typer) -> None:
@@ -38,15 +42,15 @@ def add_customers(app: typer.Typer) -> None:
     group = new_group(
         app,
         "customers",
-        help="Manage customers. Add addresses with `storekeep import customers`.",
+        help="Manage customers and their addresses.",
         example="storekeep customers list",
     )
     add_listing(group, LISTING)
     command(group, "show", example="storekeep customers show ernst")(show_customer)
-    create = 'storekeep customers create --id ernst --name "Ernst Handel" --email orders@ernst.example'
-    command(group, "create", example=create, writes=True)(create_customer)
+    create = 'storekeep customers create --id ernst --name "Ernst Handel" --city Graz --country AT'
+    command(group, "create", example=create, writes=True, takes_address=True)(create_customer)
     update = "storekeep customers update ernst --phone 7675-3425"
-    command(group, "update", example=update, writes=True)(update_customer)
+    command(group, "update", example=update, writes=True, takes_address=True)(update_customer)
     add_steps(group, STEPS, noun="customers", example_name="ernst", to_name=to_customer_name, columns=COLUMNS)
 
 
@@ -59,12 +63,16 @@ def create_customer(
     session: Session,
     display_name: Annotated[str, typer.Option("--name", help="Name of the person or company.")],
     customer_id: Annotated[str, typer.Option("--id", help="Its id (default: chosen by the server).")] = "",
-    email: Annotated[str, typer.Option("--email")] = "",
-    phone: Annotated[str, typer.Option("--phone")] = "",
+    email: Annotated[str, typer.Option("--email", help="Email address.")] = "",
+    phone: Annotated[str, typer.Option("--phone", help="Phone number, in any format.")] = "",
     label: Label = None,
+    address_label: AddressLabel = ADDRESS_LABEL,
+    postal_address: Address | None = None,
 ) -> None:
-    """Create a customer."""
+    """Create a customer, with an address if one is given."""
     customer = Customer(display_name=display_name, email=email, phone=phone, labels=parse_labels(label or ()))
+    if postal_address is not None:
+        customer.addresses.add(label=address_label, address=postal_address)
     created = session.client.customers.create(customer, customer_id=customer_id, **session.write_options)
     session.screen.show_message(created)
 
@@ -73,12 +81,23 @@ def update_customer(
     session: Session,
     name: Annotated[str, typer.Argument(help="Id or full name.")],
     display_name: Annotated[str | None, typer.Option("--name", help="Name of the person or company.")] = None,
-    email: Annotated[str | None, typer.Option("--email")] = None,
-    phone: Annotated[str | None, typer.Option("--phone")] = None,
+    email: Annotated[str | None, typer.Option("--email", help="Email address.")] = None,
+    phone: Annotated[str | None, typer.Option("--phone", help="Phone number, in any format.")] = None,
     label: Label = None,
+    address_label: AddressLabel = ADDRESS_LABEL,
     etag: Etag = "",
+    postal_address: Address | None = None,
 ) -> None:
-    """Change the given fields of a customer. Labels, if given, replace all existing ones."""
+    """Change the given fields of a customer. Labels, if given, replace all existing ones.
+
+    An address replaces the one with the same --address-label; the customer's other addresses do not change.
+    """
+    addresses = None
+    if postal_address is not None:
+        current = session.client.customers.get(to_customer_name(name))
+        etag = etag or current.etag  # so that no change in between is lost
+        addresses = [one for one in current.addresses if one.label != address_label]
+        addresses.append(CustomerAddress(label=address_label, address=postal_address))
     changes, mask = build_update(
         Customer,
         to_customer_name(name),
@@ -87,5 +106,6 @@ def update_customer(
         email=email,
         phone=phone,
         labels=parse_labels(label) if label else None,
+        addresses=addresses,
     )
     session.screen.show_message(session.client.customers.update(changes, update_mask=mask, **session.write_options))

@@ -38,7 +38,7 @@ def show_notes(screen: Screen, notes: Listing[OrderNote]) -> None:
 def _list_header_facts(order: Order) -> Iterable[tuple[str, str]]:
     yield "order", order.number
     yield "name", order.name
-    yield "state", format_cell(order, "state") + (", on hold" if order.held else "")
+    yield "state", format_cell(order, "state")
     yield "hold reason", order.hold_reason
     yield "cancel reason", order.cancel_reason
     yield "customer", order.customer

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import IntEnum
+from typing import TYPE_CHECKING
 
-from storekeep.client import (
-    CallTimedOut,
-    InvalidSettings,
-    NotAllowed,
-    NotAuthenticated,
-    ServerUnreachable,
-    StorekeepError,
-    UnexpectedStatus,
-)
+if TYPE_CHECKING:
+    from storekeep.client import StorekeepError
+
+
+class OutputClosed(Exception):
+    """The reader of stdout closed the pipe. It is not an OSError, because typer handles those itself."""
 
 
 class Exit(IntEnum):
@@ -41,17 +39,18 @@ MEANINGS: Mapping[Exit, str] = {
 }
 """Meaning of each code."""
 
-_BY_ERROR: tuple[tuple[type[StorekeepError], Exit], ...] = (
-    (NotAuthenticated, Exit.NOT_ALLOWED),
-    (NotAllowed, Exit.NOT_ALLOWED),
-    (ServerUnreachable, Exit.UNREACHABLE),
-    (CallTimedOut, Exit.UNREACHABLE),
-    (UnexpectedStatus, Exit.UNREACHABLE),
-    (InvalidSettings, Exit.USAGE),
-    (StorekeepError, Exit.REFUSED),
-)
-
 
 def get_exit_code(error: StorekeepError) -> Exit:
     """Return the exit code for an error of the client."""
-    return next(code for kind, code in _BY_ERROR if isinstance(error, kind))
+    from storekeep.client import errors  # loaded only if there is an error
+
+    table: tuple[tuple[type[StorekeepError], Exit], ...] = (
+        (errors.NotAuthenticated, Exit.NOT_ALLOWED),
+        (errors.NotAllowed, Exit.NOT_ALLOWED),
+        (errors.ServerUnreachable, Exit.UNREACHABLE),
+        (errors.CallTimedOut, Exit.UNREACHABLE),
+        (errors.UnexpectedStatus, Exit.UNREACHABLE),
+        (errors.InvalidSettings, Exit.USAGE),
+        (errors.StorekeepError, Exit.REFUSED),
+    )
+    return next(code for kind, code in table if isinstance(error, kind))

@@ -2,27 +2,74 @@
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
 
-from storekeep.cli.commands import LIMIT, Etag, Filter, Limit, OrderBy, command, new_group
-from storekeep.cli.names import to_child_name
+from storekeep.cli.commands import LIMIT, Etag, Filter, Limit, OrderBy, State, command, join_filters, new_group
 from storekeep.cli.orders import find_order_name
 from storekeep.cli.sessions import Session, compute_page_size
+from storekeep.cli.states import build_state_filter
 from storekeep.cli.steps import Step, add_steps
+from storekeep.client import Fulfillment, FulfillmentState
 
 COLUMNS = ("name", "state", "location", "carrier", "tracking_number", "ship_time", "deliver_time")
-EXAMPLE = "01890a5d-ac96-774b-bcce-b302099a8057/01890a5e-0b3c-7d21-8f6a-2c1b4d5e6f70"
+EXAMPLE = "SK-00001234"
+FULL_EXAMPLE = "SK-00001234/01890a5e-0b3c-7d21-8f6a-2c1b4d5e6f70"
+
+FOUND_MAX = 500
+"""Maximum number of fulfilments of an order to search."""
+
+
+def find_fulfillment_name(session: Session, text: str, *, state: str) -> str:
+    """Return the resource name of a fulfilment.
+
+    Args:
+        text: order and fulfilment, as `ORDER/FULFILLMENT`, or only the order if just one of its fulfilments is in the
+            state. The order may be given by number.
+        state: the state that the command expects, such as `PENDING`.
+
+    Raises: typer.BadParameter if the order has no or several such fulfilments.
+    """
+    order, separator, fulfillment = text.removeprefix("orders/").partition("/")
+    order_name = find_order_name(session, order)
+    if separator:
+        return f"{order_name}/fulfillments/{fulfillment.removeprefix('fulfillments/')}"
+    listing = session.client.fulfillments.list(order_name, filter=f"state = {state}", page_size=FOUND_MAX)
+    names = [one.name for one in listing.page().items]
+    if len(names) == 1:
+        return names[0]
+    if not names:
+        raise typer.BadParameter(f"order {order} has no {state.lower()} fulfilment; see storekeep orders show {order}")
+    ids = ", ".join(name.rpartition("/")[2] for name in names)
+    raise typer.BadParameter(f"order {order} has {len(names)} {state.lower()} fulfilments; add / and one of {ids}")
+
+
+def _accept_orders(session: Session, method: Callable[..., Fulfillment], *, state: str) -> Callable[..., Fulfillment]:
+    """Wrap a client method so that it also accepts what `find_fulfillment_name` does."""
+    return lambda name, **options: method(find_fulfillment_name(session, name, state=state), **options)
+
 
 STEPS = (
-    Step("deliver", "Mark shipped fulfilments as delivered.", lambda s: s.client.fulfillments.deliver),
-    Step("cancel", "Cancel fulfilments that have not shipped.", lambda s: s.client.fulfillments.cancel),
+    Step(
+        "deliver",
+        "Mark shipped fulfilments as delivered.",
+        lambda s: _accept_orders(s, s.client.fulfillments.deliver, state="SHIPPED"),
+    ),
+    Step(
+        "cancel",
+        "Cancel fulfilments that have not shipped.",
+        lambda s: _accept_orders(s, s.client.fulfillments.cancel, state="PENDING"),
+    ),
 )
 
-to_fulfillment_name = partial(to_child_name, "orders", "fulfillments")
-Name = Annotated[str, typer.Argument(metavar="ORDER/FULFILLMENT", help="Both ids or the full name.")]
+Name = Annotated[
+    str, typer.Argument(metavar="ORDER[/FULFILLMENT]", help="Order number and id, or only the order if one fits.")
+]
+FullName = Annotated[
+    str, typer.Argument(metavar="ORDER/FULFILLMENT", help="Order number or id, and the id of the fulfilment.")
+]
 
 
 def add_fulfillments(app: typer.Typer) -> None:
@@ -30,12 +77,12 @@ def add_fulfillments(app: typer.Typer) -> None:
     group = new_group(
         app, "fulfillments", help="Show, ship, deliver and cancel fulfilments.", example="storekeep fulfillments list"
     )
-    listing = "storekeep fulfillments list --filter 'state = PENDING'"
+    listing = "storekeep fulfillments list --state pending"
     command(group, "list", example=listing)(list_fulfillments)
-    command(group, "show", example=f"storekeep fulfillments show {EXAMPLE}")(show_fulfillment)
+    command(group, "show", example=f"storekeep fulfillments show {FULL_EXAMPLE}")(show_fulfillment)
     ship = f"storekeep fulfillments ship {EXAMPLE} --carrier Post --tracking P-1234"
     command(group, "ship", example=ship, writes=True)(ship_fulfillment)
-    add_steps(group, STEPS, noun="fulfillments", example_name=EXAMPLE, to_name=to_fulfillment_name, columns=COLUMNS)
+    add_steps(group, STEPS, noun="fulfillments", example_name=EXAMPLE, to_name=str, columns=COLUMNS)
 
 
 def list_fulfillments(
@@ -43,6 +90,7 @@ def list_fulfillments(
     order: Annotated[
         str, typer.Option("--order", help="Only fulfilments of this order: number, id or full name.")
     ] = "",
+    state: State = "",
     filter: Filter = "",  # noqa: A002 - the name in the contract
     order_by: OrderBy = "",
     limit: Limit = LIMIT,
@@ -50,14 +98,18 @@ def list_fulfillments(
     """List fulfilments, oldest first."""
     parent = find_order_name(session, order) if order else "orders/-"
     listing = session.client.fulfillments.list(
-        parent, filter=filter, order_by=order_by, page_size=compute_page_size(limit)
+        parent,
+        filter=join_filters(filter, build_state_filter(state, FulfillmentState)),
+        order_by=order_by,
+        page_size=compute_page_size(limit),
     )
     session.show_listing(listing, columns=COLUMNS, limit=limit)
 
 
-def show_fulfillment(session: Session, name: Name) -> None:
+def show_fulfillment(session: Session, name: FullName) -> None:
     """Show one fulfilment and its lines."""
-    session.screen.show_message(session.client.fulfillments.get(to_fulfillment_name(name)))
+    full_name = find_fulfillment_name(session, name, state="PENDING")
+    session.screen.show_message(session.client.fulfillments.get(full_name))
 
 
 def ship_fulfillment(
@@ -69,6 +121,10 @@ def ship_fulfillment(
 ) -> None:
     """Mark a fulfilment as shipped. Its units leave the stock."""
     shipped = session.client.fulfillments.ship(
-        to_fulfillment_name(name), carrier=carrier, tracking_number=tracking, etag=etag, **session.write_options
+        find_fulfillment_name(session, name, state="PENDING"),
+        carrier=carrier,
+        tracking_number=tracking,
+        etag=etag,
+        **session.write_options,
     )
     session.screen.show_message(shipped)

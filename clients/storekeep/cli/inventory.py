@@ -1,23 +1,20 @@
-"""`storekeep stock` and `storekeep locations`: stock levels, the stock ledger and locations."""
+"""`storekeep stock`: stock levels and the stock ledger."""
 
 from __future__ import annotations
 
 from enum import StrEnum
-from functools import partial
 from itertools import islice
 from typing import Annotated
 
 import typer
 
 from storekeep.cli.changes import build_update
-from storekeep.cli.commands import LIMIT, Etag, Filter, Label, Limit, OrderBy, command, join_filters, new_group
+from storekeep.cli.commands import LIMIT, Etag, Filter, Limit, OrderBy, command, join_filters, new_group
 from storekeep.cli.exits import Exit
-from storekeep.cli.listings import ResourceListing, add_listing
-from storekeep.cli.names import quote_text, to_full_name, to_stock_level_name
-from storekeep.cli.pairs import parse_labels, parse_order_lines
+from storekeep.cli.names import MAIN_LOCATION, quote_text, to_location_name, to_stock_level_name
+from storekeep.cli.pairs import parse_order_lines
 from storekeep.cli.sessions import Session, compute_page_size
-from storekeep.cli.steps import Step, add_steps
-from storekeep.client import Location, StockDifference, StockLevel, StockMovementCause
+from storekeep.client import StockDifference, StockLevel, StockMovementCause
 
 LEVEL_COLUMNS = ("sku", "name", "on_hand", "reserved", "allocated", "available", "update_time")
 MOVEMENT_COLUMNS = (
@@ -35,28 +32,8 @@ MOVEMENT_COLUMNS = (
 LAST_COLUMNS = ("create_time", "cause", "quantity_delta", "reserved_delta", "allocated_delta", "source", "reason")
 DIFFERENCE_COLUMNS = ("stock_level", "kind", "source", "line_number", "recorded", "expected", "repairable")
 AVAILABILITY_COLUMNS = ("sku", "available", "for_sale")
-LOCATION_COLUMNS = ("name", "display_name", "priority", "address", "update_time")
-LOCATION_LISTING = ResourceListing(
-    "List locations.",
-    example="storekeep locations list",
-    method=lambda session: session.client.inventory.list_locations,
-    columns=LOCATION_COLUMNS,
-    soft_deletion=True,
-)
-
 UNITS_MAX = 10**9
 """Maximum units in the contract."""
-
-PRIORITY_HELP = "Orders take stock from the location with the lowest priority first."
-MAIN_LOCATION = "main"
-"""Id of the location that every server has from the start."""
-
-LOCATION_STEPS = (
-    Step("delete", "Delete locations; they can be undeleted.", lambda s: s.client.inventory.delete_location),
-    Step("undelete", "Restore deleted locations.", lambda s: s.client.inventory.undelete_location),
-)
-
-to_location_name = partial(to_full_name, "locations")
 
 Sku = Annotated[str, typer.Argument(metavar="SKU")]
 LocationOption = Annotated[str, typer.Option("--location", help="Id or full name of the location.")]
@@ -74,7 +51,7 @@ class Cause(StrEnum):
 
 
 def add_inventory(app: typer.Typer) -> None:
-    """Add the groups to the command line."""
+    """Add the group to the command line."""
     stock = new_group(
         app, "stock", help="Show and change stock levels; list stock movements.", example="storekeep stock show CHAI-1"
     )
@@ -92,28 +69,6 @@ def add_inventory(app: typer.Typer) -> None:
     command(stock, "low", example="storekeep stock low --at-most 5 --location main")(list_low_stock)
     command(stock, "reconcile", example="storekeep stock reconcile --repair", writes=True)(reconcile_stock)
     command(stock, "movements", example="storekeep stock movements CHAI-1 --limit 10")(list_movements)
-    add_locations(app)
-
-
-def add_locations(app: typer.Typer) -> None:
-    """Add the group of locations."""
-    group = new_group(
-        app, "locations", help="Manage the locations that hold stock.", example="storekeep locations list"
-    )
-    add_listing(group, LOCATION_LISTING)
-    command(group, "show", example="storekeep locations show main")(show_location)
-    create = 'storekeep locations create --id north --name "Warehouse North"'
-    command(group, "create", example=create, writes=True)(create_location)
-    update = 'storekeep locations update north --name "Warehouse Nord"'
-    command(group, "update", example=update, writes=True)(update_location)
-    add_steps(
-        group,
-        LOCATION_STEPS,
-        noun="locations",
-        example_name="north",
-        to_name=to_location_name,
-        columns=LOCATION_COLUMNS,
-    )
 
 
 def show_stock(
@@ -305,43 +260,3 @@ def list_movements(
         filter=join_filters(filter, sku_filter), order_by=order_by, page_size=compute_page_size(limit)
     )
     session.show_listing(listing, columns=MOVEMENT_COLUMNS, limit=limit)
-
-
-def show_location(session: Session, name: Annotated[str, typer.Argument(help="Id or full name.")]) -> None:
-    """Show one location."""
-    session.screen.show_message(session.client.inventory.get_location(to_location_name(name)))
-
-
-def create_location(
-    session: Session,
-    display_name: Annotated[str, typer.Option("--name", help="Display name.")],
-    location_id: Annotated[str, typer.Option("--id", help="Its id (default: chosen by the server).")] = "",
-    priority: Annotated[int, typer.Option("--priority", min=-1000, max=1000, help=PRIORITY_HELP)] = 0,
-    label: Label = None,
-) -> None:
-    """Create a location."""
-    location = Location(display_name=display_name, priority=priority, labels=parse_labels(label or ()))
-    created = session.client.inventory.create_location(location, location_id=location_id, **session.write_options)
-    session.screen.show_message(created)
-
-
-def update_location(
-    session: Session,
-    name: Annotated[str, typer.Argument(help="Id or full name.")],
-    display_name: Annotated[str | None, typer.Option("--name", help="Display name.")] = None,
-    priority: Annotated[int | None, typer.Option("--priority", min=-1000, max=1000, help=PRIORITY_HELP)] = None,
-    label: Label = None,
-    etag: Etag = "",
-) -> None:
-    """Change the given fields of a location. Labels, if given, replace all existing ones."""
-    changes, mask = build_update(
-        Location,
-        to_location_name(name),
-        etag=etag,
-        display_name=display_name,
-        priority=priority,
-        labels=parse_labels(label) if label else None,
-    )
-    session.screen.show_message(
-        session.client.inventory.update_location(changes, update_mask=mask, **session.write_options)
-    )

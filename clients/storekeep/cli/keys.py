@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import Annotated
 
 import typer
 
-from storekeep.cli.accounts import Permissions, to_account_name
+from storekeep.cli.accounts import Permissions
 from storekeep.cli.commands import LIMIT, Etag, Filter, Limit, OrderBy, command, new_group
-from storekeep.cli.names import to_child_name
+from storekeep.cli.names import to_account_name, to_key_name
 from storekeep.cli.sessions import Session, compute_page_size
 from storekeep.cli.steps import Step, add_steps
 from storekeep.client import ApiKey
 
-COLUMNS = ("name", "display_name", "scopes", "create_time", "expire_time", "revoke_time")
+COLUMNS = ("name", "state", "display_name", "scopes", "create_time", "expire_time", "revoke_time")
 
 STEPS = (Step("revoke", "Revoke API keys permanently.", lambda s: s.client.auth.revoke_api_key),)
 
-to_key_name = partial(to_child_name, "serviceAccounts", "apiKeys")
 
 DAYS_MAX = 36_500
 """A hundred years, so that every program can represent the date."""
@@ -45,7 +43,7 @@ def list_keys(
     order_by: OrderBy = "",
     limit: Limit = LIMIT,
 ) -> None:
-    """List API keys, without their secrets."""
+    """List API keys, also expired and revoked ones, without their secrets."""
     listing = session.client.auth.list_api_keys(
         to_account_name(account), filter=filter, order_by=order_by, page_size=compute_page_size(limit)
     )

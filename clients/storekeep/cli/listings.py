@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from storekeep.cli.commands import LIMIT, Deleted, Filter, Limit, OrderBy, command
+from storekeep.cli.commands import LIMIT, Deleted, Filter, Limit, OrderBy, State, command, join_filters
 from storekeep.cli.sessions import Session, compute_page_size
-from storekeep.client import Listing
+from storekeep.cli.states import build_state_filter
+
+if TYPE_CHECKING:
+    from storekeep.client import Listing
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,7 @@ class ResourceListing:
         method: returns the client method, which takes `filter`, `order_by` and `page_size`.
         columns: fields shown as columns of the table.
         soft_deletion: whether the command has the option `--deleted`.
+        states: returns the enum of the states, for the option `--state`; None if the resource has none.
     """
 
     help: str
@@ -33,32 +37,31 @@ class ResourceListing:
     method: Callable[[Session], Callable[..., Listing[Any]]]
     columns: tuple[str, ...]
     soft_deletion: bool = False
+    states: Callable[[], Any] | None = None
 
 
 def add_listing(group: typer.Typer, listing: ResourceListing) -> None:
-    """Add the `list` command to a group."""
+    """Add the `list` command to a group, with the options that the resource has."""
 
-    def show(session: Session, limit: int, **query: Any) -> None:
-        resources = listing.method(session)(page_size=compute_page_size(limit), **query)
-        session.show_listing(resources, columns=listing.columns, limit=limit)
-
-    def list_all(
+    def list_resources(
         session: Session,
-        filter: Filter = "",  # noqa: A002 - the name in the contract
-        order_by: OrderBy = "",
-        limit: Limit = LIMIT,
-    ) -> None:
-        show(session, limit, filter=filter, order_by=order_by)
-
-    def list_with_deleted(
-        session: Session,
+        state: State = "",
         filter: Filter = "",  # noqa: A002 - the name in the contract
         order_by: OrderBy = "",
         limit: Limit = LIMIT,
         deleted: Deleted = False,
     ) -> None:
-        show(session, limit, filter=filter, order_by=order_by, show_deleted=deleted)
+        states = listing.states() if listing.states is not None else None
+        query: dict[str, Any] = {"show_deleted": True} if deleted else {}
+        resources = listing.method(session)(
+            filter=join_filters(filter, build_state_filter(state, states)),
+            order_by=order_by,
+            page_size=compute_page_size(limit),
+            **query,
+        )
+        columns = (*listing.columns, "delete_time") if deleted else listing.columns
+        session.show_listing(resources, columns=columns, limit=limit)
 
-    action = list_with_deleted if listing.soft_deletion else list_all
-    action.__doc__ = listing.help
-    command(group, "list", example=listing.example)(action)
+    list_resources.__doc__ = listing.help
+    omitted = {*(() if listing.states else ("state",)), *(() if listing.soft_deletion else ("deleted",))}
+    command(group, "list", example=listing.example, omitted=omitted)(list_resources)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -11,12 +12,19 @@ from typing import Annotated
 import typer
 
 from storekeep.cli.commands import command
+from storekeep.cli.files import describe_os_error
 from storekeep.cli.logins import remove_login, write_login
 from storekeep.cli.sessions import Session
+from storekeep.client.files import read_file
 
 ApiKeyFile = Annotated[
     str, typer.Option("--api-key-file", metavar="FILE", help="File with the API key; - reads stdin.")
 ]
+
+
+KEY = re.compile(r"sk_[A-Za-z0-9_]+", re.ASCII)
+KEY_CHARS_MAX = 4_096
+"""Maximum number of characters to read in search of an API key, which has about 60."""
 
 
 def add_login(app: typer.Typer) -> None:
@@ -51,16 +59,31 @@ def show_caller(session: Session) -> None:
 
 def _read_key(source: str) -> str:
     if source == "-":
-        return sys.stdin.readline().strip()
+        return _check_key(sys.stdin.readline(KEY_CHARS_MAX), source="standard input")
     if source:
-        return _read_key_file(Path(source))
-    return os.environ.get("STOREKEEP_API_KEY") or str(typer.prompt("API key", hide_input=True, err=True))
+        return _check_key(_read_key_file(Path(source)), source=source)
+    if key := os.environ.get("STOREKEEP_API_KEY"):
+        return key
+    if not sys.stdin.isatty():
+        raise typer.BadParameter("no API key: use --api-key-file FILE (- for standard input), or set STOREKEEP_API_KEY")
+    return _check_key(str(typer.prompt("API key", hide_input=True, err=True)), source="the input")
 
 
 def _read_key_file(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8").strip()
+        return read_file(path).decode()[:KEY_CHARS_MAX]
     except OSError as error:
-        raise typer.BadParameter(f"Cannot read {path}: {error.strerror}") from None
+        raise typer.BadParameter(f"cannot read {path}: {describe_os_error(error)}") from None
     except UnicodeDecodeError:
-        raise typer.BadParameter(f"{path} is not an API key: it is not UTF-8") from None
+        raise typer.BadParameter(f"{path} does not contain an API key: it is not UTF-8") from None
+
+
+def _check_key(text: str, *, source: str) -> str:
+    """Return the API key in a text. Whether it is valid, only the server can tell.
+
+    Raises: typer.BadParameter.
+    """
+    key = text.strip()
+    if not KEY.fullmatch(key):
+        raise typer.BadParameter(f"{source} does not contain an API key, which is one line that begins with sk_")
+    return key

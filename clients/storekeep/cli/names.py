@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+MAIN_LOCATION = "main"
+"""Id of the location that every server has from the start."""
+
 
 def to_full_name(collection: str, text: str) -> str:
     """Return `products/chai` for both `chai` and `products/chai`, where `collection` is `products`."""
@@ -25,3 +30,15 @@ def quote_text(text: str) -> str:
     """Return `text` as a string literal of the filter language (AIP-160)."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
+
+
+to_account_name = partial(to_full_name, "serviceAccounts")
+to_category_name = partial(to_full_name, "categories")
+to_customer_name = partial(to_full_name, "customers")
+to_entry_name = partial(to_full_name, "auditEntries")
+to_key_name = partial(to_child_name, "serviceAccounts", "apiKeys")
+to_location_name = partial(to_full_name, "locations")
+to_product_name = partial(to_full_name, "products")
+to_reservation_name = partial(to_full_name, "reservations")
+to_role_name = partial(to_full_name, "roles")
+to_variant_name = partial(to_child_name, "products", "variants")

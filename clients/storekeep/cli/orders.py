@@ -9,19 +9,17 @@ from typing import Annotated
 import typer
 
 from storekeep.cli import delivery_notes
-from storekeep.cli.commands import LIMIT, Etag, Filter, Limit, OrderBy, command, join_filters, new_group
-from storekeep.cli.customers import to_customer_name
-from storekeep.cli.inventory import to_location_name
-from storekeep.cli.names import quote_text, to_full_name
+from storekeep.cli.commands import LIMIT, Etag, Filter, Limit, OrderBy, State, command, join_filters, new_group
+from storekeep.cli.names import quote_text, to_customer_name, to_full_name, to_location_name, to_reservation_name
 from storekeep.cli.pairs import parse_amount, parse_line_units, parse_order_lines
-from storekeep.cli.reservations import to_reservation_name
 from storekeep.cli.sessions import Session, compute_page_size
+from storekeep.cli.states import build_state_filter
 from storekeep.cli.steps import Step, add_steps
-from storekeep.client import Order, WriteOptions
+from storekeep.client import Address, Order, OrderState, WriteOptions
 
 STEP_COLUMNS = ("sequence", "create_time", "method", "from_state", "to_state", "reason", "actor")
 HISTORY_COLUMNS = (*STEP_COLUMNS, "changes")
-COLUMNS = ("number", "name", "customer", "state", "total", "create_time", "external_reference")
+COLUMNS = ("number", "customer", "state", "total", "create_time", "external_reference")
 EXAMPLE = "SK-00001234"
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -59,14 +57,14 @@ def add_orders(app: typer.Typer) -> None:
     """Add the group to the command line."""
     group = new_group(app, "orders", help="Place, change and deliver orders.", example="storekeep orders list")
     place = "storekeep orders place --customer ernst --line CHAI-1=2 --line CHAI-2=1 --currency EUR"
-    command(group, "place", example=place, writes=True)(place_order)
-    command(group, "list", example="storekeep orders list --customer ernst --filter 'state = PLACED'")(list_orders)
+    command(group, "place", example=place, writes=True, takes_address=True)(place_order)
+    command(group, "list", example="storekeep orders list --customer ernst --state placed")(list_orders)
     command(group, "show", example=f"storekeep orders show {EXAMPLE}")(show_order)
     cancel = f"storekeep orders cancel {EXAMPLE} --reason 'ordered by mistake'"
     command(group, "cancel", example=cancel, writes=True)(cancel_order)
     lines = f"storekeep orders cancel-lines {EXAMPLE} --line 1=2 --line 3 --reason 'sold out'"
     command(group, "cancel-lines", example=lines, writes=True)(cancel_lines)
-    edit = f"storekeep orders edit {EXAMPLE} --add CHAI-1=2 --change 1=5 --remove 2 --preview"
+    edit = f"storekeep orders edit {EXAMPLE} --add CHAI-1=2 --change 1=5 --remove 2 --dry-run"
     command(group, "edit", example=edit, writes=True)(edit_order)
     hold = f"storekeep orders hold {EXAMPLE} --reason 'check the address'"
     command(group, "hold", example=hold, writes=True)(hold_order)
@@ -94,13 +92,14 @@ def place_order(
     unique_reference: Annotated[
         bool, typer.Option("--unique-reference", help="Fail if an order with this source and reference exists.")
     ] = False,
-    note: Annotated[str, typer.Option("--note")] = "",
+    note: Annotated[str, typer.Option("--note", help="Note, shown with the order.")] = "",
     shipping: Annotated[str, typer.Option("--shipping", metavar="AMOUNT", help="Shipping cost.")] = "",
     request_id: Annotated[
         str, typer.Option("--request-id", help="Idempotency key, a UUID: a repeat does not place a second order.")
     ] = "",
+    postal_address: Address | None = None,
 ) -> None:
-    """Place an order: fix its prices and allocate its stock, all lines or none."""
+    """Place an order: fix its prices and allocate its stock, all lines or none. The address is where to ship it to."""
     options: WriteOptions = {
         **session.write_options,
         "request_id": request_id,
@@ -111,6 +110,7 @@ def place_order(
         lines=parse_order_lines(line),
         currency_code=currency_code.upper(),
         location=to_location_name(location) if location else "",
+        shipping_address=postal_address,
         external_reference=reference,
         note=note,
         shipping=parse_amount(shipping, currency_code=currency_code) if shipping else None,
@@ -125,14 +125,16 @@ def place_order(
 def list_orders(
     session: Session,
     customer: Annotated[str, typer.Option("--customer", help="Only orders of this customer.")] = "",
+    state: State = "",
     filter: Filter = "",  # noqa: A002 - the name in the contract
     order_by: OrderBy = "",
     limit: Limit = LIMIT,
 ) -> None:
     """List orders, newest first."""
     customer_filter = f"customer = {quote_text(to_customer_name(customer))}" if customer else ""
+    filters = join_filters(customer_filter, build_state_filter(state, OrderState))
     listing = session.client.orders.list(
-        filter=join_filters(filter, customer_filter), order_by=order_by, page_size=compute_page_size(limit)
+        filter=join_filters(filter, filters), order_by=order_by, page_size=compute_page_size(limit)
     )
     session.show_listing(listing, columns=COLUMNS, limit=limit)
 
@@ -177,20 +179,15 @@ def edit_order(
     remove: Annotated[
         list[int] | None, typer.Option("--remove", metavar="LINE", help="Remove a line. May be repeated.")
     ] = None,
-    preview: Annotated[bool, typer.Option("--preview", help="Show the result without storing anything.")] = False,
     reason: Reason = "",
     etag: Etag = "",
 ) -> None:
     """Edit the lines of an order with no shipped units, all changes or none."""
     orders, order_name = session.client.orders, find_order_name(session, name)
     added, changed, removed = parse_order_lines(add or ()), parse_line_units(change or ()), remove or ()
-    if preview:
-        order = orders.preview_edit(order_name, add=added, change=changed, remove=removed, etag=etag)
-    else:
-        options = session.write_options
-        order = orders.apply_edit(
-            order_name, add=added, change=changed, remove=removed, reason=reason, etag=etag, **options
-        )
+    order = orders.apply_edit(
+        order_name, add=added, change=changed, remove=removed, reason=reason, etag=etag, **session.write_options
+    )
     delivery_notes.show_order(session.screen, order)
 
 

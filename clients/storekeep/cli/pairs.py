@@ -12,14 +12,19 @@ INTEGER_DIGITS_MAX = 18
 """Characters of an integer, sign included, that always fit in 64 bits."""
 
 
-def split_pair(text: str) -> tuple[str, str]:
+def split_pair(text: str, *, form: str = "KEY=VALUE", example: str = "") -> tuple[str, str]:
     """Split KEY=VALUE at the first `=`.
+
+    Args:
+        form: the expected form, for the error.
+        example: what the user may have meant, for the error.
 
     Raises: typer.BadParameter.
     """
     key, separator, value = text.partition("=")
     if not separator or not key.strip():
-        raise typer.BadParameter(f"{text!r} is not KEY=VALUE")
+        hint = f", such as {example}" if example else ""
+        raise typer.BadParameter(f"{text!r} must be {form}{hint}")
     return key.strip(), value.strip()
 
 
@@ -33,7 +38,24 @@ def parse_prices(texts: Iterable[str]) -> list[Money]:
 
     Raises: typer.BadParameter.
     """
-    return [parse_amount(price, currency_code=currency_code) for currency_code, price in map(split_pair, texts)]
+    pairs = [split_pair(text, form="CURRENCY=AMOUNT", example="EUR=19.90") for text in texts]
+    return [parse_amount(price, currency_code=currency_code) for currency_code, price in pairs]
+
+
+def change_prices(prices: Iterable[Money], texts: Iterable[str]) -> list[Money]:
+    """Return prices with those of some currencies changed, as `EUR=19.90`, or removed, as `EUR=`.
+
+    Raises: typer.BadParameter.
+    """
+    by_currency = {price.currency_code: price for price in prices}
+    for text in texts:
+        currency_code, amount = split_pair(text, form="CURRENCY=AMOUNT", example="EUR=19.90")
+        code = currency_code.upper()
+        if amount:
+            by_currency[code] = parse_amount(amount, currency_code=code)
+        elif by_currency.pop(code, None) is None:
+            raise typer.BadParameter(f"there is no price in {code} to remove")
+    return list(by_currency.values())
 
 
 def parse_line_units(texts: Iterable[str]) -> dict[int, int]:
@@ -60,7 +82,8 @@ def parse_order_lines(texts: Iterable[str]) -> list[tuple[str, int]]:
 
     Raises: typer.BadParameter.
     """
-    return [(sku, parse_integer(quantity)) for sku, quantity in map(split_pair, texts)]
+    pairs = [split_pair(text, form="SKU=UNITS", example=f"{text.strip('=') or 'CHAI-1'}=1") for text in texts]
+    return [(sku, parse_integer(quantity)) for sku, quantity in pairs]
 
 
 def parse_integer(text: str) -> int:
@@ -78,5 +101,5 @@ def parse_integer(text: str) -> int:
 def _parse_line_units_pair(text: str) -> tuple[int, int]:
     if "=" not in text:
         return parse_integer(text.strip()), 0
-    line, units = split_pair(text)
+    line, units = split_pair(text, form="LINE or LINE=UNITS", example="1=2")
     return parse_integer(line), parse_integer(units)

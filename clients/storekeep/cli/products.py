@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Annotated
 
 import typer
 
-from storekeep.cli.categories import to_category_name
 from storekeep.cli.changes import build_update
 from storekeep.cli.commands import LIMIT, Etag, Label, Limit, command, new_group
 from storekeep.cli.listings import ResourceListing, add_listing
-from storekeep.cli.names import to_full_name
+from storekeep.cli.names import to_category_name, to_product_name
 from storekeep.cli.pairs import parse_labels
 from storekeep.cli.sessions import Session, compute_page_size
 from storekeep.cli.steps import Step, add_steps
-from storekeep.client import Product
+from storekeep.client import Product, ProductState
 
 COLUMNS = ("name", "display_name", "category", "state", "update_time")
+VARIANT_COLUMNS = ("sku", "name", "display_name", "options", "prices", "state")
 LISTING = ResourceListing(
     "List products.",
-    example="storekeep products list --filter 'state = ACTIVE' --limit 20",
+    example="storekeep products list --state active --limit 20",
     method=lambda session: session.client.products.list,
     columns=COLUMNS,
+    states=lambda: ProductState,
     soft_deletion=True,
 )
 
@@ -32,8 +32,6 @@ STEPS = (
     Step("delete", "Delete products; they can be undeleted.", lambda s: s.client.products.delete),
     Step("undelete", "Restore deleted products.", lambda s: s.client.products.undelete),
 )
-
-to_product_name = partial(to_full_name, "products")
 
 
 def add_products(app: typer.Typer) -> None:
@@ -55,8 +53,12 @@ def add_products(app: typer.Typer) -> None:
 
 
 def show_product(session: Session, name: Annotated[str, typer.Argument(help="Id or full name.")]) -> None:
-    """Show one product."""
-    session.screen.show_message(session.client.products.get(to_product_name(name)))
+    """Show one product and the SKUs and prices of its variants. With --json, only the product."""
+    product = session.client.products.get(to_product_name(name))
+    session.screen.show_message(product)
+    if not session.screen.as_json:
+        variants = session.client.variants.list(product.name, page_size=compute_page_size(LIMIT))
+        session.show_listing(variants, columns=VARIANT_COLUMNS, limit=LIMIT)
 
 
 def search_products(
@@ -76,7 +78,7 @@ def create_product(
     session: Session,
     display_name: Annotated[str, typer.Option("--name", help="Display name.")],
     product_id: Annotated[str, typer.Option("--id", help="Its id (default: chosen by the server).")] = "",
-    description: Annotated[str, typer.Option("--description")] = "",
+    description: Annotated[str, typer.Option("--description", help="At most 10,000 characters.")] = "",
     category: Annotated[str, typer.Option("--category", help="Id or full name of its category.")] = "",
     label: Label = None,
 ) -> None:
@@ -95,7 +97,7 @@ def update_product(
     session: Session,
     name: Annotated[str, typer.Argument(help="Id or full name.")],
     display_name: Annotated[str | None, typer.Option("--name", help="Display name.")] = None,
-    description: Annotated[str | None, typer.Option("--description")] = None,
+    description: Annotated[str | None, typer.Option("--description", help="At most 10,000 characters.")] = None,
     category: Annotated[
         str | None, typer.Option("--category", help="Id or full name of its category; empty for none.")
     ] = None,

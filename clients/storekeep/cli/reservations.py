@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Annotated
 
 import typer
 
 from storekeep.cli.changes import build_update
 from storekeep.cli.commands import Etag, Label, command, new_group
-from storekeep.cli.inventory import to_location_name
 from storekeep.cli.listings import ResourceListing, add_listing
-from storekeep.cli.names import to_full_name
+from storekeep.cli.names import to_location_name, to_reservation_name
 from storekeep.cli.pairs import parse_labels, parse_order_lines
 from storekeep.cli.sessions import Session
 from storekeep.cli.steps import Step, add_steps
-from storekeep.client import Reservation, ReservationLine
+from storekeep.client import Reservation, ReservationLine, ReservationState
 
 COLUMNS = ("name", "state", "reference", "expire_time", "order", "create_time")
 LISTING = ResourceListing(
     "List reservations, newest first.",
-    example="storekeep reservations list --filter 'state = ACTIVE'",
+    example="storekeep reservations list --state active",
     method=lambda session: session.client.inventory.list_reservations,
     columns=COLUMNS,
+    states=lambda: ReservationState,
 )
 EXAMPLE_ID = "01890a5d-ac96-774b-bcce-b302099a8057"
 TTL_MAX_S = 30 * 86_400
@@ -41,7 +40,6 @@ STEPS = (
     ),
 )
 
-to_reservation_name = partial(to_full_name, "reservations")
 
 Name = Annotated[str, typer.Argument(help="Id or full name.")]
 TTL_HELP = "Seconds from now until it expires."

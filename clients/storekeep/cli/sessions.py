@@ -13,9 +13,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
+import typer
 from google.protobuf.message import Message
 
-from storekeep.cli.logins import Login, read_login
+from storekeep.cli.logins import Login, StoredTokens, read_login
 from storekeep.cli.screens import Screen
 from storekeep.client import DEFAULT_ADDRESS, DEFAULT_TIMEOUT_S, Listing, Storekeep, Tls, WriteOptions, add_default_port
 
@@ -58,20 +59,48 @@ class Session:
 
         Raises: LoginUnreadable.
         """
-        return _resolve_login(self.settings, stored=read_login())
+        return _resolve_login(self.settings, stored=self._stored)
+
+    @cached_property
+    def _stored(self) -> Login | None:
+        return read_login()
+
+    @property
+    def uses_default_address(self) -> bool:
+        """Return whether no option, variable or login gives an address."""
+        return not (self.settings.address or os.environ.get("STOREKEEP_ADDRESS") or self._stored)
 
     def open_client(self, login: Login) -> Storekeep:
         """Open a client with the address, API key and TLS files of a login."""
-        return Storekeep(login.address, api_key=login.api_key, tls=_build_tls(login), timeout_s=self.settings.timeout_s)
+        return Storekeep(
+            login.address,
+            api_key=login.api_key,
+            tls=_build_tls(login),
+            timeout_s=self.settings.timeout_s,
+            token_cache=StoredTokens(login) if self._is_stored(login) else None,
+        )
+
+    def _is_stored(self, login: Login) -> bool:
+        """Return whether the address and key are those of the login file, so that the token may be stored too."""
+        stored = self._stored
+        return stored is not None and (stored.address, stored.api_key) == (login.address, login.api_key)
 
     @property
     def write_options(self) -> WriteOptions:
         """Options of every mutation of this run. With `--dry-run`, the server stores nothing."""
         return {"validate_only": self.dry_run}
 
-    def default_to_dry_run(self, *, action: str, yes: bool) -> None:
-        """Make this run a dry run unless `--yes` was given, and print a notice that names `action`."""
-        if yes or self.dry_run:
+    def default_to_dry_run(self, *, action: str, yes: bool, many: bool = True) -> None:
+        """Make this run a dry run if it changes `many` resources, unless `--yes` was given.
+
+        Args:
+            action: what changes many resources, for the notice.
+
+        Raises: typer.BadParameter for both `--yes` and `--dry-run`.
+        """
+        if yes and self.dry_run:
+            raise typer.BadParameter("--yes applies the changes and --dry-run does not: use one of them")
+        if yes or self.dry_run or not many:
             return
         self.dry_run = True
         self.screen.show_notice(f"{action} changes many resources, so this is a dry run. Add --yes to apply it.")
@@ -93,7 +122,7 @@ class Session:
         if "client" in self.__dict__:
             self.client.close()
         if self.dry_run and error is None:
-            self.screen.show_notice("Dry run: nothing was changed.")
+            self.screen.show_notice("Dry run: nothing was changed. New ids and numbers will be others.")
 
 
 def compute_page_size(limit: int, *, page_size_max: int = 1000) -> int:
@@ -112,9 +141,9 @@ def _resolve_login(settings: Settings, *, stored: Login | None) -> Login:
     return Login(
         address=base.address,
         api_key=os.environ.get("STOREKEEP_API_KEY") or base.api_key,
-        ca_file=str(settings.ca_file or base.ca_file),
-        cert_file=str(settings.cert_file or base.cert_file),
-        key_file=str(settings.key_file or base.key_file),
+        ca_file=str(settings.ca_file.absolute() if settings.ca_file else base.ca_file),
+        cert_file=str(settings.cert_file.absolute() if settings.cert_file else base.cert_file),
+        key_file=str(settings.key_file.absolute() if settings.key_file else base.key_file),
         plaintext=settings.plaintext or base.plaintext,
     )
 

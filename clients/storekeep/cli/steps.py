@@ -54,7 +54,7 @@ def _add_step(
     ) -> None:
         if etag and len(names) > 1:
             raise typer.BadParameter("--etag requires a single name, because an etag belongs to one resource")
-        session.default_to_dry_run(action=f"{step.verb} with {len(names)} names", yes=yes or len(names) == 1)
+        session.default_to_dry_run(action=f"{step.verb} with {len(names)} names", yes=yes, many=len(names) > 1)
         apply, changed = step.method(session), list[Message]()
         try:
             for name in names:

@@ -2,41 +2,65 @@
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
 
 from storekeep.cli.changes import build_update
-from storekeep.cli.commands import LIMIT, Deleted, Etag, Filter, Limit, OrderBy, command, new_group
-from storekeep.cli.names import to_child_name
-from storekeep.cli.pairs import parse_labels, parse_prices
-from storekeep.cli.products import to_product_name
+from storekeep.cli.commands import LIMIT, Deleted, Etag, Filter, Limit, OrderBy, State, command, join_filters, new_group
+from storekeep.cli.names import quote_text, to_product_name, to_variant_name
+from storekeep.cli.pairs import change_prices, parse_labels, parse_prices
 from storekeep.cli.sessions import Session, compute_page_size
+from storekeep.cli.states import build_state_filter
 from storekeep.cli.steps import Step, add_steps
-from storekeep.client import Variant
+from storekeep.client import SkuNotFound, Variant, VariantState
 
 COLUMNS = ("sku", "name", "display_name", "options", "prices", "state")
 
+TAX_CLASS = typer.Option("--tax-class", help="Your name of the tax class, such as standard.")
+
 STEPS = (
-    Step("archive", "Take variants off sale; they remain readable.", lambda s: s.client.variants.archive),
-    Step("unarchive", "Put archived variants back on sale.", lambda s: s.client.variants.unarchive),
-    Step("delete", "Delete variants; they can be undeleted.", lambda s: s.client.variants.delete),
-    Step("undelete", "Restore deleted variants.", lambda s: s.client.variants.undelete),
+    Step("archive", "Take variants off sale; they remain readable.", lambda s: _accept_skus(s, "archive")),
+    Step("unarchive", "Put archived variants back on sale.", lambda s: _accept_skus(s, "unarchive")),
+    Step("delete", "Delete variants; they can be undeleted.", lambda s: _accept_skus(s, "delete")),
+    Step("undelete", "Restore deleted variants.", lambda s: _accept_skus(s, "undelete")),
 )
 
-to_variant_name = partial(to_child_name, "products", "variants")
 
-Name = Annotated[str, typer.Argument(metavar="PRODUCT/VARIANT", help="Both ids or the full name.")]
+Name = Annotated[str, typer.Argument(metavar="SKU", help="Its SKU, PRODUCT/VARIANT or the full name.")]
 Price = Annotated[
     list[str] | None,
-    typer.Option("--price", metavar="CURRENCY=AMOUNT", help="Price such as EUR=19.90, one per currency."),
+    typer.Option(
+        "--price", metavar="CURRENCY=AMOUNT", help="Price such as EUR=19.90, one per currency. May be repeated."
+    ),
 ]
 OptionPairs = Annotated[
     list[str] | None, typer.Option("--option", metavar="KEY=VALUE", help="Option such as size=L. May be repeated.")
 ]
 
 WeightG = Annotated[int | None, typer.Option("--weight-g", min=0, max=10**9, help="Weight of a unit in grams.")]
+
+
+def find_variant_name(session: Session, text: str) -> str:
+    """Return the resource name of a variant given by SKU, as PRODUCT/VARIANT or by name.
+
+    Raises: SkuNotFound.
+    """
+    if "/" in text:
+        return to_variant_name(text)
+    listing = session.client.variants.list(
+        "products/-", filter=f"sku = {quote_text(text)}", page_size=1, show_deleted=True
+    )
+    for variant in listing.page().items:
+        return variant.name
+    raise SkuNotFound(f"no such SKU: {text}", metadata={"sku": text})
+
+
+def _accept_skus(session: Session, verb: str) -> Callable[..., Variant]:
+    """Return a client method that also accepts the SKU of a variant."""
+    method: Callable[..., Variant] = getattr(session.client.variants, verb)
+    return lambda name, **options: method(find_variant_name(session, name), **options)
 
 
 def add_variants(app: typer.Typer) -> None:
@@ -48,12 +72,12 @@ def add_variants(app: typer.Typer) -> None:
         example="storekeep variants list chai",
     )
     command(group, "list", example="storekeep variants list chai")(list_variants)
-    command(group, "show", example="storekeep variants show chai/box")(show_variant)
+    command(group, "show", example="storekeep variants show CHAI-1")(show_variant)
     create = "storekeep variants create chai --id box --sku CHAI-1 --price EUR=4.50 --price USD=4.95"
     command(group, "create", example=create, writes=True)(create_variant)
-    update = "storekeep variants update chai/box --price EUR=4.80"
+    update = "storekeep variants update CHAI-1 --price EUR=4.80"
     command(group, "update", example=update, writes=True)(update_variant)
-    add_steps(group, STEPS, noun="variants", example_name="chai/box", to_name=to_variant_name, columns=COLUMNS)
+    add_steps(group, STEPS, noun="variants", example_name="CHAI-1", to_name=str, columns=COLUMNS)
 
 
 def list_variants(
@@ -63,11 +87,12 @@ def list_variants(
     order_by: OrderBy = "",
     limit: Limit = LIMIT,
     deleted: Deleted = False,
+    state: State = "",
 ) -> None:
     """List the variants of a product, or of all products."""
     listing = session.client.variants.list(
         to_product_name(product),
-        filter=filter,
+        filter=join_filters(filter, build_state_filter(state, VariantState)),
         order_by=order_by,
         page_size=compute_page_size(limit),
         show_deleted=deleted,
@@ -77,7 +102,7 @@ def list_variants(
 
 def show_variant(session: Session, name: Name) -> None:
     """Show one variant."""
-    session.screen.show_message(session.client.variants.get(to_variant_name(name)))
+    session.screen.show_message(session.client.variants.get(find_variant_name(session, name)))
 
 
 def create_variant(
@@ -88,9 +113,9 @@ def create_variant(
     display_name: Annotated[str, typer.Option("--name", help="Name that distinguishes it from other variants.")] = "",
     price: Price = None,
     option: OptionPairs = None,
-    tax_class: Annotated[str, typer.Option("--tax-class")] = "",
+    tax_class: Annotated[str, TAX_CLASS] = "",
     weight_g: WeightG = None,
-    barcode: Annotated[str, typer.Option("--barcode")] = "",
+    barcode: Annotated[str, typer.Option("--barcode", help="GTIN, EAN, UPC or a code of your own.")] = "",
 ) -> None:
     """Create a variant of a product."""
     variant = Variant(
@@ -116,18 +141,28 @@ def update_variant(
     ] = None,
     price: Price = None,
     option: OptionPairs = None,
-    tax_class: Annotated[str | None, typer.Option("--tax-class")] = None,
+    tax_class: Annotated[
+        str | None, typer.Option("--tax-class", help="Your name of the tax class, such as standard.")
+    ] = None,
     weight_g: WeightG = None,
-    barcode: Annotated[str | None, typer.Option("--barcode")] = None,
+    barcode: Annotated[str | None, typer.Option("--barcode", help="GTIN, EAN, UPC or a code of your own.")] = None,
     etag: Etag = "",
 ) -> None:
-    """Change the given fields of a variant. Prices and options, if given, replace all existing ones."""
+    """Change the given fields of a variant. Options, if given, replace all existing ones.
+
+    A price changes that of its currency, and EUR= removes it; prices in other currencies do not change.
+    """
+    full_name, prices = find_variant_name(session, name), None
+    if price:
+        current = session.client.variants.get(full_name)
+        etag = etag or current.etag  # so that no change in between is lost
+        prices = change_prices(current.prices, price)
     changes, mask = build_update(
         Variant,
-        to_variant_name(name),
+        full_name,
         etag=etag,
         display_name=display_name,
-        prices=parse_prices(price) if price else None,
+        prices=prices,
         options=parse_labels(option) if option else None,
         tax_class=tax_class,
         weight_g=weight_g,

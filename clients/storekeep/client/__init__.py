@@ -1,316 +1,37 @@
 """The typed client of Storekeep: `with Storekeep() as client: client.orders.place(...)`.
 
 `__all__` is the public interface, and a test guards it; anything else may change without notice. The message types
-are those of the contract, `storekeep.v1`.
+are those of the contract, `storekeep.v1`. A name is imported when it is first used, so that a program loads only the
+services that it calls. `__init__.pyi` says where each name is defined.
 """
 
-from google.type.money_pb2 import (
-    Money,
-)
+from __future__ import annotations
 
-from storekeep.client.calls import (
-    CallOptions,
-    ReadOptions,
-    WriteOptions,
-)
-from storekeep.client.channels import (
-    DEFAULT_ADDRESS,
-    Tls,
-    add_default_port,
-)
-from storekeep.client.clients import (
-    DEFAULT_TIMEOUT_S,
-    Storekeep,
-)
-from storekeep.client.errors import (
-    REASONS,
-    AlreadyExists,
-    ApiKeyInvalid,
-    ApiKeyNotFound,
-    AuditEntryNotFound,
-    AuditEntryUnreadable,
-    CallTimedOut,
-    CategoryCycle,
-    CategoryNotFound,
-    ClientClosed,
-    Conflict,
-    CurrencyMismatch,
-    CustomerNotFound,
-    DeadlineExceeded,
-    EtagMismatch,
-    FieldProblem,
-    FulfillmentNotFound,
-    IllegalState,
-    InternalError,
-    InvalidAmount,
-    InvalidField,
-    InvalidFilter,
-    InvalidOrderBy,
-    InvalidPageToken,
-    InvalidRequest,
-    InvalidSettings,
-    InvalidUpdateMask,
-    LocationNotFound,
-    MalformedMessage,
-    MessageTooLarge,
-    NotAllowed,
-    NotAuthenticated,
-    NotForSale,
-    NotFound,
-    OrderHeld,
-    OrderLineNotFound,
-    OrderNotFound,
-    OrderNotHeld,
-    OutOfStock,
-    Overloaded,
-    PermissionDenied,
-    PrivilegeEscalation,
-    ProductNotFound,
-    QuantityMismatch,
-    RateLimited,
-    ReferenceTaken,
-    Refused,
-    ReplyExpired,
-    RequestIdReused,
-    ReservationNotFound,
-    ResourceDeleted,
-    ResourceInUse,
-    ResourceNotDeleted,
-    RoleBuiltIn,
-    RoleNotFound,
-    ServerError,
-    ServerUnreachable,
-    ServiceAccountNotFound,
-    Shortage,
-    ShuttingDown,
-    SkuNotFound,
-    SkuTaken,
-    StockLevelNotFound,
-    StockMovementNotFound,
-    StorageFull,
-    StorageUnavailable,
-    StorekeepError,
-    TokenExpired,
-    TokenRevoked,
-    Unauthenticated,
-    UnexpectedStatus,
-    UnitsNotOpen,
-    UnknownCurrency,
-    UnknownMethod,
-    UnknownPermission,
-    VariantNotFound,
-)
-from storekeep.client.health import (
-    HealthStatus,
-)
-from storekeep.client.money import (
-    to_decimal,
-    to_money,
-)
-from storekeep.client.pages import (
-    DeletableQuery,
-    Listing,
-    Page,
-    Query,
-)
-from storekeep.v1.addresses_pb2 import (
-    Address,
-)
-from storekeep.v1.audit_pb2 import (
-    AuditEntry,
-    VerifyAuditChainResponse,
-)
-from storekeep.v1.auth_pb2 import (
-    ApiKey,
-    CreateApiKeyResponse,
-    JsonWebKey,
-    Role,
-    RotateApiKeyResponse,
-    ServiceAccount,
-    TokenSet,
-    WhoAmIResponse,
-)
-from storekeep.v1.customers_pb2 import (
-    Customer,
-    CustomerAddress,
-)
-from storekeep.v1.inventory_pb2 import (
-    Availability,
-    Location,
-    LocationAvailability,
-    ReconcileStockResponse,
-    Reservation,
-    ReservationLine,
-    ReservationState,
-    StockDifference,
-    StockDifferenceKind,
-    StockLevel,
-    StockMovement,
-    StockMovementCause,
-    TransferStockResponse,
-)
-from storekeep.v1.orders_pb2 import (
-    Fulfillment,
-    FulfillmentLine,
-    FulfillmentState,
-    HistoricOrder,
-    HistoricOrderLine,
-    Order,
-    OrderFieldChange,
-    OrderHistoryEntry,
-    OrderImportOutcome,
-    OrderImportProblem,
-    OrderImportResult,
-    OrderLine,
-    OrderNote,
-    OrderState,
-)
-from storekeep.v1.products_pb2 import (
-    Category,
-    CategoryState,
-    Product,
-    ProductState,
-    Variant,
-    VariantState,
-)
+import ast
+from importlib import import_module
+from pkgutil import get_data
 
-__all__ = [
-    "DEFAULT_ADDRESS",
-    "DEFAULT_TIMEOUT_S",
-    "REASONS",
-    "Address",
-    "AlreadyExists",
-    "ApiKey",
-    "ApiKeyInvalid",
-    "ApiKeyNotFound",
-    "AuditEntry",
-    "AuditEntryNotFound",
-    "AuditEntryUnreadable",
-    "Availability",
-    "CallOptions",
-    "CallTimedOut",
-    "Category",
-    "CategoryCycle",
-    "CategoryNotFound",
-    "CategoryState",
-    "ClientClosed",
-    "Conflict",
-    "CreateApiKeyResponse",
-    "CurrencyMismatch",
-    "Customer",
-    "CustomerAddress",
-    "CustomerNotFound",
-    "DeadlineExceeded",
-    "DeletableQuery",
-    "EtagMismatch",
-    "FieldProblem",
-    "Fulfillment",
-    "FulfillmentLine",
-    "FulfillmentNotFound",
-    "FulfillmentState",
-    "HealthStatus",
-    "HistoricOrder",
-    "HistoricOrderLine",
-    "IllegalState",
-    "InternalError",
-    "InvalidAmount",
-    "InvalidField",
-    "InvalidFilter",
-    "InvalidOrderBy",
-    "InvalidPageToken",
-    "InvalidRequest",
-    "InvalidSettings",
-    "InvalidUpdateMask",
-    "JsonWebKey",
-    "Listing",
-    "Location",
-    "LocationAvailability",
-    "LocationNotFound",
-    "MalformedMessage",
-    "MessageTooLarge",
-    "Money",
-    "NotAllowed",
-    "NotAuthenticated",
-    "NotForSale",
-    "NotFound",
-    "Order",
-    "OrderFieldChange",
-    "OrderHeld",
-    "OrderHistoryEntry",
-    "OrderImportOutcome",
-    "OrderImportProblem",
-    "OrderImportResult",
-    "OrderLine",
-    "OrderLineNotFound",
-    "OrderNotFound",
-    "OrderNotHeld",
-    "OrderNote",
-    "OrderState",
-    "OutOfStock",
-    "Overloaded",
-    "Page",
-    "PermissionDenied",
-    "PrivilegeEscalation",
-    "Product",
-    "ProductNotFound",
-    "ProductState",
-    "QuantityMismatch",
-    "Query",
-    "RateLimited",
-    "ReadOptions",
-    "ReconcileStockResponse",
-    "ReferenceTaken",
-    "Refused",
-    "ReplyExpired",
-    "RequestIdReused",
-    "Reservation",
-    "ReservationLine",
-    "ReservationNotFound",
-    "ReservationState",
-    "ResourceDeleted",
-    "ResourceInUse",
-    "ResourceNotDeleted",
-    "Role",
-    "RoleBuiltIn",
-    "RoleNotFound",
-    "RotateApiKeyResponse",
-    "ServerError",
-    "ServerUnreachable",
-    "ServiceAccount",
-    "ServiceAccountNotFound",
-    "Shortage",
-    "ShuttingDown",
-    "SkuNotFound",
-    "SkuTaken",
-    "StockDifference",
-    "StockDifferenceKind",
-    "StockLevel",
-    "StockLevelNotFound",
-    "StockMovement",
-    "StockMovementCause",
-    "StockMovementNotFound",
-    "StorageFull",
-    "StorageUnavailable",
-    "Storekeep",
-    "StorekeepError",
-    "Tls",
-    "TokenExpired",
-    "TokenRevoked",
-    "TokenSet",
-    "TransferStockResponse",
-    "Unauthenticated",
-    "UnexpectedStatus",
-    "UnitsNotOpen",
-    "UnknownCurrency",
-    "UnknownMethod",
-    "UnknownPermission",
-    "Variant",
-    "VariantNotFound",
-    "VariantState",
-    "VerifyAuditChainResponse",
-    "WhoAmIResponse",
-    "WriteOptions",
-    "add_default_port",
-    "to_decimal",
-    "to_money",
-]
+_STUB = "__init__.pyi"
+
+
+def _read_homes() -> dict[str, str]:
+    """Return the module that defines each public name."""
+    tree = ast.parse(get_data(__name__, _STUB) or b"")
+    imports = (node for node in tree.body if isinstance(node, ast.ImportFrom))
+    return {alias.name: str(node.module) for node in imports for alias in node.names}
+
+
+_HOMES = _read_homes()
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -136,4 +136,4 @@ def _is_transient(error: StorekeepError, *, reconnects: bool) -> bool:
 
 def _to_client_closed(error: ValueError) -> Exception:
     """Return ClientClosed for the ValueError of a closed channel, which gRPC marks only by its text; else the error."""
-    return ClientClosed("The client is closed") if "closed channel" in str(error) else error
+    return ClientClosed("the client is closed") if "closed channel" in str(error) else error

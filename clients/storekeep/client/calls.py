@@ -109,11 +109,13 @@ class Calls:
         consistency_token: the highest token of this client's writes.
     """
 
-    def __init__(self, *, tokens: Tokens | None, timeout_s: float, budget: RetryBudget, proxy: str = "") -> None:
+    def __init__(
+        self, *, tokens: Tokens | None, timeout_s: float, budget: RetryBudget, address: str = "", proxy: str = ""
+    ) -> None:
         self._tokens = tokens
         self._timeout_s = timeout_s
         self._budget = budget
-        self._proxy = proxy
+        self._route = f"{address} through {proxy}" if proxy else address
         self._closed = False
         self._has_answer = False
         self.consistency_token = ConsistencyToken()
@@ -188,7 +190,7 @@ class Calls:
         timeout_s: float | None = None,
     ) -> ReplyT:
         """Send a request that needs no access token, without retries."""
-        with self._name_proxy_in_errors():
+        with self._name_server_in_errors():
             return send(method, request, deadline=self._new_deadline(timeout_s))
 
     def list_pages(
@@ -223,7 +225,7 @@ class Calls:
         try:
             yield from replies
         except grpc.RpcError as error:
-            with self._name_proxy_in_errors():
+            with self._name_server_in_errors():
                 raise from_rpc_error(error) from None
         finally:
             replies.cancel()
@@ -240,14 +242,16 @@ class Calls:
             self._send_with_retries, method, request, deadline=deadline, receive_metadata=receive_metadata
         )
         if self._tokens is None:
-            return send_with(metadata=metadata)
-        with self._name_proxy_in_errors():
+            with self._name_missing_key_in_errors():
+                return send_with(metadata=metadata)
+        with self._name_server_in_errors():
             token = self._tokens.get_access_token(deadline=deadline)
         try:
             return send_with(metadata=(_build_authorization(token), *metadata))
         except (TokenExpired, TokenRevoked, Unauthenticated):
             self._tokens.discard(token)
-        fresh = self._tokens.get_access_token(deadline=deadline)
+        with self._name_server_in_errors():
+            fresh = self._tokens.get_access_token(deadline=deadline)
         return send_with(metadata=(_build_authorization(fresh), *metadata))
 
     def _send_with_retries(
@@ -262,24 +266,33 @@ class Calls:
         attempt = partial(
             send, method, request, deadline=deadline, metadata=metadata, receive_metadata=receive_metadata
         )
-        with self._name_proxy_in_errors():
+        with self._name_server_in_errors():
             reply = call_with_retries(attempt, deadline=deadline, budget=self._budget, reconnects=self._has_answer)
         self._has_answer = True
         return reply
 
     @contextmanager
-    def _name_proxy_in_errors(self) -> Iterator[None]:
-        """Name the proxy in the error when the server is unreachable through one."""
+    def _name_server_in_errors(self) -> Iterator[None]:
+        """Name the address, and the proxy if there is one, in the error of an unreachable server."""
         try:
             yield
         except ServerUnreachable as error:
-            if not self._proxy or self._proxy in error.message:
+            if not self._route or error.message.startswith(self._route):
                 raise
-            raise ServerUnreachable(f"{error.message} (through {self._proxy})", request_id=error.request_id) from None
+            raise ServerUnreachable(f"{self._route}: {error.message}", request_id=error.request_id) from None
+
+    @contextmanager
+    def _name_missing_key_in_errors(self) -> Iterator[None]:
+        """Say that the client has no API key, if that is why the server rejected a call."""
+        try:
+            yield
+        except Unauthenticated as error:
+            message = "this client has no API key; pass api_key, or set STOREKEEP_API_KEY"
+            raise Unauthenticated(message, request_id=error.request_id) from None
 
     def _new_deadline(self, timeout_s: float | None) -> Deadline:
         if self._closed:
-            raise ClientClosed("The client is closed")
+            raise ClientClosed("the client is closed")
         return Deadline.after(self._timeout_s if timeout_s is None else timeout_s)
 
 

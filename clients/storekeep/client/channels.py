@@ -17,7 +17,7 @@ from pathlib import Path
 import grpc
 
 from storekeep.client.errors import InvalidSettings
-from storekeep.v1 import audit_pb2, auth_pb2, customers_pb2, inventory_pb2, orders_pb2, products_pb2
+from storekeep.client.files import read_file
 
 DEFAULT_PORT = 50051
 DEFAULT_ADDRESS = f"127.0.0.1:{DEFAULT_PORT}"
@@ -50,11 +50,9 @@ _RETRY_POLICY: Mapping[str, object] = {
 }
 
 SERVICES = tuple(
-    service.full_name
-    for file in (products_pb2, inventory_pb2, customers_pb2, orders_pb2, auth_pb2, audit_pb2)
-    for service in file.DESCRIPTOR.services_by_name.values()
+    f"storekeep.v1.{name}Service" for name in ("Product", "Inventory", "Customer", "Order", "Auth", "Audit")
 )
-"""The full names of the contract's services."""
+"""The full names of the contract's services. They are written here, because their modules take long to import."""
 
 _DNS_SCHEMES = ("dns:///", "dns:")
 _SCHEME = re.compile(r"(?:unix|unix-abstract|ipv4|ipv6|vsock|xds):|[a-z][a-z0-9+.-]*://")
@@ -178,7 +176,7 @@ def _build_options(tls: Tls | None) -> list[tuple[str, str | int]]:
 
 def _build_credentials(tls: Tls) -> grpc.ChannelCredentials:
     if (tls.cert_file is None) != (tls.key_file is None):
-        raise InvalidSettings("A client certificate requires both cert_file and key_file")
+        raise InvalidSettings("a client certificate requires both cert_file and key_file")
     return grpc.ssl_channel_credentials(
         root_certificates=_read(tls.ca_file),
         private_key=_read(tls.key_file),
@@ -190,9 +188,9 @@ def _read(path: Path | None) -> bytes | None:
     if path is None:
         return None
     try:
-        content = Path(path).read_bytes()
+        content = read_file(Path(path))
     except OSError as error:
-        raise InvalidSettings(f"Cannot read {path}: {error.strerror}") from error
+        raise InvalidSettings(f"cannot read {path}: {error.strerror}") from error
     if b"-----BEGIN " not in content:
         raise InvalidSettings(f"{path} is not a PEM file")
     return content

@@ -1,4 +1,4 @@
-"""The client: one channel to a server, one attribute per resource type. Thread-safe.
+"""The client: one channel to a server, one attribute per resource type, loaded on first use. Thread-safe.
 
 The defaults of address and API key are `STOREKEEP_ADDRESS` and `STOREKEEP_API_KEY`. Create the client after a fork,
 never before, because gRPC does not support forking.
@@ -7,25 +7,32 @@ never before, because gRPC does not support forking.
 from __future__ import annotations
 
 import os
+import threading
+from collections.abc import Callable
+from functools import cached_property
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from storekeep.client.attempts import RetryBudget
-from storekeep.client.audit import Audit
-from storekeep.client.auth import Auth
 from storekeep.client.calls import Calls
-from storekeep.client.categories import Categories
 from storekeep.client.channels import DEFAULT_ADDRESS, Tls, add_default_port, find_proxy, open_channel
-from storekeep.client.customers import Customers
-from storekeep.client.errors import InvalidSettings
-from storekeep.client.fulfillments import Fulfillments
-from storekeep.client.health import Health
-from storekeep.client.inventory import Inventory
-from storekeep.client.orders import Orders
-from storekeep.client.products import Products
-from storekeep.client.tokens import Tokens
-from storekeep.client.variants import Variants
-from storekeep.v1.auth_pb2_grpc import AuthServiceStub
+from storekeep.client.errors import ClientClosed, InvalidSettings
+from storekeep.client.tokens import TokenCache, Tokens
+
+if TYPE_CHECKING:
+    from storekeep.client.audit import Audit
+    from storekeep.client.auth import Auth
+    from storekeep.client.categories import Categories
+    from storekeep.client.customers import Customers
+    from storekeep.client.fulfillments import Fulfillments
+    from storekeep.client.health import Health
+    from storekeep.client.inventory import Inventory
+    from storekeep.client.orders import Orders
+    from storekeep.client.products import Products
+    from storekeep.client.variants import Variants
+    from storekeep.v1.auth_pb2_grpc import AuthServiceStub
+
+ResourceT = TypeVar("ResourceT")
 
 DEFAULT_TIMEOUT_S = 10.0
 """Default deadline of a call in seconds: it outlasts a server restart and is short enough for an interactive user."""
@@ -45,6 +52,7 @@ class Storekeep:
         api_key: str | None = None,
         tls: Tls | bool | None = None,
         timeout_s: float = DEFAULT_TIMEOUT_S,
+        token_cache: TokenCache | None = None,
     ) -> None:
         """Create a client. It connects on its first call.
 
@@ -55,6 +63,7 @@ class Storekeep:
             tls: a `Tls`, True for TLS with gRPC's own root certificates, or False for plaintext (default: plaintext
                 to loopback addresses and Unix sockets, TLS to all others).
             timeout_s: default deadline of a call in seconds, retries included.
+            token_cache: stores the access token for the next program with the same API key (default: not stored).
 
         Raises: InvalidSettings.
         """
@@ -63,20 +72,99 @@ class Storekeep:
         self.address = add_default_port(address or os.environ.get("STOREKEEP_ADDRESS") or DEFAULT_ADDRESS)
         key = _check_api_key(os.environ.get("STOREKEEP_API_KEY", "") if api_key is None else api_key)
         channel = open_channel(self.address, tls=tls)
+        self._lock = threading.Lock()
+        self._is_closed = False
         budget = RetryBudget()
-        tokens = Tokens(AuthServiceStub(channel), api_key=key, budget=budget) if key else None
-        calls = Calls(tokens=tokens, timeout_s=timeout_s, budget=budget, proxy=find_proxy(self.address))
+        tokens = Tokens(self._make_auth_stub, api_key=key, budget=budget, cache=token_cache) if key else None
+        calls = Calls(
+            tokens=tokens, timeout_s=timeout_s, budget=budget, address=self.address, proxy=find_proxy(self.address)
+        )
         self._channel, self._calls = channel, calls
-        self.products = Products(calls, channel=channel)
-        self.categories = Categories(calls, channel=channel)
-        self.variants = Variants(calls, channel=channel)
-        self.inventory = Inventory(calls, channel=channel)
-        self.customers = Customers(calls, channel=channel)
-        self.orders = Orders(calls, channel=channel)
-        self.fulfillments = Fulfillments(calls, channel=channel)
-        self.auth = Auth(calls, channel=channel)
-        self.audit = Audit(calls, channel=channel)
-        self.health = Health(calls, channel=channel)
+
+    def _load(self, kind: Callable[..., ResourceT]) -> ResourceT:
+        """Create the methods of a resource type. On a closed channel, gRPC would crash.
+
+        Raises: ClientClosed.
+        """
+        with self._lock:
+            if self._is_closed:
+                raise ClientClosed("the client is closed")
+            return kind(self._calls, channel=self._channel)
+
+    def _make_auth_stub(self) -> AuthServiceStub:
+        from storekeep.v1.auth_pb2_grpc import AuthServiceStub
+
+        return self._load(lambda _calls, channel: AuthServiceStub(channel))
+
+    @cached_property
+    def products(self) -> Products:
+        """Methods for products."""
+        from storekeep.client.products import Products
+
+        return self._load(Products)
+
+    @cached_property
+    def categories(self) -> Categories:
+        """Methods for the category tree."""
+        from storekeep.client.categories import Categories
+
+        return self._load(Categories)
+
+    @cached_property
+    def variants(self) -> Variants:
+        """Methods for variants of products, with SKUs and prices."""
+        from storekeep.client.variants import Variants
+
+        return self._load(Variants)
+
+    @cached_property
+    def inventory(self) -> Inventory:
+        """Methods for stock, locations and reservations."""
+        from storekeep.client.inventory import Inventory
+
+        return self._load(Inventory)
+
+    @cached_property
+    def customers(self) -> Customers:
+        """Methods for customers."""
+        from storekeep.client.customers import Customers
+
+        return self._load(Customers)
+
+    @cached_property
+    def orders(self) -> Orders:
+        """Methods for orders."""
+        from storekeep.client.orders import Orders
+
+        return self._load(Orders)
+
+    @cached_property
+    def fulfillments(self) -> Fulfillments:
+        """Methods for fulfilments of orders."""
+        from storekeep.client.fulfillments import Fulfillments
+
+        return self._load(Fulfillments)
+
+    @cached_property
+    def auth(self) -> Auth:
+        """Methods for tokens, service accounts, API keys and roles."""
+        from storekeep.client.auth import Auth
+
+        return self._load(Auth)
+
+    @cached_property
+    def audit(self) -> Audit:
+        """Methods for the audit log."""
+        from storekeep.client.audit import Audit
+
+        return self._load(Audit)
+
+    @cached_property
+    def health(self) -> Health:
+        """Methods for the serving status of the server."""
+        from storekeep.client.health import Health
+
+        return self._load(Health)
 
     @property
     def consistency_token(self) -> int:
@@ -89,6 +177,8 @@ class Storekeep:
 
     def close(self) -> None:
         """Close the channel. Calls in progress fail with ClientClosed or ServerUnreachable. May be called twice."""
+        with self._lock:
+            self._is_closed = True
         self._calls.close()
         self._channel.close()
 
@@ -104,5 +194,5 @@ class Storekeep:
 def _check_api_key(api_key: str) -> str:
     key = api_key.strip()
     if not key.isascii() or not key.isprintable() or " " in key:
-        raise InvalidSettings("The API key contains characters that are not allowed in an API key")
+        raise InvalidSettings("the API key contains characters that are not allowed in an API key")
     return key

@@ -43,7 +43,7 @@ TOO_LARGE_TEXT = "message larger than max"
 UNREACHABLE_HINTS = (
     ("WRONG_VERSION_NUMBER", "the server at this address does not use TLS"),
     ("CERTIFICATE_VERIFY_FAILED", "its certificate is not signed by a trusted authority; set the CA file"),
-    ("Connection refused", "nothing listens there; check that the server is running and the address is right"),
+    ("Connection refused", "nothing listens there; start the server, or use another address"),
 )
 """Explanations of failed connections, by a part of gRPC's text, which follows in parentheses."""
 STATUS_DETAILS_KEY = "grpc-status-details-bin"
@@ -672,12 +672,12 @@ def _to_error_without_reason(error: grpc.RpcError, request_id: str) -> Storekeep
         return MessageTooLarge(details, request_id=request_id)
     if code is grpc.StatusCode.UNAVAILABLE:
         cause = next((f"{hint} ({details})" for sign, hint in UNREACHABLE_HINTS if sign in details), details)
-        return ServerUnreachable(f"The server cannot be reached: {cause}", request_id=request_id)
+        return ServerUnreachable(f"the server cannot be reached: {cause}", request_id=request_id)
     if code is grpc.StatusCode.CANCELLED:  # by the server, as callers cannot cancel these calls
-        return ServerUnreachable("The server stopped before it answered", request_id=request_id)
+        return ServerUnreachable("the server stopped before it answered", request_id=request_id)
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-        return CallTimedOut("The server did not answer before the deadline", request_id=request_id)
-    return UnexpectedStatus(f"The server answered {code.name}: {details}", request_id=request_id, code=code)
+        return CallTimedOut("the server did not answer before the deadline", request_id=request_id)
+    return UnexpectedStatus(f"the server answered {code.name}: {details}", request_id=request_id, code=code)
 
 
 def _parse_status(packed: str | bytes | None) -> Status:

@@ -40,7 +40,7 @@ def to_decimal(money: Money) -> Decimal:
 
 def _to_nanos(amount: Decimal | int | str) -> int:
     if isinstance(amount, float):
-        raise TypeError("An amount must be a Decimal, int or str, because a float is not exact")
+        raise TypeError("an amount must be a Decimal, int or str, because a float is not exact")
     try:
         nanos = _EXACT.multiply(_EXACT.create_decimal(amount), NANOS_PER_UNIT)
     except DecimalException:

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Protocol
 
 from storekeep.client.attempts import RetryBudget, call_with_retries, send
 from storekeep.client.deadlines import Deadline
 from storekeep.client.errors import CallTimedOut, StorekeepError
-from storekeep.v1.auth_pb2 import IssueTokenRequest, RefreshTokenRequest, TokenSet
-from storekeep.v1.auth_pb2_grpc import AuthServiceStub
+
+if TYPE_CHECKING:
+    from storekeep.v1.auth_pb2 import TokenSet
+    from storekeep.v1.auth_pb2_grpc import AuthServiceStub
 
 RENEW_AT_FRACTION = 0.8
 """Fraction of its lifetime after which a token is renewed."""
@@ -25,6 +29,29 @@ RENEW_RETRY_S = 5.0
 
 LIFETIME_MIN_S = 5.0
 """Minimum assumed lifetime in seconds. With a wrong local clock, each call would otherwise fetch a token."""
+
+
+CACHE_MARGIN_S = 5.0
+"""A token from a `TokenCache` is used until this many seconds before it expires."""
+
+
+@dataclass(frozen=True)
+class StoredToken:
+    """An access token in a `TokenCache`."""
+
+    access_token: str
+    expire_time_s: float
+    """Seconds since 1970."""
+
+
+class TokenCache(Protocol):
+    """Stores the access token of an API key, so that the next program needs no new one. Keep it as safe as the key."""
+
+    def load(self) -> StoredToken | None:
+        """Return the stored token, expired or not; None if there is none."""
+
+    def save(self, token: StoredToken) -> None:
+        """Store a token in place of the previous one."""
 
 
 @dataclass(frozen=True)
@@ -38,12 +65,24 @@ class _CachedToken:
 class Tokens:
     """The access token of a client. Thread-safe."""
 
-    def __init__(self, stub: AuthServiceStub, *, api_key: str, budget: RetryBudget) -> None:
-        self._stub = stub
+    def __init__(
+        self,
+        make_stub: Callable[[], AuthServiceStub],
+        *,
+        api_key: str,
+        budget: RetryBudget,
+        cache: TokenCache | None = None,
+    ) -> None:
+        self._make_stub = make_stub
+        self._cache = cache
         self._api_key = api_key
         self._budget = budget
         self._lock = threading.Lock()
-        self._cached: _CachedToken | None = None
+        self._cached = _load_token(cache) if cache is not None else None
+
+    @cached_property
+    def _stub(self) -> AuthServiceStub:
+        return self._make_stub()
 
     def get_access_token(self, *, deadline: Deadline) -> str:
         """Return a valid access token, fetching one if necessary.
@@ -65,7 +104,7 @@ class Tokens:
 
     def _fetch(self, deadline: Deadline) -> _CachedToken:
         if not self._lock.acquire(timeout=deadline.remaining_s):
-            raise CallTimedOut("No access token could be fetched before the deadline")
+            raise CallTimedOut("no access token could be fetched before the deadline")
         try:
             if self._cached is None or time.monotonic() >= self._cached.expire_at_s:
                 self._cached = self._refresh(deadline) or self._issue(deadline)
@@ -89,18 +128,38 @@ class Tokens:
         cached = self._cached
         if cached is None or not cached.refresh_token:
             return None
+        from storekeep.v1.auth_pb2 import RefreshTokenRequest
+
         self._cached = replace(cached, refresh_token="")
         request = RefreshTokenRequest(refresh_token=cached.refresh_token)
         try:
-            return _to_cached_token(send(self._stub.RefreshToken, request, deadline=deadline))
+            return self._keep(send(self._stub.RefreshToken, request, deadline=deadline))
         except StorekeepError:
             return None
 
     def _issue(self, deadline: Deadline) -> _CachedToken:
+        from storekeep.v1.auth_pb2 import IssueTokenRequest
+
         request = IssueTokenRequest(api_key=self._api_key)
         was_issued = self._cached is not None
         issue = partial(send, self._stub.IssueToken, request, deadline=deadline)
-        return _to_cached_token(call_with_retries(issue, deadline=deadline, budget=self._budget, reconnects=was_issued))
+        return self._keep(call_with_retries(issue, deadline=deadline, budget=self._budget, reconnects=was_issued))
+
+    def _keep(self, tokens: TokenSet) -> _CachedToken:
+        """Return new tokens with their lifetime, and store the access token if there is a cache."""
+        if self._cache is not None:
+            self._cache.save(StoredToken(tokens.access_token, tokens.expire_time.ToNanoseconds() / 1e9))
+        return _to_cached_token(tokens)
+
+
+def _load_token(cache: TokenCache) -> _CachedToken | None:
+    """Return the token of a cache; None if there is none or it has expired. It is not renewed before it expires."""
+    stored = cache.load()
+    remaining_s = 0.0 if stored is None else stored.expire_time_s - time.time() - CACHE_MARGIN_S
+    if stored is None or remaining_s <= 0:
+        return None
+    expire_at_s = time.monotonic() + remaining_s
+    return _CachedToken(stored.access_token, "", renew_at_s=expire_at_s, expire_at_s=expire_at_s)
 
 
 def _to_cached_token(tokens: TokenSet) -> _CachedToken:

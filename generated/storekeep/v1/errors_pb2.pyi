@@ -65,7 +65,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     request fewer names at a time.
     """
     ERROR_REASON_MALFORMED_MESSAGE: _ErrorReason.ValueType  # 20
-    """The bytes cannot be parsed as the method's request message, for example because a string is not valid UTF-8."""
+    """The bytes cannot be parsed as the method's request message, for example because a string is not valid UTF-8, or the
+    call has no request message.
+    """
     ERROR_REASON_UNKNOWN_METHOD: _ErrorReason.ValueType  # 21
     """This server has no such method."""
     ERROR_REASON_ETAG_MISMATCH: _ErrorReason.ValueType  # 30
@@ -207,7 +209,9 @@ ERROR_REASON_MESSAGE_TOO_LARGE: ErrorReason.ValueType  # 19
 request fewer names at a time.
 """
 ERROR_REASON_MALFORMED_MESSAGE: ErrorReason.ValueType  # 20
-"""The bytes cannot be parsed as the method's request message, for example because a string is not valid UTF-8."""
+"""The bytes cannot be parsed as the method's request message, for example because a string is not valid UTF-8, or the
+call has no request message.
+"""
 ERROR_REASON_UNKNOWN_METHOD: ErrorReason.ValueType  # 21
 """This server has no such method."""
 ERROR_REASON_ETAG_MISMATCH: ErrorReason.ValueType  # 30

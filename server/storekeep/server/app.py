@@ -74,6 +74,7 @@ from storekeep.server.wiring.access import install, make_access, make_keyring
 from storekeep.server.wiring.expirers import wire_expirers
 
 HEALTH_PATHS = frozenset({f"/{HEALTH_SERVICE}/Check", f"/{HEALTH_SERVICE}/List"})
+NOT_BOUND = "gRPC cannot bind it; check its directory and permissions"
 WATCH_ADDRESS_DIVISOR = 4
 """One address may use at most 1 / WATCH_ADDRESS_DIVISOR of all Watch streams."""
 LARGE_READ_THREADS = 2
@@ -358,6 +359,7 @@ class App:
             streams=self._make_stream_routes(),
             exempt_paths=HEALTH_PATHS,
             rejections=self._early_rejections,
+            close_connection=self._guard.close_connection,
         )
         self._guard.start(address)
         self._readiness.start()
@@ -392,7 +394,7 @@ class App:
                 return self._server.add_insecure_port(address)
             return self._server.add_secure_port(address, self._credentials)
         except RuntimeError:
-            raise AddressTaken(address) from None
+            raise AddressTaken(address, reason=NOT_BOUND) from None
 
     def _bind_own_socket(self, address: str) -> None:
         """Listen on the Unix socket for other workers and the health check. Only the server's user can open it."""
@@ -400,7 +402,7 @@ class App:
         try:
             self._server.add_insecure_port(address)
         except RuntimeError:
-            raise AddressTaken(address) from None
+            raise AddressTaken(address, reason=NOT_BOUND, setting="") from None
         finally:
             os.umask(previous_umask)
 

@@ -12,32 +12,31 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import partial
+from importlib import metadata
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from storekeep.server.config import InvalidSettings, LoadedSettings, Settings, is_address, load_settings
-from storekeep.server.domain.access.server_secrets import SecretInUse, count_keys_under_older_secrets
+from storekeep.server.domain.access.server_secrets import SecretInUse
 from storekeep.server.domain.audit.checkpoints import InvalidCheckpoint, sign_head
 from storekeep.server.domain.audit.checkpoints import find_latest_checkpoint as latest_checkpoint
 from storekeep.server.domain.audit.checkpoints import format_checkpoint as write_checkpoint
 from storekeep.server.domain.audit.checkpoints import parse_checkpoint as read_checkpoint
 from storekeep.server.domain.integrity.verification import verify
 from storekeep.server.domain.keys.audit_chain import AuditChain
+from storekeep.server.process.addresses import check_addresses
 from storekeep.server.process.console import print_admin_key_path, print_line, replace_unprintable, write_admin_key
 from storekeep.server.process.healthcheck import SERVING, probe_address, probe_server, probe_workers
 from storekeep.server.process.inspections import inspect
+from storekeep.server.process.obstacles import find_obstacles
+from storekeep.server.process.rotations import finish_rotation, start_rotation
 from storekeep.server.process.serving import serve
 from storekeep.server.process.signals import STARTUP_ERRORS, describe_error
-from storekeep.server.runtime.secrets import (
-    PREVIOUS_FILE,
-    SECRET_FILE,
-    RotationRefused,
-    begin_rotation,
-    end_rotation,
-)
+from storekeep.server.runtime.input_files import read_file_or_pipe
+from storekeep.server.runtime.secrets import SECRET_FILE, RotationRefused
 from storekeep.server.store.backups import BackupRefused, back_up, restore
-from storekeep.server.store.engine import Store
 from storekeep.server.store.opening import open_store
 from storekeep.server.store.schema import check_schema, list_pending_migrations, migrate
 from storekeep.server.store.urls import hide_password, parse_sqlite_path
@@ -47,9 +46,7 @@ from storekeep.server.wiring.access import (
     lock_secret_files,
     make_access,
     make_admin_key,
-    make_keyring,
     read_keyring,
-    rotate_secret,
 )
 
 VERIFY_TIMEOUT_S = 3_600.0
@@ -59,17 +56,19 @@ LOAD_ADVICE = "restore PostgreSQL with pg_restore"
 DONE = 0
 FAILED = 1
 USAGE_ERROR = 2
+HEADINGS = {"positional arguments": "Arguments", "options": "Options", "commands": "Commands"}
+"""Headings of argparse, and those of the help."""
 SETTING_ARGUMENTS = ("workers",)
 """Command-line arguments that override the setting of the same name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Argument:
-    """An argument of a command, as argparse defines it."""
+    """An argument of a command, as argparse defines it. Without a placeholder, an option is a flag."""
 
     name: str
     help: str
-    flag: bool = False
+    placeholder: str = ""
     choices: tuple[str, ...] | None = None
 
 
@@ -116,6 +115,9 @@ def run_serve(loaded: LoadedSettings, args: argparse.Namespace) -> int:
     """Serve until a signal requests shutdown."""
     address_file = Path(args.address_file) if args.address_file else None
     serve_all = serve if loaded.settings.workers == 1 else supervise
+    if args.migrate:
+        check_addresses(loaded.settings)
+        run_migrate(loaded, args)
     serve_all(loaded, sample=args.sample, address_file=address_file)
     return DONE
 
@@ -165,7 +167,7 @@ def _require_sqlite_path(settings: Settings, *, advice: str) -> Path:
 def run_verify(loaded: LoadedSettings, args: argparse.Namespace) -> int:
     """Check every invariant of the database and print the result of each."""
     url = loaded.settings.database
-    since = read_checkpoint(Path(args.since).read_bytes()) if args.since else None
+    since = read_checkpoint(read_file_or_pipe(Path(args.since))) if args.since else None
     check_schema(url)
     limits = dataclasses.replace(loaded.settings.database_limits, pool_size=1, statement_timeout_s=VERIFY_TIMEOUT_S)
     with closing(open_store(url, limits=limits)) as store:
@@ -232,40 +234,14 @@ def run_export_checkpoint(loaded: LoadedSettings, args: argparse.Namespace) -> i
 def run_rotate_secret(loaded: LoadedSettings, args: argparse.Namespace) -> int:
     """Rotate the server secret, or with `--finish` delete the previous one. Only one process does so at a time."""
     settings = loaded.settings
+    if args.force and not args.finish:
+        print_error("--force belongs to --finish: a rotation alone invalidates no key")
+        return USAGE_ERROR
     check_schema(settings.database)
     with lock_secret_files(settings), closing(open_store(settings.database, limits=settings.database_limits)) as store:
-        return _finish_rotation(settings, store) if args.finish else _rotate(settings, store)
-
-
-def _rotate(settings: Settings, store: Store) -> int:
-    keyring = make_keyring(settings)
-    newest = keyring.list_secrets()[0]
-    is_started = store.read(lambda tx: keyring.read_current(tx)).secret != newest
-    if not is_started and settings.secret.get_secret_value():
-        raise RotationRefused(
-            "the secret is in the environment: restart all servers with the new one as STOREKEEP_SECRET and the "
-            "current one as STOREKEEP_SECRET_PREVIOUS, then run this command with both"
-        )
-    rotate_secret(settings, store, newest if is_started else begin_rotation(settings.data_dir))
-    days = f"{settings.secret_overlap_days:g}"
-    print_line(f"The database uses the new secret. API keys move to it when they are used, within {days} days.")
-    if not settings.secret.get_secret_value():
-        print_line(f"Back up {settings.data_dir / SECRET_FILE}. When all keys have been used: rotate-secret --finish")
-    return DONE
-
-
-def _finish_rotation(settings: Settings, store: Store) -> int:
-    keyring = make_keyring(settings)
-    if store.read(lambda tx: keyring.read_current(tx)).secret != keyring.list_secrets()[0]:
-        raise RotationRefused("the database still uses the previous secret; run rotate-secret first")
-    lost = count_keys_under_older_secrets(store)
-    if settings.secret.get_secret_value():
-        print_line(f"Remove STOREKEEP_SECRET_PREVIOUS and restart all servers; {lost} API keys then stop working.")
-        return DONE
-    if not end_rotation(settings.data_dir):
-        print_error(f"no rotation is in progress: {settings.data_dir / PREVIOUS_FILE} does not exist")
-        return FAILED
-    print_line(f"The previous secret is deleted; {lost} API keys not used since the rotation stop working.")
+        lines = finish_rotation(settings, store, force=args.force) if args.finish else start_rotation(settings, store)
+    for line in lines:
+        print_line(line)
     return DONE
 
 
@@ -273,7 +249,7 @@ def run_healthcheck(loaded: LoadedSettings, args: argparse.Namespace) -> int:
     """Check whether a running server accepts calls."""
     settings, service = loaded.settings, args.service or ""
     if args.address and not is_address(args.address):
-        print_error(f"--address: {args.address!r} is neither host:port nor unix:/path")
+        print_error(f"--address: must be host:port or unix:/path, not {args.address!r}")
         return USAGE_ERROR
     if args.address:
         states = {args.address: probe_address(args.address, service=service, settings=settings)}
@@ -287,16 +263,19 @@ def run_healthcheck(loaded: LoadedSettings, args: argparse.Namespace) -> int:
 
 
 def run_config(loaded: LoadedSettings, args: argparse.Namespace) -> int:
-    """Print the effective settings, or validate them and print a warning for each weakness."""
+    """Print the effective settings, or print what keeps `serve` from starting with them, and a warning per weakness."""
     if args.action == "print":
         for line in loaded.lines():
             print_line(line)
         return DONE
-    findings = inspect(loaded)
-    print_line("The settings are valid.")
+    obstacles, findings = find_obstacles(loaded), inspect(loaded)
+    if not obstacles:
+        print_line("The settings are valid.")
+    for obstacle in obstacles:
+        print_error(obstacle)
     for finding in findings:
         print_error(f"warning: {finding}")
-    return FAILED if findings and args.strict else DONE
+    return FAILED if obstacles or (findings and args.strict) else DONE
 
 
 COMMANDS: dict[str, Command] = {
@@ -305,9 +284,14 @@ COMMANDS: dict[str, Command] = {
         "STOREKEEP_LISTEN=127.0.0.1:50051 storekeep-server serve",
         run_serve,
         (
-            Argument("--sample", "load a sample catalogue into an empty database and print first commands", flag=True),
-            Argument("--workers", "number of worker processes, or `auto`: one per core (default: STOREKEEP_WORKERS)"),
-            Argument("--address-file", "write the address to this file once the server listens"),
+            Argument("--migrate", "first create the database, or migrate it to the schema of this release"),
+            Argument("--sample", "load a sample catalogue into an empty database and print first commands"),
+            Argument(
+                "--workers",
+                "number of worker processes, or `auto`: one per core (default: STOREKEEP_WORKERS)",
+                "NUMBER",
+            ),
+            Argument("--address-file", "write the address to this file once the server listens", "FILE"),
         ),
     ),
     "migrate": Command(
@@ -317,42 +301,44 @@ COMMANDS: dict[str, Command] = {
         "Back up a SQLite database to a new file, consistently, also while it is being served.",
         "storekeep-server backup monday.db",
         run_backup,
-        (Argument("file", "path of the new backup; must not exist"),),
+        (Argument("file", "path of the new backup; must not exist", "FILE"),),
     ),
     "restore": Command(
         "Replace a SQLite database by a backup. The previous database is kept beside it. Stop the server first.",
         "storekeep-server restore monday.db",
         run_restore,
-        (Argument("file", "path of a backup made by `backup`"),),
+        (Argument("file", "path of a backup made by `backup`", "FILE"),),
     ),
     "verify": Command(
         "Check the integrity of the database and every invariant, including the audit log.",
         "storekeep-server verify --since monday.checkpoint",
         run_verify,
-        (Argument("--since", "path of an exported checkpoint that the audit log must contain"),),
+        (Argument("--since", "path of an exported checkpoint that the audit log must contain", "FILE"),),
     ),
     "export-checkpoint": Command(
         "Sign the head of the audit log and write the checkpoint to a file. Keep the file off this host.",
         "storekeep-server export-checkpoint monday.checkpoint",
         run_export_checkpoint,
-        (Argument("file", "path of the checkpoint"),),
+        (Argument("file", "path of the checkpoint", "FILE"),),
     ),
     "rotate-secret": Command(
         "Rotate the server secret while the database is being served. API keys keep working.",
         "storekeep-server rotate-secret",
         run_rotate_secret,
-        (Argument("--finish", "delete the previous secret; keys not used since the rotation stop working", flag=True),),
+        (
+            Argument("--finish", "delete the previous secret if no API key needs it any more"),
+            Argument("--force", "with --finish: delete it even if API keys stop working"),
+        ),
     ),
     "bootstrap-admin": Command(
         "Create an API key for the administrator if there are no accounts yet.",
         "storekeep-server bootstrap-admin --force",
         run_bootstrap_admin,
         (
-            Argument("--force", "create another key even if accounts exist, to recover access", flag=True),
+            Argument("--force", "create another key even if accounts exist, to recover access"),
             Argument(
                 "--new-secret",
                 "replace a lost server secret; invalidates all API keys, sessions and signing keys",
-                flag=True,
             ),
         ),
     ),
@@ -361,9 +347,14 @@ COMMANDS: dict[str, Command] = {
         "storekeep-server healthcheck --service liveness",
         run_healthcheck,
         (
-            Argument("--address", "check this address (default: the server of STOREKEEP_DATA_DIR, on its Unix socket)"),
-            Argument("--service", "full name of a service, or `liveness` (default: all services)"),
-            Argument("--each-worker", "also check each worker on this host", flag=True),
+            Argument(
+                "--address",
+                "check the server at this address only (default: the server with these settings: its Unix socket in "
+                "STOREKEEP_DATA_DIR, then whether its port accepts connections)",
+                "HOST:PORT",
+            ),
+            Argument("--service", "full name of a service, or `liveness` (default: the server as a whole)", "NAME"),
+            Argument("--each-worker", "also check each worker on this host"),
         ),
     ),
     "config": Command(
@@ -371,20 +362,44 @@ COMMANDS: dict[str, Command] = {
         "STOREKEEP_CONFIG_FILE=storekeep.toml storekeep-server config check",
         run_config,
         (
-            Argument("action", "action to perform", choices=("print", "check")),
-            Argument("--strict", "with `check`: exit with 1 if there is a warning", flag=True),
+            Argument("action", "action to perform", "ACTION", choices=("print", "check")),
+            Argument("--strict", "with `check`: exit with 1 if there is a warning"),
         ),
     ),
 }
 
 
+class HelpFormatter(argparse.HelpFormatter):
+    """Formats help with the headings of `storekeep`, the command line of the client."""
+
+    def add_usage(self, usage: Any, actions: Any, groups: Any, prefix: str | None = None) -> None:
+        """Add the usage line."""
+        super().add_usage(usage, actions, groups, "Usage: " if prefix is None else prefix)
+
+    def start_section(self, heading: str | None) -> None:
+        """Start a section with a capitalized heading."""
+        super().start_section(HEADINGS.get(heading or "", heading))
+
+
 class Parser(argparse.ArgumentParser):
-    """An argument parser that reports a usage error in one line."""
+    """An argument parser that reports a usage error in one line, and suggests the command that was meant."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(formatter_class=HelpFormatter, add_help=False, allow_abbrev=False, **options)
+        self.add_argument("-h", "--help", action="help", help="show this message and exit")
 
     def error(self, message: str) -> NoReturn:
         """Print a usage error and exit."""
         print_error(f"{message} (see {self.prog} --help)")
         sys.exit(USAGE_ERROR)
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """Reject a value that is not a choice, with a suggestion."""
+        if action.choices is not None and value not in action.choices:
+            kind = "command" if action.dest == "command" else action.dest
+            close = get_close_matches(str(value), list(action.choices), n=1)
+            hint = f"did you mean {close[0]}?" if close else f"choose from {', '.join(action.choices)}"
+            self.error(f"no such {kind}: {value}; {hint}")
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -394,14 +409,18 @@ def make_parser() -> argparse.ArgumentParser:
         description="The Storekeep server. Configure it with STOREKEEP_* variables; `config print` shows them.",
         epilog="Example: storekeep-server migrate && storekeep-server serve",
     )
-    subparsers = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    version = f"storekeep-server {metadata.version('storekeep')}"
+    root.add_argument("--version", action="version", version=version, help="show the version and exit")
+    subparsers = root.add_subparsers(dest="command", required=True, metavar="COMMAND", title="commands")
     for name, command in COMMANDS.items():
         parser = subparsers.add_parser(
             name, help=command.summary, description=command.summary, epilog=f"Example: {command.example}"
         )
         for argument in command.arguments:
-            if argument.flag:
-                parser.add_argument(argument.name, help=argument.help, action="store_true")
+            if argument.placeholder:
+                parser.add_argument(
+                    argument.name, help=argument.help, choices=argument.choices, metavar=argument.placeholder
+                )
             else:
-                parser.add_argument(argument.name, help=argument.help, choices=argument.choices)
+                parser.add_argument(argument.name, help=argument.help, action="store_true")
     return root

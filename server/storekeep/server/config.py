@@ -7,7 +7,7 @@ misspelt setting would otherwise be ignored silently.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import fields
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +19,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from storekeep.server.runtime.ports import is_host_and_port, is_loopback
 from storekeep.server.runtime.secret_strength import BYTES_MIN, is_weak
 from storekeep.server.runtime.settings_files import SettingsFile, UnreadableSettings, read_settings_file
+from storekeep.server.runtime.settings_problems import ORDER_NUMBERS, RATES, describe_problem
 from storekeep.server.store.limits import Limits, ReplicaSet
 from storekeep.server.store.urls import (
     find_replica_url_problem,
@@ -71,14 +72,6 @@ def _split_words(value: Any) -> Any:
     return tuple(value.split()) if isinstance(value, str) else value
 
 
-RATES = r"^( *(public|read|write|bulk|admin)=[0-9]{1,7}(\.[0-9]{1,3})?)*$"
-ORDER_NUMBERS = r"^[A-Za-z0-9_./-]{0,20}\{sequence(:0[1-9][0-9]?d)?\}[A-Za-z0-9_./-]{0,20}$"
-PATTERN_WORDS = {
-    RATES: "must be rates by class (public, read, write, bulk, admin), such as `read=2000 write=500`",
-    ORDER_NUMBERS: "must have {sequence}, or {sequence:08d} for eight digits, and up to 20 letters, digits and _./- "
-    "before and after it",
-}
-"""Error text for a setting that does not match its pattern."""
 Rates = Annotated[str, Field(pattern=RATES)]
 """Calls per second by class of methods, such as `public=100 write=50`."""
 Words = Annotated[tuple[str, ...], BeforeValidator(_split_words)]
@@ -214,8 +207,8 @@ class Settings(BaseSettings):
     """Close a connection with GOAWAY at this age in seconds, with 10 % jitter. Clients reconnect and may reach another
     worker or server, so load spreads again. Reconnecting every 30 minutes costs next to nothing. 0: never."""
     connection_age_grace_s: Interval = 60.0
-    """Time in seconds for calls to finish on a connection that is being closed for its age. The default is twice the
-    client's default timeout."""
+    """Time in seconds for calls to finish on a connection that is being closed for its age. The default is six times
+    the client's default timeout of 10 s."""
     watch_streams_max: Count = 1_000
     """Maximum number of `grpc.health.v1.Health/Watch` streams, some 13 KiB each. Beyond it streams of the address with
     the most end with OVERLOADED. One address may have a quarter of them: a load balancer opens one per process."""
@@ -236,7 +229,7 @@ class Settings(BaseSettings):
     """Maximum time in seconds to open a connection. A call never waits beyond its own deadline."""
     database_statement_timeout_s: Interval = 15.0
     """Maximum time in seconds for one statement; the call's deadline applies if it is sooner. The default is three
-    times what a page of the largest lists takes, and within the client's default timeout of 30 s."""
+    times what a page of the largest lists takes, for clients with a timeout above their default of 10 s."""
     database_lock_timeout_s: Interval = 5.0
     """Maximum time in seconds that a write waits for writes of other processes, each of which takes milliseconds."""
     database_pooler: bool = False
@@ -466,7 +459,7 @@ def load_settings(
     if unknown:
         raise InvalidSettings(unknown)
     from_arguments = dict(arguments or {})
-    settings = _validate({**from_file, **from_environment, **from_arguments})
+    settings = _validate({**from_file, **from_environment, **from_arguments}, arguments=from_arguments)
     origins = dict.fromkeys(Settings.model_fields, "default")
     origins |= dict.fromkeys(from_file, file) | dict.fromkeys(from_environment, "environment")
     return LoadedSettings(settings, origins | dict.fromkeys(from_arguments, "command line"), from_arguments)
@@ -477,23 +470,23 @@ def changed_settings(old: Settings, new: Settings) -> list[str]:
     return [f"{PREFIX}{name.upper()}" for name in Settings.model_fields if getattr(old, name) != getattr(new, name)]
 
 
-def _validate(values: dict[str, Any]) -> Settings:
+def _validate(values: dict[str, Any], *, arguments: Container[str]) -> Settings:
     try:
         settings = Settings(**values)
     except ValidationError as error:
-        raise InvalidSettings([_describe_problem(problem) for problem in error.errors(include_url=False)]) from None
-    problems = list(_find_contradictions(settings))
-    if problems:
-        raise InvalidSettings(problems)
+        problems = error.errors(include_url=False)
+        raise InvalidSettings([_describe_problem(problem, arguments) for problem in problems]) from None
+    contradictions = list(_find_contradictions(settings))
+    if contradictions:
+        raise InvalidSettings(contradictions)
     return settings
 
 
-def _describe_problem(problem: Any) -> str:
-    name = f"{PREFIX}{str(problem['loc'][0]).upper()}"
-    value = "" if name in SECRETS else f" (it is {problem['input']!r})"
-    if problem["type"] == "string_pattern_mismatch":
-        return f"{name}: {PATTERN_WORDS[problem['ctx']['pattern']]}{value}"
-    return f"{name}: {problem['msg'][0].lower()}{problem['msg'][1:]}{value}"
+def _describe_problem(problem: Any, arguments: Container[str]) -> str:
+    setting = str(problem["loc"][0])
+    name = f"--{setting}" if setting in arguments else f"{PREFIX}{setting.upper()}"
+    value = "" if name in SECRETS else f", not {problem['input']!r}"
+    return f"{name}: {describe_problem(problem, setting)}{value}"
 
 
 def _read_file(path: Path) -> SettingsFile:
@@ -501,10 +494,10 @@ def _read_file(path: Path) -> SettingsFile:
 
     Raises: InvalidSettings.
     """
-    if not (path.is_file() or path.is_fifo()):
-        raise InvalidSettings([f"{FILE_VARIABLE}: there is no file {path}"])
     try:
         return read_settings_file(path, prefix=PREFIX)
+    except FileNotFoundError:
+        raise InvalidSettings([f"{FILE_VARIABLE}: there is no file {path}"]) from None
     except UnreadableSettings as error:
         raise InvalidSettings(error.problems) from None
 

@@ -123,8 +123,17 @@ def test_key_not_used_since_the_rotation_ends_with_it(make_server: MakeServer) -
         unused = make_key(open_shop(channel, server.admin_key), "unused")
         assert server.run("rotate-secret").returncode == 0
         assert refusal_reason(channel, unused) != ""
-        finished = server.run("rotate-secret", "--finish")
-        assert " 2 API keys" in finished.stdout
+        previous = (server.data_dir / PREVIOUS_FILE).read_bytes()
+        refused = server.run("rotate-secret", "--finish")
+        assert refused.returncode == 1
+        assert "2 API keys stop working without the previous secret: serviceAccounts/" in refused.stderr
+        assert "serviceAccounts/admin/apiKeys/bootstrap-" in refused.stderr
+        assert "--force" in refused.stderr
+        assert (server.data_dir / PREVIOUS_FILE).read_bytes() == previous, "nothing was deleted"
+        assert server.run("rotate-secret", "--force").returncode == 2, "--force belongs to --finish"
+        finished = server.run("rotate-secret", "--finish", "--force")
+        assert finished.returncode == 0
+        assert "2 API keys stop working" in finished.stdout
     assert server.run("rotate-secret", "--finish").returncode == 1
 
 

@@ -117,6 +117,7 @@ BREACHES = (
     ("product-search", "UPDATE products SET display_name = 'Jug' WHERE id = 'mug'", "document is out of date"),
     ("audit-chain", "UPDATE audit_entries SET actor = 'nobody' WHERE sequence = 4", "auditEntries/4:"),
     ("audit-guards", "DROP TRIGGER {guard}", "the trigger audit_entries_kept is missing"),
+    ("audit-guards", "NEUTERED {guard}", "the trigger audit_entries_kept was changed"),
     ("audit-rows", "UPDATE prices SET amount_minor = 1 WHERE sku = 'MUG-BLUE'", "prices not as recorded in"),
     ("audit-rows", "UPDATE variants SET state = 'ARCHIVED' WHERE sku = 'MUG-BLUE'", ": state not as recorded in"),
     ("audit-rows", "UPDATE products SET id = 'jug' WHERE id = 'mug'", "products/jug: the audit log has no entry"),
@@ -174,10 +175,21 @@ def findings(database: Database) -> dict[str, Finding]:
 GUARD = {"sqlite": "audit_entries_kept", "postgresql": "audit_entries_kept ON audit_entries"}
 
 
+NEUTERED = {
+    "sqlite": "CREATE TRIGGER audit_entries_kept BEFORE UPDATE ON audit_entries WHEN 0 BEGIN"
+    " SELECT RAISE(ABORT, 'audit_entries is append-only'); END",
+    "postgresql": "CREATE TRIGGER audit_entries_kept BEFORE UPDATE OR DELETE OR TRUNCATE ON audit_entries"
+    " FOR EACH STATEMENT WHEN (FALSE) EXECUTE FUNCTION refuse_change()",
+}
+"""The trigger of the same name, which refuses nothing."""
+
+
 def break_database(database: Database, sql: str) -> None:
     if "{guard}" in sql:
         with database.opened() as session:
-            session.run(sql.format(guard=GUARD[database.engine]))
+            session.run(f"DROP TRIGGER {GUARD[database.engine]}")
+            if "NEUTERED" in sql:
+                session.run(NEUTERED[database.engine])
         return
     with database.unguarded() as session:
         changed = [session.run(statement) for statement in sql.split(";")]
@@ -196,6 +208,33 @@ def test_every_check_has_a_test_that_breaks_it(database):
 def test_broken_promise_is_found_and_its_row_named(database, name, sql, reported):
     break_database(database, sql)
     assert [breach for breach in findings(database)[name].breaches if reported in breach]
+
+
+@pytest.mark.engine("postgresql", reason="SQLite's triggers have no functions")
+@pytest.mark.parametrize(
+    ("sql", "told"),
+    [
+        (
+            "CREATE OR REPLACE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'",
+            "was changed",
+        ),
+        ("ALTER TABLE audit_entries DISABLE TRIGGER audit_entries_kept", "is missing or disabled"),
+        ("ALTER TABLE audit_entries ENABLE REPLICA TRIGGER audit_entries_kept", "is missing or disabled"),
+        ("ALTER DATABASE {name} SET session_replication_role = replica", "is missing or disabled"),
+        (
+            "CREATE SCHEMA other; CREATE FUNCTION other.refuse_change() RETURNS trigger LANGUAGE plpgsql AS"
+            " 'BEGIN RETURN NULL; END'; CREATE OR REPLACE TRIGGER audit_entries_kept BEFORE UPDATE OR DELETE OR"
+            " TRUNCATE ON audit_entries FOR EACH STATEMENT EXECUTE FUNCTION other.refuse_change()",
+            "is missing or disabled",
+        ),
+    ],
+)
+def test_guard_without_effect_is_found(database, sql, told):
+    with database.opened() as session:
+        for statement in sql.replace("{name}", database.name).split("; CREATE"):
+            session.run(statement if statement.startswith(("CREATE", "ALTER")) else f"CREATE{statement}")
+    breaches = findings(database)["audit-guards"].breaches
+    assert f"the trigger audit_entries_kept {told}" in breaches
 
 
 DAMAGE = {

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from storekeep.cli.categories import to_category_name
 from storekeep.cli.imports.columns import InvalidCell
 from storekeep.cli.imports.ids import make_slug
+from storekeep.cli.names import to_category_name
 from storekeep.client import Category, Refused, Storekeep, WriteOptions
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, BinaryIO
 
 import typer
+from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from storekeep.cli.commands import command, new_group
@@ -160,7 +161,7 @@ def _track_progress(
     """Yield the results, and show on a terminal how much of the file is done."""
     parts = (BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[rows]} rows"), TimeElapsedColumn())
     hidden = not sys.stderr.isatty()
-    with Progress(*parts, console=session.screen.err, disable=hidden, transient=True) as progress:
+    with Progress(*parts, console=Console(stderr=True), disable=hidden, transient=True) as progress:
         task = progress.add_task("importing", total=get_size(binary), rows=0)
         for number, result in enumerate(results, start=1):
             progress.update(task, completed=get_offset(binary), rows=number)

@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from storekeep.cli.customers import to_customer_name
 from storekeep.cli.imports.addresses import TARGETS as ADDRESS_TARGETS
 from storekeep.cli.imports.addresses import read_address
 from storekeep.cli.imports.columns import Target, Values
 from storekeep.cli.imports.ids import parse_id
 from storekeep.cli.imports.lookups import find_existing
 from storekeep.cli.imports.runs import Outcome
+from storekeep.cli.names import to_customer_name
 from storekeep.client import AlreadyExists, Customer, CustomerAddress, Storekeep, WriteOptions
 
 ADDRESS_LABEL = "main"

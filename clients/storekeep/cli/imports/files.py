@@ -11,6 +11,8 @@ from typing import Annotated, BinaryIO
 
 import typer
 
+from storekeep.cli.files import describe_os_error
+
 File = Annotated[str, typer.Argument(metavar="FILE.csv", help="CSV file in UTF-8 with a header line; - reads stdin.")]
 Column = Annotated[
     list[str] | None,
@@ -37,7 +39,7 @@ def open_file(file: str) -> Iterator[BinaryIO]:
         try:
             binary = stack.enter_context(Path(file).open("rb"))
         except OSError as error:
-            raise typer.BadParameter(f"Cannot read {file}: {error.strerror}") from None
+            raise typer.BadParameter(f"cannot read {file}: {describe_os_error(error)}") from None
         yield binary
 
 
@@ -58,5 +60,5 @@ def parse_delimiter(delimiter: str) -> str:
     """
     character = {"tab": "\t", "\\t": "\t"}.get(delimiter, delimiter)
     if len(character) != 1:
-        raise typer.BadParameter(f"The delimiter must be one character or tab, not {delimiter!r}")
+        raise typer.BadParameter(f"the delimiter must be one character or tab, not {delimiter!r}")
     return character

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Annotated, BinaryIO
 
 import typer
+from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from storekeep.cli.commands import command
 from storekeep.cli.exits import Exit
+from storekeep.cli.files import create_file, describe_os_error
 from storekeep.cli.imports.columns import Columns, InvalidMapping, Target, read_columns
 from storekeep.cli.imports.files import (
     Column,
@@ -191,7 +193,7 @@ class _Output:
             TextColumn("{task.fields[done]}"),
             TimeElapsedColumn(),
         )
-        return Progress(*parts, console=self._screen.err, disable=not sys.stderr.isatty(), transient=True)
+        return Progress(*parts, console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True)
 
     def show_summary(self, run: OrderRun, staging: StagingTables) -> None:
         """Write the report and print the summary.
@@ -241,12 +243,12 @@ class _Output:
 
     def _write_report(self, left_out: Iterator[LeftOutRow], path: Path) -> None:
         try:
-            with path.open("w", encoding="utf-8", newline="") as file:
+            with create_file(path, newline="") as file:
                 writer = csv.writer(file)
                 writer.writerow(REPORT_COLUMNS)
                 writer.writerows(map(escape_formula, (row.file, row.line, row.number, row.reason)) for row in left_out)
         except OSError as error:
-            raise typer.BadParameter(f"Cannot write {path}: {error.strerror}") from None
+            raise typer.BadParameter(f"cannot write {path}: {describe_os_error(error)}") from None
 
 
 def _describe_targets(targets: Iterable[Target]) -> str:

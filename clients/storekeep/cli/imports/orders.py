@@ -16,12 +16,11 @@ from enum import IntEnum
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from storekeep.cli.customers import to_customer_name
 from storekeep.cli.imports.addresses import TARGETS as ADDRESS_TARGETS
 from storekeep.cli.imports.addresses import read_address
 from storekeep.cli.imports.columns import InvalidCell, Target, Values
 from storekeep.cli.imports.ids import parse_id, parse_sku
-from storekeep.cli.inventory import to_location_name
+from storekeep.cli.names import to_customer_name, to_location_name
 from storekeep.client import HistoricOrder, HistoricOrderLine, Money, to_money
 
 NUMBER = Target("number", "Number of the order: 1 to 64 printable ASCII characters without spaces.", required=True)

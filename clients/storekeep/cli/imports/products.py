@@ -15,7 +15,7 @@ from storekeep.cli.imports.ids import make_slug, parse_id, parse_sku
 from storekeep.cli.imports.lookups import find_existing
 from storekeep.cli.imports.runs import Outcome
 from storekeep.cli.imports.stock import Count, find_on_hand, parse_location_id, set_on_hand
-from storekeep.cli.products import to_product_name
+from storekeep.cli.names import to_product_name
 from storekeep.client import (
     AlreadyExists,
     Money,

@@ -13,8 +13,7 @@ from storekeep.cli.imports.columns import Target, Values
 from storekeep.cli.imports.ids import parse_id, parse_sku
 from storekeep.cli.imports.lookups import FILTER_TERMS_MAX, split_batches
 from storekeep.cli.imports.runs import Outcome
-from storekeep.cli.inventory import MAIN_LOCATION, to_location_name
-from storekeep.cli.names import quote_text, to_stock_level_name
+from storekeep.cli.names import MAIN_LOCATION, quote_text, to_location_name, to_stock_level_name
 from storekeep.client import Storekeep, WriteOptions
 
 REASON = "import"

@@ -18,10 +18,10 @@ from storekeep.server.domain.errors import FieldViolation
 from storekeep.server.interceptors.chain import Step
 from storekeep.server.interceptors.error_table import UNKNOWN, UNKNOWN_TEXT, Row, find_row
 from storekeep.server.interceptors.forwarding import ForwardedError
+from storekeep.server.transport.call_statuses import ERROR_DOMAIN
 from storekeep.server.transport.errors import InvalidFields
 from storekeep.server.transport.rpc import DETAILS_KEY, Method, Rpc
 
-ERROR_DOMAIN = "storekeep"
 RETRY_AFTER_MS = 1_000
 """Default retry delay of retryable errors."""
 TEXT_BYTES_MAX = 500

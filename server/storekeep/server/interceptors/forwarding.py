@@ -19,10 +19,10 @@ from storekeep.server.interceptors.chain import Step
 from storekeep.server.interceptors.request_log import PEER
 from storekeep.server.runtime.admission import AdmissionController
 from storekeep.server.runtime.tasks import Task, check, get_flow, give_up
+from storekeep.server.transport.call_statuses import Metadata
 from storekeep.server.transport.errors import WriterUnavailable
 from storekeep.server.transport.executors import CallExecutor, CallPool
 from storekeep.server.transport.rpc import DETAILS_KEY, REPLAYED_METADATA_KEY, Method, Rpc
-from storekeep.server.transport.unary import Metadata
 
 THREADS = 64
 """Maximum number of writes that a worker forwards at once: each waits for a commit, which many writes share."""

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from storekeep.server.config import Settings
 from storekeep.server.domain.samples import CUSTOMER, ORDER_CURRENCY, ORDER_LINES, has_sample, load_sample
+from storekeep.server.process.addresses import format_login_options
 from storekeep.server.runtime.file_modes import check_data_dir
 from storekeep.server.runtime.files import create_file
 from storekeep.server.runtime.secrets import create_private_file
@@ -72,13 +73,14 @@ def load_sample_if_requested(store: Store, *, requested: bool) -> bool:
 
 @contextmanager
 def announce_server(
-    address: str, *, status_address: str, data_dir: Path, has_sample: bool, address_file: Path | None
+    address: str, *, status_address: str, settings: Settings, has_sample: bool, address_file: Path | None
 ) -> Iterator[None]:
     """Print the startup banner, and keep the address in a file while the server runs.
 
     Args:
         address: of the gRPC port.
         status_address: of the metrics and health pages; empty if disabled.
+        settings: of the server.
         has_sample: whether to print first commands for the sample catalogue.
         address_file: path of the file, which is removed at the end; None: write no file.
     """
@@ -86,7 +88,7 @@ def announce_server(
     if status_address:
         print_line(f"Metrics and health: http://{status_address}/metrics and /readyz")
     if has_sample:
-        print_line(format_first_commands(address, data_dir=data_dir))
+        print_line(format_first_commands(address, settings=settings))
     if address_file is not None:
         _write_atomically(address_file, address)
     yield
@@ -94,13 +96,14 @@ def announce_server(
         address_file.unlink(missing_ok=True)
 
 
-def format_first_commands(address: str, *, data_dir: Path) -> str:
+def format_first_commands(address: str, *, settings: Settings) -> str:
     """Return the commands that log in and place a first order, runnable from the working directory."""
+    login = format_login_options(address, settings=settings, key_file=settings.data_dir / ADMIN_KEY_FILE)
     storekeep = _find_command("storekeep")
     lines = " ".join(f"--line {sku}={units}" for sku, units in ORDER_LINES)
     return (
         "\nIn another terminal, run:\n"
-        f"  {storekeep} login --address {address} --api-key-file {data_dir / ADMIN_KEY_FILE}\n"
+        f"  {storekeep} login {login}\n"
         f"  {storekeep} products list\n"
         f"  {storekeep} orders place --customer {CUSTOMER} {lines} --currency {ORDER_CURRENCY}\n"
     )

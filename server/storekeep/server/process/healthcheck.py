@@ -18,9 +18,11 @@ from grpc_health.v1 import health_pb2_grpc  # type: ignore[import-untyped, unuse
 from grpc_health.v1.health_pb2 import (  # type: ignore[import-untyped, unused-ignore]
     HealthCheckRequest,
     HealthCheckResponse,
+    HealthListRequest,
 )
 
 from storekeep.server.config import UNIX, Settings
+from storekeep.server.runtime.input_files import read_regular_file
 from storekeep.server.runtime.ports import split_address
 from storekeep.server.transport.health import LIVENESS
 from storekeep.server.transport.leadership import WorkerFolder, own_addresses
@@ -33,7 +35,6 @@ SERVING = "SERVING"
 NO_ANSWER = "no answer: "
 STATUS_PROBLEMS = {
     grpc.StatusCode.DEADLINE_EXCEEDED: f"it accepts connections, but answers no call within {PROBE_TIMEOUT_S:g} s",
-    grpc.StatusCode.NOT_FOUND: "it has no such service",
     grpc.StatusCode.UNAVAILABLE: "it closes the connection, or nothing listens there",
     grpc.StatusCode.UNIMPLEMENTED: "it is a gRPC server without a health service",
 }
@@ -88,7 +89,7 @@ def probe_address(address: str, *, service: str, settings: Settings) -> str:
     if settings.tls_certificate_file is None or settings.tls_private_key_file is None:
         with grpc.insecure_channel(address, options=[NO_PROXY]) as channel:
             return _check(channel, service, wait_for_ready=True)
-    chain, key = settings.tls_certificate_file.read_bytes(), settings.tls_private_key_file.read_bytes()
+    chain, key = read_regular_file(settings.tls_certificate_file), read_regular_file(settings.tls_private_key_file)
     with _open_tls_channel(address, chain=chain, key=key) as channel:
         state = _check(channel, service, wait_for_ready=True)
     if not state.startswith(NO_ANSWER):
@@ -98,12 +99,23 @@ def probe_address(address: str, *, service: str, settings: Settings) -> str:
 
 
 def _check(channel: grpc.Channel, service: str, *, wait_for_ready: bool) -> str:
-    check = health_pb2_grpc.HealthStub(channel).Check
+    stub = health_pb2_grpc.HealthStub(channel)
     try:
-        reply = check(HealthCheckRequest(service=service), timeout=PROBE_TIMEOUT_S, wait_for_ready=wait_for_ready)
+        reply = stub.Check(HealthCheckRequest(service=service), timeout=PROBE_TIMEOUT_S, wait_for_ready=wait_for_ready)
     except grpc.RpcError as error:
+        if error.code() is grpc.StatusCode.NOT_FOUND:
+            return _describe_unknown_service(stub, service)
         return f"{NO_ANSWER}{STATUS_PROBLEMS.get(error.code(), error.code().name)}"
     return str(HealthCheckResponse.ServingStatus.Name(reply.status))
+
+
+def _describe_unknown_service(stub: health_pb2_grpc.HealthStub, service: str) -> str:
+    """Return that the server has no such service, and which services it has."""
+    try:
+        names = sorted(filter(None, stub.List(HealthListRequest(), timeout=PROBE_TIMEOUT_S).statuses))
+    except grpc.RpcError:
+        names = []
+    return f"unknown service {service!r}" + (f"; the server has: {', '.join(names)}" if names else "")
 
 
 def find_connection_problem(address: str) -> str:
@@ -111,13 +123,13 @@ def find_connection_problem(address: str) -> str:
     try:
         _connect(address).close()
     except (ConnectionRefusedError, FileNotFoundError):
-        return f"nothing listens at {address}"
+        return "nothing listens there"
     except TimeoutError:
-        return f"{address} does not answer within {PROBE_TIMEOUT_S:g} s"
+        return f"it does not answer within {PROBE_TIMEOUT_S:g} s"
     except socket.gaierror:
-        return f"{address}: unknown host"
+        return "the host name is unknown"
     except OSError as error:
-        return f"{address}: {error.strerror or error}"
+        return (error.strerror or str(error)).lower()
     return ""
 
 
@@ -155,7 +167,7 @@ def _find_port_problem(settings: Settings) -> str:
         return ""
     served = _fetch_certificate(settings.listen)
     if served is None:
-        return f"{settings.listen} does not use TLS"
+        return "it does not use TLS"
     return _describe_expiry(served) if _has_expired(served) else ""
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from storekeep.server.app import App
 from storekeep.server.config import LoadedSettings, changed_settings
+from storekeep.server.process.addresses import check_addresses
 from storekeep.server.process.console import (
     announce_server,
     load_sample_if_requested,
@@ -51,6 +52,7 @@ def serve(loaded: LoadedSettings, *, sample: bool = False, address_file: Path | 
     if settings.pin_cpu is not None:
         pin_to_core(settings.pin_cpu)
     with hold_serve_lock(settings.database):
+        check_addresses(settings)
         check_schema(settings.database)
         ignore_unused_signals()
         with block_signals():
@@ -73,7 +75,7 @@ def serve(loaded: LoadedSettings, *, sample: bool = False, address_file: Path | 
         with announce_server(
             address,
             status_address=status_server.address,
-            data_dir=settings.data_dir,
+            settings=settings,
             has_sample=has_sample,
             address_file=address_file,
         ):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import ipaddress
+import os
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -19,6 +20,11 @@ FREE_PORT_ATTEMPTS_MAX = 10
 
 SocketAddress = tuple[Any, ...]
 """The address of a socket, in the form of its family."""
+LISTEN_SETTING = "STOREKEEP_LISTEN"
+METRICS_SETTING = "STOREKEEP_METRICS_LISTEN"
+IN_USE = os.strerror(errno.EADDRINUSE).lower()
+UNAVAILABLE = "this machine has no such address"
+UNKNOWN_HOST = "the host name is unknown"
 LOOPBACK_NAMES = frozenset({"localhost", "ip6-localhost"})
 PORT_MAX = 65_535
 
@@ -29,12 +35,23 @@ class AddressTaken(Exception):
     Args:
         address: the configured address.
         taken: the resolved address that is not available; empty if none was resolved.
+        reason: why, such as `address already in use`.
+        setting: the setting that holds the address; empty if none does.
     """
 
-    def __init__(self, address: str, *, taken: str = "") -> None:
+    def __init__(
+        self, address: str, *, taken: str = "", reason: str = UNAVAILABLE, setting: str = LISTEN_SETTING
+    ) -> None:
         detail = f" ({taken})" if taken not in ("", address) else ""
-        super().__init__(f"cannot listen on {address}{detail}; check whether another program already listens there")
+        advice = f"; set {setting} to another address" if setting else ""
+        also = ", or stop the other program" if setting and reason == IN_USE else ""
+        super().__init__(f"cannot listen on {address}{detail}: {reason}{advice}{also}")
         self.address = address
+
+
+def describe_bind_error(error: OSError) -> str:
+    """Return why a socket cannot be bound, in lower case."""
+    return (error.strerror or str(error)).lower()
 
 
 def is_host_and_port(address: str) -> bool:
@@ -84,13 +101,14 @@ def reserve_port(address: str) -> Iterator[str]:
         yield f"{address.rpartition(':')[0]}:{port}"
 
 
-def find_free_addresses(address: str) -> list[str]:
+def find_free_addresses(address: str, *, setting: str = LISTEN_SETTING) -> list[str]:
     """Return every address that `host:port` resolves to on this machine, all with the same free port.
 
     A name can resolve to several addresses. gRPC itself would be satisfied with binding any one of them.
 
     Args:
         address: `host:port`; port 0 selects a free port.
+        setting: the setting that holds the address, for the error.
 
     Raises: AddressTaken, with the resolved address that is not free.
     """
@@ -98,10 +116,10 @@ def find_free_addresses(address: str) -> list[str]:
     for attempt in range(1, FREE_PORT_ATTEMPTS_MAX + 1):
         port, addresses = requested_port, []
         try:
-            for family, target in _resolve_host(address):
+            for family, target in _resolve_host(address, setting=setting):
                 with (
                     contextlib.suppress(_AddressUnavailable),
-                    _open_listener(family, _replace_port(target, port), address=address) as listener,
+                    _open_listener(family, _replace_port(target, port), address=address, setting=setting) as listener,
                 ):
                     port = listener.getsockname()[1]
                     addresses.append(_format_address(target[0], port))
@@ -113,7 +131,7 @@ def find_free_addresses(address: str) -> list[str]:
         if addresses:
             return addresses
         break
-    raise AddressTaken(address)
+    raise AddressTaken(address, setting=setting)
 
 
 def _replace_port(target: SocketAddress, port: int) -> SocketAddress:
@@ -128,13 +146,13 @@ class _AddressUnavailable(Exception):
     """The machine does not have the address, such as an IPv6 `localhost` without IPv6."""
 
 
-def _resolve_host(address: str) -> list[tuple[int, SocketAddress]]:
+def _resolve_host(address: str, *, setting: str = LISTEN_SETTING) -> list[tuple[int, SocketAddress]]:
     """Return the distinct families and socket addresses that a host name resolves to. Raises: AddressTaken."""
     host, port = split_address(address)
     try:
         resolved = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError:
-        raise AddressTaken(address) from None
+        raise AddressTaken(address, reason=UNKNOWN_HOST, setting=setting) from None
     targets: dict[tuple[int, SocketAddress], None] = {(family, target): None for family, _, _, _, target in resolved}
     return list(targets)
 
@@ -153,18 +171,21 @@ def _reserve(family: int, target: SocketAddress, *, address: str) -> socket.sock
     return reserved
 
 
-def _open_listener(family: int, target: SocketAddress, *, address: str) -> socket.socket:
+def _open_listener(family: int, target: SocketAddress, *, address: str, setting: str = LISTEN_SETTING) -> socket.socket:
     """Return a socket that listens on an address exclusively. Raises: AddressTaken, _AddressUnavailable."""
-    listener = _bind_socket(family, target, address=address)
+    listener = _bind_socket(family, target, address=address, setting=setting)
     try:
         listener.listen()
-    except OSError:
+    except OSError as error:
         listener.close()
-        raise AddressTaken(address, taken=_format_address(target[0], target[1])) from None
+        taken = _format_address(target[0], target[1])
+        raise AddressTaken(address, taken=taken, reason=describe_bind_error(error), setting=setting) from None
     return listener
 
 
-def _bind_socket(family: int, target: SocketAddress, *, address: str, shared: bool = False) -> socket.socket:
+def _bind_socket(
+    family: int, target: SocketAddress, *, address: str, shared: bool = False, setting: str = LISTEN_SETTING
+) -> socket.socket:
     """Return a socket bound to an address. Raises: AddressTaken, _AddressUnavailable."""
     bound = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -176,5 +197,6 @@ def _bind_socket(family: int, target: SocketAddress, *, address: str, shared: bo
         bound.close()
         if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
             raise _AddressUnavailable from None
-        raise AddressTaken(address, taken=_format_address(target[0], target[1])) from None
+        taken = _format_address(target[0], target[1])
+        raise AddressTaken(address, taken=taken, reason=describe_bind_error(error), setting=setting) from None
     return bound

@@ -12,7 +12,7 @@ from storekeep.server.domain.access.roles import ROLES
 from storekeep.server.domain.access.signing_keys import SigningKeys
 from storekeep.server.domain.access.tokens import Tokens
 from storekeep.server.domain.calls import Call
-from storekeep.server.domain.errors import AccessRefused
+from storekeep.server.domain.errors import AccessRefused, TokenRevoked
 from storekeep.server.domain.standard.pages import PageTokens
 from storekeep.server.domain.standard.resources import new_id
 from storekeep.server.servicers.accounts import (
@@ -88,13 +88,13 @@ class AuthServicer(auth_pb2_grpc.AuthServiceServicer):
             return build_token_set(self._tokens.refresh(_build_call(), request.refresh_token))
         except AccessRefused as error:
             CURRENT.get().session_id = error.session_id
+            if isinstance(error, TokenRevoked):  # a token that is used twice ends its session
+                self._access_version.expire()
             raise
-        finally:  # a failed refresh may have ended the session
-            self._access_version.expire()
 
     def RevokeToken(self, request: pb.RevokeTokenRequest, context: grpc.ServicerContext) -> pb.RevokeTokenResponse:
-        self._tokens.revoke(_build_call(), request.token)
-        self._access_version.expire()
+        if self._tokens.revoke(_build_call(), request.token):  # otherwise, anybody could make each call read it again
+            self._access_version.expire()
         return pb.RevokeTokenResponse()
 
     def WhoAmI(self, request: pb.WhoAmIRequest, context: grpc.ServicerContext) -> pb.WhoAmIResponse:

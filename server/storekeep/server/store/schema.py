@@ -36,15 +36,18 @@ class SchemaError(Exception):
 
 
 class NotMigrated(SchemaError):
-    """The database has pending migrations.
+    """The database has pending migrations, or does not exist yet.
 
     Attributes:
         pending: names of the pending migrations, in order.
     """
 
-    def __init__(self, url: str, *, pending: list[str]) -> None:
-        names = ", ".join(pending)
-        super().__init__(f"{hide_password(url)} has pending migrations: {names}; run: storekeep-server migrate")
+    def __init__(self, url: str, *, pending: list[str], is_new: bool) -> None:
+        problem = "has no tables yet" if is_new else f"has pending migrations: {', '.join(pending)}"
+        path = parse_sqlite_path(url)
+        if path is not None and not path.exists():
+            problem = "does not exist yet"
+        super().__init__(f"the database {hide_password(url)} {problem}; run: storekeep-server migrate")
         self.pending = pending
 
 
@@ -88,7 +91,8 @@ def check_schema(url: str, *, migrations: Path = MIGRATIONS) -> None:
     """
     pending = list_pending_migrations(url, migrations=migrations)
     if pending:
-        raise NotMigrated(url, pending=pending)
+        known = sum(1 for _ in migrations.glob("[0-9]*.py"))
+        raise NotMigrated(url, pending=pending, is_new=len(pending) == known)
 
 
 def list_pending_migrations(url: str, *, migrations: Path = MIGRATIONS) -> list[str]:

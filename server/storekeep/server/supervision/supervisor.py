@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from storekeep.server.config import PREFIX, LoadedSettings, Settings, changed_settings
+from storekeep.server.process.addresses import check_addresses
 from storekeep.server.process.console import (
     announce_server,
     load_sample_if_requested,
@@ -80,6 +81,7 @@ def supervise(loaded: LoadedSettings, *, sample: bool = False, address_file: Pat
         lock(settings.workers_dir, purpose="serve"),
         reserve_port(settings.listen) as address,
     ):
+        check_addresses(settings)
         check_schema(settings.database)
         signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED_SIGNALS)
         ignore_unused_signals()
@@ -103,7 +105,7 @@ def supervise(loaded: LoadedSettings, *, sample: bool = False, address_file: Pat
                 with announce_server(
                     address,
                     status_address=status_server.address,
-                    data_dir=settings.data_dir,
+                    settings=settings,
                     has_sample=has_sample,
                     address_file=address_file,
                 ):

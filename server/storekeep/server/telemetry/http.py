@@ -17,7 +17,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from storekeep.server.runtime.ports import AddressTaken, split_address
+from storekeep.server.runtime.ports import METRICS_SETTING, AddressTaken, describe_bind_error, split_address
 from storekeep.server.telemetry.prometheus import CONTENT_TYPE, format_metrics
 from storekeep.server.telemetry.status import ServerStatus, WorkerStatus
 
@@ -56,8 +56,8 @@ class StatusServer:
             return
         try:
             self._server = _HttpServer(split_address(address), read_status)
-        except OSError:
-            raise AddressTaken(address) from None
+        except OSError as error:
+            raise AddressTaken(address, reason=describe_bind_error(error), setting=METRICS_SETTING) from None
         self.address = f"{address.rpartition(':')[0]}:{self._server.server_port}"
         threading.Thread(target=self._server.serve_forever, name="http", daemon=True).start()
 

@@ -13,7 +13,6 @@ from google.protobuf.message import Message
 
 from storekeep.server.domain.calls import Caller
 from storekeep.server.store.reads import UNBOUNDED_READ, ReadBounds
-from storekeep.server.transport.unary import Metadata
 
 ANONYMOUS = Caller(subject="")
 DETAILS_KEY = "grpc-status-details-bin"
@@ -68,7 +67,7 @@ class Rpc(msgspec.Struct):
     consistency_token: int | None = None
     committed: int = 0
     replayed: bool = False
-    trailing_metadata: Metadata = ()
+    trailing_metadata: tuple[tuple[str, str | bytes], ...] = ()
     answered_by_leader: bool = False
     forwarded: bool = False
     started_ns: int = 0

@@ -139,11 +139,11 @@ def abandon_secret(mutation: Mutation, *, keyring: Keyring, signing_keys: Signin
     raise_version(tx)
 
 
-def count_keys_under_older_secrets(database: Store) -> int:
-    """Return how many valid API keys are still stored under an older secret."""
+def list_keys_under_older_secrets(database: Store) -> list[str]:
+    """Return the names of the valid API keys that are still stored under an older secret."""
 
-    def work(tx: Transaction) -> int:
-        row = store.KEYS_UNDER_OLDER_SECRETS.one(tx, now_us=tx.now_us)
-        return 0 if row is None else int(row[0])
+    def work(tx: Transaction) -> list[str]:
+        rows = store.KEYS_UNDER_OLDER_SECRETS.all(tx, now_us=tx.now_us)
+        return [f"serviceAccounts/{account_id}/apiKeys/{key_id}" for account_id, key_id in rows]
 
     return database.read(work)

@@ -124,6 +124,8 @@ def check_rows(db: Store, chain: AuditChain | None = None) -> Iterator[str]:
     """
     for kind in KINDS:
         yield from _check_kind(db, kind)
+    for (table,) in db.read(auth_store.EMPTY_IDS.all):
+        yield f"{table}, row with an empty id: the audit log has no entry for it"
     yield from check_pages(db, "api_keys", auth_store.NEXT_API_KEY, _compare_key_hashes)
     yield from check_sessions(db)
     yield from _check_signing_keys(db, chain)

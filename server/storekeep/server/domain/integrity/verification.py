@@ -60,16 +60,21 @@ def verify(db: Store, chain: AuditChain | None = None, *, since: Checkpoint | No
     findings = db.snapshot(_check_rows)
     return [
         *findings,
-        _make_finding("audit-guards", "triggers protect the ledgers from changes", _find_missing_guards(db)),
+        _make_finding("audit-guards", "triggers protect the ledgers from changes", _check_guards(db)),
         _make_finding("audit-rows", "each row matches the last audit entry of its resource", check_rows(db, chain)),
         _check_audit_chain(db, chain, since),
     ]
 
 
-def _find_missing_guards(db: Store) -> list[str]:
-    existing = {name for (name,) in db.read(GUARDS.all)}
+def _check_guards(db: Store) -> list[str]:
+    """Return a text for each trigger that is missing, or that does not do what the migrations made it do."""
+    existing = {name: " ".join(definition.split()) for name, definition in db.read(GUARDS.all)}
     expected = EXPECTED_GUARDS[db.driver.dialect.name]
-    return [f"the trigger {name} is missing" for name in expected if name not in existing]
+    return [
+        f"the trigger {name} is missing or disabled" if name not in existing else f"the trigger {name} was changed"
+        for name, definition in expected.items()
+        if existing.get(name) != definition
+    ]
 
 
 def _check_rows(tx: Transaction) -> list[Finding]:

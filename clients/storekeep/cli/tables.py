@@ -1,0 +1,94 @@
+"""Tables of results, made with rich. `screens` loads this module only when it prints one."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from google.protobuf.message import Message
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from storekeep.cli.cells import format_cell
+from storekeep.cli.exits import OutputClosed
+from storekeep.cli.texts import replace_unprintable
+from storekeep.client import Money
+
+PIPE_WIDTH = 10_000
+"""Width in characters when stdout is not a terminal, large enough that no column is cut."""
+WHOLE_COLUMNS = frozenset({"number", "sku", "state", "order", "sequence", "total", "available", "service", "status"})
+"""Columns that are never broken into several lines: people copy them, or they are short."""
+
+
+class Output(Console):
+    """The console of stdout. It raises OutputClosed on a broken pipe, where rich would exit."""
+
+    def __init__(self) -> None:
+        super().__init__(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False)
+
+    def on_broken_pipe(self) -> None:
+        """Report the broken pipe."""
+        raise OutputClosed
+
+
+def build_message_table(messages: Iterable[Message], *, columns: Sequence[str]) -> Table:
+    """Return a table with one row per message and the fields in `columns`."""
+    return build_row_table(([format_cell(message, column) for column in columns] for message in messages), columns)
+
+
+def build_row_table(rows: Iterable[Sequence[str]], columns: Sequence[str]) -> Table:
+    """Return a table of rows of text."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for column in columns:
+        table.add_column(column.replace("_", " ").upper(), overflow="fold", no_wrap=column in WHOLE_COLUMNS)
+    for row in rows:
+        table.add_row(*(Text(replace_unprintable(value)) for value in row))
+    return table
+
+
+def build_fact_table(facts: Iterable[tuple[str, str]]) -> Table:
+    """Return labels and values, one pair per line, without those that have no value."""
+    table = _build_label_table()
+    for label, value in facts:
+        if value:
+            table.add_row(Text(label), Text(replace_unprintable(value)))
+    return table
+
+
+def build_details(message: Message) -> Table:
+    """Return all fields of a message that have a value, one per line."""
+    table = _build_label_table()
+    for field in message.DESCRIPTOR.fields:
+        value = getattr(message, field.name)
+        label = Text(field.name.replace("_", " "))
+        if _is_table(field.is_repeated, value):
+            table.add_row(
+                label, build_message_table(value, columns=[inner.name for inner in value[0].DESCRIPTOR.fields])
+            )
+        elif _is_resource(field, message):
+            table.add_row(label, build_details(value))
+        elif text := format_cell(message, field.name):
+            table.add_row(label, Text(text))
+    return table
+
+
+def _build_label_table() -> Table:
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    return table
+
+
+def _is_table(repeated: bool, value: Any) -> bool:
+    if not repeated or isinstance(value, Mapping) or not len(value):
+        return False
+    return isinstance(value[0], Message) and not isinstance(value[0], Money)
+
+
+def _is_resource(field: Any, message: Message) -> bool:
+    """Return whether a field holds a resource, such as a created API key."""
+    kind = field.message_type
+    return kind is not None and not field.is_repeated and message.HasField(field.name) and "etag" in kind.fields_by_name
