@@ -171,7 +171,7 @@ def test_reservation_is_updated(cli: CommandLine) -> None:
     assert (changed["lines"][0]["quantity"], changed["labels"]) == ("4", {"till": "7"})
     assert cli.json("reservations", "update", name, "--ttl", "60")["expireTime"] < changed["expireTime"]
     assert "ETAG_MISMATCH" in cli("reservations", "update", name, "--reference", "x", "--etag", "v2").err
-    assert "Name at least one field" in cli("reservations", "update", name).err
+    assert "name at least one field" in cli("reservations", "update", name).err
 
 
 def test_order_with_a_unique_reference_is_placed_once(cli: CommandLine) -> None:
