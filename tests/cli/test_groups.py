@@ -163,7 +163,7 @@ def test_reservation_is_taken_by_an_order(cli: CommandLine) -> None:
 
 
 def test_reservation_is_updated(cli: CommandLine) -> None:
-    sku = make_tea(cli, "sencha", stock=5)
+    sku = make_tea(cli, "bancha-two", stock=5)
     reserve = ("reservations", "reserve", "--line", f"{sku}=1", "--reference", "cart-8", "--unique-reference")
     name = cli.json(*reserve)["name"]
     assert cli.json(*reserve, "--label", "till=7")["name"] == name
@@ -175,10 +175,10 @@ def test_reservation_is_updated(cli: CommandLine) -> None:
 
 
 def test_order_with_a_unique_reference_is_placed_once(cli: CommandLine) -> None:
-    sku = make_tea(cli, "matcha", stock=5)
-    cli.json("customers", "create", "--id", "matcha", "--name", "Matcha")
+    sku = make_tea(cli, "kukicha", stock=5)
+    cli.json("customers", "create", "--id", "kukicha", "--name", "Kukicha")
     request_id = "01890a5d-ac96-774b-bcce-b302099a8057"
-    place = ("orders", "place", "--customer", "matcha", "--line", f"{sku}=1", "--currency", "EUR")
+    place = ("orders", "place", "--customer", "kukicha", "--line", f"{sku}=1", "--currency", "EUR")
     place += ("--source", "market", "--reference", "1009-A", "--unique-reference")
     name = cli.json(*place, "--request-id", request_id)["name"]
     assert name in cli(*place).err
