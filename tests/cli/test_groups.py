@@ -175,10 +175,10 @@ def test_reservation_is_updated(cli: CommandLine) -> None:
 
 
 def test_order_with_a_unique_reference_is_placed_once(cli: CommandLine) -> None:
-    sku = make_tea(cli, "kukicha", stock=5)
-    cli.json("customers", "create", "--id", "kukicha", "--name", "Kukicha")
+    sku = make_tea(cli, "unique-tea", stock=5)
+    cli.json("customers", "create", "--id", "unique-tea", "--name", "Kukicha")
     request_id = "01890a5d-ac96-774b-bcce-b302099a8058"
-    place = ("orders", "place", "--customer", "kukicha", "--line", f"{sku}=1", "--currency", "EUR")
+    place = ("orders", "place", "--customer", "unique-tea", "--line", f"{sku}=1", "--currency", "EUR")
     place += ("--source", "market", "--reference", "1009-A", "--unique-reference")
     name = cli.json(*place, "--request-id", request_id)["name"]
     assert name in cli(*place).err
