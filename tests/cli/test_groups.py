@@ -157,11 +157,35 @@ def test_stock_is_reserved_extended_and_released(cli: CommandLine) -> None:
 def test_reservation_is_taken_by_an_order(cli: CommandLine) -> None:
     sku = make_tea(cli, "jasmine", stock=5)
     cli.json("customers", "create", "--id", "jasmine", "--name", "Jasmine")
-    made = cli.json("reservations", "reserve", "--line", f"{sku}=5")
+    held = [cli.json("reservations", "reserve", "--line", f"{sku}={units}")["name"] for units in (3, 2)]
     line = ("--customer", "jasmine", "--line", f"{sku}=5", "--currency", "EUR")
     assert "OUT_OF_STOCK" in cli("orders", "place", *line).err
-    order = cli.json("orders", "place", *line, "--reservation", made["name"])
-    assert cli.json("reservations", "show", made["name"])["order"] == order["name"]
+    order = cli.json("orders", "place", *line, "--reservation", held[0], "--reservation", held[1])
+    assert cli.json("reservations", "show", held[1])["order"] == order["name"]
+
+
+def test_reservation_is_updated(cli: CommandLine) -> None:
+    sku = make_tea(cli, "bancha-two", stock=5)
+    reserve = ("reservations", "reserve", "--line", f"{sku}=1", "--reference", "cart-8", "--unique-reference")
+    name = cli.json(*reserve)["name"]
+    assert cli.json(*reserve, "--label", "till=7")["name"] == name
+    changed = cli.json("reservations", "update", name, "--line", f"{sku}=4", "--ttl", "600", "--etag", "v2")
+    assert (changed["lines"][0]["quantity"], changed["labels"]) == ("4", {"till": "7"})
+    assert cli.json("reservations", "update", name, "--ttl", "60")["expireTime"] < changed["expireTime"]
+    assert "ETAG_MISMATCH" in cli("reservations", "update", name, "--reference", "x", "--etag", "v2").err
+    assert "name at least one field" in cli("reservations", "update", name).err
+
+
+def test_order_with_a_unique_reference_is_placed_once(cli: CommandLine) -> None:
+    sku = make_tea(cli, "unique-tea", stock=5)
+    cli.json("customers", "create", "--id", "unique-tea", "--name", "Kukicha")
+    request_id = "01890a5d-ac96-774b-bcce-b302099a8058"
+    place = ("orders", "place", "--customer", "unique-tea", "--line", f"{sku}=1", "--currency", "EUR")
+    place += ("--source", "market", "--reference", "1009-A", "--unique-reference")
+    name = cli.json(*place, "--request-id", request_id)["name"]
+    assert name in cli(*place).err
+    again = cli(*place, "--request-id", request_id)
+    assert (again.code, "An earlier call with this request id" in again.err) == (0, True)
 
 
 def test_stock_that_never_existed_is_reported(cli: CommandLine) -> None:

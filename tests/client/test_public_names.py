@@ -90,6 +90,7 @@ PUBLIC = [
     "QuantityMismatch",
     "RateLimited",
     "PageQuery",
+    "ReferenceTaken",
     "Query",
     "ReadOptions",
     "GetOptions",

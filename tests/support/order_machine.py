@@ -28,7 +28,7 @@ from storekeep.server.domain.stock import counts, reservations
 from storekeep.server.domain.stock import levels as inventory
 from storekeep.server.domain.stock.expiry import expire_batch, set_expirers
 from storekeep.server.domain.stock.locations import LOCATIONS, Location
-from storekeep.server.domain.stock.reservations import NewReservation
+from storekeep.server.domain.stock.reservations import NewReservation, ReservationChanges
 from storekeep.server.store.opening import open_store
 from storekeep.server.wiring.expirers import EXPIRERS
 from tests.support.databases import Database, Session
@@ -149,12 +149,17 @@ class OrderLife(RuleBasedStateMachine):
         for place, units in STOCK.items():
             self.adjust(place[0], place[1], units, inventory.RECEIVE)
         self.update_level("main", "TIN-RED", backorder, safety)
+        self.reserve([("STRAINER", 2)], "", 30)
+        self.reserve([("STRAINER", 1)], "", 30)
+        self.place([("STRAINER", 4)], "", 0, 0, [0, 1])
         self.reserve([("MUG-MOSS", 2)], "", 30)
-        self.place([("MUG-MOSS", 2), ("TIN-RED", 1), ("MUG-MOSS", 1)], "", 490, 60, None)
-        self.place([("MUG-MOSS", 4), ("STRAINER", 2)], "north", 0, 0, None)
+        self.place([("MUG-MOSS", 2), ("TIN-RED", 1), ("MUG-MOSS", 1)], "", 490, 60, [])
+        self.place([("MUG-MOSS", 4), ("STRAINER", 2)], "north", 0, 0, [])
         self.give_discount(0, 77)
         self.give_discount(1, 35)
         self.go_on(0, 2)
+        self.step_fulfillment(0, "cancel_fulfillment")
+        self.go_on(0, 1)
 
     # -- stock
 
@@ -212,15 +217,35 @@ class OrderLife(RuleBasedStateMachine):
 
     # -- reservations
 
-    @rule(lines=wanted_lines, location=any_location, ttl_s=st.sampled_from(TTLS_S))
-    def reserve(self, lines: list[tuple[str, int]], location: str, ttl_s: int) -> None:
+    @rule(
+        lines=wanted_lines,
+        location=any_location,
+        ttl_s=st.sampled_from(TTLS_S),
+        unique=st.sampled_from(["", "", "cart-1", "cart-2"]),
+    )
+    def reserve(self, lines: list[tuple[str, int]], location: str, ttl_s: int, unique: str = "") -> None:
         key = f"reservations/{len(self.ids)}"
-        new = NewReservation(tuple(lines), location, ttl_s * SECOND)
+        new = NewReservation(tuple(lines), location, ttl_s * SECOND, unique, unique_reference=bool(unique))
+        made: list[str] = []
         self.play(
-            "reserve",
-            lambda: self.model.reserve(key, lines, location, ttl_s * SECOND),
+            "reserve uniquely" if unique else "reserve",
+            lambda: made.append(self.model.reserve(key, lines, location, ttl_s * SECOND, unique)),
             lambda: reservations.reserve(self.store, CALL, new),
             key=key,
+        )
+        if made and made[0] != key:  # an update: the id of the server's reply must be that of the existing reservation
+            assert self.ids.pop(key) == self.ids[made[0]]
+            self.played["reserve again"] += 1
+
+    @rule(pick=recent, lines=wanted_lines, location=any_location, ttl_s=st.sampled_from(TTLS_S))
+    def update_reservation(self, pick: int, lines: list[tuple[str, int]], location: str, ttl_s: int) -> None:
+        key = self.some(self.model.reservations, pick)
+        etag = self.etag(key)
+        changes = ReservationChanges(tuple(lines), location, ttl_us=ttl_s * SECOND)
+        self.play(
+            "update reservation",
+            lambda: self.model.update(key, lines, location, ttl_s * SECOND),
+            lambda: reservations.update_reservation(self.store, CALL, self.ids[key], changes, etag=etag),
         )
 
     @rule(pick=recent, ttl_s=st.sampled_from(TTLS_S))
@@ -251,23 +276,23 @@ class OrderLife(RuleBasedStateMachine):
         location=any_location,
         shipping=st.sampled_from([0, 490]),
         ttl_s=st.sampled_from([0, 0, *TTLS_S]),
-        pick=st.none() | st.integers(0, 1),
+        picks=st.sampled_from([[], [], [0], [1], [0, 1], [2, 0, 1]]),
     )
-    def place(self, lines: list[tuple[str, int]], location: str, shipping: int, ttl_s: int, pick: int | None) -> None:
+    def place(self, lines: list[tuple[str, int]], location: str, shipping: int, ttl_s: int, picks: list[int]) -> None:
         key = f"orders/{len(self.ids)}"
-        reserved = self.some(self.model.reservations, pick) if pick is not None and self.model.reservations else ""
+        reserved = list(dict.fromkeys(self.some(self.model.reservations, pick) for pick in picks))
         new = NewOrder(
             CUSTOMER,
             tuple(lines),
             "EUR",
             location_id=location,
             shipping=Money("EUR", shipping) if shipping else None,
-            reservation_id=self.ids.get(reserved, ""),
+            reservation_ids=tuple(self.ids[one] for one in reserved),
         )
         self.play(
-            "place with reservation" if reserved else "place",
+            ("place", "place with reservation")[len(reserved)] if len(reserved) < 2 else "place with reservations",
             lambda: self.model.place(
-                key, lines, location=location, reservation=reserved, shipping=shipping, ttl_us=ttl_s * SECOND
+                key, lines, location=location, reservations=reserved, shipping=shipping, ttl_us=ttl_s * SECOND
             ),
             lambda: placing.place_order(self.store, CALL, new, rules=PlacingRules(NUMBERS, ttl_s)),
             key=key,

@@ -134,7 +134,7 @@ class Model(StockModel):
         lines: Sequence[tuple[str, int]],
         *,
         location: str = "",
-        reservation: str = "",
+        reservations: Sequence[str] = (),
         shipping: int = 0,
         ttl_us: int = 0,
     ) -> None:
@@ -142,20 +142,20 @@ class Model(StockModel):
         order.lines = {n: Line(sku, units, self.prices[sku]) for n, (sku, units) in enumerate(lines, start=1)}
         self.orders[key] = order
         requested = dict(enumerate(lines, start=1))
-        if reservation:
-            requested = self._take_over(key, reservation, requested)
+        if reservations:
+            requested = self._take_over(key, reservations, requested)
         self._allocate(key, requested, location)
         self.events.append(("order.placed", key))
 
     def _take_over(
-        self, key: str, reservation: str, requested: dict[int, tuple[str, int]]
+        self, key: str, reservations: Sequence[str], requested: dict[int, tuple[str, int]]
     ) -> dict[int, tuple[str, int]]:
         """Allocate reserved units to lines; return the units that are still needed."""
-        reserved = self.active(reservation, "COMMITTED")
         left: Counter[Place] = Counter()
-        for number, sku, place, units in reserved.parts:
-            self.move("RELEASE", reservation, number, (place, sku), reserved=-units)
-            left[place, sku] += units
+        for reservation in reservations:
+            for number, sku, place, units in self.active(reservation, "COMMITTED").parts:
+                self.move("RELEASE", reservation, number, (place, sku), reserved=-units)
+                left[place, sku] += units
         missing = {}
         for number, (sku, units) in requested.items():
             for place, one in left:
@@ -166,8 +166,9 @@ class Model(StockModel):
                     self._take(key, number, place, part)
             if units:
                 missing[number] = (sku, units)
-        reserved.state, reserved.order = "COMMITTED", key
-        self.events.append(("reservation.committed", reservation))
+        for reservation in reservations:
+            self.reservations[reservation].state, self.reservations[reservation].order = "COMMITTED", key
+            self.events.append(("reservation.committed", reservation))
         return missing
 
     def _allocate(self, key: str, requested: dict[int, tuple[str, int]], location: str) -> None:

@@ -327,6 +327,25 @@ def build_overcommitment(shop: Shop) -> Any:
 NO_RESERVATION = "reservations/none"
 
 
+def build_reservation_update(name: str, *lines: tuple[str, int], location: str = "", **fields: Any) -> Any:
+    """Build a request to change the lines of a reservation, or other fields."""
+    requested = [inventory_pb2.ReservationLine(sku=sku, quantity=quantity) for sku, quantity in lines]
+    reservation = inventory_pb2.Reservation(name=name, lines=requested, **fields)
+    return inventory_pb2.UpdateReservationRequest(reservation=reservation, location=location)
+
+
+def build_reservation_line(shop: Shop, sku: str, quantity: int = 1, **fields: Any) -> Any:
+    """Build a request to change a new reservation to one line."""
+    return build_reservation_update(make_reservation(shop), (sku, quantity), **fields)
+
+
+def build_taken_reservation_reference(shop: Shop) -> Any:
+    """Build a request to change the unique reference of a reservation to that of another."""
+    reference = new_id("cart")
+    make_reservation(shop, reference=reference, unique_reference=True)
+    return build_reservation_update(make_reservation(shop), reference=reference, unique_reference=True)
+
+
 def _reservation_steps(rpc: str, request: Callable[..., Any]) -> Iterator[tuple[Case, Prepare]]:
     yield (rpc, "RESERVATION_NOT_FOUND"), lambda shop: request(name=NO_RESERVATION)
     yield (rpc, "ETAG_MISMATCH"), lambda shop: request(name=make_reservation(shop), etag=STALE)
@@ -355,6 +374,22 @@ STOCK |= {
     ("ReserveStock", "SKU_NOT_FOUND"): lambda shop: build_reserve_stock(NO_SKU),
     ("ReserveStock", "NOT_FOR_SALE"): lambda shop: build_reserve_stock(create_unsellable_sku(shop)),
     ("ReserveStock", "OUT_OF_STOCK"): lambda shop: build_reserve_stock(make_allocated_sku(shop)),
+    ("UpdateReservation", "INVALID_UPDATE_MASK"): lambda shop: inventory_pb2.UpdateReservationRequest(
+        reservation=inventory_pb2.Reservation(name=make_reservation(shop)), update_mask=FieldMask(paths=["state"])
+    ),
+    ("UpdateReservation", "RESERVATION_NOT_FOUND"): lambda shop: build_reservation_update(NO_RESERVATION),
+    ("UpdateReservation", "ETAG_MISMATCH"): lambda shop: build_reservation_update(make_reservation(shop), etag=STALE),
+    ("UpdateReservation", "ILLEGAL_STATE"): lambda shop: build_reservation_update(make_released_reservation(shop)),
+    ("UpdateReservation", "REFERENCE_TAKEN"): build_taken_reservation_reference,
+    ("UpdateReservation", "LOCATION_NOT_FOUND"): lambda shop: build_reservation_line(
+        shop, shop.variant().sku, location=LOCATION.missing
+    ),
+    ("UpdateReservation", "RESOURCE_DELETED"): lambda shop: build_reservation_line(
+        shop, shop.variant().sku, location=make_deleted(LOCATION, shop)
+    ),
+    ("UpdateReservation", "SKU_NOT_FOUND"): lambda shop: build_reservation_line(shop, NO_SKU),
+    ("UpdateReservation", "NOT_FOR_SALE"): lambda shop: build_reservation_line(shop, create_unsellable_sku(shop)),
+    ("UpdateReservation", "OUT_OF_STOCK"): lambda shop: build_reservation_line(shop, make_allocated_sku(shop)),
     ("GetReservation", "RESERVATION_NOT_FOUND"): lambda shop: inventory_pb2.GetReservationRequest(name=NO_RESERVATION),
     ("CommitReservation", "OUT_OF_STOCK"): lambda shop: inventory_pb2.CommitReservationRequest(
         name=make_backordered_reservation(shop)
@@ -382,6 +417,13 @@ def create_unsellable_sku(shop: Shop) -> str:
     return str(variant.sku)
 
 
+def build_taken_order_reference(shop: Shop) -> Any:
+    """Build an order with the unique reference of another."""
+    taken = {"source": "market", "external_reference": new_id("ref")}
+    shop.order(**taken)
+    return shop.order_request(**taken, unique_external_reference=True)
+
+
 ORDERS: dict[Case, Prepare] = {
     ("PlaceOrder", "UNKNOWN_CURRENCY"): lambda shop: shop.order_request(currency_code="ZZZ"),
     ("PlaceOrder", "CUSTOMER_NOT_FOUND"): lambda shop: shop.order_request(customer=CUSTOMER.missing),
@@ -391,6 +433,7 @@ ORDERS: dict[Case, Prepare] = {
     ("PlaceOrder", "NOT_FOR_SALE"): lambda shop: shop.order_request((create_unsellable_sku(shop), 1)),
     ("PlaceOrder", "CURRENCY_MISMATCH"): lambda shop: shop.order_request(currency_code="USD"),
     ("PlaceOrder", "INVALID_AMOUNT"): build_excessive_total,
+    ("PlaceOrder", "REFERENCE_TAKEN"): build_taken_order_reference,
     ("PlaceOrder", "RESERVATION_NOT_FOUND"): lambda shop: shop.order_request(reservation=NO_RESERVATION),
     ("PlaceOrder", "ILLEGAL_STATE"): lambda shop: shop.order_request(reservation=make_released_reservation(shop)),
     ("PlaceOrder", "OUT_OF_STOCK"): lambda shop: shop.order_request((shop.variant(stock=1).sku, 2)),

@@ -165,7 +165,7 @@ LOCATION = Kind(
     Shop.location,
     missing="locations/nowhere",
     not_found="LOCATION_NOT_FOUND",
-    changes={"display_name": "Warehouse", "address": ADDRESS},
+    changes={"display_name": "Warehouse", "address": ADDRESS, "labels": {"region": "north"}},
     sortable=("display_name", "create_time", "update_time"),
     archives=False,
     field="location",

@@ -8,7 +8,7 @@ import typer
 
 from storekeep.cli.addresses import PANEL
 from storekeep.cli.changes import build_update
-from storekeep.cli.commands import LIMIT, Deleted, Etag, Limit, command, new_group
+from storekeep.cli.commands import LIMIT, Deleted, Etag, Label, Limit, command, new_group
 from storekeep.cli.listings import ResourceListing, add_listing
 from storekeep.cli.names import to_customer_name
 from storekeep.cli.pairs import parse_labels
@@ -36,7 +36,6 @@ ADDRESS_LABEL = "main"
 AddressLabel = Annotated[
     str, typer.Option("--address-label", help="Label of the address, such as home or billing.", rich_help_panel=PANEL)
 ]
-Label = Annotated[list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="May be repeated.")]
 
 
 def add_customers(app: typer.Typer) -> None:

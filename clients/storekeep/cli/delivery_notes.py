@@ -46,6 +46,7 @@ def _list_header_facts(order: Order) -> Iterable[tuple[str, str]]:
     yield "phone", order.phone
     yield "placed", format_cell(order, "create_time")
     yield "expires", format_cell(order, "expire_time")
+    yield "source", order.source
     yield "reference", order.external_reference
     yield "ship to", format_cell(order, "shipping_address")
     yield "bill to", format_cell(order, "billing_address")

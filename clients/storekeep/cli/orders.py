@@ -109,8 +109,15 @@ def place_order(
     line: Annotated[list[str], typer.Option("--line", metavar="SKU=UNITS", help="May be repeated.")],
     currency_code: Annotated[str, typer.Option("--currency", help="ISO 4217 code of all prices, such as EUR.")],
     location: Annotated[str, typer.Option("--location", help="Ship from this location (default: any).")] = "",
-    reservation: Annotated[str, typer.Option("--reservation", help="Use the stock of this reservation first.")] = "",
+    reservation: Annotated[
+        list[str] | None,
+        typer.Option("--reservation", help="Use the stock of this reservation first. May be repeated."),
+    ] = None,
     reference: Annotated[str, typer.Option("--reference", help="Your own number for the order.")] = "",
+    source: Annotated[str, typer.Option("--source", help="The system that the reference comes from.")] = "",
+    unique_reference: Annotated[
+        bool, typer.Option("--unique-reference", help="Fail if an order with this source and reference exists.")
+    ] = False,
     note: Annotated[str, typer.Option("--note", help="Note, shown with the order.")] = "",
     shipping: Annotated[str, typer.Option("--shipping", metavar="AMOUNT", help="Shipping cost.")] = "",
     email: Annotated[str, typer.Option("--email", help="E-mail address (default: the customer's).")] = "",
@@ -125,7 +132,11 @@ def place_order(
     postal_address: Address | None = None,
 ) -> None:
     """Place an order: fix its prices and allocate its stock, all lines or none. The address is where to ship it to."""
-    options: WriteOptions = {**session.write_options, "request_id": request_id}
+    options: WriteOptions = {
+        **session.write_options,
+        "request_id": request_id,
+        "on_replay": lambda: session.screen.show_notice("An earlier call with this request id placed the order."),
+    }
     order = session.client.orders.place(
         customer=to_customer_name(customer),
         lines=parse_order_lines(line),
@@ -135,7 +146,9 @@ def place_order(
         external_reference=reference,
         note=note,
         shipping=parse_amount(shipping, currency_code=currency_code) if shipping else None,
-        reservation=to_reservation_name(reservation) if reservation else "",
+        reservations=[to_reservation_name(name) for name in reservation or ()],
+        source=source,
+        unique_external_reference=unique_reference,
         billing_address=merge_address(Address(), bill_to) if bill_to else None,
         email=email,
         phone=phone,

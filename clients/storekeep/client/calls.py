@@ -17,7 +17,15 @@ import uuid_utils
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
 
-from storekeep.client.attempts import Metadata, ReplyT, RequestT, RetryBudget, call_with_retries, send
+from storekeep.client.attempts import (
+    Metadata,
+    ReceiveMetadata,
+    ReplyT,
+    RequestT,
+    RetryBudget,
+    call_with_retries,
+    send,
+)
 from storekeep.client.consistency_tokens import CONSISTENCY_METADATA_KEY, ConsistencyToken
 from storekeep.client.deadlines import Deadline
 from storekeep.client.errors import (
@@ -31,6 +39,9 @@ from storekeep.client.errors import (
 from storekeep.client.masks import build_field_mask
 from storekeep.client.pages import ItemT, Listing, Page, build_page
 from storekeep.client.tokens import Tokens
+
+REPLAYED_METADATA_KEY = "storekeep-replayed"
+"""Trailing metadata key of the stored reply of an earlier call with the same `request_id`."""
 
 
 class CallOptions(TypedDict, total=False):
@@ -62,6 +73,9 @@ class WriteOptions(CallOptions, total=False):
     """Idempotency key, a UUID: a repeat with the same payload returns the first reply (default: a new UUID)."""
     validate_only: bool
     """Whether to validate and return the result without storing anything."""
+    on_replay: Callable[[], None] | None
+    """Called before a mutation returns if an earlier call with this `request_id` had taken effect already: the reply is
+    that of the earlier call. This includes an earlier attempt of the same call, whose reply was lost."""
 
 
 class Mutation(Protocol):
@@ -176,12 +190,20 @@ class Calls:
         timeout_s: float | None = None,
         request_id: str = "",
         validate_only: bool = False,
+        on_replay: Callable[[], None] | None = None,
     ) -> ReplyT:
         """Send a mutation with a `request_id`."""
         request.request_id = request_id or str(uuid_utils.uuid7())
         request.validate_only = validate_only
         deadline = self._new_deadline(timeout_s)
-        return self._send_with_token(method, request, deadline, consistency_token=self.consistency_token)
+
+        def receive_metadata(metadata: Iterable[tuple[str, str | bytes]]) -> None:
+            entries = tuple(metadata)
+            self.consistency_token.update_from_metadata(entries)
+            if on_replay is not None and any(key == REPLAYED_METADATA_KEY for key, _ in entries):
+                on_replay()
+
+        return self._send_with_token(method, request, deadline, receive_metadata=receive_metadata)
 
     def read_public(
         self,
@@ -249,10 +271,10 @@ class Calls:
         request: RequestT,
         deadline: Deadline,
         metadata: Metadata = (),
-        consistency_token: ConsistencyToken | None = None,
+        receive_metadata: ReceiveMetadata | None = None,
     ) -> ReplyT:
         send_with = partial(
-            self._send_with_retries, method, request, deadline=deadline, consistency_token=consistency_token
+            self._send_with_retries, method, request, deadline=deadline, receive_metadata=receive_metadata
         )
         if self._tokens is None:
             with self._name_missing_key_in_errors():
@@ -274,10 +296,10 @@ class Calls:
         *,
         deadline: Deadline,
         metadata: Metadata = (),
-        consistency_token: ConsistencyToken | None = None,
+        receive_metadata: ReceiveMetadata | None = None,
     ) -> ReplyT:
         attempt = partial(
-            send, method, request, deadline=deadline, metadata=metadata, consistency_token=consistency_token
+            send, method, request, deadline=deadline, metadata=metadata, receive_metadata=receive_metadata
         )
         with self._name_server_in_errors():
             reply = call_with_retries(attempt, deadline=deadline, budget=self._budget, reconnects=self._has_answer)

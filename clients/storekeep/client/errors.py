@@ -18,9 +18,9 @@ StorekeepError
     │                               ReservationNotFound, CustomerNotFound, OrderNotFound, OrderLineNotFound,
     │                               FulfillmentNotFound,
     │                               ServiceAccountNotFound, ApiKeyNotFound, RoleNotFound, AuditEntryNotFound
-    ├── Conflict                    EtagMismatch, AlreadyExists, SkuTaken, ResourceDeleted, ResourceNotDeleted,
-    │                               ResourceInUse, IllegalState, FieldNotChangeable, OrderHeld, OrderNotHeld,
-    │                               UnitsNotOpen, NotForSale, OutOfStock, QuantityMismatch, RoleBuiltIn,
+    ├── Conflict                    EtagMismatch, AlreadyExists, SkuTaken, ReferenceTaken, ResourceDeleted,
+    │                               ResourceNotDeleted, ResourceInUse, IllegalState, FieldNotChangeable, OrderHeld,
+    │                               OrderNotHeld, UnitsNotOpen, NotForSale, OutOfStock, QuantityMismatch, RoleBuiltIn,
     │                               CountBelowCommitted, ReplyExpired
     └── ServerError                 Overloaded, RateLimited, DeadlineExceeded, StorageFull, StorageUnavailable,
                                     ShuttingDown, InternalError, AuditEntryUnreadable
@@ -322,6 +322,17 @@ class SkuTaken(Conflict):
     def variant(self) -> str:
         """Name of the variant that has the SKU."""
         return self.metadata.get("variant", "")
+
+
+class ReferenceTaken(Conflict):
+    """Another order or active reservation has the reference, which must be unique."""
+
+    reason = "REFERENCE_TAKEN"
+
+    @property
+    def resource(self) -> str:
+        """Name of the order or reservation that has the reference."""
+        return self.metadata.get("resource", "")
 
 
 class ResourceDeleted(Conflict):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Unpack
 
@@ -47,6 +47,7 @@ from storekeep.v1.inventory_pb2 import (
     TransferStockResponse,
     UndeleteLocationRequest,
     UpdateLocationRequest,
+    UpdateReservationRequest,
     UpdateStockLevelRequest,
 )
 from storekeep.v1.inventory_pb2_grpc import InventoryServiceStub
@@ -354,6 +355,8 @@ class Inventory:
         location: str = "",
         ttl_s: float | None = None,
         reference: str = "",
+        labels: Mapping[str, str] | None = None,
+        unique_reference: bool = False,
         **options: Unpack[WriteOptions],
     ) -> Reservation:
         """Reserve stock until an expiry time, all lines or none.
@@ -363,6 +366,8 @@ class Inventory:
             location: name of the location to reserve from (default: any).
             ttl_s: lifetime in seconds, from 1 second to 30 days (default: 15 minutes).
             reference: your own reference, such as a cart id.
+            unique_reference: whether to update the active reservation that was made with the same reference and this
+                argument, instead of making a second one.
 
         Raises: LocationNotFound, ResourceDeleted, SkuNotFound, NotForSale, OutOfStock (names each short SKU).
         """
@@ -371,6 +376,8 @@ class Inventory:
             location=location,
             ttl=_to_duration(ttl_s),
             reference=reference,
+            labels=labels,
+            unique_reference=unique_reference,
         )
         return self._calls.write(self._stub.ReserveStock, request, **options)
 
@@ -396,6 +403,36 @@ class Inventory:
             timeout_s=timeout_s,
             max_staleness_s=max_staleness_s,
         )
+
+    def update_reservation(
+        self,
+        reservation: Reservation,
+        *,
+        update_mask: Iterable[str] = (),
+        ttl_s: float | None = None,
+        location: str = "",
+        **options: Unpack[WriteOptions],
+    ) -> Reservation:
+        """Update an active reservation: the fields in `update_mask`, or all fields set in the message if it is empty.
+
+        Units that both the old and the new lines need stay reserved throughout.
+
+        Args:
+            reservation: its name, its new `lines`, `expire_time`, `reference`, `labels` or `unique_reference`, and
+                its `etag` to update it only if that is still the current one.
+            ttl_s: seconds from now until it expires, instead of `expire_time`.
+            location: name of the location to reserve additional units from (default: any).
+
+        Raises: InvalidUpdateMask, ReservationNotFound, EtagMismatch, IllegalState, ReferenceTaken, LocationNotFound,
+        ResourceDeleted, SkuNotFound, NotForSale, OutOfStock (names each short SKU).
+        """
+        request = UpdateReservationRequest(
+            reservation=reservation,
+            update_mask=build_field_mask(update_mask),
+            ttl=_to_duration(ttl_s),
+            location=location,
+        )
+        return self._calls.write(self._stub.UpdateReservation, request, **options)
 
     def extend_reservation(
         self, name: str, *, ttl_s: float | None = None, etag: str = "", **options: Unpack[WriteOptions]

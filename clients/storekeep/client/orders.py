@@ -71,6 +71,9 @@ class Orders:
         labels: Mapping[str, str] | None = None,
         ship_by_time: datetime | None = None,
         deliver_by_time: datetime | None = None,
+        reservations: Iterable[str] = (),
+        source: str = "",
+        unique_external_reference: bool = False,
         **options: Unpack[WriteOptions],
     ) -> Order:
         """Place an order: fix its prices and allocate its stock, all lines or none.
@@ -88,9 +91,13 @@ class Orders:
             labels: labels for your own use.
             ship_by_time: promised time of the last shipment, with a time zone.
             deliver_by_time: promised time of delivery, with a time zone.
+            reservations: names of up to 20 reservations, instead of `reservation`.
+            source: the system that `external_reference` comes from, such as a marketplace.
+            unique_external_reference: whether to fail if an order with the same source and reference exists.
 
         Raises: UnknownCurrency, CustomerNotFound, LocationNotFound, ResourceDeleted, SkuNotFound, NotForSale,
-        CurrencyMismatch, InvalidAmount, ReservationNotFound, IllegalState, OutOfStock (names each short SKU).
+        CurrencyMismatch, InvalidAmount, ReferenceTaken (names the order), ReservationNotFound, IllegalState,
+        OutOfStock (names each short SKU).
         """
         request = PlaceOrderRequest(
             customer=customer,
@@ -108,6 +115,9 @@ class Orders:
             labels=labels or {},
             ship_by_time=to_timestamp(ship_by_time),
             deliver_by_time=to_timestamp(deliver_by_time),
+            reservations=reservations,
+            source=source,
+            unique_external_reference=unique_external_reference,
         )
         return self._calls.write(self._stub.PlaceOrder, request, **options)
 

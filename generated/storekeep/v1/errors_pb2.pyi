@@ -84,6 +84,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """Other resources still refer to this one; the metadata names one."""
     ERROR_REASON_ILLEGAL_STATE: _ErrorReason.ValueType  # 36
     """The current state does not allow this step; the metadata has the current and the requested state."""
+    ERROR_REASON_REFERENCE_TAKEN: _ErrorReason.ValueType  # 38
+    """Another order has this `source` and `external_reference`, or another active reservation has this `reference`, and
+    the call or the reservation requires a unique one. The metadata names the other as `resource`.
+    """
     ERROR_REASON_CATEGORY_NOT_FOUND: _ErrorReason.ValueType  # 40
     """No such category."""
     ERROR_REASON_PRODUCT_NOT_FOUND: _ErrorReason.ValueType  # 41
@@ -230,6 +234,10 @@ ERROR_REASON_RESOURCE_IN_USE: ErrorReason.ValueType  # 35
 """Other resources still refer to this one; the metadata names one."""
 ERROR_REASON_ILLEGAL_STATE: ErrorReason.ValueType  # 36
 """The current state does not allow this step; the metadata has the current and the requested state."""
+ERROR_REASON_REFERENCE_TAKEN: ErrorReason.ValueType  # 38
+"""Another order has this `source` and `external_reference`, or another active reservation has this `reference`, and
+the call or the reservation requires a unique one. The metadata names the other as `resource`.
+"""
 ERROR_REASON_CATEGORY_NOT_FOUND: ErrorReason.ValueType  # 40
 """No such category."""
 ERROR_REASON_PRODUCT_NOT_FOUND: ErrorReason.ValueType  # 41

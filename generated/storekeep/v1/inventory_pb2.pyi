@@ -157,6 +157,26 @@ class Location(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     NAME_FIELD_NUMBER: _builtins.int
     DISPLAY_NAME_FIELD_NUMBER: _builtins.int
     ADDRESS_FIELD_NUMBER: _builtins.int
@@ -165,6 +185,7 @@ class Location(_message.Message):
     DELETE_TIME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The resource name, as `locations/{location}`. Set at creation, immutable."""
     display_name: _builtins.str
@@ -189,6 +210,10 @@ class Location(_message.Message):
     def delete_time(self) -> _timestamp_pb2.Timestamp:
         """When the resource was deleted; absent if it is not deleted."""
 
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Labels for your own use: at most 64, with keys of at most 63 and values of at most 255 characters."""
+
     def __init__(
         self,
         *,
@@ -200,10 +225,11 @@ class Location(_message.Message):
         delete_time: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
         priority: _builtins.int = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "create_time", b"create_time", "delete_time", b"delete_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "create_time", b"create_time", "delete_time", b"delete_time", "display_name", b"display_name", "etag", b"etag", "name", b"name", "priority", b"priority", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "create_time", b"create_time", "delete_time", b"delete_time", "display_name", b"display_name", "etag", b"etag", "labels", b"labels", "name", b"name", "priority", b"priority", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -417,6 +443,26 @@ class Reservation(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     NAME_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     LINES_FIELD_NUMBER: _builtins.int
@@ -426,23 +472,29 @@ class Reservation(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    UNIQUE_REFERENCE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """The resource name, as `reservations/{reservation}`."""
+    """The resource name, as `reservations/{reservation}`. Set at creation, immutable."""
     state: Global___ReservationState.ValueType
     """Whether the reservation still holds stock."""
     reference: _builtins.str
-    """The caller's own reference, such as a cart id."""
+    """The caller's own reference, such as a cart id. At most 100 characters."""
     order: _builtins.str
     """The order that took the reserved stock, as `orders/{order}`; empty if none did."""
     etag: _builtins.str
-    """Changes whenever the reservation changes."""
+    """Changes whenever the reservation changes. Send it back with an update to avoid overwriting someone else's change."""
+    unique_reference: _builtins.bool
+    """Whether no other active reservation with this field set may have the same reference."""
     @_builtins.property
     def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReservationLine]:
-        """The reserved units by location. They stay listed after the reservation ends."""
+        """The reserved units by location. They stay listed after the reservation ends. An update takes at most 500 lines, and
+        of each line only the SKU and the quantity.
+        """
 
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
-        """When the reservation expires."""
+        """When the reservation expires. An update takes a time in the future, but no later than the longest `ttl`."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
@@ -451,6 +503,10 @@ class Reservation(_message.Message):
     @_builtins.property
     def update_time(self) -> _timestamp_pb2.Timestamp:
         """When the resource last changed."""
+
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Labels for your own use: at most 64, with keys of at most 63 and values of at most 255 characters."""
 
     def __init__(
         self,
@@ -464,10 +520,12 @@ class Reservation(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        unique_reference: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expire_time", b"expire_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "etag", b"etag", "expire_time", b"expire_time", "lines", b"lines", "name", b"name", "order", b"order", "reference", b"reference", "state", b"state", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "etag", b"etag", "expire_time", b"expire_time", "labels", b"labels", "lines", b"lines", "name", b"name", "order", b"order", "reference", b"reference", "state", b"state", "unique_reference", b"unique_reference", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -490,7 +548,7 @@ class ReservationLine(_message.Message):
     sku: _builtins.str
     """The SKU."""
     quantity: _builtins.int
-    """Units."""
+    """Units: 1 to 1,000,000 in an update."""
     location: _builtins.str
     """The location that holds the units, as `locations/{location}`."""
     def __init__(
@@ -1695,12 +1753,34 @@ class ReserveStockRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     LINES_FIELD_NUMBER: _builtins.int
     LOCATION_FIELD_NUMBER: _builtins.int
     TTL_FIELD_NUMBER: _builtins.int
     REFERENCE_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    UNIQUE_REFERENCE_FIELD_NUMBER: _builtins.int
     location: _builtins.str
     """Reserve all lines at this location, as `locations/{location}`. Default: each SKU is taken from the first location
     that has the whole quantity, or else from several. Locations are ordered by lowest `priority`, then by largest
@@ -1712,6 +1792,11 @@ class ReserveStockRequest(_message.Message):
     """A UUID that makes retries safe: calls with the same id and payload take effect once and return the same reply."""
     validate_only: _builtins.bool
     """Dry run: validate and execute the call and return its reply, but change nothing."""
+    unique_reference: _builtins.bool
+    """Keep one active reservation for the reference, which is then required. If an active reservation was made with the
+    same reference and this field, the call updates it, as UpdateReservation does, and returns it: the call's lines,
+    labels and expiry time replace the old ones. Reservations made without this field do not count.
+    """
     @_builtins.property
     def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReserveStockLine]:
         """The units to reserve: 1 to 500 lines. Two lines may name the same SKU."""
@@ -1719,6 +1804,10 @@ class ReserveStockRequest(_message.Message):
     @_builtins.property
     def ttl(self) -> _duration_pb2.Duration:
         """Time until the expiry, from now: 1 second to 30 days. Default: 15 minutes."""
+
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Labels for your own use: at most 64, with keys of at most 63 and values of at most 255 characters."""
 
     def __init__(
         self,
@@ -1729,10 +1818,12 @@ class ReserveStockRequest(_message.Message):
         reference: _builtins.str = ...,
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        unique_reference: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["ttl", b"ttl"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lines", b"lines", "location", b"location", "reference", b"reference", "request_id", b"request_id", "ttl", b"ttl", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["labels", b"labels", "lines", b"lines", "location", b"location", "reference", b"reference", "request_id", b"request_id", "ttl", b"ttl", "unique_reference", b"unique_reference", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1895,6 +1986,60 @@ class ListReservationsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__total_size) -> _WhichOneofReturnType__total_size | None: ...
 
 Global___ListReservationsResponse: _TypeAlias = ListReservationsResponse  # noqa: Y015
+
+@_typing.final
+class UpdateReservationRequest(_message.Message):
+    """The request of UpdateReservation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESERVATION_FIELD_NUMBER: _builtins.int
+    UPDATE_MASK_FIELD_NUMBER: _builtins.int
+    TTL_FIELD_NUMBER: _builtins.int
+    LOCATION_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    location: _builtins.str
+    """Reserve additional units at this location, as `locations/{location}`. Reserved units that the new lines need stay
+    where they are. Default: any location, as in ReserveStock.
+    """
+    request_id: _builtins.str
+    """A UUID that makes retries safe: calls with the same id and payload take effect once and return the same reply."""
+    validate_only: _builtins.bool
+    """Dry run: validate and execute the call and return its reply, but change nothing."""
+    @_builtins.property
+    def reservation(self) -> Global___Reservation:
+        """The reservation with its name and its new values: `lines`, `expire_time`, `reference`, `labels`,
+        `unique_reference`. If `etag` is set, the call fails unless it is the current one.
+        """
+
+    @_builtins.property
+    def update_mask(self) -> _field_mask_pb2.FieldMask:
+        """The fields to update; `*` means all. Default: the fields that are set in the message."""
+
+    @_builtins.property
+    def ttl(self) -> _duration_pb2.Duration:
+        """The new expiry time as the time from now: 1 second to 30 days. It may shorten the reservation. It needs no field in
+        the mask, and replaces an update of `expire_time`.
+        """
+
+    def __init__(
+        self,
+        *,
+        reservation: Global___Reservation | None = ...,
+        update_mask: _field_mask_pb2.FieldMask | None = ...,
+        ttl: _duration_pb2.Duration | None = ...,
+        location: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["reservation", b"reservation", "ttl", b"ttl", "update_mask", b"update_mask"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["location", b"location", "request_id", b"request_id", "reservation", b"reservation", "ttl", b"ttl", "update_mask", b"update_mask", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateReservationRequest: _TypeAlias = UpdateReservationRequest  # noqa: Y015
 
 @_typing.final
 class ExtendReservationRequest(_message.Message):

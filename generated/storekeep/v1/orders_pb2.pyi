@@ -160,9 +160,13 @@ class _OrderImportProblemEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Or
     """A SKU does not exist."""
     ORDER_IMPORT_PROBLEM_OUT_OF_STOCK: _OrderImportProblem.ValueType  # 10
     """The order is open, and there is not enough stock to allocate."""
+    ORDER_IMPORT_PROBLEM_REFERENCE_TAKEN: _OrderImportProblem.ValueType  # 11
+    """`unique_external_reference` is set, and another order has this source and reference."""
 
 class OrderImportProblem(_OrderImportProblem, metaclass=_OrderImportProblemEnumTypeWrapper):
-    """OrderImportProblem is the reason why an order was refused. The checks run in the order of these values."""
+    """OrderImportProblem is the reason why an order was refused. The checks run in the order of these values, but
+    REFERENCE_TAKEN follows NUMBER_TAKEN.
+    """
 
 ORDER_IMPORT_PROBLEM_UNSPECIFIED: OrderImportProblem.ValueType  # 0
 """Not a problem."""
@@ -186,6 +190,8 @@ ORDER_IMPORT_PROBLEM_SKU_NOT_FOUND: OrderImportProblem.ValueType  # 9
 """A SKU does not exist."""
 ORDER_IMPORT_PROBLEM_OUT_OF_STOCK: OrderImportProblem.ValueType  # 10
 """The order is open, and there is not enough stock to allocate."""
+ORDER_IMPORT_PROBLEM_REFERENCE_TAKEN: OrderImportProblem.ValueType  # 11
+"""`unique_external_reference` is set, and another order has this source and reference."""
 Global___OrderImportProblem: _TypeAlias = OrderImportProblem  # noqa: Y015
 
 @_typing.final
@@ -238,6 +244,8 @@ class Order(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     SHIP_BY_TIME_FIELD_NUMBER: _builtins.int
     DELIVER_BY_TIME_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    UNIQUE_EXTERNAL_REFERENCE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The resource name, as `orders/{order}`."""
     customer: _builtins.str
@@ -266,6 +274,10 @@ class Order(_message.Message):
     """E-mail address for questions about this order; may be empty. At most 254 characters (RFC 5321)."""
     phone: _builtins.str
     """Phone number for questions about this order. At most 40 characters."""
+    source: _builtins.str
+    """The system that `external_reference` comes from, such as a marketplace; may be empty."""
+    unique_external_reference: _builtins.bool
+    """Whether the order was placed with `unique_external_reference`."""
     @_builtins.property
     def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___OrderLine]:
         """The ordered lines, in the order of the request."""
@@ -337,10 +349,12 @@ class Order(_message.Message):
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         ship_by_time: _timestamp_pb2.Timestamp | None = ...,
         deliver_by_time: _timestamp_pb2.Timestamp | None = ...,
+        source: _builtins.str = ...,
+        unique_external_reference: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["billing_address", b"billing_address", "create_time", b"create_time", "deliver_by_time", b"deliver_by_time", "expire_time", b"expire_time", "ship_by_time", b"ship_by_time", "shipping", b"shipping", "shipping_address", b"shipping_address", "total", b"total", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["billing_address", b"billing_address", "cancel_reason", b"cancel_reason", "create_time", b"create_time", "customer", b"customer", "deliver_by_time", b"deliver_by_time", "email", b"email", "etag", b"etag", "expire_time", b"expire_time", "external_reference", b"external_reference", "held", b"held", "hold_reason", b"hold_reason", "labels", b"labels", "lines", b"lines", "location", b"location", "name", b"name", "note", b"note", "number", b"number", "phone", b"phone", "ship_by_time", b"ship_by_time", "shipping", b"shipping", "shipping_address", b"shipping_address", "state", b"state", "total", b"total", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["billing_address", b"billing_address", "cancel_reason", b"cancel_reason", "create_time", b"create_time", "customer", b"customer", "deliver_by_time", b"deliver_by_time", "email", b"email", "etag", b"etag", "expire_time", b"expire_time", "external_reference", b"external_reference", "held", b"held", "hold_reason", b"hold_reason", "labels", b"labels", "lines", b"lines", "location", b"location", "name", b"name", "note", b"note", "number", b"number", "phone", b"phone", "ship_by_time", b"ship_by_time", "shipping", b"shipping", "shipping_address", b"shipping_address", "source", b"source", "state", b"state", "total", b"total", "unique_external_reference", b"unique_external_reference", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -725,6 +739,9 @@ class PlaceOrderRequest(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     SHIP_BY_TIME_FIELD_NUMBER: _builtins.int
     DELIVER_BY_TIME_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    UNIQUE_EXTERNAL_REFERENCE_FIELD_NUMBER: _builtins.int
+    RESERVATIONS_FIELD_NUMBER: _builtins.int
     customer: _builtins.str
     """The customer, as `customers/{customer}`."""
     currency_code: _builtins.str
@@ -735,7 +752,9 @@ class PlaceOrderRequest(_message.Message):
     stock, then by name.
     """
     external_reference: _builtins.str
-    """The caller's own reference for the order. It need not be unique. At most 100 characters."""
+    """The caller's own reference for the order. It need not be unique, unless `unique_external_reference` is set. At most
+    100 characters.
+    """
     note: _builtins.str
     """A note from the customer or the shop. At most 2,000 characters."""
     request_id: _builtins.str
@@ -751,6 +770,13 @@ class PlaceOrderRequest(_message.Message):
     """E-mail address for questions about this order. Default: the customer's. At most 254 characters (RFC 5321)."""
     phone: _builtins.str
     """Phone number for questions about this order. Default: the customer's. At most 40 characters."""
+    source: _builtins.str
+    """The system that `external_reference` comes from, such as a marketplace. At most 100 characters."""
+    unique_external_reference: _builtins.bool
+    """Place the order only if no other order has the same `source` and `external_reference`, which is then required. If
+    one has, the call fails with REFERENCE_TAKEN, and the metadata names that order as `resource`. Orders keep their
+    reference when they are cancelled or expire. Unlike `request_id`, this never lapses.
+    """
     @_builtins.property
     def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___PlaceOrderLine]:
         """The lines to order: 1 to 500. Two lines may name the same SKU."""
@@ -779,6 +805,13 @@ class PlaceOrderRequest(_message.Message):
     def deliver_by_time(self) -> _timestamp_pb2.Timestamp:
         """The promised time of delivery, not before `ship_by_time`; absent if none is promised."""
 
+    @_builtins.property
+    def reservations(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Commit these reservations to the order, at most 20, instead of `reservation`. Their units are taken in this order,
+        and then as for `reservation`. They may have any reference. If one cannot be committed, such as an expired one, the
+        call fails, names it and changes nothing.
+        """
+
     def __init__(
         self,
         *,
@@ -799,10 +832,13 @@ class PlaceOrderRequest(_message.Message):
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         ship_by_time: _timestamp_pb2.Timestamp | None = ...,
         deliver_by_time: _timestamp_pb2.Timestamp | None = ...,
+        source: _builtins.str = ...,
+        unique_external_reference: _builtins.bool = ...,
+        reservations: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["billing_address", b"billing_address", "deliver_by_time", b"deliver_by_time", "ship_by_time", b"ship_by_time", "shipping", b"shipping", "shipping_address", b"shipping_address"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["billing_address", b"billing_address", "currency_code", b"currency_code", "customer", b"customer", "deliver_by_time", b"deliver_by_time", "email", b"email", "external_reference", b"external_reference", "labels", b"labels", "lines", b"lines", "location", b"location", "note", b"note", "phone", b"phone", "request_id", b"request_id", "reservation", b"reservation", "ship_by_time", b"ship_by_time", "shipping", b"shipping", "shipping_address", b"shipping_address", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["billing_address", b"billing_address", "currency_code", b"currency_code", "customer", b"customer", "deliver_by_time", b"deliver_by_time", "email", b"email", "external_reference", b"external_reference", "labels", b"labels", "lines", b"lines", "location", b"location", "note", b"note", "phone", b"phone", "request_id", b"request_id", "reservation", b"reservation", "reservations", b"reservations", "ship_by_time", b"ship_by_time", "shipping", b"shipping", "shipping_address", b"shipping_address", "source", b"source", "unique_external_reference", b"unique_external_reference", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -889,7 +925,7 @@ class ListOrdersRequest(_message.Message):
     """The `next_page_token` of the previous page of the same query; empty for the first page. At most 2,048 characters."""
     filter: _builtins.str
     """Filter (AIP-160 subset) on `customer`, `state`, `currency_code`, `total` (in major units, such as `19.99`),
-    `external_reference`, `number`, `held`, `lines.sku`, `shipping_address.region_code`, `customer.email`,
+    `external_reference`, `source`, `number`, `held`, `lines.sku`, `shipping_address.region_code`, `customer.email`,
     `email`, `phone`, `labels.KEY`, `ship_by_time`, `deliver_by_time`, `create_time`, `update_time`. At most 2,000
     characters.
     """
@@ -2133,6 +2169,9 @@ class HistoricOrder(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     SHIP_BY_TIME_FIELD_NUMBER: _builtins.int
     DELIVER_BY_TIME_FIELD_NUMBER: _builtins.int
+    EXTERNAL_REFERENCE_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    UNIQUE_EXTERNAL_REFERENCE_FIELD_NUMBER: _builtins.int
     number: _builtins.str
     """The order number in the other system: 1 to 64 printable ASCII characters without spaces. It must not have the
     format of this server's own numbers.
@@ -2155,6 +2194,14 @@ class HistoricOrder(_message.Message):
     """E-mail address of the order. Default: none, since the customer's may have changed. At most 254 characters (RFC 5321)."""
     phone: _builtins.str
     """Phone number of the order. Default: none, since the customer's may have changed. At most 40 characters."""
+    external_reference: _builtins.str
+    """The reference of the order in the other system, beside its number. At most 100 characters."""
+    source: _builtins.str
+    """The system that `external_reference` comes from, such as a marketplace. At most 100 characters."""
+    unique_external_reference: _builtins.bool
+    """Import the order only if no other order has the same `source` and `external_reference`, which is then required. See
+    PlaceOrderRequest.
+    """
     @_builtins.property
     def order_time(self) -> _timestamp_pb2.Timestamp:
         """When the order was placed: not in the future, and not before 1900."""
@@ -2219,10 +2266,13 @@ class HistoricOrder(_message.Message):
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         ship_by_time: _timestamp_pb2.Timestamp | None = ...,
         deliver_by_time: _timestamp_pb2.Timestamp | None = ...,
+        external_reference: _builtins.str = ...,
+        source: _builtins.str = ...,
+        unique_external_reference: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["billing_address", b"billing_address", "deliver_by_time", b"deliver_by_time", "order_time", b"order_time", "ship_by_time", b"ship_by_time", "ship_time", b"ship_time", "shipping", b"shipping", "shipping_address", b"shipping_address", "total", b"total"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["billing_address", b"billing_address", "carrier", b"carrier", "currency_code", b"currency_code", "customer", b"customer", "deliver_by_time", b"deliver_by_time", "email", b"email", "labels", b"labels", "lines", b"lines", "location", b"location", "note", b"note", "number", b"number", "order_time", b"order_time", "phone", b"phone", "ship_by_time", b"ship_by_time", "ship_time", b"ship_time", "shipping", b"shipping", "shipping_address", b"shipping_address", "total", b"total", "tracking_number", b"tracking_number"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["billing_address", b"billing_address", "carrier", b"carrier", "currency_code", b"currency_code", "customer", b"customer", "deliver_by_time", b"deliver_by_time", "email", b"email", "external_reference", b"external_reference", "labels", b"labels", "lines", b"lines", "location", b"location", "note", b"note", "number", b"number", "order_time", b"order_time", "phone", b"phone", "ship_by_time", b"ship_by_time", "ship_time", b"ship_time", "shipping", b"shipping", "shipping_address", b"shipping_address", "source", b"source", "total", b"total", "tracking_number", b"tracking_number", "unique_external_reference", b"unique_external_reference"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

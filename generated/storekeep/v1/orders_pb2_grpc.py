@@ -175,7 +175,8 @@ class OrderServiceServicer:
         """Place an order: fix its prices and allocate its stock, all lines or none. An order that is not confirmed expires
         after the time in the setting `unpaid_order_ttl_s`.
         Errors: UNKNOWN_CURRENCY, CUSTOMER_NOT_FOUND, LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND,
-        NOT_FOR_SALE, CURRENCY_MISMATCH, INVALID_AMOUNT, RESERVATION_NOT_FOUND, ILLEGAL_STATE, OUT_OF_STOCK.
+        NOT_FOR_SALE, CURRENCY_MISMATCH, INVALID_AMOUNT, REFERENCE_TAKEN, RESERVATION_NOT_FOUND, ILLEGAL_STATE,
+        OUT_OF_STOCK.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -221,7 +222,7 @@ class OrderServiceServicer:
         labels. The total follows the shipping cost. `docs/reference/changeable-fields.md` lists the states in which each
         field can change; a value that equals the current one is always accepted. Lines change with ApplyOrderEdit.
         Errors: INVALID_UPDATE_MASK, UNKNOWN_CURRENCY, ORDER_NOT_FOUND, ETAG_MISMATCH, FIELD_NOT_CHANGEABLE,
-        CURRENCY_MISMATCH, INVALID_AMOUNT.
+        CURRENCY_MISMATCH, INVALID_AMOUNT, REFERENCE_TAKEN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

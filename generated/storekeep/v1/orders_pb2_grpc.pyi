@@ -37,7 +37,8 @@ class OrderServiceStub:
     """Place an order: fix its prices and allocate its stock, all lines or none. An order that is not confirmed expires
     after the time in the setting `unpaid_order_ttl_s`.
     Errors: UNKNOWN_CURRENCY, CUSTOMER_NOT_FOUND, LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND,
-    NOT_FOR_SALE, CURRENCY_MISMATCH, INVALID_AMOUNT, RESERVATION_NOT_FOUND, ILLEGAL_STATE, OUT_OF_STOCK.
+    NOT_FOR_SALE, CURRENCY_MISMATCH, INVALID_AMOUNT, REFERENCE_TAKEN, RESERVATION_NOT_FOUND, ILLEGAL_STATE,
+    OUT_OF_STOCK.
     """
     GetOrder: _grpc.UnaryUnaryMultiCallable[_orders_pb2.GetOrderRequest, _orders_pb2.Order]
     """Get one order.
@@ -63,7 +64,7 @@ class OrderServiceStub:
     labels. The total follows the shipping cost. `docs/reference/changeable-fields.md` lists the states in which each
     field can change; a value that equals the current one is always accepted. Lines change with ApplyOrderEdit.
     Errors: INVALID_UPDATE_MASK, UNKNOWN_CURRENCY, ORDER_NOT_FOUND, ETAG_MISMATCH, FIELD_NOT_CHANGEABLE,
-    CURRENCY_MISMATCH, INVALID_AMOUNT.
+    CURRENCY_MISMATCH, INVALID_AMOUNT, REFERENCE_TAKEN.
     """
     ConfirmOrder: _grpc.UnaryUnaryMultiCallable[_orders_pb2.ConfirmOrderRequest, _orders_pb2.Order]
     """Confirm a placed order. A confirmed order does not expire.
@@ -167,7 +168,8 @@ class OrderServiceAsyncStub(OrderServiceStub):
     """Place an order: fix its prices and allocate its stock, all lines or none. An order that is not confirmed expires
     after the time in the setting `unpaid_order_ttl_s`.
     Errors: UNKNOWN_CURRENCY, CUSTOMER_NOT_FOUND, LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND,
-    NOT_FOR_SALE, CURRENCY_MISMATCH, INVALID_AMOUNT, RESERVATION_NOT_FOUND, ILLEGAL_STATE, OUT_OF_STOCK.
+    NOT_FOR_SALE, CURRENCY_MISMATCH, INVALID_AMOUNT, REFERENCE_TAKEN, RESERVATION_NOT_FOUND, ILLEGAL_STATE,
+    OUT_OF_STOCK.
     """
     GetOrder: _aio.UnaryUnaryMultiCallable[_orders_pb2.GetOrderRequest, _orders_pb2.Order]  # type: ignore[assignment]
     """Get one order.
@@ -193,7 +195,7 @@ class OrderServiceAsyncStub(OrderServiceStub):
     labels. The total follows the shipping cost. `docs/reference/changeable-fields.md` lists the states in which each
     field can change; a value that equals the current one is always accepted. Lines change with ApplyOrderEdit.
     Errors: INVALID_UPDATE_MASK, UNKNOWN_CURRENCY, ORDER_NOT_FOUND, ETAG_MISMATCH, FIELD_NOT_CHANGEABLE,
-    CURRENCY_MISMATCH, INVALID_AMOUNT.
+    CURRENCY_MISMATCH, INVALID_AMOUNT, REFERENCE_TAKEN.
     """
     ConfirmOrder: _aio.UnaryUnaryMultiCallable[_orders_pb2.ConfirmOrderRequest, _orders_pb2.Order]  # type: ignore[assignment]
     """Confirm a placed order. A confirmed order does not expire.
@@ -300,7 +302,8 @@ class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
         """Place an order: fix its prices and allocate its stock, all lines or none. An order that is not confirmed expires
         after the time in the setting `unpaid_order_ttl_s`.
         Errors: UNKNOWN_CURRENCY, CUSTOMER_NOT_FOUND, LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND,
-        NOT_FOR_SALE, CURRENCY_MISMATCH, INVALID_AMOUNT, RESERVATION_NOT_FOUND, ILLEGAL_STATE, OUT_OF_STOCK.
+        NOT_FOR_SALE, CURRENCY_MISMATCH, INVALID_AMOUNT, REFERENCE_TAKEN, RESERVATION_NOT_FOUND, ILLEGAL_STATE,
+        OUT_OF_STOCK.
         """
 
     @_abc_1.abstractmethod
@@ -356,7 +359,7 @@ class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
         labels. The total follows the shipping cost. `docs/reference/changeable-fields.md` lists the states in which each
         field can change; a value that equals the current one is always accepted. Lines change with ApplyOrderEdit.
         Errors: INVALID_UPDATE_MASK, UNKNOWN_CURRENCY, ORDER_NOT_FOUND, ETAG_MISMATCH, FIELD_NOT_CHANGEABLE,
-        CURRENCY_MISMATCH, INVALID_AMOUNT.
+        CURRENCY_MISMATCH, INVALID_AMOUNT, REFERENCE_TAKEN.
         """
 
     @_abc_1.abstractmethod

@@ -160,7 +160,7 @@ def sound(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dat
         reserve(store, CALL, NewReservation((("MUG-BLUE", units), ("TIN-RED", 1)))) for units in (4, 2, 1)
     )
     release_reservation(store, CALL, given_back.id)
-    place(store, "ada-marsh", ("MUG-BLUE", 1), reservation_id=sold.id)
+    place(store, "ada-marsh", ("MUG-BLUE", 1), reservation_ids=(sold.id,))
     once = replace(CALL, request_id="7f3c", fingerprint=b"x")
     adjust_stock(store, once, ("main", "MUG-BLUE"), quantity_delta=-1, reason="broken")
     store.close()

@@ -435,7 +435,7 @@ def test_problem_refuses_an_order_alone_and_leaves_nothing_of_it(case: str, shop
 
 def test_every_problem_is_provoked():
     provoked = {f"ORDER_IMPORT_PROBLEM_{problem}" for problem, _ in PROBLEMS.values()}
-    elsewhere = {"UNSPECIFIED", "NUMBER_TAKEN", "OUT_OF_STOCK"}
+    elsewhere = {"UNSPECIFIED", "NUMBER_TAKEN", "REFERENCE_TAKEN", "OUT_OF_STOCK"}
     assert provoked | {f"ORDER_IMPORT_PROBLEM_{name}" for name in elsewhere} == set(pb.OrderImportProblem.keys())
 
 

@@ -485,7 +485,7 @@ def make_reservation_cases(desk: Desk, lines: int) -> dict[str, tuple[Callable[[
         "reserve": (lambda: None, lambda _: make_reservation()),
         "release": (make_reservation, lambda key: release_reservation(store, CALL, key)),
         "commit": (make_reservation, lambda key: commit(store, CALL, key)),
-        "order": (make_reservation, lambda key: place(store, "ada-marsh", *requested, reservation_id=key)),
+        "order": (make_reservation, lambda key: place(store, "ada-marsh", *requested, reservation_ids=(key,))),
     }
 
 

@@ -9,7 +9,7 @@ DomainError
 │                           StockLevelNotFound, StockMovementNotFound, ReservationNotFound, CustomerNotFound,
 │                           OrderNotFound, FulfillmentNotFound, ServiceAccountNotFound, ApiKeyNotFound,
 │                           RoleNotFound, AuditEntryNotFound
-├── Conflict                AlreadyExists, SkuTaken, EtagMismatch, ResourceNotDeleted
+├── Conflict                AlreadyExists, SkuTaken, ReferenceTaken, EtagMismatch, ResourceNotDeleted
 ├── FailedPrecondition      ResourceDeleted, ResourceInUse, IllegalState, FieldNotChangeable, OrderHeld, OrderNotHeld,
 │                           UnitsNotOpen, NotForSale, OutOfStock, QuantityMismatch, RoleBuiltIn, CountBelowCommitted,
 │                           ReplyExpired
@@ -300,6 +300,23 @@ class SkuTaken(Conflict):
         super().__init__(f"the SKU {sku} belongs to {variant}")
         self.sku = sku
         self.variant = variant
+
+
+class ReferenceTaken(Conflict):
+    """Another resource has the reference, which must be unique.
+
+    Attributes:
+        resource: the name of the other resource: an order, or an active reservation.
+        reference: the reference.
+        source: the system that the reference of an order comes from; may be empty.
+    """
+
+    def __init__(self, reference: str, *, resource: str, source: str = "") -> None:
+        of_source = f" of {source!r}" if source else ""
+        super().__init__(f"the reference {reference!r}{of_source} belongs to {resource}")
+        self.resource = resource
+        self.reference = reference
+        self.source = source
 
 
 class EtagMismatch(Conflict):

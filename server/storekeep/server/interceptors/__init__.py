@@ -55,7 +55,8 @@ CHAIN: tuple[Entry, ...] = (
         "errors",
         "errors",
         Part.ERRORS,
-        "maps every exception to a status; the only step that aborts a call, so every step that raises is inside it",
+        "maps every exception to a status; the only step that aborts a call, so every step that raises is inside it; "
+        "sends the trailing metadata that they collect",
     ),
     Entry(
         "early_limits",

@@ -80,6 +80,7 @@ ERRORS: dict[type[Exception], Row] = {
     domain.AlreadyExists: Row(Code.ALREADY_EXISTS, "ALREADY_EXISTS"),
     domain.SkuTaken: Row(Code.ALREADY_EXISTS, "SKU_TAKEN"),
     domain.ResourceNotDeleted: Row(Code.ALREADY_EXISTS, "RESOURCE_NOT_DELETED"),
+    domain.ReferenceTaken: Row(Code.ALREADY_EXISTS, "REFERENCE_TAKEN"),
     domain.EtagMismatch: Row(Code.ABORTED, "ETAG_MISMATCH"),
     domain.ResourceDeleted: Row(Code.FAILED_PRECONDITION, "RESOURCE_DELETED"),
     domain.ResourceInUse: Row(Code.FAILED_PRECONDITION, "RESOURCE_IN_USE"),

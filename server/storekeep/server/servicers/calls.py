@@ -55,6 +55,7 @@ def build_call(request: Message) -> Call:
         fingerprint=compute_fingerprint(request, validate_only=validate_only) if request_id else b"",
         validate_only=validate_only,
         deadline=rpc.deadline,
+        on_replay=rpc.mark_replayed,
     )
 
 

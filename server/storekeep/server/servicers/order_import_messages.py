@@ -38,6 +38,9 @@ def parse_historic_order(message: pb.HistoricOrder) -> imports.Item:
             location_id=parse_id(message.location),
             total=_parse_amount(message, "total"),
             **parse_description(message),
+            external_reference=message.external_reference,
+            source=message.source,
+            unique_reference=message.unique_external_reference,
         )
     except UnknownCurrency as error:
         return imports.build_refusal(message.number, historic.CURRENCY, str(error))

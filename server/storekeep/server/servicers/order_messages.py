@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from storekeep.server.domain.addresses import Address
+from storekeep.server.domain.errors import InvalidField
 from storekeep.server.domain.orders.edits import Edit
 from storekeep.server.domain.orders.fulfillments import FULFILLMENT_CHANGEABLE, Fulfillment, LineUnits, Parcel
 from storekeep.server.domain.orders.history import OrderChange
@@ -76,6 +77,8 @@ def build_order(order: Order) -> pb.Order:
         phone=order.phone,
         ship_by_time=build_optional_timestamp(order.ship_by_time_us),
         deliver_by_time=build_optional_timestamp(order.deliver_by_time_us),
+        source=order.source,
+        unique_external_reference=order.unique_reference,
     )
     if order.labels:
         fill_labels(message.labels, order.labels)
@@ -234,7 +237,20 @@ def parse_new_order(request: pb.PlaceOrderRequest) -> NewOrder:
         location_id=parse_id(request.location),
         external_reference=request.external_reference,
         note=request.note,
-        reservation_id=parse_id(request.reservation),
         shipping=parse_money_message(request.shipping, field="shipping") if request.HasField("shipping") else None,
         **parse_description(request),
+        reservation_ids=_parse_reservation_ids(request),
+        source=request.source,
+        unique_reference=request.unique_external_reference,
     )
+
+
+def _parse_reservation_ids(request: pb.PlaceOrderRequest) -> tuple[str, ...]:
+    """Parse the ids of the reservations of a new order.
+
+    Raises: InvalidField.
+    """
+    if request.reservation and request.reservations:
+        raise InvalidField("reservations", "set either reservation or reservations")
+    names = request.reservations or ([request.reservation] if request.reservation else ())
+    return tuple(parse_id(name) for name in names)

@@ -52,6 +52,8 @@ class _Families:
         yield _build_durations(total)
         yield _build_rate_limited(total)
         yield _build_counter("storekeep_calls_forwarded", "Calls forwarded to the leader.", total.forwarded)
+        replayed = "Calls answered with the stored reply of an earlier call."
+        yield _build_counter("storekeep_calls_replayed", replayed, total.replayed)
         yield _build_counter("storekeep_store_commits", "Transactions committed durably.", total.commits)
         yield _build_counter("storekeep_store_writes", "Writes in the committed transactions.", total.writes)
         yield _build_log_size(self._status.workers)

@@ -23,6 +23,7 @@ from storekeep.server.domain.orders.orders import (
     is_reversed,
 )
 from storekeep.server.domain.orders.placing import DEFAULT_LOCATION
+from storekeep.server.domain.orders.references import Reference
 from storekeep.server.domain.orders.states import CANCELLED, CONFIRMED, FULFILLED, PARTIALLY_FULFILLED
 
 MILLION = 1_000_000
@@ -33,7 +34,7 @@ CURRENCY, AMOUNT, NUMBER_RESERVED, DOES_NOT_ADD_UP, TIME = (
     "DOES_NOT_ADD_UP",
     "TIME",
 )
-NUMBER_TAKEN, OUT_OF_STOCK = "NUMBER_TAKEN", "OUT_OF_STOCK"
+NUMBER_TAKEN, REFERENCE_TAKEN, OUT_OF_STOCK = "NUMBER_TAKEN", "REFERENCE_TAKEN", "OUT_OF_STOCK"
 CUSTOMER_NOT_FOUND, LOCATION_NOT_FOUND, SKU_NOT_FOUND = "CUSTOMER_NOT_FOUND", "LOCATION_NOT_FOUND", "SKU_NOT_FOUND"
 PROBLEMS = (
     CURRENCY,
@@ -42,6 +43,7 @@ PROBLEMS = (
     DOES_NOT_ADD_UP,
     TIME,
     NUMBER_TAKEN,
+    REFERENCE_TAKEN,
     CUSTOMER_NOT_FOUND,
     LOCATION_NOT_FOUND,
     SKU_NOT_FOUND,
@@ -82,6 +84,8 @@ class HistoricOrder:
     Attributes:
         ship_time_us: when the shipped units of the lines were shipped; None if nothing was shipped.
         location_id: empty for the default location; open units are then allocated from any location.
+        source: the system that `external_reference` comes from.
+        unique_reference: whether no other order may have the same source and external reference.
     """
 
     number: str
@@ -103,6 +107,9 @@ class HistoricOrder:
     labels: Mapping[str, str] = field(default_factory=dict)
     ship_by_time_us: int | None = None
     deliver_by_time_us: int | None = None
+    external_reference: str = ""
+    source: str = ""
+    unique_reference: bool = False
 
     @property
     def has_open_units(self) -> bool:
@@ -110,6 +117,11 @@ class HistoricOrder:
         return self.ship_time_us is None or any(
             line.shipped is not None and line.shipped < line.quantity - line.cancelled for line in self.lines
         )
+
+    @property
+    def reference(self) -> Reference:
+        """Return its source and external reference."""
+        return self.source, self.external_reference
 
 
 class OrderRefused(Exception):
@@ -169,7 +181,7 @@ def build_imported_order(item: HistoricOrder, numbers: OrderNumbers, *, now_us: 
         total_minor=total_minor,
         location_id=item.location_id or DEFAULT_LOCATION,
         shipping_address=item.shipping_address,
-        external_reference="",
+        external_reference=item.external_reference,
         note=item.note,
         cancel_reason="",
         version=1,
@@ -183,6 +195,8 @@ def build_imported_order(item: HistoricOrder, numbers: OrderNumbers, *, now_us: 
         labels=dict(item.labels),
         ship_by_time_us=item.ship_by_time_us,
         deliver_by_time_us=item.deliver_by_time_us,
+        source=item.source,
+        unique_reference=item.unique_reference,
         lines=lines,
     )
     if item.ship_time_us is None or not any(line.fulfilled for line in lines):
@@ -288,6 +302,8 @@ def extract_content(order: Order, shipping: Shipping | None) -> tuple[object, ..
         order.location_id,
         order.shipping_address,
         order.note,
+        order.source,
+        order.external_reference,
         order.create_time_us,
         order.shipping_minor,
         order.billing_address,

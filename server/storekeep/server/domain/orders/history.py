@@ -89,6 +89,8 @@ ORDER_FIELDS: dict[str, tuple[str, Formatter]] = {
     "customer_id": ("customer", _build_name_formatter("customers")),
     "location_id": ("location", _build_name_formatter("locations")),
     "external_reference": ("external_reference", _format_plain),
+    "source": ("source", _format_plain),
+    "unique_reference": ("unique_external_reference", _format_flag),
     "note": ("note", _format_plain),
     "cancel_reason": ("cancel_reason", _format_plain),
     "expire_time_us": ("expire_time", _format_time),

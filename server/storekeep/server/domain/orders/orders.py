@@ -90,6 +90,8 @@ class Order(msgspec.Struct, frozen=True, omit_defaults=True):
     labels: dict[str, str] = {}
     ship_by_time_us: int | None = None
     deliver_by_time_us: int | None = None
+    source: str = ""
+    unique_reference: bool = False
     lines: tuple[OrderLine, ...] = ()
     change_reason: str = ""
 
@@ -126,12 +128,14 @@ ROWS = Rows(
         "labels",
         "ship_by_time_us",
         "deliver_by_time_us",
+        "source",
+        "unique_reference",
     ),
     key=("id",),
 )
 ADDRESS_COLUMN = ROWS.columns.index("shipping_address")
 REFERENCE_COLUMN = ROWS.columns.index("external_reference")
-HELD_COLUMN = ROWS.columns.index("held")
+FLAG_COLUMNS = (ROWS.columns.index("held"), ROWS.columns.index("unique_reference"))
 BILLING_COLUMN = ROWS.columns.index("billing_address")
 LABELS_COLUMN = ROWS.columns.index("labels")
 NO_ADDRESS = "null"
@@ -225,7 +229,8 @@ def _build_order(row: Sequence[object], lines: tuple[OrderLine, ...]) -> Order:
     address = values[ADDRESS_COLUMN]
     values[ADDRESS_COLUMN] = None if address == NO_ADDRESS else decode_address(str(address))
     values[REFERENCE_COLUMN] = values[REFERENCE_COLUMN] or ""
-    values[HELD_COLUMN] = bool(values[HELD_COLUMN])
+    for column in FLAG_COLUMNS:
+        values[column] = bool(values[column])
     billing_address, labels = values[BILLING_COLUMN], values[LABELS_COLUMN]
     if billing_address is not None:
         values[BILLING_COLUMN] = decode_address(str(billing_address))
@@ -315,6 +320,7 @@ LISTING = Listing(
             FilterField(Kind.TEXT),
             matches=lambda operation, value, _: compare_absent(store.Order.external_reference, operation, value),
         ),
+        "source": Column(store.Order.source, FilterField(Kind.TEXT)),
         "number": Column(store.Order.number, FilterField(Kind.TEXT)),
         "held": Column(store.Order.held, FilterField(Kind.BOOLEAN)),
         "lines.sku": Column(None, FilterField(Kind.ELEMENT), matches=store.match_line_sku),

@@ -35,6 +35,7 @@ from storekeep.server.domain.orders.orders import (
     insert_lines,
     is_reversed,
 )
+from storekeep.server.domain.orders.references import require_reference, require_unused_reference
 from storekeep.server.domain.orders.states import PLACED
 from storekeep.server.domain.standard.resources import new_id
 from storekeep.server.domain.stock.allocations import RequestedLine, SourceLocations, allocate_stock, sum_quantities
@@ -72,10 +73,12 @@ class NewOrder(msgspec.Struct, frozen=True):
     Attributes:
         lines: (SKU, units), in the customer's order; several lines may have the same SKU.
         location_id: the location that supplies all units; empty to choose, see `allocations`.
-        reservation_id: the reservation whose stock is used first; empty for none.
         shipping: the shipping cost, in the order's currency; None for no cost.
         email: e-mail address for this order; empty for the customer's own.
         phone: phone number for this order; empty for the customer's own.
+        reservation_ids: the reservations whose stock is used first.
+        source: the system that `external_reference` comes from.
+        unique_reference: whether no other order may have the same source and external reference.
     """
 
     customer_id: str
@@ -86,13 +89,15 @@ class NewOrder(msgspec.Struct, frozen=True):
     external_reference: str = ""
     note: str = ""
     shipping: Money | None = None
-    reservation_id: str = ""
+    reservation_ids: tuple[str, ...] = ()
     billing_address: Address | None = None
     email: str = ""
     phone: str = ""
     labels: dict[str, str] = {}
     ship_by_time_us: int | None = None
     deliver_by_time_us: int | None = None
+    source: str = ""
+    unique_reference: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,11 +117,14 @@ def place_order(db: Store, call: Call, new: NewOrder, *, rules: PlacingRules) ->
     """Place an order: freeze its prices and allocate its stock, all lines or none.
 
     Raises: InvalidField, UnknownCurrency, CustomerNotFound, LocationNotFound, ResourceDeleted, SkuNotFound, NotForSale,
-        CurrencyMismatch, InvalidAmount, ReservationNotFound, IllegalState, OutOfStock, and the errors of `mutate`.
+        CurrencyMismatch, InvalidAmount, ReferenceTaken, ReservationNotFound, IllegalState, OutOfStock, and the errors
+        of `mutate`.
     """
     get_minor_digits(new.currency_code, field="currency_code")
     if is_reversed(new.ship_by_time_us, new.deliver_by_time_us):
         raise InvalidField("deliver_by_time", DELIVERED_BEFORE_SHIPPED)
+    if new.unique_reference:
+        require_reference(new.external_reference)
 
     def effect(mutation: Mutation) -> Order:
         tx = mutation.tx
@@ -125,14 +133,10 @@ def place_order(db: Store, call: Call, new: NewOrder, *, rules: PlacingRules) ->
         lines = price_lines(new.lines, terms.offers, currency_code=new.currency_code)
         shipping_minor = _check_shipping(new)
         total_minor = calculate_total(lines, shipping_minor=shipping_minor)
+        if new.unique_reference:
+            require_unused_reference(tx, (new.source, new.external_reference))
         order_id = new_id()
-        requested = [RequestedLine(line.line_number, line.sku, line.quantity) for line in lines]
-        if new.reservation_id:
-            commit_to_order(mutation, new.reservation_id, order_id, requested, location_id=new.location_id)
-        else:
-            source = f"orders/{order_id}"
-            places = terms.source_locations
-            allocate_stock(mutation, source, requested, location_id=new.location_id, source_locations=places)
+        _take_stock(mutation, new, order_id, lines, terms.source_locations)
         number = rules.numbers.make(mutation.next_sequence)
         expire_time_us = tx.now_us + rules.unpaid_ttl_s * MICROS if rules.unpaid_ttl_s else None
         order = Order(
@@ -158,6 +162,8 @@ def place_order(db: Store, call: Call, new: NewOrder, *, rules: PlacingRules) ->
             labels=new.labels,
             ship_by_time_us=new.ship_by_time_us,
             deliver_by_time_us=new.deliver_by_time_us,
+            source=new.source,
+            unique_reference=new.unique_reference,
             lines=lines,
         )
         _insert(tx, order)
@@ -165,6 +171,21 @@ def place_order(db: Store, call: Call, new: NewOrder, *, rules: PlacingRules) ->
         return order
 
     return mutate(db, call, effect, Order)
+
+
+def _take_stock(
+    mutation: Mutation, new: NewOrder, order_id: str, lines: Iterable[OrderLine], source_locations: SourceLocations
+) -> None:
+    """Allocate the stock of all lines, first from the order's reservations.
+
+    Raises: ReservationNotFound, IllegalState, OutOfStock.
+    """
+    requested = [RequestedLine(line.line_number, line.sku, line.quantity) for line in lines]
+    if new.reservation_ids:
+        commit_to_order(mutation, new.reservation_ids, order_id, requested, location_id=new.location_id)
+        return
+    order = f"orders/{order_id}"
+    allocate_stock(mutation, order, requested, location_id=new.location_id, source_locations=source_locations)
 
 
 def _check_shipping(new: NewOrder) -> int:

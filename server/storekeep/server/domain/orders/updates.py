@@ -19,6 +19,7 @@ from storekeep.server.domain.orders.cancellations import write_expiry
 from storekeep.server.domain.orders.changes import find_order_for_update, save_order
 from storekeep.server.domain.orders.orders import DELIVERED_BEFORE_SHIPPED, Order, is_reversed
 from storekeep.server.domain.orders.placing import calculate_total
+from storekeep.server.domain.orders.references import require_reference, require_unused_reference
 from storekeep.server.domain.orders.states import CHANGEABLE, EXPIRED
 from storekeep.server.store.engine import Store
 
@@ -36,7 +37,8 @@ def update_order(
             microseconds since 1970 or None, or the shipping cost as `Money` or None.
         reason: the caller's reason, shown in the history.
 
-    Raises: OrderNotFound, EtagMismatch, FieldNotChangeable, CurrencyMismatch, InvalidField, InvalidAmount.
+    Raises: OrderNotFound, EtagMismatch, FieldNotChangeable, CurrencyMismatch, InvalidField, InvalidAmount,
+        ReferenceTaken.
     """
 
     def effect(mutation: Mutation) -> Order:
@@ -47,6 +49,9 @@ def update_order(
         if old.state == EXPIRED:
             old = write_expiry(mutation, old)
             new = _apply(old, changes)
+        if old.unique_reference and new.external_reference != old.external_reference:
+            require_reference(new.external_reference, field="order.external_reference")
+            require_unused_reference(mutation.tx, (new.source, new.external_reference))
         return save_order(mutation, old, new, event="updated", reason=reason)
 
     return mutate(db, call, effect, Order)

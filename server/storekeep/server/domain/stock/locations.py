@@ -24,6 +24,7 @@ class Location(msgspec.Struct, frozen=True):
     update_time_us: int = 0
     delete_time_us: int | None = None
     priority: int = 0
+    labels: dict[str, str] = {}
 
     @property
     def name(self) -> str:

@@ -22,8 +22,9 @@ class Order(Versioned):
     """One order; `shipping_address` is JSON, `null` if there is none.
 
     An order that is not confirmed expires at `expire_time_us`; NULL means never. An order with `held` set makes no
-    progress. `external_reference` is NULL for most orders, which its partial index leaves out. `billing_address` and
-    `labels` are JSON; NULL if there are none.
+    progress. `external_reference` is NULL for most orders, which its partial index leaves out. No two orders with
+    `unique_reference` have the same `reference_source` and `external_reference`. `billing_address` and `labels` are
+    JSON; NULL if there are none.
     """
 
     id = peewee.TextField(primary_key=True)
@@ -47,6 +48,8 @@ class Order(Versioned):
     labels = peewee.TextField(null=True)
     ship_by_time_us = peewee.BigIntegerField(null=True)
     deliver_by_time_us = peewee.BigIntegerField(null=True)
+    source = peewee.TextField(column_name="reference_source", constraints=[peewee.SQL("DEFAULT ''")])
+    unique_reference = peewee.BooleanField(constraints=[peewee.SQL("DEFAULT FALSE")])
 
     class Meta:
         table_name = "orders"
@@ -59,7 +62,16 @@ class Order(Versioned):
         )
 
 
-Order.add_index(Order.index(Order.external_reference, where=peewee.SQL("external_reference IS NOT NULL")))
+Order.add_index(Order.index(Order.external_reference, Order.source, where=peewee.SQL("external_reference IS NOT NULL")))
+Order.add_index(
+    Order.index(
+        Order.source,
+        Order.external_reference,
+        unique=True,
+        where=peewee.SQL("unique_reference"),
+        name="orders_unique_reference",
+    )
+)
 Order.add_index(Order.index(peewee.SQL('LOWER("number")'), name="orders_lower_number"))
 Order.add_index(
     Order.index(
@@ -174,6 +186,17 @@ class OrderNote(Table):
         indexes = ((("order", "create_time_us", "id"), False), (("create_time_us", "id"), False))
 
 
+FIND_BY_REFERENCE = Statement(
+    """
+    SELECT requested.value ->> 0, requested.value ->> 1, (
+        SELECT id FROM orders
+        WHERE external_reference = requested.value ->> 1 AND reference_source = requested.value ->> 0
+        LIMIT 1
+    )
+    FROM ROWS(:references) AS requested
+    """
+)
+"""(source, external reference, order id) of each requested pair; the id is NULL if no order has the reference."""
 EXPIRED_IDS = Statement(
     """
     SELECT id FROM orders WHERE state = 'PLACED' AND expire_time_us <= :now_us ORDER BY expire_time_us LIMIT :most

@@ -17,12 +17,16 @@ DEFAULT_0 = peewee.SQL("DEFAULT 0")
 
 
 class Location(Deletable):
-    """One location that holds stock; `address` is JSON. Stock is taken from the lowest `priority` first."""
+    """One location that holds stock; `address` and `labels` are JSON.
+
+    Stock is taken from the lowest `priority` first.
+    """
 
     id = peewee.TextField(primary_key=True)
     display_name = peewee.TextField()
     address = peewee.TextField()
     priority = peewee.BigIntegerField(constraints=[DEFAULT_0])
+    labels = peewee.TextField(constraints=[peewee.SQL("DEFAULT '{}'")])
 
     class Meta:
         table_name = "locations"
