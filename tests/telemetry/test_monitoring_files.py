@@ -59,7 +59,7 @@ def test_every_metric_of_the_files_exists_and_measures(make_server: MakeServer, 
         assert values["storekeep_queue_wait_seconds_count", queue] >= 1
     assert values["storekeep_calls_queue_rejected_total", "write"] == 0
     if engine == "sqlite":
-        assert values["storekeep_wal_bytes", ""] > 0
+        assert values["storekeep_store_log_bytes", ""] > 0
     else:
         assert values["storekeep_database_connections", ""] >= 0
 

@@ -6,6 +6,7 @@ from google.type.money_pb2 import (
 
 from storekeep.client.calls import (
     CallOptions,
+    GetOptions,
     ReadOptions,
     WriteOptions,
 )
@@ -30,10 +31,12 @@ from storekeep.client.errors import (
     CategoryNotFound,
     ClientClosed,
     Conflict,
+    CountBelowCommitted,
     CurrencyMismatch,
     CustomerNotFound,
     DeadlineExceeded,
     EtagMismatch,
+    FieldNotChangeable,
     FieldProblem,
     FulfillmentNotFound,
     IllegalState,
@@ -64,6 +67,7 @@ from storekeep.client.errors import (
     ProductNotFound,
     QuantityMismatch,
     RateLimited,
+    ReferenceTaken,
     Refused,
     ReplyExpired,
     RequestIdReused,
@@ -106,7 +110,11 @@ from storekeep.client.pages import (
     DeletableQuery,
     Listing,
     Page,
+    PageQuery,
     Query,
+)
+from storekeep.client.times import (
+    to_timestamp,
 )
 from storekeep.client.tokens import (
     StoredToken,
@@ -163,6 +171,7 @@ from storekeep.v1.orders_pb2 import (
     OrderLine,
     OrderNote,
     OrderState,
+    Parcel,
 )
 from storekeep.v1.products_pb2 import (
     Category,
@@ -194,6 +203,7 @@ __all__ = [
     "CategoryState",
     "ClientClosed",
     "Conflict",
+    "CountBelowCommitted",
     "CreateApiKeyResponse",
     "CurrencyMismatch",
     "Customer",
@@ -202,11 +212,13 @@ __all__ = [
     "DeadlineExceeded",
     "DeletableQuery",
     "EtagMismatch",
+    "FieldNotChangeable",
     "FieldProblem",
     "Fulfillment",
     "FulfillmentLine",
     "FulfillmentNotFound",
     "FulfillmentState",
+    "GetOptions",
     "HealthStatus",
     "HistoricOrder",
     "HistoricOrderLine",
@@ -248,6 +260,8 @@ __all__ = [
     "OutOfStock",
     "Overloaded",
     "Page",
+    "PageQuery",
+    "Parcel",
     "PermissionDenied",
     "PrivilegeEscalation",
     "Product",
@@ -258,6 +272,7 @@ __all__ = [
     "RateLimited",
     "ReadOptions",
     "ReconcileStockResponse",
+    "ReferenceTaken",
     "Refused",
     "ReplyExpired",
     "RequestIdReused",
@@ -313,4 +328,5 @@ __all__ = [
     "add_default_port",
     "to_decimal",
     "to_money",
+    "to_timestamp",
 ]

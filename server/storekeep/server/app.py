@@ -31,6 +31,7 @@ from storekeep.server.interceptors.errors import map_errors
 from storekeep.server.interceptors.forwarding import Forwarding
 from storekeep.server.interceptors.freshness import enforce_freshness
 from storekeep.server.interceptors.rate_limits import Rate, RateLimits, parse_rates
+from storekeep.server.interceptors.read_masks import apply_read_masks
 from storekeep.server.interceptors.request_log import request_log
 from storekeep.server.interceptors.validation import validate_requests
 from storekeep.server.jobs.backups import BackupJob, BackupPlan, measure_backups
@@ -268,6 +269,7 @@ class App:
             "caller_limits": limits.limit_callers,
             "validation": validate_requests(message_size_max_bytes=settings.message_size_max_bytes),
             "freshness": None if parse_sqlite_path(settings.database) else enforce_freshness,
+            "read_masks": apply_read_masks,
         }
 
     def _make_routes(self, handlers: Mapping[str, Any]) -> dict[str, Route]:
@@ -449,6 +451,7 @@ class App:
             queued=self.store.queued,
             counts=add_counts([self._counts.counts(), stored]),
             gauges=tuple(gauges),
+            log_bytes=self.store.driver.measure_log(),
         )
 
     def stop(self, *, replaced: bool = False) -> None:

@@ -92,7 +92,7 @@ def _read_status(app: App) -> ServerStatus:
 
 
 def _reload_on_signal(loaded: LoadedSettings, stop: threading.Event, logs: Logs) -> None:
-    """On SIGHUP, reopen the log file and log which settings a restart would change: one process cannot replace itself."""
+    """On SIGHUP, reopen the log file and log what a restart would change: one process cannot replace itself."""
 
     def on_signal(_number: int, _frame: object) -> None:
         if is_terminal_closed():

@@ -12,13 +12,11 @@ class DriverMeasures(NamedTuple):
     """What a driver measures.
 
     Attributes:
-        log_bytes: length of SQLite's write-ahead log; 0 on PostgreSQL.
         checkpoint_failures: how often the log could not be copied to the database.
         connections: number of read connections in the pool; 0 on SQLite, where each thread has one.
         connections_used: number of them in use.
     """
 
-    log_bytes: int = 0
     checkpoint_failures: int = 0
     connections: int = 0
     connections_used: int = 0
@@ -80,6 +78,9 @@ class Driver(Protocol):
 
     def measure(self) -> DriverMeasures:
         """Return the measures at this moment."""
+
+    def measure_log(self) -> int:
+        """Return the size of the write-ahead log on this host, in bytes; 0 if the database server keeps it."""
 
     def check(self) -> None:
         """Raise StorageUnavailable if the open database is no longer the one at its URL."""

@@ -85,6 +85,7 @@ class Counts(msgspec.Struct, frozen=True):
         commits: Durable transactions of the store.
         writes: Writes of callers in these transactions.
         limited: Name of each rate limit and the number of calls that it rejected.
+        replayed: Calls that were answered with the stored reply of an earlier call.
         totals: Other numbers that only rise.
         histograms: Other histograms.
     """
@@ -95,6 +96,7 @@ class Counts(msgspec.Struct, frozen=True):
     commits: int = 0
     writes: int = 0
     limited: tuple[tuple[str, int], ...] = ()
+    replayed: int = 0
     totals: tuple[Total, ...] = ()
     histograms: tuple[HistogramCounts, ...] = ()
 
@@ -107,7 +109,7 @@ class Counts(msgspec.Struct, frozen=True):
 def add_counts(parts: Iterable[Counts]) -> Counts:
     """Return the sums of the counts of several processes."""
     parts = list(parts)
-    begun = forwarded = commits = writes = 0
+    begun = forwarded = commits = writes = replayed = 0
     rows: dict[Outcome, list[int]] = {}
     limited: Counter[str] = Counter()
     for part in parts:
@@ -115,6 +117,7 @@ def add_counts(parts: Iterable[Counts]) -> Counts:
         forwarded += part.forwarded
         commits += part.commits
         writes += part.writes
+        replayed += part.replayed
         limited.update(dict(part.limited))
         for ended in part.ended:
             _add_row(rows, (ended.method, ended.code, ended.reason), (*ended.buckets, ended.duration_us))
@@ -125,6 +128,7 @@ def add_counts(parts: Iterable[Counts]) -> Counts:
         commits,
         writes,
         tuple(sorted(limited.items())),
+        replayed,
         _add_totals(part.totals for part in parts),
         _add_histograms(part.histograms for part in parts),
     )
@@ -166,11 +170,12 @@ def _build_ended(rows: dict[Outcome, list[int]]) -> tuple[EndedCalls, ...]:
 class _Tally:
     """The counts of one thread. A row holds a number per bucket, then the sum of the durations in µs."""
 
-    __slots__ = ("begun", "forwarded", "limited", "rows")
+    __slots__ = ("begun", "forwarded", "limited", "replayed", "rows")
 
     def __init__(self) -> None:
         self.begun = 0
         self.forwarded = 0
+        self.replayed = 0
         self.limited: Counter[str] = Counter()
         self.rows: dict[Outcome, list[int]] = {}
 
@@ -212,6 +217,10 @@ class CallCounts:
         """Count a rejection by a rate limit."""
         self._own.tally.limited[limit] += 1
 
+    def replay(self) -> None:
+        """Count a finished call that was answered with a stored reply."""
+        self._own.tally.replayed += 1
+
     def forward(self) -> None:
         """Count a call that was forwarded to the leader and answered by it."""
         self._own.tally.forwarded += 1
@@ -232,4 +241,5 @@ class CallCounts:
             forwarded=forwarded,
             ended=ended,
             limited=tuple(sorted(limited.items())),
+            replayed=sum(tally.replayed for tally in tallies),
         )

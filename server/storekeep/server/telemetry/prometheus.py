@@ -61,7 +61,6 @@ HISTOGRAMS = {
 """Histograms of `Counts.histograms`."""
 GAUGES = {
     "storekeep_queue_overloaded": Family("Whether the queue admits only calls with a short wait.", "queue"),
-    "storekeep_wal_bytes": Family("Length of SQLite's write-ahead log."),
     "storekeep_database_connections": Family("Read connections of the pool of PostgreSQL.", "state"),
     "storekeep_replica_up": Family("Whether the replica may answer reads.", "replica"),
     "storekeep_replica_staleness_seconds": Family("Upper bound of the age of the replica's data.", "replica"),
@@ -91,10 +90,13 @@ class _Families:
         yield _build_durations(total)
         yield _build_rate_limited(total)
         yield _build_counter("storekeep_calls_forwarded", "Calls forwarded to the leader.", total.forwarded)
+        replayed = "Calls answered with the stored reply of an earlier call."
+        yield _build_counter("storekeep_calls_replayed", replayed, total.replayed)
         yield _build_counter("storekeep_store_commits", "Transactions committed durably.", total.commits)
         yield _build_counter("storekeep_store_writes", "Writes in the committed transactions.", total.writes)
         yield from _build_totals(total)
         yield from _build_histograms(total)
+        yield _build_log_size(self._status.workers)
         yield from _build_worker_metrics(self._status.workers)
         yield from _build_gauges(self._status.workers)
         yield from _build_process_metrics(self._status)
@@ -176,6 +178,13 @@ def _accumulate(row: Sequence[int], bounds: Sequence[float]) -> list[tuple[str, 
     """Return cumulative buckets, as Prometheus defines them: each includes the smaller ones."""
     names = [*map(str, bounds), "+Inf"]
     return [(name, float(sum(row[: index + 1]))) for index, name in enumerate(names)]
+
+
+def _build_log_size(workers: tuple[WorkerStatus, ...]) -> Metric:
+    """Return the size of the log, which is one file for all workers."""
+    sizes = [worker.report.log_bytes for worker in workers if worker.report]
+    meaning = "Size of SQLite's write-ahead log; 0 on PostgreSQL."
+    return GaugeMetricFamily("storekeep_store_log_bytes", meaning, value=max(sizes, default=0))
 
 
 def _build_worker_metrics(workers: tuple[WorkerStatus, ...]) -> Iterator[Metric]:

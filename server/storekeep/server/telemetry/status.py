@@ -36,6 +36,7 @@ class Report(msgspec.Struct, frozen=True, tag=True):
         serves_writes: Whether it serves writes itself.
         queued: Number of writes that wait for a commit.
         counts: Counts since it started.
+        log_bytes: Size of SQLite's write-ahead log, in bytes; 0 on PostgreSQL.
         gauges: Other numbers at this moment.
     """
 
@@ -43,6 +44,7 @@ class Report(msgspec.Struct, frozen=True, tag=True):
     serves_writes: bool
     queued: int
     counts: Counts
+    log_bytes: int = 0
     gauges: tuple[Gauge, ...] = ()
 
 

@@ -40,8 +40,6 @@ def measure_store(store: Store, queues: Mapping[str, AdmissionController]) -> It
     if measures.connections:
         yield Gauge("storekeep_database_connections", "used", measures.connections_used)
         yield Gauge("storekeep_database_connections", "idle", measures.connections - measures.connections_used)
-    else:
-        yield Gauge("storekeep_wal_bytes", "", measures.log_bytes)
     for state in store.list_replica_states():
         yield Gauge("storekeep_replica_up", state.name, float(not math.isinf(state.staleness_s)))
         if not math.isinf(state.staleness_s):
