@@ -260,6 +260,8 @@ class Supervisor:
     def _reload(self) -> None:
         """Reload the settings and begin to replace the workers, the leader last, so that leadership moves only once."""
         self._logs.reopen()
+        for process in self._processes():
+            process.reopen_log()
         new = reload_settings(self._loaded)
         if new is None:
             return
