@@ -83,7 +83,7 @@ class AdmissionController:
 
     Attributes:
         length_max: as given.
-        rejected: number of calls that were not admitted.
+        rejected: number of calls that were not admitted, or that waited too long.
         waits: how long calls waited, in seconds.
         is_overloaded: whether only calls with a short predicted wait are admitted.
     """
@@ -155,7 +155,9 @@ class AdmissionController:
             if now_s - self._long_since_s <= self._law.interval_s:
                 return False
             self._begin_overload(now_s)
-        return wait_s > self._law.slough_factor * self._overloaded_wait_max_s
+        is_late = wait_s > self._law.slough_factor * self._overloaded_wait_max_s
+        self.rejected += is_late
+        return is_late
 
     def admits(self, length: int) -> bool:
         """Return whether a queue of this length admits another call."""
