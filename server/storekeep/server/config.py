@@ -18,6 +18,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from storekeep.server.runtime.ports import is_host_and_port, is_loopback
 from storekeep.server.runtime.secret_strength import BYTES_MIN, is_weak
+from storekeep.server.runtime.setting_names import FILE_VARIABLE, OTHER_VARIABLES, PREFIX
 from storekeep.server.runtime.setting_types import Bytes, Count, DayTime, Interval, Rates, Seconds, Words, Workers
 from storekeep.server.runtime.settings_files import SettingsFile, UnreadableSettings, read_settings_file
 from storekeep.server.runtime.settings_problems import ORDER_NUMBERS, describe_problem
@@ -30,24 +31,6 @@ from storekeep.server.store.urls import (
     parse_sqlite_path,
 )
 
-PREFIX = "STOREKEEP_"
-FILE_VARIABLE = "STOREKEEP_CONFIG_FILE"
-"""Path of the settings file: TOML if it ends in `.toml`, otherwise lines of `STOREKEEP_NAME=value`."""
-OTHER_VARIABLES = frozenset(
-    {
-        FILE_VARIABLE,
-        "STOREKEEP_ADDRESS",
-        "STOREKEEP_API_KEY",
-        "STOREKEEP_CLI_CA_FILE",
-        "STOREKEEP_CLI_CERT_FILE",
-        "STOREKEEP_CLI_KEY_FILE",
-        "STOREKEEP_DEBUG",
-        "STOREKEEP_HTTP_LISTEN",
-        "STOREKEEP_LOGIN_FILE",
-        "STOREKEEP_REAL_DATA",
-    }
-)
-"""Variables of the client, the command line, the gateway and the tests."""
 SECRETS = frozenset(
     {"STOREKEEP_SECRET", "STOREKEEP_SECRET_PREVIOUS", "STOREKEEP_DATABASE_URL", "STOREKEEP_DATABASE_REPLICA_URLS"}
 )

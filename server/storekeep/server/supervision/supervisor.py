@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from storekeep.server.config import PREFIX, LoadedSettings, Settings, changed_settings
+from storekeep.server.config import LoadedSettings, Settings, changed_settings
 from storekeep.server.process.addresses import check_addresses
 from storekeep.server.process.console import (
     announce_server,
@@ -29,6 +29,7 @@ from storekeep.server.process.console import (
 from storekeep.server.process.reloads import is_terminal_closed, reload_settings
 from storekeep.server.process.signals import SIGNALS, STOP_SIGNALS, ignore_unused_signals
 from storekeep.server.runtime.ports import reserve_port
+from storekeep.server.runtime.setting_names import PREFIX
 from storekeep.server.store.locks import lock
 from storekeep.server.store.opening import hold_serve_lock, open_store
 from storekeep.server.store.schema import check_schema
