@@ -148,6 +148,12 @@ def test_doctor_names_a_rotation_that_was_not_finished_and_a_switched_off_fast_p
 
 
 @pytest.mark.engine("sqlite", reason="it needs no database")
+def test_doctor_names_what_else_keeps_the_server_from_starting(data_dir):
+    found = diagnose(data_dir, log_file="/dev/null/log")
+    assert [(finding.severity, "/dev/null" in finding.what) for finding in found["start"]] == [(Severity.ERROR, True)]
+
+
+@pytest.mark.engine("sqlite", reason="it needs no database")
 def test_doctor_names_a_full_disk(data_dir, monkeypatch: pytest.MonkeyPatch):
     usage: Any = shutil.disk_usage(data_dir)._replace(free=hosts.FREE_BYTES_MIN - 1)
     monkeypatch.setattr(shutil, "disk_usage", lambda _folder: usage)  # a full disk would hurt other tests

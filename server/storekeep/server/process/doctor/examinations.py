@@ -11,6 +11,7 @@ from typing import NamedTuple
 from storekeep.server.config import LoadedSettings
 from storekeep.server.process.doctor import backups, databases, hosts, servers
 from storekeep.server.process.doctor.findings import Finding, Installation, Severity
+from storekeep.server.process.obstacles import find_obstacles
 from storekeep.server.process.signals import STARTUP_ERRORS, describe_error
 
 
@@ -54,7 +55,18 @@ def examine(loaded: LoadedSettings) -> list[Finding]:
         if not any(finding.area == check.area for finding in found):
             findings.append(Finding(check.area, Severity.OK, check.sound))
         findings += found
-    return findings
+    return [*findings, *_find_other_obstacles(loaded, findings)]
+
+
+def _find_other_obstacles(loaded: LoadedSettings, findings: list[Finding]) -> Iterator[Finding]:
+    """Yield what else keeps `serve` from starting, such as a log file that cannot be written."""
+    known = [finding.what for finding in findings if finding.severity is Severity.ERROR]
+    other = [obstacle for obstacle in find_obstacles(loaded) if not any(what in obstacle for what in known)]
+    for obstacle in other:
+        why, remedy = "the server does not start", "correct the setting, then: storekeep-server config check"
+        yield Finding("start", Severity.ERROR, obstacle, why, remedy)
+    if not other and not known:
+        yield Finding("start", Severity.OK, "nothing keeps the server from starting")
 
 
 def _run(check: Check, installation: Installation) -> list[Finding]:
