@@ -17,6 +17,7 @@ import typer
 from storekeep.cli.addresses import ADDRESS, build_address, declare_address_options
 from storekeep.cli.advice import add_advice
 from storekeep.cli.exits import OutputClosed
+from storekeep.cli.outputs import OutputFormat
 from storekeep.cli.sessions import Session, Settings
 from storekeep.client import DEFAULT_TIMEOUT_S, StorekeepError
 
@@ -85,7 +86,7 @@ def command(
 
     Args:
         example: a full command line.
-        writes: add `--dry-run`.
+        writes: add `--dry-run`; without it, add `--columns`, which a command with changes would reject too late.
         takes_address: add the options of a postal address, which the command gets as `postal_address`.
         omitted: parameters of the function that are no options of this command; they keep their defaults.
     """
@@ -111,9 +112,11 @@ def _declare_shared_options(
             rich_help_panel=PANEL,
         ),
     ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print JSON instead of tables.", rich_help_panel=PANEL)
-    ] = False,
+    output: Annotated[
+        OutputFormat | None,
+        typer.Option("--output", "-o", show_default="table", help="Format of the results.", rich_help_panel=PANEL),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Short for --output json.", rich_help_panel=PANEL)] = False,
     timeout_s: Annotated[
         float,
         typer.Option("--timeout", min=0.001, metavar="SECONDS", help="Deadline of each call.", rich_help_panel=PANEL),
@@ -156,6 +159,21 @@ def _declare_shared_options(
     """Declare in its signature the options that all commands share."""
 
 
+def _declare_read_options(
+    *,
+    columns: Annotated[
+        str,
+        typer.Option(
+            "--columns",
+            metavar="FIELD,...",
+            help="Fields to show, such as name,labels.KEY (default: chosen by the command).",
+            rich_help_panel=PANEL,
+        ),
+    ] = "",
+) -> None:
+    """Declare in its signature the options that all commands without changes share."""
+
+
 def _declare_write_options(
     *,
     dry_run: Annotated[
@@ -177,7 +195,8 @@ def _add_shared_options(
 ) -> Callable[..., None]:
     own = [one for one in _list_parameters(action)[1:] if one.name not in {ADDRESS, *omitted}]
     address_options = _list_parameters(declare_address_options) if takes_address else []
-    shared = [*_list_parameters(_declare_shared_options), *(_list_parameters(_declare_write_options) if writes else ())]
+    declared = _declare_write_options if writes else _declare_read_options
+    shared = [*_list_parameters(_declare_shared_options), *_list_parameters(declared)]
     address_names = frozenset(parameter.name for parameter in address_options)
     names = frozenset(parameter.name for parameter in shared)
 

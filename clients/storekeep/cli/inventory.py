@@ -90,7 +90,7 @@ def show_stock(
     sku: Sku,
     location: Annotated[str, typer.Option("--location", help="Only this location (default: all).")] = "-",
     movements: Annotated[
-        int, typer.Option("--movements", min=0, help="Number of recent movements to show, without --json.")
+        int, typer.Option("--movements", min=0, help="Number of recent movements to show, in tables.")
     ] = 10,
 ) -> None:
     """Show the stock of a SKU by location, and its most recent movements."""
@@ -100,7 +100,7 @@ def show_stock(
     session.screen.show_messages(levels, columns=LEVEL_COLUMNS)
     if not levels:
         session.screen.show_notice(f"No stock level exists for {sku}.")
-    elif movements and not session.screen.as_json:
+    elif movements and session.screen.has_default_layout:
         location_filter = "" if location == "-" else f"location = {quote_text(to_location_name(location))}"
         listing = session.client.inventory.list_stock_movements(
             filter=join_filters(location_filter, f"sku = {quote_text(sku)}"),

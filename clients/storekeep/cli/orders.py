@@ -192,11 +192,11 @@ def search_orders(
 
 
 def show_order(session: Session, name: Name) -> None:
-    """Show an order with its lines, fulfilments, notes and history. With --json, only the order."""
+    """Show an order with its lines, fulfilments, notes and history. In other formats, only the order."""
     client, screen = session.client, session.screen
     order = client.orders.get(find_order_name(session, name))
     delivery_notes.show_order(screen, order)
-    if not screen.as_json:
+    if screen.has_default_layout:
         delivery_notes.show_deliveries(screen, list(client.fulfillments.list(order.name)))
         delivery_notes.show_notes(screen, client.orders.list_notes(order.name))
         session.show_listing(client.orders.list_history(order.name), columns=STEP_COLUMNS, limit=LIMIT)

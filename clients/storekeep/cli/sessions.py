@@ -17,6 +17,7 @@ import typer
 from google.protobuf.message import Message
 
 from storekeep.cli.logins import Login, StoredTokens, read_login
+from storekeep.cli.outputs import OutputFormat, choose_format, parse_columns
 from storekeep.cli.screens import Screen
 from storekeep.client import DEFAULT_ADDRESS, DEFAULT_TIMEOUT_S, Listing, Storekeep, Tls, WriteOptions, add_default_port
 
@@ -28,7 +29,9 @@ class Settings:
     """Values of the options that all commands share."""
 
     address: str | None = None
+    output: OutputFormat | None = None
     as_json: bool = False
+    columns: str = ""
     timeout_s: float = DEFAULT_TIMEOUT_S
     ca_file: Path | None = None
     cert_file: Path | None = None
@@ -42,7 +45,8 @@ class Session:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.screen = Screen(as_json=settings.as_json)
+        columns = parse_columns(settings.columns)
+        self.screen = Screen(choose_format(settings.output, as_json=settings.as_json, columns=columns), columns)
         self.dry_run = settings.dry_run
 
     @cached_property
