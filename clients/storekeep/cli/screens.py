@@ -137,7 +137,7 @@ class Screen:
         if not self._is_empty:
             self._out.print()
         self._is_empty = False
-        self._out.print(table)
+        self._out.print(table, crop=False)
 
 
 def to_document(message: Message, columns: Sequence[str] = ()) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from rich.text import Text
 from storekeep.cli.cells import format_cell, format_path
 from storekeep.cli.exits import OutputClosed
 from storekeep.cli.texts import replace_unprintable
-from storekeep.cli.widths import WHOLE_COLUMNS, fit_columns, shorten
+from storekeep.cli.widths import NARROW_GAP, WHOLE_COLUMNS, WIDE_GAP, fit_columns, shorten
 from storekeep.client import Money
 
 PIPE_WIDTH = 10_000
@@ -44,6 +44,9 @@ def build_row_table(
     cells = [[replace_unprintable(value) for value in row] for row in rows]
     layout = fit_columns(columns, cells, width=width, keeps_all=keeps_all)
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0 if layout.is_narrow else 1))
+    needed = sum(layout.widths.values()) + (NARROW_GAP if layout.is_narrow else WIDE_GAP) * (len(layout.widths) - 1)
+    if needed > width:
+        table.width = needed  # the terminal breaks the lines, so that no number is broken in its column
     for column, chars in layout.widths.items():
         table.add_column(column.replace("_", " ").upper(), overflow="fold", width=chars)
     for row in cells:
