@@ -41,6 +41,8 @@ State = Annotated[
     str, typer.Option("--state", metavar="STATE", help="Only resources in this state, such as active or placed.")
 ]
 
+INTERVAL_S = 2.0
+"""Default time between two runs of `--watch` in seconds, as of `watch`."""
 LIMIT = 100
 """Default number of resources in a list: about two screens."""
 
@@ -51,13 +53,13 @@ def make_filter_option(*examples: str) -> Any:
     return typer.Option("--filter", help=f"Filter such as {shown}. Join terms with AND and OR; negate with -.")
 
 
-def join_filters(user_filter: str, command_filter: str) -> str:
-    """Return both filters joined by AND, without empty ones.
+def join_filters(user_filter: str, *command_filters: str) -> str:
+    """Return the filters joined by AND, without empty ones.
 
     The user's filter comes first and without parentheses, so that positions in error messages refer to what the user
     typed. It needs no parentheses, because AND has the lowest precedence (AIP-160).
     """
-    return " AND ".join(term for term in (user_filter.strip() and user_filter, command_filter) if term)
+    return " AND ".join(term for term in (user_filter.strip() and user_filter, *command_filters) if term)
 
 
 def new_group(
@@ -79,6 +81,7 @@ def command(
     *,
     example: str,
     writes: bool = False,
+    shows: bool = True,
     takes_address: bool = False,
     omitted: Collection[str] = (),
 ) -> Callable[[Callable[Concatenate[Session, P], None]], Callable[Concatenate[Session, P], None]]:
@@ -86,14 +89,15 @@ def command(
 
     Args:
         example: a full command line.
-        writes: add `--dry-run`; without it, add `--columns`, which a command with changes would reject too late.
+        writes: add `--dry-run`.
+        shows: without `writes`, add `--columns` and `--watch`. With changes, a wrong column would be rejected too late.
         takes_address: add the options of a postal address, which the command gets as `postal_address`.
         omitted: parameters of the function that are no options of this command; they keep their defaults.
     """
 
     def register(action: Callable[Concatenate[Session, P], None]) -> Callable[Concatenate[Session, P], None]:
         group.command(name, epilog=f"Example: {example}")(
-            _add_shared_options(action, writes=writes, takes_address=takes_address, omitted=omitted)
+            _add_shared_options(action, writes=writes, shows=shows, takes_address=takes_address, omitted=omitted)
         )
         return action
 
@@ -170,8 +174,23 @@ def _declare_read_options(
             rich_help_panel=PANEL,
         ),
     ] = "",
+    watch: Annotated[
+        bool,
+        typer.Option("--watch", help="Show the result again whenever it changes, until Ctrl-C.", rich_help_panel=PANEL),
+    ] = False,
+    interval_s: Annotated[
+        float,
+        typer.Option(
+            "--interval",
+            min=0.5,
+            max=86_400,
+            metavar="SECONDS",
+            help="Time between two looks with --watch.",
+            rich_help_panel=PANEL,
+        ),
+    ] = INTERVAL_S,
 ) -> None:
-    """Declare in its signature the options that all commands without changes share."""
+    """Declare in its signature the options that all commands share that show something."""
 
 
 def _declare_write_options(
@@ -191,12 +210,13 @@ def list_shared_options() -> list[str]:
 
 
 def _add_shared_options(
-    action: Callable[..., None], *, writes: bool, takes_address: bool, omitted: Collection[str]
+    action: Callable[..., None], *, writes: bool, shows: bool, takes_address: bool, omitted: Collection[str]
 ) -> Callable[..., None]:
     own = [one for one in _list_parameters(action)[1:] if one.name not in {ADDRESS, *omitted}]
     address_options = _list_parameters(declare_address_options) if takes_address else []
-    declared = _declare_write_options if writes else _declare_read_options
-    shared = [*_list_parameters(_declare_shared_options), *_list_parameters(declared)]
+    shared = _list_parameters(_declare_shared_options)
+    if writes or shows:
+        shared += _list_parameters(_declare_write_options if writes else _declare_read_options)
     address_names = frozenset(parameter.name for parameter in address_options)
     names = frozenset(parameter.name for parameter in shared)
 
@@ -208,7 +228,7 @@ def _add_shared_options(
         try:
             with Session(settings) as session:
                 try:
-                    action(session, **arguments)
+                    _show(session, lambda: action(session, **arguments))
                 except StorekeepError as error:
                     raise add_advice(error, session) from None
             sys.stdout.flush()
@@ -224,6 +244,19 @@ def _add_shared_options(
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     del run.__wrapped__
     return run
+
+
+def _show(session: Session, show: Callable[[], None]) -> None:
+    if not session.settings.watch:
+        show()
+        return
+    from storekeep.cli.watches import watch
+
+    def show_anew() -> None:
+        session.renew_screen()
+        show()
+
+    watch(show_anew, interval_s=session.settings.interval_s)
 
 
 def _list_parameters(declaration: Callable[..., None]) -> list[inspect.Parameter]:

@@ -24,6 +24,7 @@ from storekeep.cli.exits import Exit
 from storekeep.cli.names import MAIN_LOCATION, quote_text, to_location_name, to_stock_level_name
 from storekeep.cli.pairs import parse_order_lines
 from storekeep.cli.sessions import Session, compute_page_size
+from storekeep.cli.times import Since, build_since_filter
 from storekeep.client import StockDifference, StockLevel, StockMovementCause
 
 LEVEL_COLUMNS = ("sku", "name", "on_hand", "reserved", "allocated", "available", "update_time")
@@ -274,6 +275,7 @@ def reconcile_stock(
 def list_movements(
     session: Session,
     sku: Annotated[str, typer.Argument(metavar="SKU", help="Only movements of this SKU.")] = "",
+    since: Since = "",
     filter: MovementFilter = "",  # noqa: A002 - the name in the contract
     order_by: OrderBy = "create_time desc",
     limit: Limit = LIMIT,
@@ -282,7 +284,7 @@ def list_movements(
     """List the movements of the stock ledger, newest first."""
     sku_filter = f"sku = {quote_text(sku)}" if sku else ""
     listing = session.client.inventory.list_stock_movements(
-        filter=join_filters(filter, sku_filter),
+        filter=join_filters(filter, sku_filter, build_since_filter(since)),
         order_by=order_by,
         page_size=compute_page_size(limit),
         include_total_size=total,

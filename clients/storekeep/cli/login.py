@@ -30,8 +30,8 @@ KEY_CHARS_MAX = 4_096
 def add_login(app: typer.Typer) -> None:
     """Add the commands to the command line."""
     example = "storekeep login --address 127.0.0.1:50051 --api-key-file var/admin.key"
-    command(app, "login", example=example)(log_in)
-    command(app, "logout", example="storekeep logout")(log_out)
+    command(app, "login", example=example, shows=False)(log_in)
+    command(app, "logout", example="storekeep logout", shows=False)(log_out)
     command(app, "whoami", example="storekeep whoami")(show_caller)
 
 

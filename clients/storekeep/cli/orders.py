@@ -23,11 +23,12 @@ from storekeep.cli.commands import (
     new_group,
 )
 from storekeep.cli.names import quote_text, to_customer_name, to_full_name, to_location_name, to_reservation_name
-from storekeep.cli.order_options import AddressParts, BillingParts, Labels, merge_address, parse_time
+from storekeep.cli.order_options import AddressParts, BillingParts, Labels, merge_address
 from storekeep.cli.pairs import parse_amount, parse_labels, parse_line_units, parse_order_lines
 from storekeep.cli.sessions import Session, compute_page_size
 from storekeep.cli.states import build_state_filter
 from storekeep.cli.steps import Step, add_steps
+from storekeep.cli.times import Since, build_since_filter, parse_time
 from storekeep.client import Address, Order, OrderState, WriteOptions, to_timestamp
 
 STEP_COLUMNS = ("sequence", "create_time", "method", "from_state", "to_state", "reason", "actor")
@@ -164,6 +165,7 @@ def list_orders(
     session: Session,
     customer: Annotated[str, typer.Option("--customer", help="Only orders of this customer.")] = "",
     state: State = "",
+    since: Since = "",
     filter: Filter = "",  # noqa: A002 - the name in the contract
     order_by: OrderBy = "",
     limit: Limit = LIMIT,
@@ -171,9 +173,8 @@ def list_orders(
 ) -> None:
     """List orders, newest first."""
     customer_filter = f"customer = {quote_text(to_customer_name(customer))}" if customer else ""
-    filters = join_filters(customer_filter, build_state_filter(state, OrderState))
     listing = session.client.orders.list(
-        filter=join_filters(filter, filters),
+        filter=join_filters(filter, customer_filter, build_state_filter(state, OrderState), build_since_filter(since)),
         order_by=order_by,
         page_size=compute_page_size(limit),
         include_total_size=total,

@@ -22,6 +22,7 @@ LISTING = ResourceListing(
     method=lambda session: session.client.inventory.list_reservations,
     columns=COLUMNS,
     filters=("state = ACTIVE", 'reference = "cart*"'),
+    is_time_ordered=True,
     states=lambda: ReservationState,
 )
 EXAMPLE_ID = "01890a5d-ac96-774b-bcce-b302099a8057"

@@ -38,6 +38,8 @@ class Settings:
     key_file: Path | None = None
     plaintext: bool = False
     dry_run: bool = False
+    watch: bool = False
+    interval_s: float = 0
 
 
 class Session:
@@ -45,9 +47,17 @@ class Session:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.renew_screen()
+        self.dry_run = settings.dry_run
+
+    def renew_screen(self) -> None:
+        """Begin a new output on the current stdout.
+
+        Raises: typer.BadParameter for wrong options.
+        """
+        settings = self.settings
         columns = parse_columns(settings.columns)
         self.screen = Screen(choose_format(settings.output, as_json=settings.as_json, columns=columns), columns)
-        self.dry_run = settings.dry_run
 
     @cached_property
     def client(self) -> Storekeep:
