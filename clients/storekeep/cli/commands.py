@@ -18,6 +18,7 @@ from storekeep.cli.addresses import ADDRESS, build_address, declare_address_opti
 from storekeep.cli.advice import add_advice
 from storekeep.cli.exits import OutputClosed
 from storekeep.cli.outputs import OutputFormat
+from storekeep.cli.prompts import PromptingCommand
 from storekeep.cli.sessions import Session, Settings
 from storekeep.client import DEFAULT_TIMEOUT_S, StorekeepError
 
@@ -96,7 +97,7 @@ def command(
     """
 
     def register(action: Callable[Concatenate[Session, P], None]) -> Callable[Concatenate[Session, P], None]:
-        group.command(name, epilog=f"Example: {example}")(
+        group.command(name, cls=PromptingCommand, epilog=f"Example: {example}")(
             _add_shared_options(action, writes=writes, shows=shows, takes_address=takes_address, omitted=omitted)
         )
         return action

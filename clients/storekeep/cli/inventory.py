@@ -51,7 +51,10 @@ UNITS_MAX = 10**9
 """Maximum units in the contract."""
 
 Sku = Annotated[str, typer.Argument(metavar="SKU")]
-LocationOption = Annotated[str, typer.Option("--location", help="Id or full name of the location.")]
+LocationOption = Annotated[
+    str | None,
+    typer.Option("--location", show_default=f"that of the login, or {MAIN_LOCATION}", help="Id or full name."),
+]
 Reason = Annotated[str, typer.Option("--reason", help="Reason, recorded in the stock ledger.")]
 
 
@@ -145,7 +148,7 @@ def set_stock(
     session: Session,
     sku: Sku,
     quantity: Annotated[int, typer.Argument(min=0, max=UNITS_MAX, help="Units on hand.")],
-    location: LocationOption = MAIN_LOCATION,
+    location: LocationOption = None,
     expect: Annotated[
         int | None, typer.Option("--expect", min=0, max=UNITS_MAX, help="Fail unless this number of units is on hand.")
     ] = None,
@@ -158,7 +161,7 @@ def set_stock(
 ) -> None:
     """Set the units on hand, as after a stock count."""
     level = session.client.inventory.set_stock(
-        to_stock_level_name(sku, location=location),
+        to_stock_level_name(sku, location=session.choose_location(location, default=MAIN_LOCATION)),
         quantity=quantity,
         expected_quantity=expect,
         reason=reason,
@@ -173,14 +176,14 @@ def adjust_stock(
     session: Session,
     sku: Sku,
     by: Annotated[int, typer.Option("--by", min=-UNITS_MAX, max=UNITS_MAX, help="Units to add; negative to remove.")],
-    location: LocationOption = MAIN_LOCATION,
+    location: LocationOption = None,
     cause: Annotated[Cause, typer.Option("--cause", help="Kind of the stock movement.")] = Cause.ADJUST,
     reason: Reason = "",
     etag: Etag = "",
 ) -> None:
     """Add units to the stock on hand, or remove them."""
     level = session.client.inventory.adjust_stock(
-        to_stock_level_name(sku, location=location),
+        to_stock_level_name(sku, location=session.choose_location(location, default=MAIN_LOCATION)),
         quantity_delta=by,
         cause=StockMovementCause.Value(f"STOCK_MOVEMENT_CAUSE_{cause.name}"),
         reason=reason,
@@ -193,7 +196,7 @@ def adjust_stock(
 def update_stock(
     session: Session,
     sku: Sku,
-    location: LocationOption = MAIN_LOCATION,
+    location: LocationOption = None,
     backorder_limit: Annotated[
         int | None,
         typer.Option("--backorder-limit", min=0, max=UNITS_MAX, help="Units that may be sold beyond those on hand."),
@@ -206,7 +209,7 @@ def update_stock(
     """Change the backorder limit and safety threshold of a stock level."""
     changes, mask = build_update(
         StockLevel,
-        to_stock_level_name(sku, location=location),
+        to_stock_level_name(sku, location=session.choose_location(location, default=MAIN_LOCATION)),
         etag=etag,
         backorder_limit=backorder_limit,
         safety_threshold=safety_threshold,

@@ -108,8 +108,16 @@ def place_order(
     session: Session,
     customer: Annotated[str, typer.Option("--customer", help="Id or full name of the customer.")],
     line: Annotated[list[str], typer.Option("--line", metavar="SKU=UNITS", help="May be repeated.")],
-    currency_code: Annotated[str, typer.Option("--currency", help="ISO 4217 code of all prices, such as EUR.")],
-    location: Annotated[str, typer.Option("--location", help="Ship from this location (default: any).")] = "",
+    currency_code: Annotated[
+        str | None,
+        typer.Option("--currency", show_default="that of the login", help="ISO 4217 code of all prices, such as EUR."),
+    ] = None,
+    location: Annotated[
+        str | None,
+        typer.Option(
+            "--location", show_default="that of the login, or any", help="Ship from this location; '' for any."
+        ),
+    ] = None,
     reservation: Annotated[
         list[str] | None,
         typer.Option("--reservation", help="Use the stock of this reservation first. May be repeated."),
@@ -138,11 +146,12 @@ def place_order(
         "request_id": request_id,
         "on_replay": lambda: session.screen.show_notice("An earlier call with this request id placed the order."),
     }
+    currency_code = session.choose_currency(currency_code)
     order = session.client.orders.place(
         customer=to_customer_name(customer),
         lines=parse_order_lines(line),
-        currency_code=currency_code.upper(),
-        location=to_location_name(location) if location else "",
+        currency_code=currency_code,
+        location=session.choose_location(location),
         shipping_address=postal_address,
         external_reference=reference,
         note=note,

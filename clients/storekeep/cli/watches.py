@@ -12,8 +12,26 @@ from typing import TextIO
 import typer
 
 from storekeep.cli.texts import replace_unprintable
-from storekeep.client import CallTimedOut, ServerUnreachable
+from storekeep.client import (
+    CallTimedOut,
+    DeadlineExceeded,
+    Overloaded,
+    RateLimited,
+    ServerUnreachable,
+    ShuttingDown,
+    StorageUnavailable,
+)
 
+TRANSIENT = (
+    CallTimedOut,
+    DeadlineExceeded,
+    Overloaded,
+    RateLimited,
+    ServerUnreachable,
+    ShuttingDown,
+    StorageUnavailable,
+)
+"""Errors that may pass."""
 CLEAR = "\x1b[H\x1b[2J\x1b[3J"
 """Clears a terminal and moves the cursor to its start (ECMA-48)."""
 
@@ -38,8 +56,8 @@ class Frame(io.StringIO):
 def watch(show: Callable[[], None], *, interval_s: float) -> None:
     """Show a result, and then again whenever it has changed. Only an exception ends it.
 
-    On a terminal, the new result replaces the old one. Otherwise it follows it. While the server cannot be reached, the
-    last result stays, with the error on stderr.
+    On a terminal, the new result replaces the old one. Otherwise it follows it. After an error that may
+    pass, the last result stays, with the error on stderr.
 
     Args:
         show: prints the result to stdout, and notices to stderr.
@@ -52,7 +70,7 @@ def watch(show: Callable[[], None], *, interval_s: float) -> None:
         last_results, last_notices = results, notices
         try:
             results, notices = _capture(show)
-        except (ServerUnreachable, CallTimedOut) as error:
+        except TRANSIENT as error:
             notices = f"{replace_unprintable(str(error))}\n"
         if sys.stdout.isatty() and (results, notices) != (last_results, last_notices):
             _draw(CLEAR + results, notices)

@@ -51,19 +51,19 @@ def fit_columns(
     if sum(natural.values()) + WIDE_GAP * (len(columns) - 1) <= width:
         return Layout(natural)
     least = {column: _compute_least(column, contents[column]) for column in columns}
-    kept = list(columns)
-    while not keeps_all and len(kept) > 1 and _add_up(least, kept) > width:
-        kept.pop()
-    spare = max(0, width - _add_up(least, kept))
+    shown = list(columns)
+    while not keeps_all and len(shown) > 1 and _add_up(least, shown) > width:
+        shown.pop()
+    spare = max(0, width - _add_up(least, shown))
     widths = dict[str, int]()
-    for column in kept:
+    for column in shown:
         widths[column] = min(natural[column], least[column] + spare)
         spare -= widths[column] - least[column]
-    return Layout(widths, is_narrow=True, left_out=tuple(columns[len(kept) :]))
+    return Layout(widths, is_narrow=True, left_out=tuple(columns[len(shown) :]))
 
 
 def shorten(text: str, width: int, *, column: str) -> str:
-    """Return text of at most `width` characters in each line. The end of a resource name is kept, as it tells most."""
+    """Return text of at most `width` characters in each line. The end of a resource name is shown, as it tells most."""
     if column in FOLDED_COLUMNS:
         return text
     return "\n".join(_shorten_line(line, width) for line in text.split("\n"))
