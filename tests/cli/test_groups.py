@@ -482,7 +482,7 @@ def test_order_that_no_number_belongs_to_is_not_found(cli: CommandLine) -> None:
 
 
 def test_order_is_corrected_from_the_command_line(cli: CommandLine) -> None:
-    sku = make_tea(cli, "hojicha-corrected")
+    sku = make_tea(cli, "kamairicha")
     cli.json("customers", "create", "--id", "pia", "--name", "Pia", "--email", "pia@home.example")
     place = ("orders", "place", "--customer", "pia", "--line", f"{sku}=2", "--currency", "EUR", "--label", "gift=yes")
     order = cli.json(*place, "--country", "AT", "--street", "Ring 1", "--ship-by", "2026-12-24")
@@ -507,7 +507,7 @@ def test_order_is_corrected_from_the_command_line(cli: CommandLine) -> None:
 
 
 def test_fulfillment_is_corrected_and_restocked_from_the_command_line(cli: CommandLine) -> None:
-    sku = make_tea(cli, "bancha-corrected")
+    sku = make_tea(cli, "kabusecha")
     cli.json("customers", "create", "--id", "rosa", "--name", "Rosa")
     order = cli.json("orders", "place", "--customer", "rosa", "--line", f"{sku}=2", "--currency", "EUR")
     cli.json("orders", "confirm", order["number"])

@@ -50,3 +50,21 @@ def test_command_does_not_import_what_it_does_not_need(
     modules = set(run.stderr.splitlines())
     assert "storekeep.cli.app" in modules
     assert modules & forbidden == set()
+
+
+@pytest.mark.parametrize(
+    ("line", "offered", "forbidden"),
+    [
+        ("storekeep o", "orders", HEAVY | REMOTE),
+        ("storekeep orders li", "list", HEAVY | OTHER_SERVICES),
+        ("storekeep orders list --si", "--since", HEAVY | OTHER_SERVICES),
+        ("storekeep orders list --output cs", "csv", HEAVY | OTHER_SERVICES),
+    ],
+)
+def test_completion_offers_words_without_heavy_imports(line: str, offered: str, forbidden: set[str]) -> None:
+    completion = {"_STOREKEEP_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(line.count(" "))}
+    run = subprocess.run(
+        [sys.executable, "-c", LISTING], env={**os.environ, **completion}, capture_output=True, text=True, timeout=60
+    )
+    assert run.stdout.split() == [offered]
+    assert set(run.stderr.splitlines()) & forbidden == set()

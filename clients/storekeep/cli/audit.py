@@ -21,6 +21,7 @@ LISTING = ResourceListing(
     method=lambda session: session.client.audit.list,
     columns=COLUMNS,
     filters=("actor = serviceAccounts/admin", 'resource = "products/chai*"'),
+    is_time_ordered=True,
 )
 
 
@@ -29,7 +30,7 @@ def add_audit(app: typer.Typer) -> None:
     group = new_group(app, "audit", help="Read and verify the audit log.", example="storekeep audit list")
     add_listing(group, LISTING)
     command(group, "show", example="storekeep audit show 42")(show_entry)
-    command(group, "checkpoint", example="storekeep audit checkpoint monday.checkpoint")(write_checkpoint)
+    command(group, "checkpoint", example="storekeep audit checkpoint monday.checkpoint", shows=False)(write_checkpoint)
     command(group, "verify", example="storekeep audit verify --timeout 300")(verify_chain)
 
 

@@ -43,6 +43,25 @@ def format_cell(message: Message, field: str) -> str:
     return _format_one(descriptor, value)
 
 
+def format_path(message: Message, path: str) -> str:
+    """Return the text of a field that may be nested, as `customer`, `shipping_address.city` or `labels.KEY`.
+
+    Of repeated fields, as in `lines.sku`, it is all values with commas between them.
+    """
+    name, _, rest = path.partition(".")
+    if not rest:
+        return format_cell(message, name)
+    field = message.DESCRIPTOR.fields_by_name[name]
+    value = getattr(message, name)
+    if isinstance(value, Mapping):
+        return replace_unprintable(str(value[rest])) if rest in value else ""
+    if field.is_repeated:
+        return ", ".join(format_path(item, rest) for item in value)
+    if field.has_presence and not message.HasField(name):
+        return ""
+    return format_path(value, rest)
+
+
 def _format_state(message: Message) -> str:
     fields = message.DESCRIPTOR.fields_by_name
     if "delete_time" in fields and message.HasField("delete_time"):

@@ -17,6 +17,8 @@ import typer
 from storekeep.cli.addresses import ADDRESS, build_address, declare_address_options
 from storekeep.cli.advice import add_advice
 from storekeep.cli.exits import OutputClosed
+from storekeep.cli.outputs import OutputFormat
+from storekeep.cli.prompts import PromptingCommand
 from storekeep.cli.sessions import Session, Settings
 from storekeep.client import DEFAULT_TIMEOUT_S, StorekeepError
 
@@ -40,6 +42,8 @@ State = Annotated[
     str, typer.Option("--state", metavar="STATE", help="Only resources in this state, such as active or placed.")
 ]
 
+INTERVAL_S = 2.0
+"""Default time between two runs of `--watch` in seconds, as of `watch`."""
 LIMIT = 100
 """Default number of resources in a list: about two screens."""
 
@@ -50,13 +54,13 @@ def make_filter_option(*examples: str) -> Any:
     return typer.Option("--filter", help=f"Filter such as {shown}. Join terms with AND and OR; negate with -.")
 
 
-def join_filters(user_filter: str, command_filter: str) -> str:
-    """Return both filters joined by AND, without empty ones.
+def join_filters(user_filter: str, *command_filters: str) -> str:
+    """Return the filters joined by AND, without empty ones.
 
     The user's filter comes first and without parentheses, so that positions in error messages refer to what the user
     typed. It needs no parentheses, because AND has the lowest precedence (AIP-160).
     """
-    return " AND ".join(term for term in (user_filter.strip() and user_filter, command_filter) if term)
+    return " AND ".join(term for term in (user_filter.strip() and user_filter, *command_filters) if term)
 
 
 def new_group(
@@ -78,6 +82,7 @@ def command(
     *,
     example: str,
     writes: bool = False,
+    shows: bool = True,
     takes_address: bool = False,
     omitted: Collection[str] = (),
 ) -> Callable[[Callable[Concatenate[Session, P], None]], Callable[Concatenate[Session, P], None]]:
@@ -86,13 +91,14 @@ def command(
     Args:
         example: a full command line.
         writes: add `--dry-run`.
+        shows: without `writes`, add `--columns` and `--watch`. With changes, a wrong column would be rejected too late.
         takes_address: add the options of a postal address, which the command gets as `postal_address`.
         omitted: parameters of the function that are no options of this command; they keep their defaults.
     """
 
     def register(action: Callable[Concatenate[Session, P], None]) -> Callable[Concatenate[Session, P], None]:
-        group.command(name, epilog=f"Example: {example}")(
-            _add_shared_options(action, writes=writes, takes_address=takes_address, omitted=omitted)
+        group.command(name, cls=PromptingCommand, epilog=f"Example: {example}")(
+            _add_shared_options(action, writes=writes, shows=shows, takes_address=takes_address, omitted=omitted)
         )
         return action
 
@@ -111,9 +117,11 @@ def _declare_shared_options(
             rich_help_panel=PANEL,
         ),
     ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print JSON instead of tables.", rich_help_panel=PANEL)
-    ] = False,
+    output: Annotated[
+        OutputFormat | None,
+        typer.Option("--output", "-o", show_default="table", help="Format of the results.", rich_help_panel=PANEL),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Short for --output json.", rich_help_panel=PANEL)] = False,
     timeout_s: Annotated[
         float,
         typer.Option("--timeout", min=0.001, metavar="SECONDS", help="Deadline of each call.", rich_help_panel=PANEL),
@@ -156,6 +164,36 @@ def _declare_shared_options(
     """Declare in its signature the options that all commands share."""
 
 
+def _declare_read_options(
+    *,
+    columns: Annotated[
+        str,
+        typer.Option(
+            "--columns",
+            metavar="FIELD,...",
+            help="Fields to show, such as name,labels.KEY (default: chosen by the command).",
+            rich_help_panel=PANEL,
+        ),
+    ] = "",
+    watch: Annotated[
+        bool,
+        typer.Option("--watch", help="Show the result again whenever it changes, until Ctrl-C.", rich_help_panel=PANEL),
+    ] = False,
+    interval_s: Annotated[
+        float,
+        typer.Option(
+            "--interval",
+            min=0.5,
+            max=86_400,
+            metavar="SECONDS",
+            help="Time between two looks with --watch.",
+            rich_help_panel=PANEL,
+        ),
+    ] = INTERVAL_S,
+) -> None:
+    """Declare in its signature the options that all commands share that show something."""
+
+
 def _declare_write_options(
     *,
     dry_run: Annotated[
@@ -173,11 +211,13 @@ def list_shared_options() -> list[str]:
 
 
 def _add_shared_options(
-    action: Callable[..., None], *, writes: bool, takes_address: bool, omitted: Collection[str]
+    action: Callable[..., None], *, writes: bool, shows: bool, takes_address: bool, omitted: Collection[str]
 ) -> Callable[..., None]:
     own = [one for one in _list_parameters(action)[1:] if one.name not in {ADDRESS, *omitted}]
     address_options = _list_parameters(declare_address_options) if takes_address else []
-    shared = [*_list_parameters(_declare_shared_options), *(_list_parameters(_declare_write_options) if writes else ())]
+    shared = _list_parameters(_declare_shared_options)
+    if writes or shows:
+        shared += _list_parameters(_declare_write_options if writes else _declare_read_options)
     address_names = frozenset(parameter.name for parameter in address_options)
     names = frozenset(parameter.name for parameter in shared)
 
@@ -189,7 +229,7 @@ def _add_shared_options(
         try:
             with Session(settings) as session:
                 try:
-                    action(session, **arguments)
+                    _show(session, lambda: action(session, **arguments))
                 except StorekeepError as error:
                     raise add_advice(error, session) from None
             sys.stdout.flush()
@@ -205,6 +245,19 @@ def _add_shared_options(
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     del run.__wrapped__
     return run
+
+
+def _show(session: Session, show: Callable[[], None]) -> None:
+    if not session.settings.watch:
+        show()
+        return
+    from storekeep.cli.watches import watch
+
+    def show_anew() -> None:
+        session.renew_screen()
+        show()
+
+    watch(show_anew, interval_s=session.settings.interval_s)
 
 
 def _list_parameters(declaration: Callable[..., None]) -> list[inspect.Parameter]:

@@ -13,8 +13,8 @@ NOTE_COLUMNS = ("create_time", "actor", "content")
 
 
 def show_order(screen: Screen, order: Order) -> None:
-    """Show an order as a delivery note, or as it is with --json."""
-    if screen.as_json:
+    """Show an order as a delivery note, or as it is in other formats."""
+    if not screen.has_default_layout:
         screen.show_message(order)
         return
     screen.show_facts(_list_header_facts(order))

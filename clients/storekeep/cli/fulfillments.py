@@ -26,6 +26,7 @@ from storekeep.cli.orders import find_order_name
 from storekeep.cli.sessions import Session, compute_page_size
 from storekeep.cli.states import build_state_filter
 from storekeep.cli.steps import Step, add_steps
+from storekeep.cli.times import Since, build_since_filter
 from storekeep.client import Fulfillment, FulfillmentState
 
 COLUMNS = ("name", "state", "location", "carrier", "tracking_number", "ship_time", "deliver_time")
@@ -110,6 +111,7 @@ def list_fulfillments(
         str, typer.Option("--order", help="Only fulfilments of this order: number, id or full name.")
     ] = "",
     state: State = "",
+    since: Since = "",
     filter: Filter = "",  # noqa: A002 - the name in the contract
     order_by: OrderBy = "",
     limit: Limit = LIMIT,
@@ -119,7 +121,7 @@ def list_fulfillments(
     parent = find_order_name(session, order) if order else "orders/-"
     listing = session.client.fulfillments.list(
         parent,
-        filter=join_filters(filter, build_state_filter(state, FulfillmentState)),
+        filter=join_filters(filter, build_state_filter(state, FulfillmentState), build_since_filter(since)),
         order_by=order_by,
         page_size=compute_page_size(limit),
         include_total_size=total,

@@ -49,6 +49,7 @@ SOURCES: Mapping[str, Source] = {
     "roles": Source("Manage roles, which are named sets of permissions.", "accounts", "add_roles"),
     "keys": Source("Manage the API keys of service accounts.", "keys", "add_keys"),
     "health": Source("Show the status of each service.", "health", "add_health"),
+    "api": Source("Call any method of the contract with a request in JSON.", "api", "add_api"),
     "import": Source(
         "Import products, customers, stock and historic orders from CSV files.", "imports.commands", "add_imports"
     ),

@@ -24,6 +24,7 @@ from storekeep.cli.exits import Exit
 from storekeep.cli.names import MAIN_LOCATION, quote_text, to_location_name, to_stock_level_name
 from storekeep.cli.pairs import parse_order_lines
 from storekeep.cli.sessions import Session, compute_page_size
+from storekeep.cli.times import Since, build_since_filter
 from storekeep.client import StockDifference, StockLevel, StockMovementCause
 
 LEVEL_COLUMNS = ("sku", "name", "on_hand", "reserved", "allocated", "available", "update_time")
@@ -50,7 +51,10 @@ UNITS_MAX = 10**9
 """Maximum units in the contract."""
 
 Sku = Annotated[str, typer.Argument(metavar="SKU")]
-LocationOption = Annotated[str, typer.Option("--location", help="Id or full name of the location.")]
+LocationOption = Annotated[
+    str | None,
+    typer.Option("--location", show_default=f"that of the login, or {MAIN_LOCATION}", help="Id or full name."),
+]
 Reason = Annotated[str, typer.Option("--reason", help="Reason, recorded in the stock ledger.")]
 
 
@@ -90,7 +94,7 @@ def show_stock(
     sku: Sku,
     location: Annotated[str, typer.Option("--location", help="Only this location (default: all).")] = "-",
     movements: Annotated[
-        int, typer.Option("--movements", min=0, help="Number of recent movements to show, without --json.")
+        int, typer.Option("--movements", min=0, help="Number of recent movements to show, in tables.")
     ] = 10,
 ) -> None:
     """Show the stock of a SKU by location, and its most recent movements."""
@@ -100,7 +104,7 @@ def show_stock(
     session.screen.show_messages(levels, columns=LEVEL_COLUMNS)
     if not levels:
         session.screen.show_notice(f"No stock level exists for {sku}.")
-    elif movements and not session.screen.as_json:
+    elif movements and session.screen.has_default_layout:
         location_filter = "" if location == "-" else f"location = {quote_text(to_location_name(location))}"
         listing = session.client.inventory.list_stock_movements(
             filter=join_filters(location_filter, f"sku = {quote_text(sku)}"),
@@ -144,7 +148,7 @@ def set_stock(
     session: Session,
     sku: Sku,
     quantity: Annotated[int, typer.Argument(min=0, max=UNITS_MAX, help="Units on hand.")],
-    location: LocationOption = MAIN_LOCATION,
+    location: LocationOption = None,
     expect: Annotated[
         int | None, typer.Option("--expect", min=0, max=UNITS_MAX, help="Fail unless this number of units is on hand.")
     ] = None,
@@ -157,7 +161,7 @@ def set_stock(
 ) -> None:
     """Set the units on hand, as after a stock count."""
     level = session.client.inventory.set_stock(
-        to_stock_level_name(sku, location=location),
+        to_stock_level_name(sku, location=session.choose_location(location, default=MAIN_LOCATION)),
         quantity=quantity,
         expected_quantity=expect,
         reason=reason,
@@ -172,14 +176,14 @@ def adjust_stock(
     session: Session,
     sku: Sku,
     by: Annotated[int, typer.Option("--by", min=-UNITS_MAX, max=UNITS_MAX, help="Units to add; negative to remove.")],
-    location: LocationOption = MAIN_LOCATION,
+    location: LocationOption = None,
     cause: Annotated[Cause, typer.Option("--cause", help="Kind of the stock movement.")] = Cause.ADJUST,
     reason: Reason = "",
     etag: Etag = "",
 ) -> None:
     """Add units to the stock on hand, or remove them."""
     level = session.client.inventory.adjust_stock(
-        to_stock_level_name(sku, location=location),
+        to_stock_level_name(sku, location=session.choose_location(location, default=MAIN_LOCATION)),
         quantity_delta=by,
         cause=StockMovementCause.Value(f"STOCK_MOVEMENT_CAUSE_{cause.name}"),
         reason=reason,
@@ -192,7 +196,7 @@ def adjust_stock(
 def update_stock(
     session: Session,
     sku: Sku,
-    location: LocationOption = MAIN_LOCATION,
+    location: LocationOption = None,
     backorder_limit: Annotated[
         int | None,
         typer.Option("--backorder-limit", min=0, max=UNITS_MAX, help="Units that may be sold beyond those on hand."),
@@ -205,7 +209,7 @@ def update_stock(
     """Change the backorder limit and safety threshold of a stock level."""
     changes, mask = build_update(
         StockLevel,
-        to_stock_level_name(sku, location=location),
+        to_stock_level_name(sku, location=session.choose_location(location, default=MAIN_LOCATION)),
         etag=etag,
         backorder_limit=backorder_limit,
         safety_threshold=safety_threshold,
@@ -274,6 +278,7 @@ def reconcile_stock(
 def list_movements(
     session: Session,
     sku: Annotated[str, typer.Argument(metavar="SKU", help="Only movements of this SKU.")] = "",
+    since: Since = "",
     filter: MovementFilter = "",  # noqa: A002 - the name in the contract
     order_by: OrderBy = "create_time desc",
     limit: Limit = LIMIT,
@@ -282,7 +287,7 @@ def list_movements(
     """List the movements of the stock ledger, newest first."""
     sku_filter = f"sku = {quote_text(sku)}" if sku else ""
     listing = session.client.inventory.list_stock_movements(
-        filter=join_filters(filter, sku_filter),
+        filter=join_filters(filter, sku_filter, build_since_filter(since)),
         order_by=order_by,
         page_size=compute_page_size(limit),
         include_total_size=total,

@@ -78,6 +78,7 @@ def create_key(
     Without --permission, the key gets the current permissions of its account. With `--permission '*'`, it always has
     the permissions of its account.
     """
+    _check_shows_secret(session)
     key = ApiKey(display_name=display_name, scopes=permission or ())
     if days is not None:
         key.expire_time.FromDatetime(datetime.now(UTC) + timedelta(days=days))
@@ -96,6 +97,7 @@ def rotate_key(
     etag: Etag = "",
 ) -> None:
     """Replace an API key and show the secret of the new one, which cannot be shown again."""
+    _check_shows_secret(session)
     rotated = session.client.auth.rotate_api_key(
         to_key_name(name), overlap=timedelta(hours=overlap_hours), etag=etag, **session.write_options
     )
@@ -110,3 +112,8 @@ def rotate_signing_key(session: Session) -> None:
 def list_signing_keys(session: Session) -> None:
     """List the public keys that verify tokens, the current one first."""
     session.screen.show_messages(session.client.auth.get_jwks(), columns=("kid", "alg", "crv", "use"))
+
+
+def _check_shows_secret(session: Session) -> None:
+    if session.screen.names_only:
+        raise typer.BadParameter("--output name would not show the secret of the key, which is shown only once")

@@ -24,6 +24,7 @@ from storekeep.cli.commands import (
 )
 from storekeep.cli.sessions import Session, compute_page_size
 from storekeep.cli.states import build_state_filter
+from storekeep.cli.times import Since, build_since_filter
 
 if TYPE_CHECKING:
     from storekeep.client import Listing
@@ -40,6 +41,7 @@ class ResourceListing:
         columns: fields shown as columns of the table.
         filters: examples for `--filter`.
         soft_deletion: whether the command has the option `--deleted`.
+        is_time_ordered: whether the command has the option `--since`, for lists that are sorted by time.
         states: returns the enum of the states, for the option `--state`; None if the resource has none.
     """
 
@@ -49,6 +51,7 @@ class ResourceListing:
     columns: tuple[str, ...]
     filters: tuple[str, ...]
     soft_deletion: bool = False
+    is_time_ordered: bool = False
     states: Callable[[], Any] | None = None
 
 
@@ -58,6 +61,7 @@ def add_listing(group: typer.Typer, listing: ResourceListing) -> None:
     def list_resources(
         session: Session,
         state: State = "",
+        since: Since = "",
         filter: str = "",  # noqa: A002 - the name in the contract
         order_by: OrderBy = "",
         limit: Limit = LIMIT,
@@ -67,7 +71,7 @@ def add_listing(group: typer.Typer, listing: ResourceListing) -> None:
         states = listing.states() if listing.states is not None else None
         query: dict[str, Any] = {"show_deleted": True} if deleted else {}
         resources = listing.method(session)(
-            filter=join_filters(filter, build_state_filter(state, states)),
+            filter=join_filters(filter, build_state_filter(state, states), build_since_filter(since)),
             order_by=order_by,
             page_size=compute_page_size(limit),
             include_total_size=total,
@@ -78,5 +82,6 @@ def add_listing(group: typer.Typer, listing: ResourceListing) -> None:
 
     list_resources.__annotations__["filter"] = Annotated[str, make_filter_option(*listing.filters)]
     list_resources.__doc__ = listing.help
-    omitted = {*(() if listing.states else ("state",)), *(() if listing.soft_deletion else ("deleted",))}
+    options = {"state": listing.states, "since": listing.is_time_ordered, "deleted": listing.soft_deletion}
+    omitted = {name for name, exists in options.items() if not exists}
     command(group, "list", example=listing.example, omitted=omitted)(list_resources)

@@ -14,6 +14,7 @@ import typer
 from storekeep.cli.commands import command
 from storekeep.cli.files import describe_os_error
 from storekeep.cli.logins import remove_login, write_login
+from storekeep.cli.names import to_location_name
 from storekeep.cli.sessions import Session
 from storekeep.client.files import read_file
 
@@ -22,6 +23,7 @@ ApiKeyFile = Annotated[
 ]
 
 
+CURRENCY = re.compile(r"[A-Z]{3}", re.ASCII)
 KEY = re.compile(r"sk_[A-Za-z0-9_]+", re.ASCII)
 KEY_CHARS_MAX = 4_096
 """Maximum number of characters to read in search of an API key, which has about 60."""
@@ -30,19 +32,35 @@ KEY_CHARS_MAX = 4_096
 def add_login(app: typer.Typer) -> None:
     """Add the commands to the command line."""
     example = "storekeep login --address 127.0.0.1:50051 --api-key-file var/admin.key"
-    command(app, "login", example=example)(log_in)
-    command(app, "logout", example="storekeep logout")(log_out)
+    command(app, "login", example=example, shows=False)(log_in)
+    command(app, "logout", example="storekeep logout", shows=False)(log_out)
     command(app, "whoami", example="storekeep whoami")(show_caller)
 
 
-def log_in(session: Session, api_key_file: ApiKeyFile = "") -> None:
+def log_in(
+    session: Session,
+    api_key_file: ApiKeyFile = "",
+    currency_code: Annotated[
+        str | None, typer.Option("--currency", help="Default currency, an ISO 4217 code; '' for none.")
+    ] = None,
+    location: Annotated[str | None, typer.Option("--location", help="Default location; '' for none.")] = None,
+) -> None:
     """Store an address and an API key after verifying them with the server.
 
-    The key comes from --api-key-file, from STOREKEEP_API_KEY, or from a prompt.
+    The key comes from --api-key-file, from STOREKEEP_API_KEY, or from a prompt. To change only the defaults of an
+    existing login, give --currency or --location alone.
     """
-    login = dataclasses.replace(session.login, api_key=_read_key(api_key_file))
+    login = session.login
+    if api_key_file or not login.api_key or (currency_code is None and location is None):
+        login = dataclasses.replace(login, api_key=_read_key(api_key_file))
+    if currency_code is not None:
+        login = dataclasses.replace(login, currency_code=_check_currency(currency_code))
+    if location is not None:
+        login = dataclasses.replace(login, location=location.removeprefix("locations/"))
     with session.open_client(login) as client:
         caller = client.auth.who_am_i()
+        if location:
+            client.inventory.get_location(to_location_name(location))
     path = write_login(login)
     session.screen.show_notice(f"Logged in to {login.address} as {caller.subject}; stored in {path}.")
 
@@ -76,6 +94,17 @@ def _read_key_file(path: Path) -> str:
         raise typer.BadParameter(f"cannot read {path}: {describe_os_error(error)}") from None
     except UnicodeDecodeError:
         raise typer.BadParameter(f"{path} does not contain an API key: it is not UTF-8") from None
+
+
+def _check_currency(text: str) -> str:
+    """Return a currency code in upper case. Whether it is one of ISO 4217, the server says with the first order.
+
+    Raises: typer.BadParameter.
+    """
+    code = text.strip().upper()
+    if code and not CURRENCY.fullmatch(code):
+        raise typer.BadParameter(f"{text!r} is not a currency code of three letters, such as EUR")
+    return code
 
 
 def _check_key(text: str, *, source: str) -> str:

@@ -22,7 +22,12 @@ FOLDER_MODE = 0o700
 
 @dataclass(frozen=True)
 class Login:
-    """Contents of the login file."""
+    """Contents of the login file.
+
+    Attributes:
+        currency_code: ISO 4217 code of the currency of commands that name none; empty for no default.
+        location: id of the location of commands that name none; empty for no default.
+    """
 
     address: str
     api_key: str
@@ -30,6 +35,8 @@ class Login:
     cert_file: str = ""
     key_file: str = ""
     plaintext: bool = False
+    currency_code: str = ""
+    location: str = ""
 
 
 class LoginUnreadable(Exception):

@@ -1,15 +1,14 @@
-"""Options of orders: addresses as PART=VALUE, times, and parcels as NUMBER=URL."""
+"""Options of orders: addresses as PART=VALUE, and parcels as NUMBER=URL."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
 from typing import Annotated
 
 import typer
 
 from storekeep.cli.pairs import split_pair
-from storekeep.client import Address, Parcel, to_timestamp
+from storekeep.client import Address, Parcel
 
 PARTS = tuple(field.name for field in Address.DESCRIPTOR.fields)
 LINES = "address_lines"
@@ -48,20 +47,6 @@ def merge_address(address: Address, texts: Iterable[str]) -> Address:
     if lines:
         merged.address_lines[:] = [line for line in lines if line]
     return merged
-
-
-def parse_time(text: str) -> datetime:
-    """Parse a date, or a time with its offset from UTC (RFC 3339). A date is its midnight in the host's time zone.
-
-    Raises: typer.BadParameter.
-    """
-    try:
-        time = datetime.fromisoformat(text)
-        time = time.astimezone() if len(text) == len("2026-12-24") else time
-        to_timestamp(time)
-    except (ValueError, OverflowError):
-        raise typer.BadParameter(f"{text!r} is neither a date nor a time such as 2026-12-24T18:00+01:00") from None
-    return time
 
 
 def parse_parcels(texts: Iterable[str]) -> list[Parcel]:

@@ -23,11 +23,12 @@ from storekeep.cli.commands import (
     new_group,
 )
 from storekeep.cli.names import quote_text, to_customer_name, to_full_name, to_location_name, to_reservation_name
-from storekeep.cli.order_options import AddressParts, BillingParts, Labels, merge_address, parse_time
+from storekeep.cli.order_options import AddressParts, BillingParts, Labels, merge_address
 from storekeep.cli.pairs import parse_amount, parse_labels, parse_line_units, parse_order_lines
 from storekeep.cli.sessions import Session, compute_page_size
 from storekeep.cli.states import build_state_filter
 from storekeep.cli.steps import Step, add_steps
+from storekeep.cli.times import Since, build_since_filter, parse_time
 from storekeep.client import Address, Order, OrderState, WriteOptions, to_timestamp
 
 STEP_COLUMNS = ("sequence", "create_time", "method", "from_state", "to_state", "reason", "actor")
@@ -107,8 +108,16 @@ def place_order(
     session: Session,
     customer: Annotated[str, typer.Option("--customer", help="Id or full name of the customer.")],
     line: Annotated[list[str], typer.Option("--line", metavar="SKU=UNITS", help="May be repeated.")],
-    currency_code: Annotated[str, typer.Option("--currency", help="ISO 4217 code of all prices, such as EUR.")],
-    location: Annotated[str, typer.Option("--location", help="Ship from this location (default: any).")] = "",
+    currency_code: Annotated[
+        str | None,
+        typer.Option("--currency", show_default="that of the login", help="ISO 4217 code of all prices, such as EUR."),
+    ] = None,
+    location: Annotated[
+        str | None,
+        typer.Option(
+            "--location", show_default="that of the login, or any", help="Ship from this location; '' for any."
+        ),
+    ] = None,
     reservation: Annotated[
         list[str] | None,
         typer.Option("--reservation", help="Use the stock of this reservation first. May be repeated."),
@@ -137,11 +146,12 @@ def place_order(
         "request_id": request_id,
         "on_replay": lambda: session.screen.show_notice("An earlier call with this request id placed the order."),
     }
+    currency_code = session.choose_currency(currency_code)
     order = session.client.orders.place(
         customer=to_customer_name(customer),
         lines=parse_order_lines(line),
-        currency_code=currency_code.upper(),
-        location=to_location_name(location) if location else "",
+        currency_code=currency_code,
+        location=session.choose_location(location),
         shipping_address=postal_address,
         external_reference=reference,
         note=note,
@@ -164,6 +174,7 @@ def list_orders(
     session: Session,
     customer: Annotated[str, typer.Option("--customer", help="Only orders of this customer.")] = "",
     state: State = "",
+    since: Since = "",
     filter: Filter = "",  # noqa: A002 - the name in the contract
     order_by: OrderBy = "",
     limit: Limit = LIMIT,
@@ -171,9 +182,8 @@ def list_orders(
 ) -> None:
     """List orders, newest first."""
     customer_filter = f"customer = {quote_text(to_customer_name(customer))}" if customer else ""
-    filters = join_filters(customer_filter, build_state_filter(state, OrderState))
     listing = session.client.orders.list(
-        filter=join_filters(filter, filters),
+        filter=join_filters(filter, customer_filter, build_state_filter(state, OrderState), build_since_filter(since)),
         order_by=order_by,
         page_size=compute_page_size(limit),
         include_total_size=total,
@@ -192,11 +202,11 @@ def search_orders(
 
 
 def show_order(session: Session, name: Name) -> None:
-    """Show an order with its lines, fulfilments, notes and history. With --json, only the order."""
+    """Show an order with its lines, fulfilments, notes and history. In other formats, only the order."""
     client, screen = session.client, session.screen
     order = client.orders.get(find_order_name(session, name))
     delivery_notes.show_order(screen, order)
-    if not screen.as_json:
+    if screen.has_default_layout:
         delivery_notes.show_deliveries(screen, list(client.fulfillments.list(order.name)))
         delivery_notes.show_notes(screen, client.orders.list_notes(order.name))
         session.show_listing(client.orders.list_history(order.name), columns=STEP_COLUMNS, limit=LIMIT)

@@ -54,10 +54,10 @@ def add_products(app: typer.Typer) -> None:
 
 
 def show_product(session: Session, name: Annotated[str, typer.Argument(help="Id or full name.")]) -> None:
-    """Show one product and the SKUs and prices of its variants. With --json, only the product."""
+    """Show one product and the SKUs and prices of its variants. In other formats, only the product."""
     product = session.client.products.get(to_product_name(name))
     session.screen.show_message(product)
-    if not session.screen.as_json:
+    if session.screen.has_default_layout:
         variants = session.client.variants.list(product.name, page_size=compute_page_size(LIMIT))
         session.show_listing(variants, columns=VARIANT_COLUMNS, limit=LIMIT)
 

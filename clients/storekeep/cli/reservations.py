@@ -22,6 +22,7 @@ LISTING = ResourceListing(
     method=lambda session: session.client.inventory.list_reservations,
     columns=COLUMNS,
     filters=("state = ACTIVE", 'reference = "cart*"'),
+    is_time_ordered=True,
     states=lambda: ReservationState,
 )
 EXAMPLE_ID = "01890a5d-ac96-774b-bcce-b302099a8057"
@@ -70,7 +71,12 @@ def add_reservations(app: typer.Typer) -> None:
 def reserve_stock(
     session: Session,
     line: Annotated[list[str], typer.Option("--line", metavar="SKU=UNITS", help="May be repeated.")],
-    location: Annotated[str, typer.Option("--location", help="Reserve at this location (default: any).")] = "",
+    location: Annotated[
+        str | None,
+        typer.Option(
+            "--location", show_default="that of the login, or any", help="Reserve at this location; '' for any."
+        ),
+    ] = None,
     ttl_s: Ttl = None,
     reference: Reference = "",
     unique_reference: Annotated[
@@ -84,7 +90,7 @@ def reserve_stock(
     """Reserve stock until an expiry time, all lines or none."""
     reservation = session.client.inventory.reserve_stock(
         parse_order_lines(line),
-        location=to_location_name(location) if location else "",
+        location=session.choose_location(location),
         ttl_s=ttl_s,
         reference=reference,
         labels=parse_labels(label or ()),

@@ -1,4 +1,4 @@
-"""Output of commands, as tables or as one JSON document.
+"""Output of commands: tables, one JSON document, CSV or names.
 
 Results go to stdout; notices, progress and errors go to stderr, so that a pipe receives only results. JSON uses the
 proto3 mapping (lowerCamelCase, 64-bit integers as strings). A list is one array, written as its items arrive.
@@ -10,13 +10,14 @@ import codecs
 import io
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from google.protobuf.message import Message
 
-from storekeep.cli.cells import restore_integers
+from storekeep.cli.cells import format_cell, format_path, restore_integers
+from storekeep.cli.outputs import OutputFormat, check_choice, check_columns
 from storekeep.cli.texts import escape_document, replace_unprintable
 
 if TYPE_CHECKING:
@@ -26,13 +27,34 @@ if TYPE_CHECKING:
 
 
 class Screen:
-    """Prints results as tables or as JSON. An empty line separates the parts of a result."""
+    """Prints results in one of the output formats. An empty line separates the parts of a result in tables."""
 
-    def __init__(self, *, as_json: bool) -> None:
-        self.as_json = as_json
+    def __init__(self, output: OutputFormat = OutputFormat.TABLE, columns: Sequence[str] = ()) -> None:
+        """Create a screen that prints to stdout.
+
+        Args:
+            columns: the fields to show (default: those of the command).
+        """
+        self._format = output
+        self._columns = tuple(columns)
         self._is_empty = True
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="replace")  # a terminal without ü shows ?
+
+    @property
+    def as_json(self) -> bool:
+        """Return whether results are JSON."""
+        return self._format is OutputFormat.JSON
+
+    @property
+    def names_only(self) -> bool:
+        """Return whether of each result only the name is printed."""
+        return self._format is OutputFormat.NAME
+
+    @property
+    def has_default_layout(self) -> bool:
+        """Return whether results are laid out by the command: as tables, without a choice of columns."""
+        return self._format is OutputFormat.TABLE and not self._columns
 
     @cached_property
     def _out(self) -> Output:
@@ -45,13 +67,16 @@ class Screen:
         sys.stderr.write(f"{replace_unprintable(text)}\n")
 
     def show_message(self, message: Message) -> None:
-        """Print one resource with all its fields."""
+        """Print one resource with all its fields, or those of `--columns`."""
+        check_columns(message, self._columns)
         if self.as_json:
-            self.show_document(to_document(message))
-            return
-        from storekeep.cli.tables import build_details
+            self.show_document(to_document(message, self._columns))
+        elif self._format is OutputFormat.TABLE:
+            from storekeep.cli.tables import build_details
 
-        self._print(build_details(message))
+            self._print(build_details(message, self._columns))
+        else:
+            self.show_messages([message], columns=[field.name for field in message.DESCRIPTOR.fields])
 
     def show_document(self, document: object) -> None:
         """Print a JSON document."""
@@ -64,36 +89,71 @@ class Screen:
         self._print(build_fact_table(facts))
 
     def show_messages(self, messages: Iterable[Message], *, columns: Sequence[str]) -> None:
-        """Print resources as a table with the fields in `columns`, or as a JSON array with all fields."""
-        if self.as_json:
-            _write_array(messages)
-            return
-        from storekeep.cli.tables import build_message_table
+        """Print resources: the fields in `columns` as table or CSV, all fields as a JSON array, or only their names.
 
-        self._print(build_message_table(messages, columns=columns))
+        The fields of `--columns` take precedence.
+        """
+        checked = self._check_first(messages)
+        shown = self._columns or tuple(columns)
+        if self.as_json:
+            _write_array(checked, self._columns)
+        elif self.names_only:
+            _write_lines(_get_name(message, shown[0]) for message in checked)
+        else:
+            self._show_cells(([format_path(message, column) for column in shown] for message in checked), shown)
 
     def show_rows(self, rows: Iterable[Sequence[str]], *, columns: Sequence[str]) -> None:
-        """Print rows of text as a table, or as a JSON array of objects."""
+        """Print rows of text as a table or CSV, as a JSON array of objects, or only their first values."""
+        for column in self._columns:
+            check_choice(column, columns)
+        shown = self._columns or tuple(columns)
+        chosen = ([dict(zip(columns, row, strict=True))[column] for column in shown] for row in rows)
         if self.as_json:
-            self.show_document([dict(zip(columns, row, strict=True)) for row in rows])
+            self.show_document([dict(zip(shown, row, strict=True)) for row in chosen])
+        elif self.names_only:
+            _write_lines(row[0] for row in chosen)
+        else:
+            self._show_cells(chosen, shown)
+
+    def _check_first(self, messages: Iterable[Message]) -> Iterator[Message]:
+        """Yield the messages after a check that the first has the fields of `--columns`."""
+        for index, message in enumerate(messages):
+            if not index:
+                check_columns(message, self._columns)
+            yield message
+
+    def _show_cells(self, rows: Iterable[Sequence[str]], columns: Sequence[str]) -> None:
+        if self._format is OutputFormat.CSV:
+            _write_csv(rows, columns)
             return
         from storekeep.cli.tables import build_row_table
 
-        self._print(build_row_table(rows, columns))
+        table, left_out = build_row_table(rows, columns, width=self._out.width, keeps_all=bool(self._columns))
+        self._print(table)
+        if left_out:
+            self.show_notice(f"No room for {', '.join(left_out)}: see --columns, or --output csv.")
 
     def _print(self, table: Table) -> None:
         if not self._is_empty:
             self._out.print()
         self._is_empty = False
-        self._out.print(table)
+        self._out.print(table, crop=False)
 
 
-def to_document(message: Message) -> dict[str, Any]:
-    """Return the JSON document of a message. It includes fields that are 0 or empty, but no absent ones."""
+def to_document(message: Message, columns: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the JSON document of a message. It includes fields that are 0 or empty, but no absent ones.
+
+    Args:
+        columns: the fields to include, each as a whole (default: all).
+    """
     from google.protobuf.json_format import MessageToDict
 
     document: dict[str, Any] = restore_integers(MessageToDict(message, always_print_fields_with_no_presence=True))
-    return document
+    if not columns:
+        return document
+    fields = message.DESCRIPTOR.fields_by_name
+    names = dict.fromkeys(fields[column.partition(".")[0]].json_name for column in columns)
+    return {name: document[name] for name in names if name in document}
 
 
 def _format_json(document: object, *, indent: int | None = None) -> str:
@@ -102,9 +162,27 @@ def _format_json(document: object, *, indent: int | None = None) -> str:
     return escape_document(json.dumps(document, ensure_ascii=ascii_only, indent=indent))
 
 
-def _write_array(messages: Iterable[Message]) -> None:
+def _write_array(messages: Iterable[Message], columns: Sequence[str]) -> None:
     separator = "["
     for message in messages:
-        sys.stdout.write(f"{separator}\n{_format_json(to_document(message))}")
+        sys.stdout.write(f"{separator}\n{_format_json(to_document(message, columns))}")
         separator = ","
     sys.stdout.write("[]\n" if separator == "[" else "\n]\n")
+
+
+def _write_csv(rows: Iterable[Sequence[str]], columns: Sequence[str]) -> None:
+    """Write rows as RFC 4180 describes them, with a header and with line feeds."""
+    import csv
+
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([replace_unprintable(value) for value in row] for row in rows)
+
+
+def _write_lines(texts: Iterable[str]) -> None:
+    sys.stdout.writelines(f"{' '.join(replace_unprintable(text).split())}\n" for text in texts)
+
+
+def _get_name(message: Message, column: str) -> str:
+    """Return the resource name of a message, or the text of its `column` if it has none."""
+    return format_cell(message, "name" if "name" in message.DESCRIPTOR.fields_by_name else column)

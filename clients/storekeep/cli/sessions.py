@@ -17,6 +17,9 @@ import typer
 from google.protobuf.message import Message
 
 from storekeep.cli.logins import Login, StoredTokens, read_login
+from storekeep.cli.names import to_location_name
+from storekeep.cli.outputs import OutputFormat, choose_format, parse_columns
+from storekeep.cli.prompts import ask, can_prompt
 from storekeep.cli.screens import Screen
 from storekeep.client import DEFAULT_ADDRESS, DEFAULT_TIMEOUT_S, Listing, Storekeep, Tls, WriteOptions, add_default_port
 
@@ -28,13 +31,17 @@ class Settings:
     """Values of the options that all commands share."""
 
     address: str | None = None
+    output: OutputFormat | None = None
     as_json: bool = False
+    columns: str = ""
     timeout_s: float = DEFAULT_TIMEOUT_S
     ca_file: Path | None = None
     cert_file: Path | None = None
     key_file: Path | None = None
     plaintext: bool = False
     dry_run: bool = False
+    watch: bool = False
+    interval_s: float = 0
 
 
 class Session:
@@ -42,8 +49,17 @@ class Session:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.screen = Screen(as_json=settings.as_json)
+        self.renew_screen()
         self.dry_run = settings.dry_run
+
+    def renew_screen(self) -> None:
+        """Begin a new output on the current stdout.
+
+        Raises: typer.BadParameter for wrong options.
+        """
+        settings = self.settings
+        columns = parse_columns(settings.columns)
+        self.screen = Screen(choose_format(settings.output, as_json=settings.as_json, columns=columns), columns)
 
     @cached_property
     def client(self) -> Storekeep:
@@ -89,6 +105,23 @@ class Session:
     def write_options(self) -> WriteOptions:
         """Options of every mutation of this run. With `--dry-run`, the server stores nothing."""
         return {"validate_only": self.dry_run}
+
+    def choose_currency(self, option: str | None) -> str:
+        """Return the currency of `--currency`, or that of the login. On a terminal, ask for it if there is none.
+
+        Raises: typer.BadParameter.
+        """
+        currency_code = option if option is not None else self.login.currency_code
+        if not currency_code and can_prompt():
+            currency_code = ask("--currency", hint="ISO 4217 code of all prices, such as EUR")
+        if not currency_code:
+            raise typer.BadParameter("missing option --currency; storekeep login --currency EUR stores a default")
+        return currency_code.upper()
+
+    def choose_location(self, option: str | None, *, default: str = "") -> str:
+        """Return the name of the location of `--location`, the login or `default`, in this order; it may be empty."""
+        location = option if option is not None else self.login.location or default
+        return to_location_name(location) if location else ""
 
     def default_to_dry_run(self, *, action: str, yes: bool, many: bool = True) -> None:
         """Make this run a dry run if it changes `many` resources, unless `--yes` was given.
@@ -150,6 +183,8 @@ def _resolve_login(settings: Settings, *, stored: Login | None) -> Login:
         cert_file=str(settings.cert_file.absolute() if settings.cert_file else base.cert_file),
         key_file=str(settings.key_file.absolute() if settings.key_file else base.key_file),
         plaintext=settings.plaintext or base.plaintext,
+        currency_code=base.currency_code,
+        location=base.location,
     )
 
 

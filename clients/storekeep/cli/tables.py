@@ -12,15 +12,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from storekeep.cli.cells import format_cell
+from storekeep.cli.cells import format_cell, format_path
 from storekeep.cli.exits import OutputClosed
 from storekeep.cli.texts import replace_unprintable
+from storekeep.cli.widths import NARROW_GAP, WHOLE_COLUMNS, WIDE_GAP, fit_columns, shorten
 from storekeep.client import Money
 
 PIPE_WIDTH = 10_000
 """Width in characters when stdout is not a terminal, large enough that no column is cut."""
-WHOLE_COLUMNS = frozenset({"number", "sku", "state", "order", "sequence", "total", "available", "service", "status"})
-"""Columns that are never broken into several lines: people copy them, or they are short."""
 
 
 class Output(Console):
@@ -34,18 +33,39 @@ class Output(Console):
         raise OutputClosed
 
 
-def build_message_table(messages: Iterable[Message], *, columns: Sequence[str]) -> Table:
-    """Return a table with one row per message and the fields in `columns`."""
-    return build_row_table(([format_cell(message, column) for column in columns] for message in messages), columns)
+def build_row_table(
+    rows: Iterable[Sequence[str]], columns: Sequence[str], *, width: int, keeps_all: bool = False
+) -> tuple[Table, tuple[str, ...]]:
+    """Return a table of rows of text in `width` characters, and the columns that it leaves out.
+
+    Args:
+        keeps_all: leave no column out.
+    """
+    cells = [[replace_unprintable(value) for value in row] for row in rows]
+    layout = fit_columns(columns, cells, width=width, keeps_all=keeps_all)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0 if layout.is_narrow else 1))
+    needed = sum(layout.widths.values()) + (NARROW_GAP if layout.is_narrow else WIDE_GAP) * (len(layout.widths) - 1)
+    if needed > width:
+        table.width = needed  # the terminal breaks the lines, so that no number is broken in its column
+    for column, chars in layout.widths.items():
+        table.add_column(column.replace("_", " ").upper(), overflow="fold", width=chars)
+    for row in cells:
+        values = zip(row, layout.widths.items(), strict=False)
+        table.add_row(*(Text(shorten(value, chars, column=column)) for value, (column, chars) in values))
+    return table, layout.left_out
 
 
-def build_row_table(rows: Iterable[Sequence[str]], columns: Sequence[str]) -> Table:
-    """Return a table of rows of text."""
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+def build_details(message: Message, columns: Sequence[str] = ()) -> Table:
+    """Return the fields of a message that have a value, one per line.
+
+    Args:
+        columns: the fields, which may be nested (default: all).
+    """
+    if not columns:
+        return _build_all_details(message)
+    table = _build_label_table()
     for column in columns:
-        table.add_column(column.replace("_", " ").upper(), overflow="fold", no_wrap=column in WHOLE_COLUMNS)
-    for row in rows:
-        table.add_row(*(Text(replace_unprintable(value)) for value in row))
+        table.add_row(Text(column.replace("_", " ")), Text(format_path(message, column)))
     return table
 
 
@@ -58,20 +78,28 @@ def build_fact_table(facts: Iterable[tuple[str, str]]) -> Table:
     return table
 
 
-def build_details(message: Message) -> Table:
-    """Return all fields of a message that have a value, one per line."""
+def _build_all_details(message: Message) -> Table:
     table = _build_label_table()
     for field in message.DESCRIPTOR.fields:
         value = getattr(message, field.name)
         label = Text(field.name.replace("_", " "))
         if _is_table(field.is_repeated, value):
-            table.add_row(
-                label, build_message_table(value, columns=[inner.name for inner in value[0].DESCRIPTOR.fields])
-            )
+            table.add_row(label, _build_inner_table(value))
         elif _is_resource(field, message):
-            table.add_row(label, build_details(value))
+            table.add_row(label, _build_all_details(value))
         elif text := format_cell(message, field.name):
             table.add_row(label, Text(text))
+    return table
+
+
+def _build_inner_table(messages: Sequence[Message]) -> Table:
+    """Return a table of all fields of repeated messages. It breaks long values into several lines."""
+    columns = [field.name for field in messages[0].DESCRIPTOR.fields]
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for column in columns:
+        table.add_column(column.replace("_", " ").upper(), overflow="fold", no_wrap=column in WHOLE_COLUMNS)
+    for message in messages:
+        table.add_row(*(Text(replace_unprintable(format_cell(message, column))) for column in columns))
     return table
 
 

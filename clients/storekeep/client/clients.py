@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from storekeep.client.fulfillments import Fulfillments
     from storekeep.client.health import Health
     from storekeep.client.inventory import Inventory
+    from storekeep.client.methods import Methods
     from storekeep.client.orders import Orders
     from storekeep.client.products import Products
     from storekeep.client.variants import Variants
@@ -165,6 +166,13 @@ class Storekeep:
         from storekeep.client.health import Health
 
         return self._load(Health)
+
+    @cached_property
+    def methods(self) -> Methods:
+        """Any method of the contract by its name."""
+        from storekeep.client.methods import Methods
+
+        return self._load(Methods)
 
     @property
     def consistency_token(self) -> int:

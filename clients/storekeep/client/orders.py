@@ -186,7 +186,7 @@ class Orders:
         the history.
 
         Raises: InvalidUpdateMask, UnknownCurrency, OrderNotFound, EtagMismatch, FieldNotChangeable (names the field
-        and the state), CurrencyMismatch, InvalidAmount.
+        and the state), CurrencyMismatch, InvalidAmount, ReferenceTaken.
         """
         request = UpdateOrderRequest(order=order, update_mask=build_field_mask(update_mask), reason=reason)
         return self._calls.write(self._stub.UpdateOrder, request, **options)
