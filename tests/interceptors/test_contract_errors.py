@@ -23,6 +23,7 @@ from tests.support.refusal_cases import (
     build_adjustment,
     build_category_cycle,
     build_excessive_total,
+    build_late_publish_time,
     build_new_variant,
     build_priced_variant,
     build_set_stock,
@@ -122,6 +123,13 @@ PRECEDENCE: dict[tuple[str, str, str], Prepare] = {
     ("UpdateCategory", "ETAG_MISMATCH", "CATEGORY_CYCLE"): lambda shop: with_etag(build_category_cycle(shop), STALE),
     ("UpdateProduct", "ETAG_MISMATCH", "CATEGORY_NOT_FOUND"): lambda shop: PRODUCT.update_request(
         copy_message(shop.product(), category=CATEGORY.missing, etag=STALE), "category"
+    ),
+    ("UpdateProduct", "ETAG_MISMATCH", "ILLEGAL_STATE"): lambda shop: build_late_publish_time(shop, etag=STALE),
+    ("UpdateProduct", "ILLEGAL_STATE", "CATEGORY_NOT_FOUND"): lambda shop: build_late_publish_time(
+        shop, category=CATEGORY.missing
+    ),
+    ("PublishProduct", "ETAG_MISMATCH", "ILLEGAL_STATE"): lambda shop: PRODUCT.by_name(
+        "Publish", shop.product().name, etag=STALE
     ),
     ("CreateVariant", "UNKNOWN_CURRENCY", "PRODUCT_NOT_FOUND"): lambda shop: _variant_in(
         shop, PRODUCT.missing, UNKNOWN

@@ -30,12 +30,14 @@ NEW_SCHEMA = (
     "ALTER TABLE audit_entries ADD COLUMN api_key TEXT DEFAULT ''",
     "ALTER TABLE audit_entries ADD COLUMN session_id TEXT DEFAULT ''",
     "CREATE TABLE audit_epochs (number INTEGER)",
+    "ALTER TABLE products ADD COLUMN publish_time_us BIGINT",
 )
 """Schema changes that today's code needs to write audit entries for the old release. `OLD_SCHEMA` undoes them."""
 OLD_SCHEMA = (
     "ALTER TABLE audit_entries DROP COLUMN api_key",
     "ALTER TABLE audit_entries DROP COLUMN session_id",
     "DROP TABLE audit_epochs",
+    "ALTER TABLE products DROP COLUMN publish_time_us",
 )
 STATES = {"first": "PLACED", "second": "CONFIRMED", "third": "CANCELLED"}
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from google.protobuf.field_mask_pb2 import FieldMask
+from google.protobuf.timestamp_pb2 import Timestamp
 from google.type.money_pb2 import Money
 
 from storekeep.v1 import errors_pb2, inventory_pb2, options_pb2, orders_pb2, products_pb2
@@ -82,6 +83,19 @@ def _steps(kind: Kind, verb: str) -> Iterator[tuple[str, Prepare]]:
     yield "ILLEGAL_STATE", lambda shop: kind.by_name(verb, archived(shop, to=archive))
 
 
+def _publishing() -> Iterator[tuple[str, Prepare]]:
+    yield "PRODUCT_NOT_FOUND", lambda shop: PRODUCT.by_name("Publish", PRODUCT.missing)
+    yield "RESOURCE_DELETED", lambda shop: PRODUCT.by_name("Publish", make_deleted(PRODUCT, shop))
+    yield "ETAG_MISMATCH", lambda shop: PRODUCT.by_name("Publish", shop.draft().name, etag=STALE)
+    yield "ILLEGAL_STATE", lambda shop: PRODUCT.by_name("Publish", shop.product().name)
+
+
+def build_late_publish_time(shop: Shop, **fields: Any) -> Any:
+    """Build an update that gives a product that is on sale a publish time."""
+    product = products_pb2.Product(name=shop.product().name, publish_time=Timestamp(seconds=4_000_000_000), **fields)
+    return products_pb2.UpdateProductRequest(product=product)
+
+
 def _deletions(kind: Kind) -> Iterator[tuple[str, Prepare]]:
     yield kind.not_found, lambda shop: kind.by_name("Delete", kind.missing)
     yield "RESOURCE_DELETED", lambda shop: kind.by_name("Delete", make_deleted(kind, shop))
@@ -129,6 +143,8 @@ def _standard(kind: Kind) -> Iterator[tuple[Case, Prepare]]:
     }
     if kind.archives:
         families |= {f"{verb}{noun}": _steps(kind, verb) for verb in ("Archive", "Unarchive")}
+    if kind is PRODUCT:
+        families["PublishProduct"] = _publishing()
     for rpc, cases in families.items():
         for reason, prepare in cases:
             yield (rpc, reason), prepare
@@ -167,6 +183,7 @@ CATALOGUE: dict[Case, Prepare] = {
     ("CreateProduct", "CATEGORY_NOT_FOUND"): lambda shop: PRODUCT.create_request(
         shop, new_id(), category=CATEGORY.missing
     ),
+    ("UpdateProduct", "ILLEGAL_STATE"): build_late_publish_time,
     ("UpdateProduct", "CATEGORY_NOT_FOUND"): lambda shop: PRODUCT.update_request(
         copy_message(shop.product(), category=make_deleted(CATEGORY, shop)), "category"
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, TypeVar
 
 import typer
@@ -10,12 +11,18 @@ from google.protobuf.message import Message
 MessageT = TypeVar("MessageT", bound=Message)
 
 
-def build_update(kind: type[MessageT], name: str, *, etag: str, **fields: Any) -> tuple[MessageT, list[str]]:
+def build_update(
+    kind: type[MessageT], name: str, *, etag: str, cleared: Iterable[str] = (), **fields: Any
+) -> tuple[MessageT, list[str]]:
     """Return a resource with the fields that are not None, and their names as the update mask.
 
-    Raises: typer.BadParameter if all fields are None.
+    Args:
+        cleared: names of further fields, which become absent.
+
+    Raises: typer.BadParameter if there is no field to change.
     """
     changes = {field: value for field, value in fields.items() if value is not None}
-    if not changes:
+    mask = [*changes, *cleared]
+    if not mask:
         raise typer.BadParameter("name at least one field to change")
-    return kind(name=name, etag=etag, **changes), list(changes)
+    return kind(name=name, etag=etag, **changes), mask

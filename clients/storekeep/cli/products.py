@@ -13,6 +13,7 @@ from storekeep.cli.names import to_category_name, to_product_name
 from storekeep.cli.pairs import parse_labels
 from storekeep.cli.sessions import Session, compute_page_size
 from storekeep.cli.steps import Step, add_steps
+from storekeep.cli.times import parse_time
 from storekeep.client import Product, ProductState
 
 COLUMNS = ("name", "display_name", "category", "state", "update_time")
@@ -27,6 +28,7 @@ LISTING = ResourceListing(
 )
 
 STEPS = (
+    Step("publish", "Put drafts on sale now.", lambda s: s.client.products.publish),
     Step("archive", "Take products off sale; they remain readable.", lambda s: s.client.products.archive),
     Step("unarchive", "Put archived products back on sale.", lambda s: s.client.products.unarchive),
     Step("delete", "Delete products; they can be undeleted.", lambda s: s.client.products.delete),
@@ -34,6 +36,14 @@ STEPS = (
 )
 
 
+PublishTime = Annotated[
+    str | None,
+    typer.Option(
+        "--publish-time",
+        metavar="TIME",
+        help="When the draft goes on sale, such as 2027-03-01T09:00+01:00 (default offset: local time).",
+    ),
+]
 Label = Annotated[list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="May be repeated.")]
 
 
@@ -69,10 +79,11 @@ def search_products(
     query: Annotated[str, typer.Argument(help="Words that must all occur; the last may be a prefix.")],
     limit: Limit = LIMIT,
     archived: Annotated[bool, typer.Option("--archived", help="Include archived products.")] = False,
+    drafts: Annotated[bool, typer.Option("--drafts", help="Include drafts, if you may change products.")] = False,
 ) -> None:
     """Search products by words in their names, descriptions, SKUs and barcodes, best match first."""
     listing = session.client.products.search(
-        query, page_size=compute_page_size(limit, page_size_max=100), show_archived=archived
+        query, page_size=compute_page_size(limit, page_size_max=100), show_archived=archived, show_drafts=drafts
     )
     session.show_listing(listing, columns=COLUMNS, limit=limit)
 
@@ -84,6 +95,8 @@ def create_product(
     description: Annotated[str, typer.Option("--description", help="At most 10,000 characters.")] = "",
     category: Annotated[str, typer.Option("--category", help="Id or full name of its category.")] = "",
     label: Label = None,
+    draft: Annotated[bool, typer.Option("--draft", help="Do not put it on sale yet.")] = False,
+    publish_time: PublishTime = None,
 ) -> None:
     """Create a product. Add its SKUs and prices with `storekeep variants create`."""
     product = Product(
@@ -91,8 +104,9 @@ def create_product(
         description=description,
         category=to_category_name(category) if category else "",
         labels=parse_labels(label or ()),
+        publish_time=parse_time(publish_time) if publish_time else None,
     )
-    created = session.client.products.create(product, product_id=product_id, **session.write_options)
+    created = session.client.products.create(product, product_id=product_id, draft=draft, **session.write_options)
     session.screen.show_message(created)
 
 
@@ -105,9 +119,13 @@ def update_product(
         str | None, typer.Option("--category", help="Id or full name of its category; empty for none.")
     ] = None,
     label: Label = None,
+    publish_time: PublishTime = None,
     etag: Etag = "",
 ) -> None:
-    """Change the given fields of a product. Labels, if given, replace all existing ones."""
+    """Change the given fields of a product. Labels, if given, replace all existing ones.
+
+    An empty --publish-time lets a draft wait for `storekeep products publish`.
+    """
     changes, mask = build_update(
         Product,
         to_product_name(name),
@@ -116,5 +134,7 @@ def update_product(
         description=description,
         category=to_category_name(category) if category else category,
         labels=parse_labels(label) if label else None,
+        publish_time=parse_time(publish_time) if publish_time else None,
+        cleared=("publish_time",) if publish_time == "" else (),
     )
     session.screen.show_message(session.client.products.update(changes, update_mask=mask, **session.write_options))

@@ -408,7 +408,7 @@ class CategoryCycle(InvalidRequest):
 
 
 class NotForSale(Conflict):
-    """The variant or its product is archived or deleted."""
+    """The variant or its product is archived or deleted, or the product is a draft."""
 
     reason = "NOT_FOR_SALE"
 

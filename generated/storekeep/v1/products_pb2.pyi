@@ -59,6 +59,8 @@ class _ProductStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ProductS
     """On sale."""
     PRODUCT_STATE_ARCHIVED: _ProductState.ValueType  # 2
     """Taken off sale, still readable."""
+    PRODUCT_STATE_DRAFT: _ProductState.ValueType  # 3
+    """Not yet on sale. Only callers with the permission `products.write` can read it and its variants."""
 
 class ProductState(_ProductState, metaclass=_ProductStateEnumTypeWrapper):
     """ProductState says whether a product is on sale."""
@@ -69,6 +71,8 @@ PRODUCT_STATE_ACTIVE: ProductState.ValueType  # 1
 """On sale."""
 PRODUCT_STATE_ARCHIVED: ProductState.ValueType  # 2
 """Taken off sale, still readable."""
+PRODUCT_STATE_DRAFT: ProductState.ValueType  # 3
+"""Not yet on sale. Only callers with the permission `products.write` can read it and its variants."""
 Global___ProductState: _TypeAlias = ProductState  # noqa: Y015
 
 class _VariantState:
@@ -191,6 +195,7 @@ class Product(_message.Message):
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     DELETE_TIME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    PUBLISH_TIME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The resource name, as `products/{product}`. Set at creation, immutable."""
     display_name: _builtins.str
@@ -200,7 +205,7 @@ class Product(_message.Message):
     category: _builtins.str
     """The category, as `categories/{category}`; may be empty."""
     state: Global___ProductState.ValueType
-    """Whether the product is on sale."""
+    """Whether the product is on sale. A draft is ACTIVE from its publish time on."""
     etag: _builtins.str
     """Changes whenever the resource changes. Send it back with an update to avoid overwriting someone else's change."""
     @_builtins.property
@@ -219,6 +224,12 @@ class Product(_message.Message):
     def delete_time(self) -> _timestamp_pb2.Timestamp:
         """When the resource was deleted; absent if it is not deleted."""
 
+    @_builtins.property
+    def publish_time(self) -> _timestamp_pb2.Timestamp:
+        """When the product goes on sale: a draft is ACTIVE from this time on, without a further call. It can change only
+        while the product is a draft; absent for a draft that waits for PublishProduct. From 1900 to 2099.
+        """
+
     def __init__(
         self,
         *,
@@ -232,10 +243,11 @@ class Product(_message.Message):
         update_time: _timestamp_pb2.Timestamp | None = ...,
         delete_time: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
+        publish_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "delete_time", b"delete_time", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "delete_time", b"delete_time", "publish_time", b"publish_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["category", b"category", "create_time", b"create_time", "delete_time", b"delete_time", "description", b"description", "display_name", b"display_name", "etag", b"etag", "labels", b"labels", "name", b"name", "state", b"state", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["category", b"category", "create_time", b"create_time", "delete_time", b"delete_time", "description", b"description", "display_name", b"display_name", "etag", b"etag", "labels", b"labels", "name", b"name", "publish_time", b"publish_time", "state", b"state", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -891,12 +903,15 @@ class CreateProductRequest(_message.Message):
     PRODUCT_ID_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    DRAFT_FIELD_NUMBER: _builtins.int
     product_id: _builtins.str
     """The id, which becomes the last part of the resource name. Default: the server generates a UUIDv7."""
     request_id: _builtins.str
     """A UUID that makes retries safe: calls with the same id and payload take effect once and return the same reply."""
     validate_only: _builtins.bool
     """Dry run: validate and execute the call and return its reply, but change nothing."""
+    draft: _builtins.bool
+    """Create a draft. A product with a publish time is always created as one."""
     @_builtins.property
     def product(self) -> Global___Product:
         """The resource to create. Output-only fields are ignored."""
@@ -908,10 +923,11 @@ class CreateProductRequest(_message.Message):
         product_id: _builtins.str = ...,
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
+        draft: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["product", b"product"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["product", b"product", "product_id", b"product_id", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["draft", b"draft", "product", b"product", "product_id", b"product_id", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -954,6 +970,40 @@ class UpdateProductRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___UpdateProductRequest: _TypeAlias = UpdateProductRequest  # noqa: Y015
+
+@_typing.final
+class PublishProductRequest(_message.Message):
+    """The request of PublishProduct."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The product, as `products/{product}`."""
+    etag: _builtins.str
+    """If set, the call fails unless this is the current etag. At most 64 characters."""
+    request_id: _builtins.str
+    """A UUID that makes retries safe: calls with the same id and payload take effect once and return the same reply."""
+    validate_only: _builtins.bool
+    """Dry run: validate and execute the call and return its reply, but change nothing."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        etag: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "name", b"name", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PublishProductRequest: _TypeAlias = PublishProductRequest  # noqa: Y015
 
 @_typing.final
 class ArchiveProductRequest(_message.Message):
@@ -1486,6 +1536,7 @@ class SearchProductsRequest(_message.Message):
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     SHOW_ARCHIVED_FIELD_NUMBER: _builtins.int
     MAX_STALENESS_FIELD_NUMBER: _builtins.int
+    SHOW_DRAFTS_FIELD_NUMBER: _builtins.int
     query: _builtins.str
     """Search words, all of which must occur. The last word may be a prefix. 1 to 200 characters."""
     page_size: _builtins.int
@@ -1494,6 +1545,8 @@ class SearchProductsRequest(_message.Message):
     """The `next_page_token` of the previous page of the same query; empty for the first page. At most 2,048 characters."""
     show_archived: _builtins.bool
     """Include archived products."""
+    show_drafts: _builtins.bool
+    """Include drafts, if the caller has the permission `products.write`; other callers never find them."""
     @_builtins.property
     def max_staleness(self) -> _duration_pb2.Duration:
         """Maximum staleness of the reply, 0 to 1 day. A replica may then answer. The reply always includes the writes up to
@@ -1508,10 +1561,11 @@ class SearchProductsRequest(_message.Message):
         page_token: _builtins.str = ...,
         show_archived: _builtins.bool = ...,
         max_staleness: _duration_pb2.Duration | None = ...,
+        show_drafts: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness", "page_size", b"page_size", "page_token", b"page_token", "query", b"query", "show_archived", b"show_archived"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness", "page_size", b"page_size", "page_token", b"page_token", "query", b"query", "show_archived", b"show_archived", "show_drafts", b"show_drafts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -412,7 +412,7 @@ class UnitsNotOpen(FailedPrecondition):
 
 
 class NotForSale(FailedPrecondition):
-    """The variant or its product is archived or deleted."""
+    """The variant or its product is archived or deleted, or the product is a draft."""
 
     def __init__(self, sku: str) -> None:
         super().__init__(f"{sku} is not for sale")

@@ -6,6 +6,8 @@ A variant with stock cannot be deleted.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import msgspec
 
@@ -18,10 +20,12 @@ from storekeep.server.domain.errors import (
     VariantNotFound,
 )
 from storekeep.server.domain.money import Money
-from storekeep.server.domain.standard.collections import ACTIVE, LIFECYCLE_STATES, Collection
+from storekeep.server.domain.standard.collections import ACTIVE, LIFECYCLE_STATES, Collection, Key
 from storekeep.server.domain.standard.filters import FilterField, Kind
-from storekeep.server.domain.standard.lists import Column, Listing
+from storekeep.server.domain.standard.lists import Column, Listing, ListRequest
+from storekeep.server.domain.standard.pages import Page, PageTokens
 from storekeep.server.domain.standard.resources import check_not_deleted
+from storekeep.server.store.engine import Store
 from storekeep.server.store.sql.transactions import Transaction
 from storekeep.server.store.tables import catalog as store
 from storekeep.server.store.tables import stock as inventory_store
@@ -123,3 +127,55 @@ LISTING = Listing(
     deleted=store.Variant.delete_time_us,
     parent=store.Variant.product,
 )
+
+
+# -- reading, as far as the caller may see drafts
+
+
+def get_variant(db: Store, key: Key, *, sees_drafts: bool) -> Variant:
+    """Return one variant, deleted or not.
+
+    Raises: VariantNotFound, also for a variant of a draft that the caller may not see.
+    """
+
+    def work(tx: Transaction) -> Variant:
+        variant = VARIANTS.find(tx, key)
+        _check_visible(tx, [variant])
+        return variant
+
+    return VARIANTS.get(db, key) if sees_drafts else db.snapshot(work)
+
+
+def batch_get_variants(db: Store, keys: Sequence[Key], *, sees_drafts: bool) -> list[Variant]:
+    """Return all variants with these keys, in the order of the keys.
+
+    Raises: VariantNotFound, also for a variant of a draft that the caller may not see; BatchTooLarge.
+    """
+    variants = VARIANTS.batch_get(db, keys)
+    if not sees_drafts:
+        db.read(lambda tx: _check_visible(tx, variants))
+    return variants
+
+
+def _check_visible(tx: Transaction, variants: Iterable[Variant]) -> None:
+    """Raise VariantNotFound for the first variant whose product is a draft."""
+    variants = list(variants)
+    ids = msgspec.json.encode(sorted({variant.product_id for variant in variants})).decode()
+    drafts = {row[0] for row in store.DRAFTS.all(tx, product_ids=ids, now_us=tx.now_us)}
+    for variant in variants:
+        if variant.product_id in drafts:
+            raise VariantNotFound(variant.name)
+
+
+def list_variants(db: Store, request: ListRequest, *, tokens: PageTokens, sees_drafts: bool) -> Page[Variant]:
+    """Return one page of the variants that the caller may see.
+
+    Raises: InvalidFilter, InvalidOrderBy, InvalidPageToken.
+    """
+
+    def work(tx: Transaction) -> Page[Variant]:
+        hidden = store.belongs_to_draft(tx.now_us)
+        listing = LISTING if sees_drafts else replace(LISTING, query=lambda: LISTING.query().where(~hidden))
+        return listing.page(tx, request, tokens=tokens)
+
+    return db.snapshot(work)

@@ -130,6 +130,7 @@ def _price_added_lines(tx: Transaction, order: Order, edit: Edit) -> tuple[Order
         taken_at="",
         quantities=msgspec.json.encode(sum_quantities(edit.added)).decode(),
         currency_code=order.currency_code,
+        now_us=tx.now_us,
     )
     return price_lines(
         edit.added,

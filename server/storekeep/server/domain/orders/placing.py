@@ -149,6 +149,7 @@ def _read_offers(tx: Transaction, new: NewOrder, location_id: str) -> tuple[Offe
         taken_at=new.location_id,
         quantities=encode(sum_quantities(new.lines)).decode(),
         currency_code=new.currency_code,
+        now_us=tx.now_us,
     )
     _check_parties(new, deleted=rows[0][:2])
     offers, source_locations = {}, {}

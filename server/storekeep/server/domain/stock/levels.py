@@ -288,7 +288,7 @@ def _read_offers(tx: Transaction, skus: Iterable[str]) -> dict[str, bool]:
 
     Raises: SkuNotFound.
     """
-    rows = store.FIND_FOR_SALE.all(tx, skus=encode(list(skus)).decode())
+    rows = store.FIND_FOR_SALE.all(tx, skus=encode(list(skus)).decode(), now_us=tx.now_us)
     for sku, for_sale in rows:
         if for_sale is None:
             raise SkuNotFound(sku)

@@ -7,7 +7,7 @@ import peewee
 from storekeep.server.store.sql.many_rows import RowsInsert, build_select_columns, build_update
 from storekeep.server.store.sql.statements import Statement, parameter
 from storekeep.server.store.sql.transactions import Table, Versioned
-from storekeep.server.store.tables.catalog import Variant
+from storekeep.server.store.tables.catalog import ON_SALE, Variant
 from storekeep.server.store.tables.customers import Customer
 from storekeep.server.store.tables.stock import FIRST_LEVEL, Location
 
@@ -90,7 +90,7 @@ OFFER = Statement(
            requested.key, taken.location_id, taken.on_hand, products.display_name, variants.display_name,
            (SELECT amount_minor FROM prices WHERE prices.sku = requested.key AND currency_code = :currency_code),
            variants.state = 'ACTIVE' AND variants.delete_time_us IS NULL
-           AND products.state = 'ACTIVE' AND products.delete_time_us IS NULL
+           AND {ON_SALE} AND products.delete_time_us IS NULL
     FROM PAIRS(:quantities) AS requested
     LEFT JOIN variants ON variants.sku = requested.key
     LEFT JOIN products ON products.id = variants.product_id

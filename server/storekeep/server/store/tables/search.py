@@ -15,7 +15,7 @@ import peewee
 from storekeep.server.store.sql.dialects import Dialect
 from storekeep.server.store.sql.statements import Statement
 from storekeep.server.store.sql.transactions import Table
-from storekeep.server.store.tables.catalog import Product
+from storekeep.server.store.tables.catalog import ON_SALE, Product
 
 WORD = re.compile(r"[^\W_]+")
 ACCENTS = re.compile("[\u0300-\u036f]+")
@@ -45,17 +45,17 @@ INDEX_PRODUCT = Statement(
 )
 """Rebuild the document of a product from its row and the rows of its variants."""
 SEARCH = Statement(
-    """
+    f"""
     SELECT product_documents.product_id, product_search.rank, product_documents.id
     FROM product_search
     JOIN product_documents ON product_documents.id = product_search.rowid
     JOIN products ON products.id = product_documents.product_id
     WHERE product_search MATCH :words AND products.delete_time_us IS NULL
-      AND (:show_archived OR products.state = 'ACTIVE')
+      AND ({ON_SALE} OR :show_archived AND products.state = 'ARCHIVED' OR :show_drafts AND products.state = 'DRAFT')
       AND (:rank IS NULL OR (product_search.rank, product_documents.id) > (:rank, :id))
     ORDER BY product_search.rank, product_documents.id LIMIT :limit
-    """,
-    postgresql="""
+    """,  # noqa: S608 - the names of columns
+    postgresql=f"""
     SELECT product_id, rank, id
     FROM (
         SELECT product_documents.product_id, -CAST(ts_rank(words, search_query, 1) AS DOUBLE PRECISION) AS rank,
@@ -64,12 +64,13 @@ SEARCH = Statement(
         CROSS JOIN product_documents
         JOIN products ON products.id = product_documents.product_id
         WHERE words @@ search_query AND products.delete_time_us IS NULL
-          AND (:show_archived OR products.state = 'ACTIVE')
+          AND ({ON_SALE} OR :show_archived AND products.state = 'ARCHIVED'
+               OR :show_drafts AND products.state = 'DRAFT')
     ) AS hits
     WHERE CAST(:rank AS DOUBLE PRECISION) IS NULL
        OR (rank, id) > (CAST(:rank AS DOUBLE PRECISION), CAST(:id AS BIGINT))
     ORDER BY rank, id LIMIT :limit
-    """,
+    """,  # noqa: S608 - the names of columns
 )
 """Products that contain all words, best match first, after the cursor (`rank`, `id`) of the last page.
 
