@@ -85,6 +85,8 @@ PUBLIC = [
     "ProductNotFound",
     "ProductState",
     "QuantityMismatch",
+    "QuantityNotAllowed",
+    "QuantityRules",
     "RateLimited",
     "Query",
     "ReadOptions",

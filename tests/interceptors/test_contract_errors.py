@@ -27,6 +27,7 @@ from tests.support.refusal_cases import (
     build_new_variant,
     build_priced_variant,
     build_set_stock,
+    create_boxed_sku,
     create_unsellable_sku,
     list_declared_cases,
     make_deleted,
@@ -185,6 +186,12 @@ PRECEDENCE: dict[tuple[str, str, str], Prepare] = {
     ),
     ("PlaceOrder", "CURRENCY_MISMATCH", "OUT_OF_STOCK"): lambda shop: shop.order_request(
         (shop.variant().sku, 1), currency_code="USD"
+    ),
+    ("PlaceOrder", "CURRENCY_MISMATCH", "QUANTITY_NOT_ALLOWED"): lambda shop: shop.order_request(
+        (create_boxed_sku(shop), 1), currency_code="USD"
+    ),
+    ("PlaceOrder", "QUANTITY_NOT_ALLOWED", "OUT_OF_STOCK"): lambda shop: shop.order_request(
+        (create_boxed_sku(shop), 1)
     ),
     ("PlaceOrder", "INVALID_AMOUNT", "OUT_OF_STOCK"): build_excessive_total,
     **ORDER_PRECEDENCE,

@@ -31,6 +31,8 @@ NEW_SCHEMA = (
     "ALTER TABLE audit_entries ADD COLUMN session_id TEXT DEFAULT ''",
     "CREATE TABLE audit_epochs (number INTEGER)",
     "ALTER TABLE products ADD COLUMN publish_time_us BIGINT",
+    "ALTER TABLE variants ADD COLUMN labels TEXT",
+    "ALTER TABLE variants ADD COLUMN quantity_rules TEXT",
 )
 """Schema changes that today's code needs to write audit entries for the old release. `OLD_SCHEMA` undoes them."""
 OLD_SCHEMA = (
@@ -38,6 +40,8 @@ OLD_SCHEMA = (
     "ALTER TABLE audit_entries DROP COLUMN session_id",
     "DROP TABLE audit_epochs",
     "ALTER TABLE products DROP COLUMN publish_time_us",
+    "ALTER TABLE variants DROP COLUMN labels",
+    "ALTER TABLE variants DROP COLUMN quantity_rules",
 )
 STATES = {"first": "PLACED", "second": "CONFIRMED", "third": "CANCELLED"}
 

@@ -368,6 +368,7 @@ STOCK |= {
     ),
     ("ReserveStock", "SKU_NOT_FOUND"): lambda shop: build_reserve_stock(NO_SKU),
     ("ReserveStock", "NOT_FOR_SALE"): lambda shop: build_reserve_stock(create_unsellable_sku(shop)),
+    ("ReserveStock", "QUANTITY_NOT_ALLOWED"): lambda shop: build_reserve_stock(create_boxed_sku(shop)),
     ("ReserveStock", "OUT_OF_STOCK"): lambda shop: build_reserve_stock(make_allocated_sku(shop)),
     ("GetReservation", "RESERVATION_NOT_FOUND"): lambda shop: inventory_pb2.GetReservationRequest(name=NO_RESERVATION),
     ("CommitReservation", "OUT_OF_STOCK"): lambda shop: inventory_pb2.CommitReservationRequest(
@@ -396,6 +397,11 @@ def create_unsellable_sku(shop: Shop) -> str:
     return str(variant.sku)
 
 
+def create_boxed_sku(shop: Shop) -> str:
+    """Return a SKU that is sold in boxes of 6, without stock."""
+    return str(shop.variant(quantity_rules={"multiple": 6}).sku)
+
+
 ORDERS: dict[Case, Prepare] = {
     ("PlaceOrder", "UNKNOWN_CURRENCY"): lambda shop: shop.order_request(currency_code="ZZZ"),
     ("PlaceOrder", "CUSTOMER_NOT_FOUND"): lambda shop: shop.order_request(customer=CUSTOMER.missing),
@@ -404,6 +410,7 @@ ORDERS: dict[Case, Prepare] = {
     ("PlaceOrder", "SKU_NOT_FOUND"): lambda shop: shop.order_request((NO_SKU, 1)),
     ("PlaceOrder", "NOT_FOR_SALE"): lambda shop: shop.order_request((create_unsellable_sku(shop), 1)),
     ("PlaceOrder", "CURRENCY_MISMATCH"): lambda shop: shop.order_request(currency_code="USD"),
+    ("PlaceOrder", "QUANTITY_NOT_ALLOWED"): lambda shop: shop.order_request((create_boxed_sku(shop), 1)),
     ("PlaceOrder", "INVALID_AMOUNT"): build_excessive_total,
     ("PlaceOrder", "RESERVATION_NOT_FOUND"): lambda shop: shop.order_request(reservation=NO_RESERVATION),
     ("PlaceOrder", "ILLEGAL_STATE"): lambda shop: shop.order_request(reservation=make_released_reservation(shop)),

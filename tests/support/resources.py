@@ -151,6 +151,8 @@ VARIANT = Kind(
         "tax_class": "reduced",
         "weight_g": 250,
         "barcode": "4006381333931",
+        "labels": {"season": "winter"},
+        "quantity_rules": {"minimum": 2, "maximum": 10, "multiple": 2},
     },
     sortable=("sku", "create_time"),
     archives=True,

@@ -356,7 +356,7 @@ class Inventory:
             ttl_s: lifetime in seconds, from 1 second to 30 days (default: 15 minutes).
             reference: your own reference, such as a cart id.
 
-        Raises: LocationNotFound, ResourceDeleted, SkuNotFound, NotForSale, OutOfStock (names each short SKU).
+        Raises: LocationNotFound, ResourceDeleted, SkuNotFound, NotForSale, QuantityNotAllowed, OutOfStock.
         """
         request = ReserveStockRequest(
             lines=[ReserveStockLine(sku=sku, quantity=quantity) for sku, quantity in lines],

@@ -74,7 +74,8 @@ class Orders:
             reservation: name of a reservation whose stock the order uses first.
 
         Raises: UnknownCurrency, CustomerNotFound, LocationNotFound, ResourceDeleted, SkuNotFound, NotForSale,
-        CurrencyMismatch, InvalidAmount, ReservationNotFound, IllegalState, OutOfStock (names each short SKU).
+        CurrencyMismatch, QuantityNotAllowed, InvalidAmount, ReservationNotFound, IllegalState, OutOfStock (names short
+        SKUs).
         """
         request = PlaceOrderRequest(
             customer=customer,
@@ -185,7 +186,7 @@ class Orders:
         """Return the order that `apply_edit` would return, without changing anything. The arguments are the same.
 
         Raises: OrderNotFound, EtagMismatch, IllegalState, OrderLineNotFound, SkuNotFound, NotForSale,
-        CurrencyMismatch, InvalidAmount, UnitsNotOpen, OutOfStock.
+        CurrencyMismatch, QuantityNotAllowed, InvalidAmount, UnitsNotOpen, OutOfStock.
         """
         request = PreviewOrderEditRequest(name=name, edit=_build_edit(add, change, remove), etag=etag)
         return self._calls.read_current(self._stub.PreviewOrderEdit, request, **options)
@@ -210,7 +211,7 @@ class Orders:
             reason: text for the history.
 
         Raises: OrderNotFound, EtagMismatch, IllegalState, OrderLineNotFound, SkuNotFound, NotForSale,
-        CurrencyMismatch, InvalidAmount, UnitsNotOpen, OutOfStock.
+        CurrencyMismatch, QuantityNotAllowed, InvalidAmount, UnitsNotOpen, OutOfStock.
         """
         request = ApplyOrderEditRequest(name=name, edit=_build_edit(add, change, remove), reason=reason, etag=etag)
         return self._calls.write(self._stub.ApplyOrderEdit, request, **options)

@@ -326,7 +326,7 @@ class InventoryServiceServicer:
     def ReserveStock(self, request, context):
         """Reserve stock until an expiry time, all lines or none, for a cart or for another service. The reservation stops
         counting at its expiry time.
-        Errors: LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND, NOT_FOR_SALE, OUT_OF_STOCK.
+        Errors: LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND, NOT_FOR_SALE, QUANTITY_NOT_ALLOWED, OUT_OF_STOCK.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -117,7 +117,7 @@ class InventoryServiceStub:
     ReserveStock: _grpc.UnaryUnaryMultiCallable[_inventory_pb2.ReserveStockRequest, _inventory_pb2.Reservation]
     """Reserve stock until an expiry time, all lines or none, for a cart or for another service. The reservation stops
     counting at its expiry time.
-    Errors: LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND, NOT_FOR_SALE, OUT_OF_STOCK.
+    Errors: LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND, NOT_FOR_SALE, QUANTITY_NOT_ALLOWED, OUT_OF_STOCK.
     """
     GetReservation: _grpc.UnaryUnaryMultiCallable[_inventory_pb2.GetReservationRequest, _inventory_pb2.Reservation]
     """Get one reservation.
@@ -230,7 +230,7 @@ class InventoryServiceAsyncStub(InventoryServiceStub):
     ReserveStock: _aio.UnaryUnaryMultiCallable[_inventory_pb2.ReserveStockRequest, _inventory_pb2.Reservation]  # type: ignore[assignment]
     """Reserve stock until an expiry time, all lines or none, for a cart or for another service. The reservation stops
     counting at its expiry time.
-    Errors: LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND, NOT_FOR_SALE, OUT_OF_STOCK.
+    Errors: LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND, NOT_FOR_SALE, QUANTITY_NOT_ALLOWED, OUT_OF_STOCK.
     """
     GetReservation: _aio.UnaryUnaryMultiCallable[_inventory_pb2.GetReservationRequest, _inventory_pb2.Reservation]  # type: ignore[assignment]
     """Get one reservation.
@@ -460,7 +460,7 @@ class InventoryServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_inventory_pb2.Reservation, _abc.Awaitable[_inventory_pb2.Reservation]]:
         """Reserve stock until an expiry time, all lines or none, for a cart or for another service. The reservation stops
         counting at its expiry time.
-        Errors: LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND, NOT_FOR_SALE, OUT_OF_STOCK.
+        Errors: LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND, NOT_FOR_SALE, QUANTITY_NOT_ALLOWED, OUT_OF_STOCK.
         """
 
     @_abc_1.abstractmethod

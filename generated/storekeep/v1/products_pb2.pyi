@@ -279,6 +279,26 @@ class Variant(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     NAME_FIELD_NUMBER: _builtins.int
     SKU_FIELD_NUMBER: _builtins.int
     DISPLAY_NAME_FIELD_NUMBER: _builtins.int
@@ -292,6 +312,8 @@ class Variant(_message.Message):
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     DELETE_TIME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    QUANTITY_RULES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The resource name, as `products/{product}/variants/{variant}`. Set at creation, immutable."""
     sku: _builtins.str
@@ -330,6 +352,14 @@ class Variant(_message.Message):
     def delete_time(self) -> _timestamp_pb2.Timestamp:
         """When the resource was deleted; absent if it is not deleted."""
 
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Labels for your own use: at most 64, with keys of at most 63 and values of at most 255 characters."""
+
+    @_builtins.property
+    def quantity_rules(self) -> Global___QuantityRules:
+        """How many units may be ordered or reserved at once. Absent: any number."""
+
     def __init__(
         self,
         *,
@@ -346,16 +376,50 @@ class Variant(_message.Message):
         update_time: _timestamp_pb2.Timestamp | None = ...,
         delete_time: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        quantity_rules: Global___QuantityRules | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_weight_g", b"_weight_g", "create_time", b"create_time", "delete_time", b"delete_time", "update_time", b"update_time", "weight_g", b"weight_g"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_weight_g", b"_weight_g", "create_time", b"create_time", "delete_time", b"delete_time", "quantity_rules", b"quantity_rules", "update_time", b"update_time", "weight_g", b"weight_g"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_weight_g", b"_weight_g", "barcode", b"barcode", "create_time", b"create_time", "delete_time", b"delete_time", "display_name", b"display_name", "etag", b"etag", "name", b"name", "options", b"options", "prices", b"prices", "sku", b"sku", "state", b"state", "tax_class", b"tax_class", "update_time", b"update_time", "weight_g", b"weight_g"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_weight_g", b"_weight_g", "barcode", b"barcode", "create_time", b"create_time", "delete_time", b"delete_time", "display_name", b"display_name", "etag", b"etag", "labels", b"labels", "name", b"name", "options", b"options", "prices", b"prices", "quantity_rules", b"quantity_rules", "sku", b"sku", "state", b"state", "tax_class", b"tax_class", "update_time", b"update_time", "weight_g", b"weight_g"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__weight_g: _TypeAlias = _typing.Literal["weight_g"]  # noqa: Y015
     _WhichOneofArgType__weight_g: _TypeAlias = _typing.Literal["_weight_g", b"_weight_g"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__weight_g) -> _WhichOneofReturnType__weight_g | None: ...
 
 Global___Variant: _TypeAlias = Variant  # noqa: Y015
+
+@_typing.final
+class QuantityRules(_message.Message):
+    """QuantityRules limit the units of a SKU in one order or one reservation, all its lines together. They do not apply to
+    cancellations and to imports of historic orders. Some number of units must keep all rules.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MINIMUM_FIELD_NUMBER: _builtins.int
+    MAXIMUM_FIELD_NUMBER: _builtins.int
+    MULTIPLE_FIELD_NUMBER: _builtins.int
+    minimum: _builtins.int
+    """The least units: at most 1,000,000; 0 for no rule."""
+    maximum: _builtins.int
+    """The most units: at most 1,000,000; 0 for no rule."""
+    multiple: _builtins.int
+    """The units must be a multiple of this number, such as the units in a box: at most 1,000,000; 0 for no rule."""
+    def __init__(
+        self,
+        *,
+        minimum: _builtins.int = ...,
+        maximum: _builtins.int = ...,
+        multiple: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["maximum", b"maximum", "minimum", b"minimum", "multiple", b"multiple"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QuantityRules: _TypeAlias = QuantityRules  # noqa: Y015
 
 @_typing.final
 class GetCategoryRequest(_message.Message):

@@ -11,8 +11,8 @@ DomainError
 │                           RoleNotFound, AuditEntryNotFound
 ├── Conflict                AlreadyExists, SkuTaken, EtagMismatch
 ├── FailedPrecondition      ResourceDeleted, ResourceNotDeleted, ResourceInUse, IllegalState, OrderHeld,
-│                           OrderNotHeld, UnitsNotOpen, NotForSale, OutOfStock, QuantityMismatch, RoleBuiltIn,
-│                           ReplyExpired
+│                           OrderNotHeld, UnitsNotOpen, NotForSale, QuantityNotAllowed, OutOfStock, QuantityMismatch,
+│                           RoleBuiltIn, ReplyExpired
 ├── AuditEntryUnreadable
 ├── BatchTooLarge
 └── AccessRefused           Unauthenticated, TokenExpired, TokenRevoked, ApiKeyInvalid, PermissionDenied,
@@ -417,6 +417,24 @@ class NotForSale(FailedPrecondition):
     def __init__(self, sku: str) -> None:
         super().__init__(f"{sku} is not for sale")
         self.sku = sku
+
+
+class QuantityNotAllowed(FailedPrecondition):
+    """The units of a SKU break one of its quantity rules.
+
+    Attributes:
+        sku: the SKU.
+        rule: `minimum`, `maximum` or `multiple`.
+        limit: the number that the rule sets.
+        quantity: the units, over all lines.
+    """
+
+    def __init__(self, sku: str, *, rule: str, limit: int, quantity: int) -> None:
+        super().__init__(f"{quantity} units of {sku} break its quantity rule: {rule} {limit}")
+        self.sku = sku
+        self.rule = rule
+        self.limit = limit
+        self.quantity = quantity
 
 
 class OutOfStock(FailedPrecondition):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import grpc
+import msgspec
 from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
 from google.type import money_pb2
 
 from storekeep.server.domain.catalog import categories, products, search, variants
 from storekeep.server.domain.catalog.categories import CATEGORIES, Category
 from storekeep.server.domain.catalog.products import PRODUCTS, Product
+from storekeep.server.domain.catalog.quantity_rules import QuantityRules
 from storekeep.server.domain.catalog.variants import VARIANTS, Variant
 from storekeep.server.domain.money import Money
 from storekeep.server.domain.standard.collections import ACTIVE
@@ -16,6 +18,7 @@ from storekeep.server.domain.standard.pages import PageTokens
 from storekeep.server.domain.standard.resources import make_etag, new_id
 from storekeep.server.servicers.calls import build_call, build_list_request
 from storekeep.server.servicers.converters import (
+    Fields,
     build_money,
     build_optional_timestamp,
     build_timestamp,
@@ -43,7 +46,19 @@ PRODUCT_FIELDS = {
     "labels": "labels",
     "publish_time": "publish_time_us",
 }
-VARIANT_FIELDS = {name: name for name in ("display_name", "options", "prices", "tax_class", "weight_g", "barcode")}
+VARIANT_FIELDS = {
+    name: name
+    for name in (
+        "display_name",
+        "options",
+        "prices",
+        "tax_class",
+        "weight_g",
+        "barcode",
+        "labels",
+        "quantity_rules",
+    )
+}
 CATEGORY_STATES = {"ACTIVE": pb.CATEGORY_STATE_ACTIVE, "ARCHIVED": pb.CATEGORY_STATE_ARCHIVED}
 PRODUCT_STATES = {
     "DRAFT": pb.PRODUCT_STATE_DRAFT,
@@ -112,7 +127,7 @@ def parse_product(message: pb.Product, product_id: str, *, draft: bool = False) 
 
 def build_variant(variant: Variant) -> pb.Variant:
     """Build the message of a variant."""
-    return pb.Variant(
+    message = pb.Variant(
         name=variant.name,
         sku=variant.sku,
         display_name=variant.display_name,
@@ -126,7 +141,14 @@ def build_variant(variant: Variant) -> pb.Variant:
         update_time=build_timestamp(variant.update_time_us),
         delete_time=build_optional_timestamp(variant.delete_time_us),
         etag=make_etag(variant.version),
+        quantity_rules=_build_quantity_rules(variant.quantity_rules),
     )
+    fill_labels(message.labels, variant.labels)
+    return message
+
+
+def _build_quantity_rules(rules: QuantityRules | None) -> Fields | None:
+    return None if rules is None else msgspec.structs.asdict(rules)
 
 
 def parse_variant(message: pb.Variant, *, product_id: str, variant_id: str) -> Variant:
@@ -144,7 +166,14 @@ def parse_variant(message: pb.Variant, *, product_id: str, variant_id: str) -> V
         weight_g=message.weight_g if message.HasField("weight_g") else None,
         barcode=message.barcode,
         prices=_parse_prices(message.prices),
+        labels=dict(message.labels),
+        quantity_rules=_parse_quantity_rules(message.quantity_rules),
     )
+
+
+def _parse_quantity_rules(message: pb.QuantityRules) -> QuantityRules | None:
+    rules = QuantityRules(message.minimum, message.maximum, message.multiple)
+    return None if rules == QuantityRules() else rules
 
 
 def _parse_prices(messages: RepeatedCompositeFieldContainer[money_pb2.Money]) -> tuple[Money, ...]:

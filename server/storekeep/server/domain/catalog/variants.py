@@ -12,6 +12,7 @@ from dataclasses import replace
 import msgspec
 
 from storekeep.server.domain.catalog.products import PRODUCTS
+from storekeep.server.domain.catalog.quantity_rules import QuantityRules
 from storekeep.server.domain.errors import (
     CurrencyMismatch,
     InvalidField,
@@ -48,6 +49,8 @@ class Variant(msgspec.Struct, frozen=True):
     create_time_us: int = 0
     update_time_us: int = 0
     delete_time_us: int | None = None
+    labels: dict[str, str] = {}
+    quantity_rules: QuantityRules | None = None
     prices: tuple[Money, ...] = ()
 
     @property
@@ -61,6 +64,8 @@ def _check_variant(tx: Transaction, new: Variant, old: Variant | None) -> None:
     for index, code in enumerate(currencies):
         if code in currencies[:index]:
             raise CurrencyMismatch(f"variant.prices[{index}]", f"a second price in {code}")
+    if new.quantity_rules is not None:
+        new.quantity_rules.check(field="variant.quantity_rules")
     if old is not None:
         return
     check_not_deleted(PRODUCTS.find(tx, (new.product_id,)))

@@ -12,6 +12,7 @@ import msgspec
 
 from storekeep.server.domain.addresses import Address
 from storekeep.server.domain.calls import Call
+from storekeep.server.domain.catalog.quantity_rules import NO_RULES, check_quantities
 from storekeep.server.domain.errors import (
     CurrencyMismatch,
     CustomerNotFound,
@@ -38,7 +39,7 @@ DEFAULT_LOCATION = "main"
 MICROS = 1_000_000
 encode = msgspec.json.encode
 Offers = dict[str, list[object]]
-"""SKU -> columns of `OFFER`: product name, variant name, price in minor units, whether it is for sale."""
+"""SKU -> columns of `OFFER`: product name, variant name, price in minor units, quantity rules, whether for sale."""
 
 
 class NewOrder(msgspec.Struct, frozen=True):
@@ -79,7 +80,8 @@ def place_order(db: Store, call: Call, new: NewOrder, *, rules: PlacingRules) ->
     """Place an order: freeze its prices and allocate its stock, all lines or none.
 
     Raises: UnknownCurrency, CustomerNotFound, LocationNotFound, ResourceDeleted, SkuNotFound, NotForSale,
-        CurrencyMismatch, InvalidAmount, ReservationNotFound, IllegalState, OutOfStock, and the errors of `mutate`.
+        CurrencyMismatch, QuantityNotAllowed, InvalidAmount, ReservationNotFound, IllegalState, OutOfStock, and the
+        errors of `mutate`.
     """
     get_minor_digits(new.currency_code, field="currency_code")
 
@@ -89,6 +91,7 @@ def place_order(db: Store, call: Call, new: NewOrder, *, rules: PlacingRules) ->
         offered, source_locations = _read_offers(tx, new, location_id)
         lines = price_lines(new.lines, offered, currency_code=new.currency_code)
         shipping_minor = _check_shipping(new)
+        _check_quantities(new, offered)
         total_minor = calculate_total(lines, shipping_minor=shipping_minor)
         order_id = new_id()
         requested = [RequestedLine(line.line_number, line.sku, line.quantity) for line in lines]
@@ -123,6 +126,16 @@ def place_order(db: Store, call: Call, new: NewOrder, *, rules: PlacingRules) ->
         return order
 
     return mutate(db, call, effect, Order)
+
+
+def _check_quantities(new: NewOrder, offered: Offers) -> None:
+    """Raise unless the units of each SKU keep its quantity rules.
+
+    Raises: QuantityNotAllowed.
+    """
+    rules = [(sku, offer[3]) for sku, offer in offered.items() if offer[3] != NO_RULES]
+    if rules:
+        check_quantities(sum_quantities(new.lines), rules)
 
 
 def _check_shipping(new: NewOrder) -> int:
@@ -177,7 +190,7 @@ def price_lines(
         _raise_not_for_sale(offered)
     priced = []
     for index, (sku, quantity) in enumerate(lines):
-        product_name, variant_name, price_minor, _ = offered[sku]
+        product_name, variant_name, price_minor, _, _ = offered[sku]
         if not isinstance(price_minor, int):
             raise CurrencyMismatch(f"{field}[{index}].sku", f"{sku} has no price in {currency_code}")
         display_name = f"{product_name}, {variant_name}" if variant_name else str(product_name)

@@ -147,7 +147,7 @@ def read_stored_rows(tx: Transaction, rows: Sequence[Sequence[Any]]) -> list[Res
 def reserve(db: Store, call: Call, new: NewReservation) -> Reservation:
     """Reserve stock, all lines or none.
 
-    Raises: LocationNotFound, ResourceDeleted, SkuNotFound, NotForSale, OutOfStock.
+    Raises: LocationNotFound, ResourceDeleted, SkuNotFound, NotForSale, QuantityNotAllowed, OutOfStock.
     """
 
     def effect(mutation: Mutation) -> Reservation:

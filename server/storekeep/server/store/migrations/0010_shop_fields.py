@@ -1,4 +1,4 @@
-"""Fields that shops need: drafts of products with a publish time.
+"""Fields that shops need: drafts of products with a publish time, quantity rules, labels.
 
 Every existing row gets the value that new rows have by default.
 """
@@ -8,7 +8,11 @@ from __future__ import annotations
 import re
 from typing import Any
 
-COLUMNS = ('ALTER TABLE "products" ADD COLUMN "publish_time_us" INTEGER',)
+COLUMNS = (
+    'ALTER TABLE "products" ADD COLUMN "publish_time_us" INTEGER',
+    """ALTER TABLE "variants" ADD COLUMN "labels" TEXT NOT NULL DEFAULT '{}'""",
+    """ALTER TABLE "variants" ADD COLUMN "quantity_rules" TEXT NOT NULL DEFAULT 'null'""",
+)
 POSTGRESQL_TYPES = (
     (r"\bINTEGER\b", "BIGINT"),
     (r"\bTEXT\b", 'TEXT COLLATE "C"'),

@@ -48,7 +48,7 @@ class Product(Deletable):
 
 
 class Variant(Deletable):
-    """One variant, keyed by its immutable SKU; `options` is a JSON object."""
+    """One variant, keyed by its immutable SKU; `options`, `labels` and `quantity_rules` are JSON, `null` if none."""
 
     sku = peewee.TextField(primary_key=True)
     product = peewee.ForeignKeyField(Product, backref="variants", index=False)
@@ -60,6 +60,8 @@ class Variant(Deletable):
     weight_g = peewee.IntegerField(null=True)
     barcode = peewee.TextField(index=True)
     state = peewee.TextField()
+    labels = peewee.TextField(constraints=[peewee.SQL("DEFAULT '{}'")])
+    quantity_rules = peewee.TextField(constraints=[peewee.SQL("DEFAULT 'null'")])
 
     class Meta:
         table_name = "variants"
@@ -121,6 +123,7 @@ DRAFTS = Statement(
 PRICES_BY_SKU = Statement(
     "SELECT sku, currency_code, amount_minor FROM prices WHERE sku IN TEXTS(:skus) ORDER BY sku, currency_code"
 )
+QUANTITY_RULES = Statement("SELECT sku, quantity_rules FROM variants WHERE sku IN TEXTS(:skus)")
 FIND_BY_SKU = Statement(lambda: Variant.select(Variant.product, Variant.id).where(Variant.sku == parameter("sku")))
 """The product and the id of the variant with a SKU."""
 CATEGORY_IN = Statement(

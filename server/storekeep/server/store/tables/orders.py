@@ -89,6 +89,7 @@ OFFER = Statement(
            (SELECT COALESCE(delete_time_us, 0) FROM locations WHERE id = :location_id),
            requested.key, taken.location_id, taken.on_hand, products.display_name, variants.display_name,
            (SELECT amount_minor FROM prices WHERE prices.sku = requested.key AND currency_code = :currency_code),
+           variants.quantity_rules,
            variants.state = 'ACTIVE' AND variants.delete_time_us IS NULL
            AND {ON_SALE} AND products.delete_time_us IS NULL
     FROM PAIRS(:quantities) AS requested
@@ -101,8 +102,8 @@ OFFER = Statement(
 
 First, the same in each row: delete time of the customer and of the location (0: not deleted, NULL: does not exist).
 Then the SKU, the location that supplies all its units and the units on hand there (NULL if no location has them all,
-see `FIRST_LEVEL`), product and variant name, price in one currency (NULL: none), and whether it is for sale (NULL:
-unknown SKU). `quantities` is JSON: SKU -> units."""
+see `FIRST_LEVEL`), product and variant name, price in one currency (NULL: none), quantity rules (JSON), and whether
+it is for sale (NULL: unknown SKU). `quantities` is JSON: SKU -> units."""
 LINE_COLUMNS = (
     "line_number",
     "variant",

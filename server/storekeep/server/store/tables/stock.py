@@ -223,7 +223,7 @@ ALLOCATIONS_BY_SOURCE = Statement(
 """(source, line, SKU, location, allocated units) of some sources. `source <> ''` lets SQLite use the partial index."""
 FIND_FOR_SALE = Statement(
     f"""
-    SELECT requested.value,
+    SELECT requested.value, variants.quantity_rules,
            variants.state = 'ACTIVE' AND variants.delete_time_us IS NULL
            AND {ON_SALE} AND products.delete_time_us IS NULL
     FROM TEXTS(:skus) AS requested
@@ -232,7 +232,7 @@ FIND_FOR_SALE = Statement(
     ORDER BY requested.key
     """  # noqa: S608 - the names of columns
 )
-"""(SKU, whether for sale) of each requested SKU, in order; NULL for an unknown SKU."""
+"""(SKU, quantity rules as JSON, whether for sale) of each requested SKU, in order; NULL for an unknown SKU."""
 INSERT_LEVELS = Statement(
     """
     INSERT INTO stock_levels (
