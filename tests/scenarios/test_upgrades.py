@@ -32,6 +32,9 @@ NEW_SCHEMA = (
     "CREATE TABLE audit_epochs (number INTEGER)",
     "ALTER TABLE products ADD COLUMN publish_time_us BIGINT",
     "ALTER TABLE variants ADD COLUMN labels TEXT",
+    "ALTER TABLE customers ADD COLUMN groups TEXT",
+    "ALTER TABLE customers ADD COLUMN company TEXT",
+    "ALTER TABLE customers ADD COLUMN tax_id TEXT",
     "ALTER TABLE variants ADD COLUMN quantity_rules TEXT",
 )
 """Schema changes that today's code needs to write audit entries for the old release. `OLD_SCHEMA` undoes them."""
@@ -41,6 +44,9 @@ OLD_SCHEMA = (
     "DROP TABLE audit_epochs",
     "ALTER TABLE products DROP COLUMN publish_time_us",
     "ALTER TABLE variants DROP COLUMN labels",
+    "ALTER TABLE customers DROP COLUMN groups",
+    "ALTER TABLE customers DROP COLUMN company",
+    "ALTER TABLE customers DROP COLUMN tax_id",
     "ALTER TABLE variants DROP COLUMN quantity_rules",
 )
 STATES = {"first": "PLACED", "second": "CONFIRMED", "third": "CANCELLED"}

@@ -74,8 +74,7 @@ class Orders:
             reservation: name of a reservation whose stock the order uses first.
 
         Raises: UnknownCurrency, CustomerNotFound, LocationNotFound, ResourceDeleted, SkuNotFound, NotForSale,
-        CurrencyMismatch, QuantityNotAllowed, InvalidAmount, ReservationNotFound, IllegalState, OutOfStock (names short
-        SKUs).
+        CurrencyMismatch, QuantityNotAllowed, InvalidAmount, ReservationNotFound, IllegalState, OutOfStock.
         """
         request = PlaceOrderRequest(
             customer=customer,

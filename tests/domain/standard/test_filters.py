@@ -26,7 +26,7 @@ FILTER_FIELDS = {
     "ListProducts": ("display_name", "category", "state", "create_time", "update_time"),
     "ListVariants": ("sku", "barcode", "tax_class", "state", "create_time", "update_time"),
     "ListLocations": ("display_name", "create_time", "update_time"),
-    "ListCustomers": ("display_name", "email", "phone", "create_time", "update_time"),
+    "ListCustomers": ("display_name", "email", "phone", "company", "tax_id", "groups", "create_time", "update_time"),
     "ListStockLevels": ("sku", "on_hand", "allocated", "available", "update_time"),
     "ListStockMovements": ("sku", "location", "cause", "create_time", "actor", "source"),
     "ListReservations": ("state", "reference", "order", "expire_time", "create_time", "update_time"),

@@ -57,6 +57,7 @@ class Kind(Enum):
     TIME = "time"
     STATE = "state"
     BOOLEAN = "boolean"
+    SET = "set"
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +235,7 @@ OPERATORS: dict[Kind, tuple[str, ...]] = {
     Kind.TIME: COMPARISONS,
     Kind.STATE: ("=", "!="),
     Kind.BOOLEAN: ("=", "!="),
+    Kind.SET: (":",),
 }
 READERS: dict[Kind, Callable[[str, FilterField], Any]] = {
     Kind.TEXT: lambda text, field: text.removeprefix(field.prefix),
@@ -242,6 +244,7 @@ READERS: dict[Kind, Callable[[str, FilterField], Any]] = {
     Kind.TIME: _read_time,
     Kind.STATE: _read_state,
     Kind.BOOLEAN: _read_boolean,
+    Kind.SET: lambda text, _field: text,
 }
 VALUE_DESCRIPTIONS: dict[Kind, str] = {
     Kind.TEXT: "text",
@@ -250,4 +253,5 @@ VALUE_DESCRIPTIONS: dict[Kind, str] = {
     Kind.TIME: 'a time with a time zone, such as "2026-01-31T12:00:00Z"',
     Kind.STATE: "one of",
     Kind.BOOLEAN: "true or false",
+    Kind.SET: "one of its members",
 }

@@ -1,4 +1,4 @@
-"""Fields that shops need: drafts of products with a publish time, quantity rules, labels.
+"""Fields that shops need: drafts of products with a publish time, quantity rules, labels, companies.
 
 Every existing row gets the value that new rows have by default.
 """
@@ -12,6 +12,9 @@ COLUMNS = (
     'ALTER TABLE "products" ADD COLUMN "publish_time_us" INTEGER',
     """ALTER TABLE "variants" ADD COLUMN "labels" TEXT NOT NULL DEFAULT '{}'""",
     """ALTER TABLE "variants" ADD COLUMN "quantity_rules" TEXT NOT NULL DEFAULT 'null'""",
+    """ALTER TABLE "customers" ADD COLUMN "groups" TEXT NOT NULL DEFAULT '[]'""",
+    """ALTER TABLE "customers" ADD COLUMN "company" TEXT NOT NULL DEFAULT ''""",
+    """ALTER TABLE "customers" ADD COLUMN "tax_id" TEXT NOT NULL DEFAULT ''""",
 )
 POSTGRESQL_TYPES = (
     (r"\bINTEGER\b", "BIGINT"),

@@ -8,7 +8,7 @@ from storekeep.server.store.sql.transactions import Deletable
 
 
 class Customer(Deletable):
-    """One customer; `addresses` and `labels` are JSON."""
+    """One customer; `addresses`, `labels` and `groups` are JSON."""
 
     id = peewee.TextField(primary_key=True)
     display_name = peewee.TextField()
@@ -16,6 +16,9 @@ class Customer(Deletable):
     phone = peewee.TextField()
     addresses = peewee.TextField()
     labels = peewee.TextField()
+    groups = peewee.TextField(constraints=[peewee.SQL("DEFAULT '[]'")])
+    company = peewee.TextField(constraints=[peewee.SQL("DEFAULT ''")])
+    tax_id = peewee.TextField(constraints=[peewee.SQL("DEFAULT ''")])
 
     class Meta:
         table_name = "customers"
