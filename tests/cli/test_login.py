@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import stat
 from pathlib import Path
 
@@ -116,3 +117,28 @@ def test_run_without_a_login_says_that_the_address_is_the_default(
     assert run.code == 4
     assert "127.0.0.1:1: the server cannot be reached" in run.err
     assert "there is no login, so this is the default address; use --address, STOREKEEP_ADDRESS or" in run.err
+
+
+@pytest.mark.parametrize("kind", ["pipe", "directory"])
+def test_login_file_that_is_no_file_is_refused(bare_cli: CommandLine, tmp_path: Path, kind: str) -> None:
+    """A pipe made every command hang."""
+    stored = login_file(tmp_path)
+    stored.parent.mkdir(parents=True, exist_ok=True)
+    if kind == "pipe":
+        os.mkfifo(stored)
+    else:
+        stored.mkdir()
+    run = bare_cli("whoami")
+    assert run.code != 0
+    assert f"{stored} cannot be read: " in " ".join(run.err.split())
+
+
+@pytest.mark.parametrize("endless", ["--api-key-file", "--ca-file"])
+def test_device_without_an_end_is_refused(
+    bare_cli: CommandLine, server: ServerProcess, tmp_path: Path, endless: str
+) -> None:
+    (tmp_path / "admin.key").write_text(server.admin_key)
+    files = {"--api-key-file": str(tmp_path / "admin.key")} | {endless: "/dev/zero"}
+    run = bare_cli("login", "--address", server.address, *(word for pair in files.items() for word in pair))
+    assert run.code != 0
+    assert "larger than 4194304 bytes" in " ".join(run.err.split())

@@ -197,6 +197,67 @@ def test_refusal_of_a_wrong_credential_says_when_to_come_back(make_server: MakeS
     assert 0 < (refusal.retry_after_s or 0) <= 100
 
 
+MIB = 1024 * 1024
+PADDINGS: dict[str, Callable[[bytes], bytes]] = {
+    "an unknown field": lambda field: field + encode_field(1000, b"x" * 1_100),
+    "a small unknown field": lambda field: field + encode_field(1000, b"x"),
+    "the field repeated": lambda field: field * 30,
+    "an empty field before": lambda field: field[:1] + b"\0" + field,
+    "another credential before": lambda field: encode_field(1, b"x" * 2_000) + field,
+    "a length in five bytes": lambda field: field[:1] + bytes([field[1] | 128, 128, 128, 128, 0]) + field[2:],
+}
+"""Other ways to send the same wrong credential, given its field (number 1)."""
+
+
+def encode_field(number: int, value: bytes) -> bytes:
+    """Encode a length-delimited field of a protobuf message."""
+    return encode_varint(number << 3 | 2) + encode_varint(len(value)) + value
+
+
+def encode_varint(value: int) -> bytes:
+    """Encode an unsigned integer as protobuf does."""
+    out = bytearray()
+    while value >= 128:
+        out.append(value & 127 | 128)
+        value >>= 7
+    return bytes([*out, value])
+
+
+@pytest.mark.parametrize(
+    ("build", "reason"), [(build_wrong_key, "API_KEY_INVALID"), (build_wrong_refresh_token, "UNAUTHENTICATED")]
+)
+@pytest.mark.engine("sqlite", reason="a limit is reached before the database")
+def test_padding_does_not_hide_a_wrong_credential(make_server: MakeServer, build: Flood, reason: str):
+    """1,100 bytes of an unknown field made a login count as one without a credential."""
+    server = make_server(failed_credentials_burst="3", failed_credentials_per_s="0.001")
+    for number, (name, pad) in enumerate(PADDINGS.items(), start=1):
+        path, message, _ = build(number)
+        with Attacker(server.address, source=f"127.0.1.{number}") as attacker:
+            told = [attacker.call(path, pad(message)).reason for _ in range(5)]
+        assert told == [reason] * 3 + ["RATE_LIMITED"] * 2, name
+
+
+@pytest.mark.parametrize("path", [ISSUE, REFRESH])
+@pytest.mark.engine("sqlite", reason="a limit is reached before the database")
+def test_credential_longer_than_any_is_compared_with_none(server: ServerProcess, path: str):
+    with Attacker(server.address) as attacker:
+        assert attacker.call(path, encode_field(1, b"x" * (MIB - 100))).reason == "INVALID_FIELD"
+
+
+@pytest.mark.engine("sqlite", reason="a limit is reached before the database")
+def test_padded_login_that_succeeds_proves_no_other_padded_login(make_server: MakeServer):
+    server = make_server(failed_credentials_burst="3", failed_credentials_per_s="0.001")
+    padding = encode_field(1000, b"x" * 1_100)
+    good = auth_pb2.IssueTokenRequest(api_key=server.admin_key).SerializeToString() + padding
+    wrong = build_wrong_key(1)[1] + padding
+    with Attacker(server.address) as attacker:
+        assert attacker.call(ISSUE, good).status == OK
+        told = [attacker.call(ISSUE, wrong).reason for _ in range(5)]
+        assert told == ["API_KEY_INVALID"] * 3 + ["RATE_LIMITED"] * 2
+        assert attacker.call(ISSUE, good).reason == "RATE_LIMITED"
+        assert attacker.call(ISSUE, good.removesuffix(padding)).status == RESOURCE_EXHAUSTED
+
+
 def get_outcome(call: Callable[[], object]) -> str:
     """Return `OK`, or the error reason of a call."""
     try:

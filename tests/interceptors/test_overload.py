@@ -21,11 +21,11 @@ from storekeep.server.interceptors.errors import map_errors
 from storekeep.server.interceptors.request_log import request_log
 from storekeep.server.runtime.admission import WRITES, AdmissionController
 from storekeep.server.telemetry.counts import CallCounts
+from storekeep.server.transport.call_statuses import CallStatus
 from storekeep.server.transport.contract import read_contract
 from storekeep.server.transport.executors import CallExecutor, CheckPool
 from storekeep.server.transport.polling import Polling
 from storekeep.server.transport.rpc import DETAILS_KEY
-from storekeep.server.transport.unary import CallStatus
 from storekeep.v1 import orders_pb2, orders_pb2_grpc
 from tests.support.refusals import parse_refusal
 from tests.support.routes import TIMEOUT_S

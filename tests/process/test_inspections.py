@@ -11,10 +11,16 @@ import pytest
 from storekeep.client import ApiKey, ServiceAccount, Storekeep
 from storekeep.server.config import load_settings
 from storekeep.server.process.inspections import inspect
+from storekeep.server.process.obstacles import find_obstacles
+from storekeep.server.store.schema import migrate
 from tests.support.authorities import CLIENTS, SERVERS, issue, make_authority, tls_settings
 from tests.support.processes import ServerProcess, run_command, server_environment
 
 SECRET = "9b1c40f7d2e35a86e07f4c1d93b2a658"
+
+
+def obstacles(data_dir: Path, **settings: str) -> list[str]:
+    return find_obstacles(load_settings(server_environment(data_dir, **settings)))
 
 
 def findings(data_dir: Path, **settings: str) -> list[str]:
@@ -47,15 +53,79 @@ def test_server_as_it_is_installed_has_no_findings(served):
 
 
 def test_warnings_go_to_standard_error_and_only_strict_makes_them_a_failure(data_dir):
-    (data_dir / "secret.key").chmod(0o644)
+    migrate(f"sqlite:///{data_dir}/storekeep.db")
+    (data_dir / "backup.db").touch(mode=0o644)
+    (data_dir / "backup.db").chmod(0o644)
     for arguments, code in ((), 0), (("--strict",), 1):
         checked = run_command("config", "check", *arguments, data_dir=data_dir)
         assert checked.returncode == code
         assert checked.stdout == "The settings are valid.\n"
         assert checked.stderr == (
-            f"storekeep-server: warning: {data_dir}/secret.key can be read by others (mode 0644); "
-            f"run: chmod 600 {data_dir}/secret.key\n"
+            f"storekeep-server: warning: {data_dir}/backup.db can be read by others (mode 0644); "
+            f"run: chmod 600 {data_dir}/backup.db\n"
         )
+
+
+# -- obstacles
+
+
+@pytest.fixture
+def ready_dir(data_dir: Path) -> Path:
+    """Return a data directory with a migrated database."""
+    migrate(f"sqlite:///{data_dir}/storekeep.db")
+    return data_dir
+
+
+@pytest.mark.parametrize(
+    ("settings", "obstacle"),
+    [
+        ({"tls_certificate_file": "/no/cert.pem", "tls_private_key_file": "/no/key.pem"}, "No such file or directory"),
+        ({"tls_certificate_file": "{file}", "tls_private_key_file": "{file}"}, "contains no PEM certificates"),
+        ({"listen": "192.0.2.7:50051", "insecure_listen": "yes-plaintext"}, "STOREKEEP_LISTEN: 192.0.2.7:50051 is not"),
+        ({"metrics_listen": "nowhere.invalid:1", "metrics_insecure_listen": "yes-public"}, "METRICS_LISTEN: nowhere"),
+        ({"data_dir": "{file}"}, "{file}"),
+        ({"database_url": "sqlite:///{file}"}, "cannot be opened as a database"),
+        ({"database_url": "sqlite:////no/where.db"}, "has pending migrations"),
+        ({"database_url": "postgresql://127.0.0.1:1/shop"}, "cannot be opened as a database"),
+        ({"log_file": "/dev/null/log"}, "Not a directory"),
+        ({"log_file": "{folder}"}, "is a directory"),
+        ({"pin_cpu": "99999"}, "the core 99999 (STOREKEEP_PIN_CPU)"),
+    ],
+    ids=str,
+)
+def test_what_serve_would_refuse_is_found(ready_dir, tmp_path, settings, obstacle):
+    """`config check` called settings valid whose files did not exist."""
+    places = {"file": str(tmp_path / "text"), "folder": str(tmp_path / "folder")}
+    Path(places["file"]).write_text("this is text\n" * 100)
+    Path(places["file"]).chmod(0o600)
+    Path(places["folder"]).mkdir()
+    made = {"data_dir": str(ready_dir)} | {name: value.format(**places) for name, value in settings.items()}
+    found, *_ = obstacles(Path(made.pop("data_dir")), **made)
+    assert obstacle.format(**places).lower() in found.lower()
+
+
+def test_secret_of_another_database_is_found(served, data_dir):
+    (data_dir / "secret.key").write_text(SECRET)
+    found = " ".join(obstacles(data_dir, database_url=served.database.url))
+    assert "not the one that the database uses" in found
+    (data_dir / "secret.key").unlink()
+    found = " ".join(obstacles(data_dir, database_url=served.database.url))
+    assert "not the one that the database uses" in found
+    assert not (data_dir / "secret.key").exists()
+
+
+def test_obstacle_makes_config_check_fail_as_serve_does(ready_dir):
+    (ready_dir / "secret.key").chmod(0o644)
+    checked, served = (run_command(*words, data_dir=ready_dir) for words in (("config", "check"), ("serve",)))
+    assert (checked.returncode, checked.stdout) == (1, "")
+    assert served.returncode == 1
+    assert served.stderr in checked.stderr
+
+
+def test_fresh_installation_has_only_its_migration_before_it(tmp_path):
+    (found,) = obstacles(tmp_path / "new")
+    assert "run: storekeep-server migrate" in found
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -225,6 +225,20 @@ def test_database_with_another_encoding_is_refused(engine: str):
     server.drop("latin")
 
 
+def test_database_that_becomes_unusable_while_it_is_served_is_unavailable(engine: str):
+    """A call would end with INTERNAL, and its text would describe the database."""
+    server = postgres.get_run_postgres()
+    server.drop("turned")
+    server.run("CREATE DATABASE turned TEMPLATE template0 ENCODING 'UTF8'")
+    with closing(open_store(server.url("turned"), limits=Limits(pool_size=1))) as store:
+        server.drop("turned")
+        server.run("CREATE DATABASE turned TEMPLATE template0 ENCODING 'LATIN1' LOCALE_PROVIDER libc LOCALE 'C'")
+        for act in (store.read, store.write, store.snapshot):
+            with pytest.raises(StorageUnavailable):
+                act(lambda tx: tx.connection.execute("SELECT 1").fetchone())
+    server.drop("turned")
+
+
 def test_hosts_are_tried_in_order(database: PostgresDatabase):
     port = database.server.port
     url = f"postgresql://postgres@127.0.0.1:{free_port()},localhost:{port}/{database.name}?target_session_attrs=any"

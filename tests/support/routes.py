@@ -7,7 +7,7 @@ from typing import Any
 
 import grpc
 
-from storekeep.server.transport.unary import CallStatus, get_status_number
+from storekeep.server.transport.call_statuses import CallStatus, get_status_number
 
 TIMEOUT_S = 60.0
 METHOD = PATH = "/tests.Echo/Echo"

@@ -15,9 +15,10 @@ import pytest
 
 from storekeep.server.runtime.admission import WRITES, AdmissionController
 from storekeep.server.transport import polling
+from storekeep.server.transport.call_statuses import CallStatus, Metadata
 from storekeep.server.transport.executors import CallPool
 from storekeep.server.transport.polling import Polling
-from storekeep.server.transport.unary import CallStatus, Metadata, Route
+from storekeep.server.transport.unary import Route
 from tests.support.routes import METHOD, PATH, PREPARED, REJECTION, TIMEOUT_S, handlers
 
 

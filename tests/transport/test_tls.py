@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -97,6 +98,9 @@ def test_unusable_new_certificate_leaves_the_old_one(make_server: MakeServer, au
     await_true(lambda: "the new TLS files cannot be used; the old ones stay" in server.log())
     getattr(identity, damage).unlink()
     assert is_trusted(server, authority)
+    os.mkfifo(getattr(identity, damage), 0o600)  # each handshake would wait for somebody to write to it
+    assert is_trusted(server, authority)
+    await_true(lambda: "a pipe, not a regular file" in server.log())
 
 
 @pytest.mark.parametrize("name", ["localhost", "shop.example.com"])

@@ -13,9 +13,11 @@ import grpc
 import pytest
 
 from storekeep.server.runtime.admission import AdmissionController
+from storekeep.server.transport.call_statuses import Metadata
 from storekeep.server.transport.executors import CallExecutor
 from storekeep.server.transport.polling import Polling
-from storekeep.server.transport.unary import Metadata, Route
+from storekeep.server.transport.rpc import DETAILS_KEY
+from storekeep.server.transport.unary import Route
 from tests.support.routes import METHOD, PATH, REJECTION, TIMEOUT_S, handlers
 
 
@@ -103,7 +105,9 @@ def test_call_without_a_request_is_refused(pool):
     with serving(pool, lambda request, context: request) as channel:
         with pytest.raises(grpc.RpcError) as refused:
             channel.stream_unary(METHOD)(iter(()), timeout=TIMEOUT_S)
-        assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED  # type: ignore[attr-defined]  # a call's error
+        error: Any = refused.value
+        assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert b"MALFORMED_MESSAGE" in dict(error.trailing_metadata())[DETAILS_KEY]
         assert channel.unary_unary(METHOD)(b"after", timeout=TIMEOUT_S) == b"after"
 
 

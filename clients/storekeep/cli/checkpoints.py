@@ -10,6 +10,7 @@ from pathlib import Path
 import typer
 
 from storekeep.cli.files import create_file
+from storekeep.client.files import read_file
 from storekeep.v1.audit_pb2 import AuditCheckpoint
 
 FORMAT = "storekeep-audit-checkpoint-1"
@@ -37,7 +38,7 @@ def read_checkpoint_file(path: Path) -> AuditCheckpoint:
     Raises: typer.BadParameter if the file is not a checkpoint.
     """
     try:
-        document = json.loads(path.read_bytes())
+        document = json.loads(read_file(path))
         if document["format"] != FORMAT:
             raise ValueError
         checkpoint = AuditCheckpoint(

@@ -15,6 +15,7 @@ from storekeep.cli.commands import command
 from storekeep.cli.files import describe_os_error
 from storekeep.cli.logins import remove_login, write_login
 from storekeep.cli.sessions import Session
+from storekeep.client.files import read_file
 
 ApiKeyFile = Annotated[
     str, typer.Option("--api-key-file", metavar="FILE", help="File with the API key; - reads stdin.")
@@ -70,8 +71,7 @@ def _read_key(source: str) -> str:
 
 def _read_key_file(path: Path) -> str:
     try:
-        with path.open(encoding="utf-8") as file:
-            return file.read(KEY_CHARS_MAX)
+        return read_file(path).decode()[:KEY_CHARS_MAX]
     except OSError as error:
         raise typer.BadParameter(f"cannot read {path}: {describe_os_error(error)}") from None
     except UnicodeDecodeError:

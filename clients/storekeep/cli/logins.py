@@ -15,6 +15,7 @@ from pathlib import Path
 
 from storekeep.cli.files import PRIVATE_MODE, create_file, describe_os_error
 from storekeep.client import StoredToken
+from storekeep.client.files import read_regular_file
 
 FOLDER_MODE = 0o700
 
@@ -47,7 +48,7 @@ def read_login() -> Login | None:
     Raises: LoginUnreadable.
     """
     try:
-        return Login(**json.loads(get_login_path().read_text(encoding="utf-8")))
+        return Login(**json.loads(read_regular_file(get_login_path())))
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -85,7 +86,7 @@ class StoredTokens:
     def load(self) -> StoredToken | None:
         """Return the token of this login; None if there is none."""
         try:
-            document = json.loads(get_token_path().read_text(encoding="utf-8"))
+            document = json.loads(read_regular_file(get_token_path()))
             if document["login"] != self._owner:
                 return None
             return StoredToken(str(document["access_token"]), float(document["expire_time_s"]))

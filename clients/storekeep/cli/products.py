@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from storekeep.cli.changes import build_update
-from storekeep.cli.commands import LIMIT, Etag, Limit, command, new_group
+from storekeep.cli.commands import LIMIT, Etag, Label, Limit, command, new_group
 from storekeep.cli.listings import ResourceListing, add_listing
 from storekeep.cli.names import to_category_name, to_product_name
 from storekeep.cli.pairs import parse_labels
@@ -23,6 +23,7 @@ LISTING = ResourceListing(
     example="storekeep products list --state active --limit 20",
     method=lambda session: session.client.products.list,
     columns=COLUMNS,
+    filters=('state = ACTIVE AND display_name : "tea"', "labels.season = autumn", "-category:*"),
     states=lambda: ProductState,
     soft_deletion=True,
 )
@@ -44,7 +45,6 @@ PublishTime = Annotated[
         help="When the draft goes on sale, such as 2027-03-01T09:00+01:00 (default offset: local time).",
     ),
 ]
-Label = Annotated[list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="May be repeated.")]
 
 
 def add_products(app: typer.Typer) -> None:
@@ -135,6 +135,6 @@ def update_product(
         category=to_category_name(category) if category else category,
         labels=parse_labels(label) if label else None,
         publish_time=parse_time(publish_time) if publish_time else None,
-        cleared=("publish_time",) if publish_time == "" else (),
+        clear=("publish_time",) if publish_time == "" else (),
     )
     session.screen.show_message(session.client.products.update(changes, update_mask=mask, **session.write_options))

@@ -6,6 +6,7 @@ from google.type.money_pb2 import (
 
 from storekeep.client.calls import (
     CallOptions,
+    GetOptions,
     ReadOptions,
     WriteOptions,
 )
@@ -30,10 +31,12 @@ from storekeep.client.errors import (
     CategoryNotFound,
     ClientClosed,
     Conflict,
+    CountBelowCommitted,
     CurrencyMismatch,
     CustomerNotFound,
     DeadlineExceeded,
     EtagMismatch,
+    FieldNotChangeable,
     FieldProblem,
     FulfillmentNotFound,
     IllegalState,
@@ -65,6 +68,7 @@ from storekeep.client.errors import (
     QuantityMismatch,
     QuantityNotAllowed,
     RateLimited,
+    ReferenceTaken,
     Refused,
     ReplyExpired,
     RequestIdReused,
@@ -107,7 +111,11 @@ from storekeep.client.pages import (
     DeletableQuery,
     Listing,
     Page,
+    PageQuery,
     Query,
+)
+from storekeep.client.times import (
+    to_timestamp,
 )
 from storekeep.client.tokens import (
     StoredToken,
@@ -164,6 +172,7 @@ from storekeep.v1.orders_pb2 import (
     OrderLine,
     OrderNote,
     OrderState,
+    Parcel,
 )
 from storekeep.v1.products_pb2 import (
     Category,
@@ -196,6 +205,7 @@ __all__ = [
     "CategoryState",
     "ClientClosed",
     "Conflict",
+    "CountBelowCommitted",
     "CreateApiKeyResponse",
     "CurrencyMismatch",
     "Customer",
@@ -204,11 +214,13 @@ __all__ = [
     "DeadlineExceeded",
     "DeletableQuery",
     "EtagMismatch",
+    "FieldNotChangeable",
     "FieldProblem",
     "Fulfillment",
     "FulfillmentLine",
     "FulfillmentNotFound",
     "FulfillmentState",
+    "GetOptions",
     "HealthStatus",
     "HistoricOrder",
     "HistoricOrderLine",
@@ -250,6 +262,8 @@ __all__ = [
     "OutOfStock",
     "Overloaded",
     "Page",
+    "PageQuery",
+    "Parcel",
     "PermissionDenied",
     "PrivilegeEscalation",
     "Product",
@@ -262,6 +276,7 @@ __all__ = [
     "RateLimited",
     "ReadOptions",
     "ReconcileStockResponse",
+    "ReferenceTaken",
     "Refused",
     "ReplyExpired",
     "RequestIdReused",
@@ -317,4 +332,5 @@ __all__ = [
     "add_default_port",
     "to_decimal",
     "to_money",
+    "to_timestamp",
 ]

@@ -17,6 +17,7 @@ from pathlib import Path
 import grpc
 
 from storekeep.client.errors import InvalidSettings
+from storekeep.client.files import read_file
 
 DEFAULT_PORT = 50051
 DEFAULT_ADDRESS = f"127.0.0.1:{DEFAULT_PORT}"
@@ -187,7 +188,7 @@ def _read(path: Path | None) -> bytes | None:
     if path is None:
         return None
     try:
-        content = Path(path).read_bytes()
+        content = read_file(Path(path))
     except OSError as error:
         raise InvalidSettings(f"cannot read {path}: {error.strerror}") from error
     if b"-----BEGIN " not in content:

@@ -64,7 +64,7 @@ class ProductServiceStub:
     """
     DeleteCategory: _grpc.UnaryUnaryMultiCallable[_products_pb2.DeleteCategoryRequest, _products_pb2.Category]
     """Soft-delete a category: it no longer appears in lists and can be undeleted.
-    Errors: CATEGORY_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH, RESOURCE_IN_USE.
+    Errors: CATEGORY_NOT_FOUND, ETAG_MISMATCH, RESOURCE_IN_USE.
     """
     UndeleteCategory: _grpc.UnaryUnaryMultiCallable[_products_pb2.UndeleteCategoryRequest, _products_pb2.Category]
     """Undelete a category.
@@ -105,7 +105,7 @@ class ProductServiceStub:
     """
     DeleteProduct: _grpc.UnaryUnaryMultiCallable[_products_pb2.DeleteProductRequest, _products_pb2.Product]
     """Soft-delete a product: it no longer appears in lists and can be undeleted.
-    Errors: PRODUCT_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH.
+    Errors: PRODUCT_NOT_FOUND, ETAG_MISMATCH.
     """
     UndeleteProduct: _grpc.UnaryUnaryMultiCallable[_products_pb2.UndeleteProductRequest, _products_pb2.Product]
     """Undelete a product.
@@ -145,7 +145,7 @@ class ProductServiceStub:
     """
     DeleteVariant: _grpc.UnaryUnaryMultiCallable[_products_pb2.DeleteVariantRequest, _products_pb2.Variant]
     """Soft-delete a variant: it no longer appears in lists and can be undeleted.
-    Errors: VARIANT_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH, RESOURCE_IN_USE.
+    Errors: VARIANT_NOT_FOUND, ETAG_MISMATCH, RESOURCE_IN_USE.
     """
     UndeleteVariant: _grpc.UnaryUnaryMultiCallable[_products_pb2.UndeleteVariantRequest, _products_pb2.Variant]
     """Undelete a variant.
@@ -193,7 +193,7 @@ class ProductServiceAsyncStub(ProductServiceStub):
     """
     DeleteCategory: _aio.UnaryUnaryMultiCallable[_products_pb2.DeleteCategoryRequest, _products_pb2.Category]  # type: ignore[assignment]
     """Soft-delete a category: it no longer appears in lists and can be undeleted.
-    Errors: CATEGORY_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH, RESOURCE_IN_USE.
+    Errors: CATEGORY_NOT_FOUND, ETAG_MISMATCH, RESOURCE_IN_USE.
     """
     UndeleteCategory: _aio.UnaryUnaryMultiCallable[_products_pb2.UndeleteCategoryRequest, _products_pb2.Category]  # type: ignore[assignment]
     """Undelete a category.
@@ -234,7 +234,7 @@ class ProductServiceAsyncStub(ProductServiceStub):
     """
     DeleteProduct: _aio.UnaryUnaryMultiCallable[_products_pb2.DeleteProductRequest, _products_pb2.Product]  # type: ignore[assignment]
     """Soft-delete a product: it no longer appears in lists and can be undeleted.
-    Errors: PRODUCT_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH.
+    Errors: PRODUCT_NOT_FOUND, ETAG_MISMATCH.
     """
     UndeleteProduct: _aio.UnaryUnaryMultiCallable[_products_pb2.UndeleteProductRequest, _products_pb2.Product]  # type: ignore[assignment]
     """Undelete a product.
@@ -274,7 +274,7 @@ class ProductServiceAsyncStub(ProductServiceStub):
     """
     DeleteVariant: _aio.UnaryUnaryMultiCallable[_products_pb2.DeleteVariantRequest, _products_pb2.Variant]  # type: ignore[assignment]
     """Soft-delete a variant: it no longer appears in lists and can be undeleted.
-    Errors: VARIANT_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH, RESOURCE_IN_USE.
+    Errors: VARIANT_NOT_FOUND, ETAG_MISMATCH, RESOURCE_IN_USE.
     """
     UndeleteVariant: _aio.UnaryUnaryMultiCallable[_products_pb2.UndeleteVariantRequest, _products_pb2.Variant]  # type: ignore[assignment]
     """Undelete a variant.
@@ -367,7 +367,7 @@ class ProductServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_products_pb2.Category, _abc.Awaitable[_products_pb2.Category]]:
         """Soft-delete a category: it no longer appears in lists and can be undeleted.
-        Errors: CATEGORY_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH, RESOURCE_IN_USE.
+        Errors: CATEGORY_NOT_FOUND, ETAG_MISMATCH, RESOURCE_IN_USE.
         """
 
     @_abc_1.abstractmethod
@@ -468,7 +468,7 @@ class ProductServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_products_pb2.Product, _abc.Awaitable[_products_pb2.Product]]:
         """Soft-delete a product: it no longer appears in lists and can be undeleted.
-        Errors: PRODUCT_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH.
+        Errors: PRODUCT_NOT_FOUND, ETAG_MISMATCH.
         """
 
     @_abc_1.abstractmethod
@@ -562,7 +562,7 @@ class ProductServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_products_pb2.Variant, _abc.Awaitable[_products_pb2.Variant]]:
         """Soft-delete a variant: it no longer appears in lists and can be undeleted.
-        Errors: VARIANT_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH, RESOURCE_IN_USE.
+        Errors: VARIANT_NOT_FOUND, ETAG_MISMATCH, RESOURCE_IN_USE.
         """
 
     @_abc_1.abstractmethod

@@ -24,15 +24,18 @@ from storekeep.server.domain.audit.checkpoints import InvalidCheckpoint, sign_he
 from storekeep.server.domain.audit.checkpoints import find_latest_checkpoint as latest_checkpoint
 from storekeep.server.domain.audit.checkpoints import format_checkpoint as write_checkpoint
 from storekeep.server.domain.audit.checkpoints import parse_checkpoint as read_checkpoint
+from storekeep.server.domain.integrity.search_documents import rebuild_documents
 from storekeep.server.domain.integrity.verification import verify
 from storekeep.server.domain.keys.audit_chain import AuditChain
 from storekeep.server.process.addresses import check_addresses
 from storekeep.server.process.console import print_admin_key_path, print_line, replace_unprintable, write_admin_key
 from storekeep.server.process.healthcheck import SERVING, probe_address, probe_server, probe_workers
 from storekeep.server.process.inspections import inspect
+from storekeep.server.process.obstacles import find_obstacles
 from storekeep.server.process.rotations import finish_rotation, start_rotation
 from storekeep.server.process.serving import serve
 from storekeep.server.process.signals import STARTUP_ERRORS, describe_error
+from storekeep.server.runtime.input_files import read_file_or_pipe
 from storekeep.server.runtime.secrets import SECRET_FILE, RotationRefused
 from storekeep.server.store.backups import BackupRefused, back_up, restore
 from storekeep.server.store.opening import open_store
@@ -165,7 +168,7 @@ def _require_sqlite_path(settings: Settings, *, advice: str) -> Path:
 def run_verify(loaded: LoadedSettings, args: argparse.Namespace) -> int:
     """Check every invariant of the database and print the result of each."""
     url = loaded.settings.database
-    since = read_checkpoint(Path(args.since).read_bytes()) if args.since else None
+    since = read_checkpoint(read_file_or_pipe(Path(args.since))) if args.since else None
     check_schema(url)
     limits = dataclasses.replace(loaded.settings.database_limits, pool_size=1, statement_timeout_s=VERIFY_TIMEOUT_S)
     with closing(open_store(url, limits=limits)) as store:
@@ -179,6 +182,16 @@ def run_verify(loaded: LoadedSettings, args: argparse.Namespace) -> int:
     summary = f"{broken} of {len(findings)} checks failed" if broken else f"{len(findings)} checks hold"
     print_line(f"{hide_password(url)}: {summary}.")
     return FAILED if broken else DONE
+
+
+def run_reindex(loaded: LoadedSettings, _args: argparse.Namespace) -> int:
+    """Rebuild all search documents."""
+    settings = loaded.settings
+    check_schema(settings.database)
+    with closing(open_store(settings.database, limits=settings.database_limits)) as store:
+        count = rebuild_documents(store)
+    print_line(f"{hide_password(settings.database)}: rebuilt the text indexes; {count} documents were out of date.")
+    return DONE
 
 
 def _read_audit_chain(settings: Settings) -> AuditChain | None:
@@ -261,16 +274,19 @@ def run_healthcheck(loaded: LoadedSettings, args: argparse.Namespace) -> int:
 
 
 def run_config(loaded: LoadedSettings, args: argparse.Namespace) -> int:
-    """Print the effective settings, or validate them and print a warning for each weakness."""
+    """Print the effective settings, or print what keeps `serve` from starting with them, and a warning per weakness."""
     if args.action == "print":
         for line in loaded.lines():
             print_line(line)
         return DONE
-    findings = inspect(loaded)
-    print_line("The settings are valid.")
+    obstacles, findings = find_obstacles(loaded), inspect(loaded)
+    if not obstacles:
+        print_line("The settings are valid.")
+    for obstacle in obstacles:
+        print_error(obstacle)
     for finding in findings:
         print_error(f"warning: {finding}")
-    return FAILED if findings and args.strict else DONE
+    return FAILED if obstacles or (findings and args.strict) else DONE
 
 
 COMMANDS: dict[str, Command] = {
@@ -309,6 +325,11 @@ COMMANDS: dict[str, Command] = {
         "storekeep-server verify --since monday.checkpoint",
         run_verify,
         (Argument("--since", "path of an exported checkpoint that the audit log must contain", "FILE"),),
+    ),
+    "reindex": Command(
+        "Rebuild the text indexes and search documents of products and customers, also while the database is served.",
+        "storekeep-server reindex",
+        run_reindex,
     ),
     "export-checkpoint": Command(
         "Sign the head of the audit log and write the checkpoint to a file. Keep the file off this host.",

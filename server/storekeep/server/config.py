@@ -494,10 +494,10 @@ def _read_file(path: Path) -> SettingsFile:
 
     Raises: InvalidSettings.
     """
-    if not (path.is_file() or path.is_fifo()):
-        raise InvalidSettings([f"{FILE_VARIABLE}: there is no file {path}"])
     try:
         return read_settings_file(path, prefix=PREFIX)
+    except FileNotFoundError:
+        raise InvalidSettings([f"{FILE_VARIABLE}: there is no file {path}"]) from None
     except UnreadableSettings as error:
         raise InvalidSettings(error.problems) from None
 

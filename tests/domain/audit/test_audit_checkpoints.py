@@ -57,6 +57,22 @@ def test_verify_moved_checkpoint_is_found(log: Installation) -> None:
     assert not check(log.database).valid
 
 
+@pytest.mark.parametrize("sequence", [0, -1])
+def test_verify_stray_checkpoint_is_found_and_hides_no_missing_one(log: Installation, sequence: int) -> None:
+    with log.database.unguarded() as session:
+        session.run(
+            "INSERT INTO audit_checkpoints SELECT ?, chain, head_hash, key_id, signature, create_time_us"
+            " FROM audit_checkpoints ORDER BY sequence LIMIT 1",
+            sequence,
+        )
+    assert check(log.database).problem == f"auditCheckpoints/{sequence} signs no entry: sequences start at 1"
+    write_entries(log.store, 1)
+    assert sign_head(log.store, log.store.chain) == 1
+    with log.database.unguarded() as session:
+        session.run("DELETE FROM audit_checkpoints WHERE sequence = ?", sequence)
+    assert check(log.database).valid
+
+
 def sign_as_before(installation: Installation, sequence: int) -> None:
     """Sign an entry as older releases did, without an entry that records the checkpoint."""
     with installation.database.opened() as session:

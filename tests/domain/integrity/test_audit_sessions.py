@@ -36,6 +36,11 @@ CHANGES = {
         "INSERT INTO sessions SELECT '', MIN(lookup_id), 1, 9999999999999999, NULL FROM api_keys",
         "the audit log has no",
     ),
+    "a key with an empty id": (
+        "INSERT INTO api_keys SELECT '', account_id, 'x', display_name, scopes, expire_time_us, revoke_time_us,"
+        " version, create_time_us, update_time_us, key_digest FROM api_keys LIMIT 1",
+        "api_keys, row with an empty id",
+    ),
     "the hash of a key": ("UPDATE api_key_secrets SET key_hash = ?", ": the hash of the key does not match"),
     "no hash of a key": ("DELETE FROM api_key_secrets", ": the hash of the key is missing or invalid"),
     "a digest that is gone": ("UPDATE api_keys SET key_digest = ''", ": key_digest not as recorded in auditEntries/"),

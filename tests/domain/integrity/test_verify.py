@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
 
+from storekeep.server.domain.integrity.search_documents import check_documents
 from storekeep.server.domain.integrity.verification import Finding, verify
 from storekeep.server.domain.orders.cancellations import cancel_order
 from storekeep.server.domain.orders.changes import confirm_order
@@ -17,7 +19,9 @@ from storekeep.server.domain.samples import load_sample
 from storekeep.server.domain.stock.expiry import set_expirers
 from storekeep.server.domain.stock.levels import adjust_stock
 from storekeep.server.domain.stock.reservations import NewReservation, release_reservation, reserve
+from storekeep.server.runtime.words import parse_query
 from storekeep.server.store.opening import open_store
+from storekeep.server.store.tables.search import PRODUCT_INDEX
 from storekeep.server.wiring.expirers import EXPIRERS
 from tests.support import postgres
 from tests.support.databases import Database, new_database
@@ -110,13 +114,19 @@ BREACHES = (
     ("replies", "UPDATE replies SET entry = 999", "its entry 999 is missing"),
     ("event-sequence", "DELETE FROM audit_entries WHERE sequence = 3", "events: number 3 is missing, before 4"),
     (
-        "product-search",
+        "search-documents",
         "DELETE FROM product_documents WHERE product_id = 'mug'",
         "products/mug: its search document is m",
     ),
-    ("product-search", "UPDATE products SET display_name = 'Jug' WHERE id = 'mug'", "document is out of date"),
+    ("search-documents", "UPDATE products SET display_name = 'Jug' WHERE id = 'mug'", "document is out of date"),
+    (
+        "search-documents",
+        "UPDATE customer_documents SET length = 9",
+        "customers/ada-marsh: its search document is out of",
+    ),
     ("audit-chain", "UPDATE audit_entries SET actor = 'nobody' WHERE sequence = 4", "auditEntries/4:"),
     ("audit-guards", "DROP TRIGGER {guard}", "the trigger audit_entries_kept is missing"),
+    ("audit-guards", "NEUTERED {guard}", "the trigger audit_entries_kept was changed"),
     ("audit-rows", "UPDATE prices SET amount_minor = 1 WHERE sku = 'MUG-BLUE'", "prices not as recorded in"),
     ("audit-rows", "UPDATE variants SET state = 'ARCHIVED' WHERE sku = 'MUG-BLUE'", ": state not as recorded in"),
     ("audit-rows", "UPDATE products SET id = 'jug' WHERE id = 'mug'", "products/jug: the audit log has no entry"),
@@ -150,7 +160,7 @@ def sound(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dat
         reserve(store, CALL, NewReservation((("MUG-BLUE", units), ("TIN-RED", 1)))) for units in (4, 2, 1)
     )
     release_reservation(store, CALL, given_back.id)
-    place(store, "ada-marsh", ("MUG-BLUE", 1), reservation_id=sold.id)
+    place(store, "ada-marsh", ("MUG-BLUE", 1), reservation_ids=(sold.id,))
     once = replace(CALL, request_id="7f3c", fingerprint=b"x")
     adjust_stock(store, once, ("main", "MUG-BLUE"), quantity_delta=-1, reason="broken")
     store.close()
@@ -174,10 +184,21 @@ def findings(database: Database) -> dict[str, Finding]:
 GUARD = {"sqlite": "audit_entries_kept", "postgresql": "audit_entries_kept ON audit_entries"}
 
 
+NEUTERED = {
+    "sqlite": "CREATE TRIGGER audit_entries_kept BEFORE UPDATE ON audit_entries WHEN 0 BEGIN"
+    " SELECT RAISE(ABORT, 'audit_entries is append-only'); END",
+    "postgresql": "CREATE TRIGGER audit_entries_kept BEFORE UPDATE OR DELETE OR TRUNCATE ON audit_entries"
+    " FOR EACH STATEMENT WHEN (FALSE) EXECUTE FUNCTION refuse_change()",
+}
+"""The trigger of the same name, which refuses nothing."""
+
+
 def break_database(database: Database, sql: str) -> None:
     if "{guard}" in sql:
         with database.opened() as session:
-            session.run(sql.format(guard=GUARD[database.engine]))
+            session.run(f"DROP TRIGGER {GUARD[database.engine]}")
+            if "NEUTERED" in sql:
+                session.run(NEUTERED[database.engine])
         return
     with database.unguarded() as session:
         changed = [session.run(statement) for statement in sql.split(";")]
@@ -196,6 +217,33 @@ def test_every_check_has_a_test_that_breaks_it(database):
 def test_broken_promise_is_found_and_its_row_named(database, name, sql, reported):
     break_database(database, sql)
     assert [breach for breach in findings(database)[name].breaches if reported in breach]
+
+
+@pytest.mark.engine("postgresql", reason="SQLite's triggers have no functions")
+@pytest.mark.parametrize(
+    ("sql", "told"),
+    [
+        (
+            "CREATE OR REPLACE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'",
+            "was changed",
+        ),
+        ("ALTER TABLE audit_entries DISABLE TRIGGER audit_entries_kept", "is missing or disabled"),
+        ("ALTER TABLE audit_entries ENABLE REPLICA TRIGGER audit_entries_kept", "is missing or disabled"),
+        ("ALTER DATABASE {name} SET session_replication_role = replica", "is missing or disabled"),
+        (
+            "CREATE SCHEMA other; CREATE FUNCTION other.refuse_change() RETURNS trigger LANGUAGE plpgsql AS"
+            " 'BEGIN RETURN NULL; END'; CREATE OR REPLACE TRIGGER audit_entries_kept BEFORE UPDATE OR DELETE OR"
+            " TRUNCATE ON audit_entries FOR EACH STATEMENT EXECUTE FUNCTION other.refuse_change()",
+            "is missing or disabled",
+        ),
+    ],
+)
+def test_guard_without_effect_is_found(database, sql, told):
+    with database.opened() as session:
+        for statement in sql.replace("{name}", database.name).split("; CREATE"):
+            session.run(statement if statement.startswith(("CREATE", "ALTER")) else f"CREATE{statement}")
+    breaches = findings(database)["audit-guards"].breaches
+    assert f"the trigger audit_entries_kept {told}" in breaches
 
 
 DAMAGE = {
@@ -234,3 +282,18 @@ def test_verify_of_a_missing_database_is_refused(engine, tmp_path):
     missing = {"sqlite": "", "postgresql": postgres.get_run_postgres().url("missing")}[engine]
     assert run_command("verify", data_dir=tmp_path, database_url=missing).returncode == 1
     assert list(tmp_path.glob("*.db")) == []
+
+
+def test_reindex_command_rebuilds_what_verify_reports(database, tmp_path):
+    with database.opened() as session:
+        session.run("DELETE FROM product_documents WHERE product_id = 'mug'")
+        session.run("UPDATE customer_documents SET title = 'x'")
+        if database.engine == "sqlite":
+            session.run("INSERT INTO product_search (product_search) VALUES ('delete-all')")
+    with closing(open_store(database.url)) as store:
+        assert list(check_documents(store))
+        rebuilt = run_command("reindex", data_dir=tmp_path, database_url=database.url)
+        assert rebuilt.returncode == 0, rebuilt.stderr
+        assert list(check_documents(store)) == []
+        hits = store.read(partial(PRODUCT_INDEX.search, condition=parse_query("mug-blue"), after=(0, 0), limit=9))
+        assert [hit.key for hit in hits] == ["mug"]

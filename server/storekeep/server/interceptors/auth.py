@@ -15,7 +15,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import grpc
 
 from storekeep.server.domain.calls import Caller
-from storekeep.server.domain.errors import PermissionDenied, TokenExpired, Unauthenticated
+from storekeep.server.domain.errors import PermissionDenied, TokenExpired, TokenRevoked, Unauthenticated
 from storekeep.server.interceptors.chain import Layer, Step
 from storekeep.server.interceptors.credentials import (
     ACCESS_TOKEN,
@@ -32,12 +32,29 @@ AUTHENTICATED = "authenticated"
 """The permission of methods that accept any valid token."""
 VERIFIED_MAX = 10_000
 """Maximum number of cached tokens; each takes about 1 KiB."""
+REJECTED_CACHE_S = 60.0
+"""How long a rejection is remembered, so that an expired or revoked token costs one signature check. It ends so
+that tokens work again after a clock that was ahead is corrected."""
 
 
 class _Verified(NamedTuple, Generic[Claims]):
     claims: Claims
     caller: Caller
     version: int
+
+
+class _Rejected(NamedTuple):
+    """A rejected token.
+
+    Attributes:
+        error: the class of the error.
+        version: the version of permissions that it applies to; None if it does not depend on permissions.
+        until_s: when to check the token again, as in `time.monotonic()`.
+    """
+
+    error: type[TokenExpired | TokenRevoked]
+    version: int | None
+    until_s: float
 
 
 class Authenticator(Generic[Claims]):
@@ -47,7 +64,7 @@ class Authenticator(Generic[Claims]):
         verify: Verifies a signed token and returns its claims; raises Unauthenticated or TokenExpired.
         find_caller: Returns the caller of a token and its current permissions; raises TokenRevoked or Unauthenticated.
         version: Returns a number that changes whenever a result of `find_caller` may change; called on every RPC.
-        verified_max: Maximum number of cached tokens.
+        verified_max: Maximum number of cached tokens, and of cached rejections.
         failures: Records invalid tokens; None to record nothing.
     """
 
@@ -66,6 +83,7 @@ class Authenticator(Generic[Claims]):
         self._verified_max = verified_max
         self._failures = failures
         self._verified: dict[bytes, _Verified[Claims]] = {}
+        self._rejected: dict[bytes, _Rejected] = {}
         self._lock = threading.Lock()
 
     def authenticate(self, authorization: str | None, permission: str, *, peer: str = "") -> Caller:
@@ -87,7 +105,8 @@ class Authenticator(Generic[Claims]):
         if cached is not None and cached.version == version:
             caller = cached.caller
         else:
-            claims = cached.claims if cached else self._verify_and_record(token, peer)
+            self._repeat_rejection(key, version)
+            claims = cached.claims if cached else self._verify_and_record(token, key, peer)
             caller = self._look_up(key, claims, version)
         if time.time_ns() >= caller.expire_us * 1_000:
             raise TokenExpired
@@ -95,20 +114,38 @@ class Authenticator(Generic[Claims]):
             raise PermissionDenied(permission)
         return caller
 
-    def _verify_and_record(self, token: str, peer: str) -> Claims:
-        """Verify a token and record the result in `failures`.
+    def _repeat_rejection(self, key: bytes, version: int) -> None:
+        """Raise if the token was rejected a moment ago for a reason that still holds.
+
+        Raises: TokenExpired, TokenRevoked.
+        """
+        rejected = self._rejected.get(key)
+        if rejected is not None and rejected.version in (None, version) and time.monotonic() < rejected.until_s:
+            raise rejected.error
+
+    def _remember_rejection(self, key: bytes, error: type[TokenExpired | TokenRevoked], version: int | None) -> None:
+        with self._lock:
+            self._rejected.pop(key, None)
+            if len(self._rejected) >= self._verified_max:
+                del self._rejected[next(iter(self._rejected))]
+            self._rejected[key] = _Rejected(error, version, time.monotonic() + REJECTED_CACHE_S)
+
+    def _verify_and_record(self, token: str, key: bytes, peer: str) -> Claims:
+        """Verify a token and record the result.
 
         Raises: Unauthenticated, TokenExpired.
         """
-        if self._failures is None:
-            return self._verify(token)
-        credential = make_credential(ACCESS_TOKEN, token)
         try:
             claims = self._verify(token)
-        except Unauthenticated:
-            self._failures.record(get_peer_address(peer), credential)
+        except TokenExpired:
+            self._remember_rejection(key, TokenExpired, None)
             raise
-        self._failures.prove(credential)
+        except Unauthenticated:
+            if self._failures is not None:
+                self._failures.record(get_peer_address(peer), make_credential(ACCESS_TOKEN, token))
+            raise
+        if self._failures is not None:
+            self._failures.prove(make_credential(ACCESS_TOKEN, token))
         return claims
 
     def _look_up(self, key: bytes, claims: Claims, version: int) -> Caller:
@@ -116,7 +153,11 @@ class Authenticator(Generic[Claims]):
 
         Raises: Unauthenticated, TokenExpired, TokenRevoked.
         """
-        caller = self._find_caller(claims)
+        try:
+            caller = self._find_caller(claims)
+        except TokenRevoked:
+            self._remember_rejection(key, TokenRevoked, version)
+            raise
         with self._lock:
             if len(self._verified) >= self._verified_max and key not in self._verified:
                 del self._verified[next(iter(self._verified))]

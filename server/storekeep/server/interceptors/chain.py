@@ -15,10 +15,11 @@ from google.protobuf import empty_pb2
 
 from storekeep.server.interceptors import CHAIN, Part
 from storekeep.server.store.errors import RETRY_AFTER_MS, Overloaded
+from storekeep.server.transport.call_statuses import CallStatus, Metadata
 from storekeep.server.transport.errors import UnknownMethod
 from storekeep.server.transport.executors import CallExecutor
 from storekeep.server.transport.rpc import CheckedCall, Method, Rpc
-from storekeep.server.transport.unary import CallStatus, Limit, Metadata, Route
+from storekeep.server.transport.unary import Limit, Route
 
 Step = Callable[[Any, grpc.ServicerContext, Rpc], Any]
 """Serves a request: raw bytes outside validation, the parsed message inside it."""

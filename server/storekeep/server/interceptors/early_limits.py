@@ -25,9 +25,10 @@ from storekeep.server.interceptors.early_rejections import EarlyRejections
 from storekeep.server.interceptors.rate_limits import RateLimits
 from storekeep.server.interceptors.request_log import PEER
 from storekeep.server.transport.budgets import get_peer_address
+from storekeep.server.transport.call_statuses import CallStatus, Metadata
 from storekeep.server.transport.errors import RateLimited
 from storekeep.server.transport.rpc import Method, Rpc
-from storekeep.server.transport.unary import CallStatus, Limit, Metadata, UnaryCall
+from storekeep.server.transport.unary import Limit, UnaryCall
 
 
 class CallContext(Protocol):

@@ -19,9 +19,9 @@ from storekeep.server.interceptors.errors import build_status
 from storekeep.server.interceptors.request_log import REQUEST_ID, WriteLine
 from storekeep.server.store.errors import RETRY_AFTER_MS, Overloaded, ShuttingDown
 from storekeep.server.telemetry.counts import CallCounts
+from storekeep.server.transport.call_statuses import CallStatus, Metadata, get_status_number
 from storekeep.server.transport.errors import MetadataTooLarge, RequestIncomplete, UnknownMethod
 from storekeep.server.transport.rpc import DETAILS_KEY, Rpc
-from storekeep.server.transport.unary import CallStatus, Metadata, get_status_number
 
 LINE_EVERY_S = 1.0
 IDENTIFIED_MAX = 500

@@ -22,6 +22,7 @@ from grpc_health.v1.health_pb2 import (  # type: ignore[import-untyped, unused-i
 )
 
 from storekeep.server.config import UNIX, Settings
+from storekeep.server.runtime.input_files import read_regular_file
 from storekeep.server.runtime.ports import split_address
 from storekeep.server.transport.health import LIVENESS
 from storekeep.server.transport.leadership import WorkerFolder, own_addresses
@@ -88,7 +89,7 @@ def probe_address(address: str, *, service: str, settings: Settings) -> str:
     if settings.tls_certificate_file is None or settings.tls_private_key_file is None:
         with grpc.insecure_channel(address, options=[NO_PROXY]) as channel:
             return _check(channel, service, wait_for_ready=True)
-    chain, key = settings.tls_certificate_file.read_bytes(), settings.tls_private_key_file.read_bytes()
+    chain, key = read_regular_file(settings.tls_certificate_file), read_regular_file(settings.tls_private_key_file)
     with _open_tls_channel(address, chain=chain, key=key) as channel:
         state = _check(channel, service, wait_for_ready=True)
     if not state.startswith(NO_ANSWER):

@@ -19,6 +19,7 @@ from storekeep.server.domain.access.roles import ADMIN
 from storekeep.server.process.console import ADMIN_KEY_FILE
 from storekeep.server.process.signals import STARTUP_ERRORS
 from storekeep.server.runtime.file_modes import ROOT, find_exposure
+from storekeep.server.runtime.input_files import read_regular_file
 from storekeep.server.runtime.ports import is_loopback
 from storekeep.server.store.opening import open_store
 from storekeep.server.store.schema import check_schema
@@ -87,10 +88,9 @@ def _inspect_certificates(settings: Settings) -> Iterator[str]:
         if path is None:
             continue
         try:
-            certificates = x509.load_pem_x509_certificates(path.read_bytes())
-        except (OSError, ValueError) as error:
-            yield f"{path}: cannot read certificates: {getattr(error, 'strerror', None) or 'not PEM'}"
-            continue
+            certificates = x509.load_pem_x509_certificates(read_regular_file(path))
+        except (OSError, ValueError):
+            continue  # `obstacles` reports it
         for certificate in certificates:
             yield from _inspect_lifetime(path, certificate)
         if name == "tls_certificate_file" and not allows_usage(certificates[0], ExtendedKeyUsageOID.SERVER_AUTH):

@@ -6,9 +6,12 @@ group. Modes of parent directories are not checked.
 
 from __future__ import annotations
 
+import os
 import shlex
 import stat
 from pathlib import Path
+
+from storekeep.server.runtime.input_files import open_regular_file, read_descriptor
 
 OTHERS_BITS = 0o077
 """Mode bits that give permissions to users other than the owner."""
@@ -26,7 +29,10 @@ def find_exposure(path: Path) -> str:
 
     Raises: OSError.
     """
-    status = path.stat()
+    return _describe_exposure(path, path.stat())
+
+
+def _describe_exposure(path: Path, status: os.stat_result) -> str:
     mode = stat.S_IMODE(status.st_mode)
     allowed = GROUP_READ_BIT if status.st_uid == ROOT else 0
     exposed = mode & OTHERS_BITS & ~allowed
@@ -37,14 +43,19 @@ def find_exposure(path: Path) -> str:
     return f"{path} can be {access} by others (mode {mode:04o}); run: chmod {private} {shlex.quote(str(path))}"
 
 
-def require_private(path: Path) -> None:
-    """Raise unless only the server's user can read and change a private file.
+def read_private_file(path: Path) -> bytes:
+    """Return the content of a regular file that only the server's user can read and change.
 
-    Raises: ExposedFile; OSError.
+    Raises: ExposedFile; OSError, also if the path is a directory, a pipe, a socket or a device.
     """
-    exposure = find_exposure(path)
-    if exposure:
-        raise ExposedFile(exposure)
+    descriptor = open_regular_file(path)
+    try:
+        exposure = _describe_exposure(path, os.fstat(descriptor))
+        if exposure:
+            raise ExposedFile(exposure)
+        return read_descriptor(descriptor, path)
+    finally:
+        os.close(descriptor)
 
 
 def check_data_dir(path: Path) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 from pathlib import Path
 
-from storekeep.server.runtime.file_modes import require_private
+from storekeep.server.runtime.file_modes import read_private_file
 from storekeep.server.runtime.files import create_file, sync
 from storekeep.server.runtime.secret_strength import BYTES_MIN, is_weak
 
@@ -61,8 +61,7 @@ def load_secrets(configured: tuple[bytes, ...], *, data_dir: Path) -> tuple[byte
 
 
 def _read_secret(path: Path) -> bytes:
-    require_private(path)
-    secret = path.read_bytes().strip()
+    secret = read_private_file(path).strip()
     if is_weak(secret):
         raise WeakSecret(path)
     return secret

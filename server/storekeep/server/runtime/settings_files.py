@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from storekeep.server.runtime.input_files import read_file_or_pipe
+
 ASSIGNMENT = re.compile(r"(?:export[ \t]+)?([A-Za-z_][A-Za-z0-9_]*)[ \t]*=[ \t]*(.*)", re.DOTALL)
 QUOTED = re.compile(r"""(?:'((?:[^'\\]|\\.)*)'|"((?:[^"\\]|\\.)*)")[ \t]*(?:#.*)?""", re.DOTALL)
 COMMENT = re.compile(r"(?:^|[ \t]+)#.*", re.DOTALL)
@@ -49,17 +51,17 @@ class SettingsFile:
 
 
 def read_settings_file(path: Path, *, prefix: str) -> SettingsFile:
-    """Read a settings file: TOML if its name ends in `.toml`, otherwise lines of `NAME=value`.
+    """Read a settings file: TOML if its name ends in `.toml`, otherwise lines of `NAME=value`. It may be a pipe.
 
     Args:
         prefix: the required prefix of each name in a file of lines.
 
-    Raises: UnreadableSettings.
+    Raises: UnreadableSettings, FileNotFoundError.
     """
     try:
-        if path.stat().st_size > FILE_BYTES_MAX:
-            raise UnreadableSettings([f"{path}: larger than {FILE_BYTES_MAX} bytes"])
-        content = path.read_bytes().removeprefix(BYTE_ORDER_MARK)
+        content = read_file_or_pipe(path, bytes_max=FILE_BYTES_MAX).removeprefix(BYTE_ORDER_MARK)
+    except FileNotFoundError:
+        raise
     except OSError as error:
         raise UnreadableSettings([f"{path}: {error.strerror}"]) from None
     try:

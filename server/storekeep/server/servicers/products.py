@@ -16,7 +16,13 @@ from storekeep.server.domain.money import Money
 from storekeep.server.domain.standard.collections import ACTIVE
 from storekeep.server.domain.standard.pages import PageTokens
 from storekeep.server.domain.standard.resources import make_etag, new_id
-from storekeep.server.servicers.calls import build_call, build_list_request
+from storekeep.server.servicers.calls import (
+    build_call,
+    build_list_request,
+    build_page_fields,
+    build_search_request,
+    has_permission,
+)
 from storekeep.server.servicers.converters import (
     Fields,
     build_money,
@@ -32,7 +38,6 @@ from storekeep.server.servicers.converters import (
     parse_update_mask,
 )
 from storekeep.server.store.engine import Store
-from storekeep.server.transport.rpc import CURRENT
 from storekeep.v1 import products_pb2 as pb
 from storekeep.v1 import products_pb2_grpc
 
@@ -183,7 +188,7 @@ def _parse_prices(messages: RepeatedCompositeFieldContainer[money_pb2.Money]) ->
 
 def sees_drafts() -> bool:
     """Return whether the caller of the current RPC may see drafts: whether it may change products."""
-    return DRAFT_PERMISSION in CURRENT.get().caller.permissions
+    return has_permission(DRAFT_PERMISSION)
 
 
 class ProductServicer(products_pb2_grpc.ProductServiceServicer):
@@ -203,7 +208,7 @@ class ProductServicer(products_pb2_grpc.ProductServiceServicer):
             self._store, build_list_request(request), listing=categories.LISTING, tokens=self._tokens
         )
         return pb.ListCategoriesResponse(
-            categories=[build_category(item) for item in page.items], next_page_token=page.next_page_token
+            categories=[build_category(item) for item in page.items], **build_page_fields(page)
         )
 
     def BatchGetCategories(
@@ -247,9 +252,7 @@ class ProductServicer(products_pb2_grpc.ProductServiceServicer):
         page = products.list_products(
             self._store, build_list_request(request), tokens=self._tokens, sees_drafts=sees_drafts()
         )
-        return pb.ListProductsResponse(
-            products=[build_product(item) for item in page.items], next_page_token=page.next_page_token
-        )
+        return pb.ListProductsResponse(products=[build_product(item) for item in page.items], **build_page_fields(page))
 
     def BatchGetProducts(
         self, request: pb.BatchGetProductsRequest, context: grpc.ServicerContext
@@ -298,9 +301,7 @@ class ProductServicer(products_pb2_grpc.ProductServiceServicer):
             tokens=self._tokens,
             sees_drafts=sees_drafts(),
         )
-        return pb.ListVariantsResponse(
-            variants=[build_variant(item) for item in page.items], next_page_token=page.next_page_token
-        )
+        return pb.ListVariantsResponse(variants=[build_variant(item) for item in page.items], **build_page_fields(page))
 
     def BatchGetVariants(
         self, request: pb.BatchGetVariantsRequest, context: grpc.ServicerContext
@@ -342,15 +343,9 @@ class ProductServicer(products_pb2_grpc.ProductServiceServicer):
     def SearchProducts(
         self, request: pb.SearchProductsRequest, context: grpc.ServicerContext
     ) -> pb.SearchProductsResponse:
-        page = search.search_products(
-            self._store,
-            request.query,
-            page_size=request.page_size,
-            page_token=request.page_token,
-            show_archived=request.show_archived,
-            show_drafts=request.show_drafts and sees_drafts(),
-            tokens=self._tokens,
-        )
+        show_drafts = request.show_drafts and sees_drafts()
+        search_request = build_search_request(request, show_all=request.show_archived, show_drafts=show_drafts)
+        page = search.search_products(self._store, search_request, tokens=self._tokens)
         return pb.SearchProductsResponse(
             products=[build_product(item) for item in page.items], next_page_token=page.next_page_token
         )

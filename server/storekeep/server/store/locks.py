@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from storekeep.server.runtime.input_files import open_regular_file, require_regular
+
 RETRY_S = 0.02
 
 
@@ -64,7 +66,7 @@ def hold_file_locks(database: Path) -> Iterator[None]:
     """
     with lock(database, purpose="serve"), contextlib.ExitStack() as held:
         with contextlib.suppress(FileNotFoundError):
-            descriptor = os.open(database, os.O_RDONLY)
+            descriptor = open_regular_file(database)
             held.callback(os.close, descriptor)
             _acquire(descriptor, database, give_up=0.0, names_holder=False)
         yield
@@ -73,11 +75,12 @@ def hold_file_locks(database: Path) -> Iterator[None]:
 def _open_locked(path: Path, database: Path, *, give_up: float | None) -> int:
     """Open and lock a lock file, and return its descriptor. Retry if the file was deleted meanwhile.
 
-    Raises: DatabaseInUse.
+    Raises: DatabaseInUse; OSError, also if the path is no regular file.
     """
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
+            require_regular(path, os.fstat(descriptor))
             with contextlib.suppress(PermissionError):  # the file belongs to another user, such as root
                 os.fchmod(descriptor, 0o600)
             if give_up is None:

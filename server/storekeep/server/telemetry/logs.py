@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import collections
 import contextlib
+import errno
 import faulthandler
 import fcntl
 import logging
@@ -125,7 +126,7 @@ class LogWriter:
         with contextlib.suppress(OSError):
             if _is_open(self._file, self._descriptor):
                 return
-            new_descriptor = _open(self._file)
+            new_descriptor = open_log_file(self._file)
             os.dup2(new_descriptor, self._descriptor)
             os.close(new_descriptor)
 
@@ -253,7 +254,7 @@ class Logs:
     def __init__(
         self, *, level: str, file: Path | None, queue_max: int, lock_file: Path | None = None, worker: int | None = None
     ) -> None:
-        descriptor = sys.stderr.fileno() if file is None else _open(file)
+        descriptor = sys.stderr.fileno() if file is None else open_log_file(file)
         faulthandler.enable(descriptor)
         stamp: Stamp = {} if worker is None else {"worker": worker}
         self.writer = LogWriter(descriptor, queue_max=queue_max, lock_file=lock_file, stamp=stamp, file=file)
@@ -293,6 +294,14 @@ def _is_open(path: Path, descriptor: int) -> bool:
         return False
 
 
-def _open(path: Path) -> int:
+def open_log_file(path: Path) -> int:
+    """Open a log file for appending. A pipe needs a reader: without one, opening it would block indefinitely."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK, 0o640)
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            raise OSError(errno.ENXIO, "a pipe that nothing reads, or a socket", str(path)) from None
+        raise
+    os.set_blocking(descriptor, True)
+    return descriptor

@@ -17,6 +17,9 @@ rejects compressed calls with UNIMPLEMENTED and the name of the algorithm, witho
 PENDING_MAX = 10_000
 """Most calls that gRPC's core queues before it reports them. Above it the core cancels calls with CANCELLED, which
 costs more than rejecting them."""
+SETTINGS_TIMEOUT_MAX_S = 3.0
+"""Longest time to acknowledge SETTINGS, which takes a client one round trip. Until then gRPC's core takes 16 MiB of
+metadata per call, and the trailers of a stream never reach the server's own limit."""
 NEVER_MS = 2**31 - 1
 
 
@@ -48,7 +51,7 @@ def _budget_options(settings: Settings) -> Sequence[tuple[str, Any]]:
         # Counts streams that the client resets at once (rapid reset). Without it, 35,000 of them a second cost 350 MiB.
         ("grpc.http.overload_protection", 1),
         ("grpc.server_handshake_timeout_ms", _convert_to_ms(settings.handshake_timeout_s)),
-        ("grpc.http2.settings_timeout", _convert_to_ms(settings.handshake_timeout_s)),
+        ("grpc.http2.settings_timeout", _convert_to_ms(min(settings.handshake_timeout_s, SETTINGS_TIMEOUT_MAX_S))),
         ("grpc.max_connection_idle_ms", _convert_to_ms(settings.connection_idle_max_s)),
         ("grpc.max_connection_age_ms", _convert_to_ms(settings.connection_age_max_s)),
         ("grpc.max_connection_age_grace_ms", _convert_to_ms(settings.connection_age_grace_s)),

@@ -1,4 +1,4 @@
-"""Connection limits for each address, for which gRPC's core has no option.
+"""Connection limits for each address, and the end of single connections: gRPC's core has no option for either.
 
 Once a second the guard scans the sockets of its process and shuts down the newest ones of an address above the limit.
 Older connections are more likely legitimate. It never closes a file descriptor, which may have been reused. It also
@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from storekeep.server.transport.budgets import get_address_block
+from storekeep.server.transport.budgets import get_address_block, get_peer_address
 
 SCAN_INTERVAL_S = 1.0
 """Interval of scans."""
@@ -30,6 +30,8 @@ TRIM_INTERVAL_S = 15.0
 """Interval at which freed memory is returned to the system. glibc keeps it otherwise, about 50 MiB after a flood. It
 takes a few milliseconds."""
 DESCRIPTORS = "/proc/self/fd"
+NOWHERE = bytes(16)
+"""An address of the family AF_UNSPEC (0). Connecting a socket to it dissolves its connection (connect(2))."""
 FAMILIES = (socket.AF_INET, socket.AF_INET6)
 
 log = logging.getLogger("storekeep.server")
@@ -56,7 +58,9 @@ class ConnectionGuard:
 
     def __init__(self, limits: ConnectionLimits) -> None:
         self._limits = limits
-        self._stop = threading.Event()
+        self._wake = threading.Event()
+        self._has_ended = False
+        self._unwanted: set[str] = set()
         self._port = 0
         self._is_crowded = False
         self._scans = 0
@@ -69,28 +73,61 @@ class ConnectionGuard:
             address: the address of the server, as `host:port`. Connections of a Unix socket are not limited.
         """
         port = address.rpartition(":")[2]
-        if self._limits.per_address_max and not address.startswith("unix") and os.path.isdir(DESCRIPTORS):
+        if not address.startswith("unix") and os.path.isdir(DESCRIPTORS):
             self._port = int(port)
         threading.Thread(target=self._run, name="connections", daemon=True).start()
 
     def stop(self) -> None:
         """Stop the thread."""
-        self._stop.set()
+        self._has_ended = True
+        self._wake.set()
+
+    def close_connection(self, peer: str) -> None:
+        """Shut down the connection of a client at once, in the thread of the guard. Never blocks.
+
+        Args:
+            peer: the client, such as `ipv4:127.0.0.1:40404`. A client of a Unix socket is left alone.
+        """
+        self._unwanted.add(peer)
+        self._wake.set()
 
     def _run(self) -> None:
         trimmed_s = time.monotonic()
-        while not self._stop.wait(CROWDED_SCAN_INTERVAL_S if self._is_crowded else SCAN_INTERVAL_S):
+        while True:
+            self._wake.wait(CROWDED_SCAN_INTERVAL_S if self._is_crowded else SCAN_INTERVAL_S)
+            if self._has_ended:
+                return
+            self._wake.clear()
             if time.monotonic() - trimmed_s > TRIM_INTERVAL_S:
                 trim_memory()
                 trimmed_s = time.monotonic()
             try:
                 if self._port:
+                    self._close_unwanted()
                     self.close_excess()
             except OSError:
                 log.exception("connections were not scanned")
 
+    def _close_unwanted(self) -> None:
+        """Shut down the connections that `close_connection` was called for."""
+        peers, self._unwanted = self._unwanted, set()
+        unwanted = {(get_peer_address(peer), peer.rpartition(":")[2]) for peer in peers}
+        closed = 0
+        for number in map(int, os.listdir(DESCRIPTORS) if unwanted else ()):
+            with _borrow_socket(number) as borrowed:
+                if borrowed is None or borrowed.family not in FAMILIES or borrowed.getsockname()[1] != self._port:
+                    continue
+                host, port, *_ = borrowed.getpeername()
+                if (get_address_block(str(host)), str(port)) in unwanted:
+                    _abort(borrowed)
+                    closed += 1
+        if closed:
+            log.warning("connections closed: far too much metadata", extra={"connections": closed})
+
     def close_excess(self) -> int:
         """Shut down the connections above the limit, and return their number."""
+        if not self._limits.per_address_max:
+            return 0
         self._scans += 1
         descriptors = [int(name) for name in os.listdir(DESCRIPTORS)]
         self._is_crowded = len(descriptors) > CROWDED_SHARE * self._limits.connections_max
@@ -134,6 +171,12 @@ class ConnectionGuard:
                 borrowed.shutdown(socket.SHUT_RDWR)
                 return True
         return False
+
+
+def _abort(connection: socket.socket) -> None:
+    """Reset a TCP connection, and discard what it has received: `shutdown` would leave that to be read."""
+    if ctypes.CDLL(None).connect(connection.fileno(), NOWHERE, len(NOWHERE)):
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 def trim_memory() -> None:

@@ -24,9 +24,9 @@ from grpc_health.v1.health_pb2 import (  # type: ignore[import-untyped, unused-i
 )
 
 from storekeep.server.runtime.tasks import Task
-from storekeep.server.transport.errors import MalformedMessage
+from storekeep.server.transport.call_statuses import MALFORMED, NO_REQUEST, CallStatus
 from storekeep.server.transport.streams import StreamCall
-from storekeep.server.transport.unary import NO_REQUEST, CallStatus, Route, get_status_number
+from storekeep.server.transport.unary import Route
 
 LIVENESS = "liveness"
 NO_SUCH_SERVICE = "?"
@@ -34,9 +34,6 @@ NO_SUCH_SERVICE = "?"
 names chosen by clients must not use memory."""
 SERVICE = "grpc.health.v1.Health"
 WATCH = f"{SERVICE}/Watch"
-MALFORMED = CallStatus(
-    get_status_number(grpc.StatusCode.INVALID_ARGUMENT), f"{MalformedMessage()} [MALFORMED_MESSAGE]".encode(), ()
-)
 SERVING = HealthCheckResponse.SERVING
 NOT_SERVING = HealthCheckResponse.NOT_SERVING
 
@@ -135,6 +132,7 @@ def _parse(kind: Any, request: bytes, call: Any) -> Any:
     try:
         return kind.FromString(request)
     except DecodeError:
+        call.set_trailing_metadata(MALFORMED.trailing_metadata)
         call.abort(grpc.StatusCode.INVALID_ARGUMENT, MALFORMED.text.decode())
 
 

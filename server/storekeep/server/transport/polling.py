@@ -13,7 +13,7 @@ import logging
 import math
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
@@ -22,17 +22,10 @@ from grpc import _server as grpc_server
 from grpc._cython import cygrpc  # type: ignore[attr-defined]
 
 from storekeep.server.transport.budgets import Budget, get_peer_address
+from storekeep.server.transport.call_statuses import UNEXPLAINED, UNREAD_REPLY, CallStatus, Metadata, get_status_number
 from storekeep.server.transport.fair_shares import FairShares
 from storekeep.server.transport.streams import FLUSH_S, StreamCall, StreamRoute, StreamTag
-from storekeep.server.transport.unary import (
-    NO_TEXT,
-    CallStatus,
-    Metadata,
-    RejectedCall,
-    Route,
-    UnaryCall,
-    get_status_number,
-)
+from storekeep.server.transport.unary import NO_TEXT, RejectedCall, Route, UnaryCall
 
 LAG_CHECK_INTERVAL_S = 0.001
 """Interval at which the thread checks whether its event queue is empty."""
@@ -60,12 +53,6 @@ UNREAD_DRAIN_S = 5.0
 """The same while the server drains, so that clients that do not read cannot delay its end."""
 UNREAD_SCAN_INTERVAL_S = 0.01
 """Shortest interval of scans for unread replies, which start when the limit of concurrent calls is reached."""
-UNREAD_REPLY = CallStatus(
-    get_status_number(grpc.StatusCode.DEADLINE_EXCEEDED),
-    b"the reply was not read in time; the request may have been executed",
-    (),
-)
-"""Status of a call whose reply is not read in time. The call was counted and logged when it was answered."""
 STREAM_END = CallStatus(get_status_number(grpc.StatusCode.OK), NO_TEXT, ())
 """Status of streams that end when the server drains, as in `grpc_health`."""
 REQUIRED_NAMES = (
@@ -88,6 +75,11 @@ REQUIRED_STATE_NAMES = (
     "server",
     "stage",
 )
+EXCESS_FACTOR = 4
+"""Metadata of more than this multiple of its limit ends the connection. Only a connection that has not acknowledged its
+SETTINGS can send it, and there HPACK makes 16 MiB of 0.5 MB, which cost 0.5 s of CPU."""
+EXCESS_CALLS_MAX = 8
+"""Calls with too much metadata, of one connection between two sweeps, after which it ends as well."""
 ENTRY_BYTES = 32
 """Size of a metadata entry beside its name and value (RFC 9113, section 6.5.2): an empty one takes memory, too."""
 TESTED_SERIES = frozenset({"1.85"})
@@ -96,8 +88,6 @@ added only after all tests have passed with it."""
 STARTED = grpc_server._ServerStage.STARTED if hasattr(grpc_server, "_ServerStage") else None
 UNKNOWN_TAG = getattr(grpc_server, "_REQUEST_CALL_TAG", "")
 TIMED_OUT = cygrpc.CompletionType.queue_timeout
-
-UNEXPLAINED = CallStatus(get_status_number(grpc.StatusCode.RESOURCE_EXHAUSTED), b"the request has not arrived", ())
 
 Routes = Callable[[Mapping[str, Any]], Mapping[str, Route]]
 """Takes gRPC's handlers by path. Returns the routes of the methods that are served here; gRPC serves all others."""
@@ -163,6 +153,16 @@ def is_supported(server: grpc.Server) -> bool:
     return list(inspect.signature(grpc_server._process_event_and_continue).parameters) == ["state", "event"]
 
 
+def _has_more_bytes(metadata: Metadata, bytes_max: int) -> bool:
+    """Return whether metadata has more bytes, counted as gRPC does. The cost is bounded by `bytes_max`."""
+    if len(metadata) * ENTRY_BYTES > bytes_max:
+        return True
+    size = len(metadata) * ENTRY_BYTES
+    for name, value in metadata:
+        size += len(name) + len(value)
+    return size > bytes_max
+
+
 class Polling:
     """Polls the events of one server in its own thread.
 
@@ -187,6 +187,8 @@ class Polling:
         self._acceptors: dict[str, Callable[[Any], None]] = {}
         self._exempt_paths: frozenset[str] = frozenset()
         self._rejections: Rejections | None = None
+        self._close_connection: Callable[[str], None] = lambda peer: None
+        self._excess_calls: Counter[str] = Counter()
         self._requested: dict[str, int] = {}
         self._unfinished: Budget[Received] = Budget(
             limits.unfinished_max,
@@ -218,6 +220,7 @@ class Polling:
         streams: Mapping[str, StreamRoute] | None = None,
         exempt_paths: frozenset[str] = frozenset(),
         rejections: Rejections | None = None,
+        close_connection: Callable[[str], None] = lambda peer: None,
     ) -> None:
         """Start a server; replaces its own `start`.
 
@@ -227,7 +230,9 @@ class Polling:
             exempt_paths: paths of methods exempt from admission control and from the limit of concurrent calls.
             rejections: makes the statuses of calls that end before they are served. Without it, gRPC answers calls of
                 unknown methods.
+            close_connection: ends the connection of a peer that sends far too much metadata; must not block.
         """
+        self._close_connection = close_connection
         if not self._fast_path:
             log.info("the fast path is off: gRPC serves all calls itself")
             server.start()
@@ -350,7 +355,7 @@ class Polling:
         """Start to receive the request of a call, or schedule its rejection."""
         path, route = event.tag, self._routes[event.tag]
         if self._is_too_large(event.invocation_metadata):
-            self._reject(event, self._make_status(path, "metadata_too_large"))
+            self._reject_too_large(event, path)
         elif path in self._exempt_paths or (route.admits() and not self._has_too_many()):
             call = UnaryCall(event, route)
             call.has_priority = self._has_priority
@@ -383,10 +388,16 @@ class Polling:
 
     def _is_too_large(self, metadata: Metadata) -> bool:
         """Return whether metadata has too many bytes. As in gRPC, each entry counts 32 bytes more."""
-        size = 0
-        for name, value in metadata:
-            size += len(name) + len(value) + ENTRY_BYTES
-        return size > self._metadata_max_bytes
+        return _has_more_bytes(metadata, self._metadata_max_bytes)
+
+    def _reject_too_large(self, event: Any, path: str) -> None:
+        """Reject a call with too much metadata, and end its connection if that was no mistake."""
+        self._reject(event, self._make_status(path, "metadata_too_large"))
+        peer = event.call.peer().decode(errors="replace")
+        self._excess_calls[peer] += 1
+        is_excessive = _has_more_bytes(event.invocation_metadata, EXCESS_FACTOR * self._metadata_max_bytes)
+        if is_excessive or self._excess_calls[peer] > EXCESS_CALLS_MAX:
+            self._close_connection(peer)
 
     def _await_request(self, call: Received) -> None:
         """Add a call to those with incomplete requests, and evict others if there are too many."""
@@ -430,7 +441,7 @@ class Polling:
     def _reject_unknown(self, event: Any) -> None:
         """Reject a call of an unknown method."""
         if self._rejections is None or self._is_too_large(event.invocation_metadata):
-            self._reject(event, self._make_status("", "metadata_too_large"))
+            self._reject_too_large(event, "")
         else:
             self._reject(event, self._rejections.unknown(event.invocation_metadata))
 
@@ -449,7 +460,7 @@ class Polling:
         budget = self._stream_budgets[path]
         call = StreamCall(event, route)
         if self._is_too_large(event.invocation_metadata):
-            self._reject(event, self._make_status(path, "metadata_too_large"))
+            self._reject_too_large(event, path)
         elif route.per_address_max and budget.count_members(get_peer_address(call.peer())) >= route.per_address_max:
             self._reject(event, self._make_status(path, "crowded_out"))
         else:
@@ -477,6 +488,7 @@ class Polling:
     def _sweep(self, now_s: float) -> None:
         """End overdue calls and idle streams; while draining, also all streams and incomplete calls."""
         self._swept_at_s = now_s
+        self._excess_calls.clear()
         for call in self._unfinished.pop_expired(before_s=now_s - self._request_timeout_s):
             call.drop(self._make_status(call.path, "late"))
         if self._is_draining:

@@ -14,8 +14,8 @@ import grpc
 from google.protobuf.message import DecodeError
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
+from storekeep.server.transport.call_statuses import MALFORMED, TOO_LARGE
 from storekeep.server.transport.streams import StreamCall
-from storekeep.server.transport.unary import CallStatus, get_status_number
 
 V1ALPHA = "grpc.reflection.v1alpha.ServerReflection"
 V1 = "grpc.reflection.v1.ServerReflection"
@@ -26,8 +26,6 @@ RESPONSES_MAX = 256
 """Most cached responses, of up to 40 KiB each. The contract has about as many symbols that tools request."""
 REQUEST_BYTES_MAX = 4096
 """Largest request. A symbol has about 60 bytes; a response repeats its request."""
-MALFORMED = CallStatus(get_status_number(grpc.StatusCode.INVALID_ARGUMENT), b"the request does not parse", ())
-TOO_LARGE = CallStatus(get_status_number(grpc.StatusCode.RESOURCE_EXHAUSTED), b"the request is too large", ())
 
 
 class Reflection(reflection.ReflectionServicer):  # type: ignore[misc]  # grpc_reflection comes without types

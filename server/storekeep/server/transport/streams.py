@@ -14,7 +14,8 @@ from typing import Any, NamedTuple, Protocol
 
 from grpc._cython import cygrpc  # type: ignore[attr-defined]
 
-from storekeep.server.transport.unary import NO_FLAGS, NO_TEXT, OK, CallStatus
+from storekeep.server.transport.call_statuses import CallStatus
+from storekeep.server.transport.unary import NO_FLAGS, NO_TEXT, OK
 
 ENDED = CallStatus(OK, NO_TEXT, ())
 FLUSH_S = 1.0

@@ -19,7 +19,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from storekeep.server.config import Settings
-from storekeep.server.runtime.file_modes import ExposedFile, require_private
+from storekeep.server.runtime.file_modes import ExposedFile, read_private_file
+from storekeep.server.runtime.input_files import read_regular_file
 
 RELOAD_INTERVAL_S = 1.0
 """Interval at which the revocation list file is checked for changes."""
@@ -133,7 +134,7 @@ def _read_revoked(file: Path) -> frozenset[tuple[x509.Name, int]]:
     Raises: UnusableCertificate.
     """
     try:
-        lists = [x509.load_pem_x509_crl(pem) for pem in PEM_LIST.findall(file.read_bytes())]
+        lists = [x509.load_pem_x509_crl(pem) for pem in PEM_LIST.findall(read_regular_file(file))]
     except OSError as error:
         raise UnusableCertificate(f"{error.filename}: {error.strerror}") from None
     except ValueError:
@@ -174,10 +175,9 @@ def _read_files(files: _Files) -> grpc.ServerCertificateConfiguration:
     Raises: UnusableCertificate.
     """
     try:
-        require_private(files.private_key)
-        certificate = files.certificate.read_bytes()
-        private_key = files.private_key.read_bytes()
-        client_ca = files.client_ca.read_bytes() if files.client_ca else None
+        private_key = read_private_file(files.private_key)
+        certificate = read_regular_file(files.certificate)
+        client_ca = read_regular_file(files.client_ca) if files.client_ca else None
     except OSError as error:
         raise UnusableCertificate(f"{error.filename}: {error.strerror}") from None
     except ExposedFile as error:

@@ -16,6 +16,7 @@ import grpc
 from grpc._cython import cygrpc  # type: ignore[attr-defined]
 
 from storekeep.server.runtime.tasks import Task
+from storekeep.server.transport.call_statuses import NO_REQUEST, CallStatus, Metadata, get_status_number
 
 NO_FLAGS = 0
 NO_TEXT = b""
@@ -23,23 +24,7 @@ FAILED = b"the call failed"
 NO_INITIAL_METADATA = cygrpc.SendInitialMetadataOperation(None, NO_FLAGS)
 AWAIT_CLOSE = cygrpc.ReceiveCloseOnServerOperation(NO_FLAGS)
 
-Metadata = tuple[tuple[str, str | bytes], ...]
-
 log = logging.getLogger("storekeep.server")
-
-
-class CallStatus(NamedTuple):
-    """The status of a call that is not served.
-
-    Attributes:
-        code: the numeric gRPC status code.
-        text: the status message.
-        trailing_metadata: the trailing metadata, with the error details.
-    """
-
-    code: int
-    text: bytes
-    trailing_metadata: Metadata
 
 
 class Lane(Protocol):
@@ -89,15 +74,8 @@ class Route(NamedTuple):
     limit: Limit | None = None
 
 
-def get_status_number(code: grpc.StatusCode) -> int:
-    """Return the numeric code of a gRPC status."""
-    number: int = code.value[0]
-    return number
-
-
 OK = get_status_number(grpc.StatusCode.OK)
 UNKNOWN = get_status_number(grpc.StatusCode.UNKNOWN)
-NO_REQUEST = CallStatus(get_status_number(grpc.StatusCode.UNIMPLEMENTED), b"the call has no request", ())
 
 
 class Aborted(Exception):

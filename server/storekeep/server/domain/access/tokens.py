@@ -299,24 +299,23 @@ class Tokens:
         """Return when a session ends at the latest, in microseconds since 1970."""
         return create_us + self._session_lifetime_max_us
 
-    def revoke(self, call: Call, token: str) -> None:
+    def revoke(self, call: Call, token: str) -> bool:
         """Revoke an access token, or a refresh token with its whole session (RFC 7009).
 
-        Unknown, expired and already revoked tokens are not an error.
+        Returns: False if nothing changed. Unknown, expired and already revoked tokens are not an error.
         """
         if token.startswith(REFRESH_PREFIX):
-            self._revoke_refresh_token(call, token)
-            return
+            return self._revoke_refresh_token(call, token)
         try:
             claims = self._verify(token)
         except AccessRefused:
-            return
-        self._revoke_access_token(call, claims)
+            return False
+        return self._revoke_access_token(call, claims)
 
-    def _revoke_refresh_token(self, call: Call, token: str) -> None:
+    def _revoke_refresh_token(self, call: Call, token: str) -> bool:
         existing = self._database.read(lambda tx: _find_presented(tx, token))
         if existing is None or existing.revoked:  # a read, so that a call without effect never waits for the writer
-            return
+            return False
 
         def work(tx: Transaction) -> None:
             presented = _find_presented(tx, token)
@@ -324,10 +323,11 @@ class Tokens:
                 _revoke_session(_make_mutation(tx, call, presented.session), presented.session)
 
         self._database.write(work, deadline=call.deadline)
+        return True
 
-    def _revoke_access_token(self, call: Call, claims: TokenClaims) -> None:
+    def _revoke_access_token(self, call: Call, claims: TokenClaims) -> bool:
         if self._database.read(lambda tx: store.FIND_REVOKED_TOKEN.one(tx, token_id=claims.token_id)) is not None:
-            return
+            return False
         account_id = claims.subject.removeprefix("serviceAccounts/")
 
         def work(tx: Transaction) -> None:
@@ -339,6 +339,7 @@ class Tokens:
                 _make_mutation(tx, call, session).record("token.revoked", before=None, after=revoked)
 
         self._database.write(work, deadline=call.deadline)
+        return True
 
     def find_caller(self, claims: TokenClaims) -> Caller:
         """Return the caller of a verified token, with its current permissions.

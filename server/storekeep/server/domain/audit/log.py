@@ -258,6 +258,9 @@ def _read_references(tx: Transaction, chain: AuditChain | None) -> _References:
         if recorded is not None and recorded.history_digest:
             digest_until = first_sequence
     problem = problem or _check_secrets(tx, recorded, has_epochs=bool(epochs))
+    stray = store.STRAY_CHECKPOINT.one(tx)
+    if stray is not None and stray[0] is not None:
+        problem = problem or f"auditCheckpoints/{stray[0]} signs no entry: sequences start at 1"
     checkpoints, after = {}, 0
     public = find_public_keys(tx, keyring)
     while rows := store.CHECKPOINTS_AFTER.all(tx, sequence=after, rows_max=CHUNK_ROWS):

@@ -13,6 +13,7 @@ import msgspec
 
 from storekeep.server.domain.calls import Call
 from storekeep.server.domain.catalog.categories import require_category
+from storekeep.server.domain.catalog.documents import index_product
 from storekeep.server.domain.errors import IllegalState, ProductNotFound
 from storekeep.server.domain.mutations import Mutation, mutate
 from storekeep.server.domain.standard.collections import ACTIVE, ARCHIVED, Collection, Key
@@ -23,7 +24,6 @@ from storekeep.server.domain.standard.resources import check_etag, check_not_del
 from storekeep.server.store.engine import Store
 from storekeep.server.store.sql.transactions import Transaction
 from storekeep.server.store.tables import catalog as store
-from storekeep.server.store.tables.search import INDEX_PRODUCT
 
 DRAFT = "DRAFT"
 STATES = (DRAFT, ACTIVE, ARCHIVED)
@@ -64,8 +64,9 @@ def _check_product(tx: Transaction, new: Product, old: Product | None) -> None:
         require_category(tx, new.category_id)
 
 
-def _index_product(tx: Transaction, new: Product, _old: Product | None) -> None:
-    INDEX_PRODUCT.run(tx, product_id=new.id)
+def _index_product(tx: Transaction, new: Product, old: Product | None) -> None:
+    if old is None or (old.display_name, old.description) != (new.display_name, new.description):
+        index_product(tx, new.id)
 
 
 PRODUCTS = Collection(
@@ -85,8 +86,11 @@ LISTING = Listing(
     columns={
         "display_name": Column(store.Product.display_name, FilterField(Kind.TEXT), sortable=True),
         "category": Column(store.Product.category_id, FilterField(Kind.TEXT, prefix="categories/")),
+        "labels": Column(store.Product.labels, FilterField(Kind.MAP)),
         "state": Column(
-            store.Product.state, FilterField(Kind.STATE, choices=STATES), matches=store.compare_product_state
+            store.Product.state,
+            FilterField(Kind.STATE, choices=STATES, prefix="PRODUCT_STATE_"),
+            matches=store.compare_product_state,
         ),
         "create_time": Column(store.Product.create_time_us, FilterField(Kind.TIME), sortable=True),
         "update_time": Column(store.Product.update_time_us, FilterField(Kind.TIME), sortable=True),

@@ -15,12 +15,19 @@ import msgspec
 from storekeep.server.domain.audit.checkpoints import Checkpoint
 from storekeep.server.domain.audit.log import verify_chain
 from storekeep.server.domain.integrity.audited_rows import check_rows
+from storekeep.server.domain.integrity.search_documents import check_documents
 from storekeep.server.domain.keys.audit_chain import AuditChain
 from storekeep.server.domain.orders.states import HOLDS_STOCK
 from storekeep.server.store.engine import Store
 from storekeep.server.store.sql.transactions import Transaction
 from storekeep.server.store.tables.audit import EXPECTED_GUARDS, GUARDS
-from storekeep.server.store.tables.invariants import FOREIGN_KEYS, INTEGRITY, INVARIANTS, Invariant
+from storekeep.server.store.tables.invariants import (
+    FOREIGN_KEYS,
+    INTEGRITY,
+    INVARIANTS,
+    REFRESH_TEXT_INDEXES,
+    Invariant,
+)
 from storekeep.server.store.tables.order_invariants import ORDER_INVARIANTS
 
 BREACHES_MAX = 20
@@ -60,19 +67,26 @@ def verify(db: Store, chain: AuditChain | None = None, *, since: Checkpoint | No
     findings = db.snapshot(_check_rows)
     return [
         *findings,
-        _make_finding("audit-guards", "triggers protect the ledgers from changes", _find_missing_guards(db)),
+        _make_finding("audit-guards", "triggers protect the ledgers from changes", _check_guards(db)),
+        _make_finding("search-documents", "each product and customer is found by its words", check_documents(db)),
         _make_finding("audit-rows", "each row matches the last audit entry of its resource", check_rows(db, chain)),
         _check_audit_chain(db, chain, since),
     ]
 
 
-def _find_missing_guards(db: Store) -> list[str]:
-    existing = {name for (name,) in db.read(GUARDS.all)}
+def _check_guards(db: Store) -> list[str]:
+    """Return a text for each trigger that is missing, or that does not do what the migrations made it do."""
+    existing = {name: " ".join(definition.split()) for name, definition in db.read(GUARDS.all)}
     expected = EXPECTED_GUARDS[db.driver.dialect.name]
-    return [f"the trigger {name} is missing" for name in expected if name not in existing]
+    return [
+        f"the trigger {name} is missing or disabled" if name not in existing else f"the trigger {name} was changed"
+        for name, definition in expected.items()
+        if existing.get(name) != definition
+    ]
 
 
 def _check_rows(tx: Transaction) -> list[Finding]:
+    REFRESH_TEXT_INDEXES.all(tx)
     integrity = (text for (text,) in INTEGRITY.all(tx) if text != SOUND)
     dangling = (f"{table}, row {row}: no such {parent}" for table, row, parent, _ in FOREIGN_KEYS.run(tx))
     return [

@@ -7,7 +7,7 @@ plus the backorder limit.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -21,7 +21,6 @@ from storekeep.server.domain.errors import (
     LocationNotFound,
     NotForSale,
     OutOfStock,
-    QuantityMismatch,
     ResourceDeleted,
     SkuNotFound,
     StockLevelNotFound,
@@ -37,6 +36,7 @@ from storekeep.server.domain.stock.allocations import (
     DEALLOCATE,
     RELEASE,
     RESERVE,
+    RETURN,
     SHIP,
     Move,
     move_stock,
@@ -52,7 +52,7 @@ from storekeep.server.store.tables import stock as store
 from storekeep.server.store.tables.expiry import EXPIRED_UNITS
 
 RECEIVE, ADJUST, COUNT, WRITE_OFF = "RECEIVE", "ADJUST", "COUNT", "WRITE_OFF"
-TRANSFER, RETURN = "TRANSFER", "RETURN"
+TRANSFER = "TRANSFER"
 CAUSES = (
     RECEIVE,
     ADJUST,
@@ -296,14 +296,18 @@ def _read_offers(tx: Transaction, skus: Iterable[str]) -> list[tuple[str, str, b
     return [(sku, rules, bool(for_sale)) for sku, rules, for_sale in rows]
 
 
-def require_for_sale(tx: Transaction, quantities: Mapping[str, int]) -> None:
+def require_for_sale(tx: Transaction, quantities: Mapping[str, int], *, sold: Container[str] | None = None) -> None:
     """Raise unless all SKUs are for sale, and these units of each keep its quantity rules.
+
+    Args:
+        quantities: units by SKU.
+        sold: the SKUs that must be for sale; None for all.
 
     Raises: SkuNotFound, NotForSale, QuantityNotAllowed.
     """
     offers = _read_offers(tx, quantities)
     for sku, _, for_sale in offers:
-        if not for_sale:
+        if not for_sale and (sold is None or sku in sold):
             raise NotForSale(sku)
     check_quantities(quantities, [(sku, rules) for sku, rules, _ in offers])
 
@@ -360,44 +364,13 @@ def adjust_stock(
     """
 
     def effect(mutation: Mutation) -> StockLevel:
-        old = _find_level_for_update(mutation, key, etag=etag)
+        old = find_level_for_update(mutation, key, etag=etag)
         return _change_on_hand(mutation, old, key, quantity_delta=quantity_delta, cause=cause, reason=reason)
 
     return mutate(db, call, effect, StockLevel)
 
 
-def set_stock(
-    db: Store,
-    call: Call,
-    key: Key,
-    *,
-    quantity: int,
-    expected_quantity: int | None = None,
-    reason: str = "",
-    etag: str = "",
-) -> StockLevel:
-    """Set the units on hand to a counted quantity. Write nothing if they are equal.
-
-    Args:
-        expected_quantity: the units on hand that the caller has seen; None to skip the check.
-
-    Raises: LocationNotFound, ResourceDeleted, SkuNotFound, EtagMismatch, QuantityMismatch, OutOfStock.
-    """
-
-    def effect(mutation: Mutation) -> StockLevel:
-        old = _find_level_for_update(mutation, key, etag=etag)
-        on_hand = 0 if old is None else old.on_hand
-        if expected_quantity not in (None, on_hand):
-            name = "locations/{}/stockLevels/{}".format(*key)
-            raise QuantityMismatch(name, expected_quantity=expected_quantity or 0, on_hand=on_hand)
-        if old is not None and quantity == on_hand:
-            return old
-        return _change_on_hand(mutation, old, key, quantity_delta=quantity - on_hand, cause=COUNT, reason=reason)
-
-    return mutate(db, call, effect, StockLevel)
-
-
-def _find_level_for_update(mutation: Mutation, key: Key, *, etag: str) -> StockLevel | None:
+def find_level_for_update(mutation: Mutation, key: Key, *, etag: str) -> StockLevel | None:
     """Write pending expiries of the SKU, then return the level, or None if it does not exist yet.
 
     Raises: LocationNotFound, ResourceDeleted, SkuNotFound, EtagMismatch.
@@ -410,7 +383,7 @@ def _find_level_for_update(mutation: Mutation, key: Key, *, etag: str) -> StockL
     if row is None:
         if product_store.FIND_BY_SKU.one(tx, sku=sku) is None:
             raise SkuNotFound(sku)
-        check_etag(_build_empty_level(key), etag)
+        check_etag(build_empty_level(key), etag)
         return None
     level = StockLevel(*row)
     check_etag(level, etag)
@@ -423,7 +396,7 @@ def _expire_all_by_sku(mutation: Mutation, skus: Sequence[str]) -> None:
         pass
 
 
-def _build_empty_level(key: Key) -> StockLevel:
+def build_empty_level(key: Key) -> StockLevel:
     """Return a level as it is before its first movement: version 0, no units."""
     return StockLevel(
         key[0], key[1], on_hand=0, reserved=0, allocated=0, backorder_limit=0, version=0, update_time_us=0
@@ -437,16 +410,25 @@ def _change_on_hand(
 
     Raises: OutOfStock, InvalidAmount.
     """
-    before = old or _build_empty_level(key)
+    before = old or build_empty_level(key)
     if before.movable + quantity_delta < 0:
         raise OutOfStock({before.sku: (-quantity_delta, before.movable)})
     on_hand = before.on_hand + quantity_delta
     if on_hand > ON_HAND_MAX:
         raise InvalidAmount("quantity_delta", f"a location can hold at most {ON_HAND_MAX} units of a SKU")
-    new = _save_level(mutation, old, msgspec.structs.replace(before, on_hand=on_hand))
+    changed = msgspec.structs.replace(before, on_hand=on_hand)
+    return write_on_hand(mutation, old, changed, quantity_delta=quantity_delta, cause=cause, reason=reason)
+
+
+def write_on_hand(
+    mutation: Mutation, old: StockLevel | None, changed: StockLevel, *, quantity_delta: int, cause: str, reason: str
+) -> StockLevel:
+    """Write a level with other units on hand, and the movement; return the new level."""
+    new = _save_level(mutation, old, changed)
     if quantity_delta:
         move = Move(new.location_id, new.sku, 0, quantity_delta, 0, 0)
-        write_movements(mutation, cause, "", [move], {key: on_hand}, reason=reason)
+        on_hand: dict[Key, int] = {(new.location_id, new.sku): new.on_hand}
+        write_movements(mutation, cause, "", [move], on_hand, reason=reason)
     mutation.record("stock_level.updated", before=old, after=new)
     return new
 
@@ -471,8 +453,8 @@ def update_level(db: Store, call: Call, key: Key, *, changes: Mapping[str, int],
     """
 
     def effect(mutation: Mutation) -> StockLevel:
-        old = _find_level_for_update(mutation, key, etag=etag)
-        new = msgspec.structs.replace(old or _build_empty_level(key), **changes)
+        old = find_level_for_update(mutation, key, etag=etag)
+        new = msgspec.structs.replace(old or build_empty_level(key), **changes)
         if new == old:
             return new
         if new.uncommitted < 0:
@@ -541,7 +523,7 @@ def _prepare_transfer(
     """
     keys = [(location_id, sku) for location_id in (source_id, destination_id) for sku in quantities]
     existing = {(level.location_id, level.sku): level for level in map(_build_level, LEVELS.find_many(tx, keys))}
-    levels: dict[Key, StockLevel] = {key: existing.get(key) or _build_empty_level(key) for key in keys}
+    levels: dict[Key, StockLevel] = {key: existing.get(key) or build_empty_level(key) for key in keys}
     movable = {sku: levels[source_id, sku].movable for sku in quantities}
     short = {sku: (units, movable[sku]) for sku, units in quantities.items() if units > movable[sku]}
     if short:
@@ -586,7 +568,7 @@ LEVEL_LISTING = Listing(
             FilterField(Kind.INTEGER),
             sortable=True,
         ),
-        "update_time": Column(store.StockLevel.update_time_us, FilterField(Kind.TIME)),
+        "update_time": Column(store.StockLevel.update_time_us, FilterField(Kind.TIME), sortable=True),
     },
     unique=(store.StockLevel.variant, store.StockLevel.location),
     read_rows=_read_levels,
@@ -608,7 +590,9 @@ MOVEMENT_LISTING = Listing(
     columns={
         "sku": Column(store.StockMovement.variant, FilterField(Kind.TEXT), matches=store.compare_movement_sku),
         "location": Column(store.StockMovement.location, FilterField(Kind.TEXT, prefix="locations/")),
-        "cause": Column(store.StockMovement.cause, FilterField(Kind.STATE, choices=CAUSES)),
+        "cause": Column(
+            store.StockMovement.cause, FilterField(Kind.STATE, choices=CAUSES, prefix="STOCK_MOVEMENT_CAUSE_")
+        ),
         "create_time": Column(store.StockMovement.create_time_us, FilterField(Kind.TIME), sortable=True),
         "actor": Column(store.StockMovement.actor, FilterField(Kind.TEXT)),
         "source": Column(store.StockMovement.source, FilterField(Kind.TEXT)),

@@ -7,6 +7,7 @@ It does not use psycopg's cursors and pipeline: `docs/decisions/0038-own-postgre
 
 from __future__ import annotations
 
+import logging
 import math
 import select
 import time
@@ -29,6 +30,7 @@ from storekeep.server.store.postgresql.errors import (
     OutOfTime,
     SqlError,
     UnstorableText,
+    UnusablePostgres,
 )
 
 STATEMENTS_MAX = 250
@@ -44,6 +46,8 @@ has become a replica."""
 QUIET = frozenset({b"SELECT", b"SHOW", b"BEGIN", b"COMMIT", b"ROLLBACK", b"SAVEPOINT", b"RELEASE", b"SET"})
 """Command tags of statements that change no rows."""
 ROW_COUNTED = frozenset({b"INSERT", b"UPDATE", b"DELETE", b"MERGE"})
+
+log = logging.getLogger("storekeep.store")
 
 Row = tuple[Any, ...]
 Bound = tuple[str, Sequence[bytes | None], Sequence[int]]
@@ -109,6 +113,17 @@ class Connection:
         connection = self._pq = self._endpoint.connect(self.deadline)
         connection.notice_handler = self._notice
         return connection
+
+    def _reopen(self) -> pq.abc.PGconn:
+        """Connect while serving: a database that can no longer be used counts as one that does not answer.
+
+        Raises: ConnectionLost.
+        """
+        try:
+            return self.open()
+        except UnusablePostgres as error:
+            log.error("the database can no longer be used", extra={"problem": str(error)})
+            raise ConnectionLost(str(error)) from None
 
     def close(self) -> None:
         """Close the connection. The next use opens a new one."""
@@ -218,7 +233,7 @@ class Connection:
         except ConnectionLost as error:
             if not untouched or isinstance(error, NoAnswer):
                 raise
-        self.open()
+        self._reopen()
         return self._send_and_await(statements, deferred, give_up, cancels)
 
     def _send_and_await(
@@ -233,7 +248,7 @@ class Connection:
 
     def _send(self, statements: Sequence[Bound], give_up: float) -> None:
         """Prepare new statements, then send all of them in one round trip."""
-        connection = self._pq or self.open()
+        connection = self._pq or self._reopen()
         names = [self._names.get(sql) or self._prepare(connection, sql, give_up) for sql, _, _ in statements]
         is_pipeline = len(statements) > 1
         if is_pipeline:

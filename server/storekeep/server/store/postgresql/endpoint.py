@@ -69,7 +69,7 @@ class Endpoint:
             raise ConnectionLost(self._problem)
         try:
             connection = self._connect_to_any(min(deadline, now + self.limits.connect_timeout_s))
-        except ConnectionLost as error:
+        except (ConnectionLost, UnusablePostgres) as error:
             self._problem = str(error)
             self._retry_after = time.monotonic() + RETRY_CONNECT_S
             raise
@@ -81,14 +81,14 @@ class Endpoint:
 
         A host that is down does not refuse the connection, and must not use up the time of the next one.
         """
-        problem = ConnectionLost("the host name cannot be resolved")
+        problem: ConnectionLost | UnusablePostgres = ConnectionLost("the host name cannot be resolved")
         attempts = [make_conninfo(**parameters) for parameters in self._attempts()]
         attempts.sort(key=lambda conninfo: conninfo != self._last_used)
         for left, conninfo in zip(range(len(attempts), 0, -1), attempts, strict=True):
             now = time.monotonic()
             try:
                 connection = _check_server(_connect(conninfo, now + (deadline - now) / left))
-            except ConnectionLost as error:
+            except (ConnectionLost, UnusablePostgres) as error:
                 problem = error
                 continue
             self._last_used = conninfo

@@ -242,14 +242,19 @@ KEYS_WITHOUT_DIGEST = Statement(
     """
 )
 WORKING_KEYS = Statement("SELECT account_id, id FROM api_keys WHERE revoke_time_us IS NULL ORDER BY lookup_id")
-NEXT_API_KEY = Statement(
-    "SELECT lookup_id FROM api_keys WHERE lookup_id > :after OR :after = '' ORDER BY lookup_id LIMIT 1"
+EMPTY_IDS = Statement(
+    """
+    SELECT 'sessions' WHERE EXISTS (SELECT 1 FROM sessions WHERE id = '')
+    UNION ALL SELECT 'api_keys' WHERE EXISTS (SELECT 1 FROM api_keys WHERE lookup_id = '')
+    """
 )
+"""The tables that have a row with an empty id, which the pages below do not contain: they start after it."""
+NEXT_API_KEY = Statement("SELECT lookup_id FROM api_keys WHERE lookup_id > :after ORDER BY lookup_id LIMIT 1")
 KEY_HASHES_AFTER = Statement(
     """
     SELECT api_keys.lookup_id, account_id, id, key_digest, key_hash FROM api_keys
     LEFT JOIN api_key_secrets ON api_key_secrets.lookup_id = api_keys.lookup_id
-    WHERE api_keys.lookup_id > :after OR :after = '' ORDER BY api_keys.lookup_id LIMIT :rows_max
+    WHERE api_keys.lookup_id > :after ORDER BY api_keys.lookup_id LIMIT :rows_max
     """
 )
 SESSIONS_AFTER = Statement(
@@ -257,10 +262,10 @@ SESSIONS_AFTER = Statement(
     SELECT sessions.id, account_id, api_keys.id, sessions.create_time_us, sessions.expire_time_us,
            sessions.revoke_time_us
     FROM sessions JOIN api_keys ON api_keys.lookup_id = sessions.lookup_id
-    WHERE sessions.id > :after OR :after = '' ORDER BY sessions.id LIMIT :rows_max
+    WHERE sessions.id > :after ORDER BY sessions.id LIMIT :rows_max
     """
 )
-NEXT_SESSION = Statement("SELECT id FROM sessions WHERE id > :after OR :after = '' ORDER BY id LIMIT 1")
+NEXT_SESSION = Statement("SELECT id FROM sessions WHERE id > :after ORDER BY id LIMIT 1")
 EXISTING_SESSIONS = Statement("SELECT id FROM sessions WHERE id IN (SELECT value FROM TEXTS(:ids) AS requested)")
 UNUSED_REFRESH_TOKENS = Statement(
     """

@@ -153,7 +153,9 @@ LAST_SIGNED_ENTRY = Statement(
     """
 )
 """The sequence that the newest checkpoint signs, its time, and 1 if the next entry records the checkpoint, else 0."""
-COUNT_CHECKPOINTS = Statement("SELECT COUNT(*) FROM audit_checkpoints")
+COUNT_CHECKPOINTS = Statement("SELECT COUNT(*) FROM audit_checkpoints WHERE sequence > 0")
+STRAY_CHECKPOINT = Statement("SELECT MIN(sequence) FROM audit_checkpoints WHERE sequence < 1")
+"""The smallest sequence that no entry can have; NULL if there is none. Sequences start at 1."""
 CHECKPOINTS_AFTER = Statement(
     f"SELECT {_CHECKPOINT} FROM audit_checkpoints WHERE sequence > :sequence ORDER BY sequence LIMIT :rows_max"  # noqa: S608
 )
@@ -166,20 +168,34 @@ INSERT_CHECKPOINT = Statement(
 """Insert a checkpoint; changes no row if another process has signed the same head."""
 EPOCH_TIMES = Statement("SELECT create_time_us FROM audit_epochs")
 GUARDS = Statement(
-    "SELECT name FROM sqlite_schema WHERE type = 'trigger' AND sql LIKE '%RAISE(ABORT%' ORDER BY name",
+    "SELECT name, sql FROM sqlite_schema WHERE type = 'trigger' ORDER BY name",
     postgresql="""
-    SELECT CAST(tgname AS TEXT) FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid
-    WHERE NOT tgisinternal AND tgenabled IN ('O', 'A')
-      AND CAST(relnamespace AS regnamespace) = CAST(current_schema() AS regnamespace) ORDER BY 1
+    SELECT CAST(tgname AS TEXT),
+           replace(pg_get_triggerdef(pg_trigger.oid), quote_ident(current_schema()) || '.', '') || ' AS ' || prosrc
+    FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid JOIN pg_proc ON pg_proc.oid = tgfoid
+    JOIN pg_language ON pg_language.oid = prolang
+    WHERE NOT tgisinternal AND lanname = 'plpgsql'
+      AND (tgenabled = 'A' OR tgenabled = 'O' AND current_setting('session_replication_role') <> 'replica')
+      AND CAST(relnamespace AS regnamespace) = CAST(current_schema() AS regnamespace)
+      AND pronamespace = relnamespace ORDER BY 1
     """,
 )
-"""Names of the enabled triggers that protect append-only tables."""
-EXPECTED_GUARDS = {
-    "sqlite": tuple(
-        f"{table}_{name}"
-        for table in ("audit_checkpoints", "audit_entries", "stock_movements")
-        for name in ("kept", "not_deleted")
-    ),
-    "postgresql": ("audit_checkpoints_kept", "audit_entries_kept", "stock_movements_kept"),
+"""(name, definition) of each enabled trigger; on PostgreSQL with the body of its function. A database or role whose
+session_replication_role is `replica` runs no triggers."""
+GUARDED_TABLES = ("audit_checkpoints", "audit_entries", "stock_movements")
+"""The append-only tables."""
+EXPECTED_GUARDS: dict[str, dict[str, str]] = {
+    "sqlite": {
+        f"{table}_{name}": f"CREATE TRIGGER {table}_{name} BEFORE {action} ON {table} BEGIN "
+        f"SELECT RAISE(ABORT, '{table} is append-only'); END"
+        for table in GUARDED_TABLES
+        for name, action in (("kept", "UPDATE"), ("not_deleted", "DELETE"))
+    },
+    "postgresql": {
+        f"{table}_kept": f"CREATE TRIGGER {table}_kept BEFORE DELETE OR UPDATE OR TRUNCATE ON {table} "
+        "FOR EACH STATEMENT EXECUTE FUNCTION refuse_change() AS BEGIN RAISE EXCEPTION USING MESSAGE = "
+        "TG_TABLE_NAME || ' is append-only', ERRCODE = 'restrict_violation'; END"
+        for table in GUARDED_TABLES
+    },
 }
-"""The triggers that each engine must have."""
+"""Name -> definition of the triggers that each engine must have, as the migrations create them, with single spaces."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 import peewee
 
+from storekeep.server.store.sql.listings import HAS, PREFIX, PRESENT, compare
 from storekeep.server.store.sql.transactions import Deletable
 
 
@@ -22,4 +25,21 @@ class Customer(Deletable):
 
     class Meta:
         table_name = "customers"
-        indexes = ((("create_time_us", "id"), False), (("display_name", "id"), False))
+        indexes = (
+            (("create_time_us", "id"), False),
+            (("update_time_us", "id"), False),
+            (("display_name", "id"), False),
+        )
+
+
+def match_group(operation: str, group: str | None, _now_us: int) -> peewee.Expression:
+    """Return the condition for members of a customer group, as SQL.
+
+    Args:
+        operation: `:`, `PREFIX`, or `PRESENT` for any group.
+    """
+    if operation == PRESENT:
+        present: peewee.Expression = Customer.groups != "[]"
+        return present
+    quoted = json.dumps(group, ensure_ascii=False)
+    return compare(Customer.groups, HAS, quoted[:-1] if operation == PREFIX else quoted)

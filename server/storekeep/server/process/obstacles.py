@@ -1,0 +1,117 @@
+"""Obstacles: what would keep `serve` from starting with valid settings, found without starting it.
+
+Each is one line, in the words of `serve`. Only what depends on a running server is not checked: locks and taken ports.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+from storekeep.server.config import UNIX, LoadedSettings, Settings
+from storekeep.server.domain.keys.keyrings import Keyring
+from storekeep.server.process.signals import STARTUP_ERRORS, describe_error, pin_to_core
+from storekeep.server.runtime.file_modes import check_data_dir
+from storekeep.server.runtime.input_files import open_regular_file
+from storekeep.server.runtime.ports import AddressTaken, find_free_addresses
+from storekeep.server.store.opening import open_store
+from storekeep.server.store.schema import check_schema
+from storekeep.server.store.urls import parse_sqlite_path
+from storekeep.server.telemetry.logs import open_log_file
+from storekeep.server.transport.tls import RevokedCertificates, load_tls_credentials
+from storekeep.server.wiring.access import read_keyring
+
+
+def find_obstacles(loaded: LoadedSettings) -> list[str]:
+    """Return a line for each check of `serve` that fails, in the order of `serve`. Creates nothing."""
+    settings = loaded.settings
+    checks: tuple[Callable[[Settings], object], ...] = (
+        _check_cpu,
+        _check_data_dir,
+        _check_log_file,
+        load_tls_credentials,
+        _check_revocation_lists,
+        _check_database_and_secret,
+    )
+    obstacles = []
+    for check in checks:
+        try:
+            check(settings)
+        except STARTUP_ERRORS as error:
+            obstacles.append(describe_error(error))
+    return [*obstacles, *_check_addresses(settings)]
+
+
+def _check_cpu(settings: Settings) -> None:
+    """Raise OSError if the process cannot be pinned to its core."""
+    if settings.pin_cpu is None:
+        return
+    before, policy = os.sched_getaffinity(0), os.sched_getscheduler(0)
+    try:
+        pin_to_core(settings.pin_cpu)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, f"the core {settings.pin_cpu} (STOREKEEP_PIN_CPU)") from None
+    finally:
+        os.sched_setaffinity(0, before)
+        os.sched_setscheduler(0, policy, os.sched_param(0))
+
+
+def _check_data_dir(settings: Settings) -> None:
+    """Raise ExposedFile or OSError if the data directory cannot be used or created."""
+    _require_writable_dir(settings.data_dir)
+    if settings.data_dir.exists():
+        check_data_dir(settings.data_dir)
+
+
+def _check_log_file(settings: Settings) -> None:
+    """Raise OSError if the log file cannot be appended to or created."""
+    if settings.log_file is None:
+        return
+    if settings.log_file.exists():
+        os.close(open_log_file(settings.log_file))
+    else:
+        _require_writable_dir(settings.log_file.parent)
+
+
+def _require_writable_dir(path: Path) -> None:
+    """Raise OSError unless a directory exists and can be written to, or can be created."""
+    existing = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+    if not existing.is_dir():
+        raise NotADirectoryError(None, "Not a directory", str(existing))
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise PermissionError(None, "Permission denied", str(existing))
+
+
+def _check_revocation_lists(settings: Settings) -> None:
+    if settings.tls_client_crl_file is not None:
+        RevokedCertificates(settings.tls_client_crl_file)
+
+
+def _check_database_and_secret(settings: Settings) -> None:
+    """Raise one of `STARTUP_ERRORS` if the database or the secret cannot be used, or they do not belong together."""
+    try:
+        keyring = read_keyring(settings)
+    except FileNotFoundError:  # `serve` creates one
+        keyring = Keyring.from_secret(secrets.token_bytes())
+    path = parse_sqlite_path(settings.database)
+    if path is not None and path.exists():
+        os.close(open_regular_file(path))
+    check_schema(settings.database)
+    with closing(open_store(settings.database, limits=replace(settings.database_limits, pool_size=1))) as store:
+        store.read(keyring.read_current)
+
+
+def _check_addresses(settings: Settings) -> Iterator[str]:
+    """Yield a line for each address that is not of this machine. Whether its port is free does not matter."""
+    for name in ("listen", "metrics_listen"):
+        address: str = getattr(settings, name)
+        if not address or address.startswith(UNIX):
+            continue
+        try:
+            find_free_addresses(f"{address.rpartition(':')[0]}:0")
+        except AddressTaken:
+            yield f"STOREKEEP_{name.upper()}: {address} is not an address of this machine"
