@@ -203,6 +203,13 @@ def test_draft_is_created_scheduled_and_published(cli: CommandLine) -> None:
     assert cli("products", "update", "drafted", "--publish-time", "soon").code == 2
     assert cli.json("products", "search", "drafted") == []
     assert [one["name"] for one in cli.json("products", "search", "drafted", "--drafts")] == ["products/drafted"]
+    links = ("--media", "https://img.example/1.jpg A box", "--media", "https://img.example/2.jpg")
+    shown = cli.json("products", "update", "drafted", *links)["media"]
+    assert [(link["uri"], link.get("altText") or "") for link in shown] == [
+        ("https://img.example/1.jpg", "A box"),
+        ("https://img.example/2.jpg", ""),
+    ]
+    assert cli.json("products", "update", "drafted", "--media", "")["media"] == []
     cli.json("products", "publish", "drafted")
     assert [one["name"] for one in cli.json("products", "search", "drafted")] == ["products/drafted"]
 

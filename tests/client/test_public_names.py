@@ -85,6 +85,7 @@ PUBLIC = [
     "PermissionDenied",
     "PrivilegeEscalation",
     "Product",
+    "ProductMedia",
     "ProductNotFound",
     "ProductState",
     "QuantityMismatch",

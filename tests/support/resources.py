@@ -131,7 +131,12 @@ PRODUCT = Kind(
     Shop.product,
     missing="products/nowhere",
     not_found="PRODUCT_NOT_FOUND",
-    changes={"display_name": "Chai", "description": "10 boxes x 20 bags", "labels": {"origin": "IN", "shelf": "3"}},
+    changes={
+        "display_name": "Chai",
+        "description": "10 boxes x 20 bags",
+        "labels": {"origin": "IN", "shelf": "3"},
+        "media": [{"uri": "https://img.example/2.jpg", "alt_text": "A box"}, {"uri": "https://img.example/1.jpg"}],
+    },
     sortable=("display_name", "create_time", "update_time"),
     archives=True,
     field="product",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated
 
 import typer
@@ -14,7 +15,7 @@ from storekeep.cli.pairs import parse_labels
 from storekeep.cli.sessions import Session, compute_page_size
 from storekeep.cli.steps import Step, add_steps
 from storekeep.cli.times import parse_time
-from storekeep.client import Product, ProductState
+from storekeep.client import Product, ProductMedia, ProductState
 
 COLUMNS = ("name", "display_name", "category", "state", "update_time")
 VARIANT_COLUMNS = ("sku", "name", "display_name", "options", "prices", "state")
@@ -37,6 +38,10 @@ STEPS = (
 )
 
 
+Media = Annotated[
+    list[str] | None,
+    typer.Option("--media", metavar="URL[ TEXT]", help="Link to an image or document, and its text. May be repeated."),
+]
 PublishTime = Annotated[
     str | None,
     typer.Option(
@@ -95,6 +100,7 @@ def create_product(
     description: Annotated[str, typer.Option("--description", help="At most 10,000 characters.")] = "",
     category: Annotated[str, typer.Option("--category", help="Id or full name of its category.")] = "",
     label: Label = None,
+    media: Media = None,
     draft: Annotated[bool, typer.Option("--draft", help="Do not put it on sale yet.")] = False,
     publish_time: PublishTime = None,
 ) -> None:
@@ -104,6 +110,7 @@ def create_product(
         description=description,
         category=to_category_name(category) if category else "",
         labels=parse_labels(label or ()),
+        media=_parse_media(media or ()),
         publish_time=parse_time(publish_time) if publish_time else None,
     )
     created = session.client.products.create(product, product_id=product_id, draft=draft, **session.write_options)
@@ -119,10 +126,11 @@ def update_product(
         str | None, typer.Option("--category", help="Id or full name of its category; empty for none.")
     ] = None,
     label: Label = None,
+    media: Media = None,
     publish_time: PublishTime = None,
     etag: Etag = "",
 ) -> None:
-    """Change the given fields of a product. Labels, if given, replace all existing ones.
+    """Change the given fields of a product. Labels and media, if given, replace all existing ones.
 
     An empty --publish-time lets a draft wait for `storekeep products publish`.
     """
@@ -134,7 +142,14 @@ def update_product(
         description=description,
         category=to_category_name(category) if category else category,
         labels=parse_labels(label) if label else None,
+        media=_parse_media(media) if media else None,
         publish_time=parse_time(publish_time) if publish_time else None,
         clear=("publish_time",) if publish_time == "" else (),
     )
     session.screen.show_message(session.client.products.update(changes, update_mask=mask, **session.write_options))
+
+
+def _parse_media(texts: Iterable[str]) -> list[ProductMedia]:
+    """Parse links such as `https://img.example/chai.jpg A box of chai`; an empty text stands for no link."""
+    links = (text.split(maxsplit=1) for text in texts if text.strip())
+    return [ProductMedia(uri=uri, alt_text=" ".join(alt_text)) for uri, *alt_text in links]

@@ -196,6 +196,7 @@ class Product(_message.Message):
     DELETE_TIME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     PUBLISH_TIME_FIELD_NUMBER: _builtins.int
+    MEDIA_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The resource name, as `products/{product}`. Set at creation, immutable."""
     display_name: _builtins.str
@@ -230,6 +231,10 @@ class Product(_message.Message):
         while the product is a draft; absent for a draft that waits for PublishProduct. From 1900 to 2099.
         """
 
+    @_builtins.property
+    def media(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProductMedia]:
+        """Links to images, videos and documents about the product, in the order of display: at most 50."""
+
     def __init__(
         self,
         *,
@@ -244,14 +249,41 @@ class Product(_message.Message):
         delete_time: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
         publish_time: _timestamp_pb2.Timestamp | None = ...,
+        media: _abc.Iterable[Global___ProductMedia] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "delete_time", b"delete_time", "publish_time", b"publish_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["category", b"category", "create_time", b"create_time", "delete_time", b"delete_time", "description", b"description", "display_name", b"display_name", "etag", b"etag", "labels", b"labels", "name", b"name", "publish_time", b"publish_time", "state", b"state", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["category", b"category", "create_time", b"create_time", "delete_time", b"delete_time", "description", b"description", "display_name", b"display_name", "etag", b"etag", "labels", b"labels", "media", b"media", "name", b"name", "publish_time", b"publish_time", "state", b"state", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Product: _TypeAlias = Product  # noqa: Y015
+
+@_typing.final
+class ProductMedia(_message.Message):
+    """ProductMedia is a link to an image, a video or a document about a product."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    URI_FIELD_NUMBER: _builtins.int
+    ALT_TEXT_FIELD_NUMBER: _builtins.int
+    uri: _builtins.str
+    """The URL, with `http` or `https`, in ASCII without spaces. At most 2,048 characters. The server does not open it."""
+    alt_text: _builtins.str
+    """Text for people who do not see it. At most 500 characters."""
+    def __init__(
+        self,
+        *,
+        uri: _builtins.str = ...,
+        alt_text: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alt_text", b"alt_text", "uri", b"uri"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProductMedia: _TypeAlias = ProductMedia  # noqa: Y015
 
 @_typing.final
 class Variant(_message.Message):

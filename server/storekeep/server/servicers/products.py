@@ -9,7 +9,7 @@ from google.type import money_pb2
 
 from storekeep.server.domain.catalog import categories, products, search, variants
 from storekeep.server.domain.catalog.categories import CATEGORIES, Category
-from storekeep.server.domain.catalog.products import PRODUCTS, Product
+from storekeep.server.domain.catalog.products import PRODUCTS, MediaLink, Product
 from storekeep.server.domain.catalog.quantity_rules import QuantityRules
 from storekeep.server.domain.catalog.variants import VARIANTS, Variant
 from storekeep.server.domain.money import Money
@@ -50,6 +50,7 @@ PRODUCT_FIELDS = {
     "category": "category_id",
     "labels": "labels",
     "publish_time": "publish_time_us",
+    "media": "media",
 }
 VARIANT_FIELDS = {
     name: name
@@ -111,6 +112,7 @@ def build_product(product: Product) -> pb.Product:
         delete_time=build_optional_timestamp(product.delete_time_us),
         etag=make_etag(product.version),
         publish_time=build_optional_timestamp(product.publish_time_us),
+        media=[pb.ProductMedia(uri=link.uri, alt_text=link.alt_text) for link in product.media],
     )
     fill_labels(message.labels, product.labels)
     return message
@@ -127,6 +129,7 @@ def parse_product(message: pb.Product, product_id: str, *, draft: bool = False) 
         state=products.DRAFT if draft or has_time else ACTIVE,
         labels=dict(message.labels),
         publish_time_us=parse_time_us(message.publish_time) if has_time else None,
+        media=tuple(MediaLink(link.uri, link.alt_text) for link in message.media),
     )
 
 

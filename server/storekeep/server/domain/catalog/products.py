@@ -30,6 +30,13 @@ STATES = (DRAFT, ACTIVE, ARCHIVED)
 """DRAFT can change to ACTIVE only; ACTIVE and ARCHIVED to each other."""
 
 
+class MediaLink(msgspec.Struct, frozen=True):
+    """A link to an image, a video or a document."""
+
+    uri: str
+    alt_text: str = ""
+
+
 class Product(msgspec.Struct, frozen=True):
     """A product; see `Product` in the contract."""
 
@@ -44,6 +51,7 @@ class Product(msgspec.Struct, frozen=True):
     update_time_us: int = 0
     delete_time_us: int | None = None
     publish_time_us: int | None = None
+    media: tuple[MediaLink, ...] = ()
 
     @property
     def name(self) -> str:

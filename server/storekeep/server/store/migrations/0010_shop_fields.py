@@ -1,4 +1,4 @@
-"""Fields that shops need: drafts of products with a publish time, quantity rules, labels, companies.
+"""Fields that shops need: drafts of products with a publish time, media, quantity rules, labels, companies.
 
 Every existing row gets the value that new rows have by default.
 """
@@ -10,6 +10,7 @@ from typing import Any
 
 COLUMNS = (
     'ALTER TABLE "products" ADD COLUMN "publish_time_us" INTEGER',
+    """ALTER TABLE "products" ADD COLUMN "media" TEXT NOT NULL DEFAULT '[]'""",
     """ALTER TABLE "variants" ADD COLUMN "labels" TEXT NOT NULL DEFAULT '{}'""",
     """ALTER TABLE "variants" ADD COLUMN "quantity_rules" TEXT NOT NULL DEFAULT 'null'""",
     """ALTER TABLE "customers" ADD COLUMN "groups" TEXT NOT NULL DEFAULT '[]'""",

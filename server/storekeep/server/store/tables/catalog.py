@@ -29,7 +29,7 @@ class Category(Deletable):
 
 
 class Product(Deletable):
-    """One product; `category_id` is empty for a product without a category; `labels` is a JSON object.
+    """One product; `category_id` is empty for a product without a category; `labels` and `media` are JSON.
 
     A product with the state DRAFT counts as ACTIVE from `publish_time_us` on; NULL means never.
     """
@@ -41,6 +41,7 @@ class Product(Deletable):
     state = peewee.TextField()
     labels = peewee.TextField()
     publish_time_us = peewee.BigIntegerField(null=True)
+    media = peewee.TextField(constraints=[peewee.SQL("DEFAULT '[]'")])
 
     class Meta:
         table_name = "products"
