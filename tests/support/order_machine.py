@@ -243,7 +243,7 @@ class OrderLife(RuleBasedStateMachine):
         changes = ReservationChanges(tuple(lines), location, ttl_us=ttl_s * SECOND)
         self.play(
             "update reservation",
-            lambda: self.model.update(key, lines, location, ttl_s * SECOND),
+            lambda: self.model.update_reservation(key, lines, location, ttl_s * SECOND),
             lambda: reservations.update_reservation(self.store, CALL, self.ids[key], changes, etag=etag),
         )
 
@@ -389,7 +389,7 @@ class OrderLife(RuleBasedStateMachine):
         new = changes | ({"shipping": Money("EUR", changes["shipping"])} if "shipping" in changes else {})
         self.play(
             "update",
-            lambda: self.model.update(key, changes),
+            lambda: self.model.update_order(key, changes),
             lambda: update_order(self.store, CALL, self.ids[key], new, etag=etag),
         )
 
