@@ -172,6 +172,48 @@ def test_customer_keeps_what_the_file_does_not_say(cli: CommandLine, tmp_path: P
     assert (shown["displayName"], shown["phone"], shown["labels"]) == ("New", "1", {"vip": "yes"})
 
 
+def test_company_fields_of_customers_are_imported(cli: CommandLine, tmp_path: Path) -> None:
+    cli.json("customers", "create", "--id", "B1", "--name", "One", "--company", "One Ltd", "--group", "retail")
+    file = write(tmp_path, "id,name,company,tax_id,groups\nB1,One,,GB1,wholesale; vip\nB2,Two,Two SA,,NULL\n")
+    assert counts(run_import(cli, "customers", file)) == (1, 1, 0, 0)
+    shown = cli.json("customers", "show", "B1")
+    assert (shown["company"], shown["taxId"], shown["groups"]) == ("One Ltd", "GB1", ["vip", "wholesale"])
+    assert cli.json("customers", "show", "B2")["company"] == "Two SA"
+    assert counts(run_import(cli, "customers", file)) == (0, 0, 2, 0)
+    assert cli.json("customers", "update", "B1", "--group", "")["groups"] == []
+
+
+def test_quantity_rules_are_imported_and_changed_one_by_one(cli: CommandLine, tmp_path: Path) -> None:
+    file = write(tmp_path, "sku,name,minimum,multiple\nQUA-1,One,2,0\nQUA-2,Two,,\n")
+    assert counts(run_import(cli, "products", file)) == (2, 0, 0, 0)
+    assert counts(run_import(cli, "products", file)) == (0, 0, 2, 0)
+    assert cli.json("variants", "show", "QUA-1")["quantityRules"]["minimum"] == "2"
+    changed = cli.json("variants", "update", "QUA-1", "--maximum", "9", "--label", "season=winter")
+    assert {rule: changed["quantityRules"][rule] for rule in ("minimum", "maximum")} == {"minimum": "2", "maximum": "9"}
+    assert changed["labels"] == {"season": "winter"}
+    assert cli.json("variants", "show", "QUA-2").get("quantityRules") is None
+
+
+def test_draft_is_created_scheduled_and_published(cli: CommandLine) -> None:
+    draft = cli.json("products", "create", "--id", "drafted", "--name", "Drafted", "--draft")
+    assert draft["state"] == "PRODUCT_STATE_DRAFT"
+    later = cli.json("products", "update", "drafted", "--publish-time", "2090-03-01T09:00+01:00")
+    assert later["publishTime"] == "2090-03-01T08:00:00Z"
+    assert cli.json("products", "update", "drafted", "--publish-time", "").get("publishTime") is None
+    assert cli("products", "update", "drafted", "--publish-time", "soon").code == 2
+    assert cli.json("products", "search", "drafted") == []
+    assert [one["name"] for one in cli.json("products", "search", "drafted", "--drafts")] == ["products/drafted"]
+    links = ("--media", "https://img.example/1.jpg A box", "--media", "https://img.example/2.jpg")
+    shown = cli.json("products", "update", "drafted", *links)["media"]
+    assert [(link["uri"], link.get("altText") or "") for link in shown] == [
+        ("https://img.example/1.jpg", "A box"),
+        ("https://img.example/2.jpg", ""),
+    ]
+    assert cli.json("products", "update", "drafted", "--media", "")["media"] == []
+    cli.json("products", "publish", "drafted")
+    assert [one["name"] for one in cli.json("products", "search", "drafted")] == ["products/drafted"]
+
+
 def test_stock_is_set_per_location(cli: CommandLine, tmp_path: Path) -> None:
     cli.json("locations", "create", "--id", "south", "--name", "South")
     run_import(cli, "products", write(tmp_path, "sku,name\nLOC-1,One\nLOC-2,Two\n"))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from storekeep.v1 import customers_pb2, orders_pb2
 from tests.support.refusals import refused
 from tests.support.resources import ADDRESS, CUSTOMER
-from tests.support.shops import Shop
+from tests.support.shops import Shop, new_id
 
 
 def test_addresses_come_back_in_their_order(shop: Shop):
@@ -67,3 +69,35 @@ def test_customer_that_is_back_can_order(shop: Shop):
     for verb in ("Delete", "Undelete"):
         CUSTOMER.do(shop, verb, customer)
     assert shop.order(customer=customer).customer == customer
+
+
+def test_customers_are_found_by_group_company_and_tax_id(shop: Shop):
+    company, group = new_id("Company"), new_id("g")
+    both = shop.customer(company=company, tax_id="DE 811 907 980", groups=[f"{group}-x", group])
+    shop.customer(company=company, groups=[f"{group}-x"])
+    assert list(both.groups) == [group, f"{group}-x"]
+    named = f'company = "{company}"'
+    for filter_text in (f"{named} AND groups:{group}", f'{named} AND tax_id = "DE 811 907 980"'):
+        assert CUSTOMER.names(CUSTOMER.list(shop, filter=filter_text)) == [both.name]
+    assert len(CUSTOMER.list(shop, filter=f"{named} AND NOT groups:{group}").customers) == 1
+    for part in ("g-", "g%", "_", group[:-1]):
+        assert CUSTOMER.list(shop, filter=f'{named} AND groups:"{part}"').customers == []
+    with refused("INVALID_FILTER"):
+        CUSTOMER.list(shop, filter=f"groups = {group}")
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"groups": ["a", "a"]}, "customer.groups"),
+        ({"groups": ["Wholesale"]}, "customer.groups[0]"),
+        ({"groups": [f"g{number}" for number in range(21)]}, "customer.groups"),
+        ({"company": "c" * 201}, "customer.company"),
+        ({"tax_id": "t" * 41}, "customer.tax_id"),
+    ],
+    ids=["twice", "capital", "too many", "long company", "long tax id"],
+)
+def test_company_fields_beyond_their_limits_are_refused(shop: Shop, fields: dict[str, Any], field: str):
+    with refused("INVALID_FIELD") as refusal:
+        shop.customer(**fields)
+    assert list(refusal.violations) == [field]

@@ -25,6 +25,7 @@ from tests.support.refusal_cases import (
     build_adjustment,
     build_category_cycle,
     build_excessive_total,
+    build_late_publish_time,
     build_new_variant,
     build_priced_variant,
     build_reservation_line,
@@ -32,6 +33,7 @@ from tests.support.refusal_cases import (
     build_set_stock,
     build_taken_order_reference,
     build_taken_reservation_reference,
+    create_boxed_sku,
     create_unsellable_sku,
     list_declared_cases,
     make_deleted,
@@ -130,6 +132,13 @@ PRECEDENCE: dict[tuple[str, str, str], Prepare] = {
     ("UpdateProduct", "ETAG_MISMATCH", "CATEGORY_NOT_FOUND"): lambda shop: PRODUCT.update_request(
         copy_message(shop.product(), category=CATEGORY.missing, etag=STALE), "category"
     ),
+    ("UpdateProduct", "ETAG_MISMATCH", "ILLEGAL_STATE"): lambda shop: build_late_publish_time(shop, etag=STALE),
+    ("UpdateProduct", "ILLEGAL_STATE", "CATEGORY_NOT_FOUND"): lambda shop: build_late_publish_time(
+        shop, category=CATEGORY.missing
+    ),
+    ("PublishProduct", "ETAG_MISMATCH", "ILLEGAL_STATE"): lambda shop: PRODUCT.by_name(
+        "Publish", shop.product().name, etag=STALE
+    ),
     ("CreateVariant", "UNKNOWN_CURRENCY", "PRODUCT_NOT_FOUND"): lambda shop: _variant_in(
         shop, PRODUCT.missing, UNKNOWN
     ),
@@ -201,6 +210,12 @@ PRECEDENCE: dict[tuple[str, str, str], Prepare] = {
     ),
     ("PlaceOrder", "CURRENCY_MISMATCH", "OUT_OF_STOCK"): lambda shop: shop.order_request(
         (shop.variant().sku, 1), currency_code="USD"
+    ),
+    ("PlaceOrder", "CURRENCY_MISMATCH", "QUANTITY_NOT_ALLOWED"): lambda shop: shop.order_request(
+        (create_boxed_sku(shop), 1), currency_code="USD"
+    ),
+    ("PlaceOrder", "QUANTITY_NOT_ALLOWED", "OUT_OF_STOCK"): lambda shop: shop.order_request(
+        (create_boxed_sku(shop), 1)
     ),
     ("PlaceOrder", "INVALID_AMOUNT", "OUT_OF_STOCK"): build_excessive_total,
     **ORDER_PRECEDENCE,

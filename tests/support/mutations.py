@@ -14,7 +14,7 @@ from google.protobuf.message import Message
 from storekeep.server.transport.contract import SERVICES
 from storekeep.v1 import inventory_pb2, options_pb2, orders_pb2
 from tests.support import order_cases
-from tests.support.resources import KINDS, Kind
+from tests.support.resources import KINDS, PRODUCT, Kind
 from tests.support.shops import MAIN, Shop, new_id
 
 ELSEWHERE = frozenset({"AuthService", "AuditService"})
@@ -134,6 +134,7 @@ def _update_reservation(shop: Shop) -> inventory_pb2.UpdateReservationRequest:
 
 CHANGES = (
     *(change for kind in KINDS for change in _standard(kind)),
+    Change("PublishProduct", lambda shop: PRODUCT.by_name("Publish", shop.draft().name), "product.published"),
     Change("AdjustStock", _adjust, "stock_level.updated"),
     Change("SetStock", _set, "stock_level.updated"),
     Change("UpdateStockLevel", _update_level, "stock_level.updated"),
@@ -197,6 +198,7 @@ def normalize_reply(reply: Any) -> Any:
         "ship_time",
         "deliver_time",
         "restock_time",
+        "publish_time",
     ):
         if name in copy.DESCRIPTOR.fields_by_name and copy.HasField(name):
             getattr(copy, name).Clear()

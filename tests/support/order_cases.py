@@ -256,6 +256,10 @@ def _edits(rpc: str) -> Iterator[tuple[Case, Prepare]]:
     yield (rpc, "NOT_FOR_SALE"), lambda shop: request(shop.order(), add={make_archived_sku(shop): 1})
     yield (rpc, "CURRENCY_MISMATCH"), lambda shop: request(shop.order(), add={shop.variant(prices={"USD": "1"}).sku: 1})
     yield (
+        (rpc, "QUANTITY_NOT_ALLOWED"),
+        lambda shop: request(shop.order(), add={shop.variant(quantity_rules={"minimum": 2}).sku: 1}),
+    )
+    yield (
         (rpc, "INVALID_AMOUNT"),
         lambda shop: request(
             shop.order((shop.variant(prices={"JPY": "1"}, stock=1).sku, 1), currency_code="JPY"),
@@ -388,6 +392,9 @@ ORDER_PRECEDENCE: dict[tuple[str, str, str], Prepare] = {
     ),
     ("ApplyOrderEdit", "SKU_NOT_FOUND", "NOT_FOR_SALE"): lambda shop: apply(
         shop.order(), add={make_archived_sku(shop): 1, NO_SKU: 1}
+    ),
+    ("ApplyOrderEdit", "QUANTITY_NOT_ALLOWED", "OUT_OF_STOCK"): lambda shop: apply(
+        shop.order(), add={shop.variant(quantity_rules={"minimum": 2}).sku: 1}
     ),
     ("ApplyOrderEdit", "UNITS_NOT_OPEN", "OUT_OF_STOCK"): lambda shop: apply(
         make_fully_bound(shop), change={1: 1}, add={shop.variant().sku: 1}

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from google.protobuf.field_mask_pb2 import FieldMask
+from google.protobuf.timestamp_pb2 import Timestamp
 from google.type.money_pb2 import Money
 
 from storekeep.v1 import customers_pb2, errors_pb2, inventory_pb2, options_pb2, orders_pb2, products_pb2
@@ -82,6 +83,19 @@ def _steps(kind: Kind, verb: str) -> Iterator[tuple[str, Prepare]]:
     yield "ILLEGAL_STATE", lambda shop: kind.by_name(verb, archived(shop, to=archive))
 
 
+def _publishing() -> Iterator[tuple[str, Prepare]]:
+    yield "PRODUCT_NOT_FOUND", lambda shop: PRODUCT.by_name("Publish", PRODUCT.missing)
+    yield "RESOURCE_DELETED", lambda shop: PRODUCT.by_name("Publish", make_deleted(PRODUCT, shop))
+    yield "ETAG_MISMATCH", lambda shop: PRODUCT.by_name("Publish", shop.draft().name, etag=STALE)
+    yield "ILLEGAL_STATE", lambda shop: PRODUCT.by_name("Publish", shop.product().name)
+
+
+def build_late_publish_time(shop: Shop, **fields: Any) -> Any:
+    """Build an update that gives a product that is on sale a publish time."""
+    product = products_pb2.Product(name=shop.product().name, publish_time=Timestamp(seconds=4_000_000_000), **fields)
+    return products_pb2.UpdateProductRequest(product=product)
+
+
 def _deletions(kind: Kind) -> Iterator[tuple[str, Prepare]]:
     yield kind.not_found, lambda shop: kind.by_name("Delete", kind.missing)
     yield "ETAG_MISMATCH", lambda shop: kind.by_name("Delete", kind.make(shop).name, etag=STALE)
@@ -128,6 +142,8 @@ def _standard(kind: Kind) -> Iterator[tuple[Case, Prepare]]:
     }
     if kind.archives:
         families |= {f"{verb}{noun}": _steps(kind, verb) for verb in ("Archive", "Unarchive")}
+    if kind is PRODUCT:
+        families["PublishProduct"] = _publishing()
     for rpc, cases in families.items():
         for reason, prepare in cases:
             yield (rpc, reason), prepare
@@ -166,6 +182,7 @@ CATALOGUE: dict[Case, Prepare] = {
     ("CreateProduct", "CATEGORY_NOT_FOUND"): lambda shop: PRODUCT.create_request(
         shop, new_id(), category=CATEGORY.missing
     ),
+    ("UpdateProduct", "ILLEGAL_STATE"): build_late_publish_time,
     ("UpdateProduct", "CATEGORY_NOT_FOUND"): lambda shop: PRODUCT.update_request(
         copy_message(shop.product(), category=make_deleted(CATEGORY, shop)), "category"
     ),
@@ -373,6 +390,7 @@ STOCK |= {
     ),
     ("ReserveStock", "SKU_NOT_FOUND"): lambda shop: build_reserve_stock(NO_SKU),
     ("ReserveStock", "NOT_FOR_SALE"): lambda shop: build_reserve_stock(create_unsellable_sku(shop)),
+    ("ReserveStock", "QUANTITY_NOT_ALLOWED"): lambda shop: build_reserve_stock(create_boxed_sku(shop)),
     ("ReserveStock", "OUT_OF_STOCK"): lambda shop: build_reserve_stock(make_allocated_sku(shop)),
     ("UpdateReservation", "INVALID_UPDATE_MASK"): lambda shop: inventory_pb2.UpdateReservationRequest(
         reservation=inventory_pb2.Reservation(name=make_reservation(shop)), update_mask=FieldMask(paths=["state"])
@@ -389,6 +407,7 @@ STOCK |= {
     ),
     ("UpdateReservation", "SKU_NOT_FOUND"): lambda shop: build_reservation_line(shop, NO_SKU),
     ("UpdateReservation", "NOT_FOR_SALE"): lambda shop: build_reservation_line(shop, create_unsellable_sku(shop)),
+    ("UpdateReservation", "QUANTITY_NOT_ALLOWED"): lambda shop: build_reservation_line(shop, create_boxed_sku(shop)),
     ("UpdateReservation", "OUT_OF_STOCK"): lambda shop: build_reservation_line(shop, make_allocated_sku(shop)),
     ("GetReservation", "RESERVATION_NOT_FOUND"): lambda shop: inventory_pb2.GetReservationRequest(name=NO_RESERVATION),
     ("CommitReservation", "OUT_OF_STOCK"): lambda shop: inventory_pb2.CommitReservationRequest(
@@ -417,6 +436,11 @@ def create_unsellable_sku(shop: Shop) -> str:
     return str(variant.sku)
 
 
+def create_boxed_sku(shop: Shop) -> str:
+    """Return a SKU that is sold in boxes of 6, without stock."""
+    return str(shop.variant(quantity_rules={"multiple": 6}).sku)
+
+
 def build_taken_order_reference(shop: Shop) -> Any:
     """Build an order with the unique reference of another."""
     taken = {"source": "market", "external_reference": new_id("ref")}
@@ -432,6 +456,7 @@ ORDERS: dict[Case, Prepare] = {
     ("PlaceOrder", "SKU_NOT_FOUND"): lambda shop: shop.order_request((NO_SKU, 1)),
     ("PlaceOrder", "NOT_FOR_SALE"): lambda shop: shop.order_request((create_unsellable_sku(shop), 1)),
     ("PlaceOrder", "CURRENCY_MISMATCH"): lambda shop: shop.order_request(currency_code="USD"),
+    ("PlaceOrder", "QUANTITY_NOT_ALLOWED"): lambda shop: shop.order_request((create_boxed_sku(shop), 1)),
     ("PlaceOrder", "INVALID_AMOUNT"): build_excessive_total,
     ("PlaceOrder", "REFERENCE_TAKEN"): build_taken_order_reference,
     ("PlaceOrder", "RESERVATION_NOT_FOUND"): lambda shop: shop.order_request(reservation=NO_RESERVATION),

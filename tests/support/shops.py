@@ -125,6 +125,12 @@ class Shop:
         product = products_pb2.Product(**{"display_name": f"Product {next(self._numbers)}"} | fields)
         return self.products.CreateProduct(products_pb2.CreateProductRequest(product=product, product_id=new_id("p")))
 
+    def draft(self, **fields: Any) -> products_pb2.Product:
+        """Create a draft without variants."""
+        product = products_pb2.Product(**{"display_name": f"Product {next(self._numbers)}"} | fields)
+        request = products_pb2.CreateProductRequest(product=product, product_id=new_id("p"), draft=True)
+        return self.products.CreateProduct(request)
+
     def variant(
         self,
         *,

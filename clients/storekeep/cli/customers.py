@@ -36,6 +36,11 @@ ADDRESS_LABEL = "main"
 AddressLabel = Annotated[
     str, typer.Option("--address-label", help="Label of the address, such as home or billing.", rich_help_panel=PANEL)
 ]
+Group = Annotated[
+    list[str] | None, typer.Option("--group", metavar="ID", help="A group, such as wholesale. May be repeated.")
+]
+COMPANY = typer.Option("--company", help="Legal name of the company.")
+TAX_ID = typer.Option("--tax-id", help="Tax number, such as a VAT id.")
 
 
 def add_customers(app: typer.Typer) -> None:
@@ -80,12 +85,23 @@ def create_customer(
     customer_id: Annotated[str, typer.Option("--id", help="Its id (default: chosen by the server).")] = "",
     email: Annotated[str, typer.Option("--email", help="Email address.")] = "",
     phone: Annotated[str, typer.Option("--phone", help="Phone number, in any format.")] = "",
+    company: Annotated[str, COMPANY] = "",
+    tax_id: Annotated[str, TAX_ID] = "",
+    group: Group = None,
     label: Label = None,
     address_label: AddressLabel = ADDRESS_LABEL,
     postal_address: Address | None = None,
 ) -> None:
     """Create a customer, with an address if one is given."""
-    customer = Customer(display_name=display_name, email=email, phone=phone, labels=parse_labels(label or ()))
+    customer = Customer(
+        display_name=display_name,
+        email=email,
+        phone=phone,
+        company=company,
+        tax_id=tax_id,
+        groups=group or (),
+        labels=parse_labels(label or ()),
+    )
     if postal_address is not None:
         customer.addresses.add(label=address_label, address=postal_address)
     created = session.client.customers.create(customer, customer_id=customer_id, **session.write_options)
@@ -98,12 +114,17 @@ def update_customer(
     display_name: Annotated[str | None, typer.Option("--name", help="Name of the person or company.")] = None,
     email: Annotated[str | None, typer.Option("--email", help="Email address.")] = None,
     phone: Annotated[str | None, typer.Option("--phone", help="Phone number, in any format.")] = None,
+    company: Annotated[str | None, COMPANY] = None,
+    tax_id: Annotated[str | None, TAX_ID] = None,
+    group: Group = None,
     label: Label = None,
     address_label: AddressLabel = ADDRESS_LABEL,
     etag: Etag = "",
     postal_address: Address | None = None,
 ) -> None:
-    """Change the given fields of a customer. Labels, if given, replace all existing ones.
+    """Change the given fields of a customer. Labels and groups, if given, replace all existing ones.
+
+    An empty --group removes the customer from all groups.
 
     An address replaces the one with the same --address-label; the customer's other addresses do not change.
     """
@@ -120,6 +141,9 @@ def update_customer(
         display_name=display_name,
         email=email,
         phone=phone,
+        company=company,
+        tax_id=tax_id,
+        groups=[one for one in group if one] if group else None,
         labels=parse_labels(label) if label else None,
         addresses=addresses,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated
 
 import typer
@@ -13,7 +14,8 @@ from storekeep.cli.names import to_category_name, to_product_name
 from storekeep.cli.pairs import parse_labels
 from storekeep.cli.sessions import Session, compute_page_size
 from storekeep.cli.steps import Step, add_steps
-from storekeep.client import Product, ProductState
+from storekeep.cli.times import parse_time
+from storekeep.client import Product, ProductMedia, ProductState, to_timestamp
 
 COLUMNS = ("name", "display_name", "category", "state", "update_time")
 VARIANT_COLUMNS = ("sku", "name", "display_name", "options", "prices", "state")
@@ -28,11 +30,26 @@ LISTING = ResourceListing(
 )
 
 STEPS = (
+    Step("publish", "Put drafts on sale now.", lambda s: s.client.products.publish),
     Step("archive", "Take products off sale; they remain readable.", lambda s: s.client.products.archive),
     Step("unarchive", "Put archived products back on sale.", lambda s: s.client.products.unarchive),
     Step("delete", "Delete products; they can be undeleted.", lambda s: s.client.products.delete),
     Step("undelete", "Restore deleted products.", lambda s: s.client.products.undelete),
 )
+
+
+Media = Annotated[
+    list[str] | None,
+    typer.Option("--media", metavar="URL[ TEXT]", help="Link to an image or document, and its text. May be repeated."),
+]
+PublishTime = Annotated[
+    str | None,
+    typer.Option(
+        "--publish-time",
+        metavar="TIME",
+        help="When the draft goes on sale, such as 2027-03-01T09:00+01:00 (default offset: local time).",
+    ),
+]
 
 
 def add_products(app: typer.Typer) -> None:
@@ -67,10 +84,11 @@ def search_products(
     query: Annotated[str, typer.Argument(help="Words that must all occur; the last may be a prefix.")],
     limit: Limit = LIMIT,
     archived: Annotated[bool, typer.Option("--archived", help="Include archived products.")] = False,
+    drafts: Annotated[bool, typer.Option("--drafts", help="Include drafts, if you may change products.")] = False,
 ) -> None:
     """Search products by words in their names, descriptions, SKUs and barcodes, best match first."""
     listing = session.client.products.search(
-        query, page_size=compute_page_size(limit, page_size_max=100), show_archived=archived
+        query, page_size=compute_page_size(limit, page_size_max=100), show_archived=archived, show_drafts=drafts
     )
     session.show_listing(listing, columns=COLUMNS, limit=limit)
 
@@ -82,6 +100,9 @@ def create_product(
     description: Annotated[str, typer.Option("--description", help="At most 10,000 characters.")] = "",
     category: Annotated[str, typer.Option("--category", help="Id or full name of its category.")] = "",
     label: Label = None,
+    media: Media = None,
+    draft: Annotated[bool, typer.Option("--draft", help="Do not put it on sale yet.")] = False,
+    publish_time: PublishTime = None,
 ) -> None:
     """Create a product. Add its SKUs and prices with `storekeep variants create`."""
     product = Product(
@@ -89,8 +110,10 @@ def create_product(
         description=description,
         category=to_category_name(category) if category else "",
         labels=parse_labels(label or ()),
+        media=_parse_media(media or ()),
+        publish_time=to_timestamp(parse_time(publish_time)) if publish_time else None,
     )
-    created = session.client.products.create(product, product_id=product_id, **session.write_options)
+    created = session.client.products.create(product, product_id=product_id, draft=draft, **session.write_options)
     session.screen.show_message(created)
 
 
@@ -103,9 +126,14 @@ def update_product(
         str | None, typer.Option("--category", help="Id or full name of its category; empty for none.")
     ] = None,
     label: Label = None,
+    media: Media = None,
+    publish_time: PublishTime = None,
     etag: Etag = "",
 ) -> None:
-    """Change the given fields of a product. Labels, if given, replace all existing ones."""
+    """Change the given fields of a product. Labels and media, if given, replace all existing ones.
+
+    An empty --publish-time lets a draft wait for `storekeep products publish`.
+    """
     changes, mask = build_update(
         Product,
         to_product_name(name),
@@ -114,5 +142,14 @@ def update_product(
         description=description,
         category=to_category_name(category) if category else category,
         labels=parse_labels(label) if label else None,
+        media=_parse_media(media) if media else None,
+        publish_time=to_timestamp(parse_time(publish_time)) if publish_time else None,
+        clear=("publish_time",) if publish_time == "" else (),
     )
     session.screen.show_message(session.client.products.update(changes, update_mask=mask, **session.write_options))
+
+
+def _parse_media(texts: Iterable[str]) -> list[ProductMedia]:
+    """Parse links such as `https://img.example/chai.jpg A box of chai`; an empty text stands for no link."""
+    links = (text.split(maxsplit=1) for text in texts if text.strip())
+    return [ProductMedia(uri=uri, alt_text=" ".join(alt_text)) for uri, *alt_text in links]

@@ -26,7 +26,7 @@ from storekeep.cli.pairs import change_prices, parse_labels, parse_prices
 from storekeep.cli.sessions import Session, compute_page_size
 from storekeep.cli.states import build_state_filter
 from storekeep.cli.steps import Step, add_steps
-from storekeep.client import SkuNotFound, Variant, VariantState
+from storekeep.client import QuantityRules, SkuNotFound, Variant, VariantState
 
 COLUMNS = ("sku", "name", "display_name", "options", "prices", "state")
 Filter = Annotated[str, make_filter_option('sku = "CHAI*"', "options.size = L", "-barcode:*")]
@@ -52,6 +52,12 @@ OptionPairs = Annotated[
     list[str] | None, typer.Option("--option", metavar="KEY=VALUE", help="Option such as size=L. May be repeated.")
 ]
 
+Label = Annotated[list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="May be repeated.")]
+Minimum = Annotated[int | None, typer.Option("--minimum", min=0, max=10**6, help="Least units to order; 0 for none.")]
+Maximum = Annotated[int | None, typer.Option("--maximum", min=0, max=10**6, help="Most units to order; 0 for none.")]
+Multiple = Annotated[
+    int | None, typer.Option("--multiple", min=0, max=10**6, help="Order only multiples of it; 0 for none.")
+]
 WeightG = Annotated[int | None, typer.Option("--weight-g", min=0, max=10**9, help="Weight of a unit in grams.")]
 
 
@@ -131,6 +137,10 @@ def create_variant(
     tax_class: Annotated[str, TAX_CLASS] = "",
     weight_g: WeightG = None,
     barcode: Annotated[str, typer.Option("--barcode", help="GTIN, EAN, UPC or a code of your own.")] = "",
+    label: Label = None,
+    minimum: Minimum = None,
+    maximum: Maximum = None,
+    multiple: Multiple = None,
 ) -> None:
     """Create a variant of a product."""
     variant = Variant(
@@ -141,6 +151,8 @@ def create_variant(
         tax_class=tax_class,
         weight_g=weight_g,
         barcode=barcode,
+        labels=parse_labels(label or ()),
+        quantity_rules=_change_rules(QuantityRules(), minimum=minimum, maximum=maximum, multiple=multiple),
     )
     created = session.client.variants.create(
         to_product_name(product), variant, variant_id=variant_id, **session.write_options
@@ -161,17 +173,23 @@ def update_variant(
     ] = None,
     weight_g: WeightG = None,
     barcode: Annotated[str | None, typer.Option("--barcode", help="GTIN, EAN, UPC or a code of your own.")] = None,
+    label: Label = None,
+    minimum: Minimum = None,
+    maximum: Maximum = None,
+    multiple: Multiple = None,
     etag: Etag = "",
 ) -> None:
-    """Change the given fields of a variant. Options, if given, replace all existing ones.
+    """Change the given fields of a variant. Options and labels, if given, replace all existing ones.
 
-    A price changes that of its currency, and EUR= removes it; prices in other currencies do not change.
+    A price changes that of its currency, and EUR= removes it; prices in other currencies do not change. A quantity rule
+    changes alone, too.
     """
-    full_name, prices = find_variant_name(session, name), None
-    if price:
+    full_name, prices, rules = find_variant_name(session, name), None, None
+    if price or (minimum, maximum, multiple) != (None, None, None):
         current = session.client.variants.get(full_name)
         etag = etag or current.etag  # so that no change in between is lost
-        prices = change_prices(current.prices, price)
+        prices = change_prices(current.prices, price) if price else None
+        rules = _change_rules(current.quantity_rules, minimum=minimum, maximum=maximum, multiple=multiple)
     changes, mask = build_update(
         Variant,
         full_name,
@@ -182,5 +200,22 @@ def update_variant(
         tax_class=tax_class,
         weight_g=weight_g,
         barcode=barcode,
+        labels=parse_labels(label) if label else None,
+        quantity_rules=rules,
     )
     session.screen.show_message(session.client.variants.update(changes, update_mask=mask, **session.write_options))
+
+
+def _change_rules(
+    rules: QuantityRules, *, minimum: int | None, maximum: int | None, multiple: int | None
+) -> QuantityRules | None:
+    """Return quantity rules with those changed that are not None; None if none is given."""
+    given = {"minimum": minimum, "maximum": maximum, "multiple": multiple}
+    changes = {rule: limit for rule, limit in given.items() if limit is not None}
+    if not changes:
+        return None
+    changed = QuantityRules()
+    changed.CopyFrom(rules)
+    for rule, limit in changes.items():
+        setattr(changed, rule, limit)
+    return changed

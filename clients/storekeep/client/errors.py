@@ -20,8 +20,8 @@ StorekeepError
     │                               ServiceAccountNotFound, ApiKeyNotFound, RoleNotFound, AuditEntryNotFound
     ├── Conflict                    EtagMismatch, AlreadyExists, SkuTaken, ReferenceTaken, ResourceDeleted,
     │                               ResourceNotDeleted, ResourceInUse, IllegalState, FieldNotChangeable, OrderHeld,
-    │                               OrderNotHeld, UnitsNotOpen, NotForSale, OutOfStock, QuantityMismatch, RoleBuiltIn,
-    │                               CountBelowCommitted, ReplyExpired
+    │                               OrderNotHeld, UnitsNotOpen, NotForSale, QuantityNotAllowed, OutOfStock,
+    │                               QuantityMismatch, RoleBuiltIn, CountBelowCommitted, ReplyExpired
     └── ServerError                 Overloaded, RateLimited, DeadlineExceeded, StorageFull, StorageUnavailable,
                                     ShuttingDown, InternalError, AuditEntryUnreadable
 """
@@ -435,7 +435,7 @@ class CategoryCycle(InvalidRequest):
 
 
 class NotForSale(Conflict):
-    """The variant or its product is archived or deleted."""
+    """The variant or its product is archived or deleted, or the product is a draft."""
 
     reason = "NOT_FOR_SALE"
 
@@ -443,6 +443,32 @@ class NotForSale(Conflict):
     def sku(self) -> str:
         """SKU of the variant."""
         return self.metadata.get("sku", "")
+
+
+class QuantityNotAllowed(Conflict):
+    """The units of a SKU, over all lines, break one of its quantity rules."""
+
+    reason = "QUANTITY_NOT_ALLOWED"
+
+    @property
+    def sku(self) -> str:
+        """SKU of the variant."""
+        return self.metadata.get("sku", "")
+
+    @property
+    def rule(self) -> str:
+        """The broken rule: `minimum`, `maximum` or `multiple`."""
+        return self.metadata.get("rule", "")
+
+    @property
+    def limit(self) -> int | None:
+        """The number that the rule sets."""
+        return self._get_count("limit")
+
+    @property
+    def quantity(self) -> int | None:
+        """The units that the call would lead to."""
+        return self._get_count("quantity")
 
 
 class CategoryNotFound(NotFound):

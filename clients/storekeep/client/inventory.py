@@ -369,7 +369,7 @@ class Inventory:
             unique_reference: whether to update the active reservation that was made with the same reference and this
                 argument, instead of making a second one.
 
-        Raises: LocationNotFound, ResourceDeleted, SkuNotFound, NotForSale, OutOfStock (names each short SKU).
+        Raises: LocationNotFound, ResourceDeleted, SkuNotFound, NotForSale, QuantityNotAllowed, OutOfStock.
         """
         request = ReserveStockRequest(
             lines=[ReserveStockLine(sku=sku, quantity=quantity) for sku, quantity in lines],
@@ -424,7 +424,7 @@ class Inventory:
             location: name of the location to reserve additional units from (default: any).
 
         Raises: InvalidUpdateMask, ReservationNotFound, EtagMismatch, IllegalState, ReferenceTaken, LocationNotFound,
-        ResourceDeleted, SkuNotFound, NotForSale, OutOfStock (names each short SKU).
+        ResourceDeleted, SkuNotFound, NotForSale, QuantityNotAllowed, OutOfStock (names each short SKU).
         """
         request = UpdateReservationRequest(
             reservation=reservation,

@@ -96,8 +96,8 @@ class Orders:
             unique_external_reference: whether to fail if an order with the same source and reference exists.
 
         Raises: UnknownCurrency, CustomerNotFound, LocationNotFound, ResourceDeleted, SkuNotFound, NotForSale,
-        CurrencyMismatch, InvalidAmount, ReferenceTaken (names the order), ReservationNotFound, IllegalState,
-        OutOfStock (names each short SKU).
+        CurrencyMismatch, QuantityNotAllowed, InvalidAmount, ReferenceTaken (names the order), ReservationNotFound,
+        IllegalState, OutOfStock (names each short SKU).
         """
         request = PlaceOrderRequest(
             customer=customer,
@@ -256,7 +256,7 @@ class Orders:
         """Return the order that `apply_edit` would return, without changing anything. The arguments are the same.
 
         Raises: OrderNotFound, EtagMismatch, IllegalState, OrderLineNotFound, SkuNotFound, NotForSale,
-        CurrencyMismatch, InvalidAmount, UnitsNotOpen, OutOfStock.
+        CurrencyMismatch, QuantityNotAllowed, InvalidAmount, UnitsNotOpen, OutOfStock.
         """
         request = PreviewOrderEditRequest(name=name, edit=_build_edit(add, change, remove), etag=etag)
         return self._calls.read_current(self._stub.PreviewOrderEdit, request, **options)
@@ -281,7 +281,7 @@ class Orders:
             reason: text for the history.
 
         Raises: OrderNotFound, EtagMismatch, IllegalState, OrderLineNotFound, SkuNotFound, NotForSale,
-        CurrencyMismatch, InvalidAmount, UnitsNotOpen, OutOfStock.
+        CurrencyMismatch, QuantityNotAllowed, InvalidAmount, UnitsNotOpen, OutOfStock.
         """
         request = ApplyOrderEditRequest(name=name, edit=_build_edit(add, change, remove), reason=reason, etag=etag)
         return self._calls.write(self._stub.ApplyOrderEdit, request, **options)

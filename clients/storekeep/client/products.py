@@ -18,6 +18,7 @@ from storekeep.v1.products_pb2 import (
     GetProductRequest,
     ListProductsRequest,
     Product,
+    PublishProductRequest,
     SearchProductsRequest,
     UnarchiveProductRequest,
     UndeleteProductRequest,
@@ -64,14 +65,17 @@ class Products:
         request = BatchGetProductsRequest(names=names)
         return self._calls.get(self._stub.BatchGetProducts, request, **options).products
 
-    def create(self, product: Product, *, product_id: str = "", **options: Unpack[WriteOptions]) -> Product:
+    def create(
+        self, product: Product, *, product_id: str = "", draft: bool = False, **options: Unpack[WriteOptions]
+    ) -> Product:
         """Create a product. Output-only fields are ignored.
 
-        `product_id` becomes the last segment of its name; the server generates one if it is empty.
+        `product_id` becomes the last segment of its name; the server generates one if it is empty. With `draft`, or a
+        `publish_time`, the product is a draft; it goes on sale at its publish time or with `publish`.
 
         Raises: CategoryNotFound, AlreadyExists.
         """
-        request = CreateProductRequest(product=product, product_id=product_id)
+        request = CreateProductRequest(product=product, product_id=product_id, draft=draft)
         return self._calls.write(self._stub.CreateProduct, request, **options)
 
     def update(self, product: Product, *, update_mask: Iterable[str] = (), **options: Unpack[WriteOptions]) -> Product:
@@ -79,10 +83,17 @@ class Products:
 
         If the message has an `etag`, the update succeeds only if it is still the current one.
 
-        Raises: InvalidUpdateMask, ProductNotFound, ResourceDeleted, EtagMismatch, CategoryNotFound.
+        Raises: InvalidUpdateMask, ProductNotFound, ResourceDeleted, EtagMismatch, IllegalState, CategoryNotFound.
         """
         request = UpdateProductRequest(product=product, update_mask=build_field_mask(update_mask))
         return self._calls.write(self._stub.UpdateProduct, request, **options)
+
+    def publish(self, name: str, *, etag: str = "", **options: Unpack[WriteOptions]) -> Product:
+        """Publish a draft: put it on sale now.
+
+        Raises: ProductNotFound, ResourceDeleted, EtagMismatch, IllegalState.
+        """
+        return self._calls.write(self._stub.PublishProduct, PublishProductRequest(name=name, etag=etag), **options)
 
     def archive(self, name: str, *, etag: str = "", **options: Unpack[WriteOptions]) -> Product:
         """Archive a product, which takes it off sale.
@@ -118,6 +129,7 @@ class Products:
         *,
         page_size: int = 0,
         show_archived: bool = False,
+        show_drafts: bool = False,
         read_mask: Iterable[str] = (),
         timeout_s: float | None = None,
         max_staleness_s: float | None = None,
@@ -125,12 +137,17 @@ class Products:
         """Search products by words in their names, descriptions, SKUs and barcodes, best match first.
 
         A product matches if it contains all words of `query`; the last may be a prefix. Deleted products are excluded,
-        and archived ones too unless `show_archived`. `page_size` is at most 100; 20 when 0.
+        and archived ones too unless `show_archived`. `show_drafts` includes drafts for callers with the permission
+        `products.write`. `page_size` is at most 100; 20 when 0.
 
         Raises: InvalidPageToken.
         """
         request = SearchProductsRequest(
-            query=query, page_size=page_size, show_archived=show_archived, read_mask=build_field_mask(read_mask)
+            query=query,
+            page_size=page_size,
+            show_archived=show_archived,
+            show_drafts=show_drafts,
+            read_mask=build_field_mask(read_mask),
         )
         return self._calls.list_pages(
             self._stub.SearchProducts,

@@ -58,6 +58,9 @@ class Customer(_message.Message):
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     DELETE_TIME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    GROUPS_FIELD_NUMBER: _builtins.int
+    COMPANY_FIELD_NUMBER: _builtins.int
+    TAX_ID_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The resource name, as `customers/{customer}`. Set at creation, immutable."""
     display_name: _builtins.str
@@ -70,6 +73,10 @@ class Customer(_message.Message):
     """Phone number. At most 40 characters."""
     etag: _builtins.str
     """Changes whenever the resource changes. Send it back with an update to avoid overwriting someone else's change."""
+    company: _builtins.str
+    """Legal name of the company; empty for a person. At most 200 characters."""
+    tax_id: _builtins.str
+    """Tax number, such as a VAT id; it is not verified. At most 40 characters."""
     @_builtins.property
     def addresses(self) -> _containers.RepeatedCompositeFieldContainer[Global___CustomerAddress]:
         """The customer's addresses, at most 20."""
@@ -90,6 +97,10 @@ class Customer(_message.Message):
     def delete_time(self) -> _timestamp_pb2.Timestamp:
         """When the resource was deleted; absent if it is not deleted."""
 
+    @_builtins.property
+    def groups(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The customer's groups, such as `wholesale`: at most 20 different ids of small letters, digits and `_-`."""
+
     def __init__(
         self,
         *,
@@ -103,10 +114,13 @@ class Customer(_message.Message):
         update_time: _timestamp_pb2.Timestamp | None = ...,
         delete_time: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
+        groups: _abc.Iterable[_builtins.str] | None = ...,
+        company: _builtins.str = ...,
+        tax_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "delete_time", b"delete_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "create_time", b"create_time", "delete_time", b"delete_time", "display_name", b"display_name", "email", b"email", "etag", b"etag", "labels", b"labels", "name", b"name", "phone", b"phone", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "company", b"company", "create_time", b"create_time", "delete_time", b"delete_time", "display_name", b"display_name", "email", b"email", "etag", b"etag", "groups", b"groups", "labels", b"labels", "name", b"name", "phone", b"phone", "tax_id", b"tax_id", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -195,8 +209,8 @@ class ListCustomersRequest(_message.Message):
     page_token: _builtins.str
     """The `next_page_token` of the previous page of the same query; empty for the first page. At most 2,048 characters."""
     filter: _builtins.str
-    """Filter (AIP-160 subset) on `display_name`, `email`, `phone`, `labels.KEY`, `create_time`, `update_time`. At most
-    2,000 characters.
+    """Filter (AIP-160 subset) on `display_name`, `email`, `phone`, `company`, `tax_id`, `groups`, `labels.KEY`,
+    `create_time`, `update_time`; `groups:wholesale` finds the members of a group. At most 2,000 characters.
     """
     order_by: _builtins.str
     """Sort order (AIP-132): `display_name`, `create_time`, `update_time`; each may be followed by ` desc`. Default:

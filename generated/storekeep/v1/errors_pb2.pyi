@@ -100,6 +100,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """No variant has this SKU; the metadata names it."""
     ERROR_REASON_NOT_FOR_SALE: _ErrorReason.ValueType  # 45
     """The variant, or its product, is archived or deleted, so it cannot be sold."""
+    ERROR_REASON_QUANTITY_NOT_ALLOWED: _ErrorReason.ValueType  # 46
+    """The units of a SKU break one of its quantity rules. The metadata has the `sku`, its `rule` (`minimum`, `maximum` or
+    `multiple`), the `limit` that the rule sets, and the `quantity` that the call would lead to.
+    """
     ERROR_REASON_LOCATION_NOT_FOUND: _ErrorReason.ValueType  # 50
     """No such location."""
     ERROR_REASON_STOCK_LEVEL_NOT_FOUND: _ErrorReason.ValueType  # 51
@@ -250,6 +254,10 @@ ERROR_REASON_SKU_NOT_FOUND: ErrorReason.ValueType  # 44
 """No variant has this SKU; the metadata names it."""
 ERROR_REASON_NOT_FOR_SALE: ErrorReason.ValueType  # 45
 """The variant, or its product, is archived or deleted, so it cannot be sold."""
+ERROR_REASON_QUANTITY_NOT_ALLOWED: ErrorReason.ValueType  # 46
+"""The units of a SKU break one of its quantity rules. The metadata has the `sku`, its `rule` (`minimum`, `maximum` or
+`multiple`), the `limit` that the rule sets, and the `quantity` that the call would lead to.
+"""
 ERROR_REASON_LOCATION_NOT_FOUND: ErrorReason.ValueType  # 50
 """No such location."""
 ERROR_REASON_STOCK_LEVEL_NOT_FOUND: ErrorReason.ValueType  # 51

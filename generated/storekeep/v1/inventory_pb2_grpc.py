@@ -333,7 +333,7 @@ class InventoryServiceServicer:
         """Reserve stock until an expiry time, all lines or none, for a cart or for another service. The reservation stops
         counting at its expiry time. With `unique_reference`, a second call with the same reference updates the reservation
         of the first.
-        Errors: LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND, NOT_FOR_SALE, OUT_OF_STOCK.
+        Errors: LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND, NOT_FOR_SALE, QUANTITY_NOT_ALLOWED, OUT_OF_STOCK.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -360,7 +360,7 @@ class InventoryServiceServicer:
         the old and the new lines need stay reserved throughout, where they are; only the difference is reserved or
         released.
         Errors: INVALID_UPDATE_MASK, RESERVATION_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE, REFERENCE_TAKEN,
-        LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND, NOT_FOR_SALE, OUT_OF_STOCK.
+        LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND, NOT_FOR_SALE, QUANTITY_NOT_ALLOWED, OUT_OF_STOCK.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -119,7 +119,7 @@ class InventoryServiceStub:
     """Reserve stock until an expiry time, all lines or none, for a cart or for another service. The reservation stops
     counting at its expiry time. With `unique_reference`, a second call with the same reference updates the reservation
     of the first.
-    Errors: LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND, NOT_FOR_SALE, OUT_OF_STOCK.
+    Errors: LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND, NOT_FOR_SALE, QUANTITY_NOT_ALLOWED, OUT_OF_STOCK.
     """
     GetReservation: _grpc.UnaryUnaryMultiCallable[_inventory_pb2.GetReservationRequest, _inventory_pb2.Reservation]
     """Get one reservation.
@@ -134,7 +134,7 @@ class InventoryServiceStub:
     the old and the new lines need stay reserved throughout, where they are; only the difference is reserved or
     released.
     Errors: INVALID_UPDATE_MASK, RESERVATION_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE, REFERENCE_TAKEN,
-    LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND, NOT_FOR_SALE, OUT_OF_STOCK.
+    LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND, NOT_FOR_SALE, QUANTITY_NOT_ALLOWED, OUT_OF_STOCK.
     """
     ExtendReservation: _grpc.UnaryUnaryMultiCallable[_inventory_pb2.ExtendReservationRequest, _inventory_pb2.Reservation]
     """Extend the expiry time of an active reservation.
@@ -241,7 +241,7 @@ class InventoryServiceAsyncStub(InventoryServiceStub):
     """Reserve stock until an expiry time, all lines or none, for a cart or for another service. The reservation stops
     counting at its expiry time. With `unique_reference`, a second call with the same reference updates the reservation
     of the first.
-    Errors: LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND, NOT_FOR_SALE, OUT_OF_STOCK.
+    Errors: LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND, NOT_FOR_SALE, QUANTITY_NOT_ALLOWED, OUT_OF_STOCK.
     """
     GetReservation: _aio.UnaryUnaryMultiCallable[_inventory_pb2.GetReservationRequest, _inventory_pb2.Reservation]  # type: ignore[assignment]
     """Get one reservation.
@@ -256,7 +256,7 @@ class InventoryServiceAsyncStub(InventoryServiceStub):
     the old and the new lines need stay reserved throughout, where they are; only the difference is reserved or
     released.
     Errors: INVALID_UPDATE_MASK, RESERVATION_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE, REFERENCE_TAKEN,
-    LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND, NOT_FOR_SALE, OUT_OF_STOCK.
+    LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND, NOT_FOR_SALE, QUANTITY_NOT_ALLOWED, OUT_OF_STOCK.
     """
     ExtendReservation: _aio.UnaryUnaryMultiCallable[_inventory_pb2.ExtendReservationRequest, _inventory_pb2.Reservation]  # type: ignore[assignment]
     """Extend the expiry time of an active reservation.
@@ -480,7 +480,7 @@ class InventoryServiceServicer(metaclass=_abc_1.ABCMeta):
         """Reserve stock until an expiry time, all lines or none, for a cart or for another service. The reservation stops
         counting at its expiry time. With `unique_reference`, a second call with the same reference updates the reservation
         of the first.
-        Errors: LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND, NOT_FOR_SALE, OUT_OF_STOCK.
+        Errors: LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND, NOT_FOR_SALE, QUANTITY_NOT_ALLOWED, OUT_OF_STOCK.
         """
 
     @_abc_1.abstractmethod
@@ -513,7 +513,7 @@ class InventoryServiceServicer(metaclass=_abc_1.ABCMeta):
         the old and the new lines need stay reserved throughout, where they are; only the difference is reserved or
         released.
         Errors: INVALID_UPDATE_MASK, RESERVATION_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE, REFERENCE_TAKEN,
-        LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND, NOT_FOR_SALE, OUT_OF_STOCK.
+        LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND, NOT_FOR_SALE, QUANTITY_NOT_ALLOWED, OUT_OF_STOCK.
         """
 
     @_abc_1.abstractmethod

@@ -175,8 +175,8 @@ class OrderServiceServicer:
         """Place an order: fix its prices and allocate its stock, all lines or none. An order that is not confirmed expires
         after the time in the setting `unpaid_order_ttl_s`.
         Errors: UNKNOWN_CURRENCY, CUSTOMER_NOT_FOUND, LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND,
-        NOT_FOR_SALE, CURRENCY_MISMATCH, INVALID_AMOUNT, REFERENCE_TAKEN, RESERVATION_NOT_FOUND, ILLEGAL_STATE,
-        OUT_OF_STOCK.
+        NOT_FOR_SALE, CURRENCY_MISMATCH, QUANTITY_NOT_ALLOWED, INVALID_AMOUNT, REFERENCE_TAKEN, RESERVATION_NOT_FOUND,
+        ILLEGAL_STATE, OUT_OF_STOCK.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -281,7 +281,7 @@ class OrderServiceServicer:
     def PreviewOrderEdit(self, request, context):
         """Return the order as it would be after an edit. The reply is that of ApplyOrderEdit, but nothing is changed.
         Errors: ORDER_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE, ORDER_LINE_NOT_FOUND, SKU_NOT_FOUND, NOT_FOR_SALE,
-        CURRENCY_MISMATCH, INVALID_AMOUNT, UNITS_NOT_OPEN, OUT_OF_STOCK.
+        CURRENCY_MISMATCH, QUANTITY_NOT_ALLOWED, INVALID_AMOUNT, UNITS_NOT_OPEN, OUT_OF_STOCK.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -291,7 +291,7 @@ class OrderServiceServicer:
         """Edit the lines of a PLACED or CONFIRMED order, all changes or none. New lines get current prices; existing lines
         keep their prices and numbers.
         Errors: ORDER_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE, ORDER_LINE_NOT_FOUND, SKU_NOT_FOUND, NOT_FOR_SALE,
-        CURRENCY_MISMATCH, INVALID_AMOUNT, UNITS_NOT_OPEN, OUT_OF_STOCK.
+        CURRENCY_MISMATCH, QUANTITY_NOT_ALLOWED, INVALID_AMOUNT, UNITS_NOT_OPEN, OUT_OF_STOCK.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

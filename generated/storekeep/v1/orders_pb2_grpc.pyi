@@ -37,8 +37,8 @@ class OrderServiceStub:
     """Place an order: fix its prices and allocate its stock, all lines or none. An order that is not confirmed expires
     after the time in the setting `unpaid_order_ttl_s`.
     Errors: UNKNOWN_CURRENCY, CUSTOMER_NOT_FOUND, LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND,
-    NOT_FOR_SALE, CURRENCY_MISMATCH, INVALID_AMOUNT, REFERENCE_TAKEN, RESERVATION_NOT_FOUND, ILLEGAL_STATE,
-    OUT_OF_STOCK.
+    NOT_FOR_SALE, CURRENCY_MISMATCH, QUANTITY_NOT_ALLOWED, INVALID_AMOUNT, REFERENCE_TAKEN, RESERVATION_NOT_FOUND,
+    ILLEGAL_STATE, OUT_OF_STOCK.
     """
     GetOrder: _grpc.UnaryUnaryMultiCallable[_orders_pb2.GetOrderRequest, _orders_pb2.Order]
     """Get one order.
@@ -95,13 +95,13 @@ class OrderServiceStub:
     PreviewOrderEdit: _grpc.UnaryUnaryMultiCallable[_orders_pb2.PreviewOrderEditRequest, _orders_pb2.Order]
     """Return the order as it would be after an edit. The reply is that of ApplyOrderEdit, but nothing is changed.
     Errors: ORDER_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE, ORDER_LINE_NOT_FOUND, SKU_NOT_FOUND, NOT_FOR_SALE,
-    CURRENCY_MISMATCH, INVALID_AMOUNT, UNITS_NOT_OPEN, OUT_OF_STOCK.
+    CURRENCY_MISMATCH, QUANTITY_NOT_ALLOWED, INVALID_AMOUNT, UNITS_NOT_OPEN, OUT_OF_STOCK.
     """
     ApplyOrderEdit: _grpc.UnaryUnaryMultiCallable[_orders_pb2.ApplyOrderEditRequest, _orders_pb2.Order]
     """Edit the lines of a PLACED or CONFIRMED order, all changes or none. New lines get current prices; existing lines
     keep their prices and numbers.
     Errors: ORDER_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE, ORDER_LINE_NOT_FOUND, SKU_NOT_FOUND, NOT_FOR_SALE,
-    CURRENCY_MISMATCH, INVALID_AMOUNT, UNITS_NOT_OPEN, OUT_OF_STOCK.
+    CURRENCY_MISMATCH, QUANTITY_NOT_ALLOWED, INVALID_AMOUNT, UNITS_NOT_OPEN, OUT_OF_STOCK.
     """
     AddOrderNote: _grpc.UnaryUnaryMultiCallable[_orders_pb2.AddOrderNoteRequest, _orders_pb2.OrderNote]
     """Add an internal note to an order. The order itself does not change.
@@ -168,8 +168,8 @@ class OrderServiceAsyncStub(OrderServiceStub):
     """Place an order: fix its prices and allocate its stock, all lines or none. An order that is not confirmed expires
     after the time in the setting `unpaid_order_ttl_s`.
     Errors: UNKNOWN_CURRENCY, CUSTOMER_NOT_FOUND, LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND,
-    NOT_FOR_SALE, CURRENCY_MISMATCH, INVALID_AMOUNT, REFERENCE_TAKEN, RESERVATION_NOT_FOUND, ILLEGAL_STATE,
-    OUT_OF_STOCK.
+    NOT_FOR_SALE, CURRENCY_MISMATCH, QUANTITY_NOT_ALLOWED, INVALID_AMOUNT, REFERENCE_TAKEN, RESERVATION_NOT_FOUND,
+    ILLEGAL_STATE, OUT_OF_STOCK.
     """
     GetOrder: _aio.UnaryUnaryMultiCallable[_orders_pb2.GetOrderRequest, _orders_pb2.Order]  # type: ignore[assignment]
     """Get one order.
@@ -226,13 +226,13 @@ class OrderServiceAsyncStub(OrderServiceStub):
     PreviewOrderEdit: _aio.UnaryUnaryMultiCallable[_orders_pb2.PreviewOrderEditRequest, _orders_pb2.Order]  # type: ignore[assignment]
     """Return the order as it would be after an edit. The reply is that of ApplyOrderEdit, but nothing is changed.
     Errors: ORDER_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE, ORDER_LINE_NOT_FOUND, SKU_NOT_FOUND, NOT_FOR_SALE,
-    CURRENCY_MISMATCH, INVALID_AMOUNT, UNITS_NOT_OPEN, OUT_OF_STOCK.
+    CURRENCY_MISMATCH, QUANTITY_NOT_ALLOWED, INVALID_AMOUNT, UNITS_NOT_OPEN, OUT_OF_STOCK.
     """
     ApplyOrderEdit: _aio.UnaryUnaryMultiCallable[_orders_pb2.ApplyOrderEditRequest, _orders_pb2.Order]  # type: ignore[assignment]
     """Edit the lines of a PLACED or CONFIRMED order, all changes or none. New lines get current prices; existing lines
     keep their prices and numbers.
     Errors: ORDER_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE, ORDER_LINE_NOT_FOUND, SKU_NOT_FOUND, NOT_FOR_SALE,
-    CURRENCY_MISMATCH, INVALID_AMOUNT, UNITS_NOT_OPEN, OUT_OF_STOCK.
+    CURRENCY_MISMATCH, QUANTITY_NOT_ALLOWED, INVALID_AMOUNT, UNITS_NOT_OPEN, OUT_OF_STOCK.
     """
     AddOrderNote: _aio.UnaryUnaryMultiCallable[_orders_pb2.AddOrderNoteRequest, _orders_pb2.OrderNote]  # type: ignore[assignment]
     """Add an internal note to an order. The order itself does not change.
@@ -302,8 +302,8 @@ class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
         """Place an order: fix its prices and allocate its stock, all lines or none. An order that is not confirmed expires
         after the time in the setting `unpaid_order_ttl_s`.
         Errors: UNKNOWN_CURRENCY, CUSTOMER_NOT_FOUND, LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND,
-        NOT_FOR_SALE, CURRENCY_MISMATCH, INVALID_AMOUNT, REFERENCE_TAKEN, RESERVATION_NOT_FOUND, ILLEGAL_STATE,
-        OUT_OF_STOCK.
+        NOT_FOR_SALE, CURRENCY_MISMATCH, QUANTITY_NOT_ALLOWED, INVALID_AMOUNT, REFERENCE_TAKEN, RESERVATION_NOT_FOUND,
+        ILLEGAL_STATE, OUT_OF_STOCK.
         """
 
     @_abc_1.abstractmethod
@@ -432,7 +432,7 @@ class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_orders_pb2.Order, _abc.Awaitable[_orders_pb2.Order]]:
         """Return the order as it would be after an edit. The reply is that of ApplyOrderEdit, but nothing is changed.
         Errors: ORDER_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE, ORDER_LINE_NOT_FOUND, SKU_NOT_FOUND, NOT_FOR_SALE,
-        CURRENCY_MISMATCH, INVALID_AMOUNT, UNITS_NOT_OPEN, OUT_OF_STOCK.
+        CURRENCY_MISMATCH, QUANTITY_NOT_ALLOWED, INVALID_AMOUNT, UNITS_NOT_OPEN, OUT_OF_STOCK.
         """
 
     @_abc_1.abstractmethod
@@ -444,7 +444,7 @@ class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
         """Edit the lines of a PLACED or CONFIRMED order, all changes or none. New lines get current prices; existing lines
         keep their prices and numbers.
         Errors: ORDER_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE, ORDER_LINE_NOT_FOUND, SKU_NOT_FOUND, NOT_FOR_SALE,
-        CURRENCY_MISMATCH, INVALID_AMOUNT, UNITS_NOT_OPEN, OUT_OF_STOCK.
+        CURRENCY_MISMATCH, QUANTITY_NOT_ALLOWED, INVALID_AMOUNT, UNITS_NOT_OPEN, OUT_OF_STOCK.
         """
 
     @_abc_1.abstractmethod

@@ -59,6 +59,8 @@ class _ProductStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ProductS
     """On sale."""
     PRODUCT_STATE_ARCHIVED: _ProductState.ValueType  # 2
     """Taken off sale, still readable."""
+    PRODUCT_STATE_DRAFT: _ProductState.ValueType  # 3
+    """Not yet on sale. Only callers with the permission `products.write` can read it and its variants."""
 
 class ProductState(_ProductState, metaclass=_ProductStateEnumTypeWrapper):
     """ProductState says whether a product is on sale."""
@@ -69,6 +71,8 @@ PRODUCT_STATE_ACTIVE: ProductState.ValueType  # 1
 """On sale."""
 PRODUCT_STATE_ARCHIVED: ProductState.ValueType  # 2
 """Taken off sale, still readable."""
+PRODUCT_STATE_DRAFT: ProductState.ValueType  # 3
+"""Not yet on sale. Only callers with the permission `products.write` can read it and its variants."""
 Global___ProductState: _TypeAlias = ProductState  # noqa: Y015
 
 class _VariantState:
@@ -191,6 +195,8 @@ class Product(_message.Message):
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     DELETE_TIME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    PUBLISH_TIME_FIELD_NUMBER: _builtins.int
+    MEDIA_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The resource name, as `products/{product}`. Set at creation, immutable."""
     display_name: _builtins.str
@@ -200,7 +206,7 @@ class Product(_message.Message):
     category: _builtins.str
     """The category, as `categories/{category}`; may be empty."""
     state: Global___ProductState.ValueType
-    """Whether the product is on sale."""
+    """Whether the product is on sale. A draft is ACTIVE from its publish time on."""
     etag: _builtins.str
     """Changes whenever the resource changes. Send it back with an update to avoid overwriting someone else's change."""
     @_builtins.property
@@ -219,6 +225,16 @@ class Product(_message.Message):
     def delete_time(self) -> _timestamp_pb2.Timestamp:
         """When the resource was deleted; absent if it is not deleted."""
 
+    @_builtins.property
+    def publish_time(self) -> _timestamp_pb2.Timestamp:
+        """When the product goes on sale: a draft is ACTIVE from this time on, without a further call. It can change only
+        while the product is a draft; absent for a draft that waits for PublishProduct. From 1900 to 2099.
+        """
+
+    @_builtins.property
+    def media(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProductMedia]:
+        """Links to images, videos and documents about the product, in the order of display: at most 50."""
+
     def __init__(
         self,
         *,
@@ -232,14 +248,42 @@ class Product(_message.Message):
         update_time: _timestamp_pb2.Timestamp | None = ...,
         delete_time: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
+        publish_time: _timestamp_pb2.Timestamp | None = ...,
+        media: _abc.Iterable[Global___ProductMedia] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "delete_time", b"delete_time", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "delete_time", b"delete_time", "publish_time", b"publish_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["category", b"category", "create_time", b"create_time", "delete_time", b"delete_time", "description", b"description", "display_name", b"display_name", "etag", b"etag", "labels", b"labels", "name", b"name", "state", b"state", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["category", b"category", "create_time", b"create_time", "delete_time", b"delete_time", "description", b"description", "display_name", b"display_name", "etag", b"etag", "labels", b"labels", "media", b"media", "name", b"name", "publish_time", b"publish_time", "state", b"state", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Product: _TypeAlias = Product  # noqa: Y015
+
+@_typing.final
+class ProductMedia(_message.Message):
+    """ProductMedia is a link to an image, a video or a document about a product."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    URI_FIELD_NUMBER: _builtins.int
+    ALT_TEXT_FIELD_NUMBER: _builtins.int
+    uri: _builtins.str
+    """The URL, with `http` or `https`, in ASCII without spaces. At most 2,048 characters. The server does not open it."""
+    alt_text: _builtins.str
+    """Text for people who do not see it. At most 500 characters."""
+    def __init__(
+        self,
+        *,
+        uri: _builtins.str = ...,
+        alt_text: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alt_text", b"alt_text", "uri", b"uri"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProductMedia: _TypeAlias = ProductMedia  # noqa: Y015
 
 @_typing.final
 class Variant(_message.Message):
@@ -249,6 +293,26 @@ class Variant(_message.Message):
 
     @_typing.final
     class OptionsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class LabelsEntry(_message.Message):
         DESCRIPTOR: _descriptor.Descriptor
 
         KEY_FIELD_NUMBER: _builtins.int
@@ -280,6 +344,8 @@ class Variant(_message.Message):
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     DELETE_TIME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    QUANTITY_RULES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The resource name, as `products/{product}/variants/{variant}`. Set at creation, immutable."""
     sku: _builtins.str
@@ -318,6 +384,14 @@ class Variant(_message.Message):
     def delete_time(self) -> _timestamp_pb2.Timestamp:
         """When the resource was deleted; absent if it is not deleted."""
 
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Labels for your own use: at most 64, with keys of at most 63 and values of at most 255 characters."""
+
+    @_builtins.property
+    def quantity_rules(self) -> Global___QuantityRules:
+        """How many units may be ordered or reserved at once. Absent: any number."""
+
     def __init__(
         self,
         *,
@@ -334,16 +408,50 @@ class Variant(_message.Message):
         update_time: _timestamp_pb2.Timestamp | None = ...,
         delete_time: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        quantity_rules: Global___QuantityRules | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_weight_g", b"_weight_g", "create_time", b"create_time", "delete_time", b"delete_time", "update_time", b"update_time", "weight_g", b"weight_g"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_weight_g", b"_weight_g", "create_time", b"create_time", "delete_time", b"delete_time", "quantity_rules", b"quantity_rules", "update_time", b"update_time", "weight_g", b"weight_g"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_weight_g", b"_weight_g", "barcode", b"barcode", "create_time", b"create_time", "delete_time", b"delete_time", "display_name", b"display_name", "etag", b"etag", "name", b"name", "options", b"options", "prices", b"prices", "sku", b"sku", "state", b"state", "tax_class", b"tax_class", "update_time", b"update_time", "weight_g", b"weight_g"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_weight_g", b"_weight_g", "barcode", b"barcode", "create_time", b"create_time", "delete_time", b"delete_time", "display_name", b"display_name", "etag", b"etag", "labels", b"labels", "name", b"name", "options", b"options", "prices", b"prices", "quantity_rules", b"quantity_rules", "sku", b"sku", "state", b"state", "tax_class", b"tax_class", "update_time", b"update_time", "weight_g", b"weight_g"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__weight_g: _TypeAlias = _typing.Literal["weight_g"]  # noqa: Y015
     _WhichOneofArgType__weight_g: _TypeAlias = _typing.Literal["_weight_g", b"_weight_g"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__weight_g) -> _WhichOneofReturnType__weight_g | None: ...
 
 Global___Variant: _TypeAlias = Variant  # noqa: Y015
+
+@_typing.final
+class QuantityRules(_message.Message):
+    """QuantityRules limit the units of a SKU in one order or one reservation, all its lines together. They do not apply to
+    cancellations and to imports of historic orders. Some number of units must keep all rules.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MINIMUM_FIELD_NUMBER: _builtins.int
+    MAXIMUM_FIELD_NUMBER: _builtins.int
+    MULTIPLE_FIELD_NUMBER: _builtins.int
+    minimum: _builtins.int
+    """The least units: at most 1,000,000; 0 for no rule."""
+    maximum: _builtins.int
+    """The most units: at most 1,000,000; 0 for no rule."""
+    multiple: _builtins.int
+    """The units must be a multiple of this number, such as the units in a box: at most 1,000,000; 0 for no rule."""
+    def __init__(
+        self,
+        *,
+        minimum: _builtins.int = ...,
+        maximum: _builtins.int = ...,
+        multiple: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["maximum", b"maximum", "minimum", b"minimum", "multiple", b"multiple"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QuantityRules: _TypeAlias = QuantityRules  # noqa: Y015
 
 @_typing.final
 class GetCategoryRequest(_message.Message):
@@ -961,12 +1069,15 @@ class CreateProductRequest(_message.Message):
     PRODUCT_ID_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    DRAFT_FIELD_NUMBER: _builtins.int
     product_id: _builtins.str
     """The id, which becomes the last part of the resource name. Default: the server generates a UUIDv7."""
     request_id: _builtins.str
     """A UUID that makes retries safe: calls with the same id and payload take effect once and return the same reply."""
     validate_only: _builtins.bool
     """Dry run: validate and execute the call and return its reply, but change nothing."""
+    draft: _builtins.bool
+    """Create a draft. A product with a publish time is always created as one."""
     @_builtins.property
     def product(self) -> Global___Product:
         """The resource to create. Output-only fields are ignored."""
@@ -978,10 +1089,11 @@ class CreateProductRequest(_message.Message):
         product_id: _builtins.str = ...,
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
+        draft: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["product", b"product"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["product", b"product", "product_id", b"product_id", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["draft", b"draft", "product", b"product", "product_id", b"product_id", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1024,6 +1136,40 @@ class UpdateProductRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___UpdateProductRequest: _TypeAlias = UpdateProductRequest  # noqa: Y015
+
+@_typing.final
+class PublishProductRequest(_message.Message):
+    """The request of PublishProduct."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The product, as `products/{product}`."""
+    etag: _builtins.str
+    """If set, the call fails unless this is the current etag. At most 64 characters."""
+    request_id: _builtins.str
+    """A UUID that makes retries safe: calls with the same id and payload take effect once and return the same reply."""
+    validate_only: _builtins.bool
+    """Dry run: validate and execute the call and return its reply, but change nothing."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        etag: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "name", b"name", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PublishProductRequest: _TypeAlias = PublishProductRequest  # noqa: Y015
 
 @_typing.final
 class ArchiveProductRequest(_message.Message):
@@ -1219,7 +1365,7 @@ class ListVariantsRequest(_message.Message):
     page_token: _builtins.str
     """The `next_page_token` of the previous page of the same query; empty for the first page. At most 2,048 characters."""
     filter: _builtins.str
-    """Filter (AIP-160 subset) on `sku`, `barcode`, `tax_class`, `options.KEY`, `state`, `create_time`, `update_time`. At
+    """Filter (AIP-160 subset) on `sku`, `barcode`, `tax_class`, `options.KEY`, `labels.KEY`, `state`, `create_time`, `update_time`. At
     most 2,000 characters.
     """
     order_by: _builtins.str
@@ -1591,6 +1737,7 @@ class SearchProductsRequest(_message.Message):
     SHOW_ARCHIVED_FIELD_NUMBER: _builtins.int
     MAX_STALENESS_FIELD_NUMBER: _builtins.int
     READ_MASK_FIELD_NUMBER: _builtins.int
+    SHOW_DRAFTS_FIELD_NUMBER: _builtins.int
     query: _builtins.str
     """Search words, all of which must occur. The last word may be a prefix. 1 to 200 characters."""
     page_size: _builtins.int
@@ -1599,6 +1746,8 @@ class SearchProductsRequest(_message.Message):
     """The `next_page_token` of the previous page of the same query; empty for the first page. At most 2,048 characters."""
     show_archived: _builtins.bool
     """Include archived products."""
+    show_drafts: _builtins.bool
+    """Include drafts, if the caller has the permission `products.write`; other callers never find them."""
     @_builtins.property
     def max_staleness(self) -> _duration_pb2.Duration:
         """Maximum staleness of the reply, 0 to 1 day. A replica may then answer. The reply always includes the writes up to
@@ -1618,10 +1767,11 @@ class SearchProductsRequest(_message.Message):
         show_archived: _builtins.bool = ...,
         max_staleness: _duration_pb2.Duration | None = ...,
         read_mask: _field_mask_pb2.FieldMask | None = ...,
+        show_drafts: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness", "read_mask", b"read_mask"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness", "page_size", b"page_size", "page_token", b"page_token", "query", b"query", "read_mask", b"read_mask", "show_archived", b"show_archived"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness", "page_size", b"page_size", "page_token", b"page_token", "query", b"query", "read_mask", b"read_mask", "show_archived", b"show_archived", "show_drafts", b"show_drafts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

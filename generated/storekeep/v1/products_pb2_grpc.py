@@ -105,6 +105,11 @@ class ProductServiceStub:
                 request_serializer=storekeep_dot_v1_dot_products__pb2.UpdateProductRequest.SerializeToString,
                 response_deserializer=storekeep_dot_v1_dot_products__pb2.Product.FromString,
                 _registered_method=True)
+        self.PublishProduct = channel.unary_unary(
+                '/storekeep.v1.ProductService/PublishProduct',
+                request_serializer=storekeep_dot_v1_dot_products__pb2.PublishProductRequest.SerializeToString,
+                response_deserializer=storekeep_dot_v1_dot_products__pb2.Product.FromString,
+                _registered_method=True)
         self.ArchiveProduct = channel.unary_unary(
                 '/storekeep.v1.ProductService/ArchiveProduct',
                 request_serializer=storekeep_dot_v1_dot_products__pb2.ArchiveProductRequest.SerializeToString,
@@ -255,7 +260,7 @@ class ProductServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetProduct(self, request, context):
-        """Get one product, deleted or not.
+        """Get one product, deleted or not. A draft is not found by callers without the permission `products.write`.
         Errors: PRODUCT_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -263,7 +268,7 @@ class ProductServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListProducts(self, request, context):
-        """List products, page by page.
+        """List products, page by page. Drafts appear only for callers with the permission `products.write`.
         Errors: INVALID_FILTER, INVALID_ORDER_BY, INVALID_PAGE_TOKEN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -271,7 +276,8 @@ class ProductServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def BatchGetProducts(self, request, context):
-        """Get up to 1000 products at one point in time, all or none.
+        """Get up to 1000 products at one point in time, all or none. Drafts are not found by callers without the permission
+        `products.write`.
         Errors: PRODUCT_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -288,14 +294,22 @@ class ProductServiceServicer:
 
     def UpdateProduct(self, request, context):
         """Update a product.
-        Errors: INVALID_UPDATE_MASK, PRODUCT_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH, CATEGORY_NOT_FOUND.
+        Errors: INVALID_UPDATE_MASK, PRODUCT_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH, ILLEGAL_STATE, CATEGORY_NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PublishProduct(self, request, context):
+        """Publish a draft: put it on sale now, whatever its publish time.
+        Errors: PRODUCT_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH, ILLEGAL_STATE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ArchiveProduct(self, request, context):
-        """Archive a product: take it off sale. It stays readable, and existing orders do not change.
+        """Archive an active product: take it off sale. It stays readable, and existing orders do not change.
         Errors: PRODUCT_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH, ILLEGAL_STATE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -327,7 +341,8 @@ class ProductServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetVariant(self, request, context):
-        """Get one variant, deleted or not.
+        """Get one variant, deleted or not. A variant of a draft is not found by callers without the permission
+        `products.write`.
         Errors: VARIANT_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -335,7 +350,7 @@ class ProductServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListVariants(self, request, context):
-        """List variants, page by page.
+        """List variants, page by page. Variants of drafts appear only for callers with the permission `products.write`.
         Errors: INVALID_FILTER, INVALID_ORDER_BY, INVALID_PAGE_TOKEN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -343,7 +358,8 @@ class ProductServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def BatchGetVariants(self, request, context):
-        """Get up to 1000 variants at one point in time, all or none.
+        """Get up to 1000 variants at one point in time, all or none. Variants of drafts are not found by callers without the
+        permission `products.write`.
         Errors: VARIANT_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -480,6 +496,11 @@ def add_ProductServiceServicer_to_server(servicer, server):
             'UpdateProduct': grpc.unary_unary_rpc_method_handler(
                     servicer.UpdateProduct,
                     request_deserializer=storekeep_dot_v1_dot_products__pb2.UpdateProductRequest.FromString,
+                    response_serializer=storekeep_dot_v1_dot_products__pb2.Product.SerializeToString,
+            ),
+            'PublishProduct': grpc.unary_unary_rpc_method_handler(
+                    servicer.PublishProduct,
+                    request_deserializer=storekeep_dot_v1_dot_products__pb2.PublishProductRequest.FromString,
                     response_serializer=storekeep_dot_v1_dot_products__pb2.Product.SerializeToString,
             ),
             'ArchiveProduct': grpc.unary_unary_rpc_method_handler(
@@ -931,6 +952,33 @@ class ProductService:
             target,
             '/storekeep.v1.ProductService/UpdateProduct',
             storekeep_dot_v1_dot_products__pb2.UpdateProductRequest.SerializeToString,
+            storekeep_dot_v1_dot_products__pb2.Product.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PublishProduct(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/storekeep.v1.ProductService/PublishProduct',
+            storekeep_dot_v1_dot_products__pb2.PublishProductRequest.SerializeToString,
             storekeep_dot_v1_dot_products__pb2.Product.FromString,
             options,
             channel_credentials,

@@ -71,15 +71,16 @@ class ProductServiceStub:
     Errors: CATEGORY_NOT_FOUND, RESOURCE_NOT_DELETED, ETAG_MISMATCH.
     """
     GetProduct: _grpc.UnaryUnaryMultiCallable[_products_pb2.GetProductRequest, _products_pb2.Product]
-    """Get one product, deleted or not.
+    """Get one product, deleted or not. A draft is not found by callers without the permission `products.write`.
     Errors: PRODUCT_NOT_FOUND.
     """
     ListProducts: _grpc.UnaryUnaryMultiCallable[_products_pb2.ListProductsRequest, _products_pb2.ListProductsResponse]
-    """List products, page by page.
+    """List products, page by page. Drafts appear only for callers with the permission `products.write`.
     Errors: INVALID_FILTER, INVALID_ORDER_BY, INVALID_PAGE_TOKEN.
     """
     BatchGetProducts: _grpc.UnaryUnaryMultiCallable[_products_pb2.BatchGetProductsRequest, _products_pb2.BatchGetProductsResponse]
-    """Get up to 1000 products at one point in time, all or none.
+    """Get up to 1000 products at one point in time, all or none. Drafts are not found by callers without the permission
+    `products.write`.
     Errors: PRODUCT_NOT_FOUND.
     """
     CreateProduct: _grpc.UnaryUnaryMultiCallable[_products_pb2.CreateProductRequest, _products_pb2.Product]
@@ -88,10 +89,14 @@ class ProductServiceStub:
     """
     UpdateProduct: _grpc.UnaryUnaryMultiCallable[_products_pb2.UpdateProductRequest, _products_pb2.Product]
     """Update a product.
-    Errors: INVALID_UPDATE_MASK, PRODUCT_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH, CATEGORY_NOT_FOUND.
+    Errors: INVALID_UPDATE_MASK, PRODUCT_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH, ILLEGAL_STATE, CATEGORY_NOT_FOUND.
+    """
+    PublishProduct: _grpc.UnaryUnaryMultiCallable[_products_pb2.PublishProductRequest, _products_pb2.Product]
+    """Publish a draft: put it on sale now, whatever its publish time.
+    Errors: PRODUCT_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH, ILLEGAL_STATE.
     """
     ArchiveProduct: _grpc.UnaryUnaryMultiCallable[_products_pb2.ArchiveProductRequest, _products_pb2.Product]
-    """Archive a product: take it off sale. It stays readable, and existing orders do not change.
+    """Archive an active product: take it off sale. It stays readable, and existing orders do not change.
     Errors: PRODUCT_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH, ILLEGAL_STATE.
     """
     UnarchiveProduct: _grpc.UnaryUnaryMultiCallable[_products_pb2.UnarchiveProductRequest, _products_pb2.Product]
@@ -107,15 +112,17 @@ class ProductServiceStub:
     Errors: PRODUCT_NOT_FOUND, RESOURCE_NOT_DELETED, ETAG_MISMATCH.
     """
     GetVariant: _grpc.UnaryUnaryMultiCallable[_products_pb2.GetVariantRequest, _products_pb2.Variant]
-    """Get one variant, deleted or not.
+    """Get one variant, deleted or not. A variant of a draft is not found by callers without the permission
+    `products.write`.
     Errors: VARIANT_NOT_FOUND.
     """
     ListVariants: _grpc.UnaryUnaryMultiCallable[_products_pb2.ListVariantsRequest, _products_pb2.ListVariantsResponse]
-    """List variants, page by page.
+    """List variants, page by page. Variants of drafts appear only for callers with the permission `products.write`.
     Errors: INVALID_FILTER, INVALID_ORDER_BY, INVALID_PAGE_TOKEN.
     """
     BatchGetVariants: _grpc.UnaryUnaryMultiCallable[_products_pb2.BatchGetVariantsRequest, _products_pb2.BatchGetVariantsResponse]
-    """Get up to 1000 variants at one point in time, all or none.
+    """Get up to 1000 variants at one point in time, all or none. Variants of drafts are not found by callers without the
+    permission `products.write`.
     Errors: VARIANT_NOT_FOUND.
     """
     CreateVariant: _grpc.UnaryUnaryMultiCallable[_products_pb2.CreateVariantRequest, _products_pb2.Variant]
@@ -193,15 +200,16 @@ class ProductServiceAsyncStub(ProductServiceStub):
     Errors: CATEGORY_NOT_FOUND, RESOURCE_NOT_DELETED, ETAG_MISMATCH.
     """
     GetProduct: _aio.UnaryUnaryMultiCallable[_products_pb2.GetProductRequest, _products_pb2.Product]  # type: ignore[assignment]
-    """Get one product, deleted or not.
+    """Get one product, deleted or not. A draft is not found by callers without the permission `products.write`.
     Errors: PRODUCT_NOT_FOUND.
     """
     ListProducts: _aio.UnaryUnaryMultiCallable[_products_pb2.ListProductsRequest, _products_pb2.ListProductsResponse]  # type: ignore[assignment]
-    """List products, page by page.
+    """List products, page by page. Drafts appear only for callers with the permission `products.write`.
     Errors: INVALID_FILTER, INVALID_ORDER_BY, INVALID_PAGE_TOKEN.
     """
     BatchGetProducts: _aio.UnaryUnaryMultiCallable[_products_pb2.BatchGetProductsRequest, _products_pb2.BatchGetProductsResponse]  # type: ignore[assignment]
-    """Get up to 1000 products at one point in time, all or none.
+    """Get up to 1000 products at one point in time, all or none. Drafts are not found by callers without the permission
+    `products.write`.
     Errors: PRODUCT_NOT_FOUND.
     """
     CreateProduct: _aio.UnaryUnaryMultiCallable[_products_pb2.CreateProductRequest, _products_pb2.Product]  # type: ignore[assignment]
@@ -210,10 +218,14 @@ class ProductServiceAsyncStub(ProductServiceStub):
     """
     UpdateProduct: _aio.UnaryUnaryMultiCallable[_products_pb2.UpdateProductRequest, _products_pb2.Product]  # type: ignore[assignment]
     """Update a product.
-    Errors: INVALID_UPDATE_MASK, PRODUCT_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH, CATEGORY_NOT_FOUND.
+    Errors: INVALID_UPDATE_MASK, PRODUCT_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH, ILLEGAL_STATE, CATEGORY_NOT_FOUND.
+    """
+    PublishProduct: _aio.UnaryUnaryMultiCallable[_products_pb2.PublishProductRequest, _products_pb2.Product]  # type: ignore[assignment]
+    """Publish a draft: put it on sale now, whatever its publish time.
+    Errors: PRODUCT_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH, ILLEGAL_STATE.
     """
     ArchiveProduct: _aio.UnaryUnaryMultiCallable[_products_pb2.ArchiveProductRequest, _products_pb2.Product]  # type: ignore[assignment]
-    """Archive a product: take it off sale. It stays readable, and existing orders do not change.
+    """Archive an active product: take it off sale. It stays readable, and existing orders do not change.
     Errors: PRODUCT_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH, ILLEGAL_STATE.
     """
     UnarchiveProduct: _aio.UnaryUnaryMultiCallable[_products_pb2.UnarchiveProductRequest, _products_pb2.Product]  # type: ignore[assignment]
@@ -229,15 +241,17 @@ class ProductServiceAsyncStub(ProductServiceStub):
     Errors: PRODUCT_NOT_FOUND, RESOURCE_NOT_DELETED, ETAG_MISMATCH.
     """
     GetVariant: _aio.UnaryUnaryMultiCallable[_products_pb2.GetVariantRequest, _products_pb2.Variant]  # type: ignore[assignment]
-    """Get one variant, deleted or not.
+    """Get one variant, deleted or not. A variant of a draft is not found by callers without the permission
+    `products.write`.
     Errors: VARIANT_NOT_FOUND.
     """
     ListVariants: _aio.UnaryUnaryMultiCallable[_products_pb2.ListVariantsRequest, _products_pb2.ListVariantsResponse]  # type: ignore[assignment]
-    """List variants, page by page.
+    """List variants, page by page. Variants of drafts appear only for callers with the permission `products.write`.
     Errors: INVALID_FILTER, INVALID_ORDER_BY, INVALID_PAGE_TOKEN.
     """
     BatchGetVariants: _aio.UnaryUnaryMultiCallable[_products_pb2.BatchGetVariantsRequest, _products_pb2.BatchGetVariantsResponse]  # type: ignore[assignment]
-    """Get up to 1000 variants at one point in time, all or none.
+    """Get up to 1000 variants at one point in time, all or none. Variants of drafts are not found by callers without the
+    permission `products.write`.
     Errors: VARIANT_NOT_FOUND.
     """
     CreateVariant: _aio.UnaryUnaryMultiCallable[_products_pb2.CreateVariantRequest, _products_pb2.Variant]  # type: ignore[assignment]
@@ -372,7 +386,7 @@ class ProductServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _products_pb2.GetProductRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_products_pb2.Product, _abc.Awaitable[_products_pb2.Product]]:
-        """Get one product, deleted or not.
+        """Get one product, deleted or not. A draft is not found by callers without the permission `products.write`.
         Errors: PRODUCT_NOT_FOUND.
         """
 
@@ -382,7 +396,7 @@ class ProductServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _products_pb2.ListProductsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_products_pb2.ListProductsResponse, _abc.Awaitable[_products_pb2.ListProductsResponse]]:
-        """List products, page by page.
+        """List products, page by page. Drafts appear only for callers with the permission `products.write`.
         Errors: INVALID_FILTER, INVALID_ORDER_BY, INVALID_PAGE_TOKEN.
         """
 
@@ -392,7 +406,8 @@ class ProductServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _products_pb2.BatchGetProductsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_products_pb2.BatchGetProductsResponse, _abc.Awaitable[_products_pb2.BatchGetProductsResponse]]:
-        """Get up to 1000 products at one point in time, all or none.
+        """Get up to 1000 products at one point in time, all or none. Drafts are not found by callers without the permission
+        `products.write`.
         Errors: PRODUCT_NOT_FOUND.
         """
 
@@ -413,7 +428,17 @@ class ProductServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_products_pb2.Product, _abc.Awaitable[_products_pb2.Product]]:
         """Update a product.
-        Errors: INVALID_UPDATE_MASK, PRODUCT_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH, CATEGORY_NOT_FOUND.
+        Errors: INVALID_UPDATE_MASK, PRODUCT_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH, ILLEGAL_STATE, CATEGORY_NOT_FOUND.
+        """
+
+    @_abc_1.abstractmethod
+    def PublishProduct(
+        self,
+        request: _products_pb2.PublishProductRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_products_pb2.Product, _abc.Awaitable[_products_pb2.Product]]:
+        """Publish a draft: put it on sale now, whatever its publish time.
+        Errors: PRODUCT_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH, ILLEGAL_STATE.
         """
 
     @_abc_1.abstractmethod
@@ -422,7 +447,7 @@ class ProductServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _products_pb2.ArchiveProductRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_products_pb2.Product, _abc.Awaitable[_products_pb2.Product]]:
-        """Archive a product: take it off sale. It stays readable, and existing orders do not change.
+        """Archive an active product: take it off sale. It stays readable, and existing orders do not change.
         Errors: PRODUCT_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH, ILLEGAL_STATE.
         """
 
@@ -462,7 +487,8 @@ class ProductServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _products_pb2.GetVariantRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_products_pb2.Variant, _abc.Awaitable[_products_pb2.Variant]]:
-        """Get one variant, deleted or not.
+        """Get one variant, deleted or not. A variant of a draft is not found by callers without the permission
+        `products.write`.
         Errors: VARIANT_NOT_FOUND.
         """
 
@@ -472,7 +498,7 @@ class ProductServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _products_pb2.ListVariantsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_products_pb2.ListVariantsResponse, _abc.Awaitable[_products_pb2.ListVariantsResponse]]:
-        """List variants, page by page.
+        """List variants, page by page. Variants of drafts appear only for callers with the permission `products.write`.
         Errors: INVALID_FILTER, INVALID_ORDER_BY, INVALID_PAGE_TOKEN.
         """
 
@@ -482,7 +508,8 @@ class ProductServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _products_pb2.BatchGetVariantsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_products_pb2.BatchGetVariantsResponse, _abc.Awaitable[_products_pb2.BatchGetVariantsResponse]]:
-        """Get up to 1000 variants at one point in time, all or none.
+        """Get up to 1000 variants at one point in time, all or none. Variants of drafts are not found by callers without the
+        permission `products.write`.
         Errors: VARIANT_NOT_FOUND.
         """
 

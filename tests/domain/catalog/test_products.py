@@ -141,6 +141,25 @@ def test_labels_beyond_their_limits_are_refused(shop: Shop, labels: dict[str, st
     assert list(refusal.violations) == [field]
 
 
+@pytest.mark.parametrize(
+    ("media", "field"),
+    [
+        ([{"uri": "https://img.example/x.jpg"}] * 51, "product.media"),
+        ([{"uri": ""}], "product.media[0].uri"),
+        ([{"uri": "javascript:alert(1)"}], "product.media[0].uri"),
+        ([{"uri": "https://img.example/a b.jpg"}], "product.media[0].uri"),
+        ([{"uri": "https://img.example/a.jpg\n"}], "product.media[0].uri"),
+        ([{"uri": "https://img.example/" + "x" * 2_048}], "product.media[0].uri"),
+        ([{"uri": "https://img.example/a.jpg", "alt_text": "t" * 501}], "product.media[0].alt_text"),
+    ],
+    ids=["too many", "no URL", "script", "space", "line end", "long URL", "long text"],
+)
+def test_media_beyond_their_limits_are_refused(shop: Shop, media: list[dict[str, str]], field: str):
+    with refused("INVALID_FIELD") as refusal:
+        shop.product(media=media)
+    assert list(refusal.violations) == [field]
+
+
 def test_description_may_be_as_long_as_the_contract_says(shop: Shop):
     assert len(shop.product(description="d" * 10_000).description) == 10_000
     with refused("INVALID_FIELD"):

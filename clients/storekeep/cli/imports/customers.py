@@ -26,6 +26,9 @@ TARGETS = (
     Target("name", "Name of the person or company.", required=True),
     Target("email", "Email address."),
     Target("phone", "Phone number, in any format."),
+    Target("company", "Legal name of the company."),
+    Target("tax_id", "Tax number, such as a VAT id."),
+    Target("groups", "Ids of groups, separated by commas or semicolons; they replace all groups."),
     *ADDRESS_TARGETS,
     Target("address_label", f"Label of the address (default: {ADDRESS_LABEL})."),
 )
@@ -39,6 +42,9 @@ class CustomerItem:
     display_name: str
     email: str | None = None
     phone: str | None = None
+    company: str | None = None
+    tax_id: str | None = None
+    groups: tuple[str, ...] = ()
     address: CustomerAddress | None = None
     labels: dict[str, str] = field(default_factory=dict)
 
@@ -49,6 +55,10 @@ class CustomerItem:
         updated.display_name = self.display_name
         updated.email = customer.email if self.email is None else self.email
         updated.phone = customer.phone if self.phone is None else self.phone
+        updated.company = customer.company if self.company is None else self.company
+        updated.tax_id = customer.tax_id if self.tax_id is None else self.tax_id
+        if self.groups:
+            updated.groups[:] = self.groups
         updated.labels.update(self.labels)
         if self.address is not None:
             _put_address(updated, self.address)
@@ -69,6 +79,9 @@ class CustomerImporter:
             display_name=values.require("name"),
             email=values.text("email"),
             phone=values.text("phone"),
+            company=values.text("company"),
+            tax_id=values.text("tax_id"),
+            groups=_read_groups(values),
             address=_read_address(values),
             labels=values.labels(),
         )
@@ -103,7 +116,7 @@ class CustomerImporter:
         updated = item.apply_to(current)
         if updated == current:
             return Outcome.UNCHANGED
-        mask = ("display_name", "email", "phone", "addresses", "labels")
+        mask = ("display_name", "email", "phone", "company", "tax_id", "groups", "addresses", "labels")
         self._client.customers.update(updated, update_mask=mask, **self._write_options)
         return Outcome.UPDATED
 
@@ -114,6 +127,11 @@ def _put_address(customer: Customer, address: CustomerAddress) -> None:
             existing.CopyFrom(address)
             return
     customer.addresses.append(address)
+
+
+def _read_groups(values: Values) -> tuple[str, ...]:
+    names = (values.text("groups") or "").replace(";", ",").split(",")
+    return tuple(sorted({name.strip() for name in names} - {""}))
 
 
 def _read_address(values: Values) -> CustomerAddress | None:

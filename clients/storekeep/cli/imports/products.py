@@ -49,10 +49,15 @@ TARGETS = (
     Target("tax_class", "Your name of the tax class, such as standard."),
     Target("weight_g", "Weight of a unit in grams."),
     Target("barcode", "GTIN, EAN, UPC or a code of your own."),
+    Target("minimum", "Least units to order at once; 0 for no rule."),
+    Target("maximum", "Most units to order at once; 0 for no rule."),
+    Target("multiple", "Units are ordered in multiples of it; 0 for no rule."),
     Target("discontinued", "Yes archives the product, no unarchives it."),
     Target("stock", "Units on hand, 0 or more."),
     Target("location", "Id of the location of the stock (default: main)."),
 )
+QUANTITY_RULES = ("minimum", "maximum", "multiple")
+"""Targets with the names of the fields of `QuantityRules`."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,7 @@ class ProductItem:
     tax_class: str | None = None
     weight_g: int | None = None
     barcode: str | None = None
+    quantity_rules: dict[str, int] = field(default_factory=dict)
     discontinued: bool | None = None
     count: Count | None = None
     labels: dict[str, str] = field(default_factory=dict)
@@ -95,6 +101,9 @@ class ProductItem:
         updated.barcode = variant.barcode if self.barcode is None else self.barcode
         if self.weight_g is not None:
             updated.weight_g = self.weight_g
+        for rule, limit in self.quantity_rules.items():
+            if getattr(updated.quantity_rules, rule) != limit:
+                setattr(updated.quantity_rules, rule, limit)
         if self.price is not None:
             _put_price(updated, self.price)
         return updated
@@ -147,6 +156,7 @@ class ProductImporter:
             tax_class=values.text("tax_class"),
             weight_g=values.integer("weight_g"),
             barcode=_read_barcode(values),
+            quantity_rules={rule: limit for rule in QUANTITY_RULES if (limit := values.integer(rule)) is not None},
             discontinued=values.boolean("discontinued"),
             count=None if stock is None else Count(sku, stock, parse_location_id(values)),
             labels=labels,
@@ -258,7 +268,7 @@ class ProductImporter:
             return [Write(lambda options: create(**options), Outcome.CREATED, ProductNotFound)]
         if updated == current:
             return []
-        mask = ("display_name", "options", "prices", "tax_class", "weight_g", "barcode")
+        mask = ("display_name", "options", "prices", "tax_class", "weight_g", "barcode", "quantity_rules")
         update = partial(variants.update, updated, update_mask=mask)
         return [Write(lambda options: update(**options), Outcome.UPDATED)]
 

@@ -25,7 +25,7 @@ class LabelledAddress(msgspec.Struct, frozen=True):
 
 
 class Customer(msgspec.Struct, frozen=True):
-    """A customer; see `Customer` in the contract."""
+    """A customer; see `Customer` in the contract. Its groups are sorted."""
 
     id: str
     display_name: str
@@ -33,6 +33,9 @@ class Customer(msgspec.Struct, frozen=True):
     phone: str = ""
     addresses: tuple[LabelledAddress, ...] = ()
     labels: dict[str, str] = {}
+    groups: tuple[str, ...] = ()
+    company: str = ""
+    tax_id: str = ""
     version: int = 0
     create_time_us: int = 0
     update_time_us: int = 0
@@ -90,6 +93,9 @@ LISTING = Listing(
         "display_name": Column(store.Customer.display_name, FilterField(Kind.TEXT), sortable=True),
         "email": Column(store.Customer.email, FilterField(Kind.TEXT)),
         "phone": Column(store.Customer.phone, FilterField(Kind.TEXT)),
+        "company": Column(store.Customer.company, FilterField(Kind.TEXT)),
+        "tax_id": Column(store.Customer.tax_id, FilterField(Kind.TEXT)),
+        "groups": Column(None, FilterField(Kind.ELEMENT), matches=store.match_group),
         "labels": Column(store.Customer.labels, FilterField(Kind.MAP)),
         "create_time": Column(store.Customer.create_time_us, FilterField(Kind.TIME), sortable=True),
         "update_time": Column(store.Customer.update_time_us, FilterField(Kind.TIME), sortable=True),

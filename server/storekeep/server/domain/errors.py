@@ -11,8 +11,8 @@ DomainError
 │                           RoleNotFound, AuditEntryNotFound
 ├── Conflict                AlreadyExists, SkuTaken, ReferenceTaken, EtagMismatch, ResourceNotDeleted
 ├── FailedPrecondition      ResourceDeleted, ResourceInUse, IllegalState, FieldNotChangeable, OrderHeld, OrderNotHeld,
-│                           UnitsNotOpen, NotForSale, OutOfStock, QuantityMismatch, RoleBuiltIn, CountBelowCommitted,
-│                           ReplyExpired
+│                           UnitsNotOpen, NotForSale, QuantityNotAllowed, OutOfStock, QuantityMismatch, RoleBuiltIn,
+│                           CountBelowCommitted, ReplyExpired
 ├── AuditEntryUnreadable
 ├── BatchTooLarge
 └── AccessRefused           Unauthenticated, TokenExpired, TokenRevoked, ApiKeyInvalid, PermissionDenied,
@@ -445,11 +445,29 @@ class UnitsNotOpen(FailedPrecondition):
 
 
 class NotForSale(FailedPrecondition):
-    """The variant or its product is archived or deleted."""
+    """The variant or its product is archived or deleted, or the product is a draft."""
 
     def __init__(self, sku: str) -> None:
         super().__init__(f"{sku} is not for sale")
         self.sku = sku
+
+
+class QuantityNotAllowed(FailedPrecondition):
+    """The units of a SKU break one of its quantity rules.
+
+    Attributes:
+        sku: the SKU.
+        rule: `minimum`, `maximum` or `multiple`.
+        limit: the number that the rule sets.
+        quantity: the units, over all lines.
+    """
+
+    def __init__(self, sku: str, *, rule: str, limit: int, quantity: int) -> None:
+        super().__init__(f"{quantity} units of {sku} break its quantity rule: {rule} {limit}")
+        self.sku = sku
+        self.rule = rule
+        self.limit = limit
+        self.quantity = quantity
 
 
 class OutOfStock(FailedPrecondition):

@@ -90,6 +90,7 @@ ERRORS: dict[type[Exception], Row] = {
     domain.OrderNotHeld: Row(Code.FAILED_PRECONDITION, "ORDER_NOT_HELD"),
     domain.UnitsNotOpen: Row(Code.FAILED_PRECONDITION, "UNITS_NOT_OPEN"),
     domain.NotForSale: Row(Code.FAILED_PRECONDITION, "NOT_FOR_SALE"),
+    domain.QuantityNotAllowed: Row(Code.FAILED_PRECONDITION, "QUANTITY_NOT_ALLOWED"),
     domain.OutOfStock: Row(Code.FAILED_PRECONDITION, "OUT_OF_STOCK"),
     domain.QuantityMismatch: Row(Code.FAILED_PRECONDITION, "QUANTITY_MISMATCH"),
     domain.CountBelowCommitted: Row(Code.FAILED_PRECONDITION, "COUNT_BELOW_COMMITTED"),

@@ -89,7 +89,7 @@ def build_list_request(request: ListMessage, *, parent: str = "") -> ListRequest
     )
 
 
-def build_search_request(request: Searching, *, show_all: bool = False) -> SearchRequest:
+def build_search_request(request: Searching, *, show_all: bool = False, show_drafts: bool = False) -> SearchRequest:
     """Build the `SearchRequest` of the current RPC, a Search method."""
     return SearchRequest(
         method=CURRENT.get().method,
@@ -97,6 +97,7 @@ def build_search_request(request: Searching, *, show_all: bool = False) -> Searc
         page_size=request.page_size,
         page_token=request.page_token,
         show_all=show_all,
+        show_drafts=show_drafts,
     )
 
 

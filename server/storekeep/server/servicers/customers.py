@@ -23,7 +23,9 @@ from storekeep.server.store.engine import Store
 from storekeep.v1 import customers_pb2 as pb
 from storekeep.v1 import customers_pb2_grpc
 
-CUSTOMER_FIELDS = {name: name for name in ("display_name", "email", "phone", "addresses", "labels")}
+CUSTOMER_FIELDS = {
+    name: name for name in ("display_name", "email", "phone", "addresses", "labels", "groups", "company", "tax_id")
+}
 
 
 def build_customer(customer: Customer) -> pb.Customer:
@@ -41,6 +43,9 @@ def build_customer(customer: Customer) -> pb.Customer:
         update_time=build_timestamp(customer.update_time_us),
         delete_time=build_optional_timestamp(customer.delete_time_us),
         etag=make_etag(customer.version),
+        groups=customer.groups,
+        company=customer.company,
+        tax_id=customer.tax_id,
     )
     fill_labels(message.labels, customer.labels)
     return message
@@ -55,6 +60,9 @@ def parse_customer(message: pb.Customer, customer_id: str) -> Customer:
         phone=message.phone,
         addresses=tuple(LabelledAddress(a.label, parse_address(a.address)) for a in message.addresses),
         labels=dict(message.labels),
+        groups=tuple(sorted(message.groups)),
+        company=message.company,
+        tax_id=message.tax_id,
     )
 
 

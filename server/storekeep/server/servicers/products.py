@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import grpc
+import msgspec
 from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
 from google.type import money_pb2
 
 from storekeep.server.domain.catalog import categories, products, search, variants
 from storekeep.server.domain.catalog.categories import CATEGORIES, Category
-from storekeep.server.domain.catalog.products import PRODUCTS, Product
+from storekeep.server.domain.catalog.products import PRODUCTS, MediaLink, Product
+from storekeep.server.domain.catalog.quantity_rules import QuantityRules
 from storekeep.server.domain.catalog.variants import VARIANTS, Variant
 from storekeep.server.domain.money import Money
+from storekeep.server.domain.standard.collections import ACTIVE
 from storekeep.server.domain.standard.pages import PageTokens
 from storekeep.server.domain.standard.resources import make_etag, new_id
-from storekeep.server.servicers.calls import build_call, build_list_request, build_page_fields, build_search_request
+from storekeep.server.servicers.calls import (
+    build_call,
+    build_list_request,
+    build_page_fields,
+    build_search_request,
+    has_permission,
+)
 from storekeep.server.servicers.converters import (
+    Fields,
     build_money,
     build_optional_timestamp,
     build_timestamp,
@@ -24,22 +34,43 @@ from storekeep.server.servicers.converters import (
     parse_id,
     parse_key,
     parse_money_message,
+    parse_time_us,
     parse_update_mask,
 )
 from storekeep.server.store.engine import Store
 from storekeep.v1 import products_pb2 as pb
 from storekeep.v1 import products_pb2_grpc
 
+DRAFT_PERMISSION = "products.write"
+"""The permission to see drafts, beside the method's own."""
 CATEGORY_FIELDS = {"display_name": "display_name", "description": "description", "parent_category": "parent_id"}
 PRODUCT_FIELDS = {
     "display_name": "display_name",
     "description": "description",
     "category": "category_id",
     "labels": "labels",
+    "publish_time": "publish_time_us",
+    "media": "media",
 }
-VARIANT_FIELDS = {name: name for name in ("display_name", "options", "prices", "tax_class", "weight_g", "barcode")}
+VARIANT_FIELDS = {
+    name: name
+    for name in (
+        "display_name",
+        "options",
+        "prices",
+        "tax_class",
+        "weight_g",
+        "barcode",
+        "labels",
+        "quantity_rules",
+    )
+}
 CATEGORY_STATES = {"ACTIVE": pb.CATEGORY_STATE_ACTIVE, "ARCHIVED": pb.CATEGORY_STATE_ARCHIVED}
-PRODUCT_STATES = {"ACTIVE": pb.PRODUCT_STATE_ACTIVE, "ARCHIVED": pb.PRODUCT_STATE_ARCHIVED}
+PRODUCT_STATES = {
+    "DRAFT": pb.PRODUCT_STATE_DRAFT,
+    "ACTIVE": pb.PRODUCT_STATE_ACTIVE,
+    "ARCHIVED": pb.PRODUCT_STATE_ARCHIVED,
+}
 VARIANT_STATES = {"ACTIVE": pb.VARIANT_STATE_ACTIVE, "ARCHIVED": pb.VARIANT_STATE_ARCHIVED}
 
 
@@ -80,25 +111,31 @@ def build_product(product: Product) -> pb.Product:
         update_time=build_timestamp(product.update_time_us),
         delete_time=build_optional_timestamp(product.delete_time_us),
         etag=make_etag(product.version),
+        publish_time=build_optional_timestamp(product.publish_time_us),
+        media=[pb.ProductMedia(uri=link.uri, alt_text=link.alt_text) for link in product.media],
     )
     fill_labels(message.labels, product.labels)
     return message
 
 
-def parse_product(message: pb.Product, product_id: str) -> Product:
-    """Parse a product from a request."""
+def parse_product(message: pb.Product, product_id: str, *, draft: bool = False) -> Product:
+    """Parse a product from a request. One with a publish time is always a draft."""
+    has_time = message.HasField("publish_time")
     return Product(
         product_id,
         display_name=message.display_name,
         description=message.description,
         category_id=parse_id(message.category),
+        state=products.DRAFT if draft or has_time else ACTIVE,
         labels=dict(message.labels),
+        publish_time_us=parse_time_us(message.publish_time) if has_time else None,
+        media=tuple(MediaLink(link.uri, link.alt_text) for link in message.media),
     )
 
 
 def build_variant(variant: Variant) -> pb.Variant:
     """Build the message of a variant."""
-    return pb.Variant(
+    message = pb.Variant(
         name=variant.name,
         sku=variant.sku,
         display_name=variant.display_name,
@@ -112,7 +149,14 @@ def build_variant(variant: Variant) -> pb.Variant:
         update_time=build_timestamp(variant.update_time_us),
         delete_time=build_optional_timestamp(variant.delete_time_us),
         etag=make_etag(variant.version),
+        quantity_rules=_build_quantity_rules(variant.quantity_rules),
     )
+    fill_labels(message.labels, variant.labels)
+    return message
+
+
+def _build_quantity_rules(rules: QuantityRules | None) -> Fields | None:
+    return None if rules is None else msgspec.structs.asdict(rules)
 
 
 def parse_variant(message: pb.Variant, *, product_id: str, variant_id: str) -> Variant:
@@ -130,12 +174,24 @@ def parse_variant(message: pb.Variant, *, product_id: str, variant_id: str) -> V
         weight_g=message.weight_g if message.HasField("weight_g") else None,
         barcode=message.barcode,
         prices=_parse_prices(message.prices),
+        labels=dict(message.labels),
+        quantity_rules=_parse_quantity_rules(message.quantity_rules),
     )
+
+
+def _parse_quantity_rules(message: pb.QuantityRules) -> QuantityRules | None:
+    rules = QuantityRules(message.minimum, message.maximum, message.multiple)
+    return None if rules == QuantityRules() else rules
 
 
 def _parse_prices(messages: RepeatedCompositeFieldContainer[money_pb2.Money]) -> tuple[Money, ...]:
     prices = [parse_money_message(price, field=f"variant.prices[{index}]") for index, price in enumerate(messages)]
     return tuple(sorted(prices, key=lambda price: price.currency_code))
+
+
+def sees_drafts() -> bool:
+    """Return whether the caller of the current RPC may see drafts: whether it may change products."""
+    return has_permission(DRAFT_PERMISSION)
 
 
 class ProductServicer(products_pb2_grpc.ProductServiceServicer):
@@ -193,20 +249,23 @@ class ProductServicer(products_pb2_grpc.ProductServiceServicer):
         return build_category(result)
 
     def GetProduct(self, request: pb.GetProductRequest, context: grpc.ServicerContext) -> pb.Product:
-        return build_product(PRODUCTS.get(self._store, parse_key(request.name)))
+        return build_product(products.get_product(self._store, parse_key(request.name), sees_drafts=sees_drafts()))
 
     def ListProducts(self, request: pb.ListProductsRequest, context: grpc.ServicerContext) -> pb.ListProductsResponse:
-        page = PRODUCTS.page(self._store, build_list_request(request), listing=products.LISTING, tokens=self._tokens)
+        page = products.list_products(
+            self._store, build_list_request(request), tokens=self._tokens, sees_drafts=sees_drafts()
+        )
         return pb.ListProductsResponse(products=[build_product(item) for item in page.items], **build_page_fields(page))
 
     def BatchGetProducts(
         self, request: pb.BatchGetProductsRequest, context: grpc.ServicerContext
     ) -> pb.BatchGetProductsResponse:
-        items = PRODUCTS.batch_get(self._store, [parse_key(name) for name in request.names])
+        keys = [parse_key(name) for name in request.names]
+        items = products.batch_get_products(self._store, keys, sees_drafts=sees_drafts())
         return pb.BatchGetProductsResponse(products=[build_product(item) for item in items])
 
     def CreateProduct(self, request: pb.CreateProductRequest, context: grpc.ServicerContext) -> pb.Product:
-        product = parse_product(request.product, request.product_id or new_id())
+        product = parse_product(request.product, request.product_id or new_id(), draft=request.draft)
         return build_product(PRODUCTS.create(self._store, build_call(request), product))
 
     def UpdateProduct(self, request: pb.UpdateProductRequest, context: grpc.ServicerContext) -> pb.Product:
@@ -214,6 +273,10 @@ class ProductServicer(products_pb2_grpc.ProductServiceServicer):
         product = parse_product(request.product, parse_id(request.product.name))
         result = PRODUCTS.update(self._store, build_call(request), product, fields=fields, etag=request.product.etag)
         return build_product(result)
+
+    def PublishProduct(self, request: pb.PublishProductRequest, context: grpc.ServicerContext) -> pb.Product:
+        key = parse_key(request.name)
+        return build_product(products.publish_product(self._store, build_call(request), key, etag=request.etag))
 
     def ArchiveProduct(self, request: pb.ArchiveProductRequest, context: grpc.ServicerContext) -> pb.Product:
         result = PRODUCTS.archive(self._store, build_call(request), parse_key(request.name), etag=request.etag)
@@ -232,21 +295,22 @@ class ProductServicer(products_pb2_grpc.ProductServiceServicer):
         return build_product(result)
 
     def GetVariant(self, request: pb.GetVariantRequest, context: grpc.ServicerContext) -> pb.Variant:
-        return build_variant(VARIANTS.get(self._store, parse_key(request.name)))
+        return build_variant(variants.get_variant(self._store, parse_key(request.name), sees_drafts=sees_drafts()))
 
     def ListVariants(self, request: pb.ListVariantsRequest, context: grpc.ServicerContext) -> pb.ListVariantsResponse:
-        page = VARIANTS.page(
+        page = variants.list_variants(
             self._store,
             build_list_request(request, parent=parse_key(request.parent)[0]),
-            listing=variants.LISTING,
             tokens=self._tokens,
+            sees_drafts=sees_drafts(),
         )
         return pb.ListVariantsResponse(variants=[build_variant(item) for item in page.items], **build_page_fields(page))
 
     def BatchGetVariants(
         self, request: pb.BatchGetVariantsRequest, context: grpc.ServicerContext
     ) -> pb.BatchGetVariantsResponse:
-        items = VARIANTS.batch_get(self._store, parse_batch_keys(request.parent, request.names))
+        keys = parse_batch_keys(request.parent, request.names)
+        items = variants.batch_get_variants(self._store, keys, sees_drafts=sees_drafts())
         return pb.BatchGetVariantsResponse(variants=[build_variant(item) for item in items])
 
     def CreateVariant(self, request: pb.CreateVariantRequest, context: grpc.ServicerContext) -> pb.Variant:
@@ -282,7 +346,8 @@ class ProductServicer(products_pb2_grpc.ProductServiceServicer):
     def SearchProducts(
         self, request: pb.SearchProductsRequest, context: grpc.ServicerContext
     ) -> pb.SearchProductsResponse:
-        search_request = build_search_request(request, show_all=request.show_archived)
+        show_drafts = request.show_drafts and sees_drafts()
+        search_request = build_search_request(request, show_all=request.show_archived, show_drafts=show_drafts)
         page = search.search_products(self._store, search_request, tokens=self._tokens)
         return pb.SearchProductsResponse(
             products=[build_product(item) for item in page.items], next_page_token=page.next_page_token

@@ -6,11 +6,14 @@ A variant with stock cannot be deleted.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import msgspec
 
 from storekeep.server.domain.catalog.documents import index_product
 from storekeep.server.domain.catalog.products import PRODUCTS
+from storekeep.server.domain.catalog.quantity_rules import QuantityRules
 from storekeep.server.domain.errors import (
     CurrencyMismatch,
     InvalidField,
@@ -19,10 +22,12 @@ from storekeep.server.domain.errors import (
     VariantNotFound,
 )
 from storekeep.server.domain.money import Money
-from storekeep.server.domain.standard.collections import ACTIVE, LIFECYCLE_STATES, Collection
+from storekeep.server.domain.standard.collections import ACTIVE, LIFECYCLE_STATES, Collection, Key
 from storekeep.server.domain.standard.filters import FilterField, Kind
-from storekeep.server.domain.standard.lists import Column, Listing
+from storekeep.server.domain.standard.lists import Column, Listing, ListRequest
+from storekeep.server.domain.standard.pages import Page, PageTokens
 from storekeep.server.domain.standard.resources import check_not_deleted
+from storekeep.server.store.engine import Store
 from storekeep.server.store.sql.transactions import Transaction
 from storekeep.server.store.tables import catalog as store
 from storekeep.server.store.tables import stock as inventory_store
@@ -44,6 +49,8 @@ class Variant(msgspec.Struct, frozen=True):
     create_time_us: int = 0
     update_time_us: int = 0
     delete_time_us: int | None = None
+    labels: dict[str, str] = {}
+    quantity_rules: QuantityRules | None = None
     prices: tuple[Money, ...] = ()
 
     @property
@@ -57,6 +64,8 @@ def _check_variant(tx: Transaction, new: Variant, old: Variant | None) -> None:
     for index, code in enumerate(currencies):
         if code in currencies[:index]:
             raise CurrencyMismatch(f"variant.prices[{index}]", f"a second price in {code}")
+    if new.quantity_rules is not None:
+        new.quantity_rules.check(field="variant.quantity_rules")
     if old is not None:
         return
     check_not_deleted(PRODUCTS.find(tx, (new.product_id,)))
@@ -121,6 +130,7 @@ LISTING = Listing(
         "barcode": Column(store.Variant.barcode, FilterField(Kind.TEXT)),
         "tax_class": Column(store.Variant.tax_class, FilterField(Kind.TEXT)),
         "options": Column(store.Variant.options, FilterField(Kind.MAP)),
+        "labels": Column(store.Variant.labels, FilterField(Kind.MAP)),
         "state": Column(
             store.Variant.state, FilterField(Kind.STATE, choices=LIFECYCLE_STATES, prefix="VARIANT_STATE_")
         ),
@@ -132,3 +142,55 @@ LISTING = Listing(
     deleted=store.Variant.delete_time_us,
     parent=store.Variant.product,
 )
+
+
+# -- reading, as far as the caller may see drafts
+
+
+def get_variant(db: Store, key: Key, *, sees_drafts: bool) -> Variant:
+    """Return one variant, deleted or not.
+
+    Raises: VariantNotFound, also for a variant of a draft that the caller may not see.
+    """
+
+    def work(tx: Transaction) -> Variant:
+        variant = VARIANTS.find(tx, key)
+        _check_visible(tx, [variant])
+        return variant
+
+    return VARIANTS.get(db, key) if sees_drafts else db.snapshot(work)
+
+
+def batch_get_variants(db: Store, keys: Sequence[Key], *, sees_drafts: bool) -> list[Variant]:
+    """Return all variants with these keys, in the order of the keys.
+
+    Raises: VariantNotFound, also for a variant of a draft that the caller may not see; BatchTooLarge.
+    """
+    variants = VARIANTS.batch_get(db, keys)
+    if not sees_drafts:
+        db.read(lambda tx: _check_visible(tx, variants))
+    return variants
+
+
+def _check_visible(tx: Transaction, variants: Iterable[Variant]) -> None:
+    """Raise VariantNotFound for the first variant whose product is a draft."""
+    variants = list(variants)
+    ids = msgspec.json.encode(sorted({variant.product_id for variant in variants})).decode()
+    drafts = {row[0] for row in store.DRAFTS.all(tx, product_ids=ids, now_us=tx.now_us)}
+    for variant in variants:
+        if variant.product_id in drafts:
+            raise VariantNotFound(variant.name)
+
+
+def list_variants(db: Store, request: ListRequest, *, tokens: PageTokens, sees_drafts: bool) -> Page[Variant]:
+    """Return one page of the variants that the caller may see.
+
+    Raises: InvalidFilter, InvalidOrderBy, InvalidPageToken.
+    """
+
+    def work(tx: Transaction) -> Page[Variant]:
+        hidden = store.belongs_to_draft(tx.now_us)
+        listing = LISTING if sees_drafts else replace(LISTING, query=lambda: LISTING.query().where(~hidden))
+        return listing.page(tx, request, tokens=tokens)
+
+    return db.snapshot(work)

@@ -82,7 +82,7 @@ class Kind:
 
 def _make_kind(collection: Collection[Any]) -> Kind:
     pattern = re.escape(collection.pattern).replace(r"\{\}", "([^/]+)")
-    return Kind(collection.rows, collection.read_rows, pattern)
+    return Kind(collection.rows, collection.read_stored_rows, pattern)
 
 
 COLLECTIONS: tuple[Collection[Any], ...] = (

@@ -146,7 +146,7 @@ def _list_next_skus(tx: Transaction, after: str, size: int) -> tuple[list[str], 
 
 def _check_skus_exist(tx: Transaction, skus: Sequence[str]) -> None:
     """Raise SkuNotFound for the first SKU that no variant has."""
-    for sku, for_sale in inventory_store.FIND_FOR_SALE.all(tx, skus=encode(skus).decode()):
+    for sku, _, for_sale in inventory_store.FIND_FOR_SALE.all(tx, skus=encode(skus).decode(), now_us=tx.now_us):
         if for_sale is None:
             raise SkuNotFound(sku)
 

@@ -7,12 +7,14 @@ cannot be removed. A preview is the same edit as a dry run.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import msgspec
 from msgspec.structs import replace
 
 from storekeep.server.domain.calls import Call
+from storekeep.server.domain.catalog.quantity_rules import check_quantities
 from storekeep.server.domain.errors import InvalidField
 from storekeep.server.domain.money import prorate_amount
 from storekeep.server.domain.mutations import Mutation, mutate
@@ -25,6 +27,7 @@ from storekeep.server.domain.orders.states import CANCELLED, EDITABLE, require_s
 from storekeep.server.domain.stock.allocations import RequestedLine, allocate_stock, sum_quantities
 from storekeep.server.store.engine import Store
 from storekeep.server.store.sql.transactions import Transaction
+from storekeep.server.store.tables import catalog as catalog_store
 from storekeep.server.store.tables import orders as store
 
 EDITED = "EDITED"
@@ -57,7 +60,7 @@ def apply_order_edit(db: Store, call: Call, order_id: str, edit: Edit, *, reason
     """Edit the lines of an order. Write nothing if no line differs.
 
     Raises: InvalidField, OrderNotFound, EtagMismatch, IllegalState, OrderLineNotFound, SkuNotFound, NotForSale,
-        CurrencyMismatch, InvalidAmount, UnitsNotOpen, OutOfStock.
+        CurrencyMismatch, QuantityNotAllowed, InvalidAmount, UnitsNotOpen, OutOfStock.
     """
     _check(edit)
 
@@ -69,6 +72,7 @@ def apply_order_edit(db: Store, call: Call, order_id: str, edit: Edit, *, reason
         lines = (*_edit_lines(old, edit), *_price_added_lines(tx, old, edit))
         if lines == old.lines:
             return old
+        _check_quantities(tx, old.lines, lines)
         calculate_total(lines, shipping_minor=old.shipping_minor)
         _move_stock(mutation, old, lines)
         new = recalculate_order(replace(old, lines=lines))
@@ -130,6 +134,7 @@ def _price_added_lines(tx: Transaction, order: Order, edit: Edit) -> tuple[Order
         taken_at="",
         quantities=msgspec.json.encode(sum_quantities(edit.added)).decode(),
         currency_code=order.currency_code,
+        now_us=tx.now_us,
     )
     return price_lines(
         edit.added,
@@ -138,6 +143,19 @@ def _price_added_lines(tx: Transaction, order: Order, edit: Edit) -> tuple[Order
         first=len(order.lines) + 1,
         field="edit.added_lines",
     )
+
+
+def _check_quantities(tx: Transaction, before: Iterable[OrderLine], after: Iterable[OrderLine]) -> None:
+    """Raise unless the units of each SKU that the edit changes keep its quantity rules. No units at all are allowed.
+
+    Raises: QuantityNotAllowed.
+    """
+    old, new = (
+        sum_quantities((line.sku, line.quantity - line.cancelled) for line in lines) for lines in (before, after)
+    )
+    changed = {sku: units for sku, units in new.items() if units and units != old.get(sku)}
+    rules = catalog_store.QUANTITY_RULES.all(tx, skus=msgspec.json.encode(list(changed)).decode())
+    check_quantities(changed, rules)
 
 
 def _move_stock(mutation: Mutation, order: Order, lines: tuple[OrderLine, ...]) -> None:

@@ -13,6 +13,7 @@ import msgspec
 
 from storekeep.server.domain.addresses import Address
 from storekeep.server.domain.calls import Call
+from storekeep.server.domain.catalog.quantity_rules import NO_RULES, check_quantities
 from storekeep.server.domain.errors import (
     CurrencyMismatch,
     CustomerNotFound,
@@ -49,7 +50,7 @@ DEFAULT_LOCATION = "main"
 MICROS = 1_000_000
 encode = msgspec.json.encode
 Offers = dict[str, list[object]]
-"""SKU -> columns of `OFFER`: product name, variant name, price in minor units, whether it is for sale."""
+"""SKU -> columns of `OFFER`: product name, variant name, price in minor units, quantity rules, whether for sale."""
 
 
 class _Terms(NamedTuple):
@@ -117,8 +118,8 @@ def place_order(db: Store, call: Call, new: NewOrder, *, rules: PlacingRules) ->
     """Place an order: freeze its prices and allocate its stock, all lines or none.
 
     Raises: InvalidField, UnknownCurrency, CustomerNotFound, LocationNotFound, ResourceDeleted, SkuNotFound, NotForSale,
-        CurrencyMismatch, InvalidAmount, ReferenceTaken, ReservationNotFound, IllegalState, OutOfStock, and the errors
-        of `mutate`.
+        CurrencyMismatch, QuantityNotAllowed, InvalidAmount, ReferenceTaken, ReservationNotFound, IllegalState,
+        OutOfStock, and the errors of `mutate`.
     """
     get_minor_digits(new.currency_code, field="currency_code")
     if is_reversed(new.ship_by_time_us, new.deliver_by_time_us):
@@ -132,6 +133,7 @@ def place_order(db: Store, call: Call, new: NewOrder, *, rules: PlacingRules) ->
         terms = _read_terms(tx, new, location_id)
         lines = price_lines(new.lines, terms.offers, currency_code=new.currency_code)
         shipping_minor = _check_shipping(new)
+        _check_quantities(new, terms.offers)
         total_minor = calculate_total(lines, shipping_minor=shipping_minor)
         if new.unique_reference:
             require_unused_reference(tx, (new.source, new.external_reference))
@@ -173,6 +175,16 @@ def place_order(db: Store, call: Call, new: NewOrder, *, rules: PlacingRules) ->
     return mutate(db, call, effect, Order)
 
 
+def _check_quantities(new: NewOrder, offered: Offers) -> None:
+    """Raise unless the units of each SKU keep its quantity rules.
+
+    Raises: QuantityNotAllowed.
+    """
+    rules = [(sku, offer[3]) for sku, offer in offered.items() if offer[3] != NO_RULES]
+    if rules:
+        check_quantities(sum_quantities(new.lines), rules)
+
+
 def _take_stock(
     mutation: Mutation, new: NewOrder, order_id: str, lines: Iterable[OrderLine], source_locations: SourceLocations
 ) -> None:
@@ -212,6 +224,7 @@ def _read_terms(tx: Transaction, new: NewOrder, location_id: str) -> _Terms:
         taken_at=new.location_id,
         quantities=encode(sum_quantities(new.lines)).decode(),
         currency_code=new.currency_code,
+        now_us=tx.now_us,
     )
     _check_parties(new, deleted=rows[0][:2])
     offers, source_locations = {}, {}
@@ -239,7 +252,7 @@ def price_lines(
         _raise_not_for_sale(offered)
     priced = []
     for index, (sku, quantity) in enumerate(lines):
-        product_name, variant_name, price_minor, _ = offered[sku]
+        product_name, variant_name, price_minor, _, _ = offered[sku]
         if not isinstance(price_minor, int):
             raise CurrencyMismatch(f"{field}[{index}].sku", f"{sku} has no price in {currency_code}")
         display_name = f"{product_name}, {variant_name}" if variant_name else str(product_name)

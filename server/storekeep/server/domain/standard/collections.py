@@ -54,6 +54,7 @@ class Collection(Generic[R]):
         attach: fills the fields that are stored in other tables.
         store_parts: writes the fields that are stored in other tables; takes the old resource, or None for a new one.
         check_unused: raises if another resource still refers to the one to delete.
+        apply_time: returns a resource as it is at a time, in microseconds since 1970, if time alone changes it.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Collection(Generic[R]):
         attach: Callable[[Transaction, list[R]], list[R]] = lambda tx, resources: resources,
         store_parts: Callable[[Transaction, R, R | None], None] = lambda tx, new, old: None,
         check_unused: Callable[[Transaction, R], None] = lambda tx, resource: None,
+        apply_time: Callable[[R, int], R] | None = None,
     ) -> None:
         self.resource = resource
         self.key = key
@@ -79,6 +81,7 @@ class Collection(Generic[R]):
         self._attach = attach
         self._store_parts = store_parts
         self._check_unused = check_unused
+        self._apply_time = apply_time
         fields = [f for f in _list_fields(resource) if hasattr(table, f.name)]
         self.rows = Rows(table, columns=[f.name for f in fields], key=key)
         self._decoders = [
@@ -99,7 +102,14 @@ class Collection(Generic[R]):
         return self.read_rows(tx, [row])[0]
 
     def read_rows(self, tx: Transaction, rows: Sequence[Sequence[Any]]) -> list[R]:
-        """Convert rows to resources."""
+        """Convert rows to resources as they are now."""
+        resources = self.read_stored_rows(tx, rows)
+        if self._apply_time is None:
+            return resources
+        return [self._apply_time(resource, tx.now_us) for resource in resources]
+
+    def read_stored_rows(self, tx: Transaction, rows: Sequence[Sequence[Any]]) -> list[R]:
+        """Convert rows to resources as they are stored."""
         return self._attach(tx, [self._read_row(row) for row in rows])
 
     def _read_row(self, row: Sequence[Any]) -> R:
@@ -160,6 +170,8 @@ class Collection(Generic[R]):
         if self.rows.find(tx, self._get_key(new_resource)) is not None:
             raise AlreadyExists(new_resource.name)
         new = _replace_fields(new_resource, version=1, create_time_us=tx.now_us, update_time_us=tx.now_us)
+        if self._apply_time is not None:
+            new = self._apply_time(new, tx.now_us)
         self.rows.insert(tx, self._build_row(new))
         self._store_parts(tx, new, None)
         mutation.record(f"{self.event}.created", before=None, after=new)
@@ -191,32 +203,34 @@ class Collection(Generic[R]):
         """
         tx = mutation.tx
         new = _replace_fields(new, version=old.version + 1, update_time_us=tx.now_us)
+        if self._apply_time is not None:
+            new = self._apply_time(new, tx.now_us)
         self.rows.update(tx, self._build_row(new))
         self._store_parts(tx, new, old)
         mutation.record(f"{self.event}.{action}", before=old, after=new)
         return new
 
     def archive(self, store: Store, call: Call, key: Key, *, etag: str) -> R:
-        """Archive a resource: take it off sale.
+        """Archive an active resource: take it off sale.
 
         Raises: the collection's `not_found`, ResourceDeleted, EtagMismatch, IllegalState.
         """
-        return self._set_state(store, call, key, etag=etag, to=ARCHIVED, action="archived")
+        return self._set_state(store, call, key, etag=etag, source=ACTIVE, to=ARCHIVED, action="archived")
 
     def unarchive(self, store: Store, call: Call, key: Key, *, etag: str) -> R:
         """Put an archived resource back on sale.
 
         Raises: the errors of `archive`.
         """
-        return self._set_state(store, call, key, etag=etag, to=ACTIVE, action="unarchived")
+        return self._set_state(store, call, key, etag=etag, source=ARCHIVED, to=ACTIVE, action="unarchived")
 
-    def _set_state(self, store: Store, call: Call, key: Key, *, etag: str, to: str, action: str) -> R:
+    def _set_state(self, store: Store, call: Call, key: Key, *, etag: str, source: str, to: str, action: str) -> R:
         def effect(mutation: Mutation) -> R:
             old = self.find(mutation.tx, key)
             check_not_deleted(old)
             check_etag(old, etag)
             state = old.state  # type: ignore[attr-defined]  # resources with a lifecycle have one
-            if state == to:
+            if state != source:
                 raise IllegalState(old.name, state=state, target=to)
             return self.replace(mutation, old, _replace_fields(old, state=to), action=action)
 

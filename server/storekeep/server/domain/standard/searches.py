@@ -33,6 +33,7 @@ class SearchRequest:
         page_size: the most results to return: 0 for the default, at most `PAGE_SIZE_MAX`.
         page_token: the token of the page to return; empty for the first page.
         show_all: whether to include resources that a search usually omits: archived products, deleted customers.
+        show_drafts: whether to include drafts of products; the caller must be allowed to see them.
     """
 
     method: str
@@ -40,11 +41,12 @@ class SearchRequest:
     page_size: int = 0
     page_token: str = ""
     show_all: bool = False
+    show_drafts: bool = False
 
     @property
     def identity(self) -> Sequence[str]:
         """The parts of the request that a page token is bound to."""
-        return self.method, WORDS_VERSION, self.query, str(self.show_all)
+        return self.method, WORDS_VERSION, self.query, str(self.show_all), str(self.show_drafts)
 
     @property
     def size(self) -> int:
@@ -65,7 +67,14 @@ def search_page(
         return Page([])
 
     def work(tx: Transaction) -> Page[R]:
-        hits = index.search(tx, condition, after=after, limit=request.size + 1, show_all=request.show_all)
+        hits = index.search(
+            tx,
+            condition,
+            after=after,
+            limit=request.size + 1,
+            show_all=request.show_all,
+            show_drafts=request.show_drafts,
+        )
         page_hits = hits[: request.size]
         items = collection.read_rows(tx, collection.rows.find_many(tx, [(hit.key,) for hit in page_hits]))
         count = count_fitting_items(items)

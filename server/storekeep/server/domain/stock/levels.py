@@ -7,13 +7,14 @@ plus the backorder limit.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import msgspec
 
 from storekeep.server.domain.calls import Call
+from storekeep.server.domain.catalog.quantity_rules import check_quantities
 from storekeep.server.domain.errors import (
     InvalidAmount,
     InvalidField,
@@ -276,33 +277,39 @@ def check_availability(db: Store, skus: Sequence[str], *, location_id: str = "")
     def work(tx: Transaction) -> list[Availability]:
         if location_id:
             require_location(tx, location_id)
-        for_sale = _read_offers(tx, skus)
+        for_sale = {sku: is_for_sale for sku, _, is_for_sale in _read_offers(tx, skus)}
         available = _read_available(tx, for_sale, location_id=location_id)
         return [Availability(sku, for_sale[sku], available[sku]) for sku in skus]
 
     return db.snapshot(work)
 
 
-def _read_offers(tx: Transaction, skus: Iterable[str]) -> dict[str, bool]:
-    """Return SKU -> whether it is for sale.
+def _read_offers(tx: Transaction, skus: Iterable[str]) -> list[tuple[str, str, bool]]:
+    """Return (SKU, quantity rules as JSON, whether it is for sale) of each SKU, in order.
 
     Raises: SkuNotFound.
     """
-    rows = store.FIND_FOR_SALE.all(tx, skus=encode(list(skus)).decode())
-    for sku, for_sale in rows:
+    rows = store.FIND_FOR_SALE.all(tx, skus=encode(list(skus)).decode(), now_us=tx.now_us)
+    for sku, _, for_sale in rows:
         if for_sale is None:
             raise SkuNotFound(sku)
-    return {sku: bool(for_sale) for sku, for_sale in rows}
+    return [(sku, rules, bool(for_sale)) for sku, rules, for_sale in rows]
 
 
-def require_for_sale(tx: Transaction, skus: Iterable[str]) -> None:
-    """Raise unless all SKUs are for sale.
+def require_for_sale(tx: Transaction, quantities: Mapping[str, int], *, sold: Container[str] | None = None) -> None:
+    """Raise unless all SKUs are for sale, and these units of each keep its quantity rules.
 
-    Raises: SkuNotFound, NotForSale.
+    Args:
+        quantities: units by SKU.
+        sold: the SKUs that must be for sale; None for all.
+
+    Raises: SkuNotFound, NotForSale, QuantityNotAllowed.
     """
-    for sku, for_sale in _read_offers(tx, skus).items():
-        if not for_sale:
+    offers = _read_offers(tx, quantities)
+    for sku, _, for_sale in offers:
+        if not for_sale and (sold is None or sku in sold):
             raise NotForSale(sku)
+    check_quantities(quantities, [(sku, rules) for sku, rules, _ in offers])
 
 
 def _read_available(tx: Transaction, skus: Iterable[str], *, location_id: str) -> dict[str, dict[str, int]]:

@@ -186,7 +186,8 @@ def _build_reservation(row: Sequence[Any], lines: tuple[Share, ...]) -> Reservat
 def reserve(db: Store, call: Call, new: NewReservation) -> Reservation:
     """Reserve stock, all lines or none. For a unique reference, update the active reservation that has it, if any.
 
-    Raises: InvalidField, LocationNotFound, ResourceDeleted, SkuNotFound, NotForSale, OutOfStock.
+    Raises: InvalidField, LocationNotFound, ResourceDeleted, SkuNotFound, NotForSale, QuantityNotAllowed,
+        OutOfStock.
     """
     if new.unique_reference and not new.reference:
         raise InvalidField("reference", "is required with unique_reference")
@@ -323,14 +324,15 @@ def _change_lines(
 ) -> tuple[Share, ...]:
     """Change the reserved units to those of new lines. Only SKUs that need additional units must be for sale.
 
-    Raises: LocationNotFound, ResourceDeleted, SkuNotFound, NotForSale, OutOfStock.
+    Raises: LocationNotFound, ResourceDeleted, SkuNotFound, NotForSale, QuantityNotAllowed, OutOfStock.
     """
     if location_id:
         require_location(mutation.tx, location_id)
     reserved = sum_quantities((share.sku, share.quantity) for share in old.lines)
-    grown = [sku for sku, units in sum_quantities(lines).items() if units > reserved.get(sku, 0)]
-    if grown:
-        require_for_sale(mutation.tx, grown)
+    changed = {sku: units for sku, units in sum_quantities(lines).items() if units != reserved.get(sku)}
+    if changed:
+        grown = {sku for sku, units in changed.items() if units > reserved.get(sku, 0)}
+        require_for_sale(mutation.tx, changed, sold=grown)
     return change_reserved_units(mutation, old.name, old.lines, _number_lines(lines), location_id=location_id)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import peewee
 
 from storekeep.server.store.sql.statements import Statement, parameter
@@ -27,7 +29,10 @@ class Category(Deletable):
 
 
 class Product(Deletable):
-    """One product; `category_id` is empty for a product without a category; `labels` is a JSON object."""
+    """One product; `category_id` is empty for a product without a category; `labels` and `media` are JSON.
+
+    A product with the state DRAFT counts as ACTIVE from `publish_time_us` on; NULL means never.
+    """
 
     id = peewee.TextField(primary_key=True)
     display_name = peewee.TextField()
@@ -35,6 +40,8 @@ class Product(Deletable):
     category_id = peewee.TextField(index=True)
     state = peewee.TextField()
     labels = peewee.TextField()
+    publish_time_us = peewee.BigIntegerField(null=True)
+    media = peewee.TextField(constraints=[peewee.SQL("DEFAULT '[]'")])
 
     class Meta:
         table_name = "products"
@@ -46,7 +53,7 @@ class Product(Deletable):
 
 
 class Variant(Deletable):
-    """One variant, keyed by its immutable SKU; `options` is a JSON object."""
+    """One variant, keyed by its immutable SKU; `options`, `labels` and `quantity_rules` are JSON, `null` if none."""
 
     sku = peewee.TextField(primary_key=True)
     product = peewee.ForeignKeyField(Product, backref="variants", index=False)
@@ -58,6 +65,8 @@ class Variant(Deletable):
     weight_g = peewee.IntegerField(null=True)
     barcode = peewee.TextField(index=True)
     state = peewee.TextField()
+    labels = peewee.TextField(constraints=[peewee.SQL("DEFAULT '{}'")])
+    quantity_rules = peewee.TextField(constraints=[peewee.SQL("DEFAULT 'null'")])
 
     class Meta:
         table_name = "variants"
@@ -81,9 +90,49 @@ class Price(Table):
         without_rowid = True
 
 
+ON_SALE = """
+    (products.state = 'ACTIVE' OR products.state = 'DRAFT' AND products.publish_time_us IS NOT NULL
+     AND products.publish_time_us <= :now_us)
+"""
+"""SQL for whether a product is active at a time. NULL without a product."""
+
+
+def is_draft(now_us: int) -> Any:
+    """Return as SQL whether a product is a draft at a time, in microseconds since 1970. It is never NULL."""
+    return (Product.state == "DRAFT") & (peewee.fn.COALESCE(Product.publish_time_us, 2**63 - 1) > now_us)
+
+
+def compare_product_state(operation: str, state: str, now_us: int) -> Any:
+    """Return a comparison with the state of a product at a time as SQL: a published draft counts as ACTIVE.
+
+    Args:
+        operation: `=` or `!=`.
+    """
+    equal = Product.state == state
+    if state == "DRAFT":
+        equal = is_draft(now_us)
+    if state == "ACTIVE":
+        equal = equal | ((Product.state == "DRAFT") & ~is_draft(now_us))
+    return equal if operation == "=" else ~equal
+
+
+def belongs_to_draft(now_us: int) -> Any:
+    """Return as SQL whether the product of a variant is a draft at a time."""
+    drafts = Product.select(peewee.SQL("1")).where((Product.id == Variant.product) & is_draft(now_us))
+    return peewee.fn.EXISTS(drafts)
+
+
+DRAFTS = Statement(
+    """
+    SELECT id FROM products
+    WHERE id IN TEXTS(:product_ids) AND state = 'DRAFT' AND (publish_time_us IS NULL OR publish_time_us > :now_us)
+    """
+)
+"""Ids of those products that are drafts."""
 PRICES_BY_SKU = Statement(
     "SELECT sku, currency_code, amount_minor FROM prices WHERE sku IN TEXTS(:skus) ORDER BY sku, currency_code"
 )
+QUANTITY_RULES = Statement("SELECT sku, quantity_rules FROM variants WHERE sku IN TEXTS(:skus)")
 FIND_BY_SKU = Statement(lambda: Variant.select(Variant.product, Variant.id).where(Variant.sku == parameter("sku")))
 """The product and the id of the variant with a SKU."""
 CATEGORY_IN = Statement(

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+
 import peewee
 
+from storekeep.server.store.sql.listings import HAS, PREFIX, PRESENT, compare
 from storekeep.server.store.sql.transactions import Deletable
 
 
 class Customer(Deletable):
-    """One customer; `addresses` and `labels` are JSON."""
+    """One customer; `addresses`, `labels` and `groups` are JSON."""
 
     id = peewee.TextField(primary_key=True)
     display_name = peewee.TextField()
@@ -16,6 +19,9 @@ class Customer(Deletable):
     phone = peewee.TextField()
     addresses = peewee.TextField()
     labels = peewee.TextField()
+    groups = peewee.TextField(constraints=[peewee.SQL("DEFAULT '[]'")])
+    company = peewee.TextField(constraints=[peewee.SQL("DEFAULT ''")])
+    tax_id = peewee.TextField(constraints=[peewee.SQL("DEFAULT ''")])
 
     class Meta:
         table_name = "customers"
@@ -24,3 +30,16 @@ class Customer(Deletable):
             (("update_time_us", "id"), False),
             (("display_name", "id"), False),
         )
+
+
+def match_group(operation: str, group: str | None, _now_us: int) -> peewee.Expression:
+    """Return the condition for members of a customer group, as SQL.
+
+    Args:
+        operation: `:`, `PREFIX`, or `PRESENT` for any group.
+    """
+    if operation == PRESENT:
+        present: peewee.Expression = Customer.groups != "[]"
+        return present
+    quoted = json.dumps(group, ensure_ascii=False)
+    return compare(Customer.groups, HAS, quoted[:-1] if operation == PREFIX else quoted)

@@ -8,7 +8,7 @@ from storekeep.server.store.sql.listings import HAS, PRESENT, compare
 from storekeep.server.store.sql.many_rows import RowsInsert, build_select_columns, build_update
 from storekeep.server.store.sql.statements import Statement, parameter
 from storekeep.server.store.sql.transactions import Table, Versioned
-from storekeep.server.store.tables.catalog import Variant
+from storekeep.server.store.tables.catalog import ON_SALE, Variant
 from storekeep.server.store.tables.customers import Customer
 from storekeep.server.store.tables.stock import FIRST_LEVEL, Location
 
@@ -120,8 +120,9 @@ OFFER = Statement(
            (SELECT phone FROM customers WHERE id = :customer_id),
            requested.key, taken.location_id, taken.on_hand, products.display_name, variants.display_name,
            (SELECT amount_minor FROM prices WHERE prices.sku = requested.key AND currency_code = :currency_code),
+           variants.quantity_rules,
            variants.state = 'ACTIVE' AND variants.delete_time_us IS NULL
-           AND products.state = 'ACTIVE' AND products.delete_time_us IS NULL
+           AND {ON_SALE} AND products.delete_time_us IS NULL
     FROM PAIRS(:quantities) AS requested
     LEFT JOIN variants ON variants.sku = requested.key
     LEFT JOIN products ON products.id = variants.product_id
@@ -133,7 +134,7 @@ OFFER = Statement(
 First, the same in each row: delete time of the customer and of the location (0: not deleted, NULL: does not exist), and
 the customer's e-mail address and phone number. Then the SKU, the location that supplies all its units and the units on
 hand there (NULL if no location has them all, see `FIRST_LEVEL`), product and variant name, price in one currency (NULL:
-none), and whether it is for sale (NULL: unknown SKU). `quantities` is JSON: SKU -> units."""
+none), quantity rules (JSON), and whether it is for sale (NULL: unknown SKU). `quantities` is JSON: SKU -> units."""
 LINE_COLUMNS = (
     "line_number",
     "variant",

@@ -15,7 +15,7 @@ from storekeep.server.runtime.words import AllOf, Condition, Term, list_words
 from storekeep.server.store.sql.dialects import Dialect
 from storekeep.server.store.sql.statements import Statement
 from storekeep.server.store.sql.transactions import Table, Transaction
-from storekeep.server.store.tables.catalog import Product
+from storekeep.server.store.tables.catalog import ON_SALE, Product
 from storekeep.server.store.tables.customers import Customer
 
 RANK_STEP = 2**40
@@ -121,7 +121,7 @@ class SearchIndex:
 
     Args:
         noun: the singular of the resource's table.
-        condition: SQL that a found row must meet, with the parameter `:show_all`.
+        condition: SQL that a found row must meet, with the parameters of `search`.
     """
 
     def __init__(self, noun: str, *, condition: str) -> None:
@@ -181,13 +181,22 @@ class SearchIndex:
         return {key: Words(*words) for key, *words in self._find.all(tx, keys=keys)}
 
     def search(
-        self, tx: Transaction, condition: Condition, *, after: Sequence[int], limit: int, show_all: bool = False
+        self,
+        tx: Transaction,
+        condition: Condition,
+        *,
+        after: Sequence[int],
+        limit: int,
+        show_all: bool = False,
+        show_drafts: bool = False,
     ) -> list[Hit]:
         """Return the next hits, best match first.
 
         Args:
             after: the position of the last hit before; (0, 0) for the first hits.
             limit: the most hits to return.
+            show_all: include resources that a search usually omits: archived products, deleted customers.
+            show_drafts: include drafts of products.
         """
         last_level, last_rank = after
         hits: list[Hit] = []
@@ -200,6 +209,8 @@ class SearchIndex:
                 in_title=level == TITLE,
                 rank=last_rank if level == last_level else 0,
                 show_all=show_all,
+                show_drafts=show_drafts,
+                now_us=tx.now_us,
                 limit=limit - len(hits),
             )
             hits += [Hit(key, (level, rank)) for key, rank in rows]
@@ -207,7 +218,11 @@ class SearchIndex:
 
 
 PRODUCT_INDEX = SearchIndex(
-    "product", condition="products.delete_time_us IS NULL AND (:show_all OR products.state = 'ACTIVE')"
+    "product",
+    condition=f"""
+    products.delete_time_us IS NULL
+    AND ({ON_SALE} OR :show_all AND products.state = 'ARCHIVED' OR :show_drafts AND products.state = 'DRAFT')
+    """,
 )
 CUSTOMER_INDEX = SearchIndex("customer", condition="(:show_all OR customers.delete_time_us IS NULL)")
 PRODUCT_TEXTS = Statement("SELECT display_name, description FROM products WHERE id = :product_id")

@@ -10,7 +10,7 @@ from storekeep.server.store.sql.listings import OPERATIONS
 from storekeep.server.store.sql.many_rows import RowsInsert, RowsStatement
 from storekeep.server.store.sql.statements import Statement, parameter
 from storekeep.server.store.sql.transactions import Deletable, Table
-from storekeep.server.store.tables.catalog import Product, Variant
+from storekeep.server.store.tables.catalog import ON_SALE, Product, Variant
 
 DEFAULT_0 = peewee.SQL("DEFAULT 0")
 """Value of existing rows in a column that was added later."""
@@ -226,17 +226,17 @@ ALLOCATIONS_BY_SOURCE = Statement(
 )
 """(source, line, SKU, location, allocated units) of some sources. `source <> ''` lets SQLite use the partial index."""
 FIND_FOR_SALE = Statement(
-    """
-    SELECT requested.value,
+    f"""
+    SELECT requested.value, variants.quantity_rules,
            variants.state = 'ACTIVE' AND variants.delete_time_us IS NULL
-           AND products.state = 'ACTIVE' AND products.delete_time_us IS NULL
+           AND {ON_SALE} AND products.delete_time_us IS NULL
     FROM TEXTS(:skus) AS requested
     LEFT JOIN variants ON variants.sku = requested.value
     LEFT JOIN products ON products.id = variants.product_id
     ORDER BY requested.key
-    """
+    """  # noqa: S608 - the names of columns
 )
-"""(SKU, whether for sale) of each requested SKU, in order; NULL for an unknown SKU."""
+"""(SKU, quantity rules as JSON, whether for sale) of each requested SKU, in order; NULL for an unknown SKU."""
 INSERT_LEVELS = Statement(
     """
     INSERT INTO stock_levels (
