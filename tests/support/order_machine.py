@@ -25,6 +25,7 @@ from storekeep.server.domain.orders.placing import NewOrder, PlacingRules
 from storekeep.server.domain.samples import load_sample
 from storekeep.server.domain.stock import levels as inventory
 from storekeep.server.domain.stock import reservations
+from storekeep.server.domain.stock.adjustments import adjust_stock, change_stock, set_stock
 from storekeep.server.domain.stock.expiry import expire_batch, set_expirers
 from storekeep.server.domain.stock.locations import LOCATIONS, Location
 from storekeep.server.domain.stock.reservations import NewReservation
@@ -67,7 +68,7 @@ def prepare(database: Database) -> None:
     for name in PRIORITIES.keys() - {"main"}:
         LOCATIONS.create(store, CALL, Location(name, name, priority=PRIORITIES[name]))
     for sku in COUNTED:
-        inventory.set_stock(store, CALL, ("main", sku), quantity=LEFT)
+        change_stock(store, CALL, set_stock(("main", sku), quantity=LEFT))
     store.close()
 
 
@@ -166,7 +167,7 @@ class OrderLife(RuleBasedStateMachine):
         self.play(
             "adjust",
             lambda: self.model.adjust((location, sku), delta, cause=cause),
-            lambda: inventory.adjust_stock(self.store, CALL, (location, sku), quantity_delta=delta, cause=cause),
+            lambda: change_stock(self.store, CALL, adjust_stock((location, sku), quantity_delta=delta, cause=cause)),
         )
 
     @rule(location=locations, sku=skus, quantity=st.integers(0, 9), limits=st.none() | st.integers(0, 8))
@@ -178,7 +179,7 @@ class OrderLife(RuleBasedStateMachine):
         self.play(
             "set",
             lambda: self.model.set((location, sku), quantity),
-            lambda: inventory.set_stock(self.store, CALL, (location, sku), quantity=quantity),
+            lambda: change_stock(self.store, CALL, set_stock((location, sku), quantity=quantity)),
         )
 
     def update_level(self, location: str, sku: str, backorder: int, safety: int) -> None:

@@ -4,6 +4,7 @@ from google.type.money_pb2 import (
     Money,
 )
 
+from storekeep.client.batches import BatchResults
 from storekeep.client.calls import (
     CallOptions,
     ReadOptions,
@@ -130,10 +131,13 @@ from storekeep.v1.auth_pb2 import (
     WhoAmIResponse,
 )
 from storekeep.v1.customers_pb2 import (
+    CreateCustomerRequest,
     Customer,
     CustomerAddress,
+    UpdateCustomerRequest,
 )
 from storekeep.v1.inventory_pb2 import (
+    AdjustStockRequest,
     Availability,
     Location,
     LocationAvailability,
@@ -141,6 +145,7 @@ from storekeep.v1.inventory_pb2 import (
     Reservation,
     ReservationLine,
     ReservationState,
+    SetStockRequest,
     StockDifference,
     StockDifferenceKind,
     StockLevel,
@@ -167,8 +172,12 @@ from storekeep.v1.orders_pb2 import (
 from storekeep.v1.products_pb2 import (
     Category,
     CategoryState,
+    CreateProductRequest,
+    CreateVariantRequest,
     Product,
     ProductState,
+    UpdateProductRequest,
+    UpdateVariantRequest,
     Variant,
     VariantState,
 )
@@ -178,6 +187,7 @@ __all__ = [
     "DEFAULT_TIMEOUT_S",
     "REASONS",
     "Address",
+    "AdjustStockRequest",
     "AlreadyExists",
     "ApiKey",
     "ApiKeyInvalid",
@@ -186,6 +196,7 @@ __all__ = [
     "AuditEntryNotFound",
     "AuditEntryUnreadable",
     "Availability",
+    "BatchResults",
     "CallOptions",
     "CallTimedOut",
     "Category",
@@ -195,6 +206,9 @@ __all__ = [
     "ClientClosed",
     "Conflict",
     "CreateApiKeyResponse",
+    "CreateCustomerRequest",
+    "CreateProductRequest",
+    "CreateVariantRequest",
     "CurrencyMismatch",
     "Customer",
     "CustomerAddress",
@@ -276,6 +290,7 @@ __all__ = [
     "ServerUnreachable",
     "ServiceAccount",
     "ServiceAccountNotFound",
+    "SetStockRequest",
     "Shortage",
     "ShuttingDown",
     "SkuNotFound",
@@ -304,6 +319,9 @@ __all__ = [
     "UnknownCurrency",
     "UnknownMethod",
     "UnknownPermission",
+    "UpdateCustomerRequest",
+    "UpdateProductRequest",
+    "UpdateVariantRequest",
     "Variant",
     "VariantNotFound",
     "VariantState",

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import grpc
 
 from storekeep.server.domain.integrity.reconciliation import Difference, reconcile
+from storekeep.server.domain.standard.batches import Effect
 from storekeep.server.domain.standard.lists import ListRequest
 from storekeep.server.domain.standard.pages import PageTokens
 from storekeep.server.domain.standard.resources import make_etag, new_id
 from storekeep.server.domain.stock import levels as inventory
 from storekeep.server.domain.stock import locations, reservations
+from storekeep.server.domain.stock.adjustments import adjust_stock, change_stock, set_stock
 from storekeep.server.domain.stock.levels import Availability, StockLevel, StockMovement
 from storekeep.server.domain.stock.locations import LOCATIONS, Location
 from storekeep.server.domain.stock.reservations import TTL_DEFAULT_S, NewReservation, Reservation
+from storekeep.server.servicers.batches import build_results, change_batch, check_parents
 from storekeep.server.servicers.calls import build_call, build_list_request
 from storekeep.server.servicers.converters import (
     MICROS,
@@ -153,6 +159,28 @@ def parse_ttl_us(request: pb.ReserveStockRequest | pb.ExtendReservationRequest) 
     return request.ttl.seconds * MICROS + request.ttl.nanos // 1000
 
 
+def parse_adjustment(request: pb.AdjustStockRequest) -> Effect[StockLevel]:
+    """Parse an adjustment of a stock level."""
+    return adjust_stock(
+        parse_key(request.name),
+        quantity_delta=request.quantity_delta,
+        cause=CAUSE_NAMES.get(request.cause, inventory.ADJUST),
+        reason=request.reason,
+        etag=request.etag,
+    )
+
+
+def parse_count(request: pb.SetStockRequest) -> Effect[StockLevel]:
+    """Parse a count of a stock level."""
+    return set_stock(
+        parse_key(request.name),
+        quantity=request.quantity,
+        expected_quantity=request.expected_quantity if request.HasField("expected_quantity") else None,
+        reason=request.reason,
+        etag=request.etag,
+    )
+
+
 class InventoryServicer(inventory_pb2_grpc.InventoryServiceServicer):
     """The RPCs of InventoryService; the contract documents each one."""
 
@@ -215,28 +243,31 @@ class InventoryServicer(inventory_pb2_grpc.InventoryServiceServicer):
         return pb.BatchGetStockLevelsResponse(stock_levels=[build_stock_level(item) for item in items])
 
     def AdjustStock(self, request: pb.AdjustStockRequest, context: grpc.ServicerContext) -> pb.StockLevel:
-        level = inventory.adjust_stock(
-            self._store,
-            build_call(request),
-            parse_key(request.name),
-            quantity_delta=request.quantity_delta,
-            cause=CAUSE_NAMES.get(request.cause, inventory.ADJUST),
-            reason=request.reason,
-            etag=request.etag,
-        )
-        return build_stock_level(level)
+        return build_stock_level(change_stock(self._store, build_call(request), parse_adjustment(request)))
+
+    def BatchAdjustStock(
+        self, request: pb.BatchAdjustStockRequest, context: grpc.ServicerContext
+    ) -> pb.BatchAdjustStockResponse:
+        results = self._change_levels(request, parse_adjustment)
+        return pb.BatchAdjustStockResponse(results=results)
 
     def SetStock(self, request: pb.SetStockRequest, context: grpc.ServicerContext) -> pb.StockLevel:
-        level = inventory.set_stock(
-            self._store,
-            build_call(request),
-            parse_key(request.name),
-            quantity=request.quantity,
-            expected_quantity=request.expected_quantity if request.HasField("expected_quantity") else None,
-            reason=request.reason,
-            etag=request.etag,
+        return build_stock_level(change_stock(self._store, build_call(request), parse_count(request)))
+
+    def BatchSetStock(
+        self, request: pb.BatchSetStockRequest, context: grpc.ServicerContext
+    ) -> pb.BatchSetStockResponse:
+        results = self._change_levels(request, parse_count)
+        return pb.BatchSetStockResponse(results=results)
+
+    def _change_levels(self, request: Any, parse: Callable[[Any], Effect[StockLevel]]) -> list[pb.StockLevelResult]:
+        """Change the levels of a batch and return the message of each result."""
+        parents = (item.name.rpartition("/stockLevels/")[0] for item in request.requests)
+        check_parents(request.parent, parents, field="name")
+        results = change_batch(
+            self._store, request, parse, get_keys=lambda item: [("name", item.name)], resource=StockLevel
         )
-        return build_stock_level(level)
+        return build_results(results, pb.StockLevelResult, field="stock_level", build=build_stock_level)
 
     def CheckAvailability(
         self, request: pb.CheckAvailabilityRequest, context: grpc.ServicerContext

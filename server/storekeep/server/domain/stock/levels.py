@@ -20,7 +20,6 @@ from storekeep.server.domain.errors import (
     LocationNotFound,
     NotForSale,
     OutOfStock,
-    QuantityMismatch,
     ResourceDeleted,
     SkuNotFound,
     StockLevelNotFound,
@@ -345,56 +344,7 @@ def list_movements(db: Store, request: ListRequest, *, tokens: PageTokens) -> Pa
 # -- changing levels
 
 
-def adjust_stock(
-    db: Store, call: Call, key: Key, *, quantity_delta: int, cause: str = ADJUST, reason: str = "", etag: str = ""
-) -> StockLevel:
-    """Add or subtract units on hand.
-
-    Args:
-        quantity_delta: units to add; negative to subtract.
-
-    Raises: LocationNotFound, ResourceDeleted, SkuNotFound, EtagMismatch, OutOfStock, InvalidAmount.
-    """
-
-    def effect(mutation: Mutation) -> StockLevel:
-        old = _find_level_for_update(mutation, key, etag=etag)
-        return _change_on_hand(mutation, old, key, quantity_delta=quantity_delta, cause=cause, reason=reason)
-
-    return mutate(db, call, effect, StockLevel)
-
-
-def set_stock(
-    db: Store,
-    call: Call,
-    key: Key,
-    *,
-    quantity: int,
-    expected_quantity: int | None = None,
-    reason: str = "",
-    etag: str = "",
-) -> StockLevel:
-    """Set the units on hand to a counted quantity. Write nothing if they are equal.
-
-    Args:
-        expected_quantity: the units on hand that the caller has seen; None to skip the check.
-
-    Raises: LocationNotFound, ResourceDeleted, SkuNotFound, EtagMismatch, QuantityMismatch, OutOfStock.
-    """
-
-    def effect(mutation: Mutation) -> StockLevel:
-        old = _find_level_for_update(mutation, key, etag=etag)
-        on_hand = 0 if old is None else old.on_hand
-        if expected_quantity not in (None, on_hand):
-            name = "locations/{}/stockLevels/{}".format(*key)
-            raise QuantityMismatch(name, expected_quantity=expected_quantity or 0, on_hand=on_hand)
-        if old is not None and quantity == on_hand:
-            return old
-        return _change_on_hand(mutation, old, key, quantity_delta=quantity - on_hand, cause=COUNT, reason=reason)
-
-    return mutate(db, call, effect, StockLevel)
-
-
-def _find_level_for_update(mutation: Mutation, key: Key, *, etag: str) -> StockLevel | None:
+def find_level_for_update(mutation: Mutation, key: Key, *, etag: str) -> StockLevel | None:
     """Write pending expiries of the SKU, then return the level, or None if it does not exist yet.
 
     Raises: LocationNotFound, ResourceDeleted, SkuNotFound, EtagMismatch.
@@ -427,7 +377,7 @@ def _build_empty_level(key: Key) -> StockLevel:
     )
 
 
-def _change_on_hand(
+def change_on_hand(
     mutation: Mutation, old: StockLevel | None, key: Key, *, quantity_delta: int, cause: str, reason: str
 ) -> StockLevel:
     """Change the units on hand, write the movement and return the new level.
@@ -468,7 +418,7 @@ def update_level(db: Store, call: Call, key: Key, *, changes: Mapping[str, int],
     """
 
     def effect(mutation: Mutation) -> StockLevel:
-        old = _find_level_for_update(mutation, key, etag=etag)
+        old = find_level_for_update(mutation, key, etag=etag)
         new = msgspec.structs.replace(old or _build_empty_level(key), **changes)
         if new == old:
             return new
