@@ -7,17 +7,21 @@ cannot validate the variant and stock of a new product, because the product is n
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 
+from storekeep.cli.imports.batches import write_batch
 from storekeep.cli.imports.categories import CategoryIndex
 from storekeep.cli.imports.columns import InvalidCell, Target, Values
 from storekeep.cli.imports.ids import make_slug, parse_id, parse_sku
 from storekeep.cli.imports.lookups import find_existing
 from storekeep.cli.imports.runs import Outcome
-from storekeep.cli.imports.stock import Count, find_on_hand, parse_location_id, set_on_hand
+from storekeep.cli.imports.stock import Count, find_on_hand, parse_location_id, set_levels, set_on_hand
 from storekeep.cli.names import to_product_name
 from storekeep.client import (
     AlreadyExists,
+    CreateProductRequest,
+    CreateVariantRequest,
     Money,
     Product,
     ProductState,
@@ -105,6 +109,10 @@ class ExistingResources:
     variants: Mapping[str, Variant]
     on_hand: Mapping[str, int]
     categories: Mapping[str, str | InvalidCell]
+    creators: Mapping[str, ProductItem] = field(default_factory=dict)
+    """The row for which each new product and variant was created, by name."""
+    levels: Mapping[str, Outcome] = field(default_factory=dict)
+    """The outcome of each stock level that was set with its new variant, by name."""
 
 
 class ProductImporter:
@@ -150,16 +158,60 @@ class ProductImporter:
         category_texts = dict.fromkeys(item.category for item in items if item.category is not None)
         categories = {text: self._categories.find_or_create(text) for text in category_texts}
         existing = ExistingResources(products, variants, find_on_hand(self._client, counts), categories)
-        return lambda item: self._write(item, existing)
+        created = self._create_batches(items, existing)
+        return lambda item: self._write(item, created)
+
+    def _create_batches(self, items: Sequence[ProductItem], existing: ExistingResources) -> ExistingResources:
+        """Create the missing products and variants of a chunk in one call each, and set the stock of these variants.
+
+        Returns: the existing resources, with those that were created.
+        """
+        products, creators = self._create_products(items, existing)
+        if self._dry_run:
+            return replace(existing, creators={name: creators[name] for name in products})
+        existing = replace(existing, products={**existing.products, **products})
+        missing = {
+            item.variant_name: item
+            for item in reversed(items)
+            if item.product_name in existing.products and item.variant_name not in existing.variants
+        }
+        variants = write_batch(
+            {name: _build_variant_request(item) for name, item in missing.items()},
+            lambda batch: self._client.variants.batch_create(batch, per_item=True, **self._write_options),
+        )
+        counts = [item.count for name, item in missing.items() if name in variants and item.count is not None]
+        levels = set_levels(self._client, counts, on_hand=existing.on_hand, options=self._write_options)
+        made = {name: creators[name] for name in products} | {name: missing[name] for name in variants}
+        return replace(existing, variants={**existing.variants, **variants}, creators=made, levels=levels)
+
+    def _create_products(
+        self, items: Sequence[ProductItem], existing: ExistingResources
+    ) -> tuple[dict[str, Product], dict[str, ProductItem]]:
+        """Create the missing products. Return them, and the first row of each missing product, by name."""
+        missing = {item.product_name: item for item in reversed(items) if item.product_name not in existing.products}
+        requests = {}
+        for name, item in missing.items():
+            with suppress(InvalidCell):
+                product = item.apply_to_product(Product(), category=_get_category(item, existing))
+                requests[name] = CreateProductRequest(product=product, product_id=item.product_id)
+        products = write_batch(
+            requests, lambda batch: self._client.products.batch_create(batch, per_item=True, **self._write_options)
+        )
+        return products, missing
 
     def _write(self, item: ProductItem, existing: ExistingResources) -> Outcome:
         product, outcome = self._write_product(item, existing)
         if product is None:
             return outcome
-        outcomes = [outcome, self._write_variant(item, existing.variants.get(item.variant_name))]
+        if existing.creators.get(item.variant_name) is item:
+            outcomes = [outcome, Outcome.CREATED]
+        else:
+            outcomes = [outcome, self._write_variant(item, existing.variants.get(item.variant_name))]
         if item.count is not None and not (self._dry_run and outcomes[1] is Outcome.CREATED):
-            stock_outcome = set_on_hand(self._client, item.count, on_hand=existing.on_hand, options=self._write_options)
-            outcomes.append(stock_outcome)
+            outcomes.append(
+                existing.levels.get(item.count.level_name)
+                or set_on_hand(self._client, item.count, on_hand=existing.on_hand, options=self._write_options)
+            )
         outcomes.append(self._write_state(item, product))
         return _combine_outcomes(outcomes)
 
@@ -167,6 +219,8 @@ class ProductImporter:
         """Return the product and its outcome. The product is None if a dry run would have created it."""
         category = _get_category(item, existing)
         current = existing.products.get(item.product_name)
+        if existing.creators.get(item.product_name) is item:
+            return current, Outcome.CREATED
         if current is None:
             try:
                 created = self._client.products.create(
@@ -235,6 +289,11 @@ def _combine_outcomes(outcomes: Sequence[Outcome]) -> Outcome:
     if outcomes[0] is Outcome.CREATED:
         return Outcome.CREATED
     return Outcome.UNCHANGED if set(outcomes) == {Outcome.UNCHANGED} else Outcome.UPDATED
+
+
+def _build_variant_request(item: ProductItem) -> CreateVariantRequest:
+    variant = item.apply_to_variant(Variant())
+    return CreateVariantRequest(parent=item.product_name, variant=variant, variant_id=item.variant_id)
 
 
 def _get_category(item: ProductItem, existing: ExistingResources) -> str | None:

@@ -9,12 +9,13 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from storekeep.cli.imports.batches import write_batch
 from storekeep.cli.imports.columns import Target, Values
 from storekeep.cli.imports.ids import parse_id, parse_sku
 from storekeep.cli.imports.lookups import FILTER_TERMS_MAX, split_batches
 from storekeep.cli.imports.runs import Outcome
 from storekeep.cli.names import MAIN_LOCATION, quote_text, to_location_name, to_stock_level_name
-from storekeep.client import Storekeep, WriteOptions
+from storekeep.client import SetStockRequest, Storekeep, WriteOptions
 
 REASON = "import"
 """Reason of stock movements by imports."""
@@ -57,9 +58,12 @@ class StockImporter:
         return item.level_name
 
     def look_up(self, items: Sequence[Count]) -> Callable[[Count], Outcome]:
-        """Look up the existing stock levels of a chunk. Return the function that writes one item."""
-        on_hand = find_on_hand(self._client, items)
-        return lambda item: set_on_hand(self._client, item, on_hand=on_hand, options=self._write_options)
+        """Look up the existing stock levels of a chunk and set them. Return the function that sets one left level."""
+        on_hand, options = find_on_hand(self._client, items), self._write_options
+        outcomes = set_levels(self._client, items, on_hand=on_hand, options=options)
+        return lambda item: (
+            outcomes.get(item.level_name) or set_on_hand(self._client, item, on_hand=on_hand, options=options)
+        )
 
 
 def parse_location_id(values: Values) -> str:
@@ -79,6 +83,24 @@ def find_on_hand(client: Storekeep, counts: Iterable[Count]) -> Mapping[str, int
             levels = client.inventory.list_stock_levels(to_location_name(location), filter=terms, page_size=1000)
             on_hand.update((level.name, level.on_hand) for level in levels)
     return on_hand
+
+
+def set_levels(
+    client: Storekeep, counts: Iterable[Count], *, on_hand: Mapping[str, int], options: WriteOptions
+) -> dict[str, Outcome]:
+    """Set the stock levels of a chunk to the counted units. Return the outcomes of those that succeeded, by name."""
+    requests = {
+        count.level_name: SetStockRequest(
+            name=count.level_name,
+            quantity=count.quantity,
+            expected_quantity=on_hand.get(count.level_name, 0),
+            reason=REASON,
+        )
+        for count in counts
+        if on_hand.get(count.level_name) != count.quantity
+    }
+    done = write_batch(requests, lambda batch: client.inventory.batch_set_stock(batch, per_item=True, **options))
+    return {name: Outcome.UPDATED if name in on_hand else Outcome.CREATED for name in done}
 
 
 def set_on_hand(client: Storekeep, count: Count, *, on_hand: Mapping[str, int], options: WriteOptions) -> Outcome:
