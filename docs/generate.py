@@ -21,6 +21,7 @@ from docs.pages import api, chain, configuration, database, errors, licenses, or
 PAGES: dict[str, Callable[[], str]] = {
     "chain.md": chain.build_page,
     "errors.md": errors.build_page,
+    "changeable-fields.md": order_states.build_fields_page,
     "permissions.md": permissions.build_page,
     "configuration.md": configuration.build_page,
     "database.md": database.build_page,

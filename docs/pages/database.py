@@ -88,8 +88,8 @@ def get_type(field: peewee.Field) -> str:
 
 
 def is_key(field: peewee.Field) -> bool:
-    """Whether the column is the primary key, or part of it."""
-    return any(field is key for key in field.model._meta.get_primary_keys())
+    """Whether the column is the primary key, or part of it. The expression of an index is not."""
+    return isinstance(field, peewee.Field) and any(field is key for key in field.model._meta.get_primary_keys())
 
 
 def list_index_rows(model: type[Table]) -> list[tuple[str, str]]:
@@ -112,7 +112,7 @@ def get_column_name(field: peewee.Field | peewee.SQL) -> str:
 def describe_index(fields: list[peewee.Field | peewee.SQL], *, unique: bool) -> str:
     """Return the purpose of an index. The last column of an index for pages breaks ties."""
     names = [get_column_name(field) for field in fields]
-    if isinstance(fields[0], peewee.SQL):
+    if isinstance(fields[0], peewee.SQL) and len(fields) > 1:
         return f"look-up by {' and '.join(names[1:])}, within each {names[0]}"
     if unique:
         return f"uniqueness; look-up by {' and '.join(names)}"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 from storekeep.client import Storekeep
+from tests.cli.test_commands import COMMANDS
 from tests.support.command_line import CommandLine
 from tests.support.processes import ServerProcess
 
@@ -155,11 +157,35 @@ def test_stock_is_reserved_extended_and_released(cli: CommandLine) -> None:
 def test_reservation_is_taken_by_an_order(cli: CommandLine) -> None:
     sku = make_tea(cli, "jasmine", stock=5)
     cli.json("customers", "create", "--id", "jasmine", "--name", "Jasmine")
-    made = cli.json("reservations", "reserve", "--line", f"{sku}=5")
+    held = [cli.json("reservations", "reserve", "--line", f"{sku}={units}")["name"] for units in (3, 2)]
     line = ("--customer", "jasmine", "--line", f"{sku}=5", "--currency", "EUR")
     assert "OUT_OF_STOCK" in cli("orders", "place", *line).err
-    order = cli.json("orders", "place", *line, "--reservation", made["name"])
-    assert cli.json("reservations", "show", made["name"])["order"] == order["name"]
+    order = cli.json("orders", "place", *line, "--reservation", held[0], "--reservation", held[1])
+    assert cli.json("reservations", "show", held[1])["order"] == order["name"]
+
+
+def test_reservation_is_updated(cli: CommandLine) -> None:
+    sku = make_tea(cli, "bancha-two", stock=5)
+    reserve = ("reservations", "reserve", "--line", f"{sku}=1", "--reference", "cart-8", "--unique-reference")
+    name = cli.json(*reserve)["name"]
+    assert cli.json(*reserve, "--label", "till=7")["name"] == name
+    changed = cli.json("reservations", "update", name, "--line", f"{sku}=4", "--ttl", "600", "--etag", "v2")
+    assert (changed["lines"][0]["quantity"], changed["labels"]) == ("4", {"till": "7"})
+    assert cli.json("reservations", "update", name, "--ttl", "60")["expireTime"] < changed["expireTime"]
+    assert "ETAG_MISMATCH" in cli("reservations", "update", name, "--reference", "x", "--etag", "v2").err
+    assert "name at least one field" in cli("reservations", "update", name).err
+
+
+def test_order_with_a_unique_reference_is_placed_once(cli: CommandLine) -> None:
+    sku = make_tea(cli, "unique-tea", stock=5)
+    cli.json("customers", "create", "--id", "unique-tea", "--name", "Kukicha")
+    request_id = "01890a5d-ac96-774b-bcce-b302099a8058"
+    place = ("orders", "place", "--customer", "unique-tea", "--line", f"{sku}=1", "--currency", "EUR")
+    place += ("--source", "market", "--reference", "1009-A", "--unique-reference")
+    name = cli.json(*place, "--request-id", request_id)["name"]
+    assert name in cli(*place).err
+    again = cli(*place, "--request-id", request_id)
+    assert (again.code, "An earlier call with this request id" in again.err) == (0, True)
 
 
 def test_stock_that_never_existed_is_reported(cli: CommandLine) -> None:
@@ -287,12 +313,41 @@ def test_filter_beside_an_option_tells_positions_of_its_own(cli: CommandLine) ->
         assert "filter, position 1: cannot filter by bogus" in cli(*command, "--filter", "bogus = 1 OR a = 2").err
 
 
+def test_star_in_a_number_or_sku_stands_for_itself(cli: CommandLine) -> None:
+    sku = make_tea(cli, "starred")
+    cli.json("customers", "create", "--id", "stella", "--name", "Stella")
+    cli.json("orders", "place", "--customer", "stella", "--line", f"{sku}=1", "--currency", "EUR")
+    assert cli("orders", "cancel", "SK-*").code != 0
+    assert cli.json("stock", "movements", f"{sku[:3]}*") == []
+    assert cli.json("orders", "list", "--customer", "stel*") == []
+
+
 def test_filter_with_or_beside_an_option_is_narrowed_as_a_whole(cli: CommandLine) -> None:
     sku, other = make_tea(cli, "narrow"), make_tea(cli, "broad")
     either = f'sku = "{sku}" OR sku = "{other}"'
     assert [movement["name"] for movement in cli.json("stock", "movements", sku, "--filter", either)] == [
         movement["name"] for movement in cli.json("stock", "movements", sku)
     ]
+
+
+def test_examples_of_every_filter_are_accepted(cli: CommandLine) -> None:
+    lists = {path: option.help for path, child in COMMANDS for option in child.params if option.name == "filter"}  # type: ignore[attr-defined]
+    assert len(lists) > 10
+    for path, help_text in lists.items():
+        examples = re.findall(r"`([^`]+)`", help_text)
+        assert examples
+        for example in examples:
+            run = cli(*path, "--filter", example, "--total", "--limit", "1")
+            assert (run.code, "Total: " in run.err) == (0, True), (path, example, run.err)
+
+
+def test_total_is_printed_beside_the_limit(cli: CommandLine) -> None:
+    for name in ("one", "two"):
+        cli.json("categories", "create", "--id", f"total-{name}", "--name", "Total")
+    run = cli("categories", "list", "--filter", "display_name = Total", "--limit", "1", "--total")
+    assert "There are more than 1" in run.err
+    assert "Total: 2." in run.err
+    assert "Total" not in cli("categories", "list", "--filter", "display_name = Total").err
 
 
 def test_order_reads_as_a_delivery_note_on_all_its_way(cli: CommandLine) -> None:
@@ -424,3 +479,48 @@ def test_order_that_no_number_belongs_to_is_not_found(cli: CommandLine) -> None:
     run = cli("orders", "show", "SK-99999999")
     assert run.code == 1
     assert "ORDER_NOT_FOUND" in run.err
+
+
+def test_order_is_corrected_from_the_command_line(cli: CommandLine) -> None:
+    sku = make_tea(cli, "hojicha")
+    cli.json("customers", "create", "--id", "pia", "--name", "Pia", "--email", "pia@home.example")
+    place = ("orders", "place", "--customer", "pia", "--line", f"{sku}=2", "--currency", "EUR", "--label", "gift=yes")
+    order = cli.json(*place, "--country", "AT", "--street", "Ring 1", "--ship-by", "2026-12-24")
+    assert (order["email"], order["labels"]) == ("pia@home.example", {"gift": "yes"})
+    number = order["number"]
+    change = ("orders", "update", number, "--ship-to", "locality=Wien", "--shipping", "2.50", "--clear", "labels")
+    tried = cli.json(*change, "--deliver-by", "2026-12-31T18:00+01:00", "--dry-run")
+    assert cli.json("orders", "show", number) == order
+    changed = cli.json(
+        *change, "--deliver-by", "2026-12-31T18:00+01:00", "--reason", "by phone", "--email", "p@x.example"
+    )
+    assert (changed["total"], changed["deliverByTime"]) == (tried["total"], "2026-12-31T17:00:00Z")
+    address = changed["shippingAddress"]
+    assert (address["addressLines"], address["locality"], address["regionCode"]) == (["Ring 1"], "Wien", "AT")
+    assert changed["labels"] == {}
+    shown = cli("orders", "show", number).out
+    for text in ("p@x.example", "2.50 EUR", "Wien", "UpdateOrder", "by phone"):
+        assert text in shown
+    assert cli("orders", "update", number).code == 2
+    assert cli("orders", "update", number, "--ship-by", "tomorrow").code == 2
+    assert cli("orders", "update", number, "--bill-to", "city=Wien").code == 2
+
+
+def test_fulfillment_is_corrected_and_restocked_from_the_command_line(cli: CommandLine) -> None:
+    sku = make_tea(cli, "bancha")
+    cli.json("customers", "create", "--id", "rosa", "--name", "Rosa")
+    order = cli.json("orders", "place", "--customer", "rosa", "--line", f"{sku}=2", "--currency", "EUR")
+    cli.json("orders", "confirm", order["number"])
+    name = cli.json("orders", "fulfill", order["number"])["name"]
+    cli.json("fulfillments", "ship", name, "--carrier", "Post", "--parcel", "P-1", "--parcel", "P-2")
+    page = "https://post.example/?n=P-3"
+    changed = cli.json("fulfillments", "update", name, "--carrier", "Speedy", "--parcel", f"P-3={page}")
+    assert (changed["carrier"], changed["trackingNumber"]) == ("Speedy", "P-3")
+    assert changed["parcels"] == [{"trackingNumber": "P-3", "trackingUrl": page}]
+    refused = cli("orders", "update", order["number"], "--shipping", "1")
+    assert (refused.code, "FIELD_NOT_CHANGEABLE" in refused.err) == (1, True)
+    tried = cli.json("fulfillments", "restock", name, "--dry-run")
+    restocked = cli.json("fulfillments", "restock", name, "--reason", "came back", "--location", "main")
+    assert tried["state"] == restocked["state"] == "FULFILLMENT_STATE_RESTOCKED"
+    assert cli.json("orders", "show", order["number"])["state"] == "ORDER_STATE_CONFIRMED"
+    assert "came back" in cli("orders", "history", order["number"]).out

@@ -116,7 +116,7 @@ def test_bad_rows_are_told_and_the_rest_goes_on(cli: CommandLine, tmp_path: Path
         5: "not a number",
         6: "not a whole number",
         7: "neither yes nor no",
-        8: "not UTF-8 in column name",
+        8: "in column name: not UTF-8",
         9: "3 cells, but the header has 5",
         10: "6 cells, but the header has 5",
         11: "already on line 2",

@@ -10,6 +10,7 @@ from storekeep.client import (
     REASONS,
     CallTimedOut,
     ClientClosed,
+    CountBelowCommitted,
     EtagMismatch,
     IllegalState,
     InvalidField,
@@ -92,6 +93,9 @@ def test_facts_of_a_reason_are_attributes(scripted: ScriptedServer, client: Stor
     quantity = raised(scripted, client, "QUANTITY_MISMATCH", on_hand="12")
     assert isinstance(quantity, QuantityMismatch)
     assert quantity.on_hand == 12
+    counted = raised(scripted, client, "COUNT_BELOW_COMMITTED", quantity="3", reserved="1", allocated="3")
+    assert isinstance(counted, CountBelowCommitted)
+    assert counted.committed == 4
     position = raised(scripted, client, "INVALID_FILTER", position="8")
     assert isinstance(position, InvalidFilter)
     assert position.position == 8

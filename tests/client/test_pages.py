@@ -44,3 +44,23 @@ def test_page_by_token_fetches_just_that(scripted: ScriptedServer, client: Store
 def test_batch_get_of_none_is_the_servers_to_refuse(scripted: ScriptedServer, client: Storekeep) -> None:
     client.products.batch_get(name for name in ("products/a", "products/b"))
     assert list(scripted.calls_of("BatchGetProducts")[0].request.names) == ["products/a", "products/b"]
+
+
+def test_list_with_a_total_counts_once(scripted: ScriptedServer, client: Storekeep) -> None:
+    first = ListProductsResponse(products=[Product(name="a")], next_page_token="t2", total_size=2)
+    scripted.scripts["ListProducts"] = [replies(first), replies(ListProductsResponse(products=[Product(name="z")]))]
+    one, two = client.products.list(include_total_size=True, read_mask=["name", "labels.color"]).pages()
+    assert (one.total_size, one.total_size_is_lower_bound, two.total_size) == (2, False, None)
+    requests = [call.request for call in scripted.calls_of("ListProducts")]
+    assert [request.include_total_size for request in requests] == [True, False]
+    assert [list(request.read_mask.paths) for request in requests] == [["name", "labels.color"]] * 2
+
+
+def test_get_with_a_mask_sends_it_and_without_one_sends_none(scripted: ScriptedServer, client: Storekeep) -> None:
+    client.products.get("products/a", read_mask="name")
+    client.products.batch_get(["products/a"], read_mask=("name", "etag"))
+    client.products.get("products/a")
+    masked, whole = (call.request for call in scripted.calls_of("GetProduct"))
+    assert list(masked.read_mask.paths) == ["name"]
+    assert not whole.HasField("read_mask")
+    assert list(scripted.calls_of("BatchGetProducts")[0].request.read_mask.paths) == ["name", "etag"]

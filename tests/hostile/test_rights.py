@@ -148,7 +148,13 @@ ACTORS = ("manager", "higher", "administrator")
 STATES = ("active", "disabled", "deleted")
 
 
-STATE_REASONS = {"RESOURCE_DELETED", "RESOURCE_NOT_DELETED", "RESOURCE_IN_USE", "ILLEGAL_STATE"}
+STATE_REASONS = {
+    "RESOURCE_DELETED",
+    "SERVICE_ACCOUNT_NOT_FOUND",
+    "RESOURCE_NOT_DELETED",
+    "RESOURCE_IN_USE",
+    "ILLEGAL_STATE",
+}
 """Reasons for which a permitted call may fail."""
 
 

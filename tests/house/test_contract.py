@@ -7,8 +7,15 @@ from collections.abc import Iterable, Iterator
 
 import pytest
 from buf.validate import validate_pb2
-from contract import PACKAGE, Field, Message, Method, Service, read_contract
+from contract import PACKAGE, Field, Message, Method, Service, read_contract, read_files
 
+from storekeep.server.domain import customers
+from storekeep.server.domain.access import accounts, api_keys, roles
+from storekeep.server.domain.audit import checkpoints, log
+from storekeep.server.domain.catalog import categories, products, variants
+from storekeep.server.domain.orders import fulfillments, orders
+from storekeep.server.domain.standard.filters import Kind
+from storekeep.server.domain.stock import levels, locations, reservations
 from tests.support.checkout import ROOT
 
 CONTRACT = read_contract()
@@ -169,11 +176,98 @@ def test_every_list_has_pages() -> None:
     def has_pages(method: Method) -> bool:
         size, token = get_request(method).get_field("page_size"), get_request(method).get_field("page_token")
         following = CONTRACT.messages[method.response].get_field("next_page_token")
-        return bool(size and size.rules.int32.lte and token and following)
+        reduced = size is not None and size.rules.int32.HasField("gte") and not size.rules.int32.HasField("lte")
+        return bool(reduced and token and following)
 
     lists = [method for method in METHODS if method.name.startswith(("List", "Search"))]
     assert lists
     assert not list_names(method for method in lists if not has_pages(method))
+
+
+def test_every_list_counts_its_results_on_request() -> None:
+    lists = [method for method in METHODS if method.name.startswith("List")]
+    replies = [CONTRACT.messages[method.response] for method in lists]
+    assert not [m.name for m in lists if get_request(m).get_field("include_total_size") is None]
+    assert all(reply.get_field("total_size") and reply.get_field("total_size_is_lower_bound") for reply in replies)
+
+
+def test_every_read_of_resources_takes_a_mask() -> None:
+    def reads_resources(method: Method) -> bool:
+        return method.name.startswith(("List", "BatchGet", "Search")) or (
+            method.name.startswith("Get") and get_request(method).get_field("name") is not None
+        )
+
+    masked = {method.name for method in METHODS if get_request(method).get_field("read_mask") is not None}
+    assert masked == {method.name for method in METHODS if reads_resources(method)}
+
+
+def test_every_list_of_resources_with_an_update_time_sorts_by_it() -> None:
+    for method in METHODS:
+        order_by = get_request(method).get_field("order_by")
+        if order_by is None:
+            continue
+        (items,) = (field for field in CONTRACT.messages[method.response].fields if field.repeated)
+        updated = CONTRACT.messages[items.kind].get_field("update_time") is not None
+        assert ("`update_time`" in order_by.comment) == updated, method.name
+
+
+LISTINGS = (
+    accounts.LISTING,
+    api_keys.LISTING,
+    roles.LISTING,
+    log.LISTING,
+    checkpoints.LISTING,
+    categories.LISTING,
+    products.LISTING,
+    variants.LISTING,
+    customers.LISTING,
+    orders.LISTING,
+    fulfillments.LISTING,
+    levels.LEVEL_LISTING,
+    levels.MOVEMENT_LISTING,
+    locations.LISTING,
+    reservations.LISTING,
+)
+
+
+def test_comments_of_filters_and_orders_name_the_fields_of_each_list() -> None:
+    def list_fields(comment: str) -> list[str]:
+        return re.findall(r"`([a-z][a-z_.]*(?:\.KEY)?)`", comment.partition(" Default: ")[0])
+
+    lists = {method.name: get_request(method) for method in METHODS if get_request(method).get_field("filter")}
+    assert {listing.method for listing in LISTINGS} == set(lists)
+    for listing in LISTINGS:
+        kinds = {name: column.field.kind for name, column in listing.columns.items() if column.field}
+        filters, order = (lists[listing.method].get_field(name) for name in ("filter", "order_by"))
+        assert filters
+        assert order
+        shown = {f"{name}.KEY" if kind is Kind.MAP else name for name, kind in kinds.items()}
+        assert set(list_fields(filters.comment)) == shown, listing.method
+        sortable = {name for name, column in listing.columns.items() if column.sortable}
+        assert set(list_fields(order.comment)) == sortable, listing.method
+
+
+def test_every_incoming_field_states_its_behavior() -> None:
+    assert not [path for path, field in incoming_fields() if not field.behaviors]
+
+
+def test_every_file_names_its_package_in_go_and_java() -> None:
+    for file in read_files():
+        options = file.options
+        assert options.go_package == "storekeep/v1;storekeepv1", file.name
+        assert (options.java_package, options.java_multiple_files) == ("storekeep.v1", True), file.name
+        assert options.java_outer_classname.endswith("Proto"), file.name
+
+
+def test_table_of_the_aips_names_tests_that_exist() -> None:
+    design = (ROOT / "docs/technical-design.md").read_text()
+    table = design.partition("### The AIPs")[2].partition("\n\nCalls")[0]
+    rows = [line.split(" | ") for line in table.splitlines() if re.match(r"\| [\[\d]", line)]
+    assert len(rows) >= 25
+    for number, held, tests in rows:
+        named = re.findall(r"`(tests/[^`]+)`", tests)
+        assert all((ROOT / path).exists() for path in named), number
+        assert named or "`buf" in tests or held.startswith("no"), number
 
 
 def test_every_reason_is_used_or_shared() -> None:

@@ -15,11 +15,13 @@ from storekeep.cli import inventory as cli_inventory
 from storekeep.cli import reservations as cli_reservations
 from storekeep.cli.imports import columns, ids, order_runs
 from storekeep.cli.imports import orders as cli_orders
-from storekeep.server.domain.catalog.search import PAGE_SIZE_DEFAULT
 from storekeep.server.domain.integrity.reconciliation import SKUS_DEFAULT
 from storekeep.server.domain.money import AMOUNT_MINOR_MAX
 from storekeep.server.domain.orders.history import CHANGES_MAX
 from storekeep.server.domain.standard.lists import Listing
+from storekeep.server.domain.standard.pages import PAGE_SIZE_MAX, TOTAL_MAX
+from storekeep.server.domain.standard.searches import PAGE_SIZE_DEFAULT as SEARCH_SIZE_DEFAULT
+from storekeep.server.domain.standard.searches import PAGE_SIZE_MAX as SEARCH_SIZE_MAX
 from tests.house.test_coverage import CLIENT_CALLS, CONTRACT
 from tests.support.checkout import python_files, text
 
@@ -64,19 +66,22 @@ def find_request_bounds(name: str) -> set[int]:
 
 
 # Limits in comments of fields that the server's code enforces, because no rule of the contract can.
-IN_CODE = {
-    "ReconcileStockRequest.page_size": SKUS_DEFAULT,
-    "OrderHistoryEntry.changes": CHANGES_MAX,
-    "Variant.prices": AMOUNT_MINOR_MAX,
-    "SearchProductsRequest.page_size": PAGE_SIZE_DEFAULT,
+IN_CODE: dict[str, set[int]] = {
+    "ReconcileStockRequest.page_size": {SKUS_DEFAULT, PAGE_SIZE_MAX},
+    "OrderHistoryEntry.changes": {CHANGES_MAX},
+    "Variant.prices": {AMOUNT_MINOR_MAX},
+    "SearchProductsRequest.page_size": {SEARCH_SIZE_DEFAULT, SEARCH_SIZE_MAX},
+    "SearchCustomersRequest.page_size": {SEARCH_SIZE_DEFAULT, SEARCH_SIZE_MAX},
+    "SearchOrdersRequest.page_size": {SEARCH_SIZE_DEFAULT, SEARCH_SIZE_MAX},
 }
+BY_NAME = {"page_size": {LIST_SIZE_DEFAULT, PAGE_SIZE_MAX}, "total_size": {TOTAL_MAX}}
 
 
 def enforced(message: str, one: Field) -> set[int]:
     """Return the bounds of a field, of messages in it, and those that the server's code enforces."""
     below = find_request_bounds(one.kind) if one.is_message else set()
-    default = LIST_SIZE_DEFAULT if one.name == "page_size" else 0
-    return bounds(one) | below | {IN_CODE.get(f"{message.removeprefix(f'{PACKAGE}.')}.{one.name}", default)}
+    in_code = IN_CODE.get(f"{message.removeprefix(f'{PACKAGE}.')}.{one.name}", BY_NAME.get(one.name, set()))
+    return bounds(one) | below | in_code
 
 
 def stated(prose: str) -> list[int]:
@@ -104,9 +109,15 @@ def list_calls(function: ast.AST) -> Iterator[Method]:
 # Limits that are not stated where an RPC is called: the allowed values by file and number.
 PAGES, CELLS = "clients/storekeep/client/pages.py", "clients/storekeep/cli/imports"
 ELSEWHERE: dict[tuple[str, int], set[int]] = {
-    (PAGES, 1000): bounds(field("ListOrdersRequest.page_size")),
+    (PAGES, 1000): {PAGE_SIZE_MAX},
+    (PAGES, 10_000): {TOTAL_MAX},
     (PAGES, 50): {LIST_SIZE_DEFAULT},
-    ("clients/storekeep/client/products.py", 20): {PAGE_SIZE_DEFAULT},
+    ("clients/storekeep/client/products.py", 20): {SEARCH_SIZE_DEFAULT},
+    ("clients/storekeep/client/products.py", 100): {SEARCH_SIZE_MAX},
+    ("clients/storekeep/client/customers.py", 20): {SEARCH_SIZE_DEFAULT},
+    ("clients/storekeep/client/customers.py", 100): {SEARCH_SIZE_MAX},
+    ("clients/storekeep/client/orders.py", 20): {SEARCH_SIZE_DEFAULT},
+    ("clients/storekeep/client/orders.py", 100): {SEARCH_SIZE_MAX},
     (f"{CELLS}/ids.py", 63): {ids.ID_CHARS_MAX} & bounds(field("CreateCustomerRequest.customer_id")),
     (f"{CELLS}/ids.py", 64): bounds(field("Variant.sku")),
     (f"{CELLS}/products.py", 64): bounds(field("Variant.sku")),
@@ -172,15 +183,6 @@ def test_staleness_of_at_most_a_day_is_that_of_every_read(path: str) -> None:
     assert "at most a day" in text(Path(path))
     limits = [CONTRACT.messages[method.request].get_field("max_staleness") for method in METHODS.values()]
     assert {limit.rules.duration.lte.seconds for limit in limits if limit} == {DAY_S}
-
-
-def test_all_lists_have_the_page_size_that_the_client_states() -> None:
-    sizes = {
-        name: one.rules.int32.lte
-        for name, method in METHODS.items()
-        if (one := CONTRACT.messages[method.request].get_field("page_size")) is not None
-    }
-    assert {name: size for name, size in sizes.items() if size != 1000} == {"SearchProducts": 100}
 
 
 def test_limits_of_the_code_are_of_fields_that_are_there() -> None:

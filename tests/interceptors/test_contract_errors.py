@@ -6,6 +6,7 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.field_mask_pb2 import FieldMask
 
 from storekeep.server.interceptors.error_table import ERRORS
 from storekeep.v1 import inventory_pb2, orders_pb2, products_pb2
@@ -14,6 +15,7 @@ from tests.support.order_cases import NO_ORDER, ORDER_PRECEDENCE
 from tests.support.records import Records
 from tests.support.refusal_cases import (
     CASES,
+    NO_RESERVATION,
     NO_SKU,
     TOO_FINE,
     TWICE,
@@ -25,10 +27,15 @@ from tests.support.refusal_cases import (
     build_excessive_total,
     build_new_variant,
     build_priced_variant,
+    build_reservation_line,
+    build_reservation_update,
     build_set_stock,
+    build_taken_order_reference,
+    build_taken_reservation_reference,
     create_unsellable_sku,
     list_declared_cases,
     make_deleted,
+    make_released_reservation,
     make_used,
     read_declared_reasons,
 )
@@ -83,7 +90,7 @@ def _changes(kind: Kind) -> dict[tuple[str, str, str], Prepare]:
         (f"Update{noun}", "RESOURCE_DELETED", "ETAG_MISMATCH"): lambda shop: build_update(
             make_deleted(kind, shop), "display_name"
         ),
-        (f"Delete{noun}", "RESOURCE_DELETED", "ETAG_MISMATCH"): lambda shop: kind.by_name(
+        (f"Delete{noun}", kind.not_found, "ETAG_MISMATCH"): lambda shop: kind.by_name(
             "Delete", make_deleted(kind, shop), etag=STALE
         ),
         (f"Undelete{noun}", "RESOURCE_NOT_DELETED", "ETAG_MISMATCH"): lambda shop: kind.by_name(
@@ -153,6 +160,23 @@ PRECEDENCE: dict[tuple[str, str, str], Prepare] = {
     ),
     ("CheckAvailability", "LOCATION_NOT_FOUND", "SKU_NOT_FOUND"): lambda shop: inventory_pb2.CheckAvailabilityRequest(
         skus=[NO_SKU], location=LOCATION.missing
+    ),
+    ("UpdateReservation", "INVALID_UPDATE_MASK", "RESERVATION_NOT_FOUND"): lambda shop: (
+        inventory_pb2.UpdateReservationRequest(
+            reservation=inventory_pb2.Reservation(name=NO_RESERVATION), update_mask=FieldMask(paths=["state"])
+        )
+    ),
+    ("UpdateReservation", "ETAG_MISMATCH", "ILLEGAL_STATE"): lambda shop: build_reservation_update(
+        make_released_reservation(shop), etag=STALE
+    ),
+    ("UpdateReservation", "REFERENCE_TAKEN", "LOCATION_NOT_FOUND"): lambda shop: copy_message(
+        build_taken_reservation_reference(shop), location=LOCATION.missing
+    ),
+    ("UpdateReservation", "LOCATION_NOT_FOUND", "SKU_NOT_FOUND"): lambda shop: build_reservation_line(
+        shop, NO_SKU, location=LOCATION.missing
+    ),
+    ("PlaceOrder", "REFERENCE_TAKEN", "RESERVATION_NOT_FOUND"): lambda shop: copy_message(
+        build_taken_order_reference(shop), reservation=NO_RESERVATION
     ),
     ("PlaceOrder", "UNKNOWN_CURRENCY", "CUSTOMER_NOT_FOUND"): lambda shop: shop.order_request(
         currency_code="ZZZ", customer=CUSTOMER.missing

@@ -13,13 +13,16 @@ PLAYS = {"sqlite": 120, "postgresql": 15}
 STEPS = 50
 DONE = {
     *("adjust", "set", "update level", "transfer", "pass time", "sweep", "discount"),
-    *("reserve", "extend", "release", "commit", "place", "place with reservation"),
+    *("reserve", "reserve uniquely", "reserve again", "update reservation", "extend", "release", "commit"),
+    *("place", "place with reservation", "place with reservations"),
     *("confirm", "hold", "resume", "cancel", "cancel lines", "edit", "complete"),
-    *("fulfill", "ship", "deliver", "cancel fulfillment"),
+    *("fulfill", "ship", "deliver", "cancel fulfillment", "update", "update fulfillment", "restock"),
 }
 REFUSED = {
     *("adjust: OutOfStock", "transfer: OutOfStock", "reserve: OutOfStock", "place: OutOfStock", "edit: OutOfStock"),
     *("extend: IllegalState", "commit: IllegalState", "place with reservation: IllegalState"),
+    *("update reservation: IllegalState", "update reservation: OutOfStock", "place with reservations: IllegalState"),
+    *("reserve uniquely: OutOfStock",),
     *(
         "confirm: IllegalState",
         "cancel: IllegalState",
@@ -27,6 +30,7 @@ REFUSED = {
         "ship: IllegalState",
         "fulfill: OrderHeld",
     ),
+    *("update: FieldNotChangeable", "restock: IllegalState"),
     *("cancel lines: UnitsNotOpen", "fulfill: UnitsNotOpen", "resume: OrderNotHeld"),
 }
 """Calls and errors that must occur in the runs on SQLite, so that the test covers them."""

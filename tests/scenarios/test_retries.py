@@ -21,6 +21,7 @@ from tests.support.refusals import refused
 from tests.support.resources import LOCATION
 from tests.support.shops import Shop, new_id, new_request_id
 
+REPLAYED = ("storekeep-replayed", "true")
 each_change = pytest.mark.parametrize("change", CHANGES, ids=str)
 
 
@@ -33,6 +34,16 @@ def test_retry_gives_the_same_bytes_and_changes_nothing(shop: Shop, records: Rec
     before = records.everything()
     assert shop.send(path, raw) == first
     assert records.everything() == before
+
+
+@each_change
+def test_retry_is_marked_in_the_trailing_metadata(shop: Shop, change: Change):
+    request = copy_message(change.prepare(shop), request_id=new_request_id())
+    method = shop.stub(change.rpc)
+    first, again = (method.with_call(request) for _ in range(2))
+    assert REPLAYED not in list(first[1].trailing_metadata())
+    assert list(again[1].trailing_metadata()).count(REPLAYED) == 1
+    assert first[0] == again[0]
 
 
 @each_change
@@ -78,7 +89,27 @@ def test_retry_after_another_change_gives_the_first_reply(shop: Shop):
 def test_dry_run_after_the_call_returns_its_reply(shop: Shop):
     request = shop.order_request(request_id=new_request_id())
     placed = shop.orders.PlaceOrder(request)
-    assert shop.orders.PlaceOrder(copy_message(request, validate_only=True)) == placed
+    reply, call = shop.orders.PlaceOrder.with_call(copy_message(request, validate_only=True))
+    assert reply == placed
+    assert REPLAYED in list(call.trailing_metadata())
+
+
+def test_retry_whose_effect_would_fail_is_marked(shop: Shop):
+    request = shop.order_request((shop.variant(stock=1).sku, 1), request_id=new_request_id())
+    placed = shop.orders.PlaceOrder(request)
+    reply, call = shop.orders.PlaceOrder.with_call(request)
+    assert reply == placed
+    assert REPLAYED in list(call.trailing_metadata())
+
+
+def test_calls_without_a_request_id_and_failed_calls_are_not_marked(shop: Shop):
+    for _ in range(2):
+        _, call = shop.orders.PlaceOrder.with_call(shop.order_request())
+        assert REPLAYED not in list(call.trailing_metadata())
+    request = shop.order_request((shop.variant().sku, 1), request_id=new_request_id())
+    for _ in range(2):
+        failed = shop.orders.PlaceOrder.future(request).exception()
+        assert REPLAYED not in list(failed.trailing_metadata())
 
 
 def test_request_id_of_one_method_is_free_in_another(shop: Shop):

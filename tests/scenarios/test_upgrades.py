@@ -5,11 +5,13 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from storekeep.server.domain.addresses import Address
 from storekeep.server.domain.calls import Call, Caller
 from storekeep.server.domain.catalog.products import PRODUCTS, Product
 from storekeep.server.domain.catalog.variants import VARIANTS, Variant
@@ -18,25 +20,51 @@ from storekeep.server.domain.errors import RequestIdReused
 from storekeep.server.domain.integrity.verification import verify
 from storekeep.server.domain.mutations import Mutation, mutate
 from storekeep.server.domain.orders.cancellations import cancel_order, cancel_order_lines
-from storekeep.server.domain.orders.changes import complete_order
-from storekeep.server.domain.orders.fulfillments import LineUnits, create_fulfillment, ship_fulfillment
+from storekeep.server.domain.orders.changes import complete_order, confirm_order
+from storekeep.server.domain.orders.fulfillments import (
+    LineUnits,
+    Parcel,
+    create_fulfillment,
+    get_fulfillment,
+    restock_fulfillment,
+    ship_fulfillment,
+    update_fulfillment,
+)
 from storekeep.server.domain.orders.orders import get_order
+from storekeep.server.domain.orders.updates import update_order
+from storekeep.server.domain.samples import load_sample
+from storekeep.server.domain.stock.expiry import set_expirers
+from storekeep.server.runtime.words import parse_query
 from storekeep.server.store.opening import open_store
 from storekeep.server.store.schema import MIGRATIONS, migrate
+from storekeep.server.store.tables.search import CUSTOMER_INDEX, PRODUCT_INDEX
+from storekeep.server.wiring.expirers import EXPIRERS
 from tests.support.databases import Database, Session, new_database
+from tests.support.placing import place
 
 CALL = Call(Caller("serviceAccounts/test"), "storekeep.v1.OrderService/PlaceOrder")
 NEW_SCHEMA = (
     "ALTER TABLE audit_entries ADD COLUMN api_key TEXT DEFAULT ''",
     "ALTER TABLE audit_entries ADD COLUMN session_id TEXT DEFAULT ''",
     "CREATE TABLE audit_epochs (number INTEGER)",
+    "ALTER TABLE product_documents RENAME TO old_documents",
+    "CREATE TABLE product_documents (product_id TEXT UNIQUE, title TEXT, details TEXT, length INTEGER)",
+    "CREATE TABLE customer_documents (customer_id TEXT UNIQUE, title TEXT, details TEXT, length INTEGER)",
 )
-"""Schema changes that today's code needs to write audit entries for the old release. `OLD_SCHEMA` undoes them."""
+"""Schema changes that today's code needs to write resources and audit entries. `OLD_SCHEMA` undoes them."""
 OLD_SCHEMA = (
     "ALTER TABLE audit_entries DROP COLUMN api_key",
     "ALTER TABLE audit_entries DROP COLUMN session_id",
     "DROP TABLE audit_epochs",
+    "DROP TABLE product_documents",
+    "DROP TABLE customer_documents",
+    "ALTER TABLE old_documents RENAME TO product_documents",
 )
+CORRECTIONS = {
+    "orders": ("billing_address", "email", "phone", "labels", "ship_by_time_us", "deliver_by_time_us"),
+    "fulfillments": ("parcels", "restock_time_us"),
+}
+"""The columns by table that migration `0007_order_corrections` adds."""
 STATES = {"first": "PLACED", "second": "CONFIRMED", "third": "CANCELLED"}
 
 
@@ -105,6 +133,14 @@ def test_old_database_is_sound_after_the_upgrade(old: Database):
     migrate(old.url)
     with closing(open_store(old.url)) as store:
         assert [finding for finding in verify(store) if not finding.holds] == []
+
+
+def test_products_and_customers_of_an_older_release_are_found(old: Database):
+    migrate(old.url)
+    with closing(open_store(old.url)) as store:
+        for index, query, key in ((PRODUCT_INDEX, "cup-1", "cup"), (CUSTOMER_INDEX, "ada", "ada")):
+            hits = store.read(partial(index.search, condition=parse_query(query), after=(0, 0), limit=9))
+            assert [hit.key for hit in hits] == [key]
 
 
 def test_open_orders_get_their_place_in_the_ledger(old: Database):
@@ -201,4 +237,28 @@ def test_order_of_an_older_release_goes_all_its_way(old: Database):
         ship_fulfillment(store, CALL, ("second", made.id))
         cancel_order_lines(store, CALL, "second", (LineUnits(2, 0),))
         assert complete_order(store, CALL, "second").state == "COMPLETED"
+        assert [finding.name for finding in verify(store) if not finding.holds] == []
+
+
+def test_order_shipped_before_corrections_has_one_parcel_and_can_be_corrected(database: Database):
+    with closing(open_store(database.url)) as store:
+        set_expirers(store, EXPIRERS)
+        load_sample(store)
+        CUSTOMERS.create(store, CALL, Customer("ada", "Ada"))
+        order = place(store, "ada", ("MUG-BLUE", 2))
+        confirm_order(store, CALL, order.id)
+        key = (order.id, create_fulfillment(store, CALL, order.id).id)
+        ship_fulfillment(store, CALL, key, carrier="Post", tracking_number="P-1")
+    with database.opened() as session:
+        for table, columns in CORRECTIONS.items():
+            for column in columns:
+                session.run(f"ALTER TABLE {table} DROP COLUMN {column}")
+        session.run("DELETE FROM schema_migrations WHERE name = '0007_order_corrections'")
+    assert migrate(database.url) == ["0007_order_corrections"]
+    with closing(open_store(database.url)) as store:
+        assert get_fulfillment(store, key).all_parcels == (Parcel("P-1"),)
+        update_fulfillment(store, CALL, key, {"parcels": (Parcel("P-1", "https://post.example/P-1"), Parcel("P-2"))})
+        restock_fulfillment(store, CALL, key)
+        changes = {"email": "ada@shop.example", "shipping_address": Address(region_code="IE")}
+        assert update_order(store, CALL, order.id, changes).email == "ada@shop.example"
         assert [finding.name for finding in verify(store) if not finding.holds] == []

@@ -13,7 +13,7 @@ import apsw
 import pytest
 
 from storekeep.server.store.sqlite import checkpoints
-from storekeep.server.store.sqlite.checkpoints import PAGES_MIN
+from storekeep.server.store.sqlite.checkpoints import LOG_BYTES_MAX, PAGES_MIN
 from storekeep.server.store.sqlite.driver import SqliteDriver
 
 TIMEOUT_S = 60.0
@@ -78,6 +78,24 @@ def test_reader_of_an_old_snapshot_keeps_the_log_and_holds_nobody_up(driver):
     reader.execute("COMMIT")
     commit_until(driver, lambda pages, copied: pages < PAGES_MIN)
     reader.close()
+
+
+def test_long_log_is_reported_and_truncated_when_its_reader_has_gone(driver, monkeypatch, caplog):
+    monkeypatch.setattr(checkpoints, "PAGES_MAX", 5 * PAGES_MIN)
+    caplog.set_level(logging.INFO, logger="storekeep.store")
+    reader = apsw.Connection(str(driver.path))
+    reader.execute("BEGIN")
+    reader.execute("SELECT COUNT(*) FROM rows").fetchone()
+    write(driver, pages=6 * PAGES_MIN)
+    assert driver.measure_log() > LOG_BYTES_MAX
+    reader.execute("COMMIT")
+    reader.close()
+    commit_until(driver, lambda pages, copied: pages < PAGES_MIN)
+    assert driver.measure_log() <= LOG_BYTES_MAX
+    told = [record.getMessage() for record in caplog.records if "write-ahead log" in record.getMessage()]
+    assert len(told) == 2
+    assert "has become long" in told[0]
+    assert "short again" in told[1]
 
 
 def test_what_was_copied_is_all_there_without_the_log(driver, tmp_path):

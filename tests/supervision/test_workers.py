@@ -22,6 +22,7 @@ from tests.support.shops import MAIN, Shop, new_request_id
 
 WORKERS = 3
 POLL_S = 0.5
+REPLAYED = ("storekeep-replayed", "true")
 TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
 
 
@@ -108,6 +109,17 @@ def test_retry_on_another_worker_has_one_effect(writer: Shop, reader: Shop):
     assert writer.orders.PlaceOrder(request) == first
     assert reader.orders.PlaceOrder(request) == first
     assert reader.level(first.lines[0].sku).allocated == 1
+
+
+def test_retry_on_another_worker_is_marked_logged_and_counted(cluster: Cluster, writer: Shop, reader: Shop):
+    request = writer.order_request(request_id=new_request_id())
+    for number, shop in enumerate((reader, reader, writer)):
+        _, call = shop.orders.PlaceOrder.with_call(request, metadata=(("x-request-id", f"replay-{number}"),))
+        assert (REPLAYED in list(call.trailing_metadata())) == (number > 0)
+    for number in range(3):
+        (line,) = lines_of_call(cluster, f"replay-{number}")
+        assert line.get("replayed") == (True if number else None)
+    assert cluster.metrics()["storekeep_calls_replayed_total"][()] >= 2
 
 
 def test_deadline_holds_on_the_way_to_the_writer(cluster: Cluster, reader: Shop):

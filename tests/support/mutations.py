@@ -125,12 +125,21 @@ def _reserved(request: Callable[..., Any]) -> Callable[[Shop], Any]:
     return lambda shop: request(name=shop.inventory.ReserveStock(_reserve(shop)).name)
 
 
+def _update_reservation(shop: Shop) -> inventory_pb2.UpdateReservationRequest:
+    reserved = shop.inventory.ReserveStock(_reserve(shop))
+    line = inventory_pb2.ReservationLine(sku=reserved.lines[0].sku, quantity=3)
+    return inventory_pb2.UpdateReservationRequest(
+        reservation=inventory_pb2.Reservation(name=reserved.name, lines=[line])
+    )
+
+
 CHANGES = (
     *(change for kind in KINDS for change in _standard(kind)),
     Change("AdjustStock", _adjust, "stock_level.updated"),
     Change("SetStock", _set, "stock_level.updated"),
     Change("UpdateStockLevel", _update_level, "stock_level.updated"),
     Change("ReserveStock", _reserve, "reservation.created"),
+    Change("UpdateReservation", _update_reservation, "reservation.updated"),
     Change("ExtendReservation", _reserved(inventory_pb2.ExtendReservationRequest), "reservation.extended"),
     Change("ReleaseReservation", _reserved(inventory_pb2.ReleaseReservationRequest), "reservation.released"),
     Change("CommitReservation", _reserved(inventory_pb2.CommitReservationRequest), "reservation.committed"),
@@ -181,7 +190,15 @@ def with_other_payload(request: Any) -> Any:
 def normalize_reply(reply: Any) -> Any:
     """Return a reply without the parts that differ per call: times and ids chosen by the server."""
     copy = copy_message(reply)
-    for name in ("create_time", "update_time", "delete_time", "expire_time", "ship_time", "deliver_time"):
+    for name in (
+        "create_time",
+        "update_time",
+        "delete_time",
+        "expire_time",
+        "ship_time",
+        "deliver_time",
+        "restock_time",
+    ):
         if name in copy.DESCRIPTOR.fields_by_name and copy.HasField(name):
             getattr(copy, name).Clear()
     if isinstance(copy, orders_pb2.Order):

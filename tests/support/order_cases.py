@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from storekeep.v1 import orders_pb2, products_pb2
-from tests.support.shops import Shop
+from google.protobuf.field_mask_pb2 import FieldMask
+
+from storekeep.v1 import inventory_pb2, orders_pb2, products_pb2
+from tests.support.shops import Shop, money
 
 NO_ORDER = "orders/none"
 NO_FULFILLMENT = "orders/none/fulfillments/none"
@@ -90,6 +92,20 @@ def edit(
     )
 
 
+def update(order: orders_pb2.Order, *paths: str, **fields: Any) -> orders_pb2.UpdateOrderRequest:
+    """Build a request to set fields of an order; without paths, those that are given."""
+    changed = orders_pb2.Order(name=order.name, **fields)
+    return orders_pb2.UpdateOrderRequest(order=changed, update_mask=FieldMask(paths=paths or tuple(fields)))
+
+
+def update_fulfillment(
+    fulfillment: orders_pb2.Fulfillment, *paths: str, **fields: Any
+) -> orders_pb2.UpdateFulfillmentRequest:
+    """Build a request to set fields of a fulfilment; without paths, those that are given."""
+    changed = orders_pb2.Fulfillment(name=fulfillment.name, **fields)
+    return orders_pb2.UpdateFulfillmentRequest(fulfillment=changed, update_mask=FieldMask(paths=paths or tuple(fields)))
+
+
 def apply(order: orders_pb2.Order, **changes: Any) -> orders_pb2.ApplyOrderEditRequest:
     """Build a request to edit an order."""
     return orders_pb2.ApplyOrderEditRequest(name=order.name, edit=edit(**changes))
@@ -116,6 +132,7 @@ CHANGES: tuple[tuple[str, Prepare, str, tuple[str, ...]], ...] = (
         (),
     ),
     ("ApplyOrderEdit", lambda shop: apply(make_two_line_order(shop), change={1: 5}), "order.edited", ()),
+    ("UpdateOrder", lambda shop: update(make_confirmed(shop), phone="+43 1 234"), "order.updated", ()),
     (
         "AddOrderNote",
         lambda shop: orders_pb2.AddOrderNoteRequest(parent=shop.order().name, content="Called back."),
@@ -145,6 +162,18 @@ CHANGES: tuple[tuple[str, Prepare, str, tuple[str, ...]], ...] = (
         lambda shop: orders_pb2.CancelFulfillmentRequest(name=shop.fulfill(make_confirmed(shop)).name),
         "fulfillment.cancelled",
         (),
+    ),
+    (
+        "UpdateFulfillment",
+        lambda shop: update_fulfillment(_make_shipped(shop), carrier="Speedy"),
+        "fulfillment.updated",
+        (),
+    ),
+    (
+        "RestockFulfillment",
+        lambda shop: orders_pb2.RestockFulfillmentRequest(name=_make_shipped(shop).name),
+        "fulfillment.restocked",
+        ("order.restocked",),
     ),
 )
 """(RPC, function that creates its request, event that it writes, events of other resources before it)."""
@@ -243,6 +272,46 @@ def build_backorder_shipment(shop: Shop) -> Any:
     return orders_pb2.ShipFulfillmentRequest(name=shop.fulfill(order).name)
 
 
+def _make_cancelled_fulfillment(shop: Shop) -> orders_pb2.Fulfillment:
+    pending = shop.fulfill(make_confirmed(shop))
+    return shop.orders.CancelFulfillment(orders_pb2.CancelFulfillmentRequest(name=pending.name))
+
+
+def _make_deleted_location(shop: Shop) -> str:
+    name: str = shop.location().name
+    shop.inventory.DeleteLocation(inventory_pb2.DeleteLocationRequest(name=name))
+    return name
+
+
+def _restock_to(shop: Shop, location: str) -> Any:
+    return orders_pb2.RestockFulfillmentRequest(name=_make_shipped(shop).name, location=location)
+
+
+def _updates() -> Iterator[tuple[Case, Prepare]]:
+    order, fulfillment = "UpdateOrder", "UpdateFulfillment"
+    missing = orders_pb2.Order(name=NO_ORDER), orders_pb2.Fulfillment(name=NO_FULFILLMENT)
+    yield (order, "INVALID_UPDATE_MASK"), lambda shop: update(shop.order(), "lines")
+    yield (order, "UNKNOWN_CURRENCY"), lambda shop: update(shop.order(), shipping=money("1", "ZZZ"))
+    yield (order, "ORDER_NOT_FOUND"), lambda shop: update(missing[0], note="x")
+    yield (order, "ETAG_MISMATCH"), lambda shop: update(shop.order(), "note", note="x", etag=STALE)
+    yield (
+        (order, "FIELD_NOT_CHANGEABLE"),
+        lambda shop: update(make_partially_fulfilled(shop), shipping=money("1")),
+    )
+    yield (order, "CURRENCY_MISMATCH"), lambda shop: update(shop.order(), shipping=money("1", "USD"))
+    yield (order, "INVALID_AMOUNT"), lambda shop: update(shop.order(), shipping=money("0.001"))
+    yield (fulfillment, "INVALID_UPDATE_MASK"), lambda shop: update_fulfillment(_make_shipped(shop), "tracking_number")
+    yield (fulfillment, "FULFILLMENT_NOT_FOUND"), lambda shop: update_fulfillment(missing[1], carrier="x")
+    yield (
+        (fulfillment, "ETAG_MISMATCH"),
+        lambda shop: update_fulfillment(_make_shipped(shop), "carrier", carrier="x", etag=STALE),
+    )
+    yield (
+        (fulfillment, "FIELD_NOT_CHANGEABLE"),
+        lambda shop: update_fulfillment(_make_cancelled_fulfillment(shop), carrier="x"),
+    )
+
+
 def _lists(request: Callable[..., Any]) -> Iterator[tuple[str, Prepare]]:
     yield "INVALID_FILTER", lambda shop: request(parent="orders/-", filter="=")
     yield "INVALID_ORDER_BY", lambda shop: request(parent="orders/-", order_by="no_such_field")
@@ -290,6 +359,10 @@ ORDER_CASES: dict[Case, Prepare] = {
     ("ShipFulfillment", "OUT_OF_STOCK"): build_backorder_shipment,
     **dict(_fulfillment_steps("DeliverFulfillment", illegal=lambda shop: shop.fulfill(make_confirmed(shop)))),
     **dict(_fulfillment_steps("CancelFulfillment", illegal=_make_shipped)),
+    **dict(_updates()),
+    **dict(_fulfillment_steps("RestockFulfillment", illegal=lambda shop: shop.fulfill(make_confirmed(shop)))),
+    ("RestockFulfillment", "LOCATION_NOT_FOUND"): lambda shop: _restock_to(shop, "locations/none"),
+    ("RestockFulfillment", "RESOURCE_DELETED"): lambda shop: _restock_to(shop, _make_deleted_location(shop)),
 }
 ORDER_PRECEDENCE: dict[tuple[str, str, str], Prepare] = {
     **{
@@ -318,6 +391,22 @@ ORDER_PRECEDENCE: dict[tuple[str, str, str], Prepare] = {
     ),
     ("ApplyOrderEdit", "UNITS_NOT_OPEN", "OUT_OF_STOCK"): lambda shop: apply(
         make_fully_bound(shop), change={1: 1}, add={shop.variant().sku: 1}
+    ),
+    ("UpdateOrder", "INVALID_UPDATE_MASK", "ETAG_MISMATCH"): lambda shop: update(shop.order(), "total", etag=STALE),
+    ("UpdateOrder", "UNKNOWN_CURRENCY", "ETAG_MISMATCH"): lambda shop: update(
+        shop.order(), "shipping", shipping=money("1", "ZZZ"), etag=STALE
+    ),
+    ("UpdateOrder", "ETAG_MISMATCH", "FIELD_NOT_CHANGEABLE"): lambda shop: update(
+        make_cancelled(shop), "phone", phone="1", etag=STALE
+    ),
+    ("UpdateOrder", "FIELD_NOT_CHANGEABLE", "CURRENCY_MISMATCH"): lambda shop: update(
+        make_cancelled(shop), shipping=money("1", "USD")
+    ),
+    ("UpdateFulfillment", "ETAG_MISMATCH", "FIELD_NOT_CHANGEABLE"): lambda shop: update_fulfillment(
+        _make_cancelled_fulfillment(shop), "carrier", carrier="x", etag=STALE
+    ),
+    ("RestockFulfillment", "ILLEGAL_STATE", "LOCATION_NOT_FOUND"): lambda shop: orders_pb2.RestockFulfillmentRequest(
+        name=shop.fulfill(make_confirmed(shop)).name, location="locations/none"
     ),
     ("ShipFulfillment", "ETAG_MISMATCH", "ILLEGAL_STATE"): lambda shop: orders_pb2.ShipFulfillmentRequest(
         name=_make_shipped(shop).name, etag=STALE

@@ -22,16 +22,28 @@ from storekeep.server.domain.orders.cancellations import cancel_order, cancel_or
 from storekeep.server.domain.orders.edits import Edit, apply_order_edit
 from storekeep.server.domain.orders.fulfillments import LineUnits
 from storekeep.server.domain.orders.placing import NewOrder, PlacingRules
+from storekeep.server.domain.orders.updates import update_order
 from storekeep.server.domain.samples import load_sample
+from storekeep.server.domain.stock import counts, reservations
 from storekeep.server.domain.stock import levels as inventory
-from storekeep.server.domain.stock import reservations
-from storekeep.server.domain.stock.adjustments import adjust_stock, change_stock, set_stock
 from storekeep.server.domain.stock.expiry import expire_batch, set_expirers
 from storekeep.server.domain.stock.locations import LOCATIONS, Location
-from storekeep.server.domain.stock.reservations import NewReservation
+from storekeep.server.domain.stock.reservations import NewReservation, ReservationChanges
 from storekeep.server.store.opening import open_store
 from storekeep.server.wiring.expirers import EXPIRERS
 from tests.support.databases import Database, Session
+from tests.support.order_inputs import (
+    PRICES,
+    PRIORITIES,
+    any_location,
+    few_lines,
+    few_texts,
+    line_units,
+    locations,
+    recent,
+    skus,
+    wanted_lines,
+)
 from tests.support.order_model import Model
 from tests.support.outcomes import convert_error, get_outcome
 from tests.support.placing import CALL, NUMBERS
@@ -39,25 +51,13 @@ from tests.support.stock_model import Movement
 
 SECOND = 1_000_000
 START_US = 1_800_000_000 * SECOND
-PRIORITIES = {"main": 0, "north": 0, "depot": 5}
-PRICES = {"MUG-MOSS": 1_450, "TIN-RED": 990, "STRAINER": 690}
 STOCK = {("main", "MUG-MOSS"): 6, ("north", "MUG-MOSS"): 4, ("depot", "MUG-MOSS"): 5, ("north", "STRAINER"): 9}
 COUNTED = ("STRAINER", "TIN-RED")
 LEFT = 3
 """Units of these SKUs that remain from the sample."""
 CUSTOMER = "ada-marsh"
 TTLS_S = (1, 30, 60)
-ENDED = ("COMPLETED", "CANCELLED", "EXPIRED", "RELEASED", "COMMITTED", "DELIVERED")
-
-skus = st.sampled_from(sorted(PRICES))
-locations = st.sampled_from(sorted(PRIORITIES))
-any_location = st.sampled_from(["", "", "", *sorted(PRIORITIES)])
-wanted_lines = st.lists(st.tuples(skus, st.integers(1, 5)), min_size=1, max_size=4)
-few_lines = st.lists(st.tuples(skus, st.integers(1, 3)), min_size=1, max_size=2)
-recent = st.integers(0, 4)
-"""Index of an existing resource, from the newest that has not ended; 4 for the newest of all."""
-line_units = st.dictionaries(st.integers(1, 3), st.integers(0, 4), max_size=2)
-"""Units by line number; 0 for all units of the line."""
+ENDED = ("COMPLETED", "CANCELLED", "EXPIRED", "RELEASED", "COMMITTED", "DELIVERED", "RESTOCKED")
 
 
 def prepare(database: Database) -> None:
@@ -68,7 +68,7 @@ def prepare(database: Database) -> None:
     for name in PRIORITIES.keys() - {"main"}:
         LOCATIONS.create(store, CALL, Location(name, name, priority=PRIORITIES[name]))
     for sku in COUNTED:
-        change_stock(store, CALL, set_stock(("main", sku), quantity=LEFT))
+        counts.set_stock(store, CALL, ("main", sku), quantity=LEFT)
     store.close()
 
 
@@ -148,12 +148,17 @@ class OrderLife(RuleBasedStateMachine):
         for place, units in STOCK.items():
             self.adjust(place[0], place[1], units, inventory.RECEIVE)
         self.update_level("main", "TIN-RED", backorder, safety)
+        self.reserve([("STRAINER", 2)], "", 30)
+        self.reserve([("STRAINER", 1)], "", 30)
+        self.place([("STRAINER", 4)], "", 0, 0, [0, 1])
         self.reserve([("MUG-MOSS", 2)], "", 30)
-        self.place([("MUG-MOSS", 2), ("TIN-RED", 1), ("MUG-MOSS", 1)], "", 490, 60, None)
-        self.place([("MUG-MOSS", 4), ("STRAINER", 2)], "north", 0, 0, None)
+        self.place([("MUG-MOSS", 2), ("TIN-RED", 1), ("MUG-MOSS", 1)], "", 490, 60, [])
+        self.place([("MUG-MOSS", 4), ("STRAINER", 2)], "north", 0, 0, [])
         self.give_discount(0, 77)
         self.give_discount(1, 35)
         self.go_on(0, 2)
+        self.step_fulfillment(0, "cancel_fulfillment")
+        self.go_on(0, 1)
 
     # -- stock
 
@@ -167,7 +172,7 @@ class OrderLife(RuleBasedStateMachine):
         self.play(
             "adjust",
             lambda: self.model.adjust((location, sku), delta, cause=cause),
-            lambda: change_stock(self.store, CALL, adjust_stock((location, sku), quantity_delta=delta, cause=cause)),
+            lambda: inventory.adjust_stock(self.store, CALL, (location, sku), quantity_delta=delta, cause=cause),
         )
 
     @rule(location=locations, sku=skus, quantity=st.integers(0, 9), limits=st.none() | st.integers(0, 8))
@@ -179,7 +184,7 @@ class OrderLife(RuleBasedStateMachine):
         self.play(
             "set",
             lambda: self.model.set((location, sku), quantity),
-            lambda: change_stock(self.store, CALL, set_stock((location, sku), quantity=quantity)),
+            lambda: counts.set_stock(self.store, CALL, (location, sku), quantity=quantity),
         )
 
     def update_level(self, location: str, sku: str, backorder: int, safety: int) -> None:
@@ -211,15 +216,35 @@ class OrderLife(RuleBasedStateMachine):
 
     # -- reservations
 
-    @rule(lines=wanted_lines, location=any_location, ttl_s=st.sampled_from(TTLS_S))
-    def reserve(self, lines: list[tuple[str, int]], location: str, ttl_s: int) -> None:
+    @rule(
+        lines=wanted_lines,
+        location=any_location,
+        ttl_s=st.sampled_from(TTLS_S),
+        unique=st.sampled_from(["", "", "cart-1", "cart-2"]),
+    )
+    def reserve(self, lines: list[tuple[str, int]], location: str, ttl_s: int, unique: str = "") -> None:
         key = f"reservations/{len(self.ids)}"
-        new = NewReservation(tuple(lines), location, ttl_s * SECOND)
+        new = NewReservation(tuple(lines), location, ttl_s * SECOND, unique, unique_reference=bool(unique))
+        made: list[str] = []
         self.play(
-            "reserve",
-            lambda: self.model.reserve(key, lines, location, ttl_s * SECOND),
+            "reserve uniquely" if unique else "reserve",
+            lambda: made.append(self.model.reserve(key, lines, location, ttl_s * SECOND, unique)),
             lambda: reservations.reserve(self.store, CALL, new),
             key=key,
+        )
+        if made and made[0] != key:  # an update: the id of the server's reply must be that of the existing reservation
+            assert self.ids.pop(key) == self.ids[made[0]]
+            self.played["reserve again"] += 1
+
+    @rule(pick=recent, lines=wanted_lines, location=any_location, ttl_s=st.sampled_from(TTLS_S))
+    def update_reservation(self, pick: int, lines: list[tuple[str, int]], location: str, ttl_s: int) -> None:
+        key = self.some(self.model.reservations, pick)
+        etag = self.etag(key)
+        changes = ReservationChanges(tuple(lines), location, ttl_us=ttl_s * SECOND)
+        self.play(
+            "update reservation",
+            lambda: self.model.update_reservation(key, lines, location, ttl_s * SECOND),
+            lambda: reservations.update_reservation(self.store, CALL, self.ids[key], changes, etag=etag),
         )
 
     @rule(pick=recent, ttl_s=st.sampled_from(TTLS_S))
@@ -250,23 +275,23 @@ class OrderLife(RuleBasedStateMachine):
         location=any_location,
         shipping=st.sampled_from([0, 490]),
         ttl_s=st.sampled_from([0, 0, *TTLS_S]),
-        pick=st.none() | st.integers(0, 1),
+        picks=st.sampled_from([[], [], [0], [1], [0, 1], [2, 0, 1]]),
     )
-    def place(self, lines: list[tuple[str, int]], location: str, shipping: int, ttl_s: int, pick: int | None) -> None:
+    def place(self, lines: list[tuple[str, int]], location: str, shipping: int, ttl_s: int, picks: list[int]) -> None:
         key = f"orders/{len(self.ids)}"
-        reserved = self.some(self.model.reservations, pick) if pick is not None and self.model.reservations else ""
+        reserved = list(dict.fromkeys(self.some(self.model.reservations, pick) for pick in picks))
         new = NewOrder(
             CUSTOMER,
             tuple(lines),
             "EUR",
             location_id=location,
             shipping=Money("EUR", shipping) if shipping else None,
-            reservation_id=self.ids.get(reserved, ""),
+            reservation_ids=tuple(self.ids[one] for one in reserved),
         )
         self.play(
-            "place with reservation" if reserved else "place",
+            ("place", "place with reservation")[len(reserved)] if len(reserved) < 2 else "place with reservations",
             lambda: self.model.place(
-                key, lines, location=location, reservation=reserved, shipping=shipping, ttl_us=ttl_s * SECOND
+                key, lines, location=location, reservations=reserved, shipping=shipping, ttl_us=ttl_s * SECOND
             ),
             lambda: placing.place_order(self.store, CALL, new, rules=PlacingRules(NUMBERS, ttl_s)),
             key=key,
@@ -352,6 +377,22 @@ class OrderLife(RuleBasedStateMachine):
             lambda: apply_order_edit(self.store, CALL, self.ids[key], asked, etag=etag),
         )
 
+    @rule(
+        pick=recent,
+        changes=st.fixed_dictionaries(
+            {}, optional={"shipping": st.sampled_from([0, 490, 990]), "phone": few_texts, "note": few_texts}
+        ),
+    )
+    def update(self, pick: int, changes: dict[str, Any]) -> None:
+        key = self.some(self.model.orders, pick)
+        etag = self.etag(key)
+        new = changes | ({"shipping": Money("EUR", changes["shipping"])} if "shipping" in changes else {})
+        self.play(
+            "update",
+            lambda: self.model.update_order(key, changes),
+            lambda: update_order(self.store, CALL, self.ids[key], new, etag=etag),
+        )
+
     @rule(pick=recent, minor=st.integers(1, 99))
     def give_discount(self, pick: int, minor: int) -> None:
         """Give a discount behind the domain, as only an import can."""
@@ -395,8 +436,33 @@ class OrderLife(RuleBasedStateMachine):
     def step_fulfillment(self, pick: int, name: str) -> None:
         self.step_bound(self.some(self.model.fulfillments, pick), name)
 
+    @rule(pick=recent, location=any_location)
+    def restock(self, pick: int, location: str) -> None:
+        shipped = {key: one for key, one in self.model.fulfillments.items() if one.state in ("SHIPPED", "DELIVERED")}
+        key = self.some(shipped or self.model.fulfillments, pick)
+        ids, etag = self.get_ids(key), self.etag(key)
+        self.play(
+            "restock",
+            lambda: self.model.restock(key, location),
+            lambda: fulfillments.restock_fulfillment(self.store, CALL, ids, location_id=location, etag=etag),
+        )
+
+    @rule(pick=recent, carrier=few_texts)
+    def update_fulfillment(self, pick: int, carrier: str) -> None:
+        key = self.some(self.model.fulfillments, pick)
+        ids, etag, changes = self.get_ids(key), self.etag(key), {"carrier": carrier}
+        self.play(
+            "update fulfillment",
+            lambda: self.model.update_fulfillment(key, carrier),
+            lambda: fulfillments.update_fulfillment(self.store, CALL, ids, changes, etag=etag),
+        )
+
+    def get_ids(self, key: str) -> tuple[str, str]:
+        """Return the ids of a fulfilment's order and of the fulfilment."""
+        return self.ids[self.model.fulfillments[key].order], self.ids[key]
+
     def step_bound(self, key: str, name: str) -> None:
-        ids = (self.ids[self.model.fulfillments[key].order], self.ids[key])
+        ids = self.get_ids(key)
         etag = self.etag(key)
         real: dict[str, Callable[..., Any]] = {
             "ship": fulfillments.ship_fulfillment,
@@ -459,6 +525,7 @@ class OrderLife(RuleBasedStateMachine):
             due = order.state != self.model.state_of_order(key)
             assert (seen.state, seen.version) == (self.model.state_of_order(key), self.model.version(key))
             assert (seen.total_minor, seen.held) == ((0, False) if due else (order.total, order.held))
+            assert (seen.phone, seen.note) == (order.phone, order.note)
             assert [
                 (one.line_number, one.sku, one.quantity, one.unit_price_minor, one.fulfilled, one.open, one.total_minor)
                 for one in seen.lines
@@ -473,7 +540,7 @@ class OrderLife(RuleBasedStateMachine):
             assert [(one.line_number, one.sku, one.location_id, one.quantity) for one in actual.lines] == reserved.parts
         for key, bound in self.model.fulfillments.items():
             made = fulfillments.get_fulfillment(self.store, (self.ids[bound.order], self.ids[key]))
-            assert (made.state, made.location_id) == (bound.state, bound.location)
+            assert (made.state, made.location_id, made.carrier) == (bound.state, bound.location, bound.carrier)
             assert {line.line_number: line.quantity for line in made.lines} == bound.units
 
 

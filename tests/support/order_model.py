@@ -12,6 +12,9 @@ from tests.support.stock_model import Place, Refused, StockModel
 
 ON_THE_WAY = ("PLACED", "CONFIRMED", "PARTIALLY_FULFILLED")
 MAIN = "main"
+EVERY_STATE = (*ON_THE_WAY, "FULFILLED", "COMPLETED", "CANCELLED", "EXPIRED")
+CHANGEABLE = {"shipping": ("PLACED", "CONFIRMED"), "phone": (*ON_THE_WAY, "FULFILLED"), "note": EVERY_STATE}
+"""States in which an update changes a field."""
 
 
 @dataclass
@@ -53,6 +56,8 @@ class Order:
     expires_us: int | None
     state: str = "PLACED"
     held: bool = False
+    phone: str = ""
+    note: str = ""
     lines: dict[int, Line] = field(default_factory=dict)
     taken: Counter[tuple[int, str]] = field(default_factory=Counter)
 
@@ -77,6 +82,11 @@ class Fulfillment:
     location: str
     units: dict[int, int]
     state: str = "PENDING"
+    carrier: str = ""
+
+
+NEXT = {"PENDING": ("SHIPPED", "CANCELLED"), "SHIPPED": ("DELIVERED", "RESTOCKED"), "DELIVERED": ("RESTOCKED",)}
+"""State of a fulfilment -> states that can follow."""
 
 
 class Model(StockModel):
@@ -124,7 +134,7 @@ class Model(StockModel):
         lines: Sequence[tuple[str, int]],
         *,
         location: str = "",
-        reservation: str = "",
+        reservations: Sequence[str] = (),
         shipping: int = 0,
         ttl_us: int = 0,
     ) -> None:
@@ -132,20 +142,20 @@ class Model(StockModel):
         order.lines = {n: Line(sku, units, self.prices[sku]) for n, (sku, units) in enumerate(lines, start=1)}
         self.orders[key] = order
         requested = dict(enumerate(lines, start=1))
-        if reservation:
-            requested = self._take_over(key, reservation, requested)
+        if reservations:
+            requested = self._take_over(key, reservations, requested)
         self._allocate(key, requested, location)
         self.events.append(("order.placed", key))
 
     def _take_over(
-        self, key: str, reservation: str, requested: dict[int, tuple[str, int]]
+        self, key: str, reservations: Sequence[str], requested: dict[int, tuple[str, int]]
     ) -> dict[int, tuple[str, int]]:
         """Allocate reserved units to lines; return the units that are still needed."""
-        reserved = self.active(reservation, "COMMITTED")
         left: Counter[Place] = Counter()
-        for number, sku, place, units in reserved.parts:
-            self.move("RELEASE", reservation, number, (place, sku), reserved=-units)
-            left[place, sku] += units
+        for reservation in reservations:
+            for number, sku, place, units in self.active(reservation, "COMMITTED").parts:
+                self.move("RELEASE", reservation, number, (place, sku), reserved=-units)
+                left[place, sku] += units
         missing = {}
         for number, (sku, units) in requested.items():
             for place, one in left:
@@ -156,8 +166,9 @@ class Model(StockModel):
                     self._take(key, number, place, part)
             if units:
                 missing[number] = (sku, units)
-        reserved.state, reserved.order = "COMMITTED", key
-        self.events.append(("reservation.committed", reservation))
+        for reservation in reservations:
+            self.reservations[reservation].state, self.reservations[reservation].order = "COMMITTED", key
+            self.events.append(("reservation.committed", reservation))
         return missing
 
     def _allocate(self, key: str, requested: dict[int, tuple[str, int]], location: str) -> None:
@@ -203,6 +214,21 @@ class Model(StockModel):
             raise Refused("OrderNotHeld")
         self.orders[key].held = False
         self._record_change(key, "resumed")
+
+    def update_order(self, key: str, changes: dict[str, Any]) -> None:
+        order, state = self.orders[key], self.state_of_order(key)
+        due = self.is_due(order)
+        current = {"shipping": 0 if due else order.shipping, "phone": order.phone, "note": order.note}
+        differing = [name for name, value in changes.items() if value != current[name]]
+        for name in differing:
+            if state not in CHANGEABLE[name]:
+                raise Refused("FieldNotChangeable", name, state)
+        if differing:
+            if due:
+                self._cancel_order(key, "EXPIRED")
+            for name in differing:
+                setattr(order, name, changes[name])
+            self._record_change(key, "updated")
 
     def cancel(self, key: str) -> None:
         self._require(key, ["PLACED", "CONFIRMED"], "CANCELLED")
@@ -316,6 +342,28 @@ class Model(StockModel):
         self._record_change(bound.order, order.state.lower())
         self._step(key, "SHIPPED")
 
+    def restock(self, key: str, location: str) -> None:
+        bound = self._can_become(key, "RESTOCKED")
+        order, place = self.orders[bound.order], location or bound.location
+        for number, units in bound.units.items():
+            order.lines[number].fulfilled -= units
+            order.taken[number, place] += units
+            part = (place, order.lines[number].sku)
+            self.move("RETURN", bound.order, number, part, on_hand=units, allocated=units)
+        remaining = any(line.fulfilled for line in order.lines.values())
+        self._require(bound.order, [*ON_THE_WAY, "FULFILLED"], "PARTIALLY_FULFILLED" if remaining else "CONFIRMED")
+        order.state = "PARTIALLY_FULFILLED" if remaining else "CONFIRMED"
+        self._record_change(bound.order, "restocked")
+        self._step(key, "RESTOCKED")
+
+    def update_fulfillment(self, key: str, carrier: str) -> None:
+        bound = self.fulfillments[key]
+        if carrier != bound.carrier:
+            if bound.state not in ("PENDING", "SHIPPED", "DELIVERED"):
+                raise Refused("FieldNotChangeable", "carrier", bound.state)
+            bound.carrier = carrier
+            self.events.append(("fulfillment.updated", key))
+
     def deliver(self, key: str) -> None:
         self._can_become(key, "DELIVERED")
         self._step(key, "DELIVERED")
@@ -326,7 +374,7 @@ class Model(StockModel):
 
     def _can_become(self, key: str, new_state: str) -> Fulfillment:
         bound = self.fulfillments[key]
-        if (bound.state, new_state) not in (("PENDING", "SHIPPED"), ("PENDING", "CANCELLED"), ("SHIPPED", "DELIVERED")):
+        if new_state not in NEXT.get(bound.state, ()):
             raise Refused("IllegalState", bound.state, new_state)
         return bound
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from storekeep.server.domain.errors import DomainError, IllegalState, OutOfStock
+from storekeep.server.domain.errors import DomainError, FieldNotChangeable, IllegalState, OutOfStock
 
 
 def get_outcome(real: Callable[[], Any]) -> Any:
@@ -21,6 +21,8 @@ def convert_error(error: DomainError) -> tuple[Any, ...]:
     name = type(error).__name__
     if isinstance(error, IllegalState):
         return name, error.state, error.wanted
+    if isinstance(error, FieldNotChangeable):
+        return name, error.field, error.state
     if isinstance(error, OutOfStock):
         facts = error.metadata
         short = facts["skus"].split(",")

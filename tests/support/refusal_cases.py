@@ -10,7 +10,7 @@ from typing import Any
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.type.money_pb2 import Money
 
-from storekeep.v1 import errors_pb2, inventory_pb2, options_pb2, orders_pb2, products_pb2
+from storekeep.v1 import customers_pb2, errors_pb2, inventory_pb2, options_pb2, orders_pb2, products_pb2
 from tests.support.batches import BATCH_ITEMS, build_batch
 from tests.support.mutations import DESCRIPTORS, STALE, copy_message
 from tests.support.order_cases import NO_ORDER, ORDER_CASES
@@ -85,7 +85,6 @@ def _steps(kind: Kind, verb: str) -> Iterator[tuple[str, Prepare]]:
 
 def _deletions(kind: Kind) -> Iterator[tuple[str, Prepare]]:
     yield kind.not_found, lambda shop: kind.by_name("Delete", kind.missing)
-    yield "RESOURCE_DELETED", lambda shop: kind.by_name("Delete", make_deleted(kind, shop))
     yield "ETAG_MISMATCH", lambda shop: kind.by_name("Delete", kind.make(shop).name, etag=STALE)
     if kind in (CATEGORY, VARIANT, LOCATION):
         yield "RESOURCE_IN_USE", lambda shop: kind.by_name("Delete", make_used(kind, shop))
@@ -183,6 +182,10 @@ CATALOGUE: dict[Case, Prepare] = {
     ("SearchProducts", "INVALID_PAGE_TOKEN"): lambda shop: products_pb2.SearchProductsRequest(
         query="tea", page_token="AAAA"
     ),
+    ("SearchCustomers", "INVALID_PAGE_TOKEN"): lambda shop: customers_pb2.SearchCustomersRequest(
+        query="tea", page_token="AAAA"
+    ),
+    ("SearchOrders", "INVALID_PAGE_TOKEN"): lambda shop: orders_pb2.SearchOrdersRequest(query="tea", page_token="AAAA"),
 }
 
 
@@ -236,7 +239,7 @@ STOCK: dict[Case, Prepare] = {
     **{("SetStock", reason): prepare for reason, prepare in _levels(build_set_stock).items()},
     ("AdjustStock", "OUT_OF_STOCK"): lambda shop: build_adjustment(make_allocated_sku(shop), -1),
     ("AdjustStock", "INVALID_AMOUNT"): build_overfull_adjustment,
-    ("SetStock", "OUT_OF_STOCK"): lambda shop: build_set_stock(make_allocated_sku(shop), 4),
+    ("SetStock", "COUNT_BELOW_COMMITTED"): lambda shop: build_set_stock(make_allocated_sku(shop), 4),
     ("SetStock", "QUANTITY_MISMATCH"): lambda shop: build_set_stock(shop.variant(stock=5).sku, 9, expected_quantity=6),
     ("GetStockLevel", "STOCK_LEVEL_NOT_FOUND"): lambda shop: inventory_pb2.GetStockLevelRequest(name=_no_level(shop)),
     ("BatchGetStockLevels", "STOCK_LEVEL_NOT_FOUND"): lambda shop: inventory_pb2.BatchGetStockLevelsRequest(
@@ -325,6 +328,25 @@ def build_overcommitment(shop: Shop) -> Any:
 NO_RESERVATION = "reservations/none"
 
 
+def build_reservation_update(name: str, *lines: tuple[str, int], location: str = "", **fields: Any) -> Any:
+    """Build a request to change the lines of a reservation, or other fields."""
+    requested = [inventory_pb2.ReservationLine(sku=sku, quantity=quantity) for sku, quantity in lines]
+    reservation = inventory_pb2.Reservation(name=name, lines=requested, **fields)
+    return inventory_pb2.UpdateReservationRequest(reservation=reservation, location=location)
+
+
+def build_reservation_line(shop: Shop, sku: str, quantity: int = 1, **fields: Any) -> Any:
+    """Build a request to change a new reservation to one line."""
+    return build_reservation_update(make_reservation(shop), (sku, quantity), **fields)
+
+
+def build_taken_reservation_reference(shop: Shop) -> Any:
+    """Build a request to change the unique reference of a reservation to that of another."""
+    reference = new_id("cart")
+    make_reservation(shop, reference=reference, unique_reference=True)
+    return build_reservation_update(make_reservation(shop), reference=reference, unique_reference=True)
+
+
 def _reservation_steps(rpc: str, request: Callable[..., Any]) -> Iterator[tuple[Case, Prepare]]:
     yield (rpc, "RESERVATION_NOT_FOUND"), lambda shop: request(name=NO_RESERVATION)
     yield (rpc, "ETAG_MISMATCH"), lambda shop: request(name=make_reservation(shop), etag=STALE)
@@ -353,6 +375,22 @@ STOCK |= {
     ("ReserveStock", "SKU_NOT_FOUND"): lambda shop: build_reserve_stock(NO_SKU),
     ("ReserveStock", "NOT_FOR_SALE"): lambda shop: build_reserve_stock(create_unsellable_sku(shop)),
     ("ReserveStock", "OUT_OF_STOCK"): lambda shop: build_reserve_stock(make_allocated_sku(shop)),
+    ("UpdateReservation", "INVALID_UPDATE_MASK"): lambda shop: inventory_pb2.UpdateReservationRequest(
+        reservation=inventory_pb2.Reservation(name=make_reservation(shop)), update_mask=FieldMask(paths=["state"])
+    ),
+    ("UpdateReservation", "RESERVATION_NOT_FOUND"): lambda shop: build_reservation_update(NO_RESERVATION),
+    ("UpdateReservation", "ETAG_MISMATCH"): lambda shop: build_reservation_update(make_reservation(shop), etag=STALE),
+    ("UpdateReservation", "ILLEGAL_STATE"): lambda shop: build_reservation_update(make_released_reservation(shop)),
+    ("UpdateReservation", "REFERENCE_TAKEN"): build_taken_reservation_reference,
+    ("UpdateReservation", "LOCATION_NOT_FOUND"): lambda shop: build_reservation_line(
+        shop, shop.variant().sku, location=LOCATION.missing
+    ),
+    ("UpdateReservation", "RESOURCE_DELETED"): lambda shop: build_reservation_line(
+        shop, shop.variant().sku, location=make_deleted(LOCATION, shop)
+    ),
+    ("UpdateReservation", "SKU_NOT_FOUND"): lambda shop: build_reservation_line(shop, NO_SKU),
+    ("UpdateReservation", "NOT_FOR_SALE"): lambda shop: build_reservation_line(shop, create_unsellable_sku(shop)),
+    ("UpdateReservation", "OUT_OF_STOCK"): lambda shop: build_reservation_line(shop, make_allocated_sku(shop)),
     ("GetReservation", "RESERVATION_NOT_FOUND"): lambda shop: inventory_pb2.GetReservationRequest(name=NO_RESERVATION),
     ("CommitReservation", "OUT_OF_STOCK"): lambda shop: inventory_pb2.CommitReservationRequest(
         name=make_backordered_reservation(shop)
@@ -380,6 +418,13 @@ def create_unsellable_sku(shop: Shop) -> str:
     return str(variant.sku)
 
 
+def build_taken_order_reference(shop: Shop) -> Any:
+    """Build an order with the unique reference of another."""
+    taken = {"source": "market", "external_reference": new_id("ref")}
+    shop.order(**taken)
+    return shop.order_request(**taken, unique_external_reference=True)
+
+
 ORDERS: dict[Case, Prepare] = {
     ("PlaceOrder", "UNKNOWN_CURRENCY"): lambda shop: shop.order_request(currency_code="ZZZ"),
     ("PlaceOrder", "CUSTOMER_NOT_FOUND"): lambda shop: shop.order_request(customer=CUSTOMER.missing),
@@ -389,6 +434,7 @@ ORDERS: dict[Case, Prepare] = {
     ("PlaceOrder", "NOT_FOR_SALE"): lambda shop: shop.order_request((create_unsellable_sku(shop), 1)),
     ("PlaceOrder", "CURRENCY_MISMATCH"): lambda shop: shop.order_request(currency_code="USD"),
     ("PlaceOrder", "INVALID_AMOUNT"): build_excessive_total,
+    ("PlaceOrder", "REFERENCE_TAKEN"): build_taken_order_reference,
     ("PlaceOrder", "RESERVATION_NOT_FOUND"): lambda shop: shop.order_request(reservation=NO_RESERVATION),
     ("PlaceOrder", "ILLEGAL_STATE"): lambda shop: shop.order_request(reservation=make_released_reservation(shop)),
     ("PlaceOrder", "OUT_OF_STOCK"): lambda shop: shop.order_request((shop.variant(stock=1).sku, 2)),

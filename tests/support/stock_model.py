@@ -77,6 +77,7 @@ class Reservation:
     state: str = "ACTIVE"
     order: str = ""
     parts: list[Part] = field(default_factory=list)
+    unique: str = ""
 
     @property
     def ends(self) -> bool:
@@ -127,8 +128,12 @@ class StockModel:
     def set(self, place: Place, quantity: int) -> None:
         self.expire_due([place[1]])
         level = self.levels.get(place)
-        if level is None or level.on_hand != quantity:
-            self._change_on_hand(place, quantity - (level.on_hand if level else 0), "COUNT")
+        if level is not None and level.on_hand == quantity:
+            return
+        delta = quantity - (level.on_hand if level else 0)
+        if self._level(place).uncommitted + delta < 0:
+            raise Refused("CountBelowCommitted")
+        self._change_on_hand(place, delta, "COUNT")
 
     def _change_on_hand(self, place: Place, delta: int, cause: str) -> None:
         movable = self._level(place).movable
@@ -268,14 +273,63 @@ class StockModel:
         reservation = self.reservations[key]
         return "EXPIRED" if self.is_due(reservation) else reservation.state
 
-    def reserve(self, key: str, lines: Sequence[tuple[str, int]], location: str, ttl_us: int) -> None:
+    def reserve(self, key: str, lines: Sequence[tuple[str, int]], location: str, ttl_us: int, unique: str = "") -> str:
+        """Reserve units, or update the active reservation with the unique reference. Return the key of either."""
+        for other, reservation in self.reservations.items() if unique else ():
+            if reservation.unique == unique and reservation.state == "ACTIVE":
+                if not self.is_due(reservation):
+                    self.update_reservation(other, lines, location, ttl_us)
+                    return other
+                self._release(other, "EXPIRED")
         parts = self.promise(dict(enumerate(lines, start=1)), location)
         for number, sku, place, units in parts:
             self.move("RESERVE", key, number, (place, sku), reserved=units)
         self.reservations[key] = Reservation(
-            self.now_us + ttl_us, parts=sorted(parts, key=lambda part: (part[0], part[2]))
+            self.now_us + ttl_us, parts=sorted(parts, key=lambda part: (part[0], part[2])), unique=unique
         )
         self.events.append(("reservation.created", key))
+        return key
+
+    def update_reservation(self, key: str, lines: Sequence[tuple[str, int]], location: str, ttl_us: int) -> None:
+        """Replace the lines and the expiry time. Units that are still needed stay where they are."""
+        reservation = self.active(key, "ACTIVE")
+        before = {(number, sku, place): units for number, sku, place, units in reservation.parts}
+        kept, missing = self._keep(before, dict(enumerate(lines, start=1)))
+        for (number, sku, place), units in ((part, kept[part] - before.get(part, 0)) for part in {**before, **kept}):
+            if units:
+                cause = "RESERVE" if units > 0 else "RELEASE"
+                self.move(cause, key, number, (place, sku), reserved=units)
+        for number, sku, place, units in self.promise(missing, location):
+            self.move("RESERVE", key, number, (place, sku), reserved=units)
+            kept[number, sku, place] += units
+        parts = sorted(((*part, units) for part, units in kept.items() if units), key=lambda part: (part[0], part[2]))
+        if parts != reservation.parts or reservation.expires_us != self.now_us + ttl_us:
+            reservation.parts, reservation.expires_us = parts, self.now_us + ttl_us
+            self.events.append(("reservation.updated", key))
+
+    @staticmethod
+    def _keep(
+        before: dict[tuple[int, str, str], int], needed: dict[int, tuple[str, int]]
+    ) -> tuple[Counter[tuple[int, str, str]], dict[int, tuple[str, int]]]:
+        """Give each line its own old units, then the old units of other lines; return them, and what is missing."""
+        left, kept = dict(before), Counter[tuple[int, str, str]]()
+        for number, (sku, units) in needed.items():
+            for part in [part for part in left if part[:2] == (number, sku)]:
+                kept[part] = min(units, left[part])
+                left[part] -= kept[part]
+                units -= kept[part]
+            needed[number] = (sku, units)
+        others = Counter[tuple[str, str]]()
+        for (_, sku, place), units in left.items():
+            others.update({(sku, place): units} if units else {})
+        for number, (sku, units) in needed.items():
+            for one, place in [part for part in others if part[0] == sku]:
+                moved = min(units, others[one, place])
+                others[one, place] -= moved
+                units -= moved
+                kept[number, sku, place] += moved
+            needed[number] = (sku, units)
+        return kept, {number: line for number, line in needed.items() if line[1]}
 
     def extend(self, key: str, ttl_us: int) -> None:
         reservation = self.active(key, "ACTIVE")

@@ -21,6 +21,7 @@ LISTING = ResourceListing(
     example="storekeep accounts list",
     method=lambda session: session.client.auth.list_service_accounts,
     columns=COLUMNS,
+    filters=("disabled = true", 'display_name = "till*"'),
     soft_deletion=True,
 )
 ROLE_COLUMNS = ("name", "display_name", "permissions", "built_in")
@@ -29,6 +30,7 @@ ROLE_LISTING = ResourceListing(
     example="storekeep roles list",
     method=lambda session: session.client.auth.list_roles,
     columns=ROLE_COLUMNS,
+    filters=("built_in = false", 'display_name = "Ware*"'),
 )
 
 

@@ -20,6 +20,7 @@ LISTING = ResourceListing(
     example="storekeep audit list --filter 'resource = \"products/chai\"'",
     method=lambda session: session.client.audit.list,
     columns=COLUMNS,
+    filters=("actor = serviceAccounts/admin", 'resource = "products/chai*"'),
 )
 
 

@@ -20,6 +20,7 @@ LISTING = ResourceListing(
     example="storekeep categories list --order-by display_name",
     method=lambda session: session.client.categories.list,
     columns=COLUMNS,
+    filters=("state = ACTIVE", "-parent_category:*"),
     states=lambda: CategoryState,
     soft_deletion=True,
 )

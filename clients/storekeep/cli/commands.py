@@ -25,13 +25,16 @@ P = ParamSpec("P")
 PANEL = "Connection and output"
 
 Limit = Annotated[int, typer.Option("--limit", min=0, help="Maximum number of results; 0 shows all.")]
-Filter = Annotated[
+OrderBy = Annotated[
     str,
-    typer.Option("--filter", metavar="EXPRESSION", help="`FIELD = VALUE` terms, joined by AND or OR; see docs/cli.md."),
+    typer.Option(
+        "--order-by", help="Field to sort by, followed by `desc` for descending order. An unknown one lists all."
+    ),
 ]
-OrderBy = Annotated[str, typer.Option("--order-by", help="Field to sort by, followed by `desc` for descending order.")]
+Total = Annotated[bool, typer.Option("--total", help="Also print the number of results without the limit.")]
 Deleted = Annotated[bool, typer.Option("--deleted", help="Include deleted resources.")]
 Etag = Annotated[str, typer.Option("--etag", help="Fail unless this is the current etag.")]
+Label = Annotated[list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="May be repeated.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Apply the changes (default for more than one name: dry run).")]
 State = Annotated[
     str, typer.Option("--state", metavar="STATE", help="Only resources in this state, such as active or placed.")
@@ -39,6 +42,12 @@ State = Annotated[
 
 LIMIT = 100
 """Default number of resources in a list: about two screens."""
+
+
+def make_filter_option(*examples: str) -> Any:
+    """Return the option `--filter` of a list with examples that its server accepts."""
+    shown = ", ".join(f"`{example}`" for example in examples)
+    return typer.Option("--filter", help=f"Filter such as {shown}. Join terms with AND and OR; negate with -.")
 
 
 def join_filters(user_filter: str, command_filter: str) -> str:

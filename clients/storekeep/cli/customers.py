@@ -8,11 +8,11 @@ import typer
 
 from storekeep.cli.addresses import PANEL
 from storekeep.cli.changes import build_update
-from storekeep.cli.commands import Etag, command, new_group
+from storekeep.cli.commands import LIMIT, Deleted, Etag, Label, Limit, command, new_group
 from storekeep.cli.listings import ResourceListing, add_listing
 from storekeep.cli.names import to_customer_name
 from storekeep.cli.pairs import parse_labels
-from storekeep.cli.sessions import Session
+from storekeep.cli.sessions import Session, compute_page_size
 from storekeep.cli.steps import Step, add_steps
 from storekeep.client import Address, Customer, CustomerAddress
 
@@ -22,6 +22,7 @@ LISTING = ResourceListing(
     example="storekeep customers list --filter 'display_name : \"ernst\"'",
     method=lambda session: session.client.customers.list,
     columns=COLUMNS,
+    filters=("labels.tier = gold", 'display_name = "Ernst*"', "-email:*"),
     soft_deletion=True,
 )
 
@@ -35,7 +36,6 @@ ADDRESS_LABEL = "main"
 AddressLabel = Annotated[
     str, typer.Option("--address-label", help="Label of the address, such as home or billing.", rich_help_panel=PANEL)
 ]
-Label = Annotated[list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="May be repeated.")]
 
 
 def add_customers(app: typer.Typer) -> None:
@@ -48,6 +48,7 @@ def add_customers(app: typer.Typer) -> None:
     )
     add_listing(group, LISTING)
     command(group, "show", example="storekeep customers show ernst")(show_customer)
+    command(group, "search", example='storekeep customers search "ernst handel"')(search_customers)
     create = 'storekeep customers create --id ernst --name "Ernst Handel" --city Graz --country AT'
     command(group, "create", example=create, writes=True, takes_address=True)(create_customer)
     update = "storekeep customers update ernst --phone 7675-3425"
@@ -58,6 +59,19 @@ def add_customers(app: typer.Typer) -> None:
 def show_customer(session: Session, name: Annotated[str, typer.Argument(help="Id or full name.")]) -> None:
     """Show one customer."""
     session.screen.show_message(session.client.customers.get(to_customer_name(name)))
+
+
+def search_customers(
+    session: Session,
+    query: Annotated[str, typer.Argument(help="Words that must all occur; the last may be a prefix.")],
+    limit: Limit = LIMIT,
+    deleted: Deleted = False,
+) -> None:
+    """Search customers by words in their names, ids, email addresses, phone numbers and addresses, best match first."""
+    listing = session.client.customers.search(
+        query, page_size=compute_page_size(limit, page_size_max=100), show_deleted=deleted
+    )
+    session.show_listing(listing, columns=COLUMNS, limit=limit)
 
 
 def create_customer(

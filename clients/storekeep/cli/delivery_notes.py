@@ -42,12 +42,19 @@ def _list_header_facts(order: Order) -> Iterable[tuple[str, str]]:
     yield "hold reason", order.hold_reason
     yield "cancel reason", order.cancel_reason
     yield "customer", order.customer
+    yield "e-mail", order.email
+    yield "phone", order.phone
     yield "placed", format_cell(order, "create_time")
     yield "expires", format_cell(order, "expire_time")
+    yield "source", order.source
     yield "reference", order.external_reference
     yield "ship to", format_cell(order, "shipping_address")
+    yield "bill to", format_cell(order, "billing_address")
     yield "ship from", order.location
+    yield "ship by", format_cell(order, "ship_by_time")
+    yield "deliver by", format_cell(order, "deliver_by_time")
     yield "note", order.note
+    yield "labels", format_cell(order, "labels")
     yield "etag", order.etag
 
 
@@ -91,7 +98,7 @@ def _build_fulfillment_row(fulfillment: Fulfillment) -> tuple[str, ...]:
         fulfillment.location.rpartition("/")[2],
         "\n".join(f"{line.line_number}: {line.quantity} x {line.sku}" for line in fulfillment.lines),
         fulfillment.carrier,
-        fulfillment.tracking_number,
+        "\n".join(parcel.tracking_number for parcel in fulfillment.parcels),
         format_cell(fulfillment, "ship_time"),
         format_cell(fulfillment, "deliver_time"),
     )

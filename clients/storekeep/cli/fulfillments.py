@@ -7,7 +7,21 @@ from typing import Annotated
 
 import typer
 
-from storekeep.cli.commands import LIMIT, Etag, Filter, Limit, OrderBy, State, command, join_filters, new_group
+from storekeep.cli.changes import Clear, build_update
+from storekeep.cli.commands import (
+    LIMIT,
+    Etag,
+    Limit,
+    OrderBy,
+    State,
+    Total,
+    command,
+    join_filters,
+    make_filter_option,
+    new_group,
+)
+from storekeep.cli.names import to_location_name
+from storekeep.cli.order_options import Parcels, parse_parcels
 from storekeep.cli.orders import find_order_name
 from storekeep.cli.sessions import Session, compute_page_size
 from storekeep.cli.states import build_state_filter
@@ -15,6 +29,7 @@ from storekeep.cli.steps import Step, add_steps
 from storekeep.client import Fulfillment, FulfillmentState
 
 COLUMNS = ("name", "state", "location", "carrier", "tracking_number", "ship_time", "deliver_time")
+Filter = Annotated[str, make_filter_option("state = PENDING", "location = locations/main", "-tracking_number:*")]
 EXAMPLE = "SK-00001234"
 FULL_EXAMPLE = "SK-00001234/01890a5e-0b3c-7d21-8f6a-2c1b4d5e6f70"
 
@@ -75,13 +90,17 @@ FullName = Annotated[
 def add_fulfillments(app: typer.Typer) -> None:
     """Add the group to the command line."""
     group = new_group(
-        app, "fulfillments", help="Show, ship, deliver and cancel fulfilments.", example="storekeep fulfillments list"
+        app, "fulfillments", help="Show, ship, correct and cancel fulfilments.", example="storekeep fulfillments list"
     )
     listing = "storekeep fulfillments list --state pending"
     command(group, "list", example=listing)(list_fulfillments)
     command(group, "show", example=f"storekeep fulfillments show {FULL_EXAMPLE}")(show_fulfillment)
     ship = f"storekeep fulfillments ship {EXAMPLE} --carrier Post --tracking P-1234"
     command(group, "ship", example=ship, writes=True)(ship_fulfillment)
+    update = f"storekeep fulfillments update {FULL_EXAMPLE} --parcel P-1234 --parcel P-1235=https://post.example/P-1235"
+    command(group, "update", example=update, writes=True)(update_fulfillment)
+    restock = f"storekeep fulfillments restock {EXAMPLE} --reason 'came back: address unknown'"
+    command(group, "restock", example=restock, writes=True)(restock_fulfillment)
     add_steps(group, STEPS, noun="fulfillments", example_name=EXAMPLE, to_name=str, columns=COLUMNS)
 
 
@@ -94,6 +113,7 @@ def list_fulfillments(
     filter: Filter = "",  # noqa: A002 - the name in the contract
     order_by: OrderBy = "",
     limit: Limit = LIMIT,
+    total: Total = False,
 ) -> None:
     """List fulfilments, oldest first."""
     parent = find_order_name(session, order) if order else "orders/-"
@@ -102,6 +122,7 @@ def list_fulfillments(
         filter=join_filters(filter, build_state_filter(state, FulfillmentState)),
         order_by=order_by,
         page_size=compute_page_size(limit),
+        include_total_size=total,
     )
     session.show_listing(listing, columns=COLUMNS, limit=limit)
 
@@ -116,7 +137,8 @@ def ship_fulfillment(
     session: Session,
     name: Name,
     carrier: Annotated[str, typer.Option("--carrier", help="Name of the carrier.")] = "",
-    tracking: Annotated[str, typer.Option("--tracking", help="Tracking number of the carrier.")] = "",
+    tracking: Annotated[str, typer.Option("--tracking", help="Tracking number of the only parcel.")] = "",
+    parcel: Parcels = None,
     etag: Etag = "",
 ) -> None:
     """Mark a fulfilment as shipped. Its units leave the stock."""
@@ -124,7 +146,49 @@ def ship_fulfillment(
         find_fulfillment_name(session, name, state="PENDING"),
         carrier=carrier,
         tracking_number=tracking,
+        parcels=parse_parcels(parcel or ()),
         etag=etag,
         **session.write_options,
     )
     session.screen.show_message(shipped)
+
+
+def update_fulfillment(
+    session: Session,
+    name: Name,
+    carrier: Annotated[str | None, typer.Option("--carrier", help="Name of the carrier.")] = None,
+    parcel: Parcels = None,
+    clear: Clear = None,
+    etag: Etag = "",
+) -> None:
+    """Change the carrier or the parcels of a fulfilment, also after it is shipped. The parcels replace all others."""
+    changes, mask = build_update(
+        Fulfillment,
+        find_fulfillment_name(session, name, state="SHIPPED"),
+        etag=etag,
+        clear=clear or (),
+        carrier=carrier,
+        parcels=parse_parcels(parcel) if parcel else None,
+    )
+    updated = session.client.fulfillments.update(changes, update_mask=mask, **session.write_options)
+    session.screen.show_message(updated)
+
+
+def restock_fulfillment(
+    session: Session,
+    name: Name,
+    location: Annotated[
+        str, typer.Option("--location", help="Where the units came back to (default: where they were shipped from).")
+    ] = "",
+    reason: Annotated[str, typer.Option("--reason", help="Reason, recorded in the history.")] = "",
+    etag: Etag = "",
+) -> None:
+    """Take the units of a shipped fulfilment back into stock, so that they can be fulfilled again or cancelled."""
+    restocked = session.client.fulfillments.restock(
+        find_fulfillment_name(session, name, state="SHIPPED"),
+        location=to_location_name(location) if location else "",
+        reason=reason,
+        etag=etag,
+        **session.write_options,
+    )
+    session.screen.show_message(restocked)

@@ -43,7 +43,7 @@ SOURCES: Mapping[str, Source] = {
     "reservations": Source("Reserve stock until an expiry time.", "reservations", "add_reservations"),
     "customers": Source("Manage customers and their addresses.", "customers", "add_customers"),
     "orders": Source("Place, change and deliver orders.", "orders", "add_orders"),
-    "fulfillments": Source("Show, ship, deliver and cancel fulfilments.", "fulfillments", "add_fulfillments"),
+    "fulfillments": Source("Show, ship, correct and cancel fulfilments.", "fulfillments", "add_fulfillments"),
     "audit": Source("Read and verify the audit log.", "audit", "add_audit"),
     "accounts": Source("Manage the service accounts of programs and administrators.", "accounts", "add_accounts"),
     "roles": Source("Manage roles, which are named sets of permissions.", "accounts", "add_roles"),

@@ -9,7 +9,17 @@ from typing import Annotated
 import typer
 
 from storekeep.cli.changes import build_update
-from storekeep.cli.commands import LIMIT, Etag, Filter, Limit, OrderBy, command, join_filters, new_group
+from storekeep.cli.commands import (
+    LIMIT,
+    Etag,
+    Limit,
+    OrderBy,
+    Total,
+    command,
+    join_filters,
+    make_filter_option,
+    new_group,
+)
 from storekeep.cli.exits import Exit
 from storekeep.cli.names import MAIN_LOCATION, quote_text, to_location_name, to_stock_level_name
 from storekeep.cli.pairs import parse_order_lines
@@ -32,6 +42,10 @@ MOVEMENT_COLUMNS = (
 LAST_COLUMNS = ("create_time", "cause", "quantity_delta", "reserved_delta", "allocated_delta", "source", "reason")
 DIFFERENCE_COLUMNS = ("stock_level", "kind", "source", "line_number", "recorded", "expected", "repairable")
 AVAILABILITY_COLUMNS = ("sku", "available", "for_sale")
+LevelFilter = Annotated[str, make_filter_option("available < 5", 'sku = "CHAI*"')]
+MovementFilter = Annotated[
+    str, make_filter_option("cause = WRITE_OFF", "actor = serviceAccounts/admin", 'source = "orders*"')
+]
 UNITS_MAX = 10**9
 """Maximum units in the contract."""
 
@@ -99,13 +113,18 @@ def show_stock(
 def list_stock(
     session: Session,
     location: Annotated[str, typer.Option("--location", help="Only this location (default: all).")] = "-",
-    filter: Filter = "",  # noqa: A002 - the name in the contract
+    filter: LevelFilter = "",  # noqa: A002 - the name in the contract
     order_by: OrderBy = "",
     limit: Limit = LIMIT,
+    total: Total = False,
 ) -> None:
     """List stock levels."""
     listing = session.client.inventory.list_stock_levels(
-        to_location_name(location), filter=filter, order_by=order_by, page_size=compute_page_size(limit)
+        to_location_name(location),
+        filter=filter,
+        order_by=order_by,
+        page_size=compute_page_size(limit),
+        include_total_size=total,
     )
     session.show_listing(listing, columns=LEVEL_COLUMNS, limit=limit)
 
@@ -130,6 +149,10 @@ def set_stock(
         int | None, typer.Option("--expect", min=0, max=UNITS_MAX, help="Fail unless this number of units is on hand.")
     ] = None,
     reason: Reason = "",
+    backorder_shortage: Annotated[
+        bool,
+        typer.Option("--backorder-shortage", help="Record a count below the promised units; the rest is backordered."),
+    ] = False,
     etag: Etag = "",
 ) -> None:
     """Set the units on hand, as after a stock count."""
@@ -138,6 +161,7 @@ def set_stock(
         quantity=quantity,
         expected_quantity=expect,
         reason=reason,
+        backorder_shortage=backorder_shortage,
         etag=etag,
         **session.write_options,
     )
@@ -250,13 +274,17 @@ def reconcile_stock(
 def list_movements(
     session: Session,
     sku: Annotated[str, typer.Argument(metavar="SKU", help="Only movements of this SKU.")] = "",
-    filter: Filter = "",  # noqa: A002 - the name in the contract
+    filter: MovementFilter = "",  # noqa: A002 - the name in the contract
     order_by: OrderBy = "create_time desc",
     limit: Limit = LIMIT,
+    total: Total = False,
 ) -> None:
     """List the movements of the stock ledger, newest first."""
     sku_filter = f"sku = {quote_text(sku)}" if sku else ""
     listing = session.client.inventory.list_stock_movements(
-        filter=join_filters(filter, sku_filter), order_by=order_by, page_size=compute_page_size(limit)
+        filter=join_filters(filter, sku_filter),
+        order_by=order_by,
+        page_size=compute_page_size(limit),
+        include_total_size=total,
     )
     session.show_listing(listing, columns=MOVEMENT_COLUMNS, limit=limit)

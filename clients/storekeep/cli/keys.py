@@ -8,13 +8,14 @@ from typing import Annotated
 import typer
 
 from storekeep.cli.accounts import Permissions
-from storekeep.cli.commands import LIMIT, Etag, Filter, Limit, OrderBy, command, new_group
+from storekeep.cli.commands import LIMIT, Etag, Limit, OrderBy, Total, command, make_filter_option, new_group
 from storekeep.cli.names import to_account_name, to_key_name
 from storekeep.cli.sessions import Session, compute_page_size
 from storekeep.cli.steps import Step, add_steps
 from storekeep.client import ApiKey
 
 COLUMNS = ("name", "state", "display_name", "scopes", "create_time", "expire_time", "revoke_time")
+Filter = Annotated[str, make_filter_option('display_name = "till*"', 'create_time > "2026-01-31T00:00:00Z"')]
 
 STEPS = (Step("revoke", "Revoke API keys permanently.", lambda s: s.client.auth.revoke_api_key),)
 
@@ -42,10 +43,15 @@ def list_keys(
     filter: Filter = "",  # noqa: A002 - the name in the contract
     order_by: OrderBy = "",
     limit: Limit = LIMIT,
+    total: Total = False,
 ) -> None:
     """List API keys, also expired and revoked ones, without their secrets."""
     listing = session.client.auth.list_api_keys(
-        to_account_name(account), filter=filter, order_by=order_by, page_size=compute_page_size(limit)
+        to_account_name(account),
+        filter=filter,
+        order_by=order_by,
+        page_size=compute_page_size(limit),
+        include_total_size=total,
     )
     session.show_listing(listing, columns=COLUMNS, limit=limit)
 

@@ -7,11 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from storekeep.cli.commands import LIMIT, Deleted, Filter, Limit, OrderBy, State, command, join_filters
+from storekeep.cli.commands import (
+    LIMIT,
+    Deleted,
+    Limit,
+    OrderBy,
+    State,
+    Total,
+    command,
+    join_filters,
+    make_filter_option,
+)
 from storekeep.cli.sessions import Session, compute_page_size
 from storekeep.cli.states import build_state_filter
 
@@ -28,6 +38,7 @@ class ResourceListing:
         example: a full command line.
         method: returns the client method, which takes `filter`, `order_by` and `page_size`.
         columns: fields shown as columns of the table.
+        filters: examples for `--filter`.
         soft_deletion: whether the command has the option `--deleted`.
         states: returns the enum of the states, for the option `--state`; None if the resource has none.
     """
@@ -36,6 +47,7 @@ class ResourceListing:
     example: str
     method: Callable[[Session], Callable[..., Listing[Any]]]
     columns: tuple[str, ...]
+    filters: tuple[str, ...]
     soft_deletion: bool = False
     states: Callable[[], Any] | None = None
 
@@ -46,9 +58,10 @@ def add_listing(group: typer.Typer, listing: ResourceListing) -> None:
     def list_resources(
         session: Session,
         state: State = "",
-        filter: Filter = "",  # noqa: A002 - the name in the contract
+        filter: str = "",  # noqa: A002 - the name in the contract
         order_by: OrderBy = "",
         limit: Limit = LIMIT,
+        total: Total = False,
         deleted: Deleted = False,
     ) -> None:
         states = listing.states() if listing.states is not None else None
@@ -57,11 +70,13 @@ def add_listing(group: typer.Typer, listing: ResourceListing) -> None:
             filter=join_filters(filter, build_state_filter(state, states)),
             order_by=order_by,
             page_size=compute_page_size(limit),
+            include_total_size=total,
             **query,
         )
         columns = (*listing.columns, "delete_time") if deleted else listing.columns
         session.show_listing(resources, columns=columns, limit=limit)
 
+    list_resources.__annotations__["filter"] = Annotated[str, make_filter_option(*listing.filters)]
     list_resources.__doc__ = listing.help
     omitted = {*(() if listing.states else ("state",)), *(() if listing.soft_deletion else ("deleted",))}
     command(group, "list", example=listing.example, omitted=omitted)(list_resources)

@@ -7,9 +7,10 @@ from typing import Annotated
 import typer
 
 from storekeep.cli.changes import build_update
-from storekeep.cli.commands import Etag, command, new_group
+from storekeep.cli.commands import Etag, Label, command, new_group
 from storekeep.cli.listings import ResourceListing, add_listing
 from storekeep.cli.names import to_location_name
+from storekeep.cli.pairs import parse_labels
 from storekeep.cli.sessions import Session
 from storekeep.cli.steps import Step, add_steps
 from storekeep.client import Address, Location
@@ -20,6 +21,7 @@ LOCATION_LISTING = ResourceListing(
     example="storekeep locations list",
     method=lambda session: session.client.inventory.list_locations,
     columns=LOCATION_COLUMNS,
+    filters=('display_name = "North*"', 'update_time > "2026-01-31T00:00:00Z"'),
     soft_deletion=True,
 )
 
@@ -62,10 +64,13 @@ def create_location(
     display_name: Annotated[str, typer.Option("--name", help="Display name.")],
     location_id: Annotated[str, typer.Option("--id", help="Its id (default: chosen by the server).")] = "",
     priority: Annotated[int, typer.Option("--priority", min=-1000, max=1000, help=PRIORITY_HELP)] = 0,
+    label: Label = None,
     postal_address: Address | None = None,
 ) -> None:
     """Create a location."""
-    location = Location(display_name=display_name, priority=priority, address=postal_address)
+    location = Location(
+        display_name=display_name, priority=priority, address=postal_address, labels=parse_labels(label or ())
+    )
     created = session.client.inventory.create_location(location, location_id=location_id, **session.write_options)
     session.screen.show_message(created)
 
@@ -75,16 +80,18 @@ def update_location(
     name: Annotated[str, typer.Argument(help="Id or full name.")],
     display_name: Annotated[str | None, typer.Option("--name", help="Display name.")] = None,
     priority: Annotated[int | None, typer.Option("--priority", min=-1000, max=1000, help=PRIORITY_HELP)] = None,
+    label: Label = None,
     postal_address: Address | None = None,
     etag: Etag = "",
 ) -> None:
-    """Change the given fields of a location. An address, if given, replaces the existing one."""
+    """Change the given fields of a location. Labels and address, if given, replace the existing ones."""
     changes, mask = build_update(
         Location,
         to_location_name(name),
         etag=etag,
         display_name=display_name,
         priority=priority,
+        labels=parse_labels(label) if label else None,
         address=postal_address,
     )
     session.screen.show_message(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 
 MAIN_LOCATION = "main"
@@ -27,8 +28,8 @@ def to_stock_level_name(sku: str, *, location: str) -> str:
 
 
 def quote_text(text: str) -> str:
-    """Return `text` as a string literal of the filter language (AIP-160)."""
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    """Return `text` as a string literal of the filter language (AIP-160), in which a `*` stands for itself."""
+    escaped = re.sub(r'([\\"*])', r"\\\1", text)
     return f'"{escaped}"'
 
 

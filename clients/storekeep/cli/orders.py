@@ -9,17 +9,39 @@ from typing import Annotated
 import typer
 
 from storekeep.cli import delivery_notes
-from storekeep.cli.commands import LIMIT, Etag, Filter, Limit, OrderBy, State, command, join_filters, new_group
+from storekeep.cli.changes import Clear, build_update
+from storekeep.cli.commands import (
+    LIMIT,
+    Etag,
+    Limit,
+    OrderBy,
+    State,
+    Total,
+    command,
+    join_filters,
+    make_filter_option,
+    new_group,
+)
 from storekeep.cli.names import quote_text, to_customer_name, to_full_name, to_location_name, to_reservation_name
-from storekeep.cli.pairs import parse_amount, parse_line_units, parse_order_lines
+from storekeep.cli.order_options import AddressParts, BillingParts, Labels, merge_address, parse_time
+from storekeep.cli.pairs import parse_amount, parse_labels, parse_line_units, parse_order_lines
 from storekeep.cli.sessions import Session, compute_page_size
 from storekeep.cli.states import build_state_filter
 from storekeep.cli.steps import Step, add_steps
-from storekeep.client import Address, Order, OrderState, WriteOptions
+from storekeep.client import Address, Order, OrderState, WriteOptions, to_timestamp
 
 STEP_COLUMNS = ("sequence", "create_time", "method", "from_state", "to_state", "reason", "actor")
 HISTORY_COLUMNS = (*STEP_COLUMNS, "changes")
 COLUMNS = ("number", "customer", "state", "total", "create_time", "external_reference")
+Filter = Annotated[
+    str,
+    make_filter_option(
+        "state = PLACED AND total > 100",
+        'lines.sku : "CHAI*"',
+        "customer.email = orders@ernst.example",
+        "shipping_address.region_code = DE",
+    ),
+]
 EXAMPLE = "SK-00001234"
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -35,9 +57,10 @@ def find_order_name(session: Session, text: str) -> str:
     """Return the resource name of an order given by number, id or name."""
     order_id = text.removeprefix("orders/")
     if not UUID.fullmatch(order_id):
-        orders = session.client.orders.list(filter=f"number = {quote_text(order_id)}", page_size=1)
-        for order in orders:
-            return order.name
+        terms = " OR ".join(f"number = {quote_text(number)}" for number in dict.fromkeys((text, order_id)))
+        names = {order.number: order.name for order in session.client.orders.list(filter=terms, page_size=2)}
+        if names:
+            return names.get(text) or names[order_id]
     return to_full_name("orders", text)
 
 
@@ -59,7 +82,10 @@ def add_orders(app: typer.Typer) -> None:
     place = "storekeep orders place --customer ernst --line CHAI-1=2 --line CHAI-2=1 --currency EUR"
     command(group, "place", example=place, writes=True, takes_address=True)(place_order)
     command(group, "list", example="storekeep orders list --customer ernst --state placed")(list_orders)
+    command(group, "search", example="storekeep orders search 'ernst handel'")(search_orders)
     command(group, "show", example=f"storekeep orders show {EXAMPLE}")(show_order)
+    update = f"storekeep orders update {EXAMPLE} --ship-to postal_code=8010 --label gift=yes --deliver-by 2026-12-24"
+    command(group, "update", example=update, writes=True)(update_order)
     cancel = f"storekeep orders cancel {EXAMPLE} --reason 'ordered by mistake'"
     command(group, "cancel", example=cancel, writes=True)(cancel_order)
     lines = f"storekeep orders cancel-lines {EXAMPLE} --line 1=2 --line 3 --reason 'sold out'"
@@ -83,17 +109,34 @@ def place_order(
     line: Annotated[list[str], typer.Option("--line", metavar="SKU=UNITS", help="May be repeated.")],
     currency_code: Annotated[str, typer.Option("--currency", help="ISO 4217 code of all prices, such as EUR.")],
     location: Annotated[str, typer.Option("--location", help="Ship from this location (default: any).")] = "",
-    reservation: Annotated[str, typer.Option("--reservation", help="Use the stock of this reservation first.")] = "",
+    reservation: Annotated[
+        list[str] | None,
+        typer.Option("--reservation", help="Use the stock of this reservation first. May be repeated."),
+    ] = None,
     reference: Annotated[str, typer.Option("--reference", help="Your own number for the order.")] = "",
+    source: Annotated[str, typer.Option("--source", help="The system that the reference comes from.")] = "",
+    unique_reference: Annotated[
+        bool, typer.Option("--unique-reference", help="Fail if an order with this source and reference exists.")
+    ] = False,
     note: Annotated[str, typer.Option("--note", help="Note, shown with the order.")] = "",
     shipping: Annotated[str, typer.Option("--shipping", metavar="AMOUNT", help="Shipping cost.")] = "",
+    email: Annotated[str, typer.Option("--email", help="E-mail address (default: the customer's).")] = "",
+    phone: Annotated[str, typer.Option("--phone", help="Phone number (default: the customer's).")] = "",
+    bill_to: BillingParts = None,
+    ship_by: Annotated[str, typer.Option("--ship-by", metavar="TIME", help="Promised time of shipment.")] = "",
+    deliver_by: Annotated[str, typer.Option("--deliver-by", metavar="TIME", help="Promised time of delivery.")] = "",
+    label: Labels = None,
     request_id: Annotated[
         str, typer.Option("--request-id", help="Idempotency key, a UUID: a repeat does not place a second order.")
     ] = "",
     postal_address: Address | None = None,
 ) -> None:
     """Place an order: fix its prices and allocate its stock, all lines or none. The address is where to ship it to."""
-    options: WriteOptions = {**session.write_options, "request_id": request_id}
+    options: WriteOptions = {
+        **session.write_options,
+        "request_id": request_id,
+        "on_replay": lambda: session.screen.show_notice("An earlier call with this request id placed the order."),
+    }
     order = session.client.orders.place(
         customer=to_customer_name(customer),
         lines=parse_order_lines(line),
@@ -103,7 +146,15 @@ def place_order(
         external_reference=reference,
         note=note,
         shipping=parse_amount(shipping, currency_code=currency_code) if shipping else None,
-        reservation=to_reservation_name(reservation) if reservation else "",
+        reservations=[to_reservation_name(name) for name in reservation or ()],
+        source=source,
+        unique_external_reference=unique_reference,
+        billing_address=merge_address(Address(), bill_to) if bill_to else None,
+        email=email,
+        phone=phone,
+        labels=parse_labels(label or ()),
+        ship_by_time=parse_time(ship_by) if ship_by else None,
+        deliver_by_time=parse_time(deliver_by) if deliver_by else None,
         **options,
     )
     delivery_notes.show_order(session.screen, order)
@@ -116,13 +167,27 @@ def list_orders(
     filter: Filter = "",  # noqa: A002 - the name in the contract
     order_by: OrderBy = "",
     limit: Limit = LIMIT,
+    total: Total = False,
 ) -> None:
     """List orders, newest first."""
     customer_filter = f"customer = {quote_text(to_customer_name(customer))}" if customer else ""
     filters = join_filters(customer_filter, build_state_filter(state, OrderState))
     listing = session.client.orders.list(
-        filter=join_filters(filter, filters), order_by=order_by, page_size=compute_page_size(limit)
+        filter=join_filters(filter, filters),
+        order_by=order_by,
+        page_size=compute_page_size(limit),
+        include_total_size=total,
     )
+    session.show_listing(listing, columns=COLUMNS, limit=limit)
+
+
+def search_orders(
+    session: Session,
+    query: Annotated[str, typer.Argument(help="Beginning of a number or reference, or words of the customer.")],
+    limit: Limit = LIMIT,
+) -> None:
+    """Search orders by number, external reference and customer."""
+    listing = session.client.orders.search(query, page_size=compute_page_size(limit, page_size_max=100))
     session.show_listing(listing, columns=COLUMNS, limit=limit)
 
 
@@ -135,6 +200,47 @@ def show_order(session: Session, name: Name) -> None:
         delivery_notes.show_deliveries(screen, list(client.fulfillments.list(order.name)))
         delivery_notes.show_notes(screen, client.orders.list_notes(order.name))
         session.show_listing(client.orders.list_history(order.name), columns=STEP_COLUMNS, limit=LIMIT)
+
+
+def update_order(
+    session: Session,
+    name: Name,
+    email: Annotated[str | None, typer.Option("--email", help="E-mail address for questions.")] = None,
+    phone: Annotated[str | None, typer.Option("--phone", help="Phone number for questions.")] = None,
+    ship_to: AddressParts = None,
+    bill_to: BillingParts = None,
+    shipping: Annotated[str, typer.Option("--shipping", metavar="AMOUNT", help="Shipping cost.")] = "",
+    ship_by: Annotated[str, typer.Option("--ship-by", metavar="TIME", help="Promised time of shipment.")] = "",
+    deliver_by: Annotated[str, typer.Option("--deliver-by", metavar="TIME", help="Promised time of delivery.")] = "",
+    reference: Annotated[str | None, typer.Option("--reference", help="Your own number for the order.")] = None,
+    note: Annotated[str | None, typer.Option("--note")] = None,
+    label: Labels = None,
+    clear: Clear = None,
+    reason: Reason = "",
+    etag: Etag = "",
+) -> None:
+    """Change the given fields of an order. Labels replace all labels, parts of an address only these parts."""
+    order = session.client.orders.get(find_order_name(session, name))
+    if ship_to or bill_to:
+        etag = etag or order.etag  # because the other parts of the address are sent too
+    changes, mask = build_update(
+        Order,
+        order.name,
+        etag=etag,
+        clear=clear or (),
+        email=email,
+        phone=phone,
+        shipping_address=merge_address(order.shipping_address, ship_to) if ship_to else None,
+        billing_address=merge_address(order.billing_address, bill_to) if bill_to else None,
+        shipping=parse_amount(shipping, currency_code=order.total.currency_code) if shipping else None,
+        ship_by_time=to_timestamp(parse_time(ship_by)) if ship_by else None,
+        deliver_by_time=to_timestamp(parse_time(deliver_by)) if deliver_by else None,
+        external_reference=reference,
+        note=note,
+        labels=parse_labels(label) if label else None,
+    )
+    updated = session.client.orders.update(changes, update_mask=mask, reason=reason, **session.write_options)
+    delivery_notes.show_order(session.screen, updated)
 
 
 def cancel_order(session: Session, name: Name, reason: Reason = "", etag: Etag = "") -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from storekeep.cli.changes import build_update
-from storekeep.cli.commands import LIMIT, Etag, Limit, command, new_group
+from storekeep.cli.commands import LIMIT, Etag, Label, Limit, command, new_group
 from storekeep.cli.listings import ResourceListing, add_listing
 from storekeep.cli.names import to_category_name, to_product_name
 from storekeep.cli.pairs import parse_labels
@@ -22,6 +22,7 @@ LISTING = ResourceListing(
     example="storekeep products list --state active --limit 20",
     method=lambda session: session.client.products.list,
     columns=COLUMNS,
+    filters=('state = ACTIVE AND display_name : "tea"', "labels.season = autumn", "-category:*"),
     states=lambda: ProductState,
     soft_deletion=True,
 )
@@ -32,9 +33,6 @@ STEPS = (
     Step("delete", "Delete products; they can be undeleted.", lambda s: s.client.products.delete),
     Step("undelete", "Restore deleted products.", lambda s: s.client.products.undelete),
 )
-
-
-Label = Annotated[list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="May be repeated.")]
 
 
 def add_products(app: typer.Typer) -> None:

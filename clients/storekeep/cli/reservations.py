@@ -6,13 +6,14 @@ from typing import Annotated
 
 import typer
 
-from storekeep.cli.commands import Etag, command, new_group
+from storekeep.cli.changes import build_update
+from storekeep.cli.commands import Etag, Label, command, new_group
 from storekeep.cli.listings import ResourceListing, add_listing
 from storekeep.cli.names import to_location_name, to_reservation_name
-from storekeep.cli.pairs import parse_order_lines
+from storekeep.cli.pairs import parse_labels, parse_order_lines
 from storekeep.cli.sessions import Session
 from storekeep.cli.steps import Step, add_steps
-from storekeep.client import ReservationState
+from storekeep.client import Reservation, ReservationLine, ReservationState
 
 COLUMNS = ("name", "state", "reference", "expire_time", "order", "create_time")
 LISTING = ResourceListing(
@@ -20,6 +21,7 @@ LISTING = ResourceListing(
     example="storekeep reservations list --state active",
     method=lambda session: session.client.inventory.list_reservations,
     columns=COLUMNS,
+    filters=("state = ACTIVE", 'reference = "cart*"'),
     states=lambda: ReservationState,
 )
 EXAMPLE_ID = "01890a5d-ac96-774b-bcce-b302099a8057"
@@ -41,17 +43,12 @@ STEPS = (
 
 
 Name = Annotated[str, typer.Argument(help="Id or full name.")]
+TTL_HELP = "Seconds from now until it expires."
 Ttl = Annotated[
     float | None,
-    typer.Option(
-        "--ttl",
-        min=1,
-        max=TTL_MAX_S,
-        metavar="SECONDS",
-        show_default="15 minutes",
-        help="Seconds from now until it expires.",
-    ),
+    typer.Option("--ttl", min=1, max=TTL_MAX_S, metavar="SECONDS", show_default="15 minutes", help=TTL_HELP),
 ]
+Reference = Annotated[str, typer.Option("--reference", help="Your own reference, such as a cart id.")]
 
 
 def add_reservations(app: typer.Typer) -> None:
@@ -59,10 +56,12 @@ def add_reservations(app: typer.Typer) -> None:
     group = new_group(
         app, "reservations", help="Reserve stock until an expiry time.", example="storekeep reservations list"
     )
-    reserve = "storekeep reservations reserve --line CHAI-1=2 --ttl 600 --reference cart-17"
+    reserve = "storekeep reservations reserve --line CHAI-1=2 --ttl 600 --reference cart-17 --unique-reference"
     command(group, "reserve", example=reserve, writes=True)(reserve_stock)
     add_listing(group, LISTING)
     command(group, "show", example=f"storekeep reservations show {EXAMPLE_ID}")(show_reservation)
+    update = f"storekeep reservations update {EXAMPLE_ID} --line CHAI-1=3 --line CHAI-2=1 --ttl 900"
+    command(group, "update", example=update, writes=True)(update_reservation)
     extend = f"storekeep reservations extend {EXAMPLE_ID} --ttl 600"
     command(group, "extend", example=extend, writes=True)(extend_reservation)
     add_steps(group, STEPS, noun="reservations", example_name=EXAMPLE_ID, to_name=to_reservation_name, columns=COLUMNS)
@@ -73,7 +72,14 @@ def reserve_stock(
     line: Annotated[list[str], typer.Option("--line", metavar="SKU=UNITS", help="May be repeated.")],
     location: Annotated[str, typer.Option("--location", help="Reserve at this location (default: any).")] = "",
     ttl_s: Ttl = None,
-    reference: Annotated[str, typer.Option("--reference", help="Your own reference, such as a cart id.")] = "",
+    reference: Reference = "",
+    unique_reference: Annotated[
+        bool,
+        typer.Option(
+            "--unique-reference", help="Update the active reservation that was made with this reference and option."
+        ),
+    ] = False,
+    label: Label = None,
 ) -> None:
     """Reserve stock until an expiry time, all lines or none."""
     reservation = session.client.inventory.reserve_stock(
@@ -81,6 +87,8 @@ def reserve_stock(
         location=to_location_name(location) if location else "",
         ttl_s=ttl_s,
         reference=reference,
+        labels=parse_labels(label or ()),
+        unique_reference=unique_reference,
         **session.write_options,
     )
     session.screen.show_message(reservation)
@@ -89,6 +97,47 @@ def reserve_stock(
 def show_reservation(session: Session, name: Name) -> None:
     """Show one reservation and its lines."""
     session.screen.show_message(session.client.inventory.get_reservation(to_reservation_name(name)))
+
+
+def update_reservation(
+    session: Session,
+    name: Name,
+    line: Annotated[
+        list[str] | None,
+        typer.Option("--line", metavar="SKU=UNITS", help="New lines, which replace the old ones. May be repeated."),
+    ] = None,
+    location: Annotated[
+        str, typer.Option("--location", help="Reserve additional units at this location (default: any).")
+    ] = "",
+    ttl_s: Annotated[
+        float | None, typer.Option("--ttl", min=1, max=TTL_MAX_S, metavar="SECONDS", help=TTL_HELP)
+    ] = None,
+    reference: Annotated[str | None, typer.Option("--reference", help="Your own reference, such as a cart id.")] = None,
+    label: Label = None,
+    etag: Etag = "",
+) -> None:
+    """Change an active reservation, all changes or none. Units that it still needs stay reserved throughout.
+
+    Labels, if given, replace all existing ones.
+    """
+    changes, mask = Reservation(name=to_reservation_name(name), etag=etag), list[str]()
+    if line or label or reference is not None or ttl_s is None:
+        changes, mask = build_update(
+            Reservation,
+            changes.name,
+            etag=etag,
+            lines=[ReservationLine(sku=sku, quantity=units) for sku, units in parse_order_lines(line or ())] or None,
+            reference=reference,
+            labels=parse_labels(label) if label else None,
+        )
+    updated = session.client.inventory.update_reservation(
+        changes,
+        update_mask=mask,
+        ttl_s=ttl_s,
+        location=to_location_name(location) if location else "",
+        **session.write_options,
+    )
+    session.screen.show_message(updated)
 
 
 def extend_reservation(session: Session, name: Name, ttl_s: Ttl = None, etag: Etag = "") -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
@@ -106,12 +106,17 @@ class Session:
         self.screen.show_notice(f"{action} changes many resources, so this is a dry run. Add --yes to apply it.")
 
     def show_listing(self, listing: Listing[MessageT], *, columns: tuple[str, ...], limit: int) -> None:
-        """Show the first `limit` resources of a list (0: all), and print a notice if there are more."""
-        items = iter(listing)
+        """Show the first `limit` resources of a list (0: all), and print a notice of its total or if there are more."""
+        pages = listing.pages()
+        first = next(pages)
+        items = chain(first.items, chain.from_iterable(page.items for page in pages))
         shown_items = islice(items, limit) if limit else items
         self.screen.show_messages(shown_items, columns=columns)
         if limit and next(items, None) is not None:
             self.screen.show_notice(f"There are more than {limit}: --limit 0 lists all.")
+        if first.total_size is not None:
+            more = "more than " if first.total_size_is_lower_bound else ""
+            self.screen.show_notice(f"Total: {more}{first.total_size:,}.")
 
     def __enter__(self) -> Self:
         return self

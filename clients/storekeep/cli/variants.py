@@ -8,7 +8,19 @@ from typing import Annotated
 import typer
 
 from storekeep.cli.changes import build_update
-from storekeep.cli.commands import LIMIT, Deleted, Etag, Filter, Limit, OrderBy, State, command, join_filters, new_group
+from storekeep.cli.commands import (
+    LIMIT,
+    Deleted,
+    Etag,
+    Limit,
+    OrderBy,
+    State,
+    Total,
+    command,
+    join_filters,
+    make_filter_option,
+    new_group,
+)
 from storekeep.cli.names import quote_text, to_product_name, to_variant_name
 from storekeep.cli.pairs import change_prices, parse_labels, parse_prices
 from storekeep.cli.sessions import Session, compute_page_size
@@ -17,6 +29,7 @@ from storekeep.cli.steps import Step, add_steps
 from storekeep.client import SkuNotFound, Variant, VariantState
 
 COLUMNS = ("sku", "name", "display_name", "options", "prices", "state")
+Filter = Annotated[str, make_filter_option('sku = "CHAI*"', "options.size = L", "-barcode:*")]
 
 TAX_CLASS = typer.Option("--tax-class", help="Your name of the tax class, such as standard.")
 
@@ -86,6 +99,7 @@ def list_variants(
     filter: Filter = "",  # noqa: A002 - the name in the contract
     order_by: OrderBy = "",
     limit: Limit = LIMIT,
+    total: Total = False,
     deleted: Deleted = False,
     state: State = "",
 ) -> None:
@@ -95,6 +109,7 @@ def list_variants(
         filter=join_filters(filter, build_state_filter(state, VariantState)),
         order_by=order_by,
         page_size=compute_page_size(limit),
+        include_total_size=total,
         show_deleted=deleted,
     )
     session.show_listing(listing, columns=COLUMNS, limit=limit)

@@ -7,6 +7,7 @@ from google.type.money_pb2 import (
 from storekeep.client.batches import BatchResults
 from storekeep.client.calls import (
     CallOptions,
+    GetOptions,
     ReadOptions,
     WriteOptions,
 )
@@ -31,10 +32,12 @@ from storekeep.client.errors import (
     CategoryNotFound,
     ClientClosed,
     Conflict,
+    CountBelowCommitted,
     CurrencyMismatch,
     CustomerNotFound,
     DeadlineExceeded,
     EtagMismatch,
+    FieldNotChangeable,
     FieldProblem,
     FulfillmentNotFound,
     IllegalState,
@@ -65,6 +68,7 @@ from storekeep.client.errors import (
     ProductNotFound,
     QuantityMismatch,
     RateLimited,
+    ReferenceTaken,
     Refused,
     ReplyExpired,
     RequestIdReused,
@@ -107,7 +111,11 @@ from storekeep.client.pages import (
     DeletableQuery,
     Listing,
     Page,
+    PageQuery,
     Query,
+)
+from storekeep.client.times import (
+    to_timestamp,
 )
 from storekeep.client.tokens import (
     StoredToken,
@@ -168,6 +176,7 @@ from storekeep.v1.orders_pb2 import (
     OrderLine,
     OrderNote,
     OrderState,
+    Parcel,
 )
 from storekeep.v1.products_pb2 import (
     Category,
@@ -205,6 +214,7 @@ __all__ = [
     "CategoryState",
     "ClientClosed",
     "Conflict",
+    "CountBelowCommitted",
     "CreateApiKeyResponse",
     "CreateCustomerRequest",
     "CreateProductRequest",
@@ -216,11 +226,13 @@ __all__ = [
     "DeadlineExceeded",
     "DeletableQuery",
     "EtagMismatch",
+    "FieldNotChangeable",
     "FieldProblem",
     "Fulfillment",
     "FulfillmentLine",
     "FulfillmentNotFound",
     "FulfillmentState",
+    "GetOptions",
     "HealthStatus",
     "HistoricOrder",
     "HistoricOrderLine",
@@ -262,6 +274,8 @@ __all__ = [
     "OutOfStock",
     "Overloaded",
     "Page",
+    "PageQuery",
+    "Parcel",
     "PermissionDenied",
     "PrivilegeEscalation",
     "Product",
@@ -272,6 +286,7 @@ __all__ = [
     "RateLimited",
     "ReadOptions",
     "ReconcileStockResponse",
+    "ReferenceTaken",
     "Refused",
     "ReplyExpired",
     "RequestIdReused",
@@ -331,4 +346,5 @@ __all__ = [
     "add_default_port",
     "to_decimal",
     "to_money",
+    "to_timestamp",
 ]

@@ -10,12 +10,11 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 import grpc
 
-from storekeep.client.consistency_tokens import ConsistencyToken
 from storekeep.client.deadlines import Deadline
 from storekeep.client.errors import (
     ClientClosed,
@@ -41,6 +40,8 @@ DOUBLINGS_MAX = 10
 """Keeps the power of two small. The pause reaches its maximum long before."""
 
 Metadata = tuple[tuple[str, str], ...]
+ReceiveMetadata = Callable[[Iterable[tuple[str, str | bytes]]], None]
+"""Receives the trailing metadata of a reply."""
 
 RequestT = TypeVar("RequestT")
 ReplyT = TypeVar("ReplyT")
@@ -73,17 +74,17 @@ def send(
     *,
     deadline: Deadline,
     metadata: Metadata = (),
-    consistency_token: ConsistencyToken | None = None,
+    receive_metadata: ReceiveMetadata | None = None,
 ) -> ReplyT:
-    """Send a request once, and update `consistency_token` from the trailing metadata of the reply.
+    """Send a request once, and pass the trailing metadata of its reply to `receive_metadata`.
 
     Raises: StorekeepError, as the typed exception of the failure.
     """
     try:
-        if consistency_token is None:
+        if receive_metadata is None:
             return method(request, timeout=deadline.remaining_s, metadata=metadata)
         reply, call = method.with_call(request, timeout=deadline.remaining_s, metadata=metadata)
-        consistency_token.update_from_metadata(call.trailing_metadata() or ())
+        receive_metadata(call.trailing_metadata() or ())
         return reply
     except grpc.RpcError as error:
         raise from_rpc_error(error) from None

@@ -6,8 +6,8 @@ from typing import Unpack
 
 import grpc
 
-from storekeep.client.calls import Calls, ReadOptions
-from storekeep.client.pages import Listing, Query
+from storekeep.client.calls import Calls, GetOptions, ReadOptions
+from storekeep.client.pages import Listing, Query, build_query
 from storekeep.v1.audit_pb2 import (
     AuditCheckpoint,
     AuditEntry,
@@ -27,12 +27,12 @@ class Audit:
         self._calls = calls
         self._stub = AuditServiceStub(channel)
 
-    def get(self, name: str, **options: Unpack[ReadOptions]) -> AuditEntry:
+    def get(self, name: str, **options: Unpack[GetOptions]) -> AuditEntry:
         """Get one audit entry.
 
         Raises: AuditEntryNotFound, AuditEntryUnreadable.
         """
-        return self._calls.read(self._stub.GetAuditEntry, GetAuditEntryRequest(name=name), **options)
+        return self._calls.get(self._stub.GetAuditEntry, GetAuditEntryRequest(name=name), **options)
 
     def list(
         self, *, timeout_s: float | None = None, max_staleness_s: float | None = None, **query: Unpack[Query]
@@ -41,7 +41,7 @@ class Audit:
 
         Raises: InvalidFilter, InvalidOrderBy, InvalidPageToken, AuditEntryUnreadable.
         """
-        request = ListAuditEntriesRequest(**query)
+        request = ListAuditEntriesRequest(**build_query(query))
         return self._calls.list_pages(
             self._stub.ListAuditEntries,
             request,
@@ -59,7 +59,7 @@ class Audit:
         """
         return self._calls.list_pages(
             self._stub.ListAuditCheckpoints,
-            ListAuditCheckpointsRequest(**query),
+            ListAuditCheckpointsRequest(**build_query(query)),
             items=lambda page: page.audit_checkpoints,
             timeout_s=timeout_s,
             max_staleness_s=max_staleness_s,

@@ -8,9 +8,9 @@ from typing import Unpack
 
 import grpc
 
-from storekeep.client.calls import CallOptions, Calls, ReadOptions, WriteOptions
+from storekeep.client.calls import CallOptions, Calls, GetOptions, WriteOptions
 from storekeep.client.masks import build_field_mask
-from storekeep.client.pages import DeletableQuery, Listing, Query
+from storekeep.client.pages import DeletableQuery, Listing, Query, build_query
 from storekeep.v1.auth_pb2 import (
     ApiKey,
     BatchGetServiceAccountsRequest,
@@ -94,12 +94,12 @@ class Auth:
         """Return the public keys that verify tokens (RFC 7517), the current one first."""
         return self._calls.read_public(self._stub.GetJwks, GetJwksRequest(), **options).keys
 
-    def get_service_account(self, name: str, **options: Unpack[ReadOptions]) -> ServiceAccount:
+    def get_service_account(self, name: str, **options: Unpack[GetOptions]) -> ServiceAccount:
         """Get one service account, deleted or not.
 
         Raises: ServiceAccountNotFound.
         """
-        return self._calls.read(self._stub.GetServiceAccount, GetServiceAccountRequest(name=name), **options)
+        return self._calls.get(self._stub.GetServiceAccount, GetServiceAccountRequest(name=name), **options)
 
     def list_service_accounts(
         self, *, timeout_s: float | None = None, max_staleness_s: float | None = None, **query: Unpack[DeletableQuery]
@@ -108,7 +108,7 @@ class Auth:
 
         Raises: InvalidFilter, InvalidOrderBy, InvalidPageToken.
         """
-        request = ListServiceAccountsRequest(**query)
+        request = ListServiceAccountsRequest(**build_query(query))
         return self._calls.list_pages(
             self._stub.ListServiceAccounts,
             request,
@@ -118,14 +118,14 @@ class Auth:
         )
 
     def batch_get_service_accounts(
-        self, names: Iterable[str], **options: Unpack[ReadOptions]
+        self, names: Iterable[str], **options: Unpack[GetOptions]
     ) -> Sequence[ServiceAccount]:
         """Get up to 1000 service accounts from one snapshot, in the order of `names`; fail if one is missing.
 
         Raises: ServiceAccountNotFound.
         """
         request = BatchGetServiceAccountsRequest(names=names)
-        return self._calls.read(self._stub.BatchGetServiceAccounts, request, **options).service_accounts
+        return self._calls.get(self._stub.BatchGetServiceAccounts, request, **options).service_accounts
 
     def create_service_account(
         self, service_account: ServiceAccount, *, service_account_id: str = "", **options: Unpack[WriteOptions]
@@ -156,7 +156,7 @@ class Auth:
     def delete_service_account(self, name: str, *, etag: str = "", **options: Unpack[WriteOptions]) -> ServiceAccount:
         """Soft-delete a service account: lists omit it, and it can be undeleted.
 
-        Raises: ServiceAccountNotFound, PrivilegeEscalation, ResourceDeleted, EtagMismatch.
+        Raises: ServiceAccountNotFound, PrivilegeEscalation, EtagMismatch.
         """
         return self._calls.write(
             self._stub.DeleteServiceAccount, DeleteServiceAccountRequest(name=name, etag=etag), **options
@@ -171,12 +171,12 @@ class Auth:
             self._stub.UndeleteServiceAccount, UndeleteServiceAccountRequest(name=name, etag=etag), **options
         )
 
-    def get_api_key(self, name: str, **options: Unpack[ReadOptions]) -> ApiKey:
+    def get_api_key(self, name: str, **options: Unpack[GetOptions]) -> ApiKey:
         """Get one API key, active, revoked or expired.
 
         Raises: ApiKeyNotFound.
         """
-        return self._calls.read(self._stub.GetApiKey, GetApiKeyRequest(name=name), **options)
+        return self._calls.get(self._stub.GetApiKey, GetApiKeyRequest(name=name), **options)
 
     def list_api_keys(
         self,
@@ -192,7 +192,7 @@ class Auth:
 
         Raises: InvalidFilter, InvalidOrderBy, InvalidPageToken.
         """
-        request = ListApiKeysRequest(parent=parent, **query)
+        request = ListApiKeysRequest(parent=parent, **build_query(query))
         return self._calls.list_pages(
             self._stub.ListApiKeys,
             request,
@@ -237,12 +237,12 @@ class Auth:
         """
         return self._calls.write(self._stub.RevokeApiKey, RevokeApiKeyRequest(name=name, etag=etag), **options)
 
-    def get_role(self, name: str, **options: Unpack[ReadOptions]) -> Role:
+    def get_role(self, name: str, **options: Unpack[GetOptions]) -> Role:
         """Get one role.
 
         Raises: RoleNotFound.
         """
-        return self._calls.read(self._stub.GetRole, GetRoleRequest(name=name), **options)
+        return self._calls.get(self._stub.GetRole, GetRoleRequest(name=name), **options)
 
     def list_roles(
         self, *, timeout_s: float | None = None, max_staleness_s: float | None = None, **query: Unpack[Query]
@@ -251,7 +251,7 @@ class Auth:
 
         Raises: InvalidFilter, InvalidOrderBy, InvalidPageToken.
         """
-        request = ListRolesRequest(**query)
+        request = ListRolesRequest(**build_query(query))
         return self._calls.list_pages(
             self._stub.ListRoles,
             request,

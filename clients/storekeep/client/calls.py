@@ -15,8 +15,17 @@ from typing import Protocol, TypedDict, TypeVar
 import grpc
 import uuid_utils
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.field_mask_pb2 import FieldMask
 
-from storekeep.client.attempts import Metadata, ReplyT, RequestT, RetryBudget, call_with_retries, send
+from storekeep.client.attempts import (
+    Metadata,
+    ReceiveMetadata,
+    ReplyT,
+    RequestT,
+    RetryBudget,
+    call_with_retries,
+    send,
+)
 from storekeep.client.consistency_tokens import CONSISTENCY_METADATA_KEY, ConsistencyToken
 from storekeep.client.deadlines import Deadline
 from storekeep.client.errors import (
@@ -27,8 +36,12 @@ from storekeep.client.errors import (
     Unauthenticated,
     from_rpc_error,
 )
-from storekeep.client.pages import ItemT, Listing, Page
+from storekeep.client.masks import build_field_mask
+from storekeep.client.pages import ItemT, Listing, Page, build_page
 from storekeep.client.tokens import Tokens
+
+REPLAYED_METADATA_KEY = "storekeep-replayed"
+"""Trailing metadata key of the stored reply of an earlier call with the same `request_id`."""
 
 
 class CallOptions(TypedDict, total=False):
@@ -46,6 +59,13 @@ class ReadOptions(CallOptions, total=False):
     current state)."""
 
 
+class GetOptions(ReadOptions, total=False):
+    """Keyword arguments of every method that gets resources by name."""
+
+    read_mask: Iterable[str]
+    """Fields of the resource to return, such as `name` or `lines.sku` (default: all)."""
+
+
 class WriteOptions(CallOptions, total=False):
     """Keyword arguments of every mutation."""
 
@@ -53,6 +73,9 @@ class WriteOptions(CallOptions, total=False):
     """Idempotency key, a UUID: a repeat with the same payload returns the first reply (default: a new UUID)."""
     validate_only: bool
     """Whether to validate and return the result without storing anything."""
+    on_replay: Callable[[], None] | None
+    """Called before a mutation returns if an earlier call with this `request_id` had taken effect already: the reply is
+    that of the earlier call. This includes an earlier attempt of the same call, whose reply was lost."""
 
 
 class Mutation(Protocol):
@@ -70,6 +93,14 @@ class ReadRequest(Protocol):
         """Maximum age of the answer."""
 
 
+class GetRequest(ReadRequest, Protocol):
+    """A request for resources by name."""
+
+    @property
+    def read_mask(self) -> FieldMask:
+        """Fields to return."""
+
+
 class PageRequest(ReadRequest, Protocol):
     """A request for one page of a list."""
 
@@ -83,6 +114,7 @@ class PageReply(Protocol):
 
 
 ReadT = TypeVar("ReadT", bound=ReadRequest)
+GetT = TypeVar("GetT", bound=GetRequest)
 MutationT = TypeVar("MutationT", bound=Mutation)
 PageRequestT = TypeVar("PageRequestT", bound=PageRequest)
 PageReplyT = TypeVar("PageReplyT", bound=PageReply)
@@ -125,6 +157,21 @@ class Calls:
             metadata = ((CONSISTENCY_METADATA_KEY, str(self.consistency_token.value)),)
         return self._send_with_token(method, request, self._new_deadline(timeout_s), metadata)
 
+    def get(
+        self,
+        method: grpc.UnaryUnaryMultiCallable[GetT, ReplyT],
+        request: GetT,
+        *,
+        read_mask: Iterable[str] = (),
+        timeout_s: float | None = None,
+        max_staleness_s: float | None = None,
+    ) -> ReplyT:
+        """Send a read request for resources by name."""
+        mask = build_field_mask(read_mask)
+        if mask is not None:
+            request.read_mask.CopyFrom(mask)
+        return self.read(method, request, timeout_s=timeout_s, max_staleness_s=max_staleness_s)
+
     def read_current(
         self,
         method: grpc.UnaryUnaryMultiCallable[RequestT, ReplyT],
@@ -143,12 +190,20 @@ class Calls:
         timeout_s: float | None = None,
         request_id: str = "",
         validate_only: bool = False,
+        on_replay: Callable[[], None] | None = None,
     ) -> ReplyT:
         """Send a mutation with a `request_id`."""
         request.request_id = request_id or str(uuid_utils.uuid7())
         request.validate_only = validate_only
         deadline = self._new_deadline(timeout_s)
-        return self._send_with_token(method, request, deadline, consistency_token=self.consistency_token)
+
+        def receive_metadata(metadata: Iterable[tuple[str, str | bytes]]) -> None:
+            entries = tuple(metadata)
+            self.consistency_token.update_from_metadata(entries)
+            if on_replay is not None and any(key == REPLAYED_METADATA_KEY for key, _ in entries):
+                on_replay()
+
+        return self._send_with_token(method, request, deadline, receive_metadata=receive_metadata)
 
     def read_public(
         self,
@@ -185,8 +240,10 @@ class Calls:
         def fetch(page_token: str) -> Page[ItemT]:
             page_request = copy.deepcopy(request)
             page_request.page_token = page_token
+            if page_token and getattr(page_request, "include_total_size", False):
+                page_request.include_total_size = False  # type: ignore[attr-defined]  # it is counted once
             reply = self.read(method, page_request, timeout_s=timeout_s, max_staleness_s=max_staleness_s)
-            return Page(tuple(items(reply)), reply.next_page_token)
+            return build_page(items(reply), reply)
 
         return Listing(fetch)
 
@@ -214,10 +271,10 @@ class Calls:
         request: RequestT,
         deadline: Deadline,
         metadata: Metadata = (),
-        consistency_token: ConsistencyToken | None = None,
+        receive_metadata: ReceiveMetadata | None = None,
     ) -> ReplyT:
         send_with = partial(
-            self._send_with_retries, method, request, deadline=deadline, consistency_token=consistency_token
+            self._send_with_retries, method, request, deadline=deadline, receive_metadata=receive_metadata
         )
         if self._tokens is None:
             with self._name_missing_key_in_errors():
@@ -239,10 +296,10 @@ class Calls:
         *,
         deadline: Deadline,
         metadata: Metadata = (),
-        consistency_token: ConsistencyToken | None = None,
+        receive_metadata: ReceiveMetadata | None = None,
     ) -> ReplyT:
         attempt = partial(
-            send, method, request, deadline=deadline, metadata=metadata, consistency_token=consistency_token
+            send, method, request, deadline=deadline, metadata=metadata, receive_metadata=receive_metadata
         )
         with self._name_server_in_errors():
             reply = call_with_retries(attempt, deadline=deadline, budget=self._budget, reconnects=self._has_answer)

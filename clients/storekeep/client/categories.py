@@ -7,9 +7,9 @@ from typing import Unpack
 
 import grpc
 
-from storekeep.client.calls import Calls, ReadOptions, WriteOptions
+from storekeep.client.calls import Calls, GetOptions, WriteOptions
 from storekeep.client.masks import build_field_mask
-from storekeep.client.pages import DeletableQuery, Listing
+from storekeep.client.pages import DeletableQuery, Listing, build_query
 from storekeep.v1.products_pb2 import (
     ArchiveCategoryRequest,
     BatchGetCategoriesRequest,
@@ -32,12 +32,12 @@ class Categories:
         self._calls = calls
         self._stub = ProductServiceStub(channel)
 
-    def get(self, name: str, **options: Unpack[ReadOptions]) -> Category:
+    def get(self, name: str, **options: Unpack[GetOptions]) -> Category:
         """Get one category, deleted or not.
 
         Raises: CategoryNotFound.
         """
-        return self._calls.read(self._stub.GetCategory, GetCategoryRequest(name=name), **options)
+        return self._calls.get(self._stub.GetCategory, GetCategoryRequest(name=name), **options)
 
     def list(
         self, *, timeout_s: float | None = None, max_staleness_s: float | None = None, **query: Unpack[DeletableQuery]
@@ -46,7 +46,7 @@ class Categories:
 
         Raises: InvalidFilter, InvalidOrderBy, InvalidPageToken.
         """
-        request = ListCategoriesRequest(**query)
+        request = ListCategoriesRequest(**build_query(query))
         return self._calls.list_pages(
             self._stub.ListCategories,
             request,
@@ -55,13 +55,13 @@ class Categories:
             max_staleness_s=max_staleness_s,
         )
 
-    def batch_get(self, names: Iterable[str], **options: Unpack[ReadOptions]) -> Sequence[Category]:
+    def batch_get(self, names: Iterable[str], **options: Unpack[GetOptions]) -> Sequence[Category]:
         """Get up to 1000 categories from one snapshot, in the order of `names`; fail if one is missing.
 
         Raises: CategoryNotFound.
         """
         request = BatchGetCategoriesRequest(names=names)
-        return self._calls.read(self._stub.BatchGetCategories, request, **options).categories
+        return self._calls.get(self._stub.BatchGetCategories, request, **options).categories
 
     def create(self, category: Category, *, category_id: str = "", **options: Unpack[WriteOptions]) -> Category:
         """Create a category. Output-only fields are ignored.
@@ -104,7 +104,7 @@ class Categories:
     def delete(self, name: str, *, etag: str = "", **options: Unpack[WriteOptions]) -> Category:
         """Soft-delete a category: lists omit it, and it can be undeleted.
 
-        Raises: CategoryNotFound, ResourceDeleted, EtagMismatch, ResourceInUse.
+        Raises: CategoryNotFound, EtagMismatch, ResourceInUse.
         """
         return self._calls.write(self._stub.DeleteCategory, DeleteCategoryRequest(name=name, etag=etag), **options)
 

@@ -8,9 +8,9 @@ from typing import Unpack
 import grpc
 
 from storekeep.client.batches import BatchResults, get_mode, read_results
-from storekeep.client.calls import Calls, ReadOptions, WriteOptions
+from storekeep.client.calls import Calls, GetOptions, WriteOptions
 from storekeep.client.masks import build_field_mask
-from storekeep.client.pages import DeletableQuery, Listing
+from storekeep.client.pages import DeletableQuery, Listing, build_query
 from storekeep.v1.customers_pb2 import (
     BatchCreateCustomersRequest,
     BatchGetCustomersRequest,
@@ -20,6 +20,7 @@ from storekeep.v1.customers_pb2 import (
     DeleteCustomerRequest,
     GetCustomerRequest,
     ListCustomersRequest,
+    SearchCustomersRequest,
     UndeleteCustomerRequest,
     UpdateCustomerRequest,
 )
@@ -27,18 +28,18 @@ from storekeep.v1.customers_pb2_grpc import CustomerServiceStub
 
 
 class Customers:
-    """Reads and changes customers."""
+    """Reads, searches and changes customers."""
 
     def __init__(self, calls: Calls, *, channel: grpc.Channel) -> None:
         self._calls = calls
         self._stub = CustomerServiceStub(channel)
 
-    def get(self, name: str, **options: Unpack[ReadOptions]) -> Customer:
+    def get(self, name: str, **options: Unpack[GetOptions]) -> Customer:
         """Get one customer, deleted or not.
 
         Raises: CustomerNotFound.
         """
-        return self._calls.read(self._stub.GetCustomer, GetCustomerRequest(name=name), **options)
+        return self._calls.get(self._stub.GetCustomer, GetCustomerRequest(name=name), **options)
 
     def list(
         self, *, timeout_s: float | None = None, max_staleness_s: float | None = None, **query: Unpack[DeletableQuery]
@@ -47,7 +48,7 @@ class Customers:
 
         Raises: InvalidFilter, InvalidOrderBy, InvalidPageToken.
         """
-        request = ListCustomersRequest(**query)
+        request = ListCustomersRequest(**build_query(query))
         return self._calls.list_pages(
             self._stub.ListCustomers,
             request,
@@ -56,13 +57,13 @@ class Customers:
             max_staleness_s=max_staleness_s,
         )
 
-    def batch_get(self, names: Iterable[str], **options: Unpack[ReadOptions]) -> Sequence[Customer]:
+    def batch_get(self, names: Iterable[str], **options: Unpack[GetOptions]) -> Sequence[Customer]:
         """Get up to 1000 customers from one snapshot, in the order of `names`; fail if one is missing.
 
         Raises: CustomerNotFound.
         """
         request = BatchGetCustomersRequest(names=names)
-        return self._calls.read(self._stub.BatchGetCustomers, request, **options).customers
+        return self._calls.get(self._stub.BatchGetCustomers, request, **options).customers
 
     def create(self, customer: Customer, *, customer_id: str = "", **options: Unpack[WriteOptions]) -> Customer:
         """Create a customer. Output-only fields are ignored.
@@ -124,7 +125,7 @@ class Customers:
     def delete(self, name: str, *, etag: str = "", **options: Unpack[WriteOptions]) -> Customer:
         """Soft-delete a customer: lists omit it, and it can be undeleted.
 
-        Raises: CustomerNotFound, ResourceDeleted, EtagMismatch.
+        Raises: CustomerNotFound, EtagMismatch.
         """
         return self._calls.write(self._stub.DeleteCustomer, DeleteCustomerRequest(name=name, etag=etag), **options)
 
@@ -134,3 +135,31 @@ class Customers:
         Raises: CustomerNotFound, ResourceNotDeleted, EtagMismatch.
         """
         return self._calls.write(self._stub.UndeleteCustomer, UndeleteCustomerRequest(name=name, etag=etag), **options)
+
+    def search(
+        self,
+        query: str,
+        *,
+        page_size: int = 0,
+        show_deleted: bool = False,
+        read_mask: Iterable[str] = (),
+        timeout_s: float | None = None,
+        max_staleness_s: float | None = None,
+    ) -> Listing[Customer]:
+        """Search customers by words in their names, ids, email addresses, phone numbers and addresses.
+
+        A customer matches if it contains all words of `query`; the last may be a prefix. Best matches come first.
+        `page_size` is at most 100; 20 when 0.
+
+        Raises: InvalidPageToken.
+        """
+        request = SearchCustomersRequest(
+            query=query, page_size=page_size, show_deleted=show_deleted, read_mask=build_field_mask(read_mask)
+        )
+        return self._calls.list_pages(
+            self._stub.SearchCustomers,
+            request,
+            items=lambda page: page.customers,
+            timeout_s=timeout_s,
+            max_staleness_s=max_staleness_s,
+        )

@@ -18,10 +18,10 @@ StorekeepError
     │                               ReservationNotFound, CustomerNotFound, OrderNotFound, OrderLineNotFound,
     │                               FulfillmentNotFound,
     │                               ServiceAccountNotFound, ApiKeyNotFound, RoleNotFound, AuditEntryNotFound
-    ├── Conflict                    EtagMismatch, AlreadyExists, SkuTaken, ResourceDeleted, ResourceNotDeleted,
-    │                               ResourceInUse, IllegalState, OrderHeld, OrderNotHeld, UnitsNotOpen,
-    │                               NotForSale, OutOfStock, QuantityMismatch, RoleBuiltIn,
-    │                               ReplyExpired
+    ├── Conflict                    EtagMismatch, AlreadyExists, SkuTaken, ReferenceTaken, ResourceDeleted,
+    │                               ResourceNotDeleted, ResourceInUse, IllegalState, FieldNotChangeable, OrderHeld,
+    │                               OrderNotHeld, UnitsNotOpen, NotForSale, OutOfStock, QuantityMismatch, RoleBuiltIn,
+    │                               CountBelowCommitted, ReplyExpired
     └── ServerError                 Overloaded, RateLimited, DeadlineExceeded, StorageFull, StorageUnavailable,
                                     ShuttingDown, InternalError, AuditEntryUnreadable
 """
@@ -324,6 +324,17 @@ class SkuTaken(Conflict):
         return self.metadata.get("variant", "")
 
 
+class ReferenceTaken(Conflict):
+    """Another order or active reservation has the reference, which must be unique."""
+
+    reason = "REFERENCE_TAKEN"
+
+    @property
+    def resource(self) -> str:
+        """Name of the order or reservation that has the reference."""
+        return self.metadata.get("resource", "")
+
+
 class ResourceDeleted(Conflict):
     """The resource is deleted; undelete it first."""
 
@@ -361,6 +372,22 @@ class IllegalState(Conflict):
     def requested_state(self) -> str:
         """State that the change would lead to."""
         return self.metadata.get("wanted", "")
+
+
+class FieldNotChangeable(Conflict):
+    """The state of the resource does not allow a change of this field."""
+
+    reason = "FIELD_NOT_CHANGEABLE"
+
+    @property
+    def field(self) -> str:
+        """Field of the resource that cannot change."""
+        return self.metadata.get("field", "")
+
+    @property
+    def state(self) -> str:
+        """Current state of the resource."""
+        return self.metadata.get("state", "")
 
 
 class OrderHeld(Conflict):
@@ -506,6 +533,17 @@ class QuantityMismatch(Conflict):
     def on_hand(self) -> int | None:
         """Current units on hand."""
         return self._get_count("on_hand")
+
+
+class CountBelowCommitted(Conflict):
+    """Fewer units were counted than are reserved and allocated. Set `backorder_shortage` to record the loss."""
+
+    reason = "COUNT_BELOW_COMMITTED"
+
+    @property
+    def committed(self) -> int:
+        """The units that are reserved or allocated."""
+        return (self._get_count("reserved") or 0) + (self._get_count("allocated") or 0)
 
 
 class CustomerNotFound(NotFound):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Unpack
 
@@ -10,9 +10,9 @@ import grpc
 from google.protobuf.duration_pb2 import Duration
 
 from storekeep.client.batches import BatchResults, get_mode, read_results
-from storekeep.client.calls import Calls, ReadOptions, WriteOptions
+from storekeep.client.calls import Calls, GetOptions, ReadOptions, WriteOptions
 from storekeep.client.masks import build_field_mask
-from storekeep.client.pages import DeletableQuery, Listing, Query
+from storekeep.client.pages import DeletableQuery, Listing, PageQuery, Query, build_query
 from storekeep.v1.inventory_pb2 import (
     AdjustStockRequest,
     Availability,
@@ -50,6 +50,7 @@ from storekeep.v1.inventory_pb2 import (
     TransferStockResponse,
     UndeleteLocationRequest,
     UpdateLocationRequest,
+    UpdateReservationRequest,
     UpdateStockLevelRequest,
 )
 from storekeep.v1.inventory_pb2_grpc import InventoryServiceStub
@@ -70,12 +71,12 @@ class Inventory:
         self._calls = calls
         self._stub = InventoryServiceStub(channel)
 
-    def get_location(self, name: str, **options: Unpack[ReadOptions]) -> Location:
+    def get_location(self, name: str, **options: Unpack[GetOptions]) -> Location:
         """Get one location, deleted or not.
 
         Raises: LocationNotFound.
         """
-        return self._calls.read(self._stub.GetLocation, GetLocationRequest(name=name), **options)
+        return self._calls.get(self._stub.GetLocation, GetLocationRequest(name=name), **options)
 
     def list_locations(
         self, *, timeout_s: float | None = None, max_staleness_s: float | None = None, **query: Unpack[DeletableQuery]
@@ -84,7 +85,7 @@ class Inventory:
 
         Raises: InvalidFilter, InvalidOrderBy, InvalidPageToken.
         """
-        request = ListLocationsRequest(**query)
+        request = ListLocationsRequest(**build_query(query))
         return self._calls.list_pages(
             self._stub.ListLocations,
             request,
@@ -93,13 +94,13 @@ class Inventory:
             max_staleness_s=max_staleness_s,
         )
 
-    def batch_get_locations(self, names: Iterable[str], **options: Unpack[ReadOptions]) -> Sequence[Location]:
+    def batch_get_locations(self, names: Iterable[str], **options: Unpack[GetOptions]) -> Sequence[Location]:
         """Get up to 1000 locations from one snapshot, in the order of `names`; fail if one is missing.
 
         Raises: LocationNotFound.
         """
         request = BatchGetLocationsRequest(names=names)
-        return self._calls.read(self._stub.BatchGetLocations, request, **options).locations
+        return self._calls.get(self._stub.BatchGetLocations, request, **options).locations
 
     def create_location(
         self, location: Location, *, location_id: str = "", **options: Unpack[WriteOptions]
@@ -128,7 +129,7 @@ class Inventory:
     def delete_location(self, name: str, *, etag: str = "", **options: Unpack[WriteOptions]) -> Location:
         """Soft-delete a location: lists omit it, and it can be undeleted.
 
-        Raises: LocationNotFound, ResourceDeleted, EtagMismatch, ResourceInUse.
+        Raises: LocationNotFound, EtagMismatch, ResourceInUse.
         """
         return self._calls.write(self._stub.DeleteLocation, DeleteLocationRequest(name=name, etag=etag), **options)
 
@@ -139,12 +140,12 @@ class Inventory:
         """
         return self._calls.write(self._stub.UndeleteLocation, UndeleteLocationRequest(name=name, etag=etag), **options)
 
-    def get_stock_level(self, name: str, **options: Unpack[ReadOptions]) -> StockLevel:
+    def get_stock_level(self, name: str, **options: Unpack[GetOptions]) -> StockLevel:
         """Get one stock level.
 
         Raises: StockLevelNotFound.
         """
-        return self._calls.read(self._stub.GetStockLevel, GetStockLevelRequest(name=name), **options)
+        return self._calls.get(self._stub.GetStockLevel, GetStockLevelRequest(name=name), **options)
 
     def list_stock_levels(
         self,
@@ -160,7 +161,7 @@ class Inventory:
 
         Raises: InvalidFilter, InvalidOrderBy, InvalidPageToken.
         """
-        request = ListStockLevelsRequest(parent=parent, **query)
+        request = ListStockLevelsRequest(parent=parent, **build_query(query))
         return self._calls.list_pages(
             self._stub.ListStockLevels,
             request,
@@ -170,14 +171,14 @@ class Inventory:
         )
 
     def batch_get_stock_levels(
-        self, names: Iterable[str], *, parent: str = "locations/-", **options: Unpack[ReadOptions]
+        self, names: Iterable[str], *, parent: str = "locations/-", **options: Unpack[GetOptions]
     ) -> Sequence[StockLevel]:
         """Get up to 1000 stock levels from one snapshot, in the order of `names`; fail if one is missing.
 
         Raises: StockLevelNotFound.
         """
         request = BatchGetStockLevelsRequest(parent=parent, names=names)
-        return self._calls.read(self._stub.BatchGetStockLevels, request, **options).stock_levels
+        return self._calls.get(self._stub.BatchGetStockLevels, request, **options).stock_levels
 
     def adjust_stock(
         self,
@@ -209,6 +210,7 @@ class Inventory:
         quantity: int,
         expected_quantity: int | None = None,
         reason: str = "",
+        backorder_shortage: bool = False,
         etag: str = "",
         **options: Unpack[WriteOptions],
     ) -> StockLevel:
@@ -219,11 +221,18 @@ class Inventory:
             quantity: units on hand.
             expected_quantity: units that must be on hand before the change (default: no check).
             reason: text for the ledger.
+            backorder_shortage: whether to record a count below the reserved and allocated units, by raising the
+                backorder limit of the level.
 
-        Raises: LocationNotFound, ResourceDeleted, SkuNotFound, EtagMismatch, QuantityMismatch, OutOfStock.
+        Raises: LocationNotFound, ResourceDeleted, SkuNotFound, EtagMismatch, QuantityMismatch, CountBelowCommitted.
         """
         request = SetStockRequest(
-            name=name, quantity=quantity, expected_quantity=expected_quantity, reason=reason, etag=etag
+            name=name,
+            quantity=quantity,
+            expected_quantity=expected_quantity,
+            reason=reason,
+            backorder_shortage=backorder_shortage,
+            etag=etag,
         )
         return self._calls.write(self._stub.SetStock, request, **options)
 
@@ -269,9 +278,9 @@ class Inventory:
         *,
         location: str = "",
         available_max: int = 0,
-        page_size: int = 0,
         timeout_s: float | None = None,
         max_staleness_s: float | None = None,
+        **query: Unpack[PageQuery],
     ) -> Listing[StockLevel]:
         """List the stock levels with no more than `available_max` units available without backorders, lowest first.
 
@@ -279,7 +288,7 @@ class Inventory:
 
         Raises: LocationNotFound, InvalidPageToken.
         """
-        request = ListLowStockRequest(location=location, available_max=available_max, page_size=page_size)
+        request = ListLowStockRequest(location=location, available_max=available_max, **build_query(query))
         return self._calls.list_pages(
             self._stub.ListLowStock,
             request,
@@ -359,12 +368,12 @@ class Inventory:
         request = CheckAvailabilityRequest(skus=skus, location=location)
         return self._calls.read(self._stub.CheckAvailability, request, **options).availabilities
 
-    def get_stock_movement(self, name: str, **options: Unpack[ReadOptions]) -> StockMovement:
+    def get_stock_movement(self, name: str, **options: Unpack[GetOptions]) -> StockMovement:
         """Get one stock movement.
 
         Raises: StockMovementNotFound.
         """
-        return self._calls.read(self._stub.GetStockMovement, GetStockMovementRequest(name=name), **options)
+        return self._calls.get(self._stub.GetStockMovement, GetStockMovementRequest(name=name), **options)
 
     def list_stock_movements(
         self, *, timeout_s: float | None = None, max_staleness_s: float | None = None, **query: Unpack[Query]
@@ -373,7 +382,7 @@ class Inventory:
 
         Raises: InvalidFilter, InvalidOrderBy, InvalidPageToken.
         """
-        request = ListStockMovementsRequest(**query)
+        request = ListStockMovementsRequest(**build_query(query))
         return self._calls.list_pages(
             self._stub.ListStockMovements,
             request,
@@ -389,6 +398,8 @@ class Inventory:
         location: str = "",
         ttl_s: float | None = None,
         reference: str = "",
+        labels: Mapping[str, str] | None = None,
+        unique_reference: bool = False,
         **options: Unpack[WriteOptions],
     ) -> Reservation:
         """Reserve stock until an expiry time, all lines or none.
@@ -398,6 +409,8 @@ class Inventory:
             location: name of the location to reserve from (default: any).
             ttl_s: lifetime in seconds, from 1 second to 30 days (default: 15 minutes).
             reference: your own reference, such as a cart id.
+            unique_reference: whether to update the active reservation that was made with the same reference and this
+                argument, instead of making a second one.
 
         Raises: LocationNotFound, ResourceDeleted, SkuNotFound, NotForSale, OutOfStock (names each short SKU).
         """
@@ -406,15 +419,17 @@ class Inventory:
             location=location,
             ttl=_to_duration(ttl_s),
             reference=reference,
+            labels=labels,
+            unique_reference=unique_reference,
         )
         return self._calls.write(self._stub.ReserveStock, request, **options)
 
-    def get_reservation(self, name: str, **options: Unpack[ReadOptions]) -> Reservation:
+    def get_reservation(self, name: str, **options: Unpack[GetOptions]) -> Reservation:
         """Get one reservation.
 
         Raises: ReservationNotFound.
         """
-        return self._calls.read(self._stub.GetReservation, GetReservationRequest(name=name), **options)
+        return self._calls.get(self._stub.GetReservation, GetReservationRequest(name=name), **options)
 
     def list_reservations(
         self, *, timeout_s: float | None = None, max_staleness_s: float | None = None, **query: Unpack[Query]
@@ -423,7 +438,7 @@ class Inventory:
 
         Raises: InvalidFilter, InvalidOrderBy, InvalidPageToken.
         """
-        request = ListReservationsRequest(**query)
+        request = ListReservationsRequest(**build_query(query))
         return self._calls.list_pages(
             self._stub.ListReservations,
             request,
@@ -431,6 +446,36 @@ class Inventory:
             timeout_s=timeout_s,
             max_staleness_s=max_staleness_s,
         )
+
+    def update_reservation(
+        self,
+        reservation: Reservation,
+        *,
+        update_mask: Iterable[str] = (),
+        ttl_s: float | None = None,
+        location: str = "",
+        **options: Unpack[WriteOptions],
+    ) -> Reservation:
+        """Update an active reservation: the fields in `update_mask`, or all fields set in the message if it is empty.
+
+        Units that both the old and the new lines need stay reserved throughout.
+
+        Args:
+            reservation: its name, its new `lines`, `expire_time`, `reference`, `labels` or `unique_reference`, and
+                its `etag` to update it only if that is still the current one.
+            ttl_s: seconds from now until it expires, instead of `expire_time`.
+            location: name of the location to reserve additional units from (default: any).
+
+        Raises: InvalidUpdateMask, ReservationNotFound, EtagMismatch, IllegalState, ReferenceTaken, LocationNotFound,
+        ResourceDeleted, SkuNotFound, NotForSale, OutOfStock (names each short SKU).
+        """
+        request = UpdateReservationRequest(
+            reservation=reservation,
+            update_mask=build_field_mask(update_mask),
+            ttl=_to_duration(ttl_s),
+            location=location,
+        )
+        return self._calls.write(self._stub.UpdateReservation, request, **options)
 
     def extend_reservation(
         self, name: str, *, ttl_s: float | None = None, etag: str = "", **options: Unpack[WriteOptions]

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Unpack
 
 import grpc
 from google.type.money_pb2 import Money
 
-from storekeep.client.calls import CallOptions, Calls, ReadOptions, WriteOptions
-from storekeep.client.pages import Listing, Query
+from storekeep.client.calls import CallOptions, Calls, GetOptions, WriteOptions
+from storekeep.client.masks import build_field_mask
+from storekeep.client.pages import Listing, PageQuery, Query, build_query
+from storekeep.client.times import to_timestamp
 from storekeep.v1.addresses_pb2 import Address
 from storekeep.v1.orders_pb2 import (
     AddOrderNoteRequest,
@@ -37,12 +40,14 @@ from storekeep.v1.orders_pb2 import (
     PlaceOrderRequest,
     PreviewOrderEditRequest,
     ResumeOrderRequest,
+    SearchOrdersRequest,
+    UpdateOrderRequest,
 )
 from storekeep.v1.orders_pb2_grpc import OrderServiceStub
 
 
 class Orders:
-    """Places, reads and changes orders."""
+    """Places, reads, searches and changes orders."""
 
     def __init__(self, calls: Calls, *, channel: grpc.Channel) -> None:
         self._calls = calls
@@ -60,6 +65,15 @@ class Orders:
         note: str = "",
         shipping: Money | None = None,
         reservation: str = "",
+        billing_address: Address | None = None,
+        email: str = "",
+        phone: str = "",
+        labels: Mapping[str, str] | None = None,
+        ship_by_time: datetime | None = None,
+        deliver_by_time: datetime | None = None,
+        reservations: Iterable[str] = (),
+        source: str = "",
+        unique_external_reference: bool = False,
         **options: Unpack[WriteOptions],
     ) -> Order:
         """Place an order: fix its prices and allocate its stock, all lines or none.
@@ -72,9 +86,18 @@ class Orders:
             external_reference: your own number for the order.
             shipping: shipping cost.
             reservation: name of a reservation whose stock the order uses first.
+            email: e-mail address for this order (default: the customer's).
+            phone: phone number for this order (default: the customer's).
+            labels: labels for your own use.
+            ship_by_time: promised time of the last shipment, with a time zone.
+            deliver_by_time: promised time of delivery, with a time zone.
+            reservations: names of up to 20 reservations, instead of `reservation`.
+            source: the system that `external_reference` comes from, such as a marketplace.
+            unique_external_reference: whether to fail if an order with the same source and reference exists.
 
         Raises: UnknownCurrency, CustomerNotFound, LocationNotFound, ResourceDeleted, SkuNotFound, NotForSale,
-        CurrencyMismatch, InvalidAmount, ReservationNotFound, IllegalState, OutOfStock (names each short SKU).
+        CurrencyMismatch, InvalidAmount, ReferenceTaken (names the order), ReservationNotFound, IllegalState,
+        OutOfStock (names each short SKU).
         """
         request = PlaceOrderRequest(
             customer=customer,
@@ -86,15 +109,24 @@ class Orders:
             note=note,
             shipping=shipping,
             reservation=reservation,
+            billing_address=billing_address,
+            email=email,
+            phone=phone,
+            labels=labels or {},
+            ship_by_time=to_timestamp(ship_by_time),
+            deliver_by_time=to_timestamp(deliver_by_time),
+            reservations=reservations,
+            source=source,
+            unique_external_reference=unique_external_reference,
         )
         return self._calls.write(self._stub.PlaceOrder, request, **options)
 
-    def get(self, name: str, **options: Unpack[ReadOptions]) -> Order:
+    def get(self, name: str, **options: Unpack[GetOptions]) -> Order:
         """Get one order.
 
         Raises: OrderNotFound.
         """
-        return self._calls.read(self._stub.GetOrder, GetOrderRequest(name=name), **options)
+        return self._calls.get(self._stub.GetOrder, GetOrderRequest(name=name), **options)
 
     def list(
         self, *, timeout_s: float | None = None, max_staleness_s: float | None = None, **query: Unpack[Query]
@@ -103,7 +135,7 @@ class Orders:
 
         Raises: InvalidFilter, InvalidOrderBy, InvalidPageToken.
         """
-        request = ListOrdersRequest(**query)
+        request = ListOrdersRequest(**build_query(query))
         return self._calls.list_pages(
             self._stub.ListOrders,
             request,
@@ -112,13 +144,52 @@ class Orders:
             max_staleness_s=max_staleness_s,
         )
 
-    def batch_get(self, names: Iterable[str], **options: Unpack[ReadOptions]) -> Sequence[Order]:
+    def search(
+        self,
+        query: str,
+        *,
+        page_size: int = 0,
+        read_mask: Iterable[str] = (),
+        timeout_s: float | None = None,
+        max_staleness_s: float | None = None,
+    ) -> Listing[Order]:
+        """Search orders by the beginning of their number or external reference, or by words of their customer.
+
+        Digits alone also find the order number with these digits. Customers are searched if you may read customers.
+        `page_size` is at most 100; 20 when 0.
+
+        Raises: InvalidPageToken.
+        """
+        request = SearchOrdersRequest(query=query, page_size=page_size, read_mask=build_field_mask(read_mask))
+        return self._calls.list_pages(
+            self._stub.SearchOrders,
+            request,
+            items=lambda page: page.orders,
+            timeout_s=timeout_s,
+            max_staleness_s=max_staleness_s,
+        )
+
+    def batch_get(self, names: Iterable[str], **options: Unpack[GetOptions]) -> Sequence[Order]:
         """Get up to 500 orders from one snapshot, in the order of `names`; fail if one is missing.
 
         Raises: OrderNotFound.
         """
         request = BatchGetOrdersRequest(names=names)
-        return self._calls.read(self._stub.BatchGetOrders, request, **options).orders
+        return self._calls.get(self._stub.BatchGetOrders, request, **options).orders
+
+    def update(
+        self, order: Order, *, update_mask: Iterable[str] = (), reason: str = "", **options: Unpack[WriteOptions]
+    ) -> Order:
+        """Update an order: the fields in `update_mask`, or all fields set in the message if it is empty.
+
+        If the message has an `etag`, the update succeeds only if it is still the current one. `reason` is recorded in
+        the history.
+
+        Raises: InvalidUpdateMask, UnknownCurrency, OrderNotFound, EtagMismatch, FieldNotChangeable (names the field
+        and the state), CurrencyMismatch, InvalidAmount.
+        """
+        request = UpdateOrderRequest(order=order, update_mask=build_field_mask(update_mask), reason=reason)
+        return self._calls.write(self._stub.UpdateOrder, request, **options)
 
     def confirm(self, name: str, *, etag: str = "", **options: Unpack[WriteOptions]) -> Order:
         """Confirm a placed order. A confirmed order does not expire.
@@ -224,28 +295,38 @@ class Orders:
         return self._calls.write(self._stub.AddOrderNote, request, **options)
 
     def list_notes(
-        self, name: str, *, page_size: int = 0, timeout_s: float | None = None, max_staleness_s: float | None = None
+        self,
+        name: str,
+        *,
+        timeout_s: float | None = None,
+        max_staleness_s: float | None = None,
+        **query: Unpack[PageQuery],
     ) -> Listing[OrderNote]:
-        """List the notes of an order, oldest first.
+        """List the notes of an order, or of all orders (`orders/-`), oldest first.
 
         Raises: OrderNotFound, InvalidPageToken.
         """
         return self._calls.list_pages(
             self._stub.ListOrderNotes,
-            ListOrderNotesRequest(parent=name, page_size=page_size),
+            ListOrderNotesRequest(parent=name, **build_query(query)),
             items=lambda page: page.notes,
             timeout_s=timeout_s,
             max_staleness_s=max_staleness_s,
         )
 
     def list_history(
-        self, name: str, *, page_size: int = 0, timeout_s: float | None = None, max_staleness_s: float | None = None
+        self,
+        name: str,
+        *,
+        timeout_s: float | None = None,
+        max_staleness_s: float | None = None,
+        **query: Unpack[PageQuery],
     ) -> Listing[OrderHistoryEntry]:
         """List the changes of an order, oldest first.
 
         Raises: OrderNotFound, InvalidPageToken.
         """
-        request = ListOrderHistoryRequest(name=name, page_size=page_size)
+        request = ListOrderHistoryRequest(name=name, **build_query(query))
         return self._calls.list_pages(
             self._stub.ListOrderHistory,
             request,

@@ -5,22 +5,35 @@ A `Listing` fetches each page when it is first needed. Iterating again fetches t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypedDict, TypeVar
+from typing import Any, Generic, TypedDict, TypeVar
+
+from google.protobuf.message import Message
+
+from storekeep.client.masks import build_field_mask
 
 ItemT = TypeVar("ItemT")
 
 
-class Query(TypedDict, total=False):
+class PageQuery(TypedDict, total=False):
+    """Keyword arguments of list methods without filter and order."""
+
+    page_size: int
+    """Resources per page, at most 1000, 50 when 0 (the default). A larger number counts as 1000."""
+    read_mask: Iterable[str]
+    """Fields of each resource to return, such as `name` or `lines.sku` (default: all)."""
+    include_total_size: bool
+    """Whether the first page has the number of resources on all pages."""
+
+
+class Query(PageQuery, total=False):
     """Keyword arguments of list methods."""
 
     filter: str
     """A filter in a subset of AIP-160; the contract names the fields of each list."""
     order_by: str
     """Comma-separated fields, each optionally followed by ` desc` (AIP-132)."""
-    page_size: int
-    """Resources per page, at most 1000, 50 when 0 (the default)."""
 
 
 class DeletableQuery(Query, total=False):
@@ -38,6 +51,26 @@ class Page(Generic[ItemT]):
     """The resources, in the order of `order_by`."""
     next_page_token: str
     """Token of the next page; empty on the last page."""
+    total_size: int | None = None
+    """Resources on all pages, at most 10,000; only on the first page of a list with `include_total_size`."""
+    total_size_is_lower_bound: bool = False
+    """Whether there are more than `total_size`."""
+
+
+def build_query(query: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the request fields of the keyword arguments of a list method."""
+    fields = dict(query)
+    if "read_mask" in fields:
+        fields["read_mask"] = build_field_mask(fields["read_mask"])
+    return fields
+
+
+def build_page(items: Iterable[ItemT], reply: Any) -> Page[ItemT]:
+    """Return the page in a reply."""
+    if not isinstance(reply, Message) or "total_size" not in reply.DESCRIPTOR.fields_by_name:
+        return Page(tuple(items), reply.next_page_token)
+    total_size = reply.total_size if reply.HasField("total_size") else None  # type: ignore[attr-defined]
+    return Page(tuple(items), reply.next_page_token, total_size, reply.total_size_is_lower_bound)  # type: ignore[attr-defined]
 
 
 class Listing(Generic[ItemT]):

@@ -8,9 +8,9 @@ from typing import Unpack
 import grpc
 
 from storekeep.client.batches import BatchResults, get_mode, read_results
-from storekeep.client.calls import Calls, ReadOptions, WriteOptions
+from storekeep.client.calls import Calls, GetOptions, WriteOptions
 from storekeep.client.masks import build_field_mask
-from storekeep.client.pages import DeletableQuery, Listing
+from storekeep.client.pages import DeletableQuery, Listing, build_query
 from storekeep.v1.products_pb2 import (
     ArchiveProductRequest,
     BatchCreateProductsRequest,
@@ -36,12 +36,12 @@ class Products:
         self._calls = calls
         self._stub = ProductServiceStub(channel)
 
-    def get(self, name: str, **options: Unpack[ReadOptions]) -> Product:
+    def get(self, name: str, **options: Unpack[GetOptions]) -> Product:
         """Get one product, deleted or not.
 
         Raises: ProductNotFound.
         """
-        return self._calls.read(self._stub.GetProduct, GetProductRequest(name=name), **options)
+        return self._calls.get(self._stub.GetProduct, GetProductRequest(name=name), **options)
 
     def list(
         self, *, timeout_s: float | None = None, max_staleness_s: float | None = None, **query: Unpack[DeletableQuery]
@@ -50,7 +50,7 @@ class Products:
 
         Raises: InvalidFilter, InvalidOrderBy, InvalidPageToken.
         """
-        request = ListProductsRequest(**query)
+        request = ListProductsRequest(**build_query(query))
         return self._calls.list_pages(
             self._stub.ListProducts,
             request,
@@ -59,13 +59,13 @@ class Products:
             max_staleness_s=max_staleness_s,
         )
 
-    def batch_get(self, names: Iterable[str], **options: Unpack[ReadOptions]) -> Sequence[Product]:
+    def batch_get(self, names: Iterable[str], **options: Unpack[GetOptions]) -> Sequence[Product]:
         """Get up to 1000 products from one snapshot, in the order of `names`; fail if one is missing.
 
         Raises: ProductNotFound.
         """
         request = BatchGetProductsRequest(names=names)
-        return self._calls.read(self._stub.BatchGetProducts, request, **options).products
+        return self._calls.get(self._stub.BatchGetProducts, request, **options).products
 
     def create(self, product: Product, *, product_id: str = "", **options: Unpack[WriteOptions]) -> Product:
         """Create a product. Output-only fields are ignored.
@@ -139,7 +139,7 @@ class Products:
     def delete(self, name: str, *, etag: str = "", **options: Unpack[WriteOptions]) -> Product:
         """Soft-delete a product: lists omit it, and it can be undeleted.
 
-        Raises: ProductNotFound, ResourceDeleted, EtagMismatch.
+        Raises: ProductNotFound, EtagMismatch.
         """
         return self._calls.write(self._stub.DeleteProduct, DeleteProductRequest(name=name, etag=etag), **options)
 
@@ -156,6 +156,7 @@ class Products:
         *,
         page_size: int = 0,
         show_archived: bool = False,
+        read_mask: Iterable[str] = (),
         timeout_s: float | None = None,
         max_staleness_s: float | None = None,
     ) -> Listing[Product]:
@@ -166,7 +167,9 @@ class Products:
 
         Raises: InvalidPageToken.
         """
-        request = SearchProductsRequest(query=query, page_size=page_size, show_archived=show_archived)
+        request = SearchProductsRequest(
+            query=query, page_size=page_size, show_archived=show_archived, read_mask=build_field_mask(read_mask)
+        )
         return self._calls.list_pages(
             self._stub.SearchProducts,
             request,

@@ -8,9 +8,9 @@ from typing import Unpack
 import grpc
 
 from storekeep.client.batches import BatchResults, get_mode, read_results
-from storekeep.client.calls import Calls, ReadOptions, WriteOptions
+from storekeep.client.calls import Calls, GetOptions, WriteOptions
 from storekeep.client.masks import build_field_mask
-from storekeep.client.pages import DeletableQuery, Listing
+from storekeep.client.pages import DeletableQuery, Listing, build_query
 from storekeep.v1.products_pb2 import (
     ArchiveVariantRequest,
     BatchCreateVariantsRequest,
@@ -35,12 +35,12 @@ class Variants:
         self._calls = calls
         self._stub = ProductServiceStub(channel)
 
-    def get(self, name: str, **options: Unpack[ReadOptions]) -> Variant:
+    def get(self, name: str, **options: Unpack[GetOptions]) -> Variant:
         """Get one variant, deleted or not.
 
         Raises: VariantNotFound.
         """
-        return self._calls.read(self._stub.GetVariant, GetVariantRequest(name=name), **options)
+        return self._calls.get(self._stub.GetVariant, GetVariantRequest(name=name), **options)
 
     def list(
         self,
@@ -56,7 +56,7 @@ class Variants:
 
         Raises: InvalidFilter, InvalidOrderBy, InvalidPageToken.
         """
-        request = ListVariantsRequest(parent=parent, **query)
+        request = ListVariantsRequest(parent=parent, **build_query(query))
         return self._calls.list_pages(
             self._stub.ListVariants,
             request,
@@ -66,14 +66,14 @@ class Variants:
         )
 
     def batch_get(
-        self, names: Iterable[str], *, parent: str = "products/-", **options: Unpack[ReadOptions]
+        self, names: Iterable[str], *, parent: str = "products/-", **options: Unpack[GetOptions]
     ) -> Sequence[Variant]:
         """Get up to 1000 variants from one snapshot, in the order of `names`; fail if one is missing.
 
         Raises: VariantNotFound.
         """
         request = BatchGetVariantsRequest(parent=parent, names=names)
-        return self._calls.read(self._stub.BatchGetVariants, request, **options).variants
+        return self._calls.get(self._stub.BatchGetVariants, request, **options).variants
 
     def create(
         self, parent: str, variant: Variant, *, variant_id: str = "", **options: Unpack[WriteOptions]
@@ -156,7 +156,7 @@ class Variants:
     def delete(self, name: str, *, etag: str = "", **options: Unpack[WriteOptions]) -> Variant:
         """Soft-delete a variant: lists omit it, and it can be undeleted.
 
-        Raises: VariantNotFound, ResourceDeleted, EtagMismatch, ResourceInUse.
+        Raises: VariantNotFound, EtagMismatch, ResourceInUse.
         """
         return self._calls.write(self._stub.DeleteVariant, DeleteVariantRequest(name=name, etag=etag), **options)
 

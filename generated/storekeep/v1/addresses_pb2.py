@@ -23,31 +23,33 @@ _sym_db = _symbol_database.Default()
 
 
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
+from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cstorekeep/v1/addresses.proto\x12\x0cstorekeep.v1\x1a\x1b\x62uf/validate/validate.proto\"\x8f\x02\n\x07\x41\x64\x64ress\x12\x1b\n\trecipient\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12\x1e\n\x0corganization\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12(\n\raddress_lines\x18\x03 \x03(\tB\x11\xbaH\x0e\x92\x01\x0b\x10\x05\"\x07r\x05\x10\x01\x18\xc8\x01\x12\x19\n\x08locality\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18\x64\x12$\n\x13\x61\x64ministrative_area\x18\x05 \x01(\tB\x07\xbaH\x04r\x02\x18\x64\x12\x1c\n\x0bpostal_code\x18\x06 \x01(\tB\x07\xbaH\x04r\x02\x18\x14\x12&\n\x0bregion_code\x18\x07 \x01(\tB\x11\xbaH\x0er\x0c\x32\n^[A-Z]{2}$\x12\x16\n\x05phone\x18\x08 \x01(\tB\x07\xbaH\x04r\x02\x18(b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cstorekeep/v1/addresses.proto\x12\x0cstorekeep.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/api/field_behavior.proto\"\xaf\x02\n\x07\x41\x64\x64ress\x12\x1f\n\trecipient\x18\x01 \x01(\tB\x0c\xe2\x41\x01\x01\xbaH\x05r\x03\x18\xc8\x01\x12\"\n\x0corganization\x18\x02 \x01(\tB\x0c\xe2\x41\x01\x01\xbaH\x05r\x03\x18\xc8\x01\x12,\n\raddress_lines\x18\x03 \x03(\tB\x15\xe2\x41\x01\x01\xbaH\x0e\x92\x01\x0b\x10\x05\"\x07r\x05\x10\x01\x18\xc8\x01\x12\x1d\n\x08locality\x18\x04 \x01(\tB\x0b\xe2\x41\x01\x01\xbaH\x04r\x02\x18\x64\x12(\n\x13\x61\x64ministrative_area\x18\x05 \x01(\tB\x0b\xe2\x41\x01\x01\xbaH\x04r\x02\x18\x64\x12 \n\x0bpostal_code\x18\x06 \x01(\tB\x0b\xe2\x41\x01\x01\xbaH\x04r\x02\x18\x14\x12*\n\x0bregion_code\x18\x07 \x01(\tB\x15\xe2\x41\x01\x02\xbaH\x0er\x0c\x32\n^[A-Z]{2}$\x12\x1a\n\x05phone\x18\x08 \x01(\tB\x0b\xe2\x41\x01\x01\xbaH\x04r\x02\x18(B:\n\x0cstorekeep.v1B\x0e\x41\x64\x64ressesProtoP\x01Z\x18storekeep/v1;storekeepv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'storekeep.v1.addresses_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\014storekeep.v1B\016AddressesProtoP\001Z\030storekeep/v1;storekeepv1'
   _globals['_ADDRESS'].fields_by_name['recipient']._loaded_options = None
-  _globals['_ADDRESS'].fields_by_name['recipient']._serialized_options = b'\272H\005r\003\030\310\001'
+  _globals['_ADDRESS'].fields_by_name['recipient']._serialized_options = b'\342A\001\001\272H\005r\003\030\310\001'
   _globals['_ADDRESS'].fields_by_name['organization']._loaded_options = None
-  _globals['_ADDRESS'].fields_by_name['organization']._serialized_options = b'\272H\005r\003\030\310\001'
+  _globals['_ADDRESS'].fields_by_name['organization']._serialized_options = b'\342A\001\001\272H\005r\003\030\310\001'
   _globals['_ADDRESS'].fields_by_name['address_lines']._loaded_options = None
-  _globals['_ADDRESS'].fields_by_name['address_lines']._serialized_options = b'\272H\016\222\001\013\020\005\"\007r\005\020\001\030\310\001'
+  _globals['_ADDRESS'].fields_by_name['address_lines']._serialized_options = b'\342A\001\001\272H\016\222\001\013\020\005\"\007r\005\020\001\030\310\001'
   _globals['_ADDRESS'].fields_by_name['locality']._loaded_options = None
-  _globals['_ADDRESS'].fields_by_name['locality']._serialized_options = b'\272H\004r\002\030d'
+  _globals['_ADDRESS'].fields_by_name['locality']._serialized_options = b'\342A\001\001\272H\004r\002\030d'
   _globals['_ADDRESS'].fields_by_name['administrative_area']._loaded_options = None
-  _globals['_ADDRESS'].fields_by_name['administrative_area']._serialized_options = b'\272H\004r\002\030d'
+  _globals['_ADDRESS'].fields_by_name['administrative_area']._serialized_options = b'\342A\001\001\272H\004r\002\030d'
   _globals['_ADDRESS'].fields_by_name['postal_code']._loaded_options = None
-  _globals['_ADDRESS'].fields_by_name['postal_code']._serialized_options = b'\272H\004r\002\030\024'
+  _globals['_ADDRESS'].fields_by_name['postal_code']._serialized_options = b'\342A\001\001\272H\004r\002\030\024'
   _globals['_ADDRESS'].fields_by_name['region_code']._loaded_options = None
-  _globals['_ADDRESS'].fields_by_name['region_code']._serialized_options = b'\272H\016r\0142\n^[A-Z]{2}$'
+  _globals['_ADDRESS'].fields_by_name['region_code']._serialized_options = b'\342A\001\002\272H\016r\0142\n^[A-Z]{2}$'
   _globals['_ADDRESS'].fields_by_name['phone']._loaded_options = None
-  _globals['_ADDRESS'].fields_by_name['phone']._serialized_options = b'\272H\004r\002\030('
-  _globals['_ADDRESS']._serialized_start=76
-  _globals['_ADDRESS']._serialized_end=347
+  _globals['_ADDRESS'].fields_by_name['phone']._serialized_options = b'\342A\001\001\272H\004r\002\030('
+  _globals['_ADDRESS']._serialized_start=109
+  _globals['_ADDRESS']._serialized_end=412
 # @@protoc_insertion_point(module_scope)

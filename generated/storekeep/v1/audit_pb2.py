@@ -27,18 +27,20 @@ from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.api import resource_pb2 as google_dot_api_dot_resource__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
+from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from storekeep.v1 import options_pb2 as storekeep_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18storekeep/v1/audit.proto\x12\x0cstorekeep.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1astorekeep/v1/options.proto\"\xe2\x03\n\nAuditEntry\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x16\n\x08sequence\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x13\n\x05\x61\x63tor\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06method\x18\x05 \x01(\tB\x04\xe2\x41\x01\x03\x12\x16\n\x08resource\x18\x06 \x01(\tB\x04\xe2\x41\x01\x03\x12\x18\n\nrequest_id\x18\x07 \x01(\tB\x04\xe2\x41\x01\x03\x12-\n\x06\x62\x65\x66ore\x18\x08 \x01(\x0b\x32\x17.google.protobuf.StructB\x04\xe2\x41\x01\x03\x12,\n\x05\x61\x66ter\x18\t \x01(\x0b\x32\x17.google.protobuf.StructB\x04\xe2\x41\x01\x03\x12\x18\n\nentry_hash\x18\n \x01(\x0c\x42\x04\xe2\x41\x01\x03\x12\x1b\n\rprevious_hash\x18\x0b \x01(\x0c\x42\x04\xe2\x41\x01\x03\x12\x15\n\x07\x61pi_key\x18\x0c \x01(\tB\x04\xe2\x41\x01\x03\x12\x18\n\nsession_id\x18\r \x01(\tB\x04\xe2\x41\x01\x03:O\xea\x41L\n\x14storekeep/AuditEntry\x12\x1a\x61uditEntries/{audit_entry}*\x0c\x61uditEntries2\nauditEntry\"\xe6\x02\n\x0f\x41uditCheckpoint\x12\x19\n\x04name\x18\x01 \x01(\tB\x0b\xe2\x41\x01\x08\xbaH\x04r\x02\x18\x64\x12\x19\n\x08sequence\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x1a\n\thead_hash\x18\x03 \x01(\x0c\x42\x07\xbaH\x04z\x02\x18 \x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x05\x63hain\x18\x05 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x17\n\x06key_id\x18\x06 \x01(\tB\x07\xbaH\x04r\x02\x18\x64\x12\x1b\n\npublic_key\x18\x07 \x01(\x0c\x42\x07\xbaH\x04z\x02\x18 \x12\x1a\n\tsignature\x18\x08 \x01(\x0c\x42\x07\xbaH\x04z\x02\x18@:f\xea\x41\x63\n\x19storekeep/AuditCheckpoint\x12#auditCheckpoints/{audit_checkpoint}*\x10\x61uditCheckpoints2\x0f\x61uditCheckpoint\"\xa6\x01\n\x14GetAuditEntryRequest\x12L\n\x04name\x18\x01 \x01(\tB>\xe2\x41\x01\x02\xfa\x41\x16\n\x14storekeep/AuditEntry\xbaH\x1er\x1c\x32\x1a^auditEntries/[0-9]{1,19}$\x12@\n\rmax_staleness\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationB\x0e\xbaH\x0b\xaa\x01\x08\"\x04\x08\x80\xa3\x05\x32\x00\"\xce\x01\n\x17ListAuditEntriesRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x10\x12\x18\n\x06\x66ilter\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xd0\x0f\x12\x1a\n\x08order_by\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12@\n\rmax_staleness\x18\x05 \x01(\x0b\x32\x19.google.protobuf.DurationB\x0e\xbaH\x0b\xaa\x01\x08\"\x04\x08\x80\xa3\x05\x32\x00\"d\n\x18ListAuditEntriesResponse\x12/\n\raudit_entries\x18\x01 \x03(\x0b\x32\x18.storekeep.v1.AuditEntry\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xd2\x01\n\x1bListAuditCheckpointsRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x10\x12\x18\n\x06\x66ilter\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xd0\x0f\x12\x1a\n\x08order_by\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12@\n\rmax_staleness\x18\x05 \x01(\x0b\x32\x19.google.protobuf.DurationB\x0e\xbaH\x0b\xaa\x01\x08\"\x04\x08\x80\xa3\x05\x32\x00\"q\n\x1cListAuditCheckpointsResponse\x12\x38\n\x11\x61udit_checkpoints\x18\x01 \x03(\x0b\x32\x1d.storekeep.v1.AuditCheckpoint\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x89\x01\n\x17VerifyAuditChainRequest\x12@\n\rmax_staleness\x18\x01 \x01(\x0b\x32\x19.google.protobuf.DurationB\x0e\xbaH\x0b\xaa\x01\x08\"\x04\x08\x80\xa3\x05\x32\x00\x12,\n\x05since\x18\x02 \x01(\x0b\x32\x1d.storekeep.v1.AuditCheckpoint\"\x82\x01\n\x18VerifyAuditChainResponse\x12\r\n\x05valid\x18\x01 \x01(\x08\x12\x17\n\x0f\x65ntries_checked\x18\x02 \x01(\x03\x12\x1a\n\x12\x66irst_broken_entry\x18\x03 \x01(\t\x12\x0f\n\x07problem\x18\x04 \x01(\t\x12\x11\n\thead_hash\x18\x05 \x01(\x0c\x32\x8d\x05\n\x0c\x41uditService\x12\x8e\x01\n\rGetAuditEntry\x12\".storekeep.v1.GetAuditEntryRequest\x1a\x18.storekeep.v1.AuditEntry\"?\x8a\xb5\x18\naudit.read\x92\xb5\x18\x04\n\x02Z[\xa0\xb5\x18\x02\xa0\xb6\x18\x01\x82\xd3\xe4\x93\x02\x1b\x12\x19/v1/{name=auditEntries/*}\x12\x9b\x01\n\x10ListAuditEntries\x12%.storekeep.v1.ListAuditEntriesRequest\x1a&.storekeep.v1.ListAuditEntriesResponse\"8\x8a\xb5\x18\naudit.read\x92\xb5\x18\x06\n\x04\x0b\x0c\r[\xa0\xb5\x18\x02\xa0\xb6\x18\x01\x82\xd3\xe4\x93\x02\x12\x12\x10/v1/auditEntries\x12\xaa\x01\n\x14ListAuditCheckpoints\x12).storekeep.v1.ListAuditCheckpointsRequest\x1a*.storekeep.v1.ListAuditCheckpointsResponse\";\x8a\xb5\x18\naudit.read\x92\xb5\x18\x05\n\x03\x0b\x0c\r\xa0\xb5\x18\x02\xa0\xb6\x18\x01\x82\xd3\xe4\x93\x02\x16\x12\x14/v1/auditCheckpoints\x12\xa0\x01\n\x10VerifyAuditChain\x12%.storekeep.v1.VerifyAuditChainRequest\x1a&.storekeep.v1.VerifyAuditChainResponse\"=\x8a\xb5\x18\naudit.read\xa0\xb5\x18\x01\xa0\xb6\x18\x01\x82\xd3\xe4\x93\x02!\"\x1c/v1/auditEntries:verifyChain:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18storekeep/v1/audit.proto\x12\x0cstorekeep.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1astorekeep/v1/options.proto\"\xe2\x03\n\nAuditEntry\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x16\n\x08sequence\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x13\n\x05\x61\x63tor\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06method\x18\x05 \x01(\tB\x04\xe2\x41\x01\x03\x12\x16\n\x08resource\x18\x06 \x01(\tB\x04\xe2\x41\x01\x03\x12\x18\n\nrequest_id\x18\x07 \x01(\tB\x04\xe2\x41\x01\x03\x12-\n\x06\x62\x65\x66ore\x18\x08 \x01(\x0b\x32\x17.google.protobuf.StructB\x04\xe2\x41\x01\x03\x12,\n\x05\x61\x66ter\x18\t \x01(\x0b\x32\x17.google.protobuf.StructB\x04\xe2\x41\x01\x03\x12\x18\n\nentry_hash\x18\n \x01(\x0c\x42\x04\xe2\x41\x01\x03\x12\x1b\n\rprevious_hash\x18\x0b \x01(\x0c\x42\x04\xe2\x41\x01\x03\x12\x15\n\x07\x61pi_key\x18\x0c \x01(\tB\x04\xe2\x41\x01\x03\x12\x18\n\nsession_id\x18\r \x01(\tB\x04\xe2\x41\x01\x03:O\xea\x41L\n\x14storekeep/AuditEntry\x12\x1a\x61uditEntries/{audit_entry}*\x0c\x61uditEntries2\nauditEntry\"\x84\x03\n\x0f\x41uditCheckpoint\x12\x19\n\x04name\x18\x01 \x01(\tB\x0b\xe2\x41\x01\x08\xbaH\x04r\x02\x18\x64\x12\x1d\n\x08sequence\x18\x02 \x01(\x03\x42\x0b\xe2\x41\x01\x01\xbaH\x04\"\x02(\x00\x12\x1e\n\thead_hash\x18\x03 \x01(\x0c\x42\x0b\xe2\x41\x01\x01\xbaH\x04z\x02\x18 \x12\x35\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\x12\x1a\n\x05\x63hain\x18\x05 \x01(\tB\x0b\xe2\x41\x01\x01\xbaH\x04r\x02\x18@\x12\x1b\n\x06key_id\x18\x06 \x01(\tB\x0b\xe2\x41\x01\x01\xbaH\x04r\x02\x18\x64\x12\x1f\n\npublic_key\x18\x07 \x01(\x0c\x42\x0b\xe2\x41\x01\x01\xbaH\x04z\x02\x18 \x12\x1e\n\tsignature\x18\x08 \x01(\x0c\x42\x0b\xe2\x41\x01\x01\xbaH\x04z\x02\x18@:f\xea\x41\x63\n\x19storekeep/AuditCheckpoint\x12#auditCheckpoints/{audit_checkpoint}*\x10\x61uditCheckpoints2\x0f\x61uditCheckpoint\"\xdf\x01\n\x14GetAuditEntryRequest\x12L\n\x04name\x18\x01 \x01(\tB>\xe2\x41\x01\x02\xfa\x41\x16\n\x14storekeep/AuditEntry\xbaH\x1er\x1c\x32\x1a^auditEntries/[0-9]{1,19}$\x12\x44\n\rmax_staleness\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationB\x12\xe2\x41\x01\x01\xbaH\x0b\xaa\x01\x08\"\x04\x08\x80\xa3\x05\x32\x00\x12\x33\n\tread_mask\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x04\xe2\x41\x01\x01\"\xb6\x02\n\x17ListAuditEntriesRequest\x12\x1e\n\tpage_size\x18\x01 \x01(\x05\x42\x0b\xe2\x41\x01\x01\xbaH\x04\x1a\x02(\x00\x12 \n\npage_token\x18\x02 \x01(\tB\x0c\xe2\x41\x01\x01\xbaH\x05r\x03\x18\x80\x10\x12\x1c\n\x06\x66ilter\x18\x03 \x01(\tB\x0c\xe2\x41\x01\x01\xbaH\x05r\x03\x18\xd0\x0f\x12\x1e\n\x08order_by\x18\x04 \x01(\tB\x0c\xe2\x41\x01\x01\xbaH\x05r\x03\x18\xc8\x01\x12\x44\n\rmax_staleness\x18\x05 \x01(\x0b\x32\x19.google.protobuf.DurationB\x12\xe2\x41\x01\x01\xbaH\x0b\xaa\x01\x08\"\x04\x08\x80\xa3\x05\x32\x00\x12\x33\n\tread_mask\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x04\xe2\x41\x01\x01\x12 \n\x12include_total_size\x18\x07 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\xaf\x01\n\x18ListAuditEntriesResponse\x12/\n\raudit_entries\x18\x01 \x03(\x0b\x32\x18.storekeep.v1.AuditEntry\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x17\n\ntotal_size\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12!\n\x19total_size_is_lower_bound\x18\x04 \x01(\x08\x42\r\n\x0b_total_size\"\xba\x02\n\x1bListAuditCheckpointsRequest\x12\x1e\n\tpage_size\x18\x01 \x01(\x05\x42\x0b\xe2\x41\x01\x01\xbaH\x04\x1a\x02(\x00\x12 \n\npage_token\x18\x02 \x01(\tB\x0c\xe2\x41\x01\x01\xbaH\x05r\x03\x18\x80\x10\x12\x1c\n\x06\x66ilter\x18\x03 \x01(\tB\x0c\xe2\x41\x01\x01\xbaH\x05r\x03\x18\xd0\x0f\x12\x1e\n\x08order_by\x18\x04 \x01(\tB\x0c\xe2\x41\x01\x01\xbaH\x05r\x03\x18\xc8\x01\x12\x44\n\rmax_staleness\x18\x05 \x01(\x0b\x32\x19.google.protobuf.DurationB\x12\xe2\x41\x01\x01\xbaH\x0b\xaa\x01\x08\"\x04\x08\x80\xa3\x05\x32\x00\x12\x33\n\tread_mask\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x04\xe2\x41\x01\x01\x12 \n\x12include_total_size\x18\x07 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\xbc\x01\n\x1cListAuditCheckpointsResponse\x12\x38\n\x11\x61udit_checkpoints\x18\x01 \x03(\x0b\x32\x1d.storekeep.v1.AuditCheckpoint\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x17\n\ntotal_size\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12!\n\x19total_size_is_lower_bound\x18\x04 \x01(\x08\x42\r\n\x0b_total_size\"\x93\x01\n\x17VerifyAuditChainRequest\x12\x44\n\rmax_staleness\x18\x01 \x01(\x0b\x32\x19.google.protobuf.DurationB\x12\xe2\x41\x01\x01\xbaH\x0b\xaa\x01\x08\"\x04\x08\x80\xa3\x05\x32\x00\x12\x32\n\x05since\x18\x02 \x01(\x0b\x32\x1d.storekeep.v1.AuditCheckpointB\x04\xe2\x41\x01\x01\"\x82\x01\n\x18VerifyAuditChainResponse\x12\r\n\x05valid\x18\x01 \x01(\x08\x12\x17\n\x0f\x65ntries_checked\x18\x02 \x01(\x03\x12\x1a\n\x12\x66irst_broken_entry\x18\x03 \x01(\t\x12\x0f\n\x07problem\x18\x04 \x01(\t\x12\x11\n\thead_hash\x18\x05 \x01(\x0c\x32\x8d\x05\n\x0c\x41uditService\x12\x8e\x01\n\rGetAuditEntry\x12\".storekeep.v1.GetAuditEntryRequest\x1a\x18.storekeep.v1.AuditEntry\"?\x8a\xb5\x18\naudit.read\x92\xb5\x18\x04\n\x02Z[\xa0\xb5\x18\x02\xa0\xb6\x18\x01\x82\xd3\xe4\x93\x02\x1b\x12\x19/v1/{name=auditEntries/*}\x12\x9b\x01\n\x10ListAuditEntries\x12%.storekeep.v1.ListAuditEntriesRequest\x1a&.storekeep.v1.ListAuditEntriesResponse\"8\x8a\xb5\x18\naudit.read\x92\xb5\x18\x06\n\x04\x0b\x0c\r[\xa0\xb5\x18\x02\xa0\xb6\x18\x01\x82\xd3\xe4\x93\x02\x12\x12\x10/v1/auditEntries\x12\xaa\x01\n\x14ListAuditCheckpoints\x12).storekeep.v1.ListAuditCheckpointsRequest\x1a*.storekeep.v1.ListAuditCheckpointsResponse\";\x8a\xb5\x18\naudit.read\x92\xb5\x18\x05\n\x03\x0b\x0c\r\xa0\xb5\x18\x02\xa0\xb6\x18\x01\x82\xd3\xe4\x93\x02\x16\x12\x14/v1/auditCheckpoints\x12\xa0\x01\n\x10VerifyAuditChain\x12%.storekeep.v1.VerifyAuditChainRequest\x1a&.storekeep.v1.VerifyAuditChainResponse\"=\x8a\xb5\x18\naudit.read\xa0\xb5\x18\x01\xa0\xb6\x18\x01\x82\xd3\xe4\x93\x02!\"\x1c/v1/auditEntries:verifyChain:\x01*B6\n\x0cstorekeep.v1B\nAuditProtoP\x01Z\x18storekeep/v1;storekeepv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'storekeep.v1.audit_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\014storekeep.v1B\nAuditProtoP\001Z\030storekeep/v1;storekeepv1'
   _globals['_AUDITENTRY'].fields_by_name['name']._loaded_options = None
   _globals['_AUDITENTRY'].fields_by_name['name']._serialized_options = b'\342A\001\010'
   _globals['_AUDITENTRY'].fields_by_name['sequence']._loaded_options = None
@@ -70,45 +72,59 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_AUDITCHECKPOINT'].fields_by_name['name']._loaded_options = None
   _globals['_AUDITCHECKPOINT'].fields_by_name['name']._serialized_options = b'\342A\001\010\272H\004r\002\030d'
   _globals['_AUDITCHECKPOINT'].fields_by_name['sequence']._loaded_options = None
-  _globals['_AUDITCHECKPOINT'].fields_by_name['sequence']._serialized_options = b'\272H\004\"\002(\000'
+  _globals['_AUDITCHECKPOINT'].fields_by_name['sequence']._serialized_options = b'\342A\001\001\272H\004\"\002(\000'
   _globals['_AUDITCHECKPOINT'].fields_by_name['head_hash']._loaded_options = None
-  _globals['_AUDITCHECKPOINT'].fields_by_name['head_hash']._serialized_options = b'\272H\004z\002\030 '
+  _globals['_AUDITCHECKPOINT'].fields_by_name['head_hash']._serialized_options = b'\342A\001\001\272H\004z\002\030 '
+  _globals['_AUDITCHECKPOINT'].fields_by_name['create_time']._loaded_options = None
+  _globals['_AUDITCHECKPOINT'].fields_by_name['create_time']._serialized_options = b'\342A\001\001'
   _globals['_AUDITCHECKPOINT'].fields_by_name['chain']._loaded_options = None
-  _globals['_AUDITCHECKPOINT'].fields_by_name['chain']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_AUDITCHECKPOINT'].fields_by_name['chain']._serialized_options = b'\342A\001\001\272H\004r\002\030@'
   _globals['_AUDITCHECKPOINT'].fields_by_name['key_id']._loaded_options = None
-  _globals['_AUDITCHECKPOINT'].fields_by_name['key_id']._serialized_options = b'\272H\004r\002\030d'
+  _globals['_AUDITCHECKPOINT'].fields_by_name['key_id']._serialized_options = b'\342A\001\001\272H\004r\002\030d'
   _globals['_AUDITCHECKPOINT'].fields_by_name['public_key']._loaded_options = None
-  _globals['_AUDITCHECKPOINT'].fields_by_name['public_key']._serialized_options = b'\272H\004z\002\030 '
+  _globals['_AUDITCHECKPOINT'].fields_by_name['public_key']._serialized_options = b'\342A\001\001\272H\004z\002\030 '
   _globals['_AUDITCHECKPOINT'].fields_by_name['signature']._loaded_options = None
-  _globals['_AUDITCHECKPOINT'].fields_by_name['signature']._serialized_options = b'\272H\004z\002\030@'
+  _globals['_AUDITCHECKPOINT'].fields_by_name['signature']._serialized_options = b'\342A\001\001\272H\004z\002\030@'
   _globals['_AUDITCHECKPOINT']._loaded_options = None
   _globals['_AUDITCHECKPOINT']._serialized_options = b'\352Ac\n\031storekeep/AuditCheckpoint\022#auditCheckpoints/{audit_checkpoint}*\020auditCheckpoints2\017auditCheckpoint'
   _globals['_GETAUDITENTRYREQUEST'].fields_by_name['name']._loaded_options = None
   _globals['_GETAUDITENTRYREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\372A\026\n\024storekeep/AuditEntry\272H\036r\0342\032^auditEntries/[0-9]{1,19}$'
   _globals['_GETAUDITENTRYREQUEST'].fields_by_name['max_staleness']._loaded_options = None
-  _globals['_GETAUDITENTRYREQUEST'].fields_by_name['max_staleness']._serialized_options = b'\272H\013\252\001\010\"\004\010\200\243\0052\000'
+  _globals['_GETAUDITENTRYREQUEST'].fields_by_name['max_staleness']._serialized_options = b'\342A\001\001\272H\013\252\001\010\"\004\010\200\243\0052\000'
+  _globals['_GETAUDITENTRYREQUEST'].fields_by_name['read_mask']._loaded_options = None
+  _globals['_GETAUDITENTRYREQUEST'].fields_by_name['read_mask']._serialized_options = b'\342A\001\001'
   _globals['_LISTAUDITENTRIESREQUEST'].fields_by_name['page_size']._loaded_options = None
-  _globals['_LISTAUDITENTRIESREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\007\032\005\030\350\007(\000'
+  _globals['_LISTAUDITENTRIESREQUEST'].fields_by_name['page_size']._serialized_options = b'\342A\001\001\272H\004\032\002(\000'
   _globals['_LISTAUDITENTRIESREQUEST'].fields_by_name['page_token']._loaded_options = None
-  _globals['_LISTAUDITENTRIESREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200\020'
+  _globals['_LISTAUDITENTRIESREQUEST'].fields_by_name['page_token']._serialized_options = b'\342A\001\001\272H\005r\003\030\200\020'
   _globals['_LISTAUDITENTRIESREQUEST'].fields_by_name['filter']._loaded_options = None
-  _globals['_LISTAUDITENTRIESREQUEST'].fields_by_name['filter']._serialized_options = b'\272H\005r\003\030\320\017'
+  _globals['_LISTAUDITENTRIESREQUEST'].fields_by_name['filter']._serialized_options = b'\342A\001\001\272H\005r\003\030\320\017'
   _globals['_LISTAUDITENTRIESREQUEST'].fields_by_name['order_by']._loaded_options = None
-  _globals['_LISTAUDITENTRIESREQUEST'].fields_by_name['order_by']._serialized_options = b'\272H\005r\003\030\310\001'
+  _globals['_LISTAUDITENTRIESREQUEST'].fields_by_name['order_by']._serialized_options = b'\342A\001\001\272H\005r\003\030\310\001'
   _globals['_LISTAUDITENTRIESREQUEST'].fields_by_name['max_staleness']._loaded_options = None
-  _globals['_LISTAUDITENTRIESREQUEST'].fields_by_name['max_staleness']._serialized_options = b'\272H\013\252\001\010\"\004\010\200\243\0052\000'
+  _globals['_LISTAUDITENTRIESREQUEST'].fields_by_name['max_staleness']._serialized_options = b'\342A\001\001\272H\013\252\001\010\"\004\010\200\243\0052\000'
+  _globals['_LISTAUDITENTRIESREQUEST'].fields_by_name['read_mask']._loaded_options = None
+  _globals['_LISTAUDITENTRIESREQUEST'].fields_by_name['read_mask']._serialized_options = b'\342A\001\001'
+  _globals['_LISTAUDITENTRIESREQUEST'].fields_by_name['include_total_size']._loaded_options = None
+  _globals['_LISTAUDITENTRIESREQUEST'].fields_by_name['include_total_size']._serialized_options = b'\342A\001\001'
   _globals['_LISTAUDITCHECKPOINTSREQUEST'].fields_by_name['page_size']._loaded_options = None
-  _globals['_LISTAUDITCHECKPOINTSREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\007\032\005\030\350\007(\000'
+  _globals['_LISTAUDITCHECKPOINTSREQUEST'].fields_by_name['page_size']._serialized_options = b'\342A\001\001\272H\004\032\002(\000'
   _globals['_LISTAUDITCHECKPOINTSREQUEST'].fields_by_name['page_token']._loaded_options = None
-  _globals['_LISTAUDITCHECKPOINTSREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200\020'
+  _globals['_LISTAUDITCHECKPOINTSREQUEST'].fields_by_name['page_token']._serialized_options = b'\342A\001\001\272H\005r\003\030\200\020'
   _globals['_LISTAUDITCHECKPOINTSREQUEST'].fields_by_name['filter']._loaded_options = None
-  _globals['_LISTAUDITCHECKPOINTSREQUEST'].fields_by_name['filter']._serialized_options = b'\272H\005r\003\030\320\017'
+  _globals['_LISTAUDITCHECKPOINTSREQUEST'].fields_by_name['filter']._serialized_options = b'\342A\001\001\272H\005r\003\030\320\017'
   _globals['_LISTAUDITCHECKPOINTSREQUEST'].fields_by_name['order_by']._loaded_options = None
-  _globals['_LISTAUDITCHECKPOINTSREQUEST'].fields_by_name['order_by']._serialized_options = b'\272H\005r\003\030\310\001'
+  _globals['_LISTAUDITCHECKPOINTSREQUEST'].fields_by_name['order_by']._serialized_options = b'\342A\001\001\272H\005r\003\030\310\001'
   _globals['_LISTAUDITCHECKPOINTSREQUEST'].fields_by_name['max_staleness']._loaded_options = None
-  _globals['_LISTAUDITCHECKPOINTSREQUEST'].fields_by_name['max_staleness']._serialized_options = b'\272H\013\252\001\010\"\004\010\200\243\0052\000'
+  _globals['_LISTAUDITCHECKPOINTSREQUEST'].fields_by_name['max_staleness']._serialized_options = b'\342A\001\001\272H\013\252\001\010\"\004\010\200\243\0052\000'
+  _globals['_LISTAUDITCHECKPOINTSREQUEST'].fields_by_name['read_mask']._loaded_options = None
+  _globals['_LISTAUDITCHECKPOINTSREQUEST'].fields_by_name['read_mask']._serialized_options = b'\342A\001\001'
+  _globals['_LISTAUDITCHECKPOINTSREQUEST'].fields_by_name['include_total_size']._loaded_options = None
+  _globals['_LISTAUDITCHECKPOINTSREQUEST'].fields_by_name['include_total_size']._serialized_options = b'\342A\001\001'
   _globals['_VERIFYAUDITCHAINREQUEST'].fields_by_name['max_staleness']._loaded_options = None
-  _globals['_VERIFYAUDITCHAINREQUEST'].fields_by_name['max_staleness']._serialized_options = b'\272H\013\252\001\010\"\004\010\200\243\0052\000'
+  _globals['_VERIFYAUDITCHAINREQUEST'].fields_by_name['max_staleness']._serialized_options = b'\342A\001\001\272H\013\252\001\010\"\004\010\200\243\0052\000'
+  _globals['_VERIFYAUDITCHAINREQUEST'].fields_by_name['since']._loaded_options = None
+  _globals['_VERIFYAUDITCHAINREQUEST'].fields_by_name['since']._serialized_options = b'\342A\001\001'
   _globals['_AUDITSERVICE'].methods_by_name['GetAuditEntry']._loaded_options = None
   _globals['_AUDITSERVICE'].methods_by_name['GetAuditEntry']._serialized_options = b'\212\265\030\naudit.read\222\265\030\004\n\002Z[\240\265\030\002\240\266\030\001\202\323\344\223\002\033\022\031/v1/{name=auditEntries/*}'
   _globals['_AUDITSERVICE'].methods_by_name['ListAuditEntries']._loaded_options = None
@@ -117,24 +133,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_AUDITSERVICE'].methods_by_name['ListAuditCheckpoints']._serialized_options = b'\212\265\030\naudit.read\222\265\030\005\n\003\013\014\r\240\265\030\002\240\266\030\001\202\323\344\223\002\026\022\024/v1/auditCheckpoints'
   _globals['_AUDITSERVICE'].methods_by_name['VerifyAuditChain']._loaded_options = None
   _globals['_AUDITSERVICE'].methods_by_name['VerifyAuditChain']._serialized_options = b'\212\265\030\naudit.read\240\265\030\001\240\266\030\001\202\323\344\223\002!\"\034/v1/auditEntries:verifyChain:\001*'
-  _globals['_AUDITENTRY']._serialized_start=285
-  _globals['_AUDITENTRY']._serialized_end=767
-  _globals['_AUDITCHECKPOINT']._serialized_start=770
-  _globals['_AUDITCHECKPOINT']._serialized_end=1128
-  _globals['_GETAUDITENTRYREQUEST']._serialized_start=1131
-  _globals['_GETAUDITENTRYREQUEST']._serialized_end=1297
-  _globals['_LISTAUDITENTRIESREQUEST']._serialized_start=1300
-  _globals['_LISTAUDITENTRIESREQUEST']._serialized_end=1506
-  _globals['_LISTAUDITENTRIESRESPONSE']._serialized_start=1508
-  _globals['_LISTAUDITENTRIESRESPONSE']._serialized_end=1608
-  _globals['_LISTAUDITCHECKPOINTSREQUEST']._serialized_start=1611
-  _globals['_LISTAUDITCHECKPOINTSREQUEST']._serialized_end=1821
-  _globals['_LISTAUDITCHECKPOINTSRESPONSE']._serialized_start=1823
-  _globals['_LISTAUDITCHECKPOINTSRESPONSE']._serialized_end=1936
-  _globals['_VERIFYAUDITCHAINREQUEST']._serialized_start=1939
-  _globals['_VERIFYAUDITCHAINREQUEST']._serialized_end=2076
-  _globals['_VERIFYAUDITCHAINRESPONSE']._serialized_start=2079
-  _globals['_VERIFYAUDITCHAINRESPONSE']._serialized_end=2209
-  _globals['_AUDITSERVICE']._serialized_start=2212
-  _globals['_AUDITSERVICE']._serialized_end=2865
+  _globals['_AUDITENTRY']._serialized_start=319
+  _globals['_AUDITENTRY']._serialized_end=801
+  _globals['_AUDITCHECKPOINT']._serialized_start=804
+  _globals['_AUDITCHECKPOINT']._serialized_end=1192
+  _globals['_GETAUDITENTRYREQUEST']._serialized_start=1195
+  _globals['_GETAUDITENTRYREQUEST']._serialized_end=1418
+  _globals['_LISTAUDITENTRIESREQUEST']._serialized_start=1421
+  _globals['_LISTAUDITENTRIESREQUEST']._serialized_end=1731
+  _globals['_LISTAUDITENTRIESRESPONSE']._serialized_start=1734
+  _globals['_LISTAUDITENTRIESRESPONSE']._serialized_end=1909
+  _globals['_LISTAUDITCHECKPOINTSREQUEST']._serialized_start=1912
+  _globals['_LISTAUDITCHECKPOINTSREQUEST']._serialized_end=2226
+  _globals['_LISTAUDITCHECKPOINTSRESPONSE']._serialized_start=2229
+  _globals['_LISTAUDITCHECKPOINTSRESPONSE']._serialized_end=2417
+  _globals['_VERIFYAUDITCHAINREQUEST']._serialized_start=2420
+  _globals['_VERIFYAUDITCHAINREQUEST']._serialized_end=2567
+  _globals['_VERIFYAUDITCHAINRESPONSE']._serialized_start=2570
+  _globals['_VERIFYAUDITCHAINRESPONSE']._serialized_end=2700
+  _globals['_AUDITSERVICE']._serialized_start=2703
+  _globals['_AUDITSERVICE']._serialized_end=3356
 # @@protoc_insertion_point(module_scope)

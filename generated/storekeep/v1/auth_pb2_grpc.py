@@ -266,7 +266,7 @@ class AuthServiceServicer:
     def DeleteServiceAccount(self, request, context):
         """Soft-delete a service account: it no longer appears in lists and can be undeleted. The caller must hold every
         permission that its roles grant.
-        Errors: SERVICE_ACCOUNT_NOT_FOUND, PRIVILEGE_ESCALATION, RESOURCE_DELETED, ETAG_MISMATCH.
+        Errors: SERVICE_ACCOUNT_NOT_FOUND, PRIVILEGE_ESCALATION, ETAG_MISMATCH.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

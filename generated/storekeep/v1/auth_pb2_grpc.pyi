@@ -90,7 +90,7 @@ class AuthServiceStub:
     DeleteServiceAccount: _grpc.UnaryUnaryMultiCallable[_auth_pb2.DeleteServiceAccountRequest, _auth_pb2.ServiceAccount]
     """Soft-delete a service account: it no longer appears in lists and can be undeleted. The caller must hold every
     permission that its roles grant.
-    Errors: SERVICE_ACCOUNT_NOT_FOUND, PRIVILEGE_ESCALATION, RESOURCE_DELETED, ETAG_MISMATCH.
+    Errors: SERVICE_ACCOUNT_NOT_FOUND, PRIVILEGE_ESCALATION, ETAG_MISMATCH.
     """
     UndeleteServiceAccount: _grpc.UnaryUnaryMultiCallable[_auth_pb2.UndeleteServiceAccountRequest, _auth_pb2.ServiceAccount]
     """Undelete a service account, with its roles and keys. The caller must hold every permission that its roles grant.
@@ -207,7 +207,7 @@ class AuthServiceAsyncStub(AuthServiceStub):
     DeleteServiceAccount: _aio.UnaryUnaryMultiCallable[_auth_pb2.DeleteServiceAccountRequest, _auth_pb2.ServiceAccount]  # type: ignore[assignment]
     """Soft-delete a service account: it no longer appears in lists and can be undeleted. The caller must hold every
     permission that its roles grant.
-    Errors: SERVICE_ACCOUNT_NOT_FOUND, PRIVILEGE_ESCALATION, RESOURCE_DELETED, ETAG_MISMATCH.
+    Errors: SERVICE_ACCOUNT_NOT_FOUND, PRIVILEGE_ESCALATION, ETAG_MISMATCH.
     """
     UndeleteServiceAccount: _aio.UnaryUnaryMultiCallable[_auth_pb2.UndeleteServiceAccountRequest, _auth_pb2.ServiceAccount]  # type: ignore[assignment]
     """Undelete a service account, with its roles and keys. The caller must hold every permission that its roles grant.
@@ -399,7 +399,7 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_auth_pb2.ServiceAccount, _abc.Awaitable[_auth_pb2.ServiceAccount]]:
         """Soft-delete a service account: it no longer appears in lists and can be undeleted. The caller must hold every
         permission that its roles grant.
-        Errors: SERVICE_ACCOUNT_NOT_FOUND, PRIVILEGE_ESCALATION, RESOURCE_DELETED, ETAG_MISMATCH.
+        Errors: SERVICE_ACCOUNT_NOT_FOUND, PRIVILEGE_ESCALATION, ETAG_MISMATCH.
         """
 
     @_abc_1.abstractmethod

@@ -24,13 +24,14 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1astorekeep/v1/batches.proto\x12\x0cstorekeep.v1*_\n\tBatchMode\x12\x1a\n\x16\x42\x41TCH_MODE_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x42\x41TCH_MODE_ALL_OR_NOTHING\x10\x01\x12\x17\n\x13\x42\x41TCH_MODE_PER_ITEM\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1astorekeep/v1/batches.proto\x12\x0cstorekeep.v1*_\n\tBatchMode\x12\x1a\n\x16\x42\x41TCH_MODE_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x42\x41TCH_MODE_ALL_OR_NOTHING\x10\x01\x12\x17\n\x13\x42\x41TCH_MODE_PER_ITEM\x10\x02\x42\x38\n\x0cstorekeep.v1B\x0c\x42\x61tchesProtoP\x01Z\x18storekeep/v1;storekeepv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'storekeep.v1.batches_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\014storekeep.v1B\014BatchesProtoP\001Z\030storekeep/v1;storekeepv1'
   _globals['_BATCHMODE']._serialized_start=44
   _globals['_BATCHMODE']._serialized_end=139
 # @@protoc_insertion_point(module_scope)

@@ -50,6 +50,11 @@ class CustomerServiceStub:
                 request_serializer=storekeep_dot_v1_dot_customers__pb2.BatchGetCustomersRequest.SerializeToString,
                 response_deserializer=storekeep_dot_v1_dot_customers__pb2.BatchGetCustomersResponse.FromString,
                 _registered_method=True)
+        self.SearchCustomers = channel.unary_unary(
+                '/storekeep.v1.CustomerService/SearchCustomers',
+                request_serializer=storekeep_dot_v1_dot_customers__pb2.SearchCustomersRequest.SerializeToString,
+                response_deserializer=storekeep_dot_v1_dot_customers__pb2.SearchCustomersResponse.FromString,
+                _registered_method=True)
         self.CreateCustomer = channel.unary_unary(
                 '/storekeep.v1.CustomerService/CreateCustomer',
                 request_serializer=storekeep_dot_v1_dot_customers__pb2.CreateCustomerRequest.SerializeToString,
@@ -110,6 +115,14 @@ class CustomerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SearchCustomers(self, request, context):
+        """Search customers by words in their names, ids, email addresses, phone numbers and addresses, best match first.
+        Errors: INVALID_PAGE_TOKEN.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CreateCustomer(self, request, context):
         """Create a customer.
         Errors: ALREADY_EXISTS.
@@ -128,7 +141,7 @@ class CustomerServiceServicer:
 
     def DeleteCustomer(self, request, context):
         """Soft-delete a customer: it no longer appears in lists and can be undeleted.
-        Errors: CUSTOMER_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH.
+        Errors: CUSTOMER_NOT_FOUND, ETAG_MISMATCH.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -175,6 +188,11 @@ def add_CustomerServiceServicer_to_server(servicer, server):
                     servicer.BatchGetCustomers,
                     request_deserializer=storekeep_dot_v1_dot_customers__pb2.BatchGetCustomersRequest.FromString,
                     response_serializer=storekeep_dot_v1_dot_customers__pb2.BatchGetCustomersResponse.SerializeToString,
+            ),
+            'SearchCustomers': grpc.unary_unary_rpc_method_handler(
+                    servicer.SearchCustomers,
+                    request_deserializer=storekeep_dot_v1_dot_customers__pb2.SearchCustomersRequest.FromString,
+                    response_serializer=storekeep_dot_v1_dot_customers__pb2.SearchCustomersResponse.SerializeToString,
             ),
             'CreateCustomer': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateCustomer,
@@ -289,6 +307,33 @@ class CustomerService:
             '/storekeep.v1.CustomerService/BatchGetCustomers',
             storekeep_dot_v1_dot_customers__pb2.BatchGetCustomersRequest.SerializeToString,
             storekeep_dot_v1_dot_customers__pb2.BatchGetCustomersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SearchCustomers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/storekeep.v1.CustomerService/SearchCustomers',
+            storekeep_dot_v1_dot_customers__pb2.SearchCustomersRequest.SerializeToString,
+            storekeep_dot_v1_dot_customers__pb2.SearchCustomersResponse.FromString,
             options,
             channel_credentials,
             insecure,

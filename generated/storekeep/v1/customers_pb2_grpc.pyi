@@ -45,6 +45,10 @@ class CustomerServiceStub:
     """Get up to 1000 customers at one point in time, all or none.
     Errors: CUSTOMER_NOT_FOUND.
     """
+    SearchCustomers: _grpc.UnaryUnaryMultiCallable[_customers_pb2.SearchCustomersRequest, _customers_pb2.SearchCustomersResponse]
+    """Search customers by words in their names, ids, email addresses, phone numbers and addresses, best match first.
+    Errors: INVALID_PAGE_TOKEN.
+    """
     CreateCustomer: _grpc.UnaryUnaryMultiCallable[_customers_pb2.CreateCustomerRequest, _customers_pb2.Customer]
     """Create a customer.
     Errors: ALREADY_EXISTS.
@@ -55,7 +59,7 @@ class CustomerServiceStub:
     """
     DeleteCustomer: _grpc.UnaryUnaryMultiCallable[_customers_pb2.DeleteCustomerRequest, _customers_pb2.Customer]
     """Soft-delete a customer: it no longer appears in lists and can be undeleted.
-    Errors: CUSTOMER_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH.
+    Errors: CUSTOMER_NOT_FOUND, ETAG_MISMATCH.
     """
     UndeleteCustomer: _grpc.UnaryUnaryMultiCallable[_customers_pb2.UndeleteCustomerRequest, _customers_pb2.Customer]
     """Undelete a customer.
@@ -87,6 +91,10 @@ class CustomerServiceAsyncStub(CustomerServiceStub):
     """Get up to 1000 customers at one point in time, all or none.
     Errors: CUSTOMER_NOT_FOUND.
     """
+    SearchCustomers: _aio.UnaryUnaryMultiCallable[_customers_pb2.SearchCustomersRequest, _customers_pb2.SearchCustomersResponse]  # type: ignore[assignment]
+    """Search customers by words in their names, ids, email addresses, phone numbers and addresses, best match first.
+    Errors: INVALID_PAGE_TOKEN.
+    """
     CreateCustomer: _aio.UnaryUnaryMultiCallable[_customers_pb2.CreateCustomerRequest, _customers_pb2.Customer]  # type: ignore[assignment]
     """Create a customer.
     Errors: ALREADY_EXISTS.
@@ -97,7 +105,7 @@ class CustomerServiceAsyncStub(CustomerServiceStub):
     """
     DeleteCustomer: _aio.UnaryUnaryMultiCallable[_customers_pb2.DeleteCustomerRequest, _customers_pb2.Customer]  # type: ignore[assignment]
     """Soft-delete a customer: it no longer appears in lists and can be undeleted.
-    Errors: CUSTOMER_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH.
+    Errors: CUSTOMER_NOT_FOUND, ETAG_MISMATCH.
     """
     UndeleteCustomer: _aio.UnaryUnaryMultiCallable[_customers_pb2.UndeleteCustomerRequest, _customers_pb2.Customer]  # type: ignore[assignment]
     """Undelete a customer.
@@ -146,6 +154,16 @@ class CustomerServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def SearchCustomers(
+        self,
+        request: _customers_pb2.SearchCustomersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_customers_pb2.SearchCustomersResponse, _abc.Awaitable[_customers_pb2.SearchCustomersResponse]]:
+        """Search customers by words in their names, ids, email addresses, phone numbers and addresses, best match first.
+        Errors: INVALID_PAGE_TOKEN.
+        """
+
+    @_abc_1.abstractmethod
     def CreateCustomer(
         self,
         request: _customers_pb2.CreateCustomerRequest,
@@ -172,7 +190,7 @@ class CustomerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_customers_pb2.Customer, _abc.Awaitable[_customers_pb2.Customer]]:
         """Soft-delete a customer: it no longer appears in lists and can be undeleted.
-        Errors: CUSTOMER_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH.
+        Errors: CUSTOMER_NOT_FOUND, ETAG_MISMATCH.
         """
 
     @_abc_1.abstractmethod

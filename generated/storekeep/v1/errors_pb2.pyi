@@ -84,6 +84,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """Other resources still refer to this one; the metadata names one."""
     ERROR_REASON_ILLEGAL_STATE: _ErrorReason.ValueType  # 36
     """The current state does not allow this step; the metadata has the current and the requested state."""
+    ERROR_REASON_REFERENCE_TAKEN: _ErrorReason.ValueType  # 38
+    """Another order has this `source` and `external_reference`, or another active reservation has this `reference`, and
+    the call or the reservation requires a unique one. The metadata names the other as `resource`.
+    """
     ERROR_REASON_CATEGORY_NOT_FOUND: _ErrorReason.ValueType  # 40
     """No such category."""
     ERROR_REASON_PRODUCT_NOT_FOUND: _ErrorReason.ValueType  # 41
@@ -108,6 +112,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_QUANTITY_MISMATCH: _ErrorReason.ValueType  # 54
     """`expected_quantity` differs from the quantity on hand; the metadata has the actual quantity."""
+    ERROR_REASON_COUNT_BELOW_COMMITTED: _ErrorReason.ValueType  # 58
+    """Fewer units were counted than are reserved and allocated. The metadata has `quantity`, `reserved`, `allocated` and
+    `backorder_limit`. Set `backorder_shortage` to record the loss.
+    """
     ERROR_REASON_RESERVATION_NOT_FOUND: _ErrorReason.ValueType  # 55
     """No such reservation."""
     ERROR_REASON_CUSTOMER_NOT_FOUND: _ErrorReason.ValueType  # 60
@@ -124,6 +132,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """A line has fewer open units outside fulfilments than the call needs; the metadata has both quantities."""
     ERROR_REASON_FULFILLMENT_NOT_FOUND: _ErrorReason.ValueType  # 75
     """No such fulfilment."""
+    ERROR_REASON_FIELD_NOT_CHANGEABLE: _ErrorReason.ValueType  # 77
+    """The state of the resource does not allow a change of this field; the metadata names the field and the state."""
     ERROR_REASON_SERVICE_ACCOUNT_NOT_FOUND: _ErrorReason.ValueType  # 80
     """No such service account."""
     ERROR_REASON_API_KEY_NOT_FOUND: _ErrorReason.ValueType  # 81
@@ -224,6 +234,10 @@ ERROR_REASON_RESOURCE_IN_USE: ErrorReason.ValueType  # 35
 """Other resources still refer to this one; the metadata names one."""
 ERROR_REASON_ILLEGAL_STATE: ErrorReason.ValueType  # 36
 """The current state does not allow this step; the metadata has the current and the requested state."""
+ERROR_REASON_REFERENCE_TAKEN: ErrorReason.ValueType  # 38
+"""Another order has this `source` and `external_reference`, or another active reservation has this `reference`, and
+the call or the reservation requires a unique one. The metadata names the other as `resource`.
+"""
 ERROR_REASON_CATEGORY_NOT_FOUND: ErrorReason.ValueType  # 40
 """No such category."""
 ERROR_REASON_PRODUCT_NOT_FOUND: ErrorReason.ValueType  # 41
@@ -248,6 +262,10 @@ are truncated.
 """
 ERROR_REASON_QUANTITY_MISMATCH: ErrorReason.ValueType  # 54
 """`expected_quantity` differs from the quantity on hand; the metadata has the actual quantity."""
+ERROR_REASON_COUNT_BELOW_COMMITTED: ErrorReason.ValueType  # 58
+"""Fewer units were counted than are reserved and allocated. The metadata has `quantity`, `reserved`, `allocated` and
+`backorder_limit`. Set `backorder_shortage` to record the loss.
+"""
 ERROR_REASON_RESERVATION_NOT_FOUND: ErrorReason.ValueType  # 55
 """No such reservation."""
 ERROR_REASON_CUSTOMER_NOT_FOUND: ErrorReason.ValueType  # 60
@@ -264,6 +282,8 @@ ERROR_REASON_UNITS_NOT_OPEN: ErrorReason.ValueType  # 74
 """A line has fewer open units outside fulfilments than the call needs; the metadata has both quantities."""
 ERROR_REASON_FULFILLMENT_NOT_FOUND: ErrorReason.ValueType  # 75
 """No such fulfilment."""
+ERROR_REASON_FIELD_NOT_CHANGEABLE: ErrorReason.ValueType  # 77
+"""The state of the resource does not allow a change of this field; the metadata names the field and the state."""
 ERROR_REASON_SERVICE_ACCOUNT_NOT_FOUND: ErrorReason.ValueType  # 80
 """No such service account."""
 ERROR_REASON_API_KEY_NOT_FOUND: ErrorReason.ValueType  # 81

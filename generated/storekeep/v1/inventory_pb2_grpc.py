@@ -145,6 +145,11 @@ class InventoryServiceStub:
                 request_serializer=storekeep_dot_v1_dot_inventory__pb2.ListReservationsRequest.SerializeToString,
                 response_deserializer=storekeep_dot_v1_dot_inventory__pb2.ListReservationsResponse.FromString,
                 _registered_method=True)
+        self.UpdateReservation = channel.unary_unary(
+                '/storekeep.v1.InventoryService/UpdateReservation',
+                request_serializer=storekeep_dot_v1_dot_inventory__pb2.UpdateReservationRequest.SerializeToString,
+                response_deserializer=storekeep_dot_v1_dot_inventory__pb2.Reservation.FromString,
+                _registered_method=True)
         self.ExtendReservation = channel.unary_unary(
                 '/storekeep.v1.InventoryService/ExtendReservation',
                 request_serializer=storekeep_dot_v1_dot_inventory__pb2.ExtendReservationRequest.SerializeToString,
@@ -218,7 +223,7 @@ class InventoryServiceServicer:
 
     def DeleteLocation(self, request, context):
         """Soft-delete a location: it no longer appears in lists and can be undeleted.
-        Errors: LOCATION_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH, RESOURCE_IN_USE.
+        Errors: LOCATION_NOT_FOUND, ETAG_MISMATCH, RESOURCE_IN_USE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -267,7 +272,8 @@ class InventoryServiceServicer:
     def SetStock(self, request, context):
         """Set the units on hand to a counted quantity. The difference is written to the ledger; if there is none, nothing is
         written.
-        Errors: LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND, ETAG_MISMATCH, QUANTITY_MISMATCH, OUT_OF_STOCK.
+        Errors: LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND, ETAG_MISMATCH, QUANTITY_MISMATCH,
+        COUNT_BELOW_COMMITTED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -335,7 +341,8 @@ class InventoryServiceServicer:
 
     def ReserveStock(self, request, context):
         """Reserve stock until an expiry time, all lines or none, for a cart or for another service. The reservation stops
-        counting at its expiry time.
+        counting at its expiry time. With `unique_reference`, a second call with the same reference updates the reservation
+        of the first.
         Errors: LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND, NOT_FOR_SALE, OUT_OF_STOCK.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -353,6 +360,17 @@ class InventoryServiceServicer:
     def ListReservations(self, request, context):
         """List reservations, page by page.
         Errors: INVALID_FILTER, INVALID_ORDER_BY, INVALID_PAGE_TOKEN.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateReservation(self, request, context):
+        """Update an active reservation: its lines, expiry time, reference and labels, all changes or none. Units that both
+        the old and the new lines need stay reserved throughout, where they are; only the difference is reserved or
+        released.
+        Errors: INVALID_UPDATE_MASK, RESERVATION_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE, REFERENCE_TAKEN,
+        LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND, NOT_FOR_SALE, OUT_OF_STOCK.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -393,7 +411,8 @@ class InventoryServiceServicer:
 
     def BatchSetStock(self, request, context):
         """Set the units on hand of up to 1000 stock levels to counted quantities, all or none, or each by itself.
-        Errors: LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND, ETAG_MISMATCH, QUANTITY_MISMATCH, OUT_OF_STOCK.
+        Errors: LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND, ETAG_MISMATCH, QUANTITY_MISMATCH,
+        COUNT_BELOW_COMMITTED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -511,6 +530,11 @@ def add_InventoryServiceServicer_to_server(servicer, server):
                     servicer.ListReservations,
                     request_deserializer=storekeep_dot_v1_dot_inventory__pb2.ListReservationsRequest.FromString,
                     response_serializer=storekeep_dot_v1_dot_inventory__pb2.ListReservationsResponse.SerializeToString,
+            ),
+            'UpdateReservation': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateReservation,
+                    request_deserializer=storekeep_dot_v1_dot_inventory__pb2.UpdateReservationRequest.FromString,
+                    response_serializer=storekeep_dot_v1_dot_inventory__pb2.Reservation.SerializeToString,
             ),
             'ExtendReservation': grpc.unary_unary_rpc_method_handler(
                     servicer.ExtendReservation,
@@ -1133,6 +1157,33 @@ class InventoryService:
             '/storekeep.v1.InventoryService/ListReservations',
             storekeep_dot_v1_dot_inventory__pb2.ListReservationsRequest.SerializeToString,
             storekeep_dot_v1_dot_inventory__pb2.ListReservationsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateReservation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/storekeep.v1.InventoryService/UpdateReservation',
+            storekeep_dot_v1_dot_inventory__pb2.UpdateReservationRequest.SerializeToString,
+            storekeep_dot_v1_dot_inventory__pb2.Reservation.FromString,
             options,
             channel_credentials,
             insecure,

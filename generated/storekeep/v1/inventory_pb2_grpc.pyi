@@ -55,7 +55,7 @@ class InventoryServiceStub:
     """
     DeleteLocation: _grpc.UnaryUnaryMultiCallable[_inventory_pb2.DeleteLocationRequest, _inventory_pb2.Location]
     """Soft-delete a location: it no longer appears in lists and can be undeleted.
-    Errors: LOCATION_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH, RESOURCE_IN_USE.
+    Errors: LOCATION_NOT_FOUND, ETAG_MISMATCH, RESOURCE_IN_USE.
     """
     UndeleteLocation: _grpc.UnaryUnaryMultiCallable[_inventory_pb2.UndeleteLocationRequest, _inventory_pb2.Location]
     """Undelete a location.
@@ -80,7 +80,8 @@ class InventoryServiceStub:
     SetStock: _grpc.UnaryUnaryMultiCallable[_inventory_pb2.SetStockRequest, _inventory_pb2.StockLevel]
     """Set the units on hand to a counted quantity. The difference is written to the ledger; if there is none, nothing is
     written.
-    Errors: LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND, ETAG_MISMATCH, QUANTITY_MISMATCH, OUT_OF_STOCK.
+    Errors: LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND, ETAG_MISMATCH, QUANTITY_MISMATCH,
+    COUNT_BELOW_COMMITTED.
     """
     UpdateStockLevel: _grpc.UnaryUnaryMultiCallable[_inventory_pb2.UpdateStockLevelRequest, _inventory_pb2.StockLevel]
     """Update the limits of a stock level; the level is created if it does not exist. Only movements change units.
@@ -116,7 +117,8 @@ class InventoryServiceStub:
     """
     ReserveStock: _grpc.UnaryUnaryMultiCallable[_inventory_pb2.ReserveStockRequest, _inventory_pb2.Reservation]
     """Reserve stock until an expiry time, all lines or none, for a cart or for another service. The reservation stops
-    counting at its expiry time.
+    counting at its expiry time. With `unique_reference`, a second call with the same reference updates the reservation
+    of the first.
     Errors: LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND, NOT_FOR_SALE, OUT_OF_STOCK.
     """
     GetReservation: _grpc.UnaryUnaryMultiCallable[_inventory_pb2.GetReservationRequest, _inventory_pb2.Reservation]
@@ -126,6 +128,13 @@ class InventoryServiceStub:
     ListReservations: _grpc.UnaryUnaryMultiCallable[_inventory_pb2.ListReservationsRequest, _inventory_pb2.ListReservationsResponse]
     """List reservations, page by page.
     Errors: INVALID_FILTER, INVALID_ORDER_BY, INVALID_PAGE_TOKEN.
+    """
+    UpdateReservation: _grpc.UnaryUnaryMultiCallable[_inventory_pb2.UpdateReservationRequest, _inventory_pb2.Reservation]
+    """Update an active reservation: its lines, expiry time, reference and labels, all changes or none. Units that both
+    the old and the new lines need stay reserved throughout, where they are; only the difference is reserved or
+    released.
+    Errors: INVALID_UPDATE_MASK, RESERVATION_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE, REFERENCE_TAKEN,
+    LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND, NOT_FOR_SALE, OUT_OF_STOCK.
     """
     ExtendReservation: _grpc.UnaryUnaryMultiCallable[_inventory_pb2.ExtendReservationRequest, _inventory_pb2.Reservation]
     """Extend the expiry time of an active reservation.
@@ -146,7 +155,8 @@ class InventoryServiceStub:
     """
     BatchSetStock: _grpc.UnaryUnaryMultiCallable[_inventory_pb2.BatchSetStockRequest, _inventory_pb2.BatchSetStockResponse]
     """Set the units on hand of up to 1000 stock levels to counted quantities, all or none, or each by itself.
-    Errors: LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND, ETAG_MISMATCH, QUANTITY_MISMATCH, OUT_OF_STOCK.
+    Errors: LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND, ETAG_MISMATCH, QUANTITY_MISMATCH,
+    COUNT_BELOW_COMMITTED.
     """
 
 @_typing.type_check_only
@@ -176,7 +186,7 @@ class InventoryServiceAsyncStub(InventoryServiceStub):
     """
     DeleteLocation: _aio.UnaryUnaryMultiCallable[_inventory_pb2.DeleteLocationRequest, _inventory_pb2.Location]  # type: ignore[assignment]
     """Soft-delete a location: it no longer appears in lists and can be undeleted.
-    Errors: LOCATION_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH, RESOURCE_IN_USE.
+    Errors: LOCATION_NOT_FOUND, ETAG_MISMATCH, RESOURCE_IN_USE.
     """
     UndeleteLocation: _aio.UnaryUnaryMultiCallable[_inventory_pb2.UndeleteLocationRequest, _inventory_pb2.Location]  # type: ignore[assignment]
     """Undelete a location.
@@ -201,7 +211,8 @@ class InventoryServiceAsyncStub(InventoryServiceStub):
     SetStock: _aio.UnaryUnaryMultiCallable[_inventory_pb2.SetStockRequest, _inventory_pb2.StockLevel]  # type: ignore[assignment]
     """Set the units on hand to a counted quantity. The difference is written to the ledger; if there is none, nothing is
     written.
-    Errors: LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND, ETAG_MISMATCH, QUANTITY_MISMATCH, OUT_OF_STOCK.
+    Errors: LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND, ETAG_MISMATCH, QUANTITY_MISMATCH,
+    COUNT_BELOW_COMMITTED.
     """
     UpdateStockLevel: _aio.UnaryUnaryMultiCallable[_inventory_pb2.UpdateStockLevelRequest, _inventory_pb2.StockLevel]  # type: ignore[assignment]
     """Update the limits of a stock level; the level is created if it does not exist. Only movements change units.
@@ -237,7 +248,8 @@ class InventoryServiceAsyncStub(InventoryServiceStub):
     """
     ReserveStock: _aio.UnaryUnaryMultiCallable[_inventory_pb2.ReserveStockRequest, _inventory_pb2.Reservation]  # type: ignore[assignment]
     """Reserve stock until an expiry time, all lines or none, for a cart or for another service. The reservation stops
-    counting at its expiry time.
+    counting at its expiry time. With `unique_reference`, a second call with the same reference updates the reservation
+    of the first.
     Errors: LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND, NOT_FOR_SALE, OUT_OF_STOCK.
     """
     GetReservation: _aio.UnaryUnaryMultiCallable[_inventory_pb2.GetReservationRequest, _inventory_pb2.Reservation]  # type: ignore[assignment]
@@ -247,6 +259,13 @@ class InventoryServiceAsyncStub(InventoryServiceStub):
     ListReservations: _aio.UnaryUnaryMultiCallable[_inventory_pb2.ListReservationsRequest, _inventory_pb2.ListReservationsResponse]  # type: ignore[assignment]
     """List reservations, page by page.
     Errors: INVALID_FILTER, INVALID_ORDER_BY, INVALID_PAGE_TOKEN.
+    """
+    UpdateReservation: _aio.UnaryUnaryMultiCallable[_inventory_pb2.UpdateReservationRequest, _inventory_pb2.Reservation]  # type: ignore[assignment]
+    """Update an active reservation: its lines, expiry time, reference and labels, all changes or none. Units that both
+    the old and the new lines need stay reserved throughout, where they are; only the difference is reserved or
+    released.
+    Errors: INVALID_UPDATE_MASK, RESERVATION_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE, REFERENCE_TAKEN,
+    LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND, NOT_FOR_SALE, OUT_OF_STOCK.
     """
     ExtendReservation: _aio.UnaryUnaryMultiCallable[_inventory_pb2.ExtendReservationRequest, _inventory_pb2.Reservation]  # type: ignore[assignment]
     """Extend the expiry time of an active reservation.
@@ -267,7 +286,8 @@ class InventoryServiceAsyncStub(InventoryServiceStub):
     """
     BatchSetStock: _aio.UnaryUnaryMultiCallable[_inventory_pb2.BatchSetStockRequest, _inventory_pb2.BatchSetStockResponse]  # type: ignore[assignment]
     """Set the units on hand of up to 1000 stock levels to counted quantities, all or none, or each by itself.
-    Errors: LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND, ETAG_MISMATCH, QUANTITY_MISMATCH, OUT_OF_STOCK.
+    Errors: LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND, ETAG_MISMATCH, QUANTITY_MISMATCH,
+    COUNT_BELOW_COMMITTED.
     """
 
 class InventoryServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -330,7 +350,7 @@ class InventoryServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_inventory_pb2.Location, _abc.Awaitable[_inventory_pb2.Location]]:
         """Soft-delete a location: it no longer appears in lists and can be undeleted.
-        Errors: LOCATION_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH, RESOURCE_IN_USE.
+        Errors: LOCATION_NOT_FOUND, ETAG_MISMATCH, RESOURCE_IN_USE.
         """
 
     @_abc_1.abstractmethod
@@ -391,7 +411,8 @@ class InventoryServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_inventory_pb2.StockLevel, _abc.Awaitable[_inventory_pb2.StockLevel]]:
         """Set the units on hand to a counted quantity. The difference is written to the ledger; if there is none, nothing is
         written.
-        Errors: LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND, ETAG_MISMATCH, QUANTITY_MISMATCH, OUT_OF_STOCK.
+        Errors: LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND, ETAG_MISMATCH, QUANTITY_MISMATCH,
+        COUNT_BELOW_COMMITTED.
         """
 
     @_abc_1.abstractmethod
@@ -475,7 +496,8 @@ class InventoryServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_inventory_pb2.Reservation, _abc.Awaitable[_inventory_pb2.Reservation]]:
         """Reserve stock until an expiry time, all lines or none, for a cart or for another service. The reservation stops
-        counting at its expiry time.
+        counting at its expiry time. With `unique_reference`, a second call with the same reference updates the reservation
+        of the first.
         Errors: LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND, NOT_FOR_SALE, OUT_OF_STOCK.
         """
 
@@ -497,6 +519,19 @@ class InventoryServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_inventory_pb2.ListReservationsResponse, _abc.Awaitable[_inventory_pb2.ListReservationsResponse]]:
         """List reservations, page by page.
         Errors: INVALID_FILTER, INVALID_ORDER_BY, INVALID_PAGE_TOKEN.
+        """
+
+    @_abc_1.abstractmethod
+    def UpdateReservation(
+        self,
+        request: _inventory_pb2.UpdateReservationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_inventory_pb2.Reservation, _abc.Awaitable[_inventory_pb2.Reservation]]:
+        """Update an active reservation: its lines, expiry time, reference and labels, all changes or none. Units that both
+        the old and the new lines need stay reserved throughout, where they are; only the difference is reserved or
+        released.
+        Errors: INVALID_UPDATE_MASK, RESERVATION_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE, REFERENCE_TAKEN,
+        LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND, NOT_FOR_SALE, OUT_OF_STOCK.
         """
 
     @_abc_1.abstractmethod
@@ -547,7 +582,8 @@ class InventoryServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_inventory_pb2.BatchSetStockResponse, _abc.Awaitable[_inventory_pb2.BatchSetStockResponse]]:
         """Set the units on hand of up to 1000 stock levels to counted quantities, all or none, or each by itself.
-        Errors: LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND, ETAG_MISMATCH, QUANTITY_MISMATCH, OUT_OF_STOCK.
+        Errors: LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND, ETAG_MISMATCH, QUANTITY_MISMATCH,
+        COUNT_BELOW_COMMITTED.
         """
 
 def add_InventoryServiceServicer_to_server(servicer: InventoryServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

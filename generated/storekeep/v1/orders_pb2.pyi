@@ -6,6 +6,7 @@ Orders, their fulfilments, notes and history."""
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
+from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -80,9 +81,11 @@ class _FulfillmentStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Fulf
     FULFILLMENT_STATE_SHIPPED: _FulfillmentState.ValueType  # 2
     """Shipped."""
     FULFILLMENT_STATE_DELIVERED: _FulfillmentState.ValueType  # 3
-    """Delivered. Final."""
+    """Delivered."""
     FULFILLMENT_STATE_CANCELLED: _FulfillmentState.ValueType  # 4
     """Cancelled before it was shipped. Final."""
+    FULFILLMENT_STATE_RESTOCKED: _FulfillmentState.ValueType  # 5
+    """Shipped, then taken back into stock. Final."""
 
 class FulfillmentState(_FulfillmentState, metaclass=_FulfillmentStateEnumTypeWrapper):
     """FulfillmentState is the state of a fulfilment."""
@@ -94,9 +97,11 @@ FULFILLMENT_STATE_PENDING: FulfillmentState.ValueType  # 1
 FULFILLMENT_STATE_SHIPPED: FulfillmentState.ValueType  # 2
 """Shipped."""
 FULFILLMENT_STATE_DELIVERED: FulfillmentState.ValueType  # 3
-"""Delivered. Final."""
+"""Delivered."""
 FULFILLMENT_STATE_CANCELLED: FulfillmentState.ValueType  # 4
 """Cancelled before it was shipped. Final."""
+FULFILLMENT_STATE_RESTOCKED: FulfillmentState.ValueType  # 5
+"""Shipped, then taken back into stock. Final."""
 Global___FulfillmentState: _TypeAlias = FulfillmentState  # noqa: Y015
 
 class _OrderImportOutcome:
@@ -155,9 +160,13 @@ class _OrderImportProblemEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Or
     """A SKU does not exist."""
     ORDER_IMPORT_PROBLEM_OUT_OF_STOCK: _OrderImportProblem.ValueType  # 10
     """The order is open, and there is not enough stock to allocate."""
+    ORDER_IMPORT_PROBLEM_REFERENCE_TAKEN: _OrderImportProblem.ValueType  # 11
+    """`unique_external_reference` is set, and another order has this source and reference."""
 
 class OrderImportProblem(_OrderImportProblem, metaclass=_OrderImportProblemEnumTypeWrapper):
-    """OrderImportProblem is the reason why an order was refused. The checks run in the order of these values."""
+    """OrderImportProblem is the reason why an order was refused. The checks run in the order of these values, but
+    REFERENCE_TAKEN follows NUMBER_TAKEN.
+    """
 
 ORDER_IMPORT_PROBLEM_UNSPECIFIED: OrderImportProblem.ValueType  # 0
 """Not a problem."""
@@ -181,6 +190,8 @@ ORDER_IMPORT_PROBLEM_SKU_NOT_FOUND: OrderImportProblem.ValueType  # 9
 """A SKU does not exist."""
 ORDER_IMPORT_PROBLEM_OUT_OF_STOCK: OrderImportProblem.ValueType  # 10
 """The order is open, and there is not enough stock to allocate."""
+ORDER_IMPORT_PROBLEM_REFERENCE_TAKEN: OrderImportProblem.ValueType  # 11
+"""`unique_external_reference` is set, and another order has this source and reference."""
 Global___OrderImportProblem: _TypeAlias = OrderImportProblem  # noqa: Y015
 
 @_typing.final
@@ -188,6 +199,26 @@ class Order(_message.Message):
     """Order is a customer's order, at the prices of the time when it was placed."""
 
     DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     NAME_FIELD_NUMBER: _builtins.int
     CUSTOMER_FIELD_NUMBER: _builtins.int
@@ -207,6 +238,14 @@ class Order(_message.Message):
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     HELD_FIELD_NUMBER: _builtins.int
     HOLD_REASON_FIELD_NUMBER: _builtins.int
+    BILLING_ADDRESS_FIELD_NUMBER: _builtins.int
+    EMAIL_FIELD_NUMBER: _builtins.int
+    PHONE_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    SHIP_BY_TIME_FIELD_NUMBER: _builtins.int
+    DELIVER_BY_TIME_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    UNIQUE_EXTERNAL_REFERENCE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The resource name, as `orders/{order}`."""
     customer: _builtins.str
@@ -218,19 +257,27 @@ class Order(_message.Message):
     stock movements show where the units were allocated.
     """
     external_reference: _builtins.str
-    """The caller's own reference for the order, such as a web shop's order number."""
+    """The caller's own reference for the order, such as a web shop's order number. At most 100 characters."""
     note: _builtins.str
-    """A note from the customer or the shop."""
+    """A note from the customer or the shop. At most 2,000 characters."""
     cancel_reason: _builtins.str
     """The reason for the cancellation; empty if the order is not cancelled."""
     etag: _builtins.str
-    """Changes whenever the order changes."""
+    """Changes whenever the order changes. Send it back with an update to avoid overwriting someone else's change."""
     number: _builtins.str
     """The unique order number for people, such as `SK-00001234`. The setting `order_number_format` defines its format."""
     held: _builtins.bool
     """Whether the order is on hold. It makes no progress until it is resumed."""
     hold_reason: _builtins.str
     """The reason for the hold; empty if the order is not on hold."""
+    email: _builtins.str
+    """E-mail address for questions about this order; may be empty. At most 254 characters (RFC 5321)."""
+    phone: _builtins.str
+    """Phone number for questions about this order. At most 40 characters."""
+    source: _builtins.str
+    """The system that `external_reference` comes from, such as a marketplace; may be empty."""
+    unique_external_reference: _builtins.bool
+    """Whether the order was placed with `unique_external_reference`."""
     @_builtins.property
     def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___OrderLine]:
         """The ordered lines, in the order of the request."""
@@ -253,11 +300,27 @@ class Order(_message.Message):
 
     @_builtins.property
     def shipping(self) -> _money_pb2.Money:
-        """The price of shipping; absent if it is free."""
+        """The price of shipping, in the order's currency; absent if it is free."""
 
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
         """When the order expires if it is not confirmed; absent if it does not expire."""
+
+    @_builtins.property
+    def billing_address(self) -> _addresses_pb2.Address:
+        """The billing address; may be absent."""
+
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Labels for your own use: at most 64, with keys of at most 63 and values of at most 255 characters."""
+
+    @_builtins.property
+    def ship_by_time(self) -> _timestamp_pb2.Timestamp:
+        """The promised time of the last shipment; absent if none is promised."""
+
+    @_builtins.property
+    def deliver_by_time(self) -> _timestamp_pb2.Timestamp:
+        """The promised time of delivery, not before `ship_by_time`; absent if none is promised."""
 
     def __init__(
         self,
@@ -280,10 +343,18 @@ class Order(_message.Message):
         expire_time: _timestamp_pb2.Timestamp | None = ...,
         held: _builtins.bool = ...,
         hold_reason: _builtins.str = ...,
+        billing_address: _addresses_pb2.Address | None = ...,
+        email: _builtins.str = ...,
+        phone: _builtins.str = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        ship_by_time: _timestamp_pb2.Timestamp | None = ...,
+        deliver_by_time: _timestamp_pb2.Timestamp | None = ...,
+        source: _builtins.str = ...,
+        unique_external_reference: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expire_time", b"expire_time", "shipping", b"shipping", "shipping_address", b"shipping_address", "total", b"total", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["billing_address", b"billing_address", "create_time", b"create_time", "deliver_by_time", b"deliver_by_time", "expire_time", b"expire_time", "ship_by_time", b"ship_by_time", "shipping", b"shipping", "shipping_address", b"shipping_address", "total", b"total", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_reason", b"cancel_reason", "create_time", b"create_time", "customer", b"customer", "etag", b"etag", "expire_time", b"expire_time", "external_reference", b"external_reference", "held", b"held", "hold_reason", b"hold_reason", "lines", b"lines", "location", b"location", "name", b"name", "note", b"note", "number", b"number", "shipping", b"shipping", "shipping_address", b"shipping_address", "state", b"state", "total", b"total", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["billing_address", b"billing_address", "cancel_reason", b"cancel_reason", "create_time", b"create_time", "customer", b"customer", "deliver_by_time", b"deliver_by_time", "email", b"email", "etag", b"etag", "expire_time", b"expire_time", "external_reference", b"external_reference", "held", b"held", "hold_reason", b"hold_reason", "labels", b"labels", "lines", b"lines", "location", b"location", "name", b"name", "note", b"note", "number", b"number", "phone", b"phone", "ship_by_time", b"ship_by_time", "shipping", b"shipping", "shipping_address", b"shipping_address", "source", b"source", "state", b"state", "total", b"total", "unique_external_reference", b"unique_external_reference", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -502,6 +573,8 @@ class Fulfillment(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    PARCELS_FIELD_NUMBER: _builtins.int
+    RESTOCK_TIME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The resource name, as `orders/{order}/fulfillments/{fulfillment}`."""
     state: Global___FulfillmentState.ValueType
@@ -509,11 +582,11 @@ class Fulfillment(_message.Message):
     location: _builtins.str
     """The location that it ships from, as `locations/{location}`."""
     carrier: _builtins.str
-    """The carrier; may be empty."""
+    """The carrier; may be empty. At most 100 characters."""
     tracking_number: _builtins.str
-    """The carrier's tracking number; may be empty."""
+    """The tracking number of the first parcel; empty if there are no parcels. To change it, update `parcels`."""
     etag: _builtins.str
-    """Changes whenever the fulfilment changes."""
+    """Changes whenever the fulfilment changes. Send it back with an update to avoid overwriting someone else's change."""
     @_builtins.property
     def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___FulfillmentLine]:
         """The contents, by line number of the order."""
@@ -534,6 +607,14 @@ class Fulfillment(_message.Message):
     def update_time(self) -> _timestamp_pb2.Timestamp:
         """When the resource last changed."""
 
+    @_builtins.property
+    def parcels(self) -> _containers.RepeatedCompositeFieldContainer[Global___Parcel]:
+        """The parcels: at most 100. A tracking number that was given alone is one parcel without a URL."""
+
+    @_builtins.property
+    def restock_time(self) -> _timestamp_pb2.Timestamp:
+        """When the units were taken back into stock; absent before."""
+
     def __init__(
         self,
         *,
@@ -548,14 +629,42 @@ class Fulfillment(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
+        parcels: _abc.Iterable[Global___Parcel] | None = ...,
+        restock_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "deliver_time", b"deliver_time", "ship_time", b"ship_time", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "deliver_time", b"deliver_time", "restock_time", b"restock_time", "ship_time", b"ship_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["carrier", b"carrier", "create_time", b"create_time", "deliver_time", b"deliver_time", "etag", b"etag", "lines", b"lines", "location", b"location", "name", b"name", "ship_time", b"ship_time", "state", b"state", "tracking_number", b"tracking_number", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["carrier", b"carrier", "create_time", b"create_time", "deliver_time", b"deliver_time", "etag", b"etag", "lines", b"lines", "location", b"location", "name", b"name", "parcels", b"parcels", "restock_time", b"restock_time", "ship_time", b"ship_time", "state", b"state", "tracking_number", b"tracking_number", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Fulfillment: _TypeAlias = Fulfillment  # noqa: Y015
+
+@_typing.final
+class Parcel(_message.Message):
+    """Parcel is one parcel of a fulfilment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRACKING_NUMBER_FIELD_NUMBER: _builtins.int
+    TRACKING_URL_FIELD_NUMBER: _builtins.int
+    tracking_number: _builtins.str
+    """The carrier's tracking number: 1 to 100 characters."""
+    tracking_url: _builtins.str
+    """The carrier's page about the parcel, an HTTP or HTTPS URL; may be empty. At most 1,000 characters."""
+    def __init__(
+        self,
+        *,
+        tracking_number: _builtins.str = ...,
+        tracking_url: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["tracking_number", b"tracking_number", "tracking_url", b"tracking_url"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Parcel: _TypeAlias = Parcel  # noqa: Y015
 
 @_typing.final
 class FulfillmentLine(_message.Message):
@@ -593,6 +702,26 @@ class PlaceOrderRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     CUSTOMER_FIELD_NUMBER: _builtins.int
     LINES_FIELD_NUMBER: _builtins.int
     CURRENCY_CODE_FIELD_NUMBER: _builtins.int
@@ -604,6 +733,15 @@ class PlaceOrderRequest(_message.Message):
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     RESERVATION_FIELD_NUMBER: _builtins.int
     SHIPPING_FIELD_NUMBER: _builtins.int
+    BILLING_ADDRESS_FIELD_NUMBER: _builtins.int
+    EMAIL_FIELD_NUMBER: _builtins.int
+    PHONE_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    SHIP_BY_TIME_FIELD_NUMBER: _builtins.int
+    DELIVER_BY_TIME_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    UNIQUE_EXTERNAL_REFERENCE_FIELD_NUMBER: _builtins.int
+    RESERVATIONS_FIELD_NUMBER: _builtins.int
     customer: _builtins.str
     """The customer, as `customers/{customer}`."""
     currency_code: _builtins.str
@@ -614,7 +752,9 @@ class PlaceOrderRequest(_message.Message):
     stock, then by name.
     """
     external_reference: _builtins.str
-    """The caller's own reference for the order. It need not be unique. At most 100 characters."""
+    """The caller's own reference for the order. It need not be unique, unless `unique_external_reference` is set. At most
+    100 characters.
+    """
     note: _builtins.str
     """A note from the customer or the shop. At most 2,000 characters."""
     request_id: _builtins.str
@@ -625,6 +765,17 @@ class PlaceOrderRequest(_message.Message):
     """Commit this reservation to the order, as `reservations/{reservation}`. The order takes the reserved stock first.
     Units that it needs beyond the reservation are allocated as usual; reserved units that it does not need are
     released.
+    """
+    email: _builtins.str
+    """E-mail address for questions about this order. Default: the customer's. At most 254 characters (RFC 5321)."""
+    phone: _builtins.str
+    """Phone number for questions about this order. Default: the customer's. At most 40 characters."""
+    source: _builtins.str
+    """The system that `external_reference` comes from, such as a marketplace. At most 100 characters."""
+    unique_external_reference: _builtins.bool
+    """Place the order only if no other order has the same `source` and `external_reference`, which is then required. If
+    one has, the call fails with REFERENCE_TAKEN, and the metadata names that order as `resource`. Orders keep their
+    reference when they are cancelled or expire. Unlike `request_id`, this never lapses.
     """
     @_builtins.property
     def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___PlaceOrderLine]:
@@ -637,6 +788,29 @@ class PlaceOrderRequest(_message.Message):
     @_builtins.property
     def shipping(self) -> _money_pb2.Money:
         """The price of shipping, in the order's currency. Default: free."""
+
+    @_builtins.property
+    def billing_address(self) -> _addresses_pb2.Address:
+        """The billing address; may be absent."""
+
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Labels for your own use: at most 64, with keys of at most 63 and values of at most 255 characters."""
+
+    @_builtins.property
+    def ship_by_time(self) -> _timestamp_pb2.Timestamp:
+        """The promised time of the last shipment; absent if none is promised."""
+
+    @_builtins.property
+    def deliver_by_time(self) -> _timestamp_pb2.Timestamp:
+        """The promised time of delivery, not before `ship_by_time`; absent if none is promised."""
+
+    @_builtins.property
+    def reservations(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Commit these reservations to the order, at most 20, instead of `reservation`. Their units are taken in this order,
+        and then as for `reservation`. They may have any reference. If one cannot be committed, such as an expired one, the
+        call fails, names it and changes nothing.
+        """
 
     def __init__(
         self,
@@ -652,10 +826,19 @@ class PlaceOrderRequest(_message.Message):
         validate_only: _builtins.bool = ...,
         reservation: _builtins.str = ...,
         shipping: _money_pb2.Money | None = ...,
+        billing_address: _addresses_pb2.Address | None = ...,
+        email: _builtins.str = ...,
+        phone: _builtins.str = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        ship_by_time: _timestamp_pb2.Timestamp | None = ...,
+        deliver_by_time: _timestamp_pb2.Timestamp | None = ...,
+        source: _builtins.str = ...,
+        unique_external_reference: _builtins.bool = ...,
+        reservations: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["shipping", b"shipping", "shipping_address", b"shipping_address"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["billing_address", b"billing_address", "deliver_by_time", b"deliver_by_time", "ship_by_time", b"ship_by_time", "shipping", b"shipping", "shipping_address", b"shipping_address"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["currency_code", b"currency_code", "customer", b"customer", "external_reference", b"external_reference", "lines", b"lines", "location", b"location", "note", b"note", "request_id", b"request_id", "reservation", b"reservation", "shipping", b"shipping", "shipping_address", b"shipping_address", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["billing_address", b"billing_address", "currency_code", b"currency_code", "customer", b"customer", "deliver_by_time", b"deliver_by_time", "email", b"email", "external_reference", b"external_reference", "labels", b"labels", "lines", b"lines", "location", b"location", "note", b"note", "phone", b"phone", "request_id", b"request_id", "reservation", b"reservation", "reservations", b"reservations", "ship_by_time", b"ship_by_time", "shipping", b"shipping", "shipping_address", b"shipping_address", "source", b"source", "unique_external_reference", b"unique_external_reference", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -695,6 +878,7 @@ class GetOrderRequest(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     MAX_STALENESS_FIELD_NUMBER: _builtins.int
+    READ_MASK_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The order to get, as `orders/{order}`."""
     @_builtins.property
@@ -703,15 +887,20 @@ class GetOrderRequest(_message.Message):
         the consistency token in the request metadata `storekeep-position`. Default: as fresh as the primary.
         """
 
+    @_builtins.property
+    def read_mask(self) -> _field_mask_pb2.FieldMask:
+        """The fields to return (AIP-157), such as `name`; all others are absent. Default, and `*`: all fields."""
+
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         max_staleness: _duration_pb2.Duration | None = ...,
+        read_mask: _field_mask_pb2.FieldMask | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness", "read_mask", b"read_mask"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness", "name", b"name", "read_mask", b"read_mask"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -728,22 +917,34 @@ class ListOrdersRequest(_message.Message):
     FILTER_FIELD_NUMBER: _builtins.int
     ORDER_BY_FIELD_NUMBER: _builtins.int
     MAX_STALENESS_FIELD_NUMBER: _builtins.int
+    READ_MASK_FIELD_NUMBER: _builtins.int
+    INCLUDE_TOTAL_SIZE_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """Maximum number of results on the page: at most 1000; 50 when 0."""
+    """Maximum number of results on the page: 50 when 0, at most 1000. A larger number counts as 1000."""
     page_token: _builtins.str
     """The `next_page_token` of the previous page of the same query; empty for the first page. At most 2,048 characters."""
     filter: _builtins.str
     """Filter (AIP-160 subset) on `customer`, `state`, `currency_code`, `total` (in major units, such as `19.99`),
-    `external_reference`, `number`, `held`, `create_time`, `update_time`. At most 2,000 characters.
+    `external_reference`, `source`, `number`, `held`, `lines.sku`, `shipping_address.region_code`, `customer.email`,
+    `email`, `phone`, `labels.KEY`, `ship_by_time`, `deliver_by_time`, `create_time`, `update_time`. At most 2,000
+    characters.
     """
     order_by: _builtins.str
-    """Sort order (AIP-132): `create_time`, `total` (by its minor units); each may be followed by ` desc`. Default:
-    `create_time desc`.
+    """Sort order (AIP-132): `create_time`, `total` (by its minor units), `update_time`; each may be followed by ` desc`.
+    Default: `create_time desc`.
     """
+    include_total_size: _builtins.bool
+    """Count the results on all pages and return `total_size`. It costs about as much as reading them."""
     @_builtins.property
     def max_staleness(self) -> _duration_pb2.Duration:
         """Maximum staleness of the reply, 0 to 1 day. A replica may then answer. The reply always includes the writes up to
         the consistency token in the request metadata `storekeep-position`. Default: as fresh as the primary.
+        """
+
+    @_builtins.property
+    def read_mask(self) -> _field_mask_pb2.FieldMask:
+        """The fields of each order to return (AIP-157), such as `name` or `lines.sku`; all others are absent. Default, and `*`:
+        all fields.
         """
 
     def __init__(
@@ -754,10 +955,12 @@ class ListOrdersRequest(_message.Message):
         filter: _builtins.str = ...,
         order_by: _builtins.str = ...,
         max_staleness: _duration_pb2.Duration | None = ...,
+        read_mask: _field_mask_pb2.FieldMask | None = ...,
+        include_total_size: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness", "read_mask", b"read_mask"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "max_staleness", b"max_staleness", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "include_total_size", b"include_total_size", "max_staleness", b"max_staleness", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token", "read_mask", b"read_mask"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -771,8 +974,16 @@ class ListOrdersResponse(_message.Message):
 
     ORDERS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    TOTAL_SIZE_FIELD_NUMBER: _builtins.int
+    TOTAL_SIZE_IS_LOWER_BOUND_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """The `page_token` of the next page; empty on the last page."""
+    total_size: _builtins.int
+    """Number of results on all pages, without regard to the page token; at most 10,000. Absent unless the request sets
+    `include_total_size`.
+    """
+    total_size_is_lower_bound: _builtins.bool
+    """Whether there are more results than `total_size`."""
     @_builtins.property
     def orders(self) -> _containers.RepeatedCompositeFieldContainer[Global___Order]:
         """One page, in the requested order."""
@@ -782,12 +993,16 @@ class ListOrdersResponse(_message.Message):
         *,
         orders: _abc.Iterable[Global___Order] | None = ...,
         next_page_token: _builtins.str = ...,
+        total_size: _builtins.int | None = ...,
+        total_size_is_lower_bound: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_total_size", b"_total_size", "total_size", b"total_size"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "orders", b"orders"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_total_size", b"_total_size", "next_page_token", b"next_page_token", "orders", b"orders", "total_size", b"total_size", "total_size_is_lower_bound", b"total_size_is_lower_bound"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__total_size: _TypeAlias = _typing.Literal["total_size"]  # noqa: Y015
+    _WhichOneofArgType__total_size: _TypeAlias = _typing.Literal["_total_size", b"_total_size"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__total_size) -> _WhichOneofReturnType__total_size | None: ...
 
 Global___ListOrdersResponse: _TypeAlias = ListOrdersResponse  # noqa: Y015
 
@@ -799,6 +1014,7 @@ class BatchGetOrdersRequest(_message.Message):
 
     NAMES_FIELD_NUMBER: _builtins.int
     MAX_STALENESS_FIELD_NUMBER: _builtins.int
+    READ_MASK_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The resource names, 1 to 500. The response has the same order."""
@@ -809,15 +1025,20 @@ class BatchGetOrdersRequest(_message.Message):
         the consistency token in the request metadata `storekeep-position`. Default: as fresh as the primary.
         """
 
+    @_builtins.property
+    def read_mask(self) -> _field_mask_pb2.FieldMask:
+        """The fields of each resource to return (AIP-157), such as `name`; all others are absent. Default, and `*`: all fields."""
+
     def __init__(
         self,
         *,
         names: _abc.Iterable[_builtins.str] | None = ...,
         max_staleness: _duration_pb2.Duration | None = ...,
+        read_mask: _field_mask_pb2.FieldMask | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness", "read_mask", b"read_mask"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness", "names", b"names"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness", "names", b"names", "read_mask", b"read_mask"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -846,6 +1067,48 @@ class BatchGetOrdersResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___BatchGetOrdersResponse: _TypeAlias = BatchGetOrdersResponse  # noqa: Y015
+
+@_typing.final
+class UpdateOrderRequest(_message.Message):
+    """The request of UpdateOrder."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDER_FIELD_NUMBER: _builtins.int
+    UPDATE_MASK_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """A UUID that makes retries safe: calls with the same id and payload take effect once and return the same reply."""
+    validate_only: _builtins.bool
+    """Dry run: validate and execute the call and return its reply, but change nothing."""
+    reason: _builtins.str
+    """The reason, recorded in the history. At most 500 characters."""
+    @_builtins.property
+    def order(self) -> Global___Order:
+        """The order with its name and its new values. If `etag` is set, the call fails unless it is the current one."""
+
+    @_builtins.property
+    def update_mask(self) -> _field_mask_pb2.FieldMask:
+        """The fields to update; `*` means all that can change. Default: those that are set in the message."""
+
+    def __init__(
+        self,
+        *,
+        order: Global___Order | None = ...,
+        update_mask: _field_mask_pb2.FieldMask | None = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["order", b"order", "update_mask", b"update_mask"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["order", b"order", "reason", b"reason", "request_id", b"request_id", "update_mask", b"update_mask", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateOrderRequest: _TypeAlias = UpdateOrderRequest  # noqa: Y015
 
 @_typing.final
 class ConfirmOrderRequest(_message.Message):
@@ -929,17 +1192,25 @@ class ListOrderHistoryRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     MAX_STALENESS_FIELD_NUMBER: _builtins.int
+    READ_MASK_FIELD_NUMBER: _builtins.int
+    INCLUDE_TOTAL_SIZE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The order, as `orders/{order}`."""
     page_size: _builtins.int
-    """Maximum number of results on the page: at most 1000; 50 when 0."""
+    """Maximum number of results on the page: 50 when 0, at most 1000. A larger number counts as 1000."""
     page_token: _builtins.str
     """The `next_page_token` of the previous page of the same query; empty for the first page. At most 2,048 characters."""
+    include_total_size: _builtins.bool
+    """Count the results on all pages and return `total_size`. It costs about as much as reading them."""
     @_builtins.property
     def max_staleness(self) -> _duration_pb2.Duration:
         """Maximum staleness of the reply, 0 to 1 day. A replica may then answer. The reply always includes the writes up to
         the consistency token in the request metadata `storekeep-position`. Default: as fresh as the primary.
         """
+
+    @_builtins.property
+    def read_mask(self) -> _field_mask_pb2.FieldMask:
+        """The fields of each resource to return (AIP-157), such as `name`; all others are absent. Default, and `*`: all fields."""
 
     def __init__(
         self,
@@ -948,10 +1219,12 @@ class ListOrderHistoryRequest(_message.Message):
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
         max_staleness: _duration_pb2.Duration | None = ...,
+        read_mask: _field_mask_pb2.FieldMask | None = ...,
+        include_total_size: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness", "read_mask", b"read_mask"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness", "name", b"name", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["include_total_size", b"include_total_size", "max_staleness", b"max_staleness", "name", b"name", "page_size", b"page_size", "page_token", b"page_token", "read_mask", b"read_mask"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -965,8 +1238,16 @@ class ListOrderHistoryResponse(_message.Message):
 
     ENTRIES_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    TOTAL_SIZE_FIELD_NUMBER: _builtins.int
+    TOTAL_SIZE_IS_LOWER_BOUND_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """The `page_token` of the next page; empty on the last page."""
+    total_size: _builtins.int
+    """Number of results on all pages, without regard to the page token; at most 10,000. Absent unless the request sets
+    `include_total_size`.
+    """
+    total_size_is_lower_bound: _builtins.bool
+    """Whether there are more results than `total_size`."""
     @_builtins.property
     def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___OrderHistoryEntry]:
         """One page, oldest change first."""
@@ -976,12 +1257,16 @@ class ListOrderHistoryResponse(_message.Message):
         *,
         entries: _abc.Iterable[Global___OrderHistoryEntry] | None = ...,
         next_page_token: _builtins.str = ...,
+        total_size: _builtins.int | None = ...,
+        total_size_is_lower_bound: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_total_size", b"_total_size", "total_size", b"total_size"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries", "next_page_token", b"next_page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_total_size", b"_total_size", "entries", b"entries", "next_page_token", b"next_page_token", "total_size", b"total_size", "total_size_is_lower_bound", b"total_size_is_lower_bound"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__total_size: _TypeAlias = _typing.Literal["total_size"]  # noqa: Y015
+    _WhichOneofArgType__total_size: _TypeAlias = _typing.Literal["_total_size", b"_total_size"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__total_size) -> _WhichOneofReturnType__total_size | None: ...
 
 Global___ListOrderHistoryResponse: _TypeAlias = ListOrderHistoryResponse  # noqa: Y015
 
@@ -1347,17 +1632,25 @@ class ListOrderNotesRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     MAX_STALENESS_FIELD_NUMBER: _builtins.int
+    READ_MASK_FIELD_NUMBER: _builtins.int
+    INCLUDE_TOTAL_SIZE_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
-    """The order, as `orders/{order}`."""
+    """The order, as `orders/{order}`; `orders/-` for all."""
     page_size: _builtins.int
-    """Maximum number of results on the page: at most 1000; 50 when 0."""
+    """Maximum number of results on the page: 50 when 0, at most 1000. A larger number counts as 1000."""
     page_token: _builtins.str
     """The `next_page_token` of the previous page of the same query; empty for the first page. At most 2,048 characters."""
+    include_total_size: _builtins.bool
+    """Count the results on all pages and return `total_size`. It costs about as much as reading them."""
     @_builtins.property
     def max_staleness(self) -> _duration_pb2.Duration:
         """Maximum staleness of the reply, 0 to 1 day. A replica may then answer. The reply always includes the writes up to
         the consistency token in the request metadata `storekeep-position`. Default: as fresh as the primary.
         """
+
+    @_builtins.property
+    def read_mask(self) -> _field_mask_pb2.FieldMask:
+        """The fields of each resource to return (AIP-157), such as `name`; all others are absent. Default, and `*`: all fields."""
 
     def __init__(
         self,
@@ -1366,10 +1659,12 @@ class ListOrderNotesRequest(_message.Message):
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
         max_staleness: _duration_pb2.Duration | None = ...,
+        read_mask: _field_mask_pb2.FieldMask | None = ...,
+        include_total_size: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness", "read_mask", b"read_mask"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness", "page_size", b"page_size", "page_token", b"page_token", "parent", b"parent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["include_total_size", b"include_total_size", "max_staleness", b"max_staleness", "page_size", b"page_size", "page_token", b"page_token", "parent", b"parent", "read_mask", b"read_mask"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1383,8 +1678,16 @@ class ListOrderNotesResponse(_message.Message):
 
     NOTES_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    TOTAL_SIZE_FIELD_NUMBER: _builtins.int
+    TOTAL_SIZE_IS_LOWER_BOUND_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """The `page_token` of the next page; empty on the last page."""
+    total_size: _builtins.int
+    """Number of results on all pages, without regard to the page token; at most 10,000. Absent unless the request sets
+    `include_total_size`.
+    """
+    total_size_is_lower_bound: _builtins.bool
+    """Whether there are more results than `total_size`."""
     @_builtins.property
     def notes(self) -> _containers.RepeatedCompositeFieldContainer[Global___OrderNote]:
         """One page, oldest first."""
@@ -1394,12 +1697,16 @@ class ListOrderNotesResponse(_message.Message):
         *,
         notes: _abc.Iterable[Global___OrderNote] | None = ...,
         next_page_token: _builtins.str = ...,
+        total_size: _builtins.int | None = ...,
+        total_size_is_lower_bound: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_total_size", b"_total_size", "total_size", b"total_size"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "notes", b"notes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_total_size", b"_total_size", "next_page_token", b"next_page_token", "notes", b"notes", "total_size", b"total_size", "total_size_is_lower_bound", b"total_size_is_lower_bound"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__total_size: _TypeAlias = _typing.Literal["total_size"]  # noqa: Y015
+    _WhichOneofArgType__total_size: _TypeAlias = _typing.Literal["_total_size", b"_total_size"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__total_size) -> _WhichOneofReturnType__total_size | None: ...
 
 Global___ListOrderNotesResponse: _TypeAlias = ListOrderNotesResponse  # noqa: Y015
 
@@ -1459,6 +1766,7 @@ class GetFulfillmentRequest(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     MAX_STALENESS_FIELD_NUMBER: _builtins.int
+    READ_MASK_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The fulfilment, as `orders/{order}/fulfillments/{fulfillment}`."""
     @_builtins.property
@@ -1467,15 +1775,20 @@ class GetFulfillmentRequest(_message.Message):
         the consistency token in the request metadata `storekeep-position`. Default: as fresh as the primary.
         """
 
+    @_builtins.property
+    def read_mask(self) -> _field_mask_pb2.FieldMask:
+        """The fields to return (AIP-157), such as `name`; all others are absent. Default, and `*`: all fields."""
+
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         max_staleness: _duration_pb2.Duration | None = ...,
+        read_mask: _field_mask_pb2.FieldMask | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness", "read_mask", b"read_mask"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness", "name", b"name", "read_mask", b"read_mask"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1493,23 +1806,31 @@ class ListFulfillmentsRequest(_message.Message):
     FILTER_FIELD_NUMBER: _builtins.int
     ORDER_BY_FIELD_NUMBER: _builtins.int
     MAX_STALENESS_FIELD_NUMBER: _builtins.int
+    READ_MASK_FIELD_NUMBER: _builtins.int
+    INCLUDE_TOTAL_SIZE_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """The order, as `orders/{order}`; `orders/-` for all."""
     page_size: _builtins.int
-    """Maximum number of results on the page: at most 1000; 50 when 0."""
+    """Maximum number of results on the page: 50 when 0, at most 1000. A larger number counts as 1000."""
     page_token: _builtins.str
     """The `next_page_token` of the previous page of the same query; empty for the first page. At most 2,048 characters."""
     filter: _builtins.str
-    """Filter (AIP-160 subset) on `state`, `location`, `carrier`, `tracking_number`, `create_time`, `update_time`. At most
-    2,000 characters.
+    """Filter (AIP-160 subset) on `state`, `location`, `carrier`, `tracking_number` (with `=`, that of any parcel),
+    `create_time`, `update_time`. At most 2,000 characters.
     """
     order_by: _builtins.str
-    """Sort order (AIP-132): `create_time`; may be followed by ` desc`. Default: `create_time`."""
+    """Sort order (AIP-132): `create_time`, `update_time`; each may be followed by ` desc`. Default: `create_time`."""
+    include_total_size: _builtins.bool
+    """Count the results on all pages and return `total_size`. It costs about as much as reading them."""
     @_builtins.property
     def max_staleness(self) -> _duration_pb2.Duration:
         """Maximum staleness of the reply, 0 to 1 day. A replica may then answer. The reply always includes the writes up to
         the consistency token in the request metadata `storekeep-position`. Default: as fresh as the primary.
         """
+
+    @_builtins.property
+    def read_mask(self) -> _field_mask_pb2.FieldMask:
+        """The fields of each resource to return (AIP-157), such as `name`; all others are absent. Default, and `*`: all fields."""
 
     def __init__(
         self,
@@ -1520,10 +1841,12 @@ class ListFulfillmentsRequest(_message.Message):
         filter: _builtins.str = ...,
         order_by: _builtins.str = ...,
         max_staleness: _duration_pb2.Duration | None = ...,
+        read_mask: _field_mask_pb2.FieldMask | None = ...,
+        include_total_size: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness", "read_mask", b"read_mask"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "max_staleness", b"max_staleness", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token", "parent", b"parent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "include_total_size", b"include_total_size", "max_staleness", b"max_staleness", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token", "parent", b"parent", "read_mask", b"read_mask"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1537,8 +1860,16 @@ class ListFulfillmentsResponse(_message.Message):
 
     FULFILLMENTS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    TOTAL_SIZE_FIELD_NUMBER: _builtins.int
+    TOTAL_SIZE_IS_LOWER_BOUND_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """The `page_token` of the next page; empty on the last page."""
+    total_size: _builtins.int
+    """Number of results on all pages, without regard to the page token; at most 10,000. Absent unless the request sets
+    `include_total_size`.
+    """
+    total_size_is_lower_bound: _builtins.bool
+    """Whether there are more results than `total_size`."""
     @_builtins.property
     def fulfillments(self) -> _containers.RepeatedCompositeFieldContainer[Global___Fulfillment]:
         """One page."""
@@ -1548,12 +1879,16 @@ class ListFulfillmentsResponse(_message.Message):
         *,
         fulfillments: _abc.Iterable[Global___Fulfillment] | None = ...,
         next_page_token: _builtins.str = ...,
+        total_size: _builtins.int | None = ...,
+        total_size_is_lower_bound: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_total_size", b"_total_size", "total_size", b"total_size"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fulfillments", b"fulfillments", "next_page_token", b"next_page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_total_size", b"_total_size", "fulfillments", b"fulfillments", "next_page_token", b"next_page_token", "total_size", b"total_size", "total_size_is_lower_bound", b"total_size_is_lower_bound"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__total_size: _TypeAlias = _typing.Literal["total_size"]  # noqa: Y015
+    _WhichOneofArgType__total_size: _TypeAlias = _typing.Literal["_total_size", b"_total_size"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__total_size) -> _WhichOneofReturnType__total_size | None: ...
 
 Global___ListFulfillmentsResponse: _TypeAlias = ListFulfillmentsResponse  # noqa: Y015
 
@@ -1569,12 +1904,98 @@ class ShipFulfillmentRequest(_message.Message):
     ETAG_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    PARCELS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The fulfilment, as `orders/{order}/fulfillments/{fulfillment}`."""
     carrier: _builtins.str
-    """The carrier. At most 100 characters."""
+    """The carrier. Default: as it is. At most 100 characters."""
     tracking_number: _builtins.str
-    """The carrier's tracking number. At most 100 characters."""
+    """The tracking number of the only parcel. Must be empty if `parcels` is set. At most 100 characters."""
+    etag: _builtins.str
+    """If set, the call fails unless this is the current etag. At most 64 characters."""
+    request_id: _builtins.str
+    """A UUID that makes retries safe: calls with the same id and payload take effect once and return the same reply."""
+    validate_only: _builtins.bool
+    """Dry run: validate and execute the call and return its reply, but change nothing."""
+    @_builtins.property
+    def parcels(self) -> _containers.RepeatedCompositeFieldContainer[Global___Parcel]:
+        """The parcels: at most 100. Default: as they are, or one parcel with the given `tracking_number`."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        carrier: _builtins.str = ...,
+        tracking_number: _builtins.str = ...,
+        etag: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+        parcels: _abc.Iterable[Global___Parcel] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["carrier", b"carrier", "etag", b"etag", "name", b"name", "parcels", b"parcels", "request_id", b"request_id", "tracking_number", b"tracking_number", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ShipFulfillmentRequest: _TypeAlias = ShipFulfillmentRequest  # noqa: Y015
+
+@_typing.final
+class UpdateFulfillmentRequest(_message.Message):
+    """The request of UpdateFulfillment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FULFILLMENT_FIELD_NUMBER: _builtins.int
+    UPDATE_MASK_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """A UUID that makes retries safe: calls with the same id and payload take effect once and return the same reply."""
+    validate_only: _builtins.bool
+    """Dry run: validate and execute the call and return its reply, but change nothing."""
+    @_builtins.property
+    def fulfillment(self) -> Global___Fulfillment:
+        """The fulfilment with its name and its new values. If `etag` is set, the call fails unless it is the current one."""
+
+    @_builtins.property
+    def update_mask(self) -> _field_mask_pb2.FieldMask:
+        """The fields to update: `carrier`, `parcels`; `*` means all. Default: those that are set in the message."""
+
+    def __init__(
+        self,
+        *,
+        fulfillment: Global___Fulfillment | None = ...,
+        update_mask: _field_mask_pb2.FieldMask | None = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["fulfillment", b"fulfillment", "update_mask", b"update_mask"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fulfillment", b"fulfillment", "request_id", b"request_id", "update_mask", b"update_mask", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateFulfillmentRequest: _TypeAlias = UpdateFulfillmentRequest  # noqa: Y015
+
+@_typing.final
+class RestockFulfillmentRequest(_message.Message):
+    """The request of RestockFulfillment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    LOCATION_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The fulfilment, as `orders/{order}/fulfillments/{fulfillment}`."""
+    location: _builtins.str
+    """The location that the units came back to, as `locations/{location}`. Default: the location that shipped them."""
+    reason: _builtins.str
+    """The reason, recorded in the history of the order and in the stock movements. At most 500 characters."""
     etag: _builtins.str
     """If set, the call fails unless this is the current etag. At most 64 characters."""
     request_id: _builtins.str
@@ -1585,19 +2006,19 @@ class ShipFulfillmentRequest(_message.Message):
         self,
         *,
         name: _builtins.str = ...,
-        carrier: _builtins.str = ...,
-        tracking_number: _builtins.str = ...,
+        location: _builtins.str = ...,
+        reason: _builtins.str = ...,
         etag: _builtins.str = ...,
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["carrier", b"carrier", "etag", b"etag", "name", b"name", "request_id", b"request_id", "tracking_number", b"tracking_number", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "location", b"location", "name", b"name", "reason", b"reason", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ShipFulfillmentRequest: _TypeAlias = ShipFulfillmentRequest  # noqa: Y015
+Global___RestockFulfillmentRequest: _TypeAlias = RestockFulfillmentRequest  # noqa: Y015
 
 @_typing.final
 class DeliverFulfillmentRequest(_message.Message):
@@ -1709,6 +2130,26 @@ class HistoricOrder(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     NUMBER_FIELD_NUMBER: _builtins.int
     CUSTOMER_FIELD_NUMBER: _builtins.int
     CURRENCY_CODE_FIELD_NUMBER: _builtins.int
@@ -1722,6 +2163,15 @@ class HistoricOrder(_message.Message):
     NOTE_FIELD_NUMBER: _builtins.int
     LOCATION_FIELD_NUMBER: _builtins.int
     TOTAL_FIELD_NUMBER: _builtins.int
+    BILLING_ADDRESS_FIELD_NUMBER: _builtins.int
+    EMAIL_FIELD_NUMBER: _builtins.int
+    PHONE_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    SHIP_BY_TIME_FIELD_NUMBER: _builtins.int
+    DELIVER_BY_TIME_FIELD_NUMBER: _builtins.int
+    EXTERNAL_REFERENCE_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    UNIQUE_EXTERNAL_REFERENCE_FIELD_NUMBER: _builtins.int
     number: _builtins.str
     """The order number in the other system: 1 to 64 printable ASCII characters without spaces. It must not have the
     format of this server's own numbers.
@@ -1740,6 +2190,18 @@ class HistoricOrder(_message.Message):
     """The location that it ships from, as `locations/{location}`. Default: `locations/main` for shipped orders, any
     location for open ones.
     """
+    email: _builtins.str
+    """E-mail address of the order. Default: none, since the customer's may have changed. At most 254 characters (RFC 5321)."""
+    phone: _builtins.str
+    """Phone number of the order. Default: none, since the customer's may have changed. At most 40 characters."""
+    external_reference: _builtins.str
+    """The reference of the order in the other system, beside its number. At most 100 characters."""
+    source: _builtins.str
+    """The system that `external_reference` comes from, such as a marketplace. At most 100 characters."""
+    unique_external_reference: _builtins.bool
+    """Import the order only if no other order has the same `source` and `external_reference`, which is then required. See
+    PlaceOrderRequest.
+    """
     @_builtins.property
     def order_time(self) -> _timestamp_pb2.Timestamp:
         """When the order was placed: not in the future, and not before 1900."""
@@ -1754,8 +2216,8 @@ class HistoricOrder(_message.Message):
 
     @_builtins.property
     def ship_time(self) -> _timestamp_pb2.Timestamp:
-        """When all units that are not cancelled were shipped; not before `order_time`. When absent, nothing was shipped and
-        stock is allocated.
+        """When the units that are not cancelled were shipped, or those in `shipped_quantity` of each line; not before
+        `order_time`. When absent, nothing was shipped and stock is allocated.
         """
 
     @_builtins.property
@@ -1765,6 +2227,22 @@ class HistoricOrder(_message.Message):
     @_builtins.property
     def total(self) -> _money_pb2.Money:
         """The total of the order. If set, it must equal the sum of the lines and the shipping."""
+
+    @_builtins.property
+    def billing_address(self) -> _addresses_pb2.Address:
+        """The billing address; may be absent."""
+
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Labels for your own use: at most 64, with keys of at most 63 and values of at most 255 characters."""
+
+    @_builtins.property
+    def ship_by_time(self) -> _timestamp_pb2.Timestamp:
+        """The promised time of the last shipment; absent if none is promised."""
+
+    @_builtins.property
+    def deliver_by_time(self) -> _timestamp_pb2.Timestamp:
+        """The promised time of delivery, not before `ship_by_time`; absent if none is promised."""
 
     def __init__(
         self,
@@ -1782,10 +2260,19 @@ class HistoricOrder(_message.Message):
         note: _builtins.str = ...,
         location: _builtins.str = ...,
         total: _money_pb2.Money | None = ...,
+        billing_address: _addresses_pb2.Address | None = ...,
+        email: _builtins.str = ...,
+        phone: _builtins.str = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        ship_by_time: _timestamp_pb2.Timestamp | None = ...,
+        deliver_by_time: _timestamp_pb2.Timestamp | None = ...,
+        external_reference: _builtins.str = ...,
+        source: _builtins.str = ...,
+        unique_external_reference: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["order_time", b"order_time", "ship_time", b"ship_time", "shipping", b"shipping", "shipping_address", b"shipping_address", "total", b"total"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["billing_address", b"billing_address", "deliver_by_time", b"deliver_by_time", "order_time", b"order_time", "ship_by_time", b"ship_by_time", "ship_time", b"ship_time", "shipping", b"shipping", "shipping_address", b"shipping_address", "total", b"total"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["carrier", b"carrier", "currency_code", b"currency_code", "customer", b"customer", "lines", b"lines", "location", b"location", "note", b"note", "number", b"number", "order_time", b"order_time", "ship_time", b"ship_time", "shipping", b"shipping", "shipping_address", b"shipping_address", "total", b"total", "tracking_number", b"tracking_number"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["billing_address", b"billing_address", "carrier", b"carrier", "currency_code", b"currency_code", "customer", b"customer", "deliver_by_time", b"deliver_by_time", "email", b"email", "external_reference", b"external_reference", "labels", b"labels", "lines", b"lines", "location", b"location", "note", b"note", "number", b"number", "order_time", b"order_time", "phone", b"phone", "ship_by_time", b"ship_by_time", "ship_time", b"ship_time", "shipping", b"shipping", "shipping_address", b"shipping_address", "source", b"source", "total", b"total", "tracking_number", b"tracking_number", "unique_external_reference", b"unique_external_reference"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1806,6 +2293,7 @@ class HistoricOrderLine(_message.Message):
     DISCOUNT_PPM_FIELD_NUMBER: _builtins.int
     CANCELLED_QUANTITY_FIELD_NUMBER: _builtins.int
     TOTAL_FIELD_NUMBER: _builtins.int
+    SHIPPED_QUANTITY_FIELD_NUMBER: _builtins.int
     sku: _builtins.str
     """The SKU of a variant. The variant need not be for sale."""
     quantity: _builtins.int
@@ -1814,6 +2302,10 @@ class HistoricOrderLine(_message.Message):
     """Parts per million of the line: 0 to 1,000,000, such as 150,000 for 15 %."""
     cancelled_quantity: _builtins.int
     """Units that were cancelled: 0 to `quantity`. They were neither shipped nor paid."""
+    shipped_quantity: _builtins.int
+    """Units that were shipped at the `ship_time` of the order: 0 to `quantity` less `cancelled_quantity`. Stock is
+    allocated for the others. Default: all units that were not cancelled, or none if the order has no `ship_time`.
+    """
     @_builtins.property
     def unit_price(self) -> _money_pb2.Money:
         """The price of one unit."""
@@ -1836,13 +2328,19 @@ class HistoricOrderLine(_message.Message):
         discount_ppm: _builtins.int = ...,
         cancelled_quantity: _builtins.int = ...,
         total: _money_pb2.Money | None = ...,
+        shipped_quantity: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["discount", b"discount", "discount_amount", b"discount_amount", "discount_ppm", b"discount_ppm", "total", b"total", "unit_price", b"unit_price"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_shipped_quantity", b"_shipped_quantity", "discount", b"discount", "discount_amount", b"discount_amount", "discount_ppm", b"discount_ppm", "shipped_quantity", b"shipped_quantity", "total", b"total", "unit_price", b"unit_price"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancelled_quantity", b"cancelled_quantity", "discount", b"discount", "discount_amount", b"discount_amount", "discount_ppm", b"discount_ppm", "quantity", b"quantity", "sku", b"sku", "total", b"total", "unit_price", b"unit_price"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_shipped_quantity", b"_shipped_quantity", "cancelled_quantity", b"cancelled_quantity", "discount", b"discount", "discount_amount", b"discount_amount", "discount_ppm", b"discount_ppm", "quantity", b"quantity", "shipped_quantity", b"shipped_quantity", "sku", b"sku", "total", b"total", "unit_price", b"unit_price"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__shipped_quantity: _TypeAlias = _typing.Literal["shipped_quantity"]  # noqa: Y015
+    _WhichOneofArgType__shipped_quantity: _TypeAlias = _typing.Literal["_shipped_quantity", b"_shipped_quantity"]  # noqa: Y015
     _WhichOneofReturnType_discount: _TypeAlias = _typing.Literal["discount_amount", "discount_ppm"]  # noqa: Y015
     _WhichOneofArgType_discount: _TypeAlias = _typing.Literal["discount", b"discount"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__shipped_quantity) -> _WhichOneofReturnType__shipped_quantity | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType_discount) -> _WhichOneofReturnType_discount | None: ...
 
 Global___HistoricOrderLine: _TypeAlias = HistoricOrderLine  # noqa: Y015
@@ -1908,3 +2406,77 @@ class OrderImportResult(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___OrderImportResult: _TypeAlias = OrderImportResult  # noqa: Y015
+
+@_typing.final
+class SearchOrdersRequest(_message.Message):
+    """The request of SearchOrders."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUERY_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    MAX_STALENESS_FIELD_NUMBER: _builtins.int
+    READ_MASK_FIELD_NUMBER: _builtins.int
+    query: _builtins.str
+    """The beginning of a number or reference in either case, the digits of a number, or words of the customer. 1 to 200
+    characters.
+    """
+    page_size: _builtins.int
+    """Maximum number of results on the page: 20 when 0, at most 100. A larger number counts as 100."""
+    page_token: _builtins.str
+    """The `next_page_token` of the previous page of the same query; empty for the first page. At most 2,048 characters."""
+    @_builtins.property
+    def max_staleness(self) -> _duration_pb2.Duration:
+        """Maximum staleness of the reply, 0 to 1 day. A replica may then answer. The reply always includes the writes up to
+        the consistency token in the request metadata `storekeep-position`. Default: as fresh as the primary.
+        """
+
+    @_builtins.property
+    def read_mask(self) -> _field_mask_pb2.FieldMask:
+        """The fields of each resource to return (AIP-157), such as `name`; all others are absent. Default, and `*`: all fields."""
+
+    def __init__(
+        self,
+        *,
+        query: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        max_staleness: _duration_pb2.Duration | None = ...,
+        read_mask: _field_mask_pb2.FieldMask | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness", "read_mask", b"read_mask"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness", "page_size", b"page_size", "page_token", b"page_token", "query", b"query", "read_mask", b"read_mask"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SearchOrdersRequest: _TypeAlias = SearchOrdersRequest  # noqa: Y015
+
+@_typing.final
+class SearchOrdersResponse(_message.Message):
+    """The response of SearchOrders."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDERS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """The `page_token` of the next page; empty on the last page."""
+    @_builtins.property
+    def orders(self) -> _containers.RepeatedCompositeFieldContainer[Global___Order]:
+        """One page."""
+
+    def __init__(
+        self,
+        *,
+        orders: _abc.Iterable[Global___Order] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "orders", b"orders"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SearchOrdersResponse: _TypeAlias = SearchOrdersResponse  # noqa: Y015

@@ -55,6 +55,16 @@ class OrderServiceStub:
                 request_serializer=storekeep_dot_v1_dot_orders__pb2.BatchGetOrdersRequest.SerializeToString,
                 response_deserializer=storekeep_dot_v1_dot_orders__pb2.BatchGetOrdersResponse.FromString,
                 _registered_method=True)
+        self.SearchOrders = channel.unary_unary(
+                '/storekeep.v1.OrderService/SearchOrders',
+                request_serializer=storekeep_dot_v1_dot_orders__pb2.SearchOrdersRequest.SerializeToString,
+                response_deserializer=storekeep_dot_v1_dot_orders__pb2.SearchOrdersResponse.FromString,
+                _registered_method=True)
+        self.UpdateOrder = channel.unary_unary(
+                '/storekeep.v1.OrderService/UpdateOrder',
+                request_serializer=storekeep_dot_v1_dot_orders__pb2.UpdateOrderRequest.SerializeToString,
+                response_deserializer=storekeep_dot_v1_dot_orders__pb2.Order.FromString,
+                _registered_method=True)
         self.ConfirmOrder = channel.unary_unary(
                 '/storekeep.v1.OrderService/ConfirmOrder',
                 request_serializer=storekeep_dot_v1_dot_orders__pb2.ConfirmOrderRequest.SerializeToString,
@@ -125,6 +135,16 @@ class OrderServiceStub:
                 request_serializer=storekeep_dot_v1_dot_orders__pb2.ShipFulfillmentRequest.SerializeToString,
                 response_deserializer=storekeep_dot_v1_dot_orders__pb2.Fulfillment.FromString,
                 _registered_method=True)
+        self.UpdateFulfillment = channel.unary_unary(
+                '/storekeep.v1.OrderService/UpdateFulfillment',
+                request_serializer=storekeep_dot_v1_dot_orders__pb2.UpdateFulfillmentRequest.SerializeToString,
+                response_deserializer=storekeep_dot_v1_dot_orders__pb2.Fulfillment.FromString,
+                _registered_method=True)
+        self.RestockFulfillment = channel.unary_unary(
+                '/storekeep.v1.OrderService/RestockFulfillment',
+                request_serializer=storekeep_dot_v1_dot_orders__pb2.RestockFulfillmentRequest.SerializeToString,
+                response_deserializer=storekeep_dot_v1_dot_orders__pb2.Fulfillment.FromString,
+                _registered_method=True)
         self.DeliverFulfillment = channel.unary_unary(
                 '/storekeep.v1.OrderService/DeliverFulfillment',
                 request_serializer=storekeep_dot_v1_dot_orders__pb2.DeliverFulfillmentRequest.SerializeToString,
@@ -155,7 +175,8 @@ class OrderServiceServicer:
         """Place an order: fix its prices and allocate its stock, all lines or none. An order that is not confirmed expires
         after the time in the setting `unpaid_order_ttl_s`.
         Errors: UNKNOWN_CURRENCY, CUSTOMER_NOT_FOUND, LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND,
-        NOT_FOR_SALE, CURRENCY_MISMATCH, INVALID_AMOUNT, RESERVATION_NOT_FOUND, ILLEGAL_STATE, OUT_OF_STOCK.
+        NOT_FOR_SALE, CURRENCY_MISMATCH, INVALID_AMOUNT, REFERENCE_TAKEN, RESERVATION_NOT_FOUND, ILLEGAL_STATE,
+        OUT_OF_STOCK.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -180,6 +201,28 @@ class OrderServiceServicer:
     def BatchGetOrders(self, request, context):
         """Get up to 500 orders at one point in time, all or none.
         Errors: ORDER_NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SearchOrders(self, request, context):
+        """Search orders by number, external reference and customer. An order matches if its number or its external reference
+        begins with the query, or if its customer matches as in SearchCustomers. Customers are searched only for callers
+        with the permission `customers.read`. Numbers come first, then references, then the orders of each customer, newest
+        first. A page can be empty although a further one follows.
+        Errors: INVALID_PAGE_TOKEN.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateOrder(self, request, context):
+        """Update fields of an order that describe it: addresses, contacts, shipping cost, promised times, reference, note and
+        labels. The total follows the shipping cost. `docs/reference/changeable-fields.md` lists the states in which each
+        field can change; a value that equals the current one is always accepted. Lines change with ApplyOrderEdit.
+        Errors: INVALID_UPDATE_MASK, UNKNOWN_CURRENCY, ORDER_NOT_FOUND, ETAG_MISMATCH, FIELD_NOT_CHANGEABLE,
+        CURRENCY_MISMATCH, INVALID_AMOUNT, REFERENCE_TAKEN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -303,6 +346,24 @@ class OrderServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def UpdateFulfillment(self, request, context):
+        """Update the carrier and the parcels of a fulfilment, before or after it is shipped.
+        Errors: INVALID_UPDATE_MASK, FULFILLMENT_NOT_FOUND, ETAG_MISMATCH, FIELD_NOT_CHANGEABLE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RestockFulfillment(self, request, context):
+        """Take the units of a shipped or delivered fulfilment back into stock, as if it had not been shipped: they are on hand
+        and allocated to the order, and open, so that they can be fulfilled again or cancelled. The order becomes
+        PARTIALLY_FULFILLED, or CONFIRMED if no other units are shipped. A completed order stays as it is.
+        Errors: FULFILLMENT_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE, LOCATION_NOT_FOUND, RESOURCE_DELETED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DeliverFulfillment(self, request, context):
         """Mark a shipped fulfilment as delivered.
         Errors: FULFILLMENT_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE.
@@ -361,6 +422,16 @@ def add_OrderServiceServicer_to_server(servicer, server):
                     servicer.BatchGetOrders,
                     request_deserializer=storekeep_dot_v1_dot_orders__pb2.BatchGetOrdersRequest.FromString,
                     response_serializer=storekeep_dot_v1_dot_orders__pb2.BatchGetOrdersResponse.SerializeToString,
+            ),
+            'SearchOrders': grpc.unary_unary_rpc_method_handler(
+                    servicer.SearchOrders,
+                    request_deserializer=storekeep_dot_v1_dot_orders__pb2.SearchOrdersRequest.FromString,
+                    response_serializer=storekeep_dot_v1_dot_orders__pb2.SearchOrdersResponse.SerializeToString,
+            ),
+            'UpdateOrder': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateOrder,
+                    request_deserializer=storekeep_dot_v1_dot_orders__pb2.UpdateOrderRequest.FromString,
+                    response_serializer=storekeep_dot_v1_dot_orders__pb2.Order.SerializeToString,
             ),
             'ConfirmOrder': grpc.unary_unary_rpc_method_handler(
                     servicer.ConfirmOrder,
@@ -430,6 +501,16 @@ def add_OrderServiceServicer_to_server(servicer, server):
             'ShipFulfillment': grpc.unary_unary_rpc_method_handler(
                     servicer.ShipFulfillment,
                     request_deserializer=storekeep_dot_v1_dot_orders__pb2.ShipFulfillmentRequest.FromString,
+                    response_serializer=storekeep_dot_v1_dot_orders__pb2.Fulfillment.SerializeToString,
+            ),
+            'UpdateFulfillment': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateFulfillment,
+                    request_deserializer=storekeep_dot_v1_dot_orders__pb2.UpdateFulfillmentRequest.FromString,
+                    response_serializer=storekeep_dot_v1_dot_orders__pb2.Fulfillment.SerializeToString,
+            ),
+            'RestockFulfillment': grpc.unary_unary_rpc_method_handler(
+                    servicer.RestockFulfillment,
+                    request_deserializer=storekeep_dot_v1_dot_orders__pb2.RestockFulfillmentRequest.FromString,
                     response_serializer=storekeep_dot_v1_dot_orders__pb2.Fulfillment.SerializeToString,
             ),
             'DeliverFulfillment': grpc.unary_unary_rpc_method_handler(
@@ -562,6 +643,60 @@ class OrderService:
             '/storekeep.v1.OrderService/BatchGetOrders',
             storekeep_dot_v1_dot_orders__pb2.BatchGetOrdersRequest.SerializeToString,
             storekeep_dot_v1_dot_orders__pb2.BatchGetOrdersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SearchOrders(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/storekeep.v1.OrderService/SearchOrders',
+            storekeep_dot_v1_dot_orders__pb2.SearchOrdersRequest.SerializeToString,
+            storekeep_dot_v1_dot_orders__pb2.SearchOrdersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateOrder(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/storekeep.v1.OrderService/UpdateOrder',
+            storekeep_dot_v1_dot_orders__pb2.UpdateOrderRequest.SerializeToString,
+            storekeep_dot_v1_dot_orders__pb2.Order.FromString,
             options,
             channel_credentials,
             insecure,
@@ -939,6 +1074,60 @@ class OrderService:
             target,
             '/storekeep.v1.OrderService/ShipFulfillment',
             storekeep_dot_v1_dot_orders__pb2.ShipFulfillmentRequest.SerializeToString,
+            storekeep_dot_v1_dot_orders__pb2.Fulfillment.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateFulfillment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/storekeep.v1.OrderService/UpdateFulfillment',
+            storekeep_dot_v1_dot_orders__pb2.UpdateFulfillmentRequest.SerializeToString,
+            storekeep_dot_v1_dot_orders__pb2.Fulfillment.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RestockFulfillment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/storekeep.v1.OrderService/RestockFulfillment',
+            storekeep_dot_v1_dot_orders__pb2.RestockFulfillmentRequest.SerializeToString,
             storekeep_dot_v1_dot_orders__pb2.Fulfillment.FromString,
             options,
             channel_credentials,

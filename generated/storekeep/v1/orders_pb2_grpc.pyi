@@ -37,7 +37,8 @@ class OrderServiceStub:
     """Place an order: fix its prices and allocate its stock, all lines or none. An order that is not confirmed expires
     after the time in the setting `unpaid_order_ttl_s`.
     Errors: UNKNOWN_CURRENCY, CUSTOMER_NOT_FOUND, LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND,
-    NOT_FOR_SALE, CURRENCY_MISMATCH, INVALID_AMOUNT, RESERVATION_NOT_FOUND, ILLEGAL_STATE, OUT_OF_STOCK.
+    NOT_FOR_SALE, CURRENCY_MISMATCH, INVALID_AMOUNT, REFERENCE_TAKEN, RESERVATION_NOT_FOUND, ILLEGAL_STATE,
+    OUT_OF_STOCK.
     """
     GetOrder: _grpc.UnaryUnaryMultiCallable[_orders_pb2.GetOrderRequest, _orders_pb2.Order]
     """Get one order.
@@ -50,6 +51,20 @@ class OrderServiceStub:
     BatchGetOrders: _grpc.UnaryUnaryMultiCallable[_orders_pb2.BatchGetOrdersRequest, _orders_pb2.BatchGetOrdersResponse]
     """Get up to 500 orders at one point in time, all or none.
     Errors: ORDER_NOT_FOUND.
+    """
+    SearchOrders: _grpc.UnaryUnaryMultiCallable[_orders_pb2.SearchOrdersRequest, _orders_pb2.SearchOrdersResponse]
+    """Search orders by number, external reference and customer. An order matches if its number or its external reference
+    begins with the query, or if its customer matches as in SearchCustomers. Customers are searched only for callers
+    with the permission `customers.read`. Numbers come first, then references, then the orders of each customer, newest
+    first. A page can be empty although a further one follows.
+    Errors: INVALID_PAGE_TOKEN.
+    """
+    UpdateOrder: _grpc.UnaryUnaryMultiCallable[_orders_pb2.UpdateOrderRequest, _orders_pb2.Order]
+    """Update fields of an order that describe it: addresses, contacts, shipping cost, promised times, reference, note and
+    labels. The total follows the shipping cost. `docs/reference/changeable-fields.md` lists the states in which each
+    field can change; a value that equals the current one is always accepted. Lines change with ApplyOrderEdit.
+    Errors: INVALID_UPDATE_MASK, UNKNOWN_CURRENCY, ORDER_NOT_FOUND, ETAG_MISMATCH, FIELD_NOT_CHANGEABLE,
+    CURRENCY_MISMATCH, INVALID_AMOUNT, REFERENCE_TAKEN.
     """
     ConfirmOrder: _grpc.UnaryUnaryMultiCallable[_orders_pb2.ConfirmOrderRequest, _orders_pb2.Order]
     """Confirm a placed order. A confirmed order does not expire.
@@ -113,6 +128,16 @@ class OrderServiceStub:
     """Mark a fulfilment as shipped: its units leave the stock and count as fulfilled.
     Errors: FULFILLMENT_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE, ORDER_HELD, OUT_OF_STOCK.
     """
+    UpdateFulfillment: _grpc.UnaryUnaryMultiCallable[_orders_pb2.UpdateFulfillmentRequest, _orders_pb2.Fulfillment]
+    """Update the carrier and the parcels of a fulfilment, before or after it is shipped.
+    Errors: INVALID_UPDATE_MASK, FULFILLMENT_NOT_FOUND, ETAG_MISMATCH, FIELD_NOT_CHANGEABLE.
+    """
+    RestockFulfillment: _grpc.UnaryUnaryMultiCallable[_orders_pb2.RestockFulfillmentRequest, _orders_pb2.Fulfillment]
+    """Take the units of a shipped or delivered fulfilment back into stock, as if it had not been shipped: they are on hand
+    and allocated to the order, and open, so that they can be fulfilled again or cancelled. The order becomes
+    PARTIALLY_FULFILLED, or CONFIRMED if no other units are shipped. A completed order stays as it is.
+    Errors: FULFILLMENT_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE, LOCATION_NOT_FOUND, RESOURCE_DELETED.
+    """
     DeliverFulfillment: _grpc.UnaryUnaryMultiCallable[_orders_pb2.DeliverFulfillmentRequest, _orders_pb2.Fulfillment]
     """Mark a shipped fulfilment as delivered.
     Errors: FULFILLMENT_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE.
@@ -143,7 +168,8 @@ class OrderServiceAsyncStub(OrderServiceStub):
     """Place an order: fix its prices and allocate its stock, all lines or none. An order that is not confirmed expires
     after the time in the setting `unpaid_order_ttl_s`.
     Errors: UNKNOWN_CURRENCY, CUSTOMER_NOT_FOUND, LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND,
-    NOT_FOR_SALE, CURRENCY_MISMATCH, INVALID_AMOUNT, RESERVATION_NOT_FOUND, ILLEGAL_STATE, OUT_OF_STOCK.
+    NOT_FOR_SALE, CURRENCY_MISMATCH, INVALID_AMOUNT, REFERENCE_TAKEN, RESERVATION_NOT_FOUND, ILLEGAL_STATE,
+    OUT_OF_STOCK.
     """
     GetOrder: _aio.UnaryUnaryMultiCallable[_orders_pb2.GetOrderRequest, _orders_pb2.Order]  # type: ignore[assignment]
     """Get one order.
@@ -156,6 +182,20 @@ class OrderServiceAsyncStub(OrderServiceStub):
     BatchGetOrders: _aio.UnaryUnaryMultiCallable[_orders_pb2.BatchGetOrdersRequest, _orders_pb2.BatchGetOrdersResponse]  # type: ignore[assignment]
     """Get up to 500 orders at one point in time, all or none.
     Errors: ORDER_NOT_FOUND.
+    """
+    SearchOrders: _aio.UnaryUnaryMultiCallable[_orders_pb2.SearchOrdersRequest, _orders_pb2.SearchOrdersResponse]  # type: ignore[assignment]
+    """Search orders by number, external reference and customer. An order matches if its number or its external reference
+    begins with the query, or if its customer matches as in SearchCustomers. Customers are searched only for callers
+    with the permission `customers.read`. Numbers come first, then references, then the orders of each customer, newest
+    first. A page can be empty although a further one follows.
+    Errors: INVALID_PAGE_TOKEN.
+    """
+    UpdateOrder: _aio.UnaryUnaryMultiCallable[_orders_pb2.UpdateOrderRequest, _orders_pb2.Order]  # type: ignore[assignment]
+    """Update fields of an order that describe it: addresses, contacts, shipping cost, promised times, reference, note and
+    labels. The total follows the shipping cost. `docs/reference/changeable-fields.md` lists the states in which each
+    field can change; a value that equals the current one is always accepted. Lines change with ApplyOrderEdit.
+    Errors: INVALID_UPDATE_MASK, UNKNOWN_CURRENCY, ORDER_NOT_FOUND, ETAG_MISMATCH, FIELD_NOT_CHANGEABLE,
+    CURRENCY_MISMATCH, INVALID_AMOUNT, REFERENCE_TAKEN.
     """
     ConfirmOrder: _aio.UnaryUnaryMultiCallable[_orders_pb2.ConfirmOrderRequest, _orders_pb2.Order]  # type: ignore[assignment]
     """Confirm a placed order. A confirmed order does not expire.
@@ -219,6 +259,16 @@ class OrderServiceAsyncStub(OrderServiceStub):
     """Mark a fulfilment as shipped: its units leave the stock and count as fulfilled.
     Errors: FULFILLMENT_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE, ORDER_HELD, OUT_OF_STOCK.
     """
+    UpdateFulfillment: _aio.UnaryUnaryMultiCallable[_orders_pb2.UpdateFulfillmentRequest, _orders_pb2.Fulfillment]  # type: ignore[assignment]
+    """Update the carrier and the parcels of a fulfilment, before or after it is shipped.
+    Errors: INVALID_UPDATE_MASK, FULFILLMENT_NOT_FOUND, ETAG_MISMATCH, FIELD_NOT_CHANGEABLE.
+    """
+    RestockFulfillment: _aio.UnaryUnaryMultiCallable[_orders_pb2.RestockFulfillmentRequest, _orders_pb2.Fulfillment]  # type: ignore[assignment]
+    """Take the units of a shipped or delivered fulfilment back into stock, as if it had not been shipped: they are on hand
+    and allocated to the order, and open, so that they can be fulfilled again or cancelled. The order becomes
+    PARTIALLY_FULFILLED, or CONFIRMED if no other units are shipped. A completed order stays as it is.
+    Errors: FULFILLMENT_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE, LOCATION_NOT_FOUND, RESOURCE_DELETED.
+    """
     DeliverFulfillment: _aio.UnaryUnaryMultiCallable[_orders_pb2.DeliverFulfillmentRequest, _orders_pb2.Fulfillment]  # type: ignore[assignment]
     """Mark a shipped fulfilment as delivered.
     Errors: FULFILLMENT_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE.
@@ -252,7 +302,8 @@ class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
         """Place an order: fix its prices and allocate its stock, all lines or none. An order that is not confirmed expires
         after the time in the setting `unpaid_order_ttl_s`.
         Errors: UNKNOWN_CURRENCY, CUSTOMER_NOT_FOUND, LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND,
-        NOT_FOR_SALE, CURRENCY_MISMATCH, INVALID_AMOUNT, RESERVATION_NOT_FOUND, ILLEGAL_STATE, OUT_OF_STOCK.
+        NOT_FOR_SALE, CURRENCY_MISMATCH, INVALID_AMOUNT, REFERENCE_TAKEN, RESERVATION_NOT_FOUND, ILLEGAL_STATE,
+        OUT_OF_STOCK.
         """
 
     @_abc_1.abstractmethod
@@ -283,6 +334,32 @@ class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_orders_pb2.BatchGetOrdersResponse, _abc.Awaitable[_orders_pb2.BatchGetOrdersResponse]]:
         """Get up to 500 orders at one point in time, all or none.
         Errors: ORDER_NOT_FOUND.
+        """
+
+    @_abc_1.abstractmethod
+    def SearchOrders(
+        self,
+        request: _orders_pb2.SearchOrdersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_orders_pb2.SearchOrdersResponse, _abc.Awaitable[_orders_pb2.SearchOrdersResponse]]:
+        """Search orders by number, external reference and customer. An order matches if its number or its external reference
+        begins with the query, or if its customer matches as in SearchCustomers. Customers are searched only for callers
+        with the permission `customers.read`. Numbers come first, then references, then the orders of each customer, newest
+        first. A page can be empty although a further one follows.
+        Errors: INVALID_PAGE_TOKEN.
+        """
+
+    @_abc_1.abstractmethod
+    def UpdateOrder(
+        self,
+        request: _orders_pb2.UpdateOrderRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_orders_pb2.Order, _abc.Awaitable[_orders_pb2.Order]]:
+        """Update fields of an order that describe it: addresses, contacts, shipping cost, promised times, reference, note and
+        labels. The total follows the shipping cost. `docs/reference/changeable-fields.md` lists the states in which each
+        field can change; a value that equals the current one is always accepted. Lines change with ApplyOrderEdit.
+        Errors: INVALID_UPDATE_MASK, UNKNOWN_CURRENCY, ORDER_NOT_FOUND, ETAG_MISMATCH, FIELD_NOT_CHANGEABLE,
+        CURRENCY_MISMATCH, INVALID_AMOUNT, REFERENCE_TAKEN.
         """
 
     @_abc_1.abstractmethod
@@ -429,6 +506,28 @@ class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_orders_pb2.Fulfillment, _abc.Awaitable[_orders_pb2.Fulfillment]]:
         """Mark a fulfilment as shipped: its units leave the stock and count as fulfilled.
         Errors: FULFILLMENT_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE, ORDER_HELD, OUT_OF_STOCK.
+        """
+
+    @_abc_1.abstractmethod
+    def UpdateFulfillment(
+        self,
+        request: _orders_pb2.UpdateFulfillmentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_orders_pb2.Fulfillment, _abc.Awaitable[_orders_pb2.Fulfillment]]:
+        """Update the carrier and the parcels of a fulfilment, before or after it is shipped.
+        Errors: INVALID_UPDATE_MASK, FULFILLMENT_NOT_FOUND, ETAG_MISMATCH, FIELD_NOT_CHANGEABLE.
+        """
+
+    @_abc_1.abstractmethod
+    def RestockFulfillment(
+        self,
+        request: _orders_pb2.RestockFulfillmentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_orders_pb2.Fulfillment, _abc.Awaitable[_orders_pb2.Fulfillment]]:
+        """Take the units of a shipped or delivered fulfilment back into stock, as if it had not been shipped: they are on hand
+        and allocated to the order, and open, so that they can be fulfilled again or cancelled. The order becomes
+        PARTIALLY_FULFILLED, or CONFIRMED if no other units are shipped. A completed order stays as it is.
+        Errors: FULFILLMENT_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE, LOCATION_NOT_FOUND, RESOURCE_DELETED.
         """
 
     @_abc_1.abstractmethod

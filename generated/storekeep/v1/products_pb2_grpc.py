@@ -260,7 +260,7 @@ class ProductServiceServicer:
 
     def DeleteCategory(self, request, context):
         """Soft-delete a category: it no longer appears in lists and can be undeleted.
-        Errors: CATEGORY_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH, RESOURCE_IN_USE.
+        Errors: CATEGORY_NOT_FOUND, ETAG_MISMATCH, RESOURCE_IN_USE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -332,7 +332,7 @@ class ProductServiceServicer:
 
     def DeleteProduct(self, request, context):
         """Soft-delete a product: it no longer appears in lists and can be undeleted.
-        Errors: PRODUCT_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH.
+        Errors: PRODUCT_NOT_FOUND, ETAG_MISMATCH.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -406,7 +406,7 @@ class ProductServiceServicer:
 
     def DeleteVariant(self, request, context):
         """Soft-delete a variant: it no longer appears in lists and can be undeleted.
-        Errors: VARIANT_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH, RESOURCE_IN_USE.
+        Errors: VARIANT_NOT_FOUND, ETAG_MISMATCH, RESOURCE_IN_USE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

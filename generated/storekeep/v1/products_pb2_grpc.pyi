@@ -64,7 +64,7 @@ class ProductServiceStub:
     """
     DeleteCategory: _grpc.UnaryUnaryMultiCallable[_products_pb2.DeleteCategoryRequest, _products_pb2.Category]
     """Soft-delete a category: it no longer appears in lists and can be undeleted.
-    Errors: CATEGORY_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH, RESOURCE_IN_USE.
+    Errors: CATEGORY_NOT_FOUND, ETAG_MISMATCH, RESOURCE_IN_USE.
     """
     UndeleteCategory: _grpc.UnaryUnaryMultiCallable[_products_pb2.UndeleteCategoryRequest, _products_pb2.Category]
     """Undelete a category.
@@ -100,7 +100,7 @@ class ProductServiceStub:
     """
     DeleteProduct: _grpc.UnaryUnaryMultiCallable[_products_pb2.DeleteProductRequest, _products_pb2.Product]
     """Soft-delete a product: it no longer appears in lists and can be undeleted.
-    Errors: PRODUCT_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH.
+    Errors: PRODUCT_NOT_FOUND, ETAG_MISMATCH.
     """
     UndeleteProduct: _grpc.UnaryUnaryMultiCallable[_products_pb2.UndeleteProductRequest, _products_pb2.Product]
     """Undelete a product.
@@ -138,7 +138,7 @@ class ProductServiceStub:
     """
     DeleteVariant: _grpc.UnaryUnaryMultiCallable[_products_pb2.DeleteVariantRequest, _products_pb2.Variant]
     """Soft-delete a variant: it no longer appears in lists and can be undeleted.
-    Errors: VARIANT_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH, RESOURCE_IN_USE.
+    Errors: VARIANT_NOT_FOUND, ETAG_MISMATCH, RESOURCE_IN_USE.
     """
     UndeleteVariant: _grpc.UnaryUnaryMultiCallable[_products_pb2.UndeleteVariantRequest, _products_pb2.Variant]
     """Undelete a variant.
@@ -204,7 +204,7 @@ class ProductServiceAsyncStub(ProductServiceStub):
     """
     DeleteCategory: _aio.UnaryUnaryMultiCallable[_products_pb2.DeleteCategoryRequest, _products_pb2.Category]  # type: ignore[assignment]
     """Soft-delete a category: it no longer appears in lists and can be undeleted.
-    Errors: CATEGORY_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH, RESOURCE_IN_USE.
+    Errors: CATEGORY_NOT_FOUND, ETAG_MISMATCH, RESOURCE_IN_USE.
     """
     UndeleteCategory: _aio.UnaryUnaryMultiCallable[_products_pb2.UndeleteCategoryRequest, _products_pb2.Category]  # type: ignore[assignment]
     """Undelete a category.
@@ -240,7 +240,7 @@ class ProductServiceAsyncStub(ProductServiceStub):
     """
     DeleteProduct: _aio.UnaryUnaryMultiCallable[_products_pb2.DeleteProductRequest, _products_pb2.Product]  # type: ignore[assignment]
     """Soft-delete a product: it no longer appears in lists and can be undeleted.
-    Errors: PRODUCT_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH.
+    Errors: PRODUCT_NOT_FOUND, ETAG_MISMATCH.
     """
     UndeleteProduct: _aio.UnaryUnaryMultiCallable[_products_pb2.UndeleteProductRequest, _products_pb2.Product]  # type: ignore[assignment]
     """Undelete a product.
@@ -278,7 +278,7 @@ class ProductServiceAsyncStub(ProductServiceStub):
     """
     DeleteVariant: _aio.UnaryUnaryMultiCallable[_products_pb2.DeleteVariantRequest, _products_pb2.Variant]  # type: ignore[assignment]
     """Soft-delete a variant: it no longer appears in lists and can be undeleted.
-    Errors: VARIANT_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH, RESOURCE_IN_USE.
+    Errors: VARIANT_NOT_FOUND, ETAG_MISMATCH, RESOURCE_IN_USE.
     """
     UndeleteVariant: _aio.UnaryUnaryMultiCallable[_products_pb2.UndeleteVariantRequest, _products_pb2.Variant]  # type: ignore[assignment]
     """Undelete a variant.
@@ -389,7 +389,7 @@ class ProductServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_products_pb2.Category, _abc.Awaitable[_products_pb2.Category]]:
         """Soft-delete a category: it no longer appears in lists and can be undeleted.
-        Errors: CATEGORY_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH, RESOURCE_IN_USE.
+        Errors: CATEGORY_NOT_FOUND, ETAG_MISMATCH, RESOURCE_IN_USE.
         """
 
     @_abc_1.abstractmethod
@@ -479,7 +479,7 @@ class ProductServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_products_pb2.Product, _abc.Awaitable[_products_pb2.Product]]:
         """Soft-delete a product: it no longer appears in lists and can be undeleted.
-        Errors: PRODUCT_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH.
+        Errors: PRODUCT_NOT_FOUND, ETAG_MISMATCH.
         """
 
     @_abc_1.abstractmethod
@@ -571,7 +571,7 @@ class ProductServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_products_pb2.Variant, _abc.Awaitable[_products_pb2.Variant]]:
         """Soft-delete a variant: it no longer appears in lists and can be undeleted.
-        Errors: VARIANT_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH, RESOURCE_IN_USE.
+        Errors: VARIANT_NOT_FOUND, ETAG_MISMATCH, RESOURCE_IN_USE.
         """
 
     @_abc_1.abstractmethod

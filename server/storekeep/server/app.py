@@ -30,6 +30,7 @@ from storekeep.server.interceptors.errors import map_errors
 from storekeep.server.interceptors.forwarding import Forwarding
 from storekeep.server.interceptors.freshness import enforce_freshness
 from storekeep.server.interceptors.rate_limits import Rate, RateLimits, parse_rates
+from storekeep.server.interceptors.read_masks import apply_read_masks
 from storekeep.server.interceptors.request_log import request_log
 from storekeep.server.interceptors.validation import validate_requests
 from storekeep.server.jobs.periodic import (
@@ -243,6 +244,7 @@ class App:
             "caller_limits": limits.limit_callers,
             "validation": validate_requests(message_size_max_bytes=settings.message_size_max_bytes),
             "freshness": None if parse_sqlite_path(settings.database) else enforce_freshness,
+            "read_masks": apply_read_masks,
         }
 
     def _make_routes(self, handlers: Mapping[str, Any]) -> dict[str, Route]:
@@ -415,7 +417,13 @@ class App:
         """Return the state and the counts of this process."""
         stored = Counts(commits=self.store.commits, writes=self.store.writes)
         counts = add_counts([self._counts.counts(), stored])
-        return Report(self._health.state, serves_writes=self.serves_writes, queued=self.store.queued, counts=counts)
+        return Report(
+            self._health.state,
+            serves_writes=self.serves_writes,
+            queued=self.store.queued,
+            counts=counts,
+            log_bytes=self.store.driver.measure_log(),
+        )
 
     def stop(self, *, replaced: bool = False) -> None:
         """Drain and stop: report NOT_SERVING, let running calls finish, and make their writes durable.

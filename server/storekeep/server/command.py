@@ -24,6 +24,7 @@ from storekeep.server.domain.audit.checkpoints import InvalidCheckpoint, sign_he
 from storekeep.server.domain.audit.checkpoints import find_latest_checkpoint as latest_checkpoint
 from storekeep.server.domain.audit.checkpoints import format_checkpoint as write_checkpoint
 from storekeep.server.domain.audit.checkpoints import parse_checkpoint as read_checkpoint
+from storekeep.server.domain.integrity.search_documents import rebuild_documents
 from storekeep.server.domain.integrity.verification import verify
 from storekeep.server.domain.keys.audit_chain import AuditChain
 from storekeep.server.process.addresses import check_addresses
@@ -183,6 +184,16 @@ def run_verify(loaded: LoadedSettings, args: argparse.Namespace) -> int:
     return FAILED if broken else DONE
 
 
+def run_reindex(loaded: LoadedSettings, _args: argparse.Namespace) -> int:
+    """Rebuild all search documents."""
+    settings = loaded.settings
+    check_schema(settings.database)
+    with closing(open_store(settings.database, limits=settings.database_limits)) as store:
+        count = rebuild_documents(store)
+    print_line(f"{hide_password(settings.database)}: rebuilt the text indexes; {count} documents were out of date.")
+    return DONE
+
+
 def _read_audit_chain(settings: Settings) -> AuditChain | None:
     """Return the audit chain, or None if there is no secret, which `verify` must not create."""
     try:
@@ -314,6 +325,11 @@ COMMANDS: dict[str, Command] = {
         "storekeep-server verify --since monday.checkpoint",
         run_verify,
         (Argument("--since", "path of an exported checkpoint that the audit log must contain", "FILE"),),
+    ),
+    "reindex": Command(
+        "Rebuild the text indexes and search documents of products and customers, also while the database is served.",
+        "storekeep-server reindex",
+        run_reindex,
     ),
     "export-checkpoint": Command(
         "Sign the head of the audit log and write the checkpoint to a file. Keep the file off this host.",

@@ -109,7 +109,7 @@ def test_deleted_service_account_is_hidden_locked_and_can_come_back(admin):
     update = update_request("shop", "display_name", display_name="New")
     assert admin.refusal("UpdateServiceAccount", update).reason == "RESOURCE_DELETED"
     again = pb.DeleteServiceAccountRequest(name=name)
-    assert admin.refusal("DeleteServiceAccount", again).reason == "RESOURCE_DELETED"
+    assert admin.refusal("DeleteServiceAccount", again).reason == "SERVICE_ACCOUNT_NOT_FOUND"
     back = admin("UndeleteServiceAccount", pb.UndeleteServiceAccountRequest(name=name))
     assert not back.HasField("delete_time")
     undelete = pb.UndeleteServiceAccountRequest(name=name)

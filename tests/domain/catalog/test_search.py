@@ -1,4 +1,4 @@
-"""Product search: all words must match, the last one as a prefix; products off sale are not found."""
+"""Search of products and customers: all words must match, the last one as a prefix; pages hold still."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from storekeep.v1 import products_pb2
+from storekeep.v1 import addresses_pb2, customers_pb2, products_pb2
+from tests.support.records import Records
 from tests.support.refusals import refusal, refused
-from tests.support.resources import PRODUCT, VARIANT
+from tests.support.resources import CUSTOMER, PRODUCT, VARIANT
 from tests.support.shops import Shop
 
 
@@ -120,6 +121,39 @@ def test_pages_give_every_hit_once(shop: Shop, page_size: int):
     assert set(names) == made
 
 
+def test_pages_hold_still_while_other_products_change(shop: Shop):
+    mark = make_word()
+    made = [shop.product(display_name=mark).name for _ in range(10)]
+    names: list[str] = []
+    token = ""
+    while token or not names:
+        page = search(shop, mark, page_size=3, page_token=token)
+        names += [product.name for product in page.products]
+        token = page.next_page_token
+        shop.product(display_name="An unrelated product", description=f"{make_word()} " * 30)
+        shop.product(display_name=f"{mark} {make_word()} and more", description=mark)
+        PRODUCT.do(shop, "Delete", shop.product(display_name=mark).name)
+    assert names[:10] == made
+    assert len(names) == len(set(names))
+
+
+def test_words_in_the_name_come_first_then_short_names(shop: Shop):
+    mark = make_word()
+    described = shop.product(display_name="Cup", description=mark).name
+    long = shop.product(display_name=f"A long name of a {mark}").name
+    short = shop.product(display_name=f"Red {mark}").name
+    assert list_found_names(shop, mark) == [short, long, described]
+
+
+def test_change_of_a_price_leaves_the_index_alone(shop: Shop, records: Records):
+    variant = shop.variant()
+    before = records.rows("SELECT * FROM product_documents ORDER BY id")
+    variant.tax_class = "reduced"
+    VARIANT.update(shop, variant, "tax_class")
+    assert records.rows("SELECT * FROM product_documents ORDER BY id") == before
+    assert list_found_names(shop, variant.sku) == [variant.name.partition("/variants/")[0]]
+
+
 def test_page_token_of_another_query_is_refused(shop: Shop):
     mark = make_word()
     for _ in range(2):
@@ -137,10 +171,10 @@ def test_query_out_of_bounds_is_refused(shop: Shop, query: str):
     assert list(refusal.violations) == ["query"]
 
 
-@pytest.mark.parametrize("page_size", [-1, 101])
-def test_page_size_out_of_bounds_is_refused(shop: Shop, page_size: int):
+def test_negative_page_size_is_refused_and_one_above_the_largest_is_reduced(shop: Shop):
     with refused("INVALID_FIELD"):
-        search(shop, "tea", page_size=page_size)
+        search(shop, "tea", page_size=-1)
+    assert search(shop, "tea", page_size=101) == search(shop, "tea", page_size=100)
 
 
 OPERATORS = (
@@ -172,3 +206,64 @@ def test_operators_of_the_index_are_plain_text(shop: Shop, query: str):
 @given(query=st.text(min_size=1, max_size=200))
 def test_any_query_is_answered(shop: Shop, query: str):
     assert refusal(search, shop, query) is None
+
+
+# -- customers
+
+
+def list_found_customers(shop: Shop, query: str, **fields) -> list[str]:
+    request = customers_pb2.SearchCustomersRequest(query=query, **fields)
+    return [customer.name for customer in shop.customers.SearchCustomers(request).customers]
+
+
+def test_customer_is_found_by_name_id_email_phone_and_address(shop: Shop):
+    mark = make_word()
+    address = addresses_pb2.Address(
+        recipient=f"R{mark}", address_lines=[f"Straße{mark} 5"], locality=f"L{mark}", region_code="DE"
+    )
+    customer = shop.customer(
+        display_name=f"Zoë O'{mark}",
+        email=f"zoe.{mark}@example.com",
+        phone=f"+49 30 {mark}-77",
+        addresses=[customers_pb2.CustomerAddress(label="home", address=address)],
+    )
+    queries = (
+        f"zoe o{mark}",
+        f"zoe.{mark}@example.com",
+        f"{mark} example",
+        f"49 30 {mark}77",
+        customer.name.removeprefix("customers/"),
+        f"strasse{mark} l{mark}",
+        f"r{mark}",
+    )
+    for query in queries:
+        assert list_found_customers(shop, query) == [customer.name], query
+
+
+def test_customer_is_found_by_what_it_is_now_and_not_when_deleted(shop: Shop):
+    old, new = make_word(), make_word()
+    customer = shop.customer(display_name=old)
+    customer.email = f"{new}@example.com"
+    customer.display_name = "Changed"
+    CUSTOMER.update(shop, customer, "display_name", "email")
+    assert list_found_customers(shop, old) == []
+    assert list_found_customers(shop, new) == [customer.name]
+    CUSTOMER.do(shop, "Delete", customer.name)
+    assert list_found_customers(shop, new) == []
+    assert list_found_customers(shop, new, show_deleted=True) == [customer.name]
+    CUSTOMER.do(shop, "Undelete", customer.name)
+    assert list_found_customers(shop, new) == [customer.name]
+
+
+def test_pages_of_customers_give_each_once(shop: Shop):
+    mark = make_word()
+    made = [shop.customer(display_name=f"Ada {mark}").name for _ in range(5)]
+    names: list[str] = []
+    token = ""
+    while token or not names:
+        request = customers_pb2.SearchCustomersRequest(query=f"ada {mark}", page_size=2, page_token=token)
+        page = shop.customers.SearchCustomers(request)
+        names += [customer.name for customer in page.customers]
+        token = page.next_page_token
+        shop.customer(display_name=f"Other {make_word()}")
+    assert names == made

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
 
+from storekeep.server.domain.integrity.search_documents import check_documents
 from storekeep.server.domain.integrity.verification import Finding, verify
 from storekeep.server.domain.orders.cancellations import cancel_order
 from storekeep.server.domain.orders.changes import confirm_order
@@ -17,7 +19,9 @@ from storekeep.server.domain.samples import load_sample
 from storekeep.server.domain.stock.expiry import set_expirers
 from storekeep.server.domain.stock.levels import adjust_stock
 from storekeep.server.domain.stock.reservations import NewReservation, release_reservation, reserve
+from storekeep.server.runtime.words import parse_query
 from storekeep.server.store.opening import open_store
+from storekeep.server.store.tables.search import PRODUCT_INDEX
 from storekeep.server.wiring.expirers import EXPIRERS
 from tests.support import postgres
 from tests.support.databases import Database, new_database
@@ -110,11 +114,16 @@ BREACHES = (
     ("replies", "UPDATE replies SET entry = 999", "its entry 999 is missing"),
     ("event-sequence", "DELETE FROM audit_entries WHERE sequence = 3", "events: number 3 is missing, before 4"),
     (
-        "product-search",
+        "search-documents",
         "DELETE FROM product_documents WHERE product_id = 'mug'",
         "products/mug: its search document is m",
     ),
-    ("product-search", "UPDATE products SET display_name = 'Jug' WHERE id = 'mug'", "document is out of date"),
+    ("search-documents", "UPDATE products SET display_name = 'Jug' WHERE id = 'mug'", "document is out of date"),
+    (
+        "search-documents",
+        "UPDATE customer_documents SET length = 9",
+        "customers/ada-marsh: its search document is out of",
+    ),
     ("audit-chain", "UPDATE audit_entries SET actor = 'nobody' WHERE sequence = 4", "auditEntries/4:"),
     ("audit-guards", "DROP TRIGGER {guard}", "the trigger audit_entries_kept is missing"),
     ("audit-guards", "NEUTERED {guard}", "the trigger audit_entries_kept was changed"),
@@ -151,7 +160,7 @@ def sound(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dat
         reserve(store, CALL, NewReservation((("MUG-BLUE", units), ("TIN-RED", 1)))) for units in (4, 2, 1)
     )
     release_reservation(store, CALL, given_back.id)
-    place(store, "ada-marsh", ("MUG-BLUE", 1), reservation_id=sold.id)
+    place(store, "ada-marsh", ("MUG-BLUE", 1), reservation_ids=(sold.id,))
     once = replace(CALL, request_id="7f3c", fingerprint=b"x")
     adjust_stock(store, once, ("main", "MUG-BLUE"), quantity_delta=-1, reason="broken")
     store.close()
@@ -273,3 +282,18 @@ def test_verify_of_a_missing_database_is_refused(engine, tmp_path):
     missing = {"sqlite": "", "postgresql": postgres.get_run_postgres().url("missing")}[engine]
     assert run_command("verify", data_dir=tmp_path, database_url=missing).returncode == 1
     assert list(tmp_path.glob("*.db")) == []
+
+
+def test_reindex_command_rebuilds_what_verify_reports(database, tmp_path):
+    with database.opened() as session:
+        session.run("DELETE FROM product_documents WHERE product_id = 'mug'")
+        session.run("UPDATE customer_documents SET title = 'x'")
+        if database.engine == "sqlite":
+            session.run("INSERT INTO product_search (product_search) VALUES ('delete-all')")
+    with closing(open_store(database.url)) as store:
+        assert list(check_documents(store))
+        rebuilt = run_command("reindex", data_dir=tmp_path, database_url=database.url)
+        assert rebuilt.returncode == 0, rebuilt.stderr
+        assert list(check_documents(store)) == []
+        hits = store.read(partial(PRODUCT_INDEX.search, condition=parse_query("mug-blue"), after=(0, 0), limit=9))
+        assert [hit.key for hit in hits] == ["mug"]

@@ -77,6 +77,13 @@ def copy_with(order: pb.HistoricOrder, **fields: Any) -> pb.HistoricOrder:
     return copy
 
 
+def copy_without(order: pb.HistoricOrder, field: str) -> pb.HistoricOrder:
+    """Return a copy of the order without a field."""
+    copy = copy_with(order)
+    copy.ClearField(field)
+    return copy
+
+
 # -- shipped orders
 
 
@@ -88,6 +95,42 @@ def test_import_takes_an_order_over_with_its_number_prices_and_dates(shop: Shop)
     assert [(one.sku, one.quantity, one.fulfilled_quantity) for one in order.lines] == [(wanted.lines[0].sku, 3, 3)]
     assert (order.lines[0].unit_price, order.lines[0].total) == (money("7"), money("21"))
     assert (order.shipping, order.total, order.shipping_address) == (money("4.50"), money("25.50"), ADDRESS)
+
+
+def test_import_takes_over_what_describes_the_order(shop: Shop):
+    fields = {
+        "billing_address": ADDRESS,
+        "email": "ann@devon.example",
+        "phone": "+44 1",
+        "labels": {"channel": "telephone"},
+        "ship_by_time": seconds(PLACED_S),
+        "deliver_by_time": seconds(PLACED_S + 1),
+    }
+    wanted = historic(shop, **fields)
+    wanted.lines[0].cancelled_quantity = 3
+    order = import_order(shop, wanted)
+    assert {name for name, value in fields.items() if getattr(order, name) != value} == set()
+    assert import_outcomes(shop, wanted) == [ALREADY_THERE]
+    for name in fields:
+        assert import_problem(shop, copy_without(wanted, name)) == "NUMBER_TAKEN"
+    assert import_problem(shop, copy_with(wanted, deliver_by_time=seconds(PLACED_S - 1))) == "TIME"
+
+
+def test_imported_order_has_no_contacts_of_today(shop: Shop):
+    customer = shop.customer(email="ann@devon.example", phone="+44 1")
+    order = import_order(shop, historic(shop, customer=customer.name, **SHIPPED))
+    assert (order.email, order.phone) == ("", "")
+
+
+def test_order_that_was_corrected_since_its_import_is_already_there(shop: Shop):
+    wanted = historic(shop, **SHIPPED)
+    order = import_order(shop, wanted)
+    (shipped,) = shop.orders.ListFulfillments(pb.ListFulfillmentsRequest(parent=order.name)).fulfillments
+    shop.orders.UpdateOrder(pb.UpdateOrderRequest(order=pb.Order(name=order.name, note="Corrected.")))
+    parcels = [pb.Parcel(tracking_number=number) for number in ("P-1", "P-2")]
+    corrected = pb.Fulfillment(name=shipped.name, carrier="Post", parcels=parcels)
+    shop.orders.UpdateFulfillment(pb.UpdateFulfillmentRequest(fulfillment=corrected))
+    assert import_outcomes(shop, wanted) == [ALREADY_THERE]
 
 
 def test_shipped_order_has_its_fulfilment(shop: Shop, records: Records):
@@ -157,6 +200,37 @@ def test_order_that_was_cancelled_whole_is_cancelled_and_ships_nothing(shop: Sho
     order = import_order(shop, historic(shop, line(shop.variant().sku, cancelled_quantity=3), **SHIPPED))
     assert (order.state, order.total) == (pb.ORDER_STATE_CANCELLED, money("0"))
     assert records.value("SELECT COUNT(*) FROM fulfillments WHERE order_id = ?", order.name.partition("/")[2]) == 0
+
+
+def test_partly_shipped_order_ships_its_units_and_takes_stock_for_the_others(shop: Shop, records: Records):
+    sku, other = shop.variant(stock=5).sku, shop.variant(stock=5).sku
+    lines = line(sku, quantity=4, cancelled_quantity=1, shipped_quantity=2), line(other, shipped_quantity=0)
+    wanted = historic(shop, *lines, **SHIPPED)
+    order = import_order(shop, wanted)
+    assert order.state == pb.ORDER_STATE_PARTIALLY_FULFILLED
+    assert [(one.fulfilled_quantity, one.open_quantity) for one in order.lines] == [(2, 1), (0, 3)]
+    assert (shop.level(sku).on_hand, shop.level(sku).allocated, shop.level(other).allocated) == (5, 1, 3)
+    shipped = records.rows(
+        "SELECT line_number, quantity FROM fulfillment_lines JOIN fulfillments ON fulfillments.id = fulfillment_id"
+        " WHERE order_id = ?",
+        order.name.partition("/")[2],
+    )
+    assert [tuple(row) for row in shipped] == [(1, 2)]
+    shop.ship(shop.fulfill(order))
+    assert shop.get_order(order).state == pb.ORDER_STATE_FULFILLED
+    assert import_outcomes(shop, wanted) == [ALREADY_THERE]
+    wanted.lines[0].shipped_quantity = 3
+    assert import_problem(shop, wanted) == "NUMBER_TAKEN"
+
+
+@pytest.mark.parametrize(
+    ("fields", "order_fields"),
+    [({"shipped_quantity": 3, "cancelled_quantity": 1}, SHIPPED), ({"shipped_quantity": 1}, {})],
+    ids=["more than remain", "no ship time"],
+)
+def test_shipped_units_that_cannot_be_are_refused(fields: dict[str, Any], order_fields: dict[str, Any], shop: Shop):
+    wanted = historic(shop, line(shop.variant(stock=5).sku, **fields), **order_fields)
+    assert import_problem(shop, wanted) == "AMOUNT"
 
 
 # -- open orders
@@ -361,7 +435,7 @@ def test_problem_refuses_an_order_alone_and_leaves_nothing_of_it(case: str, shop
 
 def test_every_problem_is_provoked():
     provoked = {f"ORDER_IMPORT_PROBLEM_{problem}" for problem, _ in PROBLEMS.values()}
-    elsewhere = {"UNSPECIFIED", "NUMBER_TAKEN", "OUT_OF_STOCK"}
+    elsewhere = {"UNSPECIFIED", "NUMBER_TAKEN", "REFERENCE_TAKEN", "OUT_OF_STOCK"}
     assert provoked | {f"ORDER_IMPORT_PROBLEM_{name}" for name in elsewhere} == set(pb.OrderImportProblem.keys())
 
 

@@ -9,31 +9,41 @@ from typing import Any
 
 import pytest
 
-from storekeep.server.domain.errors import DomainError, IllegalState, OrderHeld, OutOfStock
+from storekeep.server.domain.addresses import Address
+from storekeep.server.domain.errors import DomainError, FieldNotChangeable, IllegalState, OrderHeld, OutOfStock
 from storekeep.server.domain.integrity.verification import verify
 from storekeep.server.domain.keys.keyrings import Keyring
+from storekeep.server.domain.money import Money
 from storekeep.server.domain.orders.cancellations import cancel_order, cancel_order_lines
 from storekeep.server.domain.orders.changes import complete_order, confirm_order, hold_order, resume_order
 from storekeep.server.domain.orders.edits import Edit, apply_order_edit
 from storekeep.server.domain.orders.fulfillments import (
+    FULFILLMENT_CHANGEABLE,
     FULFILLMENT_STEPS,
     LineUnits,
+    Parcel,
     cancel_fulfillment,
     create_fulfillment,
     deliver_fulfillment,
     get_fulfillment,
+    list_fulfillments,
+    restock_fulfillment,
     ship_fulfillment,
+    update_fulfillment,
 )
 from storekeep.server.domain.orders.history import list_order_history
 from storekeep.server.domain.orders.orders import Order, get_order, list_orders
 from storekeep.server.domain.orders.states import (
+    CHANGEABLE,
     EDITABLE,
     FULFILLABLE,
     HOLDS_STOCK,
     ORDER_STATES,
     ORDER_STEPS,
+    RESTOCK_STEPS,
     TERMINAL_STATES,
 )
+from storekeep.server.domain.orders.updates import update_order
 from storekeep.server.domain.samples import load_sample
 from storekeep.server.domain.standard.lists import ListRequest
 from storekeep.server.domain.standard.pages import PageTokens
@@ -194,8 +204,15 @@ FULFILLMENT_ACTIONS = {
     "SHIPPED": ship_fulfillment,
     "DELIVERED": deliver_fulfillment,
     "CANCELLED": cancel_fulfillment,
+    "RESTOCKED": restock_fulfillment,
 }
-PATHS = {"PENDING": (), "SHIPPED": ("SHIPPED",), "DELIVERED": ("SHIPPED", "DELIVERED"), "CANCELLED": ("CANCELLED",)}
+PATHS = {
+    "PENDING": (),
+    "SHIPPED": ("SHIPPED",),
+    "DELIVERED": ("SHIPPED", "DELIVERED"),
+    "CANCELLED": ("CANCELLED",),
+    "RESTOCKED": ("SHIPPED", "RESTOCKED"),
+}
 
 
 @pytest.mark.parametrize("state", FULFILLMENT_STEPS)
@@ -212,6 +229,92 @@ def test_fulfillment_steps_exactly_where_the_table_has_it(desk: Desk, state: str
             FULFILLMENT_ACTIONS[wanted](desk.store, CALL, key)
         assert (refused.value.state, refused.value.wanted) == (state, wanted)
     assert get_fulfillment(desk.store, key).state == (wanted if wanted in FULFILLMENT_STEPS[state] else state)
+    assert desk.broken() == []
+
+
+# -- updates and restocking
+
+VALUES: dict[str, Any] = {
+    "shipping_address": Address(region_code="IE"),
+    "billing_address": Address(region_code="AT"),
+    "shipping": Money("EUR", 490),
+    "ship_by_time": 1,
+    "deliver_by_time": 2,
+    "email": "new@shop.example",
+    "phone": "1",
+    "external_reference": "web-7",
+    "note": "Ring twice.",
+    "labels": {"gift": "yes"},
+}
+"""A new value of each field of an order that can change."""
+FULFILLMENT_VALUES: dict[str, Any] = {"carrier": "Post", "parcels": (Parcel("P-1"),)}
+
+
+@pytest.mark.parametrize("state", ORDER_STATES)
+def test_field_changes_exactly_in_its_states(desk: Desk, state: str):
+    assert VALUES.keys() == CHANGEABLE.keys()
+    order = IN_STATE[state](desk)
+    for field_name, value in VALUES.items():
+        before = desk.get(order)
+        if state in CHANGEABLE[field_name]:
+            assert update_order(desk.store, CALL, order.id, {field_name: value}).version == before.version + 1
+            assert desk.get(order).state == state
+            continue
+        with pytest.raises(FieldNotChangeable) as refused:
+            update_order(desk.store, CALL, order.id, {field_name: value})
+        assert (refused.value.field, refused.value.state) == (field_name, state)
+        assert desk.get(order) == before
+    assert desk.broken() == []
+
+
+@pytest.mark.parametrize("state", FULFILLMENT_STEPS)
+def test_field_of_a_fulfillment_changes_exactly_in_its_states(desk: Desk, state: str):
+    assert FULFILLMENT_VALUES.keys() == FULFILLMENT_CHANGEABLE.keys()
+    order = make_confirmed(desk)
+    key = (order.id, create_fulfillment(desk.store, CALL, order.id, lines=ONE).id)
+    for step in PATHS[state]:
+        FULFILLMENT_ACTIONS[step](desk.store, CALL, key)
+    for field_name, value in FULFILLMENT_VALUES.items():
+        if state in FULFILLMENT_CHANGEABLE[field_name]:
+            update_fulfillment(desk.store, CALL, key, {field_name: value})
+            continue
+        with pytest.raises(FieldNotChangeable):
+            update_fulfillment(desk.store, CALL, key, {field_name: value})
+    assert desk.broken() == []
+
+
+def test_update_of_an_order_past_its_expiry_writes_the_expiry_first(desk: Desk):
+    order = desk.order()
+    desk.pass_time(TTL_US)
+    updated = update_order(desk.store, CALL, order.id, {"labels": {"lost": "yes"}}, etag="v1")
+    assert (updated.state, updated.version, updated.labels) == ("EXPIRED", 3, {"lost": "yes"})
+    assert desk.get(order) == updated
+    history = list_order_history(desk.store, ListRequest(parent=order.name), tokens=TOKENS).items
+    assert [change.actor for change in history[1:]] == ["system/expiry", CALL.caller.subject]
+    assert get_level(desk.store, ("main", "MUG-BLUE")).allocated == 0
+    assert desk.broken() == []
+    with pytest.raises(FieldNotChangeable):
+        update_order(desk.store, CALL, order.id, {"phone": "1"})
+
+
+def test_restocking_leads_back_exactly_where_the_table_has_it(desk: Desk):
+    found: dict[str, set[str]] = {}
+    for shipped in ((2, 0), (1, 1), (1,), (1, 0, 1)):
+        order = desk.order(("MUG-BLUE", 2), ("TIN-RED", 1))
+        confirm_order(desk.store, CALL, order.id)
+        keys = []
+        for quantity in shipped:
+            lines = (LineUnits(1, quantity),) if quantity else (LineUnits(2, 1),)
+            keys.append((order.id, create_fulfillment(desk.store, CALL, order.id, lines=lines).id))
+            ship_fulfillment(desk.store, CALL, keys[-1])
+        before = desk.get(order).state
+        restock_fulfillment(desk.store, CALL, keys[0])
+        found.setdefault(before, set()).add(desk.get(order).state)
+    order = make_fulfilled(desk)
+    key = (order.id, list_fulfillments(desk.store, ListRequest(parent=order.id), tokens=TOKENS).items[0].id)
+    restock_fulfillment(desk.store, CALL, key)
+    found["FULFILLED"].add(desk.get(order).state)
+    assert found == {state: set(steps) for state, steps in RESTOCK_STEPS.items()}
     assert desk.broken() == []
 
 
@@ -357,7 +460,7 @@ def test_expired_orders_are_listed_as_such(desk: Desk):
 
 def test_expiry_is_listed_in_the_history(desk: Desk):
     order = make_expired(desk)
-    history = list_order_history(desk.store, order.id, page_size=9, page_token="", tokens=TOKENS).items
+    history = list_order_history(desk.store, ListRequest(parent=order.name), tokens=TOKENS).items
     last = history[-1]
     assert (last.method, last.actor, last.from_state, last.to_state) == (
         "ExpirePromises",
@@ -382,7 +485,7 @@ def make_reservation_cases(desk: Desk, lines: int) -> dict[str, tuple[Callable[[
         "reserve": (lambda: None, lambda _: make_reservation()),
         "release": (make_reservation, lambda key: release_reservation(store, CALL, key)),
         "commit": (make_reservation, lambda key: commit(store, CALL, key)),
-        "order": (make_reservation, lambda key: place(store, "ada-marsh", *requested, reservation_id=key)),
+        "order": (make_reservation, lambda key: place(store, "ada-marsh", *requested, reservation_ids=(key,))),
     }
 
 
@@ -421,6 +524,12 @@ def count_statements(desk: Desk, lines: int) -> dict[str, int]:
         "create fulfillment": (make_confirmed_order, lambda order: create_fulfillment(store, CALL, order.id)),
         "ship": (make_pending, lambda key: ship_fulfillment(store, CALL, key)),
         "deliver": (make_shipped, lambda key: deliver_fulfillment(store, CALL, key)),
+        "update": (make_order, lambda order: update_order(store, CALL, order.id, VALUES)),
+        "update fulfillment": (
+            make_shipped,
+            lambda key: update_fulfillment(store, CALL, key, {"parcels": tuple(Parcel(f"P{n}") for n in range(lines))}),
+        ),
+        "restock": (make_shipped, lambda key: restock_fulfillment(store, CALL, key)),
     }
     actions |= make_reservation_cases(desk, lines)
     counts = {}

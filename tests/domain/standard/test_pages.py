@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from operator import attrgetter
+from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
+from storekeep.server.domain.catalog.products import LISTING, PRODUCTS
+from storekeep.server.domain.keys.keyrings import Keyring
+from storekeep.server.domain.samples import load_sample
+from storekeep.server.domain.standard import lists
+from storekeep.server.domain.standard.lists import ListRequest
+from storekeep.server.domain.standard.pages import PageTokens
+from storekeep.server.domain.stock.expiry import set_expirers
+from storekeep.server.store.opening import open_store
+from storekeep.server.wiring.expirers import EXPIRERS
 from storekeep.v1 import inventory_pb2, orders_pb2, products_pb2
+from tests.support.databases import new_database
 from tests.support.refusals import refused
 from tests.support.resources import KINDS, Kind
 from tests.support.shops import Shop, new_id
@@ -125,6 +137,7 @@ SORTED_BY = {
     "create_time": read_time("create_time"),
     "update_time": read_time("update_time"),
 }
+UPDATED = {"update_time": read_time("update_time")}
 LISTS = (
     *(
         List(
@@ -142,7 +155,7 @@ LISTS = (
         lambda **fields: inventory_pb2.ListStockLevelsRequest(parent="locations/-", **fields),
         "stock_levels",
         _levels,
-        {name: attrgetter(name) for name in ("sku", "available", "on_hand")},
+        {name: attrgetter(name) for name in ("sku", "available", "on_hand")} | UPDATED,
     ),
     List(
         "ListStockMovements",
@@ -157,14 +170,15 @@ LISTS = (
         inventory_pb2.ListReservationsRequest,
         "reservations",
         _reservations,
-        {"create_time": read_time("create_time"), "expire_time": read_time("expire_time")},
+        {"create_time": read_time("create_time"), "expire_time": read_time("expire_time")} | UPDATED,
     ),
     List(
         "ListOrders",
         orders_pb2.ListOrdersRequest,
         "orders",
         _orders,
-        {"create_time": read_time("create_time"), "total": lambda order: (order.total.units, order.total.nanos)},
+        {"create_time": read_time("create_time"), "total": lambda order: (order.total.units, order.total.nanos)}
+        | UPDATED,
     ),
 )
 each_list = pytest.mark.parametrize("listing", LISTS, ids=str)
@@ -348,11 +362,20 @@ def test_page_token_of_another_server_is_refused(shop: Shop, make_server):
 
 
 @each_list
-@pytest.mark.parametrize("page_size", [-1, -(2**31), 1001, 2**31 - 1])
-def test_page_size_out_of_bounds_is_refused(shop: Shop, listing: List, page_size: int):
+@pytest.mark.parametrize("page_size", [-1, -(2**31)])
+def test_negative_page_size_is_refused(shop: Shop, listing: List, page_size: int):
     with refused("INVALID_FIELD") as refusal:
         listing.page(shop, page_size=page_size)
     assert list(refusal.violations) == ["page_size"]
+
+
+@each_list
+@pytest.mark.parametrize("page_size", [1001, 2**31 - 1])
+def test_page_size_above_the_largest_is_reduced(shop: Shop, listing: List, page_size: int):
+    filter_text = listing.make(shop)
+    largest = listing.page(shop, filter=filter_text, page_size=1000)
+    assert len(getattr(largest, listing.items)) == ROWS
+    assert listing.page(shop, filter=filter_text, page_size=page_size) == largest
 
 
 @each_list
@@ -364,3 +387,70 @@ def test_order_by_that_cannot_be_is_refused(shop: Shop, listing: List, order_by:
     with refused("INVALID_ORDER_BY") as refusal:
         listing.page(shop, order_by=order_by)
     assert set(listing.sortable) == set(refusal.metadata["sortable"].split(", "))
+
+
+# -- totals
+
+
+@each_list
+def test_total_counts_the_rows_of_all_pages(shop: Shop, listing: List):
+    options = {"filter": listing.make(shop), "page_size": 2}
+    assert not listing.page(shop, **options).HasField("total_size")
+    first = listing.page(shop, **options, include_total_size=True)
+    second = listing.page(shop, **options, include_total_size=True, page_token=first.next_page_token)
+    assert (first.total_size, second.total_size) == (ROWS, ROWS)
+    assert not first.total_size_is_lower_bound
+    nothing = listing.page(shop, filter=f"({options['filter']}) AND NOT ({options['filter']})", include_total_size=True)
+    assert nothing.HasField("total_size")
+    assert nothing.total_size == 0
+
+
+def test_total_is_exact_up_to_its_bound_and_then_a_lower_bound(
+    engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    made = new_database(engine, tmp_path)
+    tokens, request = PageTokens(Keyring.from_secret(b"test")), ListRequest(page_size=1, include_total_size=True)
+    with closing(open_store(made.url)) as store:
+        set_expirers(store, EXPIRERS)
+        load_sample(store)
+        products = len(PRODUCTS.page(store, ListRequest(), listing=LISTING, tokens=tokens).items)
+        assert products > 1
+        for bound in (products + 1, products, products - 1):
+            monkeypatch.setattr(lists, "TOTAL_MAX", bound)
+            page = PRODUCTS.page(store, request, listing=LISTING, tokens=tokens)
+            assert (page.total_size, page.total_size_is_lower_bound) == (min(products, bound), bound < products)
+    made.remove()
+
+
+# -- lists of all parents (AIP-159)
+
+
+def test_notes_of_all_orders_are_listed_in_the_order_of_their_creation(shop: Shop):
+    orders = [shop.order().name for _ in range(2)]
+    notes = [
+        shop.orders.AddOrderNote(orders_pb2.AddOrderNoteRequest(parent=orders[number % 2], content="Call back."))
+        for number in range(4)
+    ]
+    request = orders_pb2.ListOrderNotesRequest(parent="orders/-", page_size=1000)
+    found = [note for note in shop.orders.ListOrderNotes(request).notes if note.name.partition("/notes/")[0] in orders]
+    assert found == notes
+    one = shop.orders.ListOrderNotes(orders_pb2.ListOrderNotesRequest(parent=orders[0])).notes
+    assert list(one) == notes[::2]
+    token = shop.orders.ListOrderNotes(orders_pb2.ListOrderNotesRequest(parent=orders[0], page_size=1)).next_page_token
+    with refused("INVALID_PAGE_TOKEN"):
+        shop.orders.ListOrderNotes(orders_pb2.ListOrderNotesRequest(parent="orders/-", page_token=token))
+
+
+# -- rows that change while a list is read
+
+
+def test_order_that_changes_while_paging_by_update_time_is_not_missed(shop: Shop):
+    customer = shop.customer().name
+    names = [shop.order(customer=customer).name for _ in range(4)]
+    options: dict[str, Any] = {"filter": f"customer = {customer}", "order_by": "update_time"}
+    first = shop.orders.ListOrders(orders_pb2.ListOrdersRequest(**options, page_size=2))
+    shop.confirm(first.orders[0])
+    shop.confirm(shop.orders.GetOrder(orders_pb2.GetOrderRequest(name=names[2])))
+    rest = shop.orders.ListOrders(orders_pb2.ListOrdersRequest(**options, page_token=first.next_page_token))
+    assert [order.name for order in first.orders] == names[:2]
+    assert [order.name for order in rest.orders] == [names[3], names[0], names[2]]

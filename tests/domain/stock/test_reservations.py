@@ -139,7 +139,7 @@ def test_expired_reservation_goes_nowhere(store: Store, clock: Clock, step: str)
         "extend": lambda: reservations.extend(store, CALL, made.id, ttl_us=SECOND),
         "release": lambda: reservations.release_reservation(store, CALL, made.id),
         "commit": lambda: reservations.commit(store, CALL, made.id),
-        "order": lambda: place_order(store, CALL, make_new_order(1, reservation_id=made.id)),
+        "order": lambda: place_order(store, CALL, make_new_order(1, reservation_ids=(made.id,))),
     }
     with pytest.raises(IllegalState) as refusal:
         steps[step]()
@@ -214,7 +214,7 @@ def test_adjustment_and_transfer_see_what_has_expired(store: Store, clock: Clock
 
 def test_order_takes_over_what_was_reserved(store: Store, database: Database):
     made = make_reservation(store, 10)
-    placed = place_order(store, CALL, make_new_order(10, reservation_id=made.id))
+    placed = place_order(store, CALL, make_new_order(10, reservation_ids=(made.id,)))
     kept = reservations.get_reservation(store, made.id)
     assert (kept.state, kept.order_id) == ("COMMITTED", placed.id)
     level = get_level(store, LEVEL)
@@ -233,7 +233,7 @@ def test_order_takes_over_what_was_reserved(store: Store, database: Database):
 @pytest.mark.parametrize("units", [4, 25])
 def test_order_takes_less_or_more_than_was_reserved(store: Store, units: int):
     made = make_reservation(store, 10)
-    place_order(store, CALL, make_new_order(units, reservation_id=made.id))
+    place_order(store, CALL, make_new_order(units, reservation_ids=(made.id,)))
     level = get_level(store, LEVEL)
     assert (level.reserved, level.allocated) == (0, units)
 
@@ -241,16 +241,16 @@ def test_order_takes_less_or_more_than_was_reserved(store: Store, units: int):
 def test_order_beyond_all_stock_leaves_the_reservation(store: Store):
     made = make_reservation(store, 10)
     with pytest.raises(OutOfStock):
-        place_order(store, CALL, make_new_order(31, reservation_id=made.id))
+        place_order(store, CALL, make_new_order(31, reservation_ids=(made.id,)))
     assert reservations.get_reservation(store, made.id).state == "ACTIVE"
     assert get_level(store, LEVEL).reserved == 10
 
 
 def test_reservation_goes_to_one_order(store: Store):
     made = make_reservation(store, 10)
-    place_order(store, CALL, make_new_order(1, reservation_id=made.id))
+    place_order(store, CALL, make_new_order(1, reservation_ids=(made.id,)))
     with pytest.raises(IllegalState):
-        place_order(store, CALL, make_new_order(1, reservation_id=made.id))
+        place_order(store, CALL, make_new_order(1, reservation_ids=(made.id,)))
 
 
 def test_order_with_a_reservation_costs_the_same_however_many_lines(store: Store):
@@ -258,7 +258,7 @@ def test_order_with_a_reservation_costs_the_same_however_many_lines(store: Store
     for number in (1, 20):
         lines = ((SKU, 1),) * number
         made = reservations.reserve(store, CALL, NewReservation(lines))
-        new = NewOrder("ada-marsh", lines, "EUR", reservation_id=made.id)
+        new = NewOrder("ada-marsh", lines, "EUR", reservation_ids=(made.id,))
         costs.add(len(record_statements(lambda new=new: place_order(store, CALL, new))))
     assert len(costs) == 1
 
@@ -323,6 +323,14 @@ def test_reserved_stock_cannot_be_ordered(shop: Shop):
         shop.order((sku, 2))
     shop.inventory.ReleaseReservation(inventory_pb2.ReleaseReservationRequest(name=made.name))
     shop.order((sku, 3))
+
+
+def test_line_split_across_locations_is_returned_as_it_is_read(shop: Shop):
+    sku = shop.variant(stock=2).sku
+    shop.adjust(sku, 3, location=shop.location(priority=9).name)
+    made = shop.reserve((sku, 5))
+    assert sorted(line.quantity for line in made.lines) == [2, 3]
+    assert shop.inventory.GetReservation(inventory_pb2.GetReservationRequest(name=made.name)) == made
 
 
 def test_reservation_stays_at_the_location_that_was_named(shop: Shop):

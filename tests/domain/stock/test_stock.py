@@ -139,9 +139,27 @@ def test_count_that_expected_nothing_makes_the_first_level(shop: Shop):
 def test_count_below_the_allocated_units_is_refused(shop: Shop):
     sku = shop.variant(stock=5).sku
     shop.order((sku, 3))
-    with refused("OUT_OF_STOCK"):
+    with refused("COUNT_BELOW_COMMITTED") as refusal:
         set_stock(shop, sku, 2)
+    facts = {key: refusal.metadata[key] for key in ("quantity", "reserved", "allocated", "backorder_limit")}
+    assert facts == {"quantity": "2", "reserved": "0", "allocated": "3", "backorder_limit": "0"}
     assert set_stock(shop, sku, 3).available == 0
+
+
+def test_loss_of_promised_units_can_be_recorded(shop: Shop):
+    sku = shop.variant(stock=5).sku
+    order = shop.order((sku, 4))
+    level = set_stock(shop, sku, 3, backorder_shortage=True, reason="one broken")
+    assert (level.on_hand, level.allocated, level.backorder_limit, level.available) == (3, 4, 1, 0)
+    assert [(m.quantity_delta, m.reason) for m in list_movements(shop, sku) if m.quantity_delta < 0] == [
+        (-2, "one broken")
+    ]
+    with refused("OUT_OF_STOCK"):
+        shop.order((sku, 1))
+    assert set_stock(shop, sku, 2, backorder_shortage=True).backorder_limit == 2
+    shop.cancel(order)
+    level = set_stock(shop, sku, 2, backorder_shortage=True)
+    assert (level.on_hand, level.allocated, level.backorder_limit) == (2, 0, 2), "enough is there: the limit stays"
 
 
 # -- reading

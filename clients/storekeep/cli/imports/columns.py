@@ -5,14 +5,17 @@ A column with the name of a target is mapped to it unless the command line overr
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 
-from storekeep.cli.imports.rows import ABSENT, Row
+from storekeep.cli.imports.rows import ABSENT, Row, RowReader
+from storekeep.cli.imports.spellings import ISO, NumberOutOfRange, Spelling
 
 LABEL_PREFIX = "label."
 """Prefix of label targets: `label.season` is the label `season`."""
+OPTION_PREFIX = "option."
+"""Prefix of option targets: `option.size` is the option `size` of a variant."""
 
 INTEGER_MAX = 10**9
 """Maximum integer in the contract, for units and grams."""
@@ -44,6 +47,7 @@ class Values:
 
     line: int
     by_target: Mapping[str, str]
+    spelling: Spelling = ISO
 
     def text(self, target: str) -> str | None:
         """Return the value, or None if it is absent."""
@@ -64,14 +68,28 @@ class Values:
 
         Raises: InvalidCell.
         """
+        number = self.signed_integer(target)
+        if number is not None and number < 0:
+            raise InvalidCell(f"{target}: {self.by_target[target]!r} is not a whole number, 0 or more")
+        return number
+
+    def signed_integer(self, target: str) -> int | None:
+        """Return the value as an integer, or None if it is absent.
+
+        Raises: InvalidCell.
+        """
         value = self.by_target.get(target)
         if value is None:
             return None
-        if not value.isascii() or not value.isdigit():
-            raise InvalidCell(f"{target}: {value!r} is not a whole number, 0 or more")
-        if len(value.lstrip("0")) > len(str(INTEGER_MAX)) or int(value) > INTEGER_MAX:
+        try:
+            number = self.spelling.parse_integer(value)
+        except NumberOutOfRange:
+            raise InvalidCell(f"{target}: more than {INTEGER_MAX}") from None
+        except ValueError as error:
+            raise InvalidCell(f"{target}: {_shorten(str(error))}") from None
+        if abs(number) > INTEGER_MAX:
             raise InvalidCell(f"{target}: more than {INTEGER_MAX}")
-        return int(value)
+        return number
 
     def decimal(self, target: str) -> Decimal | None:
         """Return the value as an exact decimal, or None if it is absent.
@@ -82,12 +100,22 @@ class Values:
         if value is None:
             return None
         try:
-            number = Decimal(value)
-        except InvalidOperation:
-            raise InvalidCell(f"{target}: {value!r} is not a number such as 1234.50") from None
-        if not number.is_finite() or "_" in value:
-            raise InvalidCell(f"{target}: {value!r} is not a number such as 1234.50")
-        return number
+            return self.spelling.parse_decimal(value)
+        except ValueError as error:
+            raise InvalidCell(f"{target}: {_shorten(str(error))}") from None
+
+    def time_us(self, target: str) -> int | None:
+        """Return the value as microseconds since 1970, or None if it is absent.
+
+        Raises: InvalidCell.
+        """
+        value = self.by_target.get(target)
+        if value is None:
+            return None
+        try:
+            return self.spelling.parse_time_us(value)
+        except ValueError as error:
+            raise InvalidCell(f"{target}: {_shorten(str(error))}") from None
 
     def boolean(self, target: str) -> bool | None:
         """Return the value as a boolean, or None if it is absent.
@@ -104,60 +132,104 @@ class Values:
 
     def labels(self) -> dict[str, str]:
         """Return the labels of the row."""
+        return self._list_pairs(LABEL_PREFIX)
+
+    def options(self) -> dict[str, str]:
+        """Return the options of the variant of the row."""
+        return self._list_pairs(OPTION_PREFIX)
+
+    def _list_pairs(self, prefix: str) -> dict[str, str]:
         return {
-            target.removeprefix(LABEL_PREFIX): value
-            for target, value in self.by_target.items()
-            if target.startswith(LABEL_PREFIX)
+            target.removeprefix(prefix): value for target, value in self.by_target.items() if target.startswith(prefix)
         }
 
 
 class Columns:
-    """The mapping of one file."""
+    """The mapping of one file.
 
-    def __init__(self, *, sources: Mapping[str, str], constants: Mapping[str, str]) -> None:
+    Attributes:
+        positions: indexes of the columns by target.
+
+    Args:
+        prefixes: prefixes of targets that the format of the file fills in, such as `option.`.
+    """
+
+    def __init__(
+        self,
+        *,
+        sources: Mapping[str, str],
+        constants: Mapping[str, str],
+        spelling: Spelling,
+        positions: Mapping[str, int],
+        prefixes: Sequence[str] = (),
+    ) -> None:
         self._sources = sources
-        self._constants = {target: value for target, value in constants.items() if value not in ABSENT}
+        self._constants = {target: value for target, value in constants.items() if value and value not in ABSENT}
+        self._spelling = spelling
+        self._prefixes = tuple(prefixes)
+        self.positions = positions
 
     def map_row(self, row: Row) -> Values:
         """Return the values of a row. A cell takes precedence over a constant."""
         cells = {target: row.cells[source] for target, source in self._sources.items() if source in row.cells}
-        return Values(row.line, {**self._constants, **cells})
+        if self._prefixes:
+            cells |= {name: text for name, text in row.cells.items() if name.startswith(self._prefixes)}
+        return Values(row.line, {**self._constants, **cells}, self._spelling)
+
+
+def list_needed_columns(
+    targets: Iterable[Target], *, mapped: Mapping[str, str], constants: Collection[str]
+) -> frozenset[str]:
+    """Return the names of the columns that the header must have, by which it is recognised."""
+    required = {target.name for target in targets if target.required} - mapped.keys() - set(constants)
+    return frozenset({*mapped.values(), *required})
 
 
 def read_columns(
     targets: Sequence[Target],
+    reader: RowReader,
     *,
-    header: Sequence[str],
     mapped: Mapping[str, str],
     constants: Mapping[str, str],
-    labels: bool,
+    prefixes: Collection[str] = (),
+    computed: Collection[str] = (),
+    spelling: Spelling = ISO,
 ) -> Columns:
     """Return the mapping of the command line.
 
-    `labels`: whether `label.KEY` is a target too.
+    `prefixes`: prefixes of targets such as `label.KEY`. `computed`: targets that the format of the file fills in.
 
-    Raises: InvalidMapping if a target or column does not exist, or a required target has no source.
+    Raises: InvalidMapping if a target or column does not exist, a column is ambiguous, or a required target has no
+    source.
     """
     names = {target.name for target in targets}
-    _check_targets([*mapped, *constants], names=names, labels=labels)
+    header = reader.header
+    _check_targets([*mapped, *constants], names=names, prefixes=prefixes)
     for target, source in mapped.items():
         if source not in header:
-            raise InvalidMapping(f"{target}={source}: the file has no column {source!r}; columns: {', '.join(header)}")
-    same_name = {name: name for name in names.intersection(header) - constants.keys()}
-    sources = {**same_name, **mapped}
+            columns = ", ".join(filter(None, header))
+            raise InvalidMapping(f"{target}={source}: the file has no column {source!r}; columns: {columns}")
+    computed_prefixes = [name for name in computed if name.endswith(".")]
+    same_name = {*names.intersection(header) - constants.keys(), *computed}.difference(computed_prefixes)
+    sources = {**{name: name for name in same_name}, **mapped}
+    if repeated := reader.repeated_columns.intersection(sources.values()):
+        raise InvalidMapping(f"line {reader.header_line}: the header names a column twice: {', '.join(repeated)}")
     for field in targets:
         if field.required and field.name not in {*sources, *constants}:
             problem = f"no column is mapped to {field.name}: add --column {field.name}=HEADER"
             raise InvalidMapping(problem + _suggest_delimiter(header))
-    return Columns(sources=sources, constants=constants)
+    positions = {target: header.index(source) for target, source in sources.items() if source in header}
+    return Columns(
+        sources=sources, constants=constants, spelling=spelling, positions=positions, prefixes=computed_prefixes
+    )
 
 
-def _check_targets(mapped: Iterable[str], *, names: set[str], labels: bool) -> None:
+def _check_targets(mapped: Iterable[str], *, names: set[str], prefixes: Collection[str]) -> None:
     for target in mapped:
-        if target in names or (labels and target.startswith(LABEL_PREFIX) and target != LABEL_PREFIX):
+        if target in names or any(target.startswith(prefix) and target != prefix for prefix in prefixes):
             continue
-        label_target = f", {LABEL_PREFIX}KEY" if labels else ""
-        raise InvalidMapping(f"no target {target!r}; targets: {', '.join(sorted(names))}{label_target}")
+        others = "".join(f", {prefix}KEY" for prefix in prefixes)
+        raise InvalidMapping(f"no target {target!r}; targets: {', '.join(sorted(names))}{others}")
 
 
 def _suggest_delimiter(header: Sequence[str]) -> str:
@@ -165,3 +237,8 @@ def _suggest_delimiter(header: Sequence[str]) -> str:
     delimiters = ((";", "';'"), ("\t", "tab"))
     delimiter = next((name for char, name in delimiters if len(header) == 1 and char in header[0]), "")
     return f", or --delimiter {delimiter} if the columns are separated by it" if delimiter else ""
+
+
+def _shorten(text: str) -> str:
+    """Return a text without the middle of a cell that is too long to show."""
+    return text if len(text) <= 200 else f"{text[:100]}…{text[-90:]}"

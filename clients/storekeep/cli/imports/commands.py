@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, BinaryIO
 
 import typer
@@ -14,21 +15,26 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from storekeep.cli.commands import command, new_group
 from storekeep.cli.exits import Exit
 from storekeep.cli.imports import customers, order_commands, products, stock
-from storekeep.cli.imports.columns import InvalidMapping, Target, read_columns
+from storekeep.cli.imports.columns import LABEL_PREFIX, OPTION_PREFIX, InvalidMapping, Target
 from storekeep.cli.imports.files import (
     Column,
     ConfirmImport,
     Constant,
+    DecimalComma,
     Delimiter,
+    Encoding,
     File,
+    Null,
+    SkuMapFile,
     get_offset,
     get_size,
     open_file,
-    parse_delimiter,
 )
-from storekeep.cli.imports.rows import FileUnreadable, RowReader
+from storekeep.cli.imports.formats.sources import JoinTable
+from storekeep.cli.imports.readings import FormatName, Reading, adapt_rows, get_source, parse_reading
+from storekeep.cli.imports.records import FileUnreadable
 from storekeep.cli.imports.runs import Failure, Importer, Outcome, Run, Summary
-from storekeep.cli.pairs import parse_labels
+from storekeep.cli.imports.sku_maps import SkuMap
 from storekeep.cli.sessions import Session
 from storekeep.client import StorekeepError
 
@@ -37,12 +43,16 @@ Distinct = Annotated[bool, typer.Option("--distinct", help="Use the first row of
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of resource that can be imported."""
+    """A kind of resource that can be imported.
+
+    Attributes:
+        prefixes: help of targets such as `label.KEY`, by prefix.
+    """
 
     noun: str
     targets: tuple[Target, ...]
     importer: Callable[..., Importer[Any]]
-    labels: bool
+    prefixes: Mapping[str, str]
     example: str
 
 
@@ -51,21 +61,21 @@ KINDS = (
         "products",
         products.TARGETS,
         products.ProductImporter,
-        labels=True,
+        prefixes={LABEL_PREFIX: "The label KEY of the product.", OPTION_PREFIX: "The option KEY of the variant."},
         example="storekeep import products tea.csv --column sku=code --column price=net --set currency=EUR --yes",
     ),
     Kind(
         "customers",
         customers.TARGETS,
         customers.CustomerImporter,
-        labels=True,
+        prefixes={LABEL_PREFIX: "The label KEY of the customer."},
         example="storekeep import customers people.csv --column id=number --column city=town --yes",
     ),
     Kind(
         "stock",
         stock.TARGETS,
         stock.StockImporter,
-        labels=False,
+        prefixes={},
         example="storekeep import stock count.csv --column sku=code --column quantity=units --yes",
     ),
 )
@@ -88,51 +98,53 @@ def _add_kind(group: typer.Typer, kind: Kind) -> None:
     def run(
         session: Session,
         file: File,
+        format_name: FormatName = "",
         column: Column = None,
         constant: Constant = None,
-        delimiter: Delimiter = ",",
+        delimiter: Delimiter = "",
+        encoding: Encoding = "",
+        null: Null = None,
+        decimal_comma: DecimalComma = False,
         distinct: Distinct = False,
+        sku_map: SkuMapFile = None,
         yes: ConfirmImport = False,
     ) -> None:
         session.default_to_dry_run(action="An import", yes=yes)
+        reading = parse_reading(
+            column=column,
+            constant=constant,
+            delimiter=delimiter,
+            encoding=encoding,
+            null=null,
+            decimal_comma=decimal_comma,
+            format_name=format_name,
+        )
         with open_file(file) as binary:
-            summary = _import(
-                session, kind, binary, mapped=column, constants=constant, delimiter=delimiter, distinct=distinct
-            )
+            summary = _import(session, kind, binary, reading=reading, distinct=distinct, sku_map=sku_map)
         _show_summary(session, summary)
 
     targets = "\n\n".join(
         f"{target.name}: {target.help}{' Required.' if target.required else ''}" for target in kind.targets
     )
-    label_target = "\n\nlabel.KEY: The label KEY." if kind.labels else ""
+    prefixed = "".join(f"\n\n{prefix}KEY: {text}" for prefix, text in kind.prefixes.items())
     intro = f"Import {kind.noun} from a CSV file. Only differences are written."
-    run.__doc__ = f"{intro}\n\nTargets:\n\n{targets}{label_target}"
+    run.__doc__ = f"{intro}\n\nTargets:\n\n{targets}{prefixed}"
     command(group, kind.noun, example=kind.example, writes=True)(run)
 
 
 def _import(
-    session: Session,
-    kind: Kind,
-    binary: BinaryIO,
-    *,
-    mapped: list[str] | None,
-    constants: list[str] | None,
-    delimiter: str,
-    distinct: bool,
+    session: Session, kind: Kind, binary: BinaryIO, *, reading: Reading, distinct: bool, sku_map: Path | None
 ) -> Summary:
     summary = Summary()
+    source = get_source(reading.known, kind.noun)
+    join = JoinTable()
     try:
-        reader = RowReader(binary, delimiter=parse_delimiter(delimiter))
-        columns = read_columns(
-            kind.targets,
-            header=reader.header,
-            mapped=parse_labels(mapped or ()),
-            constants=parse_labels(constants or ()),
-            labels=kind.labels,
-        )
-        importer = kind.importer(session.client, write_options=session.write_options)
-        run = Run(importer, columns=columns, distinct=distinct)
-        for result in _track_progress(session, run.import_rows(reader), binary):
+        reader, columns = reading.open(binary, targets=kind.targets, source=source, prefixes=kind.prefixes)
+        skus = SkuMap(sku_map, dry_run=session.dry_run)
+        importer = kind.importer(session.client, write_options=session.write_options, skus=skus)
+        run = Run(importer, columns=columns, distinct=distinct or (source is not None and source.distinct))
+        rows = run.import_rows(adapt_rows(reader, source, join))
+        for result in _track_progress(session, rows, binary):
             if isinstance(result, Failure):
                 session.screen.show_notice(f"line {result.line}: {result.reason}")
             summary.add(result)
@@ -141,6 +153,8 @@ def _import(
         raise
     except (FileUnreadable, InvalidMapping) as error:
         raise typer.BadParameter(str(error)) from None
+    finally:
+        join.close()
     return summary
 
 

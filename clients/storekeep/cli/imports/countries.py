@@ -1,58 +1,157 @@
-"""Conversion of country names to ISO 3166-1 alpha-2 codes."""
+"""Conversion of country names to ISO 3166-1 alpha-2 codes.
+
+The spellings are a closed list: the names and codes of the standard, and `SPELLINGS`. Case, accents, punctuation, an
+article and `&` for `and` do not matter; nothing else is guessed.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+import unicodedata
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 
 import pycountry
 
 from storekeep.cli.imports.columns import InvalidCell
+from storekeep.cli.imports.letters import DOTLESS_I
 
-ALIASES: Mapping[str, str] = {
-    "uk": "GB",
-    "u.k.": "GB",
-    "great britain": "GB",
-    "england": "GB",
-    "scotland": "GB",
-    "wales": "GB",
-    "northern ireland": "GB",
-    "eire": "IE",
-    "republic of ireland": "IE",
-    "u.s.": "US",
-    "u.s.a.": "US",
-    "united states of america": "US",
-    "holland": "NL",
-    "the netherlands": "NL",
-    "rsa": "ZA",
-    "uae": "AE",
-    "ivory coast": "CI",
-    "cape verde": "CV",
-    "czech republic": "CZ",
-    "macedonia": "MK",
-    "swaziland": "SZ",
-    "burma": "MM",
-    "turkey": "TR",
-    "russia": "RU",
-    "south korea": "KR",
-    "north korea": "KP",
-    "brunei": "BN",
-    "east timor": "TL",
-    "palestine": "PS",
-    "vatican": "VA",
+SPELLINGS: Mapping[str, str] = {
+    "AE": "uae, emirates",
+    "AG": "antigua",
+    "AX": "aland, aland island",
+    "BA": "bosnia, bosnia herzegovina",
+    "BL": "saint barth, saint barts",
+    "BN": "brunei",
+    "BO": "bolivia",
+    "BQ": "bonaire, caribbean netherlands, bonaire saint eustatius and saba",
+    "BY": "belorussia, byelorussia",
+    "CC": "cocos islands, keeling islands",
+    "CD": "dr congo, drc, congo kinshasa, democratic republic of congo, congo dr, congo drc, zaire",
+    "CG": "republic of congo, congo brazzaville, congo republic",
+    "CH": "swiss confederation",
+    "CI": "ivory coast, cote divoire",
+    "CN": "peoples republic of china, prc, china mainland, mainland china",
+    "CV": "cape verde",
+    "CZ": "czech republic, czechia czech republic",
+    "DE": "federal republic of germany, brd, deutschland",
+    "DM": "commonwealth of dominica",
+    "DO": "dominican rep",
+    "EG": "arab republic of egypt",
+    "ES": "espana",
+    "FK": "falkland islands, falklands, malvinas, islas malvinas, falkland islands islas malvinas",
+    "FM": "micronesia, federated states of micronesia",
+    "FO": "faeroe islands, faroes",
+    "GB": "uk, united kingdom uk, great britain, britain, england, scotland, wales, northern ireland, "
+    "great britain and northern ireland",
+    "GG": "channel islands guernsey",
+    "GM": "republic of gambia",
+    "GS": "south georgia, south georgia sandwich islands, south georgia south sandwich islands, "
+    "south georgia and south sandwich islands",
+    "HK": "hong kong sar, hong kong sar china, hongkong, hong kong china",
+    "HM": "heard and mcdonald islands, heard mcdonald islands",
+    "HR": "hrvatska",
+    "IE": "eire, republic of ireland, ireland republic of",
+    "IM": "isle of man uk",
+    "IR": "iran, islamic republic of iran, persia",
+    "IT": "italia",
+    "KG": "kyrgyz republic",
+    "KN": "saint kitts, saint kitts nevis, saint christopher and nevis",
+    "KP": "north korea, dprk, korea north, democratic peoples republic of korea",
+    "KR": "south korea, korea south, republic of korea",
+    "LA": "laos",
+    "LC": "santa lucia",
+    "LY": "libyan arab jamahiriya",
+    "MD": "moldova, republic of moldova",
+    "MF": "saint martin, saint martin french part, saint martin french",
+    "MK": "macedonia, north macedonia, fyrom, former yugoslav republic of macedonia, macedonia fyrom, "
+    "republic of macedonia, macedonia the former yugoslav republic of",
+    "MM": "burma, myanmar burma, burma myanmar",
+    "MO": "macau, macau sar, macao sar, macau sar china, macao sar china",
+    "NL": "holland, nederland",
+    "PM": "saint pierre miquelon",
+    "PN": "pitcairn islands, pitcairn island",
+    "PS": "palestine, palestinian territories, palestinian territory, occupied palestinian territory, "
+    "palestinian territory occupied, west bank and gaza",
+    "PT": "portuguese republic",
+    "PW": "belau, republic of palau",
+    "RE": "reunion island",
+    "RU": "russia, russian fed",
+    "SH": "saint helena, ascension island, tristan da cunha, saint helena ascension and tristan da cunha",
+    "SJ": "svalbard, svalbard jan mayen, svalbard and jan mayen islands",
+    "SK": "slovak republic",
+    "ST": "sao tome, sao tome principe",
+    "SX": "sint maarten, saint maarten, saint martin dutch part, sint maarten dutch",
+    "SY": "syria",
+    "SZ": "swaziland",
+    "TC": "turks caicos islands, turks and caicos",
+    "TF": "french southern lands",
+    "TL": "east timor",
+    "TR": "turkey, turkiye, turkey turkiye",
+    "TT": "trinidad, trinidad tobago",
+    "TW": "taiwan, taiwan roc, chinese taipei, republic of china",
+    "TZ": "tanzania, united republic of tanzania",
+    "UM": "us minor outlying islands, us outlying islands, united states us minor outlying islands",
+    "US": "usa, us, united states us, united states of america usa, united states usa",
+    "VA": "vatican, vatican city, vatican city state, holy see vatican, holy see vatican city, "
+    "vatican city holy see, vatican city state holy see",
+    "VC": "saint vincent, saint vincent grenadines",
+    "VE": "venezuela",
+    "VG": "british virgin islands, virgin islands british, bvi, uk virgin islands",
+    "VI": "us virgin islands, virgin islands us, usvi, united states virgin islands, american virgin islands",
+    "VN": "vietnam, viet nam",
+    "WF": "wallis futuna",
+    "XK": "kosovo, republic of kosovo",
+    "ZA": "rsa, republic of south africa",
 }
-"""Common names that are not in the standard, in lower case."""
+"""Spellings that are not in the standard, by code. XK is user-assigned for Kosovo, as the EU and shops use it."""
+_ARTICLES = re.compile(r"\bthe\b")
+_SAINT = re.compile(r"\bst\b|\bste\b|\bsainte\b")
+_INITIALS = re.compile(r"\b([a-z])\.(?:\s(?=[a-z]\.))?")
+_OTHER = re.compile(r"[^a-z0-9]+")
+_NAME_FIELDS = ("name", "official_name", "common_name", "alpha_2", "alpha_3")
 
 
 @lru_cache(maxsize=1024)
 def parse_region_code(country: str) -> str:
-    """Return the alpha-2 code of a country given by name, code or common alias. Case is ignored.
+    """Return the alpha-2 code of a country given by name, code or common spelling.
 
     Raises: InvalidCell.
     """
-    if alias := ALIASES.get(country.lower()):
-        return alias
-    try:
-        return str(pycountry.countries.lookup(country).alpha_2)
-    except LookupError:
-        raise InvalidCell(f"country: {country!r} is not a country of ISO 3166") from None
+    code = _get_codes().get(_fold(country))
+    if code is None:
+        raise InvalidCell(f"country: {country!r} is not a country of ISO 3166")
+    return code
+
+
+@lru_cache(maxsize=1)
+def _get_codes() -> Mapping[str, str]:
+    """Return the codes of all spellings, folded. Names of the standard take precedence."""
+    codes: dict[str, str] = {}
+    for code, name in _list_names():
+        codes.setdefault(_fold(name), code)
+    return codes
+
+
+def _list_names() -> Iterator[tuple[str, str]]:
+    for country in pycountry.countries:
+        for field in _NAME_FIELDS:
+            if name := getattr(country, field, None):
+                yield country.alpha_2, name
+                main, _, inverted = name.partition(", ")
+                if inverted:
+                    yield country.alpha_2, f"{inverted} {main}"
+    for code, names in SPELLINGS.items():
+        yield code, code
+        for name in names.split(", "):
+            yield code, name
+
+
+def _fold(name: str) -> str:
+    """Return a name without what does not matter: `St. Kitts & Nevis` becomes `saint kitts and nevis`."""
+    lowered = unicodedata.normalize("NFKD", name.casefold().replace(DOTLESS_I, "i").replace("ø", "o"))
+    plain = "".join(char for char in lowered if not unicodedata.combining(char))
+    plain = plain.replace("'", "").replace("\u2019", "").replace("&", " and ")
+    plain = _INITIALS.sub(r"\1", plain)
+    words = _OTHER.sub(" ", _ARTICLES.sub(" ", plain))
+    return _SAINT.sub("saint", " ".join(words.split()))

@@ -15,8 +15,9 @@ from storekeep.cli.imports.addresses import read_address
 from storekeep.cli.imports.batches import write_batch
 from storekeep.cli.imports.columns import Target, Values
 from storekeep.cli.imports.ids import parse_id
-from storekeep.cli.imports.lookups import find_existing
+from storekeep.cli.imports.lookups import find_existing, require_existing
 from storekeep.cli.imports.runs import Outcome
+from storekeep.cli.imports.sku_maps import SkuMap
 from storekeep.cli.names import to_customer_name
 from storekeep.client import (
     AlreadyExists,
@@ -70,7 +71,7 @@ class CustomerItem:
 class CustomerImporter:
     """Creates and updates customers from rows."""
 
-    def __init__(self, client: Storekeep, *, write_options: WriteOptions) -> None:
+    def __init__(self, client: Storekeep, *, write_options: WriteOptions, skus: SkuMap) -> None:
         self._client = client
         self._write_options = write_options
 
@@ -88,6 +89,10 @@ class CustomerImporter:
     def key(self, item: CustomerItem) -> str:
         """Return the key of an item, which must be unique in a file."""
         return to_customer_name(item.customer_id)
+
+    def list_shared_cells(self, item: CustomerItem) -> tuple[str, Mapping[str, str]]:
+        """Return the resource of an item, and the cells that all rows of the resource must share: none."""
+        return self.key(item), {}
 
     def look_up(self, items: Sequence[CustomerItem]) -> Callable[[CustomerItem], Outcome]:
         """Look up the existing customers of a chunk and write it. Return the function that writes one left item."""
@@ -123,6 +128,7 @@ class CustomerImporter:
         return self._update(item, current)
 
     def _update(self, item: CustomerItem, current: Customer) -> Outcome:
+        require_existing(current)
         updated = item.apply_to(current)
         if updated == current:
             return Outcome.UNCHANGED

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import csv
 import sys
-import zoneinfo
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, BinaryIO
 
@@ -17,25 +17,32 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from storekeep.cli.commands import command
 from storekeep.cli.exits import Exit
 from storekeep.cli.files import create_file, describe_os_error
-from storekeep.cli.imports.columns import Columns, InvalidMapping, Target, read_columns
+from storekeep.cli.imports.columns import InvalidMapping, Target
 from storekeep.cli.imports.files import (
     Column,
     ConfirmImport,
     Constant,
+    DateFormat,
+    DecimalComma,
     Delimiter,
+    Encoding,
     File,
+    Null,
+    SkuMapFile,
     get_offset,
     get_size,
     open_file,
-    parse_delimiter,
 )
+from storekeep.cli.imports.formats.sources import Format, JoinTable
 from storekeep.cli.imports.order_runs import ALREADY_THERE, IMPORTED, OrderResult, OrderRun
 from storekeep.cli.imports.orders import LINE_TARGETS, NUMBER, ORDER_TARGETS, TARGETS, Rules
+from storekeep.cli.imports.readings import FormatName, Reading, adapt_rows, get_source, parse_reading
+from storekeep.cli.imports.records import FileUnreadable
 from storekeep.cli.imports.reports import escape_formula
-from storekeep.cli.imports.rows import BadRow, FileUnreadable, Row, RowReader
+from storekeep.cli.imports.rows import BadRow, Row
 from storekeep.cli.imports.runs import FAILURES_KEPT_MAX
+from storekeep.cli.imports.sku_maps import SkuMap
 from storekeep.cli.imports.staging_tables import LeftOutRow, StagingTables
-from storekeep.cli.pairs import parse_labels
 from storekeep.cli.sessions import Session
 from storekeep.client import StorekeepError
 
@@ -44,6 +51,9 @@ REPORT_COLUMNS = ("file", "line", "number", "reason")
 
 OrdersFile = Annotated[
     str, typer.Option("--orders", metavar="FILE.csv", help="File with one row per order, for order-level targets.")
+]
+JoinFile = Annotated[
+    str, typer.Option("--join", metavar="FILE.csv", help="Third file of a format that has one, such as olist.")
 ]
 Report = Annotated[
     Path | None,
@@ -61,7 +71,13 @@ ShippingSku = Annotated[
     typer.Option("--shipping-sku", metavar="SKU", help="SKU of rows with shipping costs. May be repeated."),
 ]
 TimeZone = Annotated[
-    str, typer.Option("--time-zone", metavar="ZONE", help="Time zone of dates without one, such as Europe/London.")
+    str,
+    typer.Option(
+        "--time-zone",
+        metavar="ZONE",
+        help="Time zone of dates without one, such as Europe/London.",
+        show_default="UTC, or that of the format",
+    ),
 ]
 
 
@@ -75,80 +91,133 @@ def import_orders(
     session: Session,
     file: File,
     orders_file: OrdersFile = "",
+    join_file: JoinFile = "",
+    format_name: FormatName = "",
     column: Column = None,
     constant: Constant = None,
-    delimiter: Delimiter = ",",
+    delimiter: Delimiter = "",
+    encoding: Encoding = "",
+    null: Null = None,
+    decimal_comma: DecimalComma = False,
+    date_format: DateFormat = None,
+    time_zone: TimeZone = "",
     cancel_negative: CancelNegative = False,
     shipping_sku: ShippingSku = None,
-    time_zone: TimeZone = "UTC",
+    sku_map: SkuMapFile = None,
     report: Report = None,
     yes: ConfirmImport = False,
 ) -> None:
     """Import historic orders with their own numbers, prices and dates from a CSV file with one row per order line."""
     session.default_to_dry_run(action="An import", yes=yes)
-    rules = Rules(_get_time_zone(time_zone), frozenset(shipping_sku or ()), cancel_negative)
-    mapping = parse_labels(column or ()), parse_labels(constant or ())
+    reading = parse_reading(
+        column=column,
+        constant=constant,
+        delimiter=delimiter,
+        encoding=encoding,
+        null=null,
+        decimal_comma=decimal_comma,
+        format_name=format_name,
+        date_format=date_format,
+        time_zone=time_zone,
+    )
     with ExitStack() as stack:
-        binary = stack.enter_context(open_file(file))
-        order_binary = stack.enter_context(open_file(orders_file)) if orders_file else None
+        files = _open_files(stack, reading, file, orders_file, join_file)
         output = _Output(session, report)
         staging = StagingTables()
         stack.callback(staging.close)
-        run = OrderRun(session.client, staging, rules=rules, write_options=session.write_options)
         try:
-            _load_files(run, binary, order_binary, mapping=mapping, delimiter=parse_delimiter(delimiter), output=output)
-            for result in output.track_sending(run.send(), total=staging.count_orders()):
-                output.show_result(result)
-        except StorekeepError:
-            orders_done = run.orders.total()
-            session.screen.show_notice(f"Stopped after {orders_done} orders; run the import again to continue.")
-            raise
+            skus = SkuMap(sku_map, dry_run=session.dry_run)
+            rules = _build_rules(reading.known, skus, shipping_sku=shipping_sku, cancel_negative=cancel_negative)
+            run = OrderRun(session.client, staging, rules=rules, write_options=session.write_options)
+            _load_files(run, reading, files, output=output)
+            _send(session, run, staging, output=output)
         except (FileUnreadable, InvalidMapping) as error:
             raise typer.BadParameter(str(error)) from None
         output.show_summary(run, staging)
 
 
-def _load_files(
-    run: OrderRun,
-    binary: BinaryIO,
-    order_binary: BinaryIO | None,
-    *,
-    mapping: tuple[dict[str, str], dict[str, str]],
-    delimiter: str,
-    output: _Output,
-) -> None:
-    """Load both files, the order file first, and apply the cancellations.
+@dataclass(frozen=True)
+class _Files:
+    """The open files. `orders` and `join` are None if there are none."""
+
+    lines: BinaryIO
+    orders: BinaryIO | None
+    join: BinaryIO | None
+
+
+def _open_files(stack: ExitStack, reading: Reading, file: str, orders_file: str, join_file: str) -> _Files:
+    """Open the files.
+
+    Raises: typer.BadParameter, also if a file of the format is missing.
+    """
+    known = reading.known
+    if known is not None and known.lines is not None and (known.orders is not None) != bool(orders_file):
+        verb = "needs" if known.orders is not None else "has no use for"
+        raise typer.BadParameter(f"the format {known.name} {verb} --orders FILE.csv")
+    if join_file and (known is None or known.join is None):
+        raise typer.BadParameter("--join is only for a format with a third file, such as olist")
+    return _Files(
+        stack.enter_context(open_file(file)),
+        stack.enter_context(open_file(orders_file)) if orders_file else None,
+        stack.enter_context(open_file(join_file)) if join_file else None,
+    )
+
+
+def _build_rules(
+    known: Format | None, skus: SkuMap, *, shipping_sku: Sequence[str] | None, cancel_negative: bool
+) -> Rules:
+    shipping_skus = frozenset(shipping_sku or ()) | (frozenset() if known is None else known.shipping_skus)
+    return Rules(skus, shipping_skus, cancel_negative or (known is not None and known.cancel_negative))
+
+
+def _load_files(run: OrderRun, reading: Reading, files: _Files, *, output: _Output) -> None:
+    """Load the files, the lines last, and apply the cancellations.
 
     Raises: FileUnreadable, InvalidMapping.
     """
-    reader = RowReader(binary, delimiter=delimiter)
-    line_targets: Sequence[Target] = TARGETS
-    if order_binary is not None:
-        order_reader = RowReader(order_binary, delimiter=delimiter)
-        order_targets, line_targets = (NUMBER, *ORDER_TARGETS), (NUMBER, *LINE_TARGETS)
-        columns = _select_columns(order_targets, order_reader, mapping)
-        for left_out in run.read_order_rows(order_reader, columns=columns):
+    known = reading.known
+    source = get_source(known, "lines")
+    order_names = {target.name for target in ORDER_TARGETS}
+    if unknown := {*reading.mapped, *reading.constants} - {target.name for target in TARGETS}:
+        raise InvalidMapping(f"no target {min(unknown)!r}; targets: {', '.join(target.name for target in TARGETS)}")
+    with closing(JoinTable()) as join:
+        if files.join is not None:
+            reading.read_join(files.join, join)
+        if files.orders is not None:
+            order_source = None if known is None else known.orders
+            reader, columns = reading.open(
+                files.orders,
+                targets=(NUMBER, *ORDER_TARGETS),
+                source=order_source,
+                others={target.name for target in LINE_TARGETS},
+            )
+            for left_out in run.read_order_rows(adapt_rows(reader, order_source, join), columns=columns):
+                output.show_left_out(left_out)
+        is_split = files.orders is not None
+        reader, columns = reading.open(
+            files.lines,
+            targets=(NUMBER, *LINE_TARGETS) if is_split else TARGETS,
+            source=source,
+            others=order_names if is_split else (),
+        )
+        rows = adapt_rows(output.track_reading(reader, files.lines), source, join)
+        for left_out in run.read_line_rows(rows, columns=columns):
             output.show_left_out(left_out)
-    columns = _select_columns(line_targets, reader, mapping)
-    for left_out in run.read_line_rows(output.track_reading(reader, binary), columns=columns):
-        output.show_left_out(left_out)
     for left_out in run.apply_cancellations():
         output.show_left_out(left_out)
 
 
-def _select_columns(
-    targets: Sequence[Target], reader: RowReader, mapping: tuple[dict[str, str], dict[str, str]]
-) -> Columns:
-    """Return the mapping of one file: the part of the command line that applies to its targets.
-
-    Raises: InvalidMapping.
-    """
-    for options in mapping:
-        if unknown := options.keys() - {target.name for target in TARGETS}:
-            raise InvalidMapping(f"no target {min(unknown)!r}; targets: {', '.join(t.name for t in TARGETS)}")
-    names = {target.name for target in targets}
-    mapped, constants = ({name: options[name] for name in options if name in names} for options in mapping)
-    return read_columns(targets, header=reader.header, mapped=mapped, constants=constants, labels=False)
+def _send(session: Session, run: OrderRun, staging: StagingTables, *, output: _Output) -> None:
+    try:
+        for result in output.track_sending(run.send(), total=staging.count_orders()):
+            output.show_result(result)
+    except StorekeepError:
+        notice = f"Stopped after {run.orders.total()} orders; run the import again to continue."
+        session.screen.show_notice(notice)
+        raise
+    for text, note in run.notes.items():
+        count = f"order {note.first}" if note.orders == 1 else f"{note.orders} orders (first {note.first})"
+        session.screen.show_notice(f"{count}: {text}")
 
 
 class _Output:
@@ -206,20 +275,24 @@ class _Output:
             "imported": run.orders[IMPORTED],
             "alreadyThere": run.orders[ALREADY_THERE],
             "cancellations": 0,
+            "skipped": 0,
             "leftOut": staging.orders_left_out,
         }
         rows = {
             "imported": run.rows[IMPORTED],
             "alreadyThere": run.rows[ALREADY_THERE],
             "cancellations": staging.cancellations,
+            "skipped": staging.skipped,
             "leftOut": staging.rows_left_out,
         }
         if self._screen.as_json:
-            self._show_document(orders, rows, staging)
+            self._show_document(run, orders, rows, staging)
         else:
             named_counts = self._name_counts(orders, rows)
             cells = [[name, *(str(count) for count in counts.values())] for name, counts in named_counts]
-            self._screen.show_rows(cells, columns=["", "imported", "already there", "cancellations", "left out"])
+            self._screen.show_rows(
+                cells, columns=["", "imported", "already there", "cancellations", "skipped", "left out"]
+            )
         if staging.has_left_out:
             raise typer.Exit(Exit.PARTLY)
 
@@ -227,16 +300,19 @@ class _Output:
         yield "orders", orders
         yield "rows", rows
 
-    def _show_document(self, orders: dict[str, int], rows: dict[str, int], staging: StagingTables) -> None:
+    def _show_document(
+        self, run: OrderRun, orders: dict[str, int], rows: dict[str, int], staging: StagingTables
+    ) -> None:
         left_out = (row for row, _ in zip(staging.iterate_left_out(), range(FAILURES_KEPT_MAX), strict=False))
         failures = [
             {"file": row.file, "line": row.line, "number": row.number, "reason": row.reason} for row in left_out
         ]
-        del orders["cancellations"]
+        del orders["cancellations"], orders["skipped"]
         document = {
             "orders": orders,
             "rows": {**rows, "total": staging.rows},
             "dryRun": self._session.dry_run,
+            "notes": [{"orders": note.orders, "first": note.first, "text": text} for text, note in run.notes.items()],
             "failures": failures,
         }
         self._screen.show_document(document)
@@ -253,10 +329,3 @@ class _Output:
 
 def _describe_targets(targets: Iterable[Target]) -> str:
     return "\n\n".join(f"{target.name}: {target.help}{' Required.' if target.required else ''}" for target in targets)
-
-
-def _get_time_zone(name: str) -> zoneinfo.ZoneInfo:
-    try:
-        return zoneinfo.ZoneInfo(name)
-    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
-        raise typer.BadParameter(f"{name!r} is not a time zone such as Europe/London") from None

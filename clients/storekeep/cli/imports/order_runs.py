@@ -13,8 +13,18 @@ from dataclasses import dataclass
 
 from storekeep.cli.imports.cancellations import cancel_units
 from storekeep.cli.imports.columns import Columns, InvalidCell
-from storekeep.cli.imports.orders import LINES_MAX, Line, Rules, build_order, read_line, read_number, read_order_cells
-from storekeep.cli.imports.rows import BadRow, Row
+from storekeep.cli.imports.orders import (
+    LINES_MAX,
+    BuiltOrder,
+    Line,
+    Rules,
+    build_order,
+    check_number,
+    read_line,
+    read_number,
+    read_order_cells,
+)
+from storekeep.cli.imports.rows import AnyRow, BadRow, Row, SkippedRow
 from storekeep.cli.imports.staging_tables import LINES_FILE, ORDERS_FILE, LeftOutRow, StagingTables
 from storekeep.client import (
     HistoricOrder,
@@ -46,20 +56,46 @@ class OrderResult:
     Attributes:
         rows: number of its rows in the file.
         reason: why it was left out; empty if it was not.
+        notes: what was decided for cells that differ or repeat.
     """
 
     number: str
     rows: int
     outcome: OrderImportOutcome.ValueType
     reason: str = ""
+    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
 class PreparedOrder:
-    """An order to be sent, with the number of its rows."""
+    """An order to be sent.
 
-    order: HistoricOrder
+    Attributes:
+        number: its number in the file.
+        rows: number of its rows.
+    """
+
+    number: str
+    built: BuiltOrder
     rows: int
+
+    @property
+    def order(self) -> HistoricOrder:
+        """The order as it is sent."""
+        return self.built.order
+
+
+@dataclass(frozen=True)
+class Note:
+    """What was decided for cells of some orders.
+
+    Attributes:
+        orders: number of the orders.
+        first: number of the first of them.
+    """
+
+    orders: int
+    first: str
 
 
 class OrderRun:
@@ -67,6 +103,7 @@ class OrderRun:
 
     Attributes:
         orders, rows: number of orders and rows by outcome.
+        notes: what was decided for cells that differ or repeat within an order, by text.
     """
 
     def __init__(self, client: Storekeep, staging: StagingTables, *, rules: Rules, write_options: WriteOptions) -> None:
@@ -77,38 +114,60 @@ class OrderRun:
         self._has_order_file = False
         self.orders: Counter[OrderImportOutcome.ValueType] = Counter()
         self.rows: Counter[OrderImportOutcome.ValueType] = Counter()
+        self.notes: dict[str, Note] = {}
 
     # -- reading
 
-    def read_order_rows(self, rows: Iterable[Row | BadRow], *, columns: Columns) -> Iterator[LeftOutRow | None]:
+    def read_order_rows(self, rows: Iterable[AnyRow], *, columns: Columns) -> Iterator[LeftOutRow | None]:
         """Load the order file. Yield a LeftOutRow or None for each row."""
         self._has_order_file = True
         for row in rows:
-            number = ""
+            if isinstance(row, SkippedRow):
+                continue
+            number = row.key if isinstance(row, BadRow) else ""
             try:
-                values = columns.map_row(_require_readable(row))
-                number = read_number(values)
-                yield self._staging.add_order_row(row.line, number, read_order_cells(values, rules=self._rules))
+                values = columns.map_row(self._require_readable(row, columns, file=ORDERS_FILE))
+                number = values.require("number")
+                yield self._staging.add_order_row(row.line, read_number(values), read_order_cells(values))
             except InvalidCell as error:
                 left_out = LeftOutRow(ORDERS_FILE, row.line, number, str(error))
                 self._staging.leave_out(left_out)
                 yield left_out
 
-    def read_line_rows(self, rows: Iterable[Row | BadRow], *, columns: Columns) -> Iterator[LeftOutRow]:
+    def read_line_rows(self, rows: Iterable[AnyRow], *, columns: Columns) -> Iterator[LeftOutRow]:
         """Load the line file. Yield the rows that are left out."""
-        yield from self._staging.load_lines(self._read_line(row, columns) for row in rows)
+        yield from self._staging.load_lines(
+            row if isinstance(row, SkippedRow) else self._read_line(row, columns) for row in rows
+        )
 
     def _read_line(self, row: Row | BadRow, columns: Columns) -> Line | LeftOutRow:
-        number = ""
+        number = row.key if isinstance(row, BadRow) else ""
         try:
-            values = columns.map_row(_require_readable(row))
-            number = read_number(values)
-            return read_line(values, number=number, rules=self._rules)
+            values = columns.map_row(self._require_readable(row, columns, file=LINES_FILE))
+            number = values.text("number") or ""
+            if not number:
+                self._staging.suspect(LINES_FILE, row.line, (), is_complete=False)
+            return read_line(values, number=read_number(values), rules=self._rules)
         except InvalidCell as error:
             return LeftOutRow(LINES_FILE, row.line, number, str(error))
 
+    def _require_readable(self, row: Row | BadRow, columns: Columns, *, file: str) -> Row:
+        """Return a row that can be read. Note the orders that an unreadable one may belong to.
+
+        Raises: InvalidCell.
+        """
+        if isinstance(row, Row):
+            return row
+        if row.key:
+            raise InvalidCell(row.reason)
+        index = columns.positions.get("number", 0)
+        numbers = [number for number in row.list_candidates(index) if is_number(number)]
+        self._staging.suspect(file, row.line, numbers, is_complete=bool(numbers) and row.has_cell(index))
+        raise InvalidCell(row.reason)
+
     def apply_cancellations(self) -> Iterator[LeftOutRow]:
         """Apply the cancellations and leave out incomplete orders. Yield the cancellations that are impossible."""
+        self._staging.leave_out_suspects()
         self._staging.leave_out_incomplete_orders()
         yield from cancel_units(self._staging)
         self._staging.leave_out_incomplete_orders()
@@ -127,6 +186,9 @@ class OrderRun:
             else:
                 self.orders[result.outcome] += 1
                 self.rows[result.outcome] += result.rows
+                for text in result.notes:
+                    note = self.notes.get(text, Note(0, result.number))
+                    self.notes[text] = Note(note.orders + 1, note.first)
             yield result
 
     def _send_in_batches(self) -> Iterator[OrderResult]:
@@ -149,7 +211,7 @@ class OrderRun:
             try:
                 if self._has_order_file and order_cells is None:
                     raise InvalidCell("the order file has no row for it")
-                yield PreparedOrder(build_order(lines, order_cells=order_cells), len(lines))
+                yield PreparedOrder(lines[0].number, build_order(lines, order_cells=order_cells), len(lines))
             except InvalidCell as error:
                 rejected.append(OrderResult(lines[0].number, len(lines), REFUSED, str(error)))
 
@@ -159,7 +221,7 @@ class OrderRun:
             results = self._client.orders.import_orders([prepared.order for prepared in batch], **self._write_options)
         except InvalidRequest as error:
             if len(batch) == 1:
-                return [OrderResult(batch[0].order.number, batch[0].rows, REFUSED, str(error))]
+                return [OrderResult(batch[0].number, batch[0].rows, REFUSED, str(error))]
             return [result for prepared in batch for result in self._send_batch([prepared])]
         return [_to_order_result(prepared, result) for prepared, result in zip(batch, results, strict=True)]
 
@@ -183,10 +245,13 @@ def _to_order_result(prepared: PreparedOrder, result: OrderImportResult) -> Orde
     reason = ""
     if result.outcome == REFUSED:
         reason = f"{OrderImportProblem.Name(result.problem).removeprefix(PROBLEM_PREFIX)}: {result.detail}"
-    return OrderResult(result.number, prepared.rows, result.outcome, reason)
+    return OrderResult(prepared.number, prepared.rows, result.outcome, reason, prepared.built.notes)
 
 
-def _require_readable(row: Row | BadRow) -> Row:
-    if isinstance(row, BadRow):
-        raise InvalidCell(row.reason)
-    return row
+def is_number(text: str) -> bool:
+    """Return whether a text can be the number of an order."""
+    try:
+        check_number(text, target="number")
+    except InvalidCell:
+        return False
+    return True

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta, tzinfo
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from enum import IntEnum
 
@@ -19,7 +18,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from storekeep.cli.imports.addresses import TARGETS as ADDRESS_TARGETS
 from storekeep.cli.imports.addresses import read_address
 from storekeep.cli.imports.columns import InvalidCell, Target, Values
-from storekeep.cli.imports.ids import parse_id, parse_sku
+from storekeep.cli.imports.ids import parse_id
+from storekeep.cli.imports.sku_maps import SkuMap
 from storekeep.cli.names import to_customer_name, to_location_name
 from storekeep.client import HistoricOrder, HistoricOrderLine, Money, to_money
 
@@ -31,6 +31,9 @@ LINE_TARGETS = (
     Target("discount_rate", "Discount on the line as a fraction or percentage, such as 0.15 or 15%."),
     Target("discount_amount", "Discount on the line as an amount."),
     Target("line_total", "Total of the line. A mismatch leaves the order out."),
+    Target("line_shipping", "Shipping cost of the line; added up over the order."),
+    Target("cancelled_quantity", "Units of the line that were cancelled (default: 0)."),
+    Target("shipped_quantity", "Units of the line that were shipped (default: all, or none without a ship_date)."),
 )
 ORDER_TARGETS = (
     Target("customer", "Id of the customer.", required=True),
@@ -39,7 +42,9 @@ ORDER_TARGETS = (
     Target("ship_date", "When it was shipped; the latest date on its rows (default: not shipped)."),
     Target("carrier", "Name of the carrier."),
     Target("tracking_number", "Tracking number of the carrier."),
-    Target("shipping", "Shipping cost of the whole order."),
+    Target("shipping", "Shipping cost of the whole order; counts once, on however many rows it is."),
+    Target("cancelled", "Yes if the whole order was cancelled: all its units become cancelled units."),
+    Target("new_number", "Number that the order gets, if `number` only joins the rows."),
     Target("order_total", "Total of the order. A mismatch leaves the order out."),
     Target("location", "Id of the location that it was, or will be, shipped from."),
     Target("note", "At most 2,000 characters."),
@@ -52,13 +57,12 @@ LINES_MAX = 1000
 QUANTITY_MAX = 1_000_000
 TEXT_CHARS_MAX = {"carrier": 100, "tracking_number": 100, "note": 2000}
 """Maximum characters of each text in the contract."""
+REMARK = "remark"
+"""Order-level value of a known format: what of the order is not imported."""
 DATES = frozenset({"order_date", "ship_date"})
 MILLION = 1_000_000
 _NUMBER = re.compile(r"[!-~]{1,64}")
-_QUANTITY = re.compile(r"-?[0-9]{1,18}")
 _CURRENCY = re.compile(r"[A-Z]{3}")
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 
 
 class LineKind(IntEnum):
@@ -74,12 +78,12 @@ class Rules:
     """Options of the command line for parsing rows.
 
     Attributes:
-        zone: time zone of dates without one.
+        skus: SKUs of other systems and their SKUs here.
         shipping_skus: SKUs of rows with shipping costs.
         cancel_negative: whether a row with a negative quantity cancels units of earlier orders.
     """
 
-    zone: tzinfo
+    skus: SkuMap
     shipping_skus: frozenset[str] = frozenset()
     cancel_negative: bool = False
 
@@ -90,7 +94,7 @@ class OrderCells:
 
     Attributes:
         placed_us, shipped_us: microseconds since 1970; None if absent.
-        cells: the other targets, as a JSON object.
+        cells: the other targets, as a JSON object. Numbers have a decimal point.
     """
 
     placed_us: int | None
@@ -107,7 +111,9 @@ class Line:
         quantity: units ordered or, for a cancellation, cancelled.
         unit_price: in major units, without trailing zeros.
         discount_ppm: discount in millionths of the line.
-        cancelled: units that later rows cancel.
+        shipping: shipping cost of the line.
+        shipped: units shipped; None if the row does not state them.
+        cancelled: units that the row or later rows cancel.
     """
 
     line: int
@@ -119,25 +125,43 @@ class Line:
     discount_ppm: int | None
     discount_amount: str | None
     total: str | None
+    shipping: str | None
+    shipped: int | None
     order: OrderCells
     cancelled: int = 0
 
 
+@dataclass(frozen=True)
+class BuiltOrder:
+    """An order that can be sent.
+
+    Attributes:
+        notes: what was decided for cells that differ or repeat, without the number of the order.
+    """
+
+    order: HistoricOrder
+    notes: Sequence[str]
+
+
 def read_number(values: Values) -> str:
     """Return the order number of a row. Raises: InvalidCell."""
-    number = values.require("number")
+    return check_number(values.require("number"), target="number")
+
+
+def check_number(number: str, *, target: str) -> str:
+    """Return `number` if it is a valid order number. Raises: InvalidCell."""
     if not _NUMBER.fullmatch(number):
-        raise InvalidCell(f"number: {number!r} is not an order number: 1 to 64 printable ASCII characters, no spaces")
+        raise InvalidCell(f"{target}: {number!r} is not an order number: 1 to 64 printable ASCII characters, no spaces")
     return number
 
 
 def read_line(values: Values, *, number: str, rules: Rules) -> Line:
     """Parse a row of the line file. Raises: InvalidCell."""
-    sku, quantity = parse_sku(values.require("sku")), _read_quantity(values, rules)
+    theirs, quantity = values.require("sku"), _read_quantity(values, rules)
     kind = LineKind.CANCELLATION if quantity < 0 else LineKind.GOODS
-    if sku in rules.shipping_skus:
+    if theirs in rules.shipping_skus:
         if kind is LineKind.CANCELLATION:
-            raise InvalidCell(f"quantity: {sku} is a shipping cost, which cannot be cancelled")
+            raise InvalidCell(f"quantity: {theirs} is a shipping cost, which cannot be cancelled")
         kind = LineKind.SHIPPING
     values.require("unit_price")
     ppm, amount = _read_ppm(values), _read_amount(values, "discount_amount")
@@ -147,28 +171,34 @@ def read_line(values: Values, *, number: str, rules: Rules) -> Line:
         line=values.line,
         number=number,
         kind=kind,
-        sku=sku,
+        sku=theirs if kind is LineKind.SHIPPING else rules.skus.find_or_make(theirs),
         quantity=abs(quantity),
         unit_price=_read_amount(values, "unit_price") or "0",
         discount_ppm=ppm,
         discount_amount=amount,
         total=_read_amount(values, "line_total"),
-        order=read_order_cells(values, rules=rules),
+        shipping=_read_amount(values, "line_shipping"),
+        shipped=_read_part(values, "shipped_quantity", quantity=quantity),
+        order=read_order_cells(values),
+        cancelled=_read_part(values, "cancelled_quantity", quantity=quantity) or 0,
     )
 
 
-def read_order_cells(values: Values, *, rules: Rules) -> OrderCells:
+def read_order_cells(values: Values) -> OrderCells:
     """Parse the order-level values of a row. Raises: InvalidCell."""
     cells = {name: value for name, value in values.by_target.items() if name in _ORDER_CELLS}
+    for name in _AMOUNTS & cells.keys():
+        amount = values.decimal(name)
+        cells[name] = "0" if amount is None else f"{amount.normalize():f}"
     return OrderCells(
-        placed_us=_read_time_us(values, "order_date", zone=rules.zone),
-        shipped_us=_read_time_us(values, "ship_date", zone=rules.zone),
+        placed_us=values.time_us("order_date"),
+        shipped_us=values.time_us("ship_date"),
         customer=values.text("customer"),
         cells=json.dumps(cells),
     )
 
 
-def build_order(lines: Sequence[Line], *, order_cells: OrderCells | None) -> HistoricOrder:
+def build_order(lines: Sequence[Line], *, order_cells: OrderCells | None) -> BuiltOrder:
     """Build an order from its rows.
 
     Args:
@@ -180,23 +210,28 @@ def build_order(lines: Sequence[Line], *, order_cells: OrderCells | None) -> His
     sources = [order_cells] if order_cells is not None else [line.order for line in lines]
     values = Values(lines[0].line, _merge_order_cells(sources))
     goods = [line for line in lines if line.kind is LineKind.GOODS]
-    placed = [cells.placed_us for cells in sources if cells.placed_us is not None]
-    shipped = [cells.shipped_us for cells in sources if cells.shipped_us is not None]
+    is_cancelled = values.boolean("cancelled") or False
+    if is_cancelled:
+        goods = [replace(line, cancelled=line.quantity, shipped=None, total=None) for line in goods]
     if not goods:
         raise InvalidCell("it has only shipping costs")
     if len(goods) > LINES_MAX:
         raise InvalidCell(f"it has more than {LINES_MAX} lines")
+    placed = [cells.placed_us for cells in sources if cells.placed_us is not None]
+    shipped = [cells.shipped_us for cells in sources if cells.shipped_us is not None and not is_cancelled]
     if not placed:
         raise InvalidCell("order_date is missing")
     currency = _read_currency(values)
     cancelled = sum((Decimal(line.unit_price) * line.cancelled for line in goods), Decimal())
-    return HistoricOrder(
-        number=lines[0].number,
+    total = None if is_cancelled else values.decimal("order_total")
+    shipping = None if is_cancelled else _sum_shipping(lines, values)
+    order = HistoricOrder(
+        number=check_number(values.text("new_number") or lines[0].number, target="new_number"),
         customer=to_customer_name(parse_id(values.require("customer"), target="customer")),
         currency_code=currency,
         order_time=_to_timestamp(min(placed)),
-        lines=[_build_line(line, currency=currency) for line in goods],
-        shipping=_to_money_message(_sum_shipping(lines, values), target="shipping", currency=currency),
+        lines=[_build_line(line, currency=currency, dated=bool(shipped)) for line in goods],
+        shipping=_to_money_message(shipping, target="shipping", currency=currency),
         ship_time=_to_timestamp(max(shipped)) if shipped else None,
         carrier=_read_text(values, "carrier"),
         tracking_number=_read_text(values, "tracking_number"),
@@ -205,11 +240,26 @@ def build_order(lines: Sequence[Line], *, order_cells: OrderCells | None) -> His
         location=to_location_name(parse_id(location, target="location"))
         if (location := values.text("location"))
         else "",
-        total=_compute_stated_total(values.decimal("order_total"), cancelled, target="order_total", currency=currency),
+        total=_compute_stated_total(total, cancelled, target="order_total", currency=currency),
     )
+    return BuiltOrder(order, list(_list_notes(lines, sources, values)))
 
 
-def _build_line(line: Line, *, currency: str) -> HistoricOrderLine:
+def _list_notes(lines: Sequence[Line], sources: Sequence[OrderCells], values: Values) -> Iterator[str]:
+    """Yield what was decided for order-level cells that differ between rows, or that may be meant per row."""
+    if remark := values.text(REMARK):
+        yield remark
+    if len({cells.placed_us for cells in sources} - {None}) > 1:
+        yield "its rows have several order dates; the earliest counts"
+    if len({cells.shipped_us for cells in sources} - {None}) > 1:
+        yield "its rows have several ship dates; the latest counts"
+    repeated = sum('"shipping":' in cells.cells for cells in sources) > 1
+    if repeated and values.decimal("shipping") and values.text("order_total") is None:
+        yield "the shipping cost is on several rows and counts once; to add it up, map the column to line_shipping"
+
+
+def _build_line(line: Line, *, currency: str, dated: bool) -> HistoricOrderLine:
+    """Build a line. `dated`: whether any row of the order has a ship date."""
     price = Decimal(line.unit_price)
     stated = None if line.total is None else Decimal(line.total)
     built = HistoricOrderLine(
@@ -219,6 +269,13 @@ def _build_line(line: Line, *, currency: str) -> HistoricOrderLine:
         cancelled_quantity=line.cancelled,
         total=_compute_stated_total(stated, price * line.cancelled, target="line_total", currency=currency),
     )
+    shipped = line.shipped
+    if shipped is None and dated and line.order.placed_us is not None and line.order.shipped_us is None:
+        shipped = 0
+    if shipped and not dated:
+        raise InvalidCell(f"ship_date is missing, but shipped_quantity is {shipped}")
+    if shipped is not None and dated:
+        built.shipped_quantity = min(shipped, line.quantity - line.cancelled)
     if line.discount_ppm is not None:
         built.discount_ppm = line.discount_ppm
     elif line.discount_amount is not None:
@@ -238,8 +295,9 @@ def _merge_order_cells(sources: Iterable[OrderCells]) -> Mapping[str, str]:
 
 
 def _sum_shipping(lines: Iterable[Line], values: Values) -> Decimal | None:
-    """Return the shipping cost: the order-level value plus the rows with shipping costs."""
+    """Return the shipping cost: the order-level value plus the shipping costs of rows."""
     rows = [Decimal(line.unit_price) * line.quantity for line in lines if line.kind is LineKind.SHIPPING]
+    rows += [Decimal(line.shipping) for line in lines if line.shipping is not None]
     order_value = values.decimal("shipping")
     return order_value if not rows else sum(rows, order_value or Decimal())
 
@@ -259,15 +317,21 @@ def _to_money_message(amount: Decimal | None, *, target: str, currency: str) -> 
 
 
 def _read_quantity(values: Values, rules: Rules) -> int:
-    text = values.require("quantity")
-    if not _QUANTITY.fullmatch(text):
-        raise InvalidCell(f"quantity: {text!r} is not a whole number")
-    quantity = int(text)
+    values.require("quantity")
+    quantity = values.signed_integer("quantity") or 0
     if quantity == 0 or abs(quantity) > QUANTITY_MAX:
-        raise InvalidCell(f"quantity: {text} is not between 1 and {QUANTITY_MAX}")
+        raise InvalidCell(f"quantity: {quantity} is not between 1 and {QUANTITY_MAX}")
     if quantity < 0 and not rules.cancel_negative:
-        raise InvalidCell(f"quantity: {text} is negative; use --cancel-negative to cancel units of earlier orders")
+        raise InvalidCell(f"quantity: {quantity} is negative; use --cancel-negative to cancel units of earlier orders")
     return quantity
+
+
+def _read_part(values: Values, target: str, *, quantity: int) -> int | None:
+    """Return a part of the units of a line, or None if it is absent. Raises: InvalidCell."""
+    part = values.integer(target)
+    if part is not None and part > abs(quantity):
+        raise InvalidCell(f"{target}: {part} is more than the quantity {quantity}")
+    return part
 
 
 def _read_ppm(values: Values) -> int | None:
@@ -275,7 +339,8 @@ def _read_ppm(values: Values) -> int | None:
     if text is None:
         return None
     percent = text.endswith("%")
-    rate = Values(values.line, {"discount_rate": text.removesuffix("%").strip()}).decimal("discount_rate") or Decimal()
+    number = Values(values.line, {"discount_rate": text.removesuffix("%").strip()}, values.spelling)
+    rate = number.decimal("discount_rate") or Decimal()
     ppm = rate * MILLION / (100 if percent else 1)
     if not 0 <= ppm <= MILLION or ppm != ppm.to_integral_value():
         raise InvalidCell(f"discount_rate: {text!r} is not between 0 and 1, to six decimals, such as 0.15 or 15%")
@@ -298,18 +363,6 @@ def _read_currency(values: Values) -> str:
     return currency
 
 
-def _read_time_us(values: Values, target: str, *, zone: tzinfo) -> int | None:
-    text = values.text(target)
-    if text is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-        local = moment if moment.tzinfo is not None else moment.replace(tzinfo=zone)
-        return (local - _EPOCH) // _MICROSECOND
-    except (ValueError, OverflowError):
-        raise InvalidCell(f"{target}: {text!r} is not a date such as 2011-10-06 or 2011-10-06T16:20:00Z") from None
-
-
 def _read_text(values: Values, target: str) -> str:
     text = values.text(target) or ""
     if len(text) > TEXT_CHARS_MAX[target]:
@@ -321,4 +374,5 @@ def _to_timestamp(time_us: int) -> Timestamp:
     return Timestamp(seconds=time_us // MILLION, nanos=time_us % MILLION * 1000)
 
 
-_ORDER_CELLS = frozenset(target.name for target in ORDER_TARGETS) - DATES
+_ORDER_CELLS = frozenset(target.name for target in ORDER_TARGETS) - DATES | {REMARK}
+_AMOUNTS = frozenset({"shipping", "order_total"})

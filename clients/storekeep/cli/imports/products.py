@@ -1,41 +1,47 @@
-"""`storekeep import products`: one product with one variant per row, optionally with its stock.
+"""`storekeep import products`: one variant with its product per row, optionally with its stock.
 
-Only values in the file are compared and written. Absent cells, other prices and other labels do not change. A dry run
-cannot validate the variant and stock of a new product, because the product is not stored.
+Only values in the file are compared and written. Absent cells, other prices and other labels do not change. All calls
+of a row are first made as a dry run, so that a rejected row changes nothing and a dry run shows what would happen.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import partial
 
-from storekeep.cli.imports.batches import write_batch
 from storekeep.cli.imports.categories import CategoryIndex
 from storekeep.cli.imports.columns import InvalidCell, Target, Values
-from storekeep.cli.imports.ids import make_slug, parse_id, parse_sku
-from storekeep.cli.imports.lookups import find_existing
-from storekeep.cli.imports.runs import Outcome
-from storekeep.cli.imports.stock import Count, find_on_hand, parse_location_id, set_levels, set_on_hand
+from storekeep.cli.imports.ids import add_suffix, make_id, make_slug, parse_id
+from storekeep.cli.imports.lookups import find_existing, find_variants, require_existing
+from storekeep.cli.imports.runs import Outcome, Write, combine_outcomes, run_writes
+from storekeep.cli.imports.sku_maps import SkuMap
+from storekeep.cli.imports.stock import Count, StockLookup, parse_location_id, plan_count
 from storekeep.cli.names import to_product_name
 from storekeep.client import (
     AlreadyExists,
-    CreateProductRequest,
-    CreateVariantRequest,
     Money,
     Product,
+    ProductNotFound,
     ProductState,
-    SkuTaken,
     Storekeep,
     Variant,
     WriteOptions,
     to_money,
 )
 
+SOURCE_LABEL = "source_sku"
+"""Label of a product with the SKU of the file, if it is not a SKU here."""
+ATTEMPTS_MAX = 3
+"""Attempts at a row whose product another row or client creates at the same time."""
+_ROUNDED_BARCODE = re.compile(r"[0-9](?:[.,][0-9]+)?[eE][+][0-9]+")
+
 TARGETS = (
     Target("sku", "SKU: 1 to 64 letters, digits and _.+-", required=True),
-    Target("name", "Display name.", required=True),
-    Target("id", "Id of the product (default: made from the SKU)."),
+    Target("name", "Display name of the product.", required=True),
+    Target("id", "Id of the product (default: made from the SKU). Rows with the same id are its variants."),
+    Target("variant_name", "Display name of the variant."),
     Target("description", "At most 10,000 characters."),
     Target("category", "Name or id of a category, which is created if missing."),
     Target("price", "Price of a unit, such as 19.90. Requires a currency."),
@@ -53,10 +59,10 @@ TARGETS = (
 class ProductItem:
     """A product with its variant, as read from the file."""
 
-    product_id: str
-    variant_id: str
+    product_id: str | None
     sku: str
     display_name: str
+    variant_name: str | None = None
     description: str | None = None
     category: str | None = None
     price: Money | None = None
@@ -66,16 +72,7 @@ class ProductItem:
     discontinued: bool | None = None
     count: Count | None = None
     labels: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def product_name(self) -> str:
-        """Resource name of the product."""
-        return to_product_name(self.product_id)
-
-    @property
-    def variant_name(self) -> str:
-        """Resource name of the variant."""
-        return f"{self.product_name}/variants/{self.variant_id}"
+    options: dict[str, str] = field(default_factory=dict)
 
     def apply_to_product(self, product: Product, *, category: str | None) -> Product:
         """Return a copy of the product with the values of the file."""
@@ -93,6 +90,8 @@ class ProductItem:
         updated.CopyFrom(variant)
         updated.sku = variant.sku or self.sku
         updated.tax_class = variant.tax_class if self.tax_class is None else self.tax_class
+        updated.display_name = variant.display_name if self.variant_name is None else self.variant_name
+        updated.options.update(self.options)
         updated.barcode = variant.barcode if self.barcode is None else self.barcode
         if self.weight_g is not None:
             updated.weight_g = self.weight_g
@@ -103,197 +102,195 @@ class ProductItem:
 
 @dataclass(frozen=True)
 class ExistingResources:
-    """The existing resources of a chunk: by name, units on hand by stock level, categories by text in the file."""
+    """The existing resources of a chunk.
+
+    Attributes:
+        products: by resource name.
+        variants: by SKU.
+        on_hand: units on hand by resource name of the stock level, or why there can be none.
+        categories: resource names by text in the file, or why there is none.
+        ids: ids of the products, by SKU.
+    """
 
     products: Mapping[str, Product]
     variants: Mapping[str, Variant]
-    on_hand: Mapping[str, int]
+    on_hand: Mapping[str, int | InvalidCell]
     categories: Mapping[str, str | InvalidCell]
-    creators: Mapping[str, ProductItem] = field(default_factory=dict)
-    """The row for which each new product and variant was created, by name."""
-    levels: Mapping[str, Outcome] = field(default_factory=dict)
-    """The outcome of each stock level that was set with its new variant, by name."""
+    ids: Mapping[str, str]
 
 
 class ProductImporter:
     """Creates and updates products, variants and stock from rows."""
 
-    def __init__(self, client: Storekeep, *, write_options: WriteOptions) -> None:
+    def __init__(self, client: Storekeep, *, write_options: WriteOptions, skus: SkuMap) -> None:
         self._client = client
-        self._write_options = write_options
         self._dry_run = write_options.get("validate_only", False)
         self._categories = CategoryIndex(client, write_options=write_options)
+        self._levels = StockLookup(client)
+        self._skus = skus
 
     def parse(self, values: Values) -> ProductItem:
         """Parse a row. Raises: InvalidCell."""
-        sku, row_id = parse_sku(values.require("sku")), values.text("id")
-        stock = values.integer("stock")
+        theirs, row_id = values.require("sku"), values.text("id")
+        sku = self._skus.find_or_make(theirs)
+        stock, labels = values.integer("stock"), values.labels()
+        if sku != theirs and row_id is None:
+            labels.setdefault(SOURCE_LABEL, theirs)
         return ProductItem(
-            product_id=parse_id(row_id, target="id") if row_id else make_id(sku),
-            variant_id=make_id(sku),
+            product_id=parse_id(row_id, target="id") if row_id else None,
             sku=sku,
             display_name=values.require("name"),
+            variant_name=values.text("variant_name"),
             description=values.text("description"),
             category=values.text("category"),
             price=_read_price(values),
             tax_class=values.text("tax_class"),
             weight_g=values.integer("weight_g"),
-            barcode=values.text("barcode"),
+            barcode=_read_barcode(values),
             discontinued=values.boolean("discontinued"),
             count=None if stock is None else Count(sku, stock, parse_location_id(values)),
-            labels=values.labels(),
+            labels=labels,
+            options=values.options(),
         )
 
     def key(self, item: ProductItem) -> str:
         """Return the key of an item, which must be unique in a file."""
         return f"SKU {item.sku}"
 
+    def list_shared_cells(self, item: ProductItem) -> tuple[str, Mapping[str, str]]:
+        """Return the product of an item, and the cells that all rows of the product must share."""
+        if item.product_id is None:
+            return item.sku, {}
+        cells = {"name": item.display_name, "description": item.description, "category": item.category}
+        if item.discontinued is not None:
+            cells["discontinued"] = "yes" if item.discontinued else "no"
+        cells |= {f"label.{key}": value for key, value in item.labels.items()}
+        return to_product_name(item.product_id), {cell: value for cell, value in cells.items() if value is not None}
+
     def look_up(self, items: Sequence[ProductItem]) -> Callable[[ProductItem], Outcome]:
         """Look up the resources of a chunk and create its categories. Return the function that writes one item."""
-        names = list(dict.fromkeys(item.product_name for item in items))
+        variants = find_variants(self._client, items)
+        ids = _choose_ids(items, variants)
+        names = list(dict.fromkeys(to_product_name(product_id) for product_id in ids.values()))
         products = find_existing(names, batch_get=self._client.products.batch_get)
-        variant_names = [item.variant_name for item in items if item.product_name in products]
-        variants = find_existing(variant_names, batch_get=self._client.variants.batch_get)
         counts = [item.count for item in items if item.count is not None]
         category_texts = dict.fromkeys(item.category for item in items if item.category is not None)
         categories = {text: self._categories.find_or_create(text) for text in category_texts}
-        existing = ExistingResources(products, variants, find_on_hand(self._client, counts), categories)
-        created = self._create_batches(items, existing)
-        return lambda item: self._write(item, created)
-
-    def _create_batches(self, items: Sequence[ProductItem], existing: ExistingResources) -> ExistingResources:
-        """Create the missing products and variants of a chunk in one call each, and set the stock of these variants.
-
-        Returns: the existing resources, with those that were created.
-        """
-        products, creators = self._create_products(items, existing)
-        if self._dry_run:
-            return replace(existing, creators={name: creators[name] for name in products})
-        existing = replace(existing, products={**existing.products, **products})
-        missing = {
-            item.variant_name: item
-            for item in reversed(items)
-            if item.product_name in existing.products and item.variant_name not in existing.variants
-        }
-        variants = write_batch(
-            {name: _build_variant_request(item) for name, item in missing.items()},
-            lambda batch: self._client.variants.batch_create(batch, per_item=True, **self._write_options),
-        )
-        counts = [item.count for name, item in missing.items() if name in variants and item.count is not None]
-        levels = set_levels(self._client, counts, on_hand=existing.on_hand, options=self._write_options)
-        made = {name: creators[name] for name in products} | {name: missing[name] for name in variants}
-        return replace(existing, variants={**existing.variants, **variants}, creators=made, levels=levels)
-
-    def _create_products(
-        self, items: Sequence[ProductItem], existing: ExistingResources
-    ) -> tuple[dict[str, Product], dict[str, ProductItem]]:
-        """Create the missing products. Return them, and the first row of each missing product, by name."""
-        missing = {item.product_name: item for item in reversed(items) if item.product_name not in existing.products}
-        requests = {}
-        for name, item in missing.items():
-            with suppress(InvalidCell):
-                product = item.apply_to_product(Product(), category=_get_category(item, existing))
-                requests[name] = CreateProductRequest(product=product, product_id=item.product_id)
-        products = write_batch(
-            requests, lambda batch: self._client.products.batch_create(batch, per_item=True, **self._write_options)
-        )
-        return products, missing
+        existing = ExistingResources(products, variants, self._levels.find_on_hand(counts), categories, ids)
+        return lambda item: self._write(item, existing)
 
     def _write(self, item: ProductItem, existing: ExistingResources) -> Outcome:
-        product, outcome = self._write_product(item, existing)
-        if product is None:
-            return outcome
-        if existing.creators.get(item.variant_name) is item:
-            outcomes = [outcome, Outcome.CREATED]
-        else:
-            outcomes = [outcome, self._write_variant(item, existing.variants.get(item.variant_name))]
-        if item.count is not None and not (self._dry_run and outcomes[1] is Outcome.CREATED):
-            outcomes.append(
-                existing.levels.get(item.count.level_name)
-                or set_on_hand(self._client, item.count, on_hand=existing.on_hand, options=self._write_options)
-            )
-        outcomes.append(self._write_state(item, product))
-        return _combine_outcomes(outcomes)
-
-    def _write_product(self, item: ProductItem, existing: ExistingResources) -> tuple[Product | None, Outcome]:
-        """Return the product and its outcome. The product is None if a dry run would have created it."""
-        category = _get_category(item, existing)
-        current = existing.products.get(item.product_name)
-        if existing.creators.get(item.product_name) is item:
-            return current, Outcome.CREATED
-        if current is None:
+        """Write one row: all of its changes, or none."""
+        product_id = existing.ids[item.sku]
+        product = existing.products.get(to_product_name(product_id))
+        variant = existing.variants.get(item.sku)
+        for attempt in range(1, ATTEMPTS_MAX + 1):
+            if item.product_id is None and variant is None and product is not None and self._has_variants(product):
+                product_id = add_suffix(make_slug(item.sku), item.sku)
+                product = self._get_product(product_id)
+            writes = self._plan(item, existing, product_id, product, variant)
             try:
-                created = self._client.products.create(
-                    item.apply_to_product(Product(), category=category),
-                    product_id=item.product_id,
-                    **self._write_options,
-                )
+                run_writes(writes, dry_run=self._dry_run)
             except AlreadyExists:
-                current = self._client.products.get(item.product_name)
+                if attempt == ATTEMPTS_MAX:
+                    raise
+                variant = find_variants(self._client, [item]).get(item.sku)
+                product = self._get_product(product_id)
             else:
-                return (None if self._dry_run else created), Outcome.CREATED
-        updated = item.apply_to_product(current, category=category)
-        if updated == current:
-            return current, Outcome.UNCHANGED
-        mask = ("display_name", "description", "category", "labels")
-        return self._client.products.update(updated, update_mask=mask, **self._write_options), Outcome.UPDATED
+                return combine_outcomes([write.outcome for write in writes])
+        raise AssertionError("the last attempt returns or raises")
 
-    def _write_variant(self, item: ProductItem, current: Variant | None) -> Outcome:
+    def _has_variants(self, product: Product) -> bool:
+        """Return whether a product has variants, which then are of another SKU than the row."""
+        return any(True for _ in self._client.variants.list(product.name, page_size=1, show_deleted=True))
+
+    def _get_product(self, product_id: str) -> Product | None:
+        try:
+            return self._client.products.get(to_product_name(product_id))
+        except ProductNotFound:
+            return None
+
+    def _plan(
+        self,
+        item: ProductItem,
+        existing: ExistingResources,
+        product_id: str,
+        product: Product | None,
+        variant: Variant | None,
+    ) -> list[Write]:
+        """Return the calls of a row, in their order.
+
+        Raises: InvalidCell.
+        """
+        name = to_product_name(product_id)
+        if product is not None:
+            require_existing(product)
+        if variant is not None:
+            if not variant.name.startswith(f"{name}/"):
+                raise InvalidCell(f"SKU_TAKEN: {variant.name} has the SKU {item.sku}, which is not of {name}")
+            require_existing(variant)
+        counted = [] if item.count is None else plan_count(self._client, item.count, on_hand=existing.on_hand)
+        return [
+            *self._plan_product(item, product_id, product, category=_get_category(item, existing)),
+            *self._plan_variant(item, name, variant),
+            *counted,
+            *self._plan_state(item, name, product),
+        ]
+
+    def _plan_product(
+        self, item: ProductItem, product_id: str, current: Product | None, *, category: str | None
+    ) -> list[Write]:
+        products = self._client.products
+        updated = item.apply_to_product(current or Product(), category=category)
         if current is None:
-            try:
-                self._client.variants.create(
-                    item.product_name,
-                    item.apply_to_variant(Variant()),
-                    variant_id=item.variant_id,
-                    **self._write_options,
-                )
-            except AlreadyExists:
-                current = self._client.variants.get(item.variant_name)
-            except SkuTaken as error:
-                current = self._get_variant_of_sku(item, error)
-            else:
-                return Outcome.CREATED
-        if current.sku != item.sku:
-            raise InvalidCell(f"{current.name} has the SKU {current.sku}, which cannot be changed to {item.sku}")
-        updated = item.apply_to_variant(current)
+            create = partial(products.create, updated, product_id=product_id)
+            return [Write(lambda options: create(**options), Outcome.CREATED)]
         if updated == current:
-            return Outcome.UNCHANGED
-        mask = ("prices", "tax_class", "weight_g", "barcode")
-        self._client.variants.update(updated, update_mask=mask, **self._write_options)
-        return Outcome.UPDATED
+            return []
+        update = partial(products.update, updated, update_mask=("display_name", "description", "category", "labels"))
+        return [Write(lambda options: update(**options), Outcome.UPDATED)]
 
-    def _get_variant_of_sku(self, item: ProductItem, error: SkuTaken) -> Variant:
-        """Return the variant that has the SKU. Raises: SkuTaken if it belongs to another product."""
-        if not error.variant.startswith(f"{item.product_name}/"):
-            raise error
-        return self._client.variants.get(error.variant)
+    def _plan_variant(self, item: ProductItem, product_name: str, current: Variant | None) -> list[Write]:
+        variants = self._client.variants
+        updated = item.apply_to_variant(current or Variant())
+        if current is None:
+            create = partial(variants.create, product_name, updated, variant_id=make_id(item.sku))
+            return [Write(lambda options: create(**options), Outcome.CREATED, ProductNotFound)]
+        if updated == current:
+            return []
+        mask = ("display_name", "options", "prices", "tax_class", "weight_g", "barcode")
+        update = partial(variants.update, updated, update_mask=mask)
+        return [Write(lambda options: update(**options), Outcome.UPDATED)]
 
-    def _write_state(self, item: ProductItem, product: Product) -> Outcome:
-        archived = product.state == ProductState.PRODUCT_STATE_ARCHIVED
+    def _plan_state(self, item: ProductItem, product_name: str, product: Product | None) -> list[Write]:
+        archived = product is not None and product.state == ProductState.PRODUCT_STATE_ARCHIVED
         if item.discontinued is None or item.discontinued == archived:
-            return Outcome.UNCHANGED
+            return []
         step = self._client.products.archive if item.discontinued else self._client.products.unarchive
-        step(product.name, **self._write_options)
-        return Outcome.UPDATED
+        return [Write(lambda options: step(product_name, **options), Outcome.UPDATED, ProductNotFound)]
 
 
-def make_id(sku: str) -> str:
-    """Return an id made from a SKU: the SKU itself if it is a valid id."""
-    try:
-        return parse_id(sku, target="sku")
-    except InvalidCell:
-        return make_slug(sku, target="sku")
+def _choose_ids(items: Sequence[ProductItem], variants: Mapping[str, Variant]) -> dict[str, str]:
+    """Return the id of the product of each SKU: that of the row, else that of the existing variant, else a new one."""
+    ids: dict[str, str] = {}
+    made: set[str] = set()
+    for item in items:
+        if item.product_id is not None:
+            ids[item.sku] = item.product_id
+        elif item.sku in variants:
+            ids[item.sku] = variants[item.sku].name.split("/")[1]
+        else:
+            product_id = make_id(item.sku)
+            ids[item.sku] = add_suffix(make_slug(item.sku), item.sku) if product_id in made else product_id
+            made.add(ids[item.sku])
+    return ids
 
 
-def _combine_outcomes(outcomes: Sequence[Outcome]) -> Outcome:
-    if outcomes[0] is Outcome.CREATED:
-        return Outcome.CREATED
-    return Outcome.UNCHANGED if set(outcomes) == {Outcome.UNCHANGED} else Outcome.UPDATED
-
-
-def _build_variant_request(item: ProductItem) -> CreateVariantRequest:
-    variant = item.apply_to_variant(Variant())
-    return CreateVariantRequest(parent=item.product_name, variant=variant, variant_id=item.variant_id)
+def _read_barcode(values: Values) -> str | None:
+    barcode = values.text("barcode")
+    if barcode is not None and _ROUNDED_BARCODE.fullmatch(barcode):
+        raise InvalidCell(f"barcode: {barcode!r} was rounded by a spreadsheet, so its digits are lost")
+    return barcode
 
 
 def _get_category(item: ProductItem, existing: ExistingResources) -> str | None:

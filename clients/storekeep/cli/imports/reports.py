@@ -12,3 +12,8 @@ def escape_formula(value: object) -> str:
     if isinstance(value, int) or not text.lstrip(" ").startswith(FORMULA_STARTS):
         return text
     return f"'{text}"
+
+
+def unescape_formula(text: str) -> str:
+    """Return the text of a cell that `escape_formula` wrote."""
+    return text[1:] if text.startswith("'") and text[1:].lstrip(" ").startswith(FORMULA_STARTS) else text

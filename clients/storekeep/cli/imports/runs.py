@@ -1,14 +1,13 @@
 """Runs of an import: rows in chunks, a few concurrent calls, outcomes in the order of the file.
 
-Memory holds one chunk of rows, and about 24 bytes per row to detect repeated keys. A failed row is reported and the run
+Memory holds one chunk of rows; the keys that detect repeats are on disk. A failed row is reported and the run
 continues. An unreachable server or a rejected caller ends the run.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -17,8 +16,9 @@ from typing import Generic, Protocol, TypeVar
 
 from storekeep.cli.imports.columns import Columns, InvalidCell
 from storekeep.cli.imports.columns import Values as RowValues
-from storekeep.cli.imports.rows import BadRow, Row
-from storekeep.client import NotAllowed, NotAuthenticated, Refused, ServerError
+from storekeep.cli.imports.row_keys import RowKeys
+from storekeep.cli.imports.rows import AnyRow, BadRow, SkippedRow
+from storekeep.client import NotAllowed, NotAuthenticated, NotFound, Refused, ServerError, WriteOptions
 
 CHUNK_ROWS = 200
 """Rows per chunk, whose resources are looked up together."""
@@ -37,6 +37,7 @@ class Outcome(StrEnum):
     UPDATED = "updated"
     UNCHANGED = "unchanged"
     REPEATED = "repeated"
+    SKIPPED = "skipped"
     FAILED = "failed"
 
 
@@ -52,8 +53,25 @@ class Importer(Protocol[ItemT]):
     def key(self, item: ItemT) -> str:
         """Return the key of an item, which must be unique in a file."""
 
+    def list_shared_cells(self, item: ItemT) -> tuple[str, Mapping[str, str]]:
+        """Return the resource of an item, and the cells that all rows of the resource must share."""
+
     def look_up(self, items: Sequence[ItemT]) -> Callable[[ItemT], Outcome]:
         """Look up the existing resources of a chunk. Return a thread-safe function that writes one item's changes."""
+
+
+@dataclass(frozen=True)
+class Write:
+    """One call of the change that a row makes.
+
+    Attributes:
+        call: makes the call with the options of a mutation.
+        awaited: error of a dry run because an earlier call of the same row was not executed; None if there is none.
+    """
+
+    call: Callable[[WriteOptions], object]
+    outcome: Outcome
+    awaited: type[NotFound] | None = None
 
 
 @dataclass(frozen=True)
@@ -103,31 +121,36 @@ class Run(Generic[ItemT]):
         self._importer = importer
         self._columns = columns
         self._distinct = distinct
-        self._lines_by_key: dict[bytes, int] = {}
+        self._keys = RowKeys()
 
-    def import_rows(self, rows: Iterable[Row | BadRow]) -> Iterator[Outcome | Failure]:
+    def import_rows(self, rows: Iterable[AnyRow]) -> Iterator[Outcome | Failure]:
         """Import the rows and yield the result of each, in their order.
 
         Raises: StorekeepError if a failure affects more than one row.
         """
-        with ThreadPoolExecutor(CALLS_IN_FLIGHT, thread_name_prefix="import") as pool:
-            source = iter(rows)
-            while chunk := list(islice(source, CHUNK_ROWS)):
-                yield from self._import_chunk(chunk, pool)
+        try:
+            with ThreadPoolExecutor(CALLS_IN_FLIGHT, thread_name_prefix="import") as pool:
+                source = iter(rows)
+                while chunk := list(islice(source, CHUNK_ROWS)):
+                    yield from self._import_chunk(chunk, pool)
+        finally:
+            self._keys.close()
 
-    def _import_chunk(self, chunk: Sequence[Row | BadRow], pool: ThreadPoolExecutor) -> list[Outcome | Failure]:
+    def _import_chunk(self, chunk: Sequence[AnyRow], pool: ThreadPoolExecutor) -> list[Outcome | Failure]:
         items = [self._parse(row) for row in chunk]
         valid_items = [item for item in items if not isinstance(item, (Failure, Outcome))]
         write = self._importer.look_up(valid_items) if valid_items else None
 
-        def apply(row: Row | BadRow, item: ItemT | Failure | Outcome) -> Outcome | Failure:
+        def apply(row: AnyRow, item: ItemT | Failure | Outcome) -> Outcome | Failure:
             if isinstance(item, (Failure, Outcome)):
                 return item
             return Failure(row.line, "not looked up") if write is None else _apply_write(write, item, line=row.line)
 
         return list(pool.map(apply, chunk, items))
 
-    def _parse(self, row: Row | BadRow) -> ItemT | Failure | Outcome:
+    def _parse(self, row: AnyRow) -> ItemT | Failure | Outcome:
+        if isinstance(row, SkippedRow):
+            return Outcome.SKIPPED
         if isinstance(row, BadRow):
             return Failure(row.line, row.reason)
         try:
@@ -138,11 +161,36 @@ class Run(Generic[ItemT]):
 
     def _check_repeated(self, item: ItemT, *, line: int) -> ItemT | Failure | Outcome:
         key = self._importer.key(item)
-        digest = hashlib.blake2b(key.encode(), digest_size=12).digest()
-        first_line = self._lines_by_key.setdefault(digest, line)
-        if first_line == line:
-            return item
-        return Outcome.REPEATED if self._distinct else Failure(line, f"{key} is already on line {first_line}")
+        first_line = self._keys.find_first_line(key, line=line)
+        if first_line != line:
+            return Outcome.REPEATED if self._distinct else Failure(line, f"{key} is already on line {first_line}")
+        owner, cells = self._importer.list_shared_cells(item)
+        contradiction = self._keys.find_contradiction(owner, cells, line=line)
+        return item if contradiction is None else Failure(line, contradiction)
+
+
+def run_writes(writes: Sequence[Write], *, dry_run: bool) -> None:
+    """Make the calls of one row, each of them first as a dry run, so that a rejected row changes nothing.
+
+    Raises: Refused.
+    """
+    if dry_run or len(writes) > 1:
+        for write in writes:
+            try:
+                write.call({"validate_only": True})
+            except NotFound as error:
+                if write.awaited is None or not isinstance(error, write.awaited):
+                    raise
+    if not dry_run:
+        for write in writes:
+            write.call({})
+
+
+def combine_outcomes(outcomes: Sequence[Outcome]) -> Outcome:
+    """Return the outcome of a row with several resources: that of the first if it was created."""
+    if outcomes and outcomes[0] is Outcome.CREATED:
+        return Outcome.CREATED
+    return Outcome.UPDATED if outcomes else Outcome.UNCHANGED
 
 
 def _apply_write(write: Callable[[ItemT], Outcome], item: ItemT, *, line: int) -> Outcome | Failure:

@@ -10,21 +10,25 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Any
 
 from storekeep.cli.imports.orders import Line, LineKind, OrderCells
+from storekeep.cli.imports.rows import SkippedRow
 
 LINES_FILE, ORDERS_FILE = "lines", "orders"
 """Names of the two files in reports."""
 TABLES = """
 CREATE TABLE lines (
     line INTEGER PRIMARY KEY, number TEXT, kind INTEGER, sku TEXT, quantity INTEGER, unit_price TEXT,
-    discount_ppm INTEGER, discount_amount TEXT, total TEXT,
+    discount_ppm INTEGER, discount_amount TEXT, total TEXT, shipping TEXT, shipped INTEGER,
     placed_us INTEGER, shipped_us INTEGER, customer TEXT, cells TEXT, cancelled INTEGER
 );
 CREATE TABLE order_rows (
     number TEXT PRIMARY KEY, line INTEGER, placed_us INTEGER, shipped_us INTEGER, customer TEXT, cells TEXT
 );
 CREATE TABLE cancelled_units (cancellation INTEGER, line INTEGER, units INTEGER);
+CREATE TABLE suspects (number TEXT, file TEXT, line INTEGER);
+CREATE TABLE strays (line INTEGER PRIMARY KEY);
 CREATE TABLE left_out (
     file TEXT, line INTEGER, number TEXT, reason TEXT, cancels INTEGER, PRIMARY KEY (file, line)
 ) WITHOUT ROWID;
@@ -35,7 +39,7 @@ CREATE INDEX lines_sold ON lines (sku, unit_price) WHERE kind <> 1;
 CREATE INDEX cancelled_units_line ON cancelled_units (line);
 CREATE INDEX left_out_number ON left_out (number);
 """
-INSERT_LINE = "INSERT INTO lines VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+INSERT_LINE = "INSERT INTO lines VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 INSERT_ORDER_ROW = "INSERT OR IGNORE INTO order_rows VALUES (?, ?, ?, ?, ?, ?)"
 LEAVE_OUT = "INSERT OR IGNORE INTO left_out VALUES (?, ?, ?, ?, ?)"
 LEAVE_OUT_LINES = """
@@ -49,14 +53,51 @@ FROM lines JOIN cancelled_units ON cancelled_units.line = lines.line
 JOIN lines AS canceller ON canceller.line = cancellation
 WHERE lines.number = :number
 """
-INCOMPLETE_ORDERS = """
-SELECT number, MIN(file || ' line ' || line) FROM left_out
-WHERE number <> '' AND EXISTS (SELECT 1 FROM lines WHERE lines.number = left_out.number AND kind <> 2
-    AND NOT EXISTS (SELECT 1 FROM left_out AS other WHERE other.file = 'lines' AND other.line = lines.line))
-GROUP BY number
+LEAVE_OUT_INCOMPLETE_ORDERS = """
+INSERT OR IGNORE INTO left_out
+SELECT 'lines', lines.line, lines.number,
+       'left out because ' || broken.file || ' line ' || broken.first_line || ', of the same order, is left out', 0
+FROM (SELECT number, file, MIN(line) AS first_line FROM left_out WHERE number <> '' GROUP BY number) AS broken
+JOIN lines ON lines.number = broken.number
+WHERE kind <> 2
+"""
+LEAVE_OUT_SUSPECTS = """
+INSERT OR IGNORE INTO left_out
+SELECT 'lines', lines.line, lines.number,
+       'left out because ' || file || ' line ' || first_line || ', which cannot be read, may belong to it',
+       0
+FROM (SELECT number, file, MIN(line) AS first_line FROM suspects GROUP BY number) AS broken
+JOIN lines ON lines.number = broken.number
+WHERE kind <> 2
+"""
+LEAVE_OUT_ALL_CANCELLATIONS = """
+INSERT OR IGNORE INTO left_out
+SELECT 'lines', cancellation, canceller.number,
+       'it cancels units of order ' || lines.number || ', which is left out', 1
+FROM cancelled_units JOIN lines ON lines.line = cancelled_units.line
+JOIN lines AS canceller ON canceller.line = cancellation
+WHERE lines.number IN (SELECT number FROM left_out WHERE NOT cancels)
+"""
+FORGET_PLACED_STRAYS = """
+DELETE FROM strays
+WHERE line IN (SELECT line FROM suspects WHERE file = 'lines' AND number IN (SELECT number FROM lines))
+"""
+SUSPECT_NEIGHBOURS = """
+INSERT INTO suspects
+SELECT (SELECT number FROM lines WHERE lines.line < strays.line ORDER BY lines.line DESC LIMIT 1), 'lines', line
+FROM strays
+UNION ALL
+SELECT (SELECT number FROM lines WHERE lines.line > strays.line ORDER BY lines.line LIMIT 1), 'lines', line
+FROM strays
+"""
+SUSPECT_ALL = "INSERT INTO suspects SELECT DISTINCT number, 'lines', (SELECT MIN(line) FROM strays) FROM lines"
+IS_GROUPED = """
+SELECT (SELECT COUNT(DISTINCT number) FROM lines) = COUNT(*)
+FROM (SELECT number, LAG(number) OVER (ORDER BY line) AS previous FROM lines)
+WHERE number IS NOT previous
 """
 SOLD = """
-SELECT lines.line, lines.number, kind, sku, quantity, unit_price,
+SELECT lines.line, lines.number, kind, sku, quantity - cancelled, unit_price,
        COALESCE(order_rows.placed_us, lines.placed_us) AS placed,
        COALESCE(order_rows.customer, lines.customer) AS buyer,
        discount_ppm IS NOT NULL AND discount_ppm <> 0 OR discount_amount IS NOT NULL AND discount_amount <> '0'
@@ -84,7 +125,12 @@ INSERT OR IGNORE INTO left_out
 SELECT 'orders', line, number, 'the other file has no lines of this order', 0 FROM order_rows
 WHERE number NOT IN (SELECT number FROM lines) AND number NOT IN (SELECT number FROM left_out)
 """
-COLUMNS = 14
+LINE_FIELDS = (
+    *("sku", "quantity", "unit_price", "discount_ppm", "discount_amount", "total"),
+    *("shipping", "shipped"),
+)
+ORDER_FIELDS = ("placed_us", "shipped_us", "customer", "cells")
+COLUMNS = len(("line", "number", "kind", *LINE_FIELDS, *ORDER_FIELDS, "cancelled"))
 
 
 @dataclass(frozen=True)
@@ -128,6 +174,8 @@ class StagingTables:
         self._database.executescript(TABLES)
         self.rows = 0
         """Rows of the line file, valid or not."""
+        self.skipped = 0
+        """Rows of the line file without an order line."""
 
     def close(self) -> None:
         """Close and delete the temporary database."""
@@ -135,13 +183,15 @@ class StagingTables:
 
     # -- loading
 
-    def load_lines(self, rows: Iterable[Line | LeftOutRow]) -> Iterator[LeftOutRow]:
+    def load_lines(self, rows: Iterable[Line | LeftOutRow | SkippedRow]) -> Iterator[LeftOutRow]:
         """Store the rows of the line file; yield those that are left out."""
         self._database.execute("BEGIN")
         for row in rows:
             self.rows += 1
             if isinstance(row, Line):
                 self._database.execute(INSERT_LINE, _to_row(row))
+            elif isinstance(row, SkippedRow):
+                self.skipped += 1
             else:
                 self.leave_out(row)
                 yield row
@@ -169,10 +219,28 @@ class StagingTables:
         self._database.execute(LEAVE_OUT_LINES, {"number": number, "reason": reason})
         self._database.execute(LEAVE_OUT_CANCELLATIONS, {"number": number})
 
+    def suspect(self, file: str, line: int, numbers: Sequence[str], *, is_complete: bool) -> None:
+        """Note that a row which cannot be read may belong to any of the orders with these numbers.
+
+        If its number is not surely one of these, and no order has one of them, the row is a stray: it may belong to any
+        order beside it, or to any order at all if the rows of orders are not together in the file.
+        """
+        self._database.executemany("INSERT INTO suspects VALUES (?, ?, ?)", ((one, file, line) for one in numbers))
+        if file == LINES_FILE and not is_complete:
+            self._database.execute("INSERT INTO strays VALUES (?)", (line,))
+
+    def leave_out_suspects(self) -> None:
+        """Leave out every order that a row which cannot be read may belong to."""
+        self._database.execute(FORGET_PLACED_STRAYS)
+        if self._count("SELECT COUNT(*) FROM strays"):
+            is_grouped = self._count(IS_GROUPED)
+            self._database.execute(SUSPECT_NEIGHBOURS if is_grouped else SUSPECT_ALL)
+        self._database.execute(LEAVE_OUT_SUSPECTS)
+
     def leave_out_incomplete_orders(self) -> None:
         """Leave out every order of which a row is already left out, because it would be incomplete."""
-        for number, row_location in self._database.execute(INCOMPLETE_ORDERS).fetchall():
-            self.leave_out_order(number, reason=f"left out because {row_location}, of the same order, is left out")
+        self._database.execute(LEAVE_OUT_INCOMPLETE_ORDERS)
+        self._database.execute(LEAVE_OUT_ALL_CANCELLATIONS)
 
     def leave_out_orders_without_lines(self) -> None:
         """Leave out the orders without lines."""
@@ -253,6 +321,8 @@ def _to_row(line: Line) -> tuple[object, ...]:
         line.discount_ppm,
         line.discount_amount,
         line.total,
+        line.shipping,
+        line.shipped,
         order.placed_us,
         order.shipped_us,
         order.customer,
@@ -261,9 +331,9 @@ def _to_row(line: Line) -> tuple[object, ...]:
     )
 
 
-def _to_line(row: Sequence[object]) -> Line:
-    line, number, kind, sku, quantity, price, ppm, amount, total, placed_us, shipped_us, customer, cells, cancelled = (
-        row[:COLUMNS]
-    )
-    order = OrderCells(placed_us, shipped_us, customer, cells)  # type: ignore[arg-type]  # typed by the columns
-    return Line(line, number, LineKind(kind), sku, quantity, price, ppm, amount, total, order, cancelled)  # type: ignore[arg-type]
+def _to_line(row: Sequence[Any]) -> Line:
+    """Return the line of a row of the table, whose columns are the fields of `Line` in their order."""
+    line, number, kind, *values = row[: COLUMNS - len(ORDER_FIELDS) - 1]
+    *order, cancelled = row[COLUMNS - len(ORDER_FIELDS) - 1 : COLUMNS]
+    fields = dict(zip(LINE_FIELDS, values, strict=True))
+    return Line(line, number, LineKind(kind), **fields, order=OrderCells(*order), cancelled=cancelled)

@@ -8,14 +8,15 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
-from storekeep.cli.imports.batches import write_batch
-from storekeep.cli.imports.columns import Target, Values
-from storekeep.cli.imports.ids import parse_id, parse_sku
-from storekeep.cli.imports.lookups import FILTER_TERMS_MAX, split_batches
-from storekeep.cli.imports.runs import Outcome
-from storekeep.cli.names import MAIN_LOCATION, quote_text, to_location_name, to_stock_level_name
-from storekeep.client import SetStockRequest, Storekeep, WriteOptions
+from storekeep.cli.imports.columns import InvalidCell, Target, Values
+from storekeep.cli.imports.ids import parse_id
+from storekeep.cli.imports.lookups import build_sku_filters, find_variants, is_deleted
+from storekeep.cli.imports.runs import Outcome, Write, run_writes
+from storekeep.cli.imports.sku_maps import SkuMap
+from storekeep.cli.names import MAIN_LOCATION, to_location_name, to_stock_level_name
+from storekeep.client import NotFound, SkuNotFound, Storekeep, WriteOptions
 
 REASON = "import"
 """Reason of stock movements by imports."""
@@ -44,26 +45,77 @@ class Count:
 class StockImporter:
     """Sets stock levels from rows."""
 
-    def __init__(self, client: Storekeep, *, write_options: WriteOptions) -> None:
+    def __init__(self, client: Storekeep, *, write_options: WriteOptions, skus: SkuMap) -> None:
         self._client = client
-        self._write_options = write_options
+        self._dry_run = write_options.get("validate_only", False)
+        self._skus = skus
+        self._levels = StockLookup(client)
 
     def parse(self, values: Values) -> Count:
         """Parse a row. Raises: InvalidCell."""
         values.require("quantity")
-        return Count(parse_sku(values.require("sku")), values.integer("quantity") or 0, parse_location_id(values))
+        sku = self._skus.find_or_make(values.require("sku"))
+        return Count(sku, values.integer("quantity") or 0, parse_location_id(values))
 
     def key(self, item: Count) -> str:
         """Return the key of an item, which must be unique in a file."""
         return item.level_name
 
+    def list_shared_cells(self, item: Count) -> tuple[str, Mapping[str, str]]:
+        """Return the resource of an item, and the cells that all rows of the resource must share: none."""
+        return item.level_name, {}
+
     def look_up(self, items: Sequence[Count]) -> Callable[[Count], Outcome]:
-        """Look up the existing stock levels of a chunk and set them. Return the function that sets one left level."""
-        on_hand, options = find_on_hand(self._client, items), self._write_options
-        outcomes = set_levels(self._client, items, on_hand=on_hand, options=options)
-        return lambda item: (
-            outcomes.get(item.level_name) or set_on_hand(self._client, item, on_hand=on_hand, options=options)
-        )
+        """Look up the existing stock levels of a chunk. Return the function that writes one item."""
+        on_hand = self._levels.find_on_hand(items)
+        deleted = {sku for sku, variant in find_variants(self._client, items).items() if is_deleted(variant)}
+
+        def write(item: Count) -> Outcome:
+            if item.sku in deleted:
+                raise InvalidCell(f"sku: the variant with the SKU {item.sku} is deleted; undelete it first")
+            writes = plan_count(self._client, item, on_hand=on_hand)
+            run_writes(writes, dry_run=self._dry_run)
+            return writes[0].outcome if writes else Outcome.UNCHANGED
+
+        return write
+
+
+class StockLookup:
+    """Looks up stock levels by location."""
+
+    def __init__(self, client: Storekeep) -> None:
+        self._client = client
+        self._locations: dict[str, InvalidCell | None] = {}
+        """Problem of each location, by id; None if it has none."""
+
+    def find_on_hand(self, counts: Iterable[Count]) -> Mapping[str, int | InvalidCell]:
+        """Return the units on hand of the existing stock levels by resource name, or the problem of the location."""
+        counts_by_location: dict[str, list[Count]] = defaultdict(list)
+        for count in counts:
+            counts_by_location[count.location].append(count)
+        on_hand: dict[str, int | InvalidCell] = {}
+        for location, located in counts_by_location.items():
+            if (problem := self._check_location(location)) is not None:
+                on_hand.update((count.level_name, problem) for count in located)
+                continue
+            for filter_text in build_sku_filters(count.sku for count in located):
+                levels = self._client.inventory.list_stock_levels(
+                    to_location_name(location), filter=filter_text, page_size=1000
+                )
+                on_hand.update((level.name, level.on_hand) for level in levels)
+        return on_hand
+
+    def _check_location(self, location: str) -> InvalidCell | None:
+        if location not in self._locations:
+            self._locations[location] = None
+            try:
+                found = self._client.inventory.get_location(to_location_name(location))
+            except NotFound as error:
+                self._locations[location] = InvalidCell(f"location: {error}")
+            else:
+                if found.HasField("delete_time"):
+                    self._locations[location] = InvalidCell(f"location: {found.name} is deleted; undelete it first")
+        return self._locations[location]
 
 
 def parse_location_id(values: Values) -> str:
@@ -71,44 +123,16 @@ def parse_location_id(values: Values) -> str:
     return parse_id(values.text("location") or MAIN_LOCATION, target="location")
 
 
-def find_on_hand(client: Storekeep, counts: Iterable[Count]) -> Mapping[str, int]:
-    """Return the units on hand of the existing stock levels, by resource name."""
-    skus_by_location: dict[str, list[str]] = defaultdict(list)
-    for count in counts:
-        skus_by_location[count.location].append(count.sku)
-    on_hand: dict[str, int] = {}
-    for location, skus in skus_by_location.items():
-        for batch in split_batches(skus, size=FILTER_TERMS_MAX):
-            terms = " OR ".join(f"sku = {quote_text(sku)}" for sku in batch)
-            levels = client.inventory.list_stock_levels(to_location_name(location), filter=terms, page_size=1000)
-            on_hand.update((level.name, level.on_hand) for level in levels)
-    return on_hand
+def plan_count(client: Storekeep, count: Count, *, on_hand: Mapping[str, int | InvalidCell]) -> list[Write]:
+    """Return the call that sets a stock level to the counted units; none if it already has them.
 
-
-def set_levels(
-    client: Storekeep, counts: Iterable[Count], *, on_hand: Mapping[str, int], options: WriteOptions
-) -> dict[str, Outcome]:
-    """Set the stock levels of a chunk to the counted units. Return the outcomes of those that succeeded, by name."""
-    requests = {
-        count.level_name: SetStockRequest(
-            name=count.level_name,
-            quantity=count.quantity,
-            expected_quantity=on_hand.get(count.level_name, 0),
-            reason=REASON,
-        )
-        for count in counts
-        if on_hand.get(count.level_name) != count.quantity
-    }
-    done = write_batch(requests, lambda batch: client.inventory.batch_set_stock(batch, per_item=True, **options))
-    return {name: Outcome.UPDATED if name in on_hand else Outcome.CREATED for name in done}
-
-
-def set_on_hand(client: Storekeep, count: Count, *, on_hand: Mapping[str, int], options: WriteOptions) -> Outcome:
-    """Set a stock level to the counted units, unless it already has them."""
+    Raises: InvalidCell if the location cannot have stock.
+    """
     current = on_hand.get(count.level_name)
+    if isinstance(current, InvalidCell):
+        raise current
     if current == count.quantity:
-        return Outcome.UNCHANGED
-    client.inventory.set_stock(
-        count.level_name, quantity=count.quantity, expected_quantity=current or 0, reason=REASON, **options
-    )
-    return Outcome.CREATED if current is None else Outcome.UPDATED
+        return []
+    call = partial(client.inventory.set_stock, count.level_name, quantity=count.quantity, reason=REASON)
+    outcome = Outcome.CREATED if current is None else Outcome.UPDATED
+    return [Write(lambda options: call(expected_quantity=current or 0, **options), outcome, SkuNotFound)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 
 
@@ -39,6 +41,7 @@ class Call(msgspec.Struct, frozen=True):
         fingerprint: SHA-256 of the request; tells a retry from another request with the same id.
         validate_only: whether this is a dry run, which changes nothing.
         deadline: the latest start, in seconds of `time.monotonic()`; None without one.
+        on_replay: called if the reply is the stored reply of an earlier call.
     """
 
     caller: Caller
@@ -47,3 +50,4 @@ class Call(msgspec.Struct, frozen=True):
     fingerprint: bytes = b""
     validate_only: bool = False
     deadline: float | None = None
+    on_replay: Callable[[], None] | None = None

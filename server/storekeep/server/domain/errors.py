@@ -9,9 +9,9 @@ DomainError
 │                           StockLevelNotFound, StockMovementNotFound, ReservationNotFound, CustomerNotFound,
 │                           OrderNotFound, FulfillmentNotFound, ServiceAccountNotFound, ApiKeyNotFound,
 │                           RoleNotFound, AuditEntryNotFound
-├── Conflict                AlreadyExists, SkuTaken, EtagMismatch
-├── FailedPrecondition      ResourceDeleted, ResourceNotDeleted, ResourceInUse, IllegalState, OrderHeld,
-│                           OrderNotHeld, UnitsNotOpen, NotForSale, OutOfStock, QuantityMismatch, RoleBuiltIn,
+├── Conflict                AlreadyExists, SkuTaken, ReferenceTaken, EtagMismatch, ResourceNotDeleted
+├── FailedPrecondition      ResourceDeleted, ResourceInUse, IllegalState, FieldNotChangeable, OrderHeld, OrderNotHeld,
+│                           UnitsNotOpen, NotForSale, OutOfStock, QuantityMismatch, RoleBuiltIn, CountBelowCommitted,
 │                           ReplyExpired
 ├── AuditEntryUnreadable
 ├── BatchTooLarge
@@ -156,7 +156,7 @@ class NotFound(DomainError):
 
 
 class ResourceNotFound(NotFound):
-    """No resource has the requested name.
+    """No resource has the requested name, or the one to delete is already deleted (AIP-164).
 
     Attributes:
         resource: the requested name.
@@ -164,8 +164,8 @@ class ResourceNotFound(NotFound):
 
     kind: ClassVar[str] = "resource"
 
-    def __init__(self, resource: str) -> None:
-        super().__init__(f"no such {self.kind}: {resource}")
+    def __init__(self, resource: str, *, deleted: bool = False) -> None:
+        super().__init__(f"{resource} is already deleted" if deleted else f"no such {self.kind}: {resource}")
         self.resource = resource
 
 
@@ -313,6 +313,23 @@ class SkuTaken(Conflict):
         self.variant = variant
 
 
+class ReferenceTaken(Conflict):
+    """Another resource has the reference, which must be unique.
+
+    Attributes:
+        resource: the name of the other resource: an order, or an active reservation.
+        reference: the reference.
+        source: the system that the reference of an order comes from; may be empty.
+    """
+
+    def __init__(self, reference: str, *, resource: str, source: str = "") -> None:
+        of_source = f" of {source!r}" if source else ""
+        super().__init__(f"the reference {reference!r}{of_source} belongs to {resource}")
+        self.resource = resource
+        self.reference = reference
+        self.source = source
+
+
 class EtagMismatch(Conflict):
     """The resource was changed since the caller read it.
 
@@ -327,6 +344,14 @@ class EtagMismatch(Conflict):
         self.etag = etag
 
 
+class ResourceNotDeleted(Conflict):
+    """The resource is not deleted, so it cannot be undeleted (AIP-164)."""
+
+    def __init__(self, resource: str) -> None:
+        super().__init__(f"{resource} is not deleted")
+        self.resource = resource
+
+
 # -- states that do not allow the request
 
 
@@ -339,14 +364,6 @@ class ResourceDeleted(FailedPrecondition):
 
     def __init__(self, resource: str) -> None:
         super().__init__(f"{resource} is deleted")
-        self.resource = resource
-
-
-class ResourceNotDeleted(FailedPrecondition):
-    """The resource is not deleted, so it cannot be undeleted."""
-
-    def __init__(self, resource: str) -> None:
-        super().__init__(f"{resource} is not deleted")
         self.resource = resource
 
 
@@ -378,6 +395,22 @@ class IllegalState(FailedPrecondition):
         self.resource = resource
         self.state = state
         self.wanted = target
+
+
+class FieldNotChangeable(FailedPrecondition):
+    """The state of the resource does not allow a change of this field.
+
+    Attributes:
+        resource: the name of the resource.
+        field: the field of the resource, such as `shipping_address`.
+        state: the current state of the resource.
+    """
+
+    def __init__(self, resource: str, *, field: str, state: str) -> None:
+        super().__init__(f"{resource} is {state}; its {field} can no longer change")
+        self.resource = resource
+        self.field = field
+        self.state = state
 
 
 class OrderHeld(FailedPrecondition):
@@ -469,6 +502,21 @@ class QuantityMismatch(FailedPrecondition):
         self.resource = stock_level
         self.expected_quantity = expected_quantity
         self.on_hand = on_hand
+
+
+class CountBelowCommitted(FailedPrecondition):
+    """Fewer units were counted than are reserved and allocated, less those that may be backordered."""
+
+    def __init__(self, stock_level: str, *, quantity: int, reserved: int, allocated: int, backorder_limit: int) -> None:
+        super().__init__(
+            f"{stock_level}: {quantity} units counted, but {reserved} are reserved and {allocated} allocated; "
+            "release or cancel some, or set `backorder_shortage` to record the loss"
+        )
+        self.resource = stock_level
+        self.quantity = quantity
+        self.reserved = reserved
+        self.allocated = allocated
+        self.backorder_limit = backorder_limit
 
 
 class RoleBuiltIn(FailedPrecondition):

@@ -343,6 +343,8 @@ def mutate(
 
     outcome = store.write(work, deadline=call.deadline, dry_run=call.validate_only)
     if outcome.stored is not None:
+        if call.on_replay is not None:
+            call.on_replay()
         return msgspec.json.decode(outcome.stored, type=reply_type)
     return outcome.new  # type: ignore[return-value]  # one of the two is always set
 

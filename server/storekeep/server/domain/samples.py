@@ -16,8 +16,7 @@ from storekeep.server.domain.customers import CUSTOMERS, Customer, LabelledAddre
 from storekeep.server.domain.money import Money
 from storekeep.server.domain.mutations import Mutation, mutate
 from storekeep.server.domain.orders.placing import DEFAULT_LOCATION
-from storekeep.server.domain.stock.adjustments import adjust_stock, change_stock
-from storekeep.server.domain.stock.levels import RECEIVE
+from storekeep.server.domain.stock.levels import RECEIVE, adjust_stock
 from storekeep.server.store.engine import Store
 from storekeep.server.store.tables import catalog as product_store
 
@@ -158,8 +157,7 @@ def load_sample(db: Store) -> bool:
         for variant in variants:
             if variant.units:
                 key = (DEFAULT_LOCATION, variant.sku)
-                receipt = adjust_stock(key, quantity_delta=variant.units, cause=RECEIVE)
-                change_stock(db, _build_call("StockSample"), receipt)
+                adjust_stock(db, _build_call("StockSample"), key, quantity_delta=variant.units, cause=RECEIVE)
     return True
 
 

@@ -55,7 +55,8 @@ CHAIN: tuple[Entry, ...] = (
         "errors",
         "errors",
         Part.ERRORS,
-        "maps every exception to a status; the only step that aborts a call, so every step that raises is inside it",
+        "maps every exception to a status; the only step that aborts a call, so every step that raises is inside it; "
+        "sends the trailing metadata that they collect",
     ),
     Entry(
         "early_limits",
@@ -107,6 +108,12 @@ CHAIN: tuple[Entry, ...] = (
         Part.SERVE,
         "applies `max_staleness` and consistency tokens; after validation, because it needs the parsed request",
         present_when="the database can have replicas",
+    ),
+    Entry(
+        "read_masks",
+        "read_masks",
+        Part.SERVE,
+        "removes the fields that `read_mask` does not name; innermost, because it changes the servicer's reply",
     ),
 )
 """The steps of every call to Storekeep's own services."""

@@ -1,7 +1,8 @@
 """The errors layer: the only place that maps exceptions to gRPC statuses, using the error table.
 
 Every status carries `ErrorInfo` and `RequestInfo` (google.rpc, AIP-193); invalid fields add `BadRequest`, retryable
-errors add `RetryInfo`. The text of an unknown error never leaves the server.
+errors add `RetryInfo`. The text of an unknown error never leaves the server. It also sends the trailing metadata of a
+reply, which inner layers have collected.
 """
 
 from __future__ import annotations
@@ -33,15 +34,18 @@ log = logging.getLogger("storekeep.rpc")
 
 
 def map_errors(_method: Method, serve: Step) -> Step:
-    """Map exceptions of the inner layers to gRPC statuses."""
+    """Map exceptions of the inner layers to gRPC statuses, and send the trailing metadata of a reply."""
 
     def map_error(request: Any, context: grpc.ServicerContext, rpc: Rpc) -> Any:
         try:
-            return serve(request, context, rpc)
+            reply = serve(request, context, rpc)
         except ForwardedError as error:
             return relay_status(error, context)
         except Exception as error:  # noqa: BLE001 - every exception becomes a status
             return abort_call(error, context, rpc)
+        if rpc.trailing_metadata:
+            context.set_trailing_metadata(rpc.trailing_metadata)
+        return reply
 
     return map_error
 
@@ -56,6 +60,7 @@ def abort_call(error: Exception, context: grpc.ServicerContext, rpc: Rpc) -> Non
     """End the call with the status of an error; raises as `abort` does."""
     row = find_row(error)
     rpc.code, rpc.reason, rpc.level = row.code, row.reason, row.level
+    rpc.replayed = False  # no reply is returned
     text = shorten(str(error))
     if row is UNKNOWN:
         text = UNKNOWN_TEXT

@@ -22,7 +22,7 @@ from storekeep.server.runtime.tasks import Task, check, get_flow, give_up
 from storekeep.server.transport.call_statuses import Metadata
 from storekeep.server.transport.errors import WriterUnavailable
 from storekeep.server.transport.executors import CallExecutor, CallPool
-from storekeep.server.transport.rpc import DETAILS_KEY, Method, Rpc
+from storekeep.server.transport.rpc import DETAILS_KEY, REPLAYED_METADATA_KEY, Method, Rpc
 
 THREADS = 64
 """Maximum number of writes that a worker forwards at once: each waits for a commit, which many writes share."""
@@ -235,10 +235,11 @@ class _LeaderChannel:
         call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = self._connect().unary_unary(path)
         timeout_s = DEFAULT_TIMEOUT_S if rpc.deadline is None else max(0.0, rpc.deadline - time.monotonic())
         try:
-            reply = call(raw, timeout=timeout_s, metadata=metadata)
+            reply, ended = call.with_call(raw, timeout=timeout_s, metadata=metadata)
         except grpc.RpcError as error:
             raise _convert_error(error, rpc) from None
         rpc.answered_by_leader = True
+        rpc.trailing_metadata = _list_reply_metadata(ended)
         return reply
 
     def _connect(self) -> grpc.Channel:
@@ -268,6 +269,11 @@ def _build_metadata(context: grpc.ServicerContext, rpc: Rpc) -> Metadata:
         if key in ("authorization", "traceparent") and isinstance(value, str):
             metadata.append((key, value))
     return tuple(metadata)
+
+
+def _list_reply_metadata(call: grpc.Call) -> Metadata:
+    """Return the trailing metadata of the leader's reply that its client must see."""
+    return tuple((key, value) for key, value in call.trailing_metadata() or () if key == REPLAYED_METADATA_KEY)
 
 
 def _convert_error(error: Any, rpc: Rpc) -> Exception:

@@ -39,7 +39,7 @@ def _return_token(serve: Step) -> Step:
     def write(request: Any, context: grpc.ServicerContext, rpc: Rpc) -> Any:
         reply = serve(request, context, rpc)
         if rpc.committed:
-            context.set_trailing_metadata(((CONSISTENCY_METADATA_KEY, str(rpc.committed)),))
+            rpc.trailing_metadata += ((CONSISTENCY_METADATA_KEY, str(rpc.committed)),)
         return reply
 
     return write

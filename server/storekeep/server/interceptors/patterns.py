@@ -10,6 +10,13 @@ from functools import cache
 ID = "[A-Za-z0-9][A-Za-z0-9_.-]{0,62}"
 SKU = "[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}"
 NUMBER = "[0-9]{1,19}"
+LETTERS = (
+    "\u00a1-\u00ac\u00ae-\u167f\u1681-\u1fff\u2c00-\u2fff\u3001-\ud7ff\uf900-\ufdcf\ufdf0-\ufefe\uff00-\uffef"
+    "\U00010000-\U000e01ef"
+)
+"""Characters beyond ASCII in an email address, without spaces, signs and private characters."""
+LABEL = f"[A-Za-z0-9{LETTERS}]([A-Za-z0-9{LETTERS}-]{{0,61}}[A-Za-z0-9{LETTERS}])?"
+EMAIL = f"[A-Za-z0-9.!#$%&'*+/=?^_`{{|}}~{LETTERS}-]+@{LABEL}([.]{LABEL})*"
 PERMISSION = r"[a-z][a-z_]{0,30}\.[a-z][a-z_]{0,30}"
 
 RULES = {
@@ -19,11 +26,13 @@ RULES = {
 WORDS = {
     ID: f"an id, which has {RULES[ID]}",
     SKU: f"a SKU, which has {RULES[SKU]}",
+    EMAIL: "an email address, such as ann@example.com",
     PERMISSION: "a permission, such as orders.read",
     f"({PERMISSION}|[*]|authenticated)": "a permission, such as orders.read, or * for all, or authenticated",
     "[A-Z]{2}": "a country code of two capital letters, such as DE (ISO 3166)",
     "[A-Z]{3}": "a currency code of three capital letters, such as EUR (ISO 4217)",
     "[a-z][a-z0-9_-]{0,62}": "1 to 63 small letters, digits and _- and begin with a letter",
+    "https?://[!-~]+": "an HTTP or HTTPS URL without spaces",
     "[!-~]{1,64}": "1 to 64 printable ASCII characters without spaces",
 }
 """Descriptions of patterns, without anchors, that are not resource names."""

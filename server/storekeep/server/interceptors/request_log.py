@@ -63,6 +63,7 @@ class CallLine(Line, kw_only=True):
     request_id: str
     trace_id: str
     deadline_left_ms: int | None
+    replayed: bool | msgspec.UnsetType
 
 
 class RequestLog:
@@ -122,6 +123,8 @@ class RequestLog:
         duration_us = (time.perf_counter_ns() - rpc.started_ns) // 1000
         code = "OK" if rpc.code is OK else rpc.code.name
         self._counts.end(rpc.method, code, rpc.reason, duration_us)
+        if rpc.replayed:
+            self._counts.replay()
         self._write_line(build_call_line(rpc, code=code, duration_us=duration_us), level=rpc.level)
 
 
@@ -171,4 +174,5 @@ def build_call_line(rpc: Rpc, *, code: str, duration_us: int) -> CallLine:
         request_id=rpc.request_id,
         trace_id=rpc.trace_id,
         deadline_left_ms=None if rpc.deadline is None else round((rpc.deadline - time.monotonic()) * 1000),
+        replayed=rpc.replayed or msgspec.UNSET,
     )

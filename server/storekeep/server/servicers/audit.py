@@ -12,7 +12,7 @@ from storekeep.server.domain.audit.checkpoints import Checkpoint, list_checkpoin
 from storekeep.server.domain.audit.log import AuditEntry
 from storekeep.server.domain.errors import AuditEntryUnreadable
 from storekeep.server.domain.standard.pages import PageTokens
-from storekeep.server.servicers.calls import build_list_request
+from storekeep.server.servicers.calls import build_list_request, build_page_fields
 from storekeep.server.servicers.converters import build_timestamp, parse_id
 from storekeep.server.store.engine import Store
 from storekeep.v1 import audit_pb2 as pb
@@ -102,7 +102,7 @@ class AuditServicer(audit_pb2_grpc.AuditServiceServicer):
     ) -> pb.ListAuditEntriesResponse:
         page = audit.list_entries(self._store, build_list_request(request), tokens=self._page_tokens)
         return pb.ListAuditEntriesResponse(
-            audit_entries=[build_audit_entry(item) for item in page.items], next_page_token=page.next_page_token
+            audit_entries=[build_audit_entry(item) for item in page.items], **build_page_fields(page)
         )
 
     def ListAuditCheckpoints(
@@ -110,7 +110,7 @@ class AuditServicer(audit_pb2_grpc.AuditServiceServicer):
     ) -> pb.ListAuditCheckpointsResponse:
         page = list_checkpoints(self._store, build_list_request(request), tokens=self._page_tokens)
         return pb.ListAuditCheckpointsResponse(
-            audit_checkpoints=[build_checkpoint(item) for item in page.items], next_page_token=page.next_page_token
+            audit_checkpoints=[build_checkpoint(item) for item in page.items], **build_page_fields(page)
         )
 
     def VerifyAuditChain(

@@ -28,7 +28,7 @@ from storekeep.server.servicers.accounts import (
     parse_key_ids,
     parse_role,
 )
-from storekeep.server.servicers.calls import build_call, build_list_request
+from storekeep.server.servicers.calls import build_call, build_list_request, build_page_fields
 from storekeep.server.servicers.converters import MICROS, build_timestamp, parse_id, parse_key, parse_update_mask
 from storekeep.server.store.engine import Store
 from storekeep.server.transport.rpc import CURRENT
@@ -140,7 +140,7 @@ class AuthServicer(auth_pb2_grpc.AuthServiceServicer):
             self._store, build_list_request(request), listing=accounts.LISTING, tokens=self._page_tokens
         )
         return pb.ListServiceAccountsResponse(
-            service_accounts=[build_account(item) for item in page.items], next_page_token=page.next_page_token
+            service_accounts=[build_account(item) for item in page.items], **build_page_fields(page)
         )
 
     def BatchGetServiceAccounts(
@@ -191,9 +191,7 @@ class AuthServicer(auth_pb2_grpc.AuthServiceServicer):
             listing=api_keys.LISTING,
             tokens=self._page_tokens,
         )
-        return pb.ListApiKeysResponse(
-            api_keys=[build_api_key(item) for item in page.items], next_page_token=page.next_page_token
-        )
+        return pb.ListApiKeysResponse(api_keys=[build_api_key(item) for item in page.items], **build_page_fields(page))
 
     def CreateApiKey(self, request: pb.CreateApiKeyRequest, context: grpc.ServicerContext) -> pb.CreateApiKeyResponse:
         api_key = parse_api_key(request.api_key, parent=request.parent, key_id=request.api_key_id or new_id())
@@ -228,9 +226,7 @@ class AuthServicer(auth_pb2_grpc.AuthServiceServicer):
 
     def ListRoles(self, request: pb.ListRolesRequest, context: grpc.ServicerContext) -> pb.ListRolesResponse:
         page = ROLES.page(self._store, build_list_request(request), listing=roles.LISTING, tokens=self._page_tokens)
-        return pb.ListRolesResponse(
-            roles=[build_role(item) for item in page.items], next_page_token=page.next_page_token
-        )
+        return pb.ListRolesResponse(roles=[build_role(item) for item in page.items], **build_page_fields(page))
 
     def CreateRole(self, request: pb.CreateRoleRequest, context: grpc.ServicerContext) -> pb.Role:
         role = parse_role(request.role, request.role_id or new_id())

@@ -3,22 +3,41 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Protocol, TypeVar
+from collections.abc import Sequence
+from typing import Any, Protocol, TypeVar
 
+from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
 
 from storekeep.server.domain.calls import Call
 from storekeep.server.domain.standard.lists import ListRequest
+from storekeep.server.domain.standard.pages import Page
+from storekeep.server.domain.standard.searches import SearchRequest
+from storekeep.server.servicers.converters import Fields
 from storekeep.server.transport.rpc import CURRENT
 
 
 class ListMessage(Protocol):
-    """A request of a List method; only some have `parent` and `show_deleted`."""
+    """A request of a List method; only some have `parent`, `filter`, `order_by` and `show_deleted`."""
 
     page_size: int
     page_token: str
-    filter: str
-    order_by: str
+    include_total_size: bool
+
+    @property
+    def read_mask(self) -> FieldMask:
+        """The fields to return."""
+
+    def HasField(self, field_name: Any) -> bool:
+        """Return whether a field is set."""
+
+
+class Searching(Protocol):
+    """A request of a Search method."""
+
+    query: str
+    page_size: int
+    page_token: str
 
 
 M = TypeVar("M", bound=Message)
@@ -36,6 +55,7 @@ def build_call(request: Message) -> Call:
         fingerprint=compute_fingerprint(request, validate_only=validate_only) if request_id else b"",
         validate_only=validate_only,
         deadline=rpc.deadline,
+        on_replay=rpc.mark_replayed,
     )
 
 
@@ -60,8 +80,40 @@ def build_list_request(request: ListMessage, *, parent: str = "") -> ListRequest
     return ListRequest(
         page_size=request.page_size,
         page_token=request.page_token,
-        filter=request.filter,
-        order_by=request.order_by,
+        filter=getattr(request, "filter", ""),
+        order_by=getattr(request, "order_by", ""),
         show_deleted=getattr(request, "show_deleted", False),
         parent=parent,
+        include_total_size=request.include_total_size,
+        fields=_list_masked_fields(request.read_mask.paths) if request.HasField("read_mask") else frozenset(),
     )
+
+
+def build_search_request(request: Searching, *, show_all: bool = False) -> SearchRequest:
+    """Build the `SearchRequest` of the current RPC, a Search method."""
+    return SearchRequest(
+        method=CURRENT.get().method,
+        query=request.query,
+        page_size=request.page_size,
+        page_token=request.page_token,
+        show_all=show_all,
+    )
+
+
+def has_permission(permission: str) -> bool:
+    """Return whether the caller of the current RPC has a permission, for replies that depend on it."""
+    return permission in CURRENT.get().caller.permissions
+
+
+def _list_masked_fields(paths: Sequence[str]) -> frozenset[str]:
+    """Return the fields that a read mask keeps, without their parts; empty for all."""
+    return frozenset() if "*" in paths else frozenset(path.partition(".")[0] for path in paths)
+
+
+def build_page_fields(page: Page[Any]) -> Fields:
+    """Build the fields that the replies of all List methods share, to pass with the page's items."""
+    fields: Fields = {"next_page_token": page.next_page_token}
+    if page.total_size is not None:
+        fields["total_size"] = page.total_size
+        fields["total_size_is_lower_bound"] = page.total_size_is_lower_bound
+    return fields

@@ -10,7 +10,7 @@ from storekeep.server.domain.standard.batches import Effect
 from storekeep.server.domain.standard.pages import PageTokens
 from storekeep.server.domain.standard.resources import make_etag, new_id
 from storekeep.server.servicers.batches import build_results, change_batch
-from storekeep.server.servicers.calls import build_call, build_list_request
+from storekeep.server.servicers.calls import build_call, build_list_request, build_page_fields, build_search_request
 from storekeep.server.servicers.converters import (
     build_address,
     build_optional_timestamp,
@@ -91,7 +91,7 @@ class CustomerServicer(customers_pb2_grpc.CustomerServiceServicer):
     ) -> pb.ListCustomersResponse:
         page = CUSTOMERS.page(self._store, build_list_request(request), listing=customers.LISTING, tokens=self._tokens)
         return pb.ListCustomersResponse(
-            customers=[build_customer(item) for item in page.items], next_page_token=page.next_page_token
+            customers=[build_customer(item) for item in page.items], **build_page_fields(page)
         )
 
     def BatchGetCustomers(
@@ -143,3 +143,12 @@ class CustomerServicer(customers_pb2_grpc.CustomerServiceServicer):
         )
         messages = build_results(results, pb.CustomerResult, field="customer", build=build_customer)
         return pb.BatchUpdateCustomersResponse(results=messages)
+
+    def SearchCustomers(
+        self, request: pb.SearchCustomersRequest, context: grpc.ServicerContext
+    ) -> pb.SearchCustomersResponse:
+        search = build_search_request(request, show_all=request.show_deleted)
+        page = customers.search_customers(self._store, search, tokens=self._tokens)
+        return pb.SearchCustomersResponse(
+            customers=[build_customer(item) for item in page.items], next_page_token=page.next_page_token
+        )

@@ -7,36 +7,55 @@ from typing import Any
 
 import grpc
 
+from storekeep.server.domain.errors import InvalidField
 from storekeep.server.domain.integrity.reconciliation import Difference, reconcile
 from storekeep.server.domain.standard.batches import Effect
-from storekeep.server.domain.standard.lists import ListRequest
 from storekeep.server.domain.standard.pages import PageTokens
 from storekeep.server.domain.standard.resources import make_etag, new_id
+from storekeep.server.domain.stock import counts, locations, reservations
 from storekeep.server.domain.stock import levels as inventory
-from storekeep.server.domain.stock import locations, reservations
-from storekeep.server.domain.stock.adjustments import adjust_stock, change_stock, set_stock
 from storekeep.server.domain.stock.levels import Availability, StockLevel, StockMovement
 from storekeep.server.domain.stock.locations import LOCATIONS, Location
-from storekeep.server.domain.stock.reservations import TTL_DEFAULT_S, NewReservation, Reservation
+from storekeep.server.domain.stock.reservations import (
+    TTL_DEFAULT_S,
+    NewReservation,
+    Reservation,
+    ReservationChanges,
+)
 from storekeep.server.servicers.batches import build_results, change_batch, check_parents
-from storekeep.server.servicers.calls import build_call, build_list_request
+from storekeep.server.servicers.calls import build_call, build_list_request, build_page_fields
 from storekeep.server.servicers.converters import (
     MICROS,
+    Fields,
     build_address,
     build_optional_timestamp,
     build_timestamp,
+    fill_labels,
     format_name,
     parse_address,
     parse_batch_keys,
     parse_id,
     parse_key,
+    parse_time_us,
     parse_update_mask,
 )
 from storekeep.server.store.engine import Store
 from storekeep.v1 import inventory_pb2 as pb
 from storekeep.v1 import inventory_pb2_grpc
 
-LOCATION_FIELDS = {"display_name": "display_name", "address": "address", "priority": "priority"}
+LOCATION_FIELDS = {
+    "display_name": "display_name",
+    "address": "address",
+    "priority": "priority",
+    "labels": "labels",
+}
+RESERVATION_FIELDS = {
+    "lines": "lines",
+    "expire_time": "expire_time_us",
+    "reference": "reference",
+    "labels": "labels",
+    "unique_reference": "unique_reference",
+}
 CAUSES = {
     name.removeprefix("STOCK_MOVEMENT_CAUSE_"): number for name, number in pb.StockMovementCause.items() if number
 }
@@ -50,7 +69,7 @@ CAUSE_NAMES = {number: name for name, number in CAUSES.items()}
 
 def build_location(location: Location) -> pb.Location:
     """Build the message of a location."""
-    return pb.Location(
+    message = pb.Location(
         name=location.name,
         display_name=location.display_name,
         address=None if location.address is None else build_address(location.address),
@@ -60,12 +79,20 @@ def build_location(location: Location) -> pb.Location:
         etag=make_etag(location.version),
         priority=location.priority,
     )
+    fill_labels(message.labels, location.labels)
+    return message
 
 
 def parse_location(message: pb.Location, location_id: str) -> Location:
     """Parse a location from a request."""
     address = parse_address(message.address) if message.HasField("address") else None
-    return Location(location_id, display_name=message.display_name, address=address, priority=message.priority)
+    return Location(
+        location_id,
+        display_name=message.display_name,
+        address=address,
+        priority=message.priority,
+        labels=dict(message.labels),
+    )
 
 
 def build_stock_level(level: StockLevel) -> pb.StockLevel:
@@ -118,7 +145,7 @@ def build_availability(availability: Availability) -> pb.Availability:
 
 def build_reservation(reservation: Reservation) -> pb.Reservation:
     """Build the message of a reservation."""
-    return pb.Reservation(
+    message = pb.Reservation(
         name=reservation.name,
         state=RESERVATION_STATES[reservation.state],
         lines=[
@@ -136,6 +163,35 @@ def build_reservation(reservation: Reservation) -> pb.Reservation:
         create_time=build_timestamp(reservation.create_time_us),
         update_time=build_timestamp(reservation.update_time_us),
         etag=make_etag(reservation.version),
+        unique_reference=reservation.unique_reference,
+    )
+    fill_labels(message.labels, reservation.labels)
+    return message
+
+
+def parse_reservation_changes(request: pb.UpdateReservationRequest) -> ReservationChanges:
+    """Parse the changes that the mask of an update selects.
+
+    Raises: InvalidUpdateMask, InvalidField.
+    """
+    message = request.reservation
+    has_ttl = request.HasField("ttl")
+    fields = parse_update_mask(request.update_mask, message, RESERVATION_FIELDS)
+    if "expire_time_us" in fields and not message.HasField("expire_time") and not has_ttl:
+        raise InvalidField("reservation.expire_time", "is required by the mask")
+    if has_ttl and message.HasField("expire_time") and "expire_time_us" in fields:
+        raise InvalidField("ttl", "set either ttl or reservation.expire_time")
+    values: dict[str, Any] = {
+        "lines": tuple((line.sku, line.quantity) for line in message.lines),
+        "expire_time_us": None if has_ttl else parse_time_us(message.expire_time),
+        "reference": message.reference,
+        "labels": dict(message.labels),
+        "unique_reference": message.unique_reference,
+    }
+    return ReservationChanges(
+        **{name: values[name] for name in fields},
+        location_id=parse_id(request.location),
+        ttl_us=parse_ttl_us(request) if has_ttl else None,
     )
 
 
@@ -152,33 +208,46 @@ def build_difference(difference: Difference) -> pb.StockDifference:
     )
 
 
-def parse_ttl_us(request: pb.ReserveStockRequest | pb.ExtendReservationRequest) -> int:
+def parse_ttl_us(
+    request: pb.ReserveStockRequest | pb.ExtendReservationRequest | pb.UpdateReservationRequest,
+) -> int:
     """Parse the duration of a reservation, in microseconds; `TTL_DEFAULT_S` if absent."""
     if not request.HasField("ttl"):
         return TTL_DEFAULT_S * MICROS
     return request.ttl.seconds * MICROS + request.ttl.nanos // 1000
 
 
-def parse_adjustment(request: pb.AdjustStockRequest) -> Effect[StockLevel]:
-    """Parse an adjustment of a stock level."""
-    return adjust_stock(
-        parse_key(request.name),
-        quantity_delta=request.quantity_delta,
-        cause=CAUSE_NAMES.get(request.cause, inventory.ADJUST),
-        reason=request.reason,
-        etag=request.etag,
-    )
+def parse_adjustment(request: pb.AdjustStockRequest) -> Fields:
+    """Parse the arguments of an adjustment of a stock level."""
+    return {
+        "quantity_delta": request.quantity_delta,
+        "cause": CAUSE_NAMES.get(request.cause, inventory.ADJUST),
+        "reason": request.reason,
+        "etag": request.etag,
+    }
 
 
-def parse_count(request: pb.SetStockRequest) -> Effect[StockLevel]:
-    """Parse a count of a stock level."""
-    return set_stock(
-        parse_key(request.name),
-        quantity=request.quantity,
-        expected_quantity=request.expected_quantity if request.HasField("expected_quantity") else None,
-        reason=request.reason,
-        etag=request.etag,
-    )
+def parse_count(request: pb.SetStockRequest) -> Fields:
+    """Parse the arguments of a count of a stock level."""
+    return {
+        "quantity": request.quantity,
+        "expected_quantity": request.expected_quantity if request.HasField("expected_quantity") else None,
+        "backorder_shortage": request.backorder_shortage,
+        "reason": request.reason,
+        "etag": request.etag,
+    }
+
+
+def parse_batch_adjustment(request: pb.AdjustStockRequest) -> Effect[StockLevel]:
+    """Parse an item of a batch of adjustments."""
+    key, adjustment = parse_key(request.name), parse_adjustment(request)
+    return lambda mutation: inventory.adjust_level(mutation, key, **adjustment)
+
+
+def parse_batch_count(request: pb.SetStockRequest) -> Effect[StockLevel]:
+    """Parse an item of a batch of counts."""
+    key, count = parse_key(request.name), parse_count(request)
+    return lambda mutation: counts.set_level(mutation, key, **count)
 
 
 class InventoryServicer(inventory_pb2_grpc.InventoryServiceServicer):
@@ -196,7 +265,7 @@ class InventoryServicer(inventory_pb2_grpc.InventoryServiceServicer):
     ) -> pb.ListLocationsResponse:
         page = LOCATIONS.page(self._store, build_list_request(request), listing=locations.LISTING, tokens=self._tokens)
         return pb.ListLocationsResponse(
-            locations=[build_location(item) for item in page.items], next_page_token=page.next_page_token
+            locations=[build_location(item) for item in page.items], **build_page_fields(page)
         )
 
     def BatchGetLocations(
@@ -233,7 +302,7 @@ class InventoryServicer(inventory_pb2_grpc.InventoryServiceServicer):
             self._store, build_list_request(request, parent=parse_key(request.parent)[0]), tokens=self._tokens
         )
         return pb.ListStockLevelsResponse(
-            stock_levels=[build_stock_level(item) for item in page.items], next_page_token=page.next_page_token
+            stock_levels=[build_stock_level(item) for item in page.items], **build_page_fields(page)
         )
 
     def BatchGetStockLevels(
@@ -243,21 +312,23 @@ class InventoryServicer(inventory_pb2_grpc.InventoryServiceServicer):
         return pb.BatchGetStockLevelsResponse(stock_levels=[build_stock_level(item) for item in items])
 
     def AdjustStock(self, request: pb.AdjustStockRequest, context: grpc.ServicerContext) -> pb.StockLevel:
-        return build_stock_level(change_stock(self._store, build_call(request), parse_adjustment(request)))
+        key, adjustment = parse_key(request.name), parse_adjustment(request)
+        return build_stock_level(inventory.adjust_stock(self._store, build_call(request), key, **adjustment))
 
     def BatchAdjustStock(
         self, request: pb.BatchAdjustStockRequest, context: grpc.ServicerContext
     ) -> pb.BatchAdjustStockResponse:
-        results = self._change_levels(request, parse_adjustment)
+        results = self._change_levels(request, parse_batch_adjustment)
         return pb.BatchAdjustStockResponse(results=results)
 
     def SetStock(self, request: pb.SetStockRequest, context: grpc.ServicerContext) -> pb.StockLevel:
-        return build_stock_level(change_stock(self._store, build_call(request), parse_count(request)))
+        key, count = parse_key(request.name), parse_count(request)
+        return build_stock_level(counts.set_stock(self._store, build_call(request), key, **count))
 
     def BatchSetStock(
         self, request: pb.BatchSetStockRequest, context: grpc.ServicerContext
     ) -> pb.BatchSetStockResponse:
-        results = self._change_levels(request, parse_count)
+        results = self._change_levels(request, parse_batch_count)
         return pb.BatchSetStockResponse(results=results)
 
     def _change_levels(self, request: Any, parse: Callable[[Any], Effect[StockLevel]]) -> list[pb.StockLevelResult]:
@@ -283,7 +354,7 @@ class InventoryServicer(inventory_pb2_grpc.InventoryServiceServicer):
     ) -> pb.ListStockMovementsResponse:
         page = inventory.list_movements(self._store, build_list_request(request), tokens=self._tokens)
         return pb.ListStockMovementsResponse(
-            stock_movements=[build_stock_movement(item) for item in page.items], next_page_token=page.next_page_token
+            stock_movements=[build_stock_movement(item) for item in page.items], **build_page_fields(page)
         )
 
     def UpdateStockLevel(self, request: pb.UpdateStockLevelRequest, context: grpc.ServicerContext) -> pb.StockLevel:
@@ -315,13 +386,13 @@ class InventoryServicer(inventory_pb2_grpc.InventoryServiceServicer):
     def ListLowStock(self, request: pb.ListLowStockRequest, context: grpc.ServicerContext) -> pb.ListLowStockResponse:
         page = inventory.list_low_stock(
             self._store,
-            ListRequest(page_size=request.page_size, page_token=request.page_token),
+            build_list_request(request),
             location_id=parse_id(request.location),
             available_max=request.available_max,
             tokens=self._tokens,
         )
         return pb.ListLowStockResponse(
-            stock_levels=[build_stock_level(item) for item in page.items], next_page_token=page.next_page_token
+            stock_levels=[build_stock_level(item) for item in page.items], **build_page_fields(page)
         )
 
     def ReconcileStock(
@@ -348,6 +419,8 @@ class InventoryServicer(inventory_pb2_grpc.InventoryServiceServicer):
             location_id=parse_id(request.location),
             ttl_us=parse_ttl_us(request),
             reference=request.reference,
+            labels=dict(request.labels),
+            unique_reference=request.unique_reference,
         )
         return build_reservation(reservations.reserve(self._store, build_call(request), new))
 
@@ -359,8 +432,19 @@ class InventoryServicer(inventory_pb2_grpc.InventoryServiceServicer):
     ) -> pb.ListReservationsResponse:
         page = reservations.list_reservations(self._store, build_list_request(request), tokens=self._tokens)
         return pb.ListReservationsResponse(
-            reservations=[build_reservation(item) for item in page.items], next_page_token=page.next_page_token
+            reservations=[build_reservation(item) for item in page.items], **build_page_fields(page)
         )
+
+    def UpdateReservation(self, request: pb.UpdateReservationRequest, context: grpc.ServicerContext) -> pb.Reservation:
+        message = request.reservation
+        reservation = reservations.update_reservation(
+            self._store,
+            build_call(request),
+            parse_id(message.name),
+            parse_reservation_changes(request),
+            etag=message.etag,
+        )
+        return build_reservation(reservation)
 
     def ExtendReservation(self, request: pb.ExtendReservationRequest, context: grpc.ServicerContext) -> pb.Reservation:
         reservation = reservations.extend(

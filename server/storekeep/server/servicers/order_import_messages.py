@@ -6,7 +6,8 @@ from storekeep.server.domain.errors import InvalidAmount, UnknownCurrency
 from storekeep.server.domain.money import Money
 from storekeep.server.domain.orders import historic, imports
 from storekeep.server.domain.orders.historic import HistoricLine, HistoricOrder
-from storekeep.server.servicers.converters import parse_address, parse_id, parse_money_message, parse_time_us
+from storekeep.server.servicers.converters import parse_id, parse_money_message, parse_time_us
+from storekeep.server.servicers.order_messages import parse_description
 from storekeep.v1 import orders_pb2 as pb
 
 OUTCOMES = {
@@ -33,10 +34,13 @@ def parse_historic_order(message: pb.HistoricOrder) -> imports.Item:
             ship_time_us=parse_time_us(message.ship_time) if message.HasField("ship_time") else None,
             carrier=message.carrier,
             tracking_number=message.tracking_number,
-            shipping_address=parse_address(message.shipping_address) if message.HasField("shipping_address") else None,
             note=message.note,
             location_id=parse_id(message.location),
             total=_parse_amount(message, "total"),
+            **parse_description(message),
+            external_reference=message.external_reference,
+            source=message.source,
+            unique_reference=message.unique_external_reference,
         )
     except UnknownCurrency as error:
         return imports.build_refusal(message.number, historic.CURRENCY, str(error))
@@ -52,6 +56,7 @@ def _parse_historic_line(message: pb.HistoricOrderLine) -> HistoricLine:
         discount=_parse_amount(message, "discount_amount"),
         discount_ppm=message.discount_ppm,
         cancelled=message.cancelled_quantity,
+        shipped=message.shipped_quantity if message.HasField("shipped_quantity") else None,
         total=_parse_amount(message, "total"),
     )
 

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
+from storekeep.server.domain.addresses import Address
+from storekeep.server.domain.errors import InvalidField
 from storekeep.server.domain.orders.edits import Edit
-from storekeep.server.domain.orders.fulfillments import Fulfillment, LineUnits
+from storekeep.server.domain.orders.fulfillments import FULFILLMENT_CHANGEABLE, Fulfillment, LineUnits, Parcel
 from storekeep.server.domain.orders.history import OrderChange
 from storekeep.server.domain.orders.notes import OrderNote
 from storekeep.server.domain.orders.orders import Order, OrderLine
 from storekeep.server.domain.orders.placing import NewOrder
+from storekeep.server.domain.orders.states import CHANGEABLE
 from storekeep.server.domain.standard.resources import make_etag
 from storekeep.server.servicers.converters import (
     Fields,
     build_address,
     build_optional_timestamp,
     build_timestamp,
+    fill_labels,
     make_money_builder,
     parse_address,
     parse_id,
     parse_money_message,
+    parse_time_us,
+    parse_update_mask,
 )
 from storekeep.v1 import orders_pb2 as pb
 
@@ -39,13 +46,14 @@ FULFILLMENT_STATES = {
     "SHIPPED": pb.FULFILLMENT_STATE_SHIPPED,
     "DELIVERED": pb.FULFILLMENT_STATE_DELIVERED,
     "CANCELLED": pb.FULFILLMENT_STATE_CANCELLED,
+    "RESTOCKED": pb.FULFILLMENT_STATE_RESTOCKED,
 }
 
 
 def build_order(order: Order) -> pb.Order:
     """Build the message of an order."""
     money = make_money_builder(order.currency_code)
-    return pb.Order(
+    message = pb.Order(
         name=order.name,
         customer=f"customers/{order.customer_id}",
         state=STATES[order.state],
@@ -64,7 +72,17 @@ def build_order(order: Order) -> pb.Order:
         expire_time=build_optional_timestamp(order.expire_time_us),
         held=order.held,
         hold_reason=order.hold_reason,
+        billing_address=None if order.billing_address is None else build_address(order.billing_address),
+        email=order.email,
+        phone=order.phone,
+        ship_by_time=build_optional_timestamp(order.ship_by_time_us),
+        deliver_by_time=build_optional_timestamp(order.deliver_by_time_us),
+        source=order.source,
+        unique_external_reference=order.unique_reference,
     )
+    if order.labels:
+        fill_labels(message.labels, order.labels)
+    return message
 
 
 def _build_line(line: OrderLine, money: Callable[[int], Fields]) -> Fields:
@@ -125,7 +143,75 @@ def build_fulfillment(fulfillment: Fulfillment) -> pb.Fulfillment:
         create_time=build_timestamp(fulfillment.create_time_us),
         update_time=build_timestamp(fulfillment.update_time_us),
         etag=make_etag(fulfillment.version),
+        parcels=[
+            pb.Parcel(tracking_number=parcel.tracking_number, tracking_url=parcel.tracking_url)
+            for parcel in fulfillment.all_parcels
+        ],
+        restock_time=build_optional_timestamp(fulfillment.restock_time_us),
     )
+
+
+def parse_parcels(messages: Iterable[pb.Parcel]) -> tuple[Parcel, ...]:
+    """Parse parcels."""
+    return tuple(Parcel(message.tracking_number, message.tracking_url) for message in messages)
+
+
+def parse_fulfillment_changes(request: pb.UpdateFulfillmentRequest) -> dict[str, object]:
+    """Return the new values of the fields that a request updates.
+
+    Raises: InvalidUpdateMask.
+    """
+    message = request.fulfillment
+    values = {"carrier": message.carrier, "parcels": parse_parcels(message.parcels)}
+    fields = parse_update_mask(request.update_mask, message, {field: field for field in FULFILLMENT_CHANGEABLE})
+    return {field: values[field] for field in fields}
+
+
+def parse_order_changes(request: pb.UpdateOrderRequest) -> dict[str, object]:
+    """Return the new values of the fields that a request updates; see `update_order`.
+
+    Raises: InvalidUpdateMask, UnknownCurrency, InvalidAmount.
+    """
+    message = request.order
+    fields = parse_update_mask(request.update_mask, message, {field: field for field in CHANGEABLE})
+    return {field: _parse_order_field(message, field) for field in fields}
+
+
+def _parse_order_field(message: pb.Order, field: str) -> object:
+    """Return the value of a field of an order that can change."""
+    if field in ("shipping_address", "billing_address"):
+        return _parse_optional_address(message, field)
+    if field in ("ship_by_time", "deliver_by_time"):
+        return _parse_optional_time(message, field)
+    if field == "shipping":
+        return parse_money_message(message.shipping, field="order.shipping") if message.HasField("shipping") else None
+    value = getattr(message, field)
+    return dict(value) if field == "labels" else value
+
+
+OrderFields = pb.Order | pb.PlaceOrderRequest | pb.HistoricOrder
+"""A message with the fields that describe an order."""
+
+
+def parse_description(message: pb.PlaceOrderRequest | pb.HistoricOrder) -> dict[str, Any]:
+    """Return the addresses, contacts, labels and promised times of a new order, as arguments of its constructor."""
+    return {
+        "shipping_address": _parse_optional_address(message, "shipping_address"),
+        "billing_address": _parse_optional_address(message, "billing_address"),
+        "email": message.email,
+        "phone": message.phone,
+        "labels": dict(message.labels),
+        "ship_by_time_us": _parse_optional_time(message, "ship_by_time"),
+        "deliver_by_time_us": _parse_optional_time(message, "deliver_by_time"),
+    }
+
+
+def _parse_optional_address(message: OrderFields, field: str) -> Address | None:
+    return parse_address(getattr(message, field)) if message.HasField(field) else None  # type: ignore[arg-type]
+
+
+def _parse_optional_time(message: OrderFields, field: str) -> int | None:
+    return parse_time_us(getattr(message, field)) if message.HasField(field) else None  # type: ignore[arg-type]
 
 
 def parse_edit(message: pb.OrderEdit) -> Edit:
@@ -149,9 +235,22 @@ def parse_new_order(request: pb.PlaceOrderRequest) -> NewOrder:
         lines=tuple((line.sku, line.quantity) for line in request.lines),
         currency_code=request.currency_code,
         location_id=parse_id(request.location),
-        shipping_address=parse_address(request.shipping_address) if request.HasField("shipping_address") else None,
         external_reference=request.external_reference,
         note=request.note,
-        reservation_id=parse_id(request.reservation),
         shipping=parse_money_message(request.shipping, field="shipping") if request.HasField("shipping") else None,
+        **parse_description(request),
+        reservation_ids=_parse_reservation_ids(request),
+        source=request.source,
+        unique_reference=request.unique_external_reference,
     )
+
+
+def _parse_reservation_ids(request: pb.PlaceOrderRequest) -> tuple[str, ...]:
+    """Parse the ids of the reservations of a new order.
+
+    Raises: InvalidField.
+    """
+    if request.reservation and request.reservations:
+        raise InvalidField("reservations", "set either reservation or reservations")
+    names = request.reservations or ([request.reservation] if request.reservation else ())
+    return tuple(parse_id(name) for name in names)

@@ -14,10 +14,19 @@ from storekeep.server.domain.orders import (
     notes,
     orders,
     placing,
+    searches,
+    updates,
 )
 from storekeep.server.domain.orders.placing import PlacingRules
 from storekeep.server.domain.standard.pages import PageTokens
-from storekeep.server.servicers.calls import build_call, build_dry_run_call, build_list_request
+from storekeep.server.servicers.calls import (
+    build_call,
+    build_dry_run_call,
+    build_list_request,
+    build_page_fields,
+    build_search_request,
+    has_permission,
+)
 from storekeep.server.servicers.converters import parse_id, parse_key
 from storekeep.server.servicers.order_import_messages import build_import_result, parse_historic_order
 from storekeep.server.servicers.order_messages import (
@@ -26,8 +35,11 @@ from storekeep.server.servicers.order_messages import (
     build_note,
     build_order,
     parse_edit,
+    parse_fulfillment_changes,
     parse_line_units,
     parse_new_order,
+    parse_order_changes,
+    parse_parcels,
 )
 from storekeep.server.store.engine import Store
 from storekeep.v1 import orders_pb2 as pb
@@ -51,15 +63,33 @@ class OrderServicer(orders_pb2_grpc.OrderServiceServicer):
 
     def ListOrders(self, request: pb.ListOrdersRequest, context: grpc.ServicerContext) -> pb.ListOrdersResponse:
         page = orders.list_orders(self._store, build_list_request(request), tokens=self._tokens)
-        return pb.ListOrdersResponse(
-            orders=[build_order(order) for order in page.items], next_page_token=page.next_page_token
-        )
+        return pb.ListOrdersResponse(orders=[build_order(order) for order in page.items], **build_page_fields(page))
 
     def BatchGetOrders(
         self, request: pb.BatchGetOrdersRequest, context: grpc.ServicerContext
     ) -> pb.BatchGetOrdersResponse:
         items = orders.batch_get_orders(self._store, [parse_id(name) for name in request.names])
         return pb.BatchGetOrdersResponse(orders=[build_order(order) for order in items])
+
+    def SearchOrders(self, request: pb.SearchOrdersRequest, context: grpc.ServicerContext) -> pb.SearchOrdersResponse:
+        page = searches.search_orders(
+            self._store,
+            build_search_request(request),
+            numbers=self._rules.numbers,
+            with_customers=has_permission("customers.read"),
+            tokens=self._tokens,
+        )
+        return pb.SearchOrdersResponse(
+            orders=[build_order(order) for order in page.items], next_page_token=page.next_page_token
+        )
+
+    def UpdateOrder(self, request: pb.UpdateOrderRequest, context: grpc.ServicerContext) -> pb.Order:
+        changes = parse_order_changes(request)
+        call, order_id = build_call(request), parse_id(request.order.name)
+        order = updates.update_order(
+            self._store, call, order_id, changes, reason=request.reason, etag=request.order.etag
+        )
+        return build_order(order)
 
     def ConfirmOrder(self, request: pb.ConfirmOrderRequest, context: grpc.ServicerContext) -> pb.Order:
         order = changes.confirm_order(self._store, build_call(request), parse_id(request.name), etag=request.etag)
@@ -119,16 +149,9 @@ class OrderServicer(orders_pb2_grpc.OrderServiceServicer):
     def ListOrderNotes(
         self, request: pb.ListOrderNotesRequest, context: grpc.ServicerContext
     ) -> pb.ListOrderNotesResponse:
-        page = notes.list_order_notes(
-            self._store,
-            parse_id(request.parent),
-            page_size=request.page_size,
-            page_token=request.page_token,
-            tokens=self._tokens,
-        )
-        return pb.ListOrderNotesResponse(
-            notes=[build_note(note) for note in page.items], next_page_token=page.next_page_token
-        )
+        list_request = build_list_request(request, parent=parse_id(request.parent))
+        page = notes.list_order_notes(self._store, list_request, tokens=self._tokens)
+        return pb.ListOrderNotesResponse(notes=[build_note(note) for note in page.items], **build_page_fields(page))
 
     def CreateFulfillment(self, request: pb.CreateFulfillmentRequest, context: grpc.ServicerContext) -> pb.Fulfillment:
         fulfillment = fulfillments.create_fulfillment(
@@ -151,7 +174,7 @@ class OrderServicer(orders_pb2_grpc.OrderServiceServicer):
         page = fulfillments.list_fulfillments(self._store, list_request, tokens=self._tokens)
         return pb.ListFulfillmentsResponse(
             fulfillments=[build_fulfillment(fulfillment) for fulfillment in page.items],
-            next_page_token=page.next_page_token,
+            **build_page_fields(page),
         )
 
     def ShipFulfillment(self, request: pb.ShipFulfillmentRequest, context: grpc.ServicerContext) -> pb.Fulfillment:
@@ -161,6 +184,26 @@ class OrderServicer(orders_pb2_grpc.OrderServiceServicer):
             parse_key(request.name),
             carrier=request.carrier,
             tracking_number=request.tracking_number,
+            parcels=parse_parcels(request.parcels),
+            etag=request.etag,
+        )
+        return build_fulfillment(fulfillment)
+
+    def UpdateFulfillment(self, request: pb.UpdateFulfillmentRequest, context: grpc.ServicerContext) -> pb.Fulfillment:
+        changes = parse_fulfillment_changes(request)
+        call, key = build_call(request), parse_key(request.fulfillment.name)
+        etag = request.fulfillment.etag
+        return build_fulfillment(fulfillments.update_fulfillment(self._store, call, key, changes, etag=etag))
+
+    def RestockFulfillment(
+        self, request: pb.RestockFulfillmentRequest, context: grpc.ServicerContext
+    ) -> pb.Fulfillment:
+        fulfillment = fulfillments.restock_fulfillment(
+            self._store,
+            build_call(request),
+            parse_key(request.name),
+            location_id=parse_id(request.location),
+            reason=request.reason,
             etag=request.etag,
         )
         return build_fulfillment(fulfillment)
@@ -178,15 +221,10 @@ class OrderServicer(orders_pb2_grpc.OrderServiceServicer):
     def ListOrderHistory(
         self, request: pb.ListOrderHistoryRequest, context: grpc.ServicerContext
     ) -> pb.ListOrderHistoryResponse:
-        page = history.list_order_history(
-            self._store,
-            parse_id(request.name),
-            page_size=request.page_size,
-            page_token=request.page_token,
-            tokens=self._tokens,
-        )
+        list_request = build_list_request(request, parent=request.name)
+        page = history.list_order_history(self._store, list_request, tokens=self._tokens)
         return pb.ListOrderHistoryResponse(
-            entries=[build_history_entry(change) for change in page.items], next_page_token=page.next_page_token
+            entries=[build_history_entry(change) for change in page.items], **build_page_fields(page)
         )
 
     def ImportOrders(self, request: pb.ImportOrdersRequest, context: grpc.ServicerContext) -> pb.ImportOrdersResponse:

@@ -15,7 +15,7 @@ from storekeep.server.domain.standard.batches import Effect
 from storekeep.server.domain.standard.pages import PageTokens
 from storekeep.server.domain.standard.resources import make_etag, new_id
 from storekeep.server.servicers.batches import build_results, change_batch, check_parents
-from storekeep.server.servicers.calls import build_call, build_list_request
+from storekeep.server.servicers.calls import build_call, build_list_request, build_page_fields, build_search_request
 from storekeep.server.servicers.converters import (
     build_money,
     build_optional_timestamp,
@@ -201,7 +201,7 @@ class ProductServicer(products_pb2_grpc.ProductServiceServicer):
             self._store, build_list_request(request), listing=categories.LISTING, tokens=self._tokens
         )
         return pb.ListCategoriesResponse(
-            categories=[build_category(item) for item in page.items], next_page_token=page.next_page_token
+            categories=[build_category(item) for item in page.items], **build_page_fields(page)
         )
 
     def BatchGetCategories(
@@ -243,9 +243,7 @@ class ProductServicer(products_pb2_grpc.ProductServiceServicer):
 
     def ListProducts(self, request: pb.ListProductsRequest, context: grpc.ServicerContext) -> pb.ListProductsResponse:
         page = PRODUCTS.page(self._store, build_list_request(request), listing=products.LISTING, tokens=self._tokens)
-        return pb.ListProductsResponse(
-            products=[build_product(item) for item in page.items], next_page_token=page.next_page_token
-        )
+        return pb.ListProductsResponse(products=[build_product(item) for item in page.items], **build_page_fields(page))
 
     def BatchGetProducts(
         self, request: pb.BatchGetProductsRequest, context: grpc.ServicerContext
@@ -289,9 +287,7 @@ class ProductServicer(products_pb2_grpc.ProductServiceServicer):
             listing=variants.LISTING,
             tokens=self._tokens,
         )
-        return pb.ListVariantsResponse(
-            variants=[build_variant(item) for item in page.items], next_page_token=page.next_page_token
-        )
+        return pb.ListVariantsResponse(variants=[build_variant(item) for item in page.items], **build_page_fields(page))
 
     def BatchGetVariants(
         self, request: pb.BatchGetVariantsRequest, context: grpc.ServicerContext
@@ -332,14 +328,8 @@ class ProductServicer(products_pb2_grpc.ProductServiceServicer):
     def SearchProducts(
         self, request: pb.SearchProductsRequest, context: grpc.ServicerContext
     ) -> pb.SearchProductsResponse:
-        page = search.search_products(
-            self._store,
-            request.query,
-            page_size=request.page_size,
-            page_token=request.page_token,
-            show_archived=request.show_archived,
-            tokens=self._tokens,
-        )
+        search_request = build_search_request(request, show_all=request.show_archived)
+        page = search.search_products(self._store, search_request, tokens=self._tokens)
         return pb.SearchProductsResponse(
             products=[build_product(item) for item in page.items], next_page_token=page.next_page_token
         )

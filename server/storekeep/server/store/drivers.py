@@ -62,6 +62,9 @@ class Driver(Protocol):
     def translate(self, error: BaseException) -> BaseException:
         """Return the `StoreError` for an error of the database; return any other error unchanged."""
 
+    def measure_log(self) -> int:
+        """Return the size of the write-ahead log on this host, in bytes; 0 if the database server keeps it."""
+
     def check(self) -> None:
         """Raise StorageUnavailable if the open database is no longer the one at its URL."""
 

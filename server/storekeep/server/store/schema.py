@@ -29,6 +29,14 @@ CONNECT_TIMEOUT_S = 10
 MIGRATION_LOCK = int.from_bytes(b"Migrates", "big")
 """Key of the PostgreSQL advisory lock that a migration holds."""
 HISTORY_TABLE = "schema_migrations"
+RIGHTS = f"""
+    SELECT current_user, current_schema(), COALESCE(has_schema_privilege(current_schema(), 'CREATE'), FALSE), (
+        SELECT tableowner FROM pg_tables
+        WHERE schemaname = current_schema() AND tablename = '{HISTORY_TABLE}' AND NOT pg_has_role(tableowner, 'USAGE')
+    )
+    """  # noqa: S608 - the name of a table
+"""The role, the schema of new tables, whether the role can create some there, and the owner of the existing tables if
+the role cannot change them."""
 
 
 class SchemaError(Exception):
@@ -75,12 +83,14 @@ def migrate(url: str, *, migrations: Path = MIGRATIONS) -> list[str]:
 
     Returns: the names of the applied migrations.
 
-    Raises: MigrationEdited, UnknownMigration, SchemaError (cannot be opened), DatabaseInUse (another migration took
-        longer than `LOCK_WAIT_S`).
+    Raises: MigrationEdited, UnknownMigration, SchemaError (cannot be opened or changed), DatabaseInUse (another
+        migration took longer than `LOCK_WAIT_S`).
     """
     with _hold_migration_lock(url), _open(url) as database:
         runner = _Runner(database, migrations)
         runner.check()
+        if parse_sqlite_path(url) is None and any(not migration.applied for migration in runner.status()):
+            _check_rights(database, url)
         return list(runner.up())
 
 
@@ -169,6 +179,10 @@ def _hold_migration_lock(url: str) -> Iterator[None]:
 
 @contextmanager
 def _open(url: str) -> Iterator[peewee.Database]:
+    """Open a database.
+
+    Raises: SchemaError if it cannot be opened, is not suitable, or refuses a statement of the body.
+    """
     path = parse_sqlite_path(url)
     database = _make_postgresql(url) if path is None else _make_sqlite(path)
     try:
@@ -177,9 +191,43 @@ def _open(url: str) -> Iterator[peewee.Database]:
         reason = " ".join(str(error).split())
         raise SchemaError(f"{hide_password(url)} cannot be opened as a database: {reason}") from None
     try:
+        if path is None:
+            _check_encoding(database, url)
         yield database
+    except peewee.PeeweeException as error:
+        reason = " ".join(str(error).partition("\nLINE ")[0].split())
+        raise SchemaError(f"{hide_password(url)}: {reason}") from error
     finally:
         database.close()
+
+
+def _check_encoding(database: peewee.Database, url: str) -> None:
+    """Raise SchemaError unless PostgreSQL stores text as UTF-8."""
+    (encoding,) = database.execute_sql("SHOW server_encoding").fetchone()
+    if encoding != "UTF8":
+        raise SchemaError(
+            f"{hide_password(url)}: the encoding of the database is {encoding}; "
+            "create it with: createdb --encoding UTF8 --template template0"
+        )
+
+
+def _check_rights(database: peewee.Database, url: str) -> None:
+    """Check that the role can create tables, and change those of earlier migrations.
+
+    Raises: SchemaError.
+    """
+    role, schema, may_create, foreign = database.execute_sql(RIGHTS).fetchone()
+    if not may_create:
+        where = f"in the schema {schema}" if schema else "in any schema of its search path"
+        raise SchemaError(
+            f"{hide_password(url)}: the role {role} cannot create tables {where}; run as a superuser: "
+            f"GRANT USAGE, CREATE ON SCHEMA {schema or 'public'} TO {role}"
+        )
+    if foreign:
+        raise SchemaError(
+            f"{hide_password(url)}: the tables belong to the role {foreign}, and {role} cannot change them; "
+            f"migrate as {foreign}"
+        )
 
 
 def _make_sqlite(path: Path) -> peewee.Database:

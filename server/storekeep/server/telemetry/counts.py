@@ -53,6 +53,7 @@ class Counts(msgspec.Struct, frozen=True):
         commits: Durable transactions of the store.
         writes: Writes of callers in these transactions.
         limited: Name of each rate limit and the number of calls that it rejected.
+        replayed: Calls that were answered with the stored reply of an earlier call.
     """
 
     begun: int = 0
@@ -61,6 +62,7 @@ class Counts(msgspec.Struct, frozen=True):
     commits: int = 0
     writes: int = 0
     limited: tuple[tuple[str, int], ...] = ()
+    replayed: int = 0
 
     @property
     def in_flight(self) -> int:
@@ -70,7 +72,7 @@ class Counts(msgspec.Struct, frozen=True):
 
 def add_counts(parts: Iterable[Counts]) -> Counts:
     """Return the sums of the counts of several processes."""
-    begun = forwarded = commits = writes = 0
+    begun = forwarded = commits = writes = replayed = 0
     rows: dict[Outcome, list[int]] = {}
     limited: Counter[str] = Counter()
     for part in parts:
@@ -78,10 +80,11 @@ def add_counts(parts: Iterable[Counts]) -> Counts:
         forwarded += part.forwarded
         commits += part.commits
         writes += part.writes
+        replayed += part.replayed
         limited.update(dict(part.limited))
         for ended in part.ended:
             _add_row(rows, (ended.method, ended.code, ended.reason), (*ended.buckets, ended.duration_us))
-    return Counts(begun, forwarded, _build_ended(rows), commits, writes, tuple(sorted(limited.items())))
+    return Counts(begun, forwarded, _build_ended(rows), commits, writes, tuple(sorted(limited.items())), replayed)
 
 
 def _add_row(rows: dict[Outcome, list[int]], outcome: Outcome, numbers: Iterable[int]) -> None:
@@ -99,11 +102,12 @@ def _build_ended(rows: dict[Outcome, list[int]]) -> tuple[EndedCalls, ...]:
 class _Tally:
     """The counts of one thread. A row holds a number per bucket, then the sum of the durations in µs."""
 
-    __slots__ = ("begun", "forwarded", "limited", "rows")
+    __slots__ = ("begun", "forwarded", "limited", "replayed", "rows")
 
     def __init__(self) -> None:
         self.begun = 0
         self.forwarded = 0
+        self.replayed = 0
         self.limited: Counter[str] = Counter()
         self.rows: dict[Outcome, list[int]] = {}
 
@@ -145,6 +149,10 @@ class CallCounts:
         """Count a rejection by a rate limit."""
         self._own.tally.limited[limit] += 1
 
+    def replay(self) -> None:
+        """Count a finished call that was answered with a stored reply."""
+        self._own.tally.replayed += 1
+
     def forward(self) -> None:
         """Count a call that was forwarded to the leader and answered by it."""
         self._own.tally.forwarded += 1
@@ -165,4 +173,5 @@ class CallCounts:
             forwarded=forwarded,
             ended=ended,
             limited=tuple(sorted(limited.items())),
+            replayed=sum(tally.replayed for tally in tallies),
         )

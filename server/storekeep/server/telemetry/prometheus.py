@@ -52,8 +52,11 @@ class _Families:
         yield _build_durations(total)
         yield _build_rate_limited(total)
         yield _build_counter("storekeep_calls_forwarded", "Calls forwarded to the leader.", total.forwarded)
+        replayed = "Calls answered with the stored reply of an earlier call."
+        yield _build_counter("storekeep_calls_replayed", replayed, total.replayed)
         yield _build_counter("storekeep_store_commits", "Transactions committed durably.", total.commits)
         yield _build_counter("storekeep_store_writes", "Writes in the committed transactions.", total.writes)
+        yield _build_log_size(self._status.workers)
         yield from _build_worker_metrics(self._status.workers)
         yield from _build_process_metrics(self._status)
         yield _build_info()
@@ -97,6 +100,13 @@ def _accumulate(row: list[int]) -> list[tuple[str, float]]:
     """Return cumulative buckets, as Prometheus defines them: each includes the smaller ones."""
     names = [*(str(bound / US) for bound in BOUNDS_US), "+Inf"]
     return [(name, float(sum(row[: index + 1]))) for index, name in enumerate(names)]
+
+
+def _build_log_size(workers: tuple[WorkerStatus, ...]) -> Metric:
+    """Return the size of the log, which is one file for all workers."""
+    sizes = [worker.report.log_bytes for worker in workers if worker.report]
+    meaning = "Size of SQLite's write-ahead log; 0 on PostgreSQL."
+    return GaugeMetricFamily("storekeep_store_log_bytes", meaning, value=max(sizes, default=0))
 
 
 def _build_worker_metrics(workers: tuple[WorkerStatus, ...]) -> Iterator[Metric]:

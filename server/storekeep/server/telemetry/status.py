@@ -22,12 +22,14 @@ class Report(msgspec.Struct, frozen=True, tag=True):
         serves_writes: Whether it serves writes itself.
         queued: Number of writes that wait for a commit.
         counts: Counts since it started.
+        log_bytes: Size of SQLite's write-ahead log, in bytes; 0 on PostgreSQL.
     """
 
     state: str
     serves_writes: bool
     queued: int
     counts: Counts
+    log_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,6 +96,7 @@ def _read_method(path: str, descriptor: MethodDescriptor) -> Method:
         permission=descriptor.GetOptions().Extensions[options_pb2.permission],
         request_type=GetMessageClass(descriptor.input_type),
         rate_limit_class=RATE_LIMIT_CLASSES[descriptor.GetOptions().Extensions[options_pb2.rate_limit_class]],
+        response_type=GetMessageClass(descriptor.output_type),
     )
 
 

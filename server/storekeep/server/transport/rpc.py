@@ -17,6 +17,8 @@ from storekeep.server.store.reads import UNBOUNDED_READ, ReadBounds
 ANONYMOUS = Caller(subject="")
 DETAILS_KEY = "grpc-status-details-bin"
 """The metadata key of a failed call's `google.rpc.Status`."""
+REPLAYED_METADATA_KEY = "storekeep-replayed"
+"""The trailing metadata key of a stored reply that is returned again; its value is `true`."""
 PUBLIC = "public"
 """The permission of methods that need no authentication."""
 
@@ -41,6 +43,8 @@ class Rpc(msgspec.Struct):
         max_staleness_s: bounded staleness of its reads, in seconds; None if they must be current.
         consistency_token: the one that the caller presents (read-your-writes); None without one.
         committed: the consistency token of what the call wrote; 0 if it wrote nothing.
+        replayed: whether the reply is the stored reply of an earlier call.
+        trailing_metadata: metadata to send with the reply, after it.
         answered_by_leader: whether it was forwarded and the leader answered it. The leader then logs and counts it.
         forwarded: whether another worker received it from the client and forwarded it; set only by other workers.
         started_ns: the time of its arrival, as a `time.perf_counter_ns()`.
@@ -62,9 +66,17 @@ class Rpc(msgspec.Struct):
     max_staleness_s: float | None = None
     consistency_token: int | None = None
     committed: int = 0
+    replayed: bool = False
+    trailing_metadata: tuple[tuple[str, str | bytes], ...] = ()
     answered_by_leader: bool = False
     forwarded: bool = False
     started_ns: int = 0
+
+    def mark_replayed(self) -> None:
+        """Mark the reply as the stored reply of an earlier call."""
+        if not self.replayed:
+            self.replayed = True
+            self.trailing_metadata += ((REPLAYED_METADATA_KEY, "true"),)
 
 
 class CheckedCall(NamedTuple):
@@ -107,12 +119,14 @@ class Method:
         permission: the permission that the caller needs. Empty if the contract names none; all calls are denied then.
         request_type: the class of its request message.
         rate_limit_class: the name of its rate limit class; empty if the contract names none.
+        response_type: the class of its reply message; None for unknown methods.
     """
 
     name: str
     permission: str
     request_type: type[Message]
     rate_limit_class: str = ""
+    response_type: type[Message] | None = None
 
     @property
     def is_public(self) -> bool:

@@ -64,6 +64,7 @@ LISTING = Listing(
         "display_name": Column(store.ServiceAccount.display_name, FilterField(Kind.TEXT), sortable=True),
         "disabled": Column(store.ServiceAccount.disabled, FilterField(Kind.BOOLEAN)),
         "create_time": Column(store.ServiceAccount.create_time_us, FilterField(Kind.TIME), sortable=True),
+        "update_time": Column(store.ServiceAccount.update_time_us, FilterField(Kind.TIME), sortable=True),
     },
     unique=(store.ServiceAccount.id,),
     read_rows=SERVICE_ACCOUNTS.read_rows,
@@ -139,7 +140,7 @@ def update_account(
 def delete_account(database: Store, call: Call, account_id: str, *, etag: str) -> ServiceAccount:
     """Soft-delete a service account. The caller must have all permissions of its roles.
 
-    Raises: ServiceAccountNotFound, PrivilegeEscalation, ResourceDeleted, EtagMismatch.
+    Raises: ServiceAccountNotFound, PrivilegeEscalation, EtagMismatch.
     """
     return SERVICE_ACCOUNTS.delete(database, call, (account_id,), etag=etag, check_access=_make_check(account_id))
 

@@ -78,7 +78,8 @@ LISTING = Listing(
     columns={
         "display_name": Column(store.Role.display_name, FilterField(Kind.TEXT), sortable=True),
         "built_in": Column(store.Role.built_in, FilterField(Kind.BOOLEAN)),
-        "create_time": Column(store.Role.create_time_us, sortable=True),
+        "create_time": Column(store.Role.create_time_us, FilterField(Kind.TIME), sortable=True),
+        "update_time": Column(store.Role.update_time_us, FilterField(Kind.TIME), sortable=True),
     },
     unique=(store.Role.id,),
     read_rows=ROLES.read_rows,

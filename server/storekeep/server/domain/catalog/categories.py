@@ -87,9 +87,11 @@ LISTING = Listing(
     columns={
         "display_name": Column(store.Category.display_name, FilterField(Kind.TEXT), sortable=True),
         "parent_category": Column(store.Category.parent_id, FilterField(Kind.TEXT, prefix="categories/")),
-        "state": Column(store.Category.state, FilterField(Kind.STATE, choices=LIFECYCLE_STATES)),
+        "state": Column(
+            store.Category.state, FilterField(Kind.STATE, choices=LIFECYCLE_STATES, prefix="CATEGORY_STATE_")
+        ),
         "create_time": Column(store.Category.create_time_us, FilterField(Kind.TIME), sortable=True),
-        "update_time": Column(store.Category.update_time_us, FilterField(Kind.TIME)),
+        "update_time": Column(store.Category.update_time_us, FilterField(Kind.TIME), sortable=True),
     },
     unique=(store.Category.id,),
     read_rows=CATEGORIES.read_rows,

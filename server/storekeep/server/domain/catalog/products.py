@@ -8,13 +8,13 @@ from __future__ import annotations
 import msgspec
 
 from storekeep.server.domain.catalog.categories import require_category
+from storekeep.server.domain.catalog.documents import index_product
 from storekeep.server.domain.errors import ProductNotFound
 from storekeep.server.domain.standard.collections import ACTIVE, LIFECYCLE_STATES, Collection
 from storekeep.server.domain.standard.filters import FilterField, Kind
 from storekeep.server.domain.standard.lists import Column, Listing
 from storekeep.server.store.sql.transactions import Transaction
 from storekeep.server.store.tables import catalog as store
-from storekeep.server.store.tables.search import INDEX_PRODUCT
 
 
 class Product(msgspec.Struct, frozen=True):
@@ -42,8 +42,9 @@ def _check_category(tx: Transaction, new: Product, old: Product | None) -> None:
         require_category(tx, new.category_id)
 
 
-def _index_product(tx: Transaction, new: Product, _old: Product | None) -> None:
-    INDEX_PRODUCT.run(tx, product_id=new.id)
+def _index_product(tx: Transaction, new: Product, old: Product | None) -> None:
+    if old is None or (old.display_name, old.description) != (new.display_name, new.description):
+        index_product(tx, new.id)
 
 
 PRODUCTS = Collection(
@@ -62,7 +63,10 @@ LISTING = Listing(
     columns={
         "display_name": Column(store.Product.display_name, FilterField(Kind.TEXT), sortable=True),
         "category": Column(store.Product.category_id, FilterField(Kind.TEXT, prefix="categories/")),
-        "state": Column(store.Product.state, FilterField(Kind.STATE, choices=LIFECYCLE_STATES)),
+        "labels": Column(store.Product.labels, FilterField(Kind.MAP)),
+        "state": Column(
+            store.Product.state, FilterField(Kind.STATE, choices=LIFECYCLE_STATES, prefix="PRODUCT_STATE_")
+        ),
         "create_time": Column(store.Product.create_time_us, FilterField(Kind.TIME), sortable=True),
         "update_time": Column(store.Product.update_time_us, FilterField(Kind.TIME), sortable=True),
     },

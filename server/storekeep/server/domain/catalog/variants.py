@@ -9,6 +9,7 @@ from collections import defaultdict
 
 import msgspec
 
+from storekeep.server.domain.catalog.documents import index_product
 from storekeep.server.domain.catalog.products import PRODUCTS
 from storekeep.server.domain.errors import (
     CurrencyMismatch,
@@ -25,7 +26,6 @@ from storekeep.server.domain.standard.resources import check_not_deleted
 from storekeep.server.store.sql.transactions import Transaction
 from storekeep.server.store.tables import catalog as store
 from storekeep.server.store.tables import stock as inventory_store
-from storekeep.server.store.tables.search import INDEX_PRODUCT
 
 
 class Variant(msgspec.Struct, frozen=True):
@@ -76,8 +76,14 @@ def _attach_prices(tx: Transaction, variants: list[Variant]) -> list[Variant]:
 
 
 def _store_parts(tx: Transaction, new: Variant, old: Variant | None) -> None:
-    INDEX_PRODUCT.run(tx, product_id=new.product_id)
+    if old is None or _list_texts(old) != _list_texts(new):
+        index_product(tx, new.product_id)
     _store_prices(tx, new, old)
+
+
+def _list_texts(variant: Variant) -> tuple[object, ...]:
+    """Return what the search document of the product has of a variant."""
+    return variant.display_name, variant.barcode, variant.delete_time_us is None
 
 
 def _store_prices(tx: Transaction, new: Variant, old: Variant | None) -> None:
@@ -114,9 +120,12 @@ LISTING = Listing(
         "sku": Column(store.Variant.sku, FilterField(Kind.TEXT), sortable=True),
         "barcode": Column(store.Variant.barcode, FilterField(Kind.TEXT)),
         "tax_class": Column(store.Variant.tax_class, FilterField(Kind.TEXT)),
-        "state": Column(store.Variant.state, FilterField(Kind.STATE, choices=LIFECYCLE_STATES)),
+        "options": Column(store.Variant.options, FilterField(Kind.MAP)),
+        "state": Column(
+            store.Variant.state, FilterField(Kind.STATE, choices=LIFECYCLE_STATES, prefix="VARIANT_STATE_")
+        ),
         "create_time": Column(store.Variant.create_time_us, FilterField(Kind.TIME), sortable=True),
-        "update_time": Column(store.Variant.update_time_us, FilterField(Kind.TIME)),
+        "update_time": Column(store.Variant.update_time_us, FilterField(Kind.TIME), sortable=True),
     },
     unique=(store.Variant.sku,),
     read_rows=VARIANTS.read_rows,

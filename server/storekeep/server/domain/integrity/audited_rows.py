@@ -47,7 +47,14 @@ from storekeep.server.store.tables import audit as store
 
 FIRST_LOCATION = "locations/main"
 """The only row that a migration creates, without an entry; see `0001_initial`."""
-FIRST_LOCATION_IS = {"display_name": "Main", "address": None, "priority": 0, "version": 1, "delete_time_us": None}
+FIRST_LOCATION_IS: dict[str, Any] = {
+    "display_name": "Main",
+    "address": None,
+    "priority": 0,
+    "labels": {},
+    "version": 1,
+    "delete_time_us": None,
+}
 CHANGED_BY_MIGRATION = frozenset({"total_minor", "lines"})
 """The fields of orders that migration `0003_orders` changed without an entry; older entries have no `number`."""
 
@@ -190,7 +197,7 @@ def _compare(kind: Kind, resource: Any, recorded_json: Any, sequence: int | None
     """Return how a row differs from its last entry; empty if it does not."""
     if sequence is None:
         current = msgspec.json.decode(msgspec.json.encode(resource))
-        if not kind.logged or (resource.name == FIRST_LOCATION and _is_subset(FIRST_LOCATION_IS, current)):
+        if not kind.logged or (resource.name == FIRST_LOCATION and FIRST_LOCATION_IS.items() <= current.items()):
             return ""
         return "the audit log has no entry for it"
     if recorded_json is None:

@@ -16,7 +16,7 @@ from storekeep.server.domain.calls import Call
 from storekeep.server.domain.errors import SkuNotFound
 from storekeep.server.domain.mutations import Mutation, mutate
 from storekeep.server.domain.orders.states import HOLDS_STOCK
-from storekeep.server.domain.standard.pages import PageTokens
+from storekeep.server.domain.standard.pages import PageTokens, limit_page_size
 from storekeep.server.domain.stock.allocations import ALLOCATE, DEALLOCATE, RELEASE, RESERVE, Move, write_movements
 from storekeep.server.domain.stock.levels import LEVELS, StockLevel
 from storekeep.server.store.engine import Store
@@ -117,7 +117,7 @@ def reconcile(
     """
     identity = (METHOD, *skus)
     after = (tokens.read(identity, page_token) or [""])[0]
-    size = page_size or SKUS_DEFAULT
+    size = limit_page_size(page_size, default=SKUS_DEFAULT)
 
     def effect(mutation: Mutation) -> Report:
         tx = mutation.tx

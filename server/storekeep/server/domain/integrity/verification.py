@@ -15,12 +15,19 @@ import msgspec
 from storekeep.server.domain.audit.checkpoints import Checkpoint
 from storekeep.server.domain.audit.log import verify_chain
 from storekeep.server.domain.integrity.audited_rows import check_rows
+from storekeep.server.domain.integrity.search_documents import check_documents
 from storekeep.server.domain.keys.audit_chain import AuditChain
 from storekeep.server.domain.orders.states import HOLDS_STOCK
 from storekeep.server.store.engine import Store
 from storekeep.server.store.sql.transactions import Transaction
 from storekeep.server.store.tables.audit import EXPECTED_GUARDS, GUARDS
-from storekeep.server.store.tables.invariants import FOREIGN_KEYS, INTEGRITY, INVARIANTS, Invariant
+from storekeep.server.store.tables.invariants import (
+    FOREIGN_KEYS,
+    INTEGRITY,
+    INVARIANTS,
+    REFRESH_TEXT_INDEXES,
+    Invariant,
+)
 from storekeep.server.store.tables.order_invariants import ORDER_INVARIANTS
 
 BREACHES_MAX = 20
@@ -61,6 +68,7 @@ def verify(db: Store, chain: AuditChain | None = None, *, since: Checkpoint | No
     return [
         *findings,
         _make_finding("audit-guards", "triggers protect the ledgers from changes", _check_guards(db)),
+        _make_finding("search-documents", "each product and customer is found by its words", check_documents(db)),
         _make_finding("audit-rows", "each row matches the last audit entry of its resource", check_rows(db, chain)),
         _check_audit_chain(db, chain, since),
     ]
@@ -78,6 +86,7 @@ def _check_guards(db: Store) -> list[str]:
 
 
 def _check_rows(tx: Transaction) -> list[Finding]:
+    REFRESH_TEXT_INDEXES.all(tx)
     integrity = (text for (text,) in INTEGRITY.all(tx) if text != SOUND)
     dangling = (f"{table}, row {row}: no such {parent}" for table, row, parent, _ in FOREIGN_KEYS.run(tx))
     return [

@@ -25,7 +25,14 @@ from storekeep.server.domain.orders.fulfillments import (
     check_lines_exist,
     read_unbound_units,
 )
-from storekeep.server.domain.orders.orders import ROWS, Order, OrderLine, cancel_all_lines, read_stored_rows
+from storekeep.server.domain.orders.orders import (
+    ROWS,
+    Order,
+    OrderLine,
+    cancel_all_lines,
+    find_order,
+    read_stored_rows,
+)
 from storekeep.server.domain.orders.states import (
     CANCELLED,
     CONFIRMED,
@@ -36,6 +43,7 @@ from storekeep.server.domain.orders.states import (
     require_state,
 )
 from storekeep.server.domain.stock.allocations import Share, deallocate_units, read_allocations
+from storekeep.server.domain.stock.expiry import CALL as EXPIRY_CALL
 from storekeep.server.domain.stock.expiry import Expirer
 from storekeep.server.store.engine import Store
 from storekeep.server.store.sql.transactions import Transaction
@@ -161,6 +169,15 @@ def _expire(mutation: Mutation, order_ids: Sequence[str]) -> None:
     for old in orders:
         deallocate_units(mutation, old.name, allocated[old.name])
         save_order(mutation, old, cancel_all_lines(old, state=EXPIRED), event="expired")
+
+
+def write_expiry(mutation: Mutation, order: Order) -> Order:
+    """Write the expiry of an expired order, unless it is written already. Return the order as it is stored then."""
+    tx = mutation.tx
+    if order.state in [stored.state for stored in read_stored_rows(tx, ROWS.find_many(tx, [(order.id,)]))]:
+        return order
+    _expire(mutation.by(EXPIRY_CALL), [order.id])
+    return find_order(tx, order.id)
 
 
 EXPIRER = Expirer(find=_find_expired, find_by_sku=_find_expired_by_sku, expire=_expire)

@@ -133,7 +133,7 @@ def _price_added_lines(tx: Transaction, order: Order, edit: Edit) -> tuple[Order
     )
     return price_lines(
         edit.added,
-        {sku: offer for _, _, sku, _, _, *offer in rows},
+        {sku: offer for _, _, _, _, sku, _, _, *offer in rows},
         currency_code=order.currency_code,
         first=len(order.lines) + 1,
         field="edit.added_lines",

@@ -1,6 +1,7 @@
 """Fulfilments: units of an order that are shipped together from one location.
 
 A unit belongs to at most one fulfilment. An order on hold cannot be shipped, nor can units that are not on hand.
+A restocked fulfilment stays as the record of its shipment; its units are open again and need another fulfilment.
 Invariant: the pending units of a line at a location are at most its allocated units there; the shipped units of a
 line are its fulfilled units.
 """
@@ -8,7 +9,7 @@ line are its fulfilled units.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -16,6 +17,7 @@ from msgspec.structs import replace
 
 from storekeep.server.domain.calls import Call
 from storekeep.server.domain.errors import (
+    FieldNotChangeable,
     FulfillmentNotFound,
     IllegalState,
     InvalidField,
@@ -25,26 +27,40 @@ from storekeep.server.domain.errors import (
 from storekeep.server.domain.mutations import Mutation, mutate
 from storekeep.server.domain.orders.changes import check_not_held, find_order_for_update, save_order
 from storekeep.server.domain.orders.orders import Order, find_order
-from storekeep.server.domain.orders.states import FULFILLABLE, FULFILLED, PARTIALLY_FULFILLED, require_state
+from storekeep.server.domain.orders.states import (
+    CONFIRMED,
+    FULFILLABLE,
+    FULFILLED,
+    PARTIALLY_FULFILLED,
+    RESTOCK_STEPS,
+    require_state,
+)
 from storekeep.server.domain.standard.filters import FilterField, Kind
 from storekeep.server.domain.standard.lists import Column, Listing, ListRequest
 from storekeep.server.domain.standard.pages import Page, PageTokens
 from storekeep.server.domain.standard.resources import check_etag, new_id
-from storekeep.server.domain.stock.allocations import Share, ship_units
+from storekeep.server.domain.stock.allocations import Share, restock_units, ship_units
+from storekeep.server.domain.stock.levels import require_location
 from storekeep.server.store.engine import Store
 from storekeep.server.store.sql.rows import Rows
 from storekeep.server.store.sql.transactions import Transaction
 from storekeep.server.store.tables import fulfillments as store
 
-PENDING, SHIPPED, DELIVERED, CANCELLED = "PENDING", "SHIPPED", "DELIVERED", "CANCELLED"
+PENDING, SHIPPED, DELIVERED, CANCELLED, RESTOCKED = "PENDING", "SHIPPED", "DELIVERED", "CANCELLED", "RESTOCKED"
 FULFILLMENT_STEPS: dict[str, frozenset[str]] = {
     PENDING: frozenset({SHIPPED, CANCELLED}),
-    SHIPPED: frozenset({DELIVERED}),
-    DELIVERED: frozenset(),
+    SHIPPED: frozenset({DELIVERED, RESTOCKED}),
+    DELIVERED: frozenset({RESTOCKED}),
     CANCELLED: frozenset(),
+    RESTOCKED: frozenset(),
 }
 """State -> states that can follow it. The documentation prints this table."""
 FULFILLMENT_STATES = tuple(FULFILLMENT_STEPS)
+FULFILLMENT_CHANGEABLE: dict[str, frozenset[str]] = {
+    "carrier": frozenset({PENDING, SHIPPED, DELIVERED}),
+    "parcels": frozenset({PENDING, SHIPPED, DELIVERED}),
+}
+"""Field of the contract -> states in which `UpdateFulfillment` can change it. The documentation prints this table."""
 
 
 class FulfillmentLine(msgspec.Struct, frozen=True):
@@ -55,8 +71,19 @@ class FulfillmentLine(msgspec.Struct, frozen=True):
     sku: str = ""
 
 
+class Parcel(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A parcel of a fulfilment, under its own tracking number."""
+
+    tracking_number: str
+    tracking_url: str = ""
+
+
 class Fulfillment(msgspec.Struct, frozen=True):
-    """A fulfilment; see `Fulfillment` in the contract."""
+    """A fulfilment; see `Fulfillment` in the contract.
+
+    `tracking_number` is that of the first parcel. A single parcel without a URL is stored there alone, as before there
+    were several, so `parcels` is empty then; read `all_parcels`.
+    """
 
     id: str
     order_id: str
@@ -69,12 +96,19 @@ class Fulfillment(msgspec.Struct, frozen=True):
     version: int
     create_time_us: int
     update_time_us: int
+    parcels: tuple[Parcel, ...] = ()
+    restock_time_us: int | None = None
     lines: tuple[FulfillmentLine, ...] = ()
 
     @property
     def name(self) -> str:
         """Return the resource name."""
         return f"orders/{self.order_id}/fulfillments/{self.id}"
+
+    @property
+    def all_parcels(self) -> tuple[Parcel, ...]:
+        """Return all parcels."""
+        return self.parcels or list_single_parcel(self.tracking_number)
 
 
 class LineUnits(NamedTuple):
@@ -98,9 +132,13 @@ ROWS = Rows(
         "version",
         "create_time_us",
         "update_time_us",
+        "parcels",
+        "restock_time_us",
     ),
     key=("id",),
 )
+PARCELS_COLUMN = ROWS.columns.index("parcels")
+decode_parcels = msgspec.json.Decoder(tuple[Parcel, ...]).decode
 Unbound = dict[tuple[int, str], int]
 """(line number, location id) -> allocated units without a fulfilment, ordered by location priority."""
 
@@ -204,16 +242,71 @@ def _build_not_open(order: Order, line_number: int, requested: int, available: i
     return UnitsNotOpen(order.name, line_number=line_number, requested=max(1, requested), available=available)
 
 
-# -- shipping, delivery, cancellation
+# -- parcels
+
+
+def list_single_parcel(tracking_number: str) -> tuple[Parcel, ...]:
+    """Return one parcel with this tracking number, or none if it is empty."""
+    return (Parcel(tracking_number),) if tracking_number else ()
+
+
+def replace_parcels(fulfillment: Fulfillment, parcels: tuple[Parcel, ...]) -> Fulfillment:
+    """Return a fulfilment with other parcels, and the tracking number of the first one."""
+    tracking_number = parcels[0].tracking_number if parcels else ""
+    stored = () if parcels == list_single_parcel(tracking_number) else parcels
+    return replace(fulfillment, tracking_number=tracking_number, parcels=stored)
+
+
+def update_fulfillment(
+    db: Store, call: Call, key: Sequence[str], changes: Mapping[str, Any], *, etag: str = ""
+) -> Fulfillment:
+    """Set the carrier, the parcels or both, also after the shipment. Write nothing if no value differs.
+
+    Args:
+        changes: `carrier` -> text; `parcels` -> all parcels, as a tuple.
+
+    Raises: FulfillmentNotFound, EtagMismatch, FieldNotChangeable.
+    """
+
+    def effect(mutation: Mutation) -> Fulfillment:
+        old = find_fulfillment(mutation.tx, key)
+        check_etag(old, etag)
+        new = replace(old, carrier=changes.get("carrier", old.carrier))
+        new = replace_parcels(new, changes.get("parcels", old.all_parcels))
+        differs = {"carrier": new.carrier != old.carrier, "parcels": new.all_parcels != old.all_parcels}
+        for field, states in FULFILLMENT_CHANGEABLE.items():
+            if differs[field] and old.state not in states:
+                raise FieldNotChangeable(old.name, field=field, state=old.state)
+        return old if new == old else _save(mutation, old, new, event="updated")
+
+    return mutate(db, call, effect, Fulfillment)
+
+
+# -- shipping, delivery, cancellation, restocking
 
 
 def ship_fulfillment(
-    db: Store, call: Call, key: Sequence[str], *, carrier: str = "", tracking_number: str = "", etag: str = ""
+    db: Store,
+    call: Call,
+    key: Sequence[str],
+    *,
+    carrier: str = "",
+    tracking_number: str = "",
+    parcels: tuple[Parcel, ...] = (),
+    etag: str = "",
 ) -> Fulfillment:
     """Ship a fulfilment: remove its units from stock and count them as fulfilled.
 
-    Raises: FulfillmentNotFound, EtagMismatch, IllegalState, OrderHeld, OutOfStock.
+    Args:
+        carrier: empty to keep the carrier.
+        tracking_number: the number of the only parcel; empty if `parcels` are given, or to keep the parcels.
+        parcels: all parcels; empty to keep the parcels.
+
+    Raises: InvalidField, FulfillmentNotFound, EtagMismatch, IllegalState, OrderHeld, OutOfStock.
     """
+    if tracking_number and parcels:
+        raise InvalidField("tracking_number", "must be empty if `parcels` is set")
+    shipped_parcels = parcels or list_single_parcel(tracking_number)
 
     def effect(mutation: Mutation) -> Fulfillment:
         tx = mutation.tx
@@ -224,10 +317,8 @@ def ship_fulfillment(
         ship_units(mutation, order.name, shares)
         shipped = add_fulfilled_units(order, {line.line_number: line.quantity for line in old.lines})
         save_order(mutation, order, shipped, event=shipped.state.lower())
-        new = replace(
-            old, state=SHIPPED, carrier=carrier, tracking_number=tracking_number, ship_time_us=mutation.tx.now_us
-        )
-        return _save(mutation, old, new)
+        new = replace(old, state=SHIPPED, carrier=carrier or old.carrier, ship_time_us=tx.now_us)
+        return _save(mutation, old, replace_parcels(new, shipped_parcels or old.all_parcels))
 
     return mutate(db, call, effect, Fulfillment)
 
@@ -258,6 +349,34 @@ def cancel_fulfillment(db: Store, call: Call, key: Sequence[str], *, etag: str =
     return mutate(db, call, effect, Fulfillment)
 
 
+def restock_fulfillment(
+    db: Store, call: Call, key: Sequence[str], *, location_id: str = "", reason: str = "", etag: str = ""
+) -> Fulfillment:
+    """Take the units of a shipped fulfilment back into stock. They are open again and stay allocated to their order.
+
+    Args:
+        location_id: the location that the units came back to; empty for the location that shipped them.
+        reason: the caller's reason, shown in the history of the order and in the stock ledger.
+
+    Raises: FulfillmentNotFound, EtagMismatch, IllegalState, LocationNotFound, ResourceDeleted.
+    """
+
+    def effect(mutation: Mutation) -> Fulfillment:
+        tx = mutation.tx
+        old = _find_for_update(tx, key, target=RESTOCKED, etag=etag)
+        order = find_order(tx, old.order_id)
+        reopened = add_fulfilled_units(order, {line.line_number: -line.quantity for line in old.lines})
+        require_state(order.name, state=order.state, among=frozenset(RESTOCK_STEPS), target=reopened.state)
+        location = location_id or old.location_id
+        require_location(tx, location)
+        shares = [Share(line.line_number, line.sku, location, line.quantity) for line in old.lines]
+        restock_units(mutation, order.name, shares, reason=reason)
+        save_order(mutation, order, reopened, event="restocked", reason=reason)
+        return _save(mutation, old, replace(old, state=RESTOCKED, restock_time_us=tx.now_us))
+
+    return mutate(db, call, effect, Fulfillment)
+
+
 def cancel_pending_fulfillments(mutation: Mutation, order: Order) -> None:
     """Cancel all pending fulfilments of an order."""
     tx = mutation.tx
@@ -267,13 +386,15 @@ def cancel_pending_fulfillments(mutation: Mutation, order: Order) -> None:
 
 
 def add_fulfilled_units(order: Order, units: dict[int, int]) -> Order:
-    """Return an order with more fulfilled units and the state that follows.
+    """Return an order with more or fewer fulfilled units and the state that follows.
 
     Args:
-        units: line number -> shipped units.
+        units: line number -> shipped units; negative for units that came back.
     """
     lines = tuple(replace(line, fulfilled=line.fulfilled + units.get(line.line_number, 0)) for line in order.lines)
-    state = PARTIALLY_FULFILLED if any(line.open for line in lines) else FULFILLED
+    if not any(line.open for line in lines):
+        return replace(order, lines=lines, state=FULFILLED)
+    state = PARTIALLY_FULFILLED if any(line.fulfilled for line in lines) else CONFIRMED
     return replace(order, lines=lines, state=state)
 
 
@@ -289,10 +410,15 @@ def _find_for_update(tx: Transaction, key: Sequence[str], *, target: str, etag: 
     return old
 
 
-def _save(mutation: Mutation, old: Fulfillment, new: Fulfillment) -> Fulfillment:
+def _save(mutation: Mutation, old: Fulfillment, new: Fulfillment, *, event: str = "") -> Fulfillment:
+    """Write the next version of a fulfilment, its event and its audit entry. Return that version.
+
+    Args:
+        event: the last part of the event's name; empty for the state.
+    """
     new = replace(new, version=old.version + 1, update_time_us=mutation.tx.now_us)
     ROWS.update(mutation.tx, _build_row_values(new))
-    mutation.record(f"fulfillment.{new.state.lower()}", before=old, after=new)
+    mutation.record(f"fulfillment.{event or new.state.lower()}", before=old, after=new)
     return new
 
 
@@ -306,7 +432,16 @@ def insert_fulfillments(tx: Transaction, fulfillments: Sequence[Fulfillment]) ->
 
 
 def _build_row_values(fulfillment: Fulfillment) -> dict[str, object]:
-    return dict(zip(ROWS.columns, msgspec.structs.astuple(fulfillment)[:-1], strict=True))
+    values = dict(zip(ROWS.columns, msgspec.structs.astuple(fulfillment)[:-1], strict=True))
+    values["parcels"] = msgspec.json.encode(fulfillment.parcels).decode() if fulfillment.parcels else None
+    return values
+
+
+def _build_fulfillment(row: Sequence[Any], lines: tuple[FulfillmentLine, ...]) -> Fulfillment:
+    values = list(row)
+    parcels = values[PARCELS_COLUMN]
+    values[PARCELS_COLUMN] = () if parcels is None else decode_parcels(str(parcels))
+    return Fulfillment(*values, lines)  # type: ignore[call-arg]  # a row has the columns' types
 
 
 # -- reading
@@ -333,7 +468,7 @@ def read_fulfillments(tx: Transaction, rows: Sequence[Sequence[Any]]) -> list[Fu
     lines: dict[str, list[FulfillmentLine]] = defaultdict(list)
     for fulfillment_id, *line in store.FIND_LINES.all(tx, fulfillment_ids=ids):
         lines[fulfillment_id].append(FulfillmentLine(*line))
-    return [replace(Fulfillment(*row), lines=tuple(lines[row[0]])) for row in rows]
+    return [_build_fulfillment(row, tuple(lines[row[0]])) for row in rows]
 
 
 def get_fulfillment(db: Store, key: Sequence[str]) -> Fulfillment:
@@ -356,12 +491,18 @@ LISTING = Listing(
     method="ListFulfillments",
     query=lambda: store.Fulfillment.select(*ROWS.fields),
     columns={
-        "state": Column(store.Fulfillment.state, FilterField(Kind.STATE, choices=FULFILLMENT_STATES)),
+        "state": Column(
+            store.Fulfillment.state, FilterField(Kind.STATE, choices=FULFILLMENT_STATES, prefix="FULFILLMENT_STATE_")
+        ),
         "location": Column(store.Fulfillment.location, FilterField(Kind.TEXT, prefix="locations/")),
         "carrier": Column(store.Fulfillment.carrier, FilterField(Kind.TEXT)),
-        "tracking_number": Column(store.Fulfillment.tracking_number, FilterField(Kind.TEXT)),
+        "tracking_number": Column(
+            store.Fulfillment.tracking_number,
+            FilterField(Kind.TEXT),
+            matches=lambda operation, value, _: store.compare_tracking_number(operation, value),
+        ),
         "create_time": Column(store.Fulfillment.create_time_us, FilterField(Kind.TIME), sortable=True),
-        "update_time": Column(store.Fulfillment.update_time_us, FilterField(Kind.TIME)),
+        "update_time": Column(store.Fulfillment.update_time_us, FilterField(Kind.TIME), sortable=True),
     },
     unique=(store.Fulfillment.id,),
     read_rows=read_fulfillments,

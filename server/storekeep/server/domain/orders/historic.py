@@ -6,16 +6,25 @@ checks that the customers, locations and SKUs exist.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import chain
+
+import msgspec
 
 from storekeep.server.domain.addresses import Address
 from storekeep.server.domain.money import TOTAL_MINOR_MAX, Money, prorate_amount
 from storekeep.server.domain.orders.numbers import OrderNumbers
-from storekeep.server.domain.orders.orders import Order, OrderLine, decode_order
+from storekeep.server.domain.orders.orders import (
+    DELIVERED_BEFORE_SHIPPED,
+    Order,
+    OrderLine,
+    decode_order,
+    is_reversed,
+)
 from storekeep.server.domain.orders.placing import DEFAULT_LOCATION
-from storekeep.server.domain.orders.states import CANCELLED, CONFIRMED, FULFILLED
+from storekeep.server.domain.orders.references import Reference
+from storekeep.server.domain.orders.states import CANCELLED, CONFIRMED, FULFILLED, PARTIALLY_FULFILLED
 
 MILLION = 1_000_000
 CURRENCY, AMOUNT, NUMBER_RESERVED, DOES_NOT_ADD_UP, TIME = (
@@ -25,7 +34,7 @@ CURRENCY, AMOUNT, NUMBER_RESERVED, DOES_NOT_ADD_UP, TIME = (
     "DOES_NOT_ADD_UP",
     "TIME",
 )
-NUMBER_TAKEN, OUT_OF_STOCK = "NUMBER_TAKEN", "OUT_OF_STOCK"
+NUMBER_TAKEN, REFERENCE_TAKEN, OUT_OF_STOCK = "NUMBER_TAKEN", "REFERENCE_TAKEN", "OUT_OF_STOCK"
 CUSTOMER_NOT_FOUND, LOCATION_NOT_FOUND, SKU_NOT_FOUND = "CUSTOMER_NOT_FOUND", "LOCATION_NOT_FOUND", "SKU_NOT_FOUND"
 PROBLEMS = (
     CURRENCY,
@@ -34,6 +43,7 @@ PROBLEMS = (
     DOES_NOT_ADD_UP,
     TIME,
     NUMBER_TAKEN,
+    REFERENCE_TAKEN,
     CUSTOMER_NOT_FOUND,
     LOCATION_NOT_FOUND,
     SKU_NOT_FOUND,
@@ -48,6 +58,7 @@ class HistoricLine:
 
     Attributes:
         discount_ppm: the discount in millionths of the line's price; ignored if `discount` is set.
+        shipped: the units shipped at the ship time; None for all that are not cancelled.
         total: the expected total; None to skip the check.
     """
 
@@ -57,6 +68,7 @@ class HistoricLine:
     discount: Money | None = None
     discount_ppm: int = 0
     cancelled: int = 0
+    shipped: int | None = None
     total: Money | None = None
 
     @property
@@ -70,8 +82,10 @@ class HistoricOrder:
     """An order that was placed in another system; see `HistoricOrder` in the contract.
 
     Attributes:
-        ship_time_us: when all units were shipped; None if nothing was shipped.
+        ship_time_us: when the shipped units of the lines were shipped; None if nothing was shipped.
         location_id: empty for the default location; open units are then allocated from any location.
+        source: the system that `external_reference` comes from.
+        unique_reference: whether no other order may have the same source and external reference.
     """
 
     number: str
@@ -87,6 +101,27 @@ class HistoricOrder:
     note: str = ""
     location_id: str = ""
     total: Money | None = None
+    billing_address: Address | None = None
+    email: str = ""
+    phone: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    ship_by_time_us: int | None = None
+    deliver_by_time_us: int | None = None
+    external_reference: str = ""
+    source: str = ""
+    unique_reference: bool = False
+
+    @property
+    def has_open_units(self) -> bool:
+        """Return whether units may be neither shipped nor cancelled, for which stock is allocated."""
+        return self.ship_time_us is None or any(
+            line.shipped is not None and line.shipped < line.quantity - line.cancelled for line in self.lines
+        )
+
+    @property
+    def reference(self) -> Reference:
+        """Return its source and external reference."""
+        return self.source, self.external_reference
 
 
 class OrderRefused(Exception):
@@ -97,13 +132,15 @@ class OrderRefused(Exception):
         self.problem = problem
 
 
-@dataclass(frozen=True, slots=True)
-class Shipping:
-    """The shipment of an order."""
+class Shipping(msgspec.Struct, frozen=True):
+    """The shipment of an order, decoded from the JSON of its fulfilment."""
 
-    time_us: int
+    time_us: int = msgspec.field(name="ship_time_us")
     carrier: str
     tracking_number: str
+
+
+decode_shipping = msgspec.json.Decoder(Shipping).decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +171,8 @@ def build_imported_order(item: HistoricOrder, numbers: OrderNumbers, *, now_us: 
         raise OrderRefused(TIME, "the order or ship time is in the future")
     if item.ship_time_us is not None and item.ship_time_us < item.order_time_us:
         raise OrderRefused(TIME, "the ship time is before the order time")
+    if is_reversed(item.ship_by_time_us, item.deliver_by_time_us):
+        raise OrderRefused(TIME, f"deliver_by_time {DELIVERED_BEFORE_SHIPPED}")
     order = Order(
         id="",
         customer_id=item.customer_id,
@@ -142,7 +181,7 @@ def build_imported_order(item: HistoricOrder, numbers: OrderNumbers, *, now_us: 
         total_minor=total_minor,
         location_id=item.location_id or DEFAULT_LOCATION,
         shipping_address=item.shipping_address,
-        external_reference="",
+        external_reference=item.external_reference,
         note=item.note,
         cancel_reason="",
         version=1,
@@ -150,9 +189,17 @@ def build_imported_order(item: HistoricOrder, numbers: OrderNumbers, *, now_us: 
         update_time_us=now_us,
         number=item.number,
         shipping_minor=shipping_minor,
+        billing_address=item.billing_address,
+        email=item.email,
+        phone=item.phone,
+        labels=dict(item.labels),
+        ship_by_time_us=item.ship_by_time_us,
+        deliver_by_time_us=item.deliver_by_time_us,
+        source=item.source,
+        unique_reference=item.unique_reference,
         lines=lines,
     )
-    if order.state != FULFILLED or item.ship_time_us is None:
+    if item.ship_time_us is None or not any(line.fulfilled for line in lines):
         return ImportedOrder(order, None)
     return ImportedOrder(order, Shipping(item.ship_time_us, item.carrier, item.tracking_number))
 
@@ -175,6 +222,7 @@ def _build_line(number: int, line: HistoricLine, item: HistoricOrder) -> OrderLi
     if line.cancelled > line.quantity:
         raise OrderRefused(AMOUNT, f"line {number}: {line.cancelled} of {line.quantity} units are cancelled")
     active = line.quantity - line.cancelled
+    shipped = _count_shipped(number, line, item, active=active)
     price_minor = line.unit_price.amount_minor
     discount_minor = _compute_discount(line, gross_minor=active * price_minor)
     built = OrderLine(
@@ -185,7 +233,7 @@ def _build_line(number: int, line: HistoricLine, item: HistoricOrder) -> OrderLi
         unit_price_minor=price_minor,
         subtotal_minor=line.quantity * price_minor,
         discount_minor=discount_minor,
-        fulfilled=0 if item.ship_time_us is None else active,
+        fulfilled=shipped,
         cancelled=line.cancelled,
     )
     if built.total_minor < 0:
@@ -196,6 +244,23 @@ def _build_line(number: int, line: HistoricLine, item: HistoricOrder) -> OrderLi
             f"line {number}: the total is {built.total_minor} minor units, not {line.total.amount_minor}",
         )
     return built
+
+
+def _count_shipped(number: int, line: HistoricLine, item: HistoricOrder, *, active: int) -> int:
+    """Return the shipped units of a line.
+
+    Args:
+        active: the units that are not cancelled.
+
+    Raises: OrderRefused.
+    """
+    if item.ship_time_us is None:
+        if line.shipped:
+            raise OrderRefused(AMOUNT, f"line {number}: {line.shipped} units are shipped, but there is no ship time")
+        return 0
+    if line.shipped is not None and line.shipped > active:
+        raise OrderRefused(AMOUNT, f"line {number}: {line.shipped} units are shipped, more than the {active} remaining")
+    return active if line.shipped is None else line.shipped
 
 
 def _compute_discount(line: HistoricLine, *, gross_minor: int) -> int:
@@ -219,9 +284,10 @@ def _calculate_total(item: HistoricOrder, lines: Iterable[OrderLine], shipping_m
 
 
 def _derive_state(lines: Sequence[OrderLine]) -> str:
+    shipped = any(line.fulfilled for line in lines)
     if any(line.open for line in lines):
-        return CONFIRMED
-    return FULFILLED if any(line.fulfilled for line in lines) else CANCELLED
+        return PARTIALLY_FULFILLED if shipped else CONFIRMED
+    return FULFILLED if shipped else CANCELLED
 
 
 def extract_content(order: Order, shipping: Shipping | None) -> tuple[object, ...]:
@@ -236,20 +302,29 @@ def extract_content(order: Order, shipping: Shipping | None) -> tuple[object, ..
         order.location_id,
         order.shipping_address,
         order.note,
+        order.source,
+        order.external_reference,
         order.create_time_us,
         order.shipping_minor,
+        order.billing_address,
+        order.email,
+        order.phone,
+        order.labels,
+        order.ship_by_time_us,
+        order.deliver_by_time_us,
         lines,
         shipping,
     )
 
 
-def decode_content(first: bytes, ship_time_us: int | None, carrier: str, tracking_number: str) -> tuple[object, ...]:
+def decode_content(first: bytes, first_fulfillment: bytes | None) -> tuple[object, ...]:
     """Return the imported values of a stored order, whatever has changed since.
 
     Args:
         first: the order as JSON, from its first audit entry.
+        first_fulfillment: its first fulfilment as JSON, from its first audit entry; None if there is none.
     """
     order = decode_order(first)
-    if ship_time_us is None or not any(line.fulfilled for line in order.lines):
+    if first_fulfillment is None or not any(line.fulfilled for line in order.lines):
         return extract_content(order, None)
-    return extract_content(order, Shipping(ship_time_us, carrier, tracking_number))
+    return extract_content(order, decode_shipping(first_fulfillment))

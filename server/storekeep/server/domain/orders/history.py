@@ -6,13 +6,14 @@ The history is derived from the order's audit entries; nothing else is stored fo
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, NamedTuple
 
 import msgspec
 
+from storekeep.server.domain.addresses import Address
 from storekeep.server.domain.money import MINOR_DIGITS
 from storekeep.server.domain.orders.orders import Order, decode_order, find_order
 from storekeep.server.domain.orders.states import CANCELLED
@@ -88,13 +89,20 @@ ORDER_FIELDS: dict[str, tuple[str, Formatter]] = {
     "customer_id": ("customer", _build_name_formatter("customers")),
     "location_id": ("location", _build_name_formatter("locations")),
     "external_reference": ("external_reference", _format_plain),
+    "source": ("source", _format_plain),
+    "unique_reference": ("unique_external_reference", _format_flag),
     "note": ("note", _format_plain),
     "cancel_reason": ("cancel_reason", _format_plain),
     "expire_time_us": ("expire_time", _format_time),
+    "email": ("email", _format_plain),
+    "phone": ("phone", _format_plain),
+    "ship_by_time_us": ("ship_by_time", _format_time),
+    "deliver_by_time_us": ("deliver_by_time", _format_time),
     "held": ("held", _format_flag),
     "hold_reason": ("hold_reason", _format_plain),
 }
 """Attribute of `Order` -> field of the contract, and the formatter of its values."""
+ADDRESSES = ("shipping_address", "billing_address")
 LINE_FIELDS: dict[str, tuple[str, Formatter]] = {
     "sku": ("sku", _format_plain),
     "quantity": ("quantity", _format_plain),
@@ -112,10 +120,27 @@ def diff_orders(old: Order, new: Order) -> Iterator[FieldChange]:
     """Yield the fields that differ between two versions of an order: first its own, then those of its lines."""
     currency_code = new.currency_code
     yield from _diff_fields(old, new, ORDER_FIELDS, currency_code, prefix="")
+    for field in ADDRESSES:
+        parts = (_list_parts(getattr(order, field)) for order in (old, new))
+        yield from _diff_members(field, *parts)
+    yield from _diff_members("labels", old.labels, new.labels)
     before = {line.line_number: line for line in old.lines}
     for line in new.lines:
         prefix = f"lines[{line.line_number}]."
         yield from _diff_fields(before.get(line.line_number), line, LINE_FIELDS, currency_code, prefix=prefix)
+
+
+def _list_parts(address: Address | None) -> dict[str, str]:
+    """Return the parts of an address by name; all are empty if there is none. Its lines are one part."""
+    parts = msgspec.structs.asdict(address or Address())
+    return parts | {"address_lines": "\n".join(parts["address_lines"])}
+
+
+def _diff_members(field: str, old: Mapping[str, str], new: Mapping[str, str]) -> Iterator[FieldChange]:
+    """Yield the members of a field that differ, as `field.member`."""
+    for name in dict.fromkeys([*old, *new]):
+        if old.get(name) != new.get(name):
+            yield FieldChange(f"{field}.{name}", old.get(name, ""), new.get(name, ""))
 
 
 def _diff_fields(
@@ -129,17 +154,17 @@ def _diff_fields(
             yield FieldChange(f"{prefix}{contract_field}", old_value, format_value(value, currency_code))
 
 
-def list_order_history(
-    db: Store, order_id: str, *, page_size: int, page_token: str, tokens: PageTokens
-) -> Page[OrderChange]:
+def list_order_history(db: Store, request: ListRequest, *, tokens: PageTokens) -> Page[OrderChange]:
     """Return one page of an order's history, oldest change first.
+
+    Args:
+        request: its parent is the name of the order.
 
     Raises: OrderNotFound, InvalidPageToken.
     """
 
     def work(tx: Transaction) -> Page[OrderChange]:
-        find_order(tx, order_id)
-        request = ListRequest(page_size=page_size, page_token=page_token, parent=f"orders/{order_id}")
+        find_order(tx, request.parent.removeprefix("orders/"))
         return HISTORY.page(tx, request, tokens=tokens)
 
     return db.snapshot(work)

@@ -21,6 +21,7 @@ from storekeep.server.domain.orders.historic import (
     LOCATION_NOT_FOUND,
     NUMBER_TAKEN,
     OUT_OF_STOCK,
+    REFERENCE_TAKEN,
     SKU_NOT_FOUND,
     HistoricOrder,
     ImportedOrder,
@@ -31,6 +32,7 @@ from storekeep.server.domain.orders.historic import (
 )
 from storekeep.server.domain.orders.numbers import OrderNumbers
 from storekeep.server.domain.orders.orders import Order, insert_orders
+from storekeep.server.domain.orders.references import Reference, find_references, require_reference
 from storekeep.server.domain.standard.resources import new_id
 from storekeep.server.domain.stock.allocations import (
     ALLOCATE,
@@ -82,12 +84,14 @@ class _Existing:
 
     Attributes:
         contents: order number -> id and imported values of the order with this number.
+        references: reference -> id of an order that has it, for those that must be unique and for those of the batch.
         customers: ids of the existing customers.
         locations: location id -> whether the location is deleted.
         names: SKU -> display name for order lines.
     """
 
     contents: dict[str, tuple[str, tuple[object, ...]]]
+    references: dict[Reference, str]
     customers: frozenset[str]
     locations: dict[str, bool]
     names: dict[str, str]
@@ -109,11 +113,14 @@ class _Batch:
 def import_orders(db: Store, call: Call, items: Sequence[Item], *, numbers: OrderNumbers) -> tuple[Result, ...]:
     """Import a batch of historic orders, each completely or not at all. Return one result for each item, in order.
 
-    Raises: InvalidField for too many lines, and the errors of `mutate`.
+    Raises: InvalidField for too many lines or a missing reference, and the errors of `mutate`.
     """
     orders = [item for item in items if isinstance(item, HistoricOrder)]
     if sum(len(order.lines) for order in orders) > LINES_MAX:
         raise InvalidField("orders", f"the orders of a batch can have at most {LINES_MAX} lines together")
+    for index, item in enumerate(items):
+        if isinstance(item, HistoricOrder) and item.unique_reference:
+            require_reference(item.external_reference, field=f"orders[{index}].external_reference")
 
     def effect(mutation: Mutation) -> tuple[Result, ...]:
         existing = _read_existing(mutation.tx, orders)
@@ -140,12 +147,15 @@ def _process_item(
             if content == imported.content:
                 return Result(item.number, ALREADY_THERE, order=f"orders/{order_id}")
             raise OrderRefused(NUMBER_TAKEN, f"orders/{order_id} has this number and different content")
+        if item.unique_reference and item.reference in existing.references:
+            raise OrderRefused(REFERENCE_TAKEN, f"orders/{existing.references[item.reference]} has this reference")
         _check_references(item, existing)
         order = _assign_identity(imported, existing.names)
         batch.shares += [(order.name, share) for share in stock.take(order, location_id=item.location_id)]
     except OrderRefused as refusal:
         return build_refusal(item.number, refusal.problem, str(refusal))
     existing.contents[item.number] = (order.id, imported.content)
+    existing.references.setdefault(item.reference, order.id)
     batch.orders.append(order)
     if imported.shipping is not None:
         batch.fulfillments.append(_build_fulfillment(order, imported.shipping, now_us=tx.now_us))
@@ -162,7 +172,8 @@ def _read_existing(tx: Transaction, orders: Sequence[HistoricOrder]) -> _Existin
     names = store.VARIANT_NAMES.all(tx, skus=_encode_sorted(skus))
     rows = store.FIND_IMPORTED.all(tx, numbers=_encode_sorted({order.number for order in orders}))
     return _Existing(
-        contents={number: (order_id, decode_content(first, *shipping)) for number, order_id, first, *shipping in rows},
+        contents={number: (order_id, decode_content(*entries)) for number, order_id, *entries in rows},
+        references=find_references(tx, (order.reference for order in orders if order.unique_reference)),
         customers=frozenset(
             customer for (customer,) in store.EXISTING_CUSTOMERS.all(tx, ids=_encode_sorted(customers))
         ),
@@ -182,7 +193,7 @@ def _check_references(item: HistoricOrder, existing: _Existing) -> None:
     if item.customer_id not in existing.customers:
         raise OrderRefused(CUSTOMER_NOT_FOUND, f"no such customer: customers/{item.customer_id}")
     deleted = existing.locations.get(item.location_id) if item.location_id else False
-    if deleted is None or (deleted and item.ship_time_us is None):
+    if deleted is None or (deleted and item.has_open_units):
         raise OrderRefused(LOCATION_NOT_FOUND, f"no such location: locations/{item.location_id}")
     missing = sorted({line.sku for line in item.lines} - existing.names.keys())
     if missing:
@@ -196,7 +207,7 @@ def _assign_identity(imported: ImportedOrder, names: dict[str, str]) -> Order:
 
 
 def _build_fulfillment(order: Order, shipping: Shipping, *, now_us: int) -> Fulfillment:
-    """Build one fulfilment with all shipped units of an order."""
+    """Build one fulfilment with the shipped units of an order."""
     return Fulfillment(
         id=new_id(),
         order_id=order.id,
@@ -227,7 +238,7 @@ class _Stock:
     def __init__(self, mutation: Mutation, orders: Iterable[HistoricOrder]) -> None:
         requested: dict[tuple[str, str], int] = defaultdict(int)
         for order in orders:
-            for line in order.lines if order.ship_time_us is None else ():
+            for line in order.lines if order.has_open_units else ():
                 requested[line.sku, order.location_id] += line.quantity
                 requested[line.sku, ""] += line.quantity if order.location_id else 0
         skus = sorted({sku for sku, _ in requested})

@@ -8,7 +8,7 @@ from storekeep.server.domain.calls import Call
 from storekeep.server.domain.mutations import Mutation, mutate
 from storekeep.server.domain.orders.changes import find_order_for_update
 from storekeep.server.domain.orders.orders import find_order
-from storekeep.server.domain.standard.lists import Column, Listing, ListRequest
+from storekeep.server.domain.standard.lists import ALL_PARENTS, Column, Listing, ListRequest
 from storekeep.server.domain.standard.pages import Page, PageTokens
 from storekeep.server.domain.standard.resources import new_id
 from storekeep.server.store.engine import Store
@@ -55,17 +55,15 @@ def add_order_note(db: Store, call: Call, order_id: str, content: str, *, etag: 
     return mutate(db, call, effect, OrderNote)
 
 
-def list_order_notes(
-    db: Store, order_id: str, *, page_size: int, page_token: str, tokens: PageTokens
-) -> Page[OrderNote]:
-    """Return one page of an order's notes, oldest first.
+def list_order_notes(db: Store, request: ListRequest, *, tokens: PageTokens) -> Page[OrderNote]:
+    """Return one page of the notes of one order, or of all orders, oldest first.
 
     Raises: OrderNotFound, InvalidPageToken.
     """
 
     def work(tx: Transaction) -> Page[OrderNote]:
-        find_order(tx, order_id)
-        request = ListRequest(page_size=page_size, page_token=page_token, parent=order_id)
+        if request.parent != ALL_PARENTS:
+            find_order(tx, request.parent)
         return LISTING.page(tx, request, tokens=tokens)
 
     return db.snapshot(work)

@@ -6,9 +6,11 @@ units are allocated to the order. The total is the sum of the lines and the ship
 
 from __future__ import annotations
 
+import dataclasses
 from collections import defaultdict
 from collections.abc import Sequence
 from decimal import Decimal
+from typing import Any
 
 import msgspec
 from msgspec.structs import replace
@@ -21,7 +23,12 @@ from storekeep.server.domain.standard.filters import FilterField, Kind
 from storekeep.server.domain.standard.lists import Column, Listing, ListRequest
 from storekeep.server.domain.standard.pages import Page, PageTokens, check_batch
 from storekeep.server.store.engine import Store
-from storekeep.server.store.sql.listings import choose_by_currency, compare_absent
+from storekeep.server.store.sql.listings import (
+    choose_by_currency,
+    compare_absent,
+    compare_optional,
+    select_json_member,
+)
 from storekeep.server.store.sql.rows import Rows
 from storekeep.server.store.sql.transactions import Transaction
 from storekeep.server.store.tables import orders as store
@@ -77,6 +84,14 @@ class Order(msgspec.Struct, frozen=True, omit_defaults=True):
     expire_time_us: int | None = None
     held: bool = False
     hold_reason: str = ""
+    billing_address: Address | None = None
+    email: str = ""
+    phone: str = ""
+    labels: dict[str, str] = {}
+    ship_by_time_us: int | None = None
+    deliver_by_time_us: int | None = None
+    source: str = ""
+    unique_reference: bool = False
     lines: tuple[OrderLine, ...] = ()
     change_reason: str = ""
 
@@ -107,14 +122,27 @@ ROWS = Rows(
         "expire_time_us",
         "held",
         "hold_reason",
+        "billing_address",
+        "email",
+        "phone",
+        "labels",
+        "ship_by_time_us",
+        "deliver_by_time_us",
+        "source",
+        "unique_reference",
     ),
     key=("id",),
 )
 ADDRESS_COLUMN = ROWS.columns.index("shipping_address")
 REFERENCE_COLUMN = ROWS.columns.index("external_reference")
-HELD_COLUMN = ROWS.columns.index("held")
+FLAG_COLUMNS = (ROWS.columns.index("held"), ROWS.columns.index("unique_reference"))
+BILLING_COLUMN = ROWS.columns.index("billing_address")
+LABELS_COLUMN = ROWS.columns.index("labels")
 NO_ADDRESS = "null"
+DELIVERED_BEFORE_SHIPPED = "must not be before ship_by_time"
+"""The problem with promised times for which `is_reversed` holds."""
 decode_address = msgspec.json.Decoder(Address | None).decode
+decode_labels = msgspec.json.Decoder(dict[str, str]).decode
 decode_order = msgspec.json.Decoder(Order).decode
 
 
@@ -124,6 +152,9 @@ def build_row_values(order: Order) -> dict[str, object]:
     address = order.shipping_address
     values["shipping_address"] = NO_ADDRESS if address is None else msgspec.json.encode(address).decode()
     values["external_reference"] = order.external_reference or None
+    if order.billing_address is not None:
+        values["billing_address"] = msgspec.json.encode(order.billing_address).decode()
+    values["labels"] = msgspec.json.encode(order.labels).decode() if order.labels else None
     return values
 
 
@@ -170,6 +201,11 @@ def cancel_all_lines(old: Order, *, state: str, reason: str = "") -> Order:
     )
 
 
+def is_reversed(ship_by_time_us: int | None, deliver_by_time_us: int | None) -> bool:
+    """Return whether the promised delivery is before the promised shipment."""
+    return ship_by_time_us is not None and deliver_by_time_us is not None and deliver_by_time_us < ship_by_time_us
+
+
 def apply_expiry(order: Order, now_us: int) -> Order:
     """Return the order as EXPIRED from its expiry time on, even before the expiry is written."""
     expired = order.state == PLACED and order.expire_time_us is not None and order.expire_time_us <= now_us
@@ -193,7 +229,12 @@ def _build_order(row: Sequence[object], lines: tuple[OrderLine, ...]) -> Order:
     address = values[ADDRESS_COLUMN]
     values[ADDRESS_COLUMN] = None if address == NO_ADDRESS else decode_address(str(address))
     values[REFERENCE_COLUMN] = values[REFERENCE_COLUMN] or ""
-    values[HELD_COLUMN] = bool(values[HELD_COLUMN])
+    for column in FLAG_COLUMNS:
+        values[column] = bool(values[column])
+    billing_address, labels = values[BILLING_COLUMN], values[LABELS_COLUMN]
+    if billing_address is not None:
+        values[BILLING_COLUMN] = decode_address(str(billing_address))
+    values[LABELS_COLUMN] = {} if labels is None else decode_labels(str(labels))
     return Order(*values, lines)  # type: ignore[call-arg,arg-type]  # a row has the columns' types
 
 
@@ -239,7 +280,8 @@ def list_orders(db: Store, request: ListRequest, *, tokens: PageTokens) -> Page[
 
     Raises: InvalidFilter, InvalidOrderBy, InvalidPageToken.
     """
-    return db.snapshot(lambda tx: LISTING.page(tx, request, tokens=tokens))
+    listing = LISTING if request.wants("lines") else LISTING_WITHOUT_LINES
+    return db.snapshot(lambda tx: listing.page(tx, request, tokens=tokens))
 
 
 def _to_minor_units(major: Decimal) -> object:
@@ -252,12 +294,25 @@ def _to_number(value: Decimal) -> int | float:
     return int(value) if value == value.to_integral_value() else float(value)
 
 
+def _make_time_column(column: Any) -> Column:
+    """Return the column of a time that most orders do not have."""
+    return Column(
+        column,
+        FilterField(Kind.TIME),
+        matches=lambda operation, value, _: compare_optional(column, operation, value),
+    )
+
+
 LISTING = Listing(
     method="ListOrders",
     query=lambda: store.Order.select(*ROWS.fields),
     columns={
         "customer": Column(store.Order.customer, FilterField(Kind.TEXT, prefix="customers/")),
-        "state": Column(store.Order.state, FilterField(Kind.STATE, choices=ORDER_STATES), matches=store.compare_state),
+        "state": Column(
+            store.Order.state,
+            FilterField(Kind.STATE, choices=ORDER_STATES, prefix="ORDER_STATE_"),
+            matches=store.compare_state,
+        ),
         "currency_code": Column(store.Order.currency_code, FilterField(Kind.TEXT)),
         "total": Column(store.Order.total_minor, FilterField(Kind.DECIMAL), sortable=True, store=_to_minor_units),
         "external_reference": Column(
@@ -265,12 +320,27 @@ LISTING = Listing(
             FilterField(Kind.TEXT),
             matches=lambda operation, value, _: compare_absent(store.Order.external_reference, operation, value),
         ),
+        "source": Column(store.Order.source, FilterField(Kind.TEXT)),
         "number": Column(store.Order.number, FilterField(Kind.TEXT)),
         "held": Column(store.Order.held, FilterField(Kind.BOOLEAN)),
+        "lines.sku": Column(None, FilterField(Kind.ELEMENT), matches=store.match_line_sku),
+        "shipping_address.region_code": Column(
+            select_json_member(store.Order.shipping_address, "region_code"), FilterField(Kind.TEXT)
+        ),
+        "customer.email": Column(None, FilterField(Kind.TEXT), matches=store.compare_customer_email),
+        "email": Column(store.Order.email, FilterField(Kind.TEXT)),
+        "phone": Column(store.Order.phone, FilterField(Kind.TEXT)),
+        "ship_by_time": _make_time_column(store.Order.ship_by_time_us),
+        "deliver_by_time": _make_time_column(store.Order.deliver_by_time_us),
+        "labels": Column(store.Order.labels, FilterField(Kind.MAP)),
         "create_time": Column(store.Order.create_time_us, FilterField(Kind.TIME), sortable=True),
-        "update_time": Column(store.Order.update_time_us, FilterField(Kind.TIME)),
+        "update_time": Column(store.Order.update_time_us, FilterField(Kind.TIME), sortable=True),
     },
     unique=(store.Order.id,),
     read_rows=read_orders,
     default_order="create_time desc",
 )
+LISTING_WITHOUT_LINES = dataclasses.replace(
+    LISTING, read_rows=lambda tx, rows: [apply_expiry(_build_order(row, ()), tx.now_us) for row in rows]
+)
+"""The same list for callers that do not want the lines, which saves reading them."""

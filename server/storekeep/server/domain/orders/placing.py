@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import msgspec
 
@@ -16,6 +17,7 @@ from storekeep.server.domain.errors import (
     CurrencyMismatch,
     CustomerNotFound,
     InvalidAmount,
+    InvalidField,
     LocationNotFound,
     NotForSale,
     ResourceDeleted,
@@ -24,7 +26,16 @@ from storekeep.server.domain.errors import (
 from storekeep.server.domain.money import TOTAL_MINOR_MAX, Money, get_minor_digits
 from storekeep.server.domain.mutations import Mutation, mutate
 from storekeep.server.domain.orders.numbers import OrderNumbers
-from storekeep.server.domain.orders.orders import ROWS, Order, OrderLine, build_row_values, insert_lines
+from storekeep.server.domain.orders.orders import (
+    DELIVERED_BEFORE_SHIPPED,
+    ROWS,
+    Order,
+    OrderLine,
+    build_row_values,
+    insert_lines,
+    is_reversed,
+)
+from storekeep.server.domain.orders.references import require_reference, require_unused_reference
 from storekeep.server.domain.orders.states import PLACED
 from storekeep.server.domain.standard.resources import new_id
 from storekeep.server.domain.stock.allocations import RequestedLine, SourceLocations, allocate_stock, sum_quantities
@@ -41,14 +52,33 @@ Offers = dict[str, list[object]]
 """SKU -> columns of `OFFER`: product name, variant name, price in minor units, whether it is for sale."""
 
 
+class _Terms(NamedTuple):
+    """The stored data that a new order depends on.
+
+    Attributes:
+        source_locations: the locations that supply the SKUs.
+        email: the customer's e-mail address.
+        phone: the customer's phone number.
+    """
+
+    offers: Offers
+    source_locations: SourceLocations
+    email: str
+    phone: str
+
+
 class NewOrder(msgspec.Struct, frozen=True):
     """The input of `place_order`.
 
     Attributes:
         lines: (SKU, units), in the customer's order; several lines may have the same SKU.
         location_id: the location that supplies all units; empty to choose, see `allocations`.
-        reservation_id: the reservation whose stock is used first; empty for none.
         shipping: the shipping cost, in the order's currency; None for no cost.
+        email: e-mail address for this order; empty for the customer's own.
+        phone: phone number for this order; empty for the customer's own.
+        reservation_ids: the reservations whose stock is used first.
+        source: the system that `external_reference` comes from.
+        unique_reference: whether no other order may have the same source and external reference.
     """
 
     customer_id: str
@@ -59,7 +89,15 @@ class NewOrder(msgspec.Struct, frozen=True):
     external_reference: str = ""
     note: str = ""
     shipping: Money | None = None
-    reservation_id: str = ""
+    reservation_ids: tuple[str, ...] = ()
+    billing_address: Address | None = None
+    email: str = ""
+    phone: str = ""
+    labels: dict[str, str] = {}
+    ship_by_time_us: int | None = None
+    deliver_by_time_us: int | None = None
+    source: str = ""
+    unique_reference: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,25 +116,27 @@ class PlacingRules:
 def place_order(db: Store, call: Call, new: NewOrder, *, rules: PlacingRules) -> Order:
     """Place an order: freeze its prices and allocate its stock, all lines or none.
 
-    Raises: UnknownCurrency, CustomerNotFound, LocationNotFound, ResourceDeleted, SkuNotFound, NotForSale,
-        CurrencyMismatch, InvalidAmount, ReservationNotFound, IllegalState, OutOfStock, and the errors of `mutate`.
+    Raises: InvalidField, UnknownCurrency, CustomerNotFound, LocationNotFound, ResourceDeleted, SkuNotFound, NotForSale,
+        CurrencyMismatch, InvalidAmount, ReferenceTaken, ReservationNotFound, IllegalState, OutOfStock, and the errors
+        of `mutate`.
     """
     get_minor_digits(new.currency_code, field="currency_code")
+    if is_reversed(new.ship_by_time_us, new.deliver_by_time_us):
+        raise InvalidField("deliver_by_time", DELIVERED_BEFORE_SHIPPED)
+    if new.unique_reference:
+        require_reference(new.external_reference)
 
     def effect(mutation: Mutation) -> Order:
         tx = mutation.tx
         location_id = new.location_id or DEFAULT_LOCATION
-        offered, source_locations = _read_offers(tx, new, location_id)
-        lines = price_lines(new.lines, offered, currency_code=new.currency_code)
+        terms = _read_terms(tx, new, location_id)
+        lines = price_lines(new.lines, terms.offers, currency_code=new.currency_code)
         shipping_minor = _check_shipping(new)
         total_minor = calculate_total(lines, shipping_minor=shipping_minor)
+        if new.unique_reference:
+            require_unused_reference(tx, (new.source, new.external_reference))
         order_id = new_id()
-        requested = [RequestedLine(line.line_number, line.sku, line.quantity) for line in lines]
-        if new.reservation_id:
-            commit_to_order(mutation, new.reservation_id, order_id, requested, location_id=new.location_id)
-        else:
-            source = f"orders/{order_id}"
-            allocate_stock(mutation, source, requested, location_id=new.location_id, source_locations=source_locations)
+        _take_stock(mutation, new, order_id, lines, terms.source_locations)
         number = rules.numbers.make(mutation.next_sequence)
         expire_time_us = tx.now_us + rules.unpaid_ttl_s * MICROS if rules.unpaid_ttl_s else None
         order = Order(
@@ -116,6 +156,14 @@ def place_order(db: Store, call: Call, new: NewOrder, *, rules: PlacingRules) ->
             number=number,
             shipping_minor=shipping_minor,
             expire_time_us=expire_time_us,
+            billing_address=new.billing_address,
+            email=new.email or terms.email,
+            phone=new.phone or terms.phone,
+            labels=new.labels,
+            ship_by_time_us=new.ship_by_time_us,
+            deliver_by_time_us=new.deliver_by_time_us,
+            source=new.source,
+            unique_reference=new.unique_reference,
             lines=lines,
         )
         _insert(tx, order)
@@ -123,6 +171,21 @@ def place_order(db: Store, call: Call, new: NewOrder, *, rules: PlacingRules) ->
         return order
 
     return mutate(db, call, effect, Order)
+
+
+def _take_stock(
+    mutation: Mutation, new: NewOrder, order_id: str, lines: Iterable[OrderLine], source_locations: SourceLocations
+) -> None:
+    """Allocate the stock of all lines, first from the order's reservations.
+
+    Raises: ReservationNotFound, IllegalState, OutOfStock.
+    """
+    requested = [RequestedLine(line.line_number, line.sku, line.quantity) for line in lines]
+    if new.reservation_ids:
+        commit_to_order(mutation, new.reservation_ids, order_id, requested, location_id=new.location_id)
+        return
+    order = f"orders/{order_id}"
+    allocate_stock(mutation, order, requested, location_id=new.location_id, source_locations=source_locations)
 
 
 def _check_shipping(new: NewOrder) -> int:
@@ -137,8 +200,8 @@ def _check_shipping(new: NewOrder) -> int:
     return new.shipping.amount_minor
 
 
-def _read_offers(tx: Transaction, new: NewOrder, location_id: str) -> tuple[Offers, SourceLocations]:
-    """Check that customer and location exist; return the offers of the SKUs and the locations that supply them.
+def _read_terms(tx: Transaction, new: NewOrder, location_id: str) -> _Terms:
+    """Check that customer and location exist; return the data that the order depends on.
 
     Raises: CustomerNotFound, LocationNotFound, ResourceDeleted.
     """
@@ -152,11 +215,11 @@ def _read_offers(tx: Transaction, new: NewOrder, location_id: str) -> tuple[Offe
     )
     _check_parties(new, deleted=rows[0][:2])
     offers, source_locations = {}, {}
-    for _, _, sku, source_id, on_hand, *offer in rows:
+    for _, _, _, _, sku, source_id, on_hand, *offer in rows:
         offers[sku] = offer
         if source_id is not None:
             source_locations[sku] = (source_id, on_hand)
-    return offers, source_locations
+    return _Terms(offers, source_locations, *rows[0][2:4])
 
 
 def price_lines(
@@ -219,14 +282,17 @@ def _check_parties(new: NewOrder, *, deleted: Sequence[int | None]) -> None:
             raise ResourceDeleted(name)
 
 
-def calculate_total(lines: Iterable[OrderLine], *, shipping_minor: int) -> int:
+def calculate_total(lines: Iterable[OrderLine], *, shipping_minor: int, field: str = "lines") -> int:
     """Return the total of an order, in minor units.
+
+    Args:
+        field: the request field that changes the total, for the error.
 
     Raises: InvalidAmount.
     """
     total_minor = shipping_minor + sum([line.total_minor for line in lines])
     if total_minor > TOTAL_MINOR_MAX:
-        raise InvalidAmount("lines", "the total is greater than the maximum of an order")
+        raise InvalidAmount(field, "the total is greater than the maximum of an order")
     return total_minor
 
 

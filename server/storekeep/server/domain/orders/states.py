@@ -15,7 +15,12 @@ ORDER_STEPS: dict[str, frozenset[str]] = {
     CANCELLED: frozenset(),
     EXPIRED: frozenset(),
 }
-"""State -> states that can follow it. Holding, resuming and editing an order do not change its state."""
+"""State -> states that can follow it. Holding, resuming, editing and updating an order do not change its state."""
+RESTOCK_STEPS: dict[str, frozenset[str]] = {
+    PARTIALLY_FULFILLED: frozenset({PARTIALLY_FULFILLED, CONFIRMED}),
+    FULFILLED: frozenset({PARTIALLY_FULFILLED, CONFIRMED}),
+}
+"""State -> states to which restocking a fulfilment leads back. Nothing else leads back."""
 ORDER_STATES = tuple(ORDER_STEPS)
 HOLDS_STOCK = frozenset({PLACED, CONFIRMED, PARTIALLY_FULFILLED})
 """States in which an order can have open units with allocated stock."""
@@ -25,6 +30,22 @@ EDITABLE = frozenset({PLACED, CONFIRMED})
 """States in which lines can be added and changed, because nothing has been shipped."""
 TERMINAL_STATES = frozenset(state for state, steps in ORDER_STEPS.items() if not steps)
 """States that no other state follows."""
+CHANGEABLE: dict[str, frozenset[str]] = {
+    "shipping_address": EDITABLE,
+    "billing_address": EDITABLE,
+    "shipping": EDITABLE,
+    "ship_by_time": HOLDS_STOCK,
+    "deliver_by_time": HOLDS_STOCK | {FULFILLED},
+    "email": frozenset(ORDER_STATES) - TERMINAL_STATES,
+    "phone": frozenset(ORDER_STATES) - TERMINAL_STATES,
+    "external_reference": frozenset(ORDER_STATES),
+    "note": frozenset(ORDER_STATES),
+    "labels": frozenset(ORDER_STATES),
+}
+"""Field of the contract -> states in which `UpdateOrder` can change it. The documentation prints this table.
+
+Goods and bill leave with the first shipment. A time can be promised until it has passed its event, contacts are needed
+until the order is completed, and what only describes the order can always change."""
 
 
 def check_step(order: str, *, state: str, target: str) -> None:

@@ -232,12 +232,13 @@ class Collection(Generic[R]):
     def delete(self, store: Store, call: Call, key: Key, *, etag: str, check_access: CheckAccess[R] | None = None) -> R:
         """Soft-delete a resource.
 
-        Raises: the collection's `not_found`, ResourceDeleted, EtagMismatch, ResourceInUse.
+        Raises: the collection's `not_found`, also for a deleted resource; EtagMismatch, ResourceInUse.
         """
 
         def effect(mutation: Mutation) -> R:
             old = self.find(mutation.tx, key)
-            check_not_deleted(old)
+            if old.delete_time_us is not None:
+                raise self.not_found(old.name, deleted=True)
             check_etag(old, etag)
             self._check_unused(mutation.tx, old)
             new = _replace_fields(old, delete_time_us=mutation.tx.now_us)

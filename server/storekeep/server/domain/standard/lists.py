@@ -6,15 +6,27 @@ import functools
 import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, Generic, TypeVar
 
 from storekeep.server.domain.errors import InvalidOrderBy
-from storekeep.server.domain.standard.filters import And, Filter, FilterField, Not, Or, Term, parse_filter
-from storekeep.server.domain.standard.pages import Page, PageTokens, count_fitting_items
-from storekeep.server.store.sql.listings import SortKey, compare, make_cursor_condition
+from storekeep.server.domain.standard.filters import And, Filter, FilterField, Kind, Not, Or, Term, parse_filter
+from storekeep.server.domain.standard.pages import TOTAL_MAX, Page, PageTokens, count_fitting_items, limit_page_size
+from storekeep.server.store.sql.listings import (
+    PRESENT,
+    SortKey,
+    compare,
+    compare_map,
+    make_cursor_condition,
+    select_count,
+)
 from storekeep.server.store.sql.transactions import Transaction
 
 T = TypeVar("T")
+
+
+ALL_PARENTS = "-"
+"""The parent id of requests for the resources of all parents (AIP-159)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +34,15 @@ class ListRequest:
     """The parameters that all List methods share.
 
     Attributes:
-        page_size: the most rows to return; 0 for the default.
+        page_size: the most rows to return; 0 for the default. More than `PAGE_SIZE_MAX` counts as that.
         page_token: the token of the page to return; empty for the first page.
         filter: an AIP-160 filter; see `filters`.
         order_by: an AIP-132 order, such as `total desc, create_time`.
         show_deleted: whether to include soft-deleted resources.
         parent: the id of the parent, for resources with one; `-` or empty for all parents.
+        include_total_size: whether to count the rows of all pages.
+        fields: the contract's fields that the caller wants, without their parts; empty for all. A list may omit others
+            if that is cheaper.
     """
 
     page_size: int = 0
@@ -36,6 +51,23 @@ class ListRequest:
     order_by: str = ""
     show_deleted: bool = False
     parent: str = ""
+    include_total_size: bool = False
+    fields: frozenset[str] = frozenset()
+
+    def wants(self, field: str) -> bool:
+        """Return whether the caller wants a field."""
+        return not self.fields or field in self.fields
+
+
+ABSENT_VALUES: dict[Kind, Any] = {
+    Kind.TEXT: "",
+    Kind.STATE: "",
+    Kind.INTEGER: 0,
+    Kind.DECIMAL: Decimal(0),
+    Kind.BOOLEAN: False,
+    Kind.TIME: None,
+}
+"""The value of a field that has none, by kind: `field:*` matches all others (AIP-160)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +89,17 @@ class Column:
     store: Callable[[Any], Any] = lambda value: value
     matches: Callable[[str, Any, int], Any] | None = None
 
-    def compare(self, operation: str, value: Any, *, now_us: int) -> Any:
+    def compare(self, term: Term, *, now_us: int) -> Any:
         """Return the SQL of a comparison in a filter."""
+        kind = None if self.field is None else self.field.kind
+        if kind is Kind.MAP:
+            return compare_map(self.column, term.key, term.operator, term.value)
+        operation, value = term.operator, term.value
+        if operation == PRESENT and kind in ABSENT_VALUES:
+            operation, value = "!=", ABSENT_VALUES[kind]
         if self.matches is not None:
             return self.matches(operation, value, now_us)
-        return compare(self.column, operation, self.store(value))
+        return compare(self.column, operation, value if value is None else self.store(value))
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,22 +137,24 @@ class Listing(Generic[T]):
         keys = self._parse_order(request.order_by or self.default_order)
         identity = (self.method, request.parent, request.filter, request.order_by, str(request.show_deleted))
         position = tokens.read(identity, request.page_token)
+        matching = self.query().where(*conditions) if conditions else self.query()
+        size = limit_page_size(request.page_size, default=self.page_size_default)
+        query = matching.select_extend(*(key.column for key in keys))
         if position is not None:
-            conditions.append(make_cursor_condition(keys, position))
-        size = request.page_size or self.page_size_default
-        query = self.query().select_extend(*(key.column for key in keys))
-        if conditions:
-            query = query.where(*conditions)
+            query = query.where(make_cursor_condition(keys, position))
         rows = tx.run(query.order_by(*(key.make_ordering() for key in keys)).limit(size + 1)).fetchall()
         page_rows = rows[:size]
         items = self.read_rows(tx, [row[: -len(keys)] for row in page_rows])
         count = count_fitting_items(items)
         token = tokens.write(identity, page_rows[count - 1][-len(keys) :]) if len(rows) > count else ""
-        return Page(items[:count], token)
+        if not request.include_total_size:
+            return Page(items[:count], token)
+        total = tx.run(select_count(matching, rows_max=TOTAL_MAX + 1)).fetchone()[0]
+        return Page(items[:count], token, min(total, TOTAL_MAX), total > TOTAL_MAX)
 
     def _build_conditions(self, request: ListRequest, *, now_us: int) -> list[Any]:
         conditions = []
-        if self.parent is not None and request.parent not in ("", "-"):
+        if self.parent is not None and request.parent not in ("", ALL_PARENTS):
             conditions.append(self.parent == request.parent)
         if self.deleted is not None and not request.show_deleted:
             conditions.append(self.deleted.is_null())
@@ -126,8 +166,8 @@ class Listing(Generic[T]):
 
     def _build_sql(self, parsed: Filter, *, now_us: int) -> Any:
         match parsed:
-            case Term(field, operation, value):
-                return self.columns[field].compare(operation, value, now_us=now_us)
+            case Term():
+                return self.columns[parsed.field].compare(parsed, now_us=now_us)
             case Not(operand):
                 return ~self._build_sql(operand, now_us=now_us)
             case And(operands):

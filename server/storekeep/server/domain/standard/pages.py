@@ -26,6 +26,10 @@ MAC_BYTES = 12
 PAGE_BYTES_MAX = 3 * 1024 * 1024
 """The most bytes of items on a page, as JSON. On the wire, orders take half of that and long texts almost all of it.
 gRPC clients accept 4 MiB by default. AIP-158 allows a page to have fewer items than requested."""
+PAGE_SIZE_MAX = 1000
+"""The most items on a page. A request for more gets this many (AIP-158)."""
+TOTAL_MAX = 10_000
+"""The highest exact total of a list: counting more rows would cost more than they are worth."""
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 
 
@@ -35,10 +39,19 @@ class Page(msgspec.Struct, Generic[T], frozen=True):
     Attributes:
         items: the resources on the page.
         next_page_token: the token of the next page; empty on the last page.
+        total_size: the number of items on all pages, at most `TOTAL_MAX`; None if the request did not ask for it.
+        total_size_is_lower_bound: whether there are more items than `total_size`.
     """
 
     items: list[T]
     next_page_token: str = ""
+    total_size: int | None = None
+    total_size_is_lower_bound: bool = False
+
+
+def limit_page_size(requested: int, *, default: int, largest: int = PAGE_SIZE_MAX) -> int:
+    """Return the size of a page: the requested one up to the largest, or the default for 0."""
+    return min(requested, largest) or default
 
 
 def count_fitting_items(items: Sequence[Any]) -> int:

@@ -7,8 +7,10 @@ all units of a line, or else lines are split. Locations are tried by priority, t
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+import itertools
+import operator
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
@@ -20,7 +22,8 @@ from storekeep.server.domain.stock.expiry import expire_batch_by_sku
 from storekeep.server.store.sql.transactions import Transaction
 from storekeep.server.store.tables import stock as store
 
-RESERVE, RELEASE, ALLOCATE, DEALLOCATE, SHIP = "RESERVE", "RELEASE", "ALLOCATE", "DEALLOCATE", "SHIP"
+RESERVE, RELEASE, ALLOCATE, DEALLOCATE = "RESERVE", "RELEASE", "ALLOCATE", "DEALLOCATE"
+SHIP, RETURN = "SHIP", "RETURN"
 K = TypeVar("K", str, tuple[str, str])
 Level = tuple[str, ...]
 """Location id and SKU."""
@@ -94,7 +97,7 @@ def allocate_stock(
         location_id: the location that supplies all units; empty to choose.
         source_locations: the chosen locations, if this transaction has read them already.
 
-    Returns: the allocated units of each line and location.
+    Returns: the allocated units of each line and location, ordered by both.
 
     Raises: OutOfStock, with all short SKUs.
     """
@@ -145,7 +148,7 @@ def _take_stock(
         store.CLAIM_UNITS.run_deferred(tx, changes)
     if split:
         on_hand |= _move_levels(tx, [_build_move(kind, share) for share in split])
-        whole = sorted([*whole, *split], key=lambda share: share.line_number)
+        whole = sorted([*whole, *split], key=lambda share: (share.line_number, share.location_id))
     write_movements(mutation, kind.cause, source, [_build_move(kind, share) for share in whole], on_hand)
     return tuple(whole)
 
@@ -253,6 +256,19 @@ def ship_units(mutation: Mutation, source: str, shares: Sequence[Share], *, reas
     _check_on_hand(move_stock(mutation, SHIP, source, moves, reason=reason), moves)
 
 
+def restock_units(mutation: Mutation, source: str, shares: Sequence[Share], *, reason: str = "") -> None:
+    """Take shipped units of an order back: add them to the units on hand and allocate them to the order again.
+
+    The maximum units on hand of a level does not apply, because the units exist.
+    """
+    for location_id in sorted({share.location_id for share in shares}):
+        skus = sorted({share.sku for share in shares if share.location_id == location_id})
+        skus_json = encode(skus).decode()
+        store.INSERT_LEVELS.run(mutation.tx, location_id=location_id, skus=skus_json, now_us=mutation.tx.now_us)
+    moves = [_build_move(_ALLOCATED, share, on_hand=share.quantity) for share in shares]
+    move_stock(mutation, RETURN, source, moves, reason=reason)
+
+
 def ship_reserved_units(mutation: Mutation, source: str, shares: Sequence[Share], *, reason: str = "") -> None:
     """Ship units of a reservation; see `ship_units`.
 
@@ -278,50 +294,119 @@ def _check_on_hand(on_hand: dict[Level, int], moves: Sequence[Move]) -> None:
         raise OutOfStock(short)
 
 
+# -- reserved units
+
+
+class _Units:
+    """Units by location, under a key such as a SKU. They are taken in the order in which they were added."""
+
+    def __init__(self) -> None:
+        self._by_key: dict[Hashable, dict[str, int]] = {}
+
+    def add(self, key: Hashable, location_id: str, units: int) -> None:
+        by_location = self._by_key.setdefault(key, {})
+        by_location[location_id] = by_location.get(location_id, 0) + units
+
+    def take(self, key: Hashable, units: int) -> list[tuple[str, int]]:
+        """Take up to `units` units. Return (location id, units) of each location that supplies some."""
+        by_location = self._by_key.get(key, {})
+        taken = []
+        while units and by_location:
+            location_id, available = next(iter(by_location.items()))
+            part = min(units, available)
+            taken.append((location_id, part))
+            units -= part
+            by_location[location_id] -= part
+            if part == available:
+                del by_location[location_id]
+        return taken
+
+    def take_for(self, key: Hashable, line: RequestedLine) -> tuple[list[Share], RequestedLine]:
+        """Take the units of a line. Return its shares, and the line with the units that are still missing."""
+        shares = [Share(line.line_number, line.sku, *part) for part in self.take(key, line.quantity)]
+        return shares, line._replace(quantity=line.quantity - sum(share.quantity for share in shares))
+
+
 def convert_reserved_units(
     mutation: Mutation,
-    reservation: str,
-    reserved: Sequence[Share],
+    reserved: Mapping[str, Sequence[Share]],
     order: str,
     requested: Sequence[RequestedLine],
 ) -> list[RequestedLine]:
-    """Allocate the units of a reservation to the lines of an order, and release the surplus.
+    """Allocate the units of reservations to the lines of an order, and release the surplus.
 
     Args:
-        reservation: the reservation's resource name.
+        reserved: resource name of each reservation -> its units.
         order: the order's resource name.
 
     Returns: the lines that still need units, with the missing quantities.
     """
-    shares, missing = _match_units(reserved, requested)
-    released = [_build_move(_RESERVED, share, sign=-1) for share in reserved]
-    allocated = [_build_move(_ALLOCATED, share) for share in shares]
-    on_hand = _move_levels(mutation.tx, [*released, *allocated])
-    write_movements(mutation, RELEASE, reservation, released, on_hand)
+    units = _Units()
+    for share in itertools.chain.from_iterable(reserved.values()):
+        units.add(share.sku, share.location_id, share.quantity)
+    matched = [units.take_for(line.sku, line) for line in requested]
+    released = {name: [_build_move(_RESERVED, share, sign=-1) for share in shares] for name, shares in reserved.items()}
+    allocated = [_build_move(_ALLOCATED, share) for shares, _ in matched for share in shares]
+    on_hand = _move_levels(mutation.tx, [*itertools.chain.from_iterable(released.values()), *allocated])
+    for name, moves in released.items():
+        write_movements(mutation, RELEASE, name, moves, on_hand)
     write_movements(mutation, ALLOCATE, order, allocated, on_hand)
-    return missing
+    return [missing for _, missing in matched if missing.quantity]
 
 
-def _match_units(
+def change_reserved_units(
+    mutation: Mutation,
+    source: str,
+    reserved: Sequence[Share],
+    requested: Sequence[RequestedLine],
+    *,
+    location_id: str = "",
+) -> tuple[Share, ...]:
+    """Change the reserved units of a reservation to those of its new lines, all units or none.
+
+    Units that the new lines need stay reserved at their locations; only the difference is reserved or released. The
+    stock ledger also records units that pass from one line to another.
+
+    Args:
+        source: the reservation's resource name.
+        location_id: the location that supplies additional units; empty to choose.
+
+    Returns: the reserved units of each new line and location.
+
+    Raises: OutOfStock, with all short SKUs.
+    """
+    retained, missing = _keep_units(reserved, requested)
+    before = Counter({(share.line_number, share.sku, share.location_id): share.quantity for share in reserved})
+    changes = [Share(*key, retained[key] - before[key]) for key in before | retained]
+    moves = [_build_move(_RESERVED, share) for share in changes if share.quantity]
+    if moves:
+        on_hand = _move_levels(mutation.tx, moves)
+        write_movements(mutation, RELEASE, source, [move for move in moves if move.reserved < 0], on_hand)
+        write_movements(mutation, RESERVE, source, [move for move in moves if move.reserved > 0], on_hand)
+    for share in reserve_stock(mutation, source, missing, location_id=location_id) if missing else ():
+        retained[share.line_number, share.sku, share.location_id] += share.quantity
+    return tuple(Share(*key, retained[key]) for key in sorted(retained, key=operator.itemgetter(0, 2)))
+
+
+def _keep_units(
     reserved: Sequence[Share], requested: Sequence[RequestedLine]
-) -> tuple[list[Share], list[RequestedLine]]:
-    """Return the reserved units that each line gets, and the lines that still need units."""
-    left = {(share.sku, share.location_id): 0 for share in reserved}
+) -> tuple[Counter[tuple[int, str, str]], list[RequestedLine]]:
+    """Distribute reserved units to new lines. A line first keeps its own units, then gets those of other lines.
+
+    Returns: (line, SKU, location id) -> units, and the lines that still need units, with the missing quantities.
+    """
+    own, rest = _Units(), _Units()
     for share in reserved:
-        left[share.sku, share.location_id] += share.quantity
-    shares: list[Share] = []
-    missing: list[RequestedLine] = []
-    for line in requested:
-        units = line.quantity
-        for level in [level for level in left if level[0] == line.sku and left[level]]:
-            taken = min(units, left[level])
-            if taken:
-                left[level] -= taken
-                units -= taken
-                shares.append(Share(line.line_number, line.sku, level[1], taken))
-        if units:
-            missing.append(line._replace(quantity=units))
-    return shares, missing
+        own.add((share.line_number, share.sku), share.location_id, share.quantity)
+    matched = [own.take_for((line.line_number, line.sku), line) for line in requested]
+    for share in reserved:
+        for location, units in own.take((share.line_number, share.sku), share.quantity):
+            rest.add(share.sku, location, units)
+    matched += [rest.take_for(line.sku, line) for _, line in matched if line.quantity]
+    retained = Counter[tuple[int, str, str]]()
+    for shares, _ in matched:
+        retained.update({(share.line_number, share.sku, share.location_id): share.quantity for share in shares})
+    return retained, [line for _, line in matched[len(requested) :] if line.quantity]
 
 
 def move_stock(

@@ -35,6 +35,7 @@ from storekeep.server.domain.stock.allocations import (
     DEALLOCATE,
     RELEASE,
     RESERVE,
+    RETURN,
     SHIP,
     Move,
     move_stock,
@@ -50,7 +51,7 @@ from storekeep.server.store.tables import stock as store
 from storekeep.server.store.tables.expiry import EXPIRED_UNITS
 
 RECEIVE, ADJUST, COUNT, WRITE_OFF = "RECEIVE", "ADJUST", "COUNT", "WRITE_OFF"
-TRANSFER, RETURN = "TRANSFER", "RETURN"
+TRANSFER = "TRANSFER"
 CAUSES = (
     RECEIVE,
     ADJUST,
@@ -344,6 +345,28 @@ def list_movements(db: Store, request: ListRequest, *, tokens: PageTokens) -> Pa
 # -- changing levels
 
 
+def adjust_stock(db: Store, call: Call, key: Key, **adjustment: Any) -> StockLevel:
+    """Add or subtract units on hand; see `adjust_level`.
+
+    Raises: the errors of `adjust_level`.
+    """
+    return mutate(db, call, lambda mutation: adjust_level(mutation, key, **adjustment), StockLevel)
+
+
+def adjust_level(
+    mutation: Mutation, key: Key, *, quantity_delta: int, cause: str = ADJUST, reason: str = "", etag: str = ""
+) -> StockLevel:
+    """Add or subtract units on hand within a running mutation.
+
+    Args:
+        quantity_delta: units to add; negative to subtract.
+
+    Raises: LocationNotFound, ResourceDeleted, SkuNotFound, EtagMismatch, OutOfStock, InvalidAmount.
+    """
+    old = find_level_for_update(mutation, key, etag=etag)
+    return _change_on_hand(mutation, old, key, quantity_delta=quantity_delta, cause=cause, reason=reason)
+
+
 def find_level_for_update(mutation: Mutation, key: Key, *, etag: str) -> StockLevel | None:
     """Write pending expiries of the SKU, then return the level, or None if it does not exist yet.
 
@@ -357,7 +380,7 @@ def find_level_for_update(mutation: Mutation, key: Key, *, etag: str) -> StockLe
     if row is None:
         if product_store.FIND_BY_SKU.one(tx, sku=sku) is None:
             raise SkuNotFound(sku)
-        check_etag(_build_empty_level(key), etag)
+        check_etag(build_empty_level(key), etag)
         return None
     level = StockLevel(*row)
     check_etag(level, etag)
@@ -370,30 +393,39 @@ def _expire_all_by_sku(mutation: Mutation, skus: Sequence[str]) -> None:
         pass
 
 
-def _build_empty_level(key: Key) -> StockLevel:
+def build_empty_level(key: Key) -> StockLevel:
     """Return a level as it is before its first movement: version 0, no units."""
     return StockLevel(
         key[0], key[1], on_hand=0, reserved=0, allocated=0, backorder_limit=0, version=0, update_time_us=0
     )
 
 
-def change_on_hand(
+def _change_on_hand(
     mutation: Mutation, old: StockLevel | None, key: Key, *, quantity_delta: int, cause: str, reason: str
 ) -> StockLevel:
     """Change the units on hand, write the movement and return the new level.
 
     Raises: OutOfStock, InvalidAmount.
     """
-    before = old or _build_empty_level(key)
+    before = old or build_empty_level(key)
     if before.movable + quantity_delta < 0:
         raise OutOfStock({before.sku: (-quantity_delta, before.movable)})
     on_hand = before.on_hand + quantity_delta
     if on_hand > ON_HAND_MAX:
         raise InvalidAmount("quantity_delta", f"a location can hold at most {ON_HAND_MAX} units of a SKU")
-    new = _save_level(mutation, old, msgspec.structs.replace(before, on_hand=on_hand))
+    changed = msgspec.structs.replace(before, on_hand=on_hand)
+    return write_on_hand(mutation, old, changed, quantity_delta=quantity_delta, cause=cause, reason=reason)
+
+
+def write_on_hand(
+    mutation: Mutation, old: StockLevel | None, changed: StockLevel, *, quantity_delta: int, cause: str, reason: str
+) -> StockLevel:
+    """Write a level with other units on hand, and the movement; return the new level."""
+    new = _save_level(mutation, old, changed)
     if quantity_delta:
         move = Move(new.location_id, new.sku, 0, quantity_delta, 0, 0)
-        write_movements(mutation, cause, "", [move], {key: on_hand}, reason=reason)
+        on_hand: dict[Key, int] = {(new.location_id, new.sku): new.on_hand}
+        write_movements(mutation, cause, "", [move], on_hand, reason=reason)
     mutation.record("stock_level.updated", before=old, after=new)
     return new
 
@@ -419,7 +451,7 @@ def update_level(db: Store, call: Call, key: Key, *, changes: Mapping[str, int],
 
     def effect(mutation: Mutation) -> StockLevel:
         old = find_level_for_update(mutation, key, etag=etag)
-        new = msgspec.structs.replace(old or _build_empty_level(key), **changes)
+        new = msgspec.structs.replace(old or build_empty_level(key), **changes)
         if new == old:
             return new
         if new.uncommitted < 0:
@@ -488,7 +520,7 @@ def _prepare_transfer(
     """
     keys = [(location_id, sku) for location_id in (source_id, destination_id) for sku in quantities]
     existing = {(level.location_id, level.sku): level for level in map(_build_level, LEVELS.find_many(tx, keys))}
-    levels: dict[Key, StockLevel] = {key: existing.get(key) or _build_empty_level(key) for key in keys}
+    levels: dict[Key, StockLevel] = {key: existing.get(key) or build_empty_level(key) for key in keys}
     movable = {sku: levels[source_id, sku].movable for sku in quantities}
     short = {sku: (units, movable[sku]) for sku, units in quantities.items() if units > movable[sku]}
     if short:
@@ -533,7 +565,7 @@ LEVEL_LISTING = Listing(
             FilterField(Kind.INTEGER),
             sortable=True,
         ),
-        "update_time": Column(store.StockLevel.update_time_us, FilterField(Kind.TIME)),
+        "update_time": Column(store.StockLevel.update_time_us, FilterField(Kind.TIME), sortable=True),
     },
     unique=(store.StockLevel.variant, store.StockLevel.location),
     read_rows=_read_levels,
@@ -555,7 +587,9 @@ MOVEMENT_LISTING = Listing(
     columns={
         "sku": Column(store.StockMovement.variant, FilterField(Kind.TEXT), matches=store.compare_movement_sku),
         "location": Column(store.StockMovement.location, FilterField(Kind.TEXT, prefix="locations/")),
-        "cause": Column(store.StockMovement.cause, FilterField(Kind.STATE, choices=CAUSES)),
+        "cause": Column(
+            store.StockMovement.cause, FilterField(Kind.STATE, choices=CAUSES, prefix="STOCK_MOVEMENT_CAUSE_")
+        ),
         "create_time": Column(store.StockMovement.create_time_us, FilterField(Kind.TIME), sortable=True),
         "actor": Column(store.StockMovement.actor, FilterField(Kind.TEXT)),
         "source": Column(store.StockMovement.source, FilterField(Kind.TEXT)),

@@ -24,6 +24,7 @@ class Location(msgspec.Struct, frozen=True):
     update_time_us: int = 0
     delete_time_us: int | None = None
     priority: int = 0
+    labels: dict[str, str] = {}
 
     @property
     def name(self) -> str:
@@ -52,7 +53,7 @@ LISTING = Listing(
     columns={
         "display_name": Column(store.Location.display_name, FilterField(Kind.TEXT), sortable=True),
         "create_time": Column(store.Location.create_time_us, FilterField(Kind.TIME), sortable=True),
-        "update_time": Column(store.Location.update_time_us, FilterField(Kind.TIME)),
+        "update_time": Column(store.Location.update_time_us, FilterField(Kind.TIME), sortable=True),
     },
     unique=(store.Location.id,),
     read_rows=LOCATIONS.read_rows,

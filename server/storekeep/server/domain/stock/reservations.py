@@ -1,20 +1,21 @@
 """Reservations: stock reserved until an expiry time, for carts and for other services.
 
 Only active reservations can change. An expired reservation stops counting at its expiry time, even before the expiry
-is written. Invariant: the reserved units of each level are the sum of the lines of stored ACTIVE reservations.
+is written. Invariants: the reserved units of each level are the sum of the lines of stored ACTIVE reservations; of
+the stored ACTIVE reservations with a unique reference, no two have the same.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
 
 from storekeep.server.domain.calls import Call
-from storekeep.server.domain.errors import IllegalState, ReservationNotFound
+from storekeep.server.domain.errors import IllegalState, InvalidField, ReferenceTaken, ReservationNotFound
 from storekeep.server.domain.mutations import Mutation, mutate
 from storekeep.server.domain.standard.filters import FilterField, Kind
 from storekeep.server.domain.standard.lists import Column, Listing, ListRequest
@@ -24,12 +25,14 @@ from storekeep.server.domain.stock.allocations import (
     RequestedLine,
     Share,
     allocate_stock,
+    change_reserved_units,
     convert_reserved_units,
     release_units,
     reserve_stock,
     ship_reserved_units,
     sum_quantities,
 )
+from storekeep.server.domain.stock.expiry import CALL as EXPIRY_CALL
 from storekeep.server.domain.stock.expiry import Expirer
 from storekeep.server.domain.stock.levels import require_for_sale, require_location
 from storekeep.server.store.engine import Store
@@ -42,8 +45,11 @@ STATES = (ACTIVE, COMMITTED, RELEASED, EXPIRED)
 """ACTIVE can change to any other state; the others are final."""
 TTL_DEFAULT_S = 15 * 60
 """Lifetime of a reservation without a requested one, in seconds."""
+TTL_MAX_S = 30 * 86_400
+"""Maximum time until the expiry, in seconds."""
 MICROS = 1_000_000
 encode = msgspec.json.encode
+decode_labels = msgspec.json.Decoder(dict[str, str]).decode
 
 
 class Reservation(msgspec.Struct, frozen=True):
@@ -57,6 +63,8 @@ class Reservation(msgspec.Struct, frozen=True):
     version: int
     create_time_us: int
     update_time_us: int
+    labels: dict[str, str] = {}
+    unique_reference: bool = False
     lines: tuple[Share, ...] = ()
 
     @property
@@ -79,12 +87,35 @@ class NewReservation:
         lines: (SKU, units); several lines may have the same SKU.
         location_id: the location that supplies all units; empty to choose, see `allocations`.
         ttl_us: time until expiry, in microseconds.
+        unique_reference: whether to update the active reservation that was made with the same reference and this flag.
     """
 
     lines: tuple[tuple[str, int], ...]
     location_id: str = ""
     ttl_us: int = TTL_DEFAULT_S * MICROS
     reference: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    unique_reference: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ReservationChanges:
+    """The input of `update_reservation`. None keeps a value.
+
+    Attributes:
+        lines: (SKU, units); several lines may have the same SKU.
+        location_id: the location that supplies additional units; empty to choose, see `allocations`.
+        expire_time_us: the expiry time, in microseconds since 1970.
+        ttl_us: time until expiry, in microseconds, instead of `expire_time_us`.
+    """
+
+    lines: tuple[tuple[str, int], ...] | None = None
+    location_id: str = ""
+    expire_time_us: int | None = None
+    ttl_us: int | None = None
+    reference: str | None = None
+    labels: Mapping[str, str] | None = None
+    unique_reference: bool | None = None
 
 
 ROWS = Rows(
@@ -98,6 +129,8 @@ ROWS = Rows(
         "version",
         "create_time_us",
         "update_time_us",
+        "labels",
+        "unique_reference",
     ),
     key=("id",),
 )
@@ -138,20 +171,32 @@ def read_stored_rows(tx: Transaction, rows: Sequence[Sequence[Any]]) -> list[Res
     lines: dict[str, list[Share]] = defaultdict(list)
     for reservation_id, *line in store.FIND_LINES.all(tx, reservation_ids=encode([row[0] for row in rows]).decode()):
         lines[reservation_id].append(Share(*line))
-    return [Reservation(*row, tuple(lines[row[0]])) for row in rows]  # type: ignore[call-arg]  # a row has no lines
+    return [_build_reservation(row, tuple(lines[row[0]])) for row in rows]
+
+
+def _build_reservation(row: Sequence[Any], lines: tuple[Share, ...]) -> Reservation:
+    values = dict(zip(ROWS.columns, row, strict=True))
+    values |= {"labels": decode_labels(values["labels"]), "unique_reference": bool(values["unique_reference"])}
+    return Reservation(**values, lines=lines)
 
 
 # -- reserving
 
 
 def reserve(db: Store, call: Call, new: NewReservation) -> Reservation:
-    """Reserve stock, all lines or none.
+    """Reserve stock, all lines or none. For a unique reference, update the active reservation that has it, if any.
 
-    Raises: LocationNotFound, ResourceDeleted, SkuNotFound, NotForSale, OutOfStock.
+    Raises: InvalidField, LocationNotFound, ResourceDeleted, SkuNotFound, NotForSale, OutOfStock.
     """
+    if new.unique_reference and not new.reference:
+        raise InvalidField("reference", "is required with unique_reference")
 
     def effect(mutation: Mutation) -> Reservation:
         tx = mutation.tx
+        existing = _find_by_unique_reference(mutation, new.reference) if new.unique_reference else None
+        if existing is not None:
+            changes = ReservationChanges(new.lines, new.location_id, ttl_us=new.ttl_us, labels=new.labels)
+            return _change(mutation, existing, changes)
         if new.location_id:
             require_location(tx, new.location_id)
         require_for_sale(tx, sum_quantities(new.lines))
@@ -164,9 +209,10 @@ def reserve(db: Store, call: Call, new: NewReservation) -> Reservation:
             version=1,
             create_time_us=tx.now_us,
             update_time_us=tx.now_us,
+            labels=dict(new.labels),
+            unique_reference=new.unique_reference,
         )
-        requested = [RequestedLine(number, *line) for number, line in enumerate(new.lines, start=1)]
-        lines = reserve_stock(mutation, reservation.name, requested, location_id=new.location_id)
+        lines = reserve_stock(mutation, reservation.name, _number_lines(new.lines), location_id=new.location_id)
         return _insert(mutation, msgspec.structs.replace(reservation, lines=lines))
 
     return mutate(db, call, effect, Reservation)
@@ -174,14 +220,118 @@ def reserve(db: Store, call: Call, new: NewReservation) -> Reservation:
 
 def _insert(mutation: Mutation, reservation: Reservation) -> Reservation:
     ROWS.insert(mutation.tx, _build_row_values(reservation))
-    lines = [(reservation.id, *msgspec.structs.astuple(line)) for line in reservation.lines]
-    store.INSERT_LINES.run_deferred(mutation.tx, lines)
+    _insert_lines(mutation.tx, reservation)
     mutation.record("reservation.created", before=None, after=reservation)
     return reservation
 
 
+def _insert_lines(tx: Transaction, reservation: Reservation) -> None:
+    lines = [(reservation.id, *msgspec.structs.astuple(line)) for line in reservation.lines]
+    store.INSERT_LINES.run_deferred(tx, lines)
+
+
+def _number_lines(lines: Sequence[tuple[str, int]]) -> list[RequestedLine]:
+    return [RequestedLine(number, *line) for number, line in enumerate(lines, start=1)]
+
+
 def _build_row_values(reservation: Reservation) -> dict[str, object]:
-    return dict(zip(ROWS.columns, msgspec.structs.astuple(reservation)[:-1], strict=True))
+    values = dict(zip(ROWS.columns, msgspec.structs.astuple(reservation)[:-1], strict=True))
+    return values | {"labels": encode(reservation.labels).decode()}
+
+
+def _find_by_unique_reference(mutation: Mutation, reference: str) -> Reservation | None:
+    """Return the active reservation that has a unique reference, or None. Write the expiry of an expired one."""
+    row = store.FIND_BY_UNIQUE_REFERENCE.one(mutation.tx, reference=reference)
+    if row is None:
+        return None
+    existing = _find(mutation.tx, row[0])
+    if existing.expire_time_us > mutation.tx.now_us:
+        return existing
+    _expire(mutation.by(EXPIRY_CALL), [existing.id])
+    return None
+
+
+# -- changing
+
+
+def update_reservation(
+    db: Store, call: Call, reservation_id: str, changes: ReservationChanges, *, etag: str = ""
+) -> Reservation:
+    """Change an active reservation, all changes or none. Write nothing if no value changes.
+
+    Raises: InvalidField, ReservationNotFound, EtagMismatch, IllegalState, ReferenceTaken, LocationNotFound,
+        ResourceDeleted, SkuNotFound, NotForSale, OutOfStock.
+    """
+    if changes.lines == ():
+        raise InvalidField("reservation.lines", "a reservation has at least one line; release it instead")
+
+    def effect(mutation: Mutation) -> Reservation:
+        return _change(mutation, _find_active(mutation.tx, reservation_id, etag=etag, target=ACTIVE), changes)
+
+    return mutate(db, call, effect, Reservation)
+
+
+def _change(mutation: Mutation, old: Reservation, changes: ReservationChanges) -> Reservation:
+    """Change an active reservation within a running mutation.
+
+    Raises: the errors of `update_reservation`.
+    """
+    named = {name: getattr(changes, name) for name in ("reference", "labels", "unique_reference")}
+    values = {name: value for name, value in named.items() if value is not None}
+    new = msgspec.structs.replace(old, **values, expire_time_us=_compute_expiry(old, changes, mutation.tx.now_us))
+    _check_unique_reference(mutation, old, new)
+    if changes.lines is not None:
+        new = msgspec.structs.replace(new, lines=_change_lines(mutation, old, changes.lines, changes.location_id))
+    if new == old:
+        return old
+    if new.lines != old.lines:
+        store.DELETE_LINES.run(mutation.tx, reservation_id=old.id)
+        _insert_lines(mutation.tx, new)
+    return _save(mutation, old, new, "updated")
+
+
+def _compute_expiry(old: Reservation, changes: ReservationChanges, now_us: int) -> int:
+    """Return the new expiry time, in microseconds since 1970.
+
+    Raises: InvalidField.
+    """
+    if changes.ttl_us is not None:
+        return now_us + changes.ttl_us
+    if changes.expire_time_us is None:
+        return old.expire_time_us
+    if not now_us < changes.expire_time_us <= now_us + TTL_MAX_S * MICROS:
+        raise InvalidField("reservation.expire_time", "must be in the future, at most 30 days from now")
+    return changes.expire_time_us
+
+
+def _check_unique_reference(mutation: Mutation, old: Reservation, new: Reservation) -> None:
+    """Raise if a changed reference must be unique but is empty, or another active reservation has it.
+
+    Raises: InvalidField, ReferenceTaken.
+    """
+    if not new.unique_reference or (old.unique_reference and old.reference == new.reference):
+        return
+    if not new.reference:
+        raise InvalidField("reservation.reference", "is required with unique_reference")
+    other = _find_by_unique_reference(mutation, new.reference)
+    if other is not None:
+        raise ReferenceTaken(new.reference, resource=other.name)
+
+
+def _change_lines(
+    mutation: Mutation, old: Reservation, lines: Sequence[tuple[str, int]], location_id: str
+) -> tuple[Share, ...]:
+    """Change the reserved units to those of new lines. Only SKUs that need additional units must be for sale.
+
+    Raises: LocationNotFound, ResourceDeleted, SkuNotFound, NotForSale, OutOfStock.
+    """
+    if location_id:
+        require_location(mutation.tx, location_id)
+    reserved = sum_quantities((share.sku, share.quantity) for share in old.lines)
+    grown = [sku for sku, units in sum_quantities(lines).items() if units > reserved.get(sku, 0)]
+    if grown:
+        require_for_sale(mutation.tx, grown)
+    return change_reserved_units(mutation, old.name, old.lines, _number_lines(lines), location_id=location_id)
 
 
 def extend(db: Store, call: Call, reservation_id: str, *, ttl_us: int, etag: str = "") -> Reservation:
@@ -230,23 +380,37 @@ def commit(db: Store, call: Call, reservation_id: str, *, reason: str = "", etag
 
 
 def commit_to_order(
-    mutation: Mutation, reservation_id: str, order_id: str, requested: Sequence[RequestedLine], *, location_id: str = ""
+    mutation: Mutation,
+    reservation_ids: Sequence[str],
+    order_id: str,
+    requested: Sequence[RequestedLine],
+    *,
+    location_id: str = "",
 ) -> None:
-    """Allocate the units of an active reservation to an order, in the transaction that places the order.
+    """Allocate the units of active reservations to an order, in the transaction that places the order.
 
     Further units are allocated as usual; surplus units are released.
 
     Args:
+        reservation_ids: the reservations, in the order in which their units are used.
         location_id: the location that supplies further units; empty to choose.
 
     Raises: ReservationNotFound, IllegalState, OutOfStock.
     """
-    old = _find_active(mutation.tx, reservation_id, etag="", target=COMMITTED)
+    tx = mutation.tx
+    reservations = read_stored_rows(tx, ROWS.find_many(tx, [(reservation_id,) for reservation_id in reservation_ids]))
+    existing = {reservation.id for reservation in reservations}
+    for reservation_id in reservation_ids:
+        if reservation_id not in existing:
+            raise ReservationNotFound(f"reservations/{reservation_id}")
+    for old in reservations:
+        _check_active(old, now_us=tx.now_us, target=COMMITTED)
     order = f"orders/{order_id}"
-    missing = convert_reserved_units(mutation, old.name, old.lines, order, requested)
+    missing = convert_reserved_units(mutation, {old.name: old.lines for old in reservations}, order, requested)
     if missing:
         allocate_stock(mutation, order, missing, location_id=location_id)
-    _save_changes(mutation, old, "committed", state=COMMITTED, order_id=order_id)
+    for old in reservations:
+        _save_changes(mutation, old, "committed", state=COMMITTED, order_id=order_id)
 
 
 def _find_active(tx: Transaction, reservation_id: str, *, etag: str, target: str) -> Reservation:
@@ -260,14 +424,27 @@ def _find_active(tx: Transaction, reservation_id: str, *, etag: str, target: str
     """
     old = _find(tx, reservation_id)
     check_etag(old, etag)
-    state = old.apply_expiry(tx.now_us).state
-    if state != ACTIVE:
-        raise IllegalState(old.name, state=state, target=target)
+    _check_active(old, now_us=tx.now_us, target=target)
     return old
 
 
+def _check_active(reservation: Reservation, *, now_us: int, target: str) -> None:
+    """Raise unless a reservation is still active.
+
+    Raises: IllegalState.
+    """
+    state = reservation.apply_expiry(now_us).state
+    if state != ACTIVE:
+        raise IllegalState(reservation.name, state=state, target=target)
+
+
 def _save_changes(mutation: Mutation, old: Reservation, event: str, **changes: Any) -> Reservation:
-    new = msgspec.structs.replace(old, **changes, version=old.version + 1, update_time_us=mutation.tx.now_us)
+    return _save(mutation, old, msgspec.structs.replace(old, **changes), event)
+
+
+def _save(mutation: Mutation, old: Reservation, new: Reservation, event: str) -> Reservation:
+    """Write the next version of a reservation without its lines, its event and its audit entry."""
+    new = msgspec.structs.replace(new, version=old.version + 1, update_time_us=mutation.tx.now_us)
     ROWS.update(mutation.tx, _build_row_values(new))
     mutation.record(f"reservation.{event}", before=old, after=new)
     return new
@@ -298,7 +475,9 @@ EXPIRER = Expirer(find=_find_expired, find_by_sku=_find_expired_by_sku, expire=_
 
 def _build_listing(now_us: int) -> Listing[Reservation]:
     """Return the listing of reservations with their states at a time."""
-    state = Column(store.build_effective_state(now_us), FilterField(Kind.STATE, choices=STATES))
+    state = Column(
+        store.build_effective_state(now_us), FilterField(Kind.STATE, choices=STATES, prefix="RESERVATION_STATE_")
+    )
     return replace(
         LISTING,
         columns=LISTING.columns | {"state": state},
@@ -310,12 +489,12 @@ LISTING = Listing(
     method="ListReservations",
     query=lambda: store.Reservation.select(*ROWS.fields),
     columns={
-        "state": Column(store.Reservation.state, FilterField(Kind.STATE, choices=STATES)),
+        "state": Column(store.Reservation.state, FilterField(Kind.STATE, choices=STATES, prefix="RESERVATION_STATE_")),
         "reference": Column(store.Reservation.reference, FilterField(Kind.TEXT)),
         "order": Column(store.Reservation.order_id, FilterField(Kind.TEXT, prefix="orders/")),
         "expire_time": Column(store.Reservation.expire_time_us, FilterField(Kind.TIME), sortable=True),
         "create_time": Column(store.Reservation.create_time_us, FilterField(Kind.TIME), sortable=True),
-        "update_time": Column(store.Reservation.update_time_us, FilterField(Kind.TIME)),
+        "update_time": Column(store.Reservation.update_time_us, FilterField(Kind.TIME), sortable=True),
     },
     unique=(store.Reservation.id,),
     read_rows=read_stored_rows,

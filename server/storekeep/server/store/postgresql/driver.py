@@ -188,6 +188,10 @@ class PostgresDriver:
         """Return whether the statement failed because another session holds a lock."""
         return isinstance(error, SqlError) and error.sqlstate == LOCK_NOT_AVAILABLE
 
+    def measure_log(self) -> int:
+        """Return 0: the database server keeps its log."""
+        return 0
+
     def changes(self, connection: Connection) -> int:
         """Return a counter that rises with each change, and when the transaction can only be rolled back."""
         return connection.changes

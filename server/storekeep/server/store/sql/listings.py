@@ -13,6 +13,34 @@ from typing import Any
 
 import peewee
 
+HAS = ":"
+"""The operation of text that contains another, and of repeated fields and maps that have an element."""
+PREFIX = "prefix"
+"""The operation of text that begins with another."""
+PRESENT = "present"
+"""The operation of fields that have a value: not NULL, empty, 0 or false."""
+
+
+def match_prefix(column: Any, prefix: str) -> peewee.Expression:
+    """Return the condition for text that begins with `prefix`, as a range that can use an index.
+
+    Args:
+        prefix: not empty. Text sorts by its code points.
+    """
+    end = prefix.rstrip(LAST_CHARACTER)
+    lower: peewee.Expression = column >= prefix
+    if not end:
+        return lower
+    following = ord(end[-1]) + 1
+    if following == FIRST_SURROGATE:
+        following = LAST_SURROGATE + 1
+    upper: peewee.Expression = column < end[:-1] + chr(following)
+    return peewee.Expression(lower, peewee.OP.AND, upper)
+
+
+FIRST_SURROGATE, LAST_SURROGATE = 0xD800, 0xDFFF
+"""The code points that cannot stand in text."""
+LAST_CHARACTER = "\U0010ffff"
 OPERATIONS: dict[str, Callable[[Any, Any], peewee.Expression]] = {
     "=": operator.eq,
     "!=": operator.ne,
@@ -20,7 +48,8 @@ OPERATIONS: dict[str, Callable[[Any, Any], peewee.Expression]] = {
     "<=": operator.le,
     ">": operator.gt,
     ">=": operator.ge,
-    ":": lambda column, value: column.contains(value),
+    HAS: lambda column, value: column.contains(value),
+    PREFIX: match_prefix,
 }
 
 
@@ -52,7 +81,62 @@ def compare_absent(column: Any, operation: str, value: str) -> peewee.Expression
     if operation == "=":
         equal: peewee.Expression = column.is_null(False) & (column == value) if value else column.is_null()
         return equal
+    if operation == PREFIX:
+        matching: peewee.Expression = column.is_null(False) & match_prefix(column, value)
+        return matching
     return compare(peewee.fn.COALESCE(column, ""), operation, value)
+
+
+def select_json_member(column: Any, member: str) -> Any:
+    """Return a member of a JSON object as text, as SQL; empty text if it or the object is missing.
+
+    Args:
+        member: the name of the member, a constant.
+    """
+    text = peewee.NodeList((peewee.SQL("MEMBER("), column, peewee.SQL(f", '{member}')")), glue="")
+    return peewee.fn.COALESCE(text, "")
+
+
+def compare_map(column: Any, key: str, operation: str, value: str | None) -> Any:
+    """Return a comparison with a map of text that is stored as a JSON object.
+
+    Args:
+        key: the key whose value is compared; empty to compare with the keys themselves.
+        operation: `=` or `:`, `!=`, `PREFIX` or `PRESENT`. A missing key differs from every value.
+        value: None for `PRESENT`.
+    """
+    if operation == "!=":
+        return ~compare_map(column, key, "=", value)
+    conditions: list[Any] = [peewee.Expression(peewee.SQL("member.key"), peewee.OP.EQ, key)] if key else []
+    if value is not None:
+        text: Any = peewee.SQL("member.value" if key else "member.key")
+        if operation == PREFIX:  # not a range, because the values of JSON have the database's collation
+            text = peewee.fn.SUBSTR(text, 1, len(value))
+        conditions.append(peewee.Expression(text, peewee.OP.EQ, value))
+    members = peewee.NodeList((peewee.SQL("PAIRS("), column, peewee.SQL(") AS member")), glue="")
+    return select_exists(members, conditions)
+
+
+def select_exists(rows: Any, conditions: Sequence[Any]) -> peewee.Expression:
+    """Return whether a table has a row that meets all conditions, as SQL."""
+    condition = functools.reduce(operator.and_, conditions) if conditions else peewee.SQL("1 = 1")
+    query = (peewee.SQL("(SELECT 1 FROM"), rows, peewee.SQL("WHERE"), condition, peewee.SQL(")"))
+    return peewee.Expression(peewee.SQL("EXISTS"), "", peewee.NodeList(query))
+
+
+def select_count(query: Any, *, rows_max: int) -> Any:
+    """Return a query for the number of rows of a query, at most `rows_max`: it stops counting there."""
+    rows = query.columns(peewee.SQL("1")).limit(rows_max).alias("matching")
+    return peewee.Select([rows], [peewee.fn.COUNT(peewee.SQL("*"))])
+
+
+def compare_optional(column: Any, operation: str, value: Any) -> peewee.Expression:
+    """Return a comparison with a column in which NULL differs from every value. Its result is never NULL."""
+    comparison = compare(column, operation, value)
+    expression: peewee.Expression = (
+        column.is_null() | comparison if operation == "!=" else column.is_null(False) & comparison
+    )
+    return expression
 
 
 def make_cursor_condition(keys: Sequence[SortKey], cursor: Sequence[Any]) -> peewee.Expression:

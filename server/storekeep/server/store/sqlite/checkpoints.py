@@ -26,6 +26,8 @@ COMMITS_MIN = 12
 more than latency, so checkpoints are rarer then."""
 PAGES_MAX = 16_000
 """Length of the log, in pages, at which the writer copies it, in case the thread fails. SQLite's default is 1,000."""
+LOG_BYTES_MAX = 16 * 1024 * 1024
+"""Size to which a restarted log is truncated: four times the usual length, so that the usual log keeps its file."""
 PASSES_MAX = 3
 COPY = "PRAGMA wal_checkpoint(PASSIVE)"
 """Copies as many pages as possible without blocking or being blocked."""
@@ -57,6 +59,7 @@ class Checkpoints:
         self._closed = False
         self._from_page = 0
         self._pages = 0
+        self._is_long = False
         opened: Future[Any] = Future()
         self._thread = threading.Thread(target=self._run, args=[connect, opened], name="store-checkpoints", daemon=True)
         self._thread.start()
@@ -79,6 +82,7 @@ class Checkpoints:
             return
         pages = _count_pages(connection)
         committed, self._pages = pages - self._pages, pages
+        self._report_length(pages)
         if pages > PAGES_MAX:
             self._pass_unless_busy()
         elif not self._in_progress:
@@ -88,6 +92,19 @@ class Checkpoints:
                 self._from_page = pages
                 self._in_progress = True
                 self._requested.release()
+
+    def _report_length(self, pages: int) -> None:
+        """Log once that the log has become too long, and once that it is short again."""
+        if not self._is_long and pages > PAGES_MAX:
+            self._is_long = True
+            log.warning(
+                "the write-ahead log has become long, usually because another process reads an old snapshot; it grows "
+                "until that process ends its transaction",
+                extra={"pages": pages},
+            )
+        elif self._is_long and pages < PAGES_MAX:
+            self._is_long = False
+            log.info("the write-ahead log has restarted and is short again", extra={"pages": pages})
 
     def _pass_unless_busy(self) -> bool:
         """Copy the log unless another thread does, and return whether all of it was copied."""

@@ -22,7 +22,7 @@ from playhouse.apsw_ext import APSWDatabase
 from storekeep.server.store.errors import StorageFull, StorageUnavailable, UnusableDatabase
 from storekeep.server.store.sql.dialects import SQLITE
 from storekeep.server.store.sql.transactions import Cursor
-from storekeep.server.store.sqlite.checkpoints import Checkpoints, keep_log_files
+from storekeep.server.store.sqlite.checkpoints import LOG_BYTES_MAX, Checkpoints, keep_log_files
 from storekeep.server.store.sqlite.files import OpenFiles
 from storekeep.server.store.sqlite.syncs import end_process, is_failed_sync, stop_if_ending
 
@@ -34,8 +34,9 @@ STATEMENTS_MAX = 512
 """Prepared statements that a connection caches; more than the server has."""
 CACHE_KIB = 2_048
 """Size of a reader's page cache. The kernel's page cache backs it."""
-WRITER_PRAGMAS = ("PRAGMA cache_size = -8192",)
-"""The writer has a cache of 8 MiB, because it uses the same index pages repeatedly."""
+WRITER_PRAGMAS = ("PRAGMA cache_size = -8192", f"PRAGMA journal_size_limit = {LOG_BYTES_MAX}")
+"""The writer has a cache of 8 MiB, because it uses the same index pages repeatedly. When the log restarts, its commit
+truncates a log that had to grow."""
 FILES_REPLACED = (
     "the database files were moved, deleted or replaced while open: calls fail until the original files are back; "
     "to serve the files now at the path, restart the server"
@@ -286,6 +287,13 @@ class SqliteDriver:
     def is_held(self, _error: BaseException) -> bool:
         """Return False: SQLite has no row locks."""
         return False
+
+    def measure_log(self) -> int:
+        """Return the size of the write-ahead log, in bytes."""
+        try:
+            return self.path.with_name(f"{self.path.name}-wal").stat().st_size
+        except OSError:
+            return 0
 
     def changes(self, connection: SqliteConnection) -> int:
         """Return the number of rows changed on this connection, including those rolled back."""

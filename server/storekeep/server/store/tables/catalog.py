@@ -19,7 +19,11 @@ class Category(Deletable):
 
     class Meta:
         table_name = "categories"
-        indexes = ((("create_time_us", "id"), False), (("display_name", "id"), False))
+        indexes = (
+            (("create_time_us", "id"), False),
+            (("update_time_us", "id"), False),
+            (("display_name", "id"), False),
+        )
 
 
 class Product(Deletable):
@@ -57,7 +61,11 @@ class Variant(Deletable):
 
     class Meta:
         table_name = "variants"
-        indexes = ((("product", "id"), True), (("create_time_us", "sku"), False))
+        indexes = (
+            (("product", "id"), True),
+            (("create_time_us", "sku"), False),
+            (("update_time_us", "sku"), False),
+        )
 
 
 class Price(Table):

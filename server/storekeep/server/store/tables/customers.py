@@ -19,4 +19,8 @@ class Customer(Deletable):
 
     class Meta:
         table_name = "customers"
-        indexes = ((("create_time_us", "id"), False), (("display_name", "id"), False))
+        indexes = (
+            (("create_time_us", "id"), False),
+            (("update_time_us", "id"), False),
+            (("display_name", "id"), False),
+        )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import msgspec
 import peewee
 
+from storekeep.server.store.sql.listings import compare
 from storekeep.server.store.sql.many_rows import RowsInsert
 from storekeep.server.store.sql.statements import Statement
 from storekeep.server.store.sql.transactions import Table, Versioned
@@ -12,7 +14,10 @@ from storekeep.server.store.tables.stock import Location
 
 
 class Fulfillment(Versioned):
-    """Units of an order that ship together from one location."""
+    """Units of an order that ship together from one location.
+
+    `parcels` is JSON; NULL if there are none, or only one without a URL, whose number `tracking_number` has.
+    """
 
     id = peewee.TextField(primary_key=True)
     order = peewee.ForeignKeyField(Order, index=False)
@@ -22,6 +27,8 @@ class Fulfillment(Versioned):
     tracking_number = peewee.TextField()
     ship_time_us = peewee.BigIntegerField(null=True)
     deliver_time_us = peewee.BigIntegerField(null=True)
+    parcels = peewee.TextField(null=True)
+    restock_time_us = peewee.BigIntegerField(null=True)
 
     class Meta:
         table_name = "fulfillments"
@@ -29,6 +36,7 @@ class Fulfillment(Versioned):
             (("order", "create_time_us", "id"), False),
             (("state", "create_time_us", "id"), False),
             (("create_time_us", "id"), False),
+            (("update_time_us", "id"), False),
         )
 
 
@@ -43,6 +51,21 @@ class FulfillmentLine(Table):
         table_name = "fulfillment_lines"
         primary_key = peewee.CompositeKey("fulfillment", "line_number")
         without_rowid = True
+
+
+def compare_tracking_number(operation: str, value: str) -> peewee.Expression:
+    """Return a comparison with the tracking numbers of all parcels, as SQL. Its result is never NULL.
+
+    `:` compares the first number only. An exact number is sought in the JSON of the parcels as a whole member: JSON
+    escapes quotes in values, so the text of a member occurs only as a member.
+    """
+    if operation not in ("=", "!="):
+        return compare(Fulfillment.tracking_number, operation, value)
+    member = f'"tracking_number":{msgspec.json.encode(value).decode()}'
+    without_member = peewee.fn.REPLACE(Fulfillment.parcels, member, "")
+    other = Fulfillment.parcels.is_null(False) & (without_member != Fulfillment.parcels)
+    equal: peewee.Expression = (Fulfillment.tracking_number == value) | other
+    return equal if operation == "=" else ~equal
 
 
 INSERT_LINES = RowsInsert(FulfillmentLine, ("fulfillment", "line_number", "quantity"))

@@ -16,7 +16,7 @@ from storekeep.server.store.tables.catalog import Price, Variant
 from storekeep.server.store.tables.fulfillments import Fulfillment, FulfillmentLine
 from storekeep.server.store.tables.orders import OPEN_UNITS, Order, OrderLine, OrderNote
 from storekeep.server.store.tables.reservations import Reservation, ReservationLine
-from storekeep.server.store.tables.search import ProductDocument
+from storekeep.server.store.tables.search import RANK_STEP, CustomerDocument, ProductDocument
 from storekeep.server.store.tables.stock import StockLevel, StockMovement
 
 
@@ -52,6 +52,7 @@ def _build_foreign_key_check() -> str:
         Variant,
         Price,
         ProductDocument,
+        CustomerDocument,
     ]
     for table in tables:
         name = table._meta.table_name
@@ -101,6 +102,12 @@ INTEGRITY = Statement(
 )
 """Problems of the database itself, one string per row. SQLite returns the row `ok` for a sound file. Use pg_amcheck to
 check the files of PostgreSQL."""
+REFRESH_TEXT_INDEXES = Statement(
+    "SELECT (SELECT rowid FROM product_search LIMIT 1), (SELECT rowid FROM customer_search LIMIT 1)",
+    postgresql="SELECT NULL, NULL",
+)
+"""Makes SQLite forget what it has cached of the text indexes: `integrity_check` compares an outdated cache with the
+newer pages that another connection wrote, and reports corruption."""
 FOREIGN_KEYS = Statement("PRAGMA foreign_key_check", postgresql=_build_foreign_key_check())
 """(table, row, referenced table, key) of each row with a dangling reference."""
 
@@ -341,17 +348,15 @@ INVARIANTS = (
             """
         ),
     ),
-    Invariant(
-        "product-search",
-        "every product can be found by its name",
-        Statement(
-            """
-            SELECT 'products/' || products.id || ': its search document is '
-                   || CASE WHEN document.id IS NULL THEN 'missing' ELSE 'out of date' END
-            FROM products LEFT JOIN product_documents AS document ON document.product_id = products.id
-            WHERE document.id IS NULL
-               OR SUBSTR(document.content, 1, LENGTH(products.display_name)) <> products.display_name
-            """
-        ),
-    ),
 )
+
+_UNINDEXED = " UNION ALL ".join(
+    f"""
+    SELECT '{noun}s/' || {noun}_id || ': its search document is not in the text index' FROM {noun}_documents
+    WHERE NOT EXISTS (SELECT 1 FROM {noun}_search_docsize AS indexed WHERE indexed.id = length * {RANK_STEP}
+                      + {noun}_documents.id)
+    """  # noqa: S608 - the names of tables
+    for noun in ("product", "customer")
+)
+UNINDEXED_DOCUMENTS = Statement(_UNINDEXED, postgresql="SELECT '' WHERE FALSE")
+"""Search documents that the text index lacks. PostgreSQL's index is a column of the documents."""

@@ -9,7 +9,9 @@ FIND_IMPORTED = Statement(
     SELECT orders.number, orders.id,
            (SELECT entry.after FROM audit_entries AS entry WHERE entry.resource = 'orders/' || orders.id
             ORDER BY entry.sequence LIMIT 1),
-           shipped.ship_time_us, shipped.carrier, shipped.tracking_number
+           (SELECT entry.after FROM audit_entries AS entry
+            WHERE entry.resource = 'orders/' || orders.id || '/fulfillments/' || shipped.id
+            ORDER BY entry.sequence LIMIT 1)
     FROM orders
     LEFT JOIN fulfillments AS shipped ON shipped.id = (
         SELECT first.id FROM fulfillments AS first WHERE first.order_id = orders.id
@@ -18,8 +20,8 @@ FIND_IMPORTED = Statement(
     WHERE orders.number IN TEXTS(:numbers)
     """
 )
-"""The existing orders with the requested numbers: number, id, the order as first stored, and the ship time, carrier and
-tracking number of its first fulfilment."""
+"""The existing orders with the requested numbers: number, id, the order as first stored, and its first fulfilment as
+first stored."""
 EXISTING_CUSTOMERS = Statement("SELECT id FROM customers WHERE id IN TEXTS(:ids)")
 """The ids of the requested customers that exist, including deleted ones."""
 EXISTING_LOCATIONS = Statement("SELECT id, delete_time_us IS NOT NULL FROM locations WHERE id IN TEXTS(:ids)")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import peewee
 
+from storekeep.server.store.sql.listings import HAS, PRESENT, compare
 from storekeep.server.store.sql.many_rows import RowsInsert, build_select_columns, build_update
 from storekeep.server.store.sql.statements import Statement, parameter
 from storekeep.server.store.sql.transactions import Table, Versioned
@@ -21,7 +22,9 @@ class Order(Versioned):
     """One order; `shipping_address` is JSON, `null` if there is none.
 
     An order that is not confirmed expires at `expire_time_us`; NULL means never. An order with `held` set makes no
-    progress. `external_reference` is NULL for most orders, which its partial index leaves out.
+    progress. `external_reference` is NULL for most orders, which its partial index leaves out. No two orders with
+    `unique_reference` have the same `reference_source` and `external_reference`. `billing_address` and `labels` are
+    JSON; NULL if there are none.
     """
 
     id = peewee.TextField(primary_key=True)
@@ -39,18 +42,44 @@ class Order(Versioned):
     held = peewee.BooleanField(constraints=[peewee.SQL("DEFAULT FALSE")])
     hold_reason = peewee.TextField(constraints=[peewee.SQL("DEFAULT ''")])
     external_reference = peewee.TextField(null=True)
+    billing_address = peewee.TextField(null=True)
+    email = peewee.TextField(constraints=[peewee.SQL("DEFAULT ''")])
+    phone = peewee.TextField(constraints=[peewee.SQL("DEFAULT ''")])
+    labels = peewee.TextField(null=True)
+    ship_by_time_us = peewee.BigIntegerField(null=True)
+    deliver_by_time_us = peewee.BigIntegerField(null=True)
+    source = peewee.TextField(column_name="reference_source", constraints=[peewee.SQL("DEFAULT ''")])
+    unique_reference = peewee.BooleanField(constraints=[peewee.SQL("DEFAULT FALSE")])
 
     class Meta:
         table_name = "orders"
         indexes = (
             (("create_time_us", "id"), False),
+            (("update_time_us", "id"), False),
             (("customer", "create_time_us", "id"), False),
             (("state", "create_time_us", "id"), False),
             (("total_minor", "id"), False),
         )
 
 
-Order.add_index(Order.index(Order.external_reference, where=peewee.SQL("external_reference IS NOT NULL")))
+Order.add_index(Order.index(Order.external_reference, Order.source, where=peewee.SQL("external_reference IS NOT NULL")))
+Order.add_index(
+    Order.index(
+        Order.source,
+        Order.external_reference,
+        unique=True,
+        where=peewee.SQL("unique_reference"),
+        name="orders_unique_reference",
+    )
+)
+Order.add_index(Order.index(peewee.SQL('LOWER("number")'), name="orders_lower_number"))
+Order.add_index(
+    Order.index(
+        peewee.SQL('LOWER("external_reference")'),
+        name="orders_lower_reference",
+        where=peewee.SQL('"external_reference" IS NOT NULL'),
+    )
+)
 Order.add_index(Order.index(Order.expire_time_us, where=peewee.SQL("state = 'PLACED'")))
 
 
@@ -87,6 +116,8 @@ OFFER = Statement(
     f"""
     SELECT (SELECT COALESCE(delete_time_us, 0) FROM customers WHERE id = :customer_id),
            (SELECT COALESCE(delete_time_us, 0) FROM locations WHERE id = :location_id),
+           (SELECT email FROM customers WHERE id = :customer_id),
+           (SELECT phone FROM customers WHERE id = :customer_id),
            requested.key, taken.location_id, taken.on_hand, products.display_name, variants.display_name,
            (SELECT amount_minor FROM prices WHERE prices.sku = requested.key AND currency_code = :currency_code),
            variants.state = 'ACTIVE' AND variants.delete_time_us IS NULL
@@ -99,10 +130,10 @@ OFFER = Statement(
 )
 """All data to place an order, in one query, with one row per SKU.
 
-First, the same in each row: delete time of the customer and of the location (0: not deleted, NULL: does not exist).
-Then the SKU, the location that supplies all its units and the units on hand there (NULL if no location has them all,
-see `FIRST_LEVEL`), product and variant name, price in one currency (NULL: none), and whether it is for sale (NULL:
-unknown SKU). `quantities` is JSON: SKU -> units."""
+First, the same in each row: delete time of the customer and of the location (0: not deleted, NULL: does not exist), and
+the customer's e-mail address and phone number. Then the SKU, the location that supplies all its units and the units on
+hand there (NULL if no location has them all, see `FIRST_LEVEL`), product and variant name, price in one currency (NULL:
+none), and whether it is for sale (NULL: unknown SKU). `quantities` is JSON: SKU -> units."""
 LINE_COLUMNS = (
     "line_number",
     "variant",
@@ -152,9 +183,20 @@ class OrderNote(Table):
 
     class Meta:
         table_name = "order_notes"
-        indexes = ((("order", "create_time_us", "id"), False),)
+        indexes = ((("order", "create_time_us", "id"), False), (("create_time_us", "id"), False))
 
 
+FIND_BY_REFERENCE = Statement(
+    """
+    SELECT requested.value ->> 0, requested.value ->> 1, (
+        SELECT id FROM orders
+        WHERE external_reference = requested.value ->> 1 AND reference_source = requested.value ->> 0
+        LIMIT 1
+    )
+    FROM ROWS(:references) AS requested
+    """
+)
+"""(source, external reference, order id) of each requested pair; the id is NULL if no order has the reference."""
 EXPIRED_IDS = Statement(
     """
     SELECT id FROM orders WHERE state = 'PLACED' AND expire_time_us <= :now_us ORDER BY expire_time_us LIMIT :most
@@ -187,3 +229,21 @@ def compare_state(operation: str, state: str, now_us: int) -> peewee.Expression:
     if state == "EXPIRED":
         equal = equal | expired
     return equal if operation == "=" else ~equal
+
+
+def match_line_sku(operation: str, sku: str | None, _now_us: int) -> peewee.Function:
+    """Return the condition for orders with a line of a SKU, as SQL. It reads the lines of each order that it checks.
+
+    Args:
+        operation: `:`, `PREFIX`, or `PRESENT` for any SKU.
+    """
+    lines = OrderLine.select(peewee.SQL("1")).where(OrderLine.order == Order.id)
+    if operation != PRESENT:
+        lines = lines.where(compare(OrderLine.variant, "=" if operation == HAS else operation, sku))
+    return peewee.fn.EXISTS(lines)
+
+
+def compare_customer_email(operation: str, email: str, _now_us: int) -> peewee.Expression:
+    """Return a comparison with the current e-mail address of an order's customer, as SQL."""
+    customers = Customer.select(Customer.id).where(compare(Customer.email, operation, email))
+    return peewee.Expression(Order.customer, peewee.OP.IN, customers)

@@ -7,25 +7,31 @@ from typing import Any
 import peewee
 
 from storekeep.server.store.sql.many_rows import RowsInsert, build_select_columns
-from storekeep.server.store.sql.statements import Statement
+from storekeep.server.store.sql.statements import Statement, parameter
 from storekeep.server.store.sql.transactions import Table, Versioned
 from storekeep.server.store.tables.catalog import Variant
 from storekeep.server.store.tables.stock import Location
 
 
 class Reservation(Versioned):
-    """One reservation; `order_id` is empty unless it was committed to an order."""
+    """One reservation; `order_id` is empty unless it was committed to an order; `labels` is JSON.
+
+    No two active reservations with `unique_reference` have the same reference.
+    """
 
     id = peewee.TextField(primary_key=True)
     state = peewee.TextField()
     reference = peewee.TextField()
     order_id = peewee.TextField()
     expire_time_us = peewee.BigIntegerField()
+    labels = peewee.TextField(constraints=[peewee.SQL("DEFAULT '{}'")])
+    unique_reference = peewee.BooleanField(constraints=[peewee.SQL("DEFAULT FALSE")])
 
     class Meta:
         table_name = "reservations"
         indexes = (
             (("create_time_us", "id"), False),
+            (("update_time_us", "id"), False),
             (("expire_time_us", "id"), False),
             (("reference", "id"), False),
         )
@@ -33,6 +39,14 @@ class Reservation(Versioned):
 
 Reservation.add_index(
     Reservation.index(Reservation.expire_time_us, where=peewee.SQL("state = 'ACTIVE'"), name="reservations_active")
+)
+Reservation.add_index(
+    Reservation.index(
+        Reservation.reference,
+        unique=True,
+        where=peewee.SQL("unique_reference AND state = 'ACTIVE'"),
+        name="reservations_unique_reference",
+    )
 )
 
 
@@ -66,6 +80,13 @@ FIND_LINES = Statement(
     ORDER BY reservation_id, line_number, location_id
     """  # noqa: S608 - names from the model
 )
+DELETE_LINES = Statement(
+    lambda: ReservationLine.delete().where(ReservationLine.reservation == parameter("reservation_id"))
+)
+FIND_BY_UNIQUE_REFERENCE = Statement(
+    "SELECT id FROM reservations WHERE reference = :reference AND unique_reference AND state = 'ACTIVE'"
+)
+"""The id of the active reservation that has a unique reference, expired or not."""
 EXPIRED_IDS = Statement(
     """
     SELECT id FROM reservations WHERE state = 'ACTIVE' AND expire_time_us <= :now_us

@@ -1,89 +1,251 @@
-"""Full-text search of products, over one document per product.
+"""Text search of products and customers, over one document per resource.
 
-SQLite searches the FTS5 table `product_search`, which triggers keep up to date. PostgreSQL searches the generated
-column `words`. Both ignore accents and case and do no stemming. They rank differently, and PostgreSQL indexes only the
-first 200,000 characters of a document.
+A document holds words that `runtime.words` has cut. SQLite indexes them in FTS5 tables, which triggers keep up to date,
+PostgreSQL in generated columns. Both only compare words, so that they find the same documents in the same order.
 """
 
 from __future__ import annotations
 
-import re
-import unicodedata
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 import peewee
 
+from storekeep.server.runtime.words import AllOf, Condition, Term, list_words
 from storekeep.server.store.sql.dialects import Dialect
 from storekeep.server.store.sql.statements import Statement
-from storekeep.server.store.sql.transactions import Table
+from storekeep.server.store.sql.transactions import Table, Transaction
 from storekeep.server.store.tables.catalog import Product
+from storekeep.server.store.tables.customers import Customer
 
-WORD = re.compile(r"[^\W_]+")
-ACCENTS = re.compile("[\u0300-\u036f]+")
+RANK_STEP = 2**40
+"""The rank of a document is its length times this, plus its id: short titles come first, then old documents."""
+LENGTH_MAX = 4_095
+"""The maximum length of a document, for its rank."""
+WORDS_BYTES_MAX = 500_000
+"""The most bytes of the words in one part of a document: PostgreSQL indexes at most 1 MiB of both."""
+TITLE, DETAILS = 1, 2
+"""The levels of hits: all words are in the title, or some are in the details only."""
+LEVELS = (TITLE, DETAILS)
 
 
 class ProductDocument(Table):
-    """The searchable text of one product."""
+    """The document of a product and its variants; see `Words`."""
 
     id = peewee.BigAutoField()
     product = peewee.ForeignKeyField(Product, unique=True)
-    content = peewee.TextField()
+    title = peewee.TextField()
+    details = peewee.TextField()
+    length = peewee.IntegerField()
 
     class Meta:
         table_name = "product_documents"
 
 
-INDEX_PRODUCT = Statement(
+class CustomerDocument(Table):
+    """The document of a customer; see `Words`."""
+
+    id = peewee.BigAutoField()
+    customer = peewee.ForeignKeyField(Customer, unique=True)
+    title = peewee.TextField()
+    details = peewee.TextField()
+    length = peewee.IntegerField()
+
+    class Meta:
+        table_name = "customer_documents"
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """The words of a document: sorted, each once, with spaces between them.
+
+    Attributes:
+        title: the words of names, numbers and codes.
+        details: the words of longer texts.
+        length: the number of words of the display name, at most `LENGTH_MAX`.
     """
-    INSERT INTO product_documents (product_id, content)
-    SELECT id, display_name || ' ' || description || ' ' || COALESCE(
-               (SELECT STRING_AGG(sku || ' ' || display_name || ' ' || barcode, ' ') FROM variants
-                WHERE variants.product_id = products.id AND variants.delete_time_us IS NULL), '')
-    FROM products WHERE id = :product_id
-    ON CONFLICT (product_id) DO UPDATE SET content = excluded.content
-    WHERE product_documents.content <> excluded.content
+
+    title: str
+    details: str
+    length: int
+
+
+def build_words(display_name: str, *, title: Iterable[str], details: Iterable[str]) -> Words:
+    """Cut the texts of a resource into the words of its document.
+
+    Args:
+        title: names, numbers and codes, beside the display name.
+        details: longer texts.
+    """
+    name_words = list_words((display_name,))
+    return Words(
+        _join_words((display_name, *title)),
+        _join_words(details),
+        min(len(name_words), LENGTH_MAX),
+    )
+
+
+def _join_words(texts: Iterable[str]) -> str:
+    """Return the words of texts, without those of the last texts if all would be longer than `WORDS_BYTES_MAX`."""
+    texts = tuple(texts)
+    joined = " ".join(sorted(list_words(texts)))
+    if len(joined.encode()) <= WORDS_BYTES_MAX:
+        return joined
+    words: set[str] = set()
+    left = WORDS_BYTES_MAX
+    for text in texts:
+        added = list_words((text,)) - words
+        left -= sum(len(word.encode()) + 1 for word in added)
+        if left < 0:
+            break
+        words |= added
+    return " ".join(sorted(words))
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A document that matches a query.
+
+    Attributes:
+        key: the id of its resource.
+        position: its level and its rank, which sort all hits of a query. They depend on the document and on the query
+            alone, so that changes of other documents do not move it.
+    """
+
+    key: str
+    position: tuple[int, int]
+
+
+class SearchIndex:
+    """The documents of one kind of resource.
+
+    Args:
+        noun: the singular of the resource's table.
+        condition: SQL that a found row must meet, with the parameter `:show_all`.
+    """
+
+    def __init__(self, noun: str, *, condition: str) -> None:
+        documents, resources = f"{noun}_documents", f"{noun}s"
+        rank = f"(CAST({documents}.length AS BIGINT) * {RANK_STEP} + {documents}.id)"
+        joined = f"JOIN {resources} ON {resources}.id = {documents}.{noun}_id"
+        self._put = Statement(
+            f"""
+            INSERT INTO {documents} ({noun}_id, title, details, length) VALUES (:key, :title, :details, :length)
+            ON CONFLICT ({noun}_id) DO UPDATE
+            SET title = excluded.title, details = excluded.details, length = excluded.length
+            """  # noqa: S608 - the names of tables
+        )
+        self._clear = Statement(f"INSERT INTO {noun}_search ({noun}_search) VALUES ('delete-all')")  # noqa: S608
+        self._fill = Statement(
+            f"""
+            INSERT INTO {noun}_search (rowid, title, details)
+            SELECT length * {RANK_STEP} + id, title, details FROM {documents} ORDER BY 1
+            """  # noqa: S608 - the names of tables
+        )
+        self._find = Statement(
+            f"SELECT {noun}_id, title, details, length FROM {documents} WHERE {noun}_id IN TEXTS(:keys)"  # noqa: S608
+        )
+        self._search = Statement(
+            f"""
+            SELECT {documents}.{noun}_id, {noun}_search.rowid
+            FROM {noun}_search
+            JOIN {documents} ON {documents}.id = {noun}_search.rowid % {RANK_STEP} {joined}
+            WHERE {noun}_search MATCH :words AND {noun}_search.rowid > :rank AND {condition}
+            ORDER BY {noun}_search.rowid LIMIT :limit
+            """,  # noqa: S608 - the names of tables
+            postgresql=f"""
+            SELECT {documents}.{noun}_id, {rank}
+            FROM {documents} {joined}
+            WHERE words @@ CAST(:words AS TSQUERY) AND (title_words @@ CAST(:words AS TSQUERY)) = :in_title
+              AND {rank} > CAST(:rank AS BIGINT) AND {condition}
+            ORDER BY {rank} LIMIT :limit
+            """,  # noqa: S608 - the names of tables
+        )
+
+    def rebuild(self, tx: Transaction) -> None:
+        """Fill the text index from the documents. PostgreSQL's is a column of the documents, and always up to date."""
+        if tx.dialect.name == "sqlite":
+            self._clear.run(tx)
+            self._fill.run(tx)
+
+    def put(self, tx: Transaction, key: str, words: Words) -> None:
+        """Write the document of a resource."""
+        self._put.run(tx, key=key, title=words.title, details=words.details, length=words.length)
+
+    def find(self, tx: Transaction, keys: str) -> dict[str, Words]:
+        """Return the documents of some resources.
+
+        Args:
+            keys: the ids of the resources, as a JSON array.
+        """
+        return {key: Words(*words) for key, *words in self._find.all(tx, keys=keys)}
+
+    def search(
+        self, tx: Transaction, condition: Condition, *, after: Sequence[int], limit: int, show_all: bool = False
+    ) -> list[Hit]:
+        """Return the next hits, best match first.
+
+        Args:
+            after: the position of the last hit before; (0, 0) for the first hits.
+            limit: the most hits to return.
+        """
+        last_level, last_rank = after
+        hits: list[Hit] = []
+        for level in LEVELS:
+            if level < last_level or len(hits) == limit:
+                continue
+            rows = self._search.all(
+                tx,
+                words=build_match_expression(condition, tx.dialect, level=level),
+                in_title=level == TITLE,
+                rank=last_rank if level == last_level else 0,
+                show_all=show_all,
+                limit=limit - len(hits),
+            )
+            hits += [Hit(key, (level, rank)) for key, rank in rows]
+        return hits
+
+
+PRODUCT_INDEX = SearchIndex(
+    "product", condition="products.delete_time_us IS NULL AND (:show_all OR products.state = 'ACTIVE')"
+)
+CUSTOMER_INDEX = SearchIndex("customer", condition="(:show_all OR customers.delete_time_us IS NULL)")
+PRODUCT_TEXTS = Statement("SELECT display_name, description FROM products WHERE id = :product_id")
+"""The searchable texts of a product."""
+PRODUCT_IDS_AFTER = Statement("SELECT id FROM products WHERE id > :after ORDER BY id LIMIT :limit")
+CUSTOMER_IDS_AFTER = Statement("SELECT id FROM customers WHERE id > :after ORDER BY id LIMIT :limit")
+VARIANT_TEXTS = Statement(
+    """
+    SELECT sku, display_name, barcode FROM variants WHERE product_id = :product_id AND delete_time_us IS NULL
+    ORDER BY sku
     """
 )
-"""Rebuild the document of a product from its row and the rows of its variants."""
-SEARCH = Statement(
-    """
-    SELECT product_documents.product_id, product_search.rank, product_documents.id
-    FROM product_search
-    JOIN product_documents ON product_documents.id = product_search.rowid
-    JOIN products ON products.id = product_documents.product_id
-    WHERE product_search MATCH :words AND products.delete_time_us IS NULL
-      AND (:show_archived OR products.state = 'ACTIVE')
-      AND (:rank IS NULL OR (product_search.rank, product_documents.id) > (:rank, :id))
-    ORDER BY product_search.rank, product_documents.id LIMIT :limit
-    """,
-    postgresql="""
-    SELECT product_id, rank, id
-    FROM (
-        SELECT product_documents.product_id, -CAST(ts_rank(words, search_query, 1) AS DOUBLE PRECISION) AS rank,
-               product_documents.id AS id
-        FROM to_tsquery('simple', :words) AS search_query
-        CROSS JOIN product_documents
-        JOIN products ON products.id = product_documents.product_id
-        WHERE words @@ search_query AND products.delete_time_us IS NULL
-          AND (:show_archived OR products.state = 'ACTIVE')
-    ) AS hits
-    WHERE CAST(:rank AS DOUBLE PRECISION) IS NULL
-       OR (rank, id) > (CAST(:rank AS DOUBLE PRECISION), CAST(:id AS BIGINT))
-    ORDER BY rank, id LIMIT :limit
-    """,
-)
-"""Products that contain all words, best match first, after the cursor (`rank`, `id`) of the last page.
-
-SQLite ranks by BM25, PostgreSQL by the frequency of the words, divided by the logarithm of the length."""
+"""The searchable texts of the variants of a product."""
 
 
-def build_match_expression(query: str, dialect: Dialect) -> str:
-    """Return a search query in the syntax of the engine; empty if it has no words.
+def build_match_expression(condition: Condition, dialect: Dialect, *, level: int) -> str:
+    """Return a search condition in the syntax of the engine.
 
-    Every word must match, the last one as a prefix. Words are quoted, so that none is read as an operator.
+    PostgreSQL compares the title in a column of its own, so that its expression is the same for each level.
     """
     if dialect.name == "postgresql":
-        unaccented = ACCENTS.sub("", unicodedata.normalize("NFD", query))
-        words = [f"'{word}'" for word in WORD.findall(unaccented)]
-        return " & ".join(words) + ":*" if words else ""
-    words = [f'"{word}"' for word in WORD.findall(query)]
-    return " ".join(words) + "*" if words else ""
+        return _build(condition, _format_lexeme, " & ", " | ")
+    expression = _build(condition, _format_string, " AND ", " OR ")
+    in_title = f"{{title}}: ({expression})"
+    return in_title if level == TITLE else f"({expression}) NOT ({in_title})"
+
+
+def _build(condition: Condition, format_term: Callable[[Term], str], conjunction: str, disjunction: str) -> str:
+    if isinstance(condition, Term):
+        return format_term(condition)
+    operator = conjunction if isinstance(condition, AllOf) else disjunction
+    operands = [_build(operand, format_term, conjunction, disjunction) for operand in condition.operands]
+    return f"({operator.join(operands)})"
+
+
+def _format_lexeme(term: Term) -> str:
+    return f"'{term.word}':*" if term.is_prefix else f"'{term.word}'"
+
+
+def _format_string(term: Term) -> str:
+    return f'"{term.word}" *' if term.is_prefix else f'"{term.word}"'

@@ -17,12 +17,16 @@ DEFAULT_0 = peewee.SQL("DEFAULT 0")
 
 
 class Location(Deletable):
-    """One location that holds stock; `address` is JSON. Stock is taken from the lowest `priority` first."""
+    """One location that holds stock; `address` and `labels` are JSON.
+
+    Stock is taken from the lowest `priority` first.
+    """
 
     id = peewee.TextField(primary_key=True)
     display_name = peewee.TextField()
     address = peewee.TextField()
     priority = peewee.BigIntegerField(constraints=[DEFAULT_0])
+    labels = peewee.TextField(constraints=[peewee.SQL("DEFAULT '{}'")])
 
     class Meta:
         table_name = "locations"
@@ -239,9 +243,11 @@ INSERT_LEVELS = Statement(
         location_id, sku, on_hand, reserved, allocated, backorder_limit, version, update_time_us, safety_threshold
     )
     SELECT :location_id, requested.value, 0, 0, 0, 0, 0, CAST(:now_us AS BIGINT), 0 FROM TEXTS(:skus) AS requested
+    WHERE TRUE
+    ON CONFLICT DO NOTHING
     """
 )
-"""Insert empty levels at one location."""
+"""Insert the missing levels of some SKUs at one location, without units."""
 SKU_LEVEL_IN_USE = Statement(
     """
     SELECT location_id FROM stock_levels WHERE sku = :sku AND (on_hand <> 0 OR reserved <> 0 OR allocated <> 0) LIMIT 1

@@ -1,0 +1,1 @@
+"""Exports of known programs: their columns, mapped to the targets of the imports."""

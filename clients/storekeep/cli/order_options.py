@@ -1,0 +1,70 @@
+"""Options of orders: addresses as PART=VALUE, times, and parcels as NUMBER=URL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Annotated
+
+import typer
+
+from storekeep.cli.pairs import split_pair
+from storekeep.client import Address, Parcel, to_timestamp
+
+PARTS = tuple(field.name for field in Address.DESCRIPTOR.fields)
+LINES = "address_lines"
+AddressParts = Annotated[
+    list[str] | None,
+    typer.Option("--ship-to", metavar="PART=VALUE", help="Part of the shipping address. May be repeated."),
+]
+BillingParts = Annotated[
+    list[str] | None,
+    typer.Option("--bill-to", metavar="PART=VALUE", help="Part of the billing address. May be repeated."),
+]
+Labels = Annotated[
+    list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="Label for your own use. May be repeated.")
+]
+Parcels = Annotated[
+    list[str] | None,
+    typer.Option("--parcel", metavar="NUMBER[=URL]", help="Parcel with its tracking page. May be repeated."),
+]
+
+
+def merge_address(address: Address, texts: Iterable[str]) -> Address:
+    """Return an address with other parts, such as `postal_code=H91`. Several `address_lines` are its lines in order.
+
+    Raises: typer.BadParameter.
+    """
+    merged = Address()
+    merged.CopyFrom(address)
+    lines: list[str] = []
+    for part, value in map(split_pair, texts):
+        if part not in PARTS:
+            raise typer.BadParameter(f"{part!r} is not one of: {', '.join(PARTS)}")
+        if part == LINES:
+            lines.append(value)
+        else:
+            setattr(merged, part, value)
+    if lines:
+        merged.address_lines[:] = [line for line in lines if line]
+    return merged
+
+
+def parse_time(text: str) -> datetime:
+    """Parse a date, or a time with its offset from UTC (RFC 3339). A date is its midnight in the host's time zone.
+
+    Raises: typer.BadParameter.
+    """
+    try:
+        time = datetime.fromisoformat(text)
+        time = time.astimezone() if len(text) == len("2026-12-24") else time
+        to_timestamp(time)
+    except (ValueError, OverflowError):
+        raise typer.BadParameter(f"{text!r} is neither a date nor a time such as 2026-12-24T18:00+01:00") from None
+    return time
+
+
+def parse_parcels(texts: Iterable[str]) -> list[Parcel]:
+    """Parse parcels such as `P-1=https://post.example/P-1`."""
+    numbers = (text.partition("=") for text in texts)
+    return [Parcel(tracking_number=number.strip(), tracking_url=url.strip()) for number, _, url in numbers]

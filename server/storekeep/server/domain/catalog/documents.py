@@ -1,0 +1,19 @@
+"""The search documents of products: which of their texts and of their variants' texts can be found."""
+
+from __future__ import annotations
+
+from storekeep.server.store.sql.transactions import Transaction
+from storekeep.server.store.tables.search import PRODUCT_INDEX, PRODUCT_TEXTS, VARIANT_TEXTS, Words, build_words
+
+
+def index_product(tx: Transaction, product_id: str) -> None:
+    """Write the search document of a product, from its row and the rows of its variants."""
+    PRODUCT_INDEX.put(tx, product_id, build_product_words(tx, product_id))
+
+
+def build_product_words(tx: Transaction, product_id: str) -> Words:
+    """Return the words by which an existing product is found."""
+    row = PRODUCT_TEXTS.one(tx, product_id=product_id)
+    display_name, description = row or ("", "")
+    variants = VARIANT_TEXTS.all(tx, product_id=product_id)
+    return build_words(display_name, title=(text for row in variants for text in row), details=(description,))
