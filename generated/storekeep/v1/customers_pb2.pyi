@@ -560,7 +560,7 @@ Global___SearchCustomersResponse: _TypeAlias = SearchCustomersResponse  # noqa: 
 
 @_typing.final
 class BatchCreateCustomersRequest(_message.Message):
-    """The request of BatchCreateCustomers. A request has no more than 40,000 fields, including those of its items."""
+    """The request of BatchCreateCustomers. A request has no more than 30,000 fields, including those of its items."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -622,7 +622,7 @@ Global___BatchCreateCustomersResponse: _TypeAlias = BatchCreateCustomersResponse
 
 @_typing.final
 class BatchUpdateCustomersRequest(_message.Message):
-    """The request of BatchUpdateCustomers. A request has no more than 40,000 fields, including those of its items."""
+    """The request of BatchUpdateCustomers. A request has no more than 30,000 fields, including those of its items."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -2157,7 +2157,7 @@ Global___CommitReservationRequest: _TypeAlias = CommitReservationRequest  # noqa
 
 @_typing.final
 class BatchAdjustStockRequest(_message.Message):
-    """The request of BatchAdjustStock. A request has no more than 40,000 fields, including those of its items."""
+    """The request of BatchAdjustStock. A request has no more than 30,000 fields, including those of its items."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -2223,7 +2223,7 @@ Global___BatchAdjustStockResponse: _TypeAlias = BatchAdjustStockResponse  # noqa
 
 @_typing.final
 class BatchSetStockRequest(_message.Message):
-    """The request of BatchSetStock. A request has no more than 40,000 fields, including those of its items."""
+    """The request of BatchSetStock. A request has no more than 30,000 fields, including those of its items."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

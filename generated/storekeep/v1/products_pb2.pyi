@@ -1659,7 +1659,7 @@ Global___SearchProductsResponse: _TypeAlias = SearchProductsResponse  # noqa: Y0
 
 @_typing.final
 class BatchCreateProductsRequest(_message.Message):
-    """The request of BatchCreateProducts. A request has no more than 40,000 fields, including those of its items."""
+    """The request of BatchCreateProducts. A request has no more than 30,000 fields, including those of its items."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1721,7 +1721,7 @@ Global___BatchCreateProductsResponse: _TypeAlias = BatchCreateProductsResponse  
 
 @_typing.final
 class BatchUpdateProductsRequest(_message.Message):
-    """The request of BatchUpdateProducts. A request has no more than 40,000 fields, including those of its items."""
+    """The request of BatchUpdateProducts. A request has no more than 30,000 fields, including those of its items."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1815,7 +1815,7 @@ Global___ProductResult: _TypeAlias = ProductResult  # noqa: Y015
 
 @_typing.final
 class BatchCreateVariantsRequest(_message.Message):
-    """The request of BatchCreateVariants. A request has no more than 40,000 fields, including those of its items."""
+    """The request of BatchCreateVariants. A request has no more than 30,000 fields, including those of its items."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1881,7 +1881,7 @@ Global___BatchCreateVariantsResponse: _TypeAlias = BatchCreateVariantsResponse  
 
 @_typing.final
 class BatchUpdateVariantsRequest(_message.Message):
-    """The request of BatchUpdateVariants. A request has no more than 40,000 fields, including those of its items."""
+    """The request of BatchUpdateVariants. A request has no more than 30,000 fields, including those of its items."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

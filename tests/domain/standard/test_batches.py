@@ -190,6 +190,8 @@ def test_item_of_another_parent_is_refused(shop: Shop, rpc: str):
 @pytest.mark.parametrize("count", [0, COUNT + 1])
 def test_batch_of_none_or_too_many_is_refused(shop: Shop, rpc: str, count: int):
     item = PREPARED[BATCH_ITEMS[rpc]](shop)
+    if rpc.startswith("BatchUpdate"):
+        item.ClearField("update_mask")
     with refused("INVALID_FIELD") as refusal:
         shop.stub(rpc)(build_batch(rpc, [item] * count))
     assert list(refusal.violations) == ["requests"]
@@ -258,7 +260,8 @@ def test_retry_of_several_slices_with_failures_returns_the_first_reply(shop: Sho
     request = build_batch("BatchCreateProducts", items, mode=mode, request_id=new_request_id())
     first = shop.products.BatchCreateProducts(request)
     before = records.last_sequence()
-    replayed = shop.products.BatchCreateProducts(request)
+    replayed, call = shop.products.BatchCreateProducts.with_call(request)
+    assert ("storekeep-replayed", "true") in call.trailing_metadata()
     for reply in (first, replayed):  # the ids of the calls differ
         for result in reply.results:
             del result.error.details[1:]

@@ -8,6 +8,7 @@ id of the batch and its number: a repeated call does only what is left.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import count, islice
 from typing import Any, Generic, TypeVar
 
@@ -77,11 +78,15 @@ def run_batch(
         yield from (ItemResult(one) for one in changed)
         return
     remaining, left_bytes = iter(items), PAGE_BYTES_MAX
+    replays: list[int] = []
     for number in count():
         piece = list(islice(remaining, SLICE_ITEMS))
         if not piece:
+            if call.on_replay is not None and len(replays) == number:  # else this call has done a part of the batch
+                call.on_replay()
             return
-        results = _run_slice(db, call, piece, resource=resource, number=number, left_bytes=left_bytes)
+        own_call = msgspec.structs.replace(call, on_replay=partial(replays.append, number))
+        results = _run_slice(db, own_call, piece, resource=resource, number=number, left_bytes=left_bytes)
         left_bytes -= sum(len(_encode(result.resource)) for result in results if result.resource is not None)
         yield from results
 
