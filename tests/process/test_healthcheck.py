@@ -156,4 +156,4 @@ def test_unknown_host_is_told(tmp_path):
 def test_address_that_is_none_is_wrong_use(tmp_path):
     asked = run_command("healthcheck", "--address", "localhost", data_dir=tmp_path)
     assert (asked.returncode, asked.stdout) == (2, "")
-    assert asked.stderr == "storekeep-server: --address: 'localhost' is neither host:port nor unix:/path\n"
+    assert asked.stderr == "storekeep-server: --address: must be host:port or unix:/path, not 'localhost'\n"

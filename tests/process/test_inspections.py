@@ -85,7 +85,7 @@ def ready_dir(data_dir: Path) -> Path:
         ({"metrics_listen": "nowhere.invalid:1", "metrics_insecure_listen": "yes-public"}, "METRICS_LISTEN: nowhere"),
         ({"data_dir": "{file}"}, "{file}"),
         ({"database_url": "sqlite:///{file}"}, "cannot be opened as a database"),
-        ({"database_url": "sqlite:////no/where.db"}, "has pending migrations"),
+        ({"database_url": "sqlite:////no/where.db"}, "does not exist yet"),
         ({"database_url": "postgresql://127.0.0.1:1/shop"}, "cannot be opened as a database"),
         ({"log_file": "/dev/null/log"}, "Not a directory"),
         ({"log_file": "{folder}"}, "is a directory"),
