@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PROTOS = ROOT / "protos"
 GENERATED = ROOT / "generated"
 VALIDATE_PROTO = "buf/validate/validate.proto"
-WELL_KNOWN = ("descriptor_pb2", "duration_pb2", "field_mask_pb2", "struct_pb2", "timestamp_pb2")
+WELL_KNOWN = ("any_pb2", "descriptor_pb2", "duration_pb2", "field_mask_pb2", "struct_pb2", "timestamp_pb2")
 
 
 def write_dependencies(path: Path) -> None:

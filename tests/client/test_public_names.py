@@ -5,6 +5,15 @@ from __future__ import annotations
 import storekeep.client
 
 PUBLIC = [
+    "AdjustStockRequest",
+    "BatchResults",
+    "CreateCustomerRequest",
+    "CreateProductRequest",
+    "CreateVariantRequest",
+    "SetStockRequest",
+    "UpdateCustomerRequest",
+    "UpdateProductRequest",
+    "UpdateVariantRequest",
     "DEFAULT_ADDRESS",
     "DEFAULT_TIMEOUT_S",
     "REASONS",

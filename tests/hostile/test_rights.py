@@ -36,6 +36,7 @@ NOUNS = {
 }
 """The resource of a permission -> the nouns that end the names of its RPCs."""
 READS = ("Get", "List", "BatchGet", "Search", "Check", "Verify")
+BATCHES = ("BatchCreate", "BatchUpdate", "BatchAdjust", "BatchSet")
 PARTICULAR = {"ImportOrders": "orders.import", "ReserveStock": "reservations.write"}
 
 
@@ -52,8 +53,8 @@ def derive_permission(rpc: str) -> str:
 
 
 def _is_verb(text: str) -> bool:
-    """Return whether a text is one word, such as `Undelete`."""
-    return text in READS or (text[:1].isupper() and text[1:].islower())
+    """Return whether a text is the verb of an RPC: one word, such as `Undelete`, or that of a batch."""
+    return text in READS or text in BATCHES or (text[:1].isupper() and text[1:].islower())
 
 
 RPCS = {path: method.name.rpartition("/")[2] for path, method in CONTRACT.methods.items()}

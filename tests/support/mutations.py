@@ -14,6 +14,7 @@ from google.protobuf.message import Message
 from storekeep.server.transport.contract import SERVICES
 from storekeep.v1 import inventory_pb2, options_pb2, orders_pb2
 from tests.support import order_cases
+from tests.support.batches import BATCH_ITEMS
 from tests.support.resources import KINDS, PRODUCT, Kind
 from tests.support.shops import MAIN, Shop, new_id
 
@@ -23,7 +24,7 @@ DESCRIPTORS = {
     method.name: method for service in SERVICES if service.name not in ELSEWHERE for method in service.methods
 }
 """The RPCs of all other services."""
-BATCHES = frozenset({"ImportOrders"})
+BATCHES = frozenset({"ImportOrders", *BATCH_ITEMS})
 """Mutations that change many resources, or none; separate tests check their guarantees."""
 RPCS_THAT_CHANGE = frozenset(
     name

@@ -12,6 +12,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from google.type.money_pb2 import Money
 
 from storekeep.v1 import customers_pb2, errors_pb2, inventory_pb2, options_pb2, orders_pb2, products_pb2
+from tests.support.batches import BATCH_ITEMS, build_batch
 from tests.support.mutations import DESCRIPTORS, STALE, copy_message
 from tests.support.order_cases import NO_ORDER, ORDER_CASES
 from tests.support.resources import CATEGORY, CUSTOMER, KINDS, LOCATION, PRODUCT, VARIANT, Kind
@@ -472,10 +473,25 @@ ORDERS: dict[Case, Prepare] = {
     ),
     **{("ListOrders", reason): prepare for reason, prepare in _lists(orders_pb2.ListOrdersRequest)},
 }
-CASES: dict[Case, Prepare] = {
+SINGLE_CASES: dict[Case, Prepare] = {
     **{case: prepare for kind in KINDS for case, prepare in _standard(kind)},
     **CATALOGUE,
     **STOCK,
     **ORDERS,
     **ORDER_CASES,
+}
+
+
+def _batch(rpc: str, prepare: Prepare) -> Prepare:
+    return lambda shop: build_batch(rpc, [prepare(shop)])
+
+
+CASES: dict[Case, Prepare] = {
+    **SINGLE_CASES,
+    **{
+        (batch, reason): _batch(batch, prepare)
+        for batch, rpc in BATCH_ITEMS.items()
+        for (single, reason), prepare in SINGLE_CASES.items()
+        if single == rpc
+    },
 }

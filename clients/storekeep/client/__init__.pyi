@@ -4,6 +4,7 @@ from google.type.money_pb2 import (
     Money,
 )
 
+from storekeep.client.batches import BatchResults
 from storekeep.client.calls import (
     CallOptions,
     GetOptions,
@@ -139,10 +140,13 @@ from storekeep.v1.auth_pb2 import (
     WhoAmIResponse,
 )
 from storekeep.v1.customers_pb2 import (
+    CreateCustomerRequest,
     Customer,
     CustomerAddress,
+    UpdateCustomerRequest,
 )
 from storekeep.v1.inventory_pb2 import (
+    AdjustStockRequest,
     Availability,
     Location,
     LocationAvailability,
@@ -150,6 +154,7 @@ from storekeep.v1.inventory_pb2 import (
     Reservation,
     ReservationLine,
     ReservationState,
+    SetStockRequest,
     StockDifference,
     StockDifferenceKind,
     StockLevel,
@@ -177,10 +182,14 @@ from storekeep.v1.orders_pb2 import (
 from storekeep.v1.products_pb2 import (
     Category,
     CategoryState,
+    CreateProductRequest,
+    CreateVariantRequest,
     Product,
     ProductMedia,
     ProductState,
     QuantityRules,
+    UpdateProductRequest,
+    UpdateVariantRequest,
     Variant,
     VariantState,
 )
@@ -190,6 +199,7 @@ __all__ = [
     "DEFAULT_TIMEOUT_S",
     "REASONS",
     "Address",
+    "AdjustStockRequest",
     "AlreadyExists",
     "ApiKey",
     "ApiKeyInvalid",
@@ -198,6 +208,7 @@ __all__ = [
     "AuditEntryNotFound",
     "AuditEntryUnreadable",
     "Availability",
+    "BatchResults",
     "CallOptions",
     "CallTimedOut",
     "Category",
@@ -208,6 +219,9 @@ __all__ = [
     "Conflict",
     "CountBelowCommitted",
     "CreateApiKeyResponse",
+    "CreateCustomerRequest",
+    "CreateProductRequest",
+    "CreateVariantRequest",
     "CurrencyMismatch",
     "Customer",
     "CustomerAddress",
@@ -297,6 +311,7 @@ __all__ = [
     "ServerUnreachable",
     "ServiceAccount",
     "ServiceAccountNotFound",
+    "SetStockRequest",
     "Shortage",
     "ShuttingDown",
     "SkuNotFound",
@@ -325,6 +340,9 @@ __all__ = [
     "UnknownCurrency",
     "UnknownMethod",
     "UnknownPermission",
+    "UpdateCustomerRequest",
+    "UpdateProductRequest",
+    "UpdateVariantRequest",
     "Variant",
     "VariantNotFound",
     "VariantState",

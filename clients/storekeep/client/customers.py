@@ -7,11 +7,14 @@ from typing import Unpack
 
 import grpc
 
+from storekeep.client.batches import BatchResults, get_mode, read_results
 from storekeep.client.calls import Calls, GetOptions, WriteOptions
 from storekeep.client.masks import build_field_mask
 from storekeep.client.pages import DeletableQuery, Listing, build_query
 from storekeep.v1.customers_pb2 import (
+    BatchCreateCustomersRequest,
     BatchGetCustomersRequest,
+    BatchUpdateCustomersRequest,
     CreateCustomerRequest,
     Customer,
     DeleteCustomerRequest,
@@ -83,6 +86,41 @@ class Customers:
         """
         request = UpdateCustomerRequest(customer=customer, update_mask=build_field_mask(update_mask))
         return self._calls.write(self._stub.UpdateCustomer, request, **options)
+
+    def batch_create(
+        self,
+        items: Iterable[CreateCustomerRequest],
+        *,
+        per_item: bool = False,
+        **options: Unpack[WriteOptions],
+    ) -> BatchResults[Customer]:
+        """Create up to 1000 customers: all or none, or with `per_item` each by itself.
+
+        The items must have no `request_id` or `validate_only`: those of the batch apply to all.
+
+        Raises: unless `per_item`, the error of the first item that fails: AlreadyExists.
+        """
+        request = BatchCreateCustomersRequest(requests=items, mode=get_mode(per_item=per_item))
+        reply = self._calls.write(self._stub.BatchCreateCustomers, request, **options)
+        return read_results(reply.results, resource=lambda result: result.customer)
+
+    def batch_update(
+        self,
+        items: Iterable[UpdateCustomerRequest],
+        *,
+        per_item: bool = False,
+        **options: Unpack[WriteOptions],
+    ) -> BatchResults[Customer]:
+        """Update up to 1000 customers: all or none, or with `per_item` each by itself.
+
+        The items must have no `request_id` or `validate_only`: those of the batch apply to all.
+
+        Raises: unless `per_item`, the error of the first item that fails: InvalidUpdateMask, CustomerNotFound,
+        ResourceDeleted, EtagMismatch.
+        """
+        request = BatchUpdateCustomersRequest(requests=items, mode=get_mode(per_item=per_item))
+        reply = self._calls.write(self._stub.BatchUpdateCustomers, request, **options)
+        return read_results(reply.results, resource=lambda result: result.customer)
 
     def delete(self, name: str, *, etag: str = "", **options: Unpack[WriteOptions]) -> Customer:
         """Soft-delete a customer: lists omit it, and it can be undeleted.

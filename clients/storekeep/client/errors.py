@@ -709,8 +709,18 @@ def from_rpc_error(error: grpc.RpcError) -> StorekeepError:
     request_id = _get_request_id(status, trailers)
     if info is None or info.domain != DOMAIN:
         return _to_error_without_reason(error, request_id)
+    return _build_refused(status, info, text=error.details() or "", request_id=request_id)
+
+
+def from_status(status: Status) -> Refused:
+    """Return the exception for the status of an item of a batch."""
+    info = _unpack_detail(status, ErrorInfo) or ErrorInfo()
+    return _build_refused(status, info, text="", request_id=_get_request_id(status, {}))
+
+
+def _build_refused(status: Status, info: ErrorInfo, *, text: str, request_id: str) -> Refused:
     return REASONS.get(info.reason, Refused)(
-        status.message or (error.details() or ""),
+        status.message or text,
         request_id=request_id,
         reason=info.reason,
         metadata=info.metadata,

@@ -9,14 +9,17 @@ from typing import Unpack
 import grpc
 from google.protobuf.duration_pb2 import Duration
 
+from storekeep.client.batches import BatchResults, get_mode, read_results
 from storekeep.client.calls import Calls, GetOptions, ReadOptions, WriteOptions
 from storekeep.client.masks import build_field_mask
 from storekeep.client.pages import DeletableQuery, Listing, PageQuery, Query, build_query
 from storekeep.v1.inventory_pb2 import (
     AdjustStockRequest,
     Availability,
+    BatchAdjustStockRequest,
     BatchGetLocationsRequest,
     BatchGetStockLevelsRequest,
+    BatchSetStockRequest,
     CheckAvailabilityRequest,
     CommitReservationRequest,
     CreateLocationRequest,
@@ -312,6 +315,46 @@ class Inventory:
         """
         request = ReconcileStockRequest(skus=skus, repair=repair, page_size=page_size, page_token=page_token)
         return self._calls.write(self._stub.ReconcileStock, request, **options)
+
+    def batch_adjust_stock(
+        self,
+        items: Iterable[AdjustStockRequest],
+        *,
+        parent: str = "locations/-",
+        per_item: bool = False,
+        **options: Unpack[WriteOptions],
+    ) -> BatchResults[StockLevel]:
+        """Adjust up to 1000 stock levels: all or none, or with `per_item` each by itself.
+
+        The items must have no `request_id` or `validate_only`: those of the batch apply to all. `parent` is the parent
+        of all items; `locations/-` if they have different ones.
+
+        Raises: unless `per_item`, the error of the first item that fails: LocationNotFound, ResourceDeleted,
+        SkuNotFound, EtagMismatch, OutOfStock, InvalidAmount.
+        """
+        request = BatchAdjustStockRequest(parent=parent, requests=items, mode=get_mode(per_item=per_item))
+        reply = self._calls.write(self._stub.BatchAdjustStock, request, **options)
+        return read_results(reply.results, resource=lambda result: result.stock_level)
+
+    def batch_set_stock(
+        self,
+        items: Iterable[SetStockRequest],
+        *,
+        parent: str = "locations/-",
+        per_item: bool = False,
+        **options: Unpack[WriteOptions],
+    ) -> BatchResults[StockLevel]:
+        """Set the units on hand of up to 1000 stock levels: all or none, or with `per_item` each by itself.
+
+        The items must have no `request_id` or `validate_only`: those of the batch apply to all. `parent` is the parent
+        of all items; `locations/-` if they have different ones.
+
+        Raises: unless `per_item`, the error of the first item that fails: LocationNotFound, ResourceDeleted,
+        SkuNotFound, EtagMismatch, QuantityMismatch, OutOfStock.
+        """
+        request = BatchSetStockRequest(parent=parent, requests=items, mode=get_mode(per_item=per_item))
+        reply = self._calls.write(self._stub.BatchSetStock, request, **options)
+        return read_results(reply.results, resource=lambda result: result.stock_level)
 
     def check_availability(
         self, skus: Iterable[str], *, location: str = "", **options: Unpack[ReadOptions]

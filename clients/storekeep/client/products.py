@@ -7,12 +7,15 @@ from typing import Unpack
 
 import grpc
 
+from storekeep.client.batches import BatchResults, get_mode, read_results
 from storekeep.client.calls import Calls, GetOptions, WriteOptions
 from storekeep.client.masks import build_field_mask
 from storekeep.client.pages import DeletableQuery, Listing, build_query
 from storekeep.v1.products_pb2 import (
     ArchiveProductRequest,
+    BatchCreateProductsRequest,
     BatchGetProductsRequest,
+    BatchUpdateProductsRequest,
     CreateProductRequest,
     DeleteProductRequest,
     GetProductRequest,
@@ -94,6 +97,41 @@ class Products:
         Raises: ProductNotFound, ResourceDeleted, EtagMismatch, IllegalState.
         """
         return self._calls.write(self._stub.PublishProduct, PublishProductRequest(name=name, etag=etag), **options)
+
+    def batch_create(
+        self,
+        items: Iterable[CreateProductRequest],
+        *,
+        per_item: bool = False,
+        **options: Unpack[WriteOptions],
+    ) -> BatchResults[Product]:
+        """Create up to 1000 products: all or none, or with `per_item` each by itself.
+
+        The items must have no `request_id` or `validate_only`: those of the batch apply to all.
+
+        Raises: unless `per_item`, the error of the first item that fails: CategoryNotFound, AlreadyExists.
+        """
+        request = BatchCreateProductsRequest(requests=items, mode=get_mode(per_item=per_item))
+        reply = self._calls.write(self._stub.BatchCreateProducts, request, **options)
+        return read_results(reply.results, resource=lambda result: result.product)
+
+    def batch_update(
+        self,
+        items: Iterable[UpdateProductRequest],
+        *,
+        per_item: bool = False,
+        **options: Unpack[WriteOptions],
+    ) -> BatchResults[Product]:
+        """Update up to 1000 products: all or none, or with `per_item` each by itself.
+
+        The items must have no `request_id` or `validate_only`: those of the batch apply to all.
+
+        Raises: unless `per_item`, the error of the first item that fails: InvalidUpdateMask, ProductNotFound,
+        ResourceDeleted, EtagMismatch, CategoryNotFound.
+        """
+        request = BatchUpdateProductsRequest(requests=items, mode=get_mode(per_item=per_item))
+        reply = self._calls.write(self._stub.BatchUpdateProducts, request, **options)
+        return read_results(reply.results, resource=lambda result: result.product)
 
     def archive(self, name: str, *, etag: str = "", **options: Unpack[WriteOptions]) -> Product:
         """Archive a product, which takes it off sale.

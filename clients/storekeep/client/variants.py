@@ -7,12 +7,15 @@ from typing import Unpack
 
 import grpc
 
+from storekeep.client.batches import BatchResults, get_mode, read_results
 from storekeep.client.calls import Calls, GetOptions, WriteOptions
 from storekeep.client.masks import build_field_mask
 from storekeep.client.pages import DeletableQuery, Listing, build_query
 from storekeep.v1.products_pb2 import (
     ArchiveVariantRequest,
+    BatchCreateVariantsRequest,
     BatchGetVariantsRequest,
+    BatchUpdateVariantsRequest,
     CreateVariantRequest,
     DeleteVariantRequest,
     GetVariantRequest,
@@ -95,6 +98,46 @@ class Variants:
         """
         request = UpdateVariantRequest(variant=variant, update_mask=build_field_mask(update_mask))
         return self._calls.write(self._stub.UpdateVariant, request, **options)
+
+    def batch_create(
+        self,
+        items: Iterable[CreateVariantRequest],
+        *,
+        parent: str = "products/-",
+        per_item: bool = False,
+        **options: Unpack[WriteOptions],
+    ) -> BatchResults[Variant]:
+        """Create up to 1000 variants: all or none, or with `per_item` each by itself.
+
+        The items must have no `request_id` or `validate_only`: those of the batch apply to all.
+        `parent` is the parent of all items; `products/-` if they have different ones.
+
+        Raises: unless `per_item`, the error of the first item that fails: UnknownCurrency, InvalidAmount,
+        CurrencyMismatch, ProductNotFound, ResourceDeleted, SkuTaken, AlreadyExists.
+        """
+        request = BatchCreateVariantsRequest(parent=parent, requests=items, mode=get_mode(per_item=per_item))
+        reply = self._calls.write(self._stub.BatchCreateVariants, request, **options)
+        return read_results(reply.results, resource=lambda result: result.variant)
+
+    def batch_update(
+        self,
+        items: Iterable[UpdateVariantRequest],
+        *,
+        parent: str = "products/-",
+        per_item: bool = False,
+        **options: Unpack[WriteOptions],
+    ) -> BatchResults[Variant]:
+        """Update up to 1000 variants: all or none, or with `per_item` each by itself.
+
+        The items must have no `request_id` or `validate_only`: those of the batch apply to all.
+        `parent` is the parent of all items; `products/-` if they have different ones.
+
+        Raises: unless `per_item`, the error of the first item that fails: InvalidUpdateMask, UnknownCurrency,
+        InvalidAmount, VariantNotFound, ResourceDeleted, EtagMismatch, CurrencyMismatch.
+        """
+        request = BatchUpdateVariantsRequest(parent=parent, requests=items, mode=get_mode(per_item=per_item))
+        reply = self._calls.write(self._stub.BatchUpdateVariants, request, **options)
+        return read_results(reply.results, resource=lambda result: result.variant)
 
     def archive(self, name: str, *, etag: str = "", **options: Unpack[WriteOptions]) -> Variant:
         """Archive a variant, which takes it off sale.

@@ -10,7 +10,9 @@ from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.rpc import status_pb2 as _status_pb2
 from storekeep.v1 import addresses_pb2 as _addresses_pb2
+from storekeep.v1 import batches_pb2 as _batches_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -569,3 +571,159 @@ class SearchCustomersResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SearchCustomersResponse: _TypeAlias = SearchCustomersResponse  # noqa: Y015
+
+@_typing.final
+class BatchCreateCustomersRequest(_message.Message):
+    """The request of BatchCreateCustomers. A request has no more than 30,000 fields, including those of its items."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUESTS_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    mode: _batches_pb2.BatchMode.ValueType
+    """Whether one item that fails prevents all others. Default: ALL_OR_NOTHING."""
+    request_id: _builtins.str
+    """A UUID that makes retries safe: calls with the same id and payload take effect once and return the same reply."""
+    validate_only: _builtins.bool
+    """Dry run: validate and execute the call and return its reply, but change nothing."""
+    @_builtins.property
+    def requests(self) -> _containers.RepeatedCompositeFieldContainer[Global___CreateCustomerRequest]:
+        """The items, 1 to 1000. Their `request_id` and `validate_only` must not be set: this request's apply to all. If an item
+        violates a constraint of its fields, the whole call is refused.
+        """
+
+    def __init__(
+        self,
+        *,
+        requests: _abc.Iterable[Global___CreateCustomerRequest] | None = ...,
+        mode: _batches_pb2.BatchMode.ValueType = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mode", b"mode", "request_id", b"request_id", "requests", b"requests", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchCreateCustomersRequest: _TypeAlias = BatchCreateCustomersRequest  # noqa: Y015
+
+@_typing.final
+class BatchCreateCustomersResponse(_message.Message):
+    """The response of BatchCreateCustomers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESULTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___CustomerResult]:
+        """The result of each item, in the order of the request."""
+
+    def __init__(
+        self,
+        *,
+        results: _abc.Iterable[Global___CustomerResult] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["results", b"results"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchCreateCustomersResponse: _TypeAlias = BatchCreateCustomersResponse  # noqa: Y015
+
+@_typing.final
+class BatchUpdateCustomersRequest(_message.Message):
+    """The request of BatchUpdateCustomers. A request has no more than 30,000 fields, including those of its items."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUESTS_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    mode: _batches_pb2.BatchMode.ValueType
+    """Whether one item that fails prevents all others. Default: ALL_OR_NOTHING."""
+    request_id: _builtins.str
+    """A UUID that makes retries safe: calls with the same id and payload take effect once and return the same reply."""
+    validate_only: _builtins.bool
+    """Dry run: validate and execute the call and return its reply, but change nothing."""
+    @_builtins.property
+    def requests(self) -> _containers.RepeatedCompositeFieldContainer[Global___UpdateCustomerRequest]:
+        """The items, 1 to 1000. Their `request_id` and `validate_only` must not be set: this request's apply to all. If an item
+        violates a constraint of its fields, the whole call is refused.
+        """
+
+    def __init__(
+        self,
+        *,
+        requests: _abc.Iterable[Global___UpdateCustomerRequest] | None = ...,
+        mode: _batches_pb2.BatchMode.ValueType = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mode", b"mode", "request_id", b"request_id", "requests", b"requests", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchUpdateCustomersRequest: _TypeAlias = BatchUpdateCustomersRequest  # noqa: Y015
+
+@_typing.final
+class BatchUpdateCustomersResponse(_message.Message):
+    """The response of BatchUpdateCustomers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESULTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___CustomerResult]:
+        """The result of each item, in the order of the request."""
+
+    def __init__(
+        self,
+        *,
+        results: _abc.Iterable[Global___CustomerResult] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["results", b"results"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchUpdateCustomersResponse: _TypeAlias = BatchUpdateCustomersResponse  # noqa: Y015
+
+@_typing.final
+class CustomerResult(_message.Message):
+    """CustomerResult is the outcome for one item of a batch."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CUSTOMER_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def customer(self) -> Global___Customer:
+        """The customer, if the item succeeded."""
+
+    @_builtins.property
+    def error(self) -> _status_pb2.Status:
+        """The error, if the item failed: the same that a call for this item alone returns."""
+
+    def __init__(
+        self,
+        *,
+        customer: Global___Customer | None = ...,
+        error: _status_pb2.Status | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["customer", b"customer", "error", b"error", "outcome", b"outcome"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["customer", b"customer", "error", b"error", "outcome", b"outcome"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["customer", "error"]  # noqa: Y015
+    _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
+
+Global___CustomerResult: _TypeAlias = CustomerResult  # noqa: Y015

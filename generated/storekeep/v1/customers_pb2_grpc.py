@@ -75,6 +75,16 @@ class CustomerServiceStub:
                 request_serializer=storekeep_dot_v1_dot_customers__pb2.UndeleteCustomerRequest.SerializeToString,
                 response_deserializer=storekeep_dot_v1_dot_customers__pb2.Customer.FromString,
                 _registered_method=True)
+        self.BatchCreateCustomers = channel.unary_unary(
+                '/storekeep.v1.CustomerService/BatchCreateCustomers',
+                request_serializer=storekeep_dot_v1_dot_customers__pb2.BatchCreateCustomersRequest.SerializeToString,
+                response_deserializer=storekeep_dot_v1_dot_customers__pb2.BatchCreateCustomersResponse.FromString,
+                _registered_method=True)
+        self.BatchUpdateCustomers = channel.unary_unary(
+                '/storekeep.v1.CustomerService/BatchUpdateCustomers',
+                request_serializer=storekeep_dot_v1_dot_customers__pb2.BatchUpdateCustomersRequest.SerializeToString,
+                response_deserializer=storekeep_dot_v1_dot_customers__pb2.BatchUpdateCustomersResponse.FromString,
+                _registered_method=True)
 
 
 class CustomerServiceServicer:
@@ -145,6 +155,22 @@ class CustomerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def BatchCreateCustomers(self, request, context):
+        """Create up to 1000 customers, all or none, or each by itself.
+        Errors: ALREADY_EXISTS.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BatchUpdateCustomers(self, request, context):
+        """Update up to 1000 customers, all or none, or each by itself.
+        Errors: INVALID_UPDATE_MASK, CUSTOMER_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_CustomerServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -187,6 +213,16 @@ def add_CustomerServiceServicer_to_server(servicer, server):
                     servicer.UndeleteCustomer,
                     request_deserializer=storekeep_dot_v1_dot_customers__pb2.UndeleteCustomerRequest.FromString,
                     response_serializer=storekeep_dot_v1_dot_customers__pb2.Customer.SerializeToString,
+            ),
+            'BatchCreateCustomers': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchCreateCustomers,
+                    request_deserializer=storekeep_dot_v1_dot_customers__pb2.BatchCreateCustomersRequest.FromString,
+                    response_serializer=storekeep_dot_v1_dot_customers__pb2.BatchCreateCustomersResponse.SerializeToString,
+            ),
+            'BatchUpdateCustomers': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchUpdateCustomers,
+                    request_deserializer=storekeep_dot_v1_dot_customers__pb2.BatchUpdateCustomersRequest.FromString,
+                    response_serializer=storekeep_dot_v1_dot_customers__pb2.BatchUpdateCustomersResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -406,6 +442,60 @@ class CustomerService:
             '/storekeep.v1.CustomerService/UndeleteCustomer',
             storekeep_dot_v1_dot_customers__pb2.UndeleteCustomerRequest.SerializeToString,
             storekeep_dot_v1_dot_customers__pb2.Customer.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BatchCreateCustomers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/storekeep.v1.CustomerService/BatchCreateCustomers',
+            storekeep_dot_v1_dot_customers__pb2.BatchCreateCustomersRequest.SerializeToString,
+            storekeep_dot_v1_dot_customers__pb2.BatchCreateCustomersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BatchUpdateCustomers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/storekeep.v1.CustomerService/BatchUpdateCustomers',
+            storekeep_dot_v1_dot_customers__pb2.BatchUpdateCustomersRequest.SerializeToString,
+            storekeep_dot_v1_dot_customers__pb2.BatchUpdateCustomersResponse.FromString,
             options,
             channel_credentials,
             insecure,

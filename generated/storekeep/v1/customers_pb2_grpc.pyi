@@ -65,6 +65,14 @@ class CustomerServiceStub:
     """Undelete a customer.
     Errors: CUSTOMER_NOT_FOUND, RESOURCE_NOT_DELETED, ETAG_MISMATCH.
     """
+    BatchCreateCustomers: _grpc.UnaryUnaryMultiCallable[_customers_pb2.BatchCreateCustomersRequest, _customers_pb2.BatchCreateCustomersResponse]
+    """Create up to 1000 customers, all or none, or each by itself.
+    Errors: ALREADY_EXISTS.
+    """
+    BatchUpdateCustomers: _grpc.UnaryUnaryMultiCallable[_customers_pb2.BatchUpdateCustomersRequest, _customers_pb2.BatchUpdateCustomersResponse]
+    """Update up to 1000 customers, all or none, or each by itself.
+    Errors: INVALID_UPDATE_MASK, CUSTOMER_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH.
+    """
 
 @_typing.type_check_only
 class CustomerServiceAsyncStub(CustomerServiceStub):
@@ -102,6 +110,14 @@ class CustomerServiceAsyncStub(CustomerServiceStub):
     UndeleteCustomer: _aio.UnaryUnaryMultiCallable[_customers_pb2.UndeleteCustomerRequest, _customers_pb2.Customer]  # type: ignore[assignment]
     """Undelete a customer.
     Errors: CUSTOMER_NOT_FOUND, RESOURCE_NOT_DELETED, ETAG_MISMATCH.
+    """
+    BatchCreateCustomers: _aio.UnaryUnaryMultiCallable[_customers_pb2.BatchCreateCustomersRequest, _customers_pb2.BatchCreateCustomersResponse]  # type: ignore[assignment]
+    """Create up to 1000 customers, all or none, or each by itself.
+    Errors: ALREADY_EXISTS.
+    """
+    BatchUpdateCustomers: _aio.UnaryUnaryMultiCallable[_customers_pb2.BatchUpdateCustomersRequest, _customers_pb2.BatchUpdateCustomersResponse]  # type: ignore[assignment]
+    """Update up to 1000 customers, all or none, or each by itself.
+    Errors: INVALID_UPDATE_MASK, CUSTOMER_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH.
     """
 
 class CustomerServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -185,6 +201,26 @@ class CustomerServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_customers_pb2.Customer, _abc.Awaitable[_customers_pb2.Customer]]:
         """Undelete a customer.
         Errors: CUSTOMER_NOT_FOUND, RESOURCE_NOT_DELETED, ETAG_MISMATCH.
+        """
+
+    @_abc_1.abstractmethod
+    def BatchCreateCustomers(
+        self,
+        request: _customers_pb2.BatchCreateCustomersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_customers_pb2.BatchCreateCustomersResponse, _abc.Awaitable[_customers_pb2.BatchCreateCustomersResponse]]:
+        """Create up to 1000 customers, all or none, or each by itself.
+        Errors: ALREADY_EXISTS.
+        """
+
+    @_abc_1.abstractmethod
+    def BatchUpdateCustomers(
+        self,
+        request: _customers_pb2.BatchUpdateCustomersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_customers_pb2.BatchUpdateCustomersResponse, _abc.Awaitable[_customers_pb2.BatchUpdateCustomersResponse]]:
+        """Update up to 1000 customers, all or none, or each by itself.
+        Errors: INVALID_UPDATE_MASK, CUSTOMER_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH.
         """
 
 def add_CustomerServiceServicer_to_server(servicer: CustomerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

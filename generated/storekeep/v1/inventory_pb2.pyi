@@ -11,7 +11,9 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.rpc import status_pb2 as _status_pb2
 from storekeep.v1 import addresses_pb2 as _addresses_pb2
+from storekeep.v1 import batches_pb2 as _batches_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -2152,3 +2154,167 @@ class CommitReservationRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CommitReservationRequest: _TypeAlias = CommitReservationRequest  # noqa: Y015
+
+@_typing.final
+class BatchAdjustStockRequest(_message.Message):
+    """The request of BatchAdjustStock. A request has no more than 30,000 fields, including those of its items."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARENT_FIELD_NUMBER: _builtins.int
+    REQUESTS_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    parent: _builtins.str
+    """The location of all items, as `locations/{location}`; `locations/-` if the items have different locations."""
+    mode: _batches_pb2.BatchMode.ValueType
+    """Whether one item that fails prevents all others. Default: ALL_OR_NOTHING."""
+    request_id: _builtins.str
+    """A UUID that makes retries safe: calls with the same id and payload take effect once and return the same reply."""
+    validate_only: _builtins.bool
+    """Dry run: validate and execute the call and return its reply, but change nothing."""
+    @_builtins.property
+    def requests(self) -> _containers.RepeatedCompositeFieldContainer[Global___AdjustStockRequest]:
+        """The items, 1 to 1000. Their `request_id` and `validate_only` must not be set: this request's apply to all. If an item
+        violates a constraint of its fields, the whole call is refused.
+        """
+
+    def __init__(
+        self,
+        *,
+        parent: _builtins.str = ...,
+        requests: _abc.Iterable[Global___AdjustStockRequest] | None = ...,
+        mode: _batches_pb2.BatchMode.ValueType = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mode", b"mode", "parent", b"parent", "request_id", b"request_id", "requests", b"requests", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchAdjustStockRequest: _TypeAlias = BatchAdjustStockRequest  # noqa: Y015
+
+@_typing.final
+class BatchAdjustStockResponse(_message.Message):
+    """The response of BatchAdjustStock."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESULTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___StockLevelResult]:
+        """The result of each item, in the order of the request."""
+
+    def __init__(
+        self,
+        *,
+        results: _abc.Iterable[Global___StockLevelResult] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["results", b"results"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchAdjustStockResponse: _TypeAlias = BatchAdjustStockResponse  # noqa: Y015
+
+@_typing.final
+class BatchSetStockRequest(_message.Message):
+    """The request of BatchSetStock. A request has no more than 30,000 fields, including those of its items."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARENT_FIELD_NUMBER: _builtins.int
+    REQUESTS_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    parent: _builtins.str
+    """The location of all items, as `locations/{location}`; `locations/-` if the items have different locations."""
+    mode: _batches_pb2.BatchMode.ValueType
+    """Whether one item that fails prevents all others. Default: ALL_OR_NOTHING."""
+    request_id: _builtins.str
+    """A UUID that makes retries safe: calls with the same id and payload take effect once and return the same reply."""
+    validate_only: _builtins.bool
+    """Dry run: validate and execute the call and return its reply, but change nothing."""
+    @_builtins.property
+    def requests(self) -> _containers.RepeatedCompositeFieldContainer[Global___SetStockRequest]:
+        """The items, 1 to 1000. Their `request_id` and `validate_only` must not be set: this request's apply to all. If an item
+        violates a constraint of its fields, the whole call is refused.
+        """
+
+    def __init__(
+        self,
+        *,
+        parent: _builtins.str = ...,
+        requests: _abc.Iterable[Global___SetStockRequest] | None = ...,
+        mode: _batches_pb2.BatchMode.ValueType = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mode", b"mode", "parent", b"parent", "request_id", b"request_id", "requests", b"requests", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchSetStockRequest: _TypeAlias = BatchSetStockRequest  # noqa: Y015
+
+@_typing.final
+class BatchSetStockResponse(_message.Message):
+    """The response of BatchSetStock."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESULTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___StockLevelResult]:
+        """The result of each item, in the order of the request."""
+
+    def __init__(
+        self,
+        *,
+        results: _abc.Iterable[Global___StockLevelResult] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["results", b"results"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchSetStockResponse: _TypeAlias = BatchSetStockResponse  # noqa: Y015
+
+@_typing.final
+class StockLevelResult(_message.Message):
+    """StockLevelResult is the outcome for one item of a batch."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STOCK_LEVEL_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def stock_level(self) -> Global___StockLevel:
+        """The stock level, if the item succeeded."""
+
+    @_builtins.property
+    def error(self) -> _status_pb2.Status:
+        """The error, if the item failed: the same that a call for this item alone returns."""
+
+    def __init__(
+        self,
+        *,
+        stock_level: Global___StockLevel | None = ...,
+        error: _status_pb2.Status | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "outcome", b"outcome", "stock_level", b"stock_level"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "outcome", b"outcome", "stock_level", b"stock_level"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["stock_level", "error"]  # noqa: Y015
+    _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
+
+Global___StockLevelResult: _TypeAlias = StockLevelResult  # noqa: Y015

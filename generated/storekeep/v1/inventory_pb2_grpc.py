@@ -165,6 +165,16 @@ class InventoryServiceStub:
                 request_serializer=storekeep_dot_v1_dot_inventory__pb2.CommitReservationRequest.SerializeToString,
                 response_deserializer=storekeep_dot_v1_dot_inventory__pb2.Reservation.FromString,
                 _registered_method=True)
+        self.BatchAdjustStock = channel.unary_unary(
+                '/storekeep.v1.InventoryService/BatchAdjustStock',
+                request_serializer=storekeep_dot_v1_dot_inventory__pb2.BatchAdjustStockRequest.SerializeToString,
+                response_deserializer=storekeep_dot_v1_dot_inventory__pb2.BatchAdjustStockResponse.FromString,
+                _registered_method=True)
+        self.BatchSetStock = channel.unary_unary(
+                '/storekeep.v1.InventoryService/BatchSetStock',
+                request_serializer=storekeep_dot_v1_dot_inventory__pb2.BatchSetStockRequest.SerializeToString,
+                response_deserializer=storekeep_dot_v1_dot_inventory__pb2.BatchSetStockResponse.FromString,
+                _registered_method=True)
 
 
 class InventoryServiceServicer:
@@ -391,6 +401,23 @@ class InventoryServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def BatchAdjustStock(self, request, context):
+        """Add units to, or remove them from, up to 1000 stock levels, all or none, or each by itself.
+        Errors: LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND, ETAG_MISMATCH, OUT_OF_STOCK, INVALID_AMOUNT.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BatchSetStock(self, request, context):
+        """Set the units on hand of up to 1000 stock levels to counted quantities, all or none, or each by itself.
+        Errors: LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND, ETAG_MISMATCH, QUANTITY_MISMATCH,
+        COUNT_BELOW_COMMITTED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_InventoryServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -523,6 +550,16 @@ def add_InventoryServiceServicer_to_server(servicer, server):
                     servicer.CommitReservation,
                     request_deserializer=storekeep_dot_v1_dot_inventory__pb2.CommitReservationRequest.FromString,
                     response_serializer=storekeep_dot_v1_dot_inventory__pb2.Reservation.SerializeToString,
+            ),
+            'BatchAdjustStock': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchAdjustStock,
+                    request_deserializer=storekeep_dot_v1_dot_inventory__pb2.BatchAdjustStockRequest.FromString,
+                    response_serializer=storekeep_dot_v1_dot_inventory__pb2.BatchAdjustStockResponse.SerializeToString,
+            ),
+            'BatchSetStock': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchSetStock,
+                    request_deserializer=storekeep_dot_v1_dot_inventory__pb2.BatchSetStockRequest.FromString,
+                    response_serializer=storekeep_dot_v1_dot_inventory__pb2.BatchSetStockResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -1228,6 +1265,60 @@ class InventoryService:
             '/storekeep.v1.InventoryService/CommitReservation',
             storekeep_dot_v1_dot_inventory__pb2.CommitReservationRequest.SerializeToString,
             storekeep_dot_v1_dot_inventory__pb2.Reservation.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BatchAdjustStock(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/storekeep.v1.InventoryService/BatchAdjustStock',
+            storekeep_dot_v1_dot_inventory__pb2.BatchAdjustStockRequest.SerializeToString,
+            storekeep_dot_v1_dot_inventory__pb2.BatchAdjustStockResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BatchSetStock(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/storekeep.v1.InventoryService/BatchSetStock',
+            storekeep_dot_v1_dot_inventory__pb2.BatchSetStockRequest.SerializeToString,
+            storekeep_dot_v1_dot_inventory__pb2.BatchSetStockResponse.FromString,
             options,
             channel_credentials,
             insecure,

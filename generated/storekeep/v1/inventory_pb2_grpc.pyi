@@ -149,6 +149,15 @@ class InventoryServiceStub:
     here, name the reservation in PlaceOrder instead.
     Errors: RESERVATION_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE, OUT_OF_STOCK.
     """
+    BatchAdjustStock: _grpc.UnaryUnaryMultiCallable[_inventory_pb2.BatchAdjustStockRequest, _inventory_pb2.BatchAdjustStockResponse]
+    """Add units to, or remove them from, up to 1000 stock levels, all or none, or each by itself.
+    Errors: LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND, ETAG_MISMATCH, OUT_OF_STOCK, INVALID_AMOUNT.
+    """
+    BatchSetStock: _grpc.UnaryUnaryMultiCallable[_inventory_pb2.BatchSetStockRequest, _inventory_pb2.BatchSetStockResponse]
+    """Set the units on hand of up to 1000 stock levels to counted quantities, all or none, or each by itself.
+    Errors: LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND, ETAG_MISMATCH, QUANTITY_MISMATCH,
+    COUNT_BELOW_COMMITTED.
+    """
 
 @_typing.type_check_only
 class InventoryServiceAsyncStub(InventoryServiceStub):
@@ -270,6 +279,15 @@ class InventoryServiceAsyncStub(InventoryServiceStub):
     """Commit an active reservation: its units leave the stock, for a sale made by another service. For an order placed
     here, name the reservation in PlaceOrder instead.
     Errors: RESERVATION_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE, OUT_OF_STOCK.
+    """
+    BatchAdjustStock: _aio.UnaryUnaryMultiCallable[_inventory_pb2.BatchAdjustStockRequest, _inventory_pb2.BatchAdjustStockResponse]  # type: ignore[assignment]
+    """Add units to, or remove them from, up to 1000 stock levels, all or none, or each by itself.
+    Errors: LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND, ETAG_MISMATCH, OUT_OF_STOCK, INVALID_AMOUNT.
+    """
+    BatchSetStock: _aio.UnaryUnaryMultiCallable[_inventory_pb2.BatchSetStockRequest, _inventory_pb2.BatchSetStockResponse]  # type: ignore[assignment]
+    """Set the units on hand of up to 1000 stock levels to counted quantities, all or none, or each by itself.
+    Errors: LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND, ETAG_MISMATCH, QUANTITY_MISMATCH,
+    COUNT_BELOW_COMMITTED.
     """
 
 class InventoryServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -545,6 +563,27 @@ class InventoryServiceServicer(metaclass=_abc_1.ABCMeta):
         """Commit an active reservation: its units leave the stock, for a sale made by another service. For an order placed
         here, name the reservation in PlaceOrder instead.
         Errors: RESERVATION_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE, OUT_OF_STOCK.
+        """
+
+    @_abc_1.abstractmethod
+    def BatchAdjustStock(
+        self,
+        request: _inventory_pb2.BatchAdjustStockRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_inventory_pb2.BatchAdjustStockResponse, _abc.Awaitable[_inventory_pb2.BatchAdjustStockResponse]]:
+        """Add units to, or remove them from, up to 1000 stock levels, all or none, or each by itself.
+        Errors: LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND, ETAG_MISMATCH, OUT_OF_STOCK, INVALID_AMOUNT.
+        """
+
+    @_abc_1.abstractmethod
+    def BatchSetStock(
+        self,
+        request: _inventory_pb2.BatchSetStockRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_inventory_pb2.BatchSetStockResponse, _abc.Awaitable[_inventory_pb2.BatchSetStockResponse]]:
+        """Set the units on hand of up to 1000 stock levels to counted quantities, all or none, or each by itself.
+        Errors: LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND, ETAG_MISMATCH, QUANTITY_MISMATCH,
+        COUNT_BELOW_COMMITTED.
         """
 
 def add_InventoryServiceServicer_to_server(servicer: InventoryServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

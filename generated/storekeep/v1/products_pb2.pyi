@@ -11,7 +11,9 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.rpc import status_pb2 as _status_pb2
 from google.type import money_pb2 as _money_pb2
+from storekeep.v1 import batches_pb2 as _batches_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -1804,3 +1806,323 @@ class SearchProductsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SearchProductsResponse: _TypeAlias = SearchProductsResponse  # noqa: Y015
+
+@_typing.final
+class BatchCreateProductsRequest(_message.Message):
+    """The request of BatchCreateProducts. A request has no more than 30,000 fields, including those of its items."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUESTS_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    mode: _batches_pb2.BatchMode.ValueType
+    """Whether one item that fails prevents all others. Default: ALL_OR_NOTHING."""
+    request_id: _builtins.str
+    """A UUID that makes retries safe: calls with the same id and payload take effect once and return the same reply."""
+    validate_only: _builtins.bool
+    """Dry run: validate and execute the call and return its reply, but change nothing."""
+    @_builtins.property
+    def requests(self) -> _containers.RepeatedCompositeFieldContainer[Global___CreateProductRequest]:
+        """The items, 1 to 1000. Their `request_id` and `validate_only` must not be set: this request's apply to all. If an item
+        violates a constraint of its fields, the whole call is refused.
+        """
+
+    def __init__(
+        self,
+        *,
+        requests: _abc.Iterable[Global___CreateProductRequest] | None = ...,
+        mode: _batches_pb2.BatchMode.ValueType = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mode", b"mode", "request_id", b"request_id", "requests", b"requests", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchCreateProductsRequest: _TypeAlias = BatchCreateProductsRequest  # noqa: Y015
+
+@_typing.final
+class BatchCreateProductsResponse(_message.Message):
+    """The response of BatchCreateProducts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESULTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProductResult]:
+        """The result of each item, in the order of the request."""
+
+    def __init__(
+        self,
+        *,
+        results: _abc.Iterable[Global___ProductResult] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["results", b"results"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchCreateProductsResponse: _TypeAlias = BatchCreateProductsResponse  # noqa: Y015
+
+@_typing.final
+class BatchUpdateProductsRequest(_message.Message):
+    """The request of BatchUpdateProducts. A request has no more than 30,000 fields, including those of its items."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUESTS_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    mode: _batches_pb2.BatchMode.ValueType
+    """Whether one item that fails prevents all others. Default: ALL_OR_NOTHING."""
+    request_id: _builtins.str
+    """A UUID that makes retries safe: calls with the same id and payload take effect once and return the same reply."""
+    validate_only: _builtins.bool
+    """Dry run: validate and execute the call and return its reply, but change nothing."""
+    @_builtins.property
+    def requests(self) -> _containers.RepeatedCompositeFieldContainer[Global___UpdateProductRequest]:
+        """The items, 1 to 1000. Their `request_id` and `validate_only` must not be set: this request's apply to all. If an item
+        violates a constraint of its fields, the whole call is refused.
+        """
+
+    def __init__(
+        self,
+        *,
+        requests: _abc.Iterable[Global___UpdateProductRequest] | None = ...,
+        mode: _batches_pb2.BatchMode.ValueType = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mode", b"mode", "request_id", b"request_id", "requests", b"requests", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchUpdateProductsRequest: _TypeAlias = BatchUpdateProductsRequest  # noqa: Y015
+
+@_typing.final
+class BatchUpdateProductsResponse(_message.Message):
+    """The response of BatchUpdateProducts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESULTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProductResult]:
+        """The result of each item, in the order of the request."""
+
+    def __init__(
+        self,
+        *,
+        results: _abc.Iterable[Global___ProductResult] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["results", b"results"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchUpdateProductsResponse: _TypeAlias = BatchUpdateProductsResponse  # noqa: Y015
+
+@_typing.final
+class ProductResult(_message.Message):
+    """ProductResult is the outcome for one item of a batch."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRODUCT_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def product(self) -> Global___Product:
+        """The product, if the item succeeded."""
+
+    @_builtins.property
+    def error(self) -> _status_pb2.Status:
+        """The error, if the item failed: the same that a call for this item alone returns."""
+
+    def __init__(
+        self,
+        *,
+        product: Global___Product | None = ...,
+        error: _status_pb2.Status | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "outcome", b"outcome", "product", b"product"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "outcome", b"outcome", "product", b"product"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["product", "error"]  # noqa: Y015
+    _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
+
+Global___ProductResult: _TypeAlias = ProductResult  # noqa: Y015
+
+@_typing.final
+class BatchCreateVariantsRequest(_message.Message):
+    """The request of BatchCreateVariants. A request has no more than 30,000 fields, including those of its items."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARENT_FIELD_NUMBER: _builtins.int
+    REQUESTS_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    parent: _builtins.str
+    """The parent of all items, as `products/{product}`; `products/-` if the items have different parents."""
+    mode: _batches_pb2.BatchMode.ValueType
+    """Whether one item that fails prevents all others. Default: ALL_OR_NOTHING."""
+    request_id: _builtins.str
+    """A UUID that makes retries safe: calls with the same id and payload take effect once and return the same reply."""
+    validate_only: _builtins.bool
+    """Dry run: validate and execute the call and return its reply, but change nothing."""
+    @_builtins.property
+    def requests(self) -> _containers.RepeatedCompositeFieldContainer[Global___CreateVariantRequest]:
+        """The items, 1 to 1000. Their `request_id` and `validate_only` must not be set: this request's apply to all. If an item
+        violates a constraint of its fields, the whole call is refused.
+        """
+
+    def __init__(
+        self,
+        *,
+        parent: _builtins.str = ...,
+        requests: _abc.Iterable[Global___CreateVariantRequest] | None = ...,
+        mode: _batches_pb2.BatchMode.ValueType = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mode", b"mode", "parent", b"parent", "request_id", b"request_id", "requests", b"requests", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchCreateVariantsRequest: _TypeAlias = BatchCreateVariantsRequest  # noqa: Y015
+
+@_typing.final
+class BatchCreateVariantsResponse(_message.Message):
+    """The response of BatchCreateVariants."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESULTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___VariantResult]:
+        """The result of each item, in the order of the request."""
+
+    def __init__(
+        self,
+        *,
+        results: _abc.Iterable[Global___VariantResult] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["results", b"results"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchCreateVariantsResponse: _TypeAlias = BatchCreateVariantsResponse  # noqa: Y015
+
+@_typing.final
+class BatchUpdateVariantsRequest(_message.Message):
+    """The request of BatchUpdateVariants. A request has no more than 30,000 fields, including those of its items."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARENT_FIELD_NUMBER: _builtins.int
+    REQUESTS_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    parent: _builtins.str
+    """The parent of all items, as `products/{product}`; `products/-` if the items have different parents."""
+    mode: _batches_pb2.BatchMode.ValueType
+    """Whether one item that fails prevents all others. Default: ALL_OR_NOTHING."""
+    request_id: _builtins.str
+    """A UUID that makes retries safe: calls with the same id and payload take effect once and return the same reply."""
+    validate_only: _builtins.bool
+    """Dry run: validate and execute the call and return its reply, but change nothing."""
+    @_builtins.property
+    def requests(self) -> _containers.RepeatedCompositeFieldContainer[Global___UpdateVariantRequest]:
+        """The items, 1 to 1000. Their `request_id` and `validate_only` must not be set: this request's apply to all. If an item
+        violates a constraint of its fields, the whole call is refused.
+        """
+
+    def __init__(
+        self,
+        *,
+        parent: _builtins.str = ...,
+        requests: _abc.Iterable[Global___UpdateVariantRequest] | None = ...,
+        mode: _batches_pb2.BatchMode.ValueType = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mode", b"mode", "parent", b"parent", "request_id", b"request_id", "requests", b"requests", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchUpdateVariantsRequest: _TypeAlias = BatchUpdateVariantsRequest  # noqa: Y015
+
+@_typing.final
+class BatchUpdateVariantsResponse(_message.Message):
+    """The response of BatchUpdateVariants."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESULTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___VariantResult]:
+        """The result of each item, in the order of the request."""
+
+    def __init__(
+        self,
+        *,
+        results: _abc.Iterable[Global___VariantResult] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["results", b"results"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchUpdateVariantsResponse: _TypeAlias = BatchUpdateVariantsResponse  # noqa: Y015
+
+@_typing.final
+class VariantResult(_message.Message):
+    """VariantResult is the outcome for one item of a batch."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VARIANT_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def variant(self) -> Global___Variant:
+        """The variant, if the item succeeded."""
+
+    @_builtins.property
+    def error(self) -> _status_pb2.Status:
+        """The error, if the item failed: the same that a call for this item alone returns."""
+
+    def __init__(
+        self,
+        *,
+        variant: Global___Variant | None = ...,
+        error: _status_pb2.Status | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "outcome", b"outcome", "variant", b"variant"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "outcome", b"outcome", "variant", b"variant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["variant", "error"]  # noqa: Y015
+    _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
+
+Global___VariantResult: _TypeAlias = VariantResult  # noqa: Y015

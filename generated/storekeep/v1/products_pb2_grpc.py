@@ -180,6 +180,26 @@ class ProductServiceStub:
                 request_serializer=storekeep_dot_v1_dot_products__pb2.SearchProductsRequest.SerializeToString,
                 response_deserializer=storekeep_dot_v1_dot_products__pb2.SearchProductsResponse.FromString,
                 _registered_method=True)
+        self.BatchCreateProducts = channel.unary_unary(
+                '/storekeep.v1.ProductService/BatchCreateProducts',
+                request_serializer=storekeep_dot_v1_dot_products__pb2.BatchCreateProductsRequest.SerializeToString,
+                response_deserializer=storekeep_dot_v1_dot_products__pb2.BatchCreateProductsResponse.FromString,
+                _registered_method=True)
+        self.BatchUpdateProducts = channel.unary_unary(
+                '/storekeep.v1.ProductService/BatchUpdateProducts',
+                request_serializer=storekeep_dot_v1_dot_products__pb2.BatchUpdateProductsRequest.SerializeToString,
+                response_deserializer=storekeep_dot_v1_dot_products__pb2.BatchUpdateProductsResponse.FromString,
+                _registered_method=True)
+        self.BatchCreateVariants = channel.unary_unary(
+                '/storekeep.v1.ProductService/BatchCreateVariants',
+                request_serializer=storekeep_dot_v1_dot_products__pb2.BatchCreateVariantsRequest.SerializeToString,
+                response_deserializer=storekeep_dot_v1_dot_products__pb2.BatchCreateVariantsResponse.FromString,
+                _registered_method=True)
+        self.BatchUpdateVariants = channel.unary_unary(
+                '/storekeep.v1.ProductService/BatchUpdateVariants',
+                request_serializer=storekeep_dot_v1_dot_products__pb2.BatchUpdateVariantsRequest.SerializeToString,
+                response_deserializer=storekeep_dot_v1_dot_products__pb2.BatchUpdateVariantsResponse.FromString,
+                _registered_method=True)
 
 
 class ProductServiceServicer:
@@ -425,6 +445,40 @@ class ProductServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def BatchCreateProducts(self, request, context):
+        """Create up to 1000 products, all or none, or each by itself.
+        Errors: CATEGORY_NOT_FOUND, ALREADY_EXISTS.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BatchUpdateProducts(self, request, context):
+        """Update up to 1000 products, all or none, or each by itself.
+        Errors: INVALID_UPDATE_MASK, PRODUCT_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH, CATEGORY_NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BatchCreateVariants(self, request, context):
+        """Create up to 1000 variants, all or none, or each by itself.
+        Errors: UNKNOWN_CURRENCY, INVALID_AMOUNT, CURRENCY_MISMATCH, PRODUCT_NOT_FOUND, RESOURCE_DELETED, SKU_TAKEN,
+        ALREADY_EXISTS.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BatchUpdateVariants(self, request, context):
+        """Update up to 1000 variants, all or none, or each by itself.
+        Errors: INVALID_UPDATE_MASK, UNKNOWN_CURRENCY, INVALID_AMOUNT, VARIANT_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH,
+        CURRENCY_MISMATCH.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ProductServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -572,6 +626,26 @@ def add_ProductServiceServicer_to_server(servicer, server):
                     servicer.SearchProducts,
                     request_deserializer=storekeep_dot_v1_dot_products__pb2.SearchProductsRequest.FromString,
                     response_serializer=storekeep_dot_v1_dot_products__pb2.SearchProductsResponse.SerializeToString,
+            ),
+            'BatchCreateProducts': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchCreateProducts,
+                    request_deserializer=storekeep_dot_v1_dot_products__pb2.BatchCreateProductsRequest.FromString,
+                    response_serializer=storekeep_dot_v1_dot_products__pb2.BatchCreateProductsResponse.SerializeToString,
+            ),
+            'BatchUpdateProducts': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchUpdateProducts,
+                    request_deserializer=storekeep_dot_v1_dot_products__pb2.BatchUpdateProductsRequest.FromString,
+                    response_serializer=storekeep_dot_v1_dot_products__pb2.BatchUpdateProductsResponse.SerializeToString,
+            ),
+            'BatchCreateVariants': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchCreateVariants,
+                    request_deserializer=storekeep_dot_v1_dot_products__pb2.BatchCreateVariantsRequest.FromString,
+                    response_serializer=storekeep_dot_v1_dot_products__pb2.BatchCreateVariantsResponse.SerializeToString,
+            ),
+            'BatchUpdateVariants': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchUpdateVariants,
+                    request_deserializer=storekeep_dot_v1_dot_products__pb2.BatchUpdateVariantsRequest.FromString,
+                    response_serializer=storekeep_dot_v1_dot_products__pb2.BatchUpdateVariantsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -1358,6 +1432,114 @@ class ProductService:
             '/storekeep.v1.ProductService/SearchProducts',
             storekeep_dot_v1_dot_products__pb2.SearchProductsRequest.SerializeToString,
             storekeep_dot_v1_dot_products__pb2.SearchProductsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BatchCreateProducts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/storekeep.v1.ProductService/BatchCreateProducts',
+            storekeep_dot_v1_dot_products__pb2.BatchCreateProductsRequest.SerializeToString,
+            storekeep_dot_v1_dot_products__pb2.BatchCreateProductsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BatchUpdateProducts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/storekeep.v1.ProductService/BatchUpdateProducts',
+            storekeep_dot_v1_dot_products__pb2.BatchUpdateProductsRequest.SerializeToString,
+            storekeep_dot_v1_dot_products__pb2.BatchUpdateProductsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BatchCreateVariants(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/storekeep.v1.ProductService/BatchCreateVariants',
+            storekeep_dot_v1_dot_products__pb2.BatchCreateVariantsRequest.SerializeToString,
+            storekeep_dot_v1_dot_products__pb2.BatchCreateVariantsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BatchUpdateVariants(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/storekeep.v1.ProductService/BatchUpdateVariants',
+            storekeep_dot_v1_dot_products__pb2.BatchUpdateVariantsRequest.SerializeToString,
+            storekeep_dot_v1_dot_products__pb2.BatchUpdateVariantsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -156,6 +156,24 @@ class ProductServiceStub:
     excluded.
     Errors: INVALID_PAGE_TOKEN.
     """
+    BatchCreateProducts: _grpc.UnaryUnaryMultiCallable[_products_pb2.BatchCreateProductsRequest, _products_pb2.BatchCreateProductsResponse]
+    """Create up to 1000 products, all or none, or each by itself.
+    Errors: CATEGORY_NOT_FOUND, ALREADY_EXISTS.
+    """
+    BatchUpdateProducts: _grpc.UnaryUnaryMultiCallable[_products_pb2.BatchUpdateProductsRequest, _products_pb2.BatchUpdateProductsResponse]
+    """Update up to 1000 products, all or none, or each by itself.
+    Errors: INVALID_UPDATE_MASK, PRODUCT_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH, CATEGORY_NOT_FOUND.
+    """
+    BatchCreateVariants: _grpc.UnaryUnaryMultiCallable[_products_pb2.BatchCreateVariantsRequest, _products_pb2.BatchCreateVariantsResponse]
+    """Create up to 1000 variants, all or none, or each by itself.
+    Errors: UNKNOWN_CURRENCY, INVALID_AMOUNT, CURRENCY_MISMATCH, PRODUCT_NOT_FOUND, RESOURCE_DELETED, SKU_TAKEN,
+    ALREADY_EXISTS.
+    """
+    BatchUpdateVariants: _grpc.UnaryUnaryMultiCallable[_products_pb2.BatchUpdateVariantsRequest, _products_pb2.BatchUpdateVariantsResponse]
+    """Update up to 1000 variants, all or none, or each by itself.
+    Errors: INVALID_UPDATE_MASK, UNKNOWN_CURRENCY, INVALID_AMOUNT, VARIANT_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH,
+    CURRENCY_MISMATCH.
+    """
 
 @_typing.type_check_only
 class ProductServiceAsyncStub(ProductServiceStub):
@@ -284,6 +302,24 @@ class ProductServiceAsyncStub(ProductServiceStub):
     """Search products by words in their names, descriptions, SKUs and barcodes, best match first. Deleted products are
     excluded.
     Errors: INVALID_PAGE_TOKEN.
+    """
+    BatchCreateProducts: _aio.UnaryUnaryMultiCallable[_products_pb2.BatchCreateProductsRequest, _products_pb2.BatchCreateProductsResponse]  # type: ignore[assignment]
+    """Create up to 1000 products, all or none, or each by itself.
+    Errors: CATEGORY_NOT_FOUND, ALREADY_EXISTS.
+    """
+    BatchUpdateProducts: _aio.UnaryUnaryMultiCallable[_products_pb2.BatchUpdateProductsRequest, _products_pb2.BatchUpdateProductsResponse]  # type: ignore[assignment]
+    """Update up to 1000 products, all or none, or each by itself.
+    Errors: INVALID_UPDATE_MASK, PRODUCT_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH, CATEGORY_NOT_FOUND.
+    """
+    BatchCreateVariants: _aio.UnaryUnaryMultiCallable[_products_pb2.BatchCreateVariantsRequest, _products_pb2.BatchCreateVariantsResponse]  # type: ignore[assignment]
+    """Create up to 1000 variants, all or none, or each by itself.
+    Errors: UNKNOWN_CURRENCY, INVALID_AMOUNT, CURRENCY_MISMATCH, PRODUCT_NOT_FOUND, RESOURCE_DELETED, SKU_TAKEN,
+    ALREADY_EXISTS.
+    """
+    BatchUpdateVariants: _aio.UnaryUnaryMultiCallable[_products_pb2.BatchUpdateVariantsRequest, _products_pb2.BatchUpdateVariantsResponse]  # type: ignore[assignment]
+    """Update up to 1000 variants, all or none, or each by itself.
+    Errors: INVALID_UPDATE_MASK, UNKNOWN_CURRENCY, INVALID_AMOUNT, VARIANT_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH,
+    CURRENCY_MISMATCH.
     """
 
 class ProductServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -584,6 +620,48 @@ class ProductServiceServicer(metaclass=_abc_1.ABCMeta):
         """Search products by words in their names, descriptions, SKUs and barcodes, best match first. Deleted products are
         excluded.
         Errors: INVALID_PAGE_TOKEN.
+        """
+
+    @_abc_1.abstractmethod
+    def BatchCreateProducts(
+        self,
+        request: _products_pb2.BatchCreateProductsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_products_pb2.BatchCreateProductsResponse, _abc.Awaitable[_products_pb2.BatchCreateProductsResponse]]:
+        """Create up to 1000 products, all or none, or each by itself.
+        Errors: CATEGORY_NOT_FOUND, ALREADY_EXISTS.
+        """
+
+    @_abc_1.abstractmethod
+    def BatchUpdateProducts(
+        self,
+        request: _products_pb2.BatchUpdateProductsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_products_pb2.BatchUpdateProductsResponse, _abc.Awaitable[_products_pb2.BatchUpdateProductsResponse]]:
+        """Update up to 1000 products, all or none, or each by itself.
+        Errors: INVALID_UPDATE_MASK, PRODUCT_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH, CATEGORY_NOT_FOUND.
+        """
+
+    @_abc_1.abstractmethod
+    def BatchCreateVariants(
+        self,
+        request: _products_pb2.BatchCreateVariantsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_products_pb2.BatchCreateVariantsResponse, _abc.Awaitable[_products_pb2.BatchCreateVariantsResponse]]:
+        """Create up to 1000 variants, all or none, or each by itself.
+        Errors: UNKNOWN_CURRENCY, INVALID_AMOUNT, CURRENCY_MISMATCH, PRODUCT_NOT_FOUND, RESOURCE_DELETED, SKU_TAKEN,
+        ALREADY_EXISTS.
+        """
+
+    @_abc_1.abstractmethod
+    def BatchUpdateVariants(
+        self,
+        request: _products_pb2.BatchUpdateVariantsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_products_pb2.BatchUpdateVariantsResponse, _abc.Awaitable[_products_pb2.BatchUpdateVariantsResponse]]:
+        """Update up to 1000 variants, all or none, or each by itself.
+        Errors: INVALID_UPDATE_MASK, UNKNOWN_CURRENCY, INVALID_AMOUNT, VARIANT_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH,
+        CURRENCY_MISMATCH.
         """
 
 def add_ProductServiceServicer_to_server(servicer: ProductServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

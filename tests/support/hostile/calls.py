@@ -10,6 +10,7 @@ from google.protobuf.message import Message
 from storekeep.server.transport.contract import read_contract
 from storekeep.v1 import auth_pb2 as pb
 from storekeep.v1 import inventory_pb2, orders_pb2
+from tests.support.batches import BATCH_ITEMS, build_batch
 from tests.support.hostile.accounts import key_request, make_account, make_key, make_role
 from tests.support.mutations import CHANGES, copy_message
 from tests.support.refusal_cases import build_transfer
@@ -77,6 +78,12 @@ ACCESS: dict[str, Prepare] = {
     "DeleteRole": lambda shop: pb.DeleteRoleRequest(name=make_role(shop, ["orders.read"])),
 }
 """The mutations of accounts, keys and roles."""
+
+
+def _batch(rpc: str, prepare: Prepare) -> Prepare:
+    return lambda shop: build_batch(rpc, [prepare(shop)])
+
+
 PREPARED: dict[str, Prepare] = {
     **{change.rpc: change.prepare for change in CHANGES},
     "TransferStock": build_transfer,
@@ -84,6 +91,7 @@ PREPARED: dict[str, Prepare] = {
     "ImportOrders": _import,
     **ACCESS,
 }
+PREPARED |= {rpc: _batch(rpc, PREPARED[single]) for rpc, single in BATCH_ITEMS.items()}
 """RPC -> function that creates the required resources and returns a request that succeeds."""
 
 

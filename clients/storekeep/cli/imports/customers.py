@@ -8,16 +8,29 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from google.protobuf.field_mask_pb2 import FieldMask
+
 from storekeep.cli.imports.addresses import TARGETS as ADDRESS_TARGETS
 from storekeep.cli.imports.addresses import read_address
+from storekeep.cli.imports.batches import write_batch
 from storekeep.cli.imports.columns import Target, Values
 from storekeep.cli.imports.ids import parse_id
 from storekeep.cli.imports.lookups import find_existing, require_existing
 from storekeep.cli.imports.runs import Outcome
 from storekeep.cli.imports.sku_maps import SkuMap
 from storekeep.cli.names import to_customer_name
-from storekeep.client import AlreadyExists, Customer, CustomerAddress, Storekeep, WriteOptions
+from storekeep.client import (
+    AlreadyExists,
+    CreateCustomerRequest,
+    Customer,
+    CustomerAddress,
+    Storekeep,
+    UpdateCustomerRequest,
+    WriteOptions,
+)
 
+MASK = ("display_name", "email", "phone", "company", "tax_id", "groups", "addresses", "labels")
+"""The fields that an update changes."""
 ADDRESS_LABEL = "main"
 """Default label of the imported address."""
 
@@ -95,9 +108,25 @@ class CustomerImporter:
         return self.key(item), {}
 
     def look_up(self, items: Sequence[CustomerItem]) -> Callable[[CustomerItem], Outcome]:
-        """Look up the existing customers of a chunk. Return the function that writes one item."""
+        """Look up the existing customers of a chunk and write it. Return the function that writes one left item."""
         existing = find_existing([self.key(item) for item in items], batch_get=self._client.customers.batch_get)
-        return lambda item: self._write(item, existing.get(self.key(item)))
+        outcomes = self._write_batches(items, existing)
+        return lambda item: outcomes.get(self.key(item)) or self._write(item, existing.get(self.key(item)))
+
+    def _write_batches(self, items: Sequence[CustomerItem], existing: Mapping[str, Customer]) -> dict[str, Outcome]:
+        """Create and update the customers of a chunk. Return the outcomes of those that succeeded, by name."""
+        creations, updates = {}, {}
+        for item in items:
+            name = self.key(item)
+            updated = item.apply_to(existing.get(name, Customer()))
+            if name not in existing:
+                creations[name] = CreateCustomerRequest(customer=updated, customer_id=item.customer_id)
+            elif updated != existing[name]:
+                updates[name] = UpdateCustomerRequest(customer=updated, update_mask=FieldMask(paths=MASK))
+        customers, options = self._client.customers, self._write_options
+        created = write_batch(creations, lambda batch: customers.batch_create(batch, per_item=True, **options))
+        changed = write_batch(updates, lambda batch: customers.batch_update(batch, per_item=True, **options))
+        return dict.fromkeys(created, Outcome.CREATED) | dict.fromkeys(changed, Outcome.UPDATED)
 
     def _write(self, item: CustomerItem, current: Customer | None) -> Outcome:
         if current is None:
@@ -116,8 +145,7 @@ class CustomerImporter:
         updated = item.apply_to(current)
         if updated == current:
             return Outcome.UNCHANGED
-        mask = ("display_name", "email", "phone", "company", "tax_id", "groups", "addresses", "labels")
-        self._client.customers.update(updated, update_mask=mask, **self._write_options)
+        self._client.customers.update(updated, update_mask=MASK, **self._write_options)
         return Outcome.UPDATED
 
 

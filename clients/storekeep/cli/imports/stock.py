@@ -6,17 +6,18 @@ A stock level is set only if it has not changed since the lookup (`expected_quan
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from storekeep.cli.imports.batches import write_batch
 from storekeep.cli.imports.columns import InvalidCell, Target, Values
 from storekeep.cli.imports.ids import parse_id
 from storekeep.cli.imports.lookups import build_sku_filters, find_variants, is_deleted
 from storekeep.cli.imports.runs import Outcome, Write, run_writes
 from storekeep.cli.imports.sku_maps import SkuMap
 from storekeep.cli.names import MAIN_LOCATION, to_location_name, to_stock_level_name
-from storekeep.client import NotFound, SkuNotFound, Storekeep, WriteOptions
+from storekeep.client import NotFound, SetStockRequest, SkuNotFound, Storekeep, WriteOptions
 
 REASON = "import"
 """Reason of stock movements by imports."""
@@ -66,11 +67,14 @@ class StockImporter:
         return item.level_name, {}
 
     def look_up(self, items: Sequence[Count]) -> Callable[[Count], Outcome]:
-        """Look up the existing stock levels of a chunk. Return the function that writes one item."""
+        """Look up the existing stock levels of a chunk and set them. Return the function that sets one left level."""
         on_hand = self._levels.find_on_hand(items)
         deleted = {sku for sku, variant in find_variants(self._client, items).items() if is_deleted(variant)}
+        done = self._set_levels([item for item in items if item.sku not in deleted], on_hand)
 
         def write(item: Count) -> Outcome:
+            if item.level_name in done:
+                return Outcome.UPDATED if item.level_name in on_hand else Outcome.CREATED
             if item.sku in deleted:
                 raise InvalidCell(f"sku: the variant with the SKU {item.sku} is deleted; undelete it first")
             writes = plan_count(self._client, item, on_hand=on_hand)
@@ -78,6 +82,20 @@ class StockImporter:
             return writes[0].outcome if writes else Outcome.UNCHANGED
 
         return write
+
+    def _set_levels(self, items: Sequence[Count], on_hand: Mapping[str, int | InvalidCell]) -> Collection[str]:
+        """Set the levels whose units differ in one call. Return the names of those that succeeded."""
+        requests = {}
+        for item in items:
+            current = on_hand.get(item.level_name)
+            if not isinstance(current, InvalidCell) and current != item.quantity:
+                requests[item.level_name] = SetStockRequest(
+                    name=item.level_name, quantity=item.quantity, expected_quantity=current or 0, reason=REASON
+                )
+        inventory = self._client.inventory
+        return write_batch(
+            requests, lambda batch: inventory.batch_set_stock(batch, per_item=True, validate_only=self._dry_run)
+        )
 
 
 class StockLookup:

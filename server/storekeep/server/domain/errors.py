@@ -33,6 +33,11 @@ class DomainError(Exception):
         """The attributes as strings, for the error details on the wire."""
         return {name: str(value) for name, value in vars(self).items() if not name.startswith("_")}
 
+    def set_index(self, index: int) -> None:
+        """Name the item of a batch that failed, in the text and the metadata."""
+        self.args = (f"requests[{index}]: {self}",)
+        self.index = index
+
 
 # -- invalid requests
 
@@ -53,6 +58,12 @@ class FieldViolation(InvalidArgument):
         super().__init__(f"{field}: {problem}")
         self.field = field
         self.problem = problem
+
+    def set_index(self, index: int) -> None:
+        """Name the item of a batch in the path of the field too."""
+        self.args = (f"requests[{index}].{self}",)
+        self.field = f"requests[{index}].{self.field}"
+        self.index = index
 
 
 class InvalidField(FieldViolation):
@@ -579,7 +590,7 @@ class BatchTooLarge(DomainError):
     """The requested resources are too large for one reply."""
 
     def __init__(self, count: int) -> None:
-        super().__init__(f"the reply would be too large; request fewer names at a time, such as the first {count}")
+        super().__init__(f"the reply would be too large; request fewer at a time, such as the first {count}")
 
 
 class TokenExpired(AccessRefused):

@@ -27,6 +27,7 @@ from storekeep.server.domain.keys.audit_chain import (
 )
 from storekeep.server.domain.keys.audit_chain import PURPOSE as CHAIN_PURPOSE
 from storekeep.server.store.engine import Store
+from storekeep.server.store.sql.statements import RELEASE_SAVEPOINT, ROLL_BACK_TO_SAVEPOINT, SET_SAVEPOINT
 from storekeep.server.store.sql.transactions import Transaction
 from storekeep.server.store.tables.audit import INSERT_EPOCH, LATEST_SECRET
 from storekeep.server.store.tables.ledger import (
@@ -80,7 +81,25 @@ class Mutation:
 
     def by(self, call: Call) -> Mutation:
         """Return a mutation in the same transaction that records its changes under another call."""
-        return Mutation(self.tx, call, parent=self, expirers=self.expirers)
+        return Mutation(self.tx, call, parent=self._parent or self, expirers=self.expirers)
+
+    def attempt(self, effect: Callable[[Mutation], Reply]) -> Reply:
+        """Run an effect. If it is refused, roll back its changes and no others.
+
+        Raises: the errors of `effect`.
+        """
+        tx, root = self.tx, self._parent or self
+        before = tx.batch_cache.copy(), tx.consistency_token, root._entries
+        SET_SAVEPOINT.run_deferred(tx)
+        try:
+            reply = effect(self)
+        except DomainError:
+            ROLL_BACK_TO_SAVEPOINT.run(tx)
+            RELEASE_SAVEPOINT.run_deferred(tx)
+            tx.batch_cache, tx.consistency_token, root._entries = before
+            raise
+        RELEASE_SAVEPOINT.run_deferred(tx)
+        return reply
 
     def record(self, event: str, *, before: Named | None, after: Named | None) -> None:
         """Write the entry of one changed resource. One row is both its event and its audit entry.

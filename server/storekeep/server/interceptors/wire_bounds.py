@@ -19,6 +19,8 @@ SCAN_FROM_BYTES = 1_024
 FIELDS_MAX = 20_000
 """Maximum number of fields in a request, including nested and unknown ones. The largest valid requests are imports:
 1,000 lines of 16 fields, and 100 orders of up to 35."""
+BATCH_FIELDS_MAX = 30_000
+"""The same for a batch of changes: 1,000 items of 30 fields."""
 ITEMS_MAX = 100
 """Maximum number of elements of a repeated field without a bound in the contract, such as the paths of a mask."""
 GROUPS_MAX = 100
@@ -79,6 +81,7 @@ class WireBounds:
 
     def __init__(self, descriptor: Any) -> None:
         self._fields = _build_field_table(descriptor, {})
+        self._fields_max = BATCH_FIELDS_MAX if "requests" in descriptor.fields_by_name else FIELDS_MAX
 
     def check(self, raw: bytes) -> None:
         """Raise if a request exceeds a bound; stop at the first one.
@@ -88,7 +91,7 @@ class WireBounds:
         if len(raw) < SCAN_FROM_BYTES:
             return
         try:
-            _scan(raw, self._fields)
+            _scan(raw, self._fields, self._fields_max)
         except IndexError:
             raise MalformedMessage from None
 
@@ -112,7 +115,7 @@ def _read_items_max(field: FieldDescriptor) -> int:
     return rules.map.max_pairs or rules.repeated.max_items or ITEMS_MAX
 
 
-def _scan(raw: bytes, fields: _Fields | None) -> None:  # noqa: C901 - one loop: a call for each field doubles its cost
+def _scan(raw: bytes, fields: _Fields | None, fields_max: int) -> None:  # noqa: C901 - one loop: a call for each field doubles its cost
     """Scan the bytes of a request.
 
     Raises: InvalidFields, MalformedMessage, IndexError if the bytes end too soon.
@@ -133,8 +136,8 @@ def _scan(raw: bytes, fields: _Fields | None) -> None:  # noqa: C901 - one loop:
         if tag >= CONTINUATION_BIT:
             tag, position = _read_varint(raw, position - 1)
         field_count += 1
-        if field_count > FIELDS_MAX:
-            raise InvalidFields([(_build_path(frames), f"the request has more than {FIELDS_MAX} fields")])
+        if field_count > fields_max:
+            raise InvalidFields([(_build_path(frames), f"the request has more than {fields_max} fields")])
         number, kind = tag >> 3, tag & 7
         start = position
         if kind == LENGTH:

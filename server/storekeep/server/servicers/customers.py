@@ -6,8 +6,10 @@ import grpc
 
 from storekeep.server.domain import customers
 from storekeep.server.domain.customers import CUSTOMERS, Customer, LabelledAddress
+from storekeep.server.domain.standard.batches import Effect
 from storekeep.server.domain.standard.pages import PageTokens
 from storekeep.server.domain.standard.resources import make_etag, new_id
+from storekeep.server.servicers.batches import build_results, change_batch
 from storekeep.server.servicers.calls import build_call, build_list_request, build_page_fields, build_search_request
 from storekeep.server.servicers.converters import (
     build_address,
@@ -66,6 +68,22 @@ def parse_customer(message: pb.Customer, customer_id: str) -> Customer:
     )
 
 
+def parse_customer_creation(request: pb.CreateCustomerRequest) -> Effect[Customer]:
+    """Parse an item of a batch that creates customers."""
+    customer = parse_customer(request.customer, request.customer_id or new_id())
+    return lambda mutation: CUSTOMERS.add(mutation, customer)
+
+
+def parse_customer_update(request: pb.UpdateCustomerRequest) -> Effect[Customer]:
+    """Parse an item of a batch that updates customers.
+
+    Raises: InvalidUpdateMask.
+    """
+    fields = parse_update_mask(request.update_mask, request.customer, CUSTOMER_FIELDS)
+    customer = parse_customer(request.customer, parse_id(request.customer.name))
+    return lambda mutation: CUSTOMERS.edit(mutation, customer, fields=fields, etag=request.customer.etag)
+
+
 class CustomerServicer(customers_pb2_grpc.CustomerServiceServicer):
     """The RPCs of CustomerService; the contract documents each one."""
 
@@ -107,6 +125,32 @@ class CustomerServicer(customers_pb2_grpc.CustomerServiceServicer):
     def UndeleteCustomer(self, request: pb.UndeleteCustomerRequest, context: grpc.ServicerContext) -> pb.Customer:
         result = CUSTOMERS.undelete(self._store, build_call(request), parse_key(request.name), etag=request.etag)
         return build_customer(result)
+
+    def BatchCreateCustomers(
+        self, request: pb.BatchCreateCustomersRequest, context: grpc.ServicerContext
+    ) -> pb.BatchCreateCustomersResponse:
+        results = change_batch(
+            self._store,
+            request,
+            parse_customer_creation,
+            get_keys=lambda item: [("customer_id", item.customer_id)],
+            resource=Customer,
+        )
+        messages = build_results(results, pb.CustomerResult, field="customer", build=build_customer)
+        return pb.BatchCreateCustomersResponse(results=messages)
+
+    def BatchUpdateCustomers(
+        self, request: pb.BatchUpdateCustomersRequest, context: grpc.ServicerContext
+    ) -> pb.BatchUpdateCustomersResponse:
+        results = change_batch(
+            self._store,
+            request,
+            parse_customer_update,
+            get_keys=lambda item: [("customer.name", item.customer.name)],
+            resource=Customer,
+        )
+        messages = build_results(results, pb.CustomerResult, field="customer", build=build_customer)
+        return pb.BatchUpdateCustomersResponse(results=messages)
 
     def SearchCustomers(
         self, request: pb.SearchCustomersRequest, context: grpc.ServicerContext

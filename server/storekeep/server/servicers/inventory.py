@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import grpc
 
 from storekeep.server.domain.errors import InvalidField
 from storekeep.server.domain.integrity.reconciliation import Difference, reconcile
+from storekeep.server.domain.standard.batches import Effect
 from storekeep.server.domain.standard.pages import PageTokens
 from storekeep.server.domain.standard.resources import make_etag, new_id
 from storekeep.server.domain.stock import counts, locations, reservations
@@ -20,9 +22,11 @@ from storekeep.server.domain.stock.reservations import (
     Reservation,
     ReservationChanges,
 )
+from storekeep.server.servicers.batches import build_results, change_batch, check_parents
 from storekeep.server.servicers.calls import build_call, build_list_request, build_page_fields
 from storekeep.server.servicers.converters import (
     MICROS,
+    Fields,
     build_address,
     build_optional_timestamp,
     build_timestamp,
@@ -213,6 +217,39 @@ def parse_ttl_us(
     return request.ttl.seconds * MICROS + request.ttl.nanos // 1000
 
 
+def parse_adjustment(request: pb.AdjustStockRequest) -> Fields:
+    """Parse the arguments of an adjustment of a stock level."""
+    return {
+        "quantity_delta": request.quantity_delta,
+        "cause": CAUSE_NAMES.get(request.cause, inventory.ADJUST),
+        "reason": request.reason,
+        "etag": request.etag,
+    }
+
+
+def parse_count(request: pb.SetStockRequest) -> Fields:
+    """Parse the arguments of a count of a stock level."""
+    return {
+        "quantity": request.quantity,
+        "expected_quantity": request.expected_quantity if request.HasField("expected_quantity") else None,
+        "backorder_shortage": request.backorder_shortage,
+        "reason": request.reason,
+        "etag": request.etag,
+    }
+
+
+def parse_batch_adjustment(request: pb.AdjustStockRequest) -> Effect[StockLevel]:
+    """Parse an item of a batch of adjustments."""
+    key, adjustment = parse_key(request.name), parse_adjustment(request)
+    return lambda mutation: inventory.adjust_level(mutation, key, **adjustment)
+
+
+def parse_batch_count(request: pb.SetStockRequest) -> Effect[StockLevel]:
+    """Parse an item of a batch of counts."""
+    key, count = parse_key(request.name), parse_count(request)
+    return lambda mutation: counts.set_level(mutation, key, **count)
+
+
 class InventoryServicer(inventory_pb2_grpc.InventoryServiceServicer):
     """The RPCs of InventoryService; the contract documents each one."""
 
@@ -275,29 +312,33 @@ class InventoryServicer(inventory_pb2_grpc.InventoryServiceServicer):
         return pb.BatchGetStockLevelsResponse(stock_levels=[build_stock_level(item) for item in items])
 
     def AdjustStock(self, request: pb.AdjustStockRequest, context: grpc.ServicerContext) -> pb.StockLevel:
-        level = inventory.adjust_stock(
-            self._store,
-            build_call(request),
-            parse_key(request.name),
-            quantity_delta=request.quantity_delta,
-            cause=CAUSE_NAMES.get(request.cause, inventory.ADJUST),
-            reason=request.reason,
-            etag=request.etag,
-        )
-        return build_stock_level(level)
+        key, adjustment = parse_key(request.name), parse_adjustment(request)
+        return build_stock_level(inventory.adjust_stock(self._store, build_call(request), key, **adjustment))
+
+    def BatchAdjustStock(
+        self, request: pb.BatchAdjustStockRequest, context: grpc.ServicerContext
+    ) -> pb.BatchAdjustStockResponse:
+        results = self._change_levels(request, parse_batch_adjustment)
+        return pb.BatchAdjustStockResponse(results=results)
 
     def SetStock(self, request: pb.SetStockRequest, context: grpc.ServicerContext) -> pb.StockLevel:
-        level = counts.set_stock(
-            self._store,
-            build_call(request),
-            parse_key(request.name),
-            quantity=request.quantity,
-            expected_quantity=request.expected_quantity if request.HasField("expected_quantity") else None,
-            backorder_shortage=request.backorder_shortage,
-            reason=request.reason,
-            etag=request.etag,
+        key, count = parse_key(request.name), parse_count(request)
+        return build_stock_level(counts.set_stock(self._store, build_call(request), key, **count))
+
+    def BatchSetStock(
+        self, request: pb.BatchSetStockRequest, context: grpc.ServicerContext
+    ) -> pb.BatchSetStockResponse:
+        results = self._change_levels(request, parse_batch_count)
+        return pb.BatchSetStockResponse(results=results)
+
+    def _change_levels(self, request: Any, parse: Callable[[Any], Effect[StockLevel]]) -> list[pb.StockLevelResult]:
+        """Change the levels of a batch and return the message of each result."""
+        parents = (item.name.rpartition("/stockLevels/")[0] for item in request.requests)
+        check_parents(request.parent, parents, field="name")
+        results = change_batch(
+            self._store, request, parse, get_keys=lambda item: [("name", item.name)], resource=StockLevel
         )
-        return build_stock_level(level)
+        return build_results(results, pb.StockLevelResult, field="stock_level", build=build_stock_level)
 
     def CheckAvailability(
         self, request: pb.CheckAvailabilityRequest, context: grpc.ServicerContext

@@ -13,9 +13,11 @@ from storekeep.server.domain.catalog.products import PRODUCTS, MediaLink, Produc
 from storekeep.server.domain.catalog.quantity_rules import QuantityRules
 from storekeep.server.domain.catalog.variants import VARIANTS, Variant
 from storekeep.server.domain.money import Money
+from storekeep.server.domain.standard.batches import Effect
 from storekeep.server.domain.standard.collections import ACTIVE
 from storekeep.server.domain.standard.pages import PageTokens
 from storekeep.server.domain.standard.resources import make_etag, new_id
+from storekeep.server.servicers.batches import build_results, change_batch, check_parents
 from storekeep.server.servicers.calls import (
     build_call,
     build_list_request,
@@ -194,6 +196,50 @@ def sees_drafts() -> bool:
     return has_permission(DRAFT_PERMISSION)
 
 
+def parse_product_creation(request: pb.CreateProductRequest) -> Effect[Product]:
+    """Parse an item of a batch that creates products."""
+    product = parse_product(request.product, request.product_id or new_id(), draft=request.draft)
+    return lambda mutation: PRODUCTS.add(mutation, product)
+
+
+def parse_product_update(request: pb.UpdateProductRequest) -> Effect[Product]:
+    """Parse an item of a batch that updates products.
+
+    Raises: InvalidUpdateMask.
+    """
+    fields = parse_update_mask(request.update_mask, request.product, PRODUCT_FIELDS)
+    product = parse_product(request.product, parse_id(request.product.name))
+    return lambda mutation: PRODUCTS.edit(mutation, product, fields=fields, etag=request.product.etag)
+
+
+def parse_variant_creation(request: pb.CreateVariantRequest) -> Effect[Variant]:
+    """Parse an item of a batch that creates variants.
+
+    Raises: UnknownCurrency, InvalidAmount.
+    """
+    variant = parse_variant(
+        request.variant, product_id=parse_id(request.parent), variant_id=request.variant_id or new_id()
+    )
+    return lambda mutation: VARIANTS.add(mutation, variant)
+
+
+def parse_variant_update(request: pb.UpdateVariantRequest) -> Effect[Variant]:
+    """Parse an item of a batch that updates variants.
+
+    Raises: InvalidUpdateMask, UnknownCurrency, InvalidAmount.
+    """
+    fields = parse_update_mask(request.update_mask, request.variant, VARIANT_FIELDS)
+    product_id, variant_id = parse_key(request.variant.name)
+    variant = parse_variant(request.variant, product_id=product_id, variant_id=variant_id)
+    return lambda mutation: VARIANTS.edit(mutation, variant, fields=fields, etag=request.variant.etag)
+
+
+def get_new_variant_keys(request: pb.CreateVariantRequest) -> list[tuple[str, str]]:
+    """Return the keys of a variant to create: its name, if it has one, and its SKU."""
+    name = f"{request.parent}/variants/{request.variant_id}" if request.variant_id else ""
+    return [("variant_id", name), ("variant.sku", request.variant.sku)]
+
+
 class ProductServicer(products_pb2_grpc.ProductServiceServicer):
     """The RPCs of ProductService; the contract documents each one."""
 
@@ -352,3 +398,54 @@ class ProductServicer(products_pb2_grpc.ProductServiceServicer):
         return pb.SearchProductsResponse(
             products=[build_product(item) for item in page.items], next_page_token=page.next_page_token
         )
+
+    def BatchCreateProducts(
+        self, request: pb.BatchCreateProductsRequest, context: grpc.ServicerContext
+    ) -> pb.BatchCreateProductsResponse:
+        results = change_batch(
+            self._store,
+            request,
+            parse_product_creation,
+            get_keys=lambda item: [("product_id", item.product_id)],
+            resource=Product,
+        )
+        messages = build_results(results, pb.ProductResult, field="product", build=build_product)
+        return pb.BatchCreateProductsResponse(results=messages)
+
+    def BatchUpdateProducts(
+        self, request: pb.BatchUpdateProductsRequest, context: grpc.ServicerContext
+    ) -> pb.BatchUpdateProductsResponse:
+        results = change_batch(
+            self._store,
+            request,
+            parse_product_update,
+            get_keys=lambda item: [("product.name", item.product.name)],
+            resource=Product,
+        )
+        messages = build_results(results, pb.ProductResult, field="product", build=build_product)
+        return pb.BatchUpdateProductsResponse(results=messages)
+
+    def BatchCreateVariants(
+        self, request: pb.BatchCreateVariantsRequest, context: grpc.ServicerContext
+    ) -> pb.BatchCreateVariantsResponse:
+        check_parents(request.parent, (item.parent for item in request.requests), field="parent")
+        results = change_batch(
+            self._store, request, parse_variant_creation, get_keys=get_new_variant_keys, resource=Variant
+        )
+        messages = build_results(results, pb.VariantResult, field="variant", build=build_variant)
+        return pb.BatchCreateVariantsResponse(results=messages)
+
+    def BatchUpdateVariants(
+        self, request: pb.BatchUpdateVariantsRequest, context: grpc.ServicerContext
+    ) -> pb.BatchUpdateVariantsResponse:
+        parents = (item.variant.name.rpartition("/variants/")[0] for item in request.requests)
+        check_parents(request.parent, parents, field="variant.name")
+        results = change_batch(
+            self._store,
+            request,
+            parse_variant_update,
+            get_keys=lambda item: [("variant.name", item.variant.name)],
+            resource=Variant,
+        )
+        messages = build_results(results, pb.VariantResult, field="variant", build=build_variant)
+        return pb.BatchUpdateVariantsResponse(results=messages)

@@ -295,6 +295,8 @@ class Store:
         while self._collected:
             batch, self._collected = self._collected, []
             self._commit_batch(batch)
+            if self._collected and (queued := self._next()) is not None:
+                self._collect(queued)  # a task that writes repeatedly must not delay the queue
 
     def _collect_held(self) -> None:
         for write in self._held.take_expired():

@@ -184,16 +184,23 @@ class Collection(Generic[R]):
         """
 
         def effect(mutation: Mutation) -> R:
-            old = self.find(mutation.tx, self._get_key(new_resource))
-            check_not_deleted(old)
-            check_etag(old, etag)
-            new = _replace_fields(old, **{field: getattr(new_resource, field) for field in fields})
-            if new == old:
-                return old
-            self._check(mutation.tx, new, old)
-            return self.replace(mutation, old, new, action="updated")
+            return self.edit(mutation, new_resource, fields=fields, etag=etag)
 
         return mutate(store, call, effect, self.resource)
+
+    def edit(self, mutation: Mutation, new_resource: R, *, fields: Sequence[str], etag: str) -> R:
+        """Update a resource within a running mutation; see `update`.
+
+        Raises: the errors of `update`.
+        """
+        old = self.find(mutation.tx, self._get_key(new_resource))
+        check_not_deleted(old)
+        check_etag(old, etag)
+        new = _replace_fields(old, **{field: getattr(new_resource, field) for field in fields})
+        if new == old:
+            return old
+        self._check(mutation.tx, new, old)
+        return self.replace(mutation, old, new, action="updated")
 
     def replace(self, mutation: Mutation, old: R, new: R, *, action: str) -> R:
         """Write the next version of a resource, its event and its audit entry.

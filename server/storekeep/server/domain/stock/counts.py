@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from storekeep.server.domain.calls import Call
@@ -18,9 +20,16 @@ from storekeep.server.domain.stock.levels import (
 from storekeep.server.store.engine import Store
 
 
-def set_stock(
-    db: Store,
-    call: Call,
+def set_stock(db: Store, call: Call, key: Key, **count: Any) -> StockLevel:
+    """Set the units on hand to a counted quantity; see `set_level`.
+
+    Raises: the errors of `set_level`.
+    """
+    return mutate(db, call, lambda mutation: set_level(mutation, key, **count), StockLevel)
+
+
+def set_level(
+    mutation: Mutation,
     key: Key,
     *,
     quantity: int,
@@ -29,7 +38,7 @@ def set_stock(
     reason: str = "",
     etag: str = "",
 ) -> StockLevel:
-    """Set the units on hand to a counted quantity. Write nothing if they are equal.
+    """Set the units on hand to a counted quantity within a running mutation. Write nothing if they are equal.
 
     Args:
         expected_quantity: the units on hand that the caller has seen; None to skip the check.
@@ -37,26 +46,22 @@ def set_stock(
 
     Raises: LocationNotFound, ResourceDeleted, SkuNotFound, EtagMismatch, QuantityMismatch, CountBelowCommitted.
     """
-
-    def effect(mutation: Mutation) -> StockLevel:
-        old = find_level_for_update(mutation, key, etag=etag)
-        on_hand = 0 if old is None else old.on_hand
-        if expected_quantity not in (None, on_hand):
-            name = "locations/{}/stockLevels/{}".format(*key)
-            raise QuantityMismatch(name, expected_quantity=expected_quantity or 0, on_hand=on_hand)
-        if old is not None and quantity == on_hand:
-            return old
-        counted = _fit_backorder_limit(old or build_empty_level(key), quantity, backorder_shortage=backorder_shortage)
-        return write_on_hand(mutation, old, counted, quantity_delta=quantity - on_hand, cause=COUNT, reason=reason)
-
-    return mutate(db, call, effect, StockLevel)
+    old = find_level_for_update(mutation, key, etag=etag)
+    on_hand = 0 if old is None else old.on_hand
+    if expected_quantity not in (None, on_hand):
+        name = "locations/{}/stockLevels/{}".format(*key)
+        raise QuantityMismatch(name, expected_quantity=expected_quantity or 0, on_hand=on_hand)
+    if old is not None and quantity == on_hand:
+        return old
+    counted = _fit_backorder_limit(old or build_empty_level(key), quantity, backorder_shortage=backorder_shortage)
+    return write_on_hand(mutation, old, counted, quantity_delta=quantity - on_hand, cause=COUNT, reason=reason)
 
 
 def _fit_backorder_limit(level: StockLevel, quantity: int, *, backorder_shortage: bool) -> StockLevel:
     """Return a level with a counted quantity.
 
     Args:
-        backorder_shortage: see `set_stock`.
+        backorder_shortage: see `set_level`.
 
     Raises: CountBelowCommitted.
     """

@@ -352,22 +352,26 @@ def list_movements(db: Store, request: ListRequest, *, tokens: PageTokens) -> Pa
 # -- changing levels
 
 
-def adjust_stock(
-    db: Store, call: Call, key: Key, *, quantity_delta: int, cause: str = ADJUST, reason: str = "", etag: str = ""
+def adjust_stock(db: Store, call: Call, key: Key, **adjustment: Any) -> StockLevel:
+    """Add or subtract units on hand; see `adjust_level`.
+
+    Raises: the errors of `adjust_level`.
+    """
+    return mutate(db, call, lambda mutation: adjust_level(mutation, key, **adjustment), StockLevel)
+
+
+def adjust_level(
+    mutation: Mutation, key: Key, *, quantity_delta: int, cause: str = ADJUST, reason: str = "", etag: str = ""
 ) -> StockLevel:
-    """Add or subtract units on hand.
+    """Add or subtract units on hand within a running mutation.
 
     Args:
         quantity_delta: units to add; negative to subtract.
 
     Raises: LocationNotFound, ResourceDeleted, SkuNotFound, EtagMismatch, OutOfStock, InvalidAmount.
     """
-
-    def effect(mutation: Mutation) -> StockLevel:
-        old = find_level_for_update(mutation, key, etag=etag)
-        return _change_on_hand(mutation, old, key, quantity_delta=quantity_delta, cause=cause, reason=reason)
-
-    return mutate(db, call, effect, StockLevel)
+    old = find_level_for_update(mutation, key, etag=etag)
+    return _change_on_hand(mutation, old, key, quantity_delta=quantity_delta, cause=cause, reason=reason)
 
 
 def find_level_for_update(mutation: Mutation, key: Key, *, etag: str) -> StockLevel | None:

@@ -103,3 +103,8 @@ def _make_binder(parameters: Sequence[Any] | None) -> Bind:
     if len(parameters) > 1 and all(isinstance(p, Parameter) for p in parameters):
         return operator.itemgetter(*(p.name for p in parameters))
     return lambda values: [values[p.name] if isinstance(p, Parameter) else p for p in parameters]
+
+
+SET_SAVEPOINT = Statement("SAVEPOINT item")
+ROLL_BACK_TO_SAVEPOINT = Statement("ROLLBACK TO SAVEPOINT item")
+RELEASE_SAVEPOINT = Statement("RELEASE SAVEPOINT item")
