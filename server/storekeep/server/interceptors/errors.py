@@ -25,7 +25,7 @@ from storekeep.server.transport.rpc import DETAILS_KEY, Method, Rpc
 RETRY_AFTER_MS = 1_000
 """Default retry delay of retryable errors."""
 PUSHBACK_KEY = "grpc-retry-pushback-ms"
-"""Trailing metadata key that the retry policies of gRPC obey (gRFC A6): the delay, or a negative number for no retry."""
+"""Trailing metadata key that the retry policies of gRPC obey (gRFC A6): the delay, or -1 for no retry."""
 TEXT_BYTES_MAX = 500
 """Maximum length of a status text. It is sent in the trailing metadata, where a byte may be encoded as three, and
 HTTP/2 peers commonly reject header lists larger than 8 KiB."""
