@@ -142,8 +142,10 @@ def test_clients_of_other_languages_retry_as_told(make_server: MakeServer):
         assert int(trailers["grpc-retry-pushback-ms"]) == pytest.approx((refusal.retry_after_s or 0) * 1000, abs=1)
         for _ in range(4):
             retried.GetJwks(auth_pb2.GetJwksRequest(), timeout=60)
-        too_large = auth_pb2.GetRoleRequest(name="x" * 1_500_000)
-        refusal, trailers = call_limited(lambda: retried.GetRole(too_large, timeout=60))
+        too_large = auth_pb2.IssueTokenRequest(api_key="x" * 1_500_000)
+        while refusal.reason == "RATE_LIMITED":
+            time.sleep(refusal.retry_after_s or 0)
+            refusal, trailers = call_limited(lambda: plain.IssueToken(too_large, timeout=60))
     assert (refusal.reason, trailers["grpc-retry-pushback-ms"]) == ("MESSAGE_TOO_LARGE", "-1")
 
 
