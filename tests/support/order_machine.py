@@ -32,6 +32,18 @@ from storekeep.server.domain.stock.reservations import NewReservation, Reservati
 from storekeep.server.store.opening import open_store
 from storekeep.server.wiring.expirers import EXPIRERS
 from tests.support.databases import Database, Session
+from tests.support.order_inputs import (
+    PRICES,
+    PRIORITIES,
+    any_location,
+    few_lines,
+    few_texts,
+    line_units,
+    locations,
+    recent,
+    skus,
+    wanted_lines,
+)
 from tests.support.order_model import Model
 from tests.support.outcomes import convert_error, get_outcome
 from tests.support.placing import CALL, NUMBERS
@@ -39,8 +51,6 @@ from tests.support.stock_model import Movement
 
 SECOND = 1_000_000
 START_US = 1_800_000_000 * SECOND
-PRIORITIES = {"main": 0, "north": 0, "depot": 5}
-PRICES = {"MUG-MOSS": 1_450, "TIN-RED": 990, "STRAINER": 690}
 STOCK = {("main", "MUG-MOSS"): 6, ("north", "MUG-MOSS"): 4, ("depot", "MUG-MOSS"): 5, ("north", "STRAINER"): 9}
 COUNTED = ("STRAINER", "TIN-RED")
 LEFT = 3
@@ -48,17 +58,6 @@ LEFT = 3
 CUSTOMER = "ada-marsh"
 TTLS_S = (1, 30, 60)
 ENDED = ("COMPLETED", "CANCELLED", "EXPIRED", "RELEASED", "COMMITTED", "DELIVERED", "RESTOCKED")
-
-skus = st.sampled_from(sorted(PRICES))
-locations = st.sampled_from(sorted(PRIORITIES))
-any_location = st.sampled_from(["", "", "", *sorted(PRIORITIES)])
-wanted_lines = st.lists(st.tuples(skus, st.integers(1, 5)), min_size=1, max_size=4)
-few_lines = st.lists(st.tuples(skus, st.integers(1, 3)), min_size=1, max_size=2)
-few_texts = st.sampled_from(["", "a", "b"])
-recent = st.integers(0, 4)
-"""Index of an existing resource, from the newest that has not ended; 4 for the newest of all."""
-line_units = st.dictionaries(st.integers(1, 3), st.integers(0, 4), max_size=2)
-"""Units by line number; 0 for all units of the line."""
 
 
 def prepare(database: Database) -> None:
@@ -244,7 +243,7 @@ class OrderLife(RuleBasedStateMachine):
         changes = ReservationChanges(tuple(lines), location, ttl_us=ttl_s * SECOND)
         self.play(
             "update reservation",
-            lambda: self.model.update(key, lines, location, ttl_s * SECOND),
+            lambda: self.model.update_reservation(key, lines, location, ttl_s * SECOND),
             lambda: reservations.update_reservation(self.store, CALL, self.ids[key], changes, etag=etag),
         )
 
@@ -390,7 +389,7 @@ class OrderLife(RuleBasedStateMachine):
         new = changes | ({"shipping": Money("EUR", changes["shipping"])} if "shipping" in changes else {})
         self.play(
             "update",
-            lambda: self.model.update(key, changes),
+            lambda: self.model.update_order(key, changes),
             lambda: update_order(self.store, CALL, self.ids[key], new, etag=etag),
         )
 

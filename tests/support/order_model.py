@@ -215,7 +215,7 @@ class Model(StockModel):
         self.orders[key].held = False
         self._record_change(key, "resumed")
 
-    def update(self, key: str, changes: dict[str, Any]) -> None:
+    def update_order(self, key: str, changes: dict[str, Any]) -> None:
         order, state = self.orders[key], self.state_of_order(key)
         due = self.is_due(order)
         current = {"shipping": 0 if due else order.shipping, "phone": order.phone, "note": order.note}

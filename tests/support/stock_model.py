@@ -278,7 +278,7 @@ class StockModel:
         for other, reservation in self.reservations.items() if unique else ():
             if reservation.unique == unique and reservation.state == "ACTIVE":
                 if not self.is_due(reservation):
-                    self.update(other, lines, location, ttl_us)
+                    self.update_reservation(other, lines, location, ttl_us)
                     return other
                 self._release(other, "EXPIRED")
         parts = self.promise(dict(enumerate(lines, start=1)), location)
@@ -290,7 +290,7 @@ class StockModel:
         self.events.append(("reservation.created", key))
         return key
 
-    def update(self, key: str, lines: Sequence[tuple[str, int]], location: str, ttl_us: int) -> None:
+    def update_reservation(self, key: str, lines: Sequence[tuple[str, int]], location: str, ttl_us: int) -> None:
         """Replace the lines and the expiry time. Units that are still needed stay where they are."""
         reservation = self.active(key, "ACTIVE")
         before = {(number, sku, place): units for number, sku, place, units in reservation.parts}

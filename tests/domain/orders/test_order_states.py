@@ -289,7 +289,7 @@ def test_update_of_an_order_past_its_expiry_writes_the_expiry_first(desk: Desk):
     updated = update_order(desk.store, CALL, order.id, {"labels": {"lost": "yes"}}, etag="v1")
     assert (updated.state, updated.version, updated.labels) == ("EXPIRED", 3, {"lost": "yes"})
     assert desk.get(order) == updated
-    history = list_order_history(desk.store, order.id, page_size=9, page_token="", tokens=TOKENS).items
+    history = list_order_history(desk.store, ListRequest(parent=order.name), tokens=TOKENS).items
     assert [change.actor for change in history[1:]] == ["system/expiry", CALL.caller.subject]
     assert get_level(desk.store, ("main", "MUG-BLUE")).allocated == 0
     assert desk.broken() == []
@@ -460,7 +460,7 @@ def test_expired_orders_are_listed_as_such(desk: Desk):
 
 def test_expiry_is_listed_in_the_history(desk: Desk):
     order = make_expired(desk)
-    history = list_order_history(desk.store, order.id, page_size=9, page_token="", tokens=TOKENS).items
+    history = list_order_history(desk.store, ListRequest(parent=order.name), tokens=TOKENS).items
     last = history[-1]
     assert (last.method, last.actor, last.from_state, last.to_state) == (
         "ExpirePromises",
