@@ -12,7 +12,8 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
 from docs.pages.markdown import code, head, table
-from storekeep.server.config import FILE_VARIABLE, PREFIX, Settings
+from storekeep.server.config import Settings
+from storekeep.server.runtime.setting_names import FILE_VARIABLE, PREFIX
 
 TYPE_WORDS: dict[type, str] = {
     bool: "true or false",

@@ -61,6 +61,8 @@ def place_orders(server: ServerProcess, stop: threading.Event) -> None:
 def test_backup_under_load_is_consistent_and_can_be_served(make_server: MakeServer, tmp_path):
     server = make_server("--sample")
     copy = tmp_path / "copy.db"
+    with Storekeep(server.address, api_key=server.admin_key) as client:
+        client.orders.place(customer="customers/jonas-lind", lines=[("STRAINER", 1)], currency_code="EUR")
     stop = threading.Event()
     callers = [threading.Thread(target=place_orders, args=(server, stop)) for _ in range(3)]
     for caller in callers:

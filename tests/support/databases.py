@@ -64,12 +64,12 @@ class Database(Protocol):
 
 
 def new_database(engine: str, folder: Path, *, migrated: bool = True) -> Database:
-    """Create a database; SQLite puts it in the folder."""
+    """Create a database; SQLite puts it in the folder, unless there is one, such as a restored one."""
     if engine == "postgresql":
         server = postgres.get_run_postgres()
         return PostgresDatabase(server, server.create(migrated=migrated))
     database = SqliteDatabase(folder / "storekeep.db")
-    if migrated:
+    if migrated and not database.path.exists():
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         shutil.copy(_make_sqlite_template(), database.path)
     return database

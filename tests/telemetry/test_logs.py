@@ -215,6 +215,29 @@ def test_log_file_is_added_to(make_server: MakeServer, tmp_path):
     assert messages == ["audit log signed", *["listening", "draining", "stopped"] * 2]
 
 
+@pytest.mark.engine("sqlite", reason="lines are written alike whatever is served")
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_log_file_that_logrotate_moved_is_begun_anew_at_sighup(make_server: MakeServer, tmp_path, workers: str):
+    file = tmp_path / "storekeep.log"
+    server = make_server(log_file=str(file), workers=workers)
+    await_text(file, "listening")
+    moved = file.rename(tmp_path / "storekeep.log.1")
+    server.process.send_signal(signal.SIGHUP)
+    text = "settings wait for a restart" if workers == "1" else "settings reloaded"
+    await_text(file, text)
+    server.stop()
+    end = '"stopped"' if workers == "1" else '"stopping"'
+    assert (text in moved.read_text(), end in moved.read_text()) == (False, False)
+    assert end in file.read_text()
+
+
+def await_text(file: Path, text: str) -> None:
+    give_up_s = time.monotonic() + 60
+    while not (file.exists() and text in file.read_text()):
+        assert time.monotonic() < give_up_s, text
+        time.sleep(0.02)
+
+
 @pytest.mark.parametrize(
     ("then", "told"),
     [

@@ -17,6 +17,7 @@ from grpc_health.v1 import health_pb2_grpc  # type: ignore[import-untyped, unuse
 from storekeep.server.config import Settings
 from storekeep.server.domain.access.api_keys import parse_lookup_id
 from storekeep.server.domain.access.tokens import purge_expired
+from storekeep.server.domain.keys.keyrings import Keyring
 from storekeep.server.domain.orders.numbers import OrderNumbers
 from storekeep.server.domain.orders.placing import PlacingRules
 from storekeep.server.domain.standard.pages import PageTokens
@@ -33,6 +34,7 @@ from storekeep.server.interceptors.rate_limits import Rate, RateLimits, parse_ra
 from storekeep.server.interceptors.read_masks import apply_read_masks
 from storekeep.server.interceptors.request_log import request_log
 from storekeep.server.interceptors.validation import validate_requests
+from storekeep.server.jobs.backups import BackupJob, BackupPlan, measure_backups
 from storekeep.server.jobs.periodic import (
     CheckpointJob,
     ExpiryJob,
@@ -53,7 +55,7 @@ from storekeep.server.store.errors import Overloaded
 from storekeep.server.store.opening import get_leader_file, open_store
 from storekeep.server.store.sql.transactions import Transaction
 from storekeep.server.store.urls import parse_sqlite_path
-from storekeep.server.telemetry.counts import CallCounts, Counts, add_counts
+from storekeep.server.telemetry.counts import CallCounts, add_counts
 from storekeep.server.telemetry.logs import Logs
 from storekeep.server.telemetry.status import Report
 from storekeep.server.transport.channels import make_channel_options, make_receive_limits
@@ -73,6 +75,7 @@ from storekeep.server.transport.tls import RevokedCertificates, load_tls_credent
 from storekeep.server.transport.unary import Route
 from storekeep.server.wiring.access import install, make_access, make_keyring
 from storekeep.server.wiring.expirers import wire_expirers
+from storekeep.server.wiring.measures import count_store, measure_store
 
 HEALTH_PATHS = frozenset({f"/{HEALTH_SERVICE}/Check", f"/{HEALTH_SERVICE}/List"})
 NOT_BOUND = "gRPC cannot bind it; check its directory and permissions"
@@ -117,7 +120,10 @@ class App:
         self._election = LeaderElection(leader_file, worker=worker) if worker and leader_file else None
         self._counts = CallCounts()
         self._polling = Polling(make_receive_limits(settings), fast_path=settings.grpc_fast_path == "auto")
-        self._write_admission = self._make_admission(WRITES, length_max=settings.write_queue_max)
+        self._queues: dict[str, AdmissionController] = {}
+        self._write_admission = self._queues["write"] = self._make_admission(
+            WRITES, length_max=settings.write_queue_max
+        )
         self._credentials = load_tls_credentials(settings)
         keyring = make_keyring(settings)
         self.contract = read_contract()
@@ -157,7 +163,8 @@ class App:
             interval_s=settings.health_interval_s,
             timeout_s=settings.health_timeout_s,
         )
-        self._jobs = self._make_jobs()
+        self._backups = self._make_backup_job(keyring)
+        self._jobs = self._make_jobs() + (() if self._backups is None else (self._backups,))
         self._server = self._make_server(logs)
 
     def _make_jobs(self) -> tuple[PeriodicJob, ...]:
@@ -177,6 +184,24 @@ class App:
                 entries=settings.audit_checkpoint_entries,
                 interval_s=settings.audit_checkpoint_interval_s,
             ),
+        )
+
+    def _make_backup_job(self, keyring: Keyring) -> BackupJob | None:
+        """Return the job of scheduled backups; None if there are none."""
+        settings = self._settings
+        database = parse_sqlite_path(settings.database)
+        if database is None or not (settings.backup_interval_s or settings.backup_time):
+            return None
+        return BackupJob(
+            BackupPlan(
+                database=str(database),
+                folder=str(settings.backups_dir),
+                interval_s=settings.backup_interval_s,
+                time_of_day=settings.backup_time,
+                keep=settings.backup_keep,
+                keep_days=settings.backup_keep_days,
+            ),
+            list_secrets=keyring.list_secrets,
         )
 
     def _make_admission(self, law: ControlledDelay, *, length_max: int) -> AdmissionController:
@@ -270,8 +295,8 @@ class App:
     def _make_read_executor(self) -> CallExecutor:
         """Return the executor of reads: threads for SQLite, one thread with a cooperative scheduler for PostgreSQL."""
         settings = self._settings
-        admission = self._make_admission(READS, length_max=settings.read_queue_max)
-        large_admission = AdmissionController(
+        admission = self._queues["read"] = self._make_admission(READS, length_max=settings.read_queue_max)
+        large_admission = self._queues["large read"] = AdmissionController(
             LARGE_READS, length_max=settings.read_queue_max, wait_max_s=LARGE_READ_WAIT_MAX_S
         )
         large = CallPool(LARGE_READ_THREADS, name="large-read", admission=large_admission)
@@ -415,13 +440,17 @@ class App:
 
     def report(self) -> Report:
         """Return the state and the counts of this process."""
-        stored = Counts(commits=self.store.commits, writes=self.store.writes)
-        counts = add_counts([self._counts.counts(), stored])
+        backups = None if self._backups is None else self._backups.count_backups()
+        stored = count_store(self.store, self._queues, backup_failures=0 if backups is None else backups.failures)
+        gauges = list(measure_store(self.store, self._queues))
+        if backups is not None and self.serves_writes:
+            gauges += measure_backups(backups)
         return Report(
             self._health.state,
             serves_writes=self.serves_writes,
             queued=self.store.queued,
-            counts=counts,
+            counts=add_counts([self._counts.counts(), stored]),
+            gauges=tuple(gauges),
             log_bytes=self.store.driver.measure_log(),
         )
 

@@ -1,7 +1,7 @@
-"""The `storekeep-server` command: serves, migrates, backs up, restores and verifies a database.
+"""The `storekeep-server` command: serves, migrates, backs up, restores, verifies and examines.
 
 Every error is one line on standard error. Exit codes: 0 success; 1 failure, or a check that found a problem;
-2 usage error or invalid settings. `__main__` adds those of signals.
+2 usage error or invalid settings; 3 warnings of `doctor`. `__main__` adds those of signals.
 """
 
 from __future__ import annotations
@@ -24,11 +24,14 @@ from storekeep.server.domain.audit.checkpoints import InvalidCheckpoint, sign_he
 from storekeep.server.domain.audit.checkpoints import find_latest_checkpoint as latest_checkpoint
 from storekeep.server.domain.audit.checkpoints import format_checkpoint as write_checkpoint
 from storekeep.server.domain.audit.checkpoints import parse_checkpoint as read_checkpoint
+from storekeep.server.domain.integrity.copies import verify_copy
 from storekeep.server.domain.integrity.search_documents import rebuild_documents
 from storekeep.server.domain.integrity.verification import verify
 from storekeep.server.domain.keys.audit_chain import AuditChain
 from storekeep.server.process.addresses import check_addresses
 from storekeep.server.process.console import print_admin_key_path, print_line, replace_unprintable, write_admin_key
+from storekeep.server.process.doctor.examinations import examine, report_invalid_settings
+from storekeep.server.process.doctor.findings import EXIT_CODES, Finding, find_worst, format_json, format_text
 from storekeep.server.process.healthcheck import SERVING, probe_address, probe_server, probe_workers
 from storekeep.server.process.inspections import inspect
 from storekeep.server.process.obstacles import find_obstacles
@@ -99,6 +102,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
     try:
         return COMMANDS[args.command].run(load_settings(arguments=settings), args)
     except InvalidSettings as error:
+        if args.command == "doctor":
+            return _print_findings(report_invalid_settings(error.problems), args)
         for problem in error.problems:
             print_error(problem)
         return USAGE_ERROR
@@ -146,11 +151,20 @@ def run_backup(loaded: LoadedSettings, args: argparse.Namespace) -> int:
 def run_restore(loaded: LoadedSettings, args: argparse.Namespace) -> int:
     """Replace the SQLite database by a backup."""
     path = _require_sqlite_path(loaded.settings, advice=LOAD_ADVICE)
-    previous = restore(Path(args.file), database=path)
+    chain = _read_audit_chain(loaded.settings)
+    is_verified = False
+
+    def verify_new(new: Path) -> None:
+        nonlocal is_verified
+        is_verified = not args.unverified and verify_copy(new, chain)
+
+    previous = restore(Path(args.file), database=path, verify=verify_new)
     print_line(f"Restored {path} from {args.file}." + (f" The previous database is {previous}." if previous else ""))
     pending = list_pending_migrations(loaded.settings.database)
     if pending:
         print_line(f"Pending migrations: {', '.join(pending)}; run: storekeep-server migrate")
+    if not is_verified:
+        print_line("The backup was not verified; run: storekeep-server verify")
     return DONE
 
 
@@ -289,6 +303,17 @@ def run_config(loaded: LoadedSettings, args: argparse.Namespace) -> int:
     return FAILED if obstacles or (findings and args.strict) else DONE
 
 
+def run_doctor(loaded: LoadedSettings, args: argparse.Namespace) -> int:
+    """Examine the installation and print what is wrong, why it matters and what to do."""
+    return _print_findings(examine(loaded), args)
+
+
+def _print_findings(findings: list[Finding], args: argparse.Namespace) -> int:
+    for line in [format_json(findings)] if args.json else format_text(findings):
+        print_line(line)
+    return EXIT_CODES[find_worst(findings)]
+
+
 COMMANDS: dict[str, Command] = {
     "serve": Command(
         "Serve gRPC. SIGTERM or Ctrl-C shuts down gracefully, a second one at once. SIGHUP reloads the settings.",
@@ -315,10 +340,13 @@ COMMANDS: dict[str, Command] = {
         (Argument("file", "path of the new backup; must not exist", "FILE"),),
     ),
     "restore": Command(
-        "Replace a SQLite database by a backup. The previous database is kept beside it. Stop the server first.",
+        "Replace a SQLite database by a backup that `verify` accepts, keeping the previous one. Stop the server first.",
         "storekeep-server restore monday.db",
         run_restore,
-        (Argument("file", "path of a backup made by `backup`", "FILE"),),
+        (
+            Argument("file", "path of a backup made by `backup`, or of a scheduled one", "FILE"),
+            Argument("--unverified", "restore it although a check of `verify` fails, if there is no other"),
+        ),
     ),
     "verify": Command(
         "Check the integrity of the database and every invariant, including the audit log.",
@@ -372,6 +400,12 @@ COMMANDS: dict[str, Command] = {
             Argument("--service", "full name of a service, or `liveness` (default: the server as a whole)", "NAME"),
             Argument("--each-worker", "also check each worker on this host"),
         ),
+    ),
+    "doctor": Command(
+        "Examine the installation: what is wrong, why it matters, what to do. Exit code 1 for errors, 3 for warnings.",
+        "storekeep-server doctor --json",
+        run_doctor,
+        (Argument("--json", "print one JSON object for programs"),),
     ),
     "config": Command(
         "Print the effective settings with their origins, or check the settings and their files for weaknesses.",

@@ -13,13 +13,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from storekeep.server.runtime.ports import is_host_and_port, is_loopback
 from storekeep.server.runtime.secret_strength import BYTES_MIN, is_weak
+from storekeep.server.runtime.setting_names import FILE_VARIABLE, OTHER_VARIABLES, PREFIX
+from storekeep.server.runtime.setting_types import Bytes, Count, DayTime, Interval, Rates, Seconds, Words, Workers
 from storekeep.server.runtime.settings_files import SettingsFile, UnreadableSettings, read_settings_file
-from storekeep.server.runtime.settings_problems import ORDER_NUMBERS, RATES, describe_problem
+from storekeep.server.runtime.settings_problems import ORDER_NUMBERS, describe_problem
 from storekeep.server.store.limits import Limits, ReplicaSet
 from storekeep.server.store.urls import (
     find_replica_url_problem,
@@ -29,52 +31,15 @@ from storekeep.server.store.urls import (
     parse_sqlite_path,
 )
 
-PREFIX = "STOREKEEP_"
-FILE_VARIABLE = "STOREKEEP_CONFIG_FILE"
-"""Path of the settings file: TOML if it ends in `.toml`, otherwise lines of `STOREKEEP_NAME=value`."""
-OTHER_VARIABLES = frozenset(
-    {
-        FILE_VARIABLE,
-        "STOREKEEP_ADDRESS",
-        "STOREKEEP_API_KEY",
-        "STOREKEEP_CLI_CA_FILE",
-        "STOREKEEP_CLI_CERT_FILE",
-        "STOREKEEP_CLI_KEY_FILE",
-        "STOREKEEP_DEBUG",
-        "STOREKEEP_HTTP_LISTEN",
-        "STOREKEEP_LOGIN_FILE",
-        "STOREKEEP_REAL_DATA",
-    }
-)
-"""Variables of the client, the command line, the gateway and the tests."""
 SECRETS = frozenset(
     {"STOREKEEP_SECRET", "STOREKEEP_SECRET_PREVIOUS", "STOREKEEP_DATABASE_URL", "STOREKEEP_DATABASE_REPLICA_URLS"}
 )
 """Variables whose values no message repeats. A URL may contain a password."""
 UNIX = ("unix:", "unix-abstract:")
 """Prefixes of the address of a Unix socket."""
+BACKUP_INTERVAL_MIN_S = 60
 NON_FILE_ORIGINS = frozenset({"command line", "environment", "default"})
 """Origins of a setting other than a settings file."""
-WORKERS_MAX = 256
-
-Count = Annotated[int, Field(ge=1, le=1_000_000)]
-Seconds = Annotated[float, Field(ge=0, le=86_400 * 365)]
-Interval = Annotated[float, Field(gt=0, le=86_400)]
-Bytes = Annotated[int, Field(ge=1024, le=64 * 1024 * 1024)]
-
-
-def _resolve_auto(value: Any) -> Any:
-    return len(os.sched_getaffinity(0)) if value == "auto" else value
-
-
-def _split_words(value: Any) -> Any:
-    """Split a list that one variable holds, separated by spaces."""
-    return tuple(value.split()) if isinstance(value, str) else value
-
-
-Rates = Annotated[str, Field(pattern=RATES)]
-"""Calls per second by class of methods, such as `public=100 write=50`."""
-Words = Annotated[tuple[str, ...], BeforeValidator(_split_words)]
 
 
 class InvalidSettings(Exception):
@@ -169,7 +134,7 @@ class Settings(BaseSettings):
     ping_interval_min_s: Interval = 10.0
     """Disconnect clients that send keepalive pings at a shorter interval than this, in seconds. gRPC's default of 300 s
     is too long for load balancers that close connections after 60 idle seconds."""
-    workers: Annotated[int, Field(ge=1, le=WORKERS_MAX), BeforeValidator(_resolve_auto)] = 1
+    workers: Workers = 1
     """Number of worker processes, which share one port and are each pinned to a core; `auto`: one for each core that
     the server may use. With more than one, a supervisor process starts and replaces them. The default is 1 because only
     one worker writes to SQLite."""
@@ -336,6 +301,21 @@ class Settings(BaseSettings):
     """Maximum time in seconds between signatures of the head of the audit log while there are new entries. With
     checkpoints kept elsewhere, at most this much of the log can be truncated undetected."""
 
+    # -- backups of SQLite
+
+    backup_interval_s: Seconds = 0.0
+    """Back up the SQLite database this many seconds after the last backup, at least 60. 0: not by interval."""
+    backup_time: DayTime = ""
+    """Back up the SQLite database every day at this time in UTC, such as `03:30`. Empty: not by time of day. A backup
+    that was missed because no server ran is made up for at the next start."""
+    backup_dir: Path | None = None
+    """Write scheduled backups into this directory, best on another disk. Empty: `backups` in the data directory."""
+    backup_keep: Count = 14
+    """Number of scheduled backups to keep; older ones are deleted after a new one was verified. The default is two
+    weeks of daily backups."""
+    backup_keep_days: Annotated[float, Field(ge=0, le=3650)] = 0.0
+    """Also delete scheduled backups older than this many days, but never the newest one. 0: only by number."""
+
     # -- logs, metrics and health
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
@@ -387,6 +367,11 @@ class Settings(BaseSettings):
     def database_replicas(self) -> ReplicaSet:
         """Return the replicas of the database."""
         return ReplicaSet(*(getattr(self, f"database_replica_{field.name}") for field in fields(ReplicaSet)))
+
+    @property
+    def backups_dir(self) -> Path:
+        """Return the directory of scheduled backups."""
+        return self.backup_dir or self.data_dir / "backups"
 
     @property
     def workers_dir(self) -> Path:
@@ -525,6 +510,16 @@ def _find_contradictions(settings: Settings) -> Iterator[str]:
     yield from _check_listen(settings)
     yield from _check_workers(settings)
     yield from _check_metrics(settings)
+    yield from _check_backups(settings)
+
+
+def _check_backups(settings: Settings) -> Iterator[str]:
+    if settings.backup_interval_s and settings.backup_time:
+        yield "STOREKEEP_BACKUP_INTERVAL_S and STOREKEEP_BACKUP_TIME exclude each other; set one"
+    if 0 < settings.backup_interval_s < BACKUP_INTERVAL_MIN_S:
+        yield f"STOREKEEP_BACKUP_INTERVAL_S: must be at least {BACKUP_INTERVAL_MIN_S} seconds, or 0"
+    if (settings.backup_interval_s or settings.backup_time) and parse_sqlite_path(settings.database) is None:
+        yield "STOREKEEP_BACKUP_INTERVAL_S, STOREKEEP_BACKUP_TIME: only for SQLite; schedule pg_dump or pg_basebackup"
 
 
 def _check_workers(settings: Settings) -> Iterator[str]:

@@ -36,14 +36,15 @@ def inspect(loaded: LoadedSettings) -> list[str]:
     """Return every finding, the most severe first."""
     settings = loaded.settings
     return [
-        *_inspect_listeners(settings),
-        *_inspect_files(loaded),
-        *_inspect_certificates(settings),
-        *_inspect_admin_key(settings),
+        *inspect_listeners(settings),
+        *inspect_files(loaded),
+        *inspect_certificates(settings),
+        *inspect_admin_key(settings),
     ]
 
 
-def _inspect_listeners(settings: Settings) -> Iterator[str]:
+def inspect_listeners(settings: Settings) -> Iterator[str]:
+    """Yield a finding for each listener that is open to more than it should be."""
     unix = settings.listen.startswith("unix")
     if not (settings.uses_tls or unix or is_loopback(settings.listen)):
         yield f"STOREKEEP_LISTEN: {settings.listen} is plaintext; only a proxy that terminates TLS should reach it"
@@ -51,7 +52,8 @@ def _inspect_listeners(settings: Settings) -> Iterator[str]:
         yield f"STOREKEEP_METRICS_LISTEN: {settings.metrics_listen} is open; only your monitoring should reach it"
 
 
-def _inspect_files(loaded: LoadedSettings) -> Iterator[str]:
+def inspect_files(loaded: LoadedSettings) -> Iterator[str]:
+    """Yield a finding for each private file that others can use or own."""
     for path in _find_private_files(loaded):
         try:
             exposure = find_exposure(path)
@@ -82,7 +84,8 @@ def _find_private_files(loaded: LoadedSettings) -> list[Path]:
     return list(dict.fromkeys(private))
 
 
-def _inspect_certificates(settings: Settings) -> Iterator[str]:
+def inspect_certificates(settings: Settings) -> Iterator[str]:
+    """Yield a finding for each certificate that clients reject, now or soon."""
     for name in ("tls_certificate_file", "tls_client_ca_file"):
         path: Path | None = getattr(settings, name)
         if path is None:
@@ -108,7 +111,7 @@ def _inspect_lifetime(path: Path, certificate: x509.Certificate) -> Iterator[str
         yield f"{path}: {subject} is not valid before {certificate.not_valid_before_utc:%Y-%m-%d %H:%M:%SZ}"
 
 
-def _inspect_admin_key(settings: Settings) -> Iterator[str]:
+def inspect_admin_key(settings: Settings) -> Iterator[str]:
     """Yield a finding if `admin.key` still exists although another administrator has a key."""
     path = settings.data_dir / ADMIN_KEY_FILE
     if not path.is_file():

@@ -60,7 +60,7 @@ def serve(loaded: LoadedSettings, *, sample: bool = False, address_file: Path | 
             stop = stop_on_signals(logs)
             settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
             warn_about_open_data_dir(settings)
-            _reload_on_signal(loaded, stop)
+            _reload_on_signal(loaded, stop, logs)
             app = App(settings, logs=logs)
             freeze_gc()
             try:
@@ -91,13 +91,14 @@ def _read_status(app: App) -> ServerStatus:
     return ServerStatus((WorkerStatus(number=0, process_id=os.getpid(), state=report.state, report=report),))
 
 
-def _reload_on_signal(loaded: LoadedSettings, stop: threading.Event) -> None:
-    """On SIGHUP, log which settings a restart would change: a single process cannot replace itself."""
+def _reload_on_signal(loaded: LoadedSettings, stop: threading.Event, logs: Logs) -> None:
+    """On SIGHUP, reopen the log file and log what a restart would change: one process cannot replace itself."""
 
     def on_signal(_number: int, _frame: object) -> None:
         if is_terminal_closed():
             stop.set()
             return
+        logs.reopen()
         new = reload_settings(loaded)
         if new is not None:
             changed = changed_settings(loaded.settings, new.settings)

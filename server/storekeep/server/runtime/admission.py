@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from storekeep.server.runtime.histograms import WAIT_BOUNDS_S, Histogram
+
 
 @dataclass(frozen=True, kw_only=True)
 class ControlledDelay:
@@ -81,6 +83,8 @@ class AdmissionController:
 
     Attributes:
         length_max: as given.
+        rejected: number of calls that were not admitted, or that waited too long.
+        waits: how long calls waited, in seconds.
         is_overloaded: whether only calls with a short predicted wait are admitted.
     """
 
@@ -103,6 +107,8 @@ class AdmissionController:
         "_wait_s",
         "is_overloaded",
         "length_max",
+        "rejected",
+        "waits",
     )
 
     def __init__(
@@ -110,6 +116,8 @@ class AdmissionController:
     ) -> None:
         self.length_max = length_max
         self.is_overloaded = False
+        self.rejected = 0
+        self.waits = Histogram(WAIT_BOUNDS_S)
         self._law = law
         self._wait_max_s = wait_max_s
         self._overloaded_wait_max_s = min(law.overloaded_wait_max_s, wait_max_s)
@@ -134,6 +142,7 @@ class AdmissionController:
         """
         now_s = time.monotonic()
         self._wait_s = wait_s = now_s - queued_s
+        self.waits.add(wait_s)
         left_at_s, self._left_at_s = self._left_at_s, now_s
         if not self.is_overloaded:
             arrived_s = queued_s - self._lag_s()
@@ -146,10 +155,17 @@ class AdmissionController:
             if now_s - self._long_since_s <= self._law.interval_s:
                 return False
             self._begin_overload(now_s)
-        return wait_s > self._law.slough_factor * self._overloaded_wait_max_s
+        is_late = wait_s > self._law.slough_factor * self._overloaded_wait_max_s
+        self.rejected += is_late
+        return is_late
 
     def admits(self, length: int) -> bool:
         """Return whether a queue of this length admits another call."""
+        admits = self._admits(length)
+        self.rejected += not admits
+        return admits
+
+    def _admits(self, length: int) -> bool:
         if length >= self.length_max:
             return False
         if self.is_overloaded:

@@ -10,7 +10,7 @@ import contextlib
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import apsw
@@ -56,8 +56,11 @@ def back_up(database: Path, *, to: Path) -> int:
     return to.stat().st_size
 
 
-def restore(copy: Path, *, database: Path) -> Path | None:
+def restore(copy: Path, *, database: Path, verify: Callable[[Path], None] = lambda _path: None) -> Path | None:
     """Replace the database with a backup.
+
+    Args:
+        verify: checks the copy before it takes the place of the database, and raises to refuse it.
 
     Returns: the new path of the previous database; None if there was none.
 
@@ -71,6 +74,8 @@ def restore(copy: Path, *, database: Path) -> Path | None:
                 shutil.copyfile(copy, new)
                 _check(new, name=copy)
                 _check_schema(new)
+                verify(new)
+                make_single_file(new)
                 sync(new)  # before the previous database is renamed
                 previous = _link_previous(database)
             finally:
@@ -84,10 +89,15 @@ def _copy(database: Path, new: Path) -> None:
 
     It uses SQLite's backup API in a single step, because a write between two steps restarts the copy.
     """
-    with _open(database) as source, _open(new) as target:
-        with target.backup("main", source, "main") as copying:
-            copying.step()
-        target.execute("PRAGMA journal_mode = DELETE")
+    with _open(database) as source, _open(new) as target, target.backup("main", source, "main") as copying:
+        copying.step()
+    make_single_file(new)
+
+
+def make_single_file(path: Path) -> None:
+    """Copy the write-ahead log of a database that nothing has open into its file, and leave it without one."""
+    with _open(path) as connection:
+        connection.execute("PRAGMA journal_mode = DELETE")
 
 
 def _check(path: Path, *, name: Path) -> None:

@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from storekeep.server.store.sql.dialects import Dialect
 from storekeep.server.store.sql.transactions import Connection
+
+
+class DriverMeasures(NamedTuple):
+    """What a driver measures.
+
+    Attributes:
+        checkpoint_failures: how often the log could not be copied to the database.
+        connections: number of read connections in the pool; 0 on SQLite, where each thread has one.
+        connections_used: number of them in use.
+    """
+
+    checkpoint_failures: int = 0
+    connections: int = 0
+    connections_used: int = 0
 
 
 class Driver(Protocol):
@@ -61,6 +75,9 @@ class Driver(Protocol):
 
     def translate(self, error: BaseException) -> BaseException:
         """Return the `StoreError` for an error of the database; return any other error unchanged."""
+
+    def measure(self) -> DriverMeasures:
+        """Return the measures at this moment."""
 
     def measure_log(self) -> int:
         """Return the size of the write-ahead log on this host, in bytes; 0 if the database server keeps it."""

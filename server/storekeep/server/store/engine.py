@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from greenlet import getcurrent, greenlet
 
 from storekeep.server.runtime.admission import AdmissionController
+from storekeep.server.runtime.histograms import SIZE_BOUNDS, WAIT_BOUNDS_S, Histogram
 from storekeep.server.runtime.tasks import Task, give_up_late
 from storekeep.server.store.drivers import Driver
 from storekeep.server.store.errors import (
@@ -35,7 +36,7 @@ from storekeep.server.store.reads import ReadBoundsSource, get_unbounded_read
 from storekeep.server.store.sql.transactions import Clock, Connection, Transaction, read_clock
 
 if TYPE_CHECKING:
-    from storekeep.server.store.replicas import Replicas
+    from storekeep.server.store.replicas import Replicas, ReplicaState
 
 T = TypeVar("T")
 Work = Callable[[Transaction], T]
@@ -116,6 +117,8 @@ class Store:
     Attributes:
         commits: number of durable transactions, without those that committed no change.
         writes: number of writes committed in these transactions.
+        commit_sizes: number of writes in each of them.
+        commit_durations: time from the begin of each transaction of the writer to its commit, in seconds.
         chain: set on each write transaction; see `Transaction`.
         expirers: functions of the domain that mutations run when they need the stock of expired orders and
             reservations. The store only passes them on.
@@ -143,6 +146,8 @@ class Store:
         self._idle: list[greenlet] = []
         self._collected: list[_Write[Any]] = []
         self._held: HeldWrites[_Write[Any]] = HeldWrites(retry_max_s=driver.row_retry_max_s)
+        self.commit_sizes = Histogram(SIZE_BOUNDS)
+        self.commit_durations = Histogram(WAIT_BOUNDS_S)
         self.commits = 0
         self.writes = 0
         self.chain: Any = None
@@ -235,6 +240,10 @@ class Store:
             return False
         self._queue.put((time.monotonic() if queued_s is None else queued_s, task))
         return True
+
+    def list_replica_states(self) -> list[ReplicaState]:
+        """Return the state of each replica; empty without replicas."""
+        return [] if self._replicas is None else self._replicas.list_states()
 
     def rejects_writes(self) -> bool:
         """Return whether a new write would be rejected."""
@@ -343,6 +352,7 @@ class Store:
     def _run_until_committed(self, batch: list[_Write[Any]]) -> None:
         """Run the batch and commit it. Retry after a conflict, such as a deadlock with an operator's SQL."""
         connection = self.driver.writer()
+        began_s = time.monotonic()
         for attempt in itertools.count(1):
             try:
                 if attempt == 1:
@@ -350,7 +360,7 @@ class Store:
                 else:
                     self._run_again(connection, batch)
                 self.driver.commit(connection)
-                self._count(batch)
+                self._count(batch, time.monotonic() - began_s)
                 return
             except Exception as error:
                 if attempt == ATTEMPTS_MAX or not self.driver.is_retryable(error):
@@ -456,10 +466,13 @@ class Store:
             write.error = reported
             write.is_held = False
 
-    def _count(self, batch: list[_Write[Any]]) -> None:
+    def _count(self, batch: list[_Write[Any]], duration_s: float) -> None:
         committed = sum(not write.dry_run and write.error is None for write in batch)
         self.writes += committed
         self.commits += committed > 0
+        if committed:
+            self.commit_sizes.add(committed)
+            self.commit_durations.add(duration_s)
 
     def close(self) -> None:
         """Finish the queued writes, then close every connection. Safe to call twice."""

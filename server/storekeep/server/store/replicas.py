@@ -73,6 +73,20 @@ class LedgerEnd(NamedTuple):
 NO_END = LedgerEnd(0, b"", -math.inf)
 
 
+class ReplicaState(NamedTuple):
+    """The state of a replica at one time.
+
+    Attributes:
+        name: its URL without the password.
+        staleness_s: upper bound of its staleness in seconds; infinite while it is excluded.
+        problem: why it is excluded; empty while it may answer reads, and before the first poll.
+    """
+
+    name: str
+    staleness_s: float
+    problem: str
+
+
 class History:
     """Ends of the primary's ledger over time, the oldest first, each sequence once."""
 
@@ -149,6 +163,7 @@ class Replica:
         self._watch = watch
         self._known_end = NO_END
         self._last_sequence = math.inf
+        self._problem = ""
         self._excluded_since: float | None = None
         self._logged = False
 
@@ -156,6 +171,11 @@ class Replica:
     def known_end(self) -> LedgerEnd:
         """The newest end of the primary's ledger that the replica is known to have."""
         return self._known_end
+
+    @property
+    def state(self) -> ReplicaState:
+        """Its state now."""
+        return ReplicaState(self.name, time.monotonic() - self._known_end.polled_s, self._problem)
 
     def poll(self, history: History) -> None:
         """Find out how much of the primary's ledger the replica has."""
@@ -186,6 +206,7 @@ class Replica:
 
     def _record(self, end: LedgerEnd, problem: str) -> None:
         self._known_end = end
+        self._problem = problem
         if not problem:
             if self._logged:
                 log.info("a replica answers reads again", extra={"replica": self.name})
@@ -247,6 +268,10 @@ class Replicas:
         token = bounds.consistency_token
         fit = [r for r in self._replicas if r.known_end.polled_s >= oldest_s and r.known_end.sequence >= token]
         return random.choice(fit) if fit else None  # noqa: S311 - spreads load, guards nothing
+
+    def list_states(self) -> list[ReplicaState]:
+        """Return the state of each replica, in the order of the settings."""
+        return [replica.state for replica in self._replicas]
 
     def _watch_primary(self) -> None:
         while not self._stopped.wait(self._interval_s):

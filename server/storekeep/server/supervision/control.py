@@ -41,6 +41,10 @@ class Retire(msgspec.Struct, frozen=True, tag=True):
     """Tells a worker to drain and exit, because its successor serves."""
 
 
+class ReopenLog(msgspec.Struct, frozen=True, tag=True):
+    """Tells a worker that its log file may have been replaced."""
+
+
 class Ready(msgspec.Struct, frozen=True, tag=True):
     """Tells the supervisor that the worker accepts calls."""
 
@@ -51,7 +55,7 @@ class StartFailed(msgspec.Struct, frozen=True, tag=True):
     problem: str
 
 
-Message = StartWorker | GetReport | Retire | Ready | StartFailed | Report
+Message = StartWorker | GetReport | Retire | ReopenLog | Ready | StartFailed | Report
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Message).decode
 

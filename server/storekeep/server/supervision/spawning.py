@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 
-from storekeep.server.supervision.control import Control, GetReport, Ready, Retire, StartFailed, StartWorker
+from storekeep.server.supervision.control import Control, GetReport, Ready, ReopenLog, Retire, StartFailed, StartWorker
 from storekeep.server.telemetry.status import Report
 
 MODULE = "storekeep.server.supervision.worker"
@@ -89,6 +89,10 @@ class WorkerProcess:
         with self._changed:
             self._is_gone = True
             self._changed.notify_all()
+
+    def reopen_log(self) -> None:
+        """Tell the process that its log file may have been replaced."""
+        self._control.send(ReopenLog())
 
     def request_report(self) -> None:
         """Request a report unless one is outstanding."""

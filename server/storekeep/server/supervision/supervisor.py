@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from storekeep.server.config import PREFIX, LoadedSettings, Settings, changed_settings
+from storekeep.server.config import LoadedSettings, Settings, changed_settings
 from storekeep.server.process.addresses import check_addresses
 from storekeep.server.process.console import (
     announce_server,
@@ -29,6 +29,7 @@ from storekeep.server.process.console import (
 from storekeep.server.process.reloads import is_terminal_closed, reload_settings
 from storekeep.server.process.signals import SIGNALS, STOP_SIGNALS, ignore_unused_signals
 from storekeep.server.runtime.ports import reserve_port
+from storekeep.server.runtime.setting_names import PREFIX
 from storekeep.server.store.locks import lock
 from storekeep.server.store.opening import hold_serve_lock, open_store
 from storekeep.server.store.schema import check_schema
@@ -123,7 +124,7 @@ class Supervisor:
         loaded: the settings, with what is needed to reload them.
         address: the address that the workers share.
         folder: the directory of the workers' Unix sockets.
-        logs: flushed before an immediate exit.
+        logs: reopened on SIGHUP, and flushed before an immediate exit.
     """
 
     def __init__(self, loaded: LoadedSettings, *, address: str, folder: WorkerFolder, logs: Logs) -> None:
@@ -259,6 +260,9 @@ class Supervisor:
 
     def _reload(self) -> None:
         """Reload the settings and begin to replace the workers, the leader last, so that leadership moves only once."""
+        self._logs.reopen()
+        for process in self._processes():
+            process.reopen_log()
         new = reload_settings(self._loaded)
         if new is None:
             return

@@ -25,6 +25,7 @@ from storekeep.server.supervision.control import (
     Control,
     GetReport,
     Ready,
+    ReopenLog,
     Retire,
     StartFailed,
     StartWorker,
@@ -104,6 +105,8 @@ class _Listener:
         while (message := self._control.receive()) is not None:
             if isinstance(message, GetReport):
                 self._control.send(self._app.report())
+            elif isinstance(message, ReopenLog):
+                self._logs.reopen()
             elif isinstance(message, Retire):
                 self.is_replaced = True
                 self._stop.set()

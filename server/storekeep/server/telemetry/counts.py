@@ -43,6 +43,38 @@ class EndedCalls(msgspec.Struct, frozen=True):
         return sum(self.buckets)
 
 
+class HistogramCounts(msgspec.Struct, frozen=True):
+    """A histogram of something else than calls.
+
+    Attributes:
+        name: Name of the metric; see `prometheus.HISTOGRAMS`.
+        label: Value of its label; empty if it has none.
+        bounds: Upper bounds of the buckets.
+        buckets: Number of values per bucket; the last is for values above the last of `bounds`.
+        total: Sum of the values.
+    """
+
+    name: str
+    label: str
+    bounds: tuple[float, ...]
+    buckets: tuple[int, ...]
+    total: float
+
+
+class Total(msgspec.Struct, frozen=True):
+    """A number that only rises.
+
+    Attributes:
+        name: Name of the metric; see `prometheus.TOTALS`.
+        label: Value of its label; empty if it has none.
+        value: The number.
+    """
+
+    name: str
+    label: str
+    value: int
+
+
 class Counts(msgspec.Struct, frozen=True):
     """The counts at one moment.
 
@@ -54,6 +86,8 @@ class Counts(msgspec.Struct, frozen=True):
         writes: Writes of callers in these transactions.
         limited: Name of each rate limit and the number of calls that it rejected.
         replayed: Calls that were answered with the stored reply of an earlier call.
+        totals: Other numbers that only rise.
+        histograms: Other histograms.
     """
 
     begun: int = 0
@@ -63,6 +97,8 @@ class Counts(msgspec.Struct, frozen=True):
     writes: int = 0
     limited: tuple[tuple[str, int], ...] = ()
     replayed: int = 0
+    totals: tuple[Total, ...] = ()
+    histograms: tuple[HistogramCounts, ...] = ()
 
     @property
     def in_flight(self) -> int:
@@ -72,6 +108,7 @@ class Counts(msgspec.Struct, frozen=True):
 
 def add_counts(parts: Iterable[Counts]) -> Counts:
     """Return the sums of the counts of several processes."""
+    parts = list(parts)
     begun = forwarded = commits = writes = replayed = 0
     rows: dict[Outcome, list[int]] = {}
     limited: Counter[str] = Counter()
@@ -84,7 +121,38 @@ def add_counts(parts: Iterable[Counts]) -> Counts:
         limited.update(dict(part.limited))
         for ended in part.ended:
             _add_row(rows, (ended.method, ended.code, ended.reason), (*ended.buckets, ended.duration_us))
-    return Counts(begun, forwarded, _build_ended(rows), commits, writes, tuple(sorted(limited.items())), replayed)
+    return Counts(
+        begun,
+        forwarded,
+        _build_ended(rows),
+        commits,
+        writes,
+        tuple(sorted(limited.items())),
+        replayed,
+        _add_totals(part.totals for part in parts),
+        _add_histograms(part.histograms for part in parts),
+    )
+
+
+def _add_totals(parts: Iterable[tuple[Total, ...]]) -> tuple[Total, ...]:
+    sums: Counter[tuple[str, str]] = Counter()
+    for part in parts:
+        for total in part:
+            sums[total.name, total.label] += total.value
+    return tuple(Total(name, label, value) for (name, label), value in sums.items())
+
+
+def _add_histograms(parts: Iterable[tuple[HistogramCounts, ...]]) -> tuple[HistogramCounts, ...]:
+    sums: dict[tuple[str, str, tuple[float, ...]], HistogramCounts] = {}
+    for part in parts:
+        for histogram in part:
+            key = (histogram.name, histogram.label, histogram.bounds)
+            earlier = sums.get(key)
+            if earlier is not None:
+                buckets = tuple(map(sum, zip(earlier.buckets, histogram.buckets, strict=True)))
+                histogram = HistogramCounts(*key, buckets=buckets, total=earlier.total + histogram.total)
+            sums[key] = histogram
+    return tuple(sums.values())
 
 
 def _add_row(rows: dict[Outcome, list[int]], outcome: Outcome, numbers: Iterable[int]) -> None:

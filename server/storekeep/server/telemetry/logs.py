@@ -13,6 +13,7 @@ import errno
 import faulthandler
 import fcntl
 import logging
+import math
 import os
 import sys
 import threading
@@ -118,6 +119,10 @@ class LogWriter:
                     batch = batch[os.write(self._descriptor, batch) :]
         finally:
             self._write_lock.release()
+
+    def reopen(self) -> None:
+        """Let the next line look whether the file was replaced, however recently that was done. For signal handlers."""
+        self._checked_s = -math.inf
 
     def _follow_file(self) -> None:
         """Reopen the file under the same descriptor if it was replaced; keep the old one if that fails."""
@@ -268,6 +273,10 @@ class Logs:
         sys.excepthook = self._log_uncaught
         threading.excepthook = self._log_uncaught_in_thread
         atexit.register(self.writer.close)
+
+    def reopen(self) -> None:
+        """Write the next line to the file that is then at the path of the log, as logrotate expects after SIGHUP."""
+        self.writer.reopen()
 
     def close(self) -> None:
         """Write the queued lines and stop the writer; later lines are lost."""

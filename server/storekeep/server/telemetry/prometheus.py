@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
+from typing import NamedTuple
 
 from prometheus_client import generate_latest
 from prometheus_client.core import (
@@ -26,11 +27,48 @@ from storekeep.server.telemetry.status import ServerStatus, WorkerStatus
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 US = 1_000_000
+BOUNDS_S = tuple(bound / US for bound in BOUNDS_US)
 PROC = Path("/proc")
 CLOCK_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 CPU_FIELDS = slice(11, 13)
 """Positions of `utime` and `stime`, in clock ticks, in `/proc/PID/stat` after the process name (proc(5))."""
+
+
+class Family(NamedTuple):
+    """A metric family.
+
+    Attributes:
+        meaning: Its help text.
+        label: Name of its own label; empty if it has none.
+    """
+
+    meaning: str
+    label: str = ""
+
+
+TOTALS = {
+    "storekeep_calls_queue_rejected": Family("Calls that a full or overloaded queue rejected.", "queue"),
+    "storekeep_checkpoint_failures": Family("How often SQLite's write-ahead log could not be copied."),
+    "storekeep_backup_failures": Family("Scheduled backups that failed."),
+}
+"""Counters of `Counts.totals`, without the ending `_total`."""
+HISTOGRAMS = {
+    "storekeep_queue_wait_seconds": Family("Time that calls waited in a queue.", "queue"),
+    "storekeep_commit_duration_seconds": Family("Time from the begin of a transaction to its durable commit."),
+    "storekeep_commit_size_writes": Family("Writes in one commit."),
+}
+"""Histograms of `Counts.histograms`."""
+GAUGES = {
+    "storekeep_queue_overloaded": Family("Whether the queue admits only calls with a short wait.", "queue"),
+    "storekeep_database_connections": Family("Read connections of the pool of PostgreSQL.", "state"),
+    "storekeep_replica_up": Family("Whether the replica may answer reads.", "replica"),
+    "storekeep_replica_staleness_seconds": Family("Upper bound of the age of the replica's data.", "replica"),
+    "storekeep_backup_newest_timestamp_seconds": Family("Time of the newest scheduled backup; 0 if there is none."),
+    "storekeep_backup_size_bytes": Family("Size of the newest scheduled backup."),
+    "storekeep_backup_duration_seconds": Family("Duration of the last scheduled backup of this process."),
+}
+"""Gauges of `Report.gauges`, by worker."""
 
 
 def format_metrics(status: ServerStatus) -> bytes:
@@ -56,8 +94,11 @@ class _Families:
         yield _build_counter("storekeep_calls_replayed", replayed, total.replayed)
         yield _build_counter("storekeep_store_commits", "Transactions committed durably.", total.commits)
         yield _build_counter("storekeep_store_writes", "Writes in the committed transactions.", total.writes)
+        yield from _build_totals(total)
+        yield from _build_histograms(total)
         yield _build_log_size(self._status.workers)
         yield from _build_worker_metrics(self._status.workers)
+        yield from _build_gauges(self._status.workers)
         yield from _build_process_metrics(self._status)
         yield _build_info()
 
@@ -92,13 +133,50 @@ def _build_durations(total: Counts) -> Metric:
             row[index] += calls
         sums_us[ended.method] = sums_us.get(ended.method, 0) + ended.duration_us
     for method, row in buckets.items():
-        family.add_metric((method,), _accumulate(row), sum_value=sums_us[method] / US)
+        family.add_metric((method,), _accumulate(row, BOUNDS_S), sum_value=sums_us[method] / US)
     return family
 
 
-def _accumulate(row: list[int]) -> list[tuple[str, float]]:
+def _build_totals(total: Counts) -> Iterator[Metric]:
+    for name, family in TOTALS.items():
+        metric = CounterMetricFamily(name, family.meaning, labels=_list_labels(family))
+        for number in total.totals:
+            if number.name == name:
+                metric.add_metric(_list_values(number.label), number.value)
+        yield metric
+
+
+def _build_histograms(total: Counts) -> Iterator[Metric]:
+    for name, family in HISTOGRAMS.items():
+        metric = HistogramMetricFamily(name, family.meaning, labels=_list_labels(family))
+        for histogram in total.histograms:
+            if histogram.name == name:
+                buckets = _accumulate(histogram.buckets, histogram.bounds)
+                metric.add_metric(_list_values(histogram.label), buckets, sum_value=histogram.total)
+        yield metric
+
+
+def _build_gauges(workers: tuple[WorkerStatus, ...]) -> Iterator[Metric]:
+    for name, family in GAUGES.items():
+        metric = GaugeMetricFamily(name, family.meaning, labels=("worker", *_list_labels(family)))
+        for worker in workers:
+            for gauge in worker.report.gauges if worker.report else ():
+                if gauge.name == name:
+                    metric.add_metric((str(worker.number), *_list_values(gauge.label)), gauge.value)
+        yield metric
+
+
+def _list_labels(family: Family) -> tuple[str, ...]:
+    return (family.label,) if family.label else ()
+
+
+def _list_values(label: str) -> tuple[str, ...]:
+    return (label,) if label else ()
+
+
+def _accumulate(row: Sequence[int], bounds: Sequence[float]) -> list[tuple[str, float]]:
     """Return cumulative buckets, as Prometheus defines them: each includes the smaller ones."""
-    names = [*(str(bound / US) for bound in BOUNDS_US), "+Inf"]
+    names = [*map(str, bounds), "+Inf"]
     return [(name, float(sum(row[: index + 1]))) for index, name in enumerate(names)]
 
 

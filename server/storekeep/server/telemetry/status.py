@@ -14,6 +14,20 @@ STARTING = "STARTING"
 DOWN = "DOWN"
 
 
+class Gauge(msgspec.Struct, frozen=True):
+    """A number that rises and falls.
+
+    Attributes:
+        name: Name of the metric; see `prometheus.GAUGES`.
+        label: Value of its own label; empty if it has none. All have the label `worker`.
+        value: The number.
+    """
+
+    name: str
+    label: str
+    value: float
+
+
 class Report(msgspec.Struct, frozen=True, tag=True):
     """The report of one process about itself.
 
@@ -23,6 +37,7 @@ class Report(msgspec.Struct, frozen=True, tag=True):
         queued: Number of writes that wait for a commit.
         counts: Counts since it started.
         log_bytes: Size of SQLite's write-ahead log, in bytes; 0 on PostgreSQL.
+        gauges: Other numbers at this moment.
     """
 
     state: str
@@ -30,6 +45,7 @@ class Report(msgspec.Struct, frozen=True, tag=True):
     queued: int
     counts: Counts
     log_bytes: int = 0
+    gauges: tuple[Gauge, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

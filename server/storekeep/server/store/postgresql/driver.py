@@ -14,6 +14,7 @@ import math
 import threading
 import time
 
+from storekeep.server.store.drivers import DriverMeasures
 from storekeep.server.store.errors import DeadlinePassed, StorageFull, StorageUnavailable
 from storekeep.server.store.limits import Limits
 from storekeep.server.store.postgresql.connection import CANCEL_TIMEOUT_S, TRANSIENT, Connection
@@ -204,6 +205,11 @@ class PostgresDriver:
             return DeadlinePassed()
         kind = STORE_ERRORS.get(error.sqlstate) or STORE_ERRORS.get(error.sqlstate[:2])
         return error if kind is None else kind()
+
+    def measure(self) -> DriverMeasures:
+        """Return the use of the pool."""
+        size = self._limits.pool_size
+        return DriverMeasures(connections=size, connections_used=max(0, size - len(self._idle)))
 
     def check(self) -> None:
         """Do nothing: a connection always leads to the database of its URL."""

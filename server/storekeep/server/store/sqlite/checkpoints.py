@@ -48,6 +48,9 @@ class Checkpoints:
     Args:
         connect: opens that connection. It stays open, so that SQLite does not remove the log and its index.
 
+    Attributes:
+        failures: number of failed checkpoints.
+
     Raises: the errors of `connect`.
     """
 
@@ -57,6 +60,7 @@ class Checkpoints:
         self._in_progress = False
         self._almost_done = False
         self._closed = False
+        self.failures = 0
         self._from_page = 0
         self._pages = 0
         self._is_long = False
@@ -73,7 +77,7 @@ class Checkpoints:
         try:
             self._checkpoint_if_due(connection)
         except ERRORS as error:
-            _log_failure(error)
+            self._record_failure(error)
 
     def _checkpoint_if_due(self, connection: Any) -> None:
         if self._almost_done:
@@ -121,7 +125,7 @@ class Checkpoints:
         try:
             return self._pass_unless_busy()
         except ERRORS as error:
-            _log_failure(error)
+            self._record_failure(error)
             return False
 
     def _run(self, connect: Callable[[], Any], opened: Future[Any]) -> None:
@@ -137,10 +141,17 @@ class Checkpoints:
                 with self._turn:
                     _copy_log(connection)
             except ERRORS as error:
-                _log_failure(error)
+                self._record_failure(error)
             self._almost_done = True
         connection.close()
         del synced
+
+    def _record_failure(self, error: Exception) -> None:
+        """Count and log a failed checkpoint, which will be retried. End the process if a sync failed."""
+        if is_failed_sync(error):
+            end_process(str(error))
+        self.failures += 1
+        log.warning("the log could not be copied to the database", extra={"problem": str(error)})
 
     def close(self, *, keep_files: bool = False) -> None:
         """End the thread and close the connection.
@@ -158,13 +169,6 @@ class Checkpoints:
 def keep_log_files(connection: Any) -> None:
     """Keep a connection from removing the log when it closes: the files at the path are not the ones it opened."""
     connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
-
-
-def _log_failure(error: Exception) -> None:
-    """Log a failed checkpoint, which will be retried. End the process if a sync failed."""
-    if is_failed_sync(error):
-        end_process(str(error))
-    log.warning("the log could not be copied to the database", extra={"problem": str(error)})
 
 
 def _copy_log(connection: Any) -> None:

@@ -19,6 +19,7 @@ import apsw
 import peewee
 from playhouse.apsw_ext import APSWDatabase
 
+from storekeep.server.store.drivers import DriverMeasures
 from storekeep.server.store.errors import StorageFull, StorageUnavailable, UnusableDatabase
 from storekeep.server.store.sql.dialects import SQLITE
 from storekeep.server.store.sql.transactions import Cursor
@@ -168,6 +169,10 @@ class SqliteDriver:
         connection = self._database.connection()
         connection.execute("PRAGMA user_version").fetchone()
         return connection
+
+    def measure(self) -> DriverMeasures:
+        """Return how often the write-ahead log could not be copied."""
+        return DriverMeasures(checkpoint_failures=self._checkpoints.failures)
 
     def check(self) -> None:
         """Check that the open files are still at the path.

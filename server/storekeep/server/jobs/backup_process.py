@@ -1,0 +1,75 @@
+"""The process that makes one scheduled backup: copies the database, verifies the copy, and deletes old backups.
+
+A backup gets its name only when every check of `verify` holds for it. A copy that fails a check is kept beside the
+backups with the ending `.unverified`, because it may be all that is left, and no backup is deleted then.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+
+from storekeep.server.domain.integrity.copies import verify_copy
+from storekeep.server.domain.keys.audit_chain import AuditChain
+from storekeep.server.domain.keys.encryption import DecryptionFailed
+from storekeep.server.domain.keys.keyrings import Keyring
+from storekeep.server.jobs.backups import NAME_FORMAT, BackupRequest, find_expired, list_backups
+from storekeep.server.runtime.files import sync
+from storekeep.server.store.backups import BackupRefused, back_up
+from storekeep.server.store.errors import StoreError
+from storekeep.server.store.schema import SchemaError
+
+NICENESS = 10
+"""How much the process yields to the server (nice(2))."""
+SET_PARENT_DEATH_SIGNAL = 1
+"""An operation of prctl(2): the process dies with the thread that started it, also if that is killed."""
+UNVERIFIED = ".unverified"
+REQUEST_BYTES_MAX = 64 * 1024
+
+
+def main() -> None:
+    """Make the backup that standard input asks for, and print its path."""
+    ctypes.CDLL(None).prctl(SET_PARENT_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
+    os.nice(NICENESS)
+    request = msgspec.json.decode(sys.stdin.buffer.read(REQUEST_BYTES_MAX), type=BackupRequest)
+    try:
+        made = make_scheduled_backup(request)
+    except (BackupRefused, DecryptionFailed, OSError, SchemaError, StoreError) as error:
+        sys.exit(" ".join(str(error).split()))
+    sys.stdout.write(f"{made}\n")
+
+
+def make_scheduled_backup(request: BackupRequest) -> Path:
+    """Make and verify a backup, delete those that are no longer kept, and return its path.
+
+    Raises: BackupRefused, DecryptionFailed, OSError, SchemaError, StoreError.
+    """
+    plan = request.plan
+    folder = Path(plan.folder)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for leftover in folder.glob(f".storekeep-*{UNVERIFIED}*"):  # of a process that was killed
+        leftover.unlink(missing_ok=True)
+    backup = folder / time.strftime(NAME_FORMAT, time.gmtime())
+    copy = backup.with_name(f"{backup.name}{UNVERIFIED}")
+    for earlier in folder.glob(f"storekeep-*.db{UNVERIFIED}*"):
+        earlier.unlink(missing_ok=True)
+    back_up(Path(plan.database), to=copy)
+    chain = AuditChain(Keyring(lambda: tuple(secret.encode() for secret in request.secrets)))
+    verify_copy(copy, chain)
+    sync(copy)
+    copy.rename(backup)
+    sync(folder)
+    backups = list_backups(folder)
+    for expired in find_expired(backups, keep=plan.keep, keep_days=plan.keep_days, now_s=time.time()):
+        expired.unlink(missing_ok=True)
+    return backup
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+"""Checks of the database: reachable, migrated, known secret, log, replicas, and PostgreSQL's settings."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+
+from storekeep.server.domain.audit.checkpoints import find_latest_checkpoint
+from storekeep.server.process.doctor.findings import Finding, Installation, Severity
+from storekeep.server.process.signals import STARTUP_ERRORS, describe_error
+from storekeep.server.store.engine import Store
+from storekeep.server.store.postgresql.server_settings import find_weak_settings, read_clock_us
+from storekeep.server.store.schema import NotMigrated, SchemaError, check_schema
+from storekeep.server.store.urls import hide_password, parse_sqlite_path
+from storekeep.server.wiring.access import read_keyring
+
+LOG_BYTES_MAX = 128 * 1024 * 1024
+"""Length of SQLite's write-ahead log that no load explains: the writer copies it at 64 MiB."""
+CLOCK_DIFFERENCE_MAX_S = 2.0
+REPLICA_WAIT_S = 5.0
+"""How long to wait for the first answer of a replica."""
+STALENESS_MAX_S = 60.0
+POSTGRESQL_REMEDY = "check that PostgreSQL runs, and STOREKEEP_DATABASE_URL; a newer database needs a newer release"
+US = 1_000_000
+
+
+def check_database(installation: Installation) -> Iterator[Finding]:
+    """Check that the database answers and has the schema of this release, and everything that reading it shows."""
+    url = installation.settings.database
+    path = parse_sqlite_path(url)
+    if path is not None and not path.exists():
+        what = f"the database {path} does not exist"
+        remedy = "storekeep-server migrate; or, for an existing shop: storekeep-server restore BACKUP"
+        yield Finding("database", Severity.ERROR, what, "the server does not start without it", remedy)
+        return
+    try:
+        check_schema(url)
+        with installation.open_store() as store:
+            yield from _check_open(installation, store)
+    except NotMigrated as error:
+        what = describe_error(error).partition("; run:")[0]
+        yield Finding("database", Severity.ERROR, what, "the server does not start", "storekeep-server migrate")
+    except SchemaError as error:
+        why, remedy = (
+            "the server cannot use the database",
+            "install the release that last served it, or restore a backup",
+        )
+        if path is None:
+            remedy = "check that PostgreSQL runs, and STOREKEEP_DATABASE_URL"
+        yield Finding("database", Severity.ERROR, describe_error(error), why, remedy)
+    except STARTUP_ERRORS as error:
+        remedy = POSTGRESQL_REMEDY if path is None else "storekeep-server verify"
+        why = "the server does not start, or answers with STORAGE_UNAVAILABLE"
+        yield Finding("database", Severity.ERROR, describe_error(error), why, remedy)
+
+
+def _check_open(installation: Installation, store: Store) -> Iterator[Finding]:
+    latest = find_latest_checkpoint(store)
+    yield from _check_secret(installation, store, is_new=latest is None)
+    if latest is not None and latest.create_time_us > (time.time() + CLOCK_DIFFERENCE_MAX_S) * US:
+        why = "new entries of the audit log would be older than those before them"
+        what = "the audit log was signed at a time that is still to come: the clock went back"
+        yield Finding("clock", Severity.ERROR, what, why, "timedatectl status; then set the clock")
+    if parse_sqlite_path(installation.settings.database) is None:
+        yield from _check_postgresql(installation, store)
+
+
+def _check_secret(installation: Installation, store: Store, *, is_new: bool) -> Iterator[Finding]:
+    try:
+        store.read(read_keyring(installation.settings).read_current)
+    except STARTUP_ERRORS as error:
+        if is_new and isinstance(error, FileNotFoundError):
+            return
+        why = "the server does not start, and with another secret no API key is valid"
+        remedy = "restore the secret from its backup; if it is lost: storekeep-server bootstrap-admin --new-secret"
+        yield Finding("secret", Severity.ERROR, describe_error(error), why, remedy)
+
+
+def _check_postgresql(installation: Installation, store: Store) -> Iterator[Finding]:
+    settings = installation.settings
+    connections = settings.workers * (settings.database_pool_size + 1)
+    weak = store.read(lambda tx: list(find_weak_settings(tx.connection, connections=connections)))
+    for setting in weak:
+        severity = Severity.ERROR if setting.loses_writes else Severity.WARNING
+        yield Finding("postgresql", severity, setting.what, setting.why, setting.remedy)
+    before_us = time.time() * US
+    difference_s = abs(store.read(lambda tx: read_clock_us(tx.connection)) - (before_us + time.time() * US) / 2) / US
+    if difference_s > CLOCK_DIFFERENCE_MAX_S:
+        what = f"the clocks of this host and of PostgreSQL differ by {difference_s:.0f} s"
+        yield Finding("clock", Severity.WARNING, what, "expiries come early or late", "timedatectl set-ntp true")
+
+
+def check_log(installation: Installation) -> Iterator[Finding]:
+    """Check the length of SQLite's write-ahead log."""
+    path = parse_sqlite_path(installation.settings.database)
+    log = None if path is None else path.with_name(f"{path.name}-wal")
+    if log is None or not log.exists() or log.stat().st_size <= LOG_BYTES_MAX:
+        return
+    what = f"the write-ahead log {log} has {log.stat().st_size // 1024**2} MiB"
+    why = "something reads the database without end, or the disk fails; reads become slow and the disk fills up"
+    yield Finding("log", Severity.WARNING, what, why, f"find the reader with: fuser -v {path}")
+
+
+def check_replicas(installation: Installation) -> Iterator[Finding]:
+    """Check that each replica answers, and its age."""
+    urls = installation.settings.database_replica_urls
+    if not urls:
+        return
+    try:
+        with installation.open_store(with_replicas=True) as store:
+            give_up_s = time.monotonic() + REPLICA_WAIT_S
+            while any(math.isinf(state.staleness_s) for state in store.list_replica_states()):
+                if time.monotonic() > give_up_s:
+                    break
+                time.sleep(installation.settings.database_replica_interval_s)
+            states = store.list_replica_states()
+    except STARTUP_ERRORS as error:
+        what = f"{len(urls)} replicas cannot be compared with {hide_password(installation.settings.database)}"
+        yield Finding("replicas", Severity.WARNING, what, describe_error(error), "mend the database first")
+        return
+    for state in states:
+        if state.staleness_s > STALENESS_MAX_S:
+            age = state.problem or f"it is {state.staleness_s:.0f} s behind"
+            why = "the primary answers the reads that it should answer"
+            remedy = "check its replication: SELECT * FROM pg_stat_wal_receiver; on the replica"
+            yield Finding("replicas", Severity.WARNING, f"{state.name}: {age}", why, remedy)

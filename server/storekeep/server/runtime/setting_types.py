@@ -1,0 +1,33 @@
+"""Types of settings: their bounds, and how their text is read."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field
+
+from storekeep.server.runtime.settings_problems import DAY_TIMES, RATES
+
+WORKERS_MAX = 256
+
+
+def _resolve_auto(value: Any) -> Any:
+    return len(os.sched_getaffinity(0)) if value == "auto" else value
+
+
+def _split_words(value: Any) -> Any:
+    """Split a list that one variable holds, separated by spaces."""
+    return tuple(value.split()) if isinstance(value, str) else value
+
+
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
+Seconds = Annotated[float, Field(ge=0, le=86_400 * 365)]
+Interval = Annotated[float, Field(gt=0, le=86_400)]
+Bytes = Annotated[int, Field(ge=1024, le=64 * 1024 * 1024)]
+Workers = Annotated[int, Field(ge=1, le=WORKERS_MAX), BeforeValidator(_resolve_auto)]
+Rates = Annotated[str, Field(pattern=RATES)]
+"""Calls per second by class of methods, such as `public=100 write=50`."""
+DayTime = Annotated[str, Field(pattern=DAY_TIMES)]
+"""A time of day, such as `03:30`, or empty."""
+Words = Annotated[tuple[str, ...], BeforeValidator(_split_words)]

@@ -1,0 +1,69 @@
+"""The alert rules and the dashboard name only metrics that a running server has, and Prometheus accepts the rules."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import urllib.request
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from storekeep.client import Storekeep
+from tests.conftest import MakeServer
+from tests.support.checkout import ROOT
+
+FILES = ROOT / "docs" / "operations"
+NAME = re.compile(r"\bstorekeep_[a-z_]+")
+ENDINGS = ("_bucket", "_count", "_sum")
+
+
+def read_expressions() -> list[str]:
+    rules = re.findall(r"^ +expr: '(.+)'$", (FILES / "alerts.yaml").read_text(), re.MULTILINE)
+    panels = json.loads((FILES / "dashboard.json").read_text())["panels"]
+    assert len(rules) > 10
+    return rules + [target["expr"] for panel in panels for target in panel["targets"]]
+
+
+def find_metric(name: str, families: dict[str, str]) -> bool:
+    """Return whether a sample of this name belongs to a family of the right type."""
+    for ending in ENDINGS:
+        if name.endswith(ending) and families.get(name.removesuffix(ending)) == "histogram":
+            return True
+    if name.endswith("_total"):
+        return families.get(name.removesuffix("_total")) == "counter"
+    return families.get(name) == "gauge"
+
+
+def test_every_metric_of_the_files_exists_and_measures(make_server: MakeServer, engine: str):
+    server = make_server("--sample", metrics_listen="127.0.0.1:0")
+    address = re.search(r"http://(127\.0\.0\.1:\d+)", server.output())
+    assert address is not None
+    with Storekeep(server.address, api_key=server.admin_key) as client:
+        client.orders.place(customer="customers/jonas-lind", lines=[("STRAINER", 1)], currency_code="EUR")
+        assert list(client.products.list())
+    with urllib.request.urlopen(f"http://{address[1]}/metrics", timeout=60) as page:
+        found = list(text_string_to_metric_families(page.read().decode()))
+    families = {family.name: family.type for family in found}
+    names = {name for expression in read_expressions() for name in NAME.findall(expression)}
+    assert len(names) > 20
+    unknown = [name for name in sorted(names) if not find_metric(name, families)]
+    assert unknown == []
+
+    values = {(s.name, s.labels.get("queue", "")): s.value for family in found for s in family.samples}
+    assert values["storekeep_commit_size_writes_count", ""] >= 1
+    assert values["storekeep_commit_duration_seconds_sum", ""] > 0
+    for queue in "read", "write":
+        assert values["storekeep_queue_wait_seconds_count", queue] >= 1
+    assert values["storekeep_calls_queue_rejected_total", "write"] == 0
+    if engine == "sqlite":
+        assert values["storekeep_store_log_bytes", ""] > 0
+    else:
+        assert values["storekeep_database_connections", ""] >= 0
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
+def test_prometheus_accepts_the_alert_rules():
+    subprocess.run(["promtool", "check", "rules", str(FILES / "alerts.yaml")], check=True, timeout=60)
