@@ -31,7 +31,7 @@ run: $(RUNTIME) ## Run Storekeep on this machine; the first start loads a sample
 
 ##@ Work
 
-.PHONY: setup test check check-style check-types check-layers check-generated check-contract check-packages format generate lock sbom
+.PHONY: setup test contract check check-style check-types check-layers check-generated check-contract check-packages format generate lock sbom
 setup: $(INSTALLED) ## Create the virtual environment, or update it to the lock
 
 test: $(INSTALLED) ## Run all tests; ARGS="-k orders" selects some, WORKERS=1 runs one at a time
@@ -79,6 +79,9 @@ lock: $(INSTALLED) ## Write the lock files from pyproject.toml; UPGRADE=1 upgrad
 	$(LOCK) $(if $(UPGRADE),--upgrade) --all-extras --output-file requirements.lock
 	$(LOCK) --constraint requirements.lock --extra server --extra postgres --extra cli --extra build \
 	  --output-file requirements-run.lock
+
+contract: $(INSTALLED) ## Write build/contract/, the contract with its imports, for compilers of other languages
+	$(BIN)/python protos/export.py
 
 sbom: $(INSTALLED) ## Write build/sbom.cdx.json, the bill of materials (CycloneDX) of the shipped packages
 	$(BIN)/python -m supply.sbom

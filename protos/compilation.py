@@ -9,6 +9,7 @@ import importlib
 import sys
 import sysconfig
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from google import api as googleapis
@@ -31,8 +32,18 @@ def write_dependencies(path: Path) -> None:
     files = descriptor_pb2.FileDescriptorSet()
     for module in WELL_KNOWN:
         importlib.import_module(f"google.protobuf.{module}").DESCRIPTOR.CopyToProto(files.file.add())
-    files.file.add().ParseFromString(validate_pb.desc().proto.to_binary())
+    files.file.add().CopyFrom(read_validate_descriptor())
     path.write_bytes(files.SerializeToString())
+
+
+def read_validate_descriptor() -> descriptor_pb2.FileDescriptorProto:
+    """Return protovalidate's schema, which its wheel contains in compiled form."""
+    return descriptor_pb2.FileDescriptorProto.FromString(validate_pb.desc().proto.to_binary())
+
+
+def find_googleapis() -> Path:
+    """Return the directory of the sources of googleapis, with paths such as `google/api/annotations.proto`."""
+    return Path(next(iter(googleapis.__path__))).parent.parent
 
 
 def list_contract_files(protos: Path = PROTOS) -> list[str]:
@@ -51,8 +62,7 @@ def run_protoc(*arguments: str, protos: Path = PROTOS) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         dependencies = Path(scratch, "dependencies.binpb")
         write_dependencies(dependencies)
-        site_packages = Path(next(iter(googleapis.__path__))).parent.parent
-        sources = [f"--descriptor_set_in={dependencies}", f"-I{protos}", f"-I{site_packages}"]
+        sources = [f"--descriptor_set_in={dependencies}", f"-I{protos}", f"-I{find_googleapis()}"]
         code = protoc.main(["protoc", *list_plugins(), *sources, *arguments])
     if code:
         sys.exit(code)
@@ -66,7 +76,11 @@ def generate(target: Path) -> None:
     (target / "storekeep/v1/py.typed").touch()
 
 
-def write_image(path: Path, *, protos: Path = PROTOS) -> None:
-    """Write the contract in `protos`, with comments and imports, to `path` as one descriptor set."""
+def write_image(path: Path, *, protos: Path = PROTOS, extra: Sequence[str] = ()) -> None:
+    """Write the contract in `protos`, with comments and imports, to `path` as one descriptor set.
+
+    Args:
+        extra: further files to include, which the contract does not import.
+    """
     includes = ["--include_imports", "--include_source_info"]
-    run_protoc(f"--descriptor_set_out={path}", *includes, *list_contract_files(protos), protos=protos)
+    run_protoc(f"--descriptor_set_out={path}", *includes, *list_contract_files(protos), *extra, protos=protos)

@@ -32,6 +32,7 @@ from storekeep.client import (
     errors,
 )
 from storekeep.v1.errors_pb2 import ErrorReason
+from tests.support.refusals import list_shortages
 from tests.support.scripted_server import ScriptedServer, fails, refuses, reply_late
 
 CONTRACT = [
@@ -76,7 +77,7 @@ def raised(scripted: ScriptedServer, client: Storekeep, reason: str, **facts: st
 
 
 def test_out_of_stock_names_each_short_sku(scripted: ScriptedServer, client: Storekeep) -> None:
-    facts = {"skus": "A,B.2", "wanted.A": "3", "available.A": "1", "wanted.B.2": "5", "available.B.2": "0"}
+    facts = list_shortages({"A": (3, 1), "B.2": (5, 0)})
     scripted.scripts["GetProduct"] = [refuses("OUT_OF_STOCK", metadata=facts)]
     with pytest.raises(OutOfStock) as caught:
         client.products.get("products/a")

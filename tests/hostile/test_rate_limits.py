@@ -19,6 +19,7 @@ from storekeep.server.transport.budgets import get_peer_address
 from storekeep.server.transport.contract import read_contract
 from storekeep.v1 import auth_pb2, auth_pb2_grpc, orders_pb2
 from tests.conftest import MakeServer
+from tests.support.checkout import ROOT
 from tests.support.processes import ServerProcess
 from tests.support.proxies import Proxy
 from tests.support.refusals import Refusal, parse_refusal, refused
@@ -121,6 +122,31 @@ def test_every_method_has_a_class_and_every_class_a_method():
 
 def test_rates_of_a_setting():
     assert parse_rates("public=100 read=0  write=0.5", burst_s=2.0) == {"public": Rate(100, 200), "write": Rate(0.5, 1)}
+
+
+# -- retry policies of gRPC
+
+
+@sqlite
+def test_clients_of_other_languages_retry_as_told(make_server: MakeServer):
+    server = make_server(rate_limits_per_address="public=4", rate_limit_burst_s="0.25")
+    config = (ROOT / "protos/service_config.json").read_text()
+    options = [("grpc.service_config", config), ("grpc.enable_retries", 1), ("grpc.use_local_subchannel_pool", 1)]
+    with (
+        grpc.insecure_channel(server.address) as once,
+        grpc.insecure_channel(server.address, options=options) as channel,
+    ):
+        plain, retried = auth_pb2_grpc.AuthServiceStub(once), auth_pb2_grpc.AuthServiceStub(channel)
+        refusal, trailers = call_limited(lambda: [plain.GetJwks(auth_pb2.GetJwksRequest()) for _ in range(100)])
+        assert refusal.reason == "RATE_LIMITED"
+        assert int(trailers["grpc-retry-pushback-ms"]) == pytest.approx((refusal.retry_after_s or 0) * 1000, abs=1)
+        for _ in range(4):
+            retried.GetJwks(auth_pb2.GetJwksRequest(), timeout=60)
+        too_large = auth_pb2.IssueTokenRequest(api_key="x" * 1_500_000)
+        while refusal.reason == "RATE_LIMITED":
+            time.sleep(refusal.retry_after_s or 0)
+            refusal, trailers = call_limited(lambda: plain.IssueToken(too_large, timeout=60))
+    assert (refusal.reason, trailers["grpc-retry-pushback-ms"]) == ("MESSAGE_TOO_LARGE", "-1")
 
 
 # -- keys, accounts and addresses

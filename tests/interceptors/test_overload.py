@@ -17,7 +17,7 @@ from storekeep.server.interceptors.early_rejections import (
     LONG_RETRY_AFTER_MS,
     EarlyRejections,
 )
-from storekeep.server.interceptors.errors import map_errors
+from storekeep.server.interceptors.errors import PUSHBACK_KEY, map_errors
 from storekeep.server.interceptors.request_log import request_log
 from storekeep.server.runtime.admission import WRITES, AdmissionController
 from storekeep.server.telemetry.counts import CallCounts
@@ -82,7 +82,8 @@ def test_beyond_many_rejections_of_a_method_they_have_the_reason_but_no_request_
     assert all(is_identified(rejections.reject(GET, ())) for _ in range(IDENTIFIED_MAX))
     rejection = rejections.reject(GET, ())
     assert rejection.code == grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
-    ((key, packed),) = rejection.trailing_metadata
+    (key, packed), pushback = rejection.trailing_metadata
+    assert pushback == (PUSHBACK_KEY, "1000")
     status = status_pb2.Status.FromString(bytes(packed))
     info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
     assert key == DETAILS_KEY

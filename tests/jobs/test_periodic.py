@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import closing
 
 import msgspec
 import pytest
@@ -53,6 +54,21 @@ def test_reply_beyond_its_time_is_removed(store):
     assert PurgeJob(store, purges=[purge_replies(retention_s=0)], interval_s=60).run_once() == 1
     with pytest.raises(AlreadyExists):
         CUSTOMERS.create(store, call("first"), Customer("ada", "Ada"))
+
+
+def test_step_of_the_clock_makes_no_reply_older(database: Database):
+    week_us, now_us, elapsed_s = 7 * 86_400_000_000, [10**15], [50.0]
+    with closing(open_store(database.url, clock=lambda: now_us[0])) as store:
+        CUSTOMERS.create(store, call("first"), Customer("ada", "Ada"))
+        job = PurgeJob(
+            store, purges=[purge_replies(retention_s=60, read_elapsed_s=lambda: elapsed_s[0])], interval_s=60
+        )
+        assert job.run_once() == 0
+        now_us[0] += week_us
+        elapsed_s[0] += 59
+        assert job.run_once() == 0
+        elapsed_s[0] += 2
+        assert job.run_once() == 1
 
 
 def test_more_than_one_transaction_may_remove_are_all_removed(store):

@@ -11,6 +11,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from storekeep.client import Customer, Storekeep, StorekeepError
+from storekeep.server.config import Settings
 from tests.conftest import MakeServer
 from tests.support.processes import ServerProcess
 
@@ -69,8 +70,26 @@ def test_health_tells_before_calls_are_refused(make_server: MakeServer):
 
 
 @pytest.mark.engine("sqlite", reason="shutdown does not depend on the database")
-def test_second_signal_ends_at_once(make_server: MakeServer):
+def test_server_that_nobody_checks_does_not_wait_for_balancers(make_server: MakeServer):
     server = make_server(drain_notice_s="300")
+    with grpc.insecure_channel(server.address) as channel:
+        liveness = health_pb2.HealthCheckRequest(service="liveness")
+        health_pb2_grpc.HealthStub(channel).Check(liveness, timeout=60)
+    assert server.stop() == 0  # its timeout is a fifth of the notice
+
+
+def test_default_of_the_notice_covers_two_checks_of_a_balancer():
+    assert Settings().drain_notice_s == 3.0
+
+
+@pytest.mark.engine("sqlite", reason="shutdown does not depend on the database")
+@pytest.mark.parametrize("observed_by", ["gRPC", "HTTP"])
+def test_second_signal_ends_at_once(make_server: MakeServer, observed_by: str):
+    pages = {"metrics_listen": "127.0.0.1:0"} if observed_by == "HTTP" else {}
+    server = make_server(drain_notice_s="300", **pages)
+    if observed_by == "gRPC":
+        with grpc.insecure_channel(server.address) as channel:
+            health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=60)
     server.process.send_signal(signal.SIGTERM)
     give_up = time.monotonic() + 60
     while '"message":"draining"' not in server.log() and time.monotonic() < give_up:

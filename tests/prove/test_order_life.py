@@ -14,7 +14,8 @@ from tests.support.budgets import SECONDS, SEED
 from tests.support.buyers import open_shop, verify
 from tests.support.concurrent_clients import check_levels, open_shops, run_clients
 from tests.support.databases import Database
-from tests.support.order_machine import OrderLife, play, prepare
+from tests.support.order_inputs import prepare
+from tests.support.order_machine import OrderLife, play
 
 PLAYS = 50
 """Plays with one seed."""

@@ -17,7 +17,7 @@ from tests.support.messages import LONG, messages
 from tests.support.processes import ServerProcess
 from tests.support.records import Records
 from tests.support.refusal_cases import build_new_variant
-from tests.support.refusals import refusal, refused
+from tests.support.refusals import list_shortages, refusal, refused
 from tests.support.resources import CUSTOMER, KINDS, Kind
 from tests.support.shops import MAIN, Shop, get_amount, new_id, new_request_id
 
@@ -131,7 +131,7 @@ def test_500_lines_of_the_same_sku_are_one_allocation(shop: Shop):
     assert (shop.level(sku).allocated, shop.level(sku).available) == (500, 1)
     with refused("OUT_OF_STOCK") as refusal:
         shop.order((sku, 1), (sku, 1))
-    assert refusal.metadata == {"skus": sku, f"wanted.{sku}": "2", f"available.{sku}": "1"}
+    assert refusal.metadata == list_shortages({sku: (2, 1)})
 
 
 def test_501_lines_are_refused(shop: Shop):
@@ -153,7 +153,8 @@ def test_500_short_skus_are_refused_with_an_error_that_arrives(shop: Shop):
         shop.order(*[(sku, 1_000_000) for sku in skus])
     told = refusal.metadata["skus"].split(",")
     assert told == skus[: len(told)]
-    assert all(refusal.metadata[f"wanted.{sku}"] == "1000000" for sku in told)
+    assert [refusal.metadata[f"sku-{number}"] for number in range(1, len(told) + 1)] == told
+    assert all(refusal.metadata[f"requested-{number}"] == "1000000" for number in range(1, len(told) + 1))
     assert int(refusal.metadata["more"]) == len(skus) - len(told)
 
 

@@ -7,7 +7,8 @@ from collections import Counter
 import pytest
 
 from tests.support.databases import Database
-from tests.support.order_machine import OrderLife, play, prepare
+from tests.support.order_inputs import prepare
+from tests.support.order_machine import OrderLife, play
 
 PLAYS = {"sqlite": 120, "postgresql": 15}
 STEPS = 50

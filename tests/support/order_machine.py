@@ -23,18 +23,20 @@ from storekeep.server.domain.orders.edits import Edit, apply_order_edit
 from storekeep.server.domain.orders.fulfillments import LineUnits
 from storekeep.server.domain.orders.placing import NewOrder, PlacingRules
 from storekeep.server.domain.orders.updates import update_order
-from storekeep.server.domain.samples import load_sample
 from storekeep.server.domain.stock import counts, reservations
 from storekeep.server.domain.stock import levels as inventory
 from storekeep.server.domain.stock.expiry import expire_batch, set_expirers
-from storekeep.server.domain.stock.locations import LOCATIONS, Location
 from storekeep.server.domain.stock.reservations import NewReservation, ReservationChanges
 from storekeep.server.store.opening import open_store
 from storekeep.server.wiring.expirers import EXPIRERS
 from tests.support.databases import Database, Session
 from tests.support.order_inputs import (
+    COUNTED,
+    LEFT,
     PRICES,
     PRIORITIES,
+    SECOND,
+    START_US,
     any_location,
     few_lines,
     few_texts,
@@ -49,27 +51,10 @@ from tests.support.outcomes import convert_error, get_outcome
 from tests.support.placing import CALL, NUMBERS
 from tests.support.stock_model import Movement
 
-SECOND = 1_000_000
-START_US = 1_800_000_000 * SECOND
 STOCK = {("main", "MUG-MOSS"): 6, ("north", "MUG-MOSS"): 4, ("depot", "MUG-MOSS"): 5, ("north", "STRAINER"): 9}
-COUNTED = ("STRAINER", "TIN-RED")
-LEFT = 3
-"""Units of these SKUs that remain from the sample."""
 CUSTOMER = "ada-marsh"
 TTLS_S = (1, 30, 60)
 ENDED = ("COMPLETED", "CANCELLED", "EXPIRED", "RELEASED", "COMMITTED", "DELIVERED", "RESTOCKED")
-
-
-def prepare(database: Database) -> None:
-    """Create the initial data: the sample, and three locations with little or no stock of the SKUs."""
-    store = open_store(database.url, clock=lambda: START_US)
-    set_expirers(store, EXPIRERS)
-    load_sample(store)
-    for name in PRIORITIES.keys() - {"main"}:
-        LOCATIONS.create(store, CALL, Location(name, name, priority=PRIORITIES[name]))
-    for sku in COUNTED:
-        counts.set_stock(store, CALL, ("main", sku), quantity=LEFT)
-    store.close()
 
 
 class OrderLife(RuleBasedStateMachine):

@@ -25,6 +25,6 @@ def convert_error(error: DomainError) -> tuple[Any, ...]:
         return name, error.field, error.state
     if isinstance(error, OutOfStock):
         facts = error.metadata
-        short = facts["skus"].split(",")
-        return name, {sku: (int(facts[f"wanted.{sku}"]), int(facts[f"available.{sku}"])) for sku in short}
+        short = enumerate(facts["skus"].split(","), start=1)
+        return name, {sku: (int(facts[f"requested-{i}"]), int(facts[f"available-{i}"])) for i, sku in short}
     return (name,)

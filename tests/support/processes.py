@@ -20,6 +20,7 @@ START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 60.0
 LOG_TIMEOUT_S = 60.0
 COMMAND_TIMEOUT_S = 120.0
+NO_BALANCER = {"STOREKEEP_DRAIN_NOTICE_S": "0"}
 PATIENT_SETTINGS = {"queue_wait_max_s": "3600"}
 """Settings of every test server: waiting calls are no overload, however slow the machine is. Overload tests override
 them."""
@@ -36,7 +37,7 @@ def server_environment(data_dir: Path, **settings: str) -> dict[str, str]:
         if not name.startswith("STOREKEEP_") or name == "STOREKEEP_GRPC_FAST_PATH"
     }
     made = {f"STOREKEEP_{name.upper()}": value for name, value in settings.items()}
-    return inherited | {"STOREKEEP_DATA_DIR": str(data_dir), "STOREKEEP_LISTEN": "127.0.0.1:0"} | made
+    return inherited | {"STOREKEEP_DATA_DIR": str(data_dir), "STOREKEEP_LISTEN": "127.0.0.1:0"} | NO_BALANCER | made
 
 
 def run_command(*arguments: str, data_dir: Path, **settings: str) -> subprocess.CompletedProcess[str]:

@@ -23,6 +23,8 @@ INSIDE = re.compile(
     r"peewee|postgres|://|object at 0x|Exception|Error\(",
     re.IGNORECASE,
 )
+KEY = re.compile(r"[a-z][a-zA-Z0-9_-]{0,63}")
+"""A key of the metadata of `ErrorInfo`, as AIP-193 has it."""
 DEFECTS = (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN)
 
 
@@ -55,6 +57,7 @@ def parse_refusal(error: grpc.RpcError, *, said: bytes = b"") -> Refusal:
     assert DETAILS_KEY in trailers, error
     status = status_pb2.Status.FromString(trailers[DETAILS_KEY])
     info = _detail(status.details, error_details_pb2.ErrorInfo)
+    assert all(KEY.fullmatch(key) for key in info.metadata), info
     request_id = _detail(status.details, error_details_pb2.RequestInfo).request_id
     retry = _detail(status.details, error_details_pb2.RetryInfo)
     bad_request = _detail(status.details, error_details_pb2.BadRequest)
@@ -118,3 +121,11 @@ def refused(reason: str) -> Iterator[Expected]:
         yield expected
     expected.refusal = parse_refusal(raised.value)
     assert expected.refusal.reason == reason, expected.refusal.text
+
+
+def list_shortages(shortages: dict[str, tuple[int, int]]) -> dict[str, str]:
+    """Return the metadata of OUT_OF_STOCK for these SKUs, each with the requested and the available units."""
+    metadata = {"skus": ",".join(shortages)}
+    for number, (sku, (requested, available)) in enumerate(shortages.items(), start=1):
+        metadata |= {f"sku-{number}": sku, f"requested-{number}": f"{requested}", f"available-{number}": f"{available}"}
+    return metadata

@@ -16,6 +16,7 @@ import grpc
 import pytest
 
 from storekeep.client import ApiKey, ApiKeyInvalid, NotFound, ServiceAccount, Storekeep, TokenRevoked
+from storekeep.server.telemetry import logs
 from storekeep.server.telemetry.logs import CallLog, LogWriter
 from storekeep.v1 import products_pb2, products_pb2_grpc
 from tests.conftest import MakeServer
@@ -295,3 +296,16 @@ def test_writer_whose_reader_is_gone_harms_nobody():
         log.put(b"{}")
     log.close()
     os.close(writer)
+
+
+def test_exit_waits_once_for_a_pipe_without_a_reader(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(logs, "FLUSH_TIMEOUT_S", 0.2)
+    reading_end, writing_end = os.pipe()
+    writer = LogWriter(writing_end, queue_max=10)
+    writer.put(b"x" * 1_000_000)
+    writer.close()
+    monkeypatch.setattr(logs, "FLUSH_TIMEOUT_S", 120.0)
+    started_s = time.monotonic()
+    writer.flush()  # as `logging` does at the exit
+    assert time.monotonic() - started_s < 60
+    os.close(reading_end)  # the writer's thread ends with EPIPE

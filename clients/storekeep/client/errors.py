@@ -28,6 +28,7 @@ StorekeepError
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, TypeVar
@@ -543,10 +544,14 @@ class OutOfStock(Conflict):
     @property
     def shortages(self) -> tuple[Shortage, ...]:
         """The SKUs with insufficient stock, with the units requested and available."""
-        skus = filter(None, self.metadata.get("skus", "").split(","))
+        numbers = itertools.takewhile(lambda number: f"sku-{number}" in self.metadata, itertools.count(1))
         return tuple(
-            Shortage(sku, self._get_count(f"wanted.{sku}") or 0, self._get_count(f"available.{sku}") or 0)
-            for sku in skus
+            Shortage(
+                self.metadata[f"sku-{number}"],
+                self._get_count(f"requested-{number}") or 0,
+                self._get_count(f"available-{number}") or 0,
+            )
+            for number in numbers
         )
 
 

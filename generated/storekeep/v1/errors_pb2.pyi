@@ -111,8 +111,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_STOCK_MOVEMENT_NOT_FOUND: _ErrorReason.ValueType  # 52
     """No such stock movement."""
     ERROR_REASON_OUT_OF_STOCK: _ErrorReason.ValueType  # 53
-    """Fewer units are available than requested. The metadata names each short SKU with both quantities; very long lists
-    are truncated.
+    """Fewer units are available than requested. The metadata has `sku-1`, `requested-1` and `available-1` for the first
+    short SKU, `sku-2` and so on for the next, and all of them in `skus`. Very long lists are truncated; then `more` has
+    the number of the others.
     """
     ERROR_REASON_QUANTITY_MISMATCH: _ErrorReason.ValueType  # 54
     """`expected_quantity` differs from the quantity on hand; the metadata has the actual quantity."""
@@ -265,8 +266,9 @@ ERROR_REASON_STOCK_LEVEL_NOT_FOUND: ErrorReason.ValueType  # 51
 ERROR_REASON_STOCK_MOVEMENT_NOT_FOUND: ErrorReason.ValueType  # 52
 """No such stock movement."""
 ERROR_REASON_OUT_OF_STOCK: ErrorReason.ValueType  # 53
-"""Fewer units are available than requested. The metadata names each short SKU with both quantities; very long lists
-are truncated.
+"""Fewer units are available than requested. The metadata has `sku-1`, `requested-1` and `available-1` for the first
+short SKU, `sku-2` and so on for the next, and all of them in `skus`. Very long lists are truncated; then `more` has
+the number of the others.
 """
 ERROR_REASON_QUANTITY_MISMATCH: ErrorReason.ValueType  # 54
 """`expected_quantity` differs from the quantity on hand; the metadata has the actual quantity."""

@@ -464,7 +464,7 @@ class App:
         self._readiness.stop()
         if not replaced:
             self._health.drain()
-            time.sleep(self._settings.drain_notice_s)
+            self._wait_for_balancers()
         if self._election is not None:
             self._stop_jobs()
             self._election.release(timeout_s=self._settings.drain_s)
@@ -474,6 +474,14 @@ class App:
         stopped.wait()
         self.close()
         log.info("stopped")
+
+    def _wait_for_balancers(self) -> None:
+        """Accept calls until load balancers have seen NOT_SERVING; return at once if this process can have none.
+
+        A check of several workers reaches only one of them, and checks of the HTTP pages none.
+        """
+        if self._settings.workers > 1 or self._settings.metrics_listen or self._health.is_observed:
+            time.sleep(self._settings.drain_notice_s)
 
     def close(self) -> None:
         """Release all resources, whether or not the server has started."""

@@ -212,9 +212,9 @@ class Settings(BaseSettings):
 
     # -- shutdown
 
-    drain_notice_s: Seconds = 0.0
-    """Time in seconds that health reports NOT_SERVING before new calls are refused. Set it to two check intervals of
-    the load balancer. The default suits servers without one."""
+    drain_notice_s: Seconds = 3.0
+    """Time in seconds that health reports NOT_SERVING before new calls are refused: more than two check intervals of
+    the load balancer. A single process whose health was not checked for a minute does not wait."""
     drain_s: Seconds = 20.0
     """Maximum time in seconds for running calls to finish during shutdown. Kubernetes gives 30 s by default."""
 

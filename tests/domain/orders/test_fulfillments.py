@@ -6,7 +6,7 @@ import pytest
 
 from storekeep.v1 import orders_pb2
 from tests.support.order_cases import make_confirmed, make_fully_bound, units
-from tests.support.refusals import refused
+from tests.support.refusals import list_shortages, refused
 from tests.support.shops import MAIN, Shop, new_id
 
 STATE = orders_pb2.FulfillmentState.Name
@@ -147,7 +147,7 @@ def test_backordered_units_are_shipped_once_they_are_on_hand(shop: Shop):
     made = shop.fulfill(order)
     with refused("OUT_OF_STOCK") as refusal:
         shop.ship(made)
-    assert refusal.metadata == {"skus": sku, f"wanted.{sku}": "2", f"available.{sku}": "0"}
+    assert refusal.metadata == list_shortages({sku: (2, 0)})
     assert get_fulfillment(shop, made) == made
     shop.adjust(sku, 2)
     assert shop.ship(made).HasField("ship_time")

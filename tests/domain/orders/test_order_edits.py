@@ -7,7 +7,7 @@ import pytest
 from storekeep.v1 import orders_pb2, products_pb2
 from tests.support.order_cases import apply, edit, make_confirmed, make_two_line_order
 from tests.support.records import Records
-from tests.support.refusals import refused
+from tests.support.refusals import list_shortages, refused
 from tests.support.resources import VARIANT
 from tests.support.shops import MAIN, Shop, money
 
@@ -70,7 +70,7 @@ def test_preview_is_refused_as_the_edit_would_be(shop: Shop):
     with refused("OUT_OF_STOCK") as refusal:
         preview_edit(shop, order, change={1: 10})
     sku = order.lines[0].sku
-    assert refusal.metadata == {"skus": sku, f"wanted.{sku}": "7", f"available.{sku}": "6"}
+    assert refusal.metadata == list_shortages({sku: (7, 6)})
     with refused("ETAG_MISMATCH"):
         shop.orders.PreviewOrderEdit(
             orders_pb2.PreviewOrderEditRequest(name=order.name, edit=edit(change={1: 1}), etag="v9")

@@ -15,7 +15,7 @@ from storekeep.server.wiring.expirers import EXPIRERS
 from storekeep.v1 import inventory_pb2
 from tests.support.databases import Database
 from tests.support.placing import place
-from tests.support.refusals import refused
+from tests.support.refusals import list_shortages, refused
 from tests.support.shops import MAIN, Shop
 from tests.support.statements import record_statements
 
@@ -125,14 +125,14 @@ def test_named_location_is_the_only_one_that_gives(shop: Shop):
     sku = make_stocked_sku(shop, (MAIN, 1), (other, 9))
     with refused("OUT_OF_STOCK") as refusal:
         shop.order((sku, 2), location=MAIN)
-    assert refusal.metadata == {"skus": sku, f"wanted.{sku}": "2", f"available.{sku}": "1"}
+    assert refusal.metadata == list_shortages({sku: (2, 1)})
 
 
 def test_shortage_reports_the_units_of_all_locations(shop: Shop):
     sku = make_stocked_sku(shop, (MAIN, 1), (shop.location().name, 2))
     with refused("OUT_OF_STOCK") as refusal:
         shop.order((sku, 3), (sku, 1))
-    assert refusal.metadata == {"skus": sku, f"wanted.{sku}": "4", f"available.{sku}": "3"}
+    assert refusal.metadata == list_shortages({sku: (4, 3)})
     assert all(cause == "ADJUST" for cause, *_ in list_movements(shop, sku))
 
 

@@ -8,7 +8,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from storekeep.v1 import inventory_pb2
 from tests.support.processes import ServerProcess
 from tests.support.records import Records
-from tests.support.refusals import refused
+from tests.support.refusals import list_shortages, refused
 from tests.support.resources import PRODUCT, VARIANT
 from tests.support.shops import MAIN, Shop, new_request_id
 
@@ -72,7 +72,7 @@ def test_adjustment_cannot_subtract_allocated_units(shop: Shop):
     shop.order((sku, 3))
     with refused("OUT_OF_STOCK") as refusal:
         shop.adjust(sku, -3)
-    assert refusal.metadata == {"skus": sku, f"wanted.{sku}": "3", f"available.{sku}": "2"}
+    assert refusal.metadata == list_shortages({sku: (3, 2)})
     assert shop.adjust(sku, -2).available == 0
 
 
@@ -351,7 +351,7 @@ def test_transfer_of_too_much_moves_nothing(shop: Shop, records: Records):
     before = records.everything()
     with refused("OUT_OF_STOCK") as refusal:
         transfer(shop, north, (sku, 5), (short, 2))
-    assert refusal.metadata == {"skus": short, f"wanted.{short}": "2", f"available.{short}": "1"}
+    assert refusal.metadata == list_shortages({short: (2, 1)})
     assert records.everything() == before
 
 

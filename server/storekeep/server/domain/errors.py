@@ -484,8 +484,9 @@ class QuantityNotAllowed(FailedPrecondition):
 class OutOfStock(FailedPrecondition):
     """Fewer units are available than requested.
 
-    The metadata has `skus`, the short SKUs in order, and `wanted.SKU` and `available.SKU` for each. If there are too
-    many to list, `more` counts the rest.
+    The metadata has `sku-1`, `requested-1` and `available-1` for the first short SKU, `sku-2` and so on for the next,
+    and all of them in `skus`. If there are too many to list, `more` counts the rest. A SKU cannot be part of a key: it
+    may have characters that keys may not (AIP-193).
     """
 
     listed_characters_max: ClassVar[int] = 1_500
@@ -506,9 +507,10 @@ class OutOfStock(FailedPrecondition):
     def metadata(self) -> dict[str, str]:
         """The listed SKUs, with the requested and the available units of each."""
         metadata = {"skus": ",".join(self._shortages)}
-        for sku, (requested, available) in self._shortages.items():
-            metadata[f"wanted.{sku}"] = str(requested)
-            metadata[f"available.{sku}"] = str(available)
+        for number, (sku, (requested, available)) in enumerate(self._shortages.items(), start=1):
+            metadata[f"sku-{number}"] = sku
+            metadata[f"requested-{number}"] = str(requested)
+            metadata[f"available-{number}"] = str(available)
         return metadata | ({"more": str(self._more)} if self._more else {})
 
 

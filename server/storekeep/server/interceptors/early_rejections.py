@@ -15,7 +15,7 @@ from google.protobuf import any_pb2
 from google.rpc import error_details_pb2, status_pb2
 
 from storekeep.server.interceptors.error_table import find_row
-from storekeep.server.interceptors.errors import build_status
+from storekeep.server.interceptors.errors import build_status, list_error_metadata
 from storekeep.server.interceptors.request_log import REQUEST_ID, WriteLine
 from storekeep.server.store.errors import RETRY_AFTER_MS, Overloaded, ShuttingDown
 from storekeep.server.telemetry.counts import CallCounts
@@ -96,9 +96,10 @@ class EarlyRejections:
         request_id = read_request_id(metadata)
         status = self._statuses.get(error) or serialize_shared_status(error)
         details = status + build_request_info_prefix(len(request_id)) + request_id.encode()
-        more: Metadata = getattr(error, "trailing_metadata", ())
+        row = find_row(error)
+        more = list_error_metadata(error, row)
         trailing_metadata: Metadata = (("x-request-id", request_id), (DETAILS_KEY, details), *more)
-        return CallStatus(get_status_number(find_row(error).code), str(error).encode(), trailing_metadata)
+        return CallStatus(get_status_number(row.code), str(error).encode(), trailing_metadata)
 
     def reject_overload(self, method: str, metadata: Metadata) -> CallStatus:
         """Reject a call because the server is overloaded."""
@@ -173,9 +174,9 @@ def serialize_shared_status(error: Exception) -> bytes:
 
 def prepare_rejection(error: Exception) -> CallStatus:
     """Return the rejection for an error without a request id, to be shared by many calls."""
-    more: Metadata = getattr(error, "trailing_metadata", ())
-    details: Metadata = ((DETAILS_KEY, serialize_shared_status(error)), *more)
-    return CallStatus(get_status_number(find_row(error).code), str(error).encode(), details)
+    row = find_row(error)
+    details: Metadata = ((DETAILS_KEY, serialize_shared_status(error)), *list_error_metadata(error, row))
+    return CallStatus(get_status_number(row.code), str(error).encode(), details)
 
 
 @cache

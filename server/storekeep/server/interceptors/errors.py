@@ -18,12 +18,14 @@ from storekeep.server.domain.errors import FieldViolation
 from storekeep.server.interceptors.chain import Step
 from storekeep.server.interceptors.error_table import UNKNOWN, UNKNOWN_TEXT, Row, find_row
 from storekeep.server.interceptors.forwarding import ForwardedError
-from storekeep.server.transport.call_statuses import ERROR_DOMAIN
+from storekeep.server.transport.call_statuses import ERROR_DOMAIN, Metadata
 from storekeep.server.transport.errors import InvalidFields
 from storekeep.server.transport.rpc import DETAILS_KEY, Method, Rpc
 
 RETRY_AFTER_MS = 1_000
 """Default retry delay of retryable errors."""
+PUSHBACK_KEY = "grpc-retry-pushback-ms"
+"""Trailing metadata key that the retry policies of gRPC obey (gRFC A6): the delay, or -1 for no retry."""
 TEXT_BYTES_MAX = 500
 """Maximum length of a status text. It is sent in the trailing metadata, where a byte may be encoded as three, and
 HTTP/2 peers commonly reject header lists larger than 8 KiB."""
@@ -66,9 +68,27 @@ def abort_call(error: Exception, context: grpc.ServicerContext, rpc: Rpc) -> Non
         text = UNKNOWN_TEXT
         log.error("unexpected error", extra={"request_id": rpc.request_id, "method": rpc.method}, exc_info=error)
     details = build_status(error, row, text, rpc).SerializeToString()
-    more: tuple[tuple[str, str | bytes], ...] = getattr(error, "trailing_metadata", ())
+    more = list_error_metadata(error, row)
     context.set_trailing_metadata((("x-request-id", rpc.request_id), (DETAILS_KEY, details), *more))
     context.abort(row.code, text)
+
+
+def list_error_metadata(error: Exception, row: Row) -> Metadata:
+    """Return the trailing metadata of an error beyond its details.
+
+    Every RESOURCE_EXHAUSTED tells retry policies, which know only codes, whether and when to retry. UNAVAILABLE does
+    not: policies retry it sooner than its retry delay, because another worker may answer.
+    """
+    metadata: Metadata = getattr(error, "trailing_metadata", ())
+    if row.code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+        metadata += ((PUSHBACK_KEY, str(get_retry_delay_ms(error) if row.retryable else -1)),)
+    return metadata
+
+
+def get_retry_delay_ms(error: Exception) -> int:
+    """Return the retry delay of a retryable error in milliseconds."""
+    delay_ms: int = getattr(error, "retry_after_ms", RETRY_AFTER_MS)
+    return delay_ms
 
 
 def build_status(error: Exception, row: Row, text: str, rpc: Rpc) -> status_pb2.Status:
@@ -76,9 +96,8 @@ def build_status(error: Exception, row: Row, text: str, rpc: Rpc) -> status_pb2.
     info = error_details_pb2.ErrorInfo(reason=row.reason, domain=ERROR_DOMAIN, metadata=_build_metadata(error, row))
     details: list[Any] = [info, error_details_pb2.RequestInfo(request_id=rpc.request_id)]
     if row.retryable:
-        retry_after_ms = getattr(error, "retry_after_ms", RETRY_AFTER_MS)
         delay = duration_pb2.Duration()
-        delay.FromMilliseconds(retry_after_ms)
+        delay.FromMilliseconds(get_retry_delay_ms(error))
         details.append(error_details_pb2.RetryInfo(retry_delay=delay))
     violations = _build_violations(error)
     if violations:

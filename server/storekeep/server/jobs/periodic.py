@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
 
 from storekeep.server.domain.audit.checkpoints import sign_head
@@ -33,11 +34,19 @@ Purge = Callable[[Transaction], int]
 log = logging.getLogger("storekeep.jobs")
 
 
-def purge_replies(*, retention_s: float) -> Purge:
-    """Return the purge of stored replies older than `retention_s`; a later retry is executed again."""
+def purge_replies(*, retention_s: float, read_elapsed_s: Callable[[], float] = time.monotonic) -> Purge:
+    """Return the purge of stored replies older than `retention_s`; a later retry is executed again.
+
+    A step of the clock makes no reply older: since the first purge, time passes as `read_elapsed_s` counts it.
+    """
+    offset_us: int | None = None
 
     def purge(tx: Transaction) -> int:
-        before_us = tx.now_us - round(retention_s * 1_000_000)
+        nonlocal offset_us
+        elapsed_us = round(read_elapsed_s() * 1_000_000)
+        if offset_us is None:
+            offset_us = tx.now_us - elapsed_us
+        before_us = min(tx.now_us, offset_us + elapsed_us) - round(retention_s * 1_000_000)
         return PURGE_REPLIES.change(tx, before_us=before_us, rows_max=ROWS_PER_TRANSACTION_MAX)
 
     return purge

@@ -31,8 +31,8 @@ BATCH_DELAY_S = 0.02
 """How long the writer collects lines: they share one write, and the GIL is handed over only fifty times a second."""
 CHECK_INTERVAL_S = 1.0
 """Interval at which the writer checks whether the log file was replaced."""
-FLUSH_TIMEOUT_S = 5.0
-"""How long an exit waits for the disk or the pipe."""
+FLUSH_TIMEOUT_S = 3.0
+"""How long an exit waits for the disk or the pipe, once. A pipe without a reader stays full."""
 
 GRPC_LOGGER = "grpc._cython.cygrpc"
 """The logger to which gRPC writes metadata and paths that are not UTF-8, and so possibly tokens."""
@@ -87,6 +87,7 @@ class LogWriter:
         self._wake = threading.Event()
         self._write_lock = threading.Lock()
         self._closed = False
+        self._is_stuck = False
         self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
         self._thread.start()
 
@@ -108,7 +109,7 @@ class LogWriter:
 
     def flush(self) -> None:
         """Write the queued lines in the calling thread; lines that cannot be written are lost."""
-        if not self._write_lock.acquire(timeout=FLUSH_TIMEOUT_S):
+        if self._is_stuck or not self._write_lock.acquire(timeout=FLUSH_TIMEOUT_S):
             return
         try:
             self._follow_file()
@@ -165,8 +166,8 @@ class LogWriter:
         self._closed = True
         self._wake.set()
         self._thread.join(timeout=FLUSH_TIMEOUT_S)
-        if not self._thread.is_alive():
-            self.flush()
+        self._is_stuck = self._thread.is_alive()
+        self.flush()
 
 
 class CallLog:

@@ -8,7 +8,9 @@ Invariant: once draining, no service becomes SERVING again.
 from __future__ import annotations
 
 import logging
+import math
 import threading
+import time
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
@@ -34,6 +36,8 @@ NO_SUCH_SERVICE = "?"
 names chosen by clients must not use memory."""
 SERVICE = "grpc.health.v1.Health"
 WATCH = f"{SERVICE}/Watch"
+CHECKED_RECENTLY_S = 60.0
+"""Time in seconds after a check in which the server counts as observed. Load balancers check every few seconds."""
 SERVING = HealthCheckResponse.SERVING
 NOT_SERVING = HealthCheckResponse.NOT_SERVING
 
@@ -50,13 +54,20 @@ class HealthServicer(health.HealthServicer):  # type: ignore[misc]  # grpc_healt
     def __init__(self, services: Iterable[str]) -> None:
         super().__init__()
         self._services = ("", *services)
+        self._checked_s = -math.inf
         self.set(LIVENESS, SERVING)
         self.set_ready(False)
+
+    def Check(self, request: HealthCheckRequest, context: Any) -> Any:  # noqa: N802
+        """Return the status of a service. Calls below gRPC's Python layer use `get_status` instead."""
+        self._record_check(request.service)
+        return super().Check(request, context)
 
     def Watch(  # noqa: N802
         self, request: HealthCheckRequest, context: Any, send_response_callback: Callable[[Any], None] | None = None
     ) -> Any:
         """Send the status of a service now, and again whenever it changes."""
+        self._record_check(request.service)
         if request.service not in self._server_status:
             request = HealthCheckRequest(service=NO_SUCH_SERVICE)
         return super().Watch(request, context, send_response_callback)
@@ -68,7 +79,8 @@ class HealthServicer(health.HealthServicer):  # type: ignore[misc]  # grpc_healt
         return HealthListResponse(statuses=statuses)
 
     def get_status(self, service: str) -> int | None:
-        """Return the status of a service; None if it is unknown."""
+        """Return the status of a service for a check; None if it is unknown."""
+        self._record_check(service)
         with self._lock:
             status: int | None = self._server_status.get(service)
             return status
@@ -78,6 +90,18 @@ class HealthServicer(health.HealthServicer):  # type: ignore[misc]  # grpc_healt
         """The name of the status of the whole server, such as `SERVING`."""
         with self._lock:
             return str(HealthCheckResponse.ServingStatus.Name(self._server_status[""]))
+
+    @property
+    def is_observed(self) -> bool:
+        """Whether someone watches the status of the services or has checked it recently, such as a load balancer."""
+        with self._lock:
+            is_watched = any(self._send_response_callbacks.get(service) for service in self._services)
+        return is_watched or time.monotonic() - self._checked_s < CHECKED_RECENTLY_S
+
+    def _record_check(self, service: str) -> None:
+        """Remember a check, unless it is of whether the process runs."""
+        if service != LIVENESS:
+            self._checked_s = time.monotonic()
 
     def set_ready(self, ready: bool) -> None:
         """Set the status of all services by whether the database answers."""
