@@ -80,6 +80,7 @@ def arguments(method: Callable[..., Any]) -> dict[str, Any]:
         "lines": [("A", 1)],
         "units": {1: 1},
         "orders": [HistoricOrder(number="A")],
+        "items": [],
     }
     hints = get_type_hints(method)
     filled: dict[str, Any] = {}

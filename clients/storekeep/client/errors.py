@@ -16,8 +16,8 @@ StorekeepError
     ├── NotFound                    CategoryNotFound, ProductNotFound, VariantNotFound, SkuNotFound,
     │                               LocationNotFound, StockLevelNotFound, StockMovementNotFound,
     │                               ReservationNotFound, CustomerNotFound, OrderNotFound, OrderLineNotFound,
-    │                               FulfillmentNotFound,
-    │                               ServiceAccountNotFound, ApiKeyNotFound, RoleNotFound, AuditEntryNotFound
+    │                               FulfillmentNotFound, ServiceAccountNotFound, ApiKeyNotFound, RoleNotFound,
+    │                               AuditEntryNotFound
     ├── Conflict                    EtagMismatch, AlreadyExists, SkuTaken, ReferenceTaken, ResourceDeleted,
     │                               ResourceNotDeleted, ResourceInUse, IllegalState, FieldNotChangeable, OrderHeld,
     │                               OrderNotHeld, UnitsNotOpen, NotForSale, QuantityNotAllowed, OutOfStock,
@@ -435,15 +435,17 @@ class CategoryCycle(InvalidRequest):
     reason = "CATEGORY_CYCLE"
 
 
+def _get_sku(error: Refused) -> str:
+    """SKU of the variant."""
+    return error.metadata.get("sku", "")
+
+
 class NotForSale(Conflict):
     """The variant or its product is archived or deleted, or the product is a draft."""
 
     reason = "NOT_FOR_SALE"
 
-    @property
-    def sku(self) -> str:
-        """SKU of the variant."""
-        return self.metadata.get("sku", "")
+    sku = property(_get_sku)
 
 
 class QuantityNotAllowed(Conflict):
@@ -451,10 +453,7 @@ class QuantityNotAllowed(Conflict):
 
     reason = "QUANTITY_NOT_ALLOWED"
 
-    @property
-    def sku(self) -> str:
-        """SKU of the variant."""
-        return self.metadata.get("sku", "")
+    sku = property(_get_sku)
 
     @property
     def rule(self) -> str:
@@ -495,10 +494,7 @@ class SkuNotFound(NotFound):
 
     reason = "SKU_NOT_FOUND"
 
-    @property
-    def sku(self) -> str:
-        """The unknown SKU."""
-        return self.metadata.get("sku", "")
+    sku = property(_get_sku)
 
 
 class LocationNotFound(NotFound):

@@ -350,7 +350,7 @@ class Inventory:
         of all items; `locations/-` if they have different ones.
 
         Raises: unless `per_item`, the error of the first item that fails: LocationNotFound, ResourceDeleted,
-        SkuNotFound, EtagMismatch, QuantityMismatch, OutOfStock.
+        SkuNotFound, EtagMismatch, QuantityMismatch, CountBelowCommitted.
         """
         request = BatchSetStockRequest(parent=parent, requests=items, mode=get_mode(per_item=per_item))
         reply = self._calls.write(self._stub.BatchSetStock, request, **options)
