@@ -26,7 +26,6 @@ REFUSED = {
     *("reserve uniquely: OutOfStock",),
     *(
         "confirm: IllegalState",
-        "cancel: IllegalState",
         "edit: IllegalState",
         "ship: IllegalState",
         "fulfill: OrderHeld",
