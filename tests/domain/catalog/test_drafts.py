@@ -75,6 +75,9 @@ def test_publish_time_acts_at_its_instant_without_a_write(shop: Shop, storefront
     mark = new_id("w").replace("-", "")
     draft = shop.draft(display_name=mark, publish_time=make_time(0.5))
     sku = shop.variant(parent=draft.name, stock=5).sku
+    location = shop.location().name
+    low = shop.variant(parent=draft.name, stock=1, location=location).sku
+    low_stock = inventory_pb2.ListLowStockRequest(location=location, available_max=1)
     while PRODUCT.get(shop, draft.name).state == DRAFT:
         time.sleep(0.05)
     assert time.time_ns() >= draft.publish_time.ToNanoseconds()
@@ -82,6 +85,7 @@ def test_publish_time_acts_at_its_instant_without_a_write(shop: Shop, storefront
     assert (product.state, product.etag) == (ACTIVE, "v1")
     assert search(storefront, mark) == [draft.name]
     assert is_for_sale(storefront, sku)
+    assert [level.sku for level in shop.inventory.ListLowStock(low_stock).stock_levels] == [low]
     assert shop.order((sku, 1)).lines[0].sku == sku
     listed = PRODUCT.names(PRODUCT.list(storefront, filter=f'display_name = "{mark}" AND state = ACTIVE'))
     assert listed == [draft.name]
@@ -153,6 +157,21 @@ def test_drafts_are_hidden_from_callers_that_cannot_change_products(shop: Shop, 
     assert [len(names(storefront)) for names in lists] == [1, 0, 1, 1, 1]
     for _, call in hidden:
         call(storefront)
+
+
+def test_batch_of_a_hidden_draft_names_the_first_name_whether_it_exists_or_not(shop: Shop, storefront: Shop):
+    draft = shop.draft()
+    variant = shop.variant(parent=draft.name)
+    products = [draft.name, "products/zzz-missing"], ["products/zzz-absent", draft.name]
+    variants = [variant.name, f"{draft.name}/variants/zzz"], ["products/zzz-absent/variants/a", variant.name]
+    for names in products:
+        with refused("PRODUCT_NOT_FOUND") as refusal:
+            storefront.products.BatchGetProducts(PRODUCT.batch_request(names))
+        assert refusal.metadata == {"resource": names[0]}
+    for names in variants:
+        with refused("VARIANT_NOT_FOUND") as refusal:
+            storefront.products.BatchGetVariants(VARIANT.batch_request(names))
+        assert refusal.metadata == {"resource": names[0]}
 
 
 def test_publish_is_safe_to_repeat_and_to_try(shop: Shop):

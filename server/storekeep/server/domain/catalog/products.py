@@ -117,7 +117,10 @@ def get_product(db: Store, key: Key, *, sees_drafts: bool) -> Product:
 
     Raises: ProductNotFound, also for a draft that the caller may not see.
     """
-    return _check_visible([PRODUCTS.get(db, key)], sees_drafts=sees_drafts)[0]
+    product = PRODUCTS.get(db, key)
+    if product.state == DRAFT and not sees_drafts:
+        raise ProductNotFound(product.name)
+    return product
 
 
 def batch_get_products(db: Store, keys: Sequence[Key], *, sees_drafts: bool) -> list[Product]:
@@ -125,14 +128,11 @@ def batch_get_products(db: Store, keys: Sequence[Key], *, sees_drafts: bool) -> 
 
     Raises: ProductNotFound, also for a draft that the caller may not see; BatchTooLarge.
     """
-    return _check_visible(PRODUCTS.batch_get(db, keys), sees_drafts=sees_drafts)
 
+    def keep_visible(_tx: Transaction, products: list[Product]) -> list[Product]:
+        return [product for product in products if sees_drafts or product.state != DRAFT]
 
-def _check_visible(products: list[Product], *, sees_drafts: bool) -> list[Product]:
-    for product in products:
-        if product.state == DRAFT and not sees_drafts:
-            raise ProductNotFound(product.name)
-    return products
+    return PRODUCTS.batch_get(db, keys, keep_visible=keep_visible)
 
 
 def list_products(db: Store, request: ListRequest, *, tokens: PageTokens, sees_drafts: bool) -> Page[Product]:

@@ -6,7 +6,7 @@ A variant with stock cannot be deleted.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import msgspec
@@ -155,31 +155,28 @@ def get_variant(db: Store, key: Key, *, sees_drafts: bool) -> Variant:
 
     def work(tx: Transaction) -> Variant:
         variant = VARIANTS.find(tx, key)
-        _check_visible(tx, [variant])
+        if not _drop_drafts(tx, [variant]):
+            raise VariantNotFound(variant.name)
         return variant
 
     return VARIANTS.get(db, key) if sees_drafts else db.snapshot(work)
 
 
 def batch_get_variants(db: Store, keys: Sequence[Key], *, sees_drafts: bool) -> list[Variant]:
-    """Return all variants with these keys, in the order of the keys.
+    """Return all variants with these keys, in the order of the keys, as of one point in time.
 
     Raises: VariantNotFound, also for a variant of a draft that the caller may not see; BatchTooLarge.
     """
-    variants = VARIANTS.batch_get(db, keys)
-    if not sees_drafts:
-        db.read(lambda tx: _check_visible(tx, variants))
-    return variants
+    if sees_drafts:
+        return VARIANTS.batch_get(db, keys)
+    return VARIANTS.batch_get(db, keys, keep_visible=_drop_drafts)
 
 
-def _check_visible(tx: Transaction, variants: Iterable[Variant]) -> None:
-    """Raise VariantNotFound for the first variant whose product is a draft."""
-    variants = list(variants)
+def _drop_drafts(tx: Transaction, variants: list[Variant]) -> list[Variant]:
+    """Return the variants whose product is no draft."""
     ids = msgspec.json.encode(sorted({variant.product_id for variant in variants})).decode()
     drafts = {row[0] for row in store.DRAFTS.all(tx, product_ids=ids, now_us=tx.now_us)}
-    for variant in variants:
-        if variant.product_id in drafts:
-            raise VariantNotFound(variant.name)
+    return [variant for variant in variants if variant.product_id not in drafts]
 
 
 def list_variants(db: Store, request: ListRequest, *, tokens: PageTokens, sees_drafts: bool) -> Page[Variant]:

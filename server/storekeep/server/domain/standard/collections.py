@@ -127,12 +127,21 @@ class Collection(Generic[R]):
         """
         return store.read(lambda tx: self.find(tx, key))
 
-    def batch_get(self, store: Store, keys: Sequence[Key]) -> list[R]:
+    def batch_get(
+        self,
+        store: Store,
+        keys: Sequence[Key],
+        *,
+        keep_visible: Callable[[Transaction, list[R]], list[R]] = lambda tx, resources: resources,
+    ) -> list[R]:
         """Return all resources with these keys, in the order of the keys, as of one point in time.
+
+        Args:
+            keep_visible: returns the resources that the caller may see; the others count as missing.
 
         Raises: the collection's `not_found` for the first missing resource; BatchTooLarge.
         """
-        resources = store.snapshot(lambda tx: self.read_rows(tx, self.rows.find_many(tx, keys)))
+        resources = store.snapshot(lambda tx: keep_visible(tx, self.read_rows(tx, self.rows.find_many(tx, keys))))
         if len(resources) != len(keys):
             existing = {resource.name for resource in resources}
             names = (self.pattern.format(*key) for key in keys)

@@ -241,14 +241,23 @@ def list_low_stock(
     def work(tx: Transaction) -> Page[StockLevel]:
         if location_id and store.LOCATION_DELETE_TIME.one(tx, id=location_id) is None:
             raise LocationNotFound(f"locations/{location_id}")
-        listing = replace(
-            LOW_LISTING,
-            method=f"{LOW_LISTING.method}/{available_max}",
-            query=lambda: LOW_LISTING.query().where(available_max >= store.SELLABLE_ON_HAND),
-        )
+        listing = _build_low_listing(available_max, now_us=tx.now_us)
         return listing.page(tx, replace(request, parent=location_id), tokens=tokens)
 
     return db.snapshot(work)
+
+
+def _build_low_listing(available_max: int, *, now_us: int) -> Listing[StockLevel]:
+    levels = store.select_levels_for_sale(*LEVELS.fields, now_us=now_us)
+    return Listing(
+        method=f"ListLowStock/{available_max}",
+        query=lambda: levels.where(available_max >= store.SELLABLE_ON_HAND),
+        columns={"left": Column(store.SELLABLE_ON_HAND, sortable=True)},
+        unique=(store.StockLevel.variant, store.StockLevel.location),
+        read_rows=_read_levels,
+        default_order="left",
+        parent=store.StockLevel.location,
+    )
 
 
 def _read_levels(tx: Transaction, rows: Sequence[Sequence[Any]]) -> list[StockLevel]:
@@ -577,15 +586,6 @@ LEVEL_LISTING = Listing(
     unique=(store.StockLevel.variant, store.StockLevel.location),
     read_rows=_read_levels,
     default_order="sku",
-    parent=store.StockLevel.location,
-)
-LOW_LISTING = Listing(
-    method="ListLowStock",
-    query=lambda: store.select_levels_for_sale(*LEVELS.fields),
-    columns={"left": Column(store.SELLABLE_ON_HAND, sortable=True)},
-    unique=(store.StockLevel.variant, store.StockLevel.location),
-    read_rows=_read_levels,
-    default_order="left",
     parent=store.StockLevel.location,
 )
 MOVEMENT_LISTING = Listing(

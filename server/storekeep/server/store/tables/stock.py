@@ -10,7 +10,7 @@ from storekeep.server.store.sql.listings import OPERATIONS
 from storekeep.server.store.sql.many_rows import RowsInsert, RowsStatement
 from storekeep.server.store.sql.statements import Statement, parameter
 from storekeep.server.store.sql.transactions import Deletable, Table
-from storekeep.server.store.tables.catalog import ON_SALE, Product, Variant
+from storekeep.server.store.tables.catalog import ON_SALE, Product, Variant, compare_product_state
 
 DEFAULT_0 = peewee.SQL("DEFAULT 0")
 """Value of existing rows in a column that was added later."""
@@ -121,8 +121,8 @@ SELLABLE_ON_HAND = StockLevel.on_hand - StockLevel.safety_threshold - StockLevel
 """Units on hand at a level that can be sold without a backorder."""
 
 
-def select_levels_for_sale(*fields: Any) -> Any:
-    """Return a query for the levels of variants that are for sale, at locations that are not deleted."""
+def select_levels_for_sale(*fields: Any, now_us: int) -> Any:
+    """Return a query for the levels of variants that are for sale at a time, at locations that are not deleted."""
     return (
         StockLevel.select(*fields)
         .join(Location)
@@ -131,7 +131,7 @@ def select_levels_for_sale(*fields: Any) -> Any:
         .join(Variant)
         .where((Variant.state == "ACTIVE") & Variant.delete_time_us.is_null())
         .join(Product)
-        .where((Product.state == "ACTIVE") & Product.delete_time_us.is_null())
+        .where(compare_product_state("=", "ACTIVE", now_us) & Product.delete_time_us.is_null())
     )
 
 
