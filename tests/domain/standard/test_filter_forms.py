@@ -22,7 +22,7 @@ from storekeep.server.store.opening import open_store
 from storekeep.server.store.sql.transactions import Transaction
 from storekeep.v1 import inventory_pb2, orders_pb2, products_pb2
 from tests.domain.standard.test_filters import listed, names
-from tests.support.databases import new_database
+from tests.support.databases import Database, new_database
 from tests.support.refusals import refusal, refused
 from tests.support.resources import ADDRESS
 from tests.support.shops import Shop, new_id
@@ -224,12 +224,24 @@ def test_indexed_filters_search_an_index_and_sorted_lists_read_theirs(tmp_path: 
     made.remove()
 
 
+@pytest.mark.engine("postgresql", reason="SQLite makes no joins of conditions")
+def test_conditions_on_lines_are_not_planned_as_joins(database: Database):
+    with closing(open_store(database.url)) as store:
+        plan = _explain(store, orders.LISTING, command="EXPLAIN", filter='lines.sku : a AND lines.sku : "b*"')
+    assert sum("SubPlan" in step for step in plan) >= 2, plan
+    assert not any("Join" in step or "Nested Loop" in step for step in plan), plan
+
+
 class _Plan(Exception):
     """The plan of a query, raised in place of running it."""
 
 
-def _explain(store: Store, listing: Listing[Any], **fields: Any) -> list[str]:
-    """Return the steps of SQLite's plan for the first page of a list."""
+def _explain(store: Store, listing: Listing[Any], *, command: str = "EXPLAIN QUERY PLAN", **fields: Any) -> list[str]:
+    """Return the steps of the database's plan for the first page of a list.
+
+    Args:
+        command: the command of the engine; by default SQLite's.
+    """
 
     def work(tx: Transaction) -> list[str]:
         class Explaining:
@@ -237,7 +249,7 @@ def _explain(store: Store, listing: Listing[Any], **fields: Any) -> list[str]:
 
             def run(self, query: Any) -> Any:
                 sql, values = tx.dialect.compile(query)
-                raise _Plan([row[3] for row in tx.connection.execute(f"EXPLAIN QUERY PLAN {sql}", values).fetchall()])
+                raise _Plan([str(row[-1]) for row in tx.connection.execute(f"{command} {sql}", values).fetchall()])
 
         try:
             listing.page(Explaining(), ListRequest(**fields), tokens=PageTokens(Keyring.from_secret(b"test")))  # type: ignore[arg-type]
