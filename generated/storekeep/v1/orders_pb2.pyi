@@ -271,7 +271,9 @@ class Order(_message.Message):
     hold_reason: _builtins.str
     """The reason for the hold; empty if the order is not on hold."""
     email: _builtins.str
-    """E-mail address for questions about this order; may be empty. At most 254 characters (RFC 5321)."""
+    """E-mail address for questions about this order; may be empty. At most 254 characters (RFC 5321).
+    A reply has it and `phone` only if the caller has `orders.read` or `customers.read`.
+    """
     phone: _builtins.str
     """Phone number for questions about this order. At most 40 characters."""
     source: _builtins.str

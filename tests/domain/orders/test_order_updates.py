@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import grpc
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from storekeep.v1 import addresses_pb2, customers_pb2, orders_pb2
 from tests.domain.orders.test_order_changes import call_at_once, list_changes, list_history
+from tests.support.hostile.accounts import make_account, sign_in
 from tests.support.order_cases import (
     make_cancelled,
     make_completed,
@@ -21,7 +23,7 @@ from tests.support.order_cases import (
 )
 from tests.support.records import Records
 from tests.support.refusals import refused
-from tests.support.shops import Shop, money, new_id
+from tests.support.shops import Shop, money, new_id, new_request_id
 
 HOME = addresses_pb2.Address(recipient="Ada", address_lines=["Yard 2", "Quay 12"], locality="Galway", region_code="IE")
 OFFICE = addresses_pb2.Address(recipient="Ada", address_lines=["Ring 1"], locality="Wien", region_code="AT", phone="1")
@@ -78,6 +80,30 @@ def test_new_order_has_the_contacts_of_its_customer_at_that_time(shop: Shop):
     assert shop.get_order(order) == order
     own = shop.order(customer=customer.name, email="gift@home.example")
     assert (own.email, own.phone) == ("gift@home.example", "2")
+
+
+def test_replies_have_contacts_only_for_callers_that_may_read_them(shop: Shop, channel: grpc.Channel):
+    customer = shop.customer(email="ada@home.example", phone="+353 1")
+    writer, *readers = (
+        sign_in(channel, shop, make_account(shop, permissions=["orders.write", *more]))
+        for more in ((), ("orders.read",), ("customers.read",))
+    )
+    request = shop.order_request(customer=customer.name, request_id=new_request_id())
+    dry = orders_pb2.PlaceOrderRequest(validate_only=True)
+    dry.MergeFrom(request)
+    placed = writer.orders.PlaceOrder(request)
+    confirm = orders_pb2.ConfirmOrderRequest(name=placed.name, validate_only=True)
+    replies = [
+        placed,
+        writer.orders.PlaceOrder(dry),
+        writer.orders.PlaceOrder(request),
+        writer.orders.ConfirmOrder(confirm),
+        writer.orders.UpdateOrder(update(placed, note="ring twice")),
+    ]
+    assert [(reply.email, reply.phone) for reply in replies] == [("", "")] * len(replies)
+    for reader in (shop, *readers):
+        confirmed = reader.orders.ConfirmOrder(confirm)
+        assert (confirmed.email, confirmed.phone) == ("ada@home.example", "+353 1")
 
 
 def test_new_order_keeps_all_fields(shop: Shop):

@@ -15,6 +15,7 @@ from storekeep.server.domain.orders.orders import Order, OrderLine
 from storekeep.server.domain.orders.placing import NewOrder
 from storekeep.server.domain.orders.states import CHANGEABLE
 from storekeep.server.domain.standard.resources import make_etag
+from storekeep.server.servicers.calls import has_permission
 from storekeep.server.servicers.converters import (
     Fields,
     build_address,
@@ -51,7 +52,7 @@ FULFILLMENT_STATES = {
 
 
 def build_order(order: Order) -> pb.Order:
-    """Build the message of an order."""
+    """Build the message of an order. E-mail address and phone number are only for callers that may read them."""
     money = make_money_builder(order.currency_code)
     message = pb.Order(
         name=order.name,
@@ -73,8 +74,6 @@ def build_order(order: Order) -> pb.Order:
         held=order.held,
         hold_reason=order.hold_reason,
         billing_address=None if order.billing_address is None else build_address(order.billing_address),
-        email=order.email,
-        phone=order.phone,
         ship_by_time=build_optional_timestamp(order.ship_by_time_us),
         deliver_by_time=build_optional_timestamp(order.deliver_by_time_us),
         source=order.source,
@@ -82,6 +81,8 @@ def build_order(order: Order) -> pb.Order:
     )
     if order.labels:
         fill_labels(message.labels, order.labels)
+    if has_permission("orders.read") or has_permission("customers.read"):
+        message.email, message.phone = order.email, order.phone
     return message
 
 
