@@ -127,6 +127,18 @@ def test_output_that_cannot_be_written_is_told_in_one_line(form: str, server: Se
     assert run.stderr == "storekeep: cannot use standard output: no space left on device\n"
 
 
+def test_closed_stdout_is_told_before_anything_is_sent(server: ServerProcess) -> None:
+    command = f"{Path(sys.executable).parent}/storekeep roles create --id closed --name Closed --permission orders.read"
+    run = subprocess.run(
+        f"{command} >&-", shell=True, env=as_program(server), stderr=subprocess.PIPE, text=True, timeout=60
+    )
+    assert (run.returncode, run.stderr) == (Exit.REFUSED, "storekeep: cannot use standard output: it is closed\n")
+    created = subprocess.run(
+        f"{command} -o name <&- 2>&-", shell=True, env=as_program(server), stdout=subprocess.PIPE, text=True, timeout=60
+    )
+    assert (created.returncode, created.stdout) == (0, "roles/closed\n")
+
+
 def test_character_that_stdout_cannot_take_ends_no_run(cli: CommandLine, server: ServerProcess) -> None:
     cli.json("products", "create", "--id", "gruener", "--name", "Grüner Tee")
     command = [f"{Path(sys.executable).parent}/storekeep", "products", "show", "gruener"]

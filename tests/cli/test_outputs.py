@@ -82,6 +82,19 @@ def test_wrong_choice_is_refused(cli: CommandLine, listed: str, options: tuple[s
     assert problem in run.err
 
 
+@pytest.mark.parametrize("form", ["table", "csv", "json"])
+def test_wrong_column_is_refused_also_without_rows(cli: CommandLine, form: str) -> None:
+    nothing = ("--filter", "sku = none", "--columns", "bogus", "-o", form)
+    for command in (
+        ("variants", "list", *nothing),
+        ("stock", "list", *nothing),
+        ("stock", "show", *nothing[2:], "N-1"),
+    ):
+        run = cli(*command)
+        assert (run.code, run.out) == (2, ""), command
+        assert "no such column: bogus" in run.err
+
+
 def test_secret_is_not_lost_in_names(cli: CommandLine) -> None:
     run = cli("keys", "create", "admin", "-o", "name")
     assert run.code == 2

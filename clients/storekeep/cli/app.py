@@ -56,6 +56,7 @@ def show_help_or_version(
 
 def main() -> None:
     """Run the command line and exit: the entry point `storekeep`."""
+    _check_streams()
     try:
         code = new_app()(prog_name="storekeep", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else Exit.OK)
@@ -74,6 +75,19 @@ def main() -> None:
         _exit_with_error(f"{error.object!a} on the command line is not UTF-8", Exit.USAGE)
     except Exception as error:  # noqa: BLE001 - reported in one line
         _exit_with_exception(error)
+
+
+def _check_streams() -> None:
+    """Open closed stdin and stderr on the null device. Exit if stdout is closed, before anything is sent.
+
+    Python sets a closed stream to None.
+    """
+    if sys.stdin is None:
+        sys.stdin = os.fdopen(os.open(os.devnull, os.O_RDONLY))
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+    if sys.stdout is None:
+        _exit_with_error("cannot use standard output: it is closed", Exit.REFUSED)
 
 
 def _exit_with_exception(error: Exception) -> NoReturn:

@@ -101,7 +101,7 @@ def show_stock(
     levels = list(
         session.client.inventory.list_stock_levels(to_location_name(location), filter=f"sku = {quote_text(sku)}")
     )
-    session.screen.show_messages(levels, columns=LEVEL_COLUMNS)
+    session.screen.show_messages(levels, columns=LEVEL_COLUMNS, descriptor=StockLevel.DESCRIPTOR)
     if not levels:
         session.screen.show_notice(f"No stock level exists for {sku}.")
     elif movements and session.screen.has_default_layout:
@@ -269,7 +269,7 @@ def reconcile_stock(
         token = report.next_page_token
         if not token:
             break
-    session.screen.show_messages(differences, columns=DIFFERENCE_COLUMNS)
+    session.screen.show_messages(differences, columns=DIFFERENCE_COLUMNS, descriptor=StockDifference.DESCRIPTOR)
     session.screen.show_notice(f"{checked} SKUs compared, {len(differences)} differences.")
     if any(not (repair and difference.repairable) for difference in differences):
         raise typer.Exit(Exit.REFUSED)

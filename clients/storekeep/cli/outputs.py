@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from difflib import get_close_matches
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
-
-if TYPE_CHECKING:
-    from google.protobuf.message import Message
 
 COLUMNS_MAX = 100
 """Maximum number of columns of a table."""
@@ -52,13 +49,13 @@ def parse_columns(text: str) -> tuple[str, ...]:
     return columns
 
 
-def check_columns(message: Message, columns: Sequence[str]) -> None:
-    """Check that a message has the fields, which may be nested, as `customer` or `shipping_address.city`.
+def check_columns(descriptor: Any, columns: Sequence[str]) -> None:
+    """Check that messages have the fields, which may be nested, as `customer` or `shipping_address.city`.
 
     Raises: typer.BadParameter, with the field that may be meant.
     """
     for column in columns:
-        _check_path(message.DESCRIPTOR, column, column)
+        _check_path(descriptor, column, column)
 
 
 def check_choice(column: str, existing: Sequence[str]) -> None:

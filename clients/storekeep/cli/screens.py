@@ -68,7 +68,7 @@ class Screen:
 
     def show_message(self, message: Message) -> None:
         """Print one resource with all its fields, or those of `--columns`."""
-        check_columns(message, self._columns)
+        check_columns(message.DESCRIPTOR, self._columns)
         if self.as_json:
             self.show_document(to_document(message, self._columns))
         elif self._format is OutputFormat.TABLE:
@@ -88,11 +88,16 @@ class Screen:
 
         self._print(build_fact_table(facts))
 
-    def show_messages(self, messages: Iterable[Message], *, columns: Sequence[str]) -> None:
+    def show_messages(self, messages: Iterable[Message], *, columns: Sequence[str], descriptor: Any = None) -> None:
         """Print resources: the fields in `columns` as table or CSV, all fields as a JSON array, or only their names.
 
         The fields of `--columns` take precedence.
+
+        Args:
+            descriptor: the type of the messages; needed if there may be none.
         """
+        if descriptor is not None:
+            check_columns(descriptor, self._columns)
         checked = self._check_first(messages)
         shown = self._columns or tuple(columns)
         if self.as_json:
@@ -119,7 +124,7 @@ class Screen:
         """Yield the messages after a check that the first has the fields of `--columns`."""
         for index, message in enumerate(messages):
             if not index:
-                check_columns(message, self._columns)
+                check_columns(message.DESCRIPTOR, self._columns)
             yield message
 
     def _show_cells(self, rows: Iterable[Sequence[str]], columns: Sequence[str]) -> None:

@@ -144,7 +144,7 @@ class Session:
         first = next(pages)
         items = chain(first.items, chain.from_iterable(page.items for page in pages))
         shown_items = islice(items, limit) if limit else items
-        self.screen.show_messages(shown_items, columns=columns)
+        self.screen.show_messages(shown_items, columns=columns, descriptor=first.item_descriptor)
         if limit and next(items, None) is not None:
             self.screen.show_notice(f"There are more than {limit}: --limit 0 lists all.")
         if first.total_size is not None:

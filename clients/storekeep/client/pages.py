@@ -6,7 +6,7 @@ A `Listing` fetches each page when it is first needed. Iterating again fetches t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, TypedDict, TypeVar
 
 from google.protobuf.message import Message
@@ -55,6 +55,8 @@ class Page(Generic[ItemT]):
     """Resources on all pages, at most 10,000; only on the first page of a list with `include_total_size`."""
     total_size_is_lower_bound: bool = False
     """Whether there are more than `total_size`."""
+    item_descriptor: Any = None
+    """The descriptor of the message type of the resources; None if there is none."""
 
 
 def build_query(query: Mapping[str, Any]) -> dict[str, Any]:
@@ -67,10 +69,15 @@ def build_query(query: Mapping[str, Any]) -> dict[str, Any]:
 
 def build_page(items: Iterable[ItemT], reply: Any) -> Page[ItemT]:
     """Return the page in a reply."""
-    if not isinstance(reply, Message) or "total_size" not in reply.DESCRIPTOR.fields_by_name:
+    if not isinstance(reply, Message):
         return Page(tuple(items), reply.next_page_token)
+    fields = reply.DESCRIPTOR.fields_by_name
+    (descriptor,) = (field.message_type for field in fields.values() if field.is_repeated)
+    page = Page(tuple(items), reply.next_page_token, item_descriptor=descriptor)  # type: ignore[attr-defined]
+    if "total_size" not in fields:
+        return page
     total_size = reply.total_size if reply.HasField("total_size") else None  # type: ignore[attr-defined]
-    return Page(tuple(items), reply.next_page_token, total_size, reply.total_size_is_lower_bound)  # type: ignore[attr-defined]
+    return replace(page, total_size=total_size, total_size_is_lower_bound=reply.total_size_is_lower_bound)  # type: ignore[attr-defined]
 
 
 class Listing(Generic[ItemT]):
