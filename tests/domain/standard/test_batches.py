@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import grpc
@@ -12,11 +13,17 @@ from google.rpc import error_details_pb2, status_pb2
 
 from storekeep.client import AlreadyExists, CreateProductRequest, Storekeep
 from storekeep.server.domain.catalog.products import PRODUCTS, Product
+from storekeep.server.domain.catalog.search import search_products
+from storekeep.server.domain.catalog.variants import VARIANTS, Variant
 from storekeep.server.domain.errors import InvalidField, ProductNotFound
 from storekeep.server.domain.integrity.verification import verify
+from storekeep.server.domain.keys.keyrings import Keyring
 from storekeep.server.domain.mutations import Mutation
 from storekeep.server.domain.standard.batches import SLICE_ITEMS, run_batch
+from storekeep.server.domain.standard.pages import PageTokens
+from storekeep.server.domain.standard.searches import SearchRequest
 from storekeep.server.store.opening import open_store
+from storekeep.server.store.tables.search import SearchIndex
 from storekeep.v1 import customers_pb2, inventory_pb2, products_pb2
 from tests.support.batches import BATCH_ITEMS, PER_ITEM, WHOLE, build_batch
 from tests.support.databases import Database
@@ -184,6 +191,32 @@ def test_item_of_another_parent_is_refused(shop: Shop, rpc: str):
     with refused("INVALID_FIELD") as refusal:
         shop.stub(rpc)(build_batch(rpc, [item], parent=parent))
     assert [field.startswith("requests[0].") for field in refusal.violations] == [True]
+
+
+@pytest.mark.parametrize("per_item", [False, True])
+def test_batch_of_variants_indexes_their_product_once_for_each_transaction(
+    database: Database, per_item: bool, monkeypatch: pytest.MonkeyPatch
+):
+    store = open_store(database.url)
+    product = PRODUCTS.create(store, CALL, Product(new_id("p"), display_name="Oolong"))
+    written: list[str] = []
+    put = SearchIndex.put
+    monkeypatch.setattr(
+        SearchIndex, "put", lambda index, tx, key, words: (written.append(key), put(index, tx, key, words))
+    )
+    items = [
+        partial(
+            VARIANTS.add, new_resource=Variant(product.id, f"v{number}", new_id("SKU"), display_name=f"Size{number}")
+        )
+        for number in range(2 * SLICE_ITEMS)
+    ]
+    list(run_batch(store, CALL, items, resource=Variant, per_item=per_item))
+    assert written == [product.id] * (2 if per_item else 1)
+    request = SearchRequest(method="SearchProducts", query=f"size{2 * SLICE_ITEMS - 1}")
+    found = search_products(store, request, tokens=PageTokens(Keyring.from_secret(b"secret")))
+    assert [one.id for one in found.items] == [product.id]
+    assert not [finding for finding in verify(store) if finding.breaches]
+    store.close()
 
 
 @each_batch

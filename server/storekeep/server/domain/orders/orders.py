@@ -340,6 +340,8 @@ LISTING = Listing(
     read_rows=read_orders,
     default_order="create_time desc",
 )
+CUSTOMER_FIELDS = frozenset({"customer.email"})
+"""Fields of a filter that tell about the customer, for callers who may read customers."""
 LISTING_WITHOUT_LINES = dataclasses.replace(
     LISTING, read_rows=lambda tx, rows: [apply_expiry(_build_order(row, ()), tx.now_us) for row in rows]
 )
