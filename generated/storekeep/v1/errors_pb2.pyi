@@ -62,7 +62,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """This caller and method already used the `request_id` with another payload or another API key."""
     ERROR_REASON_MESSAGE_TOO_LARGE: _ErrorReason.ValueType  # 19
     """The request is larger than the server accepts, or the reply to a batch would exceed the size limit. In that case
-    request fewer names at a time.
+    request fewer resources, or send fewer changes, at a time.
     """
     ERROR_REASON_MALFORMED_MESSAGE: _ErrorReason.ValueType  # 20
     """The bytes cannot be parsed as the method's request message, for example because a string is not valid UTF-8, or the
@@ -99,7 +99,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_SKU_NOT_FOUND: _ErrorReason.ValueType  # 44
     """No variant has this SKU; the metadata names it."""
     ERROR_REASON_NOT_FOR_SALE: _ErrorReason.ValueType  # 45
-    """The variant, or its product, is archived or deleted, so it cannot be sold."""
+    """The variant cannot be sold: it is archived or deleted, or its product is archived, deleted or a draft."""
     ERROR_REASON_QUANTITY_NOT_ALLOWED: _ErrorReason.ValueType  # 46
     """The units of a SKU break one of its quantity rules. The metadata has the `sku`, its `rule` (`minimum`, `maximum` or
     `multiple`), the `limit` that the rule sets, and the `quantity` that the call would lead to.
@@ -217,7 +217,7 @@ ERROR_REASON_REQUEST_ID_REUSED: ErrorReason.ValueType  # 18
 """This caller and method already used the `request_id` with another payload or another API key."""
 ERROR_REASON_MESSAGE_TOO_LARGE: ErrorReason.ValueType  # 19
 """The request is larger than the server accepts, or the reply to a batch would exceed the size limit. In that case
-request fewer names at a time.
+request fewer resources, or send fewer changes, at a time.
 """
 ERROR_REASON_MALFORMED_MESSAGE: ErrorReason.ValueType  # 20
 """The bytes cannot be parsed as the method's request message, for example because a string is not valid UTF-8, or the
@@ -254,7 +254,7 @@ ERROR_REASON_CATEGORY_CYCLE: ErrorReason.ValueType  # 43
 ERROR_REASON_SKU_NOT_FOUND: ErrorReason.ValueType  # 44
 """No variant has this SKU; the metadata names it."""
 ERROR_REASON_NOT_FOR_SALE: ErrorReason.ValueType  # 45
-"""The variant, or its product, is archived or deleted, so it cannot be sold."""
+"""The variant cannot be sold: it is archived or deleted, or its product is archived, deleted or a draft."""
 ERROR_REASON_QUANTITY_NOT_ALLOWED: ErrorReason.ValueType  # 46
 """The units of a SKU break one of its quantity rules. The metadata has the `sku`, its `rule` (`minimum`, `maximum` or
 `multiple`), the `limit` that the rule sets, and the `quantity` that the call would lead to.
