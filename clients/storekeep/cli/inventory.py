@@ -155,7 +155,10 @@ def set_stock(
     reason: Reason = "",
     backorder_shortage: Annotated[
         bool,
-        typer.Option("--backorder-shortage", help="Record a count below the promised units; the rest is backordered."),
+        typer.Option(
+            "--backorder-shortage",
+            help="Record a count below the reserved and allocated units; the rest is backordered.",
+        ),
     ] = False,
     etag: Etag = "",
 ) -> None:

@@ -129,7 +129,7 @@ def place_order(
     ] = False,
     note: Annotated[str, typer.Option("--note", help="Note, shown with the order.")] = "",
     shipping: Annotated[str, typer.Option("--shipping", metavar="AMOUNT", help="Shipping cost.")] = "",
-    email: Annotated[str, typer.Option("--email", help="E-mail address (default: the customer's).")] = "",
+    email: Annotated[str, typer.Option("--email", help="Email address (default: the customer's).")] = "",
     phone: Annotated[str, typer.Option("--phone", help="Phone number (default: the customer's).")] = "",
     bill_to: BillingParts = None,
     ship_by: Annotated[str, typer.Option("--ship-by", metavar="TIME", help="Promised time of shipment.")] = "",
@@ -215,7 +215,7 @@ def show_order(session: Session, name: Name) -> None:
 def update_order(
     session: Session,
     name: Name,
-    email: Annotated[str | None, typer.Option("--email", help="E-mail address for questions.")] = None,
+    email: Annotated[str | None, typer.Option("--email", help="Email address for questions.")] = None,
     phone: Annotated[str | None, typer.Option("--phone", help="Phone number for questions.")] = None,
     ship_to: AddressParts = None,
     bill_to: BillingParts = None,

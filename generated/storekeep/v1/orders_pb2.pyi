@@ -271,7 +271,7 @@ class Order(_message.Message):
     hold_reason: _builtins.str
     """The reason for the hold; empty if the order is not on hold."""
     email: _builtins.str
-    """E-mail address for questions about this order; may be empty. At most 254 characters (RFC 5321)."""
+    """Email address for questions about this order; may be empty. At most 254 characters (RFC 5321)."""
     phone: _builtins.str
     """Phone number for questions about this order. At most 40 characters."""
     source: _builtins.str
@@ -767,7 +767,7 @@ class PlaceOrderRequest(_message.Message):
     released.
     """
     email: _builtins.str
-    """E-mail address for questions about this order. Default: the customer's. At most 254 characters (RFC 5321)."""
+    """Email address for questions about this order. Default: the customer's. At most 254 characters (RFC 5321)."""
     phone: _builtins.str
     """Phone number for questions about this order. Default: the customer's. At most 40 characters."""
     source: _builtins.str
@@ -2191,7 +2191,7 @@ class HistoricOrder(_message.Message):
     location for open ones.
     """
     email: _builtins.str
-    """E-mail address of the order. Default: none, since the customer's may have changed. At most 254 characters (RFC 5321)."""
+    """Email address of the order. Default: none, since the customer's may have changed. At most 254 characters (RFC 5321)."""
     phone: _builtins.str
     """Phone number of the order. Default: none, since the customer's may have changed. At most 40 characters."""
     external_reference: _builtins.str

@@ -58,7 +58,7 @@ class _Terms(NamedTuple):
 
     Attributes:
         source_locations: the locations that supply the SKUs.
-        email: the customer's e-mail address.
+        email: the customer's email address.
         phone: the customer's phone number.
     """
 
@@ -75,7 +75,7 @@ class NewOrder(msgspec.Struct, frozen=True):
         lines: (SKU, units), in the customer's order; several lines may have the same SKU.
         location_id: the location that supplies all units; empty to choose, see `allocations`.
         shipping: the shipping cost, in the order's currency; None for no cost.
-        email: e-mail address for this order; empty for the customer's own.
+        email: email address for this order; empty for the customer's own.
         phone: phone number for this order; empty for the customer's own.
         reservation_ids: the reservations whose stock is used first.
         source: the system that `external_reference` comes from.
