@@ -205,10 +205,8 @@ def test_batch_of_variants_indexes_their_product_once_for_each_transaction(
         SearchIndex, "put", lambda index, tx, key, words: (written.append(key), put(index, tx, key, words))
     )
     items = [
-        partial(
-            VARIANTS.add, new_resource=Variant(product.id, f"v{number}", new_id("SKU"), display_name=f"Size{number}")
-        )
-        for number in range(2 * SLICE_ITEMS)
+        partial(VARIANTS.add, new_resource=Variant(product.id, f"v{n}", new_id("SKU"), display_name=f"Size{n}"))
+        for n in range(2 * SLICE_ITEMS)
     ]
     list(run_batch(store, CALL, items, resource=Variant, per_item=per_item))
     assert written == [product.id] * (2 if per_item else 1)
