@@ -41,10 +41,7 @@ def check_backups(installation: Installation) -> Iterator[Finding]:
             remedy = "see `the scheduled backup failed` in the server's log"
             yield Finding("backups", Severity.ERROR, what, why, remedy)
     if future:
-        what, why_future = (
-            f"the backup {future[0]} is from the future",
-            "old backups are not deleted, until the disk is full",
-        )
+        what, why_future = f"the backup {future[0]} is from the future", "no backup is deleted until that is mended"
         remedy = "set the clock; if it is right, rename or delete the backup"
         yield Finding("backups", Severity.ERROR, what, why_future, remedy)
     for copy in sorted(folder.glob(f"*{UNVERIFIED}")) if folder.is_dir() else ():
