@@ -246,12 +246,14 @@ def list_low_stock(
     ] = 0,
     location: Annotated[str, typer.Option("--location", help="Only this location (default: all).")] = "",
     limit: Limit = LIMIT,
+    total: Total = False,
 ) -> None:
     """List stock levels with few available units, lowest first."""
     listing = session.client.inventory.list_low_stock(
         location=to_location_name(location) if location else "",
         available_max=at_most,
         page_size=compute_page_size(limit),
+        include_total_size=total,
     )
     session.show_listing(listing, columns=LEVEL_COLUMNS, limit=limit)
 
