@@ -261,7 +261,7 @@ def update_reservation(
     """Change an active reservation, all changes or none. Write nothing if no value changes.
 
     Raises: InvalidField, ReservationNotFound, EtagMismatch, IllegalState, ReferenceTaken, LocationNotFound,
-        ResourceDeleted, SkuNotFound, NotForSale, OutOfStock.
+        ResourceDeleted, SkuNotFound, NotForSale, QuantityNotAllowed, OutOfStock.
     """
     if changes.lines == ():
         raise InvalidField("reservation.lines", "a reservation has at least one line; release it instead")
