@@ -41,6 +41,7 @@ def match_prefix(column: Any, prefix: str) -> peewee.Expression:
 FIRST_SURROGATE, LAST_SURROGATE = 0xD800, 0xDFFF
 """The code points that cannot stand in text."""
 LAST_CHARACTER = "\U0010ffff"
+"""Sorts after every other character."""
 OPERATIONS: dict[str, Callable[[Any, Any], peewee.Expression]] = {
     "=": operator.eq,
     "!=": operator.ne,
