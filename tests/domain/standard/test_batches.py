@@ -203,12 +203,7 @@ def test_item_of_another_parent_is_refused(shop: Shop, rpc: str):
 @each_batch
 @pytest.mark.parametrize("count", [0, COUNT + 1])
 def test_batch_of_none_or_too_many_is_refused(shop: Shop, rpc: str, count: int):
-    item = PREPARED[BATCH_ITEMS[rpc]](shop)
-    if rpc.startswith("BatchUpdate"):
-        item.ClearField("update_mask")
-        (resource,) = [value for _, value in item.ListFields()]
-        for output_field in ("create_time", "update_time"):  # else 1,001 variants have more than 30,000 fields
-            resource.ClearField(output_field)
+    item = type(PREPARED[BATCH_ITEMS[rpc]](shop))()
     with refused("INVALID_FIELD") as refusal:
         shop.stub(rpc)(build_batch(rpc, [item] * count))
     assert list(refusal.violations) == ["requests"]
