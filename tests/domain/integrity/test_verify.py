@@ -252,9 +252,7 @@ DAMAGE = {
         "PRAGMA writable_schema = ON",
         f"UPDATE sqlite_master SET sql = 'CREATE INDEX {INDEX} ON orders (currency_code)' WHERE name = '{INDEX}'",
     ),
-    "postgresql": (
-        f"UPDATE pg_index SET indisvalid = FALSE WHERE indexrelid = CAST('{INDEX}' AS regclass)",
-    ),
+    "postgresql": (f"UPDATE pg_index SET indisvalid = FALSE WHERE indexrelid = CAST('{INDEX}' AS regclass)",),
 }
 
 
