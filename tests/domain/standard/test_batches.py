@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from functools import partial
 from typing import Any
 
@@ -19,8 +20,8 @@ from storekeep.server.domain.errors import InvalidField, ProductNotFound
 from storekeep.server.domain.integrity.verification import verify
 from storekeep.server.domain.keys.keyrings import Keyring
 from storekeep.server.domain.mutations import Mutation
-from storekeep.server.domain.standard.batches import SLICE_ITEMS, run_batch
-from storekeep.server.domain.standard.pages import PageTokens
+from storekeep.server.domain.standard.batches import SLICE_ITEMS, ItemResult, run_batch
+from storekeep.server.domain.standard.pages import PAGE_BYTES_MAX, PageTokens
 from storekeep.server.domain.standard.searches import SearchRequest
 from storekeep.server.store.opening import open_store
 from storekeep.server.store.tables.search import SearchIndex
@@ -31,7 +32,7 @@ from tests.support.hostile.calls import PREPARED
 from tests.support.mutations import STALE, copy_message
 from tests.support.placing import CALL
 from tests.support.records import Records
-from tests.support.refusal_cases import SINGLE_CASES, build_adjustment, list_declared_cases
+from tests.support.refusal_cases import SINGLE_CASES, build_adjustment, list_declared_cases, make_allocated_sku
 from tests.support.refusals import refused
 from tests.support.shops import Shop, new_id, new_request_id
 
@@ -53,11 +54,11 @@ def build_products(count: int, **fields: Any) -> list[products_pb2.CreateProduct
     ]
 
 
-def read_reason(status: status_pb2.Status) -> str:
-    """Return the error reason in the status of an item."""
+def read_info(status: status_pb2.Status) -> error_details_pb2.ErrorInfo:
+    """Return the reason and the metadata in the status of an item."""
     info = error_details_pb2.ErrorInfo()
     assert status.details[0].Unpack(info)
-    return info.reason
+    return info
 
 
 def list_entries(records: Records, *, after: int) -> list[tuple[str, str]]:
@@ -69,7 +70,7 @@ def list_entries(records: Records, *, after: int) -> list[tuple[str, str]]:
 def list_outcomes(reply: Any) -> Iterator[str]:
     """Yield the reason of each failure, and an empty text for each success."""
     for result in reply.results:
-        yield read_reason(result.error) if result.HasField("error") else ""
+        yield read_info(result.error).reason if result.HasField("error") else ""
 
 
 def read_item(result: Any) -> Any:
@@ -105,6 +106,7 @@ def test_item_fails_with_the_reason_of_the_single_call(shop: Shop, records: Reco
         shop.stub(BATCH_ITEMS[rpc])(item)
     status = reply.results[0].error
     assert (status.code, status.message) == (refusal.code.value[0], refusal.text)
+    assert read_info(status).metadata.keys() == refusal.metadata.keys()
     assert not list_entries(records, after=before)
 
 
@@ -160,6 +162,17 @@ def test_changes_of_an_item_that_fails_late_are_rolled_back(database: Database):
     with database.opened() as session:
         rows = session.rows("SELECT resource FROM audit_entries WHERE type = 'product.created' ORDER BY sequence")
     assert [name for (name,) in rows] == [products[0].name, products[2].name]
+
+
+def test_first_item_has_room_in_the_reply_however_large_it_is(database: Database):
+    large = Product(new_id("p"), display_name="x" * (PAGE_BYTES_MAX + 1))
+    small = Product(new_id("p"), display_name="Small")
+    with closing(open_store(database.url)) as store:
+        assert list(run_batch(store, CALL, [lambda _: large], resource=Product, per_item=False)) == [ItemResult(large)]
+        first, second = run_batch(store, CALL, [lambda _: large, lambda _: small], resource=Product, per_item=True)
+    assert first == ItemResult(large)
+    assert second.failure is not None
+    assert second.failure.text.endswith("such as the first 1")
 
 
 # -- what an item must not be
@@ -248,6 +261,22 @@ def test_each_item_has_its_own_etag(shop: Shop):
     items[1].customer.etag = STALE
     reply = shop.customers.BatchUpdateCustomers(build_batch("BatchUpdateCustomers", items, mode=PER_ITEM))
     assert list(list_outcomes(reply)) == ["", "ETAG_MISMATCH"]
+
+
+def test_shortage_of_an_item_has_its_details_and_its_index(shop: Shop):
+    plenty, short = shop.variant(stock=5), make_allocated_sku(shop)
+    items = [build_adjustment(plenty.sku, -1), build_adjustment(short, -1)]
+    with refused("OUT_OF_STOCK") as single:
+        shop.inventory.AdjustStock(items[1])
+    assert single.metadata["sku-1"] == short
+    with refused("OUT_OF_STOCK") as whole:
+        shop.inventory.BatchAdjustStock(build_batch("BatchAdjustStock", items))
+    assert whole.metadata == single.metadata | {"index": "1"}
+    request = build_batch("BatchAdjustStock", items, mode=PER_ITEM, request_id=new_request_id())
+    for _ in range(2):  # the reply, and the stored one
+        reply = shop.inventory.BatchAdjustStock(request)
+        assert list(list_outcomes(reply)) == ["", "OUT_OF_STOCK"]
+        assert read_info(reply.results[1].error).metadata == single.metadata
 
 
 def test_replies_have_a_limit_and_what_exceeds_it_is_not_done(shop: Shop):

@@ -38,7 +38,7 @@ from storekeep.server.domain.orders.orders import (
 )
 from storekeep.server.domain.orders.references import require_reference, require_unused_reference
 from storekeep.server.domain.orders.states import PLACED
-from storekeep.server.domain.standard.resources import new_id
+from storekeep.server.domain.standard.resources import MICROS, new_id
 from storekeep.server.domain.stock.allocations import RequestedLine, SourceLocations, allocate_stock, sum_quantities
 from storekeep.server.domain.stock.reservations import commit_to_order
 from storekeep.server.store.engine import Store
@@ -47,7 +47,6 @@ from storekeep.server.store.tables import orders as store
 
 DEFAULT_LOCATION = "main"
 """The location of orders without a location; created with the database."""
-MICROS = 1_000_000
 encode = msgspec.json.encode
 Offers = dict[str, list[object]]
 """SKU -> columns of `OFFER`: product name, variant name, price in minor units, quantity rules, whether for sale."""

@@ -167,7 +167,7 @@ class _Room:
         self._left_bytes = left_bytes
 
     def take(self, resource: R, *, index: int) -> R:
-        """Take the room of a resource and return it.
+        """Take the room of a resource and return it. The first item of a batch always has room, as a single call has.
 
         Args:
             index: the index of its item in the batch.
@@ -175,7 +175,7 @@ class _Room:
         Raises: BatchTooLarge.
         """
         size = len(_encode(resource))
-        if size > self._left_bytes:
+        if index and size > self._left_bytes:
             raise BatchTooLarge(index)
         self._left_bytes -= size
         return resource
