@@ -50,7 +50,7 @@ def parse_columns(text: str) -> tuple[str, ...]:
 
 
 def check_columns(descriptor: Any, columns: Sequence[str]) -> None:
-    """Check that messages have the fields, which may be nested, as `customer` or `shipping_address.city`.
+    """Check that messages have the fields, which may be nested, as `customer` or `shipping_address.locality`.
 
     Raises: typer.BadParameter, with the field that may be meant.
     """

@@ -52,7 +52,7 @@ FULFILLMENT_STATES = {
 
 
 def build_order(order: Order) -> pb.Order:
-    """Build the message of an order. E-mail address and phone number are only for callers that may read them."""
+    """Build the message of an order. Email address and phone number are only for callers that may read them."""
     money = make_money_builder(order.currency_code)
     message = pb.Order(
         name=order.name,
