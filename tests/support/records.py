@@ -8,7 +8,6 @@ import msgspec
 
 from tests.support.databases import Database, Row
 
-
 OF_CALLS = "type <> 'audit_checkpoint.signed'"
 """Selects entries of callers. A periodic job signs checkpoints of the audit log, beside any call."""
 
