@@ -929,7 +929,7 @@ class ListOrdersRequest(_message.Message):
     """Filter (AIP-160 subset) on `customer`, `state`, `currency_code`, `total` (in major units, such as `19.99`),
     `external_reference`, `source`, `number`, `held`, `lines.sku`, `shipping_address.region_code`, `customer.email`,
     `email`, `phone`, `labels.KEY`, `ship_by_time`, `deliver_by_time`, `create_time`, `update_time`. `customer.email` is
-    for callers with the permission `customers.read`. At most 2,000 characters.
+    for callers that may read customers. At most 2,000 characters.
     """
     order_by: _builtins.str
     """Sort order (AIP-132): `create_time`, `total` (by its minor units), `update_time`; each may be followed by ` desc`.
