@@ -30,7 +30,7 @@ def one_line(err: str) -> bool:
         (["products", "list", "--bogus"], Exit.USAGE, "--bogus"),
         (["products", "list", "--limt", "5"], Exit.USAGE, "no such option: --limt; did you mean --limit? (see "),
         (["products", "list", "--page-size", "5"], Exit.USAGE, "no such option: --page-size (see storekeep products"),
-        (["orders", "list", "--since"], Exit.USAGE, "option --since needs a value (see storekeep orders list"),
+        (["orders", "list", "--since"], Exit.USAGE, "option --since needs a value"),
         (["products", "create", "--name"], Exit.USAGE, "option --name needs a value"),
         (["products", "list", "-o"], Exit.USAGE, "option -o needs a value"),
         (["products", "list", "--plaintext=3"], Exit.USAGE, "'--plaintext' does not take a value"),
