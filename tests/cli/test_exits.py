@@ -34,6 +34,13 @@ def one_line(err: str) -> bool:
         (["products", "create", "--name"], Exit.USAGE, "option --name needs a value"),
         (["products", "list", "-o"], Exit.USAGE, "option -o needs a value"),
         (["products", "list", "--plaintext=3"], Exit.USAGE, "'--plaintext' does not take a value"),
+        (["customers", "create", "--name", "A", "--country"], Exit.USAGE, "option --country needs a value"),
+        (["customers", "list", "--filter"], Exit.USAGE, "option --filter needs a value"),
+        (
+            ["import", "products", "a.csv", "--format", "shopify-product", "--yes"],
+            Exit.USAGE,
+            "did you mean shopify-products?",
+        ),
         (["login", "--api-key-file", "/nowhere.key"], Exit.USAGE, "cannot read /nowhere.key: no such file or dir"),
         (["products", "update", "a"], Exit.USAGE, "name at least one field to change"),
         (["products", "update", "a", "--name", "A"], Exit.REFUSED, "PRODUCT_NOT_FOUND"),

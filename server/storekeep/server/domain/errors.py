@@ -391,7 +391,9 @@ class IllegalState(FailedPrecondition):
     """
 
     def __init__(self, resource: str, *, state: str, target: str) -> None:
-        super().__init__(f"{resource} is already {state}" if state == target else f"{resource} is {state}; it cannot become {target}")
+        super().__init__(
+            f"{resource} is already {state}" if state == target else f"{resource} is {state}; it cannot become {target}"
+        )
         self.resource = resource
         self.state = state
         self.wanted = target

@@ -126,10 +126,8 @@ def count_held_units(requested: Iterable[RequestedLine], missing: Iterable[Reque
     try:
         yield
     except OutOfStock as error:
-        wanted, lacking = (
-            sum_quantities((line.sku, line.quantity) for line in lines) for lines in (requested, missing)
-        )
-        held = {sku: wanted[sku] - lacking[sku] for sku in error.shortages}
+        total, lacking = (sum_quantities((line.sku, line.quantity) for line in lines) for lines in (requested, missing))
+        held = {sku: total[sku] - lacking[sku] for sku in error.shortages}
         shortages = error.shortages.items()
         raise OutOfStock({sku: (units + held[sku], free + held[sku]) for sku, (units, free) in shortages}) from None
 
