@@ -18,7 +18,7 @@ WORDS: dict[str, dict[str, str]] = {
         "max_len": "at most {} characters",
         "pattern": "matches `{}`",
         "uuid": "a UUID",
-        "email": "an e-mail address",
+        "email": "an email address",
     },
     "bytes": {"min_len": "at least {} bytes", "max_len": "at most {} bytes"},
     "int32": {

@@ -66,6 +66,7 @@ def test_all_pages_are_one_reply(cli: CommandLine) -> None:
         (("GetProduct", "-o", "csv"), 2, "is JSON"),
         (("GetProduct", "{}", "--input", "-"), 2, "not both"),
         (("GetProduct", "--input", "/nonexistent"), 2, "cannot read /nonexistent: no such file"),
+        (("GetProduct", "--input", "/dev/zero"), 2, "cannot read /dev/zero: larger than 16777216 bytes"),
     ],
 )
 def test_wrong_call_is_one_clear_line(cli: CommandLine, arguments: tuple[str, ...], code: int, problem: str) -> None:

@@ -61,6 +61,8 @@ def one_line(err: str) -> bool:
         (["variants", "update", "a/b", "--weight-g", "-1"], Exit.USAGE, "--weight-g"),
         (["stock", "set", "A", f"{10**19}"], Exit.USAGE, "64 bits"),
         (["products", "list", "--limit", "many"], Exit.USAGE, "'--limit': 'many' is not a whole number"),
+        (["products", "list", "--limit", "-+5"], Exit.USAGE, "'-+5' is not a whole number"),
+        (["orders", "fulfill", "SK-1", "--line", "9" * 99], Exit.USAGE, "9... does not fit in 64 bits"),
         (["products", "list", "--limit", "-1"], Exit.USAGE, "-1 is too small; it must be at least 0"),
         (["products", "list", "--timeout", "soon"], Exit.USAGE, "'soon' is not a number"),
         (["stock", "adjust", "A", "--by", "1", "--cause", "recieve"], Exit.USAGE, "did you mean receive?"),

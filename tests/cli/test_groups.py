@@ -125,6 +125,7 @@ def test_stock_that_runs_out_is_listed(cli: CommandLine) -> None:
     assert sku in [level["sku"] for level in cli.json("stock", "low", "--limit", "0")]
     cli.json("stock", "update", sku, "--safety-threshold", "0")
     assert sku not in [level["sku"] for level in cli.json("stock", "low", "--limit", "0")]
+    assert "Total: " in cli("stock", "low", "--limit", "1", "--total").err
     assert sku in [level["sku"] for level in cli.json("stock", "low", "--at-most", "3", "--limit", "0")]
 
 
@@ -173,6 +174,11 @@ def test_reservation_is_updated(cli: CommandLine) -> None:
     assert (changed["lines"][0]["quantity"], changed["labels"]) == ("4", {"till": "7"})
     assert cli.json("reservations", "update", name, "--ttl", "60")["expireTime"] < changed["expireTime"]
     assert "ETAG_MISMATCH" in cli("reservations", "update", name, "--reference", "x", "--etag", "v2").err
+    freed = cli.json("reservations", "update", name, "--clear", "unique_reference", "--clear", "labels")
+    assert (freed["reference"], freed["uniqueReference"], freed["labels"]) == ("cart-8", False, {})
+    assert cli.json("reservations", "update", name, "--unique-reference")["uniqueReference"] is True
+    twice = cli("reservations", "update", name, "--unique-reference", "--clear", "unique_reference")
+    assert "a field is named twice" in twice.err
     assert "name at least one field" in cli("reservations", "update", name).err
 
 
@@ -340,6 +346,15 @@ def test_examples_of_every_filter_are_accepted(cli: CommandLine) -> None:
         for example in examples:
             run = cli(*path, "--filter", example, "--total", "--limit", "1")
             assert (run.code, "Total: " in run.err) == (0, True), (path, example, run.err)
+
+
+def test_labels_are_cleared(cli: CommandLine) -> None:
+    sku = make_tea(cli, "sejak")
+    cli.json("customers", "create", "--id", "sejak", "--name", "Sejak")
+    cli.json("locations", "create", "--id", "sejak", "--name", "Sejak")
+    for group, name in ("products", "sejak"), ("variants", sku), ("customers", "sejak"), ("locations", "sejak"):
+        assert cli.json(group, "update", name, "--label", "a=b")["labels"] == {"a": "b"}
+        assert cli.json(group, "update", name, "--clear", "labels")["labels"] == {}
 
 
 def test_total_is_printed_beside_the_limit(cli: CommandLine) -> None:

@@ -119,18 +119,20 @@ def test_run_without_a_login_says_that_the_address_is_the_default(
     assert "there is no login, so this is the default address; use --address, STOREKEEP_ADDRESS or" in run.err
 
 
-@pytest.mark.parametrize("kind", ["pipe", "directory"])
+@pytest.mark.parametrize("kind", ["pipe", "directory", "device"])
 def test_login_file_that_is_no_file_is_refused(bare_cli: CommandLine, tmp_path: Path, kind: str) -> None:
     """A pipe made every command hang."""
     stored = login_file(tmp_path)
     stored.parent.mkdir(parents=True, exist_ok=True)
     if kind == "pipe":
         os.mkfifo(stored)
+    elif kind == "device":
+        stored.symlink_to("/dev/tty")
     else:
         stored.mkdir()
     run = bare_cli("whoami")
     assert run.code != 0
-    assert f"{stored} cannot be read: " in " ".join(run.err.split())
+    assert f"{stored} cannot be read: not a regular file" in " ".join(run.err.split())
 
 
 @pytest.mark.parametrize("endless", ["--api-key-file", "--ca-file"])

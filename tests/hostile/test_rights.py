@@ -15,6 +15,7 @@ from storekeep.server.domain.calls import Call, Caller
 from storekeep.server.domain.mutations import mutate
 from storekeep.server.transport.contract import read_contract
 from storekeep.v1 import auth_pb2 as pb
+from storekeep.v1 import orders_pb2
 from tests.support.hostile.accounts import ALL, MANAGER, key_request, make_account, make_key, make_role, sign_in
 from tests.support.processes import ServerProcess
 from tests.support.records import Records
@@ -119,6 +120,17 @@ def test_key_of_an_administrator_with_one_scope_reaches_that_and_nothing_else(
 ):
     limited = sign_in(channel, admin, "serviceAccounts/admin", scopes=[permission])
     assert find_holes(channel, limited.token, held=[permission]) == {}
+
+
+def test_orders_are_not_found_by_what_a_caller_may_not_read_of_their_customers(channel: grpc.Channel, admin: Shop):
+    customer = admin.customer(email=f"{new_id('mail')}@example.com")
+    order = admin.order(customer=customer.name, email="other@example.com")
+    request = orders_pb2.ListOrdersRequest(filter=f'customer.email = "{customer.email}"')
+    reader = sign_in(channel, admin, "serviceAccounts/admin", scopes=["orders.read"])
+    with refused("INVALID_FILTER"):
+        reader.orders.ListOrders(request)
+    both = sign_in(channel, admin, "serviceAccounts/admin", scopes=["orders.read", "customers.read"])
+    assert [one.name for one in both.orders.ListOrders(request).orders] == [order.name]
 
 
 @pytest.mark.parametrize(

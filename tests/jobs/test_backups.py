@@ -17,9 +17,11 @@ from storekeep.client import Storekeep
 from storekeep.server.jobs.backup_process import make_scheduled_backup
 from storekeep.server.jobs.backups import (
     NAME_FORMAT,
+    BackupJob,
     BackupPlan,
     BackupRequest,
     find_expired,
+    find_newest,
     is_due,
     list_backups,
     parse_backup_time,
@@ -47,6 +49,14 @@ def request_backup(server: ServerProcess, folder: Path, **changes: object) -> Ba
     return BackupRequest(made, ((server.data_dir / "secret.key").read_text().strip(),))
 
 
+@pytest.fixture
+def stopped(make_server: MakeServer) -> ServerProcess:
+    """Return a stopped server that has a database."""
+    server = make_server()
+    server.stop()
+    return server
+
+
 @pytest.mark.parametrize(
     ("newest", "now", "due"),
     [
@@ -55,7 +65,6 @@ def request_backup(server: ServerProcess, folder: Path, **changes: object) -> Ba
         ("2026-11-29 03:30", "2026-11-30 03:30", True),
         ("2026-11-29 23:59", "2026-11-30 03:30", True),
         ("2026-11-30 03:31", "2026-11-30 23:59", False),
-        ("2026-12-30 03:31", "2026-11-30 04:00", True),
     ],
 )
 def test_backup_at_a_time_of_day_is_due_once_a_day_and_made_up_for(newest, now, due):
@@ -73,6 +82,55 @@ def test_old_backups_expire_by_number_and_age_but_never_the_newest():
     assert list(find_expired(backups, keep=2, keep_days=0, now_s=now_s)) == backups[2:]
     assert list(find_expired(backups, keep=9, keep_days=11.5, now_s=now_s)) == backups[2:]
     assert list(find_expired(backups, keep=1, keep_days=1, now_s=now_s)) == backups[1:]
+
+
+def test_no_backup_expires_while_one_is_from_the_future():
+    """The clock was set back, so ages and the order of the backups say nothing."""
+    now_s = at("2026-11-29 12:00")
+    backups = [Path(time.strftime(NAME_FORMAT, time.gmtime(now_s - day * DAY_S))) for day in (-400, 0, 11, 12, 13)]
+    assert list(find_expired(backups, keep=1, keep_days=1, now_s=now_s)) == []
+    assert list(find_expired(backups[1:], keep=1, keep_days=1, now_s=now_s)) == backups[2:]
+    assert find_newest(backups, now_s=now_s) == backups[1]
+    assert find_newest(backups[:1], now_s=now_s) is None
+
+
+def make_job(server: ServerProcess, folder: Path, *, timeout_s: float = WAIT_S, **changes: object) -> BackupJob:
+    request = request_backup(server, folder, **changes)
+    secrets = tuple(secret.encode() for secret in request.secrets)
+    return BackupJob(request.plan, list_secrets=lambda: secrets, timeout_s=timeout_s)
+
+
+def test_after_the_clock_was_set_back_one_backup_is_made_and_none_is_deleted(stopped: ServerProcess, tmp_path, caplog):
+    folder = tmp_path / "backups"
+    folder.mkdir(mode=0o700)
+    good = [folder / f"storekeep-2025010{day}T000000Z.db" for day in range(1, 5)]
+    future = folder / "storekeep-29991231T000000Z.db"
+    for path in (*good, future, folder / "storekeep-20251301T000000Z.db"):
+        path.touch()
+    job = make_job(stopped, folder, keep=1, keep_days=1)
+    for _ in range(2):
+        job.run_once()
+    made = set(list_backups(folder)) - {*good, future}
+    assert len(made) == 1
+    assert {*good, future} < set(list_backups(folder))
+    assert job.count_backups().newest_s == parse_backup_time(made.pop())
+    assert [record.levelname for record in caplog.records if "from the future" in record.message] == ["WARNING"]
+
+
+def test_backup_process_that_hangs_is_killed_and_counted(stopped: ServerProcess, tmp_path, caplog):
+    job = make_job(stopped, tmp_path / "backups", timeout_s=0.001)
+    job.run_once()
+    assert job.count_backups().failures == 1
+    (record,) = caplog.records
+    assert "did not end within" in record.problem
+
+
+def test_backup_process_may_write_more_than_a_pipe_holds(stopped: ServerProcess, tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONVERBOSE", "1")
+    job = make_job(stopped, tmp_path / "backups")
+    job.run_once()
+    assert job.count_backups().failures == 0
+    assert len(list_backups(tmp_path / "backups")) == 1
 
 
 def test_leader_makes_verified_backups_and_shows_them_in_metrics(make_server: MakeServer, tmp_path):
@@ -116,6 +174,15 @@ def test_copy_that_fails_a_check_is_kept_aside_and_no_backup_is_deleted(make_ser
         make_scheduled_backup(request_backup(server, folder, keep=1))
     assert list_backups(folder) == [earlier]
     (failed,) = folder.glob("*.unverified")
+    failed = failed.rename(folder / "storekeep-20250102T000000Z.db.unverified")
+
+    between = folder / "storekeep-20250103T000000Z.db.unverified"
+    between.touch()
+    with pytest.raises(BackupRefused, match="audit-rows"):
+        make_scheduled_backup(request_backup(server, folder, keep=1))
+    last = max(folder.glob("*.unverified"))
+    assert sorted(folder.glob("*.unverified")) == [failed, last], "the first and the last one"
+    assert last != between
 
     database = server.data_dir / "storekeep.db"
     before = database.read_bytes()
@@ -126,6 +193,24 @@ def test_copy_that_fails_a_check_is_kept_aside_and_no_backup_is_deleted(make_ser
     assert server.run("restore", str(failed), "--unverified").returncode == 0
     assert server.run("restore", str(earlier)).returncode == 0
     assert server.run("verify").returncode == 0
+    make_scheduled_backup(request_backup(server, folder))
+    assert list(folder.glob("*.unverified*")) == []
+
+
+def test_failed_copy_is_kept_until_there_is_a_verified_backup(stopped: ServerProcess, tmp_path):
+    folder = tmp_path / "backups"
+    folder.mkdir(mode=0o700)
+    failed = folder / "storekeep-20250102T000000Z.db.unverified"
+    failed.touch()
+    request = request_backup(stopped, folder)
+    database = stopped.data_dir / "storekeep.db"
+    lost = database.rename(tmp_path / "lost.db")
+    with pytest.raises(BackupRefused, match="does not exist"):
+        make_scheduled_backup(request)
+    assert failed.exists(), "it is all that is left"
+    lost.rename(database)
+    made = make_scheduled_backup(request)
+    assert list(folder.iterdir()) == [made]
 
 
 def test_failed_backup_is_logged_and_the_server_goes_on(make_server: MakeServer, tmp_path):

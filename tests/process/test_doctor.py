@@ -232,5 +232,10 @@ def test_doctor_names_missing_old_and_unverified_backups(data_dir):
     assert [severity for what, severity in found.items() if str(old) in what] == [Severity.ERROR]
     assert [severity for what, severity in found.items() if str(failed) in what] == [Severity.ERROR]
     assert any("same disk" in what for what in found)
+    future = folder / "storekeep-29991231T000000Z.db"
+    future.touch(mode=0o600)
+    found = find(backup_time="03:30")
+    assert found[f"the backup {future} is from the future"] is Severity.ERROR
+    assert any(str(old) in what for what in found), "the one from the future is not the newest"
     (folder / time.strftime(NAME_FORMAT, time.gmtime())).touch(mode=0o600)
     assert not any("hours old" in what for what in find(backup_time="03:30"))

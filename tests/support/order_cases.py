@@ -8,7 +8,7 @@ from typing import Any
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from storekeep.v1 import inventory_pb2, orders_pb2, products_pb2
-from tests.support.shops import Shop, money
+from tests.support.shops import Shop, money, new_id
 
 NO_ORDER = "orders/none"
 NO_FULFILLMENT = "orders/none/fulfillments/none"
@@ -304,6 +304,7 @@ def _updates() -> Iterator[tuple[Case, Prepare]]:
     )
     yield (order, "CURRENCY_MISMATCH"), lambda shop: update(shop.order(), shipping=money("1", "USD"))
     yield (order, "INVALID_AMOUNT"), lambda shop: update(shop.order(), shipping=money("0.001"))
+    yield (order, "REFERENCE_TAKEN"), _update_to_taken_reference
     yield (fulfillment, "INVALID_UPDATE_MASK"), lambda shop: update_fulfillment(_make_shipped(shop), "tracking_number")
     yield (fulfillment, "FULFILLMENT_NOT_FOUND"), lambda shop: update_fulfillment(missing[1], carrier="x")
     yield (
@@ -314,6 +315,13 @@ def _updates() -> Iterator[tuple[Case, Prepare]]:
         (fulfillment, "FIELD_NOT_CHANGEABLE"),
         lambda shop: update_fulfillment(_make_cancelled_fulfillment(shop), carrier="x"),
     )
+
+
+def _update_to_taken_reference(shop: Shop) -> orders_pb2.UpdateOrderRequest:
+    taken, other = new_id("ref"), new_id("ref")
+    shop.order(source="market", external_reference=taken)
+    order = shop.order(source="market", external_reference=other, unique_external_reference=True)
+    return update(order, external_reference=taken)
 
 
 def _lists(request: Callable[..., Any]) -> Iterator[tuple[str, Prepare]]:

@@ -205,7 +205,7 @@ class OrderLife(RuleBasedStateMachine):
         lines=wanted_lines,
         location=any_location,
         ttl_s=st.sampled_from(TTLS_S),
-        unique=st.sampled_from(["", "", "cart-1", "cart-2"]),
+        unique=st.sampled_from(["", "cart-1", "cart-1", "cart-2"]),
     )
     def reserve(self, lines: list[tuple[str, int]], location: str, ttl_s: int, unique: str = "") -> None:
         key = f"reservations/{len(self.ids)}"

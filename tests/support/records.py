@@ -8,9 +8,12 @@ import msgspec
 
 from tests.support.databases import Database, Row
 
+OF_CALLS = "type <> 'audit_checkpoint.signed'"
+"""Selects entries of callers. A periodic job signs checkpoints of the audit log, beside any call."""
+
 
 class Records:
-    """The database of a running server."""
+    """The database of a running server. Signed checkpoints of the audit log are left out of its entries."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -25,29 +28,28 @@ class Records:
         return self.rows(sql, *values)[0][0]
 
     def everything(self) -> dict[str, list[Row]]:
-        """Return all rows of all tables: equal before and after a call that must change nothing.
-
-        Signed checkpoints of the audit log are left out: a periodic job writes them, beside any call.
-        """
+        """Return all rows of all tables: equal before and after a call that must change nothing."""
         tables = self._database.everything()
         tables.pop("audit_checkpoints", None)
         tables["audit_entries"] = [row for row in tables["audit_entries"] if "audit_checkpoint.signed" not in row]
         return tables
 
     def last_sequence(self) -> int:
-        """Return the last sequence number of the events, which have no gaps."""
-        return int(self.value("SELECT COALESCE(MAX(sequence), 0) FROM events"))
+        """Return the sequence number of the last event."""
+        return int(self.value(f"SELECT COALESCE(MAX(sequence), 0) FROM events WHERE {OF_CALLS}"))
 
     def events_after(self, sequence: int) -> list[Row]:
         """Return (type, resource, resource after the event) of each later event."""
-        rows = self.rows("SELECT type, resource, payload FROM events WHERE sequence > ? ORDER BY sequence", sequence)
+        rows = self.rows(
+            f"SELECT type, resource, payload FROM events WHERE sequence > ? AND {OF_CALLS} ORDER BY sequence", sequence
+        )
         return [(kind, resource, _decode(payload)) for kind, resource, payload in rows]
 
     def audit_entries_after(self, sequence: int) -> list[Row]:
         """Return (actor, method, resource, request_id, before, after) of each later audit entry."""
         rows = self.rows(
             "SELECT actor, method, resource, request_id, before, after FROM audit_entries"
-            " WHERE sequence > ? ORDER BY sequence",
+            f" WHERE sequence > ? AND {OF_CALLS} ORDER BY sequence",
             sequence,
         )
         return [(*row[:4], _decode(row[4]), _decode(row[5])) for row in rows]

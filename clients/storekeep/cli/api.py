@@ -15,6 +15,7 @@ from storekeep.cli.files import describe_os_error
 from storekeep.cli.outputs import OutputFormat
 from storekeep.cli.screens import to_document
 from storekeep.cli.sessions import Session
+from storekeep.client.files import read_file, read_stream
 from storekeep.client.methods import Methods, is_mutation, new_request
 
 DOCUMENT_BYTES_MAX = 16 * 2**20
@@ -83,12 +84,9 @@ def _show_methods(session: Session, methods: Methods) -> None:
 def _read_file(name: str) -> str:
     try:
         if name == STDIN:
-            content = sys.stdin.buffer.read(DOCUMENT_BYTES_MAX + 1)
+            content = read_stream(sys.stdin.buffer, name=name, bytes_max=DOCUMENT_BYTES_MAX)
         else:
-            with Path(name).open("rb") as file:
-                content = file.read(DOCUMENT_BYTES_MAX + 1)
-        if len(content) > DOCUMENT_BYTES_MAX:
-            raise typer.BadParameter(f"{name} has more than {DOCUMENT_BYTES_MAX // 2**20} MiB")
+            content = read_file(Path(name), bytes_max=DOCUMENT_BYTES_MAX)
         return content.decode("utf-8-sig")
     except OSError as error:
         raise typer.BadParameter(f"cannot read {name}: {describe_os_error(error)}") from None

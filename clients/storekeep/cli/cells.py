@@ -45,7 +45,7 @@ def format_cell(message: Message, field: str) -> str:
 
 
 def format_path(message: Message, path: str) -> str:
-    """Return the text of a field that may be nested, as `customer`, `shipping_address.city` or `labels.KEY`.
+    """Return the text of a field that may be nested, as `customer`, `shipping_address.locality` or `labels.KEY`.
 
     Of repeated fields, as in `lines.sku`, it is all values with commas between them.
     """

@@ -16,11 +16,10 @@ from typing import Any, get_args, get_origin
 import typer
 import typer.core
 
+from storekeep.cli.integers import parse_integer
+
 FALSE_WORDS = frozenset({"", "0", "false", "f", "no", "n", "off"})
 TRUE_WORDS = frozenset({"1", "true", "t", "yes", "y", "on"})
-INTEGER_CHARS_MAX = 18
-"""Characters of an integer, sign included, that always fit in 64 bits."""
-SHOWN_CHARS_MAX = 40
 FUNCTION = "build_runtime_param"
 METHOD = "display_type"
 """Names of typer's function, and of the method that returns the placeholder of a parameter in a help text."""
@@ -102,12 +101,7 @@ def _convert_flag(value: Any, _info: Any) -> bool:
 
 
 def _convert_integer(value: Any, info: Any) -> int:
-    text = str(value).strip()
-    if not (text.isascii() and text.removeprefix("-").removeprefix("+").isdigit()):
-        raise ValueError(f"{value!r} is not a whole number")
-    if len(text) > INTEGER_CHARS_MAX:
-        raise ValueError(f"{_shorten(text)} does not fit in 64 bits")
-    return int(_check_range(int(text), info))
+    return int(_check_range(parse_integer(str(value).strip()), info))
 
 
 def _convert_number(value: Any, info: Any) -> float:
@@ -150,10 +144,6 @@ def _make_choice_converter(choices: type[Enum]) -> Convert:
         raise ValueError(f"{value!r} is not a choice; {advice}")
 
     return convert
-
-
-def _shorten(text: str) -> str:
-    return text if len(text) <= SHOWN_CHARS_MAX else f"{text[:SHOWN_CHARS_MAX]}..."
 
 
 CONVERTERS: Mapping[Any, Convert] = {

@@ -36,7 +36,9 @@ OrderBy = Annotated[
 Total = Annotated[bool, typer.Option("--total", help="Also print the number of results without the limit.")]
 Deleted = Annotated[bool, typer.Option("--deleted", help="Include deleted resources.")]
 Etag = Annotated[str, typer.Option("--etag", help="Fail unless this is the current etag.")]
-Label = Annotated[list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="May be repeated.")]
+Label = Annotated[
+    list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="Label for your own use. May be repeated.")
+]
 Yes = Annotated[bool, typer.Option("--yes", help="Apply the changes (default for more than one name: dry run).")]
 State = Annotated[
     str, typer.Option("--state", metavar="STATE", help="Only resources in this state, such as active or placed.")

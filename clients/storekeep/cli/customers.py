@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from storekeep.cli.addresses import PANEL
-from storekeep.cli.changes import build_update
+from storekeep.cli.changes import Clear, build_update
 from storekeep.cli.commands import LIMIT, Deleted, Etag, Label, Limit, command, new_group
 from storekeep.cli.listings import ResourceListing, add_listing
 from storekeep.cli.names import to_customer_name
@@ -119,6 +119,7 @@ def update_customer(
     group: Group = None,
     label: Label = None,
     address_label: AddressLabel = ADDRESS_LABEL,
+    clear: Clear = None,
     etag: Etag = "",
     postal_address: Address | None = None,
 ) -> None:
@@ -138,6 +139,7 @@ def update_customer(
         Customer,
         to_customer_name(name),
         etag=etag,
+        clear=clear or (),
         display_name=display_name,
         email=email,
         phone=phone,

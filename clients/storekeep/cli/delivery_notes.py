@@ -42,7 +42,7 @@ def _list_header_facts(order: Order) -> Iterable[tuple[str, str]]:
     yield "hold reason", order.hold_reason
     yield "cancel reason", order.cancel_reason
     yield "customer", order.customer
-    yield "e-mail", order.email
+    yield "email", order.email
     yield "phone", order.phone
     yield "placed", format_cell(order, "create_time")
     yield "expires", format_cell(order, "expire_time")

@@ -155,7 +155,10 @@ def set_stock(
     reason: Reason = "",
     backorder_shortage: Annotated[
         bool,
-        typer.Option("--backorder-shortage", help="Record a count below the promised units; the rest is backordered."),
+        typer.Option(
+            "--backorder-shortage",
+            help="Record a count below the reserved and allocated units; the rest is backordered.",
+        ),
     ] = False,
     etag: Etag = "",
 ) -> None:
@@ -243,12 +246,14 @@ def list_low_stock(
     ] = 0,
     location: Annotated[str, typer.Option("--location", help="Only this location (default: all).")] = "",
     limit: Limit = LIMIT,
+    total: Total = False,
 ) -> None:
     """List stock levels with few available units, lowest first."""
     listing = session.client.inventory.list_low_stock(
         location=to_location_name(location) if location else "",
         available_max=at_most,
         page_size=compute_page_size(limit),
+        include_total_size=total,
     )
     session.show_listing(listing, columns=LEVEL_COLUMNS, limit=limit)
 

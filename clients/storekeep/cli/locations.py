@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from storekeep.cli.changes import build_update
+from storekeep.cli.changes import Clear, build_update
 from storekeep.cli.commands import Etag, Label, command, new_group
 from storekeep.cli.listings import ResourceListing, add_listing
 from storekeep.cli.names import to_location_name
@@ -82,6 +82,7 @@ def update_location(
     priority: Annotated[int | None, typer.Option("--priority", min=-1000, max=1000, help=PRIORITY_HELP)] = None,
     label: Label = None,
     postal_address: Address | None = None,
+    clear: Clear = None,
     etag: Etag = "",
 ) -> None:
     """Change the given fields of a location. Labels and address, if given, replace the existing ones."""
@@ -89,6 +90,7 @@ def update_location(
         Location,
         to_location_name(name),
         etag=etag,
+        clear=clear or (),
         display_name=display_name,
         priority=priority,
         labels=parse_labels(label) if label else None,

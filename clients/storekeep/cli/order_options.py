@@ -20,9 +20,6 @@ BillingParts = Annotated[
     list[str] | None,
     typer.Option("--bill-to", metavar="PART=VALUE", help="Part of the billing address. May be repeated."),
 ]
-Labels = Annotated[
-    list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="Label for your own use. May be repeated.")
-]
 Parcels = Annotated[
     list[str] | None,
     typer.Option("--parcel", metavar="NUMBER[=URL]", help="Parcel with its tracking page. May be repeated."),

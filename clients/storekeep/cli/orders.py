@@ -13,6 +13,7 @@ from storekeep.cli.changes import Clear, build_update
 from storekeep.cli.commands import (
     LIMIT,
     Etag,
+    Label,
     Limit,
     OrderBy,
     State,
@@ -23,7 +24,7 @@ from storekeep.cli.commands import (
     new_group,
 )
 from storekeep.cli.names import quote_text, to_customer_name, to_full_name, to_location_name, to_reservation_name
-from storekeep.cli.order_options import AddressParts, BillingParts, Labels, merge_address
+from storekeep.cli.order_options import AddressParts, BillingParts, merge_address
 from storekeep.cli.pairs import parse_amount, parse_labels, parse_line_units, parse_order_lines
 from storekeep.cli.sessions import Session, compute_page_size
 from storekeep.cli.states import build_state_filter
@@ -129,12 +130,12 @@ def place_order(
     ] = False,
     note: Annotated[str, typer.Option("--note", help="Note, shown with the order.")] = "",
     shipping: Annotated[str, typer.Option("--shipping", metavar="AMOUNT", help="Shipping cost.")] = "",
-    email: Annotated[str, typer.Option("--email", help="E-mail address (default: the customer's).")] = "",
+    email: Annotated[str, typer.Option("--email", help="Email address (default: the customer's).")] = "",
     phone: Annotated[str, typer.Option("--phone", help="Phone number (default: the customer's).")] = "",
     bill_to: BillingParts = None,
     ship_by: Annotated[str, typer.Option("--ship-by", metavar="TIME", help="Promised time of shipment.")] = "",
     deliver_by: Annotated[str, typer.Option("--deliver-by", metavar="TIME", help="Promised time of delivery.")] = "",
-    label: Labels = None,
+    label: Label = None,
     request_id: Annotated[
         str, typer.Option("--request-id", help="Idempotency key, a UUID: a repeat does not place a second order.")
     ] = "",
@@ -215,7 +216,7 @@ def show_order(session: Session, name: Name) -> None:
 def update_order(
     session: Session,
     name: Name,
-    email: Annotated[str | None, typer.Option("--email", help="E-mail address for questions.")] = None,
+    email: Annotated[str | None, typer.Option("--email", help="Email address for questions.")] = None,
     phone: Annotated[str | None, typer.Option("--phone", help="Phone number for questions.")] = None,
     ship_to: AddressParts = None,
     bill_to: BillingParts = None,
@@ -224,7 +225,7 @@ def update_order(
     deliver_by: Annotated[str, typer.Option("--deliver-by", metavar="TIME", help="Promised time of delivery.")] = "",
     reference: Annotated[str | None, typer.Option("--reference", help="Your own number for the order.")] = None,
     note: Annotated[str | None, typer.Option("--note")] = None,
-    label: Labels = None,
+    label: Label = None,
     clear: Clear = None,
     reason: Reason = "",
     etag: Etag = "",

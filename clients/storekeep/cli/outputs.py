@@ -53,7 +53,7 @@ def parse_columns(text: str) -> tuple[str, ...]:
 
 
 def check_columns(message: Message, columns: Sequence[str]) -> None:
-    """Check that a message has the fields, which may be nested, as `customer` or `shipping_address.city`.
+    """Check that a message has the fields, which may be nested, as `customer` or `shipping_address.locality`.
 
     Raises: typer.BadParameter, with the field that may be meant.
     """

@@ -6,10 +6,8 @@ from collections.abc import Iterable
 
 import typer
 
+from storekeep.cli.integers import parse_integer
 from storekeep.client import Money, to_money
-
-INTEGER_DIGITS_MAX = 18
-"""Characters of an integer, sign included, that always fit in 64 bits."""
 
 
 def split_pair(text: str, *, form: str = "KEY=VALUE", example: str = "") -> tuple[str, str]:
@@ -89,23 +87,22 @@ def parse_order_lines(texts: Iterable[str]) -> list[tuple[str, int]]:
     Raises: typer.BadParameter.
     """
     pairs = [split_pair(text, form="SKU=UNITS", example=f"{text.strip('=') or 'CHAI-1'}=1") for text in texts]
-    return [(sku, parse_integer(quantity)) for sku, quantity in pairs]
+    return [(sku, _parse_units(quantity)) for sku, quantity in pairs]
 
 
-def parse_integer(text: str) -> int:
-    """Parse an integer of ASCII digits that fits in 64 bits. The server checks its range.
+def _parse_units(text: str) -> int:
+    """Parse a number of units or of a line. The server checks its range.
 
     Raises: typer.BadParameter.
     """
-    if not text.isascii() or not text.removeprefix("-").isdigit():
-        raise typer.BadParameter(f"{text!r} is not a whole number")
-    if len(text) > INTEGER_DIGITS_MAX:
-        raise typer.BadParameter(f"{text} does not fit in 64 bits")
-    return int(text)
+    try:
+        return parse_integer(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
 
 
 def _parse_line_units_pair(text: str) -> tuple[int, int]:
     if "=" not in text:
-        return parse_integer(text.strip()), 0
+        return _parse_units(text.strip()), 0
     line, units = split_pair(text, form="LINE or LINE=UNITS", example="1=2")
-    return parse_integer(line), parse_integer(units)
+    return _parse_units(line), _parse_units(units)

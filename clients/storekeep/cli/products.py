@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from storekeep.cli.changes import build_update
+from storekeep.cli.changes import Clear, build_update
 from storekeep.cli.commands import LIMIT, Etag, Label, Limit, command, new_group
 from storekeep.cli.listings import ResourceListing, add_listing
 from storekeep.cli.names import to_category_name, to_product_name
@@ -128,23 +128,24 @@ def update_product(
     label: Label = None,
     media: Media = None,
     publish_time: PublishTime = None,
+    clear: Clear = None,
     etag: Etag = "",
 ) -> None:
     """Change the given fields of a product. Labels and media, if given, replace all existing ones.
 
-    An empty --publish-time lets a draft wait for `storekeep products publish`.
+    --clear publish_time lets a draft wait for `storekeep products publish`.
     """
     changes, mask = build_update(
         Product,
         to_product_name(name),
         etag=etag,
+        clear=clear or (),
         display_name=display_name,
         description=description,
         category=to_category_name(category) if category else category,
         labels=parse_labels(label) if label else None,
         media=_parse_media(media) if media else None,
-        publish_time=to_timestamp(parse_time(publish_time)) if publish_time else None,
-        clear=("publish_time",) if publish_time == "" else (),
+        publish_time=None if publish_time is None else to_timestamp(parse_time(publish_time)),
     )
     session.screen.show_message(session.client.products.update(changes, update_mask=mask, **session.write_options))
 

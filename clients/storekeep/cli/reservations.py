@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from storekeep.cli.changes import build_update
+from storekeep.cli.changes import Clear, build_update
 from storekeep.cli.commands import Etag, Label, command, new_group
 from storekeep.cli.listings import ResourceListing, add_listing
 from storekeep.cli.names import to_location_name, to_reservation_name
@@ -119,7 +119,11 @@ def update_reservation(
         float | None, typer.Option("--ttl", min=1, max=TTL_MAX_S, metavar="SECONDS", help=TTL_HELP)
     ] = None,
     reference: Annotated[str | None, typer.Option("--reference", help="Your own reference, such as a cart id.")] = None,
+    unique_reference: Annotated[
+        bool, typer.Option("--unique-reference", help="Let no other active reservation with it have this reference.")
+    ] = False,
     label: Label = None,
+    clear: Clear = None,
     etag: Etag = "",
 ) -> None:
     """Change an active reservation, all changes or none. Units that it still needs stay reserved throughout.
@@ -127,13 +131,15 @@ def update_reservation(
     Labels, if given, replace all existing ones.
     """
     changes, mask = Reservation(name=to_reservation_name(name), etag=etag), list[str]()
-    if line or label or reference is not None or ttl_s is None:
+    if line or label or clear or unique_reference or reference is not None or ttl_s is None:
         changes, mask = build_update(
             Reservation,
             changes.name,
             etag=etag,
+            clear=clear or (),
             lines=[ReservationLine(sku=sku, quantity=units) for sku, units in parse_order_lines(line or ())] or None,
             reference=reference,
+            unique_reference=unique_reference or None,
             labels=parse_labels(label) if label else None,
         )
     updated = session.client.inventory.update_reservation(

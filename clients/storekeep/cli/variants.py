@@ -7,11 +7,12 @@ from typing import Annotated
 
 import typer
 
-from storekeep.cli.changes import build_update
+from storekeep.cli.changes import Clear, build_update
 from storekeep.cli.commands import (
     LIMIT,
     Deleted,
     Etag,
+    Label,
     Limit,
     OrderBy,
     State,
@@ -52,7 +53,6 @@ OptionPairs = Annotated[
     list[str] | None, typer.Option("--option", metavar="KEY=VALUE", help="Option such as size=L. May be repeated.")
 ]
 
-Label = Annotated[list[str] | None, typer.Option("--label", metavar="KEY=VALUE", help="May be repeated.")]
 Minimum = Annotated[int | None, typer.Option("--minimum", min=0, max=10**6, help="Least units to order; 0 for none.")]
 Maximum = Annotated[int | None, typer.Option("--maximum", min=0, max=10**6, help="Most units to order; 0 for none.")]
 Multiple = Annotated[
@@ -177,6 +177,7 @@ def update_variant(
     minimum: Minimum = None,
     maximum: Maximum = None,
     multiple: Multiple = None,
+    clear: Clear = None,
     etag: Etag = "",
 ) -> None:
     """Change the given fields of a variant. Options and labels, if given, replace all existing ones.
@@ -194,6 +195,7 @@ def update_variant(
         Variant,
         full_name,
         etag=etag,
+        clear=clear or (),
         display_name=display_name,
         prices=prices,
         options=parse_labels(option) if option else None,

@@ -86,7 +86,7 @@ class Orders:
             external_reference: your own number for the order.
             shipping: shipping cost.
             reservation: name of a reservation whose stock the order uses first.
-            email: e-mail address for this order (default: the customer's).
+            email: email address for this order (default: the customer's).
             phone: phone number for this order (default: the customer's).
             labels: labels for your own use.
             ship_by_time: promised time of the last shipment, with a time zone.

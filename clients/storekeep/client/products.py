@@ -127,7 +127,7 @@ class Products:
         The items must have no `request_id` or `validate_only`: those of the batch apply to all.
 
         Raises: unless `per_item`, the error of the first item that fails: InvalidUpdateMask, ProductNotFound,
-        ResourceDeleted, EtagMismatch, CategoryNotFound.
+        ResourceDeleted, EtagMismatch, IllegalState, CategoryNotFound.
         """
         request = BatchUpdateProductsRequest(requests=items, mode=get_mode(per_item=per_item))
         reply = self._calls.write(self._stub.BatchUpdateProducts, request, **options)

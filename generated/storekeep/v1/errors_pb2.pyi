@@ -62,7 +62,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """This caller and method already used the `request_id` with another payload or another API key."""
     ERROR_REASON_MESSAGE_TOO_LARGE: _ErrorReason.ValueType  # 19
     """The request is larger than the server accepts, or the reply to a batch would exceed the size limit. In that case
-    request fewer names at a time.
+    request fewer resources, or send fewer changes, at a time.
     """
     ERROR_REASON_MALFORMED_MESSAGE: _ErrorReason.ValueType  # 20
     """The bytes cannot be parsed as the method's request message, for example because a string is not valid UTF-8, or the
@@ -84,7 +84,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """Other resources still refer to this one; the metadata names one."""
     ERROR_REASON_ILLEGAL_STATE: _ErrorReason.ValueType  # 36
     """The current state does not allow this step; the metadata has the current and the requested state."""
-    ERROR_REASON_REFERENCE_TAKEN: _ErrorReason.ValueType  # 38
+    ERROR_REASON_REFERENCE_TAKEN: _ErrorReason.ValueType  # 37
     """Another order has this `source` and `external_reference`, or another active reservation has this `reference`, and
     the call or the reservation requires a unique one. The metadata names the other as `resource`.
     """
@@ -99,7 +99,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_SKU_NOT_FOUND: _ErrorReason.ValueType  # 44
     """No variant has this SKU; the metadata names it."""
     ERROR_REASON_NOT_FOR_SALE: _ErrorReason.ValueType  # 45
-    """The variant, or its product, is archived or deleted, so it cannot be sold."""
+    """The variant cannot be sold: it is archived or deleted, or its product is archived, deleted or a draft."""
     ERROR_REASON_QUANTITY_NOT_ALLOWED: _ErrorReason.ValueType  # 46
     """The units of a SKU break one of its quantity rules. The metadata has the `sku`, its `rule` (`minimum`, `maximum` or
     `multiple`), the `limit` that the rule sets, and the `quantity` that the call would lead to.
@@ -117,11 +117,11 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_QUANTITY_MISMATCH: _ErrorReason.ValueType  # 54
     """`expected_quantity` differs from the quantity on hand; the metadata has the actual quantity."""
-    ERROR_REASON_COUNT_BELOW_COMMITTED: _ErrorReason.ValueType  # 58
+    ERROR_REASON_COUNT_BELOW_COMMITTED: _ErrorReason.ValueType  # 55
     """Fewer units were counted than are reserved and allocated. The metadata has `quantity`, `reserved`, `allocated` and
     `backorder_limit`. Set `backorder_shortage` to record the loss.
     """
-    ERROR_REASON_RESERVATION_NOT_FOUND: _ErrorReason.ValueType  # 55
+    ERROR_REASON_RESERVATION_NOT_FOUND: _ErrorReason.ValueType  # 56
     """No such reservation."""
     ERROR_REASON_CUSTOMER_NOT_FOUND: _ErrorReason.ValueType  # 60
     """No such customer."""
@@ -137,7 +137,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """A line has fewer open units outside fulfilments than the call needs; the metadata has both quantities."""
     ERROR_REASON_FULFILLMENT_NOT_FOUND: _ErrorReason.ValueType  # 75
     """No such fulfilment."""
-    ERROR_REASON_FIELD_NOT_CHANGEABLE: _ErrorReason.ValueType  # 77
+    ERROR_REASON_FIELD_NOT_CHANGEABLE: _ErrorReason.ValueType  # 76
     """The state of the resource does not allow a change of this field; the metadata names the field and the state."""
     ERROR_REASON_SERVICE_ACCOUNT_NOT_FOUND: _ErrorReason.ValueType  # 80
     """No such service account."""
@@ -217,7 +217,7 @@ ERROR_REASON_REQUEST_ID_REUSED: ErrorReason.ValueType  # 18
 """This caller and method already used the `request_id` with another payload or another API key."""
 ERROR_REASON_MESSAGE_TOO_LARGE: ErrorReason.ValueType  # 19
 """The request is larger than the server accepts, or the reply to a batch would exceed the size limit. In that case
-request fewer names at a time.
+request fewer resources, or send fewer changes, at a time.
 """
 ERROR_REASON_MALFORMED_MESSAGE: ErrorReason.ValueType  # 20
 """The bytes cannot be parsed as the method's request message, for example because a string is not valid UTF-8, or the
@@ -239,7 +239,7 @@ ERROR_REASON_RESOURCE_IN_USE: ErrorReason.ValueType  # 35
 """Other resources still refer to this one; the metadata names one."""
 ERROR_REASON_ILLEGAL_STATE: ErrorReason.ValueType  # 36
 """The current state does not allow this step; the metadata has the current and the requested state."""
-ERROR_REASON_REFERENCE_TAKEN: ErrorReason.ValueType  # 38
+ERROR_REASON_REFERENCE_TAKEN: ErrorReason.ValueType  # 37
 """Another order has this `source` and `external_reference`, or another active reservation has this `reference`, and
 the call or the reservation requires a unique one. The metadata names the other as `resource`.
 """
@@ -254,7 +254,7 @@ ERROR_REASON_CATEGORY_CYCLE: ErrorReason.ValueType  # 43
 ERROR_REASON_SKU_NOT_FOUND: ErrorReason.ValueType  # 44
 """No variant has this SKU; the metadata names it."""
 ERROR_REASON_NOT_FOR_SALE: ErrorReason.ValueType  # 45
-"""The variant, or its product, is archived or deleted, so it cannot be sold."""
+"""The variant cannot be sold: it is archived or deleted, or its product is archived, deleted or a draft."""
 ERROR_REASON_QUANTITY_NOT_ALLOWED: ErrorReason.ValueType  # 46
 """The units of a SKU break one of its quantity rules. The metadata has the `sku`, its `rule` (`minimum`, `maximum` or
 `multiple`), the `limit` that the rule sets, and the `quantity` that the call would lead to.
@@ -272,11 +272,11 @@ the number of the others.
 """
 ERROR_REASON_QUANTITY_MISMATCH: ErrorReason.ValueType  # 54
 """`expected_quantity` differs from the quantity on hand; the metadata has the actual quantity."""
-ERROR_REASON_COUNT_BELOW_COMMITTED: ErrorReason.ValueType  # 58
+ERROR_REASON_COUNT_BELOW_COMMITTED: ErrorReason.ValueType  # 55
 """Fewer units were counted than are reserved and allocated. The metadata has `quantity`, `reserved`, `allocated` and
 `backorder_limit`. Set `backorder_shortage` to record the loss.
 """
-ERROR_REASON_RESERVATION_NOT_FOUND: ErrorReason.ValueType  # 55
+ERROR_REASON_RESERVATION_NOT_FOUND: ErrorReason.ValueType  # 56
 """No such reservation."""
 ERROR_REASON_CUSTOMER_NOT_FOUND: ErrorReason.ValueType  # 60
 """No such customer."""
@@ -292,7 +292,7 @@ ERROR_REASON_UNITS_NOT_OPEN: ErrorReason.ValueType  # 74
 """A line has fewer open units outside fulfilments than the call needs; the metadata has both quantities."""
 ERROR_REASON_FULFILLMENT_NOT_FOUND: ErrorReason.ValueType  # 75
 """No such fulfilment."""
-ERROR_REASON_FIELD_NOT_CHANGEABLE: ErrorReason.ValueType  # 77
+ERROR_REASON_FIELD_NOT_CHANGEABLE: ErrorReason.ValueType  # 76
 """The state of the resource does not allow a change of this field; the metadata names the field and the state."""
 ERROR_REASON_SERVICE_ACCOUNT_NOT_FOUND: ErrorReason.ValueType  # 80
 """No such service account."""

@@ -366,9 +366,9 @@ class InventoryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateReservation(self, request, context):
-        """Update an active reservation: its lines, expiry time, reference and labels, all changes or none. Units that both
-        the old and the new lines need stay reserved throughout, where they are; only the difference is reserved or
-        released.
+        """Update an active reservation: its lines, expiry time, reference, `unique_reference` and labels, all changes or none.
+        Units that both the old and the new lines need stay reserved throughout, where they are; only the difference is
+        reserved or released.
         Errors: INVALID_UPDATE_MASK, RESERVATION_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE, REFERENCE_TAKEN,
         LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND, NOT_FOR_SALE, QUANTITY_NOT_ALLOWED, OUT_OF_STOCK.
         """

@@ -130,9 +130,9 @@ class InventoryServiceStub:
     Errors: INVALID_FILTER, INVALID_ORDER_BY, INVALID_PAGE_TOKEN.
     """
     UpdateReservation: _grpc.UnaryUnaryMultiCallable[_inventory_pb2.UpdateReservationRequest, _inventory_pb2.Reservation]
-    """Update an active reservation: its lines, expiry time, reference and labels, all changes or none. Units that both
-    the old and the new lines need stay reserved throughout, where they are; only the difference is reserved or
-    released.
+    """Update an active reservation: its lines, expiry time, reference, `unique_reference` and labels, all changes or none.
+    Units that both the old and the new lines need stay reserved throughout, where they are; only the difference is
+    reserved or released.
     Errors: INVALID_UPDATE_MASK, RESERVATION_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE, REFERENCE_TAKEN,
     LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND, NOT_FOR_SALE, QUANTITY_NOT_ALLOWED, OUT_OF_STOCK.
     """
@@ -261,9 +261,9 @@ class InventoryServiceAsyncStub(InventoryServiceStub):
     Errors: INVALID_FILTER, INVALID_ORDER_BY, INVALID_PAGE_TOKEN.
     """
     UpdateReservation: _aio.UnaryUnaryMultiCallable[_inventory_pb2.UpdateReservationRequest, _inventory_pb2.Reservation]  # type: ignore[assignment]
-    """Update an active reservation: its lines, expiry time, reference and labels, all changes or none. Units that both
-    the old and the new lines need stay reserved throughout, where they are; only the difference is reserved or
-    released.
+    """Update an active reservation: its lines, expiry time, reference, `unique_reference` and labels, all changes or none.
+    Units that both the old and the new lines need stay reserved throughout, where they are; only the difference is
+    reserved or released.
     Errors: INVALID_UPDATE_MASK, RESERVATION_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE, REFERENCE_TAKEN,
     LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND, NOT_FOR_SALE, QUANTITY_NOT_ALLOWED, OUT_OF_STOCK.
     """
@@ -527,9 +527,9 @@ class InventoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _inventory_pb2.UpdateReservationRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_inventory_pb2.Reservation, _abc.Awaitable[_inventory_pb2.Reservation]]:
-        """Update an active reservation: its lines, expiry time, reference and labels, all changes or none. Units that both
-        the old and the new lines need stay reserved throughout, where they are; only the difference is reserved or
-        released.
+        """Update an active reservation: its lines, expiry time, reference, `unique_reference` and labels, all changes or none.
+        Units that both the old and the new lines need stay reserved throughout, where they are; only the difference is
+        reserved or released.
         Errors: INVALID_UPDATE_MASK, RESERVATION_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE, REFERENCE_TAKEN,
         LOCATION_NOT_FOUND, RESOURCE_DELETED, SKU_NOT_FOUND, NOT_FOR_SALE, QUANTITY_NOT_ALLOWED, OUT_OF_STOCK.
         """

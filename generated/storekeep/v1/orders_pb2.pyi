@@ -271,7 +271,7 @@ class Order(_message.Message):
     hold_reason: _builtins.str
     """The reason for the hold; empty if the order is not on hold."""
     email: _builtins.str
-    """E-mail address for questions about this order; may be empty. At most 254 characters (RFC 5321)."""
+    """Email address for questions about this order; may be empty. At most 254 characters (RFC 5321)."""
     phone: _builtins.str
     """Phone number for questions about this order. At most 40 characters."""
     source: _builtins.str
@@ -767,7 +767,7 @@ class PlaceOrderRequest(_message.Message):
     released.
     """
     email: _builtins.str
-    """E-mail address for questions about this order. Default: the customer's. At most 254 characters (RFC 5321)."""
+    """Email address for questions about this order. Default: the customer's. At most 254 characters (RFC 5321)."""
     phone: _builtins.str
     """Phone number for questions about this order. Default: the customer's. At most 40 characters."""
     source: _builtins.str
@@ -926,8 +926,8 @@ class ListOrdersRequest(_message.Message):
     filter: _builtins.str
     """Filter (AIP-160 subset) on `customer`, `state`, `currency_code`, `total` (in major units, such as `19.99`),
     `external_reference`, `source`, `number`, `held`, `lines.sku`, `shipping_address.region_code`, `customer.email`,
-    `email`, `phone`, `labels.KEY`, `ship_by_time`, `deliver_by_time`, `create_time`, `update_time`. At most 2,000
-    characters.
+    `email`, `phone`, `labels.KEY`, `ship_by_time`, `deliver_by_time`, `create_time`, `update_time`. `customer.email` is
+    for callers that may read customers. At most 2,000 characters.
     """
     order_by: _builtins.str
     """Sort order (AIP-132): `create_time`, `total` (by its minor units), `update_time`; each may be followed by ` desc`.
@@ -2191,7 +2191,7 @@ class HistoricOrder(_message.Message):
     location for open ones.
     """
     email: _builtins.str
-    """E-mail address of the order. Default: none, since the customer's may have changed. At most 254 characters (RFC 5321)."""
+    """Email address of the order. Default: none, since the customer's may have changed. At most 254 characters (RFC 5321)."""
     phone: _builtins.str
     """Phone number of the order. Default: none, since the customer's may have changed. At most 40 characters."""
     external_reference: _builtins.str

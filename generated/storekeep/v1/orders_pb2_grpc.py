@@ -357,7 +357,8 @@ class OrderServiceServicer:
     def RestockFulfillment(self, request, context):
         """Take the units of a shipped or delivered fulfilment back into stock, as if it had not been shipped: they are on hand
         and allocated to the order, and open, so that they can be fulfilled again or cancelled. The order becomes
-        PARTIALLY_FULFILLED, or CONFIRMED if no other units are shipped. A completed order stays as it is.
+        PARTIALLY_FULFILLED, or CONFIRMED if no other units are shipped. Fulfilments of a COMPLETED order cannot be
+        restocked (ILLEGAL_STATE).
         Errors: FULFILLMENT_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE, LOCATION_NOT_FOUND, RESOURCE_DELETED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

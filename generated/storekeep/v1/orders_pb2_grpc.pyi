@@ -135,7 +135,8 @@ class OrderServiceStub:
     RestockFulfillment: _grpc.UnaryUnaryMultiCallable[_orders_pb2.RestockFulfillmentRequest, _orders_pb2.Fulfillment]
     """Take the units of a shipped or delivered fulfilment back into stock, as if it had not been shipped: they are on hand
     and allocated to the order, and open, so that they can be fulfilled again or cancelled. The order becomes
-    PARTIALLY_FULFILLED, or CONFIRMED if no other units are shipped. A completed order stays as it is.
+    PARTIALLY_FULFILLED, or CONFIRMED if no other units are shipped. Fulfilments of a COMPLETED order cannot be
+    restocked (ILLEGAL_STATE).
     Errors: FULFILLMENT_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE, LOCATION_NOT_FOUND, RESOURCE_DELETED.
     """
     DeliverFulfillment: _grpc.UnaryUnaryMultiCallable[_orders_pb2.DeliverFulfillmentRequest, _orders_pb2.Fulfillment]
@@ -266,7 +267,8 @@ class OrderServiceAsyncStub(OrderServiceStub):
     RestockFulfillment: _aio.UnaryUnaryMultiCallable[_orders_pb2.RestockFulfillmentRequest, _orders_pb2.Fulfillment]  # type: ignore[assignment]
     """Take the units of a shipped or delivered fulfilment back into stock, as if it had not been shipped: they are on hand
     and allocated to the order, and open, so that they can be fulfilled again or cancelled. The order becomes
-    PARTIALLY_FULFILLED, or CONFIRMED if no other units are shipped. A completed order stays as it is.
+    PARTIALLY_FULFILLED, or CONFIRMED if no other units are shipped. Fulfilments of a COMPLETED order cannot be
+    restocked (ILLEGAL_STATE).
     Errors: FULFILLMENT_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE, LOCATION_NOT_FOUND, RESOURCE_DELETED.
     """
     DeliverFulfillment: _aio.UnaryUnaryMultiCallable[_orders_pb2.DeliverFulfillmentRequest, _orders_pb2.Fulfillment]  # type: ignore[assignment]
@@ -526,7 +528,8 @@ class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_orders_pb2.Fulfillment, _abc.Awaitable[_orders_pb2.Fulfillment]]:
         """Take the units of a shipped or delivered fulfilment back into stock, as if it had not been shipped: they are on hand
         and allocated to the order, and open, so that they can be fulfilled again or cancelled. The order becomes
-        PARTIALLY_FULFILLED, or CONFIRMED if no other units are shipped. A completed order stays as it is.
+        PARTIALLY_FULFILLED, or CONFIRMED if no other units are shipped. Fulfilments of a COMPLETED order cannot be
+        restocked (ILLEGAL_STATE).
         Errors: FULFILLMENT_NOT_FOUND, ETAG_MISMATCH, ILLEGAL_STATE, LOCATION_NOT_FOUND, RESOURCE_DELETED.
         """
 

@@ -1079,7 +1079,9 @@ class CreateProductRequest(_message.Message):
     validate_only: _builtins.bool
     """Dry run: validate and execute the call and return its reply, but change nothing."""
     draft: _builtins.bool
-    """Create a draft. A product with a publish time is always created as one."""
+    """Create a draft. A product with a publish time is always created as one, but is ACTIVE at once if that time has
+    passed.
+    """
     @_builtins.property
     def product(self) -> Global___Product:
         """The resource to create. Output-only fields are ignored."""

@@ -455,7 +455,8 @@ class ProductServiceServicer:
 
     def BatchUpdateProducts(self, request, context):
         """Update up to 1000 products, all or none, or each by itself.
-        Errors: INVALID_UPDATE_MASK, PRODUCT_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH, CATEGORY_NOT_FOUND.
+        Errors: INVALID_UPDATE_MASK, PRODUCT_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH, ILLEGAL_STATE,
+        CATEGORY_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -162,7 +162,8 @@ class ProductServiceStub:
     """
     BatchUpdateProducts: _grpc.UnaryUnaryMultiCallable[_products_pb2.BatchUpdateProductsRequest, _products_pb2.BatchUpdateProductsResponse]
     """Update up to 1000 products, all or none, or each by itself.
-    Errors: INVALID_UPDATE_MASK, PRODUCT_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH, CATEGORY_NOT_FOUND.
+    Errors: INVALID_UPDATE_MASK, PRODUCT_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH, ILLEGAL_STATE,
+    CATEGORY_NOT_FOUND.
     """
     BatchCreateVariants: _grpc.UnaryUnaryMultiCallable[_products_pb2.BatchCreateVariantsRequest, _products_pb2.BatchCreateVariantsResponse]
     """Create up to 1000 variants, all or none, or each by itself.
@@ -309,7 +310,8 @@ class ProductServiceAsyncStub(ProductServiceStub):
     """
     BatchUpdateProducts: _aio.UnaryUnaryMultiCallable[_products_pb2.BatchUpdateProductsRequest, _products_pb2.BatchUpdateProductsResponse]  # type: ignore[assignment]
     """Update up to 1000 products, all or none, or each by itself.
-    Errors: INVALID_UPDATE_MASK, PRODUCT_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH, CATEGORY_NOT_FOUND.
+    Errors: INVALID_UPDATE_MASK, PRODUCT_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH, ILLEGAL_STATE,
+    CATEGORY_NOT_FOUND.
     """
     BatchCreateVariants: _aio.UnaryUnaryMultiCallable[_products_pb2.BatchCreateVariantsRequest, _products_pb2.BatchCreateVariantsResponse]  # type: ignore[assignment]
     """Create up to 1000 variants, all or none, or each by itself.
@@ -639,7 +641,8 @@ class ProductServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_products_pb2.BatchUpdateProductsResponse, _abc.Awaitable[_products_pb2.BatchUpdateProductsResponse]]:
         """Update up to 1000 products, all or none, or each by itself.
-        Errors: INVALID_UPDATE_MASK, PRODUCT_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH, CATEGORY_NOT_FOUND.
+        Errors: INVALID_UPDATE_MASK, PRODUCT_NOT_FOUND, RESOURCE_DELETED, ETAG_MISMATCH, ILLEGAL_STATE,
+        CATEGORY_NOT_FOUND.
         """
 
     @_abc_1.abstractmethod

@@ -246,17 +246,13 @@ def test_guard_without_effect_is_found(database, sql, told):
     assert f"the trigger audit_entries_kept {told}" in breaches
 
 
+INDEX = "orders_external_reference_reference_source"
 DAMAGE = {
     "sqlite": (
         "PRAGMA writable_schema = ON",
-        """
-        UPDATE sqlite_master SET sql = 'CREATE INDEX orders_external_reference ON orders (currency_code)'
-        WHERE name = 'orders_external_reference'
-        """,
+        f"UPDATE sqlite_master SET sql = 'CREATE INDEX {INDEX} ON orders (currency_code)' WHERE name = '{INDEX}'",
     ),
-    "postgresql": (
-        "UPDATE pg_index SET indisvalid = FALSE WHERE indexrelid = CAST('orders_external_reference' AS regclass)",
-    ),
+    "postgresql": (f"UPDATE pg_index SET indisvalid = FALSE WHERE indexrelid = CAST('{INDEX}' AS regclass)",),
 }
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
+from functools import partial
 from typing import Any
 
 import grpc
@@ -12,11 +14,17 @@ from google.rpc import error_details_pb2, status_pb2
 
 from storekeep.client import AlreadyExists, CreateProductRequest, Storekeep
 from storekeep.server.domain.catalog.products import PRODUCTS, Product
+from storekeep.server.domain.catalog.search import search_products
+from storekeep.server.domain.catalog.variants import VARIANTS, Variant
 from storekeep.server.domain.errors import InvalidField, ProductNotFound
 from storekeep.server.domain.integrity.verification import verify
+from storekeep.server.domain.keys.keyrings import Keyring
 from storekeep.server.domain.mutations import Mutation
-from storekeep.server.domain.standard.batches import SLICE_ITEMS, run_batch
+from storekeep.server.domain.standard.batches import SLICE_ITEMS, ItemResult, run_batch
+from storekeep.server.domain.standard.pages import PAGE_BYTES_MAX, PageTokens
+from storekeep.server.domain.standard.searches import SearchRequest
 from storekeep.server.store.opening import open_store
+from storekeep.server.store.tables.search import SearchIndex
 from storekeep.v1 import customers_pb2, inventory_pb2, products_pb2
 from tests.support.batches import BATCH_ITEMS, PER_ITEM, WHOLE, build_batch
 from tests.support.databases import Database
@@ -24,7 +32,7 @@ from tests.support.hostile.calls import PREPARED
 from tests.support.mutations import STALE, copy_message
 from tests.support.placing import CALL
 from tests.support.records import Records
-from tests.support.refusal_cases import SINGLE_CASES, build_adjustment, list_declared_cases
+from tests.support.refusal_cases import SINGLE_CASES, build_adjustment, list_declared_cases, make_allocated_sku
 from tests.support.refusals import refused
 from tests.support.shops import Shop, new_id, new_request_id
 
@@ -46,23 +54,22 @@ def build_products(count: int, **fields: Any) -> list[products_pb2.CreateProduct
     ]
 
 
-def read_reason(status: status_pb2.Status) -> str:
-    """Return the error reason in the status of an item."""
+def read_info(status: status_pb2.Status) -> error_details_pb2.ErrorInfo:
+    """Return the reason and the metadata in the status of an item."""
     info = error_details_pb2.ErrorInfo()
     assert status.details[0].Unpack(info)
-    return info.reason
+    return info
 
 
 def list_entries(records: Records, *, after: int) -> list[tuple[str, str]]:
-    """Return the event type and the resource of each later entry. A periodic job adds checkpoints, beside any call."""
-    entries = [(kind, name) for kind, name, _ in records.events_after(after)]
-    return [entry for entry in entries if entry[0] != "audit_checkpoint.signed"]
+    """Return the event type and the resource of each later entry."""
+    return [(kind, name) for kind, name, _ in records.events_after(after)]
 
 
 def list_outcomes(reply: Any) -> Iterator[str]:
     """Yield the reason of each failure, and an empty text for each success."""
     for result in reply.results:
-        yield read_reason(result.error) if result.HasField("error") else ""
+        yield read_info(result.error).reason if result.HasField("error") else ""
 
 
 def read_item(result: Any) -> Any:
@@ -98,6 +105,7 @@ def test_item_fails_with_the_reason_of_the_single_call(shop: Shop, records: Reco
         shop.stub(BATCH_ITEMS[rpc])(item)
     status = reply.results[0].error
     assert (status.code, status.message) == (refusal.code.value[0], refusal.text)
+    assert read_info(status).metadata.keys() == refusal.metadata.keys()
     assert not list_entries(records, after=before)
 
 
@@ -155,6 +163,17 @@ def test_changes_of_an_item_that_fails_late_are_rolled_back(database: Database):
     assert [name for (name,) in rows] == [products[0].name, products[2].name]
 
 
+def test_first_item_has_room_in_the_reply_however_large_it_is(database: Database):
+    large = Product(new_id("p"), display_name="x" * (PAGE_BYTES_MAX + 1))
+    small = Product(new_id("p"), display_name="Small")
+    with closing(open_store(database.url)) as store:
+        assert list(run_batch(store, CALL, [lambda _: large], resource=Product, per_item=False)) == [ItemResult(large)]
+        first, second = run_batch(store, CALL, [lambda _: large, lambda _: small], resource=Product, per_item=True)
+    assert first == ItemResult(large)
+    assert second.failure is not None
+    assert second.failure.text.endswith("such as the first 1")
+
+
 # -- what an item must not be
 
 
@@ -186,12 +205,34 @@ def test_item_of_another_parent_is_refused(shop: Shop, rpc: str):
     assert [field.startswith("requests[0].") for field in refusal.violations] == [True]
 
 
+@pytest.mark.parametrize("per_item", [False, True])
+def test_batch_of_variants_indexes_their_product_once_for_each_transaction(
+    database: Database, per_item: bool, monkeypatch: pytest.MonkeyPatch
+):
+    store = open_store(database.url)
+    product = PRODUCTS.create(store, CALL, Product(new_id("p"), display_name="Oolong"))
+    written: list[str] = []
+    put = SearchIndex.put
+    monkeypatch.setattr(
+        SearchIndex, "put", lambda index, tx, key, words: (written.append(key), put(index, tx, key, words))
+    )
+    items = [
+        partial(VARIANTS.add, new_resource=Variant(product.id, f"v{n}", new_id("SKU"), display_name=f"Size{n}"))
+        for n in range(2 * SLICE_ITEMS)
+    ]
+    list(run_batch(store, CALL, items, resource=Variant, per_item=per_item))
+    assert written == [product.id] * (2 if per_item else 1)
+    request = SearchRequest(method="SearchProducts", query=f"size{2 * SLICE_ITEMS - 1}")
+    found = search_products(store, request, tokens=PageTokens(Keyring.from_secret(b"secret")))
+    assert [one.id for one in found.items] == [product.id]
+    assert not [finding for finding in verify(store) if finding.breaches]
+    store.close()
+
+
 @each_batch
 @pytest.mark.parametrize("count", [0, COUNT + 1])
 def test_batch_of_none_or_too_many_is_refused(shop: Shop, rpc: str, count: int):
-    item = PREPARED[BATCH_ITEMS[rpc]](shop)
-    if rpc.startswith("BatchUpdate"):
-        item.ClearField("update_mask")
+    item = type(PREPARED[BATCH_ITEMS[rpc]](shop))()
     with refused("INVALID_FIELD") as refusal:
         shop.stub(rpc)(build_batch(rpc, [item] * count))
     assert list(refusal.violations) == ["requests"]
@@ -219,6 +260,22 @@ def test_each_item_has_its_own_etag(shop: Shop):
     items[1].customer.etag = STALE
     reply = shop.customers.BatchUpdateCustomers(build_batch("BatchUpdateCustomers", items, mode=PER_ITEM))
     assert list(list_outcomes(reply)) == ["", "ETAG_MISMATCH"]
+
+
+def test_shortage_of_an_item_has_its_details_and_its_index(shop: Shop):
+    plenty, short = shop.variant(stock=5), make_allocated_sku(shop)
+    items = [build_adjustment(plenty.sku, -1), build_adjustment(short, -1)]
+    with refused("OUT_OF_STOCK") as single:
+        shop.inventory.AdjustStock(items[1])
+    assert single.metadata["sku-1"] == short
+    with refused("OUT_OF_STOCK") as whole:
+        shop.inventory.BatchAdjustStock(build_batch("BatchAdjustStock", items))
+    assert whole.metadata == single.metadata | {"index": "1"}
+    request = build_batch("BatchAdjustStock", items, mode=PER_ITEM, request_id=new_request_id())
+    for _ in range(2):  # the reply, and the stored one
+        reply = shop.inventory.BatchAdjustStock(request)
+        assert list(list_outcomes(reply)) == ["", "OUT_OF_STOCK"]
+        assert read_info(reply.results[1].error).metadata == single.metadata
 
 
 def test_replies_have_a_limit_and_what_exceeds_it_is_not_done(shop: Shop):

@@ -444,6 +444,15 @@ def test_deep_or_long_filter_is_refused(shop: Shop, filter_text: str):
         listed(shop, "ListProducts", filter_text[:2000])
 
 
+@pytest.mark.parametrize("negation", ["NOT ", "-"])
+def test_filter_has_at_most_50_parentheses_and_negations(shop: Shop, negation: str):
+    deepest = negation * 40 + "(" * 10 + "state = ACTIVE" + ")" * 10
+    assert listed(shop, "ListProducts", deepest) is not None
+    with refused("INVALID_FILTER") as refusal:
+        listed(shop, "ListProducts", f"-{deepest}")
+    assert refusal.text == "filter, position 1: more than 50 parentheses and negations"
+
+
 def test_filter_beyond_its_limit_is_refused(shop: Shop):
     with refused("INVALID_FIELD") as refusal:
         listed(shop, "ListProducts", "a" * 2001)

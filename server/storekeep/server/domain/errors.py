@@ -501,23 +501,16 @@ class OutOfStock(FailedPrecondition):
         self.shortages = shortages
         characters = itertools.accumulate(3 * len(sku) + 40 for sku in shortages)
         listed_max = sum(1 for count in characters if count <= self.listed_characters_max)
-        self._shortages = dict(itertools.islice(shortages.items(), listed_max))
-        self._more = len(shortages) - len(self._shortages)
-        listed = [
-            f"{sku} ({requested} requested, {available} available)"
-            for sku, (requested, available) in self._shortages.items()
+        listed = dict(itertools.islice(shortages.items(), listed_max))
+        more = len(shortages) - len(listed)
+        texts = [
+            f"{sku} ({requested} requested, {available} available)" for sku, (requested, available) in listed.items()
         ]
-        super().__init__(f"out of stock: {', '.join(listed)}" + (f", and {self._more} more" if self._more else ""))
-
-    @property
-    def metadata(self) -> dict[str, str]:
-        """The listed SKUs, with the requested and the available units of each."""
-        metadata = {"skus": ",".join(self._shortages)}
-        for number, (sku, (requested, available)) in enumerate(self._shortages.items(), start=1):
-            metadata[f"sku-{number}"] = sku
-            metadata[f"requested-{number}"] = str(requested)
-            metadata[f"available-{number}"] = str(available)
-        return metadata | ({"more": str(self._more)} if self._more else {})
+        super().__init__(f"out of stock: {', '.join(texts)}" + (f", and {more} more" if more else ""))
+        details: dict[str, object] = {"skus": ",".join(listed)}
+        for number, (sku, (requested, available)) in enumerate(listed.items(), start=1):
+            details |= {f"sku-{number}": sku, f"requested-{number}": requested, f"available-{number}": available}
+        vars(self).update(details | ({"more": more} if more else {}))
 
 
 class QuantityMismatch(FailedPrecondition):
@@ -595,7 +588,11 @@ class Unauthenticated(AccessRefused):
 
 
 class BatchTooLarge(DomainError):
-    """The requested resources are too large for one reply."""
+    """The requested resources are too large for one reply.
+
+    Args:
+        count: how many of them fit, at least 1.
+    """
 
     def __init__(self, count: int) -> None:
         super().__init__(f"the reply would be too large; request fewer at a time, such as the first {count}")

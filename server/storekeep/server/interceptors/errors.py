@@ -14,12 +14,12 @@ import grpc
 from google.protobuf import any_pb2, duration_pb2
 from google.rpc import error_details_pb2, status_pb2
 
-from storekeep.server.domain.errors import FieldViolation
+from storekeep.server.domain.errors import DomainError, FieldViolation
 from storekeep.server.interceptors.chain import Step
 from storekeep.server.interceptors.error_table import UNKNOWN, UNKNOWN_TEXT, Row, find_row
 from storekeep.server.interceptors.forwarding import ForwardedError
 from storekeep.server.transport.call_statuses import ERROR_DOMAIN, Metadata
-from storekeep.server.transport.errors import InvalidFields
+from storekeep.server.transport.errors import InvalidFields, RateLimited
 from storekeep.server.transport.rpc import DETAILS_KEY, Method, Rpc
 
 RETRY_AFTER_MS = 1_000
@@ -116,13 +116,17 @@ def _build_metadata(error: Exception, row: Row) -> dict[str, str]:
         return {}
     metadata: dict[str, str] = {}
     size = 0
-    for name, value in getattr(error, "metadata", {}).items():
+    for name, value in _get_metadata(error).items():
         value = shorten(value)
         size += len(name) + len(value.encode())
         if size > METADATA_BYTES_MAX:
             break
         metadata[name] = value
     return metadata
+
+
+def _get_metadata(error: Exception) -> dict[str, str]:
+    return error.metadata if isinstance(error, DomainError | RateLimited) else {}
 
 
 def _build_violations(error: Exception) -> error_details_pb2.BadRequest | None:

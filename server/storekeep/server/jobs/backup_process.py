@@ -1,7 +1,8 @@
 """The process that makes one scheduled backup: copies the database, verifies the copy, and deletes old backups.
 
 A backup gets its name only when every check of `verify` holds for it. A copy that fails a check is kept beside the
-backups with the ending `.unverified`, because it may be all that is left, and no backup is deleted then.
+backups with the ending `.unverified`, because it may be all that is left, and no backup is deleted then. Of several
+such copies, the first and the last are kept until a backup is verified: one for each try would fill the disk.
 """
 
 from __future__ import annotations
@@ -57,18 +58,25 @@ def make_scheduled_backup(request: BackupRequest) -> Path:
         leftover.unlink(missing_ok=True)
     backup = folder / time.strftime(NAME_FORMAT, time.gmtime())
     copy = backup.with_name(f"{backup.name}{UNVERIFIED}")
-    for earlier in folder.glob(f"storekeep-*.db{UNVERIFIED}*"):
-        earlier.unlink(missing_ok=True)
+    failed = sorted(folder.glob(f"storekeep-*.db{UNVERIFIED}"))
     back_up(Path(plan.database), to=copy)
+    _delete_copies(failed[1:])  # only now that there is a later one
     chain = AuditChain(Keyring(lambda: tuple(secret.encode() for secret in request.secrets)))
     verify_copy(copy, chain)
     sync(copy)
     copy.rename(backup)
     sync(folder)
+    _delete_copies(failed[:1])
     backups = list_backups(folder)
     for expired in find_expired(backups, keep=plan.keep, keep_days=plan.keep_days, now_s=time.time()):
         expired.unlink(missing_ok=True)
     return backup
+
+
+def _delete_copies(copies: list[Path]) -> None:
+    for copy in copies:
+        for file in (*copy.parent.glob(f"{copy.name}-*"), copy):  # with what SQLite keeps beside it
+            file.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

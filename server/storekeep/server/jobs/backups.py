@@ -26,6 +26,8 @@ CHECK_INTERVAL_S = 10.0
 RETRY_AFTER_S = 600.0
 """Pause after a failed backup, in seconds; less if backups are due more often."""
 POLL_S = 0.1
+PROCESS_TIMEOUT_S = 21_600.0
+"""Default time for the process of a backup to end. One that takes longer hangs."""
 DAY_S = 86_400
 NAME_FORMAT = "storekeep-%Y%m%dT%H%M%SZ.db"
 NAME = re.compile(r"storekeep-\d{8}T\d{6}Z\.db")
@@ -70,7 +72,7 @@ class BackupCounts(msgspec.Struct, frozen=True):
     """Scheduled backups so far.
 
     Attributes:
-        newest_s: time of the newest verified backup, in seconds since 1970; 0 if there is none.
+        newest_s: time of the newest verified backup that is not from the future, in seconds since 1970; 0 without one.
         size_bytes: its size.
         failures: number of failed backups since the process started.
         duration_s: duration of the last backup that this process made, in seconds; 0 before the first.
@@ -83,9 +85,13 @@ class BackupCounts(msgspec.Struct, frozen=True):
 
 
 def list_backups(folder: Path) -> list[Path]:
-    """Return the verified backups in a directory, the newest first; empty if there is no such directory."""
+    """Return the verified backups in a directory, the newest first; empty if there is no such directory.
+
+    A file whose name has an impossible time, such as the month 13, is none.
+    """
     with contextlib.suppress(OSError):
-        return sorted((path for path in folder.iterdir() if NAME.fullmatch(path.name)), reverse=True)
+        named = (path for path in folder.iterdir() if NAME.fullmatch(path.name) and parse_backup_time(path))
+        return sorted(named, reverse=True)
     return []
 
 
@@ -97,14 +103,37 @@ def parse_backup_time(path: Path) -> float:
         return 0.0
 
 
+def find_future(backups: list[Path], *, now_s: float) -> list[Path]:
+    """Return the backups whose time is yet to come: the clock was set back, or it was wrong when they were made.
+
+    Args:
+        now_s: seconds since 1970.
+    """
+    return [path for path in backups if parse_backup_time(path) > now_s]
+
+
+def find_newest(backups: list[Path], *, now_s: float) -> Path | None:
+    """Return the newest backup that is not from the future; None if there is none.
+
+    Args:
+        backups: the newest first.
+        now_s: seconds since 1970.
+    """
+    return next((path for path in backups if parse_backup_time(path) <= now_s), None)
+
+
 def find_expired(backups: list[Path], *, keep: int, keep_days: float, now_s: float) -> Iterator[Path]:
-    """Yield the backups to delete, never the newest.
+    """Yield the backups to delete: never the newest, and none while one is from the future.
+
+    A backup from the future shows that the clock is or was wrong, so no age and no order can be trusted.
 
     Args:
         backups: the newest first.
         keep, keep_days: see `BackupPlan`.
         now_s: seconds since 1970.
     """
+    if find_future(backups, now_s=now_s):
+        return
     for number, path in enumerate(backups):
         is_old = keep_days > 0 and parse_backup_time(path) < now_s - keep_days * DAY_S
         if number and (number >= keep or is_old):
@@ -115,11 +144,8 @@ def is_due(plan: BackupPlan, *, newest_s: float, now_s: float) -> bool:
     """Return whether a backup is due.
 
     Args:
-        newest_s, now_s: time of the newest backup and now, in seconds since 1970. A backup from the future, as after a
-            clock was set back, does not count.
+        newest_s, now_s: time of the newest backup that is not from the future, and now, in seconds since 1970.
     """
-    if newest_s > now_s:
-        return True
     if plan.interval_s:
         return now_s - newest_s >= plan.interval_s
     hours, minutes = map(int, plan.time_of_day.split(":"))
@@ -142,9 +168,16 @@ class BackupJob(PeriodicJob):
     Args:
         plan: when and where.
         list_secrets: returns the server's secrets, newest first.
+        timeout_s: time in seconds after which the process of a backup is killed, and the backup has failed.
     """
 
-    def __init__(self, plan: BackupPlan, *, list_secrets: Callable[[], tuple[bytes, ...]]) -> None:
+    def __init__(
+        self,
+        plan: BackupPlan,
+        *,
+        list_secrets: Callable[[], tuple[bytes, ...]],
+        timeout_s: float = PROCESS_TIMEOUT_S,
+    ) -> None:
         super().__init__(
             "backups",
             interval_s=min(CHECK_INTERVAL_S, plan.interval_s or CHECK_INTERVAL_S),
@@ -153,6 +186,7 @@ class BackupJob(PeriodicJob):
         )
         self._plan = plan
         self._list_secrets = list_secrets
+        self._timeout_s = timeout_s
         self._folder = Path(plan.folder)
         self._retry_at_s = 0.0
         self._failures = 0
@@ -163,15 +197,15 @@ class BackupJob(PeriodicJob):
 
         Returns: 0, because the job logs what it did itself.
         """
-        if time.monotonic() >= self._retry_at_s and is_due(
-            self._plan, newest_s=self._find_newest_s(), now_s=time.time()
-        ):
+        now_s = time.time()
+        backups = list_backups(self._folder)
+        newest = find_newest(backups, now_s=now_s)
+        newest_s = parse_backup_time(newest) if newest else 0.0
+        if time.monotonic() >= self._retry_at_s and is_due(self._plan, newest_s=newest_s, now_s=now_s):
+            if future := find_future(backups, now_s=now_s):
+                log.warning("a backup is from the future, so none is deleted", extra={"file": str(future[0])})
             self._make_backup()
         return 0
-
-    def _find_newest_s(self) -> float:
-        backups = list_backups(self._folder)
-        return parse_backup_time(backups[0]) if backups else 0.0
 
     def _make_backup(self) -> None:
         began_s = time.monotonic()
@@ -194,23 +228,26 @@ class BackupJob(PeriodicJob):
 
         Raises: OSError.
         """
+        secrets = tuple(secret.decode() for secret in self._list_secrets())
+        request: bytes | None = msgspec.json.encode(BackupRequest(self._plan, secrets))
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "storekeep.server.jobs.backup_process"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
-        with process:
-            assert process.stdin is not None  # noqa: S101 - for the type checker
-            assert process.stdout is not None  # noqa: S101 - for the type checker
-            assert process.stderr is not None  # noqa: S101 - for the type checker
-            secrets = tuple(secret.decode() for secret in self._list_secrets())
-            process.stdin.write(msgspec.json.encode(BackupRequest(self._plan, secrets)))
-            process.stdin.close()
-            while process.poll() is None and not self._stop.wait(POLL_S):
-                pass
-            process.kill()
-            output, errors = process.stdout.read(), process.stderr.read()
+        give_up_s = time.monotonic() + self._timeout_s
+        while True:
+            try:
+                output, errors = process.communicate(request, timeout=POLL_S)  # reads meanwhile: a pipe holds 64 KiB
+                break
+            except subprocess.TimeoutExpired:
+                request = None  # it is sent once
+            is_late = time.monotonic() >= give_up_s
+            if is_late or self._stop.is_set():
+                process.kill()
+                process.communicate()
+                return f"its process did not end within {self._timeout_s:g} s" if is_late else "stopped", ""
         problem = errors.decode(errors="replace").strip().rpartition("\n")[2]
         return (problem or f"exit code {process.returncode}") if process.returncode else "", output.decode().strip()
 
@@ -218,7 +255,7 @@ class BackupJob(PeriodicJob):
         """Return the counts so far."""
         backups = list_backups(self._folder)
         with contextlib.suppress(OSError):
-            if backups:
-                newest_s, size_bytes = parse_backup_time(backups[0]), backups[0].stat().st_size
+            if newest := find_newest(backups, now_s=time.time()):
+                newest_s, size_bytes = parse_backup_time(newest), newest.stat().st_size
                 return BackupCounts(newest_s, size_bytes, self._failures, self._duration_s)
         return BackupCounts(failures=self._failures, duration_s=self._duration_s)

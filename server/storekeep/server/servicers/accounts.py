@@ -10,8 +10,8 @@ from storekeep.server.domain.access.roles import Role
 from storekeep.server.domain.access.signing_keys import SigningKey
 from storekeep.server.domain.access.tokens import TokenSet
 from storekeep.server.domain.errors import InvalidField
-from storekeep.server.domain.standard.resources import make_etag
-from storekeep.server.servicers.converters import MICROS, build_optional_timestamp, build_timestamp, parse_id, parse_key
+from storekeep.server.domain.standard.resources import MICROS, make_etag
+from storekeep.server.servicers.converters import build_optional_timestamp, build_timestamp, parse_id, parse_key
 from storekeep.v1 import auth_pb2 as pb
 
 ACCOUNT_FIELDS = {name: name for name in ("display_name", "roles", "disabled")}

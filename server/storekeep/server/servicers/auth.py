@@ -14,7 +14,7 @@ from storekeep.server.domain.access.tokens import Tokens
 from storekeep.server.domain.calls import Call
 from storekeep.server.domain.errors import AccessRefused, TokenRevoked
 from storekeep.server.domain.standard.pages import PageTokens
-from storekeep.server.domain.standard.resources import new_id
+from storekeep.server.domain.standard.resources import MICROS, new_id
 from storekeep.server.servicers.accounts import (
     ACCOUNT_FIELDS,
     ROLE_FIELDS,
@@ -29,7 +29,7 @@ from storekeep.server.servicers.accounts import (
     parse_role,
 )
 from storekeep.server.servicers.calls import build_call, build_list_request, build_page_fields
-from storekeep.server.servicers.converters import MICROS, build_timestamp, parse_id, parse_key, parse_update_mask
+from storekeep.server.servicers.converters import build_timestamp, parse_id, parse_key, parse_update_mask
 from storekeep.server.store.engine import Store
 from storekeep.server.transport.rpc import CURRENT
 from storekeep.v1 import auth_pb2 as pb

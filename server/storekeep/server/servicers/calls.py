@@ -75,8 +75,12 @@ def compute_fingerprint(request: M, *, validate_only: bool) -> bytes:
     return hashlib.sha256(request.SerializeToString(deterministic=True)).digest()
 
 
-def build_list_request(request: ListMessage, *, parent: str = "") -> ListRequest:
-    """Build the `ListRequest` of a List method's request."""
+def build_list_request(request: ListMessage, *, parent: str = "", hidden: frozenset[str] = frozenset()) -> ListRequest:
+    """Build the `ListRequest` of a List method's request.
+
+    Args:
+        hidden: the fields that the caller may not filter by.
+    """
     return ListRequest(
         page_size=request.page_size,
         page_token=request.page_token,
@@ -86,6 +90,7 @@ def build_list_request(request: ListMessage, *, parent: str = "") -> ListRequest
         parent=parent,
         include_total_size=request.include_total_size,
         fields=_list_masked_fields(request.read_mask.paths) if request.HasField("read_mask") else frozenset(),
+        hidden=hidden,
     )
 
 

@@ -14,9 +14,9 @@ from google.type import money_pb2
 from storekeep.server.domain.addresses import Address
 from storekeep.server.domain.errors import InvalidField, InvalidUpdateMask
 from storekeep.server.domain.money import NANOS, Money, get_minor_digits, parse_money
+from storekeep.server.domain.standard.resources import MICROS
 from storekeep.v1 import addresses_pb2
 
-MICROS = 1_000_000
 Fields: TypeAlias = Any
 """The fields of a nested message, as a dictionary: protobuf copies nested messages, which takes twice as long. The
 types of the generated classes do not declare that they accept dictionaries."""

@@ -6,6 +6,7 @@ import grpc
 
 from storekeep.server.domain import customers
 from storekeep.server.domain.customers import CUSTOMERS, Customer, LabelledAddress
+from storekeep.server.domain.mutations import mutate
 from storekeep.server.domain.standard.batches import Effect
 from storekeep.server.domain.standard.pages import PageTokens
 from storekeep.server.domain.standard.resources import make_etag, new_id
@@ -69,13 +70,13 @@ def parse_customer(message: pb.Customer, customer_id: str) -> Customer:
 
 
 def parse_customer_creation(request: pb.CreateCustomerRequest) -> Effect[Customer]:
-    """Parse an item of a batch that creates customers."""
+    """Parse the creation of a customer. Return the effect that creates it."""
     customer = parse_customer(request.customer, request.customer_id or new_id())
     return lambda mutation: CUSTOMERS.add(mutation, customer)
 
 
 def parse_customer_update(request: pb.UpdateCustomerRequest) -> Effect[Customer]:
-    """Parse an item of a batch that updates customers.
+    """Parse the update of a customer. Return the effect that updates it.
 
     Raises: InvalidUpdateMask.
     """
@@ -109,14 +110,10 @@ class CustomerServicer(customers_pb2_grpc.CustomerServiceServicer):
         return pb.BatchGetCustomersResponse(customers=[build_customer(item) for item in items])
 
     def CreateCustomer(self, request: pb.CreateCustomerRequest, context: grpc.ServicerContext) -> pb.Customer:
-        customer = parse_customer(request.customer, request.customer_id or new_id())
-        return build_customer(CUSTOMERS.create(self._store, build_call(request), customer))
+        return build_customer(mutate(self._store, build_call(request), parse_customer_creation(request), Customer))
 
     def UpdateCustomer(self, request: pb.UpdateCustomerRequest, context: grpc.ServicerContext) -> pb.Customer:
-        fields = parse_update_mask(request.update_mask, request.customer, CUSTOMER_FIELDS)
-        customer = parse_customer(request.customer, parse_id(request.customer.name))
-        result = CUSTOMERS.update(self._store, build_call(request), customer, fields=fields, etag=request.customer.etag)
-        return build_customer(result)
+        return build_customer(mutate(self._store, build_call(request), parse_customer_update(request), Customer))
 
     def DeleteCustomer(self, request: pb.DeleteCustomerRequest, context: grpc.ServicerContext) -> pb.Customer:
         result = CUSTOMERS.delete(self._store, build_call(request), parse_key(request.name), etag=request.etag)

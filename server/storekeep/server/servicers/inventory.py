@@ -11,7 +11,7 @@ from storekeep.server.domain.errors import InvalidField
 from storekeep.server.domain.integrity.reconciliation import Difference, reconcile
 from storekeep.server.domain.standard.batches import Effect
 from storekeep.server.domain.standard.pages import PageTokens
-from storekeep.server.domain.standard.resources import make_etag, new_id
+from storekeep.server.domain.standard.resources import MICROS, make_etag, new_id
 from storekeep.server.domain.stock import counts, locations, reservations
 from storekeep.server.domain.stock import levels as inventory
 from storekeep.server.domain.stock.levels import Availability, StockLevel, StockMovement
@@ -25,7 +25,6 @@ from storekeep.server.domain.stock.reservations import (
 from storekeep.server.servicers.batches import build_results, change_batch, check_parents
 from storekeep.server.servicers.calls import build_call, build_list_request, build_page_fields
 from storekeep.server.servicers.converters import (
-    MICROS,
     Fields,
     build_address,
     build_optional_timestamp,

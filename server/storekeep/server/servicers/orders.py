@@ -62,7 +62,8 @@ class OrderServicer(orders_pb2_grpc.OrderServiceServicer):
         return build_order(orders.get_order(self._store, parse_id(request.name)))
 
     def ListOrders(self, request: pb.ListOrdersRequest, context: grpc.ServicerContext) -> pb.ListOrdersResponse:
-        page = orders.list_orders(self._store, build_list_request(request), tokens=self._tokens)
+        hidden = frozenset() if has_permission("customers.read") else orders.CUSTOMER_FIELDS
+        page = orders.list_orders(self._store, build_list_request(request, hidden=hidden), tokens=self._tokens)
         return pb.ListOrdersResponse(orders=[build_order(order) for order in page.items], **build_page_fields(page))
 
     def BatchGetOrders(

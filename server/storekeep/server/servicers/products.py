@@ -13,6 +13,7 @@ from storekeep.server.domain.catalog.products import PRODUCTS, MediaLink, Produc
 from storekeep.server.domain.catalog.quantity_rules import QuantityRules
 from storekeep.server.domain.catalog.variants import VARIANTS, Variant
 from storekeep.server.domain.money import Money
+from storekeep.server.domain.mutations import mutate
 from storekeep.server.domain.standard.batches import Effect
 from storekeep.server.domain.standard.collections import ACTIVE
 from storekeep.server.domain.standard.pages import PageTokens
@@ -197,13 +198,13 @@ def sees_drafts() -> bool:
 
 
 def parse_product_creation(request: pb.CreateProductRequest) -> Effect[Product]:
-    """Parse an item of a batch that creates products."""
+    """Parse the creation of a product. Return the effect that creates it."""
     product = parse_product(request.product, request.product_id or new_id(), draft=request.draft)
     return lambda mutation: PRODUCTS.add(mutation, product)
 
 
 def parse_product_update(request: pb.UpdateProductRequest) -> Effect[Product]:
-    """Parse an item of a batch that updates products.
+    """Parse the update of a product. Return the effect that updates it.
 
     Raises: InvalidUpdateMask.
     """
@@ -213,7 +214,7 @@ def parse_product_update(request: pb.UpdateProductRequest) -> Effect[Product]:
 
 
 def parse_variant_creation(request: pb.CreateVariantRequest) -> Effect[Variant]:
-    """Parse an item of a batch that creates variants.
+    """Parse the creation of a variant. Return the effect that creates it.
 
     Raises: UnknownCurrency, InvalidAmount.
     """
@@ -224,7 +225,7 @@ def parse_variant_creation(request: pb.CreateVariantRequest) -> Effect[Variant]:
 
 
 def parse_variant_update(request: pb.UpdateVariantRequest) -> Effect[Variant]:
-    """Parse an item of a batch that updates variants.
+    """Parse the update of a variant. Return the effect that updates it.
 
     Raises: InvalidUpdateMask, UnknownCurrency, InvalidAmount.
     """
@@ -311,14 +312,10 @@ class ProductServicer(products_pb2_grpc.ProductServiceServicer):
         return pb.BatchGetProductsResponse(products=[build_product(item) for item in items])
 
     def CreateProduct(self, request: pb.CreateProductRequest, context: grpc.ServicerContext) -> pb.Product:
-        product = parse_product(request.product, request.product_id or new_id(), draft=request.draft)
-        return build_product(PRODUCTS.create(self._store, build_call(request), product))
+        return build_product(mutate(self._store, build_call(request), parse_product_creation(request), Product))
 
     def UpdateProduct(self, request: pb.UpdateProductRequest, context: grpc.ServicerContext) -> pb.Product:
-        fields = parse_update_mask(request.update_mask, request.product, PRODUCT_FIELDS)
-        product = parse_product(request.product, parse_id(request.product.name))
-        result = PRODUCTS.update(self._store, build_call(request), product, fields=fields, etag=request.product.etag)
-        return build_product(result)
+        return build_product(mutate(self._store, build_call(request), parse_product_update(request), Product))
 
     def PublishProduct(self, request: pb.PublishProductRequest, context: grpc.ServicerContext) -> pb.Product:
         key = parse_key(request.name)
@@ -360,18 +357,10 @@ class ProductServicer(products_pb2_grpc.ProductServiceServicer):
         return pb.BatchGetVariantsResponse(variants=[build_variant(item) for item in items])
 
     def CreateVariant(self, request: pb.CreateVariantRequest, context: grpc.ServicerContext) -> pb.Variant:
-        variant = parse_variant(
-            request.variant, product_id=parse_id(request.parent), variant_id=request.variant_id or new_id()
-        )
-        return build_variant(VARIANTS.create(self._store, build_call(request), variant))
+        return build_variant(mutate(self._store, build_call(request), parse_variant_creation(request), Variant))
 
     def UpdateVariant(self, request: pb.UpdateVariantRequest, context: grpc.ServicerContext) -> pb.Variant:
-        fields = parse_update_mask(request.update_mask, request.variant, VARIANT_FIELDS)
-        variant = parse_variant(
-            request.variant, product_id=parse_key(request.variant.name)[0], variant_id=parse_id(request.variant.name)
-        )
-        result = VARIANTS.update(self._store, build_call(request), variant, fields=fields, etag=request.variant.etag)
-        return build_variant(result)
+        return build_variant(mutate(self._store, build_call(request), parse_variant_update(request), Variant))
 
     def ArchiveVariant(self, request: pb.ArchiveVariantRequest, context: grpc.ServicerContext) -> pb.Variant:
         result = VARIANTS.archive(self._store, build_call(request), parse_key(request.name), etag=request.etag)

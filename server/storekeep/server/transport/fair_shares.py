@@ -22,7 +22,7 @@ CALLERS_MAX = 10_000
 class FairShares:
     """Counts calls per address and per connection. Not thread-safe.
 
-    A flood over many connections has the share of one address. At the address of a flood, each connection has a share.
+    Each address has a share, and so has each connection among those of its address.
     """
 
     def __init__(self) -> None:
@@ -44,7 +44,8 @@ class FairShares:
         Returns: whether its address or its connection is below its share.
         """
         now_s = time.monotonic()
-        is_quiet_address = self._addresses.add(get_peer_address(peer), now_s)
+        address = get_peer_address(peer)
+        is_quiet_address = self._addresses.add(address, now_s)
         return self._connections.add(peer, now_s) or is_quiet_address
 
 

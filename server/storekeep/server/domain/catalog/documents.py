@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from storekeep.server.domain.standard.deferred import run_once
 from storekeep.server.store.sql.transactions import Transaction
 from storekeep.server.store.tables.search import PRODUCT_INDEX, PRODUCT_TEXTS, VARIANT_TEXTS, Words, build_words
 
 
 def index_product(tx: Transaction, product_id: str) -> None:
-    """Write the search document of a product, from its row and the rows of its variants."""
-    PRODUCT_INDEX.put(tx, product_id, build_product_words(tx, product_id))
+    """Write the search document of a product, from its row and those of its variants; in a batch once, at its end."""
+
+    def put(own: Transaction) -> None:
+        PRODUCT_INDEX.put(own, product_id, build_product_words(own, product_id))
+
+    run_once(tx, f"products/{product_id}", put)
 
 
 def build_product_words(tx: Transaction, product_id: str) -> Words:

@@ -12,10 +12,6 @@ from storekeep.server.store.tables.search import PRODUCT_INDEX
 def search_products(db: Store, request: SearchRequest, *, tokens: PageTokens) -> Page[Product]:
     """Return one page of the products that match all words of the query. The last word matches as a prefix.
 
-    Args:
-        show_archived: whether to find archived products, too.
-        show_drafts: whether to find drafts, too; the caller must be allowed to see them.
-
     Raises: InvalidPageToken.
     """
     return search_page(db, PRODUCTS, PRODUCT_INDEX, request, tokens=tokens)

@@ -25,7 +25,7 @@ from storekeep.server.domain.money import Money
 from storekeep.server.domain.standard.collections import ACTIVE, LIFECYCLE_STATES, Collection, Key
 from storekeep.server.domain.standard.filters import FilterField, Kind
 from storekeep.server.domain.standard.lists import Column, Listing, ListRequest
-from storekeep.server.domain.standard.pages import Page, PageTokens
+from storekeep.server.domain.standard.pages import Page, PageTokens, check_batch
 from storekeep.server.domain.standard.resources import check_not_deleted
 from storekeep.server.store.engine import Store
 from storekeep.server.store.sql.transactions import Transaction
@@ -162,13 +162,19 @@ def get_variant(db: Store, key: Key, *, sees_drafts: bool) -> Variant:
 
 
 def batch_get_variants(db: Store, keys: Sequence[Key], *, sees_drafts: bool) -> list[Variant]:
-    """Return all variants with these keys, in the order of the keys.
+    """Return all variants with these keys, in the order of the keys, as of one point in time.
 
     Raises: VariantNotFound, also for a variant of a draft that the caller may not see; BatchTooLarge.
     """
-    variants = VARIANTS.batch_get(db, keys)
-    if not sees_drafts:
-        db.read(lambda tx: _check_visible(tx, variants))
+
+    def work(tx: Transaction) -> list[Variant]:
+        variants = VARIANTS.find_all(tx, keys)
+        if not sees_drafts:
+            _check_visible(tx, variants)
+        return variants
+
+    variants = db.snapshot(work)
+    check_batch(variants)
     return variants
 
 

@@ -22,6 +22,7 @@ from storekeep.server.domain.orders.states import EXPIRED, ORDER_STATES, PLACED
 from storekeep.server.domain.standard.filters import FilterField, Kind
 from storekeep.server.domain.standard.lists import Column, Listing, ListRequest
 from storekeep.server.domain.standard.pages import Page, PageTokens, check_batch
+from storekeep.server.domain.standard.resources import decode_labels
 from storekeep.server.store.engine import Store
 from storekeep.server.store.sql.listings import (
     choose_by_currency,
@@ -142,7 +143,6 @@ NO_ADDRESS = "null"
 DELIVERED_BEFORE_SHIPPED = "must not be before ship_by_time"
 """The problem with promised times for which `is_reversed` holds."""
 decode_address = msgspec.json.Decoder(Address | None).decode
-decode_labels = msgspec.json.Decoder(dict[str, str]).decode
 decode_order = msgspec.json.Decoder(Order).decode
 
 
@@ -340,6 +340,8 @@ LISTING = Listing(
     read_rows=read_orders,
     default_order="create_time desc",
 )
+CUSTOMER_FIELDS = frozenset({"customer.email"})
+"""Fields of a filter that tell about the customer, for callers who may read customers."""
 LISTING_WITHOUT_LINES = dataclasses.replace(
     LISTING, read_rows=lambda tx, rows: [apply_expiry(_build_order(row, ()), tx.now_us) for row in rows]
 )

@@ -38,7 +38,7 @@ from storekeep.server.domain.orders.orders import (
 )
 from storekeep.server.domain.orders.references import require_reference, require_unused_reference
 from storekeep.server.domain.orders.states import PLACED
-from storekeep.server.domain.standard.resources import new_id
+from storekeep.server.domain.standard.resources import MICROS, new_id
 from storekeep.server.domain.stock.allocations import RequestedLine, SourceLocations, allocate_stock, sum_quantities
 from storekeep.server.domain.stock.reservations import commit_to_order
 from storekeep.server.store.engine import Store
@@ -47,7 +47,6 @@ from storekeep.server.store.tables import orders as store
 
 DEFAULT_LOCATION = "main"
 """The location of orders without a location; created with the database."""
-MICROS = 1_000_000
 encode = msgspec.json.encode
 Offers = dict[str, list[object]]
 """SKU -> columns of `OFFER`: product name, variant name, price in minor units, quantity rules, whether for sale."""
@@ -58,7 +57,7 @@ class _Terms(NamedTuple):
 
     Attributes:
         source_locations: the locations that supply the SKUs.
-        email: the customer's e-mail address.
+        email: the customer's email address.
         phone: the customer's phone number.
     """
 
@@ -75,7 +74,7 @@ class NewOrder(msgspec.Struct, frozen=True):
         lines: (SKU, units), in the customer's order; several lines may have the same SKU.
         location_id: the location that supplies all units; empty to choose, see `allocations`.
         shipping: the shipping cost, in the order's currency; None for no cost.
-        email: e-mail address for this order; empty for the customer's own.
+        email: email address for this order; empty for the customer's own.
         phone: phone number for this order; empty for the customer's own.
         reservation_ids: the reservations whose stock is used first.
         source: the system that `external_reference` comes from.

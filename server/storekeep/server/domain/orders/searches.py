@@ -15,6 +15,7 @@ from storekeep.server.domain.standard.pages import Page, PageTokens, count_fitti
 from storekeep.server.domain.standard.searches import SearchRequest
 from storekeep.server.runtime.words import Condition, parse_query
 from storekeep.server.store.engine import Store
+from storekeep.server.store.sql.listings import LAST_CHARACTER
 from storekeep.server.store.sql.statements import Statement
 from storekeep.server.store.sql.transactions import Transaction
 from storekeep.server.store.tables import order_searches as store
@@ -50,7 +51,7 @@ class _Query:
         return {
             "number": self.number,
             "prefix": self.prefix,
-            "prefix_end": self.prefix + store.LAST_CHARACTER,
+            "prefix_end": self.prefix + LAST_CHARACTER,
         }
 
 

@@ -18,6 +18,7 @@ from storekeep.server.domain import errors
 from storekeep.server.domain.calls import Call
 from storekeep.server.domain.errors import BatchTooLarge, DomainError
 from storekeep.server.domain.mutations import Mutation, mutate
+from storekeep.server.domain.standard.deferred import defer_actions
 from storekeep.server.domain.standard.pages import PAGE_BYTES_MAX
 from storekeep.server.store.engine import Store
 
@@ -106,12 +107,13 @@ def _run_whole(db: Store, call: Call, items: Iterable[Item[R]], *, resource: typ
     def effect(mutation: Mutation) -> tuple[R, ...]:
         room = _Room(PAGE_BYTES_MAX)
         changed: list[R] = []
-        for index, change in enumerate(effects):
-            try:
-                changed.append(room.take(change(mutation), index=index))
-            except DomainError as error:
-                error.set_index(index)
-                raise
+        with defer_actions(mutation.tx):
+            for index, change in enumerate(effects):
+                try:
+                    changed.append(room.take(change(mutation), index=index))
+                except DomainError as error:
+                    error.set_index(index)
+                    raise
         return tuple(changed)
 
     reply_type: Any = tuple[resource, ...]  # type: ignore[valid-type]  # a type is known only when it runs
@@ -134,9 +136,10 @@ def _run_slice(
     def effect(mutation: Mutation) -> tuple[ItemResult[R], ...]:
         room = _Room(left_bytes)
         recording = mutation.by(call)
-        return tuple(
-            _run_item(recording, item, room, index=index) for index, item in enumerate(items, number * SLICE_ITEMS)
-        )
+        with defer_actions(mutation.tx):
+            return tuple(
+                _run_item(recording, item, room, index=index) for index, item in enumerate(items, number * SLICE_ITEMS)
+            )
 
     reply_type: Any = tuple[ItemResult[resource], ...]  # type: ignore[valid-type]  # a type is known only when it runs
     results: Sequence[ItemResult[R]] = mutate(db, own_call, effect, reply_type)
@@ -164,7 +167,7 @@ class _Room:
         self._left_bytes = left_bytes
 
     def take(self, resource: R, *, index: int) -> R:
-        """Take the room of a resource and return it.
+        """Take the room of a resource and return it. The first item of a batch always has room, as a single call has.
 
         Args:
             index: the index of its item in the batch.
@@ -172,7 +175,7 @@ class _Room:
         Raises: BatchTooLarge.
         """
         size = len(_encode(resource))
-        if size > self._left_bytes:
+        if index and size > self._left_bytes:
             raise BatchTooLarge(index)
         self._left_bytes -= size
         return resource

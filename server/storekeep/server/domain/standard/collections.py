@@ -132,12 +132,20 @@ class Collection(Generic[R]):
 
         Raises: the collection's `not_found` for the first missing resource; BatchTooLarge.
         """
-        resources = store.snapshot(lambda tx: self.read_rows(tx, self.rows.find_many(tx, keys)))
+        resources = store.snapshot(lambda tx: self.find_all(tx, keys))
+        check_batch(resources)
+        return resources
+
+    def find_all(self, tx: Transaction, keys: Sequence[Key]) -> list[R]:
+        """Return all resources with these keys, in the order of the keys.
+
+        Raises: the collection's `not_found` for the first missing resource.
+        """
+        resources = self.read_rows(tx, self.rows.find_many(tx, keys))
         if len(resources) != len(keys):
             existing = {resource.name for resource in resources}
             names = (self.pattern.format(*key) for key in keys)
             raise self.not_found(next(name for name in names if name not in existing))
-        check_batch(resources)
         return resources
 
     def page(self, store: Store, request: ListRequest, *, listing: Listing[R], tokens: PageTokens) -> Page[R]:

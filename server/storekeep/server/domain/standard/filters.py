@@ -147,8 +147,6 @@ def parse_filter(text: str, fields: Fields) -> Filter | None:
     except lark.UnexpectedInput as error:
         position = len(text) + 1 if isinstance(error, lark.UnexpectedEOF) else _find_position(text, error)
         raise InvalidFilter(_describe_error(text, position), position=position) from None
-    if sum(subtree.data in ("group", "negation") for subtree in tree.iter_subtrees()) > NESTING_MAX:
-        raise InvalidFilter(f"more than {NESTING_MAX} parentheses and negations", position=1)
     return _Reader(fields).read(tree)
 
 
@@ -158,7 +156,7 @@ def _get_parser() -> lark.Lark:
 
 
 class _NestingLimit:
-    """Rejects a filter with too many parentheses and NOTs before it is parsed. Strings are tokens of their own."""
+    """Rejects a filter with too many parentheses and negations before it is parsed. Strings are tokens of their own."""
 
     always_accept = ()
 
@@ -169,9 +167,9 @@ class _NestingLimit:
         """
         nesting = 0
         for token in stream:
-            nesting += token.type in ("LPAR", "_NOT")
+            nesting += token.type in ("LPAR", "_NOT", "_MINUS")
             if nesting > NESTING_MAX:
-                raise InvalidFilter(f"more than {NESTING_MAX} parentheses and NOTs", position=1)
+                raise InvalidFilter(f"more than {NESTING_MAX} parentheses and negations", position=1)
             yield token
 
 

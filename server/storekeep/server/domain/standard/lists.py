@@ -43,6 +43,7 @@ class ListRequest:
         include_total_size: whether to count the rows of all pages.
         fields: the contract's fields that the caller wants, without their parts; empty for all. A list may omit others
             if that is cheaper.
+        hidden: fields that the caller may not filter by, as it may not read them.
     """
 
     page_size: int = 0
@@ -53,6 +54,7 @@ class ListRequest:
     parent: str = ""
     include_total_size: bool = False
     fields: frozenset[str] = frozenset()
+    hidden: frozenset[str] = frozenset()
 
     def wants(self, field: str) -> bool:
         """Return whether the caller wants a field."""
@@ -158,7 +160,9 @@ class Listing(Generic[T]):
             conditions.append(self.parent == request.parent)
         if self.deleted is not None and not request.show_deleted:
             conditions.append(self.deleted.is_null())
-        fields = {name: column.field for name, column in self.columns.items() if column.field}
+        fields = {
+            name: column.field for name, column in self.columns.items() if column.field and name not in request.hidden
+        }
         parsed = parse_filter(request.filter, fields)
         if parsed is not None:
             conditions.append(self._build_sql(parsed, now_us=now_us))

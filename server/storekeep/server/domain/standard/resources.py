@@ -1,12 +1,18 @@
-"""The parts that all resources share: names, versions, etags and generated ids."""
+"""The parts that all resources share: names, versions, etags, labels, times and generated ids."""
 
 from __future__ import annotations
 
 from typing import Protocol
 
+import msgspec
 import uuid_utils
 
 from storekeep.server.domain.errors import EtagMismatch, ResourceDeleted, ResourceNotDeleted
+
+MICROS = 1_000_000
+"""The microseconds of a second."""
+decode_labels = msgspec.json.Decoder(dict[str, str]).decode
+"""Decodes stored labels."""
 
 
 class Versioned(Protocol):

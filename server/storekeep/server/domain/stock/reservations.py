@@ -20,7 +20,7 @@ from storekeep.server.domain.mutations import Mutation, mutate
 from storekeep.server.domain.standard.filters import FilterField, Kind
 from storekeep.server.domain.standard.lists import Column, Listing, ListRequest
 from storekeep.server.domain.standard.pages import Page, PageTokens
-from storekeep.server.domain.standard.resources import check_etag, new_id
+from storekeep.server.domain.standard.resources import MICROS, check_etag, decode_labels, new_id
 from storekeep.server.domain.stock.allocations import (
     RequestedLine,
     Share,
@@ -48,9 +48,7 @@ TTL_DEFAULT_S = 15 * 60
 """Lifetime of a reservation without a requested one, in seconds."""
 TTL_MAX_S = 30 * 86_400
 """Maximum time until the expiry, in seconds."""
-MICROS = 1_000_000
 encode = msgspec.json.encode
-decode_labels = msgspec.json.Decoder(dict[str, str]).decode
 
 
 class Reservation(msgspec.Struct, frozen=True):
@@ -262,7 +260,7 @@ def update_reservation(
     """Change an active reservation, all changes or none. Write nothing if no value changes.
 
     Raises: InvalidField, ReservationNotFound, EtagMismatch, IllegalState, ReferenceTaken, LocationNotFound,
-        ResourceDeleted, SkuNotFound, NotForSale, OutOfStock.
+        ResourceDeleted, SkuNotFound, NotForSale, QuantityNotAllowed, OutOfStock.
     """
     if changes.lines == ():
         raise InvalidField("reservation.lines", "a reservation has at least one line; release it instead")

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 
 from storekeep.server.jobs.backup_process import UNVERIFIED
-from storekeep.server.jobs.backups import DAY_S, list_backups, parse_backup_time
+from storekeep.server.jobs.backups import DAY_S, find_future, find_newest, list_backups, parse_backup_time
 from storekeep.server.process.doctor.findings import Finding, Installation, Severity, quote
 from storekeep.server.process.obstacles import check_backup_dir
 from storekeep.server.process.signals import describe_error
@@ -33,21 +33,27 @@ def check_backups(installation: Installation) -> Iterator[Finding]:
     folder = settings.backups_dir
     period_s = settings.backup_interval_s or (DAY_S if settings.backup_time else 0)
     backups = list_backups(folder)
+    now_s = time.time()
+    newest, future = find_newest(backups, now_s=now_s), find_future(backups, now_s=now_s)
     why = "a lost disk or a mistake loses every change since the last backup"
     if not period_s:
         what, remedy = "no backups are scheduled", "set STOREKEEP_BACKUP_TIME=03:30 and STOREKEEP_BACKUP_DIR"
         yield Finding("backups", Severity.WARNING, what, why, remedy)
-    elif not backups:
+    elif newest is None:
         remedy = "start the server, which makes one, and see its log"
         yield Finding("backups", Severity.WARNING, f"{folder} has no backup yet", why, remedy)
     else:
-        age_s = time.time() - parse_backup_time(backups[0])
+        age_s = now_s - parse_backup_time(newest)
         if age_s > LATE_FACTOR * period_s:
-            what = f"the newest backup, {backups[0]}, is {age_s / 3_600:.0f} hours old"
+            what = f"the newest backup, {newest}, is {age_s / 3_600:.0f} hours old"
             remedy = "see `the scheduled backup failed` in the server's log"
             yield Finding("backups", Severity.ERROR, what, why, remedy)
+    if future:
+        what, why_future = f"the backup {future[0]} is from the future", "no backup is deleted until that is mended"
+        remedy = "set the clock; if it is right, rename or delete the backup"
+        yield Finding("backups", Severity.ERROR, what, why_future, remedy)
     for copy in sorted(folder.glob(f"*{UNVERIFIED}")) if folder.is_dir() else ():
-        if time.time() - copy.stat().st_mtime > VERIFICATION_MAX_S:
+        if now_s - copy.stat().st_mtime > VERIFICATION_MAX_S:
             what, why_bad = f"the copy {copy} failed a check", "the database itself may be damaged"
             remedy = f"storekeep-server verify; then delete {quote(copy)}"
             yield Finding("backups", Severity.ERROR, what, why_bad, remedy)

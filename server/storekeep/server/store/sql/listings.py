@@ -41,6 +41,7 @@ def match_prefix(column: Any, prefix: str) -> peewee.Expression:
 FIRST_SURROGATE, LAST_SURROGATE = 0xD800, 0xDFFF
 """The code points that cannot stand in text."""
 LAST_CHARACTER = "\U0010ffff"
+"""Sorts after every other character."""
 OPERATIONS: dict[str, Callable[[Any, Any], peewee.Expression]] = {
     "=": operator.eq,
     "!=": operator.ne,
@@ -109,12 +110,27 @@ def compare_map(column: Any, key: str, operation: str, value: str | None) -> Any
         return ~compare_map(column, key, "=", value)
     conditions: list[Any] = [peewee.Expression(peewee.SQL("member.key"), peewee.OP.EQ, key)] if key else []
     if value is not None:
-        text: Any = peewee.SQL("member.value" if key else "member.key")
-        if operation == PREFIX:  # not a range, because the values of JSON have the database's collation
-            text = peewee.fn.SUBSTR(text, 1, len(value))
-        conditions.append(peewee.Expression(text, peewee.OP.EQ, value))
+        conditions.append(_compare_json_text(peewee.SQL("member.value" if key else "member.key"), operation, value))
     members = peewee.NodeList((peewee.SQL("PAIRS("), column, peewee.SQL(") AS member")), glue="")
     return select_exists(members, conditions)
+
+
+def compare_elements(column: Any, operation: str, value: str | None) -> peewee.Expression:
+    """Return whether a list of text that is stored as a JSON array has an element, as SQL.
+
+    Args:
+        operation: `:`, `PREFIX`, or `PRESENT` for any element.
+        value: None for `PRESENT`.
+    """
+    text = peewee.SQL("element.value")
+    elements = peewee.NodeList((peewee.SQL("TEXTS("), column, peewee.SQL(") AS element")), glue="")
+    return select_exists(elements, [] if value is None else [_compare_json_text(text, operation, value)])
+
+
+def _compare_json_text(text: Any, operation: str, value: str) -> peewee.Expression:
+    if operation == PREFIX:  # not a range, because the values of JSON have the database's collation
+        text = peewee.fn.SUBSTR(text, 1, len(value))
+    return peewee.Expression(text, peewee.OP.EQ, value)
 
 
 def select_exists(rows: Any, conditions: Sequence[Any]) -> peewee.Expression:

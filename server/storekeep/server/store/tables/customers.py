@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
-
 import peewee
 
-from storekeep.server.store.sql.listings import HAS, PREFIX, PRESENT, compare
+from storekeep.server.store.sql.listings import compare_elements
 from storekeep.server.store.sql.transactions import Deletable
 
 
@@ -38,8 +36,4 @@ def match_group(operation: str, group: str | None, _now_us: int) -> peewee.Expre
     Args:
         operation: `:`, `PREFIX`, or `PRESENT` for any group.
     """
-    if operation == PRESENT:
-        present: peewee.Expression = Customer.groups != "[]"
-        return present
-    quoted = json.dumps(group, ensure_ascii=False)
-    return compare(Customer.groups, HAS, quoted[:-1] if operation == PREFIX else quoted)
+    return compare_elements(Customer.groups, operation, group)

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from storekeep.server.store.sql.statements import Statement
 
-LAST_CHARACTER = "\U0010ffff"
-"""Sorts after every other character, so that a prefix and this one end the range of the texts with the prefix."""
 NUMBER_MATCHES = "LOWER(number) >= :prefix AND LOWER(number) <= :prefix_end"
 REFERENCE_MATCHES = (
     "external_reference IS NOT NULL"

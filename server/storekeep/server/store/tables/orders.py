@@ -132,7 +132,7 @@ OFFER = Statement(
 """All data to place an order, in one query, with one row per SKU.
 
 First, the same in each row: delete time of the customer and of the location (0: not deleted, NULL: does not exist), and
-the customer's e-mail address and phone number. Then the SKU, the location that supplies all its units and the units on
+the customer's email address and phone number. Then the SKU, the location that supplies all its units and the units on
 hand there (NULL if no location has them all, see `FIRST_LEVEL`), product and variant name, price in one currency (NULL:
 none), quantity rules (JSON), and whether it is for sale (NULL: unknown SKU). `quantities` is JSON: SKU -> units."""
 LINE_COLUMNS = (
@@ -245,6 +245,6 @@ def match_line_sku(operation: str, sku: str | None, _now_us: int) -> peewee.Func
 
 
 def compare_customer_email(operation: str, email: str, _now_us: int) -> peewee.Expression:
-    """Return a comparison with the current e-mail address of an order's customer, as SQL."""
+    """Return a comparison with the current email address of an order's customer, as SQL."""
     customers = Customer.select(Customer.id).where(compare(Customer.email, operation, email))
     return peewee.Expression(Order.customer, peewee.OP.IN, customers)
