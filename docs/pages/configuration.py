@@ -12,6 +12,7 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
 from docs.pages.markdown import code, head, table
+from docs.pages.rules import fill_words
 from storekeep.server.config import Settings
 from storekeep.server.runtime.setting_names import FILE_VARIABLE, PREFIX
 
@@ -64,7 +65,7 @@ def describe_part(part: object) -> Iterator[str]:
             yield from describe_part(bound)
     elif type(part) in BOUND_WORDS:
         attribute, words = BOUND_WORDS[type(part)]
-        yield words.format(f"{getattr(part, attribute):,}")
+        yield fill_words(words, f"{getattr(part, attribute):,}")
     elif isinstance(part, type) and part is not NoneType:
         yield TYPE_WORDS[part]
 

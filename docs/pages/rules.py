@@ -61,13 +61,18 @@ def describe_value(value: object) -> str:
     return ", ".join(describe_value(item) for item in value) if hasattr(value, "__iter__") else str(value)
 
 
+def fill_words(text: str, value: str) -> str:
+    """Return a text such as `at least {} items` with its number, and after 1 with the noun in the singular."""
+    return text.format(value).removesuffix("s" if value == "1" and "{} " in text else "")
+
+
 def describe_kind(rules: Message, *, kind: str) -> list[str]:
     """Return the descriptions of the rules of one kind, such as those for strings.
 
     Raises: ValueError if a rule has no text in WORDS.
     """
     given = {descriptor.name: value for descriptor, value in rules.ListFields()}
-    words = [text.format(describe_value(given[name])) for name, text in WORDS[kind].items() if name in given]
+    words = [fill_words(text, describe_value(given[name])) for name, text in WORDS[kind].items() if name in given]
     for name, subject in INNER.get(kind, {}).items():
         if name in given:
             words.append(f"{subject} {' and '.join(describe_rules(given[name]))}")

@@ -204,9 +204,10 @@ def test_dry_run_changes_nothing(cli: CommandLine) -> None:
     sku = make_tea(cli, "rooibos", stock=10)
     run = cli("stock", "set", sku, "3", "--dry-run", "--json")
     assert run.document["onHand"] == "3"
-    assert "nothing was changed" in run.err
+    assert run.err == "Dry run: nothing was changed.\n"
     assert cli.json("stock", "show", sku)[0]["onHand"] == "10"
-    assert cli("products", "create", "--id", "phantom", "--name", "P", "--dry-run").code == 0
+    run = cli("products", "create", "--id", "phantom", "--name", "P", "--dry-run")
+    assert (run.code, run.err) == (0, "Dry run: nothing was changed. New ids and numbers will be others.\n")
     assert cli("products", "show", "phantom").code == 1
 
 

@@ -122,14 +122,16 @@ def test_shopify_products_are_imported_with_their_variants(cli: CommandLine, cli
         | {"Variant SKU": "SP-MUG", "Variant Price": "9", "Status": "draft", "Variant Inventory Qty": "-2"},
         {"Handle": "sp-cup", "Title": "Cup", "Option1 Name": "Title", "Option1 Value": "Default Title"}
         | {"Variant SKU": "SP-CUP", "Variant Price": "9", "Status": "archived"},
+        {"Handle": "sp-bag", "Title": "Bag", "Option1 Name": "Title", "Option1 Value": "Default Title"}
+        | {"Variant SKU": "SP-BAG", "Variant Price": "9", "Status": "draft", "Variant Inventory Qty": "2"},
         {"Handle": "sp-nosku", "Title": "No SKU", "Variant Price": "9", "Status": "active"},
     ]
     file = write(tmp_path, SHOPIFY_PRODUCTS, rows)
     options = ("--format", "shopify-products", "--set", "currency=EUR")
     run = run_import(cli, "products", file, *options)
-    assert count(run) == {"created": 3, "skipped": 1, "failed": 2}
+    assert count(run) == {"created": 4, "skipped": 1, "failed": 2}
     assert "stock: '-2'" in reasons(run)[6]
-    assert "sku is missing" in reasons(run)[8]
+    assert "sku is missing" in reasons(run)[9]
     variants = {variant.sku: variant for variant in client.variants.list("products/sp-tee")}
     assert {sku: dict(variant.options) for sku, variant in variants.items()} == {
         "SP-TEE-S": {"Size": "S"},
@@ -143,7 +145,12 @@ def test_shopify_products_are_imported_with_their_variants(cli: CommandLine, cli
         "Acme",
     )
     assert client.products.get("products/sp-cup").state == ProductState.PRODUCT_STATE_ARCHIVED
-    assert count(run_import(cli, "products", file, *options)) == {"unchanged": 3, "skipped": 1, "failed": 2}
+    assert client.products.get("products/sp-bag").state == ProductState.PRODUCT_STATE_DRAFT
+    assert count(run_import(cli, "products", file, *options)) == {"unchanged": 4, "skipped": 1, "failed": 2}
+    rows[5]["Status"] = "active"
+    run = run_import(cli, "products", write(tmp_path, SHOPIFY_PRODUCTS, rows), *options)
+    assert count(run) == {"updated": 1, "unchanged": 3, "skipped": 1, "failed": 2}
+    assert client.products.get("products/sp-bag").state == ProductState.PRODUCT_STATE_ACTIVE
 
 
 def test_shopify_orders_are_imported_with_discounts_and_part_shipments(

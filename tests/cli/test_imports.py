@@ -265,7 +265,7 @@ def test_file_of_many_chunks_keeps_the_order_of_its_lines(cli: CommandLine, tmp_
         (b"a,b\n", ["--column", "sku=c"], "no column 'c'"),
         (b"a,b\n", ["--column", "colour=a"], "no target 'colour'"),
         (b"a,b\n", ["--column", "label.=a"], "no target 'label.'"),
-        (b"a,b\n", ["--column", "sku"], "KEY=VALUE"),
+        (b"a,b\n", ["--column", "sku"], "TARGET=HEADER"),
         (b"a,b\n", ["--delimiter", "ab"], "one character"),
         (b"sku,name\n" + b"x" * 1_100_000, [], "this is not a CSV file"),
     ],

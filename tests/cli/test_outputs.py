@@ -67,6 +67,7 @@ def test_show_is_written_in_each_format(cli: CommandLine, listed: str) -> None:
     [
         (("--columns", "nme"), "no such column: nme; did you mean name?"),
         (("--columns", "addresses.lable"), "no such column: addresses.lable; did you mean addresses.label?"),
+        (("--columns", "labels.gift,nope", "-o", "csv"), "no such column: nope"),
         (("--columns", "x"), "no such column: x; the columns are name, display_name"),
         (("--columns", "name.x"), "no such column: name.x; name has no parts"),
         (("--columns", "name,,etag"), "empty name"),
@@ -110,5 +111,15 @@ def test_order_in_other_formats_is_one_row(cli: CommandLine, listed: str) -> Non
     columns = "number,total,lines.sku,customer"
     (row,) = csv.DictReader(io.StringIO(cli("orders", "show", name, "-o", "csv", "--columns", columns).out))
     assert (row["total"], row["lines.sku"], row["customer"]) == ("4.00 EUR", "OUT-TEA", "customers/out-a")
+    (whole,) = csv.DictReader(io.StringIO(cli("orders", "show", name, "-o", "csv").out))
+    (line,) = json.loads(whole["lines"])
+    assert (line["sku"], line["quantity"]) == ("OUT-TEA", "2")
     listing = cli("orders", "list", "--customer", "out-a", "--json", "--columns", "number,total.units")
     assert json.loads(listing.out)[0]["total"]["units"] == "4"
+
+
+def test_quantity_rules_have_their_names(cli: CommandLine) -> None:
+    cli.json("products", "create", "--id", "out-box", "--name", "Box")
+    rules = ("--minimum", "6", "--multiple", "3")
+    made = cli("variants", "create", "out-box", "--id", "v", "--sku", "OUT-BOX", *rules)
+    assert "minimum 6, multiple 3" in made.out

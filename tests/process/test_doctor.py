@@ -68,6 +68,35 @@ def test_doctor_before_the_first_start_says_what_to_do(data_dir):
     assert sorted(path.name for path in data_dir.iterdir() if "storekeep.db" not in path.name) == []
 
 
+@pytest.mark.engine("sqlite", reason="PostgreSQL has no files to be absent")
+def test_doctor_does_not_praise_what_it_did_not_check(data_dir):
+    sound = {finding.area: finding.what for finding in examine(load_settings(server_environment(data_dir)))}
+    absent = {"log": "no database", "replicas": "none configured", "certificates": "TLS is off"}
+    assert {area: sound[area] for area in absent} == absent
+    assert sound["backups"] == "no database"
+
+
+@pytest.mark.engine("sqlite", reason="it needs no database")
+def test_doctor_does_not_take_another_program_at_the_port_for_the_server(server: ServerProcess, data_dir):
+    (finding,) = diagnose(data_dir, listen=server.address)["server"]
+    assert finding.severity is Severity.ERROR
+    assert f"another program listens at {server.address}" in finding.what
+
+
+@pytest.mark.engine("sqlite", reason="PostgreSQL is copied by its own programs")
+def test_doctor_names_a_backup_directory_that_cannot_be_created(data_dir):
+    found = diagnose(data_dir, backup_dir="/proc/x")
+    (finding,) = found["backups"]
+    assert finding.severity is Severity.ERROR
+    assert "STOREKEEP_BACKUP_DIR=/proc/x" in finding.what
+    assert "start" not in found
+    assert list(data_dir.iterdir()) == []
+    assert run_command("migrate", data_dir=data_dir).returncode == 0
+    ran = run_command("config", "check", data_dir=data_dir, backup_dir="/proc/x")
+    assert ran.returncode == 1
+    assert "STOREKEEP_BACKUP_DIR=/proc/x" in ran.stderr
+
+
 def test_doctor_prints_the_fact_the_reason_and_the_remedy(data_dir):
     ran = run_command("doctor", data_dir=data_dir)
     assert ran.returncode == 1

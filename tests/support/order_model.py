@@ -172,7 +172,8 @@ class Model(StockModel):
         return missing
 
     def _allocate(self, key: str, requested: dict[int, tuple[str, int]], location: str) -> None:
-        for number, _, place, units in self.promise(requested, location):
+        lines = {number: (line.sku, line.quantity - line.cancelled) for number, line in self.orders[key].lines.items()}
+        for number, _, place, units in self.promise_missing(requested, lines, location):
             self._take(key, number, place, units)
 
     def _take(self, key: str, number: int, place: str, units: int) -> None:

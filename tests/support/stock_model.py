@@ -204,6 +204,19 @@ class StockModel:
         candidates = [place for place in levels if location in ("", place)]
         return sorted(candidates, key=lambda place: (self.priorities[place], -levels[place].sellable, place))
 
+    def promise_missing(
+        self, missing: dict[int, tuple[str, int]], lines: dict[int, tuple[str, int]], location: str
+    ) -> list[Part]:
+        """Choose the locations of the missing units of lines. A shortage also counts the units that they have."""
+        try:
+            return self.promise(missing, location)
+        except Refused as refused:
+            _, short = refused.args
+            lacking, wanted = sum_quantities(missing.values()), sum_quantities(lines.values())
+            held = {sku: wanted[sku] - lacking[sku] for sku in short}
+            whole = {sku: (units + held[sku], available + held[sku]) for sku, (units, available) in short.items()}
+            raise Refused("OutOfStock", whole) from None
+
     def promise(self, lines: dict[int, tuple[str, int]], location: str) -> list[Part]:
         """Choose the locations of the units of lines: (line, SKU, location, units)."""
         requested = sum_quantities(lines.values())
@@ -299,7 +312,7 @@ class StockModel:
             if units:
                 cause = "RESERVE" if units > 0 else "RELEASE"
                 self.move(cause, key, number, (place, sku), reserved=units)
-        for number, sku, place, units in self.promise(missing, location):
+        for number, sku, place, units in self.promise_missing(missing, dict(enumerate(lines, start=1)), location):
             self.move("RESERVE", key, number, (place, sku), reserved=units)
             kept[number, sku, place] += units
         parts = sorted(((*part, units) for part, units in kept.items() if units), key=lambda part: (part[0], part[2]))

@@ -111,7 +111,7 @@ def create_account(
     """Create a service account. Create its API key with `storekeep keys create`."""
     account = ServiceAccount(display_name=display_name, roles=[to_role_name(name) for name in role or ()])
     created = session.client.auth.create_service_account(
-        account, service_account_id=account_id, **session.write_options
+        account, service_account_id=account_id, **session.creation_options
     )
     session.screen.show_message(created)
 
@@ -149,7 +149,7 @@ def create_role(
 ) -> None:
     """Create a role."""
     role = Role(display_name=display_name, permissions=permission or ())
-    session.screen.show_message(session.client.auth.create_role(role, role_id=role_id, **session.write_options))
+    session.screen.show_message(session.client.auth.create_role(role, role_id=role_id, **session.creation_options))
 
 
 def update_role(

@@ -62,6 +62,7 @@ def call_method(
     if session.dry_run:
         if not is_mutation(descriptor):
             raise typer.BadParameter(f"{descriptor.name} changes nothing, so it has no dry run")
+        session.may_create = True
         message.validate_only = True  # type: ignore[attr-defined]
     if paginate and "page_token" not in descriptor.input_type.fields_by_name:
         raise typer.BadParameter(f"{descriptor.name} has no pages")

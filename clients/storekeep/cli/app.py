@@ -112,8 +112,10 @@ def _exit_with_usage_error(error: typer.TyperException) -> NoReturn:
     option: str = getattr(error, "option_name", "")
     if option and context is not None and context.parent is None and is_shared_option(option):
         text = f"put {option} after the command, as in: storekeep products list {option} ..."
+    elif option and hasattr(error, "possibilities"):
+        text = _describe_unknown(option, error.possibilities)
     elif option:
-        text = _describe_unknown(option, getattr(error, "possibilities", None))
+        text = _describe_misuse(option, error.format_message())
     else:
         text = error.format_message()
     if text.strip():
@@ -125,6 +127,11 @@ def _describe_unknown(option: str, existing: Sequence[str] | None) -> str:
     """Return a message about an unknown option. Suggest another only if it looks like a typing error."""
     close = get_close_matches(option, existing or (), n=1, cutoff=SIMILARITY_MIN)
     return f"no such option: {option}" + "".join(f"; did you mean {similar}?" for similar in close)
+
+
+def _describe_misuse(option: str, text: str) -> str:
+    """Return a message about a known option that has no value, or has one although it takes none."""
+    return f"option {option} needs a value" if text.endswith("requires an argument.") else text
 
 
 def _exit_with_error(text: str, code: Exit) -> NoReturn:

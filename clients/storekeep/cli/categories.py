@@ -63,7 +63,7 @@ def create_category(
     category = Category(
         display_name=display_name, description=description, parent_category=to_category_name(parent) if parent else ""
     )
-    created = session.client.categories.create(category, category_id=category_id, **session.write_options)
+    created = session.client.categories.create(category, category_id=category_id, **session.creation_options)
     session.screen.show_message(created)
 
 

@@ -15,6 +15,7 @@ from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from storekeep.cli.outputs import is_map
 from storekeep.cli.texts import replace_unprintable
 from storekeep.client import Money, to_decimal
 
@@ -60,6 +61,18 @@ def format_path(message: Message, path: str) -> str:
     if field.has_presence and not message.HasField(name):
         return ""
     return format_path(value, rest)
+
+
+def format_csv_path(message: Message, path: str) -> str:
+    """Return the text of a field as `format_path` does, but of repeated messages, such as order lines, a JSON array."""
+    field = message.DESCRIPTOR.fields_by_name.get(path)
+    kind = None if field is None else field.message_type
+    if kind is None or not field.is_repeated or is_map(field) or kind is Money.DESCRIPTOR or _is_order_change(kind):
+        return format_path(message, path)
+    from google.protobuf.json_format import MessageToDict
+
+    items = [MessageToDict(item, always_print_fields_with_no_presence=True) for item in getattr(message, path)]
+    return json.dumps(restore_integers(items), ensure_ascii=False)
 
 
 def _format_state(message: Message) -> str:
@@ -134,7 +147,13 @@ def _format_message(value: Any) -> str:
 
         document = restore_integers(MessageToDict(value))
         return replace_unprintable(json.dumps(document, ensure_ascii=False, sort_keys=True))
-    return "\n".join(filter(None, (format_cell(value, field.name) for field in value.DESCRIPTOR.fields)))
+    fields = value.DESCRIPTOR.fields
+    names = [field.name for field in fields]
+    if all(
+        field.enum_type is None and type(getattr(value, field.name)) is int for field in fields
+    ):  # such as quantity rules: 0 is no rule
+        return ", ".join(f"{name.replace('_', ' ')} {getattr(value, name)}" for name in names if getattr(value, name))
+    return "\n".join(filter(None, (format_cell(value, name) for name in names)))
 
 
 def _format_enum(enum: Any, number: int) -> str:

@@ -104,7 +104,7 @@ def create_customer(
     )
     if postal_address is not None:
         customer.addresses.add(label=address_label, address=postal_address)
-    created = session.client.customers.create(customer, customer_id=customer_id, **session.write_options)
+    created = session.client.customers.create(customer, customer_id=customer_id, **session.creation_options)
     session.screen.show_message(created)
 
 

@@ -83,7 +83,7 @@ def create_key(
     if days is not None:
         key.expire_time.FromDatetime(datetime.now(UTC) + timedelta(days=days))
     created = session.client.auth.create_api_key(
-        to_account_name(account), key, api_key_id=key_id, **session.write_options
+        to_account_name(account), key, api_key_id=key_id, **session.creation_options
     )
     session.screen.show_message(created)
 
@@ -99,14 +99,14 @@ def rotate_key(
     """Replace an API key and show the secret of the new one, which cannot be shown again."""
     _check_shows_secret(session)
     rotated = session.client.auth.rotate_api_key(
-        to_key_name(name), overlap=timedelta(hours=overlap_hours), etag=etag, **session.write_options
+        to_key_name(name), overlap=timedelta(hours=overlap_hours), etag=etag, **session.creation_options
     )
     session.screen.show_message(rotated)
 
 
 def rotate_signing_key(session: Session) -> None:
     """Create a new token-signing key. Existing tokens remain valid until they expire."""
-    session.screen.show_message(session.client.auth.rotate_signing_key(**session.write_options))
+    session.screen.show_message(session.client.auth.rotate_signing_key(**session.creation_options))
 
 
 def list_signing_keys(session: Session) -> None:

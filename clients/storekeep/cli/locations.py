@@ -71,7 +71,7 @@ def create_location(
     location = Location(
         display_name=display_name, priority=priority, address=postal_address, labels=parse_labels(label or ())
     )
-    created = session.client.inventory.create_location(location, location_id=location_id, **session.write_options)
+    created = session.client.inventory.create_location(location, location_id=location_id, **session.creation_options)
     session.screen.show_message(created)
 
 

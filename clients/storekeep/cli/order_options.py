@@ -34,7 +34,7 @@ def merge_address(address: Address, texts: Iterable[str]) -> Address:
     merged = Address()
     merged.CopyFrom(address)
     lines: list[str] = []
-    for part, value in map(split_pair, texts):
+    for part, value in (split_pair(text, form="PART=VALUE", example="locality=Graz") for text in texts):
         if part not in PARTS:
             raise typer.BadParameter(f"{part!r} is not one of: {', '.join(PARTS)}")
         if part == LINES:

@@ -143,7 +143,7 @@ def place_order(
 ) -> None:
     """Place an order: fix its prices and allocate its stock, all lines or none. The address is where to ship it to."""
     options: WriteOptions = {
-        **session.write_options,
+        **session.creation_options,
         "request_id": request_id,
         "on_replay": lambda: session.screen.show_notice("An earlier call with this request id placed the order."),
     }
@@ -323,7 +323,7 @@ def fulfill_order(
         units=parse_line_units(line or ()),
         location=to_location_name(location) if location else "",
         etag=etag,
-        **session.write_options,
+        **session.creation_options,
     )
     session.screen.show_message(fulfillment)
 

@@ -26,9 +26,15 @@ def split_pair(text: str, *, form: str = "KEY=VALUE", example: str = "") -> tupl
     return key.strip(), value.strip()
 
 
-def parse_labels(texts: Iterable[str]) -> dict[str, str]:
-    """Parse labels or options such as `season=winter`."""
-    return dict(split_pair(text) for text in texts)
+def parse_labels(texts: Iterable[str], *, form: str = "KEY=VALUE") -> dict[str, str]:
+    """Parse labels or options such as `season=winter`.
+
+    Args:
+        form: the expected form, for the error.
+
+    Raises: typer.BadParameter.
+    """
+    return dict(split_pair(text, form=form) for text in texts)
 
 
 def parse_prices(texts: Iterable[str]) -> list[Money]:

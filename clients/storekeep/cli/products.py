@@ -113,7 +113,7 @@ def create_product(
         media=_parse_media(media or ()),
         publish_time=to_timestamp(parse_time(publish_time)) if publish_time else None,
     )
-    created = session.client.products.create(product, product_id=product_id, draft=draft, **session.write_options)
+    created = session.client.products.create(product, product_id=product_id, draft=draft, **session.creation_options)
     session.screen.show_message(created)
 
 

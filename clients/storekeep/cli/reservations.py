@@ -95,7 +95,7 @@ def reserve_stock(
         reference=reference,
         labels=parse_labels(label or ()),
         unique_reference=unique_reference,
-        **session.write_options,
+        **session.creation_options,
     )
     session.screen.show_message(reservation)
 

@@ -12,11 +12,12 @@ import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 from google.protobuf.message import Message
 
-from storekeep.cli.cells import format_cell, format_path, restore_integers
+from storekeep.cli.cells import format_cell, format_csv_path, format_path, restore_integers
 from storekeep.cli.outputs import OutputFormat, check_choice, check_columns
 from storekeep.cli.texts import escape_document, replace_unprintable
 
@@ -105,7 +106,8 @@ class Screen:
         elif self.names_only:
             _write_lines(_get_name(message, shown[0]) for message in checked)
         else:
-            self._show_cells(([format_path(message, column) for column in shown] for message in checked), shown)
+            format_field = format_csv_path if self._format is OutputFormat.CSV else format_path
+            self._show_cells(([format_field(message, column) for column in shown] for message in checked), shown)
 
     def show_rows(self, rows: Iterable[Sequence[str]], *, columns: Sequence[str]) -> None:
         """Print rows of text as a table or CSV, as a JSON array of objects, or only their first values."""
@@ -176,12 +178,14 @@ def _write_array(messages: Iterable[Message], columns: Sequence[str]) -> None:
 
 
 def _write_csv(rows: Iterable[Sequence[str]], columns: Sequence[str]) -> None:
-    """Write rows as RFC 4180 describes them, with a header and with line feeds."""
+    """Write rows as RFC 4180 describes them, with a header and line feeds. Write nothing if the first row fails."""
     import csv
 
     writer = csv.writer(sys.stdout, lineterminator="\n")
+    printable = ([replace_unprintable(value) for value in row] for row in rows)
+    first = list(islice(printable, 1))
     writer.writerow(columns)
-    writer.writerows([replace_unprintable(value) for value in row] for row in rows)
+    writer.writerows(chain(first, printable))
 
 
 def _write_lines(texts: Iterable[str]) -> None:

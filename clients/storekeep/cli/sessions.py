@@ -51,6 +51,7 @@ class Session:
         self.settings = settings
         self.renew_screen()
         self.dry_run = settings.dry_run
+        self.may_create = False
 
     def renew_screen(self) -> None:
         """Begin a new output on the current stdout.
@@ -106,6 +107,12 @@ class Session:
         """Options of every mutation of this run. With `--dry-run`, the server stores nothing."""
         return {"validate_only": self.dry_run}
 
+    @property
+    def creation_options(self) -> WriteOptions:
+        """Options of a mutation that creates resources. After a dry run, the notice says that their ids will differ."""
+        self.may_create = True
+        return self.write_options
+
     def choose_currency(self, option: str | None) -> str:
         """Return the currency of `--currency`, or that of the login. On a terminal, ask for it if there is none.
 
@@ -160,7 +167,8 @@ class Session:
         if "client" in self.__dict__:
             self.client.close()
         if self.dry_run and error is None:
-            self.screen.show_notice("Dry run: nothing was changed. New ids and numbers will be others.")
+            ids = " New ids and numbers will be others." if self.may_create else ""
+            self.screen.show_notice(f"Dry run: nothing was changed.{ids}")
 
 
 def compute_page_size(limit: int, *, page_size_max: int = 1000) -> int:

@@ -155,7 +155,7 @@ def create_variant(
         quantity_rules=_change_rules(QuantityRules(), minimum=minimum, maximum=maximum, multiple=multiple),
     )
     created = session.client.variants.create(
-        to_product_name(product), variant, variant_id=variant_id, **session.write_options
+        to_product_name(product), variant, variant_id=variant_id, **session.creation_options
     )
     session.screen.show_message(created)
 

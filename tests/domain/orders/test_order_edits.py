@@ -70,7 +70,7 @@ def test_preview_is_refused_as_the_edit_would_be(shop: Shop):
     with refused("OUT_OF_STOCK") as refusal:
         preview_edit(shop, order, change={1: 10})
     sku = order.lines[0].sku
-    assert refusal.metadata == list_shortages({sku: (7, 6)})
+    assert refusal.metadata == list_shortages({sku: (10, 9)})
     with refused("ETAG_MISMATCH"):
         shop.orders.PreviewOrderEdit(
             orders_pb2.PreviewOrderEditRequest(name=order.name, edit=edit(change={1: 1}), etag="v9")

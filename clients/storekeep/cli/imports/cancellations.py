@@ -36,7 +36,7 @@ def _cancel_row(staging: StagingTables, row: SoldRow, available: list[tuple[int,
         return "it has no customer or no date, so it cancels no units"
     available_units = sum(units for _, units in available)
     if available_units < row.quantity:
-        return f"it cancels {row.quantity} units, and earlier orders have {available_units}"
+        return f"it cancels more units ({row.quantity}) than earlier orders have ({available_units})"
     units_by_line: list[tuple[int, int]] = []
     remaining = row.quantity
     while remaining:

@@ -141,7 +141,7 @@ def _import(
     try:
         reader, columns = reading.open(binary, targets=kind.targets, source=source, prefixes=kind.prefixes)
         skus = SkuMap(sku_map, dry_run=session.dry_run)
-        importer = kind.importer(session.client, write_options=session.write_options, skus=skus)
+        importer = kind.importer(session.client, write_options=session.creation_options, skus=skus)
         run = Run(importer, columns=columns, distinct=distinct or (source is not None and source.distinct))
         rows = run.import_rows(adapt_rows(reader, source, join))
         for result in _track_progress(session, rows, binary):

@@ -128,7 +128,7 @@ def import_orders(
         try:
             skus = SkuMap(sku_map, dry_run=session.dry_run)
             rules = _build_rules(reading.known, skus, shipping_sku=shipping_sku, cancel_negative=cancel_negative)
-            run = OrderRun(session.client, staging, rules=rules, write_options=session.write_options)
+            run = OrderRun(session.client, staging, rules=rules, write_options=session.creation_options)
             _load_files(run, reading, files, output=output)
             _send(session, run, staging, output=output)
         except (FileUnreadable, InvalidMapping) as error:

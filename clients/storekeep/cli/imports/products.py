@@ -53,6 +53,7 @@ TARGETS = (
     Target("maximum", "Most units to order at once; 0 for no rule."),
     Target("multiple", "Units are ordered in multiples of it; 0 for no rule."),
     Target("discontinued", "Yes archives the product, no unarchives it."),
+    Target("draft", "Yes creates the product as a draft, which is not on sale; no publishes a draft."),
     Target("stock", "Units on hand, 0 or more."),
     Target("location", "Id of the location of the stock (default: main)."),
 )
@@ -76,6 +77,7 @@ class ProductItem:
     barcode: str | None = None
     quantity_rules: dict[str, int] = field(default_factory=dict)
     discontinued: bool | None = None
+    draft: bool | None = None
     count: Count | None = None
     labels: dict[str, str] = field(default_factory=dict)
     options: dict[str, str] = field(default_factory=dict)
@@ -158,6 +160,7 @@ class ProductImporter:
             barcode=_read_barcode(values),
             quantity_rules={rule: limit for rule in QUANTITY_RULES if (limit := values.integer(rule)) is not None},
             discontinued=values.boolean("discontinued"),
+            draft=values.boolean("draft"),
             count=None if stock is None else Count(sku, stock, parse_location_id(values)),
             labels=labels,
             options=values.options(),
@@ -174,6 +177,8 @@ class ProductImporter:
         cells = {"name": item.display_name, "description": item.description, "category": item.category}
         if item.discontinued is not None:
             cells["discontinued"] = "yes" if item.discontinued else "no"
+        if item.draft is not None:
+            cells["draft"] = "yes" if item.draft else "no"
         cells |= {f"label.{key}": value for key, value in item.labels.items()}
         return to_product_name(item.product_id), {cell: value for cell, value in cells.items() if value is not None}
 
@@ -253,7 +258,7 @@ class ProductImporter:
         products = self._client.products
         updated = item.apply_to_product(current or Product(), category=category)
         if current is None:
-            create = partial(products.create, updated, product_id=product_id)
+            create = partial(products.create, updated, product_id=product_id, draft=bool(item.draft))
             return [Write(lambda options: create(**options), Outcome.CREATED)]
         if updated == current:
             return []
@@ -273,6 +278,12 @@ class ProductImporter:
         return [Write(lambda options: update(**options), Outcome.UPDATED)]
 
     def _plan_state(self, item: ProductItem, product_name: str, product: Product | None) -> list[Write]:
+        drafted = ProductState.PRODUCT_STATE_DRAFT
+        if item.draft is False and product is not None and product.state == drafted:
+            if self._client.products.get(product_name).state != drafted:  # another row of the product published it
+                return []
+            publish = self._client.products.publish
+            return [Write(lambda options: publish(product_name, **options), Outcome.UPDATED)]
         archived = product is not None and product.state == ProductState.PRODUCT_STATE_ARCHIVED
         if item.discontinued is None or item.discontinued == archived:
             return []

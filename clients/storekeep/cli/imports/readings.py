@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Annotated, BinaryIO
 
 import typer
@@ -124,7 +125,9 @@ def parse_reading(
     if format_name:
         known = FORMATS.get(format_name)
         if known is None:
-            raise typer.BadParameter(f"no format {format_name!r}; formats: {', '.join(FORMATS)}")
+            close = get_close_matches(format_name, FORMATS, n=1)
+            advice = f"did you mean {close[0]}?" if close else f"formats: {', '.join(FORMATS)}"
+            raise typer.BadParameter(f"no format {format_name!r}; {advice}")
         if decimal_comma or date_format:
             raise typer.BadParameter(f"--format {format_name} defines how numbers and dates are written")
     spelling = parse_spelling(
@@ -133,7 +136,11 @@ def parse_reading(
         time_zone=time_zone or ("UTC" if known is None else known.time_zone),
     )
     layout = parse_layout(delimiter=delimiter, encoding=encoding, null=null)
-    return Reading(layout, spelling, parse_labels(column or ()), parse_labels(constant or ()), known)
+    columns, constants = (
+        parse_labels(column or (), form="TARGET=HEADER"),
+        parse_labels(constant or (), form="TARGET=VALUE"),
+    )
+    return Reading(layout, spelling, columns, constants, known)
 
 
 def get_source(known: Format | None, noun: str) -> Source | None:

@@ -391,7 +391,9 @@ class IllegalState(FailedPrecondition):
     """
 
     def __init__(self, resource: str, *, state: str, target: str) -> None:
-        super().__init__(f"{resource} is {state}; it cannot become {target}")
+        super().__init__(
+            f"{resource} is already {state}" if state == target else f"{resource} is {state}; it cannot become {target}"
+        )
         self.resource = resource
         self.state = state
         self.wanted = target
@@ -474,7 +476,7 @@ class QuantityNotAllowed(FailedPrecondition):
     """
 
     def __init__(self, sku: str, *, rule: str, limit: int, quantity: int) -> None:
-        super().__init__(f"{quantity} units of {sku} break its quantity rule: {rule} {limit}")
+        super().__init__(f"{sku}: the quantity {quantity} breaks its quantity rule: {rule} {limit}")
         self.sku = sku
         self.rule = rule
         self.limit = limit
@@ -487,12 +489,16 @@ class OutOfStock(FailedPrecondition):
     The metadata has `sku-1`, `requested-1` and `available-1` for the first short SKU, `sku-2` and so on for the next,
     and all of them in `skus`. If there are too many to list, `more` counts the rest. A SKU cannot be part of a key: it
     may have characters that keys may not (AIP-193).
+
+    Attributes:
+        shortages: the requested and the available units of each short SKU.
     """
 
     listed_characters_max: ClassVar[int] = 1_500
     """The most characters of listed shortages: they must fit into the details of a gRPC status."""
 
     def __init__(self, shortages: dict[str, tuple[int, int]]) -> None:
+        self.shortages = shortages
         characters = itertools.accumulate(3 * len(sku) + 40 for sku in shortages)
         listed_max = sum(1 for count in characters if count <= self.listed_characters_max)
         listed = dict(itertools.islice(shortages.items(), listed_max))
@@ -511,7 +517,7 @@ class QuantityMismatch(FailedPrecondition):
     """The quantity on hand differs from the caller's expected quantity."""
 
     def __init__(self, stock_level: str, *, expected_quantity: int, on_hand: int) -> None:
-        super().__init__(f"{stock_level} has {on_hand} units on hand, not {expected_quantity}")
+        super().__init__(f"{stock_level}: the quantity on hand is {on_hand}, not {expected_quantity}")
         self.resource = stock_level
         self.expected_quantity = expected_quantity
         self.on_hand = on_hand
@@ -522,7 +528,7 @@ class CountBelowCommitted(FailedPrecondition):
 
     def __init__(self, stock_level: str, *, quantity: int, reserved: int, allocated: int, backorder_limit: int) -> None:
         super().__init__(
-            f"{stock_level}: {quantity} units counted, but {reserved} are reserved and {allocated} allocated; "
+            f"{stock_level}: {quantity} counted, but {reserved} are reserved and {allocated} allocated; "
             "release or cancel some, or set `backorder_shortage` to record the loss"
         )
         self.resource = stock_level

@@ -1,4 +1,4 @@
-"""Obstacles: what would keep `serve` from starting with valid settings, found without starting it.
+"""Obstacles: what would keep `serve` from starting or from its backups, with valid settings, found without starting it.
 
 Each is one line, in the words of `serve`. Only what depends on a running server is not checked: locks and taken ports.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -27,12 +28,13 @@ from storekeep.server.wiring.access import read_keyring
 
 
 def find_obstacles(loaded: LoadedSettings) -> list[str]:
-    """Return a line for each check of `serve` that fails, in the order of `serve`. Creates nothing."""
+    """Return a line for each check that fails, in the order of `serve`. Leaves nothing behind."""
     settings = loaded.settings
     checks: tuple[Callable[[Settings], object], ...] = (
         _check_cpu,
         _check_data_dir,
         _check_log_file,
+        check_backup_dir,
         load_tls_credentials,
         _check_revocation_lists,
         _check_database_and_secret,
@@ -77,6 +79,18 @@ def _check_log_file(settings: Settings) -> None:
         _require_writable_dir(settings.log_file.parent)
 
 
+def check_backup_dir(settings: Settings) -> None:
+    """Raise OSError if backups of a SQLite database are configured and their directory cannot be used or created."""
+    is_configured = settings.backup_dir or settings.backup_interval_s or settings.backup_time
+    if not is_configured or parse_sqlite_path(settings.database) is None:
+        return
+    try:
+        _require_writable_dir(settings.backups_dir)
+    except OSError as error:
+        folder = f"{error.filename} (for STOREKEEP_BACKUP_DIR={settings.backups_dir})"
+        raise OSError(error.errno, error.strerror, folder) from None
+
+
 def _require_writable_dir(path: Path) -> None:
     """Raise OSError unless a directory exists and can be written to, or can be created."""
     existing = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
@@ -84,6 +98,10 @@ def _require_writable_dir(path: Path) -> None:
         raise NotADirectoryError(None, "Not a directory", str(existing))
     if not os.access(existing, os.W_OK | os.X_OK):
         raise PermissionError(None, "Permission denied", str(existing))
+    try:  # root passes the check above even where nothing can be created, such as in /proc
+        os.rmdir(tempfile.mkdtemp(prefix=".storekeep-", dir=existing))
+    except OSError as error:
+        raise OSError(error.errno, "Nothing can be created in it", str(existing)) from None
 
 
 def _check_revocation_lists(settings: Settings) -> None:

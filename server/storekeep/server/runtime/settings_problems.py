@@ -29,7 +29,7 @@ TEXTS: Mapping[str, str] = {
     "less_than": "must be less than {lt:,}",
     "less_than_equal": "must be at most {le:,}",
     "literal_error": "must be {expected}",
-    "string_too_short": "must have at least {min_length} characters",
+    "string_too_short": "must be at least {min_length} long",
     "string_type": "must be text",
 }
 """Text by the type of the error. Its fields are those of the error's context."""

@@ -28,8 +28,9 @@ from storekeep.cli.imports.rows import AnyRow, BadRow, Row, SkippedRow
 OPTIONS = ("Option1", "Option2", "Option3")
 NO_OPTION = ("Title", "Default Title")
 """Name and value of the option of a product without variants."""
-STATES = {"active": "no", "archived": "yes", "draft": "yes"}
-"""Whether a product is discontinued, by its status. A draft is not on sale."""
+DRAFT = "draft"
+STATES = {"active": "no", "archived": "yes", DRAFT: ""}
+"""Whether a product is discontinued, by its status; empty for a draft, which is neither on sale nor archived."""
 FULFILLED, PARTIAL = "fulfilled", "partial"
 TAXES = "its taxes, which are added to its prices, are not imported"
 REFUND = "its refund is not imported"
@@ -61,13 +62,15 @@ def _adapt_variant(row: Row, first: Cells) -> Row:
     }
     if tuple(pairs.items()) == (NO_OPTION,):
         pairs = {}
+    status = first.get("Status", "active")
     values = {
         "sku": row.cells.get("Variant SKU", "").removeprefix("'"),
         "id": make_id(first["Handle"]),
         "name": first["Title"],
         "description": first.get("Body (HTML)", ""),
         "category": first.get("Type") or first.get("Product Category", "").rpartition(" > ")[2],
-        "discontinued": STATES.get(first.get("Status", "active").lower(), first.get("Status", "")),
+        "discontinued": STATES.get(status.lower(), status),
+        "draft": "yes" if status.lower() == DRAFT else "no" if status.lower() == "active" else "",
         "label.vendor": first.get("Vendor", ""),
         "barcode": row.cells.get("Variant Barcode", "").removeprefix("'"),
         **{f"option.{name}": value for name, value in pairs.items()},
@@ -176,7 +179,18 @@ PRODUCTS = Format(
     products=Source(
         needed=("Handle", "Title", "Variant SKU"),
         columns={"price": "Variant Price", "weight_g": "Variant Grams", "stock": "Variant Inventory Qty"},
-        computed=("sku", "id", "name", "description", "category", "discontinued", "label.vendor", "barcode", "option."),
+        computed=(
+            "sku",
+            "id",
+            "name",
+            "description",
+            "category",
+            "discontinued",
+            "draft",
+            "label.vendor",
+            "barcode",
+            "option.",
+        ),
         adapt=adapt_products,
     ),
 )

@@ -24,7 +24,7 @@ from storekeep.server.domain.orders.fulfillments import LineUnits, check_lines_e
 from storekeep.server.domain.orders.orders import Order, OrderLine
 from storekeep.server.domain.orders.placing import DEFAULT_LOCATION, calculate_total, price_lines
 from storekeep.server.domain.orders.states import CANCELLED, EDITABLE, require_state
-from storekeep.server.domain.stock.allocations import RequestedLine, allocate_stock, sum_quantities
+from storekeep.server.domain.stock.allocations import RequestedLine, allocate_stock, count_held_units, sum_quantities
 from storekeep.server.store.engine import Store
 from storekeep.server.store.sql.transactions import Transaction
 from storekeep.server.store.tables import catalog as catalog_store
@@ -173,4 +173,6 @@ def _move_stock(mutation: Mutation, order: Order, lines: tuple[OrderLine, ...]) 
     missing = [RequestedLine(line.line_number, line.sku, units) for line, units in differences if units > 0]
     if missing:
         location_id = "" if order.location_id == DEFAULT_LOCATION else order.location_id
-        allocate_stock(mutation, order.name, missing, location_id=location_id)
+        active = [RequestedLine(line.line_number, line.sku, line.quantity - line.cancelled) for line in lines]
+        with count_held_units(active, missing):
+            allocate_stock(mutation, order.name, missing, location_id=location_id)

@@ -10,7 +10,8 @@ from __future__ import annotations
 import itertools
 import operator
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
@@ -112,6 +113,23 @@ def reserve_stock(
     Raises: OutOfStock, with all short SKUs.
     """
     return _take_stock(mutation, _RESERVED, source, requested, location_id)
+
+
+@contextmanager
+def count_held_units(requested: Iterable[RequestedLine], missing: Iterable[RequestedLine]) -> Iterator[None]:
+    """Count the units that the lines have already in an OutOfStock of the missing ones, as requested and available.
+
+    Args:
+        requested: the lines with all their units.
+        missing: the lines that still need units, with the missing quantities.
+    """
+    try:
+        yield
+    except OutOfStock as error:
+        total, lacking = (sum_quantities((line.sku, line.quantity) for line in lines) for lines in (requested, missing))
+        held = {sku: total[sku] - lacking[sku] for sku in error.shortages}
+        shortages = error.shortages.items()
+        raise OutOfStock({sku: (units + held[sku], free + held[sku]) for sku, (units, free) in shortages}) from None
 
 
 def _take_stock(
@@ -383,7 +401,9 @@ def change_reserved_units(
         on_hand = _move_levels(mutation.tx, moves)
         write_movements(mutation, RELEASE, source, [move for move in moves if move.reserved < 0], on_hand)
         write_movements(mutation, RESERVE, source, [move for move in moves if move.reserved > 0], on_hand)
-    for share in reserve_stock(mutation, source, missing, location_id=location_id) if missing else ():
+    with count_held_units(requested, missing):
+        added = reserve_stock(mutation, source, missing, location_id=location_id) if missing else ()
+    for share in added:
         retained[share.line_number, share.sku, share.location_id] += share.quantity
     return tuple(Share(*key, retained[key]) for key in sorted(retained, key=operator.itemgetter(0, 2)))
 

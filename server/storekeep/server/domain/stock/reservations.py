@@ -27,6 +27,7 @@ from storekeep.server.domain.stock.allocations import (
     allocate_stock,
     change_reserved_units,
     convert_reserved_units,
+    count_held_units,
     release_units,
     reserve_stock,
     ship_reserved_units,
@@ -408,7 +409,8 @@ def commit_to_order(
     order = f"orders/{order_id}"
     missing = convert_reserved_units(mutation, {old.name: old.lines for old in reservations}, order, requested)
     if missing:
-        allocate_stock(mutation, order, missing, location_id=location_id)
+        with count_held_units(requested, missing):
+            allocate_stock(mutation, order, missing, location_id=location_id)
     for old in reservations:
         _save_changes(mutation, old, "committed", state=COMMITTED, order_id=order_id)
 

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from storekeep.server.jobs.backup_process import UNVERIFIED
 from storekeep.server.jobs.backups import DAY_S, find_future, find_newest, list_backups, parse_backup_time
 from storekeep.server.process.doctor.findings import Finding, Installation, Severity, quote
+from storekeep.server.process.obstacles import check_backup_dir
+from storekeep.server.process.signals import describe_error
 from storekeep.server.store.urls import parse_sqlite_path
 
 VERIFICATION_MAX_S = 3_600.0
@@ -19,6 +21,12 @@ LATE_FACTOR = 2.0
 def check_backups(installation: Installation) -> Iterator[Finding]:
     """Check the scheduled backups."""
     settings = installation.settings
+    try:
+        check_backup_dir(settings)
+    except OSError as error:
+        remedy = "set STOREKEEP_BACKUP_DIR to a directory that the server's user can write to"
+        yield Finding("backups", Severity.ERROR, describe_error(error), "no backup can be made", remedy)
+        return
     database = parse_sqlite_path(settings.database)
     if database is None or not database.exists():
         return
@@ -53,3 +61,11 @@ def check_backups(installation: Installation) -> Iterator[Finding]:
         what, why_same = f"{folder} is on the same disk as the database", "a lost disk loses both"
         remedy = "set STOREKEEP_BACKUP_DIR to another disk, or copy the backups to another host"
         yield Finding("backups", Severity.WARNING, what, why_same, remedy)
+
+
+def explain_absent_backups(installation: Installation) -> str:
+    """Return why there are no backups to check; empty if there is a SQLite database."""
+    path = parse_sqlite_path(installation.settings.database)
+    if path is None:
+        return "PostgreSQL is backed up by its own programs"
+    return "" if path.exists() else "no database"

@@ -102,6 +102,14 @@ def check_log(installation: Installation) -> Iterator[Finding]:
     yield Finding("log", Severity.WARNING, what, why, f"find the reader with: fuser -v {path}")
 
 
+def explain_absent_log(installation: Installation) -> str:
+    """Return why there is no write-ahead log to check; empty if there is a SQLite database."""
+    path = parse_sqlite_path(installation.settings.database)
+    if path is None:
+        return "PostgreSQL keeps its own log"
+    return "" if path.exists() else "no database"
+
+
 def check_replicas(installation: Installation) -> Iterator[Finding]:
     """Check that each replica answers, and its age."""
     urls = installation.settings.database_replica_urls
@@ -125,3 +133,8 @@ def check_replicas(installation: Installation) -> Iterator[Finding]:
             why = "the primary answers the reads that it should answer"
             remedy = "check its replication: SELECT * FROM pg_stat_wal_receiver; on the replica"
             yield Finding("replicas", Severity.WARNING, f"{state.name}: {age}", why, remedy)
+
+
+def explain_absent_replicas(installation: Installation) -> str:
+    """Return why there are no replicas to check; empty if some are configured."""
+    return "" if installation.settings.database_replica_urls else "none configured"

@@ -22,23 +22,35 @@ class Check(NamedTuple):
         area: name of the area.
         sound: what is true if the check finds nothing.
         find: yields the findings.
+        explain_absence: returns why an installation has nothing to check; empty if it has.
     """
 
     area: str
     sound: str
     find: Callable[[Installation], Iterator[Finding]]
+    explain_absence: Callable[[Installation], str] = lambda _: ""
 
 
 CHECKS = (
     Check("files", "only the server's user can use its files", hosts.check_files),
     Check("secret", "the secret can be used", hosts.check_secret),
     Check("database", "the database answers and has the schema of this release", databases.check_database),
-    Check("log", "the write-ahead log is short", databases.check_log),
-    Check("replicas", "every configured replica is up to date", databases.check_replicas),
-    Check("backups", "the newest backup is recent", backups.check_backups),
+    Check("log", "the write-ahead log is short", databases.check_log, databases.explain_absent_log),
+    Check(
+        "replicas",
+        "every configured replica is up to date",
+        databases.check_replicas,
+        databases.explain_absent_replicas,
+    ),
+    Check("backups", "the newest backup is recent", backups.check_backups, backups.explain_absent_backups),
     Check("disk", "there is free space", hosts.check_disk),
     Check("clock", "a time service keeps the clock", hosts.check_clock),
-    Check("certificates", "the TLS files work and are valid for 30 days", hosts.check_certificates),
+    Check(
+        "certificates",
+        "the TLS files work and are valid for 30 days",
+        hosts.check_certificates,
+        hosts.explain_absent_certificates,
+    ),
     Check("listeners", "no address is open without need", hosts.check_listeners),
     Check("admin key", "no forgotten key of an administrator", hosts.check_admin_key),
     Check("server", "the server answers", servers.check_server),
@@ -47,13 +59,17 @@ CHECKS = (
 
 
 def examine(loaded: LoadedSettings) -> list[Finding]:
-    """Run all checks and return their findings, with one of severity OK for each check that found nothing."""
+    """Run all checks and return their findings, with one of severity OK for each check that found nothing.
+
+    The finding of severity OK says what is true, or why there was nothing to check.
+    """
     installation = Installation(loaded)
     findings = [Finding("settings", Severity.OK, "the settings are valid")]
     for check in CHECKS:
         found = _run(check, installation)
         if not any(finding.area == check.area for finding in found):
-            findings.append(Finding(check.area, Severity.OK, check.sound))
+            what = check.explain_absence(installation) or check.sound
+            findings.append(Finding(check.area, Severity.OK, what))
         findings += found
     return [*findings, *_find_other_obstacles(loaded, findings)]
 

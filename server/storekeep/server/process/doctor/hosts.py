@@ -80,6 +80,11 @@ def check_certificates(installation: Installation) -> Iterator[Finding]:
         yield Finding(finding.area, severity, finding.what, finding.why, remedy)
 
 
+def explain_absent_certificates(installation: Installation) -> str:
+    """Return why there are no TLS files to check; empty if TLS is on."""
+    return "" if installation.settings.uses_tls else "TLS is off"
+
+
 def check_admin_key(installation: Installation) -> Iterator[Finding]:
     """Check whether the first administrator's key still lies in the data directory."""
     why = "the file gives full access to anyone who can read the data directory or a copy of it"

@@ -18,7 +18,13 @@ from storekeep.server.transport.polling import TESTED_SERIES, is_supported
 def check_server(installation: Installation) -> Iterator[Finding]:
     """Check that the server answers; if none runs, that its addresses are free."""
     settings = installation.settings
-    if own_addresses(settings) or not find_connection_problem(settings.listen):
+    is_ours = bool(own_addresses(settings))
+    if not is_ours and not find_connection_problem(settings.listen):
+        what = f"no server of this installation runs, and another program listens at {settings.listen}"
+        remedy = "find the program with: ss -ltnp; or change STOREKEEP_LISTEN"
+        yield Finding("server", Severity.ERROR, what, "the server cannot start", remedy)
+        return
+    if is_ours:
         state = probe_server(settings, service="")
         if state != SERVING:
             why = "callers get no answers, or only refusals"
