@@ -66,8 +66,9 @@ def format_path(message: Message, path: str) -> str:
 def format_csv_path(message: Message, path: str) -> str:
     """Return the text of a field as `format_path` does, but of repeated messages, such as order lines, a JSON array."""
     field = message.DESCRIPTOR.fields_by_name.get(path)
-    kind = None if field is None else field.message_type
-    if kind is None or not field.is_repeated or is_map(field) or kind is Money.DESCRIPTOR or _is_order_change(kind):
+    if field is None or field.message_type is None or not field.is_repeated or is_map(field):
+        return format_path(message, path)
+    if field.message_type is Money.DESCRIPTOR or _is_order_change(field.message_type):
         return format_path(message, path)
     from google.protobuf.json_format import MessageToDict
 
