@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import calendar
 import json
+import logging
 import shutil
 import time
 from contextlib import closing
@@ -107,6 +108,7 @@ def test_after_the_clock_was_set_back_one_backup_is_made_and_none_is_deleted(sto
     future = folder / "storekeep-29991231T000000Z.db"
     for path in (*good, future, folder / "storekeep-20251301T000000Z.db"):
         path.touch()
+    caplog.set_level(logging.WARNING, logger="storekeep.jobs")  # another test of the process may have set a level
     job = make_job(stopped, folder, keep=1, keep_days=1)
     for _ in range(2):
         job.run_once()
@@ -118,6 +120,7 @@ def test_after_the_clock_was_set_back_one_backup_is_made_and_none_is_deleted(sto
 
 
 def test_backup_process_that_hangs_is_killed_and_counted(stopped: ServerProcess, tmp_path, caplog):
+    caplog.set_level(logging.WARNING, logger="storekeep.jobs")
     job = make_job(stopped, tmp_path / "backups", timeout_s=0.001)
     job.run_once()
     assert job.count_backups().failures == 1
