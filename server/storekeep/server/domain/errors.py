@@ -489,16 +489,13 @@ class OutOfStock(FailedPrecondition):
     The metadata has `sku-1`, `requested-1` and `available-1` for the first short SKU, `sku-2` and so on for the next,
     and all of them in `skus`. If there are too many to list, `more` counts the rest. A SKU cannot be part of a key: it
     may have characters that keys may not (AIP-193).
-
-    Attributes:
-        shortages: the requested and the available units of each short SKU.
     """
 
     listed_characters_max: ClassVar[int] = 1_500
     """The most characters of listed shortages: they must fit into the details of a gRPC status."""
 
     def __init__(self, shortages: dict[str, tuple[int, int]]) -> None:
-        self.shortages = shortages
+        self._shortages = shortages
         characters = itertools.accumulate(3 * len(sku) + 40 for sku in shortages)
         listed_max = sum(1 for count in characters if count <= self.listed_characters_max)
         listed = dict(itertools.islice(shortages.items(), listed_max))
@@ -511,6 +508,11 @@ class OutOfStock(FailedPrecondition):
         for number, (sku, (requested, available)) in enumerate(listed.items(), start=1):
             details |= {f"sku-{number}": sku, f"requested-{number}": requested, f"available-{number}": available}
         vars(self).update(details | ({"more": more} if more else {}))
+
+    @property
+    def shortages(self) -> dict[str, tuple[int, int]]:
+        """The requested and the available units of each short SKU. Not kept by a restored error."""
+        return self._shortages
 
 
 class QuantityMismatch(FailedPrecondition):
