@@ -15,11 +15,11 @@ import weakref
 from collections.abc import Iterator
 
 import pytest
-from greenlet import greenlet
 
 from storekeep.server.runtime.admission import WRITES, AdmissionController
 from storekeep.server.runtime.tasks import TaskScheduler, await_socket
 from tests.support.clusters import suspend
+from tests.support.greenlets import count_living_greenlets
 
 TIMEOUT_S = 60.0
 TRIES = 20
@@ -193,8 +193,7 @@ def came_while_stopped(where: str) -> bool | None:
 
 
 def test_loop_that_has_ended_leaves_nothing_behind():
-    gc.collect()
-    before = living_greenlets()
+    before = count_living_greenlets()
     for tasks_max in (1, 4):
         scheduler = TaskScheduler(
             name="test-scheduler",
@@ -213,9 +212,4 @@ def test_loop_that_has_ended_leaves_nothing_behind():
     del scheduler, tasks, task
     gc.collect()
     assert gone() is None
-    assert living_greenlets() <= before
-
-
-def living_greenlets() -> int:
-    """Return the number of running greenlets, without the main greenlets of threads."""
-    return sum(isinstance(one, greenlet) and bool(one) and one.parent is not None for one in gc.get_objects())
+    assert count_living_greenlets() <= before

@@ -6,6 +6,7 @@ An `Attacker` is one connection. It waits for the server only on request, and ke
 from __future__ import annotations
 
 import base64
+import collections
 import contextlib
 import socket
 import struct
@@ -32,6 +33,7 @@ PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 WAIT_S = 60.0
 FRAME_BYTES_MAX = 16_384
 WINDOW_MAX = 2**31 - 1
+DEFAULT_WINDOW = 65_535
 
 CHECK = "/grpc.health.v1.Health/Check"
 WATCH = "/grpc.health.v1.Health/Watch"
@@ -111,7 +113,7 @@ class Attacker:
         reads: bool = True,
         acknowledges: bool = True,
         source: str = "",
-        window: int = 65_535,
+        window: int = DEFAULT_WINDOW,
     ) -> None:
         host, _, port = address.rpartition(":")
         self.socket = socket.create_connection(
@@ -126,6 +128,9 @@ class Attacker:
         self._next_stream = 1
         self._decoder = Decoder()
         self._lock = threading.Lock()
+        self._sent_bytes: collections.Counter[int] = collections.Counter()
+        self._granted_bytes: collections.Counter[int] = collections.Counter()
+        self._stream_window = DEFAULT_WINDOW
         if preface:
             settings = SettingsFrame(0)
             settings.settings = {SettingsFrame.INITIAL_WINDOW_SIZE: window}
@@ -207,9 +212,25 @@ class Attacker:
         return self.send(RstStreamFrame(stream, error_code=8))
 
     def call(self, path: str, message: bytes = b"", **more: object) -> Heard:
-        """Make one complete call and wait for its end."""
-        stream = self.open(path, frame_message(message), ends=True, **more)  # type: ignore[arg-type]
+        """Make one complete call and wait for its end. Send no more than the server's windows allow."""
+        stream = self.open(path, **more)  # type: ignore[arg-type]
+        for frame in data_frames(stream, frame_message(message), ends=True):
+            self._await_window(stream, len(frame.data))
+            self.send(frame)
         return self.await_end(stream)
+
+    def _await_window(self, stream: int, size: int) -> None:
+        """Wait until both windows allow a frame, or the stream or the connection ends. Then count the frame."""
+        granted, sent = self._granted_bytes, self._sent_bytes
+
+        def is_allowed() -> bool:
+            windows = self._stream_window + granted[stream] - sent[stream], DEFAULT_WINDOW + granted[0] - sent[0]
+            return min(windows) >= size or self.streams[stream].is_over or self.is_closed
+
+        if not is_allowed():
+            wait_until(is_allowed, what=f"window of stream {stream}")
+        for number in (0, stream):
+            sent[number] += size
 
     def await_end(self, stream: int, *, timeout_s: float = WAIT_S) -> Heard:
         """Wait until the server has ended a stream or the connection."""
@@ -245,6 +266,10 @@ class Attacker:
     def _take(self, frame: Frame) -> None:
         if isinstance(frame, GoAwayFrame):
             self.goaway = frame.error_code
+        if isinstance(frame, SettingsFrame):
+            self._stream_window = frame.settings.get(SettingsFrame.INITIAL_WINDOW_SIZE, self._stream_window)
+        elif isinstance(frame, WindowUpdateFrame):
+            self._granted_bytes[frame.stream_id] += frame.window_increment
         if self._acknowledges:
             self._acknowledge(frame)
         heard = self.streams.get(frame.stream_id)

@@ -77,6 +77,42 @@ def _compute_remaining_s(deadline: float) -> float | None:
     return None if deadline == math.inf else max(0.0, deadline - time.monotonic())
 
 
+class TaskGreenlets:
+    """The greenlets in which one thread runs tasks. One that has ended its task is used again.
+
+    Attributes:
+        running: Number of tasks in progress.
+    """
+
+    def __init__(self) -> None:
+        self.running = 0
+        self._idle: list[greenlet] = []
+
+    def start(self, task: Task) -> None:
+        """Run a task until it ends or switches to its parent, the current greenlet."""
+        self.running += 1
+        (self._idle.pop() if self._idle else greenlet(self._run)).switch(task)
+
+    def end(self) -> None:
+        """End the idle greenlets, before their thread ends.
+
+        One that outlives its thread is never freed. Worse: when greenlet cleans up after the thread, it can free an
+        object that is still in use, which crashes the process.
+        """
+        for idle in self._idle:
+            idle.throw()
+        self._idle.clear()
+
+    def _run(self, task: Task) -> None:
+        """Run tasks one after another, as the body of a greenlet."""
+        me = getcurrent()
+        while True:
+            task()
+            self.running -= 1
+            self._idle.append(me)
+            task = me.parent.switch()  # type: ignore[union-attr]  # its parent is the greenlet that calls `start`
+
+
 class TaskScheduler:
     """Runs tasks cooperatively in one thread.
 
@@ -90,8 +126,7 @@ class TaskScheduler:
         self._tasks_max = tasks_max
         self._admission = admission
         self._queue: collections.deque[tuple[float, Task]] = collections.deque()
-        self._idle: list[greenlet] = []
-        self._running = 0
+        self._greenlets = TaskGreenlets()
         self._waiting: dict[int, tuple[greenlet, float]] = {}
         self._epoll = select.epoll()
         self._wakeup = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -146,40 +181,28 @@ class TaskScheduler:
 
     def _run(self) -> None:
         _local.scheduler = self
-        while not self._is_ending or self._queue or self._running:
+        while not self._is_ending or self._queue or self._greenlets.running:
             self._start_tasks()
             for number, _ in self._sleep():
                 self._wake(number)
             now = time.monotonic()
             for number in [number for number, (_, deadline) in self._waiting.items() if deadline <= now]:
                 self._waiting.pop(number)[0].switch(False)
-        for idle in self._idle:  # a greenlet that outlives its thread could never be freed, nor could the scheduler
-            idle.throw()
-        self._idle.clear()
+        self._greenlets.end()
         self._epoll.close()
         os.close(self._wakeup)
 
     def _start_tasks(self) -> None:
-        while self._queue and self._running < self._tasks_max:
+        while self._queue and self._greenlets.running < self._tasks_max:
             queued_s, task = self._queue.popleft()
             if self._admission.record_wait(queued_s) and give_up_late(task):
                 continue
-            self._running += 1
-            (self._idle.pop() if self._idle else greenlet(self._run_tasks)).switch(task)
-
-    def _run_tasks(self, task: Task) -> None:
-        """Run tasks one after another, as the body of a reusable greenlet."""
-        me = getcurrent()
-        while True:
-            task()
-            self._running -= 1
-            self._idle.append(me)
-            task = me.parent.switch()  # type: ignore[union-attr]  # its parent is the scheduler's greenlet
+            self._greenlets.start(task)
 
     def _sleep(self) -> list[tuple[int, int]]:
         """Wait until a socket is ready, a task is queued, or a deadline passes. Return the epoll events."""
         self._is_sleeping = True  # from here on, `put` wakes this thread
-        if self._queue and self._running < self._tasks_max:
+        if self._queue and self._greenlets.running < self._tasks_max:
             wait_s: float | None = 0.0
         elif self._waiting:
             wait_s = _compute_remaining_s(min(deadline for _, deadline in self._waiting.values()))

@@ -21,7 +21,7 @@ from greenlet import getcurrent, greenlet
 
 from storekeep.server.runtime.admission import AdmissionController
 from storekeep.server.runtime.histograms import SIZE_BOUNDS, WAIT_BOUNDS_S, Histogram
-from storekeep.server.runtime.tasks import Task, give_up_late
+from storekeep.server.runtime.tasks import Task, TaskGreenlets, give_up_late
 from storekeep.server.store.drivers import Driver
 from storekeep.server.store.errors import (
     RETRY_AFTER_MS,
@@ -143,7 +143,7 @@ class Store:
         self._admission = admission
         self._closed = False
         self._hub: greenlet | None = None
-        self._idle: list[greenlet] = []
+        self._greenlets = TaskGreenlets()
         self._collected: list[_Write[Any]] = []
         self._held: HeldWrites[_Write[Any]] = HeldWrites(retry_max_s=driver.row_retry_max_s)
         self.commit_sizes = Histogram(SIZE_BOUNDS)
@@ -287,6 +287,8 @@ class Store:
         while self._held:  # each of them ends within its retry time
             time.sleep(self._held.next_retry_in_s() or 0.0)
             self._commit_collected()
+        self._greenlets.end()
+        self._hub = None
 
     def _commit_collected(self) -> None:
         """Commit the collected writes, and then the writes of the tasks that these commits resume."""
@@ -318,18 +320,10 @@ class Store:
                 if is_late and give_up_late(item):
                     queued = self._next()
                     continue
-                (self._idle.pop() if self._idle else greenlet(self._run_tasks)).switch(item)
+                self._greenlets.start(item)
             elif item.claim.acquire(blocking=False):
                 self._collected.append(item)
             queued = self._next() if len(self._collected) < BATCH_MAX else None
-
-    def _run_tasks(self, task: Task) -> None:
-        """Run tasks, one after another, in a greenlet that is reused."""
-        me = getcurrent()
-        while True:
-            task()
-            self._idle.append(me)
-            task = me.parent.switch()  # type: ignore[union-attr]  # the hub made it
 
     def _next(self) -> tuple[float, _Write[Any] | Task] | None:
         """Return the next queued item, or None. The end marker goes back into the queue for `_run_writer`."""
