@@ -77,7 +77,7 @@ LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 -
 
 lock: $(INSTALLED) ## Write the lock files from pyproject.toml; UPGRADE=1 upgrades all packages
 	$(LOCK) $(if $(UPGRADE),--upgrade) --all-extras --output-file requirements.lock
-	$(LOCK) --constraint requirements.lock --extra server --extra postgres --extra cli --extra build \
+	$(LOCK) --constraint requirements.lock --extra server --extra postgres --extra cli --extra gateway --extra build \
 	  --output-file requirements-run.lock
 
 contract: $(INSTALLED) ## Write build/contract/, the contract with its imports, for compilers of other languages
