@@ -82,7 +82,7 @@ def test_apply_wrong_parameter_is_refused_by_name(pairs: list[tuple[str, str]], 
 
 def test_apply_enum_reads_name_and_number() -> None:
     stock = inventory_pb2.StockMovement.DESCRIPTOR
-    for text in ("STOCK_MOVEMENT_CAUSE_RECEIVE", str(inventory_pb2.STOCK_MOVEMENT_CAUSE_RECEIPT)):
+    for text in ("STOCK_MOVEMENT_CAUSE_RECEIVE", "1"):
         assert _apply(("cause", text), descriptor=stock) == {"cause": "STOCK_MOVEMENT_CAUSE_RECEIVE"}
     with pytest.raises(InvalidJson, match="has no value 'NOTHING'"):
         _apply(("cause", "NOTHING"), descriptor=stock)
