@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -156,7 +155,9 @@ class Gateway:
 
     def _finish(self, exchange: Exchange) -> None:
         duration_s = time.perf_counter() - exchange.started_s
-        self._metrics.record(exchange.method if exchange.route != NO_ROUTE else "", exchange.route, exchange.status, duration_s)
+        self._metrics.record(
+            exchange.method if exchange.route != NO_ROUTE else "", exchange.route, exchange.status, duration_s
+        )
         client = exchange.scope.get("client")
         self._log.write(
             "request",
@@ -222,9 +223,7 @@ class Gateway:
         reply = await self._call(exchange, route.path, data, credential=credential, timeout_s=timeout_s)
         await self._reply_message(exchange, transcoder, reply)
 
-    async def _call(
-        self, exchange: Exchange, path: str, data: bytes, *, credential: str, timeout_s: float
-    ) -> Reply:
+    async def _call(self, exchange: Exchange, path: str, data: bytes, *, credential: str, timeout_s: float) -> Reply:
         """Call the server; exchange an API key anew, once, if its cached token is no longer valid."""
         ends_s = time.monotonic() + timeout_s
         plain = exchange.headers.list_metadata(request_id=exchange.request_id, token="")
@@ -258,9 +257,7 @@ class Gateway:
             headers.append((CONSISTENCY_KEY.encode(), token if isinstance(token, bytes) else token.encode()))
         await exchange.reply(200, headers, body)
 
-    async def _serve_stream(
-        self, exchange: Exchange, transcoder: Transcoder, request: Any, credential: str
-    ) -> None:
+    async def _serve_stream(self, exchange: Exchange, transcoder: Transcoder, request: Any, credential: str) -> None:
         if self._streams >= self._settings.streams_max:
             raise OVERLOADED.make("the gateway has too many streams; retry", retry_s=1)
         if last_event_id := exchange.headers.get("last-event-id"):
@@ -283,9 +280,7 @@ class Gateway:
             self._streams -= 1
             stream.cancel()
 
-    async def _write_stream(
-        self, exchange: Exchange, transcoder: Transcoder, stream: Any, *, as_events: bool
-    ) -> None:
+    async def _write_stream(self, exchange: Exchange, transcoder: Transcoder, stream: Any, *, as_events: bool) -> None:
         kind = EVENT_STREAM if as_events else NDJSON
         head = [(b"content-type", kind.encode()), *PRIVATE, VARY, (b"x-request-id", exchange.request_id.encode())]
         exchange.status = 200
@@ -353,5 +348,3 @@ async def _check_method(exchange: Exchange, methods: set[str]) -> None:
     method = "GET" if exchange.method == "HEAD" else exchange.method
     if method not in methods:
         raise METHOD_NOT_ALLOWED.make(f"this path has no {exchange.method[:20]}", headers=[_allow(methods)])
-
-

@@ -159,7 +159,7 @@ def _find_contradictions(settings: Settings) -> list[str]:
     """Return one line for each rule between settings that is broken."""
     problems = []
     host, _, port = settings.listen.rpartition(":")
-    if not host or not port.isascii() or not port.isdigit() or int(port) > 65_535:  # noqa: PLR2004 - the largest port
+    if not host or not port.isascii() or not port.isdigit() or int(port) > 65_535:
         problems.append(f"{LISTEN_VARIABLE}: {settings.listen!r} is not host:port")
     if (settings.tls_certificate_file is None) != (settings.tls_private_key_file is None):
         problems.append(f"{PREFIX}TLS_CERTIFICATE_FILE and {PREFIX}TLS_PRIVATE_KEY_FILE: set both or none")

@@ -167,7 +167,7 @@ def build_error_reply(refused: Refused, *, request_id: str) -> tuple[bytes, list
     delay = _find_detail(status, error_details_pb2.RetryInfo()).retry_delay
     if delay.seconds or delay.nanos:
         headers.append((b"retry-after", str(delay.seconds + (delay.nanos > 0)).encode()))
-    if refused.http_status == 401:  # noqa: PLR2004 - Unauthorized
+    if refused.http_status == 401:
         headers.append((b"www-authenticate", b'Bearer realm="storekeep"'))
     return msgspec.json.encode({"error": error}), headers
 

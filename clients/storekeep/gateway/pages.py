@@ -11,7 +11,7 @@ from storekeep.gateway.calls import Calls
 from storekeep.gateway.errors import Header
 from storekeep.gateway.json_codec import JsonCodec
 from storekeep.gateway.metrics import Metrics
-from storekeep.v1.auth_pb2 import GetJwksRequest, JwkSet
+from storekeep.v1.auth_pb2 import GetJwksRequest, GetJwksResponse
 
 GET_JWKS = "/storekeep.v1.AuthService/GetJwks"
 JWKS_TIMEOUT_S = 5.0
@@ -34,7 +34,7 @@ class Pages:
         self._calls = calls
         self._metrics = metrics
         self._is_draining = is_draining
-        self._jwks = JsonCodec(JwkSet.DESCRIPTOR)
+        self._jwks = JsonCodec(GetJwksResponse.DESCRIPTOR)
         pages = (
             Page("/livez", self._build_livez),
             Page("/readyz", self._build_readyz),
@@ -52,7 +52,9 @@ class Pages:
 
     async def _build_readyz(self) -> Reply:
         """Answer 503 while the gateway drains, and while the server does not accept calls."""
-        state = "draining" if self._is_draining() else "ready" if await self._calls.is_serving() else "server unreachable"
+        state = (
+            "draining" if self._is_draining() else "ready" if await self._calls.is_serving() else "server unreachable"
+        )
         return 200 if state == "ready" else 503, [JSON_TYPE], msgspec.json.encode({"status": state})
 
     async def _build_metrics(self) -> Reply:
