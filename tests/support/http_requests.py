@@ -62,7 +62,9 @@ class HttpRequests:
 
         def fill(match: re.Match[str]) -> str:
             bound.append(match[1])
-            return "/".join(quote(self._random.choice(SEGMENTS)) if part == "*" else part for part in match[2].split("/"))
+            return "/".join(
+                quote(self._random.choice(SEGMENTS)) if part == "*" else part for part in match[2].split("/")
+            )
 
         path = VARIABLE.sub(fill, getattr(binding, kind))
         for name in bound:
