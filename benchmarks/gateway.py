@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import resource
 import socket
 import sysconfig
 import time
@@ -40,6 +41,8 @@ GROWTH_BAR = 1.05
 PAGE = 50
 CONVERSIONS = 200
 IDLE_REQUEST = b"GET /livez HTTP/1.1\r\nHost: gateway\r\n\r\n"
+FIRST_CONNECTIONS = 20
+"""Connections before the first reading: what only the first ones need is none of theirs."""
 IN_FLIGHT = 64
 """As many as the peer's GetProduct has."""
 
@@ -73,7 +76,7 @@ def measure_gateway(folder: Path, pace: Pace, *, idle: int, early: int, late: in
         gets = measure(_build_gets(fronts, shop, peer), pace)
         posts = measure(_build_posts(fronts, shop, peer), pace)
         page_ms, serving_ms = _measure_page(shop, folder, pace)
-        idle_kib = _measure_idle(gateway, idle)
+        idle_kib = _measure_idle(folder / "idle", shop, idle)
         early_mb, late_mb = _measure_memory(gateway, shop, early=early, late=late)
     growth = late_mb / early_mb
     bars = [
@@ -164,20 +167,32 @@ def _measure_page(shop: Storekeep, folder: Path, pace: Pace) -> tuple[Spread, Sp
     return Spread.from_numbers(converting), turns["page"].server_ms
 
 
-def _measure_idle(gateway: Server, number: int) -> float:
-    """Return the KiB of resident memory for each connection that has had one request.
+def _measure_idle(folder: Path, shop: Storekeep, number: int) -> float:
+    """Return the KiB of resident memory for each idle connection of a new gateway; each has had one request.
 
     Raises: LoadFailed if a connection is refused.
     """
-    host, _, port = gateway.address.rpartition(":")
-    before_mb = gateway.read_rss_mb()
-    with ExitStack() as stack:
-        for _ in range(number):
+    with run_gateway(folder, shop) as gateway, ExitStack() as stack:
+        host, _, port = gateway.address.rpartition(":")
+
+        def connect() -> None:
             connection = stack.enter_context(socket.create_connection((host, int(port)), timeout=CALL_TIMEOUT_S))
             connection.sendall(IDLE_REQUEST)
             if not connection.recv(65_536).startswith(b"HTTP/1.1 200"):
                 raise LoadFailed("the gateway refused an idle connection")
-        return (gateway.read_rss_mb() - before_mb) * 1e6 / 1024 / number
+
+        for _ in range(FIRST_CONNECTIONS):
+            connect()
+        before = _read_resident_bytes(gateway)
+        for _ in range(number):
+            connect()
+        return (_read_resident_bytes(gateway) - before) / 1024 / number
+
+
+def _read_resident_bytes(server: Server) -> int:
+    """Return the resident memory of all processes of a server."""
+    pages = (int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in server.list_pids())
+    return sum(pages) * resource.getpagesize()
 
 
 def _measure_memory(gateway: Server, shop: Storekeep, *, early: int, late: int) -> tuple[float, float]:
