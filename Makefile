@@ -23,11 +23,16 @@ ARGS ?=
 # clean exit as an error. Without a terminal, the server replaces the shell to receive its signals.
 foreground = if [ -t 0 ]; then set -m; $(1); else exec $(1); fi
 
+# The HTTP gateway of `make run`. It ends with the server, whose process id is that of the subshell.
+gateway = STOREKEEP_GATEWAY_ACCESS_LOG="$${STOREKEEP_GATEWAY_ACCESS_LOG:-off}" \
+  STOREKEEP_GATEWAY_SERVER_ADDRESS="$${STOREKEEP_GATEWAY_SERVER_ADDRESS:-$${STOREKEEP_LISTEN:-127.0.0.1:50051}}" \
+  $(BIN)/storekeep-gateway serve --end-with $$BASHPID
+
 ##@ Use
 
 .PHONY: run
 run: $(RUNTIME) ## Run Storekeep on this machine; the first start loads a sample catalogue; Ctrl-C stops it
-	@$(call foreground,$(BIN)/storekeep-server serve --migrate --sample)
+	@$(call foreground,($(gateway) & exec $(BIN)/storekeep-server serve --migrate --sample))
 
 ##@ Work
 

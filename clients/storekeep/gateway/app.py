@@ -107,7 +107,12 @@ class Gateway:
         self._credentials = Credentials(calls, settings)
         self._transcoders = build_transcoders()
         self._router = Router(self._transcoders)
-        self._pages = Pages(calls, self._metrics, is_draining=lambda: self.is_draining)
+        self._pages = Pages(
+            calls,
+            self._metrics,
+            is_draining=lambda: self.is_draining,
+            metrics_public=settings.metrics_public,
+        )
         self._streams = 0
         self.in_flight = 0
         self.is_draining = False
@@ -155,9 +160,10 @@ class Gateway:
 
     def _finish(self, exchange: Exchange) -> None:
         duration_s = time.perf_counter() - exchange.started_s
-        self._metrics.record(
-            exchange.method if exchange.route != NO_ROUTE else "", exchange.route, exchange.status, duration_s
-        )
+        method = exchange.method if exchange.route != NO_ROUTE else ""
+        self._metrics.record(method, exchange.route, exchange.status, duration_s)
+        if self._settings.access_log == "off":
+            return
         client = exchange.scope.get("client")
         self._log.write(
             "request",
@@ -172,7 +178,8 @@ class Gateway:
 
     async def _dispatch(self, exchange: Exchange) -> None:
         path: bytes = exchange.scope["raw_path"]
-        page = self._pages.find(path)
+        client = exchange.scope.get("client")
+        page = self._pages.find(path, peer=client[0] if client else "")
         if page is not None:
             exchange.route = page.path
             await _check_method(exchange, {"GET"})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,13 +54,12 @@ class Calls:
         body = await call
         return Reply(body, dict(await call.trailing_metadata()))
 
-    def stream(self, path: str, request: bytes, *, metadata: Metadata, timeout_s: float) -> AsyncIterator[bytes]:
-        """Call a server-streaming RPC; iterate over its replies, and `cancel` it to end it early."""
+    def stream(self, path: str, request: bytes, *, metadata: Metadata, timeout_s: float) -> Any:
+        """Return a call of a server-streaming RPC: `read` its replies, and `cancel` it to end it early."""
         method = self._streams.get(path)
         if method is None:
             method = self._streams[path] = self._channel.unary_stream(path)
-        stream: AsyncIterator[bytes] = method(request, metadata=metadata, timeout=timeout_s)
-        return stream
+        return method(request, metadata=metadata, timeout=timeout_s)
 
     async def is_serving(self) -> bool:
         """Return whether the server accepts calls."""

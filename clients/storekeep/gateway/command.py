@@ -36,11 +36,11 @@ app = typer.Typer(
 def serve(
     server: Annotated[str, typer.Option(help="address of the server: `host:port` or `unix:/path`")] = "",
     address_file: Annotated[Path | None, typer.Option(help="write the address to this file once it accepts")] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="print nothing")] = False,
+    end_with: Annotated[int | None, typer.Option(metavar="PID", help="end when this process ends")] = None,
 ) -> None:
     """Serve the contract as REST/JSON until SIGTERM or SIGINT."""
-    overrides = {"server_address": server} if server else {}
-    asyncio.run(serve_gateway(load_settings(**overrides), address_file=address_file, quiet=quiet))
+    settings = load_settings(server_address=server) if server else load_settings()
+    asyncio.run(serve_gateway(settings, address_file=address_file, end_with=end_with))
 
 
 @app.command(epilog="Example: storekeep-gateway healthcheck --url http://127.0.0.1:8080")

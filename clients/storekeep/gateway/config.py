@@ -7,7 +7,6 @@ misspelt setting would otherwise be ignored silently.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -112,6 +111,15 @@ class Settings(BaseSettings):
     hsts_max_age_s: Annotated[int, Field(ge=0, le=63_072_000)] = 31_536_000
     """`max-age` of `Strict-Transport-Security`, in seconds, sent only with TLS. 0: do not send it."""
 
+    # -- logs and metrics
+
+    access_log: Annotated[str, Field(pattern="^(on|off)$")] = "on"
+    """`on`: write one line of JSON for each request to standard error. `off`: write unexpected errors only."""
+
+    metrics_public: bool = False
+    """Answer `/metrics` to every address. By default only addresses of this host get it, because the counts reveal
+    sales volume. A proxy on the same host must block it."""
+
     # -- shutdown
 
     drain_notice_s: Delay = 0.0
@@ -121,17 +129,16 @@ class Settings(BaseSettings):
     """How long running requests may take after SIGTERM, in seconds."""
 
 
-def load_settings(environment: Mapping[str, str] = os.environ, **overrides: Any) -> Settings:
-    """Return the settings of an environment.
+def load_settings(**overrides: Any) -> Settings:
+    """Return the settings of the environment.
 
     Args:
-        environment: environment variables.
         overrides: settings of the command line, by name.
 
     Raises: InvalidSettings.
     """
     known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields if name != "listen"}
-    unknown = [f"{name}: no such setting" for name in environment if name.startswith(PREFIX) and name not in known]
+    unknown = [f"{name}: no such setting" for name in os.environ if name.startswith(PREFIX) and name not in known]
     if unknown:
         raise InvalidSettings(unknown)
     try:

@@ -66,7 +66,7 @@ class Refused(Exception):
     @property
     def reason(self) -> str:
         """The reason of the error; empty if it has none."""
-        return _find_detail(self.status, error_details_pb2.ErrorInfo()).reason
+        return str(_find_detail(self.status, error_details_pb2.ErrorInfo()).reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +127,7 @@ def from_invalid_json(error: InvalidJson) -> Refused:
 def from_rpc_error(error: grpc.aio.AioRpcError) -> Refused:
     """Return the error of a failed call. One without a status of the server means that the server is away."""
     code = error.code()
-    trailers = {key: value for key, value in error.trailing_metadata() or ()}
+    trailers = dict(error.trailing_metadata() or ())
     raw = trailers.get(DETAILS_KEY)
     if raw is None:
         return _without_details(code, error.details() or "")

@@ -30,7 +30,7 @@ class Metrics:
         )
 
     def record(self, method: str, route: str, code: int, duration_s: float) -> None:
-        """Count a finished request; a method outside of HTTP's own counts as `OTHER`."""
+        """Count a finished request. `method` is empty for a path without a route, so callers cannot add series."""
         self._requests.labels(method, route, str(code)).inc()
         self._durations.labels(method, route).observe(duration_s)
 

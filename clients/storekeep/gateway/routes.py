@@ -165,9 +165,8 @@ def build_routes(services: Iterable[ServiceDescriptor] | None = None) -> list[Ro
     for service in list_services() if services is None else services:
         for rpc in service.methods:
             rule = rpc.GetOptions().Extensions[annotations_pb2.http]
-            routes += [
-                _build_route(rpc, each) for each in (rule, *rule.additional_bindings) if each.WhichOneof("pattern")
-            ]
+            rules = [each for each in (rule, *rule.additional_bindings) if each.WhichOneof("pattern")]
+            routes += [_build_route(rpc, each) for each in rules]
     Router(routes)
     return routes
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import socket
 from pathlib import Path
@@ -16,6 +17,8 @@ from pathlib import Path
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.server.embed import Server
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp
 
 from storekeep.gateway.access_log import AccessLog
 from storekeep.gateway.app import Gateway
@@ -27,6 +30,18 @@ TLS_CHECK_INTERVAL_S = 2.0
 CONNECT_TIMEOUT_S = 10.0
 POLL_S = 0.02
 BACKLOG = 1_024
+CORS_REQUEST_HEADERS = (
+    "Authorization",
+    "Content-Type",
+    "Idempotency-Key",
+    "If-Match",
+    "If-None-Match",
+    "Last-Event-ID",
+    "X-Request-ID",
+    "X-Request-Timeout",
+)
+CORS_REPLY_HEADERS = ("ETag", "Idempotency-Replayed", "Retry-After", "X-Request-ID")
+CORS_MAX_AGE_S = 600
 
 
 class CannotListen(Exception):
@@ -58,28 +73,29 @@ def reserve_port(address: str) -> socket.socket:
     return holder
 
 
-async def serve(settings: Settings, *, address_file: Path | None, quiet: bool) -> None:
+async def serve(settings: Settings, *, address_file: Path | None, end_with: int | None) -> None:
     """Serve until SIGTERM or SIGINT, and end after the running requests.
 
     Args:
         settings: settings.
         address_file: write the address to this file when the gateway accepts requests; None for none.
-        quiet: print nothing.
+        end_with: end when this process does, such as the server of `make run`; None for no such process.
 
     Raises: CannotListen.
     """
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    if end_with is not None:
+        _watch_process(end_with, stopping)
     with reserve_port(settings.listen) as holder:
         host, port = settings.listen.rpartition(":")[0], holder.getsockname()[1]
         calls, log = Calls(settings), AccessLog()
         gateway = Gateway(settings, calls=calls, log=log)
-        listener = Listener(gateway, settings, host=host.strip("[]"), port=port)
+        listener = Listener(add_cors(gateway, settings.cors_origins), settings, host=host.strip("[]"), port=port)
         await listener.start()
-        if not quiet:
-            scheme = "https" if settings.tls_certificate_file else "http"
-            print(f"The gateway serves {scheme}://{host}:{port} from {settings.server_address}.", flush=True)  # noqa: T201
+        scheme = "https" if settings.tls_certificate_file else "http"
+        print(f"The HTTP gateway is listening on {scheme}://{host}:{port}.", flush=True)  # noqa: T201
         if address_file:
             temporary = address_file.with_name(f"{address_file.name}.new")
             temporary.write_text(f"{host}:{port}\n")
@@ -90,6 +106,23 @@ async def serve(settings: Settings, *, address_file: Path | None, quiet: bool) -
         await _drain(gateway, listener, settings)
         await calls.close()
         log.close()
+
+
+def _watch_process(pid: int, ended: asyncio.Event) -> None:
+    """Set the event when a process ends."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        ended.set()
+        return
+    loop = asyncio.get_running_loop()
+
+    def end() -> None:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
+        ended.set()
+
+    loop.add_reader(descriptor, end)
 
 
 async def _drain(gateway: Gateway, listener: Listener, settings: Settings) -> None:
@@ -103,10 +136,24 @@ async def _drain(gateway: Gateway, listener: Listener, settings: Settings) -> No
                 await asyncio.sleep(POLL_S)
 
 
+def add_cors(app: ASGIApp, origins: tuple[str, ...]) -> ASGIApp:
+    """Return the application with CORS for these origins; unchanged for none. Cookies are never allowed."""
+    if not origins:
+        return app
+    return CORSMiddleware(
+        app,
+        allow_origins=origins,
+        allow_methods=("GET", "POST", "PUT", "PATCH", "DELETE"),
+        allow_headers=CORS_REQUEST_HEADERS,
+        expose_headers=CORS_REPLY_HEADERS,
+        max_age=CORS_MAX_AGE_S,
+    )
+
+
 class Listener:
     """The HTTP server of one port. Its TLS files can change."""
 
-    def __init__(self, gateway: Gateway, settings: Settings, *, host: str, port: int) -> None:
+    def __init__(self, gateway: ASGIApp, settings: Settings, *, host: str, port: int) -> None:
         self._gateway = gateway
         self._settings = settings
         self._host = host
@@ -133,7 +180,7 @@ class Listener:
 
     async def stop(self) -> None:
         """Close the port, and wait for its connections to end their requests."""
-        self._server.stop()
+        self._server.stop()  # type: ignore[no-untyped-call]
         if self._task is not None:
             await self._task
 
@@ -150,7 +197,7 @@ class Listener:
                 old, old_task = self._server, self._task
                 self._server, self._task = new, asyncio.create_task(new.serve())
                 await asyncio.sleep(POLL_S)
-                old.stop()
+                old.stop()  # type: ignore[no-untyped-call]
                 if old_task is not None:
                     await old_task
 

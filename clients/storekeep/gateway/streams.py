@@ -12,7 +12,6 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc
-from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 
 from storekeep.gateway.errors import MALFORMED, UNKNOWN_PATH, build_error_reply, from_rpc_error
@@ -30,7 +29,7 @@ Send = Callable[[bytes], Awaitable[None]]
 Encode = Callable[[bytes], bytes]
 
 
-def find_field(message: Descriptor, names: tuple[str, ...]) -> str:
+def find_field(message: Any, names: tuple[str, ...]) -> str:
     """Return the first of the names that is a field of the message; empty if none is."""
     return next((name for name in names if name in message.fields_by_name), "")
 
