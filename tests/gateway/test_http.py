@@ -245,3 +245,5 @@ def test_sigterm_ends_the_gateway_with_success(gateway: GatewayProcess) -> None:
         connection.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
         assert read_reply(connection).status == 200
         assert gateway.stop() == 0
+    assert "panicked" not in gateway.log()
+    assert "unexpected error" not in gateway.log()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,7 +46,7 @@ from storekeep.gateway.headers import (
 )
 from storekeep.gateway.metrics import Metrics
 from storekeep.gateway.pages import Pages
-from storekeep.gateway.routes import Match, Router
+from storekeep.gateway.routes import Match, Route, Router
 from storekeep.gateway.streams import EVENT_STREAM, NDJSON, resume, write_stream
 from storekeep.gateway.transcoding import Transcoder, build_transcoders
 
@@ -92,18 +93,26 @@ class Exchange:
 class Gateway:
     """The application.
 
+    Args:
+        settings: settings.
+        calls: the server behind it.
+        log: access log.
+        routes: routes to serve (default: those of the contract).
+
     Attributes:
         in_flight: number of requests that are being answered.
         is_draining: whether the process is about to end.
     """
 
-    def __init__(self, settings: Settings, *, calls: Calls, log: AccessLog) -> None:
+    def __init__(
+        self, settings: Settings, *, calls: Calls, log: AccessLog, routes: Iterable[Route] | None = None
+    ) -> None:
         self._settings = settings
         self._calls = calls
         self._log = log
         self._metrics = Metrics()
         self._credentials = Credentials(calls, settings)
-        self._transcoders = build_transcoders()
+        self._transcoders = build_transcoders(routes)
         self._router = Router(self._transcoders)
         self._pages = Pages(
             calls,
