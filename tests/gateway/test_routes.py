@@ -25,7 +25,8 @@ def make_service(*rules: tuple[str, str]) -> Any:
         rpc = service.method.add(name=f"Call{number}", input_type=".t.Request", output_type=".t.Request")
         setattr(rpc.options.Extensions[annotations_pb2.http], method, template)
     pool = descriptor_pool.DescriptorPool()
-    return pool.Add(file) or pool.FindServiceByName("t.Service")
+    pool.Add(file)
+    return pool.FindServiceByName("t.Service")
 
 
 def read(path: bytes, *, method: str = "GET", router: Router = ROUTER) -> dict[str, str]:

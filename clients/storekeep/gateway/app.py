@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +22,7 @@ from storekeep.gateway.credentials import DROP_REASONS, Credentials
 from storekeep.gateway.errors import (
     HEADERS_TOO_LARGE,
     INTERNAL,
+    MALFORMED,
     METHOD_NOT_ALLOWED,
     OVERLOADED,
     TOO_LARGE,
@@ -44,18 +46,15 @@ from storekeep.gateway.headers import (
 )
 from storekeep.gateway.metrics import Metrics
 from storekeep.gateway.pages import Pages
-from storekeep.gateway.routes import Match, Router
+from storekeep.gateway.routes import Match, Route, Router
 from storekeep.gateway.streams import EVENT_STREAM, NDJSON, resume, write_stream
 from storekeep.gateway.transcoding import Transcoder, build_transcoders
 
 NO_ROUTE = "none"
 PRECONDITION_FAILED = 412
 NOT_MODIFIED = 304
+CLOSE: Header = (b"connection", b"close")
 JSON_TYPE: Header = (b"content-type", b"application/json; charset=utf-8")
-
-
-class Disconnected(Exception):
-    """The client is gone; nobody waits for a reply."""
 
 
 @dataclass(slots=True)
@@ -94,18 +93,26 @@ class Exchange:
 class Gateway:
     """The application.
 
+    Args:
+        settings: settings.
+        calls: the server behind it.
+        log: access log.
+        routes: routes to serve (default: those of the contract).
+
     Attributes:
         in_flight: number of requests that are being answered.
         is_draining: whether the process is about to end.
     """
 
-    def __init__(self, settings: Settings, *, calls: Calls, log: AccessLog) -> None:
+    def __init__(
+        self, settings: Settings, *, calls: Calls, log: AccessLog, routes: Iterable[Route] | None = None
+    ) -> None:
         self._settings = settings
         self._calls = calls
         self._log = log
         self._metrics = Metrics()
         self._credentials = Credentials(calls, settings)
-        self._transcoders = build_transcoders()
+        self._transcoders = build_transcoders(routes)
         self._router = Router(self._transcoders)
         self._pages = Pages(
             calls,
@@ -137,14 +144,12 @@ class Gateway:
     async def _answer(self, exchange: Exchange) -> None:
         try:
             if self.is_draining:
-                exchange.extra.append((b"connection", b"close"))
+                exchange.extra.append(CLOSE)
             await self._dispatch(exchange)
         except Refused as refused:
             await self._reply_error(exchange, refused)
         except grpc.aio.AioRpcError as error:
             await self._reply_error(exchange, from_rpc_error(error))
-        except Disconnected:
-            exchange.status = exchange.status or 499
         except Exception as error:  # noqa: BLE001 - the text of an unknown error never leaves the gateway
             self._log.write("unexpected error", level="error", request_id=exchange.request_id, error=repr(error))
             if exchange.status == 0:
@@ -316,7 +321,7 @@ class Gateway:
         await exchange.send({"type": "http.response.body", "body": b""})
 
     async def _read_body(self, exchange: Exchange) -> bytes:
-        """Return the body. Raises: Refused if it is too large or too slow; Disconnected."""
+        """Return the body. Raises: Refused if it is too large, too slow or incomplete."""
         size_max = self._settings.body_size_max_bytes
         declared = exchange.headers.get("content-length") or "0"
         if not declared.isdigit() or int(declared[:20]) > size_max:
@@ -328,7 +333,7 @@ class Gateway:
                 while True:
                     message = await exchange.receive()
                     if message["type"] == "http.disconnect":
-                        raise Disconnected
+                        raise MALFORMED.make("the body is incomplete or badly framed", headers=[CLOSE])
                     chunks.append(message.get("body", b""))
                     size += len(chunks[-1])
                     if size > size_max:
@@ -336,8 +341,7 @@ class Gateway:
                     if not message.get("more_body"):
                         return b"".join(chunks)
         except TimeoutError:
-            close = [(b"connection", b"close")]
-            raise TOO_SLOW.make("the body did not arrive in time", headers=close) from None
+            raise TOO_SLOW.make("the body did not arrive in time", headers=[CLOSE]) from None
 
 
 async def _await_disconnect(receive: Receive) -> None:

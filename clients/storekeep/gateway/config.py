@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -54,7 +54,7 @@ class Settings(BaseSettings):
     listen: str = Field(default="127.0.0.1:8080", validation_alias=AliasChoices(LISTEN_VARIABLE, "listen"))
     """Listen for HTTP on this address, `host:port`; port 0 picks a free port. The default is loopback because the port
     is plaintext without TLS files."""
-    insecure_listen: Annotated[str, Field(pattern="^(yes-plaintext)?$")] = ""
+    insecure_listen: Literal["", "yes-plaintext"] = ""
     """Set to `yes-plaintext` to allow plaintext beyond loopback, such as behind a proxy that terminates TLS."""
     server_address: str = "127.0.0.1:50051"
     """Forward calls to the server at this address: `host:port` or `unix:/path`. The default is the server's own."""
@@ -113,7 +113,7 @@ class Settings(BaseSettings):
 
     # -- logs and metrics
 
-    access_log: Annotated[str, Field(pattern="^(on|off)$")] = "on"
+    access_log: Literal["on", "off"] = "on"
     """`on`: write one line of JSON for each request to standard error. `off`: write unexpected errors only."""
 
     metrics_public: bool = False
@@ -137,7 +137,7 @@ def load_settings(**overrides: Any) -> Settings:
 
     Raises: InvalidSettings.
     """
-    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields if name != "listen"}
+    known = {get_variable(name) for name in Settings.model_fields}
     unknown = [f"{name}: no such setting" for name in os.environ if name.startswith(PREFIX) and name not in known]
     if unknown:
         raise InvalidSettings(unknown)
@@ -150,6 +150,11 @@ def load_settings(**overrides: Any) -> Settings:
     return settings
 
 
+def get_variable(name: str) -> str:
+    """Return the environment variable of a setting."""
+    return LISTEN_VARIABLE if name == "listen" else f"{PREFIX}{name.upper()}"
+
+
 def is_loopback(address: str) -> bool:
     """Return whether `host:port` can be reached only from this machine."""
     host = address.rpartition(":")[0].strip("[]")
@@ -158,7 +163,7 @@ def is_loopback(address: str) -> bool:
 
 def _describe(problem: Any) -> str:
     name = str(problem["loc"][0])
-    variable = name if name.startswith("STOREKEEP_") else f"{PREFIX}{name.upper()}"
+    variable = name if name.startswith("STOREKEEP_") else get_variable(name)
     return f"{variable}: {problem['msg'].lower()}"
 
 

@@ -29,7 +29,6 @@ TLS_CHECK_INTERVAL_S = 2.0
 """Interval at which the TLS files are checked for changes, in seconds."""
 CONNECT_TIMEOUT_S = 10.0
 POLL_S = 0.02
-BACKLOG = 1_024
 CORS_REQUEST_HEADERS = (
     "Authorization",
     "Content-Type",
@@ -224,7 +223,6 @@ class Listener:
             interface=Interfaces.ASGINL,
             http=HTTPModes.http1,
             websockets=False,
-            backlog=BACKLOG,
             backpressure=2 * settings.requests_max,
             log_enabled=False,
             http1_settings=HTTP1Settings(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -112,9 +113,9 @@ class Transcoder:
             raise INTERNAL.make(str(error)) from None
 
 
-def build_transcoders() -> dict[Route, Transcoder]:
-    """Return the conversion of every route of the contract."""
-    return {route: Transcoder(route) for route in build_routes()}
+def build_transcoders(routes: Iterable[Route] | None = None) -> dict[Route, Transcoder]:
+    """Return the conversion of each route (default: all of the contract)."""
+    return {route: Transcoder(route) for route in (build_routes() if routes is None else routes)}
 
 
 def _parse_query(query: bytes) -> list[tuple[str, str]]:
