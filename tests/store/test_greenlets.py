@@ -1,7 +1,7 @@
 """Greenlets of the storage engine end with their threads, and no other thread gets any.
 
-When a thread with greenlets ends, greenlet itself cleans up. During a garbage collection it misjudges who still uses the
-thread's main greenlet, and a later collection crashes the process.
+When a thread with greenlets ends, greenlet itself cleans up. During a garbage collection it misjudges who still uses
+the thread's main greenlet, and a later collection crashes the process.
 """
 
 from __future__ import annotations
