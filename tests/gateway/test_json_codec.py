@@ -197,7 +197,7 @@ def test_decode_a_mebibyte_costs_little(body: str) -> None:
 
 
 def test_decode_a_mebibyte_takes_little_memory() -> None:
-    for unit in ("{}", '{"sku":""}', "1e5", "[]"):
+    for unit in ("{}", "1e5"):
         raw = f'{{"lines":[{_fill(unit)}]}}'.encode()
         tracemalloc.start()
         _try(PLACE_ORDER, raw)

@@ -193,7 +193,7 @@ class RandomMessages:
             error_details_pb2.ErrorInfo.DESCRIPTOR,
             descriptor_pool.Default().FindMessageTypeByName("google.protobuf.Duration"),  # type: ignore[no-untyped-call]
         )
-        message.Pack(self.build(self._random.choice(choices), depth + 1))
+        message.Pack(self.build(self._random.choice(choices), depth + 1), deterministic=True)
 
     def _fill_value(self, message: Any, depth: int) -> None:
         kind = self._random.randrange(6 if depth < DEPTH_MAX else 4)

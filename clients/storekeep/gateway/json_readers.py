@@ -191,7 +191,7 @@ class Readers:
             self.get(descriptor)(child, content["value"])
         else:
             raise InvalidJson("", "expected the fields @type and value")
-        message.type_url, message.value = url, child.SerializeToString()
+        message.type_url, message.value = url, child.SerializeToString(deterministic=True)
 
 
 def _reads_null(field: FieldDescriptor) -> bool:

@@ -78,11 +78,15 @@ class Transcoder:
             return None
         headers.check_json()
         parsed = parse_json(body)
-        target = request
-        if self.route.body != "*":
-            target = getattr(request, self.route.body)
-            target.SetInParent()
-        self._body_codec.read_into(target, parsed)
+        if self.route.body == "*":
+            self._body_codec.read_into(request, parsed)
+            return parsed
+        target = getattr(request, self.route.body)
+        target.SetInParent()
+        try:
+            self._body_codec.read_into(target, parsed)
+        except InvalidJson as error:
+            raise error.prefix(self.route.body) from None
         return parsed
 
     def build_reply(self, reply: bytes) -> tuple[bytes, str]:

