@@ -81,6 +81,9 @@ class Settings(BaseSettings):
     most this much."""
     header_count_max: Annotated[int, Field(ge=10, le=100)] = 64
     """Maximum number of headers. The HTTP parser allows 100."""
+    connections_max: Count = 4_000
+    """Maximum number of open connections, idle ones included. Further ones wait until one closes. Each buffers at most
+    the maximum size of the headers, so the default is bounded by 100 MB."""
     requests_max: Count = 1_000
     """Maximum number of concurrent requests. Further requests are rejected with OVERLOADED. The default is half of the
     server's calls, so that a gateway alone does not overload it."""

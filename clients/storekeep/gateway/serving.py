@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import resource
 import signal
 import socket
 from pathlib import Path
@@ -29,6 +30,8 @@ TLS_CHECK_INTERVAL_S = 2.0
 """Interval at which the TLS files are checked for changes, in seconds."""
 CONNECT_TIMEOUT_S = 10.0
 POLL_S = 0.02
+OTHER_FILES_MAX = 100
+"""Open files besides the connections: the ports, the log, the channel to the server."""
 CORS_REQUEST_HEADERS = (
     "Authorization",
     "Content-Type",
@@ -82,6 +85,7 @@ async def serve(settings: Settings, *, address_file: Path | None, end_with: int 
 
     Raises: CannotListen.
     """
+    _raise_file_limit(settings.connections_max)
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
@@ -105,6 +109,15 @@ async def serve(settings: Settings, *, address_file: Path | None, end_with: int 
         await _drain(gateway, listener, settings)
         await calls.close()
         log.close()
+
+
+def _raise_file_limit(connections_max: int) -> None:
+    """Raise the soft limit of open files so that all connections fit, as far as the hard limit allows."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = connections_max + OTHER_FILES_MAX
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        most = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
 
 
 def _watch_process(pid: int, ended: asyncio.Event) -> None:
@@ -223,7 +236,7 @@ class Listener:
             interface=Interfaces.ASGINL,
             http=HTTPModes.http1,
             websockets=False,
-            backpressure=2 * settings.requests_max,
+            backpressure=settings.connections_max,
             log_enabled=False,
             http1_settings=HTTP1Settings(
                 header_read_timeout=int(settings.header_timeout_s * 1_000),
