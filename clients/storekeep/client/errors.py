@@ -17,7 +17,7 @@ StorekeepError
     │                               LocationNotFound, StockLevelNotFound, StockMovementNotFound,
     │                               ReservationNotFound, CustomerNotFound, OrderNotFound, OrderLineNotFound,
     │                               FulfillmentNotFound, ServiceAccountNotFound, ApiKeyNotFound, RoleNotFound,
-    │                               AuditEntryNotFound
+    │                               AuditEntryNotFound, WebhookEndpointNotFound, WebhookDeliveryNotFound
     ├── Conflict                    EtagMismatch, AlreadyExists, SkuTaken, ReferenceTaken, ResourceDeleted,
     │                               ResourceNotDeleted, ResourceInUse, IllegalState, FieldNotChangeable, OrderHeld,
     │                               OrderNotHeld, UnitsNotOpen, NotForSale, QuantityNotAllowed, OutOfStock,
@@ -631,6 +631,18 @@ class AuditEntryNotFound(NotFound):
     """No such audit entry."""
 
     reason = "AUDIT_ENTRY_NOT_FOUND"
+
+
+class WebhookEndpointNotFound(NotFound):
+    """No such webhook endpoint."""
+
+    reason = "WEBHOOK_ENDPOINT_NOT_FOUND"
+
+
+class WebhookDeliveryNotFound(NotFound):
+    """No such webhook delivery; finished deliveries are kept for some days."""
+
+    reason = "WEBHOOK_DELIVERY_NOT_FOUND"
 
 
 class AuditEntryUnreadable(ServerError):
