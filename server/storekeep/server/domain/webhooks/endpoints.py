@@ -19,6 +19,7 @@ from storekeep.server.domain.errors import (
     ReplyExpired,
     WebhookEndpointNotFound,
 )
+from storekeep.server.domain.keys.encryption import DecryptionFailed
 from storekeep.server.domain.keys.keyrings import Keyring
 from storekeep.server.domain.mutations import CheckAccess, Mutation, mutate
 from storekeep.server.domain.standard.collections import Collection
@@ -157,15 +158,17 @@ class EndpointSecrets:
         return self._decrypt(endpoint.id, described.number, stored[described.number])
 
     def list_valid(self, tx: Transaction, endpoint: WebhookEndpoint) -> list[str]:
-        """Return the secrets that sign now, newest first.
+        """Return the secrets that sign now, newest first. Skip secrets that cannot be decrypted.
 
-        Raises: DecryptionFailed.
+        Raises: DecryptionFailed if none is left.
         """
         valid = {s.number for s in endpoint.secrets if s.expire_time_us is None or s.expire_time_us > tx.now_us}
-        rows = store.SECRETS.all(tx, endpoint_id=endpoint.id)
-        return [
-            self._decrypt(endpoint.id, number, bytes(sealed)) for number, sealed in reversed(rows) if number in valid
-        ]
+        rows = [row for row in reversed(store.SECRETS.all(tx, endpoint_id=endpoint.id)) if row[0] in valid]
+        found = [decrypt_secret(endpoint.id, number, sealed, keyring=self.keyring) for number, sealed in rows]
+        secrets = [secret for secret in found if secret is not None]
+        if not secrets:
+            raise DecryptionFailed
+        return secrets
 
     def _decrypt(self, endpoint_id: str, number: int, encrypted: bytes) -> str:
         return self.keyring.decrypt(encrypted, purpose=PURPOSE, owner=_format_owner(endpoint_id, number)).decode()
@@ -173,7 +176,7 @@ class EndpointSecrets:
 
 def reencrypt_secrets(tx: Transaction, keyring: Keyring) -> None:
     """Re-encrypt all signing secrets with the current server secret. Skip secrets that cannot be decrypted."""
-    for endpoint_id, number, encrypted in store.ALL_SECRETS.all(tx, after="", rows_max=2**31):
+    for endpoint_id, number, encrypted in store.ALL_SECRETS.all(tx):
         owner = _format_owner(endpoint_id, number)
         secret = keyring.try_decrypt(encrypted, purpose=PURPOSE, owner=owner)
         if secret is not None:

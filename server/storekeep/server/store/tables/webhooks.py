@@ -105,8 +105,7 @@ SECRETS = Statement(
 )
 ALL_SECRETS = Statement(
     """
-    SELECT endpoint_id, number, sealed_secret FROM webhook_secrets
-    WHERE endpoint_id > :after ORDER BY endpoint_id, number LIMIT :rows_max
+    SELECT endpoint_id, number, sealed_secret FROM webhook_secrets ORDER BY endpoint_id, number
     """
 )
 REENCRYPT_SECRET = Statement(
@@ -266,3 +265,11 @@ OLDEST_PENDING = Statement(
     """
 )
 """When the oldest delivery that waits was planned; NULL without one."""
+ENDPOINT_SECRETS_AFTER = Statement(
+    """
+    SELECT endpoint.id, endpoint.secrets, webhook_secrets.number, webhook_secrets.sealed_secret
+    FROM (SELECT id, secrets FROM webhook_endpoints WHERE id > :after ORDER BY id LIMIT :rows_max) AS endpoint
+    LEFT JOIN webhook_secrets ON endpoint_id = endpoint.id ORDER BY endpoint.id, webhook_secrets.number
+    """
+)
+"""(id, descriptions, number, encrypted secret) of the secrets of a page of endpoints; NULLs without secrets."""
