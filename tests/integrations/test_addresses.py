@@ -113,7 +113,7 @@ def test_resolve_with_one_private_address_refuses_the_host(answers: list[str]) -
         RULES.resolve("example.com", resolve=lambda _host: answers)
 
 
-def test_resolve_of_unknown_host_says_so() -> None:
+def test_resolve_of_unknown_host_fails() -> None:
     def fail(_host: str) -> list[str]:
         raise OSError
 

@@ -71,7 +71,9 @@ class Receiver:
         self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._tls.load_cert_chain(pair.cert_file, pair.key_file)
         self._tls.set_alpn_protocols(["http/1.1"])
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=200)
+        self._listener = socket.socket()
+        self._listener.bind(("127.0.0.1", 0))
+        self._listener.listen(200)
         self.port = self._listener.getsockname()[1]
         self.closing = threading.Event()
         self.changed = threading.Condition()

@@ -171,7 +171,7 @@ def redeliver_events(
     failed: Annotated[bool, typer.Option("--failed", help="Only events whose delivery failed.")] = False,
     after: Annotated[int, typer.Option("--after", help="Continue after this event: the last_event shown.")] = 0,
 ) -> None:
-    """Send past events again, up to 1000, oldest first."""
+    """Send past events again, oldest first."""
     session.screen.show_message(
         session.client.webhooks.redeliver(
             to_webhook_name(name),

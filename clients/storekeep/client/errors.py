@@ -704,10 +704,7 @@ class InternalError(ServerError):
 
 def _list_leaf_classes(parent: type[Refused]) -> Iterable[type[Refused]]:
     for child in parent.__subclasses__():
-        if "reason" in vars(child):
-            yield child
-        else:
-            yield from _list_leaf_classes(child)
+        yield from (child,) if "reason" in vars(child) else _list_leaf_classes(child)
 
 
 REASONS: Mapping[str, type[Refused]] = {leaf.reason: leaf for leaf in _list_leaf_classes(Refused)}

@@ -180,16 +180,22 @@ class Webhooks:
         event_types: Iterable[str] = (),
         failed_only: bool = False,
         after_event: int = 0,
+        max_events: int = 0,
         **options: Unpack[WriteOptions],
     ) -> RedeliverEventsResponse:
-        """Send the events from `start` until before `end` (default: now) again, up to 1000, oldest first.
+        """Send the events from `start` until before `end` (default: now) again, oldest first.
 
-        If the response has more, call again with its `last_event` as `after_event`.
+        It sends at most `max_events`; 1000 when 0. If the response has more, call again with its `last_event` as
+        `after_event`.
 
         Raises: WebhookEndpointNotFound, PrivilegeEscalation, ResourceDeleted.
         """
         request = RedeliverEventsRequest(
-            name=name, event_types=event_types, failed_only=failed_only, after_event=after_event
+            name=name,
+            event_types=event_types,
+            failed_only=failed_only,
+            after_event=after_event,
+            max_events=max_events,
         )
         request.start_time.FromDatetime(start)
         if end is not None:

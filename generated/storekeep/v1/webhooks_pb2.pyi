@@ -248,7 +248,7 @@ class WebhookDelivery(_message.Message):
     last_problem: _builtins.str
     """Why the last attempt got no reply; empty if it got one."""
     last_reply: _builtins.str
-    """The start of the body of the last reply, at most 1,024 bytes, other bytes than text replaced."""
+    """The start of the body of the last reply, bytes other than text replaced."""
     @_builtins.property
     def last_duration(self) -> _duration_pb2.Duration:
         """Duration of the last attempt."""
@@ -912,6 +912,7 @@ class RedeliverEventsRequest(_message.Message):
     AFTER_EVENT_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    MAX_EVENTS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The endpoint, as `webhookEndpoints/{webhook_endpoint}`."""
     failed_only: _builtins.bool
@@ -922,6 +923,8 @@ class RedeliverEventsRequest(_message.Message):
     """A UUID that makes retries safe: calls with the same id and payload take effect once and return the same reply."""
     validate_only: _builtins.bool
     """Dry run: validate and execute the call and return its reply, but change nothing."""
+    max_events: _builtins.int
+    """Maximum number of events to send: 1000 when 0."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """The time of the oldest event to send."""
@@ -945,10 +948,11 @@ class RedeliverEventsRequest(_message.Message):
         after_event: _builtins.int = ...,
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
+        max_events: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_event", b"after_event", "end_time", b"end_time", "event_types", b"event_types", "failed_only", b"failed_only", "name", b"name", "request_id", b"request_id", "start_time", b"start_time", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_event", b"after_event", "end_time", b"end_time", "event_types", b"event_types", "failed_only", b"failed_only", "max_events", b"max_events", "name", b"name", "request_id", b"request_id", "start_time", b"start_time", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -209,7 +209,7 @@ class WebhookServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RedeliverEvents(self, request, context):
-        """Send past events again, with the same `webhook-id`: up to 1000 per call, oldest first. The caller must hold the
+        """Send past events again, with the same `webhook-id`, oldest first. The caller must hold the
         permissions to read what the events contain.
         Errors: WEBHOOK_ENDPOINT_NOT_FOUND, PRIVILEGE_ESCALATION, RESOURCE_DELETED.
         """

@@ -88,7 +88,7 @@ class WebhookServiceStub:
     Errors: INVALID_FILTER, INVALID_ORDER_BY, INVALID_PAGE_TOKEN.
     """
     RedeliverEvents: _grpc.UnaryUnaryMultiCallable[_webhooks_pb2.RedeliverEventsRequest, _webhooks_pb2.RedeliverEventsResponse]
-    """Send past events again, with the same `webhook-id`: up to 1000 per call, oldest first. The caller must hold the
+    """Send past events again, with the same `webhook-id`, oldest first. The caller must hold the
     permissions to read what the events contain.
     Errors: WEBHOOK_ENDPOINT_NOT_FOUND, PRIVILEGE_ESCALATION, RESOURCE_DELETED.
     """
@@ -153,7 +153,7 @@ class WebhookServiceAsyncStub(WebhookServiceStub):
     Errors: INVALID_FILTER, INVALID_ORDER_BY, INVALID_PAGE_TOKEN.
     """
     RedeliverEvents: _aio.UnaryUnaryMultiCallable[_webhooks_pb2.RedeliverEventsRequest, _webhooks_pb2.RedeliverEventsResponse]  # type: ignore[assignment]
-    """Send past events again, with the same `webhook-id`: up to 1000 per call, oldest first. The caller must hold the
+    """Send past events again, with the same `webhook-id`, oldest first. The caller must hold the
     permissions to read what the events contain.
     Errors: WEBHOOK_ENDPOINT_NOT_FOUND, PRIVILEGE_ESCALATION, RESOURCE_DELETED.
     """
@@ -293,7 +293,7 @@ class WebhookServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _webhooks_pb2.RedeliverEventsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_webhooks_pb2.RedeliverEventsResponse, _abc.Awaitable[_webhooks_pb2.RedeliverEventsResponse]]:
-        """Send past events again, with the same `webhook-id`: up to 1000 per call, oldest first. The caller must hold the
+        """Send past events again, with the same `webhook-id`, oldest first. The caller must hold the
         permissions to read what the events contain.
         Errors: WEBHOOK_ENDPOINT_NOT_FOUND, PRIVILEGE_ESCALATION, RESOURCE_DELETED.
         """

@@ -148,13 +148,7 @@ class App:
         self.access = make_access(settings, self.store, self.contract, keyring=keyring, failures=self._failures)
         self._page_tokens = PageTokens(keyring)
         self._webhooks = make_webhooks(settings, keyring=keyring)
-        self._webhook_job = WebhookJob(
-            self.store,
-            settings,
-            post=self._webhooks.sender.post,
-            render=render_message,
-            secrets=self._webhooks.secrets,
-        )
+        self._webhook_job = self._make_webhook_job()
         self._forwarding = None if self._election is None else self._make_forwarding(self._election)
         self._reads = self._make_read_executor()
         self._checks = CheckPool(
@@ -198,6 +192,10 @@ class App:
                 interval_s=settings.audit_checkpoint_interval_s,
             ),
         )
+
+    def _make_webhook_job(self) -> WebhookJob:
+        post, secrets = self._webhooks.sender.post, self._webhooks.secrets
+        return WebhookJob(self.store, self._settings, post=post, render=render_message, secrets=secrets)
 
     def _make_backup_job(self, keyring: Keyring) -> BackupJob | None:
         """Return the job of scheduled backups; None if there are none."""

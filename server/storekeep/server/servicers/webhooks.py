@@ -16,7 +16,7 @@ from storekeep.server.domain.webhooks.endpoints import (
     EndpointSecrets,
     WebhookEndpoint,
 )
-from storekeep.server.domain.webhooks.redelivery import RedeliveryRequest, redeliver_events
+from storekeep.server.domain.webhooks.redelivery import EVENTS_MAX, RedeliveryRequest, redeliver_events
 from storekeep.server.servicers.calls import build_call, build_list_request, build_page_fields
 from storekeep.server.servicers.converters import (
     build_optional_timestamp,
@@ -217,6 +217,7 @@ class WebhookServicer(webhooks_pb2_grpc.WebhookServiceServicer):
             event_types=tuple(request.event_types),
             failed_only=request.failed_only,
             after_event=request.after_event,
+            events_max=request.max_events or EVENTS_MAX,
         )
         result = redeliver_events(self._store, build_call(request), redelivery)
         return pb.RedeliverEventsResponse(

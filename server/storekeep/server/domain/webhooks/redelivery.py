@@ -19,7 +19,7 @@ from storekeep.server.store.sql.transactions import Transaction
 from storekeep.server.store.tables import webhooks as store
 
 EVENTS_MAX = 1_000
-"""Events that one call plans."""
+"""The most events that one call plans."""
 ENTRIES_MAX = 10_000
 """Ledger entries that one call looks at, so that it does not delay the writes of others."""
 
@@ -32,6 +32,7 @@ class RedeliveryRequest(msgspec.Struct, frozen=True):
         event_types: type filters; empty for those of the endpoint.
         failed_only: only events whose delivery failed.
         after_event: only events after this sequence.
+        events_max: the most events to plan.
     """
 
     endpoint: str
@@ -40,6 +41,7 @@ class RedeliveryRequest(msgspec.Struct, frozen=True):
     event_types: tuple[str, ...] = ()
     failed_only: bool = False
     after_event: int = 0
+    events_max: int = EVENTS_MAX
 
 
 class Redelivery(msgspec.Struct, frozen=True):
@@ -85,9 +87,9 @@ def redeliver_events(database: Store, call: Call, request: RedeliveryRequest) ->
             and matches(row[1], filters)
             and (failed is None or row[0] in failed)
         ]
-        has_more = len(in_range) == ENTRIES_MAX or len(chosen) > EVENTS_MAX
-        if len(chosen) > EVENTS_MAX:
-            chosen = chosen[:EVENTS_MAX]
+        has_more = len(in_range) == ENTRIES_MAX or len(chosen) > request.events_max
+        if len(chosen) > request.events_max:
+            chosen = chosen[: request.events_max]
             last = chosen[-1][0]
         mutation.record("webhook_endpoint.redelivered", before=endpoint, after=endpoint)
         plan(tx, endpoint.id, chosen)

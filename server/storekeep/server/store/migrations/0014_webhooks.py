@@ -64,7 +64,7 @@ STATEMENTS = (
     )
     """,
     *(
-        f'CREATE INDEX "{table}_{"_".join(columns)}" ON "{table}" ({", ".join(columns)})'
+        'CREATE INDEX "{0}_{1}" ON "{0}" ("{2}")'.format(table, "_".join(columns), '", "'.join(columns))
         for table, columns in (
             ("webhook_endpoints", ("create_time_us", "id")),
             ("webhook_endpoints", ("update_time_us", "id")),
