@@ -145,13 +145,13 @@ def test_endpoint(session: Session, name: Name) -> None:
 
 def list_deliveries(
     session: Session,
-    name: Name,
+    name: Annotated[str, typer.Argument(help="Id or full name of the endpoint (default: all).")] = "-",
     filter: DeliveryFilter = "",  # noqa: A002 - the name in the contract
     order_by: OrderBy = "create_time desc",
     limit: Limit = LIMIT,
     total: Total = False,
 ) -> None:
-    """List the deliveries of an endpoint, newest first, with the outcome of the last attempt."""
+    """List deliveries, newest first, with the outcome of the last attempt."""
     listing = session.client.webhooks.list_deliveries(
         to_webhook_name(name),
         filter=filter,

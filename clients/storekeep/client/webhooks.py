@@ -153,13 +153,13 @@ class Webhooks:
 
     def list_deliveries(
         self,
-        parent: str,
+        parent: str = "webhookEndpoints/-",
         *,
         timeout_s: float | None = None,
         max_staleness_s: float | None = None,
         **query: Unpack[Query],
     ) -> Listing[WebhookDelivery]:
-        """List the deliveries of an endpoint; pages are fetched as you iterate.
+        """List the deliveries of an endpoint, or of all; pages are fetched as you iterate.
 
         Raises: InvalidFilter, InvalidOrderBy, InvalidPageToken.
         """

@@ -813,7 +813,7 @@ class ListWebhookDeliveriesRequest(_message.Message):
     READ_MASK_FIELD_NUMBER: _builtins.int
     INCLUDE_TOTAL_SIZE_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
-    """The parent, as `webhookEndpoints/{webhook_endpoint}`."""
+    """The parent, as `webhookEndpoints/{webhook_endpoint}`; `webhookEndpoints/-` lists the deliveries of all endpoints."""
     page_size: _builtins.int
     """Maximum number of results on the page: 50 when 0, at most 1000. A larger number counts as 1000."""
     page_token: _builtins.str

@@ -92,7 +92,7 @@ LISTING = Listing(
         "attempts": Column(store.WebhookDelivery.attempts, FilterField(Kind.INTEGER)),
         "create_time": Column(store.WebhookDelivery.create_time_us, FilterField(Kind.TIME), sortable=True),
     },
-    unique=(store.WebhookDelivery.sequence,),
+    unique=(store.WebhookDelivery.endpoint, store.WebhookDelivery.sequence),
     read_rows=_read_rows,
     parent=store.WebhookDelivery.endpoint,
 )

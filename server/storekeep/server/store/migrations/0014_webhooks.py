@@ -70,6 +70,7 @@ STATEMENTS = (
             ("webhook_endpoints", ("update_time_us", "id")),
             ("webhook_endpoints", ("display_name", "id")),
             ("webhook_deliveries", ("endpoint_id", "create_time_us", "sequence")),
+            ("webhook_deliveries", ("create_time_us", "endpoint_id", "sequence")),
             ("webhook_deliveries", ("endpoint_id", "state", "next_attempt_time_us")),
             ("webhook_deliveries", ("endpoint_id", "state", "resource", "sequence")),
             ("webhook_deliveries", ("state", "create_time_us")),

@@ -90,6 +90,7 @@ class WebhookDelivery(Table):
         primary_key = peewee.CompositeKey("endpoint", "sequence")
         indexes = (
             (("endpoint", "create_time_us", "sequence"), False),
+            (("create_time_us", "endpoint", "sequence"), False),
             (("endpoint", "state", "next_attempt_time_us"), False),
             (("endpoint", "state", "resource", "sequence"), False),
             (("state", "create_time_us"), False),
