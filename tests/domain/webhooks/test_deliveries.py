@@ -8,6 +8,7 @@ import pytest
 
 from storekeep.server.domain.calls import Call, Caller
 from storekeep.server.domain.customers import CUSTOMERS, Customer
+from storekeep.server.domain.keys.encryption import DecryptionFailed
 from storekeep.server.domain.keys.keyrings import Keyring
 from storekeep.server.domain.standard.resources import MICROS, new_id
 from storekeep.server.domain.webhooks import deliveries
@@ -30,6 +31,7 @@ from storekeep.server.domain.webhooks.endpoints import (
     WebhookEndpoint,
     create_endpoint,
     pause_endpoint,
+    reencrypt_secrets,
     resume_endpoint,
 )
 from storekeep.server.domain.webhooks.event_types import PERMISSIONS
@@ -177,3 +179,20 @@ def test_finished_deliveries_are_purged_and_pending_ones_are_not(store: Store, c
     clock.now_us += 8 * DAY_US
     purged = [store.write(lambda tx: purge_deliveries(tx, retention_us=7 * DAY_US, rows_max=500)) for _ in range(2)]
     assert purged == [1, 0]
+
+
+def test_secrets_move_to_a_new_server_secret(store: Store) -> None:
+    create(store)
+    new = b"another secret for tests, 32 bytes long, at least"
+    endpoint = ENDPOINTS.get(store, ("erp",))
+
+    def list_secrets(keyring: Keyring) -> list[str]:
+        secrets = EndpointSecrets(keyring, generate=generate_secret, retention_s=600)
+        return store.read(lambda tx: secrets.list_valid(tx, endpoint))
+
+    before = list_secrets(Keyring.from_secret(SECRET))
+    both = Keyring(lambda: (new, SECRET))
+    store.write(lambda tx: reencrypt_secrets(tx, both))
+    assert list_secrets(Keyring.from_secret(new)) == before
+    with pytest.raises(DecryptionFailed):
+        list_secrets(Keyring.from_secret(SECRET))

@@ -6,6 +6,7 @@ share the work by claims, which end by themselves if a process dies.
 
 from __future__ import annotations
 
+import contextlib
 import email.utils
 import logging
 import threading
@@ -109,9 +110,13 @@ class WebhookJob(PeriodicJob):
         self._pool = ThreadPoolExecutor(self._attempts_max, thread_name_prefix="webhook")
 
     def stop(self) -> None:
-        """Start no more attempts, wait briefly for the running ones, and record their outcomes."""
+        """Start no more attempts, and record those that have ended. Another process repeats the running ones."""
+        self._stop.set()
+        self._wake.set()
         super().stop()
         self._pool.shutdown(wait=False, cancel_futures=True)
+        with contextlib.suppress(StoreError):
+            self._record_ended()
 
     def count(self) -> Counts:
         """Return the attempts by outcome since the process started."""
@@ -135,7 +140,7 @@ class WebhookJob(PeriodicJob):
     def run_once(self) -> int:
         """Record ended attempts, plan new events, and start the attempts that are due.
 
-        Returns: The number of started attempts.
+        Returns: 0: there is a list of deliveries, so the log has no line for each.
 
         Raises: StoreError.
         """
