@@ -39,6 +39,7 @@ MANUAL_LICENSES = {
     "grimp": "BSD-2-Clause",
     "jinja2": "BSD-3-Clause",
     "import-linter": "BSD-2-Clause",
+    "jinja2": "BSD-3-Clause",
     "peewee": "MIT",
     "pysqlite3": "Zlib",
     "python-dateutil": "Apache-2.0 OR BSD-3-Clause",

@@ -33,12 +33,17 @@ NOUNS = {
     "customers": "Customer Customers",
     "orders": "Order Orders OrderLines OrderEdit OrderNote OrderNotes OrderHistory Fulfillment Fulfillments",
     "accounts": "ServiceAccount ServiceAccounts ApiKey ApiKeys SigningKey Role Roles",
+    "webhooks": "WebhookEndpoint WebhookEndpoints WebhookSecret WebhookDelivery WebhookDeliveries",
     "audit": "AuditEntry AuditEntries AuditChain AuditCheckpoints",
 }
 """The resource of a permission -> the nouns that end the names of its RPCs."""
 READS = ("Get", "List", "BatchGet", "Search", "Check", "Verify")
 BATCHES = ("BatchCreate", "BatchUpdate", "BatchAdjust", "BatchSet")
-PARTICULAR = {"ImportOrders": "orders.import", "ReserveStock": "reservations.write"}
+PARTICULAR = {
+    "ImportOrders": "orders.import",
+    "RedeliverEvents": "webhooks.write",
+    "ReserveStock": "reservations.write",
+}
 
 
 def derive_permission(rpc: str) -> str:

@@ -16,6 +16,7 @@ from storekeep.server.domain.catalog import categories, products, variants
 from storekeep.server.domain.orders import fulfillments, orders
 from storekeep.server.domain.standard.filters import Kind
 from storekeep.server.domain.stock import levels, locations, reservations
+from storekeep.server.domain.webhooks import deliveries, endpoints
 from tests.support.checkout import ROOT
 
 CONTRACT = read_contract()
@@ -229,6 +230,8 @@ LISTINGS = (
     levels.MOVEMENT_LISTING,
     locations.LISTING,
     reservations.LISTING,
+    endpoints.LISTING,
+    deliveries.LISTING,
 )
 
 

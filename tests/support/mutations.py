@@ -18,7 +18,7 @@ from tests.support.batches import BATCH_ITEMS
 from tests.support.resources import KINDS, PRODUCT, Kind
 from tests.support.shops import MAIN, Shop, new_id
 
-ELSEWHERE = frozenset({"AuthService", "AuditService"})
+ELSEWHERE = frozenset({"AuthService", "AuditService", "WebhookService"})
 """Services whose mutations have separate tests."""
 DESCRIPTORS = {
     method.name: method for service in SERVICES if service.name not in ELSEWHERE for method in service.methods

@@ -44,6 +44,7 @@ SOURCES: Mapping[str, Source] = {
     "customers": Source("Manage customers and their addresses.", "customers", "add_customers"),
     "orders": Source("Place, change and deliver orders.", "orders", "add_orders"),
     "fulfillments": Source("Show, ship, correct and cancel fulfilments.", "fulfillments", "add_fulfillments"),
+    "webhooks": Source("Send events to your own servers over HTTPS.", "webhooks", "add_webhooks"),
     "audit": Source("Read and verify the audit log.", "audit", "add_audit"),
     "accounts": Source("Manage the service accounts of programs and administrators.", "accounts", "add_accounts"),
     "roles": Source("Manage roles, which are named sets of permissions.", "accounts", "add_roles"),

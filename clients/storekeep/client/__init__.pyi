@@ -100,6 +100,8 @@ from storekeep.client.errors import (
     UnknownMethod,
     UnknownPermission,
     VariantNotFound,
+    WebhookDeliveryNotFound,
+    WebhookEndpointNotFound,
 )
 from storekeep.client.health import (
     HealthStatus,
@@ -192,6 +194,13 @@ from storekeep.v1.products_pb2 import (
     UpdateVariantRequest,
     Variant,
     VariantState,
+)
+from storekeep.v1.webhooks_pb2 import (
+    WebhookDelivery,
+    WebhookDeliveryState,
+    WebhookEndpoint,
+    WebhookEndpointState,
+    WebhookPayload,
 )
 
 __all__ = [
@@ -347,6 +356,13 @@ __all__ = [
     "VariantNotFound",
     "VariantState",
     "VerifyAuditChainResponse",
+    "WebhookDelivery",
+    "WebhookDeliveryNotFound",
+    "WebhookDeliveryState",
+    "WebhookEndpoint",
+    "WebhookEndpointNotFound",
+    "WebhookEndpointState",
+    "WebhookPayload",
     "WhoAmIResponse",
     "WriteOptions",
     "add_default_port",

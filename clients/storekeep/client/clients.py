@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from storekeep.client.orders import Orders
     from storekeep.client.products import Products
     from storekeep.client.variants import Variants
+    from storekeep.client.webhooks import Webhooks
     from storekeep.v1.auth_pb2_grpc import AuthServiceStub
 
 ResourceT = TypeVar("ResourceT")
@@ -159,6 +160,13 @@ class Storekeep:
         from storekeep.client.audit import Audit
 
         return self._load(Audit)
+
+    @cached_property
+    def webhooks(self) -> Webhooks:
+        """Methods for webhook endpoints and their deliveries."""
+        from storekeep.client.webhooks import Webhooks
+
+        return self._load(Webhooks)
 
     @cached_property
     def health(self) -> Health:

@@ -17,7 +17,7 @@ StorekeepError
     │                               LocationNotFound, StockLevelNotFound, StockMovementNotFound,
     │                               ReservationNotFound, CustomerNotFound, OrderNotFound, OrderLineNotFound,
     │                               FulfillmentNotFound, ServiceAccountNotFound, ApiKeyNotFound, RoleNotFound,
-    │                               AuditEntryNotFound
+    │                               AuditEntryNotFound, WebhookEndpointNotFound, WebhookDeliveryNotFound
     ├── Conflict                    EtagMismatch, AlreadyExists, SkuTaken, ReferenceTaken, ResourceDeleted,
     │                               ResourceNotDeleted, ResourceInUse, IllegalState, FieldNotChangeable, OrderHeld,
     │                               OrderNotHeld, UnitsNotOpen, NotForSale, QuantityNotAllowed, OutOfStock,
@@ -633,6 +633,18 @@ class AuditEntryNotFound(NotFound):
     reason = "AUDIT_ENTRY_NOT_FOUND"
 
 
+class WebhookEndpointNotFound(NotFound):
+    """No such webhook endpoint."""
+
+    reason = "WEBHOOK_ENDPOINT_NOT_FOUND"
+
+
+class WebhookDeliveryNotFound(NotFound):
+    """No such webhook delivery; finished deliveries are kept for some days."""
+
+    reason = "WEBHOOK_DELIVERY_NOT_FOUND"
+
+
 class AuditEntryUnreadable(ServerError):
     """An audit entry was modified outside Storekeep or is damaged; `audit.verify_chain` reports the first."""
 
@@ -692,10 +704,7 @@ class InternalError(ServerError):
 
 def _list_leaf_classes(parent: type[Refused]) -> Iterable[type[Refused]]:
     for child in parent.__subclasses__():
-        if "reason" in vars(child):
-            yield child
-        else:
-            yield from _list_leaf_classes(child)
+        yield from (child,) if "reason" in vars(child) else _list_leaf_classes(child)
 
 
 REASONS: Mapping[str, type[Refused]] = {leaf.reason: leaf for leaf in _list_leaf_classes(Refused)}

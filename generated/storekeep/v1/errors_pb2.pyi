@@ -159,6 +159,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The audit entry, or one on the page, is corrupt: the database was damaged, or changed by another program.
     VerifyAuditChain reports the first such entry.
     """
+    ERROR_REASON_WEBHOOK_ENDPOINT_NOT_FOUND: _ErrorReason.ValueType  # 95
+    """No such webhook endpoint."""
+    ERROR_REASON_WEBHOOK_DELIVERY_NOT_FOUND: _ErrorReason.ValueType  # 96
+    """No such webhook delivery; finished deliveries are kept for some days."""
     ERROR_REASON_OVERLOADED: _ErrorReason.ValueType  # 100
     """The server is overloaded and rejected the call; retry after the given delay. Above 500 rejections of a method per
     second, rejections carry no request id.
@@ -314,6 +318,10 @@ ERROR_REASON_AUDIT_ENTRY_UNREADABLE: ErrorReason.ValueType  # 91
 """The audit entry, or one on the page, is corrupt: the database was damaged, or changed by another program.
 VerifyAuditChain reports the first such entry.
 """
+ERROR_REASON_WEBHOOK_ENDPOINT_NOT_FOUND: ErrorReason.ValueType  # 95
+"""No such webhook endpoint."""
+ERROR_REASON_WEBHOOK_DELIVERY_NOT_FOUND: ErrorReason.ValueType  # 96
+"""No such webhook delivery; finished deliveries are kept for some days."""
 ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 100
 """The server is overloaded and rejected the call; retry after the given delay. Above 500 rejections of a method per
 second, rejections carry no request id.

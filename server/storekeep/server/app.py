@@ -43,6 +43,7 @@ from storekeep.server.jobs.periodic import (
     purge_new_secrets,
     purge_replies,
 )
+from storekeep.server.jobs.webhooks import WebhookJob, purge_old_deliveries
 from storekeep.server.runtime.admission import LARGE_READS, READS, WRITES, AdmissionController, ControlledDelay
 from storekeep.server.runtime.ports import AddressTaken, find_free_addresses
 from storekeep.server.servicers.audit import AuditServicer
@@ -51,6 +52,8 @@ from storekeep.server.servicers.customers import CustomerServicer
 from storekeep.server.servicers.inventory import InventoryServicer
 from storekeep.server.servicers.orders import OrderServicer
 from storekeep.server.servicers.products import ProductServicer
+from storekeep.server.servicers.webhook_payloads import render_message
+from storekeep.server.servicers.webhooks import WebhookServicer
 from storekeep.server.store.errors import Overloaded
 from storekeep.server.store.opening import get_leader_file, open_store
 from storekeep.server.store.sql.transactions import Transaction
@@ -76,6 +79,7 @@ from storekeep.server.transport.unary import Route
 from storekeep.server.wiring.access import install, make_access, make_keyring
 from storekeep.server.wiring.expirers import wire_expirers
 from storekeep.server.wiring.measures import count_store, measure_store
+from storekeep.server.wiring.webhooks import make_webhooks
 
 HEALTH_PATHS = frozenset({f"/{HEALTH_SERVICE}/Check", f"/{HEALTH_SERVICE}/List"})
 NOT_BOUND = "gRPC cannot bind it; check its directory and permissions"
@@ -143,6 +147,8 @@ class App:
         )
         self.access = make_access(settings, self.store, self.contract, keyring=keyring, failures=self._failures)
         self._page_tokens = PageTokens(keyring)
+        self._webhooks = make_webhooks(settings, keyring=keyring)
+        self._webhook_job = self._make_webhook_job()
         self._forwarding = None if self._election is None else self._make_forwarding(self._election)
         self._reads = self._make_read_executor()
         self._checks = CheckPool(
@@ -164,7 +170,7 @@ class App:
             timeout_s=settings.health_timeout_s,
         )
         self._backups = self._make_backup_job(keyring)
-        self._jobs = self._make_jobs() + (() if self._backups is None else (self._backups,))
+        self._jobs = (*self._make_jobs(), self._webhook_job, *(() if self._backups is None else (self._backups,)))
         self._server = self._make_server(logs)
 
     def _make_jobs(self) -> tuple[PeriodicJob, ...]:
@@ -174,6 +180,7 @@ class App:
             purge_new_secrets(retention_s=settings.secret_reply_retention_s),
             purge_replies(retention_s=settings.reply_retention_days * SECONDS_PER_DAY),
             purge_expired,
+            purge_old_deliveries(retention_days=settings.webhook_retention_days),
         ]
         return (
             PurgeJob(self.store, purges=purges, interval_s=settings.maintenance_interval_s),
@@ -185,6 +192,10 @@ class App:
                 interval_s=settings.audit_checkpoint_interval_s,
             ),
         )
+
+    def _make_webhook_job(self) -> WebhookJob:
+        post, secrets = self._webhooks.sender.post, self._webhooks.secrets
+        return WebhookJob(self.store, self._settings, post=post, render=render_message, secrets=secrets)
 
     def _make_backup_job(self, keyring: Keyring) -> BackupJob | None:
         """Return the job of scheduled backups; None if there are none."""
@@ -332,6 +343,9 @@ class App:
             "OrderService": OrderServicer(store, pages, rules=make_placing_rules(self._settings)),
             "AuthService": self._make_auth_servicer(),
             "AuditService": AuditServicer(store, pages),
+            "WebhookService": WebhookServicer(
+                store, pages, secrets=self._webhooks.secrets, check_url=self._webhooks.check_url
+            ),
         }
 
     def _make_auth_servicer(self) -> AuthServicer:
@@ -443,13 +457,15 @@ class App:
         backups = None if self._backups is None else self._backups.count_backups()
         stored = count_store(self.store, self._queues, backup_failures=0 if backups is None else backups.failures)
         gauges = list(measure_store(self.store, self._queues))
+        if self.serves_writes:
+            gauges += self._webhook_job.measure()
         if backups is not None and self.serves_writes:
             gauges += measure_backups(backups)
         return Report(
             self._health.state,
             serves_writes=self.serves_writes,
             queued=self.store.queued,
-            counts=add_counts([self._counts.counts(), stored]),
+            counts=add_counts([self._counts.counts(), stored, self._webhook_job.count()]),
             gauges=tuple(gauges),
             log_bytes=self.store.driver.measure_log(),
         )

@@ -22,6 +22,7 @@ from storekeep.server.runtime.setting_names import FILE_VARIABLE, OTHER_PREFIX, 
 from storekeep.server.runtime.setting_types import Bytes, Count, DayTime, Interval, Rates, Seconds, Words, Workers
 from storekeep.server.runtime.settings_files import SettingsFile, UnreadableSettings, read_settings_file
 from storekeep.server.runtime.settings_problems import ORDER_NUMBERS, describe_problem
+from storekeep.server.runtime.webhook_settings import WebhookSettings, find_webhook_problems
 from storekeep.server.store.limits import Limits, ReplicaSet
 from storekeep.server.store.urls import (
     find_replica_url_problem,
@@ -54,7 +55,7 @@ class InvalidSettings(Exception):
         self.problems = problems
 
 
-class Settings(BaseSettings):
+class Settings(WebhookSettings):
     """All settings. `read_threads` is `STOREKEEP_READ_THREADS` in the environment and `read_threads` in a TOML file."""
 
     model_config = SettingsConfigDict(
@@ -511,6 +512,7 @@ def _find_contradictions(settings: Settings) -> Iterator[str]:
     yield from _check_workers(settings)
     yield from _check_metrics(settings)
     yield from _check_backups(settings)
+    yield from find_webhook_problems(settings)
 
 
 def _check_backups(settings: Settings) -> Iterator[str]:

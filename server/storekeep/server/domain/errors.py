@@ -8,7 +8,8 @@ DomainError
 │   └── ResourceNotFound    CategoryNotFound, ProductNotFound, VariantNotFound, LocationNotFound,
 │                           StockLevelNotFound, StockMovementNotFound, ReservationNotFound, CustomerNotFound,
 │                           OrderNotFound, FulfillmentNotFound, ServiceAccountNotFound, ApiKeyNotFound,
-│                           RoleNotFound, AuditEntryNotFound
+│                           RoleNotFound, AuditEntryNotFound, WebhookEndpointNotFound,
+│                           WebhookDeliveryNotFound
 ├── Conflict                AlreadyExists, SkuTaken, ReferenceTaken, EtagMismatch, ResourceNotDeleted
 ├── FailedPrecondition      ResourceDeleted, ResourceInUse, IllegalState, FieldNotChangeable, OrderHeld, OrderNotHeld,
 │                           UnitsNotOpen, NotForSale, QuantityNotAllowed, OutOfStock, QuantityMismatch, RoleBuiltIn,
@@ -267,6 +268,18 @@ class RoleNotFound(ResourceNotFound):
     """No such role."""
 
     kind = "role"
+
+
+class WebhookEndpointNotFound(ResourceNotFound):
+    """No such webhook endpoint."""
+
+    kind = "webhook endpoint"
+
+
+class WebhookDeliveryNotFound(ResourceNotFound):
+    """No such webhook delivery."""
+
+    kind = "webhook delivery"
 
 
 class AuditEntryNotFound(ResourceNotFound):

@@ -79,6 +79,11 @@ class Mutation:
         self._entry = 0
         self._entries = 0
 
+    @property
+    def last_entry(self) -> int:
+        """The sequence of the entry that this mutation recorded last; 0 before the first."""
+        return self._entry
+
     def by(self, call: Call) -> Mutation:
         """Return a mutation in the same transaction that records its changes under another call."""
         return Mutation(self.tx, call, parent=self._parent or self, expirers=self.expirers)

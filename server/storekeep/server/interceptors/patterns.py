@@ -32,6 +32,8 @@ WORDS = {
     "[A-Z]{2}": "a country code of two capital letters, such as DE (ISO 3166)",
     "[A-Z]{3}": "a currency code of three capital letters, such as EUR (ISO 4217)",
     "[a-z][a-z0-9_-]{0,62}": "1 to 63 small letters, digits and _- and begin with a letter",
+    "https://[!-~]+": "an HTTPS URL without spaces",
+    "([*]|[a-z][a-z_]{0,40}[.]([*]|[a-z][a-z_]{0,40}))": "an event type such as order.placed, order.* or *",
     "https?://[!-~]+": "an HTTP or HTTPS URL without spaces",
     "[!-~]{1,64}": "1 to 64 printable ASCII characters without spaces",
 }

@@ -51,6 +51,7 @@ TOTALS = {
     "storekeep_calls_queue_rejected": Family("Calls that a full or overloaded queue rejected.", "queue"),
     "storekeep_checkpoint_failures": Family("How often SQLite's write-ahead log could not be copied."),
     "storekeep_backup_failures": Family("Scheduled backups that failed."),
+    "storekeep_webhook_attempts": Family("Attempts to deliver an event to a webhook endpoint.", "outcome"),
 }
 """Counters of `Counts.totals`, without the ending `_total`."""
 HISTOGRAMS = {
@@ -64,6 +65,7 @@ GAUGES = {
     "storekeep_database_connections": Family("Read connections of the pool of PostgreSQL.", "state"),
     "storekeep_replica_up": Family("Whether the replica may answer reads.", "replica"),
     "storekeep_replica_staleness_seconds": Family("Upper bound of the age of the replica's data.", "replica"),
+    "storekeep_webhook_oldest_seconds": Family("Age of the oldest delivery that waits for an enabled endpoint."),
     "storekeep_backup_newest_timestamp_seconds": Family("Time of the newest scheduled backup; 0 if there is none."),
     "storekeep_backup_size_bytes": Family("Size of the newest scheduled backup."),
     "storekeep_backup_duration_seconds": Family("Duration of the last scheduled backup of this process."),

@@ -20,6 +20,7 @@ from storekeep.server.domain.access.tokens import Tokens
 from storekeep.server.domain.audit.checkpoints import sign_head
 from storekeep.server.domain.keys.audit_chain import AuditChain
 from storekeep.server.domain.keys.keyrings import Keyring
+from storekeep.server.domain.webhooks.endpoints import reencrypt_secrets
 from storekeep.server.interceptors.auth import Authenticator
 from storekeep.server.interceptors.credentials import FailedCredentials
 from storekeep.server.runtime.secrets import SECRET_FILE, load_secret, load_secrets
@@ -156,7 +157,12 @@ def rotate_secret(settings: Settings, store: Store, new: bytes) -> bool:
     """
     access = make_access(settings, store, read_contract(), keyring=make_keyring(settings))
     rotated = rotate_in_database(
-        store, new, keyring=access.keyring, signing_keys=access.signing_keys, key_secrets=access.key_secrets
+        store,
+        new,
+        keyring=access.keyring,
+        signing_keys=access.signing_keys,
+        key_secrets=access.key_secrets,
+        reencrypt_others=reencrypt_secrets,
     )
     sign_head(store, store.chain)
     return rotated

@@ -20,6 +20,7 @@ from storekeep.server.domain.keys.keyrings import Keyring
 from storekeep.server.domain.mutations import Mutation, mutate
 from storekeep.server.domain.standard.resources import new_id
 from storekeep.server.store.engine import Store
+from storekeep.server.store.sql.transactions import Transaction
 from storekeep.server.store.tables import access as store
 
 SUBJECT = "system/bootstrap"
@@ -46,15 +47,27 @@ def install_access(database: Store, *, keyring: Keyring, known: frozenset[str], 
 
 
 def rotate_secret(
-    database: Store, new: bytes, *, keyring: Keyring, signing_keys: SigningKeys, key_secrets: KeySecrets
+    database: Store,
+    new: bytes,
+    *,
+    keyring: Keyring,
+    signing_keys: SigningKeys,
+    key_secrets: KeySecrets,
+    reencrypt_others: Callable[[Transaction, Keyring], None],
 ) -> bool:
     """Re-encrypt the database with a new secret. Return False if it uses the secret already.
+
+    Args:
+        reencrypt_others: re-encrypts what other parts of the domain store encrypted, in the same transaction.
 
     Raises: SecretUnknown, DecryptionFailed.
     """
 
     def effect(mutation: Mutation) -> bool:
-        return replace_secret(mutation, new, keyring=keyring, signing_keys=signing_keys, key_secrets=key_secrets)
+        replaced = replace_secret(mutation, new, keyring=keyring, signing_keys=signing_keys, key_secrets=key_secrets)
+        if replaced:
+            reencrypt_others(mutation.tx, keyring)
+        return replaced
 
     return mutate(database, _make_call("RotateSecret", frozenset()), effect, bool)
 

@@ -31,7 +31,9 @@ BUILT_IN_ROLES: dict[str, tuple[str, Callable[[str], bool]]] = {
     "operator": ("Operator", lambda permission: permission not in ACCOUNTS),
     "viewer": (
         "Viewer",
-        lambda permission: permission.endswith(".read") and permission not in (*ACCOUNTS, "audit.read"),
+        lambda permission: (
+            permission.endswith(".read") and permission not in (*ACCOUNTS, "audit.read", "webhooks.read")
+        ),
     ),
 }
 """Role id -> display name, and a predicate that selects its permissions."""

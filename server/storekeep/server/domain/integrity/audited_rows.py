@@ -32,12 +32,14 @@ from storekeep.server.domain.integrity.audited_sessions import (
     check_sessions,
     list_logged_names,
 )
+from storekeep.server.domain.integrity.webhook_secrets import check_webhook_secrets
 from storekeep.server.domain.keys.audit_chain import AuditChain
 from storekeep.server.domain.keys.keyrings import Keyring, SecretUnknown
 from storekeep.server.domain.orders import fulfillments, notes, orders
 from storekeep.server.domain.standard.collections import Collection
 from storekeep.server.domain.stock import levels, reservations
 from storekeep.server.domain.stock.locations import LOCATIONS
+from storekeep.server.domain.webhooks.endpoints import ENDPOINTS
 from storekeep.server.store.engine import Store
 from storekeep.server.store.sql.rows import Rows
 from storekeep.server.store.sql.statements import Row
@@ -94,6 +96,7 @@ COLLECTIONS: tuple[Collection[Any], ...] = (
     VARIANTS,
     CUSTOMERS,
     LOCATIONS,
+    ENDPOINTS,
 )
 KINDS: tuple[Kind, ...] = (
     *(_make_kind(collection) for collection in COLLECTIONS),
@@ -129,6 +132,7 @@ def check_rows(db: Store, chain: AuditChain | None = None) -> Iterator[str]:
     yield from check_pages(db, "api_keys", auth_store.NEXT_API_KEY, _compare_key_hashes)
     yield from check_sessions(db)
     yield from _check_signing_keys(db, chain)
+    yield from check_webhook_secrets(db, chain)
     yield from _check_missing(db)
 
 

@@ -1,0 +1,48 @@
+"""The events that webhooks send: which types a filter selects, and which permissions their contents require.
+
+Changes of accounts, keys, sessions and the audit log are never sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from storekeep.server.store.tables.webhooks import TEST_EVENT
+
+EVERY = "*"
+PERMISSIONS = {
+    "category": "products.read",
+    "customer": "customers.read",
+    "fulfillment": "orders.read",
+    "location": "stock.read",
+    "order": "orders.read",
+    "order_note": "orders.read",
+    "product": "products.read",
+    "reservation": "reservations.read",
+    "stock_level": "stock.read",
+    "variant": "products.read",
+    "webhook_endpoint": "webhooks.read",
+}
+"""The noun of an event type -> the permission to read the resource that the event contains."""
+
+
+def matches(event_type: str, filters: Collection[str]) -> bool:
+    """Return whether an endpoint with these filters gets events of a type."""
+    noun = event_type.partition(".")[0]
+    if noun not in PERMISSIONS or event_type == TEST_EVENT:
+        return False
+    return EVERY in filters or event_type in filters or f"{noun}.*" in filters
+
+
+def list_required_permissions(filters: Sequence[str]) -> list[str]:
+    """Return the permissions to read everything that endpoints with these filters get, sorted."""
+    nouns = PERMISSIONS if EVERY in filters else {text.partition(".")[0] for text in filters} & PERMISSIONS.keys()
+    return sorted({PERMISSIONS[noun] for noun in nouns})
+
+
+def find_unknown(filters: Sequence[str]) -> int | None:
+    """Return the index of the first filter that selects no event of any kind; None if there is none."""
+    for index, text in enumerate(filters):
+        if text != EVERY and text.partition(".")[0] not in PERMISSIONS:
+            return index
+    return None
