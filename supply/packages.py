@@ -37,7 +37,6 @@ decision."""
 MANUAL_LICENSES = {
     "apsw": "Zlib",  # "any-OSI": its licence file allows zlib or any other licence that the OSI has approved
     "grimp": "BSD-2-Clause",
-    "jinja2": "BSD-3-Clause",
     "import-linter": "BSD-2-Clause",
     "jinja2": "BSD-3-Clause",
     "peewee": "MIT",
