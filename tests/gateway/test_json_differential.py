@@ -32,6 +32,8 @@ REFUSED_BY_US = (
     r" has no value '-?[0-9.]+'",
     r"expected an integer, not (true|false|the number 1.5)",
     r"out of range: -2147483648 to 2147483647",
+    # json_format takes false for the number 0.
+    r"expected a number, not (true|false)",
     # json_format skips characters that are not base64.
     r"not base64",
 )
@@ -41,7 +43,7 @@ REFUSED_BY_THEM = (
 )
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8, deadline=None, derandomize=True)
 @given(SEEDS)
 def test_encode_any_message_equals_json_format(seed: int) -> None:
     build = RandomMessages(seed).build
@@ -54,7 +56,7 @@ def test_encode_any_message_equals_json_format(seed: int) -> None:
         assert _parse(zeros) == _parse(theirs), descriptor.name
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8, deadline=None, derandomize=True)
 @given(SEEDS)
 def test_decode_own_json_returns_the_message(seed: int) -> None:
     build = RandomMessages(seed).build
@@ -69,7 +71,7 @@ def test_decode_own_json_returns_the_message(seed: int) -> None:
         assert decoded.SerializeToString(deterministic=True) == message.SerializeToString(deterministic=True)
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8, deadline=None, derandomize=True)
 @given(SEEDS)
 def test_decode_changed_json_agrees_with_json_format(seed: int) -> None:
     build, draw = RandomMessages(seed).build, random.Random(seed)

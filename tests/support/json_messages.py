@@ -190,7 +190,7 @@ class RandomMessages:
 
     def _fill_any(self, message: AnyMessage, depth: int) -> None:
         choices: tuple[Descriptor | Any, ...] = (
-            error_details_pb2.ErrorInfo.DESCRIPTOR,
+            error_details_pb2.BadRequest.DESCRIPTOR,
             descriptor_pool.Default().FindMessageTypeByName("google.protobuf.Duration"),  # type: ignore[no-untyped-call]
         )
         message.Pack(self.build(self._random.choice(choices), depth + 1), deterministic=True)
