@@ -6,6 +6,7 @@ Every error is one line on standard error. Exit codes: 0 success; 1 failure; 2 u
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 import sys
 import urllib.request
@@ -16,7 +17,7 @@ from typing import Annotated
 import typer
 
 from storekeep.client.errors import StorekeepError
-from storekeep.gateway.config import InvalidSettings, load_settings
+from storekeep.gateway.config import InvalidSettings, Settings, load_settings
 from storekeep.gateway.serving import CannotListen
 from storekeep.gateway.serving import serve as serve_gateway
 
@@ -40,7 +41,7 @@ def serve(
 ) -> None:
     """Serve the contract as REST/JSON until SIGTERM or SIGINT."""
     settings = load_settings(server_address=server) if server else load_settings()
-    asyncio.run(serve_gateway(settings, address_file=address_file, end_with=end_with))
+    asyncio.run(_serve_and_exit(settings, address_file=address_file, end_with=end_with))
 
 
 @app.command(epilog="Example: storekeep-gateway healthcheck --url http://127.0.0.1:8080")
@@ -62,6 +63,17 @@ def healthcheck(
         print_error(f"{page}: {error}")
         raise typer.Exit(FAILED) from None
     raise typer.Exit(0 if is_healthy else FAILED)
+
+
+async def _serve_and_exit(settings: Settings, *, address_file: Path | None, end_with: int | None) -> None:
+    """Serve, and end the process without finalizing Python.
+
+    Granian's threads may still hold abandoned connections. They would abort the process when they call into an
+    interpreter that is gone.
+    """
+    await serve_gateway(settings, address_file=address_file, end_with=end_with)
+    sys.stdout.flush()
+    os._exit(0)
 
 
 def print_error(line: str) -> None:
