@@ -19,7 +19,17 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from storekeep.server.runtime.ports import is_host_and_port, is_loopback
 from storekeep.server.runtime.secret_strength import BYTES_MIN, is_weak
 from storekeep.server.runtime.setting_names import FILE_VARIABLE, OTHER_VARIABLES, PREFIX
-from storekeep.server.runtime.setting_types import Bytes, Count, DayTime, Interval, Rates, Seconds, Words, Workers
+from storekeep.server.runtime.setting_types import (
+    Bytes,
+    Count,
+    DayTime,
+    Interval,
+    LanguageTag,
+    Rates,
+    Seconds,
+    Words,
+    Workers,
+)
 from storekeep.server.runtime.settings_files import SettingsFile, UnreadableSettings, read_settings_file
 from storekeep.server.runtime.settings_problems import ORDER_NUMBERS, describe_problem
 from storekeep.server.store.limits import Limits, ReplicaSet
@@ -77,6 +87,9 @@ class Settings(BaseSettings):
     """Use this server secret, at least 32 bytes. It keys page tokens and the stored form of API keys. Empty:
     `secret.key` in the data directory, created at the first start. Change it with `storekeep-server rotate-secret`: a
     server does not start with a secret that the database does not know."""
+
+    default_language: LanguageTag = "en"
+    """Language of names and descriptions outside `translations`, as a language tag (BCP 47)."""
 
     # -- listening
 
