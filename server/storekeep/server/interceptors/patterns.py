@@ -36,7 +36,7 @@ WORDS = {
     "[A-Z]{3}": "a currency code of three capital letters, such as EUR (ISO 4217)",
     "[a-z][a-z0-9_-]{0,62}": "1 to 63 small letters, digits and _- and begin with a letter",
     "https?://[!-~]+": "an HTTP or HTTPS URL without spaces",
-    TAG: "a language tag, such as de or pt-BR (BCP 47)",
+    TAG: "a language tag of BCP 47, such as de or pt-BR",
     "[!-~]{1,64}": "1 to 64 printable ASCII characters without spaces",
 }
 """Descriptions of patterns, without anchors, that are not resource names."""

@@ -52,8 +52,8 @@ class Variant(msgspec.Struct, frozen=True):
     delete_time_us: int | None = None
     labels: dict[str, str] = {}
     quantity_rules: QuantityRules | None = None
-    prices: tuple[Money, ...] = ()
     translations: dict[str, LocalizedVariant] = {}
+    prices: tuple[Money, ...] = ()
 
     @property
     def name(self) -> str:
