@@ -44,11 +44,11 @@ def list_accepted_tags(header: str) -> tuple[str, ...]:
         return ()
     matches = [match for part in header.split(",") if (match := _RANGE.fullmatch(part.strip(" \t")))]
     ranges = [(canonicalize_tag(tag), float(quality or 1)) for tag, quality in (match.groups() for match in matches)]
-    refused = {tag for tag, quality in ranges if not quality}
+    excluded = {tag for tag, quality in ranges if not quality}
     accepted: dict[str, None] = {}
     for tag, quality in sorted(ranges, key=lambda each: -each[1]):  # stable: equal qualities stay in their order
         if quality and tag != "*":
-            accepted.update(dict.fromkeys(form for form in _list_forms(tag) if form not in refused))
+            accepted.update(dict.fromkeys(form for form in _list_forms(tag) if form not in excluded))
     return tuple(accepted)
 
 
