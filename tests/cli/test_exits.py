@@ -24,6 +24,9 @@ def one_line(err: str) -> bool:
     ("arguments", "code", "expected"),
     [
         (["products", "show", "nope"], Exit.REFUSED, "[PRODUCT_NOT_FOUND, request id "),
+        (["stock", "show", "NEVER-1"], Exit.REFUSED, "no such SKU: NEVER-1"),
+        (["fulfillments", "show", "nope"], Exit.REFUSED, "ORDER_NOT_FOUND"),
+        (["fulfillments", "restock", "nope"], Exit.REFUSED, "ORDER_NOT_FOUND"),
         (["products", "list", "--filter", "bogus ="], Exit.REFUSED, "INVALID_FILTER"),
         (["products", "show", "no spaces"], Exit.REFUSED, "INVALID_FIELD"),
         (["products", "show"], Exit.USAGE, "missing argument"),

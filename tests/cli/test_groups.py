@@ -195,9 +195,12 @@ def test_order_with_a_unique_reference_is_placed_once(cli: CommandLine) -> None:
 
 
 def test_stock_that_never_existed_is_reported(cli: CommandLine) -> None:
-    run = cli("stock", "show", "NEVER-1", "--json")
-    assert run.document == []
-    assert "No stock level exists for NEVER-1." in run.err
+    sku = make_tea(cli, "stockless", stock=0)
+    cli.json("variants", "create", "stockless", "--sku", "STOCKLESS-2")
+    run = cli("stock", "show", "STOCKLESS-2", "--json")
+    assert (run.code, run.document) == (0, [])
+    assert "No stock level exists for STOCKLESS-2." in run.err
+    assert cli("stock", "show", sku).code == 0
 
 
 def test_dry_run_changes_nothing(cli: CommandLine) -> None:
@@ -540,3 +543,26 @@ def test_fulfillment_is_corrected_and_restocked_from_the_command_line(cli: Comma
     assert tried["state"] == restocked["state"] == "FULFILLMENT_STATE_RESTOCKED"
     assert cli.json("orders", "show", order["number"])["state"] == "ORDER_STATE_CONFIRMED"
     assert "came back" in cli("orders", "history", order["number"]).out
+
+
+# -- languages
+
+
+def test_texts_are_translated_shown_in_a_language_and_removed(cli: CommandLine):
+    cli.json("products", "create", "--id", "translated", "--name", "Tea")
+    assert cli.json("products", "translate", "translated", "de", "--name", "Tee", "--description", "Schwarz")
+    assert cli.json("products", "translate", "translated", "DE", "--description", "")["translations"] == {
+        "de": {"displayName": "Tee", "description": ""}
+    }
+    assert cli.json("products", "show", "translated", "--language", "de-AT")["displayName"] == "Tee"
+    assert "Tee" in cli("products", "list", "--filter", 'display_name = "Tea"', "--language", "de").out
+    cli.json("variants", "create", "translated", "--sku", "TR-1", "--option", "size=L")
+    cli.json("variants", "translate", "TR-1", "de", "--option", "Größe=L")
+    assert cli.json("variants", "show", "TR-1", "--language", "de")["options"] == {"Größe": "L"}
+    cli.json("categories", "create", "--id", "translated", "--name", "Drinks")
+    cli.json("categories", "translate", "translated", "de", "--name", "Getränke")
+    assert cli.json("categories", "show", "translated", "--language", "de")["displayName"] == "Getränke"
+    assert "de: Tee" in cli("products", "show", "translated").out
+    assert cli.json("products", "translate", "translated", "de", "--remove")["translations"] == {}
+    for wrong in (("fr", "--remove"), ("de",), ("de", "--remove", "--name", "x")):
+        assert cli("products", "translate", "translated", *wrong).code == 2

@@ -60,19 +60,23 @@ def incoming_fields() -> Iterator[tuple[str, Field]]:
     waiting = [method.request for method in METHODS]
     while waiting:
         name = waiting.pop()
-        if name in reached or name.startswith(FOREIGN):
+        if name in reached or name.startswith(FOREIGN) or name not in CONTRACT.messages:
             continue
         reached.add(name)
         for field in CONTRACT.messages[name].fields:
             if "OUTPUT_ONLY" in field.behaviors:
                 continue
             yield f"{name.removeprefix(f'{PACKAGE}.')}.{field.name}", field
-            if field.is_message and not is_map(field):
-                waiting.append(field.kind)
+            if field.is_message:
+                waiting.append(get_map_value(field).kind if is_map(field) else field.kind)
 
 
 def is_map(field: Field) -> bool:
     return field.kind in CONTRACT.messages and CONTRACT.messages[field.kind].is_map_entry
+
+
+def get_map_value(field: Field) -> Field:
+    return next(part for part in CONTRACT.messages[field.kind].fields if part.name == "value")
 
 
 def is_bounded_string(rules: validate_pb2.StringRules) -> bool:
@@ -85,8 +89,8 @@ def is_bounded(field: Field) -> bool:
     """Whether a field is bounded in length, number or choice."""
     rules = field.rules
     if is_map(field):
-        parts = (rules.map.keys.string, rules.map.values.string)
-        return bool(rules.map.max_pairs) and all(is_bounded_string(part) for part in parts)
+        is_bounded_value = get_map_value(field).is_message or is_bounded_string(rules.map.values.string)
+        return bool(rules.map.max_pairs) and is_bounded_string(rules.map.keys.string) and is_bounded_value
     if field.repeated and not rules.repeated.max_items:
         return False
     one = rules.repeated.items if field.repeated else rules

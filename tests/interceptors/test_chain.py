@@ -47,6 +47,7 @@ def test_log_and_errors_are_one_step_each(part: Part):
         ("caller_limits", "validation"),
         ("validation", "freshness"),
         ("validation", "read_masks"),
+        ("read_masks", "languages"),
     ],
 )
 def test_step_stands_before_what_relies_on_it(outer: str, inner: str):
@@ -90,7 +91,7 @@ def test_steps_are_arranged_as_the_chain_says_whatever_their_order():
     backwards = dict(reversed(steps().items()))
     errors, *checks = arrange(backwards).layers
     assert [errors, arrange(backwards).early, *checks, *arrange(backwards).inner] == NAMES[1:]
-    assert arrange(backwards).inner == ("freshness", "read_masks")
+    assert arrange(backwards).inner == ("freshness", "read_masks", "languages")
 
 
 def test_step_that_some_servers_lack_is_left_out():

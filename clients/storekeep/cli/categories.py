@@ -12,6 +12,7 @@ from storekeep.cli.listings import ResourceListing, add_listing
 from storekeep.cli.names import to_category_name
 from storekeep.cli.sessions import Session
 from storekeep.cli.steps import Step, add_steps
+from storekeep.cli.translations import Description, Language, Name, Remove, Tag, translate
 from storekeep.client import Category, CategoryState
 
 COLUMNS = ("name", "display_name", "parent_category", "state", "update_time")
@@ -23,6 +24,7 @@ LISTING = ResourceListing(
     filters=("state = ACTIVE", "-parent_category:*"),
     states=lambda: CategoryState,
     soft_deletion=True,
+    has_languages=True,
 )
 
 STEPS = (
@@ -44,12 +46,16 @@ def add_categories(app: typer.Typer) -> None:
     command(group, "create", example=create, writes=True)(create_category)
     update = 'storekeep categories update tea --name "Teas and infusions"'
     command(group, "update", example=update, writes=True)(update_category)
+    translate_example = 'storekeep categories translate tea de --name "Tee"'
+    command(group, "translate", example=translate_example, writes=True)(translate_category)
     add_steps(group, STEPS, noun="categories", example_name="tea", to_name=to_category_name, columns=COLUMNS)
 
 
-def show_category(session: Session, name: Annotated[str, typer.Argument(help="Id or full name.")]) -> None:
+def show_category(
+    session: Session, name: Annotated[str, typer.Argument(help="Id or full name.")], language: Language = ""
+) -> None:
     """Show one category."""
-    session.screen.show_message(session.client.categories.get(to_category_name(name)))
+    session.screen.show_message(session.client.categories.get(to_category_name(name), accept_language=language))
 
 
 def create_category(
@@ -87,3 +93,18 @@ def update_category(
         parent_category=to_category_name(parent) if parent else parent,
     )
     session.screen.show_message(session.client.categories.update(changes, update_mask=mask, **session.write_options))
+
+
+def translate_category(
+    session: Session,
+    name: Annotated[str, typer.Argument(help="Id or full name.")],
+    language: Tag,
+    display_name: Name = None,
+    description: Description = None,
+    remove: Remove = False,
+) -> None:
+    """Change the name and the description of a category in one language. Other languages do not change."""
+    category = session.client.categories.get(to_category_name(name))
+    update = session.client.categories.update
+    texts = {"display_name": display_name, "description": description}
+    translate(session, category, language, update=update, remove=remove, **texts)

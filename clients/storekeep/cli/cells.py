@@ -55,7 +55,7 @@ def format_path(message: Message, path: str) -> str:
     field = message.DESCRIPTOR.fields_by_name[name]
     value = getattr(message, name)
     if isinstance(value, Mapping):
-        return replace_unprintable(str(value[rest])) if rest in value else ""
+        return _format_line(value[rest]) if rest in value else ""
     if field.is_repeated:
         return ", ".join(format_path(item, rest) for item in value)
     if field.has_presence and not message.HasField(name):
@@ -112,11 +112,19 @@ def restore_integers(document: Any) -> Any:
 
 
 def _format_many(descriptor: Any, value: Any) -> str:
+    if isinstance(value, Mapping) and descriptor.message_type.fields_by_name["value"].message_type:
+        return "\n".join(f"{key}: {_format_line(value[key])}" for key in sorted(value))
     if isinstance(value, Mapping):
         return ", ".join(replace_unprintable(f"{key}={value[key]}") for key in sorted(value))
     items: Sequence[Any] = value
     separator = "\n" if _is_order_change(descriptor.message_type) else ", "
     return separator.join(_format_one(descriptor, item) for item in items)
+
+
+def _format_line(value: Any) -> str:
+    """Return the text of a value of a map, such as of translations, on one line."""
+    text = _format_message(value) if isinstance(value, Message) else replace_unprintable(str(value))
+    return text.replace("\n", "; ")
 
 
 def _format_one(descriptor: Any, value: Any) -> str:

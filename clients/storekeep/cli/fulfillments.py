@@ -46,7 +46,7 @@ def find_fulfillment_name(session: Session, text: str, *, state: str) -> str:
             state. The order may be given by number.
         state: the state that the command expects, such as `PENDING`.
 
-    Raises: typer.BadParameter if the order has no or several such fulfilments.
+    Raises: OrderNotFound; typer.BadParameter if the order has no or several such fulfilments.
     """
     order, separator, fulfillment = text.removeprefix("orders/").partition("/")
     order_name = find_order_name(session, order)
@@ -57,6 +57,7 @@ def find_fulfillment_name(session: Session, text: str, *, state: str) -> str:
     if len(names) == 1:
         return names[0]
     if not names:
+        session.client.orders.get(order_name)  # raises if the order is unknown
         raise typer.BadParameter(f"order {order} has no {state.lower()} fulfilment; see storekeep orders show {order}")
     ids = ", ".join(name.rpartition("/")[2] for name in names)
     raise typer.BadParameter(f"order {order} has {len(names)} {state.lower()} fulfilments; add / and one of {ids}")

@@ -22,9 +22,11 @@ from storekeep.cli.commands import (
 )
 from storekeep.cli.exits import Exit
 from storekeep.cli.names import MAIN_LOCATION, quote_text, to_location_name, to_stock_level_name
+from storekeep.cli.outputs import check_columns, parse_columns
 from storekeep.cli.pairs import parse_order_lines
 from storekeep.cli.sessions import Session, compute_page_size
 from storekeep.cli.times import Since, build_since_filter
+from storekeep.cli.variants import find_variant_name
 from storekeep.client import StockDifference, StockLevel, StockMovementCause
 
 LEVEL_COLUMNS = ("sku", "name", "on_hand", "reserved", "allocated", "available", "update_time")
@@ -101,6 +103,9 @@ def show_stock(
     levels = list(
         session.client.inventory.list_stock_levels(to_location_name(location), filter=f"sku = {quote_text(sku)}")
     )
+    if not levels:
+        check_columns(StockLevel.DESCRIPTOR, parse_columns(session.settings.columns))
+        find_variant_name(session, sku)  # raises if the SKU is unknown
     session.screen.show_messages(levels, columns=LEVEL_COLUMNS, descriptor=StockLevel.DESCRIPTOR)
     if not levels:
         session.screen.show_notice(f"No stock level exists for {sku}.")

@@ -25,6 +25,7 @@ from storekeep.cli.commands import (
 from storekeep.cli.sessions import Session, compute_page_size
 from storekeep.cli.states import build_state_filter
 from storekeep.cli.times import Since, build_since_filter
+from storekeep.cli.translations import Language
 
 if TYPE_CHECKING:
     from storekeep.client import Listing
@@ -42,6 +43,7 @@ class ResourceListing:
         filters: examples for `--filter`.
         soft_deletion: whether the command has the option `--deleted`.
         is_time_ordered: whether the command has the option `--since`, for lists that are sorted by time.
+        has_languages: whether the command has the option `--language`.
         states: returns the enum of the states, for the option `--state`; None if the resource has none.
     """
 
@@ -52,6 +54,7 @@ class ResourceListing:
     filters: tuple[str, ...]
     soft_deletion: bool = False
     is_time_ordered: bool = False
+    has_languages: bool = False
     states: Callable[[], Any] | None = None
 
 
@@ -67,9 +70,12 @@ def add_listing(group: typer.Typer, listing: ResourceListing) -> None:
         limit: Limit = LIMIT,
         total: Total = False,
         deleted: Deleted = False,
+        language: Language = "",
     ) -> None:
         states = listing.states() if listing.states is not None else None
         query: dict[str, Any] = {"show_deleted": True} if deleted else {}
+        if language:
+            query["accept_language"] = language
         resources = listing.method(session)(
             filter=join_filters(filter, build_state_filter(state, states), build_since_filter(since)),
             order_by=order_by,
@@ -82,6 +88,11 @@ def add_listing(group: typer.Typer, listing: ResourceListing) -> None:
 
     list_resources.__annotations__["filter"] = Annotated[str, make_filter_option(*listing.filters)]
     list_resources.__doc__ = listing.help
-    options = {"state": listing.states, "since": listing.is_time_ordered, "deleted": listing.soft_deletion}
+    options = {
+        "state": listing.states,
+        "since": listing.is_time_ordered,
+        "deleted": listing.soft_deletion,
+        "language": listing.has_languages,
+    }
     omitted = {name for name, exists in options.items() if not exists}
     command(group, "list", example=listing.example, omitted=omitted)(list_resources)

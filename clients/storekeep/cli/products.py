@@ -15,6 +15,7 @@ from storekeep.cli.pairs import parse_labels
 from storekeep.cli.sessions import Session, compute_page_size
 from storekeep.cli.steps import Step, add_steps
 from storekeep.cli.times import parse_time
+from storekeep.cli.translations import Description, Language, Name, Remove, Tag, translate
 from storekeep.client import Product, ProductMedia, ProductState, to_timestamp
 
 COLUMNS = ("name", "display_name", "category", "state", "update_time")
@@ -27,6 +28,7 @@ LISTING = ResourceListing(
     filters=('state = ACTIVE AND display_name : "tea"', "labels.season = autumn", "-category:*"),
     states=lambda: ProductState,
     soft_deletion=True,
+    has_languages=True,
 )
 
 STEPS = (
@@ -67,15 +69,21 @@ def add_products(app: typer.Typer) -> None:
     command(group, "create", example=create, writes=True)(create_product)
     update = 'storekeep products update chai --description "Black tea with spices"'
     command(group, "update", example=update, writes=True)(update_product)
+    translate_example = 'storekeep products translate chai de --name "Masala Chai"'
+    command(group, "translate", example=translate_example, writes=True)(translate_product)
     add_steps(group, STEPS, noun="products", example_name="chai", to_name=to_product_name, columns=COLUMNS)
 
 
-def show_product(session: Session, name: Annotated[str, typer.Argument(help="Id or full name.")]) -> None:
+def show_product(
+    session: Session, name: Annotated[str, typer.Argument(help="Id or full name.")], language: Language = ""
+) -> None:
     """Show one product and the SKUs and prices of its variants. In other formats, only the product."""
-    product = session.client.products.get(to_product_name(name))
+    product = session.client.products.get(to_product_name(name), accept_language=language)
     session.screen.show_message(product)
     if session.screen.has_default_layout:
-        variants = session.client.variants.list(product.name, page_size=compute_page_size(LIMIT))
+        variants = session.client.variants.list(
+            product.name, page_size=compute_page_size(LIMIT), accept_language=language
+        )
         session.show_listing(variants, columns=VARIANT_COLUMNS, limit=LIMIT)
 
 
@@ -85,10 +93,15 @@ def search_products(
     limit: Limit = LIMIT,
     archived: Annotated[bool, typer.Option("--archived", help="Include archived products.")] = False,
     drafts: Annotated[bool, typer.Option("--drafts", help="Include drafts, if you may change products.")] = False,
+    language: Language = "",
 ) -> None:
     """Search products by words in their names, descriptions, SKUs and barcodes, best match first."""
     listing = session.client.products.search(
-        query, page_size=compute_page_size(limit, page_size_max=100), show_archived=archived, show_drafts=drafts
+        query,
+        page_size=compute_page_size(limit, page_size_max=100),
+        show_archived=archived,
+        show_drafts=drafts,
+        accept_language=language,
     )
     session.show_listing(listing, columns=COLUMNS, limit=limit)
 
@@ -148,6 +161,21 @@ def update_product(
         publish_time=None if publish_time is None else to_timestamp(parse_time(publish_time)),
     )
     session.screen.show_message(session.client.products.update(changes, update_mask=mask, **session.write_options))
+
+
+def translate_product(
+    session: Session,
+    name: Annotated[str, typer.Argument(help="Id or full name.")],
+    language: Tag,
+    display_name: Name = None,
+    description: Description = None,
+    remove: Remove = False,
+) -> None:
+    """Change the name and the description of a product in one language. Other languages do not change."""
+    product = session.client.products.get(to_product_name(name))
+    update = session.client.products.update
+    texts = {"display_name": display_name, "description": description}
+    translate(session, product, language, update=update, remove=remove, **texts)
 
 
 def _parse_media(texts: Iterable[str]) -> list[ProductMedia]:

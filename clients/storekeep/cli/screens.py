@@ -135,7 +135,11 @@ class Screen:
             return
         from storekeep.cli.tables import build_row_table
 
-        table, left_out = build_row_table(rows, columns, width=self._out.width, keeps_all=bool(self._columns))
+        shown = list(rows)
+        if not shown:
+            self.show_notice("Nothing found.")
+            return
+        table, left_out = build_row_table(shown, columns, width=self._out.width, keeps_all=bool(self._columns))
         self._print(table)
         if left_out:
             self.show_notice(f"No room for {', '.join(left_out)}: see --columns, or --output csv.")

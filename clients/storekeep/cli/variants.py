@@ -27,6 +27,8 @@ from storekeep.cli.pairs import change_prices, parse_labels, parse_prices
 from storekeep.cli.sessions import Session, compute_page_size
 from storekeep.cli.states import build_state_filter
 from storekeep.cli.steps import Step, add_steps
+from storekeep.cli.translations import Language, Option, Remove, Tag, parse_options, translate
+from storekeep.cli.translations import Name as LocalName
 from storekeep.client import QuantityRules, SkuNotFound, Variant, VariantState
 
 COLUMNS = ("sku", "name", "display_name", "options", "prices", "state")
@@ -96,6 +98,8 @@ def add_variants(app: typer.Typer) -> None:
     command(group, "create", example=create, writes=True)(create_variant)
     update = "storekeep variants update CHAI-1 --price EUR=4.80"
     command(group, "update", example=update, writes=True)(update_variant)
+    translate_example = "storekeep variants translate CHAI-1 de --option Größe=L"
+    command(group, "translate", example=translate_example, writes=True)(translate_variant)
     add_steps(group, STEPS, noun="variants", example_name="CHAI-1", to_name=str, columns=COLUMNS)
 
 
@@ -108,6 +112,7 @@ def list_variants(
     total: Total = False,
     deleted: Deleted = False,
     state: State = "",
+    language: Language = "",
 ) -> None:
     """List the variants of a product, or of all products."""
     listing = session.client.variants.list(
@@ -117,13 +122,15 @@ def list_variants(
         page_size=compute_page_size(limit),
         include_total_size=total,
         show_deleted=deleted,
+        accept_language=language,
     )
     session.show_listing(listing, columns=COLUMNS, limit=limit)
 
 
-def show_variant(session: Session, name: Name) -> None:
+def show_variant(session: Session, name: Name, language: Language = "") -> None:
     """Show one variant."""
-    session.screen.show_message(session.client.variants.get(find_variant_name(session, name)))
+    variant = session.client.variants.get(find_variant_name(session, name), accept_language=language)
+    session.screen.show_message(variant)
 
 
 def create_variant(
@@ -206,6 +213,21 @@ def update_variant(
         quantity_rules=rules,
     )
     session.screen.show_message(session.client.variants.update(changes, update_mask=mask, **session.write_options))
+
+
+def translate_variant(
+    session: Session,
+    name: Name,
+    language: Tag,
+    display_name: LocalName = None,
+    option: Option = None,
+    remove: Remove = False,
+) -> None:
+    """Change the name and the options of a variant in one language. Options, if given, replace all existing ones."""
+    variant = session.client.variants.get(find_variant_name(session, name))
+    update = session.client.variants.update
+    texts = {"display_name": display_name, "options": parse_options(option)}
+    translate(session, variant, language, update=update, remove=remove, **texts)
 
 
 def _change_rules(

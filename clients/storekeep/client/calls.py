@@ -40,6 +40,7 @@ from storekeep.client.masks import build_field_mask
 from storekeep.client.pages import ItemT, Listing, Page, build_page
 from storekeep.client.tokens import Tokens
 
+LANGUAGE_METADATA_KEY = "accept-language"
 REPLAYED_METADATA_KEY = "storekeep-replayed"
 """Trailing metadata key of the stored reply of an earlier call with the same `request_id`."""
 
@@ -64,6 +65,14 @@ class GetOptions(ReadOptions, total=False):
 
     read_mask: Iterable[str]
     """Fields of the resource to return, such as `name` or `lines.sku` (default: all)."""
+
+
+class TextOptions(GetOptions, total=False):
+    """Keyword arguments of every method that gets products, variants or categories by name."""
+
+    accept_language: str
+    """Preferred languages of names, descriptions and options, as in HTTP: `de-AT, en;q=0.5` (default: that of the
+    client). Each resource comes in the best one that it has; `language_code` names it."""
 
 
 class WriteOptions(CallOptions, total=False):
@@ -128,12 +137,20 @@ class Calls:
     """
 
     def __init__(
-        self, *, tokens: Tokens | None, timeout_s: float, budget: RetryBudget, address: str = "", proxy: str = ""
+        self,
+        *,
+        tokens: Tokens | None,
+        timeout_s: float,
+        budget: RetryBudget,
+        address: str = "",
+        proxy: str = "",
+        accept_language: str = "",
     ) -> None:
         self._tokens = tokens
         self._timeout_s = timeout_s
         self._budget = budget
         self._route = f"{address} through {proxy}" if proxy else address
+        self._accept_language = accept_language
         self._closed = False
         self._has_answer = False
         self.consistency_token = ConsistencyToken()
@@ -149,12 +166,16 @@ class Calls:
         *,
         timeout_s: float | None = None,
         max_staleness_s: float | None = None,
+        accept_language: str = "",
     ) -> ReplyT:
         """Send a read request, with the consistency token if it allows a stale answer."""
         metadata: Metadata = ()
+        languages = accept_language or self._accept_language
+        if languages:
+            metadata = ((LANGUAGE_METADATA_KEY, languages),)
         if max_staleness_s is not None:
             request.max_staleness.FromNanoseconds(round(max_staleness_s * 1_000_000_000))
-            metadata = ((CONSISTENCY_METADATA_KEY, str(self.consistency_token.value)),)
+            metadata += ((CONSISTENCY_METADATA_KEY, str(self.consistency_token.value)),)
         return self._send_with_token(method, request, self._new_deadline(timeout_s), metadata)
 
     def get(
@@ -165,12 +186,19 @@ class Calls:
         read_mask: Iterable[str] = (),
         timeout_s: float | None = None,
         max_staleness_s: float | None = None,
+        accept_language: str = "",
     ) -> ReplyT:
         """Send a read request for resources by name."""
         mask = build_field_mask(read_mask)
         if mask is not None:
             request.read_mask.CopyFrom(mask)
-        return self.read(method, request, timeout_s=timeout_s, max_staleness_s=max_staleness_s)
+        return self.read(
+            method,
+            request,
+            timeout_s=timeout_s,
+            max_staleness_s=max_staleness_s,
+            accept_language=accept_language,
+        )
 
     def read_current(
         self,
@@ -234,6 +262,7 @@ class Calls:
         items: Callable[[PageReplyT], Iterable[ItemT]],
         timeout_s: float | None = None,
         max_staleness_s: float | None = None,
+        accept_language: str = "",
     ) -> Listing[ItemT]:
         """Return the list of a request. `items` extracts the resources of a page."""
 
@@ -242,7 +271,13 @@ class Calls:
             page_request.page_token = page_token
             if page_token and getattr(page_request, "include_total_size", False):
                 page_request.include_total_size = False  # type: ignore[attr-defined]  # it is counted once
-            reply = self.read(method, page_request, timeout_s=timeout_s, max_staleness_s=max_staleness_s)
+            reply = self.read(
+                method,
+                page_request,
+                timeout_s=timeout_s,
+                max_staleness_s=max_staleness_s,
+                accept_language=accept_language,
+            )
             return build_page(items(reply), reply)
 
         return Listing(fetch)

@@ -7,7 +7,7 @@ from typing import Unpack
 
 import grpc
 
-from storekeep.client.calls import Calls, GetOptions, WriteOptions
+from storekeep.client.calls import Calls, TextOptions, WriteOptions
 from storekeep.client.masks import build_field_mask
 from storekeep.client.pages import DeletableQuery, Listing, build_query
 from storekeep.v1.products_pb2 import (
@@ -32,7 +32,7 @@ class Categories:
         self._calls = calls
         self._stub = ProductServiceStub(channel)
 
-    def get(self, name: str, **options: Unpack[GetOptions]) -> Category:
+    def get(self, name: str, **options: Unpack[TextOptions]) -> Category:
         """Get one category, deleted or not.
 
         Raises: CategoryNotFound.
@@ -40,7 +40,12 @@ class Categories:
         return self._calls.get(self._stub.GetCategory, GetCategoryRequest(name=name), **options)
 
     def list(
-        self, *, timeout_s: float | None = None, max_staleness_s: float | None = None, **query: Unpack[DeletableQuery]
+        self,
+        *,
+        timeout_s: float | None = None,
+        max_staleness_s: float | None = None,
+        accept_language: str = "",
+        **query: Unpack[DeletableQuery],
     ) -> Listing[Category]:
         """List categories; pages are fetched as you iterate.
 
@@ -53,9 +58,10 @@ class Categories:
             items=lambda page: page.categories,
             timeout_s=timeout_s,
             max_staleness_s=max_staleness_s,
+            accept_language=accept_language,
         )
 
-    def batch_get(self, names: Iterable[str], **options: Unpack[GetOptions]) -> Sequence[Category]:
+    def batch_get(self, names: Iterable[str], **options: Unpack[TextOptions]) -> Sequence[Category]:
         """Get up to 1000 categories from one snapshot, in the order of `names`; fail if one is missing.
 
         Raises: CategoryNotFound.

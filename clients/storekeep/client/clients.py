@@ -55,6 +55,7 @@ class Storekeep:
         tls: Tls | bool | None = None,
         timeout_s: float = DEFAULT_TIMEOUT_S,
         token_cache: TokenCache | None = None,
+        accept_language: str = "",
     ) -> None:
         """Create a client. It connects on its first call.
 
@@ -66,6 +67,8 @@ class Storekeep:
                 to loopback addresses and Unix sockets, TLS to all others).
             timeout_s: default deadline of a call in seconds, retries included.
             token_cache: stores the access token for the next program with the same API key (default: not stored).
+            accept_language: preferred languages of the texts of the catalogue, as in HTTP: `de-AT, en;q=0.5` (default:
+                the texts in the server's default language, with all translations).
 
         Raises: InvalidSettings.
         """
@@ -79,7 +82,12 @@ class Storekeep:
         budget = RetryBudget()
         tokens = Tokens(self._make_auth_stub, api_key=key, budget=budget, cache=token_cache) if key else None
         calls = Calls(
-            tokens=tokens, timeout_s=timeout_s, budget=budget, address=self.address, proxy=find_proxy(self.address)
+            tokens=tokens,
+            timeout_s=timeout_s,
+            budget=budget,
+            address=self.address,
+            proxy=find_proxy(self.address),
+            accept_language=accept_language,
         )
         self._channel, self._calls = channel, calls
 

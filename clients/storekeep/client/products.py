@@ -8,7 +8,7 @@ from typing import Unpack
 import grpc
 
 from storekeep.client.batches import BatchResults, get_mode, read_results
-from storekeep.client.calls import Calls, GetOptions, WriteOptions
+from storekeep.client.calls import Calls, TextOptions, WriteOptions
 from storekeep.client.masks import build_field_mask
 from storekeep.client.pages import DeletableQuery, Listing, build_query
 from storekeep.v1.products_pb2 import (
@@ -37,7 +37,7 @@ class Products:
         self._calls = calls
         self._stub = ProductServiceStub(channel)
 
-    def get(self, name: str, **options: Unpack[GetOptions]) -> Product:
+    def get(self, name: str, **options: Unpack[TextOptions]) -> Product:
         """Get one product, deleted or not.
 
         Raises: ProductNotFound.
@@ -45,7 +45,12 @@ class Products:
         return self._calls.get(self._stub.GetProduct, GetProductRequest(name=name), **options)
 
     def list(
-        self, *, timeout_s: float | None = None, max_staleness_s: float | None = None, **query: Unpack[DeletableQuery]
+        self,
+        *,
+        timeout_s: float | None = None,
+        max_staleness_s: float | None = None,
+        accept_language: str = "",
+        **query: Unpack[DeletableQuery],
     ) -> Listing[Product]:
         """List products; pages are fetched as you iterate.
 
@@ -58,9 +63,10 @@ class Products:
             items=lambda page: page.products,
             timeout_s=timeout_s,
             max_staleness_s=max_staleness_s,
+            accept_language=accept_language,
         )
 
-    def batch_get(self, names: Iterable[str], **options: Unpack[GetOptions]) -> Sequence[Product]:
+    def batch_get(self, names: Iterable[str], **options: Unpack[TextOptions]) -> Sequence[Product]:
         """Get up to 1000 products from one snapshot, in the order of `names`; fail if one is missing.
 
         Raises: ProductNotFound.
@@ -171,6 +177,7 @@ class Products:
         read_mask: Iterable[str] = (),
         timeout_s: float | None = None,
         max_staleness_s: float | None = None,
+        accept_language: str = "",
     ) -> Listing[Product]:
         """Search products by words in their names, descriptions, SKUs and barcodes, best match first.
 
@@ -193,4 +200,5 @@ class Products:
             items=lambda page: page.products,
             timeout_s=timeout_s,
             max_staleness_s=max_staleness_s,
+            accept_language=accept_language,
         )

@@ -8,7 +8,7 @@ from typing import Unpack
 import grpc
 
 from storekeep.client.batches import BatchResults, get_mode, read_results
-from storekeep.client.calls import Calls, GetOptions, WriteOptions
+from storekeep.client.calls import Calls, TextOptions, WriteOptions
 from storekeep.client.masks import build_field_mask
 from storekeep.client.pages import DeletableQuery, Listing, build_query
 from storekeep.v1.products_pb2 import (
@@ -35,7 +35,7 @@ class Variants:
         self._calls = calls
         self._stub = ProductServiceStub(channel)
 
-    def get(self, name: str, **options: Unpack[GetOptions]) -> Variant:
+    def get(self, name: str, **options: Unpack[TextOptions]) -> Variant:
         """Get one variant, deleted or not.
 
         Raises: VariantNotFound.
@@ -48,6 +48,7 @@ class Variants:
         *,
         timeout_s: float | None = None,
         max_staleness_s: float | None = None,
+        accept_language: str = "",
         **query: Unpack[DeletableQuery],
     ) -> Listing[Variant]:
         """List variants; pages are fetched as you iterate.
@@ -63,10 +64,11 @@ class Variants:
             items=lambda page: page.variants,
             timeout_s=timeout_s,
             max_staleness_s=max_staleness_s,
+            accept_language=accept_language,
         )
 
     def batch_get(
-        self, names: Iterable[str], *, parent: str = "products/-", **options: Unpack[GetOptions]
+        self, names: Iterable[str], *, parent: str = "products/-", **options: Unpack[TextOptions]
     ) -> Sequence[Variant]:
         """Get up to 1000 variants from one snapshot, in the order of `names`; fail if one is missing.
 

@@ -506,7 +506,7 @@ class OrderFieldChange(_message.Message):
     old_value: _builtins.str
     """The old value as text, with amounts in major units; empty if the field was not set."""
     new_value: _builtins.str
-    """The new value as text."""
+    """The new value as text; empty if the field is no longer set. An empty label is `""`."""
     def __init__(
         self,
         *,

@@ -107,6 +107,27 @@ class Category(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class TranslationsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> Global___LocalizedText: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: Global___LocalizedText | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     NAME_FIELD_NUMBER: _builtins.int
     DISPLAY_NAME_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
@@ -116,6 +137,8 @@ class Category(_message.Message):
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     DELETE_TIME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    TRANSLATIONS_FIELD_NUMBER: _builtins.int
+    LANGUAGE_CODE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The resource name, as `categories/{category}`. Set at creation, immutable."""
     display_name: _builtins.str
@@ -128,6 +151,10 @@ class Category(_message.Message):
     """Whether the category is on sale. This is a hint for shops; it does not affect the category's products."""
     etag: _builtins.str
     """Changes whenever the resource changes. Send it back with an update to avoid overwriting someone else's change."""
+    language_code: _builtins.str
+    """The language of the texts in a reply to a call with the metadata `accept-language`; empty in all others. A request
+    that sends it back cannot change texts: those of the resource are in the server's default language.
+    """
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When the resource was created."""
@@ -139,6 +166,12 @@ class Category(_message.Message):
     @_builtins.property
     def delete_time(self) -> _timestamp_pb2.Timestamp:
         """When the resource was deleted; absent if it is not deleted."""
+
+    @_builtins.property
+    def translations(self) -> _containers.MessageMap[_builtins.str, Global___LocalizedText]:
+        """Name and description in other languages, by language tag (BCP 47) such as `de` or `pt-BR`: at most 20. Tags are stored in their
+        canonical form. Absent in a reply to a call with the metadata `accept-language`.
+        """
 
     def __init__(
         self,
@@ -152,10 +185,12 @@ class Category(_message.Message):
         update_time: _timestamp_pb2.Timestamp | None = ...,
         delete_time: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
+        translations: _abc.Mapping[_builtins.str, Global___LocalizedText] | None = ...,
+        language_code: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "delete_time", b"delete_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "delete_time", b"delete_time", "description", b"description", "display_name", b"display_name", "etag", b"etag", "name", b"name", "parent_category", b"parent_category", "state", b"state", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "delete_time", b"delete_time", "description", b"description", "display_name", b"display_name", "etag", b"etag", "language_code", b"language_code", "name", b"name", "parent_category", b"parent_category", "state", b"state", "translations", b"translations", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -187,6 +222,27 @@ class Product(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class TranslationsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> Global___LocalizedText: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: Global___LocalizedText | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     NAME_FIELD_NUMBER: _builtins.int
     DISPLAY_NAME_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
@@ -199,6 +255,8 @@ class Product(_message.Message):
     ETAG_FIELD_NUMBER: _builtins.int
     PUBLISH_TIME_FIELD_NUMBER: _builtins.int
     MEDIA_FIELD_NUMBER: _builtins.int
+    TRANSLATIONS_FIELD_NUMBER: _builtins.int
+    LANGUAGE_CODE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The resource name, as `products/{product}`. Set at creation, immutable."""
     display_name: _builtins.str
@@ -211,6 +269,10 @@ class Product(_message.Message):
     """Whether the product is on sale. A draft is ACTIVE from its publish time on."""
     etag: _builtins.str
     """Changes whenever the resource changes. Send it back with an update to avoid overwriting someone else's change."""
+    language_code: _builtins.str
+    """The language of the texts in a reply to a call with the metadata `accept-language`; empty in all others. A request
+    that sends it back cannot change texts: those of the resource are in the server's default language.
+    """
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Labels for your own use: at most 64, with keys of at most 63 and values of at most 255 characters."""
@@ -237,6 +299,12 @@ class Product(_message.Message):
     def media(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProductMedia]:
         """Links to images, videos and documents about the product, in the order of display: at most 50."""
 
+    @_builtins.property
+    def translations(self) -> _containers.MessageMap[_builtins.str, Global___LocalizedText]:
+        """Name and description in other languages, by language tag (BCP 47) such as `de` or `pt-BR`: at most 20. Tags are stored in their
+        canonical form. Absent in a reply to a call with the metadata `accept-language`.
+        """
+
     def __init__(
         self,
         *,
@@ -252,14 +320,44 @@ class Product(_message.Message):
         etag: _builtins.str = ...,
         publish_time: _timestamp_pb2.Timestamp | None = ...,
         media: _abc.Iterable[Global___ProductMedia] | None = ...,
+        translations: _abc.Mapping[_builtins.str, Global___LocalizedText] | None = ...,
+        language_code: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "delete_time", b"delete_time", "publish_time", b"publish_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["category", b"category", "create_time", b"create_time", "delete_time", b"delete_time", "description", b"description", "display_name", b"display_name", "etag", b"etag", "labels", b"labels", "media", b"media", "name", b"name", "publish_time", b"publish_time", "state", b"state", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["category", b"category", "create_time", b"create_time", "delete_time", b"delete_time", "description", b"description", "display_name", b"display_name", "etag", b"etag", "labels", b"labels", "language_code", b"language_code", "media", b"media", "name", b"name", "publish_time", b"publish_time", "state", b"state", "translations", b"translations", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Product: _TypeAlias = Product  # noqa: Y015
+
+@_typing.final
+class LocalizedText(_message.Message):
+    """LocalizedText has the texts of a product or a category in one language. At least one is set. A reader gets the text in
+    the default language in place of one that is not set.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DISPLAY_NAME_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    display_name: _builtins.str
+    """Name for display. At most 200 characters."""
+    description: _builtins.str
+    """The description. At most 10,000 characters."""
+    def __init__(
+        self,
+        *,
+        display_name: _builtins.str = ...,
+        description: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "display_name", b"display_name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LocalizedText: _TypeAlias = LocalizedText  # noqa: Y015
 
 @_typing.final
 class ProductMedia(_message.Message):
@@ -333,6 +431,27 @@ class Variant(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class TranslationsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> Global___LocalizedVariant: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: Global___LocalizedVariant | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     NAME_FIELD_NUMBER: _builtins.int
     SKU_FIELD_NUMBER: _builtins.int
     DISPLAY_NAME_FIELD_NUMBER: _builtins.int
@@ -348,6 +467,8 @@ class Variant(_message.Message):
     ETAG_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     QUANTITY_RULES_FIELD_NUMBER: _builtins.int
+    TRANSLATIONS_FIELD_NUMBER: _builtins.int
+    LANGUAGE_CODE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The resource name, as `products/{product}/variants/{variant}`. Set at creation, immutable."""
     sku: _builtins.str
@@ -364,6 +485,10 @@ class Variant(_message.Message):
     """Whether the variant is on sale. Variants of an archived product are not on sale either."""
     etag: _builtins.str
     """Changes whenever the resource changes. Send it back with an update to avoid overwriting someone else's change."""
+    language_code: _builtins.str
+    """The language of the texts in a reply to a call with the metadata `accept-language`; empty in all others. A request
+    that sends it back cannot change texts: those of the resource are in the server's default language.
+    """
     @_builtins.property
     def options(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Options, such as `size: L`: at most 10, with keys of at most 63 and values of at most 255 characters."""
@@ -394,6 +519,12 @@ class Variant(_message.Message):
     def quantity_rules(self) -> Global___QuantityRules:
         """How many units may be ordered or reserved at once. Absent: any number."""
 
+    @_builtins.property
+    def translations(self) -> _containers.MessageMap[_builtins.str, Global___LocalizedVariant]:
+        """Name and options in other languages, by language tag (BCP 47) such as `de` or `pt-BR`: at most 20. Tags are stored in their
+        canonical form. Absent in a reply to a call with the metadata `accept-language`.
+        """
+
     def __init__(
         self,
         *,
@@ -412,16 +543,68 @@ class Variant(_message.Message):
         etag: _builtins.str = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         quantity_rules: Global___QuantityRules | None = ...,
+        translations: _abc.Mapping[_builtins.str, Global___LocalizedVariant] | None = ...,
+        language_code: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_weight_g", b"_weight_g", "create_time", b"create_time", "delete_time", b"delete_time", "quantity_rules", b"quantity_rules", "update_time", b"update_time", "weight_g", b"weight_g"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_weight_g", b"_weight_g", "barcode", b"barcode", "create_time", b"create_time", "delete_time", b"delete_time", "display_name", b"display_name", "etag", b"etag", "labels", b"labels", "name", b"name", "options", b"options", "prices", b"prices", "quantity_rules", b"quantity_rules", "sku", b"sku", "state", b"state", "tax_class", b"tax_class", "update_time", b"update_time", "weight_g", b"weight_g"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_weight_g", b"_weight_g", "barcode", b"barcode", "create_time", b"create_time", "delete_time", b"delete_time", "display_name", b"display_name", "etag", b"etag", "labels", b"labels", "language_code", b"language_code", "name", b"name", "options", b"options", "prices", b"prices", "quantity_rules", b"quantity_rules", "sku", b"sku", "state", b"state", "tax_class", b"tax_class", "translations", b"translations", "update_time", b"update_time", "weight_g", b"weight_g"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__weight_g: _TypeAlias = _typing.Literal["weight_g"]  # noqa: Y015
     _WhichOneofArgType__weight_g: _TypeAlias = _typing.Literal["_weight_g", b"_weight_g"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__weight_g) -> _WhichOneofReturnType__weight_g | None: ...
 
 Global___Variant: _TypeAlias = Variant  # noqa: Y015
+
+@_typing.final
+class LocalizedVariant(_message.Message):
+    """LocalizedVariant has the texts of a variant in one language. At least one is set. A reader gets the text in the
+    default language in place of one that is not set.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class OptionsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    DISPLAY_NAME_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    display_name: _builtins.str
+    """Name for display. At most 200 characters."""
+    @_builtins.property
+    def options(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """All options, such as `Größe: L`: at most 10, with keys of at most 63 and values of at most 255 characters."""
+
+    def __init__(
+        self,
+        *,
+        display_name: _builtins.str = ...,
+        options: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["display_name", b"display_name", "options", b"options"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LocalizedVariant: _TypeAlias = LocalizedVariant  # noqa: Y015
 
 @_typing.final
 class QuantityRules(_message.Message):

@@ -30,6 +30,7 @@ from storekeep.server.interceptors.early_rejections import EarlyRejections
 from storekeep.server.interceptors.errors import map_errors
 from storekeep.server.interceptors.forwarding import Forwarding
 from storekeep.server.interceptors.freshness import enforce_freshness
+from storekeep.server.interceptors.languages import localize_replies
 from storekeep.server.interceptors.rate_limits import Rate, RateLimits, parse_rates
 from storekeep.server.interceptors.read_masks import apply_read_masks
 from storekeep.server.interceptors.request_log import request_log
@@ -281,6 +282,7 @@ class App:
             "validation": validate_requests(message_size_max_bytes=settings.message_size_max_bytes),
             "freshness": None if parse_sqlite_path(settings.database) else enforce_freshness,
             "read_masks": apply_read_masks,
+            "languages": localize_replies(settings.default_language),
         }
 
     def _make_routes(self, handlers: Mapping[str, Any]) -> dict[str, Route]:

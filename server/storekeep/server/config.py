@@ -19,7 +19,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from storekeep.server.runtime.ports import is_host_and_port, is_loopback
 from storekeep.server.runtime.secret_strength import BYTES_MIN, is_weak
 from storekeep.server.runtime.setting_names import FILE_VARIABLE, OTHER_PREFIX, OTHER_VARIABLES, PREFIX
-from storekeep.server.runtime.setting_types import Bytes, Count, DayTime, Interval, Rates, Seconds, Words, Workers
+from storekeep.server.runtime.setting_types import Bytes, Count, DayTime, Interval, Rates, Seconds, Tag, Words, Workers
 from storekeep.server.runtime.settings_files import SettingsFile, UnreadableSettings, read_settings_file
 from storekeep.server.runtime.settings_problems import ORDER_NUMBERS, describe_problem
 from storekeep.server.runtime.webhook_settings import WebhookSettings, find_webhook_problems
@@ -78,6 +78,9 @@ class Settings(WebhookSettings):
     """Use this server secret, at least 32 bytes. It keys page tokens and the stored form of API keys. Empty:
     `secret.key` in the data directory, created at the first start. Change it with `storekeep-server rotate-secret`: a
     server does not start with a secret that the database does not know."""
+
+    default_language: Tag = "en"
+    """Language of names and descriptions outside `translations`, as a language tag (BCP 47)."""
 
     # -- listening
 
@@ -245,7 +248,8 @@ class Settings(WebhookSettings):
         pattern=ORDER_NUMBERS,
     )
     """Format of new order numbers. `{sequence}` is the order's sequence in the ledger; `{sequence:08d}` pads it with
-    zeros to eight digits. Change it only to a format that cannot repeat an earlier number."""
+    zeros to eight digits. Numbers jump, because all
+    changes count in the ledger. Change it only to a format that cannot repeat an earlier number."""
     unpaid_order_ttl_s: Annotated[int, Field(ge=0, le=86_400 * 365)] = 86_400
     """Expire an order that stays PLACED for this many seconds and release its stock. The default of one day leaves time
     for a bank transfer. 0: orders never expire."""

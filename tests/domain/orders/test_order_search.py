@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from storekeep.server.domain.orders import searches
 from storekeep.v1 import orders_pb2
+from tests.support.historic_orders import SHIPPED, historic
 from tests.support.hostile.accounts import make_account, sign_in
 from tests.support.processes import ServerProcess
 from tests.support.refusals import refusal, refused
@@ -46,6 +47,16 @@ def test_order_is_found_by_its_number_in_either_case_and_by_its_digits(shop: Sho
     digits = str(int(order.number.rpartition("-")[2]))
     for query in (order.number, order.number.lower(), f" {order.number} ", digits):
         assert list_found(shop, query)[0] == order.name, query
+
+
+def test_order_is_found_with_and_without_the_mark_before_its_number(shop: Shop):
+    digits = str(uuid.uuid4().int)[:12]
+    numbers = (f"#{digits}", digits)
+    request = orders_pb2.ImportOrdersRequest(orders=[historic(shop, number=number, **SHIPPED) for number in numbers])
+    marked, plain = (result.order for result in shop.orders.ImportOrders(request).results)
+    for page_size in (1, 100):
+        assert list_found(shop, digits, page_size=page_size) == [marked, plain]
+        assert list_found(shop, f"#{digits}", page_size=page_size) == [marked]
 
 
 def test_found_order_is_what_get_gives(shop: Shop, sku: str):

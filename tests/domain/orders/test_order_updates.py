@@ -167,7 +167,7 @@ def test_history_tells_the_old_and_the_new_value_of_each_field(shop: Shop):
         "billing_address.phone": ("", "1"),
         "labels.gift": ("no", "yes"),
         "labels.vip": ("1", ""),
-        "labels.channel": ("", ""),
+        "labels.channel": ("", '""'),
     }
 
 

@@ -113,7 +113,13 @@ CHAIN: tuple[Entry, ...] = (
         "read_masks",
         "read_masks",
         Part.SERVE,
-        "removes the fields that `read_mask` does not name; innermost, because it changes the servicer's reply",
+        "removes the fields that `read_mask` does not name; around languages, which needs the translations",
+    ),
+    Entry(
+        "languages",
+        "languages",
+        Part.SERVE,
+        "returns texts in the language of `accept-language`; innermost, because it changes the servicer's reply",
     ),
 )
 """The steps of every call to Storekeep's own services."""

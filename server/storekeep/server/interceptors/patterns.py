@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from functools import cache
 
+from storekeep.server.runtime import languages
+
 ID = "[A-Za-z0-9][A-Za-z0-9_.-]{0,62}"
 SKU = "[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}"
 NUMBER = "[0-9]{1,19}"
@@ -18,6 +20,7 @@ LETTERS = (
 LABEL = f"[A-Za-z0-9{LETTERS}]([A-Za-z0-9{LETTERS}-]{{0,61}}[A-Za-z0-9{LETTERS}])?"
 EMAIL = f"[A-Za-z0-9.!#$%&'*+/=?^_`{{|}}~{LETTERS}-]+@{LABEL}([.]{LABEL})*"
 PERMISSION = r"[a-z][a-z_]{0,30}\.[a-z][a-z_]{0,30}"
+TAG = languages.TAG.removeprefix("^").removesuffix("$")
 
 RULES = {
     ID: "1 to 63 letters, digits and _.- and begins with a letter or digit",
@@ -35,6 +38,7 @@ WORDS = {
     "https://[!-~]+": "an HTTPS URL without spaces",
     "([*]|[a-z][a-z_]{0,40}[.]([*]|[a-z][a-z_]{0,40}))": "an event type such as order.placed, order.* or *",
     "https?://[!-~]+": "an HTTP or HTTPS URL without spaces",
+    TAG: "a language tag of BCP 47, such as de or pt-BR",
     "[!-~]{1,64}": "1 to 64 printable ASCII characters without spaces",
 }
 """Descriptions of patterns, without anchors, that are not resource names."""

@@ -26,7 +26,7 @@ TRACEPARENT = re.compile(
 """W3C Trace Context: version 00 has four fields, later versions start with them; `ff` and all-zero ids are invalid."""
 PEER = "x-storekeep-peer"
 """Metadata key of the original peer of a forwarded call."""
-KNOWN_METADATA = frozenset({"authorization", "x-request-id", PEER, "traceparent"})
+KNOWN_METADATA = frozenset({"authorization", "x-request-id", PEER, "traceparent", "accept-language"})
 """The metadata keys that the server reads."""
 DEADLINE_MAX_S = 86_400.0
 """Longer deadlines count as no deadline."""
@@ -150,6 +150,8 @@ def receive_call(method: Method, context: grpc.ServicerContext, *, trusts_socket
             rpc.peer, rpc.forwarded = value, True
         elif key == "traceparent" and (match := TRACEPARENT.fullmatch(value)):
             rpc.trace_id = match[1]
+        elif key == "accept-language":
+            rpc.accept_language = f"{rpc.accept_language},{value}" if rpc.accept_language else value
     if not rpc.request_id:
         rpc.request_id = str(uuid_utils.uuid7())
     remaining_s = context.time_remaining()

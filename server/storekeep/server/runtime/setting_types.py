@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
+from storekeep.server.runtime.languages import TAG
 from storekeep.server.runtime.settings_problems import DAY_TIMES, RATES
 
 WORKERS_MAX = 256
@@ -30,4 +31,6 @@ Rates = Annotated[str, Field(pattern=RATES)]
 """Calls per second by class of methods, such as `public=100 write=50`."""
 DayTime = Annotated[str, Field(pattern=DAY_TIMES)]
 """A time of day, such as `03:30`, or empty."""
+Tag = Annotated[str, Field(pattern=TAG, max_length=35)]
+"""A language tag (BCP 47), such as `pt-BR`."""
 Words = Annotated[tuple[str, ...], BeforeValidator(_split_words)]

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from storekeep.server.runtime.languages import TAG
+
 RATES = r"^( *(public|read|write|bulk|admin)=[0-9]{1,7}(\.[0-9]{1,3})?)*$"
 ORDER_NUMBERS = r"^[A-Za-z0-9_./-]{0,20}\{sequence(:0[1-9][0-9]?d)?\}[A-Za-z0-9_./-]{0,20}$"
 DAY_TIMES = r"^(([01][0-9]|2[0-3]):[0-5][0-9])?$"
 PATTERN_WORDS = {
+    TAG: "must be a language tag (BCP 47) such as `en` or `pt-BR`",
     DAY_TIMES: "must be a time of day such as 03:30, or empty",
     RATES: "must be rates by class (public, read, write, bulk, admin), such as `read=2000 write=500`",
     ORDER_NUMBERS: "must have {sequence}, or {sequence:08d} for eight digits, and up to 20 letters, digits and _./- "

@@ -40,13 +40,25 @@ from storekeep.server.servicers.converters import (
     parse_time_us,
     parse_update_mask,
 )
+from storekeep.server.servicers.translations import (
+    check_language,
+    fill_texts,
+    fill_variants,
+    parse_texts,
+    parse_variants,
+)
 from storekeep.server.store.engine import Store
 from storekeep.v1 import products_pb2 as pb
 from storekeep.v1 import products_pb2_grpc
 
 DRAFT_PERMISSION = "products.write"
 """The permission to see drafts, beside the method's own."""
-CATEGORY_FIELDS = {"display_name": "display_name", "description": "description", "parent_category": "parent_id"}
+CATEGORY_FIELDS = {
+    "display_name": "display_name",
+    "description": "description",
+    "parent_category": "parent_id",
+    "translations": "translations",
+}
 PRODUCT_FIELDS = {
     "display_name": "display_name",
     "description": "description",
@@ -54,6 +66,7 @@ PRODUCT_FIELDS = {
     "labels": "labels",
     "publish_time": "publish_time_us",
     "media": "media",
+    "translations": "translations",
 }
 VARIANT_FIELDS = {
     name: name
@@ -66,6 +79,7 @@ VARIANT_FIELDS = {
         "barcode",
         "labels",
         "quantity_rules",
+        "translations",
     )
 }
 CATEGORY_STATES = {"ACTIVE": pb.CATEGORY_STATE_ACTIVE, "ARCHIVED": pb.CATEGORY_STATE_ARCHIVED}
@@ -79,7 +93,7 @@ VARIANT_STATES = {"ACTIVE": pb.VARIANT_STATE_ACTIVE, "ARCHIVED": pb.VARIANT_STAT
 
 def build_category(category: Category) -> pb.Category:
     """Build the message of a category."""
-    return pb.Category(
+    message = pb.Category(
         name=category.name,
         display_name=category.display_name,
         description=category.description,
@@ -90,15 +104,21 @@ def build_category(category: Category) -> pb.Category:
         delete_time=build_optional_timestamp(category.delete_time_us),
         etag=make_etag(category.version),
     )
+    fill_texts(message.translations, category.translations)
+    return message
 
 
 def parse_category(message: pb.Category, category_id: str) -> Category:
-    """Parse a category from a request."""
+    """Parse a category from a request.
+
+    Raises: InvalidField.
+    """
     return Category(
         category_id,
         display_name=message.display_name,
         description=message.description,
         parent_id=parse_id(message.parent_category),
+        translations=parse_texts(message.translations, field="category.translations"),
     )
 
 
@@ -118,11 +138,15 @@ def build_product(product: Product) -> pb.Product:
         media=[pb.ProductMedia(uri=link.uri, alt_text=link.alt_text) for link in product.media],
     )
     fill_labels(message.labels, product.labels)
+    fill_texts(message.translations, product.translations)
     return message
 
 
 def parse_product(message: pb.Product, product_id: str, *, draft: bool = False) -> Product:
-    """Parse a product from a request. One with a publish time is always a draft."""
+    """Parse a product from a request. One with a publish time is always a draft.
+
+    Raises: InvalidField.
+    """
     has_time = message.HasField("publish_time")
     return Product(
         product_id,
@@ -133,6 +157,7 @@ def parse_product(message: pb.Product, product_id: str, *, draft: bool = False) 
         labels=dict(message.labels),
         publish_time_us=parse_time_us(message.publish_time) if has_time else None,
         media=tuple(MediaLink(link.uri, link.alt_text) for link in message.media),
+        translations=parse_texts(message.translations, field="product.translations"),
     )
 
 
@@ -155,6 +180,7 @@ def build_variant(variant: Variant) -> pb.Variant:
         quantity_rules=_build_quantity_rules(variant.quantity_rules),
     )
     fill_labels(message.labels, variant.labels)
+    fill_variants(message.translations, variant.translations)
     return message
 
 
@@ -165,7 +191,7 @@ def _build_quantity_rules(rules: QuantityRules | None) -> Fields | None:
 def parse_variant(message: pb.Variant, *, product_id: str, variant_id: str) -> Variant:
     """Parse a variant from a request.
 
-    Raises: UnknownCurrency, InvalidAmount.
+    Raises: InvalidField, UnknownCurrency, InvalidAmount.
     """
     return Variant(
         product_id,
@@ -179,6 +205,7 @@ def parse_variant(message: pb.Variant, *, product_id: str, variant_id: str) -> V
         prices=_parse_prices(message.prices),
         labels=dict(message.labels),
         quantity_rules=_parse_quantity_rules(message.quantity_rules),
+        translations=parse_variants(message.translations, field="variant.translations"),
     )
 
 
@@ -198,7 +225,11 @@ def sees_drafts() -> bool:
 
 
 def parse_product_creation(request: pb.CreateProductRequest) -> Effect[Product]:
-    """Parse the creation of a product. Return the effect that creates it."""
+    """Parse the creation of a product. Return the effect that creates it.
+
+    Raises: InvalidField.
+    """
+    check_language(request.product, field="product")
     product = parse_product(request.product, request.product_id or new_id(), draft=request.draft)
     return lambda mutation: PRODUCTS.add(mutation, product)
 
@@ -206,9 +237,10 @@ def parse_product_creation(request: pb.CreateProductRequest) -> Effect[Product]:
 def parse_product_update(request: pb.UpdateProductRequest) -> Effect[Product]:
     """Parse the update of a product. Return the effect that updates it.
 
-    Raises: InvalidUpdateMask.
+    Raises: InvalidUpdateMask, InvalidField.
     """
     fields = parse_update_mask(request.update_mask, request.product, PRODUCT_FIELDS)
+    check_language(request.product, field="product", changed=fields)
     product = parse_product(request.product, parse_id(request.product.name))
     return lambda mutation: PRODUCTS.edit(mutation, product, fields=fields, etag=request.product.etag)
 
@@ -216,8 +248,9 @@ def parse_product_update(request: pb.UpdateProductRequest) -> Effect[Product]:
 def parse_variant_creation(request: pb.CreateVariantRequest) -> Effect[Variant]:
     """Parse the creation of a variant. Return the effect that creates it.
 
-    Raises: UnknownCurrency, InvalidAmount.
+    Raises: InvalidField, UnknownCurrency, InvalidAmount.
     """
+    check_language(request.variant, field="variant")
     variant = parse_variant(
         request.variant, product_id=parse_id(request.parent), variant_id=request.variant_id or new_id()
     )
@@ -227,9 +260,10 @@ def parse_variant_creation(request: pb.CreateVariantRequest) -> Effect[Variant]:
 def parse_variant_update(request: pb.UpdateVariantRequest) -> Effect[Variant]:
     """Parse the update of a variant. Return the effect that updates it.
 
-    Raises: InvalidUpdateMask, UnknownCurrency, InvalidAmount.
+    Raises: InvalidUpdateMask, InvalidField, UnknownCurrency, InvalidAmount.
     """
     fields = parse_update_mask(request.update_mask, request.variant, VARIANT_FIELDS)
+    check_language(request.variant, field="variant", changed=fields)
     product_id, variant_id = parse_key(request.variant.name)
     variant = parse_variant(request.variant, product_id=product_id, variant_id=variant_id)
     return lambda mutation: VARIANTS.edit(mutation, variant, fields=fields, etag=request.variant.etag)
@@ -268,11 +302,13 @@ class ProductServicer(products_pb2_grpc.ProductServiceServicer):
         return pb.BatchGetCategoriesResponse(categories=[build_category(item) for item in items])
 
     def CreateCategory(self, request: pb.CreateCategoryRequest, context: grpc.ServicerContext) -> pb.Category:
+        check_language(request.category, field="category")
         category = parse_category(request.category, request.category_id or new_id())
         return build_category(CATEGORIES.create(self._store, build_call(request), category))
 
     def UpdateCategory(self, request: pb.UpdateCategoryRequest, context: grpc.ServicerContext) -> pb.Category:
         fields = parse_update_mask(request.update_mask, request.category, CATEGORY_FIELDS)
+        check_language(request.category, field="category", changed=fields)
         category = parse_category(request.category, parse_id(request.category.name))
         result = CATEGORIES.update(
             self._store, build_call(request), category, fields=fields, etag=request.category.etag

@@ -31,6 +31,7 @@ class Rpc(msgspec.Struct):
         request_id: the server's id of this call, for logs and errors; not the idempotency key.
         peer: the client's address, such as `ipv4:127.0.0.1:40404`.
         trace_id: from the client's W3C `traceparent`; empty without one.
+        accept_language: the `accept-language` metadata; empty without one.
         authorization: the `authorization` metadata, which must never be logged.
         deadline_s: seconds from the arrival of the call to its deadline; None without a deadline.
         deadline: the deadline, as a `time.monotonic()`; None without a deadline.
@@ -54,6 +55,7 @@ class Rpc(msgspec.Struct):
     request_id: str
     peer: str = ""
     trace_id: str = ""
+    accept_language: str = ""
     authorization: str | None = None
     deadline_s: float | None = None
     deadline: float | None = None

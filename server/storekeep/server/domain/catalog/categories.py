@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from storekeep.server.domain.catalog.translations import LocalizedText
 from storekeep.server.domain.errors import CategoryCycle, CategoryNotFound, InvalidField, ResourceInUse
 from storekeep.server.domain.standard.collections import ACTIVE, LIFECYCLE_STATES, Collection
 from storekeep.server.domain.standard.filters import FilterField, Kind
@@ -27,6 +28,7 @@ class Category(msgspec.Struct, frozen=True):
     create_time_us: int = 0
     update_time_us: int = 0
     delete_time_us: int | None = None
+    translations: dict[str, LocalizedText] = {}
 
     @property
     def name(self) -> str:

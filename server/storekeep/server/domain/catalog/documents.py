@@ -1,7 +1,8 @@
-"""The search documents of products: which of their texts and of their variants' texts can be found."""
+"""The search documents of products: the texts of them and their variants that can be found, in all languages."""
 
 from __future__ import annotations
 
+from storekeep.server.domain.catalog.translations import NO_TRANSLATIONS, list_descriptions, list_names
 from storekeep.server.domain.standard.deferred import run_once
 from storekeep.server.store.sql.transactions import Transaction
 from storekeep.server.store.tables.search import PRODUCT_INDEX, PRODUCT_TEXTS, VARIANT_TEXTS, Words, build_words
@@ -19,6 +20,8 @@ def index_product(tx: Transaction, product_id: str) -> None:
 def build_product_words(tx: Transaction, product_id: str) -> Words:
     """Return the words by which an existing product is found."""
     row = PRODUCT_TEXTS.one(tx, product_id=product_id)
-    display_name, description = row or ("", "")
+    display_name, description, translations = row or ("", "", NO_TRANSLATIONS)
     variants = VARIANT_TEXTS.all(tx, product_id=product_id)
-    return build_words(display_name, title=(text for row in variants for text in row), details=(description,))
+    title = [text for *texts, _ in variants for text in texts]
+    names = list_names((translations, *(stored for *_, stored in variants)))
+    return build_words(display_name, title=(*title, *names), details=(description, *list_descriptions(translations)))

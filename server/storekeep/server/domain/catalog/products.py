@@ -14,6 +14,7 @@ import msgspec
 from storekeep.server.domain.calls import Call
 from storekeep.server.domain.catalog.categories import require_category
 from storekeep.server.domain.catalog.documents import index_product
+from storekeep.server.domain.catalog.translations import LocalizedText
 from storekeep.server.domain.errors import IllegalState, ProductNotFound
 from storekeep.server.domain.mutations import Mutation, mutate
 from storekeep.server.domain.standard.collections import ACTIVE, ARCHIVED, Collection, Key
@@ -52,6 +53,7 @@ class Product(msgspec.Struct, frozen=True):
     delete_time_us: int | None = None
     publish_time_us: int | None = None
     media: tuple[MediaLink, ...] = ()
+    translations: dict[str, LocalizedText] = {}
 
     @property
     def name(self) -> str:
@@ -73,8 +75,13 @@ def _check_product(tx: Transaction, new: Product, old: Product | None) -> None:
 
 
 def _index_product(tx: Transaction, new: Product, old: Product | None) -> None:
-    if old is None or (old.display_name, old.description) != (new.display_name, new.description):
+    if old is None or _list_texts(old) != _list_texts(new):
         index_product(tx, new.id)
+
+
+def _list_texts(product: Product) -> tuple[object, ...]:
+    """Return what the search document has of the product itself."""
+    return product.display_name, product.description, product.translations
 
 
 PRODUCTS = Collection(

@@ -14,6 +14,7 @@ import msgspec
 from storekeep.server.domain.catalog.documents import index_product
 from storekeep.server.domain.catalog.products import PRODUCTS
 from storekeep.server.domain.catalog.quantity_rules import QuantityRules
+from storekeep.server.domain.catalog.translations import LocalizedVariant
 from storekeep.server.domain.errors import (
     CurrencyMismatch,
     InvalidField,
@@ -51,6 +52,7 @@ class Variant(msgspec.Struct, frozen=True):
     delete_time_us: int | None = None
     labels: dict[str, str] = {}
     quantity_rules: QuantityRules | None = None
+    translations: dict[str, LocalizedVariant] = {}
     prices: tuple[Money, ...] = ()
 
     @property
@@ -92,7 +94,7 @@ def _store_parts(tx: Transaction, new: Variant, old: Variant | None) -> None:
 
 def _list_texts(variant: Variant) -> tuple[object, ...]:
     """Return what the search document of the product has of a variant."""
-    return variant.display_name, variant.barcode, variant.delete_time_us is None
+    return variant.display_name, variant.barcode, variant.delete_time_us is None, variant.translations
 
 
 def _store_prices(tx: Transaction, new: Variant, old: Variant | None) -> None:

@@ -123,7 +123,7 @@ def diff_orders(old: Order, new: Order) -> Iterator[FieldChange]:
     for field in ADDRESSES:
         parts = (_list_parts(getattr(order, field)) for order in (old, new))
         yield from _diff_members(field, *parts)
-    yield from _diff_members("labels", old.labels, new.labels)
+    yield from _diff_members("labels", _quote_empty(old.labels), _quote_empty(new.labels))
     before = {line.line_number: line for line in old.lines}
     for line in new.lines:
         prefix = f"lines[{line.line_number}]."
@@ -134,6 +134,11 @@ def _list_parts(address: Address | None) -> dict[str, str]:
     """Return the parts of an address by name; all are empty if there is none. Its lines are one part."""
     parts = msgspec.structs.asdict(address or Address())
     return parts | {"address_lines": "\n".join(parts["address_lines"])}
+
+
+def _quote_empty(labels: Mapping[str, str]) -> dict[str, str]:
+    """Return labels with `""` for an empty value, because a change has an empty text for a label that is not there."""
+    return {name: value or '""' for name, value in labels.items()}
 
 
 def _diff_members(field: str, old: Mapping[str, str], new: Mapping[str, str]) -> Iterator[FieldChange]:

@@ -37,11 +37,13 @@ class _Query:
 
     Attributes:
         number: the full order number that the query may be; empty for none.
+        marked: the same as shops write it that put a `#` before numbers.
         prefix: the beginning of a number or of a reference, in lower case.
         words: the condition for customers; None if customers are not searched.
     """
 
     number: str
+    marked: str
     prefix: str
     words: Condition | None
 
@@ -50,6 +52,7 @@ class _Query:
         """The parameters that all statements share."""
         return {
             "number": self.number,
+            "marked": self.marked,
             "prefix": self.prefix,
             "prefix_end": self.prefix + LAST_CHARACTER,
         }
@@ -105,15 +108,17 @@ def _parse(text: str, numbers: OrderNumbers, *, with_customers: bool) -> _Query:
     is_sequence = stripped.isascii() and stripped.isdigit() and len(stripped) <= SEQUENCE_DIGITS_MAX
     number = numbers.make(int(stripped)) if is_sequence else stripped
     lowered = "".join(character.lower() if character.isascii() else character for character in stripped)
-    return _Query(number, lowered, parse_query(text) if with_customers else None)
+    marked = stripped if stripped.startswith("#") else f"#{stripped}"
+    return _Query(number, marked, lowered, parse_query(text) if with_customers else None)
 
 
 def _find_hits(tx: Transaction, query: _Query, after: Position, limit: int) -> _Hits:
     """Return the next hits, at most `limit`."""
     level = after[0] if after else 0
     hits = _Hits([])
-    if level < NUMBER:
-        rows = store.FIND_BY_NUMBER.all(tx, number=query.number)
+    if level <= NUMBER:
+        last = after[1] if after else ""
+        rows = store.FIND_BY_NUMBER.all(tx, number=query.number, marked=query.marked, after=last, limit=limit)
         hits.found += [(order_id, (NUMBER, number)) for order_id, number in rows]
     for kind, statement in ((NUMBER_PREFIX, store.FIND_BY_NUMBER_PREFIX), (REFERENCE, store.FIND_BY_REFERENCE_PREFIX)):
         if level <= kind and len(hits.found) < limit:

@@ -11,13 +11,14 @@ from storekeep.server.store.sql.transactions import Deletable, Table
 
 
 class Category(Deletable):
-    """One category; `parent_id` is empty at the top of the tree."""
+    """One category; `parent_id` is empty at the top of the tree; `translations` is JSON."""
 
     id = peewee.TextField(primary_key=True)
     display_name = peewee.TextField()
     description = peewee.TextField()
     parent_id = peewee.TextField(index=True)
     state = peewee.TextField()
+    translations = peewee.TextField(constraints=[peewee.SQL("DEFAULT '{}'")])
 
     class Meta:
         table_name = "categories"
@@ -29,8 +30,9 @@ class Category(Deletable):
 
 
 class Product(Deletable):
-    """One product; `category_id` is empty for a product without a category; `labels` and `media` are JSON.
+    """One product; `category_id` is empty for a product without a category.
 
+    `labels`, `media` and `translations` are JSON.
     A product with the state DRAFT counts as ACTIVE from `publish_time_us` on; NULL means never.
     """
 
@@ -42,6 +44,7 @@ class Product(Deletable):
     labels = peewee.TextField()
     publish_time_us = peewee.BigIntegerField(null=True)
     media = peewee.TextField(constraints=[peewee.SQL("DEFAULT '[]'")])
+    translations = peewee.TextField(constraints=[peewee.SQL("DEFAULT '{}'")])
 
     class Meta:
         table_name = "products"
@@ -53,7 +56,10 @@ class Product(Deletable):
 
 
 class Variant(Deletable):
-    """One variant, keyed by its immutable SKU; `options`, `labels` and `quantity_rules` are JSON, `null` if none."""
+    """One variant, keyed by its immutable SKU.
+
+    `options`, `labels`, `translations` and `quantity_rules` are JSON; the last is `null` if there are none.
+    """
 
     sku = peewee.TextField(primary_key=True)
     product = peewee.ForeignKeyField(Product, backref="variants", index=False)
@@ -67,6 +73,7 @@ class Variant(Deletable):
     state = peewee.TextField()
     labels = peewee.TextField(constraints=[peewee.SQL("DEFAULT '{}'")])
     quantity_rules = peewee.TextField(constraints=[peewee.SQL("DEFAULT 'null'")])
+    translations = peewee.TextField(constraints=[peewee.SQL("DEFAULT '{}'")])
 
     class Meta:
         table_name = "variants"

@@ -13,13 +13,15 @@ REFERENCE_MATCHES = (
     "external_reference IS NOT NULL"
     " AND LOWER(external_reference) >= :prefix AND LOWER(external_reference) <= :prefix_end"
 )
-FIND_BY_NUMBER = Statement("SELECT id, number FROM orders WHERE number = :number")
-"""The order with exactly this number."""
+FIND_BY_NUMBER = Statement(
+    "SELECT id, number FROM orders WHERE number IN (:number, :marked) AND number > :after ORDER BY number LIMIT :limit"
+)
+"""The orders with exactly these numbers: `marked` has a `#` before it, as many shops write it."""
 FIND_BY_NUMBER_PREFIX = Statement(
     """
     SELECT id, LOWER(number) FROM orders
     WHERE LOWER(number) >= :low AND LOWER(number) <= :prefix_end
-      AND number <> :number AND (LOWER(number), id) > (:after, :after_id)
+      AND number NOT IN (:number, :marked) AND (LOWER(number), id) > (:after, :after_id)
     ORDER BY LOWER(number), id LIMIT :limit
     """
 )
@@ -29,7 +31,8 @@ FIND_BY_REFERENCE_PREFIX = Statement(
     SELECT id, LOWER(external_reference) FROM orders
     WHERE external_reference IS NOT NULL
       AND LOWER(external_reference) >= :low AND LOWER(external_reference) <= :prefix_end
-      AND number <> :number AND NOT ({NUMBER_MATCHES}) AND (LOWER(external_reference), id) > (:after, :after_id)
+      AND number NOT IN (:number, :marked) AND NOT ({NUMBER_MATCHES})
+      AND (LOWER(external_reference), id) > (:after, :after_id)
     ORDER BY LOWER(external_reference), id LIMIT :limit
     """  # noqa: S608 - the names of columns
 )
@@ -38,7 +41,7 @@ FIND_BY_CUSTOMER = Statement(
     f"""
     SELECT id, create_time_us FROM orders
     WHERE customer_id = :customer_id AND (create_time_us, id) < (:before_us, :before_id)
-      AND number <> :number AND NOT ({NUMBER_MATCHES}) AND NOT COALESCE({REFERENCE_MATCHES}, FALSE)
+      AND number NOT IN (:number, :marked) AND NOT ({NUMBER_MATCHES}) AND NOT COALESCE({REFERENCE_MATCHES}, FALSE)
     ORDER BY create_time_us DESC, id DESC LIMIT :limit
     """  # noqa: S608 - the names of columns
 )

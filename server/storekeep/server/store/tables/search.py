@@ -225,14 +225,14 @@ PRODUCT_INDEX = SearchIndex(
     """,
 )
 CUSTOMER_INDEX = SearchIndex("customer", condition="(:show_all OR customers.delete_time_us IS NULL)")
-PRODUCT_TEXTS = Statement("SELECT display_name, description FROM products WHERE id = :product_id")
+PRODUCT_TEXTS = Statement("SELECT display_name, description, translations FROM products WHERE id = :product_id")
 """The searchable texts of a product."""
 PRODUCT_IDS_AFTER = Statement("SELECT id FROM products WHERE id > :after ORDER BY id LIMIT :limit")
 CUSTOMER_IDS_AFTER = Statement("SELECT id FROM customers WHERE id > :after ORDER BY id LIMIT :limit")
 VARIANT_TEXTS = Statement(
     """
-    SELECT sku, display_name, barcode FROM variants WHERE product_id = :product_id AND delete_time_us IS NULL
-    ORDER BY sku
+    SELECT sku, display_name, barcode, translations FROM variants
+    WHERE product_id = :product_id AND delete_time_us IS NULL ORDER BY sku
     """
 )
 """The searchable texts of the variants of a product."""
