@@ -17,7 +17,7 @@ StorekeepError
     │                               LocationNotFound, StockLevelNotFound, StockMovementNotFound,
     │                               ReservationNotFound, CustomerNotFound, OrderNotFound, OrderLineNotFound,
     │                               FulfillmentNotFound, ServiceAccountNotFound, ApiKeyNotFound, RoleNotFound,
-    │                               AuditEntryNotFound
+    │                               AuditEntryNotFound, EventNotFound
     ├── Conflict                    EtagMismatch, AlreadyExists, SkuTaken, ReferenceTaken, ResourceDeleted,
     │                               ResourceNotDeleted, ResourceInUse, IllegalState, FieldNotChangeable, OrderHeld,
     │                               OrderNotHeld, UnitsNotOpen, NotForSale, QuantityNotAllowed, OutOfStock,
@@ -631,6 +631,12 @@ class AuditEntryNotFound(NotFound):
     """No such audit entry."""
 
     reason = "AUDIT_ENTRY_NOT_FOUND"
+
+
+class EventNotFound(NotFound):
+    """No such event, or the caller may not read the changed resource."""
+
+    reason = "EVENT_NOT_FOUND"
 
 
 class AuditEntryUnreadable(ServerError):

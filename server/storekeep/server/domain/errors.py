@@ -8,7 +8,7 @@ DomainError
 │   └── ResourceNotFound    CategoryNotFound, ProductNotFound, VariantNotFound, LocationNotFound,
 │                           StockLevelNotFound, StockMovementNotFound, ReservationNotFound, CustomerNotFound,
 │                           OrderNotFound, FulfillmentNotFound, ServiceAccountNotFound, ApiKeyNotFound,
-│                           RoleNotFound, AuditEntryNotFound
+│                           RoleNotFound, AuditEntryNotFound, EventNotFound
 ├── Conflict                AlreadyExists, SkuTaken, ReferenceTaken, EtagMismatch, ResourceNotDeleted
 ├── FailedPrecondition      ResourceDeleted, ResourceInUse, IllegalState, FieldNotChangeable, OrderHeld, OrderNotHeld,
 │                           UnitsNotOpen, NotForSale, QuantityNotAllowed, OutOfStock, QuantityMismatch, RoleBuiltIn,
@@ -273,6 +273,12 @@ class AuditEntryNotFound(ResourceNotFound):
     """No such audit entry."""
 
     kind = "audit entry"
+
+
+class EventNotFound(ResourceNotFound):
+    """No such event, or the caller may not see it."""
+
+    kind = "event"
 
 
 class AuditEntryUnreadable(DomainError):
