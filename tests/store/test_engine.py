@@ -26,7 +26,6 @@ from storekeep.server.store.sql.transactions import Transaction
 from storekeep.server.store.sqlite import driver as sqlite_driver
 from storekeep.server.store.urls import make_sqlite_url
 from tests.support.databases import Database, new_database
-from tests.support.greenlets import count_living_greenlets
 
 TIMEOUT_S = 60.0
 CALLERS = 40
@@ -610,16 +609,6 @@ def test_close_finishes_what_is_queued(store, database, callers):
     reopened = open_store(database.url)
     assert len(reopened.read(read_notes)) == CALLERS
     reopened.close()
-
-
-def test_closed_store_leaves_no_greenlet_of_its_writer(database):
-    """greenlet's cleanup after a thread that left some could free an object in use, and crash the process."""
-    before = count_living_greenlets()
-    store = new_store(database)
-    run_tasks(store, [functools.partial(store.write, note(str(number))) for number in range(CALLERS)])
-    assert count_living_greenlets() > before
-    store.close()
-    assert count_living_greenlets() <= before
 
 
 def test_closed_store_refuses_everything(store):

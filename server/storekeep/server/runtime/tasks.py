@@ -96,8 +96,9 @@ class TaskGreenlets:
     def end(self) -> None:
         """End the idle greenlets, before their thread ends.
 
-        One that outlives its thread is never freed. Worse: when greenlet cleans up after the thread, it can free an
-        object that is still in use, which crashes the process.
+        One that outlives its thread is never freed. Worse: greenlet's own cleanup after a thread frees the main
+        greenlet of the thread if it finds no reference to it, and during a garbage collection it finds too few. A
+        later collection then crashes the process.
         """
         for idle in self._idle:
             idle.throw()

@@ -96,11 +96,15 @@ class _Write(Generic[T]):
         self.held_until_s = 0.0
 
     def wake(self) -> None:
-        """Resume the waiting thread or task."""
-        if self.task is None:
+        """Resume the waiting thread or task.
+
+        The greenlet is not kept: the traceback of an error may keep the write longer than its thread lives.
+        """
+        task, self.task = self.task, None
+        if task is None:
             self.done.release()
         else:
-            self.task.switch()
+            task.switch()
 
 
 class Store:
@@ -142,7 +146,6 @@ class Store:
         self._queue: queue.SimpleQueue[tuple[float, _Write[Any] | Task] | None] = queue.SimpleQueue()
         self._admission = admission
         self._closed = False
-        self._hub: greenlet | None = None
         self._greenlets = TaskGreenlets()
         self._collected: list[_Write[Any]] = []
         self._held: HeldWrites[_Write[Any]] = HeldWrites(retry_max_s=driver.row_retry_max_s)
@@ -205,11 +208,10 @@ class Store:
         """
         if self._closed:
             raise ShuttingDown
-        task = getcurrent()
-        if task.parent is not None and task.parent is self._hub:
-            write = _Write(work, deadline=deadline, dry_run=dry_run, task=task)
+        if threading.get_ident() == self._writer.ident:
+            write = _Write(work, deadline=deadline, dry_run=dry_run, task=getcurrent())
             self._collected.append(write)
-            task.parent.switch()
+            getcurrent().parent.switch()  # type: ignore[union-attr]  # only tasks write in the writer's thread
         else:
             write = self._enqueue(work, deadline=deadline, dry_run=dry_run)
         if write.error is not None:
@@ -274,7 +276,6 @@ class Store:
             raise StorageUnavailable
 
     def _run_writer(self) -> None:
-        self._hub = getcurrent()
         while True:
             try:
                 first = self._queue.get(timeout=self._held.next_retry_in_s())
@@ -288,7 +289,6 @@ class Store:
             time.sleep(self._held.next_retry_in_s() or 0.0)
             self._commit_collected()
         self._greenlets.end()
-        self._hub = None
 
     def _commit_collected(self) -> None:
         """Commit the collected writes, and then the writes of the tasks that these commits resume."""

@@ -203,9 +203,10 @@ class Tokens:
 
         Raises: ApiKeyInvalid.
         """
+        known = self._key_secrets.keyring.list_secrets()
         row, now_us, current = self._find_credential(api_key)
         secret = self._key_secrets.find_matching_secret(api_key, bytes(row[0]))
-        if secret is None and self._key_secrets.keyring.reload():  # the secret was rotated a moment ago
+        if secret is None and self._key_secrets.keyring.reload_since(known):  # the secret was rotated a moment ago
             row, now_us, current = self._find_credential(api_key)
             secret = self._key_secrets.find_matching_secret(api_key, bytes(row[0]))
         key_hash, account_id, key_id, expire_us, valid = row

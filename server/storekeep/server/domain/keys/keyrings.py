@@ -83,10 +83,20 @@ class Keyring:
                 if not self._known:
                     raise
                 return False  # the known secrets stay in use when their files cannot be read
-            changed, self._known = known != self._known, known
-            if changed:
-                self._write_secret = self._find(self._fingerprint) or known[0]
-        return changed
+            if known == self._known:
+                return False
+            self._known = known
+            self._write_secret = self._find(self._fingerprint) or known[0]
+        return True
+
+    def reload_since(self, known: tuple[bytes, ...]) -> bool:
+        """Read the secrets again. Return whether they differ from `known`, even if another thread has read them first.
+
+        Args:
+            known: secrets that `list_secrets` returned.
+        """
+        self.reload()
+        return self._known is not known
 
     def list_secrets(self) -> tuple[bytes, ...]:
         """Return all known secrets, newest first."""
@@ -108,8 +118,9 @@ class Keyring:
         if row is None:
             return CurrentSecret(0, self.list_secrets()[0], 0)
         number, stored_fingerprint, since_us = row
+        known = self._known
         secret = self._find(bytes(stored_fingerprint))
-        if secret is None and self.reload():
+        if secret is None and self.reload_since(known):
             secret = self._find(bytes(stored_fingerprint))
         if secret is None:
             raise SecretUnknown
@@ -129,10 +140,11 @@ class Keyring:
 
         Raises: DecryptionFailed.
         """
+        known = self._known
         try:
             return self._decrypt(encrypted, purpose=purpose, owner=owner)
         except DecryptionFailed:
-            if not self.reload():
+            if not self.reload_since(known):
                 raise
         return self._decrypt(encrypted, purpose=purpose, owner=owner)
 
