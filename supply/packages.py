@@ -38,6 +38,7 @@ MANUAL_LICENSES = {
     "apsw": "Zlib",  # "any-OSI": its licence file allows zlib or any other licence that the OSI has approved
     "grimp": "BSD-2-Clause",
     "import-linter": "BSD-2-Clause",
+    "jinja2": "BSD-3-Clause",
     "peewee": "MIT",
     "pysqlite3": "Zlib",
     "python-dateutil": "Apache-2.0 OR BSD-3-Clause",

@@ -10,9 +10,12 @@ import grpc
 
 from storekeep.client.calls import Calls, GetOptions
 from storekeep.client.pages import Listing, Query, build_query
+from storekeep.v1 import customers_pb2, inventory_pb2, orders_pb2, products_pb2
 from storekeep.v1.events_pb2 import Event, GetEventRequest, ListEventsRequest
 from storekeep.v1.events_pb2_grpc import EventServiceStub
 
+CONTENTS = (customers_pb2, inventory_pb2, orders_pb2, products_pb2)
+"""The files with the messages that an event can contain. Protobuf formats only contents whose file is imported."""
 FOLLOW_PAGE_SIZE = 200
 """Events that `follow` fetches at once."""
 
@@ -55,7 +58,11 @@ class Events:
         )
 
     def follow(
-        self, *, cursor: str | None = None, filter: str = "", interval_s: float = 1.0  # noqa: A002 - as in the contract
+        self,
+        *,
+        cursor: str | None = None,
+        filter: str = "",  # noqa: A002 - the name in the contract
+        interval_s: float = 1.0,
     ) -> Iterator[Event]:
         """Yield events as they are committed, each once and in order, without an end. Store the cursor of the last.
 

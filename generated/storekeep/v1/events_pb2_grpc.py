@@ -68,7 +68,7 @@ class EventServiceServicer:
     def ListEvents(self, request, context):
         """List events, page by page. To follow all changes without a gap or a repetition, list with the `cursor` of the last
         event that was processed.
-        Errors: INVALID_FIELD, INVALID_FILTER, INVALID_ORDER_BY, INVALID_PAGE_TOKEN, AUDIT_ENTRY_UNREADABLE.
+        Errors: INVALID_FILTER, INVALID_ORDER_BY, INVALID_PAGE_TOKEN, AUDIT_ENTRY_UNREADABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

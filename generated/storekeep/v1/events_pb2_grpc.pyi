@@ -44,7 +44,7 @@ class EventServiceStub:
     ListEvents: _grpc.UnaryUnaryMultiCallable[_events_pb2.ListEventsRequest, _events_pb2.ListEventsResponse]
     """List events, page by page. To follow all changes without a gap or a repetition, list with the `cursor` of the last
     event that was processed.
-    Errors: INVALID_FIELD, INVALID_FILTER, INVALID_ORDER_BY, INVALID_PAGE_TOKEN, AUDIT_ENTRY_UNREADABLE.
+    Errors: INVALID_FILTER, INVALID_ORDER_BY, INVALID_PAGE_TOKEN, AUDIT_ENTRY_UNREADABLE.
     """
 
 @_typing.type_check_only
@@ -63,7 +63,7 @@ class EventServiceAsyncStub(EventServiceStub):
     ListEvents: _aio.UnaryUnaryMultiCallable[_events_pb2.ListEventsRequest, _events_pb2.ListEventsResponse]  # type: ignore[assignment]
     """List events, page by page. To follow all changes without a gap or a repetition, list with the `cursor` of the last
     event that was processed.
-    Errors: INVALID_FIELD, INVALID_FILTER, INVALID_ORDER_BY, INVALID_PAGE_TOKEN, AUDIT_ENTRY_UNREADABLE.
+    Errors: INVALID_FILTER, INVALID_ORDER_BY, INVALID_PAGE_TOKEN, AUDIT_ENTRY_UNREADABLE.
     """
 
 class EventServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -91,7 +91,7 @@ class EventServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_events_pb2.ListEventsResponse, _abc.Awaitable[_events_pb2.ListEventsResponse]]:
         """List events, page by page. To follow all changes without a gap or a repetition, list with the `cursor` of the last
         event that was processed.
-        Errors: INVALID_FIELD, INVALID_FILTER, INVALID_ORDER_BY, INVALID_PAGE_TOKEN, AUDIT_ENTRY_UNREADABLE.
+        Errors: INVALID_FILTER, INVALID_ORDER_BY, INVALID_PAGE_TOKEN, AUDIT_ENTRY_UNREADABLE.
         """
 
 def add_EventServiceServicer_to_server(servicer: EventServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -92,8 +92,6 @@ class EventServicer(events_pb2_grpc.EventServiceServicer):
         tokens = self._page_tokens
         query = build_list_request(request, parent=request.cursor)
         permissions = CURRENT.get().caller.permissions
-        page = reading.list_events(
-            self._store, query, cursor=request.cursor, permissions=permissions, tokens=tokens
-        )
+        page = reading.list_events(self._store, query, cursor=request.cursor, permissions=permissions, tokens=tokens)
         events = [build_event(event, tokens=tokens) for event in page.items]
         return pb.ListEventsResponse(events=events, **build_page_fields(page))

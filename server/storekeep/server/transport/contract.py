@@ -14,7 +14,16 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message_factory import GetMessageClass
 
 from storekeep.server.transport.rpc import Method
-from storekeep.v1 import audit_pb2, auth_pb2, customers_pb2, events_pb2, inventory_pb2, options_pb2, orders_pb2, products_pb2
+from storekeep.v1 import (
+    audit_pb2,
+    auth_pb2,
+    customers_pb2,
+    events_pb2,
+    inventory_pb2,
+    options_pb2,
+    orders_pb2,
+    products_pb2,
+)
 
 FILES = (products_pb2, inventory_pb2, customers_pb2, orders_pb2, auth_pb2, audit_pb2, events_pb2)
 SERVICES: tuple[ServiceDescriptor, ...] = tuple(

@@ -17,6 +17,7 @@ from storekeep.server.store.engine import Store
 from storekeep.server.store.sql.statements import Row
 from storekeep.server.store.sql.transactions import Transaction
 from storekeep.server.store.tables import audit as store
+from storekeep.server.store.tables.ledger import AuditEntry
 
 PERMISSIONS = {
     "category": "products.read",
@@ -70,7 +71,7 @@ def list_visible_nouns(permissions: Collection[str]) -> list[str]:
 
 
 def _read_rows(_tx: Transaction, rows: Sequence[Row]) -> list[Event]:
-    return [Event(*row[:-1], content=bytes(row[-1])) for row in rows]
+    return [Event(*row) for row in rows]
 
 
 def _make_listing(nouns: Sequence[str], *, after: int | None, descending: bool) -> Listing[Event]:
@@ -86,12 +87,12 @@ def _make_listing(nouns: Sequence[str], *, after: int | None, descending: bool) 
 
 
 COLUMNS = {
-    "sequence": Column(store.AuditEntry.sequence, sortable=True),
-    "type": Column(store.AuditEntry.type, FilterField(Kind.TEXT)),
-    "resource": Column(store.AuditEntry.resource, FilterField(Kind.TEXT)),
-    "actor": Column(store.AuditEntry.actor, FilterField(Kind.TEXT)),
-    "request_id": Column(store.AuditEntry.request_id, FilterField(Kind.TEXT)),
-    "create_time": Column(store.AuditEntry.create_time_us, FilterField(Kind.TIME)),
+    "sequence": Column(AuditEntry.sequence, sortable=True),
+    "type": Column(AuditEntry.type, FilterField(Kind.TEXT)),
+    "resource": Column(AuditEntry.resource, FilterField(Kind.TEXT)),
+    "actor": Column(AuditEntry.actor, FilterField(Kind.TEXT)),
+    "request_id": Column(AuditEntry.request_id, FilterField(Kind.TEXT)),
+    "create_time": Column(AuditEntry.create_time_us, FilterField(Kind.TIME)),
 }
 LISTING = _make_listing(tuple(PERMISSIONS), after=None, descending=False)
 
@@ -121,7 +122,7 @@ def get_event(database: Store, sequence: int, *, permissions: Collection[str]) -
     Raises: EventNotFound, also if the caller may not see it; AuditEntryUnreadable.
     """
     rows: Sequence[Row] = ()
-    query = store.select_events(list_visible_nouns(permissions)).where(store.AuditEntry.sequence == sequence)
+    query = store.select_events(list_visible_nouns(permissions)).where(AuditEntry.sequence == sequence)
     try:
         if sequence <= SEQUENCE_MAX:
             rows = database.read(lambda tx: tx.run(query).fetchall())
@@ -129,7 +130,7 @@ def get_event(database: Store, sequence: int, *, permissions: Collection[str]) -
         raise AuditEntryUnreadable(f"auditEntries/{sequence}") from None
     if not rows:
         raise EventNotFound(f"events/{sequence}")
-    return Event(*rows[0][:-1], content=bytes(rows[0][-1]))
+    return Event(*rows[0])
 
 
 def write_cursor(sequence: int, *, tokens: PageTokens) -> str:
