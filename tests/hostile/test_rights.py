@@ -33,6 +33,7 @@ NOUNS = {
     "customers": "Customer Customers",
     "orders": "Order Orders OrderLines OrderEdit OrderNote OrderNotes OrderHistory Fulfillment Fulfillments",
     "accounts": "ServiceAccount ServiceAccounts ApiKey ApiKeys SigningKey Role Roles",
+    "events": "Event Events",
     "audit": "AuditEntry AuditEntries AuditChain AuditCheckpoints",
 }
 """The resource of a permission -> the nouns that end the names of its RPCs."""

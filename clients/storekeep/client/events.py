@@ -47,7 +47,7 @@ class Events:
         Args:
             cursor: the cursor of an event: list only events after it, or before it with `sequence desc`.
 
-        Raises: InvalidField, InvalidFilter, InvalidOrderBy, InvalidPageToken, AuditEntryUnreadable.
+        Raises: InvalidFilter, InvalidOrderBy, InvalidPageToken, AuditEntryUnreadable.
         """
         return self._calls.list_pages(
             self._stub.ListEvents,
