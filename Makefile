@@ -19,15 +19,18 @@ WORKERS ?= $(shell echo $$(( ($$(getconf _NPROCESSORS_ONLN) * 3 + 1) / 2 )))
 # Additional arguments for pytest, such as ARGS="-k orders".
 ARGS ?=
 
-# On a terminal, a server gets its own process group, so that Ctrl-C reaches it and not `make`, which would report its
-# clean exit as an error. Without a terminal, the server replaces the shell to receive its signals.
-foreground = if [ -t 0 ]; then set -m; $(1); else exec $(1); fi
+# On a terminal, the programs of `make run` get their own process group, so that Ctrl-C reaches them and not `make`, which
+# would report their clean exit as an error. Without a terminal, the server replaces the shell to receive its signals.
+# The gateway of `make run`. It reaches the server at its configured address, and ends with it.
+gateway = STOREKEEP_GATEWAY_SERVER_ADDRESS="$${STOREKEEP_GATEWAY_SERVER_ADDRESS:-$${STOREKEEP_LISTEN:-127.0.0.1:50051}}" \
+  STOREKEEP_GATEWAY_ACCESS_LOG="$${STOREKEEP_GATEWAY_ACCESS_LOG:-off}" $(BIN)/storekeep-gateway serve
 
 ##@ Use
 
 .PHONY: run
 run: $(RUNTIME) ## Run Storekeep on this machine; the first start loads a sample catalogue; Ctrl-C stops it
-	@$(call foreground,$(BIN)/storekeep-server serve --migrate --sample)
+	@both() { server=$$BASHPID; $(gateway) --end-with $$server & exec $(BIN)/storekeep-server serve --migrate --sample; }; \
+	if [ -t 0 ]; then set -m; (both); else both; fi
 
 ##@ Work
 

@@ -15,7 +15,19 @@ from pathlib import Path
 
 import grpc
 
-from benchmarks import before, calling, calling_postgres, growth, imports, latency, lists, memory, postgres, workers
+from benchmarks import (
+    before,
+    calling,
+    calling_postgres,
+    gateway,
+    growth,
+    imports,
+    latency,
+    lists,
+    memory,
+    postgres,
+    workers,
+)
 from benchmarks.loads import h2load
 from benchmarks.loads.load import LoadFailed
 from benchmarks.machine import CORES, ROOT
@@ -37,6 +49,7 @@ class Size:
         calls: calls before the early and the late reading of memory.
         shops: orders in the databases of the growth benchmarks.
         late_max_ms: greatest allowed 99th percentile of the delay of a load on a schedule.
+        idle: idle connections to the gateway.
         revision: the commit to compare with.
     """
 
@@ -45,6 +58,7 @@ class Size:
     calls: tuple[int, int]
     shops: tuple[int, ...]
     late_max_ms: float
+    idle: int
     revision: str = ""
 
 
@@ -54,6 +68,7 @@ FULL = Size(
     calls=(20_000, 200_000),
     shops=(1_000, 100_000, 1_000_000),
     late_max_ms=3.0,
+    idle=2_000,
 )
 QUICK = Size(
     Pace(rounds=2, seconds=2.0, warm_up_s=1.0),
@@ -61,6 +76,7 @@ QUICK = Size(
     calls=(2_000, 8_000),
     shops=(1_000, 10_000, 50_000),
     late_max_ms=500.0,
+    idle=200,
 )
 
 BENCHMARKS: dict[str, Callable[[Path, Size], Section]] = {
@@ -74,6 +90,9 @@ BENCHMARKS: dict[str, Callable[[Path, Size], Section]] = {
     "growth_postgresql": lambda folder, size: growth.measure_postgresql(folder, size.pace, sizes=size.shops),
     "list_orders": lambda folder, size: lists.measure_list_orders(folder, size.pace, many=size.orders),
     "imports": lambda folder, size: imports.measure_imports(folder, size.pace),
+    "gateway": lambda folder, size: gateway.measure_gateway(
+        folder, size.pace, idle=size.idle, early=size.calls[0], late=size.calls[1]
+    ),
     BEFORE: lambda folder, size: before.measure_before(folder, size.pace, revision=size.revision),
     "memory": lambda folder, size: memory.measure_memory(folder, early=size.calls[0], late=size.calls[1]),
 }

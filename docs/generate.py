@@ -24,6 +24,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "changeable-fields.md": order_states.build_fields_page,
     "permissions.md": permissions.build_page,
     "configuration.md": configuration.build_page,
+    "gateway-configuration.md": configuration.build_gateway_page,
     "database.md": database.build_page,
     "licenses.md": licenses.build_page,
     "api/README.md": api.build_index,

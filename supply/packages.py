@@ -18,7 +18,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCK = ROOT / "requirements.lock"
-SHIPPED_EXTRAS = ("server", "postgres", "cli")
+SHIPPED_EXTRAS = ("server", "postgres", "cli", "gateway")
 
 PERMISSIVE = frozenset(
     {"0BSD", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "MIT", "MIT-0", "MPL-2.0", "PSF-2.0", "Zlib"}
@@ -37,8 +37,8 @@ decision."""
 MANUAL_LICENSES = {
     "apsw": "Zlib",  # "any-OSI": its licence file allows zlib or any other licence that the OSI has approved
     "grimp": "BSD-2-Clause",
-    "import-linter": "BSD-2-Clause",
     "jinja2": "BSD-3-Clause",
+    "import-linter": "BSD-2-Clause",
     "peewee": "MIT",
     "pysqlite3": "Zlib",
     "python-dateutil": "Apache-2.0 OR BSD-3-Clause",

@@ -10,19 +10,23 @@ from benchmarks.machine import Server, run_pinned
 
 GRPC = "benchmarks.loads.grpc_orders"
 HTTP = "benchmarks.loads.http_orders"
+GATEWAY = (HTTP, "--dialect", "gateway")
 IN_FLIGHT = 96
 END_TIMEOUT_S = 90.0
 
 
-def send(client: str, server: Server, *, token: str, seconds: float, in_flight: int = IN_FLIGHT) -> Load:
+def send(
+    client: str | tuple[str, ...], server: Server, *, token: str, seconds: float, in_flight: int = IN_FLIGHT
+) -> Load:
     """Keep `in_flight` orders in flight for `seconds`.
 
     Args:
-        client: `GRPC` or `HTTP`.
+        client: `GRPC`, `HTTP` or `GATEWAY`.
 
     Raises: LoadFailed if any reply is wrong.
     """
-    command = [sys.executable, "-m", client, "--address", server.address, "--token", token]
+    program = [client] if isinstance(client, str) else client
+    command = [sys.executable, "-m", *program, "--address", server.address, "--token", token]
     command += ["--seconds", str(seconds), "--in-flight", str(in_flight)]
     before_s = server.read_cpu_s()
     try:

@@ -10,9 +10,11 @@ from types import NoneType
 import annotated_types
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
+from pydantic_settings import NoDecode
 
 from docs.pages.markdown import code, head, table
 from docs.pages.rules import fill_words
+from storekeep.gateway import config
 from storekeep.server.config import Settings
 from storekeep.server.runtime.setting_names import FILE_VARIABLE, PREFIX
 
@@ -43,6 +45,12 @@ The environment overrides the file, and the file overrides the default. An unkno
 """
 
 
+GATEWAY_INTRODUCTION = """
+Set each setting of `storekeep-gateway` as an environment variable. An unknown name is an error.
+"""
+COLUMNS = ("Setting", "Type", "Default", "Meaning")
+
+
 def flatten_type(annotation: object) -> Iterator[object]:
     """Yield the parts of a type without its wrappers: members of unions, the type and metadata of `Annotated`."""
     parts = typing.get_args(annotation)
@@ -66,7 +74,7 @@ def describe_part(part: object) -> Iterator[str]:
     elif type(part) in BOUND_WORDS:
         attribute, words = BOUND_WORDS[type(part)]
         yield fill_words(words, f"{getattr(part, attribute):,}")
-    elif isinstance(part, type) and part is not NoneType:
+    elif isinstance(part, type) and part not in (NoneType, NoDecode):
         yield TYPE_WORDS[part]
 
 
@@ -87,14 +95,21 @@ def describe_default(field: FieldInfo) -> str:
     return "" if value in (None, ()) else code(str(value))
 
 
-def build_setting_row(name: str, field: FieldInfo) -> tuple[str, ...]:
+def build_setting_row(variable: str, name: str, field: FieldInfo) -> tuple[str, ...]:
     """Return the table row of one setting."""
-    return code(f"{PREFIX}{name.upper()}"), describe_type(name, field), describe_default(field), field.description or ""
+    return code(variable), describe_type(name, field), describe_default(field), field.description or ""
 
 
 def build_page() -> str:
-    """Return the page."""
-    rows = (build_setting_row(name, field) for name, field in Settings.model_fields.items())
+    """Return the page of the server's settings."""
+    rows = (build_setting_row(f"{PREFIX}{name.upper()}", name, field) for name, field in Settings.model_fields.items())
     introduction = INTRODUCTION.format(file=FILE_VARIABLE, prefix=PREFIX)
-    columns = ("Setting", "Type", "Default", "Meaning")
-    return f"{head('Settings', source='server/storekeep/server/config.py')}{introduction}\n{table(columns, rows)}"
+    return f"{head('Settings', source='server/storekeep/server/config.py')}{introduction}\n{table(COLUMNS, rows)}"
+
+
+def build_gateway_page() -> str:
+    """Return the page of the gateway's settings."""
+    fields = config.Settings.model_fields.items()
+    rows = (build_setting_row(config.get_variable(name), name, field) for name, field in fields)
+    title = head("Settings of the gateway", source="clients/storekeep/gateway/config.py")
+    return f"{title}{GATEWAY_INTRODUCTION}\n{table(COLUMNS, rows)}"

@@ -40,6 +40,7 @@ class Terminal:
         # The tests' own environment replaces the one that `make run` would install.
         command = ["make", f"VENV={sys.prefix}", "-o", f"{sys.prefix}/.runtime", "run"]
         settings = {"STOREKEEP_DATA_DIR": str(folder / "var"), "STOREKEEP_LISTEN": f"unix:{folder}/grpc.sock"}
+        settings["STOREKEEP_HTTP_LISTEN"] = "127.0.0.1:0"
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("STOREKEEP_")}
         self.process = subprocess.Popen(
             command,
@@ -117,6 +118,7 @@ def test_run_on_terminal_says_what_to_type_ends_in_order_at_ctrl_c_and_keeps_the
     terminal = serve_once(folder)
     output = terminal.output.decode()
     assert [command.split()[1] for command in terminal.commands()] == ["login", "products", "orders"]
+    assert "The HTTP gateway is listening on http://127.0.0.1:" in output
     assert "make: ***" not in output
     assert "Traceback" not in output
     key = (folder / "var/admin.key").read_text()

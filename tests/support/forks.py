@@ -211,6 +211,9 @@ if __name__ == "__main__":
         import storekeep.server.command
         import storekeep.server.store.postgresql.driver
         from storekeep.server.__main__ import main
+    elif sys.argv[1] == "storekeep-gateway":
+        import storekeep.gateway.command
+        from storekeep.gateway.__main__ import main
     else:
         import storekeep.cli.app  # noqa: F401 - imported by `main`
         from storekeep.cli.__main__ import main

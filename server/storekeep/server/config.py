@@ -18,7 +18,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from storekeep.server.runtime.ports import is_host_and_port, is_loopback
 from storekeep.server.runtime.secret_strength import BYTES_MIN, is_weak
-from storekeep.server.runtime.setting_names import FILE_VARIABLE, OTHER_VARIABLES, PREFIX
+from storekeep.server.runtime.setting_names import FILE_VARIABLE, OTHER_PREFIX, OTHER_VARIABLES, PREFIX
 from storekeep.server.runtime.setting_types import Bytes, Count, DayTime, Interval, Rates, Seconds, Words, Workers
 from storekeep.server.runtime.settings_files import SettingsFile, UnreadableSettings, read_settings_file
 from storekeep.server.runtime.settings_problems import ORDER_NUMBERS, describe_problem
@@ -431,7 +431,7 @@ def load_settings(
     from_environment = {
         name.removeprefix(PREFIX).lower(): value
         for name, value in variables.items()
-        if name.startswith(PREFIX) and name not in OTHER_VARIABLES and value
+        if name.startswith(PREFIX) and not name.startswith(OTHER_PREFIX) and name not in OTHER_VARIABLES and value
     }
     unknown = [
         *(f"{PREFIX}{name.upper()}: no such setting" for name in from_environment if name not in Settings.model_fields),

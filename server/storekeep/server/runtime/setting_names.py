@@ -5,6 +5,8 @@ from __future__ import annotations
 PREFIX = "STOREKEEP_"
 FILE_VARIABLE = "STOREKEEP_CONFIG_FILE"
 """Path of the settings file: TOML if it ends in `.toml`, otherwise lines of `STOREKEEP_NAME=value`."""
+OTHER_PREFIX = "STOREKEEP_GATEWAY_"
+"""Prefix of the settings of the gateway."""
 OTHER_VARIABLES = frozenset(
     {
         FILE_VARIABLE,

@@ -1,0 +1,189 @@
+"""The settings of a gateway: one frozen object, read from the environment. Owns every limit and its default.
+
+Names start with `STOREKEEP_GATEWAY_`; the address is `STOREKEEP_HTTP_LISTEN`. Unknown names are rejected, because a
+misspelt setting would otherwise be ignored silently.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AliasChoices, BeforeValidator, Field, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+PREFIX = "STOREKEEP_GATEWAY_"
+LISTEN_VARIABLE = "STOREKEEP_HTTP_LISTEN"
+ADDRESS_VARIABLE = f"{PREFIX}SERVER_ADDRESS"
+
+
+def _split_words(value: Any) -> Any:
+    """Split a list that one variable holds, separated by spaces."""
+    return tuple(value.split()) if isinstance(value, str) else value
+
+
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
+Bytes = Annotated[int, Field(ge=1024, le=64 * 1024 * 1024)]
+Interval = Annotated[float, Field(gt=0, le=86_400)]
+Delay = Annotated[float, Field(ge=0, le=3_600)]
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_words)]
+
+
+class InvalidSettings(Exception):
+    """The settings cannot be used.
+
+    Attributes:
+        problems: one line for each.
+    """
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
+
+
+class Settings(BaseSettings):
+    """All settings of a gateway."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, extra="forbid", frozen=True, use_attribute_docstrings=True, env_ignore_empty=True
+    )
+
+    # -- addresses
+
+    listen: str = Field(default="127.0.0.1:8080", validation_alias=AliasChoices(LISTEN_VARIABLE, "listen"))
+    """Listen for HTTP on this address, `host:port`; port 0 picks a free port. The default is loopback because the port
+    is plaintext without TLS files."""
+    insecure_listen: Literal["", "yes-plaintext"] = ""
+    """Set to `yes-plaintext` to allow plaintext beyond loopback, such as behind a proxy that terminates TLS."""
+    server_address: str = "127.0.0.1:50051"
+    """Forward calls to the server at this address: `host:port` or `unix:/path`. The default is the server's own."""
+    server_ca_file: Path | None = None
+    """Verify the server with these PEM certificate authorities. Empty: plaintext to loopback and Unix sockets, and
+    the default authorities elsewhere."""
+    server_certificate_file: Path | None = None
+    """Identify the gateway to the server with this PEM certificate chain (mTLS)."""
+    server_private_key_file: Path | None = None
+    """PEM private key of `server_certificate_file`."""
+    tls_certificate_file: Path | None = None
+    """Serve HTTPS with this PEM certificate chain. Reloaded when the file changes."""
+    tls_private_key_file: Path | None = None
+    """PEM private key of `tls_certificate_file`. Reloaded when the file changes."""
+
+    # -- limits
+
+    body_size_max_bytes: Bytes = 1024 * 1024
+    """Maximum size of a request body in bytes, decompressed. The default is the server's own limit of a request."""
+    url_size_max_bytes: Bytes = 8 * 1024
+    """Maximum size of the path and the query in bytes. 8 KiB is what common proxies allow."""
+    header_size_max_bytes: Annotated[int, Field(ge=8192, le=1024 * 1024)] = 24 * 1024
+    """Maximum size of the request line and the headers in bytes. A token has about 1 KiB. One connection buffers at
+    most this much."""
+    header_count_max: Annotated[int, Field(ge=10, le=100)] = 64
+    """Maximum number of headers. The HTTP parser allows 100."""
+    connections_max: Count = 4_000
+    """Maximum number of open connections, idle ones included. Further ones wait until one closes. Each buffers at most
+    the maximum size of the headers, so the default is bounded by 100 MB."""
+    requests_max: Count = 1_000
+    """Maximum number of concurrent requests. Further requests are rejected with OVERLOADED. The default is half of the
+    server's calls, so that a gateway alone does not overload it."""
+    streams_max: Count = 200
+    """Maximum number of concurrent streams, which also count as requests."""
+    header_timeout_s: Interval = 30.0
+    """Time limit for the headers of a request, in seconds, counted from the end of the previous one: it also closes
+    idle keep-alive connections. Load balancers must close idle connections earlier."""
+    body_timeout_s: Interval = 30.0
+    """Time limit for the body of a request, in seconds. A slower client gets 408."""
+    request_timeout_s: Interval = 30.0
+    """Time limit for the call to the server, in seconds. `X-Request-Timeout` can shorten it."""
+    stream_timeout_s: Interval = 3_600.0
+    """Longest duration of a stream, in seconds. A client then resumes with `Last-Event-ID`."""
+
+    # -- credentials
+
+    cached_tokens_max: Count = 10_000
+    """Maximum number of API keys whose tokens are cached. The least recently used is dropped."""
+    wrong_key_cache_s: Delay = 10.0
+    """How long a wrong API key is refused without asking the server, in seconds: a client in a loop must not
+    exhaust the server's limit of failed authentications for the gateway's address."""
+
+    # -- browsers
+
+    cors_origins: Words = ()
+    """Origins whose scripts may call the gateway, separated by spaces, such as `https://shop.example`. Empty: none."""
+    hsts_max_age_s: Annotated[int, Field(ge=0, le=63_072_000)] = 31_536_000
+    """`max-age` of `Strict-Transport-Security`, in seconds, sent only with TLS. 0: do not send it."""
+
+    # -- logs and metrics
+
+    access_log: Literal["on", "off"] = "on"
+    """`on`: write one line of JSON for each request to standard error. `off`: write unexpected errors only."""
+
+    metrics_public: bool = False
+    """Answer `/metrics` to every address. By default only addresses of this host get it, because the counts reveal
+    sales volume. A proxy on the same host must block it."""
+
+    # -- shutdown
+
+    drain_notice_s: Delay = 0.0
+    """Wait this long after SIGTERM before the port closes, in seconds, while `/readyz` answers 503. Set it to the
+    interval of the load balancer's checks."""
+    drain_timeout_s: Interval = 30.0
+    """How long running requests may take after SIGTERM, in seconds."""
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Return the settings of the environment.
+
+    Args:
+        overrides: settings of the command line, by name.
+
+    Raises: InvalidSettings.
+    """
+    known = {get_variable(name) for name in Settings.model_fields}
+    unknown = [f"{name}: no such setting" for name in os.environ if name.startswith(PREFIX) and name not in known]
+    if unknown:
+        raise InvalidSettings(unknown)
+    try:
+        settings = Settings(**overrides)
+    except ValidationError as error:
+        raise InvalidSettings([_describe(problem) for problem in error.errors()]) from None
+    if problems := _find_contradictions(settings):
+        raise InvalidSettings(problems)
+    return settings
+
+
+def get_variable(name: str) -> str:
+    """Return the environment variable of a setting."""
+    return LISTEN_VARIABLE if name == "listen" else f"{PREFIX}{name.upper()}"
+
+
+def is_loopback(address: str) -> bool:
+    """Return whether `host:port` can be reached only from this machine."""
+    host = address.rpartition(":")[0].strip("[]")
+    return host in ("localhost", "::1") or host.startswith("127.")
+
+
+def _describe(problem: Any) -> str:
+    name = str(problem["loc"][0])
+    variable = name if name.startswith("STOREKEEP_") else get_variable(name)
+    return f"{variable}: {problem['msg'].lower()}"
+
+
+def _find_contradictions(settings: Settings) -> list[str]:
+    """Return one line for each rule between settings that is broken."""
+    problems = []
+    host, _, port = settings.listen.rpartition(":")
+    if not host or not port.isascii() or not port.isdigit() or int(port) > 65_535:
+        problems.append(f"{LISTEN_VARIABLE}: {settings.listen!r} is not host:port")
+    if (settings.tls_certificate_file is None) != (settings.tls_private_key_file is None):
+        problems.append(f"{PREFIX}TLS_CERTIFICATE_FILE and {PREFIX}TLS_PRIVATE_KEY_FILE: set both or none")
+    if (settings.server_certificate_file is None) != (settings.server_private_key_file is None):
+        problems.append(f"{PREFIX}SERVER_CERTIFICATE_FILE and {PREFIX}SERVER_PRIVATE_KEY_FILE: set both or none")
+    is_plaintext = settings.tls_certificate_file is None and not settings.insecure_listen
+    if is_plaintext and not problems and not is_loopback(settings.listen):
+        problems.append(
+            f"{LISTEN_VARIABLE}: plaintext beyond loopback exposes tokens; set {PREFIX}TLS_CERTIFICATE_FILE, or "
+            f"{PREFIX}INSECURE_LISTEN=yes-plaintext behind a proxy that terminates TLS"
+        )
+    return problems

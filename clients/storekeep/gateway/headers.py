@@ -1,0 +1,194 @@
+"""Headers: what a request says beyond its path and body, and what each reply says beyond its content."""
+
+from __future__ import annotations
+
+import gzip
+import re
+import uuid
+import zlib
+from dataclasses import dataclass
+from typing import Any
+
+import uuid_utils
+from google.protobuf.message import Message
+
+from storekeep.gateway.credentials import parse_credential
+from storekeep.gateway.errors import INVALID_FIELD, MALFORMED, TOO_LARGE, UNSUPPORTED_TYPE, Header
+
+IDEMPOTENCY_KEY_CHARS_MAX = 255
+IDEMPOTENCY_NAMESPACE = uuid.UUID("6f1c8e0a-52c6-5a53-9b7e-0d6f6a0c3f5e")
+"""Namespace of the request ids that are derived from `Idempotency-Key`. A change would give retries a second effect."""
+CONSISTENCY_KEY = "storekeep-position"
+REPLAYED_KEY = "storekeep-replayed"
+FORWARDED_KEYS = ("traceparent", CONSISTENCY_KEY)
+"""Request headers that are forwarded unchanged as metadata."""
+GZIP_BYTES_MIN = 1_024
+"""Replies below this size are not compressed: it would make them larger, or hardly smaller."""
+GZIP_LEVEL = 1
+"""Level 1 costs a third of the CPU time of the default, level 6, and JSON becomes hardly larger."""
+GZIP_WBITS = zlib.MAX_WBITS | 16
+REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+TIMEOUT = re.compile(r"(\d{1,6}(?:\.\d{1,6})?)s?")
+ETAG = re.compile(r'"([\x21\x23-\x7e]{1,64})"')
+PRIVATE: tuple[Header, ...] = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
+"""Headers of every reply. A GET with an ETag says `private, no-cache` instead of `no-store`, so that it can be
+revalidated."""
+REVALIDATE: Header = (b"cache-control", b"private, no-cache")
+VARY: Header = (b"vary", b"Authorization, Accept-Encoding, Origin")
+
+
+@dataclass(slots=True)
+class RequestHeaders:
+    """The headers of one request.
+
+    Args:
+        raw: names and values as the HTTP server gives them, names in lower case.
+    """
+
+    raw: list[Header]
+
+    def get(self, name: str) -> str | None:
+        """Return the value of a header; None without it.
+
+        Raises: Refused if it appears more than once or is no text.
+        """
+        key = name.encode()
+        values = [value for found, value in self.raw if found == key]
+        if not values:
+            return None
+        if len(values) > 1:
+            raise MALFORMED.make(f"the header {name} appears more than once")
+        try:
+            return values[0].decode("ascii")
+        except UnicodeDecodeError:
+            raise MALFORMED.make(f"the header {name} is not ASCII") from None
+
+    def find_request_id(self) -> str:
+        """Return the request id that the caller chose, or a new one."""
+        chosen = next((value for name, value in self.raw if name == b"x-request-id"), b"").decode("latin-1")
+        return chosen if REQUEST_ID.fullmatch(chosen) else str(uuid_utils.uuid7())
+
+    def get_credential(self) -> str:
+        """Return the credential of `Authorization`; empty without it. Raises: Refused."""
+        return parse_credential(self.get("authorization"))
+
+    def get_timeout_s(self, *, longest_s: float) -> float:
+        """Return the deadline in seconds: `X-Request-Timeout`, and at most `longest_s`. Raises: Refused."""
+        text = self.get("x-request-timeout")
+        if text is None:
+            return longest_s
+        match = TIMEOUT.fullmatch(text)
+        if match is None or float(match[1]) <= 0:
+            raise MALFORMED.make("X-Request-Timeout is a number of seconds above 0, such as 2.5")
+        return min(float(match[1]), longest_s)
+
+    def list_metadata(self, *, request_id: str, token: str) -> list[tuple[str, str]]:
+        """Return the metadata of the call. Raises: Refused."""
+        metadata = [("x-request-id", request_id)]
+        if token:
+            metadata.append(("authorization", f"Bearer {token}"))
+        for key in FORWARDED_KEYS:
+            if (value := self.get(key)) is not None and value.isprintable():
+                metadata.append((key, value))
+        return metadata
+
+    def derive_request_id(self) -> str:
+        """Return the `request_id` of `Idempotency-Key`; empty without it.
+
+        The server keeps request ids apart by caller and method, so the same key of two callers never collides.
+
+        Raises: Refused if it is empty or too long.
+        """
+        key = self.get("idempotency-key")
+        if key is None:
+            return ""
+        if not 0 < len(key) <= IDEMPOTENCY_KEY_CHARS_MAX:
+            raise MALFORMED.make(f"Idempotency-Key has 1 to {IDEMPOTENCY_KEY_CHARS_MAX} characters")
+        return str(uuid.uuid5(IDEMPOTENCY_NAMESPACE, key))
+
+    def get_condition(self) -> str:
+        """Return the etag of `If-Match`; empty without it, or if any version will do. Raises: Refused."""
+        text = self.get("if-match")
+        if text is None or text.strip() == "*":
+            return ""
+        match = ETAG.fullmatch(text.strip())
+        if match is None:
+            raise MALFORMED.make('If-Match is one strong etag in quotes, such as "v3"')
+        return match[1]
+
+    def matches_none(self, etag: str) -> bool:
+        """Return whether `If-None-Match` names an etag, so that the caller has the current version."""
+        text = self.get("if-none-match")
+        if text is None:
+            return False
+        return text.strip() == "*" or etag in ETAG.findall(text)
+
+    def accepts_gzip(self) -> bool:
+        """Return whether the reply may be compressed."""
+        text = b",".join(value for name, value in self.raw if name == b"accept-encoding").decode("latin-1").lower()
+        codings = [part.replace(" ", "").partition(";q=") for part in text.split(",")]
+        return any(name in ("gzip", "*") and q not in ("0", "0.0", "0.00", "0.000") for name, _, q in codings)
+
+    def decompress(self, body: bytes, *, size_max_bytes: int) -> bytes:
+        """Return the body without its `Content-Encoding`. At most `size_max_bytes` are ever decompressed.
+
+        Raises: Refused.
+        """
+        coding = (self.get("content-encoding") or "identity").strip().lower()
+        if coding == "identity":
+            return body
+        if coding not in ("gzip", "x-gzip"):
+            raise UNSUPPORTED_TYPE.make("Content-Encoding is gzip or identity", headers=[(b"accept-encoding", b"gzip")])
+        decompressor = zlib.decompressobj(GZIP_WBITS)
+        try:
+            plain = decompressor.decompress(body, size_max_bytes + 1)
+        except zlib.error:
+            raise MALFORMED.make("the body is not valid gzip") from None
+        if len(plain) > size_max_bytes:
+            raise TOO_LARGE.make(f"the body has more than {size_max_bytes} bytes when decompressed")
+        if not decompressor.eof or decompressor.unused_data:
+            raise MALFORMED.make("the body is not one complete gzip stream")
+        return plain
+
+    def check_json(self) -> None:
+        """Refuse a body that is not JSON in UTF-8. Raises: Refused."""
+        kind, _, parameters = (self.get("content-type") or "").partition(";")
+        charset = parameters.strip().lower().removeprefix("charset=").strip('"')
+        if kind.strip().lower() != "application/json" or charset not in ("", "utf-8"):
+            raise UNSUPPORTED_TYPE.make("send the body with Content-Type: application/json", headers=[ACCEPT])
+
+
+ACCEPT: Header = (b"accept", b"application/json")
+
+
+def compress(body: bytes) -> bytes:
+    """Return a body as gzip, the same for the same body."""
+    return gzip.compress(body, GZIP_LEVEL, mtime=0)
+
+
+def set_request_id(request: Message, request_id: str) -> None:
+    """Set the `request_id` of a mutation. Other requests have none and stay unchanged.
+
+    Raises: Refused if the body has another one.
+    """
+    if not request_id or "request_id" not in request.DESCRIPTOR.fields_by_name:
+        return
+    owner: Any = request
+    if owner.request_id not in ("", request_id):
+        raise INVALID_FIELD.make("send either Idempotency-Key or request_id", field="request_id")
+    owner.request_id = request_id
+
+
+def set_condition(request: Message, etag: str, *, body: str) -> None:
+    """Set the etag that the call requires: the request's own, or that of the resource in the field `body`.
+
+    Raises: Refused if the request has another etag, or no field for one.
+    """
+    owner: Any = request
+    if "etag" not in owner.DESCRIPTOR.fields_by_name and body in owner.DESCRIPTOR.fields_by_name:
+        owner = getattr(owner, body)
+    if "etag" not in owner.DESCRIPTOR.fields_by_name:
+        raise INVALID_FIELD.make("this call has no etag, so it cannot have an If-Match", field="etag")
+    if owner.etag not in ("", etag):
+        raise INVALID_FIELD.make("the body has another etag than If-Match", field="etag")
+    owner.etag = etag

@@ -1,0 +1,72 @@
+"""Convert messages to proto3 JSON and back. The descriptors are the only description of the messages."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from google.protobuf.descriptor import Descriptor
+from google.protobuf.message import EncodeError, Message
+from google.protobuf.message_factory import GetMessageClass
+
+from storekeep.gateway.invalid_json import InvalidJson
+from storekeep.gateway.json_readers import Readers
+from storekeep.gateway.json_texts import parse_json
+from storekeep.gateway.json_writers import Writers
+
+_READERS = Readers()
+_WRITERS = {writes_zeros: Writers(writes_zeros=writes_zeros) for writes_zeros in (False, True)}
+
+
+class JsonCodec:
+    """The conversion of one message type. Codecs share what is compiled, so making one is cheap.
+
+    Args:
+        descriptor: the message type.
+        writes_zeros: whether `encode` also writes fields that are zero or empty, unless their presence is explicit.
+    """
+
+    def __init__(self, descriptor: Descriptor, *, writes_zeros: bool = False) -> None:
+        self._new: type[Message] = GetMessageClass(descriptor)
+        self._read = _READERS.get(descriptor)
+        self._write = _WRITERS[writes_zeros].get(descriptor)
+
+    def decode(self, raw: bytes) -> Message:
+        """Parse a JSON body into a message.
+
+        Raises: InvalidJson with the path of the first field that is wrong.
+        """
+        return self.read(parse_json(raw))
+
+    def read(self, value: Any) -> Message:
+        """Convert a value of `parse_json` to a message.
+
+        Raises: InvalidJson.
+        """
+        message = self._new()
+        self.read_into(message, value)
+        return message
+
+    def read_into(self, message: Message, value: Any) -> None:
+        """Fill an empty message, such as a field of a request, from a value of `parse_json`.
+
+        Raises: InvalidJson.
+        """
+        try:
+            self._read(message, value)
+        except (RecursionError, EncodeError):
+            raise InvalidJson("", "the body is nested too deeply") from None
+
+    def encode(self, message: Message | bytes) -> bytes:
+        """Return a message, or the bytes of one on the wire, as JSON in UTF-8 without spaces.
+
+        Raises: UnwritableMessage if JSON cannot express a value; DecodeError if the bytes are no such message.
+        """
+        return msgspec.json.encode(self.write(message))
+
+    def write(self, message: Message | bytes) -> Any:
+        """Return a message, or the bytes of one on the wire, as a value of dictionaries, lists and scalars.
+
+        Raises: UnwritableMessage; DecodeError.
+        """
+        return self._write(self._new.FromString(message) if isinstance(message, bytes) else message)

@@ -1,0 +1,249 @@
+"""The gateway over HTTP: a real gateway in front of a real server."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests.support.gateways import GatewayProcess, HttpReply, read_reply
+from tests.support.processes import ServerProcess
+
+pytestmark = pytest.mark.engine("sqlite", reason="the gateway reaches either database through the same server")
+KEYED_CONNECTIONS = 50
+
+
+@pytest.fixture(scope="module")
+def product(gateway: GatewayProcess) -> str:
+    """Create a product, and return the path of it."""
+    assert gateway.send("POST", "/v1/categories?category_id=tea", {"displayName": "Tea"}).status == 200
+    body = {"displayName": "Chai", "category": "categories/tea"}
+    reply = gateway.send("POST", "/v1/products?product_id=chai", body)
+    assert reply.status == 200, reply.body
+    return "/v1/products/chai"
+
+
+def test_get_answers_with_the_resource_and_private_headers(gateway: GatewayProcess, product: str) -> None:
+    reply = gateway.send("GET", product, x_request_id="mine-1")
+    assert (reply.status, reply.json["displayName"]) == (200, "Chai")
+    assert reply.headers["etag"] == f'"{reply.json["etag"]}"'
+    assert reply.headers["x-request-id"] == "mine-1"
+    assert reply.headers["x-content-type-options"] == "nosniff"
+    assert "no-cache" in reply.headers["cache-control"]
+    assert "strict-transport-security" not in reply.headers
+    assert gateway.send("GET", "/v1/products").headers["cache-control"] == "no-store"
+
+
+def test_head_has_the_headers_of_get(gateway: GatewayProcess, product: str) -> None:
+    get, head = gateway.send("GET", product), gateway.send("HEAD", product)
+    assert (head.status, head.body) == (200, b"")
+    assert head.headers["content-length"] == get.headers["content-length"]
+
+
+def test_unchanged_resource_is_not_sent_again(gateway: GatewayProcess, product: str) -> None:
+    etag = gateway.send("GET", product).headers["etag"]
+    reply = gateway.send("GET", product, if_none_match=f'"v0", W/{etag}')
+    assert (reply.status, reply.body) == (304, b"")
+    assert gateway.send("GET", product, if_none_match='"v0"').status == 200
+
+
+def test_patch_takes_its_mask_from_the_body_and_checks_if_match(gateway: GatewayProcess, product: str) -> None:
+    old = gateway.send("GET", product)
+    stale = gateway.send("PATCH", product, {"description": "new"}, if_match='"v0"')
+    assert (stale.status, stale.reason) == (412, "ETAG_MISMATCH")
+    new = gateway.send("PATCH", product, {"description": "spiced"}, if_match=old.headers["etag"])
+    assert (new.status, new.json["description"], new.json["displayName"]) == (200, "spiced", "Chai")
+    assert gateway.send("PATCH", product, {"description": "x"}, if_match="v1").status == 400
+    other = gateway.send("PATCH", product, {"name": "products/other", "description": "x"})
+    assert (other.status, other.reason) == (400, "INVALID_FIELD")
+
+
+REFUSED = [
+    ("GET", "/v1/nothing", {}, 404, "UNKNOWN_METHOD"),
+    ("GET", "/v1/products/none", {}, 404, "PRODUCT_NOT_FOUND"),
+    ("PUT", "/v1/products/chai", {}, 405, "UNKNOWN_METHOD"),
+    ("BREW", "/v1/products/chai", {}, 405, "UNKNOWN_METHOD"),
+    ("GET", "/v1/orders/x:cancel", {}, 405, "UNKNOWN_METHOD"),
+    ("POST", "/livez", {}, 405, "UNKNOWN_METHOD"),
+    ("GET", "/v1/products?nope=1", {}, 400, "INVALID_FIELD"),
+    ("GET", "/v1/products?page_size=x", {}, 400, "INVALID_FIELD"),
+    ("GET", "/v1/products?page_size", {}, 400, "MALFORMED_MESSAGE"),
+    ("GET", "/v1/products?filter=%ff", {}, 400, "MALFORMED_MESSAGE"),
+    ("GET", "/v1/products/%zz", {}, 400, "MALFORMED_MESSAGE"),
+    ("GET", "/v1/products", {"authorization": "Basic eDp5"}, 401, "UNAUTHENTICATED"),
+    ("GET", "/v1/products", {"authorization": "Bearer a.b.c"}, 401, "UNAUTHENTICATED"),
+    ("GET", "/v1/products", {"x_request_timeout": "soon"}, 400, "MALFORMED_MESSAGE"),
+    ("GET", "/v1/products", {"x_request_timeout": "0"}, 400, "MALFORMED_MESSAGE"),
+    ("GET", "/v1/products", {"if_match": '"v1"'}, 400, "INVALID_FIELD"),
+    ("GET", "/v1/products?filter=" + "a" * 9_000, {}, 414, "MESSAGE_TOO_LARGE"),
+    ("GET", "/v1/products", {f"x_{number}": "1" for number in range(70)}, 431, "MESSAGE_TOO_LARGE"),
+]
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "headers", "status", "reason"), REFUSED, ids=lambda value: str(value)[:40]
+)
+def test_refusal_has_a_status_and_a_reason(
+    gateway: GatewayProcess, product: str, method: str, target: str, headers: dict[str, str], status: int, reason: str
+) -> None:
+    reply = gateway.send(method, target, **headers)
+    assert (reply.status, reply.reason) == (status, reason), reply.body
+    assert reply.json["error"]["code"] == status
+    assert reply.headers["x-request-id"] in reply.body.decode()
+    assert ("www-authenticate" in reply.headers) == (status == 401)
+    assert ("allow" in reply.headers) == (status == 405)
+
+
+BODIES = [
+    (b"{", {}, 400, "MALFORMED_MESSAGE"),
+    (b"\xff", {}, 400, "MALFORMED_MESSAGE"),
+    (b"{}", {"content_type": "text/plain"}, 415, "MALFORMED_MESSAGE"),
+    (b"{}", {"content_type": "application/json; charset=latin-1"}, 415, "MALFORMED_MESSAGE"),
+    (b"{}", {"content_encoding": "br"}, 415, "MALFORMED_MESSAGE"),
+    (b"{}", {"content_encoding": "gzip"}, 400, "MALFORMED_MESSAGE"),
+    (b"[" * 60_000, {}, 400, "MALFORMED_MESSAGE"),
+    (b'{"nope":1}', {}, 400, "INVALID_FIELD"),
+    (b'{"lines":[{"sku":"A","sku":"B"}]}', {}, 400, "INVALID_FIELD"),
+    (b" " * 70_000, {}, 413, "MESSAGE_TOO_LARGE"),
+    (gzip.compress(b" " * 50_000_000), {"content_encoding": "gzip"}, 413, "MESSAGE_TOO_LARGE"),
+    (b"{}", {"idempotency_key": "k" * 256}, 400, "MALFORMED_MESSAGE"),
+    (b'{"requestId":"01a225db-80db-77ee-9757-dc0e8c1e5fcb"}', {"idempotency_key": "k"}, 400, "INVALID_FIELD"),
+]
+
+
+@pytest.mark.parametrize(("body", "headers", "status", "reason"), BODIES, ids=lambda value: str(value)[:30])
+def test_body_is_refused_with_a_reason(
+    gateway: GatewayProcess, body: bytes, headers: dict[str, str], status: int, reason: str
+) -> None:
+    reply = gateway.send("POST", "/v1/orders:place", body, **headers)
+    assert (reply.status, reply.reason) == (status, reason), reply.body
+
+
+def test_options_and_cors_answer_without_credentials(gateway: GatewayProcess) -> None:
+    reply = gateway.send("OPTIONS", "/v1/products/chai")
+    assert (reply.status, reply.headers["allow"]) == (204, "DELETE, GET, HEAD, OPTIONS, PATCH")
+    asked = {"access_control_request_method": "PATCH", "access_control_request_headers": "If-Match"}
+    allowed = gateway.send("OPTIONS", "/v1/products/chai", origin="https://shop.example", **asked)
+    assert allowed.headers["access-control-allow-origin"] == "https://shop.example"
+    foreign = gateway.send("OPTIONS", "/v1/products/chai", origin="https://evil.example", **asked)
+    assert "access-control-allow-origin" not in foreign.headers
+
+
+def test_gzip_is_understood_and_sent(gateway: GatewayProcess, product: str) -> None:
+    body = gzip.compress(json.dumps({"description": "milky " * 300}).encode())
+    assert gateway.send("PATCH", product, body, content_encoding="gzip").status == 200
+    plain, packed = gateway.send("GET", product), gateway.send("GET", product, accept_encoding="br, gzip;q=0.5")
+    assert packed.headers["content-encoding"] == "gzip"
+    assert gzip.decompress(packed.body) == plain.body
+    assert "content-encoding" not in gateway.send("GET", product, accept_encoding="gzip;q=0").headers
+
+
+def test_same_key_from_fifty_connections_has_one_effect(gateway: GatewayProcess) -> None:
+    barrier = threading.Barrier(KEYED_CONNECTIONS)
+
+    def create(_: int) -> HttpReply:
+        barrier.wait()
+        return gateway.send("POST", "/v1/categories", {"displayName": "Once"}, idempotency_key="a key, of any text")
+
+    with ThreadPoolExecutor(KEYED_CONNECTIONS) as pool:
+        replies = list(pool.map(create, range(KEYED_CONNECTIONS)))
+    assert {reply.status for reply in replies} == {200}
+    assert len({reply.body for reply in replies}) == 1
+    assert sum(reply.headers.get("idempotency-replayed") == "true" for reply in replies) == KEYED_CONNECTIONS - 1
+    reused = gateway.send("POST", "/v1/categories", {"displayName": "Other"}, idempotency_key="a key, of any text")
+    assert reused.reason == "REQUEST_ID_REUSED"
+
+
+def test_wrong_key_asks_the_server_once(gateway: GatewayProcess, server: ServerProcess) -> None:
+    wrong = "sk_" + "a" * 12 + "_" + "b" * 32
+    replies = [gateway.send("GET", "/v1/products", authorization=f"Bearer {wrong}") for _ in range(5)]
+    assert {(reply.status, reply.reason) for reply in replies} == {(401, "API_KEY_INVALID")}
+    server.await_log("API_KEY_INVALID")
+    assert server.log().count("API_KEY_INVALID") == 1
+    assert wrong not in gateway.log()
+    assert gateway.api_key not in gateway.log()
+
+
+def test_pages_tell_health_keys_and_metrics(gateway: GatewayProcess, product: str) -> None:
+    assert gateway.send("GET", "/livez").json == {"status": "alive"}
+    assert gateway.send("GET", "/readyz").json == {"status": "ready"}
+    assert gateway.send("GET", "/.well-known/jwks.json").json["keys"][0]["kty"] == "EC"
+    metrics = gateway.send("GET", "/metrics").body.decode()
+    assert 'storekeep_gateway_requests_total{code="200",method="POST",route="/v1/products"}' in metrics
+    assert "chai" not in metrics
+
+
+POST = b"POST /v1/orders:place HTTP/1.1\r\nHost: x\r\n"
+HOSTILE = [
+    b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 100_000 + b"\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: x\r\n" + b"a: b\r\n" * 1_000 + b"\r\n",
+    b"GET /\xff\xfe HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"GET /v1/products HTTP/1.1\r\nHost: x\r\nauthorization: Bearer \xff\r\n\r\n",
+    b"GET /v1/products HTTP/1.1\r\nHost: x\r\nauthorization: Bearer a\r\nauthorization: Bearer b\r\n\r\n",
+    POST + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\n{}",
+    POST + b"Content-Length: -1\r\n\r\n{}",
+    POST + b"Content-Length: 99999999999999999999999\r\n\r\n{}",
+    POST + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+    POST + b"Transfer-Encoding: chunked, identity\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+    POST + b"Transfer-Encoding: xchunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+    POST + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n",
+    POST + b"Transfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n",
+    b"GET /v1/products HTTP/1.1\r\nHost: x\r\nX : y\r\n\r\n",
+    b"GET /v1/products HTTP/1.1\r\n Host: x\r\n\r\n",
+    b"GET /v1/products\r\n\r\n",
+    b"GET  /v1/products HTTP/1.1\r\n\r\n",
+    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+    b"\0" * 1_000,
+]
+
+
+@pytest.mark.parametrize("request_bytes", HOSTILE, ids=lambda value: repr(value[:60]))
+def test_hostile_request_gets_4xx_or_a_closed_connection(gateway: GatewayProcess, request_bytes: bytes) -> None:
+    reply = gateway.send_raw(request_bytes)
+    assert reply.status == 0 or 400 <= reply.status < 500, reply
+    assert gateway.send("GET", "/livez").status == 200
+
+
+def test_slow_clients_are_cut_off_together(gateway: GatewayProcess) -> None:
+    slow = (
+        b"",
+        b"GET /v1/products HTTP/1.1\r\nHost:",
+        POST + b"Content-Length: 9\r\n\r\n{",
+    )
+    connections = [gateway.connect() for _ in slow]
+    for connection, sent in zip(connections, slow, strict=True):
+        connection.sendall(sent)
+    replies = [read_reply(connection) for connection in connections]
+    assert [reply.status for reply in replies[:2]] == [0, 0]
+    assert (replies[2].status, replies[2].reason) == (408, "DEADLINE_EXCEEDED")
+    for connection in connections:
+        connection.close()
+
+
+# The last tests: they end the server and the gateway.
+def test_killed_server_gives_503_and_is_found_again(gateway: GatewayProcess, server: ServerProcess) -> None:
+    server.kill()
+    reply = gateway.send("GET", "/v1/products")
+    assert (reply.status, reply.reason) == (503, "STORAGE_UNAVAILABLE")
+    assert int(reply.headers["retry-after"]) >= 1
+    assert gateway.send("GET", "/readyz").status == 503
+    assert gateway.send("GET", "/livez").status == 200
+    server.start()
+    give_up = time.monotonic() + 60
+    while gateway.send("GET", "/v1/products").status != 200:
+        assert time.monotonic() < give_up
+        time.sleep(0.05)
+
+
+def test_sigterm_ends_the_gateway_with_success(gateway: GatewayProcess) -> None:
+    with gateway.connect() as connection:
+        connection.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert read_reply(connection).status == 200
+        assert gateway.stop() == 0
+    assert "panicked" not in gateway.log()
+    assert "unexpected error" not in gateway.log()
