@@ -26,6 +26,8 @@ NOUNS = {
     "Customers": "customers",
     "Order": "orders",
     "Orders": "orders",
+    "Event": "events",
+    "Events": "events",
     "OrderHistory": "orders",
     "OrderLines": "orders",
     "OrderEdit": "orders",
