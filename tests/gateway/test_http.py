@@ -105,7 +105,7 @@ BODIES = [
     (b"{}", {"content_type": "application/json; charset=latin-1"}, 415, "MALFORMED_MESSAGE"),
     (b"{}", {"content_encoding": "br"}, 415, "MALFORMED_MESSAGE"),
     (b"{}", {"content_encoding": "gzip"}, 400, "MALFORMED_MESSAGE"),
-    (b"[" * 60_000, {}, 400, "MALFORMED_MESSAGE"),
+    (b"[" * 60_000, {}, 400, "INVALID_FIELD"),
     (b'{"nope":1}', {}, 400, "INVALID_FIELD"),
     (b'{"lines":[{"sku":"A","sku":"B"}]}', {}, 400, "INVALID_FIELD"),
     (b" " * 70_000, {}, 413, "MESSAGE_TOO_LARGE"),

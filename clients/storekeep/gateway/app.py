@@ -16,22 +16,23 @@ import grpc
 from starlette.types import Receive, Scope, Send
 
 from storekeep.gateway.access_log import AccessLog
+from storekeep.gateway.addresses import ClientAddresses, get_limit_key
+from storekeep.gateway.bodies import CLOSE, HeldBody, read_body
 from storekeep.gateway.calls import Calls, Reply
+from storekeep.gateway.client_limits import ClientLimits
 from storekeep.gateway.config import Settings
 from storekeep.gateway.credentials import DROP_REASONS, Credentials
 from storekeep.gateway.errors import (
     HEADERS_TOO_LARGE,
     INTERNAL,
-    MALFORMED,
     METHOD_NOT_ALLOWED,
     OVERLOADED,
-    TOO_LARGE,
-    TOO_SLOW,
     UNKNOWN_PATH,
     URL_TOO_LONG,
     Header,
     Refused,
     build_error_reply,
+    from_invalid_json,
     from_rpc_error,
 )
 from storekeep.gateway.headers import (
@@ -43,7 +44,10 @@ from storekeep.gateway.headers import (
     VARY,
     RequestHeaders,
     compress,
+    format_etag,
 )
+from storekeep.gateway.invalid_json import InvalidJson
+from storekeep.gateway.json_depth import check_depth
 from storekeep.gateway.metrics import Metrics
 from storekeep.gateway.pages import Pages
 from storekeep.gateway.routes import Match, Route, Router
@@ -53,7 +57,6 @@ from storekeep.gateway.transcoding import Transcoder, build_transcoders
 NO_ROUTE = "none"
 PRECONDITION_FAILED = 412
 NOT_MODIFIED = 304
-CLOSE: Header = (b"connection", b"close")
 JSON_TYPE: Header = (b"content-type", b"application/json; charset=utf-8")
 
 
@@ -66,6 +69,7 @@ class Exchange:
     send: Send
     headers: RequestHeaders
     request_id: str
+    address: str
     started_s: float
     route: str = NO_ROUTE
     status: int = 0
@@ -112,6 +116,8 @@ class Gateway:
         self._log = log
         self._metrics = Metrics()
         self._credentials = Credentials(calls, settings)
+        self._addresses = ClientAddresses(settings.trusted_proxies)
+        self._limits = ClientLimits(settings)
         self._transcoders = build_transcoders(routes)
         self._router = Router(self._transcoders)
         self._pages = Pages(
@@ -130,7 +136,9 @@ class Gateway:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         headers = RequestHeaders(list(scope["headers"]))
-        exchange = Exchange(scope, receive, send, headers, headers.find_request_id(), time.perf_counter())
+        peer = scope.get("client")
+        address = self._addresses.find(peer[0] if peer else "", headers.raw)
+        exchange = Exchange(scope, receive, send, headers, headers.find_request_id(), address, time.perf_counter())
         exchange.extra = list(self._always)
         self.in_flight += 1
         self._metrics.in_flight.inc()
@@ -169,7 +177,6 @@ class Gateway:
         self._metrics.record(method, exchange.route, exchange.status, duration_s)
         if self._settings.access_log == "off":
             return
-        client = exchange.scope.get("client")
         self._log.write(
             "request",
             request_id=exchange.request_id,
@@ -177,14 +184,13 @@ class Gateway:
             route=exchange.route,
             status=exchange.status,
             reason=exchange.reason,
-            peer=client[0] if client else "",
+            peer=exchange.address,
             duration_ms=round(duration_s * 1_000, 2),
         )
 
     async def _dispatch(self, exchange: Exchange) -> None:
         path: bytes = exchange.scope["raw_path"]
-        client = exchange.scope.get("client")
-        page = self._pages.find(path, peer=client[0] if client else "")
+        page = self._pages.find(path, peer=exchange.address)
         if page is not None:
             exchange.route = page.path
             await _check_method(exchange, {"GET"})
@@ -222,18 +228,54 @@ class Gateway:
         """Call the RPC of a route and answer with its reply."""
         route = match.routes["GET" if exchange.method == "HEAD" else exchange.method]
         exchange.route = route.template
-        transcoder = self._transcoders[route]
-        headers = exchange.headers
-        timeout_s = headers.get_timeout_s(longest_s=self._settings.request_timeout_s)
-        credential = headers.get_credential()
-        body = headers.decompress(await self._read_body(exchange), size_max_bytes=self._settings.body_size_max_bytes)
-        request = transcoder.build_request(match.segments, exchange.scope["query_string"], body, headers)
+        credential = exchange.headers.get_credential()
+        address = get_limit_key(exchange.address)
+        with self._limits.count_request(address):
+            self._limits.admit(address, credential)
+            held = HeldBody(self._limits, address)
+            try:
+                await self._serve_route(exchange, self._transcoders[route], match, credential, held)
+            except grpc.aio.AioRpcError as error:
+                refused = from_rpc_error(error)
+                self._limits.record(address, credential, refused.reason)
+                raise refused from None
+            except Refused as refused:
+                self._limits.record(address, credential, refused.reason)
+                raise
+            finally:
+                held.resize(0)
+
+    async def _serve_route(
+        self, exchange: Exchange, transcoder: Transcoder, match: Match, credential: str, held: HeldBody
+    ) -> None:
+        route = transcoder.route
+        timeout_s = exchange.headers.get_timeout_s(longest_s=self._settings.request_timeout_s)
+        data = await self._read_request(exchange, transcoder, match, held)
         if route.rpc.server_streaming:
-            await self._serve_stream(exchange, transcoder, request, credential)
+            await self._serve_stream(exchange, transcoder, data, credential)
             return
-        data = request.SerializeToString()
         reply = await self._call(exchange, route.path, data, credential=credential, timeout_s=timeout_s)
+        self._limits.record(get_limit_key(exchange.address), credential, "")
         await self._reply_message(exchange, transcoder, reply)
+
+    async def _read_request(self, exchange: Exchange, transcoder: Transcoder, match: Match, held: HeldBody) -> bytes:
+        """Return the request message on the wire. Nothing else of the body is kept.
+
+        Raises: Refused.
+        """
+        headers = exchange.headers
+        raw = await read_body(exchange.receive, headers, held, self._settings)
+        body = headers.decompress(raw, size_max_bytes=self._settings.body_size_max_bytes)
+        try:
+            check_depth(body, self._settings.json_depth_max)
+        except InvalidJson as error:
+            raise from_invalid_json(error.prefix(transcoder.route.body.strip("*"))) from None
+        request = transcoder.build_request(match.segments, exchange.scope["query_string"], body, headers)
+        if transcoder.route.rpc.server_streaming and (last_event_id := headers.get("last-event-id")):
+            resume(request, last_event_id)
+        data = request.SerializeToString()
+        held.resize(len(data))
+        return data
 
     async def _call(self, exchange: Exchange, path: str, data: bytes, *, credential: str, timeout_s: float) -> Reply:
         """Call the server; exchange an API key anew, once, if its cached token is no longer valid."""
@@ -257,7 +299,7 @@ class Gateway:
         body, etag = transcoder.build_reply(reply.body)
         headers = [JSON_TYPE, *PRIVATE, VARY]
         if etag:
-            headers.append((b"etag", f'"{etag}"'.encode()))
+            headers.append(format_etag(etag))
         if etag and exchange.method in ("GET", "HEAD"):
             headers = [REVALIDATE if name == b"cache-control" else (name, value) for name, value in headers]
             if exchange.headers.matches_none(etag):
@@ -269,24 +311,23 @@ class Gateway:
             headers.append((CONSISTENCY_KEY.encode(), token if isinstance(token, bytes) else token.encode()))
         await exchange.reply(200, headers, body)
 
-    async def _serve_stream(self, exchange: Exchange, transcoder: Transcoder, request: Any, credential: str) -> None:
+    async def _serve_stream(self, exchange: Exchange, transcoder: Transcoder, data: bytes, credential: str) -> None:
         if self._streams >= self._settings.streams_max:
             raise OVERLOADED.make("the gateway has too many streams; retry", retry_s=1)
-        if last_event_id := exchange.headers.get("last-event-id"):
-            resume(request, last_event_id)
         as_events = EVENT_STREAM in (exchange.headers.get("accept") or "")
         plain = exchange.headers.list_metadata(request_id=exchange.request_id, token="")
         token = await self._credentials.get_token(credential, metadata=plain)
         metadata = [*plain, ("authorization", f"Bearer {token}")] if token else plain
         stream: Any = self._calls.stream(
             transcoder.route.path,
-            request.SerializeToString(),
+            data,
             metadata=metadata,
             timeout_s=self._settings.stream_timeout_s,
         )
         self._streams += 1
         try:
             await stream.initial_metadata()
+            self._limits.record(get_limit_key(exchange.address), credential, "")
             await self._write_stream(exchange, transcoder, stream, as_events=as_events)
         finally:
             self._streams -= 1
@@ -319,29 +360,6 @@ class Gateway:
             with contextlib.suppress(asyncio.CancelledError):
                 await writing
         await exchange.send({"type": "http.response.body", "body": b""})
-
-    async def _read_body(self, exchange: Exchange) -> bytes:
-        """Return the body. Raises: Refused if it is too large, too slow or incomplete."""
-        size_max = self._settings.body_size_max_bytes
-        declared = exchange.headers.get("content-length") or "0"
-        if not declared.isdigit() or int(declared[:20]) > size_max:
-            raise TOO_LARGE.make(f"the body has more than {size_max} bytes")
-        chunks: list[bytes] = []
-        size = 0
-        try:
-            async with asyncio.timeout(self._settings.body_timeout_s):
-                while True:
-                    message = await exchange.receive()
-                    if message["type"] == "http.disconnect":
-                        raise MALFORMED.make("the body is incomplete or badly framed", headers=[CLOSE])
-                    chunks.append(message.get("body", b""))
-                    size += len(chunks[-1])
-                    if size > size_max:
-                        raise TOO_LARGE.make(f"the body has more than {size_max} bytes")
-                    if not message.get("more_body"):
-                        return b"".join(chunks)
-        except TimeoutError:
-            raise TOO_SLOW.make("the body did not arrive in time", headers=[CLOSE]) from None
 
 
 async def _await_disconnect(receive: Receive) -> None:

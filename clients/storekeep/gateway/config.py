@@ -6,11 +6,12 @@ misspelt setting would otherwise be ignored silently.
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 PREFIX = "STOREKEEP_GATEWAY_"
@@ -27,7 +28,18 @@ Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Bytes = Annotated[int, Field(ge=1024, le=64 * 1024 * 1024)]
 Interval = Annotated[float, Field(gt=0, le=86_400)]
 Delay = Annotated[float, Field(ge=0, le=3_600)]
+Rate = Annotated[float, Field(gt=0, le=1_000_000)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_words)]
+
+
+def _check_networks(values: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the values if all are addresses or networks. Raises: ValueError."""
+    for value in values:
+        ipaddress.ip_network(value)
+    return values
+
+
+Networks = Annotated[Words, AfterValidator(_check_networks)]
 
 
 class InvalidSettings(Exception):
@@ -74,6 +86,12 @@ class Settings(BaseSettings):
 
     body_size_max_bytes: Bytes = 1024 * 1024
     """Maximum size of a request body in bytes, decompressed. The default is the server's own limit of a request."""
+    bodies_size_max_bytes: Annotated[int, Field(ge=1024 * 1024, le=2**40)] = 128 * 1024 * 1024
+    """Budget in bytes for the bodies of all concurrent requests, from the first byte to the reply. One address can have
+    half of it. Beyond it requests are rejected with OVERLOADED. gRPC copies each message, so memory use is about twice
+    the budget. The default allows 128 of the largest bodies."""
+    json_depth_max: Annotated[int, Field(ge=8, le=200)] = 64
+    """Maximum depth of nested objects and lists in a body. The contract's own messages are less than ten deep."""
     url_size_max_bytes: Bytes = 8 * 1024
     """Maximum size of the path and the query in bytes. 8 KiB is what common proxies allow."""
     header_size_max_bytes: Annotated[int, Field(ge=8192, le=1024 * 1024)] = 24 * 1024
@@ -87,6 +105,10 @@ class Settings(BaseSettings):
     requests_max: Count = 1_000
     """Maximum number of concurrent requests. Further requests are rejected with OVERLOADED. The default is half of the
     server's calls, so that a gateway alone does not overload it."""
+    requests_per_address_max: Annotated[int, Field(ge=0, le=1_000_000)] = 500
+    """Maximum number of concurrent requests of one client address, streams included. An IPv6 /64 network is one
+    address. Further ones are rejected with RATE_LIMITED. The default is half of all. 0: no limit, for a proxy that has
+    its own."""
     streams_max: Count = 200
     """Maximum number of concurrent streams, which also count as requests."""
     header_timeout_s: Interval = 30.0
@@ -98,6 +120,23 @@ class Settings(BaseSettings):
     """Time limit for the call to the server, in seconds. `X-Request-Timeout` can shorten it."""
     stream_timeout_s: Interval = 3_600.0
     """Longest duration of a stream, in seconds. A client then resumes with `Last-Event-ID`."""
+
+    # -- limits per client address
+
+    trusted_proxies: Networks = ()
+    """Addresses and networks of the proxies in front, separated by spaces, such as `127.0.0.1 10.0.0.0/8`. The client
+    is the last address in `X-Forwarded-For` that is none of them. Empty: ignore the header, which anyone can send."""
+    anonymous_requests_burst: Count = 100
+    """Number of requests without a credential, such as logins, that one client address may send at once."""
+    anonymous_requests_per_s: Rate = 20.0
+    """Requests without a credential per second from one client address after the burst. Further ones are rejected with
+    RATE_LIMITED. The default is a fifth of the server's own limit for the gateway's address."""
+    failed_credentials_burst: Count = 25
+    """Number of wrong API keys and tokens that one client address may send at once. The default is half of what the
+    server allows the gateway's address."""
+    failed_credentials_per_s: Rate = 0.5
+    """Wrong credentials per second from one client address after the burst. Further ones are rejected with RATE_LIMITED
+    before the body is read. Other addresses and credentials that succeeded before are not affected."""
 
     # -- credentials
 
@@ -121,7 +160,7 @@ class Settings(BaseSettings):
 
     metrics_public: bool = False
     """Answer `/metrics` to every address. By default only addresses of this host get it, because the counts reveal
-    sales volume. A proxy on the same host must block it."""
+    sales volume. A proxy on the same host must block it, or be in `trusted_proxies`."""
 
     # -- shutdown
 
@@ -180,6 +219,8 @@ def _find_contradictions(settings: Settings) -> list[str]:
         problems.append(f"{PREFIX}TLS_CERTIFICATE_FILE and {PREFIX}TLS_PRIVATE_KEY_FILE: set both or none")
     if (settings.server_certificate_file is None) != (settings.server_private_key_file is None):
         problems.append(f"{PREFIX}SERVER_CERTIFICATE_FILE and {PREFIX}SERVER_PRIVATE_KEY_FILE: set both or none")
+    if settings.bodies_size_max_bytes < settings.body_size_max_bytes:
+        problems.append(f"{PREFIX}BODIES_SIZE_MAX_BYTES: set it to at least {PREFIX}BODY_SIZE_MAX_BYTES")
     is_plaintext = settings.tls_certificate_file is None and not settings.insecure_listen
     if is_plaintext and not problems and not is_loopback(settings.listen):
         problems.append(

@@ -101,6 +101,7 @@ class Refusal:
 _Code = grpc.StatusCode
 UNKNOWN_PATH = Refusal(404, _Code.NOT_FOUND, "UNKNOWN_METHOD")
 METHOD_NOT_ALLOWED = Refusal(405, _Code.UNIMPLEMENTED, "UNKNOWN_METHOD")
+NOT_SERVED = Refusal(501, _Code.UNIMPLEMENTED, "UNKNOWN_METHOD")
 MALFORMED = Refusal(400, _Code.INVALID_ARGUMENT, "MALFORMED_MESSAGE")
 INVALID_FIELD = Refusal(400, _Code.INVALID_ARGUMENT, "INVALID_FIELD")
 UNSUPPORTED_TYPE = Refusal(415, _Code.INVALID_ARGUMENT, "MALFORMED_MESSAGE")
@@ -109,7 +110,7 @@ URL_TOO_LONG = Refusal(414, _Code.INVALID_ARGUMENT, "MESSAGE_TOO_LARGE")
 HEADERS_TOO_LARGE = Refusal(431, _Code.INVALID_ARGUMENT, "MESSAGE_TOO_LARGE")
 TOO_SLOW = Refusal(408, _Code.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED")
 UNAUTHENTICATED = Refusal(401, _Code.UNAUTHENTICATED, "UNAUTHENTICATED")
-API_KEY_INVALID = Refusal(401, _Code.UNAUTHENTICATED, "API_KEY_INVALID")
+RATE_LIMITED = Refusal(429, _Code.RESOURCE_EXHAUSTED, "RATE_LIMITED")
 OVERLOADED = Refusal(503, _Code.RESOURCE_EXHAUSTED, "OVERLOADED")
 SERVER_AWAY = Refusal(503, _Code.UNAVAILABLE, "STORAGE_UNAVAILABLE")
 DEADLINE = Refusal(504, _Code.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED")
@@ -144,7 +145,9 @@ def _without_details(code: grpc.StatusCode, text: str) -> Refused:
         return DEADLINE.make("the server did not answer before the deadline")
     if code is _Code.RESOURCE_EXHAUSTED:
         return TOO_LARGE.make("the request or its reply is larger than the server allows")
-    return Refused(HTTP_STATUSES.get(code.name, 500), status_pb2.Status(code=code.value[0], message=text))
+    if code is _Code.UNIMPLEMENTED:
+        return NOT_SERVED.make("the server does not have this method; it may be older than the gateway")
+    return Refusal(HTTP_STATUSES.get(code.name, 500), code, INTERNAL.reason).make(text)
 
 
 def build_error_reply(refused: Refused, *, request_id: str) -> tuple[bytes, list[Header]]:

@@ -8,6 +8,7 @@ import uuid
 import zlib
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote, unquote
 
 import uuid_utils
 from google.protobuf.message import Message
@@ -29,7 +30,10 @@ GZIP_LEVEL = 1
 GZIP_WBITS = zlib.MAX_WBITS | 16
 REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 TIMEOUT = re.compile(r"(\d{1,6}(?:\.\d{1,6})?)s?")
-ETAG = re.compile(r'"([\x21\x23-\x7e]{1,64})"')
+ETAG = re.compile(r'"([\x21\x23-\x7e]{1,192})"')
+"""An etag of up to 64 characters, each of which may be percent-encoded."""
+ETAG_SAFE = "!#$&'()*+,-./:;<=>?@[\\]^_`{|}~"
+"""Characters of an etag that a header can have, besides letters and digits; `%` starts an encoded one."""
 PRIVATE: tuple[Header, ...] = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
 """Headers of every reply. A GET with an ETag says `private, no-cache` instead of `no-store`, so that it can be
 revalidated."""
@@ -114,14 +118,17 @@ class RequestHeaders:
         match = ETAG.fullmatch(text.strip())
         if match is None:
             raise MALFORMED.make('If-Match is one strong etag in quotes, such as "v3"')
-        return match[1]
+        try:
+            return unquote(match[1], errors="strict")
+        except UnicodeDecodeError:
+            raise MALFORMED.make("If-Match is not percent-encoded UTF-8") from None
 
     def matches_none(self, etag: str) -> bool:
         """Return whether `If-None-Match` names an etag, so that the caller has the current version."""
         text = self.get("if-none-match")
         if text is None:
             return False
-        return text.strip() == "*" or etag in ETAG.findall(text)
+        return text.strip() == "*" or quote(etag, safe=ETAG_SAFE) in ETAG.findall(text)
 
     def accepts_gzip(self) -> bool:
         """Return whether the reply may be compressed."""
@@ -159,6 +166,11 @@ class RequestHeaders:
 
 
 ACCEPT: Header = (b"accept", b"application/json")
+
+
+def format_etag(etag: str) -> Header:
+    """Return the header `ETag`. What a header cannot have is percent-encoded, and `If-Match` is decoded."""
+    return b"etag", f'"{quote(etag, safe=ETAG_SAFE)}"'.encode()
 
 
 def compress(body: bytes) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -16,6 +17,8 @@ from storekeep.v1.auth_pb2 import GetJwksRequest, GetJwksResponse
 
 GET_JWKS = "/storekeep.v1.AuthService/GetJwks"
 JWKS_TIMEOUT_S = 5.0
+JWKS_LIFETIME_S = 5.0
+"""How long the key set is kept, in seconds: requests for it must not use up the server's limit of public calls."""
 JSON_TYPE: Header = (b"content-type", b"application/json; charset=utf-8")
 Reply = tuple[int, list[Header], bytes]
 
@@ -41,6 +44,7 @@ class Pages:
         self._is_draining = is_draining
         self._metrics_public = metrics_public
         self._jwks = JsonCodec(GetJwksResponse.DESCRIPTOR)
+        self._key_set, self._key_set_until_s = b"", 0.0
         pages = (
             Page("/livez", self._build_livez),
             Page("/readyz", self._build_readyz),
@@ -69,9 +73,12 @@ class Pages:
 
     async def _build_jwks(self) -> Reply:
         """Answer with the key set of RFC 7517."""
-        request = GetJwksRequest().SerializeToString()
-        reply = await self._calls.call(GET_JWKS, request, metadata=(), timeout_s=JWKS_TIMEOUT_S)
-        return 200, [JSON_TYPE], self._jwks.encode(reply.body)
+        if time.monotonic() >= self._key_set_until_s:
+            request = GetJwksRequest().SerializeToString()
+            reply = await self._calls.call(GET_JWKS, request, metadata=(), timeout_s=JWKS_TIMEOUT_S)
+            self._key_set = self._jwks.encode(reply.body)
+            self._key_set_until_s = time.monotonic() + JWKS_LIFETIME_S
+        return 200, [JSON_TYPE], self._key_set
 
 
 def _is_loopback(peer: str) -> bool:
