@@ -73,6 +73,11 @@ class GatewayProcess:
         """Return its log so far."""
         return self.log_file.read_text(errors="replace")
 
+    def memory_mib(self) -> float:
+        """Return its resident memory."""
+        text = Path(f"/proc/{self.process.pid}/status").read_text()
+        return next(int(line.split()[1]) for line in text.splitlines() if line.startswith("VmRSS")) / 1024
+
     def connect(self) -> socket.socket:
         """Open a raw connection."""
         return socket.create_connection(self.address, timeout=READ_TIMEOUT_S)

@@ -17,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 
 from storekeep.gateway.access_log import AccessLog
 from storekeep.gateway.addresses import ClientAddresses, get_limit_key
-from storekeep.gateway.bodies import CLOSE, HeldBody, read_body
+from storekeep.gateway.bodies import HeldBody, read_body
 from storekeep.gateway.calls import Calls, Reply
 from storekeep.gateway.client_limits import ClientLimits
 from storekeep.gateway.config import Settings
@@ -36,6 +36,7 @@ from storekeep.gateway.errors import (
     from_rpc_error,
 )
 from storekeep.gateway.headers import (
+    CLOSE,
     CONSISTENCY_KEY,
     GZIP_BYTES_MIN,
     PRIVATE,
@@ -189,6 +190,7 @@ class Gateway:
         )
 
     async def _dispatch(self, exchange: Exchange) -> None:
+        exchange.headers.check_framing()
         path: bytes = exchange.scope["raw_path"]
         page = self._pages.find(path, peer=exchange.address)
         if page is not None:

@@ -8,10 +8,8 @@ from starlette.types import Receive
 
 from storekeep.gateway.client_limits import ClientLimits
 from storekeep.gateway.config import Settings
-from storekeep.gateway.errors import MALFORMED, TOO_LARGE, TOO_SLOW, Header
-from storekeep.gateway.headers import RequestHeaders
-
-CLOSE: Header = (b"connection", b"close")
+from storekeep.gateway.errors import MALFORMED, TOO_LARGE, TOO_SLOW
+from storekeep.gateway.headers import CLOSE, RequestHeaders
 
 
 class HeldBody:

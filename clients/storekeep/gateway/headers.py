@@ -38,6 +38,7 @@ PRIVATE: tuple[Header, ...] = ((b"cache-control", b"no-store"), (b"x-content-typ
 """Headers of every reply. A GET with an ETag says `private, no-cache` instead of `no-store`, so that it can be
 revalidated."""
 REVALIDATE: Header = (b"cache-control", b"private, no-cache")
+CLOSE: Header = (b"connection", b"close")
 VARY: Header = (b"vary", b"Authorization, Accept-Encoding, Origin")
 
 
@@ -66,6 +67,19 @@ class RequestHeaders:
             return values[0].decode("ascii")
         except UnicodeDecodeError:
             raise MALFORMED.make(f"the header {name} is not ASCII") from None
+
+    def check_framing(self) -> None:
+        """Refuse a body whose length a proxy in front may have read differently. The connection is then closed.
+
+        Raises: Refused.
+        """
+        encodings = [value for name, value in self.raw if name == b"transfer-encoding"]
+        if not encodings:
+            return
+        has_length = any(name == b"content-length" for name, _ in self.raw)
+        if has_length or len(encodings) > 1 or encodings[0].strip().lower() != b"chunked":
+            text = "the length of the body is ambiguous: send Content-Length, or Transfer-Encoding: chunked"
+            raise MALFORMED.make(text, headers=[CLOSE])
 
     def find_request_id(self) -> str:
         """Return the request id that the caller chose, or a new one."""
