@@ -158,6 +158,36 @@ def test_same_key_from_fifty_connections_has_one_effect(gateway: GatewayProcess)
     assert reused.reason == "REQUEST_ID_REUSED"
 
 
+def test_equal_keys_of_two_callers_do_not_meet(gateway: GatewayProcess) -> None:
+    key = {"idempotency_key": "k" * 255}
+    account = gateway.send("POST", "/v1/accounts", {"displayName": "Other", "roles": ["roles/admin"]})
+    assert account.status == 200, account.body
+    made = gateway.send("POST", f"/v1/{account.json['name']}/apiKeys", {"displayName": "other"})
+    assert made.status == 200, made.body
+    secret = made.json["secret"]
+    mine = gateway.send("POST", "/v1/categories", {"displayName": "Mine"}, **key)
+    theirs = gateway.send("POST", "/v1/categories", {"displayName": "Theirs"}, authorization=f"Bearer {secret}", **key)
+    assert (mine.status, theirs.status) == (200, 200), theirs.body
+    assert mine.json["name"] != theirs.json["name"]
+    assert "idempotency-replayed" not in theirs.headers
+    other_method = gateway.send("POST", "/v1/products", {"displayName": "Tray"}, **key)
+    assert other_method.status == 200, other_method.body
+
+
+def test_key_with_another_body_or_a_second_key_is_refused(gateway: GatewayProcess) -> None:
+    path, key = "/v1/categories", {"idempotency_key": "changed"}
+    assert gateway.send("POST", path, {"displayName": "First"}, **key).status == 200
+    reused = gateway.send("POST", path, {"displayName": "Second"}, **key)
+    assert (reused.status, reused.reason) == (400, "REQUEST_ID_REUSED")
+    again = gateway.send("POST", path, {"displayName": "First"}, **key)
+    assert (again.status, again.headers["idempotency-replayed"]) == (200, "true")
+    two = gateway.send("POST", path, {"displayName": "First"}, idempotency_key="a\r\nidempotency-key: b")
+    assert (two.status, two.reason) == (400, "MALFORMED_MESSAGE")
+    for wrong in ("", "k" * 256, "\xe4"):
+        reply = gateway.send("POST", path, {"displayName": "First"}, idempotency_key=wrong)
+        assert (reply.status, reply.reason) == (400, "MALFORMED_MESSAGE")
+
+
 def test_wrong_key_asks_the_server_once(gateway: GatewayProcess, server: ServerProcess) -> None:
     wrong = "sk_" + "a" * 12 + "_" + "b" * 32
     replies = [gateway.send("GET", "/v1/products", authorization=f"Bearer {wrong}") for _ in range(5)]
