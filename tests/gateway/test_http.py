@@ -160,7 +160,7 @@ def test_same_key_from_fifty_connections_has_one_effect(gateway: GatewayProcess)
 
 def test_equal_keys_of_two_callers_do_not_meet(gateway: GatewayProcess) -> None:
     key = {"idempotency_key": "k" * 255}
-    account = gateway.send("POST", "/v1/accounts", {"displayName": "Other", "roles": ["roles/admin"]})
+    account = gateway.send("POST", "/v1/serviceAccounts", {"displayName": "Other", "roles": ["roles/admin"]})
     assert account.status == 200, account.body
     made = gateway.send("POST", f"/v1/{account.json['name']}/apiKeys", {"displayName": "other"})
     assert made.status == 200, made.body
