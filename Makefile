@@ -21,15 +21,18 @@ ARGS ?=
 
 # On a terminal, the programs of `make run` get their own process group, so that Ctrl-C reaches them and not `make`, which
 # would report their clean exit as an error. Without a terminal, the server replaces the shell to receive its signals.
-# The gateway of `make run`. It reaches the server at its configured address, and ends with it.
+# The gateway of `make run`. It reaches the server at its configured address, and ends with it. If it fails, the server
+# runs on; the shell's own message about a killed program, which has the whole command in it, is dropped.
 gateway = STOREKEEP_GATEWAY_SERVER_ADDRESS="$${STOREKEEP_GATEWAY_SERVER_ADDRESS:-$${STOREKEEP_LISTEN:-127.0.0.1:50051}}" \
   STOREKEEP_GATEWAY_ACCESS_LOG="$${STOREKEEP_GATEWAY_ACCESS_LOG:-off}" $(BIN)/storekeep-gateway serve
+without_gateway = The HTTP gateway has ended, so HTTP is not served. Stop and run again to start it; gRPC is not affected.
 
 ##@ Use
 
 .PHONY: run
 run: $(RUNTIME) ## Run Storekeep on this machine; the first start loads a sample catalogue; Ctrl-C stops it
-	@both() { server=$$BASHPID; $(gateway) --end-with $$server & exec $(BIN)/storekeep-server serve --migrate --sample; }; \
+	@both() { server=$$BASHPID; { exec 3>&2 2>/dev/null; $(gateway) --end-with $$server 2>&3 || echo "$(without_gateway)" >&3; } & \
+	  exec $(BIN)/storekeep-server serve --migrate --sample; }; \
 	if [ -t 0 ]; then set -m; (both); else both; fi
 
 ##@ Work

@@ -6,6 +6,7 @@ import fcntl
 import os
 import re
 import select
+import socket
 import subprocess
 import sys
 import tempfile
@@ -34,13 +35,13 @@ def folder() -> Iterator[Path]:
 class Terminal:
     """A pseudo-terminal that runs `make run`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, http_listen: str) -> None:
         self.output = b""
         self.keyboard, screen = os.openpty()
         # The tests' own environment replaces the one that `make run` would install.
         command = ["make", f"VENV={sys.prefix}", "-o", f"{sys.prefix}/.runtime", "run"]
         settings = {"STOREKEEP_DATA_DIR": str(folder / "var"), "STOREKEEP_LISTEN": f"unix:{folder}/grpc.sock"}
-        settings["STOREKEEP_HTTP_LISTEN"] = "127.0.0.1:0"
+        settings["STOREKEEP_HTTP_LISTEN"] = http_listen
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("STOREKEEP_")}
         self.process = subprocess.Popen(
             command,
@@ -89,13 +90,14 @@ class Terminal:
         return re.findall(r"^  (\S*storekeep .*?)\r?$", self.output.decode(), re.MULTILINE)
 
 
-def serve_once(folder: Path, *, types: bool = True) -> Terminal:
+def serve_once(folder: Path, *, types: bool = True, http_listen: str = "127.0.0.1:0") -> Terminal:
     """Run `make run` from its start to Ctrl-C.
 
     Args:
         types: whether to run the suggested commands in another shell.
+        http_listen: address of the gateway.
     """
-    terminal = Terminal(folder)
+    terminal = Terminal(folder, http_listen=http_listen)
     try:
         terminal.wait_until_serving()
         for command in terminal.commands() if types else ():
@@ -122,6 +124,11 @@ def test_run_on_terminal_says_what_to_type_ends_in_order_at_ctrl_c_and_keeps_the
     assert "make: ***" not in output
     assert "Traceback" not in output
     key = (folder / "var/admin.key").read_text()
-    output = serve_once(folder, types=False).output.decode()
+    with socket.create_server(("127.0.0.1", 0)) as other:  # another program has the port of the gateway
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        output = serve_once(folder, types=False, http_listen=address).output.decode()
+    assert f"storekeep-gateway: cannot listen on {address}: address already in use" in output
+    assert "HTTP is not served" in output
+    assert "Traceback" not in output
     assert (folder / "var/admin.key").read_text() == key
     assert "Loaded the sample catalogue" not in output
