@@ -21,6 +21,7 @@ REQUESTS = 1_200
 CONNECTIONS = 16
 GROWTH_MIB_MAX = 48
 PAUSE_S = 0.01
+GIVE_UP_S = 60.0
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +33,7 @@ def gateway(server: ServerProcess, tmp_path_factory: pytest.TempPathFactory) -> 
         api_key=server.admin_key,
         header_timeout_s="2",
         body_timeout_s="1",
+        reply_timeout_s="1",
         trusted_proxies="127.0.0.1",
         failed_credentials_burst="10",
         failed_credentials_per_s="0.01",
@@ -120,6 +122,32 @@ def test_requests_without_a_credential_are_limited_per_address(gateway: GatewayP
     assert send("2001:db8:0:1::1").reason == "UNAUTHENTICATED"
 
 
+def test_client_that_reads_no_reply_is_cut_off(gateway: GatewayProcess) -> None:
+    for number in range(8):
+        fields = {"displayName": "Long", "description": "d" * 9_000}
+        assert gateway.send("POST", f"/v1/products?productId=long-{number}", fields).status == 200
+    head = f"GET /v1/products?page_size=8 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {gateway.api_key}\r\n\r\n"
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        connection.connect(gateway.address)
+        connection.sendall(head.encode() * 120)  # replies of 9 MB: more than the kernel takes
+        assert is_cut_off(connection)
+
+
+def is_cut_off(connection: socket.socket) -> bool:
+    """Return whether the gateway closes a connection; the kernel says so only to a client that sends."""
+    give_up = time.monotonic() + GIVE_UP_S
+    while time.monotonic() < give_up:
+        try:
+            connection.send(b"x", socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            pass
+        except ConnectionError:
+            return True
+        time.sleep(0.1)
+    return False
+
+
 BODY_BYTES = 1024 * 1024
 BUDGET_BYTES = 16 * BODY_BYTES
 UNFINISHED = 1_000
@@ -156,7 +184,7 @@ def test_thousand_unfinished_bodies_stay_within_the_budget(server: ServerProcess
             assert growth_mib < 3 * BUDGET_BYTES / 2**20 + GROWTH_MIB_MAX
             for connection in connections:
                 connection.close()
-            give_up = time.monotonic() + 60
+            give_up = time.monotonic() + GIVE_UP_S
             while (reply := gateway.send("POST", "/v1/orders:place", b"{}" + b" " * 60_000)).reason != "INVALID_FIELD":
                 assert time.monotonic() < give_up, reply
                 time.sleep(0.02)

@@ -116,6 +116,8 @@ class Settings(BaseSettings):
     idle keep-alive connections. Load balancers must close idle connections earlier."""
     body_timeout_s: Interval = 30.0
     """Time limit for the body of a request, in seconds. A slower client gets 408."""
+    reply_timeout_s: Interval = 30.0
+    """Close a connection whose client reads nothing of a reply for this long, in seconds."""
     request_timeout_s: Interval = 30.0
     """Time limit for the call to the server, in seconds. `X-Request-Timeout` can shorten it."""
     stream_timeout_s: Interval = 3_600.0

@@ -111,6 +111,18 @@ async def serve(settings: Settings, *, address_file: Path | None, end_with: int 
         log.close()
 
 
+def _limit_unread_replies(port: int, timeout_s: float) -> None:
+    """Let the kernel close connections whose client reads nothing for a time. Connections inherit it from the port.
+
+    Granian has no such limit and does not show its listening socket, so it is found among the open files.
+    """
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(int(name))) as found:
+            is_listening = found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+            if is_listening and found.family != socket.AF_UNIX and found.getsockname()[1] == port:
+                found.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(timeout_s * 1_000))
+
+
 def _raise_file_limit(connections_max: int) -> None:
     """Raise the soft limit of open files so that all connections fit, as far as the hard limit allows."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -187,6 +199,7 @@ class Listener:
                 with contextlib.suppress(OSError):
                     _, writer = await asyncio.open_connection(self._get_reachable_host(), self._port)
                     writer.close()
+                    _limit_unread_replies(self._port, self._settings.reply_timeout_s)
                     return
                 await asyncio.sleep(POLL_S)
 
@@ -209,6 +222,7 @@ class Listener:
                 old, old_task = self._server, self._task
                 self._server, self._task = new, asyncio.create_task(new.serve())
                 await asyncio.sleep(POLL_S)
+                _limit_unread_replies(self._port, self._settings.reply_timeout_s)
                 old.stop()  # type: ignore[no-untyped-call]
                 if old_task is not None:
                     await old_task
