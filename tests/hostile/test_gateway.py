@@ -135,7 +135,7 @@ def test_client_that_reads_no_reply_is_cut_off(gateway: GatewayProcess) -> None:
 
 
 def is_cut_off(connection: socket.socket) -> bool:
-    """Return whether the gateway closes a connection; the kernel says so only to a client that sends."""
+    """Return whether the gateway closes a connection; the kernel reports it only to a client that sends."""
     give_up = time.monotonic() + GIVE_UP_S
     while time.monotonic() < give_up:
         try:
