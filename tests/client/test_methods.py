@@ -94,7 +94,7 @@ def arguments(method: Callable[..., Any]) -> dict[str, Any]:
         "units": {1: 1},
         "orders": [HistoricOrder(number="A")],
         "items": [],
-        "after": datetime(2026, 1, 1, tzinfo=UTC),
+        "start": datetime(2026, 1, 1, tzinfo=UTC),
     }
     hints = get_type_hints(method)
     filled: dict[str, Any] = {}
