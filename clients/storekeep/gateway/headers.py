@@ -31,7 +31,7 @@ GZIP_WBITS = zlib.MAX_WBITS | 16
 REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 TIMEOUT = re.compile(r"(\d{1,6}(?:\.\d{1,6})?)s?")
 ETAG = re.compile(r'"([\x21\x23-\x7e]{1,192})"')
-"""An etag of up to 64 characters, each of which may be percent-encoded."""
+"""An etag in quotes. It is three times as long as the longest of the contract if each character is percent-encoded."""
 ETAG_SAFE = "!#$&'()*+,-./:;<=>?@[\\]^_`{|}~"
 """Characters of an etag that a header can have, besides letters and digits; `%` starts an encoded one."""
 PRIVATE: tuple[Header, ...] = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
