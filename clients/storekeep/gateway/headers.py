@@ -22,6 +22,9 @@ CONSISTENCY_KEY = "storekeep-position"
 REPLAYED_KEY = "storekeep-replayed"
 FORWARDED_KEYS = ("traceparent", CONSISTENCY_KEY)
 """Request headers that are forwarded unchanged as metadata."""
+LANGUAGE_KEY = "accept-language"
+LANGUAGES_LENGTH_MAX = 1_000
+"""The most characters of `Accept-Language`. A longer one counts as none, as it does for the server."""
 GZIP_BYTES_MIN = 1_024
 """Replies below this size are not compressed: it would make them larger, or hardly smaller."""
 GZIP_LEVEL = 1
@@ -30,11 +33,13 @@ GZIP_WBITS = zlib.MAX_WBITS | 16
 REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 TIMEOUT = re.compile(r"(\d{1,6}(?:\.\d{1,6})?)s?")
 ETAG = re.compile(r'"([\x21\x23-\x7e]{1,64})"')
+LANGUAGE_SEPARATOR = ";"
+"""Separates the etag of a resource from the language of the reply in the header `ETag`: `"v3;de"`."""
 PRIVATE: tuple[Header, ...] = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
 """Headers of every reply. A GET with an ETag says `private, no-cache` instead of `no-store`, so that it can be
 revalidated."""
 REVALIDATE: Header = (b"cache-control", b"private, no-cache")
-VARY: Header = (b"vary", b"Authorization, Accept-Encoding, Origin")
+VARY: Header = (b"vary", b"Authorization, Accept-Encoding, Accept-Language, Origin")
 
 
 @dataclass(slots=True)
@@ -90,7 +95,14 @@ class RequestHeaders:
         for key in FORWARDED_KEYS:
             if (value := self.get(key)) is not None and value.isprintable():
                 metadata.append((key, value))
+        if languages := self._list_languages():
+            metadata.append((LANGUAGE_KEY, languages))
         return metadata
+
+    def _list_languages(self) -> str:
+        """Return `Accept-Language`, joined if there are several (RFC 9110, 5.3). A malformed one counts as none."""
+        text = b",".join(value for name, value in self.raw if name == LANGUAGE_KEY.encode()).decode("latin-1")
+        return text if len(text) <= LANGUAGES_LENGTH_MAX and text.isascii() and text.isprintable() else ""
 
     def derive_request_id(self) -> str:
         """Return the `request_id` of `Idempotency-Key`; empty without it.
@@ -114,7 +126,7 @@ class RequestHeaders:
         match = ETAG.fullmatch(text.strip())
         if match is None:
             raise MALFORMED.make('If-Match is one strong etag in quotes, such as "v3"')
-        return match[1]
+        return match[1].partition(LANGUAGE_SEPARATOR)[0]
 
     def matches_none(self, etag: str) -> bool:
         """Return whether `If-None-Match` names an etag, so that the caller has the current version."""
@@ -164,6 +176,20 @@ ACCEPT: Header = (b"accept", b"application/json")
 def compress(body: bytes) -> bytes:
     """Return a body as gzip, the same for the same body."""
     return gzip.compress(body, GZIP_LEVEL, mtime=0)
+
+
+def build_etag(message: Message) -> str:
+    """Return the etag of a reply; empty without one.
+
+    Each language has its own. Otherwise a browser whose user has changed the language would revalidate its copy in the
+    old language, and keep it.
+    """
+    owner: Any = message
+    fields = message.DESCRIPTOR.fields_by_name
+    etag: str = owner.etag if "etag" in fields else ""
+    if etag and "language_code" in fields and owner.language_code:
+        return f"{etag}{LANGUAGE_SEPARATOR}{owner.language_code}"
+    return etag
 
 
 def set_request_id(request: Message, request_id: str) -> None:
